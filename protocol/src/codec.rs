@@ -1,0 +1,74 @@
+//! Messages to bytes and back: the one module that knows bincode.
+//!
+//! bincode 2.0.1 in serde mode with its standard configuration (little endian, variable-length
+//! integers). Its maintenance has ended (RUSTSEC-2025-0141), so nothing outside this module names it.
+//! Decoding is bounded by the bytes given, demands that all of them are used, and cannot recurse
+//! because no message type does.
+
+use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
+use bytes::BytesMut;
+use serde::Serialize;
+use serde::de::Deserialize;
+
+/// Longest payload of a frame once the handshake is done, in bytes: a full argument list (2 MiB,
+/// execve(2)) with its environment fits.
+pub const MAX_PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
+
+type Config = Configuration<LittleEndian, Varint, Limit<MAX_PAYLOAD_BYTES>>;
+
+const CONFIG: Config = config::standard().with_limit::<MAX_PAYLOAD_BYTES>();
+
+/// Bytes that are no message, or a message that cannot become bytes.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CodecError {
+    /// The bytes end too early, have an unknown variant, or break a limit.
+    #[error("malformed message: {0}")]
+    Malformed(String),
+    /// The message is whole but bytes follow it.
+    #[error("malformed message: {0} bytes follow its end")]
+    Trailing(usize),
+    /// The value cannot be encoded.
+    #[error("message cannot be encoded: {0}")]
+    Unencodable(String),
+}
+
+/// Appends the encoded `message` to `buffer`. On an error `buffer` may hold a part of it.
+///
+/// # Errors
+/// [`CodecError::Unencodable`] when a type refuses serialisation; the protocol's own never do.
+pub fn encode_into<T: Serialize>(message: &T, buffer: &mut BytesMut) -> Result<(), CodecError> {
+    struct Append<'a>(&'a mut BytesMut);
+    impl Writer for Append<'_> {
+        fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+            self.0.extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+    bincode::serde::encode_into_writer(message, Append(buffer), CONFIG)
+        .map_err(|error| CodecError::Unencodable(error.to_string()))
+}
+
+/// Encodes `message` into a buffer of its own.
+///
+/// # Errors
+/// As [`encode_into`].
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, CodecError> {
+    bincode::serde::encode_to_vec(message, CONFIG)
+        .map_err(|error| CodecError::Unencodable(error.to_string()))
+}
+
+/// Decodes one message from all of `bytes`.
+///
+/// # Errors
+/// [`CodecError::Malformed`] when `bytes` is not such a message, [`CodecError::Trailing`] when it is
+/// longer than one.
+pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, CodecError> {
+    let (message, used) = bincode::serde::borrow_decode_from_slice(bytes, CONFIG)
+        .map_err(|error| CodecError::Malformed(error.to_string()))?;
+    match bytes.len() - used {
+        0 => Ok(message),
+        rest => Err(CodecError::Trailing(rest)),
+    }
+}

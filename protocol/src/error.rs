@@ -1,0 +1,220 @@
+//! Errors as they cross the wire: a permanent number, a name, words for a person.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::blob::Text;
+
+/// The permanent number of an error. Numbers are never reused; a client that meets one it does not know
+/// shows it as `error-<number>`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ErrorCode(u16);
+
+/// One table for number, name and whether to retry, so that wire, JSON and docs cannot differ.
+macro_rules! error_codes {
+    ($($(#[doc = $doc:literal])+ $constant:ident = $number:literal, $name:literal, retry: $retry:literal;)+) => {
+        impl ErrorCode {
+            $($(#[doc = $doc])+ pub const $constant: ErrorCode = ErrorCode($number);)+
+
+            /// Every code with its kebab-case name and whether the same request may succeed later.
+            pub const TABLE: &'static [(ErrorCode, &'static str, bool)] =
+                &[$((ErrorCode($number), $name, $retry)),+];
+        }
+    };
+}
+
+error_codes! {
+    // The connection (1–19).
+    /// Bytes that are no message of the protocol; the connection is closed after it.
+    PROTOCOL = 1, "protocol", retry: false;
+    /// No protocol version in common.
+    UNSUPPORTED_VERSION = 2, "unsupported-version", retry: false;
+    /// A frame longer than the limit; the connection is closed after it.
+    FRAME_TOO_LARGE = 3, "frame-too-large", retry: false;
+    /// The peer said nothing for too long; the connection is closed after it.
+    IDLE = 4, "idle", retry: true;
+    /// Too many connections of this user, or in all.
+    TOO_MANY_CONNECTIONS = 5, "too-many-connections", retry: true;
+    /// Too many requests in flight on this connection.
+    TOO_MANY_REQUESTS = 6, "too-many-requests", retry: true;
+    /// escherd is about to stop.
+    SHUTTING_DOWN = 7, "shutting-down", retry: true;
+    /// escherd met something that it should not have; its log has more.
+    INTERNAL = 8, "internal", retry: true;
+
+    // The request (20–49).
+    /// The caller may not do this.
+    PERMISSION_DENIED = 20, "permission-denied", retry: false;
+    /// No such execution, or none that the caller may see.
+    NOT_FOUND = 21, "not-found", retry: false;
+    /// The reference fits several executions.
+    AMBIGUOUS = 22, "ambiguous", retry: false;
+    /// The key is in use with another request.
+    KEY_CONFLICT = 23, "key-conflict", retry: false;
+    /// The request makes no sense; the message says which part.
+    INVALID_REQUEST = 24, "invalid-request", retry: false;
+    /// The timeout is over the configured maximum.
+    TIMEOUT_TOO_LONG = 25, "timeout-too-long", retry: false;
+    /// As many executions are waiting as may.
+    QUEUE_FULL = 26, "queue-full", retry: true;
+    /// No such user on this host.
+    UNKNOWN_USER = 27, "unknown-user", retry: false;
+    /// The execution is not running (any more).
+    NOT_RUNNING = 28, "not-running", retry: false;
+    /// The execution was submitted without a standard input to write to, or its end was already sent.
+    STDIN_CLOSED = 29, "stdin-closed", retry: false;
+    /// Standard input was written at another offset than the next one.
+    STDIN_OFFSET = 30, "stdin-offset", retry: false;
+    /// The log cannot be read: it was removed or damaged from outside.
+    OUTPUT_UNAVAILABLE = 31, "output-unavailable", retry: false;
+    /// Commands cannot be started at the moment: no launcher.
+    LAUNCHER_UNAVAILABLE = 32, "launcher-unavailable", retry: true;
+
+    // How an execution ended (60–89), in its record.
+    /// The program was not found.
+    PROGRAM_NOT_FOUND = 60, "program-not-found", retry: false;
+    /// The command could not be started; the message names the stage and the errno.
+    START_FAILED = 61, "start-failed", retry: false;
+    /// The command exited with another status than 0.
+    EXIT_STATUS = 62, "exit-status", retry: false;
+    /// The command died of a signal.
+    SIGNALLED = 63, "signalled", retry: false;
+    /// The command was ended because its time was over.
+    TIMED_OUT = 64, "timed-out", retry: false;
+    /// The execution was cancelled.
+    CANCELLED = 65, "cancelled", retry: false;
+    /// What came of the command cannot be known.
+    LOST = 66, "lost", retry: false;
+    /// The output passed the limit under the strategy that ends the command.
+    OVERSIZED_OUTPUT = 67, "oversized-output", retry: false;
+}
+
+impl ErrorCode {
+    /// The code with this number, known to this version or not.
+    #[must_use]
+    pub const fn from_number(number: u16) -> Self {
+        ErrorCode(number)
+    }
+
+    /// The permanent number.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// The kebab-case name; `None` for a number that this version does not know.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        self.row().map(|row| row.1)
+    }
+
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub fn is_retryable(self) -> bool {
+        self.row().is_some_and(|row| row.2)
+    }
+
+    fn row(self) -> Option<&'static (ErrorCode, &'static str, bool)> {
+        Self::TABLE.iter().find(|row| row.0 == self)
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "error-{}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ErrorCode({} {self})", self.0)
+    }
+}
+
+/// What went wrong, to what, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// The permanent code.
+    pub code: ErrorCode,
+    /// For people: what happened and to what. One line, no full stop.
+    pub message: Text,
+    /// For people: what to do about it, where that is known.
+    pub hint: Option<Text>,
+    /// Whether the same request may succeed later. Sent, not derived, so that an older client can
+    /// act on a code it does not know.
+    pub retry: bool,
+}
+
+impl ApiError {
+    /// An error without a hint.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<Text>) -> Self {
+        ApiError {
+            code,
+            message: message.into(),
+            hint: None,
+            retry: code.is_retryable(),
+        }
+    }
+
+    /// The same error, with what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<Text>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Outside programs store these numbers and names: a change here breaks them.
+    #[test]
+    fn numbers_and_names_are_for_ever() {
+        let table: Vec<(u16, &str, bool)> = ErrorCode::TABLE
+            .iter()
+            .map(|(code, name, retry)| (code.number(), *name, *retry))
+            .collect();
+        assert_eq!(
+            table,
+            [
+                (1, "protocol", false),
+                (2, "unsupported-version", false),
+                (3, "frame-too-large", false),
+                (4, "idle", true),
+                (5, "too-many-connections", true),
+                (6, "too-many-requests", true),
+                (7, "shutting-down", true),
+                (8, "internal", true),
+                (20, "permission-denied", false),
+                (21, "not-found", false),
+                (22, "ambiguous", false),
+                (23, "key-conflict", false),
+                (24, "invalid-request", false),
+                (25, "timeout-too-long", false),
+                (26, "queue-full", true),
+                (27, "unknown-user", false),
+                (28, "not-running", false),
+                (29, "stdin-closed", false),
+                (30, "stdin-offset", false),
+                (31, "output-unavailable", false),
+                (32, "launcher-unavailable", true),
+                (60, "program-not-found", false),
+                (61, "start-failed", false),
+                (62, "exit-status", false),
+                (63, "signalled", false),
+                (64, "timed-out", false),
+                (65, "cancelled", false),
+                (66, "lost", false),
+                (67, "oversized-output", false),
+            ]
+        );
+        assert_eq!(ErrorCode::from_number(999).to_string(), "error-999");
+    }
+}

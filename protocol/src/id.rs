@@ -1,0 +1,129 @@
+//! What executions, daemons and requests are called.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::blob::Text;
+
+/// The id of one execution: a UUID v7 given by escherd, so ids sort by the time of submission.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ExecutionId(#[serde(with = "uuid::serde::compact")] Uuid);
+
+impl ExecutionId {
+    /// A fresh id.
+    #[must_use]
+    pub fn generate() -> Self {
+        ExecutionId(Uuid::now_v7())
+    }
+
+    /// The id with these sixteen bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        ExecutionId(Uuid::from_bytes(bytes))
+    }
+
+    /// The sixteen bytes.
+    #[must_use]
+    pub const fn into_bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+}
+
+impl fmt::Display for ExecutionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.hyphenated(), f)
+    }
+}
+
+impl fmt::Debug for ExecutionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ExecutionId({self})")
+    }
+}
+
+/// Text that is no execution id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an execution id (a UUID such as 01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42)")]
+pub struct ParseIdError;
+
+impl FromStr for ExecutionId {
+    type Err = ParseIdError;
+    /// Accepts the hyphenated form only, in either case.
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        match Uuid::try_parse(text) {
+            Ok(uuid) if text.len() == uuid::fmt::Hyphenated::LENGTH => Ok(ExecutionId(uuid)),
+            _ => Err(ParseIdError),
+        }
+    }
+}
+
+/// Which run of escherd this is: fresh at every start, so that a client notices a restart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct InstanceId(#[serde(with = "uuid::serde::compact")] Uuid);
+
+impl InstanceId {
+    /// A fresh id.
+    #[must_use]
+    pub fn generate() -> Self {
+        InstanceId(Uuid::now_v7())
+    }
+
+    /// The id with these sixteen bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        InstanceId(Uuid::from_bytes(bytes))
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.hyphenated(), f)
+    }
+}
+
+impl fmt::Debug for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InstanceId({self})")
+    }
+}
+
+/// Ties replies to requests; chosen by the client, unique among its requests in flight on one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RequestId(pub u64);
+
+/// Fewest digits of a UUID's head or tail that name an execution.
+pub const MIN_FRAGMENT_DIGITS: usize = 4;
+
+/// The execution that a request is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// Exactly this one.
+    Id(ExecutionId),
+    /// What a person typed. escherd tries, in this order: a number, a full UUID, a name (the newest
+    /// execution that bears it), a unique head or tail of a UUID of at least [`MIN_FRAGMENT_DIGITS`].
+    Reference(Text),
+}
+
+impl From<ExecutionId> for Target {
+    fn from(id: ExecutionId) -> Self {
+        Target::Id(id)
+    }
+}
+
+impl From<&str> for Target {
+    fn from(text: &str) -> Self {
+        Target::Reference(text.into())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Id(id) => id.fmt(f),
+            Target::Reference(text) => text.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What escher's programs say to each other.
+//!
+//! A client opens the daemon's Unix socket and sends a [`Hello`](handshake::Hello); the daemon answers
+//! with a [`HelloReply`](handshake::HelloReply). From then on the client sends
+//! [`ClientFrame`](message::ClientFrame)s and the daemon [`ServerFrame`](message::ServerFrame)s, any
+//! number of requests in flight at once. `docs/protocol.md` holds the whole of it for people.
+//!
+//! The crate does no I/O: [`codec`] turns messages into bytes and back, [`frame`] (feature `frames`)
+//! cuts a byte stream into them, the rest are the types.
+#![forbid(unsafe_code)]
+
+pub mod blob;
+pub mod codec;
+pub mod error;
+pub mod execution;
+#[cfg(feature = "frames")]
+pub mod frame;
+pub mod handshake;
+pub mod id;
+pub mod message;
+pub mod output;
+pub mod time;
+
+pub use blob::{Blob, Text};
+pub use error::{ApiError, ErrorCode};
+pub use execution::{
+    CancelMode, Canceller, Command, Exit, ExecutionRecord, ExecutionRequest, Leftovers, Outcome,
+    OutputTotals, RunAs, StartStage, Status, StdinMode, Timeout, Usage, User,
+};
+pub use id::{ExecutionId, InstanceId, RequestId, Target};
+pub use message::{ClientFrame, Item, Request, Response, ServerFrame};
+pub use output::{OutputChunk, OutputStart, OutputStream, StreamSelection};
+pub use time::Timestamp;
