@@ -24,7 +24,7 @@ pub mod time;
 pub use blob::{Blob, Text};
 pub use error::{ApiError, ErrorCode};
 pub use execution::{
-    CancelMode, Canceller, Command, Exit, ExecutionRecord, ExecutionRequest, Leftovers, Outcome,
+    CancelMode, Canceller, Command, ExecutionRecord, ExecutionRequest, Exit, Leftovers, Outcome,
     OutputTotals, RunAs, StartStage, Status, StdinMode, Timeout, Usage, User,
 };
 pub use id::{ExecutionId, InstanceId, RequestId, Target};

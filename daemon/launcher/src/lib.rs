@@ -1,1 +1,18 @@
+//! Starting commands, and what remains of them.
+//!
+//! As a program (`main.rs`) this crate is the *launcher*, which forks *shims* ahead of need, and the
+//! shim, which owns one command at a time from its start to its exit report. As a library it is what
+//! escherd shares with them: the messages between the three ([`wire`]), the sockets that carry these
+//! ([`packet`]), the files that a command leaves behind ([`index`], [`exit_record`]), and safe faces of
+//! system calls that escherd, which forbids unsafe code, cannot make itself ([`peer`]).
+//!
+//! All unsafe code of the project is in [`sys`], which is private.
 
+pub mod exit_record;
+pub mod index;
+pub mod launcher;
+pub mod packet;
+pub mod peer;
+mod shim;
+mod sys;
+pub mod wire;

@@ -1,0 +1,302 @@
+//! The launcher: forks shims while it is small, and does nothing else.
+//!
+//! It says hello on its control socket and then serves [`LauncherRequest`]s until escherd's end is closed.
+//! Its shims live on then, and on its own death. It stays single-threaded and allocates little, so that
+//! forking it costs the same whatever the size of escherd.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use escher_protocol::codec;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{Pid, geteuid};
+
+use crate::exit_record;
+use crate::packet::{PacketSocket, Waiting};
+use crate::shim::{self, Directories, Surroundings};
+use crate::sys::process::{
+    ChildMemory, Fork, SignalTarget, Wait, fork, join_fresh_session_keyring, reap,
+    restore_default_signals, signal_child,
+};
+use crate::wire::{LauncherReply, LauncherRequest, MAX_PACKET_BYTES, WIRE_VERSION};
+
+/// Where commands leave what outlives them.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Directory of the logs.
+    pub log_dir: PathBuf,
+    /// Directory in which the exit records have theirs.
+    pub state_dir: PathBuf,
+}
+
+/// Why a launcher does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum LauncherError {
+    /// A directory cannot be made or opened.
+    #[error("cannot use the directory {path}: {source}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A system call that should not fail has.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What it was for.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> LauncherError {
+    move |source| LauncherError::System { what, source }
+}
+
+/// Takes over the control socket, which escherd hands to the launcher as its standard input.
+///
+/// # Errors
+/// When there is no descriptor 0, or none is left.
+pub fn control_socket_from_stdin() -> io::Result<PacketSocket> {
+    let control = io::stdin().as_fd().try_clone_to_owned()?;
+    nix::unistd::dup2_stdin(null()?)?;
+    Ok(PacketSocket::from_descriptor(control))
+}
+
+fn null() -> io::Result<File> {
+    File::options().read(true).write(true).open("/dev/null")
+}
+
+/// Runs the launcher on `control` until escherd closes its end, or until SIGTERM has brought every
+/// command to its end. The shims that it forks return from here as well, each after its own life.
+///
+/// # Errors
+/// When it cannot start or go on. A shim that cannot be forked is not among these: escherd is told.
+pub fn run(settings: &Settings, control: PacketSocket) -> Result<(), LauncherError> {
+    restore_default_signals();
+    join_fresh_session_keyring();
+    // Its own session: a Ctrl-C on escherd's terminal is for escherd. Fails for a leader, which is fine.
+    let _ = nix::unistd::setsid();
+    let launcher = Launcher {
+        surroundings: survey(),
+        directories: Directories {
+            logs: open_directory(&settings.log_dir, 0o750)?,
+            exits: open_directory(&settings.state_dir.join(exit_record::DIRECTORY), 0o700)?,
+        },
+        signals: listen_to_signals().map_err(system("listen to signals"))?,
+        shims: HashSet::new(),
+        control,
+    };
+    match launcher.serve().map_err(system("serve escherd"))? {
+        Life::Over => Ok(()),
+        Life::AsShim(shim) => shim.live().map_err(system("be a shim")),
+    }
+}
+
+struct Launcher {
+    surroundings: Surroundings,
+    directories: Directories,
+    signals: SignalFd,
+    /// Every shim that was not reaped.
+    shims: HashSet<Pid>,
+    control: PacketSocket,
+}
+
+/// How [`Launcher::serve`] ends: for good, or in a fork of it that goes on as a shim.
+enum Life {
+    Over,
+    AsShim(NewShim),
+}
+
+impl Launcher {
+    fn serve(mut self) -> io::Result<Life> {
+        self.say(
+            &LauncherReply::Hello {
+                version: WIRE_VERSION,
+                pid: std::process::id(),
+                uid: geteuid().as_raw(),
+            },
+            None,
+        )?;
+        let mut buffer = vec![0; MAX_PACKET_BYTES];
+        loop {
+            let mut waited = [
+                PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut waited, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if self.take_signals() {
+                self.end_all()?;
+                return Ok(Life::Over);
+            }
+            match self.control.receive(&mut buffer, Waiting::Never) {
+                Ok(Some(packet)) => match codec::decode(&buffer[..packet.length]) {
+                    Ok(LauncherRequest::Fork { count }) => {
+                        if let Some(socket) = self.fork_shims(count)? {
+                            return Ok(Life::AsShim(self.into_shim(socket)));
+                        }
+                    }
+                    Err(error) => return Err(io::Error::other(error)),
+                },
+                Ok(None) => return Ok(Life::Over),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn say(&self, message: &LauncherReply, socket: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let bytes = codec::encode(message).map_err(io::Error::other)?;
+        self.control.send(&bytes, socket, Waiting::Allowed)
+    }
+
+    /// In the launcher `None`; in each of the new shims its socket.
+    fn fork_shims(&mut self, count: u32) -> io::Result<Option<PacketSocket>> {
+        for _ in 0..count {
+            match self.fork_shim() {
+                Ok(None) => {}
+                Ok(socket) => return Ok(socket),
+                Err(error) => {
+                    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                    self.say(&LauncherReply::ForkFailed { errno }, None)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn fork_shim(&mut self) -> io::Result<Option<PacketSocket>> {
+        let (here, there) = PacketSocket::pair()?;
+        // SAFETY: the launcher starts no thread.
+        match unsafe { fork() }? {
+            Fork::Child => Ok(Some(there)),
+            Fork::Parent(pid) => {
+                self.shims.insert(pid);
+                let pid = pid.as_raw().unsigned_abs();
+                self.say(&LauncherReply::Shim { pid }, Some(here.as_fd()))?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Lets go of all that is the launcher's alone. A shim that kept the control socket would hide the
+    /// launcher's death from escherd.
+    fn into_shim(self, socket: PacketSocket) -> NewShim {
+        NewShim {
+            socket,
+            directories: self.directories,
+            surroundings: self.surroundings,
+        }
+    }
+
+    /// Returns whether SIGTERM was among them.
+    fn take_signals(&mut self) -> bool {
+        let mut stop = false;
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            stop |= signal.ssi_signo == Signal::SIGTERM as u32;
+        }
+        while let Wait::Reaped(reaped) = reap() {
+            self.shims.remove(&reaped.pid);
+        }
+        stop
+    }
+
+    /// SIGTERM: every shim runs its kill ladder; the launcher waits for them.
+    fn end_all(&mut self) -> io::Result<()> {
+        for shim in &self.shims {
+            let _ = signal_child(*shim, libc::SIGTERM, SignalTarget::Process);
+        }
+        while !self.shims.is_empty() {
+            let mut waited = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut waited, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.take_signals();
+        }
+        Ok(())
+    }
+}
+
+/// A fork of the launcher that has let go of the launcher's things.
+struct NewShim {
+    socket: PacketSocket,
+    directories: Directories,
+    surroundings: Surroundings,
+}
+
+impl NewShim {
+    fn live(self) -> io::Result<()> {
+        // The launcher's output may be a pipe whose reader waits for its end.
+        nix::unistd::dup2_stdout(null()?)?;
+        nix::unistd::dup2_stderr(null()?)?;
+        shim::serve(self.socket, self.directories, self.surroundings)
+    }
+}
+
+/// SIGCHLD and SIGTERM come by descriptor, everything else is left at its default.
+fn listen_to_signals() -> io::Result<SignalFd> {
+    let mut heard = SigSet::empty();
+    heard.add(Signal::SIGCHLD);
+    heard.add(Signal::SIGTERM);
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&heard), None)?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    Ok(SignalFd::with_flags(&heard, flags)?)
+}
+
+/// Opens a directory that only its owner can write to, making it if needed.
+fn open_directory(path: &Path, mode: u32) -> Result<OwnedFd, LauncherError> {
+    let fail = |source| LauncherError::Directory {
+        path: path.to_owned(),
+        source,
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(fail)?;
+    let directory = File::options()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY)
+        .open(path)
+        .map_err(fail)?;
+    Ok(directory.into())
+}
+
+/// What the launcher was given by whoever started it, and commands are to be freed of.
+fn survey() -> Surroundings {
+    let privileged = geteuid().is_root();
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let plain = |text: String| text.trim() == "0";
+    let hard = getrlimit(Resource::RLIMIT_NOFILE).map_or(libc::RLIM_INFINITY, |limits| limits.1);
+    Surroundings {
+        // With fs.suid_dumpable = 1 (proc_sys_fs(5)) a process that gives up root becomes traceable by
+        // the user, and so would be the memory that it shares with the shim.
+        child_memory: match read("/proc/sys/fs/suid_dumpable").trim() {
+            "1" => ChildMemory::Copied,
+            _ => ChildMemory::Shared,
+        },
+        reset_priority: privileged && (nice() != 0 || !plain(read("/proc/self/oom_score_adj"))),
+        open_files_hard: hard,
+    }
+}
+
+/// This process's nice value (proc_pid_stat(5), field 19).
+fn nice() -> i32 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let rest = stat.rsplit(')').next().unwrap_or_default();
+    let field = rest.split_ascii_whitespace().nth(16);
+    field.and_then(|text| text.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,423 @@
+//! One execution, from its spec to its report: the shim's loop.
+//!
+//! Every wait is one poll(2) over the link, the signals, the pipes and the nearest deadline; whatever it
+//! reports is dealt with, and then the loop asks whether all is over.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use escher_protocol::{Exit, Leftovers, OutputStream, Timestamp};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::command::{self, Setup, SetupEnd, Started};
+use super::input::{Fed, Input};
+use super::ladder::{Ladder, Step};
+use super::link::Link;
+use super::log::Log;
+use super::tree::Tree;
+use super::{Workshop, host_stops, take_signals};
+use crate::sys::memory::forget;
+use crate::wire::{EndCause, ExitReport, FromShim, LaunchSpec, ToShim};
+
+/// How long the set-up of a child may take, from its making to execve(2). It takes microseconds; only a
+/// user who stops its own process can make it longer.
+const SETUP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long after the end of the main process the rest of its tree, and whoever holds its pipes, may
+/// take to end by themselves.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Runs the command of `spec` to its end.
+pub(super) fn run(mut spec: LaunchSpec, link: &mut Link, workshop: &mut Workshop) -> ExitReport {
+    let start = (Timestamp::now(), Instant::now());
+    let mut buffer = std::mem::take(&mut workshop.buffer);
+    let report = match command::start(&mut spec, workshop) {
+        Ok(started) => Execution::new(&spec, start, started, link, workshop).run(&mut buffer),
+        Err(exit) => ExitReport {
+            id: spec.id,
+            exit,
+            cause: EndCause::Itself,
+            ended_by_signal: None,
+            started_at: None,
+            ended_at: Timestamp::now(),
+            duration_us: 0,
+            usage: escher_protocol::Usage::default(),
+            output: escher_protocol::OutputTotals::default(),
+            leftovers: Leftovers::None,
+        },
+    };
+    workshop.buffer = buffer;
+    report
+}
+
+struct Execution<'a> {
+    spec: &'a LaunchSpec,
+    start: (Timestamp, Instant),
+    link: &'a mut Link,
+    workshop: &'a Workshop,
+    tree: Tree,
+    ladder: Ladder,
+    log: Log<'a>,
+    input: Input,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    setup: Setup,
+    /// How the set-up ended, once that is known.
+    setup_end: Option<SetupEnd>,
+    setup_overdue: bool,
+    timeout_at: Option<Instant>,
+    /// When the main process was reaped.
+    main_ended: Option<Instant>,
+    /// The last signal of the ladder that the main process lived to see.
+    ladder_signal: Option<i32>,
+    leftovers: Leftovers,
+    /// The length of the log that escherd wants to hear of exceeding.
+    watched: Option<u64>,
+}
+
+/// What poll(2) has found.
+#[derive(Default)]
+struct Ready {
+    link: bool,
+    signals: bool,
+    stdout: bool,
+    stderr: bool,
+    input: bool,
+    setup: bool,
+}
+
+impl<'a> Execution<'a> {
+    fn new(
+        spec: &'a LaunchSpec,
+        start: (Timestamp, Instant),
+        started: Started,
+        link: &'a mut Link,
+        workshop: &'a Workshop,
+    ) -> Self {
+        let after = |ms| start.1.checked_add(Duration::from_millis(ms));
+        Execution {
+            tree: Tree::new(started.pid),
+            ladder: Ladder::new(Duration::from_millis(spec.kill_grace_ms)),
+            log: Log::new(workshop.directories.logs.as_fd(), spec.id, start),
+            input: Input::new(started.stdin),
+            stdout: Some(started.stdout),
+            stderr: Some(started.stderr),
+            setup: started.setup,
+            setup_end: None,
+            setup_overdue: false,
+            timeout_at: spec.timeout_ms.and_then(after),
+            main_ended: None,
+            ladder_signal: None,
+            leftovers: Leftovers::None,
+            watched: None,
+            spec,
+            start,
+            link,
+            workshop,
+        }
+    }
+
+    fn run(mut self, buffer: &mut [u8]) -> ExitReport {
+        while !self.is_over() {
+            let ready = self.wait();
+            if ready.setup {
+                self.note_setup();
+            }
+            if ready.stdout {
+                self.read(OutputStream::Stdout, buffer);
+            }
+            if ready.stderr {
+                self.read(OutputStream::Stderr, buffer);
+            }
+            if ready.signals {
+                self.take_signals();
+            }
+            if ready.link {
+                self.take_messages();
+            }
+            if ready.input {
+                let fed = self.input.feed();
+                self.answer_input(&fed);
+            }
+            self.tell_growth();
+            self.keep_deadlines();
+        }
+        self.read_the_rest(buffer);
+        self.report()
+    }
+
+    /// Nothing more can come: the tree is gone and the pipes are at their end, or this was waited for long
+    /// enough.
+    fn is_over(&self) -> bool {
+        let pipes_ended = self.stdout.is_none() && self.stderr.is_none();
+        let swept = self.ladder.is_killing() && self.drain_is_over(Instant::now());
+        self.ladder.has_given_up() || (self.tree.is_empty() && (pipes_ended || swept))
+    }
+
+    /// The nearest of all deadlines.
+    fn deadline(&self) -> Option<Instant> {
+        let setup = match self.setup_end.is_none() && !self.setup_overdue {
+            true => Some(self.start.1 + SETUP_DEADLINE),
+            false => None,
+        };
+        // Once SIGKILL is under way, what counts is that processes go, which signals tell.
+        let drain = match self.ladder.is_killing() && !self.tree.is_empty() {
+            true => None,
+            false => self.main_ended.map(|ended| ended + DRAIN),
+        };
+        let timeout = self.timeout_at.filter(|_| self.main_ended.is_none());
+        [setup, drain, timeout, self.ladder.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn drain_is_over(&self, now: Instant) -> bool {
+        self.main_ended.is_some_and(|ended| now >= ended + DRAIN)
+    }
+
+    fn wait(&self) -> Ready {
+        type Mark = fn(&mut Ready) -> &mut bool;
+        let mut polled: [(Option<BorrowedFd<'_>>, PollFlags, Mark); 6] = [
+            (self.link.descriptor(), PollFlags::POLLIN, |r| &mut r.link),
+            (
+                Some(self.workshop.signals.as_fd()),
+                PollFlags::POLLIN,
+                |r| &mut r.signals,
+            ),
+            (
+                self.stdout.as_ref().map(AsFd::as_fd),
+                PollFlags::POLLIN,
+                |r| &mut r.stdout,
+            ),
+            (
+                self.stderr.as_ref().map(AsFd::as_fd),
+                PollFlags::POLLIN,
+                |r| &mut r.stderr,
+            ),
+            (self.input.waits_for(), PollFlags::POLLOUT, |r| &mut r.input),
+            (None, PollFlags::POLLIN, |r| &mut r.setup),
+        ];
+        if self.setup_end.is_none() {
+            polled[5].0 = Some(self.setup.descriptor());
+        }
+        let mut marks = Vec::with_capacity(polled.len());
+        let mut descriptors = Vec::with_capacity(polled.len());
+        for (descriptor, events, mark) in polled {
+            if let Some(descriptor) = descriptor {
+                descriptors.push(PollFd::new(descriptor, events));
+                marks.push(mark);
+            }
+        }
+        let mut ready = Ready::default();
+        if poll(&mut descriptors, self.poll_timeout()).is_ok() {
+            for (descriptor, mark) in descriptors.iter().zip(marks) {
+                *mark(&mut ready) = descriptor.any().unwrap_or(true);
+            }
+        }
+        ready
+    }
+
+    /// Rounded up, so that the deadline has passed when poll(2) returns.
+    fn poll_timeout(&self) -> PollTimeout {
+        let Some(deadline) = self.deadline() else {
+            return PollTimeout::NONE;
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let millis = left.as_nanos().div_ceil(1_000_000);
+        PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+    }
+
+    /// The child has executed its program, or never will.
+    fn note_setup(&mut self) {
+        let end = self.setup.end();
+        self.setup_end = Some(end);
+        if end == SetupEnd::Executed {
+            self.link.send(&FromShim::Started {
+                pid: self.tree.main().as_raw().unsigned_abs(),
+                at: self.start.0,
+            });
+        }
+    }
+
+    /// Takes what one pipe has.
+    fn read(&mut self, stream: OutputStream, buffer: &mut [u8]) {
+        let pipe = match stream {
+            OutputStream::Stdout => &mut self.stdout,
+            OutputStream::Stderr => &mut self.stderr,
+        };
+        let Some(descriptor) = pipe else { return };
+        match nix::unistd::read(descriptor, buffer) {
+            Ok(0) => *pipe = None,
+            Ok(count) => self.log.append(stream, &buffer[..count]),
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(_) => *pipe = None,
+        }
+    }
+
+    fn take_signals(&mut self) {
+        let heard = take_signals(&self.workshop.signals);
+        if heard.child {
+            self.tree.reap();
+            if self.tree.main_exit().is_some() && self.main_ended.is_none() {
+                self.main_ended = Some(Instant::now());
+                self.input.close();
+            }
+            if self.ladder.is_killing() {
+                // Children of those that have just died are the shim's now.
+                self.tree.signal_all(&[libc::SIGKILL]);
+            }
+        }
+        if heard.stop {
+            self.end(host_stops(), false);
+        }
+    }
+
+    fn take_messages(&mut self) {
+        while let Some((message, _)) = self.link.receive() {
+            match message {
+                ToShim::Input { data, end } => {
+                    let fed = self.input.take(data, end);
+                    self.answer_input(&fed);
+                }
+                ToShim::Cancel { by, kill } => self.end(EndCause::Cancelled(by), kill),
+                ToShim::Signal { signal } => self.tree.signal_main(signal),
+                ToShim::Watch { seen } => self.watched = Some(seen),
+                // Not in the middle of an execution: nothing to be done with it.
+                ToShim::Launch(_) | ToShim::LaunchFromMemory | ToShim::Recorded => {}
+            }
+        }
+    }
+
+    fn answer_input(&mut self, fed: &Fed) {
+        for _ in 0..fed.accepted {
+            self.link.send(&FromShim::InputAccepted);
+        }
+        if fed.refused {
+            self.link.send(&FromShim::InputClosed);
+        }
+    }
+
+    fn tell_growth(&mut self) {
+        let log_bytes = self.log.totals().log_bytes;
+        if self.watched.is_some_and(|seen| log_bytes > seen) {
+            self.watched = None;
+            self.link.send(&FromShim::LogGrew { log_bytes });
+        }
+    }
+
+    /// Somebody wants the end. Once the main process has ended by itself, that is no longer what ended
+    /// it; what it has left behind goes at once.
+    fn end(&mut self, cause: EndCause, kill: bool) {
+        let now = Instant::now();
+        let step = match self.main_ended {
+            Some(_) => self.sweep(now),
+            None => self.ladder.begin(cause, kill, now),
+        };
+        self.take(step);
+    }
+
+    fn keep_deadlines(&mut self) {
+        let now = Instant::now();
+        if self.main_ended.is_none() && self.timeout_at.is_some_and(|at| now >= at) {
+            self.timeout_at = None;
+            let step = self.ladder.begin(EndCause::TimedOut, false, now);
+            self.take(step);
+        }
+        if self.setup_end.is_none() && !self.setup_overdue && now >= self.start.1 + SETUP_DEADLINE {
+            self.setup_overdue = true;
+            let step = self.ladder.begin(EndCause::Itself, true, now);
+            self.take(step);
+        }
+        if self.drain_is_over(now) {
+            let step = self.sweep(now);
+            self.take(step);
+        }
+        let step = self.ladder.due(now);
+        self.take(step);
+    }
+
+    fn sweep(&mut self, now: Instant) -> Option<Step> {
+        let step = self.ladder.sweep(now);
+        if step.is_some() && !self.tree.is_empty() {
+            self.leftovers = Leftovers::Killed;
+        }
+        step
+    }
+
+    fn take(&mut self, step: Option<Step>) {
+        let signals: &[i32] = match step {
+            None => return,
+            Some(Step::Terminate) => &[libc::SIGTERM, libc::SIGCONT],
+            Some(Step::Kill) => &[libc::SIGKILL],
+            Some(Step::GiveUp) => {
+                self.leftovers = Leftovers::Unkillable;
+                return;
+            }
+        };
+        if self.main_ended.is_none() {
+            self.ladder_signal = signals.first().copied();
+        }
+        self.tree.signal_all(signals);
+    }
+
+    /// What is in the pipes now, without waiting for more: whoever still holds them is not part of the
+    /// execution, or cannot be ended.
+    fn read_the_rest(&mut self, buffer: &mut [u8]) {
+        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+            while self.has_output(stream) {
+                self.read(stream, buffer);
+            }
+        }
+        if self.log.totals().log_bytes > 0 {
+            forget(buffer);
+        }
+    }
+
+    fn has_output(&self, stream: OutputStream) -> bool {
+        let pipe = match stream {
+            OutputStream::Stdout => &self.stdout,
+            OutputStream::Stderr => &self.stderr,
+        };
+        let Some(pipe) = pipe else { return false };
+        let mut one = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut one, PollTimeout::ZERO), Ok(count) if count > 0)
+    }
+
+    fn report(self) -> ExitReport {
+        let ended = self.main_ended.unwrap_or_else(Instant::now);
+        let duration = ended.saturating_duration_since(self.start.1);
+        let exit = self.exit();
+        if self.tree.main_exit().is_none() {
+            // A child that cannot be killed may still be reading its plan.
+            std::mem::forget(self.setup);
+        }
+        ExitReport {
+            id: self.spec.id,
+            exit,
+            cause: self.ladder.cause().clone(),
+            ended_by_signal: self.ladder_signal,
+            started_at: Some(self.start.0),
+            ended_at: Timestamp::now(),
+            duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            usage: self.tree.usage(),
+            output: self.log.totals(),
+            leftovers: self.leftovers,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        let Some(exit) = self.tree.main_exit() else {
+            return Exit::Unknown;
+        };
+        match self.setup_end.unwrap_or_else(|| self.setup.end()) {
+            SetupEnd::Failed(stage, errno) => Exit::NotStarted { stage, errno },
+            SetupEnd::Interrupted(stage) if self.setup_overdue => Exit::NotStarted {
+                stage,
+                errno: libc::ETIMEDOUT,
+            },
+            SetupEnd::Interrupted(_) | SetupEnd::Executed => exit,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The log of one execution and its index.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::time::Instant;
+
+use escher_protocol::{ExecutionId, OutputStream, OutputTotals, Timestamp};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+
+use crate::index::{Plan, RECORD_BYTES, encode_header};
+
+/// Appends a command's output to `<id>.log` and its origin to `<id>.idx` (see [`crate::index`]).
+///
+/// The files are made with the first byte: a command without output costs none. What cannot be written (a
+/// full disk, say) is counted, and the command goes on; once there is room again, so does the log.
+pub(super) struct Log<'a> {
+    directory: BorrowedFd<'a>,
+    id: ExecutionId,
+    start: (Timestamp, Instant),
+    files: Option<Files>,
+    plan: Plan,
+    totals: OutputTotals,
+}
+
+struct Files {
+    log: File,
+    index: File,
+}
+
+impl<'a> Log<'a> {
+    pub(super) fn new(
+        directory: BorrowedFd<'a>,
+        id: ExecutionId,
+        start: (Timestamp, Instant),
+    ) -> Self {
+        Log {
+            directory,
+            id,
+            start,
+            files: None,
+            plan: Plan::default(),
+            totals: OutputTotals::default(),
+        }
+    }
+
+    /// Takes `bytes` that `stream` has just delivered.
+    pub(super) fn append(&mut self, stream: OutputStream, bytes: &[u8]) {
+        let count = bytes.len() as u64;
+        match stream {
+            OutputStream::Stdout => self.totals.stdout_bytes += count,
+            OutputStream::Stderr => self.totals.stderr_bytes += count,
+        }
+        let written = self.try_append(stream, bytes);
+        self.totals.log_bytes += written;
+        self.totals.dropped_bytes += count - written;
+    }
+
+    pub(super) fn totals(&self) -> OutputTotals {
+        self.totals
+    }
+
+    /// Returns how many bytes are in the log now. The index record goes first, so that no byte stands in
+    /// the log without one; where it cannot be written, neither are the bytes.
+    fn try_append(&mut self, stream: OutputStream, bytes: &[u8]) -> u64 {
+        let offset = self.totals.log_bytes;
+        let elapsed = self.start.1.elapsed().as_micros();
+        let time_us = u64::try_from(elapsed).unwrap_or(u64::MAX);
+        if self.files.is_none() {
+            self.files = create(self.directory, self.id, self.start.0).ok();
+        }
+        let Some(files) = &self.files else { return 0 };
+        if let Some(record) = self.plan.due(offset, stream, time_us) {
+            // At a fixed place, so that a record that a full disk has torn is overwritten by the next.
+            let place = (self.plan.records() + 1) * RECORD_BYTES as u64;
+            if files.index.write_all_at(&record.encode(), place).is_err() {
+                return 0;
+            }
+            self.plan.appended(record);
+        }
+        append_all(&files.log, bytes)
+    }
+}
+
+/// Never an existing file, never through a link: whatever bears the name was not put there by us
+/// (`O_EXCL`, open(2)).
+fn create(directory: BorrowedFd<'_>, id: ExecutionId, start: Timestamp) -> io::Result<Files> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP;
+    let open = |ending: &str, flags| -> nix::Result<File> {
+        let name = format!("{id}.{ending}");
+        openat(directory, name.as_str(), flags, mode).map(File::from)
+    };
+    let index = open("idx", flags)?;
+    index.write_all_at(&encode_header(start), 0)?;
+    let log = open("log", flags | OFlag::O_APPEND)?;
+    Ok(Files { log, index })
+}
+
+/// Writes until an error and returns how many bytes went in.
+fn append_all(log: &File, bytes: &[u8]) -> u64 {
+    let mut written = 0;
+    while written < bytes.len() {
+        match nix::unistd::write(log.as_fd(), &bytes[written..]) {
+            Ok(0) => break,
+            Ok(count) => written += count,
+            Err(Errno::EINTR) => {}
+            Err(_) => break,
+        }
+    }
+    written as u64
+}

@@ -1,0 +1,217 @@
+//! The shim: owns one command at a time, from its start to its result.
+//!
+//! A shim is a fork of the launcher. It waits for a [`ToShim::Launch`] with everything made ready that a
+//! command needs, runs the [`execution`], sees to it that the result is safe, and waits for the next. It
+//! needs neither launcher nor escherd to bring a command to its end: if escherd is gone by then, the
+//! result goes into an [exit record](crate::exit_record).
+//!
+//! [`command`] makes the process and [`child`] is what it does until its program runs; [`execution`] is
+//! the loop; [`input`] and [`log`] are the command's descriptors, [`ladder`] and [`tree`] its end; [`link`] is
+//! escherd.
+
+mod child;
+mod command;
+mod execution;
+mod input;
+mod ladder;
+mod link;
+mod log;
+mod tree;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use escher_protocol::codec::{self, MAX_PAYLOAD_BYTES};
+use escher_protocol::{Canceller, Leftovers};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::exit_record;
+use crate::packet::PacketSocket;
+use crate::sys::memory::{ChildStack, Progress, shared_progress};
+use crate::sys::process::ChildMemory;
+use crate::wire::{EndCause, ExitReport, FromShim, LaunchSpec, ToShim};
+use link::Link;
+
+/// Bytes taken from a pipe at once: what a pipe holds by default (pipe(7)).
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// What the launcher found out about itself and every command has to be freed of, or be given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Surroundings {
+    /// Where a child runs until it executes its program.
+    pub(crate) child_memory: ChildMemory,
+    /// Whether priority or out-of-memory score differ from 0 and can be set back.
+    pub(crate) reset_priority: bool,
+    /// Hard limit of open descriptors.
+    pub(crate) open_files_hard: u64,
+}
+
+/// The directories that a shim writes to.
+pub(crate) struct Directories {
+    pub(crate) logs: OwnedFd,
+    pub(crate) exits: OwnedFd,
+}
+
+/// Everything that outlives one execution.
+struct Workshop {
+    surroundings: Surroundings,
+    directories: Directories,
+    null: File,
+    signals: SignalFd,
+    progress: &'static Progress,
+    stack: ChildStack,
+    buffer: Box<[u8]>,
+}
+
+/// What a shim hears while it waits.
+enum Wake {
+    Message(ToShim, Option<OwnedFd>),
+    /// SIGTERM: the host or the service stops.
+    Stop,
+    /// escherd is gone.
+    Alone,
+}
+
+/// The life of a shim. Returns when it is not needed any more.
+///
+/// # Errors
+/// When it cannot be set up; no command was started then.
+pub(crate) fn serve(
+    socket: PacketSocket,
+    directories: Directories,
+    surroundings: Surroundings,
+) -> io::Result<()> {
+    prctl::set_name(c"escher-shim")?;
+    // Nobody but root may trace this process or write its memory: commands share it for a moment.
+    prctl::set_dumpable(false)?;
+    prctl::set_child_subreaper(true)?;
+    let mut workshop = Workshop {
+        surroundings,
+        directories,
+        null: File::open("/dev/null")?,
+        signals: block_all_signals()?,
+        progress: shared_progress()?,
+        stack: ChildStack::allocate()?,
+        buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+    };
+    let mut link = Link::new(socket);
+    while let Some(spec) = await_launch(&mut link, &workshop)? {
+        let report = execution::run(spec, &mut link, &mut workshop);
+        let left_over = report.leftovers == Leftovers::Unkillable;
+        hand_over(report, &mut link, &workshop)?;
+        if left_over {
+            break; // What is still there must not count as part of the next execution.
+        }
+    }
+    Ok(())
+}
+
+/// Every signal is blocked: those that matter are read from the descriptor, and SIGPIPE and its like show
+/// as errors. The mask is the child's first one, too.
+fn block_all_signals() -> io::Result<SignalFd> {
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
+    let mut heard = SigSet::empty();
+    heard.add(Signal::SIGCHLD);
+    heard.add(Signal::SIGTERM);
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    Ok(SignalFd::with_flags(&heard, flags)?)
+}
+
+/// Waits for the next command; `None` when there will be none.
+fn await_launch(link: &mut Link, workshop: &Workshop) -> io::Result<Option<LaunchSpec>> {
+    loop {
+        match wait(link, workshop)? {
+            Wake::Message(ToShim::Launch(spec), _) => return Ok(Some(*spec)),
+            Wake::Message(ToShim::LaunchFromMemory, Some(memory)) => {
+                return read_sealed(memory).map(Some);
+            }
+            // What was meant for a command that has ended by itself in the meantime.
+            Wake::Message(..) => {}
+            Wake::Stop | Wake::Alone => return Ok(None),
+        }
+    }
+}
+
+/// Reads a spec from memory that its sender cannot change any more.
+fn read_sealed(memory: OwnedFd) -> io::Result<LaunchSpec> {
+    let seals = SealFlag::from_bits_retain(fcntl(&memory, FcntlArg::F_GET_SEALS)?);
+    let needed = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+    let memory = File::from(memory);
+    let length = memory.metadata()?.len();
+    let length = usize::try_from(length).map_err(io::Error::other)?;
+    if !seals.contains(needed) || length > MAX_PAYLOAD_BYTES {
+        return Err(io::Error::from(io::ErrorKind::InvalidData));
+    }
+    let mut bytes = vec![0; length];
+    memory.read_exact_at(&mut bytes, 0)?;
+    codec::decode(&bytes).map_err(io::Error::other)
+}
+
+/// Brings the report to safety: escherd has written it down, or the exit record is on disk.
+fn hand_over(report: ExitReport, link: &mut Link, workshop: &Workshop) -> io::Result<()> {
+    let report = Box::new(report);
+    link.send(&FromShim::Exited(report.clone()));
+    loop {
+        match wait(link, workshop)? {
+            Wake::Message(ToShim::Recorded, _) => return Ok(()),
+            Wake::Message(..) => {} // For the command, which has ended.
+            Wake::Stop | Wake::Alone => break,
+        }
+    }
+    exit_record::write(workshop.directories.exits.as_fd(), &report)
+}
+
+/// Waits for escherd or for a signal.
+fn wait(link: &mut Link, workshop: &Workshop) -> io::Result<Wake> {
+    loop {
+        if let Some((message, descriptor)) = link.receive() {
+            return Ok(Wake::Message(message, descriptor));
+        }
+        let Some(socket) = link.descriptor() else {
+            return Ok(Wake::Alone);
+        };
+        let mut waited = [
+            PollFd::new(socket, PollFlags::POLLIN),
+            PollFd::new(workshop.signals.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut waited, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if take_signals(&workshop.signals).stop {
+            return Ok(Wake::Stop);
+        }
+    }
+}
+
+/// Signals that have arrived.
+#[derive(Default)]
+struct Heard {
+    /// SIGCHLD.
+    child: bool,
+    /// SIGTERM.
+    stop: bool,
+}
+
+fn take_signals(signals: &SignalFd) -> Heard {
+    let mut heard = Heard::default();
+    while let Ok(Some(signal)) = signals.read_signal() {
+        match i32::try_from(signal.ssi_signo) {
+            Ok(libc::SIGCHLD) => heard.child = true,
+            Ok(libc::SIGTERM) => heard.stop = true,
+            _ => {}
+        }
+    }
+    heard
+}
+
+/// The cause of an end that a SIGTERM to the shim brings.
+fn host_stops() -> EndCause {
+    EndCause::Cancelled(Canceller::Host)
+}
