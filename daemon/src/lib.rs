@@ -1,1 +1,25 @@
+//! escherd: runs commands for people and programs on one host, each as the user who asked.
+//!
+//! A request passes through the rooms in this order:
+//!
+//! 1. [`server`] takes the connection, learns from the kernel who is at the other end, reads the frame;
+//! 2. [`authz`] decides, and its permit is a value;
+//! 3. [`engine`], sole owner of all state, demands the permit and moves the [`execution`] on;
+//! 4. [`launch`] carries out what the engine wants done, by way of the shims;
+//! 5. [`output`] reads what the command has written, for whoever asks.
+//!
+//! [`config`] and [`cli`] make the settings, [`systemd`] and [`telemetry`] are the surroundings, and
+//! [`service`] puts it all together.
+#![forbid(unsafe_code)]
 
+pub mod authz;
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod execution;
+pub mod launch;
+pub mod output;
+pub mod server;
+pub mod service;
+pub mod systemd;
+pub mod telemetry;

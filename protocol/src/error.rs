@@ -68,8 +68,8 @@ error_codes! {
     STDIN_OFFSET = 30, "stdin-offset", retry: false;
     /// The log cannot be read: it was removed or damaged from outside.
     OUTPUT_UNAVAILABLE = 31, "output-unavailable", retry: false;
-    /// Commands cannot be started at the moment: no launcher.
-    LAUNCHER_UNAVAILABLE = 32, "launcher-unavailable", retry: true;
+    /// Some of the events that were asked for are no longer kept.
+    EVENTS_MISSED = 32, "events-missed", retry: false;
 
     // How an execution ended (60–89), in its record.
     /// The program was not found.
@@ -204,7 +204,7 @@ mod tests {
                 (29, "stdin-closed", false),
                 (30, "stdin-offset", false),
                 (31, "output-unavailable", false),
-                (32, "launcher-unavailable", true),
+                (32, "events-missed", false),
                 (60, "program-not-found", false),
                 (61, "start-failed", false),
                 (62, "exit-status", false),

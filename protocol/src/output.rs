@@ -65,7 +65,9 @@ pub struct OutputChunk {
     /// Where `data` begins in the log, counted over both outputs. Reading on from `offset + data.len()`
     /// continues without gap or repeat.
     pub offset: u64,
-    /// When `data` arrived at the latest, in microseconds since the command's start.
+    /// When `data` arrived, in microseconds since the command's start. Output of one stream within a
+    /// millisecond (more, where many short pieces would make the index longer than the log) counts as
+    /// having arrived with its first byte.
     pub time_us: u64,
     /// At most [`MAX_CHUNK_BYTES`].
     pub data: Blob,

@@ -8,6 +8,7 @@
 //!
 //! All unsafe code of the project is in [`sys`], which is private.
 
+pub mod activation;
 pub mod exit_record;
 pub mod index;
 pub mod launcher;

@@ -68,23 +68,7 @@ impl PacketSocket {
         descriptor: Option<BorrowedFd<'_>>,
         waiting: Waiting,
     ) -> io::Result<()> {
-        let raw = descriptor.map(|fd| [fd.as_raw_fd()]);
-        let rights = raw.as_ref().map(|fds| [ControlMessage::ScmRights(fds)]);
-        let control = rights.as_ref().map_or(&[][..], |messages| &messages[..]);
-        let flags = MsgFlags::MSG_NOSIGNAL | waiting.flags();
-        loop {
-            match sendmsg::<UnixAddr>(
-                self.0.as_raw_fd(),
-                &[IoSlice::new(bytes)],
-                control,
-                flags,
-                None,
-            ) {
-                Ok(_) => return Ok(()),
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        send(self.0.as_fd(), bytes, descriptor, waiting)
     }
 
     /// Takes the next packet; `None` once the peer is gone and everything it sent was taken.
@@ -93,15 +77,56 @@ impl PacketSocket {
     /// [`io::ErrorKind::WouldBlock`] when there is none (with [`Waiting::Never`]),
     /// [`io::ErrorKind::InvalidData`] when it does not fit into `buffer`.
     pub fn receive(&self, buffer: &mut [u8], waiting: Waiting) -> io::Result<Option<Received>> {
-        let mut space = cmsg_space!([std::os::fd::RawFd; 1]);
-        let (length, descriptor) = loop {
-            match sys::receive_message(self.0.as_fd(), buffer, &mut space, waiting.flags()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other?,
-            }
-        };
-        Ok((length > 0).then_some(Received { length, descriptor }))
+        receive(self.0.as_fd(), buffer, waiting)
     }
+}
+
+/// [`PacketSocket::send`] for a socket that something else owns, an event loop's type say.
+///
+/// # Errors
+/// As there.
+pub fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptor: Option<BorrowedFd<'_>>,
+    waiting: Waiting,
+) -> io::Result<()> {
+    let raw = descriptor.map(|fd| [fd.as_raw_fd()]);
+    let rights = raw.as_ref().map(|fds| [ControlMessage::ScmRights(fds)]);
+    let control = rights.as_ref().map_or(&[][..], |messages| &messages[..]);
+    let flags = MsgFlags::MSG_NOSIGNAL | waiting.flags();
+    loop {
+        match sendmsg::<UnixAddr>(
+            socket.as_raw_fd(),
+            &[IoSlice::new(bytes)],
+            control,
+            flags,
+            None,
+        ) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// [`PacketSocket::receive`] for a socket that something else owns.
+///
+/// # Errors
+/// As there.
+pub fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    waiting: Waiting,
+) -> io::Result<Option<Received>> {
+    let mut space = cmsg_space!([std::os::fd::RawFd; 1]);
+    let (length, descriptor) = loop {
+        match sys::receive_message(socket, buffer, &mut space, waiting.flags()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => break other?,
+        }
+    };
+    Ok((length > 0).then_some(Received { length, descriptor }))
 }
 
 impl Waiting {
@@ -110,6 +135,12 @@ impl Waiting {
             Waiting::Allowed => MsgFlags::empty(),
             Waiting::Never => MsgFlags::MSG_DONTWAIT,
         }
+    }
+}
+
+impl From<PacketSocket> for OwnedFd {
+    fn from(socket: PacketSocket) -> Self {
+        socket.0
     }
 }
 

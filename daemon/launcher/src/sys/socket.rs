@@ -1,7 +1,7 @@
 //! Socket calls whose safe wrappers hand out descriptors by number, or are missing.
 
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 
@@ -74,4 +74,13 @@ pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
             },
         }
     }
+}
+
+/// Takes over a descriptor that is known by number only.
+///
+/// # Safety
+/// It must be open, and nothing else may own it. The one caller, `activation`, has it from systemd.
+pub(crate) unsafe fn adopt_descriptor(number: RawFd) -> OwnedFd {
+    // SAFETY: by the caller's promise.
+    unsafe { OwnedFd::from_raw_fd(number) }
 }

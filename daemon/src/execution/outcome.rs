@@ -1,0 +1,241 @@
+//! From what a shim saw to what an execution's record says.
+
+use escher_launcher::wire::{EndCause, ExitReport};
+use escher_protocol::{
+    ApiError, Canceller, ErrorCode, Exit, Leftovers, Outcome, OutputTotals, StartStage, Status,
+    Timestamp, Usage,
+};
+use nix::errno::Errno;
+
+use super::state::End;
+
+/// The end of an execution whose shim has reported.
+pub(super) fn reported(report: ExitReport) -> End {
+    let (status, error) = judge(&report);
+    let cancelled_by = match report.cause {
+        EndCause::Cancelled(by) => Some(by),
+        EndCause::Itself | EndCause::TimedOut => None,
+    };
+    End {
+        status,
+        started_at: match report.exit {
+            Exit::NotStarted { .. } => None,
+            _ => report.started_at,
+        },
+        completed_at: report.ended_at,
+        cancelled_by,
+        outcome: Outcome {
+            exit: report.exit,
+            error,
+            ended_by_signal: report.ended_by_signal,
+            duration_us: report.duration_us,
+            usage: report.usage,
+            output: report.output,
+            leftovers: report.leftovers,
+        },
+    }
+}
+
+/// The end of an execution that was cancelled before its turn came.
+pub(super) fn withdrawn(by: Canceller, at: Timestamp) -> End {
+    let error = ApiError::new(
+        ErrorCode::CANCELLED,
+        format!("cancelled by {by} before it was started"),
+    );
+    never_seen(
+        Status::Cancelled,
+        Exit::Withdrawn,
+        error,
+        Some(by),
+        None,
+        at,
+    )
+}
+
+/// The end of an execution whose shim is gone.
+pub(super) fn lost(started_at: Option<Timestamp>, at: Timestamp) -> End {
+    let error = ApiError::new(
+        ErrorCode::LOST,
+        "the process that watched over the command was killed; what came of it is not known",
+    )
+    .with_hint("look into its log, and for processes that it may have left behind");
+    never_seen(Status::Lost, Exit::Unknown, error, None, started_at, at)
+}
+
+fn never_seen(
+    status: Status,
+    exit: Exit,
+    error: ApiError,
+    cancelled_by: Option<Canceller>,
+    started_at: Option<Timestamp>,
+    at: Timestamp,
+) -> End {
+    let since = |start: Timestamp| at.as_micros().saturating_sub(start.as_micros());
+    End {
+        status,
+        started_at,
+        completed_at: at,
+        cancelled_by,
+        outcome: Outcome {
+            exit,
+            error: Some(error),
+            ended_by_signal: None,
+            duration_us: started_at.map_or(0, |start| u64::try_from(since(start)).unwrap_or(0)),
+            usage: Usage::default(),
+            output: OutputTotals::default(),
+            leftovers: Leftovers::None,
+        },
+    }
+}
+
+/// Why it ended counts before how: a command that answers SIGTERM with exit 0 was still ended.
+fn judge(report: &ExitReport) -> (Status, Option<ApiError>) {
+    let error = |code, message: String| Some(ApiError::new(code, message));
+    match (&report.cause, report.exit) {
+        (_, Exit::Unknown) => {
+            let message = "its main process could not be killed and is still there";
+            (Status::Lost, error(ErrorCode::LOST, message.to_owned()))
+        }
+        (EndCause::TimedOut, _) => {
+            let after = report.duration_us / 1000;
+            let message = format!("timed out; it ended after {after} ms");
+            (Status::Timeout, error(ErrorCode::TIMED_OUT, message))
+        }
+        (EndCause::Cancelled(by), _) => {
+            let message = format!("cancelled by {by}");
+            (Status::Cancelled, error(ErrorCode::CANCELLED, message))
+        }
+        (EndCause::Itself, Exit::Code(0)) => (Status::Completed, None),
+        (EndCause::Itself, Exit::Code(code)) => {
+            let message = format!("exited with status {code}");
+            (Status::Failed, error(ErrorCode::EXIT_STATUS, message))
+        }
+        (EndCause::Itself, Exit::Signal { signal, .. }) => {
+            let message = format!("died of signal {signal}");
+            (Status::Failed, error(ErrorCode::SIGNALLED, message))
+        }
+        (EndCause::Itself, Exit::NotStarted { stage, errno }) => {
+            (Status::Failed, Some(not_started(stage, errno)))
+        }
+        // A shim never reports this: it is for executions that never reached one.
+        (EndCause::Itself, Exit::Withdrawn) => (Status::Cancelled, None),
+    }
+}
+
+fn not_started(stage: StartStage, errno: i32) -> ApiError {
+    let errno = Errno::from_raw(errno);
+    let stage_name = stage.name();
+    let reason = format!("{} ({errno:?}, at stage {stage_name})", errno.desc());
+    match (stage, errno) {
+        (StartStage::Exec, Errno::ENOENT | Errno::ENOTDIR) => ApiError::new(
+            ErrorCode::PROGRAM_NOT_FOUND,
+            format!("program not found: {reason}"),
+        )
+        .with_hint(
+            "give its path, or a PATH in its environment that has it (-e PATH passes yours)",
+        ),
+        _ => {
+            let error = ApiError::new(
+                ErrorCode::START_FAILED,
+                format!("cannot be started: {reason}"),
+            );
+            match hint(stage, errno) {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            }
+        }
+    }
+}
+
+fn hint(stage: StartStage, errno: Errno) -> Option<&'static str> {
+    match (stage, errno) {
+        (StartStage::Exec, Errno::EACCES) => Some(
+            "the file must be executable for the user, and every directory on the way searchable",
+        ),
+        (StartStage::Exec, Errno::ENOEXEC) => {
+            Some("a script needs a first line such as #!/bin/sh, or run it by its interpreter")
+        }
+        (StartStage::Exec, Errno::E2BIG) => Some(
+            "arguments and environment together are limited by the kernel (execve(2)); pass a file or standard input",
+        ),
+        (StartStage::WorkingDirectory, Errno::ENOENT) => {
+            Some("the working directory does not exist")
+        }
+        (StartStage::WorkingDirectory, Errno::EACCES) => {
+            Some("the user may not enter the working directory")
+        }
+        (StartStage::Prepare | StartStage::Exec, Errno::EAGAIN) => {
+            Some("a limit of processes is reached; try again later")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use escher_protocol::{ExecutionId, User};
+
+    fn end(cause: EndCause, exit: Exit) -> (Status, Option<u16>) {
+        let end = reported(ExitReport {
+            id: ExecutionId::from_bytes([1; 16]),
+            exit,
+            cause,
+            ended_by_signal: None,
+            started_at: None,
+            ended_at: Timestamp::from_micros(0),
+            duration_us: 0,
+            usage: Usage::default(),
+            output: OutputTotals::default(),
+            leftovers: Leftovers::None,
+        });
+        (
+            end.status,
+            end.outcome.error.map(|error| error.code.number()),
+        )
+    }
+
+    #[test]
+    fn causes_and_exits_become_states_and_errors() {
+        let by = || EndCause::Cancelled(Canceller::User(User { uid: 1, name: None }));
+        let signal = Exit::Signal {
+            signal: 9,
+            core_dumped: false,
+        };
+        let failed = |stage, errno| Exit::NotStarted { stage, errno };
+        for (cause, exit, status, error) in [
+            (EndCause::Itself, Exit::Code(0), Status::Completed, None),
+            (EndCause::Itself, Exit::Code(7), Status::Failed, Some(62)),
+            (EndCause::Itself, signal, Status::Failed, Some(63)),
+            (
+                EndCause::Itself,
+                failed(StartStage::Exec, 2),
+                Status::Failed,
+                Some(60),
+            ),
+            (
+                EndCause::Itself,
+                failed(StartStage::Exec, 13),
+                Status::Failed,
+                Some(61),
+            ),
+            (
+                EndCause::Itself,
+                failed(StartStage::WorkingDirectory, 2),
+                Status::Failed,
+                Some(61),
+            ),
+            (EndCause::Itself, Exit::Unknown, Status::Lost, Some(66)),
+            (EndCause::TimedOut, Exit::Code(0), Status::Timeout, Some(64)),
+            (EndCause::TimedOut, signal, Status::Timeout, Some(64)),
+            (by(), Exit::Code(0), Status::Cancelled, Some(65)),
+            (by(), signal, Status::Cancelled, Some(65)),
+        ] {
+            assert_eq!(
+                end(cause.clone(), exit),
+                (status, error),
+                "{cause:?} {exit:?}"
+            );
+        }
+    }
+}

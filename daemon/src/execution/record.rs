@@ -1,0 +1,104 @@
+//! What an execution tells of itself.
+
+use escher_protocol::execution::LISTED_COMMAND_BYTES;
+use escher_protocol::{Blob, Command, ExecutionRecord};
+
+use super::{Execution, State};
+
+impl Execution {
+    /// Everything known about it.
+    #[must_use]
+    pub fn record(&self) -> ExecutionRecord {
+        self.describe(self.request.command.clone(), false)
+    }
+
+    /// The same with a command of at most [`LISTED_COMMAND_BYTES`], for lists.
+    #[must_use]
+    pub fn listed_record(&self) -> ExecutionRecord {
+        let (command, cut) = shorten(&self.request.command);
+        self.describe(command, cut)
+    }
+
+    fn describe(&self, command: Command, command_cut: bool) -> ExecutionRecord {
+        let request = &self.request;
+        let end = self.state.end();
+        let (pid, cancelled_by) = match &self.state {
+            State::Queued => (None, None),
+            State::Launching { cancel } => (None, cancel.clone()),
+            State::Running { pid, cancel, .. } => (Some(*pid), cancel.clone()),
+            State::Finished(end) => (None, end.cancelled_by.clone()),
+        };
+        ExecutionRecord {
+            id: self.id,
+            number: self.number,
+            name: request.name.clone(),
+            key: request.key.clone(),
+            status: self.state.status(),
+            user: self.account.user.clone(),
+            submitted_by: self.submitter.clone(),
+            command,
+            command_cut,
+            working_dir: request
+                .working_dir
+                .clone()
+                .unwrap_or_else(|| self.account.home.clone()),
+            stdin: request.stdin,
+            labels: request.labels.clone(),
+            timeout_ms: self.checked.timeout_ms,
+            kill_grace_ms: self.checked.kill_grace_ms,
+            submitted_at: self.submitted_at,
+            started_at: self.state.started_at(),
+            completed_at: end.map(|end| end.completed_at),
+            pid,
+            cancelled_by,
+            log_path: self.log_path.clone(),
+            outcome: end.map(|end| end.outcome.clone()),
+        }
+    }
+}
+
+/// A command with its head of at most [`LISTED_COMMAND_BYTES`], and whether something is missing.
+fn shorten(command: &Command) -> (Command, bool) {
+    let mut left = LISTED_COMMAND_BYTES;
+    let mut head = |bytes: &Blob| -> Option<Blob> {
+        let kept = &bytes[..bytes.len().min(left)];
+        // An argument costs a byte of its own, so that no number of empty ones passes.
+        left = left.checked_sub(kept.len() + 1)?;
+        Some(kept.into())
+    };
+    let short = match command {
+        Command::Exec { argv } => Command::Exec {
+            argv: argv.iter().map_while(&mut head).collect(),
+        },
+        Command::Shell { text, shell } => Command::Shell {
+            shell: shell.as_ref().and_then(&mut head),
+            text: head(text).unwrap_or_default(),
+        },
+    };
+    let cut = short != *command;
+    (short, cut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_commands_are_cut_in_lists_and_say_so() {
+        let exec = |argv: &[Blob]| Command::Exec {
+            argv: argv.to_vec(),
+        };
+        let small = exec(&["a".into(), "b".into()]);
+        assert_eq!(shorten(&small), (small.clone(), false));
+        let (long, cut) = shorten(&exec(&["a".into(), vec![b'x'; 10_000].into(), "z".into()]));
+        let Command::Exec { argv } = long else {
+            panic!()
+        };
+        assert!(cut && argv.iter().map(|a| a.len()).sum::<usize>() <= LISTED_COMMAND_BYTES);
+        let (many, cut) = shorten(&exec(&vec![Blob::default(); 100_000]));
+        let Command::Exec { argv } = many else {
+            panic!()
+        };
+        assert!(cut && argv.len() <= LISTED_COMMAND_BYTES);
+    }
+}

@@ -1,0 +1,169 @@
+//! One shim, from escherd's side.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+use escher_launcher::packet::PacketSocket;
+use escher_launcher::wire::{FromShim, LaunchSpec, MAX_PACKET_BYTES, ToShim};
+use escher_protocol::{ExecutionId, Timestamp, codec};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::packets::Packets;
+use crate::engine::{EngineHandle, ShimNews, ShimOrder};
+
+/// A shim that is ready for a command.
+#[derive(Debug)]
+pub(super) struct Shim {
+    packets: Packets,
+    pid: u32,
+}
+
+/// A shim that is done with an execution.
+pub(super) struct Returned {
+    pub(super) id: ExecutionId,
+    /// `None` if it is gone.
+    pub(super) shim: Option<Shim>,
+}
+
+impl Shim {
+    pub(super) fn new(socket: PacketSocket, pid: u32) -> io::Result<Self> {
+        let packets = Packets::new(socket)?;
+        Ok(Shim { packets, pid })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Gives it a command. On an error it has not seen it.
+    pub(super) fn launch(&self, spec: &LaunchSpec) -> io::Result<()> {
+        let bytes =
+            codec::encode(&ToShim::Launch(Box::new(spec.clone()))).map_err(io::Error::other)?;
+        if bytes.len() <= MAX_PACKET_BYTES {
+            return self.packets.send_now(&bytes, None);
+        }
+        let memory = sealed_memory(&codec::encode(spec).map_err(io::Error::other)?)?;
+        let bytes = codec::encode(&ToShim::LaunchFromMemory).map_err(io::Error::other)?;
+        self.packets.send_now(&bytes, Some(memory.as_fd()))
+    }
+}
+
+/// Memory that holds `bytes` and that nobody can change any more (memfd_create(2), F_ADD_SEALS in fcntl(2)).
+fn sealed_memory(bytes: &[u8]) -> io::Result<std::fs::File> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut memory = std::fs::File::from(memfd_create(c"escher-launch", flags)?);
+    memory.write_all(bytes)?;
+    let seals = SealFlag::F_SEAL_WRITE
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_SEAL;
+    fcntl(&memory, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(memory)
+}
+
+/// Carries orders to the shim that runs `id`, and its news to the engine, until the result is safe or the
+/// shim is gone.
+pub(super) async fn attend(
+    id: ExecutionId,
+    shim: Shim,
+    orders: mpsc::UnboundedReceiver<ShimOrder>,
+    engine: EngineHandle,
+    returns: mpsc::UnboundedSender<Returned>,
+) {
+    let shim = match converse(id, &shim, orders, &engine).await {
+        Ok(()) => Some(shim),
+        Err(error) => {
+            debug!(execution = %id, shim = shim.pid, %error, "the shim is gone");
+            // After a report this changes nothing any more.
+            let lost = move |engine: &mut crate::engine::Engine| {
+                engine.shim_news(id, ShimNews::Lost, Timestamp::now());
+            };
+            let _ = engine.tell(lost).await;
+            None
+        }
+    };
+    let _ = returns.send(Returned { id, shim });
+}
+
+async fn converse(
+    id: ExecutionId,
+    shim: &Shim,
+    mut orders: mpsc::UnboundedReceiver<ShimOrder>,
+    engine: &EngineHandle,
+) -> io::Result<()> {
+    // Bounded by what the engine sends ahead: see `ShimOrder`.
+    let mut outgoing: VecDeque<Vec<u8>> = VecDeque::new();
+    let mut buffer = vec![0; NEWS_BYTES];
+    let mut over = false;
+    loop {
+        tokio::select! {
+            packet = shim.packets.receive(&mut buffer) => {
+                let packet = packet?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                let message = codec::decode(&buffer[..packet.length]).map_err(io::Error::other)?;
+                let news = news(message);
+                let tell = move |engine: &mut crate::engine::Engine| {
+                    engine.shim_news(id, news, Timestamp::now());
+                };
+                engine.tell(tell).await.map_err(io::Error::other)?;
+            }
+            order = orders.recv() => {
+                let order = order.ok_or(io::ErrorKind::ConnectionAborted)?;
+                over |= order == ShimOrder::Recorded;
+                outgoing.push_back(codec::encode(&message(order)).map_err(io::Error::other)?);
+            }
+            sent = send_first(shim, &outgoing), if !outgoing.is_empty() => {
+                if sent.is_err() {
+                    // It is gone, but what it said last may still be there to be read.
+                    outgoing.clear();
+                    continue;
+                }
+                outgoing.pop_front();
+                if over && outgoing.is_empty() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Longest packet that a shim sends: a report, with a user's name in it.
+const NEWS_BYTES: usize = 4096;
+
+async fn send_first(shim: &Shim, outgoing: &VecDeque<Vec<u8>>) -> io::Result<()> {
+    match outgoing.front() {
+        Some(bytes) => shim.packets.send(bytes).await,
+        None => Ok(()),
+    }
+}
+
+fn message(order: ShimOrder) -> ToShim {
+    match order {
+        ShimOrder::Cancel { by, kill } => ToShim::Cancel { by, kill },
+        ShimOrder::Signal(signal) => ToShim::Signal { signal },
+        ShimOrder::Input(write) => ToShim::Input {
+            data: write.data,
+            end: write.end,
+        },
+        ShimOrder::Watch { seen } => ToShim::Watch { seen },
+        ShimOrder::Recorded => ToShim::Recorded,
+    }
+}
+
+fn news(message: FromShim) -> ShimNews {
+    match message {
+        FromShim::Started { pid, at } => ShimNews::Started { pid, at },
+        FromShim::InputAccepted => ShimNews::InputAccepted,
+        FromShim::InputClosed => ShimNews::InputClosed,
+        FromShim::LogGrew { log_bytes } => ShimNews::LogGrew { log_bytes },
+        FromShim::Exited(report) => {
+            if report.leftovers == escher_protocol::Leftovers::Unkillable {
+                warn!(execution = %report.id, "processes are left that SIGKILL does not end");
+            }
+            ShimNews::Exited(report)
+        }
+    }
+}

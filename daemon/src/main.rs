@@ -1,0 +1,53 @@
+//! escherd's program: see the library.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use escherd::cli::Arguments;
+use escherd::{config, service, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[allow(clippy::print_stderr)] // The outermost layer talks to people.
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let settings = match config::load(&arguments) {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("escherd: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if arguments.check {
+        return ExitCode::SUCCESS;
+    }
+    telemetry::init();
+    match serve(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("escherd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One thread runs all tasks: they wait more than they work, and handing one to another thread costs more
+/// than most of them do. Files are read, and users looked up, on threads of their own.
+fn serve(settings: config::Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        service::run(settings, stop).await
+    });
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,159 @@
+//! Taking connections, within limits.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use escher_launcher::peer;
+use escher_protocol::{ApiError, ErrorCode};
+use tokio::net::{UnixListener, UnixStream};
+use tracing::warn;
+
+use super::{Service, session};
+
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// In all. Root may have [`ROOT_RESERVE`] beyond that.
+    pub max_connections: usize,
+    /// Of one user other than root.
+    pub max_connections_per_user: usize,
+}
+
+/// Connections that are kept free for root.
+const ROOT_RESERVE: usize = 16;
+
+/// Pause after an accept(2) that failed for want of descriptors: it would fail again at once, and nothing
+/// tells when one is free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that there are.
+#[derive(Debug)]
+struct Tally {
+    limits: ConnectionLimits,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    by_user: HashMap<u32, usize>,
+}
+
+/// A place in the tally, given back when dropped.
+struct Place {
+    tally: Arc<Tally>,
+    uid: u32,
+}
+
+/// Takes connections until this future is dropped.
+pub async fn serve(listener: UnixListener, service: Arc<Service>, limits: ConnectionLimits) {
+    let tally = Arc::new(Tally {
+        limits,
+        open: Mutex::default(),
+    });
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                if let Err(error) = take(stream, &service, &tally) {
+                    warn!(%error, "a connection was refused");
+                }
+            }
+            Err(error) => {
+                warn!(%error, "no connection can be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn take(stream: UnixStream, service: &Arc<Service>, tally: &Arc<Tally>) -> io::Result<()> {
+    let credentials = peer::credentials(&stream)?;
+    match Tally::enter(tally, credentials.uid) {
+        Ok(place) => {
+            let service = service.clone();
+            tokio::spawn(async move {
+                let _place = place;
+                session::run(stream, credentials, service).await;
+            });
+            Ok(())
+        }
+        Err(error) => session::refuse_at_once(&stream, error),
+    }
+}
+
+impl Tally {
+    fn enter(tally: &Arc<Tally>, uid: u32) -> Result<Place, ApiError> {
+        let ConnectionLimits {
+            max_connections,
+            max_connections_per_user,
+        } = tally.limits;
+        let mut open = tally
+            .open
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let of_user = open.by_user.get(&uid).copied().unwrap_or(0);
+        let (room, allowed) = match uid {
+            0 => (max_connections + ROOT_RESERVE, usize::MAX),
+            _ => (max_connections, max_connections_per_user),
+        };
+        let full = |who: &str, limit: usize| {
+            let message = format!("{who} {limit} connections already, as many as may be");
+            Err(ApiError::new(ErrorCode::TOO_MANY_CONNECTIONS, message))
+        };
+        if of_user >= allowed {
+            return full("you have", allowed);
+        }
+        if open.all >= room {
+            return full("there are", room);
+        }
+        open.all += 1;
+        open.by_user.insert(uid, of_user + 1);
+        Ok(Place {
+            tally: tally.clone(),
+            uid,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let open = self.tally.open.lock();
+        let mut open = open.unwrap_or_else(std::sync::PoisonError::into_inner);
+        open.all -= 1;
+        if let Some(count) = open.by_user.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_user.remove(&self.uid);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_hold_and_root_has_a_reserve() {
+        let tally = Arc::new(Tally {
+            limits: ConnectionLimits {
+                max_connections: 3,
+                max_connections_per_user: 2,
+            },
+            open: Mutex::default(),
+        });
+        let first = Tally::enter(&tally, 1000).unwrap();
+        let _second = Tally::enter(&tally, 1000).unwrap();
+        assert!(Tally::enter(&tally, 1000).is_err(), "over the user's limit");
+        let _third = Tally::enter(&tally, 1001).unwrap();
+        assert!(Tally::enter(&tally, 1002).is_err(), "over the limit of all");
+        let reserve: Vec<Place> = (0..ROOT_RESERVE)
+            .map(|_| Tally::enter(&tally, 0).unwrap())
+            .collect();
+        assert!(Tally::enter(&tally, 0).is_err(), "the reserve has an end");
+        drop((first, reserve));
+        assert!(Tally::enter(&tally, 1002).is_ok());
+    }
+}

@@ -1,0 +1,32 @@
+//! The socket: connections in, frames in, frames out.
+//!
+//! [`listener`] makes the socket, [`accept`] takes connections within limits, [`session`] speaks the protocol
+//! on one, [`requests`] answers what is asked, [`outbox`] sends.
+
+mod accept;
+mod listener;
+mod outbox;
+mod requests;
+mod session;
+
+pub use accept::{ConnectionLimits, serve};
+pub use listener::{ListenError, SocketSettings, bind};
+
+use escher_protocol::message::DaemonInfo;
+use tokio::sync::watch;
+
+use crate::authz::Gate;
+use crate::engine::EngineHandle;
+
+/// What every session works with.
+#[derive(Debug)]
+pub struct Service {
+    /// The state.
+    pub engine: EngineHandle,
+    /// The authority.
+    pub gate: Gate,
+    /// What does not change about this escherd.
+    pub about: DaemonInfo,
+    /// The launcher's process id.
+    pub launcher_pid: watch::Receiver<Option<u32>>,
+}
