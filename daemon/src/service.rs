@@ -3,6 +3,7 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use escher_protocol::message::DaemonInfo;
@@ -12,6 +13,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::authz::{Gate, Reach};
@@ -21,6 +23,9 @@ use crate::engine::{self, Engine, EngineHandle, EngineSettings};
 use crate::launch::{self, Connection, LauncherSettings};
 use crate::server::{self, Service};
 use crate::systemd;
+
+/// How long clients may take for their last answers. With the rest, escherd stops within a second.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Runs escherd until `shutdown` is done.
 ///
@@ -66,16 +71,26 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> anyh
         about: about(&settings, reach),
         launcher_pid,
     });
-    let serving = tokio::spawn(server::serve(listener, service, settings.connections));
+    let (close, closing) = watch::channel(false);
+    let serving = tokio::spawn(server::serve(
+        listener,
+        service,
+        settings.connections,
+        closing,
+    ));
     info!(socket = %settings.socket.path.display(), "serving");
     systemd::ready("serving");
 
     shutdown.await;
     systemd::stopping();
-    serving.abort();
     if settings.on_stop == OnStop::Cancel {
         info!("ending what runs");
         end_all(&engine).await;
+    }
+    engine.stop().await;
+    close.send_replace(true);
+    if timeout(FAREWELL, serving).await.is_err() {
+        warn!("some clients did not take their last answers");
     }
     info!("stopped");
     Ok(())

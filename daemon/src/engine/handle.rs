@@ -8,7 +8,14 @@ use super::{Effect, Engine};
 /// Pieces of work that may wait for the engine. A sender waits when there are more.
 const MAX_WAITING_WORK: usize = 1024;
 
-type Work = Box<dyn FnOnce(&mut Engine) + Send>;
+type Work = Box<dyn FnOnce(&mut Engine) -> Next + Send>;
+
+/// Whether the engine goes on after a piece of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Stop,
+}
 
 /// A way to the engine. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -35,10 +42,13 @@ pub fn start(mut engine: Engine) -> (EngineHandle, mpsc::UnboundedReceiver<Effec
     let (effects, outside) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Some(work) = waiting.recv().await {
-            work(&mut engine);
+            let next = work(&mut engine);
             for effect in engine.take_effects() {
                 // Nobody outside: escherd is stopping.
                 let _ = effects.send(effect);
+            }
+            if next == Next::Stop {
+                return;
             }
         }
     });
@@ -55,8 +65,8 @@ impl EngineHandle {
         work: impl FnOnce(&mut Engine) -> R + Send + 'static,
     ) -> Result<R, Stopped> {
         let (reply, result) = oneshot::channel();
-        let work = Box::new(move |engine: &mut Engine| drop(reply.send(work(engine))));
-        self.work.send(work).await.map_err(|_| Stopped)?;
+        self.tell(move |engine| drop(reply.send(work(engine))))
+            .await?;
         result.await.map_err(|_| Stopped)
     }
 
@@ -68,6 +78,15 @@ impl EngineHandle {
         &self,
         work: impl FnOnce(&mut Engine) + Send + 'static,
     ) -> Result<(), Stopped> {
-        self.work.send(Box::new(work)).await.map_err(|_| Stopped)
+        let work = Box::new(move |engine: &mut Engine| {
+            work(engine);
+            Next::GoOn
+        });
+        self.work.send(work).await.map_err(|_| Stopped)
+    }
+
+    /// Ends the engine. Whoever waits for something of it is told that it has [`Stopped`].
+    pub async fn stop(&self) {
+        let _ = self.work.send(Box::new(|_| Next::Stop)).await;
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use escher_launcher::wire::LaunchSpec;
 use escher_protocol::ExecutionId;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
@@ -51,6 +52,8 @@ struct Room {
     returns: mpsc::UnboundedSender<Returned>,
     trim_at: Option<Instant>,
     retry_at: Option<Instant>,
+    /// A new launcher on its way.
+    opening: Option<JoinHandle<Result<Connection, LaunchError>>>,
 }
 
 /// Carries out `effects` until the engine is gone. `pid` tells the launcher's process id.
@@ -76,6 +79,7 @@ pub async fn run(
         returns,
         trim_at: None,
         retry_at: None,
+        opening: None,
     };
     loop {
         room.tell_pid();
@@ -88,7 +92,29 @@ pub async fn run(
             Some(back) = returned.recv() => room.take_back(back),
             heard = hear(&mut room.connection) => room.heard(heard),
             () = at(room.trim_at) => room.trim(),
-            () = at(room.retry_at) => room.retry().await,
+            () = at(room.retry_at) => room.retry(),
+            opened = opened(&mut room.opening) => room.connected(opened),
+        }
+    }
+}
+
+async fn opened(
+    opening: &mut Option<JoinHandle<Result<Connection, LaunchError>>>,
+) -> Option<Connection> {
+    let result = match opening {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    };
+    *opening = None;
+    match result {
+        Ok(Ok(connection)) => Some(connection),
+        Ok(Err(error)) => {
+            error!(%error, "no launcher can be started; commands wait");
+            None
+        }
+        Err(error) => {
+            error!(%error, "starting a launcher has failed");
+            None
         }
     }
 }
@@ -184,7 +210,7 @@ impl Room {
                 error!(%reason, "the launcher is gone; running commands are not touched by that");
                 self.connection = None;
                 self.expected = 0;
-                // One that dies at once is not started again at once.
+                // At once, unless it died at once.
                 self.retry_at = Some(Instant::now().max(self.connected_at + RETRY_AFTER));
             }
         }
@@ -212,21 +238,25 @@ impl Room {
         }
     }
 
-    async fn retry(&mut self) {
+    /// Starts a new launcher, if that is what is missing.
+    fn retry(&mut self) {
         self.retry_at = None;
-        if self.connection.is_some() {
-            return;
+        if self.connection.is_none() && self.opening.is_none() {
+            let settings = self.settings.clone();
+            self.opening = Some(tokio::spawn(
+                async move { Connection::open(&settings).await },
+            ));
         }
-        match Connection::open(&self.settings).await {
-            Ok(connection) => {
+    }
+
+    fn connected(&mut self, connection: Option<Connection>) {
+        match connection {
+            Some(connection) => {
                 info!(pid = connection.pid(), "a new launcher is there");
                 self.connection = Some(connection);
                 self.connected_at = Instant::now();
             }
-            Err(error) => {
-                error!(%error, "no launcher can be started; commands wait");
-                self.retry_at = Some(Instant::now() + RETRY_AFTER);
-            }
+            None => self.retry_at = Some(Instant::now() + RETRY_AFTER),
         }
     }
 

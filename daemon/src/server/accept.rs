@@ -5,12 +5,14 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use escher_launcher::peer;
+use escher_launcher::peer::{self, PeerCredentials};
 use escher_protocol::{ApiError, ErrorCode};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::warn;
 
-use super::{Service, session};
+use super::{Service, session, until_closing};
 
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
@@ -47,39 +49,55 @@ struct Place {
     uid: u32,
 }
 
-/// Takes connections until this future is dropped.
-pub async fn serve(listener: UnixListener, service: Arc<Service>, limits: ConnectionLimits) {
+/// Takes connections until `closing` says so; then lets each session finish what it is answering.
+pub async fn serve(
+    listener: UnixListener,
+    service: Arc<Service>,
+    limits: ConnectionLimits,
+    mut closing: watch::Receiver<bool>,
+) {
     let tally = Arc::new(Tally {
         limits,
         open: Mutex::default(),
     });
+    let mut sessions = JoinSet::new();
+    let closed = closing.clone();
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                if let Err(error) = take(stream, &service, &tally) {
-                    warn!(%error, "a connection was refused");
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = sessions.join_next() => continue,
+            () = until_closing(&mut closing) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => match enter(&stream, &tally) {
+                Ok((place, credentials)) => {
+                    let (service, closing) = (service.clone(), closed.clone());
+                    sessions.spawn(async move {
+                        let _place = place;
+                        session::run(stream, credentials, service, closing).await;
+                    });
                 }
-            }
+                Err(error) => warn!(%error, "a connection was refused"),
+            },
             Err(error) => {
                 warn!(%error, "no connection can be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+    drop(listener);
+    while sessions.join_next().await.is_some() {}
 }
 
-fn take(stream: UnixStream, service: &Arc<Service>, tally: &Arc<Tally>) -> io::Result<()> {
-    let credentials = peer::credentials(&stream)?;
+/// A place for a new connection. One for which there is none is told why, and closed.
+fn enter(stream: &UnixStream, tally: &Arc<Tally>) -> io::Result<(Place, PeerCredentials)> {
+    let credentials = peer::credentials(stream)?;
     match Tally::enter(tally, credentials.uid) {
-        Ok(place) => {
-            let service = service.clone();
-            tokio::spawn(async move {
-                let _place = place;
-                session::run(stream, credentials, service).await;
-            });
-            Ok(())
+        Ok(place) => Ok((place, credentials)),
+        Err(error) => {
+            session::refuse_at_once(stream, error.clone())?;
+            Err(io::Error::other(error))
         }
-        Err(error) => session::refuse_at_once(&stream, error),
     }
 }
 

@@ -30,3 +30,9 @@ pub struct Service {
     /// The launcher's process id.
     pub launcher_pid: watch::Receiver<Option<u32>>,
 }
+
+/// Waits until escherd says goodbye.
+async fn until_closing(closing: &mut watch::Receiver<bool>) {
+    // An error means that nobody is left to say it.
+    let _ = closing.wait_for(|closing| *closing).await;
+}

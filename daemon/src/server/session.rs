@@ -17,13 +17,14 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use super::Service;
 use super::outbox::{Outbox, STREAM_WINDOW_BYTES, Window, write_frames};
 use super::requests;
+use super::{Service, until_closing};
 use crate::authz::Caller;
 
 /// How long a peer may take for its first frame.
@@ -43,11 +44,17 @@ pub(super) async fn run(
     mut stream: UnixStream,
     credentials: PeerCredentials,
     service: Arc<Service>,
+    mut closing: watch::Receiver<bool>,
 ) {
     let peer = (credentials.uid, credentials.pid);
-    match greet(&mut stream, credentials, &service).await {
+    let greeting = tokio::select! {
+        greeting = greet(&mut stream, credentials, &service) => greeting,
+        () = until_closing(&mut closing) => return,
+    };
+    match greeting {
         Ok(Some((caller, reader))) => {
-            let ended = Session::new(caller, service).serve(stream, reader).await;
+            let session = Session::new(caller, service);
+            let ended = session.serve(stream, reader, closing).await;
             if let Err(error) = ended {
                 debug!(uid = peer.0, pid = peer.1, %error, "a connection ended");
             }
@@ -179,6 +186,7 @@ impl Session {
         mut self,
         stream: UnixStream,
         mut reader: FrameReader,
+        mut closing: watch::Receiver<bool>,
     ) -> Result<(), FrameError> {
         let codec = FrameCodec::<ClientFrame>::established();
         let (mut incoming, outgoing) = stream.into_split();
@@ -203,6 +211,11 @@ impl Session {
                     if let Ok(id) = done {
                         self.in_flight.remove(&id);
                     }
+                }
+                () = until_closing(&mut closing) => {
+                    // The engine has stopped, so every answer is on its way: an error at the least.
+                    while self.tasks.join_next().await.is_some() {}
+                    break Ok(());
                 }
                 _ = &mut writer => return Ok(()),
             }
