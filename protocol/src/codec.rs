@@ -16,9 +16,13 @@ use serde::de::Deserialize;
 /// execve(2)) with its environment fits.
 pub const MAX_PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
 
-type Config = Configuration<LittleEndian, Varint, Limit<MAX_PAYLOAD_BYTES>>;
+/// Where bincode stops decoding. It counts an integer by its size in memory, up to eight times that on the
+/// wire; so this is the smallest limit that every payload of a frame passes.
+const DECODE_LIMIT: usize = 8 * MAX_PAYLOAD_BYTES;
 
-const CONFIG: Config = config::standard().with_limit::<MAX_PAYLOAD_BYTES>();
+type Config = Configuration<LittleEndian, Varint, Limit<DECODE_LIMIT>>;
+
+const CONFIG: Config = config::standard().with_limit::<DECODE_LIMIT>();
 
 /// Bytes that are no message, or a message that cannot become bytes.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

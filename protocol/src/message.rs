@@ -33,8 +33,8 @@ pub enum ClientFrame {
         /// Payload bytes to add.
         bytes: u32,
     },
-    /// The client no longer wants an answer to `id`. What the request has done stays done; none of its
-    /// frames follows the [`ServerFrame::End`] or [`ServerFrame::Reply`] that closes it.
+    /// The client no longer wants an answer to `id`, and gets no more of it but for frames that are on
+    /// their way already. What the request has done stays done.
     Abandon {
         /// The request to forget.
         id: RequestId,

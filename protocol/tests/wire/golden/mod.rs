@@ -1,0 +1,74 @@
+//! The bytes of every message are frozen: each variant has a file in `tests/golden/`.
+//!
+//! `ESCHER_BLESS=1 cargo test -p escher-protocol golden::` writes the files that are missing. One that is
+//! there is never written again: if it does not fit, the protocol was broken.
+
+mod file;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+
+pub(crate) use file::{parse, read};
+
+use crate::samples::{self, Sample};
+
+const BLESS: &str = "ESCHER_BLESS=1 cargo test -p escher-protocol golden::";
+
+#[test]
+fn every_message_has_its_golden_bytes() {
+    let faults: Vec<String> = samples::all().iter().filter_map(fault).collect();
+    assert!(
+        faults.is_empty(),
+        "{}\nA file that is missing is written by: {BLESS}",
+        faults.join("\n")
+    );
+}
+
+/// What is wrong between a sample and its file.
+fn fault(sample: &Sample) -> Option<String> {
+    let Sample { name, message } = sample;
+    let encoded = message.encode();
+    if std::env::var_os("ESCHER_BLESS").is_some() {
+        bless(sample, &encoded).expect("a golden file can be written");
+    }
+    let golden = match file::read(name) {
+        Ok(golden) => golden,
+        Err(error) => return Some(format!("golden/{name}.hex: {error}")),
+    };
+    if encoded != golden {
+        let (is, was) = (file::dump(&encoded), file::dump(&golden));
+        return Some(format!("{name} was on the wire\n{was}and is now\n{is}"));
+    }
+    match message.equals_decoded(&golden) {
+        Ok(true) => None,
+        Ok(false) => Some(format!("{name} decodes to another message")),
+        Err(error) => Some(format!("{name} does not decode: {error}")),
+    }
+}
+
+fn bless(sample: &Sample, encoded: &[u8]) -> io::Result<()> {
+    let mut file = match File::create_new(file::path(sample.name)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        created => created?,
+    };
+    for line in format!("{:#?}", sample.message).lines() {
+        writeln!(file, "# {line}")?;
+    }
+    file.write_all(file::dump(encoded).as_bytes())
+}
+
+/// A file without a sample is a message that has been taken out of the protocol.
+#[test]
+fn no_golden_file_has_lost_its_message() {
+    let samples = samples::all();
+    let known: BTreeSet<String> = samples
+        .iter()
+        .map(|sample| format!("{}.hex", sample.name))
+        .collect();
+    assert_eq!(known.len(), samples.len(), "two samples have the same name");
+    for entry in fs::read_dir(file::folder()).unwrap() {
+        let file = entry.unwrap().file_name().into_string().unwrap();
+        assert!(known.contains(&file), "golden/{file} belongs to no sample");
+    }
+}

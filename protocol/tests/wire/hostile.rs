@@ -1,0 +1,172 @@
+//! A peer that lies about lengths: what decoding costs is bounded by the bytes that are there.
+
+use std::fmt::Debug;
+
+use escher_protocol::blob::MAX_LIST_ITEMS;
+use escher_protocol::codec::{self, MAX_PAYLOAD_BYTES};
+use escher_protocol::handshake::{ConnectionLimits, HelloReply, Welcome};
+use escher_protocol::message::ListFilter;
+use escher_protocol::{Blob, Command, ExecutionRecord, ExecutionRequest, InstanceId, Status, Text};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::samples;
+
+/// Most memory for a byte of a frame. The worst is a pair of empty texts: 48 bytes of memory for two on
+/// the wire, three times that while a list that doubles moves to its new place.
+const MEMORY_PER_BYTE: usize = 72;
+
+/// The boxes that messages have whatever is in them, and the words of an error.
+const MEMORY_PER_MESSAGE: usize = 2048;
+
+/// The most memory held at once by `work`, in bytes.
+fn peak(work: impl FnOnce()) -> usize {
+    usize::try_from(allocation_counter::measure(work).bytes_max).expect("it fitted into memory")
+}
+
+/// Lengths that a peer may claim: of all sizes, in all widths.
+fn claims() -> Vec<Vec<u8>> {
+    let within = u32::try_from(MAX_PAYLOAD_BYTES - 64).expect("a frame's length fits");
+    let wide = [1 << 33, 1 << 62, i64::MAX as u64, u64::MAX];
+    let wide = wide.map(|length| [&[0xfd], &length.to_le_bytes()[..]].concat());
+    let mut claims = vec![
+        vec![0xfb, 0xff, 0xff],
+        [&[0xfc], &within.to_le_bytes()[..]].concat(),
+        vec![0xfc, 0xff, 0xff, 0xff, 0xff],
+        [&[0xfe], &[0xff; 16][..]].concat(),
+    ];
+    claims.extend(wide);
+    claims
+}
+
+/// Every byte of every message in turn is taken for a length, so every real length is among them.
+#[test]
+fn a_claimed_length_costs_nothing() {
+    for sample in samples::all() {
+        let encoded = sample.message.encode();
+        for place in 0..encoded.len() {
+            for claim in claims() {
+                let (head, tail) = (&encoded[..place], &encoded[place + 1..]);
+                for bytes in [[head, &claim, tail].concat(), [head, &claim].concat()] {
+                    let memory = peak(|| drop(sample.message.equals_decoded(&bytes)));
+                    assert!(
+                        memory <= MEMORY_PER_MESSAGE + MEMORY_PER_BYTE * bytes.len(),
+                        "{} with {claim:02x?} at byte {place} took {memory} bytes of memory",
+                        sample.name
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_message_costs_what_it_holds() {
+    for sample in samples::all() {
+        let encoded = sample.message.encode();
+        let memory = peak(|| drop(sample.message.equals_decoded(&encoded)));
+        assert!(
+            memory <= MEMORY_PER_MESSAGE + 2 * encoded.len(),
+            "{} took {memory} bytes of memory for {}",
+            sample.name,
+            encoded.len()
+        );
+    }
+    let data: Blob = vec![0; 1 << 20].into();
+    let bytes = codec::encode(&data).unwrap();
+    assert_eq!(peak(|| drop(codec::decode::<Blob>(&bytes))), data.len());
+}
+
+/// A list holds [`MAX_LIST_ITEMS`] and not one more; either way memory is in proportion to the frame.
+fn assert_bounded<T>(what: &str, list_of: impl Fn(usize) -> T)
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    for (length, fits) in [(MAX_LIST_ITEMS, true), (MAX_LIST_ITEMS + 1, false)] {
+        let message = list_of(length);
+        let bytes = codec::encode(&message).unwrap();
+        let mut decoded = None;
+        let memory = peak(|| decoded = Some(codec::decode::<T>(&bytes)));
+        match decoded.unwrap() {
+            Ok(decoded) => assert!(fits && decoded == message, "{length} {what} decode"),
+            Err(error) => assert!(!fits, "{length} {what}: {error}"),
+        }
+        assert!(
+            memory <= MEMORY_PER_MESSAGE + MEMORY_PER_BYTE * bytes.len(),
+            "{length} {what} took {memory} bytes of memory for {}",
+            bytes.len()
+        );
+    }
+}
+
+fn pairs<T: Default + Clone>(length: usize) -> Vec<(T, T)> {
+    vec![(T::default(), T::default()); length]
+}
+
+#[test]
+fn lists_of_a_request_are_bounded() {
+    assert_bounded("arguments", |length| Command::Exec {
+        argv: vec![Blob::default(); length],
+    });
+    assert_bounded("variables", |length| ExecutionRequest {
+        environment: pairs(length),
+        ..ExecutionRequest::default()
+    });
+    assert_bounded("labels", |length| ExecutionRequest {
+        labels: pairs(length),
+        ..ExecutionRequest::default()
+    });
+}
+
+#[test]
+fn lists_of_a_filter_are_bounded() {
+    assert_bounded("states", |length| ListFilter {
+        statuses: vec![Status::Lost; length],
+        ..ListFilter::default()
+    });
+    assert_bounded("labels of a filter", |length| ListFilter {
+        labels: pairs(length),
+        ..ListFilter::default()
+    });
+}
+
+#[test]
+fn lists_of_replies_are_bounded() {
+    assert_bounded("labels of a record", |length| ExecutionRecord {
+        labels: pairs(length),
+        ..samples::daemon::pending()
+    });
+    assert_bounded("features", |length| {
+        HelloReply::Welcome(Welcome {
+            version: 1,
+            daemon: "escherd".into(),
+            instance: InstanceId::from_bytes([0; 16]),
+            features: vec![Text::default(); length],
+            limits: ConnectionLimits {
+                max_frame_bytes: 0,
+                max_requests_in_flight: 0,
+                stream_window_bytes: 0,
+            },
+        })
+    });
+}
+
+/// A frame as long as may be, all of it elements of one list that claims to have more than memory.
+#[test]
+fn a_frame_of_nothing_but_elements_stops_at_the_bound() {
+    let endless = [
+        &[0xfd],
+        &u64::MAX.to_le_bytes()[..],
+        &vec![0; MAX_PAYLOAD_BYTES - 64],
+    ]
+    .concat();
+    let mut labels = codec::encode(&ExecutionRequest::default()).unwrap();
+    labels.pop(); // How many there are: the labels come last.
+    labels.extend_from_slice(&endless);
+    let memory = peak(|| assert!(codec::decode::<ExecutionRequest>(&labels).is_err()));
+    let most = MAX_LIST_ITEMS * size_of::<(Text, Text)>() * 3 / 2;
+    assert!(
+        memory <= MEMORY_PER_MESSAGE + most,
+        "{memory} bytes of memory"
+    );
+}

@@ -1,0 +1,104 @@
+//! What clients send.
+
+use escher_protocol::handshake::{Hello, MAGIC};
+use escher_protocol::message::{ClientFrame, EventsRequest, ListFilter, OutputRequest, Request};
+use escher_protocol::{
+    CancelMode, Command, ExecutionRequest, OutputStart, OutputStream, RequestId, RunAs, Status,
+    StdinMode, StreamSelection, Timeout,
+};
+
+use super::values::ID;
+use super::{Sample, variants};
+
+pub(super) fn all() -> Vec<Sample> {
+    let mut samples = vec![
+        Sample::new(
+            "Hello",
+            Hello {
+                magic: MAGIC,
+                lowest: 1,
+                highest: 1,
+                client: "escherctl 0.1.0".into(),
+            },
+        ),
+        Sample::new("ExecutionRequest.least", least()),
+        Sample::new("ListFilter.default", ListFilter::default()),
+    ];
+    samples.extend(frames());
+    samples.extend(requests());
+    samples
+}
+
+fn frames() -> Vec<Sample> {
+    variants!(ClientFrame {
+        Request => ClientFrame::Request {
+            id: RequestId(1),
+            body: Request::Submit(Box::new(least())),
+        },
+        Grant => ClientFrame::Grant { id: RequestId(300), bytes: 262_144 },
+        Abandon => ClientFrame::Abandon { id: RequestId(70_000) },
+    })
+}
+
+fn requests() -> Vec<Sample> {
+    variants!(Request {
+        Submit => Request::Submit(Box::new(full())),
+        Status => Request::Status(ID.into()),
+        Wait => Request::Wait("7".into()),
+        Result => Request::Result("nightly-build".into()),
+        Cancel => Request::Cancel { target: ID.into(), mode: CancelMode::Graceful },
+        Signal => Request::Signal { target: ID.into(), signal: 10 },
+        List => Request::List(ListFilter {
+            all: true,
+            statuses: vec![Status::Failed, Status::Timeout],
+            labels: vec![("team".into(), "infra".into())],
+            name: Some("nightly-build".into()),
+            user: Some("alice".into()),
+            limit: 50,
+        }),
+        ReadOutput => Request::ReadOutput(OutputRequest {
+            target: ID.into(),
+            streams: StreamSelection::Only(OutputStream::Stdout),
+            start: OutputStart::Offset(65_536),
+            length: Some(4096),
+            follow: true,
+        }),
+        Events => Request::Events(EventsRequest { after: Some(41), follow: true }),
+        WriteStdin => Request::WriteStdin {
+            target: ID.into(),
+            offset: 251,
+            data: b"bytes, not text: \x00\xff"[..].into(),
+            end: true,
+        },
+        Info => Request::Info,
+    })
+}
+
+fn least() -> ExecutionRequest {
+    ExecutionRequest {
+        command: Command::Exec {
+            argv: vec!["/bin/true".into()],
+        },
+        ..ExecutionRequest::default()
+    }
+}
+
+fn full() -> ExecutionRequest {
+    ExecutionRequest {
+        key: Some("job-4711".into()),
+        name: Some("nightly-build".into()),
+        command: Command::Exec {
+            argv: vec!["make".into(), "-j8".into(), b"\xff"[..].into()],
+        },
+        environment: vec![
+            ("LANG".into(), "C.UTF-8".into()),
+            ("RAW".into(), b"\x80"[..].into()),
+        ],
+        working_dir: Some("/srv/build".into()),
+        run_as: RunAs::Name("builder".into()),
+        stdin: StdinMode::Stream,
+        timeout: Timeout::After { ms: 300_000 },
+        kill_grace_ms: Some(10_000),
+        labels: vec![("team".into(), "infra".into())],
+    }
+}

@@ -1,0 +1,208 @@
+//! What escherd sends.
+
+use escher_protocol::handshake::{ConnectionLimits, HelloReply, Refusal, Welcome};
+use escher_protocol::message::{
+    CancelOutcome, DaemonInfo, Event, EventKind, Item, Response, ServerFrame, Submitted,
+};
+use escher_protocol::{
+    ApiError, Canceller, Command, ErrorCode, ExecutionRecord, Exit, Leftovers, Outcome,
+    OutputChunk, OutputStream, OutputTotals, RequestId, Status, StdinMode, Timestamp, Usage,
+};
+
+use super::values::{ID, INSTANCE, TIME, alice, not_found};
+use super::{Sample, variants};
+
+pub(super) fn all() -> Vec<Sample> {
+    let mut samples = vec![
+        Sample::new("ServerFrame.Reply.error", refused()),
+        Sample::new("ServerFrame.End.error", broken_off()),
+        Sample::new("ExecutionRecord.pending", pending()),
+    ];
+    samples.extend(greetings());
+    samples.extend(frames());
+    samples.extend(responses());
+    samples.extend(items());
+    samples
+}
+
+fn greetings() -> Vec<Sample> {
+    variants!(HelloReply {
+        Welcome => HelloReply::Welcome(Welcome {
+            version: 1,
+            daemon: "escherd 0.1.0".into(),
+            instance: INSTANCE,
+            features: vec!["history".into()],
+            limits: ConnectionLimits {
+                max_frame_bytes: 8_388_608,
+                max_requests_in_flight: 256,
+                stream_window_bytes: 1_048_576,
+            },
+        }),
+        Refused => HelloReply::Refused(Refusal {
+            error: ApiError::new(ErrorCode::UNSUPPORTED_VERSION, "no protocol version in common")
+                .with_hint("update the older of the two"),
+            lowest: 2,
+            highest: 3,
+        }),
+    })
+}
+
+fn frames() -> Vec<Sample> {
+    variants!(ServerFrame {
+        Reply => ServerFrame::Reply { id: RequestId(1), result: Ok(Response::Done) },
+        Item => ServerFrame::Item { id: RequestId(2), item: Item::Output(chunk()) },
+        End => ServerFrame::End { id: RequestId(2), result: Ok(()) },
+    })
+}
+
+fn refused() -> ServerFrame {
+    ServerFrame::Reply {
+        id: RequestId(1),
+        result: Err(not_found()),
+    }
+}
+
+fn broken_off() -> ServerFrame {
+    let error = ApiError::new(ErrorCode::SHUTTING_DOWN, "escherd is about to stop");
+    ServerFrame::End {
+        id: RequestId(u64::MAX),
+        result: Err(error),
+    }
+}
+
+fn responses() -> Vec<Sample> {
+    variants!(Response {
+        Submitted => Response::Submitted(Submitted { id: ID, number: 7, existing: false }),
+        Execution => Response::Execution(Box::new(finished())),
+        Cancel => Response::Cancel(CancelOutcome::Ending),
+        StdinAccepted => Response::StdinAccepted { offset: 65_536 },
+        Info => Response::Info(Box::new(info())),
+        Done => Response::Done,
+    })
+}
+
+fn items() -> Vec<Sample> {
+    variants!(Item {
+        Execution => Item::Execution(Box::new(running())),
+        Output => Item::Output(chunk()),
+        Event => Item::Event(Event {
+            sequence: 42,
+            time: TIME,
+            id: ID,
+            number: 7,
+            name: Some("nightly-build".into()),
+            user: alice(),
+            kind: EventKind::Finished(Status::Completed),
+        }),
+    })
+}
+
+fn chunk() -> OutputChunk {
+    OutputChunk {
+        stream: OutputStream::Stderr,
+        offset: 4_294_967_296,
+        time_us: 1_500_000,
+        data: b"warning: \xff\n"[..].into(),
+    }
+}
+
+/// An execution of which nothing is known but that it waits.
+pub(crate) fn pending() -> ExecutionRecord {
+    ExecutionRecord {
+        id: ID,
+        number: 7,
+        name: None,
+        key: None,
+        status: Status::Pending,
+        user: alice(),
+        submitted_by: alice(),
+        command: Command::Shell {
+            text: "sleep 1".into(),
+            shell: None,
+        },
+        command_cut: false,
+        working_dir: "/".into(),
+        stdin: StdinMode::Null,
+        labels: Vec::new(),
+        timeout_ms: None,
+        kill_grace_ms: 10_000,
+        submitted_at: TIME,
+        started_at: None,
+        completed_at: None,
+        pid: None,
+        cancelled_by: None,
+        log_path: "/var/log/escher/01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42.log".into(),
+        outcome: None,
+    }
+}
+
+fn running() -> ExecutionRecord {
+    ExecutionRecord {
+        name: Some("nightly-build".into()),
+        status: Status::Running,
+        command: Command::Exec {
+            argv: vec!["make".into(), "-j8".into()],
+        },
+        command_cut: true,
+        stdin: StdinMode::Stream,
+        labels: vec![("team".into(), "infra".into())],
+        started_at: Some(TIME),
+        pid: Some(4711),
+        ..pending()
+    }
+}
+
+fn finished() -> ExecutionRecord {
+    ExecutionRecord {
+        key: Some("job-4711".into()),
+        status: Status::Cancelled,
+        timeout_ms: Some(300_000),
+        completed_at: Some(Timestamp::from_micros(TIME.as_micros() + 2_000_000)),
+        pid: None,
+        cancelled_by: Some(Canceller::User(alice())),
+        outcome: Some(Outcome {
+            exit: Exit::Signal {
+                signal: 15,
+                core_dumped: false,
+            },
+            error: Some(ApiError::new(ErrorCode::CANCELLED, "cancelled by alice")),
+            ended_by_signal: Some(15),
+            duration_us: 2_000_000,
+            usage: Usage {
+                user_us: 1_200_000,
+                system_us: 34_567,
+                peak_memory_bytes: 6_442_450_944,
+            },
+            output: OutputTotals {
+                stdout_bytes: 1000,
+                stderr_bytes: 200,
+                log_bytes: 1200,
+                dropped_bytes: 0,
+            },
+            leftovers: Leftovers::Killed,
+        }),
+        ..running()
+    }
+}
+
+fn info() -> DaemonInfo {
+    DaemonInfo {
+        version: "0.1.0".into(),
+        instance: INSTANCE,
+        pid: 812,
+        uid: 990,
+        started_at: TIME,
+        serves_all_users: true,
+        launcher_pid: Some(811),
+        log_dir: "/var/log/escher".into(),
+        state_dir: "/var/lib/escher".into(),
+        pending: 3,
+        running: 20,
+        finished: 977,
+        max_concurrent_executions: 20,
+        max_pending_executions: 10_000,
+        default_timeout_ms: 120_000,
+        max_timeout_ms: 0,
+        max_output_size_bytes: 10_485_760,
+    }
+}

@@ -1,0 +1,169 @@
+//! The values that messages are made of.
+
+use escher_protocol::message::{CancelOutcome, EventKind};
+use escher_protocol::{
+    ApiError, CancelMode, Canceller, Command, ErrorCode, ExecutionId, Exit, InstanceId, Leftovers,
+    OutputStart, OutputStream, RunAs, StartStage, Status, StdinMode, StreamSelection, Target,
+    Timeout, Timestamp, User,
+};
+
+use super::{Sample, variants};
+
+pub(super) const ID: ExecutionId = ExecutionId::from_bytes([
+    0x01, 0x92, 0x0f, 0x3e, 0x6d, 0x2c, 0x7c, 0x31, 0x8f, 0x35, 0x0d, 0x6c, 0x7e, 0x9b, 0x1a, 0x42,
+]);
+
+pub(super) const INSTANCE: InstanceId = InstanceId::from_bytes([
+    0x01, 0x92, 0x0f, 0x3e, 0x00, 0x00, 0x70, 0x00, 0x80, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01,
+]);
+
+/// 2025-10-09T08:53:20.123456Z.
+pub(super) const TIME: Timestamp = Timestamp::from_micros(1_760_000_000_123_456);
+
+pub(super) fn alice() -> User {
+    User {
+        uid: 1000,
+        name: Some("alice".into()),
+    }
+}
+
+pub(super) fn not_found() -> ApiError {
+    ApiError::new(ErrorCode::NOT_FOUND, "there is no execution \"17\"")
+        .with_hint("escherctl ps -a lists yours")
+}
+
+pub(super) fn all() -> Vec<Sample> {
+    [requests(), ends(), output(), plain()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn requests() -> Vec<Sample> {
+    [
+        variants!(Target {
+            Id => Target::Id(ID),
+            Reference => Target::Reference("nightly-build".into()),
+        }),
+        variants!(Command {
+            Exec => Command::Exec {
+                argv: vec!["printf".into(), "%s".into(), b"\xff\0\xfe"[..].into()],
+            },
+            Shell => Command::Shell { text: "make | tee log".into(), shell: Some("/bin/bash".into()) },
+        }),
+        variants!(RunAs {
+            Caller => RunAs::Caller,
+            Name => RunAs::Name("postgres".into()),
+            Uid => RunAs::Uid(70_000),
+        }),
+        variants!(StdinMode { Null => StdinMode::Null, Stream => StdinMode::Stream }),
+        variants!(Timeout {
+            Default => Timeout::Default,
+            After => Timeout::After { ms: 300_000 },
+            Unlimited => Timeout::Unlimited,
+        }),
+        variants!(CancelMode { Graceful => CancelMode::Graceful, Kill => CancelMode::Kill }),
+        variants!(CancelOutcome {
+            Withdrawn => CancelOutcome::Withdrawn,
+            Ending => CancelOutcome::Ending,
+            AlreadyEnding => CancelOutcome::AlreadyEnding,
+            AlreadyFinished => CancelOutcome::AlreadyFinished(Status::Completed),
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn ends() -> Vec<Sample> {
+    [
+        variants!(Status {
+            Pending => Status::Pending,
+            Running => Status::Running,
+            Completed => Status::Completed,
+            Failed => Status::Failed,
+            Cancelled => Status::Cancelled,
+            Timeout => Status::Timeout,
+            Lost => Status::Lost,
+        }),
+        variants!(Canceller { User => Canceller::User(alice()), Host => Canceller::Host }),
+        variants!(Exit {
+            Code => Exit::Code(7),
+            Signal => Exit::Signal { signal: 11, core_dumped: true },
+            NotStarted => Exit::NotStarted { stage: StartStage::Exec, errno: 2 },
+            Withdrawn => Exit::Withdrawn,
+            Unknown => Exit::Unknown,
+        }),
+        variants!(Leftovers {
+            None => Leftovers::None,
+            Killed => Leftovers::Killed,
+            Unkillable => Leftovers::Unkillable,
+        }),
+        variants!(StartStage {
+            Prepare => StartStage::Prepare,
+            Session => StartStage::Session,
+            Keyring => StartStage::Keyring,
+            Descriptors => StartStage::Descriptors,
+            Attributes => StartStage::Attributes,
+            Limits => StartStage::Limits,
+            Groups => StartStage::Groups,
+            Gid => StartStage::Gid,
+            Uid => StartStage::Uid,
+            VerifyIdentity => StartStage::VerifyIdentity,
+            WorkingDirectory => StartStage::WorkingDirectory,
+            Signals => StartStage::Signals,
+            Exec => StartStage::Exec,
+        }),
+        variants!(EventKind {
+            Submitted => EventKind::Submitted,
+            Started => EventKind::Started,
+            CancelRequested => EventKind::CancelRequested(Canceller::User(alice())),
+            Finished => EventKind::Finished(Status::Lost),
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn output() -> Vec<Sample> {
+    [
+        variants!(OutputStream { Stdout => OutputStream::Stdout, Stderr => OutputStream::Stderr }),
+        variants!(StreamSelection {
+            Both => StreamSelection::Both,
+            Only => StreamSelection::Only(OutputStream::Stderr),
+        }),
+        variants!(OutputStart {
+            Offset => OutputStart::Offset(5_000_000_000),
+            LastLines => OutputStart::LastLines(10),
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn plain() -> Vec<Sample> {
+    vec![
+        Sample::new("ApiError", not_found()),
+        Sample::new(
+            "ApiError.unknown-code",
+            ApiError {
+                code: ErrorCode::from_number(60_000),
+                message: "something new".into(),
+                hint: None,
+                retry: true,
+            },
+        ),
+        Sample::new("Timestamp", TIME),
+        Sample::new("Timestamp.before-1970", Timestamp::from_micros(-1)),
+        Sample::new("ExecutionId", ID),
+        Sample::new(
+            "User.nameless",
+            User {
+                uid: 4_000_000_000,
+                name: None,
+            },
+        ),
+    ]
+}

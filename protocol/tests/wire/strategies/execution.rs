@@ -1,0 +1,123 @@
+//! Executions: what is asked for and what is told of them.
+
+use escher_protocol::{
+    Command, ExecutionRecord, ExecutionRequest, Exit, Leftovers, Outcome, OutputTotals, RunAs,
+    StartStage, Timeout, Usage,
+};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use super::values::{
+    api_error, blob, canceller, execution_id, labels, number, number32, signed, status, stdin_mode,
+    text, timestamp, user,
+};
+
+pub(super) fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        vec(blob(), 0..4).prop_map(|argv| Command::Exec { argv }),
+        (blob(), option::of(blob())).prop_map(|(text, shell)| Command::Shell { text, shell }),
+    ]
+}
+
+fn run_as() -> impl Strategy<Value = RunAs> {
+    prop_oneof![
+        Just(RunAs::Caller),
+        text().prop_map(RunAs::Name),
+        number32().prop_map(RunAs::Uid),
+    ]
+}
+
+fn timeout() -> impl Strategy<Value = Timeout> {
+    prop_oneof![
+        Just(Timeout::Default),
+        number().prop_map(|ms| Timeout::After { ms }),
+        Just(Timeout::Unlimited),
+    ]
+}
+
+prop_compose! {
+    pub(super) fn execution_request()(
+        (key, name) in (option::of(text()), option::of(text())),
+        command in command().boxed(),
+        environment in vec((blob(), blob()), 0..3),
+        working_dir in option::of(blob()),
+        run_as in run_as(),
+        stdin in stdin_mode(),
+        timeout in timeout(),
+        kill_grace_ms in option::of(number()),
+        labels in labels(),
+    ) -> ExecutionRequest {
+        ExecutionRequest {
+            key, name, command, environment, working_dir, run_as, stdin, timeout, kill_grace_ms,
+            labels,
+        }
+    }
+}
+
+prop_compose! {
+    pub(super) fn execution_record()(
+        (id, number) in (execution_id(), number()),
+        (name, key) in (option::of(text()), option::of(text())),
+        status in status(),
+        (user, submitted_by) in (user(), user()),
+        (command, command_cut) in (command().boxed(), any::<bool>()),
+        (working_dir, log_path) in (blob(), blob()),
+        stdin in stdin_mode(),
+        labels in labels(),
+        (timeout_ms, kill_grace_ms) in (option::of(number()), number()),
+        submitted_at in timestamp(),
+        (started_at, completed_at) in (option::of(timestamp()), option::of(timestamp())),
+        (pid, cancelled_by, outcome) in
+            (option::of(number32()), option::of(canceller()), option::of(outcome().boxed())),
+    ) -> ExecutionRecord {
+        ExecutionRecord {
+            id, number, name, key, status, user, submitted_by, command, command_cut, working_dir,
+            stdin, labels, timeout_ms, kill_grace_ms, submitted_at, started_at, completed_at, pid,
+            cancelled_by, log_path, outcome,
+        }
+    }
+}
+
+prop_compose! {
+    fn outcome()(
+        exit in exit(),
+        error in option::of(api_error()),
+        ended_by_signal in option::of(signed()),
+        (duration_us, user_us, system_us, peak_memory_bytes) in
+            (number(), number(), number(), number()),
+        (stdout_bytes, stderr_bytes, log_bytes, dropped_bytes) in
+            (number(), number(), number(), number()),
+        leftovers in leftovers(),
+    ) -> Outcome {
+        Outcome {
+            exit, error, ended_by_signal, duration_us, leftovers,
+            usage: Usage { user_us, system_us, peak_memory_bytes },
+            output: OutputTotals { stdout_bytes, stderr_bytes, log_bytes, dropped_bytes },
+        }
+    }
+}
+
+fn exit() -> impl Strategy<Value = Exit> {
+    prop_oneof![
+        signed().prop_map(Exit::Code),
+        (signed(), any::<bool>()).prop_map(|(signal, core_dumped)| Exit::Signal {
+            signal,
+            core_dumped
+        }),
+        (0..StartStage::TABLE.len(), signed()).prop_map(|(row, errno)| Exit::NotStarted {
+            stage: StartStage::TABLE[row].0,
+            errno,
+        }),
+        Just(Exit::Withdrawn),
+        Just(Exit::Unknown),
+    ]
+}
+
+fn leftovers() -> impl Strategy<Value = Leftovers> {
+    prop_oneof![
+        Just(Leftovers::None),
+        Just(Leftovers::Killed),
+        Just(Leftovers::Unkillable),
+    ]
+}

@@ -1,0 +1,156 @@
+//! What escherd sends.
+
+use escher_protocol::handshake::{ConnectionLimits, HelloReply, Refusal, Welcome};
+use escher_protocol::message::{
+    CancelOutcome, DaemonInfo, Event, EventKind, Item, Response, ServerFrame, Submitted,
+};
+use escher_protocol::{ApiError, OutputChunk};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use super::execution::execution_record;
+use super::values::{
+    api_error, blob, canceller, execution_id, instance_id, number, number32, output_stream,
+    request_id, status, text, timestamp, user,
+};
+
+pub(super) fn hello_reply() -> impl Strategy<Value = HelloReply> {
+    let refusal = (api_error(), any::<u16>(), any::<u16>());
+    prop_oneof![
+        welcome().prop_map(HelloReply::Welcome),
+        refusal.prop_map(|(error, lowest, highest)| {
+            HelloReply::Refused(Refusal {
+                error,
+                lowest,
+                highest,
+            })
+        }),
+    ]
+}
+
+prop_compose! {
+    fn welcome()(
+        version in any::<u16>(),
+        daemon in text(),
+        instance in instance_id(),
+        features in vec(text(), 0..4),
+        (max_frame_bytes, max_requests_in_flight, stream_window_bytes) in
+            (number32(), number32(), number32()),
+    ) -> Welcome {
+        let limits = ConnectionLimits {
+            max_frame_bytes, max_requests_in_flight, stream_window_bytes,
+        };
+        Welcome { version, daemon, instance, features, limits }
+    }
+}
+
+pub(super) fn server_frame() -> impl Strategy<Value = ServerFrame> {
+    prop_oneof![
+        4 => (request_id(), result(response()))
+            .prop_map(|(id, result)| ServerFrame::Reply { id, result }).boxed(),
+        4 => (request_id(), item()).prop_map(|(id, item)| ServerFrame::Item { id, item }).boxed(),
+        1 => (request_id(), result(Just(())))
+            .prop_map(|(id, result)| ServerFrame::End { id, result }),
+    ]
+}
+
+fn result<T: std::fmt::Debug + Clone + 'static>(
+    value: impl Strategy<Value = T> + 'static,
+) -> impl Strategy<Value = Result<T, ApiError>> {
+    prop_oneof![value.prop_map(Ok), api_error().prop_map(Err)]
+}
+
+fn response() -> impl Strategy<Value = Response> {
+    let submitted = (execution_id(), number(), any::<bool>());
+    prop_oneof![
+        submitted.prop_map(|(id, number, existing)| {
+            Response::Submitted(Submitted {
+                id,
+                number,
+                existing,
+            })
+        }),
+        execution_record()
+            .prop_map(|record| Response::Execution(Box::new(record)))
+            .boxed(),
+        cancel_outcome().prop_map(Response::Cancel),
+        number().prop_map(|offset| Response::StdinAccepted { offset }),
+        daemon_info()
+            .prop_map(|info| Response::Info(Box::new(info)))
+            .boxed(),
+        Just(Response::Done),
+    ]
+}
+
+fn item() -> impl Strategy<Value = Item> {
+    prop_oneof![
+        execution_record()
+            .prop_map(|record| Item::Execution(Box::new(record)))
+            .boxed(),
+        output_chunk().prop_map(Item::Output),
+        event().prop_map(Item::Event).boxed(),
+    ]
+}
+
+fn cancel_outcome() -> impl Strategy<Value = CancelOutcome> {
+    prop_oneof![
+        Just(CancelOutcome::Withdrawn),
+        Just(CancelOutcome::Ending),
+        Just(CancelOutcome::AlreadyEnding),
+        status().prop_map(CancelOutcome::AlreadyFinished),
+    ]
+}
+
+fn event_kind() -> impl Strategy<Value = EventKind> {
+    prop_oneof![
+        Just(EventKind::Submitted),
+        Just(EventKind::Started),
+        canceller().prop_map(EventKind::CancelRequested),
+        status().prop_map(EventKind::Finished),
+    ]
+}
+
+prop_compose! {
+    fn output_chunk()(
+        stream in output_stream(),
+        offset in number(),
+        time_us in number(),
+        data in blob(),
+    ) -> OutputChunk {
+        OutputChunk { stream, offset, time_us, data }
+    }
+}
+
+prop_compose! {
+    fn event()(
+        sequence in number(),
+        time in timestamp(),
+        id in execution_id(),
+        number in number(),
+        name in option::of(text()),
+        user in user(),
+        kind in event_kind(),
+    ) -> Event {
+        Event { sequence, time, id, number, name, user, kind }
+    }
+}
+
+prop_compose! {
+    fn daemon_info()(
+        (version, instance, started_at) in (text(), instance_id(), timestamp()),
+        (pid, uid, launcher_pid) in (number32(), number32(), option::of(number32())),
+        serves_all_users in any::<bool>(),
+        (log_dir, state_dir) in (blob(), blob()),
+        (pending, running, finished) in (number(), number(), number()),
+        (max_concurrent_executions, max_pending_executions) in (number(), number()),
+        (default_timeout_ms, max_timeout_ms, max_output_size_bytes) in
+            (number(), number(), number()),
+    ) -> DaemonInfo {
+        DaemonInfo {
+            version, instance, pid, uid, started_at, serves_all_users, launcher_pid, log_dir,
+            state_dir, pending, running, finished, max_concurrent_executions,
+            max_pending_executions, default_timeout_ms, max_timeout_ms, max_output_size_bytes,
+        }
+    }
+}

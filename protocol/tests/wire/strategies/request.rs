@@ -1,0 +1,78 @@
+//! What clients send.
+
+use escher_protocol::handshake::Hello;
+use escher_protocol::message::{ClientFrame, EventsRequest, ListFilter, OutputRequest, Request};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use super::execution::execution_request;
+use super::values::{
+    blob, cancel_mode, labels, number, number32, output_start, request_id, signed, status,
+    stream_selection, target, text,
+};
+
+prop_compose! {
+    pub(super) fn hello()(
+        magic in any::<[u8; 8]>(),
+        lowest in any::<u16>(),
+        highest in any::<u16>(),
+        client in text(),
+    ) -> Hello {
+        Hello { magic, lowest, highest, client }
+    }
+}
+
+pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
+    prop_oneof![
+        8 => (request_id(), request()).prop_map(|(id, body)| ClientFrame::Request { id, body }),
+        1 => (request_id(), number32()).prop_map(|(id, bytes)| ClientFrame::Grant { id, bytes }),
+        1 => request_id().prop_map(|id| ClientFrame::Abandon { id }),
+    ]
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let stdin = (target(), number(), blob(), any::<bool>());
+    prop_oneof![
+        4 => execution_request().prop_map(|request| Request::Submit(Box::new(request))).boxed(),
+        1 => target().prop_map(Request::Status),
+        1 => target().prop_map(Request::Wait),
+        1 => target().prop_map(Request::Result),
+        1 => (target(), cancel_mode())
+            .prop_map(|(target, mode)| Request::Cancel { target, mode }),
+        1 => (target(), signed()).prop_map(|(target, signal)| Request::Signal { target, signal }),
+        2 => list_filter().prop_map(Request::List).boxed(),
+        2 => output_request().prop_map(Request::ReadOutput),
+        1 => (option::of(number()), any::<bool>())
+            .prop_map(|(after, follow)| Request::Events(EventsRequest { after, follow })),
+        2 => stdin.prop_map(|(target, offset, data, end)| Request::WriteStdin {
+            target, offset, data, end,
+        }),
+        1 => Just(Request::Info),
+    ]
+}
+
+prop_compose! {
+    fn list_filter()(
+        all in any::<bool>(),
+        statuses in vec(status(), 0..4),
+        labels in labels(),
+        name in option::of(text()),
+        user in option::of(text()),
+        limit in number32(),
+    ) -> ListFilter {
+        ListFilter { all, statuses, labels, name, user, limit }
+    }
+}
+
+prop_compose! {
+    fn output_request()(
+        target in target(),
+        streams in stream_selection(),
+        start in output_start(),
+        length in option::of(number()),
+        follow in any::<bool>(),
+    ) -> OutputRequest {
+        OutputRequest { target, streams, start, length, follow }
+    }
+}
