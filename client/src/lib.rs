@@ -1,1 +1,53 @@
+//! Asks escherd to run commands, and reads what they say.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use escher_client::{Client, Command, ExecutionRequest};
+//!
+//! let client = Client::connect("/run/escher/escherd.sock").await?;
+//! let request = ExecutionRequest {
+//!     command: Command::Exec { argv: vec!["uname".into(), "-a".into()] },
+//!     ..ExecutionRequest::default()
+//! };
+//! let submitted = client.execute(request).await?;
+//! let result = client.result(submitted.id).await?;
+//! assert!(result.stdout.starts_with(b"Linux"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Client`] is one connection. It is cheap to clone, and any number of tasks may ask at once: answers
+//! come back in the order in which they are ready, and a stream that is read slowly holds up nothing
+//! else. Every future may be dropped at any time; escherd is then told that nobody waits any more (a
+//! command that was accepted runs on).
+//!
+//! The library prints nothing, logs nothing and never ends the process. It needs a tokio runtime of
+//! either kind with I/O and time enabled.
+#![forbid(unsafe_code)]
 
+mod client;
+mod connection;
+mod connector;
+mod dial;
+mod error;
+mod items;
+mod stdin;
+
+pub use client::{Client, ExecutionResult, OutputRange};
+pub use connector::{Connector, DEFAULT_DEADLINE};
+pub use error::{ConnectError, Error, Violation};
+pub use items::{Events, Executions, Items, Output};
+pub use stdin::StdinWriter;
+
+pub use escher_protocol as protocol;
+pub use escher_protocol::execution::{
+    CancelMode, Command, ExecutionRecord, ExecutionRequest, RunAs, Status, StdinMode, Timeout,
+};
+pub use escher_protocol::handshake::Welcome;
+pub use escher_protocol::message::{
+    CancelOutcome, DaemonInfo, Event, EventKind, EventsRequest, ListFilter, Submitted,
+};
+pub use escher_protocol::{
+    ApiError, Blob, ErrorCode, ExecutionId, OutputChunk, OutputStart, OutputStream,
+    StreamSelection, Target, Text, Timestamp,
+};

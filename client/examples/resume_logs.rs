@@ -1,0 +1,33 @@
+//! Reads a log in two parts: the second goes on where the first stopped, without gap or repeat.
+//!
+//! `cargo run --example resume_logs -- /run/escher/escherd.sock ID`
+
+use std::error::Error;
+use std::io::Write;
+
+use escher_client::{Client, OutputRange};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let socket = arguments.next().ok_or("the first argument is the socket")?;
+    let id = arguments.next().ok_or("the second argument is an id")?;
+
+    let mut offset = 0;
+    let first = OutputRange {
+        length: Some(1_000),
+        ..OutputRange::default()
+    };
+    // A fresh connection for each part, as after an interruption.
+    for range in [Some(first), None] {
+        let client = Client::connect(&socket).await?;
+        let range = range.unwrap_or(OutputRange::from_offset(offset));
+        let mut output = client.logs(id.as_str(), range).await?;
+        while let Some(chunk) = output.next().await {
+            let chunk = chunk?;
+            offset = chunk.offset + chunk.data.len() as u64;
+            std::io::stdout().write_all(&chunk.data)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,345 @@
+//! Answers for people.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use escher_client::protocol::{Exit, Leftovers};
+use escher_client::{
+    CancelOutcome, DaemonInfo, ErrorCode, Event, EventKind, ExecutionRecord, Status, Timestamp,
+    Welcome,
+};
+
+use super::table::running_time;
+use super::{escape, time};
+use crate::cli::failure::Failure;
+use crate::cli::values::signal_name;
+
+/// A failure and what to do about it.
+pub(crate) fn failure(failure: &Failure) -> String {
+    let description = failure.describe();
+    let mut shown = format!("escherctl: {}\n", escape::text(&description.message));
+    if let Some(hint) = &description.hint {
+        shown.push_str(&format!("  hint: {}\n", escape::text(hint)));
+    }
+    shown
+}
+
+/// How escher, not the command itself, ended a command or could not start it; one line.
+pub(crate) fn verdict(record: &ExecutionRecord) -> Option<String> {
+    let outcome = record.outcome.as_ref();
+    let by_signal = outcome
+        .and_then(|outcome| outcome.ended_by_signal)
+        .map(|signal| format!(" ({})", signal_name(signal)))
+        .unwrap_or_default();
+    let error = outcome.and_then(|outcome| outcome.error.as_ref());
+    let message = error.map_or_else(String::new, |error| match &error.hint {
+        Some(hint) => format!("{}; {hint}", error.message),
+        None => error.message.to_string(),
+    });
+    match record.status {
+        Status::Timeout => {
+            let after = record.timeout_ms.map_or_else(String::new, |ms| {
+                format!(" after {}", time::duration(Duration::from_millis(ms)))
+            });
+            Some(format!("timed out{after}{by_signal}"))
+        }
+        Status::Cancelled => {
+            let by = record
+                .cancelled_by
+                .as_ref()
+                .map_or_else(String::new, |by| format!(" by {by}"));
+            Some(format!("cancelled{by}{by_signal}"))
+        }
+        Status::Lost => Some(format!("lost: {message}")),
+        Status::Failed if error.map(|error| error.code) == Some(ErrorCode::OVERSIZED_OUTPUT) => {
+            Some(format!("ended for too much output: {message}{by_signal}"))
+        }
+        Status::Failed if matches!(outcome.map(|o| o.exit), Some(Exit::NotStarted { .. })) => {
+            Some(message)
+        }
+        _ => None,
+    }
+}
+
+/// Everything about an execution, one fact per line.
+pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
+    let argv = record.command.to_argv();
+    let mut facts = Facts::default();
+    facts.add("id", record.id);
+    facts.add("number", record.number);
+    facts.add_some("name", record.name.as_ref());
+    facts.add_some("key", record.key.as_ref());
+    facts.add("status", record.status);
+    facts.add_some(
+        "exit",
+        record.outcome.as_ref().map(|outcome| exit(outcome.exit)),
+    );
+    facts.add_some("verdict", verdict(record));
+    facts.add_escaped(
+        "command",
+        &escape::command_line(argv.iter().map(|word| &word[..])),
+    );
+    facts.add_escaped("working dir", &escape::bytes(&record.working_dir));
+    facts.add("user", &record.user);
+    if record.submitted_by != record.user {
+        facts.add("submitted by", &record.submitted_by);
+    }
+    for (key, value) in &record.labels {
+        facts.add("label", format!("{key}={value}"));
+    }
+    facts.add("submitted", time::rfc3339(record.submitted_at));
+    facts.add_some("started", record.started_at.map(time::rfc3339));
+    facts.add_some("completed", record.completed_at.map(time::rfc3339));
+    facts.add_some("time", running_time(record, now).map(time::duration));
+    let timeout = |ms| time::duration(Duration::from_millis(ms));
+    facts.add(
+        "timeout",
+        record.timeout_ms.map_or_else(|| "none".to_owned(), timeout),
+    );
+    facts.add_some("pid", record.pid);
+    facts.add_some("cancelled by", record.cancelled_by.as_ref());
+    if let Some(outcome) = &record.outcome {
+        let (usage, output) = (outcome.usage, outcome.output);
+        let seconds = |micros| time::duration(Duration::from_micros(micros));
+        facts.add(
+            "cpu",
+            format!(
+                "{} user, {} system",
+                seconds(usage.user_us),
+                seconds(usage.system_us)
+            ),
+        );
+        facts.add(
+            "peak memory",
+            format!("{} KiB", usage.peak_memory_bytes / 1024),
+        );
+        facts.add(
+            "output",
+            format!(
+                "{} bytes to stdout, {} to stderr",
+                output.stdout_bytes, output.stderr_bytes
+            ),
+        );
+        if output.dropped_bytes > 0 {
+            facts.add(
+                "dropped",
+                format!("{} bytes are not in the log", output.dropped_bytes),
+            );
+        }
+        if outcome.leftovers != Leftovers::None {
+            facts.add("leftovers", outcome.leftovers.name());
+        }
+    }
+    facts.add_escaped("log", &escape::bytes(&record.log_path));
+    facts.finish()
+}
+
+/// About escherd, one fact per line.
+pub(crate) fn info(info: &DaemonInfo, welcome: &Welcome) -> String {
+    let time_limit = |ms| match ms {
+        0 => "none".to_owned(),
+        ms => time::duration(Duration::from_millis(ms)),
+    };
+    let mut facts = Facts::default();
+    facts.add("version", &info.version);
+    facts.add("protocol", welcome.version);
+    facts.add("instance", info.instance);
+    facts.add("pid", info.pid);
+    facts.add_some("launcher pid", info.launcher_pid);
+    facts.add("started", time::rfc3339(info.started_at));
+    facts.add(
+        "serves",
+        if info.serves_all_users {
+            "all users".to_owned()
+        } else {
+            format!("its own user (uid {}) alone", info.uid)
+        },
+    );
+    facts.add(
+        "pending",
+        format!(
+            "{} of at most {}",
+            info.pending, info.max_pending_executions
+        ),
+    );
+    facts.add(
+        "running",
+        format!(
+            "{} of at most {}",
+            info.running, info.max_concurrent_executions
+        ),
+    );
+    facts.add("finished", info.finished);
+    facts.add("timeout", time_limit(info.default_timeout_ms));
+    facts.add("longest timeout", time_limit(info.max_timeout_ms));
+    facts.add(
+        "result limit",
+        format!("{} bytes per output", info.max_output_size_bytes),
+    );
+    facts.add_escaped("log dir", &escape::bytes(&info.log_dir));
+    facts.add_escaped("state dir", &escape::bytes(&info.state_dir));
+    facts.finish()
+}
+
+/// An event, one line.
+pub(crate) fn event(event: &Event) -> String {
+    let detail = match &event.kind {
+        EventKind::Finished(status) => format!(" {status}"),
+        EventKind::CancelRequested(by) => format!(" by {by}"),
+        EventKind::Submitted | EventKind::Started => String::new(),
+    };
+    let name = event
+        .name
+        .as_deref()
+        .map_or_else(String::new, |name| format!(" {name}"));
+    let line = format!(
+        "{} {} {} {}{name} {}{detail}",
+        time::rfc3339(event.time),
+        event.number,
+        event.id,
+        event.user,
+        event.kind.name(),
+    );
+    escape::text(&line) + "\n"
+}
+
+/// What came of a cancel, one line.
+pub(crate) fn cancel(reference: &str, outcome: CancelOutcome) -> String {
+    let outcome = match outcome {
+        CancelOutcome::Withdrawn => "withdrawn before it started".to_owned(),
+        CancelOutcome::Ending => "ending".to_owned(),
+        CancelOutcome::AlreadyEnding => "ending already".to_owned(),
+        CancelOutcome::AlreadyFinished(status) => format!("finished already ({status})"),
+    };
+    format!("{}: {outcome}\n", escape::text(reference))
+}
+
+fn exit(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("status {code}"),
+        Exit::Signal {
+            signal,
+            core_dumped,
+        } => {
+            let dumped = if core_dumped { ", core dumped" } else { "" };
+            format!("{}{dumped}", signal_name(signal))
+        }
+        Exit::NotStarted { stage, .. } => format!("not started (at {})", stage.name()),
+        Exit::Withdrawn => "withdrawn before it started".to_owned(),
+        Exit::Unknown => "unknown".to_owned(),
+    }
+}
+
+/// Names and values below each other.
+#[derive(Default)]
+struct Facts {
+    lines: Vec<(&'static str, String)>,
+}
+
+impl Facts {
+    fn add(&mut self, name: &'static str, value: impl ToString) {
+        self.add_escaped(name, &escape::text(&value.to_string()));
+    }
+
+    fn add_some(&mut self, name: &'static str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.add(name, value);
+        }
+    }
+
+    fn add_escaped(&mut self, name: &'static str, value: &str) {
+        self.lines.push((name, value.to_owned()));
+    }
+
+    fn finish(self) -> String {
+        let width = self
+            .lines
+            .iter()
+            .map(|line| line.0.len())
+            .max()
+            .unwrap_or(0)
+            + 1;
+        let mut shown = String::new();
+        for (name, value) in self.lines {
+            // Writing to a String does not fail.
+            let _ = writeln!(shown, "{:width$} {value}", format!("{name}:"));
+        }
+        shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::render::sample;
+    use escher_client::ApiError;
+
+    #[test]
+    fn a_verdict_is_given_only_where_escher_ended_it() {
+        let verdict_of = |status, exit, code, message: &str, signal| {
+            let error = Some(ApiError::new(code, message));
+            verdict(&sample::finished(status, exit, error, signal))
+        };
+        let killed = Exit::Signal {
+            signal: 9,
+            core_dumped: false,
+        };
+        assert_eq!(
+            verdict_of(
+                Status::Failed,
+                Exit::Code(7),
+                ErrorCode::EXIT_STATUS,
+                "",
+                None
+            ),
+            None
+        );
+        assert_eq!(
+            verdict_of(Status::Failed, killed, ErrorCode::SIGNALLED, "", None),
+            None
+        );
+        assert_eq!(
+            verdict_of(Status::Timeout, killed, ErrorCode::TIMED_OUT, "", Some(9)).as_deref(),
+            Some("timed out after 5.0s (SIGKILL)")
+        );
+        assert_eq!(
+            verdict_of(
+                Status::Cancelled,
+                killed,
+                ErrorCode::CANCELLED,
+                "",
+                Some(15)
+            )
+            .as_deref(),
+            Some("cancelled by alice (SIGTERM)")
+        );
+        let exit = Exit::NotStarted {
+            stage: escher_client::protocol::StartStage::Exec,
+            errno: 2,
+        };
+        assert_eq!(
+            verdict_of(
+                Status::Failed,
+                exit,
+                ErrorCode::PROGRAM_NOT_FOUND,
+                "no x",
+                None
+            )
+            .as_deref(),
+            Some("no x")
+        );
+    }
+
+    #[test]
+    fn what_a_user_chose_is_escaped_in_facts() {
+        let mut record = sample::running();
+        record.key = Some("k\x1b]0;".into());
+        record.working_dir = b"/a\nb\xff"[..].into();
+        let shown = inspect(&record, record.submitted_at);
+        assert!(
+            shown.contains(r"k\x1b]0;") && shown.contains(r"/a\nb\xff"),
+            "{shown}"
+        );
+        assert!(shown.lines().all(|line| line.contains(": ")), "{shown}");
+    }
+}

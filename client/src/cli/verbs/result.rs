@@ -1,0 +1,28 @@
+//! `result`: the output of a finished execution, as far as escherd keeps it for results.
+
+use std::io;
+
+use crate::cli::Context;
+use crate::cli::descriptor::{direct, write_all};
+use crate::cli::failure::Failure;
+use crate::cli::render::{json, print};
+
+pub(super) async fn result(context: &Context, target: &str) -> Result<u8, Failure> {
+    let client = context.connect().await?;
+    let result = client.result(target).await?;
+    if context.json {
+        print(&json::line(&json::Execution::of_result(result)))?;
+        return Ok(0);
+    }
+    let mut stdout = direct(io::stdout()).map_err(Failure::write)?;
+    let mut stderr = direct(io::stderr()).map_err(Failure::write)?;
+    write_all(&mut stdout, &result.stdout).map_err(Failure::write)?;
+    write_all(&mut stderr, &result.stderr).map_err(Failure::write)?;
+    if json::is_cut(&result) && !context.quiet {
+        context.say(&format!(
+            "the output was cut; `escherctl logs {}` shows all of it",
+            result.record.id
+        ));
+    }
+    Ok(0)
+}

@@ -1,0 +1,203 @@
+//! How a connection comes about, and the ways in which it does not.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use escher_client::protocol::handshake::{HelloReply, Refusal};
+use escher_client::{ApiError, Client, ConnectError, Connector, ErrorCode, Violation};
+use support::Daemon;
+use tokio::io::AsyncWriteExt;
+
+fn refusal(code: ErrorCode) -> HelloReply {
+    HelloReply::Refused(Refusal {
+        error: ApiError::new(code, "no"),
+        lowest: 7,
+        highest: 9,
+    })
+}
+
+#[tokio::test]
+async fn a_client_says_its_name_and_learns_the_terms() {
+    let daemon = Daemon::start();
+    let connector = Connector::new(daemon.path()).name("backup 2.1");
+    let (client, hello) = tokio::join!(connector.connect(), async {
+        let (mut peer, hello) = daemon.greeted().await;
+        peer.send(&HelloReply::Welcome(daemon.welcome())).await;
+        hello
+    });
+    assert_eq!(hello.client.as_str(), "backup 2.1");
+    assert_eq!(client.unwrap().welcome(), &daemon.welcome());
+}
+
+#[tokio::test]
+async fn without_a_daemon_the_error_names_the_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("none.sock");
+    let error = Client::connect(&path).await.unwrap_err();
+    assert!(matches!(error, ConnectError::NoDaemon { .. }), "{error:?}");
+    assert_eq!(error.path(), path);
+
+    // A socket that was left behind.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let error = Client::connect(&path).await.unwrap_err();
+    assert!(matches!(error, ConnectError::NoDaemon { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_plain_file_is_not_a_socket() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = Client::connect(file.path()).await.unwrap_err();
+    assert!(
+        matches!(error, ConnectError::NotASocket { .. }),
+        "{error:?}"
+    );
+    let datagrams = tempfile::tempdir().unwrap();
+    let path = datagrams.path().join("s");
+    let _socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let error = Client::connect(&path).await.unwrap_err();
+    assert!(
+        matches!(error, ConnectError::NotASocket { .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_closed_directory_is_a_matter_of_permission() {
+    let daemon = Daemon::start();
+    let closed = std::fs::Permissions::from_mode(0o000);
+    std::fs::set_permissions(daemon.directory(), closed).unwrap();
+    if std::fs::metadata(daemon.path()).is_ok() {
+        eprintln!("skipped: this user may enter every directory");
+        return;
+    }
+    let connected = Client::connect(daemon.path()).await;
+    let open = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(daemon.directory(), open).unwrap();
+    let error = connected.unwrap_err();
+    assert!(
+        matches!(error, ConnectError::PermissionDenied { .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn no_common_version_names_both_sides() {
+    let daemon = Daemon::start();
+    let reply = refusal(ErrorCode::UNSUPPORTED_VERSION);
+    let error = daemon.answer_greeting(&reply).await.unwrap_err();
+    assert!(
+        matches!(error, ConnectError::VersionMismatch { .. }),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("7 to 9"), "{error}");
+    assert!(error.to_string().contains("1 to 1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_refusal_comes_with_its_reason() {
+    let daemon = Daemon::start();
+    let reply = refusal(ErrorCode::TOO_MANY_CONNECTIONS);
+    match daemon.answer_greeting(&reply).await {
+        Err(ConnectError::Refused { refusal, .. }) => {
+            assert_eq!(refusal.error.code, ErrorCode::TOO_MANY_CONNECTIONS);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_was_not_offered_is_not_taken() {
+    let daemon = Daemon::start();
+    let mut welcome = daemon.welcome();
+    welcome.version = 2;
+    match daemon.answer_greeting(&HelloReply::Welcome(welcome)).await {
+        Err(ConnectError::Protocol { violation, .. }) => {
+            assert!(matches!(violation, Violation::Version(2)), "{violation:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn garbage_for_a_welcome() {
+    let answers: [&[u8]; 4] = [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x00\x00\x10\x01",
+        b"\x00\x00\x00\x01\xff",
+        b"\x00\x00",
+    ];
+    for answer in answers {
+        let daemon = Daemon::start();
+        let (connected, ()) = tokio::join!(Client::connect(daemon.path()), async {
+            let (mut peer, _) = daemon.greeted().await;
+            peer.stream.write_all(answer).await.unwrap();
+        });
+        let error = connected.unwrap_err();
+        assert!(matches!(error, ConnectError::Protocol { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_daemon_is_given_up_at_the_deadline() {
+    let daemon = Daemon::start();
+    let deadline = Duration::from_millis(20);
+    let connector = Connector::new(daemon.path()).deadline(deadline);
+    // The listener's backlog takes the connection; nobody ever answers.
+    match connector.connect().await {
+        Err(ConnectError::Timeout { after, .. }) => assert_eq!(after, deadline),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_fit_into_the_handshake_is_refused_here() {
+    let daemon = Daemon::start();
+    let connector = Connector::new(daemon.path()).name("x".repeat(5_000));
+    match connector.connect().await {
+        Err(ConnectError::Io { source, .. }) => {
+            assert_eq!(source.kind(), std::io::ErrorKind::InvalidInput);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_full_backlog_is_waited_for() {
+    use nix::sys::socket::*;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let socket = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_NONBLOCK,
+        None,
+    )
+    .unwrap();
+    let address = UnixAddr::new(&path).unwrap();
+    bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &address).unwrap();
+    listen(&socket, Backlog::new(0).unwrap()).unwrap();
+    let filler = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let listener = tokio::net::UnixListener::from_std(socket.into()).unwrap();
+
+    let connector = Connector::new(&path).deadline(Duration::from_secs(60));
+    let connecting = tokio::spawn(connector.connect());
+    // Let it find the backlog full before there is room.
+    tokio::task::yield_now().await;
+    let (first, _) = listener.accept().await.unwrap();
+    drop((first, filler));
+    let (second, _) = listener.accept().await.unwrap();
+    drop(second);
+    let error = connecting.await.unwrap().unwrap_err();
+    // It got through to one that hung up.
+    let hung_up = matches!(
+        &error,
+        ConnectError::Protocol {
+            violation: Violation::HungUp,
+            ..
+        }
+    ) || matches!(error, ConnectError::Io { .. });
+    assert!(hung_up, "{error:?}");
+}

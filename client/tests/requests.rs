@@ -1,0 +1,215 @@
+//! Requests and their answers over one connection.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use escher_client::protocol::{ClientFrame, Item, Request, Response};
+use escher_client::{
+    ApiError, CancelMode, CancelOutcome, Command, Error, ErrorCode, ExecutionRequest, ListFilter,
+    OutputStream, Target, Violation,
+};
+use support::{Daemon, execution, output, record};
+use tokio::io::AsyncWriteExt;
+
+#[tokio::test]
+async fn answers_find_their_requests_in_any_order() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let ask = async |number: &'static str| client.status(number).await.unwrap().number;
+    let (one, two, three, ()) = tokio::join!(ask("1"), ask("2"), ask("3"), async {
+        let mut asked = Vec::new();
+        for _ in 0..3 {
+            match peer.request().await {
+                (id, Request::Status(Target::Reference(text))) => {
+                    asked.push((id, text.parse().unwrap()));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        for (id, number) in asked.into_iter().rev() {
+            peer.reply(id, Ok(execution(number))).await;
+        }
+    });
+    assert_eq!((one, two, three), (1, 2, 3));
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_the_one_who_asked() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let (cancelled, signalled, ()) = tokio::join!(
+        client.cancel("7", CancelMode::Kill),
+        client.signal("7", 15),
+        async {
+            let (id, _) = peer.request().await;
+            let error = ApiError::new(ErrorCode::NOT_FOUND, "no execution 7");
+            peer.reply(id, Err(error)).await;
+            let (id, _) = peer.request().await;
+            peer.reply(id, Ok(Response::Done)).await;
+        }
+    );
+    let error = cancelled.unwrap_err();
+    assert_eq!(error.as_api().unwrap().code, ErrorCode::NOT_FOUND);
+    signalled.unwrap();
+}
+
+#[tokio::test]
+async fn a_result_is_put_together() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let (result, ()) = tokio::join!(client.result("7"), async {
+        let (id, _) = peer.request().await;
+        peer.item(id, Item::Execution(Box::new(record(7)))).await;
+        peer.item(id, output(OutputStream::Stdout, 0, 3)).await;
+        peer.item(id, output(OutputStream::Stdout, 3, 2)).await;
+        peer.item(id, output(OutputStream::Stderr, 5, 1)).await;
+        peer.end(id, Ok(())).await;
+    });
+    let result = result.unwrap();
+    assert_eq!(result.record.number, 7);
+    assert_eq!(
+        (&result.stdout[..], &result.stderr[..]),
+        (&b"xxxxx"[..], &b"x"[..])
+    );
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_waits_for_is_abandoned() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.wait("1").await }
+    });
+    let (abandoned, _) = peer.request().await;
+    waiting.abort();
+    assert_eq!(
+        peer.frame().await,
+        Some(ClientFrame::Abandon { id: abandoned })
+    );
+
+    // An answer that was already under way belongs to nobody.
+    peer.reply(abandoned, Ok(execution(1))).await;
+    let (two, ()) = tokio::join!(client.status("2"), async {
+        let (id, _) = peer.request().await;
+        peer.reply(id, Ok(execution(2))).await;
+    });
+    assert_eq!(two.unwrap().number, 2);
+}
+
+#[tokio::test]
+async fn one_request_too_many_waits_for_its_turn() {
+    let mut daemon = Daemon::start();
+    daemon.limits.max_requests_in_flight = 1;
+    let (client, mut peer) = daemon.connect().await;
+    let executions = client.list(ListFilter::default()).await.unwrap();
+    let (listed, _) = peer.request().await;
+    let info = tokio::spawn({
+        let client = client.clone();
+        async move { client.cancel("1", CancelMode::Graceful).await }
+    });
+    tokio::task::yield_now().await;
+    drop(executions);
+    assert_eq!(
+        peer.frame().await,
+        Some(ClientFrame::Abandon { id: listed })
+    );
+    let (id, _) = peer.request().await;
+    peer.reply(id, Ok(Response::Cancel(CancelOutcome::Ending)))
+        .await;
+    assert_eq!(info.await.unwrap().unwrap(), CancelOutcome::Ending);
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_is_not_sent() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let request = ExecutionRequest {
+        command: Command::Exec {
+            argv: vec![vec![b'x'; 200_000].into()],
+        },
+        ..ExecutionRequest::default()
+    };
+    match client.execute(request).await {
+        Err(Error::RequestTooLarge { length, limit }) => {
+            assert!(length > 200_000);
+            assert_eq!(limit, 100_000);
+        }
+        other => panic!("{other:?}"),
+    }
+    let (asked, ()) = tokio::join!(client.status("1"), async {
+        let (id, _) = peer.request().await;
+        peer.reply(id, Ok(execution(1))).await;
+    });
+    asked.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_connection_ends_everything_on_it() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let mut executions = client.list(ListFilter::default()).await.unwrap();
+    let (id, _) = peer.request().await;
+    peer.item(id, Item::Execution(Box::new(record(1)))).await;
+    let (waited, ()) = tokio::join!(client.wait("1"), async {
+        peer.request().await;
+        drop(peer);
+    });
+    assert!(matches!(waited, Err(Error::Disconnected(_))), "{waited:?}");
+    // What had arrived is still given out.
+    assert_eq!(executions.next().await.unwrap().unwrap().number, 1);
+    let end = executions.next().await.unwrap();
+    assert!(matches!(end, Err(Error::Disconnected(_))), "{end:?}");
+    assert!(executions.next().await.is_none());
+    let later = client.info().await;
+    assert!(matches!(later, Err(Error::Disconnected(_))), "{later:?}");
+}
+
+#[tokio::test]
+async fn garbage_from_the_daemon_ends_the_connection() {
+    let garbage: [&[u8]; 3] = [
+        b"\xff\xff\xff\xff",
+        b"\x00\x00\x00\x02\x09\x09",
+        b"\x00\x00\x00\x00",
+    ];
+    for bytes in garbage {
+        let daemon = Daemon::start();
+        let (client, mut peer) = daemon.connect().await;
+        let (waited, ()) = tokio::join!(client.wait("1"), async {
+            peer.request().await;
+            peer.stream.write_all(bytes).await.unwrap();
+        });
+        let frame = matches!(waited, Err(Error::Protocol(Violation::Frame(_))));
+        assert!(frame, "{waited:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_another_kind_is_an_error() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let (asked, ()) = tokio::join!(client.status("1"), async {
+        let (id, _) = peer.request().await;
+        peer.reply(id, Ok(Response::Done)).await;
+    });
+    let wrong = matches!(asked, Err(Error::Protocol(Violation::WrongAnswer { .. })));
+    assert!(wrong, "{asked:?}");
+}
+
+#[tokio::test]
+async fn the_connection_closes_with_its_last_user() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let executions = client.list(ListFilter::default()).await.unwrap();
+    peer.request().await;
+    drop(client);
+    drop(executions);
+    let rest = peer.frame().await;
+    assert!(
+        matches!(rest, None | Some(ClientFrame::Abandon { .. })),
+        "{rest:?}"
+    );
+    if rest.is_some() {
+        assert_eq!(peer.frame().await, None);
+    }
+}

@@ -1,0 +1,89 @@
+//! Writing a command's standard input.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use escher_client::protocol::{Request, RequestId, Response};
+use escher_client::{ApiError, ErrorCode};
+use support::{Daemon, Peer};
+
+async fn write(peer: &mut Peer) -> (RequestId, u64, Vec<u8>, bool) {
+    match peer.request().await {
+        (
+            id,
+            Request::WriteStdin {
+                offset, data, end, ..
+            },
+        ) => (id, offset, data.into_vec(), end),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_long_input_arrives_in_pieces_of_which_a_few_are_under_way() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let data: Vec<u8> = (0..1_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    let (written, arrived) = tokio::join!(
+        async {
+            let mut stdin = client.stdin("1");
+            stdin.write(&data).await.unwrap();
+            assert_eq!(stdin.offset(), 1_000_000);
+            stdin.finish().await.unwrap()
+        },
+        async {
+            let mut arrived = Vec::new();
+            let mut unanswered = std::collections::VecDeque::new();
+            loop {
+                let (id, offset, data, end) = write(&mut peer).await;
+                assert_eq!(offset, arrived.len() as u64);
+                assert!(data.len() <= 64 * 1024);
+                arrived.extend(data);
+                unanswered.push_back((id, arrived.len() as u64));
+                if end || unanswered.len() == 4 {
+                    while let Some((id, offset)) = unanswered.pop_front() {
+                        let accepted = Response::StdinAccepted { offset };
+                        peer.reply(id, Ok(accepted)).await;
+                    }
+                }
+                if end {
+                    return arrived;
+                }
+            }
+        }
+    );
+    assert_eq!(written, 1_000_000);
+    assert_eq!(arrived, data);
+}
+
+#[tokio::test]
+async fn a_command_that_takes_no_more_ends_the_writing() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let (written, ()) = tokio::join!(
+        async {
+            let mut stdin = client.stdin("1");
+            stdin.write(&vec![0; 1_000_000]).await
+        },
+        async {
+            let (id, ..) = write(&mut peer).await;
+            let error = ApiError::new(ErrorCode::STDIN_CLOSED, "it closed its input");
+            peer.reply(id, Err(error)).await;
+        }
+    );
+    let error = written.unwrap_err();
+    assert_eq!(error.as_api().unwrap().code, ErrorCode::STDIN_CLOSED);
+}
+
+#[tokio::test]
+async fn one_piece_is_written_and_acknowledged() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let (accepted, ()) = tokio::join!(client.write_stdin("1", 5, "abc", true), async {
+        let (id, offset, data, end) = write(&mut peer).await;
+        assert_eq!((offset, &data[..], end), (5, &b"abc"[..], true));
+        peer.reply(id, Ok(Response::StdinAccepted { offset: 8 }))
+            .await;
+    });
+    assert_eq!(accepted.unwrap(), 8);
+}

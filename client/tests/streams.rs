@@ -1,0 +1,188 @@
+//! Streams: order, flow control, and what happens when nobody reads.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::pin::Pin;
+
+use escher_client::protocol::{ClientFrame, RequestId};
+use escher_client::{ApiError, Error, ErrorCode, ListFilter, OutputRange, OutputStream, Violation};
+use futures_core::Stream;
+use support::{Daemon, Peer, WINDOW, execution, output};
+
+const PIECE: usize = 500;
+
+/// Sends `pieces` of output as escherd does: while anything of the window is left.
+async fn send_output(peer: &mut Peer, id: RequestId, pieces: u64, mut credit: i64) {
+    for number in 0..pieces {
+        while credit <= 0 {
+            match peer.frame().await {
+                Some(ClientFrame::Grant { id: granted, bytes }) => {
+                    assert_eq!(granted, id);
+                    credit += i64::from(bytes);
+                }
+                other => panic!("not a grant: {other:?}"),
+            }
+        }
+        let item = output(OutputStream::Stdout, number * PIECE as u64, PIECE);
+        let encoded =
+            escher_client::protocol::codec::encode(&escher_client::protocol::ServerFrame::Item {
+                id,
+                item: item.clone(),
+            })
+            .unwrap();
+        credit -= i64::try_from(encoded.len()).unwrap();
+        peer.item(id, item).await;
+    }
+    peer.end(id, Ok(())).await;
+}
+
+#[tokio::test]
+async fn output_comes_in_order_through_a_small_window() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let mut follow = client.follow("1", OutputRange::default()).await.unwrap();
+    let (id, _) = peer.request().await;
+    let ((), ()) = tokio::join!(send_output(&mut peer, id, 500, WINDOW.into()), async {
+        let mut expected = 0;
+        while let Some(chunk) = follow.next().await {
+            let chunk = chunk.unwrap();
+            assert_eq!(chunk.offset, expected);
+            expected += chunk.data.len() as u64;
+        }
+        assert_eq!(expected, 500 * PIECE as u64);
+    });
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_holds_up_nothing_else() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let mut stalled = client.logs("1", OutputRange::default()).await.unwrap();
+    let (id, _) = peer.request().await;
+    // As much as the window allows.
+    let pieces = u64::from(WINDOW) / PIECE as u64;
+    for number in 0..pieces {
+        let item = output(OutputStream::Stdout, number * PIECE as u64, PIECE);
+        peer.item(id, item).await;
+    }
+    for number in 0..20 {
+        let (answer, ()) = tokio::join!(client.status("2"), async {
+            // No grant comes: the next frame is the request.
+            let (id, _) = peer.request().await;
+            peer.reply(id, Ok(execution(number))).await;
+        });
+        assert_eq!(answer.unwrap().number, u64::from(number));
+    }
+    peer.end(id, Ok(())).await;
+    let mut bytes = 0;
+    while let Some(chunk) = stalled.next().await {
+        bytes += chunk.unwrap().data.len() as u64;
+    }
+    assert_eq!(bytes, pieces * PIECE as u64);
+}
+
+#[tokio::test]
+async fn a_daemon_that_ignores_the_window_is_cut_off() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let mut stalled = client.logs("1", OutputRange::default()).await.unwrap();
+    let (id, _) = peer.request().await;
+    for number in 0..20 {
+        peer.item(id, output(OutputStream::Stdout, number, PIECE))
+            .await;
+    }
+    let (waited, ()) = tokio::join!(client.wait("2"), async {});
+    let exceeded = matches!(
+        waited,
+        Err(Error::Protocol(Violation::WindowExceeded { .. }))
+    );
+    assert!(exceeded, "{waited:?}");
+    let mut last = None;
+    while let Some(chunk) = stalled.next().await {
+        last = Some(chunk);
+    }
+    assert!(matches!(last, Some(Err(Error::Protocol(_)))), "{last:?}");
+}
+
+#[tokio::test]
+async fn a_dropped_stream_is_abandoned() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let mut follow = client.follow("1", OutputRange::default()).await.unwrap();
+    let (id, _) = peer.request().await;
+    peer.item(id, output(OutputStream::Stdout, 0, 10)).await;
+    follow.next().await.unwrap().unwrap();
+    drop(follow);
+    assert_eq!(peer.frame().await, Some(ClientFrame::Abandon { id }));
+    // What was under way is nobody's, even beyond the window.
+    for number in 0..20 {
+        peer.item(id, output(OutputStream::Stdout, number, PIECE))
+            .await;
+    }
+    peer.end(id, Ok(())).await;
+    let (answer, ()) = tokio::join!(client.status("2"), async {
+        let (id, _) = peer.request().await;
+        peer.reply(id, Ok(execution(2))).await;
+    });
+    assert_eq!(answer.unwrap().number, 2);
+}
+
+#[tokio::test]
+async fn a_stream_that_has_ended_is_not_abandoned() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let mut list = client.list(ListFilter::default()).await.unwrap();
+    let (id, _) = peer.request().await;
+    peer.end(id, Ok(())).await;
+    assert!(list.next().await.is_none());
+    assert!(list.next().await.is_none());
+    drop(list);
+    let (answer, ()) = tokio::join!(client.status("2"), async {
+        // The next frame is the request.
+        let (id, _) = peer.request().await;
+        peer.reply(id, Ok(execution(2))).await;
+    });
+    answer.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_next_is_dropped() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let mut follow = client.follow("1", OutputRange::default()).await.unwrap();
+    let (id, _) = peer.request().await;
+    let ((), ()) = tokio::join!(send_output(&mut peer, id, 200, WINDOW.into()), async {
+        let mut expected = 0;
+        loop {
+            // Every other poll goes to waste.
+            let chunk = tokio::select! {
+                biased;
+                () = tokio::task::yield_now() => continue,
+                chunk = follow.next() => chunk,
+            };
+            let Some(chunk) = chunk else { break };
+            let chunk = chunk.unwrap();
+            assert_eq!(chunk.offset, expected);
+            expected += chunk.data.len() as u64;
+        }
+        assert_eq!(expected, 200 * PIECE as u64);
+    });
+}
+
+#[tokio::test]
+async fn an_end_with_an_error_is_the_last_element() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let mut logs = client.logs("1", OutputRange::default()).await.unwrap();
+    let (id, _) = peer.request().await;
+    peer.item(id, output(OutputStream::Stderr, 0, 10)).await;
+    let error = ApiError::new(ErrorCode::OUTPUT_UNAVAILABLE, "the log was removed");
+    peer.end(id, Err(error)).await;
+    // By way of the trait, as adapters read it.
+    let mut next = async || std::future::poll_fn(|cx| Pin::new(&mut logs).poll_next(cx)).await;
+    assert_eq!(next().await.unwrap().unwrap().data.len(), 10);
+    let error = next().await.unwrap().unwrap_err();
+    assert_eq!(error.as_api().unwrap().code, ErrorCode::OUTPUT_UNAVAILABLE);
+    assert!(next().await.is_none());
+}
