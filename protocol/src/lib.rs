@@ -1,8 +1,8 @@
 //! What escher's programs say to each other.
 //!
-//! A client opens the daemon's Unix socket and sends a [`Hello`](handshake::Hello); the daemon answers
+//! A client opens the daemon's Unix socket and sends a [`handshake::Hello`]; the daemon answers
 //! with a [`HelloReply`](handshake::HelloReply). From then on the client sends
-//! [`ClientFrame`](message::ClientFrame)s and the daemon [`ServerFrame`](message::ServerFrame)s, any
+//! [`ClientFrame`]s and the daemon [`ServerFrame`]s, any
 //! number of requests in flight at once. `docs/protocol.md` holds the whole of it for people.
 //!
 //! The crate does no I/O: [`codec`] turns messages into bytes and back, [`frame`] (feature `frames`)

@@ -1,1 +1,49 @@
+//! What the end-to-end tests stand on: real programs in folders of their own, watched for what they
+//! leave behind.
+//!
+//! [`Daemon`] is an escherd that runs under the helper program `reaper`, so that at the end not one process
+//! may be left; [`Ctl`] runs escherctl against it; [`actor`] plays commands that behave oddly. Nothing here
+//! waits by sleeping: readiness comes as a datagram, ends come from the kernel, and [`Fifo`] and [`watch`]
+//! tell when something has happened inside a command.
 
+mod binaries;
+mod ctl;
+mod daemon;
+mod fifo;
+mod home;
+mod library;
+mod output;
+mod process;
+mod raw;
+pub mod watch;
+
+pub use binaries::{actor, escherctl, escherd, launcher, reaper};
+pub use ctl::{Ctl, Ended, Started, finish};
+pub use daemon::{Builder, Daemon, Exit};
+pub use fifo::Fifo;
+pub use home::Home;
+pub use library::{collect, connect, exec, in_runtime, in_runtime_within, shell, wait_started};
+pub use output::{Digest, sha256sum};
+pub use process::{Kin, is_free, kin, load, parent_of, peak_memory_bytes, resident_bytes};
+pub use raw::RawPeer;
+
+use std::io::Write;
+use std::time::Duration;
+
+/// How long anything may take that is expected to happen at once. A test that waits so long has failed;
+/// none passes or fails by how long something took below it.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The same for what moves gigabytes.
+pub const LONG_DEADLINE: Duration = Duration::from_secs(400);
+
+/// Whether this test can switch users. Where it cannot, says loudly that `what` was not tested.
+#[must_use]
+pub fn is_root_for(what: &str) -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        // Not by a macro, whose output the test harness would keep to itself.
+        let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, needs root: {what} ***\n");
+    }
+    root
+}

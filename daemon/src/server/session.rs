@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
@@ -207,11 +207,7 @@ impl Session {
                         break Err(error);
                     }
                 },
-                Some(done) = self.tasks.join_next() => {
-                    if let Ok(id) = done {
-                        self.in_flight.remove(&id);
-                    }
-                }
+                Some(done) = self.tasks.join_next() => self.note(done),
                 () = until_closing(&mut closing) => {
                     // The engine has stopped, so every answer is on its way: an error at the least.
                     while self.tasks.join_next().await.is_some() {}
@@ -244,7 +240,18 @@ impl Session {
         }
     }
 
+    /// A request is answered, or was abandoned and is out of the table already.
+    fn note(&mut self, done: Result<RequestId, JoinError>) {
+        if let Ok(id) = done {
+            self.in_flight.remove(&id);
+        }
+    }
+
     async fn begin(&mut self, id: RequestId, body: Request, outbox: &Outbox) {
+        // A client may have the answer to a request, and make another, before its task is noted as done.
+        while let Some(done) = self.tasks.try_join_next() {
+            self.note(done);
+        }
         let refusal = if self.in_flight.len() >= MAX_REQUESTS_IN_FLIGHT as usize {
             let message =
                 format!("{MAX_REQUESTS_IN_FLIGHT} requests are in flight on this connection");

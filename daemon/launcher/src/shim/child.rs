@@ -201,7 +201,7 @@ fn enter_directory(path: &CStr, or_root: bool) -> Result<(), i32> {
 }
 
 /// Tries each path as execvp(3) does: one that is not there is passed over, one that is there but may not
-/// be executed is remembered, anything else ends the search.
+/// be executed is remembered, anything else ends the search. Where all are passed over, the last says why.
 fn execute(plan: &ChildPlan) -> Result<Never, i32> {
     let mut failure = libc::ENOENT;
     for program in &plan.programs {
@@ -218,7 +218,11 @@ fn execute(plan: &ChildPlan) -> Result<Never, i32> {
         };
         match errno {
             libc::EACCES => failure = errno,
-            libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
+            libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {
+                if failure != libc::EACCES {
+                    failure = errno;
+                }
+            }
             _ => return Err(errno),
         }
     }

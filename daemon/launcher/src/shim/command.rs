@@ -35,7 +35,7 @@ pub(super) struct Started {
 /// A child on its way to its program.
 ///
 /// Holds the plan that the child reads, which may stand in memory that both share: it must live until
-/// [`Setup::is_over`], and does so at least as long as the shim has the execution.
+/// the set-up is over, and does so at least as long as the shim has the execution.
 pub(super) struct Setup {
     over: OwnedFd,
     plan: Box<Prepared>,

@@ -16,7 +16,7 @@ use super::ladder::{Ladder, Step};
 use super::link::Link;
 use super::log::Log;
 use super::tree::Tree;
-use super::{Workshop, host_stops, take_signals};
+use super::{Workshop, host_stops};
 use crate::sys::memory::forget;
 use crate::wire::{EndCause, ExitReport, FromShim, LaunchSpec, ToShim};
 
@@ -257,7 +257,7 @@ impl<'a> Execution<'a> {
     }
 
     fn take_signals(&mut self) {
-        let heard = take_signals(&self.workshop.signals);
+        let heard = self.workshop.take_signals();
         if heard.child {
             self.tree.reap();
             if self.tree.main_exit().is_some() && self.main_ended.is_none() {

@@ -10,6 +10,7 @@ use escher_protocol::{ExecutionId, OutputStream, OutputTotals, Timestamp};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::index::{Plan, RECORD_BYTES, encode_header};
 
@@ -87,17 +88,27 @@ impl<'a> Log<'a> {
 
 /// Never an existing file, never through a link: whatever bears the name was not put there by us
 /// (`O_EXCL`, open(2)).
+///
+/// The index is there, with its header, before the log is. Both are made or neither: an index alone would be
+/// in the way of the next attempt.
 fn create(directory: BorrowedFd<'_>, id: ExecutionId, start: Timestamp) -> io::Result<Files> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP;
-    let open = |ending: &str, flags| -> nix::Result<File> {
-        let name = format!("{id}.{ending}");
-        openat(directory, name.as_str(), flags, mode).map(File::from)
+    let (log_name, index_name) = (format!("{id}.log"), format!("{id}.idx"));
+    let open = |name: &str, flags| -> io::Result<File> {
+        Ok(openat(directory, name, flags, mode)?.into())
     };
-    let index = open("idx", flags)?;
-    index.write_all_at(&encode_header(start), 0)?;
-    let log = open("log", flags | OFlag::O_APPEND)?;
-    Ok(Files { log, index })
+    let index = open(&index_name, flags)?;
+    let log = index
+        .write_all_at(&encode_header(start), 0)
+        .and_then(|()| open(&log_name, flags | OFlag::O_APPEND));
+    match log {
+        Ok(log) => Ok(Files { log, index }),
+        Err(error) => {
+            let _ = unlinkat(directory, index_name.as_str(), UnlinkatFlags::NoRemoveDir);
+            Err(error)
+        }
+    }
 }
 
 /// Writes until an error and returns how many bytes went in.

@@ -18,6 +18,7 @@ mod link;
 mod log;
 mod tree;
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -64,6 +65,8 @@ struct Workshop {
     directories: Directories,
     null: File,
     signals: SignalFd,
+    /// Whether SIGTERM has come: what runs is the last.
+    stopping: Cell<bool>,
     progress: &'static Progress,
     stack: ChildStack,
     buffer: Box<[u8]>,
@@ -96,6 +99,7 @@ pub(crate) fn serve(
         directories,
         null: File::open("/dev/null")?,
         signals: block_all_signals()?,
+        stopping: Cell::new(false),
         progress: shared_progress()?,
         stack: ChildStack::allocate()?,
         buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
@@ -105,8 +109,9 @@ pub(crate) fn serve(
         let report = execution::run(spec, &mut link, &mut workshop);
         let left_over = report.leftovers == Leftovers::Unkillable;
         hand_over(report, &mut link, &workshop)?;
-        if left_over {
-            break; // What is still there must not count as part of the next execution.
+        // What is left over must not count as part of the next execution.
+        if left_over || workshop.stopping.get() {
+            break;
         }
     }
     Ok(())
@@ -128,7 +133,8 @@ fn await_launch(link: &mut Link, workshop: &Workshop) -> io::Result<Option<Launc
     loop {
         match wait(link, workshop)? {
             Wake::Message(ToShim::Launch(spec), _) => return Ok(Some(*spec)),
-            Wake::Message(ToShim::LaunchFromMemory, Some(memory)) => {
+            Wake::Message(ToShim::LaunchFromMemory, memory) => {
+                let memory = memory.ok_or(io::ErrorKind::InvalidData)?;
                 return read_sealed(memory).map(Some);
             }
             // What was meant for a command that has ended by itself in the meantime.
@@ -184,7 +190,7 @@ fn wait(link: &mut Link, workshop: &Workshop) -> io::Result<Wake> {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        if take_signals(&workshop.signals).stop {
+        if workshop.take_signals().stop {
             return Ok(Wake::Stop);
         }
     }
@@ -199,16 +205,19 @@ struct Heard {
     stop: bool,
 }
 
-fn take_signals(signals: &SignalFd) -> Heard {
-    let mut heard = Heard::default();
-    while let Ok(Some(signal)) = signals.read_signal() {
-        match i32::try_from(signal.ssi_signo) {
-            Ok(libc::SIGCHLD) => heard.child = true,
-            Ok(libc::SIGTERM) => heard.stop = true,
-            _ => {}
+impl Workshop {
+    fn take_signals(&self) -> Heard {
+        let mut heard = Heard::default();
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            match i32::try_from(signal.ssi_signo) {
+                Ok(libc::SIGCHLD) => heard.child = true,
+                Ok(libc::SIGTERM) => heard.stop = true,
+                _ => {}
+            }
         }
+        self.stopping.set(self.stopping.get() || heard.stop);
+        heard
     }
-    heard
 }
 
 /// The cause of an end that a SIGTERM to the shim brings.

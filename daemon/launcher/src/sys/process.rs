@@ -210,12 +210,25 @@ pub(crate) enum SignalTarget {
 }
 
 /// Sets every signal that this process ignores back to its default, so that no command inherits that:
-/// execve(2) resets handlers, but not ignored signals. (Rust's runtime ignores SIGPIPE.)
+/// execve(2) resets handlers, but not ignored signals. Rust's runtime ignores SIGPIPE; glibc's
+/// posix_spawn(3) starts programs with the two signals ignored that it reserves for itself, and that its
+/// own signal(2) does not touch, which is why this asks the kernel.
 pub(crate) fn restore_default_signals() {
+    // The kernel's structure (rt_sigaction(2)): zeros are `SIG_DFL`, no flags and an empty mask.
+    let default = [0_u64; 4];
+    let no_old_one = std::ptr::null::<u64>();
     for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: `SIG_DFL` installs no handler. What cannot be changed (SIGKILL, SIGSTOP, the two that
-        // libc reserves) fails and is the default already.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the structure lives through the call and installs no handler. What cannot be changed
+        // (SIGKILL, SIGSTOP) fails and is the default already.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                no_old_one,
+                size_of::<u64>(),
+            )
+        };
     }
 }
 

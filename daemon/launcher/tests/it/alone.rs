@@ -1,0 +1,207 @@
+//! Shims without escherd, without the launcher, without both.
+
+use escher_launcher::exit_record;
+use escher_launcher::wire::{EndCause, LaunchSpec, ToShim};
+use escher_protocol::{Canceller, Exit};
+
+use crate::commands::shell_with;
+use crate::{Fifo, Launcher, Output, exec, shell};
+
+#[test]
+fn escherd_gone_before_the_start_finds_an_exit_record() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = shell("echo alone; exit 7");
+    shim.launch(&spec);
+    shim.gone();
+    let record = launcher.exit_record(spec.id);
+    assert_eq!((record.id, record.exit), (spec.id, Exit::Code(7)));
+    assert_eq!(record.output.stdout_bytes, 6);
+    assert_eq!(Output::of(&launcher, spec.id).text(), "alone\n");
+    // No draft is left beside it.
+    assert_eq!(launcher.exit_records(), [exit_record::file_name(spec.id)]);
+}
+
+#[test]
+fn escherd_gone_while_a_command_runs_finds_an_exit_record() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let fifo = Fifo::new(launcher.path("fifo"));
+    let text = "echo before; read line < \"$0\"; echo after; echo error >&2; exit 9";
+    let spec = shell_with(text, fifo.path());
+    shim.start(&spec);
+    shim.log_longer_than(0);
+    let orphan = shim.leave_alone();
+    assert!(launcher.exit_records().is_empty());
+    fifo.say("go");
+    orphan.gone();
+    assert_eq!(launcher.exit_record(spec.id).exit, Exit::Code(9));
+    let output = Output::of(&launcher, spec.id);
+    assert_eq!(output.stdout(), b"before\nafter\n");
+    assert_eq!(output.stderr(), b"error\n");
+}
+
+#[test]
+fn escherd_gone_before_it_said_recorded_finds_an_exit_record() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = exec(["true"]);
+    shim.start(&spec);
+    let Some(escher_launcher::wire::FromShim::Exited(report)) = shim.receive() else {
+        panic!("not ended");
+    };
+    shim.gone();
+    assert_eq!(launcher.exit_record(spec.id), *report);
+}
+
+#[test]
+fn what_escherd_has_recorded_leaves_no_exit_record() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    shim.run(&exec(["true"]));
+    shim.run(&shell("exit 1"));
+    shim.gone();
+    assert!(launcher.exit_records().is_empty());
+}
+
+#[test]
+fn a_timeout_holds_without_escherd() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = LaunchSpec {
+        timeout_ms: Some(300),
+        ..exec(["sleep", "1000"])
+    };
+    shim.launch(&spec);
+    shim.gone();
+    let record = launcher.exit_record(spec.id);
+    assert_eq!(record.cause, EndCause::TimedOut);
+    assert_eq!(record.ended_by_signal, Some(libc::SIGTERM));
+}
+
+#[test]
+fn a_command_that_could_not_start_leaves_an_exit_record_too() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = exec(["/nonexistent"]);
+    shim.launch(&spec);
+    shim.gone();
+    let exit = launcher.exit_record(spec.id).exit;
+    assert!(matches!(exit, Exit::NotStarted { .. }), "{exit:?}");
+}
+
+#[test]
+fn the_launchers_death_harms_no_shim_and_shows_at_once() {
+    let mut launcher = Launcher::start();
+    let (running, idle) = (launcher.shim(), launcher.shim());
+    let spec = LaunchSpec {
+        stdin: true,
+        ..shell("read line; echo $line")
+    };
+    running.start(&spec);
+    launcher.signal(libc::SIGKILL);
+    // No shim holds the launcher's end of the control socket.
+    assert!(launcher.receive().is_none());
+    launcher.ended();
+    let other = shell("echo idle no more");
+    assert_eq!(idle.run(&other).exit, Exit::Code(0));
+    assert_eq!(Output::of(&launcher, other.id).text(), "idle no more\n");
+    running.input("unharmed\n", true);
+    assert_eq!(running.finish().exit, Exit::Code(0));
+    assert_eq!(Output::of(&launcher, spec.id).text(), "unharmed\n");
+    assert_eq!(running.run(&exec(["true"])).exit, Exit::Code(0));
+}
+
+#[test]
+fn without_launcher_and_escherd_a_command_still_ends_well() {
+    let mut launcher = Launcher::start();
+    let shim = launcher.shim();
+    let fifo = Fifo::new(launcher.path("fifo"));
+    let spec = shell_with("read line < \"$0\"; exit 3", fifo.path());
+    shim.start(&spec);
+    launcher.signal(libc::SIGKILL);
+    launcher.ended();
+    let orphan = shim.leave_alone();
+    fifo.say("go");
+    orphan.gone();
+    assert_eq!(launcher.exit_record(spec.id).exit, Exit::Code(3));
+}
+
+#[test]
+fn the_launcher_ends_with_its_control_socket_and_shims_live_on() {
+    let mut launcher = Launcher::start();
+    let shim = launcher.shim();
+    launcher.close_control();
+    assert!(launcher.ended().success());
+    assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
+}
+
+#[test]
+fn sigterm_to_the_launcher_is_the_ladder_for_all() {
+    let mut launcher = Launcher::start();
+    let (polite, stubborn, idle) = (launcher.shim(), launcher.shim(), launcher.shim());
+    let bye = shell("trap 'exit 4' TERM; echo ready; while :; do sleep 0.1; done");
+    let ignores = LaunchSpec {
+        kill_grace_ms: 100,
+        ..shell("trap '' TERM; echo ready; exec sleep 1000")
+    };
+    for (shim, spec) in [(&polite, &bye), (&stubborn, &ignores)] {
+        shim.start(spec);
+        shim.log_longer_than(0);
+    }
+    launcher.signal(libc::SIGTERM);
+    assert_eq!(idle.receive(), None);
+    let host = EndCause::Cancelled(Canceller::Host);
+    let report = polite.finish();
+    assert_eq!((report.exit, report.cause), (Exit::Code(4), host.clone()));
+    let report = stubborn.finish();
+    assert_eq!(report.cause, host);
+    assert_eq!(report.ended_by_signal, Some(libc::SIGKILL));
+    // escherd has the results and still holds the sockets: the shims go all the same.
+    assert_eq!((polite.receive(), stubborn.receive()), (None, None));
+    assert!(launcher.ended().success());
+}
+
+#[test]
+fn sigterm_to_the_launcher_while_a_result_waits_for_escherd_leaves_an_exit_record() {
+    let mut launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = exec(["true"]);
+    shim.start(&spec);
+    assert!(matches!(
+        shim.receive(),
+        Some(escher_launcher::wire::FromShim::Exited(_))
+    ));
+    launcher.signal(libc::SIGTERM);
+    assert!(launcher.ended().success());
+    assert_eq!(launcher.exit_record(spec.id).exit, Exit::Code(0));
+}
+
+#[test]
+fn sigterm_while_escherd_is_gone_ends_commands_and_keeps_their_results() {
+    let mut launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = exec(["sleep", "1000"]);
+    shim.start(&spec);
+    let orphan = shim.leave_alone();
+    launcher.signal(libc::SIGTERM);
+    orphan.gone();
+    assert!(launcher.ended().success());
+    let cause = launcher.exit_record(spec.id).cause;
+    assert_eq!(cause, EndCause::Cancelled(Canceller::Host));
+}
+
+#[test]
+fn orders_that_escherd_sent_before_it_died_are_carried_out() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = exec(["sleep", "1000"]);
+    shim.start(&spec);
+    let by = Canceller::Host;
+    shim.send(&ToShim::Cancel { by, kill: true });
+    shim.gone();
+    assert_eq!(
+        launcher.exit_record(spec.id).ended_by_signal,
+        Some(libc::SIGKILL)
+    );
+}

@@ -1,0 +1,39 @@
+//! Commands to launch.
+
+use std::path::Path;
+
+use escher_launcher::wire::{Identity, LaunchSpec};
+use escher_protocol::Blob;
+
+use crate::shim::id;
+
+/// A command with an identity of the launcher's, no input, no timeout, and a grace beyond any test.
+pub(crate) fn exec<A: Into<Blob>>(argv: impl IntoIterator<Item = A>) -> LaunchSpec {
+    LaunchSpec {
+        id: id(),
+        argv: argv.into_iter().map(Into::into).collect(),
+        environment: vec!["PATH=/usr/local/bin:/usr/bin:/bin".into()],
+        working_dir: "/".into(),
+        or_root: false,
+        identity: None,
+        stdin: false,
+        timeout_ms: None,
+        kill_grace_ms: 600_000,
+    }
+}
+
+/// A command line of the shell.
+pub(crate) fn shell(text: &str) -> LaunchSpec {
+    exec(["/bin/sh", "-c", text])
+}
+
+/// A command line of the shell, in which `"$0"` is `path`.
+pub(crate) fn shell_with(text: &str, path: &Path) -> LaunchSpec {
+    let path = Blob::from(path.as_os_str());
+    exec(["/bin/sh".into(), "-c".into(), text.into(), path])
+}
+
+pub(crate) fn identity(uid: u32, gid: u32, groups: &[u32]) -> Option<Identity> {
+    let groups = groups.to_vec();
+    Some(Identity { uid, gid, groups })
+}

@@ -1,0 +1,251 @@
+//! What is said, and in which order.
+
+use std::os::unix::fs::PermissionsExt;
+
+use escher_launcher::wire::{
+    EndCause, FromShim, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, ToShim, WIRE_VERSION,
+};
+use escher_protocol::{Exit, Leftovers, OutputTotals, Timestamp};
+use nix::fcntl::SealFlag;
+use nix::unistd::geteuid;
+
+use crate::launcher::names;
+use crate::{Launcher, Output, exec, shell};
+
+#[test]
+fn the_launcher_says_hello() {
+    let launcher = Launcher::start();
+    let expected = LauncherReply::Hello {
+        version: WIRE_VERSION,
+        pid: launcher.pid(),
+        uid: geteuid().as_raw(),
+    };
+    assert_eq!(launcher.hello(), &expected);
+}
+
+#[test]
+fn a_launch_is_answered_by_start_and_end() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let before = Timestamp::now();
+    let spec = shell("echo $$; echo $PPID; exit 3");
+    shim.launch(&spec);
+    let Some(FromShim::Started { pid, at }) = shim.receive() else {
+        panic!("not started");
+    };
+    let Some(FromShim::Exited(report)) = shim.receive() else {
+        panic!("not ended");
+    };
+    shim.send(&ToShim::Recorded);
+
+    let text = format!("{pid}\n{}\n", shim.pid());
+    assert_eq!(Output::of(&launcher, spec.id).text(), text);
+    assert_eq!((report.id, report.exit), (spec.id, Exit::Code(3)));
+    assert!(!report.is_success());
+    assert_eq!(report.cause, EndCause::Itself);
+    assert_eq!(report.ended_by_signal, None);
+    assert_eq!(report.leftovers, Leftovers::None);
+    assert_eq!(report.started_at, Some(at));
+    assert!(before <= at && at <= report.ended_at && report.ended_at <= Timestamp::now());
+    let bytes = text.len() as u64;
+    let totals = OutputTotals {
+        stdout_bytes: bytes,
+        log_bytes: bytes,
+        ..OutputTotals::default()
+    };
+    assert_eq!(report.output, totals);
+}
+
+#[test]
+fn usage_is_that_of_the_whole_tree() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let idle = shim.run(&exec(["true"]));
+    let busy = shim.run(&shell("head -c 60000000 /dev/urandom | sha256sum; :"));
+    let cpu =
+        |report: &escher_launcher::wire::ExitReport| report.usage.user_us + report.usage.system_us;
+    assert!(cpu(&busy) > cpu(&idle) + 10_000, "{busy:?} {idle:?}");
+    assert!(busy.duration_us > 10_000);
+    assert!((100_000..100_000_000).contains(&busy.usage.peak_memory_bytes));
+}
+
+#[test]
+fn one_shim_serves_many_commands() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    for round in 0..100 {
+        let spec = shell(&format!("echo {round} $PPID; exit {round}"));
+        let report = shim.run(&spec);
+        assert_eq!((report.id, report.exit), (spec.id, Exit::Code(round)));
+        let text = format!("{round} {}\n", shim.pid());
+        assert_eq!(Output::of(&launcher, spec.id).text(), text);
+    }
+    assert_eq!(names(&launcher.log_dir()).len(), 200);
+    assert!(launcher.exit_records().is_empty());
+}
+
+#[test]
+fn many_shims_run_at_once() {
+    let launcher = Launcher::start();
+    let shims = launcher.shims(8);
+    let spec = || escher_launcher::wire::LaunchSpec {
+        stdin: true,
+        ..shell("read line; echo $line")
+    };
+    let specs: Vec<_> = shims.iter().map(|_| spec()).collect();
+    for (shim, spec) in shims.iter().zip(&specs) {
+        shim.start(spec);
+    }
+    for (index, shim) in shims.iter().enumerate().rev() {
+        shim.input(format!("{index}\n").as_str(), true);
+        assert_eq!(shim.finish().exit, Exit::Code(0));
+    }
+    for (index, spec) in specs.iter().enumerate() {
+        assert_eq!(Output::of(&launcher, spec.id).text(), format!("{index}\n"));
+    }
+}
+
+#[test]
+fn a_long_command_line_comes_in_sealed_memory() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let argument = "x".repeat(64 * 1024);
+    let arguments = (0..16).map(|_| argument.as_str());
+    let script = "printf %s \"$@\" | wc -c";
+    let spec = exec(["/bin/sh", "-c", script, "sh"].into_iter().chain(arguments));
+    assert_eq!(shim.run(&spec).exit, Exit::Code(0));
+    assert_eq!(Output::of(&launcher, spec.id).text(), "1048576\n");
+    assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
+}
+
+#[test]
+fn memory_that_can_still_change_is_refused() {
+    let launcher = Launcher::start();
+    let all = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+    let seals = [
+        SealFlag::empty(),
+        all - SealFlag::F_SEAL_WRITE,
+        all - SealFlag::F_SEAL_SHRINK,
+        all - SealFlag::F_SEAL_GROW,
+    ];
+    for seals in seals {
+        let shim = launcher.shim();
+        shim.launch_from_memory(&shell("echo started"), seals);
+        assert_eq!(shim.receive(), None);
+        shim.gone();
+    }
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let shim = launcher.shim();
+    let bytes = escher_protocol::codec::encode(&ToShim::LaunchFromMemory).unwrap();
+    shim.send_bytes(&bytes, Some(&file));
+    assert_eq!(shim.receive(), None);
+    assert!(names(&launcher.log_dir()).is_empty());
+    assert!(launcher.exit_records().is_empty());
+}
+
+#[test]
+fn what_was_meant_for_a_command_that_has_ended_does_no_harm() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
+    shim.cancel(true);
+    shim.send(&ToShim::Signal { signal: 9 });
+    shim.send(&ToShim::Watch { seen: 0 });
+    shim.input("late", true);
+    shim.send(&ToShim::Recorded);
+    let spec = shell("echo unharmed");
+    assert_eq!(shim.run(&spec).exit, Exit::Code(0));
+    assert_eq!(Output::of(&launcher, spec.id).text(), "unharmed\n");
+}
+
+#[test]
+fn a_second_launch_in_the_middle_of_the_first_is_ignored() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let first = escher_launcher::wire::LaunchSpec {
+        stdin: true,
+        ..shell("read line; exit 4")
+    };
+    shim.start(&first);
+    let second = shell("echo second");
+    shim.launch(&second);
+    shim.input("go\n", true);
+    let report = shim.finish();
+    assert_eq!((report.id, report.exit), (first.id, Exit::Code(4)));
+    assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
+    assert!(!launcher.log(second.id).exists());
+}
+
+#[test]
+fn nonsense_ends_an_idle_shim_and_leaves_a_running_command_alone() {
+    let launcher = Launcher::start();
+    let idle = launcher.shim();
+    idle.send_bytes(b"\xff nonsense", None);
+    assert_eq!(idle.receive(), None);
+
+    let running = launcher.shim();
+    let spec = shell("echo done; exit 5");
+    running.launch(&spec);
+    running.send_bytes(&vec![b'x'; MAX_PACKET_BYTES + 1], None);
+    running.gone();
+    assert_eq!(launcher.exit_record(spec.id).exit, Exit::Code(5));
+}
+
+#[test]
+fn nonsense_ends_the_launcher_but_not_its_shims() {
+    let mut launcher = Launcher::start();
+    let shim = launcher.shim();
+    launcher.send(b"\xff nonsense");
+    assert!(launcher.receive().is_none());
+    assert_eq!(launcher.ended().code(), Some(1));
+    assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
+}
+
+#[test]
+fn a_fork_that_fails_is_told_with_its_errno() {
+    // Room for one descriptor more than an idle launcher has; a socket pair needs two.
+    let launcher = Launcher::start_by(&["/bin/sh", "-c", "ulimit -n 8; exec \"$0\" \"$@\""]);
+    launcher.ask(&LauncherRequest::Fork { count: 2 });
+    for _ in 0..2 {
+        let (reply, socket) = launcher.receive().unwrap();
+        assert!(socket.is_none());
+        let errno = libc::EMFILE;
+        assert_eq!(reply, LauncherReply::ForkFailed { errno });
+    }
+}
+
+#[test]
+fn files_and_folders_are_closed_to_others() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = shell("echo secret");
+    shim.run(&spec);
+    let other = exec(["true"]);
+    shim.launch(&other);
+    shim.gone();
+    let record = escher_launcher::exit_record::file_name(other.id);
+    let expected = [
+        (launcher.log_dir(), 0o750),
+        (launcher.log(spec.id), 0o640),
+        (launcher.index(spec.id), 0o640),
+        (launcher.exit_dir(), 0o700),
+        (launcher.exit_dir().join(record), 0o600),
+    ];
+    for (path, most) in expected {
+        let mode = path.metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode & !most, 0, "{path:?} has mode {mode:o}");
+    }
+}
+
+#[test]
+fn without_its_folders_named_the_launcher_says_what_is_missing() {
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(crate::launcher::PROGRAM);
+        command.args(arguments).output().unwrap()
+    };
+    let missing = run(&["--log-dir", "/nonexistent"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("--state-dir is missing"));
+    assert_eq!(run(&["--help"]).status.code(), Some(0));
+    assert_eq!(run(&["--version"]).status.code(), Some(0));
+}

@@ -1,0 +1,244 @@
+//! The ends of commands: signals, the kill ladder, timeouts, leftovers.
+
+use escher_launcher::wire::{EndCause, ExitReport, LaunchSpec, ToShim};
+use escher_protocol::Canceller;
+use escher_protocol::{Exit, Leftovers};
+
+use crate::commands::shell_with;
+use crate::shim::somebody;
+use crate::wait::readable;
+use crate::{Fifo, Launcher, Output, Shim, exec, raw, shell};
+
+/// Ignores SIGTERM, and says so when it does.
+const STUBBORN: &str = "trap '' TERM; echo ready; exec sleep 1000";
+
+const TERM: Exit = Exit::Signal {
+    signal: libc::SIGTERM,
+    core_dumped: false,
+};
+const KILL: Exit = Exit::Signal {
+    signal: libc::SIGKILL,
+    core_dumped: false,
+};
+
+fn with_grace(kill_grace_ms: u64, text: &str) -> LaunchSpec {
+    LaunchSpec {
+        kill_grace_ms,
+        ..shell(text)
+    }
+}
+
+/// Starts a command and waits until it has said something.
+fn start_ready(shim: &Shim, spec: &LaunchSpec) -> u32 {
+    let pid = shim.start(spec);
+    shim.log_longer_than(0);
+    pid
+}
+
+fn end_of(report: &ExitReport) -> (Exit, EndCause, Option<i32>) {
+    (report.exit, report.cause.clone(), report.ended_by_signal)
+}
+
+#[test]
+fn a_signal_reaches_the_main_process_and_is_no_ladder() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = shell("trap 'echo caught; exit 6' USR1; echo ready; while :; do sleep 0.1; done");
+    start_ready(&shim, &spec);
+    let signal = libc::SIGUSR1;
+    shim.send(&ToShim::Signal { signal });
+    assert_eq!(
+        end_of(&shim.finish()),
+        (Exit::Code(6), EndCause::Itself, None)
+    );
+    assert_eq!(Output::of(&launcher, spec.id).text(), "ready\ncaught\n");
+
+    shim.start(&exec(["sleep", "1000"]));
+    // A number that is no signal does nothing.
+    shim.send(&ToShim::Signal { signal: 1000 });
+    let signal = libc::SIGKILL;
+    shim.send(&ToShim::Signal { signal });
+    assert_eq!(end_of(&shim.finish()), (KILL, EndCause::Itself, None));
+
+    shim.start(&exec(["sleep", "1000"]));
+    let signal = libc::SIGRTMIN() + 3;
+    shim.send(&ToShim::Signal { signal });
+    let core_dumped = false;
+    let exit = Exit::Signal {
+        signal,
+        core_dumped,
+    };
+    assert_eq!(shim.finish().exit, exit);
+}
+
+#[test]
+fn cancel_is_sigterm_first() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    shim.start(&exec(["sleep", "1000"]));
+    shim.cancel(false);
+    let cause = EndCause::Cancelled(somebody());
+    assert_eq!(
+        end_of(&shim.finish()),
+        (TERM, cause.clone(), Some(libc::SIGTERM))
+    );
+
+    let polite = shell("trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.1; done");
+    start_ready(&shim, &polite);
+    shim.cancel(false);
+    let report = shim.finish();
+    assert_eq!(end_of(&report), (Exit::Code(0), cause, Some(libc::SIGTERM)));
+    // On stderr the shell may tell of the sleep that was ended, too.
+    assert_eq!(Output::of(&launcher, polite.id).stdout(), b"ready\nbye\n");
+}
+
+#[test]
+fn cancel_reaches_the_whole_tree() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    // One child in the group, one in a session of its own, whose child is in yet another.
+    let spec =
+        shell("sleep 1000 & setsid sh -c 'setsid sleep 1001 & sleep 1002' & echo ready; wait");
+    start_ready(&shim, &spec);
+    shim.cancel(false);
+    let report = shim.finish();
+    assert_eq!(report.exit, TERM);
+    assert_eq!(report.leftovers, Leftovers::None);
+}
+
+#[test]
+fn who_ignores_sigterm_is_killed_after_the_grace() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    start_ready(&shim, &with_grace(200, STUBBORN));
+    shim.cancel(false);
+    let report = shim.finish();
+    let cause = EndCause::Cancelled(somebody());
+    assert_eq!(end_of(&report), (KILL, cause, Some(libc::SIGKILL)));
+    assert!(report.duration_us >= 200_000);
+}
+
+#[test]
+fn a_kill_does_not_wait_for_the_grace() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let cause = EndCause::Cancelled(somebody());
+    let killed = (KILL, cause, Some(libc::SIGKILL));
+    start_ready(&shim, &shell(STUBBORN));
+    shim.cancel(true);
+    assert_eq!(end_of(&shim.finish()), killed);
+
+    start_ready(&shim, &shell(STUBBORN));
+    shim.cancel(false);
+    let by = Canceller::Host;
+    shim.send(&ToShim::Cancel { by, kill: true });
+    assert_eq!(end_of(&shim.finish()), killed, "the first cause stays");
+}
+
+#[test]
+fn a_stopped_command_is_woken_to_end() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    start_ready(&shim, &shell("echo ready; kill -STOP $$"));
+    shim.cancel(false);
+    assert_eq!(shim.finish().exit, TERM);
+}
+
+#[test]
+fn a_timeout_is_a_ladder() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = LaunchSpec {
+        timeout_ms: Some(100),
+        ..exec(["sleep", "1000"])
+    };
+    let report = shim.run(&spec);
+    assert_eq!(
+        end_of(&report),
+        (TERM, EndCause::TimedOut, Some(libc::SIGTERM))
+    );
+    assert!(report.duration_us >= 100_000);
+}
+
+#[test]
+fn a_timeout_kills_who_ignores_sigterm() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = LaunchSpec {
+        timeout_ms: Some(3_000),
+        ..with_grace(100, STUBBORN)
+    };
+    start_ready(&shim, &spec);
+    let report = shim.finish();
+    assert_eq!(
+        end_of(&report),
+        (KILL, EndCause::TimedOut, Some(libc::SIGKILL))
+    );
+}
+
+#[test]
+fn a_timeout_that_is_not_reached_changes_nothing() {
+    let launcher = Launcher::start();
+    let spec = LaunchSpec {
+        timeout_ms: Some(u64::MAX),
+        ..shell("exit 1")
+    };
+    let report = launcher.shim().run(&spec);
+    assert_eq!(end_of(&report), (Exit::Code(1), EndCause::Itself, None));
+}
+
+/// golang/go#60309 and its like.
+#[test]
+fn a_double_fork_that_keeps_the_pipe_neither_holds_the_result_back_nor_survives() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    for redirection in ["", ">/dev/null 2>&1"] {
+        let text =
+            format!("setsid -f sh -c 'trap \"\" TERM; exec sleep 1000' {redirection}; echo over");
+        let report = shim.run(&shell(&text));
+        assert_eq!(end_of(&report), (Exit::Code(0), EndCause::Itself, None));
+        assert_eq!(report.leftovers, Leftovers::Killed);
+        let took = report.ended_at.as_micros() - report.started_at.unwrap().as_micros();
+        assert!(took < 20_000_000, "took {took} µs");
+        assert!(report.duration_us.cast_signed() + 1_900_000 < took);
+    }
+    assert_eq!(shim.run(&exec(["true"])).leftovers, Leftovers::None);
+}
+
+#[test]
+fn a_leftover_that_ends_by_itself_is_none() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let fifo = Fifo::new(launcher.path("fifo"));
+    let spec = shell_with("(read line < \"$0\"; echo late) & exit 2", fifo.path());
+    let main = raw::pidfd(shim.start(&spec));
+    // It may have ended already.
+    assert!(main.map_or(true, readable));
+    fifo.say("go");
+    let report = shim.finish();
+    assert_eq!(report.exit, Exit::Code(2));
+    assert_eq!(report.leftovers, Leftovers::None);
+    assert_eq!(Output::of(&launcher, spec.id).text(), "late\n");
+}
+
+#[test]
+fn a_cancel_after_the_main_process_ends_the_rest_and_is_not_the_cause() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let main = raw::pidfd(shim.start(&shell("sleep 1000 & exit 0")));
+    assert!(main.map_or(true, readable));
+    shim.cancel(false);
+    let report = shim.finish();
+    assert_eq!(report.exit, Exit::Code(0));
+    assert_eq!(report.leftovers, Leftovers::Killed);
+}
+
+#[test]
+fn what_stands_in_the_pipes_at_a_kill_is_not_lost() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = shell("head -c 60000 /dev/zero; kill -KILL $$");
+    let report = shim.run(&spec);
+    assert_eq!(report.exit, KILL);
+    assert_eq!(Output::of(&launcher, spec.id).log, vec![0; 60_000]);
+}

@@ -1,0 +1,72 @@
+//! Reads log and index by `docs/formats.md` alone: nothing here is the launcher's own code.
+
+use std::fs;
+
+use escher_protocol::ExecutionId;
+
+use crate::Launcher;
+
+/// The output of a command, as it is on disk.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Output {
+    /// Microseconds since 1970.
+    pub(crate) start_us: i64,
+    pub(crate) log: Vec<u8>,
+    pub(crate) index_bytes: u64,
+    pub(crate) pieces: Vec<Piece>,
+}
+
+/// Consecutive bytes of one stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) stderr: bool,
+    pub(crate) time_us: u64,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Output {
+    pub(crate) fn of(launcher: &Launcher, id: ExecutionId) -> Self {
+        let log = fs::read(launcher.log(id)).unwrap();
+        Self::parse(log, &fs::read(launcher.index(id)).unwrap())
+    }
+
+    pub(crate) fn parse(log: Vec<u8>, index: &[u8]) -> Self {
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+        assert_eq!(&index[..8], b"escher\0\x01");
+        let records: Vec<(u64, u64)> = index[16..]
+            .chunks_exact(16)
+            .map(|record| (number(&record[..8]), number(&record[8..])))
+            .collect();
+        let place = |record: &(u64, u64)| usize::try_from(record.1 & !(1 << 63)).unwrap();
+        let ends = records.iter().skip(1).map(place).chain([log.len()]);
+        let pieces = records.iter().zip(ends).map(|(record, end)| Piece {
+            stderr: record.1 >> 63 == 1,
+            time_us: record.0,
+            bytes: log[place(record)..end].to_vec(),
+        });
+        Output {
+            start_us: number(&index[8..16]).cast_signed(),
+            pieces: pieces.collect(),
+            index_bytes: index.len() as u64,
+            log,
+        }
+    }
+
+    pub(crate) fn stdout(&self) -> Vec<u8> {
+        self.stream(false)
+    }
+
+    pub(crate) fn stderr(&self) -> Vec<u8> {
+        self.stream(true)
+    }
+
+    /// All of it as text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.log.clone()).unwrap()
+    }
+
+    fn stream(&self, stderr: bool) -> Vec<u8> {
+        let mine = self.pieces.iter().filter(|piece| piece.stderr == stderr);
+        mine.flat_map(|piece| &piece.bytes).copied().collect()
+    }
+}

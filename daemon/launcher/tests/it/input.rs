@@ -1,0 +1,113 @@
+//! Standard input.
+
+use escher_launcher::wire::{FromShim, INPUT_WINDOW, LaunchSpec, MAX_INPUT_BYTES};
+use escher_protocol::Exit;
+
+use crate::{Launcher, Output, shell};
+
+fn with_input(text: &str) -> LaunchSpec {
+    LaunchSpec {
+        stdin: true,
+        ..shell(text)
+    }
+}
+
+#[test]
+fn without_input_it_is_the_null_device() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = shell("readlink /proc/self/fd/0; cat");
+    assert_eq!(shim.run(&spec).exit, Exit::Code(0));
+    assert_eq!(Output::of(&launcher, spec.id).text(), "/dev/null\n");
+}
+
+#[test]
+fn every_piece_is_accepted_in_order_and_the_end_is_an_end() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = with_input("cat; echo end");
+    shim.start(&spec);
+    let (mut sent, mut ahead) = (Vec::new(), 0);
+    let accepted = || assert_eq!(shim.receive(), Some(FromShim::InputAccepted));
+    for round in 0..200 {
+        if ahead == INPUT_WINDOW {
+            accepted();
+            ahead -= 1;
+        }
+        let piece: Vec<u8> = (0..MAX_INPUT_BYTES)
+            .map(|place| (place * round % 251).to_le_bytes()[0])
+            .collect();
+        sent.extend_from_slice(&piece);
+        shim.input(piece, false);
+        ahead += 1;
+    }
+    shim.input("tail", true);
+    sent.extend_from_slice(b"tailend\n");
+    for _ in 0..=ahead {
+        accepted();
+    }
+    assert_eq!(shim.finish().exit, Exit::Code(0));
+    assert!(Output::of(&launcher, spec.id).stdout() == sent);
+}
+
+#[test]
+fn an_end_without_bytes_is_an_end() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = with_input("cat; echo end");
+    shim.start(&spec);
+    shim.input("", true);
+    shim.finish();
+    assert_eq!(Output::of(&launcher, spec.id).text(), "end\n");
+}
+
+#[test]
+fn closed_input_is_told_and_the_command_goes_on() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = with_input("exec <&-; echo closed; exec sleep 1000");
+    shim.start(&spec);
+    shim.log_longer_than(0);
+    shim.input("nobody reads this", false);
+    assert_eq!(shim.receive(), Some(FromShim::InputClosed));
+    shim.input("nor this", true);
+    assert_eq!(shim.receive(), Some(FromShim::InputClosed));
+    shim.cancel(true);
+    shim.finish();
+}
+
+#[test]
+fn a_command_that_does_not_read_holds_up_nothing() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = with_input("echo ready; exec sleep 1000");
+    shim.start(&spec);
+    shim.log_longer_than(0);
+    // The first fills the pipe; the rest stays with the shim.
+    for _ in 0..INPUT_WINDOW {
+        shim.input(vec![b'x'; MAX_INPUT_BYTES], false);
+    }
+    assert_eq!(shim.receive(), Some(FromShim::InputAccepted));
+    assert_eq!(shim.log_longer_than(0), 6);
+    shim.cancel(false);
+    let report = shim.finish();
+    assert_eq!(report.ended_by_signal, Some(libc::SIGTERM));
+}
+
+#[test]
+fn a_command_that_ends_without_reading_ends() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = with_input("read line; exit 9");
+    shim.start(&spec);
+    for _ in 0..INPUT_WINDOW {
+        shim.input(vec![b'\n'; MAX_INPUT_BYTES], false);
+    }
+    assert_eq!(shim.finish().exit, Exit::Code(9));
+    // Nothing of it is left for the next one.
+    let next = with_input("cat");
+    shim.start(&next);
+    shim.input("mine", true);
+    shim.finish();
+    assert_eq!(Output::of(&launcher, next.id).text(), "mine");
+}

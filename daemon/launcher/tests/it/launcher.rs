@@ -1,0 +1,239 @@
+//! The program under test.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use escher_launcher::exit_record;
+use escher_launcher::packet::{PacketSocket, Waiting};
+use escher_launcher::wire::{ExitReport, LauncherReply, LauncherRequest, MAX_PACKET_BYTES};
+use escher_protocol::{ExecutionId, codec};
+use tempfile::TempDir;
+
+use crate::wait::{DEADLINE, readable};
+use crate::{Shim, raw};
+
+/// A user and group that nothing else on the host is.
+pub(crate) const OTHER_USER: u32 = 54_321;
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_escher-launcher");
+
+/// A running launcher, in a folder of its own.
+pub(crate) struct Launcher {
+    process: Child,
+    pidfd: OwnedFd,
+    /// escherd's end of the control socket, until it is closed.
+    control: Option<PacketSocket>,
+    /// Pidfds of all shims it ever told of.
+    shims: RefCell<Vec<OwnedFd>>,
+    hello: LauncherReply,
+    folder: TempDir,
+}
+
+impl Launcher {
+    pub(crate) fn start() -> Self {
+        Self::start_by(&[])
+    }
+
+    /// Started by the program and arguments `prefix`, such as `env` or `nice`.
+    pub(crate) fn start_by(prefix: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), prefix, Path::new(PROGRAM))
+    }
+
+    /// As [`OTHER_USER`] where the test is root, else as the test's own.
+    pub(crate) fn start_without_privileges() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        if !nix::unistd::geteuid().is_root() {
+            return Self::start_in(folder, &[], Path::new(PROGRAM));
+        }
+        // The build folder may be closed to other users.
+        let copy = folder.path().join("escher-launcher");
+        install(Path::new(PROGRAM), &copy, "755");
+        chown(folder.path(), Some(OTHER_USER), Some(OTHER_USER)).unwrap();
+        let (user, group) = (
+            format!("--reuid={OTHER_USER}"),
+            format!("--regid={OTHER_USER}"),
+        );
+        Self::start_in(folder, &["setpriv", &user, &group, "--clear-groups"], &copy)
+    }
+
+    fn start_in(folder: TempDir, prefix: &[&str], program: &Path) -> Self {
+        let (here, there) = PacketSocket::pair().unwrap();
+        let mut command = match prefix {
+            [] => Command::new(program),
+            [first, rest @ ..] => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+        };
+        let process = command
+            .arg("--log-dir")
+            .arg(folder.path().join("log"))
+            .arg("--state-dir")
+            .arg(folder.path().join("state"))
+            .stdin(OwnedFd::from(there))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Or it would hold the launcher's end of the socket.
+        drop(command);
+        let pidfd = raw::pidfd(process.id()).unwrap();
+        let mut launcher = Launcher {
+            process,
+            pidfd,
+            control: Some(here),
+            shims: RefCell::default(),
+            hello: LauncherReply::ForkFailed { errno: 0 },
+            folder,
+        };
+        launcher.hello = launcher.receive().expect("a hello").0;
+        launcher
+    }
+
+    /// The first thing it said.
+    pub(crate) fn hello(&self) -> &LauncherReply {
+        &self.hello
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A path in its folder, for what a test needs.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        self.path("log")
+    }
+
+    pub(crate) fn log(&self, id: ExecutionId) -> PathBuf {
+        self.log_dir().join(format!("{id}.log"))
+    }
+
+    pub(crate) fn index(&self, id: ExecutionId) -> PathBuf {
+        self.log_dir().join(format!("{id}.idx"))
+    }
+
+    pub(crate) fn exit_dir(&self) -> PathBuf {
+        self.path("state").join(exit_record::DIRECTORY)
+    }
+
+    pub(crate) fn exit_record(&self, id: ExecutionId) -> ExitReport {
+        exit_record::read(&self.exit_dir().join(exit_record::file_name(id))).unwrap()
+    }
+
+    /// The names of all exit records.
+    pub(crate) fn exit_records(&self) -> Vec<String> {
+        names(&self.exit_dir())
+    }
+
+    pub(crate) fn ask(&self, request: &LauncherRequest) {
+        self.send(&codec::encode(request).unwrap());
+    }
+
+    /// Sends any bytes.
+    pub(crate) fn send(&self, bytes: &[u8]) {
+        let control = self.control.as_ref().unwrap();
+        control.send(bytes, None, Waiting::Allowed).unwrap();
+    }
+
+    /// The next reply; `None` once the launcher has closed its end.
+    pub(crate) fn receive(&self) -> Option<(LauncherReply, Option<OwnedFd>)> {
+        let control = self.control.as_ref().unwrap();
+        assert!(readable(control), "the launcher says nothing");
+        let mut buffer = vec![0; MAX_PACKET_BYTES];
+        let packet = control.receive(&mut buffer, Waiting::Never).unwrap()?;
+        let reply = codec::decode(&buffer[..packet.length]).unwrap();
+        Some((reply, packet.descriptor))
+    }
+
+    pub(crate) fn shim(&self) -> Shim {
+        self.shims(1).remove(0)
+    }
+
+    pub(crate) fn shims(&self, count: u32) -> Vec<Shim> {
+        self.ask(&LauncherRequest::Fork { count });
+        (0..count)
+            .map(|_| match self.receive() {
+                Some((LauncherReply::Shim { pid }, Some(socket))) => {
+                    let shim = Shim::new(pid, PacketSocket::from_descriptor(socket));
+                    self.shims.borrow_mut().push(shim.pidfd());
+                    shim
+                }
+                other => panic!("no shim but {other:?}"),
+            })
+            .collect()
+    }
+
+    /// As when escherd dies.
+    pub(crate) fn close_control(&mut self) {
+        self.control = None;
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        raw::signal(self.pidfd.as_fd(), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        assert!(readable(&self.pidfd), "the launcher does not end");
+        self.process.wait().unwrap()
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        self.control = None;
+        let shims = self.shims.take();
+        let signal_all = |signal| {
+            for process in shims.iter().chain([&self.pidfd]) {
+                let _ = raw::signal(process.as_fd(), signal);
+            }
+        };
+        if failed {
+            signal_all(libc::SIGTERM);
+        }
+        let stays = |process: &&OwnedFd| !readable(process);
+        let left = shims.iter().chain([&self.pidfd]).filter(stays).count();
+        signal_all(libc::SIGKILL);
+        let _ = self.process.wait();
+        if !failed {
+            assert_eq!(left, 0, "processes were left after {DEADLINE:?}");
+        }
+    }
+}
+
+/// Copies a program. By another process: one that is open for writing, here or in a child that this
+/// process is just making, cannot be executed (ETXTBSY).
+pub(crate) fn install(from: &Path, to: &Path, mode: &str) {
+    let mut command = Command::new("install");
+    let status = command.args(["-m", mode]).args([from, to]).status();
+    assert!(status.unwrap().success());
+}
+
+/// The files in a folder, sorted.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+    let mut names: Vec<String> = fs::read_dir(folder).unwrap().flatten().map(name).collect();
+    names.sort();
+    names
+}
+
+/// Whether this test can switch users. Where it cannot, says loudly that `what` was not tested.
+#[must_use]
+pub(crate) fn is_root_for(what: &str) -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        // Not by a macro, whose output the test harness would keep to itself.
+        let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, needs root: {what} ***\n");
+    }
+    root
+}

@@ -1,0 +1,45 @@
+//! System calls that have no safe wrapper.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        result => Ok(result),
+    }
+}
+
+/// A descriptor of the process that has this number now (pidfd_open(2)).
+pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes two integers.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: a fresh descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap()) })
+}
+
+/// Signals the process behind `pidfd`, if it is still there.
+pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let call = libc::SYS_pidfd_send_signal;
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null `info` is allowed.
+    check(unsafe { libc::syscall(call, pidfd.as_raw_fd(), signal, no_info, 0) }).map(drop)
+}
+
+/// Makes this thread alone, not the process, a user without privileges or groups. For good.
+pub(crate) fn become_user_in_this_thread(id: u32) {
+    let nothing = std::ptr::null::<libc::gid_t>();
+    // SAFETY: an empty list of groups needs no memory.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, 0, nothing) }).expect("root");
+    // SAFETY: takes three integers.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, id, id, id) }).expect("root");
+    // SAFETY: takes three integers.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, id, id, id) }).expect("root");
+}
+
+/// Becomes the tracer of a process (ptrace(2), `PTRACE_SEIZE`).
+pub(crate) fn seize(pid: u32) -> io::Result<()> {
+    // SAFETY: this request takes integers only.
+    check(unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_SEIZE, pid, 0, 0) }).map(drop)
+}

@@ -1,0 +1,158 @@
+//! escherd's end of a shim.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+
+use escher_launcher::packet::{PacketSocket, Waiting};
+use escher_launcher::wire::{ExitReport, FromShim, LaunchSpec, MAX_PACKET_BYTES, ToShim};
+use escher_protocol::{Blob, Canceller, ExecutionId, User, codec};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::raw;
+use crate::wait::readable;
+
+pub(crate) struct Shim {
+    pid: u32,
+    pidfd: OwnedFd,
+    socket: PacketSocket,
+}
+
+/// A user who ends executions.
+pub(crate) fn somebody() -> Canceller {
+    Canceller::User(User {
+        uid: 77,
+        name: Some("ada".into()),
+    })
+}
+
+impl Shim {
+    pub(crate) fn new(pid: u32, socket: PacketSocket) -> Self {
+        let pidfd = raw::pidfd(pid).unwrap();
+        Shim { pid, pidfd, socket }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(crate) fn pidfd(&self) -> OwnedFd {
+        self.pidfd.try_clone().unwrap()
+    }
+
+    pub(crate) fn send(&self, message: &ToShim) {
+        self.send_bytes(&codec::encode(message).unwrap(), None);
+    }
+
+    pub(crate) fn send_bytes(&self, bytes: &[u8], descriptor: Option<&File>) {
+        let descriptor = descriptor.map(AsFd::as_fd);
+        self.socket
+            .send(bytes, descriptor, Waiting::Allowed)
+            .unwrap();
+    }
+
+    /// Sends a launch: as a packet, or, where it is too long for one, in sealed memory.
+    pub(crate) fn launch(&self, spec: &LaunchSpec) {
+        let packet = codec::encode(&ToShim::Launch(Box::new(spec.clone()))).unwrap();
+        match packet.len() <= MAX_PACKET_BYTES {
+            true => self.send_bytes(&packet, None),
+            false => self.launch_from_memory(spec, SealFlag::all()),
+        }
+    }
+
+    pub(crate) fn launch_from_memory(&self, spec: &LaunchSpec, seals: SealFlag) {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let mut memory = File::from(memfd_create(c"launch", flags).unwrap());
+        memory.write_all(&codec::encode(spec).unwrap()).unwrap();
+        fcntl(&memory, FcntlArg::F_ADD_SEALS(seals)).unwrap();
+        let packet = codec::encode(&ToShim::LaunchFromMemory).unwrap();
+        self.send_bytes(&packet, Some(&memory));
+    }
+
+    /// The next message; `None` once the shim is gone.
+    pub(crate) fn receive(&self) -> Option<FromShim> {
+        assert!(readable(&self.socket), "the shim says nothing");
+        let mut buffer = vec![0; MAX_PACKET_BYTES];
+        let packet = self.socket.receive(&mut buffer, Waiting::Never).unwrap()?;
+        Some(codec::decode(&buffer[..packet.length]).unwrap())
+    }
+
+    /// Expects the start of a command and returns its process id.
+    pub(crate) fn started(&self) -> u32 {
+        match self.receive() {
+            Some(FromShim::Started { pid, .. }) => pid,
+            other => panic!("not started but {other:?}"),
+        }
+    }
+
+    /// Launches and waits for the start.
+    pub(crate) fn start(&self, spec: &LaunchSpec) -> u32 {
+        self.launch(spec);
+        self.started()
+    }
+
+    /// Waits for the report, passing over what comes before it, and takes it.
+    pub(crate) fn finish(&self) -> ExitReport {
+        loop {
+            match self.receive() {
+                Some(FromShim::Exited(report)) => {
+                    self.send(&ToShim::Recorded);
+                    return *report;
+                }
+                Some(_) => {}
+                None => panic!("the shim is gone"),
+            }
+        }
+    }
+
+    /// A whole execution.
+    pub(crate) fn run(&self, spec: &LaunchSpec) -> ExitReport {
+        self.launch(spec);
+        self.finish()
+    }
+
+    /// Waits until the log is longer than `seen` and returns its length.
+    pub(crate) fn log_longer_than(&self, seen: u64) -> u64 {
+        self.send(&ToShim::Watch { seen });
+        match self.receive() {
+            Some(FromShim::LogGrew { log_bytes }) => log_bytes,
+            other => panic!("no growth but {other:?}"),
+        }
+    }
+
+    pub(crate) fn cancel(&self, kill: bool) {
+        let by = somebody();
+        self.send(&ToShim::Cancel { by, kill });
+    }
+
+    pub(crate) fn input(&self, data: impl Into<Blob>, end: bool) {
+        let data = data.into();
+        self.send(&ToShim::Input { data, end });
+    }
+
+    /// Waits for the shim's end.
+    pub(crate) fn gone(self) {
+        self.leave_alone().gone();
+    }
+
+    /// As when escherd dies: closes the socket.
+    pub(crate) fn leave_alone(self) -> Orphan {
+        Orphan(self.pidfd)
+    }
+}
+
+/// A shim without escherd.
+pub(crate) struct Orphan(OwnedFd);
+
+impl Orphan {
+    /// Waits for its end.
+    pub(crate) fn gone(self) {
+        assert!(readable(&self.0), "the shim stays");
+    }
+}
+
+/// A fresh id for an execution.
+pub(crate) fn id() -> ExecutionId {
+    ExecutionId::generate()
+}

@@ -1,0 +1,222 @@
+//! Commands that cannot be started, and how they are told from those that fail.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use escher_launcher::wire::{EndCause, LaunchSpec};
+use escher_protocol::{Blob, Exit, OutputTotals, StartStage};
+use nix::unistd::{getegid, geteuid};
+
+use crate::commands::identity;
+use crate::launcher::{install, names};
+use crate::{Launcher, OTHER_USER, Output, exec, is_root_for, shell};
+
+fn refused(launcher: &Launcher, spec: LaunchSpec, stage: StartStage, errno: i32) {
+    let what = format!("{spec:.200?}");
+    let shim = launcher.shim();
+    let report = shim.run(&spec);
+    assert_eq!(report.exit, Exit::NotStarted { stage, errno }, "{what}");
+    assert_eq!(report.cause, EndCause::Itself);
+    assert_eq!(report.output, OutputTotals::default());
+    // The shim is as good as before.
+    assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
+}
+
+/// By another process: see [`install`].
+fn write_script(path: &Path, text: &str) {
+    let mut install = Command::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = install.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
+    assert!(install.wait().unwrap().success());
+}
+
+#[test]
+fn what_cannot_be_prepared() {
+    let launcher = Launcher::start();
+    let none: [&str; 0] = [];
+    refused(&launcher, exec(none), StartStage::Prepare, libc::ENOENT);
+    refused(&launcher, exec([""]), StartStage::Prepare, libc::ENOENT);
+    let nul = exec(["echo", "a\0b"]);
+    refused(&launcher, nul, StartStage::Prepare, libc::EINVAL);
+    let mut nul = exec(["true"]);
+    nul.environment.push("A=\0".into());
+    refused(&launcher, nul, StartStage::Prepare, libc::EINVAL);
+}
+
+#[test]
+fn a_working_directory_that_is_none() {
+    let launcher = Launcher::start();
+    let stage = StartStage::WorkingDirectory;
+    for (directory, errno) in [("/nonexistent", libc::ENOENT), ("/dev/null", libc::ENOTDIR)] {
+        let spec = || LaunchSpec {
+            working_dir: directory.into(),
+            ..exec(["pwd"])
+        };
+        refused(&launcher, spec(), stage, errno);
+        let or_root = LaunchSpec {
+            or_root: true,
+            ..spec()
+        };
+        assert_eq!(launcher.shim().run(&or_root).exit, Exit::Code(0));
+        assert_eq!(Output::of(&launcher, or_root.id).text(), "/\n");
+    }
+}
+
+#[test]
+fn a_program_that_is_none() {
+    let launcher = Launcher::start();
+    let stage = StartStage::Exec;
+    let path = |name| launcher.path(name).into_os_string();
+    let program = |name| exec([path(name)]);
+    refused(&launcher, program("nothing"), stage, libc::ENOENT);
+    refused(
+        &launcher,
+        exec(["no-such-program-here"]),
+        stage,
+        libc::ENOENT,
+    );
+    refused(&launcher, exec(["/"]), stage, libc::EACCES);
+    fs::write(path("text"), "echo hi\n").unwrap();
+    refused(&launcher, program("text"), stage, libc::EACCES);
+    write_script(&launcher.path("bare"), "echo hi\n");
+    refused(&launcher, program("bare"), stage, libc::ENOEXEC);
+    write_script(&launcher.path("lost"), "#!/nonexistent/interpreter\n");
+    refused(&launcher, program("lost"), stage, libc::ENOENT);
+    std::os::unix::fs::symlink("circle", path("circle")).unwrap();
+    refused(&launcher, program("circle"), stage, libc::ELOOP);
+    install(Path::new("/bin/true"), &launcher.path("busy"), "755");
+    let writer = File::options().append(true).open(path("busy")).unwrap();
+    refused(&launcher, program("busy"), stage, libc::ETXTBSY);
+    drop(writer);
+    assert_eq!(launcher.shim().run(&program("busy")).exit, Exit::Code(0));
+    assert!(names(&launcher.log_dir()).is_empty());
+}
+
+#[test]
+fn an_argument_at_the_kernels_limit_passes_and_one_more_byte_does_not() {
+    const LONGEST: usize = 32 * 4096 - 1; // MAX_ARG_STRLEN, execve(2), without the final NUL
+    let launcher = Launcher::start();
+    let spec = |length| exec(["true".to_owned().as_str(), &"x".repeat(length)]);
+    assert_eq!(launcher.shim().run(&spec(LONGEST)).exit, Exit::Code(0));
+    refused(&launcher, spec(LONGEST + 1), StartStage::Exec, libc::E2BIG);
+    let many = exec(
+        ["true"]
+            .into_iter()
+            .chain((0..260_000).map(|_| "0123456789abcdef0123456")),
+    );
+    refused(&launcher, many, StartStage::Exec, libc::E2BIG);
+}
+
+#[test]
+fn programs_are_looked_for_in_the_commands_own_path() {
+    let launcher = Launcher::start();
+    let folder = |name| {
+        fs::create_dir(launcher.path(name)).unwrap();
+        launcher.path(name)
+    };
+    let (first, second) = (folder("first"), folder("second"));
+    fs::write(first.join("tool"), "not executable").unwrap();
+    let mut path = Blob::from("PATH=").into_vec();
+    for part in [first.as_os_str(), ":".as_ref(), second.as_os_str()] {
+        path.extend_from_slice(part.as_encoded_bytes());
+    }
+    let spec = || LaunchSpec {
+        environment: vec![path.clone().into()],
+        ..exec(["tool"])
+    };
+    refused(&launcher, spec(), StartStage::Exec, libc::EACCES);
+    write_script(&second.join("tool"), "#!/bin/sh\nexit 8\n");
+    assert_eq!(launcher.shim().run(&spec()).exit, Exit::Code(8));
+}
+
+#[test]
+fn exit_126_and_127_of_a_command_are_its_own() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    for code in [126, 127] {
+        let report = shim.run(&shell(&format!("exit {code}")));
+        assert_eq!(report.exit, Exit::Code(code));
+    }
+}
+
+#[test]
+fn without_privileges_no_command_becomes_anybody() {
+    let launcher = Launcher::start_without_privileges();
+    let anybody = LaunchSpec {
+        identity: identity(OTHER_USER + 1, OTHER_USER + 1, &[]),
+        ..exec(["true"])
+    };
+    refused(&launcher, anybody, StartStage::Groups, libc::EPERM);
+    let root = LaunchSpec {
+        identity: identity(0, 0, &[0]),
+        ..exec(["true"])
+    };
+    refused(&launcher, root, StartStage::Groups, libc::EPERM);
+    let spec = shell("id -u; id -g");
+    launcher.shim().run(&spec);
+    let (uid, gid) = match geteuid().is_root() {
+        true => (OTHER_USER, OTHER_USER),
+        false => (geteuid().as_raw(), getegid().as_raw()),
+    };
+    assert_eq!(
+        Output::of(&launcher, spec.id).text(),
+        format!("{uid}\n{gid}\n")
+    );
+}
+
+#[test]
+fn an_id_that_is_none_is_noticed_after_the_switch() {
+    if !is_root_for("ids that the kernel takes for `leave it as it is`") {
+        return;
+    }
+    let launcher = Launcher::start();
+    let stage = StartStage::VerifyIdentity;
+    for (uid, gid) in [(u32::MAX, OTHER_USER), (OTHER_USER, u32::MAX)] {
+        let spec = LaunchSpec {
+            identity: identity(uid, gid, &[]),
+            ..exec(["true"])
+        };
+        refused(&launcher, spec, stage, libc::EPERM);
+    }
+    let spec = LaunchSpec {
+        identity: identity(OTHER_USER, OTHER_USER, &[u32::MAX]),
+        ..exec(["true"])
+    };
+    refused(&launcher, spec, StartStage::Groups, libc::EINVAL);
+}
+
+#[test]
+fn directory_and_program_are_reached_with_the_users_own_authority() {
+    if !is_root_for("folders of somebody else") {
+        return;
+    }
+    let launcher = Launcher::start();
+    let only_root = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(launcher.path(""), only_root).unwrap();
+    let as_other = |spec: LaunchSpec| LaunchSpec {
+        identity: identity(OTHER_USER, OTHER_USER, &[]),
+        ..spec
+    };
+    let closed = LaunchSpec {
+        working_dir: launcher.log_dir().into_os_string().into(),
+        ..exec(["true"])
+    };
+    refused(
+        &launcher,
+        as_other(closed),
+        StartStage::WorkingDirectory,
+        libc::EACCES,
+    );
+    install(Path::new("/bin/true"), &launcher.path("mine"), "755");
+    let program = exec([launcher.path("mine").into_os_string()]);
+    refused(&launcher, as_other(program), StartStage::Exec, libc::EACCES);
+}

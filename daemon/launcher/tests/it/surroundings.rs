@@ -1,0 +1,127 @@
+//! What a command finds around itself, however the launcher was started.
+
+use escher_launcher::wire::LaunchSpec;
+use escher_protocol::{Blob, Exit};
+
+use crate::launcher::OTHER_USER;
+use crate::{Launcher, Output, exec, is_root_for, shell};
+
+fn printed(launcher: &Launcher, spec: &LaunchSpec) -> String {
+    assert_eq!(launcher.shim().run(spec).exit, Exit::Code(0));
+    Output::of(launcher, spec.id).text()
+}
+
+#[test]
+fn sixty_four_commands_at_once_have_three_descriptors_each() {
+    let launcher = Launcher::start();
+    let shims = launcher.shims(64);
+    let specs: Vec<_> = shims
+        .iter()
+        .map(|_| exec(["ls", "/proc/self/fd"]))
+        .collect();
+    for (shim, spec) in shims.iter().zip(&specs) {
+        shim.launch(spec);
+    }
+    for (shim, spec) in shims.iter().zip(&specs) {
+        shim.finish();
+        // The fourth is ls's own, of the folder that it reads.
+        assert_eq!(Output::of(&launcher, spec.id).text(), "0\n1\n2\n3\n");
+    }
+}
+
+#[test]
+fn nothing_of_the_launchers_signals_or_umask_is_inherited() {
+    let script =
+        "umask 0; exec env --block-signal --ignore-signal=PIPE,HUP,USR1,CHLD \"$0\" \"$@\"";
+    let launcher = Launcher::start_by(&["/bin/sh", "-c", script]);
+    let spec = exec([
+        "sed",
+        "-nE",
+        "/^(SigPnd|SigBlk|SigIgn|SigCgt|Umask):/p",
+        "/proc/self/status",
+    ]);
+    let clean = "0000000000000000";
+    assert_eq!(
+        printed(&launcher, &spec),
+        format!(
+            "Umask:\t0022\nSigPnd:\t{clean}\nSigBlk:\t{clean}\nSigIgn:\t{clean}\nSigCgt:\t{clean}\n"
+        )
+    );
+    // And it still hears what it has to.
+    launcher.signal(libc::SIGTERM);
+    assert!(launcher.receive().is_none());
+}
+
+#[test]
+fn priority_and_out_of_memory_score_are_set_back() {
+    if !is_root_for("raising priority again") {
+        return;
+    }
+    let script = "echo 300 > /proc/self/oom_score_adj; exec nice -n 5 \"$0\" \"$@\"";
+    let launcher = Launcher::start_by(&["/bin/sh", "-c", script]);
+    let text = "nice; cat /proc/self/oom_score_adj";
+    assert_eq!(printed(&launcher, &shell(text)), "0\n0\n");
+    let as_user = LaunchSpec {
+        identity: crate::commands::identity(OTHER_USER, OTHER_USER, &[]),
+        ..shell(text)
+    };
+    assert_eq!(printed(&launcher, &as_user), "0\n0\n");
+}
+
+#[test]
+fn a_command_leads_a_session_without_a_terminal() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = exec(["cat", "/proc/self/stat"]);
+    let pid = shim.start(&spec).to_string();
+    shim.finish();
+    let stat = Output::of(&launcher, spec.id).text();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    // Parent, process group, session, terminal: proc_pid_stat(5).
+    let parent = shim.pid().to_string();
+    assert_eq!(fields[1..5], [&parent, &pid, &pid, "0"]);
+    let open = shell("(: < /dev/tty) 2> /dev/null && echo terminal || echo none");
+    assert_eq!(printed(&launcher, &open), "none\n");
+}
+
+#[test]
+fn the_soft_limit_of_descriptors_is_that_which_select_can_bear() {
+    let script = "ulimit -Sn 2000; ulimit -Hn 4096; exec \"$0\" \"$@\"";
+    let launcher = Launcher::start_by(&["/bin/sh", "-c", script]);
+    let spec = shell("ulimit -Sn; ulimit -Hn");
+    assert_eq!(printed(&launcher, &spec), "1024\n4096\n");
+}
+
+#[test]
+fn the_environment_is_what_was_asked_for_and_nothing_else() {
+    let launcher = Launcher::start_by(&["env", "LAUNCHERS=canary", "NOTIFY_SOCKET=/canary"]);
+    let environment = ["A=1", "EMPTY=", "B=x=y", "PATH=/usr/bin:/bin"];
+    let spec = LaunchSpec {
+        environment: environment.map(Blob::from).to_vec(),
+        ..exec(["env"])
+    };
+    assert_eq!(printed(&launcher, &spec), environment.join("\n") + "\n");
+}
+
+#[test]
+fn arguments_environment_and_paths_need_not_be_text() {
+    let launcher = Launcher::start();
+    let mut directory = Blob::from(launcher.path("").into_os_string()).into_vec();
+    directory.extend_from_slice(b"dir\xff");
+    let path = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&directory);
+    std::fs::create_dir(path).unwrap();
+    let mut spec = LaunchSpec {
+        working_dir: directory.clone().into(),
+        ..shell("printf '%s %s ' \"$0\" \"$V\"; pwd")
+    };
+    spec.argv.push(b"arg\xfe"[..].into());
+    spec.environment.push(b"V=value\xfd"[..].into());
+    assert_eq!(launcher.shim().run(&spec).exit, Exit::Code(0));
+    let expected = [&b"arg\xfe value\xfd "[..], &directory, b"\n"].concat();
+    assert_eq!(Output::of(&launcher, spec.id).log, expected);
+}

@@ -1,0 +1,326 @@
+//! A running escherd, and the certainty that nothing of it stays behind.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::{Ctl, DEADLINE, Home, escherd, reaper};
+
+/// How escherd ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// With this status.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// An escherd of its own, ready to serve. Its end, by [`Daemon::stop`] or by going out of scope, fails the
+/// test if a process is left.
+#[derive(Debug)]
+pub struct Daemon {
+    home: Arc<Home>,
+    reaper: Child,
+    orders: Option<ChildStdin>,
+    lines: Receiver<String>,
+    pid: Pid,
+    exit: Option<Exit>,
+    stderr: PathBuf,
+    is_checked: bool,
+}
+
+/// What an escherd is started with.
+#[derive(Debug)]
+pub struct Builder {
+    home: Option<Arc<Home>>,
+    config: String,
+    on_stop: &'static str,
+    environment: Vec<(OsString, OsString)>,
+    hand_over_socket: bool,
+}
+
+impl Daemon {
+    /// With the defaults, and `--on-stop cancel`.
+    #[must_use]
+    pub fn start() -> Daemon {
+        Daemon::builder().start()
+    }
+
+    /// With settings: the text of a configuration file in TOML.
+    #[must_use]
+    pub fn with_config(config: &str) -> Daemon {
+        Daemon::builder().config(config).start()
+    }
+
+    /// With anything.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder {
+            home: None,
+            config: String::new(),
+            on_stop: "cancel",
+            environment: Vec::new(),
+            hand_over_socket: false,
+        }
+    }
+
+    /// Its folders.
+    #[must_use]
+    pub fn home(&self) -> &Arc<Home> {
+        &self.home
+    }
+
+    /// escherd's process. Signalling it is safe until [`Daemon::exit`] has told its end.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// escherctl for this escherd.
+    #[must_use]
+    pub fn ctl(&self) -> Ctl {
+        Ctl::new(self.home.clone())
+    }
+
+    /// What escherd has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.stderr).unwrap_or_default()).into_owned()
+    }
+
+    /// Every process that descends from this escherd, itself and orphans included.
+    #[must_use]
+    pub fn processes(&self) -> Vec<crate::Kin> {
+        crate::kin(Pid::from_raw(self.reaper.id().cast_signed()))
+    }
+
+    /// Kills escherd, and nothing else, with SIGKILL, and waits for its end.
+    pub fn kill(&mut self) {
+        kill(self.pid, Signal::SIGKILL).expect("it runs");
+        assert_eq!(self.exit(), Exit::Signal(9));
+    }
+
+    /// Sends SIGTERM to escherd alone and waits for its end.
+    pub fn terminate(&mut self) -> Exit {
+        kill(self.pid, Signal::SIGTERM).expect("it runs");
+        self.exit()
+    }
+
+    /// Waits for the end of escherd.
+    pub fn exit(&mut self) -> Exit {
+        while self.exit.is_none() {
+            let line = self.line();
+            self.note(&line);
+        }
+        self.exit.unwrap()
+    }
+
+    /// Ends escherd and checks that nothing is left. Returns how it ended.
+    pub fn stop(mut self) -> Exit {
+        self.check();
+        self.exit.expect("the reaper has told its end")
+    }
+
+    fn line(&self) -> String {
+        match self.lines.recv_timeout(DEADLINE) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => panic!("escherd does not end:\n{}", self.log()),
+            Err(RecvTimeoutError::Disconnected) => panic!("the reaper is gone"),
+        }
+    }
+
+    fn note(&mut self, line: &str) {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["exited", "code", code] => self.exit = Some(Exit::Code(code.parse().unwrap())),
+            ["exited", "signal", signal] => self.exit = Some(Exit::Signal(signal.parse().unwrap())),
+            _ => {}
+        }
+    }
+
+    fn check(&mut self) {
+        self.is_checked = true;
+        self.orders = None;
+        let mut left = Vec::new();
+        loop {
+            let line = self.line();
+            self.note(&line);
+            match line.as_str() {
+                "clean" | "unclean" => break,
+                line if line.starts_with("left ") => left.push(line.to_owned()),
+                _ => {}
+            }
+        }
+        self.reaper
+            .wait()
+            .expect("the reaper ends after its last line");
+        let left = left.join("\n");
+        assert!(
+            left.is_empty(),
+            "processes were left behind:\n{left}\nescherd's log:\n{}",
+            self.log()
+        );
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- escherd's log ---\n{}---", self.log());
+            // The reaper cleans up as its standard input closes.
+            self.orders = None;
+            let _ = self.reaper.wait();
+        } else if !self.is_checked {
+            self.check();
+        }
+    }
+}
+
+impl Builder {
+    /// Settings: the text of a configuration file in TOML.
+    #[must_use]
+    pub fn config(mut self, config: &str) -> Self {
+        config.clone_into(&mut self.config);
+        self
+    }
+
+    /// The folders of an earlier escherd.
+    #[must_use]
+    pub fn home(mut self, home: &Arc<Home>) -> Self {
+        self.home = Some(home.clone());
+        self
+    }
+
+    /// `--on-stop leave`: commands live on.
+    #[must_use]
+    pub fn leaving_commands(mut self) -> Self {
+        self.on_stop = "leave";
+        self
+    }
+
+    /// A variable of escherd's own environment.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Binds the socket here and hands it over as systemd does (sd_listen_fds(3)).
+    #[must_use]
+    pub fn handing_over_socket(mut self) -> Self {
+        self.hand_over_socket = true;
+        self
+    }
+
+    /// Starts it and waits until it says that it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready; with what it has logged.
+    #[must_use]
+    pub fn start(self) -> Daemon {
+        let home = self.home.clone().unwrap_or_default();
+        let config = home.path().join("escher.toml");
+        fs::write(&config, &self.config).unwrap();
+        let notify = home.path().join("notify");
+        let _ = fs::remove_file(&notify);
+        let readiness = UnixDatagram::bind(&notify).expect("a datagram socket");
+        readiness.set_read_timeout(Some(DEADLINE)).unwrap();
+
+        let stderr = home.path().join("escherd.stderr");
+        let mut command = self.command(&home);
+        let mut reaper = command
+            .args(home.arguments())
+            .arg("--config")
+            .arg(&config)
+            .args(["--on-stop", self.on_stop])
+            .env("NOTIFY_SOCKET", &notify)
+            .envs(self.environment)
+            .stdout(Stdio::piped())
+            .stderr(File::create(&stderr).unwrap())
+            .spawn()
+            .expect("the reaper");
+        let orders = reaper.stdin.take();
+        let lines = forward_lines(&mut reaper, notify);
+        let first = lines
+            .recv_timeout(DEADLINE)
+            .expect("the reaper's first line");
+        let pid = first.strip_prefix("pid ").expect(&first).parse().unwrap();
+        let daemon = Daemon {
+            home,
+            reaper,
+            orders,
+            lines,
+            pid: Pid::from_raw(pid),
+            exit: None,
+            stderr,
+            is_checked: false,
+        };
+        await_readiness(&readiness, &daemon);
+        daemon
+    }
+
+    fn command(&self, home: &Home) -> Command {
+        let mut command = Command::new(reaper());
+        command.stdin(Stdio::piped());
+        if self.hand_over_socket {
+            // The shell knows its own pid, which is escherd's, and gives the socket the number that it
+            // has to have.
+            let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"";
+            command.args(["--listen".as_ref(), home.socket().as_os_str()]);
+            command.args(["/bin/sh", "-c", script, "sh"]);
+        }
+        command.arg(escherd());
+        command
+    }
+}
+
+/// The reaper's lines, one by one. The end of escherd is told to `notify` as well, so that nobody waits for
+/// the readiness of one that has failed.
+fn forward_lines(reaper: &mut Child, notify: PathBuf) -> Receiver<String> {
+    let (sender, lines) = channel();
+    let stdout = reaper.stdout.take().unwrap();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if line.starts_with("exited") {
+                tell(&notify);
+            }
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+fn tell(notify: &Path) {
+    // Once escherd was ready nobody listens there any more.
+    let _ = UnixDatagram::unbound()
+        .unwrap()
+        .send_to(b"EXITED=1", notify);
+}
+
+fn await_readiness(socket: &UnixDatagram, daemon: &Daemon) {
+    let mut buffer = [0; 4096];
+    loop {
+        let length = socket.recv(&mut buffer).unwrap_or_else(|error| {
+            panic!("escherd is not ready in time ({error}):\n{}", daemon.log())
+        });
+        let message = String::from_utf8_lossy(&buffer[..length]);
+        assert!(
+            !message.starts_with("EXITED"),
+            "escherd does not start:\n{}",
+            daemon.log()
+        );
+        if message.lines().any(|line| line == "READY=1") {
+            return;
+        }
+    }
+}

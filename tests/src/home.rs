@@ -1,0 +1,137 @@
+//! The folders of one escherd.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use escher_client::ExecutionId;
+use tempfile::TempDir;
+
+use crate::launcher;
+
+/// A fresh folder with everything of one escherd, gone with this value.
+#[derive(Debug)]
+pub struct Home {
+    root: TempDir,
+}
+
+impl Home {
+    /// A new one, which other users may enter but not list.
+    #[must_use]
+    pub fn new() -> Self {
+        let root = tempfile::Builder::new()
+            .prefix("escher-")
+            .tempdir()
+            .expect("a temporary folder");
+        fs::set_permissions(root.path(), Permissions::from_mode(0o711)).unwrap();
+        let home = Home { root };
+        for folder in [home.runtime(), home.work()] {
+            fs::create_dir(&folder).unwrap();
+        }
+        // Commands of any user may work here.
+        fs::set_permissions(home.work(), Permissions::from_mode(0o1777)).unwrap();
+        home
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// For the tests' own files; every user may write here.
+    #[must_use]
+    pub fn work(&self) -> PathBuf {
+        self.path().join("work")
+    }
+
+    /// escherd's `--runtime-dir`.
+    #[must_use]
+    pub fn runtime(&self) -> PathBuf {
+        self.path().join("run")
+    }
+
+    /// escherd's `--state-dir`.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.path().join("state")
+    }
+
+    /// escherd's `--log-dir`.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.path().join("logs")
+    }
+
+    /// escherd's socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.runtime().join("escherd.sock")
+    }
+
+    /// The log of an execution.
+    #[must_use]
+    pub fn log(&self, id: ExecutionId) -> PathBuf {
+        self.logs().join(format!("{id}.log"))
+    }
+
+    /// The index beside it.
+    #[must_use]
+    pub fn index(&self, id: ExecutionId) -> PathBuf {
+        self.logs().join(format!("{id}.idx"))
+    }
+
+    /// Where the exit records are.
+    #[must_use]
+    pub fn exits(&self) -> PathBuf {
+        self.state().join(escher_launcher::exit_record::DIRECTORY)
+    }
+
+    /// The exit record of an execution.
+    #[must_use]
+    pub fn exit_record(&self, id: ExecutionId) -> PathBuf {
+        self.exits()
+            .join(escher_launcher::exit_record::file_name(id))
+    }
+
+    /// Writes a file with these permissions into [`Home::work`].
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) -> PathBuf {
+        let path = self.work().join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    /// A copy of `program` that every user can reach, whatever folder it was built in.
+    #[must_use]
+    pub fn share(&self, program: &Path) -> PathBuf {
+        let copy = self.work().join(program.file_name().unwrap());
+        if !copy.exists() {
+            fs::copy(program, &copy).unwrap();
+        }
+        copy
+    }
+
+    /// escherd's arguments for these folders.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<PathBuf> {
+        vec![
+            "--socket".into(),
+            self.socket(),
+            "--runtime-dir".into(),
+            self.runtime(),
+            "--state-dir".into(),
+            self.state(),
+            "--log-dir".into(),
+            self.logs(),
+            "--launcher".into(),
+            launcher(),
+        ]
+    }
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        Home::new()
+    }
+}

@@ -1,0 +1,107 @@
+//! Looking at processes from outside.
+
+use std::fs;
+use std::path::Path;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::Pid;
+
+/// A descendant of somebody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kin {
+    /// Its process id.
+    pub pid: Pid,
+    /// Its command line, or its name in brackets.
+    pub command: String,
+}
+
+/// All descendants of `ancestor`, zombies included.
+#[must_use]
+pub fn kin(ancestor: Pid) -> Vec<Kin> {
+    let parents: Vec<(Pid, Pid)> = fs::read_dir("/proc")
+        .expect("/proc")
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((Pid::from_raw(pid), parent_of(Pid::from_raw(pid))?)))
+        .collect();
+    let mut found = vec![ancestor];
+    let mut next = 0;
+    while next < found.len() {
+        let parent = found[next];
+        found.extend(
+            parents
+                .iter()
+                .filter(|(_, of)| *of == parent)
+                .map(|(pid, _)| *pid),
+        );
+        next += 1;
+    }
+    found
+        .into_iter()
+        .skip(1)
+        .map(|pid| Kin {
+            pid,
+            command: command_line(pid),
+        })
+        .collect()
+}
+
+/// The parent of a process that is there.
+#[must_use]
+pub fn parent_of(pid: Pid) -> Option<Pid> {
+    let parent = status_field(pid, "PPid:")?;
+    parent.parse().ok().map(Pid::from_raw)
+}
+
+/// The largest resident set that a process ever had, in bytes.
+#[must_use]
+pub fn peak_memory_bytes(pid: Pid) -> Option<u64> {
+    kibibytes(pid, "VmHWM:")
+}
+
+/// The resident set of a process, in bytes.
+#[must_use]
+pub fn resident_bytes(pid: Pid) -> Option<u64> {
+    kibibytes(pid, "VmRSS:")
+}
+
+fn kibibytes(pid: Pid, field: &str) -> Option<u64> {
+    let text = status_field(pid, field)?;
+    let kib: u64 = text.trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+fn status_field(pid: Pid, field: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with(field))?;
+    Some(line[field.len()..].trim().to_owned())
+}
+
+fn command_line(pid: Pid) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    if line.is_empty() {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        return format!("[{}]", name.trim_end());
+    }
+    let words = line.split(|byte| *byte == 0);
+    let words: Vec<_> = words.map(String::from_utf8_lossy).collect();
+    words.join(" ").trim_end().to_owned()
+}
+
+/// Whether nobody holds a lock (flock(2)) on the file, which has to be there. A process that took the
+/// lock and has not been seen to let go is gone when this says so, whatever became of its number.
+#[must_use]
+pub fn is_free(path: &Path) -> bool {
+    let file = fs::File::open(path).expect("the file that is locked");
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok()
+}
+
+/// How busy the machine is, for whoever judges a measurement: the load averages over 1, 5 and 15 minutes and
+/// the number of processors.
+#[must_use]
+pub fn load() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let averages: Vec<&str> = load.split(' ').take(3).collect();
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    format!("load {} on {processors} processors", averages.join(" "))
+}

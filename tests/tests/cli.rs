@@ -1,0 +1,555 @@
+//! escherctl as people and scripts meet it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use escher_tests::{Daemon, Fifo, Home, escherctl, finish, is_root_for};
+use serde_json::Value;
+
+/// escherctl with this environment and no other.
+fn bare(variables: &[(&str, &str)], words: &[&str]) -> Command {
+    let mut command = Command::new(escherctl());
+    command
+        .args(words)
+        .env_clear()
+        .envs(variables.iter().copied());
+    command
+}
+
+#[test]
+fn no_daemon_says_where_it_looked_and_how_to_start_one() {
+    let home = Home::new();
+    let socket = home.socket();
+    let socket = socket.to_str().unwrap();
+    for (words, code) in [
+        (&["--socket", socket, "run", "true"][..], 125),
+        (&["--socket", socket, "ps"], 1),
+        (&["--socket", socket, "submit", "true"], 1),
+    ] {
+        let ended = finish(bare(&[], words)).expect(code);
+        assert!(ended.stdout.is_empty());
+        for part in [socket, "systemctl start escherd", "escherd --user"] {
+            assert!(ended.err().contains(part), "{part} is not in {ended:?}");
+        }
+    }
+    let ended = finish(bare(&[("ESCHER_SOCKET", socket)], &["ps"])).expect(1);
+    assert!(ended.err().contains(socket), "{ended:?}");
+    if !PathBuf::from("/run/escher/escherd.sock").exists() {
+        let runtime = home.runtime();
+        let ended = finish(bare(
+            &[("XDG_RUNTIME_DIR", runtime.to_str().unwrap())],
+            &["ps"],
+        ))
+        .expect(1);
+        let user = runtime.join("escher/escherd.sock");
+        assert!(ended.err().contains(user.to_str().unwrap()), "{ended:?}");
+        assert!(
+            ended.err().contains("/run/escher/escherd.sock"),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_said_to_be_none() {
+    let home = Home::new();
+    let file = home.file("file", "", 0o666);
+    let ended = finish(bare(&[], &["--socket", file.to_str().unwrap(), "ps"])).expect(1);
+    assert!(ended.err().contains("not a socket"), "{ended:?}");
+}
+
+#[test]
+fn no_permission_names_the_group() {
+    if !is_root_for("a socket that another user may not use") {
+        return;
+    }
+    let daemon = Daemon::start();
+    let ended = daemon
+        .ctl()
+        .as_user(61_001, 61_001, &[])
+        .run(["run", "true"])
+        .expect(125);
+    assert!(
+        ended.err().contains("permission") && ended.err().contains("escher"),
+        "{ended:?}"
+    );
+    assert!(ended.err().contains("log in again"), "{ended:?}");
+}
+
+#[test]
+fn an_unknown_id_says_where_ids_are_listed() {
+    let daemon = Daemon::start();
+    for verb in ["inspect", "logs", "result", "cancel"] {
+        let ended = daemon.ctl().run([verb, "17"]).expect(1);
+        assert!(ended.err().contains("escherctl ps -a"), "{verb}: {ended:?}");
+    }
+    for verb in ["attach", "wait"] {
+        let _ = daemon.ctl().run([verb, "17"]).expect(125);
+    }
+}
+
+#[test]
+fn a_mistyped_verb_gets_a_suggestion() {
+    let daemon = Daemon::start();
+    let ended = daemon.ctl().run(["sumbit", "true"]).expect(2);
+    assert!(ended.err().contains("submit"), "{ended:?}");
+    let ended = daemon
+        .ctl()
+        .run(["run", "--tiemout", "5s", "true"])
+        .expect(125);
+    assert!(ended.err().contains("--timeout"), "{ended:?}");
+}
+
+#[test]
+fn help_begins_with_examples() {
+    for words in [&["--help"][..], &["run", "--help"], &["logs", "--help"]] {
+        let ended = finish(bare(&[], words)).expect(0);
+        let (examples, usage) = (ended.out().find("Examples:"), ended.out().find("Usage:"));
+        assert!(examples.is_some() && examples < usage, "{ended:?}");
+    }
+    assert!(
+        finish(bare(&[], &["--version"]))
+            .expect(0)
+            .out()
+            .starts_with("escherctl ")
+    );
+}
+
+#[test]
+fn global_flags_stand_on_either_side_and_the_command_begins_at_the_first_word() {
+    let daemon = Daemon::start();
+    let socket = daemon.home().socket();
+    let socket = socket.to_str().unwrap();
+    for words in [
+        &[
+            "--json", "--socket", socket, "-q", "run", "echo", "--json", "-q",
+        ][..],
+        &[
+            "run", "--json", "-q", "--socket", socket, "echo", "--json", "-q",
+        ],
+        &[
+            "run", "--json", "--socket", socket, "--", "echo", "--json", "-q",
+        ],
+    ] {
+        let ended = finish(bare(&[], words)).expect(0);
+        assert_eq!(ended.json_lines()[0]["stdout"], "--json -q\n", "{ended:?}");
+    }
+    let ended = daemon
+        .ctl()
+        .run(["run", "printf", "%s.", "-i", "--", "-h", "--help"])
+        .expect(0);
+    assert_eq!(ended.out(), "-i.--.-h.--help.");
+}
+
+/// Every field that scripts may rely on, there from the first moment on.
+#[test]
+fn the_fields_of_an_execution_are_always_there() {
+    const FIELDS: [&str; 19] = [
+        "id",
+        "number",
+        "name",
+        "key",
+        "status",
+        "success",
+        "exit_code",
+        "signal",
+        "stdout",
+        "stderr",
+        "duration_ms",
+        "submitted_at",
+        "started_at",
+        "completed_at",
+        "error",
+        "log_path",
+        "output_file",
+        "user",
+        "command",
+    ];
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl();
+    let gate = Fifo::new(daemon.home(), "gate");
+    let script = format!(
+        "echo out; echo err >&2; read line < {}; exit 7",
+        gate.name()
+    );
+    let submitted = ctl.json([
+        "submit", "--name", "it", "-l", "team=web", "--", "sh", "-c", &script,
+    ]);
+    let listed = ctl.json(["ps"]);
+    gate.say("go");
+    let waited = ctl
+        .run(["wait", "--json", "it"])
+        .expect(7)
+        .json_lines()
+        .remove(0);
+    let inspected = ctl.inspect("it");
+    let result = ctl.json(["result", "it"]);
+    let withdrawn = ctl.json(["run", "--name", "quick", "--", "true"]);
+    for object in [
+        &submitted, &listed, &waited, &inspected, &result, &withdrawn,
+    ] {
+        for field in FIELDS {
+            assert!(object.get(field).is_some(), "no {field} in {object}");
+        }
+        assert!(object["labels"].is_object(), "{object}");
+    }
+    assert!(
+        submitted["success"].is_null() && submitted["error"].is_null(),
+        "{submitted}"
+    );
+    assert_eq!(result["id"], submitted["id"]);
+    assert_eq!(
+        (&result["status"], &result["success"]),
+        (&"failed".into(), &false.into())
+    );
+    assert_eq!(
+        (&result["exit_code"], &result["signal"]),
+        (&7.into(), &Value::Null)
+    );
+    assert_eq!(
+        (&result["stdout"], &result["stderr"]),
+        (&"out\n".into(), &"err\n".into())
+    );
+    assert_eq!(result["labels"]["team"], "web");
+    assert_eq!(result["command"], serde_json::json!(["sh", "-c", script]));
+    let error = &result["error"];
+    assert_eq!(
+        (&error["code"], &error["number"]),
+        (&"exit-status".into(), &62.into())
+    );
+    assert!(
+        error["message"].is_string() && error.get("hint").is_some(),
+        "{error}"
+    );
+    for time in ["submitted_at", "started_at", "completed_at"] {
+        let text = result[time].as_str().unwrap();
+        let date = text.len() >= 20 && text.as_bytes()[10] == b'T' && text.ends_with('Z');
+        assert!(date, "{time}: {text} should be RFC 3339 in UTC");
+    }
+    assert!(
+        result["duration_ms"].is_u64() && withdrawn["success"] == true,
+        "{withdrawn}"
+    );
+    let log = fs::read(result["log_path"].as_str().unwrap()).unwrap();
+    assert_eq!(log.len(), 8);
+}
+
+#[test]
+fn output_that_is_not_utf8_comes_as_base64_in_json() {
+    let daemon = Daemon::start();
+    let result = daemon.ctl().json(["run", "printf", r"\377\000\001"]);
+    assert!(result["stdout"].is_null(), "{result}");
+    assert_eq!(result["stdout_base64"], "/wAB");
+    assert_eq!(result["stderr"], "");
+}
+
+#[test]
+fn a_failure_with_json_is_an_object_on_stderr() {
+    let daemon = Daemon::start();
+    let ended = daemon.ctl().run(["--json", "inspect", "17"]).expect(1);
+    assert!(ended.stdout.is_empty());
+    let object: Value = serde_json::from_str(ended.err()).expect("JSON");
+    assert_eq!(object["error"]["code"], "not-found");
+    assert_eq!(object["error"]["number"], 21);
+    assert!(object["error"]["hint"].is_string(), "{object}");
+}
+
+#[test]
+fn executions_are_found_by_number_name_and_parts_of_their_id() {
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl();
+    let id = ctl.submit(["--name", "first", "true"]).to_string();
+    let second = ctl.submit(["--name", "first", "true"]).to_string();
+    let by = |reference: &str| ctl.inspect(reference)["id"].as_str().unwrap().to_owned();
+    assert_eq!(by("1"), id);
+    assert_eq!(by(&id), id);
+    assert_eq!(by(&id.to_uppercase()), id);
+    assert_eq!(by("first"), second, "the newest of that name");
+    assert_eq!(by(&id[id.len() - 8..]), id);
+    // Both were made within the same minute, so their heads are the same.
+    let ended = ctl.run(["inspect", &id[..4]]).expect(1);
+    assert!(
+        ended.err().contains(&id) && ended.err().contains(&second),
+        "{ended:?}"
+    );
+    let _ = ctl.run(["inspect", &id[id.len() - 3..]]).expect(1);
+}
+
+#[test]
+fn names_begin_with_a_letter() {
+    let daemon = Daemon::start();
+    let ended = daemon
+        .ctl()
+        .run(["run", "--name", "17", "true"])
+        .expect(125);
+    assert!(ended.err().contains("letter"), "{ended:?}");
+}
+
+#[test]
+fn ps_lists_what_runs_and_with_a_what_ran_and_filters() {
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl();
+    let gate = Fifo::new(daemon.home(), "gate");
+    let script = format!("read line < {}", gate.name());
+    let running = ctl
+        .submit(["--name", "busy", "-l", "team=web", "sh", "-c", &script])
+        .to_string();
+    let failed = ctl
+        .submit(["--name", "bad", "-l", "team=db", "false"])
+        .to_string();
+    let _ = ctl.run(["wait", &failed]).expect(1);
+    let ids = |words: &[&str]| -> Vec<String> {
+        let lines = ctl.json_lines([&["ps"], words].concat());
+        lines
+            .iter()
+            .map(|line| line["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let (running, failed) = (vec![running], vec![failed]);
+    assert_eq!(ids(&[]), running);
+    assert_eq!(
+        ids(&["-a"]),
+        [failed.clone(), running.clone()].concat(),
+        "newest first"
+    );
+    assert_eq!(ids(&["-a", "--filter", "status=failed"]), failed);
+    assert_eq!(ids(&["-a", "--filter", "name=busy"]), running);
+    assert_eq!(ids(&["-a", "--filter", "label.team=db"]), failed);
+    assert_eq!(
+        ids(&["-a", "--filter", "label.team=no"]),
+        Vec::<String>::new()
+    );
+    let table = ctl.run(["ps", "-a"]).expect(0);
+    let lines: Vec<&str> = table.out().lines().collect();
+    assert_eq!(lines.len(), 3, "{table:?}");
+    for part in ["busy", "running", "read line"] {
+        assert!(lines[2].contains(part), "{table:?}");
+    }
+    gate.say("go");
+    let _ = ctl.run(["wait", "busy"]).expect(0);
+}
+
+#[test]
+fn what_users_choose_never_moves_the_cursor() {
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl();
+    let evil = "\u{1b}[2J\u{7}\r\n\u{9b}31m\u{202e}";
+    let id = ctl
+        .submit(["-l", "k=v", "-w", "/", "--", "echo", evil])
+        .to_string();
+    let _ = ctl.run(["wait", &id]).expect(0);
+    let failing = ctl.submit(["--", &format!("/no/such/{evil}")]).to_string();
+    for words in [
+        &["ps", "-a"][..],
+        &["inspect", &id],
+        &["inspect", &failing],
+        &["ps", "-a", "--json"],
+        &["inspect", &id, "--json"],
+        &["events"],
+        &["events", "--json"],
+        &["attach", &failing],
+        &["inspect", evil],
+        &["run", "--name", evil, "true"],
+        &["run", "--key", evil, "true"],
+    ] {
+        let ended = ctl.run(words);
+        for text in [ended.out(), ended.err()] {
+            let bad = text
+                .chars()
+                .find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}');
+            assert_eq!(bad, None, "{words:?}: {text:?}");
+        }
+    }
+    // The command's own output is its own affair.
+    assert_eq!(ctl.run(["logs", &id]).expect(0).out(), format!("{evil}\n"));
+}
+
+#[test]
+fn arguments_variables_and_paths_that_are_not_utf8_work() {
+    let daemon = Daemon::start();
+    let odd = |text: &[u8]| OsString::from_vec(text.to_vec());
+    let directory = daemon.home().work().join(odd(b"dir\xff"));
+    fs::create_dir(&directory).unwrap();
+    let program = directory.join(odd(b"pro\xfegram"));
+    fs::write(&program, "#!/bin/sh\npwd\nprintf '%s\\n' \"$1\" \"$ODD\"\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let words = [
+        odd(b"run"),
+        odd(b"-w"),
+        directory.clone().into_os_string(),
+        odd(b"-e"),
+        odd(b"ODD=\xf0\x80"),
+        program.into_os_string(),
+        odd(b"arg\xc3\x28"),
+    ];
+    let ended = daemon.ctl().run(words).expect(0);
+    let mut expected = directory.into_os_string().into_vec();
+    expected.extend_from_slice(b"\narg\xc3\x28\n\xf0\x80\n");
+    assert_eq!(ended.stdout, expected);
+    let record = daemon.ctl().inspect("1");
+    assert!(
+        record["command_base64"].is_array() && record["working_dir_base64"].is_string(),
+        "{record}"
+    );
+    let _ = daemon.ctl().run(["ps", "-a"]).expect(0);
+}
+
+#[test]
+fn the_callers_directory_is_the_default_and_w_is_relative_to_it() {
+    let daemon = Daemon::start();
+    let work = daemon.home().work().canonicalize().unwrap();
+    fs::create_dir(work.join("below")).unwrap();
+    let pwd = |words: &[&str]| {
+        daemon
+            .ctl()
+            .run([&["run"], words, &["pwd"]].concat())
+            .expect(0)
+    };
+    assert_eq!(pwd(&[]).out(), format!("{}\n", work.display()));
+    assert_eq!(
+        pwd(&["-w", "below"]).out(),
+        format!("{}/below\n", work.display())
+    );
+    assert_eq!(pwd(&["-w", "/"]).out(), "/\n");
+}
+
+#[test]
+fn no_shell_unless_asked_for() {
+    let daemon = Daemon::start();
+    let ended = daemon
+        .ctl()
+        .run(["run", "echo", "$HOME", "|", "cat", "*"])
+        .expect(0);
+    assert_eq!(ended.out(), "$HOME | cat *\n");
+    let ended = daemon
+        .ctl()
+        .run(["run", "--shell", "echo a b | tr ' ' '-'; exit 3"])
+        .expect(3);
+    assert_eq!(ended.out(), "a-b\n");
+    let _ = daemon
+        .ctl()
+        .run(["run", "--shell", "true", "--", "true"])
+        .expect(125);
+}
+
+#[test]
+fn detached_is_the_same_as_submit() {
+    let daemon = Daemon::start();
+    let id = daemon.ctl().line(["run", "-d", "echo", "later"]);
+    assert_eq!(daemon.ctl().run(["attach", &id]).expect(0).out(), "later\n");
+    let _ = daemon.ctl().run(["run", "-d", "-i", "cat"]).expect(125);
+}
+
+#[test]
+fn logs_with_times_begin_each_line_with_one() {
+    let daemon = Daemon::start();
+    let id = daemon
+        .ctl()
+        .submit(["sh", "-c", "printf 'a\\nb\\nc'"])
+        .to_string();
+    let _ = daemon.ctl().run(["wait", &id]).expect(0);
+    let ended = daemon.ctl().run(["logs", "-t", &id]).expect(0);
+    let lines: Vec<(&str, &str)> = ended
+        .out()
+        .lines()
+        .map(|line| line.split_once(' ').expect("a time"))
+        .collect();
+    assert_eq!(
+        lines.iter().map(|line| line.1).collect::<Vec<_>>(),
+        ["a", "b", "c"]
+    );
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.0.ends_with('Z') && line.0.contains('T')),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn events_tell_the_story_in_order() {
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl();
+    let id = ctl.submit(["--name", "it", "false"]).to_string();
+    let _ = ctl.run(["wait", &id]).expect(1);
+    let lines = ctl.json_lines(["events"]);
+    let texts: Vec<String> = lines.iter().map(Value::to_string).collect();
+    assert!(
+        lines.iter().all(|line| line["id"] == id.as_str()),
+        "{texts:?}"
+    );
+    let place = |word: &str| {
+        texts
+            .iter()
+            .position(|text| text.contains(word))
+            .expect(word)
+    };
+    assert!(place("submitted") < place("started") && place("started") < place("finished"));
+    assert!(texts[place("finished")].contains("failed"), "{texts:?}");
+    assert_eq!(
+        ctl.run(["events"]).expect(0).out().lines().count(),
+        lines.len()
+    );
+}
+
+#[test]
+fn info_tells_limits_and_whereabouts() {
+    let daemon = Daemon::start();
+    let info = daemon.ctl().json(["info"]);
+    assert_eq!(info["log_dir"], daemon.home().logs().to_str().unwrap());
+    assert_eq!(info["pid"], daemon.pid().as_raw());
+    let text = daemon.ctl().run(["info"]).expect(0);
+    assert!(
+        text.out().contains(daemon.home().logs().to_str().unwrap()),
+        "{text:?}"
+    );
+}
+
+#[test]
+fn a_pager_that_is_left_early_is_no_error_to_speak_of() {
+    let daemon = Daemon::start();
+    let id = daemon.ctl().submit(["seq", "1000000"]).to_string();
+    let _ = daemon.ctl().run(["wait", &id]).expect(0);
+    let script = format!("{} logs {id} | head -n 2", escherctl().display());
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &script])
+        .env("ESCHER_SOCKET", daemon.home().socket());
+    let ended = finish(command).expect(0);
+    assert_eq!((ended.out(), ended.err()), ("1\n2\n", ""));
+}
+
+#[test]
+fn several_targets_are_dealt_with_one_by_one() {
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl();
+    let ids: Vec<String> = (0..3)
+        .map(|_| ctl.submit(["sleep", "600"]).to_string())
+        .collect();
+    let ended = ctl
+        .run(["cancel", &ids[0], "no-such-thing", &ids[1], &ids[2]])
+        .expect(1);
+    assert!(ended.err().contains("no-such-thing"), "{ended:?}");
+    for id in &ids {
+        let _ = ctl.run(["wait", id]).expect(143);
+    }
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_explained() {
+    let daemon = Daemon::start();
+    for (words, part) in [
+        (&["run", "--timeout", "5", "true"][..], "ms, s, m"),
+        (&["run", "-u", "#x", "true"], "#"),
+        (&["kill", "-s", "NOPE", "1"], "signal"),
+        (&["ps", "--filter", "colour=red"], "colour"),
+    ] {
+        let ended = daemon.ctl().run(words);
+        assert!([2, 125].contains(&ended.code), "{ended:?}");
+        assert!(ended.err().contains(part), "{part} is not in {ended:?}");
+    }
+}

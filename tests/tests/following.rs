@@ -1,0 +1,226 @@
+//! Clients come and go; the command and its output do not mind.
+
+use escher_client::{Client, OutputRange, Status};
+use escher_tests::{Daemon, Fifo, Started, collect, connect, in_runtime, shell};
+use nix::sys::signal::Signal;
+
+/// Writes 1000 lines, waits for a line at `gate`, writes 1000 more.
+fn two_halves(gate: &Fifo) -> String {
+    format!(
+        "seq 1 1000; read line < {}; seq 1001 2000; exit 4",
+        gate.name()
+    )
+}
+
+fn both_halves() -> String {
+    (1..=2000).map(|n| format!("{n}\n")).collect()
+}
+
+#[test]
+fn a_client_killed_while_following_leaves_the_command_running() {
+    let daemon = Daemon::start();
+    let gate = Fifo::new(daemon.home(), "gate");
+    let command = daemon
+        .ctl()
+        .command(["run", "--name", "long", "sh", "-c", &two_halves(&gate)]);
+    let mut run = Started::unread(command, escher_tests::DEADLINE);
+    // It is in the middle of it.
+    let mut half = [0; 3893];
+    std::io::Read::read_exact(&mut run.stdout(), &mut half).unwrap();
+    assert!(half.ends_with(b"\n1000\n"));
+    run.signal(Signal::SIGKILL);
+    let _ = run.end().expect(-9);
+
+    assert_eq!(daemon.ctl().inspect("long")["status"], "running");
+    let attach = daemon.ctl().start(["attach", "long"]);
+    let follow = daemon.ctl().start(["logs", "-f", "long"]);
+    gate.say("go");
+    let attached = attach.end().expect(4);
+    assert!(attached.out() == both_halves(), "{attached:?}");
+    let followed = follow.end().expect(0);
+    assert!(followed.out() == both_halves(), "{followed:?}");
+    assert!(daemon.ctl().run(["attach", "long"]).expect(4).out() == both_halves());
+}
+
+#[test]
+fn a_client_that_is_gone_does_not_cancel() {
+    let daemon = Daemon::start();
+    let gate = Fifo::new(daemon.home(), "gate");
+    let id = in_runtime(async {
+        let client = connect(&daemon).await;
+        let id = client.execute(shell(&two_halves(&gate))).await.unwrap().id;
+        let mut output = client.follow(id, OutputRange::default()).await.unwrap();
+        output.next().await.unwrap().unwrap();
+        id
+    });
+    gate.say("go");
+    in_runtime(async {
+        let record = connect(&daemon).await.wait(id).await.unwrap();
+        assert_eq!(record.status, Status::Failed);
+        assert_eq!(record.cancelled_by, None);
+    });
+}
+
+/// Reads a while, drops everything, goes on at the offset over a new connection; and so on to the end.
+#[test]
+fn reading_on_from_an_offset_has_neither_gap_nor_repeat() {
+    let daemon = Daemon::start();
+    let gate = Fifo::new(daemon.home(), "gate");
+    let script = format!(
+        "seq 1 200000; read line < {}; seq 200001 400000",
+        gate.name()
+    );
+    let lines = |range: std::ops::RangeInclusive<u32>| range.map(|n| format!("{n}\n")).collect();
+    let half: String = lines(1..=200_000);
+    let expected: String = lines(1..=400_000);
+    in_runtime(async {
+        let id = connect(&daemon)
+            .await
+            .execute(shell(&script))
+            .await
+            .unwrap()
+            .id;
+        let (mut text, mut offset) = (Vec::new(), 0);
+        let mut connections = 0;
+        loop {
+            let client: Client = connect(&daemon).await;
+            connections += 1;
+            let range = OutputRange::from_offset(offset);
+            let mut output = client.follow(id, range).await.unwrap();
+            let mut over = false;
+            for _ in 0..3 {
+                match output.next().await {
+                    Some(chunk) => {
+                        let chunk = chunk.unwrap();
+                        assert_eq!(chunk.offset, offset);
+                        offset += chunk.data.len() as u64;
+                        text.extend_from_slice(&chunk.data);
+                    }
+                    None => over = true,
+                }
+                if offset == half.len() as u64 {
+                    gate.say("go"); // The first half is all there.
+                }
+            }
+            if over {
+                break;
+            }
+        }
+        assert!(connections > 2, "{connections}");
+        assert!(text == expected.as_bytes(), "{} bytes", text.len());
+    });
+}
+
+/// An offset in the middle of a character, of a line, of a chunk: offsets count bytes.
+#[test]
+fn any_offset_will_do() {
+    let daemon = Daemon::start();
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let id = client
+            .execute(shell("echo Grüße; echo ß >&2"))
+            .await
+            .unwrap()
+            .id;
+        client.wait(id).await.unwrap();
+        let all = |range| client.follow(id, range);
+        let (out, err, end) = collect(all(OutputRange::default()).await.unwrap(), 0).await;
+        let whole = [out, err].concat();
+        for offset in 0..=end {
+            let range = OutputRange::from_offset(offset);
+            let (out, err, last) = collect(all(range).await.unwrap(), offset).await;
+            assert_eq!([out, err].concat(), &whole[offset as usize..]);
+            assert_eq!(last, end);
+        }
+    });
+}
+
+#[test]
+fn output_is_followed_as_it_comes() {
+    let daemon = Daemon::start();
+    let gate = Fifo::new(daemon.home(), "gate");
+    let script = format!(
+        "while read line < {}; do echo \"got $line\"; done",
+        gate.name()
+    );
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let id = client.execute(shell(&script)).await.unwrap().id;
+        let mut output = client.follow(id, OutputRange::default()).await.unwrap();
+        for round in 0..100 {
+            gate.say(&round.to_string());
+            let expected = format!("got {round}\n");
+            let mut text = Vec::new();
+            while text.len() < expected.len() {
+                text.extend_from_slice(&output.next().await.unwrap().unwrap().data);
+            }
+            assert_eq!(String::from_utf8(text).unwrap(), expected);
+        }
+        client
+            .cancel(id, escher_client::CancelMode::Kill)
+            .await
+            .unwrap();
+        assert!(
+            output.next().await.is_none(),
+            "the stream ends with the command"
+        );
+    });
+}
+
+#[test]
+fn many_follow_one_command() {
+    let daemon = Daemon::start();
+    let gate = Fifo::new(daemon.home(), "gate");
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let id = client.execute(shell(&two_halves(&gate))).await.unwrap().id;
+        let mut followers = Vec::new();
+        for _ in 0..20 {
+            let follower = connect(&daemon).await;
+            followers.push(follower.follow(id, OutputRange::default()).await.unwrap());
+        }
+        gate.say("go");
+        for follower in followers {
+            let (stdout, _, _) = collect(follower, 0).await;
+            assert!(stdout == both_halves().as_bytes());
+        }
+    });
+}
+
+#[test]
+fn the_last_lines_and_then_what_comes() {
+    let daemon = Daemon::start();
+    let gate = Fifo::new(daemon.home(), "gate");
+    let ctl = daemon.ctl();
+    let id = ctl.submit(["sh", "-c", &two_halves(&gate)]).to_string();
+    in_runtime(async {
+        // Until the first half is there.
+        let client = connect(&daemon).await;
+        let mut output = client
+            .follow(id.as_str(), OutputRange::default())
+            .await
+            .unwrap();
+        let mut length = 0;
+        while length < 3893 {
+            length += output.next().await.unwrap().unwrap().data.len();
+        }
+    });
+    assert_eq!(
+        ctl.run(["logs", "-n", "2", &id]).expect(0).out(),
+        "999\n1000\n"
+    );
+    assert_eq!(ctl.run(["logs", "-n", "0", &id]).expect(0).out(), "");
+    let mut command = ctl.command(["logs", "-f", "-n", "1", &id]);
+    command.stdin(std::process::Stdio::null());
+    let mut follow = Started::unread(command, escher_tests::DEADLINE);
+    let mut stdout = follow.stdout();
+    let mut first = [0; 5];
+    std::io::Read::read_exact(&mut stdout, &mut first).unwrap();
+    assert_eq!(&first, b"1000\n");
+    gate.say("go");
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut stdout, &mut rest).unwrap();
+    let expected: String = (1001..=2000).map(|n| format!("{n}\n")).collect();
+    assert!(rest == expected);
+    let _ = follow.end().expect(0);
+}

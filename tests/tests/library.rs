@@ -1,0 +1,360 @@
+//! The client library against a real escherd.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use escher_client::protocol::{Exit, Leftovers};
+use escher_client::{
+    CancelMode, CancelOutcome, Client, ConnectError, Error, ErrorCode, EventKind, EventsRequest,
+    ExecutionRequest, ListFilter, OutputRange, OutputStart, Status, Timeout,
+};
+use escher_tests::{Daemon, Fifo, Home, collect, connect, exec, in_runtime, shell, wait_started};
+
+#[test]
+fn execute_wait_and_result() {
+    let daemon = Daemon::start();
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        assert!(client.welcome().daemon.starts_with("escherd "));
+        let request = ExecutionRequest {
+            name: Some("it".into()),
+            labels: vec![("team".into(), "web".into())],
+            environment: vec![("GREETING".into(), "hello".into())],
+            ..shell("echo $GREETING; echo oops >&2; exit 5")
+        };
+        let submitted = client.execute(request).await.unwrap();
+        assert_eq!((submitted.number, submitted.existing), (1, false));
+        let record = client.wait(submitted.id).await.unwrap();
+        assert_eq!(record.status, Status::Failed);
+        assert!(record.submitted_at <= record.started_at.unwrap());
+        assert!(record.started_at <= record.completed_at);
+        assert_eq!(
+            &*record.log_path,
+            daemon
+                .home()
+                .log(submitted.id)
+                .as_os_str()
+                .as_encoded_bytes()
+        );
+        let outcome = record.outcome.clone().unwrap();
+        assert_eq!(outcome.exit, Exit::Code(5));
+        assert_eq!(outcome.leftovers, Leftovers::None);
+        assert_eq!(
+            (outcome.output.stdout_bytes, outcome.output.stderr_bytes),
+            (6, 5)
+        );
+        assert_eq!(
+            (outcome.output.log_bytes, outcome.output.dropped_bytes),
+            (11, 0)
+        );
+        let result = client.result("it").await.unwrap();
+        assert_eq!(
+            (&result.stdout[..], &result.stderr[..]),
+            (&b"hello\n"[..], &b"oops\n"[..])
+        );
+        assert_eq!(result.record, record);
+        assert_eq!(client.status("1").await.unwrap(), record);
+    });
+}
+
+#[test]
+fn what_a_command_used_is_measured() {
+    let daemon = Daemon::start();
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        // 64 MiB in memory, and some work for the processor.
+        let script = "x=$(head -c 67108864 /dev/zero | tr '\\0' x); i=0; \
+                      while [ $i -lt 200000 ]; do i=$((i+1)); done";
+        let id = client.execute(shell(script)).await.unwrap().id;
+        let outcome = client.wait(id).await.unwrap().outcome.unwrap();
+        assert!(outcome.usage.peak_memory_bytes >= 64 << 20, "{outcome:?}");
+        assert!(outcome.usage.user_us > 0, "{outcome:?}");
+        let busy = outcome.usage.user_us + outcome.usage.system_us;
+        assert!(busy <= outcome.duration_us * 64, "{outcome:?}");
+    });
+}
+
+#[test]
+fn a_timeout_is_a_status_of_its_own() {
+    let daemon = Daemon::start();
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let request = ExecutionRequest {
+            timeout: Timeout::After { ms: 200 },
+            ..exec(["sleep", "600"])
+        };
+        let id = client.execute(request).await.unwrap().id;
+        let record = client.wait(id).await.unwrap();
+        assert_eq!(
+            (record.status, record.timeout_ms),
+            (Status::Timeout, Some(200))
+        );
+        let outcome = record.outcome.unwrap();
+        assert_eq!(outcome.error.as_ref().unwrap().code, ErrorCode::TIMED_OUT);
+        assert_eq!(outcome.ended_by_signal, Some(15));
+        assert!(
+            outcome.duration_us >= 200_000,
+            "not before its time: {outcome:?}"
+        );
+    });
+}
+
+#[test]
+fn the_default_timeout_of_the_configuration_holds() {
+    let daemon = Daemon::with_config("[execution]\ndefault_timeout_ms = 300\n");
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let id = client.execute(exec(["sleep", "600"])).await.unwrap().id;
+        let record = client.wait(id).await.unwrap();
+        assert_eq!(
+            (record.status, record.timeout_ms),
+            (Status::Timeout, Some(300))
+        );
+    });
+}
+
+#[test]
+fn cancel_and_signal() {
+    let daemon = Daemon::start();
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let id = client.execute(exec(["sleep", "600"])).await.unwrap().id;
+        wait_started(&client, id).await;
+        assert_eq!(
+            client.cancel(id, CancelMode::Graceful).await.unwrap(),
+            CancelOutcome::Ending
+        );
+        let record = client.wait(id).await.unwrap();
+        assert_eq!(record.status, Status::Cancelled);
+        assert!(record.cancelled_by.is_some());
+        let again = client.cancel(id, CancelMode::Graceful).await.unwrap();
+        assert_eq!(again, CancelOutcome::AlreadyFinished(Status::Cancelled));
+
+        let id = client.execute(exec(["sleep", "600"])).await.unwrap().id;
+        wait_started(&client, id).await;
+        client.signal(id, 10).await.unwrap();
+        let outcome = client.wait(id).await.unwrap().outcome.unwrap();
+        assert_eq!(
+            outcome.exit,
+            Exit::Signal {
+                signal: 10,
+                core_dumped: false
+            }
+        );
+        let late = client.signal(id, 10).await.unwrap_err();
+        assert_eq!(late.as_api().unwrap().code, ErrorCode::NOT_RUNNING);
+        let none = client.signal(id, 1000).await.unwrap_err();
+        assert_eq!(none.as_api().unwrap().code, ErrorCode::INVALID_REQUEST);
+        let unknown = client.status("no-such-thing").await.unwrap_err();
+        assert_eq!(unknown.as_api().unwrap().code, ErrorCode::NOT_FOUND);
+    });
+}
+
+#[test]
+fn lists_are_whole_and_newest_first_however_long() {
+    let daemon = Daemon::start();
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let long = "x".repeat(100_000);
+        for _ in 0..600 {
+            client.execute(exec(["true", &long])).await.unwrap();
+        }
+        let all = ListFilter {
+            all: true,
+            ..ListFilter::default()
+        };
+        let mut list = client.list(all.clone()).await.unwrap();
+        let mut numbers = Vec::new();
+        while let Some(record) = list.next().await {
+            let record = record.unwrap();
+            assert!(record.command_cut);
+            numbers.push(record.number);
+        }
+        assert_eq!(numbers, (1..=600).rev().collect::<Vec<_>>());
+        let limited = ListFilter { limit: 7, ..all };
+        let mut list = client.list(limited).await.unwrap();
+        let mut count = 0;
+        while list.next().await.is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 7);
+    });
+}
+
+#[test]
+fn ranges_and_last_lines_of_the_log() {
+    let daemon = Daemon::start();
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let id = client.execute(exec(["seq", "100000"])).await.unwrap().id;
+        client.wait(id).await.unwrap();
+        let last = OutputRange {
+            start: OutputStart::LastLines(3),
+            ..OutputRange::default()
+        };
+        let mut output = client.logs(id, last).await.unwrap();
+        let mut text = Vec::new();
+        while let Some(chunk) = output.next().await {
+            text.extend_from_slice(&chunk.unwrap().data);
+        }
+        assert_eq!(text, b"99998\n99999\n100000\n");
+        let all: String = (1..=100_000).map(|n| format!("{n}\n")).collect();
+        let range = OutputRange {
+            length: Some(300_000),
+            ..OutputRange::from_offset(123_456)
+        };
+        let (part, _, end) = collect(client.logs(id, range).await.unwrap(), 123_456).await;
+        assert_eq!(end, 423_456);
+        assert!(part == all.as_bytes()[123_456..423_456]);
+    });
+}
+
+#[test]
+fn events_follow_and_resume() {
+    let daemon = Daemon::start();
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let all = EventsRequest {
+            after: None,
+            follow: true,
+        };
+        let mut events = client.events(all).await.unwrap();
+        let id = client.execute(exec(["true"])).await.unwrap().id;
+        let mut seen = Vec::new();
+        while seen.len() < 3 {
+            let event = events.next().await.unwrap().unwrap();
+            assert_eq!(event.id, id);
+            seen.push((event.sequence, event.kind));
+        }
+        let kinds: Vec<&EventKind> = seen.iter().map(|event| &event.1).collect();
+        let expected = [
+            EventKind::Submitted,
+            EventKind::Started,
+            EventKind::Finished(Status::Completed),
+        ];
+        assert_eq!(kinds, expected.iter().collect::<Vec<_>>());
+        assert!(seen.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        let rest = EventsRequest {
+            after: Some(seen[1].0),
+            follow: false,
+        };
+        let mut events = client.events(rest).await.unwrap();
+        assert_eq!(events.next().await.unwrap().unwrap().sequence, seen[2].0);
+        assert!(events.next().await.is_none());
+    });
+}
+
+#[test]
+fn one_connection_serves_many_tasks_at_once() {
+    let daemon = Daemon::start();
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let runs = (0..500).map(|index| {
+            let client = client.clone();
+            async move {
+                let id = client
+                    .execute(exec(["echo", &index.to_string()]))
+                    .await
+                    .unwrap()
+                    .id;
+                let (result, record) = tokio::join!(client.result(id), client.wait(id));
+                assert_eq!(result.unwrap().stdout, format!("{index}\n").as_bytes());
+                record.unwrap().number
+            }
+        });
+        let numbers = futures_util::future::join_all(runs).await;
+        let numbers: BTreeSet<u64> = numbers.into_iter().collect();
+        assert_eq!(numbers.len(), 500);
+    });
+}
+
+#[test]
+fn futures_and_streams_may_be_dropped_at_any_time() {
+    let daemon = Daemon::start();
+    let gate = Fifo::new(daemon.home(), "gate");
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let script = format!("seq 1 100000; read line < {}", gate.name());
+        let id = client.execute(shell(&script)).await.unwrap().id;
+        // Far more than may be in flight at once: each has to give its place back.
+        for _ in 0..2000 {
+            let waited = tokio::time::timeout(Duration::ZERO, client.wait(id)).await;
+            assert!(waited.is_err());
+        }
+        for _ in 0..500 {
+            let mut output = client.follow(id, OutputRange::default()).await.unwrap();
+            output.next().await.unwrap().unwrap();
+        }
+        assert_eq!(client.status(id).await.unwrap().status, Status::Running);
+        gate.say("go");
+        assert_eq!(client.wait(id).await.unwrap().status, Status::Completed);
+    });
+}
+
+/// An element is given to somebody, or it is still there.
+#[test]
+fn next_in_a_select_loses_nothing() {
+    let daemon = Daemon::start();
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let id = client.execute(exec(["seq", "200000"])).await.unwrap().id;
+        let mut output = client.follow(id, OutputRange::default()).await.unwrap();
+        let mut text = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = tokio::task::yield_now() => {}
+                chunk = output.next() => match chunk {
+                    Some(chunk) => text.extend_from_slice(&chunk.unwrap().data),
+                    None => break,
+                },
+            }
+        }
+        let all: String = (1..=200_000).map(|n| format!("{n}\n")).collect();
+        assert!(text == all.as_bytes(), "{} bytes", text.len());
+    });
+}
+
+#[test]
+fn a_lost_connection_is_an_error_for_everything_on_it() {
+    let mut daemon = Daemon::start();
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let request = ExecutionRequest {
+            timeout: Timeout::After { ms: 2_000 },
+            ..exec(["sleep", "600"])
+        };
+        let id = client.execute(request).await.unwrap().id;
+        wait_started(&client, id).await;
+        let mut output = client.follow(id, OutputRange::default()).await.unwrap();
+        let waiting = tokio::spawn({
+            let client = client.clone();
+            async move { client.wait(id).await }
+        });
+        daemon.kill();
+        assert!(matches!(
+            output.next().await,
+            Some(Err(Error::Disconnected(_)))
+        ));
+        assert!(output.next().await.is_none());
+        assert!(matches!(
+            waiting.await.unwrap(),
+            Err(Error::Disconnected(_))
+        ));
+        assert!(matches!(client.info().await, Err(Error::Disconnected(_))));
+    });
+}
+
+#[test]
+fn no_daemon_is_a_typed_error_with_the_path() {
+    let home = Home::new();
+    in_runtime(async {
+        let error = Client::connect(home.socket()).await.unwrap_err();
+        assert!(matches!(error, ConnectError::NoDaemon { .. }), "{error:?}");
+        assert_eq!(error.path(), home.socket());
+        // A socket that nobody listens on any more.
+        drop(std::os::unix::net::UnixListener::bind(home.socket()).unwrap());
+        let error = Client::connect(home.socket()).await.unwrap_err();
+        assert!(matches!(error, ConnectError::NoDaemon { .. }), "{error:?}");
+    });
+}

@@ -1,0 +1,432 @@
+//! Peers that do not keep to the protocol are sent away, and nobody else notices.
+
+use std::collections::BTreeSet;
+
+use escher_client::{ErrorCode, ListFilter, OutputStart, StreamSelection, Target};
+use escher_protocol::handshake::{HelloReply, MAX_HANDSHAKE_BYTES};
+use escher_protocol::message::{EventsRequest, OutputRequest, Response};
+use escher_protocol::{Request, RequestId, ServerFrame};
+use escher_tests::{
+    DEADLINE, Daemon, RawPeer, connect, exec, in_runtime, resident_bytes, shell, watch,
+};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// escherd is well and serves others.
+fn assert_serves(daemon: &Daemon) {
+    assert_eq!(
+        daemon.ctl().run(["run", "echo", "well"]).expect(0).out(),
+        "well\n"
+    );
+}
+
+/// Why escherd says that it hangs up during the handshake.
+fn refusal(peer: &mut RawPeer) -> ErrorCode {
+    match peer.receive_greeting() {
+        Some(HelloReply::Refused(refusal)) => {
+            assert_eq!(
+                (refusal.lowest, refusal.highest),
+                (1, 1),
+                "it names its versions"
+            );
+            assert_eq!(peer.wait_for_end(), 0);
+            refusal.error.code
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The error under which escherd closes a connection.
+fn farewell(peer: &mut RawPeer) -> ErrorCode {
+    let frame = peer.receive_frame().expect("it says why");
+    let ServerFrame::End { result, .. } = frame else {
+        panic!("{frame:?}");
+    };
+    assert_eq!(peer.wait_for_end(), 0);
+    result.unwrap_err().code
+}
+
+fn frame(payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap();
+    [&length.to_be_bytes()[..], payload].concat()
+}
+
+#[test]
+fn garbage_instead_of_a_greeting() {
+    let daemon = Daemon::start();
+    let with_header = frame(&[0xff; 100]);
+    let trailing = {
+        let hello = RawPeer::hello();
+        frame(&[&hello[4..], b"x"].concat())
+    };
+    let wrong_magic = {
+        let mut hello = RawPeer::hello();
+        hello[5] ^= 1;
+        hello
+    };
+    for (garbage, codes) in [
+        (
+            &b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..],
+            &[ErrorCode::FRAME_TOO_LARGE][..],
+        ),
+        (&with_header, &[ErrorCode::PROTOCOL]),
+        (&trailing, &[ErrorCode::PROTOCOL]),
+        (
+            &wrong_magic,
+            &[ErrorCode::PROTOCOL, ErrorCode::UNSUPPORTED_VERSION],
+        ),
+        (&frame(b""), &[ErrorCode::PROTOCOL]),
+    ] {
+        let mut peer = RawPeer::connect(&daemon);
+        peer.send(garbage);
+        let code = refusal(&mut peer);
+        assert!(codes.contains(&code), "{garbage:?}: {code}");
+    }
+    assert_serves(&daemon);
+}
+
+#[test]
+fn a_greeting_that_claims_to_be_too_long_is_refused_by_its_header() {
+    let daemon = Daemon::start();
+    for length in [MAX_HANDSHAKE_BYTES as u32 + 1, 8 << 20, u32::MAX] {
+        let mut peer = RawPeer::connect(&daemon);
+        peer.send(&length.to_be_bytes());
+        assert_eq!(refusal(&mut peer), ErrorCode::FRAME_TOO_LARGE);
+    }
+    assert_serves(&daemon);
+}
+
+#[test]
+fn garbage_after_the_greeting() {
+    let daemon = Daemon::start();
+    for (garbage, code) in [
+        (frame(&[0xff; 100]), ErrorCode::PROTOCOL),
+        (frame(b""), ErrorCode::PROTOCOL),
+        (u32::MAX.to_be_bytes().to_vec(), ErrorCode::FRAME_TOO_LARGE),
+        (
+            (8 * 1024 * 1024 + 1_u32).to_be_bytes().to_vec(),
+            ErrorCode::FRAME_TOO_LARGE,
+        ),
+    ] {
+        let mut peer = RawPeer::greet(&daemon);
+        peer.send(&garbage);
+        assert_eq!(farewell(&mut peer), code);
+    }
+    // A good request with one byte too many.
+    let mut peer = RawPeer::greet(&daemon);
+    let request = RawPeer::request(1, Request::Info);
+    peer.send(&frame(&[&request[4..], b"x"].concat()));
+    assert_eq!(farewell(&mut peer), ErrorCode::PROTOCOL);
+    assert_serves(&daemon);
+}
+
+/// Every length of a frame that breaks off, by a peer that hangs up.
+#[test]
+fn half_frames_of_peers_that_hang_up_harm_nobody() {
+    let daemon = Daemon::start();
+    let hello = RawPeer::hello();
+    for length in 0..hello.len() {
+        let mut peer = RawPeer::connect(&daemon);
+        peer.send(&hello[..length]);
+        peer.finish_sending();
+        peer.wait_for_end();
+    }
+    let request = RawPeer::request(7, Request::Submit(Box::new(exec(["touch", "never"]))));
+    for length in 0..request.len() {
+        let mut peer = RawPeer::greet(&daemon);
+        peer.send(&request[..length]);
+        peer.finish_sending();
+        peer.wait_for_end();
+    }
+    assert_serves(&daemon);
+    assert_eq!(
+        daemon.ctl().json_lines(["ps", "-a"]).len(),
+        1,
+        "none of them was a submission"
+    );
+}
+
+#[test]
+fn silent_and_slow_peers_are_sent_away_in_time() {
+    let daemon = Daemon::start();
+    let mut silent = RawPeer::connect(&daemon);
+    let mut half_a_header = RawPeer::connect(&daemon);
+    half_a_header.send(&[0, 0]);
+    let mut half_a_greeting = RawPeer::connect(&daemon);
+    half_a_greeting.send(&RawPeer::hello()[..10]);
+    let mut half_a_request = RawPeer::greet(&daemon);
+    half_a_request.send(&RawPeer::request(1, Request::Info)[..5]);
+    let idle = RawPeer::greet(&daemon);
+    assert_serves(&daemon);
+    for peer in [&mut silent, &mut half_a_header, &mut half_a_greeting] {
+        assert_eq!(refusal(peer), ErrorCode::IDLE);
+    }
+    assert_eq!(farewell(&mut half_a_request), ErrorCode::IDLE);
+    // Between requests a client may be silent for as long as it likes.
+    let mut idle = idle;
+    idle.send(&RawPeer::request(1, Request::Info));
+    assert!(matches!(
+        idle.receive_frame(),
+        Some(ServerFrame::Reply { .. })
+    ));
+}
+
+#[test]
+fn a_thousand_silent_connections_with_a_header_cost_little_and_hold_up_nobody() {
+    const PEERS: usize = 1000;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let daemon = Daemon::start();
+    assert_serves(&daemon);
+    let before = resident_bytes(daemon.pid()).unwrap();
+    let peers: Vec<RawPeer> = (0..PEERS)
+        .map(|_| {
+            let mut peer = RawPeer::greet(&daemon);
+            // Eight mebibytes are announced, and one byte of them comes.
+            peer.send(&[0, 128, 0, 0, 1]);
+            peer
+        })
+        .collect();
+    assert_serves(&daemon);
+    let grown = resident_bytes(daemon.pid()).unwrap().saturating_sub(before);
+    assert!(
+        grown <= PEERS as u64 * 64 * 1024,
+        "{} bytes each",
+        grown / PEERS as u64
+    );
+    drop(peers);
+    assert_serves(&daemon);
+}
+
+#[test]
+fn connections_over_the_limit_are_told_so_and_there_is_a_reserve_for_root() {
+    let daemon = Daemon::with_config(
+        "[daemon]\nmax_connections = 20\nmax_connections_per_user = 20\nsocket_mode = \"0666\"\n",
+    );
+    let mut peers = Vec::new();
+    let refused = loop {
+        let mut peer = RawPeer::connect(&daemon);
+        peer.send(&RawPeer::hello());
+        match peer.receive_greeting() {
+            Some(HelloReply::Welcome(_)) => peers.push(peer),
+            Some(HelloReply::Refused(refusal)) => break refusal,
+            None => panic!("hung up without a word"),
+        }
+        assert!(peers.len() <= 100);
+    };
+    assert_eq!(refused.error.code, ErrorCode::TOO_MANY_CONNECTIONS);
+    assert!(refused.error.retry);
+    assert!(peers.len() >= 20);
+    if nix::unistd::geteuid().is_root() {
+        assert!(peers.len() > 20, "root has a reserve");
+        let ctl = daemon.ctl().as_user(61_001, 61_001, &[]);
+        let ended = ctl.run(["run", "-w", "/", "true"]).expect(125);
+        assert!(ended.err().contains("20"), "{ended:?}");
+    }
+    drop(peers);
+    // Places are free again once escherd has seen the ends.
+    in_runtime(async {
+        loop {
+            match escher_client::Client::connect(daemon.home().socket()).await {
+                Ok(_) => break,
+                Err(escher_client::ConnectError::Refused { .. }) => tokio::task::yield_now().await,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn many_requests_on_one_connection_are_all_answered() {
+    let daemon = Daemon::start();
+    let mut peer = RawPeer::greet(&daemon);
+    let frames: Vec<u8> = (0..200)
+        .flat_map(|id| RawPeer::request(id, Request::Info))
+        .collect();
+    peer.send(&frames);
+    let mut answered = BTreeSet::new();
+    while answered.len() < 200 {
+        match peer.receive_frame() {
+            Some(ServerFrame::Reply {
+                id,
+                result: Ok(Response::Info(_)),
+            }) => {
+                assert!(answered.insert(id), "{id:?} twice");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn too_many_requests_in_flight_are_refused_one_by_one() {
+    let daemon = Daemon::start();
+    let mut peer = RawPeer::greet(&daemon);
+    let events = Request::Events(EventsRequest {
+        after: None,
+        follow: true,
+    });
+    let frames: Vec<u8> = (0..300)
+        .flat_map(|id| RawPeer::request(id, events.clone()))
+        .collect();
+    peer.send(&frames);
+    let mut refused = 0;
+    while refused < 44 {
+        match peer.receive_frame() {
+            Some(ServerFrame::Reply {
+                result: Err(error), ..
+            }) => {
+                assert_eq!(error.code, ErrorCode::TOO_MANY_REQUESTS);
+                assert!(error.retry);
+                refused += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_serves(&daemon);
+}
+
+#[test]
+fn a_number_that_is_in_flight_cannot_be_used_again() {
+    let daemon = Daemon::start();
+    let mut peer = RawPeer::greet(&daemon);
+    let events = Request::Events(EventsRequest {
+        after: None,
+        follow: true,
+    });
+    peer.send(&RawPeer::request(5, events));
+    peer.send(&RawPeer::request(5, Request::Info));
+    let Some(ServerFrame::Reply {
+        id,
+        result: Err(error),
+    }) = peer.receive_frame()
+    else {
+        panic!("an error");
+    };
+    assert_eq!((id, error.code), (RequestId(5), ErrorCode::PROTOCOL));
+    peer.send(&RawPeer::request(6, Request::Info));
+    assert!(matches!(
+        peer.receive_frame(),
+        Some(ServerFrame::Reply {
+            id: RequestId(6),
+            ..
+        })
+    ));
+}
+
+/// The window is for the peer to grant: one that never does gets no more than it, whatever there is.
+#[test]
+fn a_peer_that_grants_nothing_gets_one_window() {
+    let daemon = Daemon::start();
+    let id = daemon.ctl().submit(["head", "-c", "50000000", "/dev/zero"]);
+    let _ = daemon
+        .ctl()
+        .run(["wait".to_owned(), id.to_string()])
+        .expect(0);
+    let mut peer = RawPeer::greet(&daemon);
+    let read = Request::ReadOutput(OutputRequest {
+        target: Target::Id(id),
+        streams: StreamSelection::Both,
+        start: OutputStart::Offset(0),
+        length: None,
+        follow: false,
+    });
+    peer.send(&RawPeer::request(1, read));
+    let mut items = 0_usize;
+    // What comes before the answers to many later requests is all that comes.
+    peer.send(&RawPeer::request(2, Request::Info));
+    let mut settled = 0;
+    while settled < 100 {
+        match peer.receive_frame() {
+            Some(ServerFrame::Item { .. }) => {
+                items += 1;
+                settled = 0;
+            }
+            Some(ServerFrame::Reply { .. }) if items == 0 => {
+                peer.send(&RawPeer::request(2, Request::Info))
+            }
+            Some(ServerFrame::Reply { .. }) => {
+                settled += 1;
+                peer.send(&RawPeer::request(2, Request::Info));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((1..=64).contains(&items), "{items} items without a grant");
+}
+
+#[test]
+fn a_submission_of_eight_mebibytes_is_taken_and_a_longer_one_is_not() {
+    let daemon = Daemon::start();
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let script = "x".repeat(7_900_000);
+        // Far over what the kernel takes for a program, so it fails, but with a result.
+        let id = client.execute(exec(["true", &script])).await.unwrap().id;
+        let record = client.wait(id).await.unwrap();
+        assert_eq!(
+            record.outcome.unwrap().error.unwrap().code,
+            ErrorCode::START_FAILED
+        );
+        let script = "x".repeat(8_400_000);
+        let error = client.execute(shell(&script)).await.unwrap_err();
+        assert!(
+            error.as_api().is_none(),
+            "the library does not even send it: {error}"
+        );
+        // Lists cut such commands.
+        let mut listed = client
+            .list(ListFilter {
+                all: true,
+                ..ListFilter::default()
+            })
+            .await
+            .unwrap();
+        assert!(listed.next().await.unwrap().unwrap().command_cut);
+    });
+}
+
+#[test]
+fn a_peer_that_hangs_up_in_the_middle_of_a_stream_harms_nobody() {
+    let daemon = Daemon::start();
+    let id = daemon.ctl().submit(["yes"]);
+    for _ in 0..50 {
+        let mut peer = RawPeer::greet(&daemon);
+        let follow = Request::ReadOutput(OutputRequest {
+            target: Target::Id(id),
+            streams: StreamSelection::Both,
+            start: OutputStart::Offset(0),
+            length: None,
+            follow: true,
+        });
+        peer.send(&RawPeer::request(1, follow));
+        assert!(matches!(
+            peer.receive_frame(),
+            Some(ServerFrame::Item { .. })
+        ));
+    }
+    let _ = daemon
+        .ctl()
+        .run(["cancel".to_owned(), id.to_string()])
+        .expect(0);
+    assert_serves(&daemon);
+}
+
+/// A log that somebody removes from outside is an error for its readers, and for nobody else.
+#[test]
+fn a_log_that_is_gone_is_said_to_be() {
+    let daemon = Daemon::start();
+    let id = daemon.ctl().submit(["echo", "x"]);
+    let _ = daemon
+        .ctl()
+        .run(["wait".to_owned(), id.to_string()])
+        .expect(0);
+    let log = daemon.home().log(id);
+    watch::until_exists(&log, DEADLINE);
+    std::fs::remove_file(log).unwrap();
+    let ended = daemon
+        .ctl()
+        .run(["logs".to_owned(), id.to_string()])
+        .expect(1);
+    assert!(ended.err().contains(".log"), "{ended:?}");
+    assert_serves(&daemon);
+}

@@ -1,0 +1,138 @@
+//! The main job on something real: a build with cargo of a crate from the registry.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use escher_tests::{Daemon, Ended, LONG_DEADLINE, Started};
+
+/// A dependency of this workspace, so that its source is there without any network.
+const CRATE: &str = "memchr";
+
+/// A project that depends on the crate, with `main` as its program.
+fn project(folder: &Path, main: &str) -> PathBuf {
+    let project = folder.join("project");
+    fs::create_dir_all(project.join("src")).unwrap();
+    let manifest = format!(
+        "[package]\nname = \"project\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\
+         [dependencies]\n{CRATE} = \"={}\"\n[workspace]\n",
+        version_of(CRATE)
+    );
+    fs::write(project.join("Cargo.toml"), manifest).unwrap();
+    fs::write(project.join("src/main.rs"), main).unwrap();
+    project
+}
+
+/// The version that this workspace is locked to.
+fn version_of(name: &str) -> String {
+    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
+    let lock = fs::read_to_string(lock).unwrap();
+    let entry = format!("name = \"{name}\"\nversion = \"");
+    let start = lock.find(&entry).expect("a dependency of the workspace") + entry.len();
+    lock[start..].split('"').next().unwrap().to_owned()
+}
+
+/// What cargo needs to know of its caller, and nothing else.
+fn variables() -> Vec<(&'static str, OsString)> {
+    [
+        "PATH",
+        "HOME",
+        "CARGO_HOME",
+        "RUSTUP_HOME",
+        "RUSTUP_TOOLCHAIN",
+    ]
+    .into_iter()
+    .filter_map(|name| Some((name, std::env::var_os(name)?)))
+    .collect()
+}
+
+const BUILD: [&str; 6] = [
+    "cargo",
+    "build",
+    "--offline",
+    "--color=never",
+    "--jobs=1",
+    "--verbose",
+];
+
+fn by_hand(project: &Path) -> Ended {
+    let mut command = Command::new(BUILD[0]);
+    command
+        .args(&BUILD[1..])
+        .current_dir(project)
+        .env_clear()
+        .envs(variables());
+    Started::new(command, LONG_DEADLINE).end()
+}
+
+fn by_escher(daemon: &Daemon, project: &Path) -> Ended {
+    let mut command = daemon.ctl().command(["run", "--timeout", "9m", "-w"]);
+    command.arg(project);
+    for (name, value) in variables() {
+        let mut pair = OsString::from(name);
+        pair.push("=");
+        pair.push(value);
+        command.arg("-e").arg(pair);
+    }
+    command.args(BUILD);
+    Started::new(command, LONG_DEADLINE).end()
+}
+
+/// All of it but for how long it took, and that other builds of this user were in the way.
+fn comparable(text: &str) -> String {
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("Blocking waiting"));
+    let lines = lines.map(|line| match line.find(" target(s) in ") {
+        Some(end) => &line[..end],
+        None => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Back to before the build.
+fn clean(project: &Path) {
+    fs::remove_dir_all(project.join("target")).expect("it was built");
+    fs::remove_file(project.join("Cargo.lock")).expect("it was resolved");
+}
+
+fn assert_same(by_escher: &Ended, by_hand: &Ended) {
+    assert_eq!(by_escher.code, by_hand.code, "{by_escher:?}");
+    assert_eq!(by_escher.out(), by_hand.out());
+    assert_eq!(comparable(by_escher.err()), comparable(by_hand.err()));
+}
+
+#[test]
+fn a_build_has_the_same_output_and_exit_status_as_when_run_directly() {
+    let daemon = Daemon::start();
+    let main = "fn main() { println!(\"{:?}\", memchr::memchr(b'c', b\"escher\")); }\n";
+    let project = project(&daemon.home().work(), main);
+    let hand = by_hand(&project);
+    clean(&project);
+    let escher = by_escher(&daemon, &project);
+    assert_eq!(hand.code, 0, "{hand:?}");
+    assert_same(&escher, &hand);
+    assert!(
+        escher.err().contains(&format!("Compiling {CRATE} v")),
+        "{escher:?}"
+    );
+    let built = project.join("target/debug/project");
+    let ended = daemon.ctl().run(["run", built.to_str().unwrap()]).expect(0);
+    assert_eq!(ended.out(), "Some(2)\n");
+}
+
+#[test]
+fn a_failing_build_fails_in_the_same_way() {
+    let daemon = Daemon::start();
+    let project = project(
+        &daemon.home().work(),
+        "fn main() { memchr::no_such_function(1); }\n",
+    );
+    let hand = by_hand(&project);
+    clean(&project);
+    let escher = by_escher(&daemon, &project);
+    assert_eq!(hand.code, 101, "{hand:?}");
+    assert_same(&escher, &hand);
+    assert!(escher.err().contains("error[E0425]"), "{escher:?}");
+}
