@@ -24,7 +24,7 @@ use crate::launch::{self, Connection, LauncherSettings};
 use crate::server::{self, Service};
 use crate::systemd;
 
-/// How long clients may take for their last answers. With the rest, escherd stops within a second.
+/// How long clients may take for their last answers, and the launcher for its end. With the rest, escherd stops within a second.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Runs escherd until `shutdown` is done.
@@ -57,7 +57,7 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> anyh
         log_dir: settings.log_dir.clone(),
     }));
     let (pid, launcher_pid) = watch::channel(None);
-    tokio::spawn(launch::run(
+    let launching = tokio::spawn(launch::run(
         launcher,
         connection,
         engine.clone(),
@@ -89,8 +89,12 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> anyh
     }
     engine.stop().await;
     close.send_replace(true);
-    if timeout(FAREWELL, serving).await.is_err() {
+    let (served, launched) = tokio::join!(timeout(FAREWELL, serving), timeout(FAREWELL, launching));
+    if served.is_err() {
         warn!("some clients did not take their last answers");
+    }
+    if launched.is_err() {
+        warn!("the launcher is still there");
     }
     info!("stopped");
     Ok(())

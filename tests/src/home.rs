@@ -1,8 +1,10 @@
 //! The folders of one escherd.
 
 use std::fs::{self, Permissions};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use escher_client::ExecutionId;
 use tempfile::TempDir;
@@ -94,11 +96,23 @@ impl Home {
             .join(escher_launcher::exit_record::file_name(id))
     }
 
-    /// Writes a file with these permissions into [`Home::work`].
-    pub fn file(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) -> PathBuf {
+    /// Writes a file with these permissions into [`Home::work`], or to an absolute path.
+    ///
+    /// By another process: while this one has a file open for writing, a fork for some other test may
+    /// have it open as well, and a program that somebody writes to cannot be run (ETXTBSY).
+    pub fn file(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>, mode: u32) -> PathBuf {
         let path = self.work().join(name);
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let mut writer = Command::new("sh")
+            .args(["-c", "cat > \"$1\" && chmod \"$2\" \"$1\"", "sh"])
+            .arg(&path)
+            .arg(format!("{mode:o}"))
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut stdin = writer.stdin.take().unwrap();
+        stdin.write_all(content.as_ref()).unwrap();
+        drop(stdin);
+        assert!(writer.wait().unwrap().success());
         path
     }
 
@@ -107,7 +121,9 @@ impl Home {
     pub fn share(&self, program: &Path) -> PathBuf {
         let copy = self.work().join(program.file_name().unwrap());
         if !copy.exists() {
-            fs::copy(program, &copy).unwrap();
+            // By another process, for the reason given at `file`.
+            let copied = Command::new("cp").arg(program).arg(&copy).status();
+            assert!(copied.expect("cp").success());
         }
         copy
     }

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -374,9 +373,9 @@ fn arguments_variables_and_paths_that_are_not_utf8_work() {
     let odd = |text: &[u8]| OsString::from_vec(text.to_vec());
     let directory = daemon.home().work().join(odd(b"dir\xff"));
     fs::create_dir(&directory).unwrap();
+    let script = "#!/bin/sh\npwd\nprintf '%s\\n' \"$1\" \"$ODD\"\n";
     let program = directory.join(odd(b"pro\xfegram"));
-    fs::write(&program, "#!/bin/sh\npwd\nprintf '%s\\n' \"$1\" \"$ODD\"\n").unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = daemon.home().file(program, script, 0o755);
     let words = [
         odd(b"run"),
         odd(b"-w"),

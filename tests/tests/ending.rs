@@ -1,5 +1,7 @@
 //! A command and all that it has started come to an end, whatever they do against it.
 
+use std::time::Duration;
+
 use escher_client::protocol::{Exit, Leftovers};
 use escher_client::{CancelMode, CancelOutcome, ExecutionRequest, RunAs, Status, Timeout};
 use escher_tests::{
@@ -161,6 +163,37 @@ fn cancelling_says_what_was_already_so() {
         let already = CancelOutcome::AlreadyFinished(Status::Cancelled);
         assert_eq!(cancel(CancelMode::Kill).await.unwrap(), already);
     });
+}
+
+/// At whatever step of its start a command is: SIGTERM reaches it. The grace period is an hour, so one that
+/// was lost shows as a command that does not end.
+#[test]
+fn a_cancel_in_the_middle_of_the_start_is_not_lost() {
+    const ROUNDS: usize = 1000;
+    let daemon = Daemon::start();
+    let lost = in_runtime(async {
+        let client = connect(&daemon).await;
+        let mut lost = 0;
+        for _ in 0..ROUNDS {
+            let request = ExecutionRequest {
+                kill_grace_ms: Some(3_600_000),
+                ..exec(["sleep", "600"])
+            };
+            let id = client.execute(request).await.unwrap().id;
+            client.cancel(id, CancelMode::Graceful).await.unwrap();
+            let ended = tokio::time::timeout(Duration::from_secs(5), client.wait(id)).await;
+            if ended.is_err() {
+                lost += 1;
+                client.cancel(id, CancelMode::Kill).await.unwrap();
+                client.wait(id).await.unwrap();
+            }
+            if lost == 3 {
+                break; // It is clear by now.
+            }
+        }
+        lost
+    });
+    assert_eq!(lost, 0, "of up to {ROUNDS} commands");
 }
 
 #[test]

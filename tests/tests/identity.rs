@@ -205,13 +205,8 @@ fn directories_and_programs_are_reached_with_the_commands_own_authority() {
         std::os::unix::fs::PermissionsExt::from_mode(0o700),
     )
     .unwrap();
-    let program = private.join("program");
-    fs::write(&program, "#!/bin/sh\necho reached\n").unwrap();
-    fs::set_permissions(
-        &program,
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
-    )
-    .unwrap();
+    let script = "#!/bin/sh\necho reached\n";
+    let program = daemon.home().file(private.join("program"), script, 0o755);
     let (dir, program) = (private.to_str().unwrap(), program.to_str().unwrap());
     assert_eq!(
         daemon

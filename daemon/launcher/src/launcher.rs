@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use escher_protocol::codec;
 use nix::errno::Errno;
@@ -27,6 +28,9 @@ use crate::sys::process::{
     restore_default_signals, signal_child,
 };
 use crate::wire::{LauncherReply, LauncherRequest, MAX_PACKET_BYTES, WIRE_VERSION};
+
+/// How long the launcher stays, once escherd is gone, for shims that go as well.
+const SEE_OFF: Duration = Duration::from_millis(200);
 
 /// Where commands leave what outlives them.
 #[derive(Debug, Clone)]
@@ -150,7 +154,10 @@ impl Launcher {
                     }
                     Err(error) => return Err(io::Error::other(error)),
                 },
-                Ok(None) => return Ok(Life::Over),
+                Ok(None) => {
+                    self.see_off_idle_shims()?;
+                    return Ok(Life::Over);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
@@ -218,9 +225,28 @@ impl Launcher {
         for shim in &self.shims {
             let _ = signal_child(*shim, libc::SIGTERM, SignalTarget::Process);
         }
+        self.reap_until(None)
+    }
+
+    /// escherd is gone, and with it go the shims that were ready for it. They are reaped here, because not
+    /// every process 1 does that for those it inherits. Those that have a command live on.
+    fn see_off_idle_shims(&mut self) -> io::Result<()> {
+        self.reap_until(Some(Instant::now() + SEE_OFF))
+    }
+
+    /// Reaps shims until there are none, or until the deadline.
+    fn reap_until(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         while !self.shims.is_empty() {
+            let timeout = match deadline {
+                None => PollTimeout::NONE,
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    PollTimeout::try_from(left.as_millis()).unwrap_or(PollTimeout::MAX)
+                }
+            };
             let mut waited = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut waited, PollTimeout::NONE) {
+            match poll(&mut waited, timeout) {
+                Ok(0) => return Ok(()),
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }

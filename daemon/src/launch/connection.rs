@@ -10,6 +10,7 @@ use escher_launcher::packet::PacketSocket;
 use escher_launcher::wire::{LauncherReply, LauncherRequest, MAX_PACKET_BYTES, WIRE_VERSION};
 use escher_protocol::codec::{self, CodecError};
 use nix::errno::Errno;
+use tokio::sync::oneshot;
 
 use super::packets::Packets;
 use super::shim::Shim;
@@ -66,6 +67,7 @@ pub struct Connection {
     buffer: Box<[u8]>,
     pid: u32,
     uid: u32,
+    exit: oneshot::Receiver<()>,
 }
 
 /// What a launcher says, or its end.
@@ -90,7 +92,7 @@ impl Connection {
             program: program.clone(),
             source,
         };
-        let packets = spawn(settings).map_err(start)?;
+        let (packets, exit) = spawn(settings).map_err(start)?;
         let mut buffer = vec![0; MAX_PACKET_BYTES].into_boxed_slice();
         let first = tokio::time::timeout(HELLO_DEADLINE, receive(&packets, &mut buffer)).await;
         match first.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
@@ -100,6 +102,7 @@ impl Connection {
                     buffer,
                     pid,
                     uid,
+                    exit,
                 })
             }
             Ok((LauncherReply::Hello { version, .. }, _)) => Err(LaunchError::Version {
@@ -121,6 +124,13 @@ impl Connection {
     #[must_use]
     pub fn uid(&self) -> u32 {
         self.uid
+    }
+
+    /// Lets the launcher go and waits until it has gone.
+    pub(super) async fn close(self) {
+        drop(self.packets);
+        // An error means that nobody has waited for it, which comes to the same.
+        let _ = self.exit.await;
     }
 
     /// Asks for `count` shims.
@@ -159,7 +169,7 @@ async fn receive(
 }
 
 /// The launcher gets the control socket as its standard input, and nothing of escherd's environment.
-fn spawn(settings: &LauncherSettings) -> io::Result<Packets> {
+fn spawn(settings: &LauncherSettings) -> io::Result<(Packets, oneshot::Receiver<()>)> {
     let (here, there) = PacketSocket::pair()?;
     let mut child = Command::new(&settings.program)
         .arg("--log-dir")
@@ -171,8 +181,12 @@ fn spawn(settings: &LauncherSettings) -> io::Result<Packets> {
         .stdout(Stdio::null())
         .spawn()?;
     // Its death shows on the socket; this is for its remains.
+    let (gone, exit) = oneshot::channel();
     std::thread::Builder::new()
         .name("launcher-reaper".to_owned())
-        .spawn(move || child.wait())?;
-    Packets::new(here)
+        .spawn(move || {
+            let _ = child.wait();
+            let _ = gone.send(());
+        })?;
+    Ok((Packets::new(here)?, exit))
 }

@@ -56,7 +56,8 @@ struct Room {
     opening: Option<JoinHandle<Result<Connection, LaunchError>>>,
 }
 
-/// Carries out `effects` until the engine is gone. `pid` tells the launcher's process id.
+/// Carries out `effects` until the engine is gone, and then lets the launcher go. `pid` tells the launcher's
+/// process id.
 pub async fn run(
     settings: LauncherSettings,
     connection: Connection,
@@ -87,7 +88,7 @@ pub async fn run(
         tokio::select! {
             effect = effects.recv() => match effect {
                 Some(effect) => room.carry_out(effect),
-                None => return,
+                None => break,
             },
             Some(back) = returned.recv() => room.take_back(back),
             heard = hear(&mut room.connection) => room.heard(heard),
@@ -95,6 +96,11 @@ pub async fn run(
             () = at(room.retry_at) => room.retry(),
             opened = opened(&mut room.opening) => room.connected(opened),
         }
+    }
+    // Ready shims go now; those with a command go on alone.
+    room.ready.clear();
+    if let Some(connection) = room.connection {
+        connection.close().await;
     }
 }
 
