@@ -6,13 +6,14 @@
 mod events;
 mod handle;
 mod lookup;
+mod shims;
 
 pub use events::EventLog;
 pub use handle::{EngineHandle, Stopped, start};
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use escher_launcher::wire::{ExitReport, LaunchSpec};
+use escher_launcher::wire::{LaunchSpec, ToShim};
 use escher_protocol::message::{CancelOutcome, EventKind, EventsRequest, ListFilter, Submitted};
 use escher_protocol::{
     ApiError, Blob, CancelMode, Canceller, ErrorCode, ExecutionId, ExecutionRecord,
@@ -43,56 +44,8 @@ pub struct EngineSettings {
 pub enum Effect {
     /// Hand this command to a shim.
     Launch(Box<LaunchSpec>),
-    /// Tell the shim of a launched execution something.
-    Order(ExecutionId, ShimOrder),
-}
-
-/// What a shim can be told about its execution.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ShimOrder {
-    /// End it.
-    Cancel {
-        /// For whom.
-        by: Canceller,
-        /// SIGKILL at once.
-        kill: bool,
-    },
-    /// Send a signal to its main process.
-    Signal(i32),
-    /// Feed it.
-    Input(Write),
-    /// Tell when its log is longer than this.
-    Watch {
-        /// Bytes known.
-        seen: u64,
-    },
-    /// Its result is safe.
-    Recorded,
-}
-
-/// What a shim tells of its execution.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ShimNews {
-    /// Its program runs.
-    Started {
-        /// The main process.
-        pid: u32,
-        /// Since when.
-        at: Timestamp,
-    },
-    /// It has taken the oldest input that it was sent.
-    InputAccepted,
-    /// Nobody reads its input any more.
-    InputClosed,
-    /// Its log has grown.
-    LogGrew {
-        /// Bytes in the log.
-        log_bytes: u64,
-    },
-    /// It is over.
-    Exited(Box<ExitReport>),
-    /// The shim is gone.
-    Lost,
+    /// Tell the shim of a launched execution something; never a launch.
+    Order(ExecutionId, ToShim),
 }
 
 /// How far an execution is, for those who follow its output.
@@ -271,7 +224,7 @@ impl Engine {
                 self.effects.push(Effect::Launch(Box::new(spec)));
                 if entry.progress.is_some() {
                     // Somebody has been waiting for output since before there was a shim to ask.
-                    let order = ShimOrder::Watch { seen: 0 };
+                    let order = ToShim::Watch { seen: 0 };
                     self.effects.push(Effect::Order(entry.execution.id, order));
                 }
                 entry.execution.stdin.open();
@@ -333,8 +286,7 @@ impl Engine {
             && let Some(progress) = &entry.progress
             && progress.borrow().log_bytes <= seen
         {
-            self.effects
-                .push(Effect::Order(id, ShimOrder::Watch { seen }));
+            self.effects.push(Effect::Order(id, ToShim::Watch { seen }));
         }
     }
 
@@ -369,7 +321,7 @@ impl Engine {
             Some(Action::Reply(reply)) => reply,
             Some(Action::End { by, kill, reply }) => {
                 if let Some(entry) = self.entries.get(&number) {
-                    let order = ShimOrder::Cancel { by, kill };
+                    let order = ToShim::Cancel { by, kill };
                     self.effects.push(Effect::Order(entry.execution.id, order));
                 }
                 reply
@@ -402,7 +354,7 @@ impl Engine {
         }
         match execution.state {
             State::Launching { .. } | State::Running { .. } => {
-                let order = ShimOrder::Signal(signal);
+                let order = ToShim::Signal { signal };
                 self.effects.push(Effect::Order(id, order));
                 Ok(())
             }
@@ -441,9 +393,9 @@ impl Engine {
             return;
         };
         let id = entry.execution.id;
-        while let Some(write) = entry.execution.stdin.next_to_send() {
-            self.effects
-                .push(Effect::Order(id, ShimOrder::Input(write)));
+        while let Some(Write { data, end, .. }) = entry.execution.stdin.next_to_send() {
+            let input = ToShim::Input { data, end };
+            self.effects.push(Effect::Order(id, input));
         }
     }
 
@@ -499,56 +451,6 @@ impl Engine {
         counts
     }
 
-    /// A shim has something to tell.
-    pub fn shim_news(&mut self, id: ExecutionId, news: ShimNews, now: Timestamp) {
-        let Some(number) = self.numbers.get(&id).copied() else {
-            return;
-        };
-        match news {
-            ShimNews::Started { pid, at } => {
-                if self
-                    .transition(number, Event::Started { pid, at })
-                    .is_some()
-                {
-                    self.tell(number, at, EventKind::Started);
-                }
-            }
-            ShimNews::InputAccepted => {
-                if let Some(entry) = self.entries.get_mut(&number)
-                    && let Some((reply, sender)) = entry.execution.stdin.accepted()
-                {
-                    let _ = sender.send(reply);
-                }
-                self.feed(number);
-            }
-            ShimNews::InputClosed => self.close_stdin(number),
-            ShimNews::LogGrew { log_bytes } => {
-                if let Some(entry) = self.entries.get(&number)
-                    && let Some(progress) = &entry.progress
-                {
-                    progress.send_modify(|progress| progress.log_bytes = log_bytes);
-                }
-            }
-            ShimNews::Exited(report) => {
-                if self.transition(number, Event::Exited(report)).is_some() {
-                    self.launched -= 1;
-                    self.finished(number, now);
-                }
-                self.effects.push(Effect::Order(id, ShimOrder::Recorded));
-                self.admit();
-            }
-            // After its report a shim may go as it likes.
-            ShimNews::Lost if self.launched_entry(id).is_none() => {}
-            ShimNews::Lost => {
-                if self.transition(number, Event::Lost { at: now }).is_some() {
-                    self.launched -= 1;
-                    self.finished(number, now);
-                }
-                self.admit();
-            }
-        }
-    }
-
     /// Takes no new commands from now on, and ends all that there are.
     pub fn close(&mut self, now: Timestamp) {
         self.closing = true;
@@ -575,33 +477,7 @@ impl Engine {
         }
     }
 
-    /// Everything that follows from the end of an execution.
-    fn finished(&mut self, number: u64, now: Timestamp) {
-        self.close_stdin(number);
-        let Some(entry) = self.entries.get_mut(&number) else {
-            return;
-        };
-        let waiters = std::mem::take(&mut entry.waiters);
-        for waiter in waiters {
-            let _ = waiter.send(entry.execution.record());
-        }
-        let progress = entry.progress_now();
-        if let Some(sender) = entry.progress.take() {
-            sender.send_replace(progress);
-        }
-        let status = entry.execution.state.status();
-        self.tell(number, now, EventKind::Finished(status));
-    }
-
-    fn close_stdin(&mut self, number: u64) {
-        if let Some(entry) = self.entries.get_mut(&number) {
-            for (reply, sender) in entry.execution.stdin.close() {
-                let _ = sender.send(reply);
-            }
-        }
-    }
-
-    fn tell(&mut self, number: u64, time: Timestamp, kind: EventKind) {
+    pub(super) fn tell(&mut self, number: u64, time: Timestamp, kind: EventKind) {
         if let Some(entry) = self.entries.get(&number) {
             self.events.push(&entry.execution, time, kind);
         }

@@ -13,14 +13,14 @@ pub use connection::{Connection, LaunchError, LauncherSettings};
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use escher_launcher::wire::LaunchSpec;
+use escher_launcher::wire::{LaunchSpec, ToShim};
 use escher_protocol::ExecutionId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::engine::{Effect, EngineHandle, ShimOrder};
+use crate::engine::{Effect, EngineHandle};
 use connection::Heard;
 use shim::{Returned, Shim};
 
@@ -34,7 +34,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A launch that waits for a shim, with what its execution was told meanwhile.
 struct Waiting {
     spec: Box<LaunchSpec>,
-    orders: Vec<ShimOrder>,
+    orders: Vec<ToShim>,
 }
 
 struct Room {
@@ -48,7 +48,7 @@ struct Room {
     /// Shims that the launcher was asked for and has not sent.
     expected: u32,
     waiting: VecDeque<Waiting>,
-    running: HashMap<ExecutionId, mpsc::UnboundedSender<ShimOrder>>,
+    running: HashMap<ExecutionId, mpsc::UnboundedSender<ToShim>>,
     returns: mpsc::UnboundedSender<Returned>,
     trim_at: Option<Instant>,
     retry_at: Option<Instant>,

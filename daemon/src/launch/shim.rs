@@ -6,14 +6,14 @@ use std::os::fd::AsFd;
 
 use escher_launcher::packet::PacketSocket;
 use escher_launcher::wire::{FromShim, LaunchSpec, MAX_PACKET_BYTES, ToShim};
-use escher_protocol::{ExecutionId, Timestamp, codec};
+use escher_protocol::{ExecutionId, Leftovers, Timestamp, codec};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::packets::Packets;
-use crate::engine::{EngineHandle, ShimNews, ShimOrder};
+use crate::engine::{Engine, EngineHandle};
 
 /// A shim that is ready for a command.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ fn sealed_memory(bytes: &[u8]) -> io::Result<std::fs::File> {
 pub(super) async fn attend(
     id: ExecutionId,
     shim: Shim,
-    orders: mpsc::UnboundedReceiver<ShimOrder>,
+    orders: mpsc::UnboundedReceiver<ToShim>,
     engine: EngineHandle,
     returns: mpsc::UnboundedSender<Returned>,
 ) {
@@ -78,10 +78,7 @@ pub(super) async fn attend(
         Ok(()) => Some(shim),
         Err(error) => {
             debug!(execution = %id, shim = shim.pid, %error, "the shim is gone");
-            // After a report this changes nothing any more.
-            let lost = move |engine: &mut crate::engine::Engine| {
-                engine.shim_news(id, ShimNews::Lost, Timestamp::now());
-            };
+            let lost = move |engine: &mut Engine| engine.shim_lost(id, Timestamp::now());
             let _ = engine.tell(lost).await;
             None
         }
@@ -92,10 +89,10 @@ pub(super) async fn attend(
 async fn converse(
     id: ExecutionId,
     shim: &Shim,
-    mut orders: mpsc::UnboundedReceiver<ShimOrder>,
+    mut orders: mpsc::UnboundedReceiver<ToShim>,
     engine: &EngineHandle,
 ) -> io::Result<()> {
-    // Bounded by what the engine sends ahead: see `ShimOrder`.
+    // Bounded by what the engine sends ahead: see `INPUT_WINDOW` and the like in `wire`.
     let mut outgoing: VecDeque<Vec<u8>> = VecDeque::new();
     let mut buffer = vec![0; NEWS_BYTES];
     let mut over = false;
@@ -104,16 +101,16 @@ async fn converse(
             packet = shim.packets.receive(&mut buffer) => {
                 let packet = packet?.ok_or(io::ErrorKind::UnexpectedEof)?;
                 let message = codec::decode(&buffer[..packet.length]).map_err(io::Error::other)?;
-                let news = news(message);
-                let tell = move |engine: &mut crate::engine::Engine| {
-                    engine.shim_news(id, news, Timestamp::now());
+                warn_of_leftovers(&message);
+                let tell = move |engine: &mut Engine| {
+                    engine.shim_news(id, message, Timestamp::now());
                 };
                 engine.tell(tell).await.map_err(io::Error::other)?;
             }
             order = orders.recv() => {
                 let order = order.ok_or(io::ErrorKind::ConnectionAborted)?;
-                over |= order == ShimOrder::Recorded;
-                outgoing.push_back(codec::encode(&message(order)).map_err(io::Error::other)?);
+                over |= order == ToShim::Recorded;
+                outgoing.push_back(codec::encode(&order).map_err(io::Error::other)?);
             }
             sent = send_first(shim, &outgoing), if !outgoing.is_empty() => {
                 if sent.is_err() {
@@ -140,30 +137,10 @@ async fn send_first(shim: &Shim, outgoing: &VecDeque<Vec<u8>>) -> io::Result<()>
     }
 }
 
-fn message(order: ShimOrder) -> ToShim {
-    match order {
-        ShimOrder::Cancel { by, kill } => ToShim::Cancel { by, kill },
-        ShimOrder::Signal(signal) => ToShim::Signal { signal },
-        ShimOrder::Input(write) => ToShim::Input {
-            data: write.data,
-            end: write.end,
-        },
-        ShimOrder::Watch { seen } => ToShim::Watch { seen },
-        ShimOrder::Recorded => ToShim::Recorded,
-    }
-}
-
-fn news(message: FromShim) -> ShimNews {
-    match message {
-        FromShim::Started { pid, at } => ShimNews::Started { pid, at },
-        FromShim::InputAccepted => ShimNews::InputAccepted,
-        FromShim::InputClosed => ShimNews::InputClosed,
-        FromShim::LogGrew { log_bytes } => ShimNews::LogGrew { log_bytes },
-        FromShim::Exited(report) => {
-            if report.leftovers == escher_protocol::Leftovers::Unkillable {
-                warn!(execution = %report.id, "processes are left that SIGKILL does not end");
-            }
-            ShimNews::Exited(report)
-        }
+fn warn_of_leftovers(news: &FromShim) {
+    if let FromShim::Exited(report) = news
+        && report.leftovers == Leftovers::Unkillable
+    {
+        warn!(execution = %report.id, "processes are left that SIGKILL does not end");
     }
 }

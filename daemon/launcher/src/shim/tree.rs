@@ -92,26 +92,43 @@ impl Tree {
             return;
         }
         for signal in signals {
-            if self.main_exit.is_none() {
-                let _ = signal_child(self.main, *signal, SignalTarget::Group);
-            }
-        }
-        for child in children_of(nix::unistd::getpid()) {
-            for signal in signals {
-                let in_group = child == self.main && group_of(child) == Some(child);
-                if !in_group {
+            let group = self.signal_group(*signal);
+            for child in children_of(nix::unistd::getpid()) {
+                let reached = match group {
+                    // Not by its group of now: the main process may have made one since.
+                    Reach::Nobody => false,
+                    Reach::Group => child == self.main || group_of(child) == Some(self.main),
+                };
+                if !reached {
                     let _ = signal_child(child, *signal, SignalTarget::Process);
                 }
-            }
-            // Not reaped by us yet, so the number is still its own.
-            if let Ok(pidfd) = open_pidfd(child) {
-                self.signal_below(child, &pidfd, signals, MAX_DEPTH);
+                // Not reaped by us yet, so the number is still its own.
+                if let Ok(pidfd) = open_pidfd(child) {
+                    self.signal_below(child, &pidfd, *signal, group, MAX_DEPTH);
+                }
             }
         }
     }
 
+    /// There is no group before the main process has made it (setsid(2)), and none that could be named
+    /// for sure once it was reaped.
+    fn signal_group(&self, signal: i32) -> Reach {
+        let gone = self.main_exit.is_some();
+        match gone || signal_child(self.main, signal, SignalTarget::Group).is_err() {
+            true => Reach::Nobody,
+            false => Reach::Group,
+        }
+    }
+
     /// Signals the descendants of `parent`, which `parent_fd` holds.
-    fn signal_below(&self, parent: Pid, parent_fd: &OwnedFd, signals: &[i32], depth: usize) {
+    fn signal_below(
+        &self,
+        parent: Pid,
+        parent_fd: &OwnedFd,
+        signal: i32,
+        group: Reach,
+        depth: usize,
+    ) {
         if depth == 0 {
             return;
         }
@@ -124,14 +141,19 @@ impl Tree {
             if parent_of(child) != Some(parent) || has_ended(parent_fd) {
                 continue;
             }
-            if group_of(child) != Some(self.main) || self.main_exit.is_some() {
-                for signal in signals {
-                    let _ = signal_pidfd(child_fd.as_fd(), *signal);
-                }
+            if group == Reach::Nobody || group_of(child) != Some(self.main) {
+                let _ = signal_pidfd(child_fd.as_fd(), signal);
             }
-            self.signal_below(child, &child_fd, signals, depth - 1);
+            self.signal_below(child, &child_fd, signal, group, depth - 1);
         }
     }
+}
+
+/// Whom a signal to the main process's group has reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Nobody,
+    Group,
 }
 
 /// The children of all threads of `process` (proc_pid_task_tid_children(5), `CONFIG_PROC_CHILDREN`); none
