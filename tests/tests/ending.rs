@@ -181,7 +181,7 @@ fn a_cancel_in_the_middle_of_the_start_is_not_lost() {
             };
             let id = client.execute(request).await.unwrap().id;
             client.cancel(id, CancelMode::Graceful).await.unwrap();
-            let ended = tokio::time::timeout(Duration::from_secs(5), client.wait(id)).await;
+            let ended = tokio::time::timeout(Duration::from_secs(20), client.wait(id)).await;
             if ended.is_err() {
                 lost += 1;
                 client.cancel(id, CancelMode::Kill).await.unwrap();
