@@ -240,9 +240,13 @@ impl Session {
         }
     }
 
-    /// A request is answered, or was abandoned and is out of the table already.
+    /// A request is answered. One that was abandoned is out of the table already, and another may have
+    /// its number by now.
     fn note(&mut self, done: Result<RequestId, JoinError>) {
-        if let Ok(id) = done {
+        if let Ok(id) = done
+            && let Some(request) = self.in_flight.get(&id)
+            && request.task.is_finished()
+        {
             self.in_flight.remove(&id);
         }
     }
