@@ -55,7 +55,7 @@ fn a_double_fork_in_a_session_of_its_own_neither_holds_back_the_result_nor_survi
 #[test]
 fn a_timeout_and_a_cancel_reach_what_has_left_the_session_too() {
     let daemon = Daemon::start();
-    for (index, flags) in [&["--timeout", "500ms"][..], &[]].iter().enumerate() {
+    for (index, flags) in [&["--timeout", "2s"][..], &[]].iter().enumerate() {
         let lock = daemon.home().work().join(format!("lock{index}"));
         let ready = Fifo::new(daemon.home(), &format!("ready{index}"));
         let name = format!("it{index}");

@@ -5,6 +5,7 @@
 //! left. A direct child keeps its process id until the shim reaps it; anything deeper is signalled by a
 //! pidfd that was checked to be that descendant.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -17,6 +18,9 @@ use crate::sys::process::{SignalTarget, Wait, open_pidfd, reap, signal_child, si
 /// Most generations below the shim that are looked at. A chain is as deep as a fork bomb makes it; those
 /// further down come nearer as those above them die.
 const MAX_DEPTH: usize = 64;
+
+/// How often the tree is looked at for one signal.
+const LOOKS: usize = 2;
 
 /// The processes of one execution.
 pub(super) struct Tree {
@@ -87,24 +91,25 @@ impl Tree {
     }
 
     /// Signals every process: the main process's group at once, then whoever is not in it.
+    ///
+    /// Who is there is found out before the first signal: once processes die, their children change
+    /// parents, and a look at that moment misses some. A second look finds those made meanwhile.
     pub(super) fn signal_all(&self, signals: &[i32]) {
-        if self.empty {
-            return;
-        }
-        for signal in signals {
-            let group = self.signal_group(*signal);
-            for child in children_of(nix::unistd::getpid()) {
-                let reached = match group {
-                    // Not by its group of now: the main process may have made one since.
-                    Reach::Nobody => false,
-                    Reach::Group => child == self.main || group_of(child) == Some(self.main),
-                };
-                if !reached {
-                    let _ = signal_child(child, *signal, SignalTarget::Process);
+        let mut reached = HashSet::new();
+        for look in 0..LOOKS {
+            let found = self.members();
+            let group = match look {
+                0 => self.signal_group(signals),
+                _ => Reach::Nobody,
+            };
+            for member in found {
+                if !reached.insert(member.pid) {
+                    continue;
                 }
-                // Not reaped by us yet, so the number is still its own.
-                if let Ok(pidfd) = open_pidfd(child) {
-                    self.signal_below(child, &pidfd, *signal, group, MAX_DEPTH);
+                let by_group = group == Reach::Group
+                    && (member.pid == self.main || member.is_still_in_group(self.main));
+                if !by_group {
+                    member.signal(signals);
                 }
             }
         }
@@ -112,39 +117,80 @@ impl Tree {
 
     /// There is no group before the main process has made it (setsid(2)), and none that could be named
     /// for sure once it was reaped.
-    fn signal_group(&self, signal: i32) -> Reach {
-        let gone = self.main_exit.is_some();
-        match gone || signal_child(self.main, signal, SignalTarget::Group).is_err() {
-            true => Reach::Nobody,
-            false => Reach::Group,
+    fn signal_group(&self, signals: &[i32]) -> Reach {
+        let reach = |signal: &i32| signal_child(self.main, *signal, SignalTarget::Group).is_ok();
+        match self.main_exit.is_none() && signals.iter().all(reach) {
+            true => Reach::Group,
+            false => Reach::Nobody,
         }
     }
 
-    /// Signals the descendants of `parent`, which `parent_fd` holds.
-    fn signal_below(
-        &self,
-        parent: Pid,
-        parent_fd: &OwnedFd,
-        signal: i32,
-        group: Reach,
-        depth: usize,
-    ) {
+    /// All descendants of the shim.
+    fn members(&self) -> Vec<Member> {
+        let mut members = Vec::new();
+        if self.empty {
+            return members;
+        }
+        for child in children_of(nix::unistd::getpid()) {
+            // Not reaped by us yet, so the number is still its own.
+            if let Ok(pidfd) = open_pidfd(child) {
+                let place = members.len();
+                members.push(Member::new(child, pidfd, self.main));
+                self.add_below(place, &mut members, MAX_DEPTH);
+            }
+        }
+        members
+    }
+
+    /// Adds the descendants of the member at `place`.
+    fn add_below(&self, place: usize, members: &mut Vec<Member>, depth: usize) {
         if depth == 0 {
             return;
         }
+        let parent = members[place].pid;
         for child in children_of(parent) {
-            let Ok(child_fd) = open_pidfd(child) else {
+            let Ok(pidfd) = open_pidfd(child) else {
                 continue;
             };
             // The number may have passed on before the pidfd was opened. It is the child that was
             // listed if it still names this parent, and the parent, still there, is the one we know.
-            if parent_of(child) != Some(parent) || has_ended(parent_fd) {
+            if parent_of(child) != Some(parent) || has_ended(&members[place].pidfd) {
                 continue;
             }
-            if group == Reach::Nobody || group_of(child) != Some(self.main) {
-                let _ = signal_pidfd(child_fd.as_fd(), signal);
-            }
-            self.signal_below(child, &child_fd, signal, group, depth - 1);
+            let next = members.len();
+            members.push(Member::new(child, pidfd, self.main));
+            self.add_below(next, members, depth - 1);
+        }
+    }
+}
+
+/// A process of the tree.
+struct Member {
+    pid: Pid,
+    pidfd: OwnedFd,
+    /// Whether it was in the main process's group when it was found.
+    in_group: bool,
+}
+
+impl Member {
+    fn new(pid: Pid, pidfd: OwnedFd, main: Pid) -> Self {
+        let in_group = group_of(pid) == Some(main);
+        Member {
+            pid,
+            pidfd,
+            in_group,
+        }
+    }
+
+    /// Whether it was in the group all the while, so that a signal to the group has reached it.
+    fn is_still_in_group(&self, main: Pid) -> bool {
+        self.in_group && group_of(self.pid) == Some(main)
+    }
+
+    /// It can fail only for a process that has ended, or has become another user's.
+    fn signal(&self, signals: &[i32]) {
+        for signal in signals {
+            let _ = signal_pidfd(self.pidfd.as_fd(), *signal);
         }
     }
 }
