@@ -14,8 +14,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use escher_protocol::ExecutionId;
 use escher_protocol::codec::{self, CodecError};
-use escher_protocol::{ExecutionId, Exit};
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 
@@ -139,19 +139,11 @@ pub fn read(path: &Path) -> Result<ExitReport, ExitRecordError> {
     })
 }
 
-impl ExitReport {
-    /// Whether the main process exited with status 0.
-    #[must_use]
-    pub fn is_success(&self) -> bool {
-        self.exit == Exit::Code(0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::EndCause;
-    use escher_protocol::{Leftovers, OutputTotals, Timestamp, Usage};
+    use escher_protocol::{Exit, Leftovers, OutputTotals, Timestamp, Usage};
 
     fn report() -> ExitReport {
         ExitReport {

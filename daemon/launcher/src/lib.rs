@@ -6,7 +6,8 @@
 //! ([`packet`]), the files that a command leaves behind ([`index`], [`exit_record`]), and safe faces of
 //! system calls that escherd, which forbids unsafe code, cannot make itself ([`peer`]).
 //!
-//! All unsafe code of the project is in [`sys`], which is private.
+//! The unsafe code of the project is in [`sys`], which is private, and at the calls of what stays unsafe to call:
+//! the fork in [`launcher`], clone and what follows it in `shim`, and systemd's descriptor in [`activation`].
 
 pub mod activation;
 pub mod exit_record;

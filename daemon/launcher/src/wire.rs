@@ -93,7 +93,7 @@ pub enum ToShim {
         /// Its number.
         signal: i32,
     },
-    /// Say [`FromShim::LogGrew`] once, as soon as the log is longer than this.
+    /// Say [`FromShim::LogGrew`] once, as soon as the log is longer than this. Several stand side by side.
     Watch {
         /// Bytes of the log that escherd knows of.
         seen: u64,

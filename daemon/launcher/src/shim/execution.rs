@@ -3,6 +3,7 @@
 //! Every wait is one poll(2) over the link, the signals, the pipes and the nearest deadline; whatever it
 //! reports is dealt with, and then the loop asks whether all is over.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -72,8 +73,9 @@ struct Execution<'a> {
     /// The last signal of the ladder that the main process lived to see.
     ladder_signal: Option<i32>,
     leftovers: Leftovers,
-    /// The length of the log that escherd wants to hear of exceeding.
-    watched: Option<u64>,
+    /// The lengths of the log that escherd wants to hear of exceeding: one for each place where somebody
+    /// follows.
+    watched: BTreeSet<u64>,
 }
 
 /// What poll(2) has found.
@@ -110,7 +112,7 @@ impl<'a> Execution<'a> {
             main_ended: None,
             ladder_signal: None,
             leftovers: Leftovers::None,
-            watched: None,
+            watched: BTreeSet::new(),
             spec,
             start,
             link,
@@ -283,7 +285,7 @@ impl<'a> Execution<'a> {
                 }
                 ToShim::Cancel { by, kill } => self.end(EndCause::Cancelled(by), kill),
                 ToShim::Signal { signal } => self.tree.signal_main(signal),
-                ToShim::Watch { seen } => self.watched = Some(seen),
+                ToShim::Watch { seen } => drop(self.watched.insert(seen)),
                 // Not in the middle of an execution: nothing to be done with it.
                 ToShim::Launch(_) | ToShim::LaunchFromMemory | ToShim::Recorded => {}
             }
@@ -301,8 +303,9 @@ impl<'a> Execution<'a> {
 
     fn tell_growth(&mut self) {
         let log_bytes = self.log.totals().log_bytes;
-        if self.watched.is_some_and(|seen| log_bytes > seen) {
-            self.watched = None;
+        let waiting = self.watched.split_off(&log_bytes);
+        let exceeded = std::mem::replace(&mut self.watched, waiting);
+        if !exceeded.is_empty() {
             self.link.send(&FromShim::LogGrew { log_bytes });
         }
     }

@@ -166,3 +166,30 @@ fn growth_is_told_once_for_each_time_it_is_asked_for() {
     }
     assert_eq!(growth, [10]);
 }
+
+/// Two who follow from different places were told of one growth only: the later question replaced the
+/// earlier one.
+#[test]
+fn growth_is_told_to_each_place_that_is_watched() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = LaunchSpec {
+        stdin: true,
+        ..shell("while read -r line; do echo $line; done")
+    };
+    shim.start(&spec);
+    shim.send(&ToShim::Watch { seen: 0 });
+    shim.send(&ToShim::Watch { seen: 2 });
+    for log_bytes in [2, 4] {
+        shim.input("x\n", false);
+        loop {
+            match shim.receive() {
+                Some(FromShim::InputAccepted) => {}
+                Some(FromShim::LogGrew { log_bytes: told }) => break assert_eq!(told, log_bytes),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    shim.input("", true);
+    assert_eq!(shim.finish().exit, Exit::Code(0));
+}
