@@ -1,7 +1,7 @@
 # What building escher needs, brought along where that can be done. Sourced by `demo` and `check`.
 
 if ! command -v cargo >/dev/null; then
-    echo "escher is built with Rust 1.88 or newer, which is not here: see https://rustup.rs" >&2
+    echo "escher is built with Rust 1.89 or newer, which is not here: see https://rustup.rs" >&2
     exit 1
 fi
 

@@ -315,6 +315,7 @@ fn wrong(wanted: &'static str, got: &Response) -> Error {
         Response::StdinAccepted { .. } => "an offset",
         Response::Info(_) => "information",
         Response::Done => "a bare confirmation",
+        Response::Removed(_) => "a removal",
     };
     wrong_answer(wanted, got)
 }

@@ -21,5 +21,6 @@ pub mod launch;
 pub mod output;
 pub mod server;
 pub mod service;
+pub mod store;
 pub mod systemd;
 pub mod telemetry;

@@ -42,6 +42,8 @@ error_codes! {
     SHUTTING_DOWN = 7, "shutting-down", retry: true;
     /// escherd met something that it should not have; its log has more.
     INTERNAL = 8, "internal", retry: true;
+    /// escherd has no descriptors or memory left for this now.
+    OVERLOADED = 9, "overloaded", retry: true;
 
     // The request (20–49).
     /// The caller may not do this.
@@ -70,6 +72,10 @@ error_codes! {
     OUTPUT_UNAVAILABLE = 31, "output-unavailable", retry: false;
     /// Some of the events that were asked for are no longer kept.
     EVENTS_MISSED = 32, "events-missed", retry: false;
+    /// The store cannot be written: escherd takes on nothing that it could forget.
+    STORE_UNAVAILABLE = 33, "store-unavailable", retry: true;
+    /// The execution is not finished, so that it cannot be removed.
+    NOT_FINISHED = 34, "not-finished", retry: false;
 
     // How an execution ended (60–89), in its record.
     /// The program was not found.
@@ -88,6 +94,8 @@ error_codes! {
     LOST = 66, "lost", retry: false;
     /// The output passed the limit under the strategy that ends the command.
     OVERSIZED_OUTPUT = 67, "oversized-output", retry: false;
+    /// The log could take no more output, where that ends the command.
+    LOG_FULL = 68, "log-full", retry: false;
 }
 
 impl ErrorCode {
@@ -192,6 +200,7 @@ mod tests {
                 (6, "too-many-requests", true),
                 (7, "shutting-down", true),
                 (8, "internal", true),
+                (9, "overloaded", true),
                 (20, "permission-denied", false),
                 (21, "not-found", false),
                 (22, "ambiguous", false),
@@ -205,6 +214,8 @@ mod tests {
                 (30, "stdin-offset", false),
                 (31, "output-unavailable", false),
                 (32, "events-missed", false),
+                (33, "store-unavailable", true),
+                (34, "not-finished", false),
                 (60, "program-not-found", false),
                 (61, "start-failed", false),
                 (62, "exit-status", false),
@@ -213,6 +224,7 @@ mod tests {
                 (65, "cancelled", false),
                 (66, "lost", false),
                 (67, "oversized-output", false),
+                (68, "log-full", false),
             ]
         );
         assert_eq!(ErrorCode::from_number(999).to_string(), "error-999");

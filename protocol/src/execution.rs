@@ -342,7 +342,7 @@ pub struct OutputTotals {
     pub stderr_bytes: u64,
     /// Of these, in the log.
     pub log_bytes: u64,
-    /// Of these, not in the log because it could not be written.
+    /// Of these, not in the log because it could not be written or would have passed its limit.
     pub dropped_bytes: u64,
 }
 
@@ -356,6 +356,8 @@ pub enum Leftovers {
     Killed,
     /// They were killed but have not gone (a process in uninterruptible sleep).
     Unkillable,
+    /// Nobody was left to see whether there were any.
+    Unknown,
 }
 
 impl Leftovers {
@@ -366,6 +368,7 @@ impl Leftovers {
             Leftovers::None => "none",
             Leftovers::Killed => "killed",
             Leftovers::Unkillable => "unkillable",
+            Leftovers::Unknown => "unknown",
         }
     }
 }

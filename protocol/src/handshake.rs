@@ -20,6 +20,10 @@ pub const LOWEST_VERSION: u16 = 1;
 /// The newest protocol version spoken here.
 pub const HIGHEST_VERSION: u16 = 1;
 
+/// The feature of an escherd that answers [`Request::Find`](crate::message::Request::Find),
+/// [`Remove`](crate::message::Request::Remove) and [`Prune`](crate::message::Request::Prune).
+pub const FEATURE_HISTORY: &str = "history";
+
 /// The client's first frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

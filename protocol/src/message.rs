@@ -114,6 +114,15 @@ pub enum Request {
     },
     /// About escherd itself. → [`Response::Info`].
     Info,
+    /// As `List`, of those submitted within a time. Feature
+    /// [`history`](crate::handshake::FEATURE_HISTORY). → stream of [`Item::Execution`].
+    Find(Selection),
+    /// Forget a finished execution: its record and its log. Feature `history`.
+    /// → [`Response::Removed`].
+    Remove(Target),
+    /// Forget all finished executions that fit; one that is not finished is passed over, whatever the
+    /// filter says. Feature `history`. → [`Response::Removed`].
+    Prune(Selection),
 }
 
 /// Most bytes that one [`Request::WriteStdin`] carries.
@@ -137,6 +146,8 @@ pub enum Response {
     Info(Box<DaemonInfo>),
     /// It is done; there is nothing to tell.
     Done,
+    /// To [`Request::Remove`] and [`Request::Prune`].
+    Removed(Removed),
 }
 
 /// One element of a stream.
@@ -193,6 +204,26 @@ pub struct ListFilter {
     pub limit: u32,
 }
 
+/// Which executions, by what they are and when they were submitted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// By what they are. For [`Request::Prune`] its limit means nothing.
+    pub filter: ListFilter,
+    /// Only those submitted then or later.
+    pub since: Option<Timestamp>,
+    /// Only those submitted before.
+    pub until: Option<Timestamp>,
+}
+
+/// What has been forgotten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// How many executions.
+    pub executions: u64,
+    /// Bytes of their logs.
+    pub log_bytes: u64,
+}
+
 /// Which output to read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputRequest {
@@ -220,7 +251,7 @@ pub struct EventsRequest {
 /// Something that happened to an execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Counts up by one for each event of this run of escherd; a caller sees gaps where events
+    /// Counts up by one for each event, over restarts of escherd too; a caller sees gaps where events
     /// concern executions that it may not see.
     pub sequence: u64,
     /// When.

@@ -147,6 +147,7 @@ impl Launcher {
             }
             match self.control.receive(&mut buffer, Waiting::Never) {
                 Ok(Some(packet)) => match codec::decode(&buffer[..packet.length]) {
+                    Ok(LauncherRequest::Remove { .. }) => {}
                     Ok(LauncherRequest::Fork { count }) => {
                         if let Some(socket) = self.fork_shims(count)? {
                             return Ok(Life::AsShim(self.into_shim(socket)));

@@ -8,18 +8,27 @@
 //! 2. escherd sends a ready shim its [`ToShim::Launch`]; the shim answers with [`FromShim::Started`] once
 //!    the program runs, and in the end with [`FromShim::Exited`].
 //! 3. escherd writes the result down and says [`ToShim::Recorded`]; the shim is ready for the next launch.
-//!    A shim that loses escherd before that goes on alone and leaves an
-//!    [exit record](crate::exit_record) instead.
+//!    A shim that loses escherd goes on alone, and another escherd adopts it by the socket that it keeps
+//!    in the runtime directory (see [`crate::shims`]). If none has by the end, the shim leaves an
+//!    [exit record](crate::exit_record).
 
 use escher_protocol::{
     Blob, Canceller, ExecutionId, Exit, Leftovers, OutputTotals, Timestamp, Usage,
 };
 use serde::{Deserialize, Serialize};
 
-/// Version of these messages. escherd refuses a launcher of another one.
+/// Version of these messages: what a launcher says it speaks. Its shims speak the same.
 ///
 /// - 1: the first.
-pub const WIRE_VERSION: u16 = 1;
+/// - 2: shims keep a socket by which another escherd adopts them ([`FromShim::Adoptable`]), and a launch
+///   says what they keep for it ([`ToShim::Assign`]); the launcher deletes what executions have left
+///   behind ([`LauncherRequest::Remove`]) and ends what a killed shim has left behind
+///   ([`LauncherReply::ShimDied`]).
+pub const WIRE_VERSION: u16 = 2;
+
+/// The oldest version that escherd still speaks. It sends a launcher, and its shims, only messages of the
+/// version that they said.
+pub const LOWEST_WIRE_VERSION: u16 = 1;
 
 /// Longest packet in bytes: a piece of standard input of 64 KiB and its envelope fit. Small enough for
 /// the kernel's default socket buffer (`net.core.wmem_default`, 208 KiB) to hold several.
@@ -40,6 +49,28 @@ pub enum LauncherRequest {
         /// How many.
         count: u32,
     },
+    /// Delete what these executions have left on disk. (Version 2.) Answered by one
+    /// [`LauncherReply::Removed`].
+    Remove {
+        /// What of them.
+        remains: Remains,
+        /// Which, at most [`MAX_REMOVED_AT_ONCE`].
+        ids: Vec<ExecutionId>,
+    },
+}
+
+/// Most executions in one [`LauncherRequest::Remove`], so that it fits into a packet.
+pub const MAX_REMOVED_AT_ONCE: usize = 1024;
+
+/// What an execution has left on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Remains {
+    /// Its log and the index beside it.
+    Log,
+    /// Its exit record.
+    ExitRecord,
+    /// The socket of a shim that was killed while it had the execution.
+    Claim,
 }
 
 /// Launcher to escherd.
@@ -63,6 +94,21 @@ pub enum LauncherReply {
     ForkFailed {
         /// Why (errno(3)).
         errno: i32,
+    },
+    /// A shim was killed, or has failed. (Version 2.) Sent once what it has left behind was ended, as far
+    /// as that can be.
+    ShimDied {
+        /// The process id of [`LauncherReply::Shim`].
+        pid: u32,
+        /// What became of the processes of its command.
+        leftovers: Leftovers,
+    },
+    /// The answer to [`LauncherRequest::Remove`]. (Version 2.)
+    Removed {
+        /// As in the request.
+        remains: Remains,
+        /// Those of the request of which nothing of that kind is there any more.
+        ids: Vec<ExecutionId>,
     },
 }
 
@@ -100,6 +146,10 @@ pub enum ToShim {
     },
     /// The result of [`FromShim::Exited`] is safe; the shim may forget it.
     Recorded,
+    /// As `Launch`, with what a shim of version 2 keeps beside it.
+    Assign(Box<Assignment>),
+    /// As `LaunchFromMemory`, with an encoded [`Assignment`].
+    AssignFromMemory,
 }
 
 /// Shim to escherd.
@@ -123,6 +173,99 @@ pub enum FromShim {
     },
     /// The execution is over.
     Exited(Box<ExitReport>),
+    /// The first packet to an escherd that has connected to the shim's socket: what it would have heard by
+    /// now had it been there from the start. (Version 2.) What comes next goes on from here;
+    /// [`ToShim::Watch`]es of an earlier escherd are forgotten.
+    Adoptable(Box<ShimState>),
+}
+
+/// Where a shim stands with its execution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShimState {
+    /// The version of these messages that the shim speaks.
+    pub version: u16,
+    /// The shim's process id, for people.
+    pub pid: u32,
+    /// Its execution.
+    pub id: ExecutionId,
+    /// As in [`Assignment`].
+    pub memo: Blob,
+    /// How far the execution is.
+    pub phase: ShimPhase,
+    /// Whether its end was asked for already, and why.
+    pub ending: Option<EndCause>,
+    /// Bytes in the log.
+    pub log_bytes: u64,
+    /// The account of the command's standard input.
+    pub input: InputState,
+}
+
+/// How far a shim is with its execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShimPhase {
+    /// The program does not run yet. [`FromShim::Started`] or `Exited` follows.
+    Starting,
+    /// The program runs.
+    Running {
+        /// As in [`FromShim::Started`].
+        pid: u32,
+        /// As there.
+        at: Timestamp,
+    },
+    /// It is over; the report could not be written down. [`FromShim::Exited`] follows at once.
+    Over,
+}
+
+/// What a shim knows of its command's standard input.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputState {
+    /// Bytes that have arrived at the shim, from the first on.
+    pub received: u64,
+    /// [`ToShim::Input`]s that have arrived and not been accepted; each will be, by an
+    /// [`FromShim::InputAccepted`].
+    pub unaccepted: u32,
+    /// Whether the end of the input has arrived.
+    pub ended: bool,
+    /// Whether nobody reads the input any more, or nobody ever did.
+    pub closed: bool,
+}
+
+/// A launch and what its shim is to keep with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// What to run.
+    pub spec: LaunchSpec,
+    /// Comes back in [`ShimState`]. escherd's business: enough to know the execution by, should
+    /// everything else be lost. At most [`MAX_MEMO_BYTES`].
+    pub memo: Blob,
+    /// What bounds the log.
+    pub log_limits: LogLimits,
+}
+
+/// Longest memo of an [`Assignment`], in bytes: with its envelope it fits into a packet.
+pub const MAX_MEMO_BYTES: usize = 48 * 1024;
+
+/// What bounds one log. Bytes that it does not take are counted
+/// ([`OutputTotals::dropped_bytes`](escher_protocol::OutputTotals)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// Longest log in bytes; 0: any length.
+    pub max_bytes: u64,
+    /// Bytes that must stay free (for the unprivileged, statvfs(3)) on the file system of the logs;
+    /// 0: none.
+    pub min_free_bytes: u64,
+    /// What becomes of the command when its log takes no more, for these limits or for want of room.
+    pub when_full: WhenLogFull,
+}
+
+/// What becomes of a command whose log takes no more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WhenLogFull {
+    /// It goes on, and what it writes is read and counted.
+    #[default]
+    Drain,
+    /// It is ended by the kill ladder, with [`EndCause::LogFull`].
+    Kill,
 }
 
 /// Everything a shim has to know to run a command. Made by escherd, which has resolved all names.
@@ -193,4 +336,6 @@ pub enum EndCause {
     TimedOut,
     /// Somebody asked for it.
     Cancelled(Canceller),
+    /// Its log took no more, under [`WhenLogFull::Kill`]. (Version 2.)
+    LogFull,
 }

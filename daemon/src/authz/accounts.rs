@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use escher_launcher::wire::Identity;
 use escher_protocol::{ApiError, Blob, ErrorCode, Text, User};
 use nix::unistd;
+use serde::{Deserialize, Serialize};
 
 /// How long an answer of the user database is believed. Each connection asks; the database may be a file,
 /// or a directory service across the network.
@@ -20,7 +21,7 @@ const MAX_KEPT: usize = 1024;
 const DEFAULT_SHELL: &str = "/bin/sh";
 
 /// A user as commands need it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Number and login name.
     pub user: User,

@@ -38,6 +38,7 @@ impl Engine {
                     progress.send_modify(|progress| progress.log_bytes = log_bytes);
                 }
             }
+            FromShim::Adoptable(_) => {}
             FromShim::Exited(report) => {
                 if self.transition(number, Event::Exited(report)).is_some() {
                     self.launched -= 1;

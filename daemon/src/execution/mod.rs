@@ -7,11 +7,13 @@ mod request;
 mod spec;
 mod state;
 mod stdin;
+mod submission;
 
 pub use request::{Checked, RequestLimits, check};
 pub use spec::launch_spec;
 pub use state::{Action, End, Event, Impossible, State};
 pub use stdin::{Stdin, StdinReply, Write};
+pub use submission::Submission;
 
 use escher_protocol::{Blob, ExecutionId, ExecutionRequest, Timestamp, User};
 

@@ -14,7 +14,7 @@ pub(super) fn reported(report: ExitReport) -> End {
     let (status, error) = judge(&report);
     let cancelled_by = match report.cause {
         EndCause::Cancelled(by) => Some(by),
-        EndCause::Itself | EndCause::TimedOut => None,
+        EndCause::Itself | EndCause::TimedOut | EndCause::LogFull => None,
     };
     End {
         status,
@@ -104,6 +104,13 @@ fn judge(report: &ExitReport) -> (Status, Option<ApiError>) {
         (EndCause::Cancelled(by), _) => {
             let message = format!("cancelled by {by}");
             (Status::Cancelled, error(ErrorCode::CANCELLED, message))
+        }
+        (EndCause::LogFull, _) => {
+            let message = "its log could take no more, and it was ended for that";
+            (
+                Status::Failed,
+                error(ErrorCode::LOG_FULL, message.to_owned()),
+            )
         }
         (EndCause::Itself, Exit::Code(0)) => (Status::Completed, None),
         (EndCause::Itself, Exit::Code(code)) => {
@@ -228,6 +235,7 @@ mod tests {
             (EndCause::Itself, Exit::Unknown, Status::Lost, Some(66)),
             (EndCause::TimedOut, Exit::Code(0), Status::Timeout, Some(64)),
             (EndCause::TimedOut, signal, Status::Timeout, Some(64)),
+            (EndCause::LogFull, signal, Status::Failed, Some(68)),
             (by(), Exit::Code(0), Status::Cancelled, Some(65)),
             (by(), signal, Status::Cancelled, Some(65)),
         ] {

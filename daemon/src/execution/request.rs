@@ -2,6 +2,7 @@
 
 use escher_protocol::execution::{MAX_LABELS, MAX_NAME_BYTES};
 use escher_protocol::{ApiError, ErrorCode, ExecutionRequest, Text, Timeout};
+use serde::{Deserialize, Serialize};
 
 /// The settings that bear on a single request.
 #[derive(Debug, Clone, Copy)]
@@ -15,7 +16,7 @@ pub struct RequestLimits {
 }
 
 /// What settings and defaults make of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
     /// Its timeout in milliseconds; `None`: none.
     pub timeout_ms: Option<u64>,

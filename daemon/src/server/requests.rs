@@ -133,14 +133,19 @@ impl Call<'_> {
                 let offset = self.write_stdin(target, write).await?;
                 Ok(Response::StdinAccepted { offset })
             }
+            Request::Remove(_) | Request::Prune(_) => {
+                Err(ApiError::new(ErrorCode::INTERNAL, "not yet"))
+            }
             Request::Info => Ok(Response::Info(Box::new(self.info().await?))),
             // `answer` has taken the streams.
-            Request::Result(_) | Request::List(_) | Request::ReadOutput(_) | Request::Events(_) => {
-                Err(ApiError::new(
-                    ErrorCode::INTERNAL,
-                    "a stream was asked for as a value",
-                ))
-            }
+            Request::Result(_)
+            | Request::List(_)
+            | Request::Find(_)
+            | Request::ReadOutput(_)
+            | Request::Events(_) => Err(ApiError::new(
+                ErrorCode::INTERNAL,
+                "a stream was asked for as a value",
+            )),
         }
     }
 

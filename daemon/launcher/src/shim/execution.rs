@@ -287,7 +287,11 @@ impl<'a> Execution<'a> {
                 ToShim::Signal { signal } => self.tree.signal_main(signal),
                 ToShim::Watch { seen } => drop(self.watched.insert(seen)),
                 // Not in the middle of an execution: nothing to be done with it.
-                ToShim::Launch(_) | ToShim::LaunchFromMemory | ToShim::Recorded => {}
+                ToShim::Launch(_)
+                | ToShim::LaunchFromMemory
+                | ToShim::Assign(_)
+                | ToShim::AssignFromMemory
+                | ToShim::Recorded => {}
             }
         }
     }

@@ -1,13 +1,15 @@
 //! What clients send.
 
 use escher_protocol::handshake::{Hello, MAGIC};
-use escher_protocol::message::{ClientFrame, EventsRequest, ListFilter, OutputRequest, Request};
+use escher_protocol::message::{
+    ClientFrame, EventsRequest, ListFilter, OutputRequest, Request, Selection,
+};
 use escher_protocol::{
     CancelMode, Command, ExecutionRequest, OutputStart, OutputStream, RequestId, RunAs, Status,
     StdinMode, StreamSelection, Timeout,
 };
 
-use super::values::ID;
+use super::values::{ID, TIME};
 use super::{Sample, variants};
 
 pub(super) fn all() -> Vec<Sample> {
@@ -71,6 +73,17 @@ fn requests() -> Vec<Sample> {
             end: true,
         },
         Info => Request::Info,
+        Find => Request::Find(Selection {
+            filter: ListFilter { all: true, limit: 100, ..ListFilter::default() },
+            since: Some(TIME),
+            until: None,
+        }),
+        Remove => Request::Remove("7".into()),
+        Prune => Request::Prune(Selection {
+            filter: ListFilter { statuses: vec![Status::Completed], ..ListFilter::default() },
+            since: None,
+            until: Some(TIME),
+        }),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use escher_protocol::handshake::{ConnectionLimits, HelloReply, Refusal, Welcome};
 use escher_protocol::message::{
-    CancelOutcome, DaemonInfo, Event, EventKind, Item, Response, ServerFrame, Submitted,
+    CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
 use escher_protocol::{
     ApiError, Canceller, Command, ErrorCode, ExecutionRecord, Exit, Leftovers, Outcome,
@@ -78,6 +78,7 @@ fn responses() -> Vec<Sample> {
         StdinAccepted => Response::StdinAccepted { offset: 65_536 },
         Info => Response::Info(Box::new(info())),
         Done => Response::Done,
+        Removed => Response::Removed(Removed { executions: 12, log_bytes: 1_048_576 }),
     })
 }
 

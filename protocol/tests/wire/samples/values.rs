@@ -98,6 +98,7 @@ fn ends() -> Vec<Sample> {
             None => Leftovers::None,
             Killed => Leftovers::Killed,
             Unkillable => Leftovers::Unkillable,
+            Unknown => Leftovers::Unknown,
         }),
         variants!(StartStage {
             Prepare => StartStage::Prepare,

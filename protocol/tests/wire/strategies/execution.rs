@@ -119,5 +119,6 @@ fn leftovers() -> impl Strategy<Value = Leftovers> {
         Just(Leftovers::None),
         Just(Leftovers::Killed),
         Just(Leftovers::Unkillable),
+        Just(Leftovers::Unknown),
     ]
 }

@@ -2,7 +2,7 @@
 
 use escher_protocol::handshake::{ConnectionLimits, HelloReply, Refusal, Welcome};
 use escher_protocol::message::{
-    CancelOutcome, DaemonInfo, Event, EventKind, Item, Response, ServerFrame, Submitted,
+    CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
 use escher_protocol::{ApiError, OutputChunk};
 use proptest::collection::vec;
@@ -80,6 +80,12 @@ fn response() -> impl Strategy<Value = Response> {
             .prop_map(|info| Response::Info(Box::new(info)))
             .boxed(),
         Just(Response::Done),
+        (number(), number()).prop_map(|(executions, log_bytes)| {
+            Response::Removed(Removed {
+                executions,
+                log_bytes,
+            })
+        }),
     ]
 }
 

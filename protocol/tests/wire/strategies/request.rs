@@ -1,7 +1,9 @@
 //! What clients send.
 
 use escher_protocol::handshake::Hello;
-use escher_protocol::message::{ClientFrame, EventsRequest, ListFilter, OutputRequest, Request};
+use escher_protocol::message::{
+    ClientFrame, EventsRequest, ListFilter, OutputRequest, Request, Selection,
+};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -9,7 +11,7 @@ use proptest::prelude::*;
 use super::execution::execution_request;
 use super::values::{
     blob, cancel_mode, labels, number, number32, output_start, request_id, signed, status,
-    stream_selection, target, text,
+    stream_selection, target, text, timestamp,
 };
 
 prop_compose! {
@@ -49,7 +51,19 @@ fn request() -> impl Strategy<Value = Request> {
             target, offset, data, end,
         }),
         1 => Just(Request::Info),
+        1 => selection().prop_map(Request::Find).boxed(),
+        1 => target().prop_map(Request::Remove),
+        1 => selection().prop_map(Request::Prune).boxed(),
     ]
+}
+
+fn selection() -> impl Strategy<Value = Selection> {
+    let times = (option::of(timestamp()), option::of(timestamp()));
+    (list_filter(), times).prop_map(|(filter, (since, until))| Selection {
+        filter,
+        since,
+        until,
+    })
 }
 
 prop_compose! {
