@@ -4,18 +4,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use escher_protocol::handshake::Welcome;
+use escher_protocol::id::MIN_FRAGMENT_DIGITS;
 use escher_protocol::message::{
-    CancelOutcome, DaemonInfo, EventsRequest, ListFilter, OutputRequest, Submitted,
+    CancelOutcome, DaemonInfo, EventsRequest, ListFilter, OutputRequest, Removed, Selection,
+    Submitted,
 };
 use escher_protocol::{
-    Blob, CancelMode, ExecutionRecord, ExecutionRequest, Item, OutputStart, OutputStream, Request,
-    Response, StreamSelection, Target,
+    Blob, CancelMode, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, Item, OutputStart,
+    OutputStream, Request, Response, StreamSelection, Target,
 };
 
-use crate::connection::{Connection, PendingReply};
+use crate::connection::Inbox;
 use crate::connector::Connector;
 use crate::error::{ConnectError, Error, Violation};
-use crate::items::{Events, Executions, Items, Output, kind};
+use crate::items::{Element, Events, Executions, Items, Output, kind};
+use crate::session::Session;
 use crate::stdin::StdinWriter;
 
 /// A connection to escherd. Clones share it; it closes with the last of them and their streams.
@@ -23,9 +26,33 @@ use crate::stdin::StdinWriter;
 /// Where a method takes a [`Target`], an id, a number as text, a name or a part of an id will do.
 /// As many requests and streams may be under way as escherd allows
 /// ([`Welcome::limits`]); one more waits for its turn.
+///
+/// # When escherd goes away
+///
+/// escherd may be restarted, replaced or killed; commands and their output do not depend on it, and
+/// neither does a client. It connects again as soon as it can, for as long as
+/// [`Connector::reconnect_within`] says, and everything that was under way goes on:
+///
+/// - What does no harm when it is done twice is asked again: [`status`](Client::status),
+///   [`wait`](Client::wait), [`result`](Client::result), [`cancel`](Client::cancel),
+///   [`info`](Client::info), [`prune`](Client::prune), [`remove`](Client::remove) (for which a
+///   `not-found` then means that it was done), [`write_stdin`](Client::write_stdin) at its offset, and
+///   [`execute`](Client::execute) of a request **with a key**.
+/// - [`execute`](Client::execute) without a key and [`signal`](Client::signal) are not repeated once
+///   they were sent: [`Error::Disconnected`] says that they may have been carried out or not.
+/// - Streams go on where they stood: [`logs`](Client::logs) and [`follow`](Client::follow) behind the
+///   last byte, [`events`](Client::events) behind the last sequence number, [`list`](Client::list) and
+///   [`find`](Client::find) below the last number. A [`StdinWriter`] sends again what was not
+///   acknowledged.
+///
+/// A name may come to mean another execution while escherd is away. Where that matters for a repeat, the
+/// id is asked for before anything else ([`status`](Client::status)).
+///
+/// After an outage that was too long ([`Error::DaemonGone`]), each request makes one attempt to reach
+/// escherd and does not wait.
 #[derive(Debug, Clone)]
 pub struct Client {
-    connection: Arc<Connection>,
+    session: Arc<Session>,
 }
 
 /// A finished execution with its output.
@@ -72,8 +99,8 @@ impl OutputRange {
 }
 
 impl Client {
-    pub(crate) fn new(connection: Arc<Connection>) -> Self {
-        Client { connection }
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        Client { session }
     }
 
     /// Connects to the socket at `path`. [`Connector`] does the same with a name and a deadline.
@@ -84,17 +111,21 @@ impl Client {
         Connector::new(path.as_ref()).connect().await
     }
 
-    /// The terms of this connection, and who answers.
+    /// The terms of the connection, and who answers. They may change when escherd is replaced.
     #[must_use]
-    pub fn welcome(&self) -> &Welcome {
-        self.connection.welcome()
+    pub fn welcome(&self) -> Welcome {
+        self.session.welcome()
     }
 
     /// Has a command run. Returns as soon as escherd has accepted it.
     ///
+    /// A request with a key is asked again after a lost connection; [`Submitted::existing`] may then
+    /// speak of the first time.
+    ///
     /// # Errors
-    /// [`Error::Api`] when escherd does not accept it; with [`Error::Disconnected`] it may have, which
-    /// only a request with a key can safely find out by asking again.
+    /// [`Error::Api`] when escherd does not accept it; with [`Error::Disconnected`] and
+    /// [`Error::DaemonGone`] it may have, which only a request with a key can safely find out by asking
+    /// again.
     pub async fn execute(&self, request: ExecutionRequest) -> Result<Submitted, Error> {
         match self.ask(Request::Submit(Box::new(request))).await? {
             Response::Submitted(submitted) => Ok(submitted),
@@ -115,7 +146,8 @@ impl Client {
     /// # Errors
     /// As [`status`](Client::status). That the command failed is no error.
     pub async fn wait(&self, target: impl Into<Target>) -> Result<ExecutionRecord, Error> {
-        self.record(Request::Wait(target.into())).await
+        let target = self.pin(target.into()).await?;
+        self.record(Request::Wait(target)).await
     }
 
     /// The record and the output of an execution once it is finished.
@@ -123,27 +155,18 @@ impl Client {
     /// # Errors
     /// As [`status`](Client::status), and `output-unavailable`.
     pub async fn result(&self, target: impl Into<Target>) -> Result<ExecutionResult, Error> {
-        let request = Request::Result(target.into());
-        let mut inbox = self.connection.stream(request).await?;
-        let mut record = None;
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        while let Some(item) = std::future::poll_fn(|cx| inbox.poll_next(cx)).await {
-            match item? {
-                Item::Execution(finished) => record = Some(*finished),
-                Item::Output(chunk) => match chunk.stream {
-                    OutputStream::Stdout => stdout.extend_from_slice(&chunk.data),
-                    OutputStream::Stderr => stderr.extend_from_slice(&chunk.data),
-                },
-                other => return Err(wrong_answer("a result", kind(&other))),
+        let request = Request::Result(self.pin(target.into()).await?);
+        let mut opened = self.session.stream(request.clone()).await?;
+        loop {
+            match collect(&mut opened.inbox).await {
+                // From the beginning: it is one value, if a long one.
+                Err(error) if error.is_loss() => {
+                    let request = request.clone();
+                    let lost = opened.connection;
+                    opened = self.session.reopen(&lost, error, request).await?;
+                }
+                collected => return collected,
             }
-        }
-        match record {
-            Some(record) => Ok(ExecutionResult {
-                record,
-                stdout,
-                stderr,
-            }),
-            None => Err(wrong_answer("a result", "nothing")),
         }
     }
 
@@ -156,7 +179,7 @@ impl Client {
         target: impl Into<Target>,
         mode: CancelMode,
     ) -> Result<CancelOutcome, Error> {
-        let target = target.into();
+        let target = self.pin(target.into()).await?;
         match self.ask(Request::Cancel { target, mode }).await? {
             Response::Cancel(outcome) => Ok(outcome),
             other => Err(wrong("a cancellation", &other)),
@@ -166,7 +189,8 @@ impl Client {
     /// Sends a signal (by its number, signal(7)) to an execution's main process.
     ///
     /// # Errors
-    /// As [`status`](Client::status), and `not-running`.
+    /// As [`status`](Client::status), and `not-running`; [`Error::Disconnected`] when it may have been
+    /// sent or not.
     pub async fn signal(&self, target: impl Into<Target>, signal: i32) -> Result<(), Error> {
         let target = target.into();
         match self.ask(Request::Signal { target, signal }).await? {
@@ -183,6 +207,42 @@ impl Client {
         self.items(Request::List(filter)).await
     }
 
+    /// Executions by what they are and when they were submitted, as [`list`](Client::list), also those
+    /// that only escherd's store still knows.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] by an escherd without the feature `history`; the stream tells of
+    /// everything else.
+    pub async fn find(&self, selection: Selection) -> Result<Executions, Error> {
+        self.items(Request::Find(selection)).await
+    }
+
+    /// Forgets a finished execution: its record and its log. When the answer was lost with a connection,
+    /// the bytes of its log are not known and given as 0.
+    ///
+    /// # Errors
+    /// As [`status`](Client::status), `not-finished`, and [`Error::Unsupported`].
+    pub async fn remove(&self, target: impl Into<Target>) -> Result<Removed, Error> {
+        let target = self.pin(target.into()).await?;
+        let request = Request::Remove(target);
+        match self.session.call_noting_repeats(request).await {
+            (Err(Error::Api(error)), true) if error.code == ErrorCode::NOT_FOUND => Ok(Removed {
+                executions: 1,
+                log_bytes: 0,
+            }),
+            (answer, _) => removed(answer?),
+        }
+    }
+
+    /// Forgets all finished executions that fit. After a lost connection it is asked again, and the
+    /// answer tells of what was still there.
+    ///
+    /// # Errors
+    /// [`Error::Api`], and [`Error::Unsupported`].
+    pub async fn prune(&self, selection: Selection) -> Result<Removed, Error> {
+        removed(self.ask(Request::Prune(selection)).await?)
+    }
+
     /// The output that is there now.
     ///
     /// # Errors
@@ -195,9 +255,8 @@ impl Client {
         self.output(target.into(), range, false).await
     }
 
-    /// The output that is there and what will come, until the execution is finished. After an
-    /// interruption, [`OutputRange::from_offset`] with the end of the last chunk goes on without gap
-    /// or repeat.
+    /// The output that is there and what will come, until the execution is finished. Another client
+    /// goes on without gap or repeat with [`OutputRange::from_offset`] and the end of the last chunk.
     ///
     /// # Errors
     /// When the request cannot be sent; the stream tells of everything else.
@@ -230,10 +289,13 @@ impl Client {
         data: impl Into<Blob>,
         end: bool,
     ) -> Result<u64, Error> {
-        let mut pending = self
-            .start_write_stdin(target.into(), offset, data.into(), end)
-            .await?;
-        accepted_offset(pending.response().await?)
+        let request = Request::WriteStdin {
+            target: self.pin(target.into()).await?,
+            offset,
+            data: data.into(),
+            end,
+        };
+        accepted_offset(self.ask(request).await?)
     }
 
     /// Writes a command's standard input from its beginning, however long it is.
@@ -244,7 +306,7 @@ impl Client {
     /// About escherd itself.
     ///
     /// # Errors
-    /// When the connection is lost.
+    /// When escherd is gone.
     pub async fn info(&self) -> Result<DaemonInfo, Error> {
         match self.ask(Request::Info).await? {
             Response::Info(info) => Ok(*info),
@@ -252,24 +314,28 @@ impl Client {
         }
     }
 
-    pub(crate) async fn start_write_stdin(
-        &self,
-        target: Target,
-        offset: u64,
-        data: Blob,
-        end: bool,
-    ) -> Result<PendingReply, Error> {
-        let request = Request::WriteStdin {
-            target,
-            offset,
-            data,
-            end,
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The same execution in words that mean no other one when the request is repeated: only an id, and
+    /// a number that is too short for a part of an id, always do.
+    pub(crate) async fn pin(&self, target: Target) -> Result<Target, Error> {
+        let Target::Reference(text) = &target else {
+            return Ok(target);
         };
-        self.connection.call(request).await
+        if let Ok(id) = text.parse::<ExecutionId>() {
+            return Ok(id.into());
+        }
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        if !self.session.reconnects() || (is_number && text.len() < MIN_FRAGMENT_DIGITS) {
+            return Ok(target);
+        }
+        Ok(self.status(target).await?.id.into())
     }
 
     async fn ask(&self, request: Request) -> Result<Response, Error> {
-        self.connection.call(request).await?.response().await
+        self.session.call(request).await
     }
 
     async fn record(&self, request: Request) -> Result<ExecutionRecord, Error> {
@@ -279,8 +345,8 @@ impl Client {
         }
     }
 
-    async fn items<T>(&self, request: Request) -> Result<Items<T>, Error> {
-        Ok(self.connection.stream(request).await?.into())
+    async fn items<T: Element>(&self, request: Request) -> Result<Items<T>, Error> {
+        Items::open(&self.session, request).await
     }
 
     async fn output(
@@ -290,13 +356,44 @@ impl Client {
         follow: bool,
     ) -> Result<Output, Error> {
         let request = OutputRequest {
-            target,
+            target: self.pin(target).await?,
             streams: range.streams,
             start: range.start,
             length: range.length,
             follow,
         };
         self.items(Request::ReadOutput(request)).await
+    }
+}
+
+/// Puts a result together.
+async fn collect(inbox: &mut Inbox) -> Result<ExecutionResult, Error> {
+    let mut record = None;
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    while let Some(item) = std::future::poll_fn(|cx| inbox.poll_next(cx)).await {
+        match item? {
+            Item::Execution(finished) => record = Some(*finished),
+            Item::Output(chunk) => match chunk.stream {
+                OutputStream::Stdout => stdout.extend_from_slice(&chunk.data),
+                OutputStream::Stderr => stderr.extend_from_slice(&chunk.data),
+            },
+            other => return Err(wrong_answer("a result", kind(&other))),
+        }
+    }
+    match record {
+        Some(record) => Ok(ExecutionResult {
+            record,
+            stdout,
+            stderr,
+        }),
+        None => Err(wrong_answer("a result", "nothing")),
+    }
+}
+
+fn removed(response: Response) -> Result<Removed, Error> {
+    match response {
+        Response::Removed(removed) => Ok(removed),
+        other => Err(wrong("a removal", &other)),
     }
 }
 

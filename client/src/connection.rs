@@ -12,10 +12,11 @@ mod routes;
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use escher_protocol::frame::{FrameCodec, FrameError};
-use escher_protocol::handshake::Welcome;
+use escher_protocol::handshake::{FEATURE_HISTORY, Welcome};
 use escher_protocol::{ClientFrame, Request, RequestId, Response, ServerFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -39,6 +40,7 @@ pub(crate) struct Connection {
     shared: Arc<Shared>,
     in_flight: Arc<Semaphore>,
     tasks: [AbortHandle; 2],
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl Connection {
             shared,
             in_flight,
             tasks: [reader.abort_handle(), writer.abort_handle()],
+            since: Instant::now(),
         })
     }
 
@@ -79,7 +82,17 @@ impl Connection {
         &self.welcome
     }
 
-    /// Sends a request that is answered by one value.
+    /// Whether anything was answered over it, but that escherd is about to stop.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.shared.routes.answered()
+    }
+
+    /// How long ago it was made.
+    pub(crate) fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Sends a request that is answered by one value. With an error it was not sent.
     pub(crate) async fn call(self: &Arc<Self>, request: Request) -> Result<PendingReply, Error> {
         let permit = self.permit().await?;
         let (answer, reply) = oneshot::channel();
@@ -87,7 +100,7 @@ impl Connection {
         Ok(PendingReply { reply, ticket })
     }
 
-    /// Sends a request that is answered by a stream.
+    /// Sends a request that is answered by a stream. With an error it was not sent.
     pub(crate) async fn stream(self: &Arc<Self>, request: Request) -> Result<Inbox, Error> {
         let permit = self.permit().await?;
         let (route, feed) = self.shared.routes.stream();
@@ -108,6 +121,12 @@ impl Connection {
         route: Route,
         permit: OwnedSemaphorePermit,
     ) -> Result<Ticket, Error> {
+        if let Some(feature) = feature_of(&body)
+            && !self.welcome.features.iter().any(|has| &**has == feature)
+        {
+            let daemon = self.welcome.daemon.clone();
+            return Err(Error::Unsupported { feature, daemon });
+        }
         let id = self.shared.routes.open(route)?;
         let request = ClientFrame::Request { id, body };
         if let Err(error) = self.shared.outgoing.push(&request) {
@@ -119,6 +138,14 @@ impl Connection {
             permit: Some(permit),
             connection: Arc::clone(self),
         })
+    }
+}
+
+/// What an escherd must have said that it can do before it is sent this.
+fn feature_of(request: &Request) -> Option<&'static str> {
+    match request {
+        Request::Find(_) | Request::Remove(_) | Request::Prune(_) => Some(FEATURE_HISTORY),
+        _ => None,
     }
 }
 

@@ -1,7 +1,8 @@
 //! From a path to a connection that is ready for requests.
 
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,16 +19,24 @@ use crate::client::Client;
 use crate::connection::Connection;
 use crate::dial::dial;
 use crate::error::{ConnectError, Violation};
+use crate::session::Session;
 
 /// How long connection and handshake may take unless [`Connector::deadline`] says otherwise.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How to connect: to which socket, under which name, how patiently.
+/// How long a client waits for an escherd that went away unless [`Connector::reconnect_within`] says
+/// otherwise.
+pub const DEFAULT_RECONNECT: Duration = Duration::from_secs(60);
+
+/// How to connect: to which socket, under which name, how patiently, and what to do when escherd goes
+/// away.
 #[derive(Debug, Clone)]
 pub struct Connector {
     path: PathBuf,
     name: Text,
     deadline: Duration,
+    reconnect_within: Duration,
+    listener: Listener,
 }
 
 impl Connector {
@@ -38,6 +47,8 @@ impl Connector {
             path: path.into(),
             name: concat!("escher-client ", env!("CARGO_PKG_VERSION")).into(),
             deadline: DEFAULT_DEADLINE,
+            reconnect_within: DEFAULT_RECONNECT,
+            listener: Listener::default(),
         }
     }
 
@@ -56,26 +67,69 @@ impl Connector {
         self
     }
 
-    /// Connects.
+    /// How long the client waits for an escherd that goes away later, from the first request that
+    /// finds it gone; then that request, and every other that waits, fails with
+    /// [`Error::DaemonGone`](crate::Error::DaemonGone). Zero: it does not wait and does not connect
+    /// again; what is under way fails with [`Error::Disconnected`](crate::Error::Disconnected).
+    #[must_use]
+    pub fn reconnect_within(mut self, patience: Duration) -> Self {
+        self.reconnect_within = patience;
+        self
+    }
+
+    /// Whom to tell that escherd is being waited for. Called by a task of the client's, so it should
+    /// not take long.
+    #[must_use]
+    pub fn on_outage(mut self, listener: impl Fn(Outage) + Send + Sync + 'static) -> Self {
+        self.listener = Listener(Some(Arc::new(listener)));
+        self
+    }
+
+    /// Connects. Without an escherd there it fails at once; only one that goes away later is waited for.
     ///
     /// # Errors
     /// See [`ConnectError`]; each names the socket.
     pub async fn connect(self) -> Result<Client, ConnectError> {
-        match tokio::time::timeout(self.deadline, self.open()).await {
+        let connection = self.open(self.deadline).await?;
+        Ok(Client::new(Session::new(self, connection)))
+    }
+
+    /// One attempt, which may take so long.
+    pub(crate) async fn open(&self, patience: Duration) -> Result<Arc<Connection>, ConnectError> {
+        match tokio::time::timeout(patience, self.dial_and_greet(patience)).await {
             Ok(opened) => opened,
             Err(_) => Err(ConnectError::Timeout {
-                path: self.path,
-                after: self.deadline,
+                path: self.path.clone(),
+                after: patience,
             }),
         }
     }
 
-    async fn open(&self) -> Result<Client, ConnectError> {
-        let mut stream = dial(&self.path, self.deadline).await?;
+    pub(crate) fn socket(&self) -> &Path {
+        &self.path
+    }
+
+    /// How long one attempt may take.
+    pub(crate) fn attempt_deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    pub(crate) fn patience(&self) -> Duration {
+        self.reconnect_within
+    }
+
+    pub(crate) fn tell(&self, outage: Outage) {
+        if let Some(listener) = &self.listener.0 {
+            listener(outage);
+        }
+    }
+
+    async fn dial_and_greet(&self, patience: Duration) -> Result<Arc<Connection>, ConnectError> {
+        let mut stream = dial(&self.path, patience).await?;
         let (welcome, rest) = greet(&mut stream, &Hello::new(self.name.clone()))
             .await
             .map_err(|failure| self.explain(failure))?;
-        Ok(Client::new(Connection::start(stream, rest, welcome)))
+        Ok(Connection::start(stream, rest, welcome))
     }
 
     fn explain(&self, failure: HandshakeFailure) -> ConnectError {
@@ -90,6 +144,28 @@ impl Connector {
             HandshakeFailure::Violation(violation) => ConnectError::Protocol { path, violation },
             HandshakeFailure::Io(source) => ConnectError::Io { path, source },
         }
+    }
+}
+
+/// What happens while escherd is away. One that is back before the first attempt to reach it again is
+/// not told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outage {
+    /// It cannot be reached, and is waited for.
+    Began,
+    /// It is back; what waited goes on.
+    Ended,
+    /// It did not come back in time, or what came back cannot be talked to.
+    GivenUp,
+}
+
+#[derive(Clone, Default)]
+struct Listener(Option<Arc<dyn Fn(Outage) + Send + Sync>>);
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "set" } else { "none" })
     }
 }
 

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use escher_protocol::ApiError;
 use escher_protocol::frame::FrameError;
 use escher_protocol::handshake::{HIGHEST_VERSION, LOWEST_VERSION, Refusal};
+use escher_protocol::{ApiError, ErrorCode, Text};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +107,26 @@ pub enum Error {
     /// The connection is gone. Whether a request that was under way has been carried out is not known.
     #[error("the connection to escherd is lost: {0}")]
     Disconnected(Arc<io::Error>),
+    /// escherd went away and did not come back in time. A command that it had accepted goes on without
+    /// it; ask again once it is back. Whether a request that was under way has been carried out is not
+    /// known.
+    #[error("escherd went away and could not be reached again within {} ms: {source}", after.as_millis())]
+    DaemonGone {
+        /// The socket.
+        path: PathBuf,
+        /// How long it was waited for.
+        after: Duration,
+        /// What the last attempt to reach it met with.
+        source: Arc<ConnectError>,
+    },
+    /// This escherd is too old for the request, which was not sent.
+    #[error("{daemon} cannot do this: it lacks the feature `{feature}`")]
+    Unsupported {
+        /// The feature's name, as in [`Welcome::features`](crate::Welcome::features).
+        feature: &'static str,
+        /// What escherd calls itself.
+        daemon: Text,
+    },
     /// escherd said something that the protocol does not allow; the connection is of no use any more.
     #[error("escherd broke the protocol: {0}")]
     Protocol(Violation),
@@ -127,6 +147,17 @@ impl Error {
         match self {
             Error::Api(error) => Some(error),
             _ => None,
+        }
+    }
+
+    /// Whether this is how a connection ends with which nothing was wrong: the next one may have the
+    /// answer.
+    pub(crate) fn is_loss(&self) -> bool {
+        match self {
+            Error::Disconnected(_) => true,
+            // An escherd that stops says so to what it can no longer answer.
+            Error::Api(error) => error.code == ErrorCode::SHUTTING_DOWN,
+            _ => false,
         }
     }
 }

@@ -1,15 +1,18 @@
 //! Streams of records, output and events.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use escher_protocol::message::Event;
-use escher_protocol::{ExecutionRecord, Item, OutputChunk};
+use escher_protocol::{ExecutionRecord, Item, OutputChunk, Request};
 
-use crate::connection::Inbox;
+use crate::cursor::Cursor;
 use crate::error::{Error, Violation};
+use crate::session::{Opened, Session};
 
 /// Executions, newest first.
 pub type Executions = Items<ExecutionRecord>;
@@ -22,23 +25,45 @@ pub type Events = Items<Event>;
 ///
 /// It holds at most the connection's window of elements that nobody has taken; escherd then waits with
 /// the next one, and everything else on the connection goes on. Dropping it ends it on both sides.
-#[derive(Debug)]
+///
+/// When the connection is lost, the stream goes on over the next one where it stood: no element is lost
+/// and none comes twice. That happens while it is read.
 #[must_use = "a stream does nothing unless it is read"]
 pub struct Items<T> {
-    inbox: Inbox,
+    session: Arc<Session>,
+    cursor: Cursor,
+    state: State,
     element: PhantomData<fn() -> T>,
 }
 
-impl<T> From<Inbox> for Items<T> {
-    fn from(inbox: Inbox) -> Self {
-        Items {
-            inbox,
-            element: PhantomData,
-        }
-    }
+enum State {
+    /// Elements come.
+    Open {
+        opened: Opened,
+        /// Whether another connection has begun the stream.
+        resumed: bool,
+    },
+    /// The connection was lost; it will be this one.
+    Reopening(Pin<Box<dyn Future<Output = Result<Opened, Error>> + Send + Sync>>),
+    /// There is no more.
+    Over,
 }
 
 impl<T: Element> Items<T> {
+    /// The stream that answers `request`.
+    pub(crate) async fn open(session: &Arc<Session>, request: Request) -> Result<Self, Error> {
+        let opened = session.stream(request.clone()).await?;
+        Ok(Items {
+            session: Arc::clone(session),
+            cursor: Cursor::new(request),
+            state: State::Open {
+                opened,
+                resumed: false,
+            },
+            element: PhantomData,
+        })
+    }
+
     /// The next element; `None` at the end. An error is the last that a stream gives.
     ///
     /// Cancel safe: an element is given to whoever awaits it to the end, or to the next call.
@@ -47,16 +72,69 @@ impl<T: Element> Items<T> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
-        self.inbox.poll_next(cx).map(|next| {
-            next.map(|item| {
-                let item = item?;
-                let got = kind(&item);
-                T::from_item(item).ok_or(Error::Protocol(Violation::WrongAnswer {
-                    wanted: T::WANTED,
-                    got,
-                }))
-            })
-        })
+        loop {
+            let end = match &mut self.state {
+                State::Over => return Poll::Ready(None),
+                State::Reopening(opening) => match ready!(opening.as_mut().poll(cx)) {
+                    Ok(opened) => {
+                        self.state = State::Open {
+                            opened,
+                            resumed: true,
+                        };
+                        continue;
+                    }
+                    Err(error) => Some(Err(error)),
+                },
+                // It was asked for without the limit: what is behind that was not asked for at first.
+                State::Open { resumed: true, .. } if self.cursor.is_complete() => None,
+                State::Open { opened, .. } => match ready!(opened.inbox.poll_next(cx)) {
+                    Some(Ok(item)) => {
+                        let got = kind(&item);
+                        match T::from_item(item) {
+                            Some(element) if element.pass(&mut self.cursor) => {
+                                return Poll::Ready(Some(Ok(element)));
+                            }
+                            Some(_) => continue,
+                            None => Some(Err(Error::Protocol(Violation::WrongAnswer {
+                                wanted: T::WANTED,
+                                got,
+                            }))),
+                        }
+                    }
+                    Some(Err(error)) if error.is_loss() => {
+                        if self.cursor.is_complete() {
+                            None
+                        } else {
+                            let lost = Arc::clone(&opened.connection);
+                            let session = Arc::clone(&self.session);
+                            let request = self.cursor.request().clone();
+                            self.state = State::Reopening(Box::pin(async move {
+                                session.reopen(&lost, error, request).await
+                            }));
+                            continue;
+                        }
+                    }
+                    Some(Err(error)) => Some(Err(error)),
+                    None => None,
+                },
+            };
+            self.state = State::Over;
+            return Poll::Ready(end);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Items<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Open { .. } => "open",
+            State::Reopening(_) => "reopening",
+            State::Over => "over",
+        };
+        f.debug_struct("Items")
+            .field("cursor", &self.cursor)
+            .field("state", &state)
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,15 +154,17 @@ pub(crate) fn kind(item: &Item) -> &'static str {
     }
 }
 
-use sealed::Element;
+pub(crate) use sealed::Element;
 
 mod sealed {
-    use super::{Event, ExecutionRecord, Item, OutputChunk};
+    use super::{Cursor, Event, ExecutionRecord, Item, OutputChunk};
 
     /// What streams are made of.
     pub trait Element: Sized {
         const WANTED: &'static str;
         fn from_item(item: Item) -> Option<Self>;
+        /// Moves `cursor` on behind this; whether it had not been given out yet.
+        fn pass(&self, cursor: &mut Cursor) -> bool;
     }
 
     impl Element for ExecutionRecord {
@@ -94,6 +174,9 @@ mod sealed {
                 Item::Execution(record) => Some(*record),
                 _ => None,
             }
+        }
+        fn pass(&self, cursor: &mut Cursor) -> bool {
+            cursor.pass_execution(self)
         }
     }
 
@@ -105,6 +188,10 @@ mod sealed {
                 _ => None,
             }
         }
+        fn pass(&self, cursor: &mut Cursor) -> bool {
+            cursor.pass_output(self);
+            true
+        }
     }
 
     impl Element for Event {
@@ -114,6 +201,10 @@ mod sealed {
                 Item::Event(event) => Some(event),
                 _ => None,
             }
+        }
+        fn pass(&self, cursor: &mut Cursor) -> bool {
+            cursor.pass_event(self);
+            true
         }
     }
 }

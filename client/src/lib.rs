@@ -16,25 +16,31 @@
 //! # }
 //! ```
 //!
-//! A [`Client`] is one connection. It is cheap to clone, and any number of tasks may ask at once: answers
-//! come back in the order in which they are ready, and a stream that is read slowly holds up nothing
-//! else. Every future may be dropped at any time; escherd is then told that nobody waits any more (a
+//! A [`Client`] is one connection at a time, and rides through restarts of escherd. It is cheap to clone,
+//! and any number of tasks may ask at once: answers come back in the order in which they are ready, and
+//! a stream that is read slowly holds up nothing else. Every future may be dropped at any time; escherd is then told that nobody waits any more (a
 //! command that was accepted runs on).
 //!
 //! The library prints nothing, logs nothing and never ends the process. It needs a tokio runtime of
 //! either kind with I/O and time enabled.
 #![forbid(unsafe_code)]
 
+mod arrival;
 mod client;
 mod connection;
 mod connector;
+mod cursor;
 mod dial;
 mod error;
 mod items;
+mod reconnect;
+#[cfg(test)]
+mod sample;
+mod session;
 mod stdin;
 
 pub use client::{Client, ExecutionResult, OutputRange};
-pub use connector::{Connector, DEFAULT_DEADLINE};
+pub use connector::{Connector, DEFAULT_DEADLINE, DEFAULT_RECONNECT, Outage};
 pub use error::{ConnectError, Error, Violation};
 pub use items::{Events, Executions, Items, Output};
 pub use stdin::StdinWriter;
@@ -45,7 +51,8 @@ pub use escher_protocol::execution::{
 };
 pub use escher_protocol::handshake::Welcome;
 pub use escher_protocol::message::{
-    CancelOutcome, DaemonInfo, Event, EventKind, EventsRequest, ListFilter, Submitted,
+    CancelOutcome, DaemonInfo, Event, EventKind, EventsRequest, ListFilter, Removed, Selection,
+    Submitted,
 };
 pub use escher_protocol::{
     ApiError, Blob, ErrorCode, ExecutionId, OutputChunk, OutputStart, OutputStream,

@@ -29,7 +29,7 @@ async fn a_client_says_its_name_and_learns_the_terms() {
         hello
     });
     assert_eq!(hello.client.as_str(), "backup 2.1");
-    assert_eq!(client.unwrap().welcome(), &daemon.welcome());
+    assert_eq!(client.unwrap().welcome(), daemon.welcome());
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use escher_client::protocol::{ClientFrame, Item, Request, Response};
 use escher_client::{
     ApiError, CancelMode, CancelOutcome, Command, Error, ErrorCode, ExecutionRequest, ListFilter,
@@ -145,9 +147,10 @@ async fn a_request_that_is_too_large_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_ends_everything_on_it() {
+async fn a_lost_connection_ends_everything_where_no_other_may_follow() {
     let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let connector = daemon.connector().reconnect_within(Duration::ZERO);
+    let (client, mut peer) = daemon.connect_by(connector).await;
     let mut executions = client.list(ListFilter::default()).await.unwrap();
     let (id, _) = peer.request().await;
     peer.item(id, Item::Execution(Box::new(record(1)))).await;

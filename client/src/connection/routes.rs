@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use escher_protocol::{ApiError, Item, RequestId, Response, ServerFrame};
+use escher_protocol::{ApiError, ErrorCode, Item, RequestId, Response, ServerFrame};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Error, Violation};
@@ -61,6 +61,7 @@ impl Credit {
 pub(super) struct Routes {
     table: Mutex<Table>,
     window: u32,
+    answered: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +77,7 @@ impl Routes {
         Routes {
             table: Mutex::default(),
             window,
+            answered: AtomicBool::new(false),
         }
     }
 
@@ -115,6 +117,9 @@ impl Routes {
     /// Hands a frame on. One for a request that is not in flight (any more) is dropped: it was under
     /// way when the request was abandoned.
     pub(super) fn deliver(&self, frame: ServerFrame, length: usize) -> Result<(), Violation> {
+        if !is_farewell(&frame) {
+            self.answered.store(true, Ordering::Release);
+        }
         let mut table = self.lock();
         match frame {
             ServerFrame::Item { id, item } => match table.open.get(&id) {
@@ -167,6 +172,11 @@ impl Routes {
         }
     }
 
+    /// Whether anything has come but that escherd is about to stop.
+    pub(super) fn answered(&self) -> bool {
+        self.answered.load(Ordering::Acquire)
+    }
+
     /// Ends all requests, now and to come.
     pub(super) fn close(&self, end: Error) {
         let mut table = self.lock();
@@ -185,4 +195,13 @@ impl Routes {
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_farewell(frame: &ServerFrame) -> bool {
+    let error = match frame {
+        ServerFrame::Reply { result, .. } => result.as_ref().err(),
+        ServerFrame::End { result, .. } => result.as_ref().err(),
+        ServerFrame::Item { .. } => None,
+    };
+    error.is_some_and(|error| error.code == ErrorCode::SHUTTING_DOWN)
 }

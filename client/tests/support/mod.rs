@@ -1,17 +1,18 @@
 //! The other end of a connection, played by the test.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
 use escher_client::protocol::frame::FrameCodec;
-use escher_client::protocol::handshake::{ConnectionLimits, Hello, HelloReply};
+use escher_client::protocol::handshake::{ConnectionLimits, FEATURE_HISTORY, Hello, HelloReply};
 use escher_client::protocol::{
     ClientFrame, InstanceId, Item, Request, RequestId, Response, ServerFrame, User,
 };
 use escher_client::{
-    ApiError, Client, Command, ConnectError, ExecutionId, ExecutionRecord, OutputChunk,
-    OutputStream, Status, StdinMode, Timestamp, Welcome,
+    ApiError, Client, Command, ConnectError, Connector, ExecutionId, ExecutionRecord, OutputChunk,
+    OutputStream, Status, StdinMode, Text, Timestamp, Welcome,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,17 +23,29 @@ pub(crate) const WINDOW: u32 = 4_000;
 
 pub(crate) struct Daemon {
     directory: TempDir,
-    listener: UnixListener,
+    path: PathBuf,
+    /// `None` while the daemon is away.
+    listener: Option<UnixListener>,
     pub(crate) limits: ConnectionLimits,
+    pub(crate) features: Vec<Text>,
 }
 
 impl Daemon {
     pub(crate) fn start() -> Self {
+        Self::start_in("")
+    }
+
+    /// With its socket in a directory somewhere below the test's.
+    pub(crate) fn start_in(below: &str) -> Self {
         let directory = TempDir::new().unwrap();
-        let listener = UnixListener::bind(directory.path().join("escherd.sock")).unwrap();
+        let path = directory.path().join(below).join("escherd.sock");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let listener = UnixListener::bind(&path).unwrap();
         Daemon {
             directory,
-            listener,
+            path,
+            listener: Some(listener),
+            features: vec![FEATURE_HISTORY.into()],
             limits: ConnectionLimits {
                 max_frame_bytes: 100_000,
                 max_requests_in_flight: 16,
@@ -42,16 +55,34 @@ impl Daemon {
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.directory.path().join("escherd.sock")
+        self.path.clone()
     }
 
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
+    /// Takes no more connections. The socket stays, as that of a daemon that was killed.
+    pub(crate) fn go_away(&mut self) {
+        self.listener = None;
+    }
+
+    /// As escherd does it: a new socket that is closed to all at first.
+    pub(crate) fn come_back(&mut self) {
+        self.go_away();
+        match std::fs::remove_file(self.path()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+            _ => {}
+        }
+        self.listener = Some(UnixListener::bind(self.path()).unwrap());
+        let open = std::fs::Permissions::from_mode(0o660);
+        std::fs::set_permissions(self.path(), open).unwrap();
+    }
+
     /// Takes a connection and reads its greeting.
     pub(crate) async fn greeted(&self) -> (Peer, Hello) {
-        let (stream, _) = self.listener.accept().await.unwrap();
+        let listener = self.listener.as_ref().expect("the daemon is there");
+        let (stream, _) = listener.accept().await.unwrap();
         let mut peer = Peer {
             stream,
             buffer: BytesMut::new(),
@@ -65,18 +96,29 @@ impl Daemon {
             version: 1,
             daemon: "escherd test".into(),
             instance: InstanceId::from_bytes([1; 16]),
-            features: Vec::new(),
+            features: self.features.clone(),
             limits: self.limits,
         }
     }
 
+    /// Takes a connection and welcomes it.
+    pub(crate) async fn welcomed(&self) -> Peer {
+        let (mut peer, _) = self.greeted().await;
+        peer.send(&HelloReply::Welcome(self.welcome())).await;
+        peer
+    }
+
     /// Both ends of a connection.
     pub(crate) async fn connect(&self) -> (Client, Peer) {
-        let (client, peer) = tokio::join!(Client::connect(self.path()), async {
-            let (mut peer, _) = self.greeted().await;
-            peer.send(&HelloReply::Welcome(self.welcome())).await;
-            peer
-        });
+        self.connect_by(self.connector()).await
+    }
+
+    pub(crate) fn connector(&self) -> Connector {
+        Connector::new(self.path())
+    }
+
+    pub(crate) async fn connect_by(&self, connector: Connector) -> (Client, Peer) {
+        let (client, peer) = tokio::join!(connector.connect(), self.welcomed());
         (client.unwrap(), peer)
     }
 
@@ -116,6 +158,17 @@ impl Peer {
         match self.frame().await {
             Some(ClientFrame::Request { id, body }) => (id, body),
             other => panic!("not a request: {other:?}"),
+        }
+    }
+
+    /// The next request, whatever is granted or abandoned before it.
+    pub(crate) async fn next_request(&mut self) -> (RequestId, Request) {
+        loop {
+            match self.frame().await {
+                Some(ClientFrame::Request { id, body }) => return (id, body),
+                Some(_) => {}
+                None => panic!("the client has hung up"),
+            }
         }
     }
 
