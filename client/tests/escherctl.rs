@@ -348,7 +348,7 @@ async fn a_command_that_never_reads_its_input_does_not_hang_escherctl() {
 #[tokio::test]
 async fn a_lost_connection_says_that_the_command_goes_on() {
     let daemon = Daemon::start();
-    let child = spawn(&daemon, &["run", "x"]);
+    let child = spawn(&daemon, &["--reconnect", "none", "run", "x"]);
     let mut peer = welcome(&daemon).await;
     submitted(&mut peer).await;
     drop(peer);
@@ -404,7 +404,7 @@ async fn a_list_whose_reader_has_left_ends_quietly() {
 #[tokio::test]
 async fn one_of_several_that_fails_does_not_keep_the_others_from_it() {
     let daemon = Daemon::start();
-    let child = spawn(&daemon, &["cancel", "a\x1b[31m", "b"]);
+    let child = spawn(&daemon, &["cancel", "a\x1b[31m", "2"]);
     let mut peer = welcome(&daemon).await;
     let (id, _) = peer.request().await;
     let error = ApiError::new(ErrorCode::NOT_FOUND, "no execution a\x1b[31m");
@@ -412,7 +412,7 @@ async fn one_of_several_that_fails_does_not_keep_the_others_from_it() {
     expect_cancel(&mut peer, CancelMode::Graceful).await;
     let ended = child.wait_with_output().await.unwrap();
     assert_eq!(ended.status.code(), Some(1));
-    assert_eq!(ended.stdout, b"b: ending\n");
+    assert_eq!(ended.stdout, b"2: ending\n");
     assert!(
         stderr(&ended).contains(r"no execution a\x1b[31m"),
         "{ended:?}"

@@ -7,8 +7,9 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use super::exit_status::{Conduct, conduct_of};
+use super::moment::Moment;
 use super::values::{
-    EnvironmentEntry, Filter, KillAfter, Label, SignalNumber, TimeoutValue, UserName,
+    EnvironmentEntry, Filter, KillAfter, Label, Patience, SignalNumber, TimeoutValue, UserName,
 };
 
 const EXAMPLES: &str = "\
@@ -40,7 +41,20 @@ Examples:
 const PS_EXAMPLES: &str = "\
 Examples:
   escherctl ps                           what waits and runs
-  escherctl ps -a --filter status=failed --filter label.team=web";
+  escherctl ps -a --filter status=failed --filter label.team=web
+  escherctl ps -a --since 2h             what was submitted within two hours
+  escherctl ps -a --since 2026-03-01 --until '2026-03-02 12:00' --limit 0";
+
+const RM_EXAMPLES: &str = "\
+Examples:
+  escherctl rm 17                        forget number 17: its record and its log
+  escherctl rm 17 18 nightly";
+
+const PRUNE_EXAMPLES: &str = "\
+Examples:
+  escherctl prune --until 30d            what was submitted more than 30 days ago
+  escherctl prune --filter status=completed --filter label.team=web
+  escherctl prune                        everything that is finished";
 
 const LOGS_EXAMPLES: &str = "\
 Examples:
@@ -81,6 +95,9 @@ pub(crate) struct Global {
     /// Say nothing about how a command was ended
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
+    /// How long to wait for escherd when it goes away, or `none` [else $ESCHER_RECONNECT, 60s]
+    #[arg(long, global = true, value_name = "TIME")]
+    pub(crate) reconnect: Option<Patience>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -117,6 +134,12 @@ pub(crate) enum Verb {
     /// Send a signal to an execution's main process
     #[command(before_help = KILL_EXAMPLES)]
     Kill(KillArgs),
+    /// Forget finished executions, with their logs
+    #[command(before_help = RM_EXAMPLES)]
+    Rm(TargetsArgs),
+    /// Forget all finished executions that fit, with their logs
+    #[command(before_help = PRUNE_EXAMPLES)]
+    Prune(PruneArgs),
     /// Show what happens to executions
     Events(EventsArgs),
     /// Show what escherd is doing, and its limits
@@ -208,6 +231,28 @@ pub(crate) struct PsArgs {
     /// Only these; K is status, user, name or label.KEY (may be repeated)
     #[arg(long = "filter", value_name = "K=V")]
     pub(crate) filters: Vec<Filter>,
+    /// Only those submitted then or later: 2h (ago), 2026-03-01, '2026-03-01 12:30', RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Moment>,
+    /// Only those submitted before
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<Moment>,
+    /// At most so many, the newest; 0 shows all
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_LIMIT)]
+    pub(crate) limit: u32,
+}
+
+/// Most executions that `ps` shows unless it is told otherwise.
+const DEFAULT_LIMIT: u32 = 100;
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Only these; K is status, user, name or label.KEY (may be repeated)
+    #[arg(long = "filter", value_name = "K=V")]
+    pub(crate) filters: Vec<Filter>,
+    /// Only those submitted before: 30d (ago), 2026-03-01, '2026-03-01 12:30', RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<Moment>,
 }
 
 #[derive(Debug, Args)]
@@ -257,7 +302,7 @@ pub(crate) fn glance(arguments: &[OsString]) -> (String, bool) {
             break;
         } else if word == "--json" {
             json = true;
-        } else if word == "--socket" {
+        } else if word == "--socket" || word == "--reconnect" {
             words.next();
         } else if !is_option(word) && verb.is_empty() {
             verb = word.to_string_lossy().into_owned();
@@ -352,6 +397,10 @@ mod tests {
         assert_eq!(
             glance(&["c", "--socket", "run", "ps", "--x"]),
             ("ps".into(), false)
+        );
+        assert_eq!(
+            glance(&["c", "--reconnect", "5s", "wait"]),
+            ("wait".into(), false)
         );
         assert_eq!(glance(&["c", "--json", "run", "--x"]), ("run".into(), true));
         assert_eq!(glance(&["c"]), (String::new(), false));

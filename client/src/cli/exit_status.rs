@@ -82,7 +82,10 @@ fn cancelling_signal(outcome: Option<&Outcome>) -> i32 {
 
 fn of_failed(outcome: &Outcome) -> u8 {
     let code = outcome.error.as_ref().map(|error| error.code);
-    if code == Some(ErrorCode::OVERSIZED_OUTPUT) {
+    if matches!(
+        code,
+        Some(ErrorCode::OVERSIZED_OUTPUT | ErrorCode::LOG_FULL)
+    ) {
         return ESCHER_FAILED;
     }
     match outcome.exit {
@@ -208,6 +211,13 @@ mod tests {
                 Status::Failed,
                 signal(15),
                 Some(ErrorCode::OVERSIZED_OUTPUT),
+                Some(15),
+                125,
+            ),
+            (
+                Status::Failed,
+                signal(15),
+                Some(ErrorCode::LOG_FULL),
                 Some(15),
                 125,
             ),

@@ -76,15 +76,26 @@ impl Failure {
 
     /// The same failure of a command that goes on without escherctl.
     pub(crate) fn leaving(self, id: impl Display) -> Self {
+        self.without_escherd(format!(
+            "the command goes on; once escherd is back, `escherctl wait {id}` waits for its end and \
+             `escherctl attach {id}` shows its output, too"
+        ))
+    }
+
+    /// The same failure of a command of which it is not known whether escherd has taken it on.
+    pub(crate) fn in_doubt(self, key: impl Display) -> Self {
+        self.without_escherd(format!(
+            "it may have been taken on; the same command with `--key {key}` finds out and does not \
+             run it twice"
+        ))
+    }
+
+    /// With this hint where escherd is gone.
+    fn without_escherd(self, hint: String) -> Self {
         match self {
-            Failure::Request {
-                error: error @ Error::Disconnected(_),
-                ..
-            } => Failure::Request {
+            Failure::Request { error, .. } if is_gone(&error) => Failure::Request {
                 error,
-                hint: Some(format!(
-                    "the command goes on; `escherctl attach {id}` finds it once escherd is back"
-                )),
+                hint: Some(hint),
             },
             other => other,
         }
@@ -122,6 +133,15 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Failure::Request { error, hint: None }
+    }
+}
+
+/// Whether it speaks of escherd's absence.
+fn is_gone(error: &Error) -> bool {
+    match error {
+        Error::Disconnected(_) | Error::DaemonGone { .. } => true,
+        Error::Api(error) => error.code == ErrorCode::SHUTTING_DOWN,
+        _ => false,
     }
 }
 
@@ -180,17 +200,24 @@ fn describe_request(error: &Error, hint: Option<String>) -> Description {
     let description = match error {
         Error::Api(error) => describe_api(error),
         other => {
-            let code = match other {
-                Error::Disconnected(_) => "disconnected",
-                Error::RequestTooLarge { .. } => "frame-too-large",
-                _ => "protocol",
+            let (code, hint) = match other {
+                Error::Disconnected(_) => ("disconnected", None),
+                Error::DaemonGone { .. } => (
+                    "daemon-gone",
+                    Some("`systemctl status escherd` shows why; --reconnect TIME waits longer"),
+                ),
+                Error::Unsupported { .. } => {
+                    ("unsupported", Some("install and start a newer escherd"))
+                }
+                Error::RequestTooLarge { .. } => ("frame-too-large", None),
+                _ => ("protocol", None),
             };
             Description {
                 code: code.to_owned(),
                 number: None,
                 message: other.to_string(),
-                hint: None,
-                retry: matches!(other, Error::Disconnected(_)),
+                hint: hint.map(str::to_owned),
+                retry: is_gone(other),
             }
         }
     };
@@ -204,6 +231,10 @@ fn describe_api(error: &ApiError) -> Description {
     let own_hint = match error.code {
         ErrorCode::NOT_FOUND => Some("`escherctl ps -a` lists the executions that you may see"),
         ErrorCode::KEY_CONFLICT => Some("use another --key, or none"),
+        ErrorCode::NOT_FINISHED => Some("`escherctl cancel` ends it first"),
+        ErrorCode::STORE_UNAVAILABLE => {
+            Some("what runs goes on; its log (`journalctl -u escherd`) says what the store lacks")
+        }
         _ => None,
     };
     let hint = error.hint.as_ref().map(|hint| hint.as_str()).or(own_hint);
@@ -227,6 +258,17 @@ mod tests {
         assert_eq!(description.code, "not-found");
         assert_eq!(description.number, Some(21));
         assert!(description.hint.unwrap().contains("escherctl ps -a"));
+    }
+
+    #[test]
+    fn only_an_escherd_that_is_gone_leaves_a_command_behind() {
+        let hint = |error: Error| Failure::from(error).leaving(17).describe().hint;
+        let gone = Error::Disconnected(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        assert!(hint(gone).unwrap().contains("`escherctl wait 17`"));
+        let stops = ApiError::new(ErrorCode::SHUTTING_DOWN, "escherd stops");
+        assert!(hint(stops.into()).unwrap().contains("goes on"));
+        let refused = ApiError::new(ErrorCode::KEY_CONFLICT, "the key is in use");
+        assert!(!hint(refused.into()).unwrap().contains("goes on"));
     }
 
     #[test]

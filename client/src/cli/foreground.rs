@@ -109,6 +109,11 @@ pub(crate) async fn see(
         return Ok(status);
     }
     let record = watch(client, id, if_unread).await?;
+    if let Some(lacking) = text::lacking(&record)
+        && !context.quiet
+    {
+        context.say(&lacking);
+    }
     tell_verdict(context, &record);
     Ok(of_record(&record))
 }

@@ -9,6 +9,7 @@ mod descriptor;
 mod exit_status;
 mod failure;
 mod foreground;
+mod moment;
 mod relay;
 mod render;
 mod signals;
@@ -20,13 +21,15 @@ mod verbs;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use escher_client::{Client, Connector};
+use escher_client::{Client, Connector, DEFAULT_RECONNECT, Outage};
 
 use args::{Cli, Verb};
 use failure::Failure;
 use socket::SocketChoice;
+use values::Patience;
 
 /// What every verb gets.
 pub(crate) struct Context {
@@ -35,25 +38,39 @@ pub(crate) struct Context {
     pub(crate) json: bool,
     /// No last line about how a command was ended.
     pub(crate) quiet: bool,
+    /// How long to wait for an escherd that goes away.
+    reconnect: Duration,
 }
 
 impl Context {
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
         Connector::new(self.socket.path())
             .name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
+            .reconnect_within(self.reconnect)
+            .on_outage(self.outage_teller())
             .connect()
             .await
             .map_err(|error| Failure::connect(error, &self.socket))
     }
 
+    /// Tells a person that escherd is away, and that it is back.
+    fn outage_teller(&self) -> impl Fn(Outage) + Send + Sync + 'static {
+        let silent = self.quiet || self.json;
+        let patience = render::time::duration(self.reconnect);
+        move |outage| match outage {
+            _ if silent => {}
+            Outage::Began => say(&format!(
+                "escherd is away; waiting for it, {patience} at most"
+            )),
+            Outage::Ended => say("escherd is back"),
+            // The failure that follows says more.
+            _ => {}
+        }
+    }
+
     /// Tells a person something, on standard error.
     pub(crate) fn say(&self, line: &str) {
-        // A closed standard error leaves nobody to tell.
-        let _ = writeln!(
-            std::io::stderr(),
-            "escherctl: {}",
-            render::escape::text(line)
-        );
+        say(line);
     }
 
     /// Tells of a failure, on standard error.
@@ -67,25 +84,54 @@ impl Context {
     }
 }
 
+fn say(line: &str) {
+    // A closed standard error leaves nobody to tell.
+    let _ = writeln!(
+        std::io::stderr(),
+        "escherctl: {}",
+        render::escape::text(line)
+    );
+}
+
 /// Does what `arguments` (the first is the program's name) ask for.
 pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return misused(&error, &arguments),
     };
-    let context = Context {
+    let mut context = Context {
         socket: SocketChoice::make(cli.global.socket),
         json: cli.global.json,
         quiet: cli.global.quiet,
+        reconnect: DEFAULT_RECONNECT,
     };
     let conduct = cli.verb.conduct();
-    let status = perform(&context, cli.verb).unwrap_or_else(|failure| {
+    let performed = patience(cli.global.reconnect).and_then(|patience| {
+        context.reconnect = patience;
+        perform(&context, cli.verb)
+    });
+    let status = performed.unwrap_or_else(|failure| {
         if !failure.is_silent() {
             context.complain(&failure);
         }
         exit_status::of_failure(&failure, conduct)
     });
     ExitCode::from(status)
+}
+
+/// How long to wait for an escherd that goes away: as `given`, else by `ESCHER_RECONNECT`.
+fn patience(given: Option<Patience>) -> Result<Duration, Failure> {
+    let variable = || std::env::var_os("ESCHER_RECONNECT").filter(|value| !value.is_empty());
+    if let Some(Patience(given)) = given {
+        return Ok(given);
+    }
+    match variable() {
+        None => Ok(DEFAULT_RECONNECT),
+        Some(value) => match value.to_string_lossy().parse() {
+            Ok(Patience(patience)) => Ok(patience),
+            Err(error) => Err(Failure::usage(format!("ESCHER_RECONNECT: {error}"), None)),
+        },
+    }
 }
 
 fn perform(context: &Context, verb: Verb) -> Result<u8, Failure> {

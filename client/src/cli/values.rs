@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 #[error("{0}")]
 pub(crate) struct BadValue(String);
 
-fn bad<T>(message: impl Into<String>) -> Result<T, BadValue> {
+pub(super) fn bad<T>(message: impl Into<String>) -> Result<T, BadValue> {
     Err(BadValue(message.into()))
 }
 
@@ -140,6 +140,20 @@ impl FromStr for KillAfter {
     }
 }
 
+/// How long to wait for an escherd that went away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Patience(pub(crate) Duration);
+
+impl FromStr for Patience {
+    type Err = BadValue;
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        match text {
+            "none" | "0" => Ok(Patience(Duration::ZERO)),
+            text => milliseconds(text).map(|ms| Patience(Duration::from_millis(ms))),
+        }
+    }
+}
+
 const UNITS: &str =
     "a time is a number with a unit: ms, s, m, h or d, as in 90s, 5m, 1h30m, 1500ms";
 
@@ -231,6 +245,15 @@ mod tests {
         assert_eq!("2s".parse(), Ok(TimeoutValue(Timeout::After { ms: 2_000 })));
         assert!("0s".parse::<TimeoutValue>().is_err());
         assert_eq!("0s".parse(), Ok(KillAfter(0)));
+    }
+
+    #[test]
+    fn patience_may_be_none() {
+        for (text, seconds) in [("none", 0), ("0", 0), ("0s", 0), ("2m", 120)] {
+            let patience = Patience(Duration::from_secs(seconds));
+            assert_eq!(text.parse(), Ok(patience), "{text}");
+        }
+        assert!("60".parse::<Patience>().is_err());
     }
 
     #[test]

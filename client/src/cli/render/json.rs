@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use escher_client::protocol::{Canceller, Exit};
 use escher_client::{
     CancelOutcome, DaemonInfo, Event, EventKind, ExecutionRecord, ExecutionResult, OutputChunk,
-    Status, Welcome,
+    Removed, Status, Welcome,
 };
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
@@ -362,6 +362,34 @@ pub(crate) fn signalled(reference: &str, signal: i32) -> String {
     line(&Line {
         target: reference,
         signal,
+    })
+}
+
+/// That the execution called `reference` has been forgotten.
+pub(crate) fn forgotten(reference: &str, removed: Removed) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        target: &'a str,
+        executions: u64,
+        log_bytes: u64,
+    }
+    line(&Line {
+        target: reference,
+        executions: removed.executions,
+        log_bytes: removed.log_bytes,
+    })
+}
+
+/// What has been forgotten.
+pub(crate) fn removed(removed: Removed) -> String {
+    #[derive(Serialize)]
+    struct Line {
+        executions: u64,
+        log_bytes: u64,
+    }
+    line(&Line {
+        executions: removed.executions,
+        log_bytes: removed.log_bytes,
     })
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use escher_client::protocol::{Exit, Leftovers};
 use escher_client::{
-    CancelOutcome, DaemonInfo, ErrorCode, Event, EventKind, ExecutionRecord, Status, Timestamp,
-    Welcome,
+    CancelOutcome, DaemonInfo, ErrorCode, Event, EventKind, ExecutionRecord, Removed, Status,
+    Timestamp, Welcome,
 };
 
 use super::table::running_time;
@@ -54,10 +54,57 @@ pub(crate) fn verdict(record: &ExecutionRecord) -> Option<String> {
         Status::Failed if error.map(|error| error.code) == Some(ErrorCode::OVERSIZED_OUTPUT) => {
             Some(format!("ended for too much output: {message}{by_signal}"))
         }
+        Status::Failed if error.map(|error| error.code) == Some(ErrorCode::LOG_FULL) => {
+            Some(format!("ended for a full log: {message}{by_signal}"))
+        }
         Status::Failed if matches!(outcome.map(|o| o.exit), Some(Exit::NotStarted { .. })) => {
             Some(message)
         }
         _ => None,
+    }
+}
+
+/// That output is missing from a log, one line.
+pub(crate) fn lacking(record: &ExecutionRecord) -> Option<String> {
+    let dropped = record.outcome.as_ref()?.output.dropped_bytes;
+    (dropped > 0).then(|| {
+        let bytes = count(dropped, "byte");
+        format!("the log lacks {bytes} of the output: there was no room for more")
+    })
+}
+
+/// What has been forgotten, one line.
+pub(crate) fn removed(removed: Removed) -> String {
+    let executions = count(removed.executions, "execution");
+    let size = size(removed.log_bytes);
+    format!("removed {executions}, {size} of logs\n")
+}
+
+/// That `ps` shows only the newest, one line.
+pub(crate) fn cut_at(limit: u32) -> String {
+    let newest = count(limit.into(), "execution");
+    format!("only the newest {newest} of those that fit; --limit 0 shows all")
+}
+
+fn count(number: u64, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
+/// A size for people: in the largest unit of which there is one.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut unit = None;
+    let mut tenths = u128::from(bytes) * 10;
+    for name in UNITS {
+        if tenths < 10_240 {
+            break;
+        }
+        (unit, tenths) = (Some(name), tenths / 1_024);
+    }
+    match unit {
+        None => count(bytes, "byte"),
+        Some(unit) => format!("{}.{} {unit}", tenths / 10, tenths % 10),
     }
 }
 
@@ -123,7 +170,7 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
         if output.dropped_bytes > 0 {
             facts.add(
                 "dropped",
-                format!("{} bytes are not in the log", output.dropped_bytes),
+                format!("{}, not in the log", count(output.dropped_bytes, "byte")),
             );
         }
         if outcome.leftovers != Leftovers::None {
@@ -328,6 +375,51 @@ mod tests {
             .as_deref(),
             Some("no x")
         );
+    }
+
+    #[test]
+    fn a_full_log_is_told_of() {
+        let error = ApiError::new(ErrorCode::LOG_FULL, "no space left on device");
+        let killed = Exit::Signal {
+            signal: 15,
+            core_dumped: false,
+        };
+        let mut record = sample::finished(Status::Failed, killed, Some(error), Some(15));
+        assert_eq!(
+            verdict(&record).as_deref(),
+            Some("ended for a full log: no space left on device (SIGTERM)")
+        );
+        assert_eq!(lacking(&record), None);
+        if let Some(outcome) = &mut record.outcome {
+            outcome.output.dropped_bytes = 1;
+        }
+        assert!(
+            lacking(&record)
+                .unwrap()
+                .starts_with("the log lacks 1 byte of")
+        );
+        assert!(inspect(&record, record.submitted_at).contains("1 byte, not in the log"));
+    }
+
+    #[test]
+    fn sizes_are_in_the_largest_unit_of_which_there_is_one() {
+        let shown = |executions, log_bytes| {
+            removed(Removed {
+                executions,
+                log_bytes,
+            })
+        };
+        assert_eq!(shown(0, 0), "removed 0 executions, 0 bytes of logs\n");
+        assert_eq!(shown(1, 1), "removed 1 execution, 1 byte of logs\n");
+        for (bytes, expected) in [
+            (1_023, "1023 bytes"),
+            (1_024, "1.0 KiB"),
+            (1_048_575, "1023.9 KiB"),
+            (1_048_576, "1.0 MiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(size(bytes), expected);
+        }
     }
 
     #[test]

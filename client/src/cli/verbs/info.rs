@@ -7,10 +7,11 @@ use crate::cli::render::{json, print, text};
 pub(super) async fn info(context: &Context) -> Result<u8, Failure> {
     let client = context.connect().await?;
     let info = client.info().await?;
+    let welcome = client.welcome();
     print(&if context.json {
-        json::info(&info, client.welcome())
+        json::info(&info, &welcome)
     } else {
-        text::info(&info, client.welcome())
+        text::info(&info, &welcome)
     })?;
     Ok(0)
 }

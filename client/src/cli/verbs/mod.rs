@@ -3,13 +3,16 @@
 mod attach;
 mod cancel;
 mod events;
+mod filter;
 mod info;
 mod inspect;
 mod kill;
 mod logs;
+mod prune;
 mod ps;
 mod request;
 mod result;
+mod rm;
 mod run;
 mod submit;
 mod wait;
@@ -32,6 +35,8 @@ pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<u8, Failure
         Verb::Attach(args) => attach::attach(context, &args.target).await,
         Verb::Cancel(args) => cancel::cancel(context, &args.targets).await,
         Verb::Kill(args) => kill::kill(context, args.signal, &args.targets.targets).await,
+        Verb::Rm(args) => rm::rm(context, &args.targets).await,
+        Verb::Prune(args) => prune::prune(context, args).await,
         Verb::Events(args) => events::events(context, args.follow).await,
         Verb::Info => info::info(context).await,
     }

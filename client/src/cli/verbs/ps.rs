@@ -1,21 +1,28 @@
 //! `ps`: what runs and what ran.
 
-use escher_client::protocol::Text;
-use escher_client::{ListFilter, Timestamp};
+use escher_client::protocol::handshake::FEATURE_HISTORY;
+use escher_client::{Client, Error, Executions, ListFilter, Selection, Timestamp};
 
+use super::filter;
 use crate::cli::Context;
 use crate::cli::args::PsArgs;
 use crate::cli::failure::Failure;
-use crate::cli::render::{json, print, table};
-use crate::cli::values::Filter;
+use crate::cli::render::{json, print, table, text};
 
 pub(super) async fn ps(context: &Context, args: PsArgs) -> Result<u8, Failure> {
-    let filter = filter(args)?;
+    let limit = args.limit;
+    let selection = selection(args)?;
     let client = context.connect().await?;
-    let mut executions = client.list(filter).await?;
+    let mut executions = ask(&client, selection).await?;
     let mut records = Vec::new();
+    let (mut shown, mut cut) = (0, false);
     while let Some(record) = executions.next().await {
         let record = record?;
+        if limit > 0 && shown == limit {
+            cut = true;
+            break;
+        }
+        shown += 1;
         if context.json {
             print(&json::line(&json::Execution::of_record(&record)))?;
         } else {
@@ -24,61 +31,38 @@ pub(super) async fn ps(context: &Context, args: PsArgs) -> Result<u8, Failure> {
     }
     if !context.json {
         print(&table::executions(&records, Timestamp::now()))?;
+        if cut && !context.quiet {
+            context.say(&text::cut_at(limit));
+        }
     }
     Ok(0)
 }
 
-fn filter(args: PsArgs) -> Result<ListFilter, Failure> {
-    let mut filter = ListFilter {
+/// Finished ones and times are asked of the history, where escherd has one.
+async fn ask(client: &Client, selection: Selection) -> Result<Executions, Error> {
+    let by_time = selection.since.is_some() || selection.until.is_some();
+    let welcome = client.welcome();
+    let has_history = welcome.features.iter().any(|has| &**has == FEATURE_HISTORY);
+    if by_time || (selection.filter.all && has_history) {
+        client.find(selection).await
+    } else {
+        client.list(selection.filter).await
+    }
+}
+
+fn selection(args: PsArgs) -> Result<Selection, Failure> {
+    let filter = ListFilter {
         all: args.all,
+        // One more than is shown tells whether that is all.
+        limit: match args.limit {
+            0 => 0,
+            limit => limit.saturating_add(1),
+        },
         ..ListFilter::default()
     };
-    for wanted in args.filters {
-        match wanted {
-            Filter::Status(status) => {
-                // Who asks for finished ones need not say `-a` as well.
-                filter.all |= status.is_finished();
-                filter.statuses.push(status);
-            }
-            Filter::User(user) => set_once(&mut filter.user, user, "user")?,
-            Filter::Name(name) => set_once(&mut filter.name, name, "name")?,
-            Filter::Label(key, value) => filter.labels.push((key, value)),
-        }
-    }
-    Ok(filter)
-}
-
-fn set_once(slot: &mut Option<Text>, value: Text, key: &str) -> Result<(), Failure> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(Failure::usage(
-            format!("--filter {key}=… was given twice, and nothing can be both"),
-            None,
-        )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use escher_client::Status;
-
-    fn of(all: bool, filters: &[&str]) -> Result<ListFilter, Failure> {
-        let filters = filters.iter().map(|text| text.parse().unwrap()).collect();
-        filter(PsArgs { all, filters })
-    }
-
-    #[test]
-    fn filters_gather() {
-        let filter = of(
-            false,
-            &["status=running", "user=alice", "label.a=b", "name=n"],
-        )
-        .unwrap();
-        assert_eq!(filter.statuses, [Status::Running]);
-        assert_eq!(filter.labels, [("a".into(), "b".into())]);
-        assert!(!filter.all && filter.name.is_some() && filter.user.is_some());
-        assert!(of(false, &["status=failed"]).unwrap().all);
-        assert!(of(false, &["user=a", "user=b"]).is_err());
-    }
+    Ok(Selection {
+        filter: filter::narrow(filter, args.filters)?,
+        since: args.since.map(|moment| moment.0),
+        until: args.until.map(|moment| moment.0),
+    })
 }

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use escher_client::{Blob, Command, ExecutionRequest, RunAs, StdinMode, Timeout};
+use uuid::Uuid;
 
 use crate::cli::args::RequestArgs;
 use crate::cli::failure::Failure;
 use crate::cli::values::EnvironmentEntry;
 
-/// The request that `args` describe.
+/// The request that `args` describe. It has a key in any case, so that it may be repeated when the
+/// connection is lost.
 pub(super) fn make(args: RequestArgs, stdin: StdinMode) -> Result<ExecutionRequest, Failure> {
     let directory = working_dir(args.workdir.as_deref())?;
     let command = match args.shell {
@@ -22,7 +24,7 @@ pub(super) fn make(args: RequestArgs, stdin: StdinMode) -> Result<ExecutionReque
     };
     let environment = args.env.into_iter().filter_map(EnvironmentEntry::resolve);
     Ok(ExecutionRequest {
-        key: args.key.map(Into::into),
+        key: Some(args.key.unwrap_or_else(fresh_key).into()),
         name: args.name.map(Into::into),
         command,
         environment: environment
@@ -39,6 +41,10 @@ pub(super) fn make(args: RequestArgs, stdin: StdinMode) -> Result<ExecutionReque
             .map(|label| (label.0, label.1))
             .collect(),
     })
+}
+
+fn fresh_key() -> String {
+    Uuid::now_v7().to_string()
 }
 
 /// Absolute, but not resolved: that is done with the command's own authority.

@@ -19,6 +19,7 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<u8, Failure>
         StdinMode::Null
     };
     let request = request::make(args.request, stdin_mode)?;
+    let key = request.key.clone().unwrap_or_default();
     let mut interrupts = Interrupts::listen()?;
     let client = tokio::select! {
         client = context.connect() => client?,
@@ -29,7 +30,9 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<u8, Failure>
     let mut heard = 0;
     let Submitted { id, .. } = loop {
         tokio::select! {
-            submitted = &mut execute => break submitted?,
+            submitted = &mut execute => {
+                break submitted.map_err(|error| Failure::from(error).in_doubt(&key))?;
+            }
             // The command may have been accepted: what was asked for is done once its id is known,
             // unless somebody insists.
             signal = interrupts.next() => {

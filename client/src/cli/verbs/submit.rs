@@ -9,12 +9,19 @@ use crate::cli::failure::Failure;
 use crate::cli::render::{json, print};
 
 pub(super) async fn submit(context: &Context, args: RequestArgs) -> Result<u8, Failure> {
+    let has_key = args.key.is_some();
     let request = request::make(args, StdinMode::Null)?;
+    let key = request.key.clone().unwrap_or_default();
     let client = context.connect().await?;
-    let submitted = client.execute(request).await?;
+    let submitted = client
+        .execute(request)
+        .await
+        .map_err(|error| Failure::from(error).in_doubt(&key))?;
     if context.json {
         let record = client.status(submitted.id).await?;
-        let submission = json::Execution::of_submission(&record, submitted.existing);
+        // A key of escherctl's own is known only from asking again after a lost connection.
+        let existing = submitted.existing && has_key;
+        let submission = json::Execution::of_submission(&record, existing);
         print(&json::line(&submission))?;
     } else {
         print(&format!("{}\n", submitted.id))?;

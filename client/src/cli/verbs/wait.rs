@@ -13,7 +13,10 @@ pub(super) async fn wait(context: &Context, targets: &[String]) -> Result<u8, Fa
     let client = context.connect().await?;
     let mut status = 0;
     to_each(context, targets, async |target| {
-        let record = client.wait(target).await?;
+        let record = client
+            .wait(target)
+            .await
+            .map_err(|error| Failure::from(error).leaving(target))?;
         if targets.len() == 1 {
             status = of_record(&record);
             tell_verdict(context, &record);
