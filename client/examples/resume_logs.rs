@@ -1,5 +1,8 @@
 //! Reads a log in two parts: the second goes on where the first stopped, without gap or repeat.
 //!
+//! A client does so by itself when it loses its connection. An offset that was kept somewhere lets another
+//! client go on, another day.
+//!
 //! `cargo run --example resume_logs -- /run/escher/escherd.sock ID`
 
 use std::error::Error;
@@ -18,7 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         length: Some(1_000),
         ..OutputRange::default()
     };
-    // A fresh connection for each part, as after an interruption.
+    // A client of its own for each part, as if it were another program.
     for range in [Some(first), None] {
         let client = Client::connect(&socket).await?;
         let range = range.unwrap_or(OutputRange::from_offset(offset));

@@ -1,4 +1,4 @@
-//! Tells of everything that happens to executions, until it is interrupted.
+//! Tells of everything that happens to executions, over restarts of escherd too, until it is interrupted.
 //!
 //! `cargo run --example watch_events -- /run/escher/escherd.sock`
 

@@ -134,8 +134,12 @@ fn prospect(error: &ConnectError) -> Prospect {
 
 async fn changed(arrival: Option<&Arrival>) {
     match arrival {
-        // What cannot be told counts as a change: the next attempt begins with a new watch.
-        Some(arrival) => drop(arrival.changed().await),
+        Some(arrival) => {
+            if arrival.changed().await.is_err() {
+                // The next attempt begins with a new watch, but not at once: it may fail likewise.
+                sleep(RETRY_PAUSE).await;
+            }
+        }
         None => pending().await,
     }
 }
