@@ -10,6 +10,7 @@
 //! the fork in [`launcher`], clone and what follows it in `shim`, and systemd's descriptor in [`activation`].
 
 pub mod activation;
+mod descendants;
 pub mod exit_record;
 pub mod index;
 pub mod launcher;

@@ -1,23 +1,13 @@
-//! The command's processes: all descendants of the shim.
-//!
-//! The shim is a child subreaper (PR_SET_CHILD_SUBREAPER, prctl(2)): whatever loses its parent becomes its
-//! child, so nothing escapes by forking twice or by setsid(2), and "no children" means that nothing is
-//! left. A direct child keeps its process id until the shim reaps it; anything deeper is signalled by a
-//! pidfd that was checked to be that descendant.
+//! The command's processes: all [descendants](crate::descendants) of the shim. Because the shim is a child
+//! subreaper, "no children" means that nothing is left.
 
 use std::collections::HashSet;
-use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
 
 use escher_protocol::{Exit, Usage};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
-use crate::sys::process::{SignalTarget, Wait, open_pidfd, reap, signal_child, signal_pidfd};
-
-/// Most generations below the shim that are looked at. A chain is as deep as a fork bomb makes it; those
-/// further down come nearer as those above them die.
-const MAX_DEPTH: usize = 64;
+use crate::descendants::{Descendant, at_and_below, children, group_of};
+use crate::sys::process::{SignalTarget, Wait, reap, signal_child};
 
 /// How often the tree is looked at for one signal.
 const LOOKS: usize = 2;
@@ -103,13 +93,13 @@ impl Tree {
                 _ => Reach::Nobody,
             };
             for member in found {
-                if !reached.insert(member.pid) {
+                if !reached.insert(member.process.pid) {
                     continue;
                 }
                 let by_group = group == Reach::Group
-                    && (member.pid == self.main || member.is_still_in_group(self.main));
+                    && (member.process.pid == self.main || member.is_still_in_group(self.main));
                 if !by_group {
-                    member.signal(signals);
+                    member.process.signal(signals);
                 }
             }
         }
@@ -127,71 +117,32 @@ impl Tree {
 
     /// All descendants of the shim.
     fn members(&self) -> Vec<Member> {
-        let mut members = Vec::new();
         if self.empty {
-            return members;
+            return Vec::new();
         }
-        for child in children_of(nix::unistd::getpid()) {
-            // Not reaped by us yet, so the number is still its own.
-            if let Ok(pidfd) = open_pidfd(child) {
-                let place = members.len();
-                members.push(Member::new(child, pidfd, self.main));
-                self.add_below(place, &mut members, MAX_DEPTH);
-            }
-        }
-        members
-    }
-
-    /// Adds the descendants of the member at `place`.
-    fn add_below(&self, place: usize, members: &mut Vec<Member>, depth: usize) {
-        if depth == 0 {
-            return;
-        }
-        let parent = members[place].pid;
-        for child in children_of(parent) {
-            let Ok(pidfd) = open_pidfd(child) else {
-                continue;
-            };
-            // The number may have passed on before the pidfd was opened. It is the child that was
-            // listed if it still names this parent, and the parent, still there, is the one we know.
-            if parent_of(child) != Some(parent) || has_ended(&members[place].pidfd) {
-                continue;
-            }
-            let next = members.len();
-            members.push(Member::new(child, pidfd, self.main));
-            self.add_below(next, members, depth - 1);
-        }
+        let found = at_and_below(children()).into_iter();
+        found
+            .map(|process| Member::new(process, self.main))
+            .collect()
     }
 }
 
 /// A process of the tree.
 struct Member {
-    pid: Pid,
-    pidfd: OwnedFd,
+    process: Descendant,
     /// Whether it was in the main process's group when it was found.
     in_group: bool,
 }
 
 impl Member {
-    fn new(pid: Pid, pidfd: OwnedFd, main: Pid) -> Self {
-        let in_group = group_of(pid) == Some(main);
-        Member {
-            pid,
-            pidfd,
-            in_group,
-        }
+    fn new(process: Descendant, main: Pid) -> Self {
+        let in_group = group_of(process.pid) == Some(main);
+        Member { process, in_group }
     }
 
     /// Whether it was in the group all the while, so that a signal to the group has reached it.
     fn is_still_in_group(&self, main: Pid) -> bool {
-        self.in_group && group_of(self.pid) == Some(main)
-    }
-
-    /// It can fail only for a process that has ended, or has become another user's.
-    fn signal(&self, signals: &[i32]) {
-        for signal in signals {
-            let _ = signal_pidfd(self.pidfd.as_fd(), *signal);
-        }
+        self.in_group && group_of(self.process.pid) == Some(main)
     }
 }
 
@@ -200,44 +151,4 @@ impl Member {
 enum Reach {
     Nobody,
     Group,
-}
-
-/// The children of all threads of `process` (proc_pid_task_tid_children(5), `CONFIG_PROC_CHILDREN`); none
-/// when it is gone.
-fn children_of(process: Pid) -> Vec<Pid> {
-    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
-        return Vec::new();
-    };
-    threads
-        .flatten()
-        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
-        .flat_map(|list| {
-            let numbers = list.split_ascii_whitespace().map(str::parse);
-            numbers.flatten().map(Pid::from_raw).collect::<Vec<_>>()
-        })
-        .collect()
-}
-
-fn parent_of(process: Pid) -> Option<Pid> {
-    stat_field(process, 1)
-}
-
-fn group_of(process: Pid) -> Option<Pid> {
-    stat_field(process, 2)
-}
-
-/// A field of /proc/PID/stat, counted from the state on (proc_pid_stat(5)): the name before it is in
-/// parentheses and may hold anything.
-fn stat_field(process: Pid, index: usize) -> Option<Pid> {
-    let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
-    let end = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
-    let field = rest.split_ascii_whitespace().nth(index)?;
-    field.parse().ok().map(Pid::from_raw)
-}
-
-/// A pidfd is readable once its process has ended (pidfd_open(2)).
-fn has_ended(pidfd: &OwnedFd) -> bool {
-    let mut one = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    !matches!(poll(&mut one, PollTimeout::ZERO), Ok(0))
 }
