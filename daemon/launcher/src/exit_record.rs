@@ -18,6 +18,7 @@ use escher_protocol::ExecutionId;
 use escher_protocol::codec::{self, CodecError};
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::wire::ExitReport;
 
@@ -78,7 +79,7 @@ fn encode(report: &ExitReport) -> Result<Vec<u8>, CodecError> {
 /// can only be the same.
 ///
 /// # Errors
-/// Those of the file system. Nothing is then there under the record's name, or all of it.
+/// Those of the file system. Nothing is then there under the record's name, or all of it, and no draft.
 pub fn write(directory: impl AsFd, report: &ExitReport) -> io::Result<()> {
     let directory = directory.as_fd();
     let name = file_name(report.id);
@@ -89,9 +90,21 @@ pub fn write(directory: impl AsFd, report: &ExitReport) -> io::Result<()> {
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
     let mut file = File::from(openat(directory, draft.as_str(), flags, mode)?);
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    renameat(directory, draft.as_str(), directory, name.as_str())?;
+    let renamed = file
+        .write_all(&bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| {
+            Ok(renameat(
+                directory,
+                draft.as_str(),
+                directory,
+                name.as_str(),
+            )?)
+        });
+    if renamed.is_err() {
+        let _ = unlinkat(directory, draft.as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+    renamed?;
     nix::unistd::fsync(directory)?;
     Ok(())
 }

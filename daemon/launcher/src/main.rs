@@ -7,15 +7,16 @@ use escher_launcher::launcher::{self, Settings};
 use lexopt::prelude::*;
 
 const HELP: &str = "\
-Usage: escher-launcher --log-dir DIR --state-dir DIR
+Usage: escher-launcher --log-dir DIR --state-dir DIR --runtime-dir DIR
 
 Starts commands for escherd, which starts this program itself and hands it a
 socket as standard input. It is of no use alone.
 
-  --log-dir DIR    where the output of commands goes
-  --state-dir DIR  where results go that escherd was not there to take
-  -h, --help       this text
-  -V, --version    the version
+  --log-dir DIR      where the output of commands goes
+  --state-dir DIR    where results go that escherd was not there to take
+  --runtime-dir DIR  where the sockets are by which it finds commands again
+  -h, --help         this text
+  -V, --version      the version
 ";
 
 enum Call {
@@ -24,12 +25,13 @@ enum Call {
 }
 
 fn parse() -> Result<Call, lexopt::Error> {
-    let (mut log_dir, mut state_dir) = (None, None);
+    let (mut log_dir, mut state_dir, mut runtime_dir) = (None, None, None);
     let mut arguments = lexopt::Parser::from_env();
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("log-dir") => log_dir = Some(PathBuf::from(arguments.value()?)),
             Long("state-dir") => state_dir = Some(PathBuf::from(arguments.value()?)),
+            Long("runtime-dir") => runtime_dir = Some(PathBuf::from(arguments.value()?)),
             Short('h') | Long("help") => return Ok(Call::Print(HELP.to_owned())),
             Short('V') | Long("version") => {
                 let version = env!("CARGO_PKG_VERSION");
@@ -41,6 +43,7 @@ fn parse() -> Result<Call, lexopt::Error> {
     Ok(Call::Run(Settings {
         log_dir: log_dir.ok_or("--log-dir is missing")?,
         state_dir: state_dir.ok_or("--state-dir is missing")?,
+        runtime_dir: runtime_dir.ok_or("--runtime-dir is missing")?,
     }))
 }
 

@@ -1,10 +1,14 @@
-//! The launcher: forks shims while it is small, and does nothing else.
+//! The launcher: forks shims while it is small, ends what shims that died have left behind, and deletes what
+//! executions have left on disk.
 //!
 //! It says hello on its control socket and then serves [`LauncherRequest`]s until escherd's end is closed.
 //! Its shims live on then, and on its own death. It stays single-threaded and allocates little, so that
 //! forking it costs the same whatever the size of escherd.
 
-use std::collections::HashSet;
+mod orphans;
+mod remains;
+
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,15 +16,16 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use escher_protocol::codec;
+use escher_protocol::{Exit, codec};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, geteuid};
 
-use crate::exit_record;
+use crate::door::{self, Door};
 use crate::packet::{PacketSocket, Waiting};
 use crate::shim::{self, Directories, Surroundings};
 use crate::sys::process::{
@@ -28,6 +33,9 @@ use crate::sys::process::{
     restore_default_signals, signal_child,
 };
 use crate::wire::{LauncherReply, LauncherRequest, MAX_PACKET_BYTES, WIRE_VERSION};
+use crate::{deadline, exit_record, shims};
+use orphans::Orphans;
+use shims::SocketName;
 
 /// How long the launcher stays, once escherd is gone, for shims that go as well.
 const SEE_OFF: Duration = Duration::from_millis(200);
@@ -39,6 +47,8 @@ pub struct Settings {
     pub log_dir: PathBuf,
     /// Directory in which the exit records have theirs.
     pub state_dir: PathBuf,
+    /// Directory in which the sockets of the shims have theirs.
+    pub runtime_dir: PathBuf,
 }
 
 /// Why a launcher does not run.
@@ -90,14 +100,20 @@ pub fn run(settings: &Settings, control: PacketSocket) -> Result<(), LauncherErr
     join_fresh_session_keyring();
     // Its own session: a Ctrl-C on escherd's terminal is for escherd. Fails for a leader, which is fine.
     let _ = nix::unistd::setsid();
+    // What a shim that dies leaves behind comes here.
+    prctl::set_child_subreaper(true).map_err(|error| system("become a subreaper")(error.into()))?;
+    let directories = Directories {
+        logs: open_directory(&settings.log_dir, 0o750)?,
+        exits: open_directory(&settings.state_dir.join(exit_record::DIRECTORY), 0o700)?,
+        shims: open_directory(&settings.runtime_dir.join(shims::DIRECTORY), 0o700)?,
+    };
+    remains::sweep(directories.shims.as_fd()).map_err(system("sweep the sockets of dead shims"))?;
     let launcher = Launcher {
         surroundings: survey(),
-        directories: Directories {
-            logs: open_directory(&settings.log_dir, 0o750)?,
-            exits: open_directory(&settings.state_dir.join(exit_record::DIRECTORY), 0o700)?,
-        },
+        directories,
         signals: listen_to_signals().map_err(system("listen to signals"))?,
-        shims: HashSet::new(),
+        shims: HashMap::new(),
+        orphans: Orphans::default(),
         control,
     };
     match launcher.serve().map_err(system("serve escherd"))? {
@@ -110,8 +126,9 @@ struct Launcher {
     surroundings: Surroundings,
     directories: Directories,
     signals: SignalFd,
-    /// Every shim that was not reaped.
-    shims: HashSet<Pid>,
+    /// Every shim that was not reaped, with the first name of its socket.
+    shims: HashMap<Pid, SocketName>,
+    orphans: Orphans,
     control: PacketSocket,
 }
 
@@ -137,7 +154,7 @@ impl Launcher {
                 PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut waited, PollTimeout::NONE) {
+            match poll(&mut waited, deadline::timeout(self.orphans.deadline())) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -145,13 +162,17 @@ impl Launcher {
                 self.end_all()?;
                 return Ok(Life::Over);
             }
+            self.end_orphans();
             match self.control.receive(&mut buffer, Waiting::Never) {
                 Ok(Some(packet)) => match codec::decode(&buffer[..packet.length]) {
-                    Ok(LauncherRequest::Remove { .. }) => {}
                     Ok(LauncherRequest::Fork { count }) => {
-                        if let Some(socket) = self.fork_shims(count)? {
-                            return Ok(Life::AsShim(self.into_shim(socket)));
+                        if let Some((socket, door)) = self.fork_shims(count)? {
+                            return Ok(Life::AsShim(self.into_shim(socket, door)));
                         }
+                    }
+                    Ok(LauncherRequest::Remove { remains, ids }) => {
+                        let ids = remains::remove(&self.directories, remains, ids);
+                        self.say(&LauncherReply::Removed { remains, ids }, None)?;
                     }
                     Err(error) => return Err(io::Error::other(error)),
                 },
@@ -170,12 +191,13 @@ impl Launcher {
         self.control.send(&bytes, socket, Waiting::Allowed)
     }
 
-    /// In the launcher `None`; in each of the new shims its socket.
-    fn fork_shims(&mut self, count: u32) -> io::Result<Option<PacketSocket>> {
+    /// In the launcher `None`; in each of the new shims its socket to escherd and that in the runtime
+    /// directory.
+    fn fork_shims(&mut self, count: u32) -> io::Result<Option<(PacketSocket, Door)>> {
         for _ in 0..count {
             match self.fork_shim() {
                 Ok(None) => {}
-                Ok(socket) => return Ok(socket),
+                Ok(sockets) => return Ok(sockets),
                 Err(error) => {
                     let errno = error.raw_os_error().unwrap_or(libc::EIO);
                     self.say(&LauncherReply::ForkFailed { errno }, None)?;
@@ -185,13 +207,15 @@ impl Launcher {
         Ok(None)
     }
 
-    fn fork_shim(&mut self) -> io::Result<Option<PacketSocket>> {
+    fn fork_shim(&mut self) -> io::Result<Option<(PacketSocket, Door)>> {
         let (here, there) = PacketSocket::pair()?;
+        // Made here, so that it is there before escherd hears of the shim.
+        let door = Door::open(self.directories.shims.as_fd())?;
         // SAFETY: the launcher starts no thread.
-        match unsafe { fork() }? {
-            Fork::Child => Ok(Some(there)),
+        match unsafe { fork() }.inspect_err(|_| door.remove(self.directories.shims.as_fd()))? {
+            Fork::Child => Ok(Some((there, door))),
             Fork::Parent(pid) => {
-                self.shims.insert(pid);
+                self.shims.insert(pid, door.name());
                 let pid = pid.as_raw().unsigned_abs();
                 self.say(&LauncherReply::Shim { pid }, Some(here.as_fd()))?;
                 Ok(None)
@@ -201,9 +225,10 @@ impl Launcher {
 
     /// Lets go of all that is the launcher's alone. A shim that kept the control socket would hide the
     /// launcher's death from escherd.
-    fn into_shim(self, socket: PacketSocket) -> NewShim {
+    fn into_shim(self, socket: PacketSocket, door: Door) -> NewShim {
         NewShim {
             socket,
+            door,
             directories: self.directories,
             surroundings: self.surroundings,
         }
@@ -215,15 +240,41 @@ impl Launcher {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             stop |= signal.ssi_signo == Signal::SIGTERM as u32;
         }
-        while let Wait::Reaped(reaped) = reap() {
-            self.shims.remove(&reaped.pid);
-        }
+        self.reap();
         stop
+    }
+
+    fn reap(&mut self) {
+        let (mut dead, mut orphans) = (Vec::new(), Vec::new());
+        while let Wait::Reaped(reaped) = reap() {
+            match self.shims.remove(&reaped.pid) {
+                None => orphans.push(reaped),
+                Some(_) if reaped.exit == Exit::Code(0) => {}
+                Some(first_name) => {
+                    // Not its claim, which tells escherd of an execution that was lost.
+                    door::remove(self.directories.shims.as_fd(), first_name);
+                    dead.push(reaped.pid);
+                }
+            }
+        }
+        if !dead.is_empty() || !orphans.is_empty() {
+            self.orphans.note(&dead, &orphans, Instant::now());
+        }
+    }
+
+    /// Kills what dead shims have left behind, and tells of those of which nothing is left. Where escherd is
+    /// gone there is nobody to tell.
+    fn end_orphans(&mut self) {
+        let is_shim = |child| self.shims.contains_key(&child);
+        for (shim, leftovers) in self.orphans.end(is_shim, Instant::now()) {
+            let pid = shim.as_raw().unsigned_abs();
+            let _ = self.say(&LauncherReply::ShimDied { pid, leftovers }, None);
+        }
     }
 
     /// SIGTERM: every shim runs its kill ladder; the launcher waits for them.
     fn end_all(&mut self) -> io::Result<()> {
-        for shim in &self.shims {
+        for shim in self.shims.keys() {
             let _ = signal_child(*shim, libc::SIGTERM, SignalTarget::Process);
         }
         self.reap_until(None)
@@ -235,31 +286,32 @@ impl Launcher {
         self.reap_until(Some(Instant::now() + SEE_OFF))
     }
 
-    /// Reaps shims until there are none, or until the deadline.
+    /// Reaps shims until there are none, or until the deadline, and ends to the last what dead ones have left
+    /// behind.
     fn reap_until(&mut self, deadline: Option<Instant>) -> io::Result<()> {
-        while !self.shims.is_empty() {
-            let timeout = match deadline {
-                None => PollTimeout::NONE,
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    PollTimeout::try_from(left.as_millis()).unwrap_or(PollTimeout::MAX)
-                }
+        loop {
+            self.end_orphans();
+            let in_time = deadline.is_none_or(|deadline| Instant::now() < deadline);
+            let for_shims = !self.shims.is_empty() && in_time;
+            let until = match (for_shims, self.orphans.deadline()) {
+                (false, None) => return Ok(()),
+                (false, orphans) => orphans,
+                (true, orphans) => deadline.into_iter().chain(orphans).min(),
             };
             let mut waited = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut waited, timeout) {
-                Ok(0) => return Ok(()),
+            match poll(&mut waited, deadline::timeout(until)) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
             self.take_signals();
         }
-        Ok(())
     }
 }
 
 /// A fork of the launcher that has let go of the launcher's things.
 struct NewShim {
     socket: PacketSocket,
+    door: Door,
     directories: Directories,
     surroundings: Surroundings,
 }
@@ -269,7 +321,7 @@ impl NewShim {
         // The launcher's output may be a pipe whose reader waits for its end.
         nix::unistd::dup2_stdout(null()?)?;
         nix::unistd::dup2_stderr(null()?)?;
-        shim::serve(self.socket, self.directories, self.surroundings)
+        shim::serve(self.socket, self.door, self.directories, self.surroundings)
     }
 }
 

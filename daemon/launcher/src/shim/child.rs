@@ -17,6 +17,8 @@ use crate::sys::raw::syscall;
 /// Everything the child needs, made by the shim beforehand and not changed until the child is on its way.
 pub(super) struct ChildPlan {
     pub(super) progress: &'static Progress,
+    /// The shim's process id.
+    pub(super) shim: c_int,
     /// What becomes descriptors 0, 1 and 2. None of these numbers is below 3.
     pub(super) descriptors: [c_int; 3],
     /// Whether priority and out-of-memory score are to be set back to 0.
@@ -102,6 +104,8 @@ fn prepare_and_execute(plan: &ChildPlan) -> Result<Never, i32> {
         become_user(identity, &stage)?;
     }
 
+    die_with_the_shim(plan.shim)?;
+
     stage(StartStage::WorkingDirectory);
     enter_directory(&plan.working_dir, plan.or_root)?;
 
@@ -178,6 +182,21 @@ fn become_user(identity: &ChildIdentity, stage: &impl Fn(StartStage)) -> Result<
     match count == groups.len() && same() {
         true => Ok(()),
         false => Err(libc::EPERM),
+    }
+}
+
+/// Has the kernel kill this process when its shim goes before it, so that nothing runs on of which nobody
+/// will know the end, even where no launcher is left that sees to it. After the change of user, which clears
+/// this, as the execution of a set-user-ID, set-group-ID or capable program does (prctl(2),
+/// `PR_SET_PDEATHSIG`): such a program lives on.
+fn die_with_the_shim(shim: c_int) -> Result<(), i32> {
+    let option = libc::PR_SET_PDEATHSIG.cast_unsigned() as usize;
+    let signal = libc::SIGKILL.cast_unsigned() as usize;
+    call(libc::SYS_prctl, [option, signal, 0, 0, 0, 0])?;
+    // It may have gone before.
+    match call(libc::SYS_getppid, [0; 6])? == shim.cast_unsigned() as usize {
+        true => Ok(()),
+        false => Err(libc::ESRCH),
     }
 }
 

@@ -150,6 +150,7 @@ impl Prepared {
         Ok(Prepared {
             child: ChildPlan {
                 progress: workshop.progress,
+                shim: workshop.pid.as_raw(),
                 descriptors: descriptors.map(|descriptor| descriptor.as_raw_fd()),
                 reset_priority: surroundings.reset_priority,
                 open_files: libc::rlimit64 {

@@ -7,19 +7,24 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use escher_protocol::{Exit, Leftovers, OutputStream, Timestamp};
+use escher_protocol::{Exit, Leftovers, OutputStream, StartStage, Timestamp};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::command::{self, Setup, SetupEnd, Started};
+use super::ended::{Ended, asked_for};
 use super::input::{Fed, Input};
 use super::ladder::{Ladder, Step};
 use super::link::Link;
 use super::log::Log;
 use super::tree::Tree;
 use super::{Workshop, host_stops};
+use crate::deadline;
 use crate::sys::memory::forget;
-use crate::wire::{EndCause, ExitReport, FromShim, LaunchSpec, ToShim};
+use crate::wire::{
+    Assignment, EndCause, ExitReport, FromShim, InputState, LaunchSpec, ShimPhase, ShimState,
+    ToShim, WIRE_VERSION,
+};
 
 /// How long the set-up of a child may take, from its making to execve(2). It takes microseconds; only a
 /// user who stops its own process can make it longer.
@@ -29,31 +34,40 @@ const SETUP_DEADLINE: Duration = Duration::from_secs(10);
 /// take to end by themselves.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Runs the command of `spec` to its end.
-pub(super) fn run(mut spec: LaunchSpec, link: &mut Link, workshop: &mut Workshop) -> ExitReport {
+/// Runs the command of `assignment` to its end.
+pub(super) fn run(mut assignment: Assignment, link: &mut Link, workshop: &mut Workshop) -> Ended {
     let start = (Timestamp::now(), Instant::now());
-    let mut buffer = std::mem::take(&mut workshop.buffer);
-    let report = match command::start(&mut spec, workshop) {
-        Ok(started) => Execution::new(&spec, start, started, link, workshop).run(&mut buffer),
-        Err(exit) => ExitReport {
-            id: spec.id,
-            exit,
-            cause: EndCause::Itself,
-            ended_by_signal: None,
-            started_at: None,
-            ended_at: Timestamp::now(),
-            duration_us: 0,
-            usage: escher_protocol::Usage::default(),
-            output: escher_protocol::OutputTotals::default(),
-            leftovers: Leftovers::None,
-        },
+    let started = match claim_and_start(&mut assignment.spec, link, workshop) {
+        Ok(started) => started,
+        Err(exit) => return Ended::without_a_start(assignment, exit),
     };
+    let mut buffer = std::mem::take(&mut workshop.buffer);
+    let execution = Execution::new(&assignment, start, started, link, workshop);
+    let (report, input) = execution.run(&mut buffer);
     workshop.buffer = buffer;
-    report
+    Ended {
+        report,
+        memo: assignment.memo,
+        input,
+    }
+}
+
+/// The claim comes before the process: where there is none, nothing was started.
+fn claim_and_start(
+    spec: &mut LaunchSpec,
+    link: &mut Link,
+    workshop: &Workshop,
+) -> Result<Started, Exit> {
+    let claimed = link.claim(workshop.directories.shims.as_fd(), spec.id);
+    claimed.map_err(|error| Exit::NotStarted {
+        stage: StartStage::Prepare,
+        errno: error.raw_os_error().unwrap_or(libc::EIO),
+    })?;
+    command::start(spec, workshop)
 }
 
 struct Execution<'a> {
-    spec: &'a LaunchSpec,
+    assignment: &'a Assignment,
     start: (Timestamp, Instant),
     link: &'a mut Link,
     workshop: &'a Workshop,
@@ -73,6 +87,8 @@ struct Execution<'a> {
     /// The last signal of the ladder that the main process lived to see.
     ladder_signal: Option<i32>,
     leftovers: Leftovers,
+    /// Whether the log has not taken everything, and the command was ended for it.
+    log_is_full: bool,
     /// The lengths of the log that escherd wants to hear of exceeding: one for each place where somebody
     /// follows.
     watched: BTreeSet<u64>,
@@ -91,17 +107,23 @@ struct Ready {
 
 impl<'a> Execution<'a> {
     fn new(
-        spec: &'a LaunchSpec,
+        assignment: &'a Assignment,
         start: (Timestamp, Instant),
         started: Started,
         link: &'a mut Link,
         workshop: &'a Workshop,
     ) -> Self {
+        let spec = &assignment.spec;
         let after = |ms| start.1.checked_add(Duration::from_millis(ms));
         Execution {
             tree: Tree::new(started.pid),
             ladder: Ladder::new(Duration::from_millis(spec.kill_grace_ms)),
-            log: Log::new(workshop.directories.logs.as_fd(), spec.id, start),
+            log: Log::new(
+                workshop.directories.logs.as_fd(),
+                spec.id,
+                start,
+                assignment.log_limits,
+            ),
             input: Input::new(started.stdin),
             stdout: Some(started.stdout),
             stderr: Some(started.stderr),
@@ -112,15 +134,16 @@ impl<'a> Execution<'a> {
             main_ended: None,
             ladder_signal: None,
             leftovers: Leftovers::None,
+            log_is_full: false,
             watched: BTreeSet::new(),
-            spec,
+            assignment,
             start,
             link,
             workshop,
         }
     }
 
-    fn run(mut self, buffer: &mut [u8]) -> ExitReport {
+    fn run(mut self, buffer: &mut [u8]) -> (ExitReport, InputState) {
         while !self.is_over() {
             let ready = self.wait();
             if ready.setup {
@@ -135,8 +158,10 @@ impl<'a> Execution<'a> {
             if ready.signals {
                 self.take_signals();
             }
-            if ready.link {
-                self.take_messages();
+            match ready.link {
+                true if self.link.is_alone() => self.let_in(),
+                true => self.take_messages(),
+                false => {}
             }
             if ready.input {
                 let fed = self.input.feed();
@@ -146,7 +171,8 @@ impl<'a> Execution<'a> {
             self.keep_deadlines();
         }
         self.read_the_rest(buffer);
-        self.report()
+        let input = self.input.state();
+        (self.report(), input)
     }
 
     /// Nothing more can come: the tree is gone and the pipes are at their end, or this was waited for long
@@ -169,7 +195,8 @@ impl<'a> Execution<'a> {
             false => self.main_ended.map(|ended| ended + DRAIN),
         };
         let timeout = self.timeout_at.filter(|_| self.main_ended.is_none());
-        [setup, drain, timeout, self.ladder.deadline()]
+        let (ladder, link) = (self.ladder.deadline(), self.link.deadline());
+        [setup, drain, timeout, ladder, link]
             .into_iter()
             .flatten()
             .min()
@@ -182,7 +209,7 @@ impl<'a> Execution<'a> {
     fn wait(&self) -> Ready {
         type Mark = fn(&mut Ready) -> &mut bool;
         let mut polled: [(Option<BorrowedFd<'_>>, PollFlags, Mark); 6] = [
-            (self.link.descriptor(), PollFlags::POLLIN, |r| &mut r.link),
+            (self.link.awaited(), PollFlags::POLLIN, |r| &mut r.link),
             (
                 Some(self.workshop.signals.as_fd()),
                 PollFlags::POLLIN,
@@ -213,22 +240,12 @@ impl<'a> Execution<'a> {
             }
         }
         let mut ready = Ready::default();
-        if poll(&mut descriptors, self.poll_timeout()).is_ok() {
+        if poll(&mut descriptors, deadline::timeout(self.deadline())).is_ok() {
             for (descriptor, mark) in descriptors.iter().zip(marks) {
                 *mark(&mut ready) = descriptor.any().unwrap_or(true);
             }
         }
         ready
-    }
-
-    /// Rounded up, so that the deadline has passed when poll(2) returns.
-    fn poll_timeout(&self) -> PollTimeout {
-        let Some(deadline) = self.deadline() else {
-            return PollTimeout::NONE;
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        let millis = left.as_nanos().div_ceil(1_000_000);
-        PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
     }
 
     /// The child has executed its program, or never will.
@@ -252,9 +269,19 @@ impl<'a> Execution<'a> {
         let Some(descriptor) = pipe else { return };
         match nix::unistd::read(descriptor, buffer) {
             Ok(0) => *pipe = None,
-            Ok(count) => self.log.append(stream, &buffer[..count]),
+            Ok(count) => {
+                self.log.append(stream, &buffer[..count]);
+                self.heed_a_full_log();
+            }
             Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(_) => *pipe = None,
+        }
+    }
+
+    fn heed_a_full_log(&mut self) {
+        if self.log.ends_command() && !self.log_is_full {
+            self.log_is_full = true;
+            self.end(EndCause::LogFull, false);
         }
     }
 
@@ -274,6 +301,33 @@ impl<'a> Execution<'a> {
         if heard.stop {
             self.end(host_stops(), false);
         }
+    }
+
+    /// Another escherd takes the execution over.
+    fn let_in(&mut self) {
+        if !self.link.let_in() {
+            return;
+        }
+        self.watched.clear();
+        let shim = self.workshop.pid;
+        let pid = self.tree.main().as_raw().unsigned_abs();
+        let state = ShimState {
+            version: WIRE_VERSION,
+            pid: shim.as_raw().unsigned_abs(),
+            id: self.assignment.spec.id,
+            memo: self.assignment.memo.clone(),
+            phase: match self.setup_end {
+                Some(SetupEnd::Executed) => ShimPhase::Running {
+                    pid,
+                    at: self.start.0,
+                },
+                _ => ShimPhase::Starting,
+            },
+            ending: asked_for(self.ladder.cause()),
+            log_bytes: self.log.totals().log_bytes,
+            input: self.input.state(),
+        };
+        self.link.send(&FromShim::Adoptable(Box::new(state)));
     }
 
     fn take_messages(&mut self) {
@@ -401,7 +455,7 @@ impl<'a> Execution<'a> {
             std::mem::forget(self.setup);
         }
         ExitReport {
-            id: self.spec.id,
+            id: self.assignment.spec.id,
             exit,
             cause: self.ladder.cause().clone(),
             ended_by_signal: self.ladder_signal,

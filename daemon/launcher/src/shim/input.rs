@@ -6,12 +6,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use escher_protocol::Blob;
 use nix::errno::Errno;
 
+use crate::wire::InputState;
+
 /// Holds what escherd has sent until the command reads it. escherd sends at most
 /// [`INPUT_WINDOW`](crate::wire::INPUT_WINDOW) pieces ahead, which bounds what stands here.
 pub(super) struct Input {
     /// `None` once the input has ended on either side.
     pipe: Option<OwnedFd>,
     pieces: VecDeque<Piece>,
+    /// As in [`InputState`].
+    received: u64,
+    /// As in [`InputState`].
+    ended: bool,
+    /// As in [`InputState`].
+    closed: bool,
 }
 
 struct Piece {
@@ -32,8 +40,22 @@ pub(super) struct Fed {
 impl Input {
     pub(super) fn new(pipe: Option<OwnedFd>) -> Self {
         Input {
+            closed: pipe.is_none(),
             pipe,
             pieces: VecDeque::new(),
+            received: 0,
+            ended: false,
+        }
+    }
+
+    /// The account so far.
+    pub(super) fn state(&self) -> InputState {
+        InputState {
+            received: self.received,
+            // A few: escherd's window bounds them.
+            unaccepted: u32::try_from(self.pieces.len()).unwrap_or(u32::MAX),
+            ended: self.ended,
+            closed: self.closed,
         }
     }
 
@@ -47,6 +69,8 @@ impl Input {
 
     /// Takes one piece and writes what fits.
     pub(super) fn take(&mut self, data: Blob, end: bool) -> Fed {
+        self.received += data.len() as u64;
+        self.ended |= end;
         self.pieces.push_back(Piece {
             data,
             written: 0,
@@ -79,7 +103,7 @@ impl Input {
             }
             fed.accepted += 1;
             if piece.end {
-                self.close();
+                self.let_go();
                 return fed;
             }
             self.pieces.pop_front();
@@ -87,8 +111,13 @@ impl Input {
         fed
     }
 
-    /// Ends the input.
+    /// Nobody reads any more.
     pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.let_go();
+    }
+
+    fn let_go(&mut self) {
         self.pipe = None;
         self.pieces.clear();
     }
@@ -110,6 +139,9 @@ mod tests {
             accepted += input.take(piece.into(), false).accepted;
         }
         assert!(accepted < 3 && input.waits_for().is_some());
+        let state = input.state();
+        assert_eq!((state.received, state.ended), (150_000, false));
+        assert_eq!(state.unaccepted as usize + accepted, 3);
         accepted += input.take(Blob::default(), true).accepted;
         let mut got = Vec::new();
         let mut buffer = [0; 4096];
@@ -122,6 +154,13 @@ mod tests {
             }
         }
         assert_eq!((got, accepted), (big, 4));
+        let end = InputState {
+            received: 150_000,
+            unaccepted: 0,
+            ended: true,
+            closed: false,
+        };
+        assert_eq!(input.state(), end);
     }
 
     #[test]
@@ -137,5 +176,21 @@ mod tests {
         assert_eq!(input.take("x".into(), false), refused);
         assert_eq!(input.take("y".into(), false), refused);
         assert!(input.waits_for().is_none());
+        let state = InputState {
+            received: 2,
+            unaccepted: 0,
+            ended: false,
+            closed: true,
+        };
+        assert_eq!(input.state(), state);
+    }
+
+    #[test]
+    fn input_that_nobody_ever_read_is_closed() {
+        let never = InputState {
+            closed: true,
+            ..InputState::default()
+        };
+        assert_eq!(Input::new(None).state(), never);
     }
 }

@@ -10,14 +10,18 @@ use escher_protocol::{ExecutionId, OutputStream, OutputTotals, Timestamp};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use super::room::Room;
 use crate::index::{Plan, RECORD_BYTES, encode_header};
+use crate::wire::LogLimits;
 
 /// Appends a command's output to `<id>.log` and its origin to `<id>.idx` (see [`crate::index`]).
 ///
 /// The files are made with the first byte: a command without output costs none. What cannot be written (a
-/// full disk, say) is counted, and the command goes on; once there is room again, so does the log.
+/// full disk, say) or may not be ([`LogLimits`]) is counted. Where the command goes on nevertheless, so does
+/// the log once there is room again.
 pub(super) struct Log<'a> {
     directory: BorrowedFd<'a>,
     id: ExecutionId,
@@ -25,6 +29,7 @@ pub(super) struct Log<'a> {
     files: Option<Files>,
     plan: Plan,
     totals: OutputTotals,
+    room: Room,
 }
 
 struct Files {
@@ -37,6 +42,7 @@ impl<'a> Log<'a> {
         directory: BorrowedFd<'a>,
         id: ExecutionId,
         start: (Timestamp, Instant),
+        limits: LogLimits,
     ) -> Self {
         Log {
             directory,
@@ -45,6 +51,7 @@ impl<'a> Log<'a> {
             files: None,
             plan: Plan::default(),
             totals: OutputTotals::default(),
+            room: Room::new(limits),
         }
     }
 
@@ -55,9 +62,23 @@ impl<'a> Log<'a> {
             OutputStream::Stdout => self.totals.stdout_bytes += count,
             OutputStream::Stderr => self.totals.stderr_bytes += count,
         }
-        let written = self.try_append(stream, bytes);
+        let directory = self.directory;
+        let free = || free_bytes(directory);
+        let granted = self.room.grant(count, self.totals.log_bytes, free);
+        // It is at most their number.
+        let taken = usize::try_from(granted).map_or(bytes, |granted| &bytes[..granted]);
+        let written = match taken {
+            [] => 0,
+            taken => self.try_append(stream, taken),
+        };
+        self.room.took(count, granted, written);
         self.totals.log_bytes += written;
         self.totals.dropped_bytes += count - written;
+    }
+
+    /// Whether the command is to be ended because the log has not taken everything.
+    pub(super) fn ends_command(&self) -> bool {
+        self.room.ends_command()
     }
 
     pub(super) fn totals(&self) -> OutputTotals {
@@ -84,6 +105,16 @@ impl<'a> Log<'a> {
         }
         append_all(&files.log, bytes)
     }
+}
+
+/// Bytes that the unprivileged can still use on the file system of `directory` (statvfs(3)).
+fn free_bytes(directory: BorrowedFd<'_>) -> Option<u64> {
+    let state = fstatvfs(directory).ok()?;
+    Some(
+        state
+            .blocks_available()
+            .saturating_mul(state.fragment_size()),
+    )
 }
 
 /// Never an existing file, never through a link: whatever bears the name was not put there by us

@@ -1,21 +1,24 @@
 //! The shim: owns one command at a time, from its start to its result.
 //!
-//! A shim is a fork of the launcher. It waits for a [`ToShim::Launch`] with everything made ready that a
+//! A shim is a fork of the launcher. It waits for a [`ToShim::Assign`] with everything made ready that a
 //! command needs, runs the [`execution`], sees to it that the result is safe, and waits for the next. It
-//! needs neither launcher nor escherd to bring a command to its end: if escherd is gone by then, the
-//! result goes into an [exit record](crate::exit_record).
+//! needs neither launcher nor escherd to bring a command to its end: while escherd is gone, another can take
+//! the execution over by the shim's [door](crate::door), and if none has by then, the result goes into an
+//! [exit record](crate::exit_record).
 //!
 //! [`command`] makes the process and [`child`] is what it does until its program runs; [`execution`] is
-//! the loop; [`input`] and [`log`] are the command's descriptors, [`ladder`] and [`tree`] its end; [`link`] is
-//! escherd.
+//! the loop; [`input`] and [`log`] (with its [`room`]) are the command's descriptors, [`ladder`] and [`tree`]
+//! its end, [`ended`] what comes after it; [`link`] is escherd.
 
 mod child;
 mod command;
+mod ended;
 mod execution;
 mod input;
 mod ladder;
 mod link;
 mod log;
+mod room;
 mod tree;
 
 use std::cell::Cell;
@@ -25,18 +28,21 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use escher_protocol::codec::{self, MAX_PAYLOAD_BYTES};
-use escher_protocol::{Canceller, Leftovers};
+use escher_protocol::{Blob, Canceller, Leftovers};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+use serde::de::DeserializeOwned;
 
-use crate::exit_record;
+use crate::deadline;
+use crate::door::Door;
 use crate::packet::PacketSocket;
 use crate::sys::memory::{ChildStack, Progress, shared_progress};
 use crate::sys::process::ChildMemory;
-use crate::wire::{EndCause, ExitReport, FromShim, LaunchSpec, ToShim};
+use crate::wire::{Assignment, EndCause, LaunchSpec, LogLimits, MAX_MEMO_BYTES, ToShim};
 use link::Link;
 
 /// Bytes taken from a pipe at once: what a pipe holds by default (pipe(7)).
@@ -57,10 +63,13 @@ pub(crate) struct Surroundings {
 pub(crate) struct Directories {
     pub(crate) logs: OwnedFd,
     pub(crate) exits: OwnedFd,
+    pub(crate) shims: OwnedFd,
 }
 
 /// Everything that outlives one execution.
 struct Workshop {
+    /// The shim's process id.
+    pid: Pid,
     surroundings: Surroundings,
     directories: Directories,
     null: File,
@@ -87,6 +96,7 @@ enum Wake {
 /// When it cannot be set up; no command was started then.
 pub(crate) fn serve(
     socket: PacketSocket,
+    door: Door,
     directories: Directories,
     surroundings: Surroundings,
 ) -> io::Result<()> {
@@ -95,6 +105,7 @@ pub(crate) fn serve(
     prctl::set_dumpable(false)?;
     prctl::set_child_subreaper(true)?;
     let mut workshop = Workshop {
+        pid: nix::unistd::getpid(),
         surroundings,
         directories,
         null: File::open("/dev/null")?,
@@ -104,13 +115,35 @@ pub(crate) fn serve(
         stack: ChildStack::allocate()?,
         buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
     };
-    let mut link = Link::new(socket);
-    while let Some(spec) = await_launch(&mut link, &workshop)? {
-        let report = execution::run(spec, &mut link, &mut workshop);
-        let left_over = report.leftovers == Leftovers::Unkillable;
-        hand_over(report, &mut link, &workshop)?;
-        // What is left over must not count as part of the next execution.
-        if left_over || workshop.stopping.get() {
+    let mut link = Link::new(socket, door);
+    let result = serve_executions(&mut link, &mut workshop);
+    // Not while it has an execution whose report nobody has: then the claim is all that tells of it.
+    if !matches!(result, Err(Failure::WithReport(_))) {
+        link.remove_door(workshop.directories.shims.as_fd());
+    }
+    result.map_err(|failure| match failure {
+        Failure::Idle(error) | Failure::WithReport(error) => error,
+    })
+}
+
+/// Where a shim has failed.
+enum Failure {
+    /// Between two executions.
+    Idle(io::Error),
+    /// It could not bring the report of one to safety.
+    WithReport(io::Error),
+}
+
+fn serve_executions(link: &mut Link, workshop: &mut Workshop) -> Result<(), Failure> {
+    while let Some(assignment) = await_launch(link, workshop).map_err(Failure::Idle)? {
+        let id = assignment.spec.id;
+        let ended = execution::run(assignment, link, workshop);
+        let left_over = ended.report.leftovers == Leftovers::Unkillable;
+        let handed_over = ended.hand_over(link, workshop);
+        handed_over.map_err(Failure::WithReport)?;
+        // What is left over must not count as part of the next execution; and a shim that could not say
+        // what it had would be no use to the next either.
+        if left_over || workshop.stopping.get() || !link.has_claimed(id) {
             break;
         }
     }
@@ -129,23 +162,37 @@ fn block_all_signals() -> io::Result<SignalFd> {
 }
 
 /// Waits for the next command; `None` when there will be none.
-fn await_launch(link: &mut Link, workshop: &Workshop) -> io::Result<Option<LaunchSpec>> {
+fn await_launch(link: &mut Link, workshop: &Workshop) -> io::Result<Option<Assignment>> {
     loop {
-        match wait(link, workshop)? {
-            Wake::Message(ToShim::Launch(spec), _) => return Ok(Some(*spec)),
-            Wake::Message(ToShim::LaunchFromMemory, memory) => {
-                let memory = memory.ok_or(io::ErrorKind::InvalidData)?;
-                return read_sealed(memory).map(Some);
-            }
+        let assignment = match wait(link, workshop)? {
+            Wake::Message(ToShim::Launch(spec), _) => of_version_1(*spec),
+            Wake::Message(ToShim::LaunchFromMemory, memory) => of_version_1(read_sealed(memory)?),
+            Wake::Message(ToShim::Assign(assignment), _) => *assignment,
+            Wake::Message(ToShim::AssignFromMemory, memory) => read_sealed(memory)?,
             // What was meant for a command that has ended by itself in the meantime.
-            Wake::Message(..) => {}
+            Wake::Message(..) => continue,
             Wake::Stop | Wake::Alone => return Ok(None),
+        };
+        // It could not be told to another escherd.
+        if assignment.memo.len() > MAX_MEMO_BYTES {
+            return Err(io::ErrorKind::InvalidData.into());
         }
+        return Ok(Some(assignment));
     }
 }
 
-/// Reads a spec from memory that its sender cannot change any more.
-fn read_sealed(memory: OwnedFd) -> io::Result<LaunchSpec> {
+/// What an escherd that speaks version 1 launches.
+fn of_version_1(spec: LaunchSpec) -> Assignment {
+    Assignment {
+        spec,
+        memo: Blob::default(),
+        log_limits: LogLimits::default(),
+    }
+}
+
+/// Reads what came in memory that its sender cannot change any more.
+fn read_sealed<T: DeserializeOwned>(memory: Option<OwnedFd>) -> io::Result<T> {
+    let memory = memory.ok_or(io::ErrorKind::InvalidData)?;
     let seals = SealFlag::from_bits_retain(fcntl(&memory, FcntlArg::F_GET_SEALS)?);
     let needed = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
     let memory = File::from(memory);
@@ -157,20 +204,6 @@ fn read_sealed(memory: OwnedFd) -> io::Result<LaunchSpec> {
     let mut bytes = vec![0; length];
     memory.read_exact_at(&mut bytes, 0)?;
     codec::decode(&bytes).map_err(io::Error::other)
-}
-
-/// Brings the report to safety: escherd has written it down, or the exit record is on disk.
-fn hand_over(report: ExitReport, link: &mut Link, workshop: &Workshop) -> io::Result<()> {
-    let report = Box::new(report);
-    link.send(&FromShim::Exited(report.clone()));
-    loop {
-        match wait(link, workshop)? {
-            Wake::Message(ToShim::Recorded, _) => return Ok(()),
-            Wake::Message(..) => {} // For the command, which has ended.
-            Wake::Stop | Wake::Alone => break,
-        }
-    }
-    exit_record::write(workshop.directories.exits.as_fd(), &report)
 }
 
 /// Waits for escherd or for a signal.
@@ -194,6 +227,25 @@ fn wait(link: &mut Link, workshop: &Workshop) -> io::Result<Wake> {
             return Ok(Wake::Stop);
         }
     }
+}
+
+/// Waits for an escherd where there is none; `false` when SIGTERM came instead.
+fn await_escherd(link: &mut Link, workshop: &Workshop) -> io::Result<bool> {
+    while !link.let_in() {
+        let mut waited = vec![PollFd::new(workshop.signals.as_fd(), PollFlags::POLLIN)];
+        waited.extend(
+            link.awaited()
+                .map(|door| PollFd::new(door, PollFlags::POLLIN)),
+        );
+        match poll(&mut waited, deadline::timeout(link.deadline())) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if workshop.take_signals().stop {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Signals that have arrived.

@@ -8,4 +8,4 @@ pub(crate) mod process;
 pub(crate) mod raw;
 mod socket;
 
-pub(crate) use socket::{adopt_descriptor, peer_groups, receive_message};
+pub(crate) use socket::{accept, adopt_descriptor, peer_groups, receive_message};

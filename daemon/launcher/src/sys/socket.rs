@@ -3,7 +3,7 @@
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockFlag, UnixAddr, accept4, recvmsg};
 
 /// Receives one message into `buffer`, with the first descriptor that came with it.
 ///
@@ -40,6 +40,16 @@ pub(crate) fn receive_message(
         ));
     }
     Ok((message.bytes, descriptor))
+}
+
+/// Accepts a connection, which is closed on exec (accept4(2)).
+///
+/// # Errors
+/// Those of accept4(2), `EINTR` and, where `listener` does not block, `EAGAIN` among them.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let number = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Supplementary groups that the peer of `socket` had when it connected (`SO_PEERGROUPS`, Linux 4.13).

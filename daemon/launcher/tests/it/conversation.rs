@@ -129,7 +129,8 @@ fn memory_that_can_still_change_is_refused() {
     ];
     for seals in seals {
         let shim = launcher.shim();
-        shim.launch_from_memory(&shell("echo started"), seals);
+        let launch = ToShim::LaunchFromMemory;
+        shim.send_with_memory(&launch, &shell("echo started"), seals);
         assert_eq!(shim.receive(), None);
         shim.gone();
     }
@@ -203,7 +204,7 @@ fn nonsense_ends_the_launcher_but_not_its_shims() {
 #[test]
 fn a_fork_that_fails_is_told_with_its_errno() {
     // Room for one descriptor more than an idle launcher has; a socket pair needs two.
-    let launcher = Launcher::start_by(&["/bin/sh", "-c", "ulimit -n 8; exec \"$0\" \"$@\""]);
+    let launcher = Launcher::start_by(&["/bin/sh", "-c", "ulimit -n 9; exec \"$0\" \"$@\""]);
     launcher.ask(&LauncherRequest::Fork { count: 2 });
     for _ in 0..2 {
         let (reply, socket) = launcher.receive().unwrap();
@@ -228,6 +229,7 @@ fn files_and_folders_are_closed_to_others() {
         (launcher.log(spec.id), 0o640),
         (launcher.index(spec.id), 0o640),
         (launcher.exit_dir(), 0o700),
+        (launcher.shim_dir(), 0o700),
         (launcher.exit_dir().join(record), 0o600),
     ];
     for (path, most) in expected {
@@ -245,6 +247,9 @@ fn without_its_folders_named_the_launcher_says_what_is_missing() {
     let missing = run(&["--log-dir", "/nonexistent"]);
     assert_eq!(missing.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("--state-dir is missing"));
+    let missing = run(&["--log-dir", "/nonexistent", "--state-dir", "/nonexistent"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("--runtime-dir is missing"));
     assert_eq!(run(&["--help"]).status.code(), Some(0));
     assert_eq!(run(&["--version"]).status.code(), Some(0));
 }

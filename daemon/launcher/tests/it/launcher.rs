@@ -1,8 +1,9 @@
 //! The program under test.
 
 use std::cell::RefCell;
-use std::fs;
-use std::io::Write;
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use escher_launcher::exit_record;
 use escher_launcher::packet::{PacketSocket, Waiting};
-use escher_launcher::wire::{ExitReport, LauncherReply, LauncherRequest, MAX_PACKET_BYTES};
-use escher_protocol::{ExecutionId, codec};
+use escher_launcher::shims::{self, SocketName};
+use escher_launcher::wire::{
+    ExitReport, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, Remains,
+};
+use escher_protocol::{ExecutionId, Leftovers, codec};
 use tempfile::TempDir;
 
+use crate::shim::Orphan;
 use crate::wait::{DEADLINE, readable};
 use crate::{Shim, raw};
 
@@ -30,6 +35,8 @@ pub(crate) struct Launcher {
     control: Option<PacketSocket>,
     /// Pidfds of all shims it ever told of.
     shims: RefCell<Vec<OwnedFd>>,
+    /// Deaths of shims that it told of and nobody has asked for yet.
+    deaths: RefCell<VecDeque<(u32, Leftovers)>>,
     hello: LauncherReply,
     folder: TempDir,
 }
@@ -76,6 +83,8 @@ impl Launcher {
             .arg(folder.path().join("log"))
             .arg("--state-dir")
             .arg(folder.path().join("state"))
+            .arg("--runtime-dir")
+            .arg(folder.path().join("run"))
             .stdin(OwnedFd::from(there))
             .stdout(Stdio::null())
             .spawn()
@@ -88,6 +97,7 @@ impl Launcher {
             pidfd,
             control: Some(here),
             shims: RefCell::default(),
+            deaths: RefCell::default(),
             hello: LauncherReply::ForkFailed { errno: 0 },
             folder,
         };
@@ -134,6 +144,60 @@ impl Launcher {
         names(&self.exit_dir())
     }
 
+    pub(crate) fn shim_dir(&self) -> PathBuf {
+        self.path("run").join(shims::DIRECTORY)
+    }
+
+    /// The names of the sockets of all shims, sorted as text.
+    pub(crate) fn sockets(&self) -> Vec<SocketName> {
+        let names = names(&self.shim_dir());
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    /// As an escherd that was not there from the start.
+    pub(crate) fn connect(&self, name: &SocketName) -> io::Result<PacketSocket> {
+        shims::connect(File::open(self.shim_dir()).unwrap(), name)
+    }
+
+    /// Takes over the shim that has claimed `id`. The last of the test's ends must know its process.
+    pub(crate) fn adopt(&self, orphan: &Orphan, id: ExecutionId) -> Shim {
+        let socket = self.connect(&SocketName::Claim(id)).unwrap();
+        orphan.behind(socket)
+    }
+
+    /// Waits until it tells of the death of a shim.
+    pub(crate) fn shim_died(&self) -> (u32, Leftovers) {
+        if let Some(death) = self.deaths.borrow_mut().pop_front() {
+            return death;
+        }
+        match self.receive() {
+            Some((LauncherReply::ShimDied { pid, leftovers }, None)) => (pid, leftovers),
+            other => panic!("no death but {other:?}"),
+        }
+    }
+
+    /// Has it delete what executions have left, and returns those of which nothing is there any more.
+    pub(crate) fn remove(&self, remains: Remains, ids: &[ExecutionId]) -> Vec<ExecutionId> {
+        let ids = ids.to_vec();
+        self.ask(&LauncherRequest::Remove { remains, ids });
+        match self.receive_but_deaths() {
+            Some((LauncherReply::Removed { remains: of, ids }, None)) if of == remains => ids,
+            other => panic!("not removed but {other:?}"),
+        }
+    }
+
+    /// As `receive`, keeping for later what it tells of deaths.
+    fn receive_but_deaths(&self) -> Option<(LauncherReply, Option<OwnedFd>)> {
+        loop {
+            match self.receive()? {
+                (LauncherReply::ShimDied { pid, leftovers }, None) => {
+                    self.deaths.borrow_mut().push_back((pid, leftovers));
+                }
+                other => return Some(other),
+            }
+        }
+    }
+
     pub(crate) fn ask(&self, request: &LauncherRequest) {
         self.send(&codec::encode(request).unwrap());
     }
@@ -161,7 +225,7 @@ impl Launcher {
     pub(crate) fn shims(&self, count: u32) -> Vec<Shim> {
         self.ask(&LauncherRequest::Fork { count });
         (0..count)
-            .map(|_| match self.receive() {
+            .map(|_| match self.receive_but_deaths() {
                 Some((LauncherReply::Shim { pid }, Some(socket))) => {
                     let shim = Shim::new(pid, PacketSocket::from_descriptor(socket));
                     self.shims.borrow_mut().push(shim.pidfd());

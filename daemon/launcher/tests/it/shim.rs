@@ -5,10 +5,13 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
 use escher_launcher::packet::{PacketSocket, Waiting};
-use escher_launcher::wire::{ExitReport, FromShim, LaunchSpec, MAX_PACKET_BYTES, ToShim};
+use escher_launcher::wire::{
+    Assignment, ExitReport, FromShim, LaunchSpec, LogLimits, MAX_PACKET_BYTES, ShimState, ToShim,
+};
 use escher_protocol::{Blob, Canceller, ExecutionId, User, codec};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::Serialize;
 
 use crate::raw;
 use crate::wait::readable;
@@ -52,22 +55,37 @@ impl Shim {
             .unwrap();
     }
 
-    /// Sends a launch: as a packet, or, where it is too long for one, in sealed memory.
+    /// Assigns a command, with nothing to keep and no limits.
     pub(crate) fn launch(&self, spec: &LaunchSpec) {
-        let packet = codec::encode(&ToShim::Launch(Box::new(spec.clone()))).unwrap();
+        self.assign(&Assignment {
+            spec: spec.clone(),
+            memo: Blob::default(),
+            log_limits: LogLimits::default(),
+        });
+    }
+
+    /// Sends an assignment: as a packet, or, where it is too long for one, in sealed memory.
+    pub(crate) fn assign(&self, assignment: &Assignment) {
+        let packet = codec::encode(&ToShim::Assign(Box::new(assignment.clone()))).unwrap();
         match packet.len() <= MAX_PACKET_BYTES {
             true => self.send_bytes(&packet, None),
-            false => self.launch_from_memory(spec, SealFlag::all()),
+            false => {
+                self.send_with_memory(&ToShim::AssignFromMemory, assignment, SealFlag::all());
+            }
         }
     }
 
-    pub(crate) fn launch_from_memory(&self, spec: &LaunchSpec, seals: SealFlag) {
+    pub(crate) fn send_with_memory(
+        &self,
+        message: &ToShim,
+        content: &impl Serialize,
+        seals: SealFlag,
+    ) {
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
         let mut memory = File::from(memfd_create(c"launch", flags).unwrap());
-        memory.write_all(&codec::encode(spec).unwrap()).unwrap();
+        memory.write_all(&codec::encode(content).unwrap()).unwrap();
         fcntl(&memory, FcntlArg::F_ADD_SEALS(seals)).unwrap();
-        let packet = codec::encode(&ToShim::LaunchFromMemory).unwrap();
-        self.send_bytes(&packet, Some(&memory));
+        self.send_bytes(&codec::encode(message).unwrap(), Some(&memory));
     }
 
     /// The next message; `None` once the shim is gone.
@@ -131,6 +149,20 @@ impl Shim {
         self.send(&ToShim::Input { data, end });
     }
 
+    /// Expects the first packet to an escherd that has come later.
+    pub(crate) fn adoptable(&self) -> ShimState {
+        match self.receive() {
+            Some(FromShim::Adoptable(state)) => *state,
+            other => panic!("not adoptable but {other:?}"),
+        }
+    }
+
+    /// As a fault: kills the shim, not the command.
+    pub(crate) fn kill(&self) {
+        raw::signal(self.pidfd.as_fd(), libc::SIGKILL).unwrap();
+        assert!(readable(&self.pidfd), "a killed shim stays");
+    }
+
     /// Waits for the shim's end.
     pub(crate) fn gone(self) {
         self.leave_alone().gone();
@@ -138,17 +170,36 @@ impl Shim {
 
     /// As when escherd dies: closes the socket.
     pub(crate) fn leave_alone(self) -> Orphan {
-        Orphan(self.pidfd)
+        Orphan {
+            pid: self.pid,
+            pidfd: self.pidfd,
+        }
     }
 }
 
 /// A shim without escherd.
-pub(crate) struct Orphan(OwnedFd);
+pub(crate) struct Orphan {
+    pid: u32,
+    pidfd: OwnedFd,
+}
 
 impl Orphan {
     /// Waits for its end.
     pub(crate) fn gone(self) {
-        assert!(readable(&self.0), "the shim stays");
+        assert!(readable(&self.pidfd), "the shim stays");
+    }
+
+    /// The shim, which is at the other end of `socket`.
+    pub(crate) fn behind(&self, socket: PacketSocket) -> Shim {
+        Shim {
+            pid: self.pid,
+            pidfd: self.pidfd.try_clone().unwrap(),
+            socket,
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        raw::signal(self.pidfd.as_fd(), signal).unwrap();
     }
 }
 

@@ -1,0 +1,16 @@
+//! Waiting with poll(2) until a point in time.
+
+use std::time::Instant;
+
+use nix::poll::PollTimeout;
+
+/// How long poll(2) has to wait for `deadline`; without one, for ever. Rounded up, so that the deadline has
+/// passed when poll(2) returns.
+pub(crate) fn timeout(deadline: Option<Instant>) -> PollTimeout {
+    let Some(deadline) = deadline else {
+        return PollTimeout::NONE;
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    let millis = left.as_nanos().div_ceil(1_000_000);
+    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+}

@@ -1,0 +1,72 @@
+//! Deleting what executions have left on disk.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use escher_protocol::ExecutionId;
+use nix::errno::Errno;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use crate::exit_record;
+use crate::shim::Directories;
+use crate::shims::{self, SocketName};
+use crate::wire::{MAX_REMOVED_AT_ONCE, Remains};
+
+/// Deletes `remains` of `ids` and returns those of which nothing of the kind is there any more. What is
+/// beyond [`MAX_REMOVED_AT_ONCE`] is left alone, and so not among them.
+pub(super) fn remove(
+    directories: &Directories,
+    remains: Remains,
+    ids: Vec<ExecutionId>,
+) -> Vec<ExecutionId> {
+    let mut ids = ids;
+    ids.truncate(MAX_REMOVED_AT_ONCE);
+    ids.retain(|id| {
+        let removed = match remains {
+            // A log without its index would be read as all of one stream.
+            Remains::Log => unlink(directories.logs.as_fd(), &format!("{id}.log"))
+                .and_then(|()| unlink(directories.logs.as_fd(), &format!("{id}.idx"))),
+            Remains::ExitRecord => unlink(directories.exits.as_fd(), &exit_record::file_name(*id)),
+            Remains::Claim => remove_claim(directories.shims.as_fd(), *id),
+        };
+        removed.is_ok()
+    });
+    ids
+}
+
+/// Whatever bears the name; a link is removed, not followed. It is fine if nothing does.
+fn unlink(directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A living shim keeps its claim: by it alone another escherd finds the command.
+fn remove_claim(directory: BorrowedFd<'_>, id: ExecutionId) -> io::Result<()> {
+    let name = SocketName::Claim(id);
+    match shims::connect(directory, &name) {
+        Ok(_) => Err(io::ErrorKind::ResourceBusy.into()),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            io::ErrorKind::ConnectionRefused => unlink(directory, &name.to_string()),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Removes the sockets of shims that died before they had a command, and with nobody there to do it. Claims
+/// stay: they are what tells of an execution that was lost.
+pub(super) fn sweep(directory: BorrowedFd<'_>) -> io::Result<()> {
+    for name in shims::list(directory)? {
+        if !matches!(name, SocketName::Ready(_)) {
+            continue;
+        }
+        let refused = shims::connect(directory, &name)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        if refused {
+            unlink(directory, &name.to_string())?;
+        }
+    }
+    Ok(())
+}
