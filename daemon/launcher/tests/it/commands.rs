@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use escher_launcher::wire::{Identity, LaunchSpec};
+use escher_launcher::wire::{Assignment, Identity, LaunchSpec, LogLimits};
 use escher_protocol::Blob;
 
 use crate::shim::id;
@@ -36,4 +36,21 @@ pub(crate) fn shell_with(text: &str, path: &Path) -> LaunchSpec {
 pub(crate) fn identity(uid: u32, gid: u32, groups: &[u32]) -> Option<Identity> {
     let groups = groups.to_vec();
     Some(Identity { uid, gid, groups })
+}
+
+/// A command with input.
+pub(crate) fn with_input(text: &str) -> LaunchSpec {
+    LaunchSpec {
+        stdin: true,
+        ..shell(text)
+    }
+}
+
+/// An assignment of `spec` with nothing to keep and no limits.
+pub(crate) fn assignment(spec: LaunchSpec) -> Assignment {
+    Assignment {
+        spec,
+        memo: Blob::default(),
+        log_limits: LogLimits::default(),
+    }
 }

@@ -24,7 +24,7 @@ use crate::{Launcher, OTHER_USER, exec, is_root_for, raw};
 const CATCHES: usize = 5;
 
 /// Runs `work` on a thread that is [`OTHER_USER`].
-fn as_other_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn as_other_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             raw::become_user_in_this_thread(OTHER_USER);

@@ -1,16 +1,10 @@
 //! Standard input.
 
-use escher_launcher::wire::{FromShim, INPUT_WINDOW, LaunchSpec, MAX_INPUT_BYTES};
+use escher_launcher::wire::{FromShim, INPUT_WINDOW, MAX_INPUT_BYTES};
 use escher_protocol::Exit;
 
+use crate::commands::with_input;
 use crate::{Launcher, Output, shell};
-
-fn with_input(text: &str) -> LaunchSpec {
-    LaunchSpec {
-        stdin: true,
-        ..shell(text)
-    }
-}
 
 #[test]
 fn without_input_it_is_the_null_device() {

@@ -1,7 +1,7 @@
 //! The program under test.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -49,6 +49,13 @@ impl Launcher {
     /// Started by the program and arguments `prefix`, such as `env` or `nice`.
     pub(crate) fn start_by(prefix: &[&str]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), prefix, Path::new(PROGRAM))
+    }
+
+    /// In a folder in which `prepare` has made something.
+    pub(crate) fn start_after(prepare: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        prepare(folder.path());
+        Self::start_in(folder, &[], Path::new(PROGRAM))
     }
 
     /// As [`OTHER_USER`] where the test is root, else as the test's own.
@@ -159,10 +166,17 @@ impl Launcher {
         shims::connect(File::open(self.shim_dir()).unwrap(), name)
     }
 
-    /// Takes over the shim that has claimed `id`. The last of the test's ends must know its process.
+    /// Takes over the shim `orphan`, which has claimed `id`.
     pub(crate) fn adopt(&self, orphan: &Orphan, id: ExecutionId) -> Shim {
         let socket = self.connect(&SocketName::Claim(id)).unwrap();
         orphan.behind(socket)
+    }
+
+    /// Its children, in no order: the shims, and what it has not ended yet of those that died.
+    pub(crate) fn children(&self) -> HashSet<u32> {
+        let pid = self.pid();
+        let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        list.split_whitespace().flat_map(str::parse).collect()
     }
 
     /// Waits until it tells of the death of a shim.

@@ -7,9 +7,13 @@
 // In tests a panic is the report.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod adoption;
 mod alone;
+mod claims;
 mod commands;
 mod conversation;
+mod deaths;
+mod disk;
 mod ending;
 mod fifo;
 mod files;
@@ -18,9 +22,11 @@ mod hostile;
 mod identity;
 mod input;
 mod launcher;
+mod limits;
 mod obstacles;
 mod output;
 mod raw;
+mod remains;
 mod shim;
 mod starting;
 mod surroundings;

@@ -1,14 +1,14 @@
 //! Logs that cannot be written: planted files, full disks.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use escher_launcher::wire::{FromShim, LaunchSpec};
 use escher_protocol::{Exit, OutputTotals};
 
 use crate::commands::shell_with;
+use crate::disk::{fill, with_a_small_disk};
 use crate::{Fifo, Launcher, Output, is_root_for, shell};
 
 const ALL_DROPPED: OutputTotals = OutputTotals {
@@ -53,29 +53,6 @@ fn whatever_stands_in_the_place_of_a_log_or_index_is_not_touched() {
     }
 }
 
-/// A launcher whose log directory is a file system of 256 KiB that nobody else sees; it goes away with
-/// the last of its processes.
-fn on_a_small_disk() -> (Launcher, PathBuf) {
-    let script = r#"for part; do shift; set -- "$@" "$part"; [ "$last" = --log-dir ] && logs=$part; last=$part; done
-        mkdir "$logs" && mount -t tmpfs -o size=256k tmpfs "$logs" && exec "$0" "$@""#;
-    let launcher = Launcher::start_by(&["unshare", "--mount", "/bin/sh", "-c", script]);
-    let logs = launcher.log_dir();
-    let seen = format!("/proc/{}/root{}", launcher.pid(), logs.display());
-    (launcher, seen.into())
-}
-
-/// Fills the disk but for `left` bytes.
-fn fill(folder: &Path, left: usize) -> PathBuf {
-    let path = folder.join("ballast");
-    let mut file = fs::File::create(&path).unwrap();
-    let mut length = 0;
-    while file.write_all(&[b'x'; 4096]).is_ok() {
-        length += 4096;
-    }
-    file.set_len(length - left as u64).unwrap();
-    path
-}
-
 fn read(logs: &Path, spec: &LaunchSpec) -> Output {
     let file = |ending| fs::read(logs.join(format!("{}.{ending}", spec.id))).unwrap();
     Output::parse(file("log"), &file("idx"))
@@ -86,7 +63,7 @@ fn what_a_full_disk_cannot_take_is_counted_and_the_rest_is_exact() {
     if !is_root_for("a full disk") {
         return;
     }
-    let (launcher, logs) = on_a_small_disk();
+    let (launcher, logs) = with_a_small_disk("--log-dir", 256);
     fill(&logs, 64 * 1024);
     let spec = shell("seq 1 100000; seq 1 1000 >&2; exit 3");
     let report = launcher.shim().run(&spec);
@@ -106,7 +83,7 @@ fn a_disk_that_has_room_again_is_written_to_again() {
     if !is_root_for("a full disk that has room again") {
         return;
     }
-    let (launcher, logs) = on_a_small_disk();
+    let (launcher, logs) = with_a_small_disk("--log-dir", 256);
     let shim = launcher.shim();
     let fifo = Fifo::new(launcher.path("fifo"));
     let text = "printf missing; echo said > \"$0\"; read line; read line; echo kept; echo this >&2";

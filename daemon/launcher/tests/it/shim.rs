@@ -6,13 +6,14 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use escher_launcher::packet::{PacketSocket, Waiting};
 use escher_launcher::wire::{
-    Assignment, ExitReport, FromShim, LaunchSpec, LogLimits, MAX_PACKET_BYTES, ShimState, ToShim,
+    Assignment, ExitReport, FromShim, LaunchSpec, MAX_PACKET_BYTES, ShimState, ToShim,
 };
 use escher_protocol::{Blob, Canceller, ExecutionId, User, codec};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Serialize;
 
+use crate::commands::assignment;
 use crate::raw;
 use crate::wait::readable;
 
@@ -57,11 +58,7 @@ impl Shim {
 
     /// Assigns a command, with nothing to keep and no limits.
     pub(crate) fn launch(&self, spec: &LaunchSpec) {
-        self.assign(&Assignment {
-            spec: spec.clone(),
-            memo: Blob::default(),
-            log_limits: LogLimits::default(),
-        });
+        self.assign(&assignment(spec.clone()));
     }
 
     /// Sends an assignment: as a packet, or, where it is too long for one, in sealed memory.

@@ -1,0 +1,480 @@
+//! Another escherd takes over what an earlier one has started.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use escher_launcher::shims::{self, SocketName};
+use escher_launcher::wire::{
+    Assignment, EndCause, FromShim, INPUT_WINDOW, InputState, LaunchSpec, MAX_INPUT_BYTES,
+    MAX_MEMO_BYTES, ShimPhase, ShimState, ToShim, WIRE_VERSION,
+};
+use escher_protocol::{Blob, Exit};
+use nix::fcntl::SealFlag;
+
+use crate::commands::{assignment, shell_with, with_input};
+use crate::disk::{fill, with_a_small_disk};
+use crate::hostile::as_other_user;
+use crate::shim::somebody;
+use crate::{Fifo, Launcher, Output, Shim, exec, is_root_for, shell};
+
+/// Starts a command, has it say something, and loses escherd.
+fn start_and_lose(launcher: &Launcher, shim: Shim, spec: &LaunchSpec) -> (Shim, ShimState) {
+    shim.start(spec);
+    shim.log_longer_than(0);
+    let orphan = shim.leave_alone();
+    let adopted = launcher.adopt(&orphan, spec.id);
+    let state = adopted.adoptable();
+    (adopted, state)
+}
+
+#[test]
+fn a_command_goes_on_under_another_escherd() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = with_input("while read -r line; do echo \"$line\"; done; echo end >&2; exit 5");
+    let assignment = Assignment {
+        memo: Blob::from(vec![b'm'; MAX_MEMO_BYTES]),
+        ..assignment(spec.clone())
+    };
+    shim.assign(&assignment);
+    let Some(FromShim::Started { pid, at }) = shim.receive() else {
+        panic!("not started");
+    };
+    shim.input("one\n", false);
+    assert_eq!(shim.receive(), Some(FromShim::InputAccepted));
+    shim.log_longer_than(3);
+    let pid_of_shim = shim.pid();
+    let orphan = shim.leave_alone();
+
+    let shim = launcher.adopt(&orphan, spec.id);
+    let expected = ShimState {
+        version: WIRE_VERSION,
+        pid: pid_of_shim,
+        id: spec.id,
+        memo: assignment.memo,
+        phase: ShimPhase::Running { pid, at },
+        ending: None,
+        log_bytes: 4,
+        input: InputState {
+            received: 4,
+            ..InputState::default()
+        },
+    };
+    assert_eq!(shim.adoptable(), expected);
+    shim.input("two\n", false);
+    assert_eq!(shim.receive(), Some(FromShim::InputAccepted));
+    assert_eq!(shim.log_longer_than(4), 8);
+    shim.input("", true);
+    let report = shim.finish();
+    assert_eq!((report.id, report.exit), (spec.id, Exit::Code(5)));
+    assert_eq!(report.started_at, Some(at));
+    let output = Output::of(&launcher, spec.id);
+    assert_eq!(output.stdout(), b"one\ntwo\n");
+    assert_eq!(output.stderr(), b"end\n");
+    // It serves its new escherd as it did the old one.
+    assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
+    assert!(launcher.exit_records().is_empty());
+}
+
+#[test]
+fn what_comes_while_nobody_is_there_is_kept() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let fifo = Fifo::new(launcher.path("fifo"));
+    let text = "echo before; read -r line < \"$0\"; echo while; read -r line < \"$0\"; echo after";
+    let spec = shell_with(text, fifo.path());
+    shim.start(&spec);
+    shim.log_longer_than(0);
+    let orphan = shim.leave_alone();
+    fifo.say("go");
+    let shim = launcher.adopt(&orphan, spec.id);
+    assert!(shim.adoptable().log_bytes >= 7);
+    assert_eq!(shim.log_longer_than(7), 13);
+    fifo.say("go");
+    assert_eq!(shim.finish().exit, Exit::Code(0));
+    assert_eq!(
+        Output::of(&launcher, spec.id).text(),
+        "before\nwhile\nafter\n"
+    );
+}
+
+#[test]
+fn input_that_the_command_has_not_read_is_accounted_for() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let fifo = Fifo::new(launcher.path("fifo"));
+    let spec = LaunchSpec {
+        stdin: true,
+        ..shell_with("echo ready; read -r line < \"$0\"; wc -c", fifo.path())
+    };
+    shim.start(&spec);
+    shim.log_longer_than(0);
+    // The first fills the pipe. Nobody reads the answers.
+    for piece in 0..INPUT_WINDOW {
+        let end = piece + 1 == INPUT_WINDOW;
+        shim.input(vec![b'x'; MAX_INPUT_BYTES], end);
+    }
+    let orphan = shim.leave_alone();
+    let shim = launcher.adopt(&orphan, spec.id);
+    let input = InputState {
+        received: (INPUT_WINDOW * MAX_INPUT_BYTES) as u64,
+        unaccepted: 3,
+        ended: true,
+        closed: false,
+    };
+    assert_eq!(shim.adoptable().input, input);
+    fifo.say("go");
+    for _ in 0..3 {
+        assert_eq!(shim.receive(), Some(FromShim::InputAccepted));
+    }
+    assert_eq!(shim.finish().exit, Exit::Code(0));
+    assert_eq!(Output::of(&launcher, spec.id).text(), "ready\n262144\n");
+}
+
+#[test]
+fn input_that_nobody_reads_is_told_as_closed() {
+    let launcher = Launcher::start();
+    let closed = InputState {
+        closed: true,
+        ..InputState::default()
+    };
+    let never = shell("echo ready; exec sleep 1000");
+    let (shim, state) = start_and_lose(&launcher, launcher.shim(), &never);
+    assert_eq!(state.input, closed);
+    shim.cancel(true);
+    shim.finish();
+
+    let no_more = with_input("exec <&-; echo ready; exec sleep 1000");
+    let shim = launcher.shim();
+    shim.start(&no_more);
+    shim.log_longer_than(0);
+    shim.input("lost", false);
+    assert_eq!(shim.receive(), Some(FromShim::InputClosed));
+    let orphan = shim.leave_alone();
+    let shim = launcher.adopt(&orphan, no_more.id);
+    let received = 4;
+    assert_eq!(shim.adoptable().input, InputState { received, ..closed });
+    shim.cancel(true);
+    shim.finish();
+}
+
+#[test]
+fn signal_and_cancel_reach_an_adopted_command() {
+    let launcher = Launcher::start();
+    let text = "trap 'echo caught' USR1; echo ready; while :; do sleep 0.1; done";
+    let spec = shell(text);
+    let (shim, state) = start_and_lose(&launcher, launcher.shim(), &spec);
+    assert_eq!(state.ending, None);
+    let signal = libc::SIGUSR1;
+    shim.send(&ToShim::Signal { signal });
+    assert_eq!(shim.log_longer_than(6), 13);
+    shim.cancel(false);
+    let report = shim.finish();
+    assert_eq!(report.cause, EndCause::Cancelled(somebody()));
+    assert_eq!(report.ended_by_signal, Some(libc::SIGTERM));
+}
+
+#[test]
+fn an_end_that_was_asked_for_is_told() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let text = "trap 'echo no' TERM; echo ready; while :; do sleep 0.1; done";
+    let spec = shell(text);
+    shim.start(&spec);
+    shim.log_longer_than(0);
+    shim.cancel(false);
+    let orphan = shim.leave_alone();
+    let shim = launcher.adopt(&orphan, spec.id);
+    let cause = EndCause::Cancelled(somebody());
+    assert_eq!(shim.adoptable().ending, Some(cause.clone()));
+    shim.log_longer_than(6);
+    shim.cancel(true);
+    assert_eq!(shim.finish().cause, cause);
+}
+
+#[test]
+fn a_timeout_holds_across_an_adoption() {
+    let launcher = Launcher::start();
+    let spec = LaunchSpec {
+        timeout_ms: Some(2_000),
+        ..shell("trap 'echo time' TERM; echo ready; while :; do sleep 0.1; done")
+    };
+    let (shim, state) = start_and_lose(&launcher, launcher.shim(), &spec);
+    assert!(matches!(state.ending, None | Some(EndCause::TimedOut)));
+    shim.log_longer_than(6);
+    shim.cancel(true);
+    let report = shim.finish();
+    assert_eq!(report.cause, EndCause::TimedOut);
+}
+
+#[test]
+fn a_command_that_is_being_set_up_can_be_adopted() {
+    let launcher = Launcher::start();
+    // A program that is looked for in vain in so many places takes its time. It may be found all the same
+    // before the adoption comes; then again.
+    let mut path = "PATH=".to_owned();
+    path += &":".repeat(100_000);
+    path += "/bin:/usr/bin";
+    for _ in 0..100 {
+        let shim = launcher.shim();
+        let spec = LaunchSpec {
+            environment: vec![path.as_str().into()],
+            ..exec(["sleep", "1000"])
+        };
+        shim.launch(&spec);
+        // Connects as soon as there is a claim: the shim has the launch for sure once the name is there.
+        let orphan = shim.leave_alone();
+        let socket = loop {
+            match launcher.connect(&SocketName::Claim(spec.id)) {
+                Ok(socket) => break socket,
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
+            }
+            std::thread::yield_now();
+        };
+        let shim = orphan.behind(socket);
+        let phase = shim.adoptable().phase;
+        if phase == ShimPhase::Starting {
+            shim.started();
+        }
+        shim.cancel(true);
+        assert_eq!(shim.finish().ended_by_signal, Some(libc::SIGKILL));
+        if phase == ShimPhase::Starting {
+            return;
+        }
+    }
+    panic!("no adoption ever met a set-up");
+}
+
+#[test]
+fn a_launch_that_escherd_sent_before_it_died_is_carried_out_and_can_be_adopted() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let fifo = Fifo::new(launcher.path("fifo"));
+    let spec = LaunchSpec {
+        stdin: true,
+        ..shell_with("read -r line; echo \"$line\" > \"$0\"; cat", fifo.path())
+    };
+    shim.launch(&spec);
+    shim.input("queued\n", false);
+    let orphan = shim.leave_alone();
+    assert_eq!(fifo.hear(), "queued");
+    let shim = launcher.adopt(&orphan, spec.id);
+    let state = shim.adoptable();
+    assert!(matches!(state.phase, ShimPhase::Running { .. }));
+    assert_eq!(state.input.received, 7);
+    shim.input("more", true);
+    assert_eq!(shim.finish().exit, Exit::Code(0));
+    assert_eq!(Output::of(&launcher, spec.id).text(), "more");
+}
+
+/// The news that nobody reads any more came before escherd's last messages were read, and these were lost.
+#[test]
+fn messages_of_an_escherd_that_died_without_listening_are_heard() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let fifo = Fifo::new(launcher.path("fifo"));
+    let spec = LaunchSpec {
+        stdin: true,
+        ..shell_with("read -r go < \"$0\"; cat", fifo.path())
+    };
+    // That it has started stands unread in escherd's end when that is closed.
+    shim.launch(&spec);
+    for _ in 0..INPUT_WINDOW {
+        shim.input("123456789\n", false);
+    }
+    let orphan = shim.leave_alone();
+    fifo.say("go");
+    let socket = loop {
+        match launcher.connect(&SocketName::Claim(spec.id)) {
+            Ok(socket) => break socket,
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
+        }
+        std::thread::yield_now();
+    };
+    let shim = orphan.behind(socket);
+    assert_eq!(shim.adoptable().input.received, 40);
+    shim.input("", true);
+    assert_eq!(shim.finish().exit, Exit::Code(0));
+    assert_eq!(Output::of(&launcher, spec.id).log.len(), 40);
+}
+
+#[test]
+fn who_comes_while_escherd_is_there_waits_for_its_end() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = with_input("echo ready; read -r line; exit 6");
+    shim.start(&spec);
+    shim.log_longer_than(0);
+    // Two stand at the door, one behind the other.
+    let (second, third) = (
+        launcher.connect(&SocketName::Claim(spec.id)).unwrap(),
+        launcher.connect(&SocketName::Claim(spec.id)).unwrap(),
+    );
+    // The first still has the command.
+    assert_eq!(shim.log_longer_than(0), 6);
+    let orphan = shim.leave_alone();
+    let second = orphan.behind(second);
+    second.adoptable();
+    // What it asks for here is nothing to the next one.
+    second.send(&ToShim::Watch { seen: 6 });
+    assert_eq!(second.log_longer_than(0), 6);
+    drop(second);
+    let third = orphan.behind(third);
+    third.adoptable();
+    third.input("go\n", true);
+    assert_eq!(third.receive(), Some(FromShim::InputAccepted));
+    assert_eq!(third.finish().exit, Exit::Code(6));
+}
+
+#[test]
+fn growth_that_an_earlier_escherd_asked_for_is_not_told_to_the_next() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = with_input("echo ready; read -r line; echo more");
+    shim.start(&spec);
+    shim.log_longer_than(0);
+    shim.send(&ToShim::Watch { seen: 6 });
+    let orphan = shim.leave_alone();
+    let shim = launcher.adopt(&orphan, spec.id);
+    shim.adoptable();
+    shim.input("go\n", true);
+    assert_eq!(shim.receive(), Some(FromShim::InputAccepted));
+    assert!(matches!(shim.receive(), Some(FromShim::Exited(_))));
+    shim.send(&ToShim::Recorded);
+}
+
+#[test]
+fn nobody_but_root_and_the_shims_own_user_can_adopt() {
+    if !is_root_for("an adopter that is somebody else") {
+        return;
+    }
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = with_input("echo ready; read -r line; exit 8");
+    shim.start(&spec);
+    shim.log_longer_than(0);
+    let orphan = shim.leave_alone();
+    // Even where the directory were open to everybody.
+    let name = SocketName::Claim(spec.id);
+    let socket = launcher.shim_dir().join(name.to_string());
+    for path in [
+        launcher.path(""),
+        launcher.path("run"),
+        launcher.shim_dir(),
+        socket,
+    ] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let folder = launcher.shim_dir();
+    let connect = || shims::connect(fs::File::open(folder).unwrap(), &name);
+    let stranger = orphan.behind(as_other_user(connect).unwrap());
+    assert_eq!(stranger.receive(), None);
+    let shim = launcher.adopt(&orphan, spec.id);
+    shim.adoptable();
+    shim.input("go\n", true);
+    assert_eq!(shim.finish().exit, Exit::Code(8));
+}
+
+#[test]
+fn a_memo_that_could_not_be_told_again_is_refused() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let assignment = Assignment {
+        memo: Blob::from(vec![0; MAX_MEMO_BYTES + 1]),
+        ..assignment(shell("echo started"))
+    };
+    shim.send_with_memory(&ToShim::AssignFromMemory, &assignment, SealFlag::all());
+    assert_eq!(shim.receive(), None);
+    assert!(crate::launcher::names(&launcher.log_dir()).is_empty());
+}
+
+#[test]
+fn launches_of_version_1_are_served() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = shell("echo ready; exec sleep 1000");
+    shim.send(&ToShim::Launch(Box::new(spec.clone())));
+    shim.started();
+    shim.log_longer_than(0);
+    let orphan = shim.leave_alone();
+    let shim = launcher.adopt(&orphan, spec.id);
+    assert_eq!(shim.adoptable().memo, Blob::default());
+    shim.cancel(true);
+    shim.finish();
+    let spec = shell("exit 3");
+    shim.send_with_memory(&ToShim::LaunchFromMemory, &spec, SealFlag::all());
+    assert_eq!(shim.finish().exit, Exit::Code(3));
+}
+
+/// A command is over, no escherd has recorded it, and the exit record cannot be written.
+fn over_on_a_full_disk() -> (
+    Launcher,
+    LaunchSpec,
+    crate::shim::Orphan,
+    std::path::PathBuf,
+) {
+    let (launcher, exits) = with_a_small_disk("--state-dir", 64);
+    let ballast = fill(&exits, 0);
+    let shim = launcher.shim();
+    let spec = shell("exit 9");
+    shim.start(&spec);
+    assert!(matches!(shim.receive(), Some(FromShim::Exited(_))));
+    (launcher, spec, shim.leave_alone(), ballast)
+}
+
+#[test]
+fn a_report_that_cannot_be_written_down_is_kept_for_the_next_escherd() {
+    if !is_root_for("a full state directory") {
+        return;
+    }
+    let (launcher, spec, orphan, _) = over_on_a_full_disk();
+    // Nor does one that comes and goes take it away.
+    for _ in 0..2 {
+        let shim = launcher.adopt(&orphan, spec.id);
+        let state = shim.adoptable();
+        assert_eq!((state.phase, state.id), (ShimPhase::Over, spec.id));
+        let Some(FromShim::Exited(report)) = shim.receive() else {
+            panic!("no report");
+        };
+        assert_eq!((report.id, report.exit), (spec.id, Exit::Code(9)));
+    }
+    let shim = launcher.adopt(&orphan, spec.id);
+    shim.adoptable();
+    shim.finish();
+    assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
+}
+
+#[test]
+fn a_report_that_could_not_be_written_down_is_once_there_is_room_and_an_end_is_asked_for() {
+    if !is_root_for("a full state directory that has room again") {
+        return;
+    }
+    let (launcher, spec, orphan, ballast) = over_on_a_full_disk();
+    // That it has been let in says that the first attempt is over.
+    launcher.adopt(&orphan, spec.id).adoptable();
+    let exits = ballast.parent().unwrap();
+    fs::remove_file(&ballast).unwrap();
+    orphan.signal(libc::SIGTERM);
+    orphan.gone();
+    assert_eq!(
+        crate::launcher::names(exits),
+        [escher_launcher::exit_record::file_name(spec.id)]
+    );
+    assert!(launcher.sockets().is_empty());
+}
+
+#[test]
+fn a_report_that_is_lost_in_the_end_leaves_the_claim_and_no_draft() {
+    if !is_root_for("a full state directory at the end") {
+        return;
+    }
+    let (launcher, spec, orphan, ballast) = over_on_a_full_disk();
+    launcher.adopt(&orphan, spec.id).adoptable();
+    orphan.signal(libc::SIGTERM);
+    orphan.gone();
+    assert_eq!(
+        crate::launcher::names(ballast.parent().unwrap()),
+        ["ballast"]
+    );
+    assert_eq!(launcher.sockets(), [SocketName::Claim(spec.id)]);
+}

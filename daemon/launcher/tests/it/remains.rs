@@ -1,0 +1,146 @@
+//! Deleting what executions have left.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use escher_launcher::exit_record;
+use escher_launcher::shims::SocketName;
+use escher_launcher::wire::{MAX_REMOVED_AT_ONCE, Remains};
+use escher_protocol::ExecutionId;
+
+use crate::claims::listening_socket;
+use crate::launcher::names;
+use crate::shim::id;
+use crate::{Launcher, exec, shell};
+
+#[test]
+fn each_kind_is_deleted_by_itself() {
+    let launcher = Launcher::start();
+    let [had_output, alone, killed] = launcher.shims(3).try_into().ok().unwrap();
+    let (log, record, claim) = (shell("echo output"), exec(["true"]), exec(["true"]));
+    had_output.run(&log);
+    alone.launch(&record);
+    alone.gone();
+    killed.run(&claim);
+    killed.kill();
+    launcher.shim_died();
+
+    let (log, record, claim) = (log.id, record.id, claim.id);
+    let kinds = [
+        (Remains::Claim, claim),
+        (Remains::Log, log),
+        (Remains::ExitRecord, record),
+    ];
+    let left = || {
+        (
+            names(&launcher.log_dir()).len(),
+            launcher.exit_records().len(),
+            launcher.sockets().len(),
+        )
+    };
+    // The living shim has one too.
+    assert_eq!(left(), (2, 1, 2));
+    for (remains, id) in kinds {
+        // Nothing of that kind is there of the other two: that counts as well.
+        assert_eq!(launcher.remove(remains, &[id]), [id]);
+    }
+    assert_eq!(left(), (0, 0, 1));
+    for (remains, id) in kinds {
+        assert_eq!(launcher.remove(remains, &[id]), [id]);
+    }
+    assert_eq!(launcher.remove(Remains::Log, &[]), []);
+}
+
+#[test]
+fn only_what_was_named_is_deleted() {
+    let launcher = Launcher::start();
+    let [first, alone] = launcher.shims(2).try_into().ok().unwrap();
+    let (log, record) = (shell("echo output"), exec(["true"]));
+    first.run(&log);
+    first.kill();
+    launcher.shim_died();
+    alone.launch(&record);
+    alone.gone();
+    for remains in [Remains::Log, Remains::ExitRecord, Remains::Claim] {
+        let another = id();
+        assert_eq!(launcher.remove(remains, &[another]), [another]);
+    }
+    assert!(launcher.log(log.id).exists() && launcher.index(log.id).exists());
+    assert_eq!(launcher.exit_record(record.id).id, record.id);
+    assert_eq!(launcher.sockets(), [SocketName::Claim(log.id)]);
+}
+
+#[test]
+fn a_living_shim_keeps_its_claim() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let (over, running) = (exec(["true"]), exec(["sleep", "1000"]));
+    shim.run(&over);
+    assert!(launcher.remove(Remains::Claim, &[over.id]).is_empty());
+    shim.start(&running);
+    // One that was never there is none the less gone.
+    let ids = [over.id, running.id];
+    assert_eq!(launcher.remove(Remains::Claim, &ids), [over.id]);
+    let orphan = shim.leave_alone();
+    assert!(launcher.remove(Remains::Claim, &[running.id]).is_empty());
+    // It can be adopted still.
+    let shim = launcher.adopt(&orphan, running.id);
+    shim.adoptable();
+    shim.cancel(true);
+    shim.finish();
+}
+
+#[test]
+fn what_was_planted_is_removed_without_being_followed() {
+    let launcher = Launcher::start();
+    let id = id();
+    let precious = launcher.path("precious");
+    fs::write(&precious, "mine").unwrap();
+    let listener = listening_socket(&launcher.path(""), "socket");
+    let socket = launcher.path("socket");
+    let claim = launcher.shim_dir().join(SocketName::Claim(id).to_string());
+    let record = launcher.exit_dir().join(exit_record::file_name(id));
+    let plants: [(Remains, &Path, &Path); 5] = [
+        (Remains::Log, &precious, &launcher.log(id)),
+        (Remains::Log, &precious, &launcher.index(id)),
+        (Remains::ExitRecord, &precious, &record),
+        (Remains::Claim, &precious, &claim),
+        // A link to a socket that lives.
+        (Remains::Claim, &socket, &claim),
+    ];
+    for (remains, target, place) in plants {
+        symlink(target, place).unwrap();
+        assert_eq!(launcher.remove(remains, &[id]), [id]);
+        assert!(!place.is_symlink());
+        assert!(target.exists());
+    }
+    drop(listener);
+    // A link to nothing, too.
+    symlink(launcher.path("absent"), &claim).unwrap();
+    assert_eq!(launcher.remove(Remains::Claim, &[id]), [id]);
+    assert!(!claim.is_symlink());
+    assert_eq!(fs::read(&precious).unwrap(), b"mine");
+}
+
+#[test]
+fn what_cannot_be_deleted_is_not_among_the_deleted() {
+    let launcher = Launcher::start();
+    let (folder, fine) = (id(), id());
+    fs::create_dir(launcher.log(folder)).unwrap();
+    fs::write(launcher.log(fine), "").unwrap();
+    assert_eq!(launcher.remove(Remains::Log, &[folder, fine]), [fine]);
+    assert!(launcher.log(folder).is_dir());
+}
+
+#[test]
+fn so_many_as_may_be_are_deleted_at_once_and_no_more() {
+    let launcher = Launcher::start();
+    let ids: Vec<ExecutionId> = (0..=MAX_REMOVED_AT_ONCE).map(|_| id()).collect();
+    for id in &ids {
+        fs::write(launcher.log(*id), "").unwrap();
+    }
+    let removed = launcher.remove(Remains::Log, &ids);
+    assert_eq!(removed, ids[..MAX_REMOVED_AT_ONCE]);
+    assert_eq!(names(&launcher.log_dir()).len(), 1);
+}
