@@ -42,7 +42,10 @@ impl Orphans {
     pub(super) fn note(&mut self, shims: &[Pid], orphans: &[Reaped], now: Instant) {
         let mut killed = false;
         for orphan in orphans {
-            self.unkillable.remove(&orphan.pid);
+            // That of a shim of which all was said.
+            if self.unkillable.remove(&orphan.pid) {
+                continue;
+            }
             killed |= matches!(orphan.exit, Exit::Signal { signal, .. } if signal == libc::SIGKILL);
         }
         let killed_before = std::mem::replace(&mut self.killed_before, killed);
@@ -78,6 +81,11 @@ impl Orphans {
         for orphan in at_and_below(orphans.iter().copied()) {
             orphan.signal(&[libc::SIGKILL]);
         }
+        self.settle(&orphans, now)
+    }
+
+    /// What follows from the children that are orphans still.
+    fn settle(&mut self, orphans: &[Pid], now: Instant) -> Vec<(Pid, Leftovers)> {
         let mut over = Vec::new();
         self.deaths.retain_mut(|death| {
             death.killed |= !orphans.is_empty();
@@ -94,5 +102,86 @@ impl Orphans {
             self.unkillable.extend(orphans);
         }
         over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIM: Pid = Pid::from_raw(7);
+    const ORPHAN: Pid = Pid::from_raw(70);
+
+    fn reaped(signal: i32) -> Reaped {
+        Reaped {
+            pid: ORPHAN,
+            exit: Exit::Signal {
+                signal,
+                core_dumped: false,
+            },
+            user_us: 0,
+            system_us: 0,
+            peak_memory_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn a_shim_without_a_command_leaves_nothing() {
+        let now = Instant::now();
+        let mut orphans = Orphans::default();
+        assert_eq!(orphans.deadline(), None);
+        orphans.note(&[SHIM], &[], now);
+        assert_eq!(orphans.settle(&[], now), [(SHIM, Leftovers::None)]);
+        assert_eq!(orphans.deadline(), None);
+    }
+
+    #[test]
+    fn a_death_is_over_when_no_orphan_is_left() {
+        let now = Instant::now();
+        let mut orphans = Orphans::default();
+        orphans.note(&[SHIM], &[], now);
+        assert_eq!(orphans.settle(&[ORPHAN], now), []);
+        orphans.note(&[], &[reaped(libc::SIGKILL)], now);
+        assert_eq!(orphans.settle(&[], now), [(SHIM, Leftovers::Killed)]);
+    }
+
+    #[test]
+    fn an_orphan_may_go_before_with_or_after_its_shim_is_heard_of() {
+        let now = Instant::now();
+        let dead = [reaped(libc::SIGKILL)];
+        let orders: [&[(&[Pid], &[Reaped])]; 3] = [
+            &[(&[], &dead), (&[SHIM], &[])],
+            &[(&[SHIM], &dead)],
+            &[(&[SHIM], &[]), (&[], &dead)],
+        ];
+        for order in orders {
+            let mut orphans = Orphans::default();
+            for (shims, reaped) in order {
+                orphans.note(shims, reaped, now);
+            }
+            assert_eq!(orphans.settle(&[], now), [(SHIM, Leftovers::Killed)]);
+        }
+        // One that died of something else was not killed.
+        let mut orphans = Orphans::default();
+        orphans.note(&[SHIM], &[reaped(libc::SIGTERM)], now);
+        assert_eq!(orphans.settle(&[], now), [(SHIM, Leftovers::None)]);
+    }
+
+    #[test]
+    fn what_does_not_go_is_unkillable_and_held_against_no_other_shim() {
+        let start = Instant::now();
+        let mut orphans = Orphans::default();
+        orphans.note(&[SHIM], &[], start);
+        let due = start + UNKILLABLE_AFTER;
+        assert_eq!(orphans.deadline(), Some(due));
+        assert_eq!(orphans.settle(&[ORPHAN], start), []);
+        let over = orphans.settle(&[ORPHAN], due);
+        assert_eq!(over, [(SHIM, Leftovers::Unkillable)]);
+        assert!(orphans.unkillable.contains(&ORPHAN));
+        // Its number is its own until it is reaped.
+        orphans.note(&[], &[reaped(libc::SIGKILL)], due);
+        assert!(orphans.unkillable.is_empty());
+        orphans.note(&[SHIM], &[], due);
+        assert_eq!(orphans.settle(&[], due), [(SHIM, Leftovers::None)]);
     }
 }

@@ -267,31 +267,23 @@ fn a_launch_that_escherd_sent_before_it_died_is_carried_out_and_can_be_adopted()
     assert_eq!(Output::of(&launcher, spec.id).text(), "more");
 }
 
-/// The news that nobody reads any more came before escherd's last messages were read, and these were lost.
+/// The news that escherd had died without reading everything came before its last messages, and these were
+/// lost.
 #[test]
 fn messages_of_an_escherd_that_died_without_listening_are_heard() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    let fifo = Fifo::new(launcher.path("fifo"));
-    let spec = LaunchSpec {
-        stdin: true,
-        ..shell_with("read -r go < \"$0\"; cat", fifo.path())
-    };
-    // That it has started stands unread in escherd's end when that is closed.
+    let spec = with_input("cat");
     shim.launch(&spec);
+    // That it has started stands unread in escherd's end when that is closed.
+    shim.says_something();
+    shim.signal(libc::SIGSTOP);
     for _ in 0..INPUT_WINDOW {
         shim.input("123456789\n", false);
     }
     let orphan = shim.leave_alone();
-    fifo.say("go");
-    let socket = loop {
-        match launcher.connect(&SocketName::Claim(spec.id)) {
-            Ok(socket) => break socket,
-            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
-        }
-        std::thread::yield_now();
-    };
-    let shim = orphan.behind(socket);
+    orphan.signal(libc::SIGCONT);
+    let shim = launcher.adopt(&orphan, spec.id);
     assert_eq!(shim.adoptable().input.received, 40);
     shim.input("", true);
     assert_eq!(shim.finish().exit, Exit::Code(0));

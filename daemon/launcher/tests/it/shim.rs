@@ -93,6 +93,15 @@ impl Shim {
         Some(codec::decode(&buffer[..packet.length]).unwrap())
     }
 
+    /// Waits until it has said something, and leaves that unread.
+    pub(crate) fn says_something(&self) {
+        assert!(readable(&self.socket), "the shim says nothing");
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        raw::signal(self.pidfd.as_fd(), signal).unwrap();
+    }
+
     /// Expects the start of a command and returns its process id.
     pub(crate) fn started(&self) -> u32 {
         match self.receive() {
@@ -156,7 +165,7 @@ impl Shim {
 
     /// As a fault: kills the shim, not the command.
     pub(crate) fn kill(&self) {
-        raw::signal(self.pidfd.as_fd(), libc::SIGKILL).unwrap();
+        self.signal(libc::SIGKILL);
         assert!(readable(&self.pidfd), "a killed shim stays");
     }
 
