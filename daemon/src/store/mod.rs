@@ -3,10 +3,40 @@
 //! One thread writes, in the order in which the engine's [`Change`]s come; all that wait go into one
 //! transaction. Readers have connections of their own and see what is committed.
 
-use escher_protocol::message::Event;
+mod apply;
+mod aside;
+mod connection;
+mod expiry;
+mod face;
+mod fault;
+mod finish;
+mod fragment;
+mod load;
+mod lookup;
+mod open;
+mod query;
+mod readers;
+mod rows;
+mod salvage;
+mod schema;
+mod seal;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod walks;
+mod writer;
+
+pub use face::{Found, Store, StoreSettings, Unsettled, open};
+pub use fault::StoreError;
+pub use open::Notice;
+
+use escher_protocol::message::{Event, Removed};
 use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Timestamp};
 
 use crate::execution::Submission;
+
+/// Name of the database, in the state directory.
+pub const FILE_NAME: &str = "escher.db";
 
 /// What is to be written. A change is about one execution but for the last two.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +98,8 @@ pub struct Entry {
     pub ticket: u64,
     /// The change.
     pub change: Change,
-    /// What followers of events are told of it, kept with it.
-    pub event: Option<Event>,
+    /// What followers of events are told of it, kept with it, in order.
+    pub events: Vec<Event>,
 }
 
 /// What became of an [`Entry`].
@@ -89,6 +119,10 @@ pub enum Verdict {
     /// A submission that could not be written, and why: nothing was. Changes of another kind are never
     /// refused; they wait until they can be written.
     Refused(String),
+    /// It cannot be written now and will be later, with another verdict then. Never of a submission.
+    Delayed,
+    /// A removal is committed: what was forgotten, and the ids, whose logs are to be deleted.
+    Removed(Removed, Vec<ExecutionId>),
 }
 
 /// What a new escherd begins with.
@@ -100,7 +134,8 @@ pub struct Loaded {
     pub unfinished: Vec<Unfinished>,
     /// The last events, in order; at most as many as the engine keeps.
     pub events: Vec<Event>,
-    /// Removed executions whose logs were not deleted yet.
+    /// Removed executions whose logs were not deleted yet, as far as is known. Those that had none are
+    /// among them.
     pub undeleted_logs: Vec<ExecutionId>,
 }
 

@@ -1,0 +1,82 @@
+//! What a new escherd begins with, read from the file.
+
+use escher_protocol::ExecutionId;
+use escher_protocol::message::Event;
+use rusqlite::Connection;
+
+use super::fault::Fault;
+use super::rows::{Progress, signed, unsigned};
+use super::seal::{self, Kind};
+use super::tally::Totals;
+use super::{Digest, Loaded, Unfinished};
+use crate::execution::Submission;
+
+/// Reads everything that is not history, with the last `kept_events` events.
+pub(super) fn load(connection: &Connection, kept_events: usize) -> Result<Loaded, Fault> {
+    Ok(Loaded {
+        last_number: Totals::read(connection)?.last_number,
+        unfinished: unfinished(connection)?,
+        events: events(connection, kept_events)?,
+        undeleted_logs: undeleted_logs(connection)?,
+    })
+}
+
+fn unfinished(connection: &Connection) -> Result<Vec<Unfinished>, Fault> {
+    let sql = "SELECT e.number, e.progress, s.body \
+               FROM execution e INDEXED BY execution_unfinished \
+               LEFT JOIN submission s ON s.number = e.number WHERE e.ended = 0 ORDER BY e.number";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    let mut unfinished = Vec::new();
+    while let Some(row) = rows.next()? {
+        let number = unsigned(row.get(0)?);
+        let blob = |index, kind: Kind| -> Result<Vec<u8>, Fault> {
+            row.get::<_, Option<_>>(index)?.ok_or(kind.damaged(number))
+        };
+        let progress = blob(1, Kind::Progress)?;
+        let progress: Progress = seal::unwrap(Kind::Progress, number, &progress)?;
+        let body = blob(2, Kind::Submission)?;
+        let (_, submission): (Option<Digest>, Submission) =
+            seal::unwrap(Kind::Submission, number, &body)?;
+        unfinished.push(Unfinished {
+            submission,
+            launching: progress.launching,
+            started: progress.started,
+            cancel: progress.cancel,
+        });
+    }
+    Ok(unfinished)
+}
+
+fn events(connection: &Connection, kept: usize) -> Result<Vec<Event>, Fault> {
+    let sql = "SELECT sequence, body FROM event ORDER BY sequence DESC LIMIT ?1";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([signed(kept as u64)])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        let sequence = unsigned(row.get(0)?);
+        let body: Vec<u8> = row.get(1)?;
+        events.push(seal::unwrap(Kind::Event, sequence, &body)?);
+    }
+    events.reverse();
+    Ok(events)
+}
+
+fn undeleted_logs(connection: &Connection) -> Result<Vec<ExecutionId>, Fault> {
+    let mut statement = connection.prepare("SELECT id, seal FROM undeleted_log")?;
+    let mut rows = statement.query([])?;
+    let mut ids = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (id, found): ([u8; 16], Vec<u8>) = (row.get(0)?, row.get(1)?);
+        ids.push(checked_id(id, &found)?);
+    }
+    Ok(ids)
+}
+
+/// An id whose log is to be deleted: the one place where a wrong bit would delete somebody's output.
+pub(super) fn checked_id(id: [u8; 16], found: &[u8]) -> Result<ExecutionId, Fault> {
+    match *found == seal::seal(Kind::Undeleted, 0, &id) {
+        true => Ok(ExecutionId::from_bytes(id)),
+        false => Err(Kind::Undeleted.damaged(0)),
+    }
+}

@@ -1,0 +1,156 @@
+//! Lists of finished executions.
+//!
+//! Times become bounds of the number; then [`walks`](super::walks) find numbers, and these their records.
+
+use escher_protocol::message::Selection;
+use escher_protocol::{ExecutionRecord, Text};
+use rusqlite::types::Value;
+use rusqlite::{OptionalExtension, params_from_iter};
+
+use super::fault::Fault;
+use super::readers::Snapshot;
+use super::rows::{Kept, signed, unsigned};
+use super::seal::{self, Kind};
+use super::tally::Totals;
+use super::walks::{uid, walks};
+
+/// Records of finished executions that fit, the newest first.
+pub(super) fn list(
+    snapshot: &Snapshot<'_>,
+    of: Option<u32>,
+    selection: &Selection,
+    before: u64,
+    room: usize,
+) -> Result<Vec<ExecutionRecord>, Fault> {
+    let mut records = Vec::new();
+    for number in numbers(snapshot, of, selection, before, room)? {
+        match record(snapshot, number) {
+            // Damage to an index must not show anybody what is not for it.
+            Ok(Some(record)) if fits(&record, of, selection) => records.push(record),
+            Ok(_) => snapshot.damage.note(&Kind::Record.damaged(number)),
+            Err(fault) if fault.is_damage() => snapshot.damage.note(&fault),
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(records)
+}
+
+/// The same of their numbers and the bytes of their logs.
+pub(super) fn finished_numbers(
+    snapshot: &Snapshot<'_>,
+    of: Option<u32>,
+    selection: &Selection,
+    before: u64,
+    room: usize,
+) -> Result<Vec<(u64, u64)>, Fault> {
+    let sql = "SELECT log_bytes FROM execution WHERE number = ?1";
+    let mut statement = snapshot.connection.prepare_cached(sql)?;
+    numbers(snapshot, of, selection, before, room)?
+        .into_iter()
+        .map(|number| {
+            let bytes = statement.query_row([signed(number)], |row| row.get(0))?;
+            Ok((number, unsigned(bytes)))
+        })
+        .collect()
+}
+
+/// The record of a finished execution.
+pub(super) fn record(
+    snapshot: &Snapshot<'_>,
+    number: u64,
+) -> Result<Option<ExecutionRecord>, Fault> {
+    let sql = "SELECT body FROM record WHERE number = ?1";
+    let mut statement = snapshot.connection.prepare_cached(sql)?;
+    let body: Option<Vec<u8>> = statement
+        .query_row([signed(number)], |row| row.get(0))
+        .optional()?;
+    body.map(|body| Ok(seal::unwrap::<Kept>(Kind::Record, number, &body)?.record))
+        .transpose()
+}
+
+fn numbers(
+    snapshot: &Snapshot<'_>,
+    of: Option<u32>,
+    selection: &Selection,
+    before: u64,
+    room: usize,
+) -> Result<Vec<u64>, Fault> {
+    let Some((above, below)) = bounds(snapshot, selection, signed(before))? else {
+        return Ok(Vec::new());
+    };
+    let mut found: Vec<i64> = Vec::new();
+    for walk in walks(&snapshot.connection, of, selection)? {
+        // Once there are enough, the next walks only have to look for newer ones.
+        let above = match found.last() {
+            Some(last) if found.len() >= room => *last,
+            _ => above,
+        };
+        let mut statement = snapshot.connection.prepare_cached(&walk.sql)?;
+        let bounds = [above, below, signed(room as u64)].map(Value::Integer);
+        let mut rows = statement.query(params_from_iter(walk.values.iter().chain(&bounds)))?;
+        while let Some(row) = rows.next()? {
+            found.push(row.get(0)?);
+        }
+        // The name of one user may be the number of another.
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        found.dedup();
+        found.truncate(room);
+    }
+    Ok(found.into_iter().map(unsigned).collect())
+}
+
+/// Numbers above the first and below the second are all that can have been submitted in time.
+fn bounds(
+    snapshot: &Snapshot<'_>,
+    selection: &Selection,
+    before: i64,
+) -> Result<Option<(i64, i64)>, Fault> {
+    let one = |sql: &str, time: i64| -> Result<Option<i64>, Fault> {
+        let mut statement = snapshot.connection.prepare_cached(sql)?;
+        Ok(statement.query_row([time], |row| row.get(0)).optional()?)
+    };
+    let (mut above, mut below) = (0, before);
+    if let Some(since) = selection.since {
+        match one(FIRST_SINCE, since.as_micros())? {
+            Some(first) => above = first - 1,
+            None => return Ok(None),
+        }
+    }
+    if let Some(until) = selection.until {
+        let back = Totals::read(&snapshot.connection)?.clock_back;
+        match one(LAST_BEFORE, until.as_micros().saturating_add(back))? {
+            Some(last) => below = below.min(last.saturating_add(1)),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some((above, below)))
+}
+
+/// Nothing with a lower number was submitted at that time or later, whatever the clock did: `clock_high` of
+/// such a one would have been as high.
+pub(super) const FIRST_SINCE: &str = "SELECT number FROM execution INDEXED BY execution_clock \
+                           WHERE clock_high >= ?1 ORDER BY clock_high, number LIMIT 1";
+
+/// Nothing with a higher number was submitted before that time less the furthest that the clock ever went
+/// back.
+pub(super) const LAST_BEFORE: &str = "SELECT number FROM execution INDEXED BY execution_clock \
+                           WHERE clock_high < ?1 ORDER BY clock_high DESC, number DESC LIMIT 1";
+
+/// Whether a record is one that was asked for.
+fn fits(record: &ExecutionRecord, of: Option<u32>, selection: &Selection) -> bool {
+    let Selection {
+        filter,
+        since,
+        until,
+    } = selection;
+    let is_user =
+        |user: &Text| record.user.name.as_ref() == Some(user) || uid(user) == Some(record.user.uid);
+    let mut labels = filter.labels.iter();
+    of.is_none_or(|of| record.submitted_by.uid == of)
+        && (filter.statuses.is_empty() || filter.statuses.contains(&record.status))
+        && (filter.name.is_none() || record.name == filter.name)
+        && filter.user.as_ref().is_none_or(is_user)
+        && labels.all(|label| record.labels.contains(label))
+        && since.is_none_or(|since| record.submitted_at >= since)
+        && until.is_none_or(|until| record.submitted_at < until)
+}
