@@ -6,15 +6,19 @@
 //! 2. [`authz`] decides, and its permit is a value;
 //! 3. [`engine`], sole owner of all state, demands the permit and moves the [`execution`] on;
 //! 4. [`launch`] carries out what the engine wants done, by way of the shims;
-//! 5. [`output`] reads what the command has written, for whoever asks.
+//! 5. [`store`] writes down what has changed, and remembers what has left memory;
+//! 6. [`output`] reads what the command has written, for whoever asks.
 //!
-//! [`config`] and [`cli`] make the settings, [`systemd`] and [`telemetry`] are the surroundings, and
-//! [`service`] puts it all together.
+//! [`config`] and [`cli`] make the settings, [`boot`], [`descriptors`], [`systemd`] and [`telemetry`] are the
+//! surroundings, and [`service`] puts it all together.
 #![forbid(unsafe_code)]
 
 pub mod authz;
+pub mod boot;
+pub mod cleanup;
 pub mod cli;
 pub mod config;
+pub mod descriptors;
 pub mod engine;
 pub mod execution;
 pub mod launch;

@@ -1,5 +1,6 @@
 //! The whole escherd, from settings to the last farewell.
 
+use std::collections::HashSet;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,22 +8,29 @@ use std::time::Duration;
 
 use anyhow::Context;
 use escher_protocol::message::DaemonInfo;
-use escher_protocol::{InstanceId, Timestamp};
+use escher_protocol::{ExecutionId, InstanceId, Timestamp};
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
 use tokio::net::UnixListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::authz::{Gate, Reach};
+use crate::boot::Boot;
+use crate::cleanup;
 use crate::cli::OnStop;
 use crate::config::Settings;
-use crate::engine::{self, Engine, EngineHandle, EngineSettings};
-use crate::launch::{self, Connection, LauncherSettings};
-use crate::server::{self, Service};
+use crate::descriptors::{self, Budget};
+use crate::engine::{self, Engine, EngineHandle, EngineSettings, Findings};
+use crate::launch::{self, Adoption, Connection, LauncherSettings};
+use crate::server::{self, ConnectionLimits, Service};
+use crate::store::{self, Loaded, Store, StoreSettings, Verdict};
 use crate::systemd;
+
+/// How long service may wait for what was found at the start to be on disk. It takes milliseconds, unless there
+/// is no room.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// How long clients may take for their last answers, and the launcher for its end. With the rest, escherd stops within a second.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -37,12 +45,20 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> anyh
     make_directory(&settings.log_dir, 0o750)?;
     let _lock = lock(&settings.state_dir)?;
     let listener = listen(&settings)?;
-    raise_descriptor_limit();
+    let budget = descriptors::divide(
+        settings.max_concurrent_executions,
+        settings.connections.max_connections,
+    );
 
+    let (settled, verdicts) = mpsc::unbounded_channel();
+    let boot =
+        Boot::read(&settings.state_dir).context("cannot tell whether the host was started anew")?;
+    let (store, loaded) = open_store(&settings, settled).await?;
     let launcher = LauncherSettings {
         program: settings.launcher.clone(),
         log_dir: settings.log_dir.clone(),
         state_dir: settings.state_dir.clone(),
+        runtime_dir: settings.runtime_dir.clone(),
         warm_shims: settings.warm_shims,
     };
     let connection = Connection::open(&launcher).await?;
@@ -50,32 +66,46 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> anyh
         0 => Reach::AllUsers,
         uid => Reach::Only(uid),
     };
-    let (engine, effects) = engine::start(Engine::new(EngineSettings {
-        request: settings.request,
-        max_concurrent: settings.max_concurrent_executions,
-        max_pending: settings.max_pending_executions,
-        log_dir: settings.log_dir.clone(),
-    }));
+    let (adoption, findings) = look_around(&settings, loaded, &store, &boot).await?;
+    let engine = Engine::restore(
+        engine_settings(&settings, &budget),
+        findings,
+        Timestamp::now(),
+    );
+    let writer = store.clone();
+    let (engine, effects) = engine::start(engine, verdicts, move |entries| writer.write(entries));
     let (pid, launcher_pid) = watch::channel(None);
     let launching = tokio::spawn(launch::run(
         launcher,
         connection,
+        adoption,
         engine.clone(),
         effects,
         pid,
     ));
+    settle(&engine, boot).await;
+    tokio::spawn(cleanup::run(
+        settings.cleanup,
+        engine.clone(),
+        store.clone(),
+    ));
 
     let service = Arc::new(Service {
         engine: engine.clone(),
+        store: store.clone(),
+        open_logs: Semaphore::new(budget.logs),
         gate: Gate::new(reach),
-        about: about(&settings, reach),
+        about: about(&settings, &budget, reach),
         launcher_pid,
     });
     let (close, closing) = watch::channel(false);
     let serving = tokio::spawn(server::serve(
         listener,
         service,
-        settings.connections,
+        ConnectionLimits {
+            max_connections: budget.connections,
+            ..settings.connections
+        },
         closing,
     ));
     info!(socket = %settings.socket.path.display(), "serving");
@@ -87,7 +117,11 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> anyh
         info!("ending what runs");
         end_all(&engine).await;
     }
+    if timeout(FAREWELL, engine.settled()).await.is_err() {
+        warn!("the store cannot be written; shims keep what is not on disk");
+    }
     engine.stop().await;
+    let _ = store.close(FAREWELL).await;
     close.send_replace(true);
     let (served, launched) = tokio::join!(timeout(FAREWELL, serving), timeout(FAREWELL, launching));
     if served.is_err() {
@@ -135,16 +169,107 @@ fn listen(settings: &Settings) -> anyhow::Result<UnixListener> {
     Ok(UnixListener::from_std(listener)?)
 }
 
-/// Each connection and each running command takes a descriptor or two: as many as the host allows.
-fn raise_descriptor_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        warn!(%error, "the limit of open files cannot be raised");
+/// Opens the store, off the event loop: it may be large, or damaged.
+async fn open_store(
+    settings: &Settings,
+    settled: mpsc::UnboundedSender<Vec<(u64, Verdict)>>,
+) -> anyhow::Result<(Store, Loaded)> {
+    let path = settings.state_dir.join(store::FILE_NAME);
+    let store_settings = StoreSettings {
+        durability: settings.durability,
+        kept_events: engine::MAX_KEPT_EVENTS,
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        store::open(&path, store_settings, move |verdicts| {
+            // Nobody there: escherd is stopping.
+            let _ = settled.send(verdicts);
+        })
+    });
+    // It has said itself what it has set aside.
+    let (store, loaded, _) = opened.await??;
+    Ok((store, loaded))
+}
+
+/// Finds the shims of an earlier escherd, and what those that are gone have left.
+async fn look_around(
+    settings: &Settings,
+    loaded: Loaded,
+    store: &Store,
+    boot: &Boot,
+) -> anyhow::Result<(Adoption, Findings)> {
+    let adoption = launch::adopt(&settings.runtime_dir)
+        .await
+        .context("cannot look for the shims of an earlier escherd")?;
+    // After the shims: one that ends meanwhile has left its record by then.
+    let reports = launch::exit_records(&settings.state_dir).context("cannot read exit records")?;
+    let shims = adoption.states();
+    let unfinished: HashSet<ExecutionId> = loaded
+        .unfinished
+        .iter()
+        .map(|unfinished| unfinished.submission.id)
+        .collect();
+    let mut known = HashSet::new();
+    let told_of = shims
+        .iter()
+        .map(|shim| shim.id)
+        .chain(reports.iter().map(|report| report.id));
+    for id in told_of.filter(|id| !unfinished.contains(id)) {
+        if store.find(None, &id.into()).await?.is_some() {
+            known.insert(id);
+        }
+    }
+    if !(shims.is_empty() && unfinished.is_empty()) {
+        info!(
+            shims = shims.len(),
+            exit_records = reports.len(),
+            unfinished = unfinished.len(),
+            "going on where an earlier escherd was"
+        );
+    }
+    let findings = Findings {
+        silent: adoption.silent(),
+        claims: adoption.claims.clone(),
+        is_doubtful: adoption.is_doubtful,
+        rebooted: boot.is_another(),
+        on_boot: settings.on_boot,
+        loaded,
+        shims,
+        reports,
+        known,
+    };
+    Ok((adoption, findings))
+}
+
+/// Waits until what was found is on disk, so that whoever asks finds it too, and notes the run of the host:
+/// only then has everything followed from its being another one. Where the disk is full, that comes later.
+async fn settle(engine: &EngineHandle, boot: Boot) {
+    let engine = engine.clone();
+    let noted = tokio::spawn(async move {
+        if engine.settled().await.is_ok()
+            && let Err(error) = boot.note()
+        {
+            warn!(%error, "it cannot be noted which run of the host this is");
+        }
+    });
+    if timeout(SETTLING, noted).await.is_err() {
+        warn!("what was found cannot be written down yet");
     }
 }
 
-fn about(settings: &Settings, reach: Reach) -> DaemonInfo {
+fn engine_settings(settings: &Settings, budget: &Budget) -> EngineSettings {
+    EngineSettings {
+        request: settings.request,
+        max_concurrent: budget.executions,
+        max_pending: settings.max_pending_executions,
+        max_pending_bytes: settings.max_pending_bytes,
+        max_in_memory: settings.max_in_memory_executions,
+        log_dir: settings.log_dir.clone(),
+        log_limits: settings.log_limits,
+        durability: settings.durability,
+    }
+}
+
+fn about(settings: &Settings, budget: &Budget, reach: Reach) -> DaemonInfo {
     let bytes = |path: &Path| path.as_os_str().into();
     DaemonInfo {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -159,7 +284,7 @@ fn about(settings: &Settings, reach: Reach) -> DaemonInfo {
         pending: 0,
         running: 0,
         finished: 0,
-        max_concurrent_executions: settings.max_concurrent_executions as u64,
+        max_concurrent_executions: budget.executions as u64,
         max_pending_executions: settings.max_pending_executions as u64,
         default_timeout_ms: settings.request.default_timeout_ms,
         max_timeout_ms: settings.request.max_timeout_ms,

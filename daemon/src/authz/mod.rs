@@ -40,6 +40,21 @@ pub struct SubmitPermit {
 }
 
 impl SubmitPermit {
+    /// Root's, for itself: for tests of what demands one.
+    #[cfg(test)]
+    pub(crate) fn of_root() -> Self {
+        let user = User { uid: 0, name: None };
+        SubmitPermit {
+            submitter: user.clone(),
+            account: Account {
+                user,
+                home: "/".into(),
+                shell: "/bin/sh".into(),
+                identity: None,
+            },
+        }
+    }
+
     /// Who asks, and as whom the command runs.
     #[must_use]
     pub fn into_parts(self) -> (User, Account) {
@@ -55,10 +70,25 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// Root's, for tests of what demands one.
+    #[cfg(test)]
+    pub(crate) fn of_root() -> Self {
+        Scope {
+            user: User { uid: 0, name: None },
+            all: true,
+        }
+    }
+
     /// Whether an execution that `submitter` asked for is among them.
     #[must_use]
     pub fn includes(&self, submitter: &User) -> bool {
         self.all || submitter.uid == self.user.uid
+    }
+
+    /// The only submitter whose executions are among them; `None`: everybody's are.
+    #[must_use]
+    pub fn submitter(&self) -> Option<u32> {
+        (!self.all).then_some(self.user.uid)
     }
 
     /// Who will have done what is done in this scope.

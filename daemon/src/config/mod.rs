@@ -6,14 +6,21 @@
 mod raw;
 
 pub use raw::{ConfigError, RawConfig, read_file};
+use raw::{LogFull, RawExecution, RawHistory};
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::geteuid;
 
+use escher_launcher::wire::{LogLimits, WhenLogFull};
+
+use crate::cleanup::CleanupSettings;
 use crate::cli::{Arguments, OnStop};
+use crate::engine::OnBoot;
 use crate::execution::RequestLimits;
 use crate::server::{ConnectionLimits, SocketSettings};
+use crate::store::{Durability, HistoryLimits};
 
 /// Where a system's escherd looks for `escher.toml`: the first that is there is read.
 const SYSTEM_CONFIG_DIRS: [&str; 3] = ["/etc/escher", "/run/escher", "/usr/lib/escher"];
@@ -49,8 +56,20 @@ pub struct Settings {
     pub max_concurrent_executions: usize,
     /// Most executions that wait for that.
     pub max_pending_executions: usize,
+    /// Most bytes of the requests that wait.
+    pub max_pending_bytes: u64,
     /// Bytes per stream that a result carries.
     pub max_output_size_bytes: u64,
+    /// Most finished executions in memory.
+    pub max_in_memory_executions: usize,
+    /// What bounds each log.
+    pub log_limits: LogLimits,
+    /// What a commit to the store outlives.
+    pub durability: Durability,
+    /// What is kept of finished executions.
+    pub cleanup: CleanupSettings,
+    /// What becomes of executions that wait when the host is started anew.
+    pub on_boot: OnBoot,
 }
 
 /// Reads the configuration file that applies, if there is one, and makes settings of it and the flags.
@@ -126,6 +145,8 @@ pub fn resolve(raw: RawConfig, arguments: &Arguments) -> Result<Settings, Config
     let RawConfig {
         daemon,
         execution,
+        store,
+        history,
         origin,
     } = raw;
     let first = |flag: &Option<PathBuf>, set: Option<PathBuf>, otherwise: PathBuf| {
@@ -133,7 +154,7 @@ pub fn resolve(raw: RawConfig, arguments: &Arguments) -> Result<Settings, Config
     };
     let runtime_dir = first(&arguments.runtime_dir, daemon.runtime_dir, places.runtime);
     let state_dir = first(&arguments.state_dir, daemon.state_dir, places.state);
-    let log_dir = execution.log_dir.or(daemon.log_dir);
+    let log_dir = execution.log_dir.clone().or(daemon.log_dir);
     let log_dir = first(&arguments.log_dir, log_dir, places.logs);
     let socket = first(
         &arguments.socket,
@@ -165,6 +186,11 @@ pub fn resolve(raw: RawConfig, arguments: &Arguments) -> Result<Settings, Config
     demand(
         max_concurrent_executions > 0,
         "execution.max_concurrent_executions = 0: must be at least 1, else nothing ever runs"
+            .to_owned(),
+    );
+    demand(
+        execution.cleanup_interval_secs != Some(0),
+        "execution.cleanup_interval_secs = 0: must be at least 1; enable_auto_cleanup = false turns it off"
             .to_owned(),
     );
     demand(
@@ -213,8 +239,40 @@ pub fn resolve(raw: RawConfig, arguments: &Arguments) -> Result<Settings, Config
         },
         max_concurrent_executions,
         max_pending_executions: execution.max_pending_executions.unwrap_or(10_000),
+        max_pending_bytes: execution.max_pending_bytes.unwrap_or(256 * 1024 * 1024),
         max_output_size_bytes: execution.max_output_size_bytes.unwrap_or(10 * 1024 * 1024),
+        max_in_memory_executions: execution.max_in_memory_executions.unwrap_or(1000),
+        log_limits: log_limits(&execution),
+        durability: store.durability.unwrap_or_default(),
+        cleanup: cleanup(&execution, &history),
+        on_boot: daemon.on_boot.unwrap_or_default(),
     })
+}
+
+fn log_limits(execution: &RawExecution) -> LogLimits {
+    LogLimits {
+        max_bytes: execution.max_log_bytes.unwrap_or(0),
+        min_free_bytes: execution.log_min_free_bytes.unwrap_or(64 * 1024 * 1024),
+        when_full: match execution.log_full {
+            None | Some(LogFull::Drain) => WhenLogFull::Drain,
+            Some(LogFull::Kill) => WhenLogFull::Kill,
+        },
+    }
+}
+
+fn cleanup(execution: &RawExecution, history: &RawHistory) -> CleanupSettings {
+    const DAY_SECS: u64 = 24 * 60 * 60;
+    let seconds = |set: Option<u64>, otherwise| Duration::from_secs(set.unwrap_or(otherwise));
+    CleanupSettings {
+        is_automatic: execution.enable_auto_cleanup.unwrap_or(true),
+        interval: seconds(execution.cleanup_interval_secs, 300),
+        retention: seconds(execution.execution_retention_secs, 3600),
+        limits: HistoryLimits {
+            max_age_secs: history.max_age_secs.unwrap_or(7 * DAY_SECS),
+            max_bytes: history.max_bytes.unwrap_or(1024 * 1024 * 1024),
+            max_count: history.max_count.unwrap_or(1_000_000),
+        },
+    }
 }
 
 /// The group `escher` where a system's escherd can give the socket to it; a user's own needs none.
@@ -259,6 +317,17 @@ mod tests {
         assert_eq!(settings.socket.mode, 0o660);
         assert_eq!(settings.request.default_timeout_ms, 120_000);
         assert_eq!(settings.max_output_size_bytes, 10 * 1024 * 1024);
+    }
+
+    #[test]
+    fn the_page_shows_the_defaults() {
+        let page = include_str!("../../../docs/configuration.md");
+        let example = page.split("```toml").nth(1).unwrap();
+        let example = example.split("```").next().unwrap();
+        let shown = format!("{:?}", settings(example).unwrap());
+        // Who runs the test decides about the group; everything else is the same for everybody.
+        let default = settings("[daemon]\nsocket_group = \"escher\"").unwrap();
+        assert_eq!(shown, format!("{default:?}"));
     }
 
     #[test]

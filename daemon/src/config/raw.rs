@@ -5,12 +5,17 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::engine::OnBoot;
+use crate::store::Durability;
+
 /// What a file says. `docs/configuration.md` tells what the keys mean.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawConfig {
     pub(super) daemon: RawDaemon,
     pub(super) execution: RawExecution,
+    pub(super) store: RawStore,
+    pub(super) history: RawHistory,
     /// The file.
     #[serde(skip)]
     pub(super) origin: Option<PathBuf>,
@@ -27,6 +32,7 @@ pub(super) struct RawDaemon {
     pub(super) log_dir: Option<PathBuf>,
     pub(super) launcher: Option<PathBuf>,
     pub(super) warm_shims: Option<usize>,
+    pub(super) on_boot: Option<OnBoot>,
     pub(super) max_connections: Option<usize>,
     pub(super) max_connections_per_user: Option<usize>,
 }
@@ -39,8 +45,38 @@ pub(super) struct RawExecution {
     pub(super) log_dir: Option<PathBuf>,
     pub(super) max_concurrent_executions: Option<usize>,
     pub(super) max_pending_executions: Option<usize>,
+    pub(super) max_pending_bytes: Option<u64>,
     pub(super) max_output_size_bytes: Option<u64>,
     pub(super) kill_grace_ms: Option<u64>,
+    pub(super) max_in_memory_executions: Option<usize>,
+    pub(super) execution_retention_secs: Option<u64>,
+    pub(super) enable_auto_cleanup: Option<bool>,
+    pub(super) cleanup_interval_secs: Option<u64>,
+    pub(super) max_log_bytes: Option<u64>,
+    pub(super) log_min_free_bytes: Option<u64>,
+    pub(super) log_full: Option<LogFull>,
+}
+
+/// What becomes of a command whose log takes no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum LogFull {
+    Drain,
+    Kill,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawStore {
+    pub(super) durability: Option<Durability>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawHistory {
+    pub(super) max_age_secs: Option<u64>,
+    pub(super) max_bytes: Option<u64>,
+    pub(super) max_count: Option<u64>,
 }
 
 /// What is wrong with a configuration.

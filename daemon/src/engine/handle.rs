@@ -1,12 +1,16 @@
 //! The task that owns the engine, and how others reach it.
 
-use escher_protocol::{ApiError, ErrorCode};
+use escher_protocol::{ApiError, ErrorCode, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Effect, Engine};
+use crate::store::{self, Verdict};
 
 /// Pieces of work that may wait for the engine. A sender waits when there are more.
 const MAX_WAITING_WORK: usize = 1024;
+
+/// Pieces of work after which what they have changed goes to the disk, even if more waits.
+const WORK_AT_ONCE: usize = 64;
 
 type Work = Box<dyn FnOnce(&mut Engine) -> Next + Send>;
 
@@ -34,25 +38,63 @@ impl From<Stopped> for ApiError {
     }
 }
 
-/// Starts the task that owns `engine`. Its effects come out of the returned channel, which has no bound: an
-/// effect answers a request or a shim, of which there is a bounded number.
+/// Verdicts of the store on their way to the engine. Without bound: there are as many as changes, and each
+/// change answers a request or a shim, of which there is a bounded number.
+pub type Verdicts = mpsc::UnboundedReceiver<Vec<(u64, Verdict)>>;
+
+/// Starts the task that owns `engine`. Changes go to `record`, all other effects come out of the returned
+/// channel, without bound for the same reason.
 #[must_use]
-pub fn start(mut engine: Engine) -> (EngineHandle, mpsc::UnboundedReceiver<Effect>) {
+pub fn start(
+    mut engine: Engine,
+    mut verdicts: Verdicts,
+    record: impl Fn(Vec<store::Entry>) + Send + 'static,
+) -> (EngineHandle, mpsc::UnboundedReceiver<Effect>) {
     let (work, mut waiting) = mpsc::channel::<Work>(MAX_WAITING_WORK);
     let (effects, outside) = mpsc::unbounded_channel();
     tokio::spawn(async move {
-        while let Some(work) = waiting.recv().await {
-            let next = work(&mut engine);
-            for effect in engine.take_effects() {
-                // Nobody outside: escherd is stopping.
-                let _ = effects.send(effect);
+        let mut batch = Vec::with_capacity(WORK_AT_ONCE);
+        loop {
+            let mut next = Next::GoOn;
+            pass_on(&mut engine, &record, &effects);
+            tokio::select! {
+                Some(verdicts) = verdicts.recv() => engine.settle(verdicts, Timestamp::now()),
+                count = waiting.recv_many(&mut batch, WORK_AT_ONCE) => {
+                    if count == 0 {
+                        return;
+                    }
+                    for work in batch.drain(..) {
+                        if next == Next::GoOn {
+                            next = work(&mut engine);
+                        }
+                    }
+                }
             }
             if next == Next::Stop {
+                pass_on(&mut engine, &record, &effects);
                 return;
             }
         }
     });
     (EngineHandle { work }, outside)
+}
+
+fn pass_on(
+    engine: &mut Engine,
+    record: &impl Fn(Vec<store::Entry>),
+    outside: &mpsc::UnboundedSender<Effect>,
+) {
+    let mut entries = Vec::new();
+    for effect in engine.take_effects() {
+        match effect {
+            Effect::Record(entry) => entries.push(*entry),
+            // Nobody outside: escherd is stopping.
+            effect => drop(outside.send(effect)),
+        }
+    }
+    if !entries.is_empty() {
+        record(entries);
+    }
 }
 
 impl EngineHandle {
@@ -83,6 +125,15 @@ impl EngineHandle {
             Next::GoOn
         });
         self.work.send(work).await.map_err(|_| Stopped)
+    }
+
+    /// Waits until everything that the engine has changed so far is on disk.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn settled(&self) -> Result<(), Stopped> {
+        let settled = self.call(Engine::once_settled).await?;
+        settled.await.map_err(|_| Stopped)
     }
 
     /// Ends the engine. Whoever waits for something of it is told that it has [`Stopped`].

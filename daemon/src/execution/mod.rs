@@ -9,37 +9,39 @@ mod state;
 mod stdin;
 mod submission;
 
+pub use outcome::Loss;
+pub use record::listed;
 pub use request::{Checked, RequestLimits, check};
-pub use spec::launch_spec;
-pub use state::{Action, End, Event, Impossible, State};
+pub use spec::assignment;
+pub use state::{Action, End, Ending, Event, Impossible, State};
 pub use stdin::{Stdin, StdinReply, Write};
 pub use submission::Submission;
-
-use escher_protocol::{Blob, ExecutionId, ExecutionRequest, Timestamp, User};
-
-use crate::authz::Account;
 
 /// An execution as the engine keeps it.
 #[derive(Debug)]
 pub struct Execution {
-    /// Its id.
-    pub id: ExecutionId,
-    /// Its number.
-    pub number: u64,
-    /// What was asked for.
-    pub request: Box<ExecutionRequest>,
-    /// The parts of the request that settings and defaults have decided.
-    pub checked: Checked,
-    /// Who asked.
-    pub submitter: User,
-    /// As whom it runs.
-    pub account: Account,
-    /// When it was accepted.
-    pub submitted_at: Timestamp,
-    /// Path of its log.
-    pub log_path: Blob,
+    /// What does not change any more.
+    pub submission: Submission,
     /// Where it stands.
     pub state: State,
     /// Its standard input.
     pub stdin: Stdin,
+}
+
+/// The state in which a report leaves an execution.
+#[cfg(test)]
+pub(crate) fn ended(report: escher_launcher::wire::ExitReport) -> escher_protocol::Status {
+    outcome::reported(report).status
+}
+
+impl Execution {
+    /// An execution that stands there.
+    #[must_use]
+    pub fn in_state(submission: Submission, state: State) -> Self {
+        Execution {
+            stdin: Stdin::new(submission.request.stdin),
+            submission,
+            state,
+        }
+    }
 }

@@ -52,14 +52,37 @@ pub(super) fn withdrawn(by: Canceller, at: Timestamp) -> End {
     )
 }
 
-/// The end of an execution whose shim is gone.
-pub(super) fn lost(started_at: Option<Timestamp>, at: Timestamp) -> End {
-    let error = ApiError::new(
-        ErrorCode::LOST,
-        "the process that watched over the command was killed; what came of it is not known",
-    )
-    .with_hint("look into its log, and for processes that it may have left behind");
-    never_seen(Status::Lost, Exit::Unknown, error, None, started_at, at)
+/// How an execution came to have no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Its shim was killed; this is what became of the command's processes.
+    ShimKilled(Leftovers),
+    /// The host went down while it was with a shim.
+    HostWentDown,
+}
+
+/// The end of an execution that nobody has seen.
+pub(super) fn lost(started_at: Option<Timestamp>, at: Timestamp, loss: Loss) -> End {
+    let (message, leftovers) = match loss {
+        Loss::ShimKilled(leftovers) => (
+            "the process that watched over the command was killed; what came of it is not known",
+            leftovers,
+        ),
+        Loss::HostWentDown => (
+            "the host went down while the command ran; what came of it is not known",
+            Leftovers::None,
+        ),
+    };
+    let hint = match leftovers {
+        Leftovers::None | Leftovers::Killed => "its log tells how far it came",
+        Leftovers::Unkillable | Leftovers::Unknown => {
+            "its log tells how far it came; look for processes that it may have left behind"
+        }
+    };
+    let error = ApiError::new(ErrorCode::LOST, message).with_hint(hint);
+    let mut end = never_seen(Status::Lost, Exit::Unknown, error, None, started_at, at);
+    end.outcome.leftovers = leftovers;
+    end
 }
 
 fn never_seen(

@@ -3,62 +3,74 @@
 use escher_protocol::execution::LISTED_COMMAND_BYTES;
 use escher_protocol::{Blob, Command, ExecutionRecord};
 
+use super::state::Ending;
 use super::{Execution, State};
 
 impl Execution {
     /// Everything known about it.
     #[must_use]
     pub fn record(&self) -> ExecutionRecord {
-        self.describe(self.request.command.clone(), false)
+        self.describe(self.submission.request.command.clone(), false)
     }
 
     /// The same with a command of at most [`LISTED_COMMAND_BYTES`], for lists.
     #[must_use]
     pub fn listed_record(&self) -> ExecutionRecord {
-        let (command, cut) = shorten(&self.request.command);
+        let (command, cut) = shorten(&self.submission.request.command);
         self.describe(command, cut)
     }
 
     fn describe(&self, command: Command, command_cut: bool) -> ExecutionRecord {
-        let request = &self.request;
+        let submission = &self.submission;
+        let request = &submission.request;
         let end = self.state.end();
+        let by = |ending: &Option<Ending>| ending.as_ref().map(|ending| ending.by.clone());
         let (pid, cancelled_by) = match &self.state {
             State::Queued => (None, None),
-            State::Launching { cancel } => (None, cancel.clone()),
-            State::Running { pid, cancel, .. } => (Some(*pid), cancel.clone()),
+            State::Launching { cancel } => (None, by(cancel)),
+            State::Running { pid, cancel, .. } => (Some(*pid), by(cancel)),
             State::Finished(end) => (None, end.cancelled_by.clone()),
         };
         ExecutionRecord {
-            id: self.id,
-            number: self.number,
+            id: submission.id,
+            number: submission.number,
             name: request.name.clone(),
             key: request.key.clone(),
             status: self.state.status(),
-            user: self.account.user.clone(),
-            submitted_by: self.submitter.clone(),
+            user: submission.account.user.clone(),
+            submitted_by: submission.submitter.clone(),
             command,
             command_cut,
             working_dir: request
                 .working_dir
                 .clone()
-                .unwrap_or_else(|| self.account.home.clone()),
+                .unwrap_or_else(|| submission.account.home.clone()),
             stdin: request.stdin,
             labels: request.labels.clone(),
-            timeout_ms: self.checked.timeout_ms,
-            kill_grace_ms: self.checked.kill_grace_ms,
-            submitted_at: self.submitted_at,
+            timeout_ms: submission.checked.timeout_ms,
+            kill_grace_ms: submission.checked.kill_grace_ms,
+            submitted_at: submission.submitted_at,
             started_at: self.state.started_at(),
             completed_at: end.map(|end| end.completed_at),
             pid,
             cancelled_by,
-            log_path: self.log_path.clone(),
+            log_path: submission.log_path.clone(),
             outcome: end.map(|end| end.outcome.clone()),
         }
     }
 }
 
+/// A record as lists have it.
+#[must_use]
+pub fn listed(mut record: ExecutionRecord) -> ExecutionRecord {
+    let (command, cut) = shorten(&record.command);
+    record.command = command;
+    record.command_cut |= cut;
+    record
+}
+
 /// A command with its head of at most [`LISTED_COMMAND_BYTES`], and whether something is missing.
-fn shorten(command: &Command) -> (Command, bool) {
+pub(super) fn shorten(command: &Command) -> (Command, bool) {
     let mut left = LISTED_COMMAND_BYTES;
     let mut head = |bytes: &Blob| -> Option<Blob> {
         let kept = &bytes[..bytes.len().min(left)];

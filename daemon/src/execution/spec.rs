@@ -1,9 +1,9 @@
 //! What a shim is told to run.
 
-use escher_launcher::wire::LaunchSpec;
-use escher_protocol::{Blob, StdinMode};
+use escher_launcher::wire::{Assignment, LaunchSpec, LogLimits, MAX_MEMO_BYTES};
+use escher_protocol::{Blob, StdinMode, codec};
 
-use super::Execution;
+use super::Submission;
 
 /// PATH of a command whose request sets none: what systemd gives to services (systemd.exec(5)).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -11,21 +11,47 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// The variable that tells a command which execution it is. A request cannot set it.
 const ID_VARIABLE: &[u8] = b"ESCHER_EXECUTION_ID";
 
-/// The launch of `execution`, with an environment built from nothing: the account's variables, then those
-/// of the request, then the execution's id.
+/// What a shim is given for `submission`.
 #[must_use]
-pub fn launch_spec(execution: &Execution) -> LaunchSpec {
-    let Execution {
+pub fn assignment(submission: &Submission, log_limits: LogLimits) -> Assignment {
+    Assignment {
+        spec: launch_spec(submission),
+        memo: memo(submission),
+        log_limits,
+    }
+}
+
+/// What a shim keeps, so that its execution is known even if the store is not: the submission without the
+/// request's environment, which is a secret, and without the command where that is too long.
+fn memo(submission: &Submission) -> Blob {
+    let mut known = submission.clone();
+    known.request.environment = Vec::new();
+    let bytes = codec::encode(&known).unwrap_or_default();
+    if bytes.len() <= MAX_MEMO_BYTES {
+        return bytes.into();
+    }
+    known.request.command = super::record::shorten(&known.request.command).0;
+    let bytes = codec::encode(&known).unwrap_or_default();
+    match bytes.len() <= MAX_MEMO_BYTES {
+        true => bytes.into(),
+        false => Blob::default(),
+    }
+}
+
+/// The launch of `submission`, with an environment built from nothing: the account's variables, then those
+/// of the request, then the execution's id.
+fn launch_spec(submission: &Submission) -> LaunchSpec {
+    let Submission {
         request,
         checked,
         account,
         ..
-    } = execution;
+    } = submission;
     let home = account.home.clone();
     LaunchSpec {
-        id: execution.id,
+        id: submission.id,
         argv: request.command.to_argv(),
-        environment: environment(execution),
+        environment: environment(submission),
         working_dir: request.working_dir.clone().unwrap_or(home),
         or_root: request.working_dir.is_none(),
         identity: account.identity.clone(),
@@ -35,10 +61,10 @@ pub fn launch_spec(execution: &Execution) -> LaunchSpec {
     }
 }
 
-fn environment(execution: &Execution) -> Vec<Blob> {
-    let account = &execution.account;
+fn environment(submission: &Submission) -> Vec<Blob> {
+    let account = &submission.account;
     let login = account.user.to_string();
-    let id = execution.id.to_string();
+    let id = submission.id.to_string();
     let base: [(&[u8], &[u8]); 5] = [
         (b"PATH", DEFAULT_PATH.as_bytes()),
         (b"HOME", &account.home),
@@ -46,7 +72,7 @@ fn environment(execution: &Execution) -> Vec<Blob> {
         (b"USER", login.as_bytes()),
         (b"LOGNAME", login.as_bytes()),
     ];
-    let asked = &execution.request.environment;
+    let asked = &submission.request.environment;
     let is_overridden = |name: &[u8], later: &[(Blob, Blob)]| {
         name == ID_VARIABLE || later.iter().any(|(other, _)| **other == *name)
     };

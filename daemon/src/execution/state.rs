@@ -12,7 +12,7 @@ use escher_launcher::wire::ExitReport;
 use escher_protocol::message::CancelOutcome;
 use escher_protocol::{CancelMode, Canceller, Outcome, Status, Timestamp};
 
-use super::outcome;
+use super::outcome::{self, Loss};
 
 /// Where an execution stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum State {
     /// Its launch is on the way to a shim.
     Launching {
         /// Who has asked for its end already.
-        cancel: Option<Canceller>,
+        cancel: Option<Ending>,
     },
     /// Its program runs.
     Running {
@@ -31,10 +31,19 @@ pub enum State {
         /// Since when.
         started_at: Timestamp,
         /// Who has asked for its end.
-        cancel: Option<Canceller>,
+        cancel: Option<Ending>,
     },
     /// It is over.
     Finished(Box<End>),
+}
+
+/// An end that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// By whom first.
+    pub by: Canceller,
+    /// SIGKILL at once; else the kill ladder.
+    pub kill: bool,
 }
 
 /// How an execution ended.
@@ -70,6 +79,8 @@ pub enum Event {
     Lost {
         /// When that was noticed.
         at: Timestamp,
+        /// How that came.
+        loss: Loss,
     },
     /// Somebody wants its end.
     Cancel {
@@ -137,8 +148,8 @@ impl State {
                 *self = State::Finished(Box::new(outcome::reported(*report)));
                 Ok(Action::None)
             }
-            (State::Launching { .. } | State::Running { .. }, Event::Lost { at }) => {
-                let end = outcome::lost(self.started_at(), at);
+            (State::Launching { .. } | State::Running { .. }, Event::Lost { at, loss }) => {
+                let end = outcome::lost(self.started_at(), at, loss);
                 *self = State::Finished(Box::new(end));
                 Ok(Action::None)
             }
@@ -176,6 +187,21 @@ impl State {
         }
     }
 
+    /// Whose end of it is under way, while it is with a shim.
+    #[must_use]
+    pub fn ending(&self) -> Option<&Ending> {
+        match self {
+            State::Launching { cancel } | State::Running { cancel, .. } => cancel.as_ref(),
+            State::Queued | State::Finished(_) => None,
+        }
+    }
+
+    /// Whether it was handed to a shim, or is about to be, and is not over.
+    #[must_use]
+    pub fn is_launched(&self) -> bool {
+        matches!(self, State::Launching { .. } | State::Running { .. })
+    }
+
     /// How it ended, once it has.
     #[must_use]
     pub fn end(&self) -> Option<&End> {
@@ -208,15 +234,17 @@ impl Event {
 }
 
 /// The first who asks begins the ladder; a later one can only turn it into a kill.
-fn request_end(cancel: &mut Option<Canceller>, by: Canceller, mode: CancelMode) -> Action {
+fn request_end(cancel: &mut Option<Ending>, by: Canceller, mode: CancelMode) -> Action {
     let kill = mode == CancelMode::Kill;
     match cancel {
         None => {
-            *cancel = Some(by.clone());
+            let by_whom = by.clone();
+            *cancel = Some(Ending { by: by_whom, kill });
             let reply = CancelOutcome::Ending;
             Action::End { by, kill, reply }
         }
-        Some(_) if kill => {
+        Some(ending) if kill => {
+            ending.kill = true;
             let reply = CancelOutcome::AlreadyEnding;
             Action::End { by, kill, reply }
         }
@@ -237,15 +265,22 @@ mod tests {
             State::Queued,
             State::Launching { cancel: None },
             State::Launching {
-                cancel: Some(Canceller::Host),
+                cancel: Some(by_host()),
             },
             running(None),
-            running(Some(Canceller::Host)),
+            running(Some(by_host())),
             State::Finished(Box::new(outcome::withdrawn(Canceller::Host, AT))),
         ]
     }
 
-    fn running(cancel: Option<Canceller>) -> State {
+    fn by_host() -> Ending {
+        Ending {
+            by: Canceller::Host,
+            kill: false,
+        }
+    }
+
+    fn running(cancel: Option<Ending>) -> State {
         State::Running {
             pid: 7,
             started_at: AT,
@@ -278,7 +313,10 @@ mod tests {
             Event::Admit,
             Event::Started { pid: 7, at: AT },
             Event::Exited(Box::new(report())),
-            Event::Lost { at: AT },
+            Event::Lost {
+                at: AT,
+                loss: Loss::HostWentDown,
+            },
             cancel(CancelMode::Graceful),
             cancel(CancelMode::Kill),
         ]
@@ -334,9 +372,9 @@ mod tests {
     #[test]
     fn a_cancel_during_the_launch_is_remembered_when_it_runs() {
         let mut state = State::Launching {
-            cancel: Some(Canceller::Host),
+            cancel: Some(by_host()),
         };
         state.apply(Event::Started { pid: 7, at: AT }).unwrap();
-        assert_eq!(state, running(Some(Canceller::Host)));
+        assert_eq!(state, running(Some(by_host())));
     }
 }

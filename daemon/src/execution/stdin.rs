@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use escher_launcher::wire::INPUT_WINDOW;
+use escher_launcher::wire::{INPUT_WINDOW, InputState};
 use escher_protocol::{ApiError, Blob, ErrorCode, StdinMode};
 
 /// Most writes that wait because the command does not read. A client that keeps more than that in flight
@@ -32,8 +32,9 @@ pub struct Stdin<R = tokio::sync::oneshot::Sender<StdinReply>> {
     /// Bytes written so far, taken by the shim or not.
     offset: u64,
     waiting: VecDeque<(Write, R)>,
-    /// Sent to the shim and not taken: the offset after each.
-    in_flight: VecDeque<(u64, R)>,
+    /// Sent to the shim and not taken: the offset after each, and where to tell of it. Nobody waits for
+    /// those that an earlier escherd has sent.
+    in_flight: VecDeque<(u64, Option<R>)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +124,19 @@ impl<R> Stdin<R> {
         self.open = true;
     }
 
+    /// There is a shim, which has taken input from an earlier escherd.
+    pub fn adopt(&mut self, input: &InputState) {
+        self.open = true;
+        self.offset = input.received;
+        if input.closed {
+            self.phase = Phase::Closed;
+        } else if input.ended {
+            self.phase = Phase::Ended;
+        }
+        let unaccepted = (0..input.unaccepted).map(|_| (input.received, None));
+        self.in_flight = unaccepted.collect();
+    }
+
     /// The next write to send to the shim, if it may have one.
     pub fn next_to_send(&mut self) -> Option<Write> {
         if !self.open || self.in_flight.len() >= INPUT_WINDOW {
@@ -130,14 +144,14 @@ impl<R> Stdin<R> {
         }
         let (write, reply) = self.waiting.pop_front()?;
         let after = write.offset + write.data.len() as u64;
-        self.in_flight.push_back((after, reply));
+        self.in_flight.push_back((after, Some(reply)));
         Some(write)
     }
 
     /// The shim has taken the oldest write that it was sent: the reply for its sender.
     pub fn accepted(&mut self) -> Option<(StdinReply, R)> {
         let (after, reply) = self.in_flight.pop_front()?;
-        Some((Ok(after), reply))
+        Some((Ok(after), reply?))
     }
 
     /// Nobody reads any more: the replies for all who wait.
@@ -145,7 +159,7 @@ impl<R> Stdin<R> {
         self.phase = Phase::Closed;
         self.open = false;
         let waiting = self.waiting.drain(..).map(|(_, reply)| reply);
-        let in_flight = self.in_flight.drain(..).map(|(_, reply)| reply);
+        let in_flight = self.in_flight.drain(..).filter_map(|(_, reply)| reply);
         let error = || {
             ApiError::new(
                 ErrorCode::STDIN_CLOSED,
@@ -217,6 +231,53 @@ mod tests {
         let mut stdin = super::tests::stdin();
         stdin.write(write(0, "ab", false), 0).unwrap();
         stdin.write(write(2, "", true), 1).unwrap();
+    }
+
+    #[test]
+    fn an_adopted_input_goes_on_where_the_shim_stands() {
+        let state = InputState {
+            received: 10,
+            unaccepted: 4,
+            ended: false,
+            closed: false,
+        };
+        let mut adopted = Stdin::new(StdinMode::Stream);
+        adopted.adopt(&state);
+        assert_eq!(
+            adopted.write(write(4, "repeat", false), 0),
+            Err((Ok(10), 0))
+        );
+        adopted.write(write(8, "..new", false), 1).unwrap();
+        assert!(
+            adopted.next_to_send().is_none(),
+            "the shim's window is full"
+        );
+        assert!(
+            adopted.accepted().is_none(),
+            "nobody waits for the old ones"
+        );
+        assert_eq!(adopted.next_to_send(), Some(write(10, "new", false)));
+        for (state, late) in [
+            (
+                InputState {
+                    ended: true,
+                    ..state
+                },
+                write(10, "x", false),
+            ),
+            (
+                InputState {
+                    closed: true,
+                    ..state
+                },
+                write(10, "x", false),
+            ),
+        ] {
+            let mut adopted = Stdin::new(StdinMode::Stream);
+            adopted.adopt(&state);
+            let (refused, _) = adopted.write(late, 2).unwrap_err();
+            assert_eq!(refused.unwrap_err().code, ErrorCode::STDIN_CLOSED);
+        }
     }
 
     #[test]

@@ -7,8 +7,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use escher_launcher::packet::PacketSocket;
-use escher_launcher::wire::{LauncherReply, LauncherRequest, MAX_PACKET_BYTES, WIRE_VERSION};
+use escher_launcher::wire::{
+    LOWEST_WIRE_VERSION, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, Remains, WIRE_VERSION,
+};
 use escher_protocol::codec::{self, CodecError};
+use escher_protocol::{ExecutionId, Leftovers};
 use nix::errno::Errno;
 use tokio::sync::oneshot;
 
@@ -27,6 +30,8 @@ pub struct LauncherSettings {
     pub log_dir: PathBuf,
     /// Directory of the exit records.
     pub state_dir: PathBuf,
+    /// Directory of the shims' sockets.
+    pub runtime_dir: PathBuf,
     /// Shims that are kept ready.
     pub warm_shims: usize,
 }
@@ -50,8 +55,10 @@ pub enum LaunchError {
         /// Why.
         source: io::Error,
     },
-    /// It is of another version.
-    #[error("the launcher {program} speaks version {found}, escherd version {WIRE_VERSION}")]
+    /// It is of a version that escherd does not speak.
+    #[error(
+        "the launcher {program} speaks version {found}, escherd versions {LOWEST_WIRE_VERSION} to {WIRE_VERSION}"
+    )]
     Version {
         /// The program.
         program: PathBuf,
@@ -65,6 +72,7 @@ pub enum LaunchError {
 pub struct Connection {
     packets: Packets,
     buffer: Box<[u8]>,
+    version: u16,
     pid: u32,
     uid: u32,
     exit: oneshot::Receiver<()>,
@@ -74,6 +82,14 @@ pub struct Connection {
 pub(super) enum Heard {
     Shim(Shim),
     ForkFailed(io::Error),
+    ShimDied {
+        pid: u32,
+        leftovers: Leftovers,
+    },
+    Removed {
+        remains: Remains,
+        ids: Vec<ExecutionId>,
+    },
     Gone(io::Error),
 }
 
@@ -96,10 +112,13 @@ impl Connection {
         let mut buffer = vec![0; MAX_PACKET_BYTES].into_boxed_slice();
         let first = tokio::time::timeout(HELLO_DEADLINE, receive(&packets, &mut buffer)).await;
         match first.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok((LauncherReply::Hello { version, pid, uid }, _)) if version == WIRE_VERSION => {
+            Ok((LauncherReply::Hello { version, pid, uid }, _))
+                if (LOWEST_WIRE_VERSION..=WIRE_VERSION).contains(&version) =>
+            {
                 Ok(Connection {
                     packets,
                     buffer,
+                    version,
                     pid,
                     uid,
                     exit,
@@ -120,6 +139,12 @@ impl Connection {
         self.pid
     }
 
+    /// The version that it and its shims speak.
+    #[must_use]
+    pub fn version(&self) -> u16 {
+        self.version
+    }
+
     /// Its user: 0 can start commands as anybody.
     #[must_use]
     pub fn uid(&self) -> u32 {
@@ -135,7 +160,18 @@ impl Connection {
 
     /// Asks for `count` shims.
     pub(super) fn order(&self, count: u32) -> io::Result<()> {
-        let bytes = codec::encode(&LauncherRequest::Fork { count }).map_err(io::Error::other)?;
+        self.say(&LauncherRequest::Fork { count })
+    }
+
+    /// Has it delete what `ids` have left; at most [`MAX_REMOVED_AT_ONCE`] of them.
+    ///
+    /// [`MAX_REMOVED_AT_ONCE`]: escher_launcher::wire::MAX_REMOVED_AT_ONCE
+    pub(super) fn remove(&self, remains: Remains, ids: Vec<ExecutionId>) -> io::Result<()> {
+        self.say(&LauncherRequest::Remove { remains, ids })
+    }
+
+    fn say(&self, request: &LauncherRequest) -> io::Result<()> {
+        let bytes = codec::encode(request).map_err(io::Error::other)?;
         self.packets.send_now(&bytes, None)
     }
 
@@ -143,7 +179,7 @@ impl Connection {
     pub(super) async fn hear(&mut self) -> Heard {
         match receive(&self.packets, &mut self.buffer).await {
             Ok((LauncherReply::Shim { pid }, Some(socket))) => {
-                match Shim::new(PacketSocket::from_descriptor(socket), pid) {
+                match Shim::new(PacketSocket::from_descriptor(socket), pid, self.version) {
                     Ok(shim) => Heard::Shim(shim),
                     Err(error) => Heard::ForkFailed(error),
                 }
@@ -151,6 +187,10 @@ impl Connection {
             Ok((LauncherReply::ForkFailed { errno }, _)) => {
                 Heard::ForkFailed(Errno::from_raw(errno).into())
             }
+            Ok((LauncherReply::ShimDied { pid, leftovers }, _)) => {
+                Heard::ShimDied { pid, leftovers }
+            }
+            Ok((LauncherReply::Removed { remains, ids }, _)) => Heard::Removed { remains, ids },
             Ok(_) => Heard::Gone(io::Error::other("it says what makes no sense")),
             Err(error) => Heard::Gone(error),
         }
@@ -176,6 +216,8 @@ fn spawn(settings: &LauncherSettings) -> io::Result<(Packets, oneshot::Receiver<
         .arg(&settings.log_dir)
         .arg("--state-dir")
         .arg(&settings.state_dir)
+        .arg("--runtime-dir")
+        .arg(&settings.runtime_dir)
         .env_clear()
         .stdin(OwnedFd::from(there))
         .stdout(Stdio::null())

@@ -5,49 +5,111 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use escher_launcher::packet::PacketSocket;
-use escher_launcher::wire::{FromShim, LaunchSpec, MAX_PACKET_BYTES, ToShim};
+use escher_launcher::wire::{
+    Assignment, FromShim, MAX_PACKET_BYTES, ShimState, ToShim, WIRE_VERSION,
+};
 use escher_protocol::{ExecutionId, Leftovers, Timestamp, codec};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::Serialize;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::packets::Packets;
 use crate::engine::{Engine, EngineHandle};
 
-/// A shim that is ready for a command.
+/// A shim.
 #[derive(Debug)]
 pub(super) struct Shim {
     packets: Packets,
     pid: u32,
+    /// The version that it speaks.
+    version: u16,
+    /// The execution that it has, or had last.
+    last: Option<ExecutionId>,
+    /// Longest packet that is expected of it, in bytes.
+    longest_news: usize,
 }
 
 /// A shim that is done with an execution.
 pub(super) struct Returned {
     pub(super) id: ExecutionId,
+    pub(super) pid: u32,
     /// `None` if it is gone.
     pub(super) shim: Option<Shim>,
 }
 
 impl Shim {
-    pub(super) fn new(socket: PacketSocket, pid: u32) -> io::Result<Self> {
+    /// A shim that was forked and has no command yet.
+    pub(super) fn new(socket: PacketSocket, pid: u32, version: u16) -> io::Result<Self> {
         let packets = Packets::new(socket)?;
-        Ok(Shim { packets, pid })
+        Ok(Shim {
+            packets,
+            pid,
+            version,
+            last: None,
+            longest_news: NEWS_BYTES,
+        })
+    }
+
+    /// A shim that was found, and said so.
+    pub(super) fn adopted(packets: Packets, state: &ShimState) -> Self {
+        Shim {
+            packets,
+            pid: state.pid,
+            version: state.version,
+            last: Some(state.id),
+            longest_news: NEWS_BYTES,
+        }
+    }
+
+    /// A shim that was found to have an execution, and has not said anything. It will say
+    /// [`FromShim::Adoptable`] first.
+    pub(super) fn silent(packets: Packets, id: ExecutionId) -> Self {
+        Shim {
+            packets,
+            pid: 0,
+            version: WIRE_VERSION,
+            last: Some(id),
+            longest_news: MAX_PACKET_BYTES,
+        }
     }
 
     pub(super) fn pid(&self) -> u32 {
         self.pid
     }
 
+    pub(super) fn version(&self) -> u16 {
+        self.version
+    }
+
+    pub(super) fn last(&self) -> Option<ExecutionId> {
+        self.last
+    }
+
     /// Gives it a command. On an error it has not seen it.
-    pub(super) fn launch(&self, spec: &LaunchSpec) -> io::Result<()> {
-        let bytes =
-            codec::encode(&ToShim::Launch(Box::new(spec.clone()))).map_err(io::Error::other)?;
+    pub(super) fn launch(&mut self, assignment: &Assignment) -> io::Result<()> {
+        self.last = Some(assignment.spec.id);
+        if self.version < 2 {
+            let spec = &assignment.spec;
+            return self.hand(
+                &ToShim::Launch(Box::new(spec.clone())),
+                &ToShim::LaunchFromMemory,
+                spec,
+            );
+        }
+        let whole = ToShim::Assign(Box::new(assignment.clone()));
+        self.hand(&whole, &ToShim::AssignFromMemory, assignment)
+    }
+
+    /// Sends `whole` if it fits into a packet; else `by_memory`, with `body` in memory beside it.
+    fn hand(&self, whole: &ToShim, by_memory: &ToShim, body: &impl Serialize) -> io::Result<()> {
+        let bytes = codec::encode(whole).map_err(io::Error::other)?;
         if bytes.len() <= MAX_PACKET_BYTES {
             return self.packets.send_now(&bytes, None);
         }
-        let memory = sealed_memory(&codec::encode(spec).map_err(io::Error::other)?)?;
-        let bytes = codec::encode(&ToShim::LaunchFromMemory).map_err(io::Error::other)?;
+        let memory = sealed_memory(&codec::encode(body).map_err(io::Error::other)?)?;
+        let bytes = codec::encode(by_memory).map_err(io::Error::other)?;
         self.packets.send_now(&bytes, Some(memory.as_fd()))
     }
 }
@@ -74,16 +136,15 @@ pub(super) async fn attend(
     engine: EngineHandle,
     returns: mpsc::UnboundedSender<Returned>,
 ) {
+    let pid = shim.pid;
     let shim = match converse(id, &shim, orders, &engine).await {
         Ok(()) => Some(shim),
         Err(error) => {
-            debug!(execution = %id, shim = shim.pid, %error, "the shim is gone");
-            let lost = move |engine: &mut Engine| engine.shim_lost(id, Timestamp::now());
-            let _ = engine.tell(lost).await;
+            debug!(execution = %id, shim = pid, %error, "the shim is gone");
             None
         }
     };
-    let _ = returns.send(Returned { id, shim });
+    let _ = returns.send(Returned { id, pid, shim });
 }
 
 async fn converse(
@@ -94,7 +155,7 @@ async fn converse(
 ) -> io::Result<()> {
     // Bounded by what the engine sends ahead: see `INPUT_WINDOW` and the like in `wire`.
     let mut outgoing: VecDeque<Vec<u8>> = VecDeque::new();
-    let mut buffer = vec![0; NEWS_BYTES];
+    let mut buffer = vec![0; shim.longest_news];
     let mut over = false;
     loop {
         tokio::select! {
@@ -127,7 +188,7 @@ async fn converse(
     }
 }
 
-/// Longest packet that a shim sends: a report, with a user's name in it.
+/// Longest packet that a shim sends after its first: a report, with a user's name in it.
 const NEWS_BYTES: usize = 4096;
 
 async fn send_first(shim: &Shim, outgoing: &VecDeque<Vec<u8>>) -> io::Result<()> {

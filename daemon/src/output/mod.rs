@@ -74,6 +74,14 @@ impl OutputReader {
         Ok(())
     }
 
+    /// Opens the log, if it is there: removing it no longer cuts this reader off. Returns its length.
+    ///
+    /// # Errors
+    /// As [`OutputReader::seek`].
+    pub async fn open(&mut self) -> Result<u64, ApiError> {
+        self.length().await
+    }
+
     /// How long the log is now; 0 where there is none.
     ///
     /// # Errors

@@ -24,10 +24,10 @@ pub struct ConnectionLimits {
 }
 
 /// Connections that are kept free for root.
-const ROOT_RESERVE: usize = 16;
+pub const ROOT_RESERVE: usize = 16;
 
-/// Pause after an accept(2) that failed for want of descriptors: it would fail again at once, and nothing
-/// tells when one is free.
+/// Pause after an accept(2) that failed although a descriptor was there: it would fail again at once, and
+/// nothing tells when it would not.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that there are.
@@ -62,6 +62,7 @@ pub async fn serve(
     });
     let mut sessions = JoinSet::new();
     let closed = closing.clone();
+    let mut spare = spare();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -79,14 +80,45 @@ pub async fn serve(
                 }
                 Err(error) => warn!(%error, "a connection was refused"),
             },
+            Err(error) if is_for_want_of_descriptors(&error) && spare.is_some() => {
+                // The one that was kept for this: it takes a connection on, to tell it why that is all.
+                drop(spare.take());
+                if let Ok((stream, _)) = listener.accept().await {
+                    let refused = session::refuse_at_once(&stream, overloaded());
+                    warn!(
+                        ?refused,
+                        "a connection was refused: escherd has no descriptors left"
+                    );
+                }
+                spare = self::spare();
+            }
             Err(error) => {
                 warn!(%error, "no connection can be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
+                spare = spare.or_else(self::spare);
             }
         }
     }
     drop(listener);
     while sessions.join_next().await.is_some() {}
+}
+
+/// A descriptor for nothing, to be given up when there are no others.
+fn spare() -> Option<std::fs::File> {
+    std::fs::File::open("/dev/null").ok()
+}
+
+fn is_for_want_of_descriptors(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(nix::errno::Errno::from_raw);
+    matches!(
+        errno,
+        Some(nix::errno::Errno::EMFILE | nix::errno::Errno::ENFILE)
+    )
+}
+
+fn overloaded() -> ApiError {
+    let message = "escherd has no descriptors left for another connection";
+    ApiError::new(ErrorCode::OVERLOADED, message).with_hint("try again later")
 }
 
 /// A place for a new connection. One for which there is none is told why, and closed.

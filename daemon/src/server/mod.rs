@@ -9,20 +9,26 @@ mod outbox;
 mod requests;
 mod session;
 
-pub use accept::{ConnectionLimits, serve};
+pub use accept::{ConnectionLimits, ROOT_RESERVE, serve};
 pub use listener::{ListenError, SocketSettings, bind};
+pub(crate) use requests::FORGET_AT_ONCE;
 
 use escher_protocol::message::DaemonInfo;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::authz::Gate;
 use crate::engine::EngineHandle;
+use crate::store::Store;
 
 /// What every session works with.
 #[derive(Debug)]
 pub struct Service {
     /// The state.
     pub engine: EngineHandle,
+    /// The history.
+    pub store: Store,
+    /// How many logs may be read at once.
+    pub open_logs: Semaphore,
     /// The authority.
     pub gate: Gate,
     /// What does not change about this escherd.

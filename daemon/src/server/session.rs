@@ -10,7 +10,8 @@ use escher_launcher::peer::PeerCredentials;
 use escher_protocol::codec::MAX_PAYLOAD_BYTES;
 use escher_protocol::frame::{FrameCodec, FrameError};
 use escher_protocol::handshake::{
-    ConnectionLimits, HIGHEST_VERSION, Hello, HelloReply, LOWEST_VERSION, Refusal, Welcome,
+    ConnectionLimits, FEATURE_HISTORY, HIGHEST_VERSION, Hello, HelloReply, LOWEST_VERSION, Refusal,
+    Welcome,
 };
 use escher_protocol::{ApiError, ClientFrame, ErrorCode, Request, RequestId, ServerFrame};
 use serde::de::DeserializeOwned;
@@ -138,7 +139,7 @@ async fn welcome(
         version,
         daemon: format!("escherd {}", about.version).into(),
         instance: about.instance,
-        features: Vec::new(),
+        features: vec![FEATURE_HISTORY.into()],
         limits: ConnectionLimits {
             max_frame_bytes: u32::try_from(MAX_PAYLOAD_BYTES).unwrap_or(u32::MAX),
             max_requests_in_flight: MAX_REQUESTS_IN_FLIGHT,

@@ -1,0 +1,194 @@
+//! The shims of the model: each has one command, and what it says goes to escherd or onto the disk.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use escher_launcher::wire::{
+    Assignment, EndCause, ExitReport, FromShim, InputState, Remains, ShimPhase, ShimState, ToShim,
+};
+use escher_protocol::{Canceller, ExecutionId, Exit, Leftovers, OutputTotals, Timestamp, Usage};
+
+const PID: u32 = 7;
+
+#[derive(Debug)]
+struct Shim {
+    assignment: Assignment,
+    /// On the way to escherd.
+    news: VecDeque<FromShim>,
+    started: Timestamp,
+    cancel: Option<Canceller>,
+    report: Option<ExitReport>,
+}
+
+/// All shims, and what they leave behind.
+#[derive(Debug, Default)]
+pub(super) struct Shims {
+    alive: BTreeMap<ExecutionId, Shim>,
+    pub(super) exit_records: BTreeMap<ExecutionId, ExitReport>,
+    pub(super) claims: BTreeSet<ExecutionId>,
+    /// What commands have done: how often each has begun.
+    pub(super) runs: BTreeMap<ExecutionId, u32>,
+    /// How commands have ended, as their shims saw it.
+    pub(super) ends: BTreeMap<ExecutionId, ExitReport>,
+    /// Whose shims were told to end them.
+    pub(super) told_to_end: BTreeSet<ExecutionId>,
+    /// Whose shims were killed, or went down with the host.
+    pub(super) killed: BTreeSet<ExecutionId>,
+}
+
+impl Shims {
+    pub(super) fn launch(&mut self, assignment: Assignment, now: Timestamp) {
+        let id = assignment.spec.id;
+        *self.runs.entry(id).or_default() += 1;
+        let started = FromShim::Started { pid: PID, at: now };
+        let shim = Shim {
+            assignment,
+            news: VecDeque::from([started]),
+            started: now,
+            cancel: None,
+            report: None,
+        };
+        self.alive.insert(id, shim);
+    }
+
+    pub(super) fn order(&mut self, id: ExecutionId, order: ToShim) {
+        let Some(shim) = self.alive.get_mut(&id) else {
+            if order == ToShim::Recorded {
+                self.claims.remove(&id);
+            }
+            return;
+        };
+        match order {
+            ToShim::Cancel { by, .. } if shim.report.is_none() => {
+                shim.cancel.get_or_insert(by);
+                self.told_to_end.insert(id);
+            }
+            ToShim::Recorded => {
+                assert!(
+                    shim.report.is_some(),
+                    "a result is recorded that there is not"
+                );
+                self.alive.remove(&id);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn remove(&mut self, remains: Remains, ids: &[ExecutionId]) {
+        for id in ids {
+            match remains {
+                Remains::ExitRecord => drop(self.exit_records.remove(id)),
+                Remains::Claim => drop(self.claims.remove(id)),
+                Remains::Log => {}
+            }
+        }
+    }
+
+    /// The command of a shim that has one ends.
+    pub(super) fn end(&mut self, which: usize, code: i32, now: Timestamp) {
+        let running = self.alive.iter_mut().filter(|shim| shim.1.report.is_none());
+        let running: Vec<_> = running.collect();
+        let count = running.len();
+        if count > 0
+            && let Some((id, shim)) = running.into_iter().nth(which % count)
+        {
+            let report = shim.end(code, now);
+            self.ends.insert(*id, report);
+        }
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.alive
+            .values()
+            .filter(|shim| shim.report.is_none())
+            .count()
+    }
+
+    pub(super) fn alive(&self) -> usize {
+        self.alive.len()
+    }
+
+    /// What one of the shims has said.
+    pub(super) fn deliver(&mut self, which: usize) -> Option<(ExecutionId, FromShim)> {
+        let mut talking: Vec<_> = self
+            .alive
+            .iter_mut()
+            .filter(|shim| !shim.1.news.is_empty())
+            .collect();
+        let count = talking.len().max(1);
+        let (id, shim) = talking.get_mut(which % count)?;
+        Some((**id, shim.news.pop_front()?))
+    }
+
+    /// Kills one; what it has said is heard all the same, and then its end.
+    pub(super) fn kill(&mut self, which: usize) -> Option<(ExecutionId, Vec<FromShim>)> {
+        let count = self.alive.len();
+        let id = *self.alive.keys().nth(which.checked_rem(count)?)?;
+        let shim = self.alive.remove(&id)?;
+        self.claims.insert(id);
+        self.killed.insert(id);
+        Some((id, shim.news.into()))
+    }
+
+    /// escherd is gone: those that have reported write it down.
+    pub(super) fn alone(&mut self) {
+        for shim in self.alive.values_mut() {
+            shim.news.clear();
+        }
+        self.alive.retain(|id, shim| {
+            if let Some(report) = shim.report.take() {
+                self.exit_records.insert(*id, report);
+                return false;
+            }
+            true
+        });
+    }
+
+    /// Everything in memory is gone; what is in the runtime directory, too.
+    pub(super) fn power_cut(&mut self, in_doubt: impl Iterator<Item = ExecutionId>) {
+        self.killed.extend(in_doubt);
+        self.killed.extend(self.alive.keys());
+        self.alive.clear();
+        self.claims.clear();
+    }
+
+    pub(super) fn states(&self) -> Vec<ShimState> {
+        let state = |(id, shim): (&ExecutionId, &Shim)| ShimState {
+            version: 2,
+            pid: PID,
+            id: *id,
+            memo: shim.assignment.memo.clone(),
+            phase: ShimPhase::Running {
+                pid: PID,
+                at: shim.started,
+            },
+            ending: shim.cancel.clone().map(EndCause::Cancelled),
+            log_bytes: 0,
+            input: InputState::default(),
+        };
+        self.alive.iter().map(state).collect()
+    }
+}
+
+impl Shim {
+    fn end(&mut self, code: i32, now: Timestamp) -> ExitReport {
+        let report = ExitReport {
+            id: self.assignment.spec.id,
+            exit: Exit::Code(code),
+            cause: match self.cancel.clone() {
+                Some(by) => EndCause::Cancelled(by),
+                None => EndCause::Itself,
+            },
+            ended_by_signal: None,
+            started_at: Some(self.started),
+            ended_at: now,
+            duration_us: 1,
+            usage: Usage::default(),
+            output: OutputTotals::default(),
+            leftovers: Leftovers::None,
+        };
+        self.report = Some(report.clone());
+        self.news
+            .push_back(FromShim::Exited(Box::new(report.clone())));
+        report
+    }
+}

@@ -1,0 +1,419 @@
+//! The task that starts commands.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use escher_launcher::wire::{Assignment, Remains, ToShim};
+use escher_launcher::{exit_record, shims};
+use escher_protocol::{ExecutionId, Leftovers, Timestamp};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+use tracing::{error, info, warn};
+
+use super::adoption::Adoption;
+use super::connection::{Connection, Heard, LaunchError, LauncherSettings};
+use super::removals::Removals;
+use super::shim::{self, Returned, Shim};
+use crate::engine::{Effect, Engine, EngineHandle};
+use crate::execution::Loss;
+
+/// How long shims beyond [`LauncherSettings::warm_shims`] are kept after a burst.
+const KEEP_IDLE: Duration = Duration::from_secs(10);
+
+/// Pause before another try when a launcher or a shim could not be had. Not the pace of anything: the first
+/// try is always at once.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long the launcher may take to end what a killed shim has left behind: longer than it waits itself.
+const SWEEP_DEADLINE: Duration = Duration::from_secs(15);
+
+/// A launch that waits for a shim, with what its execution was told meanwhile.
+struct Waiting {
+    assignment: Box<Assignment>,
+    orders: Vec<ToShim>,
+}
+
+struct Room {
+    settings: LauncherSettings,
+    engine: EngineHandle,
+    /// `None` while there is no launcher.
+    connection: Option<Connection>,
+    connected_at: Instant,
+    pid: watch::Sender<Option<u32>>,
+    ready: Vec<Shim>,
+    /// Shims that the launcher was asked for and has not sent.
+    expected: u32,
+    waiting: VecDeque<Waiting>,
+    running: HashMap<ExecutionId, mpsc::UnboundedSender<ToShim>>,
+    /// Shims that this launcher has forked and that were not let go: it tells of their deaths.
+    forked: HashSet<u32>,
+    /// Dead shims whose remains the launcher is ending, with the time until which that is waited for.
+    bereaved: HashMap<u32, (ExecutionId, Instant)>,
+    /// Shims of whose death the launcher has told before their sockets did.
+    died: HashMap<u32, Leftovers>,
+    removals: Removals,
+    returns: mpsc::UnboundedSender<Returned>,
+    trim_at: Option<Instant>,
+    retry_at: Option<Instant>,
+    /// A new launcher on its way.
+    opening: Option<JoinHandle<Result<Connection, LaunchError>>>,
+}
+
+/// Carries out `effects` until the engine is gone, and then lets the launcher go. `pid` tells the launcher's
+/// process id.
+pub async fn run(
+    settings: LauncherSettings,
+    connection: Connection,
+    adoption: Adoption,
+    engine: EngineHandle,
+    mut effects: mpsc::UnboundedReceiver<Effect>,
+    pid: watch::Sender<Option<u32>>,
+) {
+    // Unbounded: there are as many as shims.
+    let (returns, mut returned) = mpsc::unbounded_channel();
+    let mut room = Room {
+        settings,
+        engine,
+        connection: Some(connection),
+        connected_at: Instant::now(),
+        pid,
+        ready: Vec::new(),
+        expected: 0,
+        waiting: VecDeque::new(),
+        running: HashMap::new(),
+        forked: HashSet::new(),
+        bereaved: HashMap::new(),
+        died: HashMap::new(),
+        removals: Removals::default(),
+        returns,
+        trim_at: None,
+        retry_at: None,
+        opening: None,
+    };
+    for (shim, state) in adoption.shims {
+        room.attend(state.id, shim, Vec::new());
+    }
+    for (shim, id) in adoption.silent {
+        room.attend(id, shim, Vec::new());
+    }
+    loop {
+        let (retry_removals_at, sweep_deadline) = (room.removals.retry_at(), room.sweep_deadline());
+        room.tell_pid();
+        room.order_shims();
+        if let Some(connection) = &room.connection {
+            room.removals.send_next(connection);
+        }
+        tokio::select! {
+            effect = effects.recv() => match effect {
+                Some(effect) => room.carry_out(effect),
+                None => break,
+            },
+            Some(back) = returned.recv() => room.take_back(back),
+            heard = hear(&mut room.connection) => room.heard(heard),
+            () = at(room.trim_at) => room.trim(),
+            () = at(room.retry_at) => room.retry(),
+            () = at(retry_removals_at) => room.removals.retry(),
+            () = at(sweep_deadline) => room.stop_waiting_for_sweeps(),
+            opened = opened(&mut room.opening) => room.connected(opened),
+        }
+    }
+    // Ready shims go now; those with a command go on alone.
+    room.ready.clear();
+    if let Some(connection) = room.connection {
+        connection.close().await;
+    }
+}
+
+async fn opened(
+    opening: &mut Option<JoinHandle<Result<Connection, LaunchError>>>,
+) -> Option<Connection> {
+    let result = match opening {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    };
+    *opening = None;
+    match result {
+        Ok(Ok(connection)) => Some(connection),
+        Ok(Err(error)) => {
+            error!(%error, "no launcher can be started; commands wait");
+            None
+        }
+        Err(error) => {
+            error!(%error, "starting a launcher has failed");
+            None
+        }
+    }
+}
+
+async fn hear(connection: &mut Option<Connection>) -> Heard {
+    match connection {
+        Some(connection) => connection.hear().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Room {
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Launch(assignment) => {
+                self.waiting.push_back(Waiting {
+                    assignment,
+                    orders: Vec::new(),
+                });
+                self.launch_waiting();
+            }
+            Effect::Remove(remains, ids) => self.removals.add(remains, ids),
+            // Those go to the store.
+            Effect::Record(_) => {}
+            Effect::Order(id, order) => match self.running.get(&id) {
+                // A shim that has just gone has told the engine so.
+                Some(orders) => drop(orders.send(order)),
+                None => {
+                    let is_its = |waiting: &&mut Waiting| waiting.assignment.spec.id == id;
+                    if let Some(waiting) = self.waiting.iter_mut().find(is_its) {
+                        waiting.orders.push(order);
+                    } else if order == ToShim::Recorded {
+                        // It was killed after its report.
+                        self.removals.add(Remains::Claim, vec![id]);
+                    }
+                }
+            },
+        }
+    }
+
+    fn launch_waiting(&mut self) {
+        while let Some(waiting) = self.waiting.pop_front() {
+            let Some(mut shim) = self.ready.pop() else {
+                self.waiting.push_front(waiting);
+                return;
+            };
+            let id = waiting.assignment.spec.id;
+            if shim.version() < 2 {
+                self.claim_for(id);
+            }
+            if let Err(error) = shim.launch(&waiting.assignment) {
+                // Killed while it waited: it has not seen the launch.
+                warn!(execution = %id, shim = shim.pid(), %error, "a ready shim is gone; taking another");
+                self.waiting.push_front(waiting);
+                continue;
+            }
+            self.attend(id, shim, waiting.orders);
+        }
+    }
+
+    fn attend(&mut self, id: ExecutionId, shim: Shim, first: Vec<ToShim>) {
+        let (orders, carried) = mpsc::unbounded_channel();
+        for order in first {
+            let _ = orders.send(order);
+        }
+        self.running.insert(id, orders);
+        let (engine, returns) = (self.engine.clone(), self.returns.clone());
+        tokio::spawn(shim::attend(id, shim, carried, engine, returns));
+    }
+
+    /// A shim of version 1 makes no claim; a file of that name does as well: it refuses connections. Its
+    /// launcher deletes none, so it stays until the next start of a launcher that does.
+    fn claim_for(&self, id: ExecutionId) {
+        let directory = self.settings.runtime_dir.join(shims::DIRECTORY);
+        let made = std::fs::create_dir_all(&directory);
+        let path = directory.join(shims::SocketName::Claim(id).to_string());
+        if let Err(error) = made.and_then(|()| std::fs::File::create(&path).map(drop)) {
+            warn!(path = %path.display(), %error, "a launch cannot be noted");
+        }
+    }
+
+    fn take_back(&mut self, back: Returned) {
+        self.running.remove(&back.id);
+        match back.shim {
+            Some(shim) => {
+                self.ready.push(shim);
+                self.launch_waiting();
+            }
+            None => self.bereave(back.id, back.pid),
+        }
+        if self.ready.len() > self.settings.warm_shims && self.trim_at.is_none() {
+            self.trim_at = Some(Instant::now() + KEEP_IDLE);
+        }
+    }
+
+    fn trim(&mut self) {
+        self.trim_at = None;
+        for shim in self
+            .ready
+            .drain(self.settings.warm_shims.min(self.ready.len())..)
+        {
+            self.forked.remove(&shim.pid());
+        }
+    }
+
+    /// A shim has gone before its result was safe. Its launcher ends what is left of its command, and says
+    /// what came of that.
+    fn bereave(&mut self, id: ExecutionId, pid: u32) {
+        let is_known = self.forked.contains(&pid) && self.connection.is_some();
+        match self.died.remove(&pid) {
+            Some(leftovers) => self.conclude(id, leftovers),
+            None if is_known => {
+                let until = Instant::now() + SWEEP_DEADLINE;
+                self.bereaved.insert(pid, (id, until));
+            }
+            None => self.conclude(id, Leftovers::Unknown),
+        }
+    }
+
+    fn sweep_deadline(&self) -> Option<Instant> {
+        self.bereaved.values().map(|bereaved| bereaved.1).min()
+    }
+
+    fn stop_waiting_for_sweeps(&mut self) {
+        let now = Instant::now();
+        let overdue: Vec<u32> = self
+            .bereaved
+            .iter()
+            .filter(|(_, (_, until))| *until <= now)
+            .map(|(pid, _)| *pid)
+            .collect();
+        for pid in overdue {
+            self.conclude_bereaved(pid, Leftovers::Unknown);
+        }
+    }
+
+    fn conclude_bereaved(&mut self, pid: u32, leftovers: Leftovers) {
+        self.forked.remove(&pid);
+        if let Some((id, _)) = self.bereaved.remove(&pid) {
+            self.conclude(id, leftovers);
+        }
+    }
+
+    /// A dead shim has left an exit record, or the execution is lost.
+    fn conclude(&self, id: ExecutionId, leftovers: Leftovers) {
+        let exits = self.settings.state_dir.join(exit_record::DIRECTORY);
+        let path: PathBuf = exits.join(exit_record::file_name(id));
+        let engine = self.engine.clone();
+        tokio::spawn(async move {
+            let read = tokio::task::spawn_blocking(move || exit_record::read(&path));
+            let report = read.await.ok().and_then(Result::ok);
+            let tell = move |engine: &mut Engine| match report {
+                Some(report) => engine.record_found(Box::new(report), Timestamp::now()),
+                None => engine.shim_lost(id, Loss::ShimKilled(leftovers), Timestamp::now()),
+            };
+            let _ = engine.tell(tell).await;
+        });
+    }
+
+    fn shim_died(&mut self, pid: u32, leftovers: Leftovers) {
+        if self.bereaved.contains_key(&pid) {
+            return self.conclude_bereaved(pid, leftovers);
+        }
+        self.forked.remove(&pid);
+        match self.ready.iter().position(|shim| shim.pid() == pid) {
+            Some(place) => {
+                let shim = self.ready.swap_remove(place);
+                warn!(shim = pid, "a ready shim was killed");
+                let last = shim.last().into_iter().collect();
+                self.removals.add(Remains::Claim, last);
+            }
+            // Its socket will tell as well.
+            None => drop(self.died.insert(pid, leftovers)),
+        }
+    }
+
+    fn heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Shim(shim) => {
+                self.expected = self.expected.saturating_sub(1);
+                self.forked.insert(shim.pid());
+                self.ready.push(shim);
+                self.launch_waiting();
+            }
+            Heard::ShimDied { pid, leftovers } => self.shim_died(pid, leftovers),
+            Heard::Removed { remains, ids } => {
+                self.removals.answered(&ids);
+                let engine = self.engine.clone();
+                tokio::spawn(async move {
+                    let deleted = move |engine: &mut Engine| engine.deleted(remains, ids);
+                    let _ = engine.tell(deleted).await;
+                });
+            }
+            Heard::ForkFailed(reason) => {
+                self.expected = self.expected.saturating_sub(1);
+                error!(%reason, "the launcher cannot fork a shim");
+                self.retry_at.get_or_insert(Instant::now() + RETRY_AFTER);
+            }
+            Heard::Gone(reason) => {
+                error!(%reason, "the launcher is gone; running commands are not touched by that");
+                self.connection = None;
+                self.expected = 0;
+                self.removals.ask_again();
+                self.forked.clear();
+                self.died.clear();
+                for pid in self.bereaved.keys().copied().collect::<Vec<u32>>() {
+                    self.conclude_bereaved(pid, Leftovers::Unknown);
+                }
+                // At once, unless it died at once.
+                self.retry_at = Some(Instant::now().max(self.connected_at + RETRY_AFTER));
+            }
+        }
+    }
+
+    /// Asks for the shims that are missing.
+    fn order_shims(&mut self) {
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        if self.retry_at.is_some() {
+            return;
+        }
+        let wanted = self.settings.warm_shims + self.waiting.len();
+        let missing = wanted.saturating_sub(self.ready.len());
+        let missing = u32::try_from(missing).unwrap_or(u32::MAX);
+        if missing > self.expected {
+            match connection.order(missing - self.expected) {
+                Ok(()) => self.expected = missing,
+                Err(error) => {
+                    warn!(%error, "the launcher takes no order");
+                    self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                }
+            }
+        }
+    }
+
+    /// Starts a new launcher, if that is what is missing.
+    fn retry(&mut self) {
+        self.retry_at = None;
+        if self.connection.is_none() && self.opening.is_none() {
+            let settings = self.settings.clone();
+            self.opening = Some(tokio::spawn(
+                async move { Connection::open(&settings).await },
+            ));
+        }
+    }
+
+    fn connected(&mut self, connection: Option<Connection>) {
+        match connection {
+            Some(connection) => {
+                info!(pid = connection.pid(), "a new launcher is there");
+                self.connection = Some(connection);
+                self.connected_at = Instant::now();
+            }
+            None => self.retry_at = Some(Instant::now() + RETRY_AFTER),
+        }
+    }
+
+    fn tell_pid(&self) {
+        let pid = self.connection.as_ref().map(Connection::pid);
+        self.pid.send_if_modified(|known| {
+            let changed = *known != pid;
+            *known = pid;
+            changed
+        });
+    }
+}
