@@ -14,11 +14,13 @@ use escher_protocol::handshake::{
 use escher_protocol::{ErrorCode, Text};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::connection::Connection;
 use crate::dial::dial;
-use crate::error::{ConnectError, Violation};
+use crate::error::{ConnectError, Error, Violation};
+use crate::reconnect::reconnect;
 use crate::session::Session;
 
 /// How long connection and handshake may take unless [`Connector::deadline`] says otherwise.
@@ -85,12 +87,24 @@ impl Connector {
         self
     }
 
-    /// Connects. Without an escherd there it fails at once; only one that goes away later is waited for.
+    /// Connects. Without an escherd there it fails at once; only one that goes away later is waited for,
+    /// or while it says hello: it was there, and is being restarted.
     ///
     /// # Errors
     /// See [`ConnectError`]; each names the socket.
     pub async fn connect(self) -> Result<Client, ConnectError> {
-        let connection = self.open(self.deadline).await?;
+        let connection = match self.open(self.deadline).await {
+            Err(error) if error.is_cut_off() && !self.reconnect_within.is_zero() => {
+                match reconnect(&self, Instant::now(), false).await {
+                    Ok(connection) => connection,
+                    Err(Error::DaemonGone { source, .. }) => {
+                        return Err(Arc::into_inner(source).unwrap_or(error));
+                    }
+                    Err(_) => return Err(error),
+                }
+            }
+            opened => opened?,
+        };
         Ok(Client::new(Session::new(self, connection)))
     }
 

@@ -81,6 +81,18 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether somebody was there and hung up before the handshake was done.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        match self {
+            ConnectError::Protocol { violation, .. } => matches!(violation, Violation::HungUp),
+            ConnectError::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+            ),
+            _ => false,
+        }
+    }
+
     /// The socket that was to be connected to.
     #[must_use]
     pub fn path(&self) -> &Path {
