@@ -32,6 +32,12 @@ pub fn actor() -> PathBuf {
     find("actor")
 }
 
+/// Says another version than the launcher has: see `tests/src/bin/relay-launcher.rs`.
+#[must_use]
+pub fn relay_launcher() -> PathBuf {
+    find("relay-launcher")
+}
+
 fn find(name: &str) -> PathBuf {
     let folder = target_folder();
     let program = folder.join(name);

@@ -45,6 +45,8 @@ pub struct Builder {
     on_stop: &'static str,
     environment: Vec<(OsString, OsString)>,
     hand_over_socket: bool,
+    max_files: Option<u64>,
+    launcher: PathBuf,
 }
 
 impl Daemon {
@@ -69,6 +71,8 @@ impl Daemon {
             on_stop: "cancel",
             environment: Vec::new(),
             hand_over_socket: false,
+            max_files: None,
+            launcher: crate::launcher(),
         }
     }
 
@@ -104,7 +108,10 @@ impl Daemon {
 
     /// Kills escherd, and nothing else, with SIGKILL, and waits for its end.
     pub fn kill(&mut self) {
-        kill(self.pid, Signal::SIGKILL).expect("it runs");
+        if self.exit.is_none() {
+            // Gone already, where something else has killed it a moment ago.
+            let _ = kill(self.pid, Signal::SIGKILL);
+        }
         assert_eq!(self.exit(), Exit::Signal(9));
     }
 
@@ -121,6 +128,17 @@ impl Daemon {
             self.note(&line);
         }
         self.exit.unwrap()
+    }
+
+    /// Waits for the end of escherd for so long, and no longer.
+    pub fn exit_within(&mut self, patience: std::time::Duration) -> Option<Exit> {
+        let end = std::time::Instant::now() + patience;
+        while self.exit.is_none() {
+            let left = end.saturating_duration_since(std::time::Instant::now());
+            let line = self.lines.recv_timeout(left).ok()?;
+            self.note(&line);
+        }
+        self.exit
     }
 
     /// Ends escherd and checks that nothing is left. Returns how it ended.
@@ -220,6 +238,20 @@ impl Builder {
         self
     }
 
+    /// With another launcher.
+    #[must_use]
+    pub fn launcher(mut self, launcher: PathBuf) -> Self {
+        self.launcher = launcher;
+        self
+    }
+
+    /// With so few open files (RLIMIT_NOFILE), and no way to have more.
+    #[must_use]
+    pub fn limiting_files(mut self, most: u64) -> Self {
+        self.max_files = Some(most);
+        self
+    }
+
     /// Starts it and waits until it says that it is ready.
     ///
     /// # Panics
@@ -237,7 +269,7 @@ impl Builder {
         let stderr = home.path().join("escherd.stderr");
         let mut command = self.command(&home);
         let mut reaper = command
-            .args(home.arguments())
+            .args(home.arguments_with(self.launcher))
             .arg("--config")
             .arg(&config)
             .args(["--on-stop", self.on_stop])
@@ -276,6 +308,15 @@ impl Builder {
             let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"";
             command.args(["--listen".as_ref(), home.socket().as_os_str()]);
             command.args(["/bin/sh", "-c", script, "sh"]);
+        }
+        if let Some(most) = self.max_files {
+            command.args([
+                "/bin/sh",
+                "-c",
+                "ulimit -n \"$1\"; shift; exec \"$@\"",
+                "sh",
+            ]);
+            command.arg(most.to_string());
         }
         command.arg(escherd());
         command

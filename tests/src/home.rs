@@ -131,6 +131,12 @@ impl Home {
     /// escherd's arguments for these folders.
     #[must_use]
     pub fn arguments(&self) -> Vec<PathBuf> {
+        self.arguments_with(launcher())
+    }
+
+    /// The same with another launcher.
+    #[must_use]
+    pub fn arguments_with(&self, launcher: PathBuf) -> Vec<PathBuf> {
         vec![
             "--socket".into(),
             self.socket(),
@@ -141,7 +147,7 @@ impl Home {
             "--log-dir".into(),
             self.logs(),
             "--launcher".into(),
-            launcher(),
+            launcher,
         ]
     }
 }

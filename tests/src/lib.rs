@@ -7,6 +7,7 @@
 //! tell when something has happened inside a command.
 
 mod binaries;
+pub mod crashtest;
 mod ctl;
 mod daemon;
 mod fifo;
@@ -15,9 +16,10 @@ mod library;
 mod output;
 mod process;
 mod raw;
+mod tmpfs;
 pub mod watch;
 
-pub use binaries::{actor, escherctl, escherd, launcher, reaper};
+pub use binaries::{actor, escherctl, escherd, launcher, reaper, relay_launcher};
 pub use ctl::{Ctl, Ended, Started, finish};
 pub use daemon::{Builder, Daemon, Exit};
 pub use fifo::Fifo;
@@ -26,6 +28,14 @@ pub use library::{collect, connect, exec, in_runtime, in_runtime_within, shell, 
 pub use output::{Digest, sha256sum};
 pub use process::{Kin, is_free, kin, load, parent_of, peak_memory_bytes, resident_bytes};
 pub use raw::RawPeer;
+pub use tmpfs::Tmpfs;
+
+/// What the actor's `witness` of this name writes as its line number `index`.
+#[must_use]
+pub fn witness_line(name: &str, index: u64) -> String {
+    let number = index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    format!("{name} {index} {number:x}\n")
+}
 
 use std::io::Write;
 use std::time::Duration;

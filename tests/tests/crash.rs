@@ -133,9 +133,16 @@ fn a_client_notices_that_escherd_is_gone() {
     let mut daemon = Daemon::start();
     let ready = Fifo::new(daemon.home(), "ready");
     let script = format!("echo ready > {}; exec sleep 600", ready.name());
-    let run = daemon
-        .ctl()
-        .start(["run", "--timeout", "2s", "sh", "-c", &script]);
+    let run = daemon.ctl().start([
+        "run",
+        "--reconnect",
+        "none",
+        "--timeout",
+        "2s",
+        "sh",
+        "-c",
+        &script,
+    ]);
     assert_eq!(ready.hear(), "ready");
     daemon.kill();
     let ended = run.end().expect(125);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use escher_client::protocol::{Exit, Leftovers};
 use escher_client::{
-    CancelMode, CancelOutcome, Client, ConnectError, Error, ErrorCode, EventKind, EventsRequest,
-    ExecutionRequest, ListFilter, OutputRange, OutputStart, Status, Timeout,
+    CancelMode, CancelOutcome, Client, ConnectError, Connector, Error, ErrorCode, EventKind,
+    EventsRequest, ExecutionRequest, ListFilter, OutputRange, OutputStart, Status, Timeout,
 };
 use escher_tests::{Daemon, Fifo, Home, collect, connect, exec, in_runtime, shell, wait_started};
 
@@ -316,10 +316,12 @@ fn next_in_a_select_loses_nothing() {
 }
 
 #[test]
-fn a_lost_connection_is_an_error_for_everything_on_it() {
+fn a_lost_connection_is_an_error_for_everything_on_it_where_none_is_to_follow() {
     let mut daemon = Daemon::start();
     in_runtime(async {
-        let client = connect(&daemon).await;
+        let connector = Connector::new(daemon.home().socket());
+        let connector = connector.reconnect_within(Duration::ZERO);
+        let client = connector.connect().await.unwrap();
         let request = ExecutionRequest {
             timeout: Timeout::After { ms: 2_000 },
             ..exec(["sleep", "600"])

@@ -10,6 +10,7 @@
 //! | `daemonize LOCK` | leaves a grandchild in a session of its own that holds the lock and stdout |
 //! | `holder LOCK` | holds the lock, says `ready`, and stays until it is killed |
 //! | `freeze` | stops all other processes of its user, again and again |
+//! | `witness ACCOUNT NAME LINES PAUSE STDIN CODE STAYS` | keeps an account of what it does, and writes what can be foretold |
 //! | `measure ARG…` | tells the number of its arguments and their bytes |
 
 use std::ffi::OsString;
@@ -42,6 +43,7 @@ fn main() {
         "in-session" => in_session(text(0)),
         "freeze" => freeze(),
         "measure" => measure(&arguments),
+        "witness" => witness(&arguments),
         other => panic!("no such part: {other}"),
     }
 }
@@ -221,4 +223,39 @@ fn measure(arguments: &[OsString]) {
         .map(|argument| argument.as_bytes().len())
         .sum();
     println!("{} {bytes}", arguments.len());
+}
+
+/// Holds a lock on its account while it lives, notes there when it begins and when it ends, and writes lines
+/// to both outputs.
+fn witness(arguments: &[OsString]) {
+    let text = |index: usize| arguments[index].to_str().expect("UTF-8");
+    let account = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(text(0))
+        .unwrap();
+    let mut account = Flock::lock(account, FlockArg::LockExclusive).unwrap();
+    let (name, lines, pause): (_, u64, u64) =
+        (text(1), text(2).parse().unwrap(), text(3).parse().unwrap());
+    let (stdin, code, stays) = (text(4), text(5).parse().unwrap(), text(6));
+    account.write_all(b"begin\n").unwrap();
+    let (mut stdout, mut stderr) = (unbuffered(std::io::stdout()), unbuffered(std::io::stderr()));
+    for index in 0..lines {
+        let line = escher_tests::witness_line(name, index);
+        match index % 7 {
+            3 => stderr.write_all(line.as_bytes()).unwrap(),
+            _ => stdout.write_all(line.as_bytes()).unwrap(),
+        }
+        if index % 10 == 9 && index < 500 {
+            std::thread::sleep(std::time::Duration::from_millis(pause));
+        }
+    }
+    if stdin == "true" {
+        std::io::copy(&mut std::io::stdin().lock(), &mut stdout).unwrap();
+    }
+    while stays == "true" {
+        nix::unistd::pause();
+    }
+    writeln!(account, "end {code}").unwrap();
+    std::process::exit(code);
 }

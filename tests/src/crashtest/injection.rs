@@ -1,0 +1,56 @@
+//! Killing a process inside a system call, from outside: strace(1) can send a signal when a process enters the
+//! n-th call of a kind. The programs know nothing of it.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::unistd::Pid;
+
+use crate::{DEADLINE, watch};
+
+/// An strace that waits for its moment. Detaches when dropped.
+#[derive(Debug)]
+pub(super) struct Injection {
+    strace: Child,
+}
+
+impl Injection {
+    /// Kills `pid`, all of whose threads count, in the `count`-th of `calls` from now on. `None` if it was
+    /// gone before strace could look at it.
+    pub(super) fn kill_in(pid: Pid, calls: &str, count: u64, folder: &Path) -> Option<Self> {
+        let words = folder.join("strace");
+        let _ = std::fs::remove_file(&words);
+        let strace = Command::new("strace")
+            .args(["-f", "-e", &format!("trace={calls}")])
+            .args(["-e", &format!("inject={calls}:signal=SIGKILL:when={count}")])
+            .args(["-p", &pid.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&words).unwrap())
+            .spawn()
+            .expect("strace is installed");
+        let mut injection = Injection { strace };
+        let attached = watch::until(folder, DEADLINE, || {
+            let said = std::fs::read_to_string(&words).unwrap_or_default();
+            if said.contains(" attached") {
+                return Some(true);
+            }
+            (said.contains("attach:") || !injection.is_there()).then_some(false)
+        });
+        attached.then_some(injection)
+    }
+
+    fn is_there(&mut self) -> bool {
+        matches!(self.strace.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Injection {
+    fn drop(&mut self) {
+        let _ = nix::sys::signal::kill(
+            Pid::from_raw(self.strace.id().cast_signed()),
+            nix::sys::signal::Signal::SIGTERM,
+        );
+        let _ = self.strace.wait();
+    }
+}

@@ -1,0 +1,130 @@
+//! Killing escherd, its launcher and its shims at any instant, again and again, and comparing what clients were
+//! told with what commands did.
+//!
+//! A [`Cycle`](plan::Cycle) is made from a seed: executions of every kind, and kills at random instants, some
+//! of them inside a system call that writes the store or a log. Cycles of one *round* share the folders of
+//! one escherd. After each cycle, once its clients have their answers, [`verdict`] compares; at the end of a
+//! round nothing may be left: no process, no socket, no exit record.
+//!
+//! `cargo run --release -p escher-tests --bin crashtest -- --cycles 100` runs it for long;
+//! `tests/crashtest.rs` runs a few cycles with every check of the project.
+
+mod client;
+mod injection;
+mod plan;
+mod random;
+mod stage;
+mod verdict;
+
+use std::fmt;
+use std::time::Instant;
+
+use plan::Cycle;
+use stage::Stage;
+
+pub use plan::Targets;
+pub use random::Random;
+
+/// How long a cycle may take. It takes a second or two.
+const CYCLE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// What to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Where the random numbers begin. The same seed makes the same plans.
+    pub seed: u64,
+    /// How many cycles.
+    pub cycles: u64,
+    /// Cycles that share one set of folders.
+    pub cycles_per_round: u64,
+    /// What is killed.
+    pub targets: Targets,
+    /// `store.durability = "power"`; else `"crash"`.
+    pub power: bool,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Cycles.
+    pub cycles: u64,
+    /// Kills of escherd at a random time.
+    pub escherd_kills: u64,
+    /// Kills of escherd inside a write to its store.
+    pub escherd_injections: u64,
+    /// Kills of shims at a random time.
+    pub shim_kills: u64,
+    /// Kills of shims inside a write to a log or its index.
+    pub shim_injections: u64,
+    /// Kills of the launcher.
+    pub launcher_kills: u64,
+    /// Executions that were acknowledged.
+    pub executions: u64,
+    /// Of these, lost: each with its own killed shim.
+    pub lost: u64,
+    /// Bytes of output that were compared.
+    pub output_bytes: u64,
+}
+
+/// Runs all cycles; panics with the seed where something is not as it should be.
+pub fn run(settings: Settings, mut progress: impl FnMut(&Tally)) -> Tally {
+    let mut tally = Tally::default();
+    let mut next = 0;
+    while next < settings.cycles {
+        let mut stage = Stage::new(settings.power);
+        let end = settings.cycles.min(next + settings.cycles_per_round.max(1));
+        while next < end {
+            let seed = settings.seed.wrapping_add(next);
+            let told = Told(seed, settings);
+            let cycle = Cycle::new(seed, settings.targets);
+            stage.play(&cycle, &mut tally);
+            drop(told);
+            next += 1;
+            tally.cycles = next;
+            progress(&tally);
+        }
+        stage.clear_away();
+    }
+    tally
+}
+
+/// Tells how to repeat a cycle that has failed.
+struct Told(u64, Settings);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Told(seed, Settings { targets, power, .. }) = self;
+            let power = if *power { " --power" } else { "" };
+            eprintln!(
+                "the cycle that failed: cargo run --release -p escher-tests --bin crashtest -- \
+                 --seed {seed} --cycles 1 --kill {targets}{power}"
+            );
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} cycles; killed: escherd {} (and {} inside a commit), shims {} (and {} inside an append), \
+             launcher {}; {} executions, {} of them lost with their shims; {} MB of output compared",
+            self.cycles,
+            self.escherd_kills,
+            self.escherd_injections,
+            self.shim_kills,
+            self.shim_injections,
+            self.launcher_kills,
+            self.executions,
+            self.lost,
+            self.output_bytes / 1_000_000,
+        )
+    }
+}
+
+/// Seconds since `start`, for progress.
+#[must_use]
+pub fn since(start: Instant) -> u64 {
+    start.elapsed().as_secs()
+}

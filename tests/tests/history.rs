@@ -1,0 +1,310 @@
+//! What is over stays known, within limits, and whoever asks need not care where.
+
+use std::fs;
+use std::io::Read;
+
+use escher_client::{Client, ExecutionId, ExecutionRequest, OutputRange, Status};
+use escher_tests::{DEADLINE, Daemon, Fifo, connect, in_runtime, shell, watch};
+use serde_json::Value;
+
+/// Two finished executions in memory, the others in the store alone.
+const FORGETFUL: &str = "[execution]\nmax_in_memory_executions = 2\n";
+
+fn names(lines: &[Value]) -> Vec<&str> {
+    lines
+        .iter()
+        .map(|line| line["name"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn every_verb_finds_what_has_left_memory() {
+    let daemon = Daemon::with_config(FORGETFUL);
+    let ctl = daemon.ctl();
+    let mut ids = Vec::new();
+    for index in 0..8 {
+        let script = format!("echo out {index}; echo err {index} >&2; exit {}", index % 3);
+        let name = format!("job{index}");
+        let words = [
+            "submit",
+            "--name",
+            &name,
+            "-l",
+            "kind=test",
+            "--shell",
+            &script,
+        ];
+        let id = ctl.line(words);
+        assert_eq!(ctl.run(["wait", &id]).code, index % 3);
+        ids.push(id);
+    }
+    for (index, id) in (0..).zip(&ids) {
+        let tail = &id[id.len() - 12..];
+        for reference in [
+            id.as_str(),
+            &(index + 1).to_string(),
+            &format!("job{index}"),
+            tail,
+        ] {
+            let record = ctl.inspect(reference);
+            assert_eq!(&record["id"], id.as_str(), "{reference}");
+            assert_eq!(record["exit_code"], index % 3);
+        }
+        assert_eq!(ctl.run(["wait", id]).code, index % 3);
+        assert_eq!(
+            ctl.run(["logs", id]).expect(0).out(),
+            format!("out {index}\n")
+        );
+        assert_eq!(
+            ctl.run(["logs", "-f", "--stderr", id]).expect(0).err(),
+            format!("err {index}\n")
+        );
+        let result = ctl.json(["result", id]);
+        assert_eq!(result["stdout"], format!("out {index}\n"));
+        assert_eq!(ctl.run(["attach", id]).code, index % 3);
+        assert!(
+            ctl.run(["kill", "-s", "TERM", id])
+                .expect(1)
+                .err()
+                .contains("is ")
+        );
+        assert_eq!(ctl.run(["cancel", id]).code, 0);
+    }
+    let all = ctl.json_lines(["ps", "-a"]);
+    let expected: Vec<String> = (0..8).rev().map(|index| format!("job{index}")).collect();
+    assert_eq!(names(&all), expected, "newest first, each once");
+    let failed = ctl.json_lines([
+        "ps",
+        "-a",
+        "--filter",
+        "status=failed",
+        "--filter",
+        "label.kind=test",
+    ]);
+    assert_eq!(names(&failed), ["job7", "job5", "job4", "job2", "job1"]);
+    let limited = ctl.json_lines(["ps", "-a", "--limit", "3"]);
+    assert_eq!(names(&limited), ["job7", "job6", "job5"]);
+    let none = ctl.json_lines(["ps", "-a", "--filter", "label.kind=other"]);
+    assert!(none.is_empty());
+}
+
+#[test]
+fn times_select_by_submission() {
+    let daemon = Daemon::with_config(FORGETFUL);
+    let ctl = daemon.ctl();
+    for index in 0..5 {
+        let _ = ctl
+            .run(["run", "--name", &format!("job{index}"), "true"])
+            .expect(0);
+    }
+    let middle = ctl.inspect("job2")["submitted_at"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let since = ctl.json_lines(["ps", "-a", "--since", &middle]);
+    assert_eq!(names(&since), ["job4", "job3", "job2"]);
+    let until = ctl.json_lines(["ps", "-a", "--until", &middle]);
+    assert_eq!(names(&until), ["job1", "job0"]);
+    assert!(ctl.json_lines(["ps", "-a", "--until", "1h"]).is_empty());
+    assert_eq!(ctl.json_lines(["ps", "-a", "--since", "1h"]).len(), 5);
+    let _ = ctl.run(["ps", "-a", "--since", "yesterweek"]).expect(2);
+}
+
+#[test]
+fn a_name_means_the_newest_that_bears_it_wherever_that_is() {
+    let daemon = Daemon::with_config(FORGETFUL);
+    let ctl = daemon.ctl();
+    let gate = Fifo::new(daemon.home(), "gate");
+    // The oldest of the name still runs when the newest has long left memory.
+    let script = format!("read line < {}", gate.name());
+    let _old = ctl.line(["submit", "--name", "twin", "--shell", &script]);
+    let newest = ctl.line(["submit", "--name", "twin", "true"]);
+    let _ = ctl.run(["wait", &newest]).expect(0);
+    for _ in 0..3 {
+        let _ = ctl.run(["run", "true"]).expect(0);
+    }
+    assert_eq!(ctl.inspect("twin")["id"], newest.as_str());
+    gate.say("go");
+}
+
+#[test]
+fn a_key_is_known_after_its_execution_has_left_memory() {
+    let daemon = Daemon::with_config(FORGETFUL);
+    let ctl = daemon.ctl();
+    let marks = daemon.home().work().join("marks");
+    let script = format!("echo once >> {}", marks.display());
+    let first = ctl.line(["submit", "--key", "k", "--shell", &script]);
+    let _ = ctl.run(["wait", &first]).expect(0);
+    for _ in 0..4 {
+        let _ = ctl.run(["run", "true"]).expect(0);
+    }
+    assert_eq!(
+        ctl.line(["submit", "--key", "k", "--shell", &script]),
+        first
+    );
+    let conflict = ctl
+        .run(["submit", "--key", "k", "--shell", "true"])
+        .expect(1);
+    assert!(conflict.err().contains("key"), "{conflict:?}");
+    assert_eq!(fs::read_to_string(&marks).unwrap(), "once\n");
+    // Forgotten with its execution, the key is free.
+    let _ = ctl.run(["rm", &first]).expect(0);
+    assert_ne!(ctl.line(["submit", "--key", "k", "--shell", "true"]), first);
+}
+
+#[test]
+fn rm_forgets_record_and_log_and_only_what_is_over() {
+    let daemon = Daemon::with_config(FORGETFUL);
+    let ctl = daemon.ctl();
+    let gate = Fifo::new(daemon.home(), "gate");
+    let running = ctl.submit(["sh", "-c", &format!("echo up; read line < {}", gate.name())]);
+    let over = ctl.submit(["echo", "done"]);
+    let _ = ctl.run(["wait", &over.to_string()]).expect(0);
+    let refused = ctl.run(["rm", &running.to_string()]).expect(1);
+    assert!(refused.err().contains("only finished"), "{refused:?}");
+    assert!(daemon.home().log(over).exists());
+    let _ = ctl.run(["rm", &over.to_string()]).expect(0);
+    watch::until(&daemon.home().logs(), DEADLINE, || {
+        let gone = !daemon.home().log(over).exists() && !daemon.home().index(over).exists();
+        gone.then_some(())
+    });
+    let _ = ctl.run(["inspect", &over.to_string()]).expect(1);
+    let _ = ctl.run(["rm", &over.to_string()]).expect(1);
+    gate.say("go");
+    assert_eq!(ctl.run(["wait", &running.to_string()]).code, 0);
+}
+
+#[test]
+fn prune_forgets_all_that_is_over_and_fits() {
+    let daemon = Daemon::with_config(FORGETFUL);
+    let ctl = daemon.ctl();
+    let gate = Fifo::new(daemon.home(), "gate");
+    let _running = ctl.submit(["sh", "-c", &format!("read line < {}", gate.name())]);
+    for code in [0, 1, 0, 1, 0] {
+        let _ = ctl
+            .run(["run", "--shell", &format!("echo x; exit {code}")])
+            .expect(code);
+    }
+    let pruned = ctl.json(["prune", "--filter", "status=failed"]);
+    assert_eq!(
+        (&pruned["executions"], &pruned["log_bytes"]),
+        (&2.into(), &4.into())
+    );
+    let statuses: Vec<Value> = ctl
+        .json_lines(["ps", "-a"])
+        .into_iter()
+        .map(|line| line["status"].clone())
+        .collect();
+    assert_eq!(statuses, ["completed", "completed", "completed", "running"]);
+    let pruned = ctl.json(["prune"]);
+    assert_eq!(pruned["executions"], 3);
+    assert_eq!(ctl.json_lines(["ps", "-a"]).len(), 1);
+    // Numbers are never used again.
+    assert_eq!(ctl.json(["submit", "true"])["number"], 7);
+    gate.say("go");
+}
+
+#[test]
+fn history_is_kept_within_its_limits_oldest_first_with_its_logs() {
+    let daemon = Daemon::with_config(
+        "[execution]\nmax_in_memory_executions = 2\ncleanup_interval_secs = 1\n[history]\nmax_count = 3",
+    );
+    let ctl = daemon.ctl();
+    let mut ids: Vec<ExecutionId> = Vec::new();
+    for index in 0..6 {
+        let id = ctl.submit(["echo", &index.to_string()]);
+        let _ = ctl.run(["wait", &id.to_string()]).expect(0);
+        ids.push(id);
+    }
+    // The logs go after the records.
+    watch::until(&daemon.home().logs(), DEADLINE, || {
+        let gone = ids[..3].iter().all(|id| !daemon.home().log(*id).exists());
+        gone.then_some(())
+    });
+    let left = ctl.json_lines(["ps", "-a"]);
+    let left: Vec<&str> = left
+        .iter()
+        .map(|line| line["id"].as_str().unwrap())
+        .collect();
+    let newest: Vec<String> = ids[3..].iter().rev().map(ToString::to_string).collect();
+    assert_eq!(left, newest);
+    assert!(ids[3..].iter().all(|id| daemon.home().log(*id).exists()));
+}
+
+#[test]
+fn bytes_and_age_bound_the_history_as_well() {
+    for limit in ["max_bytes = 200000", "max_age_secs = 1"] {
+        let daemon = Daemon::with_config(&format!(
+            "[execution]\ncleanup_interval_secs = 1\n[history]\n{limit}"
+        ));
+        let ctl = daemon.ctl();
+        let big = ctl.submit(["head", "-c", "150000", "/dev/zero"]);
+        let _ = ctl.run(["wait", &big.to_string()]).expect(0);
+        let second = ctl.submit(["head", "-c", "100000", "/dev/zero"]);
+        let _ = ctl.run(["wait", &second.to_string()]).expect(0);
+        watch::until(&daemon.home().logs(), DEADLINE, || {
+            (!daemon.home().log(big).exists()).then_some(())
+        });
+        let _ = ctl.run(["inspect", &big.to_string()]).expect(1);
+    }
+}
+
+#[test]
+fn a_log_that_is_being_read_is_not_cut_off_by_its_removal() {
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl();
+    const LENGTH: usize = 8_000_000;
+    let id = ctl.submit(["head", "-c", &LENGTH.to_string(), "/dev/zero"]);
+    let _ = ctl.run(["wait", &id.to_string()]).expect(0);
+    in_runtime(async {
+        let client: Client = connect(&daemon).await;
+        let mut output = client.logs(id, OutputRange::default()).await.unwrap();
+        let mut seen = output.next().await.unwrap().unwrap().data.len();
+        assert_eq!(client.remove(id).await.unwrap().executions, 1);
+        watch::until(&daemon.home().logs(), DEADLINE, || {
+            (!daemon.home().log(id).exists()).then_some(())
+        });
+        while let Some(chunk) = output.next().await {
+            seen += chunk.unwrap().data.len();
+        }
+        assert_eq!(seen, LENGTH);
+        assert!(client.status(id).await.is_err());
+    });
+}
+
+#[test]
+fn the_environment_of_a_command_is_not_kept() {
+    let daemon = Daemon::start();
+    let canary = "canary-in-the-environment";
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let request = ExecutionRequest {
+            environment: vec![("SECRET".into(), canary.into())],
+            ..shell("test -n \"$SECRET\"")
+        };
+        let id = client.execute(request).await.unwrap().id;
+        assert_eq!(client.wait(id).await.unwrap().status, Status::Completed);
+    });
+    // A clean stop brings everything into the database itself.
+    let home = daemon.home().clone();
+    let mut daemon = daemon;
+    daemon.terminate();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(home.state()).unwrap().flatten() {
+        let mut bytes = Vec::new();
+        if entry.path().is_file() {
+            fs::File::open(entry.path())
+                .unwrap()
+                .read_to_end(&mut bytes)
+                .unwrap();
+        }
+        if bytes
+            .windows(canary.len())
+            .any(|window| window == canary.as_bytes())
+        {
+            found.push(entry.path());
+        }
+    }
+    assert!(found.is_empty(), "a secret is left in {found:?}");
+    daemon.stop();
+}

@@ -1,0 +1,134 @@
+//! At each limit something typed is said, and service to others goes on.
+
+use std::os::unix::net::UnixStream;
+
+use escher_client::{Client, ErrorCode, ExecutionRequest, OutputRange, Status};
+use escher_tests::{Daemon, Fifo, connect, exec, in_runtime, shell};
+
+#[test]
+fn the_bytes_of_what_waits_are_bounded() {
+    let daemon = Daemon::with_config(
+        "[execution]\nmax_concurrent_executions = 1\nmax_pending_bytes = 100000",
+    );
+    let gate = Fifo::new(daemon.home(), "gate");
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let holds = client
+            .execute(shell(&format!("read line < {}", gate.name())))
+            .await
+            .unwrap();
+        let large = || ExecutionRequest {
+            environment: vec![("X".into(), vec![b'x'; 40_000].into())],
+            ..exec(["true"])
+        };
+        let mut ids = vec![holds.id];
+        for _ in 0..2 {
+            ids.push(client.execute(large()).await.unwrap().id);
+        }
+        let error = client.execute(large()).await.unwrap_err();
+        let error = error.as_api().unwrap();
+        assert_eq!((error.code, error.retry), (ErrorCode::QUEUE_FULL, true));
+        // A small one still fits.
+        ids.push(client.execute(exec(["true"])).await.unwrap().id);
+        gate.say("go");
+        for id in ids {
+            assert_eq!(client.wait(id).await.unwrap().status, Status::Completed);
+        }
+        // And there is room again.
+        client.execute(large()).await.unwrap();
+    });
+}
+
+#[test]
+fn without_descriptors_connections_are_refused_with_words_and_running_work_is_recorded() {
+    let daemon = Daemon::builder().limiting_files(160).start();
+    let gate = Fifo::new(daemon.home(), "gate");
+    in_runtime(async {
+        let client: Client = connect(&daemon).await;
+        let id = client
+            .execute(shell(&format!("read line < {}; exit 5", gate.name())))
+            .await
+            .unwrap()
+            .id;
+        // As many connections as are let in, and more.
+        let mut others = Vec::new();
+        let refused = loop {
+            match Client::connect(daemon.home().socket()).await {
+                Ok(other) => others.push(other),
+                Err(error) => break error,
+            }
+            assert!(others.len() < 1000, "there is no limit");
+        };
+        assert!(refused.to_string().contains("connections"), "{refused}");
+        // Silent ones as well: nothing is spun, nobody is kept from the others.
+        let silent: Vec<_> = (0..300)
+            .map(|_| UnixStream::connect(daemon.home().socket()).unwrap())
+            .collect();
+        gate.say("go");
+        let record = client.wait(id).await.unwrap();
+        assert_eq!(record.status, Status::Failed);
+        let next = client.execute(exec(["echo", "on"])).await.unwrap().id;
+        assert_eq!(client.result(next).await.unwrap().stdout, b"on\n");
+        drop((silent, others));
+        // As soon as escherd has noticed that these are gone, there is room.
+        while Client::connect(daemon.home().socket()).await.is_err() {}
+    });
+}
+
+#[test]
+fn more_readers_than_descriptors_are_told_to_come_back() {
+    let daemon = Daemon::builder().limiting_files(160).start();
+    let gate = Fifo::new(daemon.home(), "gate");
+    in_runtime(async {
+        let client: Client = connect(&daemon).await;
+        let id = client
+            .execute(shell(&format!("echo up; read line < {}", gate.name())))
+            .await
+            .unwrap()
+            .id;
+        let mut followers = Vec::new();
+        let refused = loop {
+            let mut follower = client.follow(id, OutputRange::default()).await.unwrap();
+            match follower.next().await.unwrap() {
+                Ok(_) => followers.push(follower),
+                Err(error) => break error,
+            }
+            assert!(followers.len() < 200, "there is no limit");
+        };
+        let refused = refused.as_api().unwrap();
+        assert_eq!((refused.code, refused.retry), (ErrorCode::OVERLOADED, true));
+        assert!(!followers.is_empty());
+        followers.pop();
+        let mut again = client.follow(id, OutputRange::default()).await.unwrap();
+        assert!(again.next().await.unwrap().is_ok());
+        gate.say("go");
+        client.wait(id).await.unwrap();
+    });
+}
+
+#[test]
+fn memory_stays_flat_however_many_have_ended() {
+    let daemon = Daemon::with_config("[execution]\nmax_in_memory_executions = 50");
+    in_runtime(async {
+        let client: Client = connect(&daemon).await;
+        let run = async |count: usize| {
+            for _ in 0..count {
+                let request = ExecutionRequest {
+                    environment: vec![("X".into(), vec![b'x'; 20_000].into())],
+                    ..exec(["true"])
+                };
+                let id = client.execute(request).await.unwrap().id;
+                client.wait(id).await.unwrap();
+            }
+        };
+        run(300).await;
+        let before = escher_tests::resident_bytes(daemon.pid()).unwrap();
+        run(1000).await;
+        let after = escher_tests::resident_bytes(daemon.pid()).unwrap();
+        // A thousand requests are 20 MB.
+        assert!(
+            after < before + 8 * 1024 * 1024,
+            "from {before} to {after} bytes"
+        );
+    });
+}
