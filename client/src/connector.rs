@@ -71,8 +71,8 @@ impl Connector {
 
     /// How long the client waits for an escherd that goes away later, from the first request that
     /// finds it gone; then that request, and every other that waits, fails with
-    /// [`Error::DaemonGone`](crate::Error::DaemonGone). Zero: it does not wait and does not connect
-    /// again; what is under way fails with [`Error::Disconnected`](crate::Error::Disconnected).
+    /// [`Error::DaemonGone`]. Zero: it does not wait and does not connect
+    /// again; what is under way fails with [`Error::Disconnected`].
     #[must_use]
     pub fn reconnect_within(mut self, patience: Duration) -> Self {
         self.reconnect_within = patience;

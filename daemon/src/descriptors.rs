@@ -79,13 +79,12 @@ mod tests {
                 let budget = plan(limit, executions, connections);
                 assert!(budget.executions >= 1 && budget.connections >= 1 && budget.logs >= 1);
                 assert!(budget.executions <= executions && budget.connections <= connections);
-                let taken = FIXED as usize
-                    + SPARE_SHIMS as usize
-                    + ROOT_RESERVE
-                    + budget.executions
-                    + budget.connections
-                    + budget.logs * PER_LOG as usize;
-                assert!(taken as u64 <= limit.max(100), "{budget:?} of {limit}");
+                let sizes = [ROOT_RESERVE, budget.executions, budget.connections];
+                let taken = sizes.into_iter().sum::<usize>() as u64
+                    + budget.logs as u64 * PER_LOG
+                    + FIXED
+                    + SPARE_SHIMS;
+                assert!(taken <= limit.max(100), "{budget:?} of {limit}");
             }
         }
         let usual = plan(524_288, 100, 4096);

@@ -4,7 +4,7 @@
 //! [`Engine`] holds the executions, the queue and the events, and does no I/O: what has to happen outside
 //! comes out as [`Effect`]s. One task owns it; everybody else has an [`EngineHandle`] and sends it work.
 //!
-//! Every change of an execution goes to the [store](crate::store), and what must not be forgotten is told,
+//! Every change of an execution goes to the [`store`], and what must not be forgotten is told,
 //! or done, only once its change is on disk ([`record`]). What a new escherd finds is put together by
 //! [`restore`]. Finished executions leave memory after a while ([`memory`]).
 

@@ -71,7 +71,8 @@ impl Fragment {
         let known = self.digits.iter().rev().take(TAIL_DIGITS);
         let tail = known.fold(0, |tail, digit| tail << 4 | i64::from(*digit));
         let open = 4 * TAIL_DIGITS.saturating_sub(self.digits.len());
-        self.is_tail.then(|| (tail << open, (tail + 1 << open) - 1))
+        self.is_tail
+            .then(|| (tail << open, ((tail + 1) << open) - 1))
     }
 
     /// Whether `id` ends so.

@@ -11,8 +11,10 @@ pub(super) const APPLICATION_ID: i64 = 0x6573_6368;
 /// of a file is its `PRAGMA user_version`.
 const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
-/// The latest version.
-pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+/// The latest version: as many as there are migrations.
+pub(super) const VERSION: i64 = 2;
+
+const _: () = assert!(MIGRATIONS.len() as u64 == VERSION.unsigned_abs());
 
 /// The version of an open database.
 pub(super) fn version(connection: &Connection) -> Result<i64, Fault> {

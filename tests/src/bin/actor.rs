@@ -253,8 +253,10 @@ fn witness(arguments: &[OsString]) {
     if stdin == "true" {
         std::io::copy(&mut std::io::stdin().lock(), &mut stdout).unwrap();
     }
-    while stays == "true" {
-        nix::unistd::pause();
+    if stays == "true" {
+        loop {
+            nix::unistd::pause();
+        }
     }
     writeln!(account, "end {code}").unwrap();
     std::process::exit(code);

@@ -147,7 +147,7 @@ pub(super) fn input(planned: &Planned) -> Vec<u8> {
     let mut random = Random::new(planned.key.len() as u64 + planned.lines);
     let length = planned.stdin.unwrap_or(0);
     (0..length)
-        .map(|_| random.next().to_le_bytes()[0])
+        .map(|_| random.number().to_le_bytes()[0])
         .collect()
 }
 

@@ -14,14 +14,30 @@ pub(super) struct Injection {
     strace: Child,
 }
 
+/// Whose system calls count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Those of the process's one thread, and of nothing that it starts.
+    OneThread,
+    /// Those of all threads, and of what the process starts from then on.
+    AllThreads,
+}
+
 impl Injection {
-    /// Kills `pid`, all of whose threads count, in the `count`-th of `calls` from now on. `None` if it was
-    /// gone before strace could look at it.
-    pub(super) fn kill_in(pid: Pid, calls: &str, count: u64, folder: &Path) -> Option<Self> {
+    /// Kills `pid` in the `count`-th of `calls` from now on. `None` if it was gone before strace could look
+    /// at it.
+    pub(super) fn kill_in(
+        pid: Pid,
+        reach: Reach,
+        calls: &str,
+        count: u64,
+        folder: &Path,
+    ) -> Option<Self> {
         let words = folder.join("strace");
         let _ = std::fs::remove_file(&words);
         let strace = Command::new("strace")
-            .args(["-f", "-e", &format!("trace={calls}")])
+            .args((reach == Reach::AllThreads).then_some("-f"))
+            .args(["-e", &format!("trace={calls}")])
             .args(["-e", &format!("inject={calls}:signal=SIGKILL:when={count}")])
             .args(["-p", &pid.to_string()])
             .stdin(Stdio::null())

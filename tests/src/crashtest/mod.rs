@@ -1,7 +1,7 @@
 //! Killing escherd, its launcher and its shims at any instant, again and again, and comparing what clients were
 //! told with what commands did.
 //!
-//! A [`Cycle`](plan::Cycle) is made from a seed: executions of every kind, and kills at random instants, some
+//! A [`plan::Cycle`] is made from a seed: executions of every kind, and kills at random instants, some
 //! of them inside a system call that writes the store or a log. Cycles of one *round* share the folders of
 //! one escherd. After each cycle, once its clients have their answers, [`verdict`] compares; at the end of a
 //! round nothing may be left: no process, no socket, no exit record.

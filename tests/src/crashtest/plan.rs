@@ -127,8 +127,8 @@ impl Kill {
             ]);
         }
         if targets.shims {
-            choices.push(Victim::Shim(random.next()));
-            choices.push(Victim::ShimInAppend(random.next(), 1 + random.below(30)));
+            choices.push(Victim::Shim(random.number()));
+            choices.push(Victim::ShimInAppend(random.number(), 1 + random.below(30)));
         }
         if targets.launcher {
             choices.push(Victim::Launcher);

@@ -7,10 +7,10 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::injection::Injection;
+use super::injection::{Injection, Reach};
 use super::plan::{Cycle, Kill, Victim};
 use super::{CYCLE_DEADLINE, Tally, client, verdict};
-use crate::{Daemon, Home, in_runtime_within};
+use crate::{Daemon, Home, in_runtime_within, parent_of};
 
 /// The folders, the escherd that serves, and those before it: each watches over what it has left behind.
 pub(super) struct Stage {
@@ -103,7 +103,8 @@ impl Stage {
             }
             Victim::EscherdInCommit(count) => {
                 let (pid, folder) = (self.current().pid(), self.home.path().to_owned());
-                let injection = Injection::kill_in(pid, COMMIT_CALLS, count, &folder);
+                let injection =
+                    Injection::kill_in(pid, Reach::AllThreads, COMMIT_CALLS, count, &folder);
                 match self.current().exit_within(INJECTION_PATIENCE) {
                     Some(_) => tally.escherd_injections += 1,
                     None => {
@@ -139,7 +140,9 @@ impl Stage {
 
     fn inject_into_shim(&mut self, pid: Pid, count: u64, tally: &mut Tally) {
         let folder = self.home.path().to_owned();
-        let Some(injection) = Injection::kill_in(pid, APPEND_CALLS, count, &folder) else {
+        let Some(injection) =
+            Injection::kill_in(pid, Reach::OneThread, APPEND_CALLS, count, &folder)
+        else {
             return;
         };
         // Its clients go on meanwhile; if it has nothing to write, it lives.
@@ -155,12 +158,14 @@ impl Stage {
         self.some(SHIM_NAME, which)
     }
 
-    /// One of the processes of this name.
+    /// One of the processes of this name. A command has its shim's until it executes its program.
     fn some(&self, name: &str, which: u64) -> Option<Pid> {
+        let is_named = |pid: &Pid| name_of(*pid).as_deref() == Some(name);
+        let is_command = |pid: &Pid| parent_of(*pid).is_some_and(|parent| is_named(&parent));
         let kin = self.daemons.iter().flat_map(Daemon::processes);
         let named: Vec<Pid> = kin
             .map(|kin| kin.pid)
-            .filter(|pid| name_of(*pid).as_deref() == Some(name) && !is_zombie(*pid))
+            .filter(|pid| is_named(pid) && !is_command(pid) && !is_zombie(*pid))
             .collect();
         let place = usize::try_from(which)
             .unwrap_or(0)

@@ -14,7 +14,7 @@ fn sample(number: u64) -> (Submission, Option<Status>) {
     one.request.name = names[usize::try_from(number % 4).unwrap()].map(Into::into);
     one.submitter = user([1001, 1002, 0][usize::try_from(number / 4 % 3).unwrap()]);
     one.account.user = user([1001, 1002, 1003, 0][usize::try_from(number / 3 % 4).unwrap()]);
-    if number % 5 == 0 {
+    if number.is_multiple_of(5) {
         // Somebody whose name is another's number.
         one.account.user = User {
             uid: 5,

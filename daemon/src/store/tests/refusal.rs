@@ -13,6 +13,7 @@ use super::*;
 type Verdicts = Rc<RefCell<Vec<(u64, Verdict)>>>;
 
 /// A writer without its thread, and what it has said.
+#[expect(clippy::type_complexity, reason = "a closure has no name")]
 fn writer(dir: &Path) -> (Writer<impl Fn(Vec<(u64, Verdict)>) + use<>>, Verdicts) {
     let path = file(dir);
     let (opened, _) = super::super::open::open(&path, SETTINGS).unwrap();
