@@ -37,6 +37,12 @@ pub fn file_name(id: ExecutionId) -> String {
     format!("{id}.exit")
 }
 
+/// The name under which the record of `id` is written before it is whole.
+#[must_use]
+pub fn draft_name(id: ExecutionId) -> String {
+    format!("{id}.exit.new")
+}
+
 /// A file that is no whole exit record.
 #[derive(Debug, thiserror::Error)]
 pub enum ExitRecordError {
@@ -83,7 +89,7 @@ fn encode(report: &ExitReport) -> Result<Vec<u8>, CodecError> {
 pub fn write(directory: impl AsFd, report: &ExitReport) -> io::Result<()> {
     let directory = directory.as_fd();
     let name = file_name(report.id);
-    let draft = format!("{name}.new");
+    let draft = draft_name(report.id);
     let bytes = encode(report).map_err(io::Error::other)?;
 
     let flags =

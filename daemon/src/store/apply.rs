@@ -95,11 +95,15 @@ impl Changes<'_> {
             ..Progress::default()
         };
         let body = seal::wrap(Kind::Submission, number, &(digest, submission))?;
-        self.insert(&Row::of_submission(submission, digest))?;
+        let progress = seal::wrap(Kind::Progress, number, &progress)?;
+        self.insert(
+            &Row::of_submission(submission, digest),
+            launching,
+            Some(progress),
+        )?;
         let sql = "INSERT OR REPLACE INTO submission (number, body) VALUES (?1, ?2)";
         let mut statement = self.connection.prepare_cached(sql)?;
         statement.execute(params![signed(number), body])?;
-        self.write_progress(number, &progress)?;
         Ok(Verdict::Committed)
     }
 
@@ -125,13 +129,18 @@ impl Changes<'_> {
     }
 
     /// The row of an execution that is not finished, and its labels.
-    pub(super) fn insert(&mut self, row: &Row<'_>) -> Result<(), Fault> {
+    pub(super) fn insert(
+        &mut self,
+        row: &Row<'_>,
+        launching: bool,
+        progress: Option<Vec<u8>>,
+    ) -> Result<(), Fault> {
         let number = signed(row.number);
         let submitted_at = row.submitted_at.as_micros();
         let clock_high = self.tally.clock_high.max(submitted_at);
         let sql = "INSERT INTO execution (number, id, tail, submitter_uid, submitter_name, user_uid, \
-                   user_name, key, digest, name, command, submitted_at, clock_high, launching) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0)";
+                   user_name, key, digest, name, command, submitted_at, clock_high, launching, progress) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
         self.connection.prepare_cached(sql)?.execute(params![
             number,
             row.id.into_bytes(),
@@ -146,6 +155,8 @@ impl Changes<'_> {
             row.command,
             submitted_at,
             clock_high,
+            launching,
+            progress,
         ])?;
         self.tally.submitted(row.number, submitted_at);
         let sql = "INSERT OR IGNORE INTO label (number, key, value) VALUES (?1, ?2, ?3)";

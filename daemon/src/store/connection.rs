@@ -22,8 +22,16 @@ const READER_CACHE_KIB: i64 = 4 * 1024;
 /// Prepared statements that a connection keeps; a list has some dozens of shapes.
 const KEPT_STATEMENTS: usize = 128;
 
+/// Bytes of a page. A commit writes every page that it has touched, one for each table and index, and most of
+/// a large one would be what has not changed.
+const PAGE_BYTES: i64 = 1024;
+
 /// Bytes that the write-ahead log may keep of the disk once its content is in the database.
 const KEPT_WAL_BYTES: i64 = 16 * 1024 * 1024;
+
+/// Pages in the write-ahead log after which they are moved into the database: 8 MiB. Moving them syncs both
+/// files, so it is not done too often.
+const CHECKPOINT_PAGES: i64 = 8 * 1024;
 
 /// The connection that writes. Until [`keeps_tidy`] it leaves the file as it is when it is closed, so that
 /// one that proves damaged is set aside untouched.
@@ -38,6 +46,7 @@ pub(super) fn writer(path: &Path, durability: Durability) -> Result<Connection, 
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     connection.pragma_update_and_check(None, "journal_size_limit", KEPT_WAL_BYTES, |_| Ok(()))?;
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT_PAGES, |_| Ok(()))?;
     // A finished command's environment is overwritten with zeros, not only forgotten.
     connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
     Ok(connection)
@@ -63,6 +72,7 @@ pub(super) fn maker(path: &Path) -> Result<Connection, Fault> {
     connection.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "OFF")?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     Ok(connection)
 }

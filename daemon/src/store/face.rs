@@ -149,7 +149,7 @@ impl Store {
             .await
     }
 
-    /// As [`Store::list`]: their numbers, and the bytes that each has in its log.
+    /// As [`Store::list`]: their numbers.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -159,7 +159,7 @@ impl Store {
         selection: Selection,
         before: u64,
         room: usize,
-    ) -> Result<Vec<(u64, u64)>, ApiError> {
+    ) -> Result<Vec<u64>, ApiError> {
         let readers = &self.shared.readers;
         readers
             .ask(move |snapshot| query::finished_numbers(snapshot, of, &selection, before, room))

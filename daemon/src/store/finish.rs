@@ -98,7 +98,7 @@ impl Changes<'_> {
 
     /// Writes a finished execution that has no row yet; `false` if one is in its place.
     pub(super) fn restore(&mut self, kept: &Kept) -> Result<bool, Fault> {
-        match self.insert(&Row::of_record(&kept.record, kept.digest)) {
+        match self.insert(&Row::of_record(&kept.record, kept.digest), false, None) {
             Ok(()) => self.finish(&kept.record, kept.digest).map(|()| true),
             Err(fault) if fault.is_about_the_row() => Ok(false),
             Err(fault) => Err(fault),

@@ -7,14 +7,14 @@ use rusqlite::Connection;
 use super::fault::Fault;
 use super::rows::{Progress, signed, unsigned};
 use super::seal::{self, Kind};
-use super::tally::Totals;
+use super::tally::Tally;
 use super::{Digest, Loaded, Unfinished};
 use crate::execution::Submission;
 
 /// Reads everything that is not history, with the last `kept_events` events.
 pub(super) fn load(connection: &Connection, kept_events: usize) -> Result<Loaded, Fault> {
     Ok(Loaded {
-        last_number: Totals::read(connection)?.last_number,
+        last_number: Tally::read(connection)?.totals.last_number,
         unfinished: unfinished(connection)?,
         events: events(connection, kept_events)?,
         undeleted_logs: undeleted_logs(connection)?,
@@ -22,9 +22,8 @@ pub(super) fn load(connection: &Connection, kept_events: usize) -> Result<Loaded
 }
 
 fn unfinished(connection: &Connection) -> Result<Vec<Unfinished>, Fault> {
-    let sql = "SELECT e.number, e.progress, s.body \
-               FROM execution e INDEXED BY execution_unfinished \
-               LEFT JOIN submission s ON s.number = e.number WHERE e.ended = 0 ORDER BY e.number";
+    let sql = "SELECT s.number, e.progress, s.body \
+               FROM submission s LEFT JOIN execution e ON s.number = e.number ORDER BY s.number";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     let mut unfinished = Vec::new();

@@ -5,7 +5,7 @@
 use escher_protocol::message::Selection;
 use escher_protocol::{ExecutionRecord, Text};
 use rusqlite::types::Value;
-use rusqlite::{OptionalExtension, params_from_iter};
+use rusqlite::{OptionalExtension, Row, params_from_iter};
 
 use super::fault::Fault;
 use super::readers::Snapshot;
@@ -23,7 +23,7 @@ pub(super) fn list(
     room: usize,
 ) -> Result<Vec<ExecutionRecord>, Fault> {
     let mut records = Vec::new();
-    for number in numbers(snapshot, of, selection, before, room)? {
+    for number in finished_numbers(snapshot, of, selection, before, room)? {
         match record(snapshot, number) {
             // Damage to an index must not show anybody what is not for it.
             Ok(Some(record)) if fits(&record, of, selection) => records.push(record),
@@ -33,25 +33,6 @@ pub(super) fn list(
         }
     }
     Ok(records)
-}
-
-/// The same of their numbers and the bytes of their logs.
-pub(super) fn finished_numbers(
-    snapshot: &Snapshot<'_>,
-    of: Option<u32>,
-    selection: &Selection,
-    before: u64,
-    room: usize,
-) -> Result<Vec<(u64, u64)>, Fault> {
-    let sql = "SELECT log_bytes FROM execution WHERE number = ?1";
-    let mut statement = snapshot.connection.prepare_cached(sql)?;
-    numbers(snapshot, of, selection, before, room)?
-        .into_iter()
-        .map(|number| {
-            let bytes = statement.query_row([signed(number)], |row| row.get(0))?;
-            Ok((number, unsigned(bytes)))
-        })
-        .collect()
 }
 
 /// The record of a finished execution.
@@ -68,7 +49,8 @@ pub(super) fn record(
         .transpose()
 }
 
-fn numbers(
+/// The numbers of finished executions that fit, below `before`, the newest first; at most `room`.
+pub(super) fn finished_numbers(
     snapshot: &Snapshot<'_>,
     of: Option<u32>,
     selection: &Selection,
@@ -105,36 +87,58 @@ fn bounds(
     selection: &Selection,
     before: i64,
 ) -> Result<Option<(i64, i64)>, Fault> {
-    let one = |sql: &str, time: i64| -> Result<Option<i64>, Fault> {
-        let mut statement = snapshot.connection.prepare_cached(sql)?;
-        Ok(statement.query_row([time], |row| row.get(0)).optional()?)
-    };
     let (mut above, mut below) = (0, before);
     if let Some(since) = selection.since {
-        match one(FIRST_SINCE, since.as_micros())? {
+        // Nothing with a lower number was submitted at that time or later, whatever the clock did: its
+        // `clock_high` would have been as high.
+        match first_from(snapshot, since.as_micros())? {
             Some(first) => above = first - 1,
             None => return Ok(None),
         }
     }
     if let Some(until) = selection.until {
+        // Nothing with this number or a higher one was submitted before that time, less the furthest that
+        // the clock ever went back.
         let back = Totals::read(&snapshot.connection)?.clock_back;
-        match one(LAST_BEFORE, until.as_micros().saturating_add(back))? {
-            Some(last) => below = below.min(last.saturating_add(1)),
-            None => return Ok(None),
+        if let Some(first) = first_from(snapshot, until.as_micros().saturating_add(back))? {
+            below = below.min(first);
         }
     }
     Ok(Some((above, below)))
 }
 
-/// Nothing with a lower number was submitted at that time or later, whatever the clock did: `clock_high` of
-/// such a one would have been as high.
-pub(super) const FIRST_SINCE: &str = "SELECT number FROM execution INDEXED BY execution_clock \
-                           WHERE clock_high >= ?1 ORDER BY clock_high, number LIMIT 1";
+/// The first number whose `clock_high` is at `time` or later. As that never falls while numbers rise, it is
+/// found by halving; numbers may be missing.
+fn first_from(snapshot: &Snapshot<'_>, time: i64) -> Result<Option<i64>, Fault> {
+    let mut at_or_after = snapshot.connection.prepare_cached(AT_OR_AFTER)?;
+    let mut next = |number: i64| -> Result<Option<(i64, i64)>, Fault> {
+        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        Ok(at_or_after.query_row([number], read).optional()?)
+    };
+    let mut newest = snapshot.connection.prepare_cached(NEWEST)?;
+    let newest: Option<i64> = newest.query_row([], |row| row.get(0))?;
+    let Some(newest) = newest else {
+        return Ok(None);
+    };
+    let (mut low, mut high): (i64, i64) = (1, newest);
+    // All below `low` are too early; the first that is not is at `high` or below, if there is one.
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match next(middle)? {
+            Some((number, clock_high)) if clock_high < time => low = number + 1,
+            _ => high = middle,
+        }
+    }
+    let found = next(low)?.filter(|(_, clock_high)| *clock_high >= time);
+    Ok(found.map(|(number, _)| number))
+}
 
-/// Nothing with a higher number was submitted before that time less the furthest that the clock ever went
-/// back.
-pub(super) const LAST_BEFORE: &str = "SELECT number FROM execution INDEXED BY execution_clock \
-                           WHERE clock_high < ?1 ORDER BY clock_high DESC, number DESC LIMIT 1";
+/// The first execution from a number on.
+pub(super) const AT_OR_AFTER: &str =
+    "SELECT number, clock_high FROM execution WHERE number >= ?1 ORDER BY number LIMIT 1";
+
+/// The newest execution.
+pub(super) const NEWEST: &str = "SELECT max(number) FROM execution";
 
 /// Whether a record is one that was asked for.
 fn fits(record: &ExecutionRecord, of: Option<u32>, selection: &Selection) -> bool {

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::apply::Changes;
 use super::connection;
@@ -73,7 +73,6 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<u64, Fault> 
         tally.totals.last_number = tally.totals.last_number.max(totals.last_number);
     }
     tally.totals.clock_back = order_clock(&transaction)?;
-    remember_numbers(&transaction, tally.totals.last_number)?;
     tally.totals.write(&transaction)?;
     transaction.commit()?;
     Ok(count)
@@ -214,19 +213,4 @@ fn order_clock(connection: &Connection) -> Result<i64, Fault> {
     let sql = "SELECT max(clock_high - submitted_at) FROM execution";
     let back: Option<i64> = connection.query_row(sql, [], |row| row.get(0))?;
     Ok(back.unwrap_or(0))
-}
-
-/// Has SQLite give no number below `last`.
-fn remember_numbers(connection: &Connection, last: u64) -> Result<(), Fault> {
-    let name = "execution";
-    let sql = "SELECT seq FROM sqlite_sequence WHERE name = ?1";
-    let known: Option<i64> = connection
-        .query_row(sql, [name], |row| row.get(0))
-        .optional()?;
-    let sql = match known {
-        Some(_) => "UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1",
-        None => "INSERT INTO sqlite_sequence (name, seq) VALUES (?1, ?2)",
-    };
-    connection.execute(sql, params![name, signed(last)])?;
-    Ok(())
 }

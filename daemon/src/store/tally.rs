@@ -28,7 +28,8 @@ pub(super) struct Totals {
     pub(super) history_bytes: u64,
     /// The furthest, in microseconds, that a time of submission lies before an earlier number's.
     pub(super) clock_back: i64,
-    /// The highest number that was ever given to an execution.
+    /// The highest number that was ever given to an execution. In the file it may lag behind while the
+    /// execution that bears it is there.
     pub(super) last_number: u64,
 }
 
@@ -62,6 +63,16 @@ impl Totals {
         }
     }
 
+    /// Whether the row has to be written where `before` stands in the file. The last number alone is told by
+    /// its execution.
+    pub(super) fn differs(self, before: Self) -> bool {
+        let known = Totals {
+            last_number: before.last_number,
+            ..self
+        };
+        known != before
+    }
+
     /// Writes it.
     pub(super) fn write(self, connection: &Connection) -> Result<(), Fault> {
         let sql = "UPDATE totals SET finished = ?1, history_bytes = ?2, clock_back = ?3, \
@@ -85,12 +96,15 @@ impl Tally {
             let found: Option<i64> = connection.query_row(sql, [], |row| row.get(0)).optional()?;
             Ok(found.unwrap_or(0))
         };
-        let newest = "SELECT clock_high FROM execution ORDER BY number DESC LIMIT 1";
+        let clock_high = "SELECT clock_high FROM execution ORDER BY number DESC LIMIT 1";
+        let newest = "SELECT number FROM execution ORDER BY number DESC LIMIT 1";
         let oldest_event = "SELECT sequence FROM event ORDER BY sequence LIMIT 1";
         let newest_event = "SELECT sequence FROM event ORDER BY sequence DESC LIMIT 1";
+        let mut totals = Totals::read(connection)?;
+        totals.last_number = totals.last_number.max(unsigned(first(newest)?));
         Ok(Tally {
-            totals: Totals::read(connection)?,
-            clock_high: first(newest)?,
+            totals,
+            clock_high: first(clock_high)?,
             oldest_event: unsigned(first(oldest_event)?),
             newest_event: unsigned(first(newest_event)?),
         })

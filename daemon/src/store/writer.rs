@@ -135,7 +135,7 @@ impl<F: Fn(Vec<(u64, Verdict)>)> Writer<F> {
             verdicts.push((entry.ticket, changes.apply(entry)?));
         }
         trim_events(&transaction, &mut tally, self.kept_events)?;
-        if tally.totals != self.tally.totals {
+        if tally.totals.differs(self.tally.totals) {
             tally.totals.write(&transaction)?;
         }
         transaction.commit()?;

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use super::injection::{Injection, Reach};
 use super::plan::{Cycle, Kill, Victim};
 use super::{CYCLE_DEADLINE, Tally, client, verdict};
-use crate::{Daemon, Home, in_runtime_within, parent_of};
+use crate::{Daemon, Home, in_runtime_within, kin, parent_of};
 
 /// The folders, the escherd that serves, and those before it: each watches over what it has left behind.
 pub(super) struct Stage {
@@ -129,7 +129,7 @@ impl Stage {
                 }
             }
             Victim::Launcher => {
-                if let Some(pid) = self.some(LAUNCHER_NAME, 0)
+                if let Some(pid) = self.named(LAUNCHER_NAME).first().copied()
                     && nix::sys::signal::kill(pid, Signal::SIGKILL).is_ok()
                 {
                     tally.launcher_kills += 1;
@@ -154,23 +154,31 @@ impl Stage {
         }
     }
 
+    /// A shim that has a command, if any has.
     fn some_shim(&self, which: u64) -> Option<Pid> {
-        self.some(SHIM_NAME, which)
+        let mut shims = self.named(SHIM_NAME);
+        let busy: Vec<Pid> = shims
+            .iter()
+            .copied()
+            .filter(|shim| !kin(*shim).is_empty())
+            .collect();
+        if !busy.is_empty() {
+            shims = busy;
+        }
+        let place = usize::try_from(which)
+            .unwrap_or(0)
+            .checked_rem(shims.len())?;
+        Some(shims[place])
     }
 
-    /// One of the processes of this name. A command has its shim's until it executes its program.
-    fn some(&self, name: &str, which: u64) -> Option<Pid> {
+    /// The processes of this name. A command has its shim's until it executes its program.
+    fn named(&self, name: &str) -> Vec<Pid> {
         let is_named = |pid: &Pid| name_of(*pid).as_deref() == Some(name);
         let is_command = |pid: &Pid| parent_of(*pid).is_some_and(|parent| is_named(&parent));
         let kin = self.daemons.iter().flat_map(Daemon::processes);
-        let named: Vec<Pid> = kin
-            .map(|kin| kin.pid)
+        kin.map(|kin| kin.pid)
             .filter(|pid| is_named(pid) && !is_command(pid) && !is_zombie(*pid))
-            .collect();
-        let place = usize::try_from(which)
-            .unwrap_or(0)
-            .checked_rem(named.len())?;
-        Some(named[place])
+            .collect()
     }
 
     /// Stops escherd and sees that nothing is left: no process, and no file but history.

@@ -26,7 +26,12 @@ pub(super) fn remove(
             // A log without its index would be read as all of one stream.
             Remains::Log => unlink(directories.logs.as_fd(), &format!("{id}.log"))
                 .and_then(|()| unlink(directories.logs.as_fd(), &format!("{id}.idx"))),
-            Remains::ExitRecord => unlink(directories.exits.as_fd(), &exit_record::file_name(*id)),
+            // A shim that was killed may have left the draft of one.
+            Remains::ExitRecord => {
+                let name = exit_record::file_name(*id);
+                unlink(directories.exits.as_fd(), &exit_record::draft_name(*id))
+                    .and_then(|()| unlink(directories.exits.as_fd(), &name))
+            }
             Remains::Claim => remove_claim(directories.shims.as_fd(), *id),
         };
         removed.is_ok()

@@ -24,7 +24,9 @@ impl Call<'_> {
         removed.await.map_err(stopping)
     }
 
-    pub(super) async fn prune(&self, selection: Selection) -> Result<Removed, ApiError> {
+    pub(super) async fn prune(&self, mut selection: Selection) -> Result<Removed, ApiError> {
+        // Finished ones are what it is about, whether that is said or not.
+        selection.filter.all = true;
         let mut removed = Removed::default();
         let mut before = u64::MAX;
         loop {
@@ -33,7 +35,7 @@ impl Call<'_> {
                 self.service
                     .store
                     .finished_numbers(of, selection.clone(), before, FORGET_AT_ONCE);
-            let page: Vec<u64> = page.await?.into_iter().map(|found| found.0).collect();
+            let page = page.await?;
             let Some(last) = page.last().copied() else {
                 return Ok(removed);
             };

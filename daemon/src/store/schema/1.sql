@@ -3,7 +3,7 @@
 -- One row per execution: what it is found by, and what operators like to read. What escherd itself believes
 -- is in the sealed blobs of submission, progress and record.
 CREATE TABLE execution (
-    number            INTEGER PRIMARY KEY AUTOINCREMENT,
+    number            INTEGER PRIMARY KEY,
     id                BLOB NOT NULL UNIQUE,
     -- The last 15 digits of the id, the last one first, as a number: a tail of the id is a range of these.
     tail              INTEGER NOT NULL,
@@ -43,9 +43,6 @@ CREATE TABLE execution (
 
 CREATE UNIQUE INDEX execution_key ON execution (submitter_uid, key) WHERE key IS NOT NULL;
 CREATE INDEX execution_tail ON execution (tail);
-CREATE INDEX execution_submitter_id ON execution (submitter_uid, id);
-CREATE INDEX execution_clock ON execution (clock_high);
-CREATE INDEX execution_unfinished ON execution (number) WHERE ended = 0;
 CREATE INDEX execution_ended ON execution (ended, number) WHERE ended > 0;
 CREATE INDEX execution_submitter ON execution (submitter_uid, ended, number) WHERE ended > 0;
 CREATE INDEX execution_name ON execution (name, ended, number) WHERE name IS NOT NULL;
@@ -90,3 +87,17 @@ CREATE TABLE undeleted_log (
     id   BLOB PRIMARY KEY,
     seal BLOB NOT NULL
 ) WITHOUT ROWID;
+
+-- Sums that need not be taken at every start. One row. clock_back is the furthest that a submitted_at lies
+-- before its clock_high; last_number is the highest number that was ever given, unless the newest execution
+-- has a higher one. The row is without a seal until it is first written.
+CREATE TABLE totals (
+    one           INTEGER PRIMARY KEY CHECK (one = 1),
+    finished      INTEGER NOT NULL,
+    history_bytes INTEGER NOT NULL,
+    clock_back    INTEGER NOT NULL,
+    last_number   INTEGER NOT NULL,
+    seal          BLOB
+);
+
+INSERT INTO totals (one, finished, history_bytes, clock_back, last_number) VALUES (1, 0, 0, 0, 0);

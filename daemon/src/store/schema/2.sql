@@ -1,24 +1,4 @@
--- Version 2: sums that need not be taken at every start, and views for people.
-
--- One row. clock_back is the furthest that a submitted_at lies before its clock_high; last_number is the
--- highest number that was ever given.
--- A row without a seal was made by this migration.
-CREATE TABLE totals (
-    one           INTEGER PRIMARY KEY CHECK (one = 1),
-    finished      INTEGER NOT NULL,
-    history_bytes INTEGER NOT NULL,
-    clock_back    INTEGER NOT NULL,
-    last_number   INTEGER NOT NULL,
-    seal          BLOB
-);
-
-INSERT INTO totals (one, finished, history_bytes, clock_back, last_number)
-SELECT 1,
-       count(*) FILTER (WHERE ended > 0),
-       coalesce(sum(history_bytes) FILTER (WHERE ended > 0), 0),
-       coalesce(max(clock_high - submitted_at), 0),
-       coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'execution'), 0)
-FROM execution;
+-- Version 2: views for people.
 
 CREATE VIEW executions AS
 SELECT number,

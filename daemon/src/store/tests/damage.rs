@@ -343,7 +343,7 @@ async fn a_torn_write_ahead_log_loses_the_torn_transaction_alone() {
         ends.push(fs::metadata(aside::wal(&bed.path())).unwrap().len());
     }
     for (whole, end) in (1..).zip(&ends[..4]) {
-        for torn in [0, 1, 100, 5000] {
+        for torn in [0, 1, 100, 2000] {
             let crashed = tempfile::tempdir().unwrap();
             let wal = aside::wal(&file(crashed.path()));
             fs::copy(bed.path(), file(crashed.path())).unwrap();
