@@ -187,6 +187,35 @@ fn running_commands_outlive_the_launcher_and_the_next_submit_works() {
     });
 }
 
+#[test]
+fn a_stopped_launcher_keeps_new_commands_waiting_and_harms_none() {
+    let daemon = Daemon::with_config("[daemon]\nwarm_shims = 1");
+    let gate = Fifo::new(daemon.home(), "gate");
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let running = client
+            .execute(shell(&format!("read line < {}; echo done", gate.name())))
+            .await
+            .unwrap()
+            .id;
+        wait_started(&client, running).await;
+        let launcher = client.info().await.unwrap().launcher_pid.unwrap();
+        let launcher = Pid::from_raw(launcher.cast_signed());
+        kill(launcher, Signal::SIGSTOP).unwrap();
+        // More than there are shims: some have to wait for the launcher.
+        let mut ids = Vec::new();
+        for _ in 0..10 {
+            ids.push(client.execute(exec(["true"])).await.unwrap().id);
+        }
+        gate.say("go");
+        assert_eq!(client.result(running).await.unwrap().stdout, b"done\n");
+        kill(launcher, Signal::SIGCONT).unwrap();
+        for id in ids {
+            assert_eq!(client.wait(id).await.unwrap().status, Status::Completed);
+        }
+    });
+}
+
 /// Nobody can know how such a command ended: it must be said, and nothing of it may stay.
 #[test]
 fn a_command_whose_shim_is_killed_is_lost() {

@@ -292,6 +292,44 @@ mod tests {
         assert_eq!([1, 2, 3].map(|lines| start(out, lines)), [8, 4, 2]);
     }
 
+    /// What a crash or an accident leaves of an index: whatever it is, reading ends with the bytes of the log
+    /// or with an error, and no byte comes from elsewhere.
+    #[test]
+    fn an_index_that_is_cut_or_changed_anywhere_never_makes_up_output() {
+        let whole = [(Stdout, "abc"), (Stderr, "XY"), (Stdout, "def")];
+        let (dir, _files) = log(&whole);
+        let (path, index) = (dir.path().join("x.log"), dir.path().join("x.idx"));
+        let bytes = std::fs::read(&index).unwrap();
+        let read = || -> io::Result<String> {
+            let mut files = LogFiles::open(&path)?.ok_or(io::ErrorKind::NotFound)?;
+            let (mut all, mut offset) = (String::new(), 0);
+            while offset < 8 {
+                let batch = files.read(StreamSelection::Both, offset, 8)?;
+                all.extend(text(&batch).into_iter().map(|chunk| chunk.2));
+                assert!(batch.next > offset, "no progress at {offset}");
+                offset = batch.next;
+            }
+            Ok(all)
+        };
+        for length in 0..=bytes.len() {
+            std::fs::write(&index, &bytes[..length]).unwrap();
+            assert!(
+                read().is_err() || read().unwrap() == "abcXYdef",
+                "cut at {length}"
+            );
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&index, &changed).unwrap();
+            assert!(
+                read().map_or(true, |all| "abcXYdef".ends_with(&all)),
+                "bit {bit} changed: {:?}",
+                read()
+            );
+        }
+    }
+
     #[test]
     fn a_torn_last_record_is_ignored_and_a_damaged_index_is_an_error() {
         let (dir, mut files) = log(&[(Stdout, "abc"), (Stdout, "def")]);

@@ -1,12 +1,13 @@
 //! The task that starts commands.
 
+mod deaths;
+
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::PathBuf;
 use std::time::Duration;
 
+use escher_launcher::shims;
 use escher_launcher::wire::{Assignment, Remains, ToShim};
-use escher_launcher::{exit_record, shims};
-use escher_protocol::{ExecutionId, Leftovers, Timestamp};
+use escher_protocol::{ExecutionId, Leftovers};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -17,7 +18,6 @@ use super::connection::{Connection, Heard, LaunchError, LauncherSettings};
 use super::removals::Removals;
 use super::shim::{self, Returned, Shim};
 use crate::engine::{Effect, Engine, EngineHandle};
-use crate::execution::Loss;
 
 /// How long shims beyond [`LauncherSettings::warm_shims`] are kept after a burst.
 const KEEP_IDLE: Duration = Duration::from_secs(10);
@@ -25,9 +25,6 @@ const KEEP_IDLE: Duration = Duration::from_secs(10);
 /// Pause before another try when a launcher or a shim could not be had. Not the pace of anything: the first
 /// try is always at once.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// How long the launcher may take to end what a killed shim has left behind: longer than it waits itself.
-const SWEEP_DEADLINE: Duration = Duration::from_secs(15);
 
 /// A launch that waits for a shim, with what its execution was told meanwhile.
 struct Waiting {
@@ -252,77 +249,6 @@ impl Room {
             .drain(self.settings.warm_shims.min(self.ready.len())..)
         {
             self.forked.remove(&shim.pid());
-        }
-    }
-
-    /// A shim has gone before its result was safe. Its launcher ends what is left of its command, and says
-    /// what came of that.
-    fn bereave(&mut self, id: ExecutionId, pid: u32) {
-        let is_known = self.forked.contains(&pid) && self.connection.is_some();
-        match self.died.remove(&pid) {
-            Some(leftovers) => self.conclude(id, leftovers),
-            None if is_known => {
-                let until = Instant::now() + SWEEP_DEADLINE;
-                self.bereaved.insert(pid, (id, until));
-            }
-            None => self.conclude(id, Leftovers::Unknown),
-        }
-    }
-
-    fn sweep_deadline(&self) -> Option<Instant> {
-        self.bereaved.values().map(|bereaved| bereaved.1).min()
-    }
-
-    fn stop_waiting_for_sweeps(&mut self) {
-        let now = Instant::now();
-        let overdue: Vec<u32> = self
-            .bereaved
-            .iter()
-            .filter(|(_, (_, until))| *until <= now)
-            .map(|(pid, _)| *pid)
-            .collect();
-        for pid in overdue {
-            self.conclude_bereaved(pid, Leftovers::Unknown);
-        }
-    }
-
-    fn conclude_bereaved(&mut self, pid: u32, leftovers: Leftovers) {
-        self.forked.remove(&pid);
-        if let Some((id, _)) = self.bereaved.remove(&pid) {
-            self.conclude(id, leftovers);
-        }
-    }
-
-    /// A dead shim has left an exit record, or the execution is lost.
-    fn conclude(&self, id: ExecutionId, leftovers: Leftovers) {
-        let exits = self.settings.state_dir.join(exit_record::DIRECTORY);
-        let path: PathBuf = exits.join(exit_record::file_name(id));
-        let engine = self.engine.clone();
-        tokio::spawn(async move {
-            let read = tokio::task::spawn_blocking(move || exit_record::read(&path));
-            let report = read.await.ok().and_then(Result::ok);
-            let tell = move |engine: &mut Engine| match report {
-                Some(report) => engine.record_found(Box::new(report), Timestamp::now()),
-                None => engine.shim_lost(id, Loss::ShimKilled(leftovers), Timestamp::now()),
-            };
-            let _ = engine.tell(tell).await;
-        });
-    }
-
-    fn shim_died(&mut self, pid: u32, leftovers: Leftovers) {
-        if self.bereaved.contains_key(&pid) {
-            return self.conclude_bereaved(pid, leftovers);
-        }
-        self.forked.remove(&pid);
-        match self.ready.iter().position(|shim| shim.pid() == pid) {
-            Some(place) => {
-                let shim = self.ready.swap_remove(place);
-                warn!(shim = pid, "a ready shim was killed");
-                let last = shim.last().into_iter().collect();
-                self.removals.add(Remains::Claim, last);
-            }
-            // Its socket will tell as well.
-            None => drop(self.died.insert(pid, leftovers)),
         }
     }
 
