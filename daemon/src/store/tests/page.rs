@@ -108,3 +108,15 @@ fn every_column_of_the_views_is_on_the_page() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_store_that_an_operator_has_compacted_is_the_same_store() {
+    let bed = bed();
+    let before = bed.all().await;
+    bed.store.close(DEADLINE).await.unwrap();
+    let database = rusqlite::Connection::open(bed.path()).unwrap();
+    database.execute_batch("VACUUM").unwrap();
+    drop(database);
+    let bed = Bed::on(bed.dir);
+    assert_eq!((bed.notices.as_slice(), bed.all().await), (&[][..], before));
+}

@@ -90,8 +90,9 @@ fn selections() -> impl Strategy<Value = Selection> {
         Some("1003"),
         Some("05"),
     ]);
-    let time = || proptest::option::of((0..COUNT + 10).prop_map(at));
-    (any::<bool>(), status, labels, names, users, time(), time()).prop_map(
+    let time = || proptest::option::weighted(0.3, (0..COUNT + 10).prop_map(at));
+    let all = proptest::bool::weighted(0.8);
+    (all, status, labels, names, users, time(), time()).prop_map(
         |(all, statuses, labels, name, user, since, until)| Selection {
             filter: ListFilter {
                 all,
@@ -134,14 +135,14 @@ fn lists_are_what_a_plain_filter_says() {
     let runtime = runtime();
     let (bed, records) = bed();
     let mut runner = TestRunner::new(Config {
-        cases: 2000,
+        cases: 600,
         failure_persistence: None,
         ..Config::default()
     });
     let of = select(vec![None, None, Some(1001), Some(0), Some(77)]);
-    let before = prop_oneof![Just(u64::MAX), 0..COUNT];
+    let before = prop_oneof![3 => Just(u64::MAX), 1 => 0..COUNT];
     let room = select(vec![1, 3, 40, 1000]);
-    let seen = std::cell::Cell::new(0);
+    let answered = std::cell::Cell::new(0);
     runner
         .run(
             &(of, selections(), before, room),
@@ -152,7 +153,7 @@ fn lists_are_what_a_plain_filter_says() {
                     .take(room)
                     .cloned()
                     .collect();
-                seen.set(seen.get() + expected.len());
+                answered.set(answered.get() + u32::from(!expected.is_empty()));
                 let numbers: Vec<u64> = expected.iter().map(|record| record.number).collect();
                 let store = &bed.store;
                 let listed = runtime
@@ -165,11 +166,8 @@ fn lists_are_what_a_plain_filter_says() {
             },
         )
         .unwrap();
-    assert!(
-        seen.get() > 300,
-        "only {} records were asked for",
-        seen.get()
-    );
+    let answered = answered.get();
+    assert!(answered > 60, "only {answered} questions had an answer");
 }
 
 #[tokio::test]
