@@ -131,7 +131,8 @@ async fn garbage_for_a_welcome() {
     ];
     for answer in answers {
         let daemon = Daemon::start();
-        let (connected, ()) = tokio::join!(Client::connect(daemon.path()), async {
+        let connector = Connector::new(daemon.path()).reconnect_within(Duration::ZERO);
+        let (connected, ()) = tokio::join!(connector.connect(), async {
             let (mut peer, _) = daemon.greeted().await;
             peer.stream.write_all(answer).await.unwrap();
         });
@@ -164,6 +165,18 @@ async fn a_name_that_does_not_fit_into_the_handshake_is_refused_here() {
     }
 }
 
+/// It was there, so it is being restarted: no reason to give up.
+#[tokio::test]
+async fn one_that_hangs_up_while_it_is_greeted_is_waited_for() {
+    let daemon = Daemon::start();
+    let (connected, _peer) = tokio::join!(daemon.connector().connect(), async {
+        let (peer, _) = daemon.greeted().await;
+        drop(peer);
+        daemon.welcomed().await
+    });
+    connected.unwrap();
+}
+
 #[tokio::test]
 async fn a_full_backlog_is_waited_for() {
     use nix::sys::socket::*;
@@ -182,7 +195,9 @@ async fn a_full_backlog_is_waited_for() {
     let filler = std::os::unix::net::UnixStream::connect(&path).unwrap();
     let listener = tokio::net::UnixListener::from_std(socket.into()).unwrap();
 
-    let connector = Connector::new(&path).deadline(Duration::from_secs(60));
+    let connector = Connector::new(&path)
+        .deadline(Duration::from_secs(60))
+        .reconnect_within(Duration::ZERO);
     let connecting = tokio::spawn(connector.connect());
     // Let it find the backlog full before there is room.
     tokio::task::yield_now().await;
