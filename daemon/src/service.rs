@@ -117,11 +117,11 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> anyh
         info!("ending what runs");
         end_all(&engine).await;
     }
-    if timeout(FAREWELL, engine.settled()).await.is_err() {
+    let settled = timeout(FAREWELL, engine.settled()).await.is_ok();
+    engine.stop().await;
+    if !settled || store.close(FAREWELL).await.is_err() {
         warn!("the store cannot be written; shims keep what is not on disk");
     }
-    engine.stop().await;
-    let _ = store.close(FAREWELL).await;
     close.send_replace(true);
     let (served, launched) = tokio::join!(timeout(FAREWELL, serving), timeout(FAREWELL, launching));
     if served.is_err() {

@@ -181,11 +181,13 @@ impl Stage {
             .collect()
     }
 
-    /// Stops escherd and sees that nothing is left: no process, and no file but history.
+    /// Stops escherd and sees that nothing is left: no process, and, once a last escherd has been there to
+    /// clear away what the killed ones could not, no file but history.
     pub(super) fn clear_away(mut self) {
         while let Some(daemon) = self.daemons.pop() {
             drop(daemon);
         }
+        verdict::judge_store(&self.home);
         for (folder, what) in [
             (self.home.runtime().join("shims"), "sockets of shims"),
             (self.home.exits(), "exit records"),
@@ -193,7 +195,6 @@ impl Stage {
             let left = names(&folder);
             assert!(left.is_empty(), "{what} are left: {left:?}");
         }
-        verdict::judge_store(&self.home);
     }
 }
 

@@ -25,7 +25,7 @@ impl Call<'_> {
         let Some(output) = record.outcome.as_ref().map(|outcome| outcome.output) else {
             return Ok(items.send(Item::Execution(Box::new(record))).await?);
         };
-        let _place = self.reserve_log()?;
+        let _places = self.reserve_logs(2)?;
         let mut readers = Vec::new();
         for (stream, total) in [
             (OutputStream::Stdout, output.stdout_bytes),
@@ -95,7 +95,7 @@ impl Call<'_> {
             follow,
         } = request;
         let (record, mut progress) = self.follow(target).await?;
-        let _place = self.reserve_log()?;
+        let _place = self.reserve_logs(1)?;
         let id = record.id;
         let mut reader = OutputReader::new(path(&record.log_path), streams);
         let there = reader.open().await?;
@@ -145,9 +145,9 @@ impl Call<'_> {
         }
     }
 
-    /// Leave to have a log open. Each takes descriptors.
-    fn reserve_log(&self) -> Result<SemaphorePermit<'_>, ApiError> {
-        self.service.open_logs.try_acquire().map_err(|_| {
+    /// Leave to have so many logs open. Each takes descriptors.
+    fn reserve_logs(&self, count: u32) -> Result<SemaphorePermit<'_>, ApiError> {
+        self.service.open_logs.try_acquire_many(count).map_err(|_| {
             let message = "as many logs are being read as escherd has descriptors for";
             ApiError::new(ErrorCode::OVERLOADED, message).with_hint("try again later")
         })
