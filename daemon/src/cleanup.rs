@@ -67,7 +67,7 @@ async fn enforce(
             return Ok(removed);
         }
         let forget = |engine: &mut Engine| engine.forget(expired);
-        let forgotten = engine.call(forget).await?.await.map_err(|_| Stopped)?;
+        let forgotten = engine.call(forget).await?.await.map_err(|_| Stopped)??;
         if forgotten.executions == 0 {
             // The store has them and does not let go: nothing is gained by asking again now.
             return Ok(removed);

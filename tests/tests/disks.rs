@@ -115,7 +115,7 @@ fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_
     let daemon = Daemon::builder().home(&home).leaving_commands().start();
     let gate = Fifo::new(&home, "gate");
     let held = Fifo::new(&home, "held");
-    let (id, lasting) = in_runtime(async {
+    let (id, lasting, over) = in_runtime(async {
         let client = connect(&daemon).await;
         let request = shell(&format!(
             "echo up; read line < {}; echo $line; exit 6",
@@ -126,6 +126,8 @@ fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_
         let request = shell(&format!("read line < {}", held.name()));
         let lasting = client.execute(request).await.unwrap().id;
         wait_started(&client, lasting).await;
+        let over = client.execute(exec(["true"])).await.unwrap().id;
+        client.wait(over).await.unwrap();
         disk.fill();
         // As much as the database has room for in its own pages still goes.
         let large = || ExecutionRequest {
@@ -144,6 +146,10 @@ fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_
             (ErrorCode::STORE_UNAVAILABLE, true),
             "{refused:?}"
         );
+        // Forgetting has to be written down, too; it is done later.
+        let removed = client.remove(over).await.unwrap_err();
+        let removed = removed.as_api().unwrap().code;
+        assert_eq!(removed, ErrorCode::STORE_UNAVAILABLE);
         // What runs goes on, and is told of.
         gate.say("full");
         let result = client.result(id).await.unwrap();
@@ -151,7 +157,7 @@ fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_
             (result.record.status, &result.stdout[..]),
             (Status::Failed, &b"up\nfull\n"[..])
         );
-        (id, lasting)
+        (id, lasting, over)
     });
     disk.empty();
     in_runtime(async {
@@ -169,6 +175,7 @@ fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_
         (&"failed".into(), &6.into()),
         "{record}"
     );
+    let _ = second.ctl().run(["inspect", &over.to_string()]).expect(1);
     assert_eq!(second.ctl().inspect(lasting)["status"], "running");
     held.say("go");
     assert_eq!(second.ctl().run(["wait", &lasting.to_string()]).code, 0);

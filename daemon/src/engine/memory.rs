@@ -25,6 +25,9 @@ pub(super) struct Retired {
 /// What was forgotten.
 pub type Forgotten = Removed;
 
+/// The answer to come: what was forgotten, or that it cannot be now.
+pub type ForgetAnswer = oneshot::Receiver<Result<Forgotten, ApiError>>;
+
 /// An execution that cannot be forgotten, for it is not over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("execution {number} is {status}: only finished executions can be removed")]
@@ -91,7 +94,7 @@ impl Engine {
     ///
     /// # Errors
     /// When it is not finished.
-    pub fn forget_one(&mut self, number: u64) -> Result<oneshot::Receiver<Forgotten>, ForgetError> {
+    pub fn forget_one(&mut self, number: u64) -> Result<ForgetAnswer, ForgetError> {
         match self.entries.get(&number) {
             Some(entry) if !entry.is_over() => Err(ForgetError {
                 number,
@@ -102,13 +105,13 @@ impl Engine {
     }
 
     /// Forgets these, but for what is not finished.
-    pub fn forget(&mut self, mut numbers: Vec<u64>) -> oneshot::Receiver<Forgotten> {
+    pub fn forget(&mut self, mut numbers: Vec<u64>) -> ForgetAnswer {
         numbers.retain(|number| self.entries.get(number).is_none_or(Entry::is_over));
         let (reply, forgotten) = oneshot::channel();
         // They leave memory once it is done: until then the end of one may be on its way to the disk.
         let then = Then::Removed {
             numbers: numbers.clone(),
-            reply,
+            reply: Some(reply),
         };
         self.record(Change::Removed { numbers }, Vec::new(), then);
         forgotten

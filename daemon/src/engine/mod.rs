@@ -24,7 +24,7 @@ mod submit;
 pub use control::{check_signal, not_running};
 pub use events::{EventLog, MAX_KEPT_EVENTS};
 pub use handle::{EngineHandle, Stopped, Verdicts, start};
-pub use memory::{ForgetError, Forgotten};
+pub use memory::{ForgetAnswer, ForgetError, Forgotten};
 pub use queries::{Counts, Listed, Progress};
 pub use restore::{Findings, OnBoot};
 

@@ -42,7 +42,7 @@ pub(super) enum Then {
     /// Whoever had them removed is told, and their logs go.
     Removed {
         numbers: Vec<u64>,
-        reply: oneshot::Sender<Forgotten>,
+        reply: Option<oneshot::Sender<Result<Forgotten, ApiError>>>,
     },
 }
 
@@ -122,7 +122,7 @@ impl Engine {
                     self.drop_entry(number);
                 }
                 self.delete_logs(logs);
-                let _ = reply.send(forgotten);
+                answer(reply, Ok(forgotten));
             }
             (Then::Removed { .. } | Then::Nothing, _) => {}
         }
@@ -150,6 +150,10 @@ impl Engine {
             }) => {
                 let reason =
                     "it will not start unless escherd is started anew before that is written down";
+                answer(reply.take(), Err(unavailable(reason)));
+            }
+            Some(Then::Removed { reply, .. }) => {
+                let reason = "it is removed as soon as that can be written down";
                 answer(reply.take(), Err(unavailable(reason)));
             }
             _ => {}
@@ -221,7 +225,7 @@ impl Engine {
     }
 }
 
-fn answer(reply: CancelReply, result: Result<CancelOutcome, ApiError>) {
+fn answer<T>(reply: Option<oneshot::Sender<Result<T, ApiError>>>, result: Result<T, ApiError>) {
     if let Some(reply) = reply {
         let _ = reply.send(result);
     }

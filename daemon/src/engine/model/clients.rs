@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use escher_protocol::message::{CancelOutcome, Removed, Submitted};
+use escher_protocol::message::{CancelOutcome, Submitted};
 use escher_protocol::{ApiError, ExecutionId, ExecutionRecord};
 use tokio::sync::oneshot::Receiver;
+
+use crate::engine::ForgetAnswer;
 
 /// Key and body of a request.
 pub(super) type Asked = (Option<u8>, bool);
@@ -15,7 +17,7 @@ pub(super) struct Clients {
     submits: Vec<(Asked, Receiver<Result<Submitted, ApiError>>)>,
     waits: Vec<Receiver<ExecutionRecord>>,
     cancels: Vec<(ExecutionId, Receiver<Result<CancelOutcome, ApiError>>)>,
-    forgets: Vec<(ExecutionId, Receiver<Removed>)>,
+    forgets: Vec<(ExecutionId, ForgetAnswer)>,
     /// Acknowledged executions, in the order of that.
     pub(super) acknowledged: Vec<(ExecutionId, Asked)>,
     /// Results that were told.
@@ -43,7 +45,7 @@ impl Clients {
         self.cancels.push((id, answer));
     }
 
-    pub(super) fn forget(&mut self, id: ExecutionId, answer: Receiver<Removed>) {
+    pub(super) fn forget(&mut self, id: ExecutionId, answer: ForgetAnswer) {
         self.forgotten.entry(id).or_default();
         self.forgets.push((id, answer));
     }
@@ -94,10 +96,11 @@ impl Clients {
             });
         self.forgets
             .retain_mut(|(id, answer)| match answer.try_recv() {
-                Ok(_) => {
+                Ok(Ok(_)) => {
                     forgotten.insert(*id, true);
                     false
                 }
+                Ok(Err(_)) => false,
                 Err(error) => error == tokio::sync::oneshot::error::TryRecvError::Empty,
             });
     }

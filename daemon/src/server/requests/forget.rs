@@ -21,7 +21,7 @@ impl Call<'_> {
                     .await?
             }
         };
-        removed.await.map_err(stopping)
+        removed.await.map_err(stopping)?
     }
 
     pub(super) async fn prune(&self, mut selection: Selection) -> Result<Removed, ApiError> {
@@ -41,7 +41,7 @@ impl Call<'_> {
             };
             before = last;
             let forgotten = self.engine(move |engine, _| engine.forget(page)).await?;
-            let forgotten = forgotten.await.map_err(stopping)?;
+            let forgotten = forgotten.await.map_err(stopping)??;
             removed.executions += forgotten.executions;
             removed.log_bytes += forgotten.log_bytes;
         }
