@@ -3,7 +3,7 @@
 use std::fs;
 
 use escher_client::protocol::{Exit, Leftovers};
-use escher_client::{ErrorCode, ExecutionRequest, Status, Timeout};
+use escher_client::{ErrorCode, ExecutionRequest, OutputRange, Status, Timeout};
 use escher_launcher::exit_record;
 use escher_launcher::wire::EndCause;
 use escher_tests::{
@@ -220,10 +220,13 @@ fn a_stopped_launcher_keeps_new_commands_waiting_and_harms_none() {
 #[test]
 fn a_command_whose_shim_is_killed_is_lost() {
     let daemon = Daemon::start();
+    let (actor, lock) = (actor(), daemon.home().work().join("lock"));
     in_runtime(async {
         let client = connect(&daemon).await;
-        let id = client.execute(exec(["sleep", "3"])).await.unwrap().id;
-        wait_started(&client, id).await;
+        let request = exec([actor.to_str().unwrap(), "holder", lock.to_str().unwrap()]);
+        let id = client.execute(request).await.unwrap().id;
+        let mut output = client.follow(id, OutputRange::default()).await.unwrap();
+        assert_eq!(&*output.next().await.unwrap().unwrap().data, b"ready\n");
         let pid = client.status(id).await.unwrap().pid.unwrap();
         let shim = parent_of(Pid::from_raw(pid.cast_signed())).unwrap();
         kill(shim, Signal::SIGKILL).unwrap();
@@ -232,6 +235,10 @@ fn a_command_whose_shim_is_killed_is_lost() {
         let outcome = record.outcome.unwrap();
         assert_eq!(outcome.exit, Exit::Unknown);
         assert_eq!(outcome.error.unwrap().code, ErrorCode::LOST);
+        assert_eq!(outcome.leftovers, Leftovers::Killed);
+        assert!(is_free(&lock), "the command has outlived its shim");
+        // What it has written is there.
+        assert_eq!(client.result(id).await.unwrap().stdout, b"ready\n");
         let id = client.execute(exec(["echo", "next"])).await.unwrap().id;
         assert_eq!(client.result(id).await.unwrap().stdout, b"next\n");
     });
