@@ -41,6 +41,12 @@ fn an_old_launcher_serves_a_new_escherd() {
     let held = ctl.submit(["sleep", "600"]).to_string();
     let _ = ctl.run(["cancel", &held]).expect(0);
     assert_eq!(ctl.run(["wait", &held]).code, 128 + 15);
+    // What notes its launches does not pile up: what is there is its shims' own.
+    let shims = fs::read_dir(home.runtime().join("shims")).unwrap();
+    let claims = shims
+        .flatten()
+        .filter(|entry| entry.metadata().unwrap().is_file());
+    assert_eq!(claims.count(), 0);
     // It cannot delete logs: they are kept until one can.
     let _ = ctl.run(["prune"]).expect(0);
     assert!(fs::read_dir(home.logs()).unwrap().count() > 0);

@@ -3,6 +3,7 @@
 mod deaths;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use escher_launcher::shims;
@@ -217,21 +218,37 @@ impl Room {
         tokio::spawn(shim::attend(id, shim, carried, engine, returns));
     }
 
-    /// A shim of version 1 makes no claim; a file of that name does as well: it refuses connections. Its
-    /// launcher deletes none, so it stays until the next start of a launcher that does.
+    /// A shim of version 1 makes no claim; a file of that name does as well: it refuses connections.
     fn claim_for(&self, id: ExecutionId) {
-        let directory = self.settings.runtime_dir.join(shims::DIRECTORY);
-        let made = std::fs::create_dir_all(&directory);
-        let path = directory.join(shims::SocketName::Claim(id).to_string());
+        let path = self.claim(id);
+        let made = std::fs::create_dir_all(self.settings.runtime_dir.join(shims::DIRECTORY));
         if let Err(error) = made.and_then(|()| std::fs::File::create(&path).map(drop)) {
             warn!(path = %path.display(), %error, "a launch cannot be noted");
         }
+    }
+
+    /// The result of such a shim is safe. Of one that was killed, the next launcher that can deletes it.
+    fn unclaim_for(&self, id: ExecutionId) {
+        let path = self.claim(id);
+        // A socket would be a shim's own.
+        let is_ours = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
+        if is_ours && let Err(error) = std::fs::remove_file(&path) {
+            warn!(path = %path.display(), %error, "the note of a launch cannot be removed");
+        }
+    }
+
+    fn claim(&self, id: ExecutionId) -> PathBuf {
+        let directory = self.settings.runtime_dir.join(shims::DIRECTORY);
+        directory.join(shims::SocketName::Claim(id).to_string())
     }
 
     fn take_back(&mut self, back: Returned) {
         self.running.remove(&back.id);
         match back.shim {
             Some(shim) => {
+                if shim.version() < 2 {
+                    self.unclaim_for(back.id);
+                }
                 self.ready.push(shim);
                 self.launch_waiting();
             }
