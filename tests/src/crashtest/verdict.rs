@@ -148,24 +148,30 @@ fn expected(planned: &Planned) -> (Vec<u8>, Vec<u8>) {
     (stdout, stderr)
 }
 
-/// Whether a fresh escherd finds everything over, with records that can be read.
+/// Whether a fresh escherd finds everything over, with records that can be read, and no log of anything else.
 pub(super) fn judge_store(home: &std::sync::Arc<Home>) {
     let daemon = crate::Daemon::builder().home(home).start();
-    crate::in_runtime(async {
+    let known = crate::in_runtime(async {
         let client = Client::connect(home.socket()).await.unwrap();
         let everything = ListFilter {
             all: true,
             ..ListFilter::default()
         };
         let mut executions = client.list(everything).await.unwrap();
-        let mut before = u64::MAX;
+        let (mut before, mut known) = (u64::MAX, HashSet::new());
         while let Some(record) = executions.next().await {
             let record = record.unwrap();
             assert!(record.status.is_finished(), "not over: {record:?}");
             assert!(record.number < before, "out of order: {record:?}");
             before = record.number;
+            known.insert(record.id.to_string());
         }
+        known
     });
+    for name in super::stage::names(&home.logs()) {
+        let id = name.split('.').next().unwrap_or_default();
+        assert!(known.contains(id), "{name} belongs to no execution");
+    }
     daemon.stop();
     let aside = super::stage::names(&home.state());
     let aside: Vec<_> = aside
