@@ -1,8 +1,9 @@
 //! Killing a process inside a system call, from outside: strace(1) can send a signal when a process enters the
 //! n-th call of a kind. The programs know nothing of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use nix::unistd::Pid;
 
@@ -12,6 +13,8 @@ use crate::{DEADLINE, watch};
 #[derive(Debug)]
 pub(super) struct Injection {
     strace: Child,
+    /// The file of what it says.
+    words: PathBuf,
 }
 
 /// Whose system calls count.
@@ -45,15 +48,27 @@ impl Injection {
             .stderr(std::fs::File::create(&words).unwrap())
             .spawn()
             .expect("strace is installed");
-        let mut injection = Injection { strace };
+        let mut injection = Injection { strace, words };
         let attached = watch::until(folder, DEADLINE, || {
-            let said = std::fs::read_to_string(&words).unwrap_or_default();
+            let said = injection.said();
             if said.contains(" attached") {
                 return Some(true);
             }
             (said.contains("attach:") || !injection.is_there()).then_some(false)
         });
         attached.then_some(injection)
+    }
+
+    /// Waits until the process has ended, but not longer than `patience`: it may have no reason for such calls.
+    pub(super) fn wait(&self, patience: Duration) {
+        let folder = self.words.parent().expect("it lies in a folder");
+        watch::within(folder, patience, || {
+            self.said().contains("+++ killed by").then_some(())
+        });
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.words).unwrap_or_default()
     }
 
     fn is_there(&mut self) -> bool {

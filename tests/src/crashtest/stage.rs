@@ -22,8 +22,10 @@ pub(super) struct Stage {
     lost: u64,
 }
 
-/// How long a process may take to come to the system call in which it is to die. A busy one does at once.
-const INJECTION_PATIENCE: Duration = Duration::from_millis(400);
+/// How long a process may take to come to the system call in which it is to die. A busy one does at once; a shim
+/// whose command is silent never does, and is not worth a long wait.
+const COMMIT_PATIENCE: Duration = Duration::from_millis(400);
+const APPEND_PATIENCE: Duration = Duration::from_millis(100);
 
 /// What the store writes with, and what a log is written with.
 const COMMIT_CALLS: &str = "pwrite64,fdatasync,ftruncate";
@@ -105,7 +107,7 @@ impl Stage {
                 let (pid, folder) = (self.current().pid(), self.home.path().to_owned());
                 let injection =
                     Injection::kill_in(pid, Reach::AllThreads, COMMIT_CALLS, count, &folder);
-                match self.current().exit_within(INJECTION_PATIENCE) {
+                match self.current().exit_within(COMMIT_PATIENCE) {
                     Some(_) => tally.escherd_injections += 1,
                     None => {
                         self.current().kill();
@@ -146,7 +148,7 @@ impl Stage {
             return;
         };
         // Its clients go on meanwhile; if it has nothing to write, it lives.
-        std::thread::sleep(INJECTION_PATIENCE / 4);
+        injection.wait(APPEND_PATIENCE);
         drop(injection);
         if kill(pid, None).is_err() || is_zombie(pid) {
             tally.shim_injections += 1;
