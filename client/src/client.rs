@@ -413,6 +413,8 @@ fn wrong(wanted: &'static str, got: &Response) -> Error {
         Response::Info(_) => "information",
         Response::Done => "a bare confirmation",
         Response::Removed(_) => "a removal",
+        Response::Settings(_) => "settings",
+        Response::Reloaded(_) => "a reload",
     };
     wrong_answer(wanted, got)
 }

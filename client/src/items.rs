@@ -151,6 +151,7 @@ pub(crate) fn kind(item: &Item) -> &'static str {
         Item::Execution(_) => "an execution",
         Item::Output(_) => "output",
         Item::Event(_) => "an event",
+        Item::Omitted(_) => "an omission",
     }
 }
 

@@ -76,6 +76,10 @@ error_codes! {
     STORE_UNAVAILABLE = 33, "store-unavailable", retry: true;
     /// The execution is not finished, so that it cannot be removed.
     NOT_FINISHED = 34, "not-finished", retry: false;
+    /// The output is served once the execution is finished, by configuration.
+    OUTPUT_HELD = 35, "output-held", retry: true;
+    /// The configuration has faults; what was in force before still is.
+    INVALID_CONFIGURATION = 36, "invalid-configuration", retry: false;
 
     // How an execution ended (60–89), in its record.
     /// The program was not found.
@@ -216,6 +220,8 @@ mod tests {
                 (32, "events-missed", false),
                 (33, "store-unavailable", true),
                 (34, "not-finished", false),
+                (35, "output-held", true),
+                (36, "invalid-configuration", false),
                 (60, "program-not-found", false),
                 (61, "start-failed", false),
                 (62, "exit-status", false),

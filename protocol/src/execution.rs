@@ -61,6 +61,17 @@ pub enum Command {
         /// The shell; `None`: `/bin/sh`.
         shell: Option<Blob>,
     },
+    /// A script, run as `<interpreter> <path> <arguments>`, or by its own first line (`#!`, execve(2)).
+    /// Feature [`settings`](crate::handshake::FEATURE_SETTINGS). A record shows what is run, as `Exec`.
+    Script {
+        /// The file.
+        path: Blob,
+        /// The program that reads it; `None`: the one that its first line names.
+        interpreter: Option<Blob>,
+        /// What the script is given.
+        #[serde(deserialize_with = "list")]
+        arguments: Vec<Blob>,
+    },
 }
 
 impl Default for Command {
@@ -82,6 +93,16 @@ impl Command {
                 let shell = shell.clone().unwrap_or_else(|| Self::DEFAULT_SHELL.into());
                 vec![shell, "-c".into(), text.clone()]
             }
+            Command::Script {
+                path,
+                interpreter,
+                arguments,
+            } => interpreter
+                .iter()
+                .chain([path])
+                .chain(arguments)
+                .cloned()
+                .collect(),
         }
     }
 }

@@ -24,6 +24,11 @@ pub const HIGHEST_VERSION: u16 = 1;
 /// [`Remove`](crate::message::Request::Remove) and [`Prune`](crate::message::Request::Prune).
 pub const FEATURE_HISTORY: &str = "history";
 
+/// The feature of an escherd that answers [`Request::Collect`](crate::message::Request::Collect),
+/// [`Settings`](crate::message::Request::Settings), [`Reload`](crate::message::Request::Reload) and
+/// [`Cleanup`](crate::message::Request::Cleanup), and runs [`Command::Script`](crate::Command::Script)s.
+pub const FEATURE_SETTINGS: &str = "settings";
+
 /// The client's first frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

@@ -6,7 +6,7 @@
 //! number of requests in flight at once. `docs/protocol.md` holds the whole of it for people.
 //!
 //! The crate does no I/O: [`codec`] turns messages into bytes and back, [`frame`] (feature `frames`)
-//! cuts a byte stream into them, the rest are the types.
+//! cuts a byte stream into them, the rest are the types: those that travel, and those that escherd's library and the client's give alike.
 #![forbid(unsafe_code)]
 
 pub mod blob;
@@ -16,9 +16,13 @@ pub mod execution;
 #[cfg(feature = "frames")]
 pub mod frame;
 pub mod handshake;
+pub mod happening;
 pub mod id;
 pub mod message;
+pub mod metadata;
 pub mod output;
+pub mod result;
+pub mod settings;
 pub mod time;
 
 pub use blob::{Blob, Text};
@@ -27,7 +31,11 @@ pub use execution::{
     CancelMode, Canceller, Command, ExecutionRecord, ExecutionRequest, Exit, Leftovers, Outcome,
     OutputTotals, RunAs, StartStage, Status, StdinMode, Timeout, Usage, User,
 };
+pub use happening::ExecutionEvent;
 pub use id::{ExecutionId, InstanceId, RequestId, Target};
 pub use message::{ClientFrame, Item, Request, Response, ServerFrame};
+pub use metadata::Metadata;
 pub use output::{OutputChunk, OutputStart, OutputStream, StreamSelection};
+pub use result::{ExecutionResult, Omission};
+pub use settings::{Reloaded, Setting, SettingValue};
 pub use time::Timestamp;

@@ -10,6 +10,8 @@ use crate::error::ApiError;
 use crate::execution::{CancelMode, Canceller, ExecutionRecord, ExecutionRequest, Status, User};
 use crate::id::{ExecutionId, InstanceId, RequestId, Target};
 use crate::output::{OutputChunk, OutputStart, StreamSelection};
+use crate::result::Omission;
+use crate::settings::{Reloaded, Setting};
 use crate::time::Timestamp;
 
 /// Client to daemon.
@@ -123,6 +125,19 @@ pub enum Request {
     /// Forget all finished executions that fit; one that is not finished is passed over, whatever the
     /// filter says. Feature `history`. → [`Response::Removed`].
     Prune(Selection),
+    /// As `Result`, and what was left out where. Feature
+    /// [`settings`](crate::handshake::FEATURE_SETTINGS).
+    /// → stream: as there, with an [`Item::Omitted`] in the place of what is left out.
+    Collect(Target),
+    /// The settings that are in force. Feature `settings`. → [`Response::Settings`].
+    Settings,
+    /// Read the configuration again and apply what can change while escherd runs. For root and escherd's
+    /// own user. Feature `settings`. → [`Response::Reloaded`]; on an error nothing has changed.
+    Reload,
+    /// Clean up now what the settings say need not be kept, as escherd does by itself where
+    /// `enable_auto_cleanup` is on. For root and escherd's own user. Feature `settings`.
+    /// → [`Response::Removed`].
+    Cleanup,
 }
 
 /// Most bytes that one [`Request::WriteStdin`] carries.
@@ -146,8 +161,12 @@ pub enum Response {
     Info(Box<DaemonInfo>),
     /// It is done; there is nothing to tell.
     Done,
-    /// To [`Request::Remove`] and [`Request::Prune`].
+    /// To [`Request::Remove`], [`Request::Prune`] and [`Request::Cleanup`].
     Removed(Removed),
+    /// To [`Request::Settings`].
+    Settings(#[serde(deserialize_with = "crate::blob::list")] Vec<Setting>),
+    /// To [`Request::Reload`].
+    Reloaded(Reloaded),
 }
 
 /// One element of a stream.
@@ -159,6 +178,8 @@ pub enum Item {
     Output(OutputChunk),
     /// Of [`Request::Events`].
     Event(Event),
+    /// Of [`Request::Collect`].
+    Omitted(Omission),
 }
 
 /// A command that escherd has taken on.

@@ -10,7 +10,7 @@ impl Execution {
     /// Everything known about it.
     #[must_use]
     pub fn record(&self) -> ExecutionRecord {
-        self.describe(self.submission.request.command.clone(), false)
+        self.describe(shown(&self.submission.request.command), false)
     }
 
     /// The same with a command of at most [`LISTED_COMMAND_BYTES`], for lists.
@@ -60,6 +60,16 @@ impl Execution {
     }
 }
 
+/// A command as records have it: a script as what is run, which every client understands.
+fn shown(command: &Command) -> Command {
+    match command {
+        Command::Script { .. } => Command::Exec {
+            argv: command.to_argv(),
+        },
+        command => command.clone(),
+    }
+}
+
 /// A record as lists have it.
 #[must_use]
 pub fn listed(mut record: ExecutionRecord) -> ExecutionRecord {
@@ -78,16 +88,17 @@ pub(super) fn shorten(command: &Command) -> (Command, bool) {
         left = left.checked_sub(kept.len() + 1)?;
         Some(kept.into())
     };
-    let short = match command {
-        Command::Exec { argv } => Command::Exec {
-            argv: argv.iter().map_while(&mut head).collect(),
-        },
+    let whole = shown(command);
+    let short = match &whole {
         Command::Shell { text, shell } => Command::Shell {
             shell: shell.as_ref().and_then(&mut head),
             text: head(text).unwrap_or_default(),
         },
+        command => Command::Exec {
+            argv: command.to_argv().iter().map_while(&mut head).collect(),
+        },
     };
-    let cut = short != *command;
+    let cut = short != whole;
     (short, cut)
 }
 

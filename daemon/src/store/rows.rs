@@ -75,9 +75,14 @@ pub(super) fn tail(id: ExecutionId) -> i64 {
 
 /// A command's head as one line of text.
 pub(super) fn shown_command(command: &Command) -> String {
+    let argv;
     let words = match command {
         Command::Exec { argv } => argv.as_slice(),
         Command::Shell { text, .. } => std::slice::from_ref(text),
+        Command::Script { .. } => {
+            argv = command.to_argv();
+            argv.as_slice()
+        }
     };
     let mut shown = String::new();
     for (index, word) in words.iter().enumerate() {

@@ -144,6 +144,11 @@ impl Call<'_> {
             Request::Info => Ok(Response::Info(Box::new(self.info().await?))),
             Request::Remove(target) => self.remove(target).await.map(Response::Removed),
             Request::Prune(selection) => self.prune(selection).await.map(Response::Removed),
+            // Not announced among the features.
+            Request::Collect(_) | Request::Settings | Request::Reload | Request::Cleanup => {
+                let message = "this escherd does not answer that";
+                Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))
+            }
             // `answer` has taken the streams.
             Request::Result(_)
             | Request::List(_)

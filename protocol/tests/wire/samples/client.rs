@@ -84,6 +84,10 @@ fn requests() -> Vec<Sample> {
             since: None,
             until: Some(TIME),
         }),
+        Collect => Request::Collect(ID.into()),
+        Settings => Request::Settings,
+        Reload => Request::Reload,
+        Cleanup => Request::Cleanup,
     })
 }
 

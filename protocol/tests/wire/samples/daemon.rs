@@ -5,8 +5,9 @@ use escher_protocol::message::{
     CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
 use escher_protocol::{
-    ApiError, Canceller, Command, ErrorCode, ExecutionRecord, Exit, Leftovers, Outcome,
-    OutputChunk, OutputStream, OutputTotals, RequestId, Status, StdinMode, Timestamp, Usage,
+    ApiError, Canceller, Command, ErrorCode, ExecutionRecord, Exit, Leftovers, Omission, Outcome,
+    OutputChunk, OutputStream, OutputTotals, Reloaded, RequestId, Setting, SettingValue, Status,
+    StdinMode, Timestamp, Usage,
 };
 
 use super::values::{ID, INSTANCE, TIME, alice, not_found};
@@ -79,6 +80,11 @@ fn responses() -> Vec<Sample> {
         Info => Response::Info(Box::new(info())),
         Done => Response::Done,
         Removed => Response::Removed(Removed { executions: 12, log_bytes: 1_048_576 }),
+        Settings => Response::Settings(vec![setting()]),
+        Reloaded => Response::Reloaded(Reloaded {
+            applied: vec!["execution.max_timeout_ms".into()],
+            need_restart: vec!["store.durability".into(), "daemon.socket".into()],
+        }),
     })
 }
 
@@ -95,7 +101,21 @@ fn items() -> Vec<Sample> {
             user: alice(),
             kind: EventKind::Finished(Status::Completed),
         }),
+        Omitted => Item::Omitted(Omission {
+            stream: OutputStream::Stdout,
+            bytes: 4_294_967_296,
+            mark: "\n[... output truncated at 10MB ...]".into(),
+        }),
     })
+}
+
+fn setting() -> Setting {
+    Setting {
+        name: "execution.max_timeout_ms".into(),
+        value: SettingValue::Number(600_000),
+        origin: "/etc/escher/escher.toml:12".into(),
+        live: true,
+    }
 }
 
 fn chunk() -> OutputChunk {

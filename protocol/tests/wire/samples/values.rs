@@ -3,8 +3,8 @@
 use escher_protocol::message::{CancelOutcome, EventKind};
 use escher_protocol::{
     ApiError, CancelMode, Canceller, Command, ErrorCode, ExecutionId, Exit, InstanceId, Leftovers,
-    OutputStart, OutputStream, RunAs, StartStage, Status, StdinMode, StreamSelection, Target,
-    Timeout, Timestamp, User,
+    OutputStart, OutputStream, RunAs, SettingValue, StartStage, Status, StdinMode, StreamSelection,
+    Target, Timeout, Timestamp, User,
 };
 
 use super::{Sample, variants};
@@ -50,6 +50,17 @@ fn requests() -> Vec<Sample> {
                 argv: vec!["printf".into(), "%s".into(), b"\xff\0\xfe"[..].into()],
             },
             Shell => Command::Shell { text: "make | tee log".into(), shell: Some("/bin/bash".into()) },
+            Script => Command::Script {
+                path: "./report.py".into(),
+                interpreter: Some("python3".into()),
+                arguments: vec!["--all".into()],
+            },
+        }),
+        variants!(SettingValue {
+            Unset => SettingValue::Unset,
+            Flag => SettingValue::Flag(true),
+            Number => SettingValue::Number(600_000),
+            Text => SettingValue::Text("/var/log/escher".into()),
         }),
         variants!(RunAs {
             Caller => RunAs::Caller,

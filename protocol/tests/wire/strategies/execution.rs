@@ -17,6 +17,13 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         vec(blob(), 0..4).prop_map(|argv| Command::Exec { argv }),
         (blob(), option::of(blob())).prop_map(|(text, shell)| Command::Shell { text, shell }),
+        (blob(), option::of(blob()), vec(blob(), 0..3)).prop_map(
+            |(path, interpreter, arguments)| Command::Script {
+                path,
+                interpreter,
+                arguments
+            }
+        ),
     ]
 }
 

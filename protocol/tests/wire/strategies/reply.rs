@@ -4,7 +4,7 @@ use escher_protocol::handshake::{ConnectionLimits, HelloReply, Refusal, Welcome}
 use escher_protocol::message::{
     CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
-use escher_protocol::{ApiError, OutputChunk};
+use escher_protocol::{ApiError, Omission, OutputChunk, Reloaded, Setting, SettingValue};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -86,7 +86,29 @@ fn response() -> impl Strategy<Value = Response> {
                 log_bytes,
             })
         }),
+        vec(setting(), 0..3).prop_map(Response::Settings),
+        (vec(text(), 0..3), vec(text(), 0..3)).prop_map(|(applied, need_restart)| {
+            Response::Reloaded(Reloaded {
+                applied,
+                need_restart,
+            })
+        }),
     ]
+}
+
+fn setting() -> impl Strategy<Value = Setting> {
+    let value = prop_oneof![
+        Just(SettingValue::Unset),
+        any::<bool>().prop_map(SettingValue::Flag),
+        number().prop_map(SettingValue::Number),
+        text().prop_map(SettingValue::Text),
+    ];
+    (text(), value, text(), any::<bool>()).prop_map(|(name, value, origin, live)| Setting {
+        name,
+        value,
+        origin,
+        live,
+    })
 }
 
 fn item() -> impl Strategy<Value = Item> {
@@ -96,6 +118,13 @@ fn item() -> impl Strategy<Value = Item> {
             .boxed(),
         output_chunk().prop_map(Item::Output),
         event().prop_map(Item::Event).boxed(),
+        (output_stream(), number(), text()).prop_map(|(stream, bytes, mark)| {
+            Item::Omitted(Omission {
+                stream,
+                bytes,
+                mark,
+            })
+        }),
     ]
 }
 

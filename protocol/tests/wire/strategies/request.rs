@@ -54,6 +54,10 @@ fn request() -> impl Strategy<Value = Request> {
         1 => selection().prop_map(Request::Find).boxed(),
         1 => target().prop_map(Request::Remove),
         1 => selection().prop_map(Request::Prune).boxed(),
+        1 => target().prop_map(Request::Collect),
+        1 => Just(Request::Settings),
+        1 => Just(Request::Reload),
+        1 => Just(Request::Cleanup),
     ]
 }
 
