@@ -23,12 +23,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let submitted = client.execute(request).await?;
 
     let patience = Duration::from_secs(1);
-    let record = match tokio::time::timeout(patience, client.wait(submitted.id)).await {
+    let completion = client.wait_for_completion(submitted.id);
+    let record = match tokio::time::timeout(patience, completion).await {
         Ok(record) => record?,
-        // Dropping `wait` has left the command as it was.
+        // Waiting no more has left the command as it was.
         Err(_) => {
             client.cancel(submitted.id, CancelMode::Graceful).await?;
-            client.wait(submitted.id).await?
+            client.wait_for_completion(submitted.id).await?
         }
     };
     writeln!(std::io::stdout(), "it is {}", record.status)?;

@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     stdin.finish().await?;
 
-    let result = client.result(submitted.id).await?;
+    let result = client.get_result(submitted.id).await?;
     std::io::stdout().write_all(&result.stdout)?;
     Ok(())
 }

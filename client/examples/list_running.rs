@@ -13,7 +13,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .nth(1)
         .ok_or("the argument is the socket")?;
     let client = Client::connect(socket).await?;
-    let mut executions = client.list(ListFilter::default()).await?;
+    let mut executions = client.list_executions(ListFilter::default()).await?;
     while let Some(record) = executions.next().await {
         let record = record?;
         // `{:?}` because a command may hold control characters.

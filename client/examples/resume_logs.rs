@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for range in [Some(first), None] {
         let client = Client::connect(&socket).await?;
         let range = range.unwrap_or(OutputRange::from_offset(offset));
-        let mut output = client.logs(id.as_str(), range).await?;
+        let mut output = client.read_logs(id.as_str(), range).await?;
         while let Some(chunk) = output.next().await {
             let chunk = chunk?;
             offset = chunk.offset + chunk.data.len() as u64;

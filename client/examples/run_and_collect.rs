@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let client = Client::connect(socket).await?;
     let submitted = client.execute(request).await?;
-    let result = client.result(submitted.id).await?;
+    let result = client.get_result(submitted.id).await?;
 
     std::io::stdout().write_all(&result.stdout)?;
     std::io::stderr().write_all(&result.stderr)?;

@@ -33,20 +33,21 @@ use crate::stdin::StdinWriter;
 /// neither does a client. It connects again as soon as it can, for as long as
 /// [`Connector::reconnect_within`] says, and everything that was under way goes on:
 ///
-/// - What does no harm when it is done twice is asked again: [`status`](Client::status),
-///   [`wait`](Client::wait), [`result`](Client::result), [`cancel`](Client::cancel),
-///   [`info`](Client::info), [`prune`](Client::prune), [`remove`](Client::remove) (for which a
-///   `not-found` then means that it was done), [`write_stdin`](Client::write_stdin) at its offset, and
-///   [`execute`](Client::execute) of a request **with a key**.
+/// - What does no harm when it is done twice is asked again: [`get_status`](Client::get_status),
+///   [`wait_for_completion`](Client::wait_for_completion), [`get_result`](Client::get_result),
+///   [`cancel`](Client::cancel), [`info`](Client::info), [`prune`](Client::prune),
+///   [`remove_execution`](Client::remove_execution) (for which a `not-found` then means that it was
+///   done), [`write_stdin`](Client::write_stdin) at its offset, and [`execute`](Client::execute) of a
+///   request **with a key**.
 /// - [`execute`](Client::execute) without a key and [`signal`](Client::signal) are not repeated once
 ///   they were sent: [`Error::Disconnected`] says that they may have been carried out or not.
-/// - Streams go on where they stood: [`logs`](Client::logs) and [`follow`](Client::follow) behind the
-///   last byte, [`events`](Client::events) behind the last sequence number, [`list`](Client::list) and
-///   [`find`](Client::find) below the last number. A [`StdinWriter`] sends again what was not
-///   acknowledged.
+/// - Streams go on where they stood: [`read_logs`](Client::read_logs) and [`follow`](Client::follow)
+///   behind the last byte, [`events`](Client::events) behind the last sequence number,
+///   [`list_executions`](Client::list_executions) and [`find`](Client::find) below the last number. A
+///   [`StdinWriter`] sends again what was not acknowledged.
 ///
 /// A name may come to mean another execution while escherd is away. Where that matters for a repeat, the
-/// id is asked for before anything else ([`status`](Client::status)).
+/// id is asked for before anything else ([`get_status`](Client::get_status)).
 ///
 /// After an outage that was too long ([`Error::DaemonGone`]), each request makes one attempt to reach
 /// escherd and does not wait.
@@ -137,15 +138,18 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Api`], above all `not-found` and `ambiguous`.
-    pub async fn status(&self, target: impl Into<Target>) -> Result<ExecutionRecord, Error> {
+    pub async fn get_status(&self, target: impl Into<Target>) -> Result<ExecutionRecord, Error> {
         self.record(Request::Status(target.into())).await
     }
 
     /// The record of an execution once it is finished.
     ///
     /// # Errors
-    /// As [`status`](Client::status). That the command failed is no error.
-    pub async fn wait(&self, target: impl Into<Target>) -> Result<ExecutionRecord, Error> {
+    /// As [`get_status`](Client::get_status). That the command failed is no error.
+    pub async fn wait_for_completion(
+        &self,
+        target: impl Into<Target>,
+    ) -> Result<ExecutionRecord, Error> {
         let target = self.pin(target.into()).await?;
         self.record(Request::Wait(target)).await
     }
@@ -153,8 +157,8 @@ impl Client {
     /// The record and the output of an execution once it is finished.
     ///
     /// # Errors
-    /// As [`status`](Client::status), and `output-unavailable`.
-    pub async fn result(&self, target: impl Into<Target>) -> Result<ExecutionResult, Error> {
+    /// As [`get_status`](Client::get_status), and `output-unavailable`.
+    pub async fn get_result(&self, target: impl Into<Target>) -> Result<ExecutionResult, Error> {
         let request = Request::Result(self.pin(target.into()).await?);
         let mut opened = self.session.stream(request.clone()).await?;
         loop {
@@ -173,7 +177,7 @@ impl Client {
     /// Ends an execution. Returns as soon as that has begun, or why it need not.
     ///
     /// # Errors
-    /// As [`status`](Client::status).
+    /// As [`get_status`](Client::get_status).
     pub async fn cancel(
         &self,
         target: impl Into<Target>,
@@ -189,8 +193,8 @@ impl Client {
     /// Sends a signal (by its number, signal(7)) to an execution's main process.
     ///
     /// # Errors
-    /// As [`status`](Client::status), and `not-running`; [`Error::Disconnected`] when it may have been
-    /// sent or not.
+    /// As [`get_status`](Client::get_status), and `not-running`; [`Error::Disconnected`] when it may
+    /// have been sent or not.
     pub async fn signal(&self, target: impl Into<Target>, signal: i32) -> Result<(), Error> {
         let target = target.into();
         match self.ask(Request::Signal { target, signal }).await? {
@@ -203,12 +207,12 @@ impl Client {
     ///
     /// # Errors
     /// When the request cannot be sent; the stream tells of everything else.
-    pub async fn list(&self, filter: ListFilter) -> Result<Executions, Error> {
+    pub async fn list_executions(&self, filter: ListFilter) -> Result<Executions, Error> {
         self.items(Request::List(filter)).await
     }
 
-    /// Executions by what they are and when they were submitted, as [`list`](Client::list), also those
-    /// that only escherd's store still knows.
+    /// Executions by what they are and when they were submitted, as
+    /// [`list_executions`](Client::list_executions), also those that only escherd's store still knows.
     ///
     /// # Errors
     /// [`Error::Unsupported`] by an escherd without the feature `history`; the stream tells of
@@ -221,8 +225,8 @@ impl Client {
     /// the bytes of its log are not known and given as 0.
     ///
     /// # Errors
-    /// As [`status`](Client::status), `not-finished`, and [`Error::Unsupported`].
-    pub async fn remove(&self, target: impl Into<Target>) -> Result<Removed, Error> {
+    /// As [`get_status`](Client::get_status), `not-finished`, and [`Error::Unsupported`].
+    pub async fn remove_execution(&self, target: impl Into<Target>) -> Result<Removed, Error> {
         let target = self.pin(target.into()).await?;
         let request = Request::Remove(target);
         match self.session.call_noting_repeats(request).await {
@@ -247,7 +251,7 @@ impl Client {
     ///
     /// # Errors
     /// When the request cannot be sent; the stream tells of everything else.
-    pub async fn logs(
+    pub async fn read_logs(
         &self,
         target: impl Into<Target>,
         range: OutputRange,
@@ -280,8 +284,8 @@ impl Client {
     /// ever written, and waits until they have arrived. Returns how much of the input has.
     ///
     /// # Errors
-    /// As [`status`](Client::status); `stdin-closed` and `not-running` when the command takes no more;
-    /// `stdin-offset` when `offset` leaves a gap.
+    /// As [`get_status`](Client::get_status); `stdin-closed` and `not-running` when the command takes no
+    /// more; `stdin-offset` when `offset` leaves a gap.
     pub async fn write_stdin(
         &self,
         target: impl Into<Target>,
@@ -331,7 +335,7 @@ impl Client {
         if !self.session.reconnects() || (is_number && text.len() < MIN_FRAGMENT_DIGITS) {
             return Ok(target);
         }
-        Ok(self.status(target).await?.id.into())
+        Ok(self.get_status(target).await?.id.into())
     }
 
     async fn ask(&self, request: Request) -> Result<Response, Error> {

@@ -10,7 +10,7 @@
 //!     ..ExecutionRequest::default()
 //! };
 //! let submitted = client.execute(request).await?;
-//! let result = client.result(submitted.id).await?;
+//! let result = client.get_result(submitted.id).await?;
 //! assert!(result.stdout.starts_with(b"Linux"));
 //! # Ok(())
 //! # }

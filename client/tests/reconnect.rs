@@ -79,9 +79,15 @@ fn info() -> DaemonInfo {
 
 #[tokio::test]
 async fn what_does_no_harm_is_asked_again() {
-    let found = asked_twice(Ok(execution(1)), async |client| client.status("1").await).await;
+    let found = asked_twice(Ok(execution(1)), async |client| {
+        client.get_status("1").await
+    })
+    .await;
     assert_eq!(found.number, 1);
-    let ended = asked_twice(Ok(execution(1)), async |client| client.wait("1").await).await;
+    let ended = asked_twice(Ok(execution(1)), async |client| {
+        client.wait_for_completion("1").await
+    })
+    .await;
     assert_eq!(ended.number, 1);
     let about = Ok(Response::Info(Box::new(info())));
     assert_eq!(asked_twice(about, Client::info).await, info());
@@ -109,13 +115,13 @@ async fn what_does_no_harm_is_asked_again() {
 #[tokio::test]
 async fn what_a_repeat_does_not_find_any_more_was_removed() {
     let answer = Err(ApiError::new(ErrorCode::NOT_FOUND, "no execution 1"));
-    let remove = async |client: &Client| client.remove("1").await;
+    let remove = async |client: &Client| client.remove_execution("1").await;
     assert_eq!(asked_twice(answer.clone(), remove).await.executions, 1);
 
     // The first time it was simply never there.
     let daemon = Daemon::start();
     let (client, mut peer) = daemon.connect().await;
-    let (removed, ()) = tokio::join!(client.remove("1"), async {
+    let (removed, ()) = tokio::join!(client.remove_execution("1"), async {
         let (id, _) = peer.request().await;
         peer.reply(id, answer).await;
     });
@@ -165,7 +171,7 @@ async fn a_request_of_an_outage_waits_for_its_end_even_if_it_may_not_be_repeated
     let (client, mut peer) = daemon.connect_by(connector).await;
     let waiting = tokio::spawn({
         let client = client.clone();
-        async move { client.wait("1").await }
+        async move { client.wait_for_completion("1").await }
     });
     peer.request().await;
     daemon.go_away();
@@ -191,7 +197,7 @@ async fn a_request_of_an_outage_waits_for_its_end_even_if_it_may_not_be_repeated
 async fn an_escherd_that_stops_is_as_good_as_gone() {
     let daemon = Daemon::start();
     let (client, mut peer) = daemon.connect().await;
-    let (ended, ()) = tokio::join!(client.wait("1"), async {
+    let (ended, ()) = tokio::join!(client.wait_for_completion("1"), async {
         let (id, _) = peer.request().await;
         let stops = ApiError::new(ErrorCode::SHUTTING_DOWN, "escherd is about to stop");
         peer.reply(id, Err(stops)).await;
@@ -206,7 +212,7 @@ async fn an_escherd_that_stops_is_as_good_as_gone() {
 /// Loses the connection while a request is under way, does something, and answers the request.
 async fn returns_after(mut daemon: Daemon, away: impl AsyncFnOnce(&mut Daemon)) {
     let (client, mut peer) = daemon.connect().await;
-    let (ended, ()) = tokio::join!(client.wait("1"), async {
+    let (ended, ()) = tokio::join!(client.wait_for_completion("1"), async {
         peer.request().await;
         daemon.go_away();
         drop(peer);
@@ -293,7 +299,7 @@ fn refusal(code: ErrorCode) -> HelloReply {
 async fn a_refusal_that_lasts_ends_the_waiting() {
     let daemon = Daemon::start();
     let (client, mut peer) = daemon.connect().await;
-    let (ended, ()) = tokio::join!(client.wait("1"), async {
+    let (ended, ()) = tokio::join!(client.wait_for_completion("1"), async {
         peer.request().await;
         drop(peer);
         let (mut peer, _) = daemon.greeted().await;
@@ -320,7 +326,7 @@ async fn one_attempt_serves_all_who_wait() {
         .into_iter()
         .map(|number| {
             let client = client.clone();
-            tokio::spawn(async move { client.wait(number).await })
+            tokio::spawn(async move { client.wait_for_completion(number).await })
         })
         .collect();
     for _ in numbers {
@@ -350,12 +356,13 @@ async fn after_the_deadline_all_who_wait_are_told_and_later_ones_do_not_wait() {
     let (client, mut peer) = daemon.connect_by(connector).await;
     let follow = client.follow("1", Default::default()).await;
     let mut follow = follow.unwrap();
-    let (waited, followed, ()) = tokio::join!(client.wait("1"), follow.next(), async {
-        peer.request().await;
-        peer.request().await;
-        daemon.go_away();
-        drop(peer);
-    });
+    let (waited, followed, ()) =
+        tokio::join!(client.wait_for_completion("1"), follow.next(), async {
+            peer.request().await;
+            peer.request().await;
+            daemon.go_away();
+            drop(peer);
+        });
     for error in [waited.unwrap_err(), followed.unwrap().unwrap_err()] {
         match &error {
             Error::DaemonGone { after, source, .. } => {
@@ -368,11 +375,11 @@ async fn after_the_deadline_all_who_wait_are_told_and_later_ones_do_not_wait() {
     assert!(follow.next().await.is_none());
     assert_eq!(*told.lock().unwrap(), [Outage::Began, Outage::GivenUp]);
 
-    let later = client.status("1").await;
+    let later = client.get_status("1").await;
     assert!(matches!(later, Err(Error::DaemonGone { .. })), "{later:?}");
     // It is of use again when escherd is back.
     daemon.come_back();
-    let (back, ()) = tokio::join!(client.status("1"), async {
+    let (back, ()) = tokio::join!(client.get_status("1"), async {
         let mut peer = daemon.welcomed().await;
         let (id, _) = peer.request().await;
         peer.reply(id, Ok(execution(1))).await;
@@ -388,7 +395,7 @@ async fn an_escherd_that_drops_every_connection_is_not_asked_for_ever() {
     drop(peer);
     let mut connections = 0;
     let waited = tokio::select! {
-        waited = client.wait("1") => waited,
+        waited = client.wait_for_completion("1") => waited,
         () = async {
             loop {
                 drop(daemon.welcomed().await);
@@ -405,7 +412,7 @@ async fn an_escherd_that_drops_every_connection_is_not_asked_for_ever() {
 async fn a_broken_protocol_is_not_connected_to_again() {
     let daemon = Daemon::start();
     let (client, mut peer) = daemon.connect().await;
-    let (waited, ()) = tokio::join!(client.wait("1"), async {
+    let (waited, ()) = tokio::join!(client.wait_for_completion("1"), async {
         let (id, _) = peer.request().await;
         peer.item(id, output(OutputStream::Stdout, 0, 1)).await;
     });
@@ -420,7 +427,7 @@ async fn a_name_is_asked_for_its_id_before_what_may_be_repeated() {
     let (client, mut peer) = daemon.connect().await;
     // "nightly" and "1234" may mean another one later; "123" may not.
     for reference in ["nightly", "1234"] {
-        let (waited, ()) = tokio::join!(client.wait(reference), async {
+        let (waited, ()) = tokio::join!(client.wait_for_completion(reference), async {
             let (id, request) = peer.request().await;
             assert_eq!(request, Request::Status(reference.into()));
             peer.reply(id, Ok(execution(7))).await;
@@ -431,7 +438,7 @@ async fn a_name_is_asked_for_its_id_before_what_may_be_repeated() {
         waited.unwrap();
     }
     for reference in ["123", &record(7).id.to_string()] {
-        let (waited, ()) = tokio::join!(client.wait(reference), async {
+        let (waited, ()) = tokio::join!(client.wait_for_completion(reference), async {
             let (id, request) = peer.request().await;
             assert!(matches!(request, Request::Wait(_)), "{request:?}");
             peer.reply(id, Ok(execution(7))).await;
@@ -444,7 +451,7 @@ async fn a_name_is_asked_for_its_id_before_what_may_be_repeated() {
 async fn a_result_is_put_together_anew() {
     let daemon = Daemon::start();
     let (client, mut peer) = daemon.connect().await;
-    let (result, ()) = tokio::join!(client.result("1"), async {
+    let (result, ()) = tokio::join!(client.get_result("1"), async {
         let (id, _) = peer.request().await;
         peer.item(id, Item::Execution(Box::new(record(1)))).await;
         peer.item(id, output(OutputStream::Stdout, 0, 3)).await;
@@ -464,14 +471,14 @@ async fn without_history_nothing_of_it_is_sent() {
     daemon.features.clear();
     let (client, mut peer) = daemon.connect().await;
     let failed = [
-        client.remove("1").await.unwrap_err(),
+        client.remove_execution("1").await.unwrap_err(),
         client.prune(Selection::default()).await.unwrap_err(),
         client.find(Selection::default()).await.unwrap_err(),
     ];
     for error in failed {
         assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
     }
-    let (asked, ()) = tokio::join!(client.status("1"), async {
+    let (asked, ()) = tokio::join!(client.get_status("1"), async {
         let (id, _) = peer.request().await;
         peer.reply(id, Ok(execution(1))).await;
     });

@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 async fn answers_find_their_requests_in_any_order() {
     let daemon = Daemon::start();
     let (client, mut peer) = daemon.connect().await;
-    let ask = async |number: &'static str| client.status(number).await.unwrap().number;
+    let ask = async |number: &'static str| client.get_status(number).await.unwrap().number;
     let (one, two, three, ()) = tokio::join!(ask("1"), ask("2"), ask("3"), async {
         let mut asked = Vec::new();
         for _ in 0..3 {
@@ -59,7 +59,7 @@ async fn a_refusal_reaches_the_one_who_asked() {
 async fn a_result_is_put_together() {
     let daemon = Daemon::start();
     let (client, mut peer) = daemon.connect().await;
-    let (result, ()) = tokio::join!(client.result("7"), async {
+    let (result, ()) = tokio::join!(client.get_result("7"), async {
         let (id, _) = peer.request().await;
         peer.item(id, Item::Execution(Box::new(record(7)))).await;
         peer.item(id, output(OutputStream::Stdout, 0, 3)).await;
@@ -81,7 +81,7 @@ async fn a_request_that_nobody_waits_for_is_abandoned() {
     let (client, mut peer) = daemon.connect().await;
     let waiting = tokio::spawn({
         let client = client.clone();
-        async move { client.wait("1").await }
+        async move { client.wait_for_completion("1").await }
     });
     let (abandoned, _) = peer.request().await;
     waiting.abort();
@@ -92,7 +92,7 @@ async fn a_request_that_nobody_waits_for_is_abandoned() {
 
     // An answer that was already under way belongs to nobody.
     peer.reply(abandoned, Ok(execution(1))).await;
-    let (two, ()) = tokio::join!(client.status("2"), async {
+    let (two, ()) = tokio::join!(client.get_status("2"), async {
         let (id, _) = peer.request().await;
         peer.reply(id, Ok(execution(2))).await;
     });
@@ -104,7 +104,7 @@ async fn one_request_too_many_waits_for_its_turn() {
     let mut daemon = Daemon::start();
     daemon.limits.max_requests_in_flight = 1;
     let (client, mut peer) = daemon.connect().await;
-    let executions = client.list(ListFilter::default()).await.unwrap();
+    let executions = client.list_executions(ListFilter::default()).await.unwrap();
     let (listed, _) = peer.request().await;
     let info = tokio::spawn({
         let client = client.clone();
@@ -139,7 +139,7 @@ async fn a_request_that_is_too_large_is_not_sent() {
         }
         other => panic!("{other:?}"),
     }
-    let (asked, ()) = tokio::join!(client.status("1"), async {
+    let (asked, ()) = tokio::join!(client.get_status("1"), async {
         let (id, _) = peer.request().await;
         peer.reply(id, Ok(execution(1))).await;
     });
@@ -151,10 +151,10 @@ async fn a_lost_connection_ends_everything_where_no_other_may_follow() {
     let daemon = Daemon::start();
     let connector = daemon.connector().reconnect_within(Duration::ZERO);
     let (client, mut peer) = daemon.connect_by(connector).await;
-    let mut executions = client.list(ListFilter::default()).await.unwrap();
+    let mut executions = client.list_executions(ListFilter::default()).await.unwrap();
     let (id, _) = peer.request().await;
     peer.item(id, Item::Execution(Box::new(record(1)))).await;
-    let (waited, ()) = tokio::join!(client.wait("1"), async {
+    let (waited, ()) = tokio::join!(client.wait_for_completion("1"), async {
         peer.request().await;
         drop(peer);
     });
@@ -178,7 +178,7 @@ async fn garbage_from_the_daemon_ends_the_connection() {
     for bytes in garbage {
         let daemon = Daemon::start();
         let (client, mut peer) = daemon.connect().await;
-        let (waited, ()) = tokio::join!(client.wait("1"), async {
+        let (waited, ()) = tokio::join!(client.wait_for_completion("1"), async {
             peer.request().await;
             peer.stream.write_all(bytes).await.unwrap();
         });
@@ -191,7 +191,7 @@ async fn garbage_from_the_daemon_ends_the_connection() {
 async fn an_answer_of_another_kind_is_an_error() {
     let daemon = Daemon::start();
     let (client, mut peer) = daemon.connect().await;
-    let (asked, ()) = tokio::join!(client.status("1"), async {
+    let (asked, ()) = tokio::join!(client.get_status("1"), async {
         let (id, _) = peer.request().await;
         peer.reply(id, Ok(Response::Done)).await;
     });
@@ -203,7 +203,7 @@ async fn an_answer_of_another_kind_is_an_error() {
 async fn the_connection_closes_with_its_last_user() {
     let daemon = Daemon::start();
     let (client, mut peer) = daemon.connect().await;
-    let executions = client.list(ListFilter::default()).await.unwrap();
+    let executions = client.list_executions(ListFilter::default()).await.unwrap();
     peer.request().await;
     drop(client);
     drop(executions);

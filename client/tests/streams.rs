@@ -58,7 +58,7 @@ async fn output_comes_in_order_through_a_small_window() {
 async fn a_stream_that_nobody_reads_holds_up_nothing_else() {
     let daemon = Daemon::start();
     let (client, mut peer) = daemon.connect().await;
-    let mut stalled = client.logs("1", OutputRange::default()).await.unwrap();
+    let mut stalled = client.read_logs("1", OutputRange::default()).await.unwrap();
     let (id, _) = peer.request().await;
     // As much as the window allows.
     let pieces = u64::from(WINDOW) / PIECE as u64;
@@ -67,7 +67,7 @@ async fn a_stream_that_nobody_reads_holds_up_nothing_else() {
         peer.item(id, item).await;
     }
     for number in 0..20 {
-        let (answer, ()) = tokio::join!(client.status("2"), async {
+        let (answer, ()) = tokio::join!(client.get_status("2"), async {
             // No grant comes: the next frame is the request.
             let (id, _) = peer.request().await;
             peer.reply(id, Ok(execution(number))).await;
@@ -86,13 +86,13 @@ async fn a_stream_that_nobody_reads_holds_up_nothing_else() {
 async fn a_daemon_that_ignores_the_window_is_cut_off() {
     let daemon = Daemon::start();
     let (client, mut peer) = daemon.connect().await;
-    let mut stalled = client.logs("1", OutputRange::default()).await.unwrap();
+    let mut stalled = client.read_logs("1", OutputRange::default()).await.unwrap();
     let (id, _) = peer.request().await;
     for number in 0..20 {
         peer.item(id, output(OutputStream::Stdout, number, PIECE))
             .await;
     }
-    let (waited, ()) = tokio::join!(client.wait("2"), async {});
+    let (waited, ()) = tokio::join!(client.wait_for_completion("2"), async {});
     let exceeded = matches!(
         waited,
         Err(Error::Protocol(Violation::WindowExceeded { .. }))
@@ -121,7 +121,7 @@ async fn a_dropped_stream_is_abandoned() {
             .await;
     }
     peer.end(id, Ok(())).await;
-    let (answer, ()) = tokio::join!(client.status("2"), async {
+    let (answer, ()) = tokio::join!(client.get_status("2"), async {
         let (id, _) = peer.request().await;
         peer.reply(id, Ok(execution(2))).await;
     });
@@ -132,13 +132,13 @@ async fn a_dropped_stream_is_abandoned() {
 async fn a_stream_that_has_ended_is_not_abandoned() {
     let daemon = Daemon::start();
     let (client, mut peer) = daemon.connect().await;
-    let mut list = client.list(ListFilter::default()).await.unwrap();
+    let mut list = client.list_executions(ListFilter::default()).await.unwrap();
     let (id, _) = peer.request().await;
     peer.end(id, Ok(())).await;
     assert!(list.next().await.is_none());
     assert!(list.next().await.is_none());
     drop(list);
-    let (answer, ()) = tokio::join!(client.status("2"), async {
+    let (answer, ()) = tokio::join!(client.get_status("2"), async {
         // The next frame is the request.
         let (id, _) = peer.request().await;
         peer.reply(id, Ok(execution(2))).await;
@@ -174,7 +174,7 @@ async fn nothing_is_lost_when_next_is_dropped() {
 async fn an_end_with_an_error_is_the_last_element() {
     let daemon = Daemon::start();
     let (client, mut peer) = daemon.connect().await;
-    let mut logs = client.logs("1", OutputRange::default()).await.unwrap();
+    let mut logs = client.read_logs("1", OutputRange::default()).await.unwrap();
     let (id, _) = peer.request().await;
     peer.item(id, output(OutputStream::Stderr, 0, 10)).await;
     let error = ApiError::new(ErrorCode::OUTPUT_UNAVAILABLE, "the log was removed");

@@ -148,7 +148,7 @@ fn request() -> ExecutionRequest {
 
 async fn escher_once(client: &Client) {
     let submitted = client.execute(request()).await.unwrap();
-    let result = client.result(submitted.id).await.unwrap();
+    let result = client.get_result(submitted.id).await.unwrap();
     assert_eq!(result.record.status, Status::Completed);
 }
 

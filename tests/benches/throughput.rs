@@ -60,7 +60,12 @@ fn main() {
         log.push(timed(|| {
             runtime.block_on(async {
                 let id = client.execute(shell(&source())).await.unwrap().id;
-                let outcome = client.wait(id).await.unwrap().outcome.unwrap();
+                let outcome = client
+                    .wait_for_completion(id)
+                    .await
+                    .unwrap()
+                    .outcome
+                    .unwrap();
                 assert_eq!(outcome.output.log_bytes, BYTES);
             });
         }));

@@ -77,7 +77,7 @@ fn a_running_command_is_adopted_with_status_output_and_end() {
                 (&stdout[..], &stderr[..]),
                 (&b"before\nafter go\n"[..], &b"err\n"[..])
             );
-            let record = client.wait(id).await.unwrap();
+            let record = client.wait_for_completion(id).await.unwrap();
             assert_eq!(record.outcome.unwrap().exit, Exit::Code(7));
         });
         // What was running once is adopted only as long as it runs: the shim serves again.
@@ -152,7 +152,7 @@ fn an_adopted_command_is_cancelled_signalled_and_timed_out_as_any_other() {
             .iter()
             .zip([Status::Cancelled, Status::Failed, Status::Timeout])
         {
-            let record = client.wait(*id).await.unwrap();
+            let record = client.wait_for_completion(*id).await.unwrap();
             assert_eq!(record.status, status, "{record:?}");
         }
     });
@@ -235,7 +235,7 @@ fn standard_input_goes_on_at_the_acknowledged_offset() {
                 .unwrap(),
             18
         );
-        let result = client.result(id).await.unwrap();
+        let result = client.get_result(id).await.unwrap();
         assert_eq!(result.stdout, b"first second third");
         assert_eq!(result.record.status, Status::Completed);
     });
@@ -286,7 +286,7 @@ fn what_waits_keeps_its_order_over_restarts_and_more_may_run_than_the_limit() {
             gate.say("go");
         }
         for id in &running[..2] {
-            client.wait(*id).await.unwrap();
+            client.wait_for_completion(*id).await.unwrap();
         }
         let info = client.info().await.unwrap();
         assert_eq!(
@@ -296,7 +296,10 @@ fn what_waits_keeps_its_order_over_restarts_and_more_may_run_than_the_limit() {
         );
         gates[2].say("go");
         for id in &waiting {
-            assert_eq!(client.wait(*id).await.unwrap().status, Status::Completed);
+            assert_eq!(
+                client.wait_for_completion(*id).await.unwrap().status,
+                Status::Completed
+            );
         }
     });
     let numbers: Vec<String> = (0..10).map(|index| index.to_string()).collect();
@@ -341,12 +344,12 @@ fn after_a_reboot_what_waited_starts_or_is_dropped_as_configured() {
             let client = connect(&second).await;
             // Its shim lives here, as it would not after a real reboot, and says what is true.
             assert_eq!(
-                client.status(running).await.unwrap().status,
+                client.get_status(running).await.unwrap().status,
                 Status::Running
             );
             gate.say("go");
-            client.wait(running).await.unwrap();
-            let record = client.wait(waiting).await.unwrap();
+            client.wait_for_completion(running).await.unwrap();
+            let record = client.wait_for_completion(waiting).await.unwrap();
             assert_eq!(record.status, expected, "{record:?}");
             if on_boot == "drop" {
                 let by = record.cancelled_by.unwrap();
@@ -376,7 +379,7 @@ fn a_shim_that_was_killed_while_no_escherd_was_there_is_known_by_its_claim() {
             .id;
         let mut output = client.follow(id, OutputRange::default()).await.unwrap();
         output.next().await.unwrap().unwrap();
-        (id, client.status(id).await.unwrap().pid.unwrap())
+        (id, client.get_status(id).await.unwrap().pid.unwrap())
     });
     let command = nix::unistd::Pid::from_raw(pid.cast_signed());
     let shim = escher_tests::parent_of(command).unwrap();

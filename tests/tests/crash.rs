@@ -175,13 +175,13 @@ fn running_commands_outlive_the_launcher_and_the_next_submit_works() {
                 ids.push(client.execute(request).await.unwrap().id);
             }
             for (index, id) in ids.into_iter().enumerate() {
-                let result = client.result(id).await.unwrap();
+                let result = client.get_result(id).await.unwrap();
                 assert_eq!(result.record.status, Status::Completed);
                 assert_eq!(result.stdout, format!("{round} {index}\n").as_bytes());
             }
         }
         gate.say("go");
-        let result = client.result(running).await.unwrap();
+        let result = client.get_result(running).await.unwrap();
         assert_eq!(result.stdout, b"before\nafter\n");
         assert_eq!(result.record.outcome.unwrap().exit, Exit::Code(3));
     });
@@ -208,10 +208,13 @@ fn a_stopped_launcher_keeps_new_commands_waiting_and_harms_none() {
             ids.push(client.execute(exec(["true"])).await.unwrap().id);
         }
         gate.say("go");
-        assert_eq!(client.result(running).await.unwrap().stdout, b"done\n");
+        assert_eq!(client.get_result(running).await.unwrap().stdout, b"done\n");
         kill(launcher, Signal::SIGCONT).unwrap();
         for id in ids {
-            assert_eq!(client.wait(id).await.unwrap().status, Status::Completed);
+            assert_eq!(
+                client.wait_for_completion(id).await.unwrap().status,
+                Status::Completed
+            );
         }
     });
 }
@@ -227,10 +230,10 @@ fn a_command_whose_shim_is_killed_is_lost() {
         let id = client.execute(request).await.unwrap().id;
         let mut output = client.follow(id, OutputRange::default()).await.unwrap();
         assert_eq!(&*output.next().await.unwrap().unwrap().data, b"ready\n");
-        let pid = client.status(id).await.unwrap().pid.unwrap();
+        let pid = client.get_status(id).await.unwrap().pid.unwrap();
         let shim = parent_of(Pid::from_raw(pid.cast_signed())).unwrap();
         kill(shim, Signal::SIGKILL).unwrap();
-        let record = client.wait(id).await.unwrap();
+        let record = client.wait_for_completion(id).await.unwrap();
         assert_eq!(record.status, Status::Lost);
         let outcome = record.outcome.unwrap();
         assert_eq!(outcome.exit, Exit::Unknown);
@@ -238,9 +241,9 @@ fn a_command_whose_shim_is_killed_is_lost() {
         assert_eq!(outcome.leftovers, Leftovers::Killed);
         assert!(is_free(&lock), "the command has outlived its shim");
         // What it has written is there.
-        assert_eq!(client.result(id).await.unwrap().stdout, b"ready\n");
+        assert_eq!(client.get_result(id).await.unwrap().stdout, b"ready\n");
         let id = client.execute(exec(["echo", "next"])).await.unwrap().id;
-        assert_eq!(client.result(id).await.unwrap().stdout, b"next\n");
+        assert_eq!(client.get_result(id).await.unwrap().stdout, b"next\n");
     });
 }
 

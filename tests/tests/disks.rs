@@ -127,7 +127,7 @@ fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_
         let lasting = client.execute(request).await.unwrap().id;
         wait_started(&client, lasting).await;
         let over = client.execute(exec(["true"])).await.unwrap().id;
-        client.wait(over).await.unwrap();
+        client.wait_for_completion(over).await.unwrap();
         disk.fill();
         // As much as the database has room for in its own pages still goes.
         let large = || ExecutionRequest {
@@ -136,7 +136,7 @@ fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_
         };
         let refused = loop {
             match client.execute(large()).await {
-                Ok(submitted) => drop(client.wait(submitted.id).await),
+                Ok(submitted) => drop(client.wait_for_completion(submitted.id).await),
                 Err(error) => break error,
             }
         };
@@ -147,12 +147,12 @@ fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_
             "{refused:?}"
         );
         // Forgetting has to be written down, too; it is done later.
-        let removed = client.remove(over).await.unwrap_err();
+        let removed = client.remove_execution(over).await.unwrap_err();
         let removed = removed.as_api().unwrap().code;
         assert_eq!(removed, ErrorCode::STORE_UNAVAILABLE);
         // What runs goes on, and is told of.
         gate.say("full");
-        let result = client.result(id).await.unwrap();
+        let result = client.get_result(id).await.unwrap();
         assert_eq!(
             (result.record.status, &result.stdout[..]),
             (Status::Failed, &b"up\nfull\n"[..])
@@ -164,7 +164,10 @@ fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_
         let client = connect(&daemon).await;
         // The next change takes along what has waited.
         let next = client.execute(exec(["true"])).await.unwrap().id;
-        assert_eq!(client.wait(next).await.unwrap().status, Status::Completed);
+        assert_eq!(
+            client.wait_for_completion(next).await.unwrap().status,
+            Status::Completed
+        );
     });
     let mut first = daemon;
     first.kill();

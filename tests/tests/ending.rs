@@ -22,7 +22,7 @@ fn a_command_that_ignores_sigterm_is_killed_after_the_grace_period() {
             ..exec([actor.to_str().unwrap(), "stubborn", lock.to_str().unwrap()])
         };
         let id = client.execute(request).await.unwrap().id;
-        let record = client.wait(id).await.unwrap();
+        let record = client.wait_for_completion(id).await.unwrap();
         assert!(is_free(&lock));
         assert_eq!(record.status, Status::Timeout);
         let outcome = record.outcome.unwrap();
@@ -158,7 +158,7 @@ fn cancelling_says_what_was_already_so() {
             CancelOutcome::AlreadyEnding
         );
         cancel(CancelMode::Kill).await.unwrap();
-        let record = client.wait(id).await.unwrap();
+        let record = client.wait_for_completion(id).await.unwrap();
         assert_eq!(record.status, Status::Cancelled);
         let already = CancelOutcome::AlreadyFinished(Status::Cancelled);
         assert_eq!(cancel(CancelMode::Kill).await.unwrap(), already);
@@ -181,11 +181,12 @@ fn a_cancel_in_the_middle_of_the_start_is_not_lost() {
             };
             let id = client.execute(request).await.unwrap().id;
             client.cancel(id, CancelMode::Graceful).await.unwrap();
-            let ended = tokio::time::timeout(Duration::from_secs(20), client.wait(id)).await;
+            let ended =
+                tokio::time::timeout(Duration::from_secs(20), client.wait_for_completion(id)).await;
             if ended.is_err() {
                 lost += 1;
                 client.cancel(id, CancelMode::Kill).await.unwrap();
-                client.wait(id).await.unwrap();
+                client.wait_for_completion(id).await.unwrap();
             }
             if lost == 3 {
                 break; // It is clear by now.
@@ -250,11 +251,11 @@ fn a_user_that_stops_its_own_processes_delays_no_other() {
         for round in 0..20 {
             let text = round.to_string();
             let id = client.execute(exec(["echo", &text])).await.unwrap().id;
-            let result = client.result(id).await.unwrap();
+            let result = client.get_result(id).await.unwrap();
             assert_eq!(result.stdout, format!("{round}\n").as_bytes());
         }
         for id in &victims {
-            let status = client.status(*id).await.unwrap().status;
+            let status = client.get_status(*id).await.unwrap().status;
             assert!(
                 !status.is_finished(),
                 "others were served while all victims stood still"
@@ -264,7 +265,7 @@ fn a_user_that_stops_its_own_processes_delays_no_other() {
             client.cancel(*id, CancelMode::Kill).await.unwrap();
         }
         for id in victims {
-            let record = client.wait(id).await.unwrap();
+            let record = client.wait_for_completion(id).await.unwrap();
             assert_eq!(record.status, Status::Cancelled);
             assert_eq!(record.outcome.unwrap().leftovers, Leftovers::None);
         }

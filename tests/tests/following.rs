@@ -55,7 +55,11 @@ fn a_client_that_is_gone_does_not_cancel() {
     });
     gate.say("go");
     in_runtime(async {
-        let record = connect(&daemon).await.wait(id).await.unwrap();
+        let record = connect(&daemon)
+            .await
+            .wait_for_completion(id)
+            .await
+            .unwrap();
         assert_eq!(record.status, Status::Failed);
         assert_eq!(record.cancelled_by, None);
     });
@@ -122,7 +126,7 @@ fn any_offset_will_do() {
             .await
             .unwrap()
             .id;
-        client.wait(id).await.unwrap();
+        client.wait_for_completion(id).await.unwrap();
         let all = |range| client.follow(id, range);
         let (out, err, end) = collect(all(OutputRange::default()).await.unwrap(), 0).await;
         let whole = [out, err].concat();

@@ -258,9 +258,9 @@ fn a_log_that_is_being_read_is_not_cut_off_by_its_removal() {
     let _ = ctl.run(["wait", &id.to_string()]).expect(0);
     in_runtime(async {
         let client: Client = connect(&daemon).await;
-        let mut output = client.logs(id, OutputRange::default()).await.unwrap();
+        let mut output = client.read_logs(id, OutputRange::default()).await.unwrap();
         let mut seen = output.next().await.unwrap().unwrap().data.len();
-        assert_eq!(client.remove(id).await.unwrap().executions, 1);
+        assert_eq!(client.remove_execution(id).await.unwrap().executions, 1);
         watch::until(&daemon.home().logs(), DEADLINE, || {
             (!daemon.home().log(id).exists()).then_some(())
         });
@@ -268,7 +268,7 @@ fn a_log_that_is_being_read_is_not_cut_off_by_its_removal() {
             seen += chunk.unwrap().data.len();
         }
         assert_eq!(seen, LENGTH);
-        assert!(client.status(id).await.is_err());
+        assert!(client.get_status(id).await.is_err());
     });
 }
 
@@ -283,7 +283,10 @@ fn the_environment_of_a_command_is_not_kept() {
             ..shell("test -n \"$SECRET\"")
         };
         let id = client.execute(request).await.unwrap().id;
-        assert_eq!(client.wait(id).await.unwrap().status, Status::Completed);
+        assert_eq!(
+            client.wait_for_completion(id).await.unwrap().status,
+            Status::Completed
+        );
     });
     // A clean stop brings everything into the database itself.
     let home = daemon.home().clone();

@@ -330,7 +330,7 @@ fn only_descriptors_0_1_and_2_also_with_64_commands_at_once() {
             // The shell itself opens nothing; the expansion is done by it.
             let request = escher_tests::shell("for fd in /proc/$$/fd/*; do echo ${fd##*/}; done");
             let id = client.execute(request).await.unwrap().id;
-            client.result(id).await.unwrap().stdout
+            client.get_result(id).await.unwrap().stdout
         });
         for seen in futures_util::future::join_all(runs).await {
             let text = String::from_utf8(seen).unwrap();
@@ -346,14 +346,14 @@ fn only_descriptors_0_1_and_2_also_with_64_commands_at_once() {
             .await
             .unwrap()
             .id;
-        let seen = client.result(id).await.unwrap().stdout;
+        let seen = client.get_result(id).await.unwrap().stdout;
         assert_eq!(seen, b"0\n1\n2\n3\n", "3 is the directory that ls reads");
         let id = client
             .execute(exec(["readlink", "/proc/self/fd/0"]))
             .await
             .unwrap()
             .id;
-        assert_eq!(client.result(id).await.unwrap().stdout, b"/dev/null\n");
+        assert_eq!(client.get_result(id).await.unwrap().stdout, b"/dev/null\n");
     });
 }
 

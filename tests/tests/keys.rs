@@ -23,7 +23,7 @@ fn the_same_key_twice_runs_once() {
         let second = client.execute(keyed("k", &script)).await.unwrap();
         assert_eq!((first.id, first.number), (second.id, second.number));
         assert_eq!((first.existing, second.existing), (false, true));
-        client.wait(first.id).await.unwrap();
+        client.wait_for_completion(first.id).await.unwrap();
         let third = client.execute(keyed("k", &script)).await.unwrap();
         assert_eq!(third.id, first.id, "also once it is finished");
     });
@@ -47,7 +47,7 @@ fn the_same_key_at_the_same_moment_over_two_connections_runs_once_and_both_get_i
                 first.existing != second.existing,
                 "exactly one of them is the first"
             );
-            let (a, b) = tokio::join!(one.result(first.id), other.result(second.id));
+            let (a, b) = tokio::join!(one.get_result(first.id), other.get_result(second.id));
             let expected = format!("result {round}\n");
             assert_eq!(a.unwrap().stdout, expected.as_bytes());
             assert_eq!(b.unwrap().stdout, expected.as_bytes());

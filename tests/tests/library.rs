@@ -24,7 +24,7 @@ fn execute_wait_and_result() {
         };
         let submitted = client.execute(request).await.unwrap();
         assert_eq!((submitted.number, submitted.existing), (1, false));
-        let record = client.wait(submitted.id).await.unwrap();
+        let record = client.wait_for_completion(submitted.id).await.unwrap();
         assert_eq!(record.status, Status::Failed);
         assert!(record.submitted_at <= record.started_at.unwrap());
         assert!(record.started_at <= record.completed_at);
@@ -47,13 +47,13 @@ fn execute_wait_and_result() {
             (outcome.output.log_bytes, outcome.output.dropped_bytes),
             (11, 0)
         );
-        let result = client.result("it").await.unwrap();
+        let result = client.get_result("it").await.unwrap();
         assert_eq!(
             (&result.stdout[..], &result.stderr[..]),
             (&b"hello\n"[..], &b"oops\n"[..])
         );
         assert_eq!(result.record, record);
-        assert_eq!(client.status("1").await.unwrap(), record);
+        assert_eq!(client.get_status("1").await.unwrap(), record);
     });
 }
 
@@ -66,7 +66,12 @@ fn what_a_command_used_is_measured() {
         let script = "x=$(head -c 67108864 /dev/zero | tr '\\0' x); i=0; \
                       while [ $i -lt 200000 ]; do i=$((i+1)); done";
         let id = client.execute(shell(script)).await.unwrap().id;
-        let outcome = client.wait(id).await.unwrap().outcome.unwrap();
+        let outcome = client
+            .wait_for_completion(id)
+            .await
+            .unwrap()
+            .outcome
+            .unwrap();
         assert!(outcome.usage.peak_memory_bytes >= 64 << 20, "{outcome:?}");
         assert!(outcome.usage.user_us > 0, "{outcome:?}");
         let busy = outcome.usage.user_us + outcome.usage.system_us;
@@ -84,7 +89,7 @@ fn a_timeout_is_a_status_of_its_own() {
             ..exec(["sleep", "600"])
         };
         let id = client.execute(request).await.unwrap().id;
-        let record = client.wait(id).await.unwrap();
+        let record = client.wait_for_completion(id).await.unwrap();
         assert_eq!(
             (record.status, record.timeout_ms),
             (Status::Timeout, Some(200))
@@ -105,7 +110,7 @@ fn the_default_timeout_of_the_configuration_holds() {
     in_runtime(async {
         let client = connect(&daemon).await;
         let id = client.execute(exec(["sleep", "600"])).await.unwrap().id;
-        let record = client.wait(id).await.unwrap();
+        let record = client.wait_for_completion(id).await.unwrap();
         assert_eq!(
             (record.status, record.timeout_ms),
             (Status::Timeout, Some(300))
@@ -124,7 +129,7 @@ fn cancel_and_signal() {
             client.cancel(id, CancelMode::Graceful).await.unwrap(),
             CancelOutcome::Ending
         );
-        let record = client.wait(id).await.unwrap();
+        let record = client.wait_for_completion(id).await.unwrap();
         assert_eq!(record.status, Status::Cancelled);
         assert!(record.cancelled_by.is_some());
         let again = client.cancel(id, CancelMode::Graceful).await.unwrap();
@@ -133,7 +138,12 @@ fn cancel_and_signal() {
         let id = client.execute(exec(["sleep", "600"])).await.unwrap().id;
         wait_started(&client, id).await;
         client.signal(id, 10).await.unwrap();
-        let outcome = client.wait(id).await.unwrap().outcome.unwrap();
+        let outcome = client
+            .wait_for_completion(id)
+            .await
+            .unwrap()
+            .outcome
+            .unwrap();
         assert_eq!(
             outcome.exit,
             Exit::Signal {
@@ -145,7 +155,7 @@ fn cancel_and_signal() {
         assert_eq!(late.as_api().unwrap().code, ErrorCode::NOT_RUNNING);
         let none = client.signal(id, 1000).await.unwrap_err();
         assert_eq!(none.as_api().unwrap().code, ErrorCode::INVALID_REQUEST);
-        let unknown = client.status("no-such-thing").await.unwrap_err();
+        let unknown = client.get_status("no-such-thing").await.unwrap_err();
         assert_eq!(unknown.as_api().unwrap().code, ErrorCode::NOT_FOUND);
     });
 }
@@ -163,7 +173,7 @@ fn lists_are_whole_and_newest_first_however_long() {
             all: true,
             ..ListFilter::default()
         };
-        let mut list = client.list(all.clone()).await.unwrap();
+        let mut list = client.list_executions(all.clone()).await.unwrap();
         let mut numbers = Vec::new();
         while let Some(record) = list.next().await {
             let record = record.unwrap();
@@ -172,7 +182,7 @@ fn lists_are_whole_and_newest_first_however_long() {
         }
         assert_eq!(numbers, (1..=600).rev().collect::<Vec<_>>());
         let limited = ListFilter { limit: 7, ..all };
-        let mut list = client.list(limited).await.unwrap();
+        let mut list = client.list_executions(limited).await.unwrap();
         let mut count = 0;
         while list.next().await.is_some() {
             count += 1;
@@ -187,12 +197,12 @@ fn ranges_and_last_lines_of_the_log() {
     in_runtime(async {
         let client = connect(&daemon).await;
         let id = client.execute(exec(["seq", "100000"])).await.unwrap().id;
-        client.wait(id).await.unwrap();
+        client.wait_for_completion(id).await.unwrap();
         let last = OutputRange {
             start: OutputStart::LastLines(3),
             ..OutputRange::default()
         };
-        let mut output = client.logs(id, last).await.unwrap();
+        let mut output = client.read_logs(id, last).await.unwrap();
         let mut text = Vec::new();
         while let Some(chunk) = output.next().await {
             text.extend_from_slice(&chunk.unwrap().data);
@@ -203,7 +213,7 @@ fn ranges_and_last_lines_of_the_log() {
             length: Some(300_000),
             ..OutputRange::from_offset(123_456)
         };
-        let (part, _, end) = collect(client.logs(id, range).await.unwrap(), 123_456).await;
+        let (part, _, end) = collect(client.read_logs(id, range).await.unwrap(), 123_456).await;
         assert_eq!(end, 423_456);
         assert!(part == all.as_bytes()[123_456..423_456]);
     });
@@ -257,7 +267,8 @@ fn one_connection_serves_many_tasks_at_once() {
                     .await
                     .unwrap()
                     .id;
-                let (result, record) = tokio::join!(client.result(id), client.wait(id));
+                let (result, record) =
+                    tokio::join!(client.get_result(id), client.wait_for_completion(id));
                 assert_eq!(result.unwrap().stdout, format!("{index}\n").as_bytes());
                 record.unwrap().number
             }
@@ -278,16 +289,19 @@ fn futures_and_streams_may_be_dropped_at_any_time() {
         let id = client.execute(shell(&script)).await.unwrap().id;
         // Far more than may be in flight at once: each has to give its place back.
         for _ in 0..2000 {
-            let waited = tokio::time::timeout(Duration::ZERO, client.wait(id)).await;
+            let waited = tokio::time::timeout(Duration::ZERO, client.wait_for_completion(id)).await;
             assert!(waited.is_err());
         }
         for _ in 0..500 {
             let mut output = client.follow(id, OutputRange::default()).await.unwrap();
             output.next().await.unwrap().unwrap();
         }
-        assert_eq!(client.status(id).await.unwrap().status, Status::Running);
+        assert_eq!(client.get_status(id).await.unwrap().status, Status::Running);
         gate.say("go");
-        assert_eq!(client.wait(id).await.unwrap().status, Status::Completed);
+        assert_eq!(
+            client.wait_for_completion(id).await.unwrap().status,
+            Status::Completed
+        );
     });
 }
 
@@ -331,7 +345,7 @@ fn a_lost_connection_is_an_error_for_everything_on_it_where_none_is_to_follow() 
         let mut output = client.follow(id, OutputRange::default()).await.unwrap();
         let waiting = tokio::spawn({
             let client = client.clone();
-            async move { client.wait(id).await }
+            async move { client.wait_for_completion(id).await }
         });
         daemon.kill();
         assert!(matches!(

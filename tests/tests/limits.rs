@@ -32,7 +32,10 @@ fn the_bytes_of_what_waits_are_bounded() {
         ids.push(client.execute(exec(["true"])).await.unwrap().id);
         gate.say("go");
         for id in ids {
-            assert_eq!(client.wait(id).await.unwrap().status, Status::Completed);
+            assert_eq!(
+                client.wait_for_completion(id).await.unwrap().status,
+                Status::Completed
+            );
         }
         // And there is room again.
         client.execute(large()).await.unwrap();
@@ -65,10 +68,10 @@ fn without_descriptors_connections_are_refused_with_words_and_running_work_is_re
             .map(|_| UnixStream::connect(daemon.home().socket()).unwrap())
             .collect();
         gate.say("go");
-        let record = client.wait(id).await.unwrap();
+        let record = client.wait_for_completion(id).await.unwrap();
         assert_eq!(record.status, Status::Failed);
         let next = client.execute(exec(["echo", "on"])).await.unwrap().id;
-        assert_eq!(client.result(next).await.unwrap().stdout, b"on\n");
+        assert_eq!(client.get_result(next).await.unwrap().stdout, b"on\n");
         drop((silent, others));
         // As soon as escherd has noticed that these are gone, there is room.
         while Client::connect(daemon.home().socket()).await.is_err() {}
@@ -102,7 +105,7 @@ fn more_readers_than_descriptors_are_told_to_come_back() {
         let mut again = client.follow(id, OutputRange::default()).await.unwrap();
         assert!(again.next().await.unwrap().is_ok());
         gate.say("go");
-        client.wait(id).await.unwrap();
+        client.wait_for_completion(id).await.unwrap();
     });
 }
 
@@ -118,7 +121,7 @@ fn memory_stays_flat_however_many_have_ended() {
                     ..exec(["true"])
                 };
                 let id = client.execute(request).await.unwrap().id;
-                client.wait(id).await.unwrap();
+                client.wait_for_completion(id).await.unwrap();
             }
         };
         run(300).await;

@@ -117,7 +117,7 @@ fn ten_thousand_writes_in_lockstep_keep_their_order() {
     in_runtime(async {
         let client = connect(&daemon).await;
         let mut output = client
-            .logs("lockstep", OutputRange::default())
+            .read_logs("lockstep", OutputRange::default())
             .await
             .unwrap();
         let mut rest = log.as_bytes();
@@ -225,10 +225,13 @@ fn a_reader_that_stands_still_holds_up_nothing() {
         let mut stalled = slow.follow(id, OutputRange::default()).await.unwrap();
         let first = stalled.next().await.unwrap().unwrap();
         // Not read on; the command ends all the same, and the same connection serves other requests.
-        let record = slow.wait(id).await.unwrap();
+        let record = slow.wait_for_completion(id).await.unwrap();
         assert_eq!(record.outcome.unwrap().output.stdout_bytes, BYTES);
-        let (stdout, _, end) =
-            collect(other.logs(id, OutputRange::default()).await.unwrap(), 0).await;
+        let (stdout, _, end) = collect(
+            other.read_logs(id, OutputRange::default()).await.unwrap(),
+            0,
+        )
+        .await;
         assert_eq!((stdout.len() as u64, end), (BYTES, BYTES));
         let (rest, _, end) = collect(stalled, first.data.len() as u64).await;
         assert_eq!(
@@ -251,7 +254,11 @@ fn a_result_is_cut_at_the_limit_and_the_log_is_not() {
     let _ = ctl.run(["wait", &id]).expect(0);
     assert!(ctl.run(["logs", &id]).out() == whole);
     in_runtime(async {
-        let result = connect(&daemon).await.result(id.as_str()).await.unwrap();
+        let result = connect(&daemon)
+            .await
+            .get_result(id.as_str())
+            .await
+            .unwrap();
         let output = result.record.outcome.unwrap().output;
         assert_eq!(
             output.stdout_bytes,
@@ -283,13 +290,13 @@ fn streams_and_ranges_can_be_read_by_themselves() {
         let client = connect(&daemon).await;
         let script = "for i in 1 2 3 4 5; do echo out$i; echo err$i >&2; done";
         let id = client.execute(shell(script)).await.unwrap().id;
-        client.wait(id).await.unwrap();
+        client.wait_for_completion(id).await.unwrap();
         let only = |stream| OutputRange {
             streams: StreamSelection::Only(stream),
             ..OutputRange::default()
         };
         for (stream, word) in [(OutputStream::Stdout, "out"), (OutputStream::Stderr, "err")] {
-            let mut output = client.logs(id, only(stream)).await.unwrap();
+            let mut output = client.read_logs(id, only(stream)).await.unwrap();
             let mut text = Vec::new();
             while let Some(chunk) = output.next().await {
                 let chunk = chunk.unwrap();
@@ -307,7 +314,7 @@ fn streams_and_ranges_can_be_read_by_themselves() {
                     length: Some(length as u64),
                     ..OutputRange::from_offset(start as u64)
                 };
-                let mut output = client.logs(id, range).await.unwrap();
+                let mut output = client.read_logs(id, range).await.unwrap();
                 let mut bytes = Vec::new();
                 while let Some(chunk) = output.next().await {
                     bytes.extend_from_slice(&chunk.unwrap().data);

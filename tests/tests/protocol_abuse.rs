@@ -362,7 +362,7 @@ fn a_submission_of_eight_mebibytes_is_taken_and_a_longer_one_is_not() {
         let script = "x".repeat(7_900_000);
         // Far over what the kernel takes for a program, so it fails, but with a result.
         let id = client.execute(exec(["true", &script])).await.unwrap().id;
-        let record = client.wait(id).await.unwrap();
+        let record = client.wait_for_completion(id).await.unwrap();
         assert_eq!(
             record.outcome.unwrap().error.unwrap().code,
             ErrorCode::START_FAILED
@@ -375,7 +375,7 @@ fn a_submission_of_eight_mebibytes_is_taken_and_a_longer_one_is_not() {
         );
         // Lists cut such commands.
         let mut listed = client
-            .list(ListFilter {
+            .list_executions(ListFilter {
                 all: true,
                 ..ListFilter::default()
             })

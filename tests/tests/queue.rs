@@ -35,7 +35,7 @@ fn of_1000_commands_at_once_20_run_at_a_time_and_all_1000_results_are_right() {
             let request = census(index);
             async move {
                 let submitted = client.execute(request).await.unwrap();
-                let result = client.result(submitted.id).await.unwrap();
+                let result = client.get_result(submitted.id).await.unwrap();
                 assert_eq!(
                     String::from_utf8_lossy(&result.stdout),
                     format!("{index}\n")
@@ -96,7 +96,10 @@ fn with_one_place_commands_run_strictly_in_the_order_of_submission() {
             ids.push(client.execute(request).await.unwrap().id);
         }
         for id in ids {
-            assert_eq!(client.wait(id).await.unwrap().status, Status::Completed);
+            assert_eq!(
+                client.wait_for_completion(id).await.unwrap().status,
+                Status::Completed
+            );
         }
     });
     let expected: String = (0..100).map(|index| format!("{index}\n")).collect();
@@ -124,7 +127,10 @@ fn a_full_queue_refuses_and_says_that_to_try_again_helps() {
         assert_eq!((info.running, info.pending), (1, 2));
         for id in ids {
             gate.say("go");
-            assert_eq!(client.wait(id).await.unwrap().status, Status::Completed);
+            assert_eq!(
+                client.wait_for_completion(id).await.unwrap().status,
+                Status::Completed
+            );
         }
         client
             .execute(exec(["true"]))

@@ -268,7 +268,7 @@ fn a_follower_stays_exact_while_escherd_is_killed_ten_times() {
                 written.write_all(&chunk.data).unwrap();
                 let _ = seen.send(offset);
             }
-            let record = client.wait(id).await.unwrap();
+            let record = client.wait_for_completion(id).await.unwrap();
             assert_eq!(record.status, Status::Completed);
             drop(written);
             (digest.hex(), offset)

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 async fn run(client: &Client, request: ExecutionRequest) -> ExecutionRecord {
     let submitted = client.execute(request).await.unwrap();
-    client.wait(submitted.id).await.unwrap()
+    client.wait_for_completion(submitted.id).await.unwrap()
 }
 
 #[track_caller]
@@ -102,7 +102,7 @@ fn one_argument_at_the_kernels_limit_works_and_one_byte_more_is_too_long() {
     in_runtime(async {
         let client = connect(&daemon).await;
         let submitted = client.execute(measure(MAX_ARG_STRLEN - 1)).await.unwrap();
-        let result = client.result(submitted.id).await.unwrap();
+        let result = client.get_result(submitted.id).await.unwrap();
         assert_eq!(
             result.stdout,
             format!("1 {}\n", MAX_ARG_STRLEN - 1).as_bytes()
@@ -151,11 +151,11 @@ fn an_argument_list_at_the_kernels_limit_works_and_one_over_it_is_too_long() {
             }
         }
         let submitted = client.execute(exec(arguments(fits))).await.unwrap();
-        let result = client.result(submitted.id).await.unwrap();
+        let result = client.get_result(submitted.id).await.unwrap();
         let expected = format!("{} {fits}\n", arguments(fits).len() - 2);
         assert_eq!(String::from_utf8_lossy(&result.stdout), expected);
         let submitted = client.execute(exec(["env", "-0"])).await.unwrap();
-        let environment = client.result(submitted.id).await.unwrap().stdout;
+        let environment = client.get_result(submitted.id).await.unwrap().stdout;
         (fits, String::from_utf8(environment).unwrap())
     });
     for (total, works) in [(fits, true), (fits + 1, false)] {

@@ -125,7 +125,7 @@ fn the_librarys_writer_delivers_all_and_the_end() {
             writer.write(piece).await.unwrap();
         }
         assert_eq!(writer.finish().await.unwrap(), input.len() as u64);
-        let result = client.result(id).await.unwrap();
+        let result = client.get_result(id).await.unwrap();
         let sum = String::from_utf8(result.stdout).unwrap();
         assert_eq!(sum.split(' ').next().unwrap(), sha256sum(&input));
     });
@@ -151,7 +151,7 @@ fn offsets_make_writing_safe_to_repeat() {
         let gap = client.write_stdin(id, 9, "x", false).await.unwrap_err();
         assert_eq!(gap.as_api().unwrap().code, ErrorCode::STDIN_OFFSET);
         client.write_stdin(id, 5, "f", true).await.unwrap();
-        let result = client.result(id).await.unwrap();
+        let result = client.get_result(id).await.unwrap();
         assert_eq!(result.stdout, b"abcdef");
         let late = client.write_stdin(id, 6, "g", false).await.unwrap_err();
         let code = late.as_api().unwrap().code;
@@ -173,7 +173,7 @@ fn writing_to_a_command_without_input_is_an_error() {
         let error = client.write_stdin(id, 0, "x", false).await.unwrap_err();
         assert_eq!(error.as_api().unwrap().code, ErrorCode::STDIN_CLOSED);
         gate.say("go");
-        client.wait(id).await.unwrap();
+        client.wait_for_completion(id).await.unwrap();
     });
 }
 
@@ -196,7 +196,7 @@ fn another_connection_can_go_on_where_the_first_stopped() {
             .write_stdin(id, 16, "from the second", true)
             .await
             .unwrap();
-        let result = second.result(id).await.unwrap();
+        let result = second.get_result(id).await.unwrap();
         assert_eq!(result.stdout, b"from the first, from the second");
     });
 }

@@ -40,7 +40,7 @@ async fn watch(
             Err(error) => Err(Failure::from(error)),
         }
     };
-    let ending = async { client.wait(id).await.map_err(Failure::from) };
+    let ending = async { client.wait_for_completion(id).await.map_err(Failure::from) };
     match tokio::try_join!(passing, ending)? {
         (None, record) => Ok(record),
         (Some(failure), _) => Err(failure),
@@ -103,7 +103,7 @@ pub(crate) async fn see(
     if_unread: IfUnread,
 ) -> Result<u8, Failure> {
     if context.json {
-        let result = client.result(id).await?;
+        let result = client.get_result(id).await?;
         let status = of_record(&result.record);
         print(&json::line(&json::Execution::of_result(result)))?;
         return Ok(status);

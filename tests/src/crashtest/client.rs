@@ -60,7 +60,7 @@ async fn see_one(client: Client, accounts: std::path::PathBuf, planned: Planned)
     let id = submitted.id;
     let (followed, record, cancel, accepted_stdin) = tokio::join!(
         follow(&client, id, &context),
-        async { client.wait(id).await.expect(&context) },
+        async { client.wait_for_completion(id).await.expect(&context) },
         cancel(&client, id, planned.fate, &context),
         feed(&client, id, &planned, &context),
     );

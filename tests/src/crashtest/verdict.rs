@@ -157,7 +157,7 @@ pub(super) fn judge_store(home: &std::sync::Arc<Home>) {
             all: true,
             ..ListFilter::default()
         };
-        let mut executions = client.list(everything).await.unwrap();
+        let mut executions = client.list_executions(everything).await.unwrap();
         let (mut before, mut known) = (u64::MAX, HashSet::new());
         while let Some(record) = executions.next().await {
             let record = record.unwrap();

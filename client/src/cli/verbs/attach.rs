@@ -11,7 +11,7 @@ pub(super) async fn attach(context: &Context, target: &str) -> Result<u8, Failur
     let attached = async {
         let client = context.connect().await?;
         // A name may come to mean a later execution while this one is watched.
-        let id = client.status(target).await?.id;
+        let id = client.get_status(target).await?.id;
         see(context, &client, id, IfUnread::Leave)
             .await
             .map_err(|failure| failure.leaving(id))

@@ -11,7 +11,7 @@ pub(super) async fn inspect(context: &Context, targets: &[String]) -> Result<u8,
     let client = context.connect().await?;
     let mut first = true;
     to_each(context, targets, async |target| {
-        let record = client.status(target).await?;
+        let record = client.get_status(target).await?;
         if context.json {
             return print(&json::line(&json::Execution::of_record(&record)));
         }

@@ -28,7 +28,7 @@ pub(super) async fn logs(context: &Context, args: LogsArgs) -> Result<u8, Failur
     let output = if args.follow {
         client.follow(target, range).await?
     } else {
-        client.logs(target, range).await?
+        client.read_logs(target, range).await?
     };
     if context.json {
         relay(output, as_json).await?;
@@ -54,7 +54,7 @@ pub(super) async fn logs(context: &Context, args: LogsArgs) -> Result<u8, Failur
 
 /// When the command was started. Asked for with its first output in hand, so that it has been.
 async fn start_time(client: &Client, target: &str) -> Result<Timestamp, Error> {
-    let record = client.status(target).await?;
+    let record = client.get_status(target).await?;
     Ok(record.started_at.unwrap_or(record.submitted_at))
 }
 

@@ -46,7 +46,7 @@ async fn ask(client: &Client, selection: Selection) -> Result<Executions, Error>
     if by_time || (selection.filter.all && has_history) {
         client.find(selection).await
     } else {
-        client.list(selection.filter).await
+        client.list_executions(selection.filter).await
     }
 }
 

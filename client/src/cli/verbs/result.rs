@@ -9,7 +9,7 @@ use crate::cli::render::{json, print};
 
 pub(super) async fn result(context: &Context, target: &str) -> Result<u8, Failure> {
     let client = context.connect().await?;
-    let result = client.result(target).await?;
+    let result = client.get_result(target).await?;
     if context.json {
         print(&json::line(&json::Execution::of_result(result)))?;
         return Ok(0);

@@ -18,7 +18,7 @@ pub(super) async fn submit(context: &Context, args: RequestArgs) -> Result<u8, F
         .await
         .map_err(|error| Failure::from(error).in_doubt(&key))?;
     if context.json {
-        let record = client.status(submitted.id).await?;
+        let record = client.get_status(submitted.id).await?;
         // A key of escherctl's own is known only from asking again after a lost connection.
         let existing = submitted.existing && has_key;
         let submission = json::Execution::of_submission(&record, existing);

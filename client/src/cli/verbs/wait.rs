@@ -14,7 +14,7 @@ pub(super) async fn wait(context: &Context, targets: &[String]) -> Result<u8, Fa
     let mut status = 0;
     to_each(context, targets, async |target| {
         let record = client
-            .wait(target)
+            .wait_for_completion(target)
             .await
             .map_err(|error| Failure::from(error).leaving(target))?;
         if targets.len() == 1 {
