@@ -1,6 +1,8 @@
 //! What can be asked of escherd, one method each.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use escher_protocol::handshake::Welcome;
@@ -10,14 +12,15 @@ use escher_protocol::message::{
     Submitted,
 };
 use escher_protocol::{
-    Blob, CancelMode, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, Item, OutputStart,
-    OutputStream, Request, Response, StreamSelection, Target,
+    Blob, CancelMode, ErrorCode, ExecutionEvent, ExecutionId, ExecutionRecord, ExecutionRequest,
+    ExecutionResult, OutputRange, Reloaded, Request, Response, Setting, Target,
 };
 
-use crate::connection::Inbox;
 use crate::connector::Connector;
 use crate::error::{ConnectError, Error, Violation};
-use crate::items::{Element, Events, Executions, Items, Output, kind};
+use crate::handler::{self, EventHandler};
+use crate::items::{Element, Events, Executions, Items, Output};
+use crate::result;
 use crate::session::Session;
 use crate::stdin::StdinWriter;
 
@@ -35,7 +38,9 @@ use crate::stdin::StdinWriter;
 ///
 /// - What does no harm when it is done twice is asked again: [`get_status`](Client::get_status),
 ///   [`wait_for_completion`](Client::wait_for_completion), [`get_result`](Client::get_result),
-///   [`cancel`](Client::cancel), [`info`](Client::info), [`prune`](Client::prune),
+///   [`cancel`](Client::cancel), [`info`](Client::info), [`settings`](Client::settings),
+///   [`reload`](Client::reload) (the answer then tells what is left to change),
+///   [`prune`](Client::prune), [`cleanup_old_executions`](Client::cleanup_old_executions),
 ///   [`remove_execution`](Client::remove_execution) (for which a `not-found` then means that it was
 ///   done), [`write_stdin`](Client::write_stdin) at its offset, and [`execute`](Client::execute) of a
 ///   request **with a key**.
@@ -44,7 +49,8 @@ use crate::stdin::StdinWriter;
 /// - Streams go on where they stood: [`read_logs`](Client::read_logs) and [`follow`](Client::follow)
 ///   behind the last byte, [`events`](Client::events) behind the last sequence number,
 ///   [`list_executions`](Client::list_executions) and [`find`](Client::find) below the last number. A
-///   [`StdinWriter`] sends again what was not acknowledged.
+///   [`StdinWriter`] sends again what was not acknowledged, and an
+///   [event handler](Client::add_event_handler) is told everything once.
 ///
 /// A name may come to mean another execution while escherd is away. Where that matters for a repeat, the
 /// id is asked for before anything else ([`get_status`](Client::get_status)).
@@ -54,49 +60,6 @@ use crate::stdin::StdinWriter;
 #[derive(Debug, Clone)]
 pub struct Client {
     session: Arc<Session>,
-}
-
-/// A finished execution with its output.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExecutionResult {
-    /// Everything known about it.
-    pub record: ExecutionRecord,
-    /// Its standard output, up to escherd's limit for results; `record` has the true length.
-    pub stdout: Vec<u8>,
-    /// Its standard error, likewise.
-    pub stderr: Vec<u8>,
-}
-
-/// Which part of an execution's output to read. The default is all of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OutputRange {
-    /// Which of the two outputs.
-    pub streams: StreamSelection,
-    /// Where to begin.
-    pub start: OutputStart,
-    /// Log bytes to look at from there; `None`: to the end.
-    pub length: Option<u64>,
-}
-
-impl Default for OutputRange {
-    fn default() -> Self {
-        OutputRange {
-            streams: StreamSelection::Both,
-            start: OutputStart::Offset(0),
-            length: None,
-        }
-    }
-}
-
-impl OutputRange {
-    /// All output from this byte of the log on.
-    #[must_use]
-    pub fn from_offset(offset: u64) -> Self {
-        OutputRange {
-            start: OutputStart::Offset(offset),
-            ..OutputRange::default()
-        }
-    }
 }
 
 impl Client {
@@ -154,24 +117,25 @@ impl Client {
         self.record(Request::Wait(target)).await
     }
 
-    /// The record and the output of an execution once it is finished.
+    /// The record and the output of an execution once it is finished, and what of the output was left
+    /// out. Of an escherd without the feature `settings` the latter is what the result lacks in length,
+    /// and where it stands is not known.
     ///
     /// # Errors
     /// As [`get_status`](Client::get_status), and `output-unavailable`.
     pub async fn get_result(&self, target: impl Into<Target>) -> Result<ExecutionResult, Error> {
-        let request = Request::Result(self.pin(target.into()).await?);
-        let mut opened = self.session.stream(request.clone()).await?;
-        loop {
-            match collect(&mut opened.inbox).await {
-                // From the beginning: it is one value, if a long one.
-                Err(error) if error.is_loss() => {
-                    let request = request.clone();
-                    let lost = opened.connection;
-                    opened = self.session.reopen(&lost, error, request).await?;
-                }
-                collected => return collected,
-            }
-        }
+        let target = self.pin(target.into()).await?;
+        result::fetch(&self.session, &target).await
+    }
+
+    /// Where the log of an execution is, or will be: the file with all of its output. To read it takes
+    /// other rights than to ask for it ([`read_logs`](Client::read_logs)).
+    ///
+    /// # Errors
+    /// As [`get_status`](Client::get_status).
+    pub async fn get_log_path(&self, target: impl Into<Target>) -> Result<PathBuf, Error> {
+        let log_path = self.get_status(target).await?.log_path;
+        Ok(OsString::from_vec(log_path.into_vec()).into())
     }
 
     /// Ends an execution. Returns as soon as that has begun, or why it need not.
@@ -247,6 +211,16 @@ impl Client {
         removed(self.ask(Request::Prune(selection)).await?)
     }
 
+    /// Cleans up now what escherd's settings say need not be kept, as it does by itself where
+    /// `enable_auto_cleanup` is on. For root and escherd's own user. After a lost connection it is asked
+    /// again, and the answer tells of what was still there.
+    ///
+    /// # Errors
+    /// `permission-denied`, and [`Error::Unsupported`] by an escherd without the feature `settings`.
+    pub async fn cleanup_old_executions(&self) -> Result<Removed, Error> {
+        removed(self.ask(Request::Cleanup).await?)
+    }
+
     /// The output that is there now.
     ///
     /// # Errors
@@ -270,6 +244,26 @@ impl Client {
         range: OutputRange,
     ) -> Result<Output, Error> {
         self.output(target.into(), range, true).await
+    }
+
+    /// Has `handler` told of the executions that this user may see and that start from now on: each
+    /// from its start, with its output, to its end. Of one that never starts it is told the end.
+    ///
+    /// What happens to one execution comes in order and one at a time; several are told of side by
+    /// side. `handler` is called by tasks of the client's, so it must not block: one that has to wait
+    /// for something hands over to a channel. It is told until the [`EventHandler`] is dropped.
+    ///
+    /// An execution that is removed before all of it was told gets no end, and output that is not in the
+    /// log any more is passed over. As many are told of at once as half of the requests that escherd
+    /// allows on a connection; the next ones wait until one of these is over.
+    ///
+    /// # Errors
+    /// When escherd is gone or does not know of its events.
+    pub async fn add_event_handler(
+        &self,
+        handler: impl Fn(ExecutionEvent) + Send + Sync + 'static,
+    ) -> Result<EventHandler, Error> {
+        handler::start(self.clone(), Arc::new(handler)).await
     }
 
     /// What happens to the executions that this user may see.
@@ -315,6 +309,48 @@ impl Client {
         match self.ask(Request::Info).await? {
             Response::Info(info) => Ok(*info),
             other => Err(wrong("information", &other)),
+        }
+    }
+
+    /// How many executions run now, of all users.
+    ///
+    /// # Errors
+    /// When escherd is gone.
+    pub async fn running_count(&self) -> Result<u64, Error> {
+        Ok(self.info().await?.running)
+    }
+
+    /// How many executions escherd knows, of all users: those that wait, run, and are finished.
+    ///
+    /// # Errors
+    /// When escherd is gone.
+    pub async fn total_count(&self) -> Result<u64, Error> {
+        let info = self.info().await?;
+        let begun = info.running.saturating_add(info.finished);
+        Ok(info.pending.saturating_add(begun))
+    }
+
+    /// The settings of escherd that are in force, and where each comes from.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] by an escherd without the feature `settings`.
+    pub async fn settings(&self) -> Result<Vec<Setting>, Error> {
+        match self.ask(Request::Settings).await? {
+            Response::Settings(settings) => Ok(settings),
+            other => Err(wrong("settings", &other)),
+        }
+    }
+
+    /// Has escherd read its configuration again and apply what can change while it runs. For root and
+    /// escherd's own user.
+    ///
+    /// # Errors
+    /// `invalid-configuration` when there are faults in it; then nothing has changed.
+    /// `permission-denied`, and [`Error::Unsupported`] by an escherd without the feature `settings`.
+    pub async fn reload(&self) -> Result<Reloaded, Error> {
+        match self.ask(Request::Reload).await? {
+            Response::Reloaded(reloaded) => Ok(reloaded),
+            other => Err(wrong("a reload", &other)),
         }
     }
 
@@ -370,30 +406,6 @@ impl Client {
     }
 }
 
-/// Puts a result together.
-async fn collect(inbox: &mut Inbox) -> Result<ExecutionResult, Error> {
-    let mut record = None;
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    while let Some(item) = std::future::poll_fn(|cx| inbox.poll_next(cx)).await {
-        match item? {
-            Item::Execution(finished) => record = Some(*finished),
-            Item::Output(chunk) => match chunk.stream {
-                OutputStream::Stdout => stdout.extend_from_slice(&chunk.data),
-                OutputStream::Stderr => stderr.extend_from_slice(&chunk.data),
-            },
-            other => return Err(wrong_answer("a result", kind(&other))),
-        }
-    }
-    match record {
-        Some(record) => Ok(ExecutionResult {
-            record,
-            stdout,
-            stderr,
-        }),
-        None => Err(wrong_answer("a result", "nothing")),
-    }
-}
-
 fn removed(response: Response) -> Result<Removed, Error> {
     match response {
         Response::Removed(removed) => Ok(removed),
@@ -423,6 +435,6 @@ fn wrong(wanted: &'static str, got: &Response) -> Error {
     wrong_answer(wanted, got)
 }
 
-fn wrong_answer(wanted: &'static str, got: &'static str) -> Error {
+pub(crate) fn wrong_answer(wanted: &'static str, got: &'static str) -> Error {
     Error::Protocol(Violation::WrongAnswer { wanted, got })
 }

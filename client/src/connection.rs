@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use escher_protocol::frame::{FrameCodec, FrameError};
-use escher_protocol::handshake::{FEATURE_HISTORY, Welcome};
-use escher_protocol::{ClientFrame, Request, RequestId, Response, ServerFrame};
+use escher_protocol::handshake::{FEATURE_HISTORY, FEATURE_SETTINGS, Welcome};
+use escher_protocol::{ClientFrame, Command, Request, RequestId, Response, ServerFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -82,6 +82,11 @@ impl Connection {
         &self.welcome
     }
 
+    /// Whether the escherd at the other end has this feature.
+    pub(crate) fn offers(&self, feature: &str) -> bool {
+        self.welcome.features.iter().any(|has| &**has == feature)
+    }
+
     /// Whether anything was answered over it, but that escherd is about to stop.
     pub(crate) fn has_answered(&self) -> bool {
         self.shared.routes.answered()
@@ -122,7 +127,7 @@ impl Connection {
         permit: OwnedSemaphorePermit,
     ) -> Result<Ticket, Error> {
         if let Some(feature) = feature_of(&body)
-            && !self.welcome.features.iter().any(|has| &**has == feature)
+            && !self.offers(feature)
         {
             let daemon = self.welcome.daemon.clone();
             return Err(Error::Unsupported { feature, daemon });
@@ -145,6 +150,12 @@ impl Connection {
 fn feature_of(request: &Request) -> Option<&'static str> {
     match request {
         Request::Find(_) | Request::Remove(_) | Request::Prune(_) => Some(FEATURE_HISTORY),
+        Request::Collect(_) | Request::Settings | Request::Reload | Request::Cleanup => {
+            Some(FEATURE_SETTINGS)
+        }
+        Request::Submit(request) if matches!(request.command, Command::Script { .. }) => {
+            Some(FEATURE_SETTINGS)
+        }
         _ => None,
     }
 }

@@ -32,16 +32,19 @@ mod connector;
 mod cursor;
 mod dial;
 mod error;
+mod handler;
 mod items;
 mod reconnect;
+mod result;
 #[cfg(test)]
 mod sample;
 mod session;
 mod stdin;
 
-pub use client::{Client, ExecutionResult, OutputRange};
+pub use client::Client;
 pub use connector::{Connector, DEFAULT_DEADLINE, DEFAULT_RECONNECT, Outage};
 pub use error::{ConnectError, Error, Violation};
+pub use handler::EventHandler;
 pub use items::{Events, Executions, Items, Output};
 pub use stdin::StdinWriter;
 
@@ -55,6 +58,7 @@ pub use escher_protocol::message::{
     Submitted,
 };
 pub use escher_protocol::{
-    ApiError, Blob, ErrorCode, ExecutionId, OutputChunk, OutputStart, OutputStream,
+    ApiError, Blob, ErrorCode, ExecutionEvent, ExecutionId, ExecutionResult, Metadata, Omission,
+    OutputChunk, OutputRange, OutputStart, OutputStream, Reloaded, Setting, SettingValue,
     StreamSelection, Target, Text, Timestamp,
 };

@@ -251,7 +251,8 @@ async fn outcome(
     }
 }
 
-fn aborted() -> Error {
+/// Who would have answered has ended without a word.
+pub(crate) fn aborted() -> Error {
     Error::Disconnected(Arc::new(io::ErrorKind::ConnectionAborted.into()))
 }
 

@@ -9,13 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use escher_client::protocol::handshake::{HelloReply, Refusal};
-use escher_client::protocol::{Item, Request, Response};
+use escher_client::protocol::{Request, Response};
 use escher_client::{
-    ApiError, CancelMode, CancelOutcome, Client, ConnectError, DaemonInfo, Error, ErrorCode,
-    ExecutionId, ExecutionRequest, Outage, OutputStream, Removed, Selection, Submitted, Timestamp,
-    Violation,
+    ApiError, CancelMode, CancelOutcome, Client, ConnectError, Error, ErrorCode, ExecutionId,
+    ExecutionRequest, Outage, OutputStream, Reloaded, Removed, Selection, Submitted, Violation,
 };
-use support::{Daemon, Peer, execution, output, record};
+use support::{Daemon, Peer, execution, info, output, record};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
@@ -55,28 +54,6 @@ async fn asked_twice<T>(
     asked.unwrap()
 }
 
-fn info() -> DaemonInfo {
-    DaemonInfo {
-        version: "0".into(),
-        instance: escher_client::protocol::InstanceId::from_bytes([2; 16]),
-        pid: 1,
-        uid: 0,
-        started_at: Timestamp::from_micros(0),
-        serves_all_users: false,
-        launcher_pid: None,
-        log_dir: "/l".into(),
-        state_dir: "/s".into(),
-        pending: 0,
-        running: 0,
-        finished: 0,
-        max_concurrent_executions: 1,
-        max_pending_executions: 1,
-        default_timeout_ms: 0,
-        max_timeout_ms: 0,
-        max_output_size_bytes: 0,
-    }
-}
-
 #[tokio::test]
 async fn what_does_no_harm_is_asked_again() {
     let found = asked_twice(Ok(execution(1)), async |client| {
@@ -109,7 +86,14 @@ async fn what_does_no_harm_is_asked_again() {
     };
     let prune = async |client: &Client| client.prune(Selection::default()).await;
     let answer = Ok(Response::Removed(removed));
-    assert_eq!(asked_twice(answer, prune).await, removed);
+    assert_eq!(asked_twice(answer.clone(), prune).await, removed);
+    let cleaned_up = asked_twice(answer, Client::cleanup_old_executions).await;
+    assert_eq!(cleaned_up, removed);
+    let answer = Ok(Response::Settings(Vec::new()));
+    assert_eq!(asked_twice(answer, Client::settings).await, []);
+    let reloaded = Reloaded::default();
+    let answer = Ok(Response::Reloaded(reloaded.clone()));
+    assert_eq!(asked_twice(answer, Client::reload).await, reloaded);
 }
 
 #[tokio::test]
@@ -445,42 +429,4 @@ async fn a_name_is_asked_for_its_id_before_what_may_be_repeated() {
         });
         waited.unwrap();
     }
-}
-
-#[tokio::test]
-async fn a_result_is_put_together_anew() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
-    let (result, ()) = tokio::join!(client.get_result("1"), async {
-        let (id, _) = peer.request().await;
-        peer.item(id, Item::Execution(Box::new(record(1)))).await;
-        peer.item(id, output(OutputStream::Stdout, 0, 3)).await;
-        drop(peer);
-        let mut peer = daemon.welcomed().await;
-        let (id, _) = peer.request().await;
-        peer.item(id, Item::Execution(Box::new(record(1)))).await;
-        peer.item(id, output(OutputStream::Stdout, 0, 5)).await;
-        peer.end(id, Ok(())).await;
-    });
-    assert_eq!(result.unwrap().stdout, b"xxxxx");
-}
-
-#[tokio::test]
-async fn without_history_nothing_of_it_is_sent() {
-    let mut daemon = Daemon::start();
-    daemon.features.clear();
-    let (client, mut peer) = daemon.connect().await;
-    let failed = [
-        client.remove_execution("1").await.unwrap_err(),
-        client.prune(Selection::default()).await.unwrap_err(),
-        client.find(Selection::default()).await.unwrap_err(),
-    ];
-    for error in failed {
-        assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
-    }
-    let (asked, ()) = tokio::join!(client.get_status("1"), async {
-        let (id, _) = peer.request().await;
-        peer.reply(id, Ok(execution(1))).await;
-    });
-    asked.unwrap();
 }

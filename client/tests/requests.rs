@@ -3,14 +3,16 @@
 
 mod support;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use escher_client::protocol::{ClientFrame, Item, Request, Response};
 use escher_client::{
-    ApiError, CancelMode, CancelOutcome, Command, Error, ErrorCode, ExecutionRequest, ListFilter,
-    OutputStream, Target, Violation,
+    ApiError, CancelMode, CancelOutcome, Command, DaemonInfo, Error, ErrorCode, ExecutionRecord,
+    ExecutionRequest, ListFilter, Selection, Target, Violation,
 };
-use support::{Daemon, execution, output, record};
+use support::{Daemon, execution, info, record};
 use tokio::io::AsyncWriteExt;
 
 #[tokio::test]
@@ -56,23 +58,71 @@ async fn a_refusal_reaches_the_one_who_asked() {
 }
 
 #[tokio::test]
-async fn a_result_is_put_together() {
+async fn counts_are_of_all_that_escherd_knows() {
     let daemon = Daemon::start();
     let (client, mut peer) = daemon.connect().await;
-    let (result, ()) = tokio::join!(client.get_result("7"), async {
-        let (id, _) = peer.request().await;
-        peer.item(id, Item::Execution(Box::new(record(7)))).await;
-        peer.item(id, output(OutputStream::Stdout, 0, 3)).await;
-        peer.item(id, output(OutputStream::Stdout, 3, 2)).await;
-        peer.item(id, output(OutputStream::Stderr, 5, 1)).await;
-        peer.end(id, Ok(())).await;
+    let (running, total, ()) = tokio::join!(client.running_count(), client.total_count(), async {
+        for _ in 0..2 {
+            let (id, _) = peer.request().await;
+            let info = DaemonInfo {
+                pending: 3,
+                running: 4,
+                finished: 50,
+                ..info()
+            };
+            peer.reply(id, Ok(Response::Info(Box::new(info)))).await;
+        }
     });
-    let result = result.unwrap();
-    assert_eq!(result.record.number, 7);
-    assert_eq!(
-        (&result.stdout[..], &result.stderr[..]),
-        (&b"xxxxx"[..], &b"x"[..])
-    );
+    assert_eq!((running.unwrap(), total.unwrap()), (4, 57));
+}
+
+#[tokio::test]
+async fn a_log_path_is_any_bytes() {
+    let daemon = Daemon::start();
+    let (client, mut peer) = daemon.connect().await;
+    let odd = OsStr::from_bytes(b"/l/\xff.log");
+    let (path, ()) = tokio::join!(client.get_log_path("1"), async {
+        let (id, _) = peer.request().await;
+        let record = ExecutionRecord {
+            log_path: odd.into(),
+            ..record(1)
+        };
+        peer.reply(id, Ok(Response::Execution(Box::new(record))))
+            .await;
+    });
+    assert_eq!(path.unwrap(), odd);
+}
+
+#[tokio::test]
+async fn what_an_escherd_is_too_old_for_is_not_sent() {
+    let mut daemon = Daemon::start();
+    daemon.features.clear();
+    let (client, mut peer) = daemon.connect().await;
+    let script = ExecutionRequest {
+        command: Command::Script {
+            path: "/s".into(),
+            interpreter: None,
+            arguments: Vec::new(),
+        },
+        ..ExecutionRequest::default()
+    };
+    let failed = [
+        client.remove_execution("1").await.unwrap_err(),
+        client.prune(Selection::default()).await.unwrap_err(),
+        client.find(Selection::default()).await.unwrap_err(),
+        client.settings().await.unwrap_err(),
+        client.reload().await.unwrap_err(),
+        client.cleanup_old_executions().await.unwrap_err(),
+        client.execute(script).await.unwrap_err(),
+    ];
+    for error in failed {
+        assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+    }
+    let (asked, ()) = tokio::join!(client.get_status("1"), async {
+        let (id, _) = peer.request().await;
+        peer.reply(id, Ok(execution(1))).await;
+    });
+    asked.unwrap();
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ pub use happening::ExecutionEvent;
 pub use id::{ExecutionId, InstanceId, RequestId, Target};
 pub use message::{ClientFrame, Item, Request, Response, ServerFrame};
 pub use metadata::Metadata;
-pub use output::{OutputChunk, OutputStart, OutputStream, StreamSelection};
+pub use output::{OutputChunk, OutputRange, OutputStart, OutputStream, StreamSelection};
 pub use result::{ExecutionResult, Omission};
 pub use settings::{Reloaded, Setting, SettingValue};
 pub use time::Timestamp;

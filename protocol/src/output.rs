@@ -57,6 +57,38 @@ pub enum OutputStart {
     LastLines(u64),
 }
 
+/// Which part of an execution's output to read. The default is all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputRange {
+    /// Which of the two outputs.
+    pub streams: StreamSelection,
+    /// Where to begin.
+    pub start: OutputStart,
+    /// Log bytes to look at from there; `None`: to the end.
+    pub length: Option<u64>,
+}
+
+impl Default for OutputRange {
+    fn default() -> Self {
+        OutputRange {
+            streams: StreamSelection::Both,
+            start: OutputStart::Offset(0),
+            length: None,
+        }
+    }
+}
+
+impl OutputRange {
+    /// All output from this byte of the log on.
+    #[must_use]
+    pub fn from_offset(offset: u64) -> Self {
+        OutputRange {
+            start: OutputStart::Offset(offset),
+            ..OutputRange::default()
+        }
+    }
+}
+
 /// Consecutive bytes of one output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputChunk {

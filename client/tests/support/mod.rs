@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
 use escher_client::protocol::frame::FrameCodec;
-use escher_client::protocol::handshake::{ConnectionLimits, FEATURE_HISTORY, Hello, HelloReply};
+use escher_client::protocol::handshake::{
+    ConnectionLimits, FEATURE_HISTORY, FEATURE_SETTINGS, Hello, HelloReply,
+};
 use escher_client::protocol::{
     ClientFrame, InstanceId, Item, Request, RequestId, Response, ServerFrame, User,
 };
 use escher_client::{
-    ApiError, Client, Command, ConnectError, Connector, ExecutionId, ExecutionRecord, OutputChunk,
-    OutputStream, Status, StdinMode, Text, Timestamp, Welcome,
+    ApiError, Client, Command, ConnectError, Connector, DaemonInfo, ExecutionId, ExecutionRecord,
+    OutputChunk, OutputStream, Status, StdinMode, Text, Timestamp, Welcome,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,7 +47,7 @@ impl Daemon {
             directory,
             path,
             listener: Some(listener),
-            features: vec![FEATURE_HISTORY.into()],
+            features: vec![FEATURE_HISTORY.into(), FEATURE_SETTINGS.into()],
             limits: ConnectionLimits {
                 max_frame_bytes: 100_000,
                 max_requests_in_flight: 16,
@@ -236,4 +238,27 @@ pub(crate) fn record(number: u8) -> ExecutionRecord {
 
 pub(crate) fn execution(number: u8) -> Response {
     Response::Execution(Box::new(record(number)))
+}
+
+/// About an escherd that has done nothing yet.
+pub(crate) fn info() -> DaemonInfo {
+    DaemonInfo {
+        version: "0".into(),
+        instance: InstanceId::from_bytes([2; 16]),
+        pid: 1,
+        uid: 0,
+        started_at: Timestamp::from_micros(0),
+        serves_all_users: false,
+        launcher_pid: None,
+        log_dir: "/l".into(),
+        state_dir: "/s".into(),
+        pending: 0,
+        running: 0,
+        finished: 0,
+        max_concurrent_executions: 1,
+        max_pending_executions: 1,
+        default_timeout_ms: 0,
+        max_timeout_ms: 0,
+        max_output_size_bytes: 0,
+    }
 }

@@ -224,9 +224,10 @@ impl Execution {
     /// With its output.
     pub(crate) fn of_result(result: ExecutionResult) -> Self {
         let mut execution = Execution::of_record(&result.record);
-        let cut = is_cut(&result);
-        execution.output_cut = Some(cut);
-        execution.output_file = cut.then(|| execution.log_path.clone());
+        execution.output_cut = Some(result.is_cut());
+        execution.output_file = result
+            .output_file()
+            .map(|path| path.to_string_lossy().into_owned());
         (execution.stdout, execution.stdout_base64) = text_or_base64(result.stdout);
         (execution.stderr, execution.stderr_base64) = text_or_base64(result.stderr);
         execution
@@ -239,14 +240,6 @@ impl Execution {
             ..Execution::of_record(record)
         }
     }
-}
-
-/// Whether a result carries less than the command wrote.
-pub(crate) fn is_cut(result: &ExecutionResult) -> bool {
-    result.record.outcome.as_ref().is_some_and(|outcome| {
-        let carried = (result.stdout.len() + result.stderr.len()) as u64;
-        carried < outcome.output.stdout_bytes + outcome.output.stderr_bytes
-    })
 }
 
 /// A failure of escherctl, or a refusal by escherd.
@@ -458,7 +451,7 @@ mod tests {
     use super::*;
     use crate::cli::render::sample;
     use escher_client::protocol::StartStage;
-    use escher_client::{ApiError, ErrorCode};
+    use escher_client::{ApiError, ErrorCode, Omission, OutputStream};
 
     /// Scripts read these names.
     #[test]
@@ -467,9 +460,9 @@ mod tests {
         let mut record = sample::finished(Status::Failed, Exit::Code(7), Some(error), None);
         record.key = Some("k".into());
         let result = ExecutionResult {
-            record,
             stdout: b"hello world\n".to_vec(),
             stderr: b"\xff".to_vec(),
+            ..ExecutionResult::new(record)
         };
         assert_eq!(
             line(&Execution::of_result(result)),
@@ -542,14 +535,21 @@ mod tests {
 
     #[test]
     fn a_result_that_was_cut_says_where_the_rest_is() {
-        let result = ExecutionResult {
-            record: sample::finished(Status::Completed, Exit::Code(0), None, None),
+        let record = sample::finished(Status::Completed, Exit::Code(0), None, None);
+        let mut result = ExecutionResult {
             stdout: b"hello".to_vec(),
-            stderr: Vec::new(),
+            ..ExecutionResult::new(record)
         };
+        // As long as what was written, with its mark.
+        result.omit(Omission {
+            stream: OutputStream::Stdout,
+            bytes: 7,
+            mark: " [more]".into(),
+        });
         let shown = line(&Execution::of_result(result));
         assert!(
-            shown.contains(r#""output_cut":true,"output_file":"/var/log"#),
+            shown.contains(r#""stdout":"hello [more]""#)
+                && shown.contains(r#""output_cut":true,"output_file":"/var/log"#),
             "{shown}"
         );
     }

@@ -18,7 +18,7 @@ pub(super) async fn result(context: &Context, target: &str) -> Result<u8, Failur
     let mut stderr = direct(io::stderr()).map_err(Failure::write)?;
     write_all(&mut stdout, &result.stdout).map_err(Failure::write)?;
     write_all(&mut stderr, &result.stderr).map_err(Failure::write)?;
-    if json::is_cut(&result) && !context.quiet {
+    if result.is_cut() && !context.quiet {
         context.say(&format!(
             "the output was cut; `escherctl logs {}` shows all of it",
             result.record.id
