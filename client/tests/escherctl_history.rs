@@ -4,34 +4,10 @@
 
 mod support;
 
-use std::process::{Output, Stdio};
-
 use escher_client::protocol::{Item, Request, Response};
 use escher_client::{ApiError, ErrorCode, ListFilter, Removed, Selection, Timestamp};
+use support::ctl::{played, text};
 use support::{Daemon, Peer, record};
-use tokio::process::Command;
-
-/// escherctl against a daemon that does what `play` says.
-async fn played(daemon: &Daemon, words: &[&str], play: impl AsyncFnOnce(Peer)) -> Output {
-    let escherctl = Command::new(env!("CARGO_BIN_EXE_escherctl"))
-        .arg("--socket")
-        .arg(daemon.path())
-        .args(words)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let (ended, ()) = tokio::join!(escherctl.wait_with_output(), async {
-        play(daemon.welcomed().await).await;
-    });
-    ended.unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 async fn list(peer: &mut Peer, numbers: impl IntoIterator<Item = u8>) -> Request {
     let (id, request) = peer.request().await;

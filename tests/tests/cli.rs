@@ -105,7 +105,14 @@ fn a_mistyped_verb_gets_a_suggestion() {
 
 #[test]
 fn help_begins_with_examples() {
-    for words in [&["--help"][..], &["run", "--help"], &["logs", "--help"]] {
+    for words in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["logs", "--help"],
+        &["config", "--help"],
+        &["config", "check", "--help"],
+        &["reload", "--help"],
+    ] {
         let ended = finish(bare(&[], words)).expect(0);
         let (examples, usage) = (ended.out().find("Examples:"), ended.out().find("Usage:"));
         assert!(examples.is_some() && examples < usage, "{ended:?}");

@@ -6,9 +6,11 @@ use std::time::Duration;
 use escher_client::protocol::{Exit, Leftovers};
 use escher_client::{
     CancelMode, CancelOutcome, Client, ConnectError, Connector, Error, ErrorCode, EventKind,
-    EventsRequest, ExecutionRequest, ListFilter, OutputRange, OutputStart, Status, Timeout,
+    EventsRequest, ExecutionEvent, ExecutionRequest, ListFilter, OutputRange, OutputStart, Status,
+    Timeout,
 };
 use escher_tests::{Daemon, Fifo, Home, collect, connect, exec, in_runtime, shell, wait_started};
+use tokio::sync::mpsc;
 
 #[test]
 fn execute_wait_and_result() {
@@ -28,14 +30,8 @@ fn execute_wait_and_result() {
         assert_eq!(record.status, Status::Failed);
         assert!(record.submitted_at <= record.started_at.unwrap());
         assert!(record.started_at <= record.completed_at);
-        assert_eq!(
-            &*record.log_path,
-            daemon
-                .home()
-                .log(submitted.id)
-                .as_os_str()
-                .as_encoded_bytes()
-        );
+        let log_path = client.get_log_path("it").await.unwrap();
+        assert_eq!(log_path, daemon.home().log(submitted.id));
         let outcome = record.outcome.clone().unwrap();
         assert_eq!(outcome.exit, Exit::Code(5));
         assert_eq!(outcome.leftovers, Leftovers::None);
@@ -372,5 +368,50 @@ fn no_daemon_is_a_typed_error_with_the_path() {
         drop(std::os::unix::net::UnixListener::bind(home.socket()).unwrap());
         let error = Client::connect(home.socket()).await.unwrap_err();
         assert!(matches!(error, ConnectError::NoDaemon { .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn a_handler_is_told_what_happens_to_each_execution_in_order() {
+    let daemon = Daemon::start();
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let before = client.execute(exec(["true"])).await.unwrap().id;
+        client.wait_for_completion(before).await.unwrap();
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let _handler = client
+            .add_event_handler(move |event| drop(tell.send(event)))
+            .await
+            .unwrap();
+        let one = shell("echo out; echo err >&2; exit 3");
+        let one = client.execute(one).await.unwrap().id;
+        let other = client.execute(exec(["/no/such/program"])).await;
+        let other = other.unwrap().id;
+
+        let (mut of_one, mut of_other) = (Vec::new(), Vec::new());
+        let mut output = (Vec::new(), Vec::new());
+        while of_one.last() != Some(&"failed") || of_other.is_empty() {
+            let (id, what) = match told.recv().await.unwrap() {
+                ExecutionEvent::Started { id, .. } => (id, "started"),
+                ExecutionEvent::Stdout { id, data } => {
+                    output.0.extend_from_slice(&data);
+                    (id, "stdout")
+                }
+                ExecutionEvent::Stderr { id, data } => {
+                    output.1.extend_from_slice(&data);
+                    (id, "stderr")
+                }
+                ExecutionEvent::Failed(record) => (record.id, "failed"),
+                other => panic!("{other:?}"),
+            };
+            match id {
+                id if id == one => of_one.push(what),
+                id if id == other => of_other.push(what),
+                other => panic!("{other} started before"),
+            }
+        }
+        assert_eq!((of_one[0], of_one[of_one.len() - 1]), ("started", "failed"));
+        assert_eq!(output, (b"out\n".to_vec(), b"err\n".to_vec()));
+        assert_eq!(of_other, ["failed"]);
     });
 }

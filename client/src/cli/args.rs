@@ -14,7 +14,7 @@ use super::values::{
 
 const EXAMPLES: &str = "\
 Examples:
-  escherctl run make -j4                 run a command, see its output, get its exit status
+  escherctl run make -j4                 run a command: output and exit status
   escherctl submit ./backup.sh           the same without waiting; prints the id
   escherctl ps -a                        what runs and what ran
   escherctl logs -f 17                   the output of number 17, as it comes
@@ -47,24 +47,46 @@ Examples:
 
 const RM_EXAMPLES: &str = "\
 Examples:
-  escherctl rm 17                        forget number 17: its record and its log
+  escherctl rm 17                        forget it: its record and its log
   escherctl rm 17 18 nightly";
 
 const PRUNE_EXAMPLES: &str = "\
 Examples:
-  escherctl prune --until 30d            what was submitted more than 30 days ago
+  escherctl prune --until 30d            what is older than 30 days
   escherctl prune --filter status=completed --filter label.team=web
   escherctl prune                        everything that is finished";
 
 const LOGS_EXAMPLES: &str = "\
 Examples:
   escherctl logs 17                      all output so far
-  escherctl logs -f -n 20 -t nightly     the last 20 lines and what comes, with times";
+  escherctl logs -f -n 20 -t nightly     the last 20 lines and more, with times";
 
 const KILL_EXAMPLES: &str = "\
 Examples:
   escherctl kill -s HUP 17
-  escherctl kill -s 9 nightly            (`cancel` ends all of its processes, politely first)";
+  escherctl kill -s 9 nightly            (`cancel` ends the whole tree, gently)";
+
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  escherctl config show                  what is in force, and from where
+  escherctl config check                 is what escherd would read now right?
+  escherctl config check ./escher.toml   is this file?";
+
+const CONFIG_SHOW_EXAMPLES: &str = "\
+Examples:
+  escherctl config show
+  escherctl config show --json | jq -r 'select(.origin != \"default\") | .name'";
+
+const CONFIG_CHECK_EXAMPLES: &str = "\
+Examples:
+  escherctl config check                 what escherd would read now
+  escherctl config check ./escher.toml   this file alone
+  escherctl config check --user          what `escherd --user` would read";
+
+const RELOAD_EXAMPLES: &str = "\
+Examples:
+  escherctl reload                       apply what was changed in its files
+  escherctl config check && escherctl reload";
 
 /// Runs commands through escherd: they outlive this terminal, and their output and results stay.
 #[derive(Debug, Parser)]
@@ -92,7 +114,7 @@ pub(crate) struct Global {
     /// Answer in JSON, one object per line
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Say nothing about how a command was ended
+    /// Say nothing of escherctl's own, such as how a command was ended
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
     /// How long to wait for escherd when it goes away, or `none` [else $ESCHER_RECONNECT, 60s]
@@ -144,6 +166,15 @@ pub(crate) enum Verb {
     Events(EventsArgs),
     /// Show what escherd is doing, and its limits
     Info,
+    /// Show escherd's settings, or check a configuration
+    #[command(before_help = CONFIG_EXAMPLES, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
+    Config(ConfigArgs),
+    /// Have escherd read its configuration again
+    ///
+    /// What can change while escherd runs is in force at once; what waits for its restart is named. With
+    /// a fault anywhere, nothing changes. For root and escherd's own user.
+    #[command(before_help = RELOAD_EXAMPLES)]
+    Reload,
 }
 
 impl Verb {
@@ -292,6 +323,33 @@ pub(crate) struct EventsArgs {
     pub(crate) follow: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(crate) verb: ConfigVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Show the settings that are in force, and where each comes from
+    #[command(before_help = CONFIG_SHOW_EXAMPLES)]
+    Show,
+    /// Say what is wrong with a configuration; escherd need not run
+    ///
+    /// Exit status: 0 it is right; 1 it is not.
+    #[command(before_help = CONFIG_CHECK_EXAMPLES)]
+    Check(ConfigCheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigCheckArgs {
+    /// As `escherd --user` would read it
+    #[arg(long)]
+    pub(crate) user: bool,
+    /// The file: TOML, or JSON if it ends in .json [else what escherd would read]
+    pub(crate) file: Option<PathBuf>,
+}
+
 /// The verb, and whether JSON is wanted, of arguments that do not parse.
 pub(crate) fn glance(arguments: &[OsString]) -> (String, bool) {
     let mut verb = String::new();
@@ -332,6 +390,18 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn examples_fit_a_narrow_terminal() {
+        fn check(command: &clap::Command) {
+            let examples = command.get_before_help().map(ToString::to_string);
+            for line in examples.unwrap_or_default().lines() {
+                assert!(line.len() <= 80, "{}: {line}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
     }
 
     #[test]

@@ -16,7 +16,7 @@ const NOT_STARTED: u8 = 126;
 /// The program was not found.
 const NOT_FOUND: u8 = 127;
 /// escherd says no.
-const REFUSED: u8 = 1;
+pub(crate) const REFUSED: u8 = 1;
 /// The arguments make no sense.
 const MISUSED: u8 = 2;
 

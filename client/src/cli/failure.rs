@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::path::PathBuf;
 
 use escher_client::{ApiError, ConnectError, Error, ErrorCode};
 
@@ -26,6 +27,8 @@ pub(crate) enum Failure {
     ClosedPipe,
     /// The caller's directory cannot be named.
     WorkingDirectory(io::Error),
+    /// escherd's program is at neither of these.
+    NotInstalled { places: [PathBuf; 2] },
     /// The system refused something.
     System { what: String, source: io::Error },
     /// Some of several things failed; they were told of one by one.
@@ -116,6 +119,19 @@ impl Failure {
                 "working-directory",
                 format!("cannot tell the current directory: {source}"),
                 Some("give one with -w DIR".to_owned()),
+            ),
+            Failure::NotInstalled {
+                places: [beside, installed],
+            } => (
+                "not-installed",
+                format!(
+                    "there is no escherd, neither at {} nor at {}",
+                    beside.display(),
+                    installed.display()
+                ),
+                Some(
+                    "install it; it is escherd's program that checks its configuration".to_owned(),
+                ),
             ),
             Failure::System { what, source } => ("system", format!("{what}: {source}"), None),
             Failure::Several => ("several", "not all of it could be done".to_owned(), None),
@@ -231,6 +247,7 @@ fn describe_api(error: &ApiError) -> Description {
     let own_hint = match error.code {
         ErrorCode::NOT_FOUND => Some("`escherctl ps -a` lists the executions that you may see"),
         ErrorCode::KEY_CONFLICT => Some("use another --key, or none"),
+        ErrorCode::INVALID_CONFIGURATION => Some("what was in force before still is"),
         ErrorCode::NOT_FINISHED => Some("`escherctl cancel` ends it first"),
         ErrorCode::STORE_UNAVAILABLE => {
             Some("what runs goes on; its log (`journalctl -u escherd`) says what the store lacks")

@@ -1,6 +1,9 @@
 //! The other end of a connection, played by the test.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+#[cfg(feature = "cli")]
+pub(crate) mod ctl;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
-use escher_client::{ExecutionRecord, Status, Timestamp};
+use escher_client::{ExecutionRecord, Setting, Status, Timestamp};
 
 use super::{escape, time};
 
@@ -18,6 +18,33 @@ pub(crate) fn short_id(record: &ExecutionRecord) -> String {
 
 /// Executions, one per line, fitted to the terminal if there is one.
 pub(crate) fn executions(records: &[ExecutionRecord], now: Timestamp) -> String {
+    let mut table = plain([
+        "NUMBER", "ID", "NAME", "STATUS", "AGE", "TIME", "USER", "COMMAND",
+    ]);
+    for record in records {
+        let mut row = Row::from(cells(record, now));
+        row.max_height(1);
+        table.add_row(row);
+    }
+    // Name, user and command give way; the rest is of no use in part.
+    show(table, &[2, 6, 7])
+}
+
+/// Settings, fitted to the terminal if there is one: a long value takes several lines.
+pub(crate) fn settings(settings: &[Setting]) -> String {
+    let mut table = plain(["SETTING", "VALUE", "FROM"]);
+    for setting in settings {
+        table.add_row([
+            escape::text(&setting.name),
+            escape::text(&setting.value.to_string()),
+            escape::text(&setting.origin),
+        ]);
+    }
+    show(table, &[1, 2])
+}
+
+/// A table without lines.
+fn plain<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
     let mut table = Table::new();
     let arrangement = if table.is_tty() {
         ContentArrangement::Dynamic
@@ -27,18 +54,15 @@ pub(crate) fn executions(records: &[ExecutionRecord], now: Timestamp) -> String 
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(arrangement)
-        .set_header([
-            "NUMBER", "ID", "NAME", "STATUS", "AGE", "TIME", "USER", "COMMAND",
-        ]);
-    for record in records {
-        let mut row = Row::from(cells(record, now));
-        row.max_height(1);
-        table.add_row(row);
-    }
+        .set_header(header);
+    table
+}
+
+/// The table as text; the columns in `giving_way` may be narrower than what is in them.
+fn show(mut table: Table, giving_way: &[usize]) -> String {
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
-        // Name, user and command give way; the rest is of no use in part.
-        if !matches!(index, 2 | 6 | 7) {
+        if !giving_way.contains(&index) {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
@@ -81,6 +105,7 @@ pub(crate) fn running_time(record: &ExecutionRecord, now: Timestamp) -> Option<D
 mod tests {
     use super::*;
     use crate::cli::render::sample;
+    use escher_client::SettingValue;
 
     #[test]
     fn a_table_without_a_terminal_is_plain_and_whole() {
@@ -94,5 +119,28 @@ mod tests {
         assert!(lines[1].contains(r"a\x1b[31m"), "{shown}");
         assert!(lines[1].contains("1m02s"), "{shown}");
         assert!(lines[1].ends_with("echo 'hello world'"), "{shown}");
+    }
+    #[test]
+    fn settings_stand_in_escherds_order() {
+        let setting = |name: &str, value, origin: &str| Setting {
+            name: name.into(),
+            value,
+            origin: origin.into(),
+            live: false,
+        };
+        let shown = settings(&[
+            setting(
+                "execution.stream_output",
+                SettingValue::Flag(true),
+                "default",
+            ),
+            setting("daemon.socket", SettingValue::Unset, "a\x1b[31m"),
+        ]);
+        assert_eq!(
+            shown,
+            "SETTING                  VALUE  FROM\n\
+             execution.stream_output  true   default\n\
+             daemon.socket            -      a\\x1b[31m\n"
+        );
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use escher_client::protocol::{Exit, Leftovers};
 use escher_client::{
-    CancelOutcome, DaemonInfo, ErrorCode, Event, EventKind, ExecutionRecord, Removed, Status,
-    Timestamp, Welcome,
+    CancelOutcome, DaemonInfo, ErrorCode, Event, EventKind, ExecutionRecord, Reloaded, Removed,
+    Status, Timestamp, Welcome,
 };
 
 use super::table::running_time;
@@ -78,6 +78,21 @@ pub(crate) fn removed(removed: Removed) -> String {
     let executions = count(removed.executions, "execution");
     let size = size(removed.log_bytes);
     format!("removed {executions}, {size} of logs\n")
+}
+
+/// What came of reading the configuration again, one line for each setting that has changed.
+pub(crate) fn reloaded(reloaded: &Reloaded) -> String {
+    let applied = reloaded.applied.iter().map(|name| (name, "applied"));
+    let waiting = reloaded.need_restart.iter();
+    let waiting = waiting.map(|name| (name, "waits for a restart of escherd"));
+    let lines: String = applied
+        .chain(waiting)
+        .map(|(name, outcome)| format!("{}: {outcome}\n", escape::text(name)))
+        .collect();
+    if lines.is_empty() {
+        return "nothing has changed\n".to_owned();
+    }
+    lines
 }
 
 /// That `ps` shows only the newest, one line.
@@ -420,6 +435,19 @@ mod tests {
         ] {
             assert_eq!(size(bytes), expected);
         }
+    }
+
+    #[test]
+    fn a_reload_tells_of_each_setting_that_has_changed() {
+        let mut settings = Reloaded::default();
+        assert_eq!(reloaded(&settings), "nothing has changed\n");
+        settings.need_restart = vec!["daemon.socket_mode".into()];
+        settings.applied = vec!["execution.max_timeout_ms".into()];
+        assert_eq!(
+            reloaded(&settings),
+            "execution.max_timeout_ms: applied\n\
+             daemon.socket_mode: waits for a restart of escherd\n"
+        );
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod attach;
 mod cancel;
+mod config_check;
+mod config_show;
 mod events;
 mod filter;
 mod info;
@@ -10,6 +12,7 @@ mod kill;
 mod logs;
 mod prune;
 mod ps;
+mod reload;
 mod request;
 mod result;
 mod rm;
@@ -18,7 +21,7 @@ mod submit;
 mod wait;
 
 use super::Context;
-use super::args::Verb;
+use super::args::{ConfigVerb, Verb};
 use super::failure::Failure;
 
 /// Does what was asked; the exit status.
@@ -39,6 +42,11 @@ pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<u8, Failure
         Verb::Prune(args) => prune::prune(context, args).await,
         Verb::Events(args) => events::events(context, args.follow).await,
         Verb::Info => info::info(context).await,
+        Verb::Config(args) => match args.verb {
+            ConfigVerb::Show => config_show::show(context).await,
+            ConfigVerb::Check(args) => config_check::check(context, &args),
+        },
+        Verb::Reload => reload::reload(context).await,
     }
 }
 

@@ -1,0 +1,93 @@
+//! Settings, and what is said of them.
+
+use std::path::Path;
+
+use escher_client::{Reloaded, Setting, SettingValue};
+use serde::Serialize;
+
+use super::line;
+
+/// A setting.
+pub(crate) fn setting(setting: &Setting) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        name: &'a str,
+        value: Value<'a>,
+        origin: &'a str,
+        live: bool,
+    }
+    #[derive(Serialize)]
+    #[serde(untagged)]
+    enum Value<'a> {
+        Unset,
+        Flag(bool),
+        Number(u64),
+        Text(&'a str),
+    }
+    line(&Line {
+        name: &setting.name,
+        value: match &setting.value {
+            SettingValue::Unset => Value::Unset,
+            SettingValue::Flag(value) => Value::Flag(*value),
+            SettingValue::Number(value) => Value::Number(*value),
+            SettingValue::Text(value) => Value::Text(value),
+        },
+        origin: &setting.origin,
+        live: setting.live,
+    })
+}
+
+/// What came of reading the configuration again.
+pub(crate) fn reloaded(reloaded: &Reloaded) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        applied: Vec<&'a str>,
+        need_restart: Vec<&'a str>,
+    }
+    line(&Line {
+        applied: reloaded.applied.iter().map(|name| &**name).collect(),
+        need_restart: reloaded.need_restart.iter().map(|name| &**name).collect(),
+    })
+}
+
+/// What is wrong with the configuration in `file`, or with the one that escherd would read.
+pub(crate) fn checked(file: Option<&Path>, valid: bool, faults: &[&str]) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        file: Option<String>,
+        valid: bool,
+        faults: &'a [&'a str],
+    }
+    line(&Line {
+        file: file.map(|file| file.to_string_lossy().into_owned()),
+        valid,
+        faults,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_value_of_a_setting_has_its_type() {
+        let shown = |value| {
+            setting(&Setting {
+                name: "a.b".into(),
+                value,
+                origin: "default".into(),
+                live: true,
+            })
+        };
+        for (value, expected) in [
+            (SettingValue::Unset, "null"),
+            (SettingValue::Flag(false), "false"),
+            (SettingValue::Number(120_000), "120000"),
+            (SettingValue::Text("0660".into()), r#""0660""#),
+        ] {
+            let expected =
+                format!(r#"{{"name":"a.b","value":{expected},"origin":"default","live":true}}"#);
+            assert_eq!(shown(value), expected + "\n");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! `escherctl config check`, which asks the escherd of the same build.
+
+use std::process::Command;
+
+use escher_tests::{Home, escherctl, finish};
+use serde_json::json;
+
+fn config_check(words: &[&str]) -> Command {
+    let mut command = Command::new(escherctl());
+    command.args(["config", "check"]).args(words).env_clear();
+    command
+}
+
+#[test]
+fn a_configuration_is_checked_without_an_escherd_that_runs() {
+    let home = Home::new();
+    let right = home.file("right.toml", "[execution]\n", 0o666);
+    let wrong = home.file(
+        "wrong.toml",
+        "[execution]\nkill_grace_ms = \"long\"\n",
+        0o666,
+    );
+    let (right, wrong) = (right.to_str().unwrap(), wrong.to_str().unwrap());
+    let check = |words: &[&str]| finish(config_check(words));
+
+    let ended = check(&[right]).expect(0);
+    assert_eq!(ended.out(), format!("{right} is right\n"));
+    assert_eq!(check(&["-q", right]).expect(0).out(), "");
+    let object = &check(&["--json", right]).expect(0).json_lines()[0];
+    assert_eq!(
+        object,
+        &json!({ "file": right, "valid": true, "faults": [] })
+    );
+
+    let ended = check(&[wrong]).expect(1);
+    assert_eq!(ended.out(), "");
+    for part in ["escherd: ", "wrong.toml", "kill_grace_ms"] {
+        assert!(ended.err().contains(part), "{part} is not in {ended:?}");
+    }
+    let ended = check(&["--json", wrong]).expect(1);
+    assert_eq!(ended.err(), "");
+    let object = &ended.json_lines()[0];
+    assert_eq!(
+        (&object["file"], &object["valid"]),
+        (&json!(wrong), &json!(false))
+    );
+    let first = object["faults"][0].as_str().unwrap();
+    assert!(
+        first.contains("wrong.toml") && !first.starts_with("escherd"),
+        "{object}"
+    );
+}
+
+#[test]
+fn a_file_to_check_is_named_from_the_callers_directory() {
+    let home = Home::new();
+    home.file("-odd.toml", "", 0o666);
+    let mut command = config_check(&["--", "-odd.toml"]);
+    command.current_dir(home.work());
+    assert_eq!(finish(command).expect(0).out(), "-odd.toml is right\n");
+    let missing = finish(config_check(&["/no/such/file.toml"])).expect(1);
+    assert!(missing.err().contains("/no/such/file.toml"), "{missing:?}");
+}
