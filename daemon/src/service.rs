@@ -265,6 +265,7 @@ fn engine_settings(settings: &Settings, budget: &Budget) -> EngineSettings {
         max_in_memory: settings.max_in_memory_executions,
         log_dir: settings.log_dir.clone(),
         log_limits: settings.log_limits,
+        output_limit: None,
         durability: settings.durability,
     }
 }

@@ -24,7 +24,9 @@ use serde::{Deserialize, Serialize};
 ///   says what they keep for it ([`ToShim::Assign`]); the launcher deletes what executions have left
 ///   behind ([`LauncherRequest::Remove`]) and ends what a killed shim has left behind
 ///   ([`LauncherReply::ShimDied`]).
-pub const WIRE_VERSION: u16 = 2;
+/// - 3: shims end a command that writes more than it may ([`ToShim::LimitOutput`],
+///   [`EndCause::OversizedOutput`]).
+pub const WIRE_VERSION: u16 = 3;
 
 /// The oldest version that escherd still speaks. It sends a launcher, and its shims, only messages of the
 /// version that they said.
@@ -150,6 +152,13 @@ pub enum ToShim {
     Assign(Box<Assignment>),
     /// As `LaunchFromMemory`, with an encoded [`Assignment`].
     AssignFromMemory,
+    /// The command of the next launch, and of that alone, is ended by the kill ladder once one of its streams
+    /// has more than this. (Version 3.) It comes before the launch, so that no command runs without the limit
+    /// that it was to have.
+    LimitOutput {
+        /// Most bytes of each stream.
+        bytes: u64,
+    },
 }
 
 /// Shim to escherd.
@@ -338,4 +347,70 @@ pub enum EndCause {
     Cancelled(Canceller),
     /// Its log took no more, under [`WhenLogFull::Kill`]. (Version 2.)
     LogFull,
+    /// It wrote more than [`ToShim::LimitOutput`] allows. (Version 3.)
+    OversizedOutput,
+}
+
+impl ExitReport {
+    /// Holds a command that has ended by itself to a limit of so many bytes for each of its streams: having
+    /// written more is then the cause of its end, whatever its exit was.
+    pub fn hold_to(&mut self, output_limit: u64) {
+        let was_started = !matches!(self.exit, Exit::NotStarted { .. });
+        if self.cause == EndCause::Itself && was_started && exceeds(&self.output, output_limit) {
+            self.cause = EndCause::OversizedOutput;
+        }
+    }
+}
+
+/// Whether one of the streams has more than `limit` bytes.
+#[must_use]
+pub fn exceeds(output: &OutputTotals, limit: u64) -> bool {
+    output.stdout_bytes.max(output.stderr_bytes) > limit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use escher_protocol::StartStage;
+
+    #[test]
+    fn a_command_that_has_ended_by_itself_is_held_to_its_limit_stream_by_stream() {
+        let failed = Exit::NotStarted {
+            stage: StartStage::Exec,
+            errno: 2,
+        };
+        let died = Exit::Signal {
+            signal: 13,
+            core_dumped: false,
+        };
+        let (itself, oversized) = (EndCause::Itself, EndCause::OversizedOutput);
+        for (cause, exit, stdout_bytes, stderr_bytes, expected) in [
+            (&itself, Exit::Code(0), 10, 10, &itself),
+            (&itself, Exit::Code(0), 11, 0, &oversized),
+            (&itself, Exit::Code(3), 0, 11, &oversized),
+            (&itself, died, 11, 11, &oversized),
+            (&itself, failed, 11, 11, &itself),
+            (&EndCause::TimedOut, died, 11, 11, &EndCause::TimedOut),
+            (&EndCause::LogFull, died, 11, 11, &EndCause::LogFull),
+        ] {
+            let mut report = ExitReport {
+                id: ExecutionId::from_bytes([7; 16]),
+                exit,
+                cause: cause.clone(),
+                ended_by_signal: None,
+                started_at: None,
+                ended_at: Timestamp::from_micros(2),
+                duration_us: 1,
+                usage: Usage::default(),
+                output: OutputTotals {
+                    stdout_bytes,
+                    stderr_bytes,
+                    ..OutputTotals::default()
+                },
+                leftovers: Leftovers::None,
+            };
+            report.hold_to(10);
+            assert_eq!(report.cause, *expected, "{exit:?}");
+        }
+    }
 }

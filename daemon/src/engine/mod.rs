@@ -58,6 +58,8 @@ pub struct EngineSettings {
     pub log_dir: std::path::PathBuf,
     /// What bounds each log.
     pub log_limits: LogLimits,
+    /// Most bytes that a command may write to one stream, where more is to end it; `None`: more ends nothing.
+    pub output_limit: Option<u64>,
     /// What a commit outlives.
     pub durability: Durability,
 }
@@ -68,11 +70,20 @@ pub enum Effect {
     /// Write this down.
     Record(Box<store::Entry>),
     /// Hand this command to a shim.
-    Launch(Box<Assignment>),
+    Launch(Box<Launch>),
     /// Tell the shim of a launched execution something; never a launch.
     Order(ExecutionId, ToShim),
     /// Have the launcher delete what these executions have left on disk.
     Remove(Remains, Vec<ExecutionId>),
+}
+
+/// A command for a shim.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// What to run, and what the shim keeps.
+    pub assignment: Assignment,
+    /// As in [`EngineSettings`].
+    pub output_limit: Option<u64>,
 }
 
 /// An execution and those who wait for it.
@@ -223,13 +234,16 @@ impl Engine {
 
     /// Hands an execution to a shim, with all that was asked of it meanwhile.
     fn launch(&mut self, number: u64) {
-        let log_limits = self.settings.log_limits;
+        let (log_limits, output_limit) = (self.settings.log_limits, self.settings.output_limit);
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
         entry.has_shim = true;
-        let assignment = crate::execution::assignment(&entry.execution.submission, log_limits);
-        self.effects.push(Effect::Launch(Box::new(assignment)));
+        let launch = Launch {
+            assignment: crate::execution::assignment(&entry.execution.submission, log_limits),
+            output_limit,
+        };
+        self.effects.push(Effect::Launch(Box::new(launch)));
         entry.execution.stdin.open();
         self.brief(number);
     }

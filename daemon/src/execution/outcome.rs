@@ -2,8 +2,8 @@
 
 use escher_launcher::wire::{EndCause, ExitReport};
 use escher_protocol::{
-    ApiError, Canceller, ErrorCode, Exit, Leftovers, Outcome, OutputTotals, StartStage, Status,
-    Timestamp, Usage,
+    ApiError, Canceller, ErrorCode, Exit, Leftovers, Outcome, OutputStream, OutputTotals,
+    StartStage, Status, Timestamp, Usage,
 };
 use nix::errno::Errno;
 
@@ -14,7 +14,9 @@ pub(super) fn reported(report: ExitReport) -> End {
     let (status, error) = judge(&report);
     let cancelled_by = match report.cause {
         EndCause::Cancelled(by) => Some(by),
-        EndCause::Itself | EndCause::TimedOut | EndCause::LogFull => None,
+        EndCause::Itself | EndCause::TimedOut | EndCause::LogFull | EndCause::OversizedOutput => {
+            None
+        }
     };
     End {
         status,
@@ -135,6 +137,7 @@ fn judge(report: &ExitReport) -> (Status, Option<ApiError>) {
                 error(ErrorCode::LOG_FULL, message.to_owned()),
             )
         }
+        (EndCause::OversizedOutput, _) => (Status::Failed, Some(oversized(report.output))),
         (EndCause::Itself, Exit::Code(0)) => (Status::Completed, None),
         (EndCause::Itself, Exit::Code(code)) => {
             let message = format!("exited with status {code}");
@@ -149,6 +152,21 @@ fn judge(report: &ExitReport) -> (Status, Option<ApiError>) {
         }
         // A shim never reports this: it is for executions that never reached one.
         (EndCause::Itself, Exit::Withdrawn) => (Status::Cancelled, None),
+    }
+}
+
+/// The stream that has more is one that has too much.
+fn oversized(output: OutputTotals) -> ApiError {
+    let (stream, bytes) = match output.stdout_bytes >= output.stderr_bytes {
+        true => (OutputStream::Stdout, output.stdout_bytes),
+        false => (OutputStream::Stderr, output.stderr_bytes),
+    };
+    let name = stream.name();
+    let message = format!("it wrote {bytes} bytes to {name}, more than a command may");
+    let error = ApiError::new(ErrorCode::OVERSIZED_OUTPUT, message);
+    match output.dropped_bytes {
+        0 => error.with_hint("its log has everything that it wrote"),
+        _ => error,
     }
 }
 
@@ -259,6 +277,19 @@ mod tests {
             (EndCause::TimedOut, Exit::Code(0), Status::Timeout, Some(64)),
             (EndCause::TimedOut, signal, Status::Timeout, Some(64)),
             (EndCause::LogFull, signal, Status::Failed, Some(68)),
+            (EndCause::OversizedOutput, signal, Status::Failed, Some(67)),
+            (
+                EndCause::OversizedOutput,
+                Exit::Code(0),
+                Status::Failed,
+                Some(67),
+            ),
+            (
+                EndCause::OversizedOutput,
+                Exit::Unknown,
+                Status::Lost,
+                Some(66),
+            ),
             (by(), Exit::Code(0), Status::Cancelled, Some(65)),
             (by(), signal, Status::Cancelled, Some(65)),
         ] {
@@ -267,6 +298,25 @@ mod tests {
                 (status, error),
                 "{cause:?} {exit:?}"
             );
+        }
+    }
+
+    #[test]
+    fn too_much_output_names_its_stream_and_where_everything_is() {
+        let everything = Some("its log has everything that it wrote".into());
+        for (stdout_bytes, stderr_bytes, dropped_bytes, what, hint) in [
+            (11, 0, 0, "11 bytes to stdout", everything.clone()),
+            (11, 12, 0, "12 bytes to stderr", everything),
+            (12, 12, 1, "12 bytes to stdout", None),
+        ] {
+            let error = oversized(OutputTotals {
+                stdout_bytes,
+                stderr_bytes,
+                log_bytes: stdout_bytes + stderr_bytes - dropped_bytes,
+                dropped_bytes,
+            });
+            assert!(error.message.contains(what), "{}", error.message);
+            assert_eq!(error.hint, hint);
         }
     }
 }

@@ -5,9 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use escher_launcher::packet::PacketSocket;
-use escher_launcher::wire::{
-    Assignment, FromShim, MAX_PACKET_BYTES, ShimState, ToShim, WIRE_VERSION,
-};
+use escher_launcher::wire::{FromShim, MAX_PACKET_BYTES, ShimState, ToShim, WIRE_VERSION};
 use escher_protocol::{ExecutionId, Leftovers, Timestamp, codec};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -16,7 +14,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::packets::Packets;
-use crate::engine::{Engine, EngineHandle};
+use crate::engine::{Engine, EngineHandle, Launch};
 
 /// A shim.
 #[derive(Debug)]
@@ -27,6 +25,9 @@ pub(super) struct Shim {
     version: u16,
     /// The execution that it has, or had last.
     last: Option<ExecutionId>,
+    /// The limit of output of its command, if it is too old to keep to that: the command then runs to its end,
+    /// and its report is held to the limit here. Not in a shim that was adopted: nobody has noted it.
+    unkept_output_limit: Option<u64>,
     /// Longest packet that is expected of it, in bytes.
     longest_news: usize,
 }
@@ -48,6 +49,7 @@ impl Shim {
             pid,
             version,
             last: None,
+            unkept_output_limit: None,
             longest_news: NEWS_BYTES,
         })
     }
@@ -59,6 +61,7 @@ impl Shim {
             pid: state.pid,
             version: state.version,
             last: Some(state.id),
+            unkept_output_limit: None,
             longest_news: NEWS_BYTES,
         }
     }
@@ -71,6 +74,7 @@ impl Shim {
             pid: 0,
             version: WIRE_VERSION,
             last: Some(id),
+            unkept_output_limit: None,
             longest_news: MAX_PACKET_BYTES,
         }
     }
@@ -88,8 +92,20 @@ impl Shim {
     }
 
     /// Gives it a command. On an error it has not seen it.
-    pub(super) fn launch(&mut self, assignment: &Assignment) -> io::Result<()> {
+    pub(super) fn launch(&mut self, launch: &Launch) -> io::Result<()> {
+        let Launch {
+            assignment,
+            output_limit,
+        } = launch;
         self.last = Some(assignment.spec.id);
+        match output_limit {
+            Some(bytes) if self.version >= 3 => {
+                let limit = codec::encode(&ToShim::LimitOutput { bytes: *bytes });
+                self.packets
+                    .send_now(&limit.map_err(io::Error::other)?, None)?;
+            }
+            limit => self.unkept_output_limit = *limit,
+        }
         if self.version < 2 {
             let spec = &assignment.spec;
             return self.hand(
@@ -100,6 +116,14 @@ impl Shim {
         }
         let whole = ToShim::Assign(Box::new(assignment.clone()));
         self.hand(&whole, &ToShim::AssignFromMemory, assignment)
+    }
+
+    fn make_up_for_its_age(&self, news: &mut FromShim) {
+        if let FromShim::Exited(report) = news
+            && let Some(limit) = self.unkept_output_limit
+        {
+            report.hold_to(limit);
+        }
     }
 
     /// Sends `whole` if it fits into a packet; else `by_memory`, with `body` in memory beside it.
@@ -161,7 +185,9 @@ async fn converse(
         tokio::select! {
             packet = shim.packets.receive(&mut buffer) => {
                 let packet = packet?.ok_or(io::ErrorKind::UnexpectedEof)?;
-                let message = codec::decode(&buffer[..packet.length]).map_err(io::Error::other)?;
+                let mut message =
+                    codec::decode(&buffer[..packet.length]).map_err(io::Error::other)?;
+                shim.make_up_for_its_age(&mut message);
                 warn_of_leftovers(&message);
                 let tell = move |engine: &mut Engine| {
                     engine.shim_news(id, message, Timestamp::now());
@@ -203,5 +229,100 @@ fn warn_of_leftovers(news: &FromShim) {
         && report.leftovers == Leftovers::Unkillable
     {
         warn!(execution = %report.id, "processes are left that SIGKILL does not end");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use escher_launcher::packet::Waiting;
+    use escher_launcher::wire::{Assignment, EndCause, ExitReport, LaunchSpec, LogLimits};
+    use escher_protocol::{Blob, Exit, OutputTotals, Usage};
+
+    const ID: ExecutionId = ExecutionId::from_bytes([7; 16]);
+
+    fn launch(argument: Blob, output_limit: Option<u64>) -> Launch {
+        let spec = LaunchSpec {
+            id: ID,
+            argv: vec!["true".into(), argument],
+            environment: Vec::new(),
+            working_dir: "/".into(),
+            or_root: false,
+            identity: None,
+            stdin: false,
+            timeout_ms: None,
+            kill_grace_ms: 1,
+        };
+        Launch {
+            assignment: Assignment {
+                spec,
+                memo: Blob::default(),
+                log_limits: LogLimits::default(),
+            },
+            output_limit,
+        }
+    }
+
+    /// What a shim of `version` hears of a launch, and the shim.
+    fn heard(version: u16, launch: &Launch) -> (Vec<ToShim>, Shim) {
+        let (here, there) = PacketSocket::pair().unwrap();
+        let mut shim = Shim::new(here, 1, version).unwrap();
+        shim.launch(launch).unwrap();
+        let mut buffer = vec![0; MAX_PACKET_BYTES];
+        let mut heard = Vec::new();
+        while let Ok(Some(packet)) = there.receive(&mut buffer, Waiting::Never) {
+            heard.push(codec::decode(&buffer[..packet.length]).unwrap());
+        }
+        (heard, shim)
+    }
+
+    #[tokio::test]
+    async fn a_limit_of_output_goes_ahead_of_the_launch_if_the_shim_knows_of_it() {
+        let limit = || ToShim::LimitOutput { bytes: 10 };
+        let short = launch("x".into(), Some(10));
+        let assign = || ToShim::Assign(Box::new(short.assignment.clone()));
+        let old = ToShim::Launch(Box::new(short.assignment.spec.clone()));
+        assert_eq!(heard(1, &short).0, [old]);
+        assert_eq!(heard(2, &short).0, [assign()]);
+        assert_eq!(heard(3, &short).0, [limit(), assign()]);
+        let long = launch(vec![b'x'; MAX_PACKET_BYTES].into(), Some(10));
+        assert_eq!(heard(3, &long).0, [limit(), ToShim::AssignFromMemory]);
+        let unlimited = launch("x".into(), None);
+        let assign = ToShim::Assign(Box::new(unlimited.assignment.clone()));
+        assert_eq!(heard(3, &unlimited).0, [assign]);
+    }
+
+    #[tokio::test]
+    async fn the_report_of_a_shim_that_knows_no_limit_is_held_to_it() {
+        let cause = |version, output_limit| {
+            let (_, shim) = heard(version, &launch("x".into(), output_limit));
+            let mut news = FromShim::Exited(Box::new(ExitReport {
+                id: ID,
+                exit: Exit::Code(0),
+                cause: EndCause::Itself,
+                ended_by_signal: None,
+                started_at: None,
+                ended_at: Timestamp::from_micros(2),
+                duration_us: 1,
+                usage: Usage::default(),
+                output: OutputTotals {
+                    stderr_bytes: 11,
+                    ..OutputTotals::default()
+                },
+                leftovers: Leftovers::None,
+            }));
+            shim.make_up_for_its_age(&mut news);
+            match news {
+                FromShim::Exited(report) => report.cause,
+                other => panic!("{other:?}"),
+            }
+        };
+        for version in [1, 2] {
+            assert_eq!(cause(version, Some(10)), EndCause::OversizedOutput);
+            assert_eq!(cause(version, Some(11)), EndCause::Itself);
+            assert_eq!(cause(version, None), EndCause::Itself);
+        }
+        // A shim that knows of limits has judged for itself.
+        assert_eq!(cause(3, Some(10)), EndCause::Itself);
     }
 }

@@ -1,16 +1,16 @@
-//! A log and its index, read.
+//! A log, read by its index.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use escher_launcher::index::{RECORD_BYTES, Record, decode_header};
 use escher_protocol::output::MAX_CHUNK_BYTES;
 use escher_protocol::{OutputChunk, StreamSelection};
 use nix::fcntl::OFlag;
 
 use super::Batch;
+use super::index::Index;
 
 /// Most chunks of one batch: a command that changes its stream with every byte makes many small ones.
 const MAX_BATCH_CHUNKS: usize = 1024;
@@ -22,16 +22,16 @@ const TAIL_BLOCK_BYTES: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct LogFiles {
     log: File,
-    index: File,
-    /// The record that the last read ended in, to go on from there.
-    place: u64,
+    index: Index,
 }
 
-/// A record and where its range ends.
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    record: Record,
-    end: u64,
+/// Bytes of the selected streams that follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stretch {
+    /// How many.
+    pub(super) bytes: u64,
+    /// Where they end.
+    pub(super) end: u64,
 }
 
 impl LogFiles {
@@ -50,17 +50,8 @@ impl LogFiles {
             Err(error) => return Err(error),
         };
         // The index is made before the log, so it is there.
-        let index = open(&path.with_extension("idx"))?;
-        let mut header = [0; RECORD_BYTES];
-        index.read_exact_at(&mut header, 0)?;
-        match decode_header(header) {
-            Some(_) => Ok(Some(LogFiles {
-                log,
-                index,
-                place: 0,
-            })),
-            None => Err(damaged("the index is of another format")),
-        }
+        let index = Index::new(open(&path.with_extension("idx"))?)?;
+        Ok(Some(LogFiles { log, index }))
     }
 
     pub(super) fn length(&mut self) -> io::Result<u64> {
@@ -74,16 +65,14 @@ impl LogFiles {
         offset: u64,
         end: u64,
     ) -> io::Result<Batch> {
-        let mut place = self.find(offset)?;
+        let mut place = self.index.find(offset)?;
         let mut batch = Batch {
             chunks: Vec::new(),
             next: offset,
         };
         let mut room = MAX_CHUNK_BYTES;
         while batch.next < end && room > 0 && batch.chunks.len() < MAX_BATCH_CHUNKS {
-            let run = self
-                .run(place)?
-                .ok_or_else(|| damaged("the index is too short"))?;
+            let run = self.index.run(place)?;
             let stop = run.end.min(end);
             if stop <= batch.next {
                 place += 1;
@@ -106,7 +95,6 @@ impl LogFiles {
                 batch.next = stop;
             }
         }
-        self.place = place;
         Ok(batch)
     }
 
@@ -122,12 +110,10 @@ impl LogFiles {
             return Ok(end);
         }
         let (mut left, mut is_last_byte) = (lines, true);
-        let mut place = Some(self.find(end - 1)?);
+        let mut place = Some(self.index.find(end - 1)?);
         let mut begin = end;
         while let Some(here) = place {
-            let run = self
-                .run(here)?
-                .ok_or_else(|| damaged("the index is too short"))?;
+            let run = self.index.run(here)?;
             let mut stop = run.end.min(end);
             while streams.includes(run.record.stream) && stop > run.record.offset {
                 let from = stop.saturating_sub(TAIL_BLOCK_BYTES).max(run.record.offset);
@@ -150,91 +136,72 @@ impl LogFiles {
         Ok(begin)
     }
 
-    /// The number of the record whose range holds `offset`, or of the last one before.
-    fn find(&self, offset: u64) -> io::Result<u64> {
-        if let Some(run) = self.run(self.place)?
-            && run.record.offset <= offset
-            && offset < run.end
-        {
-            return Ok(self.place);
-        }
-        let (mut low, mut high) = (0, self.records()?);
-        while low + 1 < high {
-            let middle = low + (high - low) / 2;
-            match self.record(middle)? {
-                Some(record) if record.offset <= offset => low = middle,
-                _ => high = middle,
-            }
-        }
-        Ok(low)
-    }
-
-    fn records(&self) -> io::Result<u64> {
-        let bytes = self.index.metadata()?.len();
-        Ok((bytes / RECORD_BYTES as u64).saturating_sub(1))
-    }
-
-    fn record(&self, number: u64) -> io::Result<Option<Record>> {
-        let mut bytes = [0; RECORD_BYTES];
-        match self
-            .index
-            .read_exact_at(&mut bytes, (number + 1) * RECORD_BYTES as u64)
-        {
-            Ok(()) => Ok(Some(Record::decode(bytes))),
-            // The end, or a torn record.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn run(&self, number: u64) -> io::Result<Option<Run>> {
-        let Some(record) = self.record(number)? else {
-            return Ok(None);
+    /// Goes over `bytes` bytes of `streams` from `offset` on, or fewer, if `end` comes before.
+    pub(super) fn forward(
+        &mut self,
+        streams: StreamSelection,
+        offset: u64,
+        bytes: u64,
+        end: u64,
+    ) -> io::Result<Stretch> {
+        let mut stretch = Stretch {
+            bytes: 0,
+            end: offset,
         };
-        let next = self.record(number + 1)?;
-        let end = next.map_or(u64::MAX, |next| next.offset);
-        match end < record.offset {
-            true => Err(damaged("the index goes backwards")),
-            false => Ok(Some(Run { record, end })),
+        let mut place = self.index.find(offset)?;
+        while stretch.bytes < bytes && stretch.end < end {
+            let run = self.index.run(place)?;
+            let length = run.end.min(end).saturating_sub(stretch.end);
+            if streams.includes(run.record.stream) {
+                let taken = length.min(bytes - stretch.bytes);
+                stretch.bytes += taken;
+                stretch.end += taken;
+            } else {
+                stretch.end += length;
+            }
+            place += 1;
         }
+        Ok(stretch)
     }
-}
 
-fn damaged(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+    /// Where the last `bytes` bytes of `streams` before `end` begin, or all of them, if there are fewer.
+    pub(super) fn backward(
+        &mut self,
+        streams: StreamSelection,
+        end: u64,
+        bytes: u64,
+    ) -> io::Result<u64> {
+        if end == 0 || bytes == 0 {
+            return Ok(end);
+        }
+        let (mut begin, mut left) = (end, bytes);
+        let mut place = Some(self.index.find(end - 1)?);
+        while let Some(here) = place
+            && left > 0
+        {
+            let run = self.index.run(here)?;
+            let stop = run.end.min(end);
+            let taken = stop.saturating_sub(run.record.offset).min(left);
+            if streams.includes(run.record.stream) && taken > 0 {
+                begin = stop - taken;
+                left -= taken;
+            }
+            place = here.checked_sub(1);
+        }
+        Ok(begin)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::sample::Sample;
     use OutputStream::{Stderr, Stdout};
-    use escher_launcher::index::encode_header;
+    use escher_launcher::index::RECORD_BYTES;
     use escher_protocol::OutputStream;
-    use escher_protocol::Timestamp;
-    use std::io::Write;
 
-    /// A log made of these pieces, one record each.
-    fn log(pieces: &[(OutputStream, &str)]) -> (tempfile::TempDir, LogFiles) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.log");
-        let mut log = File::create(&path).unwrap();
-        let mut index = File::create(path.with_extension("idx")).unwrap();
-        index
-            .write_all(&encode_header(Timestamp::from_micros(0)))
-            .unwrap();
-        let mut offset = 0;
-        for (number, (stream, text)) in pieces.iter().enumerate() {
-            let record = Record {
-                offset,
-                stream: *stream,
-                time_us: number as u64,
-            };
-            index.write_all(&record.encode()).unwrap();
-            log.write_all(text.as_bytes()).unwrap();
-            offset += text.len() as u64;
-        }
-        let files = LogFiles::open(&path).unwrap().unwrap();
-        (dir, files)
+    fn open(sample: &Sample) -> LogFiles {
+        LogFiles::open(&sample.log()).unwrap().unwrap()
     }
 
     fn text(batch: &Batch) -> Vec<(OutputStream, u64, String)> {
@@ -252,7 +219,8 @@ mod tests {
 
     #[test]
     fn streams_are_read_together_and_alone_from_any_offset() {
-        let (_dir, mut files) = log(&[(Stdout, "abc"), (Stderr, "XY"), (Stdout, "def")]);
+        let sample = Sample::new([(Stdout, "abc"), (Stderr, "XY"), (Stdout, "def")]);
+        let mut files = open(&sample);
         let both = files.read(StreamSelection::Both, 0, 8).unwrap();
         let expected = [
             (Stdout, 0, "abc".into()),
@@ -279,7 +247,8 @@ mod tests {
 
     #[test]
     fn last_lines_are_counted_in_the_selected_streams() {
-        let (_dir, mut files) = log(&[(Stdout, "a\nb\n"), (Stderr, "E\n"), (Stdout, "c\nd")]);
+        let sample = Sample::new([(Stdout, "a\nb\n"), (Stderr, "E\n"), (Stdout, "c\nd")]);
+        let mut files = open(&sample);
         let mut start = |streams, lines| files.last_lines(streams, lines, 9).unwrap();
         let both = StreamSelection::Both;
         assert_eq!(
@@ -292,13 +261,47 @@ mod tests {
         assert_eq!([1, 2, 3].map(|lines| start(out, lines)), [8, 4, 2]);
     }
 
+    #[test]
+    fn bytes_of_a_stream_are_counted_forward_and_backward_from_anywhere() {
+        let sample = Sample::new([
+            (Stdout, "abc"),
+            (Stderr, "XY"),
+            (Stdout, ""),
+            (Stdout, "def"),
+        ]);
+        let mut files = open(&sample);
+        for (streams, whose) in [
+            (StreamSelection::Both, "abcXYdef"),
+            (StreamSelection::Only(Stdout), "abcdef"),
+            (StreamSelection::Only(Stderr), "XY"),
+        ] {
+            let count = |from: u64, to: u64| {
+                let range = usize::try_from(from).unwrap()..usize::try_from(to).unwrap();
+                let bytes = "abcXYdef"[range].chars();
+                bytes.filter(|byte| whose.contains(*byte)).count() as u64
+            };
+            for (from, to) in (0..=8).flat_map(|to| (0..=to).map(move |from| (from, to))) {
+                let there = count(from, to);
+                let all = files.forward(streams, from, u64::MAX, to).unwrap();
+                assert_eq!((all.bytes, all.end), (there, to));
+                let begin = files.backward(streams, to, there).unwrap();
+                assert!(begin >= from && count(begin, to) == there);
+                for some in 0..=there {
+                    let first = files.forward(streams, from, some, to).unwrap();
+                    assert_eq!((first.bytes, count(from, first.end)), (some, some));
+                    let begin = files.backward(streams, to, some).unwrap();
+                    assert_eq!(count(begin, to), some);
+                }
+            }
+        }
+    }
+
     /// What a crash or an accident leaves of an index: whatever it is, reading ends with the bytes of the log
     /// or with an error, and no byte comes from elsewhere.
     #[test]
     fn an_index_that_is_cut_or_changed_anywhere_never_makes_up_output() {
-        let whole = [(Stdout, "abc"), (Stderr, "XY"), (Stdout, "def")];
-        let (dir, _files) = log(&whole);
-        let (path, index) = (dir.path().join("x.log"), dir.path().join("x.idx"));
+        let sample = Sample::new([(Stdout, "abc"), (Stderr, "XY"), (Stdout, "def")]);
+        let (path, index) = (sample.log(), sample.index());
         let bytes = std::fs::read(&index).unwrap();
         let read = || -> io::Result<String> {
             let mut files = LogFiles::open(&path)?.ok_or(io::ErrorKind::NotFound)?;
@@ -332,18 +335,14 @@ mod tests {
 
     #[test]
     fn a_torn_last_record_is_ignored_and_a_damaged_index_is_an_error() {
-        let (dir, mut files) = log(&[(Stdout, "abc"), (Stdout, "def")]);
-        let index = File::options()
-            .write(true)
-            .open(dir.path().join("x.idx"))
-            .unwrap();
+        let sample = Sample::new([(Stdout, "abc"), (Stdout, "def")]);
+        let index = File::options().write(true).open(sample.index()).unwrap();
         index.set_len(3 * RECORD_BYTES as u64 - 1).unwrap();
-        let all = files.read(StreamSelection::Both, 0, 6).unwrap();
+        let all = open(&sample).read(StreamSelection::Both, 0, 6).unwrap();
         assert_eq!(text(&all), [(Stdout, 0, "abcdef".into())]);
         index.set_len(RECORD_BYTES as u64).unwrap();
-        assert!(files.read(StreamSelection::Both, 0, 6).is_err());
+        assert!(open(&sample).read(StreamSelection::Both, 0, 6).is_err());
         index.set_len(3).unwrap();
-        assert!(LogFiles::open(&dir.path().join("x.log")).is_err());
-        assert!(files.read(StreamSelection::Both, 0, 7).is_err());
+        assert!(LogFiles::open(&sample.log()).is_err());
     }
 }

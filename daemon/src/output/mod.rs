@@ -1,13 +1,20 @@
 //! Reading logs: ranges, tails, and following a command that still writes.
 //!
-//! [`log`] reads files and blocks; [`OutputReader`] takes it off the event loop. Bytes are trusted as far as
-//! the log is long: the index names the stream of each before it is there (see
-//! [`escher_launcher::index`]).
+//! [`log`] reads the bytes and [`index`] whose they are, and both block; [`OutputReader`] takes them off the event
+//! loop, and [`Excerpt`] reads with it what a result carries ([`OutputRules`]). Bytes are trusted as far as the
+//! log is long: the index names the stream of each before it is there (see [`escher_launcher::index`]).
 
 mod cut;
+mod excerpt;
+mod index;
 mod log;
+mod rules;
+#[cfg(test)]
+mod sample;
 
 pub use cut::truncation_marker;
+pub use excerpt::{Excerpt, Piece};
+pub use rules::{OutputRules, OversizedOutput};
 
 use std::io;
 use std::path::PathBuf;

@@ -90,6 +90,9 @@ impl Ended {
 pub(super) fn asked_for(cause: &EndCause) -> Option<EndCause> {
     match cause {
         EndCause::Itself => None,
-        EndCause::TimedOut | EndCause::Cancelled(_) | EndCause::LogFull => Some(cause.clone()),
+        EndCause::TimedOut
+        | EndCause::Cancelled(_)
+        | EndCause::LogFull
+        | EndCause::OversizedOutput => Some(cause.clone()),
     }
 }

@@ -18,12 +18,12 @@ use super::ladder::{Ladder, Step};
 use super::link::Link;
 use super::log::Log;
 use super::tree::Tree;
-use super::{Workshop, host_stops};
+use super::{Task, Workshop, host_stops};
 use crate::deadline;
 use crate::sys::memory::forget;
 use crate::wire::{
     Assignment, EndCause, ExitReport, FromShim, InputState, LaunchSpec, ShimPhase, ShimState,
-    ToShim, WIRE_VERSION,
+    ToShim, WIRE_VERSION, exceeds,
 };
 
 /// How long the set-up of a child may take, from its making to execve(2). It takes microseconds; only a
@@ -34,20 +34,20 @@ const SETUP_DEADLINE: Duration = Duration::from_secs(10);
 /// take to end by themselves.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Runs the command of `assignment` to its end.
-pub(super) fn run(mut assignment: Assignment, link: &mut Link, workshop: &mut Workshop) -> Ended {
+/// Runs the command of `task` to its end.
+pub(super) fn run(mut task: Task, link: &mut Link, workshop: &mut Workshop) -> Ended {
     let start = (Timestamp::now(), Instant::now());
-    let started = match claim_and_start(&mut assignment.spec, link, workshop) {
+    let started = match claim_and_start(&mut task.assignment.spec, link, workshop) {
         Ok(started) => started,
-        Err(exit) => return Ended::without_a_start(assignment, exit),
+        Err(exit) => return Ended::without_a_start(task.assignment, exit),
     };
     let mut buffer = std::mem::take(&mut workshop.buffer);
-    let execution = Execution::new(&assignment, start, started, link, workshop);
+    let execution = Execution::new(&task, start, started, link, workshop);
     let (report, input) = execution.run(&mut buffer);
     workshop.buffer = buffer;
     Ended {
         report,
-        memo: assignment.memo,
+        memo: task.assignment.memo,
         input,
     }
 }
@@ -68,6 +68,7 @@ fn claim_and_start(
 
 struct Execution<'a> {
     assignment: &'a Assignment,
+    output_limit: Option<u64>,
     start: (Timestamp, Instant),
     link: &'a mut Link,
     workshop: &'a Workshop,
@@ -87,8 +88,8 @@ struct Execution<'a> {
     /// The last signal of the ladder that the main process lived to see.
     ladder_signal: Option<i32>,
     leftovers: Leftovers,
-    /// Whether the log has not taken everything, and the command was ended for it.
-    log_is_full: bool,
+    /// Whether the command was ended for what it wrote.
+    ended_for_output: bool,
     /// The lengths of the log that escherd wants to hear of exceeding: one for each place where somebody
     /// follows.
     watched: BTreeSet<u64>,
@@ -107,12 +108,13 @@ struct Ready {
 
 impl<'a> Execution<'a> {
     fn new(
-        assignment: &'a Assignment,
+        task: &'a Task,
         start: (Timestamp, Instant),
         started: Started,
         link: &'a mut Link,
         workshop: &'a Workshop,
     ) -> Self {
+        let assignment = &task.assignment;
         let spec = &assignment.spec;
         let after = |ms| start.1.checked_add(Duration::from_millis(ms));
         Execution {
@@ -134,9 +136,10 @@ impl<'a> Execution<'a> {
             main_ended: None,
             ladder_signal: None,
             leftovers: Leftovers::None,
-            log_is_full: false,
+            ended_for_output: false,
             watched: BTreeSet::new(),
             assignment,
+            output_limit: task.output_limit,
             start,
             link,
             workshop,
@@ -271,18 +274,26 @@ impl<'a> Execution<'a> {
             Ok(0) => *pipe = None,
             Ok(count) => {
                 self.log.append(stream, &buffer[..count]);
-                self.heed_a_full_log();
+                self.heed_output();
             }
             Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(_) => *pipe = None,
         }
     }
 
-    fn heed_a_full_log(&mut self) {
-        if self.log.ends_command() && !self.log_is_full {
-            self.log_is_full = true;
-            self.end(EndCause::LogFull, false);
+    /// Ends the command where it has written more than its log takes, or than it may.
+    fn heed_output(&mut self) {
+        if self.ended_for_output {
+            return;
         }
+        let is_over = |limit| exceeds(&self.log.totals(), limit);
+        let cause = match self.log.ends_command() {
+            true => EndCause::LogFull,
+            false if self.output_limit.is_some_and(is_over) => EndCause::OversizedOutput,
+            false => return,
+        };
+        self.ended_for_output = true;
+        self.end(cause, false);
     }
 
     fn take_signals(&mut self) {
@@ -345,6 +356,7 @@ impl<'a> Execution<'a> {
                 | ToShim::LaunchFromMemory
                 | ToShim::Assign(_)
                 | ToShim::AssignFromMemory
+                | ToShim::LimitOutput { .. }
                 | ToShim::Recorded => {}
             }
         }
@@ -454,7 +466,7 @@ impl<'a> Execution<'a> {
             // A child that cannot be killed may still be reading its plan.
             std::mem::forget(self.setup);
         }
-        ExitReport {
+        let mut report = ExitReport {
             id: self.assignment.spec.id,
             exit,
             cause: self.ladder.cause().clone(),
@@ -465,7 +477,12 @@ impl<'a> Execution<'a> {
             usage: self.tree.usage(),
             output: self.log.totals(),
             leftovers: self.leftovers,
+        };
+        // It may have ended before its last bytes were read.
+        if let Some(limit) = self.output_limit {
+            report.hold_to(limit);
         }
+        report
     }
 
     fn exit(&self) -> Exit {

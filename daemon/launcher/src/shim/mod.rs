@@ -81,6 +81,13 @@ struct Workshop {
     buffer: Box<[u8]>,
 }
 
+/// What a shim is to run.
+struct Task {
+    assignment: Assignment,
+    /// As in [`ToShim::LimitOutput`].
+    output_limit: Option<u64>,
+}
+
 /// What a shim hears while it waits.
 enum Wake {
     Message(ToShim, Option<OwnedFd>),
@@ -135,9 +142,9 @@ enum Failure {
 }
 
 fn serve_executions(link: &mut Link, workshop: &mut Workshop) -> Result<(), Failure> {
-    while let Some(assignment) = await_launch(link, workshop).map_err(Failure::Idle)? {
-        let id = assignment.spec.id;
-        let ended = execution::run(assignment, link, workshop);
+    while let Some(task) = await_launch(link, workshop).map_err(Failure::Idle)? {
+        let id = task.assignment.spec.id;
+        let ended = execution::run(task, link, workshop);
         let left_over = ended.report.leftovers == Leftovers::Unkillable;
         let handed_over = ended.hand_over(link, workshop);
         handed_over.map_err(Failure::WithReport)?;
@@ -162,13 +169,18 @@ fn block_all_signals() -> io::Result<SignalFd> {
 }
 
 /// Waits for the next command; `None` when there will be none.
-fn await_launch(link: &mut Link, workshop: &Workshop) -> io::Result<Option<Assignment>> {
+fn await_launch(link: &mut Link, workshop: &Workshop) -> io::Result<Option<Task>> {
+    let mut output_limit = None;
     loop {
         let assignment = match wait(link, workshop)? {
             Wake::Message(ToShim::Launch(spec), _) => of_version_1(*spec),
             Wake::Message(ToShim::LaunchFromMemory, memory) => of_version_1(read_sealed(memory)?),
             Wake::Message(ToShim::Assign(assignment), _) => *assignment,
             Wake::Message(ToShim::AssignFromMemory, memory) => read_sealed(memory)?,
+            Wake::Message(ToShim::LimitOutput { bytes }, _) => {
+                output_limit = Some(bytes);
+                continue;
+            }
             // What was meant for a command that has ended by itself in the meantime.
             Wake::Message(..) => continue,
             Wake::Stop | Wake::Alone => return Ok(None),
@@ -177,7 +189,10 @@ fn await_launch(link: &mut Link, workshop: &Workshop) -> io::Result<Option<Assig
         if assignment.memo.len() > MAX_MEMO_BYTES {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        return Ok(Some(assignment));
+        return Ok(Some(Task {
+            assignment,
+            output_limit,
+        }));
     }
 }
 

@@ -25,6 +25,7 @@ mod launcher;
 mod limits;
 mod obstacles;
 mod output;
+mod oversized;
 mod raw;
 mod remains;
 mod shim;

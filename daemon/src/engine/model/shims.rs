@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use escher_launcher::wire::{
     Assignment, EndCause, ExitReport, FromShim, InputState, Remains, ShimPhase, ShimState, ToShim,
+    WIRE_VERSION,
 };
 use escher_protocol::{Canceller, ExecutionId, Exit, Leftovers, OutputTotals, Timestamp, Usage};
 
@@ -153,7 +154,7 @@ impl Shims {
 
     pub(super) fn states(&self) -> Vec<ShimState> {
         let state = |(id, shim): (&ExecutionId, &Shim)| ShimState {
-            version: 2,
+            version: WIRE_VERSION,
             pid: PID,
             id: *id,
             memo: shim.assignment.memo.clone(),

@@ -50,6 +50,7 @@ impl World {
             max_in_memory: 2,
             log_dir: "/logs".into(),
             log_limits: LogLimits::default(),
+            output_limit: None,
             durability: match power {
                 true => Durability::Power,
                 false => Durability::Crash,
@@ -189,9 +190,9 @@ impl World {
 
     fn carry_out(&mut self) {
         match self.effects.pop_front() {
-            Some(Effect::Launch(assignment)) => {
+            Some(Effect::Launch(launch)) => {
                 let now = self.time();
-                self.shims.launch(*assignment, now);
+                self.shims.launch(launch.assignment, now);
             }
             Some(Effect::Order(id, order)) => self.shims.order(id, order),
             Some(Effect::Remove(remains, ids)) => self.deletions.push((remains, ids)),

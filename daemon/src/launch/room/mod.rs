@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use escher_launcher::shims;
-use escher_launcher::wire::{Assignment, Remains, ToShim};
+use escher_launcher::wire::{Remains, ToShim};
 use escher_protocol::{ExecutionId, Leftovers};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -18,7 +18,7 @@ use super::adoption::Adoption;
 use super::connection::{Connection, Heard, LaunchError, LauncherSettings};
 use super::removals::Removals;
 use super::shim::{self, Returned, Shim};
-use crate::engine::{Effect, Engine, EngineHandle};
+use crate::engine::{Effect, Engine, EngineHandle, Launch};
 
 /// How long shims beyond [`LauncherSettings::warm_shims`] are kept after a burst.
 const KEEP_IDLE: Duration = Duration::from_secs(10);
@@ -29,8 +29,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A launch that waits for a shim, with what its execution was told meanwhile.
 struct Waiting {
-    assignment: Box<Assignment>,
+    launch: Box<Launch>,
     orders: Vec<ToShim>,
+}
+
+impl Waiting {
+    fn id(&self) -> ExecutionId {
+        self.launch.assignment.spec.id
+    }
 }
 
 struct Room {
@@ -162,9 +168,9 @@ async fn at(deadline: Option<Instant>) {
 impl Room {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Launch(assignment) => {
+            Effect::Launch(launch) => {
                 self.waiting.push_back(Waiting {
-                    assignment,
+                    launch,
                     orders: Vec::new(),
                 });
                 self.launch_waiting();
@@ -176,7 +182,7 @@ impl Room {
                 // A shim that has just gone has told the engine so.
                 Some(orders) => drop(orders.send(order)),
                 None => {
-                    let is_its = |waiting: &&mut Waiting| waiting.assignment.spec.id == id;
+                    let is_its = |waiting: &&mut Waiting| waiting.id() == id;
                     if let Some(waiting) = self.waiting.iter_mut().find(is_its) {
                         waiting.orders.push(order);
                     } else if order == ToShim::Recorded {
@@ -194,11 +200,11 @@ impl Room {
                 self.waiting.push_front(waiting);
                 return;
             };
-            let id = waiting.assignment.spec.id;
+            let id = waiting.id();
             if shim.version() < 2 {
                 self.claim_for(id);
             }
-            if let Err(error) = shim.launch(&waiting.assignment) {
+            if let Err(error) = shim.launch(&waiting.launch) {
                 // Killed while it waited: it has not seen the launch.
                 warn!(execution = %id, shim = shim.pid(), %error, "a ready shim is gone; taking another");
                 self.waiting.push_front(waiting);

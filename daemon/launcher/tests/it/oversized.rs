@@ -1,0 +1,234 @@
+//! Commands that write more than they may.
+
+use std::fs;
+
+use escher_launcher::wire::{EndCause, ExitReport, LaunchSpec, ToShim};
+use escher_protocol::{Exit, Leftovers, OutputTotals};
+
+use crate::commands::with_input;
+use crate::shim::somebody;
+use crate::{Launcher, Output, Shim, exec, shell};
+
+fn run(shim: &Shim, spec: &LaunchSpec, limit: u64) -> ExitReport {
+    shim.send(&ToShim::LimitOutput { bytes: limit });
+    shim.run(spec)
+}
+
+/// Whole logs, of so many bytes.
+fn totals(stdout: u64, stderr: u64) -> OutputTotals {
+    OutputTotals {
+        stdout_bytes: stdout,
+        stderr_bytes: stderr,
+        log_bytes: stdout + stderr,
+        dropped_bytes: 0,
+    }
+}
+
+/// The command ignores SIGTERM and exits at once: it ends by itself, whether the shim has seen the last bytes by
+/// then or not.
+#[test]
+fn output_up_to_the_limit_is_fine_and_one_byte_more_fails_whoever_exits_at_once() {
+    const LIMIT: u64 = 1_000;
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    for size in [0, 1, LIMIT - 1, LIMIT, LIMIT + 1, 100 * LIMIT] {
+        for (redirection, output) in [("", totals(size, 0)), (" >&2", totals(0, size))] {
+            for status in [0, 5] {
+                let text =
+                    format!("trap '' TERM; head -c {size} /dev/zero{redirection}; exit {status}");
+                let report = run(&shim, &shell(&text), LIMIT);
+                let cause = match size <= LIMIT {
+                    true => EndCause::Itself,
+                    false => EndCause::OversizedOutput,
+                };
+                let found = (report.exit, report.cause, report.output);
+                assert_eq!(found, (Exit::Code(status), cause, output), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_command_is_ended_by_the_first_byte_over_the_limit() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let text = "trap 'printf late; exit 7' TERM; printf 1234567890; read -r line; printf x; \
+        while :; do sleep 0.1; done";
+    let spec = with_input(text);
+    shim.send(&ToShim::LimitOutput { bytes: 10 });
+    shim.start(&spec);
+    assert_eq!(shim.log_longer_than(9), 10);
+    shim.input("go\n", true);
+    let report = shim.finish();
+    assert_eq!(
+        (report.exit, report.cause),
+        (Exit::Code(7), EndCause::OversizedOutput)
+    );
+    assert_eq!(report.ended_by_signal, Some(libc::SIGTERM));
+    // The log takes what comes until the end.
+    assert_eq!(
+        (report.output.stdout_bytes, report.output.dropped_bytes),
+        (15, 0)
+    );
+    assert_eq!(Output::of(&launcher, spec.id).stdout(), b"1234567890xlate");
+}
+
+#[test]
+fn who_ignores_that_it_wrote_too_much_is_killed_after_the_grace() {
+    let launcher = Launcher::start();
+    let spec = LaunchSpec {
+        kill_grace_ms: 100,
+        ..shell("trap '' TERM; printf 12345678901; exec sleep 1000")
+    };
+    let report = run(&launcher.shim(), &spec, 10);
+    assert_eq!(report.cause, EndCause::OversizedOutput);
+    assert_eq!(report.ended_by_signal, Some(libc::SIGKILL));
+    assert_eq!(report.output, totals(11, 0));
+}
+
+#[test]
+fn what_a_main_process_has_left_behind_does_not_write_on() {
+    let launcher = Launcher::start();
+    // Its input ends with the main process.
+    let text =
+        "exec 3<&0; (trap '' TERM; read -r line; printf 12345678901; exec sleep 1000) <&3 & exit 0";
+    let report = run(&launcher.shim(), &with_input(text), 10);
+    assert_eq!(
+        (report.exit, report.cause),
+        (Exit::Code(0), EndCause::OversizedOutput)
+    );
+    assert_eq!(report.leftovers, Leftovers::Killed);
+    assert_eq!(report.output, totals(11, 0));
+}
+
+#[test]
+fn streams_are_counted_apart() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    for (text, cause) in [
+        ("printf 1234567890; printf 1234567890 >&2", EndCause::Itself),
+        (
+            "printf 1234567890; printf 12345678901 >&2",
+            EndCause::OversizedOutput,
+        ),
+    ] {
+        assert_eq!(run(&shim, &shell(text), 10).cause, cause, "{text}");
+    }
+}
+
+#[test]
+fn a_limit_of_nothing_is_one() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    assert_eq!(run(&shim, &exec(["true"]), 0).cause, EndCause::Itself);
+    let report = run(&shim, &shell("printf x"), 0);
+    assert_eq!(report.cause, EndCause::OversizedOutput);
+}
+
+#[test]
+fn a_limit_is_for_the_next_launch_alone_however_that_comes() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    // Through memory.
+    let mut long = shell("printf x");
+    long.argv.push(vec![b'x'; 100_000].into());
+    assert_eq!(run(&shim, &long, 0).cause, EndCause::OversizedOutput);
+    // Nor does one reach a command that runs when it comes.
+    shim.start(&with_input("read -r line; printf x"));
+    shim.send(&ToShim::LimitOutput { bytes: 0 });
+    shim.input("go\n", true);
+    assert_eq!(shim.finish().cause, EndCause::Itself);
+    let report = shim.run(&shell("printf x; exit 3"));
+    assert_eq!(
+        (report.exit, report.cause),
+        (Exit::Code(3), EndCause::Itself)
+    );
+}
+
+#[test]
+fn an_end_that_was_asked_for_before_stays_the_cause_of_one_that_writes_too_much() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let text =
+        "trap 'printf 12345678901; exit 7' TERM; printf ready >&2; while :; do sleep 0.1; done";
+    shim.send(&ToShim::LimitOutput { bytes: 10 });
+    shim.start(&shell(text));
+    shim.log_longer_than(0);
+    shim.cancel(false);
+    let report = shim.finish();
+    let cause = EndCause::Cancelled(somebody());
+    assert_eq!((report.exit, report.cause), (Exit::Code(7), cause));
+    assert_eq!(report.output.stdout_bytes, 11);
+}
+
+#[test]
+fn a_program_that_is_not_there_is_no_case_of_too_much_output() {
+    let launcher = Launcher::start();
+    let report = run(&launcher.shim(), &exec(["/nonexistent"]), 0);
+    assert_eq!(report.cause, EndCause::Itself);
+    assert!(matches!(report.exit, Exit::NotStarted { .. }));
+}
+
+#[test]
+fn a_limit_holds_without_escherd() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = shell("printf 12345678901; exec sleep 1000");
+    shim.send(&ToShim::LimitOutput { bytes: 10 });
+    shim.launch(&spec);
+    shim.gone();
+    let record = launcher.exit_record(spec.id);
+    assert_eq!(record.cause, EndCause::OversizedOutput);
+    assert_eq!(record.ended_by_signal, Some(libc::SIGTERM));
+}
+
+#[test]
+fn an_end_for_too_much_output_is_told_to_the_next_escherd() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = shell("trap '' TERM; printf 12345678901; exec sleep 1000");
+    shim.send(&ToShim::LimitOutput { bytes: 10 });
+    shim.start(&spec);
+    shim.log_longer_than(10);
+    let orphan = shim.leave_alone();
+    let shim = launcher.adopt(&orphan, spec.id);
+    assert_eq!(shim.adoptable().ending, Some(EndCause::OversizedOutput));
+    shim.cancel(true);
+    assert_eq!(shim.finish().cause, EndCause::OversizedOutput);
+}
+
+#[test]
+fn a_hundred_megabytes_over_the_limit_cost_no_memory() {
+    const MIB: u64 = 1024 * 1024;
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    shim.run(&shell("head -c 1000000 /dev/zero"));
+    let before = peak_memory_bytes(shim.pid());
+    // SIGTERM does not end it, and its grace is long.
+    let spec = shell("trap '' TERM; head -c 100000000 /dev/zero; exit 5");
+    let report = run(&shim, &spec, 10 * MIB);
+    assert_eq!(
+        (report.exit, report.cause),
+        (Exit::Code(5), EndCause::OversizedOutput)
+    );
+    assert_eq!(report.output, totals(100_000_000, 0));
+    assert_eq!(
+        fs::metadata(launcher.log(spec.id)).unwrap().len(),
+        100_000_000
+    );
+    let grown = peak_memory_bytes(shim.pid()) - before;
+    assert!(grown < MIB, "{grown} bytes more");
+}
+
+/// The largest resident set that a process ever had (proc_pid_status(5)).
+fn peak_memory_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: u64 = line
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    kib * 1024
+}
