@@ -6,8 +6,10 @@
 
 mod cut;
 mod log;
+mod rules;
 
 pub use cut::truncation_marker;
+pub use rules::{OutputRules, OversizedOutput};
 
 use std::io;
 use std::path::PathBuf;
