@@ -10,9 +10,14 @@ use clap::{Parser, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "escherd", version, after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Read this configuration and no other; TOML, or JSON if it ends in .json
+    /// Read this file and no other; TOML, or JSON if its name ends in .json
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Begin with the figures of this profile: production, development, testing, high-volume or
+    /// memory-constrained; goes over the one that files name
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
 
     /// Serve the calling user from directories of its own ($XDG_RUNTIME_DIR, $XDG_STATE_HOME)
     #[arg(long)]
@@ -42,7 +47,7 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t = OnStop::Leave)]
     pub on_stop: OnStop,
 
-    /// Read the configuration, say what is wrong with it, and exit
+    /// Read the configuration, say all that is wrong with it, and exit
     #[arg(long)]
     pub check: bool,
 }

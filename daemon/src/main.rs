@@ -11,10 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 #[allow(clippy::print_stderr)] // The outermost layer talks to people.
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let settings = match config::load(&arguments) {
-        Ok(settings) => settings,
+    let configuration = match config::load(&arguments) {
+        Ok(configuration) => configuration,
         Err(error) => {
-            eprintln!("escherd: {error}");
+            for fault in error.faults() {
+                eprintln!("escherd: {fault}");
+            }
             return ExitCode::from(2);
         }
     };
@@ -22,7 +24,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     telemetry::init();
-    match serve(settings) {
+    match serve(configuration.settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("escherd: {error:#}");

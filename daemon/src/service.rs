@@ -40,26 +40,26 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// # Errors
 /// When it cannot start: directories, socket, launcher, each named.
 pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    make_directory(&settings.runtime_dir, 0o755)?;
-    make_directory(&settings.state_dir, 0o700)?;
-    make_directory(&settings.log_dir, 0o750)?;
-    let _lock = lock(&settings.state_dir)?;
+    make_directory(&settings.engine.runtime_dir, 0o755)?;
+    make_directory(&settings.engine.state_dir, 0o700)?;
+    make_directory(&settings.engine.log_dir, 0o750)?;
+    let _lock = lock(&settings.engine.state_dir)?;
     let listener = listen(&settings)?;
     let budget = descriptors::divide(
-        settings.max_concurrent_executions,
+        settings.engine.executions.max_concurrent_executions,
         settings.connections.max_connections,
     );
 
     let (settled, verdicts) = mpsc::unbounded_channel();
-    let boot =
-        Boot::read(&settings.state_dir).context("cannot tell whether the host was started anew")?;
+    let boot = Boot::read(&settings.engine.state_dir)
+        .context("cannot tell whether the host was started anew")?;
     let (store, loaded) = open_store(&settings, settled).await?;
     let launcher = LauncherSettings {
-        program: settings.launcher.clone(),
-        log_dir: settings.log_dir.clone(),
-        state_dir: settings.state_dir.clone(),
-        runtime_dir: settings.runtime_dir.clone(),
-        warm_shims: settings.warm_shims,
+        program: settings.engine.launcher.clone(),
+        log_dir: settings.engine.log_dir.clone(),
+        state_dir: settings.engine.state_dir.clone(),
+        runtime_dir: settings.engine.runtime_dir.clone(),
+        warm_shims: settings.engine.warm_shims,
     };
     let connection = Connection::open(&launcher).await?;
     let reach = match connection.uid() {
@@ -85,7 +85,7 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> anyh
     ));
     settle(&engine, boot).await;
     tokio::spawn(cleanup::run(
-        settings.cleanup,
+        settings.engine.executions.cleanup,
         engine.clone(),
         store.clone(),
     ));
@@ -174,9 +174,9 @@ async fn open_store(
     settings: &Settings,
     settled: mpsc::UnboundedSender<Vec<(u64, Verdict)>>,
 ) -> anyhow::Result<(Store, Loaded)> {
-    let path = settings.state_dir.join(store::FILE_NAME);
+    let path = settings.engine.state_dir.join(store::FILE_NAME);
     let store_settings = StoreSettings {
-        durability: settings.durability,
+        durability: settings.engine.durability,
         kept_events: engine::MAX_KEPT_EVENTS,
     };
     let opened = tokio::task::spawn_blocking(move || {
@@ -197,11 +197,12 @@ async fn look_around(
     store: &Store,
     boot: &Boot,
 ) -> anyhow::Result<(Adoption, Findings)> {
-    let adoption = launch::adopt(&settings.runtime_dir)
+    let adoption = launch::adopt(&settings.engine.runtime_dir)
         .await
         .context("cannot look for the shims of an earlier escherd")?;
     // After the shims: one that ends meanwhile has left its record by then.
-    let reports = launch::exit_records(&settings.state_dir).context("cannot read exit records")?;
+    let reports =
+        launch::exit_records(&settings.engine.state_dir).context("cannot read exit records")?;
     let shims = adoption.states();
     let unfinished: HashSet<ExecutionId> = loaded
         .unfinished
@@ -231,7 +232,7 @@ async fn look_around(
         claims: adoption.claims.clone(),
         is_doubtful: adoption.is_doubtful,
         rebooted: boot.is_another(),
-        on_boot: settings.on_boot,
+        on_boot: settings.engine.on_boot,
         loaded,
         shims,
         reports,
@@ -258,15 +259,15 @@ async fn settle(engine: &EngineHandle, boot: Boot) {
 
 fn engine_settings(settings: &Settings, budget: &Budget) -> EngineSettings {
     EngineSettings {
-        request: settings.request,
+        request: settings.engine.executions.request,
         max_concurrent: budget.executions,
-        max_pending: settings.max_pending_executions,
-        max_pending_bytes: settings.max_pending_bytes,
-        max_in_memory: settings.max_in_memory_executions,
-        log_dir: settings.log_dir.clone(),
-        log_limits: settings.log_limits,
+        max_pending: settings.engine.executions.max_pending_executions,
+        max_pending_bytes: settings.engine.executions.max_pending_bytes,
+        max_in_memory: settings.engine.executions.max_in_memory_executions,
+        log_dir: settings.engine.log_dir.clone(),
+        log_limits: settings.engine.executions.log_limits,
         output_limit: None,
-        durability: settings.durability,
+        durability: settings.engine.durability,
     }
 }
 
@@ -280,16 +281,16 @@ fn about(settings: &Settings, budget: &Budget, reach: Reach) -> DaemonInfo {
         started_at: Timestamp::now(),
         serves_all_users: reach == Reach::AllUsers,
         launcher_pid: None,
-        log_dir: bytes(&settings.log_dir),
-        state_dir: bytes(&settings.state_dir),
+        log_dir: bytes(&settings.engine.log_dir),
+        state_dir: bytes(&settings.engine.state_dir),
         pending: 0,
         running: 0,
         finished: 0,
         max_concurrent_executions: budget.executions as u64,
-        max_pending_executions: settings.max_pending_executions as u64,
-        default_timeout_ms: settings.request.default_timeout_ms,
-        max_timeout_ms: settings.request.max_timeout_ms,
-        max_output_size_bytes: settings.max_output_size_bytes,
+        max_pending_executions: settings.engine.executions.max_pending_executions as u64,
+        default_timeout_ms: settings.engine.executions.request.default_timeout_ms,
+        max_timeout_ms: settings.engine.executions.request.max_timeout_ms,
+        max_output_size_bytes: settings.engine.executions.output.max_bytes,
     }
 }
 

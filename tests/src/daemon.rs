@@ -42,6 +42,8 @@ pub struct Daemon {
 pub struct Builder {
     home: Option<Arc<Home>>,
     config: String,
+    is_user: bool,
+    options: Vec<OsString>,
     on_stop: &'static str,
     environment: Vec<(OsString, OsString)>,
     hand_over_socket: bool,
@@ -68,6 +70,8 @@ impl Daemon {
         Builder {
             home: None,
             config: String::new(),
+            is_user: false,
+            options: Vec::new(),
             on_stop: "cancel",
             environment: Vec::new(),
             hand_over_socket: false,
@@ -210,6 +214,20 @@ impl Builder {
         self
     }
 
+    /// `--user`, and the files that `XDG_CONFIG_HOME` leads to in place of one with settings.
+    #[must_use]
+    pub fn of_user(mut self) -> Self {
+        self.is_user = true;
+        self
+    }
+
+    /// An option with its value.
+    #[must_use]
+    pub fn option(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.options.extend([name.into(), value.into()]);
+        self
+    }
+
     /// The folders of an earlier escherd.
     #[must_use]
     pub fn home(mut self, home: &Arc<Home>) -> Self {
@@ -268,11 +286,14 @@ impl Builder {
 
         let stderr = home.path().join("escherd.stderr");
         let mut command = self.command(&home);
+        match self.is_user {
+            true => command.arg("--user"),
+            false => command.arg("--config").arg(&config),
+        };
         let mut reaper = command
             .args(home.arguments_with(self.launcher))
-            .arg("--config")
-            .arg(&config)
             .args(["--on-stop", self.on_stop])
+            .args(self.options)
             .env("NOTIFY_SOCKET", &notify)
             .envs(self.environment)
             .stdout(Stdio::piped())

@@ -5,21 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use escher_tests::{
-    DEADLINE, Daemon, Ended, Exit, Fifo, Home, connect, escherd, finish, in_runtime, is_free, watch,
+    DEADLINE, Daemon, Exit, Fifo, Home, connect, escherd, finish, in_runtime, is_free, watch,
 };
-
-/// escherd with a configuration file and further arguments; one that starts is ended by its check.
-fn with_config(home: &Home, name: &str, config: &str, arguments: &[&str]) -> Ended {
-    let path = home.path().join(name);
-    fs::write(&path, config).unwrap();
-    let mut command = Command::new(escherd());
-    command
-        .args(home.arguments())
-        .arg("--config")
-        .arg(path)
-        .args(arguments);
-    finish(command)
-}
 
 #[test]
 fn sigterm_ends_it_with_0() {
@@ -101,7 +88,10 @@ fn a_socket_that_is_handed_over_is_served() {
 #[test]
 fn a_second_escherd_on_the_same_folders_is_refused_and_harms_nothing() {
     let daemon = Daemon::start();
-    let second = with_config(daemon.home(), "second.toml", "", &[]);
+    let mut second = Command::new(escherd());
+    second.args(daemon.home().arguments());
+    second.args(["--config", "/dev/null"]);
+    let second = finish(second);
     assert_ne!(second.code, 0);
     let state = daemon.home().state();
     assert!(second.err().contains(state.to_str().unwrap()), "{second:?}");
@@ -142,60 +132,6 @@ fn the_socket_and_the_folders_have_the_right_modes() {
     }
     let open = Daemon::with_config("[daemon]\nsocket_mode = \"0600\"\n");
     assert_eq!(mode(open.home().socket()), 0o600);
-}
-
-#[test]
-fn a_bad_configuration_gives_2_and_names_file_line_key_and_what_was_expected() {
-    let home = Home::new();
-    for (config, parts) in [
-        (
-            "[execution]\nmax_timeot_ms = 1\n",
-            &["line 2", "max_timeot_ms", "max_timeout_ms"][..],
-        ),
-        (
-            "[execution]\n\n\nkill_grace_ms = \"long\"\n",
-            &["line 4", "kill_grace_ms"],
-        ),
-        ("[execution\n", &["line 1"]),
-        (
-            "[execution]\nmax_concurrent_executions = 0\n",
-            &["max_concurrent_executions", "at least 1"],
-        ),
-        ("[daemon]\nsocket_mode = \"rw\"\n", &["socket_mode", "0660"]),
-        ("[nonsense]\n", &["line 1", "nonsense"]),
-    ] {
-        for arguments in [&[][..], &["--check"]] {
-            let ended = with_config(&home, "broken.toml", config, arguments).expect(2);
-            for part in ["broken.toml"].iter().chain(parts) {
-                assert!(ended.err().contains(part), "{part} is not in {ended:?}");
-            }
-        }
-    }
-    let ended = with_config(&home, "broken.json", "{\"execution\": {\"x\": 1}}", &[]).expect(2);
-    assert!(ended.err().contains("broken.json"), "{ended:?}");
-    let mut missing = Command::new(escherd());
-    missing.args(["--check", "--config", "/no/such/file.toml"]);
-    assert!(
-        finish(missing)
-            .expect(2)
-            .err()
-            .contains("/no/such/file.toml")
-    );
-}
-
-#[test]
-fn check_reads_a_good_configuration_and_touches_nothing() {
-    let home = Home::new();
-    let config = "[execution]\ndefault_timeout_ms = 1000\nmax_timeout_ms = 2000\n";
-    let _ = with_config(&home, "good.toml", config, &["--check"]).expect(0);
-    let _ = with_config(
-        &home,
-        "good.json",
-        "{\"execution\": {\"kill_grace_ms\": 5}}",
-        &["--check"],
-    )
-    .expect(0);
-    assert!(!home.state().exists() && !home.logs().exists() && !home.socket().exists());
 }
 
 #[test]

@@ -19,8 +19,7 @@ use crate::execution::{Ending, Execution, Loss, State, Submission};
 use crate::store::{Change, Loaded, Unfinished};
 
 /// What becomes of executions that wait when the host is started anew.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnBoot {
     /// They start, in their order.
     #[default]

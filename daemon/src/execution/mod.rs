@@ -11,7 +11,7 @@ mod submission;
 
 pub use outcome::Loss;
 pub use record::listed;
-pub use request::{Checked, RequestLimits, check};
+pub use request::{Checked, MAX_KILL_GRACE_MS, RequestLimits, check};
 pub use spec::assignment;
 pub use state::{Action, End, Ending, Event, Impossible, State};
 pub use stdin::{Stdin, StdinReply, Write};

@@ -25,7 +25,7 @@ pub struct Checked {
 }
 
 /// Longest grace period that may be asked for: a day, in milliseconds.
-const MAX_KILL_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
+pub const MAX_KILL_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Judges `request`.
 ///

@@ -164,8 +164,7 @@ pub struct HistoryLimits {
 }
 
 /// What a commit outlives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Durability {
     /// The end of escherd by whatever cause (`PRAGMA synchronous = NORMAL`).
     #[default]

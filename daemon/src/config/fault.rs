@@ -1,0 +1,84 @@
+//! What is wrong with a configuration, in words for people.
+
+use std::fmt;
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    said: String,
+    right: String,
+}
+
+impl Fault {
+    /// `said` is where it is and what is said there (`PATH:LINE: KEY = VALUE`); `right`, what would be right.
+    pub(super) fn new(said: impl Into<String>, right: impl Into<String>) -> Self {
+        Fault {
+            said: said.into(),
+            right: right.into(),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.said, self.right)
+    }
+}
+
+/// Everything that is wrong with a configuration, in the order in which it was read: a line for each.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{}", lines(.faults))]
+pub struct ConfigError {
+    faults: Vec<Fault>,
+}
+
+impl ConfigError {
+    pub(super) fn new(faults: Vec<Fault>) -> Self {
+        ConfigError { faults }
+    }
+
+    /// Each thing that is wrong.
+    #[must_use]
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+}
+
+fn lines(faults: &[Fault]) -> String {
+    let lines: Vec<String> = faults.iter().map(Fault::to_string).collect();
+    lines.join("\n")
+}
+
+/// Longest piece of somebody's text that is repeated, in characters.
+const MAX_SHOWN: usize = 60;
+
+/// `text` as it can be shown in a line: its first one, without what would steer a terminal, and not too long.
+pub(super) fn shown(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let is_whole = line.len() == text.trim_end().len() && line.chars().count() <= MAX_SHOWN;
+    let mut shown = String::new();
+    for character in line.chars().take(MAX_SHOWN) {
+        match character.is_control() && character != '\t' {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    if !is_whole {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_repeated_fits_a_line_and_steers_no_terminal() {
+        assert_eq!(shown("\"/srv/logs\""), "\"/srv/logs\"");
+        assert_eq!(shown("a\x1b[2J"), "a\\u{1b}[2J");
+        assert_eq!(shown("[\n1,\n2]"), "[…");
+        assert_eq!(shown(&"x".repeat(100)), format!("{}…", "x".repeat(60)));
+        assert_eq!(shown(""), "");
+    }
+}

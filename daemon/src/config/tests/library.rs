@@ -1,0 +1,86 @@
+//! What an engine inside of another program is configured with.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::config::{EngineConfig, Profile};
+
+#[test]
+fn everything_is_in_the_temporary_folder_of_the_user() {
+    let config = EngineConfig::default();
+    let name = format!("escher-executions-{}", nix::unistd::geteuid());
+    assert_eq!(config.log_dir, std::env::temp_dir().join(name));
+    assert_eq!(config.state_dir, config.log_dir.join("state"));
+    assert_eq!(config.runtime_dir, config.log_dir.join("run"));
+    assert!(config.launcher.ends_with("escher-launcher"));
+    let testing = EngineConfig::of_profile(Profile::Testing);
+    assert_eq!(testing.log_dir, config.log_dir);
+    assert!(!testing.executions.output.stream);
+}
+
+#[test]
+fn a_file_is_read_like_escherds() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("engine.json");
+    fs::write(
+        &path,
+        "{\"kill_grace_ms\": 7, \"daemon\": {\"state_dir\": \"/s\"}}",
+    )
+    .unwrap();
+    let config = EngineConfig::from_file(&path).unwrap();
+    assert_eq!(config.executions.request.kill_grace_ms, 7);
+    assert_eq!(config.state_dir, Path::new("/s"));
+    fs::write(
+        &path,
+        "{\"kill_grace_ms\": 7, \"wait\": 1,\n\"log_dir\": 1}",
+    )
+    .unwrap();
+    let error = EngineConfig::from_file(&path).unwrap_err();
+    assert_eq!(error.faults().len(), 2, "{error}");
+}
+
+#[test]
+fn the_directory_of_logs_is_made_for_its_group_at_most() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = EngineConfig {
+        log_dir: dir.path().join("a/logs"),
+        state_dir: dir.path().join("state"),
+        runtime_dir: dir.path().join("run"),
+        ..EngineConfig::default()
+    };
+    config.make_log_dir().unwrap();
+    config.make_log_dir().unwrap();
+    let mode = fs::metadata(&config.log_dir).unwrap().permissions().mode();
+    assert_eq!(mode & 0o027, 0);
+    let blocked = EngineConfig {
+        log_dir: "/dev/null/logs".into(),
+        ..config
+    };
+    let error = blocked.make_log_dir().unwrap_err().to_string();
+    assert!(error.contains("/dev/null/logs"), "{error}");
+}
+
+#[test]
+fn the_temporary_folder_is_private_for_whatever_is_inside_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let temporary = dir.path().join("temporary");
+    for (logs, state) in [
+        (temporary.clone(), dir.path().join("state")),
+        (dir.path().join("logs"), temporary.join("state")),
+    ] {
+        let config = EngineConfig {
+            log_dir: logs,
+            state_dir: state,
+            runtime_dir: dir.path().join("run"),
+            ..EngineConfig::default()
+        };
+        config.make_log_dir_beside(&temporary).unwrap();
+        let mode = fs::metadata(&temporary).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700);
+        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755)).unwrap();
+        let error = config.make_log_dir_beside(&temporary).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+        fs::remove_dir(&temporary).unwrap();
+    }
+}

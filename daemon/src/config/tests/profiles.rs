@@ -1,0 +1,107 @@
+//! The five profiles have the figures that they are documented with.
+
+use super::{Configuration, Host, Value, read};
+use crate::config::{EngineConfig, Origin, Profile};
+
+/// Timeouts in ms, live output, commands at once, executions in memory, seconds there, cleanup, bytes of output.
+type Figures = (u64, u64, bool, u64, u64, u64, bool, u64);
+
+const MIB: u64 = 1024 * 1024;
+
+const FIGURES: [(Profile, Figures); 5] = [
+    (
+        Profile::Production,
+        (300_000, 1_800_000, true, 100, 2000, 7200, true, 50 * MIB),
+    ),
+    (
+        Profile::Development,
+        (60_000, 300_000, true, 10, 100, 1800, true, 10 * MIB),
+    ),
+    (
+        Profile::Testing,
+        (10_000, 30_000, false, 1, 10, 300, false, MIB),
+    ),
+    (
+        Profile::HighVolume,
+        (300_000, 1_800_000, true, 200, 5000, 300, true, 5 * MIB),
+    ),
+    (
+        Profile::MemoryConstrained,
+        (120_000, 600_000, false, 5, 50, 600, true, MIB),
+    ),
+];
+
+fn figures(engine: &EngineConfig) -> Figures {
+    let executions = &engine.executions;
+    (
+        executions.request.default_timeout_ms,
+        executions.request.max_timeout_ms,
+        executions.output.stream,
+        executions.max_concurrent_executions as u64,
+        executions.max_in_memory_executions as u64,
+        executions.cleanup.retention.as_secs(),
+        executions.cleanup.is_automatic,
+        executions.output.max_bytes,
+    )
+}
+
+#[test]
+fn each_has_its_figures_however_it_is_chosen() {
+    for (profile, expected) in FIGURES {
+        let name = profile.name();
+        let chosen: [Configuration; 3] = [
+            Host::new().load(&["--profile", name]).unwrap(),
+            read("a.toml", &format!("profile = \"{name}\"")).unwrap(),
+            read("a.json", &format!("{{\"profile\": \"{name}\"}}")).unwrap(),
+        ];
+        for configuration in chosen {
+            assert_eq!(figures(&configuration.settings.engine), expected, "{name}");
+            let origin = configuration.origin("execution.max_timeout_ms");
+            assert_eq!(origin, &Origin::Profile(profile));
+            let log_dir = configuration.row("execution.log_dir");
+            let is_temporary = log_dir.value.to_string().contains("escher-executions-");
+            assert_eq!(is_temporary, profile == Profile::Development);
+        }
+        assert_eq!(figures(&EngineConfig::of_profile(profile)), expected);
+    }
+    assert_eq!(FIGURES.map(|row| row.0), Profile::ALL);
+}
+
+#[test]
+fn a_profile_leaves_all_else_as_it_is() {
+    let plain = Host::new().load(&[]).unwrap();
+    for (profile, _) in FIGURES {
+        let chosen = Host::new().load(&["--profile", profile.name()]).unwrap();
+        for (plain, row) in plain.rows.iter().zip(&chosen.rows) {
+            let is_its = row.origin == Origin::Profile(profile);
+            assert!(is_its || row == plain, "{profile}: {row:?}");
+        }
+    }
+}
+
+#[test]
+fn the_last_file_that_names_one_counts_and_the_option_goes_over_it() {
+    let host = Host::new()
+        .file(
+            "etc/escher.toml",
+            "profile = \"testing\"\n[execution]\nkill_grace_ms = 5\n",
+        )
+        .file("etc/escher.toml.d/1.toml", "profile = \"high-volume\"\n")
+        .file(
+            "etc/escher.toml.d/2.toml",
+            "[execution]\nmax_in_memory_executions = 7\n",
+        );
+    let chosen = |arguments: &[&str]| {
+        let configuration = host.load(arguments).unwrap();
+        let number = |name| configuration.value(name).clone();
+        // Files go over it, wherever it is named.
+        assert_eq!(number("execution.kill_grace_ms"), Value::Number(5));
+        assert_eq!(
+            number("execution.max_in_memory_executions"),
+            Value::Number(7)
+        );
+        number("execution.max_concurrent_executions")
+    };
+    assert_eq!(chosen(&[]), Value::Number(200));
+    assert_eq!(chosen(&["--profile", "production"]), Value::Number(100));
+}

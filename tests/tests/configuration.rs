@@ -1,0 +1,261 @@
+//! What escherd makes of files, the environment and options. All of what is right and wrong is tested beside the
+//! code; here is what one sees from outside.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use escher_client::DaemonInfo;
+use escher_tests::{Daemon, Ended, Home, connect, escherd, finish, in_runtime, is_root_for};
+
+/// escherd with a configuration file and further arguments; one that would start must be ended by `--check`.
+fn with_file(home: &Home, name: &str, text: &str, arguments: &[&str]) -> Ended {
+    let path = home.path().join(name);
+    fs::write(&path, text).unwrap();
+    let mut command = Command::new(escherd());
+    command.args(home.arguments()).arg("--config").arg(path);
+    command.args(arguments);
+    finish(command)
+}
+
+fn info(daemon: &Daemon) -> DaemonInfo {
+    in_runtime(async { connect(daemon).await.info().await.unwrap() })
+}
+
+#[test]
+fn all_that_is_wrong_is_told_a_line_for_each_and_gives_2() {
+    let home = Home::new();
+    let broken = "[execution]\nmax_timeot_ms = 1\nkill_grace_ms = \"long\"\nkill_grace_ms = 5\nmax_concurrent_executions = 0\n[daemon]\nsocket_mode = \"rw\"\n[nonsense]\n";
+    let wanted = [
+        (2, "max_timeot_ms = 1", "max_timeout_ms"),
+        (3, "kill_grace_ms = \"long\"", "whole number"),
+        (4, "kill_grace_ms = 5", "already"),
+        (5, "max_concurrent_executions = 0", "at least 1"),
+        (7, "socket_mode = \"rw\"", "0660"),
+        (8, "[nonsense]", "no such table"),
+    ];
+    for arguments in [&[][..], &["--check"]] {
+        let ended = with_file(&home, "broken.toml", broken, arguments).expect(2);
+        let file = home.path().join("broken.toml");
+        let lines: Vec<&str> = ended.err().lines().collect();
+        assert_eq!(lines.len(), wanted.len(), "{ended:?}");
+        for (line, (number, said, right)) in lines.iter().zip(wanted) {
+            let head = format!("escherd: {}:{number}: ", file.display());
+            assert!(line.starts_with(&head), "{line}");
+            assert!(line.contains(said) && line.contains(right), "{line}");
+        }
+    }
+    assert!(!home.state().exists() && !home.logs().exists() && !home.socket().exists());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_or_understood_gives_2() {
+    let home = Home::new();
+    for (name, text, place) in [
+        ("a.toml", "[execution\n", "a.toml:1: "),
+        ("a.json", "{\"execution\":\n{\"x\": 1}}", "a.json:2: "),
+        ("b.json", "{", "b.json:1: "),
+    ] {
+        let ended = with_file(&home, name, text, &["--check"]).expect(2);
+        assert!(ended.err().contains(place), "{ended:?}");
+    }
+    let mut missing = Command::new(escherd());
+    missing.args(["--check", "--config", "/no/such/file.toml"]);
+    let missing = finish(missing).expect(2);
+    assert!(
+        missing.err().contains("/no/such/file.toml: "),
+        "{missing:?}"
+    );
+}
+
+#[test]
+fn check_reads_what_is_right_and_touches_nothing() {
+    let home = Home::new();
+    for (name, text) in [
+        (
+            "a.toml",
+            "[execution]\ndefault_timeout_ms = 1000\nmax_timeout_ms = 2000\n",
+        ),
+        ("a.json", "{\"execution\": {\"kill_grace_ms\": 5}}"),
+        ("b.json", "{\"kill_grace_ms\": 5}"),
+    ] {
+        let ended = with_file(&home, name, text, &["--check"]).expect(0);
+        assert_eq!((ended.out(), ended.err()), ("", ""));
+    }
+    assert!(!home.state().exists() && !home.logs().exists() && !home.socket().exists());
+}
+
+#[test]
+fn the_environment_goes_over_files_and_options_go_over_the_environment() {
+    let elsewhere = Home::new();
+    let daemon = Daemon::builder()
+        .config("[execution]\ndefault_timeout_ms = 1000\nmax_timeout_ms = 5000\nmax_concurrent_executions = 7\n")
+        .env("EXEC_MAX_TIMEOUT_MS", "2000")
+        .env("EXEC_LOG_DIR", elsewhere.logs())
+        .start();
+    let refused = daemon
+        .ctl()
+        .run(["run", "--timeout", "3s", "true"])
+        .expect(125);
+    assert!(
+        refused.err().contains("3000") && refused.err().contains("2000"),
+        "{refused:?}"
+    );
+    let id = daemon.ctl().submit(["echo", "x"]);
+    let _ = daemon
+        .ctl()
+        .run(["wait".to_owned(), id.to_string()])
+        .expect(0);
+    assert!(daemon.home().log(id).exists(), "--log-dir is an option");
+    assert!(!elsewhere.logs().exists());
+    let info = info(&daemon);
+    assert_eq!(info.default_timeout_ms, 1000);
+    assert_eq!(info.max_concurrent_executions, 7);
+}
+
+#[test]
+fn variables_and_options_that_are_wrong_give_2() {
+    let home = Home::new();
+    let mut command = Command::new(escherd());
+    command
+        .args(home.arguments())
+        .args(["--check", "--config", "/dev/null", "--profile", "fast"])
+        .env("EXEC_STREAM_OUTPUT", "perhaps");
+    let ended = finish(command).expect(2);
+    let lines: Vec<&str> = ended.err().lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "escherd: --profile fast: must be one of production, development, testing, high-volume, memory-constrained",
+            "escherd: EXEC_STREAM_OUTPUT=perhaps: must be true or false",
+        ]
+    );
+}
+
+#[test]
+fn profiles_are_figures_under_files() {
+    let config = "profile = \"production\"\n[execution]\nmax_timeout_ms = 40000\n";
+    let daemon = Daemon::builder()
+        .config(config)
+        .option("--profile", "testing")
+        .start();
+    let info = info(&daemon);
+    assert_eq!(info.max_concurrent_executions, 1);
+    assert_eq!(info.default_timeout_ms, 10_000);
+    assert_eq!(info.max_timeout_ms, 40_000);
+    assert_eq!(info.max_output_size_bytes, 1024 * 1024);
+}
+
+/// `$XDG_CONFIG_HOME/escher` of a user.
+fn user_files(home: &Home, files: &[(&str, &str)]) -> PathBuf {
+    let config = home.path().join("config");
+    for (name, text) in files {
+        let path = config.join("escher").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    config
+}
+
+#[test]
+fn drop_ins_of_a_user_go_over_each_other_by_their_names() {
+    let home = Home::new();
+    let config = user_files(
+        &home,
+        &[
+            (
+                "escher.toml",
+                "[execution]\ndefault_timeout_ms = 1\nmax_timeout_ms = 9\nmax_concurrent_executions = 3\n",
+            ),
+            (
+                "escher.toml.d/10-a.toml",
+                "[execution]\nmax_timeout_ms = 5\nmax_pending_executions = 6\n",
+            ),
+            (
+                "escher.toml.d/20-b.toml",
+                "[execution]\nmax_timeout_ms = 7\n",
+            ),
+        ],
+    );
+    let masked = config.join("escher/escher.toml.d/30-c.toml");
+    symlink("/dev/null", masked).unwrap();
+    let daemon = Daemon::builder()
+        .of_user()
+        .env("XDG_CONFIG_HOME", config)
+        .start();
+    let info = info(&daemon);
+    assert_eq!(info.max_concurrent_executions, 3);
+    assert_eq!(info.max_pending_executions, 6);
+    assert_eq!(info.max_timeout_ms, 7);
+}
+
+#[test]
+fn an_empty_file_switches_off_and_a_link_to_nowhere_is_told() {
+    let home = Home::new();
+    let config = user_files(
+        &home,
+        &[
+            ("escher.toml", ""),
+            (
+                "escher.toml.d/10-a.toml",
+                "[execution]\nmax_timeout_ms = 5\n",
+            ),
+            (
+                "escher.toml.d/20-b.toml",
+                "[execution]\ndefault_timeout_ms = 5\n",
+            ),
+        ],
+    );
+    let check = || {
+        let mut command = Command::new(escherd());
+        command.args(home.arguments()).args(["--user", "--check"]);
+        finish({
+            command.env("XDG_CONFIG_HOME", &config);
+            command
+        })
+    };
+    let _ = check().expect(0);
+    let drop_ins = config.join("escher/escher.toml.d");
+    fs::write(drop_ins.join("20-b.toml"), "").unwrap();
+    let ended = check().expect(2);
+    assert!(
+        ended
+            .err()
+            .contains("10-a.toml:2: execution.max_timeout_ms = 5"),
+        "{ended:?}"
+    );
+    fs::remove_file(drop_ins.join("10-a.toml")).unwrap();
+    symlink("/no/such/file", drop_ins.join("10-a.toml")).unwrap();
+    let ended = check().expect(2);
+    assert!(
+        ended.err().contains("10-a.toml: cannot be read"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_log_directory_that_cannot_be_written_gives_2() {
+    if !is_root_for("an escherd of a user who may not write somewhere") {
+        return;
+    }
+    let home = Home::new();
+    let mut command = Command::new(home.share(&escherd()));
+    command
+        .args(["--check", "--config", "/dev/null", "--log-dir"])
+        .arg(home.logs())
+        .uid(65534)
+        .gid(65534);
+    let ended = finish(command).expect(2);
+    let said = format!(
+        "escherd: --log-dir {}: must be a directory",
+        home.logs().display()
+    );
+    assert!(ended.err().starts_with(&said), "{ended:?}");
+    assert!(
+        ended
+            .err()
+            .contains(&format!("{} cannot be written", home.path().display()))
+    );
+}
