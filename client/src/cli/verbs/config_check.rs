@@ -35,7 +35,10 @@ pub(super) fn check(context: &Context, args: &ConfigCheckArgs) -> Result<u8, Fai
         Some(FAULTY) => false,
         _ => {
             let what = format!("{} could not check it", escherd.display());
-            let why = format!("{}; {}", checked.status, said.trim());
+            let mut why = checked.status.to_string();
+            for line in said.lines() {
+                why = why + "; " + line;
+            }
             return Err(Failure::system(what, io::Error::other(why)));
         }
     };
