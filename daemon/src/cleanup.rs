@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use escher_protocol::message::Removed;
 use escher_protocol::{ApiError, Timestamp};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
+use crate::api::FORGET_AT_ONCE;
+use crate::authz::AdminPermit;
+use crate::config::ExecutionSettings;
 use crate::engine::{Engine, EngineHandle, Stopped};
-use crate::server::FORGET_AT_ONCE;
 use crate::store::{HistoryLimits, Store};
 
 /// How much is kept, and how that is seen to.
@@ -24,21 +27,25 @@ pub struct CleanupSettings {
     pub limits: HistoryLimits,
 }
 
-/// Cleans up at once and then again and again, until the engine is gone.
-pub async fn run(settings: CleanupSettings, engine: EngineHandle, store: Store) {
-    if !settings.is_automatic {
-        return;
-    }
-    let mut ticks = interval(settings.interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Cleans up at once and then again and again, as the settings say at the time, until the engine is gone.
+pub async fn run(
+    mut settings: watch::Receiver<ExecutionSettings>,
+    engine: EngineHandle,
+    store: Store,
+) {
+    let mut last = None;
     loop {
-        ticks.tick().await;
-        let retention = settings.retention;
-        let evict = move |engine: &mut Engine| engine.evict(retention, Timestamp::now());
-        if engine.tell(evict).await.is_err() {
-            return;
+        let now = settings.borrow_and_update().cleanup;
+        let due = last.map_or_else(Instant::now, |last: Instant| last + now.interval);
+        tokio::select! {
+            changed = settings.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+            () = sleep_until(due), if now.is_automatic => {}
         }
-        match enforce(settings.limits, &engine, &store).await {
+        last = Some(Instant::now());
+        match keep_to(now, &engine, &store).await {
             Ok(Removed { executions: 0, .. }) => {}
             Ok(Removed {
                 executions,
@@ -47,21 +54,39 @@ pub async fn run(settings: CleanupSettings, engine: EngineHandle, store: Store) 
                 executions,
                 log_bytes, "forgotten for their age or for want of room"
             ),
+            // The engine is gone.
+            Err(error) if error.code == ApiError::from(Stopped).code => return,
             Err(error) => warn!(%error, "the history cannot be cleaned up"),
         }
     }
 }
 
-/// Forgets what is over the limits, the oldest first.
-async fn enforce(
-    limits: HistoryLimits,
+/// Cleans up once, for somebody who may have that done.
+///
+/// # Errors
+/// A store that cannot be read or written.
+pub async fn clean_up(
+    _permit: AdminPermit,
+    settings: CleanupSettings,
     engine: &EngineHandle,
     store: &Store,
 ) -> Result<Removed, ApiError> {
+    keep_to(settings, engine, store).await
+}
+
+/// Has leave memory what has been there for long enough, and forgets what is over the limits, the oldest first.
+async fn keep_to(
+    settings: CleanupSettings,
+    engine: &EngineHandle,
+    store: &Store,
+) -> Result<Removed, ApiError> {
+    let retention = settings.retention;
+    let evict = move |engine: &mut Engine| engine.evict(retention, Timestamp::now());
+    engine.tell(evict).await?;
     let mut removed = Removed::default();
     loop {
         let expired = store
-            .expired(limits, Timestamp::now(), FORGET_AT_ONCE)
+            .expired(settings.limits, Timestamp::now(), FORGET_AT_ONCE)
             .await?;
         if expired.is_empty() {
             return Ok(removed);

@@ -1,7 +1,10 @@
 //! How escherd divides the file descriptors that it may have, so that whatever comes, it can still take a
 //! connection to refuse it, and write down what has ended.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::server::ROOT_RESERVE;
@@ -26,9 +29,69 @@ pub struct Budget {
     pub logs: usize,
 }
 
+/// The division that is in force.
+#[derive(Debug)]
+pub struct Shares {
+    open_logs: Arc<Semaphore>,
+    now: Mutex<Division>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Division {
+    wanted_connections: usize,
+    budget: Budget,
+}
+
+impl Shares {
+    /// Divides for so many executions and connections.
+    #[must_use]
+    pub fn new(executions: usize, connections: usize) -> Self {
+        let budget = divide(executions, connections);
+        Shares {
+            open_logs: Arc::new(Semaphore::new(budget.logs)),
+            now: Mutex::new(Division {
+                wanted_connections: connections,
+                budget,
+            }),
+        }
+    }
+
+    /// What there is for whom.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        self.now().budget
+    }
+
+    /// Leave to open logs: a permit for each.
+    #[must_use]
+    pub fn open_logs(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.open_logs)
+    }
+
+    /// Divides anew; `connections` are as many as before unless they are given. Logs that are being read are read to
+    /// their end.
+    pub fn change(&self, executions: usize, connections: Option<usize>) -> Budget {
+        let mut now = self.now();
+        let wanted_connections = connections.unwrap_or(now.wanted_connections);
+        let budget = divide(executions, wanted_connections);
+        match budget.logs.checked_sub(now.budget.logs) {
+            Some(more) => self.open_logs.add_permits(more),
+            None => drop(self.open_logs.forget_permits(now.budget.logs - budget.logs)),
+        }
+        *now = Division {
+            wanted_connections,
+            budget,
+        };
+        budget
+    }
+
+    fn now(&self) -> MutexGuard<'_, Division> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Raises the limit to what the host allows, and divides it.
-#[must_use]
-pub fn divide(executions: usize, connections: usize) -> Budget {
+fn divide(executions: usize, connections: usize) -> Budget {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
         Ok(hard)
@@ -65,7 +128,7 @@ fn plan(limit: u64, executions: usize, connections: usize) -> Budget {
     Budget {
         executions: size(executions),
         connections: size(connections),
-        logs: size(logs).min(tokio::sync::Semaphore::MAX_PERMITS),
+        logs: size(logs).min(Semaphore::MAX_PERMITS),
     }
 }
 

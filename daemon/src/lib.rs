@@ -4,15 +4,17 @@
 //!
 //! 1. [`server`] takes the connection, learns from the kernel who is at the other end, reads the frame;
 //! 2. [`authz`] decides, and its permit is a value;
-//! 3. [`engine`], sole owner of all state, demands the permit and moves the [`execution`] on;
-//! 4. [`launch`] carries out what the engine wants done, by way of the shims;
-//! 5. [`store`] writes down what has changed, and remembers what has left memory;
-//! 6. [`output`] reads what the command has written, for whoever asks.
+//! 3. [`api`] finds out who has the answer: memory, store or log;
+//! 4. [`engine`], sole owner of all state, demands the permit and moves the [`execution`] on;
+//! 5. [`launch`] carries out what the engine wants done, by way of the shims;
+//! 6. [`store`] writes down what has changed, and remembers what has left memory;
+//! 7. [`output`] reads what the command has written, for whoever asks.
 //!
-//! [`config`] and [`cli`] make the settings, [`boot`], [`descriptors`], [`systemd`] and [`telemetry`] are the
+//! [`config`] and [`cli`] make the settings, [`reload`] changes them, [`boot`], [`descriptors`], [`systemd`] and [`telemetry`] are the
 //! surroundings, and [`service`] puts it all together.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod authz;
 pub mod boot;
 pub mod cleanup;
@@ -23,8 +25,14 @@ pub mod engine;
 pub mod execution;
 pub mod launch;
 pub mod output;
+pub mod reload;
 pub mod server;
 pub mod service;
 pub mod store;
 pub mod systemd;
 pub mod telemetry;
+
+pub use api::{EventHandler, Events, ExecutionEngine, Executions, Output, StartError};
+pub use cli::OnStop;
+pub use config::{EngineConfig, ExecutionSettings};
+pub use output::{OutputRules, OversizedOutput};

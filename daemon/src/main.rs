@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use escherd::cli::Arguments;
-use escherd::{config, service, telemetry};
+use escherd::config::{self, Configuration};
+use escherd::{service, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[allow(clippy::print_stderr)] // The outermost layer talks to people.
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     telemetry::init();
-    match serve(configuration.settings) {
+    match serve(arguments, configuration) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("escherd: {error:#}");
@@ -35,20 +36,21 @@ fn main() -> ExitCode {
 
 /// One thread runs all tasks: they wait more than they work, and handing one to another thread costs more
 /// than most of them do. Files are read, and users looked up, on threads of their own.
-fn serve(settings: config::Settings) -> anyhow::Result<()> {
+fn serve(arguments: Arguments, configuration: Configuration) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
         let stop = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
         };
-        service::run(settings, stop).await
+        service::run(arguments, configuration, stop, hangup).await
     });
     runtime.shutdown_background();
     result

@@ -10,6 +10,14 @@ pub fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// escherd reads its configuration again; [`ready`] says when that is done.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => warn!(%error, "the clock cannot be read"),
+    }
+}
+
 /// escherd is about to stop.
 pub fn stopping() {
     notify(&[NotifyState::Stopping]);

@@ -49,6 +49,7 @@ pub struct Builder {
     hand_over_socket: bool,
     max_files: Option<u64>,
     launcher: PathBuf,
+    names_log_dir: bool,
 }
 
 impl Daemon {
@@ -77,6 +78,7 @@ impl Daemon {
             hand_over_socket: false,
             max_files: None,
             launcher: crate::launcher(),
+            names_log_dir: true,
         }
     }
 
@@ -256,6 +258,13 @@ impl Builder {
         self
     }
 
+    /// Without `--log-dir`: the configuration says where logs go.
+    #[must_use]
+    pub fn without_log_dir(mut self) -> Self {
+        self.names_log_dir = false;
+        self
+    }
+
     /// With another launcher.
     #[must_use]
     pub fn launcher(mut self, launcher: PathBuf) -> Self {
@@ -290,8 +299,15 @@ impl Builder {
             true => command.arg("--user"),
             false => command.arg("--config").arg(&config),
         };
+        let mut arguments = home.arguments_with(self.launcher);
+        if !self.names_log_dir {
+            let place = arguments
+                .iter()
+                .position(|word| word == Path::new("--log-dir"));
+            arguments.drain(place.unwrap()..place.unwrap() + 2);
+        }
         let mut reaper = command
-            .args(home.arguments_with(self.launcher))
+            .args(arguments)
             .args(["--on-stop", self.on_stop])
             .args(self.options)
             .env("NOTIFY_SOCKET", &notify)

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 /// A descendant of somebody.
@@ -94,6 +96,13 @@ fn command_line(pid: Pid) -> String {
 pub fn is_free(path: &Path) -> bool {
     let file = fs::File::open(path).expect("the file that is locked");
     Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok()
+}
+
+/// The time of CLOCK_MONOTONIC (clock_gettime(2)), which all processes share.
+#[must_use]
+pub fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has it");
+    now.into()
 }
 
 /// How busy the machine is, for whoever judges a measurement: the load averages over 1, 5 and 15 minutes and

@@ -29,7 +29,11 @@ fn sigterm_ends_it_with_0_also_with_clients_that_wait_and_follow() {
         &["events", "-f"],
     ]
     .into_iter()
-    .map(|words| daemon.ctl().start(words))
+    .map(|words| {
+        daemon
+            .ctl()
+            .start([&["--reconnect", "none"], words].concat())
+    })
     .collect();
     assert_eq!(daemon.terminate(), Exit::Code(0));
     for client in clients {

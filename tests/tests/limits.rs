@@ -3,7 +3,10 @@
 use std::os::unix::net::UnixStream;
 
 use escher_client::{Client, ErrorCode, ExecutionRequest, OutputRange, Status};
-use escher_tests::{Daemon, Fifo, connect, exec, in_runtime, shell};
+use escher_tests::{
+    Daemon, Fifo, LONG_DEADLINE, connect, exec, in_runtime, in_runtime_within, shell,
+};
+use futures_util::StreamExt;
 
 #[test]
 fn the_bytes_of_what_waits_are_bounded() {
@@ -133,5 +136,40 @@ fn memory_stays_flat_however_many_have_ended() {
             after < before + 8 * 1024 * 1024,
             "from {before} to {after} bytes"
         );
+    });
+}
+
+/// How many commands the longest run has. `ESCHER_TEST_EXECUTIONS` makes it more.
+fn executions() -> usize {
+    let set = std::env::var("ESCHER_TEST_EXECUTIONS").ok();
+    set.map_or(30_000, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn memory_after_ten_thousand_commands_and_after_many_more_is_the_same() {
+    const AT_ONCE: usize = 32;
+    const WARM_UP: usize = 10_000;
+    let daemon = Daemon::with_config("[execution]\nmax_in_memory_executions = 1000");
+    in_runtime_within(LONG_DEADLINE, async {
+        let client: Client = connect(&daemon).await;
+        let run = async |count: usize| {
+            let runs = (0..count).map(async |_| {
+                let id = client.execute(exec(["/bin/true"])).await.unwrap().id;
+                let record = client.wait_for_completion(id).await.unwrap();
+                assert_eq!(record.status, Status::Completed);
+            });
+            let mut runs = futures_util::stream::iter(runs).buffer_unordered(AT_ONCE);
+            while runs.next().await.is_some() {}
+        };
+        run(WARM_UP).await;
+        let before = escher_tests::resident_bytes(daemon.pid()).unwrap();
+        run(executions() - WARM_UP).await;
+        let after = escher_tests::resident_bytes(daemon.pid()).unwrap();
+        let many = executions();
+        let ratio = after as f64 / before as f64;
+        let said = format!("{before} bytes after {WARM_UP}, {after} after {many}: {ratio:.3}");
+        eprintln!("{said}");
+        assert!(ratio < 1.1, "{said}");
+        assert_eq!(client.total_count().await.unwrap(), many as u64);
     });
 }

@@ -8,9 +8,12 @@ mod accounts;
 
 pub use accounts::{Account, Accounts};
 
+use std::io;
+
 use escher_launcher::peer::PeerCredentials;
 use escher_launcher::wire::Identity;
 use escher_protocol::{ApiError, Canceller, ErrorCode, RunAs, User};
+use nix::unistd::{self, Gid};
 
 /// Somebody with a connection.
 #[derive(Debug, Clone)]
@@ -20,6 +23,21 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// What the kernel would say of this process if it connected.
+    ///
+    /// # Errors
+    /// Those of getgroups(2).
+    pub fn own_credentials() -> io::Result<PeerCredentials> {
+        let mut groups: Vec<u32> = unistd::getgroups()?.into_iter().map(Gid::as_raw).collect();
+        groups.sort_unstable();
+        Ok(PeerCredentials {
+            uid: unistd::geteuid().as_raw(),
+            gid: unistd::getegid().as_raw(),
+            groups,
+            pid: unistd::getpid().as_raw(),
+        })
+    }
+
     /// The user behind it.
     #[must_use]
     pub fn user(&self) -> &User {
@@ -59,6 +77,18 @@ impl SubmitPermit {
     #[must_use]
     pub fn into_parts(self) -> (User, Account) {
         (self.submitter, self.account)
+    }
+}
+
+/// Leave to do what concerns everybody: to change settings, to clean up.
+#[derive(Debug)]
+#[must_use]
+pub struct AdminPermit(());
+
+impl AdminPermit {
+    /// The host's own, which has sent a signal to this process: only root and its own user can (kill(2)).
+    pub(crate) fn by_signal() -> Self {
+        AdminPermit(())
     }
 }
 
@@ -180,6 +210,23 @@ impl Gate {
             RunAs::Uid(uid) => self.other_account(self.accounts.by_uid(*uid).await?)?,
         };
         Ok(SubmitPermit { submitter, account })
+    }
+
+    /// Whether `caller` may do what concerns everybody: root, and the user that escherd runs as.
+    ///
+    /// # Errors
+    /// `permission-denied`.
+    pub fn administer(&self, caller: &Caller) -> Result<AdminPermit, ApiError> {
+        let uid = caller.credentials.uid;
+        if uid == 0 || uid == unistd::geteuid().as_raw() {
+            return Ok(AdminPermit(()));
+        }
+        let message = format!(
+            "{} may not do this: it concerns everybody's executions",
+            caller.user()
+        );
+        Err(ApiError::new(ErrorCode::PERMISSION_DENIED, message)
+            .with_hint("root may, and the user that escherd runs as"))
     }
 
     /// What `caller` may see and end: its own executions; root all.

@@ -53,6 +53,11 @@ impl Engine {
             since: now,
             weight,
         });
+        self.evict_surplus();
+    }
+
+    /// Has the oldest leave memory that are too many for it.
+    pub(super) fn evict_surplus(&mut self) {
         while self.retired.len() > self.settings.max_in_memory
             || self.retired_bytes > MAX_RETIRED_BYTES
         {

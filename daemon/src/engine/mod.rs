@@ -170,6 +170,13 @@ impl Engine {
         }
     }
 
+    /// Keeps to other settings from now on. What is launched already keeps what it was given.
+    pub fn configure(&mut self, settings: EngineSettings) {
+        self.settings = settings;
+        self.evict_surplus();
+        self.admit();
+    }
+
     /// What has to be done outside since the last call, in this order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)

@@ -41,6 +41,8 @@ pub struct Counts {
     pub pending: usize,
     /// Running.
     pub running: usize,
+    /// Most that run at once.
+    pub max_concurrent: usize,
 }
 
 /// The executions in memory that were asked for, and all that there are: what the store says of these is
@@ -146,6 +148,7 @@ impl Engine {
         Counts {
             pending: self.queue.len() + self.arriving,
             running: self.launched,
+            max_concurrent: self.settings.max_concurrent,
         }
     }
 }

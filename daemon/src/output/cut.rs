@@ -36,8 +36,7 @@ pub(super) fn mark(rules: OutputRules, left_out: u64) -> String {
 
 /// The mark at the end of output that was cut at `limit` bytes: `\n[... output truncated at 10MB ...]`.
 /// Whole mebibytes and kibibytes are said as such.
-#[must_use]
-pub fn truncation_marker(limit: u64) -> String {
+fn truncation_marker(limit: u64) -> String {
     format!("\n[... output truncated at {} ...]", figure(limit))
 }
 

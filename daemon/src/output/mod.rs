@@ -12,7 +12,6 @@ mod rules;
 #[cfg(test)]
 mod sample;
 
-pub use cut::truncation_marker;
 pub use excerpt::{Excerpt, Piece};
 pub use rules::{OutputRules, OversizedOutput};
 

@@ -31,9 +31,8 @@ pub const ROOT_RESERVE: usize = 16;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that there are.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Tally {
-    limits: ConnectionLimits,
     open: Mutex<Open>,
 }
 
@@ -53,13 +52,9 @@ struct Place {
 pub async fn serve(
     listener: UnixListener,
     service: Arc<Service>,
-    limits: ConnectionLimits,
     mut closing: watch::Receiver<bool>,
 ) {
-    let tally = Arc::new(Tally {
-        limits,
-        open: Mutex::default(),
-    });
+    let tally = Arc::new(Tally::default());
     let mut sessions = JoinSet::new();
     let closed = closing.clone();
     let mut spare = spare();
@@ -70,7 +65,7 @@ pub async fn serve(
             () = until_closing(&mut closing) => break,
         };
         match accepted {
-            Ok((stream, _)) => match enter(&stream, &tally) {
+            Ok((stream, _)) => match enter(&stream, &tally, service.connection_limits()) {
                 Ok((place, credentials)) => {
                     let (service, closing) = (service.clone(), closed.clone());
                     sessions.spawn(async move {
@@ -122,9 +117,13 @@ fn overloaded() -> ApiError {
 }
 
 /// A place for a new connection. One for which there is none is told why, and closed.
-fn enter(stream: &UnixStream, tally: &Arc<Tally>) -> io::Result<(Place, PeerCredentials)> {
+fn enter(
+    stream: &UnixStream,
+    tally: &Arc<Tally>,
+    limits: ConnectionLimits,
+) -> io::Result<(Place, PeerCredentials)> {
     let credentials = peer::credentials(stream)?;
-    match Tally::enter(tally, credentials.uid) {
+    match Tally::enter(tally, limits, credentials.uid) {
         Ok(place) => Ok((place, credentials)),
         Err(error) => {
             session::refuse_at_once(stream, error.clone())?;
@@ -134,11 +133,11 @@ fn enter(stream: &UnixStream, tally: &Arc<Tally>) -> io::Result<(Place, PeerCred
 }
 
 impl Tally {
-    fn enter(tally: &Arc<Tally>, uid: u32) -> Result<Place, ApiError> {
+    fn enter(tally: &Arc<Tally>, limits: ConnectionLimits, uid: u32) -> Result<Place, ApiError> {
         let ConnectionLimits {
             max_connections,
             max_connections_per_user,
-        } = tally.limits;
+        } = limits;
         let mut open = tally
             .open
             .lock()
@@ -187,23 +186,20 @@ mod tests {
 
     #[test]
     fn the_limits_hold_and_root_has_a_reserve() {
-        let tally = Arc::new(Tally {
-            limits: ConnectionLimits {
-                max_connections: 3,
-                max_connections_per_user: 2,
-            },
-            open: Mutex::default(),
-        });
-        let first = Tally::enter(&tally, 1000).unwrap();
-        let _second = Tally::enter(&tally, 1000).unwrap();
-        assert!(Tally::enter(&tally, 1000).is_err(), "over the user's limit");
-        let _third = Tally::enter(&tally, 1001).unwrap();
-        assert!(Tally::enter(&tally, 1002).is_err(), "over the limit of all");
-        let reserve: Vec<Place> = (0..ROOT_RESERVE)
-            .map(|_| Tally::enter(&tally, 0).unwrap())
-            .collect();
-        assert!(Tally::enter(&tally, 0).is_err(), "the reserve has an end");
+        let tally = Arc::new(Tally::default());
+        let limits = ConnectionLimits {
+            max_connections: 3,
+            max_connections_per_user: 2,
+        };
+        let enter = |uid| Tally::enter(&tally, limits, uid);
+        let first = enter(1000).unwrap();
+        let _second = enter(1000).unwrap();
+        assert!(enter(1000).is_err(), "over the user's limit");
+        let _third = enter(1001).unwrap();
+        assert!(enter(1002).is_err(), "over the limit of all");
+        let reserve: Vec<Place> = (0..ROOT_RESERVE).map(|_| enter(0).unwrap()).collect();
+        assert!(enter(0).is_err(), "the reserve has an end");
         drop((first, reserve));
-        assert!(Tally::enter(&tally, 1002).is_ok());
+        assert!(enter(1002).is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! The socket: connections in, frames in, frames out.
 //!
 //! [`listener`] makes the socket, [`accept`] takes connections within limits, [`session`] speaks the protocol
-//! on one, [`requests`] answers what is asked, [`outbox`] sends.
+//! on one, [`requests`] has the [engine](crate::api) answer what is asked, [`outbox`] sends.
 
 mod accept;
 mod listener;
@@ -11,30 +11,33 @@ mod session;
 
 pub use accept::{ConnectionLimits, ROOT_RESERVE, serve};
 pub use listener::{ListenError, SocketSettings, bind};
-pub(crate) use requests::FORGET_AT_ONCE;
 
 use escher_protocol::message::DaemonInfo;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
-use crate::authz::Gate;
-use crate::engine::EngineHandle;
-use crate::store::Store;
+use crate::api::ExecutionEngine;
+use crate::reload::LiveConfiguration;
 
 /// What every session works with.
 #[derive(Debug)]
 pub struct Service {
-    /// The state.
-    pub engine: EngineHandle,
-    /// The history.
-    pub store: Store,
-    /// How many logs may be read at once.
-    pub open_logs: Semaphore,
-    /// The authority.
-    pub gate: Gate,
+    /// Everything that can be asked.
+    pub engine: ExecutionEngine,
+    /// What is set, and how that is changed.
+    pub configuration: LiveConfiguration,
     /// What does not change about this escherd.
     pub about: DaemonInfo,
-    /// The launcher's process id.
-    pub launcher_pid: watch::Receiver<Option<u32>>,
+}
+
+impl Service {
+    /// What a new connection has to keep to: the settings, and what there are open files for.
+    fn connection_limits(&self) -> ConnectionLimits {
+        let wanted = self.configuration.connections();
+        ConnectionLimits {
+            max_connections: wanted.max_connections.min(self.engine.budget().connections),
+            ..wanted
+        }
+    }
 }
 
 /// Waits until escherd says goodbye.

@@ -10,8 +10,8 @@ use escher_launcher::peer::PeerCredentials;
 use escher_protocol::codec::MAX_PAYLOAD_BYTES;
 use escher_protocol::frame::{FrameCodec, FrameError};
 use escher_protocol::handshake::{
-    ConnectionLimits, FEATURE_HISTORY, HIGHEST_VERSION, Hello, HelloReply, LOWEST_VERSION, Refusal,
-    Welcome,
+    ConnectionLimits, FEATURE_HISTORY, FEATURE_SETTINGS, HIGHEST_VERSION, Hello, HelloReply,
+    LOWEST_VERSION, Refusal, Welcome,
 };
 use escher_protocol::{ApiError, ClientFrame, ErrorCode, Request, RequestId, ServerFrame};
 use serde::de::DeserializeOwned;
@@ -26,7 +26,7 @@ use tracing::debug;
 use super::outbox::{Outbox, STREAM_WINDOW_BYTES, Window, write_frames};
 use super::requests;
 use super::{Service, until_closing};
-use crate::authz::Caller;
+use crate::api::ExecutionEngine;
 
 /// How long a peer may take for its first frame.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
@@ -53,8 +53,8 @@ pub(super) async fn run(
         () = until_closing(&mut closing) => return,
     };
     match greeting {
-        Ok(Some((caller, reader))) => {
-            let session = Session::new(caller, service);
+        Ok(Some((engine, reader))) => {
+            let session = Session::new(engine, service);
             let ended = session.serve(stream, reader, closing).await;
             if let Err(error) = ended {
                 debug!(uid = peer.0, pid = peer.1, %error, "a connection ended");
@@ -93,7 +93,7 @@ async fn greet(
     stream: &mut UnixStream,
     credentials: PeerCredentials,
     service: &Service,
-) -> io::Result<Option<(Caller, FrameReader)>> {
+) -> io::Result<Option<(ExecutionEngine, FrameReader)>> {
     let mut reader = FrameReader::default();
     let codec = FrameCodec::handshake();
     let hello = reader.next::<Hello>(stream, &codec);
@@ -105,10 +105,10 @@ async fn greet(
         Ok(Err(error)) => Err(protocol_error(&error)),
     };
     match outcome {
-        Ok((caller, welcome)) => {
+        Ok((engine, welcome)) => {
             let reply = encode_reply(&HelloReply::Welcome(welcome))?;
             stream.write_all(&reply).await?;
-            Ok(Some((caller, reader)))
+            Ok(Some((engine, reader)))
         }
         Err(error) => {
             let reply = encode_reply(&refusal(error))?;
@@ -122,7 +122,7 @@ async fn welcome(
     hello: &Hello,
     credentials: PeerCredentials,
     service: &Service,
-) -> Result<(Caller, Welcome), ApiError> {
+) -> Result<(ExecutionEngine, Welcome), ApiError> {
     let version = hello.common_version().ok_or_else(|| {
         let message = format!(
             "no protocol version in common: {} speaks {} to {}, escherd {LOWEST_VERSION} to {HIGHEST_VERSION}",
@@ -133,20 +133,20 @@ async fn welcome(
         ApiError::new(ErrorCode::UNSUPPORTED_VERSION, message)
             .with_hint("update the older of the two")
     })?;
-    let caller = service.gate.admit(credentials).await?;
+    let engine = service.engine.admit(credentials).await?;
     let about = &service.about;
     let welcome = Welcome {
         version,
         daemon: format!("escherd {}", about.version).into(),
         instance: about.instance,
-        features: vec![FEATURE_HISTORY.into()],
+        features: vec![FEATURE_HISTORY.into(), FEATURE_SETTINGS.into()],
         limits: ConnectionLimits {
             max_frame_bytes: u32::try_from(MAX_PAYLOAD_BYTES).unwrap_or(u32::MAX),
             max_requests_in_flight: MAX_REQUESTS_IN_FLIGHT,
             stream_window_bytes: STREAM_WINDOW_BYTES,
         },
     };
-    Ok((caller, welcome))
+    Ok((engine, welcome))
 }
 
 fn protocol_error(error: &FrameError) -> ApiError {
@@ -165,16 +165,17 @@ struct InFlight {
 }
 
 struct Session {
-    caller: Arc<Caller>,
+    /// As the client may use it.
+    engine: ExecutionEngine,
     service: Arc<Service>,
     in_flight: HashMap<RequestId, InFlight>,
     tasks: JoinSet<RequestId>,
 }
 
 impl Session {
-    fn new(caller: Caller, service: Arc<Service>) -> Self {
+    fn new(engine: ExecutionEngine, service: Arc<Service>) -> Self {
         Session {
-            caller: Arc::new(caller),
+            engine,
             service,
             in_flight: HashMap::new(),
             tasks: JoinSet::new(),
@@ -277,7 +278,7 @@ impl Session {
         let answer = requests::answer(
             id,
             body,
-            self.caller.clone(),
+            self.engine.clone(),
             self.service.clone(),
             outbox.clone(),
             window.clone(),

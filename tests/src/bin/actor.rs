@@ -11,6 +11,7 @@
 //! | `holder LOCK` | holds the lock, says `ready`, and stays until it is killed |
 //! | `freeze` | stops all other processes of its user, again and again |
 //! | `witness ACCOUNT NAME LINES PAUSE STDIN CODE STAYS` | keeps an account of what it does, and writes what can be foretold |
+//! | `farewell` | tells the time of CLOCK_MONOTONIC in nanoseconds as its last act |
 //! | `measure ARG…` | tells the number of its arguments and their bytes |
 
 use std::ffi::OsString;
@@ -22,7 +23,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use escher_tests::{LONG_DEADLINE, watch};
+use escher_tests::{LONG_DEADLINE, monotonic, watch};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, setgid, setgroups, setsid, setuid};
@@ -42,6 +43,7 @@ fn main() {
         "holder" => hold(Path::new(text(0))),
         "in-session" => in_session(text(0)),
         "freeze" => freeze(),
+        "farewell" => println!("{}", monotonic().as_nanos()),
         "measure" => measure(&arguments),
         "witness" => witness(&arguments),
         other => panic!("no such part: {other}"),

@@ -163,7 +163,12 @@ impl Launcher {
                 return Ok(Life::Over);
             }
             self.end_orphans();
-            match self.control.receive(&mut buffer, Waiting::Never) {
+            let received = match self.control.receive(&mut buffer, Waiting::Never) {
+                // escherd has gone and left unread what was said to it last (unix(7)).
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+                received => received,
+            };
+            match received {
                 Ok(Some(packet)) => match codec::decode(&buffer[..packet.length]) {
                     Ok(LauncherRequest::Fork { count }) => {
                         if let Some((socket, door)) = self.fork_shims(count)? {
@@ -186,9 +191,13 @@ impl Launcher {
         }
     }
 
+    /// Where escherd has just gone nobody hears it; what is received next tells that, too.
     fn say(&self, message: &LauncherReply, socket: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let bytes = codec::encode(message).map_err(io::Error::other)?;
-        self.control.send(&bytes, socket, Waiting::Allowed)
+        match self.control.send(&bytes, socket, Waiting::Allowed) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            sent => sent,
+        }
     }
 
     /// In the launcher `None`; in each of the new shims its socket to escherd and that in the runtime

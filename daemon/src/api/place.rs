@@ -1,8 +1,11 @@
 //! Where an execution is to be found.
+//!
+//! One that is not over, or not for long, the engine has; the others the store has. Nobody who asks need
+//! care.
 
 use escher_protocol::{ApiError, ErrorCode, ExecutionRecord, Target};
 
-use super::Call;
+use super::ExecutionEngine;
 use crate::authz::Scope;
 use crate::engine::Engine;
 
@@ -14,7 +17,7 @@ pub(super) enum Place<R> {
     Store(Box<ExecutionRecord>),
 }
 
-impl Call<'_> {
+impl ExecutionEngine {
     /// Has the engine do `work` on the execution that `target` means, if it has that; else returns what the
     /// store knows of it.
     ///
@@ -29,8 +32,9 @@ impl Call<'_> {
             Ok(result) => return Ok(Place::Engine(result)),
             Err(back) => back,
         };
-        let found = self.service.store.find(self.scope.submitter(), &target);
-        let found = found.await?.ok_or_else(|| not_found(&target))?;
+        let store = &self.core.store;
+        let found = store.find(self.scope.submitter(), &target).await?;
+        let found = found.ok_or_else(|| not_found(&target))?;
         if let Some(record) = found.record {
             return Ok(Place::Store(record));
         }
@@ -39,7 +43,7 @@ impl Call<'_> {
             Ok(result) => Ok(Place::Engine(result)),
             // It has ended and left memory in this very moment.
             Err((id, _)) => {
-                let found = self.service.store.find(self.scope.submitter(), &id).await?;
+                let found = store.find(self.scope.submitter(), &id).await?;
                 let record = found.and_then(|found| found.record);
                 record.map(Place::Store).ok_or_else(|| not_found(&target))
             }
@@ -56,7 +60,7 @@ impl Call<'_> {
         R: Send + 'static,
         W: FnOnce(&mut Engine, u64) -> R + Send + 'static,
     {
-        self.engine(
+        self.ask(
             move |engine: &mut Engine, scope: &Scope| match engine.find(scope, &target) {
                 Some(number) => Ok(work(engine, number)),
                 None => Err((target, work)),

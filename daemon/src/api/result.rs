@@ -1,0 +1,130 @@
+//! Results: a finished execution and as much of its output as the settings have a result carry.
+
+use std::collections::VecDeque;
+
+use escher_protocol::{
+    ApiError, ErrorCode, ExecutionRecord, ExecutionResult, Omission, OutputChunk, OutputStream,
+    Status, StreamSelection, Target,
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::ExecutionEngine;
+use super::output::path;
+use crate::output::{Excerpt, OutputReader, Piece};
+
+/// A result, part by part: all of stdout before all of stderr.
+#[derive(Debug)]
+pub struct ResultReader {
+    record: ExecutionRecord,
+    excerpts: VecDeque<(OutputStream, Excerpt)>,
+    /// What is told without reading.
+    omitted: VecDeque<Omission>,
+    _places: OwnedSemaphorePermit,
+}
+
+/// One part of a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResultPart {
+    /// The next piece of an output.
+    Output(OutputChunk),
+    /// Output that is left out here.
+    Omitted(Omission),
+}
+
+impl ExecutionEngine {
+    /// The record and the output of an execution once it is finished.
+    ///
+    /// # Errors
+    /// As [`ExecutionEngine::get_status`]; `output-unavailable` when the log cannot be read; `overloaded`.
+    pub async fn get_result(&self, target: impl Into<Target>) -> Result<ExecutionResult, ApiError> {
+        let mut reader = self.read_result(target).await?;
+        let mut result = ExecutionResult::new(reader.record.clone());
+        while let Some(part) = reader.next().await? {
+            match part {
+                ResultPart::Output(chunk) => result.push(&chunk),
+                ResultPart::Omitted(omission) => result.omit(omission),
+            }
+        }
+        Ok(result)
+    }
+
+    /// The same part by part, for whoever does not want to hold it.
+    ///
+    /// # Errors
+    /// As [`ExecutionEngine::get_result`].
+    pub async fn read_result(&self, target: impl Into<Target>) -> Result<ResultReader, ApiError> {
+        let record = self.wait_for_completion(target).await?;
+        let mut reader = ResultReader {
+            excerpts: VecDeque::new(),
+            omitted: VecDeque::new(),
+            // Both are open before the first is read: what removes the log meanwhile does no harm.
+            _places: self.reserve_logs(2)?,
+            record,
+        };
+        let record = &reader.record;
+        let Some(outcome) = &record.outcome else {
+            return Ok(reader);
+        };
+        let error = outcome.error.as_ref().map(|error| error.code);
+        for (stream, total) in [
+            (OutputStream::Stdout, outcome.output.stdout_bytes),
+            (OutputStream::Stderr, outcome.output.stderr_bytes),
+        ] {
+            // Nobody has counted what a lost execution has written.
+            let is_lost = record.status == Status::Lost;
+            if total == 0 && !is_lost {
+                continue;
+            }
+            if error == Some(ErrorCode::OVERSIZED_OUTPUT) {
+                reader.omitted.push_back(Omission {
+                    stream,
+                    bytes: total,
+                    mark: "".into(),
+                });
+                continue;
+            }
+            let mut log = OutputReader::new(path(&record.log_path), StreamSelection::Only(stream));
+            let there = log.open().await?;
+            let (log_bytes, total) = match is_lost {
+                true => (there, None),
+                false => (outcome.output.log_bytes, Some(total)),
+            };
+            let excerpt = Excerpt::new(log, log_bytes, total, self.settings().output);
+            reader.excerpts.push_back((stream, excerpt));
+        }
+        Ok(reader)
+    }
+}
+
+impl ResultReader {
+    /// The execution.
+    #[must_use]
+    pub fn record(&self) -> &ExecutionRecord {
+        &self.record
+    }
+
+    /// The next part; `None` at the end.
+    ///
+    /// # Errors
+    /// `output-unavailable`.
+    pub async fn next(&mut self) -> Result<Option<ResultPart>, ApiError> {
+        if let Some(omission) = self.omitted.pop_front() {
+            return Ok(Some(ResultPart::Omitted(omission)));
+        }
+        while let Some((stream, excerpt)) = self.excerpts.front_mut() {
+            let stream = *stream;
+            match excerpt.next().await? {
+                Some(Piece::Output(chunk)) => return Ok(Some(ResultPart::Output(chunk))),
+                Some(Piece::Omitted { bytes, mark }) => {
+                    return Ok(Some(ResultPart::Omitted(Omission {
+                        stream,
+                        bytes,
+                        mark: mark.into(),
+                    })));
+                }
+                None => drop(self.excerpts.pop_front()),
+            }
+        }
+        Ok(None)
+    }
+}

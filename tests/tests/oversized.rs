@@ -1,0 +1,370 @@
+//! What becomes of output over the limit of a result: by strategy, size, stream and content.
+
+use std::fs;
+use std::process::Command;
+
+use escher_client::protocol::{ExecutionResult, Item, OutputRange, Request, ServerFrame};
+use escher_client::{Client, ErrorCode, OutputStream, Status};
+use escher_tests::{
+    Daemon, LONG_DEADLINE, RawPeer, connect, exec, finish, in_runtime, in_runtime_within, shell,
+};
+
+/// Odd, so that it falls into the middle of a character of two bytes.
+const LIMIT: usize = 100_001;
+
+/// What is written to one stream, and what a result is to have of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// Characters of two bytes each, and one of a single byte where the length is odd.
+    Text,
+    /// Every byte there is, none of them part of a character.
+    Binary,
+}
+
+impl Content {
+    fn bytes(self, length: usize) -> Vec<u8> {
+        match self {
+            Content::Text => {
+                let mut text = "é".repeat(length / 2);
+                text.push_str(&"x"[..length % 2]);
+                text.into_bytes()
+            }
+            Content::Binary => (0..length).map(|n| [0xff, 0xfe, 0, 0x80][n % 4]).collect(),
+        }
+    }
+
+    /// How many bytes stand before a cut at `at`.
+    fn head(self, at: usize) -> usize {
+        match self {
+            Content::Text => at / 2 * 2,
+            Content::Binary => at,
+        }
+    }
+}
+
+const STREAMS: [&[OutputStream]; 3] = [
+    &[OutputStream::Stdout],
+    &[OutputStream::Stderr],
+    &[OutputStream::Stdout, OutputStream::Stderr],
+];
+
+/// Runs a command that writes the content of `file` to each of `streams`.
+async fn write(client: &Client, file: &str, streams: &[OutputStream]) -> ExecutionResult {
+    let script = streams.iter().map(|stream| match stream {
+        OutputStream::Stdout => "cat \"$0\"; ",
+        OutputStream::Stderr => "cat \"$0\" >&2; ",
+    });
+    let script: String = script.collect();
+    let request = exec(["sh", "-c", &script, file]);
+    let id = client.execute(request).await.unwrap().id;
+    client.get_result(id).await.unwrap()
+}
+
+/// Runs all sizes, streams and contents under `settings` and has each result looked at.
+fn each(settings: &str, look: impl Fn(usize, Content, &[OutputStream], &[u8], &ExecutionResult)) {
+    let daemon = Daemon::with_config(&format!(
+        "[execution]\nmax_output_size_bytes = {LIMIT}\nkill_grace_ms = 100\n{settings}\n"
+    ));
+    in_runtime_within(LONG_DEADLINE, async {
+        let client = connect(&daemon).await;
+        for size in [LIMIT - 1, LIMIT, LIMIT + 1, 100 * LIMIT] {
+            for content in [Content::Text, Content::Binary] {
+                let bytes = content.bytes(size);
+                let file = daemon
+                    .home()
+                    .file(format!("{content:?}-{size}"), &bytes, 0o644);
+                for streams in STREAMS {
+                    let result = write(&client, file.to_str().unwrap(), streams).await;
+                    look(size, content, streams, &bytes, &result);
+                }
+            }
+        }
+    });
+}
+
+/// What the result has of a stream.
+fn of(result: &ExecutionResult, stream: OutputStream) -> &[u8] {
+    match stream {
+        OutputStream::Stdout => &result.stdout,
+        OutputStream::Stderr => &result.stderr,
+    }
+}
+
+/// Whether `result` is whole where it is to be, and has nothing of the streams that nothing was written to.
+fn is_whole(size: usize, streams: &[OutputStream], bytes: &[u8], result: &ExecutionResult) -> bool {
+    for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+        if !streams.contains(&stream) {
+            assert!(of(result, stream).is_empty());
+        } else if size <= LIMIT {
+            assert!(of(result, stream) == bytes, "{size} bytes of {stream:?}");
+        }
+    }
+    assert_eq!(result.is_cut(), size > LIMIT);
+    assert_eq!(result.output_file().is_some(), size > LIMIT);
+    if size <= LIMIT {
+        assert_eq!(result.status(), Status::Completed);
+    }
+    size <= LIMIT
+}
+
+/// Everything is in the file that the result names.
+fn has_all_in_its_file(streams: &[OutputStream], bytes: &[u8], result: &ExecutionResult) {
+    let file = fs::read(result.output_file().unwrap()).unwrap();
+    assert!(file == bytes.repeat(streams.len()));
+}
+
+#[test]
+fn truncation_keeps_the_first_part_and_says_so() {
+    for settings in ["", "truncate_large_output = true"] {
+        each(settings, |size, content, streams, bytes, result| {
+            if is_whole(size, streams, bytes, result) {
+                return;
+            }
+            assert_eq!(
+                (result.status(), result.exit_code()),
+                (Status::Completed, Some(0))
+            );
+            let head = &bytes[..content.head(LIMIT)];
+            let mark = b"\n[... output truncated at 100001B ...]";
+            for stream in streams {
+                assert!(of(result, *stream) == [head, mark].concat(), "{stream:?}");
+            }
+            let omitted: Vec<u64> = result.omissions.iter().map(|cut| cut.bytes).collect();
+            assert_eq!(omitted, vec![(size - head.len()) as u64; streams.len()]);
+            has_all_in_its_file(streams, bytes, result);
+        });
+    }
+}
+
+#[test]
+fn to_a_file_goes_everything_and_the_result_has_the_first_part() {
+    let strategy = "oversized_output_strategy = \"stream_to_file\"";
+    // That truncation is off changes nothing here.
+    for settings in [
+        strategy.to_owned(),
+        format!("{strategy}\ntruncate_large_output = false"),
+    ] {
+        each(&settings, |size, content, streams, bytes, result| {
+            if is_whole(size, streams, bytes, result) {
+                return;
+            }
+            assert_eq!(result.status(), Status::Completed);
+            for stream in streams {
+                assert!(of(result, *stream) == &bytes[..content.head(LIMIT)]);
+            }
+            has_all_in_its_file(streams, bytes, result);
+        });
+    }
+}
+
+#[test]
+fn failing_ends_the_command_and_its_result_has_no_output() {
+    for settings in [
+        "oversized_output_strategy = \"fail_execution\"",
+        "truncate_large_output = false",
+    ] {
+        each(settings, |size, _, streams, bytes, result| {
+            if is_whole(size, streams, bytes, result) {
+                return;
+            }
+            assert_eq!((result.status(), result.success()), (Status::Failed, false));
+            let error = result.error().unwrap();
+            assert_eq!(error.code, ErrorCode::OVERSIZED_OUTPUT, "{error}");
+            assert!(result.stdout.is_empty() && result.stderr.is_empty());
+            // What it wrote up to its end is in its log.
+            let file = fs::metadata(result.output_file().unwrap()).unwrap();
+            assert!(file.len() > LIMIT as u64);
+        });
+    }
+}
+
+const FAIL: &str = "[execution]\nmax_output_size_bytes = 1000\nkill_grace_ms = 200\n\
+    oversized_output_strategy = \"fail_execution\"\n";
+
+#[test]
+fn a_command_that_writes_without_end_is_ended_and_one_that_heeds_no_signal_too() {
+    let daemon = Daemon::with_config(FAIL);
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        for script in ["yes", "yes >&2", "trap '' TERM; while :; do echo x; done"] {
+            let id = client.execute(shell(script)).await.unwrap().id;
+            let record = client.wait_for_completion(id).await.unwrap();
+            assert_eq!(record.status, Status::Failed, "{script}");
+            let code = record.outcome.unwrap().error.unwrap().code;
+            assert_eq!(code, ErrorCode::OVERSIZED_OUTPUT, "{script}");
+        }
+        // Two streams at the limit are not one over it.
+        let script = "head -c 1000 /dev/zero; head -c 1000 /dev/zero >&2";
+        let id = client.execute(shell(script)).await.unwrap().id;
+        let record = client.wait_for_completion(id).await.unwrap();
+        assert_eq!(record.status, Status::Completed);
+    });
+    let ended = daemon.ctl().run(["run", "sh", "-c", "yes"]).expect(125);
+    assert!(ended.err().contains("output"), "{ended:?}");
+}
+
+#[test]
+fn a_command_that_has_just_ended_counts_as_failed_too() {
+    let daemon = Daemon::with_config(FAIL);
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        // It is gone before anybody has read what it wrote.
+        let script = "head -c 1001 /dev/zero";
+        for _ in 0..20 {
+            let id = client.execute(shell(script)).await.unwrap().id;
+            let result = client.get_result(id).await.unwrap();
+            assert_eq!(result.status(), Status::Failed);
+            assert_eq!(result.error().unwrap().code, ErrorCode::OVERSIZED_OUTPUT);
+        }
+    });
+}
+
+#[test]
+fn the_end_of_cut_output_is_kept_where_that_is_wanted() {
+    for strategy in ["truncate_with_warning", "stream_to_file"] {
+        let daemon = Daemon::with_config(&format!(
+            "[execution]\nmax_output_size_bytes = 1000\nkeep_tail_bytes = 300\n\
+             oversized_output_strategy = \"{strategy}\"\n"
+        ));
+        in_runtime(async {
+            let client = connect(&daemon).await;
+            // Both streams in turns, so that neither stands in the log in one piece.
+            let script = "for i in $(seq 1 2000); do echo \"out $i\"; echo \"err $i\" >&2; done; \
+                          echo 'error: no space' >&2";
+            let id = client.execute(shell(script)).await.unwrap().id;
+            let result = client.get_result(id).await.unwrap();
+            let lines =
+                |word: &str| -> String { (1..=2000).map(|n| format!("{word} {n}\n")).collect() };
+            let whole = [lines("out"), lines("err") + "error: no space\n"];
+            for (text, whole) in [&result.stdout, &result.stderr].into_iter().zip(&whole) {
+                let left_out = whole.len() - 1000;
+                let mark =
+                    format!("\n[... output truncated at 1000B: {left_out} bytes left out ...]\n");
+                let expected = [&whole[..700], &mark, &whole[whole.len() - 300..]].concat();
+                assert_eq!(String::from_utf8_lossy(text), expected);
+            }
+            assert!(result.output_file().is_some());
+            // One byte less is whole.
+            let id = client
+                .execute(exec(["head", "-c", "1000", "/dev/zero"]))
+                .await
+                .unwrap()
+                .id;
+            assert!(!client.get_result(id).await.unwrap().is_cut());
+        });
+    }
+}
+
+/// JSON has text as text, cut or not, and says where all of it is.
+#[test]
+fn cut_text_stays_text_in_json() {
+    let daemon = Daemon::with_config("[execution]\nmax_output_size_bytes = 1000\n");
+    let ctl = daemon.ctl();
+    for word in ["é", "€", "😀", "x"] {
+        let text = word.repeat(1000);
+        let json = ctl.json(["run", "--json", "printf", "%s", &text]);
+        let cut = 1000 / word.len() * word.len();
+        match word {
+            "x" => assert_eq!(
+                (&json["stdout"], &json["output_cut"]),
+                (&text.into(), &false.into())
+            ),
+            _ => {
+                let expected = format!("{}\n[... output truncated at 1000B ...]", &text[..cut]);
+                assert_eq!(json["stdout"], expected);
+                assert_eq!(
+                    (&json["output_cut"], &json["output_file"]),
+                    (&true.into(), &json["log_path"])
+                );
+            }
+        }
+        assert!(json["stdout_base64"].is_null());
+    }
+}
+
+/// How much the largest output has. `ESCHER_TEST_OUTPUT_BYTES` makes it more.
+fn huge() -> u64 {
+    let set = std::env::var("ESCHER_TEST_OUTPUT_BYTES").ok();
+    set.map_or(300_000_000, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn however_much_is_written_nobody_holds_it_in_memory() {
+    const MIB: u64 = 1024 * 1024;
+    let bytes = huge();
+    for strategy in ["truncate_with_warning", "stream_to_file", "fail_execution"] {
+        let daemon = Daemon::with_config(&format!(
+            "[execution]\nmax_output_size_bytes = {MIB}\nkeep_tail_bytes = 1000\n\
+             default_timeout_ms = 600000\noversized_output_strategy = \"{strategy}\"\n"
+        ));
+        let id = daemon
+            .ctl()
+            .submit(["head", "-c", &bytes.to_string(), "/dev/zero"])
+            .to_string();
+        let shims = in_runtime_within(LONG_DEADLINE, async {
+            let client = connect(&daemon).await;
+            // A live follower passes everything on.
+            let mut output = client
+                .follow(id.as_str(), OutputRange::default())
+                .await
+                .unwrap();
+            let mut seen = 0;
+            while let Some(chunk) = output.next().await {
+                seen += chunk.unwrap().data.len() as u64;
+            }
+            let result = client.get_result(id.as_str()).await.unwrap();
+            let log = fs::metadata(result.output_file().unwrap()).unwrap().len();
+            assert_eq!(seen, log, "{strategy}");
+            match strategy {
+                "fail_execution" => assert_eq!(result.status(), Status::Failed),
+                _ => {
+                    assert_eq!(log, bytes);
+                    assert!(result.stdout.len() < 2 * 1024 * 1024);
+                }
+            }
+            daemon.processes()
+        });
+        // The client as well: with less room it would fail.
+        let ctl = daemon.ctl().command(["result", "--json", &id]);
+        let mut confined = Command::new("sh");
+        let script = format!("ulimit -v {}; exec \"$@\"", 512 * 1024);
+        confined
+            .args(["-c", &script, "sh"])
+            .arg(ctl.get_program())
+            .args(ctl.get_args())
+            .envs(
+                ctl.get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            );
+        let _ = finish(confined).expect(0);
+        for process in shims {
+            let peak = escher_tests::peak_memory_bytes(process.pid).unwrap_or(0);
+            assert!(peak < 48 * MIB, "{}: {} KiB", process.command, peak / 1024);
+        }
+    }
+}
+
+#[test]
+fn a_request_of_an_old_client_gets_the_mark_as_output() {
+    let daemon = Daemon::with_config("[execution]\nmax_output_size_bytes = 10\n");
+    let id = daemon.ctl().submit(["printf", "0123456789x"]);
+    let mut peer = RawPeer::greet(&daemon);
+    peer.send(&RawPeer::request(1, Request::Result(id.into())));
+    let mut text = Vec::new();
+    loop {
+        match peer.receive_frame() {
+            Some(ServerFrame::Item {
+                item: Item::Output(chunk),
+                ..
+            }) => text.extend_from_slice(&chunk.data),
+            Some(ServerFrame::Item {
+                item: Item::Execution(_),
+                ..
+            }) => {}
+            Some(ServerFrame::End { result: Ok(()), .. }) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    let expected = "0123456789\n[... output truncated at 10B ...]";
+    assert_eq!(String::from_utf8(text).unwrap(), expected);
+}

@@ -1,0 +1,208 @@
+//! The configuration is read again while escherd runs.
+
+use std::fs;
+
+use escher_client::protocol::SettingValue;
+use escher_client::{Client, Error, ErrorCode, ExecutionRequest, Status, Timeout};
+use escher_tests::{Daemon, Fifo, connect, exec, in_runtime, is_root_for, shell};
+use futures_util::future::join_all;
+use nix::sys::signal::{Signal, kill};
+
+/// Puts other text into the file that `daemon` was started with.
+fn rewrite(daemon: &Daemon, config: &str) {
+    fs::write(daemon.home().path().join("escher.toml"), config).unwrap();
+}
+
+async fn value(client: &Client, name: &str) -> SettingValue {
+    let settings = client.settings().await.unwrap();
+    let setting = settings.into_iter().find(|setting| &*setting.name == name);
+    setting.expect(name).value
+}
+
+#[test]
+fn what_can_change_does_at_once_and_what_cannot_is_named() {
+    let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
+    let gate = Fifo::new(daemon.home(), "gate");
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let unchanged = client.reload().await.unwrap();
+        assert!(unchanged.applied.is_empty() && unchanged.need_restart.is_empty());
+
+        let holds = shell(&format!("read line < {}", gate.name()));
+        let holds = client.execute(holds).await.unwrap().id;
+        let waits = client.execute(exec(["true"])).await.unwrap().id;
+        let status = client.get_status(waits).await.unwrap().status;
+        assert_eq!(status, Status::Pending);
+        rewrite(
+            &daemon,
+            "[execution]\nmax_concurrent_executions = 2\nmax_timeout_ms = 7000\ndefault_timeout_ms = 6000\n\
+             max_output_size_bytes = 10\n[daemon]\nwarm_shims = 1\n[store]\ndurability = \"power\"\n",
+        );
+        let reloaded = client.reload().await.unwrap();
+        let names = |names: &[escher_client::Text]| -> Vec<String> {
+            names.iter().map(|name| name.to_string()).collect()
+        };
+        let mut applied = names(&reloaded.applied);
+        applied.sort_unstable();
+        assert_eq!(
+            applied,
+            [
+                "execution.default_timeout_ms",
+                "execution.max_concurrent_executions",
+                "execution.max_output_size_bytes",
+                "execution.max_timeout_ms"
+            ]
+        );
+        let mut waiting = names(&reloaded.need_restart);
+        waiting.sort_unstable();
+        assert_eq!(waiting, ["daemon.warm_shims", "store.durability"]);
+
+        // There is room for a second one now.
+        let record = client.wait_for_completion(waits).await.unwrap();
+        assert_eq!(record.status, Status::Completed);
+        let timeout = |timeout| ExecutionRequest {
+            timeout,
+            ..exec(["printf", "0123456789x"])
+        };
+        let refused = timeout(Timeout::After { ms: 7001 });
+        let refused = client.execute(refused).await.unwrap_err();
+        assert_eq!(refused.as_api().unwrap().code, ErrorCode::TIMEOUT_TOO_LONG);
+        let id = client.execute(timeout(Timeout::Default)).await.unwrap().id;
+        let result = client.get_result(id).await.unwrap();
+        assert_eq!(result.record.timeout_ms, Some(6000));
+        assert!(result.is_cut());
+        let info = client.info().await.unwrap();
+        assert_eq!(
+            (info.max_concurrent_executions, info.max_timeout_ms),
+            (2, 7000)
+        );
+        // What waits for a restart is not in force.
+        assert_eq!(
+            value(&client, "store.durability").await,
+            SettingValue::Text("crash".into())
+        );
+        assert_eq!(
+            value(&client, "execution.max_timeout_ms").await,
+            SettingValue::Number(7000)
+        );
+
+        // Less than run already: those go on, and nothing new starts.
+        rewrite(&daemon, "[execution]\nmax_concurrent_executions = 1\n");
+        client.reload().await.unwrap();
+        let waits = client.execute(exec(["true"])).await.unwrap().id;
+        let status = client.get_status(waits).await.unwrap().status;
+        assert_eq!(status, Status::Pending);
+        gate.say("go");
+        assert_eq!(
+            client.wait_for_completion(holds).await.unwrap().status,
+            Status::Completed
+        );
+        client.wait_for_completion(waits).await.unwrap();
+    });
+}
+
+#[test]
+fn sighup_does_the_same() {
+    let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
+    let gate = Fifo::new(daemon.home(), "gate");
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let holds = shell(&format!("read line < {}", gate.name()));
+        let holds = client.execute(holds).await.unwrap().id;
+        let waits = client.execute(exec(["true"])).await.unwrap().id;
+        // With faults first: nothing happens but words in the log.
+        rewrite(
+            &daemon,
+            "[execution]\nmax_concurrent_executions = \"two\"\n",
+        );
+        kill(daemon.pid(), Signal::SIGHUP).unwrap();
+        escher_tests::watch::until(daemon.home().path(), escher_tests::DEADLINE, || {
+            daemon.log().contains("\"two\"").then_some(())
+        });
+        assert_eq!(
+            client.get_status(waits).await.unwrap().status,
+            Status::Pending
+        );
+        rewrite(&daemon, "[execution]\nmax_concurrent_executions = 2\n");
+        kill(daemon.pid(), Signal::SIGHUP).unwrap();
+        client.wait_for_completion(waits).await.unwrap();
+        gate.say("go");
+        client.wait_for_completion(holds).await.unwrap();
+    });
+}
+
+#[test]
+fn a_broken_file_under_load_changes_nothing_and_loses_nothing() {
+    const COMMANDS: usize = 300;
+    let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 8\n");
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let before = client.settings().await.unwrap();
+        rewrite(
+            &daemon,
+            "[execution]\nmax_concurrent_executions = 0\nmax_timeot_ms = 1\nkill_grace_ms = \"x\"\n",
+        );
+        let commands = (0..COMMANDS).map(async |number| {
+            let id = client
+                .execute(shell(&format!("echo {number}")))
+                .await
+                .unwrap()
+                .id;
+            client.get_result(id).await.unwrap()
+        });
+        let reloads = (0..20).map(async |_| client.reload().await.unwrap_err());
+        let (results, refusals) = tokio::join!(join_all(commands), join_all(reloads));
+        for (number, result) in results.into_iter().enumerate() {
+            assert_eq!(result.stdout, format!("{number}\n").as_bytes());
+            assert!(result.success());
+        }
+        for refusal in refusals {
+            let Error::Api(error) = refusal else {
+                panic!("{refusal}")
+            };
+            assert_eq!(error.code, ErrorCode::INVALID_CONFIGURATION);
+            for part in [
+                "escher.toml:2",
+                "max_concurrent_executions = 0",
+                "escher.toml:3",
+                "max_timeot_ms",
+                "max_timeout_ms",
+                "escher.toml:4",
+                "kill_grace_ms",
+            ] {
+                assert!(
+                    error.message.contains(part),
+                    "{} lacks {part}",
+                    error.message
+                );
+            }
+        }
+        assert_eq!(client.settings().await.unwrap(), before);
+    });
+    let ended = daemon.ctl().run(["reload"]).expect(1);
+    assert!(ended.err().contains("escher.toml:3"), "{ended:?}");
+    rewrite(&daemon, "[execution]\nmax_timeout_ms = 700000\n");
+    let ended = daemon.ctl().run(["reload"]).expect(0);
+    assert!(
+        ended.out().contains("execution.max_timeout_ms"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn only_root_and_escherds_own_user_may_reload_and_clean_up() {
+    if !is_root_for("who may reload") {
+        return;
+    }
+    let daemon = Daemon::with_config("[daemon]\nsocket_mode = \"0666\"\n");
+    let somebody = daemon.ctl().as_user(54_321, 54_321, &[]);
+    let ended = somebody.run(["reload"]).expect(1);
+    assert!(ended.err().contains("root may"), "{ended:?}");
+    // What is set may be known.
+    let shown = somebody.run(["config", "show"]).expect(0);
+    assert!(
+        shown.out().contains("execution.max_timeout_ms"),
+        "{shown:?}"
+    );
+    let _ = daemon.ctl().run(["reload"]).expect(0);
+}

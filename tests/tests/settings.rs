@@ -1,0 +1,122 @@
+//! Settings, by what they do. Those that have a suite of their own are there: timeouts (`exit_statuses`,
+//! `library`), the queue (`queue`), oversized output (`oversized`), memory (`limits`), history (`history`), logs
+//! (`disks`), connections (`protocol_abuse`).
+
+use escher_client::protocol::OutputRange;
+use escher_client::{ErrorCode, Status};
+use escher_tests::{Daemon, Fifo, collect, connect, exec, in_runtime, shell};
+use futures_util::FutureExt;
+
+#[test]
+fn without_live_output_nothing_is_served_before_the_end_and_everything_then() {
+    let daemon = Daemon::with_config("[execution]\nstream_output = false\n");
+    let gate = Fifo::new(daemon.home(), "gate");
+    let written = Fifo::new(daemon.home(), "written");
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let script = format!(
+            "echo early; echo up > {}; read line < {}; echo late",
+            written.name(),
+            gate.name()
+        );
+        let id = client.execute(shell(&script)).await.unwrap().id;
+        let mut output = client.follow(id, OutputRange::default()).await.unwrap();
+        assert_eq!(written.hear(), "up");
+        // The log has it, as always.
+        escher_tests::watch::until(&daemon.home().logs(), escher_tests::DEADLINE, || {
+            std::fs::read(daemon.home().log(id))
+                .is_ok_and(|log| log == b"early\n")
+                .then_some(())
+        });
+        let mut refused = client.read_logs(id, OutputRange::default()).await.unwrap();
+        let refused = refused.next().await.unwrap().unwrap_err();
+        let refused = refused.as_api().unwrap();
+        assert_eq!(
+            (refused.code, refused.retry),
+            (ErrorCode::OUTPUT_HELD, true)
+        );
+        // That answer came over the same connection, and later; nothing had been pushed before it.
+        assert!(output.next().now_or_never().is_none());
+        gate.say("go");
+        let (stdout, _, _) = collect(output, 0).await;
+        assert_eq!(stdout, b"early\nlate\n");
+        let record = client.wait_for_completion(id).await.unwrap();
+        assert_eq!(record.status, Status::Completed);
+        let (stdout, _, _) = collect(
+            client.read_logs(id, OutputRange::default()).await.unwrap(),
+            0,
+        )
+        .await;
+        assert_eq!(stdout, b"early\nlate\n");
+    });
+    // `run` shows all of it, at the end.
+    let ended = daemon
+        .ctl()
+        .run(["run", "sh", "-c", "echo a; echo b >&2"])
+        .expect(0);
+    assert_eq!((ended.out(), ended.err()), ("a\n", "b\n"));
+}
+
+#[test]
+fn without_automatic_cleanup_only_asking_for_it_cleans_up() {
+    let config = "[execution]\nenable_auto_cleanup = false\ncleanup_interval_secs = 1\n\
+                  [history]\nmax_count = 1\n";
+    let first = Daemon::with_config(config);
+    let run = async |daemon: &Daemon| {
+        let client = connect(daemon).await;
+        for _ in 0..3 {
+            let id = client.execute(exec(["echo", "x"])).await.unwrap().id;
+            client.wait_for_completion(id).await.unwrap();
+        }
+    };
+    in_runtime(run(&first));
+    let home = first.home().clone();
+    let _ = first.stop();
+    // A start cleans up at once, where that is on.
+    let second = Daemon::builder().config(config).home(&home).start();
+    in_runtime(async {
+        run(&second).await;
+        let client = connect(&second).await;
+        assert_eq!(client.total_count().await.unwrap(), 6);
+        let removed = client.cleanup_old_executions().await.unwrap();
+        assert_eq!((removed.executions, removed.log_bytes), (5, 10));
+        assert_eq!(client.total_count().await.unwrap(), 1);
+    });
+}
+
+#[test]
+fn logs_go_where_the_configuration_has_them() {
+    for key in ["[execution]\nlog_dir", "[daemon]\nlog_dir"] {
+        let home = std::sync::Arc::new(escher_tests::Home::new());
+        let elsewhere = home.path().join("elsewhere");
+        let daemon = Daemon::builder()
+            .home(&home)
+            .config(&format!("{key} = {:?}\n", elsewhere.to_str().unwrap()))
+            .without_log_dir()
+            .start();
+        let id = daemon.ctl().submit(["echo", "x"]).to_string();
+        let _ = daemon.ctl().run(["wait", &id]).expect(0);
+        let log = elsewhere.join(format!("{id}.log"));
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "x\n");
+        assert_eq!(daemon.ctl().inspect(&id)["log_path"], log.to_str().unwrap());
+    }
+}
+
+#[test]
+fn the_grace_period_of_the_configuration_holds() {
+    let daemon = Daemon::with_config("[execution]\nkill_grace_ms = 50\n");
+    let ready = Fifo::new(daemon.home(), "ready");
+    let script = format!(
+        "trap '' TERM; echo up > {}; while :; do sleep 1; done",
+        ready.name()
+    );
+    let id = daemon.ctl().submit(["sh", "-c", &script]).to_string();
+    assert_eq!(ready.hear(), "up");
+    let _ = daemon.ctl().run(["cancel", &id]).expect(0);
+    let _ = daemon.ctl().run(["wait", &id]).expect(137);
+    let record = daemon.ctl().inspect(&id);
+    assert_eq!(
+        (&record["kill_grace_ms"], &record["ended_by_signal"]),
+        (&50.into(), &9.into())
+    );
+}
