@@ -40,9 +40,9 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// # Errors
 /// When it cannot start: directories, socket, launcher, each named.
 pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    settings.engine.make_log_dir()?;
     make_directory(&settings.engine.runtime_dir, 0o755)?;
     make_directory(&settings.engine.state_dir, 0o700)?;
-    make_directory(&settings.engine.log_dir, 0o750)?;
     let _lock = lock(&settings.engine.state_dir)?;
     let listener = listen(&settings)?;
     let budget = descriptors::divide(
