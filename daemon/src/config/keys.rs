@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use escher_launcher::wire::WhenLogFull;
 
-use super::kind::Kind;
+use super::kind::{Kind, Word};
 use super::settings::{ExecutionSettings, Settings};
 use crate::engine::OnBoot;
 use crate::execution::MAX_KILL_GRACE_MS;
@@ -259,7 +259,7 @@ const fn number(
     key(name, kind)
 }
 
-const fn word(name: &'static str, words: &'static [(&'static str, fn(&mut Settings))]) -> Key {
+const fn word(name: &'static str, words: &'static [Word]) -> Key {
     key(name, Kind::Word { words })
 }
 

@@ -17,6 +17,9 @@ pub(super) enum Given {
     Text(OsString),
 }
 
+/// A word, and how what it means is put in force.
+pub(super) type Word = (&'static str, fn(&mut Settings));
+
 /// A kind of setting, with what it takes besides. `set` puts a value in force.
 #[derive(Debug)]
 pub(super) enum Kind {
@@ -31,10 +34,8 @@ pub(super) enum Kind {
         memory: u64,
         set: fn(&mut Settings, u64),
     },
-    /// One of some words, each with what it puts in force. The first is the default.
-    Word {
-        words: &'static [(&'static str, fn(&mut Settings))],
-    },
+    /// One of some words. The first is the default.
+    Word { words: &'static [Word] },
     /// Permissions, written in octal.
     Mode {
         default: u32,
@@ -104,17 +105,21 @@ impl Kind {
                 (start, end) => format!("a whole number from {start} to {end}"),
             },
             Kind::Word { words } => {
-                let words: Vec<String> = words.iter().map(|word| format!("{:?}", word.0)).collect();
+                let words: Vec<&str> = words.iter().map(|word| word.0).collect();
                 match words.split_last() {
-                    Some((last, [])) => last.clone(),
                     Some((last, others)) => format!("{} or {last}", others.join(", ")),
                     None => String::new(),
                 }
             }
-            Kind::Mode { .. } => "permissions in octal, in quotes, such as \"0660\"".to_owned(),
-            Kind::Name { .. } => "a name in quotes".to_owned(),
-            Kind::Path { .. } => "an absolute path in quotes".to_owned(),
+            Kind::Mode { .. } => "permissions in octal, such as 0660".to_owned(),
+            Kind::Name { .. } => "a name".to_owned(),
+            Kind::Path { .. } => "an absolute path".to_owned(),
         }
+    }
+
+    /// Whether files have this kind in quotes.
+    pub(super) fn is_quoted(&self) -> bool {
+        !matches!(self, Kind::Flag { .. } | Kind::Number { .. })
     }
 
     /// Whether `value` says that there is none: null, where it is for the installation to decide.

@@ -119,13 +119,7 @@ impl Layers {
             }
             None => {
                 self.spoil(key.name);
-                // Quotes are for files.
-                let wanted = key
-                    .kind
-                    .wanted()
-                    .replace(['"'], "")
-                    .replace(" in quotes", "");
-                Some(Fault::new(said, format!("must be {wanted}")))
+                Some(Fault::new(said, format!("must be {}", key.kind.wanted())))
             }
         }
     }

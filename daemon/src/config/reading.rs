@@ -152,7 +152,12 @@ impl Reading<'_> {
                 self.layers.spoil(key.name);
                 let mut right = format!("must be {}", key.kind.wanted());
                 if !key.kind.is_written_as(&entry.value) {
-                    right = format!("{right}, not {}", entry.value.describe());
+                    let quotes = if key.kind.is_quoted() {
+                        " in quotes"
+                    } else {
+                        ""
+                    };
+                    right = format!("{right}{quotes}, not {}", entry.value.describe());
                 }
                 self.fault(entry.line, said, right);
             }

@@ -77,35 +77,35 @@ fn each_row_of_the_table_is_refused_with_line_key_value_and_what_would_be_right(
         // Words and paths.
         (
             "[execution]\noversized_output_strategy = \"TruncateWithWarning\"",
-            "2: execution.oversized_output_strategy = \"TruncateWithWarning\": must be \"truncate_with_warning\", \"fail_execution\" or \"stream_to_file\"",
+            "2: execution.oversized_output_strategy = \"TruncateWithWarning\": must be truncate_with_warning, fail_execution or stream_to_file",
         ),
         (
             "[store]\ndurability = \"none\"",
-            "2: store.durability = \"none\": must be \"crash\" or \"power\"",
+            "2: store.durability = \"none\": must be crash or power",
         ),
         (
             "[daemon]\nsocket_mode = \"999\"",
-            "2: daemon.socket_mode = \"999\": must be permissions in octal, in quotes, such as \"0660\"",
+            "2: daemon.socket_mode = \"999\": must be permissions in octal, such as 0660",
         ),
         (
             "[daemon]\nsocket_mode = \"7777\"",
-            "2: daemon.socket_mode = \"7777\": must be permissions in octal, in quotes, such as \"0660\"",
+            "2: daemon.socket_mode = \"7777\": must be permissions in octal, such as 0660",
         ),
         (
             "[daemon]\nsocket_mode = 660",
-            "2: daemon.socket_mode = 660: must be permissions in octal, in quotes, such as \"0660\", not a number",
+            "2: daemon.socket_mode = 660: must be permissions in octal, such as 0660 in quotes, not a number",
         ),
         (
             "[daemon]\nsocket_group = \"\"",
-            "2: daemon.socket_group = \"\": must be a name in quotes",
+            "2: daemon.socket_group = \"\": must be a name",
         ),
         (
             "[daemon]\nstate_dir = \"state\"",
-            "2: daemon.state_dir = \"state\": must be an absolute path in quotes",
+            "2: daemon.state_dir = \"state\": must be an absolute path",
         ),
         (
             "[execution]\nlog_dir = \"/a\\u0000b\"",
-            "2: execution.log_dir = \"/a\\u0000b\": must be an absolute path in quotes",
+            "2: execution.log_dir = \"/a\\u0000b\": must be an absolute path",
         ),
         (
             "profile = \"fast\"",
@@ -304,6 +304,10 @@ fn variables_and_options_are_judged_like_files() {
         host.load(&[]).unwrap_err(),
         ["EXEC_MAX_TIMEOUT_MS=1\u{fffd}: must be a whole number"]
     );
+    // A path need not be.
+    let odd = OsStr::from_bytes(b"/tmp/\xff").to_owned();
+    let host = Host::new().variable("EXEC_LOG_DIR", odd.clone());
+    assert_eq!(host.load(&[]).unwrap().settings.engine.log_dir, odd);
     assert_eq!(
         Host::new().load(&["--socket", "here"]).unwrap_err(),
         ["--socket here: must be an absolute path"]
