@@ -31,7 +31,7 @@ fn all_that_is_wrong_is_told_a_line_for_each_and_gives_2() {
     let wanted = [
         (2, "max_timeot_ms = 1", "max_timeout_ms"),
         (3, "kill_grace_ms = \"long\"", "whole number"),
-        (4, "kill_grace_ms = 5", "already"),
+        (4, "kill_grace_ms = 5", "duplicate"),
         (5, "max_concurrent_executions = 0", "at least 1"),
         (7, "socket_mode = \"rw\"", "0660"),
         (8, "[nonsense]", "no such table"),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, statfs};
 use nix::sys::sysinfo::sysinfo;
 use nix::unistd::{AccessFlags, eaccess};
 
@@ -104,6 +105,8 @@ fn log_dir(layers: &Layers) -> Option<Fault> {
         .find(|ancestor| ancestor.symlink_metadata().is_ok())?;
     let obstacle = match eaccess(nearest, AccessFlags::W_OK | AccessFlags::X_OK) {
         _ if !nearest.is_dir() => "is no directory".to_owned(),
+        // root is told that it may write there, and then nothing can be made.
+        Ok(()) if is_the_kernels(nearest) => "is the kernel's own".to_owned(),
         Ok(()) => return None,
         Err(error) => format!("cannot be written to ({})", error.desc()),
     };
@@ -113,4 +116,10 @@ fn log_dir(layers: &Layers) -> Option<Fault> {
     };
     let right = format!("must be a directory that escherd can write to, but {obstacle}");
     Some(Fault::new(&held.said, right))
+}
+
+/// Whether it is in /proc or /sys.
+fn is_the_kernels(dir: &Path) -> bool {
+    let kind = statfs(dir).map(|found| found.filesystem_type());
+    kind.is_ok_and(|kind| [PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&kind))
 }

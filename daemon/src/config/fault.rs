@@ -25,6 +25,10 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Most faults that are told: a file that is no configuration has one on every line, and who asks for a reload is
+/// told in one message.
+const MAX_FAULTS: usize = 1000;
+
 /// Everything that is wrong with a configuration, in the order in which it was read: a line for each.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}", lines(.faults))]
@@ -33,7 +37,12 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn new(faults: Vec<Fault>) -> Self {
+    pub(super) fn new(mut faults: Vec<Fault>) -> Self {
+        let more = faults.len().saturating_sub(MAX_FAULTS);
+        if more > 0 {
+            faults.truncate(MAX_FAULTS);
+            faults.push(Fault::new("and more", format!("{more} that are not told")));
+        }
         ConfigError { faults }
     }
 
@@ -72,6 +81,17 @@ pub(super) fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_thousands_of_faults_most_are_counted() {
+        let error = ConfigError::new(vec![Fault::new("a", "b"); MAX_FAULTS + 7]);
+        assert_eq!(error.faults().len(), MAX_FAULTS + 1);
+        assert!(
+            error
+                .to_string()
+                .ends_with("\nand more: 7 that are not told")
+        );
+    }
 
     #[test]
     fn what_is_repeated_fits_a_line_and_steers_no_terminal() {

@@ -1,7 +1,7 @@
 //! From everything that says something to what is in force.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::{PathBuf, absolute};
 
 use super::checks;
 use super::document::Document;
@@ -68,7 +68,7 @@ pub(super) fn merge(
     }
     faults.extend(layers.add_variables(variable));
     for (name, flag, path) in flags(arguments) {
-        faults.extend(layers.add_flag(name, flag, path));
+        faults.extend(layers.add_flag(name, flag, &path));
     }
     faults.extend(surroundings.installation.complete(&mut layers, variable));
     faults.extend(checks::check(&layers));
@@ -84,7 +84,10 @@ pub(super) fn merge(
 }
 
 /// The options that say something about settings: the setting, the option, the value.
-fn flags(arguments: &Arguments) -> impl Iterator<Item = (&'static str, &'static str, &OsStr)> {
+fn flags(arguments: &Arguments) -> impl Iterator<Item = (&'static str, &'static str, OsString)> {
+    // A program is named as in a shell, where the working directory counts.
+    let launcher = arguments.launcher.as_ref();
+    let launcher = launcher.map(|path| absolute(path).unwrap_or_else(|_| path.clone()));
     let flags = [
         ("daemon.socket", "--socket", &arguments.socket),
         (
@@ -94,12 +97,10 @@ fn flags(arguments: &Arguments) -> impl Iterator<Item = (&'static str, &'static 
         ),
         ("daemon.state_dir", "--state-dir", &arguments.state_dir),
         ("execution.log_dir", "--log-dir", &arguments.log_dir),
-        ("daemon.launcher", "--launcher", &arguments.launcher),
+        ("daemon.launcher", "--launcher", &launcher),
     ];
-    flags.into_iter().filter_map(|(name, flag, path)| {
-        let path = path.as_deref().map(Path::as_os_str)?;
-        Some((name, flag, path))
-    })
+    let flags = flags.map(|(name, flag, path)| Some((name, flag, path.clone()?.into_os_string())));
+    flags.into_iter().flatten()
 }
 
 fn rows(layers: &Layers) -> Vec<Row> {

@@ -6,7 +6,7 @@
 //!    the kind of use;
 //! 3. [`checks`] judges values beside each other and on this host; [`settings`] is what comes of it.
 //!
-//! [`merge`] is the way through these. Faults are collected, so that a person learns of all at once.
+//! [`mod@merge`] is the way through these. Faults are collected, so that a person learns of all at once.
 
 mod checks;
 mod document;

@@ -49,7 +49,7 @@ impl Installation {
     pub(super) fn complete(self, layers: &mut Layers, variable: Variables<'_>) -> Vec<Fault> {
         let mut faults = Vec::new();
         let mut unknown = |variable: &str, flag: &str| {
-            let right = format!("is not set; set it, or name the directory with {flag}");
+            let right = format!("not set; set it, or name the directory with {flag}");
             faults.push(Fault::new(variable, right));
         };
         let (runtime, state) = match self {
@@ -103,7 +103,10 @@ fn settle(layers: &mut Layers, name: &'static str, otherwise: Option<PathBuf>) -
 
 /// The temporary folder of the engines inside of this user's programs.
 pub(super) fn library_dir() -> PathBuf {
-    std::env::temp_dir().join(format!("escher-executions-{}", geteuid()))
+    // A relative TMPDIR would be another place for each program.
+    let temporary = Some(std::env::temp_dir()).filter(|dir| dir.is_absolute());
+    let temporary = temporary.unwrap_or_else(|| "/tmp".into());
+    temporary.join(format!("escher-executions-{}", geteuid()))
 }
 
 /// A directory of the XDG base directory specification, which has paths that are not absolute ignored.

@@ -23,7 +23,11 @@ pub(super) fn add(layers: &mut Layers, path: &Path, document: &Document) -> Vec<
     };
     for garbled in &document.garbled {
         reading.layers.note_gap();
-        let said = format!("{}:{}: {}", path.display(), garbled.line, garbled.shown);
+        let place = format!("{}:{}", path.display(), garbled.line);
+        let said = match garbled.shown.is_empty() {
+            true => place,
+            false => format!("{place}: {}", garbled.shown),
+        };
         reading.fault(garbled.line, said, garbled.reason.clone());
     }
     for table in &document.tables {
@@ -77,7 +81,7 @@ impl Reading<'_> {
                 true
             }
             Some(first) => {
-                let right = format!("this is there already, on line {first}; keep one of the two");
+                let right = format!("duplicate key, on line {first} already; keep one of the two");
                 self.fault(line, said.to_owned(), right);
                 false
             }

@@ -41,7 +41,7 @@ pub(super) fn parse(text: &str) -> Document {
 
 fn reason(message: &str) -> String {
     match message {
-        "duplicate key" => "this is there already; keep one of the two".to_owned(),
+        "duplicate key" => "duplicate key; keep one of the two".to_owned(),
         message => message.replace('\n', "; "),
     }
 }

@@ -267,3 +267,13 @@ fn what_can_change_is_adopted_and_the_rest_waits() {
     assert!(old.differences(&new).live.is_empty());
     assert_eq!(old.differences(&new).restart, ["daemon.warm_shims"]);
 }
+
+#[test]
+fn the_launcher_is_named_as_in_a_shell() {
+    let configuration = Host::new().load(&["--launcher", "bin/launcher"]).unwrap();
+    let here = std::env::current_dir().unwrap();
+    assert_eq!(
+        configuration.settings.engine.launcher,
+        here.join("bin/launcher")
+    );
+}

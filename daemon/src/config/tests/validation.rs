@@ -164,11 +164,11 @@ fn each_row_of_the_table_is_refused_with_line_key_value_and_what_would_be_right(
         // Syntax.
         (
             "[execution]\nkill_grace_ms = 1\nkill_grace_ms = 2",
-            "3: kill_grace_ms = 2: this is there already; keep one of the two",
+            "3: kill_grace_ms = 2: duplicate key; keep one of the two",
         ),
         (
             "[execution]\n[store]\n[execution]",
-            "3: [execution]: this is there already; keep one of the two",
+            "3: [execution]: duplicate key; keep one of the two",
         ),
     ] {
         assert_eq!(
@@ -196,15 +196,15 @@ fn json_is_judged_alike() {
         ),
         (
             "{\"kill_grace_ms\": 1,\n\"kill_grace_ms\": 2}",
-            "2: kill_grace_ms = 2: this is there already, on line 1; keep one of the two",
+            "2: kill_grace_ms = 2: duplicate key, on line 1 already; keep one of the two",
         ),
         (
             "{\"kill_grace_ms\": 1,\n\"execution\": {\"kill_grace_ms\": 2}}",
-            "1: kill_grace_ms = 1: this is there already, on line 2; keep one of the two",
+            "1: kill_grace_ms = 1: duplicate key, on line 2 already; keep one of the two",
         ),
         (
             "{\"execution\": {},\n\"execution\": {}}",
-            "2: [execution]: this is there already, on line 1; keep one of the two",
+            "2: [execution]: duplicate key, on line 1 already; keep one of the two",
         ),
         (
             "{\"socket\": \"/x\"}",
@@ -218,7 +218,7 @@ fn json_is_judged_alike() {
             "[]",
             "1: []: invalid type: sequence, expected a table in braces",
         ),
-        ("{\"a\":\n", "2: : EOF while parsing a value"),
+        ("{\"a\":\n", "2: EOF while parsing a value"),
     ] {
         assert_eq!(
             faults("a.json", file),
@@ -359,6 +359,8 @@ fn logs_go_where_they_can_be_written() {
             "--log-dir ~/file/logs: must be a directory that escherd can write to, but ~/file is no directory"
         ]
     );
+    let faults = host.load(&["--log-dir", "/proc/logs"]).unwrap_err();
+    assert!(faults[0].contains("but /proc "), "{faults:?}");
 }
 
 #[test]
@@ -367,8 +369,8 @@ fn a_user_whose_directories_are_not_known_is_told_how_to_name_them() {
     assert_eq!(
         faults,
         [
-            "XDG_RUNTIME_DIR: is not set; set it, or name the directory with --runtime-dir",
-            "XDG_STATE_HOME: is not set; set it, or name the directory with --state-dir",
+            "XDG_RUNTIME_DIR: not set; set it, or name the directory with --runtime-dir",
+            "XDG_STATE_HOME: not set; set it, or name the directory with --state-dir",
         ]
     );
     let named = ["--user", "--runtime-dir", "/r", "--state-dir", "/s"];
