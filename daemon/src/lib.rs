@@ -34,5 +34,5 @@ pub mod telemetry;
 
 pub use api::{EventHandler, Events, ExecutionEngine, Executions, Output, StartError};
 pub use cli::OnStop;
-pub use config::{EngineConfig, ExecutionSettings};
+pub use config::{ConfigError, EngineConfig, ExecutionSettings, Profile};
 pub use output::{OutputRules, OversizedOutput};

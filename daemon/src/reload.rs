@@ -2,14 +2,18 @@
 
 use std::sync::Mutex;
 
-use escher_protocol::{ApiError, ErrorCode, Reloaded, Setting, SettingValue};
+use escher_protocol::{ApiError, Reloaded, Setting, SettingValue};
 use tracing::{info, warn};
 
-use crate::api::ExecutionEngine;
+use crate::api::{ExecutionEngine, invalid_configuration};
 use crate::authz::AdminPermit;
 use crate::cli::Arguments;
 use crate::config::{self, Configuration, Value};
 use crate::server::ConnectionLimits;
+
+/// What somebody is told whose reload has failed.
+const UNCHANGED: &str =
+    "nothing has changed; `escherctl config check` says the same without applying it";
 
 /// The configuration in force, and where it came from, so that it can be read again.
 #[derive(Debug)]
@@ -67,7 +71,7 @@ impl LiveConfiguration {
         let _turn = self.reloading.lock().await;
         let read = config::load(&self.arguments).map_err(|error| {
             warn!(%error, "the configuration has faults, and what was in force stays");
-            invalid(&error.to_string())
+            invalid_configuration(&error).with_hint(UNCHANGED)
         })?;
         let differences = self.in_force().differences(&read);
         let connections = read.settings.connections.max_connections;
@@ -92,12 +96,4 @@ impl LiveConfiguration {
         let in_force = self.in_force.lock();
         in_force.unwrap_or_else(std::sync::PoisonError::into_inner)
     }
-}
-
-fn invalid(faults: &str) -> ApiError {
-    let faults = faults.lines().collect::<Vec<&str>>().join("; ");
-    let message = format!("the configuration has faults: {faults}");
-    ApiError::new(ErrorCode::INVALID_CONFIGURATION, message).with_hint(
-        "nothing has changed; `escherctl config check` says the same without applying it",
-    )
 }

@@ -259,3 +259,36 @@ fn a_log_directory_that_cannot_be_written_gives_2() {
             .contains(&format!("{} cannot be written", home.path().display()))
     );
 }
+
+/// The sessions of the page, as somebody would type them. Its file is the one that the escherd of this test was started
+/// with.
+#[test]
+fn the_sessions_of_the_page_are_true() {
+    let page = include_str!("../../docs/configuration.md");
+    let daemon = Daemon::with_config("");
+    let file = daemon.home().path().join("escher.toml");
+    let real = |text: &str| text.replace("/etc/escher/escher.toml", file.to_str().unwrap());
+    let programs = escherd().parent().unwrap().to_owned();
+    let path = format!("{}:/usr/bin:/bin", programs.display());
+    let type_in = |command: &str| {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &format!("exec 2>&1; {}", real(command))])
+            .env_clear()
+            .env("PATH", &path)
+            .env("HOME", daemon.home().work())
+            .env("XDG_RUNTIME_DIR", daemon.home().work())
+            .env("ESCHER_SOCKET", daemon.home().socket());
+        finish(shell).out().to_owned()
+    };
+    let mut typed = 0;
+    for session in page.split("```console\n").skip(1) {
+        let session = session.split("```").next().unwrap();
+        for step in session.split("$ ").skip(1) {
+            let (command, output) = step.split_once('\n').unwrap();
+            assert_eq!(type_in(command), real(output), "{command}");
+            typed += 1;
+        }
+    }
+    assert!(typed > 5, "the sessions are there");
+}

@@ -280,6 +280,36 @@ fn without_a_launcher_there_is_no_engine_and_the_error_names_it() {
     });
 }
 
+#[test]
+fn settings_that_a_program_makes_up_are_checked_and_can_change() {
+    let home = Home::new();
+    in_runtime(async {
+        let mut wrong = config(&home);
+        wrong.executions.max_concurrent_executions = 0;
+        let error = ExecutionEngine::new(wrong).await.unwrap_err();
+        assert!(matches!(error, StartError::Config(_)), "{error}");
+        assert!(!home.state().exists(), "nothing was begun");
+
+        let engine = engine(&home).await;
+        let mut settings = engine.settings();
+        settings.output.keep_tail_bytes = settings.output.max_bytes;
+        let refused = engine.configure(settings).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::INVALID_CONFIGURATION);
+        settings.output.max_bytes = 4;
+        settings.output.keep_tail_bytes = 2;
+        engine.configure(settings).await.unwrap();
+        let id = engine
+            .execute(exec(["printf", "0123456789"]))
+            .await
+            .unwrap()
+            .id;
+        let result = engine.get_result(id).await.unwrap();
+        let expected = "01\n[... output truncated at 4B: 6 bytes left out ...]\n89";
+        assert_eq!(String::from_utf8(result.stdout).unwrap(), expected);
+        engine.shutdown(OnStop::Cancel).await;
+    });
+}
+
 /// A clone is the same engine, whoever has it.
 #[test]
 fn many_tasks_use_one_engine() {

@@ -54,7 +54,7 @@ use escher_protocol::{
 use tokio::sync::watch;
 
 use crate::authz::{AdminPermit, Caller, Gate, Reach, Scope};
-use crate::config::{EngineConfig, ExecutionSettings};
+use crate::config::{ConfigError, EngineConfig, ExecutionSettings};
 use crate::descriptors::{Budget, Shares};
 use crate::engine::{self, Counts, Engine, EngineHandle};
 use crate::execution::{StdinReply, Write};
@@ -96,6 +96,13 @@ struct Core {
     launcher_pid: watch::Receiver<Option<u32>>,
     /// What is given back at the end.
     hold: Mutex<Option<Hold>>,
+}
+
+/// All that is wrong with a configuration, as an error of one line.
+pub(crate) fn invalid_configuration(error: &ConfigError) -> ApiError {
+    let faults: Vec<String> = error.faults().iter().map(ToString::to_string).collect();
+    let message = format!("the configuration has faults: {}", faults.join("; "));
+    ApiError::new(ErrorCode::INVALID_CONFIGURATION, message)
 }
 
 /// The engine has gone before it has answered.
@@ -282,8 +289,11 @@ impl ExecutionEngine {
     /// them from now on.
     ///
     /// # Errors
-    /// When the engine has stopped.
+    /// `invalid-configuration` for values that make no sense, and nothing has changed; when the engine has stopped.
     pub async fn configure(&self, settings: ExecutionSettings) -> Result<(), ApiError> {
+        settings
+            .check()
+            .map_err(|error| invalid_configuration(&error))?;
         self.configure_beside(settings, None).await
     }
 

@@ -20,7 +20,7 @@ use super::{Core, ExecutionEngine};
 use crate::authz::{Caller, Gate, Reach};
 use crate::boot::Boot;
 use crate::cleanup;
-use crate::config::{EngineConfig, ExecutionSettings};
+use crate::config::{ConfigError, EngineConfig, ExecutionSettings};
 use crate::descriptors::{Budget, Shares};
 use crate::engine::{self, Engine, EngineHandle, EngineSettings, Findings};
 use crate::launch::{self, Adoption, Connection, LaunchError, LauncherSettings};
@@ -34,6 +34,9 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// Why there is no engine.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Settings that make no sense, one line each.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
     /// A directory cannot be made or used.
     #[error("cannot use the directory {path}: {source}")]
     Directory {
@@ -42,6 +45,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The directory of the logs cannot be made, or is not as private as it has to be.
+    #[error("{0}")]
+    LogDirectory(#[source] io::Error),
     /// Two on one state directory would each think that it owns it.
     #[error("another escherd uses the state directory {0}")]
     InUse(PathBuf),
@@ -103,10 +109,11 @@ impl Ground {
     /// Makes the directories that are not there, and takes them.
     ///
     /// # Errors
-    /// [`StartError::Directory`], [`StartError::InUse`].
+    /// [`StartError::Config`], [`StartError::LogDirectory`], [`StartError::Directory`], [`StartError::InUse`].
     pub(crate) fn take(config: EngineConfig) -> Result<Self, StartError> {
+        config.check()?;
         // The others may be inside of it, and then it is to be private.
-        config.make_log_dir().map_err(directory(&config.log_dir))?;
+        config.make_log_dir().map_err(StartError::LogDirectory)?;
         make_directory(&config.runtime_dir, 0o755)?;
         make_directory(&config.state_dir, 0o700)?;
         let lock = lock(&config.state_dir)?;
@@ -177,7 +184,7 @@ impl ExecutionEngine {
     /// on them has left: what waits, what runs, what has ended. It starts the launcher, which has to be there.
     ///
     /// # Errors
-    /// [`StartError`]: directories, another engine on them, the launcher, the store.
+    /// [`StartError`]: settings, directories, another engine on them, the launcher, the store.
     pub async fn new(config: EngineConfig) -> Result<Self, StartError> {
         Ground::take(config)?.start(0).await
     }

@@ -8,6 +8,7 @@
 //!
 //! [`mod@merge`] is the way through these. Faults are collected, so that a person learns of all at once.
 
+mod by_hand;
 mod checks;
 mod document;
 mod fault;
