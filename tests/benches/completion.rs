@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use escher_client::{Client, ExecutionRequest};
-use escher_tests::{Daemon, Home, actor, connect, exec, launcher, monotonic};
-use escherd::{EngineConfig, ExecutionEngine, OnStop};
+use escher_tests::{Daemon, Home, actor, connect, exec, monotonic};
+use escherd::{ExecutionEngine, OnStop};
 use futures_util::StreamExt;
 
 const ROUNDS: usize = 15;
@@ -65,7 +65,7 @@ fn quantile(times: &mut [Duration], q: f64) -> f64 {
 
 /// Executions with output, and nothing kept of them once somebody cleans up.
 async fn cleanup(home: &Home) -> Vec<Duration> {
-    let mut config = config(home);
+    let mut config = home.engine_config();
     config.executions.cleanup.is_automatic = false;
     config.executions.cleanup.limits.max_count = 0;
     let engine = ExecutionEngine::new(config).await.unwrap();
@@ -86,16 +86,6 @@ async fn cleanup(home: &Home) -> Vec<Duration> {
     times
 }
 
-fn config(home: &Home) -> EngineConfig {
-    EngineConfig {
-        runtime_dir: home.runtime(),
-        state_dir: home.state(),
-        log_dir: home.logs(),
-        launcher: launcher(),
-        ..EngineConfig::default()
-    }
-}
-
 fn main() {
     println!("before: {}", escher_tests::load());
     let (daemon, home) = (Daemon::start(), Home::new());
@@ -105,7 +95,7 @@ fn main() {
         .unwrap();
     let client = runtime.block_on(connect(&daemon));
     let engine = runtime
-        .block_on(ExecutionEngine::new(config(&home)))
+        .block_on(ExecutionEngine::new(home.engine_config()))
         .unwrap();
     let mut command = Command::new(actor());
     command

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use escher_client::ExecutionId;
+use escherd::EngineConfig;
 use tempfile::TempDir;
 
 use crate::launcher;
@@ -63,6 +64,18 @@ impl Home {
     #[must_use]
     pub fn logs(&self) -> PathBuf {
         self.path().join("logs")
+    }
+
+    /// What an engine in this process needs to be here.
+    #[must_use]
+    pub fn engine_config(&self) -> EngineConfig {
+        EngineConfig {
+            runtime_dir: self.runtime(),
+            state_dir: self.state(),
+            log_dir: self.logs(),
+            launcher: launcher(),
+            ..EngineConfig::default()
+        }
     }
 
     /// escherd's socket.

@@ -7,23 +7,13 @@ use escher_client::{
     Blob, CancelMode, CancelOutcome, Command, ErrorCode, ExecutionRequest, ListFilter, Status,
     Timeout,
 };
-use escher_tests::{Fifo, Home, exec, in_runtime, launcher, shell};
+use escher_tests::{Fifo, Home, exec, in_runtime, shell};
 use escherd::{EngineConfig, ExecutionEngine, OnStop, StartError};
 use tokio::sync::mpsc;
 
 /// An engine on directories of its own.
 async fn engine(home: &Home) -> ExecutionEngine {
-    ExecutionEngine::new(config(home)).await.unwrap()
-}
-
-fn config(home: &Home) -> EngineConfig {
-    EngineConfig {
-        runtime_dir: home.runtime(),
-        state_dir: home.state(),
-        log_dir: home.logs(),
-        launcher: launcher(),
-        ..EngineConfig::default()
-    }
+    ExecutionEngine::new(home.engine_config()).await.unwrap()
 }
 
 #[test]
@@ -241,7 +231,7 @@ fn two_engines_do_not_share_directories_and_the_next_takes_over_what_runs() {
     let gate = Fifo::new(&home, "gate");
     in_runtime(async {
         let first = engine(&home).await;
-        let second = ExecutionEngine::new(config(&home)).await;
+        let second = ExecutionEngine::new(home.engine_config()).await;
         assert!(matches!(second, Err(StartError::InUse(_))), "{second:?}");
         let text = format!("read line < {}; echo $line; exit 3", gate.name());
         let id = first.execute(shell(&text)).await.unwrap().id;
@@ -266,7 +256,7 @@ fn without_a_launcher_there_is_no_engine_and_the_error_names_it() {
     in_runtime(async {
         let error = ExecutionEngine::new(EngineConfig {
             launcher: "/no/such/escher-launcher".into(),
-            ..config(&home)
+            ..home.engine_config()
         })
         .await
         .unwrap_err();
@@ -284,7 +274,7 @@ fn without_a_launcher_there_is_no_engine_and_the_error_names_it() {
 fn settings_that_a_program_makes_up_are_checked_and_can_change() {
     let home = Home::new();
     in_runtime(async {
-        let mut wrong = config(&home);
+        let mut wrong = home.engine_config();
         wrong.executions.max_concurrent_executions = 0;
         let error = ExecutionEngine::new(wrong).await.unwrap_err();
         assert!(matches!(error, StartError::Config(_)), "{error}");

@@ -129,3 +129,105 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authz::{Scope, SubmitPermit};
+    use crate::engine::{Effect, EngineSettings};
+    use crate::execution::RequestLimits;
+    use crate::store::{Durability, Verdict};
+    use escher_launcher::wire::LogLimits;
+    use escher_protocol::{CancelMode, Command, ExecutionRequest};
+
+    fn settings(max_in_memory: usize) -> EngineSettings {
+        EngineSettings {
+            request: RequestLimits {
+                default_timeout_ms: 0,
+                max_timeout_ms: 0,
+                kill_grace_ms: 0,
+            },
+            max_concurrent: 1,
+            max_pending: 100,
+            max_pending_bytes: u64::MAX,
+            max_in_memory,
+            log_dir: "/logs".into(),
+            log_limits: LogLimits::default(),
+            output_limit: None,
+            durability: Durability::Crash,
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_micros(second * 1_000_000)
+    }
+
+    /// Has everything committed that was changed.
+    fn commit(engine: &mut Engine, now: Timestamp) {
+        let effects = engine.take_effects().into_iter();
+        let verdicts = effects.filter_map(|effect| match effect {
+            Effect::Record(entry) => Some((entry.ticket, Verdict::Committed)),
+            _ => None,
+        });
+        engine.settle(verdicts.collect(), now);
+    }
+
+    fn submit(engine: &mut Engine) -> u64 {
+        let request = ExecutionRequest {
+            command: Command::Exec {
+                argv: vec!["true".into()],
+            },
+            ..ExecutionRequest::default()
+        };
+        let permit = SubmitPermit::of_root();
+        engine.submit(permit, Box::new(request), at(0)).unwrap();
+        commit(engine, at(0));
+        engine.last_number
+    }
+
+    /// One that is over at `now`: it was withdrawn.
+    fn finish(engine: &mut Engine, now: Timestamp) -> u64 {
+        let number = submit(engine);
+        drop(engine.cancel(&Scope::of_root(), number, CancelMode::Graceful, now));
+        commit(engine, now);
+        number
+    }
+
+    fn in_memory(engine: &Engine) -> Vec<u64> {
+        engine.entries.keys().copied().collect()
+    }
+
+    #[test]
+    fn the_oldest_finished_ones_leave_first_and_what_is_not_over_never_does() {
+        let mut engine = Engine::new(settings(2));
+        let (running, pending) = (submit(&mut engine), submit(&mut engine));
+        let finished: Vec<u64> = (1..=3)
+            .map(|second| finish(&mut engine, at(second)))
+            .collect();
+        assert_eq!(
+            in_memory(&engine),
+            [running, pending, finished[1], finished[2]]
+        );
+        engine.configure(settings(1));
+        assert_eq!(in_memory(&engine), [running, pending, finished[2]]);
+        engine.configure(settings(0));
+        finish(&mut engine, at(4));
+        assert_eq!(in_memory(&engine), [running, pending]);
+    }
+
+    #[test]
+    fn finished_ones_leave_once_they_have_been_there_for_so_long() {
+        const RETENTION: Duration = Duration::from_secs(10);
+        let mut engine = Engine::new(settings(100));
+        let running = submit(&mut engine);
+        let first = finish(&mut engine, at(1));
+        let second = finish(&mut engine, at(2));
+        let just_before = Timestamp::from_micros(at(11).as_micros() - 1);
+        engine.evict(RETENTION, just_before);
+        assert_eq!(in_memory(&engine), [running, first, second]);
+        engine.evict(RETENTION, at(11));
+        assert_eq!(in_memory(&engine), [running, second]);
+        engine.evict(RETENTION, at(1_000_000));
+        assert_eq!(in_memory(&engine), [running]);
+    }
+}

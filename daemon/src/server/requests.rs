@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use escher_protocol::message::{DaemonInfo, Item, OutputRequest};
+use escher_protocol::message::{DaemonInfo, EventsRequest, Item, OutputRequest};
 use escher_protocol::output::OutputRange;
 use escher_protocol::{
     ApiError, ErrorCode, OutputChunk, Request, RequestId, Response, ServerFrame, Target,
@@ -54,29 +54,13 @@ pub(super) async fn answer(
         Request::List(filter) => send_list(engine.list_executions(filter), &items).await,
         Request::Find(selection) => send_list(engine.find(selection), &items).await,
         Request::ReadOutput(request) => send_output(&engine, request, &items).await,
-        Request::Events(request) => {
-            let mut events = match engine.events(request).await {
-                Ok(events) => events,
-                Err(error) => return end(id, Err(error.into()), &outbox).await,
-            };
-            async {
-                while let Some(event) = events.next().await {
-                    items.send(Item::Event(event?)).await?;
-                }
-                Ok(())
-            }
-            .await
-        }
+        Request::Events(request) => send_events(&engine, request, &items).await,
         single => {
             let result = answer_single(single, &engine, &service).await;
             let _ = outbox.send(&ServerFrame::Reply { id, result }).await;
             return;
         }
     };
-    end(id, streamed, &outbox).await;
-}
-
-async fn end(id: RequestId, streamed: Result<(), Broken>, outbox: &Outbox) {
     let result = match streamed {
         Ok(()) => Ok(()),
         Err(Broken::Error(error)) => Err(error),
@@ -155,6 +139,18 @@ async fn info(engine: &ExecutionEngine, service: &Service) -> Result<DaemonInfo,
 async fn send_list(mut executions: Executions, items: &Items<'_>) -> Result<(), Broken> {
     while let Some(record) = executions.next().await {
         items.send(Item::Execution(Box::new(record?))).await?;
+    }
+    Ok(())
+}
+
+async fn send_events(
+    engine: &ExecutionEngine,
+    request: EventsRequest,
+    items: &Items<'_>,
+) -> Result<(), Broken> {
+    let mut events = engine.events(request).await?;
+    while let Some(event) = events.next().await {
+        items.send(Item::Event(event?)).await?;
     }
     Ok(())
 }
