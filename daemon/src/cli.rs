@@ -7,7 +7,7 @@ use clap::{Parser, ValueEnum};
 /// Runs commands for people and programs on this host, each as the user who asked.
 ///
 /// Stays in the foreground and logs to standard error (to the journal when systemd starts it).
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(name = "escherd", version, after_help = EXAMPLES)]
 pub struct Arguments {
     /// Read this file and no other; TOML, or JSON if its name ends in .json

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use escher_protocol::{ApiError, Reloaded, Setting, SettingValue};
+use escher_protocol::{ApiError, ErrorCode, Reloaded, Setting, SettingValue};
 use tracing::{info, warn};
 
 use crate::api::{ExecutionEngine, invalid_configuration};
@@ -69,7 +69,11 @@ impl LiveConfiguration {
         engine: &ExecutionEngine,
     ) -> Result<Reloaded, ApiError> {
         let _turn = self.reloading.lock().await;
-        let read = config::load(&self.arguments).map_err(|error| {
+        // Off the event loop: files may be slow to read.
+        let arguments = self.arguments.clone();
+        let read = tokio::task::spawn_blocking(move || config::load(&arguments)).await;
+        let read = read.map_err(|error| ApiError::new(ErrorCode::INTERNAL, error.to_string()))?;
+        let read = read.map_err(|error| {
             warn!(%error, "the configuration has faults, and what was in force stays");
             invalid_configuration(&error).with_hint(UNCHANGED)
         })?;
