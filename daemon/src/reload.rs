@@ -1,6 +1,6 @@
 //! The configuration while escherd runs: what is in force, and how it changes.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use escher_protocol::{ApiError, ErrorCode, Reloaded, Setting, SettingValue};
 use tracing::{info, warn};
@@ -64,16 +64,22 @@ impl LiveConfiguration {
     /// # Errors
     /// `invalid-configuration` with everything that is wrong with it; nothing has changed then.
     pub async fn reload(
-        &self,
+        self: &Arc<Self>,
         _permit: AdminPermit,
         engine: &ExecutionEngine,
     ) -> Result<Reloaded, ApiError> {
+        let (this, engine) = (Arc::clone(self), engine.clone());
+        // To its end, whoever goes away meanwhile: half of it would be neither the old nor the new.
+        let reloading = tokio::spawn(async move { this.read_again(&engine).await });
+        reloading.await.map_err(internal)?
+    }
+
+    async fn read_again(&self, engine: &ExecutionEngine) -> Result<Reloaded, ApiError> {
         let _turn = self.reloading.lock().await;
         // Off the event loop: files may be slow to read.
         let arguments = self.arguments.clone();
         let read = tokio::task::spawn_blocking(move || config::load(&arguments)).await;
-        let read = read.map_err(|error| ApiError::new(ErrorCode::INTERNAL, error.to_string()))?;
-        let read = read.map_err(|error| {
+        let read = read.map_err(internal)?.map_err(|error| {
             warn!(%error, "the configuration has faults, and what was in force stays");
             invalid_configuration(&error).with_hint(UNCHANGED)
         })?;
@@ -100,4 +106,8 @@ impl LiveConfiguration {
         let in_force = self.in_force.lock();
         in_force.unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+fn internal(error: tokio::task::JoinError) -> ApiError {
+    ApiError::new(ErrorCode::INTERNAL, error.to_string())
 }

@@ -39,7 +39,7 @@ pub async fn run(
 
     let service = Arc::new(Service {
         about: about(&settings, &engine),
-        configuration: LiveConfiguration::new(arguments, configuration),
+        configuration: Arc::new(LiveConfiguration::new(arguments, configuration)),
         engine: engine.clone(),
     });
     let (close, closing) = watch::channel(false);

@@ -12,6 +12,8 @@ mod session;
 pub use accept::{ConnectionLimits, ROOT_RESERVE, serve};
 pub use listener::{ListenError, SocketSettings, bind};
 
+use std::sync::Arc;
+
 use escher_protocol::message::DaemonInfo;
 use tokio::sync::watch;
 
@@ -24,7 +26,7 @@ pub struct Service {
     /// Everything that can be asked.
     pub engine: ExecutionEngine,
     /// What is set, and how that is changed.
-    pub configuration: LiveConfiguration,
+    pub configuration: Arc<LiveConfiguration>,
     /// What does not change about this escherd.
     pub about: DaemonInfo,
 }
