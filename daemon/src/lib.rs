@@ -10,7 +10,7 @@
 //! 6. [`store`] writes down what has changed, and remembers what has left memory;
 //! 7. [`output`] reads what the command has written, for whoever asks.
 //!
-//! [`config`] and [`cli`] make the settings, [`reload`] changes them, [`boot`], [`descriptors`], [`systemd`] and [`telemetry`] are the
+//! [`config`] and [`cli`] make the settings, [`reload`] changes them, [`boot`], [`descriptors`], [`systemd`], [`telemetry`] and [`journal`] are the
 //! surroundings, and [`service`] puts it all together.
 #![forbid(unsafe_code)]
 
@@ -23,6 +23,7 @@ pub mod config;
 pub mod descriptors;
 pub mod engine;
 pub mod execution;
+pub mod journal;
 pub mod launch;
 pub mod output;
 pub mod reload;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use escherd::cli::Arguments;
 use escherd::config::{self, Configuration};
-use escherd::{service, telemetry};
+use escherd::service;
+use escherd::telemetry::{self, Destination};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[allow(clippy::print_stderr)] // The outermost layer talks to people.
@@ -24,8 +25,8 @@ fn main() -> ExitCode {
     if arguments.check {
         return ExitCode::SUCCESS;
     }
-    telemetry::init();
-    match serve(arguments, configuration) {
+    let log = telemetry::init();
+    match serve(arguments, configuration, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("escherd: {error:#}");
@@ -36,7 +37,11 @@ fn main() -> ExitCode {
 
 /// One thread runs all tasks: they wait more than they work, and handing one to another thread costs more
 /// than most of them do. Files are read, and users looked up, on threads of their own.
-fn serve(arguments: Arguments, configuration: Configuration) -> anyhow::Result<()> {
+fn serve(
+    arguments: Arguments,
+    configuration: Configuration,
+    log: Destination,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -50,7 +55,7 @@ fn serve(arguments: Arguments, configuration: Configuration) -> anyhow::Result<(
                 _ = interrupt.recv() => {}
             }
         };
-        service::run(arguments, configuration, stop, hangup).await
+        service::run(arguments, configuration, log, stop, hangup).await
     });
     runtime.shutdown_background();
     result

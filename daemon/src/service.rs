@@ -17,17 +17,21 @@ use crate::api::{ExecutionEngine, FAREWELL, Ground};
 use crate::authz::{AdminPermit, Reach};
 use crate::cli::Arguments;
 use crate::config::{Configuration, Settings};
+use crate::journal;
 use crate::reload::LiveConfiguration;
 use crate::server::{self, Service};
 use crate::systemd;
+use crate::telemetry::Destination;
 
-/// Runs escherd until `shutdown` is done. At each `hangup` it reads its configuration again, by `arguments`.
+/// Runs escherd until `shutdown` is done. At each `hangup` it reads its configuration again, by `arguments`. Where it
+/// logs to the journal, the lives of executions are told there.
 ///
 /// # Errors
 /// When it cannot start: directories, socket, launcher, each named.
 pub async fn run(
     arguments: Arguments,
     configuration: Configuration,
+    log: Destination,
     shutdown: impl Future<Output = ()>,
     hangup: Signal,
 ) -> anyhow::Result<()> {
@@ -37,6 +41,10 @@ pub async fn run(
     let listener = listen(&settings)?;
     let engine = ground.start(settings.connections.max_connections).await?;
 
+    if log == Destination::Journal {
+        let permit = engine.administer()?;
+        tokio::spawn(journal::keep(engine.over_all(&permit)));
+    }
     let service = Arc::new(Service {
         about: about(&settings, &engine),
         configuration: Arc::new(LiveConfiguration::new(arguments, configuration)),

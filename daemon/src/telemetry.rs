@@ -2,13 +2,23 @@
 
 use std::io::IsTerminal;
 
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// Where it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// systemd's journal, which keeps fields apart: there the lives of executions are told, too.
+    Journal,
+    /// Standard error.
+    StandardError,
+}
+
 /// Sets up logging: to the journal when standard error is connected to it (systemd.exec(5),
 /// `JOURNAL_STREAM`), else to standard error. `ESCHER_LOG` filters, as in `ESCHER_LOG=debug`.
-pub fn init() {
+pub fn init() -> Destination {
     let filter = EnvFilter::try_from_env("ESCHER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
     if std::env::var_os("JOURNAL_STREAM").is_some()
@@ -16,13 +26,24 @@ pub fn init() {
     {
         let journal = journal
             .with_field_prefix(None)
+            .with_priority_mappings(PRIORITIES)
             .with_syslog_identifier("escherd".to_owned());
         registry.with(journal).init();
-        return;
+        return Destination::Journal;
     }
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     registry.with(lines).init();
+    Destination::StandardError
 }
+
+/// Each level as what syslog(3) calls by its name.
+const PRIORITIES: PriorityMappings = PriorityMappings {
+    error: Priority::Error,
+    warn: Priority::Warning,
+    info: Priority::Informational,
+    debug: Priority::Debug,
+    trace: Priority::Debug,
+};

@@ -50,6 +50,7 @@ pub struct Builder {
     max_files: Option<u64>,
     launcher: PathBuf,
     names_log_dir: bool,
+    journal: Option<PathBuf>,
 }
 
 impl Daemon {
@@ -79,6 +80,7 @@ impl Daemon {
             max_files: None,
             launcher: crate::launcher(),
             names_log_dir: true,
+            journal: None,
         }
     }
 
@@ -265,6 +267,13 @@ impl Builder {
         self
     }
 
+    /// Logging to this journal, as if systemd had started it. Takes root.
+    #[must_use]
+    pub fn journal(mut self, journal: &crate::Journal) -> Self {
+        self.journal = Some(journal.folder().to_owned());
+        self.env("JOURNAL_STREAM", "1:1")
+    }
+
     /// With another launcher.
     #[must_use]
     pub fn launcher(mut self, launcher: PathBuf) -> Self {
@@ -345,6 +354,13 @@ impl Builder {
             let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"";
             command.args(["--listen".as_ref(), home.socket().as_os_str()]);
             command.args(["/bin/sh", "-c", script, "sh"]);
+        }
+        if let Some(journal) = &self.journal {
+            // The journal's place is fixed, and there may be a real one: mounts of its own hide that.
+            let script = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal \
+                          && mount --bind \"$1\" /run/systemd/journal && shift && exec \"$@\"";
+            command.args(["unshare", "--mount", "/bin/sh", "-c", script, "sh"]);
+            command.arg(journal);
         }
         if let Some(most) = self.max_files {
             command.args([

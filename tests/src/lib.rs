@@ -12,6 +12,7 @@ mod ctl;
 mod daemon;
 mod fifo;
 mod home;
+mod journal;
 mod library;
 mod output;
 mod process;
@@ -24,6 +25,7 @@ pub use ctl::{Ctl, Ended, Started, finish};
 pub use daemon::{Builder, Daemon, Exit};
 pub use fifo::Fifo;
 pub use home::Home;
+pub use journal::Journal;
 pub use library::{collect, connect, exec, in_runtime, in_runtime_within, shell, wait_started};
 pub use output::{Digest, sha256sum};
 pub use process::{

@@ -35,6 +35,16 @@ impl ExecutionEngine {
             is_over: false,
         })
     }
+
+    /// As [`ExecutionEngine::events`]: all that this engine tells of itself, and of an earlier one nothing.
+    pub(crate) async fn own_events(&self) -> Result<Events, ApiError> {
+        let after = self.ask(|engine, _| engine.inherited_events()).await?;
+        self.events(EventsRequest {
+            after: Some(after),
+            follow: true,
+        })
+        .await
+    }
 }
 
 impl Events {

@@ -120,6 +120,14 @@ impl ExecutionEngine {
         }
     }
 
+    /// The same engine over everybody's executions.
+    pub(crate) fn over_all(&self, permit: &AdminPermit) -> Self {
+        ExecutionEngine {
+            scope: Arc::new(self.core.gate.scope_of_all(permit, &self.caller)),
+            ..self.clone()
+        }
+    }
+
     /// Lets a peer in.
     ///
     /// # Errors

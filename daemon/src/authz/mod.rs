@@ -237,6 +237,14 @@ impl Gate {
         }
     }
 
+    /// What `caller` may see and end by a permit: everything.
+    pub fn scope_of_all(&self, _permit: &AdminPermit, caller: &Caller) -> Scope {
+        Scope {
+            user: caller.user().clone(),
+            all: true,
+        }
+    }
+
     fn other_account(&self, mut account: Account) -> Result<Account, ApiError> {
         let Some(identity) = account.identity.take() else {
             let message = format!("user {} has no account on this host", account.user);

@@ -17,6 +17,8 @@ pub const MAX_KEPT_EVENTS: usize = 10_000;
 #[derive(Debug)]
 pub struct EventLog {
     kept: VecDeque<Event>,
+    /// The number of the last event of an earlier escherd.
+    inherited: u64,
     /// The number given last.
     given: u64,
     /// The number told last.
@@ -39,6 +41,7 @@ impl EventLog {
         let last = kept.last().map_or(0, |event| event.sequence);
         EventLog {
             kept: kept.into(),
+            inherited: last,
             given: last,
             told: watch::Sender::new(last),
         }
@@ -96,6 +99,11 @@ impl EventLog {
             }
         }
         Ok(Page { events, seen })
+    }
+
+    /// The number of the last event of an earlier escherd: what comes after it has happened in this one.
+    pub fn inherited(&self) -> u64 {
+        self.inherited
     }
 
     /// Changes with every event that is told.

@@ -136,6 +136,12 @@ impl Engine {
         self.events.page(scope, request.after, room)
     }
 
+    /// The sequence number of the last event of an earlier escherd.
+    #[must_use]
+    pub fn inherited_events(&self) -> u64 {
+        self.events.inherited()
+    }
+
     /// Changes with every event.
     #[must_use]
     pub fn watch_events(&self) -> watch::Receiver<u64> {

@@ -10,7 +10,7 @@ mod stdin;
 mod submission;
 
 pub use outcome::Loss;
-pub use record::listed;
+pub use record::{listed, shown_command};
 pub use request::{Checked, MAX_KILL_GRACE_MS, RequestLimits, check};
 pub use spec::assignment;
 pub use state::{Action, End, Ending, Event, Impossible, State};

@@ -6,6 +6,9 @@ use escher_protocol::{Blob, Command, ExecutionRecord};
 use super::state::Ending;
 use super::{Execution, State};
 
+/// Characters of a command where people see it in a line: in the view for operators, in the journal.
+const SHOWN_COMMAND_CHARS: usize = 200;
+
 impl Execution {
     /// Everything known about it.
     #[must_use]
@@ -102,6 +105,38 @@ pub(super) fn shorten(command: &Command) -> (Command, bool) {
     (short, cut)
 }
 
+/// A command's head as one line of text, of at most [`SHOWN_COMMAND_CHARS`].
+#[must_use]
+pub fn shown_command(command: &Command) -> String {
+    let argv;
+    let words = match command {
+        Command::Exec { argv } => argv.as_slice(),
+        Command::Shell { text, .. } => std::slice::from_ref(text),
+        Command::Script { .. } => {
+            argv = command.to_argv();
+            argv.as_slice()
+        }
+    };
+    let mut shown = String::new();
+    for (index, word) in words.iter().enumerate() {
+        if index > 0 {
+            shown.push(' ');
+        }
+        // A character has at most four bytes.
+        let head = &word[..word.len().min(4 * SHOWN_COMMAND_CHARS)];
+        shown.push_str(&String::from_utf8_lossy(head));
+        if shown.len() > 4 * SHOWN_COMMAND_CHARS {
+            break;
+        }
+    }
+    let is_control = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    shown
+        .chars()
+        .map(is_control)
+        .take(SHOWN_COMMAND_CHARS)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +158,19 @@ mod tests {
             panic!()
         };
         assert!(cut && argv.len() <= LISTED_COMMAND_BYTES);
+    }
+
+    #[test]
+    fn commands_are_shown_short_and_on_one_line() {
+        let exec = |argv: &[&[u8]]| Command::Exec {
+            argv: argv.iter().map(|word| (*word).into()).collect(),
+        };
+        assert_eq!(shown_command(&exec(&[b"a", b"b c"])), "a b c");
+        let shown = shown_command(&exec(&[b"\x1b[1m\n\xff"]));
+        assert_eq!(shown, "\u{fffd}[1m\u{fffd}\u{fffd}");
+        let long = shown_command(&exec(&[&[b'x'; 10_000], &[b'y'; 10_000]]));
+        assert_eq!(long.chars().count(), SHOWN_COMMAND_CHARS);
+        let many = shown_command(&exec(&vec![&b""[..]; 100_000]));
+        assert_eq!(many.chars().count(), SHOWN_COMMAND_CHARS);
     }
 }

@@ -9,7 +9,7 @@ use super::rows::{self, Progress, signed, unsigned};
 use super::seal::{self, Kind};
 use super::tally::Tally;
 use super::{Change, Digest, Entry, Verdict};
-use crate::execution::Submission;
+use crate::execution::{Submission, shown_command};
 
 /// A transaction under way.
 #[derive(Debug)]
@@ -269,7 +269,7 @@ impl<'a> Row<'a> {
             key: request.key.as_deref(),
             digest,
             name: request.name.as_deref(),
-            command: rows::shown_command(&request.command),
+            command: shown_command(&request.command),
             submitted_at: submission.submitted_at,
             labels: &request.labels,
         }
@@ -284,7 +284,7 @@ impl<'a> Row<'a> {
             key: record.key.as_deref(),
             digest,
             name: record.name.as_deref(),
-            command: rows::shown_command(&record.command),
+            command: shown_command(&record.command),
             submitted_at: record.submitted_at,
             labels: &record.labels,
         }

@@ -1,12 +1,9 @@
 //! How values stand in rows.
 
-use escher_protocol::{Canceller, Command, ExecutionId, ExecutionRecord, Exit, Status, Timestamp};
+use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, Status, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
-
-/// Characters of a command in the view for operators.
-const SHOWN_COMMAND_CHARS: usize = 200;
 
 /// Bytes that a finished execution takes in the database beside its record, more or less: its row, its
 /// places in the indexes.
@@ -73,37 +70,6 @@ pub(super) fn tail(id: ExecutionId) -> i64 {
         .fold(0, |tail, digit| tail << 4 | i64::from(digit))
 }
 
-/// A command's head as one line of text.
-pub(super) fn shown_command(command: &Command) -> String {
-    let argv;
-    let words = match command {
-        Command::Exec { argv } => argv.as_slice(),
-        Command::Shell { text, .. } => std::slice::from_ref(text),
-        Command::Script { .. } => {
-            argv = command.to_argv();
-            argv.as_slice()
-        }
-    };
-    let mut shown = String::new();
-    for (index, word) in words.iter().enumerate() {
-        if index > 0 {
-            shown.push(' ');
-        }
-        // A character has at most four bytes.
-        let head = &word[..word.len().min(4 * SHOWN_COMMAND_CHARS)];
-        shown.push_str(&String::from_utf8_lossy(head));
-        if shown.len() > 4 * SHOWN_COMMAND_CHARS {
-            break;
-        }
-    }
-    let is_control = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    shown
-        .chars()
-        .map(is_control)
-        .take(SHOWN_COMMAND_CHARS)
-        .collect()
-}
-
 /// Whether a finished execution may have a log. Of one whose end nobody saw nobody counted the bytes.
 pub(super) fn may_have_log(record: &ExecutionRecord) -> bool {
     let outcome = record.outcome.as_ref();
@@ -128,20 +94,6 @@ mod tests {
         let id: ExecutionId = "01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42".parse().unwrap();
         assert_eq!(format!("{:x}", tail(id)), "24a1b9e7c6d053f");
         assert!(tail(ExecutionId::from_bytes([0xff; 16])) > 0);
-    }
-
-    #[test]
-    fn commands_are_shown_short_and_on_one_line() {
-        let exec = |argv: &[&[u8]]| Command::Exec {
-            argv: argv.iter().map(|word| (*word).into()).collect(),
-        };
-        assert_eq!(shown_command(&exec(&[b"a", b"b c"])), "a b c");
-        let shown = shown_command(&exec(&[b"\x1b[1m\n\xff"]));
-        assert_eq!(shown, "\u{fffd}[1m\u{fffd}\u{fffd}");
-        let long = shown_command(&exec(&[&[b'x'; 10_000], &[b'y'; 10_000]]));
-        assert_eq!(long.chars().count(), SHOWN_COMMAND_CHARS);
-        let many = shown_command(&exec(&vec![&b""[..]; 100_000]));
-        assert_eq!(many.chars().count(), SHOWN_COMMAND_CHARS);
     }
 
     #[test]
