@@ -39,7 +39,8 @@ pub async fn run(
     let ground = Ground::take(settings.engine.clone())?;
     // Clients may knock from here on; they are let in once everything is there.
     let listener = listen(&settings)?;
-    let engine = ground.start(settings.connections.max_connections).await?;
+    let start = ground.start(settings.connections.max_connections);
+    let engine = systemd::extending_start(start).await?;
 
     if log == Destination::Journal {
         let permit = engine.administer()?;
@@ -53,7 +54,9 @@ pub async fn run(
     let (close, closing) = watch::channel(false);
     let serving = tokio::spawn(server::serve(listener, service.clone(), closing));
     info!(socket = %settings.socket.path.display(), "serving");
-    systemd::ready("serving");
+    systemd::ready();
+    tokio::spawn(systemd::keep_status(engine.clone()));
+    tokio::spawn(systemd::keep_watchdog(engine.clone()));
 
     tokio::select! {
         () = shutdown => {}
@@ -77,7 +80,7 @@ async fn reload_at(mut hangup: Signal, service: &Service) {
         let permit = AdminPermit::by_signal();
         // It has said itself what came of it.
         let _ = service.configuration.reload(permit, &service.engine).await;
-        systemd::ready("serving");
+        systemd::ready();
     }
     // The runtime is about to end.
     std::future::pending().await

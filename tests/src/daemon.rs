@@ -34,6 +34,7 @@ pub struct Daemon {
     pid: Pid,
     exit: Option<Exit>,
     stderr: PathBuf,
+    notifications: Option<UnixDatagram>,
     is_checked: bool,
 }
 
@@ -51,6 +52,7 @@ pub struct Builder {
     launcher: PathBuf,
     names_log_dir: bool,
     journal: Option<PathBuf>,
+    is_heard: bool,
 }
 
 impl Daemon {
@@ -81,6 +83,7 @@ impl Daemon {
             launcher: crate::launcher(),
             names_log_dir: true,
             journal: None,
+            is_heard: false,
         }
     }
 
@@ -112,6 +115,15 @@ impl Daemon {
     #[must_use]
     pub fn processes(&self) -> Vec<crate::Kin> {
         crate::kin(Pid::from_raw(self.reaper.id().cast_signed()))
+    }
+
+    /// What escherd tells systemd next, of [`Builder::hearing_notifications`] (sd_notify(3)).
+    #[must_use]
+    pub fn notification(&self) -> String {
+        let socket = self.notifications.as_ref().expect("somebody listens");
+        let mut buffer = [0; 4096];
+        let length = socket.recv(&mut buffer).expect("a notification in time");
+        String::from_utf8(buffer[..length].to_vec()).expect("UTF-8")
     }
 
     /// Kills escherd, and nothing else, with SIGKILL, and waits for its end.
@@ -267,6 +279,13 @@ impl Builder {
         self
     }
 
+    /// Goes on to listen to what escherd tells systemd once it is ready: [`Daemon::notification`].
+    #[must_use]
+    pub fn hearing_notifications(mut self) -> Self {
+        self.is_heard = true;
+        self
+    }
+
     /// Logging to this journal, as if systemd had started it. Takes root.
     #[must_use]
     pub fn journal(mut self, journal: &crate::Journal) -> Self {
@@ -331,7 +350,7 @@ impl Builder {
             .recv_timeout(DEADLINE)
             .expect("the reaper's first line");
         let pid = first.strip_prefix("pid ").expect(&first).parse().unwrap();
-        let daemon = Daemon {
+        let mut daemon = Daemon {
             home,
             reaper,
             orders,
@@ -339,9 +358,11 @@ impl Builder {
             pid: Pid::from_raw(pid),
             exit: None,
             stderr,
+            notifications: None,
             is_checked: false,
         };
         await_readiness(&readiness, &daemon);
+        daemon.notifications = self.is_heard.then_some(readiness);
         daemon
     }
 

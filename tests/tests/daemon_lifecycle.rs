@@ -193,3 +193,52 @@ fn the_temporary_folder_goes() {
     assert_eq!(daemon.stop(), Exit::Code(0));
     assert!(!path.exists());
 }
+
+/// Waits until escherd tells systemd something that has `part` in it.
+fn hear(daemon: &Daemon, part: &str) -> String {
+    loop {
+        let notification = daemon.notification();
+        if notification.contains(part) {
+            return notification;
+        }
+    }
+}
+
+#[test]
+fn systemd_is_told_how_many_executions_there_are() {
+    let daemon = Daemon::builder()
+        .config("[execution]\nmax_concurrent_executions = 1\n")
+        .hearing_notifications()
+        .start();
+    hear(&daemon, "STATUS=serving: 0 running, 0 waiting, 0 finished");
+    let gate = Fifo::new(daemon.home(), "gate");
+    let script = format!("read line < {}", gate.name());
+    let first = daemon.ctl().submit(["sh", "-c", &script]).to_string();
+    let second = daemon.ctl().submit(["true"]).to_string();
+    hear(&daemon, "STATUS=serving: 1 running, 1 waiting, 0 finished");
+    gate.say("go");
+    let _ = daemon.ctl().run(["wait", &first, &second]).expect(0);
+    hear(&daemon, "STATUS=serving: 0 running, 0 waiting, 2 finished");
+}
+
+#[test]
+fn systemd_s_watchdog_hears_from_escherd_again_and_again() {
+    let daemon = Daemon::builder()
+        .env("WATCHDOG_USEC", "200000")
+        .hearing_notifications()
+        .start();
+    for _ in 0..3 {
+        hear(&daemon, "WATCHDOG=1");
+    }
+}
+
+#[test]
+fn systemd_is_told_of_a_reload_and_of_its_end() {
+    let mut daemon = Daemon::builder().hearing_notifications().start();
+    nix::sys::signal::kill(daemon.pid(), nix::sys::signal::Signal::SIGHUP).unwrap();
+    let reloading = hear(&daemon, "RELOADING=1");
+    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    hear(&daemon, "READY=1");
+    assert_eq!(daemon.terminate(), Exit::Code(0));
+    hear(&daemon, "STOPPING=1");
+}

@@ -28,12 +28,17 @@ impl ExecutionEngine {
     /// When the engine has stopped.
     pub async fn events(&self, request: EventsRequest) -> Result<Events, ApiError> {
         Ok(Events {
-            changes: self.ask(|engine, _| engine.watch_events()).await?,
+            changes: self.changes().await?,
             engine: self.clone(),
             request,
             page: VecDeque::new(),
             is_over: false,
         })
+    }
+
+    /// Changes with everything that happens.
+    pub(crate) async fn changes(&self) -> Result<watch::Receiver<u64>, ApiError> {
+        self.ask(|engine, _| engine.watch_events()).await
     }
 
     /// As [`ExecutionEngine::events`]: all that this engine tells of itself, and of an earlier one nothing.
