@@ -29,7 +29,7 @@ pub use journal::Journal;
 pub use library::{collect, connect, exec, in_runtime, in_runtime_within, shell, wait_started};
 pub use output::{Digest, sha256sum};
 pub use process::{
-    Kin, is_free, kin, load, monotonic, parent_of, peak_memory_bytes, resident_bytes,
+    Kin, becomes_free, is_free, kin, load, monotonic, parent_of, peak_memory_bytes, resident_bytes,
 };
 pub use raw::RawPeer;
 pub use tmpfs::Tmpfs;

@@ -8,6 +8,8 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
+use crate::DEADLINE;
+
 /// A descendant of somebody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kin {
@@ -96,6 +98,19 @@ fn command_line(pid: Pid) -> String {
 pub fn is_free(path: &Path) -> bool {
     let file = fs::File::open(path).expect("the file that is locked");
     Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok()
+}
+
+/// Waits until nobody holds such a lock; whether that was so within [`DEADLINE`].
+#[must_use]
+pub fn becomes_free(path: &Path) -> bool {
+    let file = fs::File::open(path).expect("the file that is locked");
+    let (taken, free) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let locked = Flock::lock(file, FlockArg::LockExclusive).is_ok();
+        // Nobody there: it took too long.
+        let _ = taken.send(locked);
+    });
+    free.recv_timeout(DEADLINE).unwrap_or(false)
 }
 
 /// The time of CLOCK_MONOTONIC (clock_gettime(2)), which all processes share.

@@ -1,5 +1,6 @@
 //! What clients do in a cycle, and what they are told.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,7 +18,6 @@ use super::plan::{Fate, Planned};
 use crate::{actor, exec};
 
 /// What a client knows in the end.
-#[derive(Debug)]
 pub(super) struct Told {
     pub(super) planned: Planned,
     pub(super) id: ExecutionId,
@@ -28,6 +28,20 @@ pub(super) struct Told {
     pub(super) cancel: Option<CancelOutcome>,
     /// Bytes of standard input that were taken, if that could be told.
     pub(super) accepted_stdin: Option<u64>,
+}
+
+/// Without the output, which may be long.
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Told")
+            .field("planned", &self.planned)
+            .field("record", &self.record)
+            .field("stdout_bytes", &self.stdout.len())
+            .field("stderr_bytes", &self.stderr.len())
+            .field("cancel", &self.cancel)
+            .field("accepted_stdin", &self.accepted_stdin)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How long a client waits for another escherd.

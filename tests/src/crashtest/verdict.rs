@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-use escher_client::protocol::Exit;
 use escher_client::protocol::message::CancelOutcome;
+use escher_client::protocol::{Exit, Leftovers};
 use escher_client::{Client, ExecutionId, ListFilter, Status};
 
 use super::client::{Told, input};
 use super::plan::{Fate, Planned};
-use crate::{Home, is_free};
+use crate::{Home, becomes_free, is_free};
 
 /// What came of judging.
 pub(super) struct Judged {
@@ -27,7 +27,7 @@ pub(super) fn judge(home: &Home, accounts: &Path, all: &[Told]) -> Judged {
     let ids: HashSet<ExecutionId> = all.iter().map(|told| told.id).collect();
     assert_eq!(ids.len(), all.len(), "two requests were taken for one");
     for told in all {
-        let account = Account::read(&accounts.join(&told.planned.key));
+        let account = Account::read(&accounts.join(&told.planned.key), leftovers(told));
         judge_status(told, &account);
         judged.lost += u64::from(told.record.status == Status::Lost);
         judged.output_bytes += judge_output(home, told, &account);
@@ -44,16 +44,27 @@ struct Account {
 }
 
 impl Account {
-    fn read(path: &Path) -> Self {
+    /// Where nobody could tell what was left over, the kernel is still at ending it, perhaps.
+    fn read(path: &Path, leftovers: Leftovers) -> Self {
+        let is_gone = match leftovers {
+            Leftovers::Unknown => becomes_free,
+            _ => is_free,
+        };
+        // The command holds a lock on it as long as it lives.
+        let is_there_no_more = !path.exists() || is_gone(path);
         let text = fs::read_to_string(path).unwrap_or_default();
         let ended = text.lines().find_map(|line| line.strip_prefix("end "));
         Account {
             begun: text.lines().filter(|line| *line == "begin").count(),
             ended: ended.map(|code| code.parse().expect("a number")),
-            // The command holds a lock on it as long as it lives.
-            is_there_no_more: !path.exists() || is_free(path),
+            is_there_no_more,
         }
     }
+}
+
+fn leftovers(told: &Told) -> Leftovers {
+    let outcome = told.record.outcome.as_ref();
+    outcome.map_or(Leftovers::None, |outcome| outcome.leftovers)
 }
 
 fn judge_status(told: &Told, account: &Account) {
