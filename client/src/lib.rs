@@ -22,10 +22,17 @@
 //! command that was accepted runs on).
 //!
 //! The library prints nothing, logs nothing and never ends the process. It needs a tokio runtime of
-//! either kind with I/O and time enabled.
+//! either kind with I/O and time enabled. With the feature `cli` there is the module of that name, which is no part of
+//! the library but the program escherctl, and does all of that.
 #![forbid(unsafe_code)]
 
+// escherctl is written against the library's face, by the name that any other program has for it.
+#[cfg(feature = "cli")]
+extern crate self as escher_client;
+
 mod arrival;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod client;
 mod connection;
 mod connector;

@@ -1,12 +1,10 @@
-//! escherctl: escher for people and scripts.
-//!
-//! Thin: [`cli`] reads the arguments, asks escherd through the client library, and shows the answers.
+//! escherctl: escher for people and scripts. See [`cli`].
 #![forbid(unsafe_code)]
-
-mod cli;
 
 use std::process::ExitCode;
 
+use escher_client::cli;
+
 fn main() -> ExitCode {
-    cli::main(std::env::args_os().collect())
+    cli::main(&std::env::args_os().collect::<Vec<_>>())
 }

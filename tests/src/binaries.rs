@@ -38,6 +38,12 @@ pub fn relay_launcher() -> PathBuf {
     find("relay-launcher")
 }
 
+/// Writes the manual pages and the completions of a package.
+#[must_use]
+pub fn pages() -> PathBuf {
+    find("escher-pages")
+}
+
 fn find(name: &str) -> PathBuf {
     let folder = target_folder();
     let program = folder.join(name);

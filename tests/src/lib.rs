@@ -20,7 +20,7 @@ mod raw;
 mod tmpfs;
 pub mod watch;
 
-pub use binaries::{actor, escherctl, escherd, launcher, reaper, relay_launcher};
+pub use binaries::{actor, escherctl, escherd, launcher, pages, reaper, relay_launcher};
 pub use ctl::{Ctl, Ended, Started, finish};
 pub use daemon::{Builder, Daemon, Exit};
 pub use fifo::Fifo;
@@ -56,8 +56,26 @@ pub const LONG_DEADLINE: Duration = Duration::from_secs(400);
 pub fn is_root_for(what: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        // Not by a macro, whose output the test harness would keep to itself.
-        let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, needs root: {what} ***\n");
+        say_skipped("root", what);
     }
     root
+}
+
+/// Whether the host has this program. Where it has not, says loudly that `what` was not tested.
+#[must_use]
+pub fn is_here(program: &str, what: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let here = std::env::split_paths(&path).any(|directory| directory.join(program).exists());
+    if !here {
+        say_skipped(program, what);
+    }
+    here
+}
+
+fn say_skipped(needed: &str, what: &str) {
+    // Not by a macro, whose output the test harness would keep to itself.
+    let _ = writeln!(
+        std::io::stderr(),
+        "\n*** SKIPPED, needs {needed}: {what} ***\n"
+    );
 }

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
 
 use super::exit_status::{Conduct, conduct_of};
 use super::moment::Moment;
@@ -208,7 +208,7 @@ pub(crate) struct RequestArgs {
           value_parser = OsStringValueParser::new().try_map(EnvironmentEntry::parse))]
     pub(crate) env: Vec<EnvironmentEntry>,
     /// Run it there [else in the current directory]
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) workdir: Option<PathBuf>,
     /// End it after so long: 90s, 5m, 1h30m, 1500ms, none
     #[arg(long, value_name = "TIME")]

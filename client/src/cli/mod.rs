@@ -1,14 +1,18 @@
-//! From arguments to an exit status.
+//! escherctl: from arguments to an exit status.
+//!
+//! Thin: it reads the arguments, asks escherd through the client library, and shows the answers.
 //!
 //! `args` says what may be asked, `verbs` asks it, `render` shows the answers. `foreground` sees one
 //! command through for `run` and `attach`, with `relay` and `stdin` for its bytes and `signals` for
-//! the person at the keyboard.
+//! the person at the keyboard. `completion` is for shells that ask what could be asked.
 
 mod args;
+mod completion;
 mod descriptor;
 mod exit_status;
 mod failure;
 mod foreground;
+mod listing;
 mod moment;
 mod relay;
 mod render;
@@ -23,8 +27,10 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use escher_client::{Client, Connector, DEFAULT_RECONNECT, Outage};
+
+pub use completion::SCRIPTS as COMPLETIONS;
 
 use args::{Cli, Verb};
 use failure::Failure;
@@ -93,11 +99,21 @@ fn say(line: &str) {
     );
 }
 
+/// Everything that may be asked, as manual pages show it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Does what `arguments` (the first is the program's name) ask for.
-pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(&arguments) {
+#[must_use]
+pub fn main(arguments: &[OsString]) -> ExitCode {
+    if let Some(status) = completion::answer(arguments) {
+        return status;
+    }
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => return misused(&error, &arguments),
+        Err(error) => return misused(&error, arguments),
     };
     let mut context = Context {
         socket: SocketChoice::make(cli.global.socket),

@@ -23,3 +23,6 @@ mod shim;
 pub mod shims;
 mod sys;
 pub mod wire;
+
+/// What the launcher's program says of itself, for `--help` and its manual page.
+pub const HELP: &str = include_str!("help.txt");

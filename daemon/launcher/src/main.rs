@@ -3,21 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use escher_launcher::HELP;
 use escher_launcher::launcher::{self, Settings};
 use lexopt::prelude::*;
-
-const HELP: &str = "\
-Usage: escher-launcher --log-dir DIR --state-dir DIR --runtime-dir DIR
-
-Starts commands for escherd, which starts this program itself and hands it a
-socket as standard input. It is of no use alone.
-
-  --log-dir DIR      where the output of commands goes
-  --state-dir DIR    where results go that escherd was not there to take
-  --runtime-dir DIR  where the sockets are by which it finds commands again
-  -h, --help         this text
-  -V, --version      the version
-";
 
 enum Call {
     Run(Settings),

@@ -1,19 +1,19 @@
 //! `ps`: what runs and what ran.
 
-use escher_client::protocol::handshake::FEATURE_HISTORY;
-use escher_client::{Client, Error, Executions, ListFilter, Selection, Timestamp};
+use escher_client::{ListFilter, Selection, Timestamp};
 
 use super::filter;
 use crate::cli::Context;
 use crate::cli::args::PsArgs;
 use crate::cli::failure::Failure;
+use crate::cli::listing;
 use crate::cli::render::{json, print, table, text};
 
 pub(super) async fn ps(context: &Context, args: PsArgs) -> Result<u8, Failure> {
     let limit = args.limit;
     let selection = selection(args)?;
     let client = context.connect().await?;
-    let mut executions = ask(&client, selection).await?;
+    let mut executions = listing::ask(&client, selection).await?;
     let mut records = Vec::new();
     let (mut shown, mut cut) = (0, false);
     while let Some(record) = executions.next().await {
@@ -36,18 +36,6 @@ pub(super) async fn ps(context: &Context, args: PsArgs) -> Result<u8, Failure> {
         }
     }
     Ok(0)
-}
-
-/// Finished ones and times are asked of the history, where escherd has one.
-async fn ask(client: &Client, selection: Selection) -> Result<Executions, Error> {
-    let by_time = selection.since.is_some() || selection.until.is_some();
-    let welcome = client.welcome();
-    let has_history = welcome.features.iter().any(|has| &**has == FEATURE_HISTORY);
-    if by_time || (selection.filter.all && has_history) {
-        client.find(selection).await
-    } else {
-        client.list_executions(selection.filter).await
-    }
 }
 
 fn selection(args: PsArgs) -> Result<Selection, Failure> {

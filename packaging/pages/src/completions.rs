@@ -1,0 +1,40 @@
+//! What shells read, under the names by which they look for it.
+
+use clap::CommandFactory;
+use clap::builder::PossibleValuesParser;
+use clap_complete::aot::{Shell, generate};
+use escherd::Profile;
+
+/// Path and text of each file.
+pub(crate) fn all() -> anyhow::Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    // escherctl answers for itself, with what there is at the moment.
+    for (shell, script) in escher_client::cli::COMPLETIONS {
+        files.push((path(shell, "escherctl"), script.to_owned()));
+    }
+    // What escherd takes is always the same.
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        let mut script = Vec::new();
+        generate(shell, &mut escherd(), "escherd", &mut script);
+        files.push((
+            path(&shell.to_string(), "escherd"),
+            String::from_utf8(script)?,
+        ));
+    }
+    Ok(files)
+}
+
+/// escherd's arguments, with the names of all profiles.
+fn escherd() -> clap::Command {
+    let names = PossibleValuesParser::new(Profile::ALL.map(Profile::name));
+    escherd::cli::Arguments::command().mut_arg("profile", |profile| profile.value_parser(names))
+}
+
+/// Where a shell looks for the completion of `program`.
+fn path(shell: &str, program: &str) -> String {
+    match shell {
+        "zsh" => format!("zsh/_{program}"),
+        "fish" => format!("fish/{program}.fish"),
+        _ => format!("{shell}/{program}"),
+    }
+}

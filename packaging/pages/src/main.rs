@@ -1,0 +1,55 @@
+//! Writes the manual pages and the completions that a package has, out of what the programs themselves say:
+//!
+//! - `man/`: the pages, by [`commands`] and [`launcher`] from definitions and help, by [`settings`] from
+//!   `docs/configuration.md`; [`page`] is what they have in common;
+//! - `completions/bash`, `zsh` and `fish`: what these shells read, under the names by which they look for it.
+#![forbid(unsafe_code)]
+
+mod commands;
+mod completions;
+mod launcher;
+mod page;
+mod settings;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Parser;
+
+use page::Page;
+
+/// Writes escher's manual pages and completions
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Where to: the folders `man` and `completions` are made there
+    #[arg(default_value = "target/packaging")]
+    directory: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let directory = Arguments::parse().directory;
+    let date = page::date()?;
+    for Page { file, text } in pages(&date)? {
+        write(&directory.join("man").join(file), &text)?;
+    }
+    for (file, text) in completions::all()? {
+        write(&directory.join("completions").join(file), &text)?;
+    }
+    Ok(())
+}
+
+fn pages(date: &str) -> anyhow::Result<Vec<Page>> {
+    let mut pages = commands::escherctl(date)?;
+    pages.push(commands::escherd(date)?);
+    pages.push(launcher::page(date)?);
+    pages.push(settings::page(date)?);
+    Ok(pages)
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,163 @@
+//! escher.toml(5), out of `docs/configuration.md`.
+
+use clap_mangen::roff::{Inline, Roff, bold, roman};
+use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
+
+use crate::page::{self, Page};
+
+const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
+
+/// The column of a table that is what a row is about.
+const MEANING: &str = "meaning";
+
+/// The page.
+pub(crate) fn page(date: &str) -> anyhow::Result<Page> {
+    let mut roff = page::begin("escher.toml", "5", date);
+    page::name(&mut roff, "escher.toml", "configuration of escherd");
+    roff.control("SH", ["SYNOPSIS"]);
+    roff.text([bold("/etc/escher/escher.toml")])
+        .control("br", []);
+    roff.text([bold("/etc/escher/escher.toml.d/*.toml")]);
+    roff.control("SH", ["DESCRIPTION"]);
+    let mut writer = Writer {
+        roff,
+        is_first: true,
+        ..Writer::default()
+    };
+    for event in Parser::new_ext(DOCUMENT, Options::ENABLE_TABLES) {
+        writer.take(event);
+    }
+    let mut roff = writer.roff;
+    page::see_also(
+        &mut roff,
+        &["escherctl-config(1)", "escherctl-reload(1)", "escherd(8)"],
+    );
+    Ok(Page {
+        file: "escher.toml.5".to_owned(),
+        text: roff.render(),
+    })
+}
+
+/// Turns what stands in the document into what stands in a page.
+#[derive(Default)]
+struct Writer {
+    roff: Roff,
+    /// The line that is being read.
+    line: Vec<Inline>,
+    /// Whether the line is the first below a heading, and so a paragraph anyhow.
+    is_first: bool,
+    /// The number of the next item, in a numbered list.
+    number: Option<u64>,
+    /// The first row of the table, and the present one.
+    head: Vec<String>,
+    row: Vec<Vec<Inline>>,
+}
+
+impl Writer {
+    fn take(&mut self, event: Event<'_>) {
+        match event {
+            Event::Text(text) => self.line.push(roman(&*text)),
+            Event::Code(code) => self.line.push(bold(&*code)),
+            Event::SoftBreak => self.line.push(roman(" ")),
+            Event::Start(tag) => self.begin(&tag),
+            Event::End(tag) => self.end(tag),
+            // The document has nothing else.
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, tag: &Tag<'_>) {
+        match tag {
+            Tag::List(first) => self.number = *first,
+            Tag::Item => {
+                let mark = match &mut self.number {
+                    Some(number) => {
+                        *number += 1;
+                        format!("{}.", *number - 1)
+                    }
+                    None => "\\(bu".to_owned(),
+                };
+                self.roff.control("IP", [&*mark, "4"]);
+            }
+            Tag::Paragraph | Tag::CodeBlock(_) if !std::mem::take(&mut self.is_first) => {
+                self.roff.control("PP", []);
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, tag: TagEnd) {
+        match tag {
+            // The title of the document is that of the page.
+            TagEnd::Heading(HeadingLevel::H1) => self.line.clear(),
+            TagEnd::Heading(level) => {
+                let heading = plain(&std::mem::take(&mut self.line));
+                match level {
+                    HeadingLevel::H2 => self.roff.control("SH", [&*heading.to_uppercase()]),
+                    _ => self.roff.control("SS", [&*heading]),
+                };
+                self.is_first = true;
+            }
+            TagEnd::Paragraph | TagEnd::Item => self.flush(),
+            TagEnd::List(_) => self.number = None,
+            TagEnd::CodeBlock => {
+                let lines = plain(&std::mem::take(&mut self.line));
+                page::verbatim(&mut self.roff, &lines);
+            }
+            TagEnd::TableCell => self.row.push(std::mem::take(&mut self.line)),
+            TagEnd::TableHead => self.head = self.row.drain(..).map(|cell| plain(&cell)).collect(),
+            TagEnd::TableRow => self.show_row(),
+            _ => {}
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.line.is_empty() {
+            self.roff.text(std::mem::take(&mut self.line));
+        }
+    }
+
+    /// Tables are wider than a terminal: a row becomes an entry, what it is about first, the rest by the names
+    /// of its columns.
+    fn show_row(&mut self) {
+        let mut cells = std::mem::take(&mut self.row).into_iter();
+        self.roff.control("TP", []);
+        self.roff.text(cells.next().unwrap_or_default());
+        let (mut about, mut rest) = (Vec::new(), Vec::new());
+        for (cell, head) in cells.zip(self.head.iter().skip(1)) {
+            if cell.is_empty() {
+                continue;
+            }
+            if head == MEANING || (head.is_empty() && self.head.len() == 2) {
+                about = cell;
+                continue;
+            }
+            if !rest.is_empty() {
+                rest.push(roman(", "));
+            }
+            if !head.is_empty() {
+                rest.push(roman(format!("{head} ")));
+            }
+            rest.extend(cell);
+        }
+        let both = !about.is_empty() && !rest.is_empty();
+        if !about.is_empty() {
+            self.roff.text(about);
+        }
+        if both {
+            self.roff.control("br", []);
+        }
+        if !rest.is_empty() {
+            self.roff.text(rest);
+        }
+    }
+}
+
+/// The text alone.
+fn plain(line: &[Inline]) -> String {
+    let text = |inline: &Inline| match inline {
+        Inline::Roman(text) | Inline::Italic(text) | Inline::Bold(text) => text.clone(),
+        Inline::LineBreak => "\n".to_owned(),
+    };
+    line.iter().map(text).collect()
+}
