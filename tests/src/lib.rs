@@ -12,6 +12,7 @@ mod ctl;
 mod daemon;
 mod fifo;
 mod home;
+pub mod host;
 mod library;
 mod output;
 mod process;
@@ -54,8 +55,13 @@ pub const LONG_DEADLINE: Duration = Duration::from_secs(400);
 pub fn is_root_for(what: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        // Not by a macro, whose output the test harness would keep to itself.
-        let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, needs root: {what} ***\n");
+        say_skipped("needs root", what);
     }
     root
+}
+
+/// Says loudly that `what` was not tested.
+fn say_skipped(why: &str, what: &str) {
+    // Not by a macro, whose output the test harness would keep to itself.
+    let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, {why}: {what} ***\n");
 }
