@@ -44,6 +44,12 @@ pub fn pages() -> PathBuf {
     find("escher-pages")
 }
 
+/// Carries out a test's orders inside a machine: see [`host`](crate::host).
+#[must_use]
+pub(crate) fn hand() -> PathBuf {
+    find("hand")
+}
+
 fn find(name: &str) -> PathBuf {
     let folder = target_folder();
     let program = folder.join(name);
@@ -60,7 +66,7 @@ fn find(name: &str) -> PathBuf {
 }
 
 /// `target/<profile>`: tests and benchmarks are in its `deps`.
-fn target_folder() -> PathBuf {
+pub(crate) fn target_folder() -> PathBuf {
     let this = std::env::current_exe().expect("a test knows its own path");
     let folder = this.parent().expect("a file is in a folder");
     match folder.file_name() {

@@ -12,6 +12,7 @@ mod ctl;
 mod daemon;
 mod fifo;
 mod home;
+pub mod host;
 mod journal;
 mod library;
 mod output;
@@ -56,7 +57,7 @@ pub const LONG_DEADLINE: Duration = Duration::from_secs(400);
 pub fn is_root_for(what: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        say_skipped("root", what);
+        say_skipped("needs root", what);
     }
     root
 }
@@ -64,18 +65,20 @@ pub fn is_root_for(what: &str) -> bool {
 /// Whether the host has this program. Where it has not, says loudly that `what` was not tested.
 #[must_use]
 pub fn is_here(program: &str, what: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let here = std::env::split_paths(&path).any(|directory| directory.join(program).exists());
+    let here = has_program(program);
     if !here {
-        say_skipped(program, what);
+        say_skipped(&format!("needs {program}"), what);
     }
     here
 }
 
-fn say_skipped(needed: &str, what: &str) {
+fn has_program(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).exists())
+}
+
+/// Says loudly that `what` was not tested.
+fn say_skipped(why: &str, what: &str) {
     // Not by a macro, whose output the test harness would keep to itself.
-    let _ = writeln!(
-        std::io::stderr(),
-        "\n*** SKIPPED, needs {needed}: {what} ***\n"
-    );
+    let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, {why}: {what} ***\n");
 }

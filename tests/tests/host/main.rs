@@ -1,0 +1,38 @@
+//! escher on a whole Debian machine: a systemd, users, a clock, disks and a power supply of its own.
+//!
+//! To start a machine takes its time, so all of it is one story on one machine, of chapters that each leave it as they
+//! have found it: first those on the machine as it is, then those that end with its being off.
+
+mod clock;
+mod full_disk;
+mod people;
+mod power;
+mod restarts;
+mod stage;
+
+use escher_tests::host::{Debian, Disk, Machine};
+
+#[test]
+fn escher_keeps_its_promises_on_a_whole_machine() {
+    let Some(debian) = Debian::for_testing("escher on a whole machine with systemd") else {
+        return;
+    };
+    let disk = Disk::new(&debian, &stage::kit());
+    let machine = Machine::boot(&disk);
+    stage::install(&machine);
+    people::of_the_group_run_commands_as_themselves(&machine);
+    people::outside_the_group_are_told_how_to_get_in(&machine);
+    restarts::a_run_goes_on_without_a_gap_through_restart_and_kill(&machine);
+    clock::a_clock_that_is_set_moves_no_timeout(&machine);
+    full_disk::what_has_no_room_in_a_log_is_counted(&machine);
+
+    let left = power::leave_commands(&machine);
+    let machine = machine.reboot();
+    power::a_clean_reboot_ends_what_runs_and_says_so(&machine, &left);
+
+    let load = power::put_under_load(&machine);
+    machine.cut_power();
+    let machine = Machine::boot(&disk);
+    power::what_was_acknowledged_before_a_power_cut_is_there(&machine, load);
+    machine.shut_down();
+}
