@@ -18,7 +18,7 @@ use crate::authz::{AdminPermit, Reach};
 use crate::cli::Arguments;
 use crate::config::{Configuration, Settings};
 use crate::reload::LiveConfiguration;
-use crate::server::{self, Service};
+use crate::server::{self, Service, SocketSettings};
 use crate::systemd;
 
 /// Runs escherd until `shutdown` is done. At each `hangup` it reads its configuration again, by `arguments`.
@@ -35,14 +35,20 @@ pub async fn run(
     let ground = Ground::take(settings.engine.clone())?;
     // Clients may knock from here on; they are let in once everything is there.
     let listener = listen(&settings)?;
+    let metrics_listener = listen_for_metrics(&settings)?;
     let engine = ground.start(settings.connections.max_connections).await?;
 
     let service = Arc::new(Service {
         about: about(&settings, &engine),
         configuration: LiveConfiguration::new(arguments, configuration),
         engine: engine.clone(),
+        figures: server::Figures::default(),
     });
     let (close, closing) = watch::channel(false);
+    if let Some(listener) = metrics_listener {
+        let (service, closing) = (service.clone(), closing.clone());
+        tokio::spawn(server::serve_metrics(listener, service, closing));
+    }
     let serving = tokio::spawn(server::serve(listener, service.clone(), closing));
     info!(socket = %settings.socket.path.display(), "serving");
     systemd::ready("serving");
@@ -82,6 +88,19 @@ fn listen(settings: &Settings) -> anyhow::Result<UnixListener> {
     };
     listener.set_nonblocking(true)?;
     Ok(UnixListener::from_std(listener)?)
+}
+
+/// Where there is a socket for metrics, those who may use the other one may use it, too.
+fn listen_for_metrics(settings: &Settings) -> anyhow::Result<Option<UnixListener>> {
+    let Some(path) = &settings.metrics_socket else {
+        return Ok(None);
+    };
+    let listener = server::bind(&SocketSettings {
+        path: path.clone(),
+        ..settings.socket.clone()
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(Some(UnixListener::from_std(listener)?))
 }
 
 /// What does not change about this escherd; the rest is filled in when somebody asks.
