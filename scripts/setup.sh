@@ -26,7 +26,7 @@ unpack() {
         fi
         mkdir -p "$tools/download"
         [ "$(id -u)" != 0 ] || apt-get update -qq
-        (cd "$tools/download" && apt-get download -qq "$1")
+        (cd "$tools/download" && apt-get download -qq -o APT::Sandbox::User=root "$1")
         dpkg-deb --fsys-tarfile "$tools/download/$1"_*.deb | tar -x -C "$tools" "./usr/bin/$2"
         rm -r "$tools/download"
     fi
