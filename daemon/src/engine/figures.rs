@@ -86,6 +86,9 @@ impl Figures {
         for (status, error) in USUAL_ENDS {
             drop(figures.finished.get_or_create(&End::new(status, error)));
         }
+        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+            drop(figures.output.get_or_create(&Stream::of(stream)));
+        }
         figures
     }
 
@@ -149,8 +152,8 @@ impl Figures {
             (OutputStream::Stdout, output.stdout_bytes),
             (OutputStream::Stderr, output.stderr_bytes),
         ] {
-            let stream = stream.name();
-            self.output.get_or_create(&Stream { stream }).inc_by(bytes);
+            let stream = Stream::of(stream);
+            self.output.get_or_create(&stream).inc_by(bytes);
         }
         self.dropped.inc_by(output.dropped_bytes);
     }
@@ -227,6 +230,13 @@ impl End {
             status: status.name(),
             error: error.map_or("", code_name),
         }
+    }
+}
+
+impl Stream {
+    fn of(stream: OutputStream) -> Self {
+        let stream = stream.name();
+        Stream { stream }
     }
 }
 
