@@ -15,4 +15,22 @@ install() {
     fi
 }
 
+# unpack PACKAGE PROGRAM: one program of a Debian package, found by PATH from now on; what else the package would
+# bring along or start stays out.
+unpack() {
+    local tools="$PWD/target/tools"
+    if ! [ -x "$tools/usr/bin/$2" ]; then
+        if ! command -v apt-get >/dev/null; then
+            echo "please install: $2" >&2
+            exit 1
+        fi
+        mkdir -p "$tools/download"
+        [ "$(id -u)" != 0 ] || apt-get update -qq
+        (cd "$tools/download" && apt-get download -qq -o APT::Sandbox::User=root "$1")
+        dpkg-deb --fsys-tarfile "$tools/download/$1"_*.deb | tar -x -C "$tools" "./usr/bin/$2"
+        rm -r "$tools/download"
+    fi
+    PATH="$tools/usr/bin:$PATH"
+}
+
 command -v cc >/dev/null || install gcc libc6-dev

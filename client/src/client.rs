@@ -38,7 +38,7 @@ use crate::stdin::StdinWriter;
 ///
 /// - What does no harm when it is done twice is asked again: [`get_status`](Client::get_status),
 ///   [`wait_for_completion`](Client::wait_for_completion), [`get_result`](Client::get_result),
-///   [`cancel`](Client::cancel), [`info`](Client::info), [`settings`](Client::settings),
+///   [`cancel`](Client::cancel), [`info`](Client::info), [`settings`](Client::settings), [`metrics`](Client::metrics),
 ///   [`reload`](Client::reload) (the answer then tells what is left to change),
 ///   [`prune`](Client::prune), [`cleanup_old_executions`](Client::cleanup_old_executions),
 ///   [`remove_execution`](Client::remove_execution) (for which a `not-found` then means that it was
@@ -354,6 +354,18 @@ impl Client {
         }
     }
 
+    /// What escherd counts, over all users, as [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/)
+    /// text.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] by an escherd without the feature `metrics`.
+    pub async fn metrics(&self) -> Result<String, Error> {
+        match self.ask(Request::Metrics).await? {
+            Response::Metrics(text) => Ok(text.into_string()),
+            other => Err(wrong("metrics", &other)),
+        }
+    }
+
     pub(crate) fn session(&self) -> &Arc<Session> {
         &self.session
     }
@@ -431,6 +443,7 @@ fn wrong(wanted: &'static str, got: &Response) -> Error {
         Response::Removed(_) => "a removal",
         Response::Settings(_) => "settings",
         Response::Reloaded(_) => "a reload",
+        Response::Metrics(_) => "metrics",
     };
     wrong_answer(wanted, got)
 }

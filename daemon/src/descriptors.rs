@@ -9,7 +9,8 @@ use tracing::warn;
 
 use crate::server::ROOT_RESERVE;
 
-/// For what is always there: the store and its readers, the launcher, the socket, the event loop, the log.
+/// For what is always there: the store and its readers, the launcher, the sockets, those who fetch metrics, the
+/// event loop, the log.
 const FIXED: u64 = 64;
 
 /// Shims that may be there beyond those that run something.

@@ -10,8 +10,8 @@
 //! 6. [`store`] writes down what has changed, and remembers what has left memory;
 //! 7. [`output`] reads what the command has written, for whoever asks.
 //!
-//! [`config`] and [`cli`] make the settings, [`reload`] changes them, [`boot`], [`descriptors`], [`systemd`], [`telemetry`] and [`journal`] are the
-//! surroundings, and [`service`] puts it all together.
+//! [`config`] and [`cli`] make the settings, [`reload`] changes them; [`boot`], [`descriptors`], [`systemd`],
+//! [`telemetry`], [`journal`] and [`metrics`] are the surroundings, and [`service`] puts it all together.
 #![forbid(unsafe_code)]
 
 pub mod api;
@@ -25,6 +25,7 @@ pub mod engine;
 pub mod execution;
 pub mod journal;
 pub mod launch;
+mod metrics;
 pub mod output;
 pub mod reload;
 pub mod server;

@@ -19,7 +19,7 @@ use crate::cli::Arguments;
 use crate::config::{Configuration, Settings};
 use crate::journal;
 use crate::reload::LiveConfiguration;
-use crate::server::{self, Service};
+use crate::server::{self, Service, SocketSettings};
 use crate::systemd;
 use crate::telemetry::Destination;
 
@@ -39,6 +39,7 @@ pub async fn run(
     let ground = Ground::take(settings.engine.clone())?;
     // Clients may knock from here on; they are let in once everything is there.
     let listener = listen(&settings)?;
+    let metrics_listener = listen_for_metrics(&settings)?;
     let start = ground.start(settings.connections.max_connections);
     let engine = systemd::extending_start(start).await?;
 
@@ -50,8 +51,13 @@ pub async fn run(
         about: about(&settings, &engine),
         configuration: Arc::new(LiveConfiguration::new(arguments, configuration)),
         engine: engine.clone(),
+        figures: server::Figures::default(),
     });
     let (close, closing) = watch::channel(false);
+    if let Some(listener) = metrics_listener {
+        let (service, closing) = (service.clone(), closing.clone());
+        tokio::spawn(server::serve_metrics(listener, service, closing));
+    }
     let serving = tokio::spawn(server::serve(listener, service.clone(), closing));
     info!(socket = %settings.socket.path.display(), "serving");
     systemd::ready();
@@ -93,6 +99,19 @@ fn listen(settings: &Settings) -> anyhow::Result<UnixListener> {
     };
     listener.set_nonblocking(true)?;
     Ok(UnixListener::from_std(listener)?)
+}
+
+/// Where there is a socket for metrics, those who may use the other one may use it, too.
+fn listen_for_metrics(settings: &Settings) -> anyhow::Result<Option<UnixListener>> {
+    let Some(path) = &settings.metrics_socket else {
+        return Ok(None);
+    };
+    let listener = server::bind(&SocketSettings {
+        path: path.clone(),
+        ..settings.socket.clone()
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(Some(UnixListener::from_std(listener)?))
 }
 
 /// What does not change about this escherd; the rest is filled in when somebody asks.

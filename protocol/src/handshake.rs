@@ -29,6 +29,9 @@ pub const FEATURE_HISTORY: &str = "history";
 /// [`Cleanup`](crate::message::Request::Cleanup), and runs [`Command::Script`](crate::Command::Script)s.
 pub const FEATURE_SETTINGS: &str = "settings";
 
+/// The feature of an escherd that answers [`Request::Metrics`](crate::message::Request::Metrics).
+pub const FEATURE_METRICS: &str = "metrics";
+
 /// The client's first frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

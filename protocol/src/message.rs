@@ -138,6 +138,9 @@ pub enum Request {
     /// `enable_auto_cleanup` is on. For root and escherd's own user. Feature `settings`.
     /// → [`Response::Removed`].
     Cleanup,
+    /// What escherd counts, over all users. Feature [`metrics`](crate::handshake::FEATURE_METRICS).
+    /// → [`Response::Metrics`].
+    Metrics,
 }
 
 /// Most bytes that one [`Request::WriteStdin`] carries.
@@ -167,6 +170,8 @@ pub enum Response {
     Settings(#[serde(deserialize_with = "crate::blob::list")] Vec<Setting>),
     /// To [`Request::Reload`].
     Reloaded(Reloaded),
+    /// To [`Request::Metrics`]: OpenMetrics text.
+    Metrics(Text),
 }
 
 /// One element of a stream.

@@ -50,6 +50,17 @@ pub(crate) fn hand() -> PathBuf {
     find("hand")
 }
 
+/// promtool, which judges metrics: where `./check` has unpacked it, else the one that is installed.
+#[must_use]
+pub fn promtool() -> PathBuf {
+    let unpacked = target_folder().with_file_name("tools");
+    let unpacked = unpacked.join("usr/bin/promtool");
+    match unpacked.exists() {
+        true => unpacked,
+        false => "promtool".into(),
+    }
+}
+
 fn find(name: &str) -> PathBuf {
     let folder = target_folder();
     let program = folder.join(name);

@@ -7,13 +7,30 @@ use escher_client::{
     Blob, CancelMode, CancelOutcome, Command, ErrorCode, ExecutionRequest, ListFilter, Status,
     Timeout,
 };
-use escher_tests::{Fifo, Home, exec, in_runtime, shell};
+use escher_tests::{Fifo, Figures, Home, exec, in_runtime, shell};
 use escherd::{EngineConfig, ExecutionEngine, OnStop, StartError};
 use tokio::sync::mpsc;
 
 /// An engine on directories of its own.
 async fn engine(home: &Home) -> ExecutionEngine {
     ExecutionEngine::new(home.engine_config()).await.unwrap()
+}
+
+#[test]
+fn an_engine_tells_its_figures_and_has_no_connections_to_count() {
+    let home = Home::new();
+    in_runtime(async {
+        let engine = engine(&home).await;
+        let id = engine.execute(shell("exit 1")).await.unwrap().id;
+        engine.wait_for_completion(id).await.unwrap();
+        let figures = Figures::read(&engine.metrics().await.unwrap());
+        assert_eq!(figures.get("executions_submitted_total"), 1.0);
+        assert_eq!(figures.get("run_duration_seconds_count"), 1.0);
+        assert!(!figures.text().contains("connections"));
+        engine.shutdown(OnStop::Leave).await;
+        let stopped = engine.metrics().await.unwrap_err();
+        assert_eq!(stopped.code, ErrorCode::SHUTTING_DOWN);
+    });
 }
 
 #[test]

@@ -88,6 +88,12 @@ Examples:
   escherctl reload                       apply what was changed in its files
   escherctl config check && escherctl reload";
 
+const METRICS_EXAMPLES: &str = "\
+Examples:
+  escherctl metrics                      all of them, as OpenMetrics text
+  escherctl metrics | grep executions
+  escherctl metrics > /var/lib/prometheus/node-exporter/escher.prom";
+
 /// Runs commands through escherd: they outlive this terminal, and their output and results stay.
 #[derive(Debug, Parser)]
 #[command(
@@ -166,6 +172,9 @@ pub(crate) enum Verb {
     Events(EventsArgs),
     /// Show what escherd is doing, and its limits
     Info,
+    /// Show what escherd counts, for Prometheus and its kin
+    #[command(before_help = METRICS_EXAMPLES)]
+    Metrics,
     /// Show escherd's settings, or check a configuration
     #[command(before_help = CONFIG_EXAMPLES, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
     Config(ConfigArgs),

@@ -28,6 +28,7 @@ mod events;
 mod forget;
 mod handlers;
 mod list;
+mod metrics;
 mod output;
 mod place;
 mod result;
@@ -87,6 +88,8 @@ struct Core {
     config: EngineConfig,
     engine: EngineHandle,
     store: Store,
+    /// What the state counts.
+    figures: engine::Figures,
     /// How the open files are divided.
     shares: Shares,
     gate: Gate,
@@ -150,6 +153,14 @@ impl ExecutionEngine {
     /// # Errors
     /// Why not: an invalid request, a conflict of keys, a full queue, no leave, a store that cannot be written.
     pub async fn execute(&self, request: ExecutionRequest) -> Result<Submitted, ApiError> {
+        let answer = self.submit(request).await;
+        if let Err(error) = &answer {
+            self.core.figures.refused(error);
+        }
+        answer
+    }
+
+    async fn submit(&self, request: ExecutionRequest) -> Result<Submitted, ApiError> {
         let permit = self.core.gate.submit(&self.caller, &request.run_as);
         let permit = permit.await?;
         let request = Box::new(request);

@@ -147,6 +147,7 @@ impl Ground {
             findings,
             Timestamp::now(),
         );
+        let figures = engine.figures();
         let writer = store.clone();
         let (engine, effects) =
             engine::start(engine, verdicts, move |entries| writer.write(entries));
@@ -162,6 +163,7 @@ impl Ground {
             config,
             engine,
             store,
+            figures,
             shares,
             gate,
             settings,

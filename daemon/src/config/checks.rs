@@ -13,7 +13,12 @@ use super::layers::{Held, Layers};
 
 /// All that is wrong.
 pub(super) fn check(layers: &Layers) -> Vec<Fault> {
-    let faults = [timeouts(layers), tail(layers), log_dir(layers)];
+    let faults = [
+        sockets(layers),
+        timeouts(layers),
+        tail(layers),
+        log_dir(layers),
+    ];
     let memory = sysinfo().map_or(u64::MAX, |info| info.ram_total());
     faults
         .into_iter()
@@ -27,6 +32,16 @@ fn number(held: &Held) -> u64 {
         Given::Number(number) => number,
         _ => 0,
     }
+}
+
+/// Two sockets cannot be in one place.
+fn sockets(layers: &Layers) -> Option<Fault> {
+    let (metrics, clients) = layers.pair("daemon.metrics_socket", "daemon.socket")?;
+    if metrics.value != clients.value {
+        return None;
+    }
+    let right = "must be another path than daemon.socket, which is where clients connect";
+    Some(Fault::new(&metrics.said, right))
 }
 
 /// The fault is that of the one that somebody has set.

@@ -58,6 +58,9 @@ pub(super) const KEYS: &[Key] = &[
             set: |s, name| s.socket.group = Some(name),
         },
     ),
+    path("daemon.metrics_socket", |s, path| {
+        s.metrics_socket = Some(path)
+    }),
     path("daemon.runtime_dir", |s, path| s.engine.runtime_dir = path),
     path("daemon.state_dir", |s, path| s.engine.state_dir = path),
     path("daemon.launcher", |s, path| s.engine.launcher = path),

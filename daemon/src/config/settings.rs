@@ -20,6 +20,8 @@ use crate::store::{Durability, HistoryLimits};
 pub struct Settings {
     /// The socket.
     pub socket: SocketSettings,
+    /// Path of the socket for metrics, if there is one.
+    pub metrics_socket: Option<PathBuf>,
     /// Connections.
     pub connections: ConnectionLimits,
     /// What becomes of running commands when escherd stops.
@@ -90,6 +92,7 @@ impl Settings {
                 mode: 0,
                 group: None,
             },
+            metrics_socket: None,
             connections: ConnectionLimits {
                 max_connections: 0,
                 max_connections_per_user: 0,

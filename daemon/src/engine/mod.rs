@@ -10,6 +10,7 @@
 
 mod control;
 mod events;
+mod figures;
 mod handle;
 mod lookup;
 mod memory;
@@ -23,12 +24,14 @@ mod submit;
 
 pub use control::{check_signal, not_running};
 pub use events::{EventLog, MAX_KEPT_EVENTS};
+pub(crate) use figures::Figures;
 pub use handle::{EngineHandle, Stopped, Verdicts, start};
 pub use memory::{ForgetAnswer, ForgetError, Forgotten};
 pub use queries::{Counts, Listed, Progress};
 pub use restore::{Findings, OnBoot};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Instant;
 
 use escher_launcher::wire::{Assignment, LogLimits, Remains, ToShim};
 use escher_protocol::message::{CancelOutcome, EventKind};
@@ -96,6 +99,10 @@ struct Entry {
     digest: Option<Digest>,
     /// Whether its submission is on disk. Before, it is not there for anybody but its submitter.
     is_recorded: bool,
+    /// Since when this engine has it.
+    known_since: Instant,
+    /// When this engine has handed it to a shim, if it has.
+    launched_at: Option<Instant>,
     /// Whether its shim can be given orders.
     has_shim: bool,
     /// What testifies to its end, until that is on disk.
@@ -138,6 +145,7 @@ pub struct Engine {
     /// Those who wait until all tickets up to one are settled.
     settling: Vec<(u64, oneshot::Sender<()>)>,
     events: EventLog,
+    figures: Figures,
     effects: Vec<Effect>,
     closing: bool,
     /// While it is not known of all executions what became of them, none is started.
@@ -164,6 +172,7 @@ impl Engine {
             unsettled: HashMap::new(),
             settling: Vec::new(),
             events: EventLog::new(Vec::new()),
+            figures: Figures::new(),
             effects: Vec::new(),
             closing: false,
             is_restoring: false,
@@ -175,6 +184,11 @@ impl Engine {
         self.settings = settings;
         self.evict_surplus();
         self.admit();
+    }
+
+    /// What it counts.
+    pub(crate) fn figures(&self) -> Figures {
+        self.figures.clone()
     }
 
     /// What has to be done outside since the last call, in this order.
@@ -245,6 +259,9 @@ impl Engine {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
+        let now = Instant::now();
+        self.figures.launches(now - entry.known_since);
+        entry.launched_at = Some(now);
         entry.has_shim = true;
         let launch = Launch {
             assignment: crate::execution::assignment(&entry.execution.submission, log_limits),

@@ -49,6 +49,11 @@ impl Engine {
             .transition(number, Event::Started { pid, at })
             .is_some()
         {
+            if let Some(entry) = self.entries.get(&number)
+                && let Some(launched_at) = entry.launched_at
+            {
+                self.figures.launched(launched_at.elapsed());
+            }
             let event = self.event(number, at, EventKind::Started);
             let events = event.into_iter().collect();
             self.record(Change::Started { number, pid, at }, events, Then::Nothing);
@@ -68,6 +73,7 @@ impl Engine {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
+        self.figures.adopted();
         entry.has_shim = true;
         entry.execution.stdin.adopt(&state.input);
         let is_starting = entry.execution.state.started_at().is_none();
@@ -143,6 +149,7 @@ impl Engine {
         };
         entry.evidence = evidence;
         let record = entry.execution.record();
+        self.figures.finished(&record);
         events.extend(self.event(number, now, EventKind::Finished(record.status)));
         let change = Change::Finished(Box::new(record));
         self.record(change, events, Then::Finished { number, reply });

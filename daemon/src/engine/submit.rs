@@ -1,5 +1,7 @@
 //! Taking commands on.
 
+use std::time::Instant;
+
 use escher_protocol::message::{EventKind, Submitted};
 use escher_protocol::{
     ApiError, Blob, CancelMode, Canceller, ErrorCode, ExecutionId, ExecutionRequest, Timestamp,
@@ -141,6 +143,7 @@ impl Engine {
             return;
         };
         entry.is_recorded = true;
+        self.figures.submitted();
         let mut existing = false;
         for reply in std::mem::take(&mut entry.submitters) {
             let _ = reply.send(Ok(entry.submitted(existing)));
@@ -204,6 +207,8 @@ impl Entry {
             weight,
             digest,
             is_recorded: false,
+            known_since: Instant::now(),
+            launched_at: None,
             has_shim: false,
             evidence: Evidence::None,
             is_told: false,

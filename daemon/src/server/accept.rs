@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use super::{Service, session, until_closing};
+use super::{Figures, Service, session, until_closing};
 
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
@@ -28,12 +28,13 @@ pub const ROOT_RESERVE: usize = 16;
 
 /// Pause after an accept(2) that failed although a descriptor was there: it would fail again at once, and
 /// nothing tells when it would not.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that there are.
 #[derive(Debug, Default)]
 struct Tally {
     open: Mutex<Open>,
+    figures: Figures,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +55,10 @@ pub async fn serve(
     service: Arc<Service>,
     mut closing: watch::Receiver<bool>,
 ) {
-    let tally = Arc::new(Tally::default());
+    let tally = Arc::new(Tally {
+        open: Mutex::default(),
+        figures: service.figures.clone(),
+    });
     let mut sessions = JoinSet::new();
     let closed = closing.clone();
     let mut spare = spare();
@@ -79,6 +83,7 @@ pub async fn serve(
                 // The one that was kept for this: it takes a connection on, to tell it why that is all.
                 drop(spare.take());
                 if let Ok((stream, _)) = listener.accept().await {
+                    tally.figures.refused();
                     let refused = session::refuse_at_once(&stream, overloaded());
                     warn!(
                         ?refused,
@@ -126,6 +131,7 @@ fn enter(
     match Tally::enter(tally, limits, credentials.uid) {
         Ok(place) => Ok((place, credentials)),
         Err(error) => {
+            tally.figures.refused();
             session::refuse_at_once(stream, error.clone())?;
             Err(io::Error::other(error))
         }
@@ -159,6 +165,7 @@ impl Tally {
         }
         open.all += 1;
         open.by_user.insert(uid, of_user + 1);
+        tally.figures.opened();
         Ok(Place {
             tally: tally.clone(),
             uid,
@@ -171,6 +178,7 @@ impl Drop for Place {
         let open = self.tally.open.lock();
         let mut open = open.unwrap_or_else(std::sync::PoisonError::into_inner);
         open.all -= 1;
+        self.tally.figures.closed();
         if let Some(count) = open.by_user.get_mut(&self.uid) {
             *count -= 1;
             if *count == 0 {

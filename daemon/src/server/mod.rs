@@ -2,22 +2,29 @@
 //!
 //! [`listener`] makes the socket, [`accept`] takes connections within limits, [`session`] speaks the protocol
 //! on one, [`requests`] has the [engine](crate::api) answer what is asked, [`outbox`] sends.
+//! [`scrape`] is another socket, for metrics alone.
 
 mod accept;
+mod figures;
 mod listener;
 mod outbox;
 mod requests;
+mod scrape;
 mod session;
 
 pub use accept::{ConnectionLimits, ROOT_RESERVE, serve};
+pub use figures::Figures;
 pub use listener::{ListenError, SocketSettings, bind};
+pub use scrape::serve_metrics;
 
 use std::sync::Arc;
 
+use escher_protocol::ApiError;
 use escher_protocol::message::DaemonInfo;
 use tokio::sync::watch;
 
 use crate::api::ExecutionEngine;
+use crate::metrics;
 use crate::reload::LiveConfiguration;
 
 /// What every session works with.
@@ -29,6 +36,8 @@ pub struct Service {
     pub configuration: Arc<LiveConfiguration>,
     /// What does not change about this escherd.
     pub about: DaemonInfo,
+    /// What is counted of connections.
+    pub figures: Figures,
 }
 
 impl Service {
@@ -39,6 +48,13 @@ impl Service {
             max_connections: wanted.max_connections.min(self.engine.budget().connections),
             ..wanted
         }
+    }
+
+    /// What this escherd counts, as text.
+    async fn metrics(&self) -> Result<String, ApiError> {
+        let mut registry = self.engine.figures().await?;
+        self.figures.register(&mut registry);
+        metrics::text(&registry)
     }
 }
 

@@ -99,6 +99,7 @@ async fn answer_single(
         Request::Remove(target) => engine.remove_execution(target).await.map(Response::Removed),
         Request::Prune(selection) => engine.prune(selection).await.map(Response::Removed),
         Request::Cleanup => engine.cleanup_old_executions().await.map(Response::Removed),
+        Request::Metrics => Ok(Response::Metrics(service.metrics().await?.into())),
         Request::Settings => Ok(Response::Settings(service.configuration.tell())),
         Request::Reload => {
             let permit = engine.administer()?;

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use escher_protocol::message::Selection;
 use escher_protocol::{ApiError, ExecutionId, ExecutionRecord, Target, Timestamp};
+use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
 use super::aside::Damage;
+use super::figures::Figures;
 use super::lookup::{self, Lookup};
 use super::open::Notice;
 use super::readers::Readers;
@@ -39,6 +41,7 @@ struct Shared {
     writer: Sender<Message>,
     readers: Readers,
     finished: Arc<AtomicU64>,
+    figures: Figures,
 }
 
 /// An execution that was looked for.
@@ -72,6 +75,7 @@ pub fn open(
     let (opened, notices) = super::open::open(path, settings)?;
     let damage = Arc::new(Damage::none(path));
     let finished = Arc::new(AtomicU64::new(opened.tally.totals.finished));
+    let figures = Figures::default();
     let writer = Writer {
         path: path.to_owned(),
         connection: opened.connection,
@@ -79,6 +83,7 @@ pub fn open(
         kept_events: settings.kept_events as u64,
         settled,
         finished: Arc::clone(&finished),
+        figures: figures.clone(),
         damage: Arc::clone(&damage),
         queue: VecDeque::new(),
         delayed: 0,
@@ -95,6 +100,7 @@ pub fn open(
         writer: sender,
         readers: Readers::new(path, damage),
         finished,
+        figures,
     };
     let store = Store {
         shared: Arc::new(shared),
@@ -187,6 +193,11 @@ impl Store {
     #[must_use]
     pub fn finished_count(&self) -> u64 {
         self.shared.finished.load(Ordering::Relaxed)
+    }
+
+    /// Adds what the store counts to what is told.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        self.shared.figures.register(registry);
     }
 
     /// Waits until all that was given to [`Store::write`] so far is settled.

@@ -9,6 +9,7 @@ mod connection;
 mod expiry;
 mod face;
 mod fault;
+mod figures;
 mod finish;
 mod fragment;
 mod load;

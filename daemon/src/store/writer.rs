@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::apply::Changes;
 use super::aside::Damage;
 use super::fault::Fault;
+use super::figures::Figures;
 use super::rows::signed;
 use super::tally::Tally;
 use super::{Change, Entry, Verdict};
@@ -45,6 +46,7 @@ pub(super) struct Writer<F> {
     pub(super) kept_events: u64,
     pub(super) settled: F,
     pub(super) finished: Arc<AtomicU64>,
+    pub(super) figures: Figures,
     pub(super) damage: Arc<Damage>,
     pub(super) queue: VecDeque<Entry>,
     /// How many at the front of the queue have failed before.
@@ -98,12 +100,15 @@ impl<F: Fn(Vec<(u64, Verdict)>)> Writer<F> {
     /// waits: it is refused at once, and is not written later.
     pub(super) fn work(&mut self) {
         while !self.queue.is_empty() {
+            let began = Instant::now();
             match self.transaction() {
                 Ok(verdicts) => {
+                    self.figures.committed(began.elapsed());
                     self.went_well();
                     (self.settled)(verdicts);
                 }
                 Err(fault) => {
+                    self.figures.failed();
                     self.went_wrong(&fault);
                     // Without the submissions there may be room for the rest.
                     if !self.refuse(&fault) {

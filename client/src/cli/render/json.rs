@@ -192,6 +192,15 @@ pub(crate) fn removed(removed: Removed) -> String {
     })
 }
 
+/// What escherd counts: OpenMetrics text inside of an object.
+pub(crate) fn metrics(text: &str) -> String {
+    #[derive(Serialize)]
+    struct Line<'t> {
+        metrics: &'t str,
+    }
+    line(&Line { metrics: text })
+}
+
 /// About escherd.
 pub(crate) fn info(info: &DaemonInfo, welcome: &Welcome) -> String {
     #[derive(Serialize)]

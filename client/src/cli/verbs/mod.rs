@@ -10,6 +10,7 @@ mod info;
 mod inspect;
 mod kill;
 mod logs;
+mod metrics;
 mod prune;
 mod ps;
 mod reload;
@@ -42,6 +43,7 @@ pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<u8, Failure
         Verb::Prune(args) => prune::prune(context, args).await,
         Verb::Events(args) => events::events(context, args.follow).await,
         Verb::Info => info::info(context).await,
+        Verb::Metrics => metrics::metrics(context).await,
         Verb::Config(args) => match args.verb {
             ConfigVerb::Show => config_show::show(context).await,
             ConfigVerb::Check(args) => config_check::check(context, &args),

@@ -36,7 +36,11 @@ fn the_example_with_all_defaults_has_all_defaults() {
     let complete = read("a.toml", complete).unwrap();
     let plain = Host::new().load(&[]).unwrap();
     let by_root = ["daemon.socket_group"];
-    let elsewhere = ["execution.log_dir", "daemon.launcher"];
+    let elsewhere = [
+        "execution.log_dir",
+        "daemon.launcher",
+        "daemon.metrics_socket",
+    ];
     for (row, default) in complete.rows.iter().zip(&plain.rows) {
         if elsewhere.contains(&row.name) {
             continue;
@@ -63,6 +67,7 @@ fn the_tables_have_every_setting_with_its_default_variable_and_whether_it_can_ch
         let default = match (&row.value, key.name) {
             (_, "daemon.launcher") => "see below".to_owned(),
             (_, "daemon.socket_group") => "`\"escher\"`".to_owned(),
+            (Value::Unset, _) => "none".to_owned(),
             (Value::Text(text), _) => format!("`{text:?}`"),
             (value, _) => format!("`{value}`"),
         };

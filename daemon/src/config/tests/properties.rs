@@ -113,6 +113,7 @@ fn right_value(kind: &'static Kind) -> BoxedStrategy<serde_json::Value> {
 
 /// Some settings with values that they take, alone and beside each other.
 fn right_assignment() -> impl Strategy<Value = Vec<(&'static str, serde_json::Value)>> {
+    use serde_json::Value;
     let all = proptest::sample::subsequence((0..KEYS.len()).collect::<Vec<_>>(), 0..=KEYS.len());
     all.prop_flat_map(|indices| {
         let values: Vec<_> = indices
@@ -122,13 +123,17 @@ fn right_assignment() -> impl Strategy<Value = Vec<(&'static str, serde_json::Va
         values
     })
     .prop_map(|mut values| {
-        // Any timeout is allowed, and there is room for a tail.
+        // Any timeout is allowed, there is room for a tail, and each socket has a place of its own.
         for (name, value) in [
-            ("execution.max_timeout_ms", 0_u64),
-            ("execution.max_output_size_bytes", 5000),
+            ("execution.max_timeout_ms", Value::from(0)),
+            ("execution.max_output_size_bytes", Value::from(5000)),
+            (
+                "daemon.metrics_socket",
+                Value::from("/tmp/socket/of/metrics"),
+            ),
         ] {
             values.retain(|(other, _)| *other != name);
-            values.push((name, value.into()));
+            values.push((name, value));
         }
         values
     })

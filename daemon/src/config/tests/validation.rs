@@ -100,6 +100,10 @@ fn each_row_of_the_table_is_refused_with_line_key_value_and_what_would_be_right(
             "2: daemon.socket_group = \"\": must be a name",
         ),
         (
+            "[daemon]\nsocket = \"/s\"\nmetrics_socket = \"/s\"",
+            "3: daemon.metrics_socket = \"/s\": must be another path than daemon.socket, which is where clients connect",
+        ),
+        (
             "[daemon]\nstate_dir = \"state\"",
             "2: daemon.state_dir = \"state\": must be an absolute path",
         ),

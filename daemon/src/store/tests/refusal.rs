@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::aside::Damage;
+use super::figures::Figures;
 use super::writer::{Message, Writer};
 use super::*;
 
@@ -30,6 +31,7 @@ fn writer(dir: &Path) -> (Writer<impl Fn(Vec<(u64, Verdict)>) + use<>>, Verdicts
         kept_events: 100,
         settled,
         finished: Arc::new(AtomicU64::new(0)),
+        figures: Figures::default(),
         queue: VecDeque::new(),
         delayed: 0,
         is_failing: false,

@@ -88,6 +88,7 @@ fn requests() -> Vec<Sample> {
         Settings => Request::Settings,
         Reload => Request::Reload,
         Cleanup => Request::Cleanup,
+        Metrics => Request::Metrics,
     })
 }
 

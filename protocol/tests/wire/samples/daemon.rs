@@ -85,6 +85,7 @@ fn responses() -> Vec<Sample> {
             applied: vec!["execution.max_timeout_ms".into()],
             need_restart: vec!["store.durability".into(), "daemon.socket".into()],
         }),
+        Metrics => Response::Metrics("# EOF\n".into()),
     })
 }
 

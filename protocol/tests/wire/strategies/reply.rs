@@ -93,6 +93,7 @@ fn response() -> impl Strategy<Value = Response> {
                 need_restart,
             })
         }),
+        text().prop_map(Response::Metrics),
     ]
 }
 

@@ -58,6 +58,7 @@ fn request() -> impl Strategy<Value = Request> {
         1 => Just(Request::Settings),
         1 => Just(Request::Reload),
         1 => Just(Request::Cleanup),
+        1 => Just(Request::Metrics),
     ]
 }
 
