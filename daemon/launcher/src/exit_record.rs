@@ -6,7 +6,10 @@
 //!
 //! ```text
 //! magic "eschexi\x01" (8 bytes)   CRC-32 of what follows (u32, little endian)   the report
+//! magic "eschexi\x02"             the same                                      the report, the measurements
 //! ```
+//!
+//! The second is that of a command which had a cgroup.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,8 +17,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use escher_protocol::ExecutionId;
 use escher_protocol::codec::{self, CodecError};
+use escher_protocol::{ExecutionId, Measurements};
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -25,8 +28,20 @@ use crate::wire::ExitReport;
 /// Name of the directory of the exit records, inside the state directory.
 pub const DIRECTORY: &str = "exits";
 
-/// The first bytes of an exit record; the last of them is the format's version.
+/// The first bytes of an exit record without measurements; the last of them is the format's version.
 pub const MAGIC: [u8; 8] = *b"eschexi\x01";
+
+/// The first bytes of one with measurements.
+pub const MAGIC_MEASURED: [u8; 8] = *b"eschexi\x02";
+
+/// What an exit record holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExitRecord {
+    /// What became of the command.
+    pub report: ExitReport,
+    /// What its cgroup has counted, if it had one.
+    pub measured: Option<Measurements>,
+}
 
 /// Longest exit record that is read, in bytes. A whole one has a few hundred.
 pub const MAX_BYTES: u64 = 64 * 1024;
@@ -72,25 +87,28 @@ pub enum ExitRecordError {
     },
 }
 
-fn encode(report: &ExitReport) -> Result<Vec<u8>, CodecError> {
-    let body = codec::encode(report)?;
-    let mut bytes = Vec::with_capacity(MAGIC.len() + 4 + body.len());
-    bytes.extend_from_slice(&MAGIC);
+fn encode(record: &ExitRecord) -> Result<Vec<u8>, CodecError> {
+    let (magic, body) = match &record.measured {
+        None => (MAGIC, codec::encode(&record.report)?),
+        Some(measured) => (MAGIC_MEASURED, codec::encode(&(&record.report, measured))?),
+    };
+    let mut bytes = Vec::with_capacity(magic.len() + 4 + body.len());
+    bytes.extend_from_slice(&magic);
     bytes.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
     bytes.extend_from_slice(&body);
     Ok(bytes)
 }
 
-/// Writes the record of `report` into `directory`, durably. One that is already there is replaced: it
+/// Writes `record` into `directory`, durably. One that is already there is replaced: it
 /// can only be the same.
 ///
 /// # Errors
 /// Those of the file system. Nothing is then there under the record's name, or all of it, and no draft.
-pub fn write(directory: impl AsFd, report: &ExitReport) -> io::Result<()> {
+pub fn write(directory: impl AsFd, record: &ExitRecord) -> io::Result<()> {
     let directory = directory.as_fd();
-    let name = file_name(report.id);
-    let draft = draft_name(report.id);
-    let bytes = encode(report).map_err(io::Error::other)?;
+    let id = record.report.id;
+    let (name, draft) = (file_name(id), draft_name(id));
+    let bytes = encode(record).map_err(io::Error::other)?;
 
     let flags =
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -119,7 +137,7 @@ pub fn write(directory: impl AsFd, report: &ExitReport) -> io::Result<()> {
 ///
 /// # Errors
 /// When the file is no whole record; it is left as it is.
-pub fn read(path: &Path) -> Result<ExitReport, ExitRecordError> {
+pub fn read(path: &Path) -> Result<ExitRecord, ExitRecordError> {
     let unreadable = |source| ExitRecordError::Unreadable {
         path: path.to_owned(),
         source,
@@ -143,7 +161,7 @@ pub fn read(path: &Path) -> Result<ExitReport, ExitRecordError> {
     let Some((magic, rest)) = bytes.split_first_chunk::<8>() else {
         return Err(damaged("it is too short"));
     };
-    if *magic != MAGIC {
+    if ![MAGIC, MAGIC_MEASURED].contains(magic) {
         return Err(damaged("it does not begin with the magic number"));
     }
     let Some((sum, body)) = rest.split_first_chunk::<4>() else {
@@ -152,10 +170,15 @@ pub fn read(path: &Path) -> Result<ExitReport, ExitRecordError> {
     if crc32fast::hash(body) != u32::from_le_bytes(*sum) {
         return Err(damaged("its checksum is wrong"));
     }
-    codec::decode(body).map_err(|source| ExitRecordError::Unknown {
+    let decoded = match *magic == MAGIC_MEASURED {
+        false => codec::decode(body).map(|report| (report, None)),
+        true => codec::decode(body).map(|(report, measured)| (report, Some(measured))),
+    };
+    let (report, measured) = decoded.map_err(|source| ExitRecordError::Unknown {
         path: path.to_owned(),
         source,
-    })
+    })?;
+    Ok(ExitRecord { report, measured })
 }
 
 #[cfg(test)]
@@ -179,29 +202,44 @@ mod tests {
         }
     }
 
+    fn records() -> [ExitRecord; 2] {
+        let measurements = Measurements {
+            peak_memory_bytes: Some(4096),
+            ..Measurements::default()
+        };
+        [None, Some(measurements)].map(|measured| ExitRecord {
+            report: report(),
+            measured,
+        })
+    }
+
     #[test]
     fn a_record_survives_the_disk_and_leaves_no_draft() {
         let dir = tempfile::tempdir().unwrap();
-        write(File::open(dir.path()).unwrap(), &report()).unwrap();
-        let path = dir.path().join(file_name(report().id));
-        assert_eq!(read(&path).unwrap(), report());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        for record in records() {
+            write(File::open(dir.path()).unwrap(), &record).unwrap();
+            let path = dir.path().join(file_name(report().id));
+            assert_eq!(read(&path).unwrap(), record);
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
     }
 
     #[test]
     fn every_truncation_and_every_flipped_bit_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.exit");
-        let whole = encode(&report()).unwrap();
-        for length in 0..whole.len() {
-            std::fs::write(&path, &whole[..length]).unwrap();
-            assert!(read(&path).is_err(), "cut at {length}");
-        }
-        for bit in 0..whole.len() * 8 {
-            let mut bytes = whole.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            std::fs::write(&path, &bytes).unwrap();
-            assert!(read(&path).is_err(), "bit {bit} flipped");
+        for record in records() {
+            let whole = encode(&record).unwrap();
+            for length in 0..whole.len() {
+                std::fs::write(&path, &whole[..length]).unwrap();
+                assert!(read(&path).is_err(), "cut at {length}");
+            }
+            for bit in 0..whole.len() * 8 {
+                let mut bytes = whole.clone();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                std::fs::write(&path, &bytes).unwrap();
+                assert!(read(&path).is_err(), "bit {bit} flipped");
+            }
         }
     }
 
@@ -209,7 +247,7 @@ mod tests {
     fn a_link_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         let real = dir.path().join("real");
-        std::fs::write(&real, encode(&report()).unwrap()).unwrap();
+        std::fs::write(&real, encode(&records()[0]).unwrap()).unwrap();
         let link = dir.path().join("link.exit");
         std::os::unix::fs::symlink(&real, &link).unwrap();
         assert!(matches!(

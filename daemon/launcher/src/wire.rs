@@ -13,7 +13,8 @@
 //!    [exit record](crate::exit_record).
 
 use escher_protocol::{
-    Blob, Canceller, ExecutionId, Exit, Leftovers, OutputTotals, Timestamp, Usage,
+    Blob, Canceller, Controllers, ExecutionId, Exit, Leftovers, Measurements, OutputTotals,
+    ResourceLimits, Text, Timestamp, Usage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +27,11 @@ use serde::{Deserialize, Serialize};
 ///   ([`LauncherReply::ShimDied`]).
 /// - 3: shims end a command that writes more than it may ([`ToShim::LimitOutput`],
 ///   [`EndCause::OversizedOutput`]).
-pub const WIRE_VERSION: u16 = 3;
+/// - 4: a launcher says what it can do ([`LauncherReply::Abilities`]) and may be one that escherd has not started
+///   and tells its directories ([`LauncherRequest::Use`]). Commands have cgroups, where there are any: limits
+///   ([`ToShim::LimitResources`]), figures ([`FromShim::Measured`]), a pause ([`ToShim::Pause`]), and an end for
+///   what a dead shim has left ([`LauncherRequest::Sweep`]).
+pub const WIRE_VERSION: u16 = 4;
 
 /// The oldest version that escherd still speaks. It sends a launcher, and its shims, only messages of the
 /// version that they said.
@@ -59,6 +64,37 @@ pub enum LauncherRequest {
         /// Which, at most [`MAX_REMOVED_AT_ONCE`].
         ids: Vec<ExecutionId>,
     },
+    /// Use these directories from now on. (Version 4.) The first request to a launcher that has no directories
+    /// yet ([`Abilities::has_directories`]). Answered by [`LauncherReply::InUse`].
+    Use(Directories),
+    /// End what is left in the cgroup of an execution whose shim has died. (Version 4.) Answered by one
+    /// [`LauncherReply::Swept`].
+    Sweep {
+        /// Which execution.
+        id: ExecutionId,
+    },
+}
+
+/// Where a launcher and its shims find and leave things.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directories {
+    /// Directory of the logs.
+    pub log_dir: Blob,
+    /// Directory in which the exit records have theirs.
+    pub state_dir: Blob,
+    /// Directory in which the sockets of the shims have theirs.
+    pub runtime_dir: Blob,
+}
+
+/// What a launcher is and can do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abilities {
+    /// The version of its program.
+    pub program: Text,
+    /// Whether it knows its directories. One that escherd has started does.
+    pub has_directories: bool,
+    /// Which resources it can limit and measure; `None`: commands have no cgroups.
+    pub cgroups: Option<Controllers>,
 }
 
 /// Most executions in one [`LauncherRequest::Remove`], so that it fits into a packet.
@@ -112,6 +148,20 @@ pub enum LauncherReply {
         /// Those of the request of which nothing of that kind is there any more.
         ids: Vec<ExecutionId>,
     },
+    /// What it is and can do: the packet after `Hello`. (Version 4.)
+    Abilities(Abilities),
+    /// The answer to [`LauncherRequest::Use`]. (Version 4.)
+    InUse {
+        /// Why they cannot be used; `None` if they are.
+        error: Option<Text>,
+    },
+    /// The answer to [`LauncherRequest::Sweep`]. (Version 4.)
+    Swept {
+        /// As in the request.
+        id: ExecutionId,
+        /// What became of the processes.
+        leftovers: Leftovers,
+    },
 }
 
 /// escherd to shim.
@@ -159,6 +209,14 @@ pub enum ToShim {
         /// Most bytes of each stream.
         bytes: u64,
     },
+    /// The command of the next launch, and that alone, may use no more than this. (Version 4.) It comes before the
+    /// launch. Where a limit cannot be enforced the command is not started.
+    LimitResources(ResourceLimits),
+    /// Stop everything that the command runs, until [`ToShim::Resume`] or its end. (Version 4.) Its timeout goes
+    /// on.
+    Pause,
+    /// Let it go on. (Version 4.)
+    Resume,
 }
 
 /// Shim to escherd.
@@ -186,6 +244,12 @@ pub enum FromShim {
     /// now had it been there from the start. (Version 2.) What comes next goes on from here;
     /// [`ToShim::Watch`]es of an earlier escherd are forgotten.
     Adoptable(Box<ShimState>),
+    /// What the cgroup of the command has counted. (Version 4.) It comes right before `Exited`, if there is a
+    /// cgroup.
+    Measured(Box<Measurements>),
+    /// Whether everything that the command runs is stopped, as the kernel says: when that changes, and after
+    /// `Adoptable` if it is. (Version 4.)
+    Paused(bool),
 }
 
 /// Where a shim stands with its execution.

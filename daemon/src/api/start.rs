@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use escher_launcher::wire::ExitReport;
 use escher_protocol::{ApiError, ExecutionId, Timestamp};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -249,7 +250,8 @@ async fn look_around(
     let adoption = launch::adopt(&launcher.runtime_dir).await;
     let adoption = adoption.map_err(StartError::Remains)?;
     // After the shims: one that ends meanwhile has left its record by then.
-    let reports = launch::exit_records(&launcher.state_dir).map_err(StartError::Remains)?;
+    let records = launch::exit_records(&launcher.state_dir).map_err(StartError::Remains)?;
+    let reports: Vec<ExitReport> = records.into_iter().map(|record| record.report).collect();
     let shims = adoption.states();
     let unfinished: HashSet<ExecutionId> = loaded
         .unfinished

@@ -32,6 +32,7 @@ impl Engine {
             FromShim::InputClosed => self.close_stdin(number),
             FromShim::LogGrew { log_bytes } => self.log_grew(number, log_bytes),
             FromShim::Adoptable(state) => self.adopted(number, &state),
+            FromShim::Measured(_) | FromShim::Paused(_) => {}
             FromShim::Exited(report) => {
                 let is_known = self.is_over(number);
                 if !is_known && self.transition(number, Event::Exited(report)).is_some() {

@@ -16,7 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use escher_protocol::{Exit, codec};
+use escher_protocol::{Exit, Leftovers, codec};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl;
@@ -178,6 +178,14 @@ impl Launcher {
                     Ok(LauncherRequest::Remove { remains, ids }) => {
                         let ids = remains::remove(&self.directories, remains, ids);
                         self.say(&LauncherReply::Removed { remains, ids }, None)?;
+                    }
+                    Ok(LauncherRequest::Use(_)) => {
+                        let error = Some("it has its directories by its arguments".into());
+                        self.say(&LauncherReply::InUse { error }, None)?;
+                    }
+                    Ok(LauncherRequest::Sweep { id }) => {
+                        let leftovers = Leftovers::Unknown;
+                        self.say(&LauncherReply::Swept { id, leftovers }, None)?;
                     }
                     Err(error) => return Err(io::Error::other(error)),
                 },

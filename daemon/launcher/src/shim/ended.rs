@@ -3,13 +3,13 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use escher_protocol::{Blob, Exit, Leftovers, OutputTotals, Timestamp, Usage};
+use escher_protocol::{Blob, Exit, Leftovers, Measurements, OutputTotals, Timestamp, Usage};
 use nix::unistd::Pid;
 
 use super::input::Input;
 use super::link::Link;
 use super::{Wake, Workshop, await_escherd, wait};
-use crate::exit_record;
+use crate::exit_record::{self, ExitRecord};
 use crate::wire::{
     Assignment, EndCause, ExitReport, FromShim, InputState, ShimPhase, ShimState, ToShim,
     WIRE_VERSION,
@@ -18,6 +18,8 @@ use crate::wire::{
 /// What is left of an execution.
 pub(super) struct Ended {
     pub(super) report: ExitReport,
+    /// What the command's cgroup has counted, if it had one.
+    pub(super) measured: Option<Measurements>,
     pub(super) memo: Blob,
     pub(super) input: InputState,
 }
@@ -38,6 +40,7 @@ impl Ended {
                 output: OutputTotals::default(),
                 leftovers: Leftovers::None,
             },
+            measured: None,
             memo: assignment.memo,
             input: Input::new(None).state(),
         }
@@ -49,15 +52,18 @@ impl Ended {
     /// # Errors
     /// When nobody has taken the report and the shim is to end. Those of poll(2).
     pub(super) fn hand_over(self, link: &mut Link, workshop: &Workshop) -> io::Result<()> {
-        let exited = FromShim::Exited(Box::new(self.report.clone()));
-        link.send(&exited);
+        self.tell(link);
         loop {
             match wait(link, workshop)? {
                 Wake::Message(ToShim::Recorded, _) => return Ok(()),
                 Wake::Message(..) => continue, // For the command, which has ended.
                 Wake::Stop | Wake::Alone => {}
             }
-            match exit_record::write(workshop.directories.exits.as_fd(), &self.report) {
+            let record = ExitRecord {
+                report: self.report.clone(),
+                measured: self.measured,
+            };
+            match exit_record::write(workshop.directories.exits.as_fd(), &record) {
                 Ok(()) => return Ok(()),
                 Err(error) if workshop.stopping.get() => return Err(error),
                 Err(_) => {}
@@ -66,9 +72,16 @@ impl Ended {
             if await_escherd(link, workshop)? {
                 let state = self.state(workshop.pid);
                 link.send(&FromShim::Adoptable(Box::new(state)));
-                link.send(&exited);
+                self.tell(link);
             }
         }
+    }
+
+    fn tell(&self, link: &mut Link) {
+        if let Some(measured) = self.measured {
+            link.send(&FromShim::Measured(Box::new(measured)));
+        }
+        link.send(&FromShim::Exited(Box::new(self.report.clone())));
     }
 
     /// What an escherd hears that comes now, from the shim with this process id.

@@ -47,6 +47,7 @@ pub(super) fn run(mut task: Task, link: &mut Link, workshop: &mut Workshop) -> E
     workshop.buffer = buffer;
     Ended {
         report,
+        measured: None,
         memo: task.assignment.memo,
         input,
     }
@@ -357,6 +358,9 @@ impl<'a> Execution<'a> {
                 | ToShim::Assign(_)
                 | ToShim::AssignFromMemory
                 | ToShim::LimitOutput { .. }
+                | ToShim::LimitResources(_)
+                | ToShim::Pause
+                | ToShim::Resume
                 | ToShim::Recorded => {}
             }
         }

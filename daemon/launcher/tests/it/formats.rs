@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 
-use escher_launcher::exit_record;
+use escher_launcher::exit_record::{self, ExitRecord};
 use escher_launcher::index::{Record, decode_header, encode_header};
 use escher_launcher::wire::{EndCause, ExitReport};
 use escher_protocol::{ExecutionId, Exit, Leftovers, OutputStream, OutputTotals, Timestamp, Usage};
@@ -92,11 +92,15 @@ fn the_example_of_an_exit_record_is_what_the_code_writes_and_reads() {
         leftovers: Leftovers::Killed,
     };
     let folder = tempfile::tempdir().unwrap();
-    exit_record::write(File::open(folder.path()).unwrap(), &report).unwrap();
-    let path = folder.path().join(exit_record::file_name(report.id));
+    let record = ExitRecord {
+        report,
+        measured: None,
+    };
+    exit_record::write(File::open(folder.path()).unwrap(), &record).unwrap();
+    let path = folder.path().join(exit_record::file_name(record.report.id));
     let example = &examples()["exit"];
     let written = fs::read(&path).unwrap();
     assert_eq!(example, &written, "it is {written:02x?}");
     fs::write(&path, example).unwrap();
-    assert_eq!(exit_record::read(&path).unwrap(), report);
+    assert_eq!(exit_record::read(&path).unwrap(), record);
 }

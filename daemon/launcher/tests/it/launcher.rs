@@ -143,7 +143,8 @@ impl Launcher {
     }
 
     pub(crate) fn exit_record(&self, id: ExecutionId) -> ExitReport {
-        exit_record::read(&self.exit_dir().join(exit_record::file_name(id))).unwrap()
+        let path = self.exit_dir().join(exit_record::file_name(id));
+        exit_record::read(&path).unwrap().report
     }
 
     /// The names of all exit records.

@@ -62,9 +62,9 @@ impl Room {
         let engine = self.engine.clone();
         tokio::spawn(async move {
             let read = tokio::task::spawn_blocking(move || exit_record::read(&path));
-            let report = read.await.ok().and_then(Result::ok);
-            let tell = move |engine: &mut Engine| match report {
-                Some(report) => engine.record_found(Box::new(report), Timestamp::now()),
+            let record = read.await.ok().and_then(Result::ok);
+            let tell = move |engine: &mut Engine| match record {
+                Some(record) => engine.record_found(Box::new(record.report), Timestamp::now()),
                 None => engine.shim_lost(id, Loss::ShimKilled(leftovers), Timestamp::now()),
             };
             let _ = engine.tell(tell).await;
