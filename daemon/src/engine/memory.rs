@@ -138,7 +138,7 @@ mod tests {
     use crate::execution::RequestLimits;
     use crate::store::{Durability, Verdict};
     use escher_launcher::wire::LogLimits;
-    use escher_protocol::{CancelMode, Command, ExecutionRequest};
+    use escher_protocol::{CancelMode, Command, ExecutionRequest, ResourceLimits};
 
     fn settings(max_in_memory: usize) -> EngineSettings {
         EngineSettings {
@@ -180,7 +180,9 @@ mod tests {
             ..ExecutionRequest::default()
         };
         let permit = SubmitPermit::of_root();
-        engine.submit(permit, Box::new(request), at(0)).unwrap();
+        engine
+            .submit(permit, Box::new(request), ResourceLimits::default(), at(0))
+            .unwrap();
         commit(engine, at(0));
         engine.last_number
     }

@@ -16,6 +16,9 @@ use tracing::{debug, warn};
 use super::packets::Packets;
 use crate::engine::{Engine, EngineHandle, Launch};
 
+/// The version from which on shims have cgroups for their commands, where there are any.
+const FIRST_WITH_CGROUPS: u16 = 4;
+
 /// A shim.
 #[derive(Debug)]
 pub(super) struct Shim {
@@ -91,11 +94,17 @@ impl Shim {
         self.last
     }
 
-    /// Gives it a command. On an error it has not seen it.
+    /// Whether it can hold a command to what `launch` says that it may use.
+    pub(super) fn can_limit(&self, launch: &Launch) -> bool {
+        launch.limits.is_unlimited() || self.version >= FIRST_WITH_CGROUPS
+    }
+
+    /// Gives it a command, to which it [can keep](Shim::can_limit). On an error it has not seen it.
     pub(super) fn launch(&mut self, launch: &Launch) -> io::Result<()> {
         let Launch {
             assignment,
             output_limit,
+            limits,
         } = launch;
         self.last = Some(assignment.spec.id);
         match output_limit {
@@ -105,6 +114,11 @@ impl Shim {
                     .send_now(&limit.map_err(io::Error::other)?, None)?;
             }
             limit => self.unkept_output_limit = *limit,
+        }
+        if !limits.is_unlimited() {
+            let limits = codec::encode(&ToShim::LimitResources(*limits));
+            self.packets
+                .send_now(&limits.map_err(io::Error::other)?, None)?;
         }
         if self.version < 2 {
             let spec = &assignment.spec;
@@ -181,6 +195,8 @@ async fn converse(
     let mut outgoing: VecDeque<Vec<u8>> = VecDeque::new();
     let mut buffer = vec![0; shim.longest_news];
     let mut over = false;
+    // One that was silent says it only now.
+    let mut version = shim.version;
     loop {
         tokio::select! {
             packet = shim.packets.receive(&mut buffer) => {
@@ -189,6 +205,9 @@ async fn converse(
                     codec::decode(&buffer[..packet.length]).map_err(io::Error::other)?;
                 shim.make_up_for_its_age(&mut message);
                 warn_of_leftovers(&message);
+                if let FromShim::Adoptable(state) = &message {
+                    version = state.version;
+                }
                 let tell = move |engine: &mut Engine| {
                     engine.shim_news(id, message, Timestamp::now());
                 };
@@ -196,6 +215,11 @@ async fn converse(
             }
             order = orders.recv() => {
                 let order = order.ok_or(io::ErrorKind::ConnectionAborted)?;
+                if matches!(order, ToShim::Pause | ToShim::Resume) && version < FIRST_WITH_CGROUPS {
+                    let refuse = move |engine: &mut Engine| engine.pause_refused(id);
+                    engine.tell(refuse).await.map_err(io::Error::other)?;
+                    continue;
+                }
                 over |= order == ToShim::Recorded;
                 outgoing.push_back(codec::encode(&order).map_err(io::Error::other)?);
             }
@@ -237,7 +261,7 @@ mod tests {
     use super::*;
     use escher_launcher::packet::Waiting;
     use escher_launcher::wire::{Assignment, EndCause, ExitReport, LaunchSpec, LogLimits};
-    use escher_protocol::{Blob, Exit, OutputTotals, Usage};
+    use escher_protocol::{Blob, Exit, OutputTotals, ResourceLimits, Usage};
 
     const ID: ExecutionId = ExecutionId::from_bytes([7; 16]);
 
@@ -260,6 +284,7 @@ mod tests {
                 log_limits: LogLimits::default(),
             },
             output_limit,
+            limits: ResourceLimits::default(),
         }
     }
 
@@ -290,6 +315,26 @@ mod tests {
         let unlimited = launch("x".into(), None);
         let assign = ToShim::Assign(Box::new(unlimited.assignment.clone()));
         assert_eq!(heard(3, &unlimited).0, [assign]);
+    }
+
+    #[tokio::test]
+    async fn limits_go_ahead_of_the_launch_to_shims_that_know_of_them() {
+        let limits = ResourceLimits {
+            tasks_max: Some(5),
+            ..ResourceLimits::default()
+        };
+        let limited = Launch {
+            limits,
+            ..launch("x".into(), None)
+        };
+        let assign = || ToShim::Assign(Box::new(limited.assignment.clone()));
+        let (heard_of_limits, shim) = heard(4, &limited);
+        assert_eq!(heard_of_limits, [ToShim::LimitResources(limits), assign()]);
+        assert!(shim.can_limit(&limited));
+        let unlimited = launch("x".into(), None);
+        let (heard, old) = heard(3, &unlimited);
+        assert_eq!(heard, [assign()]);
+        assert!(old.can_limit(&unlimited) && !old.can_limit(&limited));
     }
 
     #[tokio::test]
