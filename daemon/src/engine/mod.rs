@@ -22,6 +22,8 @@ mod record;
 mod restore;
 mod shims;
 mod submit;
+#[cfg(test)]
+mod testbed;
 
 pub use control::{check_signal, not_running};
 pub use events::{EventLog, MAX_KEPT_EVENTS};

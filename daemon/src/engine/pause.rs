@@ -135,3 +135,139 @@ fn overtaken(number: u64) -> ApiError {
         format!("somebody else wanted the opposite for execution {number} before it was done");
     ApiError::new(ErrorCode::CANNOT_PAUSE, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Effect;
+    use crate::engine::testbed::{at, commit, settings, submit};
+    use escher_launcher::wire::{EndCause, ExitReport, FromShim};
+    use escher_protocol::{
+        Controllers, Exit, Leftovers, OutputTotals, ResourceLimits, Timestamp, Usage,
+    };
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    /// An engine with a command that runs, and the id of that.
+    fn running() -> (Engine, u64, ExecutionId) {
+        let mut engine = Engine::new(settings(1));
+        engine.set_controllers(Some(Controllers::default()));
+        let number = submit(&mut engine, ResourceLimits::default(), None).unwrap();
+        let id = engine.entries[&number].execution.submission.id;
+        say(&mut engine, id, FromShim::Started { pid: 7, at: at(1) });
+        (engine, number, id)
+    }
+
+    fn say(engine: &mut Engine, id: ExecutionId, news: FromShim) -> Vec<Effect> {
+        engine.shim_news(id, news, at(1));
+        commit(engine, at(1))
+    }
+
+    /// What its shim was told.
+    fn told(engine: &mut Engine) -> Vec<ToShim> {
+        let orders = commit(engine, at(1))
+            .into_iter()
+            .map(|effect| match effect {
+                Effect::Order(_, order) => order,
+                other => panic!("{other:?}"),
+            });
+        orders.collect()
+    }
+
+    fn code(answer: &mut oneshot::Receiver<PauseReply>) -> ErrorCode {
+        answer.try_recv().unwrap().unwrap_err().code
+    }
+
+    #[test]
+    fn a_pause_is_answered_once_the_kernel_has_stopped_everything() {
+        let (mut engine, number, id) = running();
+        let mut first = engine.pause(number, true);
+        let mut second = engine.pause(number, true);
+        assert_eq!(told(&mut engine), [ToShim::Pause, ToShim::Pause]);
+        assert_eq!(first.try_recv(), Err(TryRecvError::Empty));
+        say(&mut engine, id, FromShim::Paused(true));
+        assert_eq!(first.try_recv(), Ok(Ok(())));
+        assert_eq!(second.try_recv(), Ok(Ok(())));
+        assert!(engine.resources(number).unwrap().paused);
+        assert_eq!(engine.pause(number, true).try_recv(), Ok(Ok(())), "at once");
+        let mut back = engine.pause(number, false);
+        assert_eq!(told(&mut engine).last(), Some(&ToShim::Resume));
+        assert_eq!(back.try_recv(), Err(TryRecvError::Empty));
+        say(&mut engine, id, FromShim::Paused(false));
+        assert_eq!(back.try_recv(), Ok(Ok(())));
+        assert!(!engine.resources(number).unwrap().paused);
+    }
+
+    #[test]
+    fn what_does_not_run_cannot_be_paused() {
+        let mut engine = Engine::new(settings(1));
+        engine.set_controllers(Some(Controllers::default()));
+        let number = submit(&mut engine, ResourceLimits::default(), None).unwrap();
+        let mut answer = engine.pause(number, true);
+        assert_eq!(code(&mut answer), ErrorCode::NOT_RUNNING);
+    }
+
+    #[test]
+    fn an_end_answers_those_who_wait_for_a_pause() {
+        let (mut engine, number, id) = running();
+        let mut answer = engine.pause(number, true);
+        let report = ExitReport {
+            id,
+            exit: Exit::Code(0),
+            cause: EndCause::Itself,
+            ended_by_signal: None,
+            started_at: Some(at(1)),
+            ended_at: Timestamp::from_micros(2),
+            duration_us: 1,
+            usage: Usage::default(),
+            output: OutputTotals::default(),
+            leftovers: Leftovers::None,
+        };
+        say(&mut engine, id, FromShim::Exited(Box::new(report)));
+        let error = answer.try_recv().unwrap().unwrap_err();
+        assert_eq!(error.code, ErrorCode::NOT_RUNNING);
+        assert!(error.message.contains("completed"), "{error}");
+    }
+
+    #[test]
+    fn without_cgroups_nothing_is_sent_and_that_is_said() {
+        let (mut engine, number, _) = running();
+        engine.set_controllers(None);
+        for pause in [true, false] {
+            let mut answer = engine.pause(number, pause);
+            assert_eq!(code(&mut answer), ErrorCode::CANNOT_PAUSE);
+        }
+        assert_eq!(told(&mut engine), []);
+    }
+
+    #[test]
+    fn what_is_paused_can_be_resumed_also_without_a_launcher_that_could_pause_it() {
+        let (mut engine, number, id) = running();
+        say(&mut engine, id, FromShim::Paused(true));
+        engine.set_controllers(None);
+        let mut answer = engine.pause(number, false);
+        assert_eq!(told(&mut engine), [ToShim::Resume]);
+        say(&mut engine, id, FromShim::Paused(false));
+        assert_eq!(answer.try_recv(), Ok(Ok(())));
+    }
+
+    #[test]
+    fn a_shim_that_cannot_says_so() {
+        let (mut engine, number, id) = running();
+        let mut too_old = engine.pause(number, true);
+        engine.pause_refused(id);
+        assert_eq!(code(&mut too_old), ErrorCode::CANNOT_PAUSE);
+        let mut without_cgroup = engine.pause(number, true);
+        say(&mut engine, id, FromShim::Paused(false));
+        assert_eq!(code(&mut without_cgroup), ErrorCode::CANNOT_PAUSE);
+    }
+
+    #[test]
+    fn the_opposite_overtakes_a_pause() {
+        let (mut engine, number, _) = running();
+        let mut pause = engine.pause(number, true);
+        let mut resume = engine.pause(number, false);
+        assert_eq!(told(&mut engine), [ToShim::Pause, ToShim::Resume]);
+        assert_eq!(code(&mut pause), ErrorCode::CANNOT_PAUSE);
+        assert_eq!(resume.try_recv(), Ok(Ok(())));
+    }
+}

@@ -270,3 +270,88 @@ fn key_conflict(request: &ExecutionRequest, number: u64) -> ApiError {
         format!("the key {key:?} belongs to execution {number}, which was another request");
     ApiError::new(ErrorCode::KEY_CONFLICT, message).with_hint("use a new key for a new command")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Effect;
+    use crate::engine::testbed::{at, commit, settings, submit};
+    use escher_protocol::Controllers;
+
+    const NONE: ResourceLimits = ResourceLimits {
+        memory_max: None,
+        cpu_quota: None,
+        tasks_max: None,
+    };
+    const FEW_TASKS: ResourceLimits = ResourceLimits {
+        tasks_max: Some(5),
+        ..NONE
+    };
+
+    fn engine() -> Engine {
+        let mut engine = Engine::new(settings(10));
+        engine.set_controllers(Some(Controllers {
+            pids: true,
+            ..Controllers::default()
+        }));
+        engine
+    }
+
+    #[test]
+    fn a_key_stands_for_the_request_with_its_limits() {
+        let mut engine = engine();
+        let number = submit(&mut engine, FEW_TASKS, Some("k"));
+        assert_eq!(submit(&mut engine, FEW_TASKS, Some("k")), number);
+        let error = submit(&mut engine, NONE, Some("k")).unwrap_err();
+        assert_eq!(error.code, ErrorCode::KEY_CONFLICT);
+    }
+
+    #[test]
+    fn the_digest_of_a_request_without_limits_is_what_it_was() {
+        let request = ExecutionRequest {
+            key: Some("k".into()),
+            ..ExecutionRequest::default()
+        };
+        let encoded = codec::encode(&request).unwrap();
+        let digest: Digest = Sha256::digest(&encoded).into();
+        let weight = encoded.len() as u64;
+        assert_eq!(weigh(&request, &NONE), (weight, Some(digest)));
+        assert_ne!(weigh(&request, &FEW_TASKS).1, Some(digest));
+    }
+
+    #[test]
+    fn only_limits_that_can_be_enforced_are_taken_on() {
+        let mut engine = engine();
+        let memory = ResourceLimits {
+            memory_max: Some(1),
+            ..NONE
+        };
+        let error = submit(&mut engine, memory, None).unwrap_err();
+        assert_eq!(error.code, ErrorCode::LIMIT_UNENFORCEABLE);
+        let nothing = ResourceLimits {
+            tasks_max: Some(0),
+            ..NONE
+        };
+        let error = submit(&mut engine, nothing, None).unwrap_err();
+        assert_eq!(error.code, ErrorCode::INVALID_REQUEST);
+    }
+
+    #[test]
+    fn a_launch_has_the_limits_of_its_submission() {
+        let mut engine = engine();
+        let request = ExecutionRequest {
+            command: escher_protocol::Command::Exec {
+                argv: vec!["true".into()],
+            },
+            ..ExecutionRequest::default()
+        };
+        let permit = SubmitPermit::of_root();
+        let answer = engine.submit(permit, Box::new(request), FEW_TASKS, at(0));
+        let effects = commit(&mut engine, at(0));
+        assert!(answer.is_ok());
+        let [Effect::Launch(launch)] = effects.as_slice() else {
+            panic!("{effects:?}");
+        };
+        assert_eq!(launch.limits, FEW_TASKS);
+    }
+}

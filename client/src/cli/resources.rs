@@ -1,0 +1,18 @@
+//! What an execution may use and has used, where that can be asked for.
+
+use escher_client::{Client, Error, ErrorCode, ExecutionRecord, Resources};
+
+use super::failure::Failure;
+
+/// What belongs to `record`; `None` if escherd is too old to be asked, or has forgotten the execution since.
+pub(super) async fn of(
+    client: &Client,
+    record: &ExecutionRecord,
+) -> Result<Option<Resources>, Failure> {
+    match client.resources(record.id).await {
+        Ok(resources) => Ok(Some(resources)),
+        Err(Error::Unsupported { .. }) => Ok(None),
+        Err(Error::Api(error)) if error.code == ErrorCode::NOT_FOUND => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
