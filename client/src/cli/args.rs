@@ -70,8 +70,8 @@ Examples:
 
 const PAUSE_EXAMPLES: &str = "\
 Examples:
-  escherctl pause 17                     stop it where it is; its timeout goes on
-  escherctl pause 17 nightly; sleep 60; escherctl resume 17 nightly";
+  escherctl pause 17                     stop it where it is
+  escherctl pause 17; sleep 60; escherctl resume 17";
 
 const RESUME_EXAMPLES: &str = "\
 Examples:
@@ -175,8 +175,8 @@ pub(crate) enum Verb {
     Kill(KillArgs),
     /// Stop an execution, with everything below it, until it is resumed or ended
     ///
-    /// Its time goes on meanwhile: a timeout ends it, and so does `cancel`. It needs cgroups: `escherd` says so
-    /// where there are none.
+    /// Its time goes on meanwhile: a timeout ends it, and so does `cancel`. It takes cgroups; where there are
+    /// none, escherd says so.
     #[command(before_help = PAUSE_EXAMPLES)]
     Pause(TargetsArgs),
     /// Let a paused execution go on
