@@ -26,9 +26,9 @@ impl Engine {
     /// Takes a command on that may use so much. The answer comes once it is on disk.
     ///
     /// # Errors
-    /// Why not: an invalid request, a conflict of keys, a limit that cannot be enforced, a full queue, a daemon about
-    /// to stop. Through the
-    /// answer: a store that cannot be written, a key that belongs to an execution of long ago.
+    /// Why not: an invalid request, a conflict of keys, a limit that cannot be enforced, a full queue, a daemon
+    /// about to stop. Through the answer: a store that cannot be written, a key that belongs to an execution of
+    /// long ago.
     pub fn submit(
         &mut self,
         permit: SubmitPermit,

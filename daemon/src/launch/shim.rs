@@ -176,7 +176,7 @@ pub(super) async fn attend(
 ) {
     let pid = shim.pid;
     let shim = match converse(id, &shim, orders, &engine).await {
-        Ok(()) => Some(shim),
+        Ok(version) => Some(Shim { version, ..shim }),
         Err(error) => {
             debug!(execution = %id, shim = pid, %error, "the shim is gone");
             None
@@ -185,17 +185,17 @@ pub(super) async fn attend(
     let _ = returns.send(Returned { id, pid, shim });
 }
 
+/// Returns the version that the shim speaks: one that was silent says it only now.
 async fn converse(
     id: ExecutionId,
     shim: &Shim,
     mut orders: mpsc::UnboundedReceiver<ToShim>,
     engine: &EngineHandle,
-) -> io::Result<()> {
+) -> io::Result<u16> {
     // Bounded by what the engine sends ahead: see `INPUT_WINDOW` and the like in `wire`.
     let mut outgoing: VecDeque<Vec<u8>> = VecDeque::new();
     let mut buffer = vec![0; shim.longest_news];
     let mut over = false;
-    // One that was silent says it only now.
     let mut version = shim.version;
     loop {
         tokio::select! {
@@ -231,7 +231,7 @@ async fn converse(
                 }
                 outgoing.pop_front();
                 if over && outgoing.is_empty() {
-                    return Ok(());
+                    return Ok(version);
                 }
             }
         }
