@@ -23,7 +23,7 @@ mod restore;
 mod shims;
 mod submit;
 #[cfg(test)]
-mod testbed;
+pub(crate) mod testbed;
 
 pub use control::{check_signal, not_running};
 pub use events::{EventLog, MAX_KEPT_EVENTS};

@@ -9,7 +9,7 @@ use crate::execution::RequestLimits;
 use crate::store::{Durability, Verdict};
 
 /// One runs at a time.
-pub(super) fn settings(max_in_memory: usize) -> EngineSettings {
+pub(crate) fn settings(max_in_memory: usize) -> EngineSettings {
     EngineSettings {
         request: RequestLimits {
             default_timeout_ms: 0,

@@ -338,6 +338,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_shim_of_before_cgroups_is_not_asked_to_pause() {
+        let orders = || [ToShim::Pause, ToShim::Resume, ToShim::Recorded];
+        for (version, expected) in [(3, &[ToShim::Recorded][..]), (4, &orders())] {
+            let (here, there) = PacketSocket::pair().unwrap();
+            let shim = Shim::new(here, 1, version).unwrap();
+            let (_, verdicts) = mpsc::unbounded_channel();
+            let engine = Engine::new(crate::engine::testbed::settings(1));
+            let (engine, _effects) = crate::engine::start(engine, verdicts, |_| {});
+            let (sender, carried) = mpsc::unbounded_channel();
+            for order in orders() {
+                sender.send(order).unwrap();
+            }
+            let spoken = converse(ID, &shim, carried, &engine).await.unwrap();
+            assert_eq!(spoken, version);
+            let mut buffer = vec![0; MAX_PACKET_BYTES];
+            let mut heard: Vec<ToShim> = Vec::new();
+            while let Ok(Some(packet)) = there.receive(&mut buffer, Waiting::Never) {
+                heard.push(codec::decode(&buffer[..packet.length]).unwrap());
+            }
+            assert_eq!(heard, expected);
+        }
+    }
+
+    #[tokio::test]
     async fn the_report_of_a_shim_that_knows_no_limit_is_held_to_it() {
         let cause = |version, output_limit| {
             let (_, shim) = heard(version, &launch("x".into(), output_limit));
