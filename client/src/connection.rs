@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use escher_protocol::frame::{FrameCodec, FrameError};
-use escher_protocol::handshake::{FEATURE_HISTORY, FEATURE_METRICS, FEATURE_SETTINGS, Welcome};
+use escher_protocol::handshake::{
+    FEATURE_DOCTOR, FEATURE_HISTORY, FEATURE_METRICS, FEATURE_SETTINGS, Welcome,
+};
 use escher_protocol::{ClientFrame, Command, Request, RequestId, Response, ServerFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -154,6 +156,7 @@ fn feature_of(request: &Request) -> Option<&'static str> {
             Some(FEATURE_SETTINGS)
         }
         Request::Metrics => Some(FEATURE_METRICS),
+        Request::Examine => Some(FEATURE_DOCTOR),
         Request::Submit(request) if matches!(request.command, Command::Script { .. }) => {
             Some(FEATURE_SETTINGS)
         }

@@ -32,6 +32,9 @@ pub const FEATURE_SETTINGS: &str = "settings";
 /// The feature of an escherd that answers [`Request::Metrics`](crate::message::Request::Metrics).
 pub const FEATURE_METRICS: &str = "metrics";
 
+/// The feature of an escherd that answers [`Request::Examine`](crate::message::Request::Examine).
+pub const FEATURE_DOCTOR: &str = "doctor";
+
 /// The client's first frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::blob::{Blob, Text};
 use crate::error::ApiError;
 use crate::execution::{CancelMode, Canceller, ExecutionRecord, ExecutionRequest, Status, User};
+use crate::finding::Finding;
 use crate::id::{ExecutionId, InstanceId, RequestId, Target};
 use crate::output::{OutputChunk, OutputStart, StreamSelection};
 use crate::result::Omission;
@@ -141,6 +142,9 @@ pub enum Request {
     /// What escherd counts, over all users. Feature [`metrics`](crate::handshake::FEATURE_METRICS).
     /// → [`Response::Metrics`].
     Metrics,
+    /// Whether escherd and what it stands on are well. What could tell secrets is told to root and escherd's
+    /// own user alone. Feature [`doctor`](crate::handshake::FEATURE_DOCTOR). → [`Response::Findings`].
+    Examine,
 }
 
 /// Most bytes that one [`Request::WriteStdin`] carries.
@@ -172,6 +176,8 @@ pub enum Response {
     Reloaded(Reloaded),
     /// To [`Request::Metrics`]: OpenMetrics text.
     Metrics(Text),
+    /// To [`Request::Examine`].
+    Findings(#[serde(deserialize_with = "crate::blob::list")] Vec<Finding>),
 }
 
 /// One element of a stream.

@@ -10,7 +10,7 @@ use escher_launcher::peer::PeerCredentials;
 use escher_protocol::codec::MAX_PAYLOAD_BYTES;
 use escher_protocol::frame::{FrameCodec, FrameError};
 use escher_protocol::handshake::{
-    ConnectionLimits, FEATURE_HISTORY, FEATURE_METRICS, FEATURE_SETTINGS, HIGHEST_VERSION, Hello,
+    ConnectionLimits, FEATURE_DOCTOR, FEATURE_HISTORY, FEATURE_METRICS, FEATURE_SETTINGS, HIGHEST_VERSION, Hello,
     HelloReply, LOWEST_VERSION, Refusal, Welcome,
 };
 use escher_protocol::{ApiError, ClientFrame, ErrorCode, Request, RequestId, ServerFrame};
@@ -139,7 +139,7 @@ async fn welcome(
         version,
         daemon: format!("escherd {}", about.version).into(),
         instance: about.instance,
-        features: [FEATURE_HISTORY, FEATURE_SETTINGS, FEATURE_METRICS]
+        features: [FEATURE_HISTORY, FEATURE_SETTINGS, FEATURE_METRICS, FEATURE_DOCTOR]
             .map(Into::into)
             .to_vec(),
         limits: ConnectionLimits {

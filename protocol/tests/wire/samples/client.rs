@@ -89,6 +89,7 @@ fn requests() -> Vec<Sample> {
         Reload => Request::Reload,
         Cleanup => Request::Cleanup,
         Metrics => Request::Metrics,
+        Examine => Request::Examine,
     })
 }
 

@@ -5,7 +5,7 @@ use escher_protocol::message::{
     CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
 use escher_protocol::{
-    ApiError, Canceller, Command, ErrorCode, ExecutionRecord, Exit, Leftovers, Omission, Outcome,
+    ApiError, Canceller, Command, ErrorCode, ExecutionRecord, Exit, Finding, Leftovers, Omission, Outcome,
     OutputChunk, OutputStream, OutputTotals, Reloaded, RequestId, Setting, SettingValue, Status,
     StdinMode, Timestamp, Usage,
 };
@@ -86,6 +86,10 @@ fn responses() -> Vec<Sample> {
             need_restart: vec!["store.durability".into(), "daemon.socket".into()],
         }),
         Metrics => Response::Metrics("# EOF\n".into()),
+        Findings => Response::Findings(vec![
+            Finding::ok("launcher", "escher-launcher runs"),
+            Finding::warning("log-space", "1 MiB is free").advise("make room"),
+        ]),
     })
 }
 

@@ -4,7 +4,7 @@ use escher_protocol::handshake::{ConnectionLimits, HelloReply, Refusal, Welcome}
 use escher_protocol::message::{
     CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
-use escher_protocol::{ApiError, Omission, OutputChunk, Reloaded, Setting, SettingValue};
+use escher_protocol::{ApiError, Finding, Omission, OutputChunk, Reloaded, Setting, SettingValue};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::execution::execution_record;
 use super::values::{
     api_error, blob, canceller, execution_id, instance_id, number, number32, output_stream,
-    request_id, status, text, timestamp, user,
+    request_id, status, text, timestamp, user, verdict,
 };
 
 pub(super) fn hello_reply() -> impl Strategy<Value = HelloReply> {
@@ -94,7 +94,18 @@ fn response() -> impl Strategy<Value = Response> {
             })
         }),
         text().prop_map(Response::Metrics),
+        vec(finding(), 0..3).prop_map(Response::Findings),
     ]
+}
+
+fn finding() -> impl Strategy<Value = Finding> {
+    let parts = (text(), verdict(), text(), option::of(text()));
+    parts.prop_map(|(check, verdict, message, advice)| Finding {
+        check,
+        verdict,
+        message,
+        advice,
+    })
 }
 
 fn setting() -> impl Strategy<Value = Setting> {

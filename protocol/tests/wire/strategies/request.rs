@@ -59,6 +59,7 @@ fn request() -> impl Strategy<Value = Request> {
         1 => Just(Request::Reload),
         1 => Just(Request::Cleanup),
         1 => Just(Request::Metrics),
+        1 => Just(Request::Examine),
     ]
 }
 
