@@ -25,6 +25,7 @@
 //! ```
 
 mod events;
+mod examine;
 mod forget;
 mod handlers;
 mod list;
@@ -59,6 +60,7 @@ use crate::config::{ConfigError, EngineConfig, ExecutionSettings};
 use crate::descriptors::{Budget, Shares};
 use crate::engine::{self, Counts, Engine, EngineHandle};
 use crate::execution::{StdinReply, Write};
+use crate::launch::LauncherState;
 use crate::store::Store;
 use place::Place;
 use start::engine_settings;
@@ -95,8 +97,8 @@ struct Core {
     gate: Gate,
     /// What is set now.
     settings: watch::Sender<ExecutionSettings>,
-    /// The launcher's process id.
-    launcher_pid: watch::Receiver<Option<u32>>,
+    /// The launcher that is connected.
+    launcher: watch::Receiver<Option<LauncherState>>,
     /// What is given back at the end.
     hold: Mutex<Option<Hold>>,
 }
@@ -295,7 +297,8 @@ impl ExecutionEngine {
 
     /// The launcher's process id; `None` while there is none.
     pub(crate) fn launcher_pid(&self) -> Option<u32> {
-        *self.core.launcher_pid.borrow()
+        let launcher = self.core.launcher.borrow();
+        launcher.as_ref().map(|launcher| launcher.pid)
     }
 
     /// The settings in force.

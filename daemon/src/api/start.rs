@@ -152,8 +152,15 @@ impl Ground {
         let writer = store.clone();
         let (engine, effects) =
             engine::start(engine, verdicts, move |entries| writer.write(entries));
-        let (pid, launcher_pid) = watch::channel(None);
-        let launching = launch::run(launcher, connection, adoption, engine.clone(), effects, pid);
+        let (told, connected) = watch::channel(None);
+        let launching = launch::run(
+            launcher,
+            connection,
+            adoption,
+            engine.clone(),
+            effects,
+            told,
+        );
         let launching = tokio::spawn(launching);
         settle(&engine, boot).await;
 
@@ -168,7 +175,7 @@ impl Ground {
             shares,
             gate,
             settings,
-            launcher_pid,
+            launcher: connected,
             hold: Mutex::new(Some(Hold {
                 _lock: lock,
                 launching,

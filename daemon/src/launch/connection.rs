@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::packets::Packets;
 use super::shim::Shim;
+use super::state::LauncherState;
 
 /// How long a launcher may take from its start to its first word.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
@@ -149,6 +150,15 @@ impl Connection {
     #[must_use]
     pub fn uid(&self) -> u32 {
         self.uid
+    }
+
+    /// What is to be told of it.
+    pub(super) fn state(&self) -> LauncherState {
+        LauncherState {
+            pid: self.pid,
+            wire_version: self.version,
+            abilities: None,
+        }
     }
 
     /// Lets the launcher go and waits until it has gone.

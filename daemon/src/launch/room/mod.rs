@@ -18,6 +18,7 @@ use super::adoption::Adoption;
 use super::connection::{Connection, Heard, LaunchError, LauncherSettings};
 use super::removals::Removals;
 use super::shim::{self, Returned, Shim};
+use super::state::LauncherState;
 use crate::engine::{Effect, Engine, EngineHandle, Launch};
 
 /// How long shims beyond [`LauncherSettings::warm_shims`] are kept after a burst.
@@ -45,7 +46,7 @@ struct Room {
     /// `None` while there is no launcher.
     connection: Option<Connection>,
     connected_at: Instant,
-    pid: watch::Sender<Option<u32>>,
+    told: watch::Sender<Option<LauncherState>>,
     ready: Vec<Shim>,
     /// Shims that the launcher was asked for and has not sent.
     expected: u32,
@@ -65,15 +66,15 @@ struct Room {
     opening: Option<JoinHandle<Result<Connection, LaunchError>>>,
 }
 
-/// Carries out `effects` until the engine is gone, and then lets the launcher go. `pid` tells the launcher's
-/// process id.
+/// Carries out `effects` until the engine is gone, and then lets the launcher go. `told` tells which launcher
+/// there is.
 pub async fn run(
     settings: LauncherSettings,
     connection: Connection,
     adoption: Adoption,
     engine: EngineHandle,
     mut effects: mpsc::UnboundedReceiver<Effect>,
-    pid: watch::Sender<Option<u32>>,
+    told: watch::Sender<Option<LauncherState>>,
 ) {
     // Unbounded: there are as many as shims.
     let (returns, mut returned) = mpsc::unbounded_channel();
@@ -82,7 +83,7 @@ pub async fn run(
         engine,
         connection: Some(connection),
         connected_at: Instant::now(),
-        pid,
+        told,
         ready: Vec::new(),
         expected: 0,
         waiting: VecDeque::new(),
@@ -104,7 +105,7 @@ pub async fn run(
     }
     loop {
         let (retry_removals_at, sweep_deadline) = (room.removals.retry_at(), room.sweep_deadline());
-        room.tell_pid();
+        room.tell_launcher();
         room.order_shims();
         if let Some(connection) = &room.connection {
             room.removals.send_next(connection);
@@ -357,11 +358,11 @@ impl Room {
         }
     }
 
-    fn tell_pid(&self) {
-        let pid = self.connection.as_ref().map(Connection::pid);
-        self.pid.send_if_modified(|known| {
-            let changed = *known != pid;
-            *known = pid;
+    fn tell_launcher(&self) {
+        let launcher = self.connection.as_ref().map(Connection::state);
+        self.told.send_if_modified(|known| {
+            let changed = *known != launcher;
+            *known = launcher;
             changed
         });
     }

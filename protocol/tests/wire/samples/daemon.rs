@@ -5,9 +5,9 @@ use escher_protocol::message::{
     CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
 use escher_protocol::{
-    ApiError, Canceller, Command, ErrorCode, ExecutionRecord, Exit, Finding, Leftovers, Omission, Outcome,
-    OutputChunk, OutputStream, OutputTotals, Reloaded, RequestId, Setting, SettingValue, Status,
-    StdinMode, Timestamp, Usage,
+    ApiError, Canceller, Command, ErrorCode, ExecutionRecord, Exit, Finding, Leftovers, Omission,
+    Outcome, OutputChunk, OutputStream, OutputTotals, Reloaded, RequestId, Setting, SettingValue,
+    Status, StdinMode, Timestamp, Usage,
 };
 
 use super::values::{ID, INSTANCE, TIME, alice, not_found};
