@@ -34,7 +34,7 @@ pub fn configuration(read: &Result<Differences, ConfigError>, audience: Audience
             if !differences.live.is_empty() {
                 let names = audience.detail(|| differences.live.join(", "));
                 let message = format!(
-                    "a reload would change {} settings{names}",
+                    "a reload would change {} of the settings{names}",
                     differences.live.len()
                 );
                 findings.push(Finding::warning(check, message).advise("`escherctl reload`"));
@@ -42,7 +42,7 @@ pub fn configuration(read: &Result<Differences, ConfigError>, audience: Audience
             if !differences.restart.is_empty() {
                 let names = audience.detail(|| differences.restart.join(", "));
                 let message = format!(
-                    "{} settings wait for a restart{names}",
+                    "a restart would change {} of the settings{names}",
                     differences.restart.len()
                 );
                 findings.push(
@@ -158,7 +158,7 @@ mod tests {
         assert!(
             findings[0]
                 .message
-                .ends_with("1 settings: execution.max_timeout_ms")
+                .ends_with("1 of the settings: execution.max_timeout_ms")
         );
         assert!(
             findings[1]
