@@ -239,7 +239,7 @@ fn an_engine_in_a_program_examines_itself_too() {
     in_runtime(async {
         let engine = ExecutionEngine::new(home.engine_config()).await.unwrap();
         let findings: Vec<Finding> = engine.examine().await.unwrap();
-        let store = findings.iter().find(|finding| finding.check == "store");
+        let store = findings.iter().find(|finding| &*finding.check == "store");
         assert_eq!(store.unwrap().verdict, Verdict::Ok);
         engine.shutdown(OnStop::Cancel).await;
     });

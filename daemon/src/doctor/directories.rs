@@ -118,8 +118,7 @@ fn fault(rule: &Rule, found: &Metadata, own: u32) -> Option<(Verdict, String)> {
         return Some((Verdict::Failure, message));
     }
     let open = found.mode() & rule.forbidden;
-    // The sticky bit keeps what is there from others, but not its name.
-    let verdict = match open & 0o007 {
+    let verdict = match open & 0o002 {
         0 => Verdict::Warning,
         _ => Verdict::Failure,
     };

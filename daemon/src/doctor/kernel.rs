@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use escher_launcher::kernel;
 use escher_protocol::{Finding, Verdict};
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag, fcntl, openat2};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
@@ -54,17 +55,34 @@ fn system_calls() -> Finding {
         ("sealed memfds (memfd_create(2))", try_sealing()),
         ("openat2(2)", try_openat2()),
     ];
-    let failed: Vec<String> = tried
-        .iter()
-        .filter_map(|(name, result)| Some(format!("{name}: {}", result.as_ref().err()?)))
-        .collect();
-    match failed.is_empty() {
-        true => {
-            let names = tried.map(|(name, _)| name).join(", ");
-            Finding::ok("kernel", format!("it has {names}"))
-        }
-        false => Finding::failure("kernel", format!("it does not give {}", failed.join("; ")))
-            .advise("escher needs Linux 5.11, and no sandbox (seccomp) that forbids these"),
+    judge_system_calls(&tried)
+}
+
+/// A call that the kernel does not know says so; anything else is the word of a sandbox, in which the launcher need
+/// not be.
+fn judge_system_calls(tried: &[(&str, io::Result<()>)]) -> Finding {
+    let check = "kernel";
+    let is_unknown = |error: &io::Error| {
+        let unknown = [Errno::ENOSYS, Errno::EINVAL].map(|errno| Some(errno as i32));
+        unknown.contains(&error.raw_os_error())
+    };
+    let names = |wanted: &dyn Fn(&io::Result<()>) -> bool| {
+        let those = tried.iter().filter(|(_, result)| wanted(result));
+        let names: Vec<&str> = those.map(|(name, _)| *name).collect();
+        names.join(", ")
+    };
+    let missing = names(&|result| result.as_ref().is_err_and(is_unknown));
+    if !missing.is_empty() {
+        return Finding::failure(check, format!("it does not have {missing}"))
+            .advise("escher needs Linux 5.11");
+    }
+    let forbidden = names(&|result| result.is_err());
+    match forbidden.is_empty() {
+        true => Finding::ok(check, format!("it has {}", names(&Result::is_ok))),
+        false => Finding::note(
+            check,
+            format!("escherd may not try {forbidden}; the launcher needs these"),
+        ),
     }
 }
 
@@ -166,6 +184,15 @@ mod tests {
         assert_eq!(without(&["cgroup.kill"]).verdict, Verdict::Warning);
         let no_controller = without(&["memory.peak", "memory.current"]);
         assert_eq!(no_controller.verdict, Verdict::Ok, "it cannot be told");
+    }
+
+    #[test]
+    fn a_kernel_without_a_call_is_told_from_a_sandbox() {
+        let judge = |errno: Errno| judge_system_calls(&[("a", Ok(())), ("b", Err(errno.into()))]);
+        let old = judge(Errno::ENOSYS);
+        assert_eq!(old.verdict, Verdict::Failure);
+        assert!(old.message.ends_with("have b"), "{old:?}");
+        assert_eq!(judge(Errno::EPERM).verdict, Verdict::Note);
     }
 
     #[test]

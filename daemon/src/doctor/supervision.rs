@@ -45,7 +45,7 @@ fn manager() -> Vec<Finding> {
             ),
         ];
     }
-    let watchdog = match systemd::watchdog() {
+    let watchdog = match systemd::watchdog_patience() {
         Some(patience) => Finding::ok(
             "watchdog",
             format!(

@@ -27,7 +27,7 @@ pub(crate) fn is_listening() -> bool {
 }
 
 /// How long systemd waits for a sign of life of escherd before it starts it again; `None`: it does not care.
-pub(crate) fn watchdog() -> Option<Duration> {
+pub(crate) fn watchdog_patience() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero())
 }
 
