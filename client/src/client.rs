@@ -13,8 +13,8 @@ use escher_protocol::message::{
 };
 use escher_protocol::{
     Blob, CancelMode, ErrorCode, ExecutionEvent, ExecutionId, ExecutionRecord, ExecutionRequest,
-    ExecutionResult, OutputRange, Reloaded, Request, ResourceLimits, Resources, Response, Setting,
-    Target,
+    ExecutionResult, Finding, OutputRange, Reloaded, Request, ResourceLimits, Resources, Response,
+    Setting, Target,
 };
 
 use crate::connector::Connector;
@@ -40,7 +40,8 @@ use crate::stdin::StdinWriter;
 /// - What does no harm when it is done twice is asked again: [`get_status`](Client::get_status),
 ///   [`wait_for_completion`](Client::wait_for_completion), [`get_result`](Client::get_result),
 ///   [`cancel`](Client::cancel), [`pause`](Client::pause), [`resume`](Client::resume),
-///   [`resources`](Client::resources), [`info`](Client::info), [`settings`](Client::settings), [`metrics`](Client::metrics),
+///   [`resources`](Client::resources), [`info`](Client::info), [`settings`](Client::settings),
+///   [`metrics`](Client::metrics), [`examine`](Client::examine),
 ///   [`reload`](Client::reload) (the answer then tells what is left to change),
 ///   [`prune`](Client::prune), [`cleanup_old_executions`](Client::cleanup_old_executions),
 ///   [`remove_execution`](Client::remove_execution) (for which a `not-found` then means that it was
@@ -422,6 +423,18 @@ impl Client {
         }
     }
 
+    /// Whether escherd and what it stands on are well. What could tell secrets is told to root and escherd's own
+    /// user alone.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] by an escherd without the feature `doctor`.
+    pub async fn examine(&self) -> Result<Vec<Finding>, Error> {
+        match self.ask(Request::Examine).await? {
+            Response::Findings(findings) => Ok(findings),
+            other => Err(wrong("findings", &other)),
+        }
+    }
+
     pub(crate) fn session(&self) -> &Arc<Session> {
         &self.session
     }
@@ -508,6 +521,7 @@ fn wrong(wanted: &'static str, got: &Response) -> Error {
         Response::Reloaded(_) => "a reload",
         Response::Metrics(_) => "metrics",
         Response::Resources(_) => "resources",
+        Response::Findings(_) => "findings",
     };
     wrong_answer(wanted, got)
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use escher_protocol::frame::{FrameCodec, FrameError};
 use escher_protocol::handshake::{
-    FEATURE_HISTORY, FEATURE_METRICS, FEATURE_RESOURCES, FEATURE_SETTINGS, Welcome,
+    FEATURE_DOCTOR, FEATURE_HISTORY, FEATURE_METRICS, FEATURE_RESOURCES, FEATURE_SETTINGS, Welcome,
 };
 use escher_protocol::{ClientFrame, Command, Request, RequestId, Response, ServerFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -161,6 +161,7 @@ fn feature_of(request: &Request) -> Option<&'static str> {
         | Request::Pause(_)
         | Request::Resume(_)
         | Request::Resources(_) => Some(FEATURE_RESOURCES),
+        Request::Examine => Some(FEATURE_DOCTOR),
         Request::Submit(request) if matches!(request.command, Command::Script { .. }) => {
             Some(FEATURE_SETTINGS)
         }

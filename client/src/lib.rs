@@ -65,7 +65,8 @@ pub use escher_protocol::message::{
     Submitted,
 };
 pub use escher_protocol::{
-    ApiError, Blob, ErrorCode, ExecutionEvent, ExecutionId, ExecutionResult, Measurements,
+    ApiError, Blob, ErrorCode, ExecutionEvent, ExecutionId, ExecutionResult, Finding, Measurements,
     Metadata, Omission, OutputChunk, OutputRange, OutputStart, OutputStream, Reloaded,
     ResourceLimits, Resources, Setting, SettingValue, StreamSelection, Target, Text, Timestamp,
+    Verdict,
 };

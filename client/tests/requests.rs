@@ -112,6 +112,7 @@ async fn what_an_escherd_is_too_old_for_is_not_sent() {
         client.find(Selection::default()).await.unwrap_err(),
         client.settings().await.unwrap_err(),
         client.metrics().await.unwrap_err(),
+        client.examine().await.unwrap_err(),
         client.reload().await.unwrap_err(),
         client.cleanup_old_executions().await.unwrap_err(),
         client.execute(script).await.unwrap_err(),

@@ -42,13 +42,19 @@ impl Boot {
             .is_some_and(|before| *before != self.now)
     }
 
+    /// Whether this run is noted: all that followed from its being another one is on disk.
+    #[must_use]
+    pub fn is_noted(&self) -> bool {
+        self.before.as_ref() == Some(&self.now)
+    }
+
     /// Notes this run. Only once everything that follows from another one is on disk: whoever reads the
     /// note takes that for done.
     ///
     /// # Errors
     /// Those of the file system; the old note is then still there.
     pub fn note(&self) -> io::Result<()> {
-        if self.before.as_ref() == Some(&self.now) {
+        if self.is_noted() {
             return Ok(());
         }
         let draft = self.path.with_extension("new");

@@ -63,6 +63,12 @@ impl Shares {
         self.now().budget
     }
 
+    /// How many connections were asked for.
+    #[must_use]
+    pub fn wanted_connections(&self) -> usize {
+        self.now().wanted_connections
+    }
+
     /// Leave to open logs: a permit for each.
     #[must_use]
     pub fn open_logs(&self) -> Arc<Semaphore> {

@@ -11,7 +11,8 @@
 //! 7. [`output`] reads what the command has written, for whoever asks.
 //!
 //! [`config`] and [`cli`] make the settings, [`reload`] changes them; [`boot`], [`descriptors`], [`systemd`],
-//! [`telemetry`], [`journal`] and [`metrics`] are the surroundings, and [`service`] puts it all together.
+//! [`telemetry`], [`journal`] and [`metrics`] are the surroundings, [`doctor`] looks at whether all is well, and
+//! [`service`] puts it all together.
 #![forbid(unsafe_code)]
 
 pub mod api;
@@ -21,6 +22,7 @@ pub mod cleanup;
 pub mod cli;
 pub mod config;
 pub mod descriptors;
+pub mod doctor;
 pub mod engine;
 pub mod execution;
 pub mod journal;

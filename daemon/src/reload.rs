@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use escher_protocol::{ApiError, ErrorCode, Reloaded, Setting, SettingValue};
+use escher_protocol::{ApiError, ErrorCode, Finding, Reloaded, Setting, SettingValue};
 use tracing::{info, warn};
 
 use crate::api::{ExecutionEngine, invalid_configuration};
 use crate::authz::AdminPermit;
 use crate::cli::Arguments;
-use crate::config::{self, Configuration, Value};
+use crate::config::{self, ConfigError, Configuration, Value};
+use crate::doctor::{self, Audience};
 use crate::server::ConnectionLimits;
 
 /// What somebody is told whose reload has failed.
@@ -74,12 +75,31 @@ impl LiveConfiguration {
         reloading.await.map_err(internal)?
     }
 
+    /// Looks at what a reload would do, and whether others can change what grants rights.
+    ///
+    /// # Errors
+    /// `internal`, for what should not happen.
+    pub(crate) async fn examine(&self, audience: Audience) -> Result<Vec<Finding>, ApiError> {
+        let read = self.read().await?;
+        let read = read.map(|read| self.in_force().differences(&read));
+        let mut findings = doctor::configuration(&read, audience);
+        // Rights are granted by the host's escherd alone.
+        if !self.arguments.user {
+            findings.extend(doctor::policies(audience));
+        }
+        Ok(findings)
+    }
+
+    /// Off the event loop: files may be slow to read.
+    async fn read(&self) -> Result<Result<Configuration, ConfigError>, ApiError> {
+        let arguments = self.arguments.clone();
+        let read = tokio::task::spawn_blocking(move || config::load(&arguments));
+        read.await.map_err(internal)
+    }
+
     async fn read_again(&self, engine: &ExecutionEngine) -> Result<Reloaded, ApiError> {
         let _turn = self.reloading.lock().await;
-        // Off the event loop: files may be slow to read.
-        let arguments = self.arguments.clone();
-        let read = tokio::task::spawn_blocking(move || config::load(&arguments)).await;
-        let read = read.map_err(internal)?.map_err(|error| {
+        let read = self.read().await?.map_err(|error| {
             warn!(%error, "the configuration has faults, and what was in force stays");
             invalid_configuration(&error).with_hint(UNCHANGED)
         })?;

@@ -37,6 +37,9 @@ pub const FEATURE_METRICS: &str = "metrics";
 /// [`Resources`](crate::message::Request::Resources).
 pub const FEATURE_RESOURCES: &str = "resources";
 
+/// The feature of an escherd that answers [`Request::Examine`](crate::message::Request::Examine).
+pub const FEATURE_DOCTOR: &str = "doctor";
+
 /// The client's first frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

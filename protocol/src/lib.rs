@@ -13,6 +13,7 @@ pub mod blob;
 pub mod codec;
 pub mod error;
 pub mod execution;
+pub mod finding;
 #[cfg(feature = "frames")]
 pub mod frame;
 pub mod handshake;
@@ -32,6 +33,7 @@ pub use execution::{
     CancelMode, Canceller, Command, ExecutionRecord, ExecutionRequest, Exit, Leftovers, Outcome,
     OutputTotals, RunAs, StartStage, Status, StdinMode, Timeout, Usage, User,
 };
+pub use finding::{Finding, Verdict};
 pub use happening::ExecutionEvent;
 pub use id::{ExecutionId, InstanceId, RequestId, Target};
 pub use message::{ClientFrame, Item, Request, Response, ServerFrame};

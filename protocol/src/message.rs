@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::blob::{Blob, Text};
 use crate::error::ApiError;
 use crate::execution::{CancelMode, Canceller, ExecutionRecord, ExecutionRequest, Status, User};
+use crate::finding::Finding;
 use crate::id::{ExecutionId, InstanceId, RequestId, Target};
 use crate::output::{OutputChunk, OutputStart, StreamSelection};
 use crate::resources::{ResourceLimits, Resources};
@@ -153,6 +154,9 @@ pub enum Request {
     Resume(Target),
     /// What an execution may use and has used. Feature `resources`. → [`Response::Resources`].
     Resources(Target),
+    /// Whether escherd and what it stands on are well. What could tell secrets is told to root and escherd's
+    /// own user alone. Feature [`doctor`](crate::handshake::FEATURE_DOCTOR). → [`Response::Findings`].
+    Examine,
 }
 
 /// Most bytes that one [`Request::WriteStdin`] carries.
@@ -186,6 +190,8 @@ pub enum Response {
     Metrics(Text),
     /// To [`Request::Resources`].
     Resources(Box<Resources>),
+    /// To [`Request::Examine`].
+    Findings(#[serde(deserialize_with = "crate::blob::list")] Vec<Finding>),
 }
 
 /// One element of a stream.

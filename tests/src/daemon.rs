@@ -52,6 +52,7 @@ pub struct Builder {
     launcher: PathBuf,
     names_log_dir: bool,
     journal: Option<PathBuf>,
+    etc: Option<PathBuf>,
     is_heard: bool,
 }
 
@@ -83,6 +84,7 @@ impl Daemon {
             launcher: crate::launcher(),
             names_log_dir: true,
             journal: None,
+            etc: None,
             is_heard: false,
         }
     }
@@ -293,6 +295,13 @@ impl Builder {
         self.env("JOURNAL_STREAM", "1:1")
     }
 
+    /// With what is in `folder` over `/etc`, for this escherd alone. Takes root.
+    #[must_use]
+    pub fn etc(mut self, folder: &Path) -> Self {
+        self.etc = Some(folder.to_owned());
+        self
+    }
+
     /// With another launcher.
     #[must_use]
     pub fn launcher(mut self, launcher: PathBuf) -> Self {
@@ -382,6 +391,12 @@ impl Builder {
                           && mount --bind \"$1\" /run/systemd/journal && shift && exec \"$@\"";
             command.args(["unshare", "--mount", "/bin/sh", "-c", script, "sh"]);
             command.arg(journal);
+        }
+        if let Some(folder) = &self.etc {
+            let script =
+                "mount -t overlay -o lowerdir=\"$1\":/etc overlay /etc && shift && exec \"$@\"";
+            command.args(["unshare", "--mount", "/bin/sh", "-c", script, "sh"]);
+            command.arg(folder);
         }
         if let Some(most) = self.max_files {
             command.args([

@@ -112,6 +112,7 @@ fn help_begins_with_examples() {
         &["config", "--help"],
         &["config", "check", "--help"],
         &["reload", "--help"],
+        &["doctor", "--help"],
     ] {
         let ended = finish(bare(&[], words)).expect(0);
         let (examples, usage) = (ended.out().find("Examples:"), ended.out().find("Usage:"));

@@ -99,6 +99,12 @@ Examples:
   escherctl reload                       apply what was changed in its files
   escherctl config check && escherctl reload";
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  escherctl doctor                       is all well, and if not, what to do?
+  sudo escherctl doctor -q               only what is not; root is told more
+  escherctl doctor --json | jq -r 'select(.verdict == \"failure\") | .advice'";
+
 const METRICS_EXAMPLES: &str = "\
 Examples:
   escherctl metrics                      all of them, as OpenMetrics text
@@ -204,6 +210,12 @@ pub(crate) enum Verb {
     /// a fault anywhere, nothing changes. For root and escherd's own user.
     #[command(before_help = RELOAD_EXAMPLES)]
     Reload,
+    /// Examine escher, from the socket to the kernel, and say what to do where it is not well
+    ///
+    /// It looks at what can be seen from here, and has escherd look at the rest; if escherd does not run, it says
+    /// what is known of why. Exit status: 0 if nothing has failed, 1 if something has.
+    #[command(before_help = DOCTOR_EXAMPLES)]
+    Doctor,
 }
 
 impl Verb {

@@ -5,10 +5,13 @@
 //! `args` says what may be asked, `verbs` asks it, `render` shows the answers. `foreground` sees one
 //! command through for `run` and `attach`, with `relay` and `stdin` for its bytes and `signals` for
 //! the person at the keyboard. `completion` is for shells that ask what could be asked.
+//! `doctor` looks at what is needed before anything can be asked; `checker` is escherd's program, for configurations.
 
 mod args;
+mod checker;
 mod completion;
 mod descriptor;
+mod doctor;
 mod exit_status;
 mod failure;
 mod foreground;

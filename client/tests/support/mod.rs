@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use bytes::BytesMut;
 use escher_client::protocol::frame::FrameCodec;
 use escher_client::protocol::handshake::{
-    ConnectionLimits, FEATURE_HISTORY, FEATURE_METRICS, FEATURE_SETTINGS, Hello, HelloReply,
+    ConnectionLimits, FEATURE_DOCTOR, FEATURE_HISTORY, FEATURE_METRICS, FEATURE_SETTINGS, Hello,
+    HelloReply,
 };
 use escher_client::protocol::{
     ClientFrame, InstanceId, Item, Request, RequestId, Response, ServerFrame, User,
@@ -50,9 +51,14 @@ impl Daemon {
             directory,
             path,
             listener: Some(listener),
-            features: [FEATURE_HISTORY, FEATURE_SETTINGS, FEATURE_METRICS]
-                .map(Into::into)
-                .to_vec(),
+            features: [
+                FEATURE_HISTORY,
+                FEATURE_SETTINGS,
+                FEATURE_METRICS,
+                FEATURE_DOCTOR,
+            ]
+            .map(Into::into)
+            .to_vec(),
             limits: ConnectionLimits {
                 max_frame_bytes: 100_000,
                 max_requests_in_flight: 16,

@@ -6,7 +6,7 @@
 //! escherd shares with them: the messages between the three ([`wire`]), the sockets that carry these
 //! ([`packet`]) and by which shims are found again ([`shims`]), the files that a command leaves behind
 //! ([`index`], [`exit_record`]), and safe faces of system calls that escherd, which forbids unsafe code,
-//! cannot make itself ([`peer`]).
+//! cannot make itself ([`peer`], [`kernel`]).
 //!
 //! The unsafe code of the project is in [`sys`], which is private, and at the calls of what stays unsafe to call:
 //! the fork in [`launcher`], clone and what follows it in `shim`, and systemd's descriptor in [`activation`].
@@ -19,6 +19,7 @@ mod door;
 pub mod exit_record;
 pub mod index;
 pub mod keeper;
+pub mod kernel;
 pub mod launcher;
 pub mod packet;
 pub mod peer;

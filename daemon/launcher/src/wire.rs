@@ -248,7 +248,7 @@ pub enum FromShim {
     /// cgroup.
     Measured(Box<Measurements>),
     /// Whether everything that the command runs is stopped, as the kernel says: when that changes, and after
-    /// `Adoptable` if it is. (Version 4.)
+    /// `Adoptable` if it is. Not so, where nothing has changed: it cannot be paused. (Version 4.)
     Paused(bool),
 }
 

@@ -25,6 +25,7 @@
 //! ```
 
 mod events;
+mod examine;
 mod forget;
 mod handlers;
 mod list;
@@ -61,6 +62,7 @@ use crate::config::{ConfigError, EngineConfig, ExecutionSettings};
 use crate::descriptors::{Budget, Shares};
 use crate::engine::{self, Counts, Engine, EngineHandle};
 use crate::execution::{StdinReply, Write};
+use crate::launch::LauncherState;
 use crate::store::Store;
 use place::Place;
 use start::engine_settings;
@@ -97,8 +99,8 @@ struct Core {
     gate: Gate,
     /// What is set now.
     settings: watch::Sender<ExecutionSettings>,
-    /// The launcher's process id.
-    launcher_pid: watch::Receiver<Option<u32>>,
+    /// The launcher that is connected.
+    launcher: watch::Receiver<Option<LauncherState>>,
     /// What is given back at the end.
     hold: Mutex<Option<Hold>>,
 }
@@ -315,7 +317,8 @@ impl ExecutionEngine {
 
     /// The launcher's process id; `None` while there is none.
     pub(crate) fn launcher_pid(&self) -> Option<u32> {
-        *self.core.launcher_pid.borrow()
+        let launcher = self.core.launcher.borrow();
+        launcher.as_ref().map(|launcher| launcher.pid)
     }
 
     /// The settings in force.

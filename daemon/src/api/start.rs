@@ -145,17 +145,25 @@ impl Ground {
         let (adoption, mut findings) = look_around(&launcher, loaded, &store).await?;
         findings.rebooted = boot.is_another();
         findings.on_boot = config.on_boot;
-        let engine = Engine::restore(
+        let mut engine = Engine::restore(
             engine_settings(&config, &settings, shares.budget()),
             findings,
             Timestamp::now(),
         );
+        engine.set_controllers(connection.abilities().cgroups);
         let figures = engine.figures();
         let writer = store.clone();
         let (engine, effects) =
             engine::start(engine, verdicts, move |entries| writer.write(entries));
-        let (pid, launcher_pid) = watch::channel(None);
-        let launching = launch::run(launcher, connection, adoption, engine.clone(), effects, pid);
+        let (told, connected) = watch::channel(None);
+        let launching = launch::run(
+            launcher,
+            connection,
+            adoption,
+            engine.clone(),
+            effects,
+            told,
+        );
         let launching = tokio::spawn(launching);
         settle(&engine, boot).await;
 
@@ -170,7 +178,7 @@ impl Ground {
             shares,
             gate,
             settings,
-            launcher_pid,
+            launcher: connected,
             hold: Mutex::new(Some(Hold {
                 _lock: lock,
                 launching,

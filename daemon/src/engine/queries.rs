@@ -1,5 +1,7 @@
 //! What can be asked about executions in memory.
 
+use std::time::Duration;
+
 use escher_launcher::wire::ToShim;
 use escher_protocol::message::{EventsRequest, Selection};
 use escher_protocol::{ApiError, ExecutionId, ExecutionRecord, Resources, Status};
@@ -168,6 +170,13 @@ impl Engine {
             running: self.launched,
             max_concurrent: self.settings.max_concurrent,
         }
+    }
+
+    /// For how long the first of those that wait has done so here.
+    #[must_use]
+    pub fn longest_wait(&self) -> Option<Duration> {
+        let entry = self.entries.get(self.queue.first()?)?;
+        Some(entry.known_since.elapsed())
     }
 }
 

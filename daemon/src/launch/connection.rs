@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::packets::Packets;
 use super::shim::Shim;
+use super::state::LauncherState;
 
 /// How long a launcher may take from its start to its first word.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
@@ -207,6 +208,15 @@ impl Connection {
     #[must_use]
     pub fn abilities(&self) -> &Abilities {
         &self.abilities
+    }
+
+    /// What is to be told of it.
+    pub(super) fn state(&self) -> LauncherState {
+        LauncherState {
+            pid: self.pid,
+            wire_version: self.version,
+            abilities: (self.version >= 4).then(|| self.abilities.clone()),
+        }
     }
 
     /// Lets the launcher go, and waits until a child has gone.

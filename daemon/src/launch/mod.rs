@@ -12,8 +12,10 @@ mod packets;
 mod removals;
 mod room;
 mod shim;
+mod state;
 
 pub use adoption::{Adoption, adopt};
 pub use connection::{Connection, LaunchError, LauncherSettings, Source};
 pub use exits::exit_records;
 pub use room::run;
+pub use state::LauncherState;

@@ -19,11 +19,12 @@ pub use scrape::serve_metrics;
 
 use std::sync::Arc;
 
-use escher_protocol::ApiError;
 use escher_protocol::message::DaemonInfo;
+use escher_protocol::{ApiError, Finding};
 use tokio::sync::watch;
 
 use crate::api::ExecutionEngine;
+use crate::doctor;
 use crate::metrics;
 use crate::reload::LiveConfiguration;
 
@@ -55,6 +56,15 @@ impl Service {
         let mut registry = self.engine.figures().await?;
         self.figures.register(&mut registry);
         metrics::text(&registry)
+    }
+
+    /// Whether this escherd and what it stands on are well, for whom `engine` is.
+    async fn examine(&self, engine: &ExecutionEngine) -> Result<Vec<Finding>, ApiError> {
+        let audience = engine.audience();
+        let mut findings = doctor::supervision();
+        findings.extend(engine.examine().await?);
+        findings.extend(self.configuration.examine(audience).await?);
+        Ok(findings)
     }
 }
 

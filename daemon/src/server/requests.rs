@@ -116,6 +116,7 @@ async fn answer_single(
         Request::Prune(selection) => engine.prune(selection).await.map(Response::Removed),
         Request::Cleanup => engine.cleanup_old_executions().await.map(Response::Removed),
         Request::Metrics => Ok(Response::Metrics(service.metrics().await?.into())),
+        Request::Examine => service.examine(engine).await.map(Response::Findings),
         Request::Settings => Ok(Response::Settings(service.configuration.tell())),
         Request::Reload => {
             let permit = engine.administer()?;

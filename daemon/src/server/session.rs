@@ -10,8 +10,8 @@ use escher_launcher::peer::PeerCredentials;
 use escher_protocol::codec::MAX_PAYLOAD_BYTES;
 use escher_protocol::frame::{FrameCodec, FrameError};
 use escher_protocol::handshake::{
-    ConnectionLimits, FEATURE_HISTORY, FEATURE_METRICS, FEATURE_RESOURCES, FEATURE_SETTINGS,
-    HIGHEST_VERSION, Hello, HelloReply, LOWEST_VERSION, Refusal, Welcome,
+    ConnectionLimits, FEATURE_DOCTOR, FEATURE_HISTORY, FEATURE_METRICS, FEATURE_RESOURCES,
+    FEATURE_SETTINGS, HIGHEST_VERSION, Hello, HelloReply, LOWEST_VERSION, Refusal, Welcome,
 };
 use escher_protocol::{ApiError, ClientFrame, ErrorCode, Request, RequestId, ServerFrame};
 use serde::de::DeserializeOwned;
@@ -144,6 +144,7 @@ async fn welcome(
             FEATURE_SETTINGS,
             FEATURE_METRICS,
             FEATURE_RESOURCES,
+            FEATURE_DOCTOR,
         ]
         .map(Into::into)
         .to_vec(),

@@ -15,6 +15,9 @@ use super::fault::{Fault, StoreError};
 /// Owner alone: commands and their environments are in it.
 pub(super) const FILE_MODE: u32 = 0o600;
 
+/// What stands between a store's name and the time at which it was set aside.
+const SET_ASIDE: &str = ".set-aside-";
+
 /// Names that are tried for one file within the same second.
 const MAX_NAMES: u32 = 1000;
 
@@ -34,7 +37,7 @@ pub(super) fn wal(path: &Path) -> PathBuf {
 /// returns the name. The first name is still there then, so that a crash before its successor is whole
 /// changes nothing.
 pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
-    let stem = beside(path, &format!(".set-aside-{}", utc_now(path)?));
+    let stem = beside(path, &format!("{SET_ASIDE}{}", utc_now(path)?));
     for attempt in 1..=MAX_NAMES {
         let to = match attempt {
             1 => stem.clone(),
@@ -55,6 +58,36 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
     }
     let error = io::Error::from(io::ErrorKind::AlreadyExists);
     Err(StoreError::io(&stem, "every name to set it aside is taken")(error))
+}
+
+/// What damage has left beside a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remnants {
+    /// Names of files that were set aside, in order, without what belongs to them.
+    pub set_aside: Vec<String>,
+    /// Whether damage was found since the last start.
+    pub is_damaged: bool,
+}
+
+/// Looks for what damage has left beside the store at `path`.
+///
+/// # Errors
+/// When its directory cannot be read.
+pub fn remnants(path: &Path) -> io::Result<Remnants> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let head = path.file_name().unwrap_or_default().to_string_lossy() + SET_ASIDE;
+    let mut set_aside = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with(&*head) && !name.ends_with("-wal") {
+            set_aside.push(name);
+        }
+    }
+    set_aside.sort_unstable();
+    Ok(Remnants {
+        set_aside,
+        is_damaged: fs::symlink_metadata(Damage::mark(path)).is_ok(),
+    })
 }
 
 /// A second name for a file, if it is there; the only one where the file system has no links.

@@ -17,7 +17,8 @@ use super::aside::Damage;
 use super::figures::Figures;
 use super::lookup::{self, Lookup};
 use super::open::Notice;
-use super::readers::Readers;
+use super::readers::{Readers, Snapshot};
+use super::tally::Totals;
 use super::writer::{Message, Writer};
 use super::{Durability, Entry, HistoryLimits, Loaded, StoreError, Verdict, expiry, query};
 
@@ -53,6 +54,15 @@ pub struct Found {
     pub number: u64,
     /// What is known of it; `None` while it is not finished.
     pub record: Option<Box<ExecutionRecord>>,
+}
+
+/// How much the store has of finished executions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Executions.
+    pub executions: u64,
+    /// Bytes of their records, logs and indexes, as [`HistoryLimits`] count them.
+    pub bytes: u64,
 }
 
 /// Some changes could not be written within the time given.
@@ -204,6 +214,19 @@ impl Store {
     #[must_use]
     pub fn finished_count(&self) -> u64 {
         self.shared.finished.load(Ordering::Relaxed)
+    }
+
+    /// How much there is of finished executions, by what the file says.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn size(&self) -> Result<Size, ApiError> {
+        let read = |snapshot: &Snapshot<'_>| Totals::read(&snapshot.connection);
+        let totals = self.shared.readers.ask(read).await?;
+        Ok(Size {
+            executions: totals.finished,
+            bytes: totals.history_bytes,
+        })
     }
 
     /// Adds what the store counts to what is told.

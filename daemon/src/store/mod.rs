@@ -27,7 +27,8 @@ mod tests;
 mod walks;
 mod writer;
 
-pub use face::{Found, Store, StoreSettings, Unsettled, open};
+pub use aside::{Remnants, remnants};
+pub use face::{Found, Size, Store, StoreSettings, Unsettled, open};
 pub use fault::StoreError;
 pub use open::Notice;
 

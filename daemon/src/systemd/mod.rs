@@ -11,6 +11,7 @@ pub use status::keep_status;
 pub use watchdog::keep_watchdog;
 
 use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tracing::{debug, warn};
@@ -20,9 +21,14 @@ pub fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
-/// Whether there is somebody to tell.
-fn is_listening() -> bool {
+/// Whether there is somebody to tell: a service manager that has started this process.
+pub(crate) fn is_listening() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// How long systemd waits for a sign of life of escherd before it starts it again; `None`: it does not care.
+pub(crate) fn watchdog_patience() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero())
 }
 
 /// escherd reads its configuration again; [`ready`] says when that is done.

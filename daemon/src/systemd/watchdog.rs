@@ -9,8 +9,7 @@ use crate::api::ExecutionEngine;
 /// Tells that escherd works for as long as it does: each time the engine has done a piece of work for this. Where
 /// nobody wants to know, does nothing.
 pub async fn keep_watchdog(engine: ExecutionEngine) {
-    let Some(patience) = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero())
-    else {
+    let Some(patience) = super::watchdog_patience() else {
         return;
     };
     // Half of the time, as sd_watchdog_enabled(3) recommends.

@@ -1,6 +1,7 @@
 //! Answers for programs: one object per line, every field always there, `null` where it has no value.
 
 mod execution;
+mod finding;
 mod settings;
 
 use std::io::{self, Write};
@@ -17,6 +18,7 @@ use super::escape::is_unsafe;
 use super::time::rfc3339;
 use crate::cli::failure::Failure;
 pub(crate) use execution::Execution;
+pub(crate) use finding::finding;
 pub(crate) use settings::{checked, reloaded, setting};
 
 /// One object as one line.

@@ -5,6 +5,7 @@
 //! writer. The one exception is a command's output, which is passed on as it is.
 
 pub(crate) mod escape;
+pub(crate) mod findings;
 pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod resources;

@@ -4,6 +4,7 @@ mod attach;
 mod cancel;
 mod config_check;
 mod config_show;
+mod doctor;
 mod events;
 mod filter;
 mod info;
@@ -52,6 +53,7 @@ pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<u8, Failure
             ConfigVerb::Check(args) => config_check::check(context, &args),
         },
         Verb::Reload => reload::reload(context).await,
+        Verb::Doctor => doctor::doctor(context).await,
     }
 }
 

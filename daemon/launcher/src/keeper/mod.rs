@@ -336,7 +336,11 @@ impl Keeper {
                 Some(launcher) => {
                     let _ = signal_child(launcher.pid, libc::SIGTERM, SignalTarget::Process);
                 }
-                None if shims.is_empty() => return Ok(()),
+                None if shims.is_empty() => {
+                    // Nobody answers there any more.
+                    let _ = fs::remove_file(&self.settings.socket);
+                    return Ok(());
+                }
                 None => {}
             }
             self.wait(None, &shims)?;

@@ -430,12 +430,14 @@ impl<'a> Execution<'a> {
 
     /// Stops the command, or lets it go on. Not once its end is under way, for which it must be able to run.
     fn pause(&mut self, on: bool) {
-        let Some(cgroup) = self.cgroup else { return };
         if on && self.ladder.has_begun() {
             return;
         }
-        if cgroup.freeze(on).is_ok() {
-            self.pause.asked = on;
+        match self.cgroup.map(|cgroup| cgroup.freeze(on)) {
+            Some(Ok(())) => self.pause.asked = on,
+            // It cannot be done, and somebody waits for an answer.
+            _ if on => self.link.send(&FromShim::Paused(false)),
+            _ => {}
         }
         self.tell_pause();
     }

@@ -161,6 +161,27 @@ pub(crate) fn open_pidfd(pid: Pid) -> io::Result<OwnedFd> {
     }
 }
 
+/// Asks for close-on-exec on the one descriptor that no process can have, to see whether the kernel knows how
+/// (close_range(2)).
+///
+/// # Errors
+/// `ENOSYS` or `EINVAL` when it does not; `EPERM` where a sandbox forbids it.
+pub(crate) fn mark_no_range() -> io::Result<()> {
+    // SAFETY: takes three integers, and no descriptor is touched.
+    let marked = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            libc::c_uint::MAX,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    match marked {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Sends a signal to the process behind `pidfd` (pidfd_send_signal(2), Linux 5.1).
 ///
 /// # Errors

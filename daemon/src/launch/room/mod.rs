@@ -19,6 +19,7 @@ use super::adoption::Adoption;
 use super::connection::{Connection, Heard, LaunchError, LauncherSettings};
 use super::removals::Removals;
 use super::shim::{self, Returned, Shim};
+use super::state::LauncherState;
 use crate::engine::{Effect, Engine, EngineHandle, Launch};
 
 /// How long shims beyond [`LauncherSettings::warm_shims`] are kept after a burst.
@@ -46,7 +47,7 @@ struct Room {
     /// `None` while there is no launcher.
     connection: Option<Connection>,
     connected_at: Instant,
-    pid: watch::Sender<Option<u32>>,
+    told: watch::Sender<Option<LauncherState>>,
     ready: Vec<Shim>,
     /// Shims that the launcher was asked for and has not sent.
     expected: u32,
@@ -71,15 +72,15 @@ struct Room {
     opening: Option<JoinHandle<Result<Connection, LaunchError>>>,
 }
 
-/// Carries out `effects` until the engine is gone, and then lets the launcher go. `pid` tells the launcher's
-/// process id.
+/// Carries out `effects` until the engine is gone, and then lets the launcher go. `told` tells which launcher
+/// there is.
 pub async fn run(
     settings: LauncherSettings,
     connection: Connection,
     adoption: Adoption,
     engine: EngineHandle,
     mut effects: mpsc::UnboundedReceiver<Effect>,
-    pid: watch::Sender<Option<u32>>,
+    told: watch::Sender<Option<LauncherState>>,
 ) {
     // Unbounded: there are as many as shims.
     let (returns, mut returned) = mpsc::unbounded_channel();
@@ -88,7 +89,7 @@ pub async fn run(
         engine,
         connection: Some(connection),
         connected_at: Instant::now(),
-        pid,
+        told,
         ready: Vec::new(),
         expected: 0,
         waiting: VecDeque::new(),
@@ -112,7 +113,7 @@ pub async fn run(
     }
     loop {
         let (retry_removals_at, sweep_deadline) = (room.removals.retry_at(), room.sweep_deadline());
-        room.tell_pid();
+        room.tell_launcher();
         room.order_shims();
         if let Some(connection) = &room.connection {
             room.removals.send_next(connection);
@@ -354,6 +355,12 @@ impl Room {
         match opened {
             Ok(connection) => {
                 info!(pid = connection.pid(), "a new launcher is there");
+                let controllers = connection.abilities().cgroups;
+                let engine = self.engine.clone();
+                tokio::spawn(async move {
+                    let tell = move |engine: &mut Engine| engine.set_controllers(controllers);
+                    let _ = engine.tell(tell).await;
+                });
                 self.connection = Some(connection);
                 self.connected_at = Instant::now();
                 self.complaint = None;
@@ -369,11 +376,11 @@ impl Room {
         }
     }
 
-    fn tell_pid(&self) {
-        let pid = self.connection.as_ref().map(Connection::pid);
-        self.pid.send_if_modified(|known| {
-            let changed = *known != pid;
-            *known = pid;
+    fn tell_launcher(&self) {
+        let launcher = self.connection.as_ref().map(Connection::state);
+        self.told.send_if_modified(|known| {
+            let changed = *known != launcher;
+            *known = launcher;
             changed
         });
     }

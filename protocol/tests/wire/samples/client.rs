@@ -97,6 +97,7 @@ fn requests() -> Vec<Sample> {
         Pause => Request::Pause(ID.into()),
         Resume => Request::Resume("7".into()),
         Resources => Request::Resources(ID.into()),
+        Examine => Request::Examine,
     })
 }
 

@@ -5,8 +5,8 @@ use escher_protocol::message::{
     CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
 use escher_protocol::{
-    ApiError, Canceller, Command, ErrorCode, ExecutionRecord, Exit, Leftovers, Measurements,
-    Omission, Outcome, OutputChunk, OutputStream, OutputTotals, Reloaded, RequestId,
+    ApiError, Canceller, Command, ErrorCode, ExecutionRecord, Exit, Finding, Leftovers,
+    Measurements, Omission, Outcome, OutputChunk, OutputStream, OutputTotals, Reloaded, RequestId,
     ResourceLimits, Resources, Setting, SettingValue, Status, StdinMode, Timestamp, Usage,
 };
 
@@ -95,6 +95,10 @@ fn responses() -> Vec<Sample> {
             paused: false,
             measured: Some(measured()),
         })),
+        Findings => Response::Findings(vec![
+            Finding::ok("launcher", "escher-launcher runs"),
+            Finding::warning("log-space", "1 MiB is free").advise("make room"),
+        ]),
     })
 }
 

@@ -4,7 +4,7 @@ use escher_protocol::message::{CancelOutcome, EventKind};
 use escher_protocol::{
     ApiError, CancelMode, Canceller, Command, ErrorCode, ExecutionId, Exit, InstanceId, Leftovers,
     OutputStart, OutputStream, RunAs, SettingValue, StartStage, Status, StdinMode, StreamSelection,
-    Target, Timeout, Timestamp, User,
+    Target, Timeout, Timestamp, User, Verdict,
 };
 
 use super::{Sample, variants};
@@ -61,6 +61,12 @@ fn requests() -> Vec<Sample> {
             Flag => SettingValue::Flag(true),
             Number => SettingValue::Number(600_000),
             Text => SettingValue::Text("/var/log/escher".into()),
+        }),
+        variants!(Verdict {
+            Ok => Verdict::Ok,
+            Note => Verdict::Note,
+            Warning => Verdict::Warning,
+            Failure => Verdict::Failure,
         }),
         variants!(RunAs {
             Caller => RunAs::Caller,

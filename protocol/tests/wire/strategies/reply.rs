@@ -5,7 +5,8 @@ use escher_protocol::message::{
     CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
 use escher_protocol::{
-    ApiError, Measurements, Omission, OutputChunk, Reloaded, Resources, Setting, SettingValue,
+    ApiError, Finding, Measurements, Omission, OutputChunk, Reloaded, Resources, Setting,
+    SettingValue,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -14,7 +15,7 @@ use proptest::prelude::*;
 use super::execution::execution_record;
 use super::values::{
     api_error, blob, canceller, execution_id, instance_id, number, number32, output_stream,
-    request_id, resource_limits, status, text, timestamp, user,
+    request_id, resource_limits, status, text, timestamp, user, verdict,
 };
 
 pub(super) fn hello_reply() -> impl Strategy<Value = HelloReply> {
@@ -97,6 +98,7 @@ fn response() -> impl Strategy<Value = Response> {
         }),
         text().prop_map(Response::Metrics),
         resources().prop_map(|resources| Response::Resources(Box::new(resources))),
+        vec(finding(), 0..3).prop_map(Response::Findings),
     ]
 }
 
@@ -122,6 +124,16 @@ prop_compose! {
             oom_kills,
         }
     }
+}
+
+fn finding() -> impl Strategy<Value = Finding> {
+    let parts = (text(), verdict(), text(), option::of(text()));
+    parts.prop_map(|(check, verdict, message, advice)| Finding {
+        check,
+        verdict,
+        message,
+        advice,
+    })
 }
 
 fn setting() -> impl Strategy<Value = Setting> {

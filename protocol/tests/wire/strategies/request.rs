@@ -65,6 +65,7 @@ fn request() -> impl Strategy<Value = Request> {
         1 => target().prop_map(Request::Pause),
         1 => target().prop_map(Request::Resume),
         1 => target().prop_map(Request::Resources),
+        1 => Just(Request::Examine),
     ]
 }
 

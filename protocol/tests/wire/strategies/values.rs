@@ -6,7 +6,7 @@
 use escher_protocol::{
     ApiError, Blob, CancelMode, Canceller, ErrorCode, ExecutionId, InstanceId, OutputStart,
     OutputStream, RequestId, ResourceLimits, Status, StdinMode, StreamSelection, Target, Text,
-    Timestamp, User,
+    Timestamp, User, Verdict,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -84,6 +84,15 @@ pub(super) fn canceller() -> impl Strategy<Value = Canceller> {
 
 pub(super) fn status() -> impl Strategy<Value = Status> {
     (0..Status::TABLE.len()).prop_map(|row| Status::TABLE[row].0)
+}
+
+pub(super) fn verdict() -> impl Strategy<Value = Verdict> {
+    prop_oneof![
+        Just(Verdict::Ok),
+        Just(Verdict::Note),
+        Just(Verdict::Warning),
+        Just(Verdict::Failure),
+    ]
 }
 
 pub(super) fn stdin_mode() -> impl Strategy<Value = StdinMode> {

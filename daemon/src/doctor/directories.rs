@@ -1,0 +1,276 @@
+//! The directories: whether they are there, whose they are, who can get in, and what room there is.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use escher_protocol::{Finding, Verdict};
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::{AccessFlags, eaccess, geteuid};
+
+use super::bytes;
+use crate::config::EngineConfig;
+
+const MIB: u64 = 1024 * 1024;
+
+/// Room below which a disk is about to be full, whatever is set.
+const LITTLE_ROOM: u64 = 64 * MIB;
+
+/// Room below which nothing more can be relied on to be written.
+const NO_ROOM: u64 = MIB;
+
+/// The same for files: an execution takes up to three.
+const FEW_FILES: u64 = 1000;
+
+/// What a directory has to be like.
+struct Rule {
+    check: &'static str,
+    /// What escherd itself has to be able to do there.
+    access: AccessFlags,
+    /// What others may not do there: bits of its mode.
+    forbidden: u32,
+    /// Why not.
+    because: &'static str,
+    /// The mode that is right.
+    mode: &'static str,
+}
+
+const LOGS: Rule = Rule {
+    check: "log-directory",
+    access: AccessFlags::X_OK,
+    forbidden: 0o022,
+    because: "others could change and replace logs",
+    mode: "u=rwx,g=rx,o=",
+};
+
+const STATE: Rule = Rule {
+    check: "state-directory",
+    access: AccessFlags::R_OK
+        .union(AccessFlags::W_OK)
+        .union(AccessFlags::X_OK),
+    forbidden: 0o077,
+    because: "what is in the store is for escherd alone",
+    mode: "u=rwx,g=,o=",
+};
+
+const RUNTIME: Rule = Rule {
+    check: "runtime-directory",
+    access: AccessFlags::X_OK,
+    forbidden: 0o022,
+    because: "others could put a socket of theirs in the place of escherd's",
+    mode: "u=rwx,g=rx,o=rx",
+};
+
+/// A guard keeps `min_free_bytes` free where the logs are; 0: there is none.
+pub(super) fn examine(config: &EngineConfig, min_free_bytes: u64) -> Vec<Finding> {
+    let guard = Guard {
+        bytes: min_free_bytes,
+    };
+    vec![
+        judge_directory(&LOGS, &config.log_dir),
+        judge_directory(&STATE, &config.state_dir),
+        judge_directory(&RUNTIME, &config.runtime_dir),
+        judge_space("log-space", &config.log_dir, &guard),
+        judge_space("state-space", &config.state_dir, &Guard { bytes: 0 }),
+    ]
+}
+
+fn judge_directory(rule: &Rule, path: &Path) -> Finding {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Err(error) => Finding::failure(rule.check, format!("{shown}: {error}"))
+            .advise("make it, or restart escherd, which does where it may"),
+        Ok(found) => match fault(rule, &found, geteuid().as_raw()) {
+            Some((verdict, message)) => {
+                Finding::new(rule.check, verdict, format!("{shown} {message}")).advise(format!(
+                    "`chown` it to the user of escherd or to root, and `chmod {} {shown}`",
+                    rule.mode
+                ))
+            }
+            None => match eaccess(path, rule.access) {
+                Ok(()) => Finding::ok(
+                    rule.check,
+                    format!("{shown} is there, with mode {}", mode(&found)),
+                ),
+                Err(error) => Finding::failure(
+                    rule.check,
+                    format!(
+                        "escherd, which is user {}, has no access to {shown}: {error}",
+                        geteuid()
+                    ),
+                )
+                .advise("see to its owner and mode, and to those of the directories above it"),
+            },
+        },
+    }
+}
+
+/// What is wrong with the directory that was `found`, for an escherd of the user `own`.
+fn fault(rule: &Rule, found: &Metadata, own: u32) -> Option<(Verdict, String)> {
+    if !found.is_dir() {
+        return Some((Verdict::Failure, "is no directory".to_owned()));
+    }
+    if found.uid() != own && found.uid() != 0 {
+        let message = format!(
+            "belongs to user {}, neither to root nor to user {own}, which escherd is",
+            found.uid()
+        );
+        return Some((Verdict::Failure, message));
+    }
+    let open = found.mode() & rule.forbidden;
+    let verdict = match open & 0o002 {
+        0 => Verdict::Warning,
+        _ => Verdict::Failure,
+    };
+    (open != 0).then(|| {
+        (
+            verdict,
+            format!("has mode {}: {}", mode(found), rule.because),
+        )
+    })
+}
+
+fn mode(found: &Metadata) -> String {
+    format!("{:04o}", found.mode() & 0o7777)
+}
+
+/// What is to stay free.
+struct Guard {
+    bytes: u64,
+}
+
+/// What there is, for the unprivileged (statvfs(3)).
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    bytes: u64,
+    files: u64,
+    /// Whether the file system counts files at all.
+    counts_files: bool,
+    is_read_only: bool,
+}
+
+fn judge_space(check: &'static str, path: &Path, guard: &Guard) -> Finding {
+    let shown = path.display();
+    let room = match statvfs(path) {
+        Err(error) => {
+            return Finding::failure(check, format!("the room at {shown} is not known: {error}"));
+        }
+        Ok(found) => Room {
+            bytes: found
+                .blocks_available()
+                .saturating_mul(found.fragment_size()),
+            files: found.files_available(),
+            counts_files: found.files() > 0,
+            is_read_only: found.flags().contains(FsFlags::ST_RDONLY),
+        },
+    };
+    let (verdict, message) = judge_room(room, guard);
+    let finding = Finding::new(check, verdict, format!("{shown}: {message}"));
+    match verdict {
+        Verdict::Ok => finding,
+        _ if room.is_read_only => finding.advise(
+            "`dmesg` may say why; once it is right, `mount -o remount,rw` makes it writable again",
+        ),
+        _ => finding.advise(format!(
+            "make room there, by `escherctl prune --until 7d` for example, or have the directory on a larger disk \
+             (`df -h {shown}`, `df -i {shown}`)"
+        )),
+    }
+}
+
+fn judge_room(room: Room, guard: &Guard) -> (Verdict, String) {
+    let free = bytes(room.bytes);
+    if room.is_read_only {
+        return (Verdict::Failure, "the file system is read-only".to_owned());
+    }
+    if guard.bytes > 0 && room.bytes <= guard.bytes {
+        let least = bytes(guard.bytes);
+        let message =
+            format!("{free} are free, and log_min_free_bytes is {least}: logs take nothing more");
+        return (Verdict::Failure, message);
+    }
+    if room.bytes < NO_ROOM {
+        return (Verdict::Failure, format!("it is full: {free} are free"));
+    }
+    if room.counts_files && room.files == 0 {
+        return (Verdict::Failure, "no inode is free".to_owned());
+    }
+    if room.bytes < LITTLE_ROOM.max(guard.bytes.saturating_mul(2)) {
+        return (Verdict::Warning, format!("only {free} are free"));
+    }
+    if room.counts_files && room.files < FEW_FILES {
+        return (
+            Verdict::Warning,
+            format!("only {} inodes are free", room.files),
+        );
+    }
+    (Verdict::Ok, format!("{free} are free"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_directory_that_others_can_write_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path();
+        let verdict = |rule, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            judge_directory(rule, path).verdict
+        };
+        assert_eq!(verdict(&LOGS, 0o2750), Verdict::Ok);
+        assert_eq!(verdict(&LOGS, 0o770), Verdict::Warning);
+        assert_eq!(verdict(&LOGS, 0o757), Verdict::Failure);
+        assert_eq!(verdict(&STATE, 0o700), Verdict::Ok);
+        assert_eq!(verdict(&STATE, 0o750), Verdict::Warning);
+        assert_eq!(verdict(&RUNTIME, 0o755), Verdict::Ok);
+        assert_eq!(verdict(&RUNTIME, 0o1777), Verdict::Failure);
+        let missing = judge_directory(&LOGS, &path.join("no"));
+        assert!(missing.verdict == Verdict::Failure && missing.advice.is_some());
+        fs::write(path.join("file"), "").unwrap();
+        let file = judge_directory(&LOGS, &path.join("file"));
+        assert!(file.message.contains("no directory"), "{file:?}");
+    }
+
+    #[test]
+    fn a_directory_of_somebody_else_is_told() {
+        let found = fs::metadata("/").unwrap();
+        assert_eq!(fault(&RUNTIME, &found, 12_345), None, "root's");
+        let own = tempfile::tempdir().unwrap();
+        let found = fs::metadata(own.path()).unwrap();
+        if found.uid() != 0 {
+            let (verdict, _) = fault(&STATE, &found, 12_345).unwrap();
+            assert_eq!(verdict, Verdict::Failure);
+        }
+    }
+
+    #[test]
+    fn little_room_is_told_before_there_is_none() {
+        let room = |bytes, files| Room {
+            bytes,
+            files,
+            counts_files: true,
+            is_read_only: false,
+        };
+        let judge = |room, guard| judge_room(room, &Guard { bytes: guard }).0;
+        assert_eq!(judge(room(100 * MIB, 5000), 0), Verdict::Ok);
+        assert_eq!(judge(room(100 * MIB, 5000), 60 * MIB), Verdict::Warning);
+        assert_eq!(judge(room(100 * MIB, 5000), 100 * MIB), Verdict::Failure);
+        assert_eq!(judge(room(10 * MIB, 5000), 0), Verdict::Warning);
+        assert_eq!(judge(room(0, 5000), 0), Verdict::Failure);
+        assert_eq!(judge(room(100 * MIB, 5), 0), Verdict::Warning);
+        assert_eq!(judge(room(100 * MIB, 0), 0), Verdict::Failure);
+        let uncounted = Room {
+            counts_files: false,
+            ..room(100 * MIB, 0)
+        };
+        assert_eq!(judge(uncounted, 0), Verdict::Ok);
+        let read_only = Room {
+            is_read_only: true,
+            ..room(100 * MIB, 5000)
+        };
+        assert_eq!(judge(read_only, 0), Verdict::Failure);
+    }
+}
