@@ -39,8 +39,9 @@ fn a_command_has_a_cgroup_that_goes_with_it_and_its_shim_is_not_in_there() {
     let Some((keeper, _escherd, shim)) = stage("the cgroup of a command") else {
         return;
     };
-    let spec = with_input("sleep 1000 & read -r line; kill $!");
+    let spec = with_input("sleep 1000 & echo up; read -r line; kill $!");
     let pid = shim.start(&spec);
+    shim.log_longer_than(0);
     let of = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     assert!(of(pid).contains(&format!("/{}\n", spec.id)), "{}", of(pid));
     assert!(of(shim.pid()).contains("/keeper\n"), "{}", of(shim.pid()));
