@@ -9,6 +9,7 @@ use escher_tests::{Package, escherd, finish, is_here, pages};
 /// What is in it, beside manual pages and examples, with its mode.
 const FILES: &[(&str, &str)] = &[
     ("/etc/escher/escher.toml", "-rw-r--r--"),
+    ("/lib/systemd/system-preset/90-escher.preset", "-rw-r--r--"),
     ("/lib/systemd/system/escher-launcher.service", "-rw-r--r--"),
     ("/lib/systemd/system/escherd-metrics.socket", "-rw-r--r--"),
     ("/lib/systemd/system/escherd.service", "-rw-r--r--"),
@@ -17,10 +18,6 @@ const FILES: &[(&str, &str)] = &[
     ("/usr/bin/escherd", "-rwxr-xr-x"),
     ("/usr/lib/escher/escher-launcher", "-rwxr-xr-x"),
     ("/usr/lib/systemd/catalog/escher.catalog", "-rw-r--r--"),
-    (
-        "/usr/lib/systemd/system-preset/90-escher.preset",
-        "-rw-r--r--",
-    ),
     ("/usr/lib/systemd/user/escherd.service", "-rw-r--r--"),
     ("/usr/lib/systemd/user/escherd.socket", "-rw-r--r--"),
     ("/usr/lib/sysusers.d/escher.conf", "-rw-r--r--"),
