@@ -43,6 +43,10 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH")]
     pub launcher: Option<PathBuf>,
 
+    /// Use the launcher that listens here, a service of its own, and start none
+    #[arg(long, value_name = "PATH")]
+    pub launcher_socket: Option<PathBuf>,
+
     /// What becomes of running commands when escherd stops
     #[arg(long, value_enum, default_value_t = OnStop::Leave)]
     pub on_stop: OnStop,

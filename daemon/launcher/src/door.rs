@@ -9,7 +9,8 @@ use nix::fcntl::renameat;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket, sockopt,
 };
-use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use uuid::Uuid;
 
 use crate::packet::PacketSocket;
@@ -25,14 +26,16 @@ pub(crate) struct Door {
     /// Does not block.
     listener: OwnedFd,
     name: SocketName,
+    /// The user of escherd.
+    escherd: u32,
 }
 
 impl Door {
-    /// Makes a socket in `directory` and listens.
+    /// Makes a socket in `directory` and listens, for escherd, which runs as this user.
     ///
     /// # Errors
     /// Those of socket(2), bind(2) and listen(2); no file is left behind then.
-    pub(crate) fn open(directory: BorrowedFd<'_>) -> io::Result<Self> {
+    pub(crate) fn open(directory: BorrowedFd<'_>, escherd: u32) -> io::Result<Self> {
         let door = Door {
             listener: socket(
                 AddressFamily::Unix,
@@ -41,10 +44,16 @@ impl Door {
                 None,
             )?,
             name: SocketName::Ready(Uuid::now_v7()),
+            escherd,
         };
-        let path = format!("{}/{}", through(directory), door.name);
+        let name = door.name.to_string();
+        let path = format!("{}/{name}", through(directory));
         bind(door.listener.as_raw_fd(), &UnixAddr::new(path.as_str())?)?;
-        let listening = Backlog::new(BACKLOG).and_then(|backlog| listen(&door.listener, backlog));
+        // To connect is to write (unix(7)). Who gets this far, the directory says.
+        let mode = Mode::from_bits_truncate(0o660);
+        let listening = fchmodat(directory, name.as_str(), mode, FchmodatFlags::FollowSymlink)
+            .and_then(|()| Backlog::new(BACKLOG))
+            .and_then(|backlog| listen(&door.listener, backlog));
         if listening.is_err() {
             door.remove(directory);
         }
@@ -82,8 +91,8 @@ impl Door {
         self.listener.as_fd()
     }
 
-    /// Lets the next one in who may come in; `None` when nobody waits. Who is neither root nor this
-    /// process's own user is turned away: what it would hear is the business of neither.
+    /// Lets the next one in who may come in; `None` when nobody waits. Who is neither root nor escherd's user is
+    /// turned away: what it would hear is the business of neither.
     ///
     /// # Errors
     /// Those of accept4(2): no descriptors left. Somebody may still be waiting then.
@@ -98,7 +107,7 @@ impl Door {
                 },
             };
             let peer = getsockopt(&socket, sockopt::PeerCredentials)?.uid();
-            if peer == 0 || peer == geteuid().as_raw() {
+            if peer == 0 || peer == self.escherd {
                 return Ok(Some(PacketSocket::from_descriptor(socket)));
             }
         }

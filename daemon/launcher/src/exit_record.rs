@@ -112,7 +112,8 @@ pub fn write(directory: impl AsFd, record: &ExitRecord) -> io::Result<()> {
 
     let flags =
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    // For the group of the directory, which is escherd's where it is another user.
+    let mode = Mode::from_bits_truncate(0o640);
     let mut file = File::from(openat(directory, draft.as_str(), flags, mode)?);
     let renamed = file
         .write_all(&bytes)

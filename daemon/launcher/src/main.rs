@@ -1,65 +1,104 @@
 //! The launcher's program: see the library.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use escher_launcher::HELP;
-use escher_launcher::launcher::{self, Settings};
+use escher_launcher::launcher::{self, Places};
+use escher_launcher::{HELP, keeper};
 use lexopt::prelude::*;
+use nix::unistd::User;
 
 enum Call {
-    Run(Settings),
+    Run(launcher::Settings),
+    Keep(keeper::Settings),
+    MakeRoom,
     Print(String),
 }
 
-fn parse() -> Result<Call, lexopt::Error> {
+fn parse() -> Result<Call, Box<dyn Error>> {
     let (mut log_dir, mut state_dir, mut runtime_dir) = (None, None, None);
+    let (mut keep, mut socket, mut escherd, mut cgroups) = (false, None, None, None);
     let mut arguments = lexopt::Parser::from_env();
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("log-dir") => log_dir = Some(PathBuf::from(arguments.value()?)),
             Long("state-dir") => state_dir = Some(PathBuf::from(arguments.value()?)),
             Long("runtime-dir") => runtime_dir = Some(PathBuf::from(arguments.value()?)),
+            Long("keep") => keep = true,
+            Long("socket") => socket = Some(PathBuf::from(arguments.value()?)),
+            Long("for") => escherd = Some(arguments.value()?.string()?),
+            Long("cgroups") => cgroups = Some(PathBuf::from(arguments.value()?)),
+            Long("make-room") => return Ok(Call::MakeRoom),
             Short('h') | Long("help") => return Ok(Call::Print(HELP.to_owned())),
             Short('V') | Long("version") => {
                 let version = env!("CARGO_PKG_VERSION");
                 return Ok(Call::Print(format!("escher-launcher {version}\n")));
             }
-            other => return Err(other.unexpected()),
+            other => return Err(other.unexpected().into()),
         }
     }
-    Ok(Call::Run(Settings {
-        log_dir: log_dir.ok_or("--log-dir is missing")?,
-        state_dir: state_dir.ok_or("--state-dir is missing")?,
-        runtime_dir: runtime_dir.ok_or("--runtime-dir is missing")?,
+    if keep {
+        return Ok(Call::Keep(keeper::Settings {
+            socket: socket.ok_or("--socket is missing")?,
+            escherd: escherd.ok_or("--for is missing")?,
+        }));
+    }
+    let places = match (log_dir, state_dir, runtime_dir) {
+        (None, None, None) => None,
+        (log_dir, state_dir, runtime_dir) => Some(Places {
+            log_dir: log_dir.ok_or("--log-dir is missing")?,
+            state_dir: state_dir.ok_or("--state-dir is missing")?,
+            runtime_dir: runtime_dir.ok_or("--runtime-dir is missing")?,
+        }),
+    };
+    let escherd = escherd.map(|name| uid_of(&name)).transpose()?;
+    Ok(Call::Run(launcher::Settings {
+        places,
+        escherd,
+        cgroups,
     }))
 }
 
-#[allow(clippy::print_stdout, clippy::print_stderr)] // The outermost layer talks to people.
+fn uid_of(name: &str) -> Result<u32, Box<dyn Error>> {
+    let user = User::from_name(name)?;
+    let user = user.ok_or_else(|| format!("--for: there is no user {name}"))?;
+    Ok(user.uid.as_raw())
+}
+
 fn main() -> ExitCode {
-    let settings = match parse() {
-        Ok(Call::Run(settings)) => settings,
-        Ok(Call::Print(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
-        }
+    let call = match parse() {
+        Ok(call) => call,
         Err(error) => {
-            eprintln!("escher-launcher: {error}\nTry 'escher-launcher --help'.");
-            return ExitCode::from(2);
+            return fail(
+                &format!("{error}\nTry 'escher-launcher --help'."),
+                ExitCode::from(2),
+            );
         }
     };
-    let control = match launcher::control_socket_from_stdin() {
-        Ok(control) => control,
-        Err(error) => {
-            eprintln!("escher-launcher: standard input is no socket of escherd's: {error}");
-            return ExitCode::FAILURE;
-        }
+    let done = match call {
+        Call::Print(text) => return print(&text),
+        Call::MakeRoom => keeper::make_room().map_err(|error| error.to_string()),
+        Call::Keep(settings) => keeper::keep(settings).map_err(|error| error.to_string()),
+        Call::Run(settings) => match launcher::control_from_stdin() {
+            Ok(control) => launcher::run(&settings, control).map_err(|error| error.to_string()),
+            Err(error) => Err(format!("standard input is no socket of escherd's: {error}")),
+        },
     };
-    match launcher::run(&settings, control) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("escher-launcher: {error}");
-            ExitCode::FAILURE
-        }
+        Err(reason) => fail(&reason, ExitCode::FAILURE),
     }
+}
+
+#[allow(clippy::print_stdout)] // The outermost layer talks to people.
+fn print(text: &str) -> ExitCode {
+    print!("{text}");
+    ExitCode::SUCCESS
+}
+
+#[allow(clippy::print_stderr)] // As above.
+fn fail(reason: &str, status: ExitCode) -> ExitCode {
+    eprintln!("escher-launcher: {reason}");
+    status
 }

@@ -6,10 +6,13 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use std::path::Path;
+
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg,
+    socket, socketpair,
 };
 
 use crate::sys;
@@ -49,6 +52,22 @@ impl PacketSocket {
             SockFlag::SOCK_CLOEXEC,
         )?;
         Ok((PacketSocket(one), PacketSocket(other)))
+    }
+
+    /// Connects to the one that listens at `path`, without waiting.
+    ///
+    /// # Errors
+    /// Those of socket(2) and connect(2): [`io::ErrorKind::NotFound`], [`io::ErrorKind::ConnectionRefused`] where
+    /// nobody listens, [`io::ErrorKind::WouldBlock`] where as many wait already as may.
+    pub fn connect(path: &Path) -> io::Result<Self> {
+        let socket = socket(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+            None,
+        )?;
+        connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(PacketSocket(socket))
     }
 
     /// Takes over a descriptor that is such a socket.

@@ -14,11 +14,11 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
 use std::str::FromStr;
 
 use escher_protocol::ExecutionId;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
 use nix::sys::stat::Mode;
 use uuid::Uuid;
 
@@ -103,15 +103,7 @@ pub fn connect(directory: impl AsFd, name: &SocketName) -> io::Result<PacketSock
     // The file itself, even where it is a link (open(2)): what is no socket refuses connections.
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = openat(directory, name.to_string().as_str(), flags, Mode::empty())?;
-    let socket = socket(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        None,
-    )?;
-    let address = UnixAddr::new(through(file.as_fd()).as_str())?;
-    nix::sys::socket::connect(socket.as_raw_fd(), &address)?;
-    Ok(PacketSocket::from_descriptor(socket))
+    PacketSocket::connect(Path::new(&through(file.as_fd())))
 }
 
 /// A path to what `descriptor` stands for. It is short, whatever the place of the file: the address of a

@@ -24,7 +24,7 @@ use crate::cleanup;
 use crate::config::{ConfigError, EngineConfig, ExecutionSettings};
 use crate::descriptors::{Budget, Shares};
 use crate::engine::{self, Engine, EngineHandle, EngineSettings, Findings};
-use crate::launch::{self, Adoption, Connection, LaunchError, LauncherSettings};
+use crate::launch::{self, Adoption, Connection, LaunchError, LauncherSettings, Source};
 use crate::output::OversizedOutput;
 use crate::store::{self, Loaded, Store, StoreError, StoreSettings, Verdict};
 
@@ -91,7 +91,10 @@ pub(super) fn engine_settings(
 
 fn launcher(config: &EngineConfig) -> LauncherSettings {
     LauncherSettings {
-        program: config.launcher.clone(),
+        source: match &config.launcher_socket {
+            Some(socket) => Source::Socket(socket.clone()),
+            None => Source::Program(config.launcher.clone()),
+        },
         log_dir: config.log_dir.clone(),
         state_dir: config.state_dir.clone(),
         runtime_dir: config.runtime_dir.clone(),

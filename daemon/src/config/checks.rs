@@ -106,6 +106,10 @@ fn sizes(layers: &Layers, memory: u64) -> Vec<Fault> {
 
 /// Where somebody has said where logs go, they must be able to.
 fn log_dir(layers: &Layers) -> Option<Fault> {
+    if layers.get("daemon.launcher_socket").is_some() {
+        // The launcher writes there, and escherd need not be able to.
+        return None;
+    }
     let held = layers.get("execution.log_dir")?;
     let Given::Text(path) = &held.value else {
         return None;

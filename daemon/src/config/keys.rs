@@ -64,6 +64,9 @@ pub(super) const KEYS: &[Key] = &[
     path("daemon.runtime_dir", |s, path| s.engine.runtime_dir = path),
     path("daemon.state_dir", |s, path| s.engine.state_dir = path),
     path("daemon.launcher", |s, path| s.engine.launcher = path),
+    path("daemon.launcher_socket", |s, path| {
+        s.engine.launcher_socket = Some(path)
+    }),
     number("daemon.warm_shims", 4, ANY, |s, n| {
         s.engine.warm_shims = size(n);
     })

@@ -54,6 +54,10 @@ impl EngineConfig {
         if dirs.any(|dir| dir.starts_with(temporary)) {
             make_private_dir(temporary)?;
         }
+        if self.launcher_socket.is_some() {
+            // It is the launcher's business then, which may be another user.
+            return Ok(());
+        }
         let made = DirBuilder::new()
             .recursive(true)
             .mode(0o750)
@@ -96,6 +100,7 @@ fn read(config: Option<PathBuf>) -> Result<EngineConfig, ConfigError> {
         state_dir: None,
         log_dir: None,
         launcher: None,
+        launcher_socket: None,
         on_stop: OnStop::Leave,
         check: false,
     };

@@ -98,6 +98,11 @@ fn flags(arguments: &Arguments) -> impl Iterator<Item = (&'static str, &'static 
         ("daemon.state_dir", "--state-dir", &arguments.state_dir),
         ("execution.log_dir", "--log-dir", &arguments.log_dir),
         ("daemon.launcher", "--launcher", &launcher),
+        (
+            "daemon.launcher_socket",
+            "--launcher-socket",
+            &arguments.launcher_socket,
+        ),
     ];
     let flags = flags.map(|(name, flag, path)| Some((name, flag, path.clone()?.into_os_string())));
     flags.into_iter().flatten()

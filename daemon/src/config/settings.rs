@@ -41,6 +41,8 @@ pub struct EngineConfig {
     pub log_dir: PathBuf,
     /// The launcher's program.
     pub launcher: PathBuf,
+    /// The socket of a launcher that runs as a service of its own; `None`: the program is started.
+    pub launcher_socket: Option<PathBuf>,
     /// Shims that are kept ready.
     pub warm_shims: usize,
     /// What a commit to the store outlives.
@@ -103,6 +105,7 @@ impl Settings {
                 state_dir: PathBuf::new(),
                 log_dir: PathBuf::new(),
                 launcher: PathBuf::new(),
+                launcher_socket: None,
                 warm_shims: 0,
                 durability: Durability::Crash,
                 on_boot: OnBoot::Resume,

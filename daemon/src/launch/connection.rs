@@ -1,19 +1,22 @@
-//! The launcher: starting one, and talking to it.
+//! The launcher: starting one, or finding the one that is there, and talking to it.
 
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use escher_launcher::packet::PacketSocket;
 use escher_launcher::wire::{
-    LOWEST_WIRE_VERSION, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, Remains, WIRE_VERSION,
+    Abilities, Directories, LOWEST_WIRE_VERSION, LauncherReply, LauncherRequest, MAX_PACKET_BYTES,
+    Remains, WIRE_VERSION,
 };
 use escher_protocol::codec::{self, CodecError};
-use escher_protocol::{ExecutionId, Leftovers};
+use escher_protocol::{ExecutionId, Leftovers, Text};
 use nix::errno::Errno;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::packets::Packets;
 use super::shim::Shim;
@@ -21,11 +24,29 @@ use super::shim::Shim;
 /// How long a launcher may take from its start to its first word.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How the launcher is started.
+/// Where a launcher comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// escherd starts this program, as its child.
+    Program(PathBuf),
+    /// A keeper listens there for escherd.
+    Socket(PathBuf),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Program(path) => path.display().fmt(f),
+            Source::Socket(path) => write!(f, "at {}", path.display()),
+        }
+    }
+}
+
+/// Which launcher it is, and what it is to be told.
 #[derive(Debug, Clone)]
 pub struct LauncherSettings {
-    /// Its program.
-    pub program: PathBuf,
+    /// Where it comes from.
+    pub source: Source,
     /// Directory of the logs.
     pub log_dir: PathBuf,
     /// Directory of the exit records.
@@ -47,21 +68,39 @@ pub enum LaunchError {
         /// Why.
         source: io::Error,
     },
-    /// It was started and said nothing, or what cannot be understood.
-    #[error("the launcher {program} does not answer: {source}")]
+    /// It does not listen.
+    #[error(
+        "there is no launcher at {socket}: {source}; is the service escher-launcher running, and for this user?"
+    )]
+    Connect {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It cannot use the directories.
+    #[error("the launcher {launcher} cannot work: {reason}")]
+    Directories {
+        /// The launcher.
+        launcher: Source,
+        /// What it says.
+        reason: Text,
+    },
+    /// It says nothing, or what cannot be understood.
+    #[error("the launcher {launcher} does not answer: {source}")]
     Silent {
-        /// The program.
-        program: PathBuf,
+        /// The launcher.
+        launcher: Source,
         /// Why.
         source: io::Error,
     },
     /// It is of a version that escherd does not speak.
     #[error(
-        "the launcher {program} speaks version {found}, escherd versions {LOWEST_WIRE_VERSION} to {WIRE_VERSION}"
+        "the launcher {launcher} speaks version {found}, escherd versions {LOWEST_WIRE_VERSION} to {WIRE_VERSION}"
     )]
     Version {
-        /// The program.
-        program: PathBuf,
+        /// The launcher.
+        launcher: Source,
         /// Its version.
         found: u16,
     },
@@ -75,7 +114,9 @@ pub struct Connection {
     version: u16,
     pid: u32,
     uid: u32,
-    exit: oneshot::Receiver<()>,
+    abilities: Abilities,
+    /// Of a launcher that is this process's child.
+    exit: Option<oneshot::Receiver<()>>,
 }
 
 /// What a launcher says, or its end.
@@ -90,47 +131,58 @@ pub(super) enum Heard {
         remains: Remains,
         ids: Vec<ExecutionId>,
     },
+    Swept {
+        id: ExecutionId,
+        leftovers: Leftovers,
+    },
     Gone(io::Error),
 }
 
 impl Connection {
-    /// Starts a launcher as a child of this process and waits for its hello.
+    /// Starts a launcher as a child of this process, or connects to the one that is there, and waits until it is
+    /// ready.
     ///
     /// # Errors
     /// [`LaunchError`].
     pub async fn open(settings: &LauncherSettings) -> Result<Self, LaunchError> {
-        let program = settings.program.clone();
-        let start = |source| LaunchError::Start {
-            program: program.clone(),
-            source,
-        };
-        let silent = |source| LaunchError::Silent {
-            program: program.clone(),
-            source,
-        };
-        let (packets, exit) = spawn(settings).map_err(start)?;
-        let mut buffer = vec![0; MAX_PACKET_BYTES].into_boxed_slice();
-        let first = tokio::time::timeout(HELLO_DEADLINE, receive(&packets, &mut buffer)).await;
-        match first.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok((LauncherReply::Hello { version, pid, uid }, _))
-                if (LOWEST_WIRE_VERSION..=WIRE_VERSION).contains(&version) =>
-            {
-                Ok(Connection {
-                    packets,
-                    buffer,
-                    version,
-                    pid,
-                    uid,
-                    exit,
-                })
+        let (packets, exit) = match &settings.source {
+            Source::Program(program) => {
+                let spawned = spawn(program, settings);
+                let (packets, exit) = spawned.map_err(|source| LaunchError::Start {
+                    program: program.clone(),
+                    source,
+                })?;
+                (packets, Some(exit))
             }
-            Ok((LauncherReply::Hello { version, .. }, _)) => Err(LaunchError::Version {
-                program,
-                found: version,
-            }),
-            Ok(_) => Err(silent(io::Error::other("its first word is not hello"))),
-            Err(error) => Err(silent(error)),
-        }
+            Source::Socket(path) => {
+                let connected = connect(path).map_err(|source| LaunchError::Connect {
+                    socket: path.clone(),
+                    source,
+                })?;
+                (connected, None)
+            }
+        };
+        let greeting = greet(settings, &packets);
+        let greeting = timeout(HELLO_DEADLINE, greeting).await;
+        let silent = |source| LaunchError::Silent {
+            launcher: settings.source.clone(),
+            source,
+        };
+        let Greeting {
+            version,
+            pid,
+            uid,
+            abilities,
+        } = greeting.map_err(|_| silent(io::ErrorKind::TimedOut.into()))??;
+        Ok(Connection {
+            packets,
+            buffer: packet_buffer(),
+            version,
+            pid,
+            uid,
+            abilities,
+            exit,
+        })
     }
 
     /// Its process id.
@@ -151,11 +203,19 @@ impl Connection {
         self.uid
     }
 
-    /// Lets the launcher go and waits until it has gone.
+    /// What it can do, as it says; nothing special where it is too old to say.
+    #[must_use]
+    pub fn abilities(&self) -> &Abilities {
+        &self.abilities
+    }
+
+    /// Lets the launcher go, and waits until a child has gone.
     pub(super) async fn close(self) {
         drop(self.packets);
-        // An error means that nobody has waited for it, which comes to the same.
-        let _ = self.exit.await;
+        if let Some(exit) = self.exit {
+            // An error means that nobody has waited for it, which comes to the same.
+            let _ = exit.await;
+        }
     }
 
     /// Asks for `count` shims.
@@ -170,9 +230,13 @@ impl Connection {
         self.say(&LauncherRequest::Remove { remains, ids })
     }
 
+    /// Has it end what is left in the cgroup of an execution.
+    pub(super) fn sweep(&self, id: ExecutionId) -> io::Result<()> {
+        self.say(&LauncherRequest::Sweep { id })
+    }
+
     fn say(&self, request: &LauncherRequest) -> io::Result<()> {
-        let bytes = codec::encode(request).map_err(io::Error::other)?;
-        self.packets.send_now(&bytes, None)
+        say(&self.packets, request)
     }
 
     /// What it says next. Cancel-safe.
@@ -191,10 +255,94 @@ impl Connection {
                 Heard::ShimDied { pid, leftovers }
             }
             Ok((LauncherReply::Removed { remains, ids }, _)) => Heard::Removed { remains, ids },
+            Ok((LauncherReply::Swept { id, leftovers }, _)) => Heard::Swept { id, leftovers },
             Ok(_) => Heard::Gone(io::Error::other("it says what makes no sense")),
             Err(error) => Heard::Gone(error),
         }
     }
+}
+
+/// What a launcher says of itself before anything else.
+struct Greeting {
+    version: u16,
+    pid: u32,
+    uid: u32,
+    abilities: Abilities,
+}
+
+/// Hears what the launcher is, and tells it the directories where it does not know them.
+async fn greet(settings: &LauncherSettings, packets: &Packets) -> Result<Greeting, LaunchError> {
+    let launcher = || settings.source.clone();
+    let silent = |source| LaunchError::Silent {
+        launcher: launcher(),
+        source,
+    };
+    let nonsense = || silent(io::Error::other("what it says makes no sense"));
+    let mut buffer = packet_buffer();
+    let hello = receive(packets, &mut buffer).await.map_err(silent)?.0;
+    let LauncherReply::Hello { version, pid, uid } = hello else {
+        return Err(nonsense());
+    };
+    if !(LOWEST_WIRE_VERSION..=WIRE_VERSION).contains(&version) {
+        return Err(LaunchError::Version {
+            launcher: launcher(),
+            found: version,
+        });
+    }
+    let mut abilities = Abilities {
+        has_directories: true,
+        ..Abilities::default()
+    };
+    if version >= 4 {
+        match receive(packets, &mut buffer).await.map_err(silent)?.0 {
+            LauncherReply::Abilities(told) => abilities = told,
+            _ => return Err(nonsense()),
+        }
+    }
+    if !abilities.has_directories {
+        let told = say(packets, &LauncherRequest::Use(directories(settings)));
+        told.map_err(silent)?;
+        match receive(packets, &mut buffer).await.map_err(silent)?.0 {
+            LauncherReply::InUse { error: None } => {}
+            LauncherReply::InUse {
+                error: Some(reason),
+            } => {
+                return Err(LaunchError::Directories {
+                    launcher: launcher(),
+                    reason,
+                });
+            }
+            _ => return Err(nonsense()),
+        }
+    }
+    Ok(Greeting {
+        version,
+        pid,
+        uid,
+        abilities,
+    })
+}
+
+fn directories(settings: &LauncherSettings) -> Directories {
+    let bytes = |path: &Path| path.as_os_str().into();
+    Directories {
+        log_dir: bytes(&settings.log_dir),
+        state_dir: bytes(&settings.state_dir),
+        runtime_dir: bytes(&settings.runtime_dir),
+    }
+}
+
+fn packet_buffer() -> Box<[u8]> {
+    vec![0; MAX_PACKET_BYTES].into_boxed_slice()
+}
+
+fn say(packets: &Packets, request: &LauncherRequest) -> io::Result<()> {
+    let bytes = codec::encode(request).map_err(io::Error::other)?;
+    packets.send_now(&bytes, None)
+}
+
+fn connect(path: &Path) -> io::Result<Packets> {
+    Packets::new(PacketSocket::connect(path)?)
 }
 
 async fn receive(
@@ -209,9 +357,12 @@ async fn receive(
 }
 
 /// The launcher gets the control socket as its standard input, and nothing of escherd's environment.
-fn spawn(settings: &LauncherSettings) -> io::Result<(Packets, oneshot::Receiver<()>)> {
+fn spawn(
+    program: &Path,
+    settings: &LauncherSettings,
+) -> io::Result<(Packets, oneshot::Receiver<()>)> {
     let (here, there) = PacketSocket::pair()?;
-    let mut child = Command::new(&settings.program)
+    let mut child = Command::new(program)
         .arg("--log-dir")
         .arg(&settings.log_dir)
         .arg("--state-dir")

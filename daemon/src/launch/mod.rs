@@ -14,6 +14,6 @@ mod room;
 mod shim;
 
 pub use adoption::{Adoption, adopt};
-pub use connection::{Connection, LaunchError, LauncherSettings};
+pub use connection::{Connection, LaunchError, LauncherSettings, Source};
 pub use exits::exit_records;
 pub use room::run;

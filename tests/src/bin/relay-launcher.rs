@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use escher_launcher::launcher::control_socket_from_stdin;
+use escher_launcher::launcher::control_from_stdin;
 use escher_launcher::packet::{PacketSocket, Received, Waiting};
 use escher_launcher::wire::{LauncherReply, LauncherRequest, MAX_PACKET_BYTES};
 use escher_protocol::codec;
@@ -26,7 +26,7 @@ fn main() -> io::Result<()> {
         .to_owned();
     let version = name.rsplit('v').next().unwrap().parse().expect(&name);
 
-    let escherd = control_socket_from_stdin()?;
+    let escherd = PacketSocket::from_descriptor(control_from_stdin()?);
     let (here, there) = PacketSocket::pair()?;
     let mut real = Command::new(launcher())
         .args(arguments)
@@ -60,8 +60,15 @@ fn main() -> io::Result<()> {
 
 /// A version that does not know a request would not understand it.
 fn check(request: &LauncherRequest, version: u16) {
-    let is_known = matches!(request, LauncherRequest::Fork { .. }) || version >= 2;
-    assert!(is_known, "version {version} does not know {request:?}");
+    let since = match request {
+        LauncherRequest::Fork { .. } => 1,
+        LauncherRequest::Remove { .. } => 2,
+        LauncherRequest::Use(_) | LauncherRequest::Sweep { .. } => 4,
+    };
+    assert!(
+        version >= since,
+        "version {version} does not know {request:?}"
+    );
 }
 
 fn pass_on(
@@ -75,6 +82,7 @@ fn pass_on(
         LauncherReply::ShimDied { .. } | LauncherReply::Removed { .. } if version < 2 => {
             return Ok(());
         }
+        LauncherReply::Abilities(_) if version < 4 => return Ok(()),
         other => other,
     };
     let bytes = codec::encode(&reply).unwrap();

@@ -1,22 +1,24 @@
 //! The launcher: forks shims while it is small, ends what shims that died have left behind, and deletes what
 //! executions have left on disk.
 //!
-//! It says hello on its control socket and then serves [`LauncherRequest`]s until escherd's end is closed.
-//! Its shims live on then, and on its own death. It stays single-threaded and allocates little, so that
-//! forking it costs the same whatever the size of escherd.
+//! It says hello on its control socket and then serves [`LauncherRequest`]s until escherd's end is closed; under a
+//! [keeper](crate::keeper) it then waits for the next escherd. Its shims live on then, and on its own death. It stays
+//! single-threaded and allocates little, so that forking it costs the same whatever the size of escherd.
 
+mod control;
+mod directories;
 mod orphans;
 mod remains;
+mod sweeps;
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use escher_protocol::{Exit, Leftovers, codec};
+use escher_protocol::Exit;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl;
@@ -25,30 +27,35 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, geteuid};
 
+use crate::cgroup::Cgroups;
+use crate::deadline;
 use crate::door::{self, Door};
-use crate::packet::{PacketSocket, Waiting};
+use crate::packet::PacketSocket;
 use crate::shim::{self, Directories, Surroundings};
+use crate::shims::SocketName;
 use crate::sys::process::{
     ChildMemory, Fork, SignalTarget, Wait, fork, join_fresh_session_keyring, reap,
     restore_default_signals, signal_child,
 };
-use crate::wire::{LauncherReply, LauncherRequest, MAX_PACKET_BYTES, WIRE_VERSION};
-use crate::{deadline, exit_record, shims};
+use crate::wire::{Abilities, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, WIRE_VERSION};
+pub(crate) use control::listens;
+use control::{Control, Heard};
+pub use directories::Places;
 use orphans::Orphans;
-use shims::SocketName;
+use sweeps::Sweeps;
 
 /// How long the launcher stays, once escherd is gone, for shims that go as well.
 const SEE_OFF: Duration = Duration::from_millis(200);
 
-/// Where commands leave what outlives them.
-#[derive(Debug, Clone)]
+/// What a launcher is told by whoever has started it.
+#[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// Directory of the logs.
-    pub log_dir: PathBuf,
-    /// Directory in which the exit records have theirs.
-    pub state_dir: PathBuf,
-    /// Directory in which the sockets of the shims have theirs.
-    pub runtime_dir: PathBuf,
+    /// Where commands leave what outlives them; `None`: escherd will tell ([`LauncherRequest::Use`]).
+    pub places: Option<Places>,
+    /// The user as whom escherd runs, beside root and the launcher's own.
+    pub escherd: Option<u32>,
+    /// The directory under which executions have their cgroups; `None`: they have none.
+    pub cgroups: Option<PathBuf>,
 }
 
 /// Why a launcher does not run.
@@ -62,6 +69,9 @@ pub enum LauncherError {
         /// Why.
         source: io::Error,
     },
+    /// Nobody has told the directories, and nobody will.
+    #[error("--log-dir, --state-dir and --runtime-dir are missing")]
+    Homeless,
     /// A system call that should not fail has.
     #[error("cannot {what}: {source}")]
     System {
@@ -76,60 +86,94 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> LauncherError {
     move |source| LauncherError::System { what, source }
 }
 
-/// Takes over the control socket, which escherd hands to the launcher as its standard input.
+/// Takes over the launcher's standard input: the control socket that escherd holds the other end of, or one that listens
+/// for escherd.
 ///
 /// # Errors
 /// When there is no descriptor 0, or none is left.
-pub fn control_socket_from_stdin() -> io::Result<PacketSocket> {
+pub fn control_from_stdin() -> io::Result<OwnedFd> {
     let control = io::stdin().as_fd().try_clone_to_owned()?;
     nix::unistd::dup2_stdin(null()?)?;
-    Ok(PacketSocket::from_descriptor(control))
+    Ok(control)
 }
 
 fn null() -> io::Result<File> {
     File::options().read(true).write(true).open("/dev/null")
 }
 
-/// Runs the launcher on `control` until escherd closes its end, or until SIGTERM has brought every
-/// command to its end. The shims that it forks return from here as well, each after its own life.
+/// Runs the launcher on `control` until escherd closes its end, or, where others can come after it, until SIGHUP; or until
+/// SIGTERM has brought every command to its end. The shims that it forks return from here as well, each after its own
+/// life.
 ///
 /// # Errors
 /// When it cannot start or go on. A shim that cannot be forked is not among these: escherd is told.
-pub fn run(settings: &Settings, control: PacketSocket) -> Result<(), LauncherError> {
+pub fn run(settings: &Settings, control: OwnedFd) -> Result<(), LauncherError> {
     restore_default_signals();
     join_fresh_session_keyring();
     // Its own session: a Ctrl-C on escherd's terminal is for escherd. Fails for a leader, which is fine.
     let _ = nix::unistd::setsid();
     // What a shim that dies leaves behind comes here.
     prctl::set_child_subreaper(true).map_err(|error| system("become a subreaper")(error.into()))?;
-    let directories = Directories {
-        logs: open_directory(&settings.log_dir, 0o750)?,
-        exits: open_directory(&settings.state_dir.join(exit_record::DIRECTORY), 0o700)?,
-        shims: open_directory(&settings.runtime_dir.join(shims::DIRECTORY), 0o700)?,
-    };
-    remains::sweep(directories.shims.as_fd()).map_err(system("sweep the sockets of dead shims"))?;
-    let launcher = Launcher {
+    let own = geteuid().as_raw();
+    let escherd = settings.escherd.unwrap_or(own);
+    let signals = listen_to_signals().map_err(system("listen to signals"))?;
+    let control = Control::new(control, escherd);
+    if !control.outlives_escherd() && settings.places.is_none() {
+        return Err(LauncherError::Homeless);
+    }
+    if control.outlives_escherd() {
+        leave_with_the_keeper().map_err(system("ask to hear of the keeper's end"))?;
+    }
+    let cgroups = settings.cgroups.as_deref().map(Cgroups::open).transpose();
+    let mut launcher = Launcher {
         surroundings: survey(),
-        directories,
-        signals: listen_to_signals().map_err(system("listen to signals"))?,
+        directories: None,
+        cgroups: cgroups.map_err(system("open the cgroup of executions"))?,
+        signals,
         shims: HashMap::new(),
         orphans: Orphans::default(),
+        sweeps: Sweeps::default(),
         control,
+        escherd,
+        escherd_group: None,
+        heard: Signals::default(),
     };
+    if let Some(places) = &settings.places {
+        launcher.move_into(places, None)?;
+    }
     match launcher.serve().map_err(system("serve escherd"))? {
         Life::Over => Ok(()),
         Life::AsShim(shim) => shim.live().map_err(system("be a shim")),
     }
 }
 
+/// The keeper's end is the launcher's, at which its shims go on (prctl(2), `PR_SET_PDEATHSIG`).
+fn leave_with_the_keeper() -> io::Result<()> {
+    let keeper = nix::unistd::getppid();
+    prctl::set_pdeathsig(Signal::SIGHUP)?;
+    // It may have gone before.
+    match nix::unistd::getppid() == keeper {
+        true => Ok(()),
+        false => Err(io::ErrorKind::NotConnected.into()),
+    }
+}
+
 struct Launcher {
     surroundings: Surroundings,
-    directories: Directories,
+    /// `None` until escherd has told them.
+    directories: Option<Directories>,
+    cgroups: Option<Cgroups>,
     signals: SignalFd,
     /// Every shim that was not reaped, with the first name of its socket.
     shims: HashMap<Pid, SocketName>,
     orphans: Orphans,
-    control: PacketSocket,
+    sweeps: Sweeps,
+    control: Control,
+    /// The user of escherd.
+    escherd: u32,
+    /// The group of an escherd that came by itself.
+    escherd_group: Option<u32>,
+    heard: Signals,
 }
 
 /// How [`Launcher::serve`] ends: for good, or in a fork of it that goes on as a shim.
@@ -138,74 +182,140 @@ enum Life {
     AsShim(NewShim),
 }
 
+/// Signals that have arrived.
+#[derive(Default)]
+struct Signals {
+    /// SIGTERM: everything is to end.
+    stop: bool,
+    /// SIGHUP: the launcher is to go, and nothing else.
+    go: bool,
+}
+
 impl Launcher {
     fn serve(mut self) -> io::Result<Life> {
-        self.say(
-            &LauncherReply::Hello {
-                version: WIRE_VERSION,
-                pid: std::process::id(),
-                uid: geteuid().as_raw(),
-            },
-            None,
-        )?;
+        if self.control.has_escherd() {
+            self.greet()?;
+        }
         let mut buffer = vec![0; MAX_PACKET_BYTES];
         loop {
-            let mut waited = [
-                PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            ];
-            match poll(&mut waited, deadline::timeout(self.orphans.deadline())) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            if self.take_signals() {
+            self.wait()?;
+            self.take_signals();
+            if self.heard.stop {
                 self.end_all()?;
                 return Ok(Life::Over);
             }
+            if self.heard.go {
+                return Ok(Life::Over);
+            }
             self.end_orphans();
-            let received = match self.control.receive(&mut buffer, Waiting::Never) {
-                // escherd has gone and left unread what was said to it last (unix(7)).
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
-                received => received,
-            };
-            match received {
-                Ok(Some(packet)) => match codec::decode(&buffer[..packet.length]) {
-                    Ok(LauncherRequest::Fork { count }) => {
-                        if let Some((socket, door)) = self.fork_shims(count)? {
-                            return Ok(Life::AsShim(self.into_shim(socket, door)));
-                        }
+            self.settle_sweeps()?;
+            if !self.control.has_escherd() {
+                self.let_in()?;
+            }
+            match self.control.receive(&mut buffer)? {
+                Heard::Request(request) => {
+                    if let Some(shim) = self.carry_out(request)? {
+                        return Ok(Life::AsShim(shim));
                     }
-                    Ok(LauncherRequest::Remove { remains, ids }) => {
-                        let ids = remains::remove(&self.directories, remains, ids);
-                        self.say(&LauncherReply::Removed { remains, ids }, None)?;
-                    }
-                    Ok(LauncherRequest::Use(_)) => {
-                        let error = Some("it has its directories by its arguments".into());
-                        self.say(&LauncherReply::InUse { error }, None)?;
-                    }
-                    Ok(LauncherRequest::Sweep { id }) => {
-                        let leftovers = Leftovers::Unknown;
-                        self.say(&LauncherReply::Swept { id, leftovers }, None)?;
-                    }
-                    Err(error) => return Err(io::Error::other(error)),
-                },
-                Ok(None) => {
-                    self.see_off_idle_shims()?;
-                    return Ok(Life::Over);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+                Heard::Gone => {
+                    self.see_off_idle_shims()?;
+                    if !self.control.outlives_escherd() {
+                        return Ok(Life::Over);
+                    }
+                }
+                Heard::Nothing => {}
             }
         }
     }
 
-    /// Where escherd has just gone nobody hears it; what is received next tells that, too.
-    fn say(&self, message: &LauncherReply, socket: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let bytes = codec::encode(message).map_err(io::Error::other)?;
-        match self.control.send(&bytes, socket, Waiting::Allowed) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            sent => sent,
+    fn wait(&self) -> io::Result<()> {
+        let mut waited = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let control = self.control.awaited();
+        waited.extend(control.map(|control| PollFd::new(control, PollFlags::POLLIN)));
+        waited.extend(self.sweeps.awaited());
+        let deadlines = [self.orphans.deadline(), self.sweeps.deadline()];
+        let deadline = deadlines.into_iter().flatten().min();
+        match poll(&mut waited, deadline::timeout(deadline)) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// Another escherd comes. It is told what an earlier one was.
+    fn let_in(&mut self) -> io::Result<()> {
+        if let Some(peer) = self.control.let_in()? {
+            self.escherd_group = Some(peer.gid);
+            self.greet()?;
+        }
+        Ok(())
+    }
+
+    fn greet(&self) -> io::Result<()> {
+        let hello = LauncherReply::Hello {
+            version: WIRE_VERSION,
+            pid: std::process::id(),
+            uid: geteuid().as_raw(),
+        };
+        self.control.say(&hello, None)?;
+        let abilities = LauncherReply::Abilities(Abilities {
+            program: env!("CARGO_PKG_VERSION").into(),
+            // Another escherd may have told others.
+            has_directories: !self.control.outlives_escherd(),
+            cgroups: self.cgroups.as_ref().map(Cgroups::controllers),
+        });
+        self.control.say(&abilities, None)
+    }
+
+    /// Works in these directories from now on. `group` is that of an escherd which is another user.
+    fn move_into(&mut self, places: &Places, group: Option<u32>) -> Result<(), LauncherError> {
+        let directories = places.open(group)?;
+        let swept = remains::sweep(directories.shims.as_fd());
+        swept.map_err(system("sweep the sockets of dead shims"))?;
+        self.directories = Some(directories);
+        Ok(())
+    }
+
+    /// In a new shim, what it is.
+    fn carry_out(&mut self, request: LauncherRequest) -> io::Result<Option<NewShim>> {
+        match request {
+            LauncherRequest::Fork { count } => {
+                if let Some((socket, door)) = self.fork_shims(count)? {
+                    return self.become_shim(socket, door).map(Some);
+                }
+            }
+            LauncherRequest::Remove { remains, ids } => {
+                let cgroups = self.cgroups.as_ref();
+                let ids = match &self.directories {
+                    Some(directories) => remains::remove(directories, cgroups, remains, ids),
+                    None => Vec::new(),
+                };
+                let removed = LauncherReply::Removed { remains, ids };
+                self.control.say(&removed, None)?;
+            }
+            LauncherRequest::Use(directories) => {
+                let used = self.move_into(&directories.into(), self.escherd_group);
+                let error = used.err().map(|error| error.to_string().into());
+                self.control.say(&LauncherReply::InUse { error }, None)?;
+            }
+            LauncherRequest::Sweep { id } => {
+                let cgroups = self.cgroups.as_ref();
+                if let Some(leftovers) = self.sweeps.begin(id, cgroups, Instant::now()) {
+                    let swept = LauncherReply::Swept { id, leftovers };
+                    self.control.say(&swept, None)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn settle_sweeps(&mut self) -> io::Result<()> {
+        let cgroups = self.cgroups.as_ref();
+        for (id, leftovers) in self.sweeps.settle(cgroups, Instant::now()) {
+            let swept = LauncherReply::Swept { id, leftovers };
+            self.control.say(&swept, None)?;
+        }
+        Ok(())
     }
 
     /// In the launcher `None`; in each of the new shims its socket to escherd and that in the runtime
@@ -217,7 +327,8 @@ impl Launcher {
                 Ok(sockets) => return Ok(sockets),
                 Err(error) => {
                     let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                    self.say(&LauncherReply::ForkFailed { errno }, None)?;
+                    self.control
+                        .say(&LauncherReply::ForkFailed { errno }, None)?;
                 }
             }
         }
@@ -225,40 +336,50 @@ impl Launcher {
     }
 
     fn fork_shim(&mut self) -> io::Result<Option<(PacketSocket, Door)>> {
+        // escherd asks before it has told them.
+        let directories = self.directories.as_ref();
+        let directory = directories
+            .ok_or(io::ErrorKind::NotConnected)?
+            .shims
+            .as_fd();
         let (here, there) = PacketSocket::pair()?;
         // Made here, so that it is there before escherd hears of the shim.
-        let door = Door::open(self.directories.shims.as_fd())?;
+        let door = Door::open(directory, self.escherd)?;
         // SAFETY: the launcher starts no thread.
-        match unsafe { fork() }.inspect_err(|_| door.remove(self.directories.shims.as_fd()))? {
+        match unsafe { fork() }.inspect_err(|_| door.remove(directory))? {
             Fork::Child => Ok(Some((there, door))),
             Fork::Parent(pid) => {
                 self.shims.insert(pid, door.name());
                 let pid = pid.as_raw().unsigned_abs();
-                self.say(&LauncherReply::Shim { pid }, Some(here.as_fd()))?;
+                let shim = LauncherReply::Shim { pid };
+                self.control.say(&shim, Some(here.as_fd()))?;
                 Ok(None)
             }
         }
     }
 
-    /// Lets go of all that is the launcher's alone. A shim that kept the control socket would hide the
-    /// launcher's death from escherd.
-    fn into_shim(self, socket: PacketSocket, door: Door) -> NewShim {
-        NewShim {
+    /// Takes what is a shim's too. The rest is the launcher's alone, and goes with it: a shim that kept the control
+    /// socket would hide the launcher's death from escherd.
+    fn become_shim(&mut self, socket: PacketSocket, door: Door) -> io::Result<NewShim> {
+        let directories = self.directories.take();
+        Ok(NewShim {
             socket,
             door,
-            directories: self.directories,
+            directories: directories.ok_or(io::ErrorKind::NotConnected)?,
+            cgroups: self.cgroups.take(),
             surroundings: self.surroundings,
-        }
+        })
     }
 
-    /// Returns whether SIGTERM was among them.
-    fn take_signals(&mut self) -> bool {
-        let mut stop = false;
+    fn take_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
-            stop |= signal.ssi_signo == Signal::SIGTERM as u32;
+            match i32::try_from(signal.ssi_signo) {
+                Ok(libc::SIGTERM) => self.heard.stop = true,
+                Ok(libc::SIGHUP) => self.heard.go = true,
+                _ => {}
+            }
         }
         self.reap();
-        stop
     }
 
     fn reap(&mut self) {
@@ -269,7 +390,9 @@ impl Launcher {
                 Some(_) if reaped.exit == Exit::Code(0) => {}
                 Some(first_name) => {
                     // Not its claim, which tells escherd of an execution that was lost.
-                    door::remove(self.directories.shims.as_fd(), first_name);
+                    if let Some(directories) = &self.directories {
+                        door::remove(directories.shims.as_fd(), first_name);
+                    }
                     dead.push(reaped.pid);
                 }
             }
@@ -285,7 +408,8 @@ impl Launcher {
         let is_shim = |child| self.shims.contains_key(&child);
         for (shim, leftovers) in self.orphans.end(is_shim, Instant::now()) {
             let pid = shim.as_raw().unsigned_abs();
-            let _ = self.say(&LauncherReply::ShimDied { pid, leftovers }, None);
+            let died = LauncherReply::ShimDied { pid, leftovers };
+            let _ = self.control.say(&died, None);
         }
     }
 
@@ -330,6 +454,7 @@ struct NewShim {
     socket: PacketSocket,
     door: Door,
     directories: Directories,
+    cgroups: Option<Cgroups>,
     surroundings: Surroundings,
 }
 
@@ -338,37 +463,26 @@ impl NewShim {
         // The launcher's output may be a pipe whose reader waits for its end.
         nix::unistd::dup2_stdout(null()?)?;
         nix::unistd::dup2_stderr(null()?)?;
-        shim::serve(self.socket, self.door, self.directories, self.surroundings)
+        let NewShim {
+            socket,
+            door,
+            directories,
+            cgroups,
+            surroundings,
+        } = self;
+        shim::serve(socket, door, directories, cgroups, surroundings)
     }
 }
 
-/// SIGCHLD and SIGTERM come by descriptor, everything else is left at its default.
+/// SIGCHLD, SIGTERM and SIGHUP come by descriptor, everything else is left at its default.
 fn listen_to_signals() -> io::Result<SignalFd> {
     let mut heard = SigSet::empty();
-    heard.add(Signal::SIGCHLD);
-    heard.add(Signal::SIGTERM);
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP] {
+        heard.add(signal);
+    }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&heard), None)?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     Ok(SignalFd::with_flags(&heard, flags)?)
-}
-
-/// Opens a directory that only its owner can write to, making it if needed.
-fn open_directory(path: &Path, mode: u32) -> Result<OwnedFd, LauncherError> {
-    let fail = |source| LauncherError::Directory {
-        path: path.to_owned(),
-        source,
-    };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path)
-        .map_err(fail)?;
-    let directory = File::options()
-        .read(true)
-        .custom_flags(libc::O_DIRECTORY)
-        .open(path)
-        .map_err(fail)?;
-    Ok(directory.into())
 }
 
 /// What the launcher was given by whoever started it, and commands are to be freed of.

@@ -7,6 +7,7 @@ use escher_protocol::ExecutionId;
 use nix::errno::Errno;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use crate::cgroup::Cgroups;
 use crate::exit_record;
 use crate::shim::Directories;
 use crate::shims::{self, SocketName};
@@ -16,6 +17,7 @@ use crate::wire::{MAX_REMOVED_AT_ONCE, Remains};
 /// beyond [`MAX_REMOVED_AT_ONCE`] is left alone, and so not among them.
 pub(super) fn remove(
     directories: &Directories,
+    cgroups: Option<&Cgroups>,
     remains: Remains,
     ids: Vec<ExecutionId>,
 ) -> Vec<ExecutionId> {
@@ -32,7 +34,7 @@ pub(super) fn remove(
                 unlink(directories.exits.as_fd(), &exit_record::draft_name(*id))
                     .and_then(|()| unlink(directories.exits.as_fd(), &name))
             }
-            Remains::Claim => remove_claim(directories.shims.as_fd(), *id),
+            Remains::Claim => remove_claim(directories.shims.as_fd(), cgroups, *id),
         };
         removed.is_ok()
     });
@@ -47,16 +49,36 @@ fn unlink(directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     }
 }
 
-/// A living shim keeps its claim: by it alone another escherd finds the command.
-fn remove_claim(directory: BorrowedFd<'_>, id: ExecutionId) -> io::Result<()> {
+/// A living shim keeps its claim: by it alone another escherd finds the command. A dead one's stays until its cgroup is
+/// gone, too.
+fn remove_claim(
+    directory: BorrowedFd<'_>,
+    cgroups: Option<&Cgroups>,
+    id: ExecutionId,
+) -> io::Result<()> {
     let name = SocketName::Claim(id);
     match shims::connect(directory, &name) {
         Ok(_) => Err(io::ErrorKind::ResourceBusy.into()),
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound => Ok(()),
-            io::ErrorKind::ConnectionRefused => unlink(directory, &name.to_string()),
+            io::ErrorKind::ConnectionRefused => {
+                if let Some(cgroups) = cgroups {
+                    clear(cgroups, id)?;
+                }
+                unlink(directory, &name.to_string())
+            }
             _ => Err(error),
         },
+    }
+}
+
+fn clear(cgroups: &Cgroups, id: ExecutionId) -> io::Result<()> {
+    if let Some(cgroup) = cgroups.find(id)? {
+        cgroup.kill()?;
+    }
+    match cgroups.remove(id) {
+        true => Ok(()),
+        false => Err(io::ErrorKind::ResourceBusy.into()),
     }
 }
 

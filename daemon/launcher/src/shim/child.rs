@@ -21,6 +21,8 @@ pub(super) struct ChildPlan {
     pub(super) shim: c_int,
     /// What becomes descriptors 0, 1 and 2. None of these numbers is below 3.
     pub(super) descriptors: [c_int; 3],
+    /// What to write `0` to, to be in the command's cgroup. Above 2.
+    pub(super) cgroup: Option<c_int>,
     /// Whether priority and out-of-memory score are to be set back to 0.
     pub(super) reset_priority: bool,
     pub(super) open_files: libc::rlimit64,
@@ -69,6 +71,14 @@ fn prepare_and_execute(plan: &ChildPlan) -> Result<Never, i32> {
     let stage = |stage: StartStage| {
         plan.progress.stage.store(stage as u32, Ordering::Release);
     };
+
+    // First, so that whatever is done from here on counts.
+    if let Some(cgroup) = plan.cgroup {
+        stage(StartStage::Limits);
+        let cgroup = cgroup.cast_unsigned() as usize;
+        let itself = c"0".as_ptr() as usize;
+        call(libc::SYS_write, [cgroup, itself, 1, 0, 0, 0])?;
+    }
 
     stage(StartStage::Session);
     call(libc::SYS_setsid, [0; 6])?;

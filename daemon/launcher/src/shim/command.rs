@@ -74,18 +74,26 @@ impl Setup {
     }
 }
 
-/// Starts the command of `spec`.
+/// Starts the command of `spec`, in the cgroup to which `entrance` leads.
 ///
 /// # Errors
 /// The stage `prepare` with its errno, as the exit that the execution has then.
-pub(super) fn start(spec: &mut LaunchSpec, workshop: &Workshop) -> Result<Started, Exit> {
-    try_start(spec, workshop).map_err(|error| Exit::NotStarted {
+pub(super) fn start(
+    spec: &mut LaunchSpec,
+    entrance: Option<BorrowedFd<'_>>,
+    workshop: &Workshop,
+) -> Result<Started, Exit> {
+    try_start(spec, entrance, workshop).map_err(|error| Exit::NotStarted {
         stage: StartStage::Prepare,
         errno: error.raw_os_error().unwrap_or(libc::EINVAL),
     })
 }
 
-fn try_start(spec: &mut LaunchSpec, workshop: &Workshop) -> io::Result<Started> {
+fn try_start(
+    spec: &mut LaunchSpec,
+    entrance: Option<BorrowedFd<'_>>,
+    workshop: &Workshop,
+) -> io::Result<Started> {
     let (stdout, child_stdout) = pipe2(OFlag::O_CLOEXEC)?;
     let (stderr, child_stderr) = pipe2(OFlag::O_CLOEXEC)?;
     let (over, child_over) = pipe2(OFlag::O_CLOEXEC)?;
@@ -101,7 +109,7 @@ fn try_start(spec: &mut LaunchSpec, workshop: &Workshop) -> io::Result<Started> 
         .as_ref()
         .map_or(workshop.null.as_fd(), AsFd::as_fd);
     let descriptors = [input, child_stdout.as_fd(), child_stderr.as_fd()];
-    let plan = Box::new(Prepared::new(spec, descriptors, workshop)?);
+    let plan = Box::new(Prepared::new(spec, descriptors, entrance, workshop)?);
 
     workshop
         .progress
@@ -140,6 +148,7 @@ impl Prepared {
     fn new(
         spec: &mut LaunchSpec,
         descriptors: [BorrowedFd<'_>; 3],
+        entrance: Option<BorrowedFd<'_>>,
         workshop: &Workshop,
     ) -> io::Result<Self> {
         let programs = program_paths(&spec.argv, &spec.environment)?;
@@ -152,6 +161,7 @@ impl Prepared {
                 progress: workshop.progress,
                 shim: workshop.pid.as_raw(),
                 descriptors: descriptors.map(|descriptor| descriptor.as_raw_fd()),
+                cgroup: entrance.map(|entrance| entrance.as_raw_fd()),
                 reset_priority: surroundings.reset_priority,
                 open_files: libc::rlimit64 {
                     rlim_cur: OPEN_FILES_SOFT.min(surroundings.open_files_hard),

@@ -4,10 +4,13 @@
 //! reports is dealt with, and then the loop asks whether all is over.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use escher_protocol::{Exit, Leftovers, OutputStream, StartStage, Timestamp};
+use escher_protocol::{
+    ExecutionId, Exit, Leftovers, OutputStream, ResourceLimits, StartStage, Timestamp,
+};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -19,11 +22,12 @@ use super::link::Link;
 use super::log::Log;
 use super::tree::Tree;
 use super::{Task, Workshop, host_stops};
+use crate::cgroup::{Cgroup, Cgroups};
 use crate::deadline;
 use crate::sys::memory::forget;
 use crate::wire::{
-    Assignment, EndCause, ExitReport, FromShim, InputState, LaunchSpec, ShimPhase, ShimState,
-    ToShim, WIRE_VERSION, exceeds,
+    Assignment, EndCause, ExitReport, FromShim, InputState, ShimPhase, ShimState, ToShim,
+    WIRE_VERSION, exceeds,
 };
 
 /// How long the set-up of a child may take, from its making to execve(2). It takes microseconds; only a
@@ -37,17 +41,17 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Runs the command of `task` to its end.
 pub(super) fn run(mut task: Task, link: &mut Link, workshop: &mut Workshop) -> Ended {
     let start = (Timestamp::now(), Instant::now());
-    let started = match claim_and_start(&mut task.assignment.spec, link, workshop) {
+    let (started, cgroup) = match claim_and_start(&mut task, link, workshop) {
         Ok(started) => started,
         Err(exit) => return Ended::without_a_start(task.assignment, exit),
     };
     let mut buffer = std::mem::take(&mut workshop.buffer);
-    let execution = Execution::new(&task, start, started, link, workshop);
+    let execution = Execution::new(&task, start, started, cgroup.as_ref(), link, workshop);
     let (report, input) = execution.run(&mut buffer);
     workshop.buffer = buffer;
     Ended {
         report,
-        measured: None,
+        measured: cgroup.as_ref().map(Cgroup::measure),
         memo: task.assignment.memo,
         input,
     }
@@ -55,25 +59,53 @@ pub(super) fn run(mut task: Task, link: &mut Link, workshop: &mut Workshop) -> E
 
 /// The claim comes before the process: where there is none, nothing was started.
 fn claim_and_start(
-    spec: &mut LaunchSpec,
+    task: &mut Task,
     link: &mut Link,
     workshop: &Workshop,
-) -> Result<Started, Exit> {
+) -> Result<(Started, Option<Cgroup>), Exit> {
+    let not_started = |stage| {
+        move |error: io::Error| Exit::NotStarted {
+            stage,
+            errno: error.raw_os_error().unwrap_or(libc::EIO),
+        }
+    };
+    let spec = &mut task.assignment.spec;
     let claimed = link.claim(workshop.directories.shims.as_fd(), spec.id);
-    claimed.map_err(|error| Exit::NotStarted {
-        stage: StartStage::Prepare,
-        errno: error.raw_os_error().unwrap_or(libc::EIO),
-    })?;
-    command::start(spec, workshop)
+    claimed.map_err(not_started(StartStage::Prepare))?;
+    let cgroup = make_cgroup(spec.id, &task.limits, workshop.cgroups.as_ref());
+    let cgroup = cgroup.map_err(not_started(StartStage::Limits))?;
+    let entrance = cgroup.as_ref().map(Cgroup::entrance).transpose();
+    let entrance = entrance.map_err(not_started(StartStage::Limits))?;
+    let started = command::start(spec, entrance.as_ref().map(AsFd::as_fd), workshop)?;
+    Ok((started, cgroup))
+}
+
+/// A cgroup for the command. Where it cannot be had and nothing hangs on it, the command does without.
+fn make_cgroup(
+    id: ExecutionId,
+    limits: &ResourceLimits,
+    cgroups: Option<&Cgroups>,
+) -> io::Result<Option<Cgroup>> {
+    let made = match cgroups {
+        Some(cgroups) => cgroups.create(id, limits).map(Some),
+        None => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
+    };
+    match made {
+        Err(_) if limits.is_unlimited() => Ok(None),
+        made => made,
+    }
 }
 
 struct Execution<'a> {
     assignment: &'a Assignment,
     output_limit: Option<u64>,
+    limits: ResourceLimits,
     start: (Timestamp, Instant),
     link: &'a mut Link,
     workshop: &'a Workshop,
     tree: Tree,
+    cgroup: Option<&'a Cgroup>,
+    pause: Pause,
     ladder: Ladder,
     log: Log<'a>,
     input: Input,
@@ -105,6 +137,16 @@ struct Ready {
     stderr: bool,
     input: bool,
     setup: bool,
+    cgroup: bool,
+}
+
+/// Whether the command is stopped.
+#[derive(Default)]
+struct Pause {
+    /// Whether it is to be.
+    asked: bool,
+    /// Whether it is, and escherd knows.
+    told: bool,
 }
 
 impl<'a> Execution<'a> {
@@ -112,6 +154,7 @@ impl<'a> Execution<'a> {
         task: &'a Task,
         start: (Timestamp, Instant),
         started: Started,
+        cgroup: Option<&'a Cgroup>,
         link: &'a mut Link,
         workshop: &'a Workshop,
     ) -> Self {
@@ -141,9 +184,12 @@ impl<'a> Execution<'a> {
             watched: BTreeSet::new(),
             assignment,
             output_limit: task.output_limit,
+            limits: task.limits,
             start,
             link,
             workshop,
+            cgroup,
+            pause: Pause::default(),
         }
     }
 
@@ -170,6 +216,9 @@ impl<'a> Execution<'a> {
             if ready.input {
                 let fed = self.input.feed();
                 self.answer_input(&fed);
+            }
+            if ready.cgroup {
+                self.tell_pause();
             }
             self.tell_growth();
             self.keep_deadlines();
@@ -212,7 +261,7 @@ impl<'a> Execution<'a> {
 
     fn wait(&self) -> Ready {
         type Mark = fn(&mut Ready) -> &mut bool;
-        let mut polled: [(Option<BorrowedFd<'_>>, PollFlags, Mark); 6] = [
+        let mut polled: [(Option<BorrowedFd<'_>>, PollFlags, Mark); 7] = [
             (self.link.awaited(), PollFlags::POLLIN, |r| &mut r.link),
             (
                 Some(self.workshop.signals.as_fd()),
@@ -231,9 +280,13 @@ impl<'a> Execution<'a> {
             ),
             (self.input.waits_for(), PollFlags::POLLOUT, |r| &mut r.input),
             (None, PollFlags::POLLIN, |r| &mut r.setup),
+            (None, PollFlags::POLLPRI, |r| &mut r.cgroup),
         ];
         if self.setup_end.is_none() {
             polled[5].0 = Some(self.setup.descriptor());
+        }
+        if self.pause.asked || self.pause.told {
+            polled[6].0 = self.cgroup.map(Cgroup::events);
         }
         let mut marks = Vec::with_capacity(polled.len());
         let mut descriptors = Vec::with_capacity(polled.len());
@@ -310,6 +363,12 @@ impl<'a> Execution<'a> {
                 self.tree.signal_all(&[libc::SIGKILL]);
             }
         }
+        if heard.limits_are_gone
+            && let Some(cgroup) = self.cgroup
+        {
+            // Where that fails, the controllers are not there any more, and nothing is to be done.
+            let _ = cgroup.limit(&self.limits);
+        }
         if heard.stop {
             self.end(host_stops(), false);
         }
@@ -340,6 +399,9 @@ impl<'a> Execution<'a> {
             input: self.input.state(),
         };
         self.link.send(&FromShim::Adoptable(Box::new(state)));
+        if self.pause.told {
+            self.link.send(&FromShim::Paused(true));
+        }
     }
 
     fn take_messages(&mut self) {
@@ -352,6 +414,8 @@ impl<'a> Execution<'a> {
                 ToShim::Cancel { by, kill } => self.end(EndCause::Cancelled(by), kill),
                 ToShim::Signal { signal } => self.tree.signal_main(signal),
                 ToShim::Watch { seen } => drop(self.watched.insert(seen)),
+                ToShim::Pause => self.pause(true),
+                ToShim::Resume => self.pause(false),
                 // Not in the middle of an execution: nothing to be done with it.
                 ToShim::Launch(_)
                 | ToShim::LaunchFromMemory
@@ -359,10 +423,31 @@ impl<'a> Execution<'a> {
                 | ToShim::AssignFromMemory
                 | ToShim::LimitOutput { .. }
                 | ToShim::LimitResources(_)
-                | ToShim::Pause
-                | ToShim::Resume
                 | ToShim::Recorded => {}
             }
+        }
+    }
+
+    /// Stops the command, or lets it go on. Not once its end is under way, for which it must be able to run.
+    fn pause(&mut self, on: bool) {
+        let Some(cgroup) = self.cgroup else { return };
+        if on && self.ladder.has_begun() {
+            return;
+        }
+        if cgroup.freeze(on).is_ok() {
+            self.pause.asked = on;
+        }
+        self.tell_pause();
+    }
+
+    /// Tells whether the command is stopped, if that has changed.
+    fn tell_pause(&mut self) {
+        let state = self.cgroup.map(Cgroup::state);
+        if let Some(Ok(state)) = state
+            && state.frozen != self.pause.told
+        {
+            self.pause.told = state.frozen;
+            self.link.send(&FromShim::Paused(state.frozen));
         }
     }
 
@@ -436,7 +521,16 @@ impl<'a> Execution<'a> {
         if self.main_ended.is_none() {
             self.ladder_signal = signals.first().copied();
         }
+        if self.pause.asked {
+            self.pause(false);
+        }
         self.tree.signal_all(signals);
+        // It gets what forks faster than a look at the tree, too.
+        if let Some(cgroup) = self.cgroup
+            && step == Some(Step::Kill)
+        {
+            let _ = cgroup.kill();
+        }
     }
 
     /// What is in the pipes now, without waiting for more: whoever still holds them is not part of the

@@ -99,6 +99,11 @@ impl Ladder {
         }
     }
 
+    /// Whether the end is under way.
+    pub(super) fn has_begun(&self) -> bool {
+        self.rung != Rung::Ground
+    }
+
     /// Whether SIGKILL was sent and its effect is awaited.
     pub(super) fn is_killing(&self) -> bool {
         matches!(self.rung, Rung::Killing { .. })

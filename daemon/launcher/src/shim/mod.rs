@@ -28,7 +28,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use escher_protocol::codec::{self, MAX_PAYLOAD_BYTES};
-use escher_protocol::{Blob, Canceller, Leftovers};
+use escher_protocol::{Blob, Canceller, Leftovers, ResourceLimits};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
@@ -37,6 +37,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
+use crate::cgroup::Cgroups;
 use crate::deadline;
 use crate::door::Door;
 use crate::packet::PacketSocket;
@@ -72,6 +73,8 @@ struct Workshop {
     pid: Pid,
     surroundings: Surroundings,
     directories: Directories,
+    /// `None` where commands have no cgroups.
+    cgroups: Option<Cgroups>,
     null: File,
     signals: SignalFd,
     /// Whether SIGTERM has come: what runs is the last.
@@ -86,6 +89,8 @@ struct Task {
     assignment: Assignment,
     /// As in [`ToShim::LimitOutput`].
     output_limit: Option<u64>,
+    /// As in [`ToShim::LimitResources`].
+    limits: ResourceLimits,
 }
 
 /// What a shim hears while it waits.
@@ -105,6 +110,7 @@ pub(crate) fn serve(
     socket: PacketSocket,
     door: Door,
     directories: Directories,
+    cgroups: Option<Cgroups>,
     surroundings: Surroundings,
 ) -> io::Result<()> {
     prctl::set_name(c"escher-shim")?;
@@ -115,6 +121,7 @@ pub(crate) fn serve(
         pid: nix::unistd::getpid(),
         surroundings,
         directories,
+        cgroups,
         null: File::open("/dev/null")?,
         signals: block_all_signals()?,
         stopping: Cell::new(false),
@@ -148,6 +155,10 @@ fn serve_executions(link: &mut Link, workshop: &mut Workshop) -> Result<(), Fail
         let left_over = ended.report.leftovers == Leftovers::Unkillable;
         let handed_over = ended.hand_over(link, workshop);
         handed_over.map_err(Failure::WithReport)?;
+        // Not before: nobody waits for it.
+        if let Some(cgroups) = &workshop.cgroups {
+            cgroups.remove(id);
+        }
         // What is left over must not count as part of the next execution; and a shim that could not say
         // what it had would be no use to the next either.
         if left_over || workshop.stopping.get() || !link.has_claimed(id) {
@@ -162,15 +173,16 @@ fn serve_executions(link: &mut Link, workshop: &mut Workshop) -> Result<(), Fail
 fn block_all_signals() -> io::Result<SignalFd> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
     let mut heard = SigSet::empty();
-    heard.add(Signal::SIGCHLD);
-    heard.add(Signal::SIGTERM);
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP] {
+        heard.add(signal);
+    }
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     Ok(SignalFd::with_flags(&heard, flags)?)
 }
 
 /// Waits for the next command; `None` when there will be none.
 fn await_launch(link: &mut Link, workshop: &Workshop) -> io::Result<Option<Task>> {
-    let mut output_limit = None;
+    let (mut output_limit, mut limits) = (None, ResourceLimits::default());
     loop {
         let assignment = match wait(link, workshop)? {
             Wake::Message(ToShim::Launch(spec), _) => of_version_1(*spec),
@@ -179,6 +191,10 @@ fn await_launch(link: &mut Link, workshop: &Workshop) -> io::Result<Option<Task>
             Wake::Message(ToShim::AssignFromMemory, memory) => read_sealed(memory)?,
             Wake::Message(ToShim::LimitOutput { bytes }, _) => {
                 output_limit = Some(bytes);
+                continue;
+            }
+            Wake::Message(ToShim::LimitResources(asked), _) => {
+                limits = asked;
                 continue;
             }
             // What was meant for a command that has ended by itself in the meantime.
@@ -192,6 +208,7 @@ fn await_launch(link: &mut Link, workshop: &Workshop) -> io::Result<Option<Task>
         return Ok(Some(Task {
             assignment,
             output_limit,
+            limits,
         }));
     }
 }
@@ -270,6 +287,8 @@ struct Heard {
     child: bool,
     /// SIGTERM.
     stop: bool,
+    /// SIGHUP: limits have to be set again.
+    limits_are_gone: bool,
 }
 
 impl Workshop {
@@ -279,6 +298,7 @@ impl Workshop {
             match i32::try_from(signal.ssi_signo) {
                 Ok(libc::SIGCHLD) => heard.child = true,
                 Ok(libc::SIGTERM) => heard.stop = true,
+                Ok(libc::SIGHUP) => heard.limits_are_gone = true,
                 _ => {}
             }
         }

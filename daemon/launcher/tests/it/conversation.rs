@@ -230,7 +230,7 @@ fn files_and_folders_are_closed_to_others() {
         (launcher.index(spec.id), 0o640),
         (launcher.exit_dir(), 0o700),
         (launcher.shim_dir(), 0o700),
-        (launcher.exit_dir().join(record), 0o600),
+        (launcher.exit_dir().join(record), 0o640),
     ];
     for (path, most) in expected {
         let mode = path.metadata().unwrap().permissions().mode() & 0o7777;

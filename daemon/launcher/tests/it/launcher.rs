@@ -13,7 +13,7 @@ use escher_launcher::exit_record;
 use escher_launcher::packet::{PacketSocket, Waiting};
 use escher_launcher::shims::{self, SocketName};
 use escher_launcher::wire::{
-    ExitReport, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, Remains,
+    Abilities, ExitReport, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, Remains,
 };
 use escher_protocol::{ExecutionId, Leftovers, codec};
 use tempfile::TempDir;
@@ -38,6 +38,7 @@ pub(crate) struct Launcher {
     /// Deaths of shims that it told of and nobody has asked for yet.
     deaths: RefCell<VecDeque<(u32, Leftovers)>>,
     hello: LauncherReply,
+    abilities: Abilities,
     folder: TempDir,
 }
 
@@ -106,15 +107,25 @@ impl Launcher {
             shims: RefCell::default(),
             deaths: RefCell::default(),
             hello: LauncherReply::ForkFailed { errno: 0 },
+            abilities: Abilities::default(),
             folder,
         };
         launcher.hello = launcher.receive().expect("a hello").0;
+        launcher.abilities = match launcher.receive().expect("abilities").0 {
+            LauncherReply::Abilities(abilities) => abilities,
+            other => panic!("{other:?}"),
+        };
         launcher
     }
 
     /// The first thing it said.
     pub(crate) fn hello(&self) -> &LauncherReply {
         &self.hello
+    }
+
+    /// What it then said of itself.
+    pub(crate) fn abilities(&self) -> &Abilities {
+        &self.abilities
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -39,6 +39,7 @@ fn the_example_with_all_defaults_has_all_defaults() {
     let elsewhere = [
         "execution.log_dir",
         "daemon.launcher",
+        "daemon.launcher_socket",
         "daemon.metrics_socket",
     ];
     for (row, default) in complete.rows.iter().zip(&plain.rows) {

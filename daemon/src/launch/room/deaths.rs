@@ -22,36 +22,63 @@ impl Room {
     pub(super) fn bereave(&mut self, id: ExecutionId, pid: u32) {
         let is_known = self.forked.contains(&pid) && self.connection.is_some();
         match self.died.remove(&pid) {
-            Some(leftovers) => self.conclude(id, leftovers),
+            Some(leftovers) => self.sweep(id, leftovers),
             None if is_known => {
                 let until = Instant::now() + SWEEP_DEADLINE;
                 self.bereaved.insert(pid, (id, until));
             }
-            None => self.conclude(id, Leftovers::Unknown),
+            None => self.sweep(id, Leftovers::Unknown),
         }
     }
 
     pub(super) fn sweep_deadline(&self) -> Option<Instant> {
-        self.bereaved.values().map(|bereaved| bereaved.1).min()
+        let bereaved = self.bereaved.values().map(|bereaved| bereaved.1);
+        let sweeping = self.sweeping.values().map(|sweeping| sweeping.1);
+        bereaved.chain(sweeping).min()
     }
 
     pub(super) fn stop_waiting_for_sweeps(&mut self) {
-        let now = Instant::now();
-        let overdue: Vec<u32> = self
-            .bereaved
-            .iter()
-            .filter(|(_, (_, until))| *until <= now)
-            .map(|(pid, _)| *pid)
-            .collect();
-        for pid in overdue {
-            self.conclude_bereaved(pid, Leftovers::Unknown);
+        self.stop_waiting_until(Instant::now());
+    }
+
+    /// The launcher is gone.
+    pub(super) fn stop_waiting_for_all_sweeps(&mut self) {
+        self.stop_waiting_until(Instant::now() + SWEEP_DEADLINE);
+    }
+
+    /// Stops waiting for what was to come until then.
+    fn stop_waiting_until(&mut self, then: Instant) {
+        let bereaved = self.bereaved.extract_if(|_, (_, until)| *until <= then);
+        let bereaved: Vec<_> = bereaved.collect();
+        for (pid, (id, _)) in bereaved {
+            self.forked.remove(&pid);
+            self.sweep(id, Leftovers::Unknown);
+        }
+        let sweeping = self.sweeping.extract_if(|_, (_, until)| *until <= then);
+        let sweeping: Vec<_> = sweeping.collect();
+        for (id, (leftovers, _)) in sweeping {
+            self.conclude(id, leftovers);
         }
     }
 
-    pub(super) fn conclude_bereaved(&mut self, pid: u32, leftovers: Leftovers) {
-        self.forked.remove(&pid);
-        if let Some((id, _)) = self.bereaved.remove(&pid) {
-            self.conclude(id, leftovers);
+    /// Has the launcher end what is left in the execution's cgroup, whichever launcher forked the shim; `leftovers` is
+    /// what is known without.
+    fn sweep(&mut self, id: ExecutionId, leftovers: Leftovers) {
+        let connection = self.connection.as_ref();
+        let able = connection.filter(|connection| connection.abilities().cgroups.is_some());
+        match able.map(|connection| connection.sweep(id)) {
+            Some(Ok(())) => {
+                let until = Instant::now() + SWEEP_DEADLINE;
+                self.sweeping.insert(id, (leftovers, until));
+            }
+            _ => self.conclude(id, leftovers),
+        }
+    }
+
+    /// The launcher has done so.
+    pub(super) fn swept(&mut self, id: ExecutionId, leftovers: Leftovers) {
+        if let Some((known, _)) = self.sweeping.remove(&id) {
+            self.conclude(id, taken_together(known, leftovers));
         }
     }
 
@@ -72,10 +99,13 @@ impl Room {
     }
 
     pub(super) fn shim_died(&mut self, pid: u32, leftovers: Leftovers) {
-        if self.bereaved.contains_key(&pid) {
-            return self.conclude_bereaved(pid, leftovers);
+        // A launcher that was there before escherd tells of shims that were, too. Their sockets tell as well.
+        if !self.forked.remove(&pid) {
+            return;
         }
-        self.forked.remove(&pid);
+        if let Some((id, _)) = self.bereaved.remove(&pid) {
+            return self.sweep(id, leftovers);
+        }
         match self.ready.iter().position(|shim| shim.pid() == pid) {
             Some(place) => {
                 let shim = self.ready.swap_remove(place);
@@ -86,5 +116,15 @@ impl Room {
             // Its socket will tell as well.
             None => drop(self.died.insert(pid, leftovers)),
         }
+    }
+}
+
+/// What is known of the processes of a shim, from the launcher that was its parent and from its cgroup.
+fn taken_together(parent: Leftovers, cgroup: Leftovers) -> Leftovers {
+    match (parent, cgroup) {
+        (Leftovers::Unkillable, _) | (_, Leftovers::Unkillable) => Leftovers::Unkillable,
+        (Leftovers::Killed, _) | (_, Leftovers::Killed) => Leftovers::Killed,
+        (Leftovers::None, _) | (_, Leftovers::None) => Leftovers::None,
+        (Leftovers::Unknown, Leftovers::Unknown) => Leftovers::Unknown,
     }
 }

@@ -57,10 +57,15 @@ struct Room {
     bereaved: HashMap<u32, (ExecutionId, Instant)>,
     /// Shims of whose death the launcher has told before their sockets did.
     died: HashMap<u32, Leftovers>,
+    /// Executions of dead shims whose cgroups the launcher is clearing: what is known of their processes without, and
+    /// the time until which that is waited for.
+    sweeping: HashMap<ExecutionId, (Leftovers, Instant)>,
     removals: Removals,
     returns: mpsc::UnboundedSender<Returned>,
     trim_at: Option<Instant>,
     retry_at: Option<Instant>,
+    /// Why there is no launcher, as it was said last.
+    complaint: Option<String>,
     /// A new launcher on its way.
     opening: Option<JoinHandle<Result<Connection, LaunchError>>>,
 }
@@ -90,10 +95,12 @@ pub async fn run(
         forked: HashSet::new(),
         bereaved: HashMap::new(),
         died: HashMap::new(),
+        sweeping: HashMap::new(),
         removals: Removals::default(),
         returns,
         trim_at: None,
         retry_at: None,
+        complaint: None,
         opening: None,
     };
     for (shim, state) in adoption.shims {
@@ -132,22 +139,15 @@ pub async fn run(
 
 async fn opened(
     opening: &mut Option<JoinHandle<Result<Connection, LaunchError>>>,
-) -> Option<Connection> {
+) -> Result<Connection, String> {
     let result = match opening {
         Some(task) => task.await,
         None => std::future::pending().await,
     };
     *opening = None;
     match result {
-        Ok(Ok(connection)) => Some(connection),
-        Ok(Err(error)) => {
-            error!(%error, "no launcher can be started; commands wait");
-            None
-        }
-        Err(error) => {
-            error!(%error, "starting a launcher has failed");
-            None
-        }
+        Ok(opened) => opened.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -284,6 +284,7 @@ impl Room {
                 self.launch_waiting();
             }
             Heard::ShimDied { pid, leftovers } => self.shim_died(pid, leftovers),
+            Heard::Swept { id, leftovers } => self.swept(id, leftovers),
             Heard::Removed { remains, ids } => {
                 self.removals.answered(&ids);
                 let engine = self.engine.clone();
@@ -302,11 +303,9 @@ impl Room {
                 self.connection = None;
                 self.expected = 0;
                 self.removals.ask_again();
-                self.forked.clear();
                 self.died.clear();
-                for pid in self.bereaved.keys().copied().collect::<Vec<u32>>() {
-                    self.conclude_bereaved(pid, Leftovers::Unknown);
-                }
+                self.stop_waiting_for_all_sweeps();
+                self.forked.clear();
                 // At once, unless it died at once.
                 self.retry_at = Some(Instant::now().max(self.connected_at + RETRY_AFTER));
             }
@@ -346,14 +345,22 @@ impl Room {
         }
     }
 
-    fn connected(&mut self, connection: Option<Connection>) {
-        match connection {
-            Some(connection) => {
+    fn connected(&mut self, opened: Result<Connection, String>) {
+        match opened {
+            Ok(connection) => {
                 info!(pid = connection.pid(), "a new launcher is there");
                 self.connection = Some(connection);
                 self.connected_at = Instant::now();
+                self.complaint = None;
             }
-            None => self.retry_at = Some(Instant::now() + RETRY_AFTER),
+            Err(error) => {
+                self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                // Once, not with each try: a launcher that was stopped may stay so for days.
+                if self.complaint.as_ref() != Some(&error) {
+                    error!(%error, "there is no launcher; commands wait");
+                    self.complaint = Some(error);
+                }
+            }
         }
     }
 
