@@ -12,7 +12,7 @@ pub(crate) fn what_has_no_room_in_a_log_is_counted(machine: &Machine) {
         truncate --size 8M /srv/small
         mke2fs -q /srv/small
         mount -o loop /srv/small /var/log/escher
-        chmod 750 /var/log/escher",
+        systemd-tmpfiles --create escher.conf",
     );
     configure(machine, "[execution]\nlog_min_free_bytes = 0");
     let script =
