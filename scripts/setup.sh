@@ -33,6 +33,9 @@ unpack() {
     PATH="$tools/usr/bin:$PATH"
 }
 
+# What makes Debian packages.
+CARGO_DEB=3.8.0
+
 # cargo_tool NAME VERSION: a program of that name from crates.io, which cargo finds from now on.
 cargo_tool() {
     local tools="$PWD/target/tools"

@@ -97,7 +97,7 @@ pub(crate) fn a_removal_ends_commands_and_a_new_installation_goes_on(machine: &M
     configure(machine, "[execution]\nmax_timeout_ms = 0");
     let id = set_going(machine, "none", "exec sleep 424242");
     machine.must("DEBIAN_FRONTEND=noninteractive apt-get remove -q -y escher");
-    let sleeping = machine.run("pgrep --full 'sleep 424242'");
+    let sleeping = machine.run("pgrep --full '^sleep 424242'");
     assert_eq!(sleeping.expect(1).out(), "");
     for unit in UNITS {
         let state = machine.must(&format!(
@@ -154,5 +154,5 @@ pub(crate) fn a_purge_leaves_nothing(machine: &Machine, bare: &BTreeSet<String>)
         })
         .collect();
     assert!(left.is_empty(), "{left:#?}");
-    machine.must("! pgrep --full 'escher|sleep 424242'");
+    machine.must("! pgrep --full '^(/usr/(bin|lib)/escher|sleep 424242)'");
 }
