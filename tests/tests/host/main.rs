@@ -5,6 +5,7 @@
 
 mod clock;
 mod full_disk;
+mod metrics;
 mod package;
 mod people;
 mod power;
@@ -32,6 +33,7 @@ fn escher_keeps_its_promises_on_a_whole_machine() {
     restarts::a_run_goes_on_without_a_gap_through_restart_and_kill(&machine);
     clock::a_clock_that_is_set_moves_no_timeout(&machine);
     full_disk::what_has_no_room_in_a_log_is_counted(&machine);
+    metrics::systemd_listens_for_them_where_that_is_wanted(&machine);
     package::an_upgrade_keeps_what_runs_and_its_results(&machine);
     package::a_faulty_configuration_leaves_nobody_stranded(&machine);
 
