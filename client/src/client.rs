@@ -13,7 +13,8 @@ use escher_protocol::message::{
 };
 use escher_protocol::{
     Blob, CancelMode, ErrorCode, ExecutionEvent, ExecutionId, ExecutionRecord, ExecutionRequest,
-    ExecutionResult, OutputRange, Reloaded, Request, Response, Setting, Target,
+    ExecutionResult, OutputRange, Reloaded, Request, ResourceLimits, Resources, Response, Setting,
+    Target,
 };
 
 use crate::connector::Connector;
@@ -38,13 +39,14 @@ use crate::stdin::StdinWriter;
 ///
 /// - What does no harm when it is done twice is asked again: [`get_status`](Client::get_status),
 ///   [`wait_for_completion`](Client::wait_for_completion), [`get_result`](Client::get_result),
-///   [`cancel`](Client::cancel), [`info`](Client::info), [`settings`](Client::settings), [`metrics`](Client::metrics),
+///   [`cancel`](Client::cancel), [`pause`](Client::pause), [`resume`](Client::resume),
+///   [`resources`](Client::resources), [`info`](Client::info), [`settings`](Client::settings), [`metrics`](Client::metrics),
 ///   [`reload`](Client::reload) (the answer then tells what is left to change),
 ///   [`prune`](Client::prune), [`cleanup_old_executions`](Client::cleanup_old_executions),
 ///   [`remove_execution`](Client::remove_execution) (for which a `not-found` then means that it was
-///   done), [`write_stdin`](Client::write_stdin) at its offset, and [`execute`](Client::execute) of a
-///   request **with a key**.
-/// - [`execute`](Client::execute) without a key and [`signal`](Client::signal) are not repeated once
+///   done), [`write_stdin`](Client::write_stdin) at its offset, and [`execute`](Client::execute) and
+///   [`execute_within`](Client::execute_within) of a request **with a key**.
+/// - Both without a key and [`signal`](Client::signal) are not repeated once
 ///   they were sent: [`Error::Disconnected`] says that they may have been carried out or not.
 /// - Streams go on where they stood: [`read_logs`](Client::read_logs) and [`follow`](Client::follow)
 ///   behind the last byte, [`events`](Client::events) behind the last sequence number,
@@ -91,7 +93,29 @@ impl Client {
     /// [`Error::DaemonGone`] it may have, which only a request with a key can safely find out by asking
     /// again.
     pub async fn execute(&self, request: ExecutionRequest) -> Result<Submitted, Error> {
-        match self.ask(Request::Submit(Box::new(request))).await? {
+        self.submit(Request::Submit(Box::new(request))).await
+    }
+
+    /// As [`execute`](Client::execute); the command and everything below it may use no more than this
+    /// together. Without any limit it is the same.
+    ///
+    /// # Errors
+    /// As there, `limit-unenforceable`, and [`Error::Unsupported`] by an escherd without the feature
+    /// `resources`.
+    pub async fn execute_within(
+        &self,
+        request: ExecutionRequest,
+        limits: ResourceLimits,
+    ) -> Result<Submitted, Error> {
+        if limits.is_unlimited() {
+            return self.execute(request).await;
+        }
+        self.submit(Request::SubmitWithin(Box::new(request), limits))
+            .await
+    }
+
+    async fn submit(&self, request: Request) -> Result<Submitted, Error> {
+        match self.ask(request).await? {
             Response::Submitted(submitted) => Ok(submitted),
             other => Err(wrong("a submission", &other)),
         }
@@ -161,9 +185,41 @@ impl Client {
     /// have been sent or not.
     pub async fn signal(&self, target: impl Into<Target>, signal: i32) -> Result<(), Error> {
         let target = target.into();
-        match self.ask(Request::Signal { target, signal }).await? {
-            Response::Done => Ok(()),
-            other => Err(wrong("a signal", &other)),
+        done(
+            self.ask(Request::Signal { target, signal }).await?,
+            "a signal",
+        )
+    }
+
+    /// Stops everything that an execution runs, until it is resumed or ended. Its timeout goes on. Returns
+    /// once it is stopped, at once if it was already.
+    ///
+    /// # Errors
+    /// As [`get_status`](Client::get_status), `not-running`, `cannot-pause`, and [`Error::Unsupported`] by
+    /// an escherd without the feature `resources`.
+    pub async fn pause(&self, target: impl Into<Target>) -> Result<(), Error> {
+        let target = self.pin(target.into()).await?;
+        done(self.ask(Request::Pause(target)).await?, "a pause")
+    }
+
+    /// Lets a paused execution go on. Returns once it does.
+    ///
+    /// # Errors
+    /// As [`pause`](Client::pause).
+    pub async fn resume(&self, target: impl Into<Target>) -> Result<(), Error> {
+        let target = self.pin(target.into()).await?;
+        done(self.ask(Request::Resume(target)).await?, "a resumption")
+    }
+
+    /// What an execution may use, whether it is paused, and what it has used once it is over.
+    ///
+    /// # Errors
+    /// As [`get_status`](Client::get_status), and [`Error::Unsupported`] by an escherd without the feature
+    /// `resources`.
+    pub async fn resources(&self, target: impl Into<Target>) -> Result<Resources, Error> {
+        match self.ask(Request::Resources(target.into())).await? {
+            Response::Resources(resources) => Ok(*resources),
+            other => Err(wrong("resources", &other)),
         }
     }
 
@@ -418,6 +474,13 @@ impl Client {
     }
 }
 
+fn done(response: Response, wanted: &'static str) -> Result<(), Error> {
+    match response {
+        Response::Done => Ok(()),
+        other => Err(wrong(wanted, &other)),
+    }
+}
+
 fn removed(response: Response) -> Result<Removed, Error> {
     match response {
         Response::Removed(removed) => Ok(removed),
@@ -444,6 +507,7 @@ fn wrong(wanted: &'static str, got: &Response) -> Error {
         Response::Settings(_) => "settings",
         Response::Reloaded(_) => "a reload",
         Response::Metrics(_) => "metrics",
+        Response::Resources(_) => "resources",
     };
     wrong_answer(wanted, got)
 }

@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use escher_protocol::frame::{FrameCodec, FrameError};
-use escher_protocol::handshake::{FEATURE_HISTORY, FEATURE_METRICS, FEATURE_SETTINGS, Welcome};
+use escher_protocol::handshake::{
+    FEATURE_HISTORY, FEATURE_METRICS, FEATURE_RESOURCES, FEATURE_SETTINGS, Welcome,
+};
 use escher_protocol::{ClientFrame, Command, Request, RequestId, Response, ServerFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -154,6 +156,11 @@ fn feature_of(request: &Request) -> Option<&'static str> {
             Some(FEATURE_SETTINGS)
         }
         Request::Metrics => Some(FEATURE_METRICS),
+        // Younger than scripts, so whoever has it has those, too.
+        Request::SubmitWithin(..)
+        | Request::Pause(_)
+        | Request::Resume(_)
+        | Request::Resources(_) => Some(FEATURE_RESOURCES),
         Request::Submit(request) if matches!(request.command, Command::Script { .. }) => {
             Some(FEATURE_SETTINGS)
         }

@@ -65,7 +65,7 @@ pub use escher_protocol::message::{
     Submitted,
 };
 pub use escher_protocol::{
-    ApiError, Blob, ErrorCode, ExecutionEvent, ExecutionId, ExecutionResult, Metadata, Omission,
-    OutputChunk, OutputRange, OutputStart, OutputStream, Reloaded, Setting, SettingValue,
-    StreamSelection, Target, Text, Timestamp,
+    ApiError, Blob, ErrorCode, ExecutionEvent, ExecutionId, ExecutionResult, Measurements,
+    Metadata, Omission, OutputChunk, OutputRange, OutputStart, OutputStream, Reloaded,
+    ResourceLimits, Resources, Setting, SettingValue, StreamSelection, Target, Text, Timestamp,
 };

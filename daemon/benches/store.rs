@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use escher_protocol::message::{Event, EventKind, ListFilter, Selection};
 use escher_protocol::{
     ApiError, Command, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, Exit, Leftovers,
-    Outcome, OutputTotals, Status, Text, Timestamp, Usage, User,
+    Outcome, OutputTotals, ResourceLimits, Status, Text, Timestamp, Usage, User,
 };
 use escherd::authz::Account;
 use escherd::execution::{Checked, Submission};
@@ -96,6 +96,7 @@ fn submission(number: u64) -> Submission {
             labels: vec![label("stage", number % 4), label("build", number / 20)],
             ..ExecutionRequest::default()
         }),
+        limits: ResourceLimits::default(),
         checked: Checked {
             timeout_ms: Some(600_000),
             kill_grace_ms: 10_000,
@@ -195,7 +196,13 @@ fn changes(number: u64) -> [Entry; 3] {
     [
         entry(submitted, event(0, EventKind::Submitted)),
         entry(started, event(1, EventKind::Started)),
-        entry(Change::Finished(Box::new(record)), event(2, ended)),
+        entry(
+            Change::Finished {
+                record: Box::new(record),
+                resources: Box::default(),
+            },
+            event(2, ended),
+        ),
     ]
 }
 

@@ -81,6 +81,11 @@ error_codes! {
     /// The configuration has faults; what was in force before still is.
     INVALID_CONFIGURATION = 36, "invalid-configuration", retry: false;
 
+    /// A limit that cannot be enforced on this host as it is: the message says which, the hint what is missing.
+    LIMIT_UNENFORCEABLE = 37, "limit-unenforceable", retry: false;
+    /// The execution cannot be paused or resumed: its command has no cgroup.
+    CANNOT_PAUSE = 38, "cannot-pause", retry: false;
+
     // How an execution ended (60–89), in its record.
     /// The program was not found.
     PROGRAM_NOT_FOUND = 60, "program-not-found", retry: false;
@@ -100,6 +105,8 @@ error_codes! {
     OVERSIZED_OUTPUT = 67, "oversized-output", retry: false;
     /// The log could take no more output, where that ends the command.
     LOG_FULL = 68, "log-full", retry: false;
+    /// The kernel has killed processes of the command for want of memory, and it did not complete.
+    OOM_KILLED = 69, "oom-killed", retry: false;
 }
 
 impl ErrorCode {
@@ -222,6 +229,8 @@ mod tests {
                 (34, "not-finished", false),
                 (35, "output-held", true),
                 (36, "invalid-configuration", false),
+                (37, "limit-unenforceable", false),
+                (38, "cannot-pause", false),
                 (60, "program-not-found", false),
                 (61, "start-failed", false),
                 (62, "exit-status", false),
@@ -231,6 +240,7 @@ mod tests {
                 (66, "lost", false),
                 (67, "oversized-output", false),
                 (68, "log-full", false),
+                (69, "oom-killed", false),
             ]
         );
         assert_eq!(ErrorCode::from_number(999).to_string(), "error-999");

@@ -32,6 +32,11 @@ pub const FEATURE_SETTINGS: &str = "settings";
 /// The feature of an escherd that answers [`Request::Metrics`](crate::message::Request::Metrics).
 pub const FEATURE_METRICS: &str = "metrics";
 
+/// The feature of an escherd that answers [`Request::SubmitWithin`](crate::message::Request::SubmitWithin),
+/// [`Pause`](crate::message::Request::Pause), [`Resume`](crate::message::Request::Resume) and
+/// [`Resources`](crate::message::Request::Resources).
+pub const FEATURE_RESOURCES: &str = "resources";
+
 /// The client's first frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

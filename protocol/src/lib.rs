@@ -37,7 +37,7 @@ pub use id::{ExecutionId, InstanceId, RequestId, Target};
 pub use message::{ClientFrame, Item, Request, Response, ServerFrame};
 pub use metadata::Metadata;
 pub use output::{OutputChunk, OutputRange, OutputStart, OutputStream, StreamSelection};
-pub use resources::{Controllers, Measurements, ResourceLimits};
+pub use resources::{Controllers, Measurements, ResourceLimits, Resources};
 pub use result::{ExecutionResult, Omission};
 pub use settings::{Reloaded, Setting, SettingValue};
 pub use time::Timestamp;

@@ -10,6 +10,7 @@ use crate::error::ApiError;
 use crate::execution::{CancelMode, Canceller, ExecutionRecord, ExecutionRequest, Status, User};
 use crate::id::{ExecutionId, InstanceId, RequestId, Target};
 use crate::output::{OutputChunk, OutputStart, StreamSelection};
+use crate::resources::{ResourceLimits, Resources};
 use crate::result::Omission;
 use crate::settings::{Reloaded, Setting};
 use crate::time::Timestamp;
@@ -141,6 +142,17 @@ pub enum Request {
     /// What escherd counts, over all users. Feature [`metrics`](crate::handshake::FEATURE_METRICS).
     /// → [`Response::Metrics`].
     Metrics,
+    /// As `Submit`, of a command that may use no more than this. Feature
+    /// [`resources`](crate::handshake::FEATURE_RESOURCES). The limits are part of what a key stands for; none at
+    /// all is the same request as a `Submit`. → [`Response::Submitted`].
+    SubmitWithin(Box<ExecutionRequest>, ResourceLimits),
+    /// Stop everything that an execution runs, until it is resumed or ended. Its timeout goes on. Feature
+    /// `resources`. → [`Response::Done`] once it is stopped.
+    Pause(Target),
+    /// Let it go on. Feature `resources`. → [`Response::Done`] once it does.
+    Resume(Target),
+    /// What an execution may use and has used. Feature `resources`. → [`Response::Resources`].
+    Resources(Target),
 }
 
 /// Most bytes that one [`Request::WriteStdin`] carries.
@@ -149,7 +161,7 @@ pub const MAX_STDIN_BYTES: usize = 64 * 1024;
 /// The answer to a request that has one value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
-    /// To [`Request::Submit`].
+    /// To [`Request::Submit`] and [`Request::SubmitWithin`].
     Submitted(Submitted),
     /// To [`Request::Status`] and [`Request::Wait`].
     Execution(Box<ExecutionRecord>),
@@ -172,6 +184,8 @@ pub enum Response {
     Reloaded(Reloaded),
     /// To [`Request::Metrics`]: OpenMetrics text.
     Metrics(Text),
+    /// To [`Request::Resources`].
+    Resources(Box<Resources>),
 }
 
 /// One element of a stream.

@@ -42,6 +42,17 @@ pub struct Measurements {
     pub oom_kills: Option<u64>,
 }
 
+/// What an execution may use and has used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// What it may use.
+    pub limits: ResourceLimits,
+    /// Whether everything that it runs is stopped.
+    pub paused: bool,
+    /// What it has used. `None`: it is not over, or had no cgroup.
+    pub measured: Option<Measurements>,
+}
+
 /// Which kinds of resources can be limited and measured for each execution.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Controllers {

@@ -85,7 +85,9 @@ fn callers_see_and_touch_only_their_own_and_root_all() {
 
     // Somebody else's and none at all look the same.
     let none = "01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42";
-    for verb in ["inspect", "result", "logs", "attach", "wait", "cancel"] {
+    for verb in [
+        "inspect", "result", "logs", "attach", "wait", "cancel", "pause", "resume",
+    ] {
         let foreign = bob.run([verb, &id]);
         let missing = bob.run([verb, none]);
         assert_ne!(foreign.code, 0, "{verb}");

@@ -90,7 +90,7 @@ fn a_launcher_from_the_future_is_refused_with_both_versions_named() {
     command.args(home.arguments_with(version(&home, 99)));
     let ended = finish(command).expect(1);
     assert!(
-        ended.err().contains("version 99") && ended.err().contains("1 to 3"),
+        ended.err().contains("version 99") && ended.err().contains("1 to 4"),
         "{ended:?}"
     );
 }

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 
 use super::exit_status::{Conduct, conduct_of};
 use super::moment::Moment;
+use super::property::Property;
 use super::values::{
     EnvironmentEntry, Filter, KillAfter, Label, Patience, SignalNumber, TimeoutValue, UserName,
 };
@@ -25,6 +26,7 @@ Examples:
   escherctl run make -j4
   escherctl run --timeout 5m -w /srv/app ./deploy --now
   escherctl run -e RUST_LOG=debug -e HOME --name nightly cargo test
+  escherctl run -p MemoryMax=2G -p CPUQuota=150% ./import
   escherctl run --shell 'sort < in | uniq -c > out'
   tar c . | escherctl run -i tar t";
 
@@ -65,6 +67,15 @@ const KILL_EXAMPLES: &str = "\
 Examples:
   escherctl kill -s HUP 17
   escherctl kill -s 9 nightly            (`cancel` ends the whole tree, gently)";
+
+const PAUSE_EXAMPLES: &str = "\
+Examples:
+  escherctl pause 17                     stop it where it is
+  escherctl pause 17; sleep 60; escherctl resume 17";
+
+const RESUME_EXAMPLES: &str = "\
+Examples:
+  escherctl resume 17                    let it go on";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:
@@ -162,6 +173,15 @@ pub(crate) enum Verb {
     /// Send a signal to an execution's main process
     #[command(before_help = KILL_EXAMPLES)]
     Kill(KillArgs),
+    /// Stop an execution, with everything below it, until it is resumed or ended
+    ///
+    /// Its time goes on meanwhile: a timeout ends it, and so does `cancel`. It takes cgroups; where there are
+    /// none, escherd says so.
+    #[command(before_help = PAUSE_EXAMPLES)]
+    Pause(TargetsArgs),
+    /// Let a paused execution go on
+    #[command(before_help = RESUME_EXAMPLES)]
+    Resume(TargetsArgs),
     /// Forget finished executions, with their logs
     #[command(before_help = RM_EXAMPLES)]
     Rm(TargetsArgs),
@@ -228,6 +248,9 @@ pub(crate) struct RequestArgs {
     /// Run it as this user: a login name, or a number as #1000
     #[arg(short, long)]
     pub(crate) user: Option<UserName>,
+    /// What it may use: MemoryMax=512M, CPUQuota=150%, TasksMax=100 (may be repeated)
+    #[arg(short, long = "property", value_name = "NAME=VALUE")]
+    pub(crate) properties: Vec<Property>,
     /// A name to find it by; begins with a letter
     #[arg(long)]
     pub(crate) name: Option<String>,

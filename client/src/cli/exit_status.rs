@@ -222,6 +222,13 @@ mod tests {
                 125,
             ),
             (
+                Status::Failed,
+                signal(9),
+                Some(ErrorCode::OOM_KILLED),
+                None,
+                137,
+            ),
+            (
                 Status::Lost,
                 Exit::Unknown,
                 Some(ErrorCode::LOST),

@@ -9,6 +9,7 @@ use super::exit_status::{of_record, of_signal};
 use super::failure::Failure;
 use super::relay::{RelayError, as_it_is, relay};
 use super::render::{json, print, text};
+use super::resources;
 use super::signals::Interrupts;
 
 /// What becomes of a command whose output nobody takes any more.
@@ -105,7 +106,9 @@ pub(crate) async fn see(
     if context.json {
         let result = client.get_result(id).await?;
         let status = of_record(&result.record);
-        print(&json::line(&json::Execution::of_result(result)))?;
+        let resources = resources::of(client, &result.record).await?;
+        let execution = json::Execution::of_result(result).with_resources(resources);
+        print(&json::line(&execution))?;
         return Ok(status);
     }
     let record = watch(client, id, if_unread).await?;

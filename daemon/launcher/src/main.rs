@@ -18,7 +18,8 @@ enum Call {
 
 fn parse() -> Result<Call, Box<dyn Error>> {
     let (mut log_dir, mut state_dir, mut runtime_dir) = (None, None, None);
-    let (mut keep, mut socket, mut escherd, mut cgroups) = (false, None, None, None);
+    let (mut keep, mut is_delegated) = (false, false);
+    let (mut socket, mut escherd, mut cgroups) = (None, None, None);
     let mut arguments = lexopt::Parser::from_env();
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -26,6 +27,7 @@ fn parse() -> Result<Call, Box<dyn Error>> {
             Long("state-dir") => state_dir = Some(PathBuf::from(arguments.value()?)),
             Long("runtime-dir") => runtime_dir = Some(PathBuf::from(arguments.value()?)),
             Long("keep") => keep = true,
+            Long("delegated") => is_delegated = true,
             Long("socket") => socket = Some(PathBuf::from(arguments.value()?)),
             Long("for") => escherd = Some(arguments.value()?.string()?),
             Long("cgroups") => cgroups = Some(PathBuf::from(arguments.value()?)),
@@ -42,6 +44,7 @@ fn parse() -> Result<Call, Box<dyn Error>> {
         return Ok(Call::Keep(keeper::Settings {
             socket: socket.ok_or("--socket is missing")?,
             escherd: escherd.ok_or("--for is missing")?,
+            is_delegated,
         }));
     }
     let places = match (log_dir, state_dir, runtime_dir) {

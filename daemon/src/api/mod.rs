@@ -31,6 +31,7 @@ mod list;
 mod metrics;
 mod output;
 mod place;
+mod resources;
 mod result;
 mod start;
 mod stop;
@@ -50,7 +51,8 @@ use std::sync::{Arc, Mutex};
 use escher_launcher::peer::PeerCredentials;
 use escher_protocol::message::{CancelOutcome, Submitted};
 use escher_protocol::{
-    ApiError, CancelMode, ErrorCode, ExecutionRecord, ExecutionRequest, Target, Timestamp,
+    ApiError, CancelMode, ErrorCode, ExecutionRecord, ExecutionRequest, ResourceLimits, Target,
+    Timestamp,
 };
 use tokio::sync::watch;
 
@@ -153,19 +155,37 @@ impl ExecutionEngine {
     /// # Errors
     /// Why not: an invalid request, a conflict of keys, a full queue, no leave, a store that cannot be written.
     pub async fn execute(&self, request: ExecutionRequest) -> Result<Submitted, ApiError> {
-        let answer = self.submit(request).await;
+        self.execute_within(request, ResourceLimits::default())
+            .await
+    }
+
+    /// As [`ExecutionEngine::execute`]; the command and everything below it may use no more than this together.
+    ///
+    /// # Errors
+    /// As there, and `limit-unenforceable`.
+    pub async fn execute_within(
+        &self,
+        request: ExecutionRequest,
+        limits: ResourceLimits,
+    ) -> Result<Submitted, ApiError> {
+        let answer = self.submit(request, limits).await;
         if let Err(error) = &answer {
             self.core.figures.refused(error);
         }
         answer
     }
 
-    async fn submit(&self, request: ExecutionRequest) -> Result<Submitted, ApiError> {
+    async fn submit(
+        &self,
+        request: ExecutionRequest,
+        limits: ResourceLimits,
+    ) -> Result<Submitted, ApiError> {
         let permit = self.core.gate.submit(&self.caller, &request.run_as);
         let permit = permit.await?;
         let request = Box::new(request);
-        let submit =
-            |engine: &mut Engine, _: &Scope| engine.submit(permit, request, Timestamp::now());
+        let submit = move |engine: &mut Engine, _: &Scope| {
+            engine.submit(permit, request, limits, Timestamp::now())
+        };
         let answer = self.ask(submit).await??;
         answer.await.map_err(stopping)?
     }

@@ -70,7 +70,7 @@ impl ExecutionEngine {
     }
 }
 
-fn not_found(target: &Target) -> ApiError {
+pub(super) fn not_found(target: &Target) -> ApiError {
     let message = format!("there is no execution {:?}", target.to_string());
     ApiError::new(ErrorCode::NOT_FOUND, message).with_hint("escherctl ps -a lists yours")
 }

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use escher_launcher::wire::ExitReport;
 use escher_protocol::{ApiError, ExecutionId, Timestamp};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -254,7 +253,6 @@ async fn look_around(
     let adoption = adoption.map_err(StartError::Remains)?;
     // After the shims: one that ends meanwhile has left its record by then.
     let records = launch::exit_records(&launcher.state_dir).map_err(StartError::Remains)?;
-    let reports: Vec<ExitReport> = records.into_iter().map(|record| record.report).collect();
     let shims = adoption.states();
     let unfinished: HashSet<ExecutionId> = loaded
         .unfinished
@@ -265,7 +263,7 @@ async fn look_around(
     let told_of = shims
         .iter()
         .map(|shim| shim.id)
-        .chain(reports.iter().map(|report| report.id));
+        .chain(records.iter().map(|record| record.report.id));
     for id in told_of.filter(|id| !unfinished.contains(id)) {
         if store.find(None, &id.into()).await?.is_some() {
             known.insert(id);
@@ -274,7 +272,7 @@ async fn look_around(
     if !(shims.is_empty() && unfinished.is_empty()) {
         info!(
             shims = shims.len(),
-            exit_records = reports.len(),
+            exit_records = records.len(),
             unfinished = unfinished.len(),
             "going on where an earlier escherd was"
         );
@@ -285,7 +283,7 @@ async fn look_around(
         is_doubtful: adoption.is_doubtful,
         loaded,
         shims,
-        reports,
+        records,
         known,
         ..Findings::default()
     };

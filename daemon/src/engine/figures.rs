@@ -18,9 +18,10 @@ use crate::metrics::{moments, spans};
 
 /// The usual ends. They are there from the first moment on: of a figure that was not there before, nobody can
 /// tell that it has grown.
-const USUAL_ENDS: [(Status, Option<ErrorCode>); 5] = [
+const USUAL_ENDS: [(Status, Option<ErrorCode>); 6] = [
     (Status::Completed, None),
     (Status::Failed, Some(ErrorCode::EXIT_STATUS)),
+    (Status::Failed, Some(ErrorCode::OOM_KILLED)),
     (Status::Cancelled, Some(ErrorCode::CANCELLED)),
     (Status::Timeout, Some(ErrorCode::TIMED_OUT)),
     (Status::Lost, Some(ErrorCode::LOST)),

@@ -133,56 +133,12 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::{Scope, SubmitPermit};
-    use crate::engine::{Effect, EngineSettings};
-    use crate::execution::RequestLimits;
-    use crate::store::{Durability, Verdict};
-    use escher_launcher::wire::LogLimits;
-    use escher_protocol::{CancelMode, Command, ExecutionRequest};
-
-    fn settings(max_in_memory: usize) -> EngineSettings {
-        EngineSettings {
-            request: RequestLimits {
-                default_timeout_ms: 0,
-                max_timeout_ms: 0,
-                kill_grace_ms: 0,
-            },
-            max_concurrent: 1,
-            max_pending: 100,
-            max_pending_bytes: u64::MAX,
-            max_in_memory,
-            log_dir: "/logs".into(),
-            log_limits: LogLimits::default(),
-            output_limit: None,
-            durability: Durability::Crash,
-        }
-    }
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_micros(second * 1_000_000)
-    }
-
-    /// Has everything committed that was changed.
-    fn commit(engine: &mut Engine, now: Timestamp) {
-        let effects = engine.take_effects().into_iter();
-        let verdicts = effects.filter_map(|effect| match effect {
-            Effect::Record(entry) => Some((entry.ticket, Verdict::Committed)),
-            _ => None,
-        });
-        engine.settle(verdicts.collect(), now);
-    }
+    use crate::authz::Scope;
+    use crate::engine::testbed::{self, at, commit, settings};
+    use escher_protocol::{CancelMode, ResourceLimits};
 
     fn submit(engine: &mut Engine) -> u64 {
-        let request = ExecutionRequest {
-            command: Command::Exec {
-                argv: vec!["true".into()],
-            },
-            ..ExecutionRequest::default()
-        };
-        let permit = SubmitPermit::of_root();
-        engine.submit(permit, Box::new(request), at(0)).unwrap();
-        commit(engine, at(0));
-        engine.last_number
+        testbed::submit(engine, ResourceLimits::default(), None).unwrap()
     }
 
     /// One that is over at `now`: it was withdrawn.

@@ -16,17 +16,21 @@ mod lookup;
 mod memory;
 #[cfg(test)]
 mod model;
+mod pause;
 mod queries;
 mod record;
 mod restore;
 mod shims;
 mod submit;
+#[cfg(test)]
+pub(crate) mod testbed;
 
 pub use control::{check_signal, not_running};
 pub use events::{EventLog, MAX_KEPT_EVENTS};
 pub(crate) use figures::Figures;
 pub use handle::{EngineHandle, Stopped, Verdicts, start};
 pub use memory::{ForgetAnswer, ForgetError, Forgotten};
+pub use pause::PauseReply;
 pub use queries::{Counts, Listed, Progress};
 pub use restore::{Findings, OnBoot};
 
@@ -35,12 +39,16 @@ use std::time::Instant;
 
 use escher_launcher::wire::{Assignment, LogLimits, Remains, ToShim};
 use escher_protocol::message::{CancelOutcome, EventKind};
-use escher_protocol::{ApiError, ExecutionId, ExecutionRecord, Text, Timestamp};
+use escher_protocol::{
+    ApiError, Controllers, ExecutionId, ExecutionRecord, Measurements, ResourceLimits, Text,
+    Timestamp,
+};
 use tokio::sync::{oneshot, watch};
 
 use crate::execution::{Action, Event, Execution, RequestLimits};
 use crate::store::{self, Digest, Durability};
 use memory::Retired;
+use pause::Pause;
 use record::{After, Evidence, Then};
 use submit::SubmitReply;
 
@@ -87,6 +95,8 @@ pub struct Launch {
     pub assignment: Assignment,
     /// As in [`EngineSettings`].
     pub output_limit: Option<u64>,
+    /// What the command may use.
+    pub limits: ResourceLimits,
 }
 
 /// An execution and those who wait for it.
@@ -105,6 +115,10 @@ struct Entry {
     launched_at: Option<Instant>,
     /// Whether its shim can be given orders.
     has_shim: bool,
+    /// Whether it is stopped, and who wants that changed.
+    pause: Pause,
+    /// What it has used, once its shim has said so.
+    measured: Option<Measurements>,
     /// What testifies to its end, until that is on disk.
     evidence: Evidence,
     /// Whether its end may be told, and was.
@@ -122,6 +136,8 @@ struct Entry {
 #[derive(Debug)]
 pub struct Engine {
     settings: EngineSettings,
+    /// Which resources the launcher can limit and measure; `None`: commands have no cgroups.
+    controllers: Option<Controllers>,
     /// By number: the order of submission.
     entries: BTreeMap<u64, Entry>,
     numbers: HashMap<ExecutionId, u64>,
@@ -158,6 +174,7 @@ impl Engine {
     pub fn new(settings: EngineSettings) -> Self {
         Engine {
             settings,
+            controllers: None,
             entries: BTreeMap::new(),
             numbers: HashMap::new(),
             keys: HashMap::new(),
@@ -184,6 +201,12 @@ impl Engine {
         self.settings = settings;
         self.evict_surplus();
         self.admit();
+    }
+
+    /// What the launcher says it can limit and measure; `None`: commands have no cgroups. An engine that was
+    /// told nothing takes it for that.
+    pub fn set_controllers(&mut self, controllers: Option<Controllers>) {
+        self.controllers = controllers;
     }
 
     /// What it counts.
@@ -266,6 +289,7 @@ impl Engine {
         let launch = Launch {
             assignment: crate::execution::assignment(&entry.execution.submission, log_limits),
             output_limit,
+            limits: entry.execution.submission.limits,
         };
         self.effects.push(Effect::Launch(Box::new(launch)));
         entry.execution.stdin.open();
@@ -283,6 +307,7 @@ impl Engine {
         if is_followed {
             self.order(number, ToShim::Watch { seen });
         }
+        self.order_pause(number);
         if let Some(ending) = ending {
             let crate::execution::Ending { by, kill } = ending;
             self.order(number, ToShim::Cancel { by, kill });

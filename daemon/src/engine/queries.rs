@@ -2,7 +2,7 @@
 
 use escher_launcher::wire::ToShim;
 use escher_protocol::message::{EventsRequest, Selection};
-use escher_protocol::{ApiError, ExecutionId, ExecutionRecord, Status};
+use escher_protocol::{ApiError, ExecutionId, ExecutionRecord, Resources, Status};
 use tokio::sync::{oneshot, watch};
 
 use super::{Engine, Entry, events, lookup};
@@ -65,6 +65,18 @@ impl Engine {
     /// The record of the execution `number` once it is finished.
     pub fn wait(&mut self, number: u64) -> oneshot::Receiver<ExecutionRecord> {
         self.tell_unless(number, |entry| !entry.is_told)
+    }
+
+    /// What the execution `number` may use and has used. `None`: it is not there.
+    #[must_use]
+    pub fn resources(&self, number: u64) -> Option<Resources> {
+        let entry = self.entries.get(&number)?;
+        Some(Resources {
+            limits: entry.execution.submission.limits,
+            paused: entry.pause.is_on(),
+            // Its end is not told before it may be.
+            measured: entry.measured.filter(|_| entry.is_told),
+        })
     }
 
     fn tell_unless(

@@ -8,14 +8,15 @@
 
 use std::collections::HashSet;
 
-use escher_launcher::wire::{ExitReport, Remains, ShimState};
+use escher_launcher::exit_record::ExitRecord;
+use escher_launcher::wire::{Remains, ShimState};
 use escher_protocol::message::EventKind;
-use escher_protocol::{CancelMode, Canceller, ExecutionId, Leftovers, Timestamp, codec};
+use escher_protocol::{CancelMode, Canceller, ExecutionId, Leftovers, Timestamp};
 
 use super::record::Then;
 use super::submit::weigh;
 use super::{Engine, EngineSettings, Entry, EventLog};
-use crate::execution::{Ending, Execution, Loss, State, Submission};
+use crate::execution::{Ending, Execution, Loss, State, Submission, recall};
 use crate::store::{Change, Loaded, Unfinished};
 
 /// What becomes of executions that wait when the host is started anew.
@@ -38,7 +39,7 @@ pub struct Findings {
     /// Executions whose shims live and have not said anything (yet).
     pub silent: HashSet<ExecutionId>,
     /// Exit records.
-    pub reports: Vec<ExitReport>,
+    pub records: Vec<ExitRecord>,
     /// Executions whose shims were killed: claims without a shim.
     pub claims: HashSet<ExecutionId>,
     /// Whether there is a shim that may have any execution: one that has not said anything.
@@ -59,7 +60,7 @@ impl Engine {
             loaded,
             shims,
             silent,
-            reports,
+            records,
             claims,
             is_doubtful,
             mut known,
@@ -85,11 +86,12 @@ impl Engine {
                 engine.adopted(number, shim);
             }
         }
-        for report in reports {
-            if engine.by_number(report.id).is_some() || known.contains(&report.id) {
-                engine.record_found(Box::new(report), now);
+        for record in records {
+            let id = record.report.id;
+            if engine.by_number(id).is_some() || known.contains(&id) {
+                engine.record_found(Box::new(record), now);
             } else {
-                tracing::error!(execution = %report.id,
+                tracing::error!(execution = %id,
                     "an exit record of an execution that the store does not know is left where it is");
             }
         }
@@ -135,7 +137,7 @@ impl Engine {
     }
 
     fn enter(&mut self, submission: Submission, state: State) {
-        let (weight, digest) = weigh(&submission.request);
+        let (weight, digest) = weigh(&submission.request, &submission.limits);
         if let Some(key) = &submission.request.key {
             let key = (submission.submitter.uid, key.clone());
             self.keys.insert(key, submission.number);
@@ -147,7 +149,7 @@ impl Engine {
 
     /// Takes over an execution that the store has lost, from what its shim was given to keep.
     fn learn(&mut self, shim: &ShimState, now: Timestamp) {
-        let Ok(mut submission) = codec::decode::<Submission>(&shim.memo) else {
+        let Ok(mut submission) = recall(&shim.memo) else {
             tracing::error!(execution = %shim.id, shim = shim.pid,
                 "a shim runs a command that nothing is known of; it goes on, and leaves an exit record");
             return;

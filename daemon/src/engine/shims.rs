@@ -1,8 +1,9 @@
 //! What comes from the shims, and what follows from it.
 
-use escher_launcher::wire::{ExitReport, FromShim, Remains, ShimPhase, ShimState, ToShim};
+use escher_launcher::exit_record::ExitRecord;
+use escher_launcher::wire::{FromShim, Remains, ShimPhase, ShimState, ToShim};
 use escher_protocol::message::{CancelOutcome, Event as Happening, EventKind};
-use escher_protocol::{ExecutionId, Timestamp};
+use escher_protocol::{ExecutionId, Resources, Timestamp};
 
 use super::record::{CancelReply, Evidence, Then};
 use super::{Effect, Engine, Entry};
@@ -32,10 +33,21 @@ impl Engine {
             FromShim::InputClosed => self.close_stdin(number),
             FromShim::LogGrew { log_bytes } => self.log_grew(number, log_bytes),
             FromShim::Adoptable(state) => self.adopted(number, &state),
-            FromShim::Measured(_) | FromShim::Paused(_) => {}
+            FromShim::Paused(is_on) => self.paused(number, is_on),
+            FromShim::Measured(measured) => {
+                if let Some(entry) = self.entries.get_mut(&number)
+                    && !entry.is_over()
+                {
+                    entry.measured = Some(*measured);
+                }
+            }
             FromShim::Exited(report) => {
-                let is_known = self.is_over(number);
-                if !is_known && self.transition(number, Event::Exited(report)).is_some() {
+                let measured = self.entries.get(&number).and_then(|entry| entry.measured);
+                let seen = Box::new(ExitRecord {
+                    report: *report,
+                    measured,
+                });
+                if !self.is_over(number) && self.exited(number, seen) {
                     self.over(number, Evidence::Report, now);
                 } else if self.is_retired(number) {
                     // A shim that has reported before and never heard that it may forget.
@@ -43,6 +55,17 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Moves an execution to the end that was seen; whether it could be.
+    fn exited(&mut self, number: u64, seen: Box<ExitRecord>) -> bool {
+        let Some(entry) = self.entries.get_mut(&number) else {
+            return false;
+        };
+        entry.measured = seen.measured;
+        let limits = entry.execution.submission.limits;
+        self.transition(number, Event::Exited { seen, limits })
+            .is_some()
     }
 
     fn started(&mut self, number: u64, pid: u32, at: Timestamp) {
@@ -110,11 +133,11 @@ impl Engine {
     }
 
     /// An exit record was found.
-    pub fn record_found(&mut self, report: Box<ExitReport>, now: Timestamp) {
-        let id = report.id;
+    pub fn record_found(&mut self, record: Box<ExitRecord>, now: Timestamp) {
+        let id = record.report.id;
         match self.by_number(id) {
             Some(number) if !self.is_over(number) => {
-                if self.transition(number, Event::Exited(report)).is_some() {
+                if self.exited(number, record) {
                     self.over(number, Evidence::ExitRecord, now);
                 }
             }
@@ -150,9 +173,17 @@ impl Engine {
         };
         entry.evidence = evidence;
         let record = entry.execution.record();
+        let resources = Resources {
+            limits: entry.execution.submission.limits,
+            paused: false,
+            measured: entry.measured,
+        };
         self.figures.finished(&record);
         events.extend(self.event(number, now, EventKind::Finished(record.status)));
-        let change = Change::Finished(Box::new(record));
+        let change = Change::Finished {
+            record: Box::new(record),
+            resources: Box::new(resources),
+        };
         self.record(change, events, Then::Finished { number, reply });
     }
 
@@ -162,6 +193,7 @@ impl Engine {
             return;
         };
         entry.is_told = true;
+        entry.end_pause();
         let waiters = std::mem::take(&mut entry.waiters);
         for waiter in waiters {
             let _ = waiter.send(entry.execution.record());

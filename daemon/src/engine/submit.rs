@@ -4,36 +4,41 @@ use std::time::Instant;
 
 use escher_protocol::message::{EventKind, Submitted};
 use escher_protocol::{
-    ApiError, Blob, CancelMode, Canceller, ErrorCode, ExecutionId, ExecutionRequest, Timestamp,
-    codec,
+    ApiError, Blob, CancelMode, Canceller, ErrorCode, ExecutionId, ExecutionRequest,
+    ResourceLimits, Timestamp, codec,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
+use super::pause::Pause;
 use super::record::{Evidence, Then};
 use super::{Engine, Entry};
 use crate::authz::SubmitPermit;
-use crate::execution::{Event, Execution, State, Submission, check};
+use crate::execution::{
+    Event, Execution, State, Submission, check, check_limits, demand_enforceable,
+};
 use crate::store::{Change, Digest};
 
 /// Where the answer to a submission goes.
 pub(super) type SubmitReply = oneshot::Sender<Result<Submitted, ApiError>>;
 
 impl Engine {
-    /// Takes a command on. The answer comes once it is on disk.
+    /// Takes a command on that may use so much. The answer comes once it is on disk.
     ///
     /// # Errors
-    /// Why not: an invalid request, a conflict of keys, a full queue, a daemon about to stop. Through the
-    /// answer: a store that cannot be written, a key that belongs to an execution of long ago.
+    /// Why not: an invalid request, a conflict of keys, a limit that cannot be enforced, a full queue, a daemon
+    /// about to stop. Through the answer: a store that cannot be written, a key that belongs to an execution of
+    /// long ago.
     pub fn submit(
         &mut self,
         permit: SubmitPermit,
         request: Box<ExecutionRequest>,
+        limits: ResourceLimits,
         now: Timestamp,
     ) -> Result<oneshot::Receiver<Result<Submitted, ApiError>>, ApiError> {
         let (reply, answer) = oneshot::channel();
         let (submitter, account) = permit.into_parts();
-        let (weight, digest) = weigh(&request);
+        let (weight, digest) = weigh(&request, &limits);
         let key = request.key.clone().map(|key| (submitter.uid, key));
         if let Some(known) = key.as_ref().and_then(|key| self.keys.get(key)).copied() {
             self.resubmitted(known, &request, digest, reply)?;
@@ -44,6 +49,8 @@ impl Engine {
             return Err(ApiError::new(ErrorCode::SHUTTING_DOWN, message));
         }
         let checked = check(&request, &self.settings.request)?;
+        check_limits(&limits)?;
+        demand_enforceable(&limits, self.controllers)?;
         let waiting = self.queue.len() + self.arriving;
         let launching = waiting == 0 && self.launched < self.settings.max_concurrent;
         let max_pending = self.settings.max_pending;
@@ -65,6 +72,7 @@ impl Engine {
             id,
             number: self.last_number,
             request,
+            limits,
             checked,
             submitter,
             account,
@@ -210,6 +218,8 @@ impl Entry {
             known_since: Instant::now(),
             launched_at: None,
             has_shim: false,
+            pause: Pause::default(),
+            measured: None,
             evidence: Evidence::None,
             is_told: false,
             submitters: Vec::new(),
@@ -233,10 +243,15 @@ impl Entry {
     }
 }
 
-/// The bytes of a request, and what tells an equal one from another, if it has a key.
-pub(super) fn weigh(request: &ExecutionRequest) -> (u64, Option<Digest>) {
+/// The bytes of a request, and what tells an equal one from another, if it has a key. Without limits that is what it
+/// was before there were any.
+pub(super) fn weigh(request: &ExecutionRequest, limits: &ResourceLimits) -> (u64, Option<Digest>) {
+    let encoded = match limits.is_unlimited() {
+        true => codec::encode(request),
+        false => codec::encode(&(request, limits)),
+    };
     // A message of the protocol always encodes.
-    let encoded = codec::encode(request).unwrap_or_default();
+    let encoded = encoded.unwrap_or_default();
     let digest = request
         .key
         .as_ref()
@@ -254,4 +269,89 @@ fn key_conflict(request: &ExecutionRequest, number: u64) -> ApiError {
     let message =
         format!("the key {key:?} belongs to execution {number}, which was another request");
     ApiError::new(ErrorCode::KEY_CONFLICT, message).with_hint("use a new key for a new command")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Effect;
+    use crate::engine::testbed::{at, commit, settings, submit};
+    use escher_protocol::Controllers;
+
+    const NONE: ResourceLimits = ResourceLimits {
+        memory_max: None,
+        cpu_quota: None,
+        tasks_max: None,
+    };
+    const FEW_TASKS: ResourceLimits = ResourceLimits {
+        tasks_max: Some(5),
+        ..NONE
+    };
+
+    fn engine() -> Engine {
+        let mut engine = Engine::new(settings(10));
+        engine.set_controllers(Some(Controllers {
+            pids: true,
+            ..Controllers::default()
+        }));
+        engine
+    }
+
+    #[test]
+    fn a_key_stands_for_the_request_with_its_limits() {
+        let mut engine = engine();
+        let number = submit(&mut engine, FEW_TASKS, Some("k"));
+        assert_eq!(submit(&mut engine, FEW_TASKS, Some("k")), number);
+        let error = submit(&mut engine, NONE, Some("k")).unwrap_err();
+        assert_eq!(error.code, ErrorCode::KEY_CONFLICT);
+    }
+
+    #[test]
+    fn the_digest_of_a_request_without_limits_is_what_it_was() {
+        let request = ExecutionRequest {
+            key: Some("k".into()),
+            ..ExecutionRequest::default()
+        };
+        let encoded = codec::encode(&request).unwrap();
+        let digest: Digest = Sha256::digest(&encoded).into();
+        let weight = encoded.len() as u64;
+        assert_eq!(weigh(&request, &NONE), (weight, Some(digest)));
+        assert_ne!(weigh(&request, &FEW_TASKS).1, Some(digest));
+    }
+
+    #[test]
+    fn only_limits_that_can_be_enforced_are_taken_on() {
+        let mut engine = engine();
+        let memory = ResourceLimits {
+            memory_max: Some(1),
+            ..NONE
+        };
+        let error = submit(&mut engine, memory, None).unwrap_err();
+        assert_eq!(error.code, ErrorCode::LIMIT_UNENFORCEABLE);
+        let nothing = ResourceLimits {
+            tasks_max: Some(0),
+            ..NONE
+        };
+        let error = submit(&mut engine, nothing, None).unwrap_err();
+        assert_eq!(error.code, ErrorCode::INVALID_REQUEST);
+    }
+
+    #[test]
+    fn a_launch_has_the_limits_of_its_submission() {
+        let mut engine = engine();
+        let request = ExecutionRequest {
+            command: escher_protocol::Command::Exec {
+                argv: vec!["true".into()],
+            },
+            ..ExecutionRequest::default()
+        };
+        let permit = SubmitPermit::of_root();
+        let answer = engine.submit(permit, Box::new(request), FEW_TASKS, at(0));
+        let effects = commit(&mut engine, at(0));
+        assert!(answer.is_ok());
+        let [Effect::Launch(launch)] = effects.as_slice() else {
+            panic!("{effects:?}");
+        };
+        assert_eq!(launch.limits, FEW_TASKS);
+    }
 }

@@ -4,6 +4,7 @@
 mod outcome;
 mod record;
 mod request;
+mod resources;
 mod spec;
 mod state;
 mod stdin;
@@ -12,7 +13,8 @@ mod submission;
 pub use outcome::Loss;
 pub use record::{listed, shown_command};
 pub use request::{Checked, MAX_KILL_GRACE_MS, RequestLimits, check};
-pub use spec::assignment;
+pub use resources::{check_limits, demand_enforceable};
+pub use spec::{assignment, recall};
 pub use state::{Action, End, Ending, Event, Impossible, State};
 pub use stdin::{Stdin, StdinReply, Write};
 pub use submission::Submission;
@@ -28,10 +30,10 @@ pub struct Execution {
     pub stdin: Stdin,
 }
 
-/// The state in which a report leaves an execution.
+/// The state in which the word of a shim leaves an execution.
 #[cfg(test)]
-pub(crate) fn ended(report: escher_launcher::wire::ExitReport) -> escher_protocol::Status {
-    outcome::reported(report).status
+pub(crate) fn ended(seen: escher_launcher::exit_record::ExitRecord) -> escher_protocol::Status {
+    outcome::reported(seen, &escher_protocol::ResourceLimits::default()).status
 }
 
 impl Execution {

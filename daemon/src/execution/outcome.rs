@@ -1,17 +1,21 @@
 //! From what a shim saw to what an execution's record says.
 
+use escher_launcher::exit_record::ExitRecord;
 use escher_launcher::wire::{EndCause, ExitReport};
 use escher_protocol::{
-    ApiError, Canceller, ErrorCode, Exit, Leftovers, Outcome, OutputStream, OutputTotals,
-    StartStage, Status, Timestamp, Usage,
+    ApiError, Canceller, ErrorCode, Exit, Leftovers, Measurements, Outcome, OutputStream,
+    OutputTotals, ResourceLimits, StartStage, Status, Timestamp, Usage,
 };
 use nix::errno::Errno;
 
 use super::state::End;
 
-/// The end of an execution whose shim has reported.
-pub(super) fn reported(report: ExitReport) -> End {
+/// The end of an execution whose shim has reported, within these limits.
+pub(super) fn reported(seen: ExitRecord, limits: &ResourceLimits) -> End {
+    let ExitRecord { report, measured } = seen;
+    let measured = measured.unwrap_or_default();
     let (status, error) = judge(&report);
+    let error = error.map(|error| out_of_memory(&report, &measured, limits).unwrap_or(error));
     let cancelled_by = match report.cause {
         EndCause::Cancelled(by) => Some(by),
         EndCause::Itself | EndCause::TimedOut | EndCause::LogFull | EndCause::OversizedOutput => {
@@ -31,10 +35,21 @@ pub(super) fn reported(report: ExitReport) -> End {
             error,
             ended_by_signal: report.ended_by_signal,
             duration_us: report.duration_us,
-            usage: report.usage,
+            usage: usage(report.usage, &measured),
             output: report.output,
             leftovers: report.leftovers,
         },
+    }
+}
+
+/// What the cgroup has counted covers everything that the command ran, not only what was waited for.
+fn usage(waited_for: Usage, measured: &Measurements) -> Usage {
+    Usage {
+        user_us: measured.user_us.unwrap_or(waited_for.user_us),
+        system_us: measured.system_us.unwrap_or(waited_for.system_us),
+        peak_memory_bytes: measured
+            .peak_memory_bytes
+            .unwrap_or(waited_for.peak_memory_bytes),
     }
 }
 
@@ -155,6 +170,37 @@ fn judge(report: &ExitReport) -> (Status, Option<ApiError>) {
     }
 }
 
+/// The better reason why a command has failed by itself, if the kernel has killed processes of it for want of
+/// memory: whatever it then exited with follows from that.
+fn out_of_memory(
+    report: &ExitReport,
+    measured: &Measurements,
+    limits: &ResourceLimits,
+) -> Option<ApiError> {
+    let kills = measured.oom_kills.filter(|kills| *kills > 0)?;
+    let failed_itself = report.cause == EndCause::Itself
+        && matches!(report.exit, Exit::Code(_) | Exit::Signal { .. });
+    if !failed_itself {
+        return None;
+    }
+    let processes = match kills {
+        1 => "a process".to_owned(),
+        several => format!("{several} processes"),
+    };
+    let killed = format!("the kernel has killed {processes} of it for want of memory");
+    let (message, hint) = match limits.memory_max {
+        Some(bytes) => (
+            format!("{killed}: it may use {bytes} bytes (memory_max)"),
+            "allow it more memory, or give it less to do",
+        ),
+        None => (
+            killed,
+            "it has no limit of its own: the host, or a cgroup above it, had no memory left",
+        ),
+    };
+    Some(ApiError::new(ErrorCode::OOM_KILLED, message).with_hint(hint))
+}
+
 /// The stream that has more is one that has too much.
 fn oversized(output: OutputTotals) -> ApiError {
     let (stream, bytes) = match output.stdout_bytes >= output.stderr_bytes {
@@ -212,6 +258,9 @@ fn hint(stage: StartStage, errno: Errno) -> Option<&'static str> {
         (StartStage::WorkingDirectory, Errno::EACCES) => {
             Some("the user may not enter the working directory")
         }
+        (StartStage::Limits, Errno::ENOTSUP) => Some(
+            "limits of resources need a cgroup v2 that is delegated to a launcher of this version",
+        ),
         (StartStage::Prepare | StartStage::Exec, Errno::EAGAIN) => {
             Some("a limit of processes is reached; try again later")
         }
@@ -224,8 +273,14 @@ mod tests {
     use super::*;
     use escher_protocol::{ExecutionId, User};
 
-    fn end(cause: EndCause, exit: Exit) -> (Status, Option<u16>) {
-        let end = reported(ExitReport {
+    const USAGE: Usage = Usage {
+        user_us: 1,
+        system_us: 2,
+        peak_memory_bytes: 3,
+    };
+
+    fn seen(cause: EndCause, exit: Exit, measured: Option<Measurements>) -> ExitRecord {
+        let report = ExitReport {
             id: ExecutionId::from_bytes([1; 16]),
             exit,
             cause,
@@ -233,10 +288,15 @@ mod tests {
             started_at: None,
             ended_at: Timestamp::from_micros(0),
             duration_us: 0,
-            usage: Usage::default(),
+            usage: USAGE,
             output: OutputTotals::default(),
             leftovers: Leftovers::None,
-        });
+        };
+        ExitRecord { report, measured }
+    }
+
+    fn end(cause: EndCause, exit: Exit) -> (Status, Option<u16>) {
+        let end = reported(seen(cause, exit, None), &ResourceLimits::default());
         (
             end.status,
             end.outcome.error.map(|error| error.code.number()),
@@ -299,6 +359,92 @@ mod tests {
                 "{cause:?} {exit:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_a_cgroup_has_counted_counts_and_the_rest_is_as_the_shim_saw_it() {
+        let usage = |measured| {
+            let seen = seen(EndCause::Itself, Exit::Code(0), measured);
+            reported(seen, &ResourceLimits::default()).outcome.usage
+        };
+        assert_eq!(usage(None), USAGE);
+        assert_eq!(usage(Some(Measurements::default())), USAGE);
+        let measured = Measurements {
+            user_us: Some(10),
+            peak_memory_bytes: Some(0),
+            ..Measurements::default()
+        };
+        let expected = Usage {
+            user_us: 10,
+            peak_memory_bytes: 0,
+            ..USAGE
+        };
+        assert_eq!(usage(Some(measured)), expected);
+    }
+
+    #[test]
+    fn want_of_memory_is_the_reason_where_a_command_has_failed_by_itself() {
+        let itself = || EndCause::Itself;
+        let killed = Exit::Signal {
+            signal: 9,
+            core_dumped: false,
+        };
+        let not_started = Exit::NotStarted {
+            stage: StartStage::Limits,
+            errno: 95,
+        };
+        let oom = Some(ErrorCode::OOM_KILLED);
+        for (cause, exit, oom_kills, expected) in [
+            (itself(), killed, Some(1), oom),
+            (itself(), Exit::Code(1), Some(1), oom),
+            (itself(), killed, Some(0), Some(ErrorCode::SIGNALLED)),
+            (itself(), killed, None, Some(ErrorCode::SIGNALLED)),
+            (itself(), Exit::Code(0), Some(1), None),
+            (
+                itself(),
+                not_started,
+                Some(1),
+                Some(ErrorCode::START_FAILED),
+            ),
+            (itself(), Exit::Unknown, Some(1), Some(ErrorCode::LOST)),
+            (
+                EndCause::TimedOut,
+                killed,
+                Some(1),
+                Some(ErrorCode::TIMED_OUT),
+            ),
+        ] {
+            let measured = Measurements {
+                oom_kills,
+                ..Measurements::default()
+            };
+            let seen = seen(cause, exit, Some(measured));
+            let end = reported(seen, &ResourceLimits::default());
+            let code = end.outcome.error.map(|error| error.code);
+            assert_eq!(code, expected, "{exit:?} {oom_kills:?}");
+        }
+    }
+
+    #[test]
+    fn want_of_memory_names_the_limit_and_how_many_were_killed() {
+        let message = |kills, memory_max| {
+            let measured = Measurements {
+                oom_kills: Some(kills),
+                ..Measurements::default()
+            };
+            let limits = ResourceLimits {
+                memory_max,
+                ..ResourceLimits::default()
+            };
+            let seen = seen(EndCause::Itself, Exit::Code(1), Some(measured));
+            let error = reported(seen, &limits).outcome.error.unwrap();
+            (error.message, error.hint.unwrap())
+        };
+        let (limited, _) = message(3, Some(4096));
+        assert!(limited.contains("3 processes") && limited.contains("4096 bytes (memory_max)"));
+        let (unlimited, hint) = message(1, None);
+        assert!(unlimited.contains("a process of it") && !unlimited.contains("memory_max"));
+        assert!(hint.contains("no limit of its own"));
     }
 
     #[test]

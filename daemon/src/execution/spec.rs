@@ -1,7 +1,8 @@
 //! What a shim is told to run.
 
 use escher_launcher::wire::{Assignment, LaunchSpec, LogLimits, MAX_MEMO_BYTES};
-use escher_protocol::{Blob, StdinMode, codec};
+use escher_protocol::codec::{self, CodecError};
+use escher_protocol::{Blob, ResourceLimits, StdinMode};
 
 use super::Submission;
 
@@ -26,16 +27,37 @@ pub fn assignment(submission: &Submission, log_limits: LogLimits) -> Assignment 
 fn memo(submission: &Submission) -> Blob {
     let mut known = submission.clone();
     known.request.environment = Vec::new();
-    let bytes = codec::encode(&known).unwrap_or_default();
+    let bytes = encode_memo(&known);
     if bytes.len() <= MAX_MEMO_BYTES {
         return bytes.into();
     }
     known.request.command = super::record::shorten(&known.request.command).0;
-    let bytes = codec::encode(&known).unwrap_or_default();
+    let bytes = encode_memo(&known);
     match bytes.len() <= MAX_MEMO_BYTES {
         true => bytes.into(),
         false => Blob::default(),
     }
+}
+
+/// The limits follow if there are any: other memos are as every escherd knows them.
+fn encode_memo(known: &Submission) -> Vec<u8> {
+    let encoded = match known.limits.is_unlimited() {
+        true => codec::encode(known),
+        false => codec::encode(&(known, known.limits)),
+    };
+    encoded.unwrap_or_default()
+}
+
+/// What a shim has kept of its execution.
+///
+/// # Errors
+/// When that is nothing, or of a version that is not known here.
+pub fn recall(memo: &[u8]) -> Result<Submission, CodecError> {
+    codec::decode(memo).or_else(|_| {
+        let (mut known, limits): (Submission, ResourceLimits) = codec::decode(memo)?;
+        known.limits = limits;
+        Ok(known)
+    })
 }
 
 /// The launch of `submission`, with an environment built from nothing: the account's variables, then those
@@ -93,4 +115,59 @@ fn environment(submission: &Submission) -> Vec<Blob> {
 
 fn variable(name: &[u8], value: &[u8]) -> Blob {
     [name, b"=", value].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authz::Account;
+    use crate::execution::Checked;
+    use escher_protocol::{Command, ExecutionId, ExecutionRequest, Timestamp, User};
+
+    fn submission(limits: ResourceLimits) -> Submission {
+        let user = User { uid: 1, name: None };
+        Submission {
+            id: ExecutionId::from_bytes([1; 16]),
+            number: 1,
+            request: Box::new(ExecutionRequest {
+                command: Command::Exec {
+                    argv: vec!["true".into()],
+                },
+                ..ExecutionRequest::default()
+            }),
+            limits,
+            checked: Checked {
+                timeout_ms: None,
+                kill_grace_ms: 1,
+            },
+            submitter: user.clone(),
+            account: Account {
+                user,
+                home: "/".into(),
+                shell: "/bin/sh".into(),
+                identity: None,
+            },
+            submitted_at: Timestamp::from_micros(1),
+            log_path: "/log".into(),
+        }
+    }
+
+    #[test]
+    fn a_memo_without_limits_is_one_that_every_escherd_understands() {
+        let unlimited = submission(ResourceLimits::default());
+        let memo = memo(&unlimited);
+        assert_eq!(codec::decode::<Submission>(&memo), Ok(unlimited.clone()));
+        assert_eq!(recall(&memo), Ok(unlimited));
+    }
+
+    #[test]
+    fn a_memo_has_the_limits() {
+        let limited = submission(ResourceLimits {
+            memory_max: Some(1 << 20),
+            cpu_quota: None,
+            tasks_max: Some(7),
+        });
+        assert_eq!(recall(&memo(&limited)), Ok(limited));
+        assert!(recall(b"").is_err());
+    }
 }

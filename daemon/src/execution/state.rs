@@ -8,9 +8,9 @@
 //! `Launching` is `pending` to the outside: the launch has been handed to a shim, and nobody has seen the
 //! program run yet.
 
-use escher_launcher::wire::ExitReport;
+use escher_launcher::exit_record::ExitRecord;
 use escher_protocol::message::CancelOutcome;
-use escher_protocol::{CancelMode, Canceller, Outcome, Status, Timestamp};
+use escher_protocol::{CancelMode, Canceller, Outcome, ResourceLimits, Status, Timestamp};
 
 use super::outcome::{self, Loss};
 
@@ -74,7 +74,12 @@ pub enum Event {
         at: Timestamp,
     },
     /// Its shim reports its end.
-    Exited(Box<ExitReport>),
+    Exited {
+        /// What the shim has seen.
+        seen: Box<ExitRecord>,
+        /// What it was allowed to use.
+        limits: ResourceLimits,
+    },
     /// Its shim is gone without a report.
     Lost {
         /// When that was noticed.
@@ -144,8 +149,8 @@ impl State {
                 };
                 Ok(Action::None)
             }
-            (State::Launching { .. } | State::Running { .. }, Event::Exited(report)) => {
-                *self = State::Finished(Box::new(outcome::reported(*report)));
+            (State::Launching { .. } | State::Running { .. }, Event::Exited { seen, limits }) => {
+                *self = State::Finished(Box::new(outcome::reported(*seen, &limits)));
                 Ok(Action::None)
             }
             (State::Launching { .. } | State::Running { .. }, Event::Lost { at, loss }) => {
@@ -226,7 +231,7 @@ impl Event {
         match self {
             Event::Admit => "admission",
             Event::Started { .. } => "a start",
-            Event::Exited(_) => "an exit",
+            Event::Exited { .. } => "an exit",
             Event::Lost { .. } => "the loss of its shim",
             Event::Cancel { .. } => "a cancel",
         }
@@ -255,7 +260,7 @@ fn request_end(cancel: &mut Option<Ending>, by: Canceller, mode: CancelMode) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use escher_launcher::wire::EndCause;
+    use escher_launcher::wire::{EndCause, ExitReport};
     use escher_protocol::{ExecutionId, Exit, Leftovers, OutputTotals, Usage};
 
     const AT: Timestamp = Timestamp::from_micros(5);
@@ -312,7 +317,13 @@ mod tests {
         vec![
             Event::Admit,
             Event::Started { pid: 7, at: AT },
-            Event::Exited(Box::new(report())),
+            Event::Exited {
+                seen: Box::new(ExitRecord {
+                    report: report(),
+                    measured: None,
+                }),
+                limits: ResourceLimits::default(),
+            },
             Event::Lost {
                 at: AT,
                 loss: Loss::HostWentDown,

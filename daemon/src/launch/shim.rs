@@ -16,6 +16,9 @@ use tracing::{debug, warn};
 use super::packets::Packets;
 use crate::engine::{Engine, EngineHandle, Launch};
 
+/// The version from which on shims have cgroups for their commands, where there are any.
+const FIRST_WITH_CGROUPS: u16 = 4;
+
 /// A shim.
 #[derive(Debug)]
 pub(super) struct Shim {
@@ -91,11 +94,17 @@ impl Shim {
         self.last
     }
 
-    /// Gives it a command. On an error it has not seen it.
+    /// Whether it can hold a command to what `launch` says that it may use.
+    pub(super) fn can_limit(&self, launch: &Launch) -> bool {
+        launch.limits.is_unlimited() || self.version >= FIRST_WITH_CGROUPS
+    }
+
+    /// Gives it a command, to which it [can keep](Shim::can_limit). On an error it has not seen it.
     pub(super) fn launch(&mut self, launch: &Launch) -> io::Result<()> {
         let Launch {
             assignment,
             output_limit,
+            limits,
         } = launch;
         self.last = Some(assignment.spec.id);
         match output_limit {
@@ -105,6 +114,11 @@ impl Shim {
                     .send_now(&limit.map_err(io::Error::other)?, None)?;
             }
             limit => self.unkept_output_limit = *limit,
+        }
+        if !limits.is_unlimited() {
+            let limits = codec::encode(&ToShim::LimitResources(*limits));
+            self.packets
+                .send_now(&limits.map_err(io::Error::other)?, None)?;
         }
         if self.version < 2 {
             let spec = &assignment.spec;
@@ -162,7 +176,7 @@ pub(super) async fn attend(
 ) {
     let pid = shim.pid;
     let shim = match converse(id, &shim, orders, &engine).await {
-        Ok(()) => Some(shim),
+        Ok(version) => Some(Shim { version, ..shim }),
         Err(error) => {
             debug!(execution = %id, shim = pid, %error, "the shim is gone");
             None
@@ -171,16 +185,18 @@ pub(super) async fn attend(
     let _ = returns.send(Returned { id, pid, shim });
 }
 
+/// Returns the version that the shim speaks: one that was silent says it only now.
 async fn converse(
     id: ExecutionId,
     shim: &Shim,
     mut orders: mpsc::UnboundedReceiver<ToShim>,
     engine: &EngineHandle,
-) -> io::Result<()> {
+) -> io::Result<u16> {
     // Bounded by what the engine sends ahead: see `INPUT_WINDOW` and the like in `wire`.
     let mut outgoing: VecDeque<Vec<u8>> = VecDeque::new();
     let mut buffer = vec![0; shim.longest_news];
     let mut over = false;
+    let mut version = shim.version;
     loop {
         tokio::select! {
             packet = shim.packets.receive(&mut buffer) => {
@@ -189,6 +205,9 @@ async fn converse(
                     codec::decode(&buffer[..packet.length]).map_err(io::Error::other)?;
                 shim.make_up_for_its_age(&mut message);
                 warn_of_leftovers(&message);
+                if let FromShim::Adoptable(state) = &message {
+                    version = state.version;
+                }
                 let tell = move |engine: &mut Engine| {
                     engine.shim_news(id, message, Timestamp::now());
                 };
@@ -196,6 +215,11 @@ async fn converse(
             }
             order = orders.recv() => {
                 let order = order.ok_or(io::ErrorKind::ConnectionAborted)?;
+                if matches!(order, ToShim::Pause | ToShim::Resume) && version < FIRST_WITH_CGROUPS {
+                    let refuse = move |engine: &mut Engine| engine.pause_refused(id);
+                    engine.tell(refuse).await.map_err(io::Error::other)?;
+                    continue;
+                }
                 over |= order == ToShim::Recorded;
                 outgoing.push_back(codec::encode(&order).map_err(io::Error::other)?);
             }
@@ -207,7 +231,7 @@ async fn converse(
                 }
                 outgoing.pop_front();
                 if over && outgoing.is_empty() {
-                    return Ok(());
+                    return Ok(version);
                 }
             }
         }
@@ -237,7 +261,7 @@ mod tests {
     use super::*;
     use escher_launcher::packet::Waiting;
     use escher_launcher::wire::{Assignment, EndCause, ExitReport, LaunchSpec, LogLimits};
-    use escher_protocol::{Blob, Exit, OutputTotals, Usage};
+    use escher_protocol::{Blob, Exit, OutputTotals, ResourceLimits, Usage};
 
     const ID: ExecutionId = ExecutionId::from_bytes([7; 16]);
 
@@ -260,6 +284,7 @@ mod tests {
                 log_limits: LogLimits::default(),
             },
             output_limit,
+            limits: ResourceLimits::default(),
         }
     }
 
@@ -290,6 +315,50 @@ mod tests {
         let unlimited = launch("x".into(), None);
         let assign = ToShim::Assign(Box::new(unlimited.assignment.clone()));
         assert_eq!(heard(3, &unlimited).0, [assign]);
+    }
+
+    #[tokio::test]
+    async fn limits_go_ahead_of_the_launch_to_shims_that_know_of_them() {
+        let limits = ResourceLimits {
+            tasks_max: Some(5),
+            ..ResourceLimits::default()
+        };
+        let limited = Launch {
+            limits,
+            ..launch("x".into(), None)
+        };
+        let assign = || ToShim::Assign(Box::new(limited.assignment.clone()));
+        let (heard_of_limits, shim) = heard(4, &limited);
+        assert_eq!(heard_of_limits, [ToShim::LimitResources(limits), assign()]);
+        assert!(shim.can_limit(&limited));
+        let unlimited = launch("x".into(), None);
+        let (heard, old) = heard(3, &unlimited);
+        assert_eq!(heard, [assign()]);
+        assert!(old.can_limit(&unlimited) && !old.can_limit(&limited));
+    }
+
+    #[tokio::test]
+    async fn a_shim_of_before_cgroups_is_not_asked_to_pause() {
+        let orders = || [ToShim::Pause, ToShim::Resume, ToShim::Recorded];
+        for (version, expected) in [(3, &[ToShim::Recorded][..]), (4, &orders())] {
+            let (here, there) = PacketSocket::pair().unwrap();
+            let shim = Shim::new(here, 1, version).unwrap();
+            let (_, verdicts) = mpsc::unbounded_channel();
+            let engine = Engine::new(crate::engine::testbed::settings(1));
+            let (engine, _effects) = crate::engine::start(engine, verdicts, |_| {});
+            let (sender, carried) = mpsc::unbounded_channel();
+            for order in orders() {
+                sender.send(order).unwrap();
+            }
+            let spoken = converse(ID, &shim, carried, &engine).await.unwrap();
+            assert_eq!(spoken, version);
+            let mut buffer = vec![0; MAX_PACKET_BYTES];
+            let mut heard: Vec<ToShim> = Vec::new();
+            while let Ok(Some(packet)) = there.receive(&mut buffer, Waiting::Never) {
+                heard.push(codec::decode(&buffer[..packet.length]).unwrap());
+            }
+            assert_eq!(heard, expected);
+        }
     }
 
     #[tokio::test]

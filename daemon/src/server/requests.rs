@@ -78,12 +78,28 @@ async fn answer_single(
     let execution = |record| Ok(Response::Execution(Box::new(record)));
     match request {
         Request::Submit(request) => engine.execute(*request).await.map(Response::Submitted),
+        Request::SubmitWithin(request, limits) => engine
+            .execute_within(*request, limits)
+            .await
+            .map(Response::Submitted),
         Request::Status(target) => execution(engine.get_status(target).await?),
         Request::Wait(target) => execution(engine.wait_for_completion(target).await?),
         Request::Cancel { target, mode } => engine.cancel(target, mode).await.map(Response::Cancel),
         Request::Signal { target, signal } => {
             engine.signal(target, signal).await?;
             Ok(Response::Done)
+        }
+        Request::Pause(target) => {
+            engine.pause(target).await?;
+            Ok(Response::Done)
+        }
+        Request::Resume(target) => {
+            engine.resume(target).await?;
+            Ok(Response::Done)
+        }
+        Request::Resources(target) => {
+            let resources = engine.resources(target).await?;
+            Ok(Response::Resources(Box::new(resources)))
         }
         Request::WriteStdin {
             target,

@@ -10,8 +10,8 @@ use escher_launcher::peer::PeerCredentials;
 use escher_protocol::codec::MAX_PAYLOAD_BYTES;
 use escher_protocol::frame::{FrameCodec, FrameError};
 use escher_protocol::handshake::{
-    ConnectionLimits, FEATURE_HISTORY, FEATURE_METRICS, FEATURE_SETTINGS, HIGHEST_VERSION, Hello,
-    HelloReply, LOWEST_VERSION, Refusal, Welcome,
+    ConnectionLimits, FEATURE_HISTORY, FEATURE_METRICS, FEATURE_RESOURCES, FEATURE_SETTINGS,
+    HIGHEST_VERSION, Hello, HelloReply, LOWEST_VERSION, Refusal, Welcome,
 };
 use escher_protocol::{ApiError, ClientFrame, ErrorCode, Request, RequestId, ServerFrame};
 use serde::de::DeserializeOwned;
@@ -139,9 +139,14 @@ async fn welcome(
         version,
         daemon: format!("escherd {}", about.version).into(),
         instance: about.instance,
-        features: [FEATURE_HISTORY, FEATURE_SETTINGS, FEATURE_METRICS]
-            .map(Into::into)
-            .to_vec(),
+        features: [
+            FEATURE_HISTORY,
+            FEATURE_SETTINGS,
+            FEATURE_METRICS,
+            FEATURE_RESOURCES,
+        ]
+        .map(Into::into)
+        .to_vec(),
         limits: ConnectionLimits {
             max_frame_bytes: u32::try_from(MAX_PAYLOAD_BYTES).unwrap_or(u32::MAX),
             max_requests_in_flight: MAX_REQUESTS_IN_FLIGHT,

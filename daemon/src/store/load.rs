@@ -5,7 +5,7 @@ use escher_protocol::message::Event;
 use rusqlite::Connection;
 
 use super::fault::Fault;
-use super::rows::{Progress, signed, unsigned};
+use super::rows::{self, Progress, signed, unsigned};
 use super::seal::{self, Kind};
 use super::tally::Tally;
 use super::{Digest, Loaded, Unfinished};
@@ -22,7 +22,7 @@ pub(super) fn load(connection: &Connection, kept_events: usize) -> Result<Loaded
 }
 
 fn unfinished(connection: &Connection) -> Result<Vec<Unfinished>, Fault> {
-    let sql = "SELECT s.number, e.progress, s.body \
+    let sql = "SELECT s.number, e.progress, s.body, s.resources \
                FROM submission s LEFT JOIN execution e ON s.number = e.number ORDER BY s.number";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
@@ -35,8 +35,10 @@ fn unfinished(connection: &Connection) -> Result<Vec<Unfinished>, Fault> {
         let progress = blob(1, Kind::Progress)?;
         let progress: Progress = seal::unwrap(Kind::Progress, number, &progress)?;
         let body = blob(2, Kind::Submission)?;
-        let (_, submission): (Option<Digest>, Submission) =
+        let (_, mut submission): (Option<Digest>, Submission) =
             seal::unwrap(Kind::Submission, number, &body)?;
+        let resources: Option<Vec<u8>> = row.get(3)?;
+        submission.limits = rows::resources(number, resources.as_deref())?.limits;
         unfinished.push(Unfinished {
             submission,
             launching: progress.launching,

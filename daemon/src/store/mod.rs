@@ -32,7 +32,7 @@ pub use fault::StoreError;
 pub use open::Notice;
 
 use escher_protocol::message::{Event, Removed};
-use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Timestamp};
+use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Resources, Timestamp};
 
 use crate::execution::Submission;
 
@@ -75,7 +75,12 @@ pub enum Change {
         kill: bool,
     },
     /// It is over.
-    Finished(Box<ExecutionRecord>),
+    Finished {
+        /// What is known of it.
+        record: Box<ExecutionRecord>,
+        /// What it was allowed to use, and has used.
+        resources: Box<Resources>,
+    },
     /// These are to be forgotten: their records at once, their logs as soon as the launcher has deleted
     /// them. One that is not finished stays.
     Removed {

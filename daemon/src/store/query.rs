@@ -3,13 +3,13 @@
 //! Times become bounds of the number; then [`walks`](super::walks) find numbers, and these their records.
 
 use escher_protocol::message::Selection;
-use escher_protocol::{ExecutionRecord, Text};
+use escher_protocol::{ExecutionRecord, Resources, Text};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params_from_iter};
 
 use super::fault::Fault;
 use super::readers::Snapshot;
-use super::rows::{Kept, signed, unsigned};
+use super::rows::{self, Kept, signed, unsigned};
 use super::seal::{self, Kind};
 use super::tally::Totals;
 use super::walks::{uid, walks};
@@ -46,6 +46,17 @@ pub(super) fn record(
         .query_row([signed(number)], |row| row.get(0))
         .optional()?;
     body.map(|body| Ok(seal::unwrap::<Kept>(Kind::Record, number, &body)?.record))
+        .transpose()
+}
+
+/// What a finished execution was allowed to use, and has used.
+pub(super) fn resources(snapshot: &Snapshot<'_>, number: u64) -> Result<Option<Resources>, Fault> {
+    let sql = "SELECT resources FROM record WHERE number = ?1";
+    let mut statement = snapshot.connection.prepare_cached(sql)?;
+    let blob: Option<Option<Vec<u8>>> = statement
+        .query_row([signed(number)], |row| row.get(0))
+        .optional()?;
+    blob.map(|blob| rows::resources(number, blob.as_deref()))
         .transpose()
 }
 

@@ -1,9 +1,13 @@
 //! How values stand in rows.
 
-use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, Status, Timestamp};
+use escher_protocol::{
+    Canceller, ExecutionId, ExecutionRecord, Exit, Resources, Status, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
+use super::fault::Fault;
+use super::seal::{self, Kind};
 
 /// Bytes that a finished execution takes in the database beside its record, more or less: its row, its
 /// places in the indexes.
@@ -48,6 +52,21 @@ pub(super) struct Kept {
     pub(super) record: ExecutionRecord,
 }
 
+/// The column `resources`; `None` where there is nothing to say.
+pub(super) fn resources_blob(number: u64, resources: &Resources) -> Result<Option<Vec<u8>>, Fault> {
+    match *resources == Resources::default() {
+        true => Ok(None),
+        false => seal::wrap(Kind::Resources, number, resources).map(Some),
+    }
+}
+
+/// The way back.
+pub(super) fn resources(number: u64, blob: Option<&[u8]>) -> Result<Resources, Fault> {
+    blob.map_or(Ok(Resources::default()), |blob| {
+        seal::unwrap(Kind::Resources, number, blob)
+    })
+}
+
 /// An unsigned number as SQLite has it. Nothing that escherd counts comes near 2^63.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -76,13 +95,14 @@ pub(super) fn may_have_log(record: &ExecutionRecord) -> bool {
     outcome.is_some_and(|outcome| outcome.output.log_bytes > 0 || outcome.exit == Exit::Unknown)
 }
 
-/// What a finished execution counts for in the history's limit of bytes, beside its log and index.
-pub(super) fn row_bytes(record: &ExecutionRecord, body: &[u8]) -> u64 {
+/// What a finished execution with so many bytes in blobs counts for in the history's limit of bytes, beside its
+/// log and index.
+pub(super) fn row_bytes(record: &ExecutionRecord, body_bytes: usize) -> u64 {
     let labels = record.labels.iter();
     let labels: usize = labels
         .map(|(key, value)| 2 * (key.len() + value.len()))
         .sum();
-    ROW_BYTES + (body.len() + labels) as u64
+    ROW_BYTES + (body_bytes + labels) as u64
 }
 
 #[cfg(test)]

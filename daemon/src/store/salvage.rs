@@ -6,13 +6,14 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, TransactionBehavior};
+use escher_protocol::Resources;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::apply::Changes;
 use super::connection;
 use super::fault::Fault;
 use super::load::checked_id;
-use super::rows::{Kept, Progress, signed, unsigned};
+use super::rows::{self, Kept, Progress, signed, unsigned};
 use super::seal::{self, Kind};
 use super::tally::{Tally, Totals};
 use super::{Digest, Verdict};
@@ -50,8 +51,10 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<u64, Fault> 
     };
     let mut count = 0;
     walk(&source, "record", "number", |number, body| {
-        if let Ok(kept) = seal::unwrap::<Kept>(Kind::Record, number, body) {
-            count += u64::from(changes.restore(&kept)?);
+        if let Ok(kept) = seal::unwrap::<Kept>(Kind::Record, number, body)
+            && let Ok(resources) = resources(&source, "record", number)
+        {
+            count += u64::from(changes.restore(&kept, &resources)?);
         }
         Ok(())
     })?;
@@ -85,11 +88,16 @@ fn unfinished(
     number: u64,
     body: &[u8],
 ) -> Result<bool, Fault> {
-    let Ok((digest, submission)) =
+    let Ok((digest, mut submission)) =
         seal::unwrap::<(Option<Digest>, Submission)>(Kind::Submission, number, body)
     else {
         return Ok(false);
     };
+    // Without the limits that it was to have it must not run.
+    let Ok(resources) = resources(source, "submission", number) else {
+        return Ok(false);
+    };
+    submission.limits = resources.limits;
     match changes.submitted(&submission, digest, true) {
         Ok(Verdict::Committed) => {}
         Ok(_) => return Ok(false),
@@ -109,6 +117,18 @@ fn unfinished(
         changes.write_progress(number, &progress)?;
     }
     Ok(true)
+}
+
+/// What stands in a row of `table` beside its body. A store of before version 3 has nothing there.
+fn resources(source: &Source, table: &str, number: u64) -> Result<Resources, Fault> {
+    let sql = format!("SELECT resources FROM {table} WHERE number = ?1");
+    let Ok(mut statement) = source.connection.prepare_cached(&sql) else {
+        return Ok(Resources::default());
+    };
+    let blob: Option<Option<Vec<u8>>> = statement
+        .query_row([signed(number)], |row| row.get(0))
+        .optional()?;
+    rows::resources(number, blob.flatten().as_deref())
 }
 
 fn undeleted_logs(source: &Source, changes: &Changes<'_>) -> Result<(), Fault> {

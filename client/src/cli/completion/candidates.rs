@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 
 use super::executions::{self, Stage};
 use super::words::Line;
+use crate::cli::property::PROPERTIES;
 
 /// `command`, with something on offer for the values of what is in `line`.
 pub(super) fn offer(command: Command, line: &Line) -> Command {
@@ -33,6 +34,7 @@ fn offer_values(arg: Arg, stage: Stage, line: &Line) -> Arg {
             }))
         }
         "filters" => arg.add(ArgValueCompleter::new(filters)),
+        "properties" => arg.add(ArgValueCandidates::new(properties)),
         "signal" => arg.add(ArgValueCandidates::new(signals)),
         "user" if arg.get_action().takes_values() => arg.add(ArgValueCandidates::new(users)),
         "command" if line.is_in_command() => arg.value_hint(ValueHint::AnyPath),
@@ -44,7 +46,7 @@ fn offer_values(arg: Arg, stage: Stage, line: &Line) -> Arg {
 /// Which executions a verb is for.
 fn stage(verb: &str) -> Stage {
     match verb {
-        "wait" | "cancel" | "kill" => Stage::Unfinished,
+        "wait" | "cancel" | "kill" | "pause" | "resume" => Stage::Unfinished,
         "rm" => Stage::Finished,
         _ => Stage::Any,
     }
@@ -89,6 +91,13 @@ fn filters(current: &OsStr) -> Vec<CompletionCandidate> {
         .filter(|(key, _)| key.as_bytes() != written);
     let more = more.map(|(key, help)| CompletionCandidate::new(key).help(Some(help.into())));
     beginning(current, more)
+}
+
+fn properties() -> Vec<CompletionCandidate> {
+    let offer = |(name, example): (&str, &str)| {
+        CompletionCandidate::new(format!("{name}=")).help(Some(example.to_owned().into()))
+    };
+    PROPERTIES.map(offer).into()
 }
 
 /// Names as kill(1) has them; with SIG before only where that was begun.
@@ -150,7 +159,7 @@ mod tests {
                     _ => arg.get_id().as_str(),
                 };
                 let is_known = matches!(value, "ID" | "COMMAND" | "USER" | "SIGNAL")
-                    || arg.get_long() == Some("filter");
+                    || matches!(arg.get_long(), Some("filter" | "property"));
                 let is_offered = arg.get::<ArgValueCandidates>().is_some()
                     || arg.get::<ArgValueCompleter>().is_some();
                 assert_eq!(is_known, is_offered, "{arg} of {}", verb.get_name());

@@ -151,6 +151,19 @@ pub(crate) fn cancel(reference: &str, outcome: CancelOutcome) -> String {
     })
 }
 
+/// That the execution called `reference` stands still, or goes on.
+pub(crate) fn paused(reference: &str, paused: bool) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        target: &'a str,
+        paused: bool,
+    }
+    line(&Line {
+        target: reference,
+        paused,
+    })
+}
+
 /// That the execution called `reference` got a signal.
 pub(crate) fn signalled(reference: &str, signal: i32) -> String {
     #[derive(Serialize)]

@@ -7,6 +7,7 @@
 pub(crate) mod escape;
 pub(crate) mod json;
 pub(crate) mod lines;
+pub(crate) mod resources;
 #[cfg(test)]
 pub(crate) mod sample;
 pub(crate) mod table;

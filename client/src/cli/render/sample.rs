@@ -2,7 +2,8 @@
 
 use escher_client::protocol::{Canceller, Exit, Leftovers, Outcome, OutputTotals, Usage, User};
 use escher_client::{
-    ApiError, Command, ExecutionId, ExecutionRecord, Status, StdinMode, Timestamp,
+    ApiError, Command, ExecutionId, ExecutionRecord, Measurements, ResourceLimits, Resources,
+    Status, StdinMode, Timestamp,
 };
 
 fn user() -> User {
@@ -75,5 +76,26 @@ pub(crate) fn finished(
             leftovers: Leftovers::None,
         }),
         ..running()
+    }
+}
+
+/// Those of one that is over, by a kernel that does not know the most tasks at once.
+pub(crate) fn resources() -> Resources {
+    Resources {
+        limits: ResourceLimits {
+            memory_max: Some(64 << 20),
+            cpu_quota: Some(150),
+            tasks_max: None,
+        },
+        paused: false,
+        measured: Some(Measurements {
+            user_us: Some(1_000),
+            system_us: Some(2_000),
+            peak_memory_bytes: Some(1_048_576),
+            io_read_bytes: Some(4_096),
+            io_written_bytes: Some(0),
+            peak_tasks: None,
+            oom_kills: Some(0),
+        }),
     }
 }

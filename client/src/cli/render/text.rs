@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use escher_client::protocol::{Exit, Leftovers};
 use escher_client::{
-    CancelOutcome, DaemonInfo, ErrorCode, Event, EventKind, ExecutionRecord, Reloaded, Removed,
-    Status, Timestamp, Welcome,
+    CancelOutcome, DaemonInfo, ErrorCode, Event, EventKind, ExecutionRecord, Measurements,
+    Reloaded, Removed, Resources, Status, Timestamp, Welcome,
 };
 
 use super::table::running_time;
-use super::{escape, time};
+use super::{escape, resources, time};
 use crate::cli::failure::Failure;
 use crate::cli::values::signal_name;
 
@@ -56,6 +56,9 @@ pub(crate) fn verdict(record: &ExecutionRecord) -> Option<String> {
         }
         Status::Failed if error.map(|error| error.code) == Some(ErrorCode::LOG_FULL) => {
             Some(format!("ended for a full log: {message}{by_signal}"))
+        }
+        Status::Failed if error.map(|error| error.code) == Some(ErrorCode::OOM_KILLED) => {
+            Some(format!("out of memory: {message}"))
         }
         Status::Failed if matches!(outcome.map(|o| o.exit), Some(Exit::NotStarted { .. })) => {
             Some(message)
@@ -124,7 +127,11 @@ fn size(bytes: u64) -> String {
 }
 
 /// Everything about an execution, one fact per line.
-pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
+pub(crate) fn inspect(
+    record: &ExecutionRecord,
+    resources: Option<&Resources>,
+    now: Timestamp,
+) -> String {
     let argv = record.command.to_argv();
     let mut facts = Facts::default();
     facts.add("id", record.id);
@@ -132,6 +139,8 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
     facts.add_some("name", record.name.as_ref());
     facts.add_some("key", record.key.as_ref());
     facts.add("status", record.status);
+    let is_paused = resources.is_some_and(|resources| resources.paused);
+    facts.add_some("paused", is_paused.then_some("yes"));
     facts.add_some(
         "exit",
         record.outcome.as_ref().map(|outcome| exit(outcome.exit)),
@@ -158,6 +167,10 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
         "timeout",
         record.timeout_ms.map_or_else(|| "none".to_owned(), timeout),
     );
+    facts.add_some(
+        "limits",
+        resources.and_then(|resources| resources::limits(&resources.limits)),
+    );
     facts.add_some("pid", record.pid);
     facts.add_some("cancelled by", record.cancelled_by.as_ref());
     if let Some(outcome) = &record.outcome {
@@ -175,6 +188,12 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
             "peak memory",
             format!("{} KiB", usage.peak_memory_bytes / 1024),
         );
+        // Of what never ran there is nothing to measure.
+        if let Some(resources) = resources
+            && record.started_at.is_some()
+        {
+            add_measured(&mut facts, &resources.measured.unwrap_or_default());
+        }
         facts.add(
             "output",
             format!(
@@ -194,6 +213,22 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
     }
     facts.add_escaped("log", &escape::bytes(&record.log_path));
     facts.finish()
+}
+
+fn add_measured(facts: &mut Facts, measured: &Measurements) {
+    facts.add_some("read", measured.io_read_bytes.map(size));
+    facts.add_some("written", measured.io_written_bytes.map(size));
+    facts.add_some("peak tasks", measured.peak_tasks);
+    let kills = measured.oom_kills.filter(|kills| *kills > 0);
+    let killed = kills.map(|kills| format!("{kills} killed for want of memory"));
+    facts.add_some("processes", killed);
+    let lacking: Vec<&str> = resources::not_measured(measured)
+        .map(|figure| figure.name)
+        .collect();
+    facts.add_some(
+        "not measured",
+        (!lacking.is_empty()).then(|| lacking.join(", ")),
+    );
 }
 
 /// About escherd, one fact per line.
@@ -274,6 +309,12 @@ pub(crate) fn cancel(reference: &str, outcome: CancelOutcome) -> String {
         CancelOutcome::AlreadyFinished(status) => format!("finished already ({status})"),
     };
     format!("{}: {outcome}\n", escape::text(reference))
+}
+
+/// That an execution stands still, or goes on; one line.
+pub(crate) fn paused(reference: &str, paused: bool) -> String {
+    let now = if paused { "paused" } else { "goes on" };
+    format!("{}: {now}\n", escape::text(reference))
 }
 
 fn exit(exit: Exit) -> String {
@@ -413,7 +454,50 @@ mod tests {
                 .unwrap()
                 .starts_with("the log lacks 1 byte of")
         );
-        assert!(inspect(&record, record.submitted_at).contains("1 byte, not in the log"));
+        let shown = inspect(&record, None, record.submitted_at);
+        assert!(shown.contains("1 byte, not in the log"), "{shown}");
+    }
+
+    #[test]
+    fn an_end_for_want_of_memory_is_told_of() {
+        let error = ApiError::new(
+            ErrorCode::OOM_KILLED,
+            "the kernel has killed a process of it",
+        );
+        let record = sample::finished(Status::Failed, Exit::Code(1), Some(error), None);
+        assert_eq!(
+            verdict(&record).as_deref(),
+            Some("out of memory: the kernel has killed a process of it")
+        );
+    }
+
+    #[test]
+    fn what_may_be_used_was_used_and_was_not_measured_is_shown() {
+        let record = sample::finished(Status::Completed, Exit::Code(0), None, None);
+        let mut resources = sample::resources();
+        let shown = |record: &ExecutionRecord, resources: &Resources| {
+            let shown = inspect(record, Some(resources), record.submitted_at);
+            let words = shown.split_ascii_whitespace().collect::<Vec<_>>();
+            words.join(" ")
+        };
+        let measured = shown(&record, &resources);
+        for fact in [
+            "limits: MemoryMax=64M CPUQuota=150%",
+            "read: 4.0 KiB written: 0 bytes",
+            "not measured: peak tasks",
+        ] {
+            assert!(measured.contains(fact), "{measured}");
+        }
+        resources.measured = None;
+        let nothing = "not measured: bytes read, bytes written, peak tasks, processes killed";
+        assert!(shown(&record, &resources).contains(nothing));
+        resources.paused = true;
+        assert!(shown(&sample::running(), &resources).contains("status: running paused: yes"));
+        let plain = inspect(&record, None, record.submitted_at);
+        assert!(
+            !plain.contains("measured") && !plain.contains("limits"),
+            "{plain}"
+        );
     }
 
     #[test]
@@ -455,7 +539,7 @@ mod tests {
         let mut record = sample::running();
         record.key = Some("k\x1b]0;".into());
         record.working_dir = b"/a\nb\xff"[..].into();
-        let shown = inspect(&record, record.submitted_at);
+        let shown = inspect(&record, None, record.submitted_at);
         assert!(
             shown.contains(r"k\x1b]0;") && shown.contains(r"/a\nb\xff"),
             "{shown}"

@@ -6,20 +6,23 @@ use super::to_each;
 use crate::cli::Context;
 use crate::cli::failure::Failure;
 use crate::cli::render::{json, print, text};
+use crate::cli::resources;
 
 pub(super) async fn inspect(context: &Context, targets: &[String]) -> Result<u8, Failure> {
     let client = context.connect().await?;
     let mut first = true;
     to_each(context, targets, async |target| {
         let record = client.get_status(target).await?;
+        let resources = resources::of(&client, &record).await?;
         if context.json {
-            return print(&json::line(&json::Execution::of_record(&record)));
+            let execution = json::Execution::of_record(&record).with_resources(resources);
+            return print(&json::line(&execution));
         }
         let gap = if first { "" } else { "\n" };
         first = false;
         print(&format!(
             "{gap}{}",
-            text::inspect(&record, Timestamp::now())
+            text::inspect(&record, resources.as_ref(), Timestamp::now())
         ))
     })
     .await

@@ -11,6 +11,7 @@ mod inspect;
 mod kill;
 mod logs;
 mod metrics;
+mod pause;
 mod prune;
 mod ps;
 mod reload;
@@ -39,6 +40,8 @@ pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<u8, Failure
         Verb::Attach(args) => attach::attach(context, &args.target).await,
         Verb::Cancel(args) => cancel::cancel(context, &args.targets).await,
         Verb::Kill(args) => kill::kill(context, args.signal, &args.targets.targets).await,
+        Verb::Pause(args) => pause::pause(context, &args.targets).await,
+        Verb::Resume(args) => pause::resume(context, &args.targets).await,
         Verb::Rm(args) => rm::rm(context, &args.targets).await,
         Verb::Prune(args) => prune::prune(context, args).await,
         Verb::Events(args) => events::events(context, args.follow).await,

@@ -2,16 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use escher_client::{Blob, Command, ExecutionRequest, RunAs, StdinMode, Timeout};
+use escher_client::{Blob, Command, ExecutionRequest, ResourceLimits, RunAs, StdinMode, Timeout};
 use uuid::Uuid;
 
 use crate::cli::args::RequestArgs;
 use crate::cli::failure::Failure;
+use crate::cli::property;
 use crate::cli::values::EnvironmentEntry;
 
-/// The request that `args` describe. It has a key in any case, so that it may be repeated when the
-/// connection is lost.
-pub(super) fn make(args: RequestArgs, stdin: StdinMode) -> Result<ExecutionRequest, Failure> {
+/// The request that `args` describe, and what its command may use. It has a key in any case, so that it may
+/// be repeated when the connection is lost.
+pub(super) fn make(
+    args: RequestArgs,
+    stdin: StdinMode,
+) -> Result<(ExecutionRequest, ResourceLimits), Failure> {
+    let limits = property::limits(&args.properties);
     let directory = working_dir(args.workdir.as_deref())?;
     let command = match args.shell {
         Some(text) => Command::Shell {
@@ -23,7 +28,7 @@ pub(super) fn make(args: RequestArgs, stdin: StdinMode) -> Result<ExecutionReque
         },
     };
     let environment = args.env.into_iter().filter_map(EnvironmentEntry::resolve);
-    Ok(ExecutionRequest {
+    let request = ExecutionRequest {
         key: Some(args.key.unwrap_or_else(fresh_key).into()),
         name: args.name.map(Into::into),
         command,
@@ -40,7 +45,8 @@ pub(super) fn make(args: RequestArgs, stdin: StdinMode) -> Result<ExecutionReque
             .into_iter()
             .map(|label| (label.0, label.1))
             .collect(),
-    })
+    };
+    Ok((request, limits))
 }
 
 fn fresh_key() -> String {

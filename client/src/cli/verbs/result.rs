@@ -6,12 +6,15 @@ use crate::cli::Context;
 use crate::cli::descriptor::{direct, write_all};
 use crate::cli::failure::Failure;
 use crate::cli::render::{json, print};
+use crate::cli::resources;
 
 pub(super) async fn result(context: &Context, target: &str) -> Result<u8, Failure> {
     let client = context.connect().await?;
     let result = client.get_result(target).await?;
     if context.json {
-        print(&json::line(&json::Execution::of_result(result)))?;
+        let resources = resources::of(&client, &result.record).await?;
+        let execution = json::Execution::of_result(result).with_resources(resources);
+        print(&json::line(&execution))?;
         return Ok(0);
     }
     let mut stdout = direct(io::stdout()).map_err(Failure::write)?;

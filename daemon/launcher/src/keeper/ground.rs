@@ -34,6 +34,11 @@ impl Ground {
             true => place.parent().unwrap_or(&place).to_owned(),
             false => place,
         };
+        // The uppermost one is nobody's: all others are in there.
+        if !root.join("cgroup.events").exists() {
+            let reason = format!("{} is the root of all cgroups", root.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+        }
         let leaf = root.join(LEAF);
         match fs::create_dir(&leaf) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),

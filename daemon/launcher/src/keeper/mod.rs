@@ -8,6 +8,7 @@
 
 mod ground;
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use escher_protocol::Exit;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl;
@@ -55,6 +57,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// The user as whom escherd runs: nobody else but root may use the socket.
     pub escherd: String,
+    /// Whether the cgroup in which it is started is its own to divide (`Delegate=yes` in its unit).
+    pub is_delegated: bool,
 }
 
 /// Why there is no keeper.
@@ -95,14 +99,15 @@ pub fn keep(settings: Settings) -> Result<(), KeeperError> {
     let user = User::from_name(&settings.escherd)
         .map_err(|error| system("look up a user")(error.into()))?
         .ok_or_else(|| KeeperError::User(settings.escherd.clone()))?;
-    let ground = match Ground::take() {
-        Ok(ground) => Some(ground),
-        Err(error) => {
+    let ground = match settings.is_delegated.then(Ground::take) {
+        Some(Ok(ground)) => Some(ground),
+        Some(Err(error)) => {
             say(&format!(
                 "commands have no cgroups, so nothing is limited or measured by them: {error}"
             ));
             None
         }
+        None => None,
     };
     let listener = listener(&settings.socket, &user).map_err(|source| KeeperError::Socket {
         path: settings.socket.clone(),
@@ -156,8 +161,11 @@ impl Keeper {
         loop {
             self.wait(start_at, &[])?;
             let heard = self.take_signals();
-            if let Some(lived_since) = self.reap() {
-                start_at = Some(Instant::now().max(lived_since + PAUSE));
+            if let Some((launcher, exit)) = self.reap() {
+                if !heard.stop {
+                    say(&format!("the launcher {}; another follows", Ended(exit)));
+                }
+                start_at = Some(Instant::now().max(launcher.since + PAUSE));
             }
             self.end_orphans();
             if heard.stop || (heard.renew && self.renew()?) {
@@ -198,13 +206,12 @@ impl Keeper {
         heard
     }
 
-    /// Reaps all that have ended. Where the launcher is among them, tells since when it has lived.
-    fn reap(&mut self) -> Option<Instant> {
+    /// Reaps all that have ended. Returns the launcher, if it is among them, and how it has ended.
+    fn reap(&mut self) -> Option<(Launcher, Exit)> {
         let mut ended = None;
         while let Wait::Reaped(reaped) = reap() {
             if let Some(launcher) = self.launcher.take_if(|one| one.pid == reaped.pid) {
-                say(&format!("the launcher has ended: {:?}", reaped.exit));
-                ended = Some(launcher.since);
+                ended = Some((launcher, reaped.exit));
             }
         }
         ended
@@ -299,14 +306,17 @@ impl Keeper {
             }
             self.reap();
         }
-        let error = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .arg("--keep")
             .arg("--socket")
             .arg(&self.settings.socket)
             .arg("--for")
-            .arg(&self.settings.escherd)
-            .stdin(self.listener.try_clone()?)
-            .exec();
+            .arg(&self.settings.escherd);
+        if self.settings.is_delegated {
+            command.arg("--delegated");
+        }
+        let error = command.stdin(self.listener.try_clone()?).exec();
         let program = self.program.display();
         say(&format!("cannot execute {program}: {error}"));
         notify(&[NotifyState::Ready]);
@@ -333,6 +343,19 @@ impl Keeper {
             self.take_signals();
             self.reap();
             self.end_orphans();
+        }
+    }
+}
+
+/// The end of a launcher, in words.
+struct Ended(Exit);
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Exit::Code(code) => write!(f, "has exited with status {code}"),
+            Exit::Signal { signal, .. } => write!(f, "has died of signal {signal}"),
+            Exit::NotStarted { .. } | Exit::Withdrawn | Exit::Unknown => f.write_str("is gone"),
         }
     }
 }

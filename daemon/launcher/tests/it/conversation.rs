@@ -3,7 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 
 use escher_launcher::wire::{
-    EndCause, FromShim, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, ToShim, WIRE_VERSION,
+    Abilities, EndCause, FromShim, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, ToShim,
+    WIRE_VERSION,
 };
 use escher_protocol::{Exit, Leftovers, OutputTotals, Timestamp};
 use nix::fcntl::SealFlag;
@@ -21,6 +22,12 @@ fn the_launcher_says_hello() {
         uid: geteuid().as_raw(),
     };
     assert_eq!(launcher.hello(), &expected);
+    let abilities = Abilities {
+        program: env!("CARGO_PKG_VERSION").into(),
+        has_directories: true,
+        cgroups: None,
+    };
+    assert_eq!(launcher.abilities(), &abilities);
 }
 
 #[test]

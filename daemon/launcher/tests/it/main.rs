@@ -21,6 +21,7 @@ mod formats;
 mod hostile;
 mod identity;
 mod input;
+mod keeper;
 mod launcher;
 mod limits;
 mod obstacles;

@@ -6,9 +6,9 @@ use escher_protocol::message::{CancelOutcome, Submitted};
 use escher_protocol::{ApiError, ExecutionId, ExecutionRecord};
 use tokio::sync::oneshot::Receiver;
 
-use crate::engine::ForgetAnswer;
+use crate::engine::{ForgetAnswer, PauseReply};
 
-/// Key and body of a request.
+/// The key of a request, and whether it comes with a limit.
 pub(super) type Asked = (Option<u8>, bool);
 
 /// What clients wait for, and what they know.
@@ -18,12 +18,15 @@ pub(super) struct Clients {
     waits: Vec<Receiver<ExecutionRecord>>,
     cancels: Vec<(ExecutionId, Receiver<Result<CancelOutcome, ApiError>>)>,
     forgets: Vec<(ExecutionId, ForgetAnswer)>,
+    pauses: Vec<(ExecutionId, Receiver<PauseReply>)>,
     /// Acknowledged executions, in the order of that.
     pub(super) acknowledged: Vec<(ExecutionId, Asked)>,
     /// Results that were told.
     pub(super) told: Vec<ExecutionRecord>,
     /// Cancels that were acknowledged.
     pub(super) cancelled: Vec<(ExecutionId, CancelOutcome)>,
+    /// Those that are paused, as clients were told.
+    pub(super) paused: Vec<ExecutionId>,
     /// Those of which the removal was asked for, and whether that was acknowledged.
     pub(super) forgotten: BTreeMap<ExecutionId, bool>,
 }
@@ -48,6 +51,10 @@ impl Clients {
     pub(super) fn forget(&mut self, id: ExecutionId, answer: ForgetAnswer) {
         self.forgotten.entry(id).or_default();
         self.forgets.push((id, answer));
+    }
+
+    pub(super) fn pause(&mut self, id: ExecutionId, answer: Receiver<PauseReply>) {
+        self.pauses.push((id, answer));
     }
 
     pub(super) fn known(&self, which: u8) -> Option<ExecutionId> {
@@ -89,6 +96,16 @@ impl Clients {
             .retain_mut(|(id, answer)| match answer.try_recv() {
                 Ok(Ok(outcome)) => {
                     cancelled.push((*id, outcome));
+                    false
+                }
+                Ok(Err(_)) => false,
+                Err(error) => error == tokio::sync::oneshot::error::TryRecvError::Empty,
+            });
+        let paused = &mut self.paused;
+        self.pauses
+            .retain_mut(|(id, answer)| match answer.try_recv() {
+                Ok(Ok(())) => {
+                    paused.push(*id);
                     false
                 }
                 Ok(Err(_)) => false,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use escher_protocol::message::{Event, Removed};
-use escher_protocol::{ExecutionId, ExecutionRecord};
+use escher_protocol::{ExecutionId, ExecutionRecord, Resources};
 
 use crate::execution::Submission;
 use crate::store::{Change, Digest, Entry, Loaded, Unfinished, Verdict};
@@ -12,7 +12,7 @@ use crate::store::{Change, Digest, Entry, Loaded, Unfinished, Verdict};
 struct Row {
     unfinished: Unfinished,
     digest: Option<Digest>,
-    record: Option<ExecutionRecord>,
+    end: Option<(ExecutionRecord, Resources)>,
 }
 
 /// What is committed, and what waits for that.
@@ -85,17 +85,17 @@ impl Disk {
             Change::CancelRequested { number, by, kill } => {
                 self.change(number, |row| row.cancel = Some((by, kill)));
             }
-            Change::Finished(record) => {
+            Change::Finished { record, resources } => {
                 let row = self.rows.get_mut(&record.number).expect("it was submitted");
-                assert!(row.record.is_none(), "finished twice: {record:?}");
-                row.record = Some(*record);
+                assert!(row.end.is_none(), "finished twice: {record:?}");
+                row.end = Some((*record, *resources));
             }
             Change::Removed { numbers } => {
                 let mut removed = Removed::default();
                 let mut logs = Vec::new();
                 for number in numbers {
                     if let Some(row) = self.rows.remove(&number) {
-                        assert!(row.record.is_some(), "removed before its end");
+                        assert!(row.end.is_some(), "removed before its end");
                         removed.executions += 1;
                         logs.push(row.unfinished.submission.id);
                     }
@@ -141,7 +141,7 @@ impl Disk {
         let row = Row {
             unfinished,
             digest,
-            record: None,
+            end: None,
         };
         self.rows.insert(number, row);
         Verdict::Committed
@@ -153,7 +153,7 @@ impl Disk {
     }
 
     pub(super) fn load(&self) -> Loaded {
-        let unfinished = self.rows.values().filter(|row| row.record.is_none());
+        let unfinished = self.rows.values().filter(|row| row.end.is_none());
         Loaded {
             last_number: self.last_number,
             unfinished: unfinished.map(|row| row.unfinished.clone()).collect(),
@@ -174,11 +174,14 @@ impl Disk {
     pub(super) fn find(&self, id: ExecutionId) -> Option<Option<&ExecutionRecord>> {
         let mut rows = self.rows.values();
         let row = rows.find(|row| row.unfinished.submission.id == id)?;
-        Some(row.record.as_ref())
+        Some(row.end.as_ref().map(|end| &end.0))
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = (ExecutionId, Option<&ExecutionRecord>)> {
+    /// All executions, with their ends if they are over.
+    pub(super) fn all(
+        &self,
+    ) -> impl Iterator<Item = (ExecutionId, Option<&(ExecutionRecord, Resources)>)> {
         let rows = self.rows.values();
-        rows.map(|row| (row.unfinished.submission.id, row.record.as_ref()))
+        rows.map(|row| (row.unfinished.submission.id, row.end.as_ref()))
     }
 }

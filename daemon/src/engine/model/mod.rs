@@ -18,12 +18,14 @@ use world::World;
 /// One thing that happens. Numbers choose among what there is at that moment.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A client submits, with one of a few keys or none, one of two requests.
-    Submit { key: Option<u8>, body: bool },
+    /// A client submits, with one of a few keys or none, and a limit or none.
+    Submit { key: Option<u8>, limited: bool },
     /// A client waits for one of the executions that it knows.
     Wait(u8),
     /// A client wants the end of one.
     Cancel { which: u8, kill: bool },
+    /// A client has one stopped, or go on.
+    Pause { which: u8, pause: bool },
     /// A client has one forgotten.
     Forget(u8),
     /// The store commits so much of what waits for it.
@@ -51,9 +53,10 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (prop::option::of(0..4_u8), any::<bool>())
-            .prop_map(|(key, body)| Step::Submit { key, body }),
+            .prop_map(|(key, limited)| Step::Submit { key, limited }),
         3 => any::<u8>().prop_map(Step::Wait),
         2 => (any::<u8>(), any::<bool>()).prop_map(|(which, kill)| Step::Cancel { which, kill }),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(which, pause)| Step::Pause { which, pause }),
         1 => any::<u8>().prop_map(Step::Forget),
         8 => (1..5_u8).prop_map(Step::Commit),
         1 => Just(Step::FailToCommit),

@@ -2,11 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use escher_launcher::exit_record::ExitRecord;
 use escher_launcher::wire::{
     Assignment, EndCause, ExitReport, FromShim, InputState, Remains, ShimPhase, ShimState, ToShim,
     WIRE_VERSION,
 };
-use escher_protocol::{Canceller, ExecutionId, Exit, Leftovers, OutputTotals, Timestamp, Usage};
+use escher_protocol::{
+    Canceller, ExecutionId, Exit, Leftovers, Measurements, OutputTotals, ResourceLimits, Timestamp,
+    Usage,
+};
+
+use crate::engine::Launch;
 
 const PID: u32 = 7;
 
@@ -17,19 +23,24 @@ struct Shim {
     news: VecDeque<FromShim>,
     started: Timestamp,
     cancel: Option<Canceller>,
-    report: Option<ExitReport>,
+    is_paused: bool,
+    end: Option<ExitRecord>,
 }
 
 /// All shims, and what they leave behind.
 #[derive(Debug, Default)]
 pub(super) struct Shims {
     alive: BTreeMap<ExecutionId, Shim>,
-    pub(super) exit_records: BTreeMap<ExecutionId, ExitReport>,
+    pub(super) exit_records: BTreeMap<ExecutionId, ExitRecord>,
     pub(super) claims: BTreeSet<ExecutionId>,
     /// What commands have done: how often each has begun.
     pub(super) runs: BTreeMap<ExecutionId, u32>,
     /// How commands have ended, as their shims saw it.
-    pub(super) ends: BTreeMap<ExecutionId, ExitReport>,
+    pub(super) ends: BTreeMap<ExecutionId, ExitRecord>,
+    /// What commands were allowed to use.
+    pub(super) limits: BTreeMap<ExecutionId, ResourceLimits>,
+    /// Those that were stopped at some time.
+    pub(super) paused: BTreeSet<ExecutionId>,
     /// Whose shims were told to end them.
     pub(super) told_to_end: BTreeSet<ExecutionId>,
     /// Whose shims were killed, or went down with the host.
@@ -37,8 +48,12 @@ pub(super) struct Shims {
 }
 
 impl Shims {
-    pub(super) fn launch(&mut self, assignment: Assignment, now: Timestamp) {
+    pub(super) fn launch(&mut self, launch: Launch, now: Timestamp) {
+        let Launch {
+            assignment, limits, ..
+        } = launch;
         let id = assignment.spec.id;
+        self.limits.insert(id, limits);
         *self.runs.entry(id).or_default() += 1;
         let started = FromShim::Started { pid: PID, at: now };
         let shim = Shim {
@@ -46,7 +61,8 @@ impl Shims {
             news: VecDeque::from([started]),
             started: now,
             cancel: None,
-            report: None,
+            is_paused: false,
+            end: None,
         };
         self.alive.insert(id, shim);
     }
@@ -59,16 +75,22 @@ impl Shims {
             return;
         };
         match order {
-            ToShim::Cancel { by, .. } if shim.report.is_none() => {
+            ToShim::Cancel { by, .. } if shim.end.is_none() => {
                 shim.cancel.get_or_insert(by);
                 self.told_to_end.insert(id);
             }
             ToShim::Recorded => {
-                assert!(
-                    shim.report.is_some(),
-                    "a result is recorded that there is not"
-                );
+                assert!(shim.end.is_some(), "a result is recorded that there is not");
                 self.alive.remove(&id);
+            }
+            ToShim::Pause if shim.end.is_none() && !shim.is_paused => {
+                shim.is_paused = true;
+                shim.news.push_back(FromShim::Paused(true));
+                self.paused.insert(id);
+            }
+            ToShim::Resume if shim.end.is_none() && shim.is_paused => {
+                shim.is_paused = false;
+                shim.news.push_back(FromShim::Paused(false));
             }
             _ => {}
         }
@@ -86,21 +108,21 @@ impl Shims {
 
     /// The command of a shim that has one ends.
     pub(super) fn end(&mut self, which: usize, code: i32, now: Timestamp) {
-        let running = self.alive.iter_mut().filter(|shim| shim.1.report.is_none());
+        let running = self.alive.iter_mut().filter(|shim| shim.1.end.is_none());
         let running: Vec<_> = running.collect();
         let count = running.len();
         if count > 0
             && let Some((id, shim)) = running.into_iter().nth(which % count)
         {
-            let report = shim.end(code, now);
-            self.ends.insert(*id, report);
+            let end = shim.end(code, now);
+            self.ends.insert(*id, end);
         }
     }
 
     pub(super) fn running(&self) -> usize {
         self.alive
             .values()
-            .filter(|shim| shim.report.is_none())
+            .filter(|shim| shim.end.is_none())
             .count()
     }
 
@@ -134,10 +156,14 @@ impl Shims {
     pub(super) fn alone(&mut self) {
         for shim in self.alive.values_mut() {
             shim.news.clear();
+            if shim.is_paused {
+                // It says so to the next one.
+                shim.news.push_back(FromShim::Paused(true));
+            }
         }
         self.alive.retain(|id, shim| {
-            if let Some(report) = shim.report.take() {
-                self.exit_records.insert(*id, report);
+            if let Some(end) = shim.end.take() {
+                self.exit_records.insert(*id, end);
                 return false;
             }
             true
@@ -171,7 +197,7 @@ impl Shims {
 }
 
 impl Shim {
-    fn end(&mut self, code: i32, now: Timestamp) -> ExitReport {
+    fn end(&mut self, code: i32, now: Timestamp) -> ExitRecord {
         let report = ExitReport {
             id: self.assignment.spec.id,
             exit: Exit::Code(code),
@@ -187,9 +213,19 @@ impl Shim {
             output: OutputTotals::default(),
             leftovers: Leftovers::None,
         };
-        self.report = Some(report.clone());
+        let measured = Measurements {
+            user_us: Some(5),
+            oom_kills: Some(code.unsigned_abs().into()),
+            ..Measurements::default()
+        };
+        self.news.push_back(FromShim::Measured(Box::new(measured)));
         self.news
             .push_back(FromShim::Exited(Box::new(report.clone())));
-        report
+        let end = ExitRecord {
+            report,
+            measured: Some(measured),
+        };
+        self.end = Some(end.clone());
+        end
     }
 }

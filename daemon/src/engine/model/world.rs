@@ -6,7 +6,8 @@ use std::time::Duration;
 use escher_launcher::wire::LogLimits;
 use escher_protocol::message::CancelOutcome;
 use escher_protocol::{
-    CancelMode, Command, ExecutionId, ExecutionRequest, Leftovers, Status, Text, Timestamp,
+    CancelMode, Command, Controllers, ExecutionId, ExecutionRequest, Leftovers, ResourceLimits,
+    Status, Text, Timestamp,
 };
 
 use super::Step;
@@ -18,8 +19,24 @@ use crate::engine::{Effect, Engine, EngineSettings, Findings, OnBoot};
 use crate::execution::{Loss, RequestLimits};
 use crate::store::Durability;
 
+/// What the launcher can limit.
+const CONTROLLERS: Controllers = Controllers {
+    memory: true,
+    cpu: false,
+    pids: false,
+    io: false,
+};
+
 /// As many commands run at once, unless more were found running.
 const MAX_CONCURRENT: usize = 2;
+
+/// What a command may use that was asked for like this.
+fn limits(asked: Asked) -> ResourceLimits {
+    ResourceLimits {
+        memory_max: asked.1.then_some(1),
+        ..ResourceLimits::default()
+    }
+}
 
 pub(super) struct World {
     engine: Engine,
@@ -56,8 +73,10 @@ impl World {
                 false => Durability::Crash,
             },
         };
+        let mut engine = Engine::new(settings.clone());
+        engine.set_controllers(Some(CONTROLLERS));
         World {
-            engine: Engine::new(settings.clone()),
+            engine,
             settings,
             effects: VecDeque::new(),
             deletions: Vec::new(),
@@ -73,7 +92,7 @@ impl World {
     pub(super) fn take(&mut self, step: &Step) {
         self.now += 1;
         match *step {
-            Step::Submit { key, body } => self.submit((key, body)),
+            Step::Submit { key, limited } => self.submit((key, limited)),
             Step::Wait(which) => {
                 if let Some(number) = self.clients.known(which).and_then(|id| self.hot(id)) {
                     let answer = self.engine.wait(number);
@@ -81,6 +100,7 @@ impl World {
                 }
             }
             Step::Cancel { which, kill } => self.cancel(which, kill),
+            Step::Pause { which, pause } => self.pause(which, pause),
             Step::Forget(which) => self.forget(which),
             Step::Commit(count) => self.commit(count.into()),
             Step::FailToCommit => {
@@ -144,13 +164,15 @@ impl World {
         let request = ExecutionRequest {
             key: asked.0.map(|key| Text::from(key.to_string())),
             command: Command::Exec {
-                argv: vec![if asked.1 { "a" } else { "b" }.into()],
+                argv: vec!["a".into()],
             },
             ..ExecutionRequest::default()
         };
         let permit = SubmitPermit::of_root();
         let time = self.time();
-        if let Ok(answer) = self.engine.submit(permit, Box::new(request), time) {
+        let limits = limits(asked);
+        let answer = self.engine.submit(permit, Box::new(request), limits, time);
+        if let Ok(answer) = answer {
             self.clients.submit(asked, answer);
         }
     }
@@ -166,6 +188,17 @@ impl World {
         {
             let answer = self.engine.cancel(&self.scope, number, mode, self.time());
             self.clients.cancel(id, answer);
+        }
+    }
+
+    fn pause(&mut self, which: u8, pause: bool) {
+        if let Some(id) = self.clients.known(which)
+            && let Some(number) = self.hot(id)
+        {
+            let answer = self.engine.pause(number, pause);
+            if pause {
+                self.clients.pause(id, answer);
+            }
         }
     }
 
@@ -192,7 +225,7 @@ impl World {
         match self.effects.pop_front() {
             Some(Effect::Launch(launch)) => {
                 let now = self.time();
-                self.shims.launch(launch.assignment, now);
+                self.shims.launch(*launch, now);
             }
             Some(Effect::Order(id, order)) => self.shims.order(id, order),
             Some(Effect::Remove(remains, ids)) => self.deletions.push((remains, ids)),
@@ -238,11 +271,11 @@ impl World {
     fn start(&mut self, rebooted: bool) {
         let loaded = self.disk.load();
         let shims = self.shims.states();
-        let reports: Vec<_> = self.shims.exit_records.values().cloned().collect();
+        let records: Vec<_> = self.shims.exit_records.values().cloned().collect();
         let told_of = shims
             .iter()
             .map(|shim| shim.id)
-            .chain(reports.iter().map(|report| report.id));
+            .chain(records.iter().map(|record| record.report.id));
         let is_finished =
             |id: &ExecutionId| self.disk.find(*id).is_some_and(|record| record.is_some());
         let findings = Findings {
@@ -254,9 +287,10 @@ impl World {
             on_boot: OnBoot::Resume,
             loaded,
             shims,
-            reports,
+            records,
         };
         self.engine = Engine::restore(self.settings.clone(), findings, self.time());
+        self.engine.set_controllers(Some(CONTROLLERS));
         // A host is known by its name only once what follows from that is on disk.
         if rebooted {
             self.after_step();
@@ -296,6 +330,7 @@ impl World {
             told,
             cancelled,
             forgotten,
+            paused,
             ..
         } = &self.clients;
         for (id, asked) in acknowledged {
@@ -309,14 +344,15 @@ impl World {
                 "{id} was forgotten and is there"
             );
         }
-        for (id, record) in self.disk.all() {
-            let record = record.unwrap_or_else(|| panic!("{id} never ends"));
+        for (id, end) in self.disk.all() {
+            let (record, resources) = end.unwrap_or_else(|| panic!("{id} never ends"));
             let runs = self.shims.runs.get(&id).copied().unwrap_or(0);
             let expected = match (record.status, self.shims.ends.get(&id)) {
                 (Status::Lost, _) => self.shims.killed.contains(&id),
-                (status, Some(report)) => {
-                    let end = crate::execution::ended(report.clone());
-                    end == status && runs == 1
+                (status, Some(end)) => {
+                    crate::execution::ended(end.clone()) == status
+                        && resources.measured == end.measured
+                        && runs == 1
                 }
                 (Status::Cancelled, None) => runs == 0,
                 (_, None) => false,
@@ -332,6 +368,22 @@ impl World {
             for told in told.iter().filter(|told| is_sure && told.id == id) {
                 assert_eq!(told, record, "told otherwise");
             }
+        }
+        for (id, asked) in acknowledged {
+            let limits = limits(*asked);
+            let mut ends = self
+                .disk
+                .all()
+                .filter_map(|(other, end)| Some((other, end?)));
+            let kept = ends
+                .find(|(other, _)| other == id)
+                .map(|found| found.1.1.limits);
+            assert!(kept.is_none_or(|kept| kept == limits), "{id}: {kept:?}");
+            let enforced = self.shims.limits.get(id);
+            assert!(enforced.is_none_or(|enforced| *enforced == limits), "{id}");
+        }
+        for id in paused {
+            assert!(self.shims.paused.contains(id), "{id} was never paused");
         }
         for (id, runs) in &self.shims.runs {
             assert!(*runs <= 1, "{id} has run {runs} times");

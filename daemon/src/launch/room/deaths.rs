@@ -91,7 +91,7 @@ impl Room {
             let read = tokio::task::spawn_blocking(move || exit_record::read(&path));
             let record = read.await.ok().and_then(Result::ok);
             let tell = move |engine: &mut Engine| match record {
-                Some(record) => engine.record_found(Box::new(record.report), Timestamp::now()),
+                Some(record) => engine.record_found(Box::new(record), Timestamp::now()),
                 None => engine.shim_lost(id, Loss::ShimKilled(leftovers), Timestamp::now()),
             };
             let _ = engine.tell(tell).await;

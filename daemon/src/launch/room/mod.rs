@@ -1,5 +1,6 @@
 //! The task that starts commands.
 
+mod age;
 mod deaths;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -200,6 +201,10 @@ impl Room {
                 self.waiting.push_front(waiting);
                 return;
             };
+            if !shim.can_limit(&waiting.launch) {
+                self.too_old(shim, waiting);
+                continue;
+            }
             let id = waiting.id();
             if shim.version() < 2 {
                 self.claim_for(id);

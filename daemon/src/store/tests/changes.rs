@@ -243,7 +243,7 @@ async fn removed_executions_are_gone_and_their_logs_are_remembered_until_deleted
         {
             outcome.output.log_bytes = 1000;
         }
-        changes.extend([submitted(&one), Change::Finished(Box::new(record))]);
+        changes.extend([submitted(&one), over(record)]);
     }
     bed.commit(changes);
     let removed = Removed {

@@ -249,16 +249,13 @@ async fn a_salvaged_store_has_all_but_what_was_lost() {
         digest,
         launching,
     };
-    bed.commit([
-        submit(&keyed, true),
-        Change::Finished(Box::new(record.clone())),
-    ]);
+    bed.commit([submit(&keyed, true), over(record.clone())]);
     bed.commit(whole(&submission(2), Status::Failed));
     let mut removed = ended(&submission(3), Status::Completed);
     removed.outcome.as_mut().unwrap().output.log_bytes = 5;
     bed.commit([
         submitted(&submission(3)),
-        Change::Finished(Box::new(removed)),
+        over(removed),
         Change::Removed { numbers: vec![3] },
         submitted(&submission(4)),
         Change::Submitted {

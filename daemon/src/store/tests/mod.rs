@@ -6,6 +6,7 @@ mod migration;
 mod page;
 mod queries;
 mod refusal;
+mod resources;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
@@ -14,7 +15,7 @@ use std::time::Duration;
 use escher_protocol::message::{Event, EventKind, ListFilter, Selection};
 use escher_protocol::{
     ApiError, Canceller, Command, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, Exit,
-    Leftovers, Outcome, OutputTotals, Status, Timestamp, Usage, User,
+    Leftovers, Outcome, OutputTotals, ResourceLimits, Resources, Status, Timestamp, Usage, User,
 };
 use tempfile::TempDir;
 
@@ -127,6 +128,10 @@ impl Bed {
         let found = self.store.find(None, &target).await.unwrap();
         found.and_then(|found| found.record).map(|record| *record)
     }
+
+    async fn resources(&self, number: u64) -> Option<Resources> {
+        self.store.resources(number).await.unwrap()
+    }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -193,6 +198,7 @@ fn submission(number: u64) -> Submission {
             environment: vec![("TOKEN".into(), SECRET.into())],
             ..ExecutionRequest::default()
         }),
+        limits: ResourceLimits::default(),
         checked: Checked {
             timeout_ms: Some(1000),
             kill_grace_ms: 10,
@@ -271,7 +277,15 @@ fn submitted(submission: &Submission) -> Change {
 }
 
 fn finished(submission: &Submission, status: Status) -> Change {
-    Change::Finished(Box::new(ended(submission, status)))
+    over(ended(submission, status))
+}
+
+/// The end of which this is known, without figures.
+fn over(record: ExecutionRecord) -> Change {
+    Change::Finished {
+        record: Box::new(record),
+        resources: Box::default(),
+    }
 }
 
 /// Both ends of `submission`.

@@ -40,7 +40,7 @@ fn bed() -> Bed {
         let outcome = record.outcome.as_mut().unwrap();
         outcome.duration_us = seconds * 1_000_000;
         outcome.output.log_bytes = log_bytes;
-        changes.extend([submitted(&one), Change::Finished(Box::new(record))]);
+        changes.extend([submitted(&one), over(record)]);
     }
     bed.commit(changes);
     bed

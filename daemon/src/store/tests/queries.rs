@@ -284,7 +284,7 @@ async fn what_is_over_a_limit_goes_in_the_order_of_its_end() {
         let mut record = ended(&one, Status::Completed);
         record.completed_at = Some(at(10 - number));
         record.outcome.as_mut().unwrap().output.log_bytes = number * 1024;
-        bed.commit([submitted(&one), Change::Finished(Box::new(record))]);
+        bed.commit([submitted(&one), over(record)]);
     }
     bed.commit([submitted(&submission(10))]);
     let database = rusqlite::Connection::open(bed.path()).unwrap();

@@ -5,8 +5,8 @@ use escher_protocol::message::{
     ClientFrame, EventsRequest, ListFilter, OutputRequest, Request, Selection,
 };
 use escher_protocol::{
-    CancelMode, Command, ExecutionRequest, OutputStart, OutputStream, RequestId, RunAs, Status,
-    StdinMode, StreamSelection, Timeout,
+    CancelMode, Command, ExecutionRequest, OutputStart, OutputStream, RequestId, ResourceLimits,
+    RunAs, Status, StdinMode, StreamSelection, Timeout,
 };
 
 use super::values::{ID, TIME};
@@ -89,6 +89,14 @@ fn requests() -> Vec<Sample> {
         Reload => Request::Reload,
         Cleanup => Request::Cleanup,
         Metrics => Request::Metrics,
+        SubmitWithin => Request::SubmitWithin(Box::new(least()), ResourceLimits {
+            memory_max: Some(67_108_864),
+            cpu_quota: Some(150),
+            tasks_max: None,
+        }),
+        Pause => Request::Pause(ID.into()),
+        Resume => Request::Resume("7".into()),
+        Resources => Request::Resources(ID.into()),
     })
 }
 

@@ -5,9 +5,9 @@ use escher_protocol::message::{
     CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
 use escher_protocol::{
-    ApiError, Canceller, Command, ErrorCode, ExecutionRecord, Exit, Leftovers, Omission, Outcome,
-    OutputChunk, OutputStream, OutputTotals, Reloaded, RequestId, Setting, SettingValue, Status,
-    StdinMode, Timestamp, Usage,
+    ApiError, Canceller, Command, ErrorCode, ExecutionRecord, Exit, Leftovers, Measurements,
+    Omission, Outcome, OutputChunk, OutputStream, OutputTotals, Reloaded, RequestId,
+    ResourceLimits, Resources, Setting, SettingValue, Status, StdinMode, Timestamp, Usage,
 };
 
 use super::values::{ID, INSTANCE, TIME, alice, not_found};
@@ -86,6 +86,15 @@ fn responses() -> Vec<Sample> {
             need_restart: vec!["store.durability".into(), "daemon.socket".into()],
         }),
         Metrics => Response::Metrics("# EOF\n".into()),
+        Resources => Response::Resources(Box::new(Resources {
+            limits: ResourceLimits {
+                memory_max: Some(67_108_864),
+                cpu_quota: None,
+                tasks_max: Some(100),
+            },
+            paused: false,
+            measured: Some(measured()),
+        })),
     })
 }
 
@@ -108,6 +117,19 @@ fn items() -> Vec<Sample> {
             mark: "\n[... output truncated at 10MB ...]".into(),
         }),
     })
+}
+
+/// By a kernel without `pids.peak`, where no bytes are counted.
+fn measured() -> Measurements {
+    Measurements {
+        user_us: Some(1_250_000),
+        system_us: Some(80_000),
+        peak_memory_bytes: Some(67_108_864),
+        io_read_bytes: None,
+        io_written_bytes: None,
+        peak_tasks: None,
+        oom_kills: Some(1),
+    }
 }
 
 fn setting() -> Setting {

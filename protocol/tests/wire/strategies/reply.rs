@@ -4,7 +4,9 @@ use escher_protocol::handshake::{ConnectionLimits, HelloReply, Refusal, Welcome}
 use escher_protocol::message::{
     CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
-use escher_protocol::{ApiError, Omission, OutputChunk, Reloaded, Setting, SettingValue};
+use escher_protocol::{
+    ApiError, Measurements, Omission, OutputChunk, Reloaded, Resources, Setting, SettingValue,
+};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -12,7 +14,7 @@ use proptest::prelude::*;
 use super::execution::execution_record;
 use super::values::{
     api_error, blob, canceller, execution_id, instance_id, number, number32, output_stream,
-    request_id, status, text, timestamp, user,
+    request_id, resource_limits, status, text, timestamp, user,
 };
 
 pub(super) fn hello_reply() -> impl Strategy<Value = HelloReply> {
@@ -94,7 +96,32 @@ fn response() -> impl Strategy<Value = Response> {
             })
         }),
         text().prop_map(Response::Metrics),
+        resources().prop_map(|resources| Response::Resources(Box::new(resources))),
     ]
+}
+
+prop_compose! {
+    fn resources()(
+        limits in resource_limits(),
+        paused in any::<bool>(),
+        measured in option::of(measurements()),
+    ) -> Resources {
+        Resources { limits, paused, measured }
+    }
+}
+
+prop_compose! {
+    fn measurements()(
+        (user_us, system_us) in (option::of(number()), option::of(number())),
+        (peak_memory_bytes, oom_kills) in (option::of(number()), option::of(number())),
+        (io_read_bytes, io_written_bytes) in (option::of(number()), option::of(number())),
+        peak_tasks in option::of(number()),
+    ) -> Measurements {
+        Measurements {
+            user_us, system_us, peak_memory_bytes, io_read_bytes, io_written_bytes, peak_tasks,
+            oom_kills,
+        }
+    }
 }
 
 fn setting() -> impl Strategy<Value = Setting> {

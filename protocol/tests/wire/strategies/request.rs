@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::execution::execution_request;
 use super::values::{
-    blob, cancel_mode, labels, number, number32, output_start, request_id, signed, status,
-    stream_selection, target, text, timestamp,
+    blob, cancel_mode, labels, number, number32, output_start, request_id, resource_limits, signed,
+    status, stream_selection, target, text, timestamp,
 };
 
 prop_compose! {
@@ -59,6 +59,12 @@ fn request() -> impl Strategy<Value = Request> {
         1 => Just(Request::Reload),
         1 => Just(Request::Cleanup),
         1 => Just(Request::Metrics),
+        2 => (execution_request(), resource_limits())
+            .prop_map(|(request, limits)| Request::SubmitWithin(Box::new(request), limits))
+            .boxed(),
+        1 => target().prop_map(Request::Pause),
+        1 => target().prop_map(Request::Resume),
+        1 => target().prop_map(Request::Resources),
     ]
 }
 

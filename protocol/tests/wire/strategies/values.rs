@@ -5,7 +5,8 @@
 
 use escher_protocol::{
     ApiError, Blob, CancelMode, Canceller, ErrorCode, ExecutionId, InstanceId, OutputStart,
-    OutputStream, RequestId, Status, StdinMode, StreamSelection, Target, Text, Timestamp, User,
+    OutputStream, RequestId, ResourceLimits, Status, StdinMode, StreamSelection, Target, Text,
+    Timestamp, User,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -109,6 +110,16 @@ pub(super) fn output_start() -> impl Strategy<Value = OutputStart> {
         number().prop_map(OutputStart::Offset),
         number().prop_map(OutputStart::LastLines),
     ]
+}
+
+prop_compose! {
+    pub(super) fn resource_limits()(
+        memory_max in option::of(number()),
+        cpu_quota in option::of(number32()),
+        tasks_max in option::of(number()),
+    ) -> ResourceLimits {
+        ResourceLimits { memory_max, cpu_quota, tasks_max }
+    }
 }
 
 prop_compose! {

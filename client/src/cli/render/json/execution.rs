@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use escher_client::protocol::{Canceller, Exit};
-use escher_client::{ExecutionRecord, ExecutionResult, Status};
+use escher_client::{ExecutionRecord, ExecutionResult, Resources, Status};
 use serde::Serialize;
 
 use super::{BASE64, text, text_or_base64};
+use crate::cli::render::resources::not_measured;
 use crate::cli::render::time::rfc3339;
 
 /// An execution, with its output where a result was asked for.
@@ -58,6 +59,10 @@ pub(crate) struct Execution {
     usage: Option<Usage>,
     output: Option<OutputTotals>,
     leftovers: Option<&'static str>,
+    /// `null` where it was not asked for, or escherd is too old to know.
+    limits: Option<Limits>,
+    /// As `limits`.
+    paused: Option<bool>,
     /// Of a submission: whether the key was known and nothing new was started.
     existing: Option<bool>,
 }
@@ -80,6 +85,21 @@ struct Usage {
     cpu_user_ms: u64,
     cpu_system_ms: u64,
     peak_memory_bytes: u64,
+    /// `null` where it was not measured, here and below.
+    io_read_bytes: Option<u64>,
+    io_written_bytes: Option<u64>,
+    peak_tasks: Option<u64>,
+    oom_kills: Option<u64>,
+    /// The fields that were not measured; `null` as for `limits`.
+    not_measured: Option<Vec<&'static str>>,
+}
+
+/// `null` where there is no limit.
+#[derive(Debug, Serialize)]
+struct Limits {
+    memory_max: Option<u64>,
+    cpu_quota: Option<u32>,
+    tasks_max: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -173,6 +193,11 @@ impl Execution {
                 cpu_user_ms: outcome.usage.user_us / 1_000,
                 cpu_system_ms: outcome.usage.system_us / 1_000,
                 peak_memory_bytes: outcome.usage.peak_memory_bytes,
+                io_read_bytes: None,
+                io_written_bytes: None,
+                peak_tasks: None,
+                oom_kills: None,
+                not_measured: None,
             }),
             output: outcome.map(|outcome| OutputTotals {
                 stdout_bytes: outcome.output.stdout_bytes,
@@ -181,6 +206,8 @@ impl Execution {
                 dropped_bytes: outcome.output.dropped_bytes,
             }),
             leftovers: outcome.map(|outcome| outcome.leftovers.name()),
+            limits: None,
+            paused: None,
             existing: None,
         }
     }
@@ -195,6 +222,29 @@ impl Execution {
         (execution.stdout, execution.stdout_base64) = text_or_base64(result.stdout);
         (execution.stderr, execution.stderr_base64) = text_or_base64(result.stderr);
         execution
+    }
+
+    /// With what it may use and has used, where that is known.
+    pub(crate) fn with_resources(mut self, resources: Option<Resources>) -> Self {
+        let Some(resources) = resources else {
+            return self;
+        };
+        let limits = resources.limits;
+        self.limits = Some(Limits {
+            memory_max: limits.memory_max,
+            cpu_quota: limits.cpu_quota,
+            tasks_max: limits.tasks_max,
+        });
+        self.paused = Some(resources.paused);
+        if let Some(usage) = &mut self.usage {
+            let measured = resources.measured.unwrap_or_default();
+            usage.io_read_bytes = measured.io_read_bytes;
+            usage.io_written_bytes = measured.io_written_bytes;
+            usage.peak_tasks = measured.peak_tasks;
+            usage.oom_kills = measured.oom_kills;
+            usage.not_measured = Some(not_measured(&measured).map(|figure| figure.field).collect());
+        }
+        self
     }
 
     /// As the answer to a submission.
@@ -243,8 +293,11 @@ mod tests {
                 r#""command":["echo","hello world"],"command_base64":null,"command_cut":false,"#,
                 r#""working_dir":"/srv","working_dir_base64":null,"labels":{"team":"web"},"#,
                 r#""pid":null,"usage":{"cpu_user_ms":1,"cpu_system_ms":2,"#,
-                r#""peak_memory_bytes":1048576},"output":{"stdout_bytes":12,"stderr_bytes":0,"#,
-                r#""log_bytes":12,"dropped_bytes":0},"leftovers":"none","existing":null}"#,
+                r#""peak_memory_bytes":1048576,"io_read_bytes":null,"io_written_bytes":null,"#,
+                r#""peak_tasks":null,"oom_kills":null,"not_measured":null},"#,
+                r#""output":{"stdout_bytes":12,"stderr_bytes":0,"#,
+                r#""log_bytes":12,"dropped_bytes":0},"leftovers":"none","limits":null,"#,
+                r#""paused":null,"existing":null}"#,
                 "\n"
             )
         );
@@ -264,6 +317,31 @@ mod tests {
         };
         let finished = sample::finished(Status::Completed, Exit::Code(0), None, None);
         assert_eq!(keys(&sample::running()), keys(&finished));
+    }
+
+    #[test]
+    fn resources_say_what_is_allowed_was_used_and_was_not_measured() {
+        let finished = sample::finished(Status::Completed, Exit::Code(0), None, None);
+        let shown =
+            |record, resources| line(&Execution::of_record(record).with_resources(Some(resources)));
+        let measured = shown(&finished, sample::resources());
+        for part in [
+            r#""io_read_bytes":4096,"io_written_bytes":0,"peak_tasks":null,"oom_kills":0,"#,
+            r#""not_measured":["peak_tasks"]"#,
+            r#""limits":{"memory_max":67108864,"cpu_quota":150,"tasks_max":null},"paused":false"#,
+        ] {
+            assert!(measured.contains(part), "{measured}");
+        }
+        let running = Resources {
+            paused: true,
+            measured: None,
+            ..sample::resources()
+        };
+        let shown = shown(&sample::running(), running);
+        assert!(
+            shown.contains(r#""paused":true"#) && shown.contains(r#""usage":null"#),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -1,0 +1,201 @@
+//! Commands in cgroups of their own.
+
+use std::fs;
+use std::path::PathBuf;
+
+use escher_launcher::wire::{EndCause, FromShim, LaunchSpec, ToShim};
+use escher_protocol::{Canceller, Exit, Leftovers, Measurements, ResourceLimits, StartStage};
+
+use super::{Cgroup, Escherd, Keeper};
+use crate::commands::{shell_with, with_input};
+use crate::wait::readable;
+use crate::{Fifo, Shim, exec, raw, shell};
+
+/// A keeper with cgroups, its escherd, and a shim.
+fn stage(what: &str) -> Option<(Keeper, Escherd, Shim)> {
+    let keeper = Keeper::start_with(Cgroup::new(what)?);
+    let escherd = keeper.connect();
+    assert!(escherd.abilities.cgroups.is_some());
+    let shim = escherd.shim();
+    Some((keeper, escherd, shim))
+}
+
+impl Keeper {
+    fn cgroup_of(&self, spec: &LaunchSpec) -> PathBuf {
+        self.cgroup.as_ref().unwrap().0.join(spec.id.to_string())
+    }
+}
+
+/// Waits until the shim says that everything is stopped, or goes on.
+fn paused(shim: &Shim, expected: bool) {
+    match shim.receive() {
+        Some(FromShim::Paused(is)) if is == expected => {}
+        other => panic!("not paused = {expected} but {other:?}"),
+    }
+}
+
+#[test]
+fn a_command_has_a_cgroup_that_goes_with_it_and_its_shim_is_not_in_there() {
+    let Some((keeper, _escherd, shim)) = stage("the cgroup of a command") else {
+        return;
+    };
+    let spec = with_input("sleep 1000 & read -r line; kill $!");
+    let pid = shim.start(&spec);
+    let of = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(of(pid).contains(&format!("/{}\n", spec.id)), "{}", of(pid));
+    assert!(of(shim.pid()).contains("/keeper\n"), "{}", of(shim.pid()));
+    let list = fs::read_to_string(keeper.cgroup_of(&spec).join("cgroup.procs")).unwrap();
+    assert_eq!(list.lines().count(), 2, "{list}");
+    shim.input("go\n", true);
+    let mut measured = None;
+    loop {
+        match shim.receive().unwrap() {
+            FromShim::Measured(figures) => measured = Some(*figures),
+            FromShim::Exited(_) => break,
+            _ => {}
+        }
+    }
+    let Measurements {
+        user_us, system_us, ..
+    } = measured.expect("figures come before the end");
+    assert!(user_us.unwrap() + system_us.unwrap() > 0);
+    shim.send(&ToShim::Recorded);
+    // The next is served once the last is cleared away.
+    assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
+    assert!(!keeper.cgroup_of(&spec).exists());
+}
+
+#[test]
+fn a_paused_command_stops_and_goes_on_where_it_was() {
+    let Some((keeper, _escherd, shim)) = stage("a pause") else {
+        return;
+    };
+    let spec = with_input("while read -r line; do echo $line; done");
+    shim.start(&spec);
+    shim.send(&ToShim::Pause);
+    paused(&shim, true);
+    shim.input("one\n", false);
+    assert!(matches!(shim.receive(), Some(FromShim::InputAccepted)));
+    let events = fs::read_to_string(keeper.cgroup_of(&spec).join("cgroup.events")).unwrap();
+    assert!(events.contains("frozen 1"), "{events}");
+    assert!(!keeper.path(&format!("log/{}.log", spec.id)).exists());
+    shim.send(&ToShim::Resume);
+    paused(&shim, false);
+    shim.log_longer_than(0);
+    shim.input("", true);
+    assert_eq!(shim.finish().exit, Exit::Code(0));
+}
+
+#[test]
+fn the_ladder_thaws_a_paused_command() {
+    let Some((_keeper, _escherd, shim)) = stage("the end of a paused command") else {
+        return;
+    };
+    let mut spec = shell("trap 'exit 5' TERM; echo up; sleep 1000 & wait");
+    shim.start(&spec);
+    shim.log_longer_than(0);
+    shim.send(&ToShim::Pause);
+    paused(&shim, true);
+    shim.cancel(false);
+    assert_eq!(shim.finish().exit, Exit::Code(5));
+
+    // Its timeout goes on meanwhile.
+    spec = exec(["sleep", "1000"]);
+    spec.timeout_ms = Some(300);
+    shim.start(&spec);
+    shim.send(&ToShim::Pause);
+    assert_eq!(shim.finish().cause, EndCause::TimedOut);
+}
+
+#[test]
+fn an_escherd_that_comes_later_hears_of_a_pause() {
+    let Some((keeper, escherd, shim)) = stage("adoption of a paused command") else {
+        return;
+    };
+    let spec = with_input("read -r line; exit 4");
+    shim.start(&spec);
+    shim.send(&ToShim::Pause);
+    paused(&shim, true);
+    drop(escherd);
+    let orphan = shim.leave_alone();
+    let _escherd = keeper.connect();
+    let shim = keeper.adopt(&orphan, spec.id);
+    shim.adoptable();
+    paused(&shim, true);
+    shim.send(&ToShim::Resume);
+    paused(&shim, false);
+    shim.input("go\n", true);
+    assert_eq!(shim.finish().exit, Exit::Code(4));
+}
+
+#[test]
+fn what_has_left_the_session_twice_is_killed_with_the_rest() {
+    let Some((keeper, _escherd, shim)) = stage("an escape from a session") else {
+        return;
+    };
+    let fifo = Fifo::new(keeper.path("fifo"));
+    let escape = "setsid -f setsid -f sh -c 'trap \"\" TERM; echo $$ > \"$0\"; sleep 1000' \"$0\"
+        trap '' TERM; sleep 1001 & wait";
+    shim.start(&shell_with(escape, fifo.path()));
+    let escapee = raw::pidfd(fifo.hear().trim().parse().unwrap()).unwrap();
+    shim.cancel(true);
+    let report = shim.finish();
+    assert!(matches!(report.exit, Exit::Signal { signal: 9, .. }));
+    assert!(readable(&escapee));
+}
+
+#[test]
+fn the_cgroup_of_a_killed_shim_is_swept_whichever_launcher_forked_it() {
+    let Some((keeper, escherd, shim)) = stage("sweeping of cgroups") else {
+        return;
+    };
+    let spec = exec(["sleep", "1000"]);
+    let command = raw::pidfd(shim.start(&spec)).unwrap();
+    escherd.kill_launcher();
+    let escherd = keeper.connect();
+    shim.kill();
+    let leftovers = escherd.sweep(spec.id);
+    assert!(matches!(leftovers, Leftovers::Killed | Leftovers::None));
+    assert!(readable(&command));
+    assert!(!keeper.cgroup_of(&spec).exists());
+    assert_eq!(escherd.sweep(spec.id), Leftovers::None);
+}
+
+#[test]
+fn a_limit_that_cannot_be_set_starts_nothing() {
+    let Some((keeper, escherd, shim)) = stage("limits that cannot be set") else {
+        return;
+    };
+    let limits = ResourceLimits {
+        memory_max: Some(64 << 20),
+        ..ResourceLimits::default()
+    };
+    let spec = exec(["true"]);
+    shim.send(&ToShim::LimitResources(limits));
+    shim.launch(&spec);
+    let exit = shim.finish().exit;
+    match escherd.abilities.cgroups.unwrap().memory {
+        true => assert_eq!(exit, Exit::Code(0)),
+        false => {
+            let (stage, errno) = (StartStage::Limits, libc::ENOENT);
+            assert_eq!(exit, Exit::NotStarted { stage, errno });
+        }
+    }
+    assert!(!keeper.cgroup_of(&spec).exists());
+    // The limit was that of one command.
+    assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
+}
+
+#[test]
+fn sigterm_to_the_keeper_ends_a_paused_command_as_well() {
+    let Some((keeper, _escherd, shim)) = stage("the stop of a keeper with a paused command") else {
+        return;
+    };
+    shim.start(&exec(["sleep", "1000"]));
+    shim.send(&ToShim::Pause);
+    paused(&shim, true);
+    keeper.signal(libc::SIGTERM);
+    let host = EndCause::Cancelled(Canceller::Host);
+    assert_eq!(shim.finish().cause, host);
+    assert_eq!(keeper.ended().code(), Some(0));
+}

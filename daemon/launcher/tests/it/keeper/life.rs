@@ -1,0 +1,167 @@
+//! What becomes of commands when keeper, launcher or escherd go.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use escher_launcher::packet::PacketSocket;
+use escher_launcher::wire::EndCause;
+use escher_protocol::{Canceller, Exit};
+
+use super::{Cgroup, Keeper};
+use crate::commands::with_input;
+use crate::wait::readable;
+use crate::{Fifo, OTHER_USER, exec, is_root_for, raw, shell};
+
+const HOST: EndCause = EndCause::Cancelled(Canceller::Host);
+
+#[test]
+fn a_launcher_that_is_killed_is_followed_by_another_and_commands_go_on() {
+    if !is_root_for("the death of a launcher under a keeper") {
+        return;
+    }
+    let keeper = Keeper::start();
+    let first = keeper.connect();
+    let shim = first.shim();
+    shim.start(&with_input("read -r line; exit 4"));
+    first.kill_launcher();
+    let second = keeper.connect();
+    assert_ne!(first.launcher, second.launcher);
+    assert_eq!(second.shim().run(&exec(["true"])).exit, Exit::Code(0));
+    shim.input("go\n", true);
+    assert_eq!(shim.finish().exit, Exit::Code(4));
+}
+
+#[test]
+fn escherds_are_served_one_after_the_other_and_idle_shims_go_with_theirs() {
+    if !is_root_for("several escherds at one launcher") {
+        return;
+    }
+    let keeper = Keeper::start();
+    let first = keeper.connect();
+    let (idle, busy) = (first.shim(), first.shim());
+    let spec = with_input("read -r line; exit 4");
+    busy.start(&spec);
+    drop(first);
+    idle.gone();
+    let busy = busy.leave_alone();
+    let second = keeper.connect();
+    let busy = keeper.adopt(&busy, spec.id);
+    assert_eq!(busy.adoptable().id, spec.id);
+    busy.input("go\n", true);
+    assert_eq!(busy.finish().exit, Exit::Code(4));
+    assert_eq!(second.shim().run(&exec(["true"])).exit, Exit::Code(0));
+}
+
+#[test]
+fn a_new_program_is_taken_on_without_touching_a_command_or_a_ready_shim() {
+    if !is_root_for("a keeper's change of program") {
+        return;
+    }
+    let keeper = Keeper::start();
+    let first = keeper.connect();
+    let (busy, ready) = (first.shim(), first.shim());
+    busy.start(&with_input("read -r line; exit 4"));
+    keeper.signal(libc::SIGHUP);
+    keeper.says("RELOADING=1");
+    keeper.says("READY=1");
+    first.is_left();
+    let second = keeper.connect();
+    assert_ne!(first.launcher, second.launcher);
+    assert_eq!(ready.run(&exec(["true"])).exit, Exit::Code(0));
+    busy.input("go\n", true);
+    assert_eq!(busy.finish().exit, Exit::Code(4));
+}
+
+#[test]
+fn sigterm_is_the_ladder_for_the_commands_of_every_launcher() {
+    if !is_root_for("the stop of a keeper") {
+        return;
+    }
+    let keeper = Keeper::start();
+    let first = keeper.connect();
+    let of_first = first.shim();
+    of_first.start(&shell("trap 'exit 5' TERM; sleep 1000 & wait"));
+    first.kill_launcher();
+    let second = keeper.connect();
+    let of_second = second.shim();
+    of_second.start(&exec(["sleep", "1000"]));
+    keeper.signal(libc::SIGTERM);
+    keeper.says("STOPPING=1");
+    assert_eq!(of_first.finish().cause, HOST);
+    assert_eq!(of_second.finish().cause, HOST);
+    assert_eq!(keeper.ended().code(), Some(0));
+}
+
+#[test]
+fn what_a_killed_shim_of_an_earlier_launcher_leaves_is_ended() {
+    if !is_root_for("orphans of earlier launchers") {
+        return;
+    }
+    let keeper = Keeper::start();
+    let first = keeper.connect();
+    let (victim, other) = (first.shim(), first.shim());
+    let fifo = Fifo::new(keeper.path("fifo"));
+    let spec =
+        crate::commands::shell_with("setsid -f sleep 1000; echo up > \"$0\"; wait", fifo.path());
+    let _ = victim.start(&spec);
+    fifo.hear();
+    other.start(&with_input("read -r line; exit 4"));
+    let children = format!("/proc/{0}/task/{0}/children", victim.pid());
+    let left = std::fs::read_to_string(children).unwrap();
+    let left: Vec<_> = left
+        .split_whitespace()
+        .map(|pid| raw::pidfd(pid.parse().unwrap()).unwrap())
+        .collect();
+    assert!(!left.is_empty());
+    first.kill_launcher();
+    victim.kill();
+    for process in &left {
+        assert!(readable(process), "an orphan stays");
+    }
+    other.input("go\n", true);
+    assert_eq!(other.finish().exit, Exit::Code(4));
+}
+
+#[test]
+fn commands_outlive_a_keeper_that_is_killed_and_obey_the_next() {
+    let Some(cgroup) = Cgroup::new("the death of a keeper") else {
+        return;
+    };
+    let keeper = Keeper::start_with(cgroup);
+    let first = keeper.connect();
+    let (one, two) = (first.shim(), first.shim());
+    one.start(&with_input("read -r line; exit 4"));
+    two.start(&exec(["sleep", "1000"]));
+    keeper.signal(libc::SIGKILL);
+    // Its launcher goes with it.
+    first.is_left();
+    let keeper = keeper.follow();
+    let second = keeper.connect();
+    assert_eq!(second.shim().run(&exec(["true"])).exit, Exit::Code(0));
+    one.input("go\n", true);
+    assert_eq!(one.finish().exit, Exit::Code(4));
+    keeper.signal(libc::SIGTERM);
+    assert_eq!(two.finish().cause, HOST);
+    one.gone();
+    two.gone();
+    assert_eq!(keeper.ended().code(), Some(0));
+}
+
+#[test]
+fn nobody_but_root_and_escherds_user_reaches_the_socket() {
+    if !is_root_for("who reaches the launcher") {
+        return;
+    }
+    let keeper = Keeper::start();
+    let path = keeper.path("launcher.sock");
+    let found = path.metadata().unwrap();
+    assert_eq!(found.permissions().mode() & 0o777, 0o660);
+    assert_eq!((found.uid(), found.gid()), (0, 0));
+    let folder = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(keeper.folder.path(), folder).unwrap();
+    let refused = std::thread::spawn(move || {
+        raw::become_user_in_this_thread(OTHER_USER);
+        PacketSocket::connect(&path).unwrap_err().kind()
+    });
+    let refused = refused.join().unwrap();
+    assert_eq!(refused, std::io::ErrorKind::PermissionDenied);
+}

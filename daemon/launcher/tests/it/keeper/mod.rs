@@ -1,0 +1,256 @@
+//! A launcher under a keeper: these tests play escherd and the service manager.
+
+mod cgroups;
+mod life;
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+
+use escher_launcher::packet::{PacketSocket, Waiting};
+use escher_launcher::shims::SocketName;
+use escher_launcher::wire::{
+    Abilities, Directories, LauncherReply, LauncherRequest, MAX_PACKET_BYTES,
+};
+use escher_protocol::{ExecutionId, Leftovers, codec};
+use tempfile::TempDir;
+
+use crate::launcher::PROGRAM;
+use crate::shim::Orphan;
+use crate::wait::readable;
+use crate::{Shim, is_root_for, raw};
+
+/// A running keeper, in a folder and, where it is to be, a cgroup of its own.
+struct Keeper {
+    process: Child,
+    pidfd: OwnedFd,
+    /// Where it tells how it is.
+    notes: UnixDatagram,
+    cgroup: Option<Cgroup>,
+    folder: TempDir,
+}
+
+/// What is delegated to a keeper.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// A new one; says loudly what is not tested where there can be none.
+    fn new(what: &str) -> Option<Self> {
+        if !is_root_for(what) {
+            return None;
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "));
+        let made = mount.map(|line| {
+            let root = line.split(' ').nth(4).unwrap();
+            let name = format!("escher-test-{}", ExecutionId::generate());
+            let path = Path::new(root).join(name);
+            fs::create_dir(&path).map(|()| Cgroup(path))
+        });
+        match made {
+            Some(Ok(cgroup)) => Some(cgroup),
+            other => {
+                use std::io::Write;
+                // Not by a macro, whose output the test harness would keep to itself.
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "\n*** SKIPPED, needs cgroups of version 2 ({:?}): {what} ***\n",
+                    other.map(|made| made.map(drop))
+                );
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(self.0.join("keeper"));
+        let removed = fs::remove_dir(&self.0);
+        if !std::thread::panicking() {
+            removed.unwrap();
+        }
+    }
+}
+
+impl Keeper {
+    /// One without cgroups, ready.
+    fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), None)
+    }
+
+    /// One with cgroups, ready.
+    fn start_with(cgroup: Cgroup) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), Some(cgroup))
+    }
+
+    fn start_in(folder: TempDir, cgroup: Option<Cgroup>) -> Self {
+        let notes = folder.path().join("notes");
+        let _ = fs::remove_file(&notes);
+        let notes_socket = UnixDatagram::bind(&notes).unwrap();
+        let mut command = Command::new("/bin/sh");
+        let enter = match &cgroup {
+            Some(cgroup) => format!("echo $$ > {}/cgroup.procs && ", cgroup.0.display()),
+            None => String::new(),
+        };
+        command
+            .args(["-c", &format!("{enter}exec \"$0\" \"$@\""), PROGRAM])
+            .args(cgroup.iter().map(|_| "--delegated"))
+            .args(["--keep", "--for", "root", "--socket"])
+            .arg(folder.path().join("launcher.sock"))
+            .env("NOTIFY_SOCKET", &notes)
+            .stdin(std::process::Stdio::null());
+        let process = command.spawn().unwrap();
+        let keeper = Keeper {
+            pidfd: raw::pidfd(process.id()).unwrap(),
+            process,
+            notes: notes_socket,
+            cgroup,
+            folder,
+        };
+        keeper.says("READY=1");
+        keeper
+    }
+
+    /// After it was killed: another in its place.
+    fn follow(mut self) -> Self {
+        self.process.wait().unwrap();
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        Self::start_in(folder, self.cgroup.take())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Waits until it tells this.
+    fn says(&self, word: &str) {
+        loop {
+            assert!(readable(&self.notes), "the keeper does not say {word}");
+            let mut note = [0; 256];
+            let length = self.notes.recv(&mut note).unwrap();
+            let note = String::from_utf8_lossy(&note[..length]);
+            if note.lines().any(|line| line == word) {
+                return;
+            }
+        }
+    }
+
+    fn signal(&self, signal: i32) {
+        raw::signal(self.pidfd.as_fd(), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    fn ended(mut self) -> ExitStatus {
+        assert!(readable(&self.pidfd), "the keeper does not end");
+        self.process.wait().unwrap()
+    }
+
+    /// As escherd: connects to the launcher, whose words must be these.
+    fn connect(&self) -> Escherd {
+        let control = PacketSocket::connect(&self.path("launcher.sock")).unwrap();
+        let mut escherd = Escherd {
+            control,
+            launcher: 0,
+            abilities: Abilities::default(),
+        };
+        match escherd.receive() {
+            LauncherReply::Hello { pid, .. } => escherd.launcher = pid,
+            other => panic!("{other:?}"),
+        }
+        match escherd.receive() {
+            LauncherReply::Abilities(abilities) => escherd.abilities = abilities,
+            other => panic!("{other:?}"),
+        }
+        assert!(!escherd.abilities.has_directories);
+        let bytes = |name| self.path(name).as_os_str().into();
+        escherd.ask(&LauncherRequest::Use(Directories {
+            log_dir: bytes("log"),
+            state_dir: bytes("state"),
+            runtime_dir: bytes("run"),
+        }));
+        assert_eq!(escherd.receive(), LauncherReply::InUse { error: None });
+        escherd
+    }
+
+    /// Takes over the shim `orphan`, which has claimed `id`.
+    fn adopt(&self, orphan: &Orphan, id: ExecutionId) -> Shim {
+        let directory = fs::File::open(self.path("run/shims")).unwrap();
+        let socket = escher_launcher::shims::connect(directory, &SocketName::Claim(id)).unwrap();
+        orphan.behind(socket)
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // One that a test has ended, or replaced, is gone; another takes everything along.
+        let _ = raw::signal(self.pidfd.as_fd(), libc::SIGTERM);
+        if !readable(&self.pidfd) {
+            let _ = self.process.kill();
+        }
+        let _ = self.process.wait();
+    }
+}
+
+/// escherd's end of a launcher.
+struct Escherd {
+    control: PacketSocket,
+    /// The launcher's process id.
+    launcher: u32,
+    abilities: Abilities,
+}
+
+impl Escherd {
+    fn ask(&self, request: &LauncherRequest) {
+        let bytes = codec::encode(request).unwrap();
+        self.control.send(&bytes, None, Waiting::Allowed).unwrap();
+    }
+
+    fn receive(&self) -> LauncherReply {
+        self.receive_with_socket().expect("the launcher is gone").0
+    }
+
+    fn receive_with_socket(&self) -> Option<(LauncherReply, Option<OwnedFd>)> {
+        assert!(readable(&self.control), "the launcher says nothing");
+        let mut buffer = vec![0; MAX_PACKET_BYTES];
+        let packet = self.control.receive(&mut buffer, Waiting::Never).unwrap()?;
+        let reply = codec::decode(&buffer[..packet.length]).unwrap();
+        Some((reply, packet.descriptor))
+    }
+
+    fn shim(&self) -> Shim {
+        self.ask(&LauncherRequest::Fork { count: 1 });
+        match self.receive_with_socket() {
+            Some((LauncherReply::Shim { pid }, Some(socket))) => {
+                Shim::new(pid, PacketSocket::from_descriptor(socket))
+            }
+            other => panic!("no shim but {other:?}"),
+        }
+    }
+
+    /// Has the launcher end what an execution has left.
+    fn sweep(&self, id: ExecutionId) -> Leftovers {
+        self.ask(&LauncherRequest::Sweep { id });
+        loop {
+            match self.receive() {
+                LauncherReply::Swept { id: of, leftovers } if of == id => return leftovers,
+                LauncherReply::ShimDied { .. } => {}
+                other => panic!("not swept but {other:?}"),
+            }
+        }
+    }
+
+    /// Kills the launcher, and waits until that shows.
+    fn kill_launcher(&self) {
+        let launcher = raw::pidfd(self.launcher).unwrap();
+        raw::signal(launcher.as_fd(), libc::SIGKILL).unwrap();
+        self.is_left();
+    }
+
+    /// Waits until the launcher is gone.
+    fn is_left(&self) {
+        while self.receive_with_socket().is_some() {}
+    }
+}

@@ -1,0 +1,151 @@
+//! What commands may use and have used, where there are no cgroups.
+
+use escher_client::protocol::{ResourceLimits, Resources};
+use escher_client::{ErrorCode, Status};
+use escher_tests::{Daemon, Fifo, Home, exec, in_runtime};
+use escherd::{ExecutionEngine, OnStop};
+use serde_json::{Value, json};
+
+#[test]
+fn a_limit_that_cannot_be_enforced_is_refused_and_nothing_runs() {
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl();
+    for (property, limit) in [
+        ("MemoryMax=64M", "memory_max"),
+        ("CPUQuota=50%", "cpu_quota"),
+        ("TasksMax=10", "tasks_max"),
+    ] {
+        for (verb, status) in [("run", 125), ("submit", 1)] {
+            let ended = ctl
+                .run([verb, "-p", property, "touch", "ran"])
+                .expect(status);
+            let said = ended.err();
+            let refusal = format!("escherctl: {limit} cannot be enforced on this host: ");
+            assert!(said.starts_with(&refusal), "{said}");
+            assert!(
+                said.contains("commands have no cgroups") && said.contains("Delegate=yes"),
+                "{said}"
+            );
+        }
+    }
+    assert!(!daemon.home().work().join("ran").exists());
+    assert_eq!(ctl.json_lines(["ps", "-a"]), [] as [Value; 0]);
+    // No limit is none.
+    let words = [
+        "run",
+        "-p",
+        "MemoryMax=infinity",
+        "-p",
+        "TasksMax=infinity",
+        "true",
+    ];
+    let _ = ctl.run(words).expect(0);
+}
+
+#[test]
+fn what_makes_no_sense_is_a_matter_of_usage() {
+    let daemon = Daemon::start();
+    for (property, words) in [
+        ("MemoryHigh=1G", "the nearest is MemoryMax"),
+        ("MemoryMax=10%", "a share of the host's memory"),
+        ("TasksMax", "NAME=VALUE"),
+    ] {
+        let ended = daemon
+            .ctl()
+            .run(["submit", "-p", property, "true"])
+            .expect(2);
+        assert!(ended.err().contains(words), "{ended:?}");
+    }
+}
+
+#[test]
+fn without_cgroups_nothing_can_be_paused() {
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl();
+    let (ready, gate) = (
+        Fifo::new(daemon.home(), "ready"),
+        Fifo::new(daemon.home(), "gate"),
+    );
+    let script = format!("echo up > {}; read line < {}", ready.name(), gate.name());
+    let id = ctl.submit(["sh", "-c", &script]).to_string();
+    assert_eq!(ready.hear(), "up");
+    for verb in ["pause", "resume"] {
+        let ended = ctl.run(["--json", verb, &id]).expect(1);
+        let error: Value = serde_json::from_str(ended.err()).unwrap();
+        assert_eq!(error["error"]["code"], "cannot-pause");
+        assert_eq!(error["error"]["retry"], false);
+    }
+    assert_eq!(ctl.inspect(&id)["paused"], false);
+    gate.say("go");
+    let _ = ctl.run(["wait", &id]).expect(0);
+    for id in [&id[..], "no-such"] {
+        let ended = ctl.run(["--json", "pause", id]).expect(1);
+        let error: Value = serde_json::from_str(ended.err()).unwrap();
+        let expected = if id == "no-such" {
+            "not-found"
+        } else {
+            "not-running"
+        };
+        assert_eq!(error["error"]["code"], expected);
+    }
+}
+
+#[test]
+fn what_was_not_measured_is_said_and_the_rest_is_there() {
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl();
+    let id = ctl.submit(["true"]);
+    let _ = ctl.run(["wait", &id.to_string()]).expect(0);
+    let shown = ctl.run(["inspect", &id.to_string()]).expect(0);
+    assert!(
+        shown.out().contains("not measured: ") && shown.out().contains("bytes read"),
+        "{shown:?}"
+    );
+    let result = ctl.json(["result".to_owned(), id.to_string()]);
+    for shown in [ctl.inspect(id), result] {
+        let usage = &shown["usage"];
+        let cgroup = [
+            "io_read_bytes",
+            "io_written_bytes",
+            "peak_tasks",
+            "oom_kills",
+        ];
+        assert_eq!(usage["not_measured"], json!(cgroup));
+        for figure in cgroup {
+            assert_eq!(usage[figure], Value::Null);
+        }
+        assert!(usage["peak_memory_bytes"].as_u64() > Some(0), "{usage}");
+        let none = json!({"memory_max": null, "cpu_quota": null, "tasks_max": null});
+        assert_eq!(shown["limits"], none);
+        assert_eq!(shown["paused"], false);
+    }
+}
+
+#[test]
+fn an_engine_of_ones_own_has_calls_of_the_same_names() {
+    let home = Home::new();
+    in_runtime(async {
+        let engine = ExecutionEngine::new(home.engine_config()).await.unwrap();
+        let limits = ResourceLimits {
+            tasks_max: Some(1),
+            ..ResourceLimits::default()
+        };
+        let refused = engine.execute_within(exec(["true"]), limits).await;
+        assert_eq!(refused.unwrap_err().code, ErrorCode::LIMIT_UNENFORCEABLE);
+        let unlimited = ResourceLimits::default();
+        let submitted = engine.execute_within(exec(["true"]), unlimited).await;
+        let id = submitted.unwrap().id;
+        let record = engine.wait_for_completion(id).await.unwrap();
+        assert_eq!(record.status, Status::Completed);
+        assert_eq!(engine.resources(id).await, Ok(Resources::default()));
+        assert_eq!(
+            engine.pause(id).await.unwrap_err().code,
+            ErrorCode::NOT_RUNNING
+        );
+        assert_eq!(
+            engine.resume(id).await.unwrap_err().code,
+            ErrorCode::NOT_RUNNING
+        );
+        engine.shutdown(OnStop::Leave).await;
+    });
+}
