@@ -34,6 +34,8 @@ pub(crate) fn install(machine: &Machine) {
             "enabled\n"
         );
     }
+    let cgroup = machine.must("escherctl run cat /proc/self/cgroup");
+    assert!(cgroup.contains("/escher-launcher.service/"), "{cgroup}");
 }
 
 /// What runs on a machine with escher.
