@@ -33,4 +33,17 @@ unpack() {
     PATH="$tools/usr/bin:$PATH"
 }
 
+# What makes Debian packages.
+CARGO_DEB=3.8.0
+
+# cargo_tool NAME VERSION: a program of that name from crates.io, which cargo finds from now on.
+cargo_tool() {
+    local tools="$PWD/target/tools"
+    if ! "$tools/bin/$1" --version 2>/dev/null | grep -qxF "$1 $2"; then
+        cargo install --quiet --locked --root "$tools" --target-dir "$tools/build" "$1" --version "=$2"
+        rm -rf "$tools/build"
+    fi
+    PATH="$tools/bin:$PATH"
+}
+
 command -v cc >/dev/null || install gcc libc6-dev

@@ -1,5 +1,6 @@
 //! The whole escherd, from settings to the last farewell.
 
+use std::os::unix::net::UnixListener as Listener;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,8 +39,9 @@ pub async fn run(
     let settings = configuration.settings.clone();
     let ground = Ground::take(settings.engine.clone())?;
     // Clients may knock from here on; they are let in once everything is there.
-    let listener = listen(&settings)?;
-    let metrics_listener = listen_for_metrics(&settings)?;
+    let sockets = systemd::Sockets::take().context("cannot use systemd's sockets")?;
+    let listener = listen(&settings, sockets.clients)?;
+    let metrics_listener = listen_for_metrics(&settings, sockets.metrics)?;
     let start = ground.start(settings.connections.max_connections);
     let engine = systemd::extending_start(start).await?;
 
@@ -92,26 +94,34 @@ async fn reload_at(mut hangup: Signal, service: &Service) {
     std::future::pending().await
 }
 
-fn listen(settings: &Settings) -> anyhow::Result<UnixListener> {
-    let listener = match systemd::listener().context("cannot use systemd's socket")? {
+/// Listens for clients: where systemd does already, there and nowhere else.
+fn listen(settings: &Settings, handed_over: Option<Listener>) -> anyhow::Result<UnixListener> {
+    into_tokio(match handed_over {
         Some(listener) => listener,
         None => server::bind(&settings.socket)?,
-    };
-    listener.set_nonblocking(true)?;
-    Ok(UnixListener::from_std(listener)?)
+    })
 }
 
-/// Where there is a socket for metrics, those who may use the other one may use it, too.
-fn listen_for_metrics(settings: &Settings) -> anyhow::Result<Option<UnixListener>> {
-    let Some(path) = &settings.metrics_socket else {
-        return Ok(None);
+/// The same for those who fetch metrics, if anybody does. Where the socket is escherd's own, those who may use the other
+/// one may use it, too.
+fn listen_for_metrics(
+    settings: &Settings,
+    handed_over: Option<Listener>,
+) -> anyhow::Result<Option<UnixListener>> {
+    let listener = match (handed_over, &settings.metrics_socket) {
+        (Some(listener), _) => listener,
+        (None, Some(path)) => server::bind(&SocketSettings {
+            path: path.clone(),
+            ..settings.socket.clone()
+        })?,
+        (None, None) => return Ok(None),
     };
-    let listener = server::bind(&SocketSettings {
-        path: path.clone(),
-        ..settings.socket.clone()
-    })?;
+    into_tokio(listener).map(Some)
+}
+
+fn into_tokio(listener: Listener) -> anyhow::Result<UnixListener> {
     listener.set_nonblocking(true)?;
-    Ok(Some(UnixListener::from_std(listener)?))
+    Ok(UnixListener::from_std(listener)?)
 }
 
 /// What does not change about this escherd; the rest is filled in when somebody asks.

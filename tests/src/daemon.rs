@@ -38,6 +38,14 @@ pub struct Daemon {
     is_checked: bool,
 }
 
+/// The sockets that escherd is handed, as systemd does it.
+#[derive(Debug, Clone, Copy)]
+enum HandedOver {
+    Nothing,
+    Clients,
+    ClientsAndMetrics,
+}
+
 /// What an escherd is started with.
 #[derive(Debug)]
 pub struct Builder {
@@ -47,7 +55,7 @@ pub struct Builder {
     options: Vec<OsString>,
     on_stop: &'static str,
     environment: Vec<(OsString, OsString)>,
-    hand_over_socket: bool,
+    handed_over: HandedOver,
     max_files: Option<u64>,
     launcher: PathBuf,
     names_log_dir: bool,
@@ -79,7 +87,7 @@ impl Daemon {
             options: Vec::new(),
             on_stop: "cancel",
             environment: Vec::new(),
-            hand_over_socket: false,
+            handed_over: HandedOver::Nothing,
             max_files: None,
             launcher: crate::launcher(),
             names_log_dir: true,
@@ -270,7 +278,15 @@ impl Builder {
     /// Binds the socket here and hands it over as systemd does (sd_listen_fds(3)).
     #[must_use]
     pub fn handing_over_socket(mut self) -> Self {
-        self.hand_over_socket = true;
+        self.handed_over = HandedOver::Clients;
+        self
+    }
+
+    /// The same with two, which have names: one for clients, and one for metrics, `metrics.sock` in the runtime
+    /// directory.
+    #[must_use]
+    pub fn handing_over_metrics_socket(mut self) -> Self {
+        self.handed_over = HandedOver::ClientsAndMetrics;
         self
     }
 
@@ -378,12 +394,22 @@ impl Builder {
     fn command(&self, home: &Home) -> Command {
         let mut command = Command::new(reaper());
         command.stdin(Stdio::piped());
-        if self.hand_over_socket {
-            // The shell knows its own pid, which is escherd's, and gives the socket the number that it
-            // has to have.
-            let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"";
-            command.args(["--listen".as_ref(), home.socket().as_os_str()]);
-            command.args(["/bin/sh", "-c", script, "sh"]);
+        // The shell knows its own pid, which is escherd's, and gives sockets the numbers that they have to have.
+        match self.handed_over {
+            HandedOver::Nothing => {}
+            HandedOver::Clients => {
+                let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"";
+                command.args(["--listen".as_ref(), home.socket().as_os_str()]);
+                command.args(["/bin/sh", "-c", script, "sh"]);
+            }
+            HandedOver::ClientsAndMetrics => {
+                let script = "exec 3<&1 4<&0 </dev/null >/dev/null; LISTEN_FDS=2 \
+                              LISTEN_FDNAMES=metrics:clients LISTEN_PID=$$ exec \"$@\"";
+                let metrics = home.runtime().join("metrics.sock");
+                command.args(["--listen".as_ref(), home.socket().as_os_str()]);
+                command.args(["--listen".as_ref(), metrics.as_os_str()]);
+                command.args(["/bin/sh", "-c", script, "sh"]);
+            }
         }
         if let Some(journal) = &self.journal {
             // The journal's place is fixed, and there may be a real one: mounts of its own hide that.

@@ -17,6 +17,7 @@ pub mod host;
 mod journal;
 mod library;
 mod output;
+mod package;
 mod process;
 mod raw;
 mod tmpfs;
@@ -31,6 +32,7 @@ pub use home::Home;
 pub use journal::Journal;
 pub use library::{collect, connect, exec, in_runtime, in_runtime_within, shell, wait_started};
 pub use output::{Digest, sha256sum};
+pub use package::Package;
 pub use process::{
     Kin, becomes_free, is_free, kin, load, monotonic, parent_of, peak_memory_bytes, resident_bytes,
 };

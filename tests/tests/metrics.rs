@@ -284,6 +284,19 @@ fn the_socket_for_metrics_speaks_http() {
 }
 
 #[test]
+fn systemd_may_listen_for_metrics_too_and_names_tell_the_sockets_apart() {
+    let daemon = Daemon::builder().handing_over_metrics_socket().start();
+    assert_eq!(
+        daemon.ctl().run(["run", "echo", "hello"]).expect(0).out(),
+        "hello\n"
+    );
+    let path = daemon.home().runtime().join("metrics.sock");
+    let (head, body) = fetch(&path, "GET / HTTP/1.1\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 "));
+    assert_eq!(Figures::read(&body).get("executions_submitted_total"), 1.0);
+}
+
+#[test]
 fn those_who_connect_and_say_nothing_keep_nobody_from_the_metrics_for_long() {
     let (_daemon, path) = with_socket();
     let silent: Vec<UnixStream> = (0..4).map(|_| dial(&path)).collect();

@@ -2,6 +2,7 @@
 //! taking them over is unsafe.
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,32 +10,36 @@ use nix::sys::socket::{SockType, UnixAddr, getsockname, getsockopt, sockopt};
 
 use crate::sys;
 
-/// The listening Unix socket that was handed to this process; `None` when there is none, or when it was
-/// taken before.
+/// The listening Unix sockets that were handed to this process, each with its name (`FileDescriptorName=`,
+/// systemd.socket(5)); none when they were taken before.
 ///
 /// # Errors
-/// When more than one descriptor was handed over, or one that is no listening Unix stream socket.
-pub fn listener() -> io::Result<Option<UnixListener>> {
+/// When a descriptor that was handed over is no listening Unix stream socket.
+pub fn listeners() -> io::Result<Vec<(String, UnixListener)>> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::AcqRel) {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let mut numbers = sd_notify::listen_fds()?;
-    let Some(number) = numbers.next() else {
-        return Ok(None);
-    };
-    let unusable = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what);
-    // SAFETY: systemd opened it for this process alone, and `TAKEN` lets nobody take it twice.
-    let socket = unsafe { sys::adopt_descriptor(number) };
-    if numbers.next().is_some() {
-        return Err(unusable("systemd has handed over more than one socket"));
-    }
-    let is_stream = getsockopt(&socket, sockopt::SockType)? == SockType::Stream;
-    let is_unix = getsockname::<UnixAddr>(std::os::fd::AsRawFd::as_raw_fd(&socket)).is_ok();
-    if !is_stream || !is_unix || !getsockopt(&socket, sockopt::AcceptConn)? {
-        return Err(unusable(
-            "what systemd has handed over is no listening Unix stream socket",
-        ));
-    }
-    Ok(Some(UnixListener::from(socket)))
+    let descriptors = sd_notify::listen_fds_with_names()?.map(|(number, name)| {
+        // SAFETY: systemd opened it for this process alone, and `TAKEN` lets nobody take it twice.
+        (name, unsafe { sys::adopt_descriptor(number) })
+    });
+    // All are taken before one is judged, so that none stays open unowned.
+    let descriptors: Vec<(String, OwnedFd)> = descriptors.collect();
+    descriptors
+        .into_iter()
+        .map(|(name, socket)| match is_listener(&socket)? {
+            true => Ok((name, UnixListener::from(socket))),
+            false => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("`{name}`, handed over by systemd, is no listening Unix stream socket"),
+            )),
+        })
+        .collect()
+}
+
+fn is_listener(socket: &OwnedFd) -> io::Result<bool> {
+    Ok(getsockopt(socket, sockopt::SockType)? == SockType::Stream
+        && getsockname::<UnixAddr>(socket.as_raw_fd()).is_ok()
+        && getsockopt(socket, sockopt::AcceptConn)?)
 }

@@ -1,16 +1,18 @@
 //! What systemd is told, and what it hands over (sd_notify(3)). Without systemd all of this does nothing.
 //!
 //! What escherd has become is told where that happens; [`status`], [`watchdog`] and [`startup`] tell what goes on.
+//! [`sockets`] takes what is handed over.
 
+mod sockets;
 mod startup;
 mod status;
 mod watchdog;
 
+pub use sockets::Sockets;
 pub use startup::extending_start;
 pub use status::keep_status;
 pub use watchdog::keep_watchdog;
 
-use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -71,12 +73,4 @@ async fn mention(word: Word) {
     if let Ok(Err(error)) = told.await {
         debug!(%error, "systemd was not told");
     }
-}
-
-/// The socket that systemd listens on for escherd (sd_listen_fds(3)), if it does.
-///
-/// # Errors
-/// When what was handed over is not one stream socket.
-pub fn listener() -> std::io::Result<Option<UnixListener>> {
-    escher_launcher::activation::listener()
 }

@@ -1,12 +1,15 @@
-//! Writes the manual pages and the completions that a package has, out of what the programs themselves say:
+//! Writes the manual pages, the completions and the configuration file that a package has, out of what the programs
+//! themselves say:
 //!
 //! - `man/`: the pages, by [`commands`] and [`launcher`] from definitions and help, by [`settings`] from
 //!   `docs/configuration.md`; [`page`] is what they have in common;
-//! - `completions/bash`, `zsh` and `fish`: what these shells read, under the names by which they look for it.
+//! - `completions/bash`, `zsh` and `fish`: what these shells read, under the names by which they look for it;
+//! - `escher.toml`, by [`defaults`].
 #![forbid(unsafe_code)]
 
 mod commands;
 mod completions;
+mod defaults;
 mod launcher;
 mod page;
 mod settings;
@@ -19,10 +22,10 @@ use clap::Parser;
 
 use page::Page;
 
-/// Writes escher's manual pages and completions
+/// Writes escher's manual pages, completions and configuration file
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Where to: the folders `man` and `completions` are made there
+    /// Where to: the folders `man` and `completions`, and `escher.toml`
     #[arg(default_value = "target/packaging")]
     directory: PathBuf,
 }
@@ -36,7 +39,7 @@ fn main() -> anyhow::Result<()> {
     for (file, text) in completions::all()? {
         write(&directory.join("completions").join(file), &text)?;
     }
-    Ok(())
+    write(&directory.join("escher.toml"), &defaults::file()?)
 }
 
 fn pages(date: &str) -> anyhow::Result<Vec<Page>> {

@@ -5,7 +5,8 @@ use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
 use crate::page::{self, Page};
 
-const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
+/// The page in the repository.
+pub(crate) const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
 
 /// The column of a table that is what a row is about.
 const MEANING: &str = "meaning";

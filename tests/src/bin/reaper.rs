@@ -1,6 +1,6 @@
 //! Runs escherd and sees that nothing of it is left.
 //!
-//! `reaper [--patience SECONDS] [--listen SOCKET] PROGRAM ARG…` makes itself the parent of every orphan (PR_SET_CHILD_SUBREAPER, prctl(2)), starts
+//! `reaper [--patience SECONDS] [--listen SOCKET [--listen SOCKET]] PROGRAM ARG…` makes itself the parent of every orphan (PR_SET_CHILD_SUBREAPER, prctl(2)), starts
 //! the program, and tells on standard output, one line each:
 //!
 //! ```text
@@ -10,7 +10,8 @@
 //! clean | unclean     the last line
 //! ```
 //!
-//! With `--listen` the program's standard input is a socket that listens there, else `/dev/null`.
+//! With `--listen` the program's standard input is a socket that listens there, and with a second one its standard
+//! output, too; else they are `/dev/null`.
 //!
 //! When its standard input closes it sends SIGTERM to the program, and then everything has a while (by
 //! default 20 seconds) to go; what has not is named, killed, and makes the exit status 1.
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         patience = Duration::from_secs(seconds.expect("a number"));
         arguments.drain(..2);
     }
-    let stdin = match arguments[0] == "--listen" {
+    let mut listen = || match arguments[0] == "--listen" {
         true => {
             let socket = UnixListener::bind(&arguments[1]).expect("to listen");
             arguments.drain(..2);
@@ -54,10 +55,11 @@ fn main() -> ExitCode {
         }
         false => Stdio::null(),
     };
+    let (stdin, stdout) = (listen(), listen());
     let child = Command::new(&arguments[0])
         .args(&arguments[1..])
         .stdin(stdin)
-        .stdout(Stdio::null())
+        .stdout(stdout)
         .spawn()
         .expect("to start the program");
     let pid = Pid::from_raw(child.id().cast_signed());

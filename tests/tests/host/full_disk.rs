@@ -12,7 +12,7 @@ pub(crate) fn what_has_no_room_in_a_log_is_counted(machine: &Machine) {
         truncate --size 8M /srv/small
         mke2fs -q /srv/small
         mount -o loop /srv/small /var/log/escher
-        chmod 750 /var/log/escher",
+        systemd-tmpfiles --create escher.conf",
     );
     configure(machine, "[execution]\nlog_min_free_bytes = 0");
     let script =
@@ -32,7 +32,10 @@ pub(crate) fn what_has_no_room_in_a_log_is_counted(machine: &Machine) {
     assert_eq!(size.trim_end(), number("log_bytes").to_string());
 
     // escherd is as well as before, and so are logs where there is room.
-    machine.must("systemctl stop escherd && umount /var/log/escher && rm /srv/small /srv/large");
+    machine.must(
+        "systemctl stop escherd.socket escherd escher-launcher &&
+        umount /var/log/escher && rm /srv/small /srv/large",
+    );
     configure(machine, "");
     assert_eq!(machine.must("escherctl run echo again"), "again\n");
 }

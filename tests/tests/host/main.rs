@@ -5,26 +5,37 @@
 
 mod clock;
 mod full_disk;
+mod metrics;
+mod package;
 mod people;
 mod power;
 mod restarts;
 mod stage;
 
+use escher_tests::Package;
 use escher_tests::host::{Debian, Disk, Machine};
 
 #[test]
 fn escher_keeps_its_promises_on_a_whole_machine() {
-    let Some(debian) = Debian::for_testing("escher on a whole machine with systemd") else {
+    let what = "escher on a whole machine with systemd";
+    let Some(debian) = Debian::for_testing(what) else {
         return;
     };
-    let disk = Disk::new(&debian, &stage::kit());
+    let Some(package) = Package::for_testing(what) else {
+        return;
+    };
+    let disk = Disk::new(&debian, &stage::kit(&package));
     let machine = Machine::boot(&disk);
+    let bare = package::traces(&machine);
     stage::install(&machine);
     people::of_the_group_run_commands_as_themselves(&machine);
     people::outside_the_group_are_told_how_to_get_in(&machine);
     restarts::a_run_goes_on_without_a_gap_through_restart_and_kill(&machine);
     clock::a_clock_that_is_set_moves_no_timeout(&machine);
     full_disk::what_has_no_room_in_a_log_is_counted(&machine);
+    metrics::systemd_listens_for_them_where_that_is_wanted(&machine);
+    package::an_upgrade_keeps_what_runs_and_its_results(&machine);
+    package::a_faulty_configuration_leaves_nobody_stranded(&machine);
 
     let left = power::leave_commands(&machine);
     let machine = machine.reboot();
@@ -34,5 +45,7 @@ fn escher_keeps_its_promises_on_a_whole_machine() {
     machine.cut_power();
     let machine = Machine::boot(&disk);
     power::what_was_acknowledged_before_a_power_cut_is_there(&machine, load);
+    package::a_removal_ends_commands_and_a_new_installation_goes_on(&machine);
+    package::a_purge_leaves_nothing(&machine, &bare);
     machine.shut_down();
 }

@@ -1,48 +1,55 @@
-//! escher, installed on the machine by hand.
+//! escher, installed on the machine from its package.
 
+use escher_tests::Package;
 use escher_tests::host::{Kit, Machine};
-use escher_tests::{escherctl, escherd, launcher};
 use serde_json::Value;
 
-const UNIT: &str = "[Unit]
-Description=Runs commands for people and programs
+/// The version that every machine has first.
+const PREVIOUS: &str = "0.0.1";
 
-[Service]
-Type=notify
-ExecStart=/usr/bin/escherd
-# Commands outlive it.
-KillMode=process
-TasksMax=infinity
-Restart=always
-
-[Install]
-WantedBy=multi-user.target
-";
-
-/// What the machine is given.
-pub(crate) fn kit() -> Kit {
+/// What the machine is given: the package, and the one before it, which differs in its version alone.
+pub(crate) fn kit(package: &Package) -> Kit {
     Kit::new()
-        .file(&escherd())
-        .file(&escherctl())
-        .file(&launcher())
-        .text("escherd.service", UNIT)
+        .file(package.path())
+        .file(package.with_version(PREVIOUS).path())
 }
 
-/// Puts everything in its place, makes alice, who may use it, and carol, who may not, and starts it.
+/// Installs the previous package, and makes alice, who may use escher, and carol, who may not. Nothing is left to be
+/// done by hand.
 pub(crate) fn install(machine: &Machine) {
+    install_package(machine, PREVIOUS);
     machine.must(
         "set -e
-        install -D -t /usr/bin /kit/escherd /kit/escherctl
-        install -D -t /usr/lib/escher /kit/escher-launcher
-        install -D -m 644 -t /etc/systemd/system /kit/escherd.service
-        groupadd --system escher
         useradd --create-home --groups escher alice
         useradd --create-home carol
-        install -d -m 755 -o alice /srv/alice
-        systemctl daemon-reload
-        systemctl enable --now escherd",
+        install -d -m 755 -o alice /srv/alice",
     );
-    assert_eq!(machine.must("systemctl is-active escherd"), "active\n");
+    for unit in UNITS {
+        assert_eq!(
+            machine.must(&format!("systemctl is-active {unit}")),
+            "active\n"
+        );
+        assert_eq!(
+            machine.must(&format!("systemctl is-enabled {unit}")),
+            "enabled\n"
+        );
+    }
+    let cgroup = machine.must("escherctl run cat /proc/self/cgroup");
+    assert!(cgroup.contains("/escher-launcher.service/"), "{cgroup}");
+}
+
+/// What runs on a machine with escher.
+pub(crate) const UNITS: [&str; 3] = [
+    "escherd.socket",
+    "escherd.service",
+    "escher-launcher.service",
+];
+
+/// Installs the package of this version as a person would.
+pub(crate) fn install_package(machine: &Machine, version: &str) {
+    machine.must(&format!(
+        "DEBIAN_FRONTEND=noninteractive apt-get install -q -y /kit/escher_{version}_*.deb"
+    ));
 }
 
 /// Sets these settings, on top of the defaults alone, and starts escherd anew.
