@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use escher_tests::host::Machine;
 use serde_json::Value;
 
-use crate::stage::{UNITS, configure, inspect, install_package, set_going};
+use crate::stage::{UNITS, configure, inspect, install_package, main_process, set_going};
 
 /// The version of the programs under test.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -47,10 +47,7 @@ pub(crate) fn an_upgrade_keeps_what_runs_and_its_results(machine: &Machine) {
     assert_eq!(client.line(), "all are up");
     assert_eq!(client.line(), "before");
 
-    let main_process = |unit: &str| {
-        let script = format!("systemctl show --value --property MainPID {unit}");
-        machine.must(&script)
-    };
+    let main_process = |unit| main_process(machine, unit);
     let before = UNITS.map(main_process);
     install_package(machine, VERSION);
     let after = UNITS.map(main_process);

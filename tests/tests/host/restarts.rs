@@ -2,6 +2,8 @@
 
 use escher_tests::host::{Machine, Task};
 
+use crate::stage::main_process;
+
 /// Counts until it is told to stop.
 const COUNT: &str = "escherctl run --timeout 10m -- sh -c '
     n=0
@@ -20,12 +22,12 @@ pub(crate) fn a_run_goes_on_without_a_gap_through_restart_and_kill(machine: &Mac
         "systemctl restart escherd",
         "systemctl kill --kill-whom main --signal KILL escherd",
     ] {
-        let before = main_process(machine);
+        let before = main_process(machine, "escherd");
         machine.must(end);
         go_on(&mut run, &mut next);
         // Waits for the start that is under way.
         machine.must("systemctl start escherd");
-        assert_ne!(before, main_process(machine), "after {end}");
+        assert_ne!(before, main_process(machine, "escherd"), "after {end}");
         go_on(&mut run, &mut next);
     }
     machine.must("touch /srv/alice/enough");
@@ -43,8 +45,4 @@ fn go_on(run: &mut Task, next: &mut u32) {
         assert_eq!(run.line(), next.to_string());
         *next += 1;
     }
-}
-
-fn main_process(machine: &Machine) -> String {
-    machine.must("systemctl show --property MainPID escherd")
 }

@@ -71,6 +71,11 @@ pub(crate) fn set_going(machine: &Machine, timeout: &str, script: &str) -> Strin
     id
 }
 
+/// The main process of a unit.
+pub(crate) fn main_process(machine: &Machine, unit: &str) -> String {
+    machine.must(&format!("systemctl show --value --property MainPID {unit}"))
+}
+
 /// Everything known about an execution.
 pub(crate) fn inspect(machine: &Machine, id: &str) -> Value {
     let text = machine.must(&format!("escherctl --json inspect {id}"));

@@ -198,7 +198,10 @@ impl Launcher {
         }
         let mut buffer = vec![0; MAX_PACKET_BYTES];
         loop {
-            self.wait()?;
+            // One may have been heard while shims were seen off.
+            if !self.heard.stop && !self.heard.go {
+                self.wait()?;
+            }
             self.take_signals();
             if self.heard.stop {
                 self.end_all()?;

@@ -52,6 +52,22 @@ fn escherds_are_served_one_after_the_other_and_idle_shims_go_with_theirs() {
 }
 
 #[test]
+fn sigterm_while_the_shims_of_an_escherd_are_seen_off_is_heard() {
+    if !is_root_for("the stop of a keeper right after escherd's") {
+        return;
+    }
+    let keeper = Keeper::start();
+    let escherd = keeper.connect();
+    let shim = escherd.shim();
+    // It stays, so that the launcher waits for it.
+    shim.start(&exec(["sleep", "1000"]));
+    drop(escherd);
+    keeper.signal(libc::SIGTERM);
+    assert_eq!(shim.finish().cause, HOST);
+    assert_eq!(keeper.ended().code(), Some(0));
+}
+
+#[test]
 fn a_new_program_is_taken_on_without_touching_a_command_or_a_ready_shim() {
     if !is_root_for("a keeper's change of program") {
         return;
