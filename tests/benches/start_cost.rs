@@ -11,9 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use escher_client::{Client, ExecutionRequest, Status};
-use escher_tests::{Daemon, connect, exec};
+use escher_tests::{Daemon, Keeper, connect, exec};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+
+/// escherd with a launcher under a keeper.
+const GROUPED: &str = "the same, each in its cgroup";
 
 const ROUNDS: usize = 15;
 const ONE_BY_ONE: usize = 200;
@@ -210,11 +213,14 @@ fn contestant(argv: &[&str]) -> Option<Command> {
 fn main() {
     println!("before: {}", escher_tests::load());
     let daemon = Daemon::start();
+    let keeper = Keeper::for_testing("the cost of cgroups");
+    let kept = keeper.as_ref().map(|keeper| keeper.daemon().start());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     let client = runtime.block_on(connect(&daemon));
+    let kept_client = kept.as_ref().map(|kept| runtime.block_on(connect(kept)));
     let mut ctl = daemon.ctl().command(["run", "-w", "/", "/bin/true"]);
     ctl.stdin(Stdio::null()).env_remove("LD_LIBRARY_PATH");
     let mut slow: Vec<(&'static str, Command, Vec<Round>)> =
@@ -233,24 +239,37 @@ fn main() {
     }
 
     let (mut bare, mut bare_all, mut escher, mut escher_all) = (vec![], vec![], vec![], vec![]);
-    runtime.block_on(escher_crowd(&client, AT_ONCE)); // Shims and caches are warm for nobody alone.
+    let (mut grouped, mut grouped_all) = (vec![], vec![]);
+    // Shims and caches are warm for nobody alone.
+    for client in [&client].into_iter().chain(&kept_client) {
+        runtime.block_on(escher_crowd(client, AT_ONCE));
+    }
     for _ in 0..ROUNDS {
         bare.push(Round::of(ONE_BY_ONE, bare_once));
         escher.push(runtime.block_on(escher_round(&client, ONE_BY_ONE)));
         bare_all.push(bare_crowd(IN_A_CROWD));
         escher_all.push(runtime.block_on(escher_crowd(&client, IN_A_CROWD)));
+        if let Some(client) = &kept_client {
+            grouped.push(runtime.block_on(escher_round(client, ONE_BY_ONE)));
+            grouped_all.push(runtime.block_on(escher_crowd(client, IN_A_CROWD)));
+        }
         for (_, command, rounds) in &mut slow {
             rounds.push(Round::of(SLOW, || {
                 assert!(command.status().unwrap().success())
             }));
         }
     }
-    drop(client);
+    drop((client, kept_client));
     let _ = daemon.stop();
+    let _ = kept.map(Daemon::stop);
+    drop(keeper);
     println!("after: {}", escher_tests::load());
 
     let bare = summary("posix_spawn + wait", &bare);
     let mut rows = vec![summary("client library: execute, result", &escher)];
+    if !grouped.is_empty() {
+        rows.push(summary(GROUPED, &grouped));
+    }
     rows.extend(slow.iter().map(|(name, _, rounds)| summary(name, rounds)));
     println!("\n/bin/true, one at a time (medians of {ROUNDS} rounds taken in turns)\n");
     println!(
@@ -273,7 +292,8 @@ fn main() {
     let escher = summary("client library: execute, result", &escher_all);
     println!("\n/bin/true, {AT_ONCE} at once\n");
     println!("{:<34} {:>9} {:>17}", "", "per s", "of bare's rate");
-    for row in [&bare, &escher] {
+    let grouped = (!grouped_all.is_empty()).then(|| summary(GROUPED, &grouped_all));
+    for row in [&bare, &escher].into_iter().chain(&grouped) {
         println!(
             "{:<34} {:>9.0} {:>17.2}",
             row.name,

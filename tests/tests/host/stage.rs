@@ -71,6 +71,12 @@ pub(crate) fn set_going(machine: &Machine, timeout: &str, script: &str) -> Strin
     id
 }
 
+/// Has alice submit what these words say, and returns the id.
+pub(crate) fn submit(machine: &Machine, words: &str) -> String {
+    let ended = machine.run_as("alice", &format!("escherctl submit {words}"));
+    ended.expect(0).out().trim_end().to_owned()
+}
+
 /// The main process of a unit.
 pub(crate) fn main_process(machine: &Machine, unit: &str) -> String {
     machine.must(&format!("systemctl show --value --property MainPID {unit}"))

@@ -3,7 +3,7 @@
 use escher_tests::host::Machine;
 use serde_json::Value;
 
-use crate::stage::{main_process, set_going};
+use crate::stage::{main_process, set_going, submit};
 
 /// A watchdog that is less patient than that of the unit.
 const IMPATIENT: &str = "[Service]\nWatchdogSec=5";
@@ -36,11 +36,7 @@ pub(crate) fn an_escherd_that_hangs_is_started_again_and_nothing_is_lost(machine
 }
 
 pub(crate) fn the_journal_tells_the_life_of_an_execution(machine: &Machine) {
-    let id = machine
-        .run_as("alice", "escherctl submit -- sh -c 'exit 3'")
-        .expect(0)
-        .out();
-    let id = id.trim_end();
+    let id = submit(machine, "-- sh -c 'exit 3'");
     let _ = machine.run(&format!("escherctl wait {id}")).expect(3);
     // Written by a task of its own: the last word is waited for.
     machine.must(&format!(

@@ -82,8 +82,8 @@ impl Ground {
 }
 
 /// Turns the controllers off, so that systemd can start a keeper in the unit's cgroup: what an earlier one that
-/// was killed has left there may still hold commands. systemd runs this in `.control`, below that cgroup
-/// (systemd.resource-control(5), `Delegate=`).
+/// was killed has left there may still hold commands. systemd runs what follows the end of a service
+/// (`ExecStopPost=`) in `.control`, below the cgroup that is delegated.
 ///
 /// # Errors
 /// Those of finding the cgroup.

@@ -38,40 +38,45 @@ impl Room {
     }
 
     pub(super) fn stop_waiting_for_sweeps(&mut self) {
-        self.stop_waiting_until(Instant::now());
-    }
-
-    /// The launcher is gone.
-    pub(super) fn stop_waiting_for_all_sweeps(&mut self) {
-        self.stop_waiting_until(Instant::now() + SWEEP_DEADLINE);
-    }
-
-    /// Stops waiting for what was to come until then.
-    fn stop_waiting_until(&mut self, then: Instant) {
-        let bereaved = self.bereaved.extract_if(|_, (_, until)| *until <= then);
-        let bereaved: Vec<_> = bereaved.collect();
-        for (pid, (id, _)) in bereaved {
-            self.forked.remove(&pid);
-            self.sweep(id, Leftovers::Unknown);
-        }
-        let sweeping = self.sweeping.extract_if(|_, (_, until)| *until <= then);
-        let sweeping: Vec<_> = sweeping.collect();
-        for (id, (leftovers, _)) in sweeping {
+        let now = Instant::now();
+        self.stop_waiting_for_deaths_until(now);
+        let overdue = self.sweeping.extract_if(|_, (_, until)| *until <= now);
+        for (id, (leftovers, _)) in overdue.collect::<Vec<_>>() {
             self.conclude(id, leftovers);
         }
     }
 
-    /// Has the launcher end what is left in the execution's cgroup, whichever launcher forked the shim; `leftovers` is
-    /// what is known without.
+    /// The launcher is gone, and tells of none any more.
+    pub(super) fn stop_waiting_for_deaths(&mut self) {
+        self.stop_waiting_for_deaths_until(Instant::now() + SWEEP_DEADLINE);
+    }
+
+    fn stop_waiting_for_deaths_until(&mut self, then: Instant) {
+        let bereaved = self.bereaved.extract_if(|_, (_, until)| *until <= then);
+        for (pid, (id, _)) in bereaved.collect::<Vec<_>>() {
+            self.forked.remove(&pid);
+            self.sweep(id, Leftovers::Unknown);
+        }
+    }
+
+    /// Has the launcher end what is left in the execution's cgroup, this one or the next, whichever has forked the shim;
+    /// `leftovers` is what is known without.
     fn sweep(&mut self, id: ExecutionId, leftovers: Leftovers) {
-        let connection = self.connection.as_ref();
-        let able = connection.filter(|connection| connection.abilities().cgroups.is_some());
-        match able.map(|connection| connection.sweep(id)) {
-            Some(Ok(())) => {
-                let until = Instant::now() + SWEEP_DEADLINE;
-                self.sweeping.insert(id, (leftovers, until));
-            }
-            _ => self.conclude(id, leftovers),
+        if !self.has_cgroups {
+            return self.conclude(id, leftovers);
+        }
+        let until = Instant::now() + SWEEP_DEADLINE;
+        self.sweeping.insert(id, (leftovers, until));
+        if let Some(connection) = &self.connection {
+            // One that does not hear it is about to be gone.
+            let _ = connection.sweep(id);
+        }
+    }
+
+    /// There is another launcher, which was not asked.
+    pub(super) fn ask_for_sweeps(&mut self) {
+        for (id, (leftovers, _)) in std::mem::take(&mut self.sweeping) {
+            self.sweep(id, leftovers);
         }
     }
 

@@ -59,6 +59,8 @@ struct Room {
     bereaved: HashMap<u32, (ExecutionId, Instant)>,
     /// Shims of whose death the launcher has told before their sockets did.
     died: HashMap<u32, Leftovers>,
+    /// Whether commands have cgroups, by the last launcher.
+    has_cgroups: bool,
     /// Executions of dead shims whose cgroups the launcher is clearing: what is known of their processes without, and
     /// the time until which that is waited for.
     sweeping: HashMap<ExecutionId, (Leftovers, Instant)>,
@@ -85,6 +87,7 @@ pub async fn run(
     // Unbounded: there are as many as shims.
     let (returns, mut returned) = mpsc::unbounded_channel();
     let mut room = Room {
+        has_cgroups: connection.abilities().cgroups.is_some(),
         settings,
         engine,
         connection: Some(connection),
@@ -310,7 +313,7 @@ impl Room {
                 self.expected = 0;
                 self.removals.ask_again();
                 self.died.clear();
-                self.stop_waiting_for_all_sweeps();
+                self.stop_waiting_for_deaths();
                 self.forked.clear();
                 // At once, unless it died at once.
                 self.retry_at = Some(Instant::now().max(self.connected_at + RETRY_AFTER));
@@ -356,6 +359,7 @@ impl Room {
             Ok(connection) => {
                 info!(pid = connection.pid(), "a new launcher is there");
                 let controllers = connection.abilities().cgroups;
+                self.has_cgroups = controllers.is_some();
                 let engine = self.engine.clone();
                 tokio::spawn(async move {
                     let tell = move |engine: &mut Engine| engine.set_controllers(controllers);
@@ -364,6 +368,7 @@ impl Room {
                 self.connection = Some(connection);
                 self.connected_at = Instant::now();
                 self.complaint = None;
+                self.ask_for_sweeps();
             }
             Err(error) => {
                 self.retry_at = Some(Instant::now() + RETRY_AFTER);
