@@ -36,7 +36,7 @@ pub struct Measurements {
     pub io_read_bytes: Option<u64>,
     /// Bytes written to block devices (`io.stat`).
     pub io_written_bytes: Option<u64>,
-    /// Most tasks at once (`pids.peak`, Linux 6.11).
+    /// Most tasks at once (`pids.peak`, Linux 6.1).
     pub peak_tasks: Option<u64>,
     /// How many processes the kernel has killed for want of memory (`memory.events`).
     pub oom_kills: Option<u64>,

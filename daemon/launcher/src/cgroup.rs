@@ -4,19 +4,25 @@
 //! Launcher and shims stay out of them, in a leaf of their own, so that what ends, stops or limits a command never
 //! does so to its shim.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use escher_protocol::{Controllers, ExecutionId, Measurements, ResourceLimits};
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use crate::shims::through;
+
 /// Length of a period of `cpu.max` in microseconds: the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
+
+/// Most levels of cgroups that are removed with that of a command.
+const MAX_DEPTH: usize = 16;
 
 /// A tree in which executions have their cgroups.
 #[derive(Debug)]
@@ -81,11 +87,9 @@ impl Cgroups {
         }
     }
 
-    /// Removes the cgroup of an execution, if nothing is left in it. Returns whether there is none any more.
+    /// Removes the cgroup of an execution, if no process is left in it. Returns whether there is none any more.
     pub(crate) fn remove(&self, id: ExecutionId) -> bool {
-        let name = id.to_string();
-        let removed = unlinkat(&self.root, name.as_str(), UnlinkatFlags::RemoveDir);
-        matches!(removed, Ok(()) | Err(nix::errno::Errno::ENOENT))
+        remove(self.root.as_fd(), &id.to_string(), MAX_DEPTH)
     }
 }
 
@@ -171,6 +175,12 @@ impl Cgroup {
         })
     }
 
+    /// Whether it is there no more (`ENODEV` from its files).
+    pub(crate) fn is_removed(&self) -> bool {
+        let state = self.state();
+        state.is_err_and(|error| error.raw_os_error() == Some(libc::ENODEV))
+    }
+
     /// What it has counted so far.
     pub(crate) fn measure(&self) -> Measurements {
         let read = |name| read(self.directory.as_fd(), name).ok();
@@ -203,6 +213,29 @@ pub(crate) struct State {
     pub(crate) populated: bool,
     /// Whether everything in it is stopped.
     pub(crate) frozen: bool,
+}
+
+/// Removes a cgroup and those that a command has made below it, as root's may, from the lowest up.
+fn remove(parent: BorrowedFd<'_>, name: &str, depth: usize) -> bool {
+    match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => return true,
+        Err(Errno::EBUSY) if depth > 0 => {}
+        Err(_) => return false,
+    }
+    let Ok(directory) = open(parent, name, OFlag::O_DIRECTORY) else {
+        return false;
+    };
+    let below = fs::read_dir(through(directory.as_fd()))
+        .into_iter()
+        .flatten();
+    for entry in below.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && let Some(name) = entry.file_name().to_str()
+        {
+            remove(directory.as_fd(), name, depth - 1);
+        }
+    }
+    unlinkat(parent, name, UnlinkatFlags::RemoveDir).is_ok()
 }
 
 fn open(directory: BorrowedFd<'_>, name: &str, flags: OFlag) -> io::Result<File> {

@@ -1,8 +1,11 @@
 //! Waiting with poll(2) until a point in time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::poll::PollTimeout;
+
+/// How long after SIGKILL a process may take to go before it counts as unkillable.
+pub(crate) const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// How long poll(2) has to wait for `deadline`; without one, for ever. Rounded up, so that the deadline has
 /// passed when poll(2) returns.

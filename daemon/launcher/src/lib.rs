@@ -25,6 +25,7 @@ pub mod packet;
 pub mod peer;
 mod shim;
 pub mod shims;
+mod signals;
 mod sys;
 pub mod wire;
 

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::stop::Hold;
 use super::{Core, ExecutionEngine};
@@ -135,10 +135,11 @@ impl Ground {
         let (settled, verdicts) = mpsc::unbounded_channel();
         let (store, loaded) = open_store(&config, settled).await?;
         let launcher = launcher(&config);
-        let connection = Connection::open(&launcher).await?;
-        let gate = Gate::new(match connection.uid() {
-            0 => Reach::AllUsers,
-            uid => Reach::Only(uid),
+        let connection = connect(&launcher).await?;
+        let gate = Gate::new(match connection.as_ref().map(Connection::uid) {
+            // One that is awaited has to be root's: see `launch::run`.
+            None | Some(0) => Reach::AllUsers,
+            Some(uid) => Reach::Only(uid),
         });
         let own = Caller::own_credentials().map_err(StartError::Identity)?;
         let caller = gate.admit(own).await?;
@@ -150,7 +151,8 @@ impl Ground {
             findings,
             Timestamp::now(),
         );
-        engine.set_controllers(connection.abilities().cgroups);
+        let abilities = connection.as_ref().map(Connection::abilities);
+        engine.set_controllers(abilities.and_then(|abilities| abilities.cgroups));
         let figures = engine.figures();
         let writer = store.clone();
         let (engine, effects) =
@@ -249,6 +251,18 @@ async fn open_store(
     // It has said itself what it has set aside.
     let (store, loaded, _) = opened.map_err(|error| StartError::Remains(error.into()))??;
     Ok((store, loaded))
+}
+
+/// The launcher. One that is a service of its own may come later: what has ended can be asked for without it, and what
+/// waits goes on waiting.
+async fn connect(launcher: &LauncherSettings) -> Result<Option<Connection>, LaunchError> {
+    match Connection::open(launcher).await {
+        Err(error) if matches!(launcher.source, Source::Socket(_)) => {
+            error!(%error, "there is no launcher; commands wait");
+            Ok(None)
+        }
+        opened => opened.map(Some),
+    }
 }
 
 /// Finds the shims of an earlier engine, and what those that are gone have left.

@@ -84,7 +84,9 @@ impl Engine {
         if let Some(entry) = self.entries.get_mut(&number) {
             let reply = match entry.pause.is_on == is_on {
                 // What was wanted has not come: there is nothing to stop it by.
-                true => Err(cannot_pause("its command has no cgroup")),
+                true => Err(cannot_pause(
+                    "its command has no cgroup, is being ended, or does not stop",
+                )),
                 false => Ok(()),
             };
             entry.pause.is_on = is_on;

@@ -8,10 +8,13 @@
 
 mod ground;
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -22,8 +25,7 @@ use escher_protocol::Exit;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
@@ -34,6 +36,7 @@ use sd_notify::NotifyState;
 use crate::deadline;
 use crate::descendants::{at_and_below, children};
 use crate::launcher::listens;
+use crate::signals::{self, Others};
 use crate::sys::process::{
     SignalTarget, Wait, open_pidfd, reap, restore_default_signals, signal_child, signal_pidfd,
 };
@@ -95,6 +98,8 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> KeeperError {
 /// [`KeeperError`]. A launcher that cannot be started is not among these: it is tried again.
 pub fn keep(settings: Settings) -> Result<(), KeeperError> {
     restore_default_signals();
+    // First, so that none is missed.
+    let signals = signals::listen(Others::Unblocked).map_err(system("listen to signals"))?;
     prctl::set_child_subreaper(true).map_err(|error| system("become a subreaper")(error.into()))?;
     let user = User::from_name(&settings.escherd)
         .map_err(|error| system("look up a user")(error.into()))?
@@ -109,19 +114,25 @@ pub fn keep(settings: Settings) -> Result<(), KeeperError> {
         }
         None => None,
     };
-    let listener = listener(&settings.socket, &user).map_err(|source| KeeperError::Socket {
+    let fail = |source| KeeperError::Socket {
         path: settings.socket.clone(),
         source,
-    })?;
+    };
+    let inherited = inherited_listener().map_err(fail)?;
+    let is_successor = inherited.is_some();
+    let listener = match inherited {
+        Some(listener) => listener,
+        None => listener(&settings.socket, &user).map_err(fail)?,
+    };
     let keeper = Keeper {
-        program: std::env::current_exe().map_err(system("find this program"))?,
+        program: own_program().map_err(system("find this program"))?,
         settings,
         ground,
-        signals: listen_to_signals().map_err(system("listen to signals"))?,
+        signals,
         listener,
         launcher: None,
     };
-    keeper.serve().map_err(system("wait"))
+    keeper.serve(is_successor).map_err(system("wait"))
 }
 
 struct Keeper {
@@ -140,35 +151,31 @@ struct Launcher {
     since: Instant,
 }
 
-/// Signals that have arrived.
-#[derive(Default)]
-struct Heard {
-    /// SIGTERM.
-    stop: bool,
-    /// SIGHUP.
-    renew: bool,
-}
-
 impl Keeper {
-    fn serve(mut self) -> io::Result<()> {
-        // Those of a keeper that was killed have lost their limits meanwhile (see `make_room`).
-        for shim in self.shims() {
-            let _ = signal_pidfd(shim.pidfd.as_fd(), libc::SIGHUP);
+    fn serve(mut self, is_successor: bool) -> io::Result<()> {
+        if !is_successor {
+            // Those of a keeper that was killed have lost their limits meanwhile (see `make_room`).
+            for shim in self.shims() {
+                let _ = signal_pidfd(shim.pidfd.as_fd(), libc::SIGHUP);
+            }
         }
+        // What an earlier keeper was not told of any more.
+        self.reap();
+        self.end_orphans();
         self.start_launcher();
         notify(&[NotifyState::Ready]);
         let mut start_at = None;
         loop {
             self.wait(start_at, &[])?;
-            let heard = self.take_signals();
+            let heard = signals::take(&self.signals);
             if let Some((launcher, exit)) = self.reap() {
-                if !heard.stop {
+                if !heard.term {
                     say(&format!("the launcher {}; another follows", Ended(exit)));
                 }
                 start_at = Some(Instant::now().max(launcher.since + PAUSE));
             }
             self.end_orphans();
-            if heard.stop || (heard.renew && self.renew()?) {
+            if heard.term || (heard.hangup && self.renew()?) {
                 return self.end_all();
             }
             if self.launcher.is_none() {
@@ -192,18 +199,6 @@ impl Keeper {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
-    }
-
-    fn take_signals(&self) -> Heard {
-        let mut heard = Heard::default();
-        while let Ok(Some(signal)) = self.signals.read_signal() {
-            match i32::try_from(signal.ssi_signo) {
-                Ok(libc::SIGTERM) => heard.stop = true,
-                Ok(libc::SIGHUP) => heard.renew = true,
-                _ => {}
-            }
-        }
-        heard
     }
 
     /// Reaps all that have ended. Returns the launcher, if it is among them, and how it has ended.
@@ -231,11 +226,14 @@ impl Keeper {
     /// Whether a process runs the launcher's program, this version or an earlier one, as the keeper's own user: among the
     /// keeper's children, and in its leaf, that is a shim.
     fn runs_our_program(&self, pid: Pid) -> bool {
-        // proc_pid_exe(5): the path it was started by, marked when the file was replaced since.
-        let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-        let program = program.to_string_lossy();
-        let program = program.strip_suffix(" (deleted)").unwrap_or(&program);
-        Path::new(program) == self.program && is_user_of(pid, geteuid().as_raw())
+        let runs_it = match fs::read_link(format!("/proc/{pid}/exe")) {
+            Ok(program) => undeleted(&program) == self.program,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            // What shims run may be seen with CAP_SYS_PTRACE alone. Where that is missing it is better to spare a
+            // process than to kill a shim.
+            Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+        };
+        runs_it && is_user_of(pid, geteuid().as_raw())
     }
 
     /// All shims, of whichever launcher. Those of a keeper that was killed are no descendants, but in the leaf.
@@ -301,7 +299,7 @@ impl Keeper {
             };
             let _ = signal_child(launcher.pid, signal, SignalTarget::Process);
             self.wait(deadline, &[])?;
-            if self.take_signals().stop {
+            if signals::take(&self.signals).term {
                 return Ok(true);
             }
             self.reap();
@@ -326,11 +324,14 @@ impl Keeper {
     /// SIGTERM: everything runs its kill ladder, and the keeper waits for the last.
     fn end_all(mut self) -> io::Result<()> {
         notify(&[NotifyState::Stopping]);
+        let mut told = HashSet::new();
         loop {
             let shims = self.shims();
-            // Each time anew: what was forked meanwhile has not heard it, and nobody else minds hearing it again.
             for shim in &shims {
-                let _ = signal_pidfd(shim.pidfd.as_fd(), libc::SIGTERM);
+                // One that was forked meanwhile has not heard it.
+                if told.insert(shim.pid) {
+                    let _ = signal_pidfd(shim.pidfd.as_fd(), libc::SIGTERM);
+                }
             }
             match &self.launcher {
                 Some(launcher) => {
@@ -344,7 +345,7 @@ impl Keeper {
                 None => {}
             }
             self.wait(None, &shims)?;
-            self.take_signals();
+            signals::take(&self.signals);
             self.reap();
             self.end_orphans();
         }
@@ -386,12 +387,26 @@ fn is_user_of(pid: Pid, uid: u32) -> bool {
     uids.nth(1).and_then(|effective| effective.parse().ok()) == Some(uid)
 }
 
-/// The socket that this keeper was handed by the one before it as standard input, or a new one.
-fn listener(path: &Path, escherd: &User) -> io::Result<OwnedFd> {
+/// This program's file, also if it was replaced since.
+fn own_program() -> io::Result<PathBuf> {
+    Ok(undeleted(&std::env::current_exe()?))
+}
+
+/// The path in proc_pid_exe(5), without the mark that it has where the file was replaced.
+fn undeleted(program: &Path) -> PathBuf {
+    let program = program.as_os_str().as_bytes();
+    let path = program.strip_suffix(b" (deleted)").unwrap_or(program);
+    PathBuf::from(OsStr::from_bytes(path))
+}
+
+/// The socket that this keeper was handed as standard input by the one that it was before.
+fn inherited_listener() -> io::Result<Option<OwnedFd>> {
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
-    if listens(stdin.as_fd()) {
-        return Ok(stdin);
-    }
+    Ok(Some(stdin).filter(|stdin| listens(stdin.as_fd())))
+}
+
+/// A new one.
+fn listener(path: &Path, escherd: &User) -> io::Result<OwnedFd> {
     if let Some(directory) = path.parent() {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o755).create(directory)?;
@@ -418,16 +433,6 @@ fn listener(path: &Path, escherd: &User) -> io::Result<OwnedFd> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
     listen(&listener, Backlog::new(BACKLOG)?)?;
     Ok(listener)
-}
-
-fn listen_to_signals() -> io::Result<SignalFd> {
-    let mut heard = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP] {
-        heard.add(signal);
-    }
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&heard), None)?;
-    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    Ok(SignalFd::with_flags(&heard, flags)?)
 }
 
 /// Without a service manager nobody is told.

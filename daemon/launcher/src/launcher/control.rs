@@ -2,11 +2,12 @@
 //! to the socket that a keeper listens on, one escherd after the other.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use escher_protocol::codec;
 use nix::errno::Errno;
-use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::socket::{Shutdown, getsockopt, setsockopt, shutdown, sockopt};
+use nix::sys::time::TimeVal;
 use nix::unistd::geteuid;
 
 use crate::packet::{PacketSocket, Waiting};
@@ -18,6 +19,10 @@ use crate::wire::{LauncherReply, LauncherRequest};
 pub(crate) fn listens(descriptor: BorrowedFd<'_>) -> bool {
     getsockopt(&descriptor, sockopt::AcceptConn).unwrap_or(false)
 }
+
+/// How long an escherd that has come by itself may leave unread what it is told, until it counts as gone: the launcher
+/// has to hear signals, too.
+const PATIENCE: TimeVal = TimeVal::new(5, 0);
 
 /// The launcher's way to escherd.
 pub(super) struct Control {
@@ -87,6 +92,7 @@ impl Control {
         if peer.uid != 0 && peer.uid != *escherd && peer.uid != geteuid().as_raw() {
             return Ok(None);
         }
+        setsockopt(&socket, sockopt::SendTimeout, &PATIENCE)?;
         self.socket = Some(PacketSocket::from_descriptor(socket));
         Ok(Some(peer))
     }
@@ -144,6 +150,10 @@ impl Control {
                 ) =>
             {
                 Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // Its end is received next.
+                Ok(shutdown(control.as_raw_fd(), Shutdown::Both)?)
             }
             sent => sent,
         }

@@ -52,9 +52,10 @@ impl Places {
         };
         let log_dir_is_new = !self.log_dir.exists();
         let directories = Directories {
-            logs: open(&self.log_dir, 0o750)?,
-            exits: open(&exits, exits_mode)?,
-            shims: open(&shims, shims_mode)?,
+            logs: open(&self.log_dir, 0o750, 0)?,
+            // Not through a link: what is above may be escherd's, and these are given away.
+            exits: open(&exits, exits_mode, libc::O_NOFOLLOW)?,
+            shims: open(&shims, shims_mode, libc::O_NOFOLLOW)?,
         };
         if let Some(group) = group {
             let own = |directory: &OwnedFd, path: &Path, mode| {
@@ -79,13 +80,13 @@ fn fail(path: &Path, source: io::Error) -> LauncherError {
 }
 
 /// Opens a directory, making it if needed.
-fn open(path: &Path, mode: u32) -> Result<OwnedFd, LauncherError> {
+fn open(path: &Path, mode: u32, flags: i32) -> Result<OwnedFd, LauncherError> {
     let mut builder = DirBuilder::new();
     let made = builder.recursive(true).mode(mode).create(path);
     made.map_err(|source| fail(path, source))?;
     let directory = File::options()
         .read(true)
-        .custom_flags(libc::O_DIRECTORY)
+        .custom_flags(libc::O_DIRECTORY | flags)
         .open(path)
         .map_err(|source| fail(path, source))?;
     Ok(directory.into())

@@ -23,8 +23,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
 use nix::unistd::{Pid, geteuid};
 
 use crate::cgroup::Cgroups;
@@ -33,6 +33,7 @@ use crate::door::{self, Door};
 use crate::packet::PacketSocket;
 use crate::shim::{self, Directories, Surroundings};
 use crate::shims::SocketName;
+use crate::signals::{self, Others, Signals};
 use crate::sys::process::{
     ChildMemory, Fork, SignalTarget, Wait, fork, join_fresh_session_keyring, reap,
     restore_default_signals, signal_child,
@@ -116,7 +117,7 @@ pub fn run(settings: &Settings, control: OwnedFd) -> Result<(), LauncherError> {
     prctl::set_child_subreaper(true).map_err(|error| system("become a subreaper")(error.into()))?;
     let own = geteuid().as_raw();
     let escherd = settings.escherd.unwrap_or(own);
-    let signals = listen_to_signals().map_err(system("listen to signals"))?;
+    let signals = signals::listen(Others::Unblocked).map_err(system("listen to signals"))?;
     let control = Control::new(control, escherd);
     if !control.outlives_escherd() && settings.places.is_none() {
         return Err(LauncherError::Homeless);
@@ -173,6 +174,7 @@ struct Launcher {
     escherd: u32,
     /// The group of an escherd that came by itself.
     escherd_group: Option<u32>,
+    /// SIGTERM ends everything, SIGHUP the launcher alone.
     heard: Signals,
 }
 
@@ -180,15 +182,6 @@ struct Launcher {
 enum Life {
     Over,
     AsShim(NewShim),
-}
-
-/// Signals that have arrived.
-#[derive(Default)]
-struct Signals {
-    /// SIGTERM: everything is to end.
-    stop: bool,
-    /// SIGHUP: the launcher is to go, and nothing else.
-    go: bool,
 }
 
 impl Launcher {
@@ -199,15 +192,15 @@ impl Launcher {
         let mut buffer = vec![0; MAX_PACKET_BYTES];
         loop {
             // One may have been heard while shims were seen off.
-            if !self.heard.stop && !self.heard.go {
+            if !self.heard.term && !self.heard.hangup {
                 self.wait()?;
             }
             self.take_signals();
-            if self.heard.stop {
+            if self.heard.term {
                 self.end_all()?;
                 return Ok(Life::Over);
             }
-            if self.heard.go {
+            if self.heard.hangup {
                 return Ok(Life::Over);
             }
             self.end_orphans();
@@ -375,13 +368,9 @@ impl Launcher {
     }
 
     fn take_signals(&mut self) {
-        while let Ok(Some(signal)) = self.signals.read_signal() {
-            match i32::try_from(signal.ssi_signo) {
-                Ok(libc::SIGTERM) => self.heard.stop = true,
-                Ok(libc::SIGHUP) => self.heard.go = true,
-                _ => {}
-            }
-        }
+        let heard = signals::take(&self.signals);
+        self.heard.term |= heard.term;
+        self.heard.hangup |= heard.hangup;
         self.reap();
     }
 
@@ -436,6 +425,10 @@ impl Launcher {
         loop {
             self.end_orphans();
             let in_time = deadline.is_none_or(|deadline| Instant::now() < deadline);
+            if !in_time && self.control.outlives_escherd() {
+                // There will be time for orphans, and the next escherd does not wait.
+                return Ok(());
+            }
             let for_shims = !self.shims.is_empty() && in_time;
             let until = match (for_shims, self.orphans.deadline()) {
                 (false, None) => return Ok(()),
@@ -475,17 +468,6 @@ impl NewShim {
         } = self;
         shim::serve(socket, door, directories, cgroups, surroundings)
     }
-}
-
-/// SIGCHLD, SIGTERM and SIGHUP come by descriptor, everything else is left at its default.
-fn listen_to_signals() -> io::Result<SignalFd> {
-    let mut heard = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP] {
-        heard.add(signal);
-    }
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&heard), None)?;
-    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    Ok(SignalFd::with_flags(&heard, flags)?)
 }
 
 /// What the launcher was given by whoever started it, and commands are to be freed of.

@@ -5,17 +5,14 @@
 //! any more; where shims die together, what is said of one is said of all.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use escher_protocol::{Exit, Leftovers};
 use nix::unistd::Pid;
 
+use crate::deadline::UNKILLABLE_AFTER;
 use crate::descendants::{at_and_below, children};
 use crate::sys::process::Reaped;
-
-/// How long after the death of a shim what it has left behind may take to go before it counts as
-/// unkillable.
-const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// The orphans of all dead shims.
 #[derive(Default)]

@@ -1,15 +1,13 @@
 //! Ending what is left in the cgroups of executions whose shims have died.
 
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use escher_protocol::{ExecutionId, Leftovers};
 use nix::poll::{PollFd, PollFlags};
 
 use crate::cgroup::{Cgroup, Cgroups};
-
-/// How long after it was killed a process may take to go before it counts as unkillable.
-const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
+use crate::deadline::UNKILLABLE_AFTER;
 
 /// Cgroups that were killed and are not empty yet.
 #[derive(Default)]
@@ -74,7 +72,9 @@ impl Sweeps {
     ) -> Vec<(ExecutionId, Leftovers)> {
         let mut over = Vec::new();
         self.0.retain(|sweep| {
-            let is_empty = sweep.cgroup.state().is_ok_and(|state| !state.populated);
+            // It cannot be read where it was removed meanwhile.
+            let is_empty = sweep.cgroup.state().is_ok_and(|state| !state.populated)
+                || sweep.cgroup.is_removed();
             if is_empty {
                 cgroups.map(|cgroups| cgroups.remove(sweep.id));
                 over.push((sweep.id, Leftovers::Killed));

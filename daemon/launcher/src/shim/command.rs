@@ -12,7 +12,7 @@ use nix::unistd::{Pid, pipe2};
 
 use super::Workshop;
 use super::child::{ChildIdentity, ChildPlan, enter};
-use crate::sys::process::clone_child;
+use crate::sys::process::{ChildMemory, clone_child};
 use crate::wire::{Identity, LaunchSpec};
 
 /// Soft limit of open descriptors for commands: above it select(2) breaks, so programs raise it
@@ -74,16 +74,24 @@ impl Setup {
     }
 }
 
-/// Starts the command of `spec`, in the cgroup to which `entrance` leads.
+/// Where the command of `spec` begins: in the memory of the shim or in a copy, and in the cgroup to which `entrance`
+/// leads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cradle<'a> {
+    pub(super) memory: ChildMemory,
+    pub(super) entrance: Option<BorrowedFd<'a>>,
+}
+
+/// Starts the command of `spec`.
 ///
 /// # Errors
 /// The stage `prepare` with its errno, as the exit that the execution has then.
 pub(super) fn start(
     spec: &mut LaunchSpec,
-    entrance: Option<BorrowedFd<'_>>,
+    cradle: Cradle<'_>,
     workshop: &Workshop,
 ) -> Result<Started, Exit> {
-    try_start(spec, entrance, workshop).map_err(|error| Exit::NotStarted {
+    try_start(spec, cradle, workshop).map_err(|error| Exit::NotStarted {
         stage: StartStage::Prepare,
         errno: error.raw_os_error().unwrap_or(libc::EINVAL),
     })
@@ -91,7 +99,7 @@ pub(super) fn start(
 
 fn try_start(
     spec: &mut LaunchSpec,
-    entrance: Option<BorrowedFd<'_>>,
+    cradle: Cradle<'_>,
     workshop: &Workshop,
 ) -> io::Result<Started> {
     let (stdout, child_stdout) = pipe2(OFlag::O_CLOEXEC)?;
@@ -109,7 +117,7 @@ fn try_start(
         .as_ref()
         .map_or(workshop.null.as_fd(), AsFd::as_fd);
     let descriptors = [input, child_stdout.as_fd(), child_stderr.as_fd()];
-    let plan = Box::new(Prepared::new(spec, descriptors, entrance, workshop)?);
+    let plan = Box::new(Prepared::new(spec, descriptors, cradle.entrance, workshop)?);
 
     workshop
         .progress
@@ -119,14 +127,7 @@ fn try_start(
     // SAFETY: `enter` keeps to what `clone_child` demands of an entry. The plan is boxed, is not changed
     // any more, and stays in `Setup` for as long as the child may read it. The stack serves one child at
     // a time: a shim has one command at a time, and none after one whose set-up never ended.
-    let pid = unsafe {
-        clone_child(
-            &workshop.stack,
-            workshop.surroundings.child_memory,
-            enter,
-            &plan.child,
-        )
-    }?;
+    let pid = unsafe { clone_child(&workshop.stack, cradle.memory, enter, &plan.child) }?;
     drop(child_over); // Now only the child holds it: its end of file tells that the set-up is over.
     Ok(Started {
         pid,

@@ -9,12 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use escher_protocol::{
-    ExecutionId, Exit, Leftovers, OutputStream, ResourceLimits, StartStage, Timestamp,
+    ExecutionId, Exit, Leftovers, Measurements, OutputStream, ResourceLimits, StartStage, Timestamp,
 };
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::command::{self, Setup, SetupEnd, Started};
+use super::command::{self, Cradle, Setup, SetupEnd, Started};
 use super::ended::{Ended, asked_for};
 use super::input::{Fed, Input};
 use super::ladder::{Ladder, Step};
@@ -25,6 +25,7 @@ use super::{Task, Workshop, host_stops};
 use crate::cgroup::{Cgroup, Cgroups};
 use crate::deadline;
 use crate::sys::memory::forget;
+use crate::sys::process::ChildMemory;
 use crate::wire::{
     Assignment, EndCause, ExitReport, FromShim, InputState, ShimPhase, ShimState, ToShim,
     WIRE_VERSION, exceeds,
@@ -38,6 +39,13 @@ const SETUP_DEADLINE: Duration = Duration::from_secs(10);
 /// take to end by themselves.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// Longest time between SIGTERM and SIGKILL when the host or the service stops, whatever the command was given: a host
+/// that goes down waits for it, though not for ever (`TimeoutStopSec=` of the unit).
+const MAX_GRACE_AT_STOP: Duration = Duration::from_secs(60);
+
+/// How long it may take until everything is stopped for a pause. A process in uninterruptible sleep takes for ever.
+const PAUSE_DEADLINE: Duration = Duration::from_secs(5);
+
 /// Runs the command of `task` to its end.
 pub(super) fn run(mut task: Task, link: &mut Link, workshop: &mut Workshop) -> Ended {
     let start = (Timestamp::now(), Instant::now());
@@ -47,11 +55,11 @@ pub(super) fn run(mut task: Task, link: &mut Link, workshop: &mut Workshop) -> E
     };
     let mut buffer = std::mem::take(&mut workshop.buffer);
     let execution = Execution::new(&task, start, started, cgroup.as_ref(), link, workshop);
-    let (report, input) = execution.run(&mut buffer);
+    let (report, measured, input) = execution.run(&mut buffer);
     workshop.buffer = buffer;
     Ended {
         report,
-        measured: cgroup.as_ref().map(Cgroup::measure),
+        measured,
         memo: task.assignment.memo,
         input,
     }
@@ -76,7 +84,16 @@ fn claim_and_start(
     let cgroup = cgroup.map_err(not_started(StartStage::Limits))?;
     let entrance = cgroup.as_ref().map(Cgroup::entrance).transpose();
     let entrance = entrance.map_err(not_started(StartStage::Limits))?;
-    let started = command::start(spec, entrance.as_ref().map(AsFd::as_fd), workshop)?;
+    let cradle = Cradle {
+        memory: match task.limits.memory_max {
+            None => workshop.surroundings.child_memory,
+            // For want of memory the kernel kills whoever shares it, and a child that has just entered the cgroup
+            // shares the shim's.
+            Some(_) => ChildMemory::Copied,
+        },
+        entrance: entrance.as_ref().map(AsFd::as_fd),
+    };
+    let started = command::start(spec, cradle, workshop)?;
     Ok((started, cgroup))
 }
 
@@ -105,6 +122,8 @@ struct Execution<'a> {
     workshop: &'a Workshop,
     tree: Tree,
     cgroup: Option<&'a Cgroup>,
+    /// Whether a part of its figures is missing.
+    controllers_were_off: bool,
     pause: Pause,
     ladder: Ladder,
     log: Log<'a>,
@@ -147,6 +166,8 @@ struct Pause {
     asked: bool,
     /// Whether it is, and escherd knows.
     told: bool,
+    /// Until when that may take.
+    give_up_at: Option<Instant>,
 }
 
 impl<'a> Execution<'a> {
@@ -189,11 +210,12 @@ impl<'a> Execution<'a> {
             link,
             workshop,
             cgroup,
+            controllers_were_off: false,
             pause: Pause::default(),
         }
     }
 
-    fn run(mut self, buffer: &mut [u8]) -> (ExitReport, InputState) {
+    fn run(mut self, buffer: &mut [u8]) -> (ExitReport, Option<Measurements>, InputState) {
         while !self.is_over() {
             let ready = self.wait();
             if ready.setup {
@@ -224,8 +246,21 @@ impl<'a> Execution<'a> {
             self.keep_deadlines();
         }
         self.read_the_rest(buffer);
-        let input = self.input.state();
-        (self.report(), input)
+        let (measured, input) = (self.measure(), self.input.state());
+        (self.report(), measured, input)
+    }
+
+    fn measure(&self) -> Option<Measurements> {
+        let measured = self.cgroup?.measure();
+        Some(match self.controllers_were_off {
+            false => measured,
+            // CPU time is counted without a controller. The rest has begun anew in between.
+            true => Measurements {
+                user_us: measured.user_us,
+                system_us: measured.system_us,
+                ..Measurements::default()
+            },
+        })
     }
 
     /// Nothing more can come: the tree is gone and the pipes are at their end, or this was waited for long
@@ -249,7 +284,8 @@ impl<'a> Execution<'a> {
         };
         let timeout = self.timeout_at.filter(|_| self.main_ended.is_none());
         let (ladder, link) = (self.ladder.deadline(), self.link.deadline());
-        [setup, drain, timeout, ladder, link]
+        let pause = self.pause.give_up_at;
+        [setup, drain, timeout, ladder, link, pause]
             .into_iter()
             .flatten()
             .min()
@@ -363,14 +399,17 @@ impl<'a> Execution<'a> {
                 self.tree.signal_all(&[libc::SIGKILL]);
             }
         }
-        if heard.limits_are_gone
+        // A keeper that was killed is followed by another, for which the controllers had to be off for a while.
+        if heard.hangup
             && let Some(cgroup) = self.cgroup
         {
-            // Where that fails, the controllers are not there any more, and nothing is to be done.
+            self.controllers_were_off = true;
+            // Where that fails they are not there any more, and there is nothing to be done.
             let _ = cgroup.limit(&self.limits);
         }
-        if heard.stop {
+        if heard.term {
             self.end(host_stops(), false);
+            self.ladder.kill_within(MAX_GRACE_AT_STOP, Instant::now());
         }
     }
 
@@ -430,11 +469,13 @@ impl<'a> Execution<'a> {
 
     /// Stops the command, or lets it go on. Not once its end is under way, for which it must be able to run.
     fn pause(&mut self, on: bool) {
-        if on && self.ladder.has_begun() {
-            return;
-        }
-        match self.cgroup.map(|cgroup| cgroup.freeze(on)) {
-            Some(Ok(())) => self.pause.asked = on,
+        let is_allowed = !on || !self.ladder.has_begun();
+        let cgroup = self.cgroup.filter(|_| is_allowed);
+        match cgroup.map(|cgroup| cgroup.freeze(on)) {
+            Some(Ok(())) => {
+                self.pause.asked = on;
+                self.pause.give_up_at = on.then(|| Instant::now() + PAUSE_DEADLINE);
+            }
             // It cannot be done, and somebody waits for an answer.
             _ if on => self.link.send(&FromShim::Paused(false)),
             _ => {}
@@ -449,6 +490,7 @@ impl<'a> Execution<'a> {
             && state.frozen != self.pause.told
         {
             self.pause.told = state.frozen;
+            self.pause.give_up_at = None;
             self.link.send(&FromShim::Paused(state.frozen));
         }
     }
@@ -488,6 +530,10 @@ impl<'a> Execution<'a> {
             self.timeout_at = None;
             let step = self.ladder.begin(EndCause::TimedOut, false, now);
             self.take(step);
+        }
+        if self.pause.give_up_at.is_some_and(|at| now >= at) {
+            self.pause(false);
+            self.link.send(&FromShim::Paused(false));
         }
         if self.setup_end.is_none() && !self.setup_overdue && now >= self.start.1 + SETUP_DEADLINE {
             self.setup_overdue = true;

@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::deadline::UNKILLABLE_AFTER;
 use crate::wire::EndCause;
-
-/// How long after SIGKILL a process may take to go before it counts as unkillable.
-pub(super) const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// Where on the ladder an execution stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +65,13 @@ impl Ladder {
             }
             (Rung::Ground | Rung::Terminating { .. }, true) => Some(self.kill(now)),
             _ => None,
+        }
+    }
+
+    /// Has SIGKILL follow within `most`, whatever the grace.
+    pub(super) fn kill_within(&mut self, most: Duration, now: Instant) {
+        if let Rung::Terminating { kill_at } = &mut self.rung {
+            *kill_at = (now + most).min(*kill_at);
         }
     }
 
@@ -158,6 +163,19 @@ mod tests {
         assert_eq!(ladder.begin(TimedOut, true, now), Some(Step::Kill));
         assert_eq!(ladder.begin(TimedOut, true, now), None);
         assert_eq!(ladder.cause(), &cancelled());
+    }
+
+    #[test]
+    fn a_grace_can_be_shortened_and_never_grows() {
+        let now = Instant::now();
+        let mut ladder = Ladder::new(GRACE);
+        ladder.kill_within(GRACE, now);
+        assert_eq!(ladder.deadline(), None);
+        ladder.begin(cancelled(), false, now);
+        ladder.kill_within(GRACE * 2, now);
+        assert_eq!(ladder.deadline(), Some(now + GRACE));
+        ladder.kill_within(GRACE / 3, now);
+        assert_eq!(ladder.due(now + GRACE / 3), Some(Step::Kill));
     }
 
     #[test]

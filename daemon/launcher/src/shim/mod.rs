@@ -32,8 +32,7 @@ use escher_protocol::{Blob, Canceller, Leftovers, ResourceLimits};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
@@ -41,6 +40,7 @@ use crate::cgroup::Cgroups;
 use crate::deadline;
 use crate::door::Door;
 use crate::packet::PacketSocket;
+use crate::signals::{self, Others, Signals};
 use crate::sys::memory::{ChildStack, Progress, shared_progress};
 use crate::sys::process::ChildMemory;
 use crate::wire::{Assignment, EndCause, LaunchSpec, LogLimits, MAX_MEMO_BYTES, ToShim};
@@ -123,7 +123,9 @@ pub(crate) fn serve(
         directories,
         cgroups,
         null: File::open("/dev/null")?,
-        signals: block_all_signals()?,
+        // Those that matter are read from the descriptor, and SIGPIPE and its like show as errors. The mask is the
+        // child's first one, too.
+        signals: signals::listen(Others::Blocked)?,
         stopping: Cell::new(false),
         progress: shared_progress()?,
         stack: ChildStack::allocate()?,
@@ -166,18 +168,6 @@ fn serve_executions(link: &mut Link, workshop: &mut Workshop) -> Result<(), Fail
         }
     }
     Ok(())
-}
-
-/// Every signal is blocked: those that matter are read from the descriptor, and SIGPIPE and its like show
-/// as errors. The mask is the child's first one, too.
-fn block_all_signals() -> io::Result<SignalFd> {
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
-    let mut heard = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP] {
-        heard.add(signal);
-    }
-    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    Ok(SignalFd::with_flags(&heard, flags)?)
 }
 
 /// Waits for the next command; `None` when there will be none.
@@ -255,7 +245,7 @@ fn wait(link: &mut Link, workshop: &Workshop) -> io::Result<Wake> {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        if workshop.take_signals().stop {
+        if workshop.take_signals().term {
             return Ok(Wake::Stop);
         }
     }
@@ -273,37 +263,18 @@ fn await_escherd(link: &mut Link, workshop: &Workshop) -> io::Result<bool> {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        if workshop.take_signals().stop {
+        if workshop.take_signals().term {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// Signals that have arrived.
-#[derive(Default)]
-struct Heard {
-    /// SIGCHLD.
-    child: bool,
-    /// SIGTERM.
-    stop: bool,
-    /// SIGHUP: limits have to be set again.
-    limits_are_gone: bool,
-}
-
 impl Workshop {
-    fn take_signals(&self) -> Heard {
-        let mut heard = Heard::default();
-        while let Ok(Some(signal)) = self.signals.read_signal() {
-            match i32::try_from(signal.ssi_signo) {
-                Ok(libc::SIGCHLD) => heard.child = true,
-                Ok(libc::SIGTERM) => heard.stop = true,
-                Ok(libc::SIGHUP) => heard.limits_are_gone = true,
-                _ => {}
-            }
-        }
-        self.stopping.set(self.stopping.get() || heard.stop);
-        heard
+    fn take_signals(&self) -> Signals {
+        let signals = signals::take(&self.signals);
+        self.stopping.set(self.stopping.get() || signals.term);
+        signals
     }
 }
 

@@ -59,6 +59,8 @@ struct Room {
     bereaved: HashMap<u32, (ExecutionId, Instant)>,
     /// Shims of whose death the launcher has told before their sockets did.
     died: HashMap<u32, Leftovers>,
+    /// The user that every launcher has to be: who may do what depends on it.
+    uid: u32,
     /// Whether commands have cgroups, by the last launcher.
     has_cgroups: bool,
     /// Executions of dead shims whose cgroups the launcher is clearing: what is known of their processes without, and
@@ -74,11 +76,12 @@ struct Room {
     opening: Option<JoinHandle<Result<Connection, LaunchError>>>,
 }
 
-/// Carries out `effects` until the engine is gone, and then lets the launcher go. `told` tells which launcher
+/// Carries out `effects` until the engine is gone, and then lets the launcher go. Where there is none yet, it is waited
+/// for; it has to be root's then. `told` tells which launcher
 /// there is.
 pub async fn run(
     settings: LauncherSettings,
-    connection: Connection,
+    connection: Option<Connection>,
     adoption: Adoption,
     engine: EngineHandle,
     mut effects: mpsc::UnboundedReceiver<Effect>,
@@ -86,11 +89,14 @@ pub async fn run(
 ) {
     // Unbounded: there are as many as shims.
     let (returns, mut returned) = mpsc::unbounded_channel();
+    let abilities = connection.as_ref().map(Connection::abilities);
     let mut room = Room {
-        has_cgroups: connection.abilities().cgroups.is_some(),
+        has_cgroups: abilities.is_some_and(|abilities| abilities.cgroups.is_some()),
+        uid: connection.as_ref().map_or(0, Connection::uid),
         settings,
         engine,
-        connection: Some(connection),
+        retry_at: connection.is_none().then(|| Instant::now() + RETRY_AFTER),
+        connection,
         connected_at: Instant::now(),
         told,
         ready: Vec::new(),
@@ -104,7 +110,6 @@ pub async fn run(
         removals: Removals::default(),
         returns,
         trim_at: None,
-        retry_at: None,
         complaint: None,
         opening: None,
     };
@@ -355,7 +360,15 @@ impl Room {
     }
 
     fn connected(&mut self, opened: Result<Connection, String>) {
-        match opened {
+        let of_our_user = opened.and_then(|connection| match connection.uid() == self.uid {
+            true => Ok(connection),
+            false => Err(format!(
+                "the launcher runs as user {}, and has to run as {}; restart escherd if that is meant",
+                connection.uid(),
+                self.uid
+            )),
+        });
+        match of_our_user {
             Ok(connection) => {
                 info!(pid = connection.pid(), "a new launcher is there");
                 let controllers = connection.abilities().cgroups;

@@ -200,3 +200,32 @@ fn sigterm_to_the_keeper_ends_a_paused_command_as_well() {
     assert_eq!(shim.finish().cause, host);
     assert_eq!(keeper.ended().code(), Some(0));
 }
+
+#[test]
+fn a_pause_that_comes_after_the_end_was_asked_for_is_refused() {
+    let Some((_keeper, _escherd, shim)) = stage("a pause of what is being ended") else {
+        return;
+    };
+    let spec = with_input("trap '' TERM; echo up; read -r line; exit 4");
+    shim.start(&spec);
+    shim.log_longer_than(0);
+    shim.cancel(false);
+    shim.send(&ToShim::Pause);
+    paused(&shim, false);
+    shim.input("go\n", true);
+    assert_eq!(shim.finish().exit, Exit::Code(4));
+}
+
+#[test]
+fn cgroups_that_a_command_has_made_below_its_own_go_with_it() {
+    let Some((keeper, _escherd, shim)) = stage("cgroups below that of a command") else {
+        return;
+    };
+    let below = keeper.cgroup.as_ref().unwrap().0.display().to_string();
+    let spec = shell(&format!(
+        "own={below}/$(sed -n 's:.*/::p' /proc/self/cgroup | tail -n 1); mkdir -p $own/a/b; echo made"
+    ));
+    assert_eq!(shim.run(&spec).exit, Exit::Code(0));
+    assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
+    assert!(!keeper.cgroup_of(&spec).exists());
+}

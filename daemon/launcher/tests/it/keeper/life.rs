@@ -2,12 +2,13 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use escher_launcher::packet::PacketSocket;
-use escher_launcher::wire::EndCause;
-use escher_protocol::{Canceller, Exit};
+use escher_launcher::packet::{PacketSocket, Waiting};
+use escher_launcher::wire::{EndCause, LauncherRequest};
+use escher_protocol::{Canceller, Exit, codec};
 
 use super::{Cgroup, Keeper};
 use crate::commands::with_input;
+use crate::shim::id;
 use crate::wait::readable;
 use crate::{Fifo, OTHER_USER, exec, is_root_for, raw, shell};
 
@@ -180,4 +181,42 @@ fn nobody_but_root_and_escherds_user_reaches_the_socket() {
     });
     let refused = refused.join().unwrap();
     assert_eq!(refused, std::io::ErrorKind::PermissionDenied);
+}
+
+#[test]
+fn a_planted_link_is_not_followed_and_its_target_not_given_away() {
+    if !is_root_for("links in directories of escherd") {
+        return;
+    }
+    let keeper = Keeper::start();
+    let target = keeper.path("target");
+    std::fs::create_dir(&target).unwrap();
+    std::fs::create_dir(keeper.path("state")).unwrap();
+    std::os::unix::fs::symlink(&target, keeper.path("state/exits")).unwrap();
+    let escherd = keeper.greet();
+    let error = escherd.use_directories(&keeper).expect("an error");
+    assert!(error.contains("state/exits"), "{error}");
+    assert_eq!(
+        target.metadata().unwrap().permissions().mode() & 0o7777,
+        0o755
+    );
+}
+
+#[test]
+fn an_escherd_that_does_not_listen_keeps_nobody_from_ending_the_keeper() {
+    if !is_root_for("an escherd that hangs") {
+        return;
+    }
+    let keeper = Keeper::start();
+    let escherd = keeper.connect();
+    // The launcher answers each, and nobody takes the answers, until neither side has room for more.
+    let request = codec::encode(&LauncherRequest::Sweep { id: id() }).unwrap();
+    let full = loop {
+        if let Err(error) = escherd.control.send(&request, None, Waiting::Never) {
+            break error.kind();
+        }
+    };
+    assert_eq!(full, std::io::ErrorKind::WouldBlock);
+    keeper.signal(libc::SIGTERM);
+    assert_eq!(keeper.ended().code(), Some(0));
 }

@@ -14,7 +14,7 @@ use escher_launcher::shims::SocketName;
 use escher_launcher::wire::{
     Abilities, Directories, LauncherReply, LauncherRequest, MAX_PACKET_BYTES,
 };
-use escher_protocol::{ExecutionId, Leftovers, codec};
+use escher_protocol::{ExecutionId, Leftovers, Text, codec};
 use tempfile::TempDir;
 
 use crate::launcher::PROGRAM;
@@ -150,6 +150,13 @@ impl Keeper {
 
     /// As escherd: connects to the launcher, whose words must be these.
     fn connect(&self) -> Escherd {
+        let escherd = self.greet();
+        assert_eq!(escherd.use_directories(self), None);
+        escherd
+    }
+
+    /// The same, without a word about directories.
+    fn greet(&self) -> Escherd {
         let control = PacketSocket::connect(&self.path("launcher.sock")).unwrap();
         let mut escherd = Escherd {
             control,
@@ -165,13 +172,6 @@ impl Keeper {
             other => panic!("{other:?}"),
         }
         assert!(!escherd.abilities.has_directories);
-        let bytes = |name| self.path(name).as_os_str().into();
-        escherd.ask(&LauncherRequest::Use(Directories {
-            log_dir: bytes("log"),
-            state_dir: bytes("state"),
-            runtime_dir: bytes("run"),
-        }));
-        assert_eq!(escherd.receive(), LauncherReply::InUse { error: None });
         escherd
     }
 
@@ -203,6 +203,20 @@ struct Escherd {
 }
 
 impl Escherd {
+    /// Tells the launcher directories in the keeper's folder. Returns why they cannot be used.
+    fn use_directories(&self, keeper: &Keeper) -> Option<Text> {
+        let bytes = |name| keeper.path(name).as_os_str().into();
+        self.ask(&LauncherRequest::Use(Directories {
+            log_dir: bytes("log"),
+            state_dir: bytes("state"),
+            runtime_dir: bytes("run"),
+        }));
+        match self.receive() {
+            LauncherReply::InUse { error } => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn ask(&self, request: &LauncherRequest) {
         let bytes = codec::encode(request).unwrap();
         self.control.send(&bytes, None, Waiting::Allowed).unwrap();
