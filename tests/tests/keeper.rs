@@ -42,7 +42,7 @@ fn limits_pauses_and_figures_go_through_to_the_cgroup_of_a_command() {
             || record["usage"]["io_written_bytes"].is_u64()
     );
     let ended = ctl.run(["pause", "held"]).expect(1);
-    assert!(ended.err().contains("not running"), "{ended:?}");
+    assert!(ended.err().contains("execution 1 is failed"), "{ended:?}");
 }
 
 #[test]

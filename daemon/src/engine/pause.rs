@@ -47,14 +47,23 @@ impl Engine {
         let Some(entry) = self.entries.get_mut(&number) else {
             return answer;
         };
-        if let State::Running { .. } = entry.execution.state {
-            if !has_cgroups && !entry.pause.is_on {
-                let _ = reply.send(Err(cannot_pause("commands have no cgroups")));
+        let is_starting = match entry.execution.state {
+            State::Running { .. } => false,
+            // It has been handed over already, and who sees what it does need not wait to hear that it runs.
+            State::Launching { .. } if pause => true,
+            _ => {
+                let status = entry.execution.state.status();
+                let _ = reply.send(Err(not_running(number, status)));
                 return answer;
             }
-        } else {
-            let status = entry.execution.state.status();
-            let _ = reply.send(Err(not_running(number, status)));
+        };
+        if !has_cgroups && !entry.pause.is_on {
+            let _ = reply.send(Err(cannot_pause("commands have no cgroups")));
+            return answer;
+        }
+        if is_starting {
+            // Ordered once it has started: on the way to its program it must not be held up.
+            entry.pause.waiting.push(reply);
             return answer;
         }
         if entry.pause.is_on == pause {
@@ -200,9 +209,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_being_started_is_paused_once_it_runs() {
+        let mut engine = Engine::new(settings(1));
+        engine.set_controllers(Some(Controllers::default()));
+        let number = submit(&mut engine, ResourceLimits::default(), None).unwrap();
+        let id = engine.entries[&number].execution.submission.id;
+        let mut answer = engine.pause(number, true);
+        assert_eq!(told(&mut engine), []);
+        let effects = say(&mut engine, id, FromShim::Started { pid: 7, at: at(1) });
+        let is_pause = |effect: &Effect| matches!(effect, Effect::Order(_, ToShim::Pause));
+        assert!(effects.iter().any(is_pause));
+        say(&mut engine, id, FromShim::Paused(true));
+        assert_eq!(answer.try_recv(), Ok(Ok(())));
+    }
+
+    #[test]
     fn what_does_not_run_cannot_be_paused() {
         let mut engine = Engine::new(settings(1));
         engine.set_controllers(Some(Controllers::default()));
+        // One runs at a time.
+        let _ = submit(&mut engine, ResourceLimits::default(), None).unwrap();
         let number = submit(&mut engine, ResourceLimits::default(), None).unwrap();
         let mut answer = engine.pause(number, true);
         assert_eq!(code(&mut answer), ErrorCode::NOT_RUNNING);

@@ -78,6 +78,7 @@ impl Engine {
             {
                 self.figures.launched(launched_at.elapsed());
             }
+            self.order_pause(number);
             let event = self.event(number, at, EventKind::Started);
             let events = event.into_iter().collect();
             self.record(Change::Started { number, pid, at }, events, Then::Nothing);
