@@ -10,11 +10,15 @@ pub struct ResourceLimits {
     pub memory_max: Option<u64>,
     /// Most CPU time, in percent of one CPU: 200 is two (`cpu.max`). `None`: no limit.
     pub cpu_quota: Option<u32>,
-    /// Most tasks, which are processes and threads, at once (`pids.max`). `None`: no limit.
+    /// Most tasks, which are processes and threads, at once (`pids.max`), [`ResourceLimits::MOST_TASKS`] at the
+    /// most. `None`: no limit.
     pub tasks_max: Option<u64>,
 }
 
 impl ResourceLimits {
+    /// The largest `tasks_max` that Linux takes: there cannot be more tasks (`PID_MAX_LIMIT`).
+    pub const MOST_TASKS: u64 = 4_194_304;
+
     /// Whether there is no limit at all.
     #[must_use]
     pub const fn is_unlimited(&self) -> bool {

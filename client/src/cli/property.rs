@@ -109,12 +109,14 @@ fn quota(value: &str) -> Result<u32, BadValue> {
 }
 
 fn tasks(value: &str) -> Result<Option<u64>, BadValue> {
+    const MOST_TASKS: u64 = ResourceLimits::MOST_TASKS;
     const WORDS: &str = "TasksMax is a number of processes and threads, or infinity: 100";
     if value == INFINITY {
         return Ok(None);
     }
     match number(value) {
         Some(0) => bad(format!("a command is a process already; {WORDS}")),
+        Some(tasks) if tasks > MOST_TASKS => bad(format!("the most is {MOST_TASKS}; {WORDS}")),
         Some(tasks) => Ok(Some(tasks)),
         None => bad(WORDS),
     }
@@ -141,6 +143,7 @@ mod tests {
             ("MemoryMax=infinity", Property::MemoryMax(None)),
             ("CPUQuota=150%", Property::CpuQuota(150)),
             ("TasksMax=10", Property::TasksMax(Some(10))),
+            ("TasksMax=4194304", Property::TasksMax(Some(4_194_304))),
             ("TasksMax=infinity", Property::TasksMax(None)),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
@@ -165,6 +168,7 @@ mod tests {
             ("CPUQuota=infinity", "percent"),
             ("CPUQuota=4294967296%", "percent"),
             ("TasksMax=0", "a process already"),
+            ("TasksMax=4194305", "the most is 4194304"),
             ("TasksMax=10%", "a number of processes"),
             ("TasksMax", "NAME=VALUE"),
         ] {

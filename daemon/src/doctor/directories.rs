@@ -210,6 +210,7 @@ fn judge_room(room: Room, guard: &Guard) -> (Verdict, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::unistd::{Uid, chown};
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -239,11 +240,16 @@ mod tests {
         let found = fs::metadata("/").unwrap();
         assert_eq!(fault(&RUNTIME, &found, 12_345), None, "root's");
         let own = tempfile::tempdir().unwrap();
-        let found = fs::metadata(own.path()).unwrap();
-        if found.uid() != 0 {
-            let (verdict, _) = fault(&STATE, &found, 12_345).unwrap();
-            assert_eq!(verdict, Verdict::Failure);
+        if geteuid().is_root() {
+            // What is root's is never wrong.
+            chown(own.path(), Some(Uid::from_raw(54_321)), None).unwrap();
         }
+        let found = fs::metadata(own.path()).unwrap();
+        let (verdict, message) = fault(&STATE, &found, 12_345).unwrap();
+        assert_eq!(verdict, Verdict::Failure);
+        let owner = format!("belongs to user {},", found.uid());
+        assert!(message.starts_with(&owner), "{message}");
+        assert_eq!(fault(&RUNTIME, &found, found.uid()), None, "escherd's own");
     }
 
     #[test]

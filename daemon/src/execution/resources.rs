@@ -5,7 +5,7 @@ use escher_protocol::{ApiError, Controllers, ErrorCode, ResourceLimits};
 /// Judges `limits`.
 ///
 /// # Errors
-/// `invalid-request` for one under which no command can run.
+/// `invalid-request` for one under which no command can run, or which the kernel does not take.
 pub fn check_limits(limits: &ResourceLimits) -> Result<(), ApiError> {
     for (name, is_nothing) in [
         ("memory_max", limits.memory_max == Some(0)),
@@ -16,6 +16,12 @@ pub fn check_limits(limits: &ResourceLimits) -> Result<(), ApiError> {
             let message = format!("{name} is 0: no command can run within that");
             return Err(ApiError::new(ErrorCode::INVALID_REQUEST, message));
         }
+    }
+    let most = ResourceLimits::MOST_TASKS;
+    if let Some(tasks) = limits.tasks_max.filter(|tasks| *tasks > most) {
+        let message = format!("tasks_max is {tasks}: the largest that Linux takes is {most}");
+        return Err(ApiError::new(ErrorCode::INVALID_REQUEST, message)
+            .with_hint("leave it out to have no limit"));
     }
     Ok(())
 }
@@ -84,6 +90,17 @@ mod tests {
             let error = check_limits(&limits).unwrap_err();
             assert_eq!(error.code, ErrorCode::INVALID_REQUEST);
             assert!(error.message.starts_with(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn more_tasks_than_there_can_be_are_refused_and_the_most_is_named() {
+        let most = ResourceLimits::MOST_TASKS;
+        assert_eq!(check_limits(&limits(u64::MAX, u32::MAX, most)), Ok(()));
+        for tasks in [most + 1, u64::MAX] {
+            let error = check_limits(&limits(1, 1, tasks)).unwrap_err();
+            assert_eq!(error.code, ErrorCode::INVALID_REQUEST);
+            assert!(error.message.ends_with("4194304"), "{error}");
         }
     }
 

@@ -19,6 +19,7 @@ use std::io;
 use std::path::PathBuf;
 
 use escher_protocol::{ApiError, ErrorCode, OutputChunk, OutputStart, StreamSelection};
+use nix::unistd::geteuid;
 
 use self::log::LogFiles;
 
@@ -144,7 +145,34 @@ impl OutputReader {
 
     fn unavailable(&self, error: &io::Error) -> ApiError {
         let message = format!("the log {} cannot be read: {error}", self.path.display());
-        ApiError::new(ErrorCode::OUTPUT_UNAVAILABLE, message)
-            .with_hint("it was removed, moved or damaged from outside of escher")
+        let hint = match error.kind() {
+            io::ErrorKind::PermissionDenied => format!(
+                "escherd, which is user {}, may not read it: see to mode and group of the log (0640) and of the \
+                 directories that it is in, which have to be escherd's or of its group",
+                geteuid()
+            ),
+            _ => "it was removed, moved or damaged from outside of escher".to_owned(),
+        };
+        ApiError::new(ErrorCode::OUTPUT_UNAVAILABLE, message).with_hint(hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_escherd_may_not_read_is_not_said_to_be_damaged() {
+        let reader = OutputReader::new("/x.log".into(), StreamSelection::Both);
+        for (kind, expected) in [
+            (io::ErrorKind::PermissionDenied, "group"),
+            (io::ErrorKind::NotFound, "removed, moved or damaged"),
+            (io::ErrorKind::InvalidData, "removed, moved or damaged"),
+        ] {
+            let error = reader.unavailable(&kind.into());
+            assert_eq!(error.code, ErrorCode::OUTPUT_UNAVAILABLE);
+            let hint = error.hint.unwrap();
+            assert!(hint.contains(expected), "{hint}");
+        }
     }
 }

@@ -10,12 +10,11 @@ use super::{Room, Waiting};
 use crate::engine::Engine;
 
 impl Room {
-    /// A command must not run without the limits that it was to have, and `shim` knows nothing of limits. If it is of
-    /// an earlier launcher it goes, and the launch waits for a newer one; if the launcher itself is so old the command
-    /// cannot be started.
+    /// A command must not run without the limits that it was to have, and `shim` knows nothing of limits. If a newer
+    /// one may come, this one goes and the launch waits; else the command cannot be started.
     pub(super) fn too_old(&mut self, shim: Shim, waiting: Waiting) {
-        let is_left_over = |launcher: &super::Connection| launcher.version() > shim.version();
-        if self.connection.as_ref().is_some_and(is_left_over) {
+        let launcher = self.connection.as_ref().map(super::Connection::version);
+        if may_be_followed(shim.version(), launcher) {
             self.forked.remove(&shim.pid());
             self.waiting.push_front(waiting);
             return;
@@ -45,5 +44,26 @@ impl Room {
             let tell = move |engine: &mut Engine| engine.shim_news(id, news, now);
             let _ = engine.tell(tell).await;
         });
+    }
+}
+
+/// Whether a shim of this version may be followed by a newer one: it is of an earlier launcher than that of the moment,
+/// or there is none at the moment (`None`), and the next will say how old it is.
+fn may_be_followed(shim: u16, launcher: Option<u16>) -> bool {
+    launcher.is_none_or(|launcher| launcher > shim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_launch_waits_for_a_newer_shim_unless_the_launcher_has_none() {
+        assert!(
+            may_be_followed(3, Some(4)),
+            "left over by an earlier launcher"
+        );
+        assert!(may_be_followed(3, None), "nobody knows what comes");
+        assert!(!may_be_followed(3, Some(3)));
     }
 }
