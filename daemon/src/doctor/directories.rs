@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use escher_protocol::{Finding, Verdict};
+use nix::sys::stat::{major, minor};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, eaccess, geteuid};
 
@@ -63,6 +64,11 @@ const RUNTIME: Rule = Rule {
 
 /// A guard keeps `min_free_bytes` free where the logs are; 0: there is none.
 pub(super) fn examine(config: &EngineConfig, min_free_bytes: u64) -> Vec<Finding> {
+    // A launcher that is a service of its own writes logs, and where escherd is confined it could not.
+    let writer = match config.launcher_socket {
+        Some(_) => Writer::Launcher,
+        None => Writer::Escherd,
+    };
     let guard = Guard {
         bytes: min_free_bytes,
     };
@@ -70,8 +76,13 @@ pub(super) fn examine(config: &EngineConfig, min_free_bytes: u64) -> Vec<Finding
         judge_directory(&LOGS, &config.log_dir),
         judge_directory(&STATE, &config.state_dir),
         judge_directory(&RUNTIME, &config.runtime_dir),
-        judge_space("log-space", &config.log_dir, &guard),
-        judge_space("state-space", &config.state_dir, &Guard { bytes: 0 }),
+        judge_space("log-space", &config.log_dir, &guard, writer),
+        judge_space(
+            "state-space",
+            &config.state_dir,
+            &Guard { bytes: 0 },
+            Writer::Escherd,
+        ),
     ]
 }
 
@@ -149,7 +160,15 @@ struct Room {
     is_read_only: bool,
 }
 
-fn judge_space(check: &'static str, path: &Path, guard: &Guard) -> Finding {
+/// Who writes somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    /// escherd, or a child of it that sees what it sees.
+    Escherd,
+    Launcher,
+}
+
+fn judge_space(check: &'static str, path: &Path, guard: &Guard, writer: Writer) -> Finding {
     let shown = path.display();
     let room = match statvfs(path) {
         Err(error) => {
@@ -161,7 +180,10 @@ fn judge_space(check: &'static str, path: &Path, guard: &Guard) -> Finding {
                 .saturating_mul(found.fragment_size()),
             files: found.files_available(),
             counts_files: found.files() > 0,
-            is_read_only: found.flags().contains(FsFlags::ST_RDONLY),
+            is_read_only: match writer {
+                Writer::Escherd => found.flags().contains(FsFlags::ST_RDONLY),
+                Writer::Launcher => is_of_a_read_only_disk(path),
+            },
         },
     };
     let (verdict, message) = judge_room(room, guard);
@@ -176,6 +198,24 @@ fn judge_space(check: &'static str, path: &Path, guard: &Guard) -> Finding {
              (`df -h {shown}`, `df -i {shown}`)"
         )),
     }
+}
+
+/// Whether the file system of `path` is read-only for everybody, and not just where escherd sees it.
+fn is_of_a_read_only_disk(path: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let device = fs::metadata(path).map(|found| found.dev());
+    let device = device.map(|device| format!("{}:{}", major(device), minor(device)));
+    device.is_ok_and(|device| {
+        let mut lines = mounts.lines();
+        lines.any(|line| is_read_only_device(line, &device))
+    })
+}
+
+/// Whether a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)) has this device, and its file system is read-only.
+fn is_read_only_device(line: &str, device: &str) -> bool {
+    let is_its = line.split(' ').nth(2) == Some(device);
+    let options = line.rsplit(' ').next().unwrap_or_default();
+    is_its && options.split(',').next() == Some("ro")
 }
 
 fn judge_room(room: Room, guard: &Guard) -> (Verdict, String) {
@@ -212,6 +252,16 @@ mod tests {
     use super::*;
     use nix::unistd::{Uid, chown};
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_disk_that_is_read_only_for_all_is_told_from_a_view_of_it_that_is() {
+        let line = "36 35 98:0 /mnt1 /mnt2 ro,noatime master:1 - ext3 /dev/root rw,errors=continue";
+        assert!(!is_read_only_device(line, "98:0"));
+        let disk = line.replace(" rw,errors", " ro,errors");
+        assert!(is_read_only_device(&disk, "98:0"));
+        assert!(!is_read_only_device(&disk, "98:1"));
+        assert!(!is_read_only_device("", "98:0"));
+    }
 
     #[test]
     fn a_directory_that_others_can_write_is_told() {
