@@ -48,6 +48,7 @@ fn what_makes_no_sense_is_a_matter_of_usage() {
     for (property, words) in [
         ("MemoryHigh=1G", "the nearest is MemoryMax"),
         ("MemoryMax=10%", "a share of the host's memory"),
+        ("TasksMax=4194305", "the most is 4194304"),
         ("TasksMax", "NAME=VALUE"),
     ] {
         let ended = daemon
