@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use escher_launcher::kernel;
 use escher_protocol::{Finding, Verdict};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag, fcntl, openat2};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
@@ -53,7 +53,6 @@ fn system_calls() -> Finding {
         ("pidfd_open(2)", kernel::try_pidfd_open()),
         ("close_range(2)", kernel::try_close_range()),
         ("sealed memfds (memfd_create(2))", try_sealing()),
-        ("openat2(2)", try_openat2()),
     ];
     judge_system_calls(&tried)
 }
@@ -92,14 +91,6 @@ fn try_sealing() -> io::Result<()> {
         MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
     )?;
     fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE))?;
-    Ok(())
-}
-
-fn try_openat2() -> io::Result<()> {
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-    openat2(AT_FDCWD, c"/", how)?;
     Ok(())
 }
 

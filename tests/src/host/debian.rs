@@ -13,7 +13,8 @@ use crate::binaries::{self, target_folder};
 use crate::{Started, has_program, is_root_for, say_skipped};
 
 /// What is installed beside the bare minimum.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,procps,linux-image-cloud-amd64";
+const PACKAGES: &str =
+    "systemd,systemd-sysv,libpam-systemd,dbus,udev,procps,linux-image-cloud-amd64";
 
 /// The version of glibc 2 in Debian 12.
 const GLIBC: u32 = 36;

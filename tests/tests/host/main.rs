@@ -13,6 +13,7 @@ mod power;
 mod resources;
 mod restarts;
 mod stage;
+mod user;
 mod watched;
 
 use escher_tests::Package;
@@ -45,6 +46,7 @@ fn escher_keeps_its_promises_on_a_whole_machine() {
     watched::an_escherd_that_hangs_is_started_again_and_nothing_is_lost(&machine);
     watched::the_journal_tells_the_life_of_an_execution(&machine);
     watched::the_doctor_finds_a_fresh_installation_well_and_says_what_is_not(&machine);
+    user::one_has_an_escherd_of_ones_own_where_that_is_wanted(&machine);
     clock::a_clock_that_is_set_moves_no_timeout(&machine);
     full_disk::what_has_no_room_in_a_log_is_counted(&machine);
     metrics::systemd_listens_for_them_where_that_is_wanted(&machine);
