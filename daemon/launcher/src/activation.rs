@@ -20,6 +20,10 @@ pub fn listeners() -> io::Result<Vec<(String, UnixListener)>> {
     if TAKEN.swap(true, Ordering::AcqRel) {
         return Ok(Vec::new());
     }
+    if sd_notify::listen_fds()?.len() == 0 {
+        // Then the names are somebody else's, if there are any.
+        return Ok(Vec::new());
+    }
     let descriptors = sd_notify::listen_fds_with_names()?.map(|(number, name)| {
         // SAFETY: systemd opened it for this process alone, and `TAKEN` lets nobody take it twice.
         (name, unsafe { sys::adopt_descriptor(number) })

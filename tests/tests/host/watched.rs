@@ -85,7 +85,8 @@ pub(crate) fn the_doctor_finds_a_fresh_installation_well_and_says_what_is_not(ma
     assert!(ended.out().contains("escher-launcher"), "{ended:?}");
     machine.must("systemctl stop escherd.socket escherd");
     let ended = machine.run("escherctl doctor").expect(1);
-    assert!(ended.out().contains("systemctl start"), "{ended:?}");
+    let advice = "systemctl enable --now escherd.socket";
+    assert!(ended.out().contains(advice), "{ended:?}");
     machine.must("systemctl start escher-launcher escherd.socket escherd");
     let id = set_going(machine, "10m", "exit 0");
     machine.must(&format!("escherctl wait {id}"));

@@ -162,9 +162,9 @@ impl Keeper {
         // What an earlier keeper was not told of any more.
         self.reap();
         self.end_orphans();
-        self.start_launcher();
+        let is_started = self.start_launcher();
+        let mut start_at = (!is_started).then(|| Instant::now() + PAUSE);
         notify(&[NotifyState::Ready]);
-        let mut start_at = None;
         loop {
             self.wait(start_at, &[])?;
             let heard = signals::take(&self.signals);
