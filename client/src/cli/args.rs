@@ -140,7 +140,7 @@ pub(crate) struct Global {
     /// Say nothing of escherctl's own, such as how a command was ended
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// How long to wait for escherd when it goes away, or `none` [else $ESCHER_RECONNECT, 60s]
+    /// How long to wait for escherd when it goes away or does not answer, or `none` [else $ESCHER_RECONNECT, 60s]
     #[arg(long, global = true, value_name = "TIME")]
     pub(crate) reconnect: Option<Patience>,
 }

@@ -33,7 +33,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use escher_client::{Client, Connector, DEFAULT_RECONNECT, Outage};
+use escher_client::{Client, Connector, DEFAULT_DEADLINE, DEFAULT_RECONNECT, Outage};
 
 pub use completion::SCRIPTS as COMPLETIONS;
 
@@ -49,7 +49,7 @@ pub(crate) struct Context {
     pub(crate) json: bool,
     /// No last line about how a command was ended.
     pub(crate) quiet: bool,
-    /// How long to wait for an escherd that goes away.
+    /// How long to wait for an escherd that goes away, or that is still on its way to a socket that is there.
     reconnect: Duration,
 }
 
@@ -57,6 +57,8 @@ impl Context {
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
         Connector::new(self.socket.path())
             .name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
+            // At systemd's socket one is connected before there is an escherd to answer.
+            .deadline(self.reconnect.max(DEFAULT_DEADLINE))
             .reconnect_within(self.reconnect)
             .on_outage(self.outage_teller())
             .connect()
