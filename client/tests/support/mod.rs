@@ -190,7 +190,11 @@ impl Peer {
         FrameCodec::<ClientFrame>::established()
             .encode_frame(message, &mut bytes)
             .unwrap();
-        self.stream.write_all(&bytes).await.unwrap();
+        match self.stream.write_all(&bytes).await {
+            // It has heard enough and is gone.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            written => written.unwrap(),
+        }
     }
 
     pub(crate) async fn reply(&mut self, id: RequestId, result: Result<Response, ApiError>) {
