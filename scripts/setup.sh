@@ -36,7 +36,7 @@ unpack() {
 # What makes Debian packages.
 CARGO_DEB=3.8.0
 
-# cargo_tool NAME VERSION: a program of that name from crates.io, which cargo finds from now on.
+# cargo_tool NAME VERSION: a program of that name, installed by cargo, which finds it from now on.
 cargo_tool() {
     local tools="$PWD/target/tools"
     if ! "$tools/bin/$1" --version 2>/dev/null | grep -qxF "$1 $2"; then
