@@ -2,9 +2,18 @@
 
 use std::fs;
 
-use escher_tests::{Fifo, Keeper};
+use escher_tests::{Daemon, Fifo, Keeper};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+/// Submits a command that runs until it is ended, and waits until it runs. Returns its id.
+fn set_going(daemon: &Daemon) -> String {
+    let gate = Fifo::new(daemon.home(), "gate");
+    let script = format!("echo up > {}; exec sleep 1000", gate.name());
+    let id = daemon.ctl().line(["submit", "--shell", &script]);
+    assert_eq!(gate.hear(), "up");
+    id
+}
 
 #[test]
 fn limits_pauses_and_figures_go_through_to_the_cgroup_of_a_command() {
@@ -51,10 +60,7 @@ fn a_pause_outlives_escherd() {
         return;
     };
     let daemon = keeper.daemon().leaving_commands().start();
-    let gate = Fifo::new(daemon.home(), "gate");
-    let script = format!("echo up > {}; exec sleep 1000", gate.name());
-    let id = daemon.ctl().line(["submit", "--shell", &script]);
-    assert_eq!(gate.hear(), "up");
+    let id = set_going(&daemon);
     let _ = daemon.ctl().run(["pause", &id]).expect(0);
     let _ = daemon.stop();
     let daemon = keeper.daemon().start();
@@ -71,10 +77,7 @@ fn a_killed_launcher_is_followed_and_what_a_killed_shim_leaves_is_ended() {
     };
     let daemon = keeper.daemon().start();
     let ctl = daemon.ctl();
-    let gate = Fifo::new(daemon.home(), "gate");
-    let script = format!("echo up > {}; exec sleep 1000", gate.name());
-    let id = ctl.line(["submit", "--shell", &script]);
-    assert_eq!(gate.hear(), "up");
+    let id = set_going(&daemon);
     let launcher = ctl.json(["info"])["launcher_pid"]
         .as_i64()
         .expect("a launcher");
@@ -107,10 +110,7 @@ fn sigterm_to_the_keeper_cancels_everything_and_escherd_stays() {
     };
     let daemon = keeper.daemon().start();
     let ctl = daemon.ctl();
-    let gate = Fifo::new(daemon.home(), "gate");
-    let script = format!("echo up > {}; exec sleep 1000", gate.name());
-    let id = ctl.line(["submit", "--shell", &script]);
-    assert_eq!(gate.hear(), "up");
+    let id = set_going(&daemon);
     drop(keeper);
     let _ = ctl.run(["wait", &id]).expect(128 + 15);
     let record = ctl.json(["inspect", &id]);

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use escher_tests::host::Machine;
 use serde_json::Value;
 
-use crate::stage::{UNITS, configure, inspect, install_package, main_process, set_going};
+use crate::stage::{
+    UNITS, all_is_up, configure, inspect, install_package, main_process, set_going,
+};
 
 /// The version of the programs under test.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -110,16 +112,7 @@ pub(crate) fn a_removal_ends_commands_and_a_new_installation_goes_on(machine: &M
     machine.must("! find /etc/systemd/system -name 'escher*' | grep .");
 
     install_package(machine, VERSION);
-    for unit in UNITS {
-        assert_eq!(
-            machine.must(&format!("systemctl is-active {unit}")),
-            "active\n"
-        );
-        assert_eq!(
-            machine.must(&format!("systemctl is-enabled {unit}")),
-            "enabled\n"
-        );
-    }
+    all_is_up(machine);
     let record = inspect(machine, &id);
     assert_eq!(record["status"], "cancelled", "{record}");
     assert_eq!(record["cancelled_by"], "host", "{record}");

@@ -24,6 +24,13 @@ pub(crate) fn install(machine: &Machine) {
         useradd --create-home carol
         install -d -m 755 -o alice /srv/alice",
     );
+    all_is_up(machine);
+    let cgroup = machine.must("escherctl run cat /proc/self/cgroup");
+    assert!(cgroup.contains("/escher-launcher.service/"), "{cgroup}");
+}
+
+/// Sees that everything runs, now and after a reboot.
+pub(crate) fn all_is_up(machine: &Machine) {
     for unit in UNITS {
         assert_eq!(
             machine.must(&format!("systemctl is-active {unit}")),
@@ -34,8 +41,6 @@ pub(crate) fn install(machine: &Machine) {
             "enabled\n"
         );
     }
-    let cgroup = machine.must("escherctl run cat /proc/self/cgroup");
-    assert!(cgroup.contains("/escher-launcher.service/"), "{cgroup}");
 }
 
 /// What runs on a machine with escher.

@@ -20,6 +20,7 @@ use super::input::{Fed, Input};
 use super::ladder::{Ladder, Step};
 use super::link::Link;
 use super::log::Log;
+use super::pause::Pause;
 use super::tree::Tree;
 use super::{Task, Workshop, host_stops};
 use crate::cgroup::{Cgroup, Cgroups};
@@ -42,9 +43,6 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Longest time between SIGTERM and SIGKILL when the host or the service stops, whatever the command was given: a host
 /// that goes down waits for it, though not for ever (`TimeoutStopSec=` of the unit).
 const MAX_GRACE_AT_STOP: Duration = Duration::from_secs(60);
-
-/// How long it may take until everything is stopped for a pause. A process in uninterruptible sleep takes for ever.
-const PAUSE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Runs the command of `task` to its end.
 pub(super) fn run(mut task: Task, link: &mut Link, workshop: &mut Workshop) -> Ended {
@@ -124,7 +122,7 @@ struct Execution<'a> {
     cgroup: Option<&'a Cgroup>,
     /// Whether a part of its figures is missing.
     controllers_were_off: bool,
-    pause: Pause,
+    pause: Pause<'a>,
     ladder: Ladder,
     log: Log<'a>,
     input: Input,
@@ -157,17 +155,6 @@ struct Ready {
     input: bool,
     setup: bool,
     cgroup: bool,
-}
-
-/// Whether the command is stopped.
-#[derive(Default)]
-struct Pause {
-    /// Whether it is to be.
-    asked: bool,
-    /// Whether it is, and escherd knows.
-    told: bool,
-    /// Until when that may take.
-    give_up_at: Option<Instant>,
 }
 
 impl<'a> Execution<'a> {
@@ -211,7 +198,7 @@ impl<'a> Execution<'a> {
             workshop,
             cgroup,
             controllers_were_off: false,
-            pause: Pause::default(),
+            pause: Pause::new(cgroup),
         }
     }
 
@@ -284,7 +271,7 @@ impl<'a> Execution<'a> {
         };
         let timeout = self.timeout_at.filter(|_| self.main_ended.is_none());
         let (ladder, link) = (self.ladder.deadline(), self.link.deadline());
-        let pause = self.pause.give_up_at;
+        let pause = self.pause.deadline();
         [setup, drain, timeout, ladder, link, pause]
             .into_iter()
             .flatten()
@@ -316,13 +303,10 @@ impl<'a> Execution<'a> {
             ),
             (self.input.waits_for(), PollFlags::POLLOUT, |r| &mut r.input),
             (None, PollFlags::POLLIN, |r| &mut r.setup),
-            (None, PollFlags::POLLPRI, |r| &mut r.cgroup),
+            (self.pause.awaited(), PollFlags::POLLPRI, |r| &mut r.cgroup),
         ];
         if self.setup_end.is_none() {
             polled[5].0 = Some(self.setup.descriptor());
-        }
-        if self.pause.asked || self.pause.told {
-            polled[6].0 = self.cgroup.map(Cgroup::events);
         }
         let mut marks = Vec::with_capacity(polled.len());
         let mut descriptors = Vec::with_capacity(polled.len());
@@ -438,7 +422,7 @@ impl<'a> Execution<'a> {
             input: self.input.state(),
         };
         self.link.send(&FromShim::Adoptable(Box::new(state)));
-        if self.pause.told {
+        if self.pause.is_told() {
             self.link.send(&FromShim::Paused(true));
         }
     }
@@ -470,28 +454,18 @@ impl<'a> Execution<'a> {
     /// Stops the command, or lets it go on. Not once its end is under way, for which it must be able to run.
     fn pause(&mut self, on: bool) {
         let is_allowed = !on || !self.ladder.has_begun();
-        let cgroup = self.cgroup.filter(|_| is_allowed);
-        match cgroup.map(|cgroup| cgroup.freeze(on)) {
-            Some(Ok(())) => {
-                self.pause.asked = on;
-                self.pause.give_up_at = on.then(|| Instant::now() + PAUSE_DEADLINE);
-            }
+        let is_asked = is_allowed && self.pause.ask(on, Instant::now());
+        if on && !is_asked {
             // It cannot be done, and somebody waits for an answer.
-            _ if on => self.link.send(&FromShim::Paused(false)),
-            _ => {}
+            self.link.send(&FromShim::Paused(false));
         }
         self.tell_pause();
     }
 
     /// Tells whether the command is stopped, if that has changed.
     fn tell_pause(&mut self) {
-        let state = self.cgroup.map(Cgroup::state);
-        if let Some(Ok(state)) = state
-            && state.frozen != self.pause.told
-        {
-            self.pause.told = state.frozen;
-            self.pause.give_up_at = None;
-            self.link.send(&FromShim::Paused(state.frozen));
+        if let Some(is_on) = self.pause.changed() {
+            self.link.send(&FromShim::Paused(is_on));
         }
     }
 
@@ -531,7 +505,7 @@ impl<'a> Execution<'a> {
             let step = self.ladder.begin(EndCause::TimedOut, false, now);
             self.take(step);
         }
-        if self.pause.give_up_at.is_some_and(|at| now >= at) {
+        if self.pause.is_overdue(now) {
             self.pause(false);
             self.link.send(&FromShim::Paused(false));
         }
@@ -569,7 +543,7 @@ impl<'a> Execution<'a> {
         if self.main_ended.is_none() {
             self.ladder_signal = signals.first().copied();
         }
-        if self.pause.asked {
+        if self.pause.is_asked() {
             self.pause(false);
         }
         self.tree.signal_all(signals);

@@ -8,7 +8,7 @@
 //!
 //! [`command`] makes the process and [`child`] is what it does until its program runs; [`execution`] is
 //! the loop; [`input`] and [`log`] (with its [`room`]) are the command's descriptors, [`ladder`] and [`tree`]
-//! its end, [`ended`] what comes after it; [`link`] is escherd.
+//! its end, [`pause`] a stop on the way there, [`ended`] what comes after it; [`link`] is escherd.
 
 mod child;
 mod command;
@@ -18,6 +18,7 @@ mod input;
 mod ladder;
 mod link;
 mod log;
+mod pause;
 mod room;
 mod tree;
 
