@@ -4,29 +4,26 @@
 //! reports is dealt with, and then the loop asks whether all is over.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use escher_protocol::{
-    ExecutionId, Exit, Leftovers, Measurements, OutputStream, ResourceLimits, StartStage, Timestamp,
-};
+use escher_protocol::{Exit, Leftovers, Measurements, OutputStream, ResourceLimits, Timestamp};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::command::{self, Cradle, Setup, SetupEnd, Started};
+use super::command::{Setup, SetupEnd, Started};
 use super::ended::{Ended, asked_for};
 use super::input::{Fed, Input};
 use super::ladder::{Ladder, Step};
 use super::link::Link;
 use super::log::Log;
 use super::pause::Pause;
+use super::start::claim_and_start;
 use super::tree::Tree;
 use super::{Task, Workshop, host_stops};
-use crate::cgroup::{Cgroup, Cgroups};
+use crate::cgroup::Cgroup;
 use crate::deadline;
 use crate::sys::memory::forget;
-use crate::sys::process::ChildMemory;
 use crate::wire::{
     Assignment, EndCause, ExitReport, FromShim, InputState, ShimPhase, ShimState, ToShim,
     WIRE_VERSION, exceeds,
@@ -60,54 +57,6 @@ pub(super) fn run(mut task: Task, link: &mut Link, workshop: &mut Workshop) -> E
         measured,
         memo: task.assignment.memo,
         input,
-    }
-}
-
-/// The claim comes before the process: where there is none, nothing was started.
-fn claim_and_start(
-    task: &mut Task,
-    link: &mut Link,
-    workshop: &Workshop,
-) -> Result<(Started, Option<Cgroup>), Exit> {
-    let not_started = |stage| {
-        move |error: io::Error| Exit::NotStarted {
-            stage,
-            errno: error.raw_os_error().unwrap_or(libc::EIO),
-        }
-    };
-    let spec = &mut task.assignment.spec;
-    let claimed = link.claim(workshop.directories.shims.as_fd(), spec.id);
-    claimed.map_err(not_started(StartStage::Prepare))?;
-    let cgroup = make_cgroup(spec.id, &task.limits, workshop.cgroups.as_ref());
-    let cgroup = cgroup.map_err(not_started(StartStage::Limits))?;
-    let entrance = cgroup.as_ref().map(Cgroup::entrance).transpose();
-    let entrance = entrance.map_err(not_started(StartStage::Limits))?;
-    let cradle = Cradle {
-        memory: match task.limits.memory_max {
-            None => workshop.surroundings.child_memory,
-            // For want of memory the kernel kills whoever shares it, and a child that has just entered the cgroup
-            // shares the shim's.
-            Some(_) => ChildMemory::Copied,
-        },
-        entrance: entrance.as_ref().map(AsFd::as_fd),
-    };
-    let started = command::start(spec, cradle, workshop)?;
-    Ok((started, cgroup))
-}
-
-/// A cgroup for the command. Where it cannot be had and nothing hangs on it, the command does without.
-fn make_cgroup(
-    id: ExecutionId,
-    limits: &ResourceLimits,
-    cgroups: Option<&Cgroups>,
-) -> io::Result<Option<Cgroup>> {
-    let made = match cgroups {
-        Some(cgroups) => cgroups.create(id, limits).map(Some),
-        None => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
-    };
-    match made {
-        Err(_) if limits.is_unlimited() => Ok(None),
-        made => made,
     }
 }
 

@@ -6,9 +6,9 @@
 //! the execution over by the shim's [door](crate::door), and if none has by then, the result goes into an
 //! [exit record](crate::exit_record).
 //!
-//! [`command`] makes the process and [`child`] is what it does until its program runs; [`execution`] is
-//! the loop; [`input`] and [`log`] (with its [`room`]) are the command's descriptors, [`ladder`] and [`tree`]
-//! its end, [`pause`] a stop on the way there, [`ended`] what comes after it; [`link`] is escherd.
+//! [`start`] claims the execution and makes its cgroup, [`command`] its process, and [`child`] is what that does until
+//! its program runs; [`execution`] is the loop; [`input`] and [`log`] (with its [`room`]) are the command's descriptors,
+//! [`ladder`] and [`tree`] its end, [`pause`] a stop on the way there, [`ended`] what comes after it; [`link`] is escherd.
 
 mod child;
 mod command;
@@ -20,6 +20,7 @@ mod link;
 mod log;
 mod pause;
 mod room;
+mod start;
 mod tree;
 
 use std::cell::Cell;
