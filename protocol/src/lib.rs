@@ -11,13 +11,13 @@
 
 pub mod blob;
 pub mod codec;
+pub mod diagnostic;
 pub mod error;
+pub mod event;
 pub mod execution;
-pub mod finding;
 #[cfg(feature = "frames")]
 pub mod frame;
 pub mod handshake;
-pub mod happening;
 pub mod id;
 pub mod message;
 pub mod metadata;
@@ -28,13 +28,13 @@ pub mod settings;
 pub mod time;
 
 pub use blob::{Blob, Text};
+pub use diagnostic::{Diagnostic, Severity};
 pub use error::{ApiError, ErrorCode};
+pub use event::ExecutionEvent;
 pub use execution::{
     CancelMode, Canceller, Command, ExecutionRecord, ExecutionRequest, Exit, Leftovers, Outcome,
     OutputTotals, RunAs, StartStage, Status, StdinMode, Timeout, Usage, User,
 };
-pub use finding::{Finding, Verdict};
-pub use happening::ExecutionEvent;
 pub use id::{ExecutionId, InstanceId, RequestId, Target};
 pub use message::{ClientFrame, Item, Request, Response, ServerFrame};
 pub use metadata::Metadata;

@@ -6,9 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::blob::{Blob, Text};
+use crate::diagnostic::Diagnostic;
 use crate::error::ApiError;
 use crate::execution::{CancelMode, Canceller, ExecutionRecord, ExecutionRequest, Status, User};
-use crate::finding::Finding;
 use crate::id::{ExecutionId, InstanceId, RequestId, Target};
 use crate::output::{OutputChunk, OutputStart, StreamSelection};
 use crate::resources::{ResourceLimits, Resources};
@@ -155,7 +155,7 @@ pub enum Request {
     /// What an execution may use and has used. Feature `resources`. → [`Response::Resources`].
     Resources(Target),
     /// Whether escherd and what it stands on are well. What could tell secrets is told to root and escherd's
-    /// own user alone. Feature [`doctor`](crate::handshake::FEATURE_DOCTOR). → [`Response::Findings`].
+    /// own user alone. Feature [`doctor`](crate::handshake::FEATURE_DOCTOR). → [`Response::Diagnostics`].
     Examine,
 }
 
@@ -191,7 +191,7 @@ pub enum Response {
     /// To [`Request::Resources`].
     Resources(Box<Resources>),
     /// To [`Request::Examine`].
-    Findings(#[serde(deserialize_with = "crate::blob::list")] Vec<Finding>),
+    Diagnostics(#[serde(deserialize_with = "crate::blob::list")] Vec<Diagnostic>),
 }
 
 /// One element of a stream.

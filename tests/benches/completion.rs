@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use escher_client::{Client, ExecutionRequest};
-use escher_tests::{Daemon, Home, actor, connect, exec, monotonic};
+use escher_tests::{Daemon, Home, child_program, connect, exec, monotonic};
 use escherd::{ExecutionEngine, OnStop};
 use futures_util::StreamExt;
 
@@ -39,7 +39,7 @@ fn bare(command: &mut Command) -> Duration {
 }
 
 fn request() -> ExecutionRequest {
-    exec([actor().to_str().unwrap(), "farewell"])
+    exec([child_program().to_str().unwrap(), "farewell"])
 }
 
 async fn in_process(engine: &ExecutionEngine) -> Duration {
@@ -97,7 +97,7 @@ fn main() {
     let engine = runtime
         .block_on(ExecutionEngine::new(home.engine_config()))
         .unwrap();
-    let mut command = Command::new(actor());
+    let mut command = Command::new(child_program());
     command
         .arg("farewell")
         .env_remove("LD_LIBRARY_PATH")

@@ -26,10 +26,10 @@ pub fn reaper() -> PathBuf {
     find("reaper")
 }
 
-/// Plays commands that behave oddly; `tests/src/bin/actor.rs` has the parts.
+/// Plays commands that behave oddly; `tests/src/bin/child-program.rs` has the parts.
 #[must_use]
-pub fn actor() -> PathBuf {
-    find("actor")
+pub fn child_program() -> PathBuf {
+    find("child-program")
 }
 
 /// Says another version than the launcher has: see `tests/src/bin/relay-launcher.rs`.
@@ -46,8 +46,8 @@ pub fn pages() -> PathBuf {
 
 /// Carries out a test's orders inside a machine: see [`host`](crate::host).
 #[must_use]
-pub(crate) fn hand() -> PathBuf {
-    find("hand")
+pub(crate) fn host_agent() -> PathBuf {
+    find("host-agent")
 }
 
 /// promtool, which judges metrics: where `./check` has unpacked it, else the one that is installed.

@@ -16,7 +16,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::{DEADLINE, Home, actor, escherctl};
+use crate::{DEADLINE, Home, child_program, escherctl};
 
 /// escherctl against one escherd.
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ impl Ctl {
         let mut command = match &self.user {
             None => Command::new(escherctl()),
             Some(user) => {
-                let mut command = Command::new(actor());
+                let mut command = Command::new(child_program());
                 command
                     .args(["as", user])
                     .arg(self.home.share(&escherctl()));

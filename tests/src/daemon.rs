@@ -123,8 +123,8 @@ impl Daemon {
 
     /// Every process that descends from this escherd, itself and orphans included.
     #[must_use]
-    pub fn processes(&self) -> Vec<crate::Kin> {
-        crate::kin(Pid::from_raw(self.reaper.id().cast_signed()))
+    pub fn processes(&self) -> Vec<crate::Descendants> {
+        crate::descendants(Pid::from_raw(self.reaper.id().cast_signed()))
     }
 
     /// What escherd tells systemd next, of [`Builder::hearing_notifications`] (sd_notify(3)).

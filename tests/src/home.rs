@@ -99,14 +99,15 @@ impl Home {
     /// Where the exit records are.
     #[must_use]
     pub fn exits(&self) -> PathBuf {
-        self.state().join(escher_launcher::exit_record::DIRECTORY)
+        self.state()
+            .join(escher_launcher::ipc::exit_record::DIRECTORY)
     }
 
     /// The exit record of an execution.
     #[must_use]
     pub fn exit_record(&self, id: ExecutionId) -> PathBuf {
         self.exits()
-            .join(escher_launcher::exit_record::file_name(id))
+            .join(escher_launcher::ipc::exit_record::file_name(id))
     }
 
     /// Writes a file with these permissions into [`Home::work`], or to an absolute path.

@@ -2,7 +2,7 @@
 //! leave behind.
 //!
 //! [`Daemon`] is an escherd that runs under the helper program `reaper`, so that at the end not one process
-//! may be left; [`Ctl`] runs escherctl against it; [`actor`] plays commands that behave oddly. Nothing here
+//! may be left; [`Ctl`] runs escherctl against it; [`child_program`] plays commands that behave oddly. Nothing here
 //! waits by sleeping: readiness comes as a datagram, ends come from the kernel, and [`Fifo`] and [`watch`]
 //! tell when something has happened inside a command.
 
@@ -11,12 +11,12 @@ pub mod crashtest;
 mod ctl;
 mod daemon;
 mod fifo;
-mod figures;
 mod home;
 pub mod host;
 mod journal;
 mod keeper;
 mod library;
+mod metrics;
 mod output;
 mod package;
 mod process;
@@ -24,19 +24,22 @@ mod raw;
 mod tmpfs;
 pub mod watch;
 
-pub use binaries::{actor, escherctl, escherd, launcher, pages, promtool, reaper, relay_launcher};
+pub use binaries::{
+    child_program, escherctl, escherd, launcher, pages, promtool, reaper, relay_launcher,
+};
 pub use ctl::{Ctl, Ended, Started, finish};
 pub use daemon::{Builder, Daemon, Exit};
 pub use fifo::Fifo;
-pub use figures::Figures;
 pub use home::Home;
 pub use journal::Journal;
 pub use keeper::Keeper;
 pub use library::{collect, connect, exec, in_runtime, in_runtime_within, shell, wait_started};
+pub use metrics::Metrics;
 pub use output::{Digest, sha256sum};
 pub use package::Package;
 pub use process::{
-    Kin, becomes_free, is_free, kin, load, monotonic, parent_of, peak_memory_bytes, resident_bytes,
+    Descendants, becomes_free, descendants, is_free, load, monotonic, parent_of, peak_memory_bytes,
+    resident_bytes,
 };
 pub use raw::RawPeer;
 pub use tmpfs::Tmpfs;

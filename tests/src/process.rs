@@ -12,7 +12,7 @@ use crate::DEADLINE;
 
 /// A descendant of somebody.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kin {
+pub struct Descendants {
     /// Its process id.
     pub pid: Pid,
     /// Its command line, or its name in brackets.
@@ -21,7 +21,7 @@ pub struct Kin {
 
 /// All descendants of `ancestor`, zombies included.
 #[must_use]
-pub fn kin(ancestor: Pid) -> Vec<Kin> {
+pub fn descendants(ancestor: Pid) -> Vec<Descendants> {
     let parents: Vec<(Pid, Pid)> = fs::read_dir("/proc")
         .expect("/proc")
         .flatten()
@@ -43,7 +43,7 @@ pub fn kin(ancestor: Pid) -> Vec<Kin> {
     found
         .into_iter()
         .skip(1)
-        .map(|pid| Kin {
+        .map(|pid| Descendants {
             pid,
             command: command_line(pid),
         })

@@ -8,7 +8,7 @@ use crate::page::{self, Page};
 
 /// A page for escherctl and one for each verb, as git has them.
 pub(crate) fn escherctl(date: &str) -> anyhow::Result<Vec<Page>> {
-    let mut command = escher_client::cli::command().disable_help_subcommand(true);
+    let mut command = escherctl::command().disable_help_subcommand(true);
     command.build();
     let mut pages = Vec::new();
     with_verbs(&command, date, &["escherd(8)"], &mut pages)?;

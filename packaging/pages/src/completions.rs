@@ -9,7 +9,7 @@ use escherd::Profile;
 pub(crate) fn all() -> anyhow::Result<Vec<(String, String)>> {
     let mut files = Vec::new();
     // escherctl answers for itself, with what there is at the moment.
-    for (shell, script) in escher_client::cli::COMPLETIONS {
+    for (shell, script) in escherctl::COMPLETIONS {
         files.push((path(shell, "escherctl"), script.to_owned()));
     }
     // What escherd takes is always the same.

@@ -25,7 +25,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use escher_tests::{Kin, kin};
+use escher_tests::{Descendants, descendants};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
 }
 
 /// Waits for the end of everything; returns what had to be killed.
-fn oversee(alive: &Alive, all_gone: &Receiver<()>, patience: Duration) -> Vec<Kin> {
+fn oversee(alive: &Alive, all_gone: &Receiver<()>, patience: Duration) -> Vec<Descendants> {
     let (told, closed) = channel();
     std::thread::spawn(move || {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -104,7 +104,7 @@ fn oversee(alive: &Alive, all_gone: &Receiver<()>, patience: Duration) -> Vec<Ki
     }
     let mut left = Vec::new();
     while all_gone.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
-        let here = kin(getpid());
+        let here = descendants(getpid());
         for one in &here {
             let _ = kill(one.pid, Signal::SIGKILL);
         }

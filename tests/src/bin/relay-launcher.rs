@@ -8,9 +8,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use escher_launcher::ipc::packet::{PacketSocket, Received, Waiting};
+use escher_launcher::ipc::wire::{LauncherReply, LauncherRequest, MAX_PACKET_BYTES};
 use escher_launcher::launcher::control_from_stdin;
-use escher_launcher::packet::{PacketSocket, Received, Waiting};
-use escher_launcher::wire::{LauncherReply, LauncherRequest, MAX_PACKET_BYTES};
 use escher_protocol::codec;
 use escher_tests::launcher;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::Random;
 use super::plan::{Fate, Planned};
-use crate::{actor, exec};
+use crate::{child_program, exec};
 
 /// What a client knows in the end.
 pub(super) struct Told {
@@ -91,10 +91,10 @@ async fn see_one(client: Client, accounts: std::path::PathBuf, planned: Planned)
 }
 
 fn request(planned: &Planned, account: &Path) -> ExecutionRequest {
-    let actor = actor();
+    let child_program = child_program();
     let text = |number: u64| number.to_string();
     let words = [
-        actor.to_str().expect("UTF-8").to_owned(),
+        child_program.to_str().expect("UTF-8").to_owned(),
         "witness".to_owned(),
         account.to_str().expect("UTF-8").to_owned(),
         planned.key.clone(),

@@ -13,14 +13,14 @@ mod client;
 mod injection;
 mod plan;
 mod random;
-mod stage;
+mod scenario;
 mod verdict;
 
 use std::fmt;
 use std::time::Instant;
 
 use plan::Cycle;
-use stage::Stage;
+use scenario::CrashScenario;
 
 pub use plan::Targets;
 pub use random::Random;
@@ -71,19 +71,19 @@ pub fn run(settings: Settings, mut progress: impl FnMut(&Tally)) -> Tally {
     let mut tally = Tally::default();
     let mut next = 0;
     while next < settings.cycles {
-        let mut stage = Stage::new(settings.power);
+        let mut scenario = CrashScenario::new(settings.power);
         let end = settings.cycles.min(next + settings.cycles_per_round.max(1));
         while next < end {
             let seed = settings.seed.wrapping_add(next);
             let told = Told(seed, settings);
             let cycle = Cycle::new(seed, settings.targets);
-            stage.play(&cycle, &mut tally);
+            scenario.play(&cycle, &mut tally);
             drop(told);
             next += 1;
             tally.cycles = next;
             progress(&tally);
         }
-        stage.clear_away();
+        scenario.clear_away();
     }
     tally
 }

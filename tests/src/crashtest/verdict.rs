@@ -145,7 +145,7 @@ fn judge_output(home: &Home, told: &Told, account: &Account) -> u64 {
     seen
 }
 
-/// What the command of `planned` writes if nobody ends it: see `witness` of the actor.
+/// What the command of `planned` writes if nobody ends it: see `witness` of the child_program.
 fn expected(planned: &Planned) -> (Vec<u8>, Vec<u8>) {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     for index in 0..planned.lines {
@@ -179,12 +179,12 @@ pub(super) fn judge_store(home: &std::sync::Arc<Home>) {
         }
         known
     });
-    for name in super::stage::names(&home.logs()) {
+    for name in super::scenario::names(&home.logs()) {
         let id = name.split('.').next().unwrap_or_default();
         assert!(known.contains(id), "{name} belongs to no execution");
     }
     daemon.stop();
-    let aside = super::stage::names(&home.state());
+    let aside = super::scenario::names(&home.state());
     let aside: Vec<_> = aside
         .iter()
         .filter(|name| name.contains("set-aside"))

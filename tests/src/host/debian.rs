@@ -67,7 +67,11 @@ impl Debian {
             say_skipped(&format!("needs the Debian packages {packages}"), what);
             return None;
         }
-        let needed = [binaries::escherd(), binaries::escherctl(), binaries::hand()];
+        let needed = [
+            binaries::escherd(),
+            binaries::escherctl(),
+            binaries::host_agent(),
+        ];
         let needed = needed.iter().map(|program| glibc_needed_by(program)).max();
         match needed {
             Some(needed) if cfg!(target_arch = "x86_64") && needed <= GLIBC => Some(Self::kept()),

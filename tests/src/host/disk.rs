@@ -26,7 +26,7 @@ impl Kit {
         let folder = tempfile::tempdir().unwrap();
         // Users of the machine look at it, too.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-        Kit { folder }.file(&binaries::hand())
+        Kit { folder }.file(&binaries::host_agent())
     }
 
     /// With a copy of this file.

@@ -6,7 +6,7 @@
 //! kill ladder; at SIGHUP the keeper executes its program anew, as an upgrade has put it there, with a launcher that is
 //! new, too.
 
-mod ground;
+mod cgroup_delegation;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -33,15 +33,15 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, User, chown, geteuid, getpid};
 use sd_notify::NotifyState;
 
-use crate::deadline;
-use crate::descendants::{at_and_below, children};
 use crate::launcher::listens;
-use crate::signals::{self, Others};
+use crate::os::deadline;
+use crate::os::process_tree::{at_and_below, children};
+use crate::os::signalfd::{self, Others};
 use crate::sys::process::{
     SignalTarget, Wait, open_pidfd, reap, restore_default_signals, signal_child, signal_pidfd,
 };
-use ground::Ground;
-pub use ground::make_room;
+use cgroup_delegation::Ground;
+pub use cgroup_delegation::make_room;
 
 /// How many escherds may wait for a launcher. There is one at a time.
 const BACKLOG: i32 = 8;
@@ -99,7 +99,7 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> KeeperError {
 pub fn keep(settings: Settings) -> Result<(), KeeperError> {
     restore_default_signals();
     // First, so that none is missed.
-    let signals = signals::listen(Others::Unblocked).map_err(system("listen to signals"))?;
+    let signals = signalfd::listen(Others::Unblocked).map_err(system("listen to signals"))?;
     prctl::set_child_subreaper(true).map_err(|error| system("become a subreaper")(error.into()))?;
     let user = User::from_name(&settings.escherd)
         .map_err(|error| system("look up a user")(error.into()))?
@@ -167,7 +167,7 @@ impl Keeper {
         notify(&[NotifyState::Ready]);
         loop {
             self.wait(start_at, &[])?;
-            let heard = signals::take(&self.signals);
+            let heard = signalfd::take(&self.signals);
             if let Some((launcher, exit)) = self.reap() {
                 if !heard.term {
                     say(&format!("the launcher {}; another follows", Ended(exit)));
@@ -299,7 +299,7 @@ impl Keeper {
             };
             let _ = signal_child(launcher.pid, signal, SignalTarget::Process);
             self.wait(deadline, &[])?;
-            if signals::take(&self.signals).term {
+            if signalfd::take(&self.signals).term {
                 return Ok(true);
             }
             self.reap();
@@ -345,7 +345,7 @@ impl Keeper {
                 None => {}
             }
             self.wait(None, &shims)?;
-            signals::take(&self.signals);
+            signalfd::take(&self.signals);
             self.reap();
             self.end_orphans();
         }

@@ -10,10 +10,10 @@ use nix::sys::socket::{Shutdown, getsockopt, setsockopt, shutdown, sockopt};
 use nix::sys::time::TimeVal;
 use nix::unistd::geteuid;
 
-use crate::packet::{PacketSocket, Waiting};
-use crate::peer::{self, PeerCredentials};
+use crate::ipc::packet::{PacketSocket, Waiting};
+use crate::ipc::wire::{LauncherReply, LauncherRequest};
+use crate::os::peer_credentials::{self, PeerCredentials};
 use crate::sys;
-use crate::wire::{LauncherReply, LauncherRequest};
 
 /// Whether a descriptor is a socket that listens.
 pub(crate) fn listens(descriptor: BorrowedFd<'_>) -> bool {
@@ -87,7 +87,7 @@ impl Control {
                 _ => return Err(error),
             },
         };
-        let peer = peer::credentials(&socket)?;
+        let peer = peer_credentials::credentials(&socket)?;
         // The file's mode says the same; but who may have connected before it did?
         if peer.uid != 0 && peer.uid != *escherd && peer.uid != geteuid().as_raw() {
             return Ok(None);

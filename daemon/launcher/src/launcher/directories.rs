@@ -13,9 +13,9 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, fchown};
 
 use super::LauncherError;
+use crate::ipc::wire;
+use crate::ipc::{exit_record, shim_socket};
 use crate::shim::Directories;
-use crate::wire;
-use crate::{exit_record, shims};
 
 /// Where commands leave what outlives them.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ impl Places {
     /// logs, to read and set aside exit records, and to reach shims. Nobody else gets in.
     pub(super) fn open(&self, group: Option<u32>) -> Result<Directories, LauncherError> {
         let exits = self.state_dir.join(exit_record::DIRECTORY);
-        let shims = self.runtime_dir.join(shims::DIRECTORY);
+        let shims = self.runtime_dir.join(shim_socket::DIRECTORY);
         let (exits_mode, shims_mode) = match group {
             None => (0o700, 0o700),
             // With the group passed on to what is made in there (inode(7)).

@@ -5,11 +5,11 @@
 //! [keeper](crate::keeper) it then waits for the next escherd. Its shims live on then, and on its own death. It stays
 //! single-threaded and allocates little, so that forking it costs the same whatever the size of escherd.
 
+mod cgroup_kills;
 mod control;
 mod directories;
+mod file_removal;
 mod orphans;
-mod remains;
-mod sweeps;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -27,23 +27,23 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::{Pid, geteuid};
 
-use crate::cgroup::Cgroups;
-use crate::deadline;
-use crate::door::{self, Door};
-use crate::packet::PacketSocket;
+use crate::ipc::packet::PacketSocket;
+use crate::ipc::shim_listener::{self, Door};
+use crate::ipc::shim_socket::SocketName;
+use crate::ipc::wire::{Abilities, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, WIRE_VERSION};
+use crate::os::cgroup::Cgroups;
+use crate::os::deadline;
+use crate::os::signalfd::{self, Others, Signals};
 use crate::shim::{self, Directories, Surroundings};
-use crate::shims::SocketName;
-use crate::signals::{self, Others, Signals};
 use crate::sys::process::{
     ChildMemory, Fork, SignalTarget, Wait, fork, join_fresh_session_keyring, reap,
     restore_default_signals, signal_child,
 };
-use crate::wire::{Abilities, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, WIRE_VERSION};
+use cgroup_kills::Sweeps;
 pub(crate) use control::listens;
 use control::{Control, Heard};
 pub use directories::Places;
 use orphans::Orphans;
-use sweeps::Sweeps;
 
 /// How long the launcher stays, once escherd is gone, for shims that go as well.
 const SEE_OFF: Duration = Duration::from_millis(200);
@@ -117,7 +117,7 @@ pub fn run(settings: &Settings, control: OwnedFd) -> Result<(), LauncherError> {
     prctl::set_child_subreaper(true).map_err(|error| system("become a subreaper")(error.into()))?;
     let own = geteuid().as_raw();
     let escherd = settings.escherd.unwrap_or(own);
-    let signals = signals::listen(Others::Unblocked).map_err(system("listen to signals"))?;
+    let signals = signalfd::listen(Others::Unblocked).map_err(system("listen to signals"))?;
     let control = Control::new(control, escherd);
     if !control.outlives_escherd() && settings.places.is_none() {
         return Err(LauncherError::Homeless);
@@ -266,7 +266,7 @@ impl Launcher {
     /// Works in these directories from now on. `group` is that of an escherd which is another user.
     fn move_into(&mut self, places: &Places, group: Option<u32>) -> Result<(), LauncherError> {
         let directories = places.open(group)?;
-        let swept = remains::sweep(directories.shims.as_fd());
+        let swept = file_removal::sweep(directories.shims.as_fd());
         swept.map_err(system("sweep the sockets of dead shims"))?;
         self.directories = Some(directories);
         Ok(())
@@ -283,7 +283,7 @@ impl Launcher {
             LauncherRequest::Remove { remains, ids } => {
                 let cgroups = self.cgroups.as_ref();
                 let ids = match &self.directories {
-                    Some(directories) => remains::remove(directories, cgroups, remains, ids),
+                    Some(directories) => file_removal::remove(directories, cgroups, remains, ids),
                     None => Vec::new(),
                 };
                 let removed = LauncherReply::Removed { remains, ids };
@@ -368,7 +368,7 @@ impl Launcher {
     }
 
     fn take_signals(&mut self) {
-        let heard = signals::take(&self.signals);
+        let heard = signalfd::take(&self.signals);
         self.heard.term |= heard.term;
         self.heard.hangup |= heard.hangup;
         self.reap();
@@ -383,7 +383,7 @@ impl Launcher {
                 Some(first_name) => {
                     // Not its claim, which tells escherd of an execution that was lost.
                     if let Some(directories) = &self.directories {
-                        door::remove(directories.shims.as_fd(), first_name);
+                        shim_listener::remove(directories.shims.as_fd(), first_name);
                     }
                     dead.push(reaped.pid);
                 }

@@ -10,8 +10,8 @@ use std::time::Instant;
 use escher_protocol::{Exit, Leftovers};
 use nix::unistd::Pid;
 
-use crate::deadline::UNKILLABLE_AFTER;
-use crate::descendants::{at_and_below, children};
+use crate::os::deadline::UNKILLABLE_AFTER;
+use crate::os::process_tree::{at_and_below, children};
 use crate::sys::process::Reaped;
 
 /// The orphans of all dead shims.

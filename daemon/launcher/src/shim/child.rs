@@ -54,7 +54,7 @@ const UMASK: usize = 0o022;
 
 /// The child's first and last function.
 pub(super) extern "C" fn enter(plan: *mut c_void) -> c_int {
-    // SAFETY: `command::start` passes a `ChildPlan` that it keeps unchanged until this process is gone
+    // SAFETY: `spawn::start` passes a `ChildPlan` that it keeps unchanged until this process is gone
     // from its memory. Only `scratch`, made of cells, is written, and the shim never looks at it.
     let plan = unsafe { &*plan.cast::<ChildPlan>() };
     let Err(errno) = prepare_and_execute(plan);

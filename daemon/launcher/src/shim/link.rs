@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use escher_protocol::{ExecutionId, codec};
 
-use crate::door::Door;
-use crate::packet::{PacketSocket, Waiting};
-use crate::shims::SocketName;
-use crate::wire::{FromShim, MAX_PACKET_BYTES, ToShim};
+use crate::ipc::packet::{PacketSocket, Waiting};
+use crate::ipc::shim_listener::Door;
+use crate::ipc::shim_socket::SocketName;
+use crate::ipc::wire::{FromShim, MAX_PACKET_BYTES, ToShim};
 
 /// How long nobody is let in after that has failed for want of descriptors or memory: who waits stays
 /// visible to poll(2), which would return at once again and again.

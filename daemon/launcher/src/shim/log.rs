@@ -13,11 +13,11 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::room::Room;
-use crate::index::{Plan, RECORD_BYTES, encode_header};
-use crate::wire::LogLimits;
+use super::log_quota::Room;
+use crate::ipc::log_index::{Plan, RECORD_BYTES, encode_header};
+use crate::ipc::wire::LogLimits;
 
-/// Appends a command's output to `<id>.log` and its origin to `<id>.idx` (see [`crate::index`]).
+/// Appends a command's output to `<id>.log` and its origin to `<id>.idx` (see [`crate::ipc::log_index`]).
 ///
 /// The files are made with the first byte: a command without output costs none. What cannot be written (a
 /// full disk, say) or may not be ([`LogLimits`]) is counted. Where the command goes on nevertheless, so does

@@ -1,27 +1,27 @@
 //! The shim: owns one command at a time, from its start to its result.
 //!
 //! A shim is a fork of the launcher. It waits for a [`ToShim::Assign`] with everything made ready that a
-//! command needs, runs the [`execution`], sees to it that the result is safe, and waits for the next. It
+//! command needs, runs the [`supervise`], sees to it that the result is safe, and waits for the next. It
 //! needs neither launcher nor escherd to bring a command to its end: while escherd is gone, another can take
-//! the execution over by the shim's [door](crate::door), and if none has by then, the result goes into an
-//! [exit record](crate::exit_record).
+//! the execution over by the shim's [door](crate::ipc::shim_listener), and if none has by then, the result goes into an
+//! [exit record](crate::ipc::exit_record).
 //!
-//! [`start`] claims the execution and makes its cgroup, [`command`] its process, and [`child`] is what that does until
-//! its program runs; [`execution`] is the loop; [`input`] and [`log`] (with its [`room`]) are the command's descriptors,
-//! [`ladder`] and [`tree`] its end, [`pause`] a stop on the way there, [`ended`] what comes after it; [`link`] is escherd.
+//! [`start`] claims the execution and makes its cgroup, [`spawn`] its process, and [`child`] is what that does until
+//! its program runs; [`supervise`] is the loop; [`stdin`] and [`log`] (with its [`log_quota`]) are the command's descriptors,
+//! [`kill_ladder`] and [`process_tree`] its end, [`freezer`] a stop on the way there, [`report`] what comes after it; [`link`] is escherd.
 
 mod child;
-mod command;
-mod ended;
-mod execution;
-mod input;
-mod ladder;
+mod freezer;
+mod kill_ladder;
 mod link;
 mod log;
-mod pause;
-mod room;
+mod log_quota;
+mod process_tree;
+mod report;
+mod spawn;
 mod start;
-mod tree;
+mod stdin;
+mod supervise;
 
 use std::cell::Cell;
 use std::fs::File;
@@ -38,14 +38,14 @@ use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
-use crate::cgroup::Cgroups;
-use crate::deadline;
-use crate::door::Door;
-use crate::packet::PacketSocket;
-use crate::signals::{self, Others, Signals};
+use crate::ipc::packet::PacketSocket;
+use crate::ipc::shim_listener::Door;
+use crate::ipc::wire::{Assignment, EndCause, LaunchSpec, LogLimits, MAX_MEMO_BYTES, ToShim};
+use crate::os::cgroup::Cgroups;
+use crate::os::deadline;
+use crate::os::signalfd::{self, Others, Signals};
 use crate::sys::memory::{ChildStack, Progress, shared_progress};
 use crate::sys::process::ChildMemory;
-use crate::wire::{Assignment, EndCause, LaunchSpec, LogLimits, MAX_MEMO_BYTES, ToShim};
 use link::Link;
 
 /// Bytes taken from a pipe at once: what a pipe holds by default (pipe(7)).
@@ -127,7 +127,7 @@ pub(crate) fn serve(
         null: File::open("/dev/null")?,
         // Those that matter are read from the descriptor, and SIGPIPE and its like show as errors. The mask is the
         // child's first one, too.
-        signals: signals::listen(Others::Blocked)?,
+        signals: signalfd::listen(Others::Blocked)?,
         stopping: Cell::new(false),
         progress: shared_progress()?,
         stack: ChildStack::allocate()?,
@@ -155,7 +155,7 @@ enum Failure {
 fn serve_executions(link: &mut Link, workshop: &mut Workshop) -> Result<(), Failure> {
     while let Some(task) = await_launch(link, workshop).map_err(Failure::Idle)? {
         let id = task.assignment.spec.id;
-        let ended = execution::run(task, link, workshop);
+        let ended = supervise::run(task, link, workshop);
         let left_over = ended.report.leftovers == Leftovers::Unkillable;
         let handed_over = ended.hand_over(link, workshop);
         handed_over.map_err(Failure::WithReport)?;
@@ -274,7 +274,7 @@ fn await_escherd(link: &mut Link, workshop: &Workshop) -> io::Result<bool> {
 
 impl Workshop {
     fn take_signals(&self) -> Signals {
-        let signals = signals::take(&self.signals);
+        let signals = signalfd::take(&self.signals);
         self.stopping.set(self.stopping.get() || signals.term);
         signals
     }

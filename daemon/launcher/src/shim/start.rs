@@ -5,10 +5,10 @@ use std::os::fd::AsFd;
 
 use escher_protocol::{ExecutionId, Exit, ResourceLimits, StartStage};
 
-use super::command::{self, Cradle, Started};
 use super::link::Link;
+use super::spawn::{self, Cradle, Started};
 use super::{Task, Workshop};
-use crate::cgroup::{Cgroup, Cgroups};
+use crate::os::cgroup::{Cgroup, Cgroups};
 use crate::sys::process::ChildMemory;
 
 /// The claim comes before the process: where there is none, nothing was started.
@@ -39,7 +39,7 @@ pub(super) fn claim_and_start(
         },
         entrance: entrance.as_ref().map(AsFd::as_fd),
     };
-    let started = command::start(spec, cradle, workshop)?;
+    let started = spawn::start(spec, cradle, workshop)?;
     Ok((started, cgroup))
 }
 

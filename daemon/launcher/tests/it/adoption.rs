@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use escher_launcher::shims::{self, SocketName};
-use escher_launcher::wire::{
+use escher_launcher::ipc::shim_socket::{self, SocketName};
+use escher_launcher::ipc::wire::{
     Assignment, EndCause, FromShim, INPUT_WINDOW, InputState, LaunchSpec, MAX_INPUT_BYTES,
     MAX_MEMO_BYTES, ShimPhase, ShimState, ToShim, WIRE_VERSION,
 };
@@ -358,7 +358,7 @@ fn nobody_but_root_and_the_shims_own_user_can_adopt() {
         fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     }
     let folder = launcher.shim_dir();
-    let connect = || shims::connect(fs::File::open(folder).unwrap(), &name);
+    let connect = || shim_socket::connect(fs::File::open(folder).unwrap(), &name);
     let stranger = orphan.behind(as_other_user(connect).unwrap());
     assert_eq!(stranger.receive(), None);
     let shim = launcher.adopt(&orphan, spec.id);
@@ -450,7 +450,7 @@ fn a_report_that_could_not_be_written_down_is_once_there_is_room_and_an_end_is_a
     orphan.gone();
     assert_eq!(
         crate::launcher::names(exits),
-        [escher_launcher::exit_record::file_name(spec.id)]
+        [escher_launcher::ipc::exit_record::file_name(spec.id)]
     );
     assert!(launcher.sockets().is_empty());
 }

@@ -1,7 +1,7 @@
 //! Shims without escherd, without the launcher, without both.
 
-use escher_launcher::exit_record;
-use escher_launcher::wire::{EndCause, LaunchSpec, ToShim};
+use escher_launcher::ipc::exit_record;
+use escher_launcher::ipc::wire::{EndCause, LaunchSpec, ToShim};
 use escher_protocol::{Canceller, Exit};
 
 use crate::commands::shell_with;
@@ -47,7 +47,7 @@ fn escherd_gone_before_it_said_recorded_finds_an_exit_record() {
     let shim = launcher.shim();
     let spec = exec(["true"]);
     shim.start(&spec);
-    let Some(escher_launcher::wire::FromShim::Exited(report)) = shim.receive() else {
+    let Some(escher_launcher::ipc::wire::FromShim::Exited(report)) = shim.receive() else {
         panic!("not ended");
     };
     shim.gone();
@@ -170,7 +170,7 @@ fn sigterm_to_the_launcher_while_a_result_waits_for_escherd_leaves_an_exit_recor
     shim.start(&spec);
     assert!(matches!(
         shim.receive(),
-        Some(escher_launcher::wire::FromShim::Exited(_))
+        Some(escher_launcher::ipc::wire::FromShim::Exited(_))
     ));
     launcher.signal(libc::SIGTERM);
     assert!(launcher.ended().success());

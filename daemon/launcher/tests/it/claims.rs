@@ -5,8 +5,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-use escher_launcher::shims::{self, SocketName};
-use escher_launcher::wire::ToShim;
+use escher_launcher::ipc::shim_socket::{self, SocketName};
+use escher_launcher::ipc::wire::ToShim;
 use escher_protocol::{Exit, StartStage};
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{
@@ -48,7 +48,7 @@ fn a_shim_has_its_socket_before_it_is_told_of() {
         assert_eq!(refusal(&launcher, name), None);
     }
     assert_eq!(refusal(&launcher, &ready()), Some(io::ErrorKind::NotFound));
-    let listed = shims::list(File::open(launcher.shim_dir()).unwrap()).unwrap();
+    let listed = shim_socket::list(File::open(launcher.shim_dir()).unwrap()).unwrap();
     assert_eq!(listed.len(), sockets.len());
     assert!(listed.iter().all(|name| sockets.contains(name)));
     // To have been connected to harms no shim.
@@ -136,7 +136,7 @@ fn at_its_start_the_launcher_removes_dead_sockets_that_claim_nothing() {
     let (dead, living, claim) = (ready(), ready(), SocketName::Claim(id()));
     let mut lives = None;
     let launcher = Launcher::start_after(|folder| {
-        let folder = folder.join("run").join(shims::DIRECTORY);
+        let folder = folder.join("run").join(shim_socket::DIRECTORY);
         fs::create_dir_all(&folder).unwrap();
         for name in [&dead, &claim] {
             drop(listening_socket(&folder, &name.to_string()));
@@ -162,6 +162,6 @@ fn the_runtime_directory_may_have_a_long_path() {
     let shim = launcher.shim();
     let spec = exec(["true"]);
     assert_eq!(shim.run(&spec).exit, Exit::Code(0));
-    let sockets = File::open(long.join(shims::DIRECTORY)).unwrap();
-    assert!(shims::connect(sockets, &SocketName::Claim(spec.id)).is_ok());
+    let sockets = File::open(long.join(shim_socket::DIRECTORY)).unwrap();
+    assert!(shim_socket::connect(sockets, &SocketName::Claim(spec.id)).is_ok());
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use escher_launcher::wire::{Assignment, Identity, LaunchSpec, LogLimits};
+use escher_launcher::ipc::wire::{Assignment, Identity, LaunchSpec, LogLimits};
 use escher_protocol::Blob;
 
 use crate::shim::id;

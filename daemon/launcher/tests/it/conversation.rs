@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use escher_launcher::wire::{
+use escher_launcher::ipc::wire::{
     Abilities, EndCause, FromShim, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, ToShim,
     WIRE_VERSION,
 };
@@ -68,8 +68,9 @@ fn usage_is_that_of_the_whole_tree() {
     let shim = launcher.shim();
     let idle = shim.run(&exec(["true"]));
     let busy = shim.run(&shell("head -c 60000000 /dev/urandom | sha256sum; :"));
-    let cpu =
-        |report: &escher_launcher::wire::ExitReport| report.usage.user_us + report.usage.system_us;
+    let cpu = |report: &escher_launcher::ipc::wire::ExitReport| {
+        report.usage.user_us + report.usage.system_us
+    };
     assert!(cpu(&busy) > cpu(&idle) + 10_000, "{busy:?} {idle:?}");
     assert!(busy.duration_us > 10_000);
     assert!((100_000..100_000_000).contains(&busy.usage.peak_memory_bytes));
@@ -94,7 +95,7 @@ fn one_shim_serves_many_commands() {
 fn many_shims_run_at_once() {
     let launcher = Launcher::start();
     let shims = launcher.shims(8);
-    let spec = || escher_launcher::wire::LaunchSpec {
+    let spec = || escher_launcher::ipc::wire::LaunchSpec {
         stdin: true,
         ..shell("read line; echo $line")
     };
@@ -169,7 +170,7 @@ fn what_was_meant_for_a_command_that_has_ended_does_no_harm() {
 fn a_second_launch_in_the_middle_of_the_first_is_ignored() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    let first = escher_launcher::wire::LaunchSpec {
+    let first = escher_launcher::ipc::wire::LaunchSpec {
         stdin: true,
         ..shell("read line; exit 4")
     };
@@ -230,7 +231,7 @@ fn files_and_folders_are_closed_to_others() {
     let other = exec(["true"]);
     shim.launch(&other);
     shim.gone();
-    let record = escher_launcher::exit_record::file_name(other.id);
+    let record = escher_launcher::ipc::exit_record::file_name(other.id);
     let expected = [
         (launcher.log_dir(), 0o750),
         (launcher.log(spec.id), 0o640),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 
-use escher_launcher::wire::LaunchSpec;
+use escher_launcher::ipc::wire::LaunchSpec;
 use escher_protocol::{Exit, Leftovers};
 
 use crate::commands::{identity, with_input};

@@ -1,6 +1,6 @@
 //! The ends of commands: signals, the kill ladder, timeouts, leftovers.
 
-use escher_launcher::wire::{EndCause, ExitReport, LaunchSpec, ToShim};
+use escher_launcher::ipc::wire::{EndCause, ExitReport, LaunchSpec, ToShim};
 use escher_protocol::Canceller;
 use escher_protocol::{Exit, Leftovers};
 

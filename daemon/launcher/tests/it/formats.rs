@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 
-use escher_launcher::exit_record::{self, ExitRecord};
-use escher_launcher::index::{Record, decode_header, encode_header};
-use escher_launcher::wire::{EndCause, ExitReport};
+use escher_launcher::ipc::exit_record::{self, ExitRecord};
+use escher_launcher::ipc::log_index::{Record, decode_header, encode_header};
+use escher_launcher::ipc::wire::{EndCause, ExitReport};
 use escher_protocol::{ExecutionId, Exit, Leftovers, OutputStream, OutputTotals, Timestamp, Usage};
 
 use crate::Output;

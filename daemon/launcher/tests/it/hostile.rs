@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use escher_launcher::wire::LaunchSpec;
+use escher_launcher::ipc::wire::LaunchSpec;
 use escher_protocol::{Blob, Exit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use escher_launcher::wire::LaunchSpec;
+use escher_launcher::ipc::wire::LaunchSpec;
 use escher_protocol::Exit;
 
 use crate::commands::identity;

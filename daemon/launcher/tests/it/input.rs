@@ -1,6 +1,6 @@
 //! Standard input.
 
-use escher_launcher::wire::{FromShim, INPUT_WINDOW, MAX_INPUT_BYTES};
+use escher_launcher::ipc::wire::{FromShim, INPUT_WINDOW, MAX_INPUT_BYTES};
 use escher_protocol::Exit;
 
 use crate::commands::with_input;

@@ -9,11 +9,11 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use escher_launcher::exit_record;
-use escher_launcher::packet::{PacketSocket, Waiting};
-use escher_launcher::shims::{self, SocketName};
-use escher_launcher::wire::{
-    Abilities, ExitReport, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, Remains,
+use escher_launcher::ipc::exit_record;
+use escher_launcher::ipc::packet::{PacketSocket, Waiting};
+use escher_launcher::ipc::shim_socket::{self, SocketName};
+use escher_launcher::ipc::wire::{
+    Abilities, Artifact, ExitReport, LauncherReply, LauncherRequest, MAX_PACKET_BYTES,
 };
 use escher_protocol::{ExecutionId, Leftovers, codec};
 use tempfile::TempDir;
@@ -164,7 +164,7 @@ impl Launcher {
     }
 
     pub(crate) fn shim_dir(&self) -> PathBuf {
-        self.path("run").join(shims::DIRECTORY)
+        self.path("run").join(shim_socket::DIRECTORY)
     }
 
     /// The names of the sockets of all shims, sorted as text.
@@ -175,7 +175,7 @@ impl Launcher {
 
     /// As an escherd that was not there from the start.
     pub(crate) fn connect(&self, name: &SocketName) -> io::Result<PacketSocket> {
-        shims::connect(File::open(self.shim_dir()).unwrap(), name)
+        shim_socket::connect(File::open(self.shim_dir()).unwrap(), name)
     }
 
     /// Takes over the shim `orphan`, which has claimed `id`.
@@ -203,7 +203,7 @@ impl Launcher {
     }
 
     /// Has it delete what executions have left, and returns those of which nothing is there any more.
-    pub(crate) fn remove(&self, remains: Remains, ids: &[ExecutionId]) -> Vec<ExecutionId> {
+    pub(crate) fn remove(&self, remains: Artifact, ids: &[ExecutionId]) -> Vec<ExecutionId> {
         let ids = ids.to_vec();
         self.ask(&LauncherRequest::Remove { remains, ids });
         match self.receive_but_deaths() {

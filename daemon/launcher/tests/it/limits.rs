@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use escher_launcher::wire::{Assignment, EndCause, ExitReport, LaunchSpec, LogLimits, WhenLogFull};
+use escher_launcher::ipc::wire::{
+    Assignment, EndCause, ExitReport, LaunchSpec, LogLimits, WhenLogFull,
+};
 use escher_protocol::{Exit, OutputTotals};
 
 use crate::commands::{assignment, with_input};

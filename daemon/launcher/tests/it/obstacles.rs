@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use escher_launcher::wire::{FromShim, LaunchSpec};
+use escher_launcher::ipc::wire::{FromShim, LaunchSpec};
 use escher_protocol::{Exit, OutputTotals};
 
 use crate::commands::shell_with;

@@ -1,7 +1,7 @@
 //! Logs and their indexes.
 
-use escher_launcher::index::{RECORD_BYTES, TIME_ALLOWANCE_BYTES, TIME_RESOLUTION_US};
-use escher_launcher::wire::{FromShim, LaunchSpec, ToShim};
+use escher_launcher::ipc::log_index::{RECORD_BYTES, TIME_ALLOWANCE_BYTES, TIME_RESOLUTION_US};
+use escher_launcher::ipc::wire::{FromShim, LaunchSpec, ToShim};
 use escher_protocol::{Exit, OutputTotals};
 
 use crate::launcher::names;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use escher_launcher::wire::{EndCause, ExitReport, LaunchSpec, ToShim};
+use escher_launcher::ipc::wire::{EndCause, ExitReport, LaunchSpec, ToShim};
 use escher_protocol::{Exit, Leftovers, OutputTotals};
 
 use crate::commands::with_input;

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use escher_launcher::exit_record;
-use escher_launcher::shims::SocketName;
-use escher_launcher::wire::{MAX_REMOVED_AT_ONCE, Remains};
+use escher_launcher::ipc::exit_record;
+use escher_launcher::ipc::shim_socket::SocketName;
+use escher_launcher::ipc::wire::{Artifact, MAX_REMOVED_AT_ONCE};
 use escher_protocol::ExecutionId;
 
 use crate::claims::listening_socket;
@@ -28,9 +28,9 @@ fn each_kind_is_deleted_by_itself() {
 
     let (log, record, claim) = (log.id, record.id, claim.id);
     let kinds = [
-        (Remains::Claim, claim),
-        (Remains::Log, log),
-        (Remains::ExitRecord, record),
+        (Artifact::Claim, claim),
+        (Artifact::Log, log),
+        (Artifact::ExitRecord, record),
     ];
     let left = || {
         (
@@ -49,7 +49,7 @@ fn each_kind_is_deleted_by_itself() {
     for (remains, id) in kinds {
         assert_eq!(launcher.remove(remains, &[id]), [id]);
     }
-    assert_eq!(launcher.remove(Remains::Log, &[]), []);
+    assert_eq!(launcher.remove(Artifact::Log, &[]), []);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn only_what_was_named_is_deleted() {
     launcher.shim_died();
     alone.launch(&record);
     alone.gone();
-    for remains in [Remains::Log, Remains::ExitRecord, Remains::Claim] {
+    for remains in [Artifact::Log, Artifact::ExitRecord, Artifact::Claim] {
         let another = id();
         assert_eq!(launcher.remove(remains, &[another]), [another]);
     }
@@ -77,13 +77,13 @@ fn a_living_shim_keeps_its_claim() {
     let shim = launcher.shim();
     let (over, running) = (exec(["true"]), exec(["sleep", "1000"]));
     shim.run(&over);
-    assert!(launcher.remove(Remains::Claim, &[over.id]).is_empty());
+    assert!(launcher.remove(Artifact::Claim, &[over.id]).is_empty());
     shim.start(&running);
     // One that was never there is none the less gone.
     let ids = [over.id, running.id];
-    assert_eq!(launcher.remove(Remains::Claim, &ids), [over.id]);
+    assert_eq!(launcher.remove(Artifact::Claim, &ids), [over.id]);
     let orphan = shim.leave_alone();
-    assert!(launcher.remove(Remains::Claim, &[running.id]).is_empty());
+    assert!(launcher.remove(Artifact::Claim, &[running.id]).is_empty());
     // It can be adopted still.
     let shim = launcher.adopt(&orphan, running.id);
     shim.adoptable();
@@ -101,13 +101,13 @@ fn what_was_planted_is_removed_without_being_followed() {
     let socket = launcher.path("socket");
     let claim = launcher.shim_dir().join(SocketName::Claim(id).to_string());
     let record = launcher.exit_dir().join(exit_record::file_name(id));
-    let plants: [(Remains, &Path, &Path); 5] = [
-        (Remains::Log, &precious, &launcher.log(id)),
-        (Remains::Log, &precious, &launcher.index(id)),
-        (Remains::ExitRecord, &precious, &record),
-        (Remains::Claim, &precious, &claim),
+    let plants: [(Artifact, &Path, &Path); 5] = [
+        (Artifact::Log, &precious, &launcher.log(id)),
+        (Artifact::Log, &precious, &launcher.index(id)),
+        (Artifact::ExitRecord, &precious, &record),
+        (Artifact::Claim, &precious, &claim),
         // A link to a socket that lives.
-        (Remains::Claim, &socket, &claim),
+        (Artifact::Claim, &socket, &claim),
     ];
     for (remains, target, place) in plants {
         symlink(target, place).unwrap();
@@ -118,7 +118,7 @@ fn what_was_planted_is_removed_without_being_followed() {
     drop(listener);
     // A link to nothing, too.
     symlink(launcher.path("absent"), &claim).unwrap();
-    assert_eq!(launcher.remove(Remains::Claim, &[id]), [id]);
+    assert_eq!(launcher.remove(Artifact::Claim, &[id]), [id]);
     assert!(!claim.is_symlink());
     assert_eq!(fs::read(&precious).unwrap(), b"mine");
 }
@@ -129,7 +129,7 @@ fn what_cannot_be_deleted_is_not_among_the_deleted() {
     let (folder, fine) = (id(), id());
     fs::create_dir(launcher.log(folder)).unwrap();
     fs::write(launcher.log(fine), "").unwrap();
-    assert_eq!(launcher.remove(Remains::Log, &[folder, fine]), [fine]);
+    assert_eq!(launcher.remove(Artifact::Log, &[folder, fine]), [fine]);
     assert!(launcher.log(folder).is_dir());
 }
 
@@ -140,7 +140,7 @@ fn so_many_as_may_be_are_deleted_at_once_and_no_more() {
     for id in &ids {
         fs::write(launcher.log(*id), "").unwrap();
     }
-    let removed = launcher.remove(Remains::Log, &ids);
+    let removed = launcher.remove(Artifact::Log, &ids);
     assert_eq!(removed, ids[..MAX_REMOVED_AT_ONCE]);
     assert_eq!(names(&launcher.log_dir()).len(), 1);
 }

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
-use escher_launcher::packet::{PacketSocket, Waiting};
-use escher_launcher::wire::{
+use escher_launcher::ipc::packet::{PacketSocket, Waiting};
+use escher_launcher::ipc::wire::{
     Assignment, ExitReport, FromShim, LaunchSpec, MAX_PACKET_BYTES, ShimState, ToShim,
 };
 use escher_protocol::{Blob, Canceller, ExecutionId, User, codec};

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use escher_launcher::wire::{EndCause, LaunchSpec};
+use escher_launcher::ipc::wire::{EndCause, LaunchSpec};
 use escher_protocol::{Blob, Exit, OutputTotals, StartStage};
 use nix::unistd::{getegid, geteuid};
 

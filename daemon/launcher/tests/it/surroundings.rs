@@ -1,6 +1,6 @@
 //! What a command finds around itself, however the launcher was started.
 
-use escher_launcher::wire::LaunchSpec;
+use escher_launcher::ipc::wire::LaunchSpec;
 use escher_protocol::{Blob, Exit};
 
 use crate::launcher::OTHER_USER;

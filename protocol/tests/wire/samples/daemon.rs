@@ -5,7 +5,7 @@ use escher_protocol::message::{
     CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
 use escher_protocol::{
-    ApiError, Canceller, Command, ErrorCode, ExecutionRecord, Exit, Finding, Leftovers,
+    ApiError, Canceller, Command, Diagnostic, ErrorCode, ExecutionRecord, Exit, Leftovers,
     Measurements, Omission, Outcome, OutputChunk, OutputStream, OutputTotals, Reloaded, RequestId,
     ResourceLimits, Resources, Setting, SettingValue, Status, StdinMode, Timestamp, Usage,
 };
@@ -95,9 +95,9 @@ fn responses() -> Vec<Sample> {
             paused: false,
             measured: Some(measured()),
         })),
-        Findings => Response::Findings(vec![
-            Finding::ok("launcher", "escher-launcher runs"),
-            Finding::warning("log-space", "1 MiB is free").advise("make room"),
+        Diagnostics => Response::Diagnostics(vec![
+            Diagnostic::ok("launcher", "escher-launcher runs"),
+            Diagnostic::warning("log-space", "1 MiB is free").advise("make room"),
         ]),
     })
 }

@@ -3,8 +3,8 @@
 use escher_protocol::message::{CancelOutcome, EventKind};
 use escher_protocol::{
     ApiError, CancelMode, Canceller, Command, ErrorCode, ExecutionId, Exit, InstanceId, Leftovers,
-    OutputStart, OutputStream, RunAs, SettingValue, StartStage, Status, StdinMode, StreamSelection,
-    Target, Timeout, Timestamp, User, Verdict,
+    OutputStart, OutputStream, RunAs, SettingValue, Severity, StartStage, Status, StdinMode,
+    StreamSelection, Target, Timeout, Timestamp, User,
 };
 
 use super::{Sample, variants};
@@ -62,11 +62,11 @@ fn requests() -> Vec<Sample> {
             Number => SettingValue::Number(600_000),
             Text => SettingValue::Text("/var/log/escher".into()),
         }),
-        variants!(Verdict {
-            Ok => Verdict::Ok,
-            Note => Verdict::Note,
-            Warning => Verdict::Warning,
-            Failure => Verdict::Failure,
+        variants!(Severity {
+            Ok => Severity::Ok,
+            Note => Severity::Note,
+            Warning => Severity::Warning,
+            Failure => Severity::Failure,
         }),
         variants!(RunAs {
             Caller => RunAs::Caller,

@@ -5,7 +5,7 @@ use escher_protocol::message::{
     CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
 use escher_protocol::{
-    ApiError, Finding, Measurements, Omission, OutputChunk, Reloaded, Resources, Setting,
+    ApiError, Diagnostic, Measurements, Omission, OutputChunk, Reloaded, Resources, Setting,
     SettingValue,
 };
 use proptest::collection::vec;
@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use super::execution::execution_record;
 use super::values::{
     api_error, blob, canceller, execution_id, instance_id, number, number32, output_stream,
-    request_id, resource_limits, status, text, timestamp, user, verdict,
+    request_id, resource_limits, severity, status, text, timestamp, user,
 };
 
 pub(super) fn hello_reply() -> impl Strategy<Value = HelloReply> {
@@ -98,7 +98,7 @@ fn response() -> impl Strategy<Value = Response> {
         }),
         text().prop_map(Response::Metrics),
         resources().prop_map(|resources| Response::Resources(Box::new(resources))),
-        vec(finding(), 0..3).prop_map(Response::Findings),
+        vec(diagnostic(), 0..3).prop_map(Response::Diagnostics),
     ]
 }
 
@@ -126,11 +126,11 @@ prop_compose! {
     }
 }
 
-fn finding() -> impl Strategy<Value = Finding> {
-    let parts = (text(), verdict(), text(), option::of(text()));
-    parts.prop_map(|(check, verdict, message, advice)| Finding {
+fn diagnostic() -> impl Strategy<Value = Diagnostic> {
+    let parts = (text(), severity(), text(), option::of(text()));
+    parts.prop_map(|(check, severity, message, advice)| Diagnostic {
         check,
-        verdict,
+        severity,
         message,
         advice,
     })

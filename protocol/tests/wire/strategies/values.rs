@@ -5,8 +5,8 @@
 
 use escher_protocol::{
     ApiError, Blob, CancelMode, Canceller, ErrorCode, ExecutionId, InstanceId, OutputStart,
-    OutputStream, RequestId, ResourceLimits, Status, StdinMode, StreamSelection, Target, Text,
-    Timestamp, User, Verdict,
+    OutputStream, RequestId, ResourceLimits, Severity, Status, StdinMode, StreamSelection, Target,
+    Text, Timestamp, User,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -86,12 +86,12 @@ pub(super) fn status() -> impl Strategy<Value = Status> {
     (0..Status::TABLE.len()).prop_map(|row| Status::TABLE[row].0)
 }
 
-pub(super) fn verdict() -> impl Strategy<Value = Verdict> {
+pub(super) fn severity() -> impl Strategy<Value = Severity> {
     prop_oneof![
-        Just(Verdict::Ok),
-        Just(Verdict::Note),
-        Just(Verdict::Warning),
-        Just(Verdict::Failure),
+        Just(Severity::Ok),
+        Just(Severity::Note),
+        Just(Severity::Warning),
+        Just(Severity::Failure),
     ]
 }
 

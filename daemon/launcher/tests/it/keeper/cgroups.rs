@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use escher_launcher::wire::{EndCause, FromShim, LaunchSpec, ToShim};
+use escher_launcher::ipc::wire::{EndCause, FromShim, LaunchSpec, ToShim};
 use escher_protocol::{Canceller, Exit, Leftovers, Measurements, ResourceLimits, StartStage};
 
 use super::{Cgroup, Escherd, Keeper};

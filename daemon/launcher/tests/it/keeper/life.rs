@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use escher_launcher::packet::{PacketSocket, Waiting};
-use escher_launcher::wire::{EndCause, LauncherRequest};
+use escher_launcher::ipc::packet::{PacketSocket, Waiting};
+use escher_launcher::ipc::wire::{EndCause, LauncherRequest};
 use escher_protocol::{Canceller, Exit, codec};
 
 use super::{Cgroup, Keeper};

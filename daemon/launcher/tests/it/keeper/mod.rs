@@ -9,9 +9,9 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
-use escher_launcher::packet::{PacketSocket, Waiting};
-use escher_launcher::shims::SocketName;
-use escher_launcher::wire::{
+use escher_launcher::ipc::packet::{PacketSocket, Waiting};
+use escher_launcher::ipc::shim_socket::SocketName;
+use escher_launcher::ipc::wire::{
     Abilities, Directories, LauncherReply, LauncherRequest, MAX_PACKET_BYTES,
 };
 use escher_protocol::{ExecutionId, Leftovers, Text, codec};
@@ -178,7 +178,8 @@ impl Keeper {
     /// Takes over the shim `orphan`, which has claimed `id`.
     fn adopt(&self, orphan: &Orphan, id: ExecutionId) -> Shim {
         let directory = fs::File::open(self.path("run/shims")).unwrap();
-        let socket = escher_launcher::shims::connect(directory, &SocketName::Claim(id)).unwrap();
+        let socket =
+            escher_launcher::ipc::shim_socket::connect(directory, &SocketName::Claim(id)).unwrap();
         orphan.behind(socket)
     }
 }

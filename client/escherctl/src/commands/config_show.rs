@@ -1,0 +1,16 @@
+//! `config show`: the settings that are in force.
+
+use crate::Context;
+use crate::failure::Failure;
+use crate::render::{json, print, table};
+
+pub(super) async fn show(context: &Context) -> Result<u8, Failure> {
+    let client = context.connect().await?;
+    let settings = client.settings().await?;
+    print(&if context.json {
+        settings.iter().map(json::setting).collect()
+    } else {
+        table::settings(&settings)
+    })?;
+    Ok(0)
+}

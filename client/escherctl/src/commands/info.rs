@@ -1,0 +1,17 @@
+//! `info`: what escherd is doing, and its limits.
+
+use crate::Context;
+use crate::failure::Failure;
+use crate::render::{json, print, text};
+
+pub(super) async fn info(context: &Context) -> Result<u8, Failure> {
+    let client = context.connect().await?;
+    let info = client.info().await?;
+    let welcome = client.welcome();
+    print(&if context.json {
+        json::info(&info, &welcome)
+    } else {
+        text::info(&info, &welcome)
+    })?;
+    Ok(0)
+}

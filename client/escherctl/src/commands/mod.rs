@@ -1,0 +1,76 @@
+//! One file per verb.
+
+mod attach;
+mod cancel;
+mod config_check;
+mod config_show;
+mod doctor;
+mod events;
+mod info;
+mod inspect;
+mod kill;
+mod logs;
+mod metrics;
+mod pause;
+mod prune;
+mod ps;
+mod reload;
+mod result;
+mod rm;
+mod run;
+mod submit;
+mod wait;
+
+use crate::Context;
+use crate::args::{ConfigVerb, Verb};
+use crate::failure::Failure;
+
+/// Does what was asked; the exit status.
+pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<u8, Failure> {
+    match verb {
+        Verb::Run(args) if args.detach => submit::submit(context, args.request).await,
+        Verb::Run(args) => run::run(context, args).await,
+        Verb::Submit(request) => submit::submit(context, request).await,
+        Verb::Wait(args) => wait::wait(context, &args.targets).await,
+        Verb::Ps(args) => ps::ps(context, args).await,
+        Verb::Inspect(args) => inspect::inspect(context, &args.targets).await,
+        Verb::Result(args) => result::result(context, &args.target).await,
+        Verb::Logs(args) => logs::logs(context, args).await,
+        Verb::Attach(args) => attach::attach(context, &args.target).await,
+        Verb::Cancel(args) => cancel::cancel(context, &args.targets).await,
+        Verb::Kill(args) => kill::kill(context, args.signal, &args.targets.targets).await,
+        Verb::Pause(args) => pause::pause(context, &args.targets).await,
+        Verb::Resume(args) => pause::resume(context, &args.targets).await,
+        Verb::Rm(args) => rm::rm(context, &args.targets).await,
+        Verb::Prune(args) => prune::prune(context, args).await,
+        Verb::Events(args) => events::events(context, args.follow).await,
+        Verb::Info => info::info(context).await,
+        Verb::Metrics => metrics::metrics(context).await,
+        Verb::Config(args) => match args.verb {
+            ConfigVerb::Show => config_show::show(context).await,
+            ConfigVerb::Check(args) => config_check::check(context, &args),
+        },
+        Verb::Reload => reload::reload(context).await,
+        Verb::Doctor => doctor::doctor(context).await,
+    }
+}
+
+/// Does the same to each of several: one that fails is told of and does not keep the others from it.
+async fn to_each(
+    context: &Context,
+    targets: &[String],
+    mut act: impl AsyncFnMut(&str) -> Result<(), Failure>,
+) -> Result<u8, Failure> {
+    let mut failed = false;
+    for target in targets {
+        match act(target).await {
+            Ok(()) => {}
+            Err(failure) if targets.len() == 1 || failure.is_silent() => return Err(failure),
+            Err(failure) => {
+                context.complain(&failure);
+                failed = true;
+            }
+        }
+    }
+    if failed { Err(Failure::Several) } else { Ok(0) }
+}

@@ -1,0 +1,16 @@
+//! `reload`: the configuration, read again.
+
+use crate::Context;
+use crate::failure::Failure;
+use crate::render::{json, print, text};
+
+pub(super) async fn reload(context: &Context) -> Result<u8, Failure> {
+    let client = context.connect().await?;
+    let reloaded = client.reload().await?;
+    print(&if context.json {
+        json::reloaded(&reloaded)
+    } else {
+        text::reloaded(&reloaded)
+    })?;
+    Ok(0)
+}

@@ -1,0 +1,8 @@
+//! escherctl: escher for people and scripts. See [`cli`].
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    escherctl::main(&std::env::args_os().collect::<Vec<_>>())
+}

@@ -1,0 +1,36 @@
+//! Diagnostics.
+
+use escher_client::Diagnostic;
+use serde::Serialize;
+
+use super::line;
+
+/// A diagnostic.
+pub(crate) fn diagnostic(diagnostic: &Diagnostic) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        check: &'a str,
+        severity: &'a str,
+        message: &'a str,
+        advice: Option<&'a str>,
+    }
+    line(&Line {
+        check: &diagnostic.check,
+        severity: diagnostic.severity.name(),
+        message: &diagnostic.message,
+        advice: diagnostic.advice.as_deref(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_is_always_there() {
+        assert_eq!(
+            diagnostic(&Diagnostic::note("cgroups", "none")),
+            "{\"check\":\"cgroups\",\"verdict\":\"note\",\"message\":\"none\",\"advice\":null}\n"
+        );
+    }
+}

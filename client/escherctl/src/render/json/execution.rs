@@ -1,0 +1,395 @@
+//! Executions.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use escher_client::protocol::{Canceller, Exit};
+use escher_client::{ExecutionRecord, ExecutionResult, Resources, Status};
+use serde::Serialize;
+
+use super::{BASE64, text, text_or_base64};
+use crate::render::resources::not_measured;
+use crate::render::time::rfc3339;
+
+/// An execution, with its output where a result was asked for.
+#[derive(Debug, Serialize)]
+pub(crate) struct Execution {
+    id: String,
+    number: u64,
+    name: Option<String>,
+    key: Option<String>,
+    status: &'static str,
+    /// `null` until it is finished.
+    success: Option<bool>,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    core_dumped: Option<bool>,
+    stdout: Option<String>,
+    stdout_base64: Option<String>,
+    stderr: Option<String>,
+    stderr_base64: Option<String>,
+    /// Whether `stdout` or `stderr` is not all that was written; `null` without a result.
+    output_cut: Option<bool>,
+    /// Where all of it is when it was cut.
+    output_file: Option<String>,
+    log_path: String,
+    duration_ms: Option<u64>,
+    submitted_at: String,
+    started_at: Option<String>,
+    completed_at: Option<String>,
+    timeout_ms: Option<u64>,
+    kill_grace_ms: u64,
+    error: Option<ExecutionError>,
+    cancelled_by: Option<String>,
+    ended_by_signal: Option<i32>,
+    user: String,
+    uid: u32,
+    submitted_by: String,
+    submitted_by_uid: u32,
+    command: Vec<String>,
+    /// The same where it is not UTF-8.
+    command_base64: Option<Vec<String>>,
+    /// Whether `command` is not all of it (in lists).
+    command_cut: bool,
+    working_dir: String,
+    /// The same where it is not UTF-8.
+    working_dir_base64: Option<String>,
+    labels: BTreeMap<String, String>,
+    pid: Option<u32>,
+    usage: Option<Usage>,
+    output: Option<OutputTotals>,
+    leftovers: Option<&'static str>,
+    /// `null` where it was not asked for, or escherd is too old to know.
+    limits: Option<Limits>,
+    /// As `limits`.
+    paused: Option<bool>,
+    /// Of a submission: whether the key was known and nothing new was started.
+    existing: Option<bool>,
+}
+
+#[derive(Debug, Serialize)]
+struct ExecutionError {
+    code: String,
+    number: u16,
+    message: String,
+    hint: Option<String>,
+    retry: bool,
+    /// The step at which it could not be started.
+    stage: Option<&'static str>,
+    /// The reason, errno(3).
+    errno: Option<i32>,
+}
+
+#[derive(Debug, Serialize)]
+struct Usage {
+    cpu_user_ms: u64,
+    cpu_system_ms: u64,
+    peak_memory_bytes: u64,
+    /// `null` where it was not measured, here and below.
+    io_read_bytes: Option<u64>,
+    io_written_bytes: Option<u64>,
+    peak_tasks: Option<u64>,
+    oom_kills: Option<u64>,
+    /// The fields that were not measured; `null` as for `limits`.
+    not_measured: Option<Vec<&'static str>>,
+}
+
+/// `null` where there is no limit.
+#[derive(Debug, Serialize)]
+struct Limits {
+    memory_max: Option<u64>,
+    cpu_quota: Option<u32>,
+    tasks_max: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct OutputTotals {
+    stdout_bytes: u64,
+    stderr_bytes: u64,
+    log_bytes: u64,
+    dropped_bytes: u64,
+}
+
+impl Execution {
+    /// What is known about it, without its output.
+    pub(crate) fn of_record(record: &ExecutionRecord) -> Self {
+        let outcome = record.outcome.as_ref();
+        let exit = outcome.map(|outcome| outcome.exit);
+        let (signal, core_dumped) = match exit {
+            Some(Exit::Signal {
+                signal,
+                core_dumped,
+            }) => (Some(signal), Some(core_dumped)),
+            _ => (None, None),
+        };
+        let (stage, errno) = match exit {
+            Some(Exit::NotStarted { stage, errno }) => (Some(stage.name()), Some(errno)),
+            _ => (None, None),
+        };
+        let argv = record.command.to_argv();
+        let is_text = argv.iter().all(|word| std::str::from_utf8(word).is_ok());
+        let finished = record.status.is_finished();
+        Execution {
+            id: record.id.to_string(),
+            number: record.number,
+            name: text(record.name.as_ref()),
+            key: text(record.key.as_ref()),
+            status: record.status.name(),
+            success: finished.then_some(record.status == Status::Completed),
+            exit_code: match exit {
+                Some(Exit::Code(code)) => Some(code),
+                _ => None,
+            },
+            signal,
+            core_dumped,
+            stdout: None,
+            stdout_base64: None,
+            stderr: None,
+            stderr_base64: None,
+            output_cut: None,
+            output_file: None,
+            log_path: record.log_path.to_string_lossy().into_owned(),
+            duration_ms: outcome.map(|outcome| outcome.duration_us / 1_000),
+            submitted_at: rfc3339(record.submitted_at),
+            started_at: record.started_at.map(rfc3339),
+            completed_at: record.completed_at.map(rfc3339),
+            timeout_ms: record.timeout_ms,
+            kill_grace_ms: record.kill_grace_ms,
+            error: outcome
+                .and_then(|outcome| outcome.error.as_ref())
+                .map(|error| ExecutionError {
+                    code: error.code.to_string(),
+                    number: error.code.number(),
+                    message: error.message.to_string(),
+                    hint: text(error.hint.as_ref()),
+                    retry: error.retry,
+                    stage,
+                    errno,
+                }),
+            cancelled_by: record.cancelled_by.as_ref().map(Canceller::to_string),
+            ended_by_signal: outcome.and_then(|outcome| outcome.ended_by_signal),
+            user: record.user.to_string(),
+            uid: record.user.uid,
+            submitted_by: record.submitted_by.to_string(),
+            submitted_by_uid: record.submitted_by.uid,
+            command: argv
+                .iter()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
+            command_base64: (!is_text)
+                .then(|| argv.iter().map(|word| BASE64.encode(&word[..])).collect()),
+            command_cut: record.command_cut,
+            working_dir: record.working_dir.to_string_lossy().into_owned(),
+            working_dir_base64: std::str::from_utf8(&record.working_dir)
+                .is_err()
+                .then(|| BASE64.encode(&record.working_dir[..])),
+            labels: record
+                .labels
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect(),
+            pid: record.pid,
+            usage: outcome.map(|outcome| Usage {
+                cpu_user_ms: outcome.usage.user_us / 1_000,
+                cpu_system_ms: outcome.usage.system_us / 1_000,
+                peak_memory_bytes: outcome.usage.peak_memory_bytes,
+                io_read_bytes: None,
+                io_written_bytes: None,
+                peak_tasks: None,
+                oom_kills: None,
+                not_measured: None,
+            }),
+            output: outcome.map(|outcome| OutputTotals {
+                stdout_bytes: outcome.output.stdout_bytes,
+                stderr_bytes: outcome.output.stderr_bytes,
+                log_bytes: outcome.output.log_bytes,
+                dropped_bytes: outcome.output.dropped_bytes,
+            }),
+            leftovers: outcome.map(|outcome| outcome.leftovers.name()),
+            limits: None,
+            paused: None,
+            existing: None,
+        }
+    }
+
+    /// With its output.
+    pub(crate) fn of_result(result: ExecutionResult) -> Self {
+        let mut execution = Execution::of_record(&result.record);
+        execution.output_cut = Some(result.is_cut());
+        execution.output_file = result
+            .output_file()
+            .map(|path| path.to_string_lossy().into_owned());
+        (execution.stdout, execution.stdout_base64) = text_or_base64(result.stdout);
+        (execution.stderr, execution.stderr_base64) = text_or_base64(result.stderr);
+        execution
+    }
+
+    /// With what it may use and has used, where that is known.
+    pub(crate) fn with_resources(mut self, resources: Option<Resources>) -> Self {
+        let Some(resources) = resources else {
+            return self;
+        };
+        let limits = resources.limits;
+        self.limits = Some(Limits {
+            memory_max: limits.memory_max,
+            cpu_quota: limits.cpu_quota,
+            tasks_max: limits.tasks_max,
+        });
+        self.paused = Some(resources.paused);
+        if let Some(usage) = &mut self.usage {
+            let measured = resources.measured.unwrap_or_default();
+            usage.io_read_bytes = measured.io_read_bytes;
+            usage.io_written_bytes = measured.io_written_bytes;
+            usage.peak_tasks = measured.peak_tasks;
+            usage.oom_kills = measured.oom_kills;
+            usage.not_measured = Some(not_measured(&measured).map(|figure| figure.field).collect());
+        }
+        self
+    }
+
+    /// As the answer to a submission.
+    pub(crate) fn of_submission(record: &ExecutionRecord, existing: bool) -> Self {
+        Execution {
+            existing: Some(existing),
+            ..Execution::of_record(record)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::json::line;
+    use crate::render::sample;
+    use escher_client::protocol::StartStage;
+    use escher_client::{ApiError, ErrorCode, Omission, OutputStream};
+
+    /// Scripts read these names.
+    #[test]
+    fn the_shape_of_a_result_is_for_ever() {
+        let error = ApiError::new(ErrorCode::EXIT_STATUS, "exited with status 7");
+        let mut record = sample::finished(Status::Failed, Exit::Code(7), Some(error), None);
+        record.key = Some("k".into());
+        let result = ExecutionResult {
+            stdout: b"hello world\n".to_vec(),
+            stderr: b"\xff".to_vec(),
+            ..ExecutionResult::new(record)
+        };
+        assert_eq!(
+            line(&Execution::of_result(result)),
+            concat!(
+                r#"{"id":"01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42","number":17,"name":"greeting","#,
+                r#""key":"k","status":"failed","success":false,"exit_code":7,"signal":null,"#,
+                r#""core_dumped":null,"stdout":"hello world\n","stdout_base64":null,"stderr":null,"#,
+                r#""stderr_base64":"/w==","output_cut":false,"output_file":null,"#,
+                r#""log_path":"/var/log/escher/01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42.log","#,
+                r#""duration_ms":1500,"submitted_at":"2023-11-14T22:13:20.000000Z","#,
+                r#""started_at":"2023-11-14T22:13:20.001000Z","#,
+                r#""completed_at":"2023-11-14T22:13:21.501000Z","timeout_ms":5000,"#,
+                r#""kill_grace_ms":10000,"error":{"code":"exit-status","number":62,"#,
+                r#""message":"exited with status 7","hint":null,"retry":false,"stage":null,"#,
+                r#""errno":null},"cancelled_by":null,"ended_by_signal":null,"user":"alice","#,
+                r#""uid":1000,"submitted_by":"alice","submitted_by_uid":1000,"#,
+                r#""command":["echo","hello world"],"command_base64":null,"command_cut":false,"#,
+                r#""working_dir":"/srv","working_dir_base64":null,"labels":{"team":"web"},"#,
+                r#""pid":null,"usage":{"cpu_user_ms":1,"cpu_system_ms":2,"#,
+                r#""peak_memory_bytes":1048576,"io_read_bytes":null,"io_written_bytes":null,"#,
+                r#""peak_tasks":null,"oom_kills":null,"not_measured":null},"#,
+                r#""output":{"stdout_bytes":12,"stderr_bytes":0,"#,
+                r#""log_bytes":12,"dropped_bytes":0},"leftovers":"none","limits":null,"#,
+                r#""paused":null,"existing":null}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn fields_without_a_value_are_there() {
+        let keys = |record: &ExecutionRecord| {
+            let value: serde_json::Value =
+                serde_json::from_str(&line(&Execution::of_record(record))).unwrap();
+            value
+                .as_object()
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        let finished = sample::finished(Status::Completed, Exit::Code(0), None, None);
+        assert_eq!(keys(&sample::running()), keys(&finished));
+    }
+
+    #[test]
+    fn resources_say_what_is_allowed_was_used_and_was_not_measured() {
+        let finished = sample::finished(Status::Completed, Exit::Code(0), None, None);
+        let shown =
+            |record, resources| line(&Execution::of_record(record).with_resources(Some(resources)));
+        let measured = shown(&finished, sample::resources());
+        for part in [
+            r#""io_read_bytes":4096,"io_written_bytes":0,"peak_tasks":null,"oom_kills":0,"#,
+            r#""not_measured":["peak_tasks"]"#,
+            r#""limits":{"memory_max":67108864,"cpu_quota":150,"tasks_max":null},"paused":false"#,
+        ] {
+            assert!(measured.contains(part), "{measured}");
+        }
+        let running = Resources {
+            paused: true,
+            measured: None,
+            ..sample::resources()
+        };
+        let shown = shown(&sample::running(), running);
+        assert!(
+            shown.contains(r#""paused":true"#) && shown.contains(r#""usage":null"#),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_failed_start_names_stage_and_errno() {
+        let error = ApiError::new(ErrorCode::START_FAILED, "no such directory");
+        let exit = Exit::NotStarted {
+            stage: StartStage::WorkingDirectory,
+            errno: 2,
+        };
+        let record = sample::finished(Status::Failed, exit, Some(error), None);
+        let shown = line(&Execution::of_record(&record));
+        assert!(
+            shown.contains(r#""stage":"working-directory","errno":2}"#),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_utf8_comes_as_base64() {
+        let mut record = sample::running();
+        record.command = escher_client::Command::Exec {
+            argv: vec!["a".into(), b"\xfe"[..].into()],
+        };
+        let shown = line(&Execution::of_record(&record));
+        assert!(
+            shown.contains(r#""command_base64":["YQ==","/g=="]"#),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_result_that_was_cut_says_where_the_rest_is() {
+        let record = sample::finished(Status::Completed, Exit::Code(0), None, None);
+        let mut result = ExecutionResult {
+            stdout: b"hello".to_vec(),
+            ..ExecutionResult::new(record)
+        };
+        // As long as what was written, with its mark.
+        result.omit(Omission {
+            stream: OutputStream::Stdout,
+            bytes: 7,
+            mark: " [more]".into(),
+        });
+        let shown = line(&Execution::of_result(result));
+        assert!(
+            shown.contains(r#""stdout":"hello [more]""#)
+                && shown.contains(r#""output_cut":true,"output_file":"/var/log"#),
+            "{shown}"
+        );
+    }
+}

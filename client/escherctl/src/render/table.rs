@@ -1,0 +1,146 @@
+//! Lists as tables.
+
+use std::time::Duration;
+
+use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
+use escher_client::{ExecutionRecord, Setting, Status, Timestamp};
+
+use super::{escape, time};
+
+/// Digits of an id's tail that a table shows, and that verbs take for the id.
+const SHORT_ID_DIGITS: usize = 8;
+
+/// The tail of an id, which is its random part.
+pub(crate) fn short_id(record: &ExecutionRecord) -> String {
+    let id = record.id.to_string();
+    id[id.len() - SHORT_ID_DIGITS..].to_owned()
+}
+
+/// Executions, one per line, fitted to the terminal if there is one.
+pub(crate) fn executions(records: &[ExecutionRecord], now: Timestamp) -> String {
+    let mut table = plain([
+        "NUMBER", "ID", "NAME", "STATUS", "AGE", "TIME", "USER", "COMMAND",
+    ]);
+    for record in records {
+        let mut row = Row::from(cells(record, now));
+        row.max_height(1);
+        table.add_row(row);
+    }
+    // Name, user and command give way; the rest is of no use in part.
+    show(table, &[2, 6, 7])
+}
+
+/// Settings, fitted to the terminal if there is one: a long value takes several lines.
+pub(crate) fn settings(settings: &[Setting]) -> String {
+    let mut table = plain(["SETTING", "VALUE", "FROM"]);
+    for setting in settings {
+        table.add_row([
+            escape::text(&setting.name),
+            escape::text(&setting.value.to_string()),
+            escape::text(&setting.origin),
+        ]);
+    }
+    show(table, &[1, 2])
+}
+
+/// A table without lines.
+fn plain<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
+    let mut table = Table::new();
+    let arrangement = if table.is_tty() {
+        ContentArrangement::Dynamic
+    } else {
+        ContentArrangement::Disabled
+    };
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(arrangement)
+        .set_header(header);
+    table
+}
+
+/// The table as text; the columns in `giving_way` may be narrower than what is in them.
+fn show(mut table: Table, giving_way: &[usize]) -> String {
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if !giving_way.contains(&index) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    table.trim_fmt() + "\n"
+}
+
+fn cells(record: &ExecutionRecord, now: Timestamp) -> [String; 8] {
+    let argv = record.command.to_argv();
+    let mut command = escape::command_line(argv.iter().map(|word| &word[..]));
+    if record.command_cut {
+        command.push_str(" …");
+    }
+    [
+        record.number.to_string(),
+        short_id(record),
+        record
+            .name
+            .as_deref()
+            .map_or_else(|| "-".to_owned(), escape::text),
+        record.status.to_string(),
+        time::duration(time::between(record.submitted_at, now)),
+        running_time(record, now).map_or_else(|| "-".to_owned(), time::duration),
+        escape::text(&record.user.to_string()),
+        command,
+    ]
+}
+
+/// How long it has run, or ran; `None` before.
+pub(crate) fn running_time(record: &ExecutionRecord, now: Timestamp) -> Option<Duration> {
+    match (&record.outcome, record.started_at) {
+        (Some(outcome), _) => Some(Duration::from_micros(outcome.duration_us)),
+        (None, Some(started_at)) if record.status == Status::Running => {
+            Some(time::between(started_at, now))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::sample;
+    use escher_client::SettingValue;
+
+    #[test]
+    fn a_table_without_a_terminal_is_plain_and_whole() {
+        let mut record = sample::running();
+        record.name = Some("a\x1b[31m".into());
+        let now = record.submitted_at.saturating_add(Duration::from_secs(62));
+        let shown = executions(&[record], now);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines.len(), 2, "{shown}");
+        assert!(lines[0].starts_with("NUMBER  ID        NAME"), "{shown}");
+        assert!(lines[1].contains(r"a\x1b[31m"), "{shown}");
+        assert!(lines[1].contains("1m02s"), "{shown}");
+        assert!(lines[1].ends_with("echo 'hello world'"), "{shown}");
+    }
+    #[test]
+    fn settings_stand_in_escherds_order() {
+        let setting = |name: &str, value, origin: &str| Setting {
+            name: name.into(),
+            value,
+            origin: origin.into(),
+            live: false,
+        };
+        let shown = settings(&[
+            setting(
+                "execution.stream_output",
+                SettingValue::Flag(true),
+                "default",
+            ),
+            setting("daemon.socket", SettingValue::Unset, "a\x1b[31m"),
+        ]);
+        assert_eq!(
+            shown,
+            "SETTING                  VALUE  FROM\n\
+             execution.stream_output  true   default\n\
+             daemon.socket            -      a\\x1b[31m\n"
+        );
+    }
+}

@@ -1,0 +1,394 @@
+//! What a store with a long history costs: opening it, asking it, writing to it.
+//!
+//! `cargo bench -p escherd --bench store [-- EXECUTIONS]` makes a store of so many finished executions
+//! [1,000,000] in a temporary directory (`TMPDIR` says where; it takes about 1.5 GB) and prints times. The
+//! pages are in the kernel's cache, as those of a store in use are.
+
+// In a benchmark a panic is the report, and standard output the place for it.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use escher_protocol::message::{Event, EventKind, ListFilter, Selection};
+use escher_protocol::{
+    ApiError, Command, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, Exit, Leftovers,
+    Outcome, OutputTotals, ResourceLimits, Status, Text, Timestamp, Usage, User,
+};
+use escherd::authz::Account;
+use escherd::execution::{Checked, Submission};
+use escherd::store::{
+    self, Change, CommitOutcome, Durability, Entry, HistoryLimits, Loaded, Store, StoreSettings,
+};
+
+const EXECUTIONS: u64 = 1_000_000;
+const ROUNDS: u32 = 20;
+const DEADLINE: Duration = Duration::from_secs(600);
+/// 2026-01-01T00:00:00Z; one execution each ten seconds from then on.
+const EPOCH: i64 = 1_767_225_600_000_000;
+const STEP: i64 = 10_000_000;
+
+struct Open {
+    store: Store,
+    outcomes: Receiver<Vec<(u64, CommitOutcome)>>,
+    loaded: Loaded,
+}
+
+fn open(path: &Path, durability: Durability) -> Open {
+    let (sender, outcomes) = channel();
+    let settings = StoreSettings {
+        durability,
+        kept_events: 10_000,
+    };
+    let settled = move |outcomes| {
+        let _ = sender.send(outcomes);
+    };
+    let (store, loaded, notices) = store::open(path, settings, settled).unwrap();
+    assert!(notices.is_empty());
+    Open {
+        store,
+        outcomes,
+        loaded,
+    }
+}
+
+impl Open {
+    fn commit(&self, entries: Vec<Entry>) {
+        let mut left = entries.len();
+        self.store.write(entries);
+        while left > 0 {
+            let outcomes = self.outcomes.recv_timeout(DEADLINE).unwrap();
+            assert!(
+                outcomes
+                    .iter()
+                    .all(|(_, verdict)| *verdict == CommitOutcome::Committed)
+            );
+            left -= outcomes.len();
+        }
+    }
+}
+
+fn at(number: u64) -> Timestamp {
+    Timestamp::from_micros(EPOCH + i64::try_from(number).unwrap() * STEP)
+}
+
+/// One of ten users, of a hundred names or none, with two labels; one in 50 failed.
+fn submission(number: u64) -> Submission {
+    let user = User {
+        uid: 1000 + u32::try_from(number % 10).unwrap(),
+        name: Some(format!("user{}", number % 10).into()),
+    };
+    let label = |key: &str, value: u64| -> (Text, Text) { (key.into(), value.to_string().into()) };
+    Submission {
+        id: ExecutionId::generate(),
+        number,
+        request: Box::new(ExecutionRequest {
+            name: number
+                .is_multiple_of(3)
+                .then(|| format!("job{}", number % 100).into()),
+            command: Command::Exec {
+                argv: ["make", "-j4", "CHECK=full", "all"]
+                    .map(Into::into)
+                    .to_vec(),
+            },
+            environment: vec![("CI".into(), "1".into())],
+            labels: vec![label("stage", number % 4), label("build", number / 20)],
+            ..ExecutionRequest::default()
+        }),
+        limits: ResourceLimits::default(),
+        checked: Checked {
+            timeout_ms: Some(600_000),
+            kill_grace_ms: 10_000,
+        },
+        submitter: user.clone(),
+        account: Account {
+            user,
+            home: "/home/user".into(),
+            shell: "/bin/sh".into(),
+            identity: None,
+        },
+        submitted_at: at(number),
+        log_path: format!("/var/log/escher/{number}.log").as_str().into(),
+    }
+}
+
+fn record(submission: &Submission) -> ExecutionRecord {
+    let request = &submission.request;
+    let failed = submission.number.is_multiple_of(50);
+    let (status, code) = if failed {
+        (Status::Failed, 2)
+    } else {
+        (Status::Completed, 0)
+    };
+    ExecutionRecord {
+        id: submission.id,
+        number: submission.number,
+        name: request.name.clone(),
+        key: None,
+        status,
+        user: submission.account.user.clone(),
+        submitted_by: submission.submitter.clone(),
+        command: request.command.clone(),
+        command_cut: false,
+        working_dir: "/srv/build".into(),
+        stdin: request.stdin,
+        labels: request.labels.clone(),
+        timeout_ms: submission.checked.timeout_ms,
+        kill_grace_ms: 10_000,
+        submitted_at: submission.submitted_at,
+        started_at: Some(submission.submitted_at),
+        completed_at: Some(
+            submission
+                .submitted_at
+                .saturating_add(Duration::from_secs(3)),
+        ),
+        pid: None,
+        cancelled_by: None,
+        log_path: submission.log_path.clone(),
+        outcome: Some(Outcome {
+            exit: Exit::Code(code),
+            error: failed.then(|| ApiError::new(ErrorCode::EXIT_STATUS, "exited with status 2")),
+            ended_by_signal: None,
+            duration_us: 3_000_000,
+            usage: Usage::default(),
+            output: OutputTotals {
+                stdout_bytes: 4096,
+                log_bytes: 4096,
+                ..OutputTotals::default()
+            },
+            leftovers: Leftovers::None,
+        }),
+    }
+}
+
+/// Submission, start and end, each with its event, as the engine writes them.
+fn changes(number: u64) -> [Entry; 3] {
+    let submission = submission(number);
+    let record = record(&submission);
+    let event = |place: u64, kind| {
+        Some(Event {
+            sequence: 3 * number + place,
+            time: submission.submitted_at,
+            id: submission.id,
+            number,
+            name: None,
+            user: submission.submitter.clone(),
+            kind,
+        })
+    };
+    let entry = |change, event: Option<Event>| Entry {
+        ticket: number,
+        change,
+        events: event.into_iter().collect(),
+    };
+    let submitted = Change::Submitted {
+        submission: Box::new(submission.clone()),
+        digest: None,
+        launching: true,
+    };
+    let started = Change::Started {
+        number,
+        pid: 1234,
+        at: submission.submitted_at,
+    };
+    let ended = EventKind::Finished(record.status);
+    [
+        entry(submitted, event(0, EventKind::Submitted)),
+        entry(started, event(1, EventKind::Started)),
+        entry(
+            Change::Finished {
+                record: Box::new(record),
+                resources: Box::default(),
+            },
+            event(2, ended),
+        ),
+    ]
+}
+
+fn main() {
+    let wanted = std::env::args().find_map(|argument| argument.parse().ok());
+    let count: u64 = wanted.unwrap_or(EXECUTIONS);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("escher.db");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+
+    let begun = Instant::now();
+    let made = open(&path, Durability::Crash);
+    for first in (1..=count).step_by(300) {
+        let last = (first + 299).min(count);
+        made.commit((first..=last).flat_map(changes).collect());
+    }
+    let rate = count as f64 / begun.elapsed().as_secs_f64();
+    runtime.block_on(made.store.close(DEADLINE)).unwrap();
+    let bytes = std::fs::metadata(&path).unwrap().len();
+    println!(
+        "{count} executions of 3 changes: {rate:.0} a second, {} bytes each",
+        bytes / count
+    );
+
+    let begun = Instant::now();
+    let opened = open(&path, Durability::Crash);
+    println!("open: {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
+    assert_eq!(
+        (opened.loaded.last_number, opened.store.finished_count()),
+        (count, count)
+    );
+    questions(&runtime, &opened.store, count);
+    runtime.block_on(opened.store.close(DEADLINE)).unwrap();
+    drop(opened);
+    for durability in [Durability::Crash, Durability::Power] {
+        for group in [1, 64] {
+            let opened = open(&path, durability);
+            let rate = commits(&opened, group);
+            println!("{durability:?}, {group} executions at a time: {rate:.0} a second");
+            runtime.block_on(opened.store.close(DEADLINE)).unwrap();
+        }
+    }
+}
+
+/// Executions a second, each submitted, started and ended, where so many at a time wait for each step.
+fn commits(opened: &Open, group: u64) -> f64 {
+    let rounds = if group == 1 { 300 } else { 30 };
+    let mut next = opened.loaded.last_number + 1;
+    let begun = Instant::now();
+    for _ in 0..rounds {
+        let mut steps: [Vec<Entry>; 3] = [Vec::new(), Vec::new(), Vec::new()];
+        for number in next..next + group {
+            for (step, entry) in steps.iter_mut().zip(changes(number)) {
+                step.push(entry);
+            }
+        }
+        next += group;
+        for step in steps {
+            opened.commit(step);
+        }
+    }
+    (rounds * group) as f64 / begun.elapsed().as_secs_f64()
+}
+
+fn questions(runtime: &tokio::runtime::Runtime, store: &Store, count: u64) {
+    let time = |what: &str, question: &dyn Fn() -> usize| {
+        let first = Instant::now();
+        let answers = question();
+        let first = first.elapsed().as_secs_f64() * 1e3;
+        let begun = Instant::now();
+        for _ in 0..ROUNDS {
+            assert_eq!(question(), answers);
+        }
+        let each = begun.elapsed().as_secs_f64() * 1e3 / f64::from(ROUNDS);
+        println!("{what}: {answers} in {each:.2} ms ({first:.2} ms the first time)");
+    };
+    let all = || ListFilter {
+        all: true,
+        ..ListFilter::default()
+    };
+    let label = |key: &str, value: &str| vec![(key.into(), value.into())];
+    let failed = || vec![Status::Failed];
+    let month = |n: i64| Some(Timestamp::from_micros(EPOCH + n * 30 * 24 * 3_600_000_000));
+    let of_filter = |filter: ListFilter| Selection {
+        filter,
+        ..Selection::default()
+    };
+    #[rustfmt::skip]
+    let lists = [
+        ("everything", of_filter(all())),
+        ("status=failed", of_filter(ListFilter { statuses: failed(), ..all() })),
+        ("status=lost (there is none)", of_filter(ListFilter { statuses: vec![Status::Lost], ..all() })),
+        ("label stage=1", of_filter(ListFilter { labels: label("stage", "1"), ..all() })),
+        ("label build=77", of_filter(ListFilter { labels: label("build", "77"), ..all() })),
+        ("user=user3", of_filter(ListFilter { user: Some("user3".into()), ..all() })),
+        ("user=1003", of_filter(ListFilter { user: Some("1003".into()), ..all() })),
+        ("name=job42", of_filter(ListFilter { name: Some("job42".into()), ..all() })),
+        ("since and until, long ago", Selection { filter: all(), since: month(0), until: month(1) }),
+        ("until", Selection { filter: all(), since: None, until: month(2) }),
+        ("since, later than all", Selection { filter: all(), since: month(1000), until: None }),
+        ("status=failed, user=user0", of_filter(ListFilter { statuses: failed(), user: Some("user0".into()), ..all() })),
+        ("status=failed, user=user3 (there is none)", of_filter(ListFilter { statuses: failed(), user: Some("user3".into()), ..all() })),
+        ("status=failed, label stage=2", of_filter(ListFilter { statuses: failed(), labels: label("stage", "2"), ..all() })),
+        ("status=failed, label stage=1 (there is none)", of_filter(ListFilter { statuses: failed(), labels: label("stage", "1"), ..all() })),
+        ("status=failed, name=job0", of_filter(ListFilter { statuses: failed(), name: Some("job0".into()), ..all() })),
+        ("status=failed, until", Selection { filter: ListFilter { statuses: failed(), ..all() }, since: None, until: month(1) }),
+        ("user=user3, label stage=1", of_filter(ListFilter { user: Some("user3".into()), labels: label("stage", "1"), ..all() })),
+        ("user=user3, name=job33", of_filter(ListFilter { user: Some("user3".into()), name: Some("job33".into()), ..all() })),
+        ("user=user3, until", Selection { filter: ListFilter { user: Some("user3".into()), ..all() }, since: None, until: month(1) }),
+        ("two labels", of_filter(ListFilter { labels: [label("stage", "1"), label("build", "777")].concat(), ..all() })),
+    ];
+    for (what, selection) in lists {
+        for (of, scope) in [
+            (None, ""),
+            (Some(1003), ", of one user"),
+            (Some(7), ", of a user without any"),
+        ] {
+            time(&format!("list {what}{scope}"), &|| {
+                let list = store.list(of, selection.clone(), u64::MAX, 100);
+                runtime.block_on(list).unwrap().len()
+            });
+        }
+    }
+    let some = runtime.block_on(store.find(None, &(count / 2).to_string().as_str().into()));
+    let id = some.unwrap().unwrap().id.to_string();
+    let number = (count / 3).to_string();
+    for (what, text) in [
+        ("number", number.as_str()),
+        ("id", &id),
+        ("name", "job42"),
+        ("head of 4", &id[..4]),
+        ("head of 22", &id[..26]),
+        ("tail of 4", &id[32..]),
+        ("tail of 12", &id[24..]),
+    ] {
+        for of in [None, Some(1003)] {
+            let scope = if of.is_some() { ", of one user" } else { "" };
+            time(&format!("find by {what}{scope}"), &|| {
+                let found = runtime.block_on(store.find(of, &text.into()));
+                usize::from(matches!(found, Ok(Some(_))))
+            });
+        }
+    }
+    let none = HistoryLimits {
+        max_age_secs: u64::MAX,
+        max_bytes: u64::MAX,
+        max_count: u64::MAX,
+    };
+    for (what, limits) in [
+        ("nothing", none),
+        (
+            "by count",
+            HistoryLimits {
+                max_count: count / 2,
+                ..none
+            },
+        ),
+        (
+            "by bytes",
+            HistoryLimits {
+                max_bytes: 1 << 20,
+                ..none
+            },
+        ),
+        (
+            "by age",
+            HistoryLimits {
+                max_age_secs: 1,
+                ..none
+            },
+        ),
+    ] {
+        time(&format!("expired {what}"), &|| {
+            let now = at(count + 1000);
+            runtime
+                .block_on(store.expired(limits, now, 1000))
+                .unwrap()
+                .len()
+        });
+    }
+    time("numbers to prune", &|| {
+        let selection = of_filter(all());
+        let numbers = store.finished_numbers(None, selection, u64::MAX, 1000);
+        runtime.block_on(numbers).unwrap().len()
+    });
+}

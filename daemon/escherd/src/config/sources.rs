@@ -1,0 +1,204 @@
+//! Which files there are, and what stands in them.
+//!
+//! As the UAPI group's configuration files specification has it: the main file is the first one that is there;
+//! drop-ins of all directories apply in the order of their names, and one that is in an earlier directory hides
+//! those of the same name in later ones. So an empty file, or a link to `/dev/null`, switches off what it hides.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::error::Fault;
+
+/// Name of the main file.
+const FILE_NAME: &str = "escher.toml";
+
+/// Name of the directory of drop-ins beside it.
+const DROP_INS: &str = "escher.toml.d";
+
+/// Longest file that is read, in bytes. All settings with a remark on each take a few thousand.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// The files of these directories, those that go over others last, and what is wrong with the directories.
+pub(super) fn files(dirs: &[PathBuf]) -> (Vec<PathBuf>, Vec<Fault>) {
+    let mut faults = Vec::new();
+    let main = dirs
+        .iter()
+        .map(|dir| dir.join(FILE_NAME))
+        .find(|path| is_there(path));
+    let mut drop_ins = BTreeMap::new();
+    for dir in dirs {
+        match names(&dir.join(DROP_INS)) {
+            Ok(paths) => {
+                for path in paths {
+                    let name = path.file_name().unwrap_or_default().to_owned();
+                    drop_ins.entry(name).or_insert(path);
+                }
+            }
+            Err(error) => faults.push(unreadable(&dir.join(DROP_INS), &error)),
+        }
+    }
+    (
+        main.into_iter().chain(drop_ins.into_values()).collect(),
+        faults,
+    )
+}
+
+/// One that is there but can't be looked at counts: reading it will tell why.
+fn is_there(path: &Path) -> bool {
+    let looked = fs::symlink_metadata(path);
+    !matches!(looked, Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
+/// The drop-ins in one directory. Hidden files are those of editors.
+fn names(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        if name.ends_with(b".toml") && !name.starts_with(b".") {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+/// The text of a file.
+pub(super) fn read(path: &Path) -> Result<String, Fault> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable(path, &error))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let right = format!("is longer than {MAX_FILE_BYTES} bytes: that is no configuration");
+        return Err(Fault::new(path.display().to_string(), right));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        let before = error.as_bytes().iter().take(place);
+        let line = before.filter(|byte| **byte == b'\n').count() + 1;
+        let said = format!("{}:{line}", path.display());
+        Fault::new(said, "there are bytes here that are not UTF-8")
+    })
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Fault {
+    Fault::new(
+        path.display().to_string(),
+        format!("cannot be read: {error}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Tree {
+        root: tempfile::TempDir,
+    }
+
+    impl Tree {
+        fn new(files: &[&str]) -> Self {
+            let root = tempfile::tempdir().unwrap();
+            for file in files {
+                let path = root.path().join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, "").unwrap();
+            }
+            Tree { root }
+        }
+
+        fn found(&self) -> Vec<String> {
+            let dirs = ["etc", "run", "usr"].map(|dir| self.root.path().join(dir));
+            let (files, faults) = files(&dirs);
+            assert!(faults.is_empty(), "{faults:?}");
+            let names = files
+                .iter()
+                .map(|file| file.strip_prefix(&self.root).unwrap());
+            names.map(|name| name.display().to_string()).collect()
+        }
+    }
+
+    #[test]
+    fn the_first_main_file_counts_and_drop_ins_come_by_their_names() {
+        let tree = Tree::new(&[
+            "run/escher.toml",
+            "usr/escher.toml",
+            "usr/escher.toml.d/10-a.toml",
+            "etc/escher.toml.d/20-b.toml",
+            "run/escher.toml.d/30-c.toml",
+        ]);
+        let drop_ins = [
+            "usr/escher.toml.d/10-a.toml",
+            "etc/escher.toml.d/20-b.toml",
+            "run/escher.toml.d/30-c.toml",
+        ];
+        assert_eq!(tree.found(), [&["run/escher.toml"], &drop_ins[..]].concat());
+        fs::remove_dir_all(tree.root.path().join("usr/escher.toml.d")).unwrap();
+        fs::remove_file(tree.root.path().join("run/escher.toml")).unwrap();
+        fs::remove_file(tree.root.path().join("usr/escher.toml")).unwrap();
+        assert_eq!(tree.found(), &drop_ins[1..], "also without a main file");
+    }
+
+    #[test]
+    fn a_name_in_an_earlier_directory_hides_the_same_one_in_later_ones() {
+        let tree = Tree::new(&["usr/escher.toml.d/10-a.toml", "run/escher.toml.d/10-a.toml"]);
+        assert_eq!(tree.found(), ["run/escher.toml.d/10-a.toml"]);
+        let etc = tree.root.path().join("etc/escher.toml.d");
+        fs::create_dir_all(&etc).unwrap();
+        std::os::unix::fs::symlink("/dev/null", etc.join("10-a.toml")).unwrap();
+        assert_eq!(tree.found(), ["etc/escher.toml.d/10-a.toml"]);
+        assert_eq!(read(&etc.join("10-a.toml")), Ok(String::new()));
+    }
+
+    #[test]
+    fn files_of_editors_and_other_endings_are_no_drop_ins() {
+        let tree = Tree::new(&[
+            "etc/escher.toml.d/.#10-a.toml",
+            "etc/escher.toml.d/10-a.toml~",
+            "etc/escher.toml.d/README",
+        ]);
+        assert!(tree.found().is_empty());
+    }
+
+    #[test]
+    fn what_is_there_and_cannot_be_read_is_a_fault() {
+        let tree = Tree::new(&["usr/escher.toml", "etc/escher.toml.d"]);
+        let etc = tree.root.path().join("etc");
+        std::os::unix::fs::symlink("nowhere", etc.join("escher.toml")).unwrap();
+        let dirs = [etc.clone(), tree.root.path().join("usr")];
+        let (files, faults) = files(&dirs);
+        assert_eq!(
+            files,
+            [etc.join("escher.toml")],
+            "a link is there, wherever it leads"
+        );
+        assert_eq!(faults.len(), 1, "the drop-ins' directory is a file");
+        assert!(
+            faults[0]
+                .to_string()
+                .contains("escher.toml.d: cannot be read")
+        );
+        let fault = read(&files[0]).unwrap_err().to_string();
+        assert!(fault.contains("etc/escher.toml: cannot be read"), "{fault}");
+        assert!(read(&etc).is_err(), "a directory");
+
+        let odd = etc.join("odd");
+        fs::write(&odd, b"a\nb\nc\xff\n").unwrap();
+        assert!(read(&odd).unwrap_err().to_string().contains("odd:3: "));
+        fs::write(&odd, vec![b'#'; 1024 * 1024 + 1]).unwrap();
+        assert!(
+            read(&odd)
+                .unwrap_err()
+                .to_string()
+                .contains("longer than 1048576")
+        );
+    }
+}

@@ -1,0 +1,116 @@
+//! The page about the configuration is true.
+
+use super::{Host, Value, read};
+use crate::config::schema::KEYS;
+use crate::config::{Origin, Profile};
+
+const PAGE: &str = include_str!("../../../../../docs/configuration.md");
+
+/// The blocks of code in this language.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fence = format!("```{language}\n");
+    let blocks = PAGE.split(&fence).skip(1);
+    blocks
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect()
+}
+
+#[test]
+fn every_example_is_a_configuration() {
+    for (language, name) in [("toml", "a.toml"), ("json", "a.json")] {
+        assert!(!blocks(language).is_empty());
+        for block in blocks(language) {
+            let read = read(name, block);
+            assert!(read.is_ok(), "{block}: {:?}", read.err());
+        }
+    }
+}
+
+#[test]
+fn the_example_with_all_defaults_has_all_defaults() {
+    let complete = blocks("toml")
+        .into_iter()
+        .max_by_key(|block| block.len())
+        .unwrap();
+    // Who may write there, and who starts escherd, is not the page's business.
+    let complete = read("a.toml", complete).unwrap();
+    let plain = Host::new().load(&[]).unwrap();
+    let by_root = ["daemon.socket_group"];
+    let elsewhere = [
+        "execution.log_dir",
+        "daemon.launcher",
+        "daemon.launcher_socket",
+        "daemon.metrics_socket",
+    ];
+    for (row, default) in complete.rows.iter().zip(&plain.rows) {
+        if elsewhere.contains(&row.name) {
+            continue;
+        }
+        assert_ne!(row.origin, Origin::Default, "{} is not there", row.name);
+        if !by_root.contains(&row.name) {
+            assert_eq!(row.value, default.value, "{}", row.name);
+        }
+    }
+    assert_eq!(
+        complete.value("daemon.socket_group"),
+        &super::text("escher")
+    );
+}
+
+#[test]
+fn the_tables_have_every_setting_with_its_default_variable_and_whether_it_can_change() {
+    let plain = Host::new().load(&[]).unwrap();
+    for (key, row) in KEYS.iter().zip(&plain.rows) {
+        let line = PAGE
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{}` |", key.name)))
+            .unwrap_or_else(|| panic!("{} is not in the page", key.name));
+        let default = match (&row.value, key.name) {
+            (_, "daemon.launcher") => "see below".to_owned(),
+            (_, "daemon.socket_group") => "`\"escher\"`".to_owned(),
+            (Value::Unset, _) => "none".to_owned(),
+            (Value::Text(text), _) => format!("`{text:?}`"),
+            (value, _) => format!("`{value}`"),
+        };
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        assert_eq!(cells[2], default, "{line}");
+        let variable = cells[4].trim_matches('`');
+        assert_eq!(variable, key.variable.unwrap_or(""), "{line}");
+        let is_live = match key.is_live {
+            true => "",
+            false => "restart",
+        };
+        assert_eq!(cells[5], is_live, "{line}");
+    }
+    let rows = PAGE.lines().filter(|line| {
+        let sections = ["daemon", "execution", "store", "history"];
+        let heads = sections.map(|section| format!("| `{section}."));
+        heads.iter().any(|head| line.starts_with(head))
+    });
+    assert_eq!(rows.count(), KEYS.len(), "and no other");
+}
+
+#[test]
+fn the_page_has_the_profiles() {
+    for profile in Profile::ALL {
+        let chosen = Host::new().load(&["--profile", profile.name()]).unwrap();
+        let line = PAGE
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{profile}` |")))
+            .unwrap();
+        let cells: Vec<&str> = line.split('|').map(str::trim).skip(2).collect();
+        for (cell, name) in cells.iter().zip([
+            "default_timeout_ms",
+            "max_timeout_ms",
+            "stream_output",
+            "max_concurrent_executions",
+            "max_in_memory_executions",
+            "execution_retention_secs",
+            "enable_auto_cleanup",
+            "max_output_size_bytes",
+        ]) {
+            let value = chosen.value(&format!("execution.{name}"));
+            assert_eq!(*cell, value.to_string(), "{line}");
+        }
+    }
+}

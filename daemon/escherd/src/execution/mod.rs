@@ -1,0 +1,51 @@
+//! One execution: what it is, which states it goes through, and what can be said of it. Pure: no clock, no
+//! I/O, no knowledge of other executions.
+
+mod outcome;
+mod record;
+mod request;
+mod resources;
+mod spec;
+mod state;
+mod stdin;
+mod submission;
+
+pub use outcome::Loss;
+pub use record::{listed, shown_command};
+pub use request::{Checked, MAX_KILL_GRACE_MS, RequestLimits, check};
+pub use resources::{check_limits, demand_enforceable};
+pub use spec::{assignment, recall};
+pub use state::{Action, End, Ending, Event, Impossible, State};
+pub use stdin::{Stdin, StdinReply, Write};
+pub use submission::Submission;
+
+/// An execution as the engine keeps it.
+#[derive(Debug)]
+pub struct Execution {
+    /// What does not change any more.
+    pub submission: Submission,
+    /// Where it stands.
+    pub state: State,
+    /// Its standard input.
+    pub stdin: Stdin,
+}
+
+/// The state in which the word of a shim leaves an execution.
+#[cfg(test)]
+pub(crate) fn ended(
+    seen: escher_launcher::ipc::exit_record::ExitRecord,
+) -> escher_protocol::Status {
+    outcome::reported(seen, &escher_protocol::ResourceLimits::default()).status
+}
+
+impl Execution {
+    /// An execution that stands there.
+    #[must_use]
+    pub fn in_state(submission: Submission, state: State) -> Self {
+        Execution {
+            stdin: Stdin::new(submission.request.stdin),
+            submission,
+            state,
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! From what a shim saw to what an execution's record says.
+
+use escher_launcher::ipc::exit_record::ExitRecord;
+use escher_launcher::ipc::wire::{EndCause, ExitReport};
+use escher_protocol::{
+    ApiError, Canceller, ErrorCode, Exit, Leftovers, Measurements, Outcome, OutputStream,
+    OutputTotals, ResourceLimits, StartStage, Status, Timestamp, Usage,
+};
+use nix::errno::Errno;
+
+use super::state::End;
+
+/// The end of an execution whose shim has reported, within these limits.
+pub(super) fn reported(seen: ExitRecord, limits: &ResourceLimits) -> End {
+    let ExitRecord { report, measured } = seen;
+    let measured = measured.unwrap_or_default();
+    let (status, error) = judge(&report);
+    let error = error.map(|error| out_of_memory(&report, &measured, limits).unwrap_or(error));
+    let cancelled_by = match report.cause {
+        EndCause::Cancelled(by) => Some(by),
+        EndCause::Itself | EndCause::TimedOut | EndCause::LogFull | EndCause::OversizedOutput => {
+            None
+        }
+    };
+    End {
+        status,
+        started_at: match report.exit {
+            Exit::NotStarted { .. } => None,
+            _ => report.started_at,
+        },
+        completed_at: report.ended_at,
+        cancelled_by,
+        outcome: Outcome {
+            exit: report.exit,
+            error,
+            ended_by_signal: report.ended_by_signal,
+            duration_us: report.duration_us,
+            usage: usage(report.usage, &measured),
+            output: report.output,
+            leftovers: report.leftovers,
+        },
+    }
+}
+
+/// What the cgroup has counted covers everything that the command ran, not only what was waited for.
+fn usage(waited_for: Usage, measured: &Measurements) -> Usage {
+    Usage {
+        user_us: measured.user_us.unwrap_or(waited_for.user_us),
+        system_us: measured.system_us.unwrap_or(waited_for.system_us),
+        peak_memory_bytes: measured
+            .peak_memory_bytes
+            .unwrap_or(waited_for.peak_memory_bytes),
+    }
+}
+
+/// The end of an execution that was cancelled before its turn came.
+pub(super) fn withdrawn(by: Canceller, at: Timestamp) -> End {
+    let error = ApiError::new(
+        ErrorCode::CANCELLED,
+        format!("cancelled by {by} before it was started"),
+    );
+    never_seen(
+        Status::Cancelled,
+        Exit::Withdrawn,
+        error,
+        Some(by),
+        None,
+        at,
+    )
+}
+
+/// How an execution came to have no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Its shim was killed; this is what became of the command's processes.
+    ShimKilled(Leftovers),
+    /// The host went down while it was with a shim.
+    HostWentDown,
+}
+
+/// The end of an execution that nobody has seen.
+pub(super) fn lost(started_at: Option<Timestamp>, at: Timestamp, loss: Loss) -> End {
+    let (message, leftovers) = match loss {
+        Loss::ShimKilled(leftovers) => (
+            "the process that watched over the command was killed; what came of it is not known",
+            leftovers,
+        ),
+        Loss::HostWentDown => (
+            "the host went down while the command ran; what came of it is not known",
+            Leftovers::None,
+        ),
+    };
+    let hint = match leftovers {
+        Leftovers::None | Leftovers::Killed => "its log tells how far it came",
+        Leftovers::Unkillable | Leftovers::Unknown => {
+            "its log tells how far it came; look for processes that it may have left behind"
+        }
+    };
+    let error = ApiError::new(ErrorCode::LOST, message).with_hint(hint);
+    let mut end = never_seen(Status::Lost, Exit::Unknown, error, None, started_at, at);
+    end.outcome.leftovers = leftovers;
+    end
+}
+
+fn never_seen(
+    status: Status,
+    exit: Exit,
+    error: ApiError,
+    cancelled_by: Option<Canceller>,
+    started_at: Option<Timestamp>,
+    at: Timestamp,
+) -> End {
+    let since = |start: Timestamp| at.as_micros().saturating_sub(start.as_micros());
+    End {
+        status,
+        started_at,
+        completed_at: at,
+        cancelled_by,
+        outcome: Outcome {
+            exit,
+            error: Some(error),
+            ended_by_signal: None,
+            duration_us: started_at.map_or(0, |start| u64::try_from(since(start)).unwrap_or(0)),
+            usage: Usage::default(),
+            output: OutputTotals::default(),
+            leftovers: Leftovers::None,
+        },
+    }
+}
+
+/// Why it ended counts before how: a command that answers SIGTERM with exit 0 was still ended.
+fn judge(report: &ExitReport) -> (Status, Option<ApiError>) {
+    let error = |code, message: String| Some(ApiError::new(code, message));
+    match (&report.cause, report.exit) {
+        (_, Exit::Unknown) => {
+            let message = "its main process could not be killed and is still there";
+            (Status::Lost, error(ErrorCode::LOST, message.to_owned()))
+        }
+        (EndCause::TimedOut, _) => {
+            let after = report.duration_us / 1000;
+            let message = format!("timed out; it ended after {after} ms");
+            (Status::Timeout, error(ErrorCode::TIMED_OUT, message))
+        }
+        (EndCause::Cancelled(by), _) => {
+            let message = format!("cancelled by {by}");
+            (Status::Cancelled, error(ErrorCode::CANCELLED, message))
+        }
+        (EndCause::LogFull, _) => {
+            let message = "its log could take no more, and it was ended for that";
+            (
+                Status::Failed,
+                error(ErrorCode::LOG_FULL, message.to_owned()),
+            )
+        }
+        (EndCause::OversizedOutput, _) => (Status::Failed, Some(oversized(report.output))),
+        (EndCause::Itself, Exit::Code(0)) => (Status::Completed, None),
+        (EndCause::Itself, Exit::Code(code)) => {
+            let message = format!("exited with status {code}");
+            (Status::Failed, error(ErrorCode::EXIT_STATUS, message))
+        }
+        (EndCause::Itself, Exit::Signal { signal, .. }) => {
+            let message = format!("died of signal {signal}");
+            (Status::Failed, error(ErrorCode::SIGNALLED, message))
+        }
+        (EndCause::Itself, Exit::NotStarted { stage, errno }) => {
+            (Status::Failed, Some(not_started(stage, errno)))
+        }
+        // A shim never reports this: it is for executions that never reached one.
+        (EndCause::Itself, Exit::Withdrawn) => (Status::Cancelled, None),
+    }
+}
+
+/// The better reason why a command has failed by itself, if the kernel has killed processes of it for want of
+/// memory: whatever it then exited with follows from that.
+fn out_of_memory(
+    report: &ExitReport,
+    measured: &Measurements,
+    limits: &ResourceLimits,
+) -> Option<ApiError> {
+    let kills = measured.oom_kills.filter(|kills| *kills > 0)?;
+    let failed_itself = report.cause == EndCause::Itself
+        && matches!(report.exit, Exit::Code(_) | Exit::Signal { .. });
+    if !failed_itself {
+        return None;
+    }
+    let processes = match kills {
+        1 => "a process".to_owned(),
+        several => format!("{several} processes"),
+    };
+    let killed = format!("the kernel has killed {processes} of it for want of memory");
+    let (message, hint) = match limits.memory_max {
+        Some(bytes) => (
+            format!("{killed}: it may use {bytes} bytes (memory_max)"),
+            "allow it more memory, or give it less to do",
+        ),
+        None => (
+            killed,
+            "it has no limit of its own: the host, or a cgroup above it, had no memory left",
+        ),
+    };
+    Some(ApiError::new(ErrorCode::OOM_KILLED, message).with_hint(hint))
+}
+
+/// The stream that has more is one that has too much.
+fn oversized(output: OutputTotals) -> ApiError {
+    let (stream, bytes) = match output.stdout_bytes >= output.stderr_bytes {
+        true => (OutputStream::Stdout, output.stdout_bytes),
+        false => (OutputStream::Stderr, output.stderr_bytes),
+    };
+    let name = stream.name();
+    let message = format!("it wrote {bytes} bytes to {name}, more than a command may");
+    let error = ApiError::new(ErrorCode::OVERSIZED_OUTPUT, message);
+    match output.dropped_bytes {
+        0 => error.with_hint("its log has everything that it wrote"),
+        _ => error,
+    }
+}
+
+fn not_started(stage: StartStage, errno: i32) -> ApiError {
+    let errno = Errno::from_raw(errno);
+    let stage_name = stage.name();
+    let reason = format!("{} ({errno:?}, at stage {stage_name})", errno.desc());
+    match (stage, errno) {
+        (StartStage::Exec, Errno::ENOENT | Errno::ENOTDIR) => ApiError::new(
+            ErrorCode::PROGRAM_NOT_FOUND,
+            format!("program not found: {reason}"),
+        )
+        .with_hint(
+            "give its path, or a PATH in its environment that has it (-e PATH passes yours)",
+        ),
+        _ => {
+            let error = ApiError::new(
+                ErrorCode::START_FAILED,
+                format!("cannot be started: {reason}"),
+            );
+            match hint(stage, errno) {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            }
+        }
+    }
+}
+
+fn hint(stage: StartStage, errno: Errno) -> Option<&'static str> {
+    match (stage, errno) {
+        (StartStage::Exec, Errno::EACCES) => Some(
+            "the file must be executable for the user, and every directory on the way searchable",
+        ),
+        (StartStage::Exec, Errno::ENOEXEC) => {
+            Some("a script needs a first line such as #!/bin/sh, or run it by its interpreter")
+        }
+        (StartStage::Exec, Errno::E2BIG) => Some(
+            "arguments and environment together are limited by the kernel (execve(2)); pass a file or standard input",
+        ),
+        (StartStage::WorkingDirectory, Errno::ENOENT) => {
+            Some("the working directory does not exist")
+        }
+        (StartStage::WorkingDirectory, Errno::EACCES) => {
+            Some("the user may not enter the working directory")
+        }
+        (StartStage::Limits, Errno::ENOTSUP) => Some(
+            "limits of resources need a cgroup v2 that is delegated to a launcher of this version",
+        ),
+        (StartStage::Prepare | StartStage::Exec, Errno::EAGAIN) => {
+            Some("a limit of processes is reached; try again later")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use escher_protocol::{ExecutionId, User};
+
+    const USAGE: Usage = Usage {
+        user_us: 1,
+        system_us: 2,
+        peak_memory_bytes: 3,
+    };
+
+    fn seen(cause: EndCause, exit: Exit, measured: Option<Measurements>) -> ExitRecord {
+        let report = ExitReport {
+            id: ExecutionId::from_bytes([1; 16]),
+            exit,
+            cause,
+            ended_by_signal: None,
+            started_at: None,
+            ended_at: Timestamp::from_micros(0),
+            duration_us: 0,
+            usage: USAGE,
+            output: OutputTotals::default(),
+            leftovers: Leftovers::None,
+        };
+        ExitRecord { report, measured }
+    }
+
+    fn end(cause: EndCause, exit: Exit) -> (Status, Option<u16>) {
+        let end = reported(seen(cause, exit, None), &ResourceLimits::default());
+        (
+            end.status,
+            end.outcome.error.map(|error| error.code.number()),
+        )
+    }
+
+    #[test]
+    fn causes_and_exits_become_states_and_errors() {
+        let by = || EndCause::Cancelled(Canceller::User(User { uid: 1, name: None }));
+        let signal = Exit::Signal {
+            signal: 9,
+            core_dumped: false,
+        };
+        let failed = |stage, errno| Exit::NotStarted { stage, errno };
+        for (cause, exit, status, error) in [
+            (EndCause::Itself, Exit::Code(0), Status::Completed, None),
+            (EndCause::Itself, Exit::Code(7), Status::Failed, Some(62)),
+            (EndCause::Itself, signal, Status::Failed, Some(63)),
+            (
+                EndCause::Itself,
+                failed(StartStage::Exec, 2),
+                Status::Failed,
+                Some(60),
+            ),
+            (
+                EndCause::Itself,
+                failed(StartStage::Exec, 13),
+                Status::Failed,
+                Some(61),
+            ),
+            (
+                EndCause::Itself,
+                failed(StartStage::WorkingDirectory, 2),
+                Status::Failed,
+                Some(61),
+            ),
+            (EndCause::Itself, Exit::Unknown, Status::Lost, Some(66)),
+            (EndCause::TimedOut, Exit::Code(0), Status::Timeout, Some(64)),
+            (EndCause::TimedOut, signal, Status::Timeout, Some(64)),
+            (EndCause::LogFull, signal, Status::Failed, Some(68)),
+            (EndCause::OversizedOutput, signal, Status::Failed, Some(67)),
+            (
+                EndCause::OversizedOutput,
+                Exit::Code(0),
+                Status::Failed,
+                Some(67),
+            ),
+            (
+                EndCause::OversizedOutput,
+                Exit::Unknown,
+                Status::Lost,
+                Some(66),
+            ),
+            (by(), Exit::Code(0), Status::Cancelled, Some(65)),
+            (by(), signal, Status::Cancelled, Some(65)),
+        ] {
+            assert_eq!(
+                end(cause.clone(), exit),
+                (status, error),
+                "{cause:?} {exit:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_cgroup_has_counted_counts_and_the_rest_is_as_the_shim_saw_it() {
+        let usage = |measured| {
+            let seen = seen(EndCause::Itself, Exit::Code(0), measured);
+            reported(seen, &ResourceLimits::default()).outcome.usage
+        };
+        assert_eq!(usage(None), USAGE);
+        assert_eq!(usage(Some(Measurements::default())), USAGE);
+        let measured = Measurements {
+            user_us: Some(10),
+            peak_memory_bytes: Some(0),
+            ..Measurements::default()
+        };
+        let expected = Usage {
+            user_us: 10,
+            peak_memory_bytes: 0,
+            ..USAGE
+        };
+        assert_eq!(usage(Some(measured)), expected);
+    }
+
+    #[test]
+    fn want_of_memory_is_the_reason_where_a_command_has_failed_by_itself() {
+        let itself = || EndCause::Itself;
+        let killed = Exit::Signal {
+            signal: 9,
+            core_dumped: false,
+        };
+        let not_started = Exit::NotStarted {
+            stage: StartStage::Limits,
+            errno: 95,
+        };
+        let oom = Some(ErrorCode::OOM_KILLED);
+        for (cause, exit, oom_kills, expected) in [
+            (itself(), killed, Some(1), oom),
+            (itself(), Exit::Code(1), Some(1), oom),
+            (itself(), killed, Some(0), Some(ErrorCode::SIGNALLED)),
+            (itself(), killed, None, Some(ErrorCode::SIGNALLED)),
+            (itself(), Exit::Code(0), Some(1), None),
+            (
+                itself(),
+                not_started,
+                Some(1),
+                Some(ErrorCode::START_FAILED),
+            ),
+            (itself(), Exit::Unknown, Some(1), Some(ErrorCode::LOST)),
+            (
+                EndCause::TimedOut,
+                killed,
+                Some(1),
+                Some(ErrorCode::TIMED_OUT),
+            ),
+        ] {
+            let measured = Measurements {
+                oom_kills,
+                ..Measurements::default()
+            };
+            let seen = seen(cause, exit, Some(measured));
+            let end = reported(seen, &ResourceLimits::default());
+            let code = end.outcome.error.map(|error| error.code);
+            assert_eq!(code, expected, "{exit:?} {oom_kills:?}");
+        }
+    }
+
+    #[test]
+    fn want_of_memory_names_the_limit_and_how_many_were_killed() {
+        let message = |kills, memory_max| {
+            let measured = Measurements {
+                oom_kills: Some(kills),
+                ..Measurements::default()
+            };
+            let limits = ResourceLimits {
+                memory_max,
+                ..ResourceLimits::default()
+            };
+            let seen = seen(EndCause::Itself, Exit::Code(1), Some(measured));
+            let error = reported(seen, &limits).outcome.error.unwrap();
+            (error.message, error.hint.unwrap())
+        };
+        let (limited, _) = message(3, Some(4096));
+        assert!(limited.contains("3 processes") && limited.contains("4096 bytes (memory_max)"));
+        let (unlimited, hint) = message(1, None);
+        assert!(unlimited.contains("a process of it") && !unlimited.contains("memory_max"));
+        assert!(hint.contains("no limit of its own"));
+    }
+
+    #[test]
+    fn too_much_output_names_its_stream_and_where_everything_is() {
+        let everything = Some("its log has everything that it wrote".into());
+        for (stdout_bytes, stderr_bytes, dropped_bytes, what, hint) in [
+            (11, 0, 0, "11 bytes to stdout", everything.clone()),
+            (11, 12, 0, "12 bytes to stderr", everything),
+            (12, 12, 1, "12 bytes to stdout", None),
+        ] {
+            let error = oversized(OutputTotals {
+                stdout_bytes,
+                stderr_bytes,
+                log_bytes: stdout_bytes + stderr_bytes - dropped_bytes,
+                dropped_bytes,
+            });
+            assert!(error.message.contains(what), "{}", error.message);
+            assert_eq!(error.hint, hint);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What a shim is told to run.
+
+use escher_launcher::ipc::wire::{Assignment, LaunchSpec, LogLimits, MAX_MEMO_BYTES};
+use escher_protocol::codec::{self, CodecError};
+use escher_protocol::{Blob, ResourceLimits, StdinMode};
+
+use super::Submission;
+
+/// PATH of a command whose request sets none: what systemd gives to services (systemd.exec(5)).
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The variable that tells a command which execution it is. A request cannot set it.
+const ID_VARIABLE: &[u8] = b"ESCHER_EXECUTION_ID";
+
+/// What a shim is given for `submission`.
+#[must_use]
+pub fn assignment(submission: &Submission, log_limits: LogLimits) -> Assignment {
+    Assignment {
+        spec: launch_spec(submission),
+        memo: memo(submission),
+        log_limits,
+    }
+}
+
+/// What a shim keeps, so that its execution is known even if the store is not: the submission without the
+/// request's environment, which is a secret, and without the command where that is too long.
+fn memo(submission: &Submission) -> Blob {
+    let mut known = submission.clone();
+    known.request.environment = Vec::new();
+    let bytes = encode_memo(&known);
+    if bytes.len() <= MAX_MEMO_BYTES {
+        return bytes.into();
+    }
+    known.request.command = super::record::shorten(&known.request.command).0;
+    let bytes = encode_memo(&known);
+    match bytes.len() <= MAX_MEMO_BYTES {
+        true => bytes.into(),
+        false => Blob::default(),
+    }
+}
+
+/// The limits follow if there are any: other memos are as every escherd knows them.
+fn encode_memo(known: &Submission) -> Vec<u8> {
+    let encoded = match known.limits.is_unlimited() {
+        true => codec::encode(known),
+        false => codec::encode(&(known, known.limits)),
+    };
+    encoded.unwrap_or_default()
+}
+
+/// What a shim has kept of its execution.
+///
+/// # Errors
+/// When that is nothing, or of a version that is not known here.
+pub fn recall(memo: &[u8]) -> Result<Submission, CodecError> {
+    codec::decode(memo).or_else(|_| {
+        let (mut known, limits): (Submission, ResourceLimits) = codec::decode(memo)?;
+        known.limits = limits;
+        Ok(known)
+    })
+}
+
+/// The launch of `submission`, with an environment built from nothing: the account's variables, then those
+/// of the request, then the execution's id.
+fn launch_spec(submission: &Submission) -> LaunchSpec {
+    let Submission {
+        request,
+        checked,
+        account,
+        ..
+    } = submission;
+    let home = account.home.clone();
+    LaunchSpec {
+        id: submission.id,
+        argv: request.command.to_argv(),
+        environment: environment(submission),
+        working_dir: request.working_dir.clone().unwrap_or(home),
+        or_root: request.working_dir.is_none(),
+        identity: account.identity.clone(),
+        stdin: request.stdin == StdinMode::Stream,
+        timeout_ms: checked.timeout_ms,
+        kill_grace_ms: checked.kill_grace_ms,
+    }
+}
+
+fn environment(submission: &Submission) -> Vec<Blob> {
+    let account = &submission.account;
+    let login = account.user.to_string();
+    let id = submission.id.to_string();
+    let base: [(&[u8], &[u8]); 5] = [
+        (b"PATH", DEFAULT_PATH.as_bytes()),
+        (b"HOME", &account.home),
+        (b"SHELL", &account.shell),
+        (b"USER", login.as_bytes()),
+        (b"LOGNAME", login.as_bytes()),
+    ];
+    let asked = &submission.request.environment;
+    let is_overridden = |name: &[u8], later: &[(Blob, Blob)]| {
+        name == ID_VARIABLE || later.iter().any(|(other, _)| **other == *name)
+    };
+    let mut variables = Vec::with_capacity(base.len() + asked.len() + 1);
+    for (name, value) in base {
+        if !is_overridden(name, asked) {
+            variables.push(variable(name, value));
+        }
+    }
+    for (index, (name, value)) in asked.iter().enumerate() {
+        if !is_overridden(name, &asked[index + 1..]) {
+            variables.push(variable(name, value));
+        }
+    }
+    variables.push(variable(ID_VARIABLE, id.as_bytes()));
+    variables
+}
+
+fn variable(name: &[u8], value: &[u8]) -> Blob {
+    [name, b"=", value].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authz::Account;
+    use crate::execution::Checked;
+    use escher_protocol::{Command, ExecutionId, ExecutionRequest, Timestamp, User};
+
+    fn submission(limits: ResourceLimits) -> Submission {
+        let user = User { uid: 1, name: None };
+        Submission {
+            id: ExecutionId::from_bytes([1; 16]),
+            number: 1,
+            request: Box::new(ExecutionRequest {
+                command: Command::Exec {
+                    argv: vec!["true".into()],
+                },
+                ..ExecutionRequest::default()
+            }),
+            limits,
+            checked: Checked {
+                timeout_ms: None,
+                kill_grace_ms: 1,
+            },
+            submitter: user.clone(),
+            account: Account {
+                user,
+                home: "/".into(),
+                shell: "/bin/sh".into(),
+                identity: None,
+            },
+            submitted_at: Timestamp::from_micros(1),
+            log_path: "/log".into(),
+        }
+    }
+
+    #[test]
+    fn a_memo_without_limits_is_one_that_every_escherd_understands() {
+        let unlimited = submission(ResourceLimits::default());
+        let memo = memo(&unlimited);
+        assert_eq!(codec::decode::<Submission>(&memo), Ok(unlimited.clone()));
+        assert_eq!(recall(&memo), Ok(unlimited));
+    }
+
+    #[test]
+    fn a_memo_has_the_limits() {
+        let limited = submission(ResourceLimits {
+            memory_max: Some(1 << 20),
+            cpu_quota: None,
+            tasks_max: Some(7),
+        });
+        assert_eq!(recall(&memo(&limited)), Ok(limited));
+        assert!(recall(b"").is_err());
+    }
+}

@@ -1,0 +1,303 @@
+//! The account of an execution's standard input: what was written, what the shim has taken.
+
+use std::collections::VecDeque;
+
+use escher_launcher::ipc::wire::{INPUT_WINDOW, InputState};
+use escher_protocol::{ApiError, Blob, ErrorCode, StdinMode};
+
+/// Most writes that wait because the command does not read. A client that keeps more than that in flight
+/// is refused.
+pub(super) const MAX_WAITING_WRITES: usize = 16;
+
+/// A write that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Where it begins, counted from the first byte ever written.
+    pub offset: u64,
+    /// The bytes.
+    pub data: Blob,
+    /// Whether the input ends after them.
+    pub end: bool,
+}
+
+/// What a write's sender is told: bytes taken so far, or why there will be no more.
+pub type StdinReply = Result<u64, ApiError>;
+
+/// The account. `R` is where a reply goes; it comes back with the reply when there is one.
+#[derive(Debug)]
+pub struct Stdin<R = tokio::sync::oneshot::Sender<StdinReply>> {
+    phase: Phase,
+    /// Whether there is a shim to send to.
+    open: bool,
+    /// Bytes written so far, taken by the shim or not.
+    offset: u64,
+    waiting: VecDeque<(Write, R)>,
+    /// Sent to the shim and not taken: the offset after each, and where to tell of it. Nobody waits for
+    /// those that an earlier escherd has sent.
+    in_flight: VecDeque<(u64, Option<R>)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// More may come.
+    Open,
+    /// The writer has ended it.
+    Ended,
+    /// There is none, or nobody reads it any more.
+    Closed,
+}
+
+impl<R> Stdin<R> {
+    /// The account of an execution that was submitted with `mode`.
+    #[must_use]
+    pub fn new(mode: StdinMode) -> Self {
+        Stdin {
+            phase: match mode {
+                StdinMode::Null => Phase::Closed,
+                StdinMode::Stream => Phase::Open,
+            },
+            open: false,
+            offset: 0,
+            waiting: VecDeque::new(),
+            in_flight: VecDeque::new(),
+        }
+    }
+
+    /// Takes a write on; the reply comes with [`Stdin::accepted`], or at once by what this returns.
+    ///
+    /// # Errors
+    /// The reply to give now, with its receiver.
+    pub fn write(&mut self, write: Write, reply: R) -> Result<(), (StdinReply, R)> {
+        let Write {
+            offset,
+            mut data,
+            end,
+        } = write;
+        let next = self.offset;
+        let refusal = |code, message: String| Err(ApiError::new(code, message));
+        let after = offset.saturating_add(data.len() as u64);
+        if self.phase == Phase::Closed {
+            let message = "the execution's standard input is closed".to_owned();
+            return Err((refusal(ErrorCode::STDIN_CLOSED, message), reply));
+        }
+        // A repeat after a lost reply.
+        let has_news = after > next || (end && self.phase == Phase::Open);
+        if !has_news {
+            return Err((Ok(next), reply));
+        }
+        if self.phase == Phase::Ended {
+            let message = "the end of the execution's standard input was already sent".to_owned();
+            return Err((refusal(ErrorCode::STDIN_CLOSED, message), reply));
+        }
+        if offset > next {
+            let message = format!(
+                "standard input was written at offset {offset}, but the next byte is {next}"
+            );
+            return Err((refusal(ErrorCode::STDIN_OFFSET, message), reply));
+        }
+        if self.waiting.len() >= MAX_WAITING_WRITES {
+            let message =
+                format!("{MAX_WAITING_WRITES} writes wait already for the command to read");
+            return Err((refusal(ErrorCode::TOO_MANY_REQUESTS, message), reply));
+        }
+        let known = usize::try_from(next - offset).unwrap_or(usize::MAX);
+        if known > 0 {
+            data = data[known.min(data.len())..].into();
+        }
+        self.offset = after;
+        if end {
+            self.phase = Phase::Ended;
+        }
+        self.waiting.push_back((
+            Write {
+                offset: next,
+                data,
+                end,
+            },
+            reply,
+        ));
+        Ok(())
+    }
+
+    /// There is a shim now.
+    pub fn open(&mut self) {
+        self.open = true;
+    }
+
+    /// There is a shim, which has taken input from an earlier escherd.
+    pub fn adopt(&mut self, input: &InputState) {
+        self.open = true;
+        self.offset = input.received;
+        if input.closed {
+            self.phase = Phase::Closed;
+        } else if input.ended {
+            self.phase = Phase::Ended;
+        }
+        let unaccepted = (0..input.unaccepted).map(|_| (input.received, None));
+        self.in_flight = unaccepted.collect();
+    }
+
+    /// The next write to send to the shim, if it may have one.
+    pub fn next_to_send(&mut self) -> Option<Write> {
+        if !self.open || self.in_flight.len() >= INPUT_WINDOW {
+            return None;
+        }
+        let (write, reply) = self.waiting.pop_front()?;
+        let after = write.offset + write.data.len() as u64;
+        self.in_flight.push_back((after, Some(reply)));
+        Some(write)
+    }
+
+    /// The shim has taken the oldest write that it was sent: the reply for its sender.
+    pub fn accepted(&mut self) -> Option<(StdinReply, R)> {
+        let (after, reply) = self.in_flight.pop_front()?;
+        Some((Ok(after), reply?))
+    }
+
+    /// Nobody reads any more: the replies for all who wait.
+    pub fn close(&mut self) -> Vec<(StdinReply, R)> {
+        self.phase = Phase::Closed;
+        self.open = false;
+        let waiting = self.waiting.drain(..).map(|(_, reply)| reply);
+        let in_flight = self.in_flight.drain(..).filter_map(|(_, reply)| reply);
+        let error = || {
+            ApiError::new(
+                ErrorCode::STDIN_CLOSED,
+                "the command has closed its standard input",
+            )
+        };
+        in_flight
+            .chain(waiting)
+            .map(|reply| (Err(error()), reply))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(offset: u64, data: &str, end: bool) -> Write {
+        Write {
+            offset,
+            data: data.into(),
+            end,
+        }
+    }
+
+    fn stdin() -> Stdin<u8> {
+        let mut stdin = Stdin::new(StdinMode::Stream);
+        stdin.open();
+        stdin
+    }
+
+    #[test]
+    fn writes_go_on_in_order_within_the_window() {
+        let mut stdin = stdin();
+        for number in 0..6 {
+            stdin
+                .write(write(u64::from(number), "x", false), number)
+                .unwrap();
+        }
+        let sent = std::iter::from_fn(|| stdin.next_to_send()).count();
+        assert_eq!(sent, INPUT_WINDOW);
+        assert_eq!(stdin.accepted(), Some((Ok(1), 0)));
+        assert_eq!(stdin.next_to_send(), Some(write(4, "x", false)));
+    }
+
+    #[test]
+    fn a_repeat_is_passed_over_and_a_gap_refused() {
+        let mut stdin = stdin();
+        stdin.write(write(0, "abcd", false), 0).unwrap();
+        assert_eq!(stdin.write(write(0, "ab", false), 1), Err((Ok(4), 1)));
+        assert_eq!(stdin.write(write(0, "abcd", false), 2), Err((Ok(4), 2)));
+        stdin.write(write(2, "cdef", true), 3).unwrap();
+        stdin.next_to_send();
+        assert_eq!(stdin.next_to_send(), Some(write(4, "ef", true)));
+        assert_eq!(stdin.write(write(2, "cdef", true), 4), Err((Ok(6), 4)));
+        let (late, _) = stdin.write(write(6, "g", false), 5).unwrap_err();
+        assert_eq!(late.unwrap_err().code, ErrorCode::STDIN_CLOSED);
+        let (gap, _) = super::tests::stdin()
+            .write(write(1, "x", false), 6)
+            .unwrap_err();
+        assert_eq!(gap.unwrap_err().code, ErrorCode::STDIN_OFFSET);
+    }
+
+    #[test]
+    fn an_end_without_bytes_is_an_end() {
+        let mut stdin = stdin();
+        stdin.write(write(0, "", true), 0).unwrap();
+        assert_eq!(stdin.next_to_send(), Some(write(0, "", true)));
+        let mut stdin = super::tests::stdin();
+        stdin.write(write(0, "ab", false), 0).unwrap();
+        stdin.write(write(2, "", true), 1).unwrap();
+    }
+
+    #[test]
+    fn an_adopted_input_goes_on_where_the_shim_stands() {
+        let state = InputState {
+            received: 10,
+            unaccepted: 4,
+            ended: false,
+            closed: false,
+        };
+        let mut adopted = Stdin::new(StdinMode::Stream);
+        adopted.adopt(&state);
+        assert_eq!(
+            adopted.write(write(4, "repeat", false), 0),
+            Err((Ok(10), 0))
+        );
+        adopted.write(write(8, "..new", false), 1).unwrap();
+        assert!(
+            adopted.next_to_send().is_none(),
+            "the shim's window is full"
+        );
+        assert!(
+            adopted.accepted().is_none(),
+            "nobody waits for the old ones"
+        );
+        assert_eq!(adopted.next_to_send(), Some(write(10, "new", false)));
+        for (state, late) in [
+            (
+                InputState {
+                    ended: true,
+                    ..state
+                },
+                write(10, "x", false),
+            ),
+            (
+                InputState {
+                    closed: true,
+                    ..state
+                },
+                write(10, "x", false),
+            ),
+        ] {
+            let mut adopted = Stdin::new(StdinMode::Stream);
+            adopted.adopt(&state);
+            let (refused, _) = adopted.write(late, 2).unwrap_err();
+            assert_eq!(refused.unwrap_err().code, ErrorCode::STDIN_CLOSED);
+        }
+    }
+
+    #[test]
+    fn closing_answers_everybody_and_the_limit_holds() {
+        let mut stdin = Stdin::new(StdinMode::Stream);
+        for number in 0..MAX_WAITING_WRITES {
+            stdin
+                .write(write(number as u64, "x", false), number)
+                .unwrap();
+        }
+        let (over, _) = stdin
+            .write(write(MAX_WAITING_WRITES as u64, "x", false), 99)
+            .unwrap_err();
+        assert_eq!(over.unwrap_err().code, ErrorCode::TOO_MANY_REQUESTS);
+        assert!(stdin.next_to_send().is_none(), "no shim yet");
+        assert_eq!(stdin.close().len(), MAX_WAITING_WRITES);
+        let none: Result<(), _> = Stdin::new(StdinMode::Null).write(write(0, "x", false), 0);
+        assert_eq!(
+            none.unwrap_err().0.unwrap_err().code,
+            ErrorCode::STDIN_CLOSED
+        );
+    }
+}

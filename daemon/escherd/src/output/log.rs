@@ -1,0 +1,348 @@
+//! A log, read by its index.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use escher_protocol::output::MAX_CHUNK_BYTES;
+use escher_protocol::{OutputChunk, StreamSelection};
+use nix::fcntl::OFlag;
+
+use super::Batch;
+use super::index::Index;
+
+/// Most chunks of one batch: a command that changes its stream with every byte makes many small ones.
+const MAX_BATCH_CHUNKS: usize = 1024;
+
+/// Bytes looked at once when lines are counted from the end.
+const TAIL_BLOCK_BYTES: u64 = 64 * 1024;
+
+/// Both files, open.
+#[derive(Debug)]
+pub(super) struct LogFiles {
+    log: File,
+    index: Index,
+}
+
+/// Bytes of the selected streams that follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stretch {
+    /// How many.
+    pub(super) bytes: u64,
+    /// Where they end.
+    pub(super) end: u64,
+}
+
+impl LogFiles {
+    /// Opens the log at `path` and its index; `None` where there is no log (yet).
+    pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
+        let open = |path: &Path| {
+            let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+            File::options()
+                .read(true)
+                .custom_flags(flags.bits())
+                .open(path)
+        };
+        let log = match open(path) {
+            Ok(log) => log,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // The index is made before the log, so it is there.
+        let index = Index::new(open(&path.with_extension("idx"))?)?;
+        Ok(Some(LogFiles { log, index }))
+    }
+
+    pub(super) fn length(&mut self) -> io::Result<u64> {
+        Ok(self.log.metadata()?.len())
+    }
+
+    /// Chunks of `streams` from `offset` on, within one frame's worth of bytes and before `end`.
+    pub(super) fn read(
+        &mut self,
+        streams: StreamSelection,
+        offset: u64,
+        end: u64,
+    ) -> io::Result<Batch> {
+        let mut place = self.index.find(offset)?;
+        let mut batch = Batch {
+            chunks: Vec::new(),
+            next: offset,
+        };
+        let mut room = MAX_CHUNK_BYTES;
+        while batch.next < end && room > 0 && batch.chunks.len() < MAX_BATCH_CHUNKS {
+            let run = self.index.run(place)?;
+            let stop = run.end.min(end);
+            if stop <= batch.next {
+                place += 1;
+                continue;
+            }
+            if streams.includes(run.record.stream) {
+                let wanted = usize::try_from(stop - batch.next).unwrap_or(usize::MAX);
+                let mut data = vec![0; wanted.min(room)];
+                self.log.read_exact_at(&mut data, batch.next)?;
+                room -= data.len();
+                let chunk = OutputChunk {
+                    stream: run.record.stream,
+                    offset: batch.next,
+                    time_us: run.record.time_us,
+                    data: data.into(),
+                };
+                batch.next += chunk.data.len() as u64;
+                batch.chunks.push(chunk);
+            } else {
+                batch.next = stop;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Where the last `lines` lines of `streams` before `end` begin. A last line without a newline
+    /// counts as one.
+    pub(super) fn last_lines(
+        &mut self,
+        streams: StreamSelection,
+        lines: u64,
+        end: u64,
+    ) -> io::Result<u64> {
+        if end == 0 || lines == 0 {
+            return Ok(end);
+        }
+        let (mut left, mut is_last_byte) = (lines, true);
+        let mut place = Some(self.index.find(end - 1)?);
+        let mut begin = end;
+        while let Some(here) = place {
+            let run = self.index.run(here)?;
+            let mut stop = run.end.min(end);
+            while streams.includes(run.record.stream) && stop > run.record.offset {
+                let from = stop.saturating_sub(TAIL_BLOCK_BYTES).max(run.record.offset);
+                let mut block = vec![0; usize::try_from(stop - from).unwrap_or(0)];
+                self.log.read_exact_at(&mut block, from)?;
+                for (index, byte) in block.iter().enumerate().rev() {
+                    let ends_the_last_line = std::mem::take(&mut is_last_byte);
+                    if *byte == b'\n' && !ends_the_last_line {
+                        left -= 1;
+                        if left == 0 {
+                            return Ok(from + index as u64 + 1);
+                        }
+                    }
+                }
+                stop = from;
+                begin = from;
+            }
+            place = here.checked_sub(1);
+        }
+        Ok(begin)
+    }
+
+    /// Goes over `bytes` bytes of `streams` from `offset` on, or fewer, if `end` comes before.
+    pub(super) fn forward(
+        &mut self,
+        streams: StreamSelection,
+        offset: u64,
+        bytes: u64,
+        end: u64,
+    ) -> io::Result<Stretch> {
+        let mut stretch = Stretch {
+            bytes: 0,
+            end: offset,
+        };
+        let mut place = self.index.find(offset)?;
+        while stretch.bytes < bytes && stretch.end < end {
+            let run = self.index.run(place)?;
+            let length = run.end.min(end).saturating_sub(stretch.end);
+            if streams.includes(run.record.stream) {
+                let taken = length.min(bytes - stretch.bytes);
+                stretch.bytes += taken;
+                stretch.end += taken;
+            } else {
+                stretch.end += length;
+            }
+            place += 1;
+        }
+        Ok(stretch)
+    }
+
+    /// Where the last `bytes` bytes of `streams` before `end` begin, or all of them, if there are fewer.
+    pub(super) fn backward(
+        &mut self,
+        streams: StreamSelection,
+        end: u64,
+        bytes: u64,
+    ) -> io::Result<u64> {
+        if end == 0 || bytes == 0 {
+            return Ok(end);
+        }
+        let (mut begin, mut left) = (end, bytes);
+        let mut place = Some(self.index.find(end - 1)?);
+        while let Some(here) = place
+            && left > 0
+        {
+            let run = self.index.run(here)?;
+            let stop = run.end.min(end);
+            let taken = stop.saturating_sub(run.record.offset).min(left);
+            if streams.includes(run.record.stream) && taken > 0 {
+                begin = stop - taken;
+                left -= taken;
+            }
+            place = here.checked_sub(1);
+        }
+        Ok(begin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::sample::Sample;
+    use OutputStream::{Stderr, Stdout};
+    use escher_launcher::ipc::log_index::RECORD_BYTES;
+    use escher_protocol::OutputStream;
+
+    fn open(sample: &Sample) -> LogFiles {
+        LogFiles::open(&sample.log()).unwrap().unwrap()
+    }
+
+    fn text(batch: &Batch) -> Vec<(OutputStream, u64, String)> {
+        let chunks = batch.chunks.iter();
+        chunks
+            .map(|chunk| {
+                (
+                    chunk.stream,
+                    chunk.offset,
+                    String::from_utf8_lossy(&chunk.data).into_owned(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn streams_are_read_together_and_alone_from_any_offset() {
+        let sample = Sample::new([(Stdout, "abc"), (Stderr, "XY"), (Stdout, "def")]);
+        let mut files = open(&sample);
+        let both = files.read(StreamSelection::Both, 0, 8).unwrap();
+        let expected = [
+            (Stdout, 0, "abc".into()),
+            (Stderr, 3, "XY".into()),
+            (Stdout, 5, "def".into()),
+        ];
+        assert_eq!(text(&both), expected);
+        for offset in 0..=8 {
+            let rest = files.read(StreamSelection::Both, offset, 8).unwrap();
+            let bytes: String = text(&rest).into_iter().map(|chunk| chunk.2).collect();
+            assert_eq!(bytes, "abcXYdef"[usize::try_from(offset).unwrap()..]);
+        }
+        let errors = files.read(StreamSelection::Only(Stderr), 0, 8).unwrap();
+        assert_eq!(
+            (text(&errors), errors.next),
+            (vec![(Stderr, 3, "XY".into())], 8)
+        );
+        let cut = files.read(StreamSelection::Both, 1, 4).unwrap();
+        assert_eq!(
+            text(&cut),
+            [(Stdout, 1, "bc".into()), (Stderr, 3, "X".into())]
+        );
+    }
+
+    #[test]
+    fn last_lines_are_counted_in_the_selected_streams() {
+        let sample = Sample::new([(Stdout, "a\nb\n"), (Stderr, "E\n"), (Stdout, "c\nd")]);
+        let mut files = open(&sample);
+        let mut start = |streams, lines| files.last_lines(streams, lines, 9).unwrap();
+        let both = StreamSelection::Both;
+        assert_eq!(
+            [0, 1, 2, 3, 4, 9].map(|lines| start(both, lines)),
+            [9, 8, 6, 4, 2, 0]
+        );
+        let errors = StreamSelection::Only(Stderr);
+        assert_eq!([1, 2].map(|lines| start(errors, lines)), [4, 4]);
+        let out = StreamSelection::Only(Stdout);
+        assert_eq!([1, 2, 3].map(|lines| start(out, lines)), [8, 4, 2]);
+    }
+
+    #[test]
+    fn bytes_of_a_stream_are_counted_forward_and_backward_from_anywhere() {
+        let sample = Sample::new([
+            (Stdout, "abc"),
+            (Stderr, "XY"),
+            (Stdout, ""),
+            (Stdout, "def"),
+        ]);
+        let mut files = open(&sample);
+        for (streams, whose) in [
+            (StreamSelection::Both, "abcXYdef"),
+            (StreamSelection::Only(Stdout), "abcdef"),
+            (StreamSelection::Only(Stderr), "XY"),
+        ] {
+            let count = |from: u64, to: u64| {
+                let range = usize::try_from(from).unwrap()..usize::try_from(to).unwrap();
+                let bytes = "abcXYdef"[range].chars();
+                bytes.filter(|byte| whose.contains(*byte)).count() as u64
+            };
+            for (from, to) in (0..=8).flat_map(|to| (0..=to).map(move |from| (from, to))) {
+                let there = count(from, to);
+                let all = files.forward(streams, from, u64::MAX, to).unwrap();
+                assert_eq!((all.bytes, all.end), (there, to));
+                let begin = files.backward(streams, to, there).unwrap();
+                assert!(begin >= from && count(begin, to) == there);
+                for some in 0..=there {
+                    let first = files.forward(streams, from, some, to).unwrap();
+                    assert_eq!((first.bytes, count(from, first.end)), (some, some));
+                    let begin = files.backward(streams, to, some).unwrap();
+                    assert_eq!(count(begin, to), some);
+                }
+            }
+        }
+    }
+
+    /// What a crash or an accident leaves of an index: whatever it is, reading ends with the bytes of the log
+    /// or with an error, and no byte comes from elsewhere.
+    #[test]
+    fn an_index_that_is_cut_or_changed_anywhere_never_makes_up_output() {
+        let sample = Sample::new([(Stdout, "abc"), (Stderr, "XY"), (Stdout, "def")]);
+        let (path, index) = (sample.log(), sample.index());
+        let bytes = std::fs::read(&index).unwrap();
+        let read = || -> io::Result<String> {
+            let mut files = LogFiles::open(&path)?.ok_or(io::ErrorKind::NotFound)?;
+            let (mut all, mut offset) = (String::new(), 0);
+            while offset < 8 {
+                let batch = files.read(StreamSelection::Both, offset, 8)?;
+                all.extend(text(&batch).into_iter().map(|chunk| chunk.2));
+                assert!(batch.next > offset, "no progress at {offset}");
+                offset = batch.next;
+            }
+            Ok(all)
+        };
+        for length in 0..=bytes.len() {
+            std::fs::write(&index, &bytes[..length]).unwrap();
+            assert!(
+                read().is_err() || read().unwrap() == "abcXYdef",
+                "cut at {length}"
+            );
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&index, &changed).unwrap();
+            assert!(
+                read().map_or(true, |all| "abcXYdef".ends_with(&all)),
+                "bit {bit} changed: {:?}",
+                read()
+            );
+        }
+    }
+
+    #[test]
+    fn a_torn_last_record_is_ignored_and_a_damaged_index_is_an_error() {
+        let sample = Sample::new([(Stdout, "abc"), (Stdout, "def")]);
+        let index = File::options().write(true).open(sample.index()).unwrap();
+        index.set_len(3 * RECORD_BYTES as u64 - 1).unwrap();
+        let all = open(&sample).read(StreamSelection::Both, 0, 6).unwrap();
+        assert_eq!(text(&all), [(Stdout, 0, "abcdef".into())]);
+        index.set_len(RECORD_BYTES as u64).unwrap();
+        assert!(open(&sample).read(StreamSelection::Both, 0, 6).is_err());
+        index.set_len(3).unwrap();
+        assert!(LogFiles::open(&sample.log()).is_err());
+    }
+}

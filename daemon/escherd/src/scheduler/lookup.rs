@@ -1,0 +1,79 @@
+//! Diagnostic executions that are in memory. What has left it, and what people call executions other than by
+//! number or id, the store knows.
+
+use escher_protocol::message::Selection;
+use escher_protocol::{ExecutionId, Target};
+
+use super::{Entry, Scheduler};
+use crate::authz::Scope;
+use crate::execution::Execution;
+
+impl Scheduler {
+    /// The number of the execution in memory that `target` means for sure: by its number or id. One outside
+    /// the scope is not there.
+    #[must_use]
+    pub fn find(&self, scope: &Scope, target: &Target) -> Option<u64> {
+        match target {
+            Target::Id(id) => self.by_id(scope, *id),
+            Target::Reference(text) => {
+                let number = text.parse().ok();
+                let number = number.and_then(|number| self.visible(scope, number));
+                number.or_else(|| self.by_id(scope, text.parse().ok()?))
+            }
+        }
+    }
+
+    fn by_id(&self, scope: &Scope, id: ExecutionId) -> Option<u64> {
+        self.visible(scope, *self.numbers.get(&id)?)
+    }
+
+    /// What is not on disk yet is not there for anybody.
+    fn visible(&self, scope: &Scope, number: u64) -> Option<u64> {
+        let entry = self.entries.get(&number)?;
+        let is_visible = entry.is_recorded && scope.includes(&entry.execution.submission.submitter);
+        is_visible.then_some(number)
+    }
+
+    pub(super) fn by_number(&self, id: ExecutionId) -> Option<u64> {
+        self.numbers.get(&id).copied()
+    }
+
+    /// The executions in memory that `scope` includes, newest first, below the number `before`.
+    pub(super) fn visible_executions<'a>(
+        &'a self,
+        scope: &'a Scope,
+        before: u64,
+    ) -> impl Iterator<Item = &'a Execution> {
+        let recorded = |entry: &&Entry| entry.is_recorded;
+        let newest_first = self.entries.range(..before).rev().map(|(_, entry)| entry);
+        newest_first
+            .filter(recorded)
+            .map(|entry| &entry.execution)
+            .filter(|execution| scope.includes(&execution.submission.submitter))
+    }
+}
+
+/// Whether `selection` lets `execution` through. Its limit is the list's business.
+pub(super) fn matches(execution: &Execution, selection: &Selection) -> bool {
+    let Selection {
+        filter,
+        since,
+        until,
+    } = selection;
+    let submission = &execution.submission;
+    let status = execution.state.status();
+    let of_status = match filter.statuses.is_empty() {
+        true => filter.all || !status.is_finished(),
+        false => filter.statuses.contains(&status),
+    };
+    let request = &submission.request;
+    let named = filter.name.is_none() || request.name == filter.name;
+    let of_user = filter.user.as_ref().is_none_or(|user| {
+        let account = &submission.account.user;
+        account.name.as_ref() == Some(user) || account.uid.to_string() == **user
+    });
+    let in_time = since.is_none_or(|since| submission.submitted_at >= since)
+        && until.is_none_or(|until| submission.submitted_at < until);
+    let mut labels = filter.labels.iter();
+    of_status && named && of_user && in_time && labels.all(|label| request.labels.contains(label))
+}

@@ -1,0 +1,187 @@
+//! The store of the model.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use escher_protocol::message::{Event, Removed};
+use escher_protocol::{ExecutionId, ExecutionRecord, Resources};
+
+use crate::execution::Submission;
+use crate::store::{Change, CommitOutcome, Digest, Entry, Loaded, Unfinished};
+
+#[derive(Debug, Clone)]
+struct Row {
+    unfinished: Unfinished,
+    digest: Option<Digest>,
+    end: Option<(ExecutionRecord, Resources)>,
+}
+
+/// What is committed, and what waits for that.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    rows: BTreeMap<u64, Row>,
+    events: Vec<Event>,
+    undeleted: Vec<ExecutionId>,
+    last_number: u64,
+    waiting: VecDeque<Entry>,
+}
+
+impl Disk {
+    pub(super) fn write(&mut self, entry: Entry) {
+        self.waiting.push_back(entry);
+    }
+
+    pub(super) fn waits(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Commits up to `count` of what waits.
+    pub(super) fn commit(&mut self, count: usize) -> Vec<(u64, CommitOutcome)> {
+        let mut outcomes = Vec::new();
+        for _ in 0..count {
+            let Some(entry) = self.waiting.pop_front() else {
+                break;
+            };
+            let verdict = self.apply(entry.change);
+            let is_written = !matches!(verdict, CommitOutcome::KeyTaken { .. });
+            if is_written {
+                self.events.extend(entry.events);
+            }
+            outcomes.push((entry.ticket, verdict));
+        }
+        outcomes
+    }
+
+    /// All that waits is tried and cannot be written.
+    pub(super) fn fail(&mut self) -> Vec<(u64, CommitOutcome)> {
+        let mut outcomes = Vec::new();
+        for entry in std::mem::take(&mut self.waiting) {
+            if matches!(entry.change, Change::Submitted { .. }) {
+                outcomes.push((entry.ticket, CommitOutcome::Refused("no room".to_owned())));
+            } else {
+                outcomes.push((entry.ticket, CommitOutcome::Delayed));
+                self.waiting.push_back(entry);
+            }
+        }
+        outcomes
+    }
+
+    /// escherd is gone: what waits was written up to there, and the rest never will be.
+    pub(super) fn crash(&mut self, committed: usize) {
+        self.commit(committed);
+        self.waiting.clear();
+    }
+
+    fn apply(&mut self, change: Change) -> CommitOutcome {
+        match change {
+            Change::Submitted {
+                submission,
+                digest,
+                launching,
+            } => return self.insert(*submission, digest, launching),
+            Change::Launching { number } => self.change(number, |row| row.launching = true),
+            Change::Started { number, pid, at } => {
+                self.change(number, |row| row.started = Some((pid, at)));
+            }
+            Change::CancelRequested { number, by, kill } => {
+                self.change(number, |row| row.cancel = Some((by, kill)));
+            }
+            Change::Finished { record, resources } => {
+                let row = self.rows.get_mut(&record.number).expect("it was submitted");
+                assert!(row.end.is_none(), "finished twice: {record:?}");
+                row.end = Some((*record, *resources));
+            }
+            Change::Removed { numbers } => {
+                let mut removed = Removed::default();
+                let mut logs = Vec::new();
+                for number in numbers {
+                    if let Some(row) = self.rows.remove(&number) {
+                        assert!(row.end.is_some(), "removed before its end");
+                        removed.executions += 1;
+                        logs.push(row.unfinished.submission.id);
+                    }
+                }
+                self.undeleted.extend(&logs);
+                return CommitOutcome::Removed(removed, logs);
+            }
+            Change::LogsDeleted { ids } => self.undeleted.retain(|id| !ids.contains(id)),
+        }
+        CommitOutcome::Committed
+    }
+
+    fn insert(
+        &mut self,
+        submission: Submission,
+        digest: Option<Digest>,
+        launching: bool,
+    ) -> CommitOutcome {
+        let key = &submission.request.key;
+        let taken = self
+            .rows
+            .values()
+            .find(|row| key.is_some() && row.unfinished.submission.request.key == *key);
+        if let Some(row) = taken {
+            return CommitOutcome::KeyTaken {
+                id: row.unfinished.submission.id,
+                number: row.unfinished.submission.number,
+                same: row.digest == digest,
+            };
+        }
+        let number = submission.number;
+        assert!(
+            number > self.last_number,
+            "the number {number} is used again"
+        );
+        self.last_number = number;
+        let unfinished = Unfinished {
+            submission,
+            launching,
+            started: None,
+            cancel: None,
+        };
+        let row = Row {
+            unfinished,
+            digest,
+            end: None,
+        };
+        self.rows.insert(number, row);
+        CommitOutcome::Committed
+    }
+
+    fn change(&mut self, number: u64, change: impl FnOnce(&mut Unfinished)) {
+        let row = self.rows.get_mut(&number).expect("it was submitted");
+        change(&mut row.unfinished);
+    }
+
+    pub(super) fn load(&self) -> Loaded {
+        let unfinished = self.rows.values().filter(|row| row.end.is_none());
+        Loaded {
+            last_number: self.last_number,
+            unfinished: unfinished.map(|row| row.unfinished.clone()).collect(),
+            events: self.events.clone(),
+            undeleted_logs: self.undeleted.clone(),
+        }
+    }
+
+    pub(super) fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    pub(super) fn undeleted(&self) -> usize {
+        self.undeleted.len()
+    }
+
+    /// Whether it is there, and its record if it is finished.
+    pub(super) fn find(&self, id: ExecutionId) -> Option<Option<&ExecutionRecord>> {
+        let mut rows = self.rows.values();
+        let row = rows.find(|row| row.unfinished.submission.id == id)?;
+        Some(row.end.as_ref().map(|end| &end.0))
+    }
+
+    /// All executions, with their ends if they are over.
+    pub(super) fn all(
+        &self,
+    ) -> impl Iterator<Item = (ExecutionId, Option<&(ExecutionRecord, Resources)>)> {
+        let rows = self.rows.values();
+        rows.map(|row| (row.unfinished.submission.id, row.end.as_ref()))
+    }
+}

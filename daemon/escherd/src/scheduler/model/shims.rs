@@ -1,0 +1,231 @@
+//! The shims of the model: each has one command, and what it says goes to escherd or onto the disk.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use escher_launcher::ipc::exit_record::ExitRecord;
+use escher_launcher::ipc::wire::{
+    Artifact, Assignment, EndCause, ExitReport, FromShim, InputState, ShimPhase, ShimState, ToShim,
+    WIRE_VERSION,
+};
+use escher_protocol::{
+    Canceller, ExecutionId, Exit, Leftovers, Measurements, OutputTotals, ResourceLimits, Timestamp,
+    Usage,
+};
+
+use crate::scheduler::Launch;
+
+const PID: u32 = 7;
+
+#[derive(Debug)]
+struct Shim {
+    assignment: Assignment,
+    /// On the way to escherd.
+    news: VecDeque<FromShim>,
+    started: Timestamp,
+    cancel: Option<Canceller>,
+    is_paused: bool,
+    end: Option<ExitRecord>,
+}
+
+/// All shims, and what they leave behind.
+#[derive(Debug, Default)]
+pub(super) struct Shims {
+    alive: BTreeMap<ExecutionId, Shim>,
+    pub(super) exit_records: BTreeMap<ExecutionId, ExitRecord>,
+    pub(super) claims: BTreeSet<ExecutionId>,
+    /// What commands have done: how often each has begun.
+    pub(super) runs: BTreeMap<ExecutionId, u32>,
+    /// How commands have ended, as their shims saw it.
+    pub(super) ends: BTreeMap<ExecutionId, ExitRecord>,
+    /// What commands were allowed to use.
+    pub(super) limits: BTreeMap<ExecutionId, ResourceLimits>,
+    /// Those that were stopped at some time.
+    pub(super) paused: BTreeSet<ExecutionId>,
+    /// Whose shims were told to end them.
+    pub(super) told_to_end: BTreeSet<ExecutionId>,
+    /// Whose shims were killed, or went down with the host.
+    pub(super) killed: BTreeSet<ExecutionId>,
+}
+
+impl Shims {
+    pub(super) fn launch(&mut self, launch: Launch, now: Timestamp) {
+        let Launch {
+            assignment, limits, ..
+        } = launch;
+        let id = assignment.spec.id;
+        self.limits.insert(id, limits);
+        *self.runs.entry(id).or_default() += 1;
+        let started = FromShim::Started { pid: PID, at: now };
+        let shim = Shim {
+            assignment,
+            news: VecDeque::from([started]),
+            started: now,
+            cancel: None,
+            is_paused: false,
+            end: None,
+        };
+        self.alive.insert(id, shim);
+    }
+
+    pub(super) fn order(&mut self, id: ExecutionId, order: ToShim) {
+        let Some(shim) = self.alive.get_mut(&id) else {
+            if order == ToShim::Recorded {
+                self.claims.remove(&id);
+            }
+            return;
+        };
+        match order {
+            ToShim::Cancel { by, .. } if shim.end.is_none() => {
+                shim.cancel.get_or_insert(by);
+                self.told_to_end.insert(id);
+            }
+            ToShim::Recorded => {
+                assert!(shim.end.is_some(), "a result is recorded that there is not");
+                self.alive.remove(&id);
+            }
+            ToShim::Pause if shim.end.is_none() && !shim.is_paused => {
+                shim.is_paused = true;
+                shim.news.push_back(FromShim::Paused(true));
+                self.paused.insert(id);
+            }
+            ToShim::Resume if shim.end.is_none() && shim.is_paused => {
+                shim.is_paused = false;
+                shim.news.push_back(FromShim::Paused(false));
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn remove(&mut self, remains: Artifact, ids: &[ExecutionId]) {
+        for id in ids {
+            match remains {
+                Artifact::ExitRecord => drop(self.exit_records.remove(id)),
+                Artifact::Claim => drop(self.claims.remove(id)),
+                Artifact::Log => {}
+            }
+        }
+    }
+
+    /// The command of a shim that has one ends.
+    pub(super) fn end(&mut self, which: usize, code: i32, now: Timestamp) {
+        let running = self.alive.iter_mut().filter(|shim| shim.1.end.is_none());
+        let running: Vec<_> = running.collect();
+        let count = running.len();
+        if count > 0
+            && let Some((id, shim)) = running.into_iter().nth(which % count)
+        {
+            let end = shim.end(code, now);
+            self.ends.insert(*id, end);
+        }
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.alive
+            .values()
+            .filter(|shim| shim.end.is_none())
+            .count()
+    }
+
+    pub(super) fn alive(&self) -> usize {
+        self.alive.len()
+    }
+
+    /// What one of the shims has said.
+    pub(super) fn deliver(&mut self, which: usize) -> Option<(ExecutionId, FromShim)> {
+        let mut talking: Vec<_> = self
+            .alive
+            .iter_mut()
+            .filter(|shim| !shim.1.news.is_empty())
+            .collect();
+        let count = talking.len().max(1);
+        let (id, shim) = talking.get_mut(which % count)?;
+        Some((**id, shim.news.pop_front()?))
+    }
+
+    /// Kills one; what it has said is heard all the same, and then its end.
+    pub(super) fn kill(&mut self, which: usize) -> Option<(ExecutionId, Vec<FromShim>)> {
+        let count = self.alive.len();
+        let id = *self.alive.keys().nth(which.checked_rem(count)?)?;
+        let shim = self.alive.remove(&id)?;
+        self.claims.insert(id);
+        self.killed.insert(id);
+        Some((id, shim.news.into()))
+    }
+
+    /// escherd is gone: those that have reported write it down.
+    pub(super) fn alone(&mut self) {
+        for shim in self.alive.values_mut() {
+            shim.news.clear();
+            if shim.is_paused {
+                // It says so to the next one.
+                shim.news.push_back(FromShim::Paused(true));
+            }
+        }
+        self.alive.retain(|id, shim| {
+            if let Some(end) = shim.end.take() {
+                self.exit_records.insert(*id, end);
+                return false;
+            }
+            true
+        });
+    }
+
+    /// Everything in memory is gone; what is in the runtime directory, too.
+    pub(super) fn power_cut(&mut self, in_doubt: impl Iterator<Item = ExecutionId>) {
+        self.killed.extend(in_doubt);
+        self.killed.extend(self.alive.keys());
+        self.alive.clear();
+        self.claims.clear();
+    }
+
+    pub(super) fn states(&self) -> Vec<ShimState> {
+        let state = |(id, shim): (&ExecutionId, &Shim)| ShimState {
+            version: WIRE_VERSION,
+            pid: PID,
+            id: *id,
+            memo: shim.assignment.memo.clone(),
+            phase: ShimPhase::Running {
+                pid: PID,
+                at: shim.started,
+            },
+            ending: shim.cancel.clone().map(EndCause::Cancelled),
+            log_bytes: 0,
+            input: InputState::default(),
+        };
+        self.alive.iter().map(state).collect()
+    }
+}
+
+impl Shim {
+    fn end(&mut self, code: i32, now: Timestamp) -> ExitRecord {
+        let report = ExitReport {
+            id: self.assignment.spec.id,
+            exit: Exit::Code(code),
+            cause: match self.cancel.clone() {
+                Some(by) => EndCause::Cancelled(by),
+                None => EndCause::Itself,
+            },
+            ended_by_signal: None,
+            started_at: Some(self.started),
+            ended_at: now,
+            duration_us: 1,
+            usage: Usage::default(),
+            output: OutputTotals::default(),
+            leftovers: Leftovers::None,
+        };
+        let measured = Measurements {
+            user_us: Some(5),
+            oom_kills: Some(code.unsigned_abs().into()),
+            ..Measurements::default()
+        };
+        self.news.push_back(FromShim::Measured(Box::new(measured)));
+        self.news
+            .push_back(FromShim::Exited(Box::new(report.clone())));
+        let end = ExitRecord {
+            report,
+            measured: Some(measured),
+        };
+        self.end = Some(end.clone());
+        end
+    }
+}

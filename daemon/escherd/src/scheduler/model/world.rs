@@ -1,0 +1,437 @@
+//! The world of the model: one escherd at a time, and everything around it.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use escher_launcher::ipc::wire::LogLimits;
+use escher_protocol::message::CancelOutcome;
+use escher_protocol::{
+    CancelMode, Command, Controllers, ExecutionId, ExecutionRequest, Leftovers, ResourceLimits,
+    Status, Text, Timestamp,
+};
+
+use super::Step;
+use super::clients::{Asked, Clients};
+use super::disk::Disk;
+use super::shims::Shims;
+use crate::authz::{Scope, SubmitPermit};
+use crate::execution::{Loss, RequestLimits};
+use crate::scheduler::{Diagnostics, Effect, OnBoot, Scheduler, SchedulerSettings};
+use crate::store::Durability;
+
+/// What the launcher can limit.
+const CONTROLLERS: Controllers = Controllers {
+    memory: true,
+    cpu: false,
+    pids: false,
+    io: false,
+};
+
+/// As many commands run at once, unless more were found running.
+const MAX_CONCURRENT: usize = 2;
+
+/// What a command may use that was asked for like this.
+fn limits(asked: Asked) -> ResourceLimits {
+    ResourceLimits {
+        memory_max: asked.1.then_some(1),
+        ..ResourceLimits::default()
+    }
+}
+
+pub(super) struct World {
+    engine: Scheduler,
+    settings: SchedulerSettings,
+    /// Effects that were not carried out yet.
+    effects: VecDeque<Effect>,
+    /// What the launcher was told to delete.
+    deletions: Vec<(escher_launcher::ipc::wire::Artifact, Vec<ExecutionId>)>,
+    disk: Disk,
+    shims: Shims,
+    clients: Clients,
+    scope: Scope,
+    has_been_full: bool,
+    now: i64,
+}
+
+impl World {
+    pub(super) fn new(power: bool) -> Self {
+        let settings = SchedulerSettings {
+            request: RequestLimits {
+                default_timeout_ms: 0,
+                max_timeout_ms: 0,
+                kill_grace_ms: 1,
+            },
+            max_concurrent: MAX_CONCURRENT,
+            max_pending: 4,
+            max_pending_bytes: 10_000,
+            max_in_memory: 2,
+            log_dir: "/logs".into(),
+            log_limits: LogLimits::default(),
+            output_limit: None,
+            durability: match power {
+                true => Durability::Power,
+                false => Durability::Crash,
+            },
+        };
+        let mut engine = Scheduler::new(settings.clone());
+        engine.set_controllers(Some(CONTROLLERS));
+        World {
+            engine,
+            settings,
+            effects: VecDeque::new(),
+            deletions: Vec::new(),
+            disk: Disk::default(),
+            shims: Shims::default(),
+            clients: Clients::default(),
+            scope: Scope::of_root(),
+            has_been_full: false,
+            now: 1,
+        }
+    }
+
+    pub(super) fn take(&mut self, step: &Step) {
+        self.now += 1;
+        match *step {
+            Step::Submit { key, limited } => self.submit((key, limited)),
+            Step::Wait(which) => {
+                if let Some(number) = self.clients.known(which).and_then(|id| self.hot(id)) {
+                    let answer = self.engine.wait(number);
+                    self.clients.wait(answer);
+                }
+            }
+            Step::Cancel { which, kill } => self.cancel(which, kill),
+            Step::Pause { which, pause } => self.pause(which, pause),
+            Step::Forget(which) => self.forget(which),
+            Step::Commit(count) => self.commit(count.into()),
+            Step::FailToCommit => {
+                self.has_been_full = true;
+                let outcomes = self.disk.fail();
+                self.engine.settle(outcomes, self.time());
+            }
+            Step::CarryOut => self.carry_out(),
+            Step::Delete => self.delete(),
+            Step::Deliver(which) => self.deliver(which.into()),
+            Step::End { which, code } => {
+                let now = self.time();
+                self.shims.end(which.into(), i32::from(code), now);
+            }
+            Step::KillShim(which) => self.kill_shim(which.into()),
+            Step::Crash {
+                committed,
+                carried_out,
+            } => {
+                let waits = self.disk.waits() + 1;
+                self.crash(usize::from(committed) % waits, carried_out.into());
+                self.start(false);
+            }
+            Step::Reboot { committed } => {
+                let waits = self.disk.waits() + 1;
+                self.crash(usize::from(committed) % waits, 0);
+                // Whether one that was about to start has, nobody can know any more.
+                let launching = self.disk.load().unfinished.into_iter();
+                let launching = launching.filter(|unfinished| unfinished.launching);
+                self.shims
+                    .power_cut(launching.map(|unfinished| unfinished.submission.id));
+                self.start(true);
+            }
+            Step::Pass => {
+                self.now += 1000;
+                self.engine.evict(Duration::from_micros(500), self.time());
+            }
+        }
+        self.after_step();
+    }
+
+    fn after_step(&mut self) {
+        for effect in self.engine.take_effects() {
+            match effect {
+                Effect::Record(entry) => self.disk.write(*entry),
+                effect => self.effects.push_back(effect),
+            }
+        }
+        self.clients.listen();
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp::from_micros(self.now)
+    }
+
+    fn hot(&self, id: ExecutionId) -> Option<u64> {
+        self.engine.find(&self.scope, &id.into())
+    }
+
+    fn submit(&mut self, asked: Asked) {
+        let request = ExecutionRequest {
+            key: asked.0.map(|key| Text::from(key.to_string())),
+            command: Command::Exec {
+                argv: vec!["a".into()],
+            },
+            ..ExecutionRequest::default()
+        };
+        let permit = SubmitPermit::of_root();
+        let time = self.time();
+        let limits = limits(asked);
+        let answer = self.engine.submit(permit, Box::new(request), limits, time);
+        if let Ok(answer) = answer {
+            self.clients.submit(asked, answer);
+        }
+    }
+
+    fn cancel(&mut self, which: u8, kill: bool) {
+        let mode = if kill {
+            CancelMode::Kill
+        } else {
+            CancelMode::Graceful
+        };
+        if let Some(id) = self.clients.known(which)
+            && let Some(number) = self.hot(id)
+        {
+            let answer = self.engine.cancel(&self.scope, number, mode, self.time());
+            self.clients.cancel(id, answer);
+        }
+    }
+
+    fn pause(&mut self, which: u8, pause: bool) {
+        if let Some(id) = self.clients.known(which)
+            && let Some(number) = self.hot(id)
+        {
+            let answer = self.engine.pause(number, pause);
+            if pause {
+                self.clients.pause(id, answer);
+            }
+        }
+    }
+
+    fn forget(&mut self, which: u8) {
+        let Some(id) = self.clients.known(which) else {
+            return;
+        };
+        let answer = match (self.hot(id), self.disk.find(id)) {
+            (Some(number), _) => self.engine.forget_one(number).ok(),
+            (None, Some(Some(record))) => Some(self.engine.forget(vec![record.number])),
+            (None, _) => None,
+        };
+        if let Some(answer) = answer {
+            self.clients.forget(id, answer);
+        }
+    }
+
+    fn commit(&mut self, count: usize) {
+        let outcomes = self.disk.commit(count);
+        self.engine.settle(outcomes, self.time());
+    }
+
+    fn carry_out(&mut self) {
+        match self.effects.pop_front() {
+            Some(Effect::Launch(launch)) => {
+                let now = self.time();
+                self.shims.launch(*launch, now);
+            }
+            Some(Effect::Order(id, order)) => self.shims.order(id, order),
+            Some(Effect::Remove(remains, ids)) => self.deletions.push((remains, ids)),
+            Some(Effect::Record(_)) | None => {}
+        }
+    }
+
+    fn delete(&mut self) {
+        for (remains, ids) in std::mem::take(&mut self.deletions) {
+            self.shims.remove(remains, &ids);
+            self.engine.deleted(remains, ids);
+        }
+    }
+
+    fn deliver(&mut self, which: usize) {
+        if let Some((id, news)) = self.shims.deliver(which) {
+            self.engine.shim_news(id, news, self.time());
+        }
+    }
+
+    fn kill_shim(&mut self, which: usize) {
+        if let Some((id, last_words)) = self.shims.kill(which) {
+            let time = self.time();
+            for news in last_words {
+                self.engine.shim_news(id, news, time);
+            }
+            let loss = Loss::ShimKilled(Leftovers::Killed);
+            self.engine.shim_lost(id, loss, time);
+        }
+    }
+
+    /// escherd dies. What it had sent to shims arrives.
+    fn crash(&mut self, committed: usize, carried_out: usize) {
+        self.disk.crash(committed);
+        for _ in 0..carried_out % (self.effects.len() + 1) {
+            self.carry_out();
+        }
+        self.effects.clear();
+        self.deletions.clear();
+        self.shims.alone();
+    }
+
+    fn start(&mut self, rebooted: bool) {
+        let loaded = self.disk.load();
+        let shims = self.shims.states();
+        let records: Vec<_> = self.shims.exit_records.values().cloned().collect();
+        let told_of = shims
+            .iter()
+            .map(|shim| shim.id)
+            .chain(records.iter().map(|record| record.report.id));
+        let is_finished =
+            |id: &ExecutionId| self.disk.find(*id).is_some_and(|record| record.is_some());
+        let findings = Diagnostics {
+            known: told_of.filter(is_finished).collect(),
+            claims: self.shims.claims.iter().copied().collect(),
+            silent: HashSet::new(),
+            is_doubtful: false,
+            rebooted,
+            on_boot: OnBoot::Resume,
+            loaded,
+            shims,
+            records,
+        };
+        self.engine = Scheduler::restore(self.settings.clone(), findings, self.time());
+        self.engine.set_controllers(Some(CONTROLLERS));
+        // A host is known by its name only once what follows from that is on disk.
+        if rebooted {
+            self.after_step();
+            self.commit(usize::MAX);
+        }
+    }
+
+    /// Everything that is under way arrives, and every command ends.
+    pub(super) fn come_to_rest(&mut self) {
+        self.crash(0, 0);
+        self.start(false);
+        loop {
+            self.after_step();
+            let is_idle =
+                self.effects.is_empty() && self.deletions.is_empty() && self.disk.waits() == 0;
+            if is_idle && self.shims.running() == 0 {
+                let Some((id, news)) = self.shims.deliver(0) else {
+                    return;
+                };
+                self.engine.shim_news(id, news, self.time());
+                continue;
+            }
+            self.now += 1;
+            self.commit(usize::MAX);
+            self.carry_out();
+            self.delete();
+            self.deliver(0);
+            let now = self.time();
+            self.shims.end(0, 0, now);
+        }
+    }
+
+    /// Nothing is lost, nothing has run twice, nothing that was said was wrong.
+    pub(super) fn judge(&self) {
+        let Clients {
+            acknowledged,
+            told,
+            cancelled,
+            forgotten,
+            paused,
+            ..
+        } = &self.clients;
+        for (id, asked) in acknowledged {
+            let found = self.disk.find(*id);
+            assert!(
+                found.is_some() || forgotten.contains_key(id),
+                "{id} {asked:?} was acknowledged and is not there"
+            );
+            assert!(
+                found.is_none() || forgotten.get(id) != Some(&true),
+                "{id} was forgotten and is there"
+            );
+        }
+        for (id, end) in self.disk.all() {
+            let (record, resources) = end.unwrap_or_else(|| panic!("{id} never ends"));
+            let runs = self.shims.runs.get(&id).copied().unwrap_or(0);
+            let expected = match (record.status, self.shims.ends.get(&id)) {
+                (Status::Lost, _) => self.shims.killed.contains(&id),
+                (status, Some(end)) => {
+                    crate::execution::ended(end.clone()) == status
+                        && resources.measured == end.measured
+                        && runs == 1
+                }
+                (Status::Cancelled, None) => runs == 0,
+                (_, None) => false,
+            };
+            assert!(
+                expected,
+                "{record:?} after {runs} runs, {:?}",
+                self.shims.ends.get(&id)
+            );
+            // While the disk is full a result is told on the word of its shim; one that is killed before
+            // there is room takes it along.
+            let is_sure = !(self.has_been_full && self.shims.killed.contains(&id));
+            for told in told.iter().filter(|told| is_sure && told.id == id) {
+                assert_eq!(told, record, "told otherwise");
+            }
+        }
+        for (id, asked) in acknowledged {
+            let limits = limits(*asked);
+            let mut ends = self
+                .disk
+                .all()
+                .filter_map(|(other, end)| Some((other, end?)));
+            let kept = ends
+                .find(|(other, _)| other == id)
+                .map(|found| found.1.1.limits);
+            assert!(kept.is_none_or(|kept| kept == limits), "{id}: {kept:?}");
+            let enforced = self.shims.limits.get(id);
+            assert!(enforced.is_none_or(|enforced| *enforced == limits), "{id}");
+        }
+        for id in paused {
+            assert!(self.shims.paused.contains(id), "{id} was never paused");
+        }
+        for (id, runs) in &self.shims.runs {
+            assert!(*runs <= 1, "{id} has run {runs} times");
+        }
+        for (id, outcome) in cancelled {
+            match outcome {
+                CancelOutcome::Withdrawn => {
+                    assert!(
+                        !self.shims.runs.contains_key(id),
+                        "{id} was withdrawn and has run"
+                    );
+                }
+                CancelOutcome::Ending | CancelOutcome::AlreadyEnding => {
+                    let shims = &self.shims;
+                    let was_over = shims.ends.contains_key(id) || shims.killed.contains(id);
+                    assert!(
+                        shims.told_to_end.contains(id) || was_over,
+                        "{id} was never ended"
+                    );
+                }
+                CancelOutcome::AlreadyFinished(status) => {
+                    let found = self.disk.find(*id).flatten().map(|record| record.status);
+                    let is_sure = !(self.has_been_full && self.shims.killed.contains(id));
+                    assert!(!is_sure || found.is_none_or(|found| found == *status));
+                }
+            }
+        }
+        let sequences: Vec<u64> = self
+            .disk
+            .events()
+            .iter()
+            .map(|event| event.sequence)
+            .collect();
+        assert!(
+            sequences.windows(2).all(|pair| pair[0] < pair[1]),
+            "{sequences:?}"
+        );
+        assert_eq!(
+            self.shims.alive(),
+            0,
+            "a shim keeps a report that is on disk"
+        );
+        assert!(self.shims.claims.is_empty(), "{:?}", self.shims.claims);
+        assert!(
+            self.shims.exit_records.is_empty(),
+            "{:?}",
+            self.shims.exit_records
+        );
+        assert_eq!(self.disk.undeleted(), 0, "logs were not deleted");
+    }
+}

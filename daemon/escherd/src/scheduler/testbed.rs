@@ -1,0 +1,69 @@
+//! An engine by itself, for tests: a store that writes at once, and no shims.
+
+use escher_launcher::ipc::wire::LogLimits;
+use escher_protocol::{ApiError, Command, ExecutionRequest, ResourceLimits, Timestamp};
+
+use super::{Effect, Scheduler, SchedulerSettings};
+use crate::authz::SubmitPermit;
+use crate::execution::RequestLimits;
+use crate::store::{CommitOutcome, Durability};
+
+/// One runs at a time.
+pub(crate) fn settings(max_in_memory: usize) -> SchedulerSettings {
+    SchedulerSettings {
+        request: RequestLimits {
+            default_timeout_ms: 0,
+            max_timeout_ms: 0,
+            kill_grace_ms: 0,
+        },
+        max_concurrent: 1,
+        max_pending: 100,
+        max_pending_bytes: u64::MAX,
+        max_in_memory,
+        log_dir: "/logs".into(),
+        log_limits: LogLimits::default(),
+        output_limit: None,
+        durability: Durability::Crash,
+    }
+}
+
+pub(super) fn at(second: i64) -> Timestamp {
+    Timestamp::from_micros(second * 1_000_000)
+}
+
+/// Has everything committed that was changed; what else is to be done.
+pub(super) fn commit(engine: &mut Scheduler, now: Timestamp) -> Vec<Effect> {
+    let mut others = Vec::new();
+    loop {
+        let mut outcomes = Vec::new();
+        for effect in engine.take_effects() {
+            match effect {
+                Effect::Record(entry) => outcomes.push((entry.ticket, CommitOutcome::Committed)),
+                other => others.push(other),
+            }
+        }
+        if outcomes.is_empty() {
+            return others;
+        }
+        engine.settle(outcomes, now);
+    }
+}
+
+/// The number of a new execution, once it is on disk.
+pub(super) fn submit(
+    engine: &mut Scheduler,
+    limits: ResourceLimits,
+    key: Option<&str>,
+) -> Result<u64, ApiError> {
+    let request = ExecutionRequest {
+        key: key.map(Into::into),
+        command: Command::Exec {
+            argv: vec!["true".into()],
+        },
+        ..ExecutionRequest::default()
+    };
+    let permit = SubmitPermit::of_root();
+    let mut answer = engine.submit(permit, Box::new(request), limits, at(0))?;
+    commit(engine, at(0));
+    answer.try_recv().unwrap().map(|submitted| submitted.number)
+}

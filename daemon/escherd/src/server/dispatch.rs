@@ -1,0 +1,236 @@
+//! What is asked, answered: one request becomes one call of the engine, and what comes of it one value or one
+//! stream.
+
+use std::sync::Arc;
+
+use escher_protocol::message::{DaemonInfo, EventsRequest, Item, OutputRequest};
+use escher_protocol::output::OutputRange;
+use escher_protocol::{
+    ApiError, ErrorCode, OutputChunk, Request, RequestId, Response, ServerFrame, Target,
+};
+
+use super::Service;
+use super::outbox::{Gone, Items, Outbox, Window};
+use crate::api::{ExecutionEngine, Executions, ResultPart};
+use crate::execution::Write;
+
+/// Why an answer is not complete.
+enum Broken {
+    /// The client is told.
+    Error(ApiError),
+    /// There is nobody to tell.
+    Gone,
+}
+
+impl From<ApiError> for Broken {
+    fn from(error: ApiError) -> Self {
+        Broken::Error(error)
+    }
+}
+
+impl From<Gone> for Broken {
+    fn from(_: Gone) -> Self {
+        Broken::Gone
+    }
+}
+
+/// Answers one request with what `engine` gives its client. Dropping the future abandons it.
+pub(super) async fn answer(
+    id: RequestId,
+    request: Request,
+    engine: ExecutionEngine,
+    service: Arc<Service>,
+    outbox: Outbox,
+    window: Arc<Window>,
+) {
+    let items = Items {
+        id,
+        outbox: &outbox,
+        window: &window,
+    };
+    let streamed = match request {
+        Request::Result(target) => send_result(&engine, target, &items, old_part).await,
+        Request::Collect(target) => send_result(&engine, target, &items, part).await,
+        Request::List(filter) => send_list(engine.list_executions(filter), &items).await,
+        Request::Find(selection) => send_list(engine.find(selection), &items).await,
+        Request::ReadOutput(request) => send_output(&engine, request, &items).await,
+        Request::Events(request) => send_events(&engine, request, &items).await,
+        single => {
+            let result = answer_single(single, &engine, &service).await;
+            let _ = outbox.send(&ServerFrame::Reply { id, result }).await;
+            return;
+        }
+    };
+    let result = match streamed {
+        Ok(()) => Ok(()),
+        Err(Broken::Error(error)) => Err(error),
+        Err(Broken::Gone) => return,
+    };
+    let _ = outbox.send(&ServerFrame::End { id, result }).await;
+}
+
+/// The requests that have one value.
+async fn answer_single(
+    request: Request,
+    engine: &ExecutionEngine,
+    service: &Service,
+) -> Result<Response, ApiError> {
+    let execution = |record| Ok(Response::Execution(Box::new(record)));
+    match request {
+        Request::Submit(request) => engine.execute(*request).await.map(Response::Submitted),
+        Request::SubmitWithin(request, limits) => engine
+            .execute_within(*request, limits)
+            .await
+            .map(Response::Submitted),
+        Request::Status(target) => execution(engine.get_status(target).await?),
+        Request::Wait(target) => execution(engine.wait_for_completion(target).await?),
+        Request::Cancel { target, mode } => engine.cancel(target, mode).await.map(Response::Cancel),
+        Request::Signal { target, signal } => {
+            engine.signal(target, signal).await?;
+            Ok(Response::Done)
+        }
+        Request::Pause(target) => {
+            engine.pause(target).await?;
+            Ok(Response::Done)
+        }
+        Request::Resume(target) => {
+            engine.resume(target).await?;
+            Ok(Response::Done)
+        }
+        Request::Resources(target) => {
+            let resources = engine.resources(target).await?;
+            Ok(Response::Resources(Box::new(resources)))
+        }
+        Request::WriteStdin {
+            target,
+            offset,
+            data,
+            end,
+        } => {
+            let write = Write { offset, data, end };
+            let offset = engine.write_stdin(target, write).await?;
+            Ok(Response::StdinAccepted { offset })
+        }
+        Request::Info => Ok(Response::Info(Box::new(info(engine, service).await?))),
+        Request::Remove(target) => engine.remove_execution(target).await.map(Response::Removed),
+        Request::Prune(selection) => engine.prune(selection).await.map(Response::Removed),
+        Request::Cleanup => engine.cleanup_old_executions().await.map(Response::Removed),
+        Request::Metrics => Ok(Response::Metrics(service.metrics().await?.into())),
+        Request::Examine => service.examine(engine).await.map(Response::Diagnostics),
+        Request::Settings => Ok(Response::Settings(service.configuration.tell())),
+        Request::Reload => {
+            let permit = engine.administer()?;
+            let reloaded = service.configuration.reload(permit, engine).await?;
+            Ok(Response::Reloaded(reloaded))
+        }
+        // `answer` has taken the streams.
+        Request::Result(_)
+        | Request::Collect(_)
+        | Request::List(_)
+        | Request::Find(_)
+        | Request::ReadOutput(_)
+        | Request::Events(_) => Err(ApiError::new(
+            ErrorCode::INTERNAL,
+            "a stream was asked for as a value",
+        )),
+    }
+}
+
+/// What does not change about this escherd, with what does.
+async fn info(engine: &ExecutionEngine, service: &Service) -> Result<DaemonInfo, ApiError> {
+    let counts = engine.counts().await?;
+    let settings = engine.settings();
+    Ok(DaemonInfo {
+        launcher_pid: engine.launcher_pid(),
+        pending: counts.pending as u64,
+        running: counts.running as u64,
+        finished: engine.finished_count(),
+        max_concurrent_executions: counts.max_concurrent as u64,
+        max_pending_executions: settings.max_pending_executions as u64,
+        default_timeout_ms: settings.request.default_timeout_ms,
+        max_timeout_ms: settings.request.max_timeout_ms,
+        max_output_size_bytes: settings.output.max_bytes,
+        ..service.about.clone()
+    })
+}
+
+async fn send_list(mut executions: Executions, items: &Items<'_>) -> Result<(), Broken> {
+    while let Some(record) = executions.next().await {
+        items.send(Item::Execution(Box::new(record?))).await?;
+    }
+    Ok(())
+}
+
+async fn send_events(
+    engine: &ExecutionEngine,
+    request: EventsRequest,
+    items: &Items<'_>,
+) -> Result<(), Broken> {
+    let mut events = engine.events(request).await?;
+    while let Some(event) = events.next().await {
+        items.send(Item::Event(event?)).await?;
+    }
+    Ok(())
+}
+
+async fn send_output(
+    engine: &ExecutionEngine,
+    request: OutputRequest,
+    items: &Items<'_>,
+) -> Result<(), Broken> {
+    let range = OutputRange {
+        streams: request.streams,
+        start: request.start,
+        length: request.length,
+    };
+    let mut output = engine.output(request.target, range, request.follow).await?;
+    loop {
+        // What is to be sent need not be held before the client wants it.
+        items.ready().await;
+        match output.next().await {
+            Some(chunk) => items.send(Item::Output(chunk?)).await?,
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn send_result(
+    engine: &ExecutionEngine,
+    target: Target,
+    items: &Items<'_>,
+    as_item: impl Fn(ResultPart) -> Option<Item>,
+) -> Result<(), Broken> {
+    let mut result = engine.read_result(target).await?;
+    let record = Box::new(result.record().clone());
+    items.send(Item::Execution(record)).await?;
+    loop {
+        items.ready().await;
+        let Some(part) = result.next().await? else {
+            return Ok(());
+        };
+        if let Some(item) = as_item(part) {
+            items.send(item).await?;
+        }
+    }
+}
+
+fn part(part: ResultPart) -> Option<Item> {
+    Some(match part {
+        ResultPart::Output(chunk) => Item::Output(chunk),
+        ResultPart::Omitted(omission) => Item::Omitted(omission),
+    })
+}
+
+/// For clients that know of no omissions: the mark as if it were output.
+fn old_part(part: ResultPart) -> Option<Item> {
+    match part {
+        ResultPart::Output(chunk) => Some(Item::Output(chunk)),
+        ResultPart::Omitted(omission) if omission.mark.is_empty() => None,
+        ResultPart::Omitted(omission) => Some(Item::Output(OutputChunk {
+            stream: omission.stream,
+            offset: 0,
+            time_us: 0,
+            data: omission.mark.as_bytes().into(),
+        })),
+    }
+}

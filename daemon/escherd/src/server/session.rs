@@ -1,0 +1,351 @@
+//! One connection, from its first frame to its end.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use escher_launcher::os::peer_credentials::PeerCredentials;
+use escher_protocol::codec::MAX_PAYLOAD_BYTES;
+use escher_protocol::frame::{FrameCodec, FrameError};
+use escher_protocol::handshake::{
+    ConnectionLimits, FEATURE_DOCTOR, FEATURE_HISTORY, FEATURE_METRICS, FEATURE_RESOURCES,
+    FEATURE_SETTINGS, HIGHEST_VERSION, Hello, HelloReply, LOWEST_VERSION, Refusal, Welcome,
+};
+use escher_protocol::{ApiError, ClientFrame, ErrorCode, Request, RequestId, ServerFrame};
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+
+use super::dispatch;
+use super::outbox::{Outbox, STREAM_WINDOW_BYTES, Window, write_frames};
+use super::{Service, until_closing};
+use crate::api::ExecutionEngine;
+
+/// How long a peer may take for its first frame.
+const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a frame may take from its first byte to its last.
+const FRAME_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Requests of one connection that may be in flight at once.
+const MAX_REQUESTS_IN_FLIGHT: u32 = 256;
+
+/// Room for incoming bytes: at first, and again after a large frame.
+const READ_BUFFER_BYTES: usize = 4096;
+
+/// Serves one connection to its end.
+pub(super) async fn run(
+    mut stream: UnixStream,
+    credentials: PeerCredentials,
+    service: Arc<Service>,
+    mut closing: watch::Receiver<bool>,
+) {
+    let peer = (credentials.uid, credentials.pid);
+    let greeting = tokio::select! {
+        greeting = greet(&mut stream, credentials, &service) => greeting,
+        () = until_closing(&mut closing) => return,
+    };
+    match greeting {
+        Ok(Some((engine, reader))) => {
+            let session = Session::new(engine, service);
+            let ended = session.serve(stream, reader, closing).await;
+            if let Err(error) = ended {
+                debug!(uid = peer.0, pid = peer.1, %error, "a connection ended");
+            }
+        }
+        Ok(None) => {}
+        Err(error) => debug!(uid = peer.0, pid = peer.1, %error, "no handshake"),
+    }
+}
+
+/// Says why there will be no session, as far as the socket takes it at once.
+pub(super) fn refuse_at_once(stream: &UnixStream, error: ApiError) -> io::Result<()> {
+    let refusal = encode_reply(&refusal(error))?;
+    stream.try_write(&refusal).map(drop)
+}
+
+fn refusal(error: ApiError) -> HelloReply {
+    HelloReply::Refused(Refusal {
+        error,
+        lowest: LOWEST_VERSION,
+        highest: HIGHEST_VERSION,
+    })
+}
+
+fn encode_reply(reply: &HelloReply) -> io::Result<BytesMut> {
+    let mut bytes = BytesMut::new();
+    let codec = FrameCodec::<Hello>::handshake();
+    match codec.encode_frame(reply, &mut bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+/// The handshake. `None`: the peer was refused and told so.
+async fn greet(
+    stream: &mut UnixStream,
+    credentials: PeerCredentials,
+    service: &Service,
+) -> io::Result<Option<(ExecutionEngine, FrameReader)>> {
+    let mut reader = FrameReader::default();
+    let codec = FrameCodec::handshake();
+    let hello = reader.next::<Hello>(stream, &codec);
+    let hello = timeout_at(Instant::now() + HELLO_DEADLINE, hello);
+    let outcome = match hello.await {
+        Err(_) => Err(ApiError::new(ErrorCode::IDLE, "no handshake came in time")),
+        Ok(Ok(None)) => return Ok(None),
+        Ok(Ok(Some(hello))) => welcome(&hello, credentials, service).await,
+        Ok(Err(error)) => Err(protocol_error(&error)),
+    };
+    match outcome {
+        Ok((engine, welcome)) => {
+            let reply = encode_reply(&HelloReply::Welcome(welcome))?;
+            stream.write_all(&reply).await?;
+            Ok(Some((engine, reader)))
+        }
+        Err(error) => {
+            let reply = encode_reply(&refusal(error))?;
+            stream.write_all(&reply).await?;
+            Ok(None)
+        }
+    }
+}
+
+async fn welcome(
+    hello: &Hello,
+    credentials: PeerCredentials,
+    service: &Service,
+) -> Result<(ExecutionEngine, Welcome), ApiError> {
+    let version = hello.common_version().ok_or_else(|| {
+        let message = format!(
+            "no protocol version in common: {} speaks {} to {}, escherd {LOWEST_VERSION} to {HIGHEST_VERSION}",
+            hello.client.escape_debug(),
+            hello.lowest,
+            hello.highest,
+        );
+        ApiError::new(ErrorCode::UNSUPPORTED_VERSION, message)
+            .with_hint("update the older of the two")
+    })?;
+    let engine = service.engine.admit(credentials).await?;
+    let about = &service.about;
+    let welcome = Welcome {
+        version,
+        daemon: format!("escherd {}", about.version).into(),
+        instance: about.instance,
+        features: [
+            FEATURE_HISTORY,
+            FEATURE_SETTINGS,
+            FEATURE_METRICS,
+            FEATURE_RESOURCES,
+            FEATURE_DOCTOR,
+        ]
+        .map(Into::into)
+        .to_vec(),
+        limits: ConnectionLimits {
+            max_frame_bytes: u32::try_from(MAX_PAYLOAD_BYTES).unwrap_or(u32::MAX),
+            max_requests_in_flight: MAX_REQUESTS_IN_FLIGHT,
+            stream_window_bytes: STREAM_WINDOW_BYTES,
+        },
+    };
+    Ok((engine, welcome))
+}
+
+fn protocol_error(error: &FrameError) -> ApiError {
+    let code = match error {
+        FrameError::TooLarge { .. } => ErrorCode::FRAME_TOO_LARGE,
+        FrameError::Io(source) if source.kind() == io::ErrorKind::TimedOut => ErrorCode::IDLE,
+        FrameError::Codec(_) | FrameError::Io(_) => ErrorCode::PROTOCOL,
+    };
+    ApiError::new(code, error.to_string())
+}
+
+/// A request that is being answered.
+struct InFlight {
+    task: AbortHandle,
+    window: Arc<Window>,
+}
+
+struct Session {
+    /// As the client may use it.
+    engine: ExecutionEngine,
+    service: Arc<Service>,
+    in_flight: HashMap<RequestId, InFlight>,
+    tasks: JoinSet<RequestId>,
+}
+
+impl Session {
+    fn new(engine: ExecutionEngine, service: Arc<Service>) -> Self {
+        Session {
+            engine,
+            service,
+            in_flight: HashMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Takes requests until the client closes the connection or breaks the protocol. What was asked for
+    /// then and not answered is dropped; what it has done stays done.
+    async fn serve(
+        mut self,
+        stream: UnixStream,
+        mut reader: FrameReader,
+        mut closing: watch::Receiver<bool>,
+    ) -> Result<(), FrameError> {
+        let codec = FrameCodec::<ClientFrame>::established();
+        let (mut incoming, outgoing) = stream.into_split();
+        let (outbox, waiting) = Outbox::new();
+        let mut writer = tokio::spawn(write_frames(outgoing, waiting));
+        let result = loop {
+            tokio::select! {
+                frame = reader.next::<ClientFrame>(&mut incoming, &codec) => match frame {
+                    Ok(Some(frame)) => self.take(frame, &outbox).await,
+                    Ok(None) => break Ok(()),
+                    Err(error) => {
+                        // Told under a number that no request has, then the end.
+                        let farewell = ServerFrame::End {
+                            id: RequestId(u64::MAX),
+                            result: Err(protocol_error(&error)),
+                        };
+                        let _ = outbox.send(&farewell).await;
+                        break Err(error);
+                    }
+                },
+                Some(done) = self.tasks.join_next() => self.note(done),
+                () = until_closing(&mut closing) => {
+                    // The engine has stopped, so every answer is on its way: an error at the least.
+                    while self.tasks.join_next().await.is_some() {}
+                    break Ok(());
+                }
+                _ = &mut writer => return Ok(()),
+            }
+        };
+        self.tasks.shutdown().await;
+        drop(outbox);
+        // What was sent last still goes out, to a client that reads.
+        let _ = timeout_at(Instant::now() + FRAME_DEADLINE, &mut writer).await;
+        writer.abort();
+        result
+    }
+
+    async fn take(&mut self, frame: ClientFrame, outbox: &Outbox) {
+        match frame {
+            ClientFrame::Request { id, body } => self.begin(id, body, outbox).await,
+            ClientFrame::Grant { id, bytes } => {
+                if let Some(request) = self.in_flight.get(&id) {
+                    request.window.grant(bytes);
+                }
+            }
+            ClientFrame::Abandon { id } => {
+                if let Some(request) = self.in_flight.remove(&id) {
+                    request.task.abort();
+                }
+            }
+        }
+    }
+
+    /// A request is answered. One that was abandoned is out of the table already, and another may have
+    /// its number by now.
+    fn note(&mut self, done: Result<RequestId, JoinError>) {
+        if let Ok(id) = done
+            && let Some(request) = self.in_flight.get(&id)
+            && request.task.is_finished()
+        {
+            self.in_flight.remove(&id);
+        }
+    }
+
+    async fn begin(&mut self, id: RequestId, body: Request, outbox: &Outbox) {
+        // A client may have the answer to a request, and make another, before its task is noted as done.
+        while let Some(done) = self.tasks.try_join_next() {
+            self.note(done);
+        }
+        let refusal = if self.in_flight.len() >= MAX_REQUESTS_IN_FLIGHT as usize {
+            let message =
+                format!("{MAX_REQUESTS_IN_FLIGHT} requests are in flight on this connection");
+            Some(ApiError::new(ErrorCode::TOO_MANY_REQUESTS, message))
+        } else if self.in_flight.contains_key(&id) {
+            let message = format!("request {} is in flight already", id.0);
+            Some(ApiError::new(ErrorCode::PROTOCOL, message))
+        } else {
+            None
+        };
+        if let Some(error) = refusal {
+            // Under the same number, as reply and not as end: a stream that has it goes on.
+            let result = Err(error);
+            let _ = outbox.send(&ServerFrame::Reply { id, result }).await;
+            return;
+        }
+        let window = Arc::new(Window::default());
+        let answer = dispatch::answer(
+            id,
+            body,
+            self.engine.clone(),
+            self.service.clone(),
+            outbox.clone(),
+            window.clone(),
+        );
+        let task = self.tasks.spawn(async move {
+            answer.await;
+            id
+        });
+        self.in_flight.insert(id, InFlight { task, window });
+    }
+}
+
+/// Takes frames off a stream. Memory for a frame is taken as its bytes arrive.
+#[derive(Default)]
+struct FrameReader {
+    buffer: BytesMut,
+    /// When the first byte of an unfinished frame came.
+    begun: Option<Instant>,
+}
+
+/// Either end of a connection that can be read.
+trait Incoming: tokio::io::AsyncRead + Unpin {}
+impl Incoming for UnixStream {}
+impl Incoming for OwnedReadHalf {}
+
+impl FrameReader {
+    /// The next message; `None` at the end of the stream. Cancel-safe.
+    async fn next<T: DeserializeOwned>(
+        &mut self,
+        stream: &mut impl Incoming,
+        codec: &FrameCodec<T>,
+    ) -> Result<Option<T>, FrameError> {
+        loop {
+            if let Some((message, _)) = codec.decode_frame(&mut self.buffer)? {
+                self.begun = None;
+                if self.buffer.is_empty() && self.buffer.capacity() > READ_BUFFER_BYTES {
+                    self.buffer = BytesMut::new();
+                }
+                return Ok(Some(message));
+            }
+            if self.buffer.is_empty() {
+                self.begun = None;
+                self.buffer.reserve(READ_BUFFER_BYTES);
+            } else {
+                self.begun.get_or_insert_with(Instant::now);
+            }
+            let read = stream.read_buf(&mut self.buffer);
+            let count = match self.begun {
+                None => read.await?,
+                Some(begun) => match timeout_at(begun + FRAME_DEADLINE, read).await {
+                    Ok(count) => count?,
+                    Err(_) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+                },
+            };
+            match (count, self.buffer.is_empty()) {
+                (0, true) => return Ok(None),
+                (0, false) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                _ => {}
+            }
+        }
+    }
+}

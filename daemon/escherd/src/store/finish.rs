@@ -1,0 +1,179 @@
+//! The end of an execution, and its removal: the changes that move the totals.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use escher_protocol::message::Removed;
+use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, Resources, Timestamp};
+use rusqlite::{OptionalExtension, params};
+
+use super::apply::{Changes, Row};
+use super::checksum::{self, Kind};
+use super::columns::{self, Kept, signed, unsigned};
+use super::error::Fault;
+use super::{CommitOutcome, Digest};
+
+impl Changes<'_> {
+    /// The end of an execution.
+    pub(super) fn finished(
+        &mut self,
+        record: &ExecutionRecord,
+        resources: &Resources,
+    ) -> Result<(), Fault> {
+        let number = record.number;
+        let sql = "SELECT ended, digest FROM execution WHERE number = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let found = statement.query_row([signed(number)], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Digest>>(1)?))
+        });
+        match found.optional()? {
+            Some((0, digest)) => self.finish(record, digest, resources),
+            Some(_) => {
+                tracing::warn!("execution {number} is finished already");
+                Ok(())
+            }
+            None => {
+                tracing::warn!("execution {number} is not in the store, so its end is not either");
+                Ok(())
+            }
+        }
+    }
+
+    /// Turns the row of `record` into one that is finished.
+    fn finish(
+        &mut self,
+        record: &ExecutionRecord,
+        digest: Option<Digest>,
+        resources: &Resources,
+    ) -> Result<(), Fault> {
+        let (Some(ended), Some(outcome)) = (columns::ended(record.status), &record.outcome) else {
+            tracing::error!(
+                "execution {} was said to be finished and is not",
+                record.number
+            );
+            return Ok(());
+        };
+        let number = signed(record.number);
+        let body = checksum::wrap(Kind::Record, record.number, &(digest, record))?;
+        let has_log = columns::may_have_log(record);
+        let resources = columns::resources_blob(record.number, resources)?;
+        let body_bytes = body.len() + resources.as_ref().map_or(0, Vec::len);
+        let history_bytes = columns::row_bytes(record, body_bytes) + log_bytes(record, has_log);
+        let sql = "INSERT OR REPLACE INTO record (number, body, resources) VALUES (?1, ?2, ?3)";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        statement.execute(params![number, body, resources])?;
+        let (exit_code, signal) = match outcome.exit {
+            Exit::Code(code) => (Some(code), None),
+            Exit::Signal { signal, .. } => (None, Some(signal)),
+            Exit::NotStarted { .. } | Exit::Withdrawn | Exit::Unknown => (None, None),
+        };
+        let sql = "UPDATE execution SET ended = ?2, progress = NULL, pid = NULL, started_at = ?3, \
+                   completed_at = ?4, cancelled_by = ?5, exit_code = ?6, signal = ?7, error = ?8, \
+                   duration_us = ?9, user_us = ?10, system_us = ?11, peak_memory_bytes = ?12, \
+                   stdout_bytes = ?13, stderr_bytes = ?14, log_bytes = ?15, dropped_bytes = ?16, \
+                   history_bytes = ?17 WHERE number = ?1";
+        let completed_at = record.completed_at.unwrap_or(record.submitted_at);
+        self.connection.prepare_cached(sql)?.execute(params![
+            number,
+            ended,
+            record.started_at.map(Timestamp::as_micros),
+            completed_at.as_micros(),
+            record.cancelled_by.as_ref().map(Canceller::to_string),
+            exit_code,
+            signal,
+            outcome.error.as_ref().map(|error| error.code.to_string()),
+            signed(outcome.duration_us),
+            signed(outcome.usage.user_us),
+            signed(outcome.usage.system_us),
+            signed(outcome.usage.peak_memory_bytes),
+            signed(outcome.output.stdout_bytes),
+            signed(outcome.output.stderr_bytes),
+            signed(outcome.output.log_bytes),
+            signed(outcome.output.dropped_bytes),
+            signed(history_bytes),
+        ])?;
+        let mut statement = self
+            .connection
+            .prepare_cached("DELETE FROM submission WHERE number = ?1")?;
+        statement.execute([number])?;
+        if !record.labels.is_empty() {
+            let sql = "UPDATE label SET ended = ?2 WHERE number = ?1";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.execute(params![number, ended])?;
+        }
+        self.tally.totals.finished += 1;
+        self.tally.totals.history_bytes += history_bytes;
+        Ok(())
+    }
+
+    /// Writes a finished execution that has no row yet; `false` if one is in its place.
+    pub(super) fn restore(&mut self, kept: &Kept, resources: &Resources) -> Result<bool, Fault> {
+        match self.insert(&Row::of_record(&kept.record, kept.digest), false, None) {
+            Ok(()) => {
+                self.finish(&kept.record, kept.digest, resources)?;
+                Ok(true)
+            }
+            Err(fault) if fault.is_about_the_row() => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Forgets those of `numbers` that are finished.
+    pub(super) fn all_removed(&mut self, numbers: &[u64]) -> Result<CommitOutcome, Fault> {
+        let mut removed = Removed::default();
+        let mut ids = Vec::new();
+        for number in numbers {
+            if let Some((id, log_bytes)) = self.removed(*number)? {
+                removed.executions += 1;
+                removed.log_bytes += log_bytes;
+                ids.push(id);
+            }
+        }
+        Ok(CommitOutcome::Removed(removed, ids))
+    }
+
+    /// Forgets a finished execution, and notes that what it has left on disk is to be deleted: there may be
+    /// more than a log. Returns its id and the bytes of its log.
+    fn removed(&mut self, number: u64) -> Result<Option<(ExecutionId, u64)>, Fault> {
+        let sql =
+            "SELECT id, log_bytes, history_bytes FROM execution WHERE number = ?1 AND ended > 0";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let found = statement.query_row([signed(number)], |row| {
+            let id = ExecutionId::from_bytes(row.get(0)?);
+            Ok((id, unsigned(row.get(1)?), unsigned(row.get(2)?)))
+        });
+        let Some((id, log_bytes, history_bytes)) = found.optional()? else {
+            return Ok(None);
+        };
+        self.log_undeleted(id)?;
+        for sql in [
+            "DELETE FROM execution WHERE number = ?1",
+            "DELETE FROM record WHERE number = ?1",
+            "DELETE FROM label WHERE number = ?1",
+        ] {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.execute([signed(number)])?;
+        }
+        let totals = &mut self.tally.totals;
+        totals.finished = totals.finished.saturating_sub(1);
+        totals.history_bytes = totals.history_bytes.saturating_sub(history_bytes);
+        Ok(Some((id, log_bytes)))
+    }
+}
+
+/// Bytes of a finished execution's log and index.
+fn log_bytes(record: &ExecutionRecord, has_log: bool) -> u64 {
+    if !has_log {
+        return 0;
+    }
+    let path = Path::new(OsStr::from_bytes(&record.log_path));
+    let size = |path: &Path| std::fs::symlink_metadata(path).map_or(0, |found| found.len());
+    let counted = record
+        .outcome
+        .as_ref()
+        .map_or(0, |outcome| outcome.output.log_bytes);
+    // Where nobody counted, the file itself tells.
+    let log = if counted > 0 { counted } else { size(path) };
+    log + size(&path.with_extension("idx"))
+}

@@ -1,0 +1,309 @@
+//! The store as the rest of escherd sees it, on real files.
+
+mod changes;
+mod damage;
+mod migration;
+mod page;
+mod queries;
+mod refusal;
+mod resources;
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use escher_protocol::message::{Event, EventKind, ListFilter, Selection};
+use escher_protocol::{
+    ApiError, Canceller, Command, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, Exit,
+    Leftovers, Outcome, OutputTotals, ResourceLimits, Resources, Status, Timestamp, Usage, User,
+};
+use tempfile::TempDir;
+
+use super::*;
+use crate::authz::Account;
+use crate::execution::Checked;
+
+/// Far longer than anything takes.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Half past midnight on 2026-01-02, in microseconds; number n is submitted n minutes later.
+const EPOCH: i64 = 1_767_313_800_000_000;
+const MINUTE: i64 = 60_000_000;
+
+const SETTINGS: StoreSettings = StoreSettings {
+    durability: Durability::Crash,
+    kept_events: 100,
+};
+
+/// An open store in a directory of its own.
+struct Bed {
+    dir: TempDir,
+    store: Store,
+    loaded: Loaded,
+    notices: Vec<Notice>,
+    outcomes: Receiver<Vec<(u64, CommitOutcome)>>,
+}
+
+impl Bed {
+    fn new() -> Self {
+        Self::on(tempfile::tempdir().unwrap())
+    }
+
+    fn on(dir: TempDir) -> Self {
+        let (sender, outcomes) = channel();
+        let settled = move |outcomes| {
+            let _ = sender.send(outcomes);
+        };
+        let (store, loaded, notices) = open(&file(dir.path()), SETTINGS, settled).unwrap();
+        Bed {
+            dir,
+            store,
+            loaded,
+            notices,
+            outcomes,
+        }
+    }
+
+    /// Closes and opens again.
+    async fn again(self) -> Self {
+        self.store.close(DEADLINE).await.unwrap();
+        Self::on(self.dir)
+    }
+
+    /// Opens what a `kill -9` at this moment would have left.
+    fn after_a_crash(&self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for suffix in ["", "-wal"] {
+            let from = quarantine::beside(&self.path(), suffix);
+            if from.exists() {
+                std::fs::copy(from, quarantine::beside(&file(dir.path()), suffix)).unwrap();
+            }
+        }
+        Self::on(dir)
+    }
+
+    fn path(&self) -> PathBuf {
+        file(self.dir.path())
+    }
+
+    /// Writes `changes` with tickets from 0 on, and returns what becomes of each.
+    fn write(&self, changes: impl IntoIterator<Item = Change>) -> Vec<CommitOutcome> {
+        let entries: Vec<Entry> = (0..)
+            .zip(changes)
+            .map(|(ticket, change)| entry(ticket, change))
+            .collect();
+        let count = entries.len();
+        self.store.write(entries);
+        self.outcomes(count)
+    }
+
+    /// The next `count` outcomes, which have to come in the order of their tickets.
+    fn outcomes(&self, count: usize) -> Vec<CommitOutcome> {
+        let mut found = Vec::new();
+        while found.len() < count {
+            found.extend(self.outcomes.recv_timeout(DEADLINE).unwrap());
+        }
+        let (tickets, outcomes): (Vec<u64>, Vec<CommitOutcome>) = found.into_iter().unzip();
+        assert!(tickets.is_sorted() && outcomes.len() == count);
+        outcomes
+    }
+
+    /// Writes `changes`, all of which have to be committed.
+    fn commit(&self, changes: impl IntoIterator<Item = Change>) {
+        for verdict in self.write(changes) {
+            let is_written = matches!(
+                verdict,
+                CommitOutcome::Committed | CommitOutcome::Removed(..)
+            );
+            assert!(is_written, "{verdict:?}");
+        }
+    }
+
+    async fn all(&self) -> Vec<ExecutionRecord> {
+        self.store
+            .list(None, everything(), u64::MAX, 10_000)
+            .await
+            .unwrap()
+    }
+
+    async fn record(&self, number: u64) -> Option<ExecutionRecord> {
+        let target = number.to_string().as_str().into();
+        let found = self.store.find(None, &target).await.unwrap();
+        found.and_then(|found| found.record).map(|record| *record)
+    }
+
+    async fn resources(&self, number: u64) -> Option<Resources> {
+        self.store.resources(number).await.unwrap()
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn file(dir: &Path) -> PathBuf {
+    dir.join("escher.db")
+}
+
+fn entry(ticket: u64, change: Change) -> Entry {
+    Entry {
+        ticket,
+        change,
+        events: Vec::new(),
+    }
+}
+
+fn everything() -> Selection {
+    Selection {
+        filter: ListFilter {
+            all: true,
+            ..ListFilter::default()
+        },
+        ..Selection::default()
+    }
+}
+
+fn user(uid: u32) -> User {
+    let name = match uid {
+        0 => Some("root".into()),
+        1001 => Some("alice".into()),
+        1002 => Some("bob".into()),
+        _ => None,
+    };
+    User { uid, name }
+}
+
+/// An id that rises with `number` and has its digits at the end too.
+fn id(number: u64) -> ExecutionId {
+    let mut bytes = [0x11; 16];
+    bytes[..8].copy_from_slice(&(0x0192_0f3e_0000_0000 + number).to_be_bytes());
+    bytes[10..].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[..6]);
+    ExecutionId::from_bytes(bytes)
+}
+
+fn at(number: u64) -> Timestamp {
+    Timestamp::from_micros(EPOCH + i64::try_from(number).unwrap() * MINUTE)
+}
+
+/// What alice submits, with a secret in its environment.
+fn submission(number: u64) -> Submission {
+    let alice = user(1001);
+    Submission {
+        id: id(number),
+        number,
+        request: Box::new(ExecutionRequest {
+            command: Command::Exec {
+                argv: vec!["echo".into(), number.to_string().as_str().into()],
+            },
+            environment: vec![("TOKEN".into(), SECRET.into())],
+            ..ExecutionRequest::default()
+        }),
+        limits: ResourceLimits::default(),
+        checked: Checked {
+            timeout_ms: Some(1000),
+            kill_grace_ms: 10,
+        },
+        submitter: alice.clone(),
+        account: Account {
+            user: alice,
+            home: "/home/alice".into(),
+            shell: "/bin/sh".into(),
+            identity: None,
+        },
+        submitted_at: at(number),
+        log_path: format!("/nowhere/{}.log", id(number)).as_str().into(),
+    }
+}
+
+const SECRET: &str = "correct-horse-battery-staple";
+
+/// How `submission` ended: by `status`, a second after it was submitted, without output.
+fn ended(submission: &Submission, status: Status) -> ExecutionRecord {
+    let request = &submission.request;
+    let submitted_at = submission.submitted_at;
+    let error = |code| Some(ApiError::new(code, "it did not go well"));
+    let (exit, error) = match status {
+        Status::Completed => (Exit::Code(0), None),
+        Status::Failed => (Exit::Code(3), error(ErrorCode::EXIT_STATUS)),
+        Status::Cancelled => (Exit::Withdrawn, error(ErrorCode::CANCELLED)),
+        Status::Lost => (Exit::Unknown, error(ErrorCode::LOST)),
+        _ => (
+            Exit::Signal {
+                signal: 15,
+                core_dumped: false,
+            },
+            error(ErrorCode::TIMED_OUT),
+        ),
+    };
+    ExecutionRecord {
+        id: submission.id,
+        number: submission.number,
+        name: request.name.clone(),
+        key: request.key.clone(),
+        status,
+        user: submission.account.user.clone(),
+        submitted_by: submission.submitter.clone(),
+        command: request.command.clone(),
+        command_cut: false,
+        working_dir: "/".into(),
+        stdin: request.stdin,
+        labels: request.labels.clone(),
+        timeout_ms: submission.checked.timeout_ms,
+        kill_grace_ms: submission.checked.kill_grace_ms,
+        submitted_at,
+        started_at: Some(submitted_at),
+        completed_at: Some(submitted_at.saturating_add(Duration::from_secs(1))),
+        pid: None,
+        cancelled_by: (status == Status::Cancelled).then_some(Canceller::Host),
+        log_path: submission.log_path.clone(),
+        outcome: Some(Outcome {
+            exit,
+            error,
+            ended_by_signal: None,
+            duration_us: 1_000_000,
+            usage: Usage::default(),
+            output: OutputTotals::default(),
+            leftovers: Leftovers::None,
+        }),
+    }
+}
+
+fn submitted(submission: &Submission) -> Change {
+    Change::Submitted {
+        submission: Box::new(submission.clone()),
+        digest: None,
+        launching: false,
+    }
+}
+
+fn finished(submission: &Submission, status: Status) -> Change {
+    over(ended(submission, status))
+}
+
+/// The end of which this is known, without figures.
+fn over(record: ExecutionRecord) -> Change {
+    Change::Finished {
+        record: Box::new(record),
+        resources: Box::default(),
+    }
+}
+
+/// Both ends of `submission`.
+fn whole(submission: &Submission, status: Status) -> [Change; 2] {
+    [submitted(submission), finished(submission, status)]
+}
+
+fn event(sequence: u64, number: u64, kind: EventKind) -> Event {
+    Event {
+        sequence,
+        time: at(number),
+        id: id(number),
+        number,
+        name: None,
+        user: user(1001),
+        kind,
+    }
+}

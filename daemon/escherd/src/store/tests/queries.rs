@@ -1,0 +1,401 @@
+//! Lists, lookups and expiry, against what a plain filter says, and how SQLite goes about them.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::super::{expiry, index_scan, lookup, query};
+use super::*;
+
+/// A mixed history: number n by these rules, the clock once set back by an hour.
+fn sample(number: u64) -> (Submission, Option<Status>) {
+    let mut one = submission(number);
+    let names = [None, Some("nightly"), Some("build"), Some("1002x")];
+    one.request.name = names[usize::try_from(number % 4).unwrap()].map(Into::into);
+    one.submitter = user([1001, 1002, 0][usize::try_from(number / 4 % 3).unwrap()]);
+    one.account.user = user([1001, 1002, 1003, 0][usize::try_from(number / 3 % 4).unwrap()]);
+    if number.is_multiple_of(5) {
+        // Somebody whose name is another's number.
+        one.account.user = User {
+            uid: 5,
+            name: Some("1003".into()),
+        };
+    }
+    for (key, every) in [("even", 2), ("third", 3)] {
+        let value = (number % every).to_string();
+        one.request.labels.push((key.into(), value.into()));
+    }
+    if number > 150 {
+        one.submitted_at = Timestamp::from_micros(one.submitted_at.as_micros() - 60 * MINUTE);
+    }
+    let statuses = [
+        Status::Completed,
+        Status::Failed,
+        Status::Cancelled,
+        Status::Timeout,
+        Status::Lost,
+    ];
+    let status = match number % 23 {
+        22 => None,
+        n => Some(statuses[usize::try_from(n % 7).unwrap().min(4)]),
+    };
+    (one, status)
+}
+
+const COUNT: u64 = 300;
+
+fn bed() -> (Bed, Vec<ExecutionRecord>) {
+    let bed = Bed::new();
+    let (mut changes, mut records) = (Vec::new(), Vec::new());
+    for number in 1..=COUNT {
+        let (one, status) = sample(number);
+        changes.push(submitted(&one));
+        if let Some(status) = status {
+            changes.push(finished(&one, status));
+            records.insert(0, ended(&one, status));
+        }
+    }
+    bed.commit(changes);
+    (bed, records)
+}
+
+fn selections() -> impl Strategy<Value = Selection> {
+    let states = [
+        Status::Completed,
+        Status::Failed,
+        Status::Lost,
+        Status::Running,
+    ];
+    let status = proptest::collection::vec(select(states.to_vec()), 0..3);
+    let label = select(vec![
+        ("even", "0"),
+        ("even", "1"),
+        ("third", "2"),
+        ("third", "9"),
+    ]);
+    let label = label.prop_map(|(key, value)| (key.into(), value.into()));
+    let labels = proptest::collection::vec(label, 0..3);
+    let names = select(vec![
+        None,
+        None,
+        Some("nightly"),
+        Some("1002x"),
+        Some("none"),
+    ]);
+    let users = select(vec![
+        None,
+        None,
+        Some("alice"),
+        Some("1002"),
+        Some("1003"),
+        Some("05"),
+    ]);
+    let time = || proptest::option::weighted(0.3, (0..COUNT + 10).prop_map(at));
+    let all = proptest::bool::weighted(0.8);
+    (all, status, labels, names, users, time(), time()).prop_map(
+        |(all, statuses, labels, name, user, since, until)| Selection {
+            filter: ListFilter {
+                all,
+                statuses,
+                labels,
+                name: name.map(Into::into),
+                user: user.map(Into::into),
+                limit: 1,
+            },
+            since,
+            until,
+        },
+    )
+}
+
+/// What the words of [`ListFilter`] and [`Selection`] say, of a finished execution.
+fn is_asked_for(record: &ExecutionRecord, of: Option<u32>, selection: &Selection) -> bool {
+    let Selection {
+        filter,
+        since,
+        until,
+    } = selection;
+    let user = filter.user.as_deref();
+    (filter.statuses.contains(&record.status) || filter.statuses.is_empty() && filter.all)
+        && of.is_none_or(|uid| record.submitted_by.uid == uid)
+        && (filter.name.is_none() || filter.name == record.name)
+        && user.is_none_or(|user| {
+            record.user.name.as_deref() == Some(user) || record.user.uid.to_string() == user
+        })
+        && filter
+            .labels
+            .iter()
+            .all(|label| record.labels.contains(label))
+        && since.is_none_or(|since| record.submitted_at >= since)
+        && until.is_none_or(|until| record.submitted_at < until)
+}
+
+#[test]
+fn lists_are_what_a_plain_filter_says() {
+    let runtime = runtime();
+    let (bed, records) = bed();
+    let mut runner = TestRunner::new(Config {
+        cases: 600,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let of = select(vec![None, None, Some(1001), Some(0), Some(77)]);
+    let before = prop_oneof![3 => Just(u64::MAX), 1 => 0..COUNT];
+    let room = select(vec![1, 3, 40, 1000]);
+    let answered = std::cell::Cell::new(0);
+    runner
+        .run(
+            &(of, selections(), before, room),
+            |(of, selection, before, room)| {
+                let expected: Vec<ExecutionRecord> = records
+                    .iter()
+                    .filter(|record| record.number < before && is_asked_for(record, of, &selection))
+                    .take(room)
+                    .cloned()
+                    .collect();
+                answered.set(answered.get() + u32::from(!expected.is_empty()));
+                let numbers: Vec<u64> = expected.iter().map(|record| record.number).collect();
+                let store = &bed.store;
+                let listed = runtime
+                    .block_on(store.list(of, selection.clone(), before, room))
+                    .unwrap();
+                prop_assert_eq!(listed, expected);
+                let found = store.finished_numbers(of, selection, before, room);
+                prop_assert_eq!(runtime.block_on(found).unwrap(), numbers);
+                Ok(())
+            },
+        )
+        .unwrap();
+    let answered = answered.get();
+    assert!(answered > 60, "only {answered} questions had an answer");
+}
+
+#[tokio::test]
+async fn executions_are_found_by_number_id_name_head_and_tail_within_the_scope() {
+    let (bed, _) = bed();
+    let number_of = async |of, text: &str| {
+        let found = bed.store.find(of, &text.into()).await.unwrap();
+        found.map(|found| (found.number, found.record.is_some()))
+    };
+    let id_of = |number| id(number).to_string();
+    // 1 is alice's, 4 bob's, 22 alice's and not finished.
+    assert_eq!(number_of(None, "1").await, Some((1, true)));
+    assert_eq!(number_of(Some(1001), "1").await, Some((1, true)));
+    assert_eq!(number_of(Some(1002), "1").await, None);
+    assert_eq!(number_of(None, "22").await, Some((22, false)));
+    assert_eq!(number_of(None, "301").await, None);
+    assert_eq!(number_of(None, &u64::MAX.to_string()).await, None);
+    assert_eq!(number_of(None, &id_of(4)).await, Some((4, true)));
+    assert_eq!(
+        number_of(None, &id_of(4).to_uppercase()).await,
+        Some((4, true))
+    );
+    assert_eq!(number_of(Some(1001), &id_of(4)).await, None);
+    let by_id = bed
+        .store
+        .find(None, &Target::Id(id(22)))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((by_id.number, by_id.id, by_id.record), (22, id(22), None));
+    for number in [4, 22, 299] {
+        let whole = id_of(number);
+        for fragment in [
+            &whole[..18],
+            &whole[28..],
+            &whole.replace('-', "")[..16],
+            &whole[23..],
+        ] {
+            let found = number_of(None, fragment).await.map(|found| found.0);
+            assert_eq!(found, Some(number), "{fragment}");
+        }
+        assert_eq!(number_of(Some(77), &whole[28..]).await, None);
+    }
+    let newest = |uid, name: &str| {
+        let mut numbers = (1..=COUNT).rev().map(sample);
+        let found = numbers.find(|(one, _)| {
+            let is_in = uid == one.submitter.uid || uid == u32::MAX;
+            is_in && one.request.name.as_deref() == Some(name)
+        });
+        found.map(|(one, status)| (one.number, status.is_some()))
+    };
+    for name in ["nightly", "build", "1002x"] {
+        assert_eq!(number_of(None, name).await, newest(u32::MAX, name));
+        for uid in [1001, 1002, 0] {
+            assert_eq!(number_of(Some(uid), name).await, newest(uid, name));
+        }
+    }
+    assert_eq!(number_of(None, "Nightly").await, None);
+    assert_eq!(number_of(None, "").await, None);
+}
+
+#[tokio::test]
+async fn the_newest_of_a_name_may_be_one_that_is_not_finished() {
+    let bed = Bed::new();
+    let named = |number| {
+        let mut one = submission(number);
+        one.request.name = Some("beef".into());
+        one
+    };
+    bed.commit(whole(&named(1), Status::Completed));
+    bed.commit([submitted(&named(2))]);
+    let found = bed.store.find(None, &"beef".into()).await.unwrap().unwrap();
+    assert_eq!((found.number, found.record), (2, None));
+    bed.commit(whole(&named(3), Status::Failed));
+    let found = bed.store.find(None, &"beef".into()).await.unwrap().unwrap();
+    assert_eq!(found.number, 3);
+}
+
+#[tokio::test]
+async fn an_ambiguous_fragment_names_up_to_eight_of_the_callers() {
+    let (bed, _) = bed();
+    let error = bed
+        .store
+        .find(Some(1002), &"01920F3e".into())
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, ErrorCode::AMBIGUOUS);
+    let named: Vec<u64> = (1..=COUNT)
+        .filter(|number| number / 4 % 3 == 1)
+        .take(8)
+        .collect();
+    let named: Vec<String> = named
+        .iter()
+        .map(|number| format!("{number} ({})", id(*number)))
+        .collect();
+    let message = format!("\"01920f3e\" fits several executions: {}", named.join(", "));
+    assert_eq!(error.message.as_str(), message);
+    assert_eq!(
+        error.hint.as_deref(),
+        Some("use the number, or more digits")
+    );
+}
+
+#[tokio::test]
+async fn what_is_over_a_limit_goes_in_the_order_of_its_end() {
+    let bed = Bed::new();
+    let logs = tempfile::tempdir().unwrap();
+    // Number n ended at minute 10 - n, with n KiB in its log and 100 bytes of index.
+    for number in 1..=9 {
+        let mut one = submission(number);
+        let log = logs.path().join(format!("{number}.log"));
+        std::fs::write(log.with_extension("idx"), [0; 100]).unwrap();
+        one.log_path = log.into_os_string().into();
+        let mut record = ended(&one, Status::Completed);
+        record.completed_at = Some(at(10 - number));
+        record.outcome.as_mut().unwrap().output.log_bytes = number * 1024;
+        bed.commit([submitted(&one), over(record)]);
+    }
+    bed.commit([submitted(&submission(10))]);
+    let database = rusqlite::Connection::open(bed.path()).unwrap();
+    let counted = || -> i64 {
+        let sql = "SELECT history_bytes FROM history";
+        database.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    let bytes = counted().unsigned_abs();
+    let rows = bytes - 45 * 1024 - 9 * 100;
+    assert!(rows > 9 * 500 && rows < 9 * 2000, "{rows} bytes for rows");
+    let (kept, no) = (10 * 60, u64::MAX);
+    for (max_age_secs, max_bytes, max_count, room, expected) in [
+        (no, no, no, 100, &[][..]),
+        (no, no, 7, 100, &[9, 8]),
+        (no, no, 0, 100, &[9, 8, 7, 6, 5, 4, 3, 2, 1]),
+        (no, no, 0, 2, &[9, 8]),
+        // An age is over once it is passed.
+        (kept - 60, no, no, 100, &[]),
+        (kept - 61, no, no, 100, &[9]),
+        (kept - 3 * 60, no, no, 100, &[9, 8]),
+        (no, bytes, no, 100, &[]),
+        (no, bytes - 1, no, 100, &[9]),
+        (no, bytes - 11 * 1024, no, 100, &[9, 8]),
+    ] {
+        let limits = HistoryLimits {
+            max_age_secs,
+            max_bytes,
+            max_count,
+        };
+        let found = bed.store.expired(limits, at(10), room).await.unwrap();
+        assert_eq!(found, expected, "{limits:?}");
+    }
+    bed.commit([Change::Removed {
+        numbers: (1..=9).collect(),
+    }]);
+    assert_eq!(counted(), 0);
+}
+
+#[tokio::test]
+async fn readers_see_whole_transactions_while_the_writer_writes() {
+    let bed = Bed::new();
+    const PAIRS: usize = 400;
+    let mut numbers = 1..;
+    for ticket in 0..PAIRS as u64 {
+        // Each pair is one call, and so at most one transaction.
+        let both = [numbers.next().unwrap(), numbers.next().unwrap()]
+            .map(|number| whole(&submission(number), Status::Completed));
+        let entries = both
+            .into_iter()
+            .flatten()
+            .map(|change| entry(ticket, change));
+        bed.store.write(entries.collect());
+    }
+    let (mut settled, mut last) = (0, 0);
+    while settled < 4 * PAIRS {
+        settled += bed.outcomes.recv_timeout(DEADLINE).unwrap().len();
+        let records = bed.all().await;
+        assert!(records.len() % 2 == 0 && records.len() >= last);
+        for (record, number) in records.iter().rev().zip(1..) {
+            assert_eq!(record.number, number);
+        }
+        last = records.len();
+    }
+    assert_eq!(last, 2 * PAIRS);
+}
+
+/// No index may be missing: each statement is a search that needs no sorting.
+#[test]
+fn no_question_reads_or_sorts_more_than_it_answers() {
+    let (bed, _) = bed();
+    let database = rusqlite::Connection::open(bed.path()).unwrap();
+    let mut statements: Vec<String> = lookup::statements();
+    let mut runner = TestRunner::new(Config {
+        failure_persistence: None,
+        ..Config::default()
+    });
+    for _ in 0..300 {
+        let of = select(vec![None, Some(1001)]);
+        let tree = (of, selections()).new_tree(&mut runner).unwrap();
+        let (of, selection) = proptest::strategy::ValueTree::current(&tree);
+        statements.extend(index_scan::statements(of, &selection));
+    }
+    statements.extend([query::AT_OR_AFTER, query::NEWEST].map(str::to_owned));
+    statements.sort_unstable();
+    statements.dedup();
+    assert!(statements.len() > 50);
+    for sql in &statements {
+        for step in plan(&database, sql) {
+            // A count goes through what its search has found.
+            let is_scan = step.starts_with("SCAN") && !step.starts_with("SCAN (subquery");
+            let is_bad = is_scan || step.contains("TEMP B-TREE");
+            assert!(!is_bad, "{step} of {sql}");
+        }
+    }
+    // The oldest end is at the beginning of its index.
+    let steps = plan(&database, expiry::OLDEST_FIRST);
+    assert!(
+        matches!(steps.as_slice(), [only] if only.contains("USING COVERING INDEX execution_completed")),
+        "{steps:?}"
+    );
+}
+
+fn plan(database: &rusqlite::Connection, sql: &str) -> Vec<String> {
+    let mut statement = database
+        .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+        .unwrap();
+    let values = vec![rusqlite::types::Value::Null; statement.parameter_count()];
+    let rows = statement
+        .query_map(rusqlite::params_from_iter(values), |row| row.get(3))
+        .unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+use escher_protocol::Target;

@@ -1,0 +1,234 @@
+//! The exit status of `run`, `attach` and `wait` is the command's, or says what escher did.
+
+use escher_tests::{Daemon, Fifo, Home, child_program, finish, is_free};
+use serde_json::Value;
+
+#[test]
+fn a_command_that_succeeds_gives_0() {
+    let daemon = Daemon::start();
+    let ended = daemon.ctl().run(["run", "true"]).expect(0);
+    assert!(
+        ended.stdout.is_empty() && ended.stderr.is_empty(),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn every_exit_status_of_a_command_is_passed_on() {
+    let daemon = Daemon::start();
+    for status in [1, 7, 124, 125, 126, 127, 128, 143, 255] {
+        let ended = daemon
+            .ctl()
+            .run(["run", "sh", "-c", &format!("exit {status}")]);
+        assert!(
+            ended.expect(status).stderr.is_empty(),
+            "escher adds nothing of its own"
+        );
+    }
+}
+
+#[test]
+fn death_by_a_signal_gives_128_and_its_number() {
+    let daemon = Daemon::start();
+    for (signal, status) in [("KILL", 137), ("TERM", 143), ("ABRT", 134), ("PIPE", 141)] {
+        let script = format!("kill -{signal} $$");
+        let _ = daemon
+            .ctl()
+            .run(["run", "sh", "-c", &script])
+            .expect(status);
+    }
+}
+
+#[test]
+fn a_timeout_gives_124_and_says_so() {
+    let daemon = Daemon::start();
+    let ended = daemon
+        .ctl()
+        .run(["run", "--timeout", "300ms", "sleep", "600"])
+        .expect(124);
+    assert!(ended.stdout.is_empty());
+    assert_eq!(ended.err().lines().count(), 1, "{ended:?}");
+    assert!(ended.err().contains("timed out"), "{ended:?}");
+    let quiet = daemon
+        .ctl()
+        .run(["run", "-q", "--timeout", "300ms", "sleep", "600"])
+        .expect(124);
+    assert!(quiet.stderr.is_empty(), "{quiet:?}");
+}
+
+#[test]
+fn a_timeout_that_takes_a_sigkill_gives_124_too() {
+    let daemon = Daemon::start();
+    let lock = daemon.home().work().join("lock");
+    let ended = daemon
+        .ctl()
+        .command(["run", "--timeout", "500ms", "--kill-after", "200ms", "--"]);
+    let mut command = ended;
+    command.arg(child_program()).arg("stubborn").arg(&lock);
+    let ended = finish(command).expect(124);
+    assert_eq!(ended.out(), "ready\n");
+    assert!(is_free(&lock), "it is gone");
+}
+
+#[test]
+fn a_command_that_exits_0_on_sigterm_was_timed_out_all_the_same() {
+    let daemon = Daemon::start();
+    let script = "trap 'exit 0' TERM; while :; do sleep 1; done";
+    let _ = daemon
+        .ctl()
+        .run(["run", "--timeout", "500ms", "sh", "-c", script])
+        .expect(124);
+}
+
+#[test]
+fn no_daemon_gives_125() {
+    let home = Home::new();
+    let mut command = std::process::Command::new(escher_tests::escherctl());
+    command
+        .args(["run", "true"])
+        .env("ESCHER_SOCKET", home.socket());
+    let ended = finish(command).expect(125);
+    assert!(
+        ended.err().contains(home.socket().to_str().unwrap()),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_timeout_over_the_maximum_gives_125_with_both_figures() {
+    let daemon = Daemon::with_config("[execution]\nmax_timeout_ms = 600000\n");
+    let ended = daemon
+        .ctl()
+        .run(["run", "--timeout", "11m", "true"])
+        .expect(125);
+    assert!(
+        ended.err().contains("660000") && ended.err().contains("600000"),
+        "{ended:?}"
+    );
+    let ended = daemon
+        .ctl()
+        .run(["run", "--timeout", "none", "true"])
+        .expect(125);
+    assert!(ended.err().contains("600000"), "{ended:?}");
+    let ended = daemon
+        .ctl()
+        .run(["submit", "--timeout", "11m", "true"])
+        .expect(1);
+    assert!(ended.stdout.is_empty());
+}
+
+#[test]
+fn without_a_maximum_any_timeout_and_none_will_do() {
+    let daemon = Daemon::with_config("[execution]\nmax_timeout_ms = 0\ndefault_timeout_ms = 0\n");
+    for timeout in ["none", "400d"] {
+        let _ = daemon
+            .ctl()
+            .run(["run", "--timeout", timeout, "true"])
+            .expect(0);
+    }
+    let id = daemon.ctl().submit(["true"]);
+    let _ = daemon
+        .ctl()
+        .run(["wait".to_owned(), id.to_string()])
+        .expect(0);
+    assert_eq!(daemon.ctl().inspect(id)["timeout_ms"], Value::Null);
+}
+
+#[test]
+fn wrong_usage_of_run_gives_125_and_of_other_verbs_2() {
+    let daemon = Daemon::start();
+    for arguments in [
+        &["run"][..],
+        &["run", "--no-such-flag", "true"],
+        &["run", "--timeout", "5", "true"],
+        &["run", "--label", "novalue", "true"],
+    ] {
+        let ended = daemon.ctl().run(arguments).expect(125);
+        assert!(ended.stdout.is_empty() && !ended.stderr.is_empty());
+    }
+    for arguments in [
+        &["submit"][..],
+        &["inspect"],
+        &["ps", "--no-such-flag"],
+        &["logs"],
+    ] {
+        let _ = daemon.ctl().run(arguments).expect(2);
+    }
+}
+
+#[test]
+fn a_program_that_is_not_there_gives_127_and_one_that_cannot_start_126() {
+    let daemon = Daemon::start();
+    let plain = daemon.home().file("plain", "#!/bin/sh\n", 0o644);
+    let ended = daemon.ctl().run(["run", "no-such-program"]).expect(127);
+    assert!(
+        ended.stdout.is_empty() && !ended.stderr.is_empty(),
+        "{ended:?}"
+    );
+    let _ = daemon
+        .ctl()
+        .run(["run", plain.to_str().unwrap()])
+        .expect(126);
+}
+
+#[test]
+fn a_cancelled_command_gives_128_and_the_signal_that_ended_it() {
+    let daemon = Daemon::start();
+    let ready = Fifo::new(daemon.home(), "ready");
+    let script = format!("echo up > {}; exec sleep 600", ready.name());
+    let run = daemon
+        .ctl()
+        .start(["run", "--name", "sleeper", "sh", "-c", &script]);
+    assert_eq!(ready.hear(), "up");
+    let _ = daemon.ctl().run(["cancel", "sleeper"]).expect(0);
+    let ended = run.end().expect(143);
+    assert!(ended.err().contains("cancelled"), "{ended:?}");
+}
+
+#[test]
+fn a_command_killed_from_outside_gives_137() {
+    let daemon = Daemon::start();
+    let ready = Fifo::new(daemon.home(), "ready");
+    let script = format!("echo up > {}; exec sleep 600", ready.name());
+    let run = daemon
+        .ctl()
+        .start(["run", "--name", "sleeper", "sh", "-c", &script]);
+    assert_eq!(ready.hear(), "up");
+    let _ = daemon
+        .ctl()
+        .run(["kill", "-s", "KILL", "sleeper"])
+        .expect(0);
+    let _ = run.end().expect(137);
+    assert_eq!(daemon.ctl().inspect("sleeper")["status"], "failed");
+}
+
+#[test]
+fn wait_and_attach_give_the_same_status_as_run() {
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl();
+    for (arguments, status) in [
+        (vec!["true"], 0),
+        (vec!["sh", "-c", "exit 7"], 7),
+        (vec!["sh", "-c", "kill -9 $$"], 137),
+        (vec!["--timeout", "200ms", "sleep", "600"], 124),
+        (vec!["no-such-program"], 127),
+        (vec!["/"], 126),
+    ] {
+        let id = ctl.submit(&arguments).to_string();
+        let _ = ctl.run(["wait", &id]).expect(status);
+        let _ = ctl.run(["attach", &id]).expect(status);
+    }
+}
+
+#[test]
+fn wait_on_several_gives_0_only_if_all_completed() {
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl();
+    let good = [
+        ctl.submit(["true"]).to_string(),
+        ctl.submit(["true"]).to_string(),
+    ];
+    let bad = ctl.submit(["sh", "-c", "exit 3"]).to_string();
+    let _ = ctl.run(["wait", &good[0], &good[1]]).expect(0);
+    assert_ne!(ctl.run(["wait", &good[0], &bad, &good[1]]).code, 0);
+}

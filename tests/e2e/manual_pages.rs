@@ -1,0 +1,144 @@
+//! The manual pages that a package has.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::{CommandFactory, Parser};
+use escher_tests::{finish, is_here, pages};
+use tempfile::TempDir;
+
+/// The pages, written for this test.
+struct Manual(TempDir);
+
+impl Manual {
+    fn write() -> Self {
+        let manual = Manual(TempDir::new().unwrap());
+        let mut command = Command::new(pages());
+        command.arg(manual.0.path()).env("SOURCE_DATE_EPOCH", "0");
+        let _ = finish(command).expect(0);
+        manual
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.0.path().join("man")
+    }
+
+    /// The text of a page, with hyphens as they are written.
+    fn page(&self, file: &str) -> String {
+        let path = self.directory().join(file);
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
+        text.replace("\\-", "-")
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.directory()).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+/// Checks the page of `command` and of every verb below it; how many there are.
+fn check(manual: &Manual, command: &clap::Command, section: u8) -> usize {
+    let name = command.get_display_name().unwrap_or(command.get_name());
+    let page = manual.page(&format!("{name}.{section}"));
+    for argument in command.get_arguments() {
+        let long = argument.get_long().map(|long| format!("--{long}"));
+        let short = argument.get_short().map(|short| format!("-{short}"));
+        for option in long.iter().chain(&short) {
+            assert!(
+                page.contains(&format!("\\fB{option}\\fR")),
+                "{option} in {name}"
+            );
+        }
+        // clap's own help says where there is more, and a page has it all.
+        if argument.get_long() != Some("help")
+            && let Some(help) = argument.get_help()
+        {
+            let help = help.to_string().replace('\'', "\\*(Aq");
+            let first = help.split(['\n', '-']).next().unwrap();
+            assert!(page.contains(first), "{first} in {name}:\n{page}");
+        }
+    }
+    let verbs = command
+        .get_subcommands()
+        .filter(|verb| verb.get_name() != "help");
+    verbs
+        .map(|verb| {
+            let reference = format!("{name}-{}({section})", verb.get_name());
+            assert!(page.contains(&reference), "{reference} in {name}");
+            check(manual, verb, section)
+        })
+        .sum::<usize>()
+        + 1
+}
+
+#[test]
+fn every_verb_has_a_page_and_every_option_is_in_it() {
+    let manual = Manual::write();
+    let mut escherctl = escherctl::command();
+    escherctl.build();
+    let mut escherd = escherd::cli::Arguments::command();
+    escherd.build();
+    let checked = check(&manual, &escherctl, 1) + check(&manual, &escherd, 8);
+    let others = ["escher-launcher.8", "escher.toml.5"];
+    assert_eq!(manual.files().len(), checked + others.len());
+    for option in ["--log-dir DIR", "--help"] {
+        assert!(manual.page(others[0]).contains(option), "{option}");
+    }
+}
+
+#[test]
+fn every_setting_is_in_the_page_of_the_configuration() {
+    let page = Manual::write().page("escher.toml.5");
+    let arguments = escherd::cli::Arguments::parse_from(["escherd", "--config", "/dev/null"]);
+    let configuration = escherd::config::load(&arguments).unwrap();
+    for row in configuration.rows {
+        assert!(
+            page.contains(&format!(".TP\n\\fB{}\\fR\n", row.name)),
+            "{}",
+            row.name
+        );
+    }
+    for word in [
+        "max_timeout_ms = 3_600_000",
+        "memory-constrained",
+        ".SH PROFILES",
+    ] {
+        assert!(page.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn pages_begin_with_their_name_section_and_date() {
+    let page = Manual::write().page("escherctl-run.1");
+    let version = env!("CARGO_PKG_VERSION");
+    let title = format!(".TH ESCHERCTL-RUN 1 1970-01-01 \"escher {version}\" escher\n");
+    assert!(page.contains(&title), "{page}");
+    assert!(page.contains(".SH EXAMPLES\n"), "{page}");
+}
+
+#[test]
+fn readers_of_manual_pages_find_no_fault() {
+    let manual = Manual::write();
+    let man = |file: &Path| {
+        let mut man = Command::new("man");
+        man.args(["--local-file", "--warnings", "-Tutf8"]).arg(file);
+        man.env("LC_ALL", "C.UTF-8").env("MANWIDTH", "80");
+        man
+    };
+    let mandoc = |file: &Path| {
+        let mut mandoc = Command::new("mandoc");
+        mandoc.args(["-Tlint", "-Wwarning"]).arg(file);
+        mandoc
+    };
+    let what = "manual pages are well formed";
+    for file in manual.files() {
+        if is_here("man", what) {
+            let shown = finish(man(&file)).expect(0);
+            assert_eq!(shown.err(), "", "{}", file.display());
+        }
+        if is_here("mandoc", what) {
+            assert_eq!(finish(mandoc(&file)).expect(0).out(), "");
+        }
+    }
+}

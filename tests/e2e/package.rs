@@ -1,0 +1,167 @@
+//! The Debian package, before anybody installs it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use escher_tests::{Package, escherd, finish, is_here, pages};
+
+/// What is in it, beside manual pages and examples, with its mode.
+const FILES: &[(&str, &str)] = &[
+    ("/etc/escher/escher.toml", "-rw-r--r--"),
+    ("/lib/systemd/system-preset/90-escher.preset", "-rw-r--r--"),
+    ("/lib/systemd/system/escher-launcher.service", "-rw-r--r--"),
+    ("/lib/systemd/system/escherd-metrics.socket", "-rw-r--r--"),
+    ("/lib/systemd/system/escherd.service", "-rw-r--r--"),
+    ("/lib/systemd/system/escherd.socket", "-rw-r--r--"),
+    ("/usr/bin/escherctl", "-rwxr-xr-x"),
+    ("/usr/bin/escherd", "-rwxr-xr-x"),
+    ("/usr/lib/escher/escher-launcher", "-rwxr-xr-x"),
+    ("/usr/lib/systemd/catalog/escher.catalog", "-rw-r--r--"),
+    ("/usr/lib/systemd/user/escherd.service", "-rw-r--r--"),
+    ("/usr/lib/systemd/user/escherd.socket", "-rw-r--r--"),
+    ("/usr/lib/sysusers.d/escher.conf", "-rw-r--r--"),
+    ("/usr/lib/tmpfiles.d/escher.conf", "-rw-r--r--"),
+    (
+        "/usr/share/bash-completion/completions/escherctl",
+        "-rw-r--r--",
+    ),
+    (
+        "/usr/share/bash-completion/completions/escherd",
+        "-rw-r--r--",
+    ),
+    (
+        "/usr/share/fish/vendor_completions.d/escherctl.fish",
+        "-rw-r--r--",
+    ),
+    (
+        "/usr/share/fish/vendor_completions.d/escherd.fish",
+        "-rw-r--r--",
+    ),
+    ("/usr/share/lintian/overrides/escher", "-rw-r--r--"),
+    ("/usr/share/zsh/vendor-completions/_escherctl", "-rw-r--r--"),
+    ("/usr/share/zsh/vendor-completions/_escherd", "-rw-r--r--"),
+];
+
+/// The folders of documents, whose number is of no interest.
+const DOCUMENTS: [&str; 2] = ["/usr/share/doc/escher/", "/usr/share/man/"];
+
+fn dpkg_deb(words: [&str; 2], package: &Package) -> String {
+    let mut command = Command::new("dpkg-deb");
+    command.arg(words[0]).arg(package.path());
+    command.args(words[1].split_whitespace());
+    finish(command).expect(0).out().to_owned()
+}
+
+/// Mode and owner of every file in it, by path.
+fn contents(package: &Package) -> BTreeMap<String, (String, String)> {
+    dpkg_deb(["--contents", ""], package)
+        .lines()
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let path = words[5].trim_start_matches('.').to_owned();
+            (path, (words[0].to_owned(), words[1].to_owned()))
+        })
+        .filter(|(path, _)| !path.ends_with('/'))
+        .collect()
+}
+
+#[test]
+fn the_package_has_what_the_contract_says_and_lintian_nothing_to_say() {
+    let Some(package) = Package::for_testing("the Debian package") else {
+        return;
+    };
+    let name = package.path().file_name().unwrap().to_str().unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(name.starts_with(&format!("escher_{version}_")), "{name}");
+
+    let mut contents = contents(&package);
+    assert!(
+        contents
+            .values()
+            .all(|(_, owner)| owner == "root/root" || owner == "0/0")
+    );
+    for page in expected_pages() {
+        assert!(
+            contents.contains_key(&format!("/usr/share/man/{page}.gz")),
+            "{page}"
+        );
+    }
+    for document in [
+        "README.md",
+        "copyright",
+        "changelog.gz",
+        "docs/configuration.md",
+    ] {
+        assert!(
+            contents.contains_key(&format!("/usr/share/doc/escher/{document}")),
+            "{document}"
+        );
+    }
+    contents.retain(|path, _| !DOCUMENTS.iter().any(|folder| path.starts_with(folder)));
+    let found: Vec<(&str, &str)> = contents
+        .iter()
+        .map(|(path, (mode, _))| (path.as_str(), mode.as_str()))
+        .collect();
+    assert_eq!(found, FILES);
+
+    let conffiles = dpkg_deb(["--info", "conffiles"], &package);
+    assert_eq!(conffiles, "/etc/escher/escher.toml\n");
+
+    if is_here("lintian", "the Debian package by Debian's rules") {
+        let mut lintian = Command::new("lintian");
+        lintian
+            .args(["--allow-root", "--fail-on", "error,warning"])
+            .arg(package.path());
+        assert_eq!(finish(lintian).expect(0).out(), "");
+    }
+}
+
+/// One of each kind.
+fn expected_pages() -> Vec<String> {
+    let mut pages = vec![
+        "man5/escher.toml.5".to_owned(),
+        "man8/escher-launcher.8".to_owned(),
+    ];
+    pages.push("man8/escherd.8".to_owned());
+    let verbs = escherctl::command();
+    let verbs = verbs.get_subcommands().map(clap::Command::get_name);
+    pages.extend(
+        verbs
+            .filter(|verb| *verb != "help")
+            .map(|verb| format!("man1/escherctl-{verb}.1")),
+    );
+    pages
+}
+
+#[test]
+fn the_configuration_that_it_brings_is_right_and_sets_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut write = Command::new(pages());
+    write.arg(folder.path());
+    let _ = finish(write).expect(0);
+    let file = folder.path().join("escher.toml");
+    let check = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let mut check = Command::new(escherd());
+        check.arg("--check").arg("--config").arg(&file);
+        let _ = finish(check).expect(0);
+    };
+    let text = fs::read_to_string(&file).unwrap();
+    check(&text);
+    let settings = |line: &&str| !line.starts_with('#') && !line.starts_with('[');
+    assert_eq!(
+        text.lines().find(|line| settings(line) && !line.is_empty()),
+        None
+    );
+    // Each is one that escherd knows, in the table where it belongs.
+    let (_, settings) = text.split_once("\n\n").expect("a preface");
+    assert!(
+        settings
+            .lines()
+            .filter(|line| line.starts_with("# "))
+            .count()
+            > 20
+    );
+    check(&settings.replace("# ", ""));
+}

@@ -1,0 +1,195 @@
+//! Many commands at once: the limit holds, nothing is lost, the order is kept.
+
+use std::fs;
+
+use escher_client::{ErrorCode, ExecutionRequest, Status};
+use escher_tests::{
+    Daemon, Fifo, LONG_DEADLINE, child_program, connect, exec, in_runtime, in_runtime_within, shell,
+};
+
+/// Counted by the commands themselves, who also wait until the limit was reached: never more than 20, and
+/// not fewer either.
+#[test]
+fn of_1000_commands_at_once_20_run_at_a_time_and_all_1000_results_are_right() {
+    const COMMANDS: usize = 1000;
+    const LIMIT: usize = 20;
+    const CONNECTIONS: usize = 8;
+    let daemon = Daemon::with_config(&format!(
+        "[execution]\nmax_concurrent_executions = {LIMIT}\n"
+    ));
+    let folder = daemon.home().work().join("census-of-commands");
+    fs::create_dir(&folder).unwrap();
+    let folder = folder.to_str().unwrap();
+    let child_program = child_program();
+    let census = |index: usize| {
+        let (index, limit) = (index.to_string(), LIMIT.to_string());
+        exec([
+            child_program.to_str().unwrap(),
+            "census",
+            folder,
+            &index,
+            &limit,
+        ])
+    };
+    let numbers = in_runtime_within(LONG_DEADLINE, async {
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            clients.push(connect(&daemon).await);
+        }
+        let runs = (0..COMMANDS).map(|index| {
+            let client = &clients[index % CONNECTIONS];
+            let request = census(index);
+            async move {
+                let submitted = client.execute(request).await.unwrap();
+                let result = client.get_result(submitted.id).await.unwrap();
+                assert_eq!(
+                    String::from_utf8_lossy(&result.stdout),
+                    format!("{index}\n")
+                );
+                assert!(
+                    result.stderr.is_empty(),
+                    "{:?}",
+                    String::from_utf8_lossy(&result.stderr)
+                );
+                let outcome = result.record.outcome.unwrap();
+                let code = i32::try_from(index % 7).unwrap();
+                assert_eq!(outcome.exit, escher_client::protocol::Exit::Code(code));
+                (index, submitted.number)
+            }
+        });
+        futures_util::future::join_all(runs).await
+    });
+    let census = fs::read_to_string(format!("{folder}/census")).unwrap();
+    let census: Vec<usize> = census
+        .split_whitespace()
+        .map(|number| number.parse().unwrap())
+        .collect();
+    assert_eq!(
+        census,
+        [0, COMMANDS, LIMIT],
+        "running now, started, most at once"
+    );
+
+    // Whoever takes its first step has been started after all that were submitted before; at most those
+    // that hold the other places may not have taken theirs.
+    let order = fs::read_to_string(format!("{folder}/order")).unwrap();
+    let number_of: std::collections::HashMap<usize, u64> = numbers.into_iter().collect();
+    let order: Vec<u64> = order
+        .lines()
+        .map(|line| number_of[&line.parse().unwrap()])
+        .collect();
+    for (place, number) in order.iter().enumerate() {
+        let earlier = order[..=place]
+            .iter()
+            .filter(|other| *other <= number)
+            .count() as u64;
+        assert!(
+            number - earlier < LIMIT as u64,
+            "number {number} took its first step too early"
+        );
+    }
+}
+
+#[test]
+fn with_one_place_commands_run_strictly_in_the_order_of_submission() {
+    let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
+    let list = daemon.home().work().join("list");
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let mut ids = Vec::new();
+        for index in 0..100 {
+            let request = shell(&format!("echo {index} >> {}", list.display()));
+            ids.push(client.execute(request).await.unwrap().id);
+        }
+        for id in ids {
+            assert_eq!(
+                client.wait_for_completion(id).await.unwrap().status,
+                Status::Completed
+            );
+        }
+    });
+    let expected: String = (0..100).map(|index| format!("{index}\n")).collect();
+    assert_eq!(fs::read_to_string(list).unwrap(), expected);
+}
+
+#[test]
+fn a_full_queue_refuses_and_says_that_to_try_again_helps() {
+    let daemon = Daemon::with_config(
+        "[execution]\nmax_concurrent_executions = 1\nmax_pending_executions = 2\n",
+    );
+    let gate = Fifo::new(daemon.home(), "gate");
+    let blocked = shell(&format!("read line < {}", gate.name()));
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            ids.push(client.execute(blocked.clone()).await.unwrap().id);
+        }
+        let error = client.execute(blocked.clone()).await.unwrap_err();
+        let error = error.as_api().expect("a typed error").clone();
+        assert_eq!(error.code, ErrorCode::QUEUE_FULL);
+        assert!(error.retry);
+        let info = client.info().await.unwrap();
+        assert_eq!((info.running, info.pending), (1, 2));
+        for id in ids {
+            gate.say("go");
+            assert_eq!(
+                client.wait_for_completion(id).await.unwrap().status,
+                Status::Completed
+            );
+        }
+        client
+            .execute(exec(["true"]))
+            .await
+            .expect("there is room again");
+    });
+    let _ = daemon.ctl().run(["run", "true"]).expect(0);
+}
+
+#[test]
+fn a_waiting_command_is_pending_and_can_be_withdrawn() {
+    let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
+    let gate = Fifo::new(daemon.home(), "gate");
+    let ctl = daemon.ctl();
+    let running = ctl.submit(["sh", "-c", &format!("read line < {}", gate.name())]);
+    let waiting = ctl.submit(["--name", "waiting", "touch", "never"]);
+    let after = ctl.submit(["echo", "after"]);
+    let record = ctl.inspect(waiting);
+    assert_eq!(record["status"], "pending");
+    assert!(
+        record["started_at"].is_null() && record["pid"].is_null(),
+        "{record}"
+    );
+    let _ = ctl.run(["cancel", "waiting"]).expect(0);
+    let _ = ctl.run(["wait", "waiting"]).expect(143);
+    assert_eq!(ctl.inspect(waiting)["status"], "cancelled");
+    gate.say("go");
+    let _ = ctl.run(["wait".to_owned(), running.to_string()]).expect(0);
+    assert_eq!(
+        ctl.run(["attach".to_owned(), after.to_string()])
+            .expect(0)
+            .out(),
+        "after\n"
+    );
+    assert!(!daemon.home().work().join("never").exists());
+}
+
+#[test]
+fn one_of_many_can_follow_a_command_that_still_waits() {
+    let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
+    let gate = Fifo::new(daemon.home(), "gate");
+    let blocker = shell(&format!("read line < {}", gate.name()));
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        client.execute(blocker).await.unwrap();
+        let second = ExecutionRequest {
+            name: Some("second".into()),
+            ..exec(["echo", "at last"])
+        };
+        client.execute(second).await.unwrap();
+        let output = client.follow("second", Default::default()).await.unwrap();
+        gate.say("go");
+        let (stdout, _, _) = escher_tests::collect(output, 0).await;
+        assert_eq!(stdout, b"at last\n");
+    });
+}

@@ -1,0 +1,247 @@
+//! A command that cannot be started: which step, for which reason, told apart from one that fails itself.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use escher_client::protocol::{Exit, StartStage};
+use escher_client::{Client, ErrorCode, ExecutionRecord, ExecutionRequest, Status};
+use escher_tests::{Daemon, child_program, connect, exec, finish, in_runtime};
+use nix::errno::Errno;
+
+async fn run(client: &Client, request: ExecutionRequest) -> ExecutionRecord {
+    let submitted = client.execute(request).await.unwrap();
+    client.wait_for_completion(submitted.id).await.unwrap()
+}
+
+#[track_caller]
+fn assert_not_started(record: &ExecutionRecord, code: ErrorCode, stage: StartStage, errno: Errno) {
+    let outcome = record.outcome.as_ref().expect("it is over");
+    assert_eq!(record.status, Status::Failed);
+    let expected = Exit::NotStarted {
+        stage,
+        errno: errno as i32,
+    };
+    assert_eq!(outcome.exit, expected, "{record:?}");
+    let error = outcome.error.as_ref().expect("a failure has an error");
+    assert_eq!(error.code, code);
+    for part in [stage.name(), &format!("{errno:?}")] {
+        assert!(
+            error.message.contains(part),
+            "{:?} should name {part}",
+            error.message
+        );
+    }
+    assert_eq!((record.pid, record.started_at), (None, None));
+}
+
+#[test]
+fn each_failure_has_its_stage_and_errno() {
+    let daemon = Daemon::start();
+    let home = daemon.home();
+    let not_executable = home.file("not-executable", "#!/bin/sh\n", 0o644);
+    let without_interpreter_line = home.file("plain-script", "echo hello\n", 0o755);
+    let missing_interpreter = home.file("odd-script", "#!/no/such/interpreter\n", 0o755);
+    let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let (not_found, failed) = (ErrorCode::PROGRAM_NOT_FOUND, ErrorCode::START_FAILED);
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        for (program, code, errno) in [
+            ("no-such-program".to_owned(), not_found, Errno::ENOENT),
+            ("/no/such/program".to_owned(), not_found, Errno::ENOENT),
+            (text(&missing_interpreter), not_found, Errno::ENOENT),
+            (
+                format!("{}/x", text(&not_executable)),
+                not_found,
+                Errno::ENOTDIR,
+            ),
+            (text(&not_executable), failed, Errno::EACCES),
+            (text(&home.work()), failed, Errno::EACCES),
+            (text(&without_interpreter_line), failed, Errno::ENOEXEC),
+        ] {
+            let record = run(&client, exec([&program])).await;
+            assert_not_started(&record, code, StartStage::Exec, errno);
+        }
+    });
+}
+
+#[test]
+fn a_missing_working_directory_is_not_a_missing_program() {
+    let daemon = Daemon::start();
+    let file = daemon.home().file("file", "", 0o644);
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        for (dir, errno) in [
+            ("/no/such/directory", Errno::ENOENT),
+            (file.to_str().unwrap(), Errno::ENOTDIR),
+        ] {
+            let request = ExecutionRequest {
+                working_dir: Some(dir.into()),
+                ..exec(["true"])
+            };
+            let record = run(&client, request).await;
+            let stage = StartStage::WorkingDirectory;
+            assert_not_started(&record, ErrorCode::START_FAILED, stage, errno);
+        }
+    });
+    let ended = daemon
+        .ctl()
+        .run(["run", "-w", "/no/such/directory", "true"])
+        .expect(126);
+    assert!(ended.err().contains("working"), "{ended:?}");
+}
+
+#[test]
+fn one_argument_at_the_kernels_limit_works_and_one_byte_more_is_too_long() {
+    const MAX_ARG_STRLEN: usize = 128 * 1024; // with its NUL, execve(2)
+    let daemon = Daemon::start();
+    let child_program = child_program();
+    let measure = |length: usize| {
+        let long = "x".repeat(length);
+        exec([child_program.to_str().unwrap(), "measure", &long])
+    };
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let submitted = client.execute(measure(MAX_ARG_STRLEN - 1)).await.unwrap();
+        let result = client.get_result(submitted.id).await.unwrap();
+        assert_eq!(
+            result.stdout,
+            format!("1 {}\n", MAX_ARG_STRLEN - 1).as_bytes()
+        );
+        let record = run(&client, measure(MAX_ARG_STRLEN)).await;
+        assert_not_started(
+            &record,
+            ErrorCode::START_FAILED,
+            StartStage::Exec,
+            Errno::E2BIG,
+        );
+    });
+}
+
+/// The whole list: as many bytes of arguments and environment as the kernel takes, and not one more. Where
+/// that limit is, is found out with escher, and then compared with a start by hand.
+#[test]
+fn an_argument_list_at_the_kernels_limit_works_and_one_over_it_is_too_long() {
+    const PIECE: usize = 100_000;
+    let daemon = Daemon::start();
+    let child_program = child_program();
+    // `total` bytes in pieces of one size, the last of which is shorter.
+    let arguments = |total: usize| {
+        let mut argv = vec![
+            child_program.to_str().unwrap().to_owned(),
+            "measure".to_owned(),
+        ];
+        argv.extend((0..total / PIECE).map(|_| "x".repeat(PIECE)));
+        argv.push("x".repeat(total % PIECE));
+        argv
+    };
+    let (fits, environment) = in_runtime(async {
+        let client = connect(&daemon).await;
+        let (mut fits, mut fails) = (1_000_000_usize, 6_400_000);
+        while fails - fits > 1 {
+            let middle = fits.midpoint(fails);
+            let record = run(&client, exec(arguments(middle))).await;
+            match record.status {
+                Status::Completed => fits = middle,
+                _ => {
+                    assert_not_started(
+                        &record,
+                        ErrorCode::START_FAILED,
+                        StartStage::Exec,
+                        Errno::E2BIG,
+                    );
+                    fails = middle;
+                }
+            }
+        }
+        let submitted = client.execute(exec(arguments(fits))).await.unwrap();
+        let result = client.get_result(submitted.id).await.unwrap();
+        let expected = format!("{} {fits}\n", arguments(fits).len() - 2);
+        assert_eq!(String::from_utf8_lossy(&result.stdout), expected);
+        let submitted = client.execute(exec(["env", "-0"])).await.unwrap();
+        let environment = client.get_result(submitted.id).await.unwrap().stdout;
+        (fits, String::from_utf8(environment).unwrap())
+    });
+    for (total, works) in [(fits, true), (fits + 1, false)] {
+        let argv = arguments(total);
+        let mut command = Command::new(&argv[0]);
+        command.arg0(&argv[0]).args(&argv[1..]).env_clear();
+        command.envs(
+            environment
+                .split_terminator('\0')
+                .filter_map(|pair| pair.split_once('=')),
+        );
+        let spawned = command.stdout(std::process::Stdio::null()).status();
+        assert_eq!(
+            spawned.is_ok(),
+            works,
+            "by hand, {total} bytes: {spawned:?}"
+        );
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_not_run() {
+    let daemon = Daemon::start();
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let nothing: [&str; 0] = [];
+        for (request, part) in [
+            (exec(nothing), "empty"),
+            (exec([""]), "empty"),
+            (exec(["true", "a\0b"]), "NUL"),
+            (exec(["tr\0ue"]), "NUL"),
+            (
+                ExecutionRequest {
+                    environment: vec![("A".into(), "x\0y".into())],
+                    ..exec(["true"])
+                },
+                "NUL",
+            ),
+            (
+                ExecutionRequest {
+                    working_dir: Some("/tmp\0".into()),
+                    ..exec(["true"])
+                },
+                "NUL",
+            ),
+        ] {
+            let error = client.execute(request).await.unwrap_err();
+            let error = error.as_api().expect("a typed error").clone();
+            assert_eq!(error.code, ErrorCode::INVALID_REQUEST, "{error:?}");
+            assert!(error.message.contains(part), "{error:?} should say {part}");
+        }
+        assert_eq!(client.info().await.unwrap().finished, 0);
+    });
+    let _ = daemon.ctl().run(["run", ""]).expect(125);
+}
+
+#[test]
+fn a_command_that_exits_126_or_127_itself_is_told_apart() {
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl();
+    for (words, status, code, exit_code) in [
+        (&["sh", "-c", "exit 126"][..], 126, "exit-status", Some(126)),
+        (&["sh", "-c", "exit 127"], 127, "exit-status", Some(127)),
+        (&["no-such-program"], 127, "program-not-found", None),
+        (&["/"], 126, "start-failed", None),
+    ] {
+        let id = ctl.submit(words).to_string();
+        let _ = ctl.run(["wait", &id]).expect(status);
+        let record = ctl.inspect(&id);
+        assert_eq!(record["error"]["code"], code, "{record}");
+        assert_eq!(record["exit_code"].as_i64(), exit_code, "{record}");
+    }
+}
+
+#[test]
+fn a_failed_start_says_what_to_do() {
+    let daemon = Daemon::start();
+    let script = daemon.home().file("plain-script", "echo hello\n", 0o755);
+    let mut command = daemon.ctl().command(["run"]);
+    command.arg(script);
+    let ended = finish(command).expect(126);
+    assert!(
+        ended.err().contains("ENOEXEC") && ended.err().contains("#!"),
+        "{ended:?}"
+    );
+}

@@ -1,0 +1,153 @@
+//! The package, upgraded, removed and purged.
+
+use std::collections::BTreeSet;
+
+use escher_tests::host::Machine;
+use serde_json::Value;
+
+use crate::scenario::{
+    UNITS, all_is_up, configure, inspect, install_package, main_process, set_going,
+};
+
+/// The version of the programs under test.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Commands that run while the package is upgraded.
+const COMMANDS: usize = 20;
+
+/// Where a machine writes by itself, whatever is installed on it.
+const BUSY: [&str; 10] = [
+    "/etc/subgid-",
+    "/etc/subuid-",
+    "/var/log/",
+    "/var/lib/dpkg/",
+    "/var/lib/apt/",
+    "/var/lib/systemd/",
+    "/var/backups/",
+    "/var/cache/",
+    "/tmp/systemd-private-",
+    "/var/tmp/systemd-private-",
+];
+
+pub(crate) fn an_upgrade_keeps_what_runs_and_its_results(machine: &Machine) {
+    let mut client = machine.start_as(
+        "alice",
+        &format!(
+            "cd /srv/alice && mkfifo up && exec 3<>up
+            for n in $(seq {COMMANDS}); do
+                escherctl submit --timeout 10m --shell \"
+                    echo up > up
+                    until [ -e enough ]; do sleep 0.5; done
+                    echo result $n; exit $n\"
+            done
+            for n in $(seq {COMMANDS}); do read line <&3; done
+            echo all are up; escherctl run --timeout 10m --shell '
+                echo before; until [ -e enough ]; do sleep 0.5; done; echo after; exit 9'"
+        ),
+    );
+    let ids: Vec<String> = (0..COMMANDS).map(|_| client.line()).collect();
+    assert_eq!(client.line(), "all are up");
+    assert_eq!(client.line(), "before");
+
+    let main_process = |unit| main_process(machine, unit);
+    let before = UNITS.map(main_process);
+    install_package(machine, VERSION);
+    let after = UNITS.map(main_process);
+    assert_ne!(before[1], after[1], "escherd is the new one");
+    assert_eq!(before[2], after[2], "the keeper has become the new one");
+    assert_eq!(
+        machine.must("dpkg-query --show --showformat '${Version} ${Status}' escher"),
+        format!("{VERSION} install ok installed")
+    );
+
+    machine.must("touch /srv/alice/enough");
+    let ended = client.end().expect(9);
+    assert!(ended.out().ends_with("before\nafter\n"), "{ended:?}");
+    let all = ids.join(" ");
+    let _ = machine.run(&format!("escherctl wait {all}")).expect(1);
+    for (n, id) in (1..).zip(&ids) {
+        let record = inspect(machine, id);
+        assert_eq!(record["exit_code"], n, "{record}");
+        let result = machine.must(&format!("escherctl result {id}"));
+        assert_eq!(result, format!("result {n}\n"));
+    }
+    machine.must("rm /srv/alice/enough /srv/alice/up");
+}
+
+pub(crate) fn a_faulty_configuration_leaves_nobody_stranded(machine: &Machine) {
+    machine.must("echo nonsense > /etc/escher/escher.toml; ! systemctl restart escherd");
+    // They wait at the socket, and keep nobody out of it.
+    let mut clients = Vec::new();
+    for _ in 0..30 {
+        clients.push(machine.start_as("alice", "escherctl run echo hello"));
+    }
+    let mut log = machine.start(
+        "journalctl --unit escherd --follow --lines 0 | grep --line-buffered --max-count 5 'escher.toml:1: '",
+    );
+    for _ in 0..5 {
+        let _ = log.line();
+    }
+    machine.must(": > /etc/escher/escher.toml");
+    for client in clients {
+        assert_eq!(client.end().expect(0).out(), "hello\n");
+    }
+    assert_eq!(
+        machine.must("systemctl is-active escherd.socket"),
+        "active\n"
+    );
+}
+
+pub(crate) fn a_removal_ends_commands_and_a_new_installation_goes_on(machine: &Machine) {
+    configure(machine, "[execution]\nmax_timeout_ms = 0");
+    let id = set_going(machine, "none", "exec sleep 424242");
+    machine.must("DEBIAN_FRONTEND=noninteractive apt-get remove -q -y escher");
+    let sleeping = machine.run("pgrep --full '^sleep 424242'");
+    assert_eq!(sleeping.expect(1).out(), "");
+    for unit in UNITS {
+        let state = machine.must(&format!(
+            "systemctl show --value --property LoadState {unit}"
+        ));
+        assert_eq!(state, "not-found\n");
+    }
+    machine.must("! find /etc/systemd/system -name 'escher*' | grep .");
+
+    install_package(machine, VERSION);
+    all_is_up(machine);
+    let record = inspect(machine, &id);
+    assert_eq!(record["status"], "cancelled", "{record}");
+    assert_eq!(record["cancelled_by"], "host", "{record}");
+    // What was set is still set.
+    let text = machine.must("escherctl --json config show");
+    let setting = |line: &&str| line.contains("\"execution.max_timeout_ms\"");
+    let setting = text.lines().find(setting).expect("a setting");
+    let setting: Value = serde_json::from_str(setting).expect(setting);
+    assert_eq!(setting["value"], 0, "{setting}");
+}
+
+/// All that a package could leave on a machine: files, users and groups.
+pub(crate) fn traces(machine: &Machine) -> BTreeSet<String> {
+    let all = machine.must(
+        "find / -xdev
+        find /run -name '*escher*'
+        cut --delimiter : --fields 1 /etc/passwd | sed 's/^/user /'
+        cut --delimiter : --fields 1 /etc/group | sed 's/^/group /'",
+    );
+    all.lines().map(str::to_owned).collect()
+}
+
+/// `bare` are the traces of the machine before anything was installed.
+pub(crate) fn a_purge_leaves_nothing(machine: &Machine, bare: &BTreeSet<String>) {
+    let _running = set_going(machine, "none", "exec sleep 424242");
+    machine.must("DEBIAN_FRONTEND=noninteractive apt-get purge -q -y escher");
+    // That of the tests themselves.
+    machine.must("userdel --remove alice; userdel --remove carol; rm -r /srv/alice");
+    let after = traces(machine);
+    let left: Vec<&String> = after
+        .difference(bare)
+        .filter(|trace| {
+            trace.contains("escher") || !BUSY.iter().any(|busy| trace.starts_with(busy))
+        })
+        .collect();
+    assert!(left.is_empty(), "{left:#?}");
+    machine.must("! pgrep --full '^(/usr/(bin|lib)/escher|sleep 424242)'");
+}

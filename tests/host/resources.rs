@@ -1,0 +1,127 @@
+//! What commands may use, and what they have used.
+
+use escher_tests::host::Machine;
+use serde_json::Value;
+
+use crate::launcher::CGROUPS;
+use crate::scenario::{inspect, set_going, submit};
+
+pub(crate) fn a_command_beyond_its_memory_is_ended_and_others_are_not(machine: &Machine) {
+    let other = set_going(machine, "10m", "read -r line < /srv/alice/gate; exit 4");
+    let hog = "escherctl run -p MemoryMax=32M --name hog -- tail /dev/zero";
+    let ended = machine.run_as("alice", hog).expect(137);
+    assert!(ended.err().contains("memory"), "{ended:?}");
+    let result = machine.must("escherctl --json result hog");
+    let result: Value = serde_json::from_str(&result).expect(&result);
+    assert_eq!(result["status"], "failed", "{result}");
+    assert_eq!(result["error"]["code"], "oom-killed", "{result}");
+    assert_eq!(result["limits"]["memory_max"], 32 << 20, "{result}");
+    assert!(result["usage"]["oom_kills"].as_u64() >= Some(1), "{result}");
+    let peak = result["usage"]["peak_memory_bytes"].as_u64();
+    assert!(
+        (Some(16 << 20)..=Some(33 << 20)).contains(&peak),
+        "{result}"
+    );
+
+    // Also where it has not even come to its program, whose shim is none of it.
+    let _ = machine
+        .run_as("alice", "escherctl run -p MemoryMax=4K --name mote -- true")
+        .expect(137);
+    let mote = machine.must("escherctl --json inspect mote");
+    let mote: Value = serde_json::from_str(&mote).expect(&mote);
+    assert_eq!(mote["error"]["code"], "oom-killed", "{mote}");
+
+    machine.must("echo go > /srv/alice/gate");
+    let _ = machine.run(&format!("escherctl wait {other}")).expect(4);
+    machine.must("escherctl run -- true");
+}
+
+pub(crate) fn a_fork_bomb_stays_within_its_tasks_and_leaves_nobody(machine: &Machine) {
+    let bomb = "--timeout 10m -p TasksMax=40 --shell \
+                '(b() { b | b & }; b) 2>&1; exec sleep 424242'";
+    let id = submit(machine, bomb);
+    // It is at its limit.
+    machine.must(&format!(
+        "escherctl logs -f {id} | grep --max-count 1 -i 'fork'"
+    ));
+    machine.must("escherctl run -- true");
+    let tasks = machine.must(&format!("cat {CGROUPS}/{id}/pids.current"));
+    assert!(tasks.trim().parse::<u32>().unwrap() <= 40, "{tasks}");
+    let _ = machine.run_as("alice", &format!("escherctl kill -s KILL {id}"));
+    let _ = machine.run_as("alice", &format!("escherctl wait {id}"));
+    machine.must("! pgrep --euid alice");
+    machine.must(&format!("! [ -e {CGROUPS}/{id} ]"));
+}
+
+pub(crate) fn what_has_left_the_session_is_ended_with_its_command(machine: &Machine) {
+    let id = set_going(
+        machine,
+        "10m",
+        "setsid -f setsid -f sh -c \"trap : TERM; exec sleep 424243\"; exec sleep 424242",
+    );
+    machine.must(&format!(
+        "until grep -q 424243 /proc/[0-9]*/cmdline 2>/dev/null; do :; done
+        escherctl kill -s KILL {id}; escherctl wait {id}; ! pgrep --full '^sleep 42424'"
+    ));
+    assert_eq!(inspect(machine, &id)["signal"], 9);
+}
+
+pub(crate) fn figures_are_those_of_everything_that_a_command_ran(machine: &Machine) {
+    let write = "dd if=/dev/zero of=/srv/alice/blob bs=1M count=20 conv=fsync status=none; rm /srv/alice/blob";
+    let id = submit(machine, &format!("--shell '{write}'"));
+    machine.must(&format!("escherctl wait {id}"));
+    let record = inspect(machine, &id);
+    let usage = &record["usage"];
+    let least = |field: &str, least: u64| {
+        assert!(usage[field].as_u64() >= Some(least), "{field}: {record}");
+    };
+    least("io_written_bytes", 20 << 20);
+    least("peak_memory_bytes", 1 << 20);
+    assert!(
+        usage["cpu_user_ms"].is_u64() && usage["cpu_system_ms"].is_u64(),
+        "{record}"
+    );
+    assert_eq!(usage["oom_kills"], 0, "{record}");
+    least("peak_tasks", 2);
+    assert_eq!(usage["not_measured"], serde_json::json!([]), "{record}");
+}
+
+pub(crate) fn a_paused_command_stops_until_it_is_resumed(machine: &Machine) {
+    let mut run = machine.start_as(
+        "alice",
+        "escherctl run --name counter --timeout 10m --shell \
+         'n=0; until [ -e /srv/alice/enough ]; do echo $n; n=$((n + 1)); sleep 0.05; done; exit 7'",
+    );
+    assert_eq!(run.line(), "0");
+    let id = machine.must("escherctl --json inspect counter");
+    let id: Value = serde_json::from_str(&id).expect(&id);
+    let id = id["id"].as_str().expect("an id").to_owned();
+    let _ = machine.run_as("alice", "escherctl pause counter").expect(0);
+    assert_eq!(inspect(machine, &id)["paused"], true);
+    let lines = format!("wc -l < /var/log/escher/{id}.log; cat {CGROUPS}/{id}/cgroup.events");
+    let before = machine.must(&lines);
+    assert!(before.contains("frozen 1"), "{before}");
+    machine.must("escherctl run -- true; touch /srv/alice/enough");
+    assert_eq!(machine.must(&lines), before, "nothing has come since");
+    let _ = machine.run_as("carol", "escherctl resume counter");
+    assert_eq!(inspect(machine, &id)["paused"], true, "it is not carol's");
+    let _ = machine
+        .run_as("alice", "escherctl resume counter")
+        .expect(0);
+    let _ = run.end().expect(7);
+    machine.must("rm /srv/alice/enough");
+
+    // What is paused can be ended, and its time goes on.
+    let id = set_going(
+        machine,
+        "10m",
+        "trap \"exit 5\" TERM; while :; do sleep 0.1; done",
+    );
+    machine.must(&format!("escherctl pause {id}; escherctl cancel {id}"));
+    let _ = machine.run(&format!("escherctl wait {id}"));
+    assert_eq!(inspect(machine, &id)["exit_code"], 5);
+    let timed = machine.must("escherctl submit --timeout 2s -- sleep 424242");
+    let timed = timed.trim_end();
+    let _ = machine.run(&format!("escherctl pause {timed}; escherctl wait {timed}"));
+    assert_eq!(inspect(machine, timed)["status"], "timeout");
+}

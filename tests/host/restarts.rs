@@ -1,0 +1,48 @@
+//! escherd stopped, killed and started by systemd.
+
+use escher_tests::host::{Machine, Task};
+
+use crate::scenario::main_process;
+
+/// Counts until it is told to stop.
+const COUNT: &str = "escherctl run --timeout 10m -- sh -c '
+    n=0
+    while ! [ -e /srv/alice/enough ]; do
+        echo $n
+        n=$((n + 1))
+        sleep 0.01
+    done
+    exit 7'";
+
+pub(crate) fn a_run_goes_on_without_a_gap_through_restart_and_kill(machine: &Machine) {
+    let mut run = machine.start_as("alice", COUNT);
+    let mut next = 0;
+    go_on(&mut run, &mut next);
+    for end in [
+        "systemctl restart escherd",
+        "systemctl kill --kill-whom main --signal KILL escherd",
+    ] {
+        let before = main_process(machine, "escherd");
+        machine.must(end);
+        go_on(&mut run, &mut next);
+        // Waits for the start that is under way.
+        machine.must("systemctl start escherd");
+        assert_ne!(before, main_process(machine, "escherd"), "after {end}");
+        go_on(&mut run, &mut next);
+    }
+    machine.must("touch /srv/alice/enough");
+    let ended = run.end().expect(7);
+    let whole: String = (0..ended.out().lines().count())
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_eq!(ended.out(), whole, "a gap or a repeat");
+    machine.must("rm /srv/alice/enough");
+}
+
+/// Sees that more comes, and that it is the next.
+fn go_on(run: &mut Task, next: &mut u32) {
+    for _ in 0..20 {
+        assert_eq!(run.line(), next.to_string());
+        *next += 1;
+    }
+}

@@ -1,0 +1,90 @@
+//! Metrics, as one who reads their text understands them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::Daemon;
+
+/// What escherd said of itself at one time.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    text: String,
+    values: BTreeMap<String, f64>,
+}
+
+impl Metrics {
+    /// By `escherctl metrics`.
+    #[must_use]
+    pub fn of(daemon: &Daemon) -> Self {
+        Metrics::read(daemon.ctl().run(["metrics"]).expect(0).out())
+    }
+
+    /// From the text, which has to be whole.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
+        assert!(text.ends_with("\n# EOF\n"), "{text}");
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let values = samples.map(|line| {
+            let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+            (name.to_owned(), value.parse().expect("a number"))
+        });
+        Metrics {
+            values: values.collect(),
+            text: text.to_owned(),
+        }
+    }
+
+    /// As it was.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The value of a sample, named as in the text without `escher_`; 0 if it is not there.
+    #[must_use]
+    pub fn get(&self, sample: &str) -> f64 {
+        let sample = format!("escher_{sample}");
+        self.values.get(&sample).copied().unwrap_or(0.0)
+    }
+
+    /// The samples of counters and histograms: what may never shrink.
+    pub fn growing(&self) -> impl Iterator<Item = (&str, f64)> {
+        let values = self.values.iter();
+        values
+            .map(|(name, value)| (name.as_str(), *value))
+            .filter(|(name, _)| {
+                let name = name.split('{').next().unwrap_or_default();
+                ["_total", "_bucket", "_sum", "_count"]
+                    .iter()
+                    .any(|suffix| name.ends_with(suffix))
+            })
+    }
+
+    /// Each metric as `docs/metrics.md` names it, with its type and the names of its labels.
+    #[must_use]
+    pub fn metrics(&self) -> BTreeSet<(String, String, Vec<String>)> {
+        let types = self
+            .text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let metrics = types.map(|(name, kind)| {
+            let name = match kind {
+                "counter" => format!("{name}_total"),
+                _ => name.to_owned(),
+            };
+            let labels = self.labels(&name);
+            (name, kind.to_owned(), labels)
+        });
+        metrics.collect()
+    }
+
+    fn labels(&self, name: &str) -> Vec<String> {
+        let labels = self.values.keys().find_map(|sample| {
+            let labels = sample.strip_prefix(name)?.strip_prefix('{')?;
+            labels.strip_suffix('}')
+        });
+        let pairs = labels.unwrap_or_default().split(',');
+        pairs
+            .filter_map(|pair| Some(pair.split_once('=')?.0.to_owned()))
+            .collect()
+    }
+}
