@@ -213,9 +213,12 @@ fn promtool_has_nothing_to_say_against_names_and_format() {
     // This reads OpenMetrics, and wants to know when.
     let dated: Vec<String> = text
         .lines()
-        .map(|line| match line.starts_with('#') {
-            true => format!("{line}\n"),
-            false => format!("{line} 1700000000\n"),
+        .map(|line| {
+            if line.starts_with('#') {
+                format!("{line}\n")
+            } else {
+                format!("{line} 1700000000\n")
+            }
         })
         .collect();
     let file = daemon.home().file("metrics", dated.concat(), 0o644);

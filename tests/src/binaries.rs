@@ -55,9 +55,10 @@ pub(crate) fn host_agent() -> PathBuf {
 pub fn promtool() -> PathBuf {
     let unpacked = target_folder().with_file_name("tools");
     let unpacked = unpacked.join("usr/bin/promtool");
-    match unpacked.exists() {
-        true => unpacked,
-        false => "promtool".into(),
+    if unpacked.exists() {
+        unpacked
+    } else {
+        "promtool".into()
     }
 }
 

@@ -224,9 +224,10 @@ impl Started {
     fn with_stdout(mut command: Command, deadline: Duration, collect: bool) -> Self {
         let spawned = command.stderr(Stdio::piped()).spawn();
         let mut child = spawned.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let stdout = match collect {
-            true => child.stdout.take().map(drain),
-            false => None,
+        let stdout = if collect {
+            child.stdout.take().map(drain)
+        } else {
+            None
         };
         let stderr = child.stderr.take().map(drain);
         Started {

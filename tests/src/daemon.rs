@@ -348,9 +348,10 @@ impl Builder {
 
         let stderr = home.path().join("escherd.stderr");
         let mut command = self.command(&home);
-        match self.is_user {
-            true => command.arg("--user"),
-            false => command.arg("--config").arg(&config),
+        if self.is_user {
+            command.arg("--user")
+        } else {
+            command.arg("--config").arg(&config)
         };
         let mut arguments = home.arguments_with(self.launcher);
         if !self.names_log_dir {

@@ -27,9 +27,10 @@ pub(crate) struct Judgement {
 impl Judgement {
     /// The faults, if there are any.
     pub(crate) fn faults(&self) -> Vec<&str> {
-        match self.is_valid {
-            true => Vec::new(),
-            false => self.said.iter().map(|line| fault(line)).collect(),
+        if self.is_valid {
+            Vec::new()
+        } else {
+            self.said.iter().map(|line| fault(line)).collect()
         }
     }
 }

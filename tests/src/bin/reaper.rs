@@ -47,13 +47,14 @@ fn main() -> ExitCode {
         patience = Duration::from_secs(seconds.expect("a number"));
         arguments.drain(..2);
     }
-    let mut listen = || match arguments[0] == "--listen" {
-        true => {
+    let mut listen = || {
+        if arguments[0] == "--listen" {
             let socket = UnixListener::bind(&arguments[1]).expect("to listen");
             arguments.drain(..2);
             Stdio::from(OwnedFd::from(socket))
+        } else {
+            Stdio::null()
         }
-        false => Stdio::null(),
     };
     let (stdin, stdout) = (listen(), listen());
     let child = Command::new(&arguments[0])
@@ -78,15 +79,12 @@ fn main() -> ExitCode {
     for one in &left {
         println!("left {} {}", one.pid, one.command);
     }
-    match left.is_empty() {
-        true => {
-            println!("clean");
-            ExitCode::SUCCESS
-        }
-        false => {
-            println!("unclean");
-            ExitCode::FAILURE
-        }
+    if left.is_empty() {
+        println!("clean");
+        ExitCode::SUCCESS
+    } else {
+        println!("unclean");
+        ExitCode::FAILURE
     }
 }
 

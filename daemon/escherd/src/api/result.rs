@@ -85,9 +85,10 @@ impl ExecutionEngine {
             }
             let mut log = OutputReader::new(path(&record.log_path), StreamSelection::Only(stream));
             let there = log.open().await?;
-            let (log_bytes, total) = match is_lost {
-                true => (there, None),
-                false => (outcome.output.log_bytes, Some(total)),
+            let (log_bytes, total) = if is_lost {
+                (there, None)
+            } else {
+                (outcome.output.log_bytes, Some(total))
             };
             let excerpt = Excerpt::new(log, log_bytes, total, self.settings().output);
             reader.excerpts.push_back((stream, excerpt));

@@ -70,9 +70,10 @@ impl Accounts {
     pub async fn by_name(&self, name: &Text) -> Result<Account, ApiError> {
         let wanted = name.to_string();
         let asked = wanted.clone();
-        let found = match wanted.contains('\0') {
-            true => None,
-            false => ask(move || unistd::User::from_name(&asked)).await?,
+        let found = if wanted.contains('\0') {
+            None
+        } else {
+            ask(move || unistd::User::from_name(&asked)).await?
         };
         match found {
             // Some databases answer to what is not quite the name.

@@ -101,9 +101,10 @@ fn path_shown(path: &Path) -> String {
 }
 
 fn judge(faults: Vec<Fault>) -> Result<(), ConfigError> {
-    match faults.is_empty() {
-        true => Ok(()),
-        false => Err(ConfigError::new(faults)),
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(ConfigError::new(faults))
     }
 }
 

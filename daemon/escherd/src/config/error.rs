@@ -67,9 +67,10 @@ pub(super) fn shown(text: &str) -> String {
     let is_whole = line.len() == text.trim_end().len() && line.chars().count() <= MAX_SHOWN;
     let mut shown = String::new();
     for character in line.chars().take(MAX_SHOWN) {
-        match character.is_control() && character != '\t' {
-            true => shown.extend(character.escape_default()),
-            false => shown.push(character),
+        if character.is_control() && character != '\t' {
+            shown.extend(character.escape_default())
+        } else {
+            shown.push(character)
         }
     }
     if !is_whole {

@@ -24,9 +24,10 @@ pub(super) fn add(layers: &mut Layers, path: &Path, document: &Document) -> Vec<
     for garbled in &document.garbled {
         reading.layers.note_gap();
         let place = format!("{}:{}", path.display(), garbled.line);
-        let said = match garbled.shown.is_empty() {
-            true => place,
-            false => format!("{place}: {}", garbled.shown),
+        let said = if garbled.shown.is_empty() {
+            place
+        } else {
+            format!("{place}: {}", garbled.shown)
         };
         reading.fault(garbled.line, said, garbled.reason.clone());
     }

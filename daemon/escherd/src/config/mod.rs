@@ -88,9 +88,10 @@ pub struct Differences {
 /// # Errors
 /// Everything that is wrong, each with the file and line, the variable or the option.
 pub fn load(arguments: &Arguments) -> Result<Configuration, ConfigError> {
-    let installation = match arguments.user {
-        true => Installation::User,
-        false => Installation::System,
+    let installation = if arguments.user {
+        Installation::User
+    } else {
+        Installation::System
     };
     let variable = |name: &str| std::env::var_os(name);
     let surroundings = Surroundings {
@@ -108,9 +109,10 @@ impl Configuration {
         let mut differences = Differences::default();
         for (row, other) in self.rows.iter().zip(&other.rows) {
             if row.value != other.value {
-                match row.is_live {
-                    true => differences.live.push(row.name),
-                    false => differences.restart.push(row.name),
+                if row.is_live {
+                    differences.live.push(row.name)
+                } else {
+                    differences.restart.push(row.name)
                 }
             }
         }

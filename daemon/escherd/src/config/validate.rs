@@ -129,9 +129,10 @@ fn log_dir(layers: &Layers) -> Option<Fault> {
         Ok(()) => return None,
         Err(error) => format!("cannot be written to ({})", error.desc()),
     };
-    let obstacle = match nearest == path {
-        true => format!("it {obstacle}"),
-        false => format!("{} {obstacle}", nearest.display()),
+    let obstacle = if nearest == path {
+        format!("it {obstacle}")
+    } else {
+        format!("{} {obstacle}", nearest.display())
     };
     let right = format!("must be a directory that escherd can write to, but {obstacle}");
     Some(Fault::new(&held.said, right))

@@ -76,12 +76,13 @@ fn judge_system_calls(tried: &[(&str, io::Result<()>)]) -> Diagnostic {
             .advise("escher needs Linux 5.11");
     }
     let forbidden = names(&|result| result.is_err());
-    match forbidden.is_empty() {
-        true => Diagnostic::ok(check, format!("it has {}", names(&Result::is_ok))),
-        false => Diagnostic::note(
+    if forbidden.is_empty() {
+        Diagnostic::ok(check, format!("it has {}", names(&Result::is_ok)))
+    } else {
+        Diagnostic::note(
             check,
             format!("escherd may not try {forbidden}; the launcher needs these"),
-        ),
+        )
     }
 }
 

@@ -32,16 +32,17 @@ fn open_files(subject: &Subject) -> Diagnostic {
     .filter(|(_, wanted, granted)| granted < wanted)
     .map(|(what, wanted, granted)| format!("{granted} {what} where {wanted} are set"))
     .collect();
-    match short.is_empty() {
-        true => Diagnostic::ok(
+    if short.is_empty() {
+        Diagnostic::ok(
             check,
             format!(
                 "enough for {} executions at once and {} connections",
                 budget.executions, budget.connections
             ),
-        ),
-        false => Diagnostic::warning(check, format!("enough for only {}", short.join(", ")))
-            .advise("raise `LimitNOFILE=` of escherd.service (or `ulimit -Hn` before it is started), or set less"),
+        )
+    } else {
+        Diagnostic::warning(check, format!("enough for only {}", short.join(", ")))
+    .advise("raise `LimitNOFILE=` of escherd.service (or `ulimit -Hn` before it is started), or set less")
     }
 }
 

@@ -69,18 +69,17 @@ fn cgroups(launcher: &LauncherState) -> Diagnostic {
         return Diagnostic::warning(check, message).advise(DELEGATE);
     };
     let (there, missing) = sort(controllers);
-    match missing.is_empty() {
-        true => Diagnostic::ok(
+    if missing.is_empty() {
+        Diagnostic::ok(
             check,
             format!("each command has one, with {}", there.join(", ")),
-        ),
-        false => {
-            let message = format!(
-                "commands have cgroups without {}: these are neither limited nor measured",
-                missing.join(", ")
-            );
-            Diagnostic::warning(check, message).advise(DELEGATE)
-        }
+        )
+    } else {
+        let message = format!(
+            "commands have cgroups without {}: these are neither limited nor measured",
+            missing.join(", ")
+        );
+        Diagnostic::warning(check, message).advise(DELEGATE)
     }
 }
 

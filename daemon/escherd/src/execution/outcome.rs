@@ -203,9 +203,10 @@ fn out_of_memory(
 
 /// The stream that has more is one that has too much.
 fn oversized(output: OutputTotals) -> ApiError {
-    let (stream, bytes) = match output.stdout_bytes >= output.stderr_bytes {
-        true => (OutputStream::Stdout, output.stdout_bytes),
-        false => (OutputStream::Stderr, output.stderr_bytes),
+    let (stream, bytes) = if output.stdout_bytes >= output.stderr_bytes {
+        (OutputStream::Stdout, output.stdout_bytes)
+    } else {
+        (OutputStream::Stderr, output.stderr_bytes)
     };
     let name = stream.name();
     let message = format!("it wrote {bytes} bytes to {name}, more than a command may");

@@ -48,9 +48,10 @@ pub fn check(request: &ExecutionRequest, limits: &RequestLimits) -> Result<Check
 }
 
 fn demand(holds: bool, message: &str) -> Result<(), ApiError> {
-    match holds {
-        true => Ok(()),
-        false => Err(ApiError::new(ErrorCode::INVALID_REQUEST, message)),
+    if holds {
+        Ok(())
+    } else {
+        Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))
     }
 }
 

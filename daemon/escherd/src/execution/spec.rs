@@ -33,17 +33,19 @@ fn memo(submission: &Submission) -> Blob {
     }
     known.request.command = super::record::shorten(&known.request.command).0;
     let bytes = encode_memo(&known);
-    match bytes.len() <= MAX_MEMO_BYTES {
-        true => bytes.into(),
-        false => Blob::default(),
+    if bytes.len() <= MAX_MEMO_BYTES {
+        bytes.into()
+    } else {
+        Blob::default()
     }
 }
 
 /// The limits follow if there are any: other memos are as every escherd knows them.
 fn encode_memo(known: &Submission) -> Vec<u8> {
-    let encoded = match known.limits.is_unlimited() {
-        true => codec::encode(known),
-        false => codec::encode(&(known, known.limits)),
+    let encoded = if known.limits.is_unlimited() {
+        codec::encode(known)
+    } else {
+        codec::encode(&(known, known.limits))
     };
     encoded.unwrap_or_default()
 }

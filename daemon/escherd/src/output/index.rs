@@ -78,9 +78,10 @@ impl Index {
         };
         let next = self.record(number + 1)?;
         let end = next.map_or(u64::MAX, |next| next.offset);
-        match end < record.offset {
-            true => Err(damaged("the index goes backwards")),
-            false => Ok(Some(Run { record, end })),
+        if end < record.offset {
+            Err(damaged("the index goes backwards"))
+        } else {
+            Ok(Some(Run { record, end }))
         }
     }
 

@@ -165,12 +165,11 @@ impl Scheduler {
 /// # Errors
 /// `invalid-request`.
 pub fn check_signal(signal: i32) -> Result<(), ApiError> {
-    match (1..=MAX_SIGNAL).contains(&signal) {
-        true => Ok(()),
-        false => {
-            let message = format!("{signal} is no signal: they go from 1 to {MAX_SIGNAL}");
-            Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))
-        }
+    if (1..=MAX_SIGNAL).contains(&signal) {
+        Ok(())
+    } else {
+        let message = format!("{signal} is no signal: they go from 1 to {MAX_SIGNAL}");
+        Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))
     }
 }
 

@@ -62,9 +62,10 @@ pub(super) fn matches(execution: &Execution, selection: &Selection) -> bool {
     } = selection;
     let submission = &execution.submission;
     let status = execution.state.status();
-    let of_status = match filter.statuses.is_empty() {
-        true => filter.all || !status.is_finished(),
-        false => filter.statuses.contains(&status),
+    let of_status = if filter.statuses.is_empty() {
+        filter.all || !status.is_finished()
+    } else {
+        filter.statuses.contains(&status)
     };
     let request = &submission.request;
     let named = filter.name.is_none() || request.name == filter.name;

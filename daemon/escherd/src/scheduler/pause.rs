@@ -91,12 +91,12 @@ impl Scheduler {
     /// The shim of `number` says whether the command is stopped.
     pub(super) fn paused(&mut self, number: u64, is_on: bool) {
         if let Some(entry) = self.entries.get_mut(&number) {
-            let reply = match entry.pause.is_on == is_on {
-                // What was wanted has not come: there is nothing to stop it by.
-                true => Err(cannot_pause(
+            let reply = if entry.pause.is_on == is_on {
+                Err(cannot_pause(
                     "its command has no cgroup, is being ended, or does not stop",
-                )),
-                false => Ok(()),
+                ))
+            } else {
+                Ok(())
             };
             entry.pause.is_on = is_on;
             entry.pause.answer(&reply);
@@ -126,10 +126,7 @@ impl Entry {
 }
 
 fn order(pause: bool) -> ToShim {
-    match pause {
-        true => ToShim::Pause,
-        false => ToShim::Resume,
-    }
+    if pause { ToShim::Pause } else { ToShim::Resume }
 }
 
 fn cannot_pause(reason: &str) -> ApiError {

@@ -187,9 +187,10 @@ impl Scheduler {
         }
         let first = self.unsettled.keys().min().copied().unwrap_or(u64::MAX);
         for (last, reply) in std::mem::take(&mut self.settling) {
-            match last < first {
-                true => drop(reply.send(())),
-                false => self.settling.push((last, reply)),
+            if last < first {
+                let _ = reply.send(());
+            } else {
+                self.settling.push((last, reply));
             }
         }
     }

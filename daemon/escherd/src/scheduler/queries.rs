@@ -88,13 +88,12 @@ impl Scheduler {
     ) -> oneshot::Receiver<ExecutionRecord> {
         let (sender, receiver) = oneshot::channel();
         if let Some(entry) = self.entries.get_mut(&number) {
-            match has_to_wait(entry) {
-                false => drop(sender.send(entry.execution.record())),
-                true => {
-                    // Those who no longer wait must not pile up.
-                    entry.waiters.retain(|waiter| !waiter.is_closed());
-                    entry.waiters.push(sender);
-                }
+            if !has_to_wait(entry) {
+                drop(sender.send(entry.execution.record()))
+            } else {
+                // Those who no longer wait must not pile up.
+                entry.waiters.retain(|waiter| !waiter.is_closed());
+                entry.waiters.push(sender);
             }
         }
         receiver

@@ -130,9 +130,10 @@ impl Scheduler {
         let waits = state == State::Queued;
         self.last_number = self.last_number.max(number);
         self.enter(submission, state);
-        match waits {
-            true => self.enqueue(number),
-            false => self.launched += 1,
+        if waits {
+            self.enqueue(number)
+        } else {
+            self.launched += 1
         }
     }
 

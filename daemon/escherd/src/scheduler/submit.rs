@@ -104,15 +104,12 @@ impl Scheduler {
         let mut entry = Entry::new(execution, weight, digest);
         entry.submitters.push(reply);
         self.insert(entry);
-        match launching {
-            true => {
-                self.transition(number, Event::Admit);
-                self.launched += 1;
-            }
-            false => {
-                self.arriving += 1;
-                self.waiting_bytes += weight;
-            }
+        if launching {
+            self.transition(number, Event::Admit);
+            self.launched += 1;
+        } else {
+            self.arriving += 1;
+            self.waiting_bytes += weight;
         }
         self.record(change, vec![event], Then::Submitted { number });
     }
@@ -138,9 +135,10 @@ impl Scheduler {
         if entry.digest != digest {
             return conflict();
         }
-        match entry.is_recorded {
-            true => drop(reply.send(Ok(entry.submitted(true)))),
-            false => entry.submitters.push(reply),
+        if entry.is_recorded {
+            drop(reply.send(Ok(entry.submitted(true))))
+        } else {
+            entry.submitters.push(reply)
         }
         Ok(())
     }
@@ -246,9 +244,10 @@ impl Entry {
 /// The bytes of a request, and what tells an equal one from another, if it has a key. Without limits that is what it
 /// was before there were any.
 pub(super) fn weigh(request: &ExecutionRequest, limits: &ResourceLimits) -> (u64, Option<Digest>) {
-    let encoded = match limits.is_unlimited() {
-        true => codec::encode(request),
-        false => codec::encode(&(request, limits)),
+    let encoded = if limits.is_unlimited() {
+        codec::encode(request)
+    } else {
+        codec::encode(&(request, limits))
     };
     // A message of the protocol always encodes.
     let encoded = encoded.unwrap_or_default();

@@ -54,9 +54,10 @@ pub(super) struct Kept {
 
 /// The column `resources`; `None` where there is nothing to say.
 pub(super) fn resources_blob(number: u64, resources: &Resources) -> Result<Option<Vec<u8>>, Fault> {
-    match *resources == Resources::default() {
-        true => Ok(None),
-        false => checksum::wrap(Kind::Resources, number, resources).map(Some),
+    if *resources == Resources::default() {
+        Ok(None)
+    } else {
+        checksum::wrap(Kind::Resources, number, resources).map(Some)
     }
 }
 

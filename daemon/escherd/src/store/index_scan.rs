@@ -136,9 +136,10 @@ fn counts(by: By, of: Option<u32>, filter: &ListFilter) -> Vec<(String, Vec<Valu
             ("execution", each.into_iter().collect())
         }
     };
-    let states = match filter.statuses.is_empty() {
-        true => vec![None],
-        false => states(filter).into_iter().map(Some).collect(),
+    let states = if filter.statuses.is_empty() {
+        vec![None]
+    } else {
+        states(filter).into_iter().map(Some).collect()
     };
     let mut counts = Vec::new();
     for (index, condition, values) in met {
@@ -231,12 +232,13 @@ fn walk(
     conditions.demand(&format!("{row}.ended = ?"), [state.into()]);
     for (place, (key, value)) in filter.labels.iter().enumerate() {
         let values = [text(key), text(value)];
-        match by == By::Label(place) {
-            true => conditions.demand("l.key = ? AND l.value = ?", values),
-            false => conditions.demand(
-                "EXISTS (SELECT 1 FROM label o WHERE o.number = e.number AND o.key = ? AND o.value = ?)",
-                values,
-            ),
+        if by == By::Label(place) {
+            conditions.demand("l.key = ? AND l.value = ?", values)
+        } else {
+            conditions.demand(
+            "EXISTS (SELECT 1 FROM label o WHERE o.number = e.number AND o.key = ? AND o.value = ?)",
+            values,
+        )
         }
     }
     match (called, &filter.user) {

@@ -76,8 +76,9 @@ fn undeleted_logs(connection: &Connection) -> Result<Vec<ExecutionId>, Fault> {
 
 /// An id whose log is to be deleted: the one place where a wrong bit would delete somebody's output.
 pub(super) fn checked_id(id: [u8; 16], found: &[u8]) -> Result<ExecutionId, Fault> {
-    match *found == checksum::seal(Kind::Undeleted, 0, &id) {
-        true => Ok(ExecutionId::from_bytes(id)),
-        false => Err(Kind::Undeleted.damaged(0)),
+    if *found == checksum::seal(Kind::Undeleted, 0, &id) {
+        Ok(ExecutionId::from_bytes(id))
+    } else {
+        Err(Kind::Undeleted.damaged(0))
     }
 }

@@ -65,9 +65,10 @@ pub(super) fn find(
     let Some(place) = place else {
         return Ok(Lookup::Of(None));
     };
-    let record = match place.is_finished {
-        true => Some(checked_record(snapshot, of, place)?),
-        false => None,
+    let record = if place.is_finished {
+        Some(checked_record(snapshot, of, place)?)
+    } else {
+        None
     };
     Ok(Lookup::Of(Some(Found {
         id: place.id,

@@ -163,11 +163,12 @@ fn look_at(path: &Path) -> Result<u64, Obstacle> {
     }
     let id = &header[APPLICATION_ID_AT..APPLICATION_ID_AT + 4];
     let id = id.iter().fold(0, |id, byte| id << 8 | i64::from(*byte));
-    match id == schema::APPLICATION_ID {
-        true => Ok(found.len()),
-        false => Err(Obstacle::Unfit(
+    if id == schema::APPLICATION_ID {
+        Ok(found.len())
+    } else {
+        Err(Obstacle::Unfit(
             "it is a database of something else".to_owned(),
-        )),
+        ))
     }
 }
 

@@ -61,9 +61,10 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
     pub(super) fn run(mut self, receiver: &Receiver<Message>) {
         let mut is_connected = true;
         while is_connected && (self.close.is_none() || !self.queue.is_empty()) {
-            let first = match self.queue.is_empty() {
-                true => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                false => receiver.recv_timeout(RETRY_AFTER),
+            let first = if self.queue.is_empty() {
+                receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                receiver.recv_timeout(RETRY_AFTER)
             };
             match first {
                 Ok(message) => self.take(message),
@@ -154,12 +155,13 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
 
     /// Refuses every submission that waits, and tells whether there was one. What stays is said to, once.
     fn refuse(&mut self, fault: &Fault) -> bool {
-        let reason = match fault.is_damage() {
-            false => format!("{}: {fault}", self.path.display()),
-            true => format!(
+        let reason = if !fault.is_damage() {
+            format!("{}: {fault}", self.path.display())
+        } else {
+            format!(
                 "{} is damaged ({fault}); a restart of escherd sets it aside and begins a new one",
                 self.path.display()
-            ),
+            )
         };
         let mut refused = Vec::new();
         self.queue.retain(|entry| {

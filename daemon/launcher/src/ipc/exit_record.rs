@@ -171,9 +171,10 @@ pub fn read(path: &Path) -> Result<ExitRecord, ExitRecordError> {
     if crc32fast::hash(body) != u32::from_le_bytes(*sum) {
         return Err(damaged("its checksum is wrong"));
     }
-    let decoded = match *magic == MAGIC_MEASURED {
-        false => codec::decode(body).map(|report| (report, None)),
-        true => codec::decode(body).map(|(report, measured)| (report, Some(measured))),
+    let decoded = if *magic != MAGIC_MEASURED {
+        codec::decode(body).map(|report| (report, None))
+    } else {
+        codec::decode(body).map(|(report, measured)| (report, Some(measured)))
     };
     let (report, measured) = decoded.map_err(|source| ExitRecordError::Unknown {
         path: path.to_owned(),

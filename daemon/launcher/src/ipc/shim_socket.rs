@@ -62,9 +62,10 @@ impl FromStr for SocketName {
             "claim" => SocketName::Claim(id),
             _ => return Err(ParseNameError),
         };
-        match name.to_string() == text {
-            true => Ok(name),
-            false => Err(ParseNameError),
+        if name.to_string() == text {
+            Ok(name)
+        } else {
+            Err(ParseNameError)
         }
     }
 }

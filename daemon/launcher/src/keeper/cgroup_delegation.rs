@@ -30,9 +30,10 @@ impl Ground {
     pub(super) fn take() -> io::Result<Self> {
         let place = own_cgroup()?;
         // A keeper that has just executed its successor is there already.
-        let root = match place.file_name().is_some_and(|name| name == LEAF) {
-            true => place.parent().unwrap_or(&place).to_owned(),
-            false => place,
+        let root = if place.file_name().is_some_and(|name| name == LEAF) {
+            place.parent().unwrap_or(&place).to_owned()
+        } else {
+            place
         };
         // The uppermost one is nobody's: all others are in there.
         if !root.join("cgroup.events").exists() {

@@ -293,9 +293,10 @@ impl Keeper {
         }
         let until = Instant::now() + GOING;
         while let Some(launcher) = &self.launcher {
-            let (signal, deadline) = match Instant::now() < until {
-                true => (libc::SIGHUP, Some(until)),
-                false => (libc::SIGKILL, None),
+            let (signal, deadline) = if Instant::now() < until {
+                (libc::SIGHUP, Some(until))
+            } else {
+                (libc::SIGKILL, None)
             };
             let _ = signal_child(launcher.pid, signal, SignalTarget::Process);
             self.wait(deadline, &[])?;

@@ -44,15 +44,16 @@ pub(super) enum Heard {
 impl Control {
     /// By the launcher's standard input; `escherd` is the user whom a listening one lets in.
     pub(super) fn new(stdin: OwnedFd, escherd: u32) -> Self {
-        match listens(stdin.as_fd()) {
-            true => Control {
+        if listens(stdin.as_fd()) {
+            Control {
                 socket: None,
                 listener: Some((stdin, escherd)),
-            },
-            false => Control {
+            }
+        } else {
+            Control {
                 socket: Some(PacketSocket::from_descriptor(stdin)),
                 listener: None,
-            },
+            }
         }
     }
 

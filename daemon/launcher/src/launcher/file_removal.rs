@@ -77,9 +77,10 @@ fn clear(cgroups: &Cgroups, id: ExecutionId) -> io::Result<()> {
         // Whether anything is left shows next.
         let _ = cgroup.kill();
     }
-    match cgroups.remove(id) {
-        true => Ok(()),
-        false => Err(io::ErrorKind::ResourceBusy.into()),
+    if cgroups.remove(id) {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::ResourceBusy.into())
     }
 }
 

@@ -153,9 +153,10 @@ fn leave_with_the_keeper() -> io::Result<()> {
     let keeper = nix::unistd::getppid();
     prctl::set_pdeathsig(Signal::SIGHUP)?;
     // It may have gone before.
-    match nix::unistd::getppid() == keeper {
-        true => Ok(()),
-        false => Err(io::ErrorKind::NotConnected.into()),
+    if nix::unistd::getppid() == keeper {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::NotConnected.into())
     }
 }
 

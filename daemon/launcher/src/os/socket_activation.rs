@@ -32,12 +32,15 @@ pub fn listeners() -> io::Result<Vec<(String, UnixListener)>> {
     let descriptors: Vec<(String, OwnedFd)> = descriptors.collect();
     descriptors
         .into_iter()
-        .map(|(name, socket)| match is_listener(&socket)? {
-            true => Ok((name, UnixListener::from(socket))),
-            false => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("`{name}`, handed over by systemd, is no listening Unix stream socket"),
-            )),
+        .map(|(name, socket)| {
+            if is_listener(&socket)? {
+                Ok((name, UnixListener::from(socket)))
+            } else {
+                Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("`{name}`, handed over by systemd, is no listening Unix stream socket"),
+                ))
+            }
         })
         .collect()
 }

@@ -189,9 +189,10 @@ fn become_user(identity: &ChildIdentity, stage: &impl Fn(StartStage)) -> Result<
             .zip(groups)
             .all(|(has, should)| has.get() == *should)
     };
-    match count == groups.len() && same() {
-        true => Ok(()),
-        false => Err(libc::EPERM),
+    if count == groups.len() && same() {
+        Ok(())
+    } else {
+        Err(libc::EPERM)
     }
 }
 
@@ -204,9 +205,10 @@ fn die_with_the_shim(shim: c_int) -> Result<(), i32> {
     let signal = libc::SIGKILL.cast_unsigned() as usize;
     call(libc::SYS_prctl, [option, signal, 0, 0, 0, 0])?;
     // It may have gone before.
-    match call(libc::SYS_getppid, [0; 6])? == shim.cast_unsigned() as usize {
-        true => Ok(()),
-        false => Err(libc::ESRCH),
+    if call(libc::SYS_getppid, [0; 6])? == shim.cast_unsigned() as usize {
+        Ok(())
+    } else {
+        Err(libc::ESRCH)
     }
 }
 
@@ -215,9 +217,10 @@ fn verify(number: libc::c_long, id: usize) -> Result<(), i32> {
     let ids = [const { Cell::new(u32::MAX) }; 3];
     let at = |index: usize| ids[index].as_ptr() as usize;
     call(number, [at(0), at(1), at(2), 0, 0, 0])?;
-    match ids.iter().all(|found| found.get() as usize == id) {
-        true => Ok(()),
-        false => Err(libc::EPERM),
+    if ids.iter().all(|found| found.get() as usize == id) {
+        Ok(())
+    } else {
+        Err(libc::EPERM)
     }
 }
 

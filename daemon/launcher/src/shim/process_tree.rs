@@ -109,9 +109,10 @@ impl Tree {
     /// for sure once it was reaped.
     fn signal_group(&self, signals: &[i32]) -> Reach {
         let reach = |signal: &i32| signal_child(self.main, *signal, SignalTarget::Group).is_ok();
-        match self.main_exit.is_none() && signals.iter().all(reach) {
-            true => Reach::Group,
-            false => Reach::Nobody,
+        if self.main_exit.is_none() && signals.iter().all(reach) {
+            Reach::Group
+        } else {
+            Reach::Nobody
         }
     }
 

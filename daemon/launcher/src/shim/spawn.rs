@@ -105,13 +105,12 @@ fn try_start(
     let (stdout, child_stdout) = pipe2(OFlag::O_CLOEXEC)?;
     let (stderr, child_stderr) = pipe2(OFlag::O_CLOEXEC)?;
     let (over, child_over) = pipe2(OFlag::O_CLOEXEC)?;
-    let (stdin, child_stdin) = match spec.stdin {
-        true => {
-            let (reading, writing) = pipe2(OFlag::O_CLOEXEC)?;
-            nix::fcntl::fcntl(&writing, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-            (Some(writing), Some(reading))
-        }
-        false => (None, None),
+    let (stdin, child_stdin) = if spec.stdin {
+        let (reading, writing) = pipe2(OFlag::O_CLOEXEC)?;
+        nix::fcntl::fcntl(&writing, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        (Some(writing), Some(reading))
+    } else {
+        (None, None)
     };
     let input = child_stdin
         .as_ref()

@@ -61,9 +61,10 @@ impl Input {
 
     /// The pipe, while there is something to write into it.
     pub(super) fn waits_for(&self) -> Option<BorrowedFd<'_>> {
-        match self.pieces.is_empty() {
-            true => None,
-            false => self.pipe.as_ref().map(AsFd::as_fd),
+        if self.pieces.is_empty() {
+            None
+        } else {
+            self.pipe.as_ref().map(AsFd::as_fd)
         }
     }
 

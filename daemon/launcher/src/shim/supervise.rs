@@ -166,10 +166,12 @@ impl<'a> Execution<'a> {
             if ready.signals {
                 self.take_signals();
             }
-            match ready.link {
-                true if self.link.is_alone() => self.let_in(),
-                true => self.take_messages(),
-                false => {}
+            if ready.link {
+                if self.link.is_alone() {
+                    self.let_in();
+                } else {
+                    self.take_messages();
+                }
             }
             if ready.input {
                 let fed = self.input.feed();
@@ -188,14 +190,14 @@ impl<'a> Execution<'a> {
 
     fn measure(&self) -> Option<Measurements> {
         let measured = self.cgroup?.measure();
-        Some(match self.controllers_were_off {
-            false => measured,
-            // CPU time is counted without a controller. The rest has begun anew in between.
-            true => Measurements {
+        Some(if !self.controllers_were_off {
+            measured
+        } else {
+            Measurements {
                 user_us: measured.user_us,
                 system_us: measured.system_us,
                 ..Measurements::default()
-            },
+            }
         })
     }
 
@@ -209,14 +211,16 @@ impl<'a> Execution<'a> {
 
     /// The nearest of all deadlines.
     fn deadline(&self) -> Option<Instant> {
-        let setup = match self.setup_end.is_none() && !self.setup_overdue {
-            true => Some(self.start.1 + SETUP_DEADLINE),
-            false => None,
+        let setup = if self.setup_end.is_none() && !self.setup_overdue {
+            Some(self.start.1 + SETUP_DEADLINE)
+        } else {
+            None
         };
         // Once SIGKILL is under way, what counts is that processes go, which signals tell.
-        let drain = match self.ladder.is_killing() && !self.tree.is_empty() {
-            true => None,
-            false => self.main_ended.map(|ended| ended + DRAIN),
+        let drain = if self.ladder.is_killing() && !self.tree.is_empty() {
+            None
+        } else {
+            self.main_ended.map(|ended| ended + DRAIN)
         };
         let timeout = self.timeout_at.filter(|_| self.main_ended.is_none());
         let (ladder, link) = (self.ladder.deadline(), self.link.deadline());
@@ -310,10 +314,12 @@ impl<'a> Execution<'a> {
             return;
         }
         let is_over = |limit| exceeds(&self.log.totals(), limit);
-        let cause = match self.log.ends_command() {
-            true => EndCause::LogFull,
-            false if self.output_limit.is_some_and(is_over) => EndCause::OversizedOutput,
-            false => return,
+        let cause = if self.log.ends_command() {
+            EndCause::LogFull
+        } else if self.output_limit.is_some_and(is_over) {
+            EndCause::OversizedOutput
+        } else {
+            return;
         };
         self.ended_for_output = true;
         self.end(cause, false);

@@ -134,12 +134,13 @@ pub(crate) fn reap() -> Wait {
 /// Without `WUNTRACED` and `WCONTINUED` a status is either an exit or a death. (nix's `WaitStatus` has no
 /// room for real-time signals.)
 fn exit_of(status: libc::c_int) -> Exit {
-    match libc::WIFSIGNALED(status) {
-        true => Exit::Signal {
+    if libc::WIFSIGNALED(status) {
+        Exit::Signal {
             signal: libc::WTERMSIG(status),
             core_dumped: libc::WCOREDUMP(status),
-        },
-        false => Exit::Code(libc::WEXITSTATUS(status)),
+        }
+    } else {
+        Exit::Code(libc::WEXITSTATUS(status))
     }
 }
 

@@ -119,9 +119,10 @@ fn a_tree_is_ended_even_if_escherd_dies_with_the_shim() {
 
 #[test]
 fn a_shim_that_is_killed_when_the_launcher_is_gone_takes_its_main_process_with_it() {
-    let users = match is_root_for("commands of another user whose shim is killed") {
-        true => vec![None, identity(OTHER_USER, OTHER_USER, &[])],
-        false => vec![None],
+    let users = if is_root_for("commands of another user whose shim is killed") {
+        vec![None, identity(OTHER_USER, OTHER_USER, &[])]
+    } else {
+        vec![None]
     };
     for identity in users {
         let mut launcher = Launcher::start();

@@ -61,9 +61,10 @@ fn a_shim_without_privileges_is_closed_to_its_own_user() {
     let launcher = Launcher::start_without_privileges();
     let shim = launcher.shim();
     let pid = shim.start(&exec(["sleep", "1000"]));
-    let (on_shim, on_command) = match geteuid().is_root() {
-        true => as_other_user(|| (attack(shim.pid()), attack(pid))),
-        false => (attack(shim.pid()), attack(pid)),
+    let (on_shim, on_command) = if geteuid().is_root() {
+        as_other_user(|| (attack(shim.pid()), attack(pid)))
+    } else {
+        (attack(shim.pid()), attack(pid))
     };
     shim.cancel(true);
     shim.finish();

@@ -37,9 +37,10 @@ fn output_up_to_the_limit_is_fine_and_one_byte_more_fails_whoever_exits_at_once(
                 let text =
                     format!("trap '' TERM; head -c {size} /dev/zero{redirection}; exit {status}");
                 let report = run(&shim, &shell(&text), LIMIT);
-                let cause = match size <= LIMIT {
-                    true => EndCause::Itself,
-                    false => EndCause::OversizedOutput,
+                let cause = if size <= LIMIT {
+                    EndCause::Itself
+                } else {
+                    EndCause::OversizedOutput
                 };
                 let found = (report.exit, report.cause, report.output);
                 assert_eq!(found, (Exit::Code(status), cause, output), "{text}");

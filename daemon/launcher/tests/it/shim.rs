@@ -64,11 +64,10 @@ impl Shim {
     /// Sends an assignment: as a packet, or, where it is too long for one, in sealed memory.
     pub(crate) fn assign(&self, assignment: &Assignment) {
         let packet = codec::encode(&ToShim::Assign(Box::new(assignment.clone()))).unwrap();
-        match packet.len() <= MAX_PACKET_BYTES {
-            true => self.send_bytes(&packet, None),
-            false => {
-                self.send_with_memory(&ToShim::AssignFromMemory, assignment, SealFlag::all());
-            }
+        if packet.len() <= MAX_PACKET_BYTES {
+            self.send_bytes(&packet, None)
+        } else {
+            self.send_with_memory(&ToShim::AssignFromMemory, assignment, SealFlag::all());
         }
     }
 

@@ -163,9 +163,10 @@ fn without_privileges_no_command_becomes_anybody() {
     refused(&launcher, root, StartStage::Groups, libc::EPERM);
     let spec = shell("id -u; id -g");
     launcher.shim().run(&spec);
-    let (uid, gid) = match geteuid().is_root() {
-        true => (OTHER_USER, OTHER_USER),
-        false => (geteuid().as_raw(), getegid().as_raw()),
+    let (uid, gid) = if geteuid().is_root() {
+        (OTHER_USER, OTHER_USER)
+    } else {
+        (geteuid().as_raw(), getegid().as_raw())
     };
     assert_eq!(
         Output::of(&launcher, spec.id).text(),

@@ -37,10 +37,13 @@ impl<'a> Decoder<'a> {
             ("byte8", []) => shown(self.take(8)),
             ("byte16", []) => uuid(self.take(16)),
             ("unit", []) => shown(()),
-            ("option", [some]) => match self.flag() {
-                true => format!("Some({})", self.value(some)),
-                false => "None".to_owned(),
-            },
+            ("option", [some]) => {
+                if self.flag() {
+                    format!("Some({})", self.value(some))
+                } else {
+                    "None".to_owned()
+                }
+            }
             ("list", [element]) => {
                 let count = self.number();
                 let elements: Vec<String> = (0..count).map(|_| self.value(element)).collect();

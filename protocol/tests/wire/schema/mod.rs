@@ -102,9 +102,10 @@ impl Tokens {
 
     fn a_type(&mut self) -> Type {
         let name = self.word();
-        let of = match self.found("<") {
-            true => self.separated(">", Self::a_type),
-            false => Vec::new(),
+        let of = if self.found("<") {
+            self.separated(">", Self::a_type)
+        } else {
+            Vec::new()
         };
         Type { name, of }
     }

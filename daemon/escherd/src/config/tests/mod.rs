@@ -57,15 +57,12 @@ impl Host {
             Arguments::try_parse_from(std::iter::once("escherd".to_owned()).chain(arguments));
         let arguments = arguments.map_err(|error| vec![error.to_string()])?;
         let variable = |name: &str| self.variables.get(name).cloned();
-        let (installation, config_dirs) = match arguments.user {
-            true => {
-                let installation = Installation::User;
-                (installation, installation.config_dirs(&variable))
-            }
-            false => {
-                let dirs = ["etc", "run", "usr"].map(|dir| self.path(dir));
-                (Installation::System, dirs.to_vec())
-            }
+        let (installation, config_dirs) = if arguments.user {
+            let installation = Installation::User;
+            (installation, installation.config_dirs(&variable))
+        } else {
+            let dirs = ["etc", "run", "usr"].map(|dir| self.path(dir));
+            (Installation::System, dirs.to_vec())
         };
         let surroundings = Surroundings {
             installation,

@@ -76,10 +76,7 @@ fn the_tables_have_every_setting_with_its_default_variable_and_whether_it_can_ch
         assert_eq!(cells[2], default, "{line}");
         let variable = cells[4].trim_matches('`');
         assert_eq!(variable, key.variable.unwrap_or(""), "{line}");
-        let is_live = match key.is_live {
-            true => "",
-            false => "restart",
-        };
+        let is_live = if key.is_live { "" } else { "restart" };
         assert_eq!(cells[5], is_live, "{line}");
     }
     let rows = PAGE.lines().filter(|line| {

@@ -360,14 +360,11 @@ impl Room {
     }
 
     fn connected(&mut self, opened: Result<Connection, String>) {
-        let of_our_user = opened.and_then(|connection| match connection.uid() == self.uid {
-            true => Ok(connection),
-            false => Err(format!(
-                "the launcher runs as user {}, and has to run as {}; restart escherd if that is meant",
-                connection.uid(),
-                self.uid
-            )),
-        });
+        let of_our_user = opened.and_then(|connection| if connection.uid() == self.uid { Ok(connection) } else { Err(format!(
+            "the launcher runs as user {}, and has to run as {}; restart escherd if that is meant",
+            connection.uid(),
+            self.uid
+        )) });
         match of_our_user {
             Ok(connection) => {
                 info!(pid = connection.pid(), "a new launcher is there");

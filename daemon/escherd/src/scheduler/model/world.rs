@@ -68,9 +68,10 @@ impl World {
             log_dir: "/logs".into(),
             log_limits: LogLimits::default(),
             output_limit: None,
-            durability: match power {
-                true => Durability::Power,
-                false => Durability::Crash,
+            durability: if power {
+                Durability::Power
+            } else {
+                Durability::Crash
             },
         };
         let mut engine = Scheduler::new(settings.clone());

@@ -175,12 +175,11 @@ fn a_limit_that_cannot_be_set_starts_nothing() {
     shim.send(&ToShim::LimitResources(limits));
     shim.launch(&spec);
     let exit = shim.finish().exit;
-    match escherd.abilities.cgroups.unwrap().memory {
-        true => assert_eq!(exit, Exit::Code(0)),
-        false => {
-            let (stage, errno) = (StartStage::Limits, libc::ENOENT);
-            assert_eq!(exit, Exit::NotStarted { stage, errno });
-        }
+    if escherd.abilities.cgroups.unwrap().memory {
+        assert_eq!(exit, Exit::Code(0))
+    } else {
+        let (stage, errno) = (StartStage::Limits, libc::ENOENT);
+        assert_eq!(exit, Exit::NotStarted { stage, errno });
     }
     assert!(!keeper.cgroup_of(&spec).exists());
     // The limit was that of one command.
