@@ -30,13 +30,13 @@ fn doctor_at(socket: &Path) -> Ended {
     finish(command)
 }
 
-/// The verdict, message and advice of the first finding of a check.
+/// The severity, message and advice of the first finding of a check.
 #[track_caller]
 fn of<'v>(findings: &'v [Value], check: &str) -> (&'v str, &'v str, &'v str) {
     let found = findings.iter().find(|finding| finding["check"] == check);
     let found = found.unwrap_or_else(|| panic!("no {check} among {findings:#?}"));
     let text = |field: &str| found[field].as_str().unwrap_or_default();
-    (text("verdict"), text("message"), text("advice"))
+    (text("severity"), text("message"), text("advice"))
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn an_escher_that_is_well_has_no_failure() {
     for finding in &findings {
         let fields: Vec<&String> = finding.as_object().unwrap().keys().collect();
         assert_eq!(fields.len(), 4, "{finding}");
-        assert_ne!(finding["verdict"], "failure", "{finding}");
+        assert_ne!(finding["severity"], "failure", "{finding}");
     }
     let ended = ctl.run(["doctor"]).expect(0);
     assert_eq!(ended.err(), "");
@@ -85,8 +85,8 @@ fn an_escher_that_is_well_has_no_failure() {
 fn without_an_escherd_it_says_what_can_be_seen() {
     let home = Home::new();
     let findings = doctor_at(&home.socket()).expect(1).json_lines();
-    let (verdict, message, advice) = of(&findings, "socket");
-    assert_eq!(verdict, "failure");
+    let (severity, message, advice) = of(&findings, "socket");
+    assert_eq!(severity, "failure");
     assert!(
         message.contains("by ESCHER_SOCKET") && !advice.is_empty(),
         "{message}"
@@ -97,8 +97,8 @@ fn without_an_escherd_it_says_what_can_be_seen() {
     drop(UnixListener::bind(home.socket()).unwrap());
     let findings = doctor_at(&home.socket()).expect(1).json_lines();
     assert_eq!(of(&findings, "socket").0, "ok");
-    let (verdict, message, advice) = of(&findings, "connection");
-    assert_eq!(verdict, "failure");
+    let (severity, message, advice) = of(&findings, "connection");
+    assert_eq!(severity, "failure");
     assert!(
         message.contains("no escherd listens") && !advice.is_empty(),
         "{message}"
@@ -111,8 +111,8 @@ fn an_escherd_that_is_stopped_is_told_from_one_that_is_not_there() {
     kill(daemon.pid(), Signal::SIGSTOP).unwrap();
     let findings = doctor(&daemon.ctl(), 1);
     kill(daemon.pid(), Signal::SIGCONT).unwrap();
-    let (verdict, message, advice) = of(&findings, "connection");
-    assert_eq!(verdict, "failure");
+    let (severity, message, advice) = of(&findings, "connection");
+    assert_eq!(severity, "failure");
     assert!(message.contains("did not answer within"), "{message}");
     assert!(advice.contains("hangs"), "{advice}");
 }
@@ -125,8 +125,8 @@ fn who_is_not_in_the_group_is_told_which_it_is() {
     let daemon = Daemon::start();
     chown(&daemon.home().socket(), None, Some(Gid::from_raw(GROUP))).unwrap();
     let outside = doctor(&daemon.ctl().as_user(ALICE, ALICE, &[]), 1);
-    let (verdict, message, advice) = of(&outside, "access");
-    assert_eq!(verdict, "failure");
+    let (severity, message, advice) = of(&outside, "access");
+    assert_eq!(severity, "failure");
     assert!(
         message.contains("61400") && advice.contains("usermod -aG"),
         "{message}: {advice}"
@@ -144,8 +144,8 @@ fn a_configuration_that_was_changed_is_held_against_what_is_in_force() {
     let file = daemon.home().path().join("escher.toml");
     fs::write(&file, "[execution]\nmax_pending_executions = 8\n").unwrap();
     let findings = doctor(&daemon.ctl(), 0);
-    let (verdict, message, advice) = of(&findings, "configuration");
-    assert_eq!(verdict, "warning");
+    let (severity, message, advice) = of(&findings, "configuration");
+    assert_eq!(severity, "warning");
     assert!(
         message.contains("execution.max_pending_executions"),
         "{message}"
@@ -154,14 +154,14 @@ fn a_configuration_that_was_changed_is_held_against_what_is_in_force() {
 
     fs::write(&file, "[execution]\nmax_secret_executions = 8\n").unwrap();
     let findings = doctor(&daemon.ctl(), 1);
-    let (verdict, message, _) = of(&findings, "configuration");
-    assert_eq!(verdict, "failure");
+    let (severity, message, _) = of(&findings, "configuration");
+    assert_eq!(severity, "failure");
     assert!(message.contains("max_secret_executions"), "{message}");
     if is_root_for("that faults of the configuration are not told to everybody") {
         fs::set_permissions(daemon.home().socket(), Permissions::from_mode(0o666)).unwrap();
         let findings = doctor(&daemon.ctl().as_user(ALICE, ALICE, &[]), 1);
-        let (verdict, message, _) = of(&findings, "configuration");
-        assert_eq!(verdict, "failure");
+        let (severity, message, _) = of(&findings, "configuration");
+        assert_eq!(severity, "failure");
         assert!(!message.contains("max_secret_executions"), "{message}");
     }
 }
@@ -181,8 +181,8 @@ fn a_log_directory_without_room_is_told() {
     assert_eq!(of(&doctor(&ctl, 0), "log-space").0, "ok");
     disk.fill();
     let findings = doctor(&ctl, 1);
-    let (verdict, message, advice) = of(&findings, "log-space");
-    assert_eq!(verdict, "failure");
+    let (severity, message, advice) = of(&findings, "log-space");
+    assert_eq!(severity, "failure");
     assert!(
         message.contains("log_min_free_bytes") && advice.contains("prune"),
         "{message}"
@@ -205,8 +205,8 @@ fn a_policy_that_others_can_write_is_named() {
     fs::set_permissions(&policy, Permissions::from_mode(0o666)).unwrap();
     let daemon = Daemon::builder().home(&home).etc(&etc).start();
     let findings = doctor(&daemon.ctl(), 1);
-    let (verdict, message, advice) = of(&findings, "policies");
-    assert_eq!(verdict, "failure");
+    let (severity, message, advice) = of(&findings, "policies");
+    assert_eq!(severity, "failure");
     assert!(
         message.contains("ops.toml") && advice.contains("chmod"),
         "{message}"
@@ -220,8 +220,8 @@ fn a_store_that_was_set_aside_is_named_until_it_is_removed() {
     fs::write(home.state().join("escher.db"), [b'x'; 8192]).unwrap();
     let daemon = Daemon::builder().home(&home).start();
     let findings = doctor(&daemon.ctl(), 0);
-    let (verdict, message, advice) = of(&findings, "store-set-aside");
-    assert_eq!(verdict, "warning");
+    let (severity, message, advice) = of(&findings, "store-set-aside");
+    assert_eq!(severity, "warning");
     assert!(!advice.is_empty());
     let (_, name) = message.split_once(": ").unwrap();
     fs::remove_file(home.state().join(name)).unwrap();

@@ -68,8 +68,8 @@ pub(crate) fn the_doctor_finds_a_fresh_installation_well_and_says_what_is_not(ma
     let well = well.out();
     for line in well.lines() {
         let finding: Value = serde_json::from_str(line).expect(line);
-        let verdict = finding["verdict"].as_str();
-        assert!(matches!(verdict, Some("ok" | "note")), "{finding}");
+        let severity = finding["severity"].as_str();
+        assert!(matches!(severity, Some("ok" | "note")), "{finding}");
     }
     assert!(well.contains("memory") && well.contains("pids"), "{well}");
     let _ = machine.run_as("alice", "escherctl doctor").expect(0);

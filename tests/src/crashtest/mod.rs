@@ -3,18 +3,18 @@
 //!
 //! A [`plan::Cycle`] is made from a seed: executions of every kind, and kills at random instants, some
 //! of them inside a system call that writes the store or a log. Cycles of one *round* share the folders of
-//! one escherd. After each cycle, once its clients have their answers, [`verdict`] compares; at the end of a
+//! one escherd. After each cycle, once its clients have their answers, [`check`] compares; at the end of a
 //! round nothing may be left: no process, no socket, no exit record.
 //!
 //! `cargo run --release -p escher-tests --bin crashtest -- --cycles 100` runs it for long;
 //! `tests/crashtest.rs` runs a few cycles with every check of the project.
 
+mod check;
 mod client;
 mod injection;
 mod plan;
 mod random;
 mod scenario;
-mod verdict;
 
 use std::fmt;
 use std::time::Instant;

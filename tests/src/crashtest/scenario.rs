@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use super::injection::{Injection, Reach};
 use super::plan::{Cycle, Kill, Victim};
-use super::{CYCLE_DEADLINE, Tally, client, verdict};
+use super::{CYCLE_DEADLINE, Tally, check, client};
 use crate::{Daemon, Home, descendants, in_runtime_within, parent_of};
 
 /// The folders, the escherd that serves, and those before it: each watches over what it has left behind.
@@ -82,7 +82,7 @@ impl CrashScenario {
             Err(panic) => std::panic::resume_unwind(panic),
         };
         tally.executions += told.len() as u64;
-        let judged = verdict::judge(&self.home, &self.accounts(), &told);
+        let judged = check::judge(&self.home, &self.accounts(), &told);
         tally.output_bytes += judged.output_bytes;
         tally.lost += judged.lost;
         self.lost += judged.lost;
@@ -189,7 +189,7 @@ impl CrashScenario {
         while let Some(daemon) = self.daemons.pop() {
             drop(daemon);
         }
-        verdict::judge_store(&self.home);
+        check::judge_store(&self.home);
         for (folder, what) in [
             (self.home.runtime().join("shims"), "sockets of shims"),
             (self.home.exits(), "exit records"),

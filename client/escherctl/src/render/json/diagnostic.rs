@@ -30,7 +30,7 @@ mod tests {
     fn every_field_is_always_there() {
         assert_eq!(
             diagnostic(&Diagnostic::note("cgroups", "none")),
-            "{\"check\":\"cgroups\",\"verdict\":\"note\",\"message\":\"none\",\"advice\":null}\n"
+            "{\"check\":\"cgroups\",\"severity\":\"note\",\"message\":\"none\",\"advice\":null}\n"
         );
     }
 }
