@@ -1,12 +1,12 @@
 //! Changes to rows, inside a transaction of the writer's.
 
 use escher_protocol::message::Event;
-use escher_protocol::{ExecutionId, ExecutionRecord, Resources, Text, Timestamp, User};
+use escher_protocol::{ExecutionId, ExecutionRecord, Text, Timestamp, User};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::checksum::{self, Kind};
 use super::columns::{self, Progress, signed, unsigned};
-use super::error::Fault;
+use super::error::DatabaseError;
 use super::totals::Tally;
 use super::{Change, CommitOutcome, Digest, Entry};
 use crate::execution::{Submission, shown_command};
@@ -25,7 +25,7 @@ impl Changes<'_> {
     ///
     /// # Errors
     /// The whole transaction has to be rolled back then.
-    pub(super) fn apply(&mut self, entry: &Entry) -> Result<CommitOutcome, Fault> {
+    pub(super) fn apply(&mut self, entry: &Entry) -> Result<CommitOutcome, DatabaseError> {
         let verdict = match &entry.change {
             Change::Submitted {
                 submission,
@@ -55,7 +55,7 @@ impl Changes<'_> {
         Ok(verdict)
     }
 
-    fn happened(&mut self, change: &Change) -> Result<(), Fault> {
+    fn happened(&mut self, change: &Change) -> Result<(), DatabaseError> {
         match change {
             Change::Submitted { .. } | Change::Removed { .. } => Ok(()),
             Change::Launching { number } => {
@@ -83,7 +83,7 @@ impl Changes<'_> {
         submission: &Submission,
         digest: Option<Digest>,
         launching: bool,
-    ) -> Result<CommitOutcome, Fault> {
+    ) -> Result<CommitOutcome, DatabaseError> {
         if let Some(key) = &submission.request.key
             && let Some(taken) = self.key_taken(submission.submitter.uid, key, digest)?
         {
@@ -94,21 +94,17 @@ impl Changes<'_> {
             launching,
             ..Progress::default()
         };
-        let body = checksum::wrap(Kind::Submission, number, &(digest, submission))?;
+        let body = (digest, submission, submission.limits);
+        let body = checksum::wrap(Kind::Submission, number, &body)?;
         let progress = checksum::wrap(Kind::Progress, number, &progress)?;
         self.insert(
             &Row::of_submission(submission, digest),
             launching,
             Some(progress),
         )?;
-        let resources = Resources {
-            limits: submission.limits,
-            ..Resources::default()
-        };
-        let resources = columns::resources_blob(number, &resources)?;
-        let sql = "INSERT OR REPLACE INTO submission (number, body, resources) VALUES (?1, ?2, ?3)";
+        let sql = "INSERT OR REPLACE INTO submission (number, body) VALUES (?1, ?2)";
         let mut statement = self.connection.prepare_cached(sql)?;
-        statement.execute(params![signed(number), body, resources])?;
+        statement.execute(params![signed(number), body])?;
         Ok(CommitOutcome::Committed)
     }
 
@@ -117,7 +113,7 @@ impl Changes<'_> {
         uid: u32,
         key: &str,
         digest: Option<Digest>,
-    ) -> Result<Option<CommitOutcome>, Fault> {
+    ) -> Result<Option<CommitOutcome>, DatabaseError> {
         let sql = "SELECT number, id, digest FROM execution WHERE submitter_uid = ?1 AND key = ?2";
         let mut statement = self.connection.prepare_cached(sql)?;
         let found = statement.query_row(params![uid, key], |row| {
@@ -139,7 +135,7 @@ impl Changes<'_> {
         row: &Row<'_>,
         launching: bool,
         progress: Option<Vec<u8>>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DatabaseError> {
         let number = signed(row.number);
         let submitted_at = row.submitted_at.as_micros();
         let clock_high = self.tally.clock_high.max(submitted_at);
@@ -172,7 +168,11 @@ impl Changes<'_> {
         Ok(())
     }
 
-    fn progress(&mut self, number: u64, change: impl FnOnce(&mut Progress)) -> Result<(), Fault> {
+    fn progress(
+        &mut self,
+        number: u64,
+        change: impl FnOnce(&mut Progress),
+    ) -> Result<(), DatabaseError> {
         let sql = "SELECT progress FROM execution WHERE number = ?1 AND ended = 0";
         let mut statement = self.connection.prepare_cached(sql)?;
         let found: Option<Vec<u8>> = statement
@@ -198,7 +198,11 @@ impl Changes<'_> {
     }
 
     /// How far an execution has come, for escherd and, in columns, for operators.
-    pub(super) fn write_progress(&self, number: u64, progress: &Progress) -> Result<(), Fault> {
+    pub(super) fn write_progress(
+        &self,
+        number: u64,
+        progress: &Progress,
+    ) -> Result<(), DatabaseError> {
         let sql = "UPDATE execution SET progress = ?2, launching = ?3, pid = ?4, started_at = ?5, \
                    cancelled_by = ?6 WHERE number = ?1";
         let cancel = progress.cancel.as_ref();
@@ -214,15 +218,15 @@ impl Changes<'_> {
     }
 
     /// Notes that the log of `id` is to be deleted.
-    pub(super) fn log_undeleted(&self, id: ExecutionId) -> Result<(), Fault> {
+    pub(super) fn log_undeleted(&self, id: ExecutionId) -> Result<(), DatabaseError> {
         let id = id.into_bytes();
-        let sql = "INSERT OR REPLACE INTO undeleted_log (id, seal) VALUES (?1, ?2)";
+        let sql = "INSERT OR REPLACE INTO undeleted_log (id, checksum) VALUES (?1, ?2)";
         let mut statement = self.connection.prepare_cached(sql)?;
         statement.execute(params![id, checksum::seal(Kind::Undeleted, 0, &id)])?;
         Ok(())
     }
 
-    fn log_deleted(&self, id: ExecutionId) -> Result<(), Fault> {
+    fn log_deleted(&self, id: ExecutionId) -> Result<(), DatabaseError> {
         let mut statement = self
             .connection
             .prepare_cached("DELETE FROM undeleted_log WHERE id = ?1")?;
@@ -231,7 +235,7 @@ impl Changes<'_> {
     }
 
     /// Keeps `event`.
-    pub(super) fn event(&mut self, event: &Event) -> Result<(), Fault> {
+    pub(super) fn event(&mut self, event: &Event) -> Result<(), DatabaseError> {
         let sql = "INSERT OR REPLACE INTO event (sequence, time, number, kind, body) \
                    VALUES (?1, ?2, ?3, ?4, ?5)";
         self.connection.prepare_cached(sql)?.execute(params![

@@ -11,7 +11,7 @@ use rusqlite::{OptionalExtension, params};
 use super::apply::{Changes, Row};
 use super::checksum::{self, Kind};
 use super::columns::{self, Kept, signed, unsigned};
-use super::error::Fault;
+use super::error::DatabaseError;
 use super::{CommitOutcome, Digest};
 
 impl Changes<'_> {
@@ -20,7 +20,7 @@ impl Changes<'_> {
         &mut self,
         record: &ExecutionRecord,
         resources: &Resources,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DatabaseError> {
         let number = record.number;
         let sql = "SELECT ended, digest FROM execution WHERE number = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -46,7 +46,7 @@ impl Changes<'_> {
         record: &ExecutionRecord,
         digest: Option<Digest>,
         resources: &Resources,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DatabaseError> {
         let (Some(ended), Some(outcome)) = (columns::ended(record.status), &record.outcome) else {
             tracing::error!(
                 "execution {} was said to be finished and is not",
@@ -55,14 +55,12 @@ impl Changes<'_> {
             return Ok(());
         };
         let number = signed(record.number);
-        let body = checksum::wrap(Kind::Record, record.number, &(digest, record))?;
+        let body = checksum::wrap(Kind::Record, record.number, &(digest, record, resources))?;
         let has_log = columns::may_have_log(record);
-        let resources = columns::resources_blob(record.number, resources)?;
-        let body_bytes = body.len() + resources.as_ref().map_or(0, Vec::len);
-        let history_bytes = columns::row_bytes(record, body_bytes) + log_bytes(record, has_log);
-        let sql = "INSERT OR REPLACE INTO record (number, body, resources) VALUES (?1, ?2, ?3)";
+        let history_bytes = columns::row_bytes(record, body.len()) + log_bytes(record, has_log);
+        let sql = "INSERT OR REPLACE INTO record (number, body) VALUES (?1, ?2)";
         let mut statement = self.connection.prepare_cached(sql)?;
-        statement.execute(params![number, body, resources])?;
+        statement.execute(params![number, body])?;
         let (exit_code, signal) = match outcome.exit {
             Exit::Code(code) => (Some(code), None),
             Exit::Signal { signal, .. } => (None, Some(signal)),
@@ -108,10 +106,10 @@ impl Changes<'_> {
     }
 
     /// Writes a finished execution that has no row yet; `false` if one is in its place.
-    pub(super) fn restore(&mut self, kept: &Kept, resources: &Resources) -> Result<bool, Fault> {
+    pub(super) fn restore(&mut self, kept: &Kept) -> Result<bool, DatabaseError> {
         match self.insert(&Row::of_record(&kept.record, kept.digest), false, None) {
             Ok(()) => {
-                self.finish(&kept.record, kept.digest, resources)?;
+                self.finish(&kept.record, kept.digest, &kept.resources)?;
                 Ok(true)
             }
             Err(fault) if fault.is_about_the_row() => Ok(false),
@@ -120,7 +118,7 @@ impl Changes<'_> {
     }
 
     /// Forgets those of `numbers` that are finished.
-    pub(super) fn all_removed(&mut self, numbers: &[u64]) -> Result<CommitOutcome, Fault> {
+    pub(super) fn all_removed(&mut self, numbers: &[u64]) -> Result<CommitOutcome, DatabaseError> {
         let mut removed = Removed::default();
         let mut ids = Vec::new();
         for number in numbers {
@@ -135,7 +133,7 @@ impl Changes<'_> {
 
     /// Forgets a finished execution, and notes that what it has left on disk is to be deleted: there may be
     /// more than a log. Returns its id and the bytes of its log.
-    fn removed(&mut self, number: u64) -> Result<Option<(ExecutionId, u64)>, Fault> {
+    fn removed(&mut self, number: u64) -> Result<Option<(ExecutionId, u64)>, DatabaseError> {
         let sql =
             "SELECT id, log_bytes, history_bytes FROM execution WHERE number = ?1 AND ended > 0";
         let mut statement = self.connection.prepare_cached(sql)?;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::fcntl::OFlag;
 use rusqlite::Connection;
 
-use super::error::{Fault, StoreError};
+use super::error::{DatabaseError, StoreError};
 
 /// Owner alone: commands and their environments are in it.
 pub(super) const FILE_MODE: u32 = 0o600;
@@ -154,7 +154,7 @@ impl Damage {
     }
 
     /// Notes `fault` if it is damage. Only the first is of any use.
-    pub(super) fn note(&self, fault: &Fault) {
+    pub(super) fn note(&self, fault: &DatabaseError) {
         if !fault.is_damage() || self.is_noted.swap(true, Ordering::Relaxed) {
             return;
         }

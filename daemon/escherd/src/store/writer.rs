@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::apply::Changes;
 use super::columns::signed;
-use super::error::Fault;
+use super::error::DatabaseError;
 use super::metrics::Figures;
 use super::quarantine::Damage;
 use super::totals::Tally;
@@ -126,7 +126,7 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
     }
 
     /// Writes the first entries of the queue, all or none, and takes them off it.
-    fn transaction(&mut self) -> Result<Vec<(u64, CommitOutcome)>, Fault> {
+    fn transaction(&mut self) -> Result<Vec<(u64, CommitOutcome)>, DatabaseError> {
         let mut tally = self.tally;
         let count = self.queue.len().min(MAX_GROUP);
         let transaction = self
@@ -154,7 +154,7 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
     }
 
     /// Refuses every submission that waits, and tells whether there was one. What stays is said to, once.
-    fn refuse(&mut self, fault: &Fault) -> bool {
+    fn refuse(&mut self, fault: &DatabaseError) -> bool {
         let reason = if !fault.is_damage() {
             format!("{}: {fault}", self.path.display())
         } else {
@@ -182,7 +182,7 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
         is_any
     }
 
-    fn went_wrong(&mut self, fault: &Fault) {
+    fn went_wrong(&mut self, fault: &DatabaseError) {
         self.damage.note(fault);
         if !std::mem::replace(&mut self.is_failing, true) {
             let path = self.path.display();
@@ -202,7 +202,7 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
 }
 
 /// Deletes the events before the last `kept` ones, now and then.
-fn trim_events(connection: &Connection, tally: &mut Tally, kept: u64) -> Result<(), Fault> {
+fn trim_events(connection: &Connection, tally: &mut Tally, kept: u64) -> Result<(), DatabaseError> {
     let Some(last_to_go) = tally.newest_event.checked_sub(kept) else {
         return Ok(());
     };
