@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 use super::shutdown::Hold;
 use super::{Core, ExecutionEngine};
 use crate::api::cleanup;
-use crate::authz::{Caller, Gate, Reach};
+use crate::authz::{Authorizer, Caller, ServedUsers};
 use crate::config::{ConfigError, EngineConfig, ExecutionSettings};
 use crate::host::boot_id::Boot;
 use crate::host::fd_budget::{Budget, Shares};
@@ -136,13 +136,13 @@ impl Ground {
         let (store, loaded) = open_store(&config, settled).await?;
         let launcher = launcher(&config);
         let connection = connect(&launcher).await?;
-        let gate = Gate::new(match connection.as_ref().map(Connection::uid) {
+        let authorizer = Authorizer::new(match connection.as_ref().map(Connection::uid) {
             // One that is awaited has to be root's: see `launch::run`.
-            None | Some(0) => Reach::AllUsers,
-            Some(uid) => Reach::Only(uid),
+            None | Some(0) => ServedUsers::All,
+            Some(uid) => ServedUsers::Only(uid),
         });
         let own = Caller::own_credentials().map_err(StartError::Identity)?;
-        let caller = gate.admit(own).await?;
+        let caller = authorizer.authenticate(own).await?;
         let (adoption, mut findings) = look_around(&launcher, loaded, &store).await?;
         findings.rebooted = boot.is_another();
         findings.on_boot = config.on_boot;
@@ -171,14 +171,14 @@ impl Ground {
 
         let (settings, changes) = watch::channel(settings);
         tokio::spawn(cleanup::run(changes, engine.clone(), store.clone()));
-        let scope = Arc::new(gate.scope(&caller));
+        let scope = Arc::new(authorizer.scope(&caller));
         let core = Core {
             config,
             engine,
             store,
             figures,
             shares,
-            gate,
+            authorizer,
             settings,
             launcher: connected,
             hold: Mutex::new(Some(Hold {

@@ -344,7 +344,7 @@ mod tests {
             },
             ..ExecutionRequest::default()
         };
-        let permit = SubmitPermit::of_root();
+        let permit = SubmitPermit::for_root();
         let answer = engine.submit(permit, Box::new(request), FEW_TASKS, at(0));
         let effects = commit(&mut engine, at(0));
         assert!(answer.is_ok());
