@@ -25,7 +25,7 @@ use crate::host::fd_budget::{Budget, Shares};
 use crate::launch::{self, Adoption, Connection, LaunchError, LauncherSettings, Source};
 use crate::output::OversizedOutput;
 use crate::scheduler::{self, Diagnostics, Scheduler, SchedulerHandle, SchedulerSettings};
-use crate::store::{self, CommitOutcome, Loaded, Store, StoreError, StoreSettings};
+use crate::store::{self, CommitOutcome, LoadedState, Store, StoreError, StoreSettings};
 
 /// How long service may wait for what was found at the start to be on disk. It takes milliseconds, unless there
 /// is no room.
@@ -235,11 +235,11 @@ fn lock(state_dir: &Path) -> Result<Flock<File>, StartError> {
 async fn open_store(
     config: &EngineConfig,
     settled: mpsc::UnboundedSender<Vec<(u64, CommitOutcome)>>,
-) -> Result<(Store, Loaded), StartError> {
+) -> Result<(Store, LoadedState), StartError> {
     let path = config.state_dir.join(store::FILE_NAME);
     let settings = StoreSettings {
         durability: config.durability,
-        kept_events: scheduler::MAX_KEPT_EVENTS,
+        max_events: scheduler::MAX_KEPT_EVENTS,
     };
     let opened = tokio::task::spawn_blocking(move || {
         store::open(&path, settings, move |outcomes| {
@@ -268,7 +268,7 @@ async fn connect(launcher: &LauncherSettings) -> Result<Option<Connection>, Laun
 /// Finds the shims of an earlier engine, and what those that are gone have left.
 async fn look_around(
     launcher: &LauncherSettings,
-    loaded: Loaded,
+    loaded: LoadedState,
     store: &Store,
 ) -> Result<(Adoption, Diagnostics), StartError> {
     let adoption = launch::adopt(&launcher.runtime_dir).await;

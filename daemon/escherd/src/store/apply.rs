@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::checksum::{self, Kind};
 use super::columns::{self, Progress, signed, unsigned};
 use super::error::DatabaseError;
-use super::totals::Tally;
-use super::{Change, CommitOutcome, Digest, Entry};
+use super::totals::WriterState;
+use super::{Change, ChangeEntry, CommitOutcome, RequestDigest};
 use crate::execution::{Submission, shown_command};
 
 /// A transaction under way.
@@ -17,7 +17,7 @@ pub(super) struct Changes<'a> {
     /// The connection, in the transaction.
     pub(super) connection: &'a Connection,
     /// Goes with the transaction: thrown away if that fails.
-    pub(super) tally: &'a mut Tally,
+    pub(super) state: &'a mut WriterState,
 }
 
 impl Changes<'_> {
@@ -25,8 +25,8 @@ impl Changes<'_> {
     ///
     /// # Errors
     /// The whole transaction has to be rolled back then.
-    pub(super) fn apply(&mut self, entry: &Entry) -> Result<CommitOutcome, DatabaseError> {
-        let verdict = match &entry.change {
+    pub(super) fn apply(&mut self, entry: &ChangeEntry) -> Result<CommitOutcome, DatabaseError> {
+        let outcome = match &entry.change {
             Change::Submitted {
                 submission,
                 digest,
@@ -39,7 +39,7 @@ impl Changes<'_> {
                     tracing::error!("{reason}");
                     CommitOutcome::Refused(reason)
                 }
-                verdict => verdict?,
+                outcome => outcome?,
             },
             Change::Removed { numbers } => self.all_removed(numbers)?,
             other => {
@@ -47,12 +47,12 @@ impl Changes<'_> {
                 CommitOutcome::Committed
             }
         };
-        if verdict == CommitOutcome::Committed {
+        if outcome == CommitOutcome::Committed {
             for event in &entry.events {
                 self.event(event)?;
             }
         }
-        Ok(verdict)
+        Ok(outcome)
     }
 
     fn happened(&mut self, change: &Change) -> Result<(), DatabaseError> {
@@ -65,11 +65,15 @@ impl Changes<'_> {
                 progress.launching = true;
                 progress.started = Some((*pid, *at));
             }),
-            Change::CancelRequested { number, by, kill } => {
+            Change::CancelRequested {
+                number,
+                canceller,
+                kill,
+            } => {
                 self.progress(*number, |progress| match &mut progress.cancel {
                     // The first who asked is the one; a later one can only make it harsher.
                     Some((_, harsh)) => *harsh |= kill,
-                    none => *none = Some((by.clone(), *kill)),
+                    none => *none = Some((canceller.clone(), *kill)),
                 })
             }
             Change::Finished { record, resources } => self.finished(record, resources),
@@ -81,7 +85,7 @@ impl Changes<'_> {
     pub(super) fn submitted(
         &mut self,
         submission: &Submission,
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
         launching: bool,
     ) -> Result<CommitOutcome, DatabaseError> {
         if let Some(key) = &submission.request.key
@@ -112,20 +116,20 @@ impl Changes<'_> {
         &self,
         uid: u32,
         key: &str,
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
     ) -> Result<Option<CommitOutcome>, DatabaseError> {
         let sql = "SELECT number, id, digest FROM execution WHERE submitter_uid = ?1 AND key = ?2";
         let mut statement = self.connection.prepare_cached(sql)?;
         let found = statement.query_row(params![uid, key], |row| {
             let id = ExecutionId::from_bytes(row.get(1)?);
-            Ok((row.get(0)?, id, row.get::<_, Option<Digest>>(2)?))
+            Ok((row.get(0)?, id, row.get::<_, Option<RequestDigest>>(2)?))
         });
         Ok(found
             .optional()?
             .map(|(number, id, earlier)| CommitOutcome::KeyTaken {
                 id,
                 number: unsigned(number),
-                same: digest.is_some() && earlier == digest,
+                is_same_request: digest.is_some() && earlier == digest,
             }))
     }
 
@@ -138,7 +142,7 @@ impl Changes<'_> {
     ) -> Result<(), DatabaseError> {
         let number = signed(row.number);
         let submitted_at = row.submitted_at.as_micros();
-        let clock_high = self.tally.clock_high.max(submitted_at);
+        let clock_high = self.state.clock_high.max(submitted_at);
         let sql = "INSERT INTO execution (number, id, tail, submitter_uid, submitter_name, user_uid, \
                    user_name, key, digest, name, command, submitted_at, clock_high, launching, progress) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
@@ -159,7 +163,7 @@ impl Changes<'_> {
             launching,
             progress,
         ])?;
-        self.tally.submitted(row.number, submitted_at);
+        self.state.submitted(row.number, submitted_at);
         let sql = "INSERT OR IGNORE INTO label (number, key, value) VALUES (?1, ?2, ?3)";
         let mut statement = self.connection.prepare_cached(sql)?;
         for (key, value) in row.labels {
@@ -245,10 +249,10 @@ impl Changes<'_> {
             event.kind.name(),
             checksum::wrap(Kind::Event, event.sequence, event)?,
         ])?;
-        let tally = &mut self.tally;
-        tally.newest_event = tally.newest_event.max(event.sequence);
-        if tally.oldest_event == 0 {
-            tally.oldest_event = event.sequence;
+        let state = &mut self.state;
+        state.newest_event = state.newest_event.max(event.sequence);
+        if state.oldest_event == 0 {
+            state.oldest_event = event.sequence;
         }
         Ok(())
     }
@@ -261,7 +265,7 @@ pub(super) struct Row<'a> {
     submitter: &'a User,
     user: &'a User,
     key: Option<&'a str>,
-    digest: Option<Digest>,
+    digest: Option<RequestDigest>,
     name: Option<&'a str>,
     command: String,
     submitted_at: Timestamp,
@@ -269,7 +273,7 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn of_submission(submission: &'a Submission, digest: Option<Digest>) -> Self {
+    fn of_submission(submission: &'a Submission, digest: Option<RequestDigest>) -> Self {
         let request = &submission.request;
         Row {
             number: submission.number,
@@ -285,7 +289,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    pub(super) fn of_record(record: &'a ExecutionRecord, digest: Option<Digest>) -> Self {
+    pub(super) fn of_record(record: &'a ExecutionRecord, digest: Option<RequestDigest>) -> Self {
         Row {
             number: record.number,
             id: record.id,

@@ -10,9 +10,9 @@ use rusqlite::{OptionalExtension, params};
 
 use super::apply::{Changes, Row};
 use super::checksum::{self, Kind};
-use super::columns::{self, Kept, signed, unsigned};
+use super::columns::{self, StoredRecord, signed, unsigned};
 use super::error::DatabaseError;
-use super::{CommitOutcome, Digest};
+use super::{CommitOutcome, RequestDigest};
 
 impl Changes<'_> {
     /// The end of an execution.
@@ -25,7 +25,10 @@ impl Changes<'_> {
         let sql = "SELECT ended, digest FROM execution WHERE number = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let found = statement.query_row([signed(number)], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Digest>>(1)?))
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, Option<RequestDigest>>(1)?,
+            ))
         });
         match found.optional()? {
             Some((0, digest)) => self.finish(record, digest, resources),
@@ -44,7 +47,7 @@ impl Changes<'_> {
     fn finish(
         &mut self,
         record: &ExecutionRecord,
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
         resources: &Resources,
     ) -> Result<(), DatabaseError> {
         let (Some(ended), Some(outcome)) = (columns::ended(record.status), &record.outcome) else {
@@ -100,13 +103,13 @@ impl Changes<'_> {
             let mut statement = self.connection.prepare_cached(sql)?;
             statement.execute(params![number, ended])?;
         }
-        self.tally.totals.finished += 1;
-        self.tally.totals.history_bytes += history_bytes;
+        self.state.totals.finished += 1;
+        self.state.totals.history_bytes += history_bytes;
         Ok(())
     }
 
     /// Writes a finished execution that has no row yet; `false` if one is in its place.
-    pub(super) fn restore(&mut self, kept: &Kept) -> Result<bool, DatabaseError> {
+    pub(super) fn restore(&mut self, kept: &StoredRecord) -> Result<bool, DatabaseError> {
         match self.insert(&Row::of_record(&kept.record, kept.digest), false, None) {
             Ok(()) => {
                 self.finish(&kept.record, kept.digest, &kept.resources)?;
@@ -153,7 +156,7 @@ impl Changes<'_> {
             let mut statement = self.connection.prepare_cached(sql)?;
             statement.execute([signed(number)])?;
         }
-        let totals = &mut self.tally.totals;
+        let totals = &mut self.state.totals;
         totals.finished = totals.finished.saturating_sub(1);
         totals.history_bytes = totals.history_bytes.saturating_sub(history_bytes);
         Ok(Some((id, log_bytes)))

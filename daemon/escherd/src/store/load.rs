@@ -7,21 +7,24 @@ use rusqlite::Connection;
 use super::checksum::{self, Kind};
 use super::columns::{Progress, signed, unsigned};
 use super::error::DatabaseError;
-use super::totals::Tally;
-use super::{Digest, Loaded, Unfinished};
+use super::totals::WriterState;
+use super::{LoadedState, RequestDigest, UnfinishedExecution};
 use crate::execution::Submission;
 
-/// Reads everything that is not history, with the last `kept_events` events.
-pub(super) fn load(connection: &Connection, kept_events: usize) -> Result<Loaded, DatabaseError> {
-    Ok(Loaded {
-        last_number: Tally::read(connection)?.totals.last_number,
+/// Reads everything that is not history, with the last `max_events` events.
+pub(super) fn load(
+    connection: &Connection,
+    max_events: usize,
+) -> Result<LoadedState, DatabaseError> {
+    Ok(LoadedState {
+        last_number: WriterState::read(connection)?.totals.last_number,
         unfinished: unfinished(connection)?,
-        events: events(connection, kept_events)?,
+        events: events(connection, max_events)?,
         undeleted_logs: undeleted_logs(connection)?,
     })
 }
 
-fn unfinished(connection: &Connection) -> Result<Vec<Unfinished>, DatabaseError> {
+fn unfinished(connection: &Connection) -> Result<Vec<UnfinishedExecution>, DatabaseError> {
     let sql = "SELECT s.number, e.progress, s.body \
                FROM submission s LEFT JOIN execution e ON s.number = e.number ORDER BY s.number";
     let mut statement = connection.prepare(sql)?;
@@ -35,10 +38,10 @@ fn unfinished(connection: &Connection) -> Result<Vec<Unfinished>, DatabaseError>
         let progress = blob(1, Kind::Progress)?;
         let progress: Progress = checksum::unwrap(Kind::Progress, number, &progress)?;
         let body = blob(2, Kind::Submission)?;
-        let (_, mut submission, limits): (Option<Digest>, Submission, ResourceLimits) =
+        let (_, mut submission, limits): (Option<RequestDigest>, Submission, ResourceLimits) =
             checksum::unwrap(Kind::Submission, number, &body)?;
         submission.limits = limits;
-        unfinished.push(Unfinished {
+        unfinished.push(UnfinishedExecution {
             submission,
             launching: progress.launching,
             started: progress.started,

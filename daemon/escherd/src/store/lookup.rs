@@ -5,7 +5,7 @@ use escher_protocol::{ApiError, ErrorCode, ExecutionId, Target};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 
-use super::Found;
+use super::StoredExecution;
 use super::checksum::Kind;
 use super::columns::{self, signed, unsigned};
 use super::error::DatabaseError;
@@ -40,7 +40,7 @@ impl Place {
 /// What a look for one execution has come to.
 pub(super) enum Lookup {
     /// It, or that there is none.
-    Of(Option<Found>),
+    Of(Option<StoredExecution>),
     /// Several fit.
     Ambiguous(ApiError),
 }
@@ -70,7 +70,7 @@ pub(super) fn find(
     } else {
         None
     };
-    Ok(Lookup::Of(Some(Found {
+    Ok(Lookup::Of(Some(StoredExecution {
         id: place.id,
         number: place.number,
         record: record.map(Box::new),

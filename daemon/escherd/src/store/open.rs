@@ -11,8 +11,8 @@ use rusqlite::Connection;
 use super::error::{DatabaseError, StoreError};
 use super::quarantine::{self, Damage, FILE_MODE};
 use super::schema::{self, SCHEMA, Schema};
-use super::totals::Tally;
-use super::{Loaded, StoreSettings, connection, load, salvage};
+use super::totals::WriterState;
+use super::{LoadedState, StoreSettings, connection, load, salvage};
 
 /// A database up to this size is checked whole at every start, which takes some tens of milliseconds. What is
 /// wrong in a bigger one is found where it is met.
@@ -28,7 +28,7 @@ const APPLICATION_ID_AT: usize = 68;
 
 /// A file that was set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
+pub struct QuarantinedFile {
     /// Where it was.
     pub from: PathBuf,
     /// Where it is.
@@ -43,8 +43,8 @@ pub struct Notice {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) connection: Connection,
-    pub(super) tally: Tally,
-    pub(super) loaded: Loaded,
+    pub(super) state: WriterState,
+    pub(super) loaded: LoadedState,
 }
 
 /// Why a file is not the store.
@@ -65,7 +65,7 @@ impl From<StoreError> for Obstacle {
 pub(super) fn open(
     path: &Path,
     settings: StoreSettings,
-) -> Result<(Opened, Vec<Notice>), StoreError> {
+) -> Result<(Opened, Vec<QuarantinedFile>), StoreError> {
     open_as(path, settings, SCHEMA)
 }
 
@@ -74,7 +74,7 @@ pub(super) fn open_as(
     path: &Path,
     settings: StoreSettings,
     schema: Schema,
-) -> Result<(Opened, Vec<Notice>), StoreError> {
+) -> Result<(Opened, Vec<QuarantinedFile>), StoreError> {
     let mut notices = Vec::new();
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => return Err(StoreError::NotAFile(path.to_owned())),
@@ -123,15 +123,15 @@ fn open_existing(path: &Path, settings: StoreSettings, schema: Schema) -> Result
             check(connection)?;
         }
         schema.migrate(connection)?;
-        let loaded = load::load(connection, settings.kept_events)?;
-        let tally = Tally::read(connection)?;
+        let loaded = load::load(connection, settings.max_events)?;
+        let state = WriterState::read(connection)?;
         connection::keeps_tidy(connection)?;
-        Ok((loaded, tally))
+        Ok((loaded, state))
     };
-    let (loaded, tally) = read(&mut connection).map_err(fault)?;
+    let (loaded, state) = read(&mut connection).map_err(fault)?;
     Ok(Opened {
         connection,
-        tally,
+        state,
         loaded,
     })
 }
@@ -192,15 +192,15 @@ fn unsupported(path: &Path, found: i64, schema: Schema) -> Obstacle {
 /// SQLite's own check of structure, and that the indexes have what the tables have.
 fn check(connection: &Connection) -> Result<(), DatabaseError> {
     let sql = "PRAGMA integrity_check(1)";
-    let verdict: String = connection.query_row(sql, [], |row| row.get(0))?;
-    match verdict.as_str() {
+    let outcome: String = connection.query_row(sql, [], |row| row.get(0))?;
+    match outcome.as_str() {
         "ok" => Ok(()),
-        _ => Err(DatabaseError::Unsound(verdict.replace('\n', " "))),
+        _ => Err(DatabaseError::Unsound(outcome.replace('\n', " "))),
     }
 }
 
 /// Sets what is at `path` aside and makes a new store with what can be read of it.
-fn replace(path: &Path, reason: String, schema: Schema) -> Result<Notice, StoreError> {
+fn replace(path: &Path, reason: String, schema: Schema) -> Result<QuarantinedFile, StoreError> {
     let to = quarantine::set_aside(path)?;
     let salvaged = make(path, Some(&to), schema)?;
     quarantine::remove(&quarantine::beside(&to, "-shm"))?;
@@ -209,7 +209,7 @@ fn replace(path: &Path, reason: String, schema: Schema) -> Result<Notice, StoreE
     tracing::error!(
         "{from} was set aside as {name}: {reason}. The new store has {salvaged} executions from it"
     );
-    Ok(Notice {
+    Ok(QuarantinedFile {
         from: path.to_owned(),
         to,
         reason,

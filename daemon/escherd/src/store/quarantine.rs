@@ -62,7 +62,7 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
 
 /// What damage has left beside a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remnants {
+pub struct DamageReport {
     /// Names of files that were set aside, in order, without what belongs to them.
     pub set_aside: Vec<String>,
     /// Whether damage was found since the last start.
@@ -73,7 +73,7 @@ pub struct Remnants {
 ///
 /// # Errors
 /// When its directory cannot be read.
-pub fn remnants(path: &Path) -> io::Result<Remnants> {
+pub fn damage_report(path: &Path) -> io::Result<DamageReport> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let head = path.file_name().unwrap_or_default().to_string_lossy() + SET_ASIDE;
     let mut set_aside = Vec::new();
@@ -84,7 +84,7 @@ pub fn remnants(path: &Path) -> io::Result<Remnants> {
         }
     }
     set_aside.sort_unstable();
-    Ok(Remnants {
+    Ok(DamageReport {
         set_aside,
         is_damaged: fs::symlink_metadata(Damage::mark(path)).is_ok(),
     })

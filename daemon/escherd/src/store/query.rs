@@ -8,7 +8,7 @@ use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params_from_iter};
 
 use super::checksum::{self, Kind};
-use super::columns::{Kept, signed, unsigned};
+use super::columns::{StoredRecord, signed, unsigned};
 use super::error::DatabaseError;
 use super::index_scan::{uid, walks};
 use super::readers::Snapshot;
@@ -51,7 +51,7 @@ pub(super) fn resources(
     Ok(kept(snapshot, number)?.map(|kept| kept.resources))
 }
 
-fn kept(snapshot: &Snapshot<'_>, number: u64) -> Result<Option<Kept>, DatabaseError> {
+fn kept(snapshot: &Snapshot<'_>, number: u64) -> Result<Option<StoredRecord>, DatabaseError> {
     let sql = "SELECT body FROM record WHERE number = ?1";
     let mut statement = snapshot.connection.prepare_cached(sql)?;
     let body: Option<Vec<u8>> = statement

@@ -11,12 +11,12 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::apply::Changes;
 use super::checksum::{self, Kind};
-use super::columns::{Kept, Progress, signed, unsigned};
+use super::columns::{Progress, StoredRecord, signed, unsigned};
 use super::connection;
 use super::error::DatabaseError;
 use super::load::checked_id;
-use super::totals::{Tally, Totals};
-use super::{CommitOutcome, Digest};
+use super::totals::{Totals, WriterState};
+use super::{CommitOutcome, RequestDigest};
 use crate::execution::Submission;
 
 /// Most numbers in a row that are tried in vain before a table counts as unreadable from there on, which takes
@@ -44,14 +44,14 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<u64, Databas
         max_failures: MAX_FAILURES.min(bytes / LEAST_ROW_BYTES),
     };
     let transaction = into.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut tally = Tally::default();
+    let mut state = WriterState::default();
     let mut changes = Changes {
         connection: &transaction,
-        tally: &mut tally,
+        state: &mut state,
     };
     let mut count = 0;
     walk(&source, "record", "number", |number, body| {
-        if let Ok(kept) = checksum::unwrap::<Kept>(Kind::Record, number, body) {
+        if let Ok(kept) = checksum::unwrap::<StoredRecord>(Kind::Record, number, body) {
             count += u64::from(changes.restore(&kept)?);
         }
         Ok(())
@@ -71,10 +71,10 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<u64, Databas
     )?;
     undeleted_logs(&source, &changes)?;
     if let Ok(totals) = Totals::read(&source.connection) {
-        tally.totals.last_number = tally.totals.last_number.max(totals.last_number);
+        state.totals.last_number = state.totals.last_number.max(totals.last_number);
     }
-    tally.totals.clock_back = order_clock(&transaction)?;
-    tally.totals.write(&transaction)?;
+    state.totals.clock_back = order_clock(&transaction)?;
+    state.totals.write(&transaction)?;
     transaction.commit()?;
     Ok(count)
 }
@@ -86,7 +86,7 @@ fn unfinished(
     number: u64,
     body: &[u8],
 ) -> Result<bool, DatabaseError> {
-    type Body = (Option<Digest>, Submission, ResourceLimits);
+    type Body = (Option<RequestDigest>, Submission, ResourceLimits);
     let Ok((digest, mut submission, limits)) =
         checksum::unwrap::<Body>(Kind::Submission, number, body)
     else {

@@ -8,7 +8,7 @@ use super::error::DatabaseError;
 
 /// The row of totals, and what else the writer carries from one transaction to the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct WriterState {
     /// The row.
     pub(super) totals: Totals,
     /// The latest time of submission so far.
@@ -89,7 +89,7 @@ impl Totals {
     }
 }
 
-impl Tally {
+impl WriterState {
     /// What a writer begins with.
     pub(super) fn read(connection: &Connection) -> Result<Self, DatabaseError> {
         let first = |sql: &str| -> Result<i64, DatabaseError> {
@@ -102,7 +102,7 @@ impl Tally {
         let newest_event = "SELECT sequence FROM event ORDER BY sequence DESC LIMIT 1";
         let mut totals = Totals::read(connection)?;
         totals.last_number = totals.last_number.max(unsigned(first(newest)?));
-        Ok(Tally {
+        Ok(WriterState {
             totals,
             clock_high: first(clock_high)?,
             oldest_event: unsigned(first(oldest_event)?),

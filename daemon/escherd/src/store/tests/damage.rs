@@ -255,7 +255,7 @@ async fn a_salvaged_store_has_all_but_what_was_lost() {
             at: at(5),
         },
     ]);
-    bed.store.write(vec![Entry {
+    bed.store.write(vec![ChangeEntry {
         ticket: 0,
         change: Change::LogsDeleted { ids: vec![] },
         events: vec![event(12, 5, EventKind::Started)],
@@ -290,12 +290,12 @@ async fn a_salvaged_store_has_all_but_what_was_lost() {
         id: id(6),
         ..keyed
     };
-    let verdict = CommitOutcome::KeyTaken {
+    let outcome = CommitOutcome::KeyTaken {
         id: id(1),
         number: 1,
-        same: true,
+        is_same_request: true,
     };
-    assert_eq!(bed.write([submit(&again, false)]), [verdict]);
+    assert_eq!(bed.write([submit(&again, false)]), [outcome]);
 }
 
 use super::super::quarantine::Damage;

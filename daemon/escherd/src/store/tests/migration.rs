@@ -53,7 +53,7 @@ async fn migrates_an_older_version_with_all_its_content() {
             panic!("{:?}", opened.loaded)
         };
         assert_eq!(unfinished.submission, submission(2));
-        assert_eq!(opened.tally.totals.finished, 1);
+        assert_eq!(opened.state.totals.finished, 1);
     }
 }
 
@@ -92,6 +92,6 @@ async fn refuses_an_unsupported_version_and_leaves_it_in_place() {
         assert!(message.contains(&format!("version {found}")), "{message}");
         assert!(message.contains("versions 10 to 10"), "{message}");
         assert!(std::fs::read(&path).unwrap() == bytes, "{change}");
-        assert_eq!(remnants(&path).unwrap().set_aside, [""; 0]);
+        assert_eq!(damage_report(&path).unwrap().set_aside, [""; 0]);
     }
 }
