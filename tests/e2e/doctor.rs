@@ -88,7 +88,7 @@ fn without_an_escherd_it_says_what_can_be_seen() {
     let (severity, message, advice) = of(&findings, "socket");
     assert_eq!(severity, "failure");
     assert!(
-        message.contains("by ESCHER_SOCKET") && !advice.is_empty(),
+        message.contains("from ESCHER_SOCKET") && !advice.is_empty(),
         "{message}"
     );
     assert_eq!(of(&findings, "connection").0, "failure");
