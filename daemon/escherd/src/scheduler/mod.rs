@@ -292,7 +292,7 @@ impl Scheduler {
             limits: entry.execution.submission.limits,
         };
         self.effects.push(Effect::Launch(Box::new(launch)));
-        entry.execution.stdin.open();
+        entry.execution.stdin.set_shim_ready();
         self.brief(number);
     }
 

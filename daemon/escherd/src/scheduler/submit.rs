@@ -15,7 +15,7 @@ use super::persist::{Evidence, Then};
 use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
 use crate::execution::{
-    Event, Execution, State, Submission, check, check_limits, demand_enforceable,
+    Event, Execution, State, Submission, check, check_limits, ensure_enforceable,
 };
 use crate::store::{Change, RequestDigest};
 
@@ -50,7 +50,7 @@ impl Scheduler {
         }
         let checked = check(&request, &self.settings.request)?;
         check_limits(&limits)?;
-        demand_enforceable(&limits, self.controllers)?;
+        ensure_enforceable(&limits, self.controllers)?;
         let waiting = self.queue.len() + self.arriving;
         let launching = waiting == 0 && self.launched < self.settings.max_concurrent;
         let max_pending = self.settings.max_pending;
