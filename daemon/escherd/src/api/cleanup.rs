@@ -82,7 +82,7 @@ async fn keep_to(
 ) -> Result<Removed, ApiError> {
     let retention = settings.retention;
     let evict = move |engine: &mut Scheduler| engine.evict(retention, Timestamp::now());
-    engine.tell(evict).await?;
+    engine.post(evict).await?;
     let mut removed = Removed::default();
     loop {
         let expired = store

@@ -137,53 +137,53 @@ mod tests {
     use crate::scheduler::testbed::{self, at, commit, settings};
     use escher_protocol::{CancelMode, ResourceLimits};
 
-    fn submit(engine: &mut Scheduler) -> u64 {
-        testbed::submit(engine, ResourceLimits::default(), None).unwrap()
+    fn submit(scheduler: &mut Scheduler) -> u64 {
+        testbed::submit(scheduler, ResourceLimits::default(), None).unwrap()
     }
 
     /// One that is over at `now`: it was withdrawn.
-    fn finish(engine: &mut Scheduler, now: Timestamp) -> u64 {
-        let number = submit(engine);
-        drop(engine.cancel(&Scope::for_root(), number, CancelMode::Graceful, now));
-        commit(engine, now);
+    fn finish(scheduler: &mut Scheduler, now: Timestamp) -> u64 {
+        let number = submit(scheduler);
+        drop(scheduler.cancel(&Scope::for_root(), number, CancelMode::Graceful, now));
+        commit(scheduler, now);
         number
     }
 
-    fn in_memory(engine: &Scheduler) -> Vec<u64> {
-        engine.entries.keys().copied().collect()
+    fn in_memory(scheduler: &Scheduler) -> Vec<u64> {
+        scheduler.entries.keys().copied().collect()
     }
 
     #[test]
     fn the_oldest_finished_ones_leave_first_and_what_is_not_over_never_does() {
-        let mut engine = Scheduler::new(settings(2));
-        let (running, pending) = (submit(&mut engine), submit(&mut engine));
+        let mut scheduler = Scheduler::new(settings(2));
+        let (running, pending) = (submit(&mut scheduler), submit(&mut scheduler));
         let finished: Vec<u64> = (1..=3)
-            .map(|second| finish(&mut engine, at(second)))
+            .map(|second| finish(&mut scheduler, at(second)))
             .collect();
         assert_eq!(
-            in_memory(&engine),
+            in_memory(&scheduler),
             [running, pending, finished[1], finished[2]]
         );
-        engine.configure(settings(1));
-        assert_eq!(in_memory(&engine), [running, pending, finished[2]]);
-        engine.configure(settings(0));
-        finish(&mut engine, at(4));
-        assert_eq!(in_memory(&engine), [running, pending]);
+        scheduler.configure(settings(1));
+        assert_eq!(in_memory(&scheduler), [running, pending, finished[2]]);
+        scheduler.configure(settings(0));
+        finish(&mut scheduler, at(4));
+        assert_eq!(in_memory(&scheduler), [running, pending]);
     }
 
     #[test]
     fn finished_ones_leave_once_they_have_been_there_for_so_long() {
         const RETENTION: Duration = Duration::from_secs(10);
-        let mut engine = Scheduler::new(settings(100));
-        let running = submit(&mut engine);
-        let first = finish(&mut engine, at(1));
-        let second = finish(&mut engine, at(2));
+        let mut scheduler = Scheduler::new(settings(100));
+        let running = submit(&mut scheduler);
+        let first = finish(&mut scheduler, at(1));
+        let second = finish(&mut scheduler, at(2));
         let just_before = Timestamp::from_micros(at(11).as_micros() - 1);
-        engine.evict(RETENTION, just_before);
-        assert_eq!(in_memory(&engine), [running, first, second]);
-        engine.evict(RETENTION, at(11));
-        assert_eq!(in_memory(&engine), [running, second]);
-        engine.evict(RETENTION, at(1_000_000));
-        assert_eq!(in_memory(&engine), [running]);
+        scheduler.evict(RETENTION, just_before);
+        assert_eq!(in_memory(&scheduler), [running, first, second]);
+        scheduler.evict(RETENTION, at(11));
+        assert_eq!(in_memory(&scheduler), [running, second]);
+        scheduler.evict(RETENTION, at(1_000_000));
+        assert_eq!(in_memory(&scheduler), [running]);
     }
 }

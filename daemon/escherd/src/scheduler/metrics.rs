@@ -1,4 +1,4 @@
-//! What the engine counts, from its beginning on. See [`crate::metrics`].
+//! What the scheduler counts, from its beginning on. See [`crate::metrics`].
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The engine: sole owner of what escherd knows of executions that are not over, and of those that ended
+//! The scheduler: sole owner of what escherd knows of executions that are not over, and of those that ended
 //! lately.
 //!
 //! [`Scheduler`] holds the executions, the queue and the events, and does no I/O: what has to happen outside
@@ -32,7 +32,7 @@ pub use handle::{CommitOutcomes, SchedulerHandle, Stopped, start};
 pub(crate) use metrics::Figures;
 pub use pause::PauseReply;
 pub use queries::{Counts, Listed, Progress};
-pub use restore::{Diagnostics, OnBoot};
+pub use restore::{OnBoot, RecoveredState};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
@@ -52,7 +52,7 @@ use pause::Pause;
 use persist::{After, Evidence, Then};
 use submit::SubmitReply;
 
-/// The settings that the engine keeps to.
+/// The settings that the scheduler keeps to.
 #[derive(Debug, Clone)]
 pub struct SchedulerSettings {
     /// What bears on a single request.
@@ -75,7 +75,7 @@ pub struct SchedulerSettings {
     pub durability: Durability,
 }
 
-/// What has to be done outside the engine.
+/// What has to be done outside the scheduler.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Write this down.
@@ -109,9 +109,9 @@ struct Entry {
     digest: Option<RequestDigest>,
     /// Whether its submission is on disk. Before, it is not there for anybody but its submitter.
     is_recorded: bool,
-    /// Since when this engine has it.
+    /// Since when this scheduler has it.
     known_since: Instant,
-    /// When this engine has handed it to a shim, if it has.
+    /// When this scheduler has handed it to a shim, if it has.
     launched_at: Option<Instant>,
     /// Whether its shim can be given orders.
     has_shim: bool,
@@ -169,7 +169,7 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// An engine that knows nothing yet.
+    /// A scheduler that knows nothing yet.
     #[must_use]
     pub fn new(settings: SchedulerSettings) -> Self {
         Scheduler {
@@ -203,7 +203,7 @@ impl Scheduler {
         self.admit();
     }
 
-    /// What the launcher says it can limit and measure; `None`: commands have no cgroups. An engine that was
+    /// What the launcher says it can limit and measure; `None`: commands have no cgroups. A scheduler that was
     /// told nothing takes it for that.
     pub fn set_controllers(&mut self, controllers: Option<Controllers>) {
         self.controllers = controllers;
@@ -303,11 +303,11 @@ impl Scheduler {
         };
         let ending = entry.execution.state.ending().cloned();
         let is_followed = entry.progress.is_some();
-        let seen = entry.progress_now().log_bytes;
+        let seen = entry.current_progress().log_bytes;
         if is_followed {
             self.order(number, ToShim::Watch { seen });
         }
-        self.order_pause(number);
+        self.send_pause(number);
         if let Some(ending) = ending {
             let crate::execution::Ending { by, kill } = ending;
             self.order(number, ToShim::Cancel { by, kill });
@@ -322,6 +322,6 @@ impl Scheduler {
         kind: EventKind,
     ) -> Option<escher_protocol::message::Event> {
         let entry = self.entries.get(&number)?;
-        Some(self.events.happened(&entry.execution.submission, now, kind))
+        Some(self.events.assign(&entry.execution.submission, now, kind))
     }
 }

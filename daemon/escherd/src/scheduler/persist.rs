@@ -127,7 +127,7 @@ impl Scheduler {
             (Then::Removed { .. } | Then::Nothing, _) => {}
         }
         for event in after.events {
-            self.events.tell(event);
+            self.events.publish(event);
         }
     }
 
@@ -173,7 +173,7 @@ impl Scheduler {
     }
 
     /// Tells once everything that has changed so far is on disk.
-    pub fn once_settled(&mut self) -> oneshot::Receiver<()> {
+    pub fn once_committed(&mut self) -> oneshot::Receiver<()> {
         let (reply, settled) = oneshot::channel();
         self.settling.retain(|waiting| !waiting.1.is_closed());
         self.settling.push((self.last_ticket, reply));

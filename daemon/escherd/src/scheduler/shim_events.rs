@@ -13,7 +13,7 @@ use crate::store::Change;
 impl Scheduler {
     /// A shim has something to tell.
     pub fn shim_news(&mut self, id: ExecutionId, news: FromShim, now: Timestamp) {
-        let Some(number) = self.by_number(id) else {
+        let Some(number) = self.number_of(id) else {
             if matches!(news, FromShim::Exited(_)) {
                 // Known and forgotten, so that the shim may forget it, too.
                 self.effects.push(Effect::Order(id, ToShim::Recorded));
@@ -32,8 +32,8 @@ impl Scheduler {
             }
             FromShim::InputClosed => self.close_stdin(number),
             FromShim::LogGrew { log_bytes } => self.log_grew(number, log_bytes),
-            FromShim::Adoptable(state) => self.adopted(number, &state),
-            FromShim::Paused(is_on) => self.paused(number, is_on),
+            FromShim::Adoptable(state) => self.on_adopted(number, &state),
+            FromShim::Paused(is_on) => self.on_paused(number, is_on),
             FromShim::Measured(measured) => {
                 if let Some(entry) = self.entries.get_mut(&number)
                     && !entry.is_over()
@@ -78,7 +78,7 @@ impl Scheduler {
             {
                 self.figures.launched(launched_at.elapsed());
             }
-            self.order_pause(number);
+            self.send_pause(number);
             let event = self.event(number, at, EventKind::Started);
             let events = event.into_iter().collect();
             self.record(Change::Started { number, pid, at }, events, Then::Nothing);
@@ -94,7 +94,7 @@ impl Scheduler {
     }
 
     /// A shim that an earlier escherd has started tells where it stands.
-    pub(super) fn adopted(&mut self, number: u64, state: &ShimState) {
+    pub(super) fn on_adopted(&mut self, number: u64, state: &ShimState) {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
@@ -113,7 +113,7 @@ impl Scheduler {
 
     /// The shim of `id` is gone without a report that was heard; `evidence` is what it left behind.
     pub fn shim_lost(&mut self, id: ExecutionId, loss: Loss, now: Timestamp) {
-        if let Some(number) = self.by_number(id) {
+        if let Some(number) = self.number_of(id) {
             self.lost(number, loss, now);
         }
     }
@@ -136,7 +136,7 @@ impl Scheduler {
     /// An exit record was found.
     pub fn record_found(&mut self, record: Box<ExitRecord>, now: Timestamp) {
         let id = record.report.id;
-        match self.by_number(id) {
+        match self.number_of(id) {
             Some(number) if !self.is_over(number) => {
                 if self.exited(number, record) {
                     self.over(number, Evidence::ExitRecord, now);
@@ -203,7 +203,7 @@ impl Scheduler {
         for reply in std::mem::take(&mut entry.late) {
             let _ = reply.send(Ok(CancelOutcome::AlreadyFinished(status)));
         }
-        let progress = entry.progress_now();
+        let progress = entry.current_progress();
         if let Some(sender) = entry.progress.take() {
             sender.send_replace(progress);
         }

@@ -304,7 +304,7 @@ impl Room {
                 let engine = self.engine.clone();
                 tokio::spawn(async move {
                     let deleted = move |engine: &mut Scheduler| engine.deleted(remains, ids);
-                    let _ = engine.tell(deleted).await;
+                    let _ = engine.post(deleted).await;
                 });
             }
             Heard::ForkFailed(reason) => {
@@ -373,7 +373,7 @@ impl Room {
                 let engine = self.engine.clone();
                 tokio::spawn(async move {
                     let tell = move |engine: &mut Scheduler| engine.set_controllers(controllers);
-                    let _ = engine.tell(tell).await;
+                    let _ = engine.post(tell).await;
                 });
                 self.connection = Some(connection);
                 self.connected_at = Instant::now();

@@ -1,4 +1,4 @@
-//! The engine against a model of everything around it: a store, shims, clients, crashes, time.
+//! The scheduler against a model of everything around it: a store, shims, clients, crashes, time.
 //!
 //! A run is a list of steps. Whatever they are, in the end the world comes to rest (escherd is there, every
 //! command ends, everything that is under way arrives), and then nothing may be lost, have run twice, or

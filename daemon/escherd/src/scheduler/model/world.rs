@@ -16,7 +16,7 @@ use super::disk::Disk;
 use super::shims::Shims;
 use crate::authz::{Scope, SubmitPermit};
 use crate::execution::{Loss, RequestLimits};
-use crate::scheduler::{Diagnostics, Effect, OnBoot, Scheduler, SchedulerSettings};
+use crate::scheduler::{Effect, OnBoot, RecoveredState, Scheduler, SchedulerSettings};
 use crate::store::Durability;
 
 /// What the launcher can limit.
@@ -39,7 +39,7 @@ fn limits(asked: Asked) -> ResourceLimits {
 }
 
 pub(super) struct World {
-    engine: Scheduler,
+    scheduler: Scheduler,
     settings: SchedulerSettings,
     /// Effects that were not carried out yet.
     effects: VecDeque<Effect>,
@@ -74,10 +74,10 @@ impl World {
                 Durability::Crash
             },
         };
-        let mut engine = Scheduler::new(settings.clone());
-        engine.set_controllers(Some(CONTROLLERS));
+        let mut scheduler = Scheduler::new(settings.clone());
+        scheduler.set_controllers(Some(CONTROLLERS));
         World {
-            engine,
+            scheduler,
             settings,
             effects: VecDeque::new(),
             deletions: Vec::new(),
@@ -96,7 +96,7 @@ impl World {
             Step::Submit { key, limited } => self.submit((key, limited)),
             Step::Wait(which) => {
                 if let Some(number) = self.clients.known(which).and_then(|id| self.hot(id)) {
-                    let answer = self.engine.wait(number);
+                    let answer = self.scheduler.wait(number);
                     self.clients.wait(answer);
                 }
             }
@@ -107,7 +107,7 @@ impl World {
             Step::FailToCommit => {
                 self.has_been_full = true;
                 let outcomes = self.disk.fail();
-                self.engine.settle(outcomes, self.time());
+                self.scheduler.settle(outcomes, self.time());
             }
             Step::CarryOut => self.carry_out(),
             Step::Delete => self.delete(),
@@ -137,14 +137,15 @@ impl World {
             }
             Step::Pass => {
                 self.now += 1000;
-                self.engine.evict(Duration::from_micros(500), self.time());
+                self.scheduler
+                    .evict(Duration::from_micros(500), self.time());
             }
         }
         self.after_step();
     }
 
     fn after_step(&mut self) {
-        for effect in self.engine.take_effects() {
+        for effect in self.scheduler.take_effects() {
             match effect {
                 Effect::Record(entry) => self.disk.write(*entry),
                 effect => self.effects.push_back(effect),
@@ -158,7 +159,7 @@ impl World {
     }
 
     fn hot(&self, id: ExecutionId) -> Option<u64> {
-        self.engine.find(&self.scope, &id.into())
+        self.scheduler.find(&self.scope, &id.into())
     }
 
     fn submit(&mut self, asked: Asked) {
@@ -172,7 +173,9 @@ impl World {
         let permit = SubmitPermit::for_root();
         let time = self.time();
         let limits = limits(asked);
-        let answer = self.engine.submit(permit, Box::new(request), limits, time);
+        let answer = self
+            .scheduler
+            .submit(permit, Box::new(request), limits, time);
         if let Ok(answer) = answer {
             self.clients.submit(asked, answer);
         }
@@ -187,7 +190,9 @@ impl World {
         if let Some(id) = self.clients.known(which)
             && let Some(number) = self.hot(id)
         {
-            let answer = self.engine.cancel(&self.scope, number, mode, self.time());
+            let answer = self
+                .scheduler
+                .cancel(&self.scope, number, mode, self.time());
             self.clients.cancel(id, answer);
         }
     }
@@ -196,7 +201,7 @@ impl World {
         if let Some(id) = self.clients.known(which)
             && let Some(number) = self.hot(id)
         {
-            let answer = self.engine.pause(number, pause);
+            let answer = self.scheduler.pause(number, pause);
             if pause {
                 self.clients.pause(id, answer);
             }
@@ -208,8 +213,8 @@ impl World {
             return;
         };
         let answer = match (self.hot(id), self.disk.find(id)) {
-            (Some(number), _) => self.engine.forget_one(number).ok(),
-            (None, Some(Some(record))) => Some(self.engine.forget(vec![record.number])),
+            (Some(number), _) => self.scheduler.forget_one(number).ok(),
+            (None, Some(Some(record))) => Some(self.scheduler.forget(vec![record.number])),
             (None, _) => None,
         };
         if let Some(answer) = answer {
@@ -219,7 +224,7 @@ impl World {
 
     fn commit(&mut self, count: usize) {
         let outcomes = self.disk.commit(count);
-        self.engine.settle(outcomes, self.time());
+        self.scheduler.settle(outcomes, self.time());
     }
 
     fn carry_out(&mut self) {
@@ -237,13 +242,13 @@ impl World {
     fn delete(&mut self) {
         for (remains, ids) in std::mem::take(&mut self.deletions) {
             self.shims.remove(remains, &ids);
-            self.engine.deleted(remains, ids);
+            self.scheduler.deleted(remains, ids);
         }
     }
 
     fn deliver(&mut self, which: usize) {
         if let Some((id, news)) = self.shims.deliver(which) {
-            self.engine.shim_news(id, news, self.time());
+            self.scheduler.shim_news(id, news, self.time());
         }
     }
 
@@ -251,10 +256,10 @@ impl World {
         if let Some((id, last_words)) = self.shims.kill(which) {
             let time = self.time();
             for news in last_words {
-                self.engine.shim_news(id, news, time);
+                self.scheduler.shim_news(id, news, time);
             }
             let loss = Loss::ShimKilled(Leftovers::Killed);
-            self.engine.shim_lost(id, loss, time);
+            self.scheduler.shim_lost(id, loss, time);
         }
     }
 
@@ -279,7 +284,7 @@ impl World {
             .chain(records.iter().map(|record| record.report.id));
         let is_finished =
             |id: &ExecutionId| self.disk.find(*id).is_some_and(|record| record.is_some());
-        let findings = Diagnostics {
+        let findings = RecoveredState {
             known: told_of.filter(is_finished).collect(),
             claims: self.shims.claims.iter().copied().collect(),
             silent: HashSet::new(),
@@ -290,8 +295,8 @@ impl World {
             shims,
             records,
         };
-        self.engine = Scheduler::restore(self.settings.clone(), findings, self.time());
-        self.engine.set_controllers(Some(CONTROLLERS));
+        self.scheduler = Scheduler::restore(self.settings.clone(), findings, self.time());
+        self.scheduler.set_controllers(Some(CONTROLLERS));
         // A host is known by its name only once what follows from that is on disk.
         if rebooted {
             self.after_step();
@@ -311,7 +316,7 @@ impl World {
                 let Some((id, news)) = self.shims.deliver(0) else {
                     return;
                 };
-                self.engine.shim_news(id, news, self.time());
+                self.scheduler.shim_news(id, news, self.time());
                 continue;
             }
             self.now += 1;
