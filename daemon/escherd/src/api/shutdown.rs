@@ -65,7 +65,7 @@ impl ExecutionEngine {
 /// cannot be killed.
 async fn end_all(engine: &SchedulerHandle) {
     let closed = engine.call(|engine| {
-        engine.close(Timestamp::now());
+        engine.cancel_all(Timestamp::now());
         engine.watch_events()
     });
     let Ok(mut events) = closed.await else { return };

@@ -153,7 +153,7 @@ impl Ground {
         );
         let abilities = connection.as_ref().map(Connection::abilities);
         engine.set_controllers(abilities.and_then(|abilities| abilities.cgroups));
-        let figures = engine.figures();
+        let metrics = engine.metrics();
         let writer = store.clone();
         let (engine, effects) =
             scheduler::start(engine, outcomes, move |entries| writer.write(entries));
@@ -176,7 +176,7 @@ impl Ground {
             config,
             engine,
             store,
-            figures,
+            metrics,
             shares,
             authorizer,
             settings,

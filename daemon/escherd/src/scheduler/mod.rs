@@ -27,9 +27,9 @@ pub(crate) mod testbed;
 
 pub use control::{check_signal, not_running};
 pub use events::{EventLog, MAX_KEPT_EVENTS};
-pub use evict::{ForgetAnswer, ForgetError, Forgotten};
+pub use evict::{NotFinishedError, RemovalAnswer};
 pub use handle::{CommitOutcomes, SchedulerHandle, Stopped, start};
-pub(crate) use metrics::Figures;
+pub(crate) use metrics::SchedulerMetrics;
 pub use pause::PauseReply;
 pub use queries::{Counts, Listed, Progress};
 pub use restore::{OnBoot, RecoveredState};
@@ -47,7 +47,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::execution::{Action, Event, Execution, RequestLimits};
 use crate::store::{self, Durability, RequestDigest};
-use evict::Retired;
+use evict::Evictable;
 use pause::Pause;
 use persist::{After, Evidence, Then};
 use submit::SubmitReply;
@@ -152,18 +152,18 @@ pub struct Scheduler {
     /// Executions that were handed to a shim, or are about to be, and are not finished.
     launched: usize,
     /// Finished executions whose end is on disk, in the order in which that was known.
-    retired: VecDeque<Retired>,
+    evictable: VecDeque<Evictable>,
     /// Bytes of their requests.
-    retired_bytes: u64,
+    evictable_bytes: u64,
     last_ticket: u64,
     /// What is to be done once the change of a ticket is on disk.
     unsettled: HashMap<u64, After>,
     /// Those who wait until all tickets up to one are settled.
     settling: Vec<(u64, oneshot::Sender<()>)>,
     events: EventLog,
-    figures: Figures,
+    metrics: SchedulerMetrics,
     effects: Vec<Effect>,
-    closing: bool,
+    is_shutting_down: bool,
     /// While it is not known of all executions what became of them, none is started.
     is_restoring: bool,
 }
@@ -183,15 +183,15 @@ impl Scheduler {
             arriving: 0,
             waiting_bytes: 0,
             launched: 0,
-            retired: VecDeque::new(),
-            retired_bytes: 0,
+            evictable: VecDeque::new(),
+            evictable_bytes: 0,
             last_ticket: 0,
             unsettled: HashMap::new(),
             settling: Vec::new(),
             events: EventLog::new(Vec::new()),
-            figures: Figures::new(),
+            metrics: SchedulerMetrics::new(),
             effects: Vec::new(),
-            closing: false,
+            is_shutting_down: false,
             is_restoring: false,
         }
     }
@@ -210,8 +210,8 @@ impl Scheduler {
     }
 
     /// What it counts.
-    pub(crate) fn figures(&self) -> Figures {
-        self.figures.clone()
+    pub(crate) fn metrics(&self) -> SchedulerMetrics {
+        self.metrics.clone()
     }
 
     /// What has to be done outside since the last call, in this order.
@@ -267,12 +267,12 @@ impl Scheduler {
 
     /// Tells the shim of `number` something, if it has one; what is on the way to one is told everything
     /// that counts when it is there ([`Scheduler::launch`]).
-    fn order(&mut self, number: u64, order: ToShim) {
+    fn send(&mut self, number: u64, message: ToShim) {
         if let Some(entry) = self.entries.get(&number)
             && entry.has_shim
         {
             let id = entry.execution.submission.id;
-            self.effects.push(Effect::Order(id, order));
+            self.effects.push(Effect::Order(id, message));
         }
     }
 
@@ -283,7 +283,7 @@ impl Scheduler {
             return;
         };
         let now = Instant::now();
-        self.figures.launches(now - entry.known_since);
+        self.metrics.observe_queue_wait(now - entry.known_since);
         entry.launched_at = Some(now);
         entry.has_shim = true;
         let launch = Launch {
@@ -305,14 +305,14 @@ impl Scheduler {
         let is_followed = entry.progress.is_some();
         let seen = entry.current_progress().log_bytes;
         if is_followed {
-            self.order(number, ToShim::Watch { seen });
+            self.send(number, ToShim::Watch { seen });
         }
         self.send_pause(number);
         if let Some(ending) = ending {
             let crate::execution::Ending { by, kill } = ending;
-            self.order(number, ToShim::Cancel { by, kill });
+            self.send(number, ToShim::Cancel { by, kill });
         }
-        self.feed(number);
+        self.send_input(number);
     }
 
     fn event(

@@ -71,7 +71,7 @@ impl Scheduler {
             entry.pause.answer(&Err(overtaken(number)));
             let _ = reply.send(Ok(()));
             // A pause that was overtaken, or one of an earlier escherd, may still be on its way to the shim.
-            self.order(number, pause_message(pause));
+            self.send(number, pause_message(pause));
         } else {
             entry.pause.waiting.retain(|waiting| !waiting.is_closed());
             entry.pause.waiting.push(reply);
@@ -85,7 +85,7 @@ impl Scheduler {
         if let Some(entry) = self.entries.get(&number)
             && !entry.pause.waiting.is_empty()
         {
-            self.order(number, pause_message(!entry.pause.is_paused));
+            self.send(number, pause_message(!entry.pause.is_paused));
         }
     }
 

@@ -116,7 +116,7 @@ impl Scheduler {
             && let Some(progress) = &entry.progress
             && progress.borrow().log_bytes <= seen
         {
-            self.order(number, ToShim::Watch { seen });
+            self.send(number, ToShim::Watch { seen });
         }
     }
 

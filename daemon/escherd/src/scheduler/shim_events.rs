@@ -28,7 +28,7 @@ impl Scheduler {
                 {
                     let _ = sender.send(reply);
                 }
-                self.feed(number);
+                self.send_input(number);
             }
             FromShim::InputClosed => self.close_stdin(number),
             FromShim::LogGrew { log_bytes } => self.log_grew(number, log_bytes),
@@ -49,9 +49,9 @@ impl Scheduler {
                 });
                 if !self.is_over(number) && self.exited(number, seen) {
                     self.over(number, Evidence::Report, now);
-                } else if self.is_retired(number) {
+                } else if self.is_evictable(number) {
                     // A shim that has reported before and never heard that it may forget.
-                    self.order(number, ToShim::Recorded);
+                    self.send(number, ToShim::Recorded);
                 }
             }
         }
@@ -76,7 +76,7 @@ impl Scheduler {
             if let Some(entry) = self.entries.get(&number)
                 && let Some(launched_at) = entry.launched_at
             {
-                self.figures.launched(launched_at.elapsed());
+                self.metrics.observe_launch(launched_at.elapsed());
             }
             self.send_pause(number);
             let event = self.event(number, at, EventKind::Started);
@@ -98,7 +98,7 @@ impl Scheduler {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
-        self.figures.adopted();
+        self.metrics.count_adopted();
         entry.has_shim = true;
         entry.execution.stdin.adopt(&state.input);
         let is_starting = entry.execution.state.started_at().is_none();
@@ -143,7 +143,7 @@ impl Scheduler {
                 }
             }
             // Its end is on the way to the disk by other means; until it is there, this stays.
-            Some(number) if !self.is_retired(number) => {
+            Some(number) if !self.is_evictable(number) => {
                 if let Some(entry) = self.entries.get_mut(&number) {
                     entry.evidence = Evidence::ExitRecord;
                 }
@@ -179,7 +179,7 @@ impl Scheduler {
             paused: false,
             measured: entry.measured,
         };
-        self.figures.finished(&record);
+        self.metrics.count_finished(&record);
         events.extend(self.event(number, now, EventKind::Finished(record.status)));
         let change = Change::Finished {
             record: Box::new(record),
@@ -214,7 +214,9 @@ impl Scheduler {
     }
 
     /// Whether the end of an execution is on disk.
-    fn is_retired(&self, number: u64) -> bool {
-        self.retired.iter().any(|retired| retired.number == number)
+    fn is_evictable(&self, number: u64) -> bool {
+        self.evictable
+            .iter()
+            .any(|evictable| evictable.number == number)
     }
 }

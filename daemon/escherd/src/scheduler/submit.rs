@@ -44,7 +44,7 @@ impl Scheduler {
             self.resubmitted(known, &request, digest, reply)?;
             return Ok(answer);
         }
-        if self.closing {
+        if self.is_shutting_down {
             let message = "escherd is about to stop and takes no new commands";
             return Err(ApiError::new(ErrorCode::SHUTTING_DOWN, message));
         }
@@ -149,7 +149,7 @@ impl Scheduler {
             return;
         };
         entry.is_recorded = true;
-        self.figures.submitted();
+        self.metrics.count_submitted();
         let mut existing = false;
         for reply in std::mem::take(&mut entry.submitters) {
             let _ = reply.send(Ok(entry.submitted(existing)));
@@ -163,7 +163,7 @@ impl Scheduler {
             }
             _ => self.launch(number),
         }
-        if self.closing {
+        if self.is_shutting_down {
             self.cancel_number(number, Canceller::Host, CancelMode::Graceful, now);
         }
     }

@@ -303,7 +303,7 @@ impl Room {
                 self.removals.answered(&ids);
                 let engine = self.engine.clone();
                 tokio::spawn(async move {
-                    let deleted = move |engine: &mut Scheduler| engine.deleted(remains, ids);
+                    let deleted = move |engine: &mut Scheduler| engine.on_deleted(remains, ids);
                     let _ = engine.post(deleted).await;
                 });
             }

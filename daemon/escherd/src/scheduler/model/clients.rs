@@ -6,7 +6,7 @@ use escher_protocol::message::{CancelOutcome, Submitted};
 use escher_protocol::{ApiError, ExecutionId, ExecutionRecord};
 use tokio::sync::oneshot::Receiver;
 
-use crate::scheduler::{ForgetAnswer, PauseReply};
+use crate::scheduler::{PauseReply, RemovalAnswer};
 
 /// The key of a request, and whether it comes with a limit.
 pub(super) type Asked = (Option<u8>, bool);
@@ -17,7 +17,7 @@ pub(super) struct Clients {
     submits: Vec<(Asked, Receiver<Result<Submitted, ApiError>>)>,
     waits: Vec<Receiver<ExecutionRecord>>,
     cancels: Vec<(ExecutionId, Receiver<Result<CancelOutcome, ApiError>>)>,
-    forgets: Vec<(ExecutionId, ForgetAnswer)>,
+    forgets: Vec<(ExecutionId, RemovalAnswer)>,
     pauses: Vec<(ExecutionId, Receiver<PauseReply>)>,
     /// Acknowledged executions, in the order of that.
     pub(super) acknowledged: Vec<(ExecutionId, Asked)>,
@@ -48,7 +48,7 @@ impl Clients {
         self.cancels.push((id, answer));
     }
 
-    pub(super) fn forget(&mut self, id: ExecutionId, answer: ForgetAnswer) {
+    pub(super) fn forget(&mut self, id: ExecutionId, answer: RemovalAnswer) {
         self.forgotten.entry(id).or_default();
         self.forgets.push((id, answer));
     }

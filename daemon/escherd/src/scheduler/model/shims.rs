@@ -96,9 +96,9 @@ impl Shims {
         }
     }
 
-    pub(super) fn remove(&mut self, remains: Artifact, ids: &[ExecutionId]) {
+    pub(super) fn remove(&mut self, artifact: Artifact, ids: &[ExecutionId]) {
         for id in ids {
-            match remains {
+            match artifact {
                 Artifact::ExitRecord => drop(self.exit_records.remove(id)),
                 Artifact::Claim => drop(self.claims.remove(id)),
                 Artifact::Log => {}

@@ -213,8 +213,8 @@ impl World {
             return;
         };
         let answer = match (self.hot(id), self.disk.find(id)) {
-            (Some(number), _) => self.scheduler.forget_one(number).ok(),
-            (None, Some(Some(record))) => Some(self.scheduler.forget(vec![record.number])),
+            (Some(number), _) => self.scheduler.remove_one(number).ok(),
+            (None, Some(Some(record))) => Some(self.scheduler.remove_finished(vec![record.number])),
             (None, _) => None,
         };
         if let Some(answer) = answer {
@@ -242,7 +242,7 @@ impl World {
     fn delete(&mut self) {
         for (remains, ids) in std::mem::take(&mut self.deletions) {
             self.shims.remove(remains, &ids);
-            self.scheduler.deleted(remains, ids);
+            self.scheduler.on_deleted(remains, ids);
         }
     }
 
