@@ -142,7 +142,7 @@ impl Scheduler {
         let id = entry.execution.submission.id;
         while let Some(Write { data, end, .. }) = entry.execution.stdin.next_to_send() {
             let input = ToShim::Input { data, end };
-            self.effects.push(Effect::Order(id, input));
+            self.effects.push(Effect::Send(id, input));
         }
     }
 

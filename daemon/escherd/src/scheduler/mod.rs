@@ -82,8 +82,8 @@ pub enum Effect {
     Record(Box<store::ChangeEntry>),
     /// Hand this command to a shim.
     Launch(Box<Launch>),
-    /// Tell the shim of a launched execution something; never a launch.
-    Order(ExecutionId, ToShim),
+    /// Send a message to the shim of a launched execution; never a launch.
+    Send(ExecutionId, ToShim),
     /// Have the launcher delete what these executions have left on disk.
     Remove(Artifact, Vec<ExecutionId>),
 }
@@ -272,7 +272,7 @@ impl Scheduler {
             && entry.has_shim
         {
             let id = entry.execution.submission.id;
-            self.effects.push(Effect::Order(id, message));
+            self.effects.push(Effect::Send(id, message));
         }
     }
 

@@ -175,7 +175,7 @@ mod tests {
         let orders = commit(scheduler, at(1))
             .into_iter()
             .map(|effect| match effect {
-                Effect::Order(_, order) => order,
+                Effect::Send(_, order) => order,
                 other => panic!("{other:?}"),
             });
         orders.collect()
@@ -218,7 +218,7 @@ mod tests {
         let mut answer = scheduler.pause(number, true);
         assert_eq!(messages(&mut scheduler), []);
         let effects = deliver(&mut scheduler, id, FromShim::Started { pid: 7, at: at(1) });
-        let is_pause = |effect: &Effect| matches!(effect, Effect::Order(_, ToShim::Pause));
+        let is_pause = |effect: &Effect| matches!(effect, Effect::Send(_, ToShim::Pause));
         assert!(effects.iter().any(is_pause));
         deliver(&mut scheduler, id, FromShim::Paused(true));
         assert_eq!(answer.try_recv(), Ok(Ok(())));

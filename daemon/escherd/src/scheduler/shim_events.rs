@@ -16,7 +16,7 @@ impl Scheduler {
         let Some(number) = self.number_of(id) else {
             if matches!(news, FromShim::Exited(_)) {
                 // Known and forgotten, so that the shim may forget it, too.
-                self.effects.push(Effect::Order(id, ToShim::Recorded));
+                self.effects.push(Effect::Send(id, ToShim::Recorded));
             }
             return;
         };

@@ -188,7 +188,7 @@ impl Room {
             Effect::Remove(remains, ids) => self.removals.add(remains, ids),
             // Those go to the store.
             Effect::Record(_) => {}
-            Effect::Order(id, order) => match self.running.get(&id) {
+            Effect::Send(id, order) => match self.running.get(&id) {
                 // A shim that has just gone has told the engine so.
                 Some(orders) => drop(orders.send(order)),
                 None => {
