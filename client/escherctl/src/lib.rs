@@ -1,9 +1,9 @@
 //! escherctl: parses arguments, asks escherd through the client library, renders the answers.
 //!
-//! `args` defines the command line, `commands` has a file per verb, `render` turns answers into text
-//! and JSON. `attached` follows one execution to its end for `run` and `attach`, with `stdio` for its
-//! bytes and `signals` for Ctrl-C. `completion` answers shells, `doctor` diagnoses an installation,
-//! and `escherd_check` has the program escherd check a configuration.
+//! `args` defines the command line, `commands` has a file per verb, `render` turns answers into
+//! text and JSON. `attached` follows one execution to its end for `run` and `attach`, with `stdio`
+//! for its bytes and `signals` for Ctrl-C. `completion` answers shells, `doctor` diagnoses an
+//! installation, and `escherd_check` has the program escherd check a configuration.
 
 mod args;
 mod attached;

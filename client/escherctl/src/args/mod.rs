@@ -52,7 +52,8 @@ pub(crate) struct GlobalArgs {
     /// Suppress escherctl's own messages, such as why a command was ended
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// Wait up to TIME for an unavailable escherd, or `none` [default: $ESCHER_RECONNECT, else 60s]
+    /// How long to wait while escherd is unavailable, or `none` [default: $ESCHER_RECONNECT, else
+    /// 60s]
     #[arg(long, global = true, value_name = "TIME")]
     pub(crate) reconnect: Option<ReconnectTimeout>,
 }
@@ -83,12 +84,12 @@ pub(crate) enum Verb {
     Ps(PsArgs),
     /// Show the details of executions
     Inspect(TargetsArgs),
-    /// Show the output of a finished execution, up to the output limit
+    /// Wait for an execution and show its output, up to the output limit
     Result(TargetArgs),
     /// Show the output of an execution from its log
     #[command(before_help = examples::LOGS)]
     Logs(LogsArgs),
-    /// Show all output of an execution until it ends, then exit with its status
+    /// Show all output of an execution until it ends, and exit with its status
     ///
     /// Ctrl-C detaches; the execution continues. Exit status: as for `run`.
     Attach(TargetArgs),
@@ -124,9 +125,9 @@ pub(crate) enum Verb {
     Config(ConfigArgs),
     /// Reload the configuration of escherd
     ///
-    /// Settings that can change while escherd runs take effect at once; those that require a restart
-    /// are listed. If any setting is invalid, nothing changes. Only root and the user that escherd
-    /// runs as may reload.
+    /// Settings that can change while escherd runs take effect at once; those that require a
+    /// restart are listed. If any setting is invalid, nothing changes. Only root and the user that
+    /// escherd runs as may reload.
     #[command(before_help = examples::RELOAD)]
     Reload,
     /// Check the installation, from the socket to the kernel, and suggest fixes

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::Args;
 use escher_client::{ListFilter, Selection, Status, Text};
 
-use super::invalid_value::{InvalidValue, invalid};
+use super::invalid_value::{InvalidValue, invalid, whole_number};
 use super::point_in_time::PointInTime;
 use crate::failure::Failure;
 
@@ -28,7 +28,8 @@ pub(crate) struct PsArgs {
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<PointInTime>,
     /// At most N executions, the newest; 0 for all
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_LIMIT)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_LIMIT,
+          value_parser = whole_number::<u32>)]
     pub(crate) limit: u32,
 }
 
@@ -37,7 +38,8 @@ pub(crate) struct PruneArgs {
     /// Only executions that match; K is status, user, name or label.KEY (may be repeated)
     #[arg(long = "filter", value_name = "K=V")]
     pub(crate) filters: Vec<Filter>,
-    /// Only executions submitted before TIME: 30d (ago), 2026-03-01, '2026-03-01 12:30', or RFC 3339
+    /// Only executions submitted before TIME: 30d (ago), 2026-03-01, '2026-03-01 12:30', or RFC
+    /// 3339
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<PointInTime>,
 }

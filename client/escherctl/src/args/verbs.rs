@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::examples;
+use super::invalid_value::whole_number;
 use super::signal::SignalNumber;
 
 #[derive(Debug, Args)]
@@ -27,7 +28,7 @@ pub(crate) struct LogsArgs {
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// Begin with the last N lines
-    #[arg(short = 'n', long = "lines", value_name = "N")]
+    #[arg(short = 'n', long = "lines", value_name = "N", value_parser = whole_number::<u64>)]
     pub(crate) lines: Option<u64>,
     /// Show only standard output
     #[arg(long, conflicts_with = "stderr")]

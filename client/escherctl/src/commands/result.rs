@@ -1,4 +1,4 @@
-//! `result`: shows the output of a finished execution, up to the output limit.
+//! `result`: waits for an execution and shows its output, up to the output limit.
 
 use std::io;
 

@@ -1,9 +1,9 @@
 //! Completions for shells.
 //!
-//! A shell with one of the [`SCRIPTS`] runs `ESCHER_COMPLETE=SHELL escherctl -- WORD…` with the words
-//! up to the cursor and reads the candidates from standard output. Without words it gets the script.
-//! `command_line` parses the words, `candidates` knows the values of options, `executions` asks
-//! escherd, and `shell` has what differs between shells.
+//! A shell with one of the [`SCRIPTS`] runs `ESCHER_COMPLETE=SHELL escherctl -- WORD…` with the
+//! words up to the cursor and reads the candidates from standard output. Without words it gets the
+//! script. `command_line` parses the words, `candidates` knows the values of options, `executions`
+//! asks escherd, and `shell` has what differs between shells.
 
 mod candidates;
 mod command_line;

@@ -1,7 +1,8 @@
 //! Checks of the installation: what is visible to the caller, and what escherd finds by checking
 //! itself.
 //!
-//! One file per check. No check changes anything or fails: whatever goes wrong becomes a diagnostic.
+//! One file per check. No check changes anything or fails: whatever goes wrong becomes a
+//! diagnostic.
 
 mod access;
 mod connection;

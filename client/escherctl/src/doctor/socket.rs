@@ -62,8 +62,8 @@ fn describe_origin(origin: SocketOrigin) -> &'static str {
     match origin {
         SocketOrigin::Option => "from --socket",
         SocketOrigin::Environment => "from ESCHER_SOCKET",
-        SocketOrigin::System => "the system's",
-        SocketOrigin::User => "the user's; the system has none",
+        SocketOrigin::System => "the system's socket",
+        SocketOrigin::User => "the user's socket; the system's does not exist",
     }
 }
 

@@ -44,8 +44,8 @@ pub(super) async fn check(user: bool) -> Vec<Diagnostic> {
     diagnose(&output, if user { " --user" } else { "" })
 }
 
-/// Reads the output of `systemctl show`, which has a paragraph of `NAME=VALUE` per unit. `option` is
-/// what systemd's programs take for this service manager: ` --user` or nothing.
+/// Reads the output of `systemctl show`, which has a paragraph of `NAME=VALUE` per unit. `option`
+/// is what systemd's programs take for this service manager: ` --user` or nothing.
 fn diagnose(output: &str, option: &str) -> Vec<Diagnostic> {
     let mut diagnostics: Vec<Diagnostic> = output
         .split("\n\n")

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
 use escher_client::{ExecutionRecord, Setting, Status, Timestamp};
 
 use super::{escape, time};
@@ -16,23 +16,37 @@ fn short_id(record: &ExecutionRecord) -> String {
     id[id.len() - SHORT_ID_DIGITS..].to_owned()
 }
 
+/// Space between columns.
+const GAP: u16 = 2;
+
 /// Returns executions, one per line, fitted to the terminal if there is one.
 pub(crate) fn executions(records: &[ExecutionRecord], now: Timestamp) -> String {
+    // Name, user and command may be truncated; the rest is of no use in part.
     let mut table = new_table([
-        "NUMBER", "ID", "NAME", "STATUS", "AGE", "TIME", "USER", "COMMAND",
+        ("NUMBER", Fit::Whole),
+        ("ID", Fit::Whole),
+        ("NAME", Fit::Shrink),
+        ("STATUS", Fit::Whole),
+        ("AGE", Fit::Whole),
+        ("TIME", Fit::Whole),
+        ("USER", Fit::Shrink),
+        ("COMMAND", Fit::Shrink),
     ]);
     for record in records {
         let mut row = Row::from(cells(record, now));
         row.max_height(1);
         table.add_row(row);
     }
-    // Name, user and command may be truncated; the rest is of no use in part.
-    render(table, &[2, 6, 7])
+    table.trim_fmt() + "\n"
 }
 
 /// Returns settings, fitted to the terminal if there is one: a long value takes several lines.
 pub(crate) fn settings(settings: &[Setting]) -> String {
-    let mut table = new_table(["SETTING", "VALUE", "FROM"]);
+    let mut table = new_table([
+        ("SETTING", Fit::Whole),
+        ("VALUE", Fit::Shrink),
+        ("FROM", Fit::Shrink),
+    ]);
     for setting in settings {
         table.add_row([
             escape::text(&setting.name),
@@ -40,11 +54,20 @@ pub(crate) fn settings(settings: &[Setting]) -> String {
             escape::text(&setting.origin),
         ]);
     }
-    render(table, &[1, 2])
+    table.trim_fmt() + "\n"
 }
 
-/// A table without borders.
-fn new_table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
+/// How a column adapts to a narrow terminal.
+#[derive(Debug, Clone, Copy)]
+enum Fit {
+    /// As wide as its content.
+    Whole,
+    /// At least as wide as its header.
+    Shrink,
+}
+
+/// Makes a table without borders, with these headers.
+fn new_table<const COLUMNS: usize>(columns: [(&str, Fit); COLUMNS]) -> Table {
     let mut table = Table::new();
     let arrangement = if table.is_tty() {
         ContentArrangement::Dynamic
@@ -54,19 +77,18 @@ fn new_table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(arrangement)
-        .set_header(header);
-    table
-}
-
-/// Returns the table as text; only the `shrinkable` columns may be narrower than their content.
-fn render(mut table: Table, shrinkable: &[usize]) -> String {
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if !shrinkable.contains(&index) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
+        .set_header(columns.map(|(header, _)| header));
+    for (column, (header, fit)) in table.column_iter_mut().zip(columns) {
+        column.set_padding((0, GAP));
+        column.set_constraint(match fit {
+            Fit::Whole => ColumnConstraint::ContentWidth,
+            Fit::Shrink => {
+                let width = u16::try_from(header.len()).unwrap_or(u16::MAX);
+                ColumnConstraint::LowerBoundary(Width::Fixed(width.saturating_add(GAP)))
+            }
+        });
     }
-    table.trim_fmt() + "\n"
+    table
 }
 
 fn cells(record: &ExecutionRecord, now: Timestamp) -> [String; 8] {

@@ -1,7 +1,7 @@
 //! Forwards escherctl's standard input to a command.
 //!
-//! A thread reads, because reading from a terminal or a pipe may block forever. It is abandoned when
-//! the command ends before its input does.
+//! A thread reads, because reading from a terminal or a pipe may block forever. It is abandoned
+//! when the command ends before its input does.
 
 use std::io;
 use std::thread;

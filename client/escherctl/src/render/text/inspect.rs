@@ -46,7 +46,7 @@ pub(crate) fn inspect(
     fields.add("submitted", time::rfc3339(record.submitted_at));
     fields.add_some("started", record.started_at.map(time::rfc3339));
     fields.add_some("completed", record.completed_at.map(time::rfc3339));
-    fields.add_some("time", running_time(record, now).map(time::duration));
+    fields.add_some("duration", running_time(record, now).map(time::duration));
     let timeout = |ms| time::duration(Duration::from_millis(ms));
     fields.add(
         "timeout",
