@@ -4,7 +4,7 @@
 //! wants the opposite of what is under way overtakes it.
 
 use escher_launcher::ipc::wire::ToShim;
-use escher_protocol::{ApiError, ErrorCode, ExecutionId};
+use escher_protocol::{ApiError, ErrorCode};
 use tokio::sync::oneshot;
 
 use super::control::not_running;
@@ -102,16 +102,6 @@ impl Scheduler {
             entry.pause.answer(&reply);
         }
     }
-
-    /// The shim of `id` is of a version that cannot pause.
-    pub fn pause_refused(&mut self, id: ExecutionId) {
-        if let Some(number) = self.by_number(id)
-            && let Some(entry) = self.entries.get_mut(&number)
-        {
-            let reason = "an older launcher has started it";
-            entry.pause.answer(&Err(cannot_pause(reason)));
-        }
-    }
 }
 
 impl Entry {
@@ -149,10 +139,8 @@ mod tests {
     use super::*;
     use crate::scheduler::Effect;
     use crate::scheduler::testbed::{at, commit, settings, submit};
-    use escher_launcher::ipc::wire::{EndCause, ExitReport, FromShim};
-    use escher_protocol::{
-        Controllers, Exit, Leftovers, OutputTotals, ResourceLimits, Timestamp, Usage,
-    };
+    use escher_launcher::ipc::wire::{ExitReport, FIRST_ATTEMPT, FromShim};
+    use escher_protocol::{Controllers, ExecutionId, Exit, ResourceLimits, Timestamp};
     use tokio::sync::oneshot::error::TryRecvError;
 
     /// An engine with a command that runs, and the id of that.
@@ -235,18 +223,8 @@ mod tests {
     fn an_end_answers_those_who_wait_for_a_pause() {
         let (mut engine, number, id) = running();
         let mut answer = engine.pause(number, true);
-        let report = ExitReport {
-            id,
-            exit: Exit::Code(0),
-            cause: EndCause::Itself,
-            ended_by_signal: None,
-            started_at: Some(at(1)),
-            ended_at: Timestamp::from_micros(2),
-            duration_us: 1,
-            usage: Usage::default(),
-            output: OutputTotals::default(),
-            leftovers: Leftovers::None,
-        };
+        let ended_at = Timestamp::from_micros(2);
+        let report = ExitReport::new(id, FIRST_ATTEMPT, Exit::Code(0), ended_at);
         say(&mut engine, id, FromShim::Exited(Box::new(report)));
         let error = answer.try_recv().unwrap().unwrap_err();
         assert_eq!(error.code, ErrorCode::NOT_RUNNING);
@@ -278,9 +256,6 @@ mod tests {
     #[test]
     fn a_shim_that_cannot_says_so() {
         let (mut engine, number, id) = running();
-        let mut too_old = engine.pause(number, true);
-        engine.pause_refused(id);
-        assert_eq!(code(&mut too_old), ErrorCode::CANNOT_PAUSE);
         let mut without_cgroup = engine.pause(number, true);
         say(&mut engine, id, FromShim::Paused(false));
         assert_eq!(code(&mut without_cgroup), ErrorCode::CANNOT_PAUSE);

@@ -8,8 +8,7 @@
 
 use std::collections::HashSet;
 
-use escher_launcher::ipc::exit_record::ExitRecord;
-use escher_launcher::ipc::wire::{Artifact, ShimState};
+use escher_launcher::ipc::wire::{Artifact, FIRST_ATTEMPT, ShimState};
 use escher_protocol::message::EventKind;
 use escher_protocol::{CancelMode, Canceller, ExecutionId, Leftovers, Timestamp};
 
@@ -17,6 +16,7 @@ use super::persist::Then;
 use super::submit::weigh;
 use super::{Entry, EventLog, Scheduler, SchedulerSettings};
 use crate::execution::{Ending, Execution, Loss, State, Submission, recall};
+use crate::launch::ExitRecords;
 use crate::store::{Change, Loaded, Unfinished};
 
 /// What becomes of executions that wait when the host is started anew.
@@ -39,7 +39,7 @@ pub struct Diagnostics {
     /// Executions whose shims live and have not said anything (yet).
     pub silent: HashSet<ExecutionId>,
     /// Exit records.
-    pub records: Vec<ExitRecord>,
+    pub records: ExitRecords,
     /// Executions whose shims were killed: claims without a shim.
     pub claims: HashSet<ExecutionId>,
     /// Whether there is a shim that may have any execution: one that has not said anything.
@@ -76,7 +76,8 @@ impl Scheduler {
         }
         // Of those that were forgotten, what is left on disk is to be deleted still.
         known.extend(&loaded.undeleted_logs);
-        let mut accounted = silent;
+        // Their end is known, though not to this version: they stay as they are.
+        let mut accounted: HashSet<ExecutionId> = &silent | &records.of_another_version;
         for shim in &shims {
             accounted.insert(shim.id);
             if !known.contains(&shim.id) && engine.by_number(shim.id).is_none() {
@@ -86,10 +87,10 @@ impl Scheduler {
                 engine.adopted(number, shim);
             }
         }
-        for record in records {
-            let id = record.report.id;
+        for report in records.reports {
+            let id = report.id;
             if engine.by_number(id).is_some() || known.contains(&id) {
-                engine.record_found(Box::new(record), now);
+                engine.record_found(Box::new(report), now);
             } else {
                 tracing::error!(execution = %id,
                     "an exit record of an execution that the store does not know is left where it is");
@@ -99,9 +100,10 @@ impl Scheduler {
         let settled = |id: &ExecutionId| engine.by_number(*id).is_none();
         let stale: Vec<ExecutionId> = claims.iter().copied().filter(settled).collect();
         if !stale.is_empty() {
+            let attempt = FIRST_ATTEMPT;
             engine
                 .effects
-                .push(super::Effect::Remove(Artifact::Claim, stale));
+                .push(super::Effect::Remove(Artifact::Claim { attempt }, stale));
         }
         engine.delete_logs(loaded.undeleted_logs);
         engine.resume_queue(rebooted && on_boot == OnBoot::Drop, now);
@@ -150,7 +152,7 @@ impl Scheduler {
 
     /// Takes over an execution that the store has lost, from what its shim was given to keep.
     fn learn(&mut self, shim: &ShimState, now: Timestamp) {
-        let Ok(mut submission) = recall(&shim.memo) else {
+        let Ok(mut submission) = recall(&shim.submission_backup) else {
             tracing::error!(execution = %shim.id, shim = shim.pid,
                 "a shim runs a command that nothing is known of; it goes on, and leaves an exit record");
             return;

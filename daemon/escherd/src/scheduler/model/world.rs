@@ -16,6 +16,7 @@ use super::disk::Disk;
 use super::shims::Shims;
 use crate::authz::{Scope, SubmitPermit};
 use crate::execution::{Loss, RequestLimits};
+use crate::launch::ExitRecords;
 use crate::scheduler::{Diagnostics, Effect, OnBoot, Scheduler, SchedulerSettings};
 use crate::store::Durability;
 
@@ -276,7 +277,7 @@ impl World {
         let told_of = shims
             .iter()
             .map(|shim| shim.id)
-            .chain(records.iter().map(|record| record.report.id));
+            .chain(records.iter().map(|report| report.id));
         let is_finished =
             |id: &ExecutionId| self.disk.find(*id).is_some_and(|record| record.is_some());
         let findings = Diagnostics {
@@ -288,7 +289,10 @@ impl World {
             on_boot: OnBoot::Resume,
             loaded,
             shims,
-            records,
+            records: ExitRecords {
+                reports: records,
+                ..ExitRecords::default()
+            },
         };
         self.engine = Scheduler::restore(self.settings.clone(), findings, self.time());
         self.engine.set_controllers(Some(CONTROLLERS));
