@@ -6,7 +6,9 @@ use std::process::Command;
 use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::wire::{Abilities, ExitReport, Hello, LauncherReply};
 use escher_protocol::{Part, Parts, codec};
-use escher_tests::{DEADLINE, Daemon, Fifo, Home, Keeper, escherd, finish, watch};
+use escher_tests::{
+    DEADLINE, Daemon, Fifo, Home, Keeper, connect, escherd, finish, in_runtime, wait_started, watch,
+};
 
 /// A later version may change every message but the first.
 #[test]
@@ -84,14 +86,13 @@ fn commands_under_the_keeper_of_before_outlive_an_upgrade() {
 fn an_exit_record_that_is_not_understood_finishes_nothing_and_stays() {
     let mut first = Daemon::builder().leaving_commands().start();
     let home = first.home().clone();
-    let (up, gate) = (Fifo::new(&home, "up"), Fifo::new(&home, "gate"));
-    let script = format!(
-        "echo up > {}; read -r line < {}; exit 9",
-        up.name(),
-        gate.name()
-    );
+    let gate = Fifo::new(&home, "gate");
+    let script = format!("read -r line < {}; exit 9", gate.name());
     let id = first.ctl().submit(["sh", "-c", &script]);
-    assert_eq!(up.hear(), "up");
+    in_runtime(async {
+        let client = connect(&first).await;
+        wait_started(&client, id).await;
+    });
     first.kill();
     gate.say("go");
     let path = home.exit_record(id);

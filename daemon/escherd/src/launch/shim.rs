@@ -147,7 +147,7 @@ async fn converse(
                 let tell = move |engine: &mut Scheduler| {
                     engine.shim_news(id, message, Timestamp::now());
                 };
-                engine.tell(tell).await.map_err(io::Error::other)?;
+                engine.post(tell).await.map_err(io::Error::other)?;
             }
             order = orders.recv() => {
                 let order = order.ok_or(io::ErrorKind::ConnectionAborted)?;
@@ -277,7 +277,7 @@ mod tests {
         drop(there);
         let (_sender, orders) = mpsc::unbounded_channel();
         assert!(converse(ID, &shim, orders, &scheduler).await.is_err());
-        scheduler.tell(|_| {}).await.unwrap();
+        scheduler.post(|_| {}).await.unwrap();
         effects.try_recv().is_ok()
     }
 

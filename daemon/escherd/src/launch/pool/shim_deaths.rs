@@ -106,7 +106,7 @@ impl Room {
                 Some(report) => engine.record_found(Box::new(report), Timestamp::now()),
                 None => engine.shim_lost(id, Loss::ShimKilled(leftovers), Timestamp::now()),
             };
-            let _ = engine.tell(tell).await;
+            let _ = engine.post(tell).await;
         });
     }
 
