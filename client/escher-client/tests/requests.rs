@@ -94,40 +94,6 @@ async fn a_log_path_is_any_bytes() {
 }
 
 #[tokio::test]
-async fn what_an_escherd_is_too_old_for_is_not_sent() {
-    let mut daemon = Daemon::start();
-    daemon.features.clear();
-    let (client, mut peer) = daemon.connect().await;
-    let script = ExecutionRequest {
-        command: Command::Script {
-            path: "/s".into(),
-            interpreter: None,
-            arguments: Vec::new(),
-        },
-        ..ExecutionRequest::default()
-    };
-    let failed = [
-        client.remove_execution("1").await.unwrap_err(),
-        client.prune(Selection::default()).await.unwrap_err(),
-        client.find(Selection::default()).await.unwrap_err(),
-        client.settings().await.unwrap_err(),
-        client.metrics().await.unwrap_err(),
-        client.examine().await.unwrap_err(),
-        client.reload().await.unwrap_err(),
-        client.cleanup_old_executions().await.unwrap_err(),
-        client.execute(script).await.unwrap_err(),
-    ];
-    for error in failed {
-        assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
-    }
-    let (asked, ()) = tokio::join!(client.get_status("1"), async {
-        let (id, _) = peer.request().await;
-        peer.reply(id, Ok(execution(1))).await;
-    });
-    asked.unwrap();
-}
-
-#[tokio::test]
 async fn a_request_that_nobody_waits_for_is_abandoned() {
     let daemon = Daemon::start();
     let (client, mut peer) = daemon.connect().await;

@@ -289,7 +289,7 @@ impl Scheduler {
         let launch = Launch {
             assignment: crate::execution::assignment(&entry.execution.submission, log_limits),
             output_limit,
-            limits: entry.execution.submission.limits,
+            limits: entry.execution.submission.request.limits,
         };
         self.effects.push(Effect::Launch(Box::new(launch)));
         entry.execution.stdin.open();

@@ -195,14 +195,14 @@ mod tests {
         say(&mut engine, id, FromShim::Paused(true));
         assert_eq!(first.try_recv(), Ok(Ok(())));
         assert_eq!(second.try_recv(), Ok(Ok(())));
-        assert!(engine.resources(number).unwrap().paused);
+        assert!(engine.entries[&number].record().resources.paused);
         assert_eq!(engine.pause(number, true).try_recv(), Ok(Ok(())), "at once");
         let mut back = engine.pause(number, false);
         assert_eq!(told(&mut engine).last(), Some(&ToShim::Resume));
         assert_eq!(back.try_recv(), Err(TryRecvError::Empty));
         say(&mut engine, id, FromShim::Paused(false));
         assert_eq!(back.try_recv(), Ok(Ok(())));
-        assert!(!engine.resources(number).unwrap().paused);
+        assert!(!engine.entries[&number].record().resources.paused);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use tokio::sync::{oneshot, watch};
 
 use super::{Entry, Scheduler, events, lookup};
 use crate::authz::Scope;
-use crate::execution::Execution;
 
 /// How far an execution is, for those who follow its output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -69,18 +68,6 @@ impl Scheduler {
         self.tell_unless(number, |entry| !entry.is_told)
     }
 
-    /// What the execution `number` may use and has used. `None`: it is not there.
-    #[must_use]
-    pub fn resources(&self, number: u64) -> Option<Resources> {
-        let entry = self.entries.get(&number)?;
-        Some(Resources {
-            limits: entry.execution.submission.limits,
-            paused: entry.pause.is_on(),
-            // Its end is not told before it may be.
-            measured: entry.measured.filter(|_| entry.is_told),
-        })
-    }
-
     fn tell_unless(
         &mut self,
         number: u64,
@@ -89,7 +76,7 @@ impl Scheduler {
         let (sender, receiver) = oneshot::channel();
         if let Some(entry) = self.entries.get_mut(&number) {
             if !has_to_wait(entry) {
-                drop(sender.send(entry.execution.record()))
+                drop(sender.send(entry.record()))
             } else {
                 // Those who no longer wait must not pile up.
                 entry.waiters.retain(|waiter| !waiter.is_closed());
@@ -106,8 +93,9 @@ impl Scheduler {
         let now = entry.progress_now();
         let progress = entry
             .progress
-            .get_or_insert_with(|| watch::Sender::new(now));
-        Some((entry.execution.record(), progress.subscribe()))
+            .get_or_insert_with(|| watch::Sender::new(now))
+            .subscribe();
+        Some((entry.record(), progress))
     }
 
     /// A follower of `id` has read up to `seen` and wants to know of more.
@@ -128,9 +116,9 @@ impl Scheduler {
         Listed {
             records: self
                 .visible_executions(scope, before)
-                .filter(|execution| lookup::matches(execution, selection))
+                .filter(|entry| lookup::matches(&entry.execution, selection))
                 .take(room)
-                .map(Execution::listed_record)
+                .map(|entry| entry.execution.listed_record(entry.resources()))
                 .collect(),
             known: self.entries.range(..before).map(|entry| *entry.0).collect(),
         }
@@ -180,10 +168,25 @@ impl Scheduler {
 }
 
 impl Entry {
+    /// Everything known about the execution.
+    pub(super) fn record(&self) -> ExecutionRecord {
+        self.execution.record(self.resources())
+    }
+
+    fn resources(&self) -> Resources {
+        let is_over = self.is_over();
+        Resources {
+            limits: self.execution.submission.request.limits,
+            paused: self.pause.is_on() && !is_over,
+            // The shim reports them before the end.
+            measured: self.measured.filter(|_| is_over),
+        }
+    }
+
     /// How far the output is, as far as is known.
     pub(super) fn progress_now(&self) -> Progress {
         match (&self.progress, self.is_told) {
-            (_, true) => Progress::of_finished(&self.execution.record()),
+            (_, true) => Progress::of_finished(&self.record()),
             (Some(progress), false) => *progress.borrow(),
             (None, false) => Progress::default(),
         }

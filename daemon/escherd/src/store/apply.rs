@@ -1,7 +1,7 @@
 //! Changes to rows, inside a transaction of the writer's.
 
 use escher_protocol::message::Event;
-use escher_protocol::{ExecutionId, ExecutionRecord, Resources, Text, Timestamp, User};
+use escher_protocol::{ExecutionId, ExecutionRecord, Text, Timestamp, User};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::checksum::{self, Kind};
@@ -72,7 +72,7 @@ impl Changes<'_> {
                     none => *none = Some((by.clone(), *kill)),
                 })
             }
-            Change::Finished { record, resources } => self.finished(record, resources),
+            Change::Finished { record } => self.finished(record),
             Change::LogsDeleted { ids } => ids.iter().try_for_each(|id| self.log_deleted(*id)),
         }
     }
@@ -101,14 +101,9 @@ impl Changes<'_> {
             launching,
             Some(progress),
         )?;
-        let resources = Resources {
-            limits: submission.limits,
-            ..Resources::default()
-        };
-        let resources = columns::resources_blob(number, &resources)?;
-        let sql = "INSERT OR REPLACE INTO submission (number, body, resources) VALUES (?1, ?2, ?3)";
+        let sql = "INSERT OR REPLACE INTO submission (number, body) VALUES (?1, ?2)";
         let mut statement = self.connection.prepare_cached(sql)?;
-        statement.execute(params![signed(number), body, resources])?;
+        statement.execute(params![signed(number), body])?;
         Ok(CommitOutcome::Committed)
     }
 

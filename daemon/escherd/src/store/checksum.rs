@@ -32,8 +32,6 @@ pub(super) enum Kind {
     Undeleted,
     /// The row of totals.
     Totals,
-    /// What an execution may use, and has used.
-    Resources,
 }
 
 impl Kind {
@@ -46,7 +44,6 @@ impl Kind {
             Kind::Event => "event",
             Kind::Undeleted => "a log to be deleted",
             Kind::Totals => "the row of totals",
-            Kind::Resources => "the resources of execution",
         }
     }
 
@@ -59,7 +56,6 @@ impl Kind {
             Kind::Event => 4,
             Kind::Undeleted => 5,
             Kind::Totals => 6,
-            Kind::Resources => 7,
         }
     }
 

@@ -1,13 +1,9 @@
 //! How values stand in rows.
 
-use escher_protocol::{
-    Canceller, ExecutionId, ExecutionRecord, Exit, Resources, Status, Timestamp,
-};
+use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, Status, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
-use super::checksum::{self, Kind};
-use super::error::Fault;
 
 /// Bytes that a finished execution takes in the database beside its record, more or less: its row, its
 /// places in the indexes.
@@ -50,22 +46,6 @@ pub(super) struct Kept {
     pub(super) digest: Option<Digest>,
     /// All that is known.
     pub(super) record: ExecutionRecord,
-}
-
-/// The column `resources`; `None` where there is nothing to say.
-pub(super) fn resources_blob(number: u64, resources: &Resources) -> Result<Option<Vec<u8>>, Fault> {
-    if *resources == Resources::default() {
-        Ok(None)
-    } else {
-        checksum::wrap(Kind::Resources, number, resources).map(Some)
-    }
-}
-
-/// The way back.
-pub(super) fn resources(number: u64, blob: Option<&[u8]>) -> Result<Resources, Fault> {
-    blob.map_or(Ok(Resources::default()), |blob| {
-        checksum::unwrap(Kind::Resources, number, blob)
-    })
 }
 
 /// An unsigned number as SQLite has it. Nothing that escherd counts comes near 2^63.

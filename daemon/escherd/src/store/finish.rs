@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use escher_protocol::message::Removed;
-use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, Resources, Timestamp};
+use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, Timestamp};
 use rusqlite::{OptionalExtension, params};
 
 use super::apply::{Changes, Row};
@@ -16,11 +16,7 @@ use super::{CommitOutcome, Digest};
 
 impl Changes<'_> {
     /// The end of an execution.
-    pub(super) fn finished(
-        &mut self,
-        record: &ExecutionRecord,
-        resources: &Resources,
-    ) -> Result<(), Fault> {
+    pub(super) fn finished(&mut self, record: &ExecutionRecord) -> Result<(), Fault> {
         let number = record.number;
         let sql = "SELECT ended, digest FROM execution WHERE number = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -28,7 +24,7 @@ impl Changes<'_> {
             Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Digest>>(1)?))
         });
         match found.optional()? {
-            Some((0, digest)) => self.finish(record, digest, resources),
+            Some((0, digest)) => self.finish(record, digest),
             Some(_) => {
                 tracing::warn!("execution {number} is finished already");
                 Ok(())
@@ -41,12 +37,7 @@ impl Changes<'_> {
     }
 
     /// Turns the row of `record` into one that is finished.
-    fn finish(
-        &mut self,
-        record: &ExecutionRecord,
-        digest: Option<Digest>,
-        resources: &Resources,
-    ) -> Result<(), Fault> {
+    fn finish(&mut self, record: &ExecutionRecord, digest: Option<Digest>) -> Result<(), Fault> {
         let (Some(ended), Some(outcome)) = (columns::ended(record.status), &record.outcome) else {
             tracing::error!(
                 "execution {} was said to be finished and is not",
@@ -57,12 +48,10 @@ impl Changes<'_> {
         let number = signed(record.number);
         let body = checksum::wrap(Kind::Record, record.number, &(digest, record))?;
         let has_log = columns::may_have_log(record);
-        let resources = columns::resources_blob(record.number, resources)?;
-        let body_bytes = body.len() + resources.as_ref().map_or(0, Vec::len);
-        let history_bytes = columns::row_bytes(record, body_bytes) + log_bytes(record, has_log);
-        let sql = "INSERT OR REPLACE INTO record (number, body, resources) VALUES (?1, ?2, ?3)";
+        let history_bytes = columns::row_bytes(record, body.len()) + log_bytes(record, has_log);
+        let sql = "INSERT OR REPLACE INTO record (number, body) VALUES (?1, ?2)";
         let mut statement = self.connection.prepare_cached(sql)?;
-        statement.execute(params![number, body, resources])?;
+        statement.execute(params![number, body])?;
         let (exit_code, signal) = match outcome.exit {
             Exit::Code(code) => (Some(code), None),
             Exit::Signal { signal, .. } => (None, Some(signal)),
@@ -108,10 +97,10 @@ impl Changes<'_> {
     }
 
     /// Writes a finished execution that has no row yet; `false` if one is in its place.
-    pub(super) fn restore(&mut self, kept: &Kept, resources: &Resources) -> Result<bool, Fault> {
+    pub(super) fn restore(&mut self, kept: &Kept) -> Result<bool, Fault> {
         match self.insert(&Row::of_record(&kept.record, kept.digest), false, None) {
             Ok(()) => {
-                self.finish(&kept.record, kept.digest, resources)?;
+                self.finish(&kept.record, kept.digest)?;
                 Ok(true)
             }
             Err(fault) if fault.is_about_the_row() => Ok(false),

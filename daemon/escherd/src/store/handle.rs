@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use escher_protocol::message::Selection;
-use escher_protocol::{ApiError, ExecutionId, ExecutionRecord, Resources, Target, Timestamp};
+use escher_protocol::{ApiError, ExecutionId, ExecutionRecord, Target, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
@@ -145,17 +145,6 @@ impl Store {
             Lookup::Of(found) => Ok(found),
             Lookup::Ambiguous(error) => Err(error),
         }
-    }
-
-    /// What the finished execution `number` was allowed to use, and has used; `None` if there is no such one.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn resources(&self, number: u64) -> Result<Option<Resources>, ApiError> {
-        let readers = &self.shared.readers;
-        readers
-            .ask(move |snapshot| query::resources(snapshot, number))
-            .await
     }
 
     /// Finished executions that fit, with numbers below `before`, the newest first; at most `room`, whatever

@@ -5,7 +5,7 @@ use escher_protocol::message::Event;
 use rusqlite::Connection;
 
 use super::checksum::{self, Kind};
-use super::columns::{self, Progress, signed, unsigned};
+use super::columns::{Progress, signed, unsigned};
 use super::error::Fault;
 use super::totals::Tally;
 use super::{Digest, Loaded, Unfinished};
@@ -22,7 +22,7 @@ pub(super) fn load(connection: &Connection, kept_events: usize) -> Result<Loaded
 }
 
 fn unfinished(connection: &Connection) -> Result<Vec<Unfinished>, Fault> {
-    let sql = "SELECT s.number, e.progress, s.body, s.resources \
+    let sql = "SELECT s.number, e.progress, s.body \
                FROM submission s LEFT JOIN execution e ON s.number = e.number ORDER BY s.number";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
@@ -35,10 +35,8 @@ fn unfinished(connection: &Connection) -> Result<Vec<Unfinished>, Fault> {
         let progress = blob(1, Kind::Progress)?;
         let progress: Progress = checksum::unwrap(Kind::Progress, number, &progress)?;
         let body = blob(2, Kind::Submission)?;
-        let (_, mut submission): (Option<Digest>, Submission) =
+        let (_, submission): (Option<Digest>, Submission) =
             checksum::unwrap(Kind::Submission, number, &body)?;
-        let resources: Option<Vec<u8>> = row.get(3)?;
-        submission.limits = columns::resources(number, resources.as_deref())?.limits;
         unfinished.push(Unfinished {
             submission,
             launching: progress.launching,

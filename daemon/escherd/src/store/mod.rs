@@ -33,7 +33,7 @@ pub use open::Notice;
 pub use quarantine::{Remnants, remnants};
 
 use escher_protocol::message::{Event, Removed};
-use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Resources, Timestamp};
+use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Timestamp};
 
 use crate::execution::Submission;
 
@@ -79,8 +79,6 @@ pub enum Change {
     Finished {
         /// What is known of it.
         record: Box<ExecutionRecord>,
-        /// What it was allowed to use, and has used.
-        resources: Box<Resources>,
     },
     /// These are to be forgotten: their records at once, their logs as soon as the launcher has deleted
     /// them. One that is not finished stays.

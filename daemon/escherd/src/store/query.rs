@@ -3,12 +3,12 @@
 //! Times become bounds of the number; then [`index_scan`](super::index_scan) find numbers, and these their records.
 
 use escher_protocol::message::Selection;
-use escher_protocol::{ExecutionRecord, Resources, Text};
+use escher_protocol::{ExecutionRecord, Text};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params_from_iter};
 
 use super::checksum::{self, Kind};
-use super::columns::{self, Kept, signed, unsigned};
+use super::columns::{Kept, signed, unsigned};
 use super::error::Fault;
 use super::index_scan::{uid, walks};
 use super::readers::Snapshot;
@@ -46,17 +46,6 @@ pub(super) fn record(
         .query_row([signed(number)], |row| row.get(0))
         .optional()?;
     body.map(|body| Ok(checksum::unwrap::<Kept>(Kind::Record, number, &body)?.record))
-        .transpose()
-}
-
-/// What a finished execution was allowed to use, and has used.
-pub(super) fn resources(snapshot: &Snapshot<'_>, number: u64) -> Result<Option<Resources>, Fault> {
-    let sql = "SELECT resources FROM record WHERE number = ?1";
-    let mut statement = snapshot.connection.prepare_cached(sql)?;
-    let blob: Option<Option<Vec<u8>>> = statement
-        .query_row([signed(number)], |row| row.get(0))
-        .optional()?;
-    blob.map(|blob| columns::resources(number, blob.as_deref()))
         .transpose()
 }
 

@@ -6,12 +6,11 @@
 
 use std::path::Path;
 
-use escher_protocol::Resources;
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::apply::Changes;
 use super::checksum::{self, Kind};
-use super::columns::{self, Kept, Progress, signed, unsigned};
+use super::columns::{Kept, Progress, signed, unsigned};
 use super::connection;
 use super::error::Fault;
 use super::load::checked_id;
@@ -51,10 +50,8 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<u64, Fault> 
     };
     let mut count = 0;
     walk(&source, "record", "number", |number, body| {
-        if let Ok(kept) = checksum::unwrap::<Kept>(Kind::Record, number, body)
-            && let Ok(resources) = resources(&source, "record", number)
-        {
-            count += u64::from(changes.restore(&kept, &resources)?);
+        if let Ok(kept) = checksum::unwrap::<Kept>(Kind::Record, number, body) {
+            count += u64::from(changes.restore(&kept)?);
         }
         Ok(())
     })?;
@@ -88,16 +85,11 @@ fn unfinished(
     number: u64,
     body: &[u8],
 ) -> Result<bool, Fault> {
-    let Ok((digest, mut submission)) =
+    let Ok((digest, submission)) =
         checksum::unwrap::<(Option<Digest>, Submission)>(Kind::Submission, number, body)
     else {
         return Ok(false);
     };
-    // Without the limits that it was to have it must not run.
-    let Ok(resources) = resources(source, "submission", number) else {
-        return Ok(false);
-    };
-    submission.limits = resources.limits;
     match changes.submitted(&submission, digest, true) {
         Ok(CommitOutcome::Committed) => {}
         Ok(_) => return Ok(false),
@@ -117,18 +109,6 @@ fn unfinished(
         changes.write_progress(number, &progress)?;
     }
     Ok(true)
-}
-
-/// What stands in a row of `table` beside its body. A store of before version 3 has nothing there.
-fn resources(source: &Source, table: &str, number: u64) -> Result<Resources, Fault> {
-    let sql = format!("SELECT resources FROM {table} WHERE number = ?1");
-    let Ok(mut statement) = source.connection.prepare_cached(&sql) else {
-        return Ok(Resources::default());
-    };
-    let blob: Option<Option<Vec<u8>>> = statement
-        .query_row([signed(number)], |row| row.get(0))
-        .optional()?;
-    columns::resources(number, blob.flatten().as_deref())
 }
 
 fn undeleted_logs(source: &Source, changes: &Changes<'_>) -> Result<(), Fault> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use escher_protocol::message::{Event, Removed};
-use escher_protocol::{ExecutionId, ExecutionRecord, Resources};
+use escher_protocol::{ExecutionId, ExecutionRecord};
 
 use crate::execution::Submission;
 use crate::store::{Change, CommitOutcome, Digest, Entry, Loaded, Unfinished};
@@ -12,7 +12,7 @@ use crate::store::{Change, CommitOutcome, Digest, Entry, Loaded, Unfinished};
 struct Row {
     unfinished: Unfinished,
     digest: Option<Digest>,
-    end: Option<(ExecutionRecord, Resources)>,
+    end: Option<ExecutionRecord>,
 }
 
 /// What is committed, and what waits for that.
@@ -85,10 +85,10 @@ impl Disk {
             Change::CancelRequested { number, by, kill } => {
                 self.change(number, |row| row.cancel = Some((by, kill)));
             }
-            Change::Finished { record, resources } => {
+            Change::Finished { record } => {
                 let row = self.rows.get_mut(&record.number).expect("it was submitted");
                 assert!(row.end.is_none(), "finished twice: {record:?}");
-                row.end = Some((*record, *resources));
+                row.end = Some(*record);
             }
             Change::Removed { numbers } => {
                 let mut removed = Removed::default();
@@ -174,13 +174,11 @@ impl Disk {
     pub(super) fn find(&self, id: ExecutionId) -> Option<Option<&ExecutionRecord>> {
         let mut rows = self.rows.values();
         let row = rows.find(|row| row.unfinished.submission.id == id)?;
-        Some(row.end.as_ref().map(|end| &end.0))
+        Some(row.end.as_ref())
     }
 
     /// All executions, with their ends if they are over.
-    pub(super) fn all(
-        &self,
-    ) -> impl Iterator<Item = (ExecutionId, Option<&(ExecutionRecord, Resources)>)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (ExecutionId, Option<&ExecutionRecord>)> {
         let rows = self.rows.values();
         rows.map(|row| (row.unfinished.submission.id, row.end.as_ref()))
     }

@@ -2,7 +2,6 @@
 
 mod changes;
 mod damage;
-mod migration;
 mod page;
 mod queries;
 mod refusal;
@@ -15,7 +14,8 @@ use std::time::Duration;
 use escher_protocol::message::{Event, EventKind, ListFilter, Selection};
 use escher_protocol::{
     ApiError, Canceller, Command, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, Exit,
-    Leftovers, Outcome, OutputTotals, ResourceLimits, Resources, Status, Timestamp, Usage, User,
+    Leftovers, Outcome, OutputTotals, Parts, ResourceLimits, Resources, Status, Timestamp, Usage,
+    User,
 };
 use tempfile::TempDir;
 
@@ -131,10 +131,6 @@ impl Bed {
         let found = self.store.find(None, &target).await.unwrap();
         found.and_then(|found| found.record).map(|record| *record)
     }
-
-    async fn resources(&self, number: u64) -> Option<Resources> {
-        self.store.resources(number).await.unwrap()
-    }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -201,7 +197,6 @@ fn submission(number: u64) -> Submission {
             environment: vec![("TOKEN".into(), SECRET.into())],
             ..ExecutionRequest::default()
         }),
-        limits: ResourceLimits::default(),
         checked: Checked {
             timeout_ms: Some(1000),
             kill_grace_ms: 10,
@@ -268,6 +263,11 @@ fn ended(submission: &Submission, status: Status) -> ExecutionRecord {
             output: OutputTotals::default(),
             leftovers: Leftovers::None,
         }),
+        resources: Resources {
+            limits: request.limits,
+            ..Resources::default()
+        },
+        parts: Parts::new(),
     }
 }
 
@@ -283,11 +283,10 @@ fn finished(submission: &Submission, status: Status) -> Change {
     over(ended(submission, status))
 }
 
-/// The end of which this is known, without figures.
+/// The end of which this is known.
 fn over(record: ExecutionRecord) -> Change {
     Change::Finished {
         record: Box::new(record),
-        resources: Box::default(),
     }
 }
 
