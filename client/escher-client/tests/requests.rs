@@ -10,7 +10,7 @@ use std::time::Duration;
 use escher_client::protocol::{ClientFrame, Item, Request, Response};
 use escher_client::{
     ApiError, CancelMode, CancelOutcome, Command, DaemonInfo, Error, ErrorCode, ExecutionRecord,
-    ExecutionRequest, ListFilter, Selection, Target, Violation,
+    ExecutionRequest, ListFilter, Target, Violation,
 };
 use support::{Daemon, execution, info, record};
 use tokio::io::AsyncWriteExt;
