@@ -15,11 +15,11 @@ use super::persist::{Evidence, Then};
 use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
 use crate::execution::{
-    Event, Execution, State, Submission, check, check_limits, demand_enforceable,
+    Event, Execution, State, Submission, check, check_limits, ensure_enforceable,
 };
-use crate::store::{Change, Digest};
+use crate::store::{Change, RequestDigest};
 
-/// Tags of the parts of a request that this escherd acts on: none are defined yet.
+/// Tags of the parts of a request that this escherd interprets: none are defined yet.
 const KNOWN_PARTS: &[u32] = &[];
 
 /// Where the answer to a submission goes.
@@ -47,13 +47,13 @@ impl Scheduler {
             self.resubmitted(known, &request, digest, reply)?;
             return Ok(answer);
         }
-        if self.closing {
+        if self.is_shutting_down {
             let message = "escherd is about to stop and takes no new commands";
             return Err(ApiError::new(ErrorCode::SHUTTING_DOWN, message));
         }
         let checked = check(&request, &self.settings.request)?;
         check_limits(&request.limits)?;
-        demand_enforceable(&request.limits, self.controllers)?;
+        ensure_enforceable(&request.limits, self.controllers)?;
         let waiting = self.queue.len() + self.arriving;
         let launching = waiting == 0 && self.launched < self.settings.max_concurrent;
         let max_pending = self.settings.max_pending;
@@ -89,13 +89,13 @@ impl Scheduler {
         &mut self,
         submission: Submission,
         weight: u64,
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
         key: Option<(u32, escher_protocol::Text)>,
         launching: bool,
         reply: SubmitReply,
     ) {
         let (number, now) = (submission.number, submission.submitted_at);
-        let event = self.events.happened(&submission, now, EventKind::Submitted);
+        let event = self.events.assign(&submission, now, EventKind::Submitted);
         let change = Change::Submitted {
             submission: Box::new(submission.clone()),
             digest,
@@ -127,7 +127,7 @@ impl Scheduler {
         &mut self,
         number: u64,
         request: &ExecutionRequest,
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
         reply: SubmitReply,
     ) -> Result<(), ApiError> {
         let conflict = || Err(key_conflict(request, number));
@@ -151,7 +151,7 @@ impl Scheduler {
             return;
         };
         entry.is_recorded = true;
-        self.figures.submitted();
+        self.metrics.count_submitted();
         let mut existing = false;
         for reply in std::mem::take(&mut entry.submitters) {
             let _ = reply.send(Ok(entry.submitted(existing)));
@@ -165,7 +165,7 @@ impl Scheduler {
             }
             _ => self.launch(number),
         }
-        if self.closing {
+        if self.is_shutting_down {
             self.cancel_number(number, Canceller::Host, CancelMode::Graceful, now);
         }
     }
@@ -209,7 +209,7 @@ impl Scheduler {
 
 impl Entry {
     /// An execution that is not on disk yet.
-    pub(super) fn new(execution: Execution, weight: u64, digest: Option<Digest>) -> Self {
+    pub(super) fn new(execution: Execution, weight: u64, digest: Option<RequestDigest>) -> Self {
         Entry {
             execution,
             weight,
@@ -243,8 +243,8 @@ impl Entry {
     }
 }
 
-/// The length of an encoded request, and its digest if it has a key.
-pub(super) fn weigh(request: &ExecutionRequest) -> (u64, Option<Digest>) {
+/// Returns the length of an encoded request, and its digest if it has a key.
+pub(super) fn weigh(request: &ExecutionRequest) -> (u64, Option<RequestDigest>) {
     // A message of the protocol always encodes.
     let encoded = codec::encode(request).unwrap_or_default();
     let digest = request
@@ -283,21 +283,21 @@ mod tests {
         ..NONE
     };
 
-    fn engine() -> Scheduler {
-        let mut engine = Scheduler::new(settings(10));
-        engine.set_controllers(Some(Controllers {
+    fn scheduler() -> Scheduler {
+        let mut scheduler = Scheduler::new(settings(10));
+        scheduler.set_controllers(Some(Controllers {
             pids: true,
             ..Controllers::default()
         }));
-        engine
+        scheduler
     }
 
     #[test]
     fn a_key_stands_for_the_request_with_its_limits() {
-        let mut engine = engine();
-        let number = submit(&mut engine, FEW_TASKS, Some("k"));
-        assert_eq!(submit(&mut engine, FEW_TASKS, Some("k")), number);
-        let error = submit(&mut engine, NONE, Some("k")).unwrap_err();
+        let mut scheduler = scheduler();
+        let number = submit(&mut scheduler, FEW_TASKS, Some("k"));
+        assert_eq!(submit(&mut scheduler, FEW_TASKS, Some("k")), number);
+        let error = submit(&mut scheduler, NONE, Some("k")).unwrap_err();
         assert_eq!(error.code, ErrorCode::KEY_CONFLICT);
     }
 
@@ -314,51 +314,51 @@ mod tests {
 
     #[test]
     fn an_unknown_part_that_must_be_understood_is_refused_before_a_number_is_used() {
-        let mut engine = engine();
+        let mut scheduler = scheduler();
         let request = with_parts(vec![Part::new(2, "optional"), Part::new(7, "required")]);
-        let refused = engine.submit(SubmitPermit::of_root(), request, at(0));
+        let refused = scheduler.submit(SubmitPermit::for_root(), request, at(0));
         let error = refused.unwrap_err();
         assert_eq!(error.code, ErrorCode::UNSUPPORTED);
         assert!(error.message.contains("part 7"), "{error}");
-        assert_eq!(commit(&mut engine, at(0)), []);
-        assert_eq!(submit(&mut engine, NONE, None), Ok(1));
+        assert_eq!(commit(&mut scheduler, at(0)), []);
+        assert_eq!(submit(&mut scheduler, NONE, None), Ok(1));
     }
 
     #[test]
     fn a_record_gives_back_the_unknown_parts_and_the_key_stands_for_them() {
-        let mut engine = engine();
+        let mut scheduler = scheduler();
         let parts = vec![Part::new(2, "optional")];
-        let submit = |engine: &mut Scheduler, parts| {
-            engine.submit(SubmitPermit::of_root(), with_parts(parts), at(0))
+        let submit = |scheduler: &mut Scheduler, parts| {
+            scheduler.submit(SubmitPermit::for_root(), with_parts(parts), at(0))
         };
-        submit(&mut engine, parts.clone()).unwrap();
-        commit(&mut engine, at(0));
-        let record = engine.status(1).try_recv().unwrap();
+        submit(&mut scheduler, parts.clone()).unwrap();
+        commit(&mut scheduler, at(0));
+        let record = scheduler.status(1).try_recv().unwrap();
         assert_eq!(record.parts, parts.try_into().unwrap());
-        let error = submit(&mut engine, Vec::new()).unwrap_err();
+        let error = submit(&mut scheduler, Vec::new()).unwrap_err();
         assert_eq!(error.code, ErrorCode::KEY_CONFLICT);
     }
 
     #[test]
     fn only_limits_that_can_be_enforced_are_taken_on() {
-        let mut engine = engine();
+        let mut scheduler = scheduler();
         let memory = ResourceLimits {
             memory_max: Some(1),
             ..NONE
         };
-        let error = submit(&mut engine, memory, None).unwrap_err();
+        let error = submit(&mut scheduler, memory, None).unwrap_err();
         assert_eq!(error.code, ErrorCode::LIMIT_UNENFORCEABLE);
         let nothing = ResourceLimits {
             tasks_max: Some(0),
             ..NONE
         };
-        let error = submit(&mut engine, nothing, None).unwrap_err();
+        let error = submit(&mut scheduler, nothing, None).unwrap_err();
         assert_eq!(error.code, ErrorCode::INVALID_REQUEST);
     }
 
     #[test]
     fn a_launch_has_the_limits_of_its_submission() {
-        let mut engine = engine();
+        let mut scheduler = scheduler();
         let request = ExecutionRequest {
             command: escher_protocol::Command::Exec {
                 argv: vec!["true".into()],
@@ -366,9 +366,9 @@ mod tests {
             limits: FEW_TASKS,
             ..ExecutionRequest::default()
         };
-        let permit = SubmitPermit::of_root();
-        let answer = engine.submit(permit, Box::new(request), at(0));
-        let effects = commit(&mut engine, at(0));
+        let permit = SubmitPermit::for_root();
+        let answer = scheduler.submit(permit, Box::new(request), at(0));
+        let effects = commit(&mut scheduler, at(0));
         assert!(answer.is_ok());
         let [Effect::Launch(launch)] = effects.as_slice() else {
             panic!("{effects:?}");

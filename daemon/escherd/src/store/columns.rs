@@ -3,7 +3,7 @@
 use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, Status, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Digest;
+use super::RequestDigest;
 
 /// Bytes that a finished execution takes in the database beside its record, more or less: its row, its
 /// places in the indexes.
@@ -41,9 +41,9 @@ pub(super) struct Progress {
 
 /// What is kept of a finished execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(super) struct StoredRecord {
     /// The digest of its request, where that has a key.
-    pub(super) digest: Option<Digest>,
+    pub(super) digest: Option<RequestDigest>,
     /// All that is known.
     pub(super) record: ExecutionRecord,
 }

@@ -10,18 +10,21 @@ use rusqlite::{OptionalExtension, params};
 
 use super::apply::{Changes, Row};
 use super::checksum::{self, Kind};
-use super::columns::{self, Kept, signed, unsigned};
-use super::error::Fault;
-use super::{CommitOutcome, Digest};
+use super::columns::{self, StoredRecord, signed, unsigned};
+use super::error::DatabaseError;
+use super::{CommitOutcome, RequestDigest};
 
 impl Changes<'_> {
     /// The end of an execution.
-    pub(super) fn finished(&mut self, record: &ExecutionRecord) -> Result<(), Fault> {
+    pub(super) fn finished(&mut self, record: &ExecutionRecord) -> Result<(), DatabaseError> {
         let number = record.number;
         let sql = "SELECT ended, digest FROM execution WHERE number = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let found = statement.query_row([signed(number)], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Digest>>(1)?))
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, Option<RequestDigest>>(1)?,
+            ))
         });
         match found.optional()? {
             Some((0, digest)) => self.finish(record, digest),
@@ -37,7 +40,11 @@ impl Changes<'_> {
     }
 
     /// Turns the row of `record` into one that is finished.
-    fn finish(&mut self, record: &ExecutionRecord, digest: Option<Digest>) -> Result<(), Fault> {
+    fn finish(
+        &mut self,
+        record: &ExecutionRecord,
+        digest: Option<RequestDigest>,
+    ) -> Result<(), DatabaseError> {
         let (Some(ended), Some(outcome)) = (columns::ended(record.status), &record.outcome) else {
             tracing::error!(
                 "execution {} was said to be finished and is not",
@@ -91,13 +98,13 @@ impl Changes<'_> {
             let mut statement = self.connection.prepare_cached(sql)?;
             statement.execute(params![number, ended])?;
         }
-        self.tally.totals.finished += 1;
-        self.tally.totals.history_bytes += history_bytes;
+        self.state.totals.finished += 1;
+        self.state.totals.history_bytes += history_bytes;
         Ok(())
     }
 
     /// Writes a finished execution that has no row yet; `false` if one is in its place.
-    pub(super) fn restore(&mut self, kept: &Kept) -> Result<bool, Fault> {
+    pub(super) fn restore(&mut self, kept: &StoredRecord) -> Result<bool, DatabaseError> {
         match self.insert(&Row::of_record(&kept.record, kept.digest), false, None) {
             Ok(()) => {
                 self.finish(&kept.record, kept.digest)?;
@@ -109,7 +116,7 @@ impl Changes<'_> {
     }
 
     /// Forgets those of `numbers` that are finished.
-    pub(super) fn all_removed(&mut self, numbers: &[u64]) -> Result<CommitOutcome, Fault> {
+    pub(super) fn all_removed(&mut self, numbers: &[u64]) -> Result<CommitOutcome, DatabaseError> {
         let mut removed = Removed::default();
         let mut ids = Vec::new();
         for number in numbers {
@@ -124,7 +131,7 @@ impl Changes<'_> {
 
     /// Forgets a finished execution, and notes that what it has left on disk is to be deleted: there may be
     /// more than a log. Returns its id and the bytes of its log.
-    fn removed(&mut self, number: u64) -> Result<Option<(ExecutionId, u64)>, Fault> {
+    fn removed(&mut self, number: u64) -> Result<Option<(ExecutionId, u64)>, DatabaseError> {
         let sql =
             "SELECT id, log_bytes, history_bytes FROM execution WHERE number = ?1 AND ended > 0";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -144,7 +151,7 @@ impl Changes<'_> {
             let mut statement = self.connection.prepare_cached(sql)?;
             statement.execute([signed(number)])?;
         }
-        let totals = &mut self.tally.totals;
+        let totals = &mut self.state.totals;
         totals.finished = totals.finished.saturating_sub(1);
         totals.history_bytes = totals.history_bytes.saturating_sub(history_bytes);
         Ok(Some((id, log_bytes)))

@@ -10,12 +10,12 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::apply::Changes;
 use super::checksum::{self, Kind};
-use super::columns::{Kept, Progress, signed, unsigned};
+use super::columns::{Progress, StoredRecord, signed, unsigned};
 use super::connection;
-use super::error::Fault;
+use super::error::DatabaseError;
 use super::load::checked_id;
-use super::totals::{Tally, Totals};
-use super::{CommitOutcome, Digest};
+use super::totals::{Totals, WriterState};
+use super::{CommitOutcome, RequestDigest};
 use crate::execution::Submission;
 
 /// Most numbers in a row that are tried in vain before a table counts as unreadable from there on, which takes
@@ -33,7 +33,7 @@ struct Source {
 
 /// Takes over what can be read of the store at `from` into the empty one of `into`, and returns how many
 /// executions that is. Nothing about `from` is an error.
-pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<u64, Fault> {
+pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<u64, DatabaseError> {
     let Ok(connection) = connection::salvager(from) else {
         return Ok(0);
     };
@@ -43,14 +43,14 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<u64, Fault> 
         max_failures: MAX_FAILURES.min(bytes / LEAST_ROW_BYTES),
     };
     let transaction = into.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut tally = Tally::default();
+    let mut state = WriterState::default();
     let mut changes = Changes {
         connection: &transaction,
-        tally: &mut tally,
+        state: &mut state,
     };
     let mut count = 0;
     walk(&source, "record", "number", |number, body| {
-        if let Ok(kept) = checksum::unwrap::<Kept>(Kind::Record, number, body) {
+        if let Ok(kept) = checksum::unwrap::<StoredRecord>(Kind::Record, number, body) {
             count += u64::from(changes.restore(&kept)?);
         }
         Ok(())
@@ -70,10 +70,10 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<u64, Fault> 
     )?;
     undeleted_logs(&source, &changes)?;
     if let Ok(totals) = Totals::read(&source.connection) {
-        tally.totals.last_number = tally.totals.last_number.max(totals.last_number);
+        state.totals.last_number = state.totals.last_number.max(totals.last_number);
     }
-    tally.totals.clock_back = order_clock(&transaction)?;
-    tally.totals.write(&transaction)?;
+    state.totals.clock_back = order_clock(&transaction)?;
+    state.totals.write(&transaction)?;
     transaction.commit()?;
     Ok(count)
 }
@@ -84,10 +84,9 @@ fn unfinished(
     changes: &mut Changes<'_>,
     number: u64,
     body: &[u8],
-) -> Result<bool, Fault> {
-    let Ok((digest, submission)) =
-        checksum::unwrap::<(Option<Digest>, Submission)>(Kind::Submission, number, body)
-    else {
+) -> Result<bool, DatabaseError> {
+    type Body = (Option<RequestDigest>, Submission);
+    let Ok((digest, submission)) = checksum::unwrap::<Body>(Kind::Submission, number, body) else {
         return Ok(false);
     };
     match changes.submitted(&submission, digest, true) {
@@ -111,9 +110,9 @@ fn unfinished(
     Ok(true)
 }
 
-fn undeleted_logs(source: &Source, changes: &Changes<'_>) -> Result<(), Fault> {
+fn undeleted_logs(source: &Source, changes: &Changes<'_>) -> Result<(), DatabaseError> {
     for order in ["ASC", "DESC"] {
-        let sql = format!("SELECT id, seal FROM undeleted_log ORDER BY id {order}");
+        let sql = format!("SELECT id, checksum FROM undeleted_log ORDER BY id {order}");
         let Ok(mut statement) = source.connection.prepare(&sql) else {
             return Ok(());
         };
@@ -138,8 +137,8 @@ fn walk(
     source: &Source,
     table: &str,
     key: &str,
-    mut visit: impl FnMut(u64, &[u8]) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+    mut visit: impl FnMut(u64, &[u8]) -> Result<(), DatabaseError>,
+) -> Result<(), DatabaseError> {
     let rising = format!("SELECT {key}, body FROM {table} WHERE {key} >= ?1 ORDER BY {key}");
     let Ok(mut statement) = source.connection.prepare(&rising) else {
         return Ok(());
@@ -203,7 +202,7 @@ fn rest_from_the_end(source: &Source, table: &str, key: &str, next: i64) -> Vec<
 
 /// Makes `clock_high` rise with the numbers whatever the order in which rows came, and returns the
 /// `clock_back` of all.
-fn order_clock(connection: &Connection) -> Result<i64, Fault> {
+fn order_clock(connection: &Connection) -> Result<i64, DatabaseError> {
     connection.execute(
         "UPDATE execution SET clock_high = high FROM (\
          SELECT number AS place, max(submitted_at) OVER (ORDER BY number) AS high FROM execution) \
