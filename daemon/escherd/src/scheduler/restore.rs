@@ -138,7 +138,7 @@ impl Scheduler {
     }
 
     fn enter(&mut self, submission: Submission, state: State) {
-        let (weight, digest) = weigh(&submission.request, &submission.limits);
+        let (weight, digest) = weigh(&submission.request);
         if let Some(key) = &submission.request.key {
             let key = (submission.submitter.uid, key.clone());
             self.keys.insert(key, submission.number);
