@@ -22,7 +22,8 @@ pub fn configuration(
     match read {
         Err(error) => {
             let faults = || {
-                let faults: Vec<String> = error.faults().iter().map(ToString::to_string).collect();
+                let faults: Vec<String> =
+                    error.problems().iter().map(ToString::to_string).collect();
                 faults.join("; ")
             };
             let faults = audience.detail(faults);

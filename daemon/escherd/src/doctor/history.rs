@@ -3,7 +3,7 @@
 use escher_protocol::{Diagnostic, Text};
 
 use super::{Audience, Subject, bytes};
-use crate::api::cleanup::CleanupSettings;
+use crate::config::CleanupSettings;
 use crate::store::{self, Remnants, Size};
 
 pub(super) fn examine(subject: &Subject, audience: Audience) -> Vec<Diagnostic> {

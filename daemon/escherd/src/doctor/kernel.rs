@@ -152,7 +152,7 @@ fn cgroup_files(is_there: impl Fn(&str) -> bool) -> Diagnostic {
 fn boot(state_dir: &Path) -> Diagnostic {
     let check = "boot-id";
     match Boot::read(state_dir) {
-        Ok(boot) if boot.is_noted() => Diagnostic::ok(check, "this run of the host is noted"),
+        Ok(boot) if boot.is_recorded() => Diagnostic::ok(check, "this run of the host is noted"),
         Ok(_) => Diagnostic::warning(check, "it is not noted yet which run of the host this is")
             .advise("escherd notes it once all that it has found at its start is in the store: see there"),
         Err(error) => Diagnostic::failure(check, format!("it is not known which run of the host this is: {error}"))
@@ -201,7 +201,7 @@ mod tests {
     fn a_run_of_the_host_that_is_not_noted_is_told() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(boot(dir.path()).severity, Severity::Warning);
-        Boot::read(dir.path()).unwrap().note().unwrap();
+        Boot::read(dir.path()).unwrap().record().unwrap();
         assert_eq!(boot(dir.path()).severity, Severity::Ok);
     }
 }

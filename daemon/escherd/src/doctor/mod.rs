@@ -20,7 +20,7 @@ use escher_protocol::{ApiError, Diagnostic};
 
 use crate::authz::AdminPermit;
 use crate::config::{EngineConfig, ExecutionSettings};
-use crate::host::fd_budget::Budget;
+use crate::host::fd_budget::FdBudget;
 use crate::launch::LauncherState;
 use crate::scheduler::Counts;
 use crate::store::{Size, Unsettled};
@@ -67,7 +67,7 @@ pub struct Subject {
     /// For how long the first that waits has done so.
     pub longest_wait: Option<Duration>,
     /// What the open files are enough for.
-    pub budget: Budget,
+    pub budget: FdBudget,
     /// How many connections were asked for.
     pub wanted_connections: usize,
     /// How much the store has, or that it cannot be read.

@@ -45,7 +45,7 @@ fn manager() -> Vec<Diagnostic> {
             ),
         ];
     }
-    let watchdog = match systemd::watchdog_patience() {
+    let watchdog = match systemd::watchdog_timeout() {
         Some(patience) => Diagnostic::ok(
             "watchdog",
             format!(

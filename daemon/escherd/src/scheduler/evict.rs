@@ -22,11 +22,8 @@ pub(super) struct Retired {
     weight: u64,
 }
 
-/// What was forgotten.
-pub type Forgotten = Removed;
-
 /// The answer to come: what was forgotten, or that it cannot be now.
-pub type ForgetAnswer = oneshot::Receiver<Result<Forgotten, ApiError>>;
+pub type ForgetAnswer = oneshot::Receiver<Result<Removed, ApiError>>;
 
 /// An execution that cannot be forgotten, for it is not over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

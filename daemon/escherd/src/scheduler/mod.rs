@@ -27,12 +27,12 @@ pub(crate) mod testbed;
 
 pub use control::{check_signal, not_running};
 pub use events::{EventLog, MAX_KEPT_EVENTS};
-pub use evict::{ForgetAnswer, ForgetError, Forgotten};
+pub use evict::{ForgetAnswer, ForgetError};
 pub use handle::{CommitOutcomes, SchedulerHandle, Stopped, start};
 pub(crate) use metrics::Figures;
 pub use pause::PauseReply;
 pub use queries::{Counts, Listed, Progress};
-pub use restore::{Diagnostics, OnBoot};
+pub use restore::Diagnostics;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;

@@ -5,11 +5,10 @@
 //! begun, the next one knows of.
 
 use escher_launcher::ipc::wire::{Artifact, ToShim};
-use escher_protocol::message::{CancelOutcome, Event, Submitted};
+use escher_protocol::message::{CancelOutcome, Event, Removed, Submitted};
 use escher_protocol::{ApiError, ErrorCode, ExecutionId, Timestamp};
 use tokio::sync::oneshot;
 
-use super::evict::Forgotten;
 use super::{Effect, Entry, Scheduler};
 use crate::store::{self, Change, CommitOutcome, Durability};
 
@@ -42,7 +41,7 @@ pub(super) enum Then {
     /// Whoever had them removed is told, and their logs go.
     Removed {
         numbers: Vec<u64>,
-        reply: Option<oneshot::Sender<Result<Forgotten, ApiError>>>,
+        reply: Option<oneshot::Sender<Result<Removed, ApiError>>>,
     },
 }
 

@@ -16,18 +16,9 @@ use escher_protocol::{CancelMode, Canceller, ExecutionId, Leftovers, Timestamp};
 use super::persist::Then;
 use super::submit::weigh;
 use super::{Entry, EventLog, Scheduler, SchedulerSettings};
+use crate::config::OnBoot;
 use crate::execution::{Ending, Execution, Loss, State, Submission, recall};
 use crate::store::{Change, Loaded, Unfinished};
-
-/// What becomes of executions that wait when the host is started anew.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OnBoot {
-    /// They start, in their order.
-    #[default]
-    Resume,
-    /// They are cancelled, by the host.
-    Drop,
-}
 
 /// What was found.
 #[derive(Debug, Default)]

@@ -15,8 +15,9 @@ use super::clients::{Asked, Clients};
 use super::disk::Disk;
 use super::shims::Shims;
 use crate::authz::{Scope, SubmitPermit};
+use crate::config::OnBoot;
 use crate::execution::{Loss, RequestLimits};
-use crate::scheduler::{Diagnostics, Effect, OnBoot, Scheduler, SchedulerSettings};
+use crate::scheduler::{Diagnostics, Effect, Scheduler, SchedulerSettings};
 use crate::store::Durability;
 
 /// What the launcher can limit.
