@@ -18,13 +18,13 @@ use super::submit::weigh;
 use super::{Entry, EventLog, Scheduler, SchedulerSettings};
 use crate::config::OnBoot;
 use crate::execution::{Ending, Execution, Loss, State, Submission, recall};
-use crate::store::{Change, Loaded, Unfinished};
+use crate::store::{Change, LoadedState, UnfinishedExecution};
 
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     /// What the store knows.
-    pub loaded: Loaded,
+    pub loaded: LoadedState,
     /// What the living shims say.
     pub shims: Vec<ShimState>,
     /// Executions whose shims live and have not said anything (yet).
@@ -100,8 +100,8 @@ impl Scheduler {
     }
 
     /// Takes over an execution as the store has it.
-    fn remember(&mut self, unfinished: Unfinished) {
-        let Unfinished {
+    fn remember(&mut self, unfinished: UnfinishedExecution) {
+        let UnfinishedExecution {
             submission,
             launching,
             started,

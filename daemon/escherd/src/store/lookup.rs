@@ -1,20 +1,30 @@
 //! Diagnostic one execution by what people call it.
 
 use escher_protocol::id::MIN_FRAGMENT_DIGITS;
-use escher_protocol::{ApiError, ErrorCode, ExecutionId, Target};
+use escher_protocol::{ApiError, ErrorCode, ExecutionId, ExecutionRecord, Target};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 
-use super::Found;
 use super::checksum::Kind;
 use super::columns::{self, signed, unsigned};
-use super::error::Fault;
+use super::error::DatabaseError;
 use super::id_prefix::Fragment;
 use super::query;
 use super::readers::Snapshot;
 
 /// Most candidates that an error names.
 const MAX_CANDIDATES: usize = 8;
+
+/// An execution that was looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredExecution {
+    /// Its id.
+    pub id: ExecutionId,
+    /// Its number.
+    pub number: u64,
+    /// What is known of it; `None` while it is not finished.
+    pub record: Option<Box<ExecutionRecord>>,
+}
 
 /// An execution as the tables have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +50,7 @@ impl Place {
 /// What a look for one execution has come to.
 pub(super) enum Lookup {
     /// It, or that there is none.
-    Of(Option<Found>),
+    Of(Option<StoredExecution>),
     /// Several fit.
     Ambiguous(ApiError),
 }
@@ -50,7 +60,7 @@ pub(super) fn find(
     snapshot: &Snapshot<'_>,
     of: Option<u32>,
     target: &Target,
-) -> Result<Lookup, Fault> {
+) -> Result<Lookup, DatabaseError> {
     let place = match target {
         Target::Id(id) => by_id(snapshot, of, *id)?,
         Target::Reference(text) => match by_exact(snapshot, of, text)? {
@@ -70,7 +80,7 @@ pub(super) fn find(
     } else {
         None
     };
-    Ok(Lookup::Of(Some(Found {
+    Ok(Lookup::Of(Some(StoredExecution {
         id: place.id,
         number: place.number,
         record: record.map(Box::new),
@@ -82,7 +92,7 @@ fn checked_record(
     snapshot: &Snapshot<'_>,
     of: Option<u32>,
     place: Place,
-) -> Result<escher_protocol::ExecutionRecord, Fault> {
+) -> Result<escher_protocol::ExecutionRecord, DatabaseError> {
     let record = query::record(snapshot, place.number)?;
     let belongs = |record: &escher_protocol::ExecutionRecord| {
         record.id == place.id && of.is_none_or(|of| record.submitted_by.uid == of)
@@ -96,7 +106,7 @@ fn by_number(
     snapshot: &Snapshot<'_>,
     of: Option<u32>,
     number: u64,
-) -> Result<Option<Place>, Fault> {
+) -> Result<Option<Place>, DatabaseError> {
     let mut statement = snapshot.connection.prepare_cached(&numbered())?;
     let found = statement.query_row(params![signed(number), of], Place::read);
     Ok(found.optional()?)
@@ -106,14 +116,18 @@ fn by_id(
     snapshot: &Snapshot<'_>,
     of: Option<u32>,
     id: ExecutionId,
-) -> Result<Option<Place>, Fault> {
+) -> Result<Option<Place>, DatabaseError> {
     let mut statement = snapshot.connection.prepare_cached(&identified())?;
     let found = statement.query_row(params![id.into_bytes(), of], Place::read);
     Ok(found.optional()?)
 }
 
 /// A number, a full UUID, or a name (the newest execution that bears it).
-fn by_exact(snapshot: &Snapshot<'_>, of: Option<u32>, text: &str) -> Result<Option<Place>, Fault> {
+fn by_exact(
+    snapshot: &Snapshot<'_>,
+    of: Option<u32>,
+    text: &str,
+) -> Result<Option<Place>, DatabaseError> {
     if let Ok(number) = text.parse()
         && let Some(place) = by_number(snapshot, of, number)?
     {
@@ -127,7 +141,11 @@ fn by_exact(snapshot: &Snapshot<'_>, of: Option<u32>, text: &str) -> Result<Opti
     by_name(snapshot, of, text)
 }
 
-fn by_name(snapshot: &Snapshot<'_>, of: Option<u32>, name: &str) -> Result<Option<Place>, Fault> {
+fn by_name(
+    snapshot: &Snapshot<'_>,
+    of: Option<u32>,
+    name: &str,
+) -> Result<Option<Place>, DatabaseError> {
     let mut statement = snapshot.connection.prepare_cached(&named(of))?;
     let mut newest = None;
     for ended in std::iter::once(0).chain(columns::all_ended()) {
@@ -162,7 +180,11 @@ fn named(of: Option<u32>) -> String {
 }
 
 /// Executions whose id begins or ends so, by number; not all where there are more than an error names.
-fn by_fragment(snapshot: &Snapshot<'_>, of: Option<u32>, text: &str) -> Result<Vec<Place>, Fault> {
+fn by_fragment(
+    snapshot: &Snapshot<'_>,
+    of: Option<u32>,
+    text: &str,
+) -> Result<Vec<Place>, DatabaseError> {
     let Some(fragment) = Fragment::parse(text, MIN_FRAGMENT_DIGITS) else {
         return Ok(Vec::new());
     };
@@ -189,7 +211,7 @@ fn candidates(
     range: [Value; 2],
     fits: impl Fn(&Place) -> bool,
     places: &mut Vec<Place>,
-) -> Result<(), Fault> {
+) -> Result<(), DatabaseError> {
     let mut statement = snapshot.connection.prepare_cached(sql)?;
     let values = range.into_iter().chain(of.map(Value::from));
     let mut rows = statement.query(params_from_iter(values))?;
