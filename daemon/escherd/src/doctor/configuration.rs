@@ -35,11 +35,7 @@ pub fn configuration(
         }
     };
     let changes = [
-        (
-            &differences.live,
-            "a reload",
-            "run `escherctl reload`",
-        ),
+        (&differences.live, "a reload", "run `escherctl reload`"),
         (
             &differences.restart,
             "a restart of escherd",
@@ -55,7 +51,10 @@ pub fn configuration(
         }
     }
     if diagnostics.is_empty() {
-        diagnostics.push(Diagnostic::ok(check, "the settings of the files are active"));
+        diagnostics.push(Diagnostic::ok(
+            check,
+            "the settings of the files are active",
+        ));
     }
     diagnostics
 }

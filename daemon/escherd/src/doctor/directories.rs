@@ -84,11 +84,7 @@ fn examine_directory(requirement: &Requirement, path: &Path) -> Diagnostic {
 }
 
 /// Returns what is wrong with a directory for an escherd that runs as user `own`.
-fn problem(
-    requirement: &Requirement,
-    metadata: &Metadata,
-    own: u32,
-) -> Option<(Severity, String)> {
+fn problem(requirement: &Requirement, metadata: &Metadata, own: u32) -> Option<(Severity, String)> {
     if !metadata.is_dir() {
         return Some((Severity::Failure, "is not a directory".to_owned()));
     }

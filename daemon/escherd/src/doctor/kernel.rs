@@ -89,7 +89,8 @@ fn judge_system_calls(results: &[(&str, io::Result<()>)]) -> Diagnostic {
     if forbidden.is_empty() {
         Diagnostic::ok(check, format!("has {}", names(&Result::is_ok)))
     } else {
-        let message = format!("escherd is not allowed to try {forbidden}, which the launcher needs");
+        let message =
+            format!("escherd is not allowed to try {forbidden}, which the launcher needs");
         Diagnostic::note(check, message)
     }
 }

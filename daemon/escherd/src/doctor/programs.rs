@@ -47,7 +47,10 @@ fn version(launcher: &LauncherState) -> Diagnostic {
             );
             Diagnostic::warning(check, message).advise(ADVICE_UPDATE)
         }
-        Some(_) => Diagnostic::ok(check, format!("the launcher and escherd are both {VERSION}")),
+        Some(_) => Diagnostic::ok(
+            check,
+            format!("the launcher and escherd are both {VERSION}"),
+        ),
         None => Diagnostic::ok(
             check,
             format!("the launcher and escherd use version {WIRE_VERSION} of the protocol"),
