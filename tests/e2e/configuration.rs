@@ -256,7 +256,7 @@ fn a_log_directory_that_cannot_be_written_gives_2() {
     assert!(
         ended
             .err()
-            .contains(&format!("{} cannot be written", home.path().display()))
+            .contains(&format!("{} is not writable", home.path().display()))
     );
 }
 
