@@ -4,7 +4,6 @@ use escher_client::protocol::ErrorCode;
 use escher_client::{CancelMode, Client, Error, ExecutionId, ExecutionRecord, OutputRange};
 use tokio::task::JoinSet;
 
-use crate::args::resources;
 use crate::context::{Context, print_notice};
 use crate::exit_status::{for_record, for_signal};
 use crate::failure::Failure;
@@ -31,9 +30,7 @@ pub(crate) async fn show_to_end(
     if context.json {
         let result = client.get_result(id).await?;
         let status = for_record(&result.record);
-        let resources = resources::of(client, &result.record).await?;
-        let execution = json::Execution::from_result(result).with_resources(resources);
-        print(&json::line(&execution))?;
+        print(&json::line(&json::Execution::from_result(result)))?;
         return Ok(status);
     }
     let record = relay_to_end(client, id, on_closed_output).await?;

@@ -241,7 +241,6 @@ fn request_details(error: &Error, hint: Option<String>) -> FailureDetails {
                         "`systemctl status escherd` shows why; use --reconnect TIME to wait longer",
                     ),
                 ),
-                Error::Unsupported { .. } => ("unsupported", Some("upgrade and restart escherd")),
                 Error::RequestTooLarge { .. } => ("frame-too-large", None),
                 _ => ("protocol", None),
             };

@@ -14,7 +14,6 @@ mod doctor;
 mod escherd_check;
 mod exit_status;
 mod failure;
-mod listing;
 mod render;
 mod signals;
 mod socket_choice;

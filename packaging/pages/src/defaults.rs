@@ -7,7 +7,7 @@ use pulldown_cmark::{Event, Parser, Tag, TagEnd};
 use crate::settings::DOCUMENT;
 
 /// The heading above the code block that lists all settings.
-const HEADING: &str = "All of it";
+const HEADING: &str = "All settings";
 
 const PREFACE: &str = "\
 # Configuration of escherd, see escher.toml(5). The values below are the defaults.

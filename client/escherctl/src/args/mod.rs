@@ -6,7 +6,6 @@ mod invalid_value;
 mod point_in_time;
 pub(crate) mod request;
 pub(crate) mod resource_property;
-pub(crate) mod resources;
 pub(crate) mod selection;
 pub(crate) mod signal;
 mod values;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueHint};
-use escher_client::{Blob, Command, ExecutionRequest, ResourceLimits, RunAs, StdinMode, Timeout};
+use escher_client::{Blob, Command, ExecutionRequest, Parts, RunAs, StdinMode, Timeout};
 use uuid::Uuid;
 
 use super::duration::{CommandTimeout, KillGrace};
@@ -68,13 +68,9 @@ pub(crate) struct RequestArgs {
 }
 
 impl RequestArgs {
-    /// Makes the request, and the limits of its command. It always has a key, so that it can be
-    /// repeated when the connection is lost.
-    pub(crate) fn into_request(
-        self,
-        stdin: StdinMode,
-    ) -> Result<(ExecutionRequest, ResourceLimits), Failure> {
-        let limits = to_limits(&self.properties);
+    /// Makes the request. It always has a key, so that it can be repeated when the connection is
+    /// lost.
+    pub(crate) fn into_request(self, stdin: StdinMode) -> Result<ExecutionRequest, Failure> {
         let directory = working_dir(self.workdir.as_deref())?;
         let command = match self.shell {
             Some(text) => Command::Shell {
@@ -86,7 +82,7 @@ impl RequestArgs {
             },
         };
         let environment = self.env.into_iter().filter_map(EnvironmentEntry::resolve);
-        let request = ExecutionRequest {
+        Ok(ExecutionRequest {
             key: Some(self.key.unwrap_or_else(generate_key).into()),
             name: self.name.map(Into::into),
             command,
@@ -98,13 +94,14 @@ impl RequestArgs {
             stdin,
             timeout: self.timeout.map_or(Timeout::Default, |timeout| timeout.0),
             kill_grace_ms: self.kill_after.map(|grace| grace.0),
+            limits: to_limits(&self.properties),
             labels: self
                 .labels
                 .into_iter()
                 .map(|label| (label.0, label.1))
                 .collect(),
-        };
-        Ok((request, limits))
+            parts: Parts::new(),
+        })
     }
 }
 

@@ -3,7 +3,6 @@
 use escher_client::Timestamp;
 
 use super::targets::for_each_target;
-use crate::args::resources;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::{json, print, text};
@@ -13,16 +12,14 @@ pub(super) async fn inspect(context: &Context, targets: &[String]) -> Result<u8,
     let mut is_first = true;
     for_each_target(context, targets, async |target| {
         let record = client.get_status(target).await?;
-        let resources = resources::of(&client, &record).await?;
         if context.json {
-            let execution = json::Execution::from_record(&record).with_resources(resources);
-            return print(&json::line(&execution));
+            return print(&json::line(&json::Execution::from_record(&record)));
         }
         let separator = if is_first { "" } else { "\n" };
         is_first = false;
         print(&format!(
             "{separator}{}",
-            text::inspect(&record, resources.as_ref(), Timestamp::now())
+            text::inspect(&record, Timestamp::now())
         ))
     })
     .await

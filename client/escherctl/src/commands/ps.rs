@@ -5,14 +5,13 @@ use escher_client::Timestamp;
 use crate::args::selection::PsArgs;
 use crate::context::{Context, print_notice};
 use crate::failure::Failure;
-use crate::listing;
 use crate::render::{json, print, table, text};
 
 pub(super) async fn ps(context: &Context, args: PsArgs) -> Result<u8, Failure> {
     let limit = args.limit;
     let selection = args.into_selection()?;
     let client = context.connect().await?;
-    let mut executions = listing::ask(&client, selection).await?;
+    let mut executions = client.list_executions(selection).await?;
     let mut records = Vec::new();
     let (mut shown, mut is_truncated) = (0, false);
     while let Some(record) = executions.next().await {

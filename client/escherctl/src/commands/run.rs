@@ -18,7 +18,7 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<u8, Failure>
     } else {
         StdinMode::Null
     };
-    let (request, limits) = args.request.into_request(stdin_mode)?;
+    let request = args.request.into_request(stdin_mode)?;
     let key = request.key.clone().unwrap_or_default();
     let mut signals = TerminationSignals::catch()?;
     let client = tokio::select! {
@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<u8, Failure>
         signal = signals.next() => return Ok(for_signal(signal)),
     };
 
-    let mut execute = pin!(client.execute_within(request, limits));
+    let mut execute = pin!(client.execute(request));
     let mut received_signals = 0;
     let Submitted { id, .. } = loop {
         tokio::select! {

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
-use escher_client::{Connector, ExecutionRecord, ListFilter, Selection, Status};
+use escher_client::{Connector, ExecutionRecord, ListFilter, Status};
 
-use crate::listing;
 use crate::render::escape;
 use crate::socket_choice::SocketChoice;
 
@@ -59,12 +58,7 @@ async fn list(socket: Option<PathBuf>, states: StateFilter) -> Option<Vec<Execut
         limit: LIMIT,
         ..ListFilter::default()
     };
-    let selection = Selection {
-        filter,
-        since: None,
-        until: None,
-    };
-    let mut found = listing::ask(&client, selection).await.ok()?;
+    let mut found = client.list_executions(filter).await.ok()?;
     let mut records = Vec::new();
     while let Some(record) = found.next().await {
         records.push(record.ok()?);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use escher_client::{Client, ConnectError, Connector, Diagnostic, Error};
+use escher_client::{Client, ConnectError, Connector, Diagnostic};
 use nix::unistd::geteuid;
 
 use crate::failure::Failure;
@@ -48,7 +48,7 @@ pub(super) async fn check(choice: &SocketChoice) -> Result<(Client, Diagnostic),
 /// Has escherd check itself.
 pub(super) async fn check_escherd(client: &Client) -> Vec<Diagnostic> {
     let check = "examination";
-    let requests = async { (client.examine().await, client.info().await) };
+    let requests = async { (client.diagnose().await, client.info().await) };
     let Ok((examined, info)) = tokio::time::timeout(SELF_CHECK_TIMEOUT, requests).await else {
         let timeout = time::duration(SELF_CHECK_TIMEOUT);
         let message = format!("escherd did not finish checking itself within {timeout}");
@@ -56,10 +56,6 @@ pub(super) async fn check_escherd(client: &Client) -> Vec<Diagnostic> {
     };
     let mut diagnostics = match examined {
         Ok(diagnostics) => diagnostics,
-        Err(Error::Unsupported { daemon, .. }) => {
-            let message = format!("{daemon} is too old to check itself");
-            return vec![Diagnostic::note(check, message).advise("upgrade and restart escherd")];
-        }
         Err(error) => {
             return vec![
                 Diagnostic::failure(check, error.to_string()).advise("see `journalctl -u escherd`"),

@@ -103,18 +103,3 @@ async fn a_failed_reload_shows_escherds_errors() {
         format!("escherctl: {errors}\n  hint: the previous configuration remains in force\n")
     );
 }
-
-#[tokio::test]
-async fn nothing_is_sent_to_an_escherd_without_settings() {
-    let mut daemon = Daemon::start();
-    daemon.features.clear();
-    for arguments in [&["config", "show"][..], &["reload"]] {
-        let ended = run_against(&daemon, arguments, async |mut peer| {
-            assert_eq!(peer.frame().await, None);
-        })
-        .await;
-        assert_eq!(ended.status.code(), Some(1));
-        let shown = stderr(&ended);
-        assert!(shown.contains("it lacks the feature `settings`"), "{shown}");
-    }
-}

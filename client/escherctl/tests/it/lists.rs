@@ -29,7 +29,7 @@ fn filter(all: bool, limit: u32) -> ListFilter {
 async fn options_become_a_selection() {
     let time = Timestamp::from_micros(1_772_323_200_000_000);
     let selection = |all, since, until| {
-        Request::Find(Selection {
+        Request::List(Selection {
             filter: filter(all, 101),
             since,
             until,
@@ -37,8 +37,8 @@ async fn options_become_a_selection() {
     };
     let rfc3339 = "2026-03-01T00:00:00Z";
     for (arguments, expected) in [
-        (&["ps"][..], Request::List(filter(false, 101))),
-        (&["ps", "--limit=0"], Request::List(filter(false, 0))),
+        (&["ps"][..], Request::List(filter(false, 101).into())),
+        (&["ps", "--limit=0"], Request::List(filter(false, 0).into())),
         (&["ps", "-a"], selection(true, None, None)),
         (
             &["ps", "--since", rfc3339],
@@ -56,27 +56,6 @@ async fn options_become_a_selection() {
         .await;
         assert!(ended.status.success(), "{ended:?}");
         assert_eq!(stderr(&ended), "");
-    }
-}
-
-#[tokio::test]
-async fn without_a_history_executions_are_listed_but_not_by_time() {
-    let mut daemon = Daemon::start();
-    daemon.features.clear();
-    let ended = run_against(&daemon, &["ps", "-a"], async |mut peer| {
-        let request = answer_list(&mut peer, [1]).await;
-        assert_eq!(request, Request::List(filter(true, 101)));
-    })
-    .await;
-    assert!(ended.status.success(), "{ended:?}");
-    for arguments in [&["ps", "--since", "2h"][..], &["rm", "1"], &["prune"]] {
-        let ended = run_against(&daemon, arguments, async |mut peer| {
-            assert_eq!(peer.frame().await, None);
-        })
-        .await;
-        assert_eq!(ended.status.code(), Some(1));
-        let shown = stderr(&ended);
-        assert!(shown.contains("it lacks the feature `history`"), "{shown}");
     }
 }
 

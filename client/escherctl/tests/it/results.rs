@@ -9,7 +9,7 @@ use crate::support::{Daemon, Peer, output, record};
 /// Answers with a result of three bytes, from which three more are omitted.
 async fn answer_truncated(mut peer: Peer) {
     let (id, request) = peer.request().await;
-    assert_eq!(request, Request::Collect("1".into()));
+    assert_eq!(request, Request::Result("1".into()));
     peer.item(id, Item::Execution(Box::new(record(1)))).await;
     peer.item(id, output(OutputStream::Stdout, 0, 3)).await;
     let omission = Omission {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use escher_client::protocol::{Canceller, Exit};
-use escher_client::{ExecutionRecord, ExecutionResult, Resources, Status};
+use escher_client::{ExecutionRecord, ExecutionResult, Status};
 use serde::Serialize;
 
 use super::object::{base64, owned, text_or_base64};
@@ -58,10 +58,8 @@ pub(crate) struct Execution {
     usage: Option<Usage>,
     output: Option<OutputTotals>,
     leftovers: Option<&'static str>,
-    /// `null` if not requested.
-    limits: Option<Limits>,
-    /// `null` if not requested.
-    paused: Option<bool>,
+    limits: Limits,
+    paused: bool,
     /// Only after a submission: whether the key was in use and no new execution was made.
     existing: Option<bool>,
 }
@@ -89,8 +87,8 @@ struct Usage {
     io_written_bytes: Option<u64>,
     peak_tasks: Option<u64>,
     oom_kills: Option<u64>,
-    /// The names of the fields that were not measured; `null` if not requested.
-    not_measured: Option<Vec<&'static str>>,
+    /// The names of the fields that were not measured.
+    not_measured: Vec<&'static str>,
 }
 
 /// Resource limits; `null` means unlimited.
@@ -128,6 +126,8 @@ impl Execution {
         let argv = record.command.to_argv();
         let is_utf8 = argv.iter().all(|word| std::str::from_utf8(word).is_ok());
         let finished = record.status.is_finished();
+        let limits = record.resources.limits;
+        let measured = record.resources.measured.unwrap_or_default();
         Execution {
             id: record.id.to_string(),
             number: record.number,
@@ -191,11 +191,11 @@ impl Execution {
                 cpu_user_ms: outcome.usage.user_us / 1_000,
                 cpu_system_ms: outcome.usage.system_us / 1_000,
                 peak_memory_bytes: outcome.usage.peak_memory_bytes,
-                io_read_bytes: None,
-                io_written_bytes: None,
-                peak_tasks: None,
-                oom_kills: None,
-                not_measured: None,
+                io_read_bytes: measured.io_read_bytes,
+                io_written_bytes: measured.io_written_bytes,
+                peak_tasks: measured.peak_tasks,
+                oom_kills: measured.oom_kills,
+                not_measured: not_measured(&measured).map(|value| value.field).collect(),
             }),
             output: outcome.map(|outcome| OutputTotals {
                 stdout_bytes: outcome.output.stdout_bytes,
@@ -204,8 +204,12 @@ impl Execution {
                 dropped_bytes: outcome.output.dropped_bytes,
             }),
             leftovers: outcome.map(|outcome| outcome.leftovers.name()),
-            limits: None,
-            paused: None,
+            limits: Limits {
+                memory_max: limits.memory_max,
+                cpu_quota: limits.cpu_quota,
+                tasks_max: limits.tasks_max,
+            },
+            paused: record.resources.paused,
             existing: None,
         }
     }
@@ -220,29 +224,6 @@ impl Execution {
         (execution.stdout, execution.stdout_base64) = text_or_base64(result.stdout);
         (execution.stderr, execution.stderr_base64) = text_or_base64(result.stderr);
         execution
-    }
-
-    /// Adds the resource limits and the measured usage.
-    pub(crate) fn with_resources(mut self, resources: Option<Resources>) -> Self {
-        let Some(resources) = resources else {
-            return self;
-        };
-        let limits = resources.limits;
-        self.limits = Some(Limits {
-            memory_max: limits.memory_max,
-            cpu_quota: limits.cpu_quota,
-            tasks_max: limits.tasks_max,
-        });
-        self.paused = Some(resources.paused);
-        if let Some(usage) = &mut self.usage {
-            let measured = resources.measured.unwrap_or_default();
-            usage.io_read_bytes = measured.io_read_bytes;
-            usage.io_written_bytes = measured.io_written_bytes;
-            usage.peak_tasks = measured.peak_tasks;
-            usage.oom_kills = measured.oom_kills;
-            usage.not_measured = Some(not_measured(&measured).map(|value| value.field).collect());
-        }
-        self
     }
 
     /// Makes the object that answers a submission.
@@ -292,10 +273,12 @@ mod tests {
                 r#""working_dir":"/srv","working_dir_base64":null,"labels":{"team":"web"},"#,
                 r#""pid":null,"usage":{"cpu_user_ms":1,"cpu_system_ms":2,"#,
                 r#""peak_memory_bytes":1048576,"io_read_bytes":null,"io_written_bytes":null,"#,
-                r#""peak_tasks":null,"oom_kills":null,"not_measured":null},"#,
+                r#""peak_tasks":null,"oom_kills":null,"not_measured":["io_read_bytes","#,
+                r#""io_written_bytes","peak_tasks","oom_kills"]},"#,
                 r#""output":{"stdout_bytes":12,"stderr_bytes":0,"#,
-                r#""log_bytes":12,"dropped_bytes":0},"leftovers":"none","limits":null,"#,
-                r#""paused":null,"existing":null}"#,
+                r#""log_bytes":12,"dropped_bytes":0},"leftovers":"none","limits":"#,
+                r#"{"memory_max":null,"cpu_quota":null,"tasks_max":null},"paused":false,"#,
+                r#""existing":null}"#,
                 "\n"
             )
         );
@@ -319,24 +302,19 @@ mod tests {
 
     #[test]
     fn shows_limits_usage_and_what_was_not_measured() {
-        let finished = sample::finished(Status::Completed, Exit::Code(0), None, None);
-        let shown = |record, resources| {
-            line(&Execution::from_record(record).with_resources(Some(resources)))
-        };
-        let measured = shown(&finished, sample::resources());
+        let mut finished = sample::finished(Status::Completed, Exit::Code(0), None, None);
+        finished.resources = sample::resources();
+        let shown = line(&Execution::from_record(&finished));
         for part in [
             r#""io_read_bytes":4096,"io_written_bytes":0,"peak_tasks":null,"oom_kills":0,"#,
             r#""not_measured":["peak_tasks"]"#,
             r#""limits":{"memory_max":67108864,"cpu_quota":150,"tasks_max":null},"paused":false"#,
         ] {
-            assert!(measured.contains(part), "{measured}");
+            assert!(shown.contains(part), "{shown}");
         }
-        let running = Resources {
-            paused: true,
-            measured: None,
-            ..sample::resources()
-        };
-        let shown = shown(&sample::running(), running);
+        let mut running = sample::running();
+        running.resources.paused = true;
+        let shown = line(&Execution::from_record(&running));
         assert!(
             shown.contains(r#""paused":true"#) && shown.contains(r#""usage":null"#),
             "{shown}"

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use escher_client::protocol::Leftovers;
-use escher_client::{ExecutionRecord, Measurements, Resources, Timestamp};
+use escher_client::{ExecutionRecord, Measurements, Timestamp};
 
 use super::end_reason::{end_reason, exit};
 use super::fields::Fields;
@@ -12,11 +12,8 @@ use crate::render::table::running_time;
 use crate::render::{escape, resource_usage, time};
 
 /// Returns one line per fact.
-pub(crate) fn inspect(
-    record: &ExecutionRecord,
-    resources: Option<&Resources>,
-    now: Timestamp,
-) -> String {
+pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
+    let resources = &record.resources;
     let argv = record.command.to_argv();
     let mut fields = Fields::default();
     fields.add("id", record.id);
@@ -24,8 +21,7 @@ pub(crate) fn inspect(
     fields.add_some("name", record.name.as_ref());
     fields.add_some("key", record.key.as_ref());
     fields.add("status", record.status);
-    let is_paused = resources.is_some_and(|resources| resources.paused);
-    fields.add_some("paused", is_paused.then_some("yes"));
+    fields.add_some("paused", resources.paused.then_some("yes"));
     fields.add_some(
         "exit",
         record.outcome.as_ref().map(|outcome| exit(outcome.exit)),
@@ -52,10 +48,7 @@ pub(crate) fn inspect(
         "timeout",
         record.timeout_ms.map_or_else(|| "none".to_owned(), timeout),
     );
-    fields.add_some(
-        "limits",
-        resources.and_then(|resources| resource_usage::limits(&resources.limits)),
-    );
+    fields.add_some("limits", resource_usage::limits(&resources.limits));
     fields.add_some("pid", record.pid);
     fields.add_some("cancelled by", record.cancelled_by.as_ref());
     if let Some(outcome) = &record.outcome {
@@ -71,9 +64,7 @@ pub(crate) fn inspect(
         );
         fields.add("peak memory", size(usage.peak_memory_bytes));
         // A command that never ran has no measurements.
-        if let Some(resources) = resources
-            && record.started_at.is_some()
-        {
+        if record.started_at.is_some() {
             add_measured(&mut fields, &resources.measured.unwrap_or_default());
         }
         fields.add(
@@ -123,13 +114,15 @@ mod tests {
 
     #[test]
     fn shows_limits_usage_and_what_was_not_measured() {
-        let mut resources = sample::resources();
-        let shown = |record: &ExecutionRecord, resources: &Resources| {
-            let shown = inspect(record, Some(resources), record.submitted_at);
+        let shown = |record: &ExecutionRecord| {
+            let shown = inspect(record, record.submitted_at);
             let words = shown.split_ascii_whitespace().collect::<Vec<_>>();
             words.join(" ")
         };
-        let measured = shown(&completed(), &resources);
+        let mut record = completed();
+        assert!(!shown(&record).contains("limits"));
+        record.resources = sample::resources();
+        let measured = shown(&record);
         for field in [
             "limits: MemoryMax=64M CPUQuota=150%",
             "read: 4.0 KiB written: 0 bytes",
@@ -137,17 +130,12 @@ mod tests {
         ] {
             assert!(measured.contains(field), "{measured}");
         }
-        resources.measured = None;
+        record.resources.measured = None;
         let nothing = "not measured: bytes read, bytes written, peak tasks, OOM kills";
-        assert!(shown(&completed(), &resources).contains(nothing));
-        resources.paused = true;
-        assert!(shown(&sample::running(), &resources).contains("status: running paused: yes"));
-        let record = completed();
-        let without_resources = inspect(&record, None, record.submitted_at);
-        assert!(
-            !without_resources.contains("measured") && !without_resources.contains("limits"),
-            "{without_resources}"
-        );
+        assert!(shown(&record).contains(nothing));
+        let mut running = sample::running();
+        running.resources.paused = true;
+        assert!(shown(&running).contains("status: running paused: yes"));
     }
 
     #[test]
@@ -156,7 +144,7 @@ mod tests {
         if let Some(outcome) = &mut record.outcome {
             outcome.output.dropped_bytes = 1;
         }
-        let shown = inspect(&record, None, record.submitted_at);
+        let shown = inspect(&record, record.submitted_at);
         assert!(shown.contains("1 byte, missing from the log"), "{shown}");
     }
 
@@ -165,7 +153,7 @@ mod tests {
         let mut record = sample::running();
         record.key = Some("k\x1b]0;".into());
         record.working_dir = b"/a\nb\xff"[..].into();
-        let shown = inspect(&record, None, record.submitted_at);
+        let shown = inspect(&record, record.submitted_at);
         assert!(
             shown.contains(r"k\x1b]0;") && shown.contains(r"/a\nb\xff"),
             "{shown}"
