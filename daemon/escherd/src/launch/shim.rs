@@ -145,7 +145,7 @@ async fn converse(
                 }
                 warn_of_leftovers(&message);
                 let tell = move |engine: &mut Scheduler| {
-                    engine.shim_news(id, message, Timestamp::now());
+                    engine.on_shim_message(id, message, Timestamp::now());
                 };
                 engine.post(tell).await.map_err(io::Error::other)?;
             }
