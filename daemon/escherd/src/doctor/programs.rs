@@ -1,6 +1,5 @@
 //! The launcher: whether it is there, is of this release, and what it can do for commands.
 
-use escher_launcher::ipc::wire::WIRE_VERSION;
 use escher_protocol::{Controllers, Diagnostic};
 
 use crate::launch::LauncherState;
@@ -35,36 +34,18 @@ fn release(launcher: &LauncherState) -> Diagnostic {
     let check = "launcher-version";
     let update = "`systemctl reload escher-launcher` has it become the program on disk; a launcher that escherd has \
                   started itself is renewed with `systemctl restart escherd`. Commands go on meanwhile";
-    let program = launcher.abilities.as_ref().map(|said| &*said.program);
-    match program {
-        Some(program) if program != VERSION => {
-            let message = format!("the launcher is {program}, escherd {VERSION}");
-            Diagnostic::warning(check, message).advise(update)
-        }
-        _ if launcher.wire_version < WIRE_VERSION => {
-            let message = format!(
-                "the launcher speaks version {} of the messages, escherd {WIRE_VERSION}: it is of an older release",
-                launcher.wire_version
-            );
-            Diagnostic::warning(check, message).advise(update)
-        }
-        Some(_) => Diagnostic::ok(check, format!("of the same release as escherd, {VERSION}")),
-        None => Diagnostic::ok(
-            check,
-            format!("it speaks the same version of the messages as escherd, {WIRE_VERSION}"),
-        ),
+    let program = &*launcher.abilities.program;
+    if program == VERSION {
+        Diagnostic::ok(check, format!("of the same release as escherd, {VERSION}"))
+    } else {
+        let message = format!("the launcher is {program}, escherd {VERSION}");
+        Diagnostic::warning(check, message).advise(update)
     }
 }
 
 fn cgroups(launcher: &LauncherState) -> Diagnostic {
     let check = "cgroups";
-    let Some(abilities) = &launcher.abilities else {
-        return Diagnostic::note(
-            check,
-            "the launcher does not say whether commands have cgroups",
-        );
-    };
-    let Some(controllers) = abilities.cgroups else {
+    let Some(controllers) = launcher.abilities.cgroups else {
         let message = "commands have no cgroups: no limits, no figures, no pause";
         return Diagnostic::warning(check, message).advise(DELEGATE);
     };
@@ -112,12 +93,11 @@ mod tests {
     fn saying(program: &str, cgroups: Option<Controllers>) -> LauncherState {
         LauncherState {
             pid: 7,
-            wire_version: WIRE_VERSION,
-            abilities: Some(Abilities {
+            abilities: Abilities {
                 program: program.into(),
                 has_directories: true,
                 cgroups,
-            }),
+            },
         }
     }
 
@@ -150,13 +130,5 @@ mod tests {
         };
         let message = &launcher(Some(&saying(VERSION, Some(some))))[2].message;
         assert!(message.contains("memory, pids, io"), "{message}");
-        let old = LauncherState {
-            pid: 7,
-            wire_version: 3,
-            abilities: None,
-        };
-        let diagnostics = verdicts(Some(&old));
-        assert_eq!(diagnostics[1].1, Severity::Warning);
-        assert_eq!(diagnostics[2].1, Severity::Note);
     }
 }

@@ -32,10 +32,8 @@ pub struct Execution {
 
 /// The state in which the word of a shim leaves an execution.
 #[cfg(test)]
-pub(crate) fn ended(
-    seen: escher_launcher::ipc::exit_record::ExitRecord,
-) -> escher_protocol::Status {
-    outcome::reported(seen, &escher_protocol::ResourceLimits::default()).status
+pub(crate) fn ended(report: escher_launcher::ipc::wire::ExitReport) -> escher_protocol::Status {
+    outcome::reported(report, &escher_protocol::ResourceLimits::default()).status
 }
 
 impl Execution {

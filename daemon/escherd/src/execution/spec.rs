@@ -1,8 +1,10 @@
 //! What a shim is told to run.
 
-use escher_launcher::ipc::wire::{Assignment, LaunchSpec, LogLimits, MAX_MEMO_BYTES};
+use escher_launcher::ipc::wire::{
+    Assignment, FIRST_ATTEMPT, LaunchSpec, LogLimits, MAX_SUBMISSION_BACKUP_BYTES,
+};
 use escher_protocol::codec::{self, CodecError};
-use escher_protocol::{Blob, ResourceLimits, StdinMode};
+use escher_protocol::{Blob, Parts, ResourceLimits, StdinMode};
 
 use super::Submission;
 
@@ -14,52 +16,51 @@ const ID_VARIABLE: &[u8] = b"ESCHER_EXECUTION_ID";
 
 /// What a shim is given for `submission`.
 #[must_use]
-pub fn assignment(submission: &Submission, log_limits: LogLimits) -> Assignment {
+pub fn assignment(
+    submission: &Submission,
+    log_limits: LogLimits,
+    output_limit: Option<u64>,
+) -> Assignment {
     Assignment {
         spec: launch_spec(submission),
-        memo: memo(submission),
+        submission_backup: submission_backup(submission),
         log_limits,
+        output_limit,
+        limits: submission.limits,
+        parts: Parts::new(),
     }
 }
 
 /// What a shim keeps, so that its execution is known even if the store is not: the submission without the
 /// request's environment, which is a secret, and without the command where that is too long.
-fn memo(submission: &Submission) -> Blob {
+fn submission_backup(submission: &Submission) -> Blob {
     let mut known = submission.clone();
     known.request.environment = Vec::new();
-    let bytes = encode_memo(&known);
-    if bytes.len() <= MAX_MEMO_BYTES {
+    let bytes = encode_backup(&known);
+    if bytes.len() <= MAX_SUBMISSION_BACKUP_BYTES {
         return bytes.into();
     }
     known.request.command = super::record::shorten(&known.request.command).0;
-    let bytes = encode_memo(&known);
-    if bytes.len() <= MAX_MEMO_BYTES {
+    let bytes = encode_backup(&known);
+    if bytes.len() <= MAX_SUBMISSION_BACKUP_BYTES {
         bytes.into()
     } else {
         Blob::default()
     }
 }
 
-/// The limits follow if there are any: other memos are as every escherd knows them.
-fn encode_memo(known: &Submission) -> Vec<u8> {
-    let encoded = if known.limits.is_unlimited() {
-        codec::encode(known)
-    } else {
-        codec::encode(&(known, known.limits))
-    };
-    encoded.unwrap_or_default()
+fn encode_backup(known: &Submission) -> Vec<u8> {
+    codec::encode(&(known, known.limits)).unwrap_or_default()
 }
 
 /// What a shim has kept of its execution.
 ///
 /// # Errors
 /// When that is nothing, or of a version that is not known here.
-pub fn recall(memo: &[u8]) -> Result<Submission, CodecError> {
-    codec::decode(memo).or_else(|_| {
-        let (mut known, limits): (Submission, ResourceLimits) = codec::decode(memo)?;
-        known.limits = limits;
-        Ok(known)
-    })
+pub fn recall(backup: &[u8]) -> Result<Submission, CodecError> {
+    let (mut known, limits): (Submission, ResourceLimits) = codec::decode(backup)?;
+    known.limits = limits;
+    Ok(known)
 }
 
 /// The launch of `submission`, with an environment built from nothing: the account's variables, then those
@@ -74,6 +75,7 @@ fn launch_spec(submission: &Submission) -> LaunchSpec {
     let home = account.home.clone();
     LaunchSpec {
         id: submission.id,
+        attempt: FIRST_ATTEMPT,
         argv: request.command.to_argv(),
         environment: environment(submission),
         working_dir: request.working_dir.clone().unwrap_or(home),
@@ -155,21 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn a_memo_without_limits_is_one_that_every_escherd_understands() {
-        let unlimited = submission(ResourceLimits::default());
-        let memo = memo(&unlimited);
-        assert_eq!(codec::decode::<Submission>(&memo), Ok(unlimited.clone()));
-        assert_eq!(recall(&memo), Ok(unlimited));
-    }
-
-    #[test]
-    fn a_memo_has_the_limits() {
+    fn a_backup_has_the_limits() {
         let limited = submission(ResourceLimits {
             memory_max: Some(1 << 20),
             cpu_quota: None,
             tasks_max: Some(7),
         });
-        assert_eq!(recall(&memo(&limited)), Ok(limited));
+        assert_eq!(recall(&submission_backup(&limited)), Ok(limited));
         assert!(recall(b"").is_err());
     }
 }

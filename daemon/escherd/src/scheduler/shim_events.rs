@@ -1,7 +1,6 @@
 //! What comes from the shims, and what follows from it.
 
-use escher_launcher::ipc::exit_record::ExitRecord;
-use escher_launcher::ipc::wire::{Artifact, FromShim, ShimPhase, ShimState, ToShim};
+use escher_launcher::ipc::wire::{Artifact, ExitReport, FromShim, ShimPhase, ShimState, ToShim};
 use escher_protocol::message::{CancelOutcome, Event as Happening, EventKind};
 use escher_protocol::{ExecutionId, Resources, Timestamp};
 
@@ -34,20 +33,8 @@ impl Scheduler {
             FromShim::LogGrew { log_bytes } => self.log_grew(number, log_bytes),
             FromShim::Adoptable(state) => self.on_adopted(number, &state),
             FromShim::Paused(is_on) => self.on_paused(number, is_on),
-            FromShim::Measured(measured) => {
-                if let Some(entry) = self.entries.get_mut(&number)
-                    && !entry.is_over()
-                {
-                    entry.measured = Some(*measured);
-                }
-            }
             FromShim::Exited(report) => {
-                let measured = self.entries.get(&number).and_then(|entry| entry.measured);
-                let seen = Box::new(ExitRecord {
-                    report: *report,
-                    measured,
-                });
-                if !self.is_over(number) && self.exited(number, seen) {
+                if !self.is_over(number) && self.exited(number, report) {
                     self.over(number, Evidence::Report, now);
                 } else if self.is_evictable(number) {
                     // A shim that has reported before and never heard that it may forget.
@@ -58,13 +45,13 @@ impl Scheduler {
     }
 
     /// Moves an execution to the end that was seen; whether it could be.
-    fn exited(&mut self, number: u64, seen: Box<ExitRecord>) -> bool {
+    fn exited(&mut self, number: u64, report: Box<ExitReport>) -> bool {
         let Some(entry) = self.entries.get_mut(&number) else {
             return false;
         };
-        entry.measured = seen.measured;
+        entry.measured = report.measured;
         let limits = entry.execution.submission.limits;
-        self.transition(number, Event::Exited { seen, limits })
+        self.transition(number, Event::Exited { report, limits })
             .is_some()
     }
 
@@ -134,11 +121,11 @@ impl Scheduler {
     }
 
     /// An exit record was found.
-    pub fn record_found(&mut self, record: Box<ExitRecord>, now: Timestamp) {
-        let id = record.report.id;
+    pub fn record_found(&mut self, report: Box<ExitReport>, now: Timestamp) {
+        let (id, attempt) = (report.id, report.attempt);
         match self.number_of(id) {
             Some(number) if !self.is_over(number) => {
-                if self.exited(number, record) {
+                if self.exited(number, report) {
                     self.over(number, Evidence::ExitRecord, now);
                 }
             }
@@ -148,7 +135,7 @@ impl Scheduler {
                     entry.evidence = Evidence::ExitRecord;
                 }
             }
-            _ => self.remove(Artifact::ExitRecord, id),
+            _ => self.remove(Artifact::ExitRecord { attempt }, id),
         }
     }
 

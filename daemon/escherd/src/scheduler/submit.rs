@@ -351,9 +351,9 @@ mod tests {
         let answer = scheduler.submit(permit, Box::new(request), FEW_TASKS, at(0));
         let effects = commit(&mut scheduler, at(0));
         assert!(answer.is_ok());
-        let [Effect::Launch(launch)] = effects.as_slice() else {
+        let [Effect::Launch(assignment)] = effects.as_slice() else {
             panic!("{effects:?}");
         };
-        assert_eq!(launch.limits, FEW_TASKS);
+        assert_eq!(assignment.limits, FEW_TASKS);
     }
 }

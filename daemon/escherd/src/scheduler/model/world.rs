@@ -16,6 +16,7 @@ use super::disk::Disk;
 use super::shims::Shims;
 use crate::authz::{Scope, SubmitPermit};
 use crate::execution::{Loss, RequestLimits};
+use crate::launch::ExitRecords;
 use crate::scheduler::{Effect, OnBoot, RecoveredState, Scheduler, SchedulerSettings};
 use crate::store::Durability;
 
@@ -285,7 +286,7 @@ impl World {
         let reported = shims
             .iter()
             .map(|shim| shim.id)
-            .chain(records.iter().map(|record| record.report.id));
+            .chain(records.iter().map(|report| report.id));
         let is_finished =
             |id: &ExecutionId| self.disk.find(*id).is_some_and(|record| record.is_some());
         let recovered = RecoveredState {
@@ -297,7 +298,10 @@ impl World {
             on_boot: OnBoot::Resume,
             loaded,
             shims,
-            records,
+            records: ExitRecords {
+                reports: records,
+                ..ExitRecords::default()
+            },
         };
         self.scheduler = Scheduler::restore(self.settings.clone(), recovered, self.time());
         self.scheduler.set_controllers(Some(CONTROLLERS));
