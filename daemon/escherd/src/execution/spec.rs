@@ -4,7 +4,7 @@ use escher_launcher::ipc::wire::{
     Assignment, FIRST_ATTEMPT, LaunchSpec, LogLimits, MAX_SUBMISSION_BACKUP_BYTES,
 };
 use escher_protocol::codec::{self, CodecError};
-use escher_protocol::{Blob, Parts, ResourceLimits, StdinMode};
+use escher_protocol::{Blob, Parts, StdinMode};
 
 use super::Submission;
 
@@ -26,7 +26,7 @@ pub fn assignment(
         submission_backup: submission_backup(submission),
         log_limits,
         output_limit,
-        limits: submission.limits,
+        limits: submission.request.limits,
         parts: Parts::new(),
     }
 }
@@ -36,12 +36,12 @@ pub fn assignment(
 fn submission_backup(submission: &Submission) -> Blob {
     let mut known = submission.clone();
     known.request.environment = Vec::new();
-    let bytes = encode_backup(&known);
+    let bytes = codec::encode(&known).unwrap_or_default();
     if bytes.len() <= MAX_SUBMISSION_BACKUP_BYTES {
         return bytes.into();
     }
     known.request.command = super::record::shorten(&known.request.command).0;
-    let bytes = encode_backup(&known);
+    let bytes = codec::encode(&known).unwrap_or_default();
     if bytes.len() <= MAX_SUBMISSION_BACKUP_BYTES {
         bytes.into()
     } else {
@@ -49,18 +49,12 @@ fn submission_backup(submission: &Submission) -> Blob {
     }
 }
 
-fn encode_backup(known: &Submission) -> Vec<u8> {
-    codec::encode(&(known, known.limits)).unwrap_or_default()
-}
-
 /// What a shim has kept of its execution.
 ///
 /// # Errors
 /// When that is nothing, or of a version that is not known here.
 pub fn recall(backup: &[u8]) -> Result<Submission, CodecError> {
-    let (mut known, limits): (Submission, ResourceLimits) = codec::decode(backup)?;
-    known.limits = limits;
-    Ok(known)
+    codec::decode(backup)
 }
 
 /// The launch of `submission`, with an environment built from nothing: the account's variables, then those
@@ -126,9 +120,11 @@ mod tests {
     use super::*;
     use crate::authz::Account;
     use crate::execution::Checked;
-    use escher_protocol::{Command, ExecutionId, ExecutionRequest, Timestamp, User};
+    use escher_protocol::{
+        Command, ExecutionId, ExecutionRequest, Part, ResourceLimits, Timestamp, User,
+    };
 
-    fn submission(limits: ResourceLimits) -> Submission {
+    fn submission() -> Submission {
         let user = User { uid: 1, name: None };
         Submission {
             id: ExecutionId::from_bytes([1; 16]),
@@ -137,9 +133,14 @@ mod tests {
                 command: Command::Exec {
                     argv: vec!["true".into()],
                 },
+                limits: ResourceLimits {
+                    memory_max: Some(1 << 20),
+                    cpu_quota: None,
+                    tasks_max: Some(7),
+                },
+                parts: vec![Part::new(2, "x")].try_into().unwrap(),
                 ..ExecutionRequest::default()
             }),
-            limits,
             checked: Checked {
                 timeout_ms: None,
                 kill_grace_ms: 1,
@@ -157,13 +158,9 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_has_the_limits() {
-        let limited = submission(ResourceLimits {
-            memory_max: Some(1 << 20),
-            cpu_quota: None,
-            tasks_max: Some(7),
-        });
-        assert_eq!(recall(&submission_backup(&limited)), Ok(limited));
+    fn a_backup_has_the_limits_and_the_parts_of_the_request() {
+        let submission = submission();
+        assert_eq!(recall(&submission_backup(&submission)), Ok(submission));
         assert!(recall(b"").is_err());
     }
 }

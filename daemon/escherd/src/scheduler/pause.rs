@@ -183,7 +183,7 @@ mod tests {
         deliver(&mut scheduler, id, FromShim::Paused(true));
         assert_eq!(first.try_recv(), Ok(Ok(())));
         assert_eq!(second.try_recv(), Ok(Ok(())));
-        assert!(scheduler.resources(number).unwrap().paused);
+        assert!(scheduler.entries[&number].record().resources.paused);
         assert_eq!(
             scheduler.pause(number, true).try_recv(),
             Ok(Ok(())),
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(resumed.try_recv(), Err(TryRecvError::Empty));
         deliver(&mut scheduler, id, FromShim::Paused(false));
         assert_eq!(resumed.try_recv(), Ok(Ok(())));
-        assert!(!scheduler.resources(number).unwrap().paused);
+        assert!(!scheduler.entries[&number].record().resources.paused);
     }
 
     #[test]

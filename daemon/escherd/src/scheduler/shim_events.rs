@@ -2,7 +2,7 @@
 
 use escher_launcher::ipc::wire::{Artifact, ExitReport, FromShim, ShimPhase, ShimState, ToShim};
 use escher_protocol::message::{CancelOutcome, Event as Happening, EventKind};
-use escher_protocol::{ExecutionId, Resources, Timestamp};
+use escher_protocol::{ExecutionId, Timestamp};
 
 use super::persist::{CancelReply, Evidence, Then};
 use super::{Effect, Entry, Scheduler};
@@ -50,7 +50,7 @@ impl Scheduler {
             return false;
         };
         entry.measured = report.measured;
-        let limits = entry.execution.submission.limits;
+        let limits = entry.execution.submission.request.limits;
         self.transition(number, Event::Exited { report, limits })
             .is_some()
     }
@@ -160,17 +160,11 @@ impl Scheduler {
             return;
         };
         entry.evidence = evidence;
-        let record = entry.execution.record();
-        let resources = Resources {
-            limits: entry.execution.submission.limits,
-            paused: false,
-            measured: entry.measured,
-        };
+        let record = entry.record();
         self.metrics.count_finished(&record);
         events.extend(self.event(number, now, EventKind::Finished(record.status)));
         let change = Change::Finished {
             record: Box::new(record),
-            resources: Box::new(resources),
         };
         self.record(change, events, Then::Finished { number, reply });
     }
@@ -184,7 +178,7 @@ impl Scheduler {
         entry.end_pause();
         let waiters = std::mem::take(&mut entry.waiters);
         for waiter in waiters {
-            let _ = waiter.send(entry.execution.record());
+            let _ = waiter.send(entry.record());
         }
         let status = entry.execution.state.status();
         for reply in std::mem::take(&mut entry.late) {
