@@ -257,8 +257,8 @@ impl Dispatcher {
                 Ok(Err(_)) | Err(_) => None,
             };
             let finish = move |scheduler: &mut Scheduler| match report {
-                Some(report) => scheduler.record_found(Box::new(report), Timestamp::now()),
-                None => scheduler.shim_lost(id, Loss::ShimKilled(leftovers), Timestamp::now()),
+                Some(report) => scheduler.on_exit_record(Box::new(report), Timestamp::now()),
+                None => scheduler.on_shim_lost(id, Loss::ShimKilled(leftovers), Timestamp::now()),
             };
             let _ = scheduler.post(finish).await;
         });
