@@ -24,7 +24,7 @@
 //! # }
 //! ```
 
-pub(crate) mod cleanup;
+mod cleanup;
 mod doctor;
 mod event_handler;
 mod events;
@@ -38,11 +38,11 @@ mod result;
 mod shutdown;
 mod startup;
 
+pub use cleanup::FORGET_AT_ONCE;
 pub use event_handler::EventHandler;
 pub use events::Events;
 pub use list::Executions;
 pub use output::Output;
-pub use remove::FORGET_AT_ONCE;
 pub use result::{ResultPart, ResultReader};
 pub(crate) use shutdown::FAREWELL;
 pub(crate) use startup::Ground;
@@ -60,7 +60,7 @@ use tokio::sync::watch;
 use crate::authz::{AdminPermit, Authorizer, Caller, Scope, ServedUsers};
 use crate::config::{ConfigError, EngineConfig, ExecutionSettings};
 use crate::execution::{StdinReply, Write};
-use crate::host::fd_budget::{Budget, Shares};
+use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::LauncherState;
 use crate::scheduler::{self, Counts, Scheduler, SchedulerHandle};
 use crate::store::Store;
@@ -95,7 +95,7 @@ struct Core {
     /// What the state counts.
     metrics: scheduler::SchedulerMetrics,
     /// How the open files are divided.
-    shares: Shares,
+    shares: FdShares,
     authorizer: Authorizer,
     /// What is set now.
     settings: watch::Sender<ExecutionSettings>,
@@ -107,8 +107,8 @@ struct Core {
 
 /// All that is wrong with a configuration, as an error of one line.
 pub(crate) fn invalid_configuration(error: &ConfigError) -> ApiError {
-    let faults: Vec<String> = error.faults().iter().map(ToString::to_string).collect();
-    let message = format!("the configuration has faults: {}", faults.join("; "));
+    let problems: Vec<String> = error.problems().iter().map(ToString::to_string).collect();
+    let message = format!("invalid configuration: {}", problems.join("; "));
     ApiError::new(ErrorCode::INVALID_CONFIGURATION, message)
 }
 
@@ -301,7 +301,7 @@ impl ExecutionEngine {
     }
 
     /// What the open files are enough for.
-    pub(crate) fn budget(&self) -> Budget {
+    pub(crate) fn budget(&self) -> FdBudget {
         self.core.shares.budget()
     }
 
@@ -324,7 +324,7 @@ impl ExecutionEngine {
     /// `invalid-configuration` for values that make no sense, and nothing has changed; when the engine has stopped.
     pub async fn configure(&self, settings: ExecutionSettings) -> Result<(), ApiError> {
         settings
-            .check()
+            .validate()
             .map_err(|error| invalid_configuration(&error))?;
         self.configure_beside(settings, None).await
     }

@@ -7,7 +7,20 @@ use escher_protocol::{
 };
 use nix::errno::Errno;
 
-use super::state::End;
+/// How an execution ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// The final state.
+    pub status: Status,
+    /// When its program was started, if it was.
+    pub started_at: Option<Timestamp>,
+    /// When it was over.
+    pub completed_at: Timestamp,
+    /// Who asked for its end, if somebody did in time.
+    pub cancelled_by: Option<Canceller>,
+    /// The rest.
+    pub outcome: Outcome,
+}
 
 /// The end of an execution whose shim has reported, within these limits.
 pub(super) fn reported(report: ExitReport, limits: &ResourceLimits) -> End {

@@ -10,9 +10,9 @@
 
 use escher_launcher::ipc::wire::ExitReport;
 use escher_protocol::message::CancelOutcome;
-use escher_protocol::{CancelMode, Canceller, Outcome, ResourceLimits, Status, Timestamp};
+use escher_protocol::{CancelMode, Canceller, ResourceLimits, Status, Timestamp};
 
-use super::outcome::{self, Loss};
+use super::outcome::{self, End, Loss};
 
 /// Where an execution stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,21 +44,6 @@ pub struct Ending {
     pub by: Canceller,
     /// SIGKILL at once; else the kill ladder.
     pub kill: bool,
-}
-
-/// How an execution ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct End {
-    /// The final state.
-    pub status: Status,
-    /// When its program was started, if it was.
-    pub started_at: Option<Timestamp>,
-    /// When it was over.
-    pub completed_at: Timestamp,
-    /// Who asked for its end, if somebody did in time.
-    pub cancelled_by: Option<Canceller>,
-    /// The rest.
-    pub outcome: Outcome,
 }
 
 /// What can happen to an execution.

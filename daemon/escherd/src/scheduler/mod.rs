@@ -32,7 +32,7 @@ pub use handle::{CommitOutcomes, SchedulerHandle, Stopped, start};
 pub(crate) use metrics::SchedulerMetrics;
 pub use pause::PauseReply;
 pub use queries::{Counts, Listed, Progress};
-pub use restore::{OnBoot, RecoveredState};
+pub use restore::RecoveredState;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;

@@ -13,19 +13,10 @@ use escher_protocol::{CancelMode, Canceller, ExecutionId, Leftovers, Timestamp};
 use super::persist::Then;
 use super::submit::weigh;
 use super::{Entry, EventLog, Scheduler, SchedulerSettings};
+use crate::config::OnBoot;
 use crate::execution::{Ending, Execution, Loss, State, Submission, recall};
 use crate::launch::ExitRecords;
 use crate::store::{Change, LoadedState, UnfinishedExecution};
-
-/// What happens to pending executions when the host was rebooted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OnBoot {
-    /// They start, in order.
-    #[default]
-    Resume,
-    /// They are cancelled by the host.
-    Drop,
-}
 
 /// Everything that a start has found.
 #[derive(Debug, Default)]

@@ -105,7 +105,7 @@ async fn answer_single(
         Request::Cleanup => engine.cleanup_old_executions().await.map(Response::Removed),
         Request::Metrics => Ok(Response::Metrics(service.metrics().await?.into())),
         Request::Diagnose => service.diagnose(engine).await.map(Response::Diagnostics),
-        Request::Settings => Ok(Response::Settings(service.configuration.tell())),
+        Request::Settings => Ok(Response::Settings(service.configuration.list())),
         Request::Reload => {
             let permit = engine.administer()?;
             let reloaded = service.configuration.reload(permit, engine).await?;

@@ -28,8 +28,9 @@ mod totals;
 mod writer;
 
 pub use error::StoreError;
-pub use handle::{FlushTimeout, HistorySize, Store, StoreSettings, StoredExecution, open};
-pub use open::QuarantinedFile;
+pub use handle::{FlushTimeout, HistorySize, Store, open};
+pub use lookup::StoredExecution;
+pub use open::{QuarantinedFile, StoreSettings};
 pub use quarantine::{DamageReport, damage_report};
 
 use escher_protocol::message::{Event, Removed};

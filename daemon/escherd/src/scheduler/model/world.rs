@@ -15,9 +15,10 @@ use super::clients::{Clients, RequestKind};
 use super::disk::Disk;
 use super::shims::Shims;
 use crate::authz::{Scope, SubmitPermit};
+use crate::config::OnBoot;
 use crate::execution::{Loss, RequestLimits};
 use crate::launch::ExitRecords;
-use crate::scheduler::{Effect, OnBoot, RecoveredState, Scheduler, SchedulerSettings};
+use crate::scheduler::{Effect, RecoveredState, Scheduler, SchedulerSettings};
 use crate::store::Durability;
 
 /// Resources that the launcher can limit.
