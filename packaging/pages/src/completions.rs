@@ -1,18 +1,18 @@
-//! What shells read, under the names by which they look for it.
+//! Completions, under the names that shells look for.
 
 use clap::CommandFactory;
 use clap::builder::PossibleValuesParser;
 use clap_complete::aot::{Shell, generate};
 use escherd::Profile;
 
-/// Path and text of each file.
+/// Returns path and text of each file.
 pub(crate) fn all() -> anyhow::Result<Vec<(String, String)>> {
     let mut files = Vec::new();
-    // escherctl answers for itself, with what there is at the moment.
+    // escherctl's scripts ask escherctl, which knows the current executions.
     for (shell, script) in escherctl::COMPLETIONS {
         files.push((path(shell, "escherctl"), script.to_owned()));
     }
-    // What escherd takes is always the same.
+    // escherd's options are fixed.
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         let mut script = Vec::new();
         generate(shell, &mut escherd(), "escherd", &mut script);
@@ -24,13 +24,13 @@ pub(crate) fn all() -> anyhow::Result<Vec<(String, String)>> {
     Ok(files)
 }
 
-/// escherd's arguments, with the names of all profiles.
+/// Returns escherd's arguments, with the names of all profiles.
 fn escherd() -> clap::Command {
     let names = PossibleValuesParser::new(Profile::ALL.map(Profile::name));
     escherd::cli::Arguments::command().mut_arg("profile", |profile| profile.value_parser(names))
 }
 
-/// Where a shell looks for the completion of `program`.
+/// Returns the path at which a shell looks for the completion of `program`.
 fn path(shell: &str, program: &str) -> String {
     match shell {
         "zsh" => format!("zsh/_{program}"),

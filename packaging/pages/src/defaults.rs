@@ -1,4 +1,4 @@
-//! `escher.toml` as a package brings it: all settings with their defaults, none of them in force. Out of
+//! The installed `escher.toml`: all settings with their defaults, as comments. From
 //! `docs/configuration.md`.
 
 use anyhow::Context;
@@ -6,19 +6,19 @@ use pulldown_cmark::{Event, Parser, Tag, TagEnd};
 
 use crate::settings::DOCUMENT;
 
-/// Above the block of the document that has all of them.
+/// Heading of the document above the block with all settings.
 const HEADING: &str = "All settings";
 
 const PREFACE: &str = "\
-# Configuration of escherd: see escher.toml(5). What stands here are the defaults.
+# Configuration of escherd, see escher.toml(5). The values here are the defaults.
 #
-# escherctl config check    is this file right?
-# escherctl reload          put it in force, as far as that goes without a restart
-# escherctl config show     what is in force, and where it comes from
+# escherctl config check    validate this file
+# escherctl reload          apply it, except for settings that need a restart
+# escherctl config show     list the current settings and where they come from
 
 ";
 
-/// The file's text: tables are there, keys are comments.
+/// Returns the text of the file. Tables are as they are, keys become comments.
 pub(crate) fn file() -> anyhow::Result<String> {
     let mut text = PREFACE.to_owned();
     for line in block()?.lines() {

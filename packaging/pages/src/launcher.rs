@@ -1,4 +1,4 @@
-//! The page of the launcher, out of its help.
+//! The manual page of the launcher, from its help.
 
 use anyhow::Context;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -6,7 +6,7 @@ use escher_launcher::HELP;
 
 use crate::page::{self, Page};
 
-/// The page: the help has the usage, what the program is for, and a line for each option.
+/// Returns the page. The help has the usage, the purpose of the program, and a line for each option.
 pub(crate) fn page(date: &str) -> anyhow::Result<Page> {
     let (usage, rest) = HELP
         .split_once("\n\n")
@@ -19,22 +19,22 @@ pub(crate) fn page(date: &str) -> anyhow::Result<Page> {
     let brief = purpose.split([',', '.']).next().unwrap_or_default();
 
     let mut roff = page::begin("escher-launcher", "8", date);
-    page::name(&mut roff, "escher-launcher", brief);
+    page::add_name(&mut roff, "escher-launcher", brief);
     roff.control("SH", ["SYNOPSIS"]).text([roman(usage)]);
     roff.control("SH", ["DESCRIPTION"]).text([roman(&*purpose)]);
     roff.control("SH", ["OPTIONS"]);
     for line in options.lines() {
-        option(&mut roff, line.trim());
+        add_option(&mut roff, line.trim());
     }
-    page::see_also(&mut roff, &["escherd(8)"]);
+    page::add_see_also(&mut roff, &["escherd(8)"]);
     Ok(Page {
         file: "escher-launcher.8".to_owned(),
         text: roff.render(),
     })
 }
 
-/// `--log-dir DIR      where the output of commands goes`, or a line that goes on.
-fn option(roff: &mut Roff, line: &str) {
+/// Adds a line of the help: `--log-dir DIR      directory of logs`, or its continuation.
+fn add_option(roff: &mut Roff, line: &str) {
     match line.split_once("  ") {
         Some((option, meaning)) => {
             roff.control("TP", []);

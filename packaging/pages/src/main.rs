@@ -1,10 +1,10 @@
-//! Writes the manual pages, the completions and the configuration file that a package has, out of what the programs
-//! themselves say:
+//! Generates the manual pages, completions and configuration file of a package from the programs'
+//! definitions and documentation:
 //!
-//! - `man/`: the pages, by [`commands`] and [`launcher`] from definitions and help, by [`settings`] from
-//!   `docs/configuration.md`; [`page`] is what they have in common;
-//! - `completions/bash`, `zsh` and `fish`: what these shells read, under the names by which they look for it;
-//! - `escher.toml`, by [`defaults`].
+//! - `man/`: [`commands`] and [`launcher`] from arguments and help, [`settings`] from
+//!   `docs/configuration.md`; [`page`] has their common parts;
+//! - `completions/bash`, `zsh` and `fish`: [`completions`];
+//! - `escher.toml`: [`defaults`].
 #![forbid(unsafe_code)]
 
 mod commands;
@@ -22,10 +22,10 @@ use clap::Parser;
 
 use page::Page;
 
-/// Writes escher's manual pages, completions and configuration file
+/// Generates escher's manual pages, completions and configuration file
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Where to: the folders `man` and `completions`, and `escher.toml`
+    /// Directory for `man`, `completions` and `escher.toml`
     #[arg(default_value = "target/packaging")]
     directory: PathBuf,
 }

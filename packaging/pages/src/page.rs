@@ -1,17 +1,17 @@
-//! What all pages have in common.
+//! Parts that all manual pages have.
 
 use anyhow::Context;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 use jiff::Timestamp;
 
-/// A finished manual page.
+/// A manual page.
 pub(crate) struct Page {
-    /// `escherd.8`
+    /// File name: `escherd.8`.
     pub(crate) file: String,
     pub(crate) text: String,
 }
 
-/// The beginning of a page in this section of the manual.
+/// Begins a page in this section of the manual.
 pub(crate) fn begin(name: &str, section: &str, date: &str) -> Roff {
     let source = concat!("escher ", env!("CARGO_PKG_VERSION"));
     let mut roff = Roff::new();
@@ -20,14 +20,14 @@ pub(crate) fn begin(name: &str, section: &str, date: &str) -> Roff {
     roff
 }
 
-/// Name and purpose, by which pages are searched.
-pub(crate) fn name(roff: &mut Roff, name: &str, purpose: &str) {
+/// Adds name and purpose, which apropos(1) searches.
+pub(crate) fn add_name(roff: &mut Roff, name: &str, purpose: &str) {
     roff.control("SH", ["NAME"]);
     roff.text([roman(format!("{name} - {purpose}"))]);
 }
 
-/// Lines as they are.
-pub(crate) fn verbatim(roff: &mut Roff, lines: &str) {
+/// Adds lines without filling them.
+pub(crate) fn add_verbatim(roff: &mut Roff, lines: &str) {
     roff.control("RS", ["4"]).control("nf", []);
     for line in lines.lines() {
         roff.text([roman(line)]);
@@ -35,8 +35,8 @@ pub(crate) fn verbatim(roff: &mut Roff, lines: &str) {
     roff.control("fi", []).control("RE", []);
 }
 
-/// Other pages, with their sections: `escherd(8)`.
-pub(crate) fn see_also(roff: &mut Roff, pages: &[&str]) {
+/// Adds references to other pages, each as `escherd(8)`.
+pub(crate) fn add_see_also(roff: &mut Roff, pages: &[&str]) {
     roff.control("SH", ["SEE ALSO"]);
     let mut line: Vec<Inline> = Vec::new();
     for page in pages {
@@ -49,13 +49,13 @@ pub(crate) fn see_also(roff: &mut Roff, pages: &[&str]) {
     roff.text(line);
 }
 
-/// The part of a page that comes after what every document begins with.
-pub(crate) fn body(rendered: &str) -> &str {
+/// Removes the preamble of a rendered document.
+pub(crate) fn without_preamble(rendered: &str) -> &str {
     let preamble = Roff::new().render();
     rendered.strip_prefix(&*preamble).unwrap_or(rendered)
 }
 
-/// When the pages were made, as all packages can be told it (`SOURCE_DATE_EPOCH`), else today.
+/// Returns the date of the pages: `SOURCE_DATE_EPOCH` (reproducible-builds.org), else today.
 pub(crate) fn date() -> anyhow::Result<String> {
     const VARIABLE: &str = "SOURCE_DATE_EPOCH";
     let time = match std::env::var(VARIABLE) {

@@ -1,20 +1,20 @@
-//! escher.toml(5), out of `docs/configuration.md`.
+//! escher.toml(5), from `docs/configuration.md`.
 
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
 use crate::page::{self, Page};
 
-/// The page in the repository.
+/// The document.
 pub(crate) const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
 
-/// The column of a table that is what a row is about.
+/// The column of a table that explains a row.
 const MEANING: &str = "meaning";
 
-/// The page.
+/// Returns the page.
 pub(crate) fn page(date: &str) -> anyhow::Result<Page> {
     let mut roff = page::begin("escher.toml", "5", date);
-    page::name(&mut roff, "escher.toml", "configuration of escherd");
+    page::add_name(&mut roff, "escher.toml", "configuration of escherd");
     roff.control("SH", ["SYNOPSIS"]);
     roff.text([bold("/etc/escher/escher.toml")])
         .control("br", []);
@@ -26,10 +26,10 @@ pub(crate) fn page(date: &str) -> anyhow::Result<Page> {
         ..Writer::default()
     };
     for event in Parser::new_ext(DOCUMENT, Options::ENABLE_TABLES) {
-        writer.take(event);
+        writer.add(event);
     }
     let mut roff = writer.roff;
-    page::see_also(
+    page::add_see_also(
         &mut roff,
         &["escherctl-config(1)", "escherctl-reload(1)", "escherd(8)"],
     );
@@ -39,30 +39,30 @@ pub(crate) fn page(date: &str) -> anyhow::Result<Page> {
     })
 }
 
-/// Turns what stands in the document into what stands in a page.
+/// Converts the document to a page.
 #[derive(Default)]
 struct Writer {
     roff: Roff,
-    /// The line that is being read.
+    /// The current line.
     line: Vec<Inline>,
-    /// Whether the line is the first below a heading, and so a paragraph anyhow.
+    /// Whether the line is the first below a heading, which starts a paragraph by itself.
     is_first: bool,
-    /// The number of the next item, in a numbered list.
+    /// The number of the next item of a numbered list.
     number: Option<u64>,
-    /// The first row of the table, and the present one.
+    /// The first and the current row of the table.
     head: Vec<String>,
     row: Vec<Vec<Inline>>,
 }
 
 impl Writer {
-    fn take(&mut self, event: Event<'_>) {
+    fn add(&mut self, event: Event<'_>) {
         match event {
             Event::Text(text) => self.line.push(roman(&*text)),
             Event::Code(code) => self.line.push(bold(&*code)),
             Event::SoftBreak => self.line.push(roman(" ")),
             Event::Start(tag) => self.begin(&tag),
             Event::End(tag) => self.end(tag),
-            // The document has nothing else.
+            // The document has no other elements.
             _ => {}
         }
     }
@@ -89,7 +89,7 @@ impl Writer {
 
     fn end(&mut self, tag: TagEnd) {
         match tag {
-            // The title of the document is that of the page.
+            // The page has a title of its own.
             TagEnd::Heading(HeadingLevel::H1) => self.line.clear(),
             TagEnd::Heading(level) => {
                 let heading = plain(&std::mem::take(&mut self.line));
@@ -103,11 +103,11 @@ impl Writer {
             TagEnd::List(_) => self.number = None,
             TagEnd::CodeBlock => {
                 let lines = plain(&std::mem::take(&mut self.line));
-                page::verbatim(&mut self.roff, &lines);
+                page::add_verbatim(&mut self.roff, &lines);
             }
             TagEnd::TableCell => self.row.push(std::mem::take(&mut self.line)),
             TagEnd::TableHead => self.head = self.row.drain(..).map(|cell| plain(&cell)).collect(),
-            TagEnd::TableRow => self.show_row(),
+            TagEnd::TableRow => self.add_row(),
             _ => {}
         }
     }
@@ -118,9 +118,9 @@ impl Writer {
         }
     }
 
-    /// Tables are wider than a terminal: a row becomes an entry, what it is about first, the rest by the names
-    /// of its columns.
-    fn show_row(&mut self) {
+    /// Adds a row as an entry, since tables are wider than a terminal: first the explanation, then the
+    /// other cells, each with the name of its column.
+    fn add_row(&mut self) {
         let mut cells = std::mem::take(&mut self.row).into_iter();
         self.roff.control("TP", []);
         self.roff.text(cells.next().unwrap_or_default());
@@ -154,7 +154,7 @@ impl Writer {
     }
 }
 
-/// The text alone.
+/// Returns the text without fonts.
 fn plain(line: &[Inline]) -> String {
     let text = |inline: &Inline| match inline {
         Inline::Roman(text) | Inline::Italic(text) | Inline::Bold(text) => text.clone(),
