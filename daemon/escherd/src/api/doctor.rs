@@ -17,7 +17,7 @@ impl ExecutionEngine {
     ///
     /// # Errors
     /// When the engine has stopped.
-    pub async fn examine(&self) -> Result<Vec<Diagnostic>, ApiError> {
+    pub async fn diagnose(&self) -> Result<Vec<Diagnostic>, ApiError> {
         let look = |engine: &mut Scheduler| (engine.counts(), engine.longest_wait());
         let (counts, longest_wait) = self.core.engine.call(look).await?;
         let store = &self.core.store;

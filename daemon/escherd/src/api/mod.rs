@@ -32,8 +32,8 @@ mod list;
 mod locate;
 mod metrics;
 mod output;
+mod pause;
 mod remove;
-mod resources;
 mod result;
 mod shutdown;
 mod startup;
@@ -53,8 +53,7 @@ use std::sync::{Arc, Mutex};
 use escher_launcher::os::peer_credentials::PeerCredentials;
 use escher_protocol::message::{CancelOutcome, Submitted};
 use escher_protocol::{
-    ApiError, CancelMode, ErrorCode, ExecutionRecord, ExecutionRequest, ResourceLimits, Target,
-    Timestamp,
+    ApiError, CancelMode, ErrorCode, ExecutionRecord, ExecutionRequest, Target, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -162,31 +161,14 @@ impl ExecutionEngine {
     /// # Errors
     /// Why not: an invalid request, a conflict of keys, a full queue, no leave, a store that cannot be written.
     pub async fn execute(&self, request: ExecutionRequest) -> Result<Submitted, ApiError> {
-        self.execute_within(request, ResourceLimits::default())
-            .await
-    }
-
-    /// As [`ExecutionEngine::execute`]; the command and everything below it may use no more than this together.
-    ///
-    /// # Errors
-    /// As there, and `limit-unenforceable`.
-    pub async fn execute_within(
-        &self,
-        request: ExecutionRequest,
-        limits: ResourceLimits,
-    ) -> Result<Submitted, ApiError> {
-        let answer = self.submit(request, limits).await;
+        let answer = self.submit(request).await;
         if let Err(error) = &answer {
             self.core.metrics.count_refused(error);
         }
         answer
     }
 
-    async fn submit(
-        &self,
-        request: ExecutionRequest,
-        limits: ResourceLimits,
-    ) -> Result<Submitted, ApiError> {
+    async fn submit(&self, request: ExecutionRequest) -> Result<Submitted, ApiError> {
         let permit = self
             .core
             .authorizer
@@ -194,7 +176,7 @@ impl ExecutionEngine {
         let permit = permit.await?;
         let request = Box::new(request);
         let submit = move |engine: &mut Scheduler, _: &Scope| {
-            engine.submit(permit, request, limits, Timestamp::now())
+            engine.submit(permit, request, Timestamp::now())
         };
         let answer = self.ask(submit).await??;
         answer.await.map_err(stopping)?

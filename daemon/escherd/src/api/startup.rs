@@ -285,7 +285,7 @@ async fn look_around(
     let told_of = shims
         .iter()
         .map(|shim| shim.id)
-        .chain(records.iter().map(|record| record.report.id));
+        .chain(records.reports.iter().map(|report| report.id));
     for id in told_of.filter(|id| !unfinished.contains(id)) {
         if store.find(None, &id.into()).await?.is_some() {
             known.insert(id);
@@ -294,7 +294,7 @@ async fn look_around(
     if !(shims.is_empty() && unfinished.is_empty()) {
         info!(
             shims = shims.len(),
-            exit_records = records.len(),
+            exit_records = records.reports.len(),
             unfinished = unfinished.len(),
             "going on where an earlier escherd was"
         );
@@ -305,7 +305,8 @@ async fn look_around(
         is_doubtful: adoption.is_doubtful,
         loaded,
         shims,
-        records,
+        reports: records.reports,
+        of_another_version: records.of_another_version,
         known,
         ..RecoveredState::default()
     };

@@ -1,6 +1,5 @@
 //! Examines the launcher: whether it is connected, its version, and what it can do for commands.
 
-use escher_launcher::ipc::wire::WIRE_VERSION;
 use escher_protocol::{Controllers, Diagnostic};
 
 use crate::launch::LauncherState;
@@ -34,37 +33,21 @@ pub(super) fn launcher(launcher: Option<&LauncherState>) -> Vec<Diagnostic> {
 
 fn version(launcher: &LauncherState) -> Diagnostic {
     let check = "launcher-version";
-    let program = launcher.abilities.as_ref().map(|said| &*said.program);
-    match program {
-        Some(program) if program != VERSION => {
-            let message = format!("the launcher is {program}, escherd {VERSION}");
-            Diagnostic::warning(check, message).advise(ADVICE_UPDATE)
-        }
-        _ if launcher.wire_version < WIRE_VERSION => {
-            let message = format!(
-                "the launcher uses version {} of the protocol, escherd {WIRE_VERSION}",
-                launcher.wire_version
-            );
-            Diagnostic::warning(check, message).advise(ADVICE_UPDATE)
-        }
-        Some(_) => Diagnostic::ok(
+    let program = &*launcher.abilities.program;
+    if program == VERSION {
+        Diagnostic::ok(
             check,
             format!("the launcher and escherd are both {VERSION}"),
-        ),
-        None => Diagnostic::ok(
-            check,
-            format!("the launcher and escherd use version {WIRE_VERSION} of the protocol"),
-        ),
+        )
+    } else {
+        let message = format!("the launcher is {program}, escherd {VERSION}");
+        Diagnostic::warning(check, message).advise(ADVICE_UPDATE)
     }
 }
 
 fn cgroups(launcher: &LauncherState) -> Diagnostic {
     let check = "cgroups";
-    let Some(abilities) = &launcher.abilities else {
-        let message = "the launcher does not report whether commands have cgroups";
-        return Diagnostic::note(check, message);
-    };
-    let Some(controllers) = abilities.cgroups else {
+    let Some(controllers) = launcher.abilities.cgroups else {
         let message = "commands have no cgroups: no limits, no measurements, no pause";
         return Diagnostic::warning(check, message).advise(ADVICE_DELEGATE);
     };
@@ -110,12 +93,11 @@ mod tests {
     fn launcher_of(program: &str, cgroups: Option<Controllers>) -> LauncherState {
         LauncherState {
             pid: 7,
-            wire_version: WIRE_VERSION,
-            abilities: Some(Abilities {
+            abilities: Abilities {
                 program: program.into(),
                 has_directories: true,
                 cgroups,
-            }),
+            },
         }
     }
 
@@ -151,13 +133,5 @@ mod tests {
         };
         let message = &launcher(Some(&launcher_of(VERSION, Some(some))))[2].message;
         assert!(message.contains("memory, pids, io"), "{message}");
-        let old = LauncherState {
-            pid: 7,
-            wire_version: WIRE_VERSION - 1,
-            abilities: None,
-        };
-        let severities = severities(Some(&old));
-        assert_eq!(severities[1].1, Severity::Warning);
-        assert_eq!(severities[2].1, Severity::Note);
     }
 }

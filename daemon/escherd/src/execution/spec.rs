@@ -1,69 +1,64 @@
-//! What a shim is told to run.
+//! The assignment of an execution to a shim.
 
-use escher_launcher::ipc::wire::{Assignment, LaunchSpec, LogLimits, MAX_MEMO_BYTES};
+use escher_launcher::ipc::wire::{
+    Assignment, FIRST_ATTEMPT, LaunchSpec, LogLimits, MAX_SUBMISSION_BACKUP_BYTES,
+};
 use escher_protocol::codec::{self, CodecError};
-use escher_protocol::{Blob, ResourceLimits, StdinMode};
+use escher_protocol::{Blob, Parts, StdinMode};
 
 use super::Submission;
 
 /// PATH of a command whose request sets none: what systemd gives to services (systemd.exec(5)).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The variable that tells a command which execution it is. A request cannot set it.
+/// The variable with the id of the execution. A request cannot set it.
 const ID_VARIABLE: &[u8] = b"ESCHER_EXECUTION_ID";
 
-/// What a shim is given for `submission`.
+/// Creates the assignment for `submission`.
 #[must_use]
-pub fn assignment(submission: &Submission, log_limits: LogLimits) -> Assignment {
+pub fn assignment(
+    submission: &Submission,
+    log_limits: LogLimits,
+    output_limit: Option<u64>,
+) -> Assignment {
     Assignment {
         spec: launch_spec(submission),
-        memo: memo(submission),
+        submission_backup: submission_backup(submission),
         log_limits,
+        output_limit,
+        limits: submission.request.limits,
+        parts: Parts::new(),
     }
 }
 
-/// What a shim keeps, so that its execution is known even if the store is not: the submission without the
-/// request's environment, which is a secret, and without the command where that is too long.
-fn memo(submission: &Submission) -> Blob {
+/// Encodes the backup of a submission that its shim keeps, in case the store is lost: without the environment,
+/// which may be secret, and with a shortened command if it is too long.
+fn submission_backup(submission: &Submission) -> Blob {
     let mut known = submission.clone();
     known.request.environment = Vec::new();
-    let bytes = encode_memo(&known);
-    if bytes.len() <= MAX_MEMO_BYTES {
+    let bytes = codec::encode(&known).unwrap_or_default();
+    if bytes.len() <= MAX_SUBMISSION_BACKUP_BYTES {
         return bytes.into();
     }
     known.request.command = super::record::shorten(&known.request.command).0;
-    let bytes = encode_memo(&known);
-    if bytes.len() <= MAX_MEMO_BYTES {
+    let bytes = codec::encode(&known).unwrap_or_default();
+    if bytes.len() <= MAX_SUBMISSION_BACKUP_BYTES {
         bytes.into()
     } else {
         Blob::default()
     }
 }
 
-/// The limits follow if there are any: other memos are as every escherd knows them.
-fn encode_memo(known: &Submission) -> Vec<u8> {
-    let encoded = if known.limits.is_unlimited() {
-        codec::encode(known)
-    } else {
-        codec::encode(&(known, known.limits))
-    };
-    encoded.unwrap_or_default()
-}
-
-/// What a shim has kept of its execution.
+/// Decodes the backup of a submission.
 ///
 /// # Errors
-/// When that is nothing, or of a version that is not known here.
-pub fn recall(memo: &[u8]) -> Result<Submission, CodecError> {
-    codec::decode(memo).or_else(|_| {
-        let (mut known, limits): (Submission, ResourceLimits) = codec::decode(memo)?;
-        known.limits = limits;
-        Ok(known)
-    })
+/// If it is empty, or of an unknown version.
+pub fn decode_submission_backup(backup: &[u8]) -> Result<Submission, CodecError> {
+    codec::decode(backup)
 }
 
-/// The launch of `submission`, with an environment built from nothing: the account's variables, then those
-/// of the request, then the execution's id.
+/// Creates the launch of `submission`. Its environment is built from nothing: the variables of the account, those of
+/// the request, and the id of the execution.
 fn launch_spec(submission: &Submission) -> LaunchSpec {
     let Submission {
         request,
@@ -74,6 +69,7 @@ fn launch_spec(submission: &Submission) -> LaunchSpec {
     let home = account.home.clone();
     LaunchSpec {
         id: submission.id,
+        attempt: FIRST_ATTEMPT,
         argv: request.command.to_argv(),
         environment: environment(submission),
         working_dir: request.working_dir.clone().unwrap_or(home),
@@ -96,18 +92,18 @@ fn environment(submission: &Submission) -> Vec<Blob> {
         (b"USER", login.as_bytes()),
         (b"LOGNAME", login.as_bytes()),
     ];
-    let asked = &submission.request.environment;
+    let requested = &submission.request.environment;
     let is_overridden = |name: &[u8], later: &[(Blob, Blob)]| {
         name == ID_VARIABLE || later.iter().any(|(other, _)| **other == *name)
     };
-    let mut variables = Vec::with_capacity(base.len() + asked.len() + 1);
+    let mut variables = Vec::with_capacity(base.len() + requested.len() + 1);
     for (name, value) in base {
-        if !is_overridden(name, asked) {
+        if !is_overridden(name, requested) {
             variables.push(variable(name, value));
         }
     }
-    for (index, (name, value)) in asked.iter().enumerate() {
-        if !is_overridden(name, &asked[index + 1..]) {
+    for (index, (name, value)) in requested.iter().enumerate() {
+        if !is_overridden(name, &requested[index + 1..]) {
             variables.push(variable(name, value));
         }
     }
@@ -124,9 +120,11 @@ mod tests {
     use super::*;
     use crate::authz::Account;
     use crate::execution::Checked;
-    use escher_protocol::{Command, ExecutionId, ExecutionRequest, Timestamp, User};
+    use escher_protocol::{
+        Command, ExecutionId, ExecutionRequest, Part, ResourceLimits, Timestamp, User,
+    };
 
-    fn submission(limits: ResourceLimits) -> Submission {
+    fn submission() -> Submission {
         let user = User { uid: 1, name: None };
         Submission {
             id: ExecutionId::from_bytes([1; 16]),
@@ -135,9 +133,14 @@ mod tests {
                 command: Command::Exec {
                     argv: vec!["true".into()],
                 },
+                limits: ResourceLimits {
+                    memory_max: Some(1 << 20),
+                    cpu_quota: None,
+                    tasks_max: Some(7),
+                },
+                parts: vec![Part::new(2, "x")].try_into().unwrap(),
                 ..ExecutionRequest::default()
             }),
-            limits,
             checked: Checked {
                 timeout_ms: None,
                 kill_grace_ms: 1,
@@ -155,21 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn a_memo_without_limits_is_one_that_every_escherd_understands() {
-        let unlimited = submission(ResourceLimits::default());
-        let memo = memo(&unlimited);
-        assert_eq!(codec::decode::<Submission>(&memo), Ok(unlimited.clone()));
-        assert_eq!(recall(&memo), Ok(unlimited));
-    }
-
-    #[test]
-    fn a_memo_has_the_limits() {
-        let limited = submission(ResourceLimits {
-            memory_max: Some(1 << 20),
-            cpu_quota: None,
-            tasks_max: Some(7),
-        });
-        assert_eq!(recall(&memo(&limited)), Ok(limited));
-        assert!(recall(b"").is_err());
+    fn a_backup_has_the_limits_and_parts_of_the_request() {
+        let submission = submission();
+        assert_eq!(
+            decode_submission_backup(&submission_backup(&submission)),
+            Ok(submission)
+        );
+        assert!(decode_submission_backup(b"").is_err());
     }
 }

@@ -6,16 +6,17 @@
 
 use std::collections::HashSet;
 
-use escher_launcher::ipc::exit_record::ExitRecord;
-use escher_launcher::ipc::wire::{Artifact, ShimState};
+use escher_launcher::ipc::wire::{Artifact, ExitReport, FIRST_ATTEMPT, ShimState};
 use escher_protocol::message::EventKind;
 use escher_protocol::{CancelMode, Canceller, ExecutionId, Leftovers, Timestamp};
 
-use super::persist::Then;
-use super::submit::weigh;
+use super::persist::OnCommit;
+use super::submit::measure_request;
 use super::{Entry, EventLog, Scheduler, SchedulerSettings};
 use crate::config::OnBoot;
-use crate::execution::{Ending, Execution, Loss, State, Submission, recall};
+use crate::execution::{
+    CancelRequest, Execution, Loss, State, Submission, decode_submission_backup,
+};
 use crate::store::{Change, LoadedState, UnfinishedExecution};
 
 /// Everything that a start has found.
@@ -27,8 +28,10 @@ pub struct RecoveredState {
     pub shims: Vec<ShimState>,
     /// Executions whose shims live and have not reported their state yet.
     pub silent: HashSet<ExecutionId>,
-    /// Exit records.
-    pub records: Vec<ExitRecord>,
+    /// Exit reports from exit records.
+    pub reports: Vec<ExitReport>,
+    /// Executions whose exit record only another version of escherd understands.
+    pub of_another_version: HashSet<ExecutionId>,
     /// Executions whose shims were killed: their claims have no listener.
     pub claims: HashSet<ExecutionId>,
     /// Whether a living shim has not reported which execution it has.
@@ -49,7 +52,8 @@ impl Scheduler {
             loaded,
             shims,
             silent,
-            records,
+            reports,
+            of_another_version,
             claims,
             is_doubtful,
             mut known,
@@ -65,7 +69,8 @@ impl Scheduler {
         }
         // Exit records of removed executions are deleted, too.
         known.extend(&loaded.undeleted_logs);
-        let mut with_shim = silent;
+        // An exit record of another version is left to an escherd of that version, as if the shim were alive.
+        let mut with_shim: HashSet<ExecutionId> = &silent | &of_another_version;
         for shim in &shims {
             with_shim.insert(shim.id);
             if !known.contains(&shim.id) && scheduler.number_of(shim.id).is_none() {
@@ -75,10 +80,10 @@ impl Scheduler {
                 scheduler.on_adopted(number, shim);
             }
         }
-        for record in records {
-            let id = record.report.id;
+        for report in reports {
+            let id = report.id;
             if scheduler.number_of(id).is_some() || known.contains(&id) {
-                scheduler.record_found(Box::new(record), now);
+                scheduler.on_exit_record(Box::new(report), now);
             } else {
                 tracing::error!(execution = %id,
                     "found an exit record of an execution that is not in the store; leaving the file in place");
@@ -88,9 +93,10 @@ impl Scheduler {
         let is_finished = |id: &ExecutionId| scheduler.number_of(*id).is_none();
         let stale: Vec<ExecutionId> = claims.iter().copied().filter(is_finished).collect();
         if !stale.is_empty() {
+            let attempt = FIRST_ATTEMPT;
             scheduler
                 .effects
-                .push(super::Effect::Remove(Artifact::Claim, stale));
+                .push(super::Effect::Remove(Artifact::Claim { attempt }, stale));
         }
         scheduler.delete_logs(loaded.undeleted_logs);
         scheduler.resume_queue(rebooted && on_boot == OnBoot::Drop, now);
@@ -106,7 +112,7 @@ impl Scheduler {
             cancel,
         } = unfinished;
         let number = submission.number;
-        let cancel = cancel.map(|(by, kill)| Ending { by, kill });
+        let cancel = cancel.map(|(by, kill)| CancelRequest { by, kill });
         let state = match (started, launching) {
             (Some((pid, started_at)), _) => State::Running {
                 pid,
@@ -127,19 +133,19 @@ impl Scheduler {
     }
 
     fn enter(&mut self, submission: Submission, state: State) {
-        let (weight, digest) = weigh(&submission.request, &submission.limits);
+        let (weight, digest) = measure_request(&submission.request);
         if let Some(key) = &submission.request.key {
             let key = (submission.submitter.uid, key.clone());
             self.keys.insert(key, submission.number);
         }
         let mut entry = Entry::new(Execution::in_state(submission, state), weight, digest);
-        entry.is_recorded = true;
+        entry.is_committed = true;
         self.insert(entry);
     }
 
     /// Takes over an execution that the store has lost, from the backup of the submission in its shim.
     fn restore_from_shim(&mut self, shim: &ShimState, now: Timestamp) {
-        let Ok(mut submission) = recall(&shim.memo) else {
+        let Ok(mut submission) = decode_submission_backup(&shim.submission_backup) else {
             tracing::error!(execution = %shim.id, shim = shim.pid,
                 "a shim runs an unknown command; it runs on, and its shim will write an exit record");
             return;
@@ -158,7 +164,7 @@ impl Scheduler {
         };
         self.launched += 1;
         self.enter(submission, State::Launching { cancel: None });
-        self.record(change, vec![event], Then::Nothing);
+        self.record(change, vec![event], OnCommit::Nothing);
     }
 
     /// Decides about launched executions without a shim or an exit record.
@@ -187,9 +193,9 @@ impl Scheduler {
             .collect();
         for (number, may_have_run) in unresolved {
             match (rebooted, may_have_run) {
-                (true, _) => self.lost(number, Loss::HostWentDown, now),
+                (true, _) => self.finish_lost(number, Loss::HostWentDown, now),
                 (false, true) => {
-                    self.lost(number, Loss::ShimKilled(Leftovers::Unknown), now);
+                    self.finish_lost(number, Loss::ShimKilled(Leftovers::Unknown), now);
                 }
                 (false, false) => self.requeue(number),
             }

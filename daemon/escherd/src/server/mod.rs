@@ -59,10 +59,10 @@ impl Service {
     }
 
     /// Whether this escherd and what it stands on are well, for whom `engine` is.
-    async fn examine(&self, engine: &ExecutionEngine) -> Result<Vec<Diagnostic>, ApiError> {
+    async fn diagnose(&self, engine: &ExecutionEngine) -> Result<Vec<Diagnostic>, ApiError> {
         let audience = engine.audience();
         let mut findings = doctor::supervision();
-        findings.extend(engine.examine().await?);
+        findings.extend(engine.diagnose().await?);
         findings.extend(self.configuration.examine(audience).await?);
         Ok(findings)
     }

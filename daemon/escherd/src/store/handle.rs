@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use escher_protocol::message::Selection;
-use escher_protocol::{ApiError, ExecutionRecord, Resources, Target, Timestamp};
+use escher_protocol::{ApiError, ExecutionRecord, Target, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
@@ -130,18 +130,6 @@ impl Store {
             LookupResult::Unique(found) => Ok(found),
             LookupResult::Ambiguous(error) => Err(error),
         }
-    }
-
-    /// Returns the limits of the finished execution `number` and what it used; `None` if there is
-    /// no such execution.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn resources(&self, number: u64) -> Result<Option<Resources>, ApiError> {
-        let readers = &self.shared.readers;
-        readers
-            .run(move |snapshot| query::resources(snapshot, number))
-            .await
     }
 
     /// Returns matching finished executions with numbers below `before`, the newest first; at most

@@ -34,7 +34,7 @@ pub use open::{QuarantinedFile, StoreSettings};
 pub use quarantine::{DamageReport, damage_report};
 
 use escher_protocol::message::{Event, Removed};
-use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Resources, Timestamp};
+use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Timestamp};
 
 use crate::execution::Submission;
 
@@ -80,8 +80,6 @@ pub enum Change {
     Finished {
         /// The record that is kept.
         record: Box<ExecutionRecord>,
-        /// Its limits, and what it used.
-        resources: Box<Resources>,
     },
     /// Executions are removed: their records now, their logs once the launcher has deleted them. An
     /// unfinished execution stays.

@@ -112,7 +112,7 @@ impl World {
             Step::FailToCommit => {
                 self.has_been_full = true;
                 let outcomes = self.disk.fail();
-                self.scheduler.settle(outcomes, self.time());
+                self.scheduler.on_commits(outcomes, self.time());
             }
             Step::PerformEffect => self.perform_effect(),
             Step::Delete => self.delete(),
@@ -173,14 +173,12 @@ impl World {
             command: Command::Exec {
                 argv: vec!["a".into()],
             },
+            limits: limits(kind),
             ..ExecutionRequest::default()
         };
         let permit = SubmitPermit::for_root();
         let time = self.time();
-        let limits = limits(kind);
-        let answer = self
-            .scheduler
-            .submit(permit, Box::new(request), limits, time);
+        let answer = self.scheduler.submit(permit, Box::new(request), time);
         if let Ok(answer) = answer {
             self.clients.submit(kind, answer);
         }
@@ -229,7 +227,7 @@ impl World {
 
     fn commit(&mut self, count: usize) {
         let outcomes = self.disk.commit(count);
-        self.scheduler.settle(outcomes, self.time());
+        self.scheduler.on_commits(outcomes, self.time());
     }
 
     fn perform_effect(&mut self) {
@@ -253,7 +251,7 @@ impl World {
 
     fn deliver(&mut self, which: usize) {
         if let Some((id, message)) = self.shims.deliver(which) {
-            self.scheduler.shim_news(id, message, self.time());
+            self.scheduler.on_shim_message(id, message, self.time());
         }
     }
 
@@ -261,10 +259,10 @@ impl World {
         if let Some((id, messages)) = self.shims.kill(which) {
             let time = self.time();
             for message in messages {
-                self.scheduler.shim_news(id, message, time);
+                self.scheduler.on_shim_message(id, message, time);
             }
             let loss = Loss::ShimKilled(Leftovers::Killed);
-            self.scheduler.shim_lost(id, loss, time);
+            self.scheduler.on_shim_lost(id, loss, time);
         }
     }
 
@@ -286,7 +284,7 @@ impl World {
         let reported = shims
             .iter()
             .map(|shim| shim.id)
-            .chain(records.iter().map(|record| record.report.id));
+            .chain(records.iter().map(|report| report.id));
         let is_finished =
             |id: &ExecutionId| self.disk.find(*id).is_some_and(|record| record.is_some());
         let recovered = RecoveredState {
@@ -298,7 +296,8 @@ impl World {
             on_boot: OnBoot::Resume,
             loaded,
             shims,
-            records,
+            reports: records,
+            of_another_version: HashSet::new(),
         };
         self.scheduler = Scheduler::restore(self.settings.clone(), recovered, self.time());
         self.scheduler.set_controllers(Some(CONTROLLERS));
@@ -322,7 +321,7 @@ impl World {
                 let Some((id, message)) = self.shims.deliver(0) else {
                     return;
                 };
-                self.scheduler.shim_news(id, message, self.time());
+                self.scheduler.on_shim_message(id, message, self.time());
                 continue;
             }
             self.now += 1;
@@ -357,13 +356,13 @@ impl World {
             );
         }
         for (id, end) in self.disk.all() {
-            let (record, resources) = end.unwrap_or_else(|| panic!("{id} never ends"));
+            let record = end.unwrap_or_else(|| panic!("{id} never ends"));
             let runs = self.shims.runs.get(&id).copied().unwrap_or(0);
             let expected = match (record.status, self.shims.ends.get(&id)) {
                 (Status::Lost, _) => self.shims.killed.contains(&id),
                 (status, Some(end)) => {
                     crate::execution::ended(end.clone()) == status
-                        && resources.measured == end.measured
+                        && record.resources.measured == end.measured
                         && runs == 1
                 }
                 (Status::Cancelled, None) => runs == 0,
@@ -389,7 +388,7 @@ impl World {
                 .filter_map(|(other, end)| Some((other, end?)));
             let kept = ends
                 .find(|(other, _)| other == id)
-                .map(|found| found.1.1.limits);
+                .map(|found| found.1.resources.limits);
             assert!(kept.is_none_or(|kept| kept == limits), "{id}: {kept:?}");
             let enforced = self.shims.limits.get(id);
             assert!(enforced.is_none_or(|enforced| *enforced == limits), "{id}");
