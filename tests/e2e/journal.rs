@@ -11,7 +11,7 @@ fn life(journal: &Journal, id: &str) -> Vec<BTreeMap<String, String>> {
     loop {
         let entry = journal.next();
         if entry.get("ESCHER_EXECUTION_ID").is_some_and(|it| it == id) {
-            let is_end = entry["MESSAGE"].contains(" is over, ");
+            let is_end = entry["MESSAGE"].contains(" has finished, ");
             life.push(entry);
             if is_end {
                 return life;
@@ -41,8 +41,8 @@ fn an_execution_s_life_is_told_with_fields_to_find_it_by() {
     for (message, part) in head.iter().zip([
         "execution 1 of root was submitted: sh -c echo up",
         "execution 1 of root has started: sh -c echo up",
-        "root wants the end of execution 1 of root: sh -c",
-        "execution 1 of root is over, cancelled (cancelled by root): sh -c",
+        "root cancels execution 1 of root: sh -c",
+        "execution 1 of root has finished, cancelled (cancelled by root): sh -c",
     ]) {
         assert!(message.contains(part), "{message:?} lacks {part:?}");
     }
@@ -81,5 +81,5 @@ fn a_restart_tells_nothing_twice_and_what_it_found_out() {
     gate.say("go");
     let life = life(&journal, &id);
     assert_eq!(life.len(), 1, "{life:?}");
-    assert!(life[0]["MESSAGE"].contains("is over, completed: sh -c read line"));
+    assert!(life[0]["MESSAGE"].contains("has finished, completed: sh -c read line"));
 }
