@@ -97,6 +97,15 @@ pub struct RequestId(pub u64);
 /// Fewest digits of a UUID's head or tail that name an execution.
 pub const MIN_FRAGMENT_DIGITS: usize = 4;
 
+/// Reads the number of an execution as people type it: decimal digits, the first of which is not 0.
+///
+/// Whatever else reads as a number (`007`, `+7`) is none here: it may be a part of an id.
+#[must_use]
+pub fn parse_number(text: &str) -> Option<u64> {
+    let is_number = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().ok()).flatten()
+}
+
 /// The execution that a request is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
@@ -124,6 +133,31 @@ impl fmt::Display for Target {
         match self {
             Target::Id(id) => id.fmt(f),
             Target::Reference(text) => text.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_number;
+
+    #[test]
+    fn digits_with_a_leading_zero_are_no_number() {
+        for (text, number) in [
+            ("1", Some(1)),
+            ("120", Some(120)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("0", None),
+            ("001", None),
+            ("0002", None),
+            ("+1", None),
+            ("-1", None),
+            ("1 ", None),
+            ("1a", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_number(text), number, "{text:?}");
         }
     }
 }

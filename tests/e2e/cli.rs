@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use escher_tests::{Daemon, Fifo, Home, escherctl, finish, is_root_for};
+use escher_tests::{Daemon, Home, escherctl, require_root, run_program};
 use serde_json::Value;
 
 /// escherctl with this environment and no other.
@@ -29,17 +29,17 @@ fn no_daemon_says_where_it_looked_and_how_to_start_one() {
         (&["--socket", socket, "ps"], 1),
         (&["--socket", socket, "submit", "true"], 1),
     ] {
-        let ended = finish(bare(&[], words)).expect(code);
+        let ended = run_program(bare(&[], words)).expect(code);
         assert!(ended.stdout.is_empty());
         for part in [socket, "systemctl start escherd", "escherd --user"] {
             assert!(ended.err().contains(part), "{part} is not in {ended:?}");
         }
     }
-    let ended = finish(bare(&[("ESCHER_SOCKET", socket)], &["ps"])).expect(1);
+    let ended = run_program(bare(&[("ESCHER_SOCKET", socket)], &["ps"])).expect(1);
     assert!(ended.err().contains(socket), "{ended:?}");
     if !PathBuf::from("/run/escher/escherd.sock").exists() {
         let runtime = home.runtime();
-        let ended = finish(bare(
+        let ended = run_program(bare(
             &[("XDG_RUNTIME_DIR", runtime.to_str().unwrap())],
             &["ps"],
         ))
@@ -57,13 +57,13 @@ fn no_daemon_says_where_it_looked_and_how_to_start_one() {
 fn a_file_that_is_no_socket_is_said_to_be_none() {
     let home = Home::new();
     let file = home.file("file", "", 0o666);
-    let ended = finish(bare(&[], &["--socket", file.to_str().unwrap(), "ps"])).expect(1);
+    let ended = run_program(bare(&[], &["--socket", file.to_str().unwrap(), "ps"])).expect(1);
     assert!(ended.err().contains("not a socket"), "{ended:?}");
 }
 
 #[test]
 fn no_permission_names_the_group() {
-    if !is_root_for("a socket that another user may not use") {
+    if !require_root("a socket that another user may not use") {
         return;
     }
     let daemon = Daemon::start();
@@ -114,12 +114,12 @@ fn help_begins_with_examples() {
         &["reload", "--help"],
         &["doctor", "--help"],
     ] {
-        let ended = finish(bare(&[], words)).expect(0);
+        let ended = run_program(bare(&[], words)).expect(0);
         let (examples, usage) = (ended.out().find("Examples:"), ended.out().find("Usage:"));
         assert!(examples.is_some() && examples < usage, "{ended:?}");
     }
     assert!(
-        finish(bare(&[], &["--version"]))
+        run_program(bare(&[], &["--version"]))
             .expect(0)
             .out()
             .starts_with("escherctl ")
@@ -142,7 +142,7 @@ fn global_flags_stand_on_either_side_and_the_command_begins_at_the_first_word() 
             "run", "--json", "--socket", socket, "--", "echo", "--json", "-q",
         ],
     ] {
-        let ended = finish(bare(&[], words)).expect(0);
+        let ended = run_program(bare(&[], words)).expect(0);
         assert_eq!(ended.json_lines()[0]["stdout"], "--json -q\n", "{ended:?}");
     }
     let ended = daemon
@@ -178,7 +178,7 @@ fn the_fields_of_an_execution_are_always_there() {
     ];
     let daemon = Daemon::start();
     let ctl = daemon.ctl();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let script = format!(
         "echo out; echo err >&2; read line < {}; exit 7",
         gate.name()
@@ -187,7 +187,7 @@ fn the_fields_of_an_execution_are_always_there() {
         "submit", "--name", "it", "-l", "team=web", "--", "sh", "-c", &script,
     ]);
     let listed = ctl.json(["ps"]);
-    gate.say("go");
+    gate.write_line("go");
     let waited = ctl
         .run(["wait", "--json", "it"])
         .expect(7)
@@ -277,13 +277,17 @@ fn executions_are_found_by_number_name_and_parts_of_their_id() {
     assert_eq!(by(&id.to_uppercase()), id);
     assert_eq!(by("first"), second, "the newest of that name");
     assert_eq!(by(&id[id.len() - 8..]), id);
-    // Both were made within the same minute, so their heads are the same.
+    // A head is a time: these two have one in common.
     let ended = ctl.run(["inspect", &id[..4]]).expect(1);
     assert!(
         ended.err().contains(&id) && ended.err().contains(&second),
         "{ended:?}"
     );
+    // Three digits are too few, whichever they are: of these numbers there is no execution.
     let _ = ctl.run(["inspect", &id[id.len() - 3..]]).expect(1);
+    for digits in ["001", "01", "+1", "120"] {
+        let _ = ctl.run(["inspect", digits]).expect(1);
+    }
 }
 
 #[test]
@@ -300,7 +304,7 @@ fn names_begin_with_a_letter() {
 fn ps_lists_what_runs_and_with_a_what_ran_and_filters() {
     let daemon = Daemon::start();
     let ctl = daemon.ctl();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let script = format!("read line < {}", gate.name());
     let running = ctl
         .submit(["--name", "busy", "-l", "team=web", "sh", "-c", &script])
@@ -336,7 +340,7 @@ fn ps_lists_what_runs_and_with_a_what_ran_and_filters() {
     for part in ["busy", "running", "read line"] {
         assert!(lines[2].contains(part), "{table:?}");
     }
-    gate.say("go");
+    gate.write_line("go");
     let _ = ctl.run(["wait", "busy"]).expect(0);
 }
 
@@ -526,7 +530,7 @@ fn a_pager_that_is_left_early_is_no_error_to_speak_of() {
     command
         .args(["-c", &script])
         .env("ESCHER_SOCKET", daemon.home().socket());
-    let ended = finish(command).expect(0);
+    let ended = run_program(command).expect(0);
     assert_eq!((ended.out(), ended.err()), ("1\n2\n", ""));
 }
 

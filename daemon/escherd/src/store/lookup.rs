@@ -1,6 +1,6 @@
 //! Diagnostic one execution by what people call it.
 
-use escher_protocol::id::MIN_FRAGMENT_DIGITS;
+use escher_protocol::id::{MIN_FRAGMENT_DIGITS, parse_number};
 use escher_protocol::{ApiError, ErrorCode, ExecutionId, Target};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
@@ -114,7 +114,7 @@ fn by_id(
 
 /// A number, a full UUID, or a name (the newest execution that bears it).
 fn by_exact(snapshot: &Snapshot<'_>, of: Option<u32>, text: &str) -> Result<Option<Place>, Fault> {
-    if let Ok(number) = text.parse()
+    if let Some(number) = parse_number(text)
         && let Some(place) = by_number(snapshot, of, number)?
     {
         return Ok(Some(place));
