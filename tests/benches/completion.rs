@@ -39,7 +39,7 @@ fn bare(command: &mut Command) -> Duration {
 }
 
 fn request() -> ExecutionRequest {
-    exec([child_program().to_str().unwrap(), "farewell"])
+    exec([child_program().to_str().unwrap(), "print-time"])
 }
 
 async fn in_process(engine: &ExecutionEngine) -> Duration {
@@ -99,7 +99,7 @@ fn main() {
         .unwrap();
     let mut command = Command::new(child_program());
     command
-        .arg("farewell")
+        .arg("print-time")
         .env_remove("LD_LIBRARY_PATH")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -9,8 +9,8 @@ use escher_client::{
     CancelMode, Client, ExecutionId, ExecutionRequest, OutputRange, Status, StdinMode, Timeout,
 };
 use escher_tests::{
-    Daemon, Fifo, Home, child_program, collect, connect, exec, in_runtime, is_free, shell,
-    wait_started,
+    Daemon, Fifo, Home, child_program, collect, connect, exec, in_runtime, is_unlocked, shell,
+    wait_started, watch,
 };
 
 /// How the first escherd ends.
@@ -27,12 +27,12 @@ fn replace(mut first: Daemon, end: End) -> (Daemon, Daemon) {
         End::Killed => first.kill(),
         End::Stopped => drop(first.terminate()),
     }
-    let second = Daemon::builder().home(&home).leaving_commands().start();
+    let second = Daemon::builder().home(&home).leave_commands().start();
     (first, second)
 }
 
 fn begin() -> Daemon {
-    Daemon::builder().leaving_commands().start()
+    Daemon::builder().leave_commands().start()
 }
 
 /// A shell that says `before`, waits for a line, says `after` and what it has read, and exits with 7.
@@ -53,7 +53,7 @@ fn start_halfway(daemon: &Daemon, gate: &Fifo) -> ExecutionId {
 fn a_running_command_is_adopted_with_status_output_and_end() {
     for end in [End::Killed, End::Stopped] {
         let first = begin();
-        let gate = Fifo::new(first.home(), "gate");
+        let gate = first.home().fifo("gate");
         let id = start_halfway(&first, &gate);
         let before = first.ctl().inspect(id);
         let (first, second) = replace(first, end);
@@ -72,7 +72,7 @@ fn a_running_command_is_adopted_with_status_output_and_end() {
         in_runtime(async {
             let client = connect(&second).await;
             let follower = client.follow(id, OutputRange::default()).await.unwrap();
-            gate.say("go");
+            gate.write_line("go");
             let (stdout, stderr, _) = collect(follower, 0).await;
             assert_eq!(
                 (&stdout[..], &stderr[..]),
@@ -94,15 +94,15 @@ fn a_running_command_is_adopted_with_status_output_and_end() {
 #[test]
 fn what_ended_while_nobody_was_there_is_known_from_its_exit_record() {
     let mut first = begin();
-    let gate = Fifo::new(first.home(), "gate");
+    let gate = first.home().fifo("gate");
     let id = start_halfway(&first, &gate);
     first.kill();
-    gate.say("alone");
+    gate.write_line("alone");
     let record = first.home().exit_record(id);
-    escher_tests::watch::until_exists(&record, escher_tests::DEADLINE);
+    watch::until_exists(&record);
     let second = Daemon::builder()
         .home(first.home())
-        .leaving_commands()
+        .leave_commands()
         .start();
     let result = second.ctl().json(["result", &id.to_string()]);
     assert_eq!(
@@ -111,9 +111,7 @@ fn what_ended_while_nobody_was_there_is_known_from_its_exit_record() {
     );
     assert_eq!(result["stdout"], "before\nafter alone\n");
     // Once it is in the store it is not needed any more.
-    escher_tests::watch::until(&first.home().exits(), escher_tests::DEADLINE, || {
-        (!record.exists()).then_some(())
-    });
+    watch::until(&first.home().exits(), || (!record.exists()).then_some(()));
 }
 
 #[test]
@@ -125,7 +123,7 @@ fn an_adopted_command_is_cancelled_signalled_and_timed_out_as_any_other() {
     let holder = |lock: &std::path::Path| {
         exec([
             child_program.to_str().unwrap(),
-            "holder",
+            "hold-lock",
             lock.to_str().unwrap(),
         ])
     };
@@ -163,7 +161,7 @@ fn an_adopted_command_is_cancelled_signalled_and_timed_out_as_any_other() {
         }
     });
     for lock in [&cancelled, &signalled, &late] {
-        assert!(is_free(lock), "{} is still held", lock.display());
+        assert!(is_unlocked(lock), "{} is still held", lock.display());
     }
     drop((second, first));
 }
@@ -179,7 +177,7 @@ fn a_cancel_is_not_forgotten_by_a_restart() {
             kill_grace_ms: Some(3_000),
             ..exec([
                 child_program.to_str().unwrap(),
-                "stubborn",
+                "ignore-sigterm",
                 lock.to_str().unwrap(),
             ])
         };
@@ -256,11 +254,11 @@ fn standard_input_goes_on_at_the_acknowledged_offset() {
 fn what_waits_keeps_its_order_over_restarts_and_more_may_run_than_the_limit() {
     let first = Daemon::builder()
         .config("[execution]\nmax_concurrent_executions = 3")
-        .leaving_commands()
+        .leave_commands()
         .start();
     let home = first.home().clone();
     let gates: Vec<Fifo> = (0..3)
-        .map(|index| Fifo::new(&home, &format!("gate{index}")))
+        .map(|index| home.fifo(&format!("gate{index}")))
         .collect();
     let order = home.work().join("order");
     let (running, waiting) = in_runtime(async {
@@ -286,14 +284,14 @@ fn what_waits_keeps_its_order_over_restarts_and_more_may_run_than_the_limit() {
     let second = Daemon::builder()
         .home(&home)
         .config("[execution]\nmax_concurrent_executions = 1")
-        .leaving_commands()
+        .leave_commands()
         .start();
     in_runtime(async {
         let client = connect(&second).await;
         let info = client.info().await.unwrap();
         assert_eq!((info.running, info.pending), (3, 10));
         for gate in &gates[..2] {
-            gate.say("go");
+            gate.write_line("go");
         }
         for id in &running[..2] {
             client.wait_for_completion(*id).await.unwrap();
@@ -304,7 +302,7 @@ fn what_waits_keeps_its_order_over_restarts_and_more_may_run_than_the_limit() {
             (1, 10),
             "the last one fills the limit"
         );
-        gates[2].say("go");
+        gates[2].write_line("go");
         for id in &waiting {
             assert_eq!(
                 client.wait_for_completion(*id).await.unwrap().status,
@@ -331,7 +329,7 @@ fn reboot(first: &mut Daemon, config: &str) -> Daemon {
     Daemon::builder()
         .home(&home)
         .config(config)
-        .leaving_commands()
+        .leave_commands()
         .start()
 }
 
@@ -339,8 +337,8 @@ fn reboot(first: &mut Daemon, config: &str) -> Daemon {
 fn after_a_reboot_what_waited_starts_or_is_dropped_as_configured() {
     for (on_boot, expected) in [("resume", Status::Completed), ("drop", Status::Cancelled)] {
         let serial = "[execution]\nmax_concurrent_executions = 1";
-        let mut first = Daemon::builder().config(serial).leaving_commands().start();
-        let gate = Fifo::new(first.home(), "gate");
+        let mut first = Daemon::builder().config(serial).leave_commands().start();
+        let gate = first.home().fifo("gate");
         let (running, waiting) = in_runtime(async {
             let client = connect(&first).await;
             let request = shell(&format!("read line < {}", gate.name()));
@@ -357,7 +355,7 @@ fn after_a_reboot_what_waited_starts_or_is_dropped_as_configured() {
                 client.get_status(running).await.unwrap().status,
                 Status::Running
             );
-            gate.say("go");
+            gate.write_line("go");
             client.wait_for_completion(running).await.unwrap();
             let record = client.wait_for_completion(waiting).await.unwrap();
             assert_eq!(record.status, expected, "{record:?}");
@@ -381,7 +379,7 @@ fn a_shim_that_was_killed_while_no_escherd_was_there_is_known_by_its_claim() {
         let id = client
             .execute(exec([
                 child_program.to_str().unwrap(),
-                "holder",
+                "hold-lock",
                 lock.to_str().unwrap(),
             ]))
             .await
@@ -397,7 +395,7 @@ fn a_shim_that_was_killed_while_no_escherd_was_there_is_known_by_its_claim() {
     nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGKILL).unwrap();
     let second = Daemon::builder()
         .home(first.home())
-        .leaving_commands()
+        .leave_commands()
         .start();
     let record = second.ctl().inspect(id);
     assert_eq!(record["status"], "lost", "{record}");
@@ -407,7 +405,7 @@ fn a_shim_that_was_killed_while_no_escherd_was_there_is_known_by_its_claim() {
     );
     drop(second);
     drop(first);
-    assert!(is_free(&lock), "the command has outlived its shim");
+    assert!(is_unlocked(&lock), "the command has outlived its shim");
 }
 
 #[test]

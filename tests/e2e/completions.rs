@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use escher_tests::{Ctl, DEADLINE, Daemon, Fifo, Started, escherctl, finish, is_here, pages};
+use escher_tests::{
+    Ctl, DEADLINE, Daemon, Fifo, RunningProgram, escherctl, pages, require_program, run_program,
+};
 
 /// A name that would do harm if a shell took it for more than a word.
 const ODD_NAME: &str = "odd;touch $(id)";
@@ -19,7 +21,7 @@ struct Stage {
 impl Stage {
     fn set() -> Self {
         let daemon = Daemon::start();
-        let gate = Fifo::new(daemon.home(), "gate");
+        let gate = daemon.home().fifo("gate");
         let script = format!("read line < {}", gate.name());
         let ctl = daemon.ctl();
         let _ = ctl.submit(["--name", "nightly", "--shell", &script]);
@@ -55,7 +57,7 @@ impl Stage {
     fn package(&self) -> PathBuf {
         let mut command = Command::new(pages());
         command.arg(self.daemon.home().work());
-        let _ = finish(command).expect(0);
+        let _ = run_program(command).expect(0);
         self.daemon.home().work().join("completions")
     }
 
@@ -73,14 +75,14 @@ impl Stage {
         terminal
             .args(["--quiet", "--return", "--command", shell, "/dev/null"])
             .stdin(fs::File::open(keys).unwrap());
-        let shown = Started::new(terminal, DEADLINE).end();
+        let shown = RunningProgram::spawn(terminal, DEADLINE).wait();
         let out = fs::read_to_string(out).unwrap_or_else(|error| panic!("{error}: {shown:?}"));
         assert!(shown.err().is_empty(), "{shown:?}");
         out.lines().map(str::to_owned).collect()
     }
 
-    fn end(self) {
-        self.gate.say("go");
+    fn finish(self) {
+        self.gate.write_line("go");
         let _ = self.ctl().run(["wait", "nightly"]).expect(0);
     }
 }
@@ -127,7 +129,7 @@ fn quoted(path: &Path) -> String {
 
 #[test]
 fn bash_completes_ids_names_verbs_and_options() {
-    if !is_here("script", "completion in bash") {
+    if !require_program("script", "completion in bash") {
         return;
     }
     let stage = Stage::set();
@@ -137,14 +139,14 @@ fn bash_completes_ids_names_verbs_and_options() {
         quoted(&escherd)
     );
     check(&stage, "bash --norc --noprofile -i", &prepare);
-    stage.end();
+    stage.finish();
 }
 
 #[test]
 fn zsh_completes_ids_names_verbs_and_options() {
     if !["zsh", "script"]
         .iter()
-        .all(|program| is_here(program, "completion in zsh"))
+        .all(|program| require_program(program, "completion in zsh"))
     {
         return;
     }
@@ -159,12 +161,12 @@ fn zsh_completes_ids_names_verbs_and_options() {
     fs::remove_file(stage.daemon.home().work().join("out")).unwrap();
     let lines = stage.typed("zsh -f -i", sourced, &["escherctl wait nig"]);
     assert_eq!(lines, ["<escherctl><wait><nightly>"]);
-    stage.end();
+    stage.finish();
 }
 
 #[test]
 fn fish_completes_ids_names_verbs_and_options() {
-    if !is_here("fish", "completion in fish") {
+    if !require_program("fish", "completion in fish") {
         return;
     }
     let stage = Stage::set();
@@ -176,7 +178,7 @@ fn fish_completes_ids_names_verbs_and_options() {
             quoted(&escherd)
         );
         fish.args(["--no-config", "-c", &script]);
-        finish(fish).expect(0).out().to_owned()
+        run_program(fish).expect(0).out().to_owned()
     };
     let running = format!(
         "nightly\trunning  /bin/sh -c 'read line < {}'\n",
@@ -199,7 +201,7 @@ fn fish_completes_ids_names_verbs_and_options() {
         "status=completed\n"
     );
     assert!(complete("escherd --profile high").starts_with("high-volume"));
-    stage.end();
+    stage.finish();
 }
 
 #[test]
@@ -208,7 +210,7 @@ fn verbs_offer_what_they_are_for() {
     let offered = |words: &[&str]| {
         let mut command = stage.ctl().command(["--", "escherctl"].iter().chain(words));
         command.env("ESCHER_COMPLETE", "bash");
-        let offered = finish(command).expect(0);
+        let offered = run_program(command).expect(0);
         assert_eq!(offered.err(), "");
         offered.out().lines().map(str::to_owned).collect::<Vec<_>>()
     };
@@ -228,14 +230,14 @@ fn verbs_offer_what_they_are_for() {
     assert_eq!(offered(&["run", "--js"]), ["--json"]);
     // The line says where escherd is; there it is not.
     assert_eq!(offered(&["--socket", "/nowhere", "wait", "n"]), [""; 0]);
-    stage.end();
+    stage.finish();
 }
 
 #[test]
 fn a_shell_that_is_not_known_is_told_which_are() {
     let mut command = Command::new(escherctl());
     command.env("ESCHER_COMPLETE", "csh");
-    let ended = finish(command).expect(2);
+    let ended = run_program(command).expect(2);
     assert!(ended.err().contains("bash, zsh, fish"), "{ended:?}");
     assert_eq!(ended.out(), "");
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use escher_tests::{Home, escherctl, finish};
+use escher_tests::{Home, escherctl, run_program};
 use serde_json::json;
 
 fn config_check(words: &[&str]) -> Command {
@@ -21,7 +21,7 @@ fn a_configuration_is_checked_without_an_escherd_that_runs() {
         0o666,
     );
     let (right, wrong) = (right.to_str().unwrap(), wrong.to_str().unwrap());
-    let check = |words: &[&str]| finish(config_check(words));
+    let check = |words: &[&str]| run_program(config_check(words));
 
     let ended = check(&[right]).expect(0);
     assert_eq!(ended.out(), format!("{right} is right\n"));
@@ -57,7 +57,7 @@ fn a_file_to_check_is_named_from_the_callers_directory() {
     home.file("-odd.toml", "", 0o666);
     let mut command = config_check(&["--", "-odd.toml"]);
     command.current_dir(home.work());
-    assert_eq!(finish(command).expect(0).out(), "-odd.toml is right\n");
-    let missing = finish(config_check(&["/no/such/file.toml"])).expect(1);
+    assert_eq!(run_program(command).expect(0).out(), "-odd.toml is right\n");
+    let missing = run_program(config_check(&["/no/such/file.toml"])).expect(1);
     assert!(missing.err().contains("/no/such/file.toml"), "{missing:?}");
 }

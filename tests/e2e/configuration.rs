@@ -8,16 +8,18 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use escher_client::DaemonInfo;
-use escher_tests::{Daemon, Ended, Home, connect, escherd, finish, in_runtime, is_root_for};
+use escher_tests::{
+    Daemon, FinishedProgram, Home, connect, escherd, in_runtime, require_root, run_program,
+};
 
 /// escherd with a configuration file and further arguments; one that would start must be ended by `--check`.
-fn with_file(home: &Home, name: &str, text: &str, arguments: &[&str]) -> Ended {
+fn with_file(home: &Home, name: &str, text: &str, arguments: &[&str]) -> FinishedProgram {
     let path = home.path().join(name);
     fs::write(&path, text).unwrap();
     let mut command = Command::new(escherd());
     command.args(home.arguments()).arg("--config").arg(path);
     command.args(arguments);
-    finish(command)
+    run_program(command)
 }
 
 fn info(daemon: &Daemon) -> DaemonInfo {
@@ -63,7 +65,7 @@ fn a_file_that_cannot_be_read_or_understood_gives_2() {
     }
     let mut missing = Command::new(escherd());
     missing.args(["--check", "--config", "/no/such/file.toml"]);
-    let missing = finish(missing).expect(2);
+    let missing = run_program(missing).expect(2);
     assert!(
         missing.err().contains("/no/such/file.toml: "),
         "{missing:?}"
@@ -123,7 +125,7 @@ fn variables_and_options_that_are_wrong_give_2() {
         .args(home.arguments())
         .args(["--check", "--config", "/dev/null", "--profile", "fast"])
         .env("EXEC_STREAM_OUTPUT", "perhaps");
-    let ended = finish(command).expect(2);
+    let ended = run_program(command).expect(2);
     let lines: Vec<&str> = ended.err().lines().collect();
     assert_eq!(
         lines,
@@ -182,7 +184,7 @@ fn drop_ins_of_a_user_go_over_each_other_by_their_names() {
     let masked = config.join("escher/escher.toml.d/30-c.toml");
     symlink("/dev/null", masked).unwrap();
     let daemon = Daemon::builder()
-        .of_user()
+        .user_mode()
         .env("XDG_CONFIG_HOME", config)
         .start();
     let info = info(&daemon);
@@ -211,7 +213,7 @@ fn an_empty_file_switches_off_and_a_link_to_nowhere_is_told() {
     let check = || {
         let mut command = Command::new(escherd());
         command.args(home.arguments()).args(["--user", "--check"]);
-        finish({
+        run_program({
             command.env("XDG_CONFIG_HOME", &config);
             command
         })
@@ -237,7 +239,7 @@ fn an_empty_file_switches_off_and_a_link_to_nowhere_is_told() {
 
 #[test]
 fn a_log_directory_that_cannot_be_written_gives_2() {
-    if !is_root_for("an escherd of a user who may not write somewhere") {
+    if !require_root("an escherd of a user who may not write somewhere") {
         return;
     }
     let home = Home::new();
@@ -247,7 +249,7 @@ fn a_log_directory_that_cannot_be_written_gives_2() {
         .arg(home.logs())
         .uid(65534)
         .gid(65534);
-    let ended = finish(command).expect(2);
+    let ended = run_program(command).expect(2);
     let said = format!(
         "escherd: --log-dir {}: must be a directory",
         home.logs().display()
@@ -279,7 +281,7 @@ fn the_sessions_of_the_page_are_true() {
             .env("HOME", daemon.home().work())
             .env("XDG_RUNTIME_DIR", daemon.home().work())
             .env("ESCHER_SOCKET", daemon.home().socket());
-        finish(shell).out().to_owned()
+        run_program(shell).out().to_owned()
     };
     let mut typed = 0;
     for session in page.split("```console\n").skip(1) {

@@ -7,7 +7,7 @@ use escher_client::{ErrorCode, ExecutionRequest, OutputRange, Status, Timeout};
 use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::wire::EndCause;
 use escher_tests::{
-    DEADLINE, Daemon, Fifo, child_program, connect, exec, in_runtime, is_free, parent_of, shell,
+    Daemon, Fifo, child_program, connect, exec, in_runtime, is_unlocked, parent_of, shell,
     wait_started, watch,
 };
 use nix::sys::signal::{Signal, kill};
@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 #[test]
 fn a_command_outlives_escherd_and_leaves_a_whole_log_and_exit_record() {
     let mut daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let script = format!(
         "seq 1 50000; read line < {}; seq 1 50000 >&2; exit 7",
         gate.name()
@@ -24,9 +24,9 @@ fn a_command_outlives_escherd_and_leaves_a_whole_log_and_exit_record() {
     let id = daemon.ctl().submit(["sh", "-c", &script]);
     in_runtime(async { wait_started(&connect(&daemon).await, id).await });
     daemon.kill();
-    gate.say("go");
+    gate.write_line("go");
     let record = daemon.home().exit_record(id);
-    watch::until_exists(&record, DEADLINE);
+    watch::until_exists(&record);
 
     let report = exit_record::read(&record).expect("a whole record").report;
     assert_eq!((report.id, report.exit), (id, Exit::Code(7)));
@@ -49,14 +49,14 @@ fn a_command_outlives_escherd_and_leaves_a_whole_log_and_exit_record() {
 #[test]
 fn a_command_without_output_leaves_its_exit_record_as_well() {
     let mut daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let script = format!("read line < {}; kill -9 $$", gate.name());
     let id = daemon.ctl().submit(["sh", "-c", &script]);
     in_runtime(async { wait_started(&connect(&daemon).await, id).await });
     daemon.kill();
-    gate.say("go");
+    gate.write_line("go");
     let record = daemon.home().exit_record(id);
-    watch::until_exists(&record, DEADLINE);
+    watch::until_exists(&record);
     let report = exit_record::read(&record).unwrap().report;
     assert!(
         matches!(report.exit, Exit::Signal { signal: 9, .. }),
@@ -77,7 +77,7 @@ fn timeout_and_kill_ladder_hold_without_escherd() {
             kill_grace_ms: Some(300),
             ..exec([
                 child_program.to_str().unwrap(),
-                "stubborn",
+                "ignore-sigterm",
                 lock.to_str().unwrap(),
             ])
         };
@@ -87,7 +87,7 @@ fn timeout_and_kill_ladder_hold_without_escherd() {
     });
     daemon.kill();
     let record = daemon.home().exit_record(id);
-    watch::until_exists(&record, DEADLINE);
+    watch::until_exists(&record);
     let report = exit_record::read(&record).unwrap().report;
     assert_eq!(
         (&report.cause, report.ended_by_signal),
@@ -97,14 +97,14 @@ fn timeout_and_kill_ladder_hold_without_escherd() {
         matches!(report.exit, Exit::Signal { signal: 9, .. }),
         "{report:?}"
     );
-    assert!(is_free(&lock));
+    assert!(is_unlocked(&lock));
 }
 
 #[test]
 fn many_commands_outlive_escherd() {
     let mut daemon = Daemon::start();
     let gates: Vec<Fifo> = (0..20)
-        .map(|index| Fifo::new(daemon.home(), &format!("gate{index}")))
+        .map(|index| daemon.home().fifo(&format!("gate{index}")))
         .collect();
     let ids = in_runtime(async {
         let client = connect(&daemon).await;
@@ -120,9 +120,9 @@ fn many_commands_outlive_escherd() {
     });
     daemon.kill();
     for ((status, gate), id) in (0..).zip(&gates).zip(ids) {
-        gate.say("the end");
+        gate.write_line("the end");
         let record = daemon.home().exit_record(id);
-        watch::until_exists(&record, DEADLINE);
+        watch::until_exists(&record);
         let report = exit_record::read(&record).unwrap().report;
         assert_eq!((report.id, report.exit), (id, Exit::Code(status)));
         assert_eq!(
@@ -135,7 +135,7 @@ fn many_commands_outlive_escherd() {
 #[test]
 fn a_client_notices_that_escherd_is_gone() {
     let mut daemon = Daemon::start();
-    let ready = Fifo::new(daemon.home(), "ready");
+    let ready = daemon.home().fifo("ready");
     let script = format!("echo ready > {}; exec sleep 600", ready.name());
     let run = daemon.ctl().start([
         "run",
@@ -147,9 +147,9 @@ fn a_client_notices_that_escherd_is_gone() {
         "-c",
         &script,
     ]);
-    assert_eq!(ready.hear(), "ready");
+    assert_eq!(ready.read_line(), "ready");
     daemon.kill();
-    let ended = run.end().expect(125);
+    let ended = run.wait().expect(125);
     assert!(!ended.stderr.is_empty());
     let ended = daemon.ctl().run(["run", "true"]).expect(125);
     assert!(ended.err().contains("escherd"), "{ended:?}");
@@ -158,7 +158,7 @@ fn a_client_notices_that_escherd_is_gone() {
 #[test]
 fn running_commands_outlive_the_launcher_and_the_next_submit_works() {
     let daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let script = format!(
         "echo before; read line < {}; echo after; exit 3",
         gate.name()
@@ -184,7 +184,7 @@ fn running_commands_outlive_the_launcher_and_the_next_submit_works() {
                 assert_eq!(result.stdout, format!("{round} {index}\n").as_bytes());
             }
         }
-        gate.say("go");
+        gate.write_line("go");
         let result = client.get_result(running).await.unwrap();
         assert_eq!(result.stdout, b"before\nafter\n");
         assert_eq!(result.record.outcome.unwrap().exit, Exit::Code(3));
@@ -194,7 +194,7 @@ fn running_commands_outlive_the_launcher_and_the_next_submit_works() {
 #[test]
 fn a_stopped_launcher_keeps_new_commands_waiting_and_harms_none() {
     let daemon = Daemon::with_config("[daemon]\nwarm_shims = 1");
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client = connect(&daemon).await;
         let running = client
@@ -211,7 +211,7 @@ fn a_stopped_launcher_keeps_new_commands_waiting_and_harms_none() {
         for _ in 0..10 {
             ids.push(client.execute(exec(["true"])).await.unwrap().id);
         }
-        gate.say("go");
+        gate.write_line("go");
         assert_eq!(client.get_result(running).await.unwrap().stdout, b"done\n");
         kill(launcher, Signal::SIGCONT).unwrap();
         for id in ids {
@@ -232,7 +232,7 @@ fn a_command_whose_shim_is_killed_is_lost() {
         let client = connect(&daemon).await;
         let request = exec([
             child_program.to_str().unwrap(),
-            "holder",
+            "hold-lock",
             lock.to_str().unwrap(),
         ]);
         let id = client.execute(request).await.unwrap().id;
@@ -247,7 +247,7 @@ fn a_command_whose_shim_is_killed_is_lost() {
         assert_eq!(outcome.exit, Exit::Unknown);
         assert_eq!(outcome.error.unwrap().code, ErrorCode::LOST);
         assert_eq!(outcome.leftovers, Leftovers::Killed);
-        assert!(is_free(&lock), "the command has outlived its shim");
+        assert!(is_unlocked(&lock), "the command has outlived its shim");
         // What it has written is there.
         assert_eq!(client.get_result(id).await.unwrap().stdout, b"ready\n");
         let id = client.execute(exec(["echo", "next"])).await.unwrap().id;
@@ -258,7 +258,7 @@ fn a_command_whose_shim_is_killed_is_lost() {
 #[test]
 fn a_fresh_escherd_starts_on_the_folders_of_one_that_was_killed() {
     let mut first = Daemon::start();
-    let gate = Fifo::new(first.home(), "gate");
+    let gate = first.home().fifo("gate");
     let id = first.ctl().submit([
         "sh",
         "-c",
@@ -271,9 +271,9 @@ fn a_fresh_escherd_starts_on_the_folders_of_one_that_was_killed() {
         second.ctl().run(["run", "echo", "here"]).expect(0).out(),
         "here\n"
     );
-    gate.say("go");
+    gate.write_line("go");
     let log = second.home().log(id);
-    watch::until(&second.home().logs(), DEADLINE, || {
+    watch::until(&second.home().logs(), || {
         let text = fs::read_to_string(&log).unwrap_or_default();
         (text == "done\n").then_some(())
     });

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use escher_tests::{
-    DEADLINE, Daemon, Exit, Fifo, Home, connect, escherd, finish, in_runtime, is_free, watch,
+    DEADLINE, Daemon, Exit, Home, connect, escherd, in_runtime, is_unlocked, run_program, watch,
 };
 
 #[test]
@@ -17,11 +17,11 @@ fn sigterm_ends_it_with_0() {
 
 #[test]
 fn sigterm_ends_it_with_0_also_with_clients_that_wait_and_follow() {
-    let mut daemon = Daemon::builder().leaving_commands().start();
-    let ready = Fifo::new(daemon.home(), "ready");
+    let mut daemon = Daemon::builder().leave_commands().start();
+    let ready = daemon.home().fifo("ready");
     let script = format!("echo ready > {}; exec sleep 3", ready.name());
     let id = daemon.ctl().submit(["sh", "-c", &script]).to_string();
-    assert_eq!(ready.hear(), "ready");
+    assert_eq!(ready.read_line(), "ready");
     let clients: Vec<_> = [
         &["wait", &id][..],
         &["attach", &id],
@@ -37,21 +37,21 @@ fn sigterm_ends_it_with_0_also_with_clients_that_wait_and_follow() {
     .collect();
     assert_eq!(daemon.terminate(), Exit::Code(0));
     for client in clients {
-        assert_ne!(client.end().code, 0, "what it waited for has not come");
+        assert_ne!(client.wait().code, 0, "what it waited for has not come");
     }
 }
 
 #[test]
 fn leave_lets_commands_live_on() {
-    let mut daemon = Daemon::builder().leaving_commands().start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let mut daemon = Daemon::builder().leave_commands().start();
+    let gate = daemon.home().fifo("gate");
     let script = format!("echo up > {0}.up; read line < {0}; echo done", gate.name());
-    let ready = Fifo::new(daemon.home(), "gate.up");
+    let ready = daemon.home().fifo("gate.up");
     let id = daemon.ctl().submit(["sh", "-c", &script]);
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     assert_eq!(daemon.terminate(), Exit::Code(0));
-    gate.say("go");
-    watch::until_exists(&daemon.home().exit_record(id), DEADLINE);
+    gate.write_line("go");
+    watch::until_exists(&daemon.home().exit_record(id));
     assert_eq!(fs::read_to_string(daemon.home().log(id)).unwrap(), "done\n");
 }
 
@@ -62,9 +62,9 @@ fn cancel_ends_commands_first() {
     let mut command = daemon.ctl().command(["run", "--kill-after", "300ms", "--"]);
     command
         .arg(escher_tests::child_program())
-        .arg("stubborn")
+        .arg("ignore-sigterm")
         .arg(&lock);
-    let mut run = escher_tests::Started::unread(command, DEADLINE);
+    let mut run = escher_tests::RunningProgram::spawn_unread(command, DEADLINE);
     std::io::Read::read_exact(&mut run.stdout(), &mut [0; 6]).unwrap();
     let queued = daemon.ctl().submit(["true"]);
     let _ = daemon
@@ -72,14 +72,17 @@ fn cancel_ends_commands_first() {
         .run(["wait".to_owned(), queued.to_string()])
         .expect(0);
     assert_eq!(daemon.terminate(), Exit::Code(0));
-    assert!(is_free(&lock), "the ladder was run before escherd ended");
-    let ended = run.end();
+    assert!(
+        is_unlocked(&lock),
+        "the ladder was run before escherd ended"
+    );
+    let ended = run.wait();
     assert!([125, 137].contains(&ended.code), "{ended:?}");
 }
 
 #[test]
 fn a_socket_that_is_handed_over_is_served() {
-    let daemon = Daemon::builder().handing_over_socket().start();
+    let daemon = Daemon::builder().socket_activation().start();
     assert_eq!(
         daemon.ctl().run(["run", "echo", "hello"]).expect(0).out(),
         "hello\n"
@@ -95,7 +98,7 @@ fn a_second_escherd_on_the_same_folders_is_refused_and_harms_nothing() {
     let mut second = Command::new(escherd());
     second.args(daemon.home().arguments());
     second.args(["--config", "/dev/null"]);
-    let second = finish(second);
+    let second = run_program(second);
     assert_ne!(second.code, 0);
     let state = daemon.home().state();
     assert!(second.err().contains(state.to_str().unwrap()), "{second:?}");
@@ -142,7 +145,12 @@ fn the_socket_and_the_folders_have_the_right_modes() {
 fn wrong_arguments_give_2() {
     let mut command = Command::new(escherd());
     command.arg("--no-such-flag");
-    assert!(finish(command).expect(2).err().contains("--no-such-flag"));
+    assert!(
+        run_program(command)
+            .expect(2)
+            .err()
+            .contains("--no-such-flag")
+    );
 }
 
 #[test]
@@ -153,7 +161,7 @@ fn a_launcher_that_is_not_there_is_named() {
     *arguments.last_mut().unwrap() = "/no/such/launcher".into();
     let mut command = Command::new(escherd());
     command.args(arguments);
-    let ended = finish(command);
+    let ended = run_program(command);
     assert_ne!(ended.code, 0);
     assert!(ended.err().contains("/no/such/launcher"), "{ended:?}");
 }
@@ -197,7 +205,7 @@ fn the_temporary_folder_goes() {
 /// Waits until escherd tells systemd something that has `part` in it.
 fn hear(daemon: &Daemon, part: &str) -> String {
     loop {
-        let notification = daemon.notification();
+        let notification = daemon.next_notification();
         if notification.contains(part) {
             return notification;
         }
@@ -208,15 +216,15 @@ fn hear(daemon: &Daemon, part: &str) -> String {
 fn systemd_is_told_how_many_executions_there_are() {
     let daemon = Daemon::builder()
         .config("[execution]\nmax_concurrent_executions = 1\n")
-        .hearing_notifications()
+        .keep_notifications()
         .start();
     hear(&daemon, "STATUS=serving: 0 running, 0 waiting, 0 finished");
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let script = format!("read line < {}", gate.name());
     let first = daemon.ctl().submit(["sh", "-c", &script]).to_string();
     let second = daemon.ctl().submit(["true"]).to_string();
     hear(&daemon, "STATUS=serving: 1 running, 1 waiting, 0 finished");
-    gate.say("go");
+    gate.write_line("go");
     let _ = daemon.ctl().run(["wait", &first, &second]).expect(0);
     hear(&daemon, "STATUS=serving: 0 running, 0 waiting, 2 finished");
 }
@@ -225,7 +233,7 @@ fn systemd_is_told_how_many_executions_there_are() {
 fn systemd_s_watchdog_hears_from_escherd_again_and_again() {
     let daemon = Daemon::builder()
         .env("WATCHDOG_USEC", "200000")
-        .hearing_notifications()
+        .keep_notifications()
         .start();
     for _ in 0..3 {
         hear(&daemon, "WATCHDOG=1");
@@ -234,7 +242,7 @@ fn systemd_s_watchdog_hears_from_escherd_again_and_again() {
 
 #[test]
 fn systemd_is_told_of_a_reload_and_of_its_end() {
-    let mut daemon = Daemon::builder().hearing_notifications().start();
+    let mut daemon = Daemon::builder().keep_notifications().start();
     nix::sys::signal::kill(daemon.pid(), nix::sys::signal::Signal::SIGHUP).unwrap();
     let reloading = hear(&daemon, "RELOADING=1");
     assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");

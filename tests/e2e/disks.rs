@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use escher_client::{ErrorCode, ExecutionRequest, Status};
 use escher_tests::{
-    DEADLINE, Daemon, Fifo, Home, Tmpfs, connect, exec, in_runtime, is_root_for, shell,
-    wait_started, watch,
+    Daemon, Home, Tmpfs, connect, exec, in_runtime, require_root, shell, wait_started, watch,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -16,7 +15,7 @@ const TOO_MUCH: &str = "head -c 20971520 /dev/zero; echo the end >&2; exit 3";
 
 #[test]
 fn a_full_log_directory_is_drained_and_counted() {
-    if !is_root_for("a log directory on a full disk, drained") {
+    if !require_root("a log directory on a full disk, drained") {
         return;
     }
     let home = Arc::new(Home::new());
@@ -48,7 +47,7 @@ fn a_full_log_directory_is_drained_and_counted() {
     assert_eq!(log.len(), number("log_bytes"));
     // Once there is room again, all is well.
     let _ = ctl.run(["rm", "1"]).expect(0);
-    watch::until(&home.logs(), DEADLINE, || {
+    watch::until(&home.logs(), || {
         (fs::read_dir(home.logs()).unwrap().count() == 0).then_some(())
     });
     assert_eq!(ctl.run(["run", "echo", "again"]).expect(0).out(), "again\n");
@@ -56,7 +55,7 @@ fn a_full_log_directory_is_drained_and_counted() {
 
 #[test]
 fn a_full_log_directory_ends_the_command_where_so_configured() {
-    if !is_root_for("a log directory on a full disk, killing") {
+    if !require_root("a log directory on a full disk, killing") {
         return;
     }
     let home = Arc::new(Home::new());
@@ -107,14 +106,14 @@ fn the_limit_of_a_log_and_the_guard_of_its_disk_hold_at_their_edges() {
 
 #[test]
 fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_is_room() {
-    if !is_root_for("a store on a full disk") {
+    if !require_root("a store on a full disk") {
         return;
     }
     let home = Arc::new(Home::new());
     let disk = Tmpfs::mount(&home.state(), "4m");
-    let daemon = Daemon::builder().home(&home).leaving_commands().start();
-    let gate = Fifo::new(&home, "gate");
-    let held = Fifo::new(&home, "held");
+    let daemon = Daemon::builder().home(&home).leave_commands().start();
+    let gate = home.fifo("gate");
+    let held = home.fifo("held");
     let (id, lasting, over) = in_runtime(async {
         let client = connect(&daemon).await;
         let request = shell(&format!(
@@ -151,7 +150,7 @@ fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_
         let removed = removed.as_api().unwrap().code;
         assert_eq!(removed, ErrorCode::STORE_UNAVAILABLE);
         // What runs goes on, and is told of.
-        gate.say("full");
+        gate.write_line("full");
         let result = client.get_result(id).await.unwrap();
         assert_eq!(
             (result.record.status, &result.stdout[..]),
@@ -171,7 +170,7 @@ fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_
     });
     let mut first = daemon;
     first.kill();
-    let second = Daemon::builder().home(&home).leaving_commands().start();
+    let second = Daemon::builder().home(&home).leave_commands().start();
     let record = second.ctl().inspect(id);
     assert_eq!(
         (&record["status"], &record["exit_code"]),
@@ -180,7 +179,7 @@ fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_
     );
     let _ = second.ctl().run(["inspect", &over.to_string()]).expect(1);
     assert_eq!(second.ctl().inspect(lasting)["status"], "running");
-    held.say("go");
+    held.write_line("go");
     assert_eq!(second.ctl().run(["wait", &lasting.to_string()]).code, 0);
     drop(second);
     drop(first);
@@ -188,9 +187,9 @@ fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_
 
 #[test]
 fn a_damaged_store_is_set_aside_said_and_what_runs_is_not_forgotten() {
-    let mut first = Daemon::builder().leaving_commands().start();
+    let mut first = Daemon::builder().leave_commands().start();
     let home = first.home().clone();
-    let gate = Fifo::new(&home, "gate");
+    let gate = home.fifo("gate");
     let id = in_runtime(async {
         let client = connect(&first).await;
         let request = shell(&format!("echo up; read line < {}; exit 4", gate.name()));
@@ -208,7 +207,7 @@ fn a_damaged_store_is_set_aside_said_and_what_runs_is_not_forgotten() {
         let _ = fs::remove_file(home.state().join(file));
     }
     fs::write(&path, b"this is no database, whatever its name").unwrap();
-    let second = Daemon::builder().home(&home).leaving_commands().start();
+    let second = Daemon::builder().home(&home).leave_commands().start();
     assert!(
         second.log().contains("set aside") || second.log().contains("set-aside"),
         "{}",
@@ -229,7 +228,7 @@ fn a_damaged_store_is_set_aside_said_and_what_runs_is_not_forgotten() {
         (&record["id"], &record["status"]),
         (&id.to_string().into(), &"running".into())
     );
-    gate.say("go");
+    gate.write_line("go");
     assert_eq!(second.ctl().run(["wait", &id.to_string()]).code, 4);
     drop(second);
     drop(first);
@@ -237,9 +236,9 @@ fn a_damaged_store_is_set_aside_said_and_what_runs_is_not_forgotten() {
 
 #[test]
 fn a_damaged_exit_record_costs_its_own_execution_and_no_other() {
-    let mut first = Daemon::builder().leaving_commands().start();
+    let mut first = Daemon::builder().leave_commands().start();
     let home = first.home().clone();
-    let gates = [Fifo::new(&home, "gate0"), Fifo::new(&home, "gate1")];
+    let gates = [home.fifo("gate0"), home.fifo("gate1")];
     let ids = in_runtime(async {
         let client = connect(&first).await;
         let mut ids = Vec::new();
@@ -253,13 +252,13 @@ fn a_damaged_exit_record_costs_its_own_execution_and_no_other() {
     });
     first.kill();
     for (gate, id) in gates.iter().zip(&ids) {
-        gate.say("go");
-        watch::until_exists(&home.exit_record(*id), DEADLINE);
+        gate.write_line("go");
+        watch::until_exists(&home.exit_record(*id));
     }
     let path = home.exit_record(ids[0]);
     let whole = fs::read(&path).unwrap();
     fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-    let second = Daemon::builder().home(&home).leaving_commands().start();
+    let second = Daemon::builder().home(&home).leave_commands().start();
     assert_eq!(second.ctl().inspect(ids[0])["status"], "lost");
     assert_eq!(second.ctl().inspect(ids[1])["exit_code"], 9);
     assert!(second.log().contains("set aside"), "{}", second.log());
@@ -272,18 +271,18 @@ fn a_log_that_is_moved_or_cut_from_outside_harms_nothing_and_is_said() {
     let daemon = Daemon::start();
     let home = daemon.home().clone();
     let ctl = daemon.ctl();
-    let gate = Fifo::new(&home, "gate");
+    let gate = home.fifo("gate");
     let script = format!(
         "seq 1 1000; read line < {}; seq 1 1000; exit 2",
         gate.name()
     );
     let id = ctl.submit(["sh", "-c", &script]);
-    watch::until(&home.logs(), DEADLINE, || {
+    watch::until(&home.logs(), || {
         let log = fs::metadata(home.log(id)).ok()?;
         (log.len() == 3893).then_some(())
     });
     fs::rename(home.log(id), home.work().join("moved")).unwrap();
-    gate.say("go");
+    gate.write_line("go");
     assert_eq!(ctl.run(["wait", &id.to_string()]).code, 2);
     assert_eq!(
         fs::metadata(home.work().join("moved")).unwrap().len(),

@@ -8,7 +8,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use escher_client::{Diagnostic, Severity};
-use escher_tests::{Ctl, Daemon, Ended, Home, Tmpfs, escherctl, finish, in_runtime, is_root_for};
+use escher_tests::{
+    Ctl, Daemon, FinishedProgram, Home, Tmpfs, escherctl, in_runtime, require_root, run_program,
+};
 use escherd::{ExecutionEngine, OnStop};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, chown};
@@ -22,12 +24,12 @@ fn doctor(ctl: &Ctl, code: i32) -> Vec<Value> {
 }
 
 /// Against a socket with no [`Daemon`] behind it.
-fn doctor_at(socket: &Path) -> Ended {
+fn doctor_at(socket: &Path) -> FinishedProgram {
     let mut command = Command::new(escherctl());
     command
         .args(["doctor", "--json"])
         .env("ESCHER_SOCKET", socket);
-    finish(command)
+    run_program(command)
 }
 
 /// The severity, message and advice of the first finding of a check.
@@ -119,7 +121,7 @@ fn an_escherd_that_is_stopped_is_told_from_one_that_is_not_there() {
 
 #[test]
 fn who_is_not_in_the_group_is_told_which_it_is() {
-    if !is_root_for("doctor for somebody outside of the socket's group") {
+    if !require_root("doctor for somebody outside of the socket's group") {
         return;
     }
     let daemon = Daemon::start();
@@ -157,7 +159,7 @@ fn a_configuration_that_was_changed_is_held_against_what_is_in_force() {
     let (severity, message, _) = of(&findings, "configuration");
     assert_eq!(severity, "failure");
     assert!(message.contains("max_secret_executions"), "{message}");
-    if is_root_for("that faults of the configuration are not told to everybody") {
+    if require_root("that faults of the configuration are not told to everybody") {
         fs::set_permissions(daemon.home().socket(), Permissions::from_mode(0o666)).unwrap();
         let findings = doctor(&daemon.ctl().as_user(ALICE, ALICE, &[]), 1);
         let (severity, message, _) = of(&findings, "configuration");
@@ -168,7 +170,7 @@ fn a_configuration_that_was_changed_is_held_against_what_is_in_force() {
 
 #[test]
 fn a_log_directory_without_room_is_told() {
-    if !is_root_for("doctor on a full disk") {
+    if !require_root("doctor on a full disk") {
         return;
     }
     let home = Arc::new(Home::new());
@@ -193,7 +195,7 @@ fn a_log_directory_without_room_is_told() {
 
 #[test]
 fn a_policy_that_others_can_write_is_named() {
-    if !is_root_for("doctor on policies") {
+    if !require_root("doctor on policies") {
         return;
     }
     let home = Arc::new(Home::new());

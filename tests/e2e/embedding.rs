@@ -7,7 +7,7 @@ use escher_client::{
     Blob, CancelMode, CancelOutcome, Command, ErrorCode, ExecutionRequest, ListFilter, Status,
     Timeout,
 };
-use escher_tests::{Fifo, Home, Metrics, exec, in_runtime, shell};
+use escher_tests::{Home, Metrics, exec, in_runtime, shell};
 use escherd::{EngineConfig, ExecutionEngine, OnStop, StartError};
 use tokio::sync::mpsc;
 
@@ -23,7 +23,7 @@ fn an_engine_tells_its_figures_and_has_no_connections_to_count() {
         let engine = engine(&home).await;
         let id = engine.execute(shell("exit 1")).await.unwrap().id;
         engine.wait_for_completion(id).await.unwrap();
-        let figures = Metrics::read(&engine.metrics().await.unwrap());
+        let figures = Metrics::parse(&engine.metrics().await.unwrap());
         assert_eq!(figures.get("executions_submitted_total"), 1.0);
         assert_eq!(figures.get("run_duration_seconds_count"), 1.0);
         assert!(!figures.text().contains("connections"));
@@ -125,13 +125,13 @@ fn commands_come_as_programs_shell_text_and_scripts() {
 #[test]
 fn executions_are_listed_counted_cancelled_and_removed() {
     let home = Home::new();
-    let gate = Fifo::new(&home, "gate");
+    let gate = home.fifo("gate");
     in_runtime(async {
         let engine = engine(&home).await;
         let text = format!("echo up > {0}; exec sleep 1000", gate.name());
         let running = engine.execute(shell(&text)).await.unwrap().id;
         // The engine lives on this thread, too.
-        let heard = tokio::task::spawn_blocking(move || gate.hear()).await;
+        let heard = tokio::task::spawn_blocking(move || gate.read_line()).await;
         assert_eq!(heard.unwrap(), "up");
         let done = engine.execute(exec(["true"])).await.unwrap().id;
         engine.wait_for_completion(done).await.unwrap();
@@ -247,7 +247,7 @@ fn handlers_hear_of_starts_output_and_ends_in_order() {
 #[test]
 fn two_engines_do_not_share_directories_and_the_next_takes_over_what_runs() {
     let home = Home::new();
-    let gate = Fifo::new(&home, "gate");
+    let gate = home.fifo("gate");
     in_runtime(async {
         let first = engine(&home).await;
         let second = ExecutionEngine::new(home.engine_config()).await;
@@ -259,7 +259,7 @@ fn two_engines_do_not_share_directories_and_the_next_takes_over_what_runs() {
         assert_eq!(refused.code, ErrorCode::SHUTTING_DOWN);
 
         let second = engine(&home).await;
-        gate.say("taken over");
+        gate.write_line("taken over");
         let result = second.get_result(id).await.unwrap();
         assert_eq!(
             (result.exit_code(), &result.stdout[..]),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use escher_client::protocol::{Exit, Leftovers};
 use escher_client::{CancelMode, CancelOutcome, ExecutionRequest, RunAs, Status, Timeout};
 use escher_tests::{
-    DEADLINE, Daemon, Fifo, Started, child_program, connect, exec, in_runtime, is_free,
-    is_root_for, shell,
+    DEADLINE, Daemon, RunningProgram, child_program, connect, exec, in_runtime, is_unlocked,
+    require_root, shell,
 };
 use nix::sys::signal::Signal;
 
@@ -22,13 +22,13 @@ fn a_command_that_ignores_sigterm_is_killed_after_the_grace_period() {
             kill_grace_ms: Some(300),
             ..exec([
                 child_program.to_str().unwrap(),
-                "stubborn",
+                "ignore-sigterm",
                 lock.to_str().unwrap(),
             ])
         };
         let id = client.execute(request).await.unwrap().id;
         let record = client.wait_for_completion(id).await.unwrap();
-        assert!(is_free(&lock));
+        assert!(is_unlocked(&lock));
         assert_eq!(record.status, Status::Timeout);
         let outcome = record.outcome.unwrap();
         assert!(
@@ -46,9 +46,9 @@ fn a_double_fork_in_a_session_of_its_own_neither_holds_back_the_result_nor_survi
     let lock = daemon.home().work().join("lock");
     let mut command = daemon.ctl().command(["run", "--name", "it", "--"]);
     command.arg(child_program()).arg("daemonize").arg(&lock);
-    let ended = Started::new(command, DEADLINE).end().expect(0);
+    let ended = RunningProgram::spawn(command, DEADLINE).wait().expect(0);
     assert_eq!(ended.out(), "main is done\n");
-    assert!(is_free(&lock), "nothing survives");
+    assert!(is_unlocked(&lock), "nothing survives");
     let record = daemon.ctl().inspect("it");
     assert_eq!(
         (&record["status"], &record["leftovers"]),
@@ -62,7 +62,7 @@ fn a_timeout_and_a_cancel_reach_what_has_left_the_session_too() {
     let daemon = Daemon::start();
     for (index, flags) in [&["--timeout", "2s"][..], &[]].iter().enumerate() {
         let lock = daemon.home().work().join(format!("lock{index}"));
-        let ready = Fifo::new(daemon.home(), &format!("ready{index}"));
+        let ready = daemon.home().fifo(&format!("ready{index}"));
         let name = format!("it{index}");
         let script = format!(
             "{} daemonize {}; echo ready > {}; exec sleep 600",
@@ -72,20 +72,20 @@ fn a_timeout_and_a_cancel_reach_what_has_left_the_session_too() {
         );
         let words = ["--name", &name, "sh", "-c", &script];
         let run = daemon.ctl().start([&["run"], *flags, &words].concat());
-        assert_eq!(ready.hear(), "ready");
+        assert_eq!(ready.read_line(), "ready");
         if flags.is_empty() {
-            assert!(!is_free(&lock));
+            assert!(!is_unlocked(&lock));
             let _ = daemon.ctl().run(["cancel", &name]).expect(0);
         }
-        let _ = run.end().expect(if flags.is_empty() { 143 } else { 124 });
-        assert!(is_free(&lock));
+        let _ = run.wait().expect(if flags.is_empty() { 143 } else { 124 });
+        assert!(is_unlocked(&lock));
     }
 }
 
 #[test]
 fn children_that_end_in_time_are_no_leftovers_and_their_output_counts() {
     let daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let script = format!(
         "(read line < {0}; echo late) & echo early; echo go > {0}",
         gate.name()
@@ -102,7 +102,7 @@ fn children_that_end_in_time_are_no_leftovers_and_their_output_counts() {
 fn a_whole_crowd_ends_with_its_main_process() {
     let daemon = Daemon::start();
     let lock = daemon.home().work().join("lock");
-    let ready = Fifo::new(daemon.home(), "ready");
+    let ready = daemon.home().fifo("ready");
     // A shared lock of 64 processes, in groups and sessions of all kinds.
     let script = format!(
         "for i in $(seq 32); do (exec 9> {0}; flock -s 9; exec sleep 600) & \
@@ -114,17 +114,17 @@ fn a_whole_crowd_ends_with_its_main_process() {
     let run = daemon
         .ctl()
         .start(["run", "--kill-after", "300ms", "sh", "-c", &script]);
-    assert_eq!(ready.hear(), "ready");
+    assert_eq!(ready.read_line(), "ready");
     run.signal(Signal::SIGTERM);
-    let ended = run.end();
+    let ended = run.wait();
     assert!([137, 143].contains(&ended.code), "{ended:?}");
-    assert!(is_free(&lock));
+    assert!(is_unlocked(&lock));
 }
 
 #[test]
 fn a_stopped_command_is_ended_all_the_same() {
     let daemon = Daemon::start();
-    let ready = Fifo::new(daemon.home(), "ready");
+    let ready = daemon.home().fifo("ready");
     let script = format!(
         "echo ready > {}; kill -STOP $$; exec sleep 600",
         ready.name()
@@ -132,15 +132,15 @@ fn a_stopped_command_is_ended_all_the_same() {
     let run = daemon
         .ctl()
         .start(["run", "--name", "it", "sh", "-c", &script]);
-    assert_eq!(ready.hear(), "ready");
+    assert_eq!(ready.read_line(), "ready");
     let _ = daemon.ctl().run(["cancel", "it"]).expect(0);
-    let _ = run.end().expect(143);
+    let _ = run.wait().expect(143);
 }
 
 #[test]
 fn cancelling_says_what_was_already_so() {
     let daemon = Daemon::start();
-    let ready = Fifo::new(daemon.home(), "ready");
+    let ready = daemon.home().fifo("ready");
     let script = format!(
         "trap '' TERM; echo ready > {}; while :; do sleep 1; done",
         ready.name()
@@ -152,7 +152,7 @@ fn cancelling_says_what_was_already_so() {
             ..shell(&script)
         };
         let id = client.execute(request).await.unwrap().id;
-        assert_eq!(ready.hear(), "ready");
+        assert_eq!(ready.read_line(), "ready");
         let cancel = |mode| client.cancel(id, mode);
         assert_eq!(
             cancel(CancelMode::Graceful).await.unwrap(),
@@ -205,7 +205,7 @@ fn a_cancel_in_the_middle_of_the_start_is_not_lost() {
 #[test]
 fn a_signal_goes_to_the_main_process() {
     let daemon = Daemon::start();
-    let heard = Fifo::new(daemon.home(), "heard");
+    let heard = daemon.home().fifo("heard");
     let script = format!(
         "trap 'echo usr1 > {0}' USR1; trap 'exit 5' USR2; echo ready > {0}; \
          while :; do sleep 600 & wait; done",
@@ -214,11 +214,11 @@ fn a_signal_goes_to_the_main_process() {
     let run = daemon
         .ctl()
         .start(["run", "--name", "it", "sh", "-c", &script]);
-    assert_eq!(heard.hear(), "ready");
+    assert_eq!(heard.read_line(), "ready");
     let _ = daemon.ctl().run(["kill", "-s", "USR1", "it"]).expect(0);
-    assert_eq!(heard.hear(), "usr1");
+    assert_eq!(heard.read_line(), "usr1");
     let _ = daemon.ctl().run(["kill", "-s", "SIGUSR2", "it"]).expect(0);
-    let _ = run.end().expect(5);
+    let _ = run.wait().expect(5);
     let _ = daemon.ctl().run(["kill", "-s", "USR1", "it"]).expect(1);
 }
 
@@ -227,7 +227,7 @@ fn a_signal_goes_to_the_main_process() {
 #[test]
 fn a_user_that_stops_its_own_processes_delays_no_other() {
     const VICTIM: &str = "games"; // of base-passwd; no other test may run anything as it
-    if !is_root_for("commands stopped by their own user") {
+    if !require_root("commands stopped by their own user") {
         return;
     }
     let Ok(Some(user)) = nix::unistd::User::from_name(VICTIM) else {
@@ -237,10 +237,10 @@ fn a_user_that_stops_its_own_processes_delays_no_other() {
     let daemon = Daemon::start();
     let mut command = std::process::Command::new(child_program());
     command
-        .args(["as", &format!("{0}:{0}:", user.uid)])
+        .args(["run-as", &format!("{0}:{0}:", user.uid)])
         .arg(daemon.home().share(&child_program()))
-        .arg("freeze");
-    let mut freezer = Started::unread(command, DEADLINE);
+        .arg("stop-user");
+    let mut freezer = RunningProgram::spawn_unread(command, DEADLINE);
     std::io::Read::read_exact(&mut freezer.stdout(), &mut [0; 6]).unwrap();
 
     in_runtime(async {
@@ -276,5 +276,5 @@ fn a_user_that_stops_its_own_processes_delays_no_other() {
         }
     });
     freezer.signal(Signal::SIGKILL);
-    let _ = freezer.end().expect(-9);
+    let _ = freezer.wait().expect(-9);
 }

@@ -1,6 +1,6 @@
 //! The exit status of `run`, `attach` and `wait` is the command's, or says what escher did.
 
-use escher_tests::{Daemon, Fifo, Home, child_program, finish, is_free};
+use escher_tests::{Daemon, Home, child_program, is_unlocked, run_program};
 use serde_json::Value;
 
 #[test]
@@ -64,10 +64,13 @@ fn a_timeout_that_takes_a_sigkill_gives_124_too() {
         .ctl()
         .command(["run", "--timeout", "500ms", "--kill-after", "200ms", "--"]);
     let mut command = ended;
-    command.arg(child_program()).arg("stubborn").arg(&lock);
-    let ended = finish(command).expect(124);
+    command
+        .arg(child_program())
+        .arg("ignore-sigterm")
+        .arg(&lock);
+    let ended = run_program(command).expect(124);
     assert_eq!(ended.out(), "ready\n");
-    assert!(is_free(&lock), "it is gone");
+    assert!(is_unlocked(&lock), "it is gone");
 }
 
 #[test]
@@ -87,7 +90,7 @@ fn no_daemon_gives_125() {
     command
         .args(["run", "true"])
         .env("ESCHER_SOCKET", home.socket());
-    let ended = finish(command).expect(125);
+    let ended = run_program(command).expect(125);
     assert!(
         ended.err().contains(home.socket().to_str().unwrap()),
         "{ended:?}"
@@ -174,31 +177,31 @@ fn a_program_that_is_not_there_gives_127_and_one_that_cannot_start_126() {
 #[test]
 fn a_cancelled_command_gives_128_and_the_signal_that_ended_it() {
     let daemon = Daemon::start();
-    let ready = Fifo::new(daemon.home(), "ready");
+    let ready = daemon.home().fifo("ready");
     let script = format!("echo up > {}; exec sleep 600", ready.name());
     let run = daemon
         .ctl()
         .start(["run", "--name", "sleeper", "sh", "-c", &script]);
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     let _ = daemon.ctl().run(["cancel", "sleeper"]).expect(0);
-    let ended = run.end().expect(143);
+    let ended = run.wait().expect(143);
     assert!(ended.err().contains("cancelled"), "{ended:?}");
 }
 
 #[test]
 fn a_command_killed_from_outside_gives_137() {
     let daemon = Daemon::start();
-    let ready = Fifo::new(daemon.home(), "ready");
+    let ready = daemon.home().fifo("ready");
     let script = format!("echo up > {}; exec sleep 600", ready.name());
     let run = daemon
         .ctl()
         .start(["run", "--name", "sleeper", "sh", "-c", &script]);
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     let _ = daemon
         .ctl()
         .run(["kill", "-s", "KILL", "sleeper"])
         .expect(0);
-    let _ = run.end().expect(137);
+    let _ = run.wait().expect(137);
     assert_eq!(daemon.ctl().inspect("sleeper")["status"], "failed");
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 
 use escher_client::{Client, ExecutionId, ExecutionRequest, OutputRange, Status};
-use escher_tests::{DEADLINE, Daemon, Fifo, connect, in_runtime, shell, watch};
+use escher_tests::{Daemon, connect, in_runtime, shell, watch};
 use serde_json::Value;
 
 /// Two finished executions in memory, the others in the store alone.
@@ -114,7 +114,7 @@ fn times_select_by_submission() {
 fn a_name_means_the_newest_that_bears_it_wherever_that_is() {
     let daemon = Daemon::with_config(FORGETFUL);
     let ctl = daemon.ctl();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     // The oldest of the name still runs when the newest has long left memory.
     let script = format!("read line < {}", gate.name());
     let _old = ctl.line(["submit", "--name", "twin", "--shell", &script]);
@@ -124,7 +124,7 @@ fn a_name_means_the_newest_that_bears_it_wherever_that_is() {
         let _ = ctl.run(["run", "true"]).expect(0);
     }
     assert_eq!(ctl.inspect("twin")["id"], newest.as_str());
-    gate.say("go");
+    gate.write_line("go");
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_key_is_known_after_its_execution_has_left_memory() {
 fn rm_forgets_record_and_log_and_only_what_is_over() {
     let daemon = Daemon::with_config(FORGETFUL);
     let ctl = daemon.ctl();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let running = ctl.submit(["sh", "-c", &format!("echo up; read line < {}", gate.name())]);
     let over = ctl.submit(["echo", "done"]);
     let _ = ctl.run(["wait", &over.to_string()]).expect(0);
@@ -164,13 +164,13 @@ fn rm_forgets_record_and_log_and_only_what_is_over() {
     assert!(refused.err().contains("only finished"), "{refused:?}");
     assert!(daemon.home().log(over).exists());
     let _ = ctl.run(["rm", &over.to_string()]).expect(0);
-    watch::until(&daemon.home().logs(), DEADLINE, || {
+    watch::until(&daemon.home().logs(), || {
         let gone = !daemon.home().log(over).exists() && !daemon.home().index(over).exists();
         gone.then_some(())
     });
     let _ = ctl.run(["inspect", &over.to_string()]).expect(1);
     let _ = ctl.run(["rm", &over.to_string()]).expect(1);
-    gate.say("go");
+    gate.write_line("go");
     assert_eq!(ctl.run(["wait", &running.to_string()]).code, 0);
 }
 
@@ -178,7 +178,7 @@ fn rm_forgets_record_and_log_and_only_what_is_over() {
 fn prune_forgets_all_that_is_over_and_fits() {
     let daemon = Daemon::with_config(FORGETFUL);
     let ctl = daemon.ctl();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let _running = ctl.submit(["sh", "-c", &format!("read line < {}", gate.name())]);
     for code in [0, 1, 0, 1, 0] {
         let _ = ctl
@@ -201,7 +201,7 @@ fn prune_forgets_all_that_is_over_and_fits() {
     assert_eq!(ctl.json_lines(["ps", "-a"]).len(), 1);
     // Numbers are never used again.
     assert_eq!(ctl.json(["submit", "true"])["number"], 7);
-    gate.say("go");
+    gate.write_line("go");
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn history_is_kept_within_its_limits_oldest_first_with_its_logs() {
         ids.push(id);
     }
     // The logs go after the records.
-    watch::until(&daemon.home().logs(), DEADLINE, || {
+    watch::until(&daemon.home().logs(), || {
         let gone = ids[..3].iter().all(|id| !daemon.home().log(*id).exists());
         gone.then_some(())
     });
@@ -242,7 +242,7 @@ fn bytes_and_age_bound_the_history_as_well() {
         let _ = ctl.run(["wait", &big.to_string()]).expect(0);
         let second = ctl.submit(["head", "-c", "100000", "/dev/zero"]);
         let _ = ctl.run(["wait", &second.to_string()]).expect(0);
-        watch::until(&daemon.home().logs(), DEADLINE, || {
+        watch::until(&daemon.home().logs(), || {
             (!daemon.home().log(big).exists()).then_some(())
         });
         let _ = ctl.run(["inspect", &big.to_string()]).expect(1);
@@ -261,7 +261,7 @@ fn a_log_that_is_being_read_is_not_cut_off_by_its_removal() {
         let mut output = client.read_logs(id, OutputRange::default()).await.unwrap();
         let mut seen = output.next().await.unwrap().unwrap().data.len();
         assert_eq!(client.remove_execution(id).await.unwrap().executions, 1);
-        watch::until(&daemon.home().logs(), DEADLINE, || {
+        watch::until(&daemon.home().logs(), || {
             (!daemon.home().log(id).exists()).then_some(())
         });
         while let Some(chunk) = output.next().await {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use escher_tests::{Ctl, Daemon, Fifo, connect, exec, in_runtime, is_root_for};
+use escher_tests::{Ctl, Daemon, connect, exec, in_runtime, require_root};
 
 /// Users that no host has.
 const ALICE: u32 = 61_001;
@@ -20,7 +20,7 @@ fn text(ctl: &Ctl, words: &[&str]) -> String {
 
 #[test]
 fn a_command_runs_as_the_caller_with_the_groups_of_its_connection() {
-    if !is_root_for("commands of other users") {
+    if !require_root("commands of other users") {
         return;
     }
     let daemon = open_daemon();
@@ -46,7 +46,7 @@ fn a_command_runs_as_the_caller_with_the_groups_of_its_connection() {
 
 #[test]
 fn no_groups_means_no_groups() {
-    if !is_root_for("commands of a user without groups") {
+    if !require_root("commands of a user without groups") {
         return;
     }
     let daemon = open_daemon();
@@ -56,11 +56,11 @@ fn no_groups_means_no_groups() {
 
 #[test]
 fn callers_see_and_touch_only_their_own_and_root_all() {
-    if !is_root_for("executions of several users") {
+    if !require_root("executions of several users") {
         return;
     }
     let daemon = open_daemon();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let (alice, bob) = (
         daemon.ctl().as_user(ALICE, ALICE, &[]),
         daemon.ctl().as_user(BOB, BOB, &[]),
@@ -107,13 +107,13 @@ fn callers_see_and_touch_only_their_own_and_root_all() {
         "nobody has ended it"
     );
     assert_eq!(daemon.ctl().inspect(&id)["user"], ALICE.to_string());
-    gate.say("go");
+    gate.write_line("go");
     assert_eq!(alice.run(["attach", &id]).expect(0).out(), "secret\n");
 }
 
 #[test]
 fn logs_are_not_readable_by_those_who_may_use_the_socket() {
-    if !is_root_for("logs and other users") {
+    if !require_root("logs and other users") {
         return;
     }
     let daemon = open_daemon();
@@ -130,7 +130,7 @@ fn logs_are_not_readable_by_those_who_may_use_the_socket() {
 
 #[test]
 fn only_root_may_name_another_user() {
-    if !is_root_for("commands in the name of others") {
+    if !require_root("commands in the name of others") {
         return;
     }
     let daemon = open_daemon();
@@ -166,7 +166,7 @@ fn only_root_may_name_another_user() {
 
 #[test]
 fn a_connection_cannot_talk_itself_into_another_user() {
-    if !is_root_for("the identity of a connection") {
+    if !require_root("the identity of a connection") {
         return;
     }
     let daemon = open_daemon();
@@ -189,14 +189,14 @@ fn a_connection_cannot_talk_itself_into_another_user() {
         .env("SUDO_UID", "0")
         .env("HOME", "/root");
     assert_eq!(
-        escher_tests::finish(hostile).expect(0).out(),
+        escher_tests::run_program(hostile).expect(0).out(),
         format!("{ALICE}\n")
     );
 }
 
 #[test]
 fn directories_and_programs_are_reached_with_the_commands_own_authority() {
-    if !is_root_for("the authority over files") {
+    if !require_root("the authority over files") {
         return;
     }
     let daemon = open_daemon();
@@ -272,7 +272,7 @@ fn the_environment_is_the_golden_list() {
     };
     let (home, shell) = (home.to_str().unwrap(), shell.to_str().unwrap());
     check(&daemon.ctl(), golden(home, shell, &name));
-    if is_root_for("the environment of a user without a passwd entry") {
+    if require_root("the environment of a user without a passwd entry") {
         let alice = daemon.ctl().as_user(ALICE, ALICE, &[]);
         check(&alice, golden("/", "/bin/sh", &ALICE.to_string()));
     }
@@ -306,14 +306,14 @@ fn asked_for_variables_come_on_top() {
         .ctl()
         .command(["run", "-e", "ODD", "-e", "NOT_SET", "env"]);
     passing.env("ODD", "from the caller");
-    let ended = escher_tests::finish(passing).expect(0);
+    let ended = escher_tests::run_program(passing).expect(0);
     assert!(ended.out().contains("ODD=from the caller\n"), "{ended:?}");
     assert!(!ended.out().contains("NOT_SET"), "{ended:?}");
 }
 
 #[test]
 fn a_user_without_a_passwd_entry_is_served() {
-    if !is_root_for("a user without a passwd entry") {
+    if !require_root("a user without a passwd entry") {
         return;
     }
     let daemon = open_daemon();
@@ -411,7 +411,7 @@ fn a_session_of_its_own_and_no_terminal() {
 
 #[test]
 fn each_command_has_a_session_keyring_of_its_own() {
-    if !is_root_for("keyrings of a user that has no others") {
+    if !require_root("keyrings of a user that has no others") {
         return;
     }
     let daemon = open_daemon();
@@ -431,7 +431,7 @@ fn each_command_has_a_session_keyring_of_its_own() {
 
 #[test]
 fn the_command_can_be_no_window_into_the_shim() {
-    if !is_root_for("what a user may do to its shim") {
+    if !require_root("what a user may do to its shim") {
         return;
     }
     let daemon = open_daemon();
@@ -451,7 +451,7 @@ fn the_command_can_be_no_window_into_the_shim() {
 
 #[test]
 fn an_escherd_without_root_serves_its_own_user_alone() {
-    if !is_root_for("an escherd of another user") {
+    if !require_root("an escherd of another user") {
         return;
     }
     // A whole escherd of somebody else's, in folders of its own.
@@ -460,7 +460,7 @@ fn an_escherd_without_root_serves_its_own_user_alone() {
     let mut command = std::process::Command::new(escher_tests::reaper());
     command
         .arg(escher_tests::child_program())
-        .args(["as", &format!("{ALICE}:{ALICE}:")])
+        .args(["run-as", &format!("{ALICE}:{ALICE}:")])
         .arg(home.share(&escher_tests::escherd()))
         .args(["--user", "--on-stop", "cancel", "--launcher"])
         .arg(home.share(&escher_tests::launcher()))
@@ -478,7 +478,7 @@ fn an_escherd_without_root_serves_its_own_user_alone() {
     ready
         .set_read_timeout(Some(escher_tests::DEADLINE))
         .unwrap();
-    let mut reaper = escher_tests::Started::new(command, escher_tests::DEADLINE);
+    let mut reaper = escher_tests::RunningProgram::spawn(command, escher_tests::DEADLINE);
     let stdin = reaper.stdin();
     let mut message = [0; 4096];
     while !message.starts_with(b"READY=1") {
@@ -490,11 +490,11 @@ fn an_escherd_without_root_serves_its_own_user_alone() {
     let run = |user: u32, words: &[&str]| {
         let mut command = std::process::Command::new(escher_tests::child_program());
         command
-            .args(["as", &format!("{user}:{user}:")])
+            .args(["run-as", &format!("{user}:{user}:")])
             .arg(&ctl)
             .args(words);
         command.env("ESCHER_SOCKET", &socket).current_dir("/");
-        escher_tests::finish(command)
+        escher_tests::run_program(command)
     };
     assert_eq!(
         run(ALICE, &["run", "id", "-u"]).expect(0).out(),
@@ -504,6 +504,6 @@ fn an_escherd_without_root_serves_its_own_user_alone() {
     let _ = run(BOB, &["run", "id"]).expect(125);
     let _ = run(0, &["run", "id"]).expect(125);
     drop(stdin);
-    let ended = reaper.end().expect(0);
+    let ended = reaper.wait().expect(0);
     assert!(ended.out().ends_with("exited code 0\nclean\n"), "{ended:?}");
 }

@@ -2,23 +2,25 @@
 
 use std::io::Read;
 
-use escher_tests::{Ctl, DEADLINE, Daemon, Ended, Fifo, Started, child_program, is_free};
+use escher_tests::{
+    Ctl, DEADLINE, Daemon, Fifo, FinishedProgram, RunningProgram, child_program, is_unlocked,
+};
 use nix::sys::signal::Signal;
 
 /// Starts `run` of a shell script that has to say something through the fifo once it is ready.
-fn run_ready(ctl: &Ctl, ready: &Fifo, script: &str) -> Started {
+fn run_ready(ctl: &Ctl, ready: &Fifo, script: &str) -> RunningProgram {
     let run = ctl.start(["run", "--name", "it", "sh", "-c", script]);
-    assert_eq!(ready.hear(), "ready");
+    assert_eq!(ready.read_line(), "ready");
     run
 }
 
-fn signalled_once(signal: Signal) -> Ended {
+fn signalled_once(signal: Signal) -> FinishedProgram {
     let daemon = Daemon::start();
-    let ready = Fifo::new(daemon.home(), "ready");
+    let ready = daemon.home().fifo("ready");
     let script = format!("echo ready > {}; exec sleep 600", ready.name());
     let run = run_ready(&daemon.ctl(), &ready, &script);
     run.signal(signal);
-    let ended = run.end();
+    let ended = run.wait();
     assert_eq!(daemon.ctl().inspect("it")["status"], "cancelled");
     ended
 }
@@ -38,7 +40,7 @@ fn sigterm_and_sighup_cancel_too() {
 #[test]
 fn what_a_command_says_on_its_way_out_still_arrives() {
     let daemon = Daemon::start();
-    let ready = Fifo::new(daemon.home(), "ready");
+    let ready = daemon.home().fifo("ready");
     let script = format!(
         "trap 'echo last words; echo and more >&2; exit 0' TERM; echo ready > {}; \
          sleep 600 & wait",
@@ -46,7 +48,7 @@ fn what_a_command_says_on_its_way_out_still_arrives() {
     );
     let run = run_ready(&daemon.ctl(), &ready, &script);
     run.signal(Signal::SIGINT);
-    let ended = run.end().expect(143);
+    let ended = run.wait().expect(143);
     assert_eq!(ended.out(), "last words\n");
     assert!(ended.err().starts_with("and more\n"), "{ended:?}");
 }
@@ -55,7 +57,7 @@ fn what_a_command_says_on_its_way_out_still_arrives() {
 #[test]
 fn the_second_ctrl_c_kills() {
     let daemon = Daemon::start();
-    let heard = Fifo::new(daemon.home(), "heard");
+    let heard = daemon.home().fifo("heard");
     let script = format!(
         "trap 'echo term > {0}' TERM; echo ready > {0}; while :; do sleep 1; done",
         heard.name()
@@ -71,11 +73,11 @@ fn the_second_ctrl_c_kills() {
         "-c",
         &script,
     ]);
-    assert_eq!(heard.hear(), "ready");
+    assert_eq!(heard.read_line(), "ready");
     run.signal(Signal::SIGINT);
-    assert_eq!(heard.hear(), "term");
+    assert_eq!(heard.read_line(), "term");
     run.signal(Signal::SIGINT);
-    let _ = run.end().expect(137);
+    let _ = run.wait().expect(137);
     assert_eq!(ctl.inspect("it")["status"], "cancelled");
 }
 
@@ -84,20 +86,23 @@ fn a_cancelled_command_that_ignores_sigterm_is_gone_after_the_grace_period() {
     let daemon = Daemon::start();
     let lock = daemon.home().work().join("lock");
     let mut command = daemon.ctl().command(["run", "--kill-after", "300ms", "--"]);
-    command.arg(child_program()).arg("stubborn").arg(&lock);
-    let mut run = Started::unread(command, DEADLINE);
+    command
+        .arg(child_program())
+        .arg("ignore-sigterm")
+        .arg(&lock);
+    let mut run = RunningProgram::spawn_unread(command, DEADLINE);
     let mut said = [0; 6];
     run.stdout().read_exact(&mut said).unwrap();
     assert_eq!(&said, b"ready\n");
     run.signal(Signal::SIGINT);
-    let _ = run.end().expect(137);
-    assert!(is_free(&lock));
+    let _ = run.wait().expect(137);
+    assert!(is_unlocked(&lock));
 }
 
 #[test]
 fn a_command_that_waits_is_withdrawn_by_ctrl_c() {
     let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
-    let ready = Fifo::new(daemon.home(), "ready");
+    let ready = daemon.home().fifo("ready");
     let script = format!("echo ready > {}; exec sleep 600", ready.name());
     let running = run_ready(&daemon.ctl(), &ready, &script);
     let waiting = daemon
@@ -119,10 +124,10 @@ fn a_command_that_waits_is_withdrawn_by_ctrl_c() {
         }
     });
     waiting.signal(Signal::SIGINT);
-    let _ = waiting.end().expect(143);
+    let _ = waiting.wait().expect(143);
     assert!(!daemon.home().work().join("never").exists());
     running.signal(Signal::SIGTERM);
-    let _ = running.end().expect(143);
+    let _ = running.wait().expect(143);
 }
 
 #[test]
@@ -133,29 +138,30 @@ fn a_closed_stdout_ends_run_and_cancels_the_command() {
     let command = daemon
         .ctl()
         .command(["run", "--name", "it", "sh", "-c", &script]);
-    let mut run = Started::unread(command, DEADLINE);
+    let mut run = RunningProgram::spawn_unread(command, DEADLINE);
     let mut stdout = run.stdout();
     stdout.read_exact(&mut [0; 100_000]).unwrap();
     drop(stdout);
-    let ended = run.end();
+    let ended = run.wait();
     assert!(
         [141, -13].contains(&ended.code),
         "as a closed pipe would: {ended:?}"
     );
     let _ = daemon.ctl().run(["wait", "it"]).expect(143);
     assert_eq!(daemon.ctl().inspect("it")["status"], "cancelled");
-    assert!(is_free(&lock));
+    assert!(is_unlocked(&lock));
 }
 
 #[test]
 fn a_closed_stdout_of_logs_ends_logs_alone() {
     let daemon = Daemon::start();
     let id = daemon.ctl().submit(["yes"]).to_string();
-    let mut follow = Started::unread(daemon.ctl().command(["logs", "-f", &id]), DEADLINE);
+    let mut follow =
+        RunningProgram::spawn_unread(daemon.ctl().command(["logs", "-f", &id]), DEADLINE);
     let mut stdout = follow.stdout();
     stdout.read_exact(&mut [0; 100_000]).unwrap();
     drop(stdout);
-    let ended = follow.end();
+    let ended = follow.wait();
     assert!([141, -13].contains(&ended.code), "{ended:?}");
     assert_eq!(daemon.ctl().inspect(&id)["status"], "running");
     let _ = daemon.ctl().run(["cancel", &id]).expect(0);
@@ -164,15 +170,15 @@ fn a_closed_stdout_of_logs_ends_logs_alone() {
 #[test]
 fn ctrl_c_on_attach_detaches_and_leaves_the_command() {
     let daemon = Daemon::start();
-    let ready = Fifo::new(daemon.home(), "ready");
+    let ready = daemon.home().fifo("ready");
     let script = format!("echo here; echo ready > {}; exec sleep 600", ready.name());
     let id = daemon.ctl().submit(["sh", "-c", &script]).to_string();
-    assert_eq!(ready.hear(), "ready");
-    let mut attach = Started::unread(daemon.ctl().command(["attach", &id]), DEADLINE);
+    assert_eq!(ready.read_line(), "ready");
+    let mut attach = RunningProgram::spawn_unread(daemon.ctl().command(["attach", &id]), DEADLINE);
     // Its first output shows that it is past its own start.
     attach.stdout().read_exact(&mut [0; 5]).unwrap();
     attach.signal(Signal::SIGINT);
-    let ended = attach.end();
+    let ended = attach.wait();
     assert!(!ended.stderr.is_empty(), "it says so: {ended:?}");
     assert_eq!(daemon.ctl().inspect(&id)["status"], "running");
     let _ = daemon.ctl().run(["cancel", &id]).expect(0);

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use escher_tests::{Daemon, Exit, Fifo, Home, Journal, is_root_for};
+use escher_tests::{Daemon, Exit, Home, Journal, require_root};
 
 /// The entries about `id`, up to that of its end.
 fn life(journal: &Journal, id: &str) -> Vec<BTreeMap<String, String>> {
     let mut life = Vec::new();
     loop {
-        let entry = journal.next();
+        let entry = journal.next_entry();
         if entry.get("ESCHER_EXECUTION_ID").is_some_and(|it| it == id) {
             let is_end = entry["MESSAGE"].contains(" is over, ");
             life.push(entry);
@@ -22,17 +22,17 @@ fn life(journal: &Journal, id: &str) -> Vec<BTreeMap<String, String>> {
 
 #[test]
 fn an_execution_s_life_is_told_with_fields_to_find_it_by() {
-    if !is_root_for("the journal") {
+    if !require_root("the journal") {
         return;
     }
     let home = Arc::new(Home::new());
     let journal = Journal::new(&home);
     let daemon = Daemon::builder().home(&home).journal(&journal).start();
     let ctl = daemon.ctl();
-    let ready = Fifo::new(&home, "ready");
+    let ready = home.fifo("ready");
     let script = format!("echo up > {}; exec sleep 1000", ready.name());
     let id = ctl.submit(["sh", "-c", &script]).to_string();
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     let _ = ctl.run(["cancel", &id]).expect(0);
 
     let life = life(&journal, &id);
@@ -64,12 +64,12 @@ fn an_execution_s_life_is_told_with_fields_to_find_it_by() {
 
 #[test]
 fn a_restart_tells_nothing_twice_and_what_it_found_out() {
-    if !is_root_for("the journal") {
+    if !require_root("the journal") {
         return;
     }
     let home = Arc::new(Home::new());
-    let gate = Fifo::new(&home, "gate");
-    let mut first = Daemon::builder().home(&home).leaving_commands().start();
+    let gate = home.fifo("gate");
+    let mut first = Daemon::builder().home(&home).leave_commands().start();
     let script = format!("read line < {}", gate.name());
     let id = first.ctl().submit(["sh", "-c", &script]).to_string();
     let over = first.ctl().submit(["true"]).to_string();
@@ -78,7 +78,7 @@ fn a_restart_tells_nothing_twice_and_what_it_found_out() {
 
     let journal = Journal::new(&home);
     let _second = Daemon::builder().home(&home).journal(&journal).start();
-    gate.say("go");
+    gate.write_line("go");
     let life = life(&journal, &id);
     assert_eq!(life.len(), 1, "{life:?}");
     assert!(life[0]["MESSAGE"].contains("is over, completed: sh -c read line"));

@@ -2,34 +2,31 @@
 
 use std::fs;
 
-use escher_tests::{Daemon, Fifo, Keeper};
+use escher_tests::{Daemon, Keeper};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Submits a command that runs until it is ended, and waits until it runs. Returns its id.
 fn set_going(daemon: &Daemon) -> String {
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let script = format!("echo up > {}; exec sleep 1000", gate.name());
     let id = daemon.ctl().line(["submit", "--shell", &script]);
-    assert_eq!(gate.hear(), "up");
+    assert_eq!(gate.read_line(), "up");
     id
 }
 
 #[test]
 fn limits_pauses_and_figures_go_through_to_the_cgroup_of_a_command() {
-    let Some(keeper) = Keeper::for_testing("a pause from client to cgroup") else {
+    let Some(keeper) = Keeper::start_or_skip("a pause from client to cgroup") else {
         return;
     };
     let daemon = keeper.daemon().start();
     let ctl = daemon.ctl();
-    let (up, gate) = (
-        Fifo::new(daemon.home(), "up"),
-        Fifo::new(daemon.home(), "gate"),
-    );
+    let (up, gate) = (daemon.home().fifo("up"), daemon.home().fifo("gate"));
     let (said, heard) = (up.name(), gate.name());
     let script = format!("echo up > {said}; read -r line < {heard}; exit 4");
     let id = ctl.line(["submit", "--name", "held", "--shell", &script]);
-    assert_eq!(up.hear(), "up");
+    assert_eq!(up.read_line(), "up");
     let frozen = || {
         let events = keeper.cgroup().join(&id).join("cgroup.events");
         fs::read_to_string(events).unwrap().contains("frozen 1")
@@ -42,7 +39,7 @@ fn limits_pauses_and_figures_go_through_to_the_cgroup_of_a_command() {
     let _ = ctl.run(["resume", "held"]).expect(0);
     assert!(!frozen());
     assert_eq!(ctl.json(["inspect", "held"])["paused"], false);
-    gate.say("go");
+    gate.write_line("go");
     let _ = ctl.run(["wait", "held"]).expect(4);
     let record = ctl.json(["inspect", "held"]);
     assert_eq!(record["paused"], false);
@@ -56,10 +53,10 @@ fn limits_pauses_and_figures_go_through_to_the_cgroup_of_a_command() {
 
 #[test]
 fn a_pause_outlives_escherd() {
-    let Some(keeper) = Keeper::for_testing("a pause over a restart") else {
+    let Some(keeper) = Keeper::start_or_skip("a pause over a restart") else {
         return;
     };
-    let daemon = keeper.daemon().leaving_commands().start();
+    let daemon = keeper.daemon().leave_commands().start();
     let id = set_going(&daemon);
     let _ = daemon.ctl().run(["pause", &id]).expect(0);
     let _ = daemon.stop();
@@ -72,7 +69,7 @@ fn a_pause_outlives_escherd() {
 
 #[test]
 fn a_killed_launcher_is_followed_and_what_a_killed_shim_leaves_is_ended() {
-    let Some(keeper) = Keeper::for_testing("deaths under a keeper") else {
+    let Some(keeper) = Keeper::start_or_skip("deaths under a keeper") else {
         return;
     };
     let daemon = keeper.daemon().start();
@@ -105,7 +102,7 @@ fn a_killed_launcher_is_followed_and_what_a_killed_shim_leaves_is_ended() {
 
 #[test]
 fn sigterm_to_the_keeper_cancels_everything_and_escherd_stays() {
-    let Some(keeper) = Keeper::for_testing("the stop of a keeper under escherd") else {
+    let Some(keeper) = Keeper::start_or_skip("the stop of a keeper under escherd") else {
         return;
     };
     let daemon = keeper.daemon().start();

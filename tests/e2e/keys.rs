@@ -3,7 +3,7 @@
 use std::fs;
 
 use escher_client::{ErrorCode, ExecutionRequest};
-use escher_tests::{Daemon, connect, exec, in_runtime, is_root_for, shell};
+use escher_tests::{Daemon, connect, exec, in_runtime, require_root, shell};
 
 fn keyed(key: &str, script: &str) -> ExecutionRequest {
     ExecutionRequest {
@@ -133,7 +133,7 @@ fn escherctl_takes_a_key() {
 
 #[test]
 fn keys_of_different_users_have_nothing_to_do_with_each_other() {
-    if !is_root_for("keys of different users") {
+    if !require_root("keys of different users") {
         return;
     }
     let daemon = Daemon::with_config("[daemon]\nsocket_mode = \"0666\"\n");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use escher_tests::{Daemon, Fifo, Home, escherd, finish, relay_launcher};
+use escher_tests::{Daemon, Home, escherd, relay_launcher, run_program, watch};
 
 /// The launcher of a version, for a home.
 fn version(home: &Home, version: u16) -> PathBuf {
@@ -29,7 +29,9 @@ fn an_old_launcher_serves_a_new_escherd() {
         "old\n"
     );
     assert_eq!(
-        ctl.feed("input", ["run", "-i", "cat"]).expect(0).out(),
+        ctl.run_with_input("input", ["run", "-i", "cat"])
+            .expect(0)
+            .out(),
         "input"
     );
     // What does not fit into a packet goes another way.
@@ -52,7 +54,7 @@ fn an_old_launcher_serves_a_new_escherd() {
     assert!(fs::read_dir(home.logs()).unwrap().count() > 0);
     drop(daemon);
     let _next = Daemon::builder().home(&home).start();
-    escher_tests::watch::until(&home.logs(), escher_tests::DEADLINE, || {
+    watch::until(&home.logs(), || {
         (fs::read_dir(home.logs()).unwrap().count() == 0).then_some(())
     });
 }
@@ -60,23 +62,23 @@ fn an_old_launcher_serves_a_new_escherd() {
 #[test]
 fn what_an_old_launcher_runs_is_known_by_its_exit_record_after_a_restart() {
     let home = Arc::new(Home::new());
-    let gate = Fifo::new(&home, "gate");
+    let gate = home.fifo("gate");
     let mut first = Daemon::builder()
         .home(&home)
         .launcher(version(&home, 1))
-        .leaving_commands()
+        .leave_commands()
         .start();
-    let ready = Fifo::new(&home, "ready");
+    let ready = home.fifo("ready");
     let script = format!(
         "echo up > {}; read line < {}; exit 8",
         ready.name(),
         gate.name()
     );
     let id = first.ctl().submit(["sh", "-c", &script]);
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     first.kill();
-    gate.say("go");
-    escher_tests::watch::until_exists(&home.exit_record(id), escher_tests::DEADLINE);
+    gate.write_line("go");
+    watch::until_exists(&home.exit_record(id));
     let second = Daemon::builder().home(&home).start();
     assert_eq!(second.ctl().inspect(id)["exit_code"], 8);
     drop(second);
@@ -88,7 +90,7 @@ fn a_launcher_from_the_future_is_refused_with_both_versions_named() {
     let home = Home::new();
     let mut command = Command::new(escherd());
     command.args(home.arguments_with(version(&home, 99)));
-    let ended = finish(command).expect(1);
+    let ended = run_program(command).expect(1);
     assert!(
         ended.err().contains("version 99") && ended.err().contains("1 to 4"),
         "{ended:?}"

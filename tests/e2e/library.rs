@@ -9,7 +9,7 @@ use escher_client::{
     EventsRequest, ExecutionEvent, ExecutionRequest, ListFilter, OutputRange, OutputStart, Status,
     Timeout,
 };
-use escher_tests::{Daemon, Fifo, Home, collect, connect, exec, in_runtime, shell, wait_started};
+use escher_tests::{Daemon, Home, collect, connect, exec, in_runtime, shell, wait_started};
 use tokio::sync::mpsc;
 
 #[test]
@@ -278,7 +278,7 @@ fn one_connection_serves_many_tasks_at_once() {
 #[test]
 fn futures_and_streams_may_be_dropped_at_any_time() {
     let daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client = connect(&daemon).await;
         let script = format!("seq 1 100000; read line < {}", gate.name());
@@ -293,7 +293,7 @@ fn futures_and_streams_may_be_dropped_at_any_time() {
             output.next().await.unwrap().unwrap();
         }
         assert_eq!(client.get_status(id).await.unwrap().status, Status::Running);
-        gate.say("go");
+        gate.write_line("go");
         assert_eq!(
             client.wait_for_completion(id).await.unwrap().status,
             Status::Completed

@@ -3,9 +3,7 @@
 use std::os::unix::net::UnixStream;
 
 use escher_client::{Client, ErrorCode, ExecutionRequest, OutputRange, Status};
-use escher_tests::{
-    Daemon, Fifo, LONG_DEADLINE, connect, exec, in_runtime, in_runtime_within, shell,
-};
+use escher_tests::{Daemon, connect, exec, in_runtime, shell};
 use futures_util::StreamExt;
 
 #[test]
@@ -13,7 +11,7 @@ fn the_bytes_of_what_waits_are_bounded() {
     let daemon = Daemon::with_config(
         "[execution]\nmax_concurrent_executions = 1\nmax_pending_bytes = 100000",
     );
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client = connect(&daemon).await;
         let holds = client
@@ -33,7 +31,7 @@ fn the_bytes_of_what_waits_are_bounded() {
         assert_eq!((error.code, error.retry), (ErrorCode::QUEUE_FULL, true));
         // A small one still fits.
         ids.push(client.execute(exec(["true"])).await.unwrap().id);
-        gate.say("go");
+        gate.write_line("go");
         for id in ids {
             assert_eq!(
                 client.wait_for_completion(id).await.unwrap().status,
@@ -47,8 +45,8 @@ fn the_bytes_of_what_waits_are_bounded() {
 
 #[test]
 fn without_descriptors_connections_are_refused_with_words_and_running_work_is_recorded() {
-    let daemon = Daemon::builder().limiting_files(160).start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let daemon = Daemon::builder().max_open_files(160).start();
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client: Client = connect(&daemon).await;
         let id = client
@@ -70,7 +68,7 @@ fn without_descriptors_connections_are_refused_with_words_and_running_work_is_re
         let silent: Vec<_> = (0..300)
             .map(|_| UnixStream::connect(daemon.home().socket()).unwrap())
             .collect();
-        gate.say("go");
+        gate.write_line("go");
         let record = client.wait_for_completion(id).await.unwrap();
         assert_eq!(record.status, Status::Failed);
         let next = client.execute(exec(["echo", "on"])).await.unwrap().id;
@@ -83,8 +81,8 @@ fn without_descriptors_connections_are_refused_with_words_and_running_work_is_re
 
 #[test]
 fn more_readers_than_descriptors_are_told_to_come_back() {
-    let daemon = Daemon::builder().limiting_files(160).start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let daemon = Daemon::builder().max_open_files(160).start();
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client: Client = connect(&daemon).await;
         let id = client
@@ -107,7 +105,7 @@ fn more_readers_than_descriptors_are_told_to_come_back() {
         followers.pop();
         let mut again = client.follow(id, OutputRange::default()).await.unwrap();
         assert!(again.next().await.unwrap().is_ok());
-        gate.say("go");
+        gate.write_line("go");
         client.wait_for_completion(id).await.unwrap();
     });
 }
@@ -150,7 +148,7 @@ fn memory_after_ten_thousand_commands_and_after_many_more_is_the_same() {
     const AT_ONCE: usize = 32;
     const WARM_UP: usize = 10_000;
     let daemon = Daemon::with_config("[execution]\nmax_in_memory_executions = 1000");
-    in_runtime_within(LONG_DEADLINE, async {
+    in_runtime(async {
         let client: Client = connect(&daemon).await;
         let run = async |count: usize| {
             let runs = (0..count).map(async |_| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::{CommandFactory, Parser};
-use escher_tests::{finish, is_here, pages};
+use escher_tests::{pages, require_program, run_program};
 use tempfile::TempDir;
 
 /// The pages, written for this test.
@@ -16,7 +16,7 @@ impl Manual {
         let manual = Manual(TempDir::new().unwrap());
         let mut command = Command::new(pages());
         command.arg(manual.0.path()).env("SOURCE_DATE_EPOCH", "0");
-        let _ = finish(command).expect(0);
+        let _ = run_program(command).expect(0);
         manual
     }
 
@@ -133,12 +133,12 @@ fn readers_of_manual_pages_find_no_fault() {
     };
     let what = "manual pages are well formed";
     for file in manual.files() {
-        if is_here("man", what) {
-            let shown = finish(man(&file)).expect(0);
+        if require_program("man", what) {
+            let shown = run_program(man(&file)).expect(0);
             assert_eq!(shown.err(), "", "{}", file.display());
         }
-        if is_here("mandoc", what) {
-            assert_eq!(finish(mandoc(&file)).expect(0).out(), "");
+        if require_program("mandoc", what) {
+            assert_eq!(run_program(mandoc(&file)).expect(0).out(), "");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use escher_client::CancelMode;
 use escher_tests::{
-    DEADLINE, Daemon, Fifo, Home, Metrics, connect, exec, in_runtime, shell, wait_started,
+    DEADLINE, Daemon, Home, Metrics, connect, exec, in_runtime, shell, wait_started,
 };
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -39,7 +39,7 @@ fn eventful() -> Daemon {
 #[test]
 fn each_end_is_counted_as_what_it_was() {
     let daemon = eventful();
-    let figures = Metrics::of(&daemon);
+    let figures = Metrics::fetch(&daemon);
     for (sample, value) in [
         (r#"executions{state="pending"}"#, 0.0),
         (r#"executions{state="running"}"#, 0.0),
@@ -97,7 +97,7 @@ fn each_end_is_counted_as_what_it_was() {
     assert!(figures.get("run_duration_seconds_sum") >= 0.1);
     assert!(!figures.text().contains("confidential"));
     let json = daemon.ctl().json(["metrics"]);
-    let again = Metrics::read(json["metrics"].as_str().unwrap());
+    let again = Metrics::parse(json["metrics"].as_str().unwrap());
     assert_eq!(again.get("executions_submitted_total"), 5.0);
 }
 
@@ -109,7 +109,7 @@ fn what_waits_and_what_is_cancelled_shows() {
         let running = client.execute(exec(["sleep", "1000"])).await.unwrap().id;
         wait_started(&client, running).await;
         let waiting = client.execute(exec(["true"])).await.unwrap().id;
-        let figures = Metrics::read(&client.metrics().await.unwrap());
+        let figures = Metrics::parse(&client.metrics().await.unwrap());
         assert_eq!(figures.get(r#"executions{state="running"}"#), 1.0);
         assert_eq!(figures.get(r#"executions{state="pending"}"#), 1.0);
         assert_eq!(figures.get("launch_latency_seconds_count"), 1.0);
@@ -117,7 +117,7 @@ fn what_waits_and_what_is_cancelled_shows() {
         client.cancel(waiting, CancelMode::Graceful).await.unwrap();
         client.cancel(running, CancelMode::Kill).await.unwrap();
         client.wait_for_completion(running).await.unwrap();
-        let figures = Metrics::read(&client.metrics().await.unwrap());
+        let figures = Metrics::parse(&client.metrics().await.unwrap());
         let cancelled = r#"executions_finished_total{status="cancelled",error="cancelled"}"#;
         assert_eq!(figures.get(cancelled), 2.0);
         // The one that waited has never gone anywhere.
@@ -130,8 +130,8 @@ fn what_waits_and_what_is_cancelled_shows() {
 
 #[test]
 fn another_escherd_counts_from_0_and_what_it_has_taken_over() {
-    let mut first = Daemon::builder().leaving_commands().start();
-    let gate = Fifo::new(first.home(), "gate");
+    let mut first = Daemon::builder().leave_commands().start();
+    let gate = first.home().fifo("gate");
     let script = format!("read line < {}", gate.name());
     let id = in_runtime(async {
         let client = connect(&first).await;
@@ -139,18 +139,18 @@ fn another_escherd_counts_from_0_and_what_it_has_taken_over() {
         wait_started(&client, id).await;
         id
     });
-    let before = Metrics::of(&first);
+    let before = Metrics::fetch(&first);
     first.kill();
     let home = first.home().clone();
-    let second = Daemon::builder().home(&home).leaving_commands().start();
-    let after = Metrics::of(&second);
+    let second = Daemon::builder().home(&home).leave_commands().start();
+    let after = Metrics::fetch(&second);
     assert!(after.get("start_time_seconds") > before.get("start_time_seconds"));
     assert_eq!(before.get("executions_submitted_total"), 1.0);
     assert_eq!(after.get("executions_submitted_total"), 0.0);
     assert_eq!(after.get("executions_adopted_total"), 1.0);
-    gate.say("go");
+    gate.write_line("go");
     let _ = second.ctl().run(["wait", &id.to_string()]).expect(0);
-    let end = Metrics::of(&second);
+    let end = Metrics::fetch(&second);
     let completed = r#"executions_finished_total{status="completed",error=""}"#;
     assert_eq!(end.get(completed), 1.0);
     assert_eq!(end.get("run_duration_seconds_count"), 1.0);
@@ -160,7 +160,7 @@ fn another_escherd_counts_from_0_and_what_it_has_taken_over() {
 
 #[test]
 fn the_page_has_every_metric_with_its_type_and_its_labels_and_no_other() {
-    let told = Metrics::of(&eventful()).metrics();
+    let told = Metrics::fetch(&eventful()).metrics();
     let rows = PAGE.lines().filter(|line| line.starts_with("| `escher_"));
     let page: BTreeSet<_> = rows
         .map(|line| {
@@ -195,7 +195,7 @@ fn promtool(arguments: &[&str], input: &str) {
 #[test]
 fn promtool_has_nothing_to_say_against_names_and_format() {
     let daemon = eventful();
-    let text = Metrics::of(&daemon).text().to_owned();
+    let text = Metrics::fetch(&daemon).text().to_owned();
     // `check metrics` reads the older format, where a counter's name is that of its sample.
     let counters = text.lines().filter_map(|line| {
         let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
@@ -271,7 +271,7 @@ fn the_socket_for_metrics_speaks_http() {
             "Connection: close",
         ]
     );
-    assert_eq!(Metrics::read(&body).get("executions_submitted_total"), 1.0);
+    assert_eq!(Metrics::parse(&body).get("executions_submitted_total"), 1.0);
 
     let (head, body) = fetch(&path, "HEAD / HTTP/1.0\r\n\r\n");
     assert!(head.contains("200 OK") && head.contains("Content-Length: "));
@@ -288,7 +288,7 @@ fn the_socket_for_metrics_speaks_http() {
 
 #[test]
 fn systemd_may_listen_for_metrics_too_and_names_tell_the_sockets_apart() {
-    let daemon = Daemon::builder().handing_over_metrics_socket().start();
+    let daemon = Daemon::builder().socket_activation_with_metrics().start();
     assert_eq!(
         daemon.ctl().run(["run", "echo", "hello"]).expect(0).out(),
         "hello\n"
@@ -296,7 +296,7 @@ fn systemd_may_listen_for_metrics_too_and_names_tell_the_sockets_apart() {
     let path = daemon.home().runtime().join("metrics.sock");
     let (head, body) = fetch(&path, "GET / HTTP/1.1\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 "));
-    assert_eq!(Metrics::read(&body).get("executions_submitted_total"), 1.0);
+    assert_eq!(Metrics::parse(&body).get("executions_submitted_total"), 1.0);
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn those_who_connect_and_say_nothing_keep_nobody_from_the_metrics_for_long() {
     let silent: Vec<UnixStream> = (0..4).map(|_| dial(&path)).collect();
     let (head, body) = fetch(&path, "GET / HTTP/1.1\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 "));
-    let _ = Metrics::read(&body);
+    let _ = Metrics::parse(&body);
     drop(silent);
 }
 
@@ -314,7 +314,7 @@ async fn scrape(path: &Path) -> Metrics {
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
-    Metrics::read(answer.split_once("\r\n\r\n").expect("a head").1)
+    Metrics::parse(answer.split_once("\r\n\r\n").expect("a head").1)
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn metrics_are_whole_and_never_shrink_while_many_commands_run() {
             let completed = r#"executions_finished_total{status="completed",error=""}"#;
             while last.get(completed) < COMMANDS as f64 {
                 let next = scrape(&path).await;
-                for (sample, value) in last.growing() {
+                for (sample, value) in last.counters() {
                     let now = next.get(sample.trim_start_matches("escher_"));
                     assert!(now >= value, "{sample}: {value}, then {now}");
                 }

@@ -5,8 +5,8 @@ use std::process::Stdio;
 
 use escher_client::{OutputRange, OutputStream, StreamSelection};
 use escher_tests::{
-    Ctl, Daemon, Digest, Ended, LONG_DEADLINE, Started, child_program, collect, connect,
-    in_runtime, in_runtime_within, peak_memory_bytes, sha256sum, shell,
+    Ctl, Daemon, Digest, FinishedProgram, LONG_DEADLINE, RunningProgram, child_program, collect,
+    connect, in_runtime, peak_memory_bytes, sha256sum, shell,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -18,7 +18,7 @@ fn long(daemon: &Daemon) -> Ctl {
 /// `run`, and then everything else that shows output, has to give exactly this.
 fn assert_exact(daemon: &Daemon, script: &str, stdout: &[u8], stderr: &[u8]) {
     let ctl = daemon.ctl();
-    let same = |ended: Ended, what: &str| {
+    let same = |ended: FinishedProgram, what: &str| {
         assert!(ended.stdout == stdout, "stdout of {what}: {ended:?}");
         assert!(ended.stderr == stderr, "stderr of {what}: {ended:?}");
     };
@@ -66,7 +66,9 @@ fn a_million_lines() {
     let daemon = Daemon::start();
     let mut command = long(&daemon).command(["run", "seq", "1000000"]);
     command.stdout(Stdio::piped());
-    let ended = Started::new(command, LONG_DEADLINE).end().expect(0);
+    let ended = RunningProgram::spawn(command, LONG_DEADLINE)
+        .wait()
+        .expect(0);
     let expected: String = (1..=1_000_000).map(|n| format!("{n}\n")).collect();
     assert!(ended.stdout == expected.as_bytes(), "{ended:?}");
 }
@@ -92,10 +94,12 @@ fn ten_thousand_writes_in_lockstep_keep_their_order() {
     let mut command = long(&daemon).command(["run", "--name", "lockstep", "--"]);
     command
         .arg(child_program())
-        .arg("lockstep")
+        .arg("write-in-lockstep")
         .arg(&logs)
         .arg(COUNT.to_string());
-    let ended = Started::new(command, LONG_DEADLINE).end().expect(0);
+    let ended = RunningProgram::spawn(command, LONG_DEADLINE)
+        .wait()
+        .expect(0);
     let lines = |word: &str| {
         (0..COUNT)
             .map(|n| format!("{word} {n}\n"))
@@ -148,7 +152,11 @@ fn ten_million_writes_of_one_byte_do_not_make_the_index_outgrow_the_log() {
     let daemon = Daemon::start();
     let ctl = long(&daemon);
     let child_program = child_program();
-    let id = ctl.submit([child_program.to_str().unwrap(), "bytes", &COUNT.to_string()]);
+    let id = ctl.submit([
+        child_program.to_str().unwrap(),
+        "write-bytes",
+        &COUNT.to_string(),
+    ]);
     let _ = ctl.run(["wait".to_owned(), id.to_string()]).expect(0);
     let log = fs::metadata(daemon.home().log(id)).unwrap().len();
     let index = fs::metadata(daemon.home().index(id)).unwrap().len();
@@ -177,9 +185,9 @@ fn a_gibibyte_of_random_bytes_is_exact_and_memory_stays_flat() {
         .ctl()
         .command(["run", "--name", "big", "sh", "-c", script]);
     command.stdin(Stdio::null());
-    let mut run = Started::unread(command, LONG_DEADLINE);
-    let received = Digest::of(run.stdout());
-    let _ = run.end().expect(0);
+    let mut run = RunningProgram::spawn_unread(command, LONG_DEADLINE);
+    let received = Digest::of_reader(run.stdout());
+    let _ = run.wait().expect(0);
     let received = received.hex();
     let sent = fs::read_to_string(work.join("sum")).unwrap();
     assert_eq!(sent.split(' ').next().unwrap(), received);
@@ -192,7 +200,7 @@ fn a_gibibyte_of_random_bytes_is_exact_and_memory_stays_flat() {
     let log = File::open(daemon.home().log(id)).unwrap();
     assert_eq!(log.metadata().unwrap().len(), 1024 * MIB);
     assert_eq!(
-        Digest::of(log).hex(),
+        Digest::of_reader(log).hex(),
         received,
         "the log has the same bytes"
     );
@@ -218,7 +226,7 @@ fn a_gibibyte_of_random_bytes_is_exact_and_memory_stays_flat() {
 fn a_reader_that_stands_still_holds_up_nothing() {
     const BYTES: u64 = 200_000_000;
     let daemon = Daemon::start();
-    in_runtime_within(LONG_DEADLINE, async {
+    in_runtime(async {
         let (slow, other) = (connect(&daemon).await, connect(&daemon).await);
         let request = shell(&format!("head -c {BYTES} /dev/zero"));
         let id = slow.execute(request).await.unwrap().id;

@@ -5,9 +5,7 @@ use std::process::Command;
 
 use escher_client::protocol::{ExecutionResult, Item, OutputRange, Request, ServerFrame};
 use escher_client::{Client, ErrorCode, OutputStream, Status};
-use escher_tests::{
-    Daemon, LONG_DEADLINE, RawPeer, connect, exec, finish, in_runtime, in_runtime_within, shell,
-};
+use escher_tests::{Daemon, RawPeer, connect, exec, in_runtime, run_program, shell};
 
 /// Odd, so that it falls into the middle of a character of two bytes.
 const LIMIT: usize = 100_001;
@@ -65,7 +63,7 @@ fn each(settings: &str, look: impl Fn(usize, Content, &[OutputStream], &[u8], &E
     let daemon = Daemon::with_config(&format!(
         "[execution]\nmax_output_size_bytes = {LIMIT}\nkill_grace_ms = 100\n{settings}\n"
     ));
-    in_runtime_within(LONG_DEADLINE, async {
+    in_runtime(async {
         let client = connect(&daemon).await;
         for size in [LIMIT - 1, LIMIT, LIMIT + 1, 100 * LIMIT] {
             for content in [Content::Text, Content::Binary] {
@@ -301,7 +299,7 @@ fn however_much_is_written_nobody_holds_it_in_memory() {
             .ctl()
             .submit(["head", "-c", &bytes.to_string(), "/dev/zero"])
             .to_string();
-        let shims = in_runtime_within(LONG_DEADLINE, async {
+        let shims = in_runtime(async {
             let client = connect(&daemon).await;
             // A live follower passes everything on.
             let mut output = client
@@ -336,7 +334,7 @@ fn however_much_is_written_nobody_holds_it_in_memory() {
                 ctl.get_envs()
                     .filter_map(|(name, value)| Some((name, value?))),
             );
-        let _ = finish(confined).expect(0);
+        let _ = run_program(confined).expect(0);
         for process in shims {
             let peak = escher_tests::peak_memory_bytes(process.pid).unwrap_or(0);
             assert!(peak < 48 * MIB, "{}: {} KiB", process.command, peak / 1024);
@@ -348,8 +346,8 @@ fn however_much_is_written_nobody_holds_it_in_memory() {
 fn a_request_of_an_old_client_gets_the_mark_as_output() {
     let daemon = Daemon::with_config("[execution]\nmax_output_size_bytes = 10\n");
     let id = daemon.ctl().submit(["printf", "0123456789x"]);
-    let mut peer = RawPeer::greet(&daemon);
-    peer.send(&RawPeer::request(1, Request::Result(id.into())));
+    let mut peer = RawPeer::connect_and_greet(&daemon);
+    peer.send(&RawPeer::request_frame(1, Request::Result(id.into())));
     let mut text = Vec::new();
     loop {
         match peer.receive_frame() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use escher_tests::{Package, escherd, finish, is_here, pages};
+use escher_tests::{Package, escherd, pages, require_program, run_program};
 
 /// What is in it, beside manual pages and examples, with its mode.
 const FILES: &[(&str, &str)] = &[
@@ -50,7 +50,7 @@ fn dpkg_deb(words: [&str; 2], package: &Package) -> String {
     let mut command = Command::new("dpkg-deb");
     command.arg(words[0]).arg(package.path());
     command.args(words[1].split_whitespace());
-    finish(command).expect(0).out().to_owned()
+    run_program(command).expect(0).out().to_owned()
 }
 
 /// Mode and owner of every file in it, by path.
@@ -68,7 +68,7 @@ fn contents(package: &Package) -> BTreeMap<String, (String, String)> {
 
 #[test]
 fn the_package_has_what_the_contract_says_and_lintian_nothing_to_say() {
-    let Some(package) = Package::for_testing("the Debian package") else {
+    let Some(package) = Package::build_or_skip("the Debian package") else {
         return;
     };
     let name = package.path().file_name().unwrap().to_str().unwrap();
@@ -108,12 +108,12 @@ fn the_package_has_what_the_contract_says_and_lintian_nothing_to_say() {
     let conffiles = dpkg_deb(["--info", "conffiles"], &package);
     assert_eq!(conffiles, "/etc/escher/escher.toml\n");
 
-    if is_here("lintian", "the Debian package by Debian's rules") {
+    if require_program("lintian", "the Debian package by Debian's rules") {
         let mut lintian = Command::new("lintian");
         lintian
             .args(["--allow-root", "--fail-on", "error,warning"])
             .arg(package.path());
-        assert_eq!(finish(lintian).expect(0).out(), "");
+        assert_eq!(run_program(lintian).expect(0).out(), "");
     }
 }
 
@@ -139,13 +139,13 @@ fn the_configuration_that_it_brings_is_right_and_sets_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut write = Command::new(pages());
     write.arg(folder.path());
-    let _ = finish(write).expect(0);
+    let _ = run_program(write).expect(0);
     let file = folder.path().join("escher.toml");
     let check = |text: &str| {
         fs::write(&file, text).unwrap();
         let mut check = Command::new(escherd());
         check.arg("--check").arg("--config").arg(&file);
-        let _ = finish(check).expect(0);
+        let _ = run_program(check).expect(0);
     };
     let text = fs::read_to_string(&file).unwrap();
     check(&text);

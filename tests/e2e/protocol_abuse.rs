@@ -6,9 +6,7 @@ use escher_client::{ErrorCode, ListFilter, OutputStart, StreamSelection, Target}
 use escher_protocol::handshake::{HelloReply, MAX_HANDSHAKE_BYTES};
 use escher_protocol::message::{EventsRequest, OutputRequest, Response};
 use escher_protocol::{Request, RequestId, ServerFrame};
-use escher_tests::{
-    DEADLINE, Daemon, RawPeer, connect, exec, in_runtime, resident_bytes, shell, watch,
-};
+use escher_tests::{Daemon, RawPeer, connect, exec, in_runtime, resident_bytes, shell, watch};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// escherd is well and serves others.
@@ -21,14 +19,14 @@ fn assert_serves(daemon: &Daemon) {
 
 /// Why escherd says that it hangs up during the handshake.
 fn refusal(peer: &mut RawPeer) -> ErrorCode {
-    match peer.receive_greeting() {
+    match peer.receive_hello_reply() {
         Some(HelloReply::Refused(refusal)) => {
             assert_eq!(
                 (refusal.lowest, refusal.highest),
                 (1, 1),
                 "it names its versions"
             );
-            assert_eq!(peer.wait_for_end(), 0);
+            assert_eq!(peer.read_to_end(), 0);
             refusal.error.code
         }
         other => panic!("{other:?}"),
@@ -41,7 +39,7 @@ fn farewell(peer: &mut RawPeer) -> ErrorCode {
     let ServerFrame::End { result, .. } = frame else {
         panic!("{frame:?}");
     };
-    assert_eq!(peer.wait_for_end(), 0);
+    assert_eq!(peer.read_to_end(), 0);
     result.unwrap_err().code
 }
 
@@ -55,11 +53,11 @@ fn garbage_instead_of_a_greeting() {
     let daemon = Daemon::start();
     let with_header = frame(&[0xff; 100]);
     let trailing = {
-        let hello = RawPeer::hello();
+        let hello = RawPeer::hello_frame();
         frame(&[&hello[4..], b"x"].concat())
     };
     let wrong_magic = {
-        let mut hello = RawPeer::hello();
+        let mut hello = RawPeer::hello_frame();
         hello[5] ^= 1;
         hello
     };
@@ -107,13 +105,13 @@ fn garbage_after_the_greeting() {
             ErrorCode::FRAME_TOO_LARGE,
         ),
     ] {
-        let mut peer = RawPeer::greet(&daemon);
+        let mut peer = RawPeer::connect_and_greet(&daemon);
         peer.send(&garbage);
         assert_eq!(farewell(&mut peer), code);
     }
     // A good request with one byte too many.
-    let mut peer = RawPeer::greet(&daemon);
-    let request = RawPeer::request(1, Request::Info);
+    let mut peer = RawPeer::connect_and_greet(&daemon);
+    let request = RawPeer::request_frame(1, Request::Info);
     peer.send(&frame(&[&request[4..], b"x"].concat()));
     assert_eq!(farewell(&mut peer), ErrorCode::PROTOCOL);
     assert_serves(&daemon);
@@ -123,19 +121,19 @@ fn garbage_after_the_greeting() {
 #[test]
 fn half_frames_of_peers_that_hang_up_harm_nobody() {
     let daemon = Daemon::start();
-    let hello = RawPeer::hello();
+    let hello = RawPeer::hello_frame();
     for length in 0..hello.len() {
         let mut peer = RawPeer::connect(&daemon);
         peer.send(&hello[..length]);
         peer.finish_sending();
-        peer.wait_for_end();
+        peer.read_to_end();
     }
-    let request = RawPeer::request(7, Request::Submit(Box::new(exec(["touch", "never"]))));
+    let request = RawPeer::request_frame(7, Request::Submit(Box::new(exec(["touch", "never"]))));
     for length in 0..request.len() {
-        let mut peer = RawPeer::greet(&daemon);
+        let mut peer = RawPeer::connect_and_greet(&daemon);
         peer.send(&request[..length]);
         peer.finish_sending();
-        peer.wait_for_end();
+        peer.read_to_end();
     }
     assert_serves(&daemon);
     assert_eq!(
@@ -152,10 +150,10 @@ fn silent_and_slow_peers_are_sent_away_in_time() {
     let mut half_a_header = RawPeer::connect(&daemon);
     half_a_header.send(&[0, 0]);
     let mut half_a_greeting = RawPeer::connect(&daemon);
-    half_a_greeting.send(&RawPeer::hello()[..10]);
-    let mut half_a_request = RawPeer::greet(&daemon);
-    half_a_request.send(&RawPeer::request(1, Request::Info)[..5]);
-    let idle = RawPeer::greet(&daemon);
+    half_a_greeting.send(&RawPeer::hello_frame()[..10]);
+    let mut half_a_request = RawPeer::connect_and_greet(&daemon);
+    half_a_request.send(&RawPeer::request_frame(1, Request::Info)[..5]);
+    let idle = RawPeer::connect_and_greet(&daemon);
     assert_serves(&daemon);
     for peer in [&mut silent, &mut half_a_header, &mut half_a_greeting] {
         assert_eq!(refusal(peer), ErrorCode::IDLE);
@@ -163,7 +161,7 @@ fn silent_and_slow_peers_are_sent_away_in_time() {
     assert_eq!(farewell(&mut half_a_request), ErrorCode::IDLE);
     // Between requests a client may be silent for as long as it likes.
     let mut idle = idle;
-    idle.send(&RawPeer::request(1, Request::Info));
+    idle.send(&RawPeer::request_frame(1, Request::Info));
     assert!(matches!(
         idle.receive_frame(),
         Some(ServerFrame::Reply { .. })
@@ -180,7 +178,7 @@ fn a_thousand_silent_connections_with_a_header_cost_little_and_hold_up_nobody() 
     let before = resident_bytes(daemon.pid()).unwrap();
     let peers: Vec<RawPeer> = (0..PEERS)
         .map(|_| {
-            let mut peer = RawPeer::greet(&daemon);
+            let mut peer = RawPeer::connect_and_greet(&daemon);
             // Eight mebibytes are announced, and one byte of them comes.
             peer.send(&[0, 128, 0, 0, 1]);
             peer
@@ -205,8 +203,8 @@ fn connections_over_the_limit_are_told_so_and_there_is_a_reserve_for_root() {
     let mut peers = Vec::new();
     let refused = loop {
         let mut peer = RawPeer::connect(&daemon);
-        peer.send(&RawPeer::hello());
-        match peer.receive_greeting() {
+        peer.send(&RawPeer::hello_frame());
+        match peer.receive_hello_reply() {
             Some(HelloReply::Welcome(_)) => peers.push(peer),
             Some(HelloReply::Refused(refusal)) => break refusal,
             None => panic!("hung up without a word"),
@@ -238,9 +236,9 @@ fn connections_over_the_limit_are_told_so_and_there_is_a_reserve_for_root() {
 #[test]
 fn many_requests_on_one_connection_are_all_answered() {
     let daemon = Daemon::start();
-    let mut peer = RawPeer::greet(&daemon);
+    let mut peer = RawPeer::connect_and_greet(&daemon);
     let frames: Vec<u8> = (0..200)
-        .flat_map(|id| RawPeer::request(id, Request::Info))
+        .flat_map(|id| RawPeer::request_frame(id, Request::Info))
         .collect();
     peer.send(&frames);
     let mut answered = BTreeSet::new();
@@ -260,13 +258,13 @@ fn many_requests_on_one_connection_are_all_answered() {
 #[test]
 fn too_many_requests_in_flight_are_refused_one_by_one() {
     let daemon = Daemon::start();
-    let mut peer = RawPeer::greet(&daemon);
+    let mut peer = RawPeer::connect_and_greet(&daemon);
     let events = Request::Events(EventsRequest {
         after: None,
         follow: true,
     });
     let frames: Vec<u8> = (0..300)
-        .flat_map(|id| RawPeer::request(id, events.clone()))
+        .flat_map(|id| RawPeer::request_frame(id, events.clone()))
         .collect();
     peer.send(&frames);
     let mut refused = 0;
@@ -288,13 +286,13 @@ fn too_many_requests_in_flight_are_refused_one_by_one() {
 #[test]
 fn a_number_that_is_in_flight_cannot_be_used_again() {
     let daemon = Daemon::start();
-    let mut peer = RawPeer::greet(&daemon);
+    let mut peer = RawPeer::connect_and_greet(&daemon);
     let events = Request::Events(EventsRequest {
         after: None,
         follow: true,
     });
-    peer.send(&RawPeer::request(5, events));
-    peer.send(&RawPeer::request(5, Request::Info));
+    peer.send(&RawPeer::request_frame(5, events));
+    peer.send(&RawPeer::request_frame(5, Request::Info));
     let Some(ServerFrame::Reply {
         id,
         result: Err(error),
@@ -303,7 +301,7 @@ fn a_number_that_is_in_flight_cannot_be_used_again() {
         panic!("an error");
     };
     assert_eq!((id, error.code), (RequestId(5), ErrorCode::PROTOCOL));
-    peer.send(&RawPeer::request(6, Request::Info));
+    peer.send(&RawPeer::request_frame(6, Request::Info));
     assert!(matches!(
         peer.receive_frame(),
         Some(ServerFrame::Reply {
@@ -322,7 +320,7 @@ fn a_peer_that_grants_nothing_gets_one_window() {
         .ctl()
         .run(["wait".to_owned(), id.to_string()])
         .expect(0);
-    let mut peer = RawPeer::greet(&daemon);
+    let mut peer = RawPeer::connect_and_greet(&daemon);
     let read = Request::ReadOutput(OutputRequest {
         target: Target::Id(id),
         streams: StreamSelection::Both,
@@ -330,10 +328,10 @@ fn a_peer_that_grants_nothing_gets_one_window() {
         length: None,
         follow: false,
     });
-    peer.send(&RawPeer::request(1, read));
+    peer.send(&RawPeer::request_frame(1, read));
     let mut items = 0_usize;
     // What comes before the answers to many later requests is all that comes.
-    peer.send(&RawPeer::request(2, Request::Info));
+    peer.send(&RawPeer::request_frame(2, Request::Info));
     let mut settled = 0;
     while settled < 100 {
         match peer.receive_frame() {
@@ -342,11 +340,11 @@ fn a_peer_that_grants_nothing_gets_one_window() {
                 settled = 0;
             }
             Some(ServerFrame::Reply { .. }) if items == 0 => {
-                peer.send(&RawPeer::request(2, Request::Info))
+                peer.send(&RawPeer::request_frame(2, Request::Info))
             }
             Some(ServerFrame::Reply { .. }) => {
                 settled += 1;
-                peer.send(&RawPeer::request(2, Request::Info));
+                peer.send(&RawPeer::request_frame(2, Request::Info));
             }
             other => panic!("{other:?}"),
         }
@@ -390,7 +388,7 @@ fn a_peer_that_hangs_up_in_the_middle_of_a_stream_harms_nobody() {
     let daemon = Daemon::start();
     let id = daemon.ctl().submit(["yes"]);
     for _ in 0..50 {
-        let mut peer = RawPeer::greet(&daemon);
+        let mut peer = RawPeer::connect_and_greet(&daemon);
         let follow = Request::ReadOutput(OutputRequest {
             target: Target::Id(id),
             streams: StreamSelection::Both,
@@ -398,7 +396,7 @@ fn a_peer_that_hangs_up_in_the_middle_of_a_stream_harms_nobody() {
             length: None,
             follow: true,
         });
-        peer.send(&RawPeer::request(1, follow));
+        peer.send(&RawPeer::request_frame(1, follow));
         assert!(matches!(
             peer.receive_frame(),
             Some(ServerFrame::Item { .. })
@@ -421,7 +419,7 @@ fn a_log_that_is_gone_is_said_to_be() {
         .run(["wait".to_owned(), id.to_string()])
         .expect(0);
     let log = daemon.home().log(id);
-    watch::until_exists(&log, DEADLINE);
+    watch::until_exists(&log);
     std::fs::remove_file(log).unwrap();
     let ended = daemon
         .ctl()

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use escher_tests::{Daemon, Ended, LONG_DEADLINE, Started};
+use escher_tests::{Daemon, FinishedProgram, LONG_DEADLINE, RunningProgram};
 
 /// A dependency of this workspace, so that its source is there without any network.
 const CRATE: &str = "memchr";
@@ -56,17 +56,17 @@ const BUILD: [&str; 6] = [
     "--verbose",
 ];
 
-fn by_hand(project: &Path) -> Ended {
+fn by_hand(project: &Path) -> FinishedProgram {
     let mut command = Command::new(BUILD[0]);
     command
         .args(&BUILD[1..])
         .current_dir(project)
         .env_clear()
         .envs(variables());
-    Started::new(command, LONG_DEADLINE).end()
+    RunningProgram::spawn(command, LONG_DEADLINE).wait()
 }
 
-fn by_escher(daemon: &Daemon, project: &Path) -> Ended {
+fn by_escher(daemon: &Daemon, project: &Path) -> FinishedProgram {
     let mut command = daemon.ctl().command(["run", "--timeout", "9m", "-w"]);
     command.arg(project);
     for (name, value) in variables() {
@@ -76,7 +76,7 @@ fn by_escher(daemon: &Daemon, project: &Path) -> Ended {
         command.arg("-e").arg(pair);
     }
     command.args(BUILD);
-    Started::new(command, LONG_DEADLINE).end()
+    RunningProgram::spawn(command, LONG_DEADLINE).wait()
 }
 
 /// All of it but for how long it took, and that other builds of this user were in the way.
@@ -97,7 +97,7 @@ fn clean(project: &Path) {
     fs::remove_file(project.join("Cargo.lock")).expect("it was resolved");
 }
 
-fn assert_same(by_escher: &Ended, by_hand: &Ended) {
+fn assert_same(by_escher: &FinishedProgram, by_hand: &FinishedProgram) {
     assert_eq!(by_escher.code, by_hand.code, "{by_escher:?}");
     assert_eq!(by_escher.out(), by_hand.out());
     assert_eq!(comparable(by_escher.err()), comparable(by_hand.err()));

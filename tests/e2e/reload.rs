@@ -4,7 +4,7 @@ use std::fs;
 
 use escher_client::protocol::SettingValue;
 use escher_client::{Client, Error, ErrorCode, ExecutionRequest, Status, Timeout};
-use escher_tests::{Daemon, Fifo, connect, exec, in_runtime, is_root_for, shell};
+use escher_tests::{Daemon, connect, exec, in_runtime, require_root, shell, watch};
 use futures_util::future::join_all;
 use nix::sys::signal::{Signal, kill};
 
@@ -22,7 +22,7 @@ async fn value(client: &Client, name: &str) -> SettingValue {
 #[test]
 fn what_can_change_does_at_once_and_what_cannot_is_named() {
     let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client = connect(&daemon).await;
         let unchanged = client.reload().await.unwrap();
@@ -92,7 +92,7 @@ fn what_can_change_does_at_once_and_what_cannot_is_named() {
         let waits = client.execute(exec(["true"])).await.unwrap().id;
         let status = client.get_status(waits).await.unwrap().status;
         assert_eq!(status, Status::Pending);
-        gate.say("go");
+        gate.write_line("go");
         assert_eq!(
             client.wait_for_completion(holds).await.unwrap().status,
             Status::Completed
@@ -104,7 +104,7 @@ fn what_can_change_does_at_once_and_what_cannot_is_named() {
 #[test]
 fn sighup_does_the_same() {
     let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client = connect(&daemon).await;
         let holds = shell(&format!("read line < {}", gate.name()));
@@ -116,7 +116,7 @@ fn sighup_does_the_same() {
             "[execution]\nmax_concurrent_executions = \"two\"\n",
         );
         kill(daemon.pid(), Signal::SIGHUP).unwrap();
-        escher_tests::watch::until(daemon.home().path(), escher_tests::DEADLINE, || {
+        watch::until(daemon.home().path(), || {
             daemon.log().contains("\"two\"").then_some(())
         });
         assert_eq!(
@@ -126,7 +126,7 @@ fn sighup_does_the_same() {
         rewrite(&daemon, "[execution]\nmax_concurrent_executions = 2\n");
         kill(daemon.pid(), Signal::SIGHUP).unwrap();
         client.wait_for_completion(waits).await.unwrap();
-        gate.say("go");
+        gate.write_line("go");
         client.wait_for_completion(holds).await.unwrap();
     });
 }
@@ -191,7 +191,7 @@ fn a_broken_file_under_load_changes_nothing_and_loses_nothing() {
 
 #[test]
 fn only_root_and_escherds_own_user_may_reload_and_clean_up() {
-    if !is_root_for("who may reload") {
+    if !require_root("who may reload") {
         return;
     }
     let daemon = Daemon::with_config("[daemon]\nsocket_mode = \"0666\"\n");

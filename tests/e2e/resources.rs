@@ -2,7 +2,7 @@
 
 use escher_client::protocol::{ResourceLimits, Resources};
 use escher_client::{ErrorCode, Status};
-use escher_tests::{Daemon, Fifo, Home, exec, in_runtime};
+use escher_tests::{Daemon, Home, exec, in_runtime};
 use escherd::{ExecutionEngine, OnStop};
 use serde_json::{Value, json};
 
@@ -63,13 +63,10 @@ fn what_makes_no_sense_is_a_matter_of_usage() {
 fn without_cgroups_nothing_can_be_paused() {
     let daemon = Daemon::start();
     let ctl = daemon.ctl();
-    let (ready, gate) = (
-        Fifo::new(daemon.home(), "ready"),
-        Fifo::new(daemon.home(), "gate"),
-    );
+    let (ready, gate) = (daemon.home().fifo("ready"), daemon.home().fifo("gate"));
     let script = format!("echo up > {}; read line < {}", ready.name(), gate.name());
     let id = ctl.submit(["sh", "-c", &script]).to_string();
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     for verb in ["pause", "resume"] {
         let ended = ctl.run(["--json", verb, &id]).expect(1);
         let error: Value = serde_json::from_str(ended.err()).unwrap();
@@ -77,7 +74,7 @@ fn without_cgroups_nothing_can_be_paused() {
         assert_eq!(error["error"]["retry"], false);
     }
     assert_eq!(ctl.inspect(&id)["paused"], false);
-    gate.say("go");
+    gate.write_line("go");
     let _ = ctl.run(["wait", &id]).expect(0);
     for id in [&id[..], "no-such"] {
         let ended = ctl.run(["--json", "pause", id]).expect(1);

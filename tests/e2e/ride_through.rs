@@ -5,9 +5,7 @@ use std::process::{ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use escher_client::{Client, Connector, EventsRequest, OutputRange, Status};
-use escher_tests::{
-    Ctl, DEADLINE, Daemon, Digest, Fifo, Home, LONG_DEADLINE, Started, in_runtime_within, shell,
-};
+use escher_tests::{Ctl, DEADLINE, Daemon, Digest, Home, RunningProgram, in_runtime, shell};
 
 /// The escherds of one home, the last of which serves.
 struct Successors {
@@ -17,7 +15,7 @@ struct Successors {
 
 impl Successors {
     fn begin() -> Self {
-        let first = Daemon::builder().leaving_commands().start();
+        let first = Daemon::builder().leave_commands().start();
         Successors {
             home: first.home().clone(),
             all: vec![first],
@@ -40,10 +38,7 @@ impl Successors {
     }
 
     fn start(&mut self) {
-        let next = Daemon::builder()
-            .home(&self.home)
-            .leaving_commands()
-            .start();
+        let next = Daemon::builder().home(&self.home).leave_commands().start();
         self.all.push(next);
     }
 }
@@ -58,7 +53,7 @@ impl Drop for Successors {
 
 /// An escherctl whose output is read line by line: what it has said shows how far it is.
 struct Listening {
-    program: Started,
+    program: RunningProgram,
     output: BufReader<ChildStdout>,
     heard: String,
 }
@@ -66,7 +61,7 @@ struct Listening {
 impl Listening {
     fn to(mut command: Command) -> Self {
         command.stdin(Stdio::null());
-        let mut program = Started::unread(command, DEADLINE);
+        let mut program = RunningProgram::spawn_unread(command, DEADLINE);
         let output = BufReader::new(program.stdout());
         let mut listening = Listening {
             program,
@@ -89,30 +84,27 @@ impl Listening {
     fn rest(mut self) -> (i32, String) {
         let mut all = self.heard;
         self.output.read_to_string(&mut all).unwrap();
-        (self.program.end().code, all)
+        (self.program.wait().code, all)
     }
 }
 
 #[test]
 fn a_run_that_sees_two_restarts_exits_with_the_commands_own_status() {
     let mut escherd = Successors::begin();
-    let (ready, gate) = (
-        Fifo::new(&escherd.home, "ready"),
-        Fifo::new(&escherd.home, "gate"),
-    );
+    let (ready, gate) = (escherd.home.fifo("ready"), escherd.home.fifo("gate"));
     let script = format!(
         "echo one; echo up > {0}; read a < {1}; echo two >&2; echo up > {0}; read b < {1}; echo three; exit 42",
         ready.name(),
         gate.name()
     );
     let run = escherd.ctl().start(["run", "-q", "--shell", &script]);
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     escherd.kill();
-    gate.say("on");
-    assert_eq!(ready.hear(), "up");
+    gate.write_line("on");
+    assert_eq!(ready.read_line(), "up");
     escherd.stop();
-    gate.say("on");
-    let ended = run.end().expect(42);
+    gate.write_line("on");
+    let ended = run.wait().expect(42);
     assert_eq!(ended.out(), "one\nthree\n");
     assert_eq!(ended.err(), "two\n");
 }
@@ -120,10 +112,7 @@ fn a_run_that_sees_two_restarts_exits_with_the_commands_own_status() {
 #[test]
 fn wait_attach_logs_and_events_go_on_over_a_restart() {
     let mut escherd = Successors::begin();
-    let (ready, gate) = (
-        Fifo::new(&escherd.home, "ready"),
-        Fifo::new(&escherd.home, "gate"),
-    );
+    let (ready, gate) = (escherd.home.fifo("ready"), escherd.home.fifo("gate"));
     let script = format!(
         "seq 1 1000; echo up > {}; read a < {}; seq 1001 2000; exit 5",
         ready.name(),
@@ -131,16 +120,16 @@ fn wait_attach_logs_and_events_go_on_over_a_restart() {
     );
     let ctl = escherd.ctl();
     let id = ctl.submit(["sh", "-c", &script]).to_string();
-    assert_eq!(ready.hear(), "up");
-    let start = |words: &[&str]| -> Started { ctl.start(words.iter()) };
+    assert_eq!(ready.read_line(), "up");
+    let start = |words: &[&str]| -> RunningProgram { ctl.start(words.iter()) };
     let wait = start(&["-q", "wait", &id]);
     let attach = Listening::to(ctl.command(["-q", "attach", &id]));
     let logs = Listening::to(ctl.command(["-q", "logs", "-f", &id]));
     let mut events = Listening::to(ctl.command(["--json", "events", "-f"]));
     escherd.kill();
-    gate.say("on");
+    gate.write_line("on");
     let numbers: String = (1..=2000).map(|number| format!("{number}\n")).collect();
-    assert_eq!(wait.end().code, 5);
+    assert_eq!(wait.wait().code, 5);
     assert_eq!(attach.rest(), (5, numbers.clone()));
     assert_eq!(logs.rest(), (0, numbers));
     // One more, whose end is surely the last event.
@@ -160,15 +149,15 @@ fn wait_attach_logs_and_events_go_on_over_a_restart() {
 #[test]
 fn standard_input_rides_through_to_the_byte() {
     let mut escherd = Successors::begin();
-    let ready = Fifo::new(&escherd.home, "ready");
-    let gate = Fifo::new(&escherd.home, "gate");
+    let ready = escherd.home.fifo("ready");
+    let gate = escherd.home.fifo("gate");
     // It reads nothing until it is told: more than a pipe holds is on its way when escherd dies.
     let script = format!("echo up > {}; read a < {}; cat", ready.name(), gate.name());
     let mut command = escherd
         .ctl()
         .command(["run", "-q", "-i", "--shell", &script]);
     command.stdin(Stdio::piped());
-    let mut run = Started::new(command, DEADLINE);
+    let mut run = RunningProgram::spawn(command, DEADLINE);
     let mut stdin = run.stdin();
     let input: Vec<u8> = (0..3_000_000_u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
@@ -177,10 +166,10 @@ fn standard_input_rides_through_to_the_byte() {
         let input = input.clone();
         move || stdin.write_all(&input).unwrap()
     });
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     escherd.kill();
-    gate.say("on");
-    let ended = run.end().expect(0);
+    gate.write_line("on");
+    let ended = run.wait().expect(0);
     feeding.join().unwrap();
     assert!(
         ended.stdout == input,
@@ -197,13 +186,13 @@ fn a_submit_in_doubt_runs_once() {
     let script = format!("echo mark >> {}", marks.display());
     // Many at once, so that the kill finds some at every stage.
     let ctl = escherd.ctl();
-    let submits: Vec<Started> = (0..20)
+    let submits: Vec<RunningProgram> = (0..20)
         .map(|_| ctl.start(["submit", "--shell", &script]))
         .collect();
     escherd.kill();
     let mut ids = Vec::new();
     for submit in submits {
-        let ended = submit.end();
+        let ended = submit.wait();
         // One that had not reached the first escherd found none.
         if ended.code == 0 {
             ids.push(ended.out().trim().to_owned());
@@ -227,17 +216,17 @@ fn a_submit_in_doubt_runs_once() {
 
 #[test]
 fn whoever_waits_too_long_is_told_what_to_do() {
-    let mut daemon = Daemon::builder().leaving_commands().start();
-    let ready = Fifo::new(daemon.home(), "ready");
+    let mut daemon = Daemon::builder().leave_commands().start();
+    let ready = daemon.home().fifo("ready");
     let script = format!("echo out; echo up > {}; exec sleep 3", ready.name());
     let ctl = daemon.ctl();
     let command = ctl.command(["run", "--reconnect", "300ms", "--shell", &script]);
     let mut run = Listening::to(command);
     // Once its output is seen, its id is known.
     assert_eq!(run.line(), "out\n");
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     daemon.kill();
-    let ended = run.program.end().expect(125);
+    let ended = run.program.wait().expect(125);
     assert!(ended.err().contains("escherctl wait"), "{ended:?}");
 }
 
@@ -254,13 +243,13 @@ fn a_follower_stays_exact_while_escherd_is_killed_ten_times() {
     let socket = escherd.home.socket();
     let (seen, progress) = std::sync::mpsc::channel();
     let follower = std::thread::spawn(move || {
-        in_runtime_within(LONG_DEADLINE, async {
+        in_runtime(async {
             let client: Client = Connector::new(socket).connect().await.unwrap();
             // Numbered lines, so that a gap or a repeat of any length shows.
             let script = format!("seq 1 10000000000 | head -c {total}");
             let id = client.execute(shell(&script)).await.unwrap().id;
             let mut output = client.follow(id, OutputRange::default()).await.unwrap();
-            let ((digest, mut written), mut offset) = (Digest::of_written(), 0);
+            let ((digest, mut written), mut offset) = (Digest::of_pipe(), 0);
             while let Some(chunk) = output.next().await {
                 let chunk = chunk.unwrap();
                 assert_eq!(chunk.offset, offset, "a gap or a repeat");
@@ -290,7 +279,7 @@ fn a_follower_stays_exact_while_escherd_is_killed_ten_times() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let expected = Digest::of(same.stdout.take().unwrap()).hex();
+    let expected = Digest::of_reader(same.stdout.take().unwrap()).hex();
     same.wait().unwrap();
     assert_eq!(digest, expected);
 }
@@ -302,7 +291,7 @@ fn events_are_seen_once_each_by_the_library_too() {
     let (go, gone) = std::sync::mpsc::channel();
     let ctl = escherd.ctl();
     let follower = std::thread::spawn(move || {
-        in_runtime_within(DEADLINE, async {
+        in_runtime(async {
             let client = Client::connect(socket).await.unwrap();
             let all = EventsRequest {
                 after: None,

@@ -4,14 +4,14 @@
 
 use escher_client::protocol::OutputRange;
 use escher_client::{ErrorCode, Status};
-use escher_tests::{Daemon, Fifo, collect, connect, exec, in_runtime, shell};
+use escher_tests::{Daemon, collect, connect, exec, in_runtime, shell, watch};
 use futures_util::FutureExt;
 
 #[test]
 fn without_live_output_nothing_is_served_before_the_end_and_everything_then() {
     let daemon = Daemon::with_config("[execution]\nstream_output = false\n");
-    let gate = Fifo::new(daemon.home(), "gate");
-    let written = Fifo::new(daemon.home(), "written");
+    let gate = daemon.home().fifo("gate");
+    let written = daemon.home().fifo("written");
     in_runtime(async {
         let client = connect(&daemon).await;
         let script = format!(
@@ -21,9 +21,9 @@ fn without_live_output_nothing_is_served_before_the_end_and_everything_then() {
         );
         let id = client.execute(shell(&script)).await.unwrap().id;
         let mut output = client.follow(id, OutputRange::default()).await.unwrap();
-        assert_eq!(written.hear(), "up");
+        assert_eq!(written.read_line(), "up");
         // The log has it, as always.
-        escher_tests::watch::until(&daemon.home().logs(), escher_tests::DEADLINE, || {
+        watch::until(&daemon.home().logs(), || {
             std::fs::read(daemon.home().log(id))
                 .is_ok_and(|log| log == b"early\n")
                 .then_some(())
@@ -37,7 +37,7 @@ fn without_live_output_nothing_is_served_before_the_end_and_everything_then() {
         );
         // That answer came over the same connection, and later; nothing had been pushed before it.
         assert!(output.next().now_or_never().is_none());
-        gate.say("go");
+        gate.write_line("go");
         let (stdout, _, _) = collect(output, 0).await;
         assert_eq!(stdout, b"early\nlate\n");
         let record = client.wait_for_completion(id).await.unwrap();
@@ -92,7 +92,7 @@ fn logs_go_where_the_configuration_has_them() {
         let daemon = Daemon::builder()
             .home(&home)
             .config(&format!("{key} = {:?}\n", elsewhere.to_str().unwrap()))
-            .without_log_dir()
+            .without_log_dir_option()
             .start();
         let id = daemon.ctl().submit(["echo", "x"]).to_string();
         let _ = daemon.ctl().run(["wait", &id]).expect(0);
@@ -105,13 +105,13 @@ fn logs_go_where_the_configuration_has_them() {
 #[test]
 fn the_grace_period_of_the_configuration_holds() {
     let daemon = Daemon::with_config("[execution]\nkill_grace_ms = 50\n");
-    let ready = Fifo::new(daemon.home(), "ready");
+    let ready = daemon.home().fifo("ready");
     let script = format!(
         "trap '' TERM; echo up > {}; while :; do sleep 1; done",
         ready.name()
     );
     let id = daemon.ctl().submit(["sh", "-c", &script]).to_string();
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     let _ = daemon.ctl().run(["cancel", &id]).expect(0);
     let _ = daemon.ctl().run(["wait", &id]).expect(137);
     let record = daemon.ctl().inspect(&id);

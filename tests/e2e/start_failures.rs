@@ -5,7 +5,7 @@ use std::process::Command;
 
 use escher_client::protocol::{Exit, StartStage};
 use escher_client::{Client, ErrorCode, ExecutionRecord, ExecutionRequest, Status};
-use escher_tests::{Daemon, child_program, connect, exec, finish, in_runtime};
+use escher_tests::{Daemon, child_program, connect, exec, in_runtime, run_program};
 use nix::errno::Errno;
 
 async fn run(client: &Client, request: ExecutionRequest) -> ExecutionRecord {
@@ -97,7 +97,7 @@ fn one_argument_at_the_kernels_limit_works_and_one_byte_more_is_too_long() {
     let child_program = child_program();
     let measure = |length: usize| {
         let long = "x".repeat(length);
-        exec([child_program.to_str().unwrap(), "measure", &long])
+        exec([child_program.to_str().unwrap(), "count-arguments", &long])
     };
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -128,7 +128,7 @@ fn an_argument_list_at_the_kernels_limit_works_and_one_over_it_is_too_long() {
     let arguments = |total: usize| {
         let mut argv = vec![
             child_program.to_str().unwrap().to_owned(),
-            "measure".to_owned(),
+            "count-arguments".to_owned(),
         ];
         argv.extend((0..total / PIECE).map(|_| "x".repeat(PIECE)));
         argv.push("x".repeat(total % PIECE));
@@ -239,7 +239,7 @@ fn a_failed_start_says_what_to_do() {
     let script = daemon.home().file("plain-script", "echo hello\n", 0o755);
     let mut command = daemon.ctl().command(["run"]);
     command.arg(script);
-    let ended = finish(command).expect(126);
+    let ended = run_program(command).expect(126);
     assert!(
         ended.err().contains("ENOEXEC") && ended.err().contains("#!"),
         "{ended:?}"

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use escher_client::{ErrorCode, ExecutionRequest, StdinMode};
 use escher_tests::{
-    Daemon, Digest, Fifo, LONG_DEADLINE, Started, connect, exec, in_runtime, sha256sum, shell,
+    Daemon, Digest, LONG_DEADLINE, RunningProgram, connect, exec, in_runtime, sha256sum, shell,
 };
 
 fn fed(request: ExecutionRequest) -> ExecutionRequest {
@@ -29,11 +29,13 @@ fn a_gibibyte_arrives_exact() {
         .unwrap();
     let sent = std::thread::spawn({
         let copy = work.join("copy");
-        move || Digest::of(fs::File::open(copy).unwrap()).hex()
+        move || Digest::of_reader(fs::File::open(copy).unwrap()).hex()
     });
     let mut command = daemon.ctl().command(["run", "-i", "sha256sum"]);
     command.stdin(source.stdout.take().unwrap());
-    let ended = Started::new(command, LONG_DEADLINE).end().expect(0);
+    let ended = RunningProgram::spawn(command, LONG_DEADLINE)
+        .wait()
+        .expect(0);
     source.wait().unwrap();
     assert_eq!(ended.out().split(' ').next().unwrap(), sent.join().unwrap());
 }
@@ -43,7 +45,10 @@ fn what_goes_in_comes_out() {
     let daemon = Daemon::start();
     let all: Vec<u8> = (0..=255).cycle().take(3_000_001).collect();
     for input in [&b""[..], b"x", b"no newline", &all] {
-        let ended = daemon.ctl().feed(input, ["run", "-i", "cat"]).expect(0);
+        let ended = daemon
+            .ctl()
+            .run_with_input(input, ["run", "-i", "cat"])
+            .expect(0);
         assert!(ended.stdout == input, "{} bytes: {ended:?}", input.len());
     }
 }
@@ -51,7 +56,10 @@ fn what_goes_in_comes_out() {
 #[test]
 fn without_i_the_command_reads_nothing() {
     let daemon = Daemon::start();
-    let ended = daemon.ctl().feed("not for you\n", ["run", "cat"]).expect(0);
+    let ended = daemon
+        .ctl()
+        .run_with_input("not for you\n", ["run", "cat"])
+        .expect(0);
     assert!(ended.stdout.is_empty(), "{ended:?}");
 }
 
@@ -60,10 +68,13 @@ fn without_i_the_command_reads_nothing() {
 fn a_command_that_never_reads_does_not_hang_escherctl() {
     let daemon = Daemon::start();
     let input = vec![b'x'; 10_000_000];
-    let _ = daemon.ctl().feed(&input, ["run", "-i", "true"]).expect(0);
     let _ = daemon
         .ctl()
-        .feed(&input, ["run", "-i", "sh", "-c", "exit 9"])
+        .run_with_input(&input, ["run", "-i", "true"])
+        .expect(0);
+    let _ = daemon
+        .ctl()
+        .run_with_input(&input, ["run", "-i", "sh", "-c", "exit 9"])
         .expect(9);
 }
 
@@ -74,10 +85,10 @@ fn an_input_that_stays_open_does_not_hang_escherctl() {
     for script in ["exit 5", "read line; exit 5", "exec <&-; exit 5"] {
         let mut command = daemon.ctl().command(["run", "-i", "sh", "-c", script]);
         command.stdin(Stdio::piped());
-        let mut run = Started::new(command, escher_tests::DEADLINE);
+        let mut run = RunningProgram::spawn(command, escher_tests::DEADLINE);
         let mut stdin = run.stdin();
         std::io::Write::write_all(&mut stdin, b"a line\n").unwrap();
-        let _ = run.end().expect(5);
+        let _ = run.wait().expect(5);
         drop(stdin);
     }
 }
@@ -88,7 +99,7 @@ fn a_command_that_reads_a_part_gets_that_part() {
     let input = "first line\n".to_owned() + &"x".repeat(5_000_000);
     let ended = daemon
         .ctl()
-        .feed(&input, ["run", "-i", "head", "-n", "1"])
+        .run_with_input(&input, ["run", "-i", "head", "-n", "1"])
         .expect(0);
     assert_eq!(ended.out(), "first line\n");
 }
@@ -96,21 +107,21 @@ fn a_command_that_reads_a_part_gets_that_part() {
 #[test]
 fn input_arrives_as_it_is_written_not_at_its_end() {
     let daemon = Daemon::start();
-    let heard = Fifo::new(daemon.home(), "heard");
+    let heard = daemon.home().fifo("heard");
     let script = format!(
         "while read line; do echo \"got $line\" > {}; done",
         heard.name()
     );
     let mut command = daemon.ctl().command(["run", "-i", "sh", "-c", &script]);
     command.stdin(Stdio::piped());
-    let mut run = Started::new(command, escher_tests::DEADLINE);
+    let mut run = RunningProgram::spawn(command, escher_tests::DEADLINE);
     let mut stdin = run.stdin();
     for line in ["one", "two", "three"] {
         std::io::Write::write_all(&mut stdin, format!("{line}\n").as_bytes()).unwrap();
-        assert_eq!(heard.hear(), format!("got {line}"));
+        assert_eq!(heard.read_line(), format!("got {line}"));
     }
     drop(stdin);
-    let _ = run.end().expect(0);
+    let _ = run.wait().expect(0);
 }
 
 #[test]
@@ -165,14 +176,14 @@ fn offsets_make_writing_safe_to_repeat() {
 #[test]
 fn writing_to_a_command_without_input_is_an_error() {
     let daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client = connect(&daemon).await;
         let request = shell(&format!("read line < {}", gate.name()));
         let id = client.execute(request).await.unwrap().id;
         let error = client.write_stdin(id, 0, "x", false).await.unwrap_err();
         assert_eq!(error.as_api().unwrap().code, ErrorCode::STDIN_CLOSED);
-        gate.say("go");
+        gate.write_line("go");
         client.wait_for_completion(id).await.unwrap();
     });
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use escher_tests::{finish, is_here};
+use escher_tests::{require_program, run_program};
 use tempfile::TempDir;
 
 /// The worst exposure that systemd may see in escherd, times ten.
@@ -50,13 +50,13 @@ fn verify(options: &[&str], folder: &str) {
         .args(units)
         .env("HOME", home.path())
         .env("XDG_RUNTIME_DIR", home.path());
-    let ended = finish(command).expect(0);
+    let ended = run_program(command).expect(0);
     assert_eq!((ended.out(), ended.err()), ("", ""));
 }
 
 #[test]
 fn systemd_finds_nothing_wrong_in_the_units() {
-    if is_here("systemd-analyze", "whether systemd understands the units") {
+    if require_program("systemd-analyze", "whether systemd understands the units") {
         verify(&[], ".");
         verify(&["--user"], "user");
     }
@@ -64,7 +64,7 @@ fn systemd_finds_nothing_wrong_in_the_units() {
 
 #[test]
 fn escherd_is_exposed_as_little_as_can_be() {
-    if !is_here("systemd-analyze", "how exposed escherd is") {
+    if !require_program("systemd-analyze", "how exposed escherd is") {
         return;
     }
     let (home, _) = units(".");
@@ -73,7 +73,7 @@ fn escherd_is_exposed_as_little_as_can_be() {
         .args(["security", "--offline=true", "--no-pager"])
         .arg(format!("--threshold={EXPOSURE}"))
         .arg(home.path().join("escherd.service"));
-    let _ = finish(command).expect(0);
+    let _ = run_program(command).expect(0);
 }
 
 /// What a unit that starts commands may say. Nothing of it reaches into commands but how many files and tasks there may

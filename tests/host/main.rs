@@ -22,10 +22,10 @@ use escher_tests::host::{Debian, Disk, Machine};
 #[test]
 fn escher_keeps_its_promises_on_a_whole_machine() {
     let what = "escher on a whole machine with systemd";
-    let Some(debian) = Debian::for_testing(what) else {
+    let Some(debian) = Debian::install_or_skip(what) else {
         return;
     };
-    let Some(package) = Package::for_testing(what) else {
+    let Some(package) = Package::build_or_skip(what) else {
         return;
     };
     let disk = Disk::new(&debian, &scenario::kit(&package));

@@ -61,7 +61,7 @@ pub(crate) fn an_upgrade_keeps_what_runs_and_its_results(machine: &Machine) {
     );
 
     machine.must("touch /srv/alice/enough");
-    let ended = client.end().expect(9);
+    let ended = client.wait().expect(9);
     assert!(ended.out().ends_with("before\nafter\n"), "{ended:?}");
     let all = ids.join(" ");
     let _ = machine.run(&format!("escherctl wait {all}")).expect(1);
@@ -89,7 +89,7 @@ pub(crate) fn a_faulty_configuration_leaves_nobody_stranded(machine: &Machine) {
     }
     machine.must(": > /etc/escher/escher.toml");
     for client in clients {
-        assert_eq!(client.end().expect(0).out(), "hello\n");
+        assert_eq!(client.wait().expect(0).out(), "hello\n");
     }
     assert_eq!(
         machine.must("systemctl is-active escherd.socket"),

@@ -74,7 +74,11 @@ pub(crate) fn put_under_load(machine: &Machine) -> Load {
 pub(crate) fn what_was_acknowledged_before_a_power_cut_is_there(machine: &Machine, load: Load) {
     let running = inspect(machine, &load.running);
     assert_eq!(running["status"], "lost", "{running}");
-    let told: String = load.clients.into_iter().map(Task::told).collect();
+    let told: String = load
+        .clients
+        .into_iter()
+        .map(Task::output_until_stop)
+        .collect();
     let told_of = |word: &str| -> BTreeSet<&str> {
         told.lines()
             .filter_map(|line| line.strip_prefix(word))

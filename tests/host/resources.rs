@@ -108,7 +108,7 @@ pub(crate) fn a_paused_command_stops_until_it_is_resumed(machine: &Machine) {
     let _ = machine
         .run_as("alice", "escherctl resume counter")
         .expect(0);
-    let _ = run.end().expect(7);
+    let _ = run.wait().expect(7);
     machine.must("rm /srv/alice/enough");
 
     // What is paused can be ended, and its time goes on.

@@ -31,7 +31,7 @@ pub(crate) fn a_run_goes_on_without_a_gap_through_restart_and_kill(machine: &Mac
         go_on(&mut run, &mut next);
     }
     machine.must("touch /srv/alice/enough");
-    let ended = run.end().expect(7);
+    let ended = run.wait().expect(7);
     let whole: String = (0..ended.out().lines().count())
         .map(|line| format!("{line}\n"))
         .collect();

@@ -26,7 +26,7 @@ pub(crate) fn an_escherd_that_hangs_is_started_again_and_nothing_is_lost(machine
     machine.must("systemctl kill --kill-whom main --signal STOP escherd");
     let _ = journal.line();
     machine.must("touch /srv/alice/enough");
-    let ended = run.end().expect(7);
+    let ended = run.wait().expect(7);
     assert_eq!(ended.out(), "up\nwhole\n");
     assert_ne!(main_process(machine, "escherd"), hanging);
     machine.must(
