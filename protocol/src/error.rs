@@ -85,6 +85,9 @@ error_codes! {
     LIMIT_UNENFORCEABLE = 37, "limit-unenforceable", retry: false;
     /// The execution cannot be paused or resumed: its command has no cgroup.
     CANNOT_PAUSE = 38, "cannot-pause", retry: false;
+    /// The message has a part that must be understood and that this version does not know; the
+    /// message for people names its tag.
+    UNSUPPORTED = 39, "unsupported", retry: false;
 
     // How an execution ended (60–89), in its record.
     /// The program was not found.
@@ -231,6 +234,7 @@ mod tests {
                 (36, "invalid-configuration", false),
                 (37, "limit-unenforceable", false),
                 (38, "cannot-pause", false),
+                (39, "unsupported", false),
                 (60, "program-not-found", false),
                 (61, "start-failed", false),
                 (62, "exit-status", false),

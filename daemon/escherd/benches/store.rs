@@ -19,7 +19,8 @@ use escher_protocol::{
 use escherd::authz::Account;
 use escherd::execution::{Checked, Submission};
 use escherd::store::{
-    self, Change, CommitOutcome, Durability, Entry, HistoryLimits, Loaded, Store, StoreSettings,
+    self, Change, ChangeEntry, CommitOutcome, Durability, HistoryLimits, LoadedState, Store,
+    StoreSettings,
 };
 
 const EXECUTIONS: u64 = 1_000_000;
@@ -32,14 +33,14 @@ const STEP: i64 = 10_000_000;
 struct Open {
     store: Store,
     outcomes: Receiver<Vec<(u64, CommitOutcome)>>,
-    loaded: Loaded,
+    loaded: LoadedState,
 }
 
 fn open(path: &Path, durability: Durability) -> Open {
     let (sender, outcomes) = channel();
     let settings = StoreSettings {
         durability,
-        kept_events: 10_000,
+        max_events: 10_000,
     };
     let settled = move |outcomes| {
         let _ = sender.send(outcomes);
@@ -54,7 +55,7 @@ fn open(path: &Path, durability: Durability) -> Open {
 }
 
 impl Open {
-    fn commit(&self, entries: Vec<Entry>) {
+    fn commit(&self, entries: Vec<ChangeEntry>) {
         let mut left = entries.len();
         self.store.write(entries);
         while left > 0 {
@@ -62,7 +63,7 @@ impl Open {
             assert!(
                 outcomes
                     .iter()
-                    .all(|(_, verdict)| *verdict == CommitOutcome::Committed)
+                    .all(|(_, outcome)| *outcome == CommitOutcome::Committed)
             );
             left -= outcomes.len();
         }
@@ -163,7 +164,7 @@ fn record(submission: &Submission) -> ExecutionRecord {
 }
 
 /// Submission, start and end, each with its event, as the engine writes them.
-fn changes(number: u64) -> [Entry; 3] {
+fn changes(number: u64) -> [ChangeEntry; 3] {
     let submission = submission(number);
     let record = record(&submission);
     let event = |place: u64, kind| {
@@ -177,7 +178,7 @@ fn changes(number: u64) -> [Entry; 3] {
             kind,
         })
     };
-    let entry = |change, event: Option<Event>| Entry {
+    let entry = |change, event: Option<Event>| ChangeEntry {
         ticket: number,
         change,
         events: event.into_iter().collect(),
@@ -256,7 +257,7 @@ fn commits(opened: &Open, group: u64) -> f64 {
     let mut next = opened.loaded.last_number + 1;
     let begun = Instant::now();
     for _ in 0..rounds {
-        let mut steps: [Vec<Entry>; 3] = [Vec::new(), Vec::new(), Vec::new()];
+        let mut steps: [Vec<ChangeEntry>; 3] = [Vec::new(), Vec::new(), Vec::new()];
         for number in next..next + group {
             for (step, entry) in steps.iter_mut().zip(changes(number)) {
                 step.push(entry);

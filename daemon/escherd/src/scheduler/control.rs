@@ -83,7 +83,11 @@ impl Scheduler {
                     kill,
                 };
                 self.order(number, order);
-                let change = Change::CancelRequested { number, by, kill };
+                let change = Change::CancelRequested {
+                    number,
+                    canceller: by,
+                    kill,
+                };
                 self.record(
                     change,
                     event.into_iter().collect(),

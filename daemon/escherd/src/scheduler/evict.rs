@@ -144,7 +144,7 @@ mod tests {
     /// One that is over at `now`: it was withdrawn.
     fn finish(engine: &mut Scheduler, now: Timestamp) -> u64 {
         let number = submit(engine);
-        drop(engine.cancel(&Scope::of_root(), number, CancelMode::Graceful, now));
+        drop(engine.cancel(&Scope::for_root(), number, CancelMode::Graceful, now));
         commit(engine, now);
         number
     }

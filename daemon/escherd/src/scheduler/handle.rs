@@ -48,7 +48,7 @@ pub type CommitOutcomes = mpsc::UnboundedReceiver<Vec<(u64, CommitOutcome)>>;
 pub fn start(
     mut engine: Scheduler,
     mut outcomes: CommitOutcomes,
-    record: impl Fn(Vec<store::Entry>) + Send + 'static,
+    record: impl Fn(Vec<store::ChangeEntry>) + Send + 'static,
 ) -> (SchedulerHandle, mpsc::UnboundedReceiver<Effect>) {
     let (work, mut waiting) = mpsc::channel::<Work>(MAX_WAITING_WORK);
     let (effects, outside) = mpsc::unbounded_channel();
@@ -81,7 +81,7 @@ pub fn start(
 
 fn pass_on(
     engine: &mut Scheduler,
-    record: &impl Fn(Vec<store::Entry>),
+    record: &impl Fn(Vec<store::ChangeEntry>),
     outside: &mpsc::UnboundedSender<Effect>,
 ) {
     let mut entries = Vec::new();

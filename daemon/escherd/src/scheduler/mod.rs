@@ -46,7 +46,7 @@ use escher_protocol::{
 use tokio::sync::{oneshot, watch};
 
 use crate::execution::{Action, Event, Execution, RequestLimits};
-use crate::store::{self, Digest, Durability};
+use crate::store::{self, Durability, RequestDigest};
 use evict::Retired;
 use pause::Pause;
 use persist::{After, Evidence, Then};
@@ -79,7 +79,7 @@ pub struct SchedulerSettings {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Write this down.
-    Record(Box<store::Entry>),
+    Record(Box<store::ChangeEntry>),
     /// Hand this command to a shim.
     Launch(Box<Launch>),
     /// Tell the shim of a launched execution something; never a launch.
@@ -106,7 +106,7 @@ struct Entry {
     /// Bytes of its request.
     weight: u64,
     /// The digest of its request, where that has a key.
-    digest: Option<Digest>,
+    digest: Option<RequestDigest>,
     /// Whether its submission is on disk. Before, it is not there for anybody but its submitter.
     is_recorded: bool,
     /// Since when this engine has it.

@@ -67,7 +67,7 @@ impl Scheduler {
     pub(super) fn record(&mut self, change: Change, events: Vec<Event>, then: Then) {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
-        let entry = store::Entry {
+        let entry = store::ChangeEntry {
             ticket,
             change,
             events: events.clone(),
@@ -95,7 +95,7 @@ impl Scheduler {
                 CommitOutcome::KeyTaken {
                     id,
                     number: known,
-                    same,
+                    is_same_request,
                 },
             ) => {
                 let existing = Submitted {
@@ -103,7 +103,7 @@ impl Scheduler {
                     number: known,
                     existing: true,
                 };
-                return self.key_taken(number, existing, same);
+                return self.key_taken(number, existing, is_same_request);
             }
             (Then::Submitted { number }, CommitOutcome::Refused(reason)) => {
                 return self.not_submitted(number, &Err(unavailable(&reason)));

@@ -17,7 +17,7 @@ use super::persist::Then;
 use super::submit::weigh;
 use super::{Entry, EventLog, Scheduler, SchedulerSettings};
 use crate::execution::{Ending, Execution, Loss, State, Submission, recall};
-use crate::store::{Change, Loaded, Unfinished};
+use crate::store::{Change, LoadedState, UnfinishedExecution};
 
 /// What becomes of executions that wait when the host is started anew.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub enum OnBoot {
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     /// What the store knows.
-    pub loaded: Loaded,
+    pub loaded: LoadedState,
     /// What the living shims say.
     pub shims: Vec<ShimState>,
     /// Executions whose shims live and have not said anything (yet).
@@ -109,8 +109,8 @@ impl Scheduler {
     }
 
     /// Takes over an execution as the store has it.
-    fn remember(&mut self, unfinished: Unfinished) {
-        let Unfinished {
+    fn remember(&mut self, unfinished: UnfinishedExecution) {
+        let UnfinishedExecution {
             submission,
             launching,
             started,

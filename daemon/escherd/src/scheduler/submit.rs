@@ -17,7 +17,7 @@ use crate::authz::SubmitPermit;
 use crate::execution::{
     Event, Execution, State, Submission, check, check_limits, demand_enforceable,
 };
-use crate::store::{Change, Digest};
+use crate::store::{Change, RequestDigest};
 
 /// Where the answer to a submission goes.
 pub(super) type SubmitReply = oneshot::Sender<Result<Submitted, ApiError>>;
@@ -87,7 +87,7 @@ impl Scheduler {
         &mut self,
         submission: Submission,
         weight: u64,
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
         key: Option<(u32, escher_protocol::Text)>,
         launching: bool,
         reply: SubmitReply,
@@ -125,7 +125,7 @@ impl Scheduler {
         &mut self,
         number: u64,
         request: &ExecutionRequest,
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
         reply: SubmitReply,
     ) -> Result<(), ApiError> {
         let conflict = || Err(key_conflict(request, number));
@@ -207,7 +207,7 @@ impl Scheduler {
 
 impl Entry {
     /// An execution that is not on disk yet.
-    pub(super) fn new(execution: Execution, weight: u64, digest: Option<Digest>) -> Self {
+    pub(super) fn new(execution: Execution, weight: u64, digest: Option<RequestDigest>) -> Self {
         Entry {
             execution,
             weight,
@@ -243,7 +243,10 @@ impl Entry {
 
 /// The bytes of a request, and what tells an equal one from another, if it has a key. Without limits that is what it
 /// was before there were any.
-pub(super) fn weigh(request: &ExecutionRequest, limits: &ResourceLimits) -> (u64, Option<Digest>) {
+pub(super) fn weigh(
+    request: &ExecutionRequest,
+    limits: &ResourceLimits,
+) -> (u64, Option<RequestDigest>) {
     let encoded = if limits.is_unlimited() {
         codec::encode(request)
     } else {
@@ -312,7 +315,7 @@ mod tests {
             ..ExecutionRequest::default()
         };
         let encoded = codec::encode(&request).unwrap();
-        let digest: Digest = Sha256::digest(&encoded).into();
+        let digest: RequestDigest = Sha256::digest(&encoded).into();
         let weight = encoded.len() as u64;
         assert_eq!(weigh(&request, &NONE), (weight, Some(digest)));
         assert_ne!(weigh(&request, &FEW_TASKS).1, Some(digest));
@@ -344,7 +347,7 @@ mod tests {
             },
             ..ExecutionRequest::default()
         };
-        let permit = SubmitPermit::of_root();
+        let permit = SubmitPermit::for_root();
         let answer = engine.submit(permit, Box::new(request), FEW_TASKS, at(0));
         let effects = commit(&mut engine, at(0));
         assert!(answer.is_ok());

@@ -62,7 +62,7 @@ pub(super) fn submit(
         },
         ..ExecutionRequest::default()
     };
-    let permit = SubmitPermit::of_root();
+    let permit = SubmitPermit::for_root();
     let mut answer = engine.submit(permit, Box::new(request), limits, at(0))?;
     commit(engine, at(0));
     answer.try_recv().unwrap().map(|submitted| submitted.number)

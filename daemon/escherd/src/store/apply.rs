@@ -1,14 +1,14 @@
 //! Changes to rows, inside a transaction of the writer's.
 
 use escher_protocol::message::Event;
-use escher_protocol::{ExecutionId, ExecutionRecord, Resources, Text, Timestamp, User};
+use escher_protocol::{ExecutionId, ExecutionRecord, Text, Timestamp, User};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::checksum::{self, Kind};
 use super::columns::{self, Progress, signed, unsigned};
-use super::error::Fault;
-use super::totals::Tally;
-use super::{Change, CommitOutcome, Digest, Entry};
+use super::error::DatabaseError;
+use super::totals::WriterState;
+use super::{Change, ChangeEntry, CommitOutcome, RequestDigest};
 use crate::execution::{Submission, shown_command};
 
 /// A transaction under way.
@@ -17,7 +17,7 @@ pub(super) struct Changes<'a> {
     /// The connection, in the transaction.
     pub(super) connection: &'a Connection,
     /// Goes with the transaction: thrown away if that fails.
-    pub(super) tally: &'a mut Tally,
+    pub(super) state: &'a mut WriterState,
 }
 
 impl Changes<'_> {
@@ -25,8 +25,8 @@ impl Changes<'_> {
     ///
     /// # Errors
     /// The whole transaction has to be rolled back then.
-    pub(super) fn apply(&mut self, entry: &Entry) -> Result<CommitOutcome, Fault> {
-        let verdict = match &entry.change {
+    pub(super) fn apply(&mut self, entry: &ChangeEntry) -> Result<CommitOutcome, DatabaseError> {
+        let outcome = match &entry.change {
             Change::Submitted {
                 submission,
                 digest,
@@ -39,7 +39,7 @@ impl Changes<'_> {
                     tracing::error!("{reason}");
                     CommitOutcome::Refused(reason)
                 }
-                verdict => verdict?,
+                outcome => outcome?,
             },
             Change::Removed { numbers } => self.all_removed(numbers)?,
             other => {
@@ -47,15 +47,15 @@ impl Changes<'_> {
                 CommitOutcome::Committed
             }
         };
-        if verdict == CommitOutcome::Committed {
+        if outcome == CommitOutcome::Committed {
             for event in &entry.events {
                 self.event(event)?;
             }
         }
-        Ok(verdict)
+        Ok(outcome)
     }
 
-    fn happened(&mut self, change: &Change) -> Result<(), Fault> {
+    fn happened(&mut self, change: &Change) -> Result<(), DatabaseError> {
         match change {
             Change::Submitted { .. } | Change::Removed { .. } => Ok(()),
             Change::Launching { number } => {
@@ -65,11 +65,15 @@ impl Changes<'_> {
                 progress.launching = true;
                 progress.started = Some((*pid, *at));
             }),
-            Change::CancelRequested { number, by, kill } => {
+            Change::CancelRequested {
+                number,
+                canceller,
+                kill,
+            } => {
                 self.progress(*number, |progress| match &mut progress.cancel {
                     // The first who asked is the one; a later one can only make it harsher.
                     Some((_, harsh)) => *harsh |= kill,
-                    none => *none = Some((by.clone(), *kill)),
+                    none => *none = Some((canceller.clone(), *kill)),
                 })
             }
             Change::Finished { record, resources } => self.finished(record, resources),
@@ -81,9 +85,9 @@ impl Changes<'_> {
     pub(super) fn submitted(
         &mut self,
         submission: &Submission,
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
         launching: bool,
-    ) -> Result<CommitOutcome, Fault> {
+    ) -> Result<CommitOutcome, DatabaseError> {
         if let Some(key) = &submission.request.key
             && let Some(taken) = self.key_taken(submission.submitter.uid, key, digest)?
         {
@@ -94,21 +98,17 @@ impl Changes<'_> {
             launching,
             ..Progress::default()
         };
-        let body = checksum::wrap(Kind::Submission, number, &(digest, submission))?;
+        let body = (digest, submission, submission.limits);
+        let body = checksum::wrap(Kind::Submission, number, &body)?;
         let progress = checksum::wrap(Kind::Progress, number, &progress)?;
         self.insert(
             &Row::of_submission(submission, digest),
             launching,
             Some(progress),
         )?;
-        let resources = Resources {
-            limits: submission.limits,
-            ..Resources::default()
-        };
-        let resources = columns::resources_blob(number, &resources)?;
-        let sql = "INSERT OR REPLACE INTO submission (number, body, resources) VALUES (?1, ?2, ?3)";
+        let sql = "INSERT OR REPLACE INTO submission (number, body) VALUES (?1, ?2)";
         let mut statement = self.connection.prepare_cached(sql)?;
-        statement.execute(params![signed(number), body, resources])?;
+        statement.execute(params![signed(number), body])?;
         Ok(CommitOutcome::Committed)
     }
 
@@ -116,20 +116,20 @@ impl Changes<'_> {
         &self,
         uid: u32,
         key: &str,
-        digest: Option<Digest>,
-    ) -> Result<Option<CommitOutcome>, Fault> {
+        digest: Option<RequestDigest>,
+    ) -> Result<Option<CommitOutcome>, DatabaseError> {
         let sql = "SELECT number, id, digest FROM execution WHERE submitter_uid = ?1 AND key = ?2";
         let mut statement = self.connection.prepare_cached(sql)?;
         let found = statement.query_row(params![uid, key], |row| {
             let id = ExecutionId::from_bytes(row.get(1)?);
-            Ok((row.get(0)?, id, row.get::<_, Option<Digest>>(2)?))
+            Ok((row.get(0)?, id, row.get::<_, Option<RequestDigest>>(2)?))
         });
         Ok(found
             .optional()?
             .map(|(number, id, earlier)| CommitOutcome::KeyTaken {
                 id,
                 number: unsigned(number),
-                same: digest.is_some() && earlier == digest,
+                is_same_request: digest.is_some() && earlier == digest,
             }))
     }
 
@@ -139,10 +139,10 @@ impl Changes<'_> {
         row: &Row<'_>,
         launching: bool,
         progress: Option<Vec<u8>>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DatabaseError> {
         let number = signed(row.number);
         let submitted_at = row.submitted_at.as_micros();
-        let clock_high = self.tally.clock_high.max(submitted_at);
+        let clock_high = self.state.clock_high.max(submitted_at);
         let sql = "INSERT INTO execution (number, id, tail, submitter_uid, submitter_name, user_uid, \
                    user_name, key, digest, name, command, submitted_at, clock_high, launching, progress) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
@@ -163,7 +163,7 @@ impl Changes<'_> {
             launching,
             progress,
         ])?;
-        self.tally.submitted(row.number, submitted_at);
+        self.state.submitted(row.number, submitted_at);
         let sql = "INSERT OR IGNORE INTO label (number, key, value) VALUES (?1, ?2, ?3)";
         let mut statement = self.connection.prepare_cached(sql)?;
         for (key, value) in row.labels {
@@ -172,7 +172,11 @@ impl Changes<'_> {
         Ok(())
     }
 
-    fn progress(&mut self, number: u64, change: impl FnOnce(&mut Progress)) -> Result<(), Fault> {
+    fn progress(
+        &mut self,
+        number: u64,
+        change: impl FnOnce(&mut Progress),
+    ) -> Result<(), DatabaseError> {
         let sql = "SELECT progress FROM execution WHERE number = ?1 AND ended = 0";
         let mut statement = self.connection.prepare_cached(sql)?;
         let found: Option<Vec<u8>> = statement
@@ -198,7 +202,11 @@ impl Changes<'_> {
     }
 
     /// How far an execution has come, for escherd and, in columns, for operators.
-    pub(super) fn write_progress(&self, number: u64, progress: &Progress) -> Result<(), Fault> {
+    pub(super) fn write_progress(
+        &self,
+        number: u64,
+        progress: &Progress,
+    ) -> Result<(), DatabaseError> {
         let sql = "UPDATE execution SET progress = ?2, launching = ?3, pid = ?4, started_at = ?5, \
                    cancelled_by = ?6 WHERE number = ?1";
         let cancel = progress.cancel.as_ref();
@@ -214,15 +222,15 @@ impl Changes<'_> {
     }
 
     /// Notes that the log of `id` is to be deleted.
-    pub(super) fn log_undeleted(&self, id: ExecutionId) -> Result<(), Fault> {
+    pub(super) fn log_undeleted(&self, id: ExecutionId) -> Result<(), DatabaseError> {
         let id = id.into_bytes();
-        let sql = "INSERT OR REPLACE INTO undeleted_log (id, seal) VALUES (?1, ?2)";
+        let sql = "INSERT OR REPLACE INTO undeleted_log (id, checksum) VALUES (?1, ?2)";
         let mut statement = self.connection.prepare_cached(sql)?;
         statement.execute(params![id, checksum::seal(Kind::Undeleted, 0, &id)])?;
         Ok(())
     }
 
-    fn log_deleted(&self, id: ExecutionId) -> Result<(), Fault> {
+    fn log_deleted(&self, id: ExecutionId) -> Result<(), DatabaseError> {
         let mut statement = self
             .connection
             .prepare_cached("DELETE FROM undeleted_log WHERE id = ?1")?;
@@ -231,7 +239,7 @@ impl Changes<'_> {
     }
 
     /// Keeps `event`.
-    pub(super) fn event(&mut self, event: &Event) -> Result<(), Fault> {
+    pub(super) fn event(&mut self, event: &Event) -> Result<(), DatabaseError> {
         let sql = "INSERT OR REPLACE INTO event (sequence, time, number, kind, body) \
                    VALUES (?1, ?2, ?3, ?4, ?5)";
         self.connection.prepare_cached(sql)?.execute(params![
@@ -241,10 +249,10 @@ impl Changes<'_> {
             event.kind.name(),
             checksum::wrap(Kind::Event, event.sequence, event)?,
         ])?;
-        let tally = &mut self.tally;
-        tally.newest_event = tally.newest_event.max(event.sequence);
-        if tally.oldest_event == 0 {
-            tally.oldest_event = event.sequence;
+        let state = &mut self.state;
+        state.newest_event = state.newest_event.max(event.sequence);
+        if state.oldest_event == 0 {
+            state.oldest_event = event.sequence;
         }
         Ok(())
     }
@@ -257,7 +265,7 @@ pub(super) struct Row<'a> {
     submitter: &'a User,
     user: &'a User,
     key: Option<&'a str>,
-    digest: Option<Digest>,
+    digest: Option<RequestDigest>,
     name: Option<&'a str>,
     command: String,
     submitted_at: Timestamp,
@@ -265,7 +273,7 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn of_submission(submission: &'a Submission, digest: Option<Digest>) -> Self {
+    fn of_submission(submission: &'a Submission, digest: Option<RequestDigest>) -> Self {
         let request = &submission.request;
         Row {
             number: submission.number,
@@ -281,7 +289,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    pub(super) fn of_record(record: &'a ExecutionRecord, digest: Option<Digest>) -> Self {
+    pub(super) fn of_record(record: &'a ExecutionRecord, digest: Option<RequestDigest>) -> Self {
         Row {
             number: record.number,
             id: record.id,

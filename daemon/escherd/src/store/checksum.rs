@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
-use super::error::Fault;
+use super::error::DatabaseError;
 
 /// Bytes of a seal: the first ones of a SHA-256. It is to find accidents, not forgers.
 pub(super) const SEAL_BYTES: usize = 8;
@@ -32,8 +32,6 @@ pub(super) enum Kind {
     Undeleted,
     /// The row of totals.
     Totals,
-    /// What an execution may use, and has used.
-    Resources,
 }
 
 impl Kind {
@@ -46,7 +44,6 @@ impl Kind {
             Kind::Event => "event",
             Kind::Undeleted => "a log to be deleted",
             Kind::Totals => "the row of totals",
-            Kind::Resources => "the resources of execution",
         }
     }
 
@@ -59,13 +56,12 @@ impl Kind {
             Kind::Event => 4,
             Kind::Undeleted => 5,
             Kind::Totals => 6,
-            Kind::Resources => 7,
         }
     }
 
     /// The fault of a blob of this kind.
-    pub(super) const fn damaged(self, place: u64) -> Fault {
-        Fault::Damaged {
+    pub(super) const fn damaged(self, place: u64) -> DatabaseError {
+        DatabaseError::Damaged {
             what: self.name(),
             place,
         }
@@ -87,7 +83,11 @@ pub(super) fn seal(kind: Kind, place: u64, bytes: &[u8]) -> [u8; SEAL_BYTES] {
 }
 
 /// `value` as a blob for `place`.
-pub(super) fn wrap<T: Serialize>(kind: Kind, place: u64, value: &T) -> Result<Vec<u8>, Fault> {
+pub(super) fn wrap<T: Serialize>(
+    kind: Kind,
+    place: u64,
+    value: &T,
+) -> Result<Vec<u8>, DatabaseError> {
     let mut sealed = vec![ENCODING];
     sealed.extend(codec::encode(value)?);
     let mut blob = seal(kind, place, &sealed).to_vec();
@@ -96,7 +96,11 @@ pub(super) fn wrap<T: Serialize>(kind: Kind, place: u64, value: &T) -> Result<Ve
 }
 
 /// What [`wrap`] has made a blob of.
-pub(super) fn unwrap<T: DeserializeOwned>(kind: Kind, place: u64, blob: &[u8]) -> Result<T, Fault> {
+pub(super) fn unwrap<T: DeserializeOwned>(
+    kind: Kind,
+    place: u64,
+    blob: &[u8],
+) -> Result<T, DatabaseError> {
     let damaged = || kind.damaged(place);
     let (found, sealed) = blob.split_at_checked(SEAL_BYTES).ok_or_else(damaged)?;
     if *found != seal(kind, place, sealed) {

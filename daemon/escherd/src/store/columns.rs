@@ -5,9 +5,7 @@ use escher_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::Digest;
-use super::checksum::{self, Kind};
-use super::error::Fault;
+use super::RequestDigest;
 
 /// Bytes that a finished execution takes in the database beside its record, more or less: its row, its
 /// places in the indexes.
@@ -45,27 +43,13 @@ pub(super) struct Progress {
 
 /// What is kept of a finished execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(super) struct StoredRecord {
     /// The digest of its request, where that has a key.
-    pub(super) digest: Option<Digest>,
+    pub(super) digest: Option<RequestDigest>,
     /// All that is known.
     pub(super) record: ExecutionRecord,
-}
-
-/// The column `resources`; `None` where there is nothing to say.
-pub(super) fn resources_blob(number: u64, resources: &Resources) -> Result<Option<Vec<u8>>, Fault> {
-    if *resources == Resources::default() {
-        Ok(None)
-    } else {
-        checksum::wrap(Kind::Resources, number, resources).map(Some)
-    }
-}
-
-/// The way back.
-pub(super) fn resources(number: u64, blob: Option<&[u8]>) -> Result<Resources, Fault> {
-    blob.map_or(Ok(Resources::default()), |blob| {
-        checksum::unwrap(Kind::Resources, number, blob)
-    })
+    /// What it was allowed to use, and has used.
+    pub(super) resources: Resources,
 }
 
 /// An unsigned number as SQLite has it. Nothing that escherd counts comes near 2^63.

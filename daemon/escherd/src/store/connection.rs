@@ -7,7 +7,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::Durability;
-use super::error::Fault;
+use super::error::DatabaseError;
 use super::schema::APPLICATION_ID;
 
 /// How long a connection waits for one that has locked the file, such as an operator's sqlite3.
@@ -35,7 +35,7 @@ const CHECKPOINT_PAGES: i64 = 8 * 1024;
 
 /// The connection that writes. Until [`keeps_tidy`] it leaves the file as it is when it is closed, so that
 /// one that proves damaged is set aside untouched.
-pub(super) fn writer(path: &Path, durability: Durability) -> Result<Connection, Fault> {
+pub(super) fn writer(path: &Path, durability: Durability) -> Result<Connection, DatabaseError> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
@@ -53,13 +53,13 @@ pub(super) fn writer(path: &Path, durability: Durability) -> Result<Connection, 
 }
 
 /// Has a writer move the write-ahead log into the database when it is closed.
-pub(super) fn keeps_tidy(writer: &Connection) -> Result<(), Fault> {
+pub(super) fn keeps_tidy(writer: &Connection) -> Result<(), DatabaseError> {
     writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok(())
 }
 
 /// A connection that only reads.
-pub(super) fn reader(path: &Path) -> Result<Connection, Fault> {
+pub(super) fn reader(path: &Path) -> Result<Connection, DatabaseError> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
     Ok(connection)
@@ -67,7 +67,7 @@ pub(super) fn reader(path: &Path) -> Result<Connection, Fault> {
 
 /// The connection that fills a file that nobody else knows of yet. A crash leaves it worthless, so nothing
 /// in it need be safe before the end.
-pub(super) fn maker(path: &Path) -> Result<Connection, Fault> {
+pub(super) fn maker(path: &Path) -> Result<Connection, DatabaseError> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "OFF")?;
@@ -78,7 +78,7 @@ pub(super) fn maker(path: &Path) -> Result<Connection, Fault> {
 }
 
 /// A connection that reads what it can from a damaged file and leaves it as it is.
-pub(super) fn salvager(path: &Path) -> Result<Connection, Fault> {
+pub(super) fn salvager(path: &Path) -> Result<Connection, DatabaseError> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // With this SQLite reads a file that is shorter than its header says.
@@ -86,7 +86,7 @@ pub(super) fn salvager(path: &Path) -> Result<Connection, Fault> {
     Ok(connection)
 }
 
-fn open(path: &Path, access: OpenFlags) -> Result<Connection, Fault> {
+fn open(path: &Path, access: OpenFlags) -> Result<Connection, DatabaseError> {
     let flags = access | OpenFlags::SQLITE_OPEN_NOFOLLOW | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;

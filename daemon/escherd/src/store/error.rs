@@ -11,19 +11,22 @@ pub enum StoreError {
     /// Something else than a file is in its place. A link is never followed.
     #[error("{} is not a regular file", .0.display())]
     NotAFile(PathBuf),
-    /// It was written by a later escherd. An older one would not understand it, and must not hide it.
+    /// Another escherd wrote it, newer or older than this one can read. It is neither guessed at nor
+    /// hidden by a new store.
     #[error(
-        "{} has version {found}, and this escherd knows versions up to {known}: install the newer escherd \
-         again, or move the file away to begin without its history",
+        "{} has version {found}, and this escherd reads versions {oldest} to {newest}: install the \
+         escherd that wrote it, or move the file away to begin without its history",
         .path.display()
     )]
-    Newer {
+    UnsupportedVersion {
         /// The file.
         path: PathBuf,
         /// Its version.
         found: i64,
-        /// The latest version that is understood.
-        known: i64,
+        /// The oldest version that is supported.
+        oldest: i64,
+        /// The newest version that is supported.
+        newest: i64,
     },
     /// A file or directory could not be used.
     #[error("{}: {doing}", .path.display())]
@@ -67,7 +70,7 @@ impl StoreError {
 
 /// Why something could not be read from the database or written to it.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum DatabaseError {
     /// SQLite says so.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
@@ -87,16 +90,16 @@ pub(super) enum Fault {
     Unencodable(#[from] CodecError),
 }
 
-impl Fault {
+impl DatabaseError {
     /// Whether the file itself is at fault, not its surroundings: no later attempt can go better.
     pub(super) fn is_damage(&self) -> bool {
         use rusqlite::Error;
         match self {
-            Fault::Damaged { .. } | Fault::Unsound(_) => true,
-            Fault::Unencodable(_) => false,
+            DatabaseError::Damaged { .. } | DatabaseError::Unsound(_) => true,
+            DatabaseError::Unencodable(_) => false,
             // The statements are fixed: one that makes no sense, or a value of another type than what was
             // written, means that tables and rows are not what they were made as.
-            Fault::Sqlite(error) => match error {
+            DatabaseError::Sqlite(error) => match error {
                 Error::SqliteFailure(failure, _) => matches!(
                     failure.code,
                     ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown
@@ -115,11 +118,11 @@ impl Fault {
     /// Whether one statement or value was refused, and the transaction can go on without it.
     pub(super) fn is_about_the_row(&self) -> bool {
         match self {
-            Fault::Sqlite(error) => {
+            DatabaseError::Sqlite(error) => {
                 error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
             }
-            Fault::Unencodable(_) => true,
-            Fault::Damaged { .. } | Fault::Unsound(_) => false,
+            DatabaseError::Unencodable(_) => true,
+            DatabaseError::Damaged { .. } | DatabaseError::Unsound(_) => false,
         }
     }
 }

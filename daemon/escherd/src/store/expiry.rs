@@ -4,7 +4,7 @@ use escher_protocol::Timestamp;
 
 use super::HistoryLimits;
 use super::columns::unsigned;
-use super::error::Fault;
+use super::error::DatabaseError;
 use super::readers::Snapshot;
 use super::totals::Totals;
 
@@ -19,7 +19,7 @@ pub(super) fn expired(
     limits: HistoryLimits,
     now: Timestamp,
     room: usize,
-) -> Result<Vec<u64>, Fault> {
+) -> Result<Vec<u64>, DatabaseError> {
     let Totals {
         finished: mut count,
         history_bytes: mut bytes,

@@ -10,9 +10,9 @@ use rusqlite::{OptionalExtension, params};
 
 use super::apply::{Changes, Row};
 use super::checksum::{self, Kind};
-use super::columns::{self, Kept, signed, unsigned};
-use super::error::Fault;
-use super::{CommitOutcome, Digest};
+use super::columns::{self, StoredRecord, signed, unsigned};
+use super::error::DatabaseError;
+use super::{CommitOutcome, RequestDigest};
 
 impl Changes<'_> {
     /// The end of an execution.
@@ -20,12 +20,15 @@ impl Changes<'_> {
         &mut self,
         record: &ExecutionRecord,
         resources: &Resources,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DatabaseError> {
         let number = record.number;
         let sql = "SELECT ended, digest FROM execution WHERE number = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let found = statement.query_row([signed(number)], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Digest>>(1)?))
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, Option<RequestDigest>>(1)?,
+            ))
         });
         match found.optional()? {
             Some((0, digest)) => self.finish(record, digest, resources),
@@ -44,9 +47,9 @@ impl Changes<'_> {
     fn finish(
         &mut self,
         record: &ExecutionRecord,
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
         resources: &Resources,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DatabaseError> {
         let (Some(ended), Some(outcome)) = (columns::ended(record.status), &record.outcome) else {
             tracing::error!(
                 "execution {} was said to be finished and is not",
@@ -55,14 +58,12 @@ impl Changes<'_> {
             return Ok(());
         };
         let number = signed(record.number);
-        let body = checksum::wrap(Kind::Record, record.number, &(digest, record))?;
+        let body = checksum::wrap(Kind::Record, record.number, &(digest, record, resources))?;
         let has_log = columns::may_have_log(record);
-        let resources = columns::resources_blob(record.number, resources)?;
-        let body_bytes = body.len() + resources.as_ref().map_or(0, Vec::len);
-        let history_bytes = columns::row_bytes(record, body_bytes) + log_bytes(record, has_log);
-        let sql = "INSERT OR REPLACE INTO record (number, body, resources) VALUES (?1, ?2, ?3)";
+        let history_bytes = columns::row_bytes(record, body.len()) + log_bytes(record, has_log);
+        let sql = "INSERT OR REPLACE INTO record (number, body) VALUES (?1, ?2)";
         let mut statement = self.connection.prepare_cached(sql)?;
-        statement.execute(params![number, body, resources])?;
+        statement.execute(params![number, body])?;
         let (exit_code, signal) = match outcome.exit {
             Exit::Code(code) => (Some(code), None),
             Exit::Signal { signal, .. } => (None, Some(signal)),
@@ -102,16 +103,16 @@ impl Changes<'_> {
             let mut statement = self.connection.prepare_cached(sql)?;
             statement.execute(params![number, ended])?;
         }
-        self.tally.totals.finished += 1;
-        self.tally.totals.history_bytes += history_bytes;
+        self.state.totals.finished += 1;
+        self.state.totals.history_bytes += history_bytes;
         Ok(())
     }
 
     /// Writes a finished execution that has no row yet; `false` if one is in its place.
-    pub(super) fn restore(&mut self, kept: &Kept, resources: &Resources) -> Result<bool, Fault> {
+    pub(super) fn restore(&mut self, kept: &StoredRecord) -> Result<bool, DatabaseError> {
         match self.insert(&Row::of_record(&kept.record, kept.digest), false, None) {
             Ok(()) => {
-                self.finish(&kept.record, kept.digest, resources)?;
+                self.finish(&kept.record, kept.digest, &kept.resources)?;
                 Ok(true)
             }
             Err(fault) if fault.is_about_the_row() => Ok(false),
@@ -120,7 +121,7 @@ impl Changes<'_> {
     }
 
     /// Forgets those of `numbers` that are finished.
-    pub(super) fn all_removed(&mut self, numbers: &[u64]) -> Result<CommitOutcome, Fault> {
+    pub(super) fn all_removed(&mut self, numbers: &[u64]) -> Result<CommitOutcome, DatabaseError> {
         let mut removed = Removed::default();
         let mut ids = Vec::new();
         for number in numbers {
@@ -135,7 +136,7 @@ impl Changes<'_> {
 
     /// Forgets a finished execution, and notes that what it has left on disk is to be deleted: there may be
     /// more than a log. Returns its id and the bytes of its log.
-    fn removed(&mut self, number: u64) -> Result<Option<(ExecutionId, u64)>, Fault> {
+    fn removed(&mut self, number: u64) -> Result<Option<(ExecutionId, u64)>, DatabaseError> {
         let sql =
             "SELECT id, log_bytes, history_bytes FROM execution WHERE number = ?1 AND ended > 0";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -155,7 +156,7 @@ impl Changes<'_> {
             let mut statement = self.connection.prepare_cached(sql)?;
             statement.execute([signed(number)])?;
         }
-        let totals = &mut self.tally.totals;
+        let totals = &mut self.state.totals;
         totals.finished = totals.finished.saturating_sub(1);
         totals.history_bytes = totals.history_bytes.saturating_sub(history_bytes);
         Ok(Some((id, log_bytes)))

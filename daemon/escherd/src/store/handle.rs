@@ -15,12 +15,14 @@ use tokio::sync::oneshot;
 
 use super::lookup::{self, Lookup};
 use super::metrics::Figures;
-use super::open::Notice;
+use super::open::QuarantinedFile;
 use super::quarantine::Damage;
 use super::readers::{Readers, Snapshot};
 use super::totals::Totals;
 use super::writer::{Message, Writer};
-use super::{CommitOutcome, Durability, Entry, HistoryLimits, Loaded, StoreError, expiry, query};
+use super::{
+    ChangeEntry, CommitOutcome, Durability, HistoryLimits, LoadedState, StoreError, expiry, query,
+};
 
 /// How a store is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +30,7 @@ pub struct StoreSettings {
     /// What a commit outlives.
     pub durability: Durability,
     /// How many of the last events are kept.
-    pub kept_events: usize,
+    pub max_events: usize,
 }
 
 /// The store. Cheap to clone; the last clone to go ends the thread that writes.
@@ -47,7 +49,7 @@ struct Shared {
 
 /// An execution that was looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct StoredExecution {
     /// Its id.
     pub id: ExecutionId,
     /// Its number.
@@ -58,7 +60,7 @@ pub struct Found {
 
 /// How much the store has of finished executions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size {
+pub struct HistorySize {
     /// Executions.
     pub executions: u64,
     /// Bytes of their records, logs and indexes, as [`HistoryLimits`] count them.
@@ -68,10 +70,10 @@ pub struct Size {
 /// Some changes could not be written within the time given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the store could not be brought up to date in time")]
-pub struct Unsettled;
+pub struct FlushTimeout;
 
 /// Opens the store at `path` and starts its thread. Where there is none it is made, in a directory that is
-/// there; what is there and is no store, or a damaged one, is set aside, with a [`Notice`].
+/// there; what is there and is no store, or a damaged one, is set aside, with a [`QuarantinedFile`].
 ///
 /// `settled` is called by that thread after each transaction with what has become of its entries.
 ///
@@ -81,16 +83,16 @@ pub fn open(
     path: &Path,
     settings: StoreSettings,
     settled: impl Fn(Vec<(u64, CommitOutcome)>) + Send + 'static,
-) -> Result<(Store, Loaded, Vec<Notice>), StoreError> {
+) -> Result<(Store, LoadedState, Vec<QuarantinedFile>), StoreError> {
     let (opened, notices) = super::open::open(path, settings)?;
     let damage = Arc::new(Damage::none(path));
-    let finished = Arc::new(AtomicU64::new(opened.tally.totals.finished));
+    let finished = Arc::new(AtomicU64::new(opened.state.totals.finished));
     let figures = Figures::default();
     let writer = Writer {
         path: path.to_owned(),
         connection: opened.connection,
-        tally: opened.tally,
-        kept_events: settings.kept_events as u64,
+        state: opened.state,
+        max_events: settings.max_events as u64,
         settled,
         finished: Arc::clone(&finished),
         figures: figures.clone(),
@@ -120,7 +122,7 @@ pub fn open(
 
 impl Store {
     /// Has `entries` written, in this order and after all that came before. Returns at once.
-    pub fn write(&self, entries: Vec<Entry>) {
+    pub fn write(&self, entries: Vec<ChangeEntry>) {
         self.tell(Message::Write(entries));
     }
 
@@ -135,7 +137,11 @@ impl Store {
     ///
     /// # Errors
     /// `ambiguous`, or when the store cannot be read.
-    pub async fn find(&self, of: Option<u32>, target: &Target) -> Result<Option<Found>, ApiError> {
+    pub async fn find(
+        &self,
+        of: Option<u32>,
+        target: &Target,
+    ) -> Result<Option<StoredExecution>, ApiError> {
         let target = target.clone();
         let readers = &self.shared.readers;
         match readers
@@ -220,10 +226,10 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn size(&self) -> Result<Size, ApiError> {
+    pub async fn history_size(&self) -> Result<HistorySize, ApiError> {
         let read = |snapshot: &Snapshot<'_>| Totals::read(&snapshot.connection);
         let totals = self.shared.readers.ask(read).await?;
-        Ok(Size {
+        Ok(HistorySize {
             executions: totals.finished,
             bytes: totals.history_bytes,
         })
@@ -238,7 +244,7 @@ impl Store {
     ///
     /// # Errors
     /// When that takes longer than `within`; it is still tried then.
-    pub async fn flush(&self, within: Duration) -> Result<(), Unsettled> {
+    pub async fn flush(&self, within: Duration) -> Result<(), FlushTimeout> {
         self.settle(Message::Flush, within).await
     }
 
@@ -246,7 +252,7 @@ impl Store {
     ///
     /// # Errors
     /// When that takes longer than `within`; it is still tried then.
-    pub async fn close(&self, within: Duration) -> Result<(), Unsettled> {
+    pub async fn close(&self, within: Duration) -> Result<(), FlushTimeout> {
         self.shared.readers.close();
         self.settle(Message::Close, within).await
     }
@@ -255,12 +261,12 @@ impl Store {
         &self,
         message: impl FnOnce(oneshot::Sender<()>) -> Message,
         within: Duration,
-    ) -> Result<(), Unsettled> {
+    ) -> Result<(), FlushTimeout> {
         let (done, settled) = oneshot::channel();
         self.tell(message(done));
         match tokio::time::timeout(within, settled).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Unsettled),
+            Ok(Err(_)) | Err(_) => Err(FlushTimeout),
         }
     }
 }

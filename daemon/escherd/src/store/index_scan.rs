@@ -10,7 +10,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::columns;
-use super::error::Fault;
+use super::error::DatabaseError;
 
 /// Executions up to which those that meet a condition are counted to find the narrowest. Counting them takes
 /// some tens of microseconds.
@@ -49,7 +49,7 @@ pub(super) fn walks(
     connection: &Connection,
     of: Option<u32>,
     selection: &Selection,
-) -> Result<Vec<Walk>, Fault> {
+) -> Result<Vec<Walk>, DatabaseError> {
     let by = narrowest(connection, of, &selection.filter)?;
     Ok(walks_by(by, of, selection))
 }
@@ -80,7 +80,11 @@ fn ways(of: Option<u32>, filter: &ListFilter) -> Vec<By> {
 }
 
 /// The one that fewest executions meet, as far as they are counted.
-fn narrowest(connection: &Connection, of: Option<u32>, filter: &ListFilter) -> Result<By, Fault> {
+fn narrowest(
+    connection: &Connection,
+    of: Option<u32>,
+    filter: &ListFilter,
+) -> Result<By, DatabaseError> {
     let ways = ways(of, filter);
     let (mut best, mut fewest) = (By::Rest, i64::MAX);
     for by in &ways {

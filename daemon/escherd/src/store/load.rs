@@ -1,45 +1,47 @@
 //! What a new escherd begins with, read from the file.
 
-use escher_protocol::ExecutionId;
 use escher_protocol::message::Event;
+use escher_protocol::{ExecutionId, ResourceLimits};
 use rusqlite::Connection;
 
 use super::checksum::{self, Kind};
-use super::columns::{self, Progress, signed, unsigned};
-use super::error::Fault;
-use super::totals::Tally;
-use super::{Digest, Loaded, Unfinished};
+use super::columns::{Progress, signed, unsigned};
+use super::error::DatabaseError;
+use super::totals::WriterState;
+use super::{LoadedState, RequestDigest, UnfinishedExecution};
 use crate::execution::Submission;
 
-/// Reads everything that is not history, with the last `kept_events` events.
-pub(super) fn load(connection: &Connection, kept_events: usize) -> Result<Loaded, Fault> {
-    Ok(Loaded {
-        last_number: Tally::read(connection)?.totals.last_number,
+/// Reads everything that is not history, with the last `max_events` events.
+pub(super) fn load(
+    connection: &Connection,
+    max_events: usize,
+) -> Result<LoadedState, DatabaseError> {
+    Ok(LoadedState {
+        last_number: WriterState::read(connection)?.totals.last_number,
         unfinished: unfinished(connection)?,
-        events: events(connection, kept_events)?,
+        events: events(connection, max_events)?,
         undeleted_logs: undeleted_logs(connection)?,
     })
 }
 
-fn unfinished(connection: &Connection) -> Result<Vec<Unfinished>, Fault> {
-    let sql = "SELECT s.number, e.progress, s.body, s.resources \
+fn unfinished(connection: &Connection) -> Result<Vec<UnfinishedExecution>, DatabaseError> {
+    let sql = "SELECT s.number, e.progress, s.body \
                FROM submission s LEFT JOIN execution e ON s.number = e.number ORDER BY s.number";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     let mut unfinished = Vec::new();
     while let Some(row) = rows.next()? {
         let number = unsigned(row.get(0)?);
-        let blob = |index, kind: Kind| -> Result<Vec<u8>, Fault> {
+        let blob = |index, kind: Kind| -> Result<Vec<u8>, DatabaseError> {
             row.get::<_, Option<_>>(index)?.ok_or(kind.damaged(number))
         };
         let progress = blob(1, Kind::Progress)?;
         let progress: Progress = checksum::unwrap(Kind::Progress, number, &progress)?;
         let body = blob(2, Kind::Submission)?;
-        let (_, mut submission): (Option<Digest>, Submission) =
+        let (_, mut submission, limits): (Option<RequestDigest>, Submission, ResourceLimits) =
             checksum::unwrap(Kind::Submission, number, &body)?;
-        let resources: Option<Vec<u8>> = row.get(3)?;
-        submission.limits = columns::resources(number, resources.as_deref())?.limits;
-        unfinished.push(Unfinished {
+        submission.limits = limits;
+        unfinished.push(UnfinishedExecution {
             submission,
             launching: progress.launching,
             started: progress.started,
@@ -49,7 +51,7 @@ fn unfinished(connection: &Connection) -> Result<Vec<Unfinished>, Fault> {
     Ok(unfinished)
 }
 
-fn events(connection: &Connection, kept: usize) -> Result<Vec<Event>, Fault> {
+fn events(connection: &Connection, kept: usize) -> Result<Vec<Event>, DatabaseError> {
     let sql = "SELECT sequence, body FROM event ORDER BY sequence DESC LIMIT ?1";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([signed(kept as u64)])?;
@@ -63,8 +65,8 @@ fn events(connection: &Connection, kept: usize) -> Result<Vec<Event>, Fault> {
     Ok(events)
 }
 
-fn undeleted_logs(connection: &Connection) -> Result<Vec<ExecutionId>, Fault> {
-    let mut statement = connection.prepare("SELECT id, seal FROM undeleted_log")?;
+fn undeleted_logs(connection: &Connection) -> Result<Vec<ExecutionId>, DatabaseError> {
+    let mut statement = connection.prepare("SELECT id, checksum FROM undeleted_log")?;
     let mut rows = statement.query([])?;
     let mut ids = Vec::new();
     while let Some(row) = rows.next()? {
@@ -75,7 +77,7 @@ fn undeleted_logs(connection: &Connection) -> Result<Vec<ExecutionId>, Fault> {
 }
 
 /// An id whose log is to be deleted: the one place where a wrong bit would delete somebody's output.
-pub(super) fn checked_id(id: [u8; 16], found: &[u8]) -> Result<ExecutionId, Fault> {
+pub(super) fn checked_id(id: [u8; 16], found: &[u8]) -> Result<ExecutionId, DatabaseError> {
     if *found == checksum::seal(Kind::Undeleted, 0, &id) {
         Ok(ExecutionId::from_bytes(id))
     } else {

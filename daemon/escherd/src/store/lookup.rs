@@ -5,10 +5,10 @@ use escher_protocol::{ApiError, ErrorCode, ExecutionId, Target};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 
-use super::Found;
+use super::StoredExecution;
 use super::checksum::Kind;
 use super::columns::{self, signed, unsigned};
-use super::error::Fault;
+use super::error::DatabaseError;
 use super::id_prefix::Fragment;
 use super::query;
 use super::readers::Snapshot;
@@ -40,7 +40,7 @@ impl Place {
 /// What a look for one execution has come to.
 pub(super) enum Lookup {
     /// It, or that there is none.
-    Of(Option<Found>),
+    Of(Option<StoredExecution>),
     /// Several fit.
     Ambiguous(ApiError),
 }
@@ -50,7 +50,7 @@ pub(super) fn find(
     snapshot: &Snapshot<'_>,
     of: Option<u32>,
     target: &Target,
-) -> Result<Lookup, Fault> {
+) -> Result<Lookup, DatabaseError> {
     let place = match target {
         Target::Id(id) => by_id(snapshot, of, *id)?,
         Target::Reference(text) => match by_exact(snapshot, of, text)? {
@@ -70,7 +70,7 @@ pub(super) fn find(
     } else {
         None
     };
-    Ok(Lookup::Of(Some(Found {
+    Ok(Lookup::Of(Some(StoredExecution {
         id: place.id,
         number: place.number,
         record: record.map(Box::new),
@@ -82,7 +82,7 @@ fn checked_record(
     snapshot: &Snapshot<'_>,
     of: Option<u32>,
     place: Place,
-) -> Result<escher_protocol::ExecutionRecord, Fault> {
+) -> Result<escher_protocol::ExecutionRecord, DatabaseError> {
     let record = query::record(snapshot, place.number)?;
     let belongs = |record: &escher_protocol::ExecutionRecord| {
         record.id == place.id && of.is_none_or(|of| record.submitted_by.uid == of)
@@ -96,7 +96,7 @@ fn by_number(
     snapshot: &Snapshot<'_>,
     of: Option<u32>,
     number: u64,
-) -> Result<Option<Place>, Fault> {
+) -> Result<Option<Place>, DatabaseError> {
     let mut statement = snapshot.connection.prepare_cached(&numbered())?;
     let found = statement.query_row(params![signed(number), of], Place::read);
     Ok(found.optional()?)
@@ -106,14 +106,18 @@ fn by_id(
     snapshot: &Snapshot<'_>,
     of: Option<u32>,
     id: ExecutionId,
-) -> Result<Option<Place>, Fault> {
+) -> Result<Option<Place>, DatabaseError> {
     let mut statement = snapshot.connection.prepare_cached(&identified())?;
     let found = statement.query_row(params![id.into_bytes(), of], Place::read);
     Ok(found.optional()?)
 }
 
 /// A number, a full UUID, or a name (the newest execution that bears it).
-fn by_exact(snapshot: &Snapshot<'_>, of: Option<u32>, text: &str) -> Result<Option<Place>, Fault> {
+fn by_exact(
+    snapshot: &Snapshot<'_>,
+    of: Option<u32>,
+    text: &str,
+) -> Result<Option<Place>, DatabaseError> {
     if let Some(number) = parse_number(text)
         && let Some(place) = by_number(snapshot, of, number)?
     {
@@ -127,7 +131,11 @@ fn by_exact(snapshot: &Snapshot<'_>, of: Option<u32>, text: &str) -> Result<Opti
     by_name(snapshot, of, text)
 }
 
-fn by_name(snapshot: &Snapshot<'_>, of: Option<u32>, name: &str) -> Result<Option<Place>, Fault> {
+fn by_name(
+    snapshot: &Snapshot<'_>,
+    of: Option<u32>,
+    name: &str,
+) -> Result<Option<Place>, DatabaseError> {
     let mut statement = snapshot.connection.prepare_cached(&named(of))?;
     let mut newest = None;
     for ended in std::iter::once(0).chain(columns::all_ended()) {
@@ -162,7 +170,11 @@ fn named(of: Option<u32>) -> String {
 }
 
 /// Executions whose id begins or ends so, by number; not all where there are more than an error names.
-fn by_fragment(snapshot: &Snapshot<'_>, of: Option<u32>, text: &str) -> Result<Vec<Place>, Fault> {
+fn by_fragment(
+    snapshot: &Snapshot<'_>,
+    of: Option<u32>,
+    text: &str,
+) -> Result<Vec<Place>, DatabaseError> {
     let Some(fragment) = Fragment::parse(text, MIN_FRAGMENT_DIGITS) else {
         return Ok(Vec::new());
     };
@@ -189,7 +201,7 @@ fn candidates(
     range: [Value; 2],
     fits: impl Fn(&Place) -> bool,
     places: &mut Vec<Place>,
-) -> Result<(), Fault> {
+) -> Result<(), DatabaseError> {
     let mut statement = snapshot.connection.prepare_cached(sql)?;
     let values = range.into_iter().chain(of.map(Value::from));
     let mut rows = statement.query(params_from_iter(values))?;

@@ -28,9 +28,9 @@ mod totals;
 mod writer;
 
 pub use error::StoreError;
-pub use handle::{Found, Size, Store, StoreSettings, Unsettled, open};
-pub use open::Notice;
-pub use quarantine::{Remnants, remnants};
+pub use handle::{FlushTimeout, HistorySize, Store, StoreSettings, StoredExecution, open};
+pub use open::QuarantinedFile;
+pub use quarantine::{DamageReport, damage_report};
 
 use escher_protocol::message::{Event, Removed};
 use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Resources, Timestamp};
@@ -48,7 +48,7 @@ pub enum Change {
         /// All of it.
         submission: Box<Submission>,
         /// The digest of its request, where that has a key.
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
         /// Whether it goes to a shim at once.
         launching: bool,
     },
@@ -71,7 +71,7 @@ pub enum Change {
         /// Its number.
         number: u64,
         /// Who.
-        by: Canceller,
+        canceller: Canceller,
         /// SIGKILL at once.
         kill: bool,
     },
@@ -96,11 +96,11 @@ pub enum Change {
 }
 
 /// SHA-256 of an encoded request: tells whether a key comes with the same request again.
-pub type Digest = [u8; 32];
+pub type RequestDigest = [u8; 32];
 
 /// A change on its way to the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct ChangeEntry {
     /// Comes back with the [`CommitOutcome`].
     pub ticket: u64,
     /// The change.
@@ -109,7 +109,7 @@ pub struct Entry {
     pub events: Vec<Event>,
 }
 
-/// What became of an [`Entry`].
+/// What became of an [`ChangeEntry`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitOutcome {
     /// It is committed.
@@ -121,12 +121,12 @@ pub enum CommitOutcome {
         /// Its number.
         number: u64,
         /// Whether that was the same request.
-        same: bool,
+        is_same_request: bool,
     },
     /// A submission that could not be written, and why: nothing was. Changes of another kind are never
     /// refused; they wait until they can be written.
     Refused(String),
-    /// It cannot be written now and will be later, with another verdict then. Never of a submission.
+    /// It cannot be written now and will be later, with another outcome then. Never of a submission.
     Delayed,
     /// A removal is committed: what was forgotten, and the ids, whose logs are to be deleted.
     Removed(Removed, Vec<ExecutionId>),
@@ -134,11 +134,11 @@ pub enum CommitOutcome {
 
 /// What a new escherd begins with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Loaded {
+pub struct LoadedState {
     /// The highest number that was ever given to an execution.
     pub last_number: u64,
     /// Executions that are not finished, by number.
-    pub unfinished: Vec<Unfinished>,
+    pub unfinished: Vec<UnfinishedExecution>,
     /// The last events, in order; at most as many as the engine keeps.
     pub events: Vec<Event>,
     /// Removed executions whose logs were not deleted yet, as far as is known. Those that had none are
@@ -148,7 +148,7 @@ pub struct Loaded {
 
 /// An execution that was not finished when the last escherd ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfinished {
+pub struct UnfinishedExecution {
     /// What was taken on.
     pub submission: Submission,
     /// Whether it was handed to a shim, or was about to be.

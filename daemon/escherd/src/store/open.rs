@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use rusqlite::Connection;
 
-use super::error::{Fault, StoreError};
+use super::error::{DatabaseError, StoreError};
 use super::quarantine::{self, Damage, FILE_MODE};
-use super::totals::Tally;
-use super::{Loaded, StoreSettings, connection, load, salvage, schema};
+use super::schema::{self, SCHEMA, Schema};
+use super::totals::WriterState;
+use super::{LoadedState, StoreSettings, connection, load, salvage};
 
 /// A database up to this size is checked whole at every start, which takes some tens of milliseconds. What is
 /// wrong in a bigger one is found where it is met.
@@ -22,11 +23,12 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// Bytes of a database's header, and where in it the application id is.
 const HEADER_BYTES: usize = 100;
+const VERSION_AT: usize = 60;
 const APPLICATION_ID_AT: usize = 68;
 
 /// A file that was set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
+pub struct QuarantinedFile {
     /// Where it was.
     pub from: PathBuf,
     /// Where it is.
@@ -41,8 +43,8 @@ pub struct Notice {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) connection: Connection,
-    pub(super) tally: Tally,
-    pub(super) loaded: Loaded,
+    pub(super) state: WriterState,
+    pub(super) loaded: LoadedState,
 }
 
 /// Why a file is not the store.
@@ -63,26 +65,35 @@ impl From<StoreError> for Obstacle {
 pub(super) fn open(
     path: &Path,
     settings: StoreSettings,
-) -> Result<(Opened, Vec<Notice>), StoreError> {
+) -> Result<(Opened, Vec<QuarantinedFile>), StoreError> {
+    open_as(path, settings, SCHEMA)
+}
+
+/// As [`open`], with this `schema`.
+pub(super) fn open_as(
+    path: &Path,
+    settings: StoreSettings,
+    schema: Schema,
+) -> Result<(Opened, Vec<QuarantinedFile>), StoreError> {
     let mut notices = Vec::new();
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => return Err(StoreError::NotAFile(path.to_owned())),
-        Ok(_) => match open_existing(path, settings) {
+        Ok(_) => match open_existing(path, settings, schema) {
             Ok(opened) => return Ok((opened, notices)),
             Err(Obstacle::Final(error)) => return Err(error),
-            Err(Obstacle::Unfit(reason)) => notices.push(replace(path, reason)?),
+            Err(Obstacle::Unfit(reason)) => notices.push(replace(path, reason, schema)?),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if fs::symlink_metadata(quarantine::wal(path)).is_ok() {
                 let reason = "its database is gone, and only the write-ahead log is left";
-                notices.push(replace(path, reason.to_owned())?);
+                notices.push(replace(path, reason.to_owned(), schema)?);
             } else {
-                make(path, None)?;
+                make(path, None, schema)?;
             }
         }
         Err(error) => return Err(StoreError::io(path, "it cannot be looked at")(error)),
     }
-    match open_existing(path, settings) {
+    match open_existing(path, settings, schema) {
         Ok(opened) => Ok((opened, notices)),
         Err(Obstacle::Final(error)) => Err(error),
         Err(Obstacle::Unfit(reason)) => Err(StoreError::Unreliable {
@@ -92,50 +103,41 @@ pub(super) fn open(
     }
 }
 
-fn open_existing(path: &Path, settings: StoreSettings) -> Result<Opened, Obstacle> {
-    let bytes = look_at(path)?;
+fn open_existing(path: &Path, settings: StoreSettings, schema: Schema) -> Result<Opened, Obstacle> {
+    let bytes = look_at(path, schema)?;
     if let Ok(found) = fs::read_to_string(Damage::mark(path)) {
         let found = found.trim();
         return Err(Obstacle::Unfit(format!("damage was found in it: {found}")));
     }
-    let fault = |fault: Fault| match fault {
+    let fault = |fault: DatabaseError| match fault {
         fault if fault.is_damage() => Obstacle::Unfit(format!("it is damaged: {fault}")),
         fault => Obstacle::Final(unusable(path, fault)),
     };
     let mut connection = connection::writer(path, settings.durability).map_err(fault)?;
     let found = schema::version(&connection).map_err(fault)?;
-    if found > schema::VERSION {
-        return Err(Obstacle::Final(StoreError::Newer {
-            path: path.to_owned(),
-            found,
-            known: schema::VERSION,
-        }));
-    }
-    if found < 1 {
-        return Err(Obstacle::Unfit(format!(
-            "it is damaged: its version is {found}"
-        )));
+    if found < schema.oldest || found > schema.newest() {
+        return Err(unsupported(path, found, schema));
     }
     let read = |connection: &mut Connection| {
         if bytes <= CHECKED_BYTES {
             check(connection)?;
         }
-        schema::migrate(connection)?;
-        let loaded = load::load(connection, settings.kept_events)?;
-        let tally = Tally::read(connection)?;
+        schema.migrate(connection)?;
+        let loaded = load::load(connection, settings.max_events)?;
+        let state = WriterState::read(connection)?;
         connection::keeps_tidy(connection)?;
-        Ok((loaded, tally))
+        Ok((loaded, state))
     };
-    let (loaded, tally) = read(&mut connection).map_err(fault)?;
+    let (loaded, state) = read(&mut connection).map_err(fault)?;
     Ok(Opened {
         connection,
-        tally,
+        state,
         loaded,
     })
 }
 
 /// Looks at a file before SQLite does: something foreign is not to be touched. Returns its size.
-fn look_at(path: &Path) -> Result<u64, Obstacle> {
+fn look_at(path: &Path, schema: Schema) -> Result<u64, Obstacle> {
     let mut file = File::options()
         .read(true)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
@@ -161,38 +163,53 @@ fn look_at(path: &Path) -> Result<u64, Obstacle> {
     if !header.starts_with(MAGIC) {
         return Err(Obstacle::Unfit("it is not an SQLite database".to_owned()));
     }
-    let id = &header[APPLICATION_ID_AT..APPLICATION_ID_AT + 4];
-    let id = id.iter().fold(0, |id, byte| id << 8 | i64::from(*byte));
-    if id == schema::APPLICATION_ID {
-        Ok(found.len())
-    } else {
-        Err(Obstacle::Unfit(
+    let number_at = |place: usize| {
+        let bytes = &header[place..place + 4];
+        bytes
+            .iter()
+            .fold(0, |number, byte| number << 8 | u32::from(*byte))
+    };
+    match number_at(APPLICATION_ID_AT) {
+        schema::APPLICATION_ID => Ok(found.len()),
+        schema::EARLIER_APPLICATION_ID => {
+            Err(unsupported(path, number_at(VERSION_AT).into(), schema))
+        }
+        _ => Err(Obstacle::Unfit(
             "it is a database of something else".to_owned(),
-        ))
+        )),
     }
 }
 
+fn unsupported(path: &Path, found: i64, schema: Schema) -> Obstacle {
+    Obstacle::Final(StoreError::UnsupportedVersion {
+        path: path.to_owned(),
+        found,
+        oldest: schema.oldest,
+        newest: schema.newest(),
+    })
+}
+
 /// SQLite's own check of structure, and that the indexes have what the tables have.
-fn check(connection: &Connection) -> Result<(), Fault> {
+fn check(connection: &Connection) -> Result<(), DatabaseError> {
     let sql = "PRAGMA integrity_check(1)";
-    let verdict: String = connection.query_row(sql, [], |row| row.get(0))?;
-    match verdict.as_str() {
+    let outcome: String = connection.query_row(sql, [], |row| row.get(0))?;
+    match outcome.as_str() {
         "ok" => Ok(()),
-        _ => Err(Fault::Unsound(verdict.replace('\n', " "))),
+        _ => Err(DatabaseError::Unsound(outcome.replace('\n', " "))),
     }
 }
 
 /// Sets what is at `path` aside and makes a new store with what can be read of it.
-fn replace(path: &Path, reason: String) -> Result<Notice, StoreError> {
+fn replace(path: &Path, reason: String, schema: Schema) -> Result<QuarantinedFile, StoreError> {
     let to = quarantine::set_aside(path)?;
-    let salvaged = make(path, Some(&to))?;
+    let salvaged = make(path, Some(&to), schema)?;
     quarantine::remove(&quarantine::beside(&to, "-shm"))?;
     quarantine::remove(&Damage::mark(path))?;
     let (from, name) = (path.display(), to.display());
     tracing::error!(
         "{from} was set aside as {name}: {reason}. The new store has {salvaged} executions from it"
     );
-    Ok(Notice {
+    Ok(QuarantinedFile {
         from: path.to_owned(),
         to,
         reason,
@@ -202,7 +219,7 @@ fn replace(path: &Path, reason: String) -> Result<Notice, StoreError> {
 
 /// Makes a store at `path`, with what can be read `from` another one. It is there once it is whole. Returns
 /// how many executions it has.
-fn make(path: &Path, from: Option<&Path>) -> Result<u64, StoreError> {
+fn make(path: &Path, from: Option<&Path>, schema: Schema) -> Result<u64, StoreError> {
     let new = quarantine::beside(path, ".new");
     quarantine::remove(&new)?;
     quarantine::remove_side_files(&new)?;
@@ -214,7 +231,7 @@ fn make(path: &Path, from: Option<&Path>) -> Result<u64, StoreError> {
         .map_err(StoreError::io(&new, "it cannot be made"))?;
     let fill = || {
         let mut connection = connection::maker(&new)?;
-        schema::migrate(&mut connection)?;
+        schema.migrate(&mut connection)?;
         match from {
             Some(from) => salvage::salvage(from, &mut connection),
             None => Ok(0),
@@ -232,10 +249,10 @@ fn make(path: &Path, from: Option<&Path>) -> Result<u64, StoreError> {
     Ok(executions)
 }
 
-fn unusable(path: &Path, fault: Fault) -> StoreError {
+fn unusable(path: &Path, fault: DatabaseError) -> StoreError {
     let path = path.to_owned();
     match fault {
-        Fault::Sqlite(source) => StoreError::Unusable { path, source },
+        DatabaseError::Sqlite(source) => StoreError::Unusable { path, source },
         other => StoreError::Unreliable {
             path,
             reason: other.to_string(),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::fcntl::OFlag;
 use rusqlite::Connection;
 
-use super::error::{Fault, StoreError};
+use super::error::{DatabaseError, StoreError};
 
 /// Owner alone: commands and their environments are in it.
 pub(super) const FILE_MODE: u32 = 0o600;
@@ -62,7 +62,7 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
 
 /// What damage has left beside a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remnants {
+pub struct DamageReport {
     /// Names of files that were set aside, in order, without what belongs to them.
     pub set_aside: Vec<String>,
     /// Whether damage was found since the last start.
@@ -73,7 +73,7 @@ pub struct Remnants {
 ///
 /// # Errors
 /// When its directory cannot be read.
-pub fn remnants(path: &Path) -> io::Result<Remnants> {
+pub fn damage_report(path: &Path) -> io::Result<DamageReport> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let head = path.file_name().unwrap_or_default().to_string_lossy() + SET_ASIDE;
     let mut set_aside = Vec::new();
@@ -84,7 +84,7 @@ pub fn remnants(path: &Path) -> io::Result<Remnants> {
         }
     }
     set_aside.sort_unstable();
-    Ok(Remnants {
+    Ok(DamageReport {
         set_aside,
         is_damaged: fs::symlink_metadata(Damage::mark(path)).is_ok(),
     })
@@ -154,7 +154,7 @@ impl Damage {
     }
 
     /// Notes `fault` if it is damage. Only the first is of any use.
-    pub(super) fn note(&self, fault: &Fault) {
+    pub(super) fn note(&self, fault: &DatabaseError) {
         if !fault.is_damage() || self.is_noted.swap(true, Ordering::Relaxed) {
             return;
         }

@@ -8,8 +8,8 @@ use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params_from_iter};
 
 use super::checksum::{self, Kind};
-use super::columns::{self, Kept, signed, unsigned};
-use super::error::Fault;
+use super::columns::{StoredRecord, signed, unsigned};
+use super::error::DatabaseError;
 use super::index_scan::{uid, walks};
 use super::readers::Snapshot;
 use super::totals::Totals;
@@ -21,7 +21,7 @@ pub(super) fn list(
     selection: &Selection,
     before: u64,
     room: usize,
-) -> Result<Vec<ExecutionRecord>, Fault> {
+) -> Result<Vec<ExecutionRecord>, DatabaseError> {
     let mut records = Vec::new();
     for number in finished_numbers(snapshot, of, selection, before, room)? {
         match record(snapshot, number) {
@@ -39,24 +39,25 @@ pub(super) fn list(
 pub(super) fn record(
     snapshot: &Snapshot<'_>,
     number: u64,
-) -> Result<Option<ExecutionRecord>, Fault> {
+) -> Result<Option<ExecutionRecord>, DatabaseError> {
+    Ok(kept(snapshot, number)?.map(|kept| kept.record))
+}
+
+/// What a finished execution was allowed to use, and has used.
+pub(super) fn resources(
+    snapshot: &Snapshot<'_>,
+    number: u64,
+) -> Result<Option<Resources>, DatabaseError> {
+    Ok(kept(snapshot, number)?.map(|kept| kept.resources))
+}
+
+fn kept(snapshot: &Snapshot<'_>, number: u64) -> Result<Option<StoredRecord>, DatabaseError> {
     let sql = "SELECT body FROM record WHERE number = ?1";
     let mut statement = snapshot.connection.prepare_cached(sql)?;
     let body: Option<Vec<u8>> = statement
         .query_row([signed(number)], |row| row.get(0))
         .optional()?;
-    body.map(|body| Ok(checksum::unwrap::<Kept>(Kind::Record, number, &body)?.record))
-        .transpose()
-}
-
-/// What a finished execution was allowed to use, and has used.
-pub(super) fn resources(snapshot: &Snapshot<'_>, number: u64) -> Result<Option<Resources>, Fault> {
-    let sql = "SELECT resources FROM record WHERE number = ?1";
-    let mut statement = snapshot.connection.prepare_cached(sql)?;
-    let blob: Option<Option<Vec<u8>>> = statement
-        .query_row([signed(number)], |row| row.get(0))
-        .optional()?;
-    blob.map(|blob| columns::resources(number, blob.as_deref()))
+    body.map(|body| checksum::unwrap(Kind::Record, number, &body))
         .transpose()
 }
 
@@ -67,7 +68,7 @@ pub(super) fn finished_numbers(
     selection: &Selection,
     before: u64,
     room: usize,
-) -> Result<Vec<u64>, Fault> {
+) -> Result<Vec<u64>, DatabaseError> {
     let Some((above, below)) = bounds(snapshot, selection, signed(before))? else {
         return Ok(Vec::new());
     };
@@ -97,7 +98,7 @@ fn bounds(
     snapshot: &Snapshot<'_>,
     selection: &Selection,
     before: i64,
-) -> Result<Option<(i64, i64)>, Fault> {
+) -> Result<Option<(i64, i64)>, DatabaseError> {
     let (mut above, mut below) = (0, before);
     if let Some(since) = selection.since {
         // Nothing with a lower number was submitted at that time or later, whatever the clock did: its
@@ -120,9 +121,9 @@ fn bounds(
 
 /// The first number whose `clock_high` is at `time` or later. As that never falls while numbers rise, it is
 /// found by halving; numbers may be missing.
-fn first_from(snapshot: &Snapshot<'_>, time: i64) -> Result<Option<i64>, Fault> {
+fn first_from(snapshot: &Snapshot<'_>, time: i64) -> Result<Option<i64>, DatabaseError> {
     let mut at_or_after = snapshot.connection.prepare_cached(AT_OR_AFTER)?;
-    let mut next = |number: i64| -> Result<Option<(i64, i64)>, Fault> {
+    let mut next = |number: i64| -> Result<Option<(i64, i64)>, DatabaseError> {
         let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
         Ok(at_or_after.query_row([number], read).optional()?)
     };

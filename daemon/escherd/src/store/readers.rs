@@ -8,7 +8,7 @@ use rusqlite::{Connection, Transaction};
 use tokio::sync::Semaphore;
 
 use super::connection;
-use super::error::Fault;
+use super::error::DatabaseError;
 use super::quarantine::Damage;
 
 /// Most questions that are looked up at the same time; others wait their turn.
@@ -53,7 +53,7 @@ impl Readers {
     /// Has `question` answered on a thread of its own.
     pub(super) async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Snapshot<'_>) -> Result<T, Fault> + Send + 'static,
+        question: impl FnOnce(&Snapshot<'_>) -> Result<T, DatabaseError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let unreadable = |reason: String| {
             let message = format!("the store cannot be read: {reason}");
@@ -91,8 +91,8 @@ fn answer<T>(
     path: &Path,
     kept: Option<Connection>,
     damage: &Damage,
-    question: impl FnOnce(&Snapshot<'_>) -> Result<T, Fault>,
-) -> Result<(T, Connection), Fault> {
+    question: impl FnOnce(&Snapshot<'_>) -> Result<T, DatabaseError>,
+) -> Result<(T, Connection), DatabaseError> {
     let mut connection = match kept {
         Some(connection) => connection,
         None => connection::reader(path)?,

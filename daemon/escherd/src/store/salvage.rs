@@ -6,17 +6,17 @@
 
 use std::path::Path;
 
-use escher_protocol::Resources;
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use escher_protocol::ResourceLimits;
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::apply::Changes;
 use super::checksum::{self, Kind};
-use super::columns::{self, Kept, Progress, signed, unsigned};
+use super::columns::{Progress, StoredRecord, signed, unsigned};
 use super::connection;
-use super::error::Fault;
+use super::error::DatabaseError;
 use super::load::checked_id;
-use super::totals::{Tally, Totals};
-use super::{CommitOutcome, Digest};
+use super::totals::{Totals, WriterState};
+use super::{CommitOutcome, RequestDigest};
 use crate::execution::Submission;
 
 /// Most numbers in a row that are tried in vain before a table counts as unreadable from there on, which takes
@@ -34,7 +34,7 @@ struct Source {
 
 /// Takes over what can be read of the store at `from` into the empty one of `into`, and returns how many
 /// executions that is. Nothing about `from` is an error.
-pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<u64, Fault> {
+pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<u64, DatabaseError> {
     let Ok(connection) = connection::salvager(from) else {
         return Ok(0);
     };
@@ -44,17 +44,15 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<u64, Fault> 
         max_failures: MAX_FAILURES.min(bytes / LEAST_ROW_BYTES),
     };
     let transaction = into.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut tally = Tally::default();
+    let mut state = WriterState::default();
     let mut changes = Changes {
         connection: &transaction,
-        tally: &mut tally,
+        state: &mut state,
     };
     let mut count = 0;
     walk(&source, "record", "number", |number, body| {
-        if let Ok(kept) = checksum::unwrap::<Kept>(Kind::Record, number, body)
-            && let Ok(resources) = resources(&source, "record", number)
-        {
-            count += u64::from(changes.restore(&kept, &resources)?);
+        if let Ok(kept) = checksum::unwrap::<StoredRecord>(Kind::Record, number, body) {
+            count += u64::from(changes.restore(&kept)?);
         }
         Ok(())
     })?;
@@ -73,10 +71,10 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<u64, Fault> 
     )?;
     undeleted_logs(&source, &changes)?;
     if let Ok(totals) = Totals::read(&source.connection) {
-        tally.totals.last_number = tally.totals.last_number.max(totals.last_number);
+        state.totals.last_number = state.totals.last_number.max(totals.last_number);
     }
-    tally.totals.clock_back = order_clock(&transaction)?;
-    tally.totals.write(&transaction)?;
+    state.totals.clock_back = order_clock(&transaction)?;
+    state.totals.write(&transaction)?;
     transaction.commit()?;
     Ok(count)
 }
@@ -87,17 +85,14 @@ fn unfinished(
     changes: &mut Changes<'_>,
     number: u64,
     body: &[u8],
-) -> Result<bool, Fault> {
-    let Ok((digest, mut submission)) =
-        checksum::unwrap::<(Option<Digest>, Submission)>(Kind::Submission, number, body)
+) -> Result<bool, DatabaseError> {
+    type Body = (Option<RequestDigest>, Submission, ResourceLimits);
+    let Ok((digest, mut submission, limits)) =
+        checksum::unwrap::<Body>(Kind::Submission, number, body)
     else {
         return Ok(false);
     };
-    // Without the limits that it was to have it must not run.
-    let Ok(resources) = resources(source, "submission", number) else {
-        return Ok(false);
-    };
-    submission.limits = resources.limits;
+    submission.limits = limits;
     match changes.submitted(&submission, digest, true) {
         Ok(CommitOutcome::Committed) => {}
         Ok(_) => return Ok(false),
@@ -119,21 +114,9 @@ fn unfinished(
     Ok(true)
 }
 
-/// What stands in a row of `table` beside its body. A store of before version 3 has nothing there.
-fn resources(source: &Source, table: &str, number: u64) -> Result<Resources, Fault> {
-    let sql = format!("SELECT resources FROM {table} WHERE number = ?1");
-    let Ok(mut statement) = source.connection.prepare_cached(&sql) else {
-        return Ok(Resources::default());
-    };
-    let blob: Option<Option<Vec<u8>>> = statement
-        .query_row([signed(number)], |row| row.get(0))
-        .optional()?;
-    columns::resources(number, blob.flatten().as_deref())
-}
-
-fn undeleted_logs(source: &Source, changes: &Changes<'_>) -> Result<(), Fault> {
+fn undeleted_logs(source: &Source, changes: &Changes<'_>) -> Result<(), DatabaseError> {
     for order in ["ASC", "DESC"] {
-        let sql = format!("SELECT id, seal FROM undeleted_log ORDER BY id {order}");
+        let sql = format!("SELECT id, checksum FROM undeleted_log ORDER BY id {order}");
         let Ok(mut statement) = source.connection.prepare(&sql) else {
             return Ok(());
         };
@@ -158,8 +141,8 @@ fn walk(
     source: &Source,
     table: &str,
     key: &str,
-    mut visit: impl FnMut(u64, &[u8]) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+    mut visit: impl FnMut(u64, &[u8]) -> Result<(), DatabaseError>,
+) -> Result<(), DatabaseError> {
     let rising = format!("SELECT {key}, body FROM {table} WHERE {key} >= ?1 ORDER BY {key}");
     let Ok(mut statement) = source.connection.prepare(&rising) else {
         return Ok(());
@@ -223,7 +206,7 @@ fn rest_from_the_end(source: &Source, table: &str, key: &str, next: i64) -> Vec<
 
 /// Makes `clock_high` rise with the numbers whatever the order in which rows came, and returns the
 /// `clock_back` of all.
-fn order_clock(connection: &Connection) -> Result<i64, Fault> {
+fn order_clock(connection: &Connection) -> Result<i64, DatabaseError> {
     connection.execute(
         "UPDATE execution SET clock_high = high FROM (\
          SELECT number AS place, max(submitted_at) OVER (ORDER BY number) AS high FROM execution) \

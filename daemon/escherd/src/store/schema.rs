@@ -1,43 +1,62 @@
-//! The tables, and how a file of an earlier version gets those of this one.
+//! The tables, and how a file of an earlier version is brought to the current one.
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::error::Fault;
+use super::error::DatabaseError;
 
-/// Marks a file as a store of escherd's (`PRAGMA application_id`): "esch" in ASCII.
-pub(super) const APPLICATION_ID: i64 = 0x6573_6368;
+/// Marks a file as a store of escherd's (`PRAGMA application_id`): "escr" in ASCII.
+pub(super) const APPLICATION_ID: u32 = 0x6573_6372;
 
-/// What makes version n of version n - 1, at place n - 1. One that was released never changes; the version
-/// of a file is its `PRAGMA user_version`.
-const MIGRATIONS: [&str; 3] = [
-    include_str!("schema/1.sql"),
-    include_str!("schema/2.sql"),
-    include_str!("schema/3.sql"),
-];
+/// The application id of stores from before version 10 ("esch"), which are refused.
+pub(super) const EARLIER_APPLICATION_ID: u32 = 0x6573_6368;
 
-/// The latest version: as many as there are migrations.
-pub(super) const VERSION: i64 = 3;
+/// The schema of this escherd.
+pub(super) const SCHEMA: Schema = Schema {
+    oldest: 10,
+    scripts: &[include_str!("schema/10.sql")],
+};
 
-const _: () = assert!(MIGRATIONS.len() as u64 == VERSION.unsigned_abs());
-
-/// The version of an open database.
-pub(super) fn version(connection: &Connection) -> Result<i64, Fault> {
-    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+/// A row of schema versions, each made from the one before it. The version of a file is its
+/// `PRAGMA user_version`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Schema {
+    /// The version that the first script makes of an empty file, and the oldest that can be opened.
+    pub(super) oldest: i64,
+    /// One SQL script for each version. A released one never changes.
+    pub(super) scripts: &'static [&'static str],
 }
 
-/// Brings an open database to the latest version, from 0 (an empty one) or any other; each step is a
-/// transaction.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
-    let from = version(connection)?;
-    let done = usize::try_from(from).unwrap_or(0);
-    for (step, migration) in (1i64..).zip(MIGRATIONS).skip(done) {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(migration)?;
-        transaction.pragma_update(None, "user_version", step)?;
-        transaction.commit()?;
-        if from > 0 {
-            tracing::info!("the store was brought from version {} to {step}", step - 1);
-        }
+impl Schema {
+    /// Returns the version that the last script makes.
+    pub(super) fn newest(self) -> i64 {
+        (self.oldest..)
+            .zip(self.scripts)
+            .last()
+            .map_or(self.oldest, |(version, _)| version)
     }
-    Ok(())
+
+    /// Brings an open database to the newest version, from an empty one or any from the oldest on. Each
+    /// step is a transaction, so that a crash leaves a whole version.
+    pub(super) fn migrate(self, connection: &mut Connection) -> Result<(), DatabaseError> {
+        let found = version(connection)?;
+        for (version, script) in (self.oldest..).zip(self.scripts) {
+            if version <= found {
+                continue;
+            }
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute_batch(script)?;
+            transaction.pragma_update(None, "user_version", version)?;
+            transaction.commit()?;
+            if found > 0 {
+                tracing::info!("the store was migrated to version {version}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the version of an open database; 0 if it is empty.
+pub(super) fn version(connection: &Connection) -> Result<i64, DatabaseError> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }

@@ -4,11 +4,11 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::checksum::{Kind, seal};
 use super::columns::{signed, unsigned};
-use super::error::Fault;
+use super::error::DatabaseError;
 
 /// The row of totals, and what else the writer carries from one transaction to the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct WriterState {
     /// The row.
     pub(super) totals: Totals,
     /// The latest time of submission so far.
@@ -44,8 +44,8 @@ impl Totals {
     }
 
     /// The row as it is in the file.
-    pub(super) fn read(connection: &Connection) -> Result<Self, Fault> {
-        let sql = "SELECT finished, history_bytes, clock_back, last_number, seal FROM totals \
+    pub(super) fn read(connection: &Connection) -> Result<Self, DatabaseError> {
+        let sql = "SELECT finished, history_bytes, clock_back, last_number, checksum FROM totals \
                    WHERE one = 1";
         let found = connection.prepare_cached(sql)?.query_row([], |row| {
             let totals = Totals {
@@ -74,9 +74,9 @@ impl Totals {
     }
 
     /// Writes it.
-    pub(super) fn write(self, connection: &Connection) -> Result<(), Fault> {
+    pub(super) fn write(self, connection: &Connection) -> Result<(), DatabaseError> {
         let sql = "UPDATE totals SET finished = ?1, history_bytes = ?2, clock_back = ?3, \
-                   last_number = ?4, seal = ?5 WHERE one = 1";
+                   last_number = ?4, checksum = ?5 WHERE one = 1";
         let values = (
             signed(self.finished),
             signed(self.history_bytes),
@@ -89,10 +89,10 @@ impl Totals {
     }
 }
 
-impl Tally {
+impl WriterState {
     /// What a writer begins with.
-    pub(super) fn read(connection: &Connection) -> Result<Self, Fault> {
-        let first = |sql: &str| -> Result<i64, Fault> {
+    pub(super) fn read(connection: &Connection) -> Result<Self, DatabaseError> {
+        let first = |sql: &str| -> Result<i64, DatabaseError> {
             let found: Option<i64> = connection.query_row(sql, [], |row| row.get(0)).optional()?;
             Ok(found.unwrap_or(0))
         };
@@ -102,7 +102,7 @@ impl Tally {
         let newest_event = "SELECT sequence FROM event ORDER BY sequence DESC LIMIT 1";
         let mut totals = Totals::read(connection)?;
         totals.last_number = totals.last_number.max(unsigned(first(newest)?));
-        Ok(Tally {
+        Ok(WriterState {
             totals,
             clock_high: first(clock_high)?,
             oldest_event: unsigned(first(oldest_event)?),

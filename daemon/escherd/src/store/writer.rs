@@ -12,11 +12,11 @@ use tokio::sync::oneshot;
 
 use super::apply::Changes;
 use super::columns::signed;
-use super::error::Fault;
+use super::error::DatabaseError;
 use super::metrics::Figures;
 use super::quarantine::Damage;
-use super::totals::Tally;
-use super::{Change, CommitOutcome, Entry};
+use super::totals::WriterState;
+use super::{Change, ChangeEntry, CommitOutcome};
 
 /// Most entries of one transaction: what comes meanwhile has to wait for it.
 const MAX_GROUP: usize = 1024;
@@ -31,7 +31,7 @@ const EVENT_SLACK: u64 = 1024;
 #[derive(Debug)]
 pub(super) enum Message {
     /// To be written, in this order.
-    Write(Vec<Entry>),
+    Write(Vec<ChangeEntry>),
     /// To be answered once all that came before is settled and nothing is left over.
     Flush(oneshot::Sender<()>),
     /// The same, with the connection closed and the thread at its end.
@@ -42,13 +42,13 @@ pub(super) enum Message {
 pub(super) struct Writer<F> {
     pub(super) path: PathBuf,
     pub(super) connection: Connection,
-    pub(super) tally: Tally,
-    pub(super) kept_events: u64,
+    pub(super) state: WriterState,
+    pub(super) max_events: u64,
     pub(super) settled: F,
     pub(super) finished: Arc<AtomicU64>,
     pub(super) figures: Figures,
     pub(super) damage: Arc<Damage>,
-    pub(super) queue: VecDeque<Entry>,
+    pub(super) queue: VecDeque<ChangeEntry>,
     /// How many at the front of the queue have failed before.
     pub(super) delayed: usize,
     pub(super) is_failing: bool,
@@ -126,8 +126,8 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
     }
 
     /// Writes the first entries of the queue, all or none, and takes them off it.
-    fn transaction(&mut self) -> Result<Vec<(u64, CommitOutcome)>, Fault> {
-        let mut tally = self.tally;
+    fn transaction(&mut self) -> Result<Vec<(u64, CommitOutcome)>, DatabaseError> {
+        let mut state = self.state;
         let count = self.queue.len().min(MAX_GROUP);
         let transaction = self
             .connection
@@ -135,26 +135,26 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
         let mut outcomes = Vec::with_capacity(count);
         let mut changes = Changes {
             connection: &transaction,
-            tally: &mut tally,
+            state: &mut state,
         };
         for entry in self.queue.iter().take(count) {
             outcomes.push((entry.ticket, changes.apply(entry)?));
         }
-        trim_events(&transaction, &mut tally, self.kept_events)?;
-        if tally.totals.differs(self.tally.totals) {
-            tally.totals.write(&transaction)?;
+        trim_events(&transaction, &mut state, self.max_events)?;
+        if state.totals.differs(self.state.totals) {
+            state.totals.write(&transaction)?;
         }
         transaction.commit()?;
-        self.tally = tally;
+        self.state = state;
         self.finished
-            .store(tally.totals.finished, Ordering::Relaxed);
+            .store(state.totals.finished, Ordering::Relaxed);
         self.queue.drain(..count);
         self.delayed = self.delayed.saturating_sub(count);
         Ok(outcomes)
     }
 
     /// Refuses every submission that waits, and tells whether there was one. What stays is said to, once.
-    fn refuse(&mut self, fault: &Fault) -> bool {
+    fn refuse(&mut self, fault: &DatabaseError) -> bool {
         let reason = if !fault.is_damage() {
             format!("{}: {fault}", self.path.display())
         } else {
@@ -182,7 +182,7 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
         is_any
     }
 
-    fn went_wrong(&mut self, fault: &Fault) {
+    fn went_wrong(&mut self, fault: &DatabaseError) {
         self.damage.note(fault);
         if !std::mem::replace(&mut self.is_failing, true) {
             let path = self.path.display();
@@ -202,16 +202,20 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
 }
 
 /// Deletes the events before the last `kept` ones, now and then.
-fn trim_events(connection: &Connection, tally: &mut Tally, kept: u64) -> Result<(), Fault> {
-    let Some(last_to_go) = tally.newest_event.checked_sub(kept) else {
+fn trim_events(
+    connection: &Connection,
+    state: &mut WriterState,
+    kept: u64,
+) -> Result<(), DatabaseError> {
+    let Some(last_to_go) = state.newest_event.checked_sub(kept) else {
         return Ok(());
     };
-    if last_to_go < tally.oldest_event.saturating_add(EVENT_SLACK) {
+    if last_to_go < state.oldest_event.saturating_add(EVENT_SLACK) {
         return Ok(());
     }
     let sql = "DELETE FROM event WHERE sequence <= ?1";
     let mut statement = connection.prepare_cached(sql)?;
     statement.execute([signed(last_to_go)])?;
-    tally.oldest_event = last_to_go + 1;
+    state.oldest_event = last_to_go + 1;
     Ok(())
 }

@@ -6,12 +6,14 @@ use escher_protocol::message::{Event, Removed};
 use escher_protocol::{ExecutionId, ExecutionRecord, Resources};
 
 use crate::execution::Submission;
-use crate::store::{Change, CommitOutcome, Digest, Entry, Loaded, Unfinished};
+use crate::store::{
+    Change, ChangeEntry, CommitOutcome, LoadedState, RequestDigest, UnfinishedExecution,
+};
 
 #[derive(Debug, Clone)]
 struct Row {
-    unfinished: Unfinished,
-    digest: Option<Digest>,
+    unfinished: UnfinishedExecution,
+    digest: Option<RequestDigest>,
     end: Option<(ExecutionRecord, Resources)>,
 }
 
@@ -22,11 +24,11 @@ pub(super) struct Disk {
     events: Vec<Event>,
     undeleted: Vec<ExecutionId>,
     last_number: u64,
-    waiting: VecDeque<Entry>,
+    waiting: VecDeque<ChangeEntry>,
 }
 
 impl Disk {
-    pub(super) fn write(&mut self, entry: Entry) {
+    pub(super) fn write(&mut self, entry: ChangeEntry) {
         self.waiting.push_back(entry);
     }
 
@@ -82,7 +84,11 @@ impl Disk {
             Change::Started { number, pid, at } => {
                 self.change(number, |row| row.started = Some((pid, at)));
             }
-            Change::CancelRequested { number, by, kill } => {
+            Change::CancelRequested {
+                number,
+                canceller: by,
+                kill,
+            } => {
                 self.change(number, |row| row.cancel = Some((by, kill)));
             }
             Change::Finished { record, resources } => {
@@ -111,7 +117,7 @@ impl Disk {
     fn insert(
         &mut self,
         submission: Submission,
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
         launching: bool,
     ) -> CommitOutcome {
         let key = &submission.request.key;
@@ -123,7 +129,7 @@ impl Disk {
             return CommitOutcome::KeyTaken {
                 id: row.unfinished.submission.id,
                 number: row.unfinished.submission.number,
-                same: row.digest == digest,
+                is_same_request: row.digest == digest,
             };
         }
         let number = submission.number;
@@ -132,7 +138,7 @@ impl Disk {
             "the number {number} is used again"
         );
         self.last_number = number;
-        let unfinished = Unfinished {
+        let unfinished = UnfinishedExecution {
             submission,
             launching,
             started: None,
@@ -147,14 +153,14 @@ impl Disk {
         CommitOutcome::Committed
     }
 
-    fn change(&mut self, number: u64, change: impl FnOnce(&mut Unfinished)) {
+    fn change(&mut self, number: u64, change: impl FnOnce(&mut UnfinishedExecution)) {
         let row = self.rows.get_mut(&number).expect("it was submitted");
         change(&mut row.unfinished);
     }
 
-    pub(super) fn load(&self) -> Loaded {
+    pub(super) fn load(&self) -> LoadedState {
         let unfinished = self.rows.values().filter(|row| row.end.is_none());
-        Loaded {
+        LoadedState {
             last_number: self.last_number,
             unfinished: unfinished.map(|row| row.unfinished.clone()).collect(),
             events: self.events.clone(),

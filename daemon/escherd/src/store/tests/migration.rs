@@ -1,114 +1,97 @@
-//! Files of earlier versions.
+//! Files of other versions: older ones are migrated, unsupported ones refused.
 
+use super::super::open::open_as;
+use super::super::schema::{EARLIER_APPLICATION_ID, SCHEMA, Schema, version};
 use super::*;
-use escher_protocol::Measurements;
 
-/// A store of version 1: executions 1 (completed, keyed, labelled), 2 (failed), 3 (running) and 4 (waiting);
-/// 5 was removed, and its log is still there.
-const VERSION_1: &str = include_str!("../fixtures/1.sql");
+/// An invented next version, which has a column and a table more.
+const NEXT: Schema = Schema {
+    oldest: SCHEMA.oldest,
+    scripts: &[
+        SCHEMA.scripts[0],
+        "ALTER TABLE execution ADD COLUMN invented INTEGER NOT NULL DEFAULT 7;
+         CREATE TABLE invention (number INTEGER PRIMARY KEY);
+         INSERT INTO invention SELECT number FROM execution;",
+    ],
+};
 
-/// What makes version 2 of it.
-const VERSION_2: &str = concat!(include_str!("../schema/2.sql"), "PRAGMA user_version = 2;");
+/// The same with a step after it that fails halfway.
+const BROKEN: Schema = Schema {
+    oldest: SCHEMA.oldest,
+    scripts: &[
+        NEXT.scripts[0],
+        NEXT.scripts[1],
+        "DELETE FROM invention; ALTER TABLE nothing ADD COLUMN x;",
+    ],
+};
 
-/// A file with a store that `made` by these statements.
-fn old(made: &[&str]) -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let old = rusqlite::Connection::open(file(dir.path())).unwrap();
-    for statements in made {
-        old.execute_batch(statements).unwrap();
+/// Returns a closed store with a finished execution, 1, and an unfinished one, 2.
+async fn closed_store() -> TempDir {
+    let bed = Bed::new();
+    bed.commit(whole(&submission(1), Status::Completed));
+    bed.commit([submitted(&submission(2))]);
+    bed.store.close(DEADLINE).await.unwrap();
+    bed.dir
+}
+
+fn count(database: &rusqlite::Connection, condition: &str) -> i64 {
+    let sql = format!("SELECT count(*) FROM {condition}");
+    database.query_row(&sql, [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn migrates_an_older_version_with_all_its_content() {
+    let dir = closed_store().await;
+    for _ in ["migrated", "opened again"] {
+        let (opened, notices) = open_as(&file(dir.path()), SETTINGS, NEXT).unwrap();
+        assert_eq!(notices, []);
+        let database = &opened.connection;
+        assert_eq!(version(database).unwrap(), SCHEMA.oldest + 1);
+        assert_eq!(count(database, "execution WHERE invented = 7"), 2);
+        assert_eq!(count(database, "invention"), 2);
+        let [unfinished] = opened.loaded.unfinished.as_slice() else {
+            panic!("{:?}", opened.loaded)
+        };
+        assert_eq!(unfinished.submission, submission(2));
+        assert_eq!(opened.state.totals.finished, 1);
     }
-    dir
 }
 
 #[tokio::test]
-async fn a_store_of_version_1_is_brought_forward_with_all_that_it_has() {
-    is_brought_forward(old(&[VERSION_1])).await;
+async fn a_failed_step_of_a_migration_changes_nothing() {
+    let dir = closed_store().await;
+    let mut database = rusqlite::Connection::open(file(dir.path())).unwrap();
+    BROKEN.migrate(&mut database).unwrap_err();
+    assert_eq!(version(&database).unwrap(), NEXT.newest());
+    assert_eq!(count(&database, "invention"), 2);
 }
 
 #[tokio::test]
-async fn a_store_of_version_2_is_brought_forward_with_all_that_it_has() {
-    is_brought_forward(old(&[VERSION_1, VERSION_2])).await;
-}
-
-#[tokio::test]
-async fn what_was_before_limits_has_none_and_ends_with_figures() {
-    let bed = Bed::on(old(&[VERSION_1, VERSION_2]));
-    assert_eq!(bed.resources(1).await, Some(Resources::default()));
-    let running = &fixture()[2];
-    let resources = Resources {
-        measured: Some(Measurements {
-            peak_tasks: Some(3),
-            ..Measurements::default()
-        }),
-        ..Resources::default()
-    };
-    bed.commit([Change::Finished {
-        record: Box::new(ended(running, Status::Completed)),
-        resources: Box::new(resources),
-    }]);
-    let bed = bed.again().await;
-    assert_eq!(bed.resources(3).await, Some(resources));
-}
-
-async fn is_brought_forward(dir: TempDir) {
-    let bed = Bed::on(dir);
-    assert!(bed.notices.is_empty(), "{:?}", bed.notices);
-    let numbers: Vec<u64> = bed.all().await.iter().map(|record| record.number).collect();
-    assert_eq!((numbers, bed.store.finished_count()), (vec![2, 1], 2));
-    let expected = fixture();
-    assert_eq!(
-        bed.record(1).await,
-        Some(ended(&expected[0], Status::Completed))
-    );
-    assert_eq!(
-        bed.record(2).await,
-        Some(ended(&expected[1], Status::Failed))
-    );
-    assert_eq!(
-        bed.loaded,
-        Loaded {
-            last_number: 5,
-            unfinished: vec![
-                Unfinished {
-                    submission: expected[2].clone(),
-                    launching: true,
-                    started: Some((333, at(3))),
-                    cancel: None,
-                },
-                Unfinished {
-                    submission: expected[3].clone(),
-                    launching: false,
-                    started: None,
-                    cancel: None,
-                },
-            ],
-            events: vec![event(9, 3, EventKind::Started)],
-            undeleted_logs: vec![id(5)],
-        }
-    );
-    let mut labelled = everything();
-    labelled.filter.labels = vec![("team".into(), "blue".into())];
-    labelled.until = Some(at(2));
-    assert_eq!(
-        bed.store
-            .list(None, labelled, u64::MAX, 9)
-            .await
-            .unwrap()
-            .len(),
-        1
-    );
-    let bed = bed.again().await;
-    assert_eq!(bed.store.finished_count(), 2);
-}
-
-/// The submissions of the fixture. They never change, or the fixture was not of version 1.
-fn fixture() -> [Submission; 4] {
-    [1, 2, 3, 4].map(|number| {
-        let mut one = submission(number);
-        if number == 1 {
-            one.request.key = Some("k".into());
-            one.request.labels = vec![("team".into(), "blue".into())];
-        }
-        one
-    })
+async fn refuses_an_unsupported_version_and_leaves_it_in_place() {
+    let earlier_id = format!("PRAGMA application_id = {EARLIER_APPLICATION_ID}");
+    for (change, expected) in [
+        ("PRAGMA user_version = 99", 99),
+        ("PRAGMA user_version = 9", 9),
+        ("PRAGMA user_version = 0", 0),
+        // Stores from before version 10 had another application id.
+        (&format!("{earlier_id}; PRAGMA user_version = 3"), 3),
+        (&format!("{earlier_id}; PRAGMA user_version = 10"), 10),
+    ] {
+        let dir = closed_store().await;
+        let path = file(dir.path());
+        let database = rusqlite::Connection::open(&path).unwrap();
+        database.execute_batch(change).unwrap();
+        drop(database);
+        let bytes = std::fs::read(&path).unwrap();
+        let error = open(&path, SETTINGS, |_| {}).unwrap_err();
+        let StoreError::UnsupportedVersion { found, .. } = error else {
+            panic!("{change}: {error}")
+        };
+        assert_eq!(found, expected);
+        let message = error.to_string();
+        assert!(message.contains(&format!("version {found}")), "{message}");
+        assert!(message.contains("versions 10 to 10"), "{message}");
+        assert!(std::fs::read(&path).unwrap() == bytes, "{change}");
+        assert_eq!(damage_report(&path).unwrap().set_aside, [""; 0]);
+    }
 }

@@ -32,15 +32,15 @@ const MINUTE: i64 = 60_000_000;
 
 const SETTINGS: StoreSettings = StoreSettings {
     durability: Durability::Crash,
-    kept_events: 100,
+    max_events: 100,
 };
 
 /// An open store in a directory of its own.
 struct Bed {
     dir: TempDir,
     store: Store,
-    loaded: Loaded,
-    notices: Vec<Notice>,
+    loaded: LoadedState,
+    notices: Vec<QuarantinedFile>,
     outcomes: Receiver<Vec<(u64, CommitOutcome)>>,
 }
 
@@ -88,7 +88,7 @@ impl Bed {
 
     /// Writes `changes` with tickets from 0 on, and returns what becomes of each.
     fn write(&self, changes: impl IntoIterator<Item = Change>) -> Vec<CommitOutcome> {
-        let entries: Vec<Entry> = (0..)
+        let entries: Vec<ChangeEntry> = (0..)
             .zip(changes)
             .map(|(ticket, change)| entry(ticket, change))
             .collect();
@@ -110,12 +110,12 @@ impl Bed {
 
     /// Writes `changes`, all of which have to be committed.
     fn commit(&self, changes: impl IntoIterator<Item = Change>) {
-        for verdict in self.write(changes) {
+        for outcome in self.write(changes) {
             let is_written = matches!(
-                verdict,
+                outcome,
                 CommitOutcome::Committed | CommitOutcome::Removed(..)
             );
-            assert!(is_written, "{verdict:?}");
+            assert!(is_written, "{outcome:?}");
         }
     }
 
@@ -148,8 +148,8 @@ fn file(dir: &Path) -> PathBuf {
     dir.join("escher.db")
 }
 
-fn entry(ticket: u64, change: Change) -> Entry {
-    Entry {
+fn entry(ticket: u64, change: Change) -> ChangeEntry {
+    ChangeEntry {
         ticket,
         change,
         events: Vec::new(),

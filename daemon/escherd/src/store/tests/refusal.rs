@@ -32,8 +32,8 @@ fn writer(
         damage: Arc::new(Damage::none(&path)),
         path,
         connection: opened.connection,
-        tally: opened.tally,
-        kept_events: 100,
+        state: opened.state,
+        max_events: 100,
         settled,
         finished: Arc::new(AtomicU64::new(0)),
         figures: Figures::default(),
@@ -119,7 +119,7 @@ fn a_full_store_refuses_what_is_new_at_once_and_keeps_the_rest_in_order() {
     assert_eq!(tickets, [3, 5, 6, 8]);
     assert!(
         said.iter()
-            .all(|(_, verdict)| *verdict == CommitOutcome::Committed)
+            .all(|(_, outcome)| *outcome == CommitOutcome::Committed)
     );
     assert!(flushed.try_recv().is_ok());
     drop(writer);
@@ -154,7 +154,7 @@ async fn a_locked_store_is_tried_again_without_being_asked() {
         ),
         "{said:?}"
     );
-    assert_eq!(bed.store.flush(Duration::ZERO).await, Err(Unsettled));
+    assert_eq!(bed.store.flush(Duration::ZERO).await, Err(FlushTimeout));
     operator.execute_batch("ROLLBACK").unwrap();
     let said = bed.outcomes.recv_timeout(DEADLINE).unwrap();
     assert_eq!(said, [(8, CommitOutcome::Committed)]);

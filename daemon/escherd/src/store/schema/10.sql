@@ -1,11 +1,11 @@
--- Version 1: everything that is known, and the indexes by which it is found.
+-- Version 10: everything that is known, the indexes by which it is found, and the views for people.
 
--- One row per execution: what it is found by, and what operators like to read. What escherd itself believes
--- is in the sealed blobs of submission, progress and record.
+-- One row per execution: what it is found by, and what operators like to read. What escherd itself trusts
+-- is in the blobs with checksums: submission, progress and record.
 CREATE TABLE execution (
     number            INTEGER PRIMARY KEY,
     id                BLOB NOT NULL UNIQUE,
-    -- The last 15 digits of the id, the last one first, as a number: a tail of the id is a range of these.
+    -- The last 15 digits of the id in reverse order, as a number: ids with a common tail are a range.
     tail              INTEGER NOT NULL,
     submitter_uid     INTEGER NOT NULL,
     submitter_name    TEXT,
@@ -16,8 +16,8 @@ CREATE TABLE execution (
     name              TEXT,
     command           TEXT NOT NULL,
     submitted_at      INTEGER NOT NULL,
-    -- The latest submitted_at of this and all earlier numbers. It never falls as numbers rise, whatever
-    -- the clock did, so that a time becomes a range of numbers.
+    -- The latest submitted_at of this and all lower numbers. It never falls as numbers rise, even if
+    -- the clock was set back, so that a time becomes a range of numbers.
     clock_high        INTEGER NOT NULL,
     launching         INTEGER NOT NULL,
     started_at        INTEGER,
@@ -51,7 +51,7 @@ CREATE INDEX execution_user_name ON execution (user_name, ended, number, submitt
 CREATE INDEX execution_user_uid ON execution (user_uid, ended, number, submitter_uid) WHERE ended > 0;
 CREATE INDEX execution_completed ON execution (completed_at, number, history_bytes, ended) WHERE ended > 0;
 
--- What an execution that is not finished was taken on with. Gone at its end, with the environment in it.
+-- What an unfinished execution was submitted with. Deleted when it ends, with the environment in it.
 CREATE TABLE submission (
     number INTEGER PRIMARY KEY,
     body   BLOB NOT NULL
@@ -82,22 +82,71 @@ CREATE TABLE event (
     body     BLOB NOT NULL
 );
 
--- Removed executions of which something may still be on disk: a log above all.
+-- Removed executions that may still have files on disk, above all a log.
 CREATE TABLE undeleted_log (
-    id   BLOB PRIMARY KEY,
-    seal BLOB NOT NULL
+    id       BLOB PRIMARY KEY,
+    checksum BLOB NOT NULL
 ) WITHOUT ROWID;
 
--- Sums that need not be taken at every start. One row. clock_back is the furthest that a submitted_at lies
--- before its clock_high; last_number is the highest number that was ever given, unless the newest execution
--- has a higher one. The row is without a seal until it is first written.
+-- Sums over all executions, kept so that no start has to compute them. One row. clock_back is the most by
+-- which a submitted_at lies before its clock_high; last_number is the highest number ever assigned, unless
+-- the newest execution has a higher one. The row has no checksum until it is first written.
 CREATE TABLE totals (
     one           INTEGER PRIMARY KEY CHECK (one = 1),
     finished      INTEGER NOT NULL,
     history_bytes INTEGER NOT NULL,
     clock_back    INTEGER NOT NULL,
     last_number   INTEGER NOT NULL,
-    seal          BLOB
+    checksum      BLOB
 );
 
 INSERT INTO totals (one, finished, history_bytes, clock_back, last_number) VALUES (1, 0, 0, 0, 0);
+
+CREATE VIEW executions AS
+SELECT number,
+       lower(substr(hex(id), 1, 8) || '-' || substr(hex(id), 9, 4) || '-' || substr(hex(id), 13, 4) || '-'
+             || substr(hex(id), 17, 4) || '-' || substr(hex(id), 21)) AS id,
+       CASE ended WHEN 1 THEN 'completed' WHEN 2 THEN 'failed' WHEN 3 THEN 'cancelled'
+                  WHEN 4 THEN 'timeout' WHEN 5 THEN 'lost'
+                  ELSE iif(started_at IS NULL, 'pending', 'running') END AS status,
+       name,
+       key,
+       coalesce(user_name, user_uid) AS user,
+       user_uid,
+       coalesce(submitter_name, submitter_uid) AS submitted_by,
+       submitter_uid AS submitted_by_uid,
+       command,
+       strftime('%Y-%m-%dT%H:%M:%S', submitted_at / 1000000, 'unixepoch')
+           || printf('.%06dZ', submitted_at % 1000000) AS submitted_at,
+       strftime('%Y-%m-%dT%H:%M:%S', started_at / 1000000, 'unixepoch')
+           || printf('.%06dZ', started_at % 1000000) AS started_at,
+       strftime('%Y-%m-%dT%H:%M:%S', completed_at / 1000000, 'unixepoch')
+           || printf('.%06dZ', completed_at % 1000000) AS completed_at,
+       iif(ended = 0, pid, NULL) AS pid,
+       cancelled_by,
+       exit_code,
+       signal,
+       error,
+       duration_us,
+       user_us,
+       system_us,
+       peak_memory_bytes,
+       stdout_bytes,
+       stderr_bytes,
+       log_bytes,
+       dropped_bytes,
+       history_bytes
+FROM execution;
+
+CREATE VIEW execution_labels AS
+SELECT number, key, value FROM label;
+
+CREATE VIEW events AS
+SELECT sequence,
+       strftime('%Y-%m-%dT%H:%M:%S', time / 1000000, 'unixepoch') || printf('.%06dZ', time % 1000000) AS time,
+       number,
+       kind
+FROM event;
+
+CREATE VIEW history AS
+SELECT finished, history_bytes FROM totals;
