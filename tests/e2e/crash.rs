@@ -1,6 +1,7 @@
-//! What is killed takes nothing else with it.
+//! A process of escher that is killed takes nothing else with it.
 
 use std::fs;
+use std::time::Instant;
 
 use escher_client::protocol::{Exit, Leftovers};
 use escher_client::{ErrorCode, ExecutionRequest, OutputRange, Status, Timeout};
@@ -8,13 +9,13 @@ use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::wire::EndCause;
 use escher_tests::{
     Daemon, Fifo, child_program, connect, exec, in_runtime, is_unlocked, parent_of, shell,
-    wait_started, watch,
+    wait_started, watch, with_growing_timeout,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 #[test]
-fn a_command_outlives_escherd_and_leaves_a_whole_log_and_exit_record() {
+fn a_command_outlives_escherd_and_leaves_a_complete_log_and_exit_record() {
     let mut daemon = Daemon::start();
     let gate = daemon.home().fifo("gate");
     let script = format!(
@@ -28,7 +29,7 @@ fn a_command_outlives_escherd_and_leaves_a_whole_log_and_exit_record() {
     let record = daemon.home().exit_record(id);
     watch::until_exists(&record);
 
-    let report = exit_record::read(&record).expect("a whole record").report;
+    let report = exit_record::read(&record).expect("a valid record").report;
     assert_eq!((report.id, report.exit), (id, Exit::Code(7)));
     assert_eq!(
         (&report.cause, report.leftovers),
@@ -47,7 +48,7 @@ fn a_command_outlives_escherd_and_leaves_a_whole_log_and_exit_record() {
 }
 
 #[test]
-fn a_command_without_output_leaves_its_exit_record_as_well() {
+fn a_command_without_output_leaves_an_exit_record_too() {
     let mut daemon = Daemon::start();
     let gate = daemon.home().fifo("gate");
     let script = format!("read line < {}; kill -9 $$", gate.name());
@@ -66,26 +67,34 @@ fn a_command_without_output_leaves_its_exit_record_as_well() {
 }
 
 #[test]
-fn timeout_and_kill_ladder_hold_without_escherd() {
-    let mut daemon = Daemon::start();
-    let lock = daemon.home().work().join("lock");
-    let id = in_runtime(async {
-        let client = connect(&daemon).await;
-        let child_program = child_program();
-        let request = ExecutionRequest {
-            timeout: Timeout::After { ms: 2_000 },
-            kill_grace_ms: Some(300),
-            ..exec([
-                child_program.to_str().unwrap(),
-                "ignore-sigterm",
-                lock.to_str().unwrap(),
-            ])
-        };
-        let id = client.execute(request).await.unwrap().id;
-        wait_started(&client, id).await;
-        id
+fn timeouts_and_the_kill_ladder_work_without_escherd() {
+    let (daemon, id, lock) = with_growing_timeout(|timeout| {
+        let begun = Instant::now();
+        let mut daemon = Daemon::start();
+        let lock = daemon.home().work().join("lock");
+        let id = in_runtime(async {
+            let client = connect(&daemon).await;
+            let program = child_program();
+            let request = ExecutionRequest {
+                timeout: Timeout::After {
+                    ms: timeout.as_millis() as u64,
+                },
+                kill_grace_ms: Some(300),
+                ..exec([
+                    program.to_str().unwrap(),
+                    "ignore-sigterm",
+                    lock.to_str().unwrap(),
+                ])
+            };
+            let id = client.execute(request).await.unwrap().id;
+            let mut output = client.follow(id, OutputRange::default()).await.unwrap();
+            // Nothing comes if the timeout was too short for it.
+            output.next().await.map(|_| id)
+        });
+        daemon.kill();
+        let is_early = begun.elapsed() < timeout;
+        is_early.then(|| (daemon, id.expect("it is ready"), lock))
     });
-    daemon.kill();
     let record = daemon.home().exit_record(id);
     watch::until_exists(&record);
     let report = exit_record::read(&record).unwrap().report;
@@ -133,30 +142,25 @@ fn many_commands_outlive_escherd() {
 }
 
 #[test]
-fn a_client_notices_that_escherd_is_gone() {
+fn a_client_notices_that_escherd_was_killed() {
     let mut daemon = Daemon::start();
     let ready = daemon.home().fifo("ready");
-    let script = format!("echo ready > {}; exec sleep 600", ready.name());
-    let run = daemon.ctl().start([
-        "run",
-        "--reconnect",
-        "none",
-        "--timeout",
-        "2s",
-        "sh",
-        "-c",
-        &script,
-    ]);
+    let gate = daemon.home().fifo("gate");
+    let script = format!("echo ready > {}; read line < {}", ready.name(), gate.name());
+    let run = daemon
+        .ctl()
+        .start(["run", "--reconnect", "none", "sh", "-c", &script]);
     assert_eq!(ready.read_line(), "ready");
     daemon.kill();
     let ended = run.wait().expect(125);
     assert!(!ended.stderr.is_empty());
     let ended = daemon.ctl().run(["run", "true"]).expect(125);
     assert!(ended.err().contains("escherd"), "{ended:?}");
+    gate.write_line("go");
 }
 
 #[test]
-fn running_commands_outlive_the_launcher_and_the_next_submit_works() {
+fn commands_outlive_the_launcher_and_another_launcher_serves_new_ones() {
     let daemon = Daemon::start();
     let gate = daemon.home().fifo("gate");
     let script = format!(
@@ -172,7 +176,7 @@ fn running_commands_outlive_the_launcher_and_the_next_submit_works() {
             if let Some(pid) = info.launcher_pid {
                 kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
             }
-            // More than the ready shims can take: a new launcher has to be there.
+            // More than there are ready shims: a new launcher has to fork others.
             let mut ids = Vec::new();
             for index in 0..20 {
                 let request = exec(["echo", &format!("{round} {index}")]);
@@ -192,7 +196,7 @@ fn running_commands_outlive_the_launcher_and_the_next_submit_works() {
 }
 
 #[test]
-fn a_stopped_launcher_keeps_new_commands_waiting_and_harms_none() {
+fn while_the_launcher_is_stopped_commands_wait_and_none_is_lost() {
     let daemon = Daemon::with_config("[daemon]\nwarm_shims = 1");
     let gate = daemon.home().fifo("gate");
     in_runtime(async {
@@ -206,7 +210,7 @@ fn a_stopped_launcher_keeps_new_commands_waiting_and_harms_none() {
         let launcher = client.info().await.unwrap().launcher_pid.unwrap();
         let launcher = Pid::from_raw(launcher.cast_signed());
         kill(launcher, Signal::SIGSTOP).unwrap();
-        // More than there are shims: some have to wait for the launcher.
+        // More than there are ready shims: some have to wait for the launcher.
         let mut ids = Vec::new();
         for _ in 0..10 {
             ids.push(client.execute(exec(["true"])).await.unwrap().id);
@@ -223,7 +227,7 @@ fn a_stopped_launcher_keeps_new_commands_waiting_and_harms_none() {
     });
 }
 
-/// Nobody can know how such a command ended: it must be said, and nothing of it may stay.
+/// The end of such a command cannot be known: it is reported as lost, and no process of it may stay.
 #[test]
 fn a_command_whose_shim_is_killed_is_lost() {
     let daemon = Daemon::start();
@@ -248,7 +252,7 @@ fn a_command_whose_shim_is_killed_is_lost() {
         assert_eq!(outcome.error.unwrap().code, ErrorCode::LOST);
         assert_eq!(outcome.leftovers, Leftovers::Killed);
         assert!(is_unlocked(&lock), "the command has outlived its shim");
-        // What it has written is there.
+        // What it has written is still there.
         assert_eq!(client.get_result(id).await.unwrap().stdout, b"ready\n");
         let id = client.execute(exec(["echo", "next"])).await.unwrap().id;
         assert_eq!(client.get_result(id).await.unwrap().stdout, b"next\n");
@@ -256,7 +260,7 @@ fn a_command_whose_shim_is_killed_is_lost() {
 }
 
 #[test]
-fn a_fresh_escherd_starts_on_the_folders_of_one_that_was_killed() {
+fn a_new_escherd_starts_in_the_directories_of_one_that_was_killed() {
     let mut first = Daemon::start();
     let gate = first.home().fifo("gate");
     let id = first.ctl().submit([

@@ -1,4 +1,4 @@
-//! Many commands at once: the limit holds, nothing is lost, the order is kept.
+//! Many commands at once, the limit of running ones, and the queue.
 
 use std::collections::HashMap;
 use std::fs;
@@ -86,7 +86,7 @@ fn of_1000_commands_20_run_at_a_time_and_all_results_are_right() {
 }
 
 #[test]
-fn with_one_place_commands_run_strictly_in_the_order_of_submission() {
+fn with_a_limit_of_one_commands_run_in_the_order_of_submission() {
     let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
     let list = daemon.home().work().join("list");
     in_runtime(async {
@@ -108,7 +108,7 @@ fn with_one_place_commands_run_strictly_in_the_order_of_submission() {
 }
 
 #[test]
-fn a_full_queue_refuses_and_says_that_to_try_again_helps() {
+fn a_full_queue_refuses_with_an_error_to_retry() {
     let daemon = Daemon::with_config(
         "[execution]\nmax_concurrent_executions = 1\nmax_pending_executions = 2\n",
     );
@@ -142,7 +142,7 @@ fn a_full_queue_refuses_and_says_that_to_try_again_helps() {
 }
 
 #[test]
-fn a_waiting_command_is_pending_and_can_be_withdrawn() {
+fn a_pending_command_can_be_cancelled() {
     let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
     let gate = daemon.home().fifo("gate");
     let ctl = daemon.ctl();
@@ -156,10 +156,10 @@ fn a_waiting_command_is_pending_and_can_be_withdrawn() {
         "{record}"
     );
     let _ = ctl.run(["cancel", "waiting"]).expect(0);
-    let _ = ctl.run(["wait", "waiting"]).expect(143);
+    ctl.wait("waiting", 143);
     assert_eq!(ctl.inspect(waiting)["status"], "cancelled");
     gate.write_line("go");
-    let _ = ctl.run(["wait".to_owned(), running.to_string()]).expect(0);
+    ctl.wait(running, 0);
     assert_eq!(
         ctl.run(["attach".to_owned(), after.to_string()])
             .expect(0)
@@ -170,7 +170,7 @@ fn a_waiting_command_is_pending_and_can_be_withdrawn() {
 }
 
 #[test]
-fn one_of_many_can_follow_a_command_that_still_waits() {
+fn a_pending_command_can_be_followed() {
     let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
     let gate = daemon.home().fifo("gate");
     let blocker = shell(&format!("read line < {}", gate.name()));

@@ -1,4 +1,4 @@
-//! What commands may use and have used, where there are no cgroups.
+//! Limits and usage of resources without cgroups.
 
 use escher_client::protocol::{ResourceLimits, Resources};
 use escher_client::{ErrorCode, Status};
@@ -19,18 +19,18 @@ fn a_limit_that_cannot_be_enforced_is_refused_and_nothing_runs() {
             let ended = ctl
                 .run([verb, "-p", property, "touch", "ran"])
                 .expect(status);
-            let said = ended.err();
+            let message = ended.err();
             let refusal = format!("escherctl: {limit} cannot be enforced on this host: ");
-            assert!(said.starts_with(&refusal), "{said}");
+            assert!(message.starts_with(&refusal), "{message}");
             assert!(
-                said.contains("commands have no cgroups") && said.contains("Delegate=yes"),
-                "{said}"
+                message.contains("commands have no cgroups") && message.contains("Delegate=yes"),
+                "{message}"
             );
         }
     }
     assert!(!daemon.home().work().join("ran").exists());
     assert_eq!(ctl.json_lines(["ps", "-a"]), [] as [Value; 0]);
-    // No limit is none.
+    // `infinity` is no limit.
     let words = [
         "run",
         "-p",
@@ -43,7 +43,7 @@ fn a_limit_that_cannot_be_enforced_is_refused_and_nothing_runs() {
 }
 
 #[test]
-fn what_makes_no_sense_is_a_matter_of_usage() {
+fn invalid_limits_are_usage_errors() {
     let daemon = Daemon::start();
     for (property, words) in [
         ("MemoryHigh=1G", "the nearest is MemoryMax"),
@@ -60,7 +60,7 @@ fn what_makes_no_sense_is_a_matter_of_usage() {
 }
 
 #[test]
-fn without_cgroups_nothing_can_be_paused() {
+fn without_cgroups_pausing_is_an_error() {
     let daemon = Daemon::start();
     let ctl = daemon.ctl();
     let (ready, gate) = (daemon.home().fifo("ready"), daemon.home().fifo("gate"));
@@ -75,7 +75,7 @@ fn without_cgroups_nothing_can_be_paused() {
     }
     assert_eq!(ctl.inspect(&id)["paused"], false);
     gate.write_line("go");
-    let _ = ctl.run(["wait", &id]).expect(0);
+    ctl.wait(&id, 0);
     for id in [&id[..], "no-such"] {
         let ended = ctl.run(["--json", "pause", id]).expect(1);
         let error: Value = serde_json::from_str(ended.err()).unwrap();
@@ -89,11 +89,11 @@ fn without_cgroups_nothing_can_be_paused() {
 }
 
 #[test]
-fn what_was_not_measured_is_said_and_the_rest_is_there() {
+fn values_that_were_not_measured_are_listed() {
     let daemon = Daemon::start();
     let ctl = daemon.ctl();
     let id = ctl.submit(["true"]);
-    let _ = ctl.run(["wait", &id.to_string()]).expect(0);
+    ctl.wait(id, 0);
     let shown = ctl.run(["inspect", &id.to_string()]).expect(0);
     assert!(
         shown.out().contains("not measured: ") && shown.out().contains("bytes read"),
@@ -120,7 +120,7 @@ fn what_was_not_measured_is_said_and_the_rest_is_there() {
 }
 
 #[test]
-fn an_engine_of_ones_own_has_calls_of_the_same_names() {
+fn an_embedded_engine_has_the_same_calls() {
     let home = Home::new();
     in_runtime(async {
         let engine = ExecutionEngine::new(home.engine_config()).await.unwrap();

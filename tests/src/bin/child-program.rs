@@ -13,7 +13,7 @@
 //! | `record-run FILE NAME LINES PAUSE STDIN CODE STAYS` | records its begin and end in a file, and writes foreseeable output |
 //! | `print-time` | prints the time of CLOCK_MONOTONIC in nanoseconds |
 //! | `count-arguments ARG…` | prints the number of its arguments and their bytes |
-//! | `hold-connections SOCKET COUNT BYTES` | opens connections, sends the bytes (in hexadecimal digits) over each, prints `ready`, and holds them until its standard input ends |
+//! | `hold-connections SOCKET COUNT BYTES` | opens connections, sends the bytes (in hexadecimal digits), if any, over each and waits for an answer, prints `ready`, and holds them until its standard input ends |
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -300,8 +300,11 @@ fn hold_connections(socket: &str, count: u64, bytes: &str) {
         .collect();
     let connect = |_| {
         let mut stream = UnixStream::connect(socket).expect("escherd listens");
-        // escherd may refuse it, and hang up.
-        let _ = stream.write_all(&bytes);
+        if !bytes.is_empty() {
+            // Until there is an answer, or escherd has refused it and hung up.
+            let _ = stream.write_all(&bytes);
+            let _ = stream.read(&mut [0]);
+        }
         stream
     };
     let connections: Vec<UnixStream> = (0..count).map(connect).collect();
