@@ -94,7 +94,7 @@ struct Core {
     engine: SchedulerHandle,
     store: Store,
     /// What the state counts.
-    figures: scheduler::Figures,
+    metrics: scheduler::SchedulerMetrics,
     /// How the open files are divided.
     shares: Shares,
     authorizer: Authorizer,
@@ -177,7 +177,7 @@ impl ExecutionEngine {
     ) -> Result<Submitted, ApiError> {
         let answer = self.submit(request, limits).await;
         if let Err(error) = &answer {
-            self.core.figures.refused(error);
+            self.core.metrics.count_refused(error);
         }
         answer
     }

@@ -24,7 +24,7 @@ use crate::host::boot_id::Boot;
 use crate::host::fd_budget::{Budget, Shares};
 use crate::launch::{self, Adoption, Connection, LaunchError, LauncherSettings, Source};
 use crate::output::OversizedOutput;
-use crate::scheduler::{self, Diagnostics, Scheduler, SchedulerHandle, SchedulerSettings};
+use crate::scheduler::{self, RecoveredState, Scheduler, SchedulerHandle, SchedulerSettings};
 use crate::store::{self, CommitOutcome, LoadedState, Store, StoreError, StoreSettings};
 
 /// How long service may wait for what was found at the start to be on disk. It takes milliseconds, unless there
@@ -153,7 +153,7 @@ impl Ground {
         );
         let abilities = connection.as_ref().map(Connection::abilities);
         engine.set_controllers(abilities.and_then(|abilities| abilities.cgroups));
-        let figures = engine.figures();
+        let metrics = engine.metrics();
         let writer = store.clone();
         let (engine, effects) =
             scheduler::start(engine, outcomes, move |entries| writer.write(entries));
@@ -176,7 +176,7 @@ impl Ground {
             config,
             engine,
             store,
-            figures,
+            metrics,
             shares,
             authorizer,
             settings,
@@ -270,7 +270,7 @@ async fn look_around(
     launcher: &LauncherSettings,
     loaded: LoadedState,
     store: &Store,
-) -> Result<(Adoption, Diagnostics), StartError> {
+) -> Result<(Adoption, RecoveredState), StartError> {
     let adoption = launch::adopt(&launcher.runtime_dir).await;
     let adoption = adoption.map_err(StartError::Artifact)?;
     // After the shims: one that ends meanwhile has left its record by then.
@@ -299,7 +299,7 @@ async fn look_around(
             "going on where an earlier escherd was"
         );
     }
-    let findings = Diagnostics {
+    let findings = RecoveredState {
         silent: adoption.silent(),
         claims: adoption.claims.clone(),
         is_doubtful: adoption.is_doubtful,
@@ -307,7 +307,7 @@ async fn look_around(
         shims,
         records,
         known,
-        ..Diagnostics::default()
+        ..RecoveredState::default()
     };
     Ok((adoption, findings))
 }
@@ -317,7 +317,7 @@ async fn look_around(
 async fn settle(engine: &SchedulerHandle, boot: Boot) {
     let engine = engine.clone();
     let noted = tokio::spawn(async move {
-        if engine.settled().await.is_ok()
+        if engine.committed().await.is_ok()
             && let Err(error) = boot.note()
         {
             warn!(%error, "it cannot be noted which run of the host this is");

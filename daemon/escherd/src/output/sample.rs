@@ -8,14 +8,14 @@ use escher_launcher::ipc::log_index::{Record, encode_header};
 use escher_protocol::{OutputStream, Timestamp};
 
 /// A log in a folder of its own.
-pub(super) struct Sample {
+pub(super) struct SampleLog {
     dir: tempfile::TempDir,
 }
 
-impl Sample {
+impl SampleLog {
     /// A log made of these pieces, one record each.
     pub(super) fn new<P: AsRef<[u8]>>(pieces: impl IntoIterator<Item = (OutputStream, P)>) -> Self {
-        let sample = Sample {
+        let sample = SampleLog {
             dir: tempfile::tempdir().unwrap(),
         };
         let (mut log, mut index) = (Vec::new(), Vec::new());

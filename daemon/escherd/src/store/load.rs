@@ -1,17 +1,17 @@
-//! What a new escherd begins with, read from the file.
+//! What a store says when it is opened.
 
 use escher_protocol::message::Event;
 use escher_protocol::{ExecutionId, ResourceLimits};
 use rusqlite::Connection;
 
-use super::checksum::{self, Kind};
-use super::columns::{Progress, signed, unsigned};
+use super::checksum::{self, BlobKind, checksum};
+use super::columns::{StoredProgress, signed, unsigned};
 use super::error::DatabaseError;
 use super::totals::WriterState;
 use super::{LoadedState, RequestDigest, UnfinishedExecution};
 use crate::execution::Submission;
 
-/// Reads everything that is not history, with the last `max_events` events.
+/// Reads everything except the history, with the last `max_events` events.
 pub(super) fn load(
     connection: &Connection,
     max_events: usize,
@@ -32,14 +32,14 @@ fn unfinished(connection: &Connection) -> Result<Vec<UnfinishedExecution>, Datab
     let mut unfinished = Vec::new();
     while let Some(row) = rows.next()? {
         let number = unsigned(row.get(0)?);
-        let blob = |index, kind: Kind| -> Result<Vec<u8>, DatabaseError> {
+        let blob = |index, kind: BlobKind| -> Result<Vec<u8>, DatabaseError> {
             row.get::<_, Option<_>>(index)?.ok_or(kind.damaged(number))
         };
-        let progress = blob(1, Kind::Progress)?;
-        let progress: Progress = checksum::unwrap(Kind::Progress, number, &progress)?;
-        let body = blob(2, Kind::Submission)?;
+        let progress = blob(1, BlobKind::Progress)?;
+        let progress: StoredProgress = checksum::decode(BlobKind::Progress, number, &progress)?;
+        let body = blob(2, BlobKind::Submission)?;
         let (_, mut submission, limits): (Option<RequestDigest>, Submission, ResourceLimits) =
-            checksum::unwrap(Kind::Submission, number, &body)?;
+            checksum::decode(BlobKind::Submission, number, &body)?;
         submission.limits = limits;
         unfinished.push(UnfinishedExecution {
             submission,
@@ -51,15 +51,15 @@ fn unfinished(connection: &Connection) -> Result<Vec<UnfinishedExecution>, Datab
     Ok(unfinished)
 }
 
-fn events(connection: &Connection, kept: usize) -> Result<Vec<Event>, DatabaseError> {
+fn events(connection: &Connection, max_events: usize) -> Result<Vec<Event>, DatabaseError> {
     let sql = "SELECT sequence, body FROM event ORDER BY sequence DESC LIMIT ?1";
     let mut statement = connection.prepare(sql)?;
-    let mut rows = statement.query([signed(kept as u64)])?;
+    let mut rows = statement.query([signed(max_events as u64)])?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {
         let sequence = unsigned(row.get(0)?);
         let body: Vec<u8> = row.get(1)?;
-        events.push(checksum::unwrap(Kind::Event, sequence, &body)?);
+        events.push(checksum::decode(BlobKind::Event, sequence, &body)?);
     }
     events.reverse();
     Ok(events)
@@ -70,17 +70,21 @@ fn undeleted_logs(connection: &Connection) -> Result<Vec<ExecutionId>, DatabaseE
     let mut rows = statement.query([])?;
     let mut ids = Vec::new();
     while let Some(row) = rows.next()? {
-        let (id, found): ([u8; 16], Vec<u8>) = (row.get(0)?, row.get(1)?);
-        ids.push(checked_id(id, &found)?);
+        let (id, checksum): ([u8; 16], Vec<u8>) = (row.get(0)?, row.get(1)?);
+        ids.push(undeleted_log_id(id, &checksum)?);
     }
     Ok(ids)
 }
 
-/// An id whose log is to be deleted: the one place where a wrong bit would delete somebody's output.
-pub(super) fn checked_id(id: [u8; 16], found: &[u8]) -> Result<ExecutionId, DatabaseError> {
-    if *found == checksum::seal(Kind::Undeleted, 0, &id) {
+/// Checks the id of a log to delete: the one value in which a wrong bit would delete the output of
+/// another execution.
+pub(super) fn undeleted_log_id(
+    id: [u8; 16],
+    stored_checksum: &[u8],
+) -> Result<ExecutionId, DatabaseError> {
+    if *stored_checksum == checksum(BlobKind::UndeletedLog, 0, &id) {
         Ok(ExecutionId::from_bytes(id))
     } else {
-        Err(Kind::Undeleted.damaged(0))
+        Err(BlobKind::UndeletedLog.damaged(0))
     }
 }

@@ -17,7 +17,7 @@ struct Row {
     end: Option<(ExecutionRecord, Resources)>,
 }
 
-/// What is committed, and what waits for that.
+/// Committed rows, and changes that wait for their commit.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     rows: BTreeMap<u64, Row>,
@@ -32,28 +32,28 @@ impl Disk {
         self.waiting.push_back(entry);
     }
 
-    pub(super) fn waits(&self) -> usize {
+    pub(super) fn waiting_changes(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Commits up to `count` of what waits.
+    /// Commits at most `count` of the waiting changes.
     pub(super) fn commit(&mut self, count: usize) -> Vec<(u64, CommitOutcome)> {
         let mut outcomes = Vec::new();
         for _ in 0..count {
             let Some(entry) = self.waiting.pop_front() else {
                 break;
             };
-            let verdict = self.apply(entry.change);
-            let is_written = !matches!(verdict, CommitOutcome::KeyTaken { .. });
+            let outcome = self.apply(entry.change);
+            let is_written = !matches!(outcome, CommitOutcome::KeyTaken { .. });
             if is_written {
                 self.events.extend(entry.events);
             }
-            outcomes.push((entry.ticket, verdict));
+            outcomes.push((entry.ticket, outcome));
         }
         outcomes
     }
 
-    /// All that waits is tried and cannot be written.
+    /// Fails to commit all waiting changes.
     pub(super) fn fail(&mut self) -> Vec<(u64, CommitOutcome)> {
         let mut outcomes = Vec::new();
         for entry in std::mem::take(&mut self.waiting) {
@@ -67,7 +67,7 @@ impl Disk {
         outcomes
     }
 
-    /// escherd is gone: what waits was written up to there, and the rest never will be.
+    /// Crashes after `committed` of the waiting changes were committed; the others are lost.
     pub(super) fn crash(&mut self, committed: usize) {
         self.commit(committed);
         self.waiting.clear();
@@ -176,14 +176,14 @@ impl Disk {
         self.undeleted.len()
     }
 
-    /// Whether it is there, and its record if it is finished.
+    /// Returns whether the execution is stored, and its record if it has finished.
     pub(super) fn find(&self, id: ExecutionId) -> Option<Option<&ExecutionRecord>> {
         let mut rows = self.rows.values();
         let row = rows.find(|row| row.unfinished.submission.id == id)?;
         Some(row.end.as_ref().map(|end| &end.0))
     }
 
-    /// All executions, with their ends if they are over.
+    /// Returns all executions, with their ends if they have finished.
     pub(super) fn all(
         &self,
     ) -> impl Iterator<Item = (ExecutionId, Option<&(ExecutionRecord, Resources)>)> {
