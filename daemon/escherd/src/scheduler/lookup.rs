@@ -93,7 +93,7 @@ mod tests {
     fn digits_with_a_leading_zero_do_not_name_the_execution_of_that_number() {
         let mut scheduler = Scheduler::new(settings(10));
         let number = submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
-        let find = |text: &str| scheduler.find(&Scope::of_root(), &text.into());
+        let find = |text: &str| scheduler.find(&Scope::for_root(), &text.into());
         assert_eq!(find(&number.to_string()), Some(number));
         assert_eq!(find(&format!("00{number}")), None);
         assert_eq!(find(&format!("+{number}")), None);
