@@ -37,7 +37,7 @@ fn every_error_is_reported_on_a_line_of_its_own_with_exit_status_2() {
         (4, "kill_grace_ms = 5", "duplicate"),
         (5, "max_concurrent_executions = 0", "at least 1"),
         (7, "socket_mode = \"rw\"", "0660"),
-        (8, "[nonsense]", "no such table"),
+        (8, "[nonsense]", "unknown table"),
     ];
     for arguments in [&[][..], &["--check"]] {
         let ended = run_with_file(&home, "broken.toml", broken, arguments).expect(2);
@@ -256,7 +256,7 @@ fn a_log_directory_that_cannot_be_written_gives_exit_status_2() {
     assert!(
         ended
             .err()
-            .contains(&format!("{} cannot be written", home.path().display()))
+            .contains(&format!("{} is not writable", home.path().display()))
     );
 }
 

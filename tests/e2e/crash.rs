@@ -29,7 +29,7 @@ fn a_command_outlives_escherd_and_leaves_a_complete_log_and_exit_record() {
     let record = daemon.home().exit_record(id);
     watch::until_exists(&record);
 
-    let report = exit_record::read(&record).expect("a valid record").report;
+    let report = exit_record::read(&record).expect("a valid record");
     assert_eq!((report.id, report.exit), (id, Exit::Code(7)));
     assert_eq!(
         (&report.cause, report.leftovers),
@@ -58,7 +58,7 @@ fn a_command_without_output_leaves_an_exit_record_too() {
     gate.write_line("go");
     let record = daemon.home().exit_record(id);
     watch::until_exists(&record);
-    let report = exit_record::read(&record).unwrap().report;
+    let report = exit_record::read(&record).unwrap();
     assert!(
         matches!(report.exit, Exit::Signal { signal: 9, .. }),
         "{report:?}"
@@ -97,7 +97,7 @@ fn timeouts_and_the_kill_ladder_work_without_escherd() {
     });
     let record = daemon.home().exit_record(id);
     watch::until_exists(&record);
-    let report = exit_record::read(&record).unwrap().report;
+    let report = exit_record::read(&record).unwrap();
     assert_eq!(
         (&report.cause, report.ended_by_signal),
         (&EndCause::TimedOut, Some(9))
@@ -132,7 +132,7 @@ fn many_commands_outlive_escherd() {
         gate.write_line("the end");
         let record = daemon.home().exit_record(id);
         watch::until_exists(&record);
-        let report = exit_record::read(&record).unwrap().report;
+        let report = exit_record::read(&record).unwrap();
         assert_eq!((report.id, report.exit), (id, Exit::Code(status)));
         assert_eq!(
             fs::read_to_string(daemon.home().log(id)).unwrap(),

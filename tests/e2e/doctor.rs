@@ -249,7 +249,7 @@ fn an_embedded_engine_examines_itself_too() {
     let home = Home::new();
     in_runtime(async {
         let engine = ExecutionEngine::new(home.engine_config()).await.unwrap();
-        let diagnostics: Vec<Diagnostic> = engine.examine().await.unwrap();
+        let diagnostics: Vec<Diagnostic> = engine.diagnose().await.unwrap();
         let store = diagnostics
             .iter()
             .find(|diagnostic| &*diagnostic.check == "store");

@@ -1,98 +1,120 @@
-//! escherd and a launcher of another version.
+//! escherd with launchers and files of other versions.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 
-use escher_tests::{Daemon, Home, escherd, relay_launcher, run_program, watch};
+use escher_launcher::ipc::exit_record;
+use escher_launcher::ipc::wire::{Abilities, ExitReport, Hello, LauncherReply};
+use escher_protocol::{Part, Parts, codec};
+use escher_tests::{
+    Daemon, Home, Keeper, connect, escherd, in_runtime, run_program, wait_started, watch,
+};
 
-/// The launcher of a version, for a home.
-fn version(home: &Home, version: u16) -> PathBuf {
-    let path = home.work().join(format!("launcher-v{version}"));
-    std::os::unix::fs::symlink(relay_launcher(), &path).unwrap();
-    path
-}
-
+/// A later version may change every message but the first.
 #[test]
-fn an_old_launcher_serves_a_new_escherd() {
-    let home = Arc::new(Home::new());
-    let daemon = Daemon::builder()
-        .home(&home)
-        .launcher(version(&home, 1))
-        .start();
-    let ctl = daemon.ctl();
-    assert_eq!(
-        ctl.run(["run", "--shell", "echo old; exit 3"])
-            .expect(3)
-            .out(),
-        "old\n"
-    );
-    assert_eq!(
-        ctl.run_with_input("input", ["run", "-i", "cat"])
-            .expect(0)
-            .out(),
-        "input"
-    );
-    // What does not fit into a packet goes another way.
-    let long = "x".repeat(100_000);
-    assert_eq!(
-        ctl.run(["run", "echo", &long]).expect(0).out(),
-        format!("{long}\n")
-    );
-    let held = ctl.submit(["sleep", "600"]).to_string();
-    let _ = ctl.run(["cancel", &held]).expect(0);
-    assert_eq!(ctl.run(["wait", &held]).code, 128 + 15);
-    // What notes its launches does not pile up: what is there is its shims' own.
-    let shims = fs::read_dir(home.runtime().join("shims")).unwrap();
-    let claims = shims
-        .flatten()
-        .filter(|entry| entry.metadata().unwrap().is_file());
-    assert_eq!(claims.count(), 0);
-    // It cannot delete logs: they are kept until one can.
-    let _ = ctl.run(["prune"]).expect(0);
-    assert!(fs::read_dir(home.logs()).unwrap().count() > 0);
-    drop(daemon);
-    let _next = Daemon::builder().home(&home).start();
-    watch::until(&home.logs(), || {
-        (fs::read_dir(home.logs()).unwrap().count() == 0).then_some(())
+fn a_launcher_of_another_version_is_refused_with_both_versions_named() {
+    let home = Home::new();
+    let hello = LauncherReply::Hello(Hello {
+        version: 99,
+        pid: 1,
+        uid: 0,
+        abilities: Abilities::default(),
+        parts: Parts::new(),
     });
+    let bytes = codec::encode(&hello).unwrap();
+    let octal: String = bytes.iter().map(|byte| format!("\\{byte:03o}")).collect();
+    let script = format!("#!/bin/sh\nprintf '{octal}' >&0\nexec cat\n");
+    let launcher = home.file("launcher", script, 0o755);
+    let mut command = Command::new(escherd());
+    command.args(home.arguments_with(launcher));
+    let ended = run_program(command).expect(1);
+    for version in ["speaks version 99 of", "escherd version 10\n"] {
+        assert!(ended.err().contains(version), "{ended:?}");
+    }
 }
 
+/// As in an upgrade of the package: the program is replaced, escherd is restarted, and the old keeper goes on until
+/// it is reloaded.
 #[test]
-fn what_an_old_launcher_runs_is_known_by_its_exit_record_after_a_restart() {
-    let home = Arc::new(Home::new());
+fn commands_outlive_an_upgrade_of_the_keeper() {
+    let Some(keeper) = Keeper::start_or_skip("an upgrade under a keeper") else {
+        return;
+    };
+    let daemon = keeper.daemon().leave_commands().start();
+    let home = daemon.home().clone();
+    let command = |daemon: &Daemon, name: &str, status: i32| {
+        let (up, gate) = (home.fifo(&format!("{name}-up")), home.fifo(name));
+        let script = format!(
+            "echo up > {}; read -r line < {}; exit {status}",
+            up.name(),
+            gate.name()
+        );
+        let _ = daemon
+            .ctl()
+            .run(["submit", "--name", name, "--shell", &script])
+            .expect(0);
+        assert_eq!(up.read_line(), "up");
+        gate
+    };
+    let (before, later) = (command(&daemon, "before", 3), command(&daemon, "later", 4));
+    keeper.replace_program();
+    let _ = daemon.stop();
+    let daemon = keeper.daemon().start();
+    let ctl = daemon.ctl();
+    for name in ["before", "later"] {
+        assert_eq!(ctl.json(["inspect", name])["status"], "running");
+    }
+    before.write_line("go");
+    ctl.wait("before", 3);
+    let new = command(&daemon, "new", 5);
+    keeper.reload();
+    // More than there are ready shims of the old launcher.
+    for _ in 0..10 {
+        let _ = ctl.run(["run", "true"]).expect(0);
+    }
+    for (name, gate, status) in [("later", later, 4), ("new", new, 5)] {
+        gate.write_line("go");
+        ctl.wait(name, status);
+    }
+}
+
+/// A result of a later version waits for an escherd that understands it.
+#[test]
+fn an_exit_record_of_a_later_version_finishes_nothing_and_is_kept() {
+    let mut first = Daemon::builder().leave_commands().start();
+    let home = first.home().clone();
     let gate = home.fifo("gate");
-    let mut first = Daemon::builder()
-        .home(&home)
-        .launcher(version(&home, 1))
-        .leave_commands()
-        .start();
-    let ready = home.fifo("ready");
-    let script = format!(
-        "echo up > {}; read line < {}; exit 8",
-        ready.name(),
-        gate.name()
-    );
+    let script = format!("read -r line < {}; exit 9", gate.name());
     let id = first.ctl().submit(["sh", "-c", &script]);
-    assert_eq!(ready.read_line(), "up");
+    in_runtime(async {
+        let client = connect(&first).await;
+        wait_started(&client, id).await;
+    });
     first.kill();
     gate.write_line("go");
-    watch::until_exists(&home.exit_record(id));
-    let second = Daemon::builder().home(&home).start();
-    assert_eq!(second.ctl().inspect(id)["exit_code"], 8);
-    drop(second);
-    drop(first);
-}
+    let path = home.exit_record(id);
+    watch::until_exists(&path);
+    let report = exit_record::read(&path).unwrap();
+    let write = |report: &ExitReport| {
+        exit_record::write(fs::File::open(home.exits()).unwrap(), report).unwrap();
+    };
+    write(&ExitReport {
+        parts: Parts::try_from(vec![Part::new(4_711, "later")]).unwrap(),
+        ..report.clone()
+    });
+    let later = fs::read(&path).unwrap();
 
-#[test]
-fn a_launcher_from_the_future_is_refused_with_both_versions_named() {
-    let home = Home::new();
-    let mut command = Command::new(escherd());
-    command.args(home.arguments_with(version(&home, 99)));
-    let ended = run_program(command).expect(1);
-    assert!(
-        ended.err().contains("version 99") && ended.err().contains("1 to 4"),
-        "{ended:?}"
-    );
+    let second = Daemon::builder().home(&home).leave_commands().start();
+    assert_eq!(second.ctl().inspect(id)["status"], "running");
+    assert_eq!(fs::read(&path).unwrap(), later);
+    let log = second.log();
+    let name = path.display().to_string();
+    assert!(log.contains("part 4711") && log.contains(&name), "{log}");
+    let _ = second.stop();
+
+    write(&report);
+    let third = Daemon::builder().home(&home).leave_commands().start();
+    assert_eq!(third.ctl().inspect(id)["exit_code"], 9);
+    drop(third);
+    drop(first);
 }

@@ -3,9 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use escher_client::protocol::{ExecutionResult, Item, OutputRange, Request, ServerFrame};
+use escher_client::protocol::{ExecutionResult, OutputRange};
 use escher_client::{Client, ErrorCode, OutputStream, Status};
-use escher_tests::{Daemon, RawPeer, connect, exec, in_runtime, run_program, shell};
+use escher_tests::{Daemon, connect, exec, in_runtime, run_program, shell};
 
 /// Odd, so that it is in the middle of a character of two bytes.
 const LIMIT: usize = 100_001;
@@ -354,29 +354,4 @@ fn huge_outputs_are_never_held_in_memory() {
             assert!(peak < 48 * MIB, "{}: {} KiB", process.command, peak / 1024);
         }
     }
-}
-
-#[test]
-fn a_request_of_an_old_client_gets_the_mark_as_output() {
-    let daemon = Daemon::with_config("[execution]\nmax_output_size_bytes = 10\n");
-    let id = daemon.ctl().submit(["printf", "0123456789x"]);
-    let mut peer = RawPeer::connect_and_greet(&daemon);
-    peer.send(&RawPeer::request_frame(1, Request::Result(id.into())));
-    let mut text = Vec::new();
-    loop {
-        match peer.receive_frame() {
-            Some(ServerFrame::Item {
-                item: Item::Output(chunk),
-                ..
-            }) => text.extend_from_slice(&chunk.data),
-            Some(ServerFrame::Item {
-                item: Item::Execution(_),
-                ..
-            }) => {}
-            Some(ServerFrame::End { result: Ok(()), .. }) => break,
-            other => panic!("{other:?}"),
-        }
-    }
-    let expected = "0123456789\n[... output truncated at 10B ...]";
-    assert_eq!(String::from_utf8(text).unwrap(), expected);
 }

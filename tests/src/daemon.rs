@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{Ctl, DEADLINE, DaemonBuilder, Descendant, Home, wait};
+use crate::{Ctl, DEADLINE, Descendant, Home, wait};
 
 /// How escherd ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,24 +40,6 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one with the defaults, and `--on-stop cancel`.
-    #[must_use]
-    pub fn start() -> Daemon {
-        Daemon::builder().start()
-    }
-
-    /// Starts one with the text of a configuration file in TOML.
-    #[must_use]
-    pub fn with_config(config: &str) -> Daemon {
-        Daemon::builder().config(config).start()
-    }
-
-    /// Prepares one.
-    #[must_use]
-    pub fn builder() -> DaemonBuilder {
-        DaemonBuilder::default()
-    }
-
     /// Its directories.
     #[must_use]
     pub fn home(&self) -> &Arc<Home> {
@@ -89,7 +71,7 @@ impl Daemon {
     }
 
     /// Waits for the next notification to systemd (sd_notify(3)), after
-    /// [`DaemonBuilder::keep_notifications`].
+    /// [`DaemonBuilder::keep_notifications`](crate::DaemonBuilder::keep_notifications).
     #[must_use]
     pub fn next_notification(&self) -> String {
         let socket = self.notifications.as_ref().expect("they are kept");

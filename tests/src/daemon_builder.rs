@@ -39,6 +39,26 @@ pub struct DaemonBuilder {
     keeps_notifications: bool,
 }
 
+impl Daemon {
+    /// Starts one with the defaults, and `--on-stop cancel`.
+    #[must_use]
+    pub fn start() -> Daemon {
+        Daemon::builder().start()
+    }
+
+    /// Starts one with the text of a configuration file in TOML.
+    #[must_use]
+    pub fn with_config(config: &str) -> Daemon {
+        Daemon::builder().config(config).start()
+    }
+
+    /// Prepares one.
+    #[must_use]
+    pub fn builder() -> DaemonBuilder {
+        DaemonBuilder::default()
+    }
+}
+
 impl Default for DaemonBuilder {
     fn default() -> Self {
         DaemonBuilder {

@@ -17,8 +17,9 @@ pub struct Keeper {
     process: Child,
     home: Arc<Home>,
     cgroup: PathBuf,
-    /// Where it sends its notifications.
-    _notifications: UnixDatagram,
+    /// The file of its program.
+    program: PathBuf,
+    notifications: UnixDatagram,
 }
 
 impl Keeper {
@@ -36,6 +37,7 @@ impl Keeper {
             report_skipped("needs a writable file system of cgroups version 2", what);
             return None;
         };
+        let program = home.share(&launcher());
         let notify = home.work().join("keeper-notify");
         let notifications = UnixDatagram::bind(&notify).expect("a socket for notifications");
         // The process enters the cgroup by itself before it becomes the keeper, so that nothing of it is
@@ -46,22 +48,55 @@ impl Keeper {
         );
         let process = Command::new("/bin/sh")
             .args(["-c", &enter])
-            .arg(launcher())
+            .arg(&program)
             .args(["--keep", "--delegated", "--for", "root", "--socket"])
             .arg(socket_in(&home))
             .env("NOTIFY_SOCKET", &notify)
             .stdin(Stdio::null())
             .spawn()
             .expect("a keeper");
-        let mut buffer = [0; 256];
-        let length = wait::receive(&notifications, &mut buffer).expect("the keeper becomes ready");
-        assert_eq!(&buffer[..length], b"READY=1\n");
-        Some(Keeper {
+        let keeper = Keeper {
             process,
             home,
             cgroup,
-            _notifications: notifications,
-        })
+            program,
+            notifications,
+        };
+        keeper.wait_until_ready();
+        Some(keeper)
+    }
+
+    fn wait_until_ready(&self) {
+        let mut buffer = [0; 256];
+        loop {
+            let length = wait::receive(&self.notifications, &mut buffer);
+            let length = length.expect("the keeper becomes ready");
+            if &buffer[..length] == b"READY=1\n" {
+                return;
+            }
+        }
+    }
+
+    /// Replaces the file of its program, as the upgrade of a package does. The keeper goes on with the old
+    /// file.
+    ///
+    /// # Panics
+    /// When it cannot be replaced.
+    pub fn replace_program(&self) {
+        let new = self.program.with_extension("new");
+        // Another process copies it: see [`Home::file`].
+        let copied = Command::new("cp").arg(&self.program).arg(&new).status();
+        assert!(copied.expect("cp").success());
+        fs::rename(&new, &self.program).expect("the program is replaced");
+    }
+
+    /// Has the keeper execute the file that is installed now.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn reload(&self) {
+        kill(self.pid(), Signal::SIGHUP).expect("the keeper runs");
+        self.wait_until_ready();
     }
 
     /// Prepares an escherd that uses it.

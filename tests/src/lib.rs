@@ -28,9 +28,7 @@ mod raw_peer;
 
 pub use escher_testkit::*;
 
-pub use binaries::{
-    child_program, escherctl, escherd, launcher, pages, promtool, reaper, relay_launcher,
-};
+pub use binaries::{child_program, escherctl, escherd, launcher, pages, promtool, reaper};
 pub use ctl::Ctl;
 pub use daemon::{Daemon, Exit};
 pub use daemon_builder::DaemonBuilder;

@@ -8,13 +8,11 @@ use std::sync::Arc;
 use escher_protocol::handshake::Welcome;
 use escher_protocol::id::{MIN_FRAGMENT_DIGITS, parse_number};
 use escher_protocol::message::{
-    CancelOutcome, DaemonInfo, EventsRequest, ListFilter, OutputRequest, Removed, Selection,
-    Submitted,
+    CancelOutcome, DaemonInfo, EventsRequest, OutputRequest, Removed, Selection, Submitted,
 };
 use escher_protocol::{
     Blob, CancelMode, Diagnostic, ErrorCode, ExecutionEvent, ExecutionId, ExecutionRecord,
-    ExecutionRequest, ExecutionResult, OutputRange, Reloaded, Request, ResourceLimits, Resources,
-    Response, Setting, Target,
+    ExecutionRequest, ExecutionResult, OutputRange, Reloaded, Request, Response, Setting, Target,
 };
 
 use crate::connector::Connector;
@@ -40,19 +38,18 @@ use crate::stream::{Element, Events, Executions, Items, Output};
 /// - What does no harm when it is done twice is asked again: [`get_status`](Client::get_status),
 ///   [`wait_for_completion`](Client::wait_for_completion), [`get_result`](Client::get_result),
 ///   [`cancel`](Client::cancel), [`pause`](Client::pause), [`resume`](Client::resume),
-///   [`resources`](Client::resources), [`info`](Client::info), [`settings`](Client::settings),
-///   [`metrics`](Client::metrics), [`examine`](Client::examine),
+///   [`info`](Client::info), [`settings`](Client::settings),
+///   [`metrics`](Client::metrics), [`diagnose`](Client::diagnose),
 ///   [`reload`](Client::reload) (the answer then tells what is left to change),
 ///   [`prune`](Client::prune), [`cleanup_old_executions`](Client::cleanup_old_executions),
 ///   [`remove_execution`](Client::remove_execution) (for which a `not-found` then means that it was
-///   done), [`write_stdin`](Client::write_stdin) at its offset, and [`execute`](Client::execute) and
-///   [`execute_within`](Client::execute_within) of a request **with a key**.
-/// - Both without a key and [`signal`](Client::signal) are not repeated once
+///   done), [`write_stdin`](Client::write_stdin) at its offset, and [`execute`](Client::execute) of a
+///   request **with a key**.
+/// - [`execute`](Client::execute) without a key and [`signal`](Client::signal) are not repeated once
 ///   they were sent: [`Error::Disconnected`] says that they may have been carried out or not.
 /// - Streams go on where they stood: [`read_logs`](Client::read_logs) and [`follow`](Client::follow)
 ///   behind the last byte, [`events`](Client::events) behind the last sequence number,
-///   [`list_executions`](Client::list_executions) and [`find`](Client::find) below the last number. A
-///   [`StdinWriter`] sends again what was not acknowledged, and an
+///   [`list_executions`](Client::list_executions) below the last number. A [`StdinWriter`] sends again what was not acknowledged, and an
 ///   [event handler](Client::add_event_handler) is told everything once.
 ///
 /// A name may come to mean another execution while escherd is away. Where that matters for a repeat, the
@@ -94,29 +91,7 @@ impl Client {
     /// [`Error::DaemonGone`] it may have, which only a request with a key can safely find out by asking
     /// again.
     pub async fn execute(&self, request: ExecutionRequest) -> Result<Submitted, Error> {
-        self.submit(Request::Submit(Box::new(request))).await
-    }
-
-    /// As [`execute`](Client::execute); the command and everything below it may use no more than this
-    /// together. Without any limit it is the same.
-    ///
-    /// # Errors
-    /// As there, `limit-unenforceable`, and [`Error::Unsupported`] by an escherd without the feature
-    /// `resources`.
-    pub async fn execute_within(
-        &self,
-        request: ExecutionRequest,
-        limits: ResourceLimits,
-    ) -> Result<Submitted, Error> {
-        if limits.is_unlimited() {
-            return self.execute(request).await;
-        }
-        self.submit(Request::SubmitWithin(Box::new(request), limits))
-            .await
-    }
-
-    async fn submit(&self, request: Request) -> Result<Submitted, Error> {
-        match self.ask(request).await? {
+        match self.ask(Request::Submit(Box::new(request))).await? {
             Response::Submitted(submitted) => Ok(submitted),
             other => Err(wrong("a submission", &other)),
         }
@@ -143,8 +118,7 @@ impl Client {
     }
 
     /// The record and the output of an execution once it is finished, and what of the output was left
-    /// out. Of an escherd without the feature `settings` the latter is what the result lacks in length,
-    /// and where it stands is not known.
+    /// out.
     ///
     /// # Errors
     /// As [`get_status`](Client::get_status), and `output-unavailable`.
@@ -196,8 +170,7 @@ impl Client {
     /// once it is stopped, at once if it was already.
     ///
     /// # Errors
-    /// As [`get_status`](Client::get_status), `not-running`, `cannot-pause`, and [`Error::Unsupported`] by
-    /// an escherd without the feature `resources`.
+    /// As [`get_status`](Client::get_status), `not-running`, and `cannot-pause`.
     pub async fn pause(&self, target: impl Into<Target>) -> Result<(), Error> {
         let target = self.pin(target.into()).await?;
         done(self.ask(Request::Pause(target)).await?, "a pause")
@@ -212,41 +185,23 @@ impl Client {
         done(self.ask(Request::Resume(target)).await?, "a resumption")
     }
 
-    /// What an execution may use, whether it is paused, and what it has used once it is over.
+    /// Lists executions that match, newest first, their commands cut where they are long: by a
+    /// [`ListFilter`](crate::ListFilter), or by a [`Selection`], which has times of submission too.
     ///
     /// # Errors
-    /// As [`get_status`](Client::get_status), and [`Error::Unsupported`] by an escherd without the feature
-    /// `resources`.
-    pub async fn resources(&self, target: impl Into<Target>) -> Result<Resources, Error> {
-        match self.ask(Request::Resources(target.into())).await? {
-            Response::Resources(resources) => Ok(*resources),
-            other => Err(wrong("resources", &other)),
-        }
-    }
-
-    /// Executions that fit `filter`, newest first, their commands cut where they are long.
-    ///
-    /// # Errors
-    /// When the request cannot be sent; the stream tells of everything else.
-    pub async fn list_executions(&self, filter: ListFilter) -> Result<Executions, Error> {
-        self.items(Request::List(filter)).await
-    }
-
-    /// Executions by what they are and when they were submitted, as
-    /// [`list_executions`](Client::list_executions), also those that only escherd's store still knows.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] by an escherd without the feature `history`; the stream tells of
-    /// everything else.
-    pub async fn find(&self, selection: Selection) -> Result<Executions, Error> {
-        self.items(Request::Find(selection)).await
+    /// When the request cannot be sent; the stream reports everything else.
+    pub async fn list_executions(
+        &self,
+        selection: impl Into<Selection>,
+    ) -> Result<Executions, Error> {
+        self.items(Request::List(selection.into())).await
     }
 
     /// Forgets a finished execution: its record and its log. When the answer was lost with a connection,
     /// the bytes of its log are not known and given as 0.
     ///
     /// # Errors
-    /// As [`get_status`](Client::get_status), `not-finished`, and [`Error::Unsupported`].
+    /// As [`get_status`](Client::get_status), and `not-finished`.
     pub async fn remove_execution(&self, target: impl Into<Target>) -> Result<Removed, Error> {
         let target = self.pin(target.into()).await?;
         let request = Request::Remove(target);
@@ -263,7 +218,7 @@ impl Client {
     /// answer tells of what was still there.
     ///
     /// # Errors
-    /// [`Error::Api`], and [`Error::Unsupported`].
+    /// [`Error::Api`].
     pub async fn prune(&self, selection: Selection) -> Result<Removed, Error> {
         removed(self.ask(Request::Prune(selection)).await?)
     }
@@ -273,7 +228,7 @@ impl Client {
     /// again, and the answer tells of what was still there.
     ///
     /// # Errors
-    /// `permission-denied`, and [`Error::Unsupported`] by an escherd without the feature `settings`.
+    /// `permission-denied`.
     pub async fn cleanup_old_executions(&self) -> Result<Removed, Error> {
         removed(self.ask(Request::Cleanup).await?)
     }
@@ -390,7 +345,7 @@ impl Client {
     /// The settings of escherd that are in force, and where each comes from.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] by an escherd without the feature `settings`.
+    /// [`Error`] when there is no answer.
     pub async fn settings(&self) -> Result<Vec<Setting>, Error> {
         match self.ask(Request::Settings).await? {
             Response::Settings(settings) => Ok(settings),
@@ -403,7 +358,7 @@ impl Client {
     ///
     /// # Errors
     /// `invalid-configuration` when there are faults in it; then nothing has changed.
-    /// `permission-denied`, and [`Error::Unsupported`] by an escherd without the feature `settings`.
+    /// `permission-denied`.
     pub async fn reload(&self) -> Result<Reloaded, Error> {
         match self.ask(Request::Reload).await? {
             Response::Reloaded(reloaded) => Ok(reloaded),
@@ -415,7 +370,7 @@ impl Client {
     /// text.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] by an escherd without the feature `metrics`.
+    /// [`Error`] when there is no answer.
     pub async fn metrics(&self) -> Result<String, Error> {
         match self.ask(Request::Metrics).await? {
             Response::Metrics(text) => Ok(text.into_string()),
@@ -427,9 +382,9 @@ impl Client {
     /// user alone.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] by an escherd without the feature `doctor`.
-    pub async fn examine(&self) -> Result<Vec<Diagnostic>, Error> {
-        match self.ask(Request::Examine).await? {
+    /// [`Error`] when there is no answer.
+    pub async fn diagnose(&self) -> Result<Vec<Diagnostic>, Error> {
+        match self.ask(Request::Diagnose).await? {
             Response::Diagnostics(diagnostics) => Ok(diagnostics),
             other => Err(wrong("diagnostics", &other)),
         }
@@ -461,7 +416,7 @@ impl Client {
 
     async fn record(&self, request: Request) -> Result<ExecutionRecord, Error> {
         match self.ask(request).await? {
-            Response::Execution(record) => Ok(*record),
+            Response::Execution(record) => understood(*record),
             other => Err(wrong("an execution", &other)),
         }
     }
@@ -484,6 +439,17 @@ impl Client {
             follow,
         };
         self.items(Request::ReadOutput(request)).await
+    }
+}
+
+/// Tags of the parts of a record that this library interprets: none are defined yet.
+const KNOWN_RECORD_PARTS: &[u32] = &[];
+
+/// Refuses a record with a part that must be understood and is not.
+pub(crate) fn understood(record: ExecutionRecord) -> Result<ExecutionRecord, Error> {
+    match record.parts.ensure_understood(KNOWN_RECORD_PARTS) {
+        Ok(()) => Ok(record),
+        Err(unsupported) => Err(Error::Api(unsupported.into())),
     }
 }
 
@@ -520,7 +486,6 @@ fn wrong(wanted: &'static str, got: &Response) -> Error {
         Response::Settings(_) => "settings",
         Response::Reloaded(_) => "a reload",
         Response::Metrics(_) => "metrics",
-        Response::Resources(_) => "resources",
         Response::Diagnostics(_) => "diagnostics",
     };
     wrong_answer(wanted, got)

@@ -17,8 +17,7 @@ impl Cursor {
     /// At the beginning of what answers `request`.
     pub(crate) fn new(request: Request) -> Self {
         let limit = match &request {
-            Request::List(filter) => filter.limit,
-            Request::Find(selection) => selection.filter.limit,
+            Request::List(selection) => selection.filter.limit,
             _ => 0,
         };
         Cursor {
@@ -73,10 +72,8 @@ impl Cursor {
         self.left = self.left.map(|left| left.saturating_sub(1));
         // Asked again, the newest come first once more, and those that are new since count, too: the
         // limit is kept here from now on.
-        match &mut self.request {
-            Request::List(filter) => filter.limit = 0,
-            Request::Find(selection) => selection.filter.limit = 0,
-            _ => {}
+        if let Request::List(selection) = &mut self.request {
+            selection.filter.limit = 0;
         }
         true
     }
@@ -85,7 +82,7 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use escher_protocol::message::{ListFilter, OutputRequest, Selection};
+    use escher_protocol::message::{ListFilter, OutputRequest};
     use escher_protocol::{OutputStream, StreamSelection};
 
     fn output(start: OutputStart, length: Option<u64>) -> Cursor {
@@ -146,10 +143,7 @@ mod tests {
             limit: 3,
             ..ListFilter::default()
         };
-        let mut cursor = Cursor::new(Request::Find(Selection {
-            filter,
-            ..Selection::default()
-        }));
+        let mut cursor = Cursor::new(Request::List(filter.into()));
         let mut pass = |number| {
             let record = crate::sample::record(number);
             (cursor.pass_execution(&record), cursor.is_complete())

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use escher_protocol::frame::FrameError;
 use escher_protocol::handshake::{HIGHEST_VERSION, LOWEST_VERSION, Refusal};
-use escher_protocol::{ApiError, ErrorCode, Text};
+use escher_protocol::{ApiError, ErrorCode};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +113,8 @@ impl ConnectError {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// escherd understood, and says no.
+    /// escherd understood, and says no; or (`unsupported`) it answered with a record that cannot be
+    /// understood without a newer version of this library.
     #[error(transparent)]
     Api(#[from] ApiError),
     /// The connection is gone. Whether a request that was under way has been carried out is not known.
@@ -130,14 +131,6 @@ pub enum Error {
         after: Duration,
         /// What the last attempt to reach it met with.
         source: Arc<ConnectError>,
-    },
-    /// This escherd is too old for the request, which was not sent.
-    #[error("{daemon} cannot do this: it lacks the feature `{feature}`")]
-    Unsupported {
-        /// The feature's name, as in [`Welcome::features`](crate::Welcome::features).
-        feature: &'static str,
-        /// What escherd calls itself.
-        daemon: Text,
     },
     /// escherd said something that the protocol does not allow; the connection is of no use any more.
     #[error("escherd broke the protocol: {0}")]

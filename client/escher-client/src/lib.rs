@@ -59,7 +59,7 @@ pub use escher_protocol::message::{
 };
 pub use escher_protocol::{
     ApiError, Blob, Diagnostic, ErrorCode, ExecutionEvent, ExecutionId, ExecutionResult,
-    Measurements, Metadata, Omission, OutputChunk, OutputRange, OutputStart, OutputStream,
-    Reloaded, ResourceLimits, Resources, Setting, SettingValue, Severity, StreamSelection, Target,
-    Text, Timestamp,
+    Measurements, Metadata, Omission, OutputChunk, OutputRange, OutputStart, OutputStream, Part,
+    Parts, Reloaded, ResourceLimits, Resources, Setting, SettingValue, Severity, StreamSelection,
+    Target, Text, Timestamp,
 };

@@ -3,10 +3,9 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use escher_protocol::handshake::FEATURE_SETTINGS;
-use escher_protocol::{ExecutionResult, Item, Omission, OutputStream, Request, Target, Text};
+use escher_protocol::{ExecutionResult, Item, Request, Target};
 
-use crate::client::wrong_answer;
+use crate::client::{understood, wrong_answer};
 use crate::connection::{Connection, Inbox};
 use crate::error::Error;
 use crate::session::Session;
@@ -31,54 +30,21 @@ async fn fetch_over(
     connection: &Arc<Connection>,
     target: &Target,
 ) -> Result<ExecutionResult, Error> {
-    if connection.offers(FEATURE_SETTINGS) {
-        let request = Request::Collect(target.clone());
-        return collect(connection.stream(request).await?).await;
-    }
     let request = Request::Result(target.clone());
-    let mut result = collect(connection.stream(request).await?).await?;
-    note_what_is_missing(&mut result);
-    Ok(result)
+    collect(connection.stream(request).await?).await
 }
 
 async fn collect(mut inbox: Inbox) -> Result<ExecutionResult, Error> {
     let mut result = None;
     while let Some(item) = poll_fn(|cx| inbox.poll_next(cx)).await {
         match (item?, &mut result) {
-            (Item::Execution(record), None) => result = Some(ExecutionResult::new(*record)),
+            (Item::Execution(record), None) => {
+                result = Some(ExecutionResult::new(understood(*record)?));
+            }
             (Item::Output(chunk), Some(result)) => result.push(&chunk),
             (Item::Omitted(omission), Some(result)) => result.omit(omission),
             (other, _) => return Err(wrong_answer("a result", kind(&other))),
         }
     }
     result.ok_or(wrong_answer("a result", "nothing"))
-}
-
-/// An escherd that does not say what it has left out has put a mark into the text, and has counted what there
-/// was.
-fn note_what_is_missing(result: &mut ExecutionResult) {
-    let Some(output) = result.record.outcome.as_ref().map(|outcome| outcome.output) else {
-        return;
-    };
-    for (stream, written, carried) in [
-        (
-            OutputStream::Stdout,
-            output.stdout_bytes,
-            result.stdout.len(),
-        ),
-        (
-            OutputStream::Stderr,
-            output.stderr_bytes,
-            result.stderr.len(),
-        ),
-    ] {
-        let bytes = written.saturating_sub(carried as u64);
-        if bytes > 0 {
-            result.omit(Omission {
-                stream,
-                bytes,
-                mark: Text::default(),
-            });
-        }
-    }
 }

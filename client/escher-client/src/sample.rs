@@ -1,7 +1,9 @@
 //! A record for tests.
 
 use escher_protocol::execution::User;
-use escher_protocol::{Command, ExecutionId, ExecutionRecord, Status, StdinMode, Timestamp};
+use escher_protocol::{
+    Command, ExecutionId, ExecutionRecord, Parts, Resources, Status, StdinMode, Timestamp,
+};
 
 /// An execution with this number.
 pub(crate) fn record(number: u64) -> ExecutionRecord {
@@ -31,5 +33,7 @@ pub(crate) fn record(number: u64) -> ExecutionRecord {
         cancelled_by: None,
         log_path: "/log".into(),
         outcome: None,
+        resources: Resources::default(),
+        parts: Parts::new(),
     }
 }

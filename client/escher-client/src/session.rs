@@ -259,7 +259,7 @@ pub(crate) fn aborted() -> Error {
 /// Whether sending it twice is as good as sending it once.
 fn is_repeatable(request: &Request) -> bool {
     match request {
-        Request::Submit(request) | Request::SubmitWithin(request, _) => request.key.is_some(),
+        Request::Submit(request) => request.key.is_some(),
         Request::Signal { .. } => false,
         _ => true,
     }

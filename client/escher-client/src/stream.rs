@@ -90,11 +90,12 @@ impl<T: Element> Items<T> {
                 State::Open { opened, .. } => match ready!(opened.inbox.poll_next(cx)) {
                     Some(Ok(item)) => {
                         let got = kind(&item);
-                        match T::from_item(item) {
-                            Some(element) if element.pass(&mut self.cursor) => {
+                        match T::from_item(item).map(T::understood) {
+                            Some(Ok(element)) if element.pass(&mut self.cursor) => {
                                 return Poll::Ready(Some(Ok(element)));
                             }
-                            Some(_) => continue,
+                            Some(Ok(_)) => continue,
+                            Some(Err(error)) => Some(Err(error)),
                             None => Some(Err(Error::Protocol(Violation::WrongAnswer {
                                 wanted: T::WANTED,
                                 got,
@@ -158,12 +159,16 @@ pub(crate) fn kind(item: &Item) -> &'static str {
 pub(crate) use sealed::Element;
 
 mod sealed {
-    use super::{Cursor, Event, ExecutionRecord, Item, OutputChunk};
+    use super::{Cursor, Error, Event, ExecutionRecord, Item, OutputChunk};
 
     /// What streams are made of.
     pub trait Element: Sized {
         const WANTED: &'static str;
         fn from_item(item: Item) -> Option<Self>;
+        /// Refuses an element with a part that must be understood and is not.
+        fn understood(self) -> Result<Self, Error> {
+            Ok(self)
+        }
         /// Moves `cursor` on behind this; whether it had not been given out yet.
         fn pass(&self, cursor: &mut Cursor) -> bool;
     }
@@ -175,6 +180,9 @@ mod sealed {
                 Item::Execution(record) => Some(*record),
                 _ => None,
             }
+        }
+        fn understood(self) -> Result<Self, Error> {
+            crate::client::understood(self)
         }
         fn pass(&self, cursor: &mut Cursor) -> bool {
             cursor.pass_execution(self)

@@ -42,7 +42,7 @@ async fn a_result_is_put_together() {
     let (client, mut peer) = daemon.connect().await;
     let (result, ()) = tokio::join!(client.get_result("7"), async {
         let (id, request) = peer.request().await;
-        assert_eq!(request, Request::Collect("7".into()));
+        assert_eq!(request, Request::Result("7".into()));
         peer.item(id, Item::Execution(Box::new(record(7)))).await;
         peer.item(id, output(OutputStream::Stdout, 0, 3)).await;
         peer.item(id, output(OutputStream::Stdout, 3, 2)).await;
@@ -85,29 +85,9 @@ async fn a_mark_stands_where_output_was_left_out() {
 }
 
 #[tokio::test]
-async fn of_an_older_escherd_what_a_result_lacks_in_length_was_left_out() {
-    let mut daemon = Daemon::start();
-    daemon.features.clear();
+async fn after_a_lost_connection_a_result_begins_anew() {
+    let daemon = Daemon::start();
     let (client, mut peer) = daemon.connect().await;
-    let (result, ()) = tokio::join!(client.get_result("7"), async {
-        let (id, request) = peer.request().await;
-        assert_eq!(request, Request::Result("7".into()));
-        peer.item(id, written(50, 1)).await;
-        peer.item(id, output(OutputStream::Stdout, 0, 30)).await;
-        peer.item(id, output(OutputStream::Stderr, 50, 1)).await;
-        peer.end(id, Ok(())).await;
-    });
-    let result = result.unwrap();
-    assert_eq!(result.stdout, [b'x'; 30]);
-    assert_eq!(result.omissions, [omission(OutputStream::Stdout, 20, "")]);
-}
-
-#[tokio::test]
-async fn after_a_lost_connection_a_result_begins_anew_as_the_next_escherd_can() {
-    let mut daemon = Daemon::start();
-    let features = std::mem::take(&mut daemon.features);
-    let (client, mut peer) = daemon.connect().await;
-    daemon.features = features;
     let (result, ()) = tokio::join!(client.get_result("7"), async {
         let (id, request) = peer.request().await;
         assert_eq!(request, Request::Result("7".into()));
@@ -116,7 +96,7 @@ async fn after_a_lost_connection_a_result_begins_anew_as_the_next_escherd_can() 
         drop(peer);
         let mut peer = daemon.welcomed().await;
         let (id, request) = peer.request().await;
-        assert_eq!(request, Request::Collect("7".into()));
+        assert_eq!(request, Request::Result("7".into()));
         peer.item(id, written(5, 0)).await;
         peer.item(id, output(OutputStream::Stdout, 0, 5)).await;
         peer.end(id, Ok(())).await;

@@ -11,7 +11,6 @@ use escher_client::{Client, ExecutionId, ListFilter, Status};
 
 use super::client_log::{ClientLog, input};
 use super::plan::{PlannedEnd, PlannedExecution};
-use super::scenario::file_names;
 use crate::{Home, is_unlocked, wait_until_unlocked};
 
 /// What a cycle adds to the statistics.
@@ -198,4 +197,12 @@ pub(super) fn check_store(home: &Arc<Home>) {
         quarantined.is_empty(),
         "a store was set aside: {quarantined:?}"
     );
+}
+
+/// The names of all files in a directory, which need not exist.
+pub(super) fn file_names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
 }

@@ -1,15 +1,16 @@
 //! The escherd of a round, killed and restarted.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::check::{self, file_names};
 use super::injection::{Injection, Reach};
 use super::plan::{Cycle, Kill, Victim};
-use super::{CYCLE_DEADLINE, Statistics, check, client_log};
+use super::{CYCLE_DEADLINE, Statistics, client_log};
 use crate::{Daemon, Home, descendants, in_runtime, parent_of};
 
 /// One set of directories, the escherd that serves there, and the ones before it, which still watch over the
@@ -220,11 +221,4 @@ fn is_zombie(pid: Pid) -> bool {
     status
         .lines()
         .any(|line| line.starts_with("State:") && line.contains('Z'))
-}
-
-pub(super) fn file_names(directory: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
 }

@@ -6,16 +6,13 @@ use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
 use escher_client::protocol::frame::FrameCodec;
-use escher_client::protocol::handshake::{
-    ConnectionLimits, FEATURE_DOCTOR, FEATURE_HISTORY, FEATURE_METRICS, FEATURE_SETTINGS, Hello,
-    HelloReply,
-};
+use escher_client::protocol::handshake::{ConnectionLimits, Hello, HelloReply};
 use escher_client::protocol::{
     ClientFrame, InstanceId, Item, Request, RequestId, Response, ServerFrame, User,
 };
 use escher_client::{
     ApiError, Client, Command, ConnectError, Connector, DaemonInfo, ExecutionId, ExecutionRecord,
-    OutputChunk, OutputStream, Status, StdinMode, Text, Timestamp, Welcome,
+    OutputChunk, OutputStream, Parts, Resources, Status, StdinMode, Timestamp, Welcome,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,7 +27,6 @@ pub(crate) struct Daemon {
     /// `None` while the daemon is away.
     listener: Option<UnixListener>,
     pub(crate) limits: ConnectionLimits,
-    pub(crate) features: Vec<Text>,
 }
 
 impl Daemon {
@@ -48,14 +44,6 @@ impl Daemon {
             directory,
             path,
             listener: Some(listener),
-            features: [
-                FEATURE_HISTORY,
-                FEATURE_SETTINGS,
-                FEATURE_METRICS,
-                FEATURE_DOCTOR,
-            ]
-            .map(Into::into)
-            .to_vec(),
             limits: ConnectionLimits {
                 max_frame_bytes: 100_000,
                 max_requests_in_flight: 16,
@@ -106,7 +94,7 @@ impl Daemon {
             version: 1,
             daemon: "escherd test".into(),
             instance: InstanceId::from_bytes([1; 16]),
-            features: self.features.clone(),
+            features: Vec::new(),
             limits: self.limits,
         }
     }
@@ -245,6 +233,8 @@ pub(crate) fn record(number: u8) -> ExecutionRecord {
         cancelled_by: None,
         log_path: "/log".into(),
         outcome: None,
+        resources: Resources::default(),
+        parts: Parts::new(),
     }
 }
 

@@ -78,15 +78,16 @@ impl LogFiles {
                 place += 1;
                 continue;
             }
-            if streams.includes(run.record.stream) {
+            let selected = run.stream.filter(|stream| streams.includes(*stream));
+            if let Some(stream) = selected {
                 let wanted = usize::try_from(stop - batch.next_offset).unwrap_or(usize::MAX);
                 let mut data = vec![0; wanted.min(room)];
                 self.log.read_exact_at(&mut data, batch.next_offset)?;
                 room -= data.len();
                 let chunk = OutputChunk {
-                    stream: run.record.stream,
+                    stream,
                     offset: batch.next_offset,
-                    time_us: run.record.time_us,
+                    time_us: run.time_us,
                     data: data.into(),
                 };
                 batch.next_offset += chunk.data.len() as u64;
@@ -115,8 +116,8 @@ impl LogFiles {
         while let Some(here) = place {
             let run = self.index.run(here)?;
             let mut stop = run.end.min(end);
-            while streams.includes(run.record.stream) && stop > run.record.offset {
-                let from = stop.saturating_sub(TAIL_BLOCK_BYTES).max(run.record.offset);
+            while run.is_selected(streams) && stop > run.offset {
+                let from = stop.saturating_sub(TAIL_BLOCK_BYTES).max(run.offset);
                 let mut block = vec![0; usize::try_from(stop - from).unwrap_or(0)];
                 self.log.read_exact_at(&mut block, from)?;
                 for (index, byte) in block.iter().enumerate().rev() {
@@ -152,7 +153,7 @@ impl LogFiles {
         while stretch.bytes < bytes && stretch.end < end {
             let run = self.index.run(place)?;
             let length = run.end.min(end).saturating_sub(stretch.end);
-            if streams.includes(run.record.stream) {
+            if run.is_selected(streams) {
                 let taken = length.min(bytes - stretch.bytes);
                 stretch.bytes += taken;
                 stretch.end += taken;
@@ -181,8 +182,8 @@ impl LogFiles {
         {
             let run = self.index.run(here)?;
             let stop = run.end.min(end);
-            let taken = stop.saturating_sub(run.record.offset).min(left);
-            if streams.includes(run.record.stream) && taken > 0 {
+            let taken = stop.saturating_sub(run.offset).min(left);
+            if run.is_selected(streams) && taken > 0 {
                 begin = stop - taken;
                 left -= taken;
             }
@@ -197,7 +198,7 @@ mod tests {
     use super::*;
     use crate::output::sample::SampleLog;
     use OutputStream::{Stderr, Stdout};
-    use escher_launcher::ipc::log_index::RECORD_BYTES;
+    use escher_launcher::ipc::log_index::{RECORD_BYTES, Record, RecordKind};
     use escher_protocol::OutputStream;
 
     fn open(sample: &SampleLog) -> LogFiles {
@@ -294,6 +295,77 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn records_that_are_of_no_stream_are_skipped() {
+        let pieces = [(Stdout, "abc\n"), (Stderr, "XY"), (Stdout, "def")];
+        let (plain, marked) = (SampleLog::new(pieces), SampleLog::new(pieces));
+        let kinds = [
+            RecordKind::AttemptBegins,
+            RecordKind::TerminalResized,
+            RecordKind::BytesMissing,
+            RecordKind::Forgotten,
+            RecordKind::Unknown(6),
+            RecordKind::Unknown(255),
+        ];
+        let index = std::fs::read(marked.index()).unwrap();
+        let mark = |offset| {
+            kinds.map(|kind| Record {
+                offset,
+                kind,
+                time_us: 1,
+            })
+        };
+        let mut records = index.chunks(RECORD_BYTES);
+        let mut with_marks = records.next().unwrap().to_vec();
+        let places: [&[u64]; 4] = [&[0, 0], &[0, 2, 4], &[4, 5], &[6, 8, 9]];
+        for (place, offsets) in places.into_iter().enumerate() {
+            if place > 0 {
+                with_marks.extend(records.next().unwrap());
+            }
+            for record in offsets.iter().flat_map(|offset| mark(*offset)) {
+                with_marks.extend(record.encode());
+            }
+        }
+        std::fs::write(marked.index(), with_marks).unwrap();
+        for streams in [
+            StreamSelection::Both,
+            StreamSelection::Only(Stdout),
+            StreamSelection::Only(Stderr),
+        ] {
+            for offset in 0..=9 {
+                let (mut plain, mut marked) = (open(&plain), open(&marked));
+                let expected = plain.read(streams, offset, 9).unwrap();
+                let found = marked.read(streams, offset, 9).unwrap();
+                assert_eq!(text(&found), text(&expected), "{streams:?} from {offset}");
+                assert_eq!(found.next_offset, expected.next_offset);
+                for count in 0..4 {
+                    assert_eq!(
+                        marked.start_of_last_lines(streams, count, offset).unwrap(),
+                        plain.start_of_last_lines(streams, count, offset).unwrap()
+                    );
+                    assert_eq!(
+                        marked.skip_forward(streams, offset, count, 9).unwrap(),
+                        plain.skip_forward(streams, offset, count, 9).unwrap()
+                    );
+                    assert_eq!(
+                        marked.skip_backward(streams, offset, count).unwrap(),
+                        plain.skip_backward(streams, offset, count).unwrap()
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_of_another_version_is_refused_by_number() {
+        let sample = SampleLog::new([(Stdout, "abc")]);
+        let mut index = std::fs::read(sample.index()).unwrap();
+        index[7] = 1;
+        std::fs::write(sample.index(), index).unwrap();
+        let error = LogFiles::open(&sample.log()).unwrap_err().to_string();
+        assert!(error.contains("version 1;"), "{error}");
     }
 
     /// What a crash or an accident leaves of an index: whatever it is, reading ends with the bytes of the log

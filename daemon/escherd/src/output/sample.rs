@@ -22,12 +22,7 @@ impl SampleLog {
         index.extend(encode_header(Timestamp::from_micros(0)));
         for (time_us, (stream, bytes)) in (0..).zip(pieces) {
             let offset = log.len() as u64;
-            let record = Record {
-                offset,
-                stream,
-                time_us,
-            };
-            index.extend(record.encode());
+            index.extend(Record::output(offset, stream, time_us).encode());
             log.extend_from_slice(bytes.as_ref());
         }
         let write = |path, bytes: &[u8]| File::create(path).unwrap().write_all(bytes).unwrap();
