@@ -305,7 +305,8 @@ async fn look_around(
         is_doubtful: adoption.is_doubtful,
         loaded,
         shims,
-        records,
+        reports: records.reports,
+        of_another_version: records.of_another_version,
         known,
         ..RecoveredState::default()
     };

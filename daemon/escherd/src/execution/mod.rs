@@ -1,5 +1,4 @@
-//! One execution: what it is, which states it goes through, and what can be said of it. Pure: no clock, no
-//! I/O, no knowledge of other executions.
+//! A single execution: its submission, its states, its record. Pure: no clock, no I/O, no other executions.
 
 mod outcome;
 mod record;
@@ -8,36 +7,60 @@ mod resources;
 mod spec;
 mod state;
 mod stdin;
-mod submission;
 
 pub use outcome::{End, Loss};
 pub use record::{listed, shown_command};
 pub use request::{Checked, MAX_KILL_GRACE_MS, RequestLimits, check};
 pub use resources::{check_limits, ensure_enforceable};
-pub use spec::{assignment, recall};
-pub use state::{Action, Ending, Event, Impossible, State};
+pub use spec::{assignment, decode_submission_backup};
+pub use state::{Action, CancelRequest, InvalidTransition, State, Transition};
 pub use stdin::{Stdin, StdinReply, Write};
-pub use submission::Submission;
 
-/// An execution as the engine keeps it.
+use escher_protocol::{Blob, ExecutionId, ExecutionRequest, Timestamp, User};
+use serde::{Deserialize, Serialize};
+
+use crate::authz::Account;
+
+/// An accepted request, with everything that is needed to run it, now or after a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submission {
+    /// Id of the execution.
+    pub id: ExecutionId,
+    /// Number of the execution.
+    pub number: u64,
+    /// The request.
+    pub request: Box<ExecutionRequest>,
+    /// Values that settings and defaults have decided.
+    pub checked: Checked,
+    /// The user who submitted it.
+    pub submitter: User,
+    /// The account that the command runs as.
+    pub account: Account,
+    /// When it was accepted.
+    pub submitted_at: Timestamp,
+    /// Path of the log.
+    pub log_path: Blob,
+}
+
+/// An execution in the scheduler.
 #[derive(Debug)]
 pub struct Execution {
-    /// What does not change any more.
+    /// Everything that does not change.
     pub submission: Submission,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// Its standard input.
     pub stdin: Stdin,
 }
 
-/// The state in which the word of a shim leaves an execution.
+/// Returns the status of an execution with this exit report.
 #[cfg(test)]
 pub(crate) fn ended(report: escher_launcher::ipc::wire::ExitReport) -> escher_protocol::Status {
-    outcome::reported(report, &escher_protocol::ResourceLimits::default()).status
+    outcome::from_report(report, &escher_protocol::ResourceLimits::default()).status
 }
 
 impl Execution {
-    /// An execution that stands there.
+    /// Creates an execution in this state.
     #[must_use]
     pub fn in_state(submission: Submission, state: State) -> Self {
         Execution {

@@ -1,4 +1,4 @@
-//! From what a shim saw to what an execution's record says.
+//! The outcome of an execution, from its exit report or from the lack of one.
 
 use escher_launcher::ipc::wire::{EndCause, ExitReport};
 use escher_protocol::{
@@ -22,10 +22,10 @@ pub struct End {
     pub outcome: Outcome,
 }
 
-/// The end of an execution whose shim has reported, within these limits.
-pub(super) fn reported(report: ExitReport, limits: &ResourceLimits) -> End {
+/// Returns the end of an execution with this exit report and these limits.
+pub(super) fn from_report(report: ExitReport, limits: &ResourceLimits) -> End {
     let measured = report.measured.unwrap_or_default();
-    let (status, error) = judge(&report);
+    let (status, error) = classify(&report);
     let error = error.map(|error| out_of_memory(&report, &measured, limits).unwrap_or(error));
     let cancelled_by = match report.cause {
         EndCause::Cancelled(by) => Some(by),
@@ -55,7 +55,7 @@ pub(super) fn reported(report: ExitReport, limits: &ResourceLimits) -> End {
     }
 }
 
-/// What the cgroup has counted covers everything that the command ran, not only what was waited for.
+/// Prefers the counts of the cgroup, which cover the whole tree and not only the processes that were waited for.
 fn usage(waited_for: Usage, measured: &Measurements) -> Usage {
     Usage {
         user_us: measured.user_us.unwrap_or(waited_for.user_us),
@@ -66,13 +66,13 @@ fn usage(waited_for: Usage, measured: &Measurements) -> Usage {
     }
 }
 
-/// The end of an execution that was cancelled before its turn came.
+/// Returns the end of an execution that was cancelled before its start.
 pub(super) fn withdrawn(by: Canceller, at: Timestamp) -> End {
     let error = ApiError::new(
         ErrorCode::CANCELLED,
         format!("cancelled by {by} before it was started"),
     );
-    never_seen(
+    without_report(
         Status::Cancelled,
         Exit::Withdrawn,
         error,
@@ -82,40 +82,40 @@ pub(super) fn withdrawn(by: Canceller, at: Timestamp) -> End {
     )
 }
 
-/// How an execution came to have no result.
+/// The cause of a lost execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// Its shim was killed; this is what became of the command's processes.
+    /// Its shim was killed; the leftovers of its command.
     ShimKilled(Leftovers),
-    /// The host went down while it was with a shim.
+    /// The host went down while it was launched.
     HostWentDown,
 }
 
-/// The end of an execution that nobody has seen.
+/// Returns the end of an execution whose outcome cannot be known.
 pub(super) fn lost(started_at: Option<Timestamp>, at: Timestamp, loss: Loss) -> End {
     let (message, leftovers) = match loss {
         Loss::ShimKilled(leftovers) => (
-            "the process that watched over the command was killed; what came of it is not known",
+            "the shim of the command was killed; its outcome is not known",
             leftovers,
         ),
         Loss::HostWentDown => (
-            "the host went down while the command ran; what came of it is not known",
+            "the host went down while the command ran; its outcome is not known",
             Leftovers::None,
         ),
     };
     let hint = match leftovers {
-        Leftovers::None | Leftovers::Killed => "its log tells how far it came",
+        Leftovers::None | Leftovers::Killed => "its log shows how far it got",
         Leftovers::Unkillable | Leftovers::Unknown => {
-            "its log tells how far it came; look for processes that it may have left behind"
+            "its log shows how far it got; check for processes that it may have left"
         }
     };
     let error = ApiError::new(ErrorCode::LOST, message).with_hint(hint);
-    let mut end = never_seen(Status::Lost, Exit::Unknown, error, None, started_at, at);
+    let mut end = without_report(Status::Lost, Exit::Unknown, error, None, started_at, at);
     end.outcome.leftovers = leftovers;
     end
 }
 
-fn never_seen(
+fn without_report(
     status: Status,
     exit: Exit,
     error: ApiError,
@@ -141,12 +141,13 @@ fn never_seen(
     }
 }
 
-/// Why it ended counts before how: a command that answers SIGTERM with exit 0 was still ended.
-fn judge(report: &ExitReport) -> (Status, Option<ApiError>) {
+/// Derives status and error. The cause counts before the exit: a command that exits with 0 after SIGTERM was still
+/// ended.
+fn classify(report: &ExitReport) -> (Status, Option<ApiError>) {
     let error = |code, message: String| Some(ApiError::new(code, message));
     match (&report.cause, report.exit) {
         (_, Exit::Unknown) => {
-            let message = "its main process could not be killed and is still there";
+            let message = "its main process could not be killed and still exists";
             (Status::Lost, error(ErrorCode::LOST, message.to_owned()))
         }
         (EndCause::TimedOut, _) => {
@@ -159,7 +160,7 @@ fn judge(report: &ExitReport) -> (Status, Option<ApiError>) {
             (Status::Cancelled, error(ErrorCode::CANCELLED, message))
         }
         (EndCause::LogFull, _) => {
-            let message = "its log could take no more, and it was ended for that";
+            let message = "it was ended because its log was full";
             (
                 Status::Failed,
                 error(ErrorCode::LOG_FULL, message.to_owned()),
@@ -179,13 +180,13 @@ fn judge(report: &ExitReport) -> (Status, Option<ApiError>) {
         (EndCause::Itself, Exit::NotStarted { stage, errno }) => {
             (Status::Failed, Some(not_started(stage, errno)))
         }
-        // A shim never reports this: it is for executions that never reached one.
+        // Never in a report: such an execution has had no shim.
         (EndCause::Itself, Exit::Withdrawn) => (Status::Cancelled, None),
     }
 }
 
-/// The better reason why a command has failed by itself, if the kernel has killed processes of it for want of
-/// memory: whatever it then exited with follows from that.
+/// Returns the error of a command that failed by itself after the kernel had killed processes of it because memory
+/// ran out: its own exit status follows from that.
 fn out_of_memory(
     report: &ExitReport,
     measured: &Measurements,
@@ -201,21 +202,21 @@ fn out_of_memory(
         1 => "a process".to_owned(),
         several => format!("{several} processes"),
     };
-    let killed = format!("the kernel has killed {processes} of it for want of memory");
+    let killed = format!("the kernel killed {processes} of it because memory ran out");
     let (message, hint) = match limits.memory_max {
         Some(bytes) => (
-            format!("{killed}: it may use {bytes} bytes (memory_max)"),
-            "allow it more memory, or give it less to do",
+            format!("{killed}: its limit is {bytes} bytes (memory_max)"),
+            "raise the limit, or give it less to do",
         ),
         None => (
             killed,
-            "it has no limit of its own: the host, or a cgroup above it, had no memory left",
+            "it has no limit of its own: the host, or a cgroup above it, ran out of memory",
         ),
     };
     Some(ApiError::new(ErrorCode::OOM_KILLED, message).with_hint(hint))
 }
 
-/// The stream that has more is one that has too much.
+/// Returns the error for too much output, with the longer of the two streams.
 fn oversized(output: OutputTotals) -> ApiError {
     let (stream, bytes) = if output.stdout_bytes >= output.stderr_bytes {
         (OutputStream::Stdout, output.stdout_bytes)
@@ -223,10 +224,10 @@ fn oversized(output: OutputTotals) -> ApiError {
         (OutputStream::Stderr, output.stderr_bytes)
     };
     let name = stream.name();
-    let message = format!("it wrote {bytes} bytes to {name}, more than a command may");
+    let message = format!("it wrote {bytes} bytes to {name}, which is over the limit");
     let error = ApiError::new(ErrorCode::OVERSIZED_OUTPUT, message);
     match output.dropped_bytes {
-        0 => error.with_hint("its log has everything that it wrote"),
+        0 => error.with_hint("its log has the complete output"),
         _ => error,
     }
 }
@@ -251,7 +252,7 @@ fn not_started(stage: StartStage, errno: i32) -> ApiError {
             format!("program not found: {reason}"),
         )
         .with_hint(
-            "give its path, or a PATH in its environment that has it (-e PATH passes yours)",
+            "give its path, or a PATH in its environment that contains it (-e PATH passes yours)",
         ),
         _ => {
             let error = ApiError::new(
@@ -269,7 +270,7 @@ fn not_started(stage: StartStage, errno: i32) -> ApiError {
 fn hint(stage: StartStage, errno: Errno) -> Option<&'static str> {
     match (stage, errno) {
         (StartStage::Exec, Errno::EACCES) => Some(
-            "the file must be executable for the user, and every directory on the way searchable",
+            "the file must be executable by the user, and every directory of its path searchable",
         ),
         (StartStage::Exec, Errno::ENOEXEC) => {
             Some("a script needs a first line such as #!/bin/sh, or run it by its interpreter")
@@ -283,11 +284,11 @@ fn hint(stage: StartStage, errno: Errno) -> Option<&'static str> {
         (StartStage::WorkingDirectory, Errno::EACCES) => {
             Some("the user may not enter the working directory")
         }
-        (StartStage::Limits, Errno::ENOTSUP) => Some(
-            "limits of resources need a cgroup v2 that is delegated to a launcher of this version",
-        ),
+        (StartStage::Limits, Errno::ENOTSUP) => {
+            Some("resource limits need a cgroup v2 that is delegated to the launcher")
+        }
         (StartStage::Prepare | StartStage::Exec, Errno::EAGAIN) => {
-            Some("a limit of processes is reached; try again later")
+            Some("a limit on processes is reached; try again later")
         }
         _ => None,
     }
@@ -320,7 +321,7 @@ mod tests {
         let id = ExecutionId::from_bytes([1; 16]);
         let part = UnsupportedPart { tag: 4_711 };
         let report = ExitReport::unsupported(id, FIRST_ATTEMPT, part, Timestamp::from_micros(1));
-        let end = reported(report, &ResourceLimits::default());
+        let end = from_report(report, &ResourceLimits::default());
         let error = end.outcome.error.unwrap();
         assert_eq!((end.status, end.started_at), (Status::Failed, None));
         assert_eq!(error.code, ErrorCode::UNSUPPORTED);
@@ -328,7 +329,7 @@ mod tests {
     }
 
     fn end(cause: EndCause, exit: Exit) -> (Status, Option<u16>) {
-        let end = reported(seen(cause, exit, None), &ResourceLimits::default());
+        let end = from_report(seen(cause, exit, None), &ResourceLimits::default());
         (
             end.status,
             end.outcome.error.map(|error| error.code.number()),
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_and_exits_become_states_and_errors() {
+    fn causes_and_exits_map_to_states_and_errors() {
         let by = || EndCause::Cancelled(Canceller::User(User { uid: 1, name: None }));
         let signal = Exit::Signal {
             signal: 9,
@@ -394,10 +395,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_cgroup_has_counted_counts_and_the_rest_is_as_the_shim_saw_it() {
+    fn counts_of_the_cgroup_take_precedence() {
         let usage = |measured| {
             let seen = seen(EndCause::Itself, Exit::Code(0), measured);
-            reported(seen, &ResourceLimits::default()).outcome.usage
+            from_report(seen, &ResourceLimits::default()).outcome.usage
         };
         assert_eq!(usage(None), USAGE);
         assert_eq!(usage(Some(Measurements::default())), USAGE);
@@ -415,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn want_of_memory_is_the_reason_where_a_command_has_failed_by_itself() {
+    fn out_of_memory_is_the_error_of_a_command_that_failed_by_itself() {
         let itself = || EndCause::Itself;
         let killed = Exit::Signal {
             signal: 9,
@@ -451,14 +452,14 @@ mod tests {
                 ..Measurements::default()
             };
             let seen = seen(cause, exit, Some(measured));
-            let end = reported(seen, &ResourceLimits::default());
+            let end = from_report(seen, &ResourceLimits::default());
             let code = end.outcome.error.map(|error| error.code);
             assert_eq!(code, expected, "{exit:?} {oom_kills:?}");
         }
     }
 
     #[test]
-    fn want_of_memory_names_the_limit_and_how_many_were_killed() {
+    fn out_of_memory_names_the_limit_and_the_number_killed() {
         let message = |kills, memory_max| {
             let measured = Measurements {
                 oom_kills: Some(kills),
@@ -469,7 +470,7 @@ mod tests {
                 ..ResourceLimits::default()
             };
             let seen = seen(EndCause::Itself, Exit::Code(1), Some(measured));
-            let error = reported(seen, &limits).outcome.error.unwrap();
+            let error = from_report(seen, &limits).outcome.error.unwrap();
             (error.message, error.hint.unwrap())
         };
         let (limited, _) = message(3, Some(4096));
@@ -480,11 +481,11 @@ mod tests {
     }
 
     #[test]
-    fn too_much_output_names_its_stream_and_where_everything_is() {
-        let everything = Some("its log has everything that it wrote".into());
+    fn too_much_output_names_its_stream_and_the_complete_log() {
+        let complete = Some("its log has the complete output".into());
         for (stdout_bytes, stderr_bytes, dropped_bytes, what, hint) in [
-            (11, 0, 0, "11 bytes to stdout", everything.clone()),
-            (11, 12, 0, "12 bytes to stderr", everything),
+            (11, 0, 0, "11 bytes to stdout", complete.clone()),
+            (11, 12, 0, "12 bytes to stderr", complete),
             (12, 12, 1, "12 bytes to stdout", None),
         ] {
             let error = oversized(OutputTotals {

@@ -1,23 +1,23 @@
-//! What an execution tells of itself.
+//! The record of an execution, and short forms of its command.
 
 use escher_protocol::execution::LISTED_COMMAND_BYTES;
 use escher_protocol::{Blob, Command, ExecutionRecord, Resources};
 
-use super::state::Ending;
+use super::state::CancelRequest;
 use super::{Execution, State};
 
-/// Characters of a command where people see it in a line: in the view for operators, in the journal.
+/// Most characters of a command in one line of text: in the view for operators and in the journal.
 const SHOWN_COMMAND_CHARS: usize = 200;
 
 impl Execution {
-    /// Everything known about it, with what it may use and has used.
+    /// Returns the full record.
     #[must_use]
     pub fn record(&self, resources: Resources) -> ExecutionRecord {
-        let command = shown(&self.submission.request.command);
+        let command = recorded_command(&self.submission.request.command);
         self.describe(command, false, resources)
     }
 
-    /// The same with a command of at most [`LISTED_COMMAND_BYTES`], for lists.
+    /// Returns the record with a command of at most [`LISTED_COMMAND_BYTES`], for lists.
     #[must_use]
     pub fn listed_record(&self, resources: Resources) -> ExecutionRecord {
         let (command, cut) = shorten(&self.submission.request.command);
@@ -33,7 +33,7 @@ impl Execution {
         let submission = &self.submission;
         let request = &submission.request;
         let end = self.state.end();
-        let by = |ending: &Option<Ending>| ending.as_ref().map(|ending| ending.by.clone());
+        let by = |cancel: &Option<CancelRequest>| cancel.as_ref().map(|cancel| cancel.by.clone());
         let (pid, cancelled_by) = match &self.state {
             State::Queued => (None, None),
             State::Launching { cancel } => (None, by(cancel)),
@@ -71,8 +71,8 @@ impl Execution {
     }
 }
 
-/// A command as records have it: a script as what is run, which every client understands.
-fn shown(command: &Command) -> Command {
+/// Returns a command as records have it: a script as the argument list that is executed.
+fn recorded_command(command: &Command) -> Command {
     match command {
         Command::Script { .. } => Command::Exec {
             argv: command.to_argv(),
@@ -81,7 +81,7 @@ fn shown(command: &Command) -> Command {
     }
 }
 
-/// A record as lists have it.
+/// Shortens the command of a record, for lists.
 #[must_use]
 pub fn listed(mut record: ExecutionRecord) -> ExecutionRecord {
     let (command, cut) = shorten(&record.command);
@@ -90,16 +90,16 @@ pub fn listed(mut record: ExecutionRecord) -> ExecutionRecord {
     record
 }
 
-/// A command with its head of at most [`LISTED_COMMAND_BYTES`], and whether something is missing.
+/// Shortens a command to [`LISTED_COMMAND_BYTES`]. Returns whether something was cut.
 pub(super) fn shorten(command: &Command) -> (Command, bool) {
     let mut left = LISTED_COMMAND_BYTES;
     let mut head = |bytes: &Blob| -> Option<Blob> {
         let kept = &bytes[..bytes.len().min(left)];
-        // An argument costs a byte of its own, so that no number of empty ones passes.
+        // Each argument costs a byte of its own, which bounds the number of empty ones.
         left = left.checked_sub(kept.len() + 1)?;
         Some(kept.into())
     };
-    let whole = shown(command);
+    let whole = recorded_command(command);
     let short = match &whole {
         Command::Shell { text, shell } => Command::Shell {
             shell: shell.as_ref().and_then(&mut head),
@@ -113,7 +113,7 @@ pub(super) fn shorten(command: &Command) -> (Command, bool) {
     (short, cut)
 }
 
-/// A command's head as one line of text, of at most [`SHOWN_COMMAND_CHARS`].
+/// Returns the beginning of a command as one line of text, of at most [`SHOWN_COMMAND_CHARS`].
 #[must_use]
 pub fn shown_command(command: &Command) -> String {
     let argv;
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_commands_are_cut_in_lists_and_say_so() {
+    fn long_commands_are_cut_in_lists_and_marked() {
         let exec = |argv: &[Blob]| Command::Exec {
             argv: argv.to_vec(),
         };

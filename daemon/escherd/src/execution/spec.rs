@@ -1,4 +1,4 @@
-//! What a shim is told to run.
+//! The assignment of an execution to a shim.
 
 use escher_launcher::ipc::wire::{
     Assignment, FIRST_ATTEMPT, LaunchSpec, LogLimits, MAX_SUBMISSION_BACKUP_BYTES,
@@ -11,10 +11,10 @@ use super::Submission;
 /// PATH of a command whose request sets none: what systemd gives to services (systemd.exec(5)).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The variable that tells a command which execution it is. A request cannot set it.
+/// The variable with the id of the execution. A request cannot set it.
 const ID_VARIABLE: &[u8] = b"ESCHER_EXECUTION_ID";
 
-/// What a shim is given for `submission`.
+/// Creates the assignment for `submission`.
 #[must_use]
 pub fn assignment(
     submission: &Submission,
@@ -31,8 +31,8 @@ pub fn assignment(
     }
 }
 
-/// What a shim keeps, so that its execution is known even if the store is not: the submission without the
-/// request's environment, which is a secret, and without the command where that is too long.
+/// Encodes the backup of a submission that its shim keeps, in case the store is lost: without the environment,
+/// which may be secret, and with a shortened command if it is too long.
 fn submission_backup(submission: &Submission) -> Blob {
     let mut known = submission.clone();
     known.request.environment = Vec::new();
@@ -49,16 +49,16 @@ fn submission_backup(submission: &Submission) -> Blob {
     }
 }
 
-/// What a shim has kept of its execution.
+/// Decodes the backup of a submission.
 ///
 /// # Errors
-/// When that is nothing, or of a version that is not known here.
-pub fn recall(backup: &[u8]) -> Result<Submission, CodecError> {
+/// If it is empty, or of an unknown version.
+pub fn decode_submission_backup(backup: &[u8]) -> Result<Submission, CodecError> {
     codec::decode(backup)
 }
 
-/// The launch of `submission`, with an environment built from nothing: the account's variables, then those
-/// of the request, then the execution's id.
+/// Creates the launch of `submission`. Its environment is built from nothing: the variables of the account, those of
+/// the request, and the id of the execution.
 fn launch_spec(submission: &Submission) -> LaunchSpec {
     let Submission {
         request,
@@ -92,18 +92,18 @@ fn environment(submission: &Submission) -> Vec<Blob> {
         (b"USER", login.as_bytes()),
         (b"LOGNAME", login.as_bytes()),
     ];
-    let asked = &submission.request.environment;
+    let requested = &submission.request.environment;
     let is_overridden = |name: &[u8], later: &[(Blob, Blob)]| {
         name == ID_VARIABLE || later.iter().any(|(other, _)| **other == *name)
     };
-    let mut variables = Vec::with_capacity(base.len() + asked.len() + 1);
+    let mut variables = Vec::with_capacity(base.len() + requested.len() + 1);
     for (name, value) in base {
-        if !is_overridden(name, asked) {
+        if !is_overridden(name, requested) {
             variables.push(variable(name, value));
         }
     }
-    for (index, (name, value)) in asked.iter().enumerate() {
-        if !is_overridden(name, &asked[index + 1..]) {
+    for (index, (name, value)) in requested.iter().enumerate() {
+        if !is_overridden(name, &requested[index + 1..]) {
             variables.push(variable(name, value));
         }
     }
@@ -158,9 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_has_the_limits_and_the_parts_of_the_request() {
+    fn a_backup_has_the_limits_and_parts_of_the_request() {
         let submission = submission();
-        assert_eq!(recall(&submission_backup(&submission)), Ok(submission));
-        assert!(recall(b"").is_err());
+        assert_eq!(
+            decode_submission_backup(&submission_backup(&submission)),
+            Ok(submission)
+        );
+        assert!(decode_submission_backup(b"").is_err());
     }
 }

@@ -1,12 +1,12 @@
-//! The states of an execution and the ways between them.
+//! The states of an execution and the transitions between them.
 //!
 //! ```text
 //! Queued ──admit──▶ Launching ──started──▶ Running ──exited──▶ Finished
 //!    └──cancel──▶ Finished   └──exited, lost──▶ Finished ◀──lost──┘
 //! ```
 //!
-//! `Launching` is `pending` to the outside: the launch has been handed to a shim, and nobody has seen the
-//! program run yet.
+//! To clients `Launching` is `pending`: the launch was sent to a shim, which has not reported yet that the program
+//! runs.
 
 use escher_launcher::ipc::wire::ExitReport;
 use escher_protocol::message::CancelOutcome;
@@ -14,48 +14,48 @@ use escher_protocol::{CancelMode, Canceller, ResourceLimits, Status, Timestamp};
 
 use super::outcome::{self, End, Loss};
 
-/// Where an execution stands.
+/// The state of an execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// It waits for its turn.
+    /// It waits for a free slot.
     Queued,
-    /// Its launch is on the way to a shim.
+    /// Its launch was sent to a shim.
     Launching {
-        /// Who has asked for its end already.
-        cancel: Option<Ending>,
+        /// The cancel that was requested, if any.
+        cancel: Option<CancelRequest>,
     },
     /// Its program runs.
     Running {
-        /// Its main process.
+        /// Pid of the main process.
         pid: u32,
-        /// Since when.
+        /// When the main process was made.
         started_at: Timestamp,
-        /// Who has asked for its end.
-        cancel: Option<Ending>,
+        /// The cancel that was requested, if any.
+        cancel: Option<CancelRequest>,
     },
-    /// It is over.
+    /// It has finished.
     Finished(Box<End>),
 }
 
-/// An end that was asked for.
+/// A cancel of a launched execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ending {
-    /// By whom first.
+pub struct CancelRequest {
+    /// The first canceller.
     pub by: Canceller,
-    /// SIGKILL at once; else the kill ladder.
+    /// Whether to send SIGKILL at once instead of the kill ladder.
     pub kill: bool,
 }
 
-/// What can happen to an execution.
+/// Something that moves an execution to another state.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Its turn has come.
+pub enum Transition {
+    /// A slot is free for it.
     Admit,
     /// Its shim reports that the program runs.
     Started {
-        /// The main process.
+        /// Pid of the main process.
         pid: u32,
-        /// Since when.
+        /// When the main process was made.
         at: Timestamp,
     },
     /// Its shim reports its end.
@@ -65,14 +65,14 @@ pub enum Event {
         /// What it was allowed to use.
         limits: ResourceLimits,
     },
-    /// Its shim is gone without a report.
+    /// Its shim died without a report.
     Lost {
-        /// When that was noticed.
+        /// When escherd noticed it.
         at: Timestamp,
-        /// How that came.
+        /// The cause.
         loss: Loss,
     },
-    /// Somebody wants its end.
+    /// A cancel was requested.
     Cancel {
         /// Who.
         by: Canceller,
@@ -83,14 +83,14 @@ pub enum Event {
     },
 }
 
-/// What has to follow a transition.
+/// What has to be done after a transition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Nothing.
     None,
-    /// Hand it to a shim.
+    /// Launch it.
     Launch,
-    /// Tell its shim to end it.
+    /// Send the cancel to its shim.
     End {
         /// For whom.
         by: Canceller,
@@ -103,30 +103,30 @@ pub enum Action {
     Reply(CancelOutcome),
 }
 
-/// An event that cannot happen in this state. The state stays as it was.
+/// The error for a transition that is not valid in this state, which is left unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{event} cannot happen to an execution that is {state}")]
-pub struct Impossible {
+#[error("{transition} is not valid for an execution that is {state}")]
+pub struct InvalidTransition {
     state: &'static str,
-    event: &'static str,
+    transition: &'static str,
 }
 
 impl State {
-    /// Goes on by `event`.
+    /// Applies a transition.
     ///
     /// # Errors
-    /// [`Impossible`] where there is no such way; nothing has changed then.
-    pub fn apply(&mut self, event: Event) -> Result<Action, Impossible> {
-        match (&mut *self, event) {
-            (State::Queued, Event::Admit) => {
+    /// [`InvalidTransition`] if it is not valid in this state, which is then unchanged.
+    pub fn apply(&mut self, transition: Transition) -> Result<Action, InvalidTransition> {
+        match (&mut *self, transition) {
+            (State::Queued, Transition::Admit) => {
                 *self = State::Launching { cancel: None };
                 Ok(Action::Launch)
             }
-            (State::Queued, Event::Cancel { by, at, .. }) => {
+            (State::Queued, Transition::Cancel { by, at, .. }) => {
                 *self = State::Finished(Box::new(outcome::withdrawn(by, at)));
                 Ok(Action::Reply(CancelOutcome::Withdrawn))
             }
-            (State::Launching { cancel }, Event::Started { pid, at }) => {
+            (State::Launching { cancel }, Transition::Started { pid, at }) => {
                 *self = State::Running {
                     pid,
                     started_at: at,
@@ -134,30 +134,33 @@ impl State {
                 };
                 Ok(Action::None)
             }
-            (State::Launching { .. } | State::Running { .. }, Event::Exited { report, limits }) => {
-                *self = State::Finished(Box::new(outcome::reported(*report, &limits)));
+            (
+                State::Launching { .. } | State::Running { .. },
+                Transition::Exited { report, limits },
+            ) => {
+                *self = State::Finished(Box::new(outcome::from_report(*report, &limits)));
                 Ok(Action::None)
             }
-            (State::Launching { .. } | State::Running { .. }, Event::Lost { at, loss }) => {
+            (State::Launching { .. } | State::Running { .. }, Transition::Lost { at, loss }) => {
                 let end = outcome::lost(self.started_at(), at, loss);
                 *self = State::Finished(Box::new(end));
                 Ok(Action::None)
             }
             (
                 State::Launching { cancel } | State::Running { cancel, .. },
-                Event::Cancel { by, mode, .. },
+                Transition::Cancel { by, mode, .. },
             ) => Ok(request_end(cancel, by, mode)),
-            (State::Finished(end), Event::Cancel { .. }) => {
+            (State::Finished(end), Transition::Cancel { .. }) => {
                 Ok(Action::Reply(CancelOutcome::AlreadyFinished(end.status)))
             }
-            (state, event) => Err(Impossible {
+            (state, transition) => Err(InvalidTransition {
                 state: state.name(),
-                event: event.name(),
+                transition: transition.name(),
             }),
         }
     }
 
-    /// The state as the outside knows it.
+    /// Returns the status that clients see.
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
@@ -167,7 +170,7 @@ impl State {
         }
     }
 
-    /// Since when the program runs or ran.
+    /// Returns when the program was started, if it was.
     #[must_use]
     pub fn started_at(&self) -> Option<Timestamp> {
         match self {
@@ -177,22 +180,22 @@ impl State {
         }
     }
 
-    /// Whose end of it is under way, while it is with a shim.
+    /// Returns the cancel in progress, if there is one.
     #[must_use]
-    pub fn ending(&self) -> Option<&Ending> {
+    pub fn ending(&self) -> Option<&CancelRequest> {
         match self {
             State::Launching { cancel } | State::Running { cancel, .. } => cancel.as_ref(),
             State::Queued | State::Finished(_) => None,
         }
     }
 
-    /// Whether it was handed to a shim, or is about to be, and is not over.
+    /// Returns whether it is launched, or about to be, and has not finished.
     #[must_use]
     pub fn is_launched(&self) -> bool {
         matches!(self, State::Launching { .. } | State::Running { .. })
     }
 
-    /// How it ended, once it has.
+    /// Returns how it ended, if it has.
     #[must_use]
     pub fn end(&self) -> Option<&End> {
         match self {
@@ -211,25 +214,25 @@ impl State {
     }
 }
 
-impl Event {
+impl Transition {
     fn name(&self) -> &'static str {
         match self {
-            Event::Admit => "admission",
-            Event::Started { .. } => "a start",
-            Event::Exited { .. } => "an exit",
-            Event::Lost { .. } => "the loss of its shim",
-            Event::Cancel { .. } => "a cancel",
+            Transition::Admit => "admission",
+            Transition::Started { .. } => "a start",
+            Transition::Exited { .. } => "an exit",
+            Transition::Lost { .. } => "the loss of its shim",
+            Transition::Cancel { .. } => "a cancel",
         }
     }
 }
 
-/// The first who asks begins the ladder; a later one can only turn it into a kill.
-fn request_end(cancel: &mut Option<Ending>, by: Canceller, mode: CancelMode) -> Action {
+/// Requests the end: the first cancel begins the kill ladder, a later one can only skip to SIGKILL.
+fn request_end(cancel: &mut Option<CancelRequest>, by: Canceller, mode: CancelMode) -> Action {
     let kill = mode == CancelMode::Kill;
     match cancel {
         None => {
             let by_whom = by.clone();
-            *cancel = Some(Ending { by: by_whom, kill });
+            *cancel = Some(CancelRequest { by: by_whom, kill });
             let reply = CancelOutcome::Ending;
             Action::End { by, kill, reply }
         }
@@ -263,14 +266,14 @@ mod tests {
         ]
     }
 
-    fn by_host() -> Ending {
-        Ending {
+    fn by_host() -> CancelRequest {
+        CancelRequest {
             by: Canceller::Host,
             kill: false,
         }
     }
 
-    fn running(cancel: Option<Ending>) -> State {
+    fn running(cancel: Option<CancelRequest>) -> State {
         State::Running {
             pid: 7,
             started_at: AT,
@@ -278,16 +281,16 @@ mod tests {
         }
     }
 
-    fn events() -> Vec<Event> {
-        let cancel = |mode| Event::Cancel {
+    fn transitions() -> Vec<Transition> {
+        let cancel = |mode| Transition::Cancel {
             by: Canceller::Host,
             mode,
             at: AT,
         };
         vec![
-            Event::Admit,
-            Event::Started { pid: 7, at: AT },
-            Event::Exited {
+            Transition::Admit,
+            Transition::Started { pid: 7, at: AT },
+            Transition::Exited {
                 report: Box::new(ExitReport::new(
                     ExecutionId::from_bytes([1; 16]),
                     FIRST_ATTEMPT,
@@ -296,7 +299,7 @@ mod tests {
                 )),
                 limits: ResourceLimits::default(),
             },
-            Event::Lost {
+            Transition::Lost {
                 at: AT,
                 loss: Loss::HostWentDown,
             },
@@ -305,9 +308,9 @@ mod tests {
         ]
     }
 
-    /// Every state × event: the name of the state it leads to and the action, or `-` for impossible.
+    /// Every state × transition: the name of the next state and the action, or `-` for invalid.
     #[test]
-    fn every_state_meets_every_event() {
+    fn every_transition_from_every_state() {
         #[rustfmt::skip]
         let table = [
             // admit              started             exited               lost              cancel                      kill
@@ -319,11 +322,11 @@ mod tests {
             ["-",                 "-",                "-",                 "-",              "cancelled AlreadyFinished","cancelled AlreadyFinished"],
         ];
         for (state, row) in states().into_iter().zip(table) {
-            for (event, expected) in events().into_iter().zip(row) {
+            for (transition, expected) in transitions().into_iter().zip(row) {
                 let mut after = state.clone();
-                let found = match after.apply(event.clone()) {
+                let found = match after.apply(transition.clone()) {
                     Err(_) => {
-                        assert_eq!(after, state, "an impossible event changes nothing");
+                        assert_eq!(after, state, "an invalid transition changes nothing");
                         "-".to_owned()
                     }
                     Ok(action) => {
@@ -334,7 +337,7 @@ mod tests {
                         format!("{name} {}", action_name(&action))
                     }
                 };
-                assert_eq!(found, expected, "{state:?} meets {event:?}");
+                assert_eq!(found, expected, "{state:?} meets {transition:?}");
             }
         }
     }
@@ -353,11 +356,11 @@ mod tests {
     }
 
     #[test]
-    fn a_cancel_during_the_launch_is_remembered_when_it_runs() {
+    fn a_cancel_during_the_launch_is_kept_when_the_program_runs() {
         let mut state = State::Launching {
             cancel: Some(by_host()),
         };
-        state.apply(Event::Started { pid: 7, at: AT }).unwrap();
+        state.apply(Transition::Started { pid: 7, at: AT }).unwrap();
         assert_eq!(state, running(Some(by_host())));
     }
 }

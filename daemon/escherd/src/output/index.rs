@@ -1,4 +1,5 @@
-//! An index, read: whose the bytes of a log are. (See [`escher_launcher::ipc::log_index`] for its format.)
+//! Reading an index: to which stream the bytes of a log belong. Its format is that of
+//! [`escher_launcher::ipc::log_index`].
 
 use std::fs::File;
 use std::io;
@@ -7,64 +8,65 @@ use std::os::unix::fs::FileExt;
 use escher_launcher::ipc::log_index::{RECORD_BYTES, Record, decode_header};
 use escher_protocol::{OutputStream, StreamSelection};
 
-/// Records that are read at once: a page of them.
+/// Records that are read at once: a page.
 const BLOCK_RECORDS: usize = 256;
 
-/// An index, open.
+/// An open index.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(super) struct IndexReader {
     file: File,
-    /// The records that were read last, and the number of the first of them: whoever goes over the log asks for
-    /// one after the other. A whole record never changes, so they hold good while the index grows.
+    /// The block of records that was read last, with the number of its first record. A log is
+    /// usually read in order, and a complete record never changes while the index grows.
     block: (u64, Vec<Record>),
-    /// The record that was asked for last, to go on from there.
-    place: u64,
+    /// The record that was read last, at which the next search begins.
+    current: u64,
 }
 
 /// The bytes of the log that belong to one record.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
-    /// Whose they are; `None` for a record that marks something else, to which no bytes belong.
+    /// Their stream; `None` for a record that marks an event and has no bytes.
     pub(super) stream: Option<OutputStream>,
     /// When the first of them arrived, in microseconds since the command's start.
     pub(super) time_us: u64,
     pub(super) offset: u64,
-    /// Of the last record: there is no telling but by the length of the log.
+    /// `u64::MAX` for the last record: its bytes end where the log ends.
     pub(super) end: u64,
 }
 
 impl Run {
-    /// Whether the bytes are of one of these streams.
+    /// Returns whether the bytes belong to one of `streams`.
     pub(super) fn is_selected(&self, streams: StreamSelection) -> bool {
         self.stream.is_some_and(|stream| streams.includes(stream))
     }
 }
 
-impl Index {
-    /// The index in `file`.
+impl IndexReader {
+    /// Creates a reader of `file`.
     ///
     /// # Errors
-    /// Those of reading, and one for a file that is no index.
+    /// When it cannot be read or is not an index of this version.
     pub(super) fn new(file: File) -> io::Result<Self> {
         let mut header = [0; RECORD_BYTES];
         file.read_exact_at(&mut header, 0)?;
         decode_header(header).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        Ok(Index {
+        Ok(IndexReader {
             file,
             block: (0, Vec::new()),
-            place: 0,
+            current: 0,
         })
     }
 
-    /// The number of the record of a stream whose range holds `offset`, or of the last one before.
+    /// Returns the number of the output record whose range includes `offset`, or of the last output
+    /// record before it.
     pub(super) fn find(&mut self, offset: u64) -> io::Result<u64> {
-        if let Some(run) = self.look(self.place)?
+        if let Some(run) = self.try_run(self.current)?
             && run.offset <= offset
             && offset < run.end
         {
-            return Ok(self.place);
+            return Ok(self.current);
         }
-        let (mut low, mut high) = (0, self.records()?);
+        let (mut low, mut high) = (0, self.record_count()?);
         while low + 1 < high {
             let middle = low + (high - low) / 2;
             match self.record(middle)? {
@@ -72,7 +74,7 @@ impl Index {
                 _ => high = middle,
             }
         }
-        // The bytes behind a record that is no stream's belong to the stream before it.
+        // The bytes after a record of an event belong to the output record before it.
         while low > 0
             && self
                 .record(low)?
@@ -83,14 +85,14 @@ impl Index {
         Ok(low)
     }
 
-    /// The record with this number, which bytes of the log say is there.
+    /// Returns the bytes of a record that must exist, since the log has bytes for it.
     pub(super) fn run(&mut self, number: u64) -> io::Result<Run> {
-        self.place = number;
-        self.look(number)?
+        self.current = number;
+        self.try_run(number)?
             .ok_or_else(|| damaged("the index is too short"))
     }
 
-    fn look(&mut self, number: u64) -> io::Result<Option<Run>> {
+    fn try_run(&mut self, number: u64) -> io::Result<Option<Run>> {
         let Some(record) = self.record(number)? else {
             return Ok(None);
         };
@@ -100,7 +102,7 @@ impl Index {
             None => record.offset,
         };
         if end < record.offset {
-            return Err(damaged("the index goes backwards"));
+            return Err(damaged("the offsets in the index decrease"));
         }
         Ok(Some(Run {
             stream,
@@ -110,7 +112,7 @@ impl Index {
         }))
     }
 
-    /// Where the next record of a stream after this one begins.
+    /// Returns the offset of the next output record after this one.
     fn next_run_offset(&mut self, number: u64) -> io::Result<Option<u64>> {
         for next in number + 1.. {
             match self.record(next)? {
@@ -121,22 +123,22 @@ impl Index {
         Ok(None)
     }
 
-    fn records(&self) -> io::Result<u64> {
+    fn record_count(&self) -> io::Result<u64> {
         let bytes = self.file.metadata()?.len();
         Ok((bytes / RECORD_BYTES as u64).saturating_sub(1))
     }
 
-    /// `None` past the last whole record.
+    /// Returns `None` past the last complete record.
     fn record(&mut self, number: u64) -> io::Result<Option<Record>> {
-        let within = |block: &(u64, Vec<Record>)| {
-            let place = usize::try_from(number.checked_sub(block.0)?).ok()?;
-            block.1.get(place).copied()
+        let find_in = |block: &(u64, Vec<Record>)| {
+            let index = usize::try_from(number.checked_sub(block.0)?).ok()?;
+            block.1.get(index).copied()
         };
-        if let Some(record) = within(&self.block) {
+        if let Some(record) = find_in(&self.block) {
             return Ok(Some(record));
         }
         self.block = self.read_block(number - number % BLOCK_RECORDS as u64)?;
-        Ok(within(&self.block))
+        Ok(find_in(&self.block))
     }
 
     fn read_block(&self, first: u64) -> io::Result<(u64, Vec<Record>)> {
@@ -154,7 +156,7 @@ impl Index {
                 Err(error) => return Err(error),
             }
         }
-        // What is left over is a torn record.
+        // The rest is an incomplete record.
         let (records, _) = bytes[..filled].as_chunks();
         Ok((first, records.iter().copied().map(Record::decode).collect()))
     }

@@ -1,4 +1,4 @@
-//! A log, read by its index.
+//! Reading a log by its index.
 
 use std::fs::File;
 use std::io;
@@ -10,32 +10,32 @@ use escher_protocol::{OutputChunk, StreamSelection};
 use nix::fcntl::OFlag;
 
 use super::OutputBatch;
-use super::index::Index;
+use super::index::IndexReader;
 
-/// Most chunks of one batch: a command that changes its stream with every byte makes many small ones.
+/// Maximum chunks of a batch: a command that switches streams often makes many small ones.
 const MAX_BATCH_CHUNKS: usize = 1024;
 
-/// Bytes looked at once when lines are counted from the end.
+/// Bytes that are read at once when lines are counted back from the end.
 const TAIL_BLOCK_BYTES: u64 = 64 * 1024;
 
-/// Both files, open.
+/// An open log with its index.
 #[derive(Debug)]
 pub(super) struct LogFiles {
     log: File,
-    index: Index,
+    index: IndexReader,
 }
 
-/// Bytes of the selected streams that follow each other.
+/// Bytes of the selected streams that were skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stretch {
-    /// How many.
+pub(super) struct Skipped {
+    /// Their number.
     pub(super) bytes: u64,
-    /// Where they end.
+    /// The offset after the last of them.
     pub(super) end: u64,
 }
 
 impl LogFiles {
-    /// Opens the log at `path` and its index; `None` where there is no log (yet).
+    /// Opens the log at `path` and its index; returns `None` if there is no log (yet).
     pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
         let open = |path: &Path| {
             let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
@@ -49,8 +49,8 @@ impl LogFiles {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        // The index is made before the log, so it is there.
-        let index = Index::new(open(&path.with_extension("idx"))?)?;
+        // The index is created before the log.
+        let index = IndexReader::new(open(&path.with_extension("idx"))?)?;
         Ok(Some(LogFiles { log, index }))
     }
 
@@ -58,32 +58,32 @@ impl LogFiles {
         Ok(self.log.metadata()?.len())
     }
 
-    /// Chunks of `streams` from `offset` on, within one frame's worth of bytes and before `end`.
+    /// Reads chunks of `streams` from `offset` on and before `end`, as much as fits into a frame.
     pub(super) fn read(
         &mut self,
         streams: StreamSelection,
         offset: u64,
         end: u64,
     ) -> io::Result<OutputBatch> {
-        let mut place = self.index.find(offset)?;
+        let mut number = self.index.find(offset)?;
         let mut batch = OutputBatch {
             chunks: Vec::new(),
             next_offset: offset,
         };
-        let mut room = MAX_CHUNK_BYTES;
-        while batch.next_offset < end && room > 0 && batch.chunks.len() < MAX_BATCH_CHUNKS {
-            let run = self.index.run(place)?;
+        let mut capacity = MAX_CHUNK_BYTES;
+        while batch.next_offset < end && capacity > 0 && batch.chunks.len() < MAX_BATCH_CHUNKS {
+            let run = self.index.run(number)?;
             let stop = run.end.min(end);
             if stop <= batch.next_offset {
-                place += 1;
+                number += 1;
                 continue;
             }
             let selected = run.stream.filter(|stream| streams.includes(*stream));
             if let Some(stream) = selected {
-                let wanted = usize::try_from(stop - batch.next_offset).unwrap_or(usize::MAX);
-                let mut data = vec![0; wanted.min(room)];
+                let available = usize::try_from(stop - batch.next_offset).unwrap_or(usize::MAX);
+                let mut data = vec![0; available.min(capacity)];
                 self.log.read_exact_at(&mut data, batch.next_offset)?;
-                room -= data.len();
+                capacity -= data.len();
                 let chunk = OutputChunk {
                     stream,
                     offset: batch.next_offset,
@@ -99,8 +99,8 @@ impl LogFiles {
         Ok(batch)
     }
 
-    /// Where the last `lines` lines of `streams` before `end` begin. A last line without a newline
-    /// counts as one.
+    /// Returns the offset at which the last `lines` lines of `streams` before `end` begin. A last
+    /// line without a newline counts.
     pub(super) fn start_of_last_lines(
         &mut self,
         streams: StreamSelection,
@@ -110,11 +110,11 @@ impl LogFiles {
         if end == 0 || lines == 0 {
             return Ok(end);
         }
-        let (mut left, mut is_last_byte) = (lines, true);
-        let mut place = Some(self.index.find(end - 1)?);
+        let (mut remaining, mut is_last_byte) = (lines, true);
+        let mut number = Some(self.index.find(end - 1)?);
         let mut begin = end;
-        while let Some(here) = place {
-            let run = self.index.run(here)?;
+        while let Some(current) = number {
+            let run = self.index.run(current)?;
             let mut stop = run.end.min(end);
             while run.is_selected(streams) && stop > run.offset {
                 let from = stop.saturating_sub(TAIL_BLOCK_BYTES).max(run.offset);
@@ -123,8 +123,8 @@ impl LogFiles {
                 for (index, byte) in block.iter().enumerate().rev() {
                     let ends_the_last_line = std::mem::take(&mut is_last_byte);
                     if *byte == b'\n' && !ends_the_last_line {
-                        left -= 1;
-                        if left == 0 {
+                        remaining -= 1;
+                        if remaining == 0 {
                             return Ok(from + index as u64 + 1);
                         }
                     }
@@ -132,40 +132,41 @@ impl LogFiles {
                 stop = from;
                 begin = from;
             }
-            place = here.checked_sub(1);
+            number = current.checked_sub(1);
         }
         Ok(begin)
     }
 
-    /// Goes over `bytes` bytes of `streams` from `offset` on, or fewer, if `end` comes before.
+    /// Skips `bytes` bytes of `streams` from `offset` on, or fewer if `end` comes first.
     pub(super) fn skip_forward(
         &mut self,
         streams: StreamSelection,
         offset: u64,
         bytes: u64,
         end: u64,
-    ) -> io::Result<Stretch> {
-        let mut stretch = Stretch {
+    ) -> io::Result<Skipped> {
+        let mut skipped = Skipped {
             bytes: 0,
             end: offset,
         };
-        let mut place = self.index.find(offset)?;
-        while stretch.bytes < bytes && stretch.end < end {
-            let run = self.index.run(place)?;
-            let length = run.end.min(end).saturating_sub(stretch.end);
+        let mut number = self.index.find(offset)?;
+        while skipped.bytes < bytes && skipped.end < end {
+            let run = self.index.run(number)?;
+            let length = run.end.min(end).saturating_sub(skipped.end);
             if run.is_selected(streams) {
-                let taken = length.min(bytes - stretch.bytes);
-                stretch.bytes += taken;
-                stretch.end += taken;
+                let taken = length.min(bytes - skipped.bytes);
+                skipped.bytes += taken;
+                skipped.end += taken;
             } else {
-                stretch.end += length;
+                skipped.end += length;
             }
-            place += 1;
+            number += 1;
         }
-        Ok(stretch)
+        Ok(skipped)
     }
 
-    /// Where the last `bytes` bytes of `streams` before `end` begin, or all of them, if there are fewer.
+    /// Returns the offset at which the last `bytes` bytes of `streams` before `end` begin, or at
+    /// which all of them begin if there are fewer.
     pub(super) fn skip_backward(
         &mut self,
         streams: StreamSelection,
@@ -175,19 +176,19 @@ impl LogFiles {
         if end == 0 || bytes == 0 {
             return Ok(end);
         }
-        let (mut begin, mut left) = (end, bytes);
-        let mut place = Some(self.index.find(end - 1)?);
-        while let Some(here) = place
-            && left > 0
+        let (mut begin, mut remaining) = (end, bytes);
+        let mut number = Some(self.index.find(end - 1)?);
+        while let Some(current) = number
+            && remaining > 0
         {
-            let run = self.index.run(here)?;
+            let run = self.index.run(current)?;
             let stop = run.end.min(end);
-            let taken = stop.saturating_sub(run.offset).min(left);
+            let taken = stop.saturating_sub(run.offset).min(remaining);
             if run.is_selected(streams) && taken > 0 {
                 begin = stop - taken;
-                left -= taken;
+                remaining -= taken;
             }
-            place = here.checked_sub(1);
+            number = current.checked_sub(1);
         }
         Ok(begin)
     }
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_read_together_and_alone_from_any_offset() {
+    fn reads_both_streams_or_one_from_any_offset() {
         let sample = SampleLog::new([(Stdout, "abc"), (Stderr, "XY"), (Stdout, "def")]);
         let mut files = open(&sample);
         let both = files.read(StreamSelection::Both, 0, 8).unwrap();
@@ -239,15 +240,15 @@ mod tests {
             (text(&errors), errors.next_offset),
             (vec![(Stderr, 3, "XY".into())], 8)
         );
-        let cut = files.read(StreamSelection::Both, 1, 4).unwrap();
+        let part = files.read(StreamSelection::Both, 1, 4).unwrap();
         assert_eq!(
-            text(&cut),
+            text(&part),
             [(Stdout, 1, "bc".into()), (Stderr, 3, "X".into())]
         );
     }
 
     #[test]
-    fn last_lines_are_counted_in_the_selected_streams() {
+    fn counts_last_lines_in_the_selected_streams() {
         let sample = SampleLog::new([(Stdout, "a\nb\n"), (Stderr, "E\n"), (Stdout, "c\nd")]);
         let mut files = open(&sample);
         let mut start = |streams, lines| files.start_of_last_lines(streams, lines, 9).unwrap();
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_a_stream_are_counted_forward_and_backward_from_anywhere() {
+    fn skips_bytes_of_a_stream_forward_and_backward_from_any_offset() {
         let sample = SampleLog::new([
             (Stdout, "abc"),
             (Stderr, "XY"),
@@ -271,7 +272,7 @@ mod tests {
             (Stdout, "def"),
         ]);
         let mut files = open(&sample);
-        for (streams, whose) in [
+        for (streams, selected) in [
             (StreamSelection::Both, "abcXYdef"),
             (StreamSelection::Only(Stdout), "abcdef"),
             (StreamSelection::Only(Stderr), "XY"),
@@ -279,15 +280,15 @@ mod tests {
             let count = |from: u64, to: u64| {
                 let range = usize::try_from(from).unwrap()..usize::try_from(to).unwrap();
                 let bytes = "abcXYdef"[range].chars();
-                bytes.filter(|byte| whose.contains(*byte)).count() as u64
+                bytes.filter(|byte| selected.contains(*byte)).count() as u64
             };
             for (from, to) in (0..=8).flat_map(|to| (0..=to).map(move |from| (from, to))) {
-                let there = count(from, to);
+                let total = count(from, to);
                 let all = files.skip_forward(streams, from, u64::MAX, to).unwrap();
-                assert_eq!((all.bytes, all.end), (there, to));
-                let begin = files.skip_backward(streams, to, there).unwrap();
-                assert!(begin >= from && count(begin, to) == there);
-                for some in 0..=there {
+                assert_eq!((all.bytes, all.end), (total, to));
+                let begin = files.skip_backward(streams, to, total).unwrap();
+                assert!(begin >= from && count(begin, to) == total);
+                for some in 0..=total {
                     let first = files.skip_forward(streams, from, some, to).unwrap();
                     assert_eq!((first.bytes, count(from, first.end)), (some, some));
                     let begin = files.skip_backward(streams, to, some).unwrap();
@@ -298,9 +299,9 @@ mod tests {
     }
 
     #[test]
-    fn records_that_are_of_no_stream_are_skipped() {
+    fn skips_records_of_events() {
         let pieces = [(Stdout, "abc\n"), (Stderr, "XY"), (Stdout, "def")];
-        let (plain, marked) = (SampleLog::new(pieces), SampleLog::new(pieces));
+        let (plain, with_events) = (SampleLog::new(pieces), SampleLog::new(pieces));
         let kinds = [
             RecordKind::AttemptBegins,
             RecordKind::TerminalResized,
@@ -309,8 +310,8 @@ mod tests {
             RecordKind::Unknown(6),
             RecordKind::Unknown(255),
         ];
-        let index = std::fs::read(marked.index()).unwrap();
-        let mark = |offset| {
+        let index = std::fs::read(with_events.index()).unwrap();
+        let events_at = |offset| {
             kinds.map(|kind| Record {
                 offset,
                 kind,
@@ -318,39 +319,41 @@ mod tests {
             })
         };
         let mut records = index.chunks(RECORD_BYTES);
-        let mut with_marks = records.next().unwrap().to_vec();
-        let places: [&[u64]; 4] = [&[0, 0], &[0, 2, 4], &[4, 5], &[6, 8, 9]];
-        for (place, offsets) in places.into_iter().enumerate() {
-            if place > 0 {
-                with_marks.extend(records.next().unwrap());
+        let mut all_records = records.next().unwrap().to_vec();
+        let event_offsets: [&[u64]; 4] = [&[0, 0], &[0, 2, 4], &[4, 5], &[6, 8, 9]];
+        for (position, offsets) in event_offsets.into_iter().enumerate() {
+            if position > 0 {
+                all_records.extend(records.next().unwrap());
             }
-            for record in offsets.iter().flat_map(|offset| mark(*offset)) {
-                with_marks.extend(record.encode());
+            for record in offsets.iter().flat_map(|offset| events_at(*offset)) {
+                all_records.extend(record.encode());
             }
         }
-        std::fs::write(marked.index(), with_marks).unwrap();
+        std::fs::write(with_events.index(), all_records).unwrap();
         for streams in [
             StreamSelection::Both,
             StreamSelection::Only(Stdout),
             StreamSelection::Only(Stderr),
         ] {
             for offset in 0..=9 {
-                let (mut plain, mut marked) = (open(&plain), open(&marked));
+                let (mut plain, mut with_events) = (open(&plain), open(&with_events));
                 let expected = plain.read(streams, offset, 9).unwrap();
-                let found = marked.read(streams, offset, 9).unwrap();
+                let found = with_events.read(streams, offset, 9).unwrap();
                 assert_eq!(text(&found), text(&expected), "{streams:?} from {offset}");
                 assert_eq!(found.next_offset, expected.next_offset);
                 for count in 0..4 {
                     assert_eq!(
-                        marked.start_of_last_lines(streams, count, offset).unwrap(),
+                        with_events
+                            .start_of_last_lines(streams, count, offset)
+                            .unwrap(),
                         plain.start_of_last_lines(streams, count, offset).unwrap()
                     );
                     assert_eq!(
-                        marked.skip_forward(streams, offset, count, 9).unwrap(),
+                        with_events.skip_forward(streams, offset, count, 9).unwrap(),
                         plain.skip_forward(streams, offset, count, 9).unwrap()
                     );
                     assert_eq!(
-                        marked.skip_backward(streams, offset, count).unwrap(),
+                        with_events.skip_backward(streams, offset, count).unwrap(),
                         plain.skip_backward(streams, offset, count).unwrap()
                     );
                 }
@@ -359,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_of_another_version_is_refused_by_number() {
+    fn refuses_an_index_of_another_version_by_number() {
         let sample = SampleLog::new([(Stdout, "abc")]);
         let mut index = std::fs::read(sample.index()).unwrap();
         index[7] = 1;
@@ -368,10 +371,10 @@ mod tests {
         assert!(error.contains("version 1;"), "{error}");
     }
 
-    /// What a crash or an accident leaves of an index: whatever it is, reading ends with the bytes of the log
-    /// or with an error, and no byte comes from elsewhere.
+    /// Whatever a crash or an accident leaves of an index, reading ends with the bytes of the log
+    /// or with an error, and never invents a byte.
     #[test]
-    fn an_index_that_is_cut_or_changed_anywhere_never_makes_up_output() {
+    fn a_truncated_or_changed_index_never_leads_to_invented_output() {
         let sample = SampleLog::new([(Stdout, "abc"), (Stderr, "XY"), (Stdout, "def")]);
         let (path, index) = (sample.log(), sample.index());
         let bytes = std::fs::read(&index).unwrap();
@@ -390,7 +393,7 @@ mod tests {
             std::fs::write(&index, &bytes[..length]).unwrap();
             assert!(
                 read().is_err() || read().unwrap() == "abcXYdef",
-                "cut at {length}"
+                "truncated to {length}"
             );
         }
         for bit in 0..bytes.len() * 8 {
@@ -406,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_last_record_is_ignored_and_a_damaged_index_is_an_error() {
+    fn ignores_an_incomplete_last_record_and_refuses_a_damaged_index() {
         let sample = SampleLog::new([(Stdout, "abc"), (Stdout, "def")]);
         let index = File::options().write(true).open(sample.index()).unwrap();
         index.set_len(3 * RECORD_BYTES as u64 - 1).unwrap();

@@ -2,8 +2,8 @@
 //!
 //! [`log`] reads the bytes and [`index`] the streams to which they belong; both block.
 //! [`OutputReader`] takes them off the event loop, and [`Excerpt`] uses it to read what a result
-//! carries by the [`OutputRules`]. All bytes up to the length of the log are trusted: the index names
-//! the stream of each before it is written (see [`escher_launcher::ipc::log_index`]).
+//! carries by the [`OutputRules`]. All bytes up to the length of the log are trusted: the index
+//! names the stream of each before it is written (see [`escher_launcher::ipc::log_index`]).
 
 mod excerpt;
 mod index;

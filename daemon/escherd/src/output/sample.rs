@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use escher_launcher::ipc::log_index::{Record, encode_header};
 use escher_protocol::{OutputStream, Timestamp};
 
-/// A log in a folder of its own.
+/// A log in a temporary directory.
 pub(super) struct SampleLog {
     dir: tempfile::TempDir,
 }
 
 impl SampleLog {
-    /// A log made of these pieces, one record each.
+    /// Creates a log of `pieces`, with one record for each.
     pub(super) fn new<P: AsRef<[u8]>>(pieces: impl IntoIterator<Item = (OutputStream, P)>) -> Self {
         let sample = SampleLog {
             dir: tempfile::tempdir().unwrap(),

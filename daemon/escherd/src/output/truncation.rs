@@ -27,8 +27,8 @@ pub enum OversizedOutput {
 /// Maximum bytes of a UTF-8 character on one side of a cut through it.
 pub(super) const MAX_SPLIT_BYTES: u64 = 3;
 
-/// Returns how many of the bytes `before` and `after` a cut belong to a UTF-8 character that the cut
-/// would split; `(0, 0)` if it splits none. The [`MAX_SPLIT_BYTES`] next to the cut suffice.
+/// Returns how many of the bytes `before` and `after` a cut belong to a UTF-8 character that the
+/// cut would split; `(0, 0)` if it splits none. The [`MAX_SPLIT_BYTES`] next to the cut suffice.
 pub(super) fn split_character(before: &[u8], after: &[u8]) -> (u64, u64) {
     (1..=MAX_SPLIT_BYTES)
         .find_map(|count| {

@@ -5,10 +5,10 @@ use escher_protocol::message::{CancelOutcome, EventKind};
 use escher_protocol::{ApiError, CancelMode, Canceller, ErrorCode, Timestamp};
 use tokio::sync::oneshot;
 
-use super::persist::{CancelReply, Evidence, Then};
+use super::persist::{CancelReply, Evidence, OnCommit};
 use super::{Effect, Scheduler};
 use crate::authz::Scope;
-use crate::execution::{Action, Event, StdinReply, Write};
+use crate::execution::{Action, StdinReply, Transition, Write};
 use crate::store::Change;
 
 /// The highest number of a signal (signal(7)).
@@ -47,19 +47,19 @@ impl Scheduler {
         at: Timestamp,
         reply: CancelReply,
     ) {
-        let event = Event::Cancel {
+        let cancel = Transition::Cancel {
             by: by.clone(),
             mode,
             at,
         };
-        match self.transition(number, event) {
+        match self.transition(number, cancel) {
             Some(Action::Reply(outcome @ CancelOutcome::Withdrawn)) => {
                 if self.queue.remove(&number) {
-                    self.leaves_queue(number);
+                    self.subtract_pending_bytes(number);
                 }
                 let requested = self.event(number, at, EventKind::CancelRequested(by));
                 let requested = requested.into_iter().collect();
-                self.finished(
+                self.finish(
                     number,
                     at,
                     Evidence::None,
@@ -69,7 +69,9 @@ impl Scheduler {
             }
             Some(Action::Reply(outcome)) => match self.entries.get_mut(&number) {
                 // The end must not be reported before it is committed.
-                Some(entry) if entry.is_over() && !entry.is_told => entry.late.extend(reply),
+                Some(entry) if entry.is_over() && !entry.is_end_reported => {
+                    entry.late_cancels.extend(reply)
+                }
                 _ => {
                     if let Some(reply) = reply {
                         let _ = reply.send(Ok(outcome));
@@ -97,7 +99,7 @@ impl Scheduler {
                 self.record(
                     change,
                     event.into_iter().collect(),
-                    Then::Cancel { reply, outcome },
+                    OnCommit::Cancel { reply, outcome },
                 );
             }
             // A cancel is valid in every state and has no other action.
@@ -160,7 +162,7 @@ impl Scheduler {
         let unfinished: Vec<u64> = self
             .entries
             .iter()
-            .filter(|(_, entry)| entry.is_recorded)
+            .filter(|(_, entry)| entry.is_committed)
             .filter(|(_, entry)| !entry.is_over())
             .map(|(number, _)| *number)
             .collect();

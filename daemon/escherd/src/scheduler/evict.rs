@@ -7,7 +7,7 @@ use escher_protocol::message::Removed;
 use escher_protocol::{ApiError, ErrorCode, ExecutionId, Timestamp};
 use tokio::sync::oneshot;
 
-use super::persist::Then;
+use super::persist::OnCommit;
 use super::{Entry, Scheduler};
 use crate::store::Change;
 
@@ -19,7 +19,7 @@ const MAX_EVICTABLE_BYTES: u64 = 64 * 1024 * 1024;
 pub(super) struct Evictable {
     pub(super) number: u64,
     since: Timestamp,
-    weight: u64,
+    request_bytes: u64,
 }
 
 /// The answer to a removal: what was removed, or that the store cannot be written.
@@ -45,12 +45,15 @@ impl From<NotFinishedError> for ApiError {
 impl Scheduler {
     /// Notes that a finished execution may be evicted, because its end is committed.
     pub(super) fn make_evictable(&mut self, number: u64, now: Timestamp) {
-        let weight = self.entries.get(&number).map_or(0, |entry| entry.weight);
-        self.evictable_bytes += weight;
+        let request_bytes = self
+            .entries
+            .get(&number)
+            .map_or(0, |entry| entry.request_bytes);
+        self.evictable_bytes += request_bytes;
         self.evictable.push_back(Evictable {
             number,
             since: now,
-            weight,
+            request_bytes,
         });
         self.evict_surplus();
     }
@@ -74,8 +77,13 @@ impl Scheduler {
     }
 
     fn evict_oldest(&mut self) {
-        if let Some(Evictable { number, weight, .. }) = self.evictable.pop_front() {
-            self.evictable_bytes -= weight;
+        if let Some(Evictable {
+            number,
+            request_bytes,
+            ..
+        }) = self.evictable.pop_front()
+        {
+            self.evictable_bytes -= request_bytes;
             self.drop_entry(number);
         }
     }
@@ -113,18 +121,18 @@ impl Scheduler {
         numbers.retain(|number| self.entries.get(number).is_none_or(Entry::is_over));
         let (reply, answer) = oneshot::channel();
         // They leave memory after the commit: until then the end of one may not be committed itself.
-        let then = Then::Removed {
+        let on_commit = OnCommit::Removed {
             numbers: numbers.clone(),
             reply: Some(reply),
         };
-        self.record(Change::Removed { numbers }, Vec::new(), then);
+        self.record(Change::Removed { numbers }, Vec::new(), on_commit);
         answer
     }
 
     /// Handles the report of the launcher that it has deleted files of these executions.
     pub fn on_deleted(&mut self, artifact: Artifact, ids: Vec<ExecutionId>) {
         if artifact == Artifact::Log {
-            self.record(Change::LogsDeleted { ids }, Vec::new(), Then::Nothing);
+            self.record(Change::LogsDeleted { ids }, Vec::new(), OnCommit::Nothing);
         }
     }
 }

@@ -58,7 +58,7 @@ pub fn start(
             let mut next = Next::Continue;
             forward_effects(&mut scheduler, &record, &effects);
             tokio::select! {
-                Some(outcomes) = outcomes.recv() => scheduler.settle(outcomes, Timestamp::now()),
+                Some(outcomes) = outcomes.recv() => scheduler.on_commits(outcomes, Timestamp::now()),
                 count = queued.recv_many(&mut batch, MAX_CALLS_PER_BATCH) => {
                     if count == 0 {
                         return;

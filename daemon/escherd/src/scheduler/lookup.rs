@@ -31,7 +31,8 @@ impl Scheduler {
     /// Returns `number` if that execution is in `scope` and its submission is committed.
     fn visible(&self, scope: &Scope, number: u64) -> Option<u64> {
         let entry = self.entries.get(&number)?;
-        let is_visible = entry.is_recorded && scope.includes(&entry.execution.submission.submitter);
+        let is_visible =
+            entry.is_committed && scope.includes(&entry.execution.submission.submitter);
         is_visible.then_some(number)
     }
 
@@ -46,7 +47,7 @@ impl Scheduler {
         scope: &'a Scope,
         before: u64,
     ) -> impl Iterator<Item = &'a Entry> {
-        let recorded = |entry: &&Entry| entry.is_recorded;
+        let recorded = |entry: &&Entry| entry.is_committed;
         let newest_first = self.entries.range(..before).rev().map(|(_, entry)| entry);
         newest_first
             .filter(recorded)

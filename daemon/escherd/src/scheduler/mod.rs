@@ -1,5 +1,4 @@
-//! The scheduler: sole owner of what escherd knows of executions that are not over, and of those that ended
-//! lately.
+//! The scheduler: the owner of the state of all unfinished and recently finished executions.
 //!
 //! [`Scheduler`] holds the executions, the queue and the events, and does no I/O: what has to happen outside
 //! comes out as [`Effect`]s. One task owns it; everybody else has an [`SchedulerHandle`] and sends it work.
@@ -44,120 +43,121 @@ use escher_protocol::{
 };
 use tokio::sync::{oneshot, watch};
 
-use crate::execution::{Action, Event, Execution, RequestLimits};
+use crate::execution::{Action, Execution, RequestLimits, Transition};
 use crate::store::{self, Durability, RequestDigest};
 use evict::Evictable;
 use pause::Pause;
-use persist::{After, Evidence, Then};
+use persist::{Evidence, OnCommit, PendingChange};
 use submit::SubmitReply;
 
-/// The settings that the scheduler keeps to.
+/// Settings of the scheduler.
 #[derive(Debug, Clone)]
 pub struct SchedulerSettings {
-    /// What bears on a single request.
+    /// Settings that apply to a single request.
     pub request: RequestLimits,
     /// Most executions that run at once.
     pub max_concurrent: usize,
-    /// Most executions that wait for that.
+    /// Most pending executions.
     pub max_pending: usize,
-    /// Most bytes of the requests that wait.
+    /// Most bytes of pending requests.
     pub max_pending_bytes: u64,
     /// Most finished executions in memory.
     pub max_in_memory: usize,
     /// Directory of the logs.
     pub log_dir: std::path::PathBuf,
-    /// What bounds each log.
+    /// Limits of each log.
     pub log_limits: LogLimits,
-    /// Most bytes that a command may write to one stream, where more is to end it; `None`: more ends nothing.
+    /// Most bytes that a command may write to one stream before it is ended; `None`: no limit.
     pub output_limit: Option<u64>,
-    /// What a commit outlives.
+    /// What a commit survives.
     pub durability: Durability,
 }
 
-/// What has to be done outside the scheduler.
+/// Something to be done outside of the scheduler.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Write this down.
+    /// Commit a change.
     Record(Box<store::ChangeEntry>),
-    /// Hand this command to a shim.
+    /// Launch a command on a shim.
     Launch(Box<Assignment>),
     /// Send a message to the shim of a launched execution; never a launch.
     Send(ExecutionId, ToShim),
-    /// Have the launcher delete what these executions have left on disk.
+    /// Have the launcher delete files of these executions.
     Remove(Artifact, Vec<ExecutionId>),
 }
 
-/// An execution and those who wait for it.
+/// An execution with the clients that wait for it.
 #[derive(Debug)]
 struct Entry {
     execution: Execution,
-    /// Bytes of its request.
-    weight: u64,
-    /// The digest of its request, where that has a key.
+    /// Bytes of its encoded request.
+    request_bytes: u64,
+    /// The digest of its request, if that has a key.
     digest: Option<RequestDigest>,
-    /// Whether its submission is on disk. Before, it is not there for anybody but its submitter.
-    is_recorded: bool,
-    /// Since when this scheduler has it.
+    /// Whether its submission is committed. Until then it exists for its submitter alone.
+    is_committed: bool,
+    /// When this scheduler got it.
     known_since: Instant,
-    /// When this scheduler has handed it to a shim, if it has.
+    /// When this scheduler launched it, if it did.
     launched_at: Option<Instant>,
-    /// Whether its shim can be given orders.
+    /// Whether messages can be sent to its shim.
     has_shim: bool,
-    /// Whether it is stopped, and who wants that changed.
+    /// Whether it is paused, and the clients that wait for a change.
     pause: Pause,
-    /// What it has used, once its shim has said so.
+    /// What its cgroup has counted, from the exit report.
     measured: Option<Measurements>,
-    /// What testifies to its end, until that is on disk.
+    /// The evidence of its end, until that is committed.
     evidence: Evidence,
-    /// Whether its end may be told, and was.
-    is_told: bool,
-    /// Those who wait for its submission to be on disk.
+    /// Whether its end was reported to clients.
+    is_end_reported: bool,
+    /// Submitters that wait for the commit of the submission.
     submitters: Vec<SubmitReply>,
+    /// Clients that wait for the end.
     waiters: Vec<oneshot::Sender<ExecutionRecord>>,
-    /// Those who wanted to end it when it was over already, and that might not be told yet.
-    late: Vec<oneshot::Sender<Result<CancelOutcome, ApiError>>>,
-    /// Made for the first follower.
+    /// Cancels that came after the end, while that was not committed yet.
+    late_cancels: Vec<oneshot::Sender<Result<CancelOutcome, ApiError>>>,
+    /// Created for the first follower.
     progress: Option<watch::Sender<Progress>>,
 }
 
-/// See the module.
+/// The scheduler: see the [module](self).
 #[derive(Debug)]
 pub struct Scheduler {
     settings: SchedulerSettings,
     /// Which resources the launcher can limit and measure; `None`: commands have no cgroups.
     controllers: Option<Controllers>,
-    /// By number: the order of submission.
+    /// Executions by number, which is the order of submission.
     entries: BTreeMap<u64, Entry>,
     numbers: HashMap<ExecutionId, u64>,
     keys: HashMap<(u32, Text), u64>,
     last_number: u64,
-    /// Executions that wait and are on disk.
+    /// Pending executions whose submissions are committed.
     queue: BTreeSet<u64>,
-    /// Executions that wait and are not on disk yet.
-    arriving: usize,
-    /// Bytes of the requests of both.
-    waiting_bytes: u64,
-    /// Executions that were handed to a shim, or are about to be, and are not finished.
+    /// How many pending executions are not committed yet.
+    uncommitted_pending: usize,
+    /// Bytes of the requests of all pending executions.
+    pending_bytes: u64,
+    /// How many executions are launched, or about to be, and have not finished.
     launched: usize,
-    /// Finished executions whose end is on disk, in the order in which that was known.
+    /// Finished executions whose end is committed, in the order of the commits.
     evictable: VecDeque<Evictable>,
     /// Bytes of their requests.
     evictable_bytes: u64,
     last_ticket: u64,
-    /// What is to be done once the change of a ticket is on disk.
-    unsettled: HashMap<u64, After>,
-    /// Those who wait until all tickets up to one are settled.
-    settling: Vec<(u64, oneshot::Sender<()>)>,
+    /// Changes that are not committed yet, by ticket.
+    pending_changes: HashMap<u64, PendingChange>,
+    /// Callers that wait for the commit of all changes up to a ticket.
+    commit_waiters: Vec<(u64, oneshot::Sender<()>)>,
     events: EventLog,
     metrics: SchedulerMetrics,
     effects: Vec<Effect>,
     is_shutting_down: bool,
-    /// While it is not known of all executions what became of them, none is started.
+    /// Whether recovery is in progress, during which nothing is admitted.
     is_restoring: bool,
 }
 
 impl Scheduler {
-    /// A scheduler that knows nothing yet.
+    /// Creates a scheduler without executions.
     #[must_use]
     pub fn new(settings: SchedulerSettings) -> Self {
         Scheduler {
@@ -168,14 +168,14 @@ impl Scheduler {
             keys: HashMap::new(),
             last_number: 0,
             queue: BTreeSet::new(),
-            arriving: 0,
-            waiting_bytes: 0,
+            uncommitted_pending: 0,
+            pending_bytes: 0,
             launched: 0,
             evictable: VecDeque::new(),
             evictable_bytes: 0,
             last_ticket: 0,
-            unsettled: HashMap::new(),
-            settling: Vec::new(),
+            pending_changes: HashMap::new(),
+            commit_waiters: Vec::new(),
             events: EventLog::new(Vec::new()),
             metrics: SchedulerMetrics::new(),
             effects: Vec::new(),
@@ -184,77 +184,80 @@ impl Scheduler {
         }
     }
 
-    /// Keeps to other settings from now on. What is launched already keeps what it was given.
+    /// Applies other settings. Launched executions keep theirs.
     pub fn configure(&mut self, settings: SchedulerSettings) {
         self.settings = settings;
         self.evict_surplus();
         self.admit();
     }
 
-    /// What the launcher says it can limit and measure; `None`: commands have no cgroups. A scheduler that was
-    /// told nothing takes it for that.
+    /// Sets which resources the launcher can limit and measure; `None`, as in the beginning: commands have no
+    /// cgroups.
     pub fn set_controllers(&mut self, controllers: Option<Controllers>) {
         self.controllers = controllers;
     }
 
-    /// What it counts.
+    /// Returns the counters.
     pub(crate) fn metrics(&self) -> SchedulerMetrics {
         self.metrics.clone()
     }
 
-    /// What has to be done outside since the last call, in this order.
+    /// Returns the effects since the last call, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
 
-    /// Lets executions start, in the order of submission, while there is room.
+    /// Admits pending executions in the order of submission, as long as slots are free.
     fn admit(&mut self) {
         while !self.is_restoring && self.launched < self.settings.max_concurrent {
             let Some(number) = self.dequeue() else {
                 return;
             };
-            // What is in the queue is queued: a cancel takes it out.
-            if let Some(Action::Launch) = self.transition(number, Event::Admit) {
+            if let Some(Action::Launch) = self.transition(number, Transition::Admit) {
+                self.trace(number, "admitted");
                 self.launched += 1;
                 let change = store::Change::Launching { number };
-                self.record(change, Vec::new(), Then::Launching { number });
+                self.record(change, Vec::new(), OnCommit::Launching { number });
             }
         }
     }
 
     fn enqueue(&mut self, number: u64) {
         if let Some(entry) = self.entries.get(&number) {
-            self.waiting_bytes += entry.weight;
+            self.pending_bytes += entry.request_bytes;
             self.queue.insert(number);
         }
     }
 
     fn dequeue(&mut self) -> Option<u64> {
         let number = self.queue.pop_first()?;
-        self.leaves_queue(number);
+        self.subtract_pending_bytes(number);
         Some(number)
     }
 
-    fn leaves_queue(&mut self, number: u64) {
-        let weight = self.entries.get(&number).map_or(0, |entry| entry.weight);
-        self.waiting_bytes -= weight;
+    fn subtract_pending_bytes(&mut self, number: u64) {
+        let bytes = self
+            .entries
+            .get(&number)
+            .map_or(0, |entry| entry.request_bytes);
+        self.pending_bytes -= bytes;
     }
 
-    fn transition(&mut self, number: u64, event: Event) -> Option<Action> {
+    fn transition(&mut self, number: u64, transition: Transition) -> Option<Action> {
         let entry = self.entries.get_mut(&number)?;
-        match entry.execution.state.apply(event) {
+        match entry.execution.state.apply(transition) {
             Ok(action) => Some(action),
-            Err(impossible) => {
-                // A shim that says something twice, say: to be known of, not to stop for.
+            Err(invalid) => {
+                // For example a shim that repeats a message: worth a log line, and harmless.
                 let execution = entry.execution.submission.id;
-                tracing::error!(%execution, "{impossible}");
+                tracing::error!(%execution, "{invalid}");
                 None
             }
         }
     }
 
-    /// Tells the shim of `number` something, if it has one; what is on the way to one is told everything
-    /// that counts when it is there ([`Scheduler::launch`]).
+    /// Sends a message to the shim of `number`, if it has one. A launch sends what was requested before it
+    /// ([`Scheduler::launch`]).
     fn send(&mut self, number: u64, message: ToShim) {
         if let Some(entry) = self.entries.get(&number)
             && entry.has_shim
@@ -264,7 +267,7 @@ impl Scheduler {
         }
     }
 
-    /// Hands an execution to a shim, with all that was asked of it meanwhile.
+    /// Launches an execution, and sends its shim what was requested meanwhile.
     fn launch(&mut self, number: u64) {
         let (log_limits, output_limit) = (self.settings.log_limits, self.settings.output_limit);
         let Some(entry) = self.entries.get_mut(&number) else {
@@ -278,11 +281,12 @@ impl Scheduler {
         let assignment = crate::execution::assignment(submission, log_limits, output_limit);
         self.effects.push(Effect::Launch(Box::new(assignment)));
         entry.execution.stdin.set_shim_ready();
-        self.brief(number);
+        self.trace(number, "launching");
+        self.send_pending_requests(number);
     }
 
-    /// Tells a shim that is new to this escherd what was asked of its execution before.
-    fn brief(&mut self, number: u64) {
+    /// Sends a new or adopted shim what was requested for its execution before.
+    fn send_pending_requests(&mut self, number: u64) {
         let Some(entry) = self.entries.get(&number) else {
             return;
         };
@@ -294,10 +298,19 @@ impl Scheduler {
         }
         self.send_pause(number);
         if let Some(ending) = ending {
-            let crate::execution::Ending { by, kill } = ending;
+            let crate::execution::CancelRequest { by, kill } = ending;
             self.send(number, ToShim::Cancel { by, kill });
         }
         self.send_input(number);
+    }
+
+    /// Logs a step of an execution at the level debug. The steps are those of docs/ARCHITECTURE.md.
+    fn trace(&self, number: u64, step: &'static str) {
+        if tracing::enabled!(tracing::Level::DEBUG)
+            && let Some(entry) = self.entries.get(&number)
+        {
+            tracing::debug!(execution = %entry.execution.submission.id, number, "{step}");
+        }
     }
 
     fn event(

@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn deliver(scheduler: &mut Scheduler, id: ExecutionId, news: FromShim) -> Vec<Effect> {
-        scheduler.shim_news(id, news, at(1));
+        scheduler.on_shim_message(id, news, at(1));
         commit(scheduler, at(1))
     }
 

@@ -1,8 +1,8 @@
-//! Changes on their way to the disk, and what waits for them.
+//! Changes that are not committed yet, and what follows from their commits.
 //!
-//! A change is given a ticket, and with it goes what is to be done once it is on disk ([`After`]): a
-//! submitter is told, a command goes to a shim, a shim may forget its report. So whatever escherd has said or
-//! begun, the next one knows of.
+//! A change has a ticket and an action for its commit ([`OnCommit`]): answer a submitter, launch a command,
+//! acknowledge a report. So the store has everything that escherd has acknowledged or begun, and the next escherd
+//! finds it there.
 
 use escher_launcher::ipc::wire::{Artifact, FIRST_ATTEMPT, ToShim};
 use escher_protocol::message::{CancelOutcome, Event, Removed, Submitted};
@@ -12,58 +12,58 @@ use tokio::sync::oneshot;
 use super::{Effect, Entry, Scheduler};
 use crate::store::{self, Change, CommitOutcome, Durability};
 
-/// What waits for a change, and the events that are told with it.
+/// A change that is not committed yet: its action, and the events to publish with it.
 #[derive(Debug)]
-pub(super) struct After {
-    what: Then,
+pub(super) struct PendingChange {
+    on_commit: OnCommit,
     events: Vec<Event>,
 }
 
-/// What is to be done once a change is on disk.
+/// What to do after the commit of a change.
 #[derive(Debug)]
-pub(super) enum Then {
-    /// Nothing but telling the events.
+pub(super) enum OnCommit {
+    /// Publish the events only.
     Nothing,
-    /// Its submitters are told; it goes to a shim, or waits for its turn.
+    /// Answer the submitters, and launch or queue the execution.
     Submitted { number: u64 },
-    /// It goes to a shim.
+    /// Launch the execution.
     Launching { number: u64 },
-    /// Whoever asked for its end is told.
+    /// Answer the cancel.
     Cancel {
         reply: CancelReply,
         outcome: CancelOutcome,
     },
-    /// Its end is safe; who waits is told, if that waited for it.
+    /// The result is durable: answer the clients that wait for it.
     Finished {
         number: u64,
         reply: Option<(CancelReply, CancelOutcome)>,
     },
-    /// Whoever had them removed is told, and their logs go.
+    /// Answer the removal, and delete the logs.
     Removed {
         numbers: Vec<u64>,
         reply: Option<oneshot::Sender<Result<Removed, ApiError>>>,
     },
 }
 
-/// Where the answer to a cancel goes.
+/// The receiver of the answer to a cancel, if there is one.
 pub(super) type CancelReply = Option<oneshot::Sender<Result<CancelOutcome, ApiError>>>;
 
-/// What testifies to the end of an execution while that is not on disk. It is removed afterwards.
+/// The evidence of the end of an execution, until that is committed. It is removed afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Evidence {
-    /// Nothing.
+    /// There is none.
     None,
-    /// The report that its shim keeps.
+    /// The exit report, which its shim keeps.
     Report,
     /// An exit record.
     ExitRecord,
-    /// The socket of a shim that was killed.
+    /// The claim of a shim that was killed.
     Claim,
 }
 
 impl Scheduler {
-    /// Has `change` written down, and `then` done once it is.
-    pub(super) fn record(&mut self, change: Change, events: Vec<Event>, then: Then) {
+    /// Records `change`, and does `on_commit` after its commit.
+    pub(super) fn record(&mut self, change: Change, events: Vec<Event>, on_commit: OnCommit) {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         let entry = store::ChangeEntry {
@@ -72,25 +72,26 @@ impl Scheduler {
             events: events.clone(),
         };
         self.effects.push(Effect::Record(Box::new(entry)));
-        self.unsettled.insert(ticket, After { what: then, events });
+        self.pending_changes
+            .insert(ticket, PendingChange { on_commit, events });
     }
 
-    /// What the store has done.
-    pub fn settle(&mut self, outcomes: Vec<(u64, CommitOutcome)>, now: Timestamp) {
-        for (ticket, verdict) in outcomes {
-            if verdict == CommitOutcome::Delayed {
-                self.delayed(ticket);
-            } else if let Some(after) = self.unsettled.remove(&ticket) {
-                self.settled(after, verdict, now);
+    /// Handles the outcomes of commits.
+    pub fn on_commits(&mut self, outcomes: Vec<(u64, CommitOutcome)>, now: Timestamp) {
+        for (ticket, outcome) in outcomes {
+            if outcome == CommitOutcome::Delayed {
+                self.on_commit_delayed(ticket);
+            } else if let Some(pending) = self.pending_changes.remove(&ticket) {
+                self.on_commit(pending, outcome, now);
             }
         }
-        self.tell_settled();
+        self.answer_commit_waiters();
     }
 
-    fn settled(&mut self, after: After, verdict: CommitOutcome, now: Timestamp) {
-        match (after.what, verdict) {
+    fn on_commit(&mut self, pending: PendingChange, outcome: CommitOutcome, now: Timestamp) {
+        match (pending.on_commit, outcome) {
             (
-                Then::Submitted { number },
+                OnCommit::Submitted { number },
                 CommitOutcome::KeyTaken {
                     id,
                     number: known,
@@ -102,101 +103,113 @@ impl Scheduler {
                     number: known,
                     existing: true,
                 };
-                return self.key_taken(number, existing, is_same_request);
+                return self.on_key_taken(number, existing, is_same_request);
             }
-            (Then::Submitted { number }, CommitOutcome::Refused(reason)) => {
-                return self.not_submitted(number, &Err(unavailable(&reason)));
+            (OnCommit::Submitted { number }, CommitOutcome::Refused(reason)) => {
+                return self.withdraw_submission(number, &Err(unavailable(&reason)));
             }
-            (Then::Submitted { number }, _) => self.submitted(number, now),
-            (Then::Launching { number }, _) => self.launch(number),
-            (Then::Cancel { reply, outcome }, _) => answer(reply, Ok(outcome)),
-            (Then::Finished { number, reply }, _) => {
-                self.end_is_recorded(number, now);
+            (OnCommit::Submitted { number }, _) => {
+                self.trace(number, "submission committed: answering the client");
+                self.on_submission_committed(number, now);
+            }
+            (OnCommit::Launching { number }, _) => self.launch(number),
+            (OnCommit::Cancel { reply, outcome }, _) => answer(reply, Ok(outcome)),
+            (OnCommit::Finished { number, reply }, _) => {
+                self.trace(number, "end committed: answering waiting clients");
+                self.on_end_committed(number, now);
                 if let Some((reply, outcome)) = reply {
                     answer(reply, Ok(outcome));
                 }
             }
-            (Then::Removed { numbers, reply }, CommitOutcome::Removed(forgotten, logs)) => {
+            (OnCommit::Removed { numbers, reply }, CommitOutcome::Removed(removed, logs)) => {
                 for number in numbers {
                     self.drop_entry(number);
                 }
                 self.delete_logs(logs);
-                answer(reply, Ok(forgotten));
+                answer(reply, Ok(removed));
             }
-            (Then::Removed { .. } | Then::Nothing, _) => {}
+            (OnCommit::Removed { .. } | OnCommit::Nothing, _) => {}
         }
-        for event in after.events {
+        for event in pending.events {
             self.events.publish(event);
         }
     }
 
-    /// The store cannot write for now. What has begun goes on all the same, and nobody is kept waiting for
-    /// what is under way already.
-    fn delayed(&mut self, ticket: u64) {
-        match self.unsettled.get_mut(&ticket).map(|after| &mut after.what) {
-            // Its shim was told at once.
-            Some(Then::Cancel { reply, outcome }) => answer(reply.take(), Ok(*outcome)),
-            Some(Then::Finished {
+    /// Handles a change that the store cannot write for now. What has begun continues, and clients do not wait for
+    /// what is in progress already.
+    fn on_commit_delayed(&mut self, ticket: u64) {
+        match self
+            .pending_changes
+            .get_mut(&ticket)
+            .map(|pending| &mut pending.on_commit)
+        {
+            // The shim already has the cancel.
+            Some(OnCommit::Cancel { reply, outcome }) => answer(reply.take(), Ok(*outcome)),
+            Some(OnCommit::Finished {
                 number,
                 reply: None,
             }) => {
                 let number = *number;
-                self.tell_end_early(number);
+                self.report_end_early(number);
             }
-            Some(Then::Finished {
+            Some(OnCommit::Finished {
                 reply: Some((reply, _)),
                 ..
             }) => {
-                let reason =
-                    "it will not start unless escherd is started anew before that is written down";
+                let reason = "the execution will not start, unless escherd is restarted before the cancel is written";
                 answer(reply.take(), Err(unavailable(reason)));
             }
-            Some(Then::Removed { reply, .. }) => {
-                let reason = "it is removed as soon as that can be written down";
+            Some(OnCommit::Removed { reply, .. }) => {
+                let reason = "the execution will be removed when the store can be written again";
                 answer(reply.take(), Err(unavailable(reason)));
             }
             _ => {}
         }
     }
 
-    /// The end of an execution may take long to be on disk. Its report stays with its shim, or in the exit
-    /// record, until it is: if a crash is all that has to be outlived, whoever waits need not wait longer.
-    fn tell_end_early(&mut self, number: u64) {
-        let has_witness =
+    /// Reports an end before its commit, which may take long. Until the commit the exit report stays with the shim
+    /// or in the exit record: that is enough where only a crash has to be survived.
+    fn report_end_early(&mut self, number: u64) {
+        let has_report =
             |entry: &Entry| matches!(entry.evidence, Evidence::Report | Evidence::ExitRecord);
         if self.settings.durability == Durability::Crash
-            && self.entries.get(&number).is_some_and(has_witness)
+            && self.entries.get(&number).is_some_and(has_report)
         {
-            self.tell_end(number);
+            self.report_end(number);
         }
     }
 
-    /// Tells once everything that has changed so far is on disk.
+    /// Returns a receiver that completes once all changes made so far are committed.
     pub fn once_committed(&mut self) -> oneshot::Receiver<()> {
-        let (reply, settled) = oneshot::channel();
-        self.settling.retain(|waiting| !waiting.1.is_closed());
-        self.settling.push((self.last_ticket, reply));
-        self.tell_settled();
-        settled
+        let (reply, committed) = oneshot::channel();
+        self.commit_waiters.retain(|waiting| !waiting.1.is_closed());
+        self.commit_waiters.push((self.last_ticket, reply));
+        self.answer_commit_waiters();
+        committed
     }
 
-    fn tell_settled(&mut self) {
-        if self.settling.is_empty() {
+    fn answer_commit_waiters(&mut self) {
+        if self.commit_waiters.is_empty() {
             return;
         }
-        let first = self.unsettled.keys().min().copied().unwrap_or(u64::MAX);
-        for (last, reply) in std::mem::take(&mut self.settling) {
+        let first = self
+            .pending_changes
+            .keys()
+            .min()
+            .copied()
+            .unwrap_or(u64::MAX);
+        for (last, reply) in std::mem::take(&mut self.commit_waiters) {
             if last < first {
                 let _ = reply.send(());
             } else {
-                self.settling.push((last, reply));
+                self.commit_waiters.push((last, reply));
             }
         }
     }
 
-    /// The end of an execution is on disk: what testified to it may go.
-    fn end_is_recorded(&mut self, number: u64, now: Timestamp) {
-        self.tell_end(number);
+    /// Continues after the commit of an end: reports it, and removes its evidence.
+    fn on_end_committed(&mut self, number: u64, now: Timestamp) {
+        self.report_end(number);
         let Some(entry) = self.entries.get(&number) else {
             return;
         };
@@ -207,7 +220,7 @@ impl Scheduler {
             Evidence::None => {}
             Evidence::ExitRecord => self.remove(Artifact::ExitRecord { attempt }, id),
             Evidence::Claim => {
-                // With it what it may have begun to write.
+                // A killed shim may have begun to write an exit record.
                 self.remove(Artifact::ExitRecord { attempt }, id);
                 self.remove(Artifact::Claim { attempt }, id);
             }
@@ -235,5 +248,5 @@ fn answer<T>(reply: Option<oneshot::Sender<Result<T, ApiError>>>, result: Result
 fn unavailable(reason: &str) -> ApiError {
     let message = format!("the store cannot be written: {reason}");
     ApiError::new(ErrorCode::STORE_UNAVAILABLE, message)
-        .with_hint("see escherd's log, and whether the disk of its state directory is full")
+        .with_hint("check escherd's log, and whether the disk of its state directory is full")
 }

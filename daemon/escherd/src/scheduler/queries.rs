@@ -58,12 +58,12 @@ pub struct Listed {
 impl Scheduler {
     /// Returns the record of the execution `number`: at once, unless its end is not committed yet.
     pub fn status(&mut self, number: u64) -> oneshot::Receiver<ExecutionRecord> {
-        self.answer_unless(number, |entry| entry.is_over() && !entry.is_told)
+        self.answer_unless(number, |entry| entry.is_over() && !entry.is_end_reported)
     }
 
     /// Returns the record of the execution `number` once it has finished.
     pub fn wait(&mut self, number: u64) -> oneshot::Receiver<ExecutionRecord> {
-        self.answer_unless(number, |entry| !entry.is_told)
+        self.answer_unless(number, |entry| !entry.is_end_reported)
     }
 
     fn answer_unless(
@@ -151,7 +151,7 @@ impl Scheduler {
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts {
-            pending: self.queue.len() + self.arriving,
+            pending: self.queue.len() + self.uncommitted_pending,
             running: self.launched,
             max_concurrent: self.settings.max_concurrent,
         }
@@ -183,7 +183,7 @@ impl Entry {
 
     /// Returns the known progress of the output.
     pub(super) fn current_progress(&self) -> Progress {
-        match (&self.progress, self.is_told) {
+        match (&self.progress, self.is_end_reported) {
             (_, true) => Progress::for_finished(&self.record()),
             (Some(progress), false) => *progress.borrow(),
             (None, false) => Progress::default(),

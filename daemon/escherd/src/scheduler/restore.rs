@@ -6,16 +6,17 @@
 
 use std::collections::HashSet;
 
-use escher_launcher::ipc::wire::{Artifact, FIRST_ATTEMPT, ShimState};
+use escher_launcher::ipc::wire::{Artifact, ExitReport, FIRST_ATTEMPT, ShimState};
 use escher_protocol::message::EventKind;
 use escher_protocol::{CancelMode, Canceller, ExecutionId, Leftovers, Timestamp};
 
-use super::persist::Then;
-use super::submit::weigh;
+use super::persist::OnCommit;
+use super::submit::measure_request;
 use super::{Entry, EventLog, Scheduler, SchedulerSettings};
 use crate::config::OnBoot;
-use crate::execution::{Ending, Execution, Loss, State, Submission, recall};
-use crate::launch::ExitRecords;
+use crate::execution::{
+    CancelRequest, Execution, Loss, State, Submission, decode_submission_backup,
+};
 use crate::store::{Change, LoadedState, UnfinishedExecution};
 
 /// Everything that a start has found.
@@ -27,8 +28,10 @@ pub struct RecoveredState {
     pub shims: Vec<ShimState>,
     /// Executions whose shims live and have not reported their state yet.
     pub silent: HashSet<ExecutionId>,
-    /// Exit records.
-    pub records: ExitRecords,
+    /// Exit reports from exit records.
+    pub reports: Vec<ExitReport>,
+    /// Executions whose exit record only another version of escherd understands.
+    pub of_another_version: HashSet<ExecutionId>,
     /// Executions whose shims were killed: their claims have no listener.
     pub claims: HashSet<ExecutionId>,
     /// Whether a living shim has not reported which execution it has.
@@ -49,7 +52,8 @@ impl Scheduler {
             loaded,
             shims,
             silent,
-            records,
+            reports,
+            of_another_version,
             claims,
             is_doubtful,
             mut known,
@@ -65,8 +69,8 @@ impl Scheduler {
         }
         // Exit records of removed executions are deleted, too.
         known.extend(&loaded.undeleted_logs);
-        // What has an exit record of another version is left to an escherd of that version, as if its shim lived.
-        let mut with_shim: HashSet<ExecutionId> = &silent | &records.of_another_version;
+        // An exit record of another version is left to an escherd of that version, as if the shim were alive.
+        let mut with_shim: HashSet<ExecutionId> = &silent | &of_another_version;
         for shim in &shims {
             with_shim.insert(shim.id);
             if !known.contains(&shim.id) && scheduler.number_of(shim.id).is_none() {
@@ -76,10 +80,10 @@ impl Scheduler {
                 scheduler.on_adopted(number, shim);
             }
         }
-        for report in records.reports {
+        for report in reports {
             let id = report.id;
             if scheduler.number_of(id).is_some() || known.contains(&id) {
-                scheduler.record_found(Box::new(report), now);
+                scheduler.on_exit_record(Box::new(report), now);
             } else {
                 tracing::error!(execution = %id,
                     "found an exit record of an execution that is not in the store; leaving the file in place");
@@ -108,7 +112,7 @@ impl Scheduler {
             cancel,
         } = unfinished;
         let number = submission.number;
-        let cancel = cancel.map(|(by, kill)| Ending { by, kill });
+        let cancel = cancel.map(|(by, kill)| CancelRequest { by, kill });
         let state = match (started, launching) {
             (Some((pid, started_at)), _) => State::Running {
                 pid,
@@ -129,19 +133,19 @@ impl Scheduler {
     }
 
     fn enter(&mut self, submission: Submission, state: State) {
-        let (weight, digest) = weigh(&submission.request);
+        let (weight, digest) = measure_request(&submission.request);
         if let Some(key) = &submission.request.key {
             let key = (submission.submitter.uid, key.clone());
             self.keys.insert(key, submission.number);
         }
         let mut entry = Entry::new(Execution::in_state(submission, state), weight, digest);
-        entry.is_recorded = true;
+        entry.is_committed = true;
         self.insert(entry);
     }
 
     /// Takes over an execution that the store has lost, from the backup of the submission in its shim.
     fn restore_from_shim(&mut self, shim: &ShimState, now: Timestamp) {
-        let Ok(mut submission) = recall(&shim.submission_backup) else {
+        let Ok(mut submission) = decode_submission_backup(&shim.submission_backup) else {
             tracing::error!(execution = %shim.id, shim = shim.pid,
                 "a shim runs an unknown command; it runs on, and its shim will write an exit record");
             return;
@@ -160,7 +164,7 @@ impl Scheduler {
         };
         self.launched += 1;
         self.enter(submission, State::Launching { cancel: None });
-        self.record(change, vec![event], Then::Nothing);
+        self.record(change, vec![event], OnCommit::Nothing);
     }
 
     /// Decides about launched executions without a shim or an exit record.
@@ -189,9 +193,9 @@ impl Scheduler {
             .collect();
         for (number, may_have_run) in unresolved {
             match (rebooted, may_have_run) {
-                (true, _) => self.lost(number, Loss::HostWentDown, now),
+                (true, _) => self.finish_lost(number, Loss::HostWentDown, now),
                 (false, true) => {
-                    self.lost(number, Loss::ShimKilled(Leftovers::Unknown), now);
+                    self.finish_lost(number, Loss::ShimKilled(Leftovers::Unknown), now);
                 }
                 (false, false) => self.requeue(number),
             }

@@ -1,4 +1,4 @@
-//! Taking commands on.
+//! Submission of commands.
 
 use std::time::Instant;
 
@@ -11,27 +11,26 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
 use super::pause::Pause;
-use super::persist::{Evidence, Then};
+use super::persist::{Evidence, OnCommit};
 use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
 use crate::execution::{
-    Event, Execution, State, Submission, check, check_limits, ensure_enforceable,
+    Execution, State, Submission, Transition, check, check_limits, ensure_enforceable,
 };
 use crate::store::{Change, RequestDigest};
 
 /// Tags of the parts of a request that this escherd interprets: none are defined yet.
 const KNOWN_PARTS: &[u32] = &[];
 
-/// Where the answer to a submission goes.
+/// The receiver of the answer to a submission.
 pub(super) type SubmitReply = oneshot::Sender<Result<Submitted, ApiError>>;
 
 impl Scheduler {
-    /// Takes a command on. The answer comes once it is on disk.
+    /// Submits a command. The answer comes once the submission is committed.
     ///
     /// # Errors
-    /// Why not: an invalid request, a part that is not supported, a conflict of keys, a limit that
-    /// cannot be enforced, a full queue, a daemon about to stop. Through the answer: a store that cannot be written, a key that belongs to an execution of
-    /// long ago.
+    /// `invalid-request`, `unsupported`, `key-conflict`, `limit-unenforceable`, `queue-full`, `shutting-down`.
+    /// In the answer: `store-unavailable`, or `key-conflict` with an execution that has left memory.
     pub fn submit(
         &mut self,
         permit: SubmitPermit,
@@ -41,31 +40,33 @@ impl Scheduler {
         request.parts.ensure_understood(KNOWN_PARTS)?;
         let (reply, answer) = oneshot::channel();
         let (submitter, account) = permit.into_parts();
-        let (weight, digest) = weigh(&request);
+        let (request_bytes, digest) = measure_request(&request);
         let key = request.key.clone().map(|key| (submitter.uid, key));
         if let Some(known) = key.as_ref().and_then(|key| self.keys.get(key)).copied() {
-            self.resubmitted(known, &request, digest, reply)?;
+            self.resubmit(known, &request, digest, reply)?;
             return Ok(answer);
         }
         if self.is_shutting_down {
-            let message = "escherd is about to stop and takes no new commands";
+            let message = "escherd is stopping and accepts no new commands";
             return Err(ApiError::new(ErrorCode::SHUTTING_DOWN, message));
         }
         let checked = check(&request, &self.settings.request)?;
         check_limits(&request.limits)?;
         ensure_enforceable(&request.limits, self.controllers)?;
-        let waiting = self.queue.len() + self.arriving;
+        let waiting = self.queue.len() + self.uncommitted_pending;
         let launching = waiting == 0 && self.launched < self.settings.max_concurrent;
         let max_pending = self.settings.max_pending;
         if !launching && waiting >= max_pending {
-            let message = format!("{max_pending} executions are waiting already, as many as may");
+            let message = format!(
+                "{max_pending} executions are pending, which is the maximum (max_pending_executions)"
+            );
             return Err(queue_full(message));
         }
         let max_bytes = self.settings.max_pending_bytes;
-        if !launching && self.waiting_bytes + weight > max_bytes {
+        if !launching && self.pending_bytes + request_bytes > max_bytes {
             let message = format!(
-                "the requests that wait have {} bytes, and this one has {weight}: more than {max_bytes} are too many",
-                self.waiting_bytes
+                "pending requests have {} bytes and this one has {request_bytes}: together more than {max_bytes} (max_pending_bytes)",
+                self.pending_bytes
             );
             return Err(queue_full(message));
         }
@@ -81,14 +82,15 @@ impl Scheduler {
             submitted_at: now,
             log_path: self.log_path(id),
         };
-        self.take_on(submission, weight, digest, key, launching, reply);
+        self.accept(submission, request_bytes, digest, key, launching, reply);
         Ok(answer)
     }
 
-    fn take_on(
+    /// Adds an accepted submission, and records it.
+    fn accept(
         &mut self,
         submission: Submission,
-        weight: u64,
+        request_bytes: u64,
         digest: Option<RequestDigest>,
         key: Option<(u32, escher_protocol::Text)>,
         launching: bool,
@@ -103,17 +105,18 @@ impl Scheduler {
         };
         self.keys.extend(key.map(|key| (key, number)));
         let execution = Execution::in_state(submission, State::Queued);
-        let mut entry = Entry::new(execution, weight, digest);
+        let mut entry = Entry::new(execution, request_bytes, digest);
         entry.submitters.push(reply);
         self.insert(entry);
         if launching {
-            self.transition(number, Event::Admit);
+            self.transition(number, Transition::Admit);
             self.launched += 1;
         } else {
-            self.arriving += 1;
-            self.waiting_bytes += weight;
+            self.uncommitted_pending += 1;
+            self.pending_bytes += request_bytes;
         }
-        self.record(change, vec![event], Then::Submitted { number });
+        self.trace(number, "submitted: recording the submission");
+        self.record(change, vec![event], OnCommit::Submitted { number });
     }
 
     pub(super) fn insert(&mut self, entry: Entry) {
@@ -122,8 +125,8 @@ impl Scheduler {
         self.entries.insert(submission.number, entry);
     }
 
-    /// A request whose key is known: the same execution, if it is the same request.
-    fn resubmitted(
+    /// Answers a request whose key is in use with the execution of that key, if it is the same request.
+    fn resubmit(
         &mut self,
         number: u64,
         request: &ExecutionRequest,
@@ -137,20 +140,20 @@ impl Scheduler {
         if entry.digest != digest {
             return conflict();
         }
-        if entry.is_recorded {
-            drop(reply.send(Ok(entry.submitted(true))))
+        if entry.is_committed {
+            let _ = reply.send(Ok(entry.submitted(true)));
         } else {
-            entry.submitters.push(reply)
+            entry.submitters.push(reply);
         }
         Ok(())
     }
 
-    /// Its submission is on disk: its submitters are told, and it goes its way.
-    pub(super) fn submitted(&mut self, number: u64, now: Timestamp) {
+    /// Continues after the commit of a submission: answers the submitters, and launches or queues it.
+    pub(super) fn on_submission_committed(&mut self, number: u64, now: Timestamp) {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
-        entry.is_recorded = true;
+        entry.is_committed = true;
         self.metrics.count_submitted();
         let mut existing = false;
         for reply in std::mem::take(&mut entry.submitters) {
@@ -159,7 +162,7 @@ impl Scheduler {
         }
         match entry.execution.state {
             State::Queued => {
-                self.arriving -= 1;
+                self.uncommitted_pending -= 1;
                 self.queue.insert(number);
                 self.admit();
             }
@@ -170,8 +173,8 @@ impl Scheduler {
         }
     }
 
-    /// Its key was used before, by an execution that has left memory.
-    pub(super) fn key_taken(&mut self, number: u64, known: Submitted, same: bool) {
+    /// Handles a key that an evicted execution has.
+    pub(super) fn on_key_taken(&mut self, number: u64, known: Submitted, same: bool) {
         let request = self
             .entries
             .get(&number)
@@ -180,18 +183,22 @@ impl Scheduler {
             Some(request) if !same => Err(key_conflict(request, known.number)),
             _ => Ok(known),
         };
-        self.not_submitted(number, &answer);
+        self.withdraw_submission(number, &answer);
     }
 
-    /// Its submission was not written: it has never been.
-    pub(super) fn not_submitted(&mut self, number: u64, answer: &Result<Submitted, ApiError>) {
+    /// Drops a submission that was not committed: it has never existed.
+    pub(super) fn withdraw_submission(
+        &mut self,
+        number: u64,
+        answer: &Result<Submitted, ApiError>,
+    ) {
         let Some(entry) = self.drop_entry(number) else {
             return;
         };
         match entry.execution.state {
             State::Queued => {
-                self.arriving -= 1;
-                self.waiting_bytes -= entry.weight;
+                self.uncommitted_pending -= 1;
+                self.pending_bytes -= entry.request_bytes;
             }
             _ => self.launched -= 1,
         }
@@ -208,23 +215,27 @@ impl Scheduler {
 }
 
 impl Entry {
-    /// An execution that is not on disk yet.
-    pub(super) fn new(execution: Execution, weight: u64, digest: Option<RequestDigest>) -> Self {
+    /// Creates an entry whose submission is not committed yet.
+    pub(super) fn new(
+        execution: Execution,
+        request_bytes: u64,
+        digest: Option<RequestDigest>,
+    ) -> Self {
         Entry {
             execution,
-            weight,
+            request_bytes,
             digest,
-            is_recorded: false,
+            is_committed: false,
             known_since: Instant::now(),
             launched_at: None,
             has_shim: false,
             pause: Pause::default(),
             measured: None,
             evidence: Evidence::None,
-            is_told: false,
+            is_end_reported: false,
             submitters: Vec::new(),
             waiters: Vec::new(),
-            late: Vec::new(),
+            late_cancels: Vec::new(),
             progress: None,
         }
     }
@@ -244,7 +255,7 @@ impl Entry {
 }
 
 /// Returns the length of an encoded request, and its digest if it has a key.
-pub(super) fn weigh(request: &ExecutionRequest) -> (u64, Option<RequestDigest>) {
+pub(super) fn measure_request(request: &ExecutionRequest) -> (u64, Option<RequestDigest>) {
     // A message of the protocol always encodes.
     let encoded = codec::encode(request).unwrap_or_default();
     let digest = request
@@ -255,15 +266,14 @@ pub(super) fn weigh(request: &ExecutionRequest) -> (u64, Option<RequestDigest>) 
 }
 
 fn queue_full(message: String) -> ApiError {
-    ApiError::new(ErrorCode::QUEUE_FULL, message).with_hint("try again once some have finished")
+    ApiError::new(ErrorCode::QUEUE_FULL, message).with_hint("try again when some have finished")
 }
 
-/// The key of `request` is that of another one.
+/// Returns the error for a key that belongs to another request.
 fn key_conflict(request: &ExecutionRequest, number: u64) -> ApiError {
     let key = request.key.as_deref().unwrap_or_default();
-    let message =
-        format!("the key {key:?} belongs to execution {number}, which was another request");
-    ApiError::new(ErrorCode::KEY_CONFLICT, message).with_hint("use a new key for a new command")
+    let message = format!("the key {key:?} belongs to another request, of execution {number}");
+    ApiError::new(ErrorCode::KEY_CONFLICT, message).with_hint("use a new key for a new request")
 }
 
 #[cfg(test)]
@@ -293,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_stands_for_the_request_with_its_limits() {
+    fn a_key_covers_the_limits_of_the_request() {
         let mut scheduler = scheduler();
         let number = submit(&mut scheduler, FEW_TASKS, Some("k"));
         assert_eq!(submit(&mut scheduler, FEW_TASKS, Some("k")), number);
@@ -313,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_part_that_must_be_understood_is_refused_before_a_number_is_used() {
+    fn refuses_an_unknown_required_part_without_using_a_number() {
         let mut scheduler = scheduler();
         let request = with_parts(vec![Part::new(2, "optional"), Part::new(7, "required")]);
         let refused = scheduler.submit(SubmitPermit::for_root(), request, at(0));
@@ -325,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_gives_back_the_unknown_parts_and_the_key_stands_for_them() {
+    fn keeps_unknown_optional_parts_and_the_key_covers_them() {
         let mut scheduler = scheduler();
         let parts = vec![Part::new(2, "optional")];
         let submit = |scheduler: &mut Scheduler, parts| {
@@ -340,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn only_limits_that_can_be_enforced_are_taken_on() {
+    fn accepts_only_limits_that_can_be_enforced() {
         let mut scheduler = scheduler();
         let memory = ResourceLimits {
             memory_max: Some(1),

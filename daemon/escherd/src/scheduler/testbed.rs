@@ -45,7 +45,7 @@ pub(super) fn commit(scheduler: &mut Scheduler, now: Timestamp) -> Vec<Effect> {
         if outcomes.is_empty() {
             return others;
         }
-        scheduler.settle(outcomes, now);
+        scheduler.on_commits(outcomes, now);
     }
 }
 

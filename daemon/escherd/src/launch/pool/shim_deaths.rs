@@ -103,8 +103,8 @@ impl Room {
                 Ok(Err(_)) | Err(_) => None,
             };
             let tell = move |engine: &mut Scheduler| match report {
-                Some(report) => engine.record_found(Box::new(report), Timestamp::now()),
-                None => engine.shim_lost(id, Loss::ShimKilled(leftovers), Timestamp::now()),
+                Some(report) => engine.on_exit_record(Box::new(report), Timestamp::now()),
+                None => engine.on_shim_lost(id, Loss::ShimKilled(leftovers), Timestamp::now()),
             };
             let _ = engine.post(tell).await;
         });

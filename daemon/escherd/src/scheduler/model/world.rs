@@ -17,7 +17,6 @@ use super::shims::Shims;
 use crate::authz::{Scope, SubmitPermit};
 use crate::config::OnBoot;
 use crate::execution::{Loss, RequestLimits};
-use crate::launch::ExitRecords;
 use crate::scheduler::{Effect, RecoveredState, Scheduler, SchedulerSettings};
 use crate::store::Durability;
 
@@ -113,7 +112,7 @@ impl World {
             Step::FailToCommit => {
                 self.has_been_full = true;
                 let outcomes = self.disk.fail();
-                self.scheduler.settle(outcomes, self.time());
+                self.scheduler.on_commits(outcomes, self.time());
             }
             Step::PerformEffect => self.perform_effect(),
             Step::Delete => self.delete(),
@@ -228,7 +227,7 @@ impl World {
 
     fn commit(&mut self, count: usize) {
         let outcomes = self.disk.commit(count);
-        self.scheduler.settle(outcomes, self.time());
+        self.scheduler.on_commits(outcomes, self.time());
     }
 
     fn perform_effect(&mut self) {
@@ -252,7 +251,7 @@ impl World {
 
     fn deliver(&mut self, which: usize) {
         if let Some((id, message)) = self.shims.deliver(which) {
-            self.scheduler.shim_news(id, message, self.time());
+            self.scheduler.on_shim_message(id, message, self.time());
         }
     }
 
@@ -260,10 +259,10 @@ impl World {
         if let Some((id, messages)) = self.shims.kill(which) {
             let time = self.time();
             for message in messages {
-                self.scheduler.shim_news(id, message, time);
+                self.scheduler.on_shim_message(id, message, time);
             }
             let loss = Loss::ShimKilled(Leftovers::Killed);
-            self.scheduler.shim_lost(id, loss, time);
+            self.scheduler.on_shim_lost(id, loss, time);
         }
     }
 
@@ -297,10 +296,8 @@ impl World {
             on_boot: OnBoot::Resume,
             loaded,
             shims,
-            records: ExitRecords {
-                reports: records,
-                ..ExitRecords::default()
-            },
+            reports: records,
+            of_another_version: HashSet::new(),
         };
         self.scheduler = Scheduler::restore(self.settings.clone(), recovered, self.time());
         self.scheduler.set_controllers(Some(CONTROLLERS));
@@ -324,7 +321,7 @@ impl World {
                 let Some((id, message)) = self.shims.deliver(0) else {
                     return;
                 };
-                self.scheduler.shim_news(id, message, self.time());
+                self.scheduler.on_shim_message(id, message, self.time());
                 continue;
             }
             self.now += 1;

@@ -2,6 +2,7 @@
 
 mod changes;
 mod damage;
+mod migration;
 mod page;
 mod queries;
 mod refusal;
