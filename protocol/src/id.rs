@@ -98,6 +98,15 @@ pub struct RequestId(pub u64);
 /// Fewest digits of a UUID's head or tail that a [`Target::Reference`] may be.
 pub const MIN_ID_PART_DIGITS: usize = 4;
 
+/// Parses the number of an execution as people type it: decimal digits, the first of which is not 0.
+///
+/// Other texts that read as a number (`007`, `+7`) are none here: they may be a part of an id.
+#[must_use]
+pub fn parse_number(text: &str) -> Option<u64> {
+    let is_number = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().ok()).flatten()
+}
+
 /// The execution to which a request applies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
@@ -126,6 +135,31 @@ impl fmt::Display for Target {
         match self {
             Target::Id(id) => id.fmt(f),
             Target::Reference(text) => text.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_number;
+
+    #[test]
+    fn digits_with_a_leading_zero_are_no_number() {
+        for (text, number) in [
+            ("1", Some(1)),
+            ("120", Some(120)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("0", None),
+            ("001", None),
+            ("0002", None),
+            ("+1", None),
+            ("-1", None),
+            ("1 ", None),
+            ("1a", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_number(text), number, "{text:?}");
         }
     }
 }
