@@ -15,6 +15,7 @@
 
 mod circles;
 mod dependencies;
+mod doc_paths;
 mod modules;
 mod tokens;
 

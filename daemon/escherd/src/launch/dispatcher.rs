@@ -8,7 +8,7 @@ use escher_launcher::ipc::wire::{Artifact, FIRST_ATTEMPT, LauncherRequest, ToShi
 use escher_protocol::{ExecutionId, Leftovers, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::{Instrument, debug, debug_span, error, warn};
 
 use super::adoption::Adoption;
 use super::launcher::{LauncherConnection, LauncherEvent, LauncherSettings, LauncherState};
@@ -116,7 +116,10 @@ impl Dispatcher {
         while let Some((mut shim, launch)) = self.pool.next_launch() {
             let id = launch.id();
             match shim.launch(&launch.assignment) {
-                Ok(()) => self.start_relay(id, shim, launch.messages),
+                Ok(()) => {
+                    debug!(execution = %id, shim = shim.pid(), "launch sent to a ready shim");
+                    self.start_relay(id, shim, launch.messages);
+                }
                 Err(error) => {
                     // Killed while it was ready: it has not seen the launch.
                     let pid = shim.pid();
@@ -135,7 +138,8 @@ impl Dispatcher {
         }
         self.running.insert(id, sender);
         let (scheduler, ends) = (self.scheduler.clone(), self.relay_ends.clone());
-        tokio::spawn(shim::relay(id, shim, messages, scheduler, ends));
+        let span = debug_span!("execution", %id, shim = shim.pid());
+        tokio::spawn(shim::relay(id, shim, messages, scheduler, ends).instrument(span));
     }
 
     fn on_relay_end(&mut self, end: RelayEnd) {
