@@ -221,7 +221,7 @@ fn fish_completes_ids_names_verbs_and_options() {
         || complete("escherctl inspect od"),
         format!("{HOSTILE_NAME}\tcompleted  true\n"),
     );
-    assert!(complete("escherctl canc").starts_with("cancel\tEnd an execution"));
+    assert!(complete("escherctl canc").starts_with("cancel\tCancel executions"));
     assert!(complete("escherctl run --time").starts_with("--timeout\t"));
     assert_completes(
         || complete("escherctl ps --filter status=compl"),

@@ -24,7 +24,7 @@ fn a_configuration_is_checked_without_a_running_escherd() {
     let check = |words: &[&str]| run_program(config_check(words));
 
     let ended = check(&[valid]).expect(0);
-    assert_eq!(ended.out(), format!("{valid} is right\n"));
+    assert_eq!(ended.out(), format!("{valid} is valid\n"));
     assert_eq!(check(&["-q", valid]).expect(0).out(), "");
     let object = &check(&["--json", valid]).expect(0).json_lines()[0];
     assert_eq!(
@@ -57,7 +57,7 @@ fn a_file_to_check_is_named_from_the_callers_directory() {
     home.file("-odd.toml", "", 0o666);
     let mut command = config_check(&["--", "-odd.toml"]);
     command.current_dir(home.work());
-    assert_eq!(run_program(command).expect(0).out(), "-odd.toml is right\n");
+    assert_eq!(run_program(command).expect(0).out(), "-odd.toml is valid\n");
     let missing = run_program(config_check(&["/no/such/file.toml"])).expect(1);
     assert!(missing.err().contains("/no/such/file.toml"), "{missing:?}");
 }

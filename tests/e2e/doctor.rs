@@ -95,7 +95,7 @@ fn without_escherd_it_examines_the_socket() {
     let (severity, message, advice) = diagnostic(&diagnostics, "socket");
     assert_eq!(severity, "failure");
     assert!(
-        message.contains("by ESCHER_SOCKET") && !advice.is_empty(),
+        message.contains("from ESCHER_SOCKET") && !advice.is_empty(),
         "{message}"
     );
     assert_eq!(diagnostic(&diagnostics, "connection").0, "failure");

@@ -57,7 +57,7 @@ fn a_command_is_executed_and_its_result_is_complete() {
         let id = engine.execute(request).await.unwrap().id;
         let record = engine.wait_for_completion(id).await.unwrap();
         assert_eq!(engine.get_status("1").await.unwrap(), record);
-        assert_eq!(Metadata::of_labels(&record.labels), metadata);
+        assert_eq!(Metadata::from_labels(&record.labels), metadata);
 
         let result = engine.get_result(id).await.unwrap();
         let directory = home.work().display().to_string();

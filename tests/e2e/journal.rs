@@ -11,7 +11,7 @@ fn entries_until_end(journal: &Journal, id: &str) -> Vec<BTreeMap<String, String
     loop {
         let entry = journal.next_entry();
         if entry.get("ESCHER_EXECUTION_ID").is_some_and(|it| it == id) {
-            let is_end = entry["MESSAGE"].contains(" is over, ");
+            let is_end = entry["MESSAGE"].contains(" has finished, ");
             entries.push(entry);
             if is_end {
                 return entries;
@@ -41,8 +41,8 @@ fn each_step_of_an_execution_has_an_entry_with_fields() {
     for (message, part) in messages.iter().zip([
         "execution 1 of root was submitted: sh -c echo up",
         "execution 1 of root has started: sh -c echo up",
-        "root wants the end of execution 1 of root: sh -c",
-        "execution 1 of root is over, cancelled (cancelled by root): sh -c",
+        "root cancels execution 1 of root: sh -c",
+        "execution 1 of root has finished, cancelled (cancelled by root): sh -c",
     ]) {
         assert!(message.contains(part), "{message:?} lacks {part:?}");
     }
@@ -81,5 +81,5 @@ fn after_a_restart_only_new_steps_have_entries() {
     gate.write_line("go");
     let entries = entries_until_end(&journal, &id);
     assert_eq!(entries.len(), 1, "{entries:?}");
-    assert!(entries[0]["MESSAGE"].contains("is over, completed: sh -c read line"));
+    assert!(entries[0]["MESSAGE"].contains("has finished, completed: sh -c read line"));
 }

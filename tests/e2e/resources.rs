@@ -46,9 +46,9 @@ fn a_limit_that_cannot_be_enforced_is_refused_and_nothing_runs() {
 fn invalid_limits_are_usage_errors() {
     let daemon = Daemon::start();
     for (property, words) in [
-        ("MemoryHigh=1G", "the nearest is MemoryMax"),
-        ("MemoryMax=10%", "a share of the host's memory"),
-        ("TasksMax=4194305", "the most is 4194304"),
+        ("MemoryHigh=1G", "did you mean `MemoryMax`?"),
+        ("MemoryMax=10%", "percentages are not supported"),
+        ("TasksMax=4194305", "at most 4194304"),
         ("TasksMax", "NAME=VALUE"),
     ] {
         let ended = daemon

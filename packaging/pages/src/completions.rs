@@ -1,18 +1,18 @@
-//! What shells read, under the names by which they look for it.
+//! Completion scripts, under the names by which shells find them.
 
 use clap::CommandFactory;
 use clap::builder::PossibleValuesParser;
 use clap_complete::aot::{Shell, generate};
 use escherd::Profile;
 
-/// Path and text of each file.
+/// Returns path and text of each file.
 pub(crate) fn all() -> anyhow::Result<Vec<(String, String)>> {
     let mut files = Vec::new();
-    // escherctl answers for itself, with what there is at the moment.
+    // These call escherctl, which knows the current executions.
     for (shell, script) in escherctl::COMPLETIONS {
         files.push((path(shell, "escherctl"), script.to_owned()));
     }
-    // What escherd takes is always the same.
+    // The arguments of escherd are fixed.
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         let mut script = Vec::new();
         generate(shell, &mut escherd(), "escherd", &mut script);
@@ -24,13 +24,13 @@ pub(crate) fn all() -> anyhow::Result<Vec<(String, String)>> {
     Ok(files)
 }
 
-/// escherd's arguments, with the names of all profiles.
+/// Returns the arguments of escherd, with the names of all profiles as possible values.
 fn escherd() -> clap::Command {
     let names = PossibleValuesParser::new(Profile::ALL.map(Profile::name));
     escherd::cli::Arguments::command().mut_arg("profile", |profile| profile.value_parser(names))
 }
 
-/// Where a shell looks for the completion of `program`.
+/// Returns where a shell looks for the completion of `program`.
 fn path(shell: &str, program: &str) -> String {
     match shell {
         "zsh" => format!("zsh/_{program}"),

@@ -1,4 +1,4 @@
-//! `escher.toml` as a package brings it: all settings with their defaults, none of them in force. Out of
+//! `escher.toml` as packages install it: all settings with their defaults, as comments. From
 //! `docs/configuration.md`.
 
 use anyhow::Context;
@@ -6,19 +6,19 @@ use pulldown_cmark::{Event, Parser, Tag, TagEnd};
 
 use crate::settings::DOCUMENT;
 
-/// Above the block of the document that has all of them.
+/// The heading above the code block that lists all settings.
 const HEADING: &str = "All settings";
 
 const PREFACE: &str = "\
-# Configuration of escherd: see escher.toml(5). What stands here are the defaults.
+# Configuration of escherd, see escher.toml(5). The values below are the defaults.
 #
-# escherctl config check    is this file right?
-# escherctl reload          put it in force, as far as that goes without a restart
-# escherctl config show     what is in force, and where it comes from
+# escherctl config check    check this file
+# escherctl reload          apply it, as far as possible without a restart
+# escherctl config show     show the settings in force, and where each comes from
 
 ";
 
-/// The file's text: tables are there, keys are comments.
+/// Returns the text of the file: tables as they are, keys as comments.
 pub(crate) fn file() -> anyhow::Result<String> {
     let mut text = PREFACE.to_owned();
     for line in block()?.lines() {

@@ -1,4 +1,4 @@
-//! The page of the launcher, out of its help.
+//! The manual page of the launcher, from its help text.
 
 use anyhow::Context;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -6,7 +6,7 @@ use escher_launcher::HELP;
 
 use crate::page::{self, Page};
 
-/// The page: the help has the usage, what the program is for, and a line for each option.
+/// Makes the page. The help text has the usage, the purpose, and a line for each option.
 pub(crate) fn page(date: &str) -> anyhow::Result<Page> {
     let (usage, rest) = HELP
         .split_once("\n\n")
@@ -33,7 +33,7 @@ pub(crate) fn page(date: &str) -> anyhow::Result<Page> {
     })
 }
 
-/// `--log-dir DIR      where the output of commands goes`, or a line that goes on.
+/// Adds a line of the options: an option with its meaning, or the continuation of a meaning.
 fn option(roff: &mut Roff, line: &str) {
     match line.split_once("  ") {
         Some((option, meaning)) => {

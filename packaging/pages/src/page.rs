@@ -1,4 +1,4 @@
-//! What all pages have in common.
+//! The parts of a manual page.
 
 use anyhow::Context;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
@@ -6,12 +6,12 @@ use jiff::Timestamp;
 
 /// A finished manual page.
 pub(crate) struct Page {
-    /// `escherd.8`
+    /// The file name, such as `escherd.8`.
     pub(crate) file: String,
     pub(crate) text: String,
 }
 
-/// The beginning of a page in this section of the manual.
+/// Begins a page in a section of the manual.
 pub(crate) fn begin(name: &str, section: &str, date: &str) -> Roff {
     let source = concat!("escher ", env!("CARGO_PKG_VERSION"));
     let mut roff = Roff::new();
@@ -20,13 +20,13 @@ pub(crate) fn begin(name: &str, section: &str, date: &str) -> Roff {
     roff
 }
 
-/// Name and purpose, by which pages are searched.
+/// Adds the NAME section, which apropos(1) searches.
 pub(crate) fn name(roff: &mut Roff, name: &str, purpose: &str) {
     roff.control("SH", ["NAME"]);
     roff.text([roman(format!("{name} - {purpose}"))]);
 }
 
-/// Lines as they are.
+/// Adds lines that are not filled.
 pub(crate) fn verbatim(roff: &mut Roff, lines: &str) {
     roff.control("RS", ["4"]).control("nf", []);
     for line in lines.lines() {
@@ -35,7 +35,7 @@ pub(crate) fn verbatim(roff: &mut Roff, lines: &str) {
     roff.control("fi", []).control("RE", []);
 }
 
-/// Other pages, with their sections: `escherd(8)`.
+/// Adds references to other pages, such as `escherd(8)`.
 pub(crate) fn see_also(roff: &mut Roff, pages: &[&str]) {
     roff.control("SH", ["SEE ALSO"]);
     let mut line: Vec<Inline> = Vec::new();
@@ -49,13 +49,13 @@ pub(crate) fn see_also(roff: &mut Roff, pages: &[&str]) {
     roff.text(line);
 }
 
-/// The part of a page that comes after what every document begins with.
+/// Returns a rendered page without its preamble.
 pub(crate) fn body(rendered: &str) -> &str {
     let preamble = Roff::new().render();
     rendered.strip_prefix(&*preamble).unwrap_or(rendered)
 }
 
-/// When the pages were made, as all packages can be told it (`SOURCE_DATE_EPOCH`), else today.
+/// Returns the date of the pages: `SOURCE_DATE_EPOCH`, for reproducible packages, else today.
 pub(crate) fn date() -> anyhow::Result<String> {
     const VARIABLE: &str = "SOURCE_DATE_EPOCH";
     let time = match std::env::var(VARIABLE) {
@@ -63,7 +63,7 @@ pub(crate) fn date() -> anyhow::Result<String> {
             .parse()
             .ok()
             .and_then(|seconds| Timestamp::from_second(seconds).ok())
-            .with_context(|| format!("{VARIABLE}={seconds}: must be seconds since 1970"))?,
+            .with_context(|| format!("{VARIABLE}={seconds}: expected seconds since 1970"))?,
         Err(_) => Timestamp::now(),
     };
     Ok(time.strftime("%F").to_string())

@@ -1,6 +1,6 @@
 //! Finding one execution by number, id, name, or part of an id.
 
-use escher_protocol::id::{MIN_FRAGMENT_DIGITS, parse_number};
+use escher_protocol::id::{MIN_ID_PART_DIGITS, parse_number};
 use escher_protocol::{ApiError, ErrorCode, ExecutionId, ExecutionRecord, Target};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
@@ -166,7 +166,7 @@ fn find_by_fragment(
     submitter: Option<u32>,
     text: &str,
 ) -> Result<Vec<Candidate>, DatabaseError> {
-    let Some(fragment) = IdFragment::parse(text, MIN_FRAGMENT_DIGITS) else {
+    let Some(fragment) = IdFragment::parse(text, MIN_ID_PART_DIGITS) else {
         return Ok(Vec::new());
     };
     let mut candidates = Vec::new();
