@@ -1,4 +1,4 @@
-//! Which module uses which: mentions resolved to the modules that define what they name.
+//! The dependencies between modules: mentions, resolved to the modules that define what they name.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::modules::Modules;
 /// `daemon/escherd/src/reload.rs:14: config::settings::Settings`.
 pub(crate) type Dependencies = BTreeMap<(Vec<String>, Vec<String>), Vec<String>>;
 
-/// Longest chain of imports that is followed. A longer one is a circle of imports.
+/// Longest chain of imports that is followed. A longer one is a cycle of imports.
 const MAX_STEPS: usize = 20;
 
 /// Resolves all mentions.

@@ -1,19 +1,18 @@
-//! Checks the structure of the code: no crate of the workspace has a circle among its modules.
+//! Checks the structure of the code: no crate of the workspace has a cycle among its modules.
 //!
-//! A module is a node, with all modules inside it. For modules that are side by side, inside the same
-//! one, an arrow leads from A to B if code in A names an item that is defined in B; and these arrows
-//! must not form a circle. So [`circles`] compares `config` with `server`, and `config::load` with
-//! `config::layers`.
+//! A module is a node, together with all modules inside it. Between siblings, an arrow leads from A to B
+//! if code in A names an item that is defined in B. These arrows must not form a cycle. So [`cycles`]
+//! compares `config` with `server`, and `config::load` with `config::layers`.
 //!
-//! - An item belongs to the module that defines it. Whoever passes it on with `pub use` neither uses it
-//!   nor is used for it.
-//! - A module and the modules inside it are one another's inside and outside. What they share is not
-//!   an arrow: `scheduler.rs` defines what the files in `scheduler/` add methods to.
-//! - Tests inside of a module (`#[cfg(test)]`) are left out. Documentation is, too: a link is no use.
-//! - The paths and names of the source are compared ([`tokens`], [`modules`], [`dependencies`]), not
-//!   types. So a call of a method is no arrow, and needs none: its type came from somewhere.
+//! - An item belongs to the module that defines it. A module that re-exports it with `pub use` neither
+//!   depends on it nor is depended on.
+//! - There are no arrows between a module and the modules inside it: `scheduler.rs` defines the types to
+//!   which the files in `scheduler/` add methods.
+//! - Tests in a module (`#[cfg(test)]`) and links in documentation do not count.
+//! - What is compared are paths and names in the source ([`tokens`], [`modules`], [`dependencies`]), not
+//!   types. A call of a method is no arrow: the code has its value from somewhere.
 
-mod circles;
+mod cycles;
 mod dependencies;
 mod doc_paths;
 mod modules;
@@ -22,19 +21,19 @@ mod tokens;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use circles::Circle;
+use cycles::Cycle;
 
-/// Root modules of crates whose circles have not been cut yet.
-const NOT_CUT_YET: [&str; 2] = [
+/// Root modules of crates that are known to have cycles.
+const KNOWN_CYCLES: [&str; 2] = [
     "client/escher-client/src/lib.rs",
     "daemon/launcher/tests/it/main.rs",
 ];
 
-/// Folders without source files of this workspace.
+/// Directories without source files of this workspace.
 const SKIPPED: [&str; 2] = ["target", ".git"];
 
 #[test]
-fn no_circle_among_the_modules_of_any_crate() {
+fn no_cycle_among_the_modules_of_any_crate() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut roots = Vec::new();
     find_roots(workspace, &mut roots);
@@ -43,19 +42,19 @@ fn no_circle_among_the_modules_of_any_crate() {
     let mut report = String::new();
     for root in roots {
         let root = root.strip_prefix(workspace).unwrap();
-        if NOT_CUT_YET.iter().any(|known| Path::new(known) == root) {
+        if KNOWN_CYCLES.iter().any(|known| Path::new(known) == root) {
             continue;
         }
-        for circle in circles_of(root, &read) {
-            write!(report, "\n{}: {}", root.display(), show(&circle)).unwrap();
+        for cycle in cycles_of(root, &read) {
+            write!(report, "\n{}: {}", root.display(), describe(&cycle)).unwrap();
         }
     }
-    assert!(report.is_empty(), "circles among modules:\n{report}");
+    assert!(report.is_empty(), "cycles among modules:\n{report}");
 }
 
 /// Finds the root modules of all crates: libraries, programs, tests.
-fn find_roots(folder: &Path, roots: &mut Vec<PathBuf>) {
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
+fn find_roots(directory: &Path, roots: &mut Vec<PathBuf>) {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
@@ -72,42 +71,42 @@ fn find_roots(folder: &Path, roots: &mut Vec<PathBuf>) {
     }
 }
 
-fn circles_of(root: &Path, read: modules::ReadSource<'_>) -> Vec<Circle> {
+fn cycles_of(root: &Path, read: modules::ReadSource<'_>) -> Vec<Cycle> {
     let modules = modules::read_crate(root, read);
-    circles::find(&dependencies::dependencies(&modules))
+    cycles::find(&dependencies::dependencies(&modules))
 }
 
-/// Shows a circle in full: each arrow of a shortest way around, with all that makes it.
-fn show(circle: &Circle) -> String {
-    let names: Vec<String> = circle.members.iter().map(|path| path.join("::")).collect();
-    let mut shown = format!("a circle of {}: {}\n", names.len(), names.join(", "));
-    for arrow in &circle.arrows {
+/// Describes a cycle: each arrow of a shortest way around, with the mentions that make it.
+fn describe(cycle: &Cycle) -> String {
+    let names: Vec<String> = cycle.members.iter().map(|path| path.join("::")).collect();
+    let mut text = format!("a cycle of {}: {}\n", names.len(), names.join(", "));
+    for arrow in &cycle.arrows {
         let (from, to) = (arrow.from.join("::"), arrow.to.join("::"));
-        writeln!(shown, "  {from} -> {to}").unwrap();
+        writeln!(text, "  {from} -> {to}").unwrap();
         for mention in &arrow.mentions {
-            writeln!(shown, "    {mention}").unwrap();
+            writeln!(text, "    {mention}").unwrap();
         }
     }
-    shown
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The circles of a crate with these files, as they are shown.
-    fn circles(files: &[(&str, &str)]) -> Vec<String> {
+    /// The descriptions of the cycles of a crate with these files.
+    fn cycles(files: &[(&str, &str)]) -> Vec<String> {
         let read = |path: &Path| {
             let file = files.iter().find(|(name, _)| Path::new(name) == path);
             file.map(|(_, text)| (*text).to_owned())
         };
-        let circles = circles_of(Path::new("lib.rs"), &read);
-        circles.iter().map(show).collect()
+        let cycles = cycles_of(Path::new("lib.rs"), &read);
+        cycles.iter().map(describe).collect()
     }
 
     #[test]
-    fn finds_a_circle_through_three_files() {
-        let circles = circles(&[
+    fn finds_a_cycle_through_three_files() {
+        let cycles = cycles(&[
             ("lib.rs", "mod a; mod b; mod c; mod d;"),
             ("a.rs", "use crate::b::B;\npub struct A;\nfn f(_: B) {}"),
             ("b/mod.rs", "mod inner;\npub use inner::B;"),
@@ -118,33 +117,33 @@ mod tests {
                 "use crate::{a::A, b::B, c::*};\npub struct D(A, B, C);",
             ),
         ]);
-        let [circle] = &circles[..] else {
-            panic!("{circles:?}")
+        let [cycle] = &cycles[..] else {
+            panic!("{cycles:?}")
         };
-        assert!(circle.starts_with("a circle of 3: a, b, c\n"), "{circle}");
+        assert!(cycle.starts_with("a cycle of 3: a, b, c\n"), "{cycle}");
         for line in [
             "  a -> b\n    a.rs:1: b::inner::B\n",
             "  b -> c\n    b/inner.rs:2: c::C\n",
             "  c -> a\n    c.rs:2: a::A\n",
         ] {
-            assert!(circle.contains(line), "{circle}");
+            assert!(cycle.contains(line), "{cycle}");
         }
     }
 
     #[test]
-    fn finds_a_circle_inside_a_module() {
-        let circles = circles(&[
+    fn finds_a_cycle_inside_a_module() {
+        let cycles = cycles(&[
             ("lib.rs", "mod a { mod b; mod c; pub use b::B; }"),
             ("a/b.rs", "pub struct B(super::c::C);"),
             ("a/c.rs", "pub struct C(Option<Box<super::B>>);"),
         ]);
-        assert_eq!(circles.len(), 1);
-        assert!(circles[0].starts_with("a circle of 2: a::b, a::c\n"));
+        assert_eq!(cycles.len(), 1);
+        assert!(cycles[0].starts_with("a cycle of 2: a::b, a::c\n"));
     }
 
     #[test]
-    fn passing_on_parents_tests_and_links_make_no_circle() {
-        let circles = circles(&[
+    fn reexports_parents_tests_and_links_make_no_cycle() {
+        let cycles = cycles(&[
             (
                 "lib.rs",
                 "//! [`a::A`]\nmod a; mod b; pub use a::A; pub struct Root;",
@@ -159,6 +158,6 @@ mod tests {
                 "use crate::A;\npub struct B(A);\npub fn f() { \"crate::a\"; }",
             ),
         ]);
-        assert_eq!(circles, [""; 0]);
+        assert_eq!(cycles, [""; 0]);
     }
 }

@@ -1,15 +1,15 @@
-//! Circles among modules that are side by side.
+//! Cycles among sibling modules.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::dependencies::Dependencies;
 
-/// Modules side by side, each of which uses the next, and the last the first.
+/// Sibling modules, each of which uses the next one, and the last one the first.
 #[derive(Debug)]
-pub(crate) struct Circle {
+pub(crate) struct Cycle {
     /// A shortest way around.
     pub(crate) arrows: Vec<Arrow>,
-    /// All modules that can be reached from these, and lead back to them.
+    /// All modules that these reach, and that reach these.
     pub(crate) members: BTreeSet<Vec<String>>,
 }
 
@@ -23,8 +23,8 @@ pub(crate) struct Arrow {
 
 type Arrows = BTreeMap<Vec<String>, BTreeMap<Vec<String>, Vec<String>>>;
 
-/// Finds the circles. No module is in two of them.
-pub(crate) fn find(dependencies: &Dependencies) -> Vec<Circle> {
+/// Finds the cycles. No module is in two of them.
+pub(crate) fn find(dependencies: &Dependencies) -> Vec<Cycle> {
     let mut arrows = Arrows::new();
     for ((from, to), mentions) in dependencies {
         if let Some((from, to)) = side_by_side(from, to) {
@@ -32,7 +32,7 @@ pub(crate) fn find(dependencies: &Dependencies) -> Vec<Circle> {
             known.extend(mentions.iter().cloned());
         }
     }
-    let mut circles = Vec::new();
+    let mut cycles = Vec::new();
     let mut done = BTreeSet::new();
     for start in arrows.keys() {
         if done.contains(start) {
@@ -51,14 +51,13 @@ pub(crate) fn find(dependencies: &Dependencies) -> Vec<Circle> {
             .iter()
             .filter_map(|member| shortest(&arrows, member));
         if let Some(arrows) = shortest.min_by_key(Vec::len) {
-            circles.push(Circle { arrows, members });
+            cycles.push(Cycle { arrows, members });
         }
     }
-    circles
+    cycles
 }
 
-/// Returns the modules around `from` and `to`, or these themselves, that are side by side. `None` if one
-/// is inside the other.
+/// Returns the siblings that contain `from` and `to`, or these themselves. `None` if one is inside the other.
 fn side_by_side(from: &[String], to: &[String]) -> Option<(Vec<String>, Vec<String>)> {
     let common = from.iter().zip(to).take_while(|(a, b)| a == b).count();
     let from = from.get(..=common)?;
