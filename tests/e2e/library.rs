@@ -330,7 +330,7 @@ fn a_lost_connection_is_an_error_for_everything_on_it_where_none_is_to_follow() 
     let mut daemon = Daemon::start();
     in_runtime(async {
         let connector = Connector::new(daemon.home().socket());
-        let connector = connector.reconnect_within(Duration::ZERO);
+        let connector = connector.reconnect_timeout(Duration::ZERO);
         let client = connector.connect().await.unwrap();
         let request = ExecutionRequest {
             timeout: Timeout::After { ms: 2_000 },

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use escher_client::{
-    Client, Command, EventKind, EventsRequest, ExecutionId, ExecutionRequest, Output, OutputStream,
+    Client, Command, EventKind, EventsRequest, ExecutionId, ExecutionRequest, LogStream,
+    OutputStream,
 };
 
 use crate::{DEADLINE, Daemon};
@@ -73,7 +74,7 @@ pub async fn wait_started(client: &Client, id: ExecutionId) {
 
 /// What a stream of output brings: both outputs, and the offset at which it ended. Every chunk has to
 /// follow the one before.
-pub async fn collect(mut output: Output, mut offset: u64) -> (Vec<u8>, Vec<u8>, u64) {
+pub async fn collect(mut output: LogStream, mut offset: u64) -> (Vec<u8>, Vec<u8>, u64) {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     while let Some(chunk) = output.next().await {
         let chunk = chunk.unwrap();

@@ -12,18 +12,17 @@ use escher_protocol::message::{
     Submitted,
 };
 use escher_protocol::{
-    Blob, CancelMode, Diagnostic, ErrorCode, ExecutionEvent, ExecutionId, ExecutionRecord,
-    ExecutionRequest, ExecutionResult, OutputRange, Reloaded, Request, ResourceLimits, Resources,
-    Response, Setting, Target,
+    CancelMode, Diagnostic, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest,
+    ExecutionResult, OutputRange, Reloaded, Request, ResourceLimits, Resources, Response, Setting,
+    Target,
 };
 
 use crate::connector::Connector;
-use crate::error::{ConnectError, Error, Violation};
-use crate::event_handler::{self, EventHandler};
+use crate::error::{ConnectError, Error};
+use crate::response::{done, removed, unexpected};
 use crate::result;
 use crate::session::Session;
-use crate::stdin::StdinWriter;
-use crate::stream::{Element, Events, Executions, Items, Output};
+use crate::stream::{EventStream, ExecutionStream, LogStream, ResponseStream, StreamItem};
 
 /// A connection to escherd. Clones share it; it closes with the last of them and their streams.
 ///
@@ -35,7 +34,7 @@ use crate::stream::{Element, Events, Executions, Items, Output};
 ///
 /// escherd may be restarted, replaced or killed; commands and their output do not depend on it, and
 /// neither does a client. It connects again as soon as it can, for as long as
-/// [`Connector::reconnect_within`] says, and everything that was under way goes on:
+/// [`Connector::reconnect_timeout`] says, and everything that was under way goes on:
 ///
 /// - What does no harm when it is done twice is asked again: [`get_status`](Client::get_status),
 ///   [`wait_for_completion`](Client::wait_for_completion), [`get_result`](Client::get_result),
@@ -52,24 +51,37 @@ use crate::stream::{Element, Events, Executions, Items, Output};
 /// - Streams go on where they stood: [`read_logs`](Client::read_logs) and [`follow`](Client::follow)
 ///   behind the last byte, [`events`](Client::events) behind the last sequence number,
 ///   [`list_executions`](Client::list_executions) and [`find`](Client::find) below the last number. A
-///   [`StdinWriter`] sends again what was not acknowledged, and an
+///   [`StdinWriter`](crate::StdinWriter) sends again what was not acknowledged, and an
 ///   [event handler](Client::add_event_handler) is told everything once.
 ///
 /// A name may come to mean another execution while escherd is away. Where that matters for a repeat, the
 /// id is asked for before anything else ([`get_status`](Client::get_status)).
 ///
-/// After an outage that was too long ([`Error::DaemonGone`]), each request makes one attempt to reach
+/// After an outage that was too long ([`Error::DaemonUnavailable`]), each request makes one attempt to reach
 /// escherd and does not wait.
 #[derive(Debug, Clone)]
 pub struct Client {
     session: Arc<Session>,
 }
 
-impl Client {
-    pub(crate) fn new(session: Arc<Session>) -> Self {
-        Client { session }
+impl Connector {
+    /// Connects, and performs the handshake.
+    ///
+    /// Fails at once if no escherd listens on the socket. An escherd that closes the connection during
+    /// the handshake is being restarted, so the client waits for it as for a lost connection.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]; each error names the socket.
+    ///
+    /// # Cancellation
+    /// If the future is dropped, the connection is closed.
+    pub async fn connect(self) -> Result<Client, ConnectError> {
+        let session = Session::connect(self).await?;
+        Ok(Client { session })
     }
+}
 
+impl Client {
     /// Connects to the socket at `path`. [`Connector`] does the same with a name and a deadline.
     ///
     /// # Errors
@@ -91,7 +103,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Api`] when escherd does not accept it; with [`Error::Disconnected`] and
-    /// [`Error::DaemonGone`] it may have, which only a request with a key can safely find out by asking
+    /// [`Error::DaemonUnavailable`] it may have, which only a request with a key can safely find out by asking
     /// again.
     pub async fn execute(&self, request: ExecutionRequest) -> Result<Submitted, Error> {
         self.submit(Request::Submit(Box::new(request))).await
@@ -118,7 +130,7 @@ impl Client {
     async fn submit(&self, request: Request) -> Result<Submitted, Error> {
         match self.ask(request).await? {
             Response::Submitted(submitted) => Ok(submitted),
-            other => Err(wrong("a submission", &other)),
+            other => Err(unexpected("a submission", &other)),
         }
     }
 
@@ -138,7 +150,7 @@ impl Client {
         &self,
         target: impl Into<Target>,
     ) -> Result<ExecutionRecord, Error> {
-        let target = self.pin(target.into()).await?;
+        let target = self.resolve(target.into()).await?;
         self.record(Request::Wait(target)).await
     }
 
@@ -149,7 +161,7 @@ impl Client {
     /// # Errors
     /// As [`get_status`](Client::get_status), and `output-unavailable`.
     pub async fn get_result(&self, target: impl Into<Target>) -> Result<ExecutionResult, Error> {
-        let target = self.pin(target.into()).await?;
+        let target = self.resolve(target.into()).await?;
         result::fetch(&self.session, &target).await
     }
 
@@ -172,10 +184,10 @@ impl Client {
         target: impl Into<Target>,
         mode: CancelMode,
     ) -> Result<CancelOutcome, Error> {
-        let target = self.pin(target.into()).await?;
+        let target = self.resolve(target.into()).await?;
         match self.ask(Request::Cancel { target, mode }).await? {
             Response::Cancel(outcome) => Ok(outcome),
-            other => Err(wrong("a cancellation", &other)),
+            other => Err(unexpected("a cancellation", &other)),
         }
     }
 
@@ -199,7 +211,7 @@ impl Client {
     /// As [`get_status`](Client::get_status), `not-running`, `cannot-pause`, and [`Error::Unsupported`] by
     /// an escherd without the feature `resources`.
     pub async fn pause(&self, target: impl Into<Target>) -> Result<(), Error> {
-        let target = self.pin(target.into()).await?;
+        let target = self.resolve(target.into()).await?;
         done(self.ask(Request::Pause(target)).await?, "a pause")
     }
 
@@ -208,7 +220,7 @@ impl Client {
     /// # Errors
     /// As [`pause`](Client::pause).
     pub async fn resume(&self, target: impl Into<Target>) -> Result<(), Error> {
-        let target = self.pin(target.into()).await?;
+        let target = self.resolve(target.into()).await?;
         done(self.ask(Request::Resume(target)).await?, "a resumption")
     }
 
@@ -220,7 +232,7 @@ impl Client {
     pub async fn resources(&self, target: impl Into<Target>) -> Result<Resources, Error> {
         match self.ask(Request::Resources(target.into())).await? {
             Response::Resources(resources) => Ok(*resources),
-            other => Err(wrong("resources", &other)),
+            other => Err(unexpected("resources", &other)),
         }
     }
 
@@ -228,7 +240,7 @@ impl Client {
     ///
     /// # Errors
     /// When the request cannot be sent; the stream tells of everything else.
-    pub async fn list_executions(&self, filter: ListFilter) -> Result<Executions, Error> {
+    pub async fn list_executions(&self, filter: ListFilter) -> Result<ExecutionStream, Error> {
         self.items(Request::List(filter)).await
     }
 
@@ -238,7 +250,7 @@ impl Client {
     /// # Errors
     /// [`Error::Unsupported`] by an escherd without the feature `history`; the stream tells of
     /// everything else.
-    pub async fn find(&self, selection: Selection) -> Result<Executions, Error> {
+    pub async fn find(&self, selection: Selection) -> Result<ExecutionStream, Error> {
         self.items(Request::Find(selection)).await
     }
 
@@ -248,9 +260,9 @@ impl Client {
     /// # Errors
     /// As [`get_status`](Client::get_status), `not-finished`, and [`Error::Unsupported`].
     pub async fn remove_execution(&self, target: impl Into<Target>) -> Result<Removed, Error> {
-        let target = self.pin(target.into()).await?;
+        let target = self.resolve(target.into()).await?;
         let request = Request::Remove(target);
-        match self.session.call_noting_repeats(request).await {
+        match self.session.call_reporting_resend(request).await {
             (Err(Error::Api(error)), true) if error.code == ErrorCode::NOT_FOUND => Ok(Removed {
                 executions: 1,
                 log_bytes: 0,
@@ -286,7 +298,7 @@ impl Client {
         &self,
         target: impl Into<Target>,
         range: OutputRange,
-    ) -> Result<Output, Error> {
+    ) -> Result<LogStream, Error> {
         self.output(target.into(), range, false).await
     }
 
@@ -299,63 +311,16 @@ impl Client {
         &self,
         target: impl Into<Target>,
         range: OutputRange,
-    ) -> Result<Output, Error> {
+    ) -> Result<LogStream, Error> {
         self.output(target.into(), range, true).await
-    }
-
-    /// Has `handler` told of the executions that this user may see and that start from now on: each
-    /// from its start, with its output, to its end. Of one that never starts it is told the end.
-    ///
-    /// What happens to one execution comes in order and one at a time; several are told of side by
-    /// side. `handler` is called by tasks of the client's, so it must not block: one that has to wait
-    /// for something hands over to a channel. It is told until the [`EventHandler`] is dropped.
-    ///
-    /// An execution that is removed before all of it was told gets no end, and output that is not in the
-    /// log any more is passed over. As many are told of at once as half of the requests that escherd
-    /// allows on a connection; the next ones wait until one of these is over.
-    ///
-    /// # Errors
-    /// When escherd is gone or does not know of its events.
-    pub async fn add_event_handler(
-        &self,
-        handler: impl Fn(ExecutionEvent) + Send + Sync + 'static,
-    ) -> Result<EventHandler, Error> {
-        event_handler::start(self.clone(), Arc::new(handler)).await
     }
 
     /// What happens to the executions that this user may see.
     ///
     /// # Errors
     /// When the request cannot be sent; the stream tells of everything else.
-    pub async fn events(&self, request: EventsRequest) -> Result<Events, Error> {
+    pub async fn events(&self, request: EventsRequest) -> Result<EventStream, Error> {
         self.items(Request::Events(request)).await
-    }
-
-    /// Writes at most 64 KiB of a command's standard input at `offset`, counted from the first byte
-    /// ever written, and waits until they have arrived. Returns how much of the input has.
-    ///
-    /// # Errors
-    /// As [`get_status`](Client::get_status); `stdin-closed` and `not-running` when the command takes no
-    /// more; `stdin-offset` when `offset` leaves a gap.
-    pub async fn write_stdin(
-        &self,
-        target: impl Into<Target>,
-        offset: u64,
-        data: impl Into<Blob>,
-        end: bool,
-    ) -> Result<u64, Error> {
-        let request = Request::WriteStdin {
-            target: self.pin(target.into()).await?,
-            offset,
-            data: data.into(),
-            end,
-        };
-        accepted_offset(self.ask(request).await?)
-    }
-
-    /// Writes a command's standard input from its beginning, however long it is.
-    pub fn stdin(&self, target: impl Into<Target>) -> StdinWriter {
-        StdinWriter::new(self.clone(), target.into(), 0)
     }
 
     /// About escherd itself.
@@ -365,7 +330,7 @@ impl Client {
     pub async fn info(&self) -> Result<DaemonInfo, Error> {
         match self.ask(Request::Info).await? {
             Response::Info(info) => Ok(*info),
-            other => Err(wrong("information", &other)),
+            other => Err(unexpected("information", &other)),
         }
     }
 
@@ -394,7 +359,7 @@ impl Client {
     pub async fn settings(&self) -> Result<Vec<Setting>, Error> {
         match self.ask(Request::Settings).await? {
             Response::Settings(settings) => Ok(settings),
-            other => Err(wrong("settings", &other)),
+            other => Err(unexpected("settings", &other)),
         }
     }
 
@@ -407,7 +372,7 @@ impl Client {
     pub async fn reload(&self) -> Result<Reloaded, Error> {
         match self.ask(Request::Reload).await? {
             Response::Reloaded(reloaded) => Ok(reloaded),
-            other => Err(wrong("a reload", &other)),
+            other => Err(unexpected("a reload", &other)),
         }
     }
 
@@ -419,7 +384,7 @@ impl Client {
     pub async fn metrics(&self) -> Result<String, Error> {
         match self.ask(Request::Metrics).await? {
             Response::Metrics(text) => Ok(text.into_string()),
-            other => Err(wrong("metrics", &other)),
+            other => Err(unexpected("metrics", &other)),
         }
     }
 
@@ -431,7 +396,7 @@ impl Client {
     pub async fn examine(&self) -> Result<Vec<Diagnostic>, Error> {
         match self.ask(Request::Examine).await? {
             Response::Diagnostics(diagnostics) => Ok(diagnostics),
-            other => Err(wrong("diagnostics", &other)),
+            other => Err(unexpected("diagnostics", &other)),
         }
     }
 
@@ -441,7 +406,7 @@ impl Client {
 
     /// The same execution in words that mean no other one when the request is repeated: only an id, and
     /// a number that is too short for a part of an id, always do.
-    pub(crate) async fn pin(&self, target: Target) -> Result<Target, Error> {
+    pub(crate) async fn resolve(&self, target: Target) -> Result<Target, Error> {
         let Target::Reference(text) = &target else {
             return Ok(target);
         };
@@ -462,12 +427,12 @@ impl Client {
     async fn record(&self, request: Request) -> Result<ExecutionRecord, Error> {
         match self.ask(request).await? {
             Response::Execution(record) => Ok(*record),
-            other => Err(wrong("an execution", &other)),
+            other => Err(unexpected("an execution", &other)),
         }
     }
 
-    async fn items<T: Element>(&self, request: Request) -> Result<Items<T>, Error> {
-        Items::open(&self.session, request).await
+    async fn items<T: StreamItem>(&self, request: Request) -> Result<ResponseStream<T>, Error> {
+        ResponseStream::open(&self.session, request).await
     }
 
     async fn output(
@@ -475,9 +440,9 @@ impl Client {
         target: Target,
         range: OutputRange,
         follow: bool,
-    ) -> Result<Output, Error> {
+    ) -> Result<LogStream, Error> {
         let request = OutputRequest {
-            target: self.pin(target).await?,
+            target: self.resolve(target).await?,
             streams: range.streams,
             start: range.start,
             length: range.length,
@@ -485,47 +450,4 @@ impl Client {
         };
         self.items(Request::ReadOutput(request)).await
     }
-}
-
-fn done(response: Response, wanted: &'static str) -> Result<(), Error> {
-    match response {
-        Response::Done => Ok(()),
-        other => Err(wrong(wanted, &other)),
-    }
-}
-
-fn removed(response: Response) -> Result<Removed, Error> {
-    match response {
-        Response::Removed(removed) => Ok(removed),
-        other => Err(wrong("a removal", &other)),
-    }
-}
-
-pub(crate) fn accepted_offset(response: Response) -> Result<u64, Error> {
-    match response {
-        Response::StdinAccepted { offset } => Ok(offset),
-        other => Err(wrong("standard input", &other)),
-    }
-}
-
-fn wrong(wanted: &'static str, got: &Response) -> Error {
-    let got = match got {
-        Response::Submitted(_) => "a submission",
-        Response::Execution(_) => "an execution",
-        Response::Cancel(_) => "a cancellation",
-        Response::StdinAccepted { .. } => "an offset",
-        Response::Info(_) => "information",
-        Response::Done => "a bare confirmation",
-        Response::Removed(_) => "a removal",
-        Response::Settings(_) => "settings",
-        Response::Reloaded(_) => "a reload",
-        Response::Metrics(_) => "metrics",
-        Response::Resources(_) => "resources",
-        Response::Diagnostics(_) => "diagnostics",
-    };
-    wrong_answer(wanted, got)
-}
-
-pub(crate) fn wrong_answer(wanted: &'static str, got: &'static str) -> Error {
-    Error::Protocol(Violation::WrongAnswer { wanted, got })
 }

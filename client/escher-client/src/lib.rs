@@ -29,10 +29,10 @@ mod client;
 mod connection;
 mod connector;
 mod cursor;
-mod dial;
 mod error;
 mod event_handler;
 mod reconnect;
+mod response;
 mod result;
 #[cfg(test)]
 mod sample;
@@ -42,11 +42,13 @@ mod stdin;
 mod stream;
 
 pub use client::Client;
-pub use connector::{Connector, DEFAULT_DEADLINE, DEFAULT_RECONNECT, Outage};
-pub use error::{ConnectError, Error, Violation};
-pub use event_handler::EventHandler;
+pub use connector::{
+    Connector, DEFAULT_CONNECT_TIMEOUT, DEFAULT_RECONNECT_TIMEOUT, ReconnectEvent,
+};
+pub use error::{ConnectError, Error, ProtocolViolation};
+pub use event_handler::EventSubscription;
 pub use stdin::StdinWriter;
-pub use stream::{Events, Executions, Items, Output};
+pub use stream::{EventStream, ExecutionStream, LogStream, ResponseStream};
 
 pub use escher_protocol as protocol;
 pub use escher_protocol::execution::{

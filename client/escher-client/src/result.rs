@@ -6,11 +6,10 @@ use std::sync::Arc;
 use escher_protocol::handshake::FEATURE_SETTINGS;
 use escher_protocol::{ExecutionResult, Item, Omission, OutputStream, Request, Target, Text};
 
-use crate::client::wrong_answer;
-use crate::connection::{Connection, Inbox};
+use crate::connection::{Connection, ItemReceiver};
 use crate::error::Error;
+use crate::response::item_type;
 use crate::session::Session;
-use crate::stream::kind;
 
 /// The result of `target`. After a lost connection it comes from the beginning: it is one value, if a long
 /// one.
@@ -21,7 +20,9 @@ pub(crate) async fn fetch(
     let mut connection = session.connection().await?;
     loop {
         match fetch_over(&connection, target).await {
-            Err(error) if error.is_loss() => connection = session.after(&connection, error).await?,
+            Err(error) if error.is_connection_loss() => {
+                connection = session.next_connection(&connection, error).await?
+            }
             fetched => return fetched,
         }
     }
@@ -41,17 +42,17 @@ async fn fetch_over(
     Ok(result)
 }
 
-async fn collect(mut inbox: Inbox) -> Result<ExecutionResult, Error> {
+async fn collect(mut items: ItemReceiver) -> Result<ExecutionResult, Error> {
     let mut result = None;
-    while let Some(item) = poll_fn(|cx| inbox.poll_next(cx)).await {
+    while let Some(item) = poll_fn(|cx| items.poll_next(cx)).await {
         match (item?, &mut result) {
             (Item::Execution(record), None) => result = Some(ExecutionResult::new(*record)),
             (Item::Output(chunk), Some(result)) => result.push(&chunk),
             (Item::Omitted(omission), Some(result)) => result.omit(omission),
-            (other, _) => return Err(wrong_answer("a result", kind(&other))),
+            (other, _) => return Err(Error::unexpected_response("a result", item_type(&other))),
         }
     }
-    result.ok_or(wrong_answer("a result", "nothing"))
+    result.ok_or(Error::unexpected_response("a result", "nothing"))
 }
 
 /// An escherd that does not say what it has left out has put a mark into the text, and has counted what there

@@ -8,7 +8,7 @@ use std::time::Duration;
 use escher_client::protocol::message::{EventKind, OutputRequest};
 use escher_client::protocol::{ClientFrame, Item, Request, RequestId, Response};
 use escher_client::{
-    ApiError, Client, Error, ErrorCode, Event, EventHandler, EventsRequest, ExecutionEvent,
+    ApiError, Client, Error, ErrorCode, Event, EventSubscription, EventsRequest, ExecutionEvent,
     ExecutionRecord, OutputStart, OutputStream, Status, Target, Timestamp,
 };
 use support::{Daemon, Peer, execution, output, record};
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 /// A handler that passes on what it is told, and the id of its stream of events.
 struct Told {
-    handler: EventHandler,
+    handler: EventSubscription,
     told: mpsc::UnboundedReceiver<ExecutionEvent>,
     events: RequestId,
 }
@@ -320,7 +320,7 @@ async fn a_handler_that_is_dropped_asks_for_nothing_more() {
 #[tokio::test]
 async fn a_handler_that_can_be_told_no_more_says_why() {
     let daemon = Daemon::start();
-    let connector = daemon.connector().reconnect_within(Duration::ZERO);
+    let connector = daemon.connector().reconnect_timeout(Duration::ZERO);
     let (client, mut peer) = daemon.connect_by(connector).await;
     let told = added(&client, &mut peer, &[], &[]).await;
     let missed = ApiError::new(ErrorCode::EVENTS_MISSED, "events 1 to 9 are no longer kept");

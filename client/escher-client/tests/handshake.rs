@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use escher_client::protocol::handshake::{HelloReply, Refusal};
-use escher_client::{ApiError, Client, ConnectError, Connector, ErrorCode, Violation};
+use escher_client::{ApiError, Client, ConnectError, Connector, ErrorCode, ProtocolViolation};
 use support::Daemon;
 use tokio::io::AsyncWriteExt;
 
@@ -22,7 +22,7 @@ fn refusal(code: ErrorCode) -> HelloReply {
 #[tokio::test]
 async fn a_client_says_its_name_and_learns_the_terms() {
     let daemon = Daemon::start();
-    let connector = Connector::new(daemon.path()).name("backup 2.1");
+    let connector = Connector::new(daemon.path()).client_name("backup 2.1");
     let (client, hello) = tokio::join!(connector.connect(), async {
         let (mut peer, hello) = daemon.greeted().await;
         peer.send(&HelloReply::Welcome(daemon.welcome())).await;
@@ -115,7 +115,10 @@ async fn a_version_that_was_not_offered_is_not_taken() {
     welcome.version = 2;
     match daemon.answer_greeting(&HelloReply::Welcome(welcome)).await {
         Err(ConnectError::Protocol { violation, .. }) => {
-            assert!(matches!(violation, Violation::Version(2)), "{violation:?}");
+            assert!(
+                matches!(violation, ProtocolViolation::VersionNotOffered(2)),
+                "{violation:?}"
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -131,7 +134,7 @@ async fn garbage_for_a_welcome() {
     ];
     for answer in answers {
         let daemon = Daemon::start();
-        let connector = Connector::new(daemon.path()).reconnect_within(Duration::ZERO);
+        let connector = Connector::new(daemon.path()).reconnect_timeout(Duration::ZERO);
         let (connected, ()) = tokio::join!(connector.connect(), async {
             let (mut peer, _) = daemon.greeted().await;
             peer.stream.write_all(answer).await.unwrap();
@@ -145,10 +148,10 @@ async fn garbage_for_a_welcome() {
 async fn a_silent_daemon_is_given_up_at_the_deadline() {
     let daemon = Daemon::start();
     let deadline = Duration::from_millis(20);
-    let connector = Connector::new(daemon.path()).deadline(deadline);
+    let connector = Connector::new(daemon.path()).connect_timeout(deadline);
     // The listener's backlog takes the connection; nobody ever answers.
     match connector.connect().await {
-        Err(ConnectError::Timeout { after, .. }) => assert_eq!(after, deadline),
+        Err(ConnectError::Timeout { timeout, .. }) => assert_eq!(timeout, deadline),
         other => panic!("{other:?}"),
     }
 }
@@ -156,7 +159,7 @@ async fn a_silent_daemon_is_given_up_at_the_deadline() {
 #[tokio::test]
 async fn a_name_that_does_not_fit_into_the_handshake_is_refused_here() {
     let daemon = Daemon::start();
-    let connector = Connector::new(daemon.path()).name("x".repeat(5_000));
+    let connector = Connector::new(daemon.path()).client_name("x".repeat(5_000));
     match connector.connect().await {
         Err(ConnectError::Io { source, .. }) => {
             assert_eq!(source.kind(), std::io::ErrorKind::InvalidInput);
@@ -196,8 +199,8 @@ async fn a_full_backlog_is_waited_for() {
     let listener = tokio::net::UnixListener::from_std(socket.into()).unwrap();
 
     let connector = Connector::new(&path)
-        .deadline(Duration::from_secs(60))
-        .reconnect_within(Duration::ZERO);
+        .connect_timeout(Duration::from_secs(60))
+        .reconnect_timeout(Duration::ZERO);
     let connecting = tokio::spawn(connector.connect());
     // Let it find the backlog full before there is room.
     tokio::task::yield_now().await;
@@ -210,7 +213,7 @@ async fn a_full_backlog_is_waited_for() {
     let hung_up = matches!(
         &error,
         ConnectError::Protocol {
-            violation: Violation::HungUp,
+            violation: ProtocolViolation::ConnectionClosed,
             ..
         }
     ) || matches!(error, ConnectError::Io { .. });

@@ -12,7 +12,8 @@ use escher_client::protocol::handshake::{HelloReply, Refusal};
 use escher_client::protocol::{Request, Response};
 use escher_client::{
     ApiError, CancelMode, CancelOutcome, Client, ConnectError, Error, ErrorCode, ExecutionId,
-    ExecutionRequest, Outage, OutputStream, Reloaded, Removed, Selection, Submitted, Violation,
+    ExecutionRequest, OutputStream, ProtocolViolation, ReconnectEvent, Reloaded, Removed,
+    Selection, Submitted,
 };
 use support::{Daemon, Peer, execution, info, output, record};
 use tokio::io::AsyncWriteExt;
@@ -149,7 +150,7 @@ async fn what_may_have_been_done_is_not_asked_again() {
 async fn a_request_of_an_outage_waits_for_its_end_even_if_it_may_not_be_repeated() {
     let mut daemon = Daemon::start();
     let (outages, mut began) = mpsc::unbounded_channel();
-    let connector = daemon.connector().on_outage(move |outage| {
+    let connector = daemon.connector().on_reconnect(move |outage| {
         outages.send(outage).unwrap();
     });
     let (client, mut peer) = daemon.connect_by(connector).await;
@@ -160,7 +161,7 @@ async fn a_request_of_an_outage_waits_for_its_end_even_if_it_may_not_be_repeated
     peer.request().await;
     daemon.go_away();
     drop(peer);
-    assert_eq!(began.recv().await, Some(Outage::Began));
+    assert_eq!(began.recv().await, Some(ReconnectEvent::Waiting));
     let (signalled, ()) = tokio::join!(client.signal("1", 15), async {
         daemon.come_back();
         let mut peer = daemon.welcomed().await;
@@ -174,7 +175,7 @@ async fn a_request_of_an_outage_waits_for_its_end_even_if_it_may_not_be_repeated
     });
     signalled.unwrap();
     waiting.await.unwrap().unwrap();
-    assert_eq!(began.recv().await, Some(Outage::Ended));
+    assert_eq!(began.recv().await, Some(ReconnectEvent::Reconnected));
 }
 
 #[tokio::test]
@@ -290,7 +291,7 @@ async fn a_refusal_that_lasts_ends_the_waiting() {
         peer.send(&refusal(ErrorCode::UNSUPPORTED_VERSION)).await;
     });
     match ended.unwrap_err() {
-        Error::DaemonGone { source, path, .. } => {
+        Error::DaemonUnavailable { source, path, .. } => {
             assert!(
                 matches!(*source, ConnectError::VersionMismatch { .. }),
                 "{source:?}"
@@ -333,7 +334,7 @@ async fn one_attempt_serves_all_who_wait() {
 async fn after_the_deadline_all_who_wait_are_told_and_later_ones_do_not_wait() {
     let mut daemon = Daemon::start();
     let told = Arc::new(Mutex::new(Vec::new()));
-    let connector = daemon.connector().reconnect_within(BRIEF).on_outage({
+    let connector = daemon.connector().reconnect_timeout(BRIEF).on_reconnect({
         let told = Arc::clone(&told);
         move |outage| told.lock().unwrap().push(outage)
     });
@@ -349,18 +350,24 @@ async fn after_the_deadline_all_who_wait_are_told_and_later_ones_do_not_wait() {
         });
     for error in [waited.unwrap_err(), followed.unwrap().unwrap_err()] {
         match &error {
-            Error::DaemonGone { after, source, .. } => {
-                assert_eq!(*after, BRIEF);
+            Error::DaemonUnavailable { waited, source, .. } => {
+                assert_eq!(*waited, BRIEF);
                 assert!(matches!(**source, ConnectError::NoDaemon { .. }));
             }
             other => panic!("{other:?}"),
         }
     }
     assert!(follow.next().await.is_none());
-    assert_eq!(*told.lock().unwrap(), [Outage::Began, Outage::GivenUp]);
+    assert_eq!(
+        *told.lock().unwrap(),
+        [ReconnectEvent::Waiting, ReconnectEvent::GaveUp]
+    );
 
     let later = client.get_status("1").await;
-    assert!(matches!(later, Err(Error::DaemonGone { .. })), "{later:?}");
+    assert!(
+        matches!(later, Err(Error::DaemonUnavailable { .. })),
+        "{later:?}"
+    );
     // It is of use again when escherd is back.
     daemon.come_back();
     let (back, ()) = tokio::join!(client.get_status("1"), async {
@@ -374,7 +381,7 @@ async fn after_the_deadline_all_who_wait_are_told_and_later_ones_do_not_wait() {
 #[tokio::test]
 async fn an_escherd_that_drops_every_connection_is_not_asked_for_ever() {
     let daemon = Daemon::start();
-    let connector = daemon.connector().reconnect_within(BRIEF);
+    let connector = daemon.connector().reconnect_timeout(BRIEF);
     let (client, peer) = daemon.connect_by(connector).await;
     drop(peer);
     let mut connections = 0;
@@ -387,7 +394,7 @@ async fn an_escherd_that_drops_every_connection_is_not_asked_for_ever() {
             }
         } => unreachable!(),
     };
-    let gone = matches!(waited, Err(Error::DaemonGone { .. }));
+    let gone = matches!(waited, Err(Error::DaemonUnavailable { .. }));
     assert!(gone, "{waited:?}");
     assert_eq!(connections, 1);
 }
@@ -400,7 +407,12 @@ async fn a_broken_protocol_is_not_connected_to_again() {
         let (id, _) = peer.request().await;
         peer.item(id, output(OutputStream::Stdout, 0, 1)).await;
     });
-    let wrong = matches!(waited, Err(Error::Protocol(Violation::WrongAnswer { .. })));
+    let wrong = matches!(
+        waited,
+        Err(Error::Protocol(
+            ProtocolViolation::UnexpectedResponse { .. }
+        ))
+    );
     assert!(wrong, "{waited:?}");
     assert!(matches!(client.info().await, Err(Error::Protocol(_))));
 }

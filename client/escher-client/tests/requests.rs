@@ -10,7 +10,7 @@ use std::time::Duration;
 use escher_client::protocol::{ClientFrame, Item, Request, Response};
 use escher_client::{
     ApiError, CancelMode, CancelOutcome, Command, DaemonInfo, Error, ErrorCode, ExecutionRecord,
-    ExecutionRequest, ListFilter, Selection, Target, Violation,
+    ExecutionRequest, ListFilter, ProtocolViolation, Selection, Target,
 };
 use support::{Daemon, execution, info, record};
 use tokio::io::AsyncWriteExt;
@@ -201,7 +201,7 @@ async fn a_request_that_is_too_large_is_not_sent() {
 #[tokio::test]
 async fn a_lost_connection_ends_everything_where_no_other_may_follow() {
     let daemon = Daemon::start();
-    let connector = daemon.connector().reconnect_within(Duration::ZERO);
+    let connector = daemon.connector().reconnect_timeout(Duration::ZERO);
     let (client, mut peer) = daemon.connect_by(connector).await;
     let mut executions = client.list_executions(ListFilter::default()).await.unwrap();
     let (id, _) = peer.request().await;
@@ -234,7 +234,7 @@ async fn garbage_from_the_daemon_ends_the_connection() {
             peer.request().await;
             peer.stream.write_all(bytes).await.unwrap();
         });
-        let frame = matches!(waited, Err(Error::Protocol(Violation::Frame(_))));
+        let frame = matches!(waited, Err(Error::Protocol(ProtocolViolation::Frame(_))));
         assert!(frame, "{waited:?}");
     }
 }
@@ -247,7 +247,12 @@ async fn an_answer_of_another_kind_is_an_error() {
         let (id, _) = peer.request().await;
         peer.reply(id, Ok(Response::Done)).await;
     });
-    let wrong = matches!(asked, Err(Error::Protocol(Violation::WrongAnswer { .. })));
+    let wrong = matches!(
+        asked,
+        Err(Error::Protocol(
+            ProtocolViolation::UnexpectedResponse { .. }
+        ))
+    );
     assert!(wrong, "{asked:?}");
 }
 

@@ -4,7 +4,7 @@
 mod support;
 
 use escher_client::protocol::{Exit, Item, Leftovers, Outcome, OutputTotals, Request, Usage};
-use escher_client::{Error, ExecutionRecord, Omission, OutputStream, Violation};
+use escher_client::{Error, ExecutionRecord, Omission, OutputStream, ProtocolViolation};
 use support::{Daemon, output, record};
 
 /// An execution that has written so much.
@@ -132,6 +132,11 @@ async fn output_without_a_record_is_no_result() {
         let (id, _) = peer.request().await;
         peer.item(id, output(OutputStream::Stdout, 0, 3)).await;
     });
-    let wrong = matches!(result, Err(Error::Protocol(Violation::WrongAnswer { .. })));
+    let wrong = matches!(
+        result,
+        Err(Error::Protocol(
+            ProtocolViolation::UnexpectedResponse { .. }
+        ))
+    );
     assert!(wrong, "{result:?}");
 }

@@ -6,7 +6,9 @@ mod support;
 use std::pin::Pin;
 
 use escher_client::protocol::{ClientFrame, RequestId};
-use escher_client::{ApiError, Error, ErrorCode, ListFilter, OutputRange, OutputStream, Violation};
+use escher_client::{
+    ApiError, Error, ErrorCode, ListFilter, OutputRange, OutputStream, ProtocolViolation,
+};
 use futures_core::Stream;
 use support::{Daemon, Peer, WINDOW, execution, output};
 
@@ -95,7 +97,7 @@ async fn a_daemon_that_ignores_the_window_is_cut_off() {
     let (waited, ()) = tokio::join!(client.wait_for_completion("2"), async {});
     let exceeded = matches!(
         waited,
-        Err(Error::Protocol(Violation::WindowExceeded { .. }))
+        Err(Error::Protocol(ProtocolViolation::WindowExceeded { .. }))
     );
     assert!(exceeded, "{waited:?}");
     let mut last = None;

@@ -155,7 +155,7 @@ impl From<Error> for Failure {
 /// Whether it speaks of escherd's absence.
 fn is_gone(error: &Error) -> bool {
     match error {
-        Error::Disconnected(_) | Error::DaemonGone { .. } => true,
+        Error::Disconnected(_) | Error::DaemonUnavailable { .. } => true,
         Error::Api(error) => error.code == ErrorCode::SHUTTING_DOWN,
         _ => false,
     }
@@ -218,7 +218,7 @@ fn describe_request(error: &Error, hint: Option<String>) -> Description {
         other => {
             let (code, hint) = match other {
                 Error::Disconnected(_) => ("disconnected", None),
-                Error::DaemonGone { .. } => (
+                Error::DaemonUnavailable { .. } => (
                     "daemon-gone",
                     Some("`systemctl status escherd` shows why; --reconnect TIME waits longer"),
                 ),

@@ -29,7 +29,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use escher_client::{Client, Connector, DEFAULT_DEADLINE, DEFAULT_RECONNECT, Outage};
+use escher_client::{
+    Client, Connector, DEFAULT_CONNECT_TIMEOUT, DEFAULT_RECONNECT_TIMEOUT, ReconnectEvent,
+};
 
 pub use completion::SCRIPTS as COMPLETIONS;
 
@@ -52,26 +54,26 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
         Connector::new(self.socket.path())
-            .name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
+            .client_name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
             // At systemd's socket one is connected before there is an escherd to answer.
-            .deadline(self.reconnect.max(DEFAULT_DEADLINE))
-            .reconnect_within(self.reconnect)
-            .on_outage(self.outage_teller())
+            .connect_timeout(self.reconnect.max(DEFAULT_CONNECT_TIMEOUT))
+            .reconnect_timeout(self.reconnect)
+            .on_reconnect(self.outage_teller())
             .connect()
             .await
             .map_err(|error| Failure::connect(error, &self.socket))
     }
 
     /// Tells a person that escherd is away, and that it is back.
-    fn outage_teller(&self) -> impl Fn(Outage) + Send + Sync + 'static {
+    fn outage_teller(&self) -> impl Fn(ReconnectEvent) + Send + Sync + 'static {
         let silent = self.quiet || self.json;
         let patience = render::time::duration(self.reconnect);
         move |outage| match outage {
             _ if silent => {}
-            Outage::Began => say(&format!(
+            ReconnectEvent::Waiting => say(&format!(
                 "escherd is away; waiting for it, {patience} at most"
             )),
-            Outage::Ended => say("escherd is back"),
+            ReconnectEvent::Reconnected => say("escherd is back"),
             // The failure that follows says more.
             _ => {}
         }
@@ -122,7 +124,7 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
         socket: SocketChoice::make(cli.global.socket),
         json: cli.global.json,
         quiet: cli.global.quiet,
-        reconnect: DEFAULT_RECONNECT,
+        reconnect: DEFAULT_RECONNECT_TIMEOUT,
     };
     let conduct = cli.verb.conduct();
     let performed = patience(cli.global.reconnect).and_then(|patience| {
@@ -145,7 +147,7 @@ fn patience(given: Option<Patience>) -> Result<Duration, Failure> {
         return Ok(given);
     }
     match variable() {
-        None => Ok(DEFAULT_RECONNECT),
+        None => Ok(DEFAULT_RECONNECT_TIMEOUT),
         Some(value) => match value.to_string_lossy().parse() {
             Ok(Patience(patience)) => Ok(patience),
             Err(error) => Err(Failure::usage(format!("ESCHER_RECONNECT: {error}"), None)),

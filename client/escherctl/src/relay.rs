@@ -7,7 +7,7 @@
 use std::io;
 use std::thread;
 
-use escher_client::{Error, Output, OutputChunk, OutputStream};
+use escher_client::{Error, LogStream, OutputChunk, OutputStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::descriptor::{direct, write_all};
@@ -36,7 +36,7 @@ impl From<RelayError> for Failure {
 
 /// Passes on all of `output`, each chunk as `shape` makes it. Returns when the last byte is written.
 pub(crate) async fn relay(
-    mut output: Output,
+    mut output: LogStream,
     mut shape: impl AsyncFnMut(OutputChunk) -> Result<Piece, Error>,
 ) -> Result<(), RelayError> {
     let mut sink = Sink::start().map_err(RelayError::Write)?;

@@ -266,7 +266,7 @@ async fn when_escherd_stays_away_the_command_is_said_to_go_on() {
         let (code, _, said) = ctl.end().await;
         let said = said.join("\n");
         assert_eq!(code, Some(status), "{words:?}");
-        assert!(said.contains("escherd went away"), "{said}");
+        assert!(said.contains("escherd is unavailable"), "{said}");
         let goes_on = said.contains("the command goes on") && said.contains("`escherctl wait ");
         assert_eq!(goes_on, status == 125, "{said}");
     }

@@ -32,7 +32,7 @@ pub mod server;
 pub mod service;
 pub mod store;
 
-pub use api::{EventHandler, Events, ExecutionEngine, Executions, Output, StartError};
+pub use api::{EventHandlerGuard, Events, ExecutionEngine, Executions, Output, StartError};
 pub use cli::OnStop;
 pub use config::{ConfigError, EngineConfig, ExecutionSettings, Profile};
 pub use output::{OutputRules, OversizedOutput};

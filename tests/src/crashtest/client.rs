@@ -54,7 +54,7 @@ pub(super) async fn see_through(
     planned: Vec<Planned>,
 ) -> Vec<Told> {
     let client = Connector::new(socket)
-        .reconnect_within(PATIENCE)
+        .reconnect_timeout(PATIENCE)
         .connect()
         .await
         .expect("escherd serves");

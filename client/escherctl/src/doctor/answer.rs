@@ -23,9 +23,9 @@ pub(super) async fn connect(choice: &SocketChoice) -> Result<(Client, Diagnostic
     let check = "connection";
     let began = Instant::now();
     let connector = Connector::new(choice.path())
-        .name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
-        .deadline(HELLO)
-        .reconnect_within(Duration::ZERO);
+        .client_name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(HELLO)
+        .reconnect_timeout(Duration::ZERO);
     match connector.connect().await {
         Ok(client) => {
             let daemon = client.welcome().daemon.clone();

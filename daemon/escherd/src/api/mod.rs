@@ -38,7 +38,7 @@ mod result;
 mod shutdown;
 mod startup;
 
-pub use event_handler::EventHandler;
+pub use event_handler::EventHandlerGuard;
 pub use events::Events;
 pub use list::Executions;
 pub use output::Output;
