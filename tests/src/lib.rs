@@ -10,6 +10,7 @@ mod binaries;
 pub mod crashtest;
 mod ctl;
 mod daemon;
+pub mod fake_daemon;
 mod fifo;
 mod home;
 pub mod host;
@@ -21,6 +22,7 @@ mod output;
 mod package;
 mod process;
 mod raw;
+pub mod samples;
 mod tmpfs;
 pub mod watch;
 

@@ -152,7 +152,7 @@ mod tests {
             ..Selection::default()
         }));
         let mut advance = |number| {
-            let record = crate::sample::record(number);
+            let record = escher_tests::samples::record(number);
             (cursor.advance_execution(&record), cursor.is_complete())
         };
         assert_eq!(advance(9), (true, false));

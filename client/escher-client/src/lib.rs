@@ -34,8 +34,6 @@ mod event_handler;
 mod reconnect;
 mod response;
 mod result;
-#[cfg(test)]
-mod sample;
 mod session;
 mod socket_watch;
 mod stdin;

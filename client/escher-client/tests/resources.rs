@@ -1,15 +1,13 @@
 //! Limits, pauses and figures over the wire.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use escher_client::protocol::handshake::FEATURE_RESOURCES;
 use escher_client::protocol::message::Submitted;
 use escher_client::protocol::{Request, Response};
 use escher_client::{
     Error, ExecutionId, ExecutionRequest, Measurements, ResourceLimits, Resources,
 };
-use support::Daemon;
+use escher_tests::fake_daemon::FakeDaemon;
 
 const ID: ExecutionId = ExecutionId::from_bytes([1; 16]);
 
@@ -19,8 +17,8 @@ const LIMITS: ResourceLimits = ResourceLimits {
     tasks_max: Some(9),
 };
 
-fn able() -> Daemon {
-    let mut daemon = Daemon::start();
+fn able() -> FakeDaemon {
+    let mut daemon = FakeDaemon::start();
     daemon.features.push(FEATURE_RESOURCES.into());
     daemon
 }
@@ -36,36 +34,36 @@ fn submitted() -> Response {
 #[tokio::test]
 async fn limits_go_with_the_request() {
     let daemon = able();
-    let (client, mut peer) = daemon.connect().await;
+    let (client, mut server) = daemon.connect().await;
     let request = ExecutionRequest::default();
     let (answer, ()) = tokio::join!(client.execute_within(request.clone(), LIMITS), async {
-        let (id, asked) = peer.request().await;
+        let (id, asked) = server.request().await;
         assert_eq!(
             asked,
             Request::SubmitWithin(Box::new(request.clone()), LIMITS)
         );
-        peer.reply(id, Ok(submitted())).await;
+        server.reply(id, Ok(submitted())).await;
     });
     assert_eq!(answer.unwrap().id, ID);
 }
 
 #[tokio::test]
 async fn without_limits_an_older_escherd_is_asked_in_words_that_it_knows() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let request = ExecutionRequest::default();
     let unlimited = ResourceLimits::default();
     let (answer, ()) = tokio::join!(client.execute_within(request.clone(), unlimited), async {
-        let (id, asked) = peer.request().await;
+        let (id, asked) = server.request().await;
         assert_eq!(asked, Request::Submit(Box::new(request.clone())));
-        peer.reply(id, Ok(submitted())).await;
+        server.reply(id, Ok(submitted())).await;
     });
     assert_eq!(answer.unwrap().id, ID);
 }
 
 #[tokio::test]
 async fn an_older_escherd_is_sent_nothing_of_this() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let (client, _peer) = daemon.connect().await;
     let request = ExecutionRequest::default();
     for refused in [
@@ -82,7 +80,7 @@ async fn an_older_escherd_is_sent_nothing_of_this() {
 #[tokio::test]
 async fn a_pause_a_resumption_and_figures_are_answered() {
     let daemon = able();
-    let (client, mut peer) = daemon.connect().await;
+    let (client, mut server) = daemon.connect().await;
     let resources = Resources {
         limits: LIMITS,
         paused: false,
@@ -100,9 +98,9 @@ async fn a_pause_a_resumption_and_figures_are_answered() {
                 Response::Resources(Box::new(resources)),
             ),
         ] {
-            let (id, request) = peer.request().await;
+            let (id, request) = server.request().await;
             assert_eq!(request, expected);
-            peer.reply(id, Ok(answer)).await;
+            server.reply(id, Ok(answer)).await;
         }
     };
     let ask = async {

@@ -17,13 +17,14 @@ use escher_client::{
     ApiError, CancelMode, CancelOutcome, ErrorCode, ExecutionRecord, OutputChunk, OutputStream,
     Status, Submitted,
 };
+use escher_tests::fake_daemon::{FakeDaemon, ServerConnection, output_item};
+use escher_tests::samples::record;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{Daemon, Peer, output, record};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
-fn spawn(daemon: &Daemon, words: &[&str]) -> Child {
+fn spawn(daemon: &FakeDaemon, words: &[&str]) -> Child {
     spawn_onto(Stdio::piped(), daemon, words)
 }
 
@@ -35,7 +36,7 @@ fn unread() -> Stdio {
     OwnedFd::from(theirs).into()
 }
 
-fn spawn_onto(stdout: Stdio, daemon: &Daemon, words: &[&str]) -> Child {
+fn spawn_onto(stdout: Stdio, daemon: &FakeDaemon, words: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_escherctl"))
         .arg("--socket")
         .arg(daemon.path())
@@ -48,15 +49,15 @@ fn spawn_onto(stdout: Stdio, daemon: &Daemon, words: &[&str]) -> Child {
         .unwrap()
 }
 
-async fn welcome(daemon: &Daemon) -> Peer {
-    let (mut peer, hello) = daemon.greeted().await;
+async fn welcome(daemon: &FakeDaemon) -> ServerConnection {
+    let (mut peer, hello) = daemon.accept_hello().await;
     assert!(hello.client.starts_with("escherctl "), "{hello:?}");
     peer.send(&HelloReply::Welcome(daemon.welcome())).await;
     peer
 }
 
 /// The requests of a `run` up to the point where it waits: the ids of following and waiting.
-async fn submitted(peer: &mut Peer) -> (RequestId, RequestId) {
+async fn submitted(peer: &mut ServerConnection) -> (RequestId, RequestId) {
     let (id, submit) = peer.request().await;
     assert!(matches!(submit, Request::Submit(_)), "{submit:?}");
     let submission = Submitted {
@@ -68,7 +69,7 @@ async fn submitted(peer: &mut Peer) -> (RequestId, RequestId) {
     watched(peer).await
 }
 
-async fn watched(peer: &mut Peer) -> (RequestId, RequestId) {
+async fn watched(peer: &mut ServerConnection) -> (RequestId, RequestId) {
     let (follow, request) = peer.request().await;
     assert!(matches!(request, Request::ReadOutput(_)), "{request:?}");
     let (wait, request) = peer.request().await;
@@ -107,7 +108,7 @@ fn send_signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap();
 }
 
-async fn expect_cancel(peer: &mut Peer, expected: CancelMode) {
+async fn expect_cancel(peer: &mut ServerConnection, expected: CancelMode) {
     loop {
         match peer.frame().await.unwrap() {
             ClientFrame::Request {
@@ -130,7 +131,7 @@ fn stderr(output: &Output) -> String {
 
 #[tokio::test]
 async fn run_passes_both_outputs_and_the_exit_status() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let child = spawn(&daemon, &["run", "x"]);
     let (ended, ()) = tokio::join!(child.wait_with_output(), async {
         let mut peer = welcome(&daemon).await;
@@ -162,7 +163,7 @@ async fn run_passes_both_outputs_and_the_exit_status() {
 #[tokio::test]
 async fn the_first_signal_cancels_the_second_kills() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let daemon = Daemon::start();
+        let daemon = FakeDaemon::start();
         let child = spawn(&daemon, &["run", "x"]);
         let mut peer = welcome(&daemon).await;
         let (follow, wait) = submitted(&mut peer).await;
@@ -171,7 +172,8 @@ async fn the_first_signal_cancels_the_second_kills() {
         send_signal(&child, signal);
         expect_cancel(&mut peer, CancelMode::Kill).await;
         // Output that comes in the meantime is still passed on.
-        peer.item(follow, output(OutputStream::Stdout, 0, 4)).await;
+        peer.item(follow, output_item(OutputStream::Stdout, 0, 4))
+            .await;
         peer.end(follow, Ok(())).await;
         peer.reply(wait, Ok(killed(9))).await;
         let ended = child.wait_with_output().await.unwrap();
@@ -183,7 +185,7 @@ async fn the_first_signal_cancels_the_second_kills() {
 
 #[tokio::test]
 async fn under_nohup_the_end_of_the_terminal_changes_nothing() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let child = Command::new("sh")
         .args(["-c", "trap '' HUP; exec \"$@\"", "sh"])
         .arg(env!("CARGO_BIN_EXE_escherctl"))
@@ -207,7 +209,7 @@ async fn under_nohup_the_end_of_the_terminal_changes_nothing() {
 
 #[tokio::test]
 async fn a_third_signal_leaves() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let child = spawn(&daemon, &["run", "x"]);
     let mut peer = welcome(&daemon).await;
     submitted(&mut peer).await;
@@ -222,7 +224,7 @@ async fn a_third_signal_leaves() {
 
 #[tokio::test]
 async fn a_signal_before_the_submission_is_acknowledged_is_not_lost() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let child = spawn(&daemon, &["-q", "run", "x"]);
     let mut peer = welcome(&daemon).await;
     let (id, _) = peer.request().await;
@@ -263,12 +265,13 @@ async fn a_signal_before_the_submission_is_acknowledged_is_not_lost() {
 
 #[tokio::test]
 async fn a_closed_stdout_cancels_the_command() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let child = spawn_onto(unread(), &daemon, &["run", "x"]);
     let mut peer = welcome(&daemon).await;
     let (follow, wait) = submitted(&mut peer).await;
     // One piece is enough: the command may never write again.
-    peer.item(follow, output(OutputStream::Stdout, 0, 10)).await;
+    peer.item(follow, output_item(OutputStream::Stdout, 0, 10))
+        .await;
     expect_cancel(&mut peer, CancelMode::Graceful).await;
     peer.reply(wait, Ok(killed(15))).await;
     let ended = child.wait_with_output().await.unwrap();
@@ -278,14 +281,14 @@ async fn a_closed_stdout_cancels_the_command() {
 
 #[tokio::test]
 async fn a_stalled_stdout_does_not_keep_signals_from_being_heard() {
-    let mut daemon = Daemon::start();
+    let mut daemon = FakeDaemon::start();
     daemon.limits.stream_window_bytes = 100_000_000;
     let mut child = spawn(&daemon, &["run", "x"]);
     let mut peer = welcome(&daemon).await;
     let (follow, wait) = submitted(&mut peer).await;
     let mut length = 0;
     for _ in 0..20 {
-        let item = output(OutputStream::Stdout, length, 200_000);
+        let item = output_item(OutputStream::Stdout, length, 200_000);
         peer.item(follow, item).await;
         length += 200_000;
     }
@@ -303,7 +306,7 @@ async fn a_stalled_stdout_does_not_keep_signals_from_being_heard() {
 
 #[tokio::test]
 async fn a_command_that_never_reads_its_input_does_not_hang_escherctl() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let mut child = Command::new(env!("CARGO_BIN_EXE_escherctl"))
         .arg("--socket")
         .arg(daemon.path())
@@ -346,7 +349,7 @@ async fn a_command_that_never_reads_its_input_does_not_hang_escherctl() {
 
 #[tokio::test]
 async fn a_lost_connection_says_that_the_command_goes_on() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let child = spawn(&daemon, &["--reconnect", "none", "run", "x"]);
     let mut peer = welcome(&daemon).await;
     submitted(&mut peer).await;
@@ -358,7 +361,7 @@ async fn a_lost_connection_says_that_the_command_goes_on() {
 
 #[tokio::test]
 async fn a_refused_submission_is_escherctls_failure() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     for (words, status) in [(["run", "x"], 125), (["submit", "x"], 1)] {
         let child = spawn(&daemon, &words);
         let mut peer = welcome(&daemon).await;
@@ -373,11 +376,12 @@ async fn a_refused_submission_is_escherctls_failure() {
 
 #[tokio::test]
 async fn a_signal_to_attach_only_detaches() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let child = spawn(&daemon, &["attach", "1"]);
     let mut peer = welcome(&daemon).await;
     let (id, _) = peer.request().await;
-    peer.reply(id, Ok(support::execution(1))).await;
+    peer.reply(id, Ok(escher_tests::fake_daemon::record_response(1)))
+        .await;
     watched(&mut peer).await;
     send_signal(&child, Signal::SIGINT);
     while let Some(frame) = peer.frame().await {
@@ -390,7 +394,7 @@ async fn a_signal_to_attach_only_detaches() {
 
 #[tokio::test]
 async fn a_list_whose_reader_has_left_ends_quietly() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let child = spawn_onto(unread(), &daemon, &["ps", "--json"]);
     let mut peer = welcome(&daemon).await;
     let (id, _) = peer.request().await;
@@ -402,7 +406,7 @@ async fn a_list_whose_reader_has_left_ends_quietly() {
 
 #[tokio::test]
 async fn one_of_several_that_fails_does_not_keep_the_others_from_it() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let child = spawn(&daemon, &["cancel", "a\x1b[31m", "2"]);
     let mut peer = welcome(&daemon).await;
     let (id, _) = peer.request().await;

@@ -5,10 +5,11 @@ mod support;
 
 use escher_client::protocol::{Item, Request, Response};
 use escher_client::{ApiError, ErrorCode, ListFilter, Removed, Selection, Timestamp};
+use escher_tests::fake_daemon::{FakeDaemon, ServerConnection};
+use escher_tests::samples::record;
 use support::ctl::{played, text};
-use support::{Daemon, Peer, record};
 
-async fn list(peer: &mut Peer, numbers: impl IntoIterator<Item = u8>) -> Request {
+async fn list(peer: &mut ServerConnection, numbers: impl IntoIterator<Item = u64>) -> Request {
     let (id, request) = peer.request().await;
     for number in numbers {
         let item = Item::Execution(Box::new(record(number)));
@@ -50,7 +51,7 @@ async fn finished_ones_and_times_are_asked_of_the_history() {
             selection(true, None, Some(moment)),
         ),
     ] {
-        let daemon = Daemon::start();
+        let daemon = FakeDaemon::start();
         let ended = played(&daemon, words, async |mut peer| {
             assert_eq!(list(&mut peer, [1]).await, expected);
         })
@@ -62,7 +63,7 @@ async fn finished_ones_and_times_are_asked_of_the_history() {
 
 #[tokio::test]
 async fn without_a_history_there_is_the_list_but_no_times() {
-    let mut daemon = Daemon::start();
+    let mut daemon = FakeDaemon::start();
     daemon.features.clear();
     let ended = played(&daemon, &["ps", "-a"], async |mut peer| {
         let request = list(&mut peer, [1]).await;
@@ -89,7 +90,7 @@ async fn a_list_that_is_cut_says_so() {
         (&["-q", "ps", "--limit", "2"], false),
         (&["--json", "ps", "--limit", "2"], false),
     ] {
-        let daemon = Daemon::start();
+        let daemon = FakeDaemon::start();
         let ended = played(&daemon, words, async |mut peer| {
             list(&mut peer, [9, 8, 7]).await;
         })
@@ -120,7 +121,7 @@ async fn rm_prints_what_it_was_given() {
             "{\"target\":\"1\",\"executions\":1,\"log_bytes\":7}\n",
         ),
     ] {
-        let daemon = Daemon::start();
+        let daemon = FakeDaemon::start();
         let ended = played(&daemon, words, async |mut peer| {
             let (id, request) = peer.request().await;
             assert_eq!(request, Request::Remove("1".into()));
@@ -151,7 +152,7 @@ async fn prune_tells_how_much_is_gone() {
         (false, "removed 3 executions, 2.0 KiB of logs\n"),
         (true, "{\"executions\":3,\"log_bytes\":2048}\n"),
     ] {
-        let daemon = Daemon::start();
+        let daemon = FakeDaemon::start();
         let words = [if json { &["--json"][..] } else { &[] }, &words].concat();
         let ended = played(&daemon, &words, async |mut peer| {
             let (id, request) = peer.request().await;

@@ -12,9 +12,10 @@ use escher_client::{
     ApiError, CancelMode, CancelOutcome, ErrorCode, ExecutionRecord, OutputStart, OutputStream,
     Status, Submitted,
 };
+use escher_tests::fake_daemon::{FakeDaemon, ServerConnection, output_item};
+use escher_tests::samples::record;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{Daemon, Peer, output, record};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
@@ -25,7 +26,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(daemon: &Daemon, words: &[&str]) -> Self {
+    fn start(daemon: &FakeDaemon, words: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_escherctl"))
             .arg("--socket")
             .arg(daemon.path())
@@ -75,14 +76,14 @@ fn submission() -> Response {
     })
 }
 
-async fn submit(peer: &mut Peer) {
+async fn submit(peer: &mut ServerConnection) {
     let (id, request) = peer.request().await;
     assert!(matches!(request, Request::Submit(_)), "{request:?}");
     peer.reply(id, Ok(submission())).await;
 }
 
 /// The requests of one who watches an execution, in either order: following from where, and waiting.
-async fn watched(peer: &mut Peer) -> (RequestId, OutputStart, RequestId) {
+async fn watched(peer: &mut ServerConnection) -> (RequestId, OutputStart, RequestId) {
     let (mut follow, mut wait) = (None, None);
     loop {
         match peer.next_request().await {
@@ -126,22 +127,24 @@ fn exited(code: i32) -> Response {
 
 #[tokio::test]
 async fn run_rides_through() {
-    let mut daemon = Daemon::start();
+    let mut daemon = FakeDaemon::start();
     let mut run = Running::start(&daemon, &["run", "x"]);
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     submit(&mut peer).await;
     let (follow, _, _) = watched(&mut peer).await;
-    peer.item(follow, output(OutputStream::Stdout, 0, 5)).await;
-    daemon.go_away();
+    peer.item(follow, output_item(OutputStream::Stdout, 0, 5))
+        .await;
+    daemon.stop();
     drop(peer);
     assert_eq!(run.line().await, AWAY);
 
-    daemon.come_back();
-    let mut peer = daemon.welcomed().await;
+    daemon.restart();
+    let mut peer = daemon.accept().await;
     let (follow, start, wait) = watched(&mut peer).await;
     assert_eq!(start, OutputStart::Offset(5));
     assert_eq!(run.line().await, BACK);
-    peer.item(follow, output(OutputStream::Stdout, 5, 2)).await;
+    peer.item(follow, output_item(OutputStream::Stdout, 5, 2))
+        .await;
     peer.end(follow, Ok(())).await;
     peer.reply(wait, Ok(exited(7))).await;
     assert_eq!(run.end().await, (Some(7), "xxxxxxx".to_owned(), vec![]));
@@ -150,14 +153,14 @@ async fn run_rides_through() {
 #[tokio::test]
 async fn nothing_is_said_where_nothing_is_to_be_said() {
     for words in [&["-q", "wait", "1"][..], &["--json", "wait", "1"]] {
-        let mut daemon = Daemon::start();
+        let mut daemon = FakeDaemon::start();
         let wait = Running::start(&daemon, words);
-        let mut peer = daemon.welcomed().await;
+        let mut peer = daemon.accept().await;
         peer.request().await;
-        daemon.go_away();
+        daemon.stop();
         drop(peer);
-        daemon.come_back();
-        let mut peer = daemon.welcomed().await;
+        daemon.restart();
+        let mut peer = daemon.accept().await;
         let (id, _) = peer.request().await;
         peer.reply(id, Ok(exited(3))).await;
         let (status, _, said) = wait.end().await;
@@ -168,12 +171,12 @@ async fn nothing_is_said_where_nothing_is_to_be_said() {
 #[tokio::test]
 async fn a_lost_acknowledgement_is_asked_for_again_with_the_same_key() {
     for words in [&["submit", "x"][..], &["submit", "--key", "k", "x"]] {
-        let daemon = Daemon::start();
+        let daemon = FakeDaemon::start();
         let submit = Running::start(&daemon, words);
-        let mut peer = daemon.welcomed().await;
+        let mut peer = daemon.accept().await;
         let (_, first) = peer.request().await;
         drop(peer);
-        let mut peer = daemon.welcomed().await;
+        let mut peer = daemon.accept().await;
         let (id, second) = peer.request().await;
         assert_eq!(first, second);
         match second {
@@ -191,17 +194,17 @@ async fn a_lost_acknowledgement_is_asked_for_again_with_the_same_key() {
 
 #[tokio::test]
 async fn a_signal_while_escherd_is_away_cancels_once_it_is_back() {
-    let mut daemon = Daemon::start();
+    let mut daemon = FakeDaemon::start();
     let mut run = Running::start(&daemon, &["run", "x"]);
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     submit(&mut peer).await;
     watched(&mut peer).await;
-    daemon.go_away();
+    daemon.stop();
     drop(peer);
     assert_eq!(run.line().await, AWAY);
     run.signal(Signal::SIGINT);
-    daemon.come_back();
-    let mut peer = daemon.welcomed().await;
+    daemon.restart();
+    let mut peer = daemon.accept().await;
     let (mut follow, mut wait, mut cancelled) = (None, None, false);
     while follow.is_none() || wait.is_none() || !cancelled {
         match peer.next_request().await {
@@ -228,12 +231,12 @@ async fn a_signal_while_escherd_is_away_cancels_once_it_is_back() {
 
 #[tokio::test]
 async fn the_third_signal_leaves_also_while_escherd_is_away() {
-    let mut daemon = Daemon::start();
+    let mut daemon = FakeDaemon::start();
     let mut run = Running::start(&daemon, &["run", "x"]);
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     submit(&mut peer).await;
     watched(&mut peer).await;
-    daemon.go_away();
+    daemon.stop();
     drop(peer);
     assert_eq!(run.line().await, AWAY);
     // Different ones: two of the same kind may count as one.
@@ -253,15 +256,15 @@ async fn when_escherd_stays_away_the_command_is_said_to_go_on() {
         (&["logs", "-f", "1"], 1),
         (&["events", "-f"], 1),
     ] {
-        let mut daemon = Daemon::start();
+        let mut daemon = FakeDaemon::start();
         let words = [&["--reconnect", "20ms"], words].concat();
         let ctl = Running::start(&daemon, &words);
-        let mut peer = daemon.welcomed().await;
+        let mut peer = daemon.accept().await;
         if words.contains(&"run") {
             submit(&mut peer).await;
         }
         peer.request().await;
-        daemon.go_away();
+        daemon.stop();
         drop(peer);
         let (code, _, said) = ctl.end().await;
         let said = said.join("\n");
@@ -274,12 +277,12 @@ async fn when_escherd_stays_away_the_command_is_said_to_go_on() {
 
 #[tokio::test]
 async fn a_submission_in_doubt_says_how_to_find_out() {
-    let mut daemon = Daemon::start();
+    let mut daemon = FakeDaemon::start();
     let words = ["--reconnect=20ms", "submit", "--key", "k", "x"];
     let submit = Running::start(&daemon, &words);
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     peer.request().await;
-    daemon.go_away();
+    daemon.stop();
     drop(peer);
     let (status, _, said) = submit.end().await;
     assert_eq!(status, Some(1));
@@ -288,7 +291,7 @@ async fn a_submission_in_doubt_says_how_to_find_out() {
 
 #[tokio::test]
 async fn a_bad_patience_in_the_environment_is_a_misuse() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     for (verb, status) in [("wait", 125), ("info", 2)] {
         let mut escherctl = Command::new(env!("CARGO_BIN_EXE_escherctl"));
         escherctl.arg("--socket").arg(daemon.path()).arg(verb);
@@ -322,14 +325,14 @@ async fn output_that_the_log_lacks_is_told_of() {
         ),
     ] {
         for quiet in [false, true] {
-            let daemon = Daemon::start();
+            let daemon = FakeDaemon::start();
             let words = if quiet {
                 &["-q", "run", "x"][..]
             } else {
                 &["run", "x"]
             };
             let run = Running::start(&daemon, words);
-            let mut peer = daemon.welcomed().await;
+            let mut peer = daemon.accept().await;
             submit(&mut peer).await;
             let (follow, _, wait) = watched(&mut peer).await;
             peer.end(follow, Ok(())).await;
@@ -352,8 +355,8 @@ async fn output_that_the_log_lacks_is_told_of() {
 
 #[tokio::test]
 async fn the_first_connection_is_not_waited_for() {
-    let mut daemon = Daemon::start();
-    daemon.go_away();
+    let mut daemon = FakeDaemon::start();
+    daemon.stop();
     let (status, _, said) = Running::start(&daemon, &["info"]).end().await;
     assert_eq!(status, Some(1));
     assert!(said[0].contains("no escherd listens at"), "{said:?}");
@@ -361,14 +364,14 @@ async fn the_first_connection_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_list_rides_through() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let ps = Running::start(&daemon, &["ps", "-a", "--json"]);
-    let (mut peer, _) = daemon.greeted().await;
+    let (mut peer, _) = daemon.accept_hello().await;
     peer.send(&HelloReply::Welcome(daemon.welcome())).await;
     let (id, _) = peer.request().await;
     peer.item(id, Item::Execution(Box::new(record(3)))).await;
     drop(peer);
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     let (id, _) = peer.request().await;
     for number in [4, 3, 2] {
         let item = Item::Execution(Box::new(record(number)));

@@ -9,8 +9,9 @@ use escher_client::protocol::handshake::FEATURE_RESOURCES;
 use escher_client::protocol::message::Submitted;
 use escher_client::protocol::{Item, Request, Response};
 use escher_client::{ApiError, ErrorCode, ExecutionId, ResourceLimits, Resources};
+use escher_tests::fake_daemon::{FakeDaemon, ServerConnection};
+use escher_tests::samples::record;
 use support::ctl::{played, text};
-use support::{Daemon, Peer, record};
 
 const LIMITS: ResourceLimits = ResourceLimits {
     memory_max: Some(512 << 20),
@@ -18,13 +19,13 @@ const LIMITS: ResourceLimits = ResourceLimits {
     tasks_max: Some(9),
 };
 
-fn able() -> Daemon {
-    let mut daemon = Daemon::start();
+fn able() -> FakeDaemon {
+    let mut daemon = FakeDaemon::start();
     daemon.features.push(FEATURE_RESOURCES.into());
     daemon
 }
 
-async fn resources(peer: &mut Peer) {
+async fn resources(peer: &mut ServerConnection) {
     let (id, request) = peer.request().await;
     assert_eq!(request, Request::Resources(record(1).id.into()));
     let resources = Resources {
@@ -66,7 +67,7 @@ async fn properties_become_limits() {
 async fn an_older_escherd_is_not_asked_to_keep_to_limits() {
     for (verb, status) in [("run", 125), ("submit", 1)] {
         let words = [verb, "-p", "TasksMax=9", "true"];
-        let ended = played(&Daemon::start(), &words, async |mut peer| {
+        let ended = played(&FakeDaemon::start(), &words, async |mut peer| {
             assert_eq!(peer.frame().await, None);
         })
         .await;
@@ -80,7 +81,7 @@ async fn an_older_escherd_is_not_asked_to_keep_to_limits() {
 }
 
 /// `inspect`, or another verb, of an execution that is finished.
-async fn inspected(daemon: &Daemon, words: &[&str], has_resources: bool) -> Output {
+async fn inspected(daemon: &FakeDaemon, words: &[&str], has_resources: bool) -> Output {
     played(daemon, words, async |mut peer| {
         let (id, request) = peer.request().await;
         match request {
@@ -114,7 +115,7 @@ async fn limits_are_shown_where_escherd_knows_them() {
     ] {
         let ended = inspected(&able(), words, true).await;
         assert!(text(&ended.stdout).contains(new), "{ended:?}");
-        let ended = inspected(&Daemon::start(), words, false).await;
+        let ended = inspected(&FakeDaemon::start(), words, false).await;
         let said = text(&ended.stdout);
         assert!(said.contains(old) && !said.contains("MemoryMax"), "{said}");
     }

@@ -7,12 +7,13 @@ use std::process::Output;
 
 use escher_client::protocol::{Item, Request, Response};
 use escher_client::{ApiError, ErrorCode, Omission, OutputStream, Reloaded, Setting, SettingValue};
+use escher_tests::fake_daemon::{FakeDaemon, ServerConnection, output_item};
+use escher_tests::samples::record;
 use support::ctl::{played, text};
-use support::{Daemon, Peer, output, record};
 
 /// escherctl against a daemon that gives this answer to this one request.
 async fn answered(words: &[&str], expected: Request, answer: Result<Response, ApiError>) -> Output {
-    played(&Daemon::start(), words, async |mut peer| {
+    played(&FakeDaemon::start(), words, async |mut peer| {
         let (id, request) = peer.request().await;
         assert_eq!(request, expected);
         peer.reply(id, answer).await;
@@ -104,7 +105,7 @@ async fn the_faults_of_a_configuration_are_shown_as_escherd_tells_them() {
 
 #[tokio::test]
 async fn without_settings_to_ask_for_nothing_is_sent() {
-    let mut daemon = Daemon::start();
+    let mut daemon = FakeDaemon::start();
     daemon.features.clear();
     for words in [&["config", "show"][..], &["reload"]] {
         let ended = played(&daemon, words, async |mut peer| {
@@ -118,11 +119,11 @@ async fn without_settings_to_ask_for_nothing_is_sent() {
 }
 
 /// Three bytes of output, and as many left out.
-async fn cut_result(mut peer: Peer) {
+async fn cut_result(mut peer: ServerConnection) {
     let (id, request) = peer.request().await;
     assert_eq!(request, Request::Collect("1".into()));
     peer.item(id, Item::Execution(Box::new(record(1)))).await;
-    peer.item(id, output(OutputStream::Stdout, 0, 3)).await;
+    peer.item(id, output_item(OutputStream::Stdout, 0, 3)).await;
     let omission = Omission {
         stream: OutputStream::Stdout,
         bytes: 3,
@@ -134,7 +135,7 @@ async fn cut_result(mut peer: Peer) {
 
 #[tokio::test]
 async fn a_result_that_was_cut_says_where_all_of_it_is() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let ended = played(&daemon, &["result", "1"], cut_result).await;
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(text(&ended.stdout), "xxx...");
@@ -159,7 +160,7 @@ async fn logs_that_are_held_back_say_for_how_long() {
         "the output of number 1 is served once it is finished",
     )
     .with_hint("`escherctl wait 1` waits for that");
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let ended = played(&daemon, &["logs", "1"], async |mut peer| {
         let (id, request) = peer.next_request().await;
         assert!(matches!(request, Request::ReadOutput(_)), "{request:?}");

@@ -4,13 +4,13 @@ use std::process::{Output, Stdio};
 
 use tokio::process::Command;
 
-use super::{Daemon, Peer};
+use escher_tests::fake_daemon::{FakeDaemon, ServerConnection};
 
 /// escherctl against a daemon that does what `play` says.
 pub(crate) async fn played(
-    daemon: &Daemon,
+    daemon: &FakeDaemon,
     words: &[&str],
-    play: impl AsyncFnOnce(Peer),
+    play: impl AsyncFnOnce(ServerConnection),
 ) -> Output {
     let escherctl = Command::new(env!("CARGO_BIN_EXE_escherctl"))
         .arg("--socket")
@@ -23,7 +23,7 @@ pub(crate) async fn played(
         .spawn()
         .unwrap();
     let (ended, ()) = tokio::join!(escherctl.wait_with_output(), async {
-        play(daemon.welcomed().await).await;
+        play(daemon.accept().await).await;
     });
     ended.unwrap()
 }

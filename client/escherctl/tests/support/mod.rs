@@ -1,8 +1,4 @@
-//! escherctl against the daemon that the client library's tests play.
-#![allow(dead_code, unused_imports)]
+//! escherctl against the fake daemon of the testkit.
+#![allow(dead_code)]
 
 pub(crate) mod ctl;
-#[path = "../../../escher-client/tests/support/mod.rs"]
-mod daemon;
-
-pub(crate) use daemon::*;
