@@ -1,10 +1,10 @@
-//! What a store with a long history costs: opening it, asking it, writing to it.
+//! Measures a store with a long history: opening it, querying it, writing to it.
 //!
-//! `cargo bench -p escherd --bench store [-- EXECUTIONS]` makes a store of so many finished executions
-//! [1,000,000] in a temporary directory (`TMPDIR` says where; it takes about 1.5 GB) and prints times. The
+//! `cargo bench -p escherd --bench store [-- EXECUTIONS]` creates a store of EXECUTIONS [1,000,000]
+//! finished executions in a temporary directory (about 1.5 GB, below `TMPDIR`) and prints times. The
 //! pages are in the kernel's cache, as those of a store in use are.
 
-// In a benchmark a panic is the report, and standard output the place for it.
+// A benchmark reports failures by panics and results on standard output.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::path::Path;
@@ -19,42 +19,43 @@ use escher_protocol::{
 use escherd::authz::Account;
 use escherd::execution::{Checked, Submission};
 use escherd::store::{
-    self, Change, CommitOutcome, Durability, Entry, HistoryLimits, Loaded, Store, StoreSettings,
+    self, Change, ChangeEntry, CommitOutcome, Durability, HistoryLimits, LoadedState, Store,
+    StoreSettings,
 };
 
 const EXECUTIONS: u64 = 1_000_000;
 const ROUNDS: u32 = 20;
 const DEADLINE: Duration = Duration::from_secs(600);
-/// 2026-01-01T00:00:00Z; one execution each ten seconds from then on.
+/// 2026-01-01T00:00:00Z in microseconds, and the time from one submission to the next.
 const EPOCH: i64 = 1_767_225_600_000_000;
-const STEP: i64 = 10_000_000;
+const INTERVAL: i64 = 10_000_000;
 
-struct Open {
+struct OpenStore {
     store: Store,
     outcomes: Receiver<Vec<(u64, CommitOutcome)>>,
-    loaded: Loaded,
+    loaded: LoadedState,
 }
 
-fn open(path: &Path, durability: Durability) -> Open {
+fn open(path: &Path, durability: Durability) -> OpenStore {
     let (sender, outcomes) = channel();
     let settings = StoreSettings {
         durability,
-        kept_events: 10_000,
+        max_events: 10_000,
     };
-    let settled = move |outcomes| {
+    let on_outcomes = move |outcomes| {
         let _ = sender.send(outcomes);
     };
-    let (store, loaded, notices) = store::open(path, settings, settled).unwrap();
+    let (store, loaded, notices) = store::open(path, settings, on_outcomes).unwrap();
     assert!(notices.is_empty());
-    Open {
+    OpenStore {
         store,
         outcomes,
         loaded,
     }
 }
 
-impl Open {
-    fn commit(&self, entries: Vec<Entry>) {
+impl OpenStore {
+    fn commit(&self, entries: Vec<ChangeEntry>) {
         let mut left = entries.len();
         self.store.write(entries);
         while left > 0 {
@@ -62,7 +63,7 @@ impl Open {
             assert!(
                 outcomes
                     .iter()
-                    .all(|(_, verdict)| *verdict == CommitOutcome::Committed)
+                    .all(|(_, outcome)| *outcome == CommitOutcome::Committed)
             );
             left -= outcomes.len();
         }
@@ -70,10 +71,10 @@ impl Open {
 }
 
 fn at(number: u64) -> Timestamp {
-    Timestamp::from_micros(EPOCH + i64::try_from(number).unwrap() * STEP)
+    Timestamp::from_micros(EPOCH + i64::try_from(number).unwrap() * INTERVAL)
 }
 
-/// One of ten users, of a hundred names or none, with two labels; one in 50 failed.
+/// Returns a submission by one of ten users, with one of a hundred names or none, and two labels.
 fn submission(number: u64) -> Submission {
     let user = User {
         uid: 1000 + u32::try_from(number % 10).unwrap(),
@@ -113,6 +114,7 @@ fn submission(number: u64) -> Submission {
     }
 }
 
+/// Returns the record of a finished execution; one in 50 failed.
 fn record(submission: &Submission) -> ExecutionRecord {
     let request = &submission.request;
     let failed = submission.number.is_multiple_of(50);
@@ -162,13 +164,13 @@ fn record(submission: &Submission) -> ExecutionRecord {
     }
 }
 
-/// Submission, start and end, each with its event, as the engine writes them.
-fn changes(number: u64) -> [Entry; 3] {
+/// Returns submission, start and end, each with its event, as the scheduler writes them.
+fn changes(number: u64) -> [ChangeEntry; 3] {
     let submission = submission(number);
     let record = record(&submission);
-    let event = |place: u64, kind| {
+    let event = |offset: u64, kind| {
         Some(Event {
-            sequence: 3 * number + place,
+            sequence: 3 * number + offset,
             time: submission.submitted_at,
             id: submission.id,
             number,
@@ -177,7 +179,7 @@ fn changes(number: u64) -> [Entry; 3] {
             kind,
         })
     };
-    let entry = |change, event: Option<Event>| Entry {
+    let entry = |change, event: Option<Event>| ChangeEntry {
         ticket: number,
         change,
         events: event.into_iter().collect(),
@@ -207,8 +209,8 @@ fn changes(number: u64) -> [Entry; 3] {
 }
 
 fn main() {
-    let wanted = std::env::args().find_map(|argument| argument.parse().ok());
-    let count: u64 = wanted.unwrap_or(EXECUTIONS);
+    let count = std::env::args().find_map(|argument| argument.parse().ok());
+    let count: u64 = count.unwrap_or(EXECUTIONS);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("escher.db");
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -217,13 +219,13 @@ fn main() {
         .unwrap();
 
     let begun = Instant::now();
-    let made = open(&path, Durability::Crash);
+    let created = open(&path, Durability::Crash);
     for first in (1..=count).step_by(300) {
         let last = (first + 299).min(count);
-        made.commit((first..=last).flat_map(changes).collect());
+        created.commit((first..=last).flat_map(changes).collect());
     }
     let rate = count as f64 / begun.elapsed().as_secs_f64();
-    runtime.block_on(made.store.close(DEADLINE)).unwrap();
+    runtime.block_on(created.store.close(DEADLINE)).unwrap();
     let bytes = std::fs::metadata(&path).unwrap().len();
     println!(
         "{count} executions of 3 changes: {rate:.0} a second, {} bytes each",
@@ -237,26 +239,27 @@ fn main() {
         (opened.loaded.last_number, opened.store.finished_count()),
         (count, count)
     );
-    questions(&runtime, &opened.store, count);
+    measure_queries(&runtime, &opened.store, count);
     runtime.block_on(opened.store.close(DEADLINE)).unwrap();
     drop(opened);
     for durability in [Durability::Crash, Durability::Power] {
         for group in [1, 64] {
             let opened = open(&path, durability);
-            let rate = commits(&opened, group);
+            let rate = measure_commits(&opened, group);
             println!("{durability:?}, {group} executions at a time: {rate:.0} a second");
             runtime.block_on(opened.store.close(DEADLINE)).unwrap();
         }
     }
 }
 
-/// Executions a second, each submitted, started and ended, where so many at a time wait for each step.
-fn commits(opened: &Open, group: u64) -> f64 {
+/// Returns executions per second, each submitted, started and ended, where `group` of them share
+/// each step.
+fn measure_commits(opened: &OpenStore, group: u64) -> f64 {
     let rounds = if group == 1 { 300 } else { 30 };
     let mut next = opened.loaded.last_number + 1;
     let begun = Instant::now();
     for _ in 0..rounds {
-        let mut steps: [Vec<Entry>; 3] = [Vec::new(), Vec::new(), Vec::new()];
+        let mut steps: [Vec<ChangeEntry>; 3] = [Vec::new(), Vec::new(), Vec::new()];
         for number in next..next + group {
             for (step, entry) in steps.iter_mut().zip(changes(number)) {
                 step.push(entry);
@@ -270,17 +273,17 @@ fn commits(opened: &Open, group: u64) -> f64 {
     (rounds * group) as f64 / begun.elapsed().as_secs_f64()
 }
 
-fn questions(runtime: &tokio::runtime::Runtime, store: &Store, count: u64) {
-    let time = |what: &str, question: &dyn Fn() -> usize| {
+fn measure_queries(runtime: &tokio::runtime::Runtime, store: &Store, count: u64) {
+    let time = |what: &str, query: &dyn Fn() -> usize| {
         let first = Instant::now();
-        let answers = question();
+        let found = query();
         let first = first.elapsed().as_secs_f64() * 1e3;
         let begun = Instant::now();
         for _ in 0..ROUNDS {
-            assert_eq!(question(), answers);
+            assert_eq!(query(), found);
         }
         let each = begun.elapsed().as_secs_f64() * 1e3 / f64::from(ROUNDS);
-        println!("{what}: {answers} in {each:.2} ms ({first:.2} ms the first time)");
+        println!("{what}: {found} in {each:.2} ms ({first:.2} ms the first time)");
     };
     let all = || ListFilter {
         all: true,
@@ -289,48 +292,48 @@ fn questions(runtime: &tokio::runtime::Runtime, store: &Store, count: u64) {
     let label = |key: &str, value: &str| vec![(key.into(), value.into())];
     let failed = || vec![Status::Failed];
     let month = |n: i64| Some(Timestamp::from_micros(EPOCH + n * 30 * 24 * 3_600_000_000));
-    let of_filter = |filter: ListFilter| Selection {
+    let select = |filter: ListFilter| Selection {
         filter,
         ..Selection::default()
     };
     #[rustfmt::skip]
     let lists = [
-        ("everything", of_filter(all())),
-        ("status=failed", of_filter(ListFilter { statuses: failed(), ..all() })),
-        ("status=lost (there is none)", of_filter(ListFilter { statuses: vec![Status::Lost], ..all() })),
-        ("label stage=1", of_filter(ListFilter { labels: label("stage", "1"), ..all() })),
-        ("label build=77", of_filter(ListFilter { labels: label("build", "77"), ..all() })),
-        ("user=user3", of_filter(ListFilter { user: Some("user3".into()), ..all() })),
-        ("user=1003", of_filter(ListFilter { user: Some("1003".into()), ..all() })),
-        ("name=job42", of_filter(ListFilter { name: Some("job42".into()), ..all() })),
+        ("everything", select(all())),
+        ("status=failed", select(ListFilter { statuses: failed(), ..all() })),
+        ("status=lost (there is none)", select(ListFilter { statuses: vec![Status::Lost], ..all() })),
+        ("label stage=1", select(ListFilter { labels: label("stage", "1"), ..all() })),
+        ("label build=77", select(ListFilter { labels: label("build", "77"), ..all() })),
+        ("user=user3", select(ListFilter { user: Some("user3".into()), ..all() })),
+        ("user=1003", select(ListFilter { user: Some("1003".into()), ..all() })),
+        ("name=job42", select(ListFilter { name: Some("job42".into()), ..all() })),
         ("since and until, long ago", Selection { filter: all(), since: month(0), until: month(1) }),
         ("until", Selection { filter: all(), since: None, until: month(2) }),
         ("since, later than all", Selection { filter: all(), since: month(1000), until: None }),
-        ("status=failed, user=user0", of_filter(ListFilter { statuses: failed(), user: Some("user0".into()), ..all() })),
-        ("status=failed, user=user3 (there is none)", of_filter(ListFilter { statuses: failed(), user: Some("user3".into()), ..all() })),
-        ("status=failed, label stage=2", of_filter(ListFilter { statuses: failed(), labels: label("stage", "2"), ..all() })),
-        ("status=failed, label stage=1 (there is none)", of_filter(ListFilter { statuses: failed(), labels: label("stage", "1"), ..all() })),
-        ("status=failed, name=job0", of_filter(ListFilter { statuses: failed(), name: Some("job0".into()), ..all() })),
+        ("status=failed, user=user0", select(ListFilter { statuses: failed(), user: Some("user0".into()), ..all() })),
+        ("status=failed, user=user3 (there is none)", select(ListFilter { statuses: failed(), user: Some("user3".into()), ..all() })),
+        ("status=failed, label stage=2", select(ListFilter { statuses: failed(), labels: label("stage", "2"), ..all() })),
+        ("status=failed, label stage=1 (there is none)", select(ListFilter { statuses: failed(), labels: label("stage", "1"), ..all() })),
+        ("status=failed, name=job0", select(ListFilter { statuses: failed(), name: Some("job0".into()), ..all() })),
         ("status=failed, until", Selection { filter: ListFilter { statuses: failed(), ..all() }, since: None, until: month(1) }),
-        ("user=user3, label stage=1", of_filter(ListFilter { user: Some("user3".into()), labels: label("stage", "1"), ..all() })),
-        ("user=user3, name=job33", of_filter(ListFilter { user: Some("user3".into()), name: Some("job33".into()), ..all() })),
+        ("user=user3, label stage=1", select(ListFilter { user: Some("user3".into()), labels: label("stage", "1"), ..all() })),
+        ("user=user3, name=job33", select(ListFilter { user: Some("user3".into()), name: Some("job33".into()), ..all() })),
         ("user=user3, until", Selection { filter: ListFilter { user: Some("user3".into()), ..all() }, since: None, until: month(1) }),
-        ("two labels", of_filter(ListFilter { labels: [label("stage", "1"), label("build", "777")].concat(), ..all() })),
+        ("two labels", select(ListFilter { labels: [label("stage", "1"), label("build", "777")].concat(), ..all() })),
     ];
     for (what, selection) in lists {
-        for (of, scope) in [
+        for (submitter, scope) in [
             (None, ""),
             (Some(1003), ", of one user"),
             (Some(7), ", of a user without any"),
         ] {
             time(&format!("list {what}{scope}"), &|| {
-                let list = store.list(of, selection.clone(), u64::MAX, 100);
+                let list = store.list(submitter, selection.clone(), u64::MAX, 100);
                 runtime.block_on(list).unwrap().len()
             });
         }
     }
-    let some = runtime.block_on(store.find(None, &(count / 2).to_string().as_str().into()));
-    let id = some.unwrap().unwrap().id.to_string();
+    let found = runtime.block_on(store.find(None, &(count / 2).to_string().as_str().into()));
+    let id = found.unwrap().unwrap().id.to_string();
     let number = (count / 3).to_string();
     for (what, text) in [
         ("number", number.as_str()),
@@ -341,40 +344,44 @@ fn questions(runtime: &tokio::runtime::Runtime, store: &Store, count: u64) {
         ("tail of 4", &id[32..]),
         ("tail of 12", &id[24..]),
     ] {
-        for of in [None, Some(1003)] {
-            let scope = if of.is_some() { ", of one user" } else { "" };
+        for submitter in [None, Some(1003)] {
+            let scope = if submitter.is_some() {
+                ", of one user"
+            } else {
+                ""
+            };
             time(&format!("find by {what}{scope}"), &|| {
-                let found = runtime.block_on(store.find(of, &text.into()));
+                let found = runtime.block_on(store.find(submitter, &text.into()));
                 usize::from(matches!(found, Ok(Some(_))))
             });
         }
     }
-    let none = HistoryLimits {
+    let unlimited = HistoryLimits {
         max_age_secs: u64::MAX,
         max_bytes: u64::MAX,
         max_count: u64::MAX,
     };
     for (what, limits) in [
-        ("nothing", none),
+        ("nothing", unlimited),
         (
             "by count",
             HistoryLimits {
                 max_count: count / 2,
-                ..none
+                ..unlimited
             },
         ),
         (
             "by bytes",
             HistoryLimits {
                 max_bytes: 1 << 20,
-                ..none
+                ..unlimited
             },
         ),
         (
             "by age",
             HistoryLimits {
                 max_age_secs: 1,
-                ..none
+                ..unlimited
             },
         ),
     ] {
@@ -387,7 +394,7 @@ fn questions(runtime: &tokio::runtime::Runtime, store: &Store, count: u64) {
         });
     }
     time("numbers to prune", &|| {
-        let selection = of_filter(all());
+        let selection = select(all());
         let numbers = store.finished_numbers(None, selection, u64::MAX, 1000);
         runtime.block_on(numbers).unwrap().len()
     });

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::api::{ExecutionEngine, FAREWELL, Ground};
-use crate::authz::{AdminPermit, Reach};
+use crate::authz::{AdminPermit, ServedUsers};
 use crate::cli::Arguments;
 use crate::config::{Configuration, Settings};
 use crate::host::logging::Destination;
@@ -85,7 +85,7 @@ pub async fn run(
 async fn reload_at(mut hangup: Signal, service: &Service) {
     while hangup.recv().await.is_some() {
         systemd::reloading();
-        let permit = AdminPermit::by_signal();
+        let permit = AdminPermit::from_signal();
         // It has said itself what came of it.
         let _ = service.configuration.reload(permit, &service.engine).await;
         systemd::ready();
@@ -133,7 +133,7 @@ fn about(settings: &Settings, engine: &ExecutionEngine) -> DaemonInfo {
         pid: std::process::id(),
         uid: geteuid().as_raw(),
         started_at: Timestamp::now(),
-        serves_all_users: engine.reach() == Reach::AllUsers,
+        serves_all_users: engine.served_users() == ServedUsers::All,
         launcher_pid: None,
         log_dir: bytes(&settings.engine.log_dir),
         state_dir: bytes(&settings.engine.state_dir),

@@ -82,7 +82,7 @@ async fn keep_to(
 ) -> Result<Removed, ApiError> {
     let retention = settings.retention;
     let evict = move |engine: &mut Scheduler| engine.evict(retention, Timestamp::now());
-    engine.tell(evict).await?;
+    engine.post(evict).await?;
     let mut removed = Removed::default();
     loop {
         let expired = store
@@ -91,7 +91,7 @@ async fn keep_to(
         if expired.is_empty() {
             return Ok(removed);
         }
-        let forget = |engine: &mut Scheduler| engine.forget(expired);
+        let forget = |engine: &mut Scheduler| engine.remove_finished(expired);
         let forgotten = engine.call(forget).await?.await.map_err(|_| Stopped)??;
         if forgotten.executions == 0 {
             // The store has them and does not let go: nothing is gained by asking again now.

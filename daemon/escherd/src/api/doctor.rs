@@ -21,7 +21,7 @@ impl ExecutionEngine {
         let look = |engine: &mut Scheduler| (engine.counts(), engine.longest_wait());
         let (counts, longest_wait) = self.core.engine.call(look).await?;
         let store = &self.core.store;
-        let (stored, settled) = tokio::join!(store.size(), store.flush(PATIENCE));
+        let (stored, settled) = tokio::join!(store.history_size(), store.flush(PATIENCE));
         let subject = Subject {
             config: self.core.config.clone(),
             settings: self.settings(),

@@ -52,7 +52,7 @@ impl ExecutionEngine {
                 ("running", counts.max_concurrent as u64),
             ]),
         );
-        self.core.figures.register(&mut registry);
+        self.core.metrics.register(&mut registry);
         self.core.store.register(&mut registry);
         Ok(registry)
     }

@@ -58,7 +58,7 @@ use escher_protocol::{
 };
 use tokio::sync::watch;
 
-use crate::authz::{AdminPermit, Caller, Gate, Reach, Scope};
+use crate::authz::{AdminPermit, Authorizer, Caller, Scope, ServedUsers};
 use crate::config::{ConfigError, EngineConfig, ExecutionSettings};
 use crate::execution::{StdinReply, Write};
 use crate::host::fd_budget::{Budget, Shares};
@@ -94,10 +94,10 @@ struct Core {
     engine: SchedulerHandle,
     store: Store,
     /// What the state counts.
-    figures: scheduler::Figures,
+    metrics: scheduler::SchedulerMetrics,
     /// How the open files are divided.
     shares: Shares,
-    gate: Gate,
+    authorizer: Authorizer,
     /// What is set now.
     settings: watch::Sender<ExecutionSettings>,
     /// The launcher that is connected.
@@ -123,7 +123,7 @@ impl ExecutionEngine {
     pub(crate) fn on_behalf_of(&self, caller: Caller) -> Self {
         ExecutionEngine {
             core: Arc::clone(&self.core),
-            scope: Arc::new(self.core.gate.scope(&caller)),
+            scope: Arc::new(self.core.authorizer.scope(&caller)),
             caller: Arc::new(caller),
         }
     }
@@ -131,7 +131,11 @@ impl ExecutionEngine {
     /// The same engine over everybody's executions.
     pub(crate) fn over_all(&self, permit: &AdminPermit) -> Self {
         ExecutionEngine {
-            scope: Arc::new(self.core.gate.scope_of_all(permit, &self.caller)),
+            scope: Arc::new(
+                self.core
+                    .authorizer
+                    .unrestricted_scope(permit, &self.caller),
+            ),
             ..self.clone()
         }
     }
@@ -141,7 +145,7 @@ impl ExecutionEngine {
     /// # Errors
     /// When it may not use this escherd at all.
     pub(crate) async fn admit(&self, credentials: PeerCredentials) -> Result<Self, ApiError> {
-        let caller = self.core.gate.admit(credentials).await?;
+        let caller = self.core.authorizer.authenticate(credentials).await?;
         Ok(self.on_behalf_of(caller))
     }
 
@@ -150,7 +154,7 @@ impl ExecutionEngine {
     /// # Errors
     /// `permission-denied`.
     pub(crate) fn administer(&self) -> Result<AdminPermit, ApiError> {
-        self.core.gate.administer(&self.caller)
+        self.core.authorizer.authorize_admin(&self.caller)
     }
 
     /// Has a command run. Returns once it is on disk that it shall.
@@ -173,7 +177,7 @@ impl ExecutionEngine {
     ) -> Result<Submitted, ApiError> {
         let answer = self.submit(request, limits).await;
         if let Err(error) = &answer {
-            self.core.figures.refused(error);
+            self.core.metrics.count_refused(error);
         }
         answer
     }
@@ -183,7 +187,10 @@ impl ExecutionEngine {
         request: ExecutionRequest,
         limits: ResourceLimits,
     ) -> Result<Submitted, ApiError> {
-        let permit = self.core.gate.submit(&self.caller, &request.run_as);
+        let permit = self
+            .core
+            .authorizer
+            .authorize_submit(&self.caller, &request.run_as);
         let permit = permit.await?;
         let request = Box::new(request);
         let submit = move |engine: &mut Scheduler, _: &Scope| {
@@ -307,8 +314,8 @@ impl ExecutionEngine {
     }
 
     /// For whom commands can be started.
-    pub(crate) fn reach(&self) -> Reach {
-        self.core.gate.reach()
+    pub(crate) fn served_users(&self) -> ServedUsers {
+        self.core.authorizer.served_users()
     }
 
     /// What the open files are enough for.

@@ -116,7 +116,7 @@ impl ExecutionEngine {
             Place::Scheduler(Some(followed)) => Ok(followed),
             Place::Scheduler(None) => Err(stopping(())),
             Place::Store(record) => {
-                let progress = Progress::of_finished(&record);
+                let progress = Progress::for_finished(&record);
                 Ok((*record, watch::Sender::new(progress).subscribe()))
             }
         }
@@ -162,8 +162,8 @@ impl Output {
 
     async fn wait_for_more(&mut self) -> Result<(), ApiError> {
         let (id, seen) = (self.id, self.known.log_bytes);
-        let want = move |engine: &mut Scheduler| engine.want_output(id, seen);
-        self.engine.core.engine.tell(want).await?;
+        let want = move |engine: &mut Scheduler| engine.watch_output(id, seen);
+        self.engine.core.engine.post(want).await?;
         let news = |now: &Progress| now.finished || now.log_bytes > seen;
         let mut now = *self.progress.wait_for(news).await.map_err(stopping)?;
         if now.log_bytes == u64::MAX {

@@ -17,12 +17,12 @@ impl ExecutionEngine {
     /// # Errors
     /// As [`ExecutionEngine::get_status`]; `not-finished`; a store that cannot be written.
     pub async fn remove_execution(&self, target: impl Into<Target>) -> Result<Removed, ApiError> {
-        let forget = |engine: &mut Scheduler, number| engine.forget_one(number);
+        let forget = |engine: &mut Scheduler, number| engine.remove_one(number);
         let removed = match self.at(target.into(), forget).await? {
             Place::Scheduler(forgotten) => forgotten?,
             Place::Store(record) => {
                 let number = record.number;
-                self.ask(move |engine, _| engine.forget(vec![number]))
+                self.ask(move |engine, _| engine.remove_finished(vec![number]))
                     .await?
             }
         };
@@ -48,7 +48,9 @@ impl ExecutionEngine {
                 return Ok(removed);
             };
             before = last;
-            let forgotten = self.ask(move |engine, _| engine.forget(page)).await?;
+            let forgotten = self
+                .ask(move |engine, _| engine.remove_finished(page))
+                .await?;
             let forgotten = forgotten.await.map_err(stopping)??;
             removed.executions += forgotten.executions;
             removed.log_bytes += forgotten.log_bytes;

@@ -40,7 +40,7 @@ impl ExecutionEngine {
             info!("ending what runs");
             end_all(engine).await;
         }
-        let settled = timeout(FAREWELL, engine.settled()).await.is_ok();
+        let settled = timeout(FAREWELL, engine.committed()).await.is_ok();
         engine.stop().await;
         if !settled || self.core.store.close(FAREWELL).await.is_err() {
             warn!("the store cannot be written; shims keep what is not on disk");
@@ -65,7 +65,7 @@ impl ExecutionEngine {
 /// cannot be killed.
 async fn end_all(engine: &SchedulerHandle) {
     let closed = engine.call(|engine| {
-        engine.close(Timestamp::now());
+        engine.cancel_all(Timestamp::now());
         engine.watch_events()
     });
     let Ok(mut events) = closed.await else { return };

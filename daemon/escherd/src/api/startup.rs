@@ -18,14 +18,14 @@ use tracing::{error, info, warn};
 use super::shutdown::Hold;
 use super::{Core, ExecutionEngine};
 use crate::api::cleanup;
-use crate::authz::{Caller, Gate, Reach};
+use crate::authz::{Authorizer, Caller, ServedUsers};
 use crate::config::{ConfigError, EngineConfig, ExecutionSettings};
 use crate::host::boot_id::Boot;
 use crate::host::fd_budget::{Budget, Shares};
 use crate::launch::{self, Adoption, Connection, LaunchError, LauncherSettings, Source};
 use crate::output::OversizedOutput;
-use crate::scheduler::{self, Diagnostics, Scheduler, SchedulerHandle, SchedulerSettings};
-use crate::store::{self, CommitOutcome, Loaded, Store, StoreError, StoreSettings};
+use crate::scheduler::{self, RecoveredState, Scheduler, SchedulerHandle, SchedulerSettings};
+use crate::store::{self, CommitOutcome, LoadedState, Store, StoreError, StoreSettings};
 
 /// How long service may wait for what was found at the start to be on disk. It takes milliseconds, unless there
 /// is no room.
@@ -136,13 +136,13 @@ impl Ground {
         let (store, loaded) = open_store(&config, settled).await?;
         let launcher = launcher(&config);
         let connection = connect(&launcher).await?;
-        let gate = Gate::new(match connection.as_ref().map(Connection::uid) {
+        let authorizer = Authorizer::new(match connection.as_ref().map(Connection::uid) {
             // One that is awaited has to be root's: see `launch::run`.
-            None | Some(0) => Reach::AllUsers,
-            Some(uid) => Reach::Only(uid),
+            None | Some(0) => ServedUsers::All,
+            Some(uid) => ServedUsers::Only(uid),
         });
         let own = Caller::own_credentials().map_err(StartError::Identity)?;
-        let caller = gate.admit(own).await?;
+        let caller = authorizer.authenticate(own).await?;
         let (adoption, mut findings) = look_around(&launcher, loaded, &store).await?;
         findings.rebooted = boot.is_another();
         findings.on_boot = config.on_boot;
@@ -153,7 +153,7 @@ impl Ground {
         );
         let abilities = connection.as_ref().map(Connection::abilities);
         engine.set_controllers(abilities.and_then(|abilities| abilities.cgroups));
-        let figures = engine.figures();
+        let metrics = engine.metrics();
         let writer = store.clone();
         let (engine, effects) =
             scheduler::start(engine, outcomes, move |entries| writer.write(entries));
@@ -171,14 +171,14 @@ impl Ground {
 
         let (settings, changes) = watch::channel(settings);
         tokio::spawn(cleanup::run(changes, engine.clone(), store.clone()));
-        let scope = Arc::new(gate.scope(&caller));
+        let scope = Arc::new(authorizer.scope(&caller));
         let core = Core {
             config,
             engine,
             store,
-            figures,
+            metrics,
             shares,
-            gate,
+            authorizer,
             settings,
             launcher: connected,
             hold: Mutex::new(Some(Hold {
@@ -235,11 +235,11 @@ fn lock(state_dir: &Path) -> Result<Flock<File>, StartError> {
 async fn open_store(
     config: &EngineConfig,
     settled: mpsc::UnboundedSender<Vec<(u64, CommitOutcome)>>,
-) -> Result<(Store, Loaded), StartError> {
+) -> Result<(Store, LoadedState), StartError> {
     let path = config.state_dir.join(store::FILE_NAME);
     let settings = StoreSettings {
         durability: config.durability,
-        kept_events: scheduler::MAX_KEPT_EVENTS,
+        max_events: scheduler::MAX_KEPT_EVENTS,
     };
     let opened = tokio::task::spawn_blocking(move || {
         store::open(&path, settings, move |outcomes| {
@@ -268,9 +268,9 @@ async fn connect(launcher: &LauncherSettings) -> Result<Option<Connection>, Laun
 /// Finds the shims of an earlier engine, and what those that are gone have left.
 async fn look_around(
     launcher: &LauncherSettings,
-    loaded: Loaded,
+    loaded: LoadedState,
     store: &Store,
-) -> Result<(Adoption, Diagnostics), StartError> {
+) -> Result<(Adoption, RecoveredState), StartError> {
     let adoption = launch::adopt(&launcher.runtime_dir).await;
     let adoption = adoption.map_err(StartError::Artifact)?;
     // After the shims: one that ends meanwhile has left its record by then.
@@ -299,7 +299,7 @@ async fn look_around(
             "going on where an earlier escherd was"
         );
     }
-    let findings = Diagnostics {
+    let findings = RecoveredState {
         silent: adoption.silent(),
         claims: adoption.claims.clone(),
         is_doubtful: adoption.is_doubtful,
@@ -307,7 +307,7 @@ async fn look_around(
         shims,
         records,
         known,
-        ..Diagnostics::default()
+        ..RecoveredState::default()
     };
     Ok((adoption, findings))
 }
@@ -317,7 +317,7 @@ async fn look_around(
 async fn settle(engine: &SchedulerHandle, boot: Boot) {
     let engine = engine.clone();
     let noted = tokio::spawn(async move {
-        if engine.settled().await.is_ok()
+        if engine.committed().await.is_ok()
             && let Err(error) = boot.note()
         {
             warn!(%error, "it cannot be noted which run of the host this is");

@@ -1,4 +1,4 @@
-//! The host's user accounts.
+//! Lookup of user accounts of the host.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -10,48 +10,48 @@ use escher_protocol::{ApiError, Blob, ErrorCode, Text, User};
 use nix::unistd;
 use serde::{Deserialize, Serialize};
 
-/// How long an answer of the user database is believed. Each connection asks; the database may be a file,
-/// or a directory service across the network.
-const BELIEVED_FOR: Duration = Duration::from_secs(10);
+/// How long a result of the user database is cached. Every connection needs one, and the database may be
+/// a directory service across the network.
+const CACHE_TTL: Duration = Duration::from_secs(10);
 
-/// Most answers that are kept.
-const MAX_KEPT: usize = 1024;
+/// Most cached results.
+const MAX_CACHED: usize = 1024;
 
 /// Shell of a user without an entry in the database.
 const DEFAULT_SHELL: &str = "/bin/sh";
 
-/// A user as commands need it.
+/// A user account, with what a command needs of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
-    /// Number and login name.
+    /// Uid and login name.
     pub user: User,
     /// Home directory; `/` for a user without an entry in the database.
     pub home: Blob,
     /// Login shell.
     pub shell: Blob,
-    /// What a process of the user has to become; `None` where there is nothing to become (the launcher
-    /// is that user), or nothing known (a user without an entry).
+    /// The credentials that a process has to assume; `None` if the launcher runs as that user already, or
+    /// the user has no entry.
     pub identity: Option<Identity>,
 }
 
-/// Looks accounts up, off the event loop, and remembers them for [`BELIEVED_FOR`].
+/// Looks accounts up, off the event loop, and caches them for [`CACHE_TTL`].
 #[derive(Debug, Default)]
-pub struct Accounts {
-    kept: Mutex<HashMap<u32, (Instant, Account)>>,
+pub struct AccountCache {
+    cached: Mutex<HashMap<u32, (Instant, Account)>>,
 }
 
-impl Accounts {
-    /// The account with this number; one without a name where the database has none.
+impl AccountCache {
+    /// Returns the account with this uid, without a name if the database has no entry for it.
     ///
     /// # Errors
-    /// When the database cannot be asked.
+    /// `internal` if the database cannot be queried.
     pub async fn by_uid(&self, uid: u32) -> Result<Account, ApiError> {
-        if let Some(account) = self.remembered(uid) {
+        if let Some(account) = self.cached(uid) {
             return Ok(account);
         }
-        let found = ask(move || unistd::User::from_uid(uid.into())).await?;
+        let found = query(move || unistd::User::from_uid(uid.into())).await?;
         let account = match found {
-            Some(entry) => account(entry).await?,
+            Some(entry) => with_login_groups(entry).await?,
             None => Account {
                 user: User { uid, name: None },
                 home: "/".into(),
@@ -59,25 +59,25 @@ impl Accounts {
                 identity: None,
             },
         };
-        self.remember(&account);
+        self.cache(&account);
         Ok(account)
     }
 
-    /// The account with this login name, taken as a name whatever it looks like.
+    /// Returns the account with this login name. A name that looks like a uid is still a name.
     ///
     /// # Errors
-    /// `unknown-user`, or when the database cannot be asked.
+    /// `unknown-user`, or `internal` if the database cannot be queried.
     pub async fn by_name(&self, name: &Text) -> Result<Account, ApiError> {
         let wanted = name.to_string();
-        let asked = wanted.clone();
+        let name = wanted.clone();
         let found = if wanted.contains('\0') {
             None
         } else {
-            ask(move || unistd::User::from_name(&asked)).await?
+            query(move || unistd::User::from_name(&name)).await?
         };
         match found {
-            // Some databases answer to what is not quite the name.
-            Some(entry) if entry.name == wanted => account(entry).await,
+            // Some databases match names that differ, in case for example.
+            Some(entry) if entry.name == wanted => with_login_groups(entry).await,
             _ => {
                 let message = format!("there is no user {wanted:?} on this host");
                 Err(ApiError::new(ErrorCode::UNKNOWN_USER, message))
@@ -85,26 +85,26 @@ impl Accounts {
         }
     }
 
-    fn remembered(&self, uid: u32) -> Option<Account> {
-        let kept = self.kept.lock().ok()?;
-        let (since, account) = kept.get(&uid)?;
-        (since.elapsed() < BELIEVED_FOR).then(|| account.clone())
+    fn cached(&self, uid: u32) -> Option<Account> {
+        let cached = self.cached.lock().ok()?;
+        let (since, account) = cached.get(&uid)?;
+        (since.elapsed() < CACHE_TTL).then(|| account.clone())
     }
 
-    fn remember(&self, account: &Account) {
-        if let Ok(mut kept) = self.kept.lock() {
-            if kept.len() >= MAX_KEPT {
-                kept.clear();
+    fn cache(&self, account: &Account) {
+        if let Ok(mut cached) = self.cached.lock() {
+            if cached.len() >= MAX_CACHED {
+                cached.clear();
             }
-            kept.insert(account.user.uid, (Instant::now(), account.clone()));
+            cached.insert(account.user.uid, (Instant::now(), account.clone()));
         }
     }
 }
 
-/// An entry with the user's login groups.
-async fn account(entry: unistd::User) -> Result<Account, ApiError> {
+/// Completes an entry with the login groups of the user.
+async fn with_login_groups(entry: unistd::User) -> Result<Account, ApiError> {
     let (name, gid) = (entry.name.clone(), entry.gid);
-    let groups = ask(move || {
+    let groups = query(move || {
         let name = CString::new(name).map_err(|_| nix::errno::Errno::EINVAL)?;
         unistd::getgrouplist(&name, gid)
     })
@@ -124,14 +124,14 @@ async fn account(entry: unistd::User) -> Result<Account, ApiError> {
     })
 }
 
-async fn ask<T: Send + 'static>(
-    question: impl FnOnce() -> nix::Result<T> + Send + 'static,
+async fn query<T: Send + 'static>(
+    lookup: impl FnOnce() -> nix::Result<T> + Send + 'static,
 ) -> Result<T, ApiError> {
     let failed = |reason: String| {
-        let message = format!("the user database cannot be asked: {reason}");
+        let message = format!("the user database cannot be queried: {reason}");
         ApiError::new(ErrorCode::INTERNAL, message)
     };
-    match tokio::task::spawn_blocking(question).await {
+    match tokio::task::spawn_blocking(lookup).await {
         Ok(answer) => answer.map_err(|errno| failed(errno.to_string())),
         Err(error) => Err(failed(error.to_string())),
     }

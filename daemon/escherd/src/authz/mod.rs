@@ -1,12 +1,12 @@
-//! Who may do what.
+//! Authorization: which caller may do what.
 //!
-//! A decision is a value: [`Gate`] turns a caller and a request into a [`SubmitPermit`] or a [`Scope`], which
-//! nothing outside this module can make and without which the engine does nothing. The caller's identity
-//! is what the kernel said when it connected.
+//! A decision is a value. [`Authorizer`] turns a caller and a request into a [`SubmitPermit`], an
+//! [`AdminPermit`] or a [`Scope`]. Nothing outside this module can make one, and the scheduler does
+//! nothing without one. The identity of a caller is what the kernel reported when it connected.
 
 mod accounts;
 
-pub use accounts::{Account, Accounts};
+pub use accounts::{Account, AccountCache};
 
 use std::io;
 
@@ -15,7 +15,7 @@ use escher_launcher::os::peer_credentials::PeerCredentials;
 use escher_protocol::{ApiError, Canceller, ErrorCode, RunAs, User};
 use nix::unistd::{self, Gid};
 
-/// Somebody with a connection.
+/// An authenticated peer of a connection.
 #[derive(Debug, Clone)]
 pub struct Caller {
     credentials: PeerCredentials,
@@ -23,7 +23,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// What the kernel would say of this process if it connected.
+    /// Returns the credentials that the kernel would report if this process connected.
     ///
     /// # Errors
     /// Those of getgroups(2).
@@ -38,7 +38,7 @@ impl Caller {
         })
     }
 
-    /// The user behind it.
+    /// Returns the user of the peer.
     #[must_use]
     pub fn user(&self) -> &User {
         &self.account.user
@@ -49,7 +49,7 @@ impl Caller {
     }
 }
 
-/// Leave to run a command as [`SubmitPermit::account`].
+/// Permission to run a command as the user of an account.
 #[derive(Debug)]
 #[must_use]
 pub struct SubmitPermit {
@@ -58,9 +58,9 @@ pub struct SubmitPermit {
 }
 
 impl SubmitPermit {
-    /// Root's, for itself: for tests of what demands one.
+    /// Returns a permit for root to run a command as root, for tests.
     #[cfg(test)]
-    pub(crate) fn of_root() -> Self {
+    pub(crate) fn for_root() -> Self {
         let user = User { uid: 0, name: None };
         SubmitPermit {
             submitter: user.clone(),
@@ -73,26 +73,27 @@ impl SubmitPermit {
         }
     }
 
-    /// Who asks, and as whom the command runs.
+    /// Returns the submitter, and the account that the command runs as.
     #[must_use]
     pub fn into_parts(self) -> (User, Account) {
         (self.submitter, self.account)
     }
 }
 
-/// Leave to do what concerns everybody: to change settings, to clean up.
+/// Permission for what affects every user: changing settings, cleaning up.
 #[derive(Debug)]
 #[must_use]
 pub struct AdminPermit(());
 
 impl AdminPermit {
-    /// The host's own, which has sent a signal to this process: only root and its own user can (kill(2)).
-    pub(crate) fn by_signal() -> Self {
+    /// Returns the permit of a signal to this process. The kernel lets only root and the process's own
+    /// user send one (kill(2)).
+    pub(crate) fn from_signal() -> Self {
         AdminPermit(())
     }
 }
 
-/// Which executions a caller may see and end: to it there are no others.
+/// The executions that a caller may see and act on. Others do not exist for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     user: User,
@@ -100,47 +101,47 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Root's, for tests of what demands one.
+    /// Returns the scope of root, for tests.
     #[cfg(test)]
-    pub(crate) fn of_root() -> Self {
+    pub(crate) fn for_root() -> Self {
         Scope {
             user: User { uid: 0, name: None },
             all: true,
         }
     }
 
-    /// Whether an execution that `submitter` asked for is among them.
+    /// Returns whether the executions of `submitter` are in this scope.
     #[must_use]
     pub fn includes(&self, submitter: &User) -> bool {
         self.all || submitter.uid == self.user.uid
     }
 
-    /// The only submitter whose executions are among them; `None`: everybody's are.
+    /// Returns the uid of the only submitter in this scope; `None` if every submitter is.
     #[must_use]
     pub fn submitter(&self) -> Option<u32> {
         (!self.all).then_some(self.user.uid)
     }
 
-    /// Who will have done what is done in this scope.
+    /// Returns the canceller to record for a cancel in this scope.
     #[must_use]
     pub fn canceller(&self) -> Canceller {
         Canceller::User(self.user.clone())
     }
 }
 
-/// Decides. It knows the accounts of the host, and whom the launcher can start commands for.
+/// Makes the decisions, from the accounts of the host and the users that the launcher can serve.
 #[derive(Debug)]
-pub struct Gate {
-    accounts: Accounts,
-    reach: Reach,
+pub struct Authorizer {
+    accounts: AccountCache,
+    served_users: ServedUsers,
 }
 
-/// For whom commands can be started.
+/// The users for whom commands can be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// For everybody: the launcher is root.
-    AllUsers,
-    /// For this user alone, which is the launcher's own.
+pub enum ServedUsers {
+    /// Every user: the launcher runs as root.
+    All,
+    /// Only the user with this uid, which is the launcher's own.
     Only(u32),
 }
 
@@ -148,42 +149,42 @@ pub enum Reach {
 /// (/proc/sys/kernel/overflowuid, user_namespaces(7)), unless it was configured differently.
 const DEFAULT_OVERFLOW_UID: u32 = 65534;
 
-impl Gate {
-    /// A gate for a launcher with this reach.
+impl Authorizer {
+    /// Creates an authorizer for a launcher that can serve these users.
     #[must_use]
-    pub fn new(reach: Reach) -> Self {
-        Gate {
-            accounts: Accounts::default(),
-            reach,
+    pub fn new(served_users: ServedUsers) -> Self {
+        Authorizer {
+            accounts: AccountCache::default(),
+            served_users,
         }
     }
 
-    /// For whom commands can be started.
+    /// Returns the users for whom commands can be started.
     #[must_use]
-    pub fn reach(&self) -> Reach {
-        self.reach
+    pub fn served_users(&self) -> ServedUsers {
+        self.served_users
     }
 
-    /// Lets a peer in.
+    /// Authenticates a peer that has connected.
     ///
     /// # Errors
-    /// When it may not use this escherd at all.
-    pub async fn admit(&self, credentials: PeerCredentials) -> Result<Caller, ApiError> {
+    /// `permission-denied` if this escherd does not serve the user.
+    pub async fn authenticate(&self, credentials: PeerCredentials) -> Result<Caller, ApiError> {
         let uid = credentials.uid;
         if uid == u32::MAX || uid == overflow_uid() {
-            let message = format!("user id {uid} stands for a user that this host does not know");
+            let message = format!("user id {uid} has no user in this user namespace");
             return Err(ApiError::new(ErrorCode::PERMISSION_DENIED, message));
         }
-        if let Reach::Only(own) = self.reach
+        if let ServedUsers::Only(own) = self.served_users
             && own != uid
         {
             let message =
-                format!("this escherd serves the user with id {own} alone; you are {uid}");
+                format!("this escherd serves only the user with id {own}; your user id is {uid}");
             return Err(ApiError::new(ErrorCode::PERMISSION_DENIED, message)
                 .with_hint("use the system's escherd, or start your own: escherd --user"));
         }
         let mut account = self.accounts.by_uid(uid).await?;
-        account.identity = self.identity(Identity {
+        account.identity = self.identity_to_assume(Identity {
             uid,
             gid: credentials.gid,
             groups: credentials.groups.clone(),
@@ -194,13 +195,17 @@ impl Gate {
         })
     }
 
-    /// Whether `caller` may run a command as `run_as`: everybody as itself, with the groups of its
-    /// connection; root as anybody, with that user's login groups.
+    /// Authorizes `caller` to run a command as `run_as`. Every user may run commands as itself, with the
+    /// groups of its connection; root may run them as any user, with that user's login groups.
     ///
     /// # Errors
-    /// `permission-denied`, or `unknown-user` (for root alone: to others the answer does not tell
-    /// whether there is such a user).
-    pub async fn submit(&self, caller: &Caller, run_as: &RunAs) -> Result<SubmitPermit, ApiError> {
+    /// `permission-denied`, or `unknown-user`. Only root gets the latter: for other callers the answer
+    /// does not depend on whether the user exists.
+    pub async fn authorize_submit(
+        &self,
+        caller: &Caller,
+        run_as: &RunAs,
+    ) -> Result<SubmitPermit, ApiError> {
         let submitter = caller.user().clone();
         let account = match run_as {
             RunAs::Caller => caller.account.clone(),
@@ -212,24 +217,24 @@ impl Gate {
         Ok(SubmitPermit { submitter, account })
     }
 
-    /// Whether `caller` may do what concerns everybody: root, and the user that escherd runs as.
+    /// Authorizes `caller` for what affects every user. Root and the user that escherd runs as may.
     ///
     /// # Errors
     /// `permission-denied`.
-    pub fn administer(&self, caller: &Caller) -> Result<AdminPermit, ApiError> {
+    pub fn authorize_admin(&self, caller: &Caller) -> Result<AdminPermit, ApiError> {
         let uid = caller.credentials.uid;
         if uid == 0 || uid == unistd::geteuid().as_raw() {
             return Ok(AdminPermit(()));
         }
         let message = format!(
-            "{} may not do this: it concerns everybody's executions",
+            "{} may not do this: it affects the executions of every user",
             caller.user()
         );
         Err(ApiError::new(ErrorCode::PERMISSION_DENIED, message)
-            .with_hint("root may, and the user that escherd runs as"))
+            .with_hint("run it as root, or as the user that escherd runs as"))
     }
 
-    /// What `caller` may see and end: its own executions; root all.
+    /// Returns the scope of `caller`: its own executions, for root all.
     pub fn scope(&self, caller: &Caller) -> Scope {
         Scope {
             user: caller.user().clone(),
@@ -237,8 +242,8 @@ impl Gate {
         }
     }
 
-    /// What `caller` may see and end by a permit: everything.
-    pub fn scope_of_all(&self, _permit: &AdminPermit, caller: &Caller) -> Scope {
+    /// Returns the scope of all executions.
+    pub fn unrestricted_scope(&self, _permit: &AdminPermit, caller: &Caller) -> Scope {
         Scope {
             user: caller.user().clone(),
             all: true,
@@ -250,19 +255,19 @@ impl Gate {
             let message = format!("user {} has no account on this host", account.user);
             return Err(ApiError::new(ErrorCode::UNKNOWN_USER, message));
         };
-        account.identity = match self.reach {
-            Reach::Only(own) if own != identity.uid => {
-                let message = format!("this escherd can run commands as user id {own} alone");
+        account.identity = match self.served_users {
+            ServedUsers::Only(own) if own != identity.uid => {
+                let message = format!("this escherd can run commands only as user id {own}");
                 return Err(ApiError::new(ErrorCode::PERMISSION_DENIED, message));
             }
-            _ => self.identity(identity),
+            _ => self.identity_to_assume(identity),
         };
         Ok(account)
     }
 
-    /// What the launcher has to become: nothing, where it can only be itself.
-    fn identity(&self, identity: Identity) -> Option<Identity> {
-        (self.reach == Reach::AllUsers).then_some(identity)
+    /// Returns the identity that a child of the launcher has to assume; `None` if it has it already.
+    fn identity_to_assume(&self, identity: Identity) -> Option<Identity> {
+        (self.served_users == ServedUsers::All).then_some(identity)
     }
 }
 
@@ -282,7 +287,7 @@ fn denied(caller: &Caller, run_as: &RunAs) -> ApiError {
     };
     let message = format!("{} may not run commands as {wanted:?}", caller.user());
     ApiError::new(ErrorCode::PERMISSION_DENIED, message)
-        .with_hint("leave out --user to run it as yourself, or ask as root")
+        .with_hint("omit --user to run it as yourself, or run escherctl as root")
 }
 
 fn overflow_uid() -> u32 {
@@ -308,8 +313,8 @@ mod tests {
         }
     }
 
-    async fn caller(gate: &Gate, uid: u32) -> Caller {
-        gate.admit(peer(uid)).await.unwrap()
+    async fn caller(authorizer: &Authorizer, uid: u32) -> Caller {
+        authorizer.authenticate(peer(uid)).await.unwrap()
     }
 
     fn code<T: std::fmt::Debug>(result: Result<T, ApiError>) -> ErrorCode {
@@ -317,24 +322,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ids_that_stand_for_nobody_are_refused() {
-        let gate = Gate::new(Reach::AllUsers);
+    async fn refuses_uids_without_a_user() {
+        let authorizer = Authorizer::new(ServedUsers::All);
         for uid in [u32::MAX, overflow_uid()] {
             assert_eq!(
-                code(gate.admit(peer(uid)).await),
+                code(authorizer.authenticate(peer(uid)).await),
                 ErrorCode::PERMISSION_DENIED
             );
         }
     }
 
-    /// Everybody × every way to name a target, against the rule in one line: root, or itself.
+    /// Every caller × every target, against the rule: root may run as any user, others as themselves.
     #[tokio::test]
     async fn only_root_runs_commands_as_others() {
-        let gate = Gate::new(Reach::AllUsers);
+        let authorizer = Authorizer::new(ServedUsers::All);
         for uid in [0, 4242, 4243] {
-            let caller = caller(&gate, uid).await;
+            let caller = caller(&authorizer, uid).await;
             for target in [0, 4242] {
-                let permit = gate.submit(&caller, &RunAs::Uid(target)).await;
+                let permit = authorizer
+                    .authorize_submit(&caller, &RunAs::Uid(target))
+                    .await;
                 let allowed = uid == target || (uid == 0 && target == 0);
                 match permit {
                     Ok(permit) => assert!(allowed && permit.account.user.uid == target),
@@ -346,11 +353,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_caller_keeps_the_groups_of_its_connection() {
-        let gate = Gate::new(Reach::AllUsers);
-        let caller = caller(&gate, 4242).await;
-        let (_, account) = gate
-            .submit(&caller, &RunAs::Caller)
+    async fn caller_keeps_the_groups_of_its_connection() {
+        let authorizer = Authorizer::new(ServedUsers::All);
+        let caller = caller(&authorizer, 4242).await;
+        let (_, account) = authorizer
+            .authorize_submit(&caller, &RunAs::Caller)
             .await
             .unwrap()
             .into_parts();
@@ -364,42 +371,47 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_that_look_like_numbers_or_paths_are_names() {
-        let gate = Gate::new(Reach::AllUsers);
-        let root = caller(&gate, 0).await;
+    async fn names_that_look_like_uids_or_paths_are_names() {
+        let authorizer = Authorizer::new(ServedUsers::All);
+        let root = caller(&authorizer, 0).await;
         for name in ["0", "0x0", "../../bin/cp", "#0", "-1", "4294967295", ""] {
-            let permit = gate.submit(&root, &RunAs::Name(name.into())).await;
+            let permit = authorizer
+                .authorize_submit(&root, &RunAs::Name(name.into()))
+                .await;
             assert_eq!(code(permit), ErrorCode::UNKNOWN_USER, "{name:?}");
         }
     }
 
     #[tokio::test]
-    async fn an_escherd_without_root_serves_its_own_user_alone() {
-        let gate = Gate::new(Reach::Only(4242));
+    async fn escherd_without_root_serves_only_its_own_user() {
+        let authorizer = Authorizer::new(ServedUsers::Only(4242));
         assert_eq!(
-            code(gate.admit(peer(4243)).await),
+            code(authorizer.authenticate(peer(4243)).await),
             ErrorCode::PERMISSION_DENIED
         );
         assert_eq!(
-            code(gate.admit(peer(0)).await),
+            code(authorizer.authenticate(peer(0)).await),
             ErrorCode::PERMISSION_DENIED
         );
-        let own = caller(&gate, 4242).await;
-        let (_, account) = gate
-            .submit(&own, &RunAs::Caller)
+        let own = caller(&authorizer, 4242).await;
+        let (_, account) = authorizer
+            .authorize_submit(&own, &RunAs::Caller)
             .await
             .unwrap()
             .into_parts();
-        assert_eq!(account.identity, None, "the launcher is that user already");
+        assert_eq!(
+            account.identity, None,
+            "the launcher runs as that user already"
+        );
     }
 
     #[tokio::test]
-    async fn scopes_hold_ones_own_executions_and_for_root_all() {
-        let gate = Gate::new(Reach::AllUsers);
+    async fn scope_is_ones_own_executions_and_for_root_all() {
+        let authorizer = Authorizer::new(ServedUsers::All);
         let user = |uid| User { uid, name: None };
-        let own = gate.scope(&caller(&gate, 4242).await);
+        let own = authorizer.scope(&caller(&authorizer, 4242).await);
         assert!(own.includes(&user(4242)) && !own.includes(&user(4243)) && !own.includes(&user(0)));
-        let all = gate.scope(&caller(&gate, 0).await);
+        let all = authorizer.scope(&caller(&authorizer, 0).await);
         assert!(all.includes(&user(4242)));
     }
 }

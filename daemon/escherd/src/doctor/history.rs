@@ -4,12 +4,12 @@ use escher_protocol::{Diagnostic, Text};
 
 use super::{Audience, Subject, bytes};
 use crate::api::cleanup::CleanupSettings;
-use crate::store::{self, Remnants, Size};
+use crate::store::{self, DamageReport, HistorySize};
 
 pub(super) fn examine(subject: &Subject, audience: Audience) -> Vec<Diagnostic> {
     let path = subject.config.state_dir.join(store::FILE_NAME);
     let mut diagnostics = vec![health(subject)];
-    match store::remnants(&path) {
+    match store::damage_report(&path) {
         Ok(remnants) => diagnostics.extend(damage(&remnants, audience)),
         Err(error) => {
             let message = format!(
@@ -41,7 +41,7 @@ fn health(subject: &Subject) -> Diagnostic {
     }
 }
 
-fn damage(remnants: &Remnants, audience: Audience) -> Vec<Diagnostic> {
+fn damage(remnants: &DamageReport, audience: Audience) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     if remnants.is_damaged {
         diagnostics.push(
@@ -66,7 +66,7 @@ fn damage(remnants: &Remnants, audience: Audience) -> Vec<Diagnostic> {
     diagnostics
 }
 
-fn amount(size: Size, cleanup: CleanupSettings) -> Diagnostic {
+fn amount(size: HistorySize, cleanup: CleanupSettings) -> Diagnostic {
     let check = "history";
     let limits = cleanup.limits;
     let kept: Text = format!(
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_was_set_aside_is_named_to_those_who_may_know() {
-        let remnants = Remnants {
+        let remnants = DamageReport {
             set_aside: vec![
                 "escher.db.set-aside-1".into(),
                 "escher.db.set-aside-2".into(),
@@ -106,7 +106,7 @@ mod tests {
             "2 damaged stores were set aside: escher.db.set-aside-1, escher.db.set-aside-2"
         );
         assert_eq!(told(Audience::Anybody), "2 damaged stores were set aside");
-        let damaged = Remnants {
+        let damaged = DamageReport {
             set_aside: Vec::new(),
             is_damaged: true,
         };
@@ -129,7 +129,7 @@ mod tests {
                     max_count: 10,
                 },
             };
-            let size = Size {
+            let size = HistorySize {
                 executions,
                 bytes: 1,
             };

@@ -23,7 +23,7 @@ use crate::config::{EngineConfig, ExecutionSettings};
 use crate::host::fd_budget::Budget;
 use crate::launch::LauncherState;
 use crate::scheduler::Counts;
-use crate::store::{Size, Unsettled};
+use crate::store::{FlushTimeout, HistorySize};
 
 /// Who is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +71,9 @@ pub struct Subject {
     /// How many connections were asked for.
     pub wanted_connections: usize,
     /// How much the store has, or that it cannot be read.
-    pub stored: Result<Size, ApiError>,
+    pub stored: Result<HistorySize, ApiError>,
     /// Whether the store could be brought up to date.
-    pub settled: Result<(), Unsettled>,
+    pub settled: Result<(), FlushTimeout>,
 }
 
 /// Examines an engine. Reads directories and tries system calls, so it is not for the event loop.

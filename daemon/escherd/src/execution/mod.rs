@@ -13,7 +13,7 @@ mod submission;
 pub use outcome::Loss;
 pub use record::{listed, shown_command};
 pub use request::{Checked, MAX_KILL_GRACE_MS, RequestLimits, check};
-pub use resources::{check_limits, demand_enforceable};
+pub use resources::{check_limits, ensure_enforceable};
 pub use spec::{assignment, recall};
 pub use state::{Action, End, Ending, Event, Impossible, State};
 pub use stdin::{Stdin, StdinReply, Write};

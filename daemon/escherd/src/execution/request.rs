@@ -1,41 +1,42 @@
-//! What a request has to be like, whoever sends it.
+//! Validation of a request: the same for every submitter.
 
 use escher_protocol::execution::{MAX_LABELS, MAX_NAME_BYTES};
 use escher_protocol::{ApiError, ErrorCode, ExecutionRequest, Text, Timeout};
 use serde::{Deserialize, Serialize};
 
-/// The settings that bear on a single request.
+/// The settings that apply to a single request.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
-    /// Timeout of a request that names none, in milliseconds; 0: none.
+    /// Timeout of a request that sets none, in milliseconds; 0: no timeout.
     pub default_timeout_ms: u64,
-    /// Longest timeout, in milliseconds; 0: any, and none at all.
+    /// Longest timeout, in milliseconds; 0: any timeout, or none, is allowed.
     pub max_timeout_ms: u64,
-    /// Grace period of a request that names none, in milliseconds.
+    /// Grace period of a request that sets none, in milliseconds.
     pub kill_grace_ms: u64,
 }
 
-/// What settings and defaults make of a request.
+/// The values of a request after settings and defaults were applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
-    /// Its timeout in milliseconds; `None`: none.
+    /// The timeout in milliseconds; `None`: no timeout.
     pub timeout_ms: Option<u64>,
     /// Milliseconds between SIGTERM and SIGKILL.
     pub kill_grace_ms: u64,
 }
 
-/// Longest grace period that may be asked for: a day, in milliseconds.
+/// Longest grace period that a request may set, in milliseconds: a day.
 pub const MAX_KILL_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Judges `request`.
+/// Validates `request` and applies the settings to it.
 ///
 /// # Errors
-/// What is wrong with it first: a code, and words that name the part and the value.
+/// The first fault found: `invalid-request` or `timeout-too-long`, with a message that names the field and
+/// the value.
 pub fn check(request: &ExecutionRequest, limits: &RequestLimits) -> Result<Checked, ApiError> {
     check_command(request)?;
     check_environment(request)?;
     if let Some(dir) = &request.working_dir {
-        demand(
+        ensure(
             dir.starts_with(b"/") && !dir.contains(&0),
             "the working directory must be an absolute path without NUL bytes",
         )?;
@@ -47,7 +48,7 @@ pub fn check(request: &ExecutionRequest, limits: &RequestLimits) -> Result<Check
     })
 }
 
-fn demand(holds: bool, message: &str) -> Result<(), ApiError> {
+fn ensure(holds: bool, message: &str) -> Result<(), ApiError> {
     if holds {
         Ok(())
     } else {
@@ -58,19 +59,19 @@ fn demand(holds: bool, message: &str) -> Result<(), ApiError> {
 fn check_command(request: &ExecutionRequest) -> Result<(), ApiError> {
     let argv = request.command.to_argv();
     let program = argv.first();
-    demand(
+    ensure(
         program.is_some(),
         "the command is empty: it needs a program",
     )?;
-    demand(
+    ensure(
         program.is_some_and(|program| !program.is_empty()),
-        "the program's name is empty",
+        "the name of the program is empty",
     )?;
     match argv.iter().position(|argument| argument.contains(&0)) {
         None => Ok(()),
-        Some(index) => demand(
+        Some(index) => ensure(
             false,
-            &format!("argument {index} of the command has a NUL byte in it (EINVAL)"),
+            &format!("argument {index} of the command contains a NUL byte (EINVAL)"),
         ),
     }
 }
@@ -78,17 +79,14 @@ fn check_command(request: &ExecutionRequest) -> Result<(), ApiError> {
 fn check_environment(request: &ExecutionRequest) -> Result<(), ApiError> {
     for (name, value) in &request.environment {
         let shown = name.to_string_lossy();
-        demand(
-            !name.is_empty(),
-            "a variable of the environment has no name",
-        )?;
-        demand(
+        ensure(!name.is_empty(), "an environment variable has no name")?;
+        ensure(
             !name.contains(&b'=') && !name.contains(&0),
-            &format!("the variable name {shown:?} has '=' or a NUL byte in it"),
+            &format!("the variable name {shown:?} contains '=' or a NUL byte"),
         )?;
-        demand(
+        ensure(
             !value.contains(&0),
-            &format!("the value of the variable {shown} has a NUL byte in it"),
+            &format!("the value of the variable {shown} contains a NUL byte"),
         )?;
     }
     Ok(())
@@ -96,55 +94,55 @@ fn check_environment(request: &ExecutionRequest) -> Result<(), ApiError> {
 
 fn check_names(request: &ExecutionRequest) -> Result<(), ApiError> {
     if let Some(name) = &request.name {
-        demand(
+        ensure(
             name.chars().next().is_some_and(char::is_alphabetic),
             &format!("the name {:?} must begin with a letter", &**name),
         )?;
         check_text("name", name)?;
     }
     if let Some(key) = &request.key {
-        demand(!key.is_empty(), "the key is empty")?;
+        ensure(!key.is_empty(), "the key is empty")?;
         check_text("key", key)?;
     }
-    demand(
+    ensure(
         request.labels.len() <= MAX_LABELS,
         &format!("{} labels are more than {MAX_LABELS}", request.labels.len()),
     )?;
     for (index, (key, value)) in request.labels.iter().enumerate() {
-        demand(!key.is_empty(), "a label has an empty key")?;
+        ensure(!key.is_empty(), "a label has an empty key")?;
         check_text("label", key)?;
         check_text("label's value", value)?;
-        demand(
+        ensure(
             !request.labels[..index]
                 .iter()
                 .any(|earlier| earlier.0 == *key),
-            &format!("the label {:?} is given twice", &**key),
+            &format!("the label {:?} is set twice", &**key),
         )?;
     }
     Ok(())
 }
 
-fn check_text(what: &str, text: &Text) -> Result<(), ApiError> {
-    demand(
+fn check_text(field: &str, text: &Text) -> Result<(), ApiError> {
+    ensure(
         text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control),
         &format!(
-            "the {what} {:?} must have at most {MAX_NAME_BYTES} bytes and no control characters",
+            "the {field} {:?} must have at most {MAX_NAME_BYTES} bytes and no control characters",
             &**text
         ),
     )
 }
 
 fn check_timeout(timeout: Timeout, limits: &RequestLimits) -> Result<Option<u64>, ApiError> {
-    let wanted = match timeout {
+    let requested = match timeout {
         Timeout::Default => return Ok(Some(limits.default_timeout_ms).filter(|ms| *ms > 0)),
-        Timeout::After { ms: 0 } => return demand(false, "a timeout of 0 ms").map(|()| None),
+        Timeout::After { ms: 0 } => return ensure(false, "a timeout of 0 ms").map(|()| None),
         Timeout::After { ms } => Some(ms),
         Timeout::Unlimited => None,
     };
     let max = limits.max_timeout_ms;
-    let shown = match wanted {
-        _ if max == 0 => return Ok(wanted),
-        Some(ms) if ms <= max => return Ok(wanted),
+    let shown = match requested {
+        _ if max == 0 => return Ok(requested),
+        Some(ms) if ms <= max => return Ok(requested),
         Some(ms) => format!("a timeout of {ms} ms"),
         None => "no timeout".to_owned(),
     };
@@ -152,12 +150,12 @@ fn check_timeout(timeout: Timeout, limits: &RequestLimits) -> Result<Option<u64>
         ErrorCode::TIMEOUT_TOO_LONG,
         format!("{shown} is over the maximum of {max} ms"),
     )
-    .with_hint("ask for a shorter one, or have max_timeout_ms raised"))
+    .with_hint("set a shorter timeout, or ask an administrator to raise max_timeout_ms"))
 }
 
-fn check_grace(wanted: Option<u64>, limits: &RequestLimits) -> Result<u64, ApiError> {
-    let grace = wanted.unwrap_or(limits.kill_grace_ms);
-    demand(
+fn check_grace(requested: Option<u64>, limits: &RequestLimits) -> Result<u64, ApiError> {
+    let grace = requested.unwrap_or(limits.kill_grace_ms);
+    ensure(
         grace <= MAX_KILL_GRACE_MS,
         &format!("a grace period of {grace} ms is over the maximum of {MAX_KILL_GRACE_MS} ms"),
     )?;
@@ -191,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_named() {
+    fn every_fault_is_named() {
         assert!(check(&request(&["true"]), &LIMITS).is_ok());
         let argv = |argv: &[&str]| Command::Exec {
             argv: argv.iter().map(|text| Blob::from(*text)).collect(),
@@ -239,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_hold_at_their_edges() {
+    fn timeouts_are_checked_at_their_limits() {
         let timeout = |timeout, limits: RequestLimits| check_timeout(timeout, &limits);
         assert_eq!(timeout(Timeout::Default, LIMITS), Ok(Some(120_000)));
         assert_eq!(

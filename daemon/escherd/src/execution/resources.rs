@@ -1,52 +1,62 @@
-//! What an execution may use: whether that makes sense, and whether it can be enforced.
+//! Validation of resource limits: whether they make sense, and whether they can be enforced.
 
 use escher_protocol::{ApiError, Controllers, ErrorCode, ResourceLimits};
 
-/// Judges `limits`.
+/// Validates `limits`.
 ///
 /// # Errors
-/// `invalid-request` for one under which no command can run, or which the kernel does not take.
+/// `invalid-request` for a limit under which no command can run, or which the kernel does not accept.
 pub fn check_limits(limits: &ResourceLimits) -> Result<(), ApiError> {
-    for (name, is_nothing) in [
+    for (name, is_zero) in [
         ("memory_max", limits.memory_max == Some(0)),
         ("cpu_quota", limits.cpu_quota == Some(0)),
         ("tasks_max", limits.tasks_max == Some(0)),
     ] {
-        if is_nothing {
-            let message = format!("{name} is 0: no command can run within that");
+        if is_zero {
+            let message = format!("{name} is 0: no command can run within this limit");
             return Err(ApiError::new(ErrorCode::INVALID_REQUEST, message));
         }
     }
     let most = ResourceLimits::MOST_TASKS;
     if let Some(tasks) = limits.tasks_max.filter(|tasks| *tasks > most) {
-        let message = format!("tasks_max is {tasks}: the largest that Linux takes is {most}");
+        let message =
+            format!("tasks_max is {tasks}: the largest value that Linux accepts is {most}");
         return Err(ApiError::new(ErrorCode::INVALID_REQUEST, message)
-            .with_hint("leave it out to have no limit"));
+            .with_hint("omit tasks_max for no limit"));
     }
     Ok(())
 }
 
-/// Sees that everything in `limits` can be enforced where there are these `controllers`; `None`: commands have no
-/// cgroups.
+/// Checks that all `limits` can be enforced with these `controllers`; `None`: commands have no cgroups.
 ///
 /// # Errors
-/// `limit-unenforceable`, for the first that cannot.
-pub fn demand_enforceable(
+/// `limit-unenforceable` for the first limit that cannot.
+pub fn ensure_enforceable(
     limits: &ResourceLimits,
     controllers: Option<Controllers>,
 ) -> Result<(), ApiError> {
-    let there = controllers.unwrap_or_default();
-    for (name, is_set, controller, is_there) in [
+    let available = controllers.unwrap_or_default();
+    for (name, is_set, controller, is_available) in [
         (
             "memory_max",
             limits.memory_max.is_some(),
             "memory",
-            there.memory,
+            available.memory,
         ),
-        ("cpu_quota", limits.cpu_quota.is_some(), "cpu", there.cpu),
-        ("tasks_max", limits.tasks_max.is_some(), "pids", there.pids),
+        (
+            "cpu_quota",
+            limits.cpu_quota.is_some(),
+            "cpu",
+            available.cpu,
+        ),
+        (
+            "tasks_max",
+            limits.tasks_max.is_some(),
+            "pids",
+            available.pids,
+        ),
     ] {
-        if is_set && !is_there {
+        if is_set && !is_available {
             let (reason, remedy) = match controllers {
                 None => (
                     "commands have no cgroups".to_owned(),
@@ -79,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_nothing_is_refused_by_its_name() {
+    fn a_limit_of_zero_is_refused_by_name() {
         assert_eq!(check_limits(&limits(1, 1, 1)), Ok(()));
         assert_eq!(check_limits(&ResourceLimits::default()), Ok(()));
         for (limits, name) in [
@@ -94,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn more_tasks_than_there_can_be_are_refused_and_the_most_is_named() {
+    fn refuses_more_tasks_than_linux_allows_and_names_the_maximum() {
         let most = ResourceLimits::MOST_TASKS;
         assert_eq!(check_limits(&limits(u64::MAX, u32::MAX, most)), Ok(()));
         for tasks in [most + 1, u64::MAX] {
@@ -105,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_without_its_controller_is_refused_and_the_hint_says_what_is_missing() {
+    fn a_limit_without_its_controller_is_refused_with_a_hint() {
         let all = limits(1, 1, 1);
         let no_pids = Controllers {
             memory: true,
@@ -139,12 +149,12 @@ mod tests {
                 None,
             ),
         ] {
-            let judged = demand_enforceable(&limits, controllers);
+            let checked = ensure_enforceable(&limits, controllers);
             let Some((message, hint)) = expected else {
-                assert_eq!(judged, Ok(()));
+                assert_eq!(checked, Ok(()));
                 continue;
             };
-            let error = judged.unwrap_err();
+            let error = checked.unwrap_err();
             assert_eq!(
                 (error.code, error.retry),
                 (ErrorCode::LIMIT_UNENFORCEABLE, false)

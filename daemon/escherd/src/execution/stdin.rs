@@ -1,18 +1,17 @@
-//! The account of an execution's standard input: what was written, what the shim has taken.
+//! Flow control of an execution's standard input: what clients have written, and what the shim has accepted.
 
 use std::collections::VecDeque;
 
 use escher_launcher::ipc::wire::{INPUT_WINDOW, InputState};
 use escher_protocol::{ApiError, Blob, ErrorCode, StdinMode};
 
-/// Most writes that wait because the command does not read. A client that keeps more than that in flight
-/// is refused.
+/// Most writes that wait for a command that does not read. Further writes are refused.
 pub(super) const MAX_WAITING_WRITES: usize = 16;
 
-/// A write that was asked for.
+/// A write to standard input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// Where it begins, counted from the first byte ever written.
+    /// Its offset, from the first byte ever written.
     pub offset: u64,
     /// The bytes.
     pub data: Blob,
@@ -20,20 +19,20 @@ pub struct Write {
     pub end: bool,
 }
 
-/// What a write's sender is told: bytes taken so far, or why there will be no more.
+/// The answer to a write: bytes accepted by the shim so far, or why it takes no more.
 pub type StdinReply = Result<u64, ApiError>;
 
-/// The account. `R` is where a reply goes; it comes back with the reply when there is one.
+/// The state of a standard input. `R` is the receiver of a reply; it is returned with the reply.
 #[derive(Debug)]
 pub struct Stdin<R = tokio::sync::oneshot::Sender<StdinReply>> {
     phase: Phase,
-    /// Whether there is a shim to send to.
-    open: bool,
-    /// Bytes written so far, taken by the shim or not.
+    /// Whether the execution has a shim.
+    has_shim: bool,
+    /// Bytes written so far, accepted by the shim or not.
     offset: u64,
     waiting: VecDeque<(Write, R)>,
-    /// Sent to the shim and not taken: the offset after each, and where to tell of it. Nobody waits for
-    /// those that an earlier escherd has sent.
+    /// Writes that were sent to the shim and not accepted yet: the offset after each, and the receiver of the
+    /// reply, which writes of an earlier escherd do not have.
     in_flight: VecDeque<(u64, Option<R>)>,
 }
 
@@ -41,14 +40,14 @@ pub struct Stdin<R = tokio::sync::oneshot::Sender<StdinReply>> {
 enum Phase {
     /// More may come.
     Open,
-    /// The writer has ended it.
+    /// A client has sent the end of the input.
     Ended,
-    /// There is none, or nobody reads it any more.
+    /// The command has no input, or has closed it.
     Closed,
 }
 
 impl<R> Stdin<R> {
-    /// The account of an execution that was submitted with `mode`.
+    /// Creates the standard input of an execution that was submitted with `mode`.
     #[must_use]
     pub fn new(mode: StdinMode) -> Self {
         Stdin {
@@ -56,17 +55,17 @@ impl<R> Stdin<R> {
                 StdinMode::Null => Phase::Closed,
                 StdinMode::Stream => Phase::Open,
             },
-            open: false,
+            has_shim: false,
             offset: 0,
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
         }
     }
 
-    /// Takes a write on; the reply comes with [`Stdin::accepted`], or at once by what this returns.
+    /// Queues a write. Its reply comes from [`Stdin::accepted`] or [`Stdin::close`].
     ///
     /// # Errors
-    /// The reply to give now, with its receiver.
+    /// The reply to send at once, with its receiver: the write is a repeat, or is refused.
     pub fn write(&mut self, write: Write, reply: R) -> Result<(), (StdinReply, R)> {
         let Write {
             offset,
@@ -80,9 +79,9 @@ impl<R> Stdin<R> {
             let message = "the execution's standard input is closed".to_owned();
             return Err((refusal(ErrorCode::STDIN_CLOSED, message), reply));
         }
-        // A repeat after a lost reply.
-        let has_news = after > next || (end && self.phase == Phase::Open);
-        if !has_news {
+        // Otherwise it is a repeat after a lost reply.
+        let is_new = after > next || (end && self.phase == Phase::Open);
+        if !is_new {
             return Err((Ok(next), reply));
         }
         if self.phase == Phase::Ended {
@@ -97,7 +96,7 @@ impl<R> Stdin<R> {
         }
         if self.waiting.len() >= MAX_WAITING_WRITES {
             let message =
-                format!("{MAX_WAITING_WRITES} writes wait already for the command to read");
+                format!("{MAX_WAITING_WRITES} writes are already waiting for the command to read");
             return Err((refusal(ErrorCode::TOO_MANY_REQUESTS, message), reply));
         }
         let known = usize::try_from(next - offset).unwrap_or(usize::MAX);
@@ -119,14 +118,14 @@ impl<R> Stdin<R> {
         Ok(())
     }
 
-    /// There is a shim now.
-    pub fn open(&mut self) {
-        self.open = true;
+    /// Notes that the execution has a shim from now on.
+    pub fn set_shim_ready(&mut self) {
+        self.has_shim = true;
     }
 
-    /// There is a shim, which has taken input from an earlier escherd.
+    /// Continues where an earlier escherd stopped, by the state that the adopted shim reports.
     pub fn adopt(&mut self, input: &InputState) {
-        self.open = true;
+        self.has_shim = true;
         self.offset = input.received;
         if input.closed {
             self.phase = Phase::Closed;
@@ -137,9 +136,9 @@ impl<R> Stdin<R> {
         self.in_flight = unaccepted.collect();
     }
 
-    /// The next write to send to the shim, if it may have one.
+    /// Returns the next write to send to the shim, within the window.
     pub fn next_to_send(&mut self) -> Option<Write> {
-        if !self.open || self.in_flight.len() >= INPUT_WINDOW {
+        if !self.has_shim || self.in_flight.len() >= INPUT_WINDOW {
             return None;
         }
         let (write, reply) = self.waiting.pop_front()?;
@@ -148,16 +147,16 @@ impl<R> Stdin<R> {
         Some(write)
     }
 
-    /// The shim has taken the oldest write that it was sent: the reply for its sender.
+    /// Notes that the shim has accepted the oldest write in flight, and returns its reply.
     pub fn accepted(&mut self) -> Option<(StdinReply, R)> {
         let (after, reply) = self.in_flight.pop_front()?;
         Some((Ok(after), reply?))
     }
 
-    /// Nobody reads any more: the replies for all who wait.
+    /// Closes the input because the command has closed it, and returns the replies of all writes.
     pub fn close(&mut self) -> Vec<(StdinReply, R)> {
         self.phase = Phase::Closed;
-        self.open = false;
+        self.has_shim = false;
         let waiting = self.waiting.drain(..).map(|(_, reply)| reply);
         let in_flight = self.in_flight.drain(..).filter_map(|(_, reply)| reply);
         let error = || {
@@ -187,12 +186,12 @@ mod tests {
 
     fn stdin() -> Stdin<u8> {
         let mut stdin = Stdin::new(StdinMode::Stream);
-        stdin.open();
+        stdin.set_shim_ready();
         stdin
     }
 
     #[test]
-    fn writes_go_on_in_order_within_the_window() {
+    fn writes_are_sent_in_order_within_the_window() {
         let mut stdin = stdin();
         for number in 0..6 {
             stdin
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeat_is_passed_over_and_a_gap_refused() {
+    fn a_repeat_is_skipped_and_a_gap_refused() {
         let mut stdin = stdin();
         stdin.write(write(0, "abcd", false), 0).unwrap();
         assert_eq!(stdin.write(write(0, "ab", false), 1), Err((Ok(4), 1)));
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_without_bytes_is_an_end() {
+    fn an_end_without_bytes_ends_the_input() {
         let mut stdin = stdin();
         stdin.write(write(0, "", true), 0).unwrap();
         assert_eq!(stdin.next_to_send(), Some(write(0, "", true)));
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn an_adopted_input_goes_on_where_the_shim_stands() {
+    fn an_adopted_input_continues_where_the_shim_is() {
         let state = InputState {
             received: 10,
             unaccepted: 4,
@@ -254,7 +253,7 @@ mod tests {
         );
         assert!(
             adopted.accepted().is_none(),
-            "nobody waits for the old ones"
+            "writes of the earlier escherd have no receiver"
         );
         assert_eq!(adopted.next_to_send(), Some(write(10, "new", false)));
         for (state, late) in [
@@ -281,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_answers_everybody_and_the_limit_holds() {
+    fn closing_answers_every_write_and_the_limit_holds() {
         let mut stdin = Stdin::new(StdinMode::Stream);
         for number in 0..MAX_WAITING_WRITES {
             stdin

@@ -211,13 +211,13 @@ async fn converse(
                 let tell = move |engine: &mut Scheduler| {
                     engine.shim_news(id, message, Timestamp::now());
                 };
-                engine.tell(tell).await.map_err(io::Error::other)?;
+                engine.post(tell).await.map_err(io::Error::other)?;
             }
             order = orders.recv() => {
                 let order = order.ok_or(io::ErrorKind::ConnectionAborted)?;
                 if matches!(order, ToShim::Pause | ToShim::Resume) && version < FIRST_WITH_CGROUPS {
                     let refuse = move |engine: &mut Scheduler| engine.pause_refused(id);
-                    engine.tell(refuse).await.map_err(io::Error::other)?;
+                    engine.post(refuse).await.map_err(io::Error::other)?;
                     continue;
                 }
                 over |= order == ToShim::Recorded;

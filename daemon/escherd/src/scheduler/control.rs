@@ -1,4 +1,4 @@
-//! Orders to executions: an end, a signal, input.
+//! Control of executions: cancel, signals, standard input.
 
 use escher_launcher::ipc::wire::ToShim;
 use escher_protocol::message::{CancelOutcome, EventKind};
@@ -15,7 +15,7 @@ use crate::store::Change;
 const MAX_SIGNAL: i32 = 64;
 
 impl Scheduler {
-    /// Ends the execution `number`. The answer comes once it cannot be forgotten.
+    /// Cancels the execution `number`. The answer comes once the cancel is committed.
     pub fn cancel(
         &mut self,
         scope: &Scope,
@@ -24,11 +24,11 @@ impl Scheduler {
         now: Timestamp,
     ) -> oneshot::Receiver<Result<CancelOutcome, ApiError>> {
         let (reply, answer) = oneshot::channel();
-        self.end(number, scope.canceller(), mode, now, Some(reply));
+        self.begin_cancel(number, scope.canceller(), mode, now, Some(reply));
         answer
     }
 
-    /// Ends it for nobody who waits for an answer.
+    /// Cancels the execution `number` without an answer.
     pub(super) fn cancel_number(
         &mut self,
         number: u64,
@@ -36,10 +36,10 @@ impl Scheduler {
         mode: CancelMode,
         now: Timestamp,
     ) {
-        self.end(number, by, mode, now, None);
+        self.begin_cancel(number, by, mode, now, None);
     }
 
-    fn end(
+    fn begin_cancel(
         &mut self,
         number: u64,
         by: Canceller,
@@ -57,12 +57,18 @@ impl Scheduler {
                 if self.queue.remove(&number) {
                     self.leaves_queue(number);
                 }
-                let asked = self.event(number, at, EventKind::CancelRequested(by));
-                let asked = asked.into_iter().collect();
-                self.finished(number, at, Evidence::None, asked, Some((reply, outcome)));
+                let requested = self.event(number, at, EventKind::CancelRequested(by));
+                let requested = requested.into_iter().collect();
+                self.finished(
+                    number,
+                    at,
+                    Evidence::None,
+                    requested,
+                    Some((reply, outcome)),
+                );
             }
             Some(Action::Reply(outcome)) => match self.entries.get_mut(&number) {
-                // How it ended is not told before it may be.
+                // The end must not be reported before it is committed.
                 Some(entry) if entry.is_over() && !entry.is_told => entry.late.extend(reply),
                 _ => {
                     if let Some(reply) = reply {
@@ -78,19 +84,23 @@ impl Scheduler {
                 let is_first = outcome == CancelOutcome::Ending;
                 let kind = EventKind::CancelRequested(by.clone());
                 let event = is_first.then(|| self.event(number, at, kind)).flatten();
-                let order = ToShim::Cancel {
+                let message = ToShim::Cancel {
                     by: by.clone(),
                     kill,
                 };
-                self.order(number, order);
-                let change = Change::CancelRequested { number, by, kill };
+                self.send(number, message);
+                let change = Change::CancelRequested {
+                    number,
+                    canceller: by,
+                    kill,
+                };
                 self.record(
                     change,
                     event.into_iter().collect(),
                     Then::Cancel { reply, outcome },
                 );
             }
-            // A cancel is possible in every state and has no other action.
+            // A cancel is valid in every state and has no other action.
             _ => {}
         }
     }
@@ -98,12 +108,12 @@ impl Scheduler {
     /// Sends a signal to the main process of the execution `number`.
     ///
     /// # Errors
-    /// `not-running`; `invalid-request` for a number that is no signal.
+    /// `not-running`; `invalid-request` if there is no such signal.
     pub fn signal(&mut self, number: u64, signal: i32) -> Result<(), ApiError> {
         check_signal(signal)?;
         let status = match self.entries.get(&number) {
             Some(entry) if entry.execution.state.is_launched() => {
-                self.order(number, ToShim::Signal { signal });
+                self.send(number, ToShim::Signal { signal });
                 return Ok(());
             }
             Some(entry) => entry.execution.state.status(),
@@ -112,7 +122,7 @@ impl Scheduler {
         Err(not_running(number, status))
     }
 
-    /// Writes to the standard input of the execution `number`. The reply comes once the shim has the bytes.
+    /// Writes to the standard input of the execution `number`. The answer comes once the shim has accepted the bytes.
     pub fn write_stdin(&mut self, number: u64, write: Write) -> oneshot::Receiver<StdinReply> {
         let (sender, receiver) = oneshot::channel();
         if let Some(entry) = self.entries.get_mut(&number)
@@ -120,19 +130,19 @@ impl Scheduler {
         {
             let _ = sender.send(reply);
         }
-        self.feed(number);
+        self.send_input(number);
         receiver
     }
 
-    /// Sends on the input that the shim has room for.
-    pub(super) fn feed(&mut self, number: u64) {
+    /// Sends queued input to the shim, as far as its window allows.
+    pub(super) fn send_input(&mut self, number: u64) {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
         let id = entry.execution.submission.id;
         while let Some(Write { data, end, .. }) = entry.execution.stdin.next_to_send() {
             let input = ToShim::Input { data, end };
-            self.effects.push(Effect::Order(id, input));
+            self.effects.push(Effect::Send(id, input));
         }
     }
 
@@ -144,9 +154,9 @@ impl Scheduler {
         }
     }
 
-    /// Takes no new commands from now on, and ends all that there are.
-    pub fn close(&mut self, now: Timestamp) {
-        self.closing = true;
+    /// Refuses new submissions from now on, and cancels all unfinished executions.
+    pub fn cancel_all(&mut self, now: Timestamp) {
+        self.is_shutting_down = true;
         let unfinished: Vec<u64> = self
             .entries
             .iter()
@@ -160,7 +170,7 @@ impl Scheduler {
     }
 }
 
-/// Whether there is such a signal.
+/// Checks that `signal` is the number of a signal.
 ///
 /// # Errors
 /// `invalid-request`.
@@ -168,12 +178,12 @@ pub fn check_signal(signal: i32) -> Result<(), ApiError> {
     if (1..=MAX_SIGNAL).contains(&signal) {
         Ok(())
     } else {
-        let message = format!("{signal} is no signal: they go from 1 to {MAX_SIGNAL}");
+        let message = format!("{signal} is not a signal number (1 to {MAX_SIGNAL})");
         Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))
     }
 }
 
-/// Nothing can be sent to an execution in this state.
+/// Returns the error for an action that needs a running execution.
 #[must_use]
 pub fn not_running(number: u64, status: escher_protocol::Status) -> ApiError {
     let message = format!("execution {number} is {status}");

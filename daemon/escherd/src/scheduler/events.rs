@@ -1,4 +1,4 @@
-//! What has happened lately.
+//! The log of recent events.
 
 use std::collections::VecDeque;
 
@@ -9,49 +9,49 @@ use tokio::sync::watch;
 use crate::authz::Scope;
 use crate::execution::Submission;
 
-/// Events that are kept for those who ask later or read slowly.
+/// Events that are kept for late and slow readers.
 pub const MAX_KEPT_EVENTS: usize = 10_000;
 
-/// The last [`MAX_KEPT_EVENTS`] events. An event gets its number when it happens, and is told once it is
-/// on disk: a number that somebody has seen means the same event for ever.
+/// The last [`MAX_KEPT_EVENTS`] events. An event gets its sequence number when it happens, and is published once
+/// it is committed: a number that a client has seen means the same event for ever.
 #[derive(Debug)]
 pub struct EventLog {
     kept: VecDeque<Event>,
-    /// The number of the last event of an earlier escherd.
+    /// The sequence number of the last event of an earlier escherd.
     inherited: u64,
-    /// The number given last.
-    given: u64,
-    /// The number told last.
-    told: watch::Sender<u64>,
+    /// The sequence number that was assigned last.
+    last_assigned: u64,
+    /// The sequence number that was published last.
+    last_published: watch::Sender<u64>,
 }
 
-/// Some events, and where to go on.
+/// Some events, and where to continue.
 #[derive(Debug)]
-pub struct Page {
-    /// In order.
+pub struct EventPage {
+    /// The events, in order.
     pub events: Vec<Event>,
-    /// The sequence number up to which everything was looked at.
+    /// The sequence number up to which the log was searched.
     pub seen: u64,
 }
 
 impl EventLog {
-    /// A log that goes on from the events of an earlier escherd.
+    /// Creates a log that continues after the events of an earlier escherd.
     #[must_use]
     pub fn new(kept: Vec<Event>) -> Self {
         let last = kept.last().map_or(0, |event| event.sequence);
         EventLog {
             kept: kept.into(),
             inherited: last,
-            given: last,
-            told: watch::Sender::new(last),
+            last_assigned: last,
+            last_published: watch::Sender::new(last),
         }
     }
 
-    /// The event that `kind` has happened to the execution of `submission`. Not told yet.
-    pub fn happened(&mut self, submission: &Submission, time: Timestamp, kind: EventKind) -> Event {
-        self.given += 1;
+    /// Creates the event that `kind` has happened to the execution of `submission`, without publishing it.
+    pub fn assign(&mut self, submission: &Submission, time: Timestamp, kind: EventKind) -> Event {
+        self.last_assigned += 1;
         Event {
-            sequence: self.given,
+            sequence: self.last_assigned,
             time,
             id: submission.id,
             number: submission.number,
@@ -61,36 +61,42 @@ impl EventLog {
         }
     }
 
-    /// Tells of an event. One that belongs to what was refused is never told: its number stays out.
-    pub fn tell(&mut self, event: Event) {
+    /// Publishes an event. The event of a change that the store has refused is never published; its sequence
+    /// number stays unused.
+    pub fn publish(&mut self, event: Event) {
         if self.kept.len() == MAX_KEPT_EVENTS {
             self.kept.pop_front();
         }
         let sequence = event.sequence;
         self.kept.push_back(event);
-        self.told.send_replace(sequence);
+        self.last_published.send_replace(sequence);
     }
 
-    /// At most `room` events in `scope` after the sequence number `after`, or from the first on.
+    /// Returns at most `limit` events in `scope` after the sequence number `after`, or from the first one.
     ///
     /// # Errors
-    /// `events-missed` when there were some after `after` that are no longer kept.
-    pub fn page(&self, scope: &Scope, after: Option<u64>, room: usize) -> Result<Page, ApiError> {
-        let last = *self.told.borrow();
+    /// `events-missed` if events after `after` are no longer kept.
+    pub fn page(
+        &self,
+        scope: &Scope,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<EventPage, ApiError> {
+        let last = *self.last_published.borrow();
         let oldest = self.kept.front().map_or(last + 1, |event| event.sequence);
         let after = after.unwrap_or(oldest - 1).min(last);
-        // Before the first log was full, nothing was dropped, and what is missing never happened.
+        // Until the log is full nothing was dropped: missing numbers were never published.
         let is_full = self.kept.len() == MAX_KEPT_EVENTS;
         if is_full && after + 1 < oldest {
             let message = format!("events {} to {} are no longer kept", after + 1, oldest - 1);
             return Err(ApiError::new(ErrorCode::EVENTS_MISSED, message).with_hint(
-                "look at the executions themselves, and go on with the events from here",
+                "list the executions for their current state, and follow events from now on",
             ));
         }
         let skipped = self.kept.partition_point(|event| event.sequence <= after);
         let (mut events, mut seen) = (Vec::new(), after);
         for event in self.kept.iter().skip(skipped) {
-            if events.len() == room {
+            if events.len() == limit {
                 break;
             }
             seen = event.sequence;
@@ -98,16 +104,16 @@ impl EventLog {
                 events.push(event.clone());
             }
         }
-        Ok(Page { events, seen })
+        Ok(EventPage { events, seen })
     }
 
-    /// The number of the last event of an earlier escherd: what comes after it has happened in this one.
+    /// Returns the sequence number of the last event of an earlier escherd.
     pub fn inherited(&self) -> u64 {
         self.inherited
     }
 
-    /// Changes with every event that is told.
+    /// Returns a watch that changes with every published event.
     pub fn watch(&self) -> watch::Receiver<u64> {
-        self.told.subscribe()
+        self.last_published.subscribe()
     }
 }

@@ -1,4 +1,4 @@
-//! What leaves memory, and what is forgotten altogether.
+//! Eviction of finished executions from memory, and removal of executions altogether.
 
 use std::time::Duration;
 
@@ -11,44 +11,43 @@ use super::persist::Then;
 use super::{Entry, Scheduler};
 use crate::store::Change;
 
-/// Most bytes of the requests of finished executions in memory: there may be many with long command lines.
-const MAX_RETIRED_BYTES: u64 = 64 * 1024 * 1024;
+/// Most bytes of the requests of finished executions in memory, which may have long command lines.
+const MAX_EVICTABLE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// A finished execution in memory whose end is on disk. It may have been forgotten since.
+/// A finished execution in memory whose end is committed. It may have been removed since.
 #[derive(Debug)]
-pub(super) struct Retired {
+pub(super) struct Evictable {
     pub(super) number: u64,
     since: Timestamp,
     weight: u64,
 }
 
-/// What was forgotten.
-pub type Forgotten = Removed;
+/// The answer to a removal: what was removed, or that the store cannot be written.
+pub type RemovalAnswer = oneshot::Receiver<Result<Removed, ApiError>>;
 
-/// The answer to come: what was forgotten, or that it cannot be now.
-pub type ForgetAnswer = oneshot::Receiver<Result<Forgotten, ApiError>>;
-
-/// An execution that cannot be forgotten, for it is not over.
+/// The error for removing an execution that has not finished.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("execution {number} is {status}: only finished executions can be removed")]
-pub struct ForgetError {
+pub struct NotFinishedError {
     number: u64,
     status: escher_protocol::Status,
 }
 
-impl From<ForgetError> for ApiError {
-    fn from(error: ForgetError) -> Self {
-        ApiError::new(ErrorCode::NOT_FINISHED, error.to_string())
-            .with_hint(format!("escherctl cancel {} ends it", error.number))
+impl From<NotFinishedError> for ApiError {
+    fn from(error: NotFinishedError) -> Self {
+        ApiError::new(ErrorCode::NOT_FINISHED, error.to_string()).with_hint(format!(
+            "cancel it first: escherctl cancel {}",
+            error.number
+        ))
     }
 }
 
 impl Scheduler {
-    /// A finished execution whose end is on disk need not be in memory any more.
-    pub(super) fn retire(&mut self, number: u64, now: Timestamp) {
+    /// Notes that a finished execution may be evicted, because its end is committed.
+    pub(super) fn make_evictable(&mut self, number: u64, now: Timestamp) {
         let weight = self.entries.get(&number).map_or(0, |entry| entry.weight);
-        self.retired_bytes += weight;
-        self.retired.push_back(Retired {
+        self.evictable_bytes += weight;
+        self.evictable.push_back(Evictable {
             number,
             since: now,
             weight,
@@ -56,18 +55,18 @@ impl Scheduler {
         self.evict_surplus();
     }
 
-    /// Has the oldest leave memory that are too many for it.
+    /// Evicts the oldest finished executions beyond the limits of memory.
     pub(super) fn evict_surplus(&mut self) {
-        while self.retired.len() > self.settings.max_in_memory
-            || self.retired_bytes > MAX_RETIRED_BYTES
+        while self.evictable.len() > self.settings.max_in_memory
+            || self.evictable_bytes > MAX_EVICTABLE_BYTES
         {
             self.evict_oldest();
         }
     }
 
-    /// Has those leave memory that have been there for longer than `retention` since their end.
+    /// Evicts the executions that ended longer than `retention` ago.
     pub fn evict(&mut self, retention: Duration, now: Timestamp) {
-        while let Some(oldest) = self.retired.front()
+        while let Some(oldest) = self.evictable.front()
             && oldest.since.saturating_add(retention) <= now
         {
             self.evict_oldest();
@@ -75,13 +74,13 @@ impl Scheduler {
     }
 
     fn evict_oldest(&mut self) {
-        if let Some(Retired { number, weight, .. }) = self.retired.pop_front() {
-            self.retired_bytes -= weight;
+        if let Some(Evictable { number, weight, .. }) = self.evictable.pop_front() {
+            self.evictable_bytes -= weight;
             self.drop_entry(number);
         }
     }
 
-    /// Takes an execution out of memory.
+    /// Removes an execution from memory.
     pub(super) fn drop_entry(&mut self, number: u64) -> Option<Entry> {
         let entry = self.entries.remove(&number)?;
         let submission = &entry.execution.submission;
@@ -95,36 +94,36 @@ impl Scheduler {
         Some(entry)
     }
 
-    /// Forgets a finished execution that is in memory: it, its record and its log.
+    /// Removes one finished execution with its record and its log.
     ///
     /// # Errors
-    /// When it is not finished.
-    pub fn forget_one(&mut self, number: u64) -> Result<ForgetAnswer, ForgetError> {
+    /// If it is not finished.
+    pub fn remove_one(&mut self, number: u64) -> Result<RemovalAnswer, NotFinishedError> {
         match self.entries.get(&number) {
-            Some(entry) if !entry.is_over() => Err(ForgetError {
+            Some(entry) if !entry.is_over() => Err(NotFinishedError {
                 number,
                 status: entry.execution.state.status(),
             }),
-            _ => Ok(self.forget(vec![number])),
+            _ => Ok(self.remove_finished(vec![number])),
         }
     }
 
-    /// Forgets these, but for what is not finished.
-    pub fn forget(&mut self, mut numbers: Vec<u64>) -> ForgetAnswer {
+    /// Removes these executions, except those that are not finished.
+    pub fn remove_finished(&mut self, mut numbers: Vec<u64>) -> RemovalAnswer {
         numbers.retain(|number| self.entries.get(number).is_none_or(Entry::is_over));
-        let (reply, forgotten) = oneshot::channel();
-        // They leave memory once it is done: until then the end of one may be on its way to the disk.
+        let (reply, answer) = oneshot::channel();
+        // They leave memory after the commit: until then the end of one may not be committed itself.
         let then = Then::Removed {
             numbers: numbers.clone(),
             reply: Some(reply),
         };
         self.record(Change::Removed { numbers }, Vec::new(), then);
-        forgotten
+        answer
     }
 
-    /// The launcher has deleted what these have left on disk.
-    pub fn deleted(&mut self, remains: Artifact, ids: Vec<ExecutionId>) {
-        if remains == Artifact::Log {
+    /// Handles the report of the launcher that it has deleted files of these executions.
+    pub fn on_deleted(&mut self, artifact: Artifact, ids: Vec<ExecutionId>) {
+        if artifact == Artifact::Log {
             self.record(Change::LogsDeleted { ids }, Vec::new(), Then::Nothing);
         }
     }
@@ -137,53 +136,53 @@ mod tests {
     use crate::scheduler::testbed::{self, at, commit, settings};
     use escher_protocol::{CancelMode, ResourceLimits};
 
-    fn submit(engine: &mut Scheduler) -> u64 {
-        testbed::submit(engine, ResourceLimits::default(), None).unwrap()
+    fn submit(scheduler: &mut Scheduler) -> u64 {
+        testbed::submit(scheduler, ResourceLimits::default(), None).unwrap()
     }
 
-    /// One that is over at `now`: it was withdrawn.
-    fn finish(engine: &mut Scheduler, now: Timestamp) -> u64 {
-        let number = submit(engine);
-        drop(engine.cancel(&Scope::of_root(), number, CancelMode::Graceful, now));
-        commit(engine, now);
+    /// Submits an execution and cancels it before its start, at `now`.
+    fn finish(scheduler: &mut Scheduler, now: Timestamp) -> u64 {
+        let number = submit(scheduler);
+        drop(scheduler.cancel(&Scope::for_root(), number, CancelMode::Graceful, now));
+        commit(scheduler, now);
         number
     }
 
-    fn in_memory(engine: &Scheduler) -> Vec<u64> {
-        engine.entries.keys().copied().collect()
+    fn in_memory(scheduler: &Scheduler) -> Vec<u64> {
+        scheduler.entries.keys().copied().collect()
     }
 
     #[test]
-    fn the_oldest_finished_ones_leave_first_and_what_is_not_over_never_does() {
-        let mut engine = Scheduler::new(settings(2));
-        let (running, pending) = (submit(&mut engine), submit(&mut engine));
+    fn evicts_the_oldest_finished_first_and_never_an_unfinished_execution() {
+        let mut scheduler = Scheduler::new(settings(2));
+        let (running, pending) = (submit(&mut scheduler), submit(&mut scheduler));
         let finished: Vec<u64> = (1..=3)
-            .map(|second| finish(&mut engine, at(second)))
+            .map(|second| finish(&mut scheduler, at(second)))
             .collect();
         assert_eq!(
-            in_memory(&engine),
+            in_memory(&scheduler),
             [running, pending, finished[1], finished[2]]
         );
-        engine.configure(settings(1));
-        assert_eq!(in_memory(&engine), [running, pending, finished[2]]);
-        engine.configure(settings(0));
-        finish(&mut engine, at(4));
-        assert_eq!(in_memory(&engine), [running, pending]);
+        scheduler.configure(settings(1));
+        assert_eq!(in_memory(&scheduler), [running, pending, finished[2]]);
+        scheduler.configure(settings(0));
+        finish(&mut scheduler, at(4));
+        assert_eq!(in_memory(&scheduler), [running, pending]);
     }
 
     #[test]
-    fn finished_ones_leave_once_they_have_been_there_for_so_long() {
+    fn evicts_finished_executions_after_the_retention_time() {
         const RETENTION: Duration = Duration::from_secs(10);
-        let mut engine = Scheduler::new(settings(100));
-        let running = submit(&mut engine);
-        let first = finish(&mut engine, at(1));
-        let second = finish(&mut engine, at(2));
+        let mut scheduler = Scheduler::new(settings(100));
+        let running = submit(&mut scheduler);
+        let first = finish(&mut scheduler, at(1));
+        let second = finish(&mut scheduler, at(2));
         let just_before = Timestamp::from_micros(at(11).as_micros() - 1);
-        engine.evict(RETENTION, just_before);
-        assert_eq!(in_memory(&engine), [running, first, second]);
-        engine.evict(RETENTION, at(11));
-        assert_eq!(in_memory(&engine), [running, second]);
-        engine.evict(RETENTION, at(1_000_000));
-        assert_eq!(in_memory(&engine), [running]);
+        scheduler.evict(RETENTION, just_before);
+        assert_eq!(in_memory(&scheduler), [running, first, second]);
+        scheduler.evict(RETENTION, at(11));
+        assert_eq!(in_memory(&scheduler), [running, second]);
+        scheduler.evict(RETENTION, at(1_000_000));
+        assert_eq!(in_memory(&scheduler), [running]);
     }
 }

@@ -1,4 +1,4 @@
-//! The task that owns the engine, and how others reach it.
+//! The task that owns the scheduler, and the handle by which other tasks call it.
 
 use escher_protocol::{ApiError, ErrorCode, Timestamp};
 use tokio::sync::{mpsc, oneshot};
@@ -6,28 +6,28 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Effect, Scheduler};
 use crate::store::{self, CommitOutcome};
 
-/// Pieces of work that may wait for the engine. A sender waits when there are more.
-const MAX_WAITING_WORK: usize = 1024;
+/// Calls that may wait for the scheduler. Further callers wait until there is room.
+const MAX_QUEUED_CALLS: usize = 1024;
 
-/// Pieces of work after which what they have changed goes to the disk, even if more waits.
-const WORK_AT_ONCE: usize = 64;
+/// Most calls that are handled before their changes go to the store, even if more wait.
+const MAX_CALLS_PER_BATCH: usize = 64;
 
-type Work = Box<dyn FnOnce(&mut Scheduler) -> Next + Send>;
+type Call = Box<dyn FnOnce(&mut Scheduler) -> Next + Send>;
 
-/// Whether the engine goes on after a piece of work.
+/// Whether the task continues after a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    GoOn,
+    Continue,
     Stop,
 }
 
-/// A way to the engine. Cheap to clone.
+/// A handle to the scheduler. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SchedulerHandle {
-    work: mpsc::Sender<Work>,
+    calls: mpsc::Sender<Call>,
 }
 
-/// The engine is gone: escherd is stopping.
+/// The scheduler has stopped, because escherd is stopping.
 #[derive(Debug, thiserror::Error)]
 #[error("escherd is stopping")]
 pub struct Stopped;
@@ -38,58 +38,58 @@ impl From<Stopped> for ApiError {
     }
 }
 
-/// CommitOutcomes of the store on their way to the engine. Without bound: there are as many as changes, and each
-/// change answers a request or a shim, of which there is a bounded number.
+/// Commit outcomes from the store to the scheduler. Unbounded: there is one per change, and each change answers a
+/// request or a shim, whose number is bounded.
 pub type CommitOutcomes = mpsc::UnboundedReceiver<Vec<(u64, CommitOutcome)>>;
 
-/// Starts the task that owns `engine`. Changes go to `record`, all other effects come out of the returned
-/// channel, without bound for the same reason.
+/// Spawns the task that owns `scheduler`. Changes go to `record`, all other effects to the returned channel, which is
+/// unbounded for the same reason.
 #[must_use]
 pub fn start(
-    mut engine: Scheduler,
+    mut scheduler: Scheduler,
     mut outcomes: CommitOutcomes,
-    record: impl Fn(Vec<store::Entry>) + Send + 'static,
+    record: impl Fn(Vec<store::ChangeEntry>) + Send + 'static,
 ) -> (SchedulerHandle, mpsc::UnboundedReceiver<Effect>) {
-    let (work, mut waiting) = mpsc::channel::<Work>(MAX_WAITING_WORK);
-    let (effects, outside) = mpsc::unbounded_channel();
+    let (calls, mut queued) = mpsc::channel::<Call>(MAX_QUEUED_CALLS);
+    let (effects, outgoing) = mpsc::unbounded_channel();
     tokio::spawn(async move {
-        let mut batch = Vec::with_capacity(WORK_AT_ONCE);
+        let mut batch = Vec::with_capacity(MAX_CALLS_PER_BATCH);
         loop {
-            let mut next = Next::GoOn;
-            pass_on(&mut engine, &record, &effects);
+            let mut next = Next::Continue;
+            forward_effects(&mut scheduler, &record, &effects);
             tokio::select! {
-                Some(outcomes) = outcomes.recv() => engine.settle(outcomes, Timestamp::now()),
-                count = waiting.recv_many(&mut batch, WORK_AT_ONCE) => {
+                Some(outcomes) = outcomes.recv() => scheduler.settle(outcomes, Timestamp::now()),
+                count = queued.recv_many(&mut batch, MAX_CALLS_PER_BATCH) => {
                     if count == 0 {
                         return;
                     }
-                    for work in batch.drain(..) {
-                        if next == Next::GoOn {
-                            next = work(&mut engine);
+                    for call in batch.drain(..) {
+                        if next == Next::Continue {
+                            next = call(&mut scheduler);
                         }
                     }
                 }
             }
             if next == Next::Stop {
-                pass_on(&mut engine, &record, &effects);
+                forward_effects(&mut scheduler, &record, &effects);
                 return;
             }
         }
     });
-    (SchedulerHandle { work }, outside)
+    (SchedulerHandle { calls }, outgoing)
 }
 
-fn pass_on(
-    engine: &mut Scheduler,
-    record: &impl Fn(Vec<store::Entry>),
-    outside: &mpsc::UnboundedSender<Effect>,
+fn forward_effects(
+    scheduler: &mut Scheduler,
+    record: &impl Fn(Vec<store::ChangeEntry>),
+    outgoing: &mpsc::UnboundedSender<Effect>,
 ) {
     let mut entries = Vec::new();
-    for effect in engine.take_effects() {
+    for effect in scheduler.take_effects() {
         match effect {
             Effect::Record(entry) => entries.push(*entry),
-            // Nobody outside: escherd is stopping.
-            effect => drop(outside.send(effect)),
+            // Sending fails only while escherd is stopping.
+            effect => drop(outgoing.send(effect)),
         }
     }
     if !entries.is_empty() {
@@ -98,7 +98,7 @@ fn pass_on(
 }
 
 impl SchedulerHandle {
-    /// Has the engine do something and returns what comes of it.
+    /// Runs `work` on the scheduler and returns its result.
     ///
     /// # Errors
     /// [`Stopped`].
@@ -107,37 +107,37 @@ impl SchedulerHandle {
         work: impl FnOnce(&mut Scheduler) -> R + Send + 'static,
     ) -> Result<R, Stopped> {
         let (reply, result) = oneshot::channel();
-        self.tell(move |engine| drop(reply.send(work(engine))))
+        self.post(move |scheduler| drop(reply.send(work(scheduler))))
             .await?;
         result.await.map_err(|_| Stopped)
     }
 
-    /// Has the engine do something.
+    /// Runs `work` on the scheduler without waiting for it.
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn tell(
+    pub async fn post(
         &self,
         work: impl FnOnce(&mut Scheduler) + Send + 'static,
     ) -> Result<(), Stopped> {
-        let work = Box::new(move |engine: &mut Scheduler| {
-            work(engine);
-            Next::GoOn
+        let work = Box::new(move |scheduler: &mut Scheduler| {
+            work(scheduler);
+            Next::Continue
         });
-        self.work.send(work).await.map_err(|_| Stopped)
+        self.calls.send(work).await.map_err(|_| Stopped)
     }
 
-    /// Waits until everything that the engine has changed so far is on disk.
+    /// Waits until all changes made so far are committed.
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn settled(&self) -> Result<(), Stopped> {
-        let settled = self.call(Scheduler::once_settled).await?;
-        settled.await.map_err(|_| Stopped)
+    pub async fn committed(&self) -> Result<(), Stopped> {
+        let committed = self.call(Scheduler::once_committed).await?;
+        committed.await.map_err(|_| Stopped)
     }
 
-    /// Ends the engine. Whoever waits for something of it is told that it has [`Stopped`].
+    /// Stops the scheduler. Waiting callers get [`Stopped`].
     pub async fn stop(&self) {
-        let _ = self.work.send(Box::new(|_| Next::Stop)).await;
+        let _ = self.calls.send(Box::new(|_| Next::Stop)).await;
     }
 }

@@ -1,5 +1,5 @@
-//! Diagnostic executions that are in memory. What has left it, and what people call executions other than by
-//! number or id, the store knows.
+//! Lookup of executions in memory. Evicted executions, and references by name or by a part of an id, are looked
+//! up in the store.
 
 use escher_protocol::message::Selection;
 use escher_protocol::{ExecutionId, Target};
@@ -9,8 +9,8 @@ use crate::authz::Scope;
 use crate::execution::Execution;
 
 impl Scheduler {
-    /// The number of the execution in memory that `target` means for sure: by its number or id. One outside
-    /// the scope is not there.
+    /// Returns the number of the execution in memory that `target` refers to by number or full id, if it is in
+    /// `scope`.
     #[must_use]
     pub fn find(&self, scope: &Scope, target: &Target) -> Option<u64> {
         match target {
@@ -27,18 +27,19 @@ impl Scheduler {
         self.visible(scope, *self.numbers.get(&id)?)
     }
 
-    /// What is not on disk yet is not there for anybody.
+    /// Returns `number` if that execution is in `scope` and its submission is committed.
     fn visible(&self, scope: &Scope, number: u64) -> Option<u64> {
         let entry = self.entries.get(&number)?;
         let is_visible = entry.is_recorded && scope.includes(&entry.execution.submission.submitter);
         is_visible.then_some(number)
     }
 
-    pub(super) fn by_number(&self, id: ExecutionId) -> Option<u64> {
+    /// Returns the number of an execution in memory.
+    pub(super) fn number_of(&self, id: ExecutionId) -> Option<u64> {
         self.numbers.get(&id).copied()
     }
 
-    /// The executions in memory that `scope` includes, newest first, below the number `before`.
+    /// Returns the executions in memory that are in `scope`, newest first, below the number `before`.
     pub(super) fn visible_executions<'a>(
         &'a self,
         scope: &'a Scope,
@@ -53,7 +54,7 @@ impl Scheduler {
     }
 }
 
-/// Whether `selection` lets `execution` through. Its limit is the list's business.
+/// Returns whether `execution` matches `selection`, apart from the limit.
 pub(super) fn matches(execution: &Execution, selection: &Selection) -> bool {
     let Selection {
         filter,

@@ -1,4 +1,4 @@
-//! What the engine counts, from its beginning on. See [`crate::metrics`].
+//! Metrics of the scheduler, counted from its start. See [`crate::metrics`].
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::metrics::{moments, spans};
 
-/// The usual ends. They are there from the first moment on: of a figure that was not there before, nobody can
-/// tell that it has grown.
-const USUAL_ENDS: [(Status, Option<ErrorCode>); 6] = [
+/// Common outcomes, whose counters exist from the start: an increase of a counter that did not exist before goes
+/// unnoticed by a query for a rate.
+const COMMON_OUTCOMES: [(Status, Option<ErrorCode>); 6] = [
     (Status::Completed, None),
     (Status::Failed, Some(ErrorCode::EXIT_STATUS)),
     (Status::Failed, Some(ErrorCode::OOM_KILLED)),
@@ -27,9 +27,9 @@ const USUAL_ENDS: [(Status, Option<ErrorCode>); 6] = [
     (Status::Lost, Some(ErrorCode::LOST)),
 ];
 
-/// The figures. Clones share them.
+/// The counters. Clones share them.
 #[derive(Debug, Clone)]
-pub(crate) struct Figures {
+pub(crate) struct SchedulerMetrics {
     since: Gauge<f64, AtomicU64>,
     submitted: Counter,
     refused: Family<Refusal, Counter>,
@@ -51,13 +51,13 @@ struct Refusal {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct End {
     status: &'static str,
-    /// Empty, which is as good as no label, where there is none.
+    /// Empty, which equals no label, if there is no error.
     error: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kill {
-    /// `escher`: by the kill ladder. `other`: by anybody or anything else.
+    /// `escher`: the kill ladder. `other`: anything else.
     by: &'static str,
     signal: &'static str,
 }
@@ -67,10 +67,10 @@ struct Stream {
     stream: &'static str,
 }
 
-impl Figures {
-    /// All zero, since now.
+impl SchedulerMetrics {
+    /// Creates counters at zero, starting now.
     pub(super) fn new() -> Self {
-        let figures = Figures {
+        let counters = SchedulerMetrics {
             since: Gauge::default(),
             submitted: Counter::default(),
             refused: Family::default(),
@@ -83,60 +83,60 @@ impl Figures {
             output: Family::default(),
             dropped: Counter::default(),
         };
-        figures.since.set(seconds(Timestamp::now()));
-        for (status, error) in USUAL_ENDS {
-            drop(figures.finished.get_or_create(&End::new(status, error)));
+        counters.since.set(seconds(Timestamp::now()));
+        for (status, error) in COMMON_OUTCOMES {
+            drop(counters.finished.get_or_create(&End::new(status, error)));
         }
         for stream in [OutputStream::Stdout, OutputStream::Stderr] {
-            drop(figures.output.get_or_create(&Stream::of(stream)));
+            drop(counters.output.get_or_create(&Stream::new(stream)));
         }
-        figures
+        counters
     }
 
-    /// An execution was taken on.
-    pub(super) fn submitted(&self) {
+    /// Counts an accepted submission.
+    pub(super) fn count_submitted(&self) {
         self.submitted.inc();
     }
 
-    /// An execution was not taken on.
-    pub(crate) fn refused(&self, error: &ApiError) {
+    /// Counts a refused submission.
+    pub(crate) fn count_refused(&self, error: &ApiError) {
         let error = code_name(error.code);
         self.refused.get_or_create(&Refusal { error }).inc();
     }
 
-    /// A command of an earlier escherd was taken over.
-    pub(super) fn adopted(&self) {
+    /// Counts the adoption of a command of an earlier escherd.
+    pub(super) fn count_adopted(&self) {
         self.adopted.inc();
     }
 
-    /// An execution goes to a shim after it has waited for so long.
-    pub(super) fn launches(&self, waited: Duration) {
+    /// Records how long an execution was queued.
+    pub(super) fn observe_queue_wait(&self, waited: Duration) {
         self.queue_wait.observe(waited.as_secs_f64());
     }
 
-    /// Its program runs, so long after.
-    pub(super) fn launched(&self, took: Duration) {
+    /// Records how long a launch took.
+    pub(super) fn observe_launch(&self, took: Duration) {
         self.launch.observe(took.as_secs_f64());
     }
 
-    /// An execution is over.
-    pub(super) fn finished(&self, record: &ExecutionRecord) {
+    /// Counts a finished execution.
+    pub(super) fn count_finished(&self, record: &ExecutionRecord) {
         let outcome = record.outcome.as_ref();
         let error = outcome.and_then(|outcome| outcome.error.as_ref());
         let end = End::new(record.status, error.map(|error| error.code));
         self.finished.get_or_create(&end).inc();
         if let Some(outcome) = outcome {
-            // How long a lost one has run, nobody knows.
+            // The run time of a lost execution is unknown.
             if record.started_at.is_some() && record.status != Status::Lost {
                 let ran = Duration::from_micros(outcome.duration_us);
                 self.run.observe(ran.as_secs_f64());
             }
-            self.killed(outcome);
-            self.wrote(outcome);
+            self.count_kill(outcome);
+            self.count_output(outcome);
         }
     }
 
-    fn killed(&self, outcome: &Outcome) {
+    fn count_kill(&self, outcome: &Outcome) {
         let (by, signal) = match (outcome.ended_by_signal, outcome.exit) {
             (Some(signal), _) => ("escher", signal),
             (None, Exit::Signal { signal, .. }) => ("other", signal),
@@ -147,13 +147,13 @@ impl Figures {
         self.kills.get_or_create(&Kill { by, signal }).inc();
     }
 
-    fn wrote(&self, outcome: &Outcome) {
+    fn count_output(&self, outcome: &Outcome) {
         let output = outcome.output;
         for (stream, bytes) in [
             (OutputStream::Stdout, output.stdout_bytes),
             (OutputStream::Stderr, output.stderr_bytes),
         ] {
-            let stream = Stream::of(stream);
+            let stream = Stream::new(stream);
             self.output.get_or_create(&stream).inc_by(bytes);
         }
         self.dropped.inc_by(output.dropped_bytes);
@@ -163,62 +163,62 @@ impl Figures {
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register_with_unit(
             "start_time",
-            "When escherd began to count, since 1970-01-01 UTC",
+            "Start time of escherd, in seconds since 1970-01-01 UTC",
             Unit::Seconds,
             self.since.clone(),
         );
         registry.register(
             "executions_submitted",
-            "Executions that were taken on",
+            "Accepted executions",
             self.submitted.clone(),
         );
         registry.register(
             "submissions_refused",
-            "Requests to run a command that were refused, by the error's code",
+            "Refused submissions, by error code",
             self.refused.clone(),
         );
         registry.register(
             "executions_adopted",
-            "Running commands of an earlier escherd that were taken over",
+            "Commands of an earlier escherd that were adopted",
             self.adopted.clone(),
         );
         registry.register_with_unit(
             "queue_wait",
-            "From an execution's submission, or escherd's start, until it went to a shim",
+            "Time from submission, or the start of escherd, to launch",
             Unit::Seconds,
             self.queue_wait.clone(),
         );
         registry.register_with_unit(
             "launch_latency",
-            "From going to a shim until the program was known to run",
+            "Time from launch to the report that the program runs",
             Unit::Seconds,
             self.launch.clone(),
         );
         registry.register_with_unit(
             "run_duration",
-            "How long commands have run, at their ends",
+            "Run time of finished commands",
             Unit::Seconds,
             self.run.clone(),
         );
         registry.register(
             "executions_finished",
-            "Executions that are over, by final state and the error's code",
+            "Finished executions, by final state and error code",
             self.finished.clone(),
         );
         registry.register(
             "kills",
-            "Commands ended by a signal, by whose it was and the last one",
+            "Commands ended by a signal, by sender and last signal",
             self.kills.clone(),
         );
         registry.register_with_unit(
             "output",
-            "What commands have written, at their ends",
+            "Bytes written by finished commands",
             Unit::Bytes,
             self.output.clone(),
         );
         registry.register_with_unit(
             "output_dropped",
-            "What commands have written that is in no log, at their ends",
+            "Bytes written by finished commands that are in no log",
             Unit::Bytes,
             self.dropped.clone(),
         );
@@ -235,7 +235,7 @@ impl End {
 }
 
 impl Stream {
-    fn of(stream: OutputStream) -> Self {
+    fn new(stream: OutputStream) -> Self {
         let stream = stream.name();
         Stream { stream }
     }
@@ -255,9 +255,9 @@ mod tests {
     use super::*;
     use crate::metrics;
 
-    fn text(figures: &Figures) -> String {
+    fn text(counters: &SchedulerMetrics) -> String {
         let mut registry = metrics::registry();
-        figures.register(&mut registry);
+        counters.register(&mut registry);
         metrics::text(&registry).unwrap()
     }
 
@@ -274,18 +274,18 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_of_the_ladder_is_eschers_whatever_came_of_it() {
-        let figures = Figures::new();
+    fn a_signal_of_the_kill_ladder_is_counted_as_eschers() {
+        let counters = SchedulerMetrics::new();
         let died = |signal| Exit::Signal {
             signal,
             core_dumped: false,
         };
-        figures.killed(&outcome(Exit::Code(0), Some(15)));
-        figures.killed(&outcome(died(9), Some(9)));
-        figures.killed(&outcome(died(11), None));
-        figures.killed(&outcome(died(40), None));
-        figures.killed(&outcome(Exit::Code(3), None));
-        let text = text(&figures);
+        counters.count_kill(&outcome(Exit::Code(0), Some(15)));
+        counters.count_kill(&outcome(died(9), Some(9)));
+        counters.count_kill(&outcome(died(11), None));
+        counters.count_kill(&outcome(died(40), None));
+        counters.count_kill(&outcome(Exit::Code(3), None));
+        let text = text(&counters);
         let kills = text.lines().filter(|line| line.contains("kills_total"));
         assert_eq!(kills.count(), 4);
         for line in [
@@ -299,9 +299,9 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_ends_are_there_before_anything_has_ended() {
-        let text = text(&Figures::new());
-        for (status, error) in USUAL_ENDS {
+    fn counters_of_common_outcomes_exist_from_the_start() {
+        let text = text(&SchedulerMetrics::new());
+        for (status, error) in COMMON_OUTCOMES {
             let End { status, error } = End::new(status, error);
             let line = format!(
                 r#"escher_executions_finished_total{{status="{status}",error="{error}"}} 0"#

@@ -1,4 +1,4 @@
-//! The engine: sole owner of what escherd knows of executions that are not over, and of those that ended
+//! The scheduler: sole owner of what escherd knows of executions that are not over, and of those that ended
 //! lately.
 //!
 //! [`Scheduler`] holds the executions, the queue and the events, and does no I/O: what has to happen outside
@@ -27,12 +27,12 @@ pub(crate) mod testbed;
 
 pub use control::{check_signal, not_running};
 pub use events::{EventLog, MAX_KEPT_EVENTS};
-pub use evict::{ForgetAnswer, ForgetError, Forgotten};
+pub use evict::{NotFinishedError, RemovalAnswer};
 pub use handle::{CommitOutcomes, SchedulerHandle, Stopped, start};
-pub(crate) use metrics::Figures;
+pub(crate) use metrics::SchedulerMetrics;
 pub use pause::PauseReply;
 pub use queries::{Counts, Listed, Progress};
-pub use restore::{Diagnostics, OnBoot};
+pub use restore::{OnBoot, RecoveredState};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
@@ -46,13 +46,13 @@ use escher_protocol::{
 use tokio::sync::{oneshot, watch};
 
 use crate::execution::{Action, Event, Execution, RequestLimits};
-use crate::store::{self, Digest, Durability};
-use evict::Retired;
+use crate::store::{self, Durability, RequestDigest};
+use evict::Evictable;
 use pause::Pause;
 use persist::{After, Evidence, Then};
 use submit::SubmitReply;
 
-/// The settings that the engine keeps to.
+/// The settings that the scheduler keeps to.
 #[derive(Debug, Clone)]
 pub struct SchedulerSettings {
     /// What bears on a single request.
@@ -75,15 +75,15 @@ pub struct SchedulerSettings {
     pub durability: Durability,
 }
 
-/// What has to be done outside the engine.
+/// What has to be done outside the scheduler.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Write this down.
-    Record(Box<store::Entry>),
+    Record(Box<store::ChangeEntry>),
     /// Hand this command to a shim.
     Launch(Box<Launch>),
-    /// Tell the shim of a launched execution something; never a launch.
-    Order(ExecutionId, ToShim),
+    /// Send a message to the shim of a launched execution; never a launch.
+    Send(ExecutionId, ToShim),
     /// Have the launcher delete what these executions have left on disk.
     Remove(Artifact, Vec<ExecutionId>),
 }
@@ -106,12 +106,12 @@ struct Entry {
     /// Bytes of its request.
     weight: u64,
     /// The digest of its request, where that has a key.
-    digest: Option<Digest>,
+    digest: Option<RequestDigest>,
     /// Whether its submission is on disk. Before, it is not there for anybody but its submitter.
     is_recorded: bool,
-    /// Since when this engine has it.
+    /// Since when this scheduler has it.
     known_since: Instant,
-    /// When this engine has handed it to a shim, if it has.
+    /// When this scheduler has handed it to a shim, if it has.
     launched_at: Option<Instant>,
     /// Whether its shim can be given orders.
     has_shim: bool,
@@ -152,24 +152,24 @@ pub struct Scheduler {
     /// Executions that were handed to a shim, or are about to be, and are not finished.
     launched: usize,
     /// Finished executions whose end is on disk, in the order in which that was known.
-    retired: VecDeque<Retired>,
+    evictable: VecDeque<Evictable>,
     /// Bytes of their requests.
-    retired_bytes: u64,
+    evictable_bytes: u64,
     last_ticket: u64,
     /// What is to be done once the change of a ticket is on disk.
     unsettled: HashMap<u64, After>,
     /// Those who wait until all tickets up to one are settled.
     settling: Vec<(u64, oneshot::Sender<()>)>,
     events: EventLog,
-    figures: Figures,
+    metrics: SchedulerMetrics,
     effects: Vec<Effect>,
-    closing: bool,
+    is_shutting_down: bool,
     /// While it is not known of all executions what became of them, none is started.
     is_restoring: bool,
 }
 
 impl Scheduler {
-    /// An engine that knows nothing yet.
+    /// A scheduler that knows nothing yet.
     #[must_use]
     pub fn new(settings: SchedulerSettings) -> Self {
         Scheduler {
@@ -183,15 +183,15 @@ impl Scheduler {
             arriving: 0,
             waiting_bytes: 0,
             launched: 0,
-            retired: VecDeque::new(),
-            retired_bytes: 0,
+            evictable: VecDeque::new(),
+            evictable_bytes: 0,
             last_ticket: 0,
             unsettled: HashMap::new(),
             settling: Vec::new(),
             events: EventLog::new(Vec::new()),
-            figures: Figures::new(),
+            metrics: SchedulerMetrics::new(),
             effects: Vec::new(),
-            closing: false,
+            is_shutting_down: false,
             is_restoring: false,
         }
     }
@@ -203,15 +203,15 @@ impl Scheduler {
         self.admit();
     }
 
-    /// What the launcher says it can limit and measure; `None`: commands have no cgroups. An engine that was
+    /// What the launcher says it can limit and measure; `None`: commands have no cgroups. A scheduler that was
     /// told nothing takes it for that.
     pub fn set_controllers(&mut self, controllers: Option<Controllers>) {
         self.controllers = controllers;
     }
 
     /// What it counts.
-    pub(crate) fn figures(&self) -> Figures {
-        self.figures.clone()
+    pub(crate) fn metrics(&self) -> SchedulerMetrics {
+        self.metrics.clone()
     }
 
     /// What has to be done outside since the last call, in this order.
@@ -267,12 +267,12 @@ impl Scheduler {
 
     /// Tells the shim of `number` something, if it has one; what is on the way to one is told everything
     /// that counts when it is there ([`Scheduler::launch`]).
-    fn order(&mut self, number: u64, order: ToShim) {
+    fn send(&mut self, number: u64, message: ToShim) {
         if let Some(entry) = self.entries.get(&number)
             && entry.has_shim
         {
             let id = entry.execution.submission.id;
-            self.effects.push(Effect::Order(id, order));
+            self.effects.push(Effect::Send(id, message));
         }
     }
 
@@ -283,7 +283,7 @@ impl Scheduler {
             return;
         };
         let now = Instant::now();
-        self.figures.launches(now - entry.known_since);
+        self.metrics.observe_queue_wait(now - entry.known_since);
         entry.launched_at = Some(now);
         entry.has_shim = true;
         let launch = Launch {
@@ -292,7 +292,7 @@ impl Scheduler {
             limits: entry.execution.submission.limits,
         };
         self.effects.push(Effect::Launch(Box::new(launch)));
-        entry.execution.stdin.open();
+        entry.execution.stdin.set_shim_ready();
         self.brief(number);
     }
 
@@ -303,16 +303,16 @@ impl Scheduler {
         };
         let ending = entry.execution.state.ending().cloned();
         let is_followed = entry.progress.is_some();
-        let seen = entry.progress_now().log_bytes;
+        let seen = entry.current_progress().log_bytes;
         if is_followed {
-            self.order(number, ToShim::Watch { seen });
+            self.send(number, ToShim::Watch { seen });
         }
-        self.order_pause(number);
+        self.send_pause(number);
         if let Some(ending) = ending {
             let crate::execution::Ending { by, kill } = ending;
-            self.order(number, ToShim::Cancel { by, kill });
+            self.send(number, ToShim::Cancel { by, kill });
         }
-        self.feed(number);
+        self.send_input(number);
     }
 
     fn event(
@@ -322,6 +322,6 @@ impl Scheduler {
         kind: EventKind,
     ) -> Option<escher_protocol::message::Event> {
         let entry = self.entries.get(&number)?;
-        Some(self.events.happened(&entry.execution.submission, now, kind))
+        Some(self.events.assign(&entry.execution.submission, now, kind))
     }
 }

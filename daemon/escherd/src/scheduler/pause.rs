@@ -1,7 +1,7 @@
-//! Pausing executions and letting them go on.
+//! Pausing and resuming executions.
 //!
-//! A shim is told what is wanted and says what the kernel has made of it; whoever has asked is answered by that. Who
-//! wants the opposite of what is under way overtakes it.
+//! The shim gets the request and reports what the kernel has made of it; that answers the clients. A request for the
+//! opposite of what is in progress overtakes it.
 
 use escher_launcher::ipc::wire::ToShim;
 use escher_protocol::{ApiError, ErrorCode, ExecutionId};
@@ -11,21 +11,21 @@ use super::control::not_running;
 use super::{Entry, Scheduler};
 use crate::execution::State;
 
-/// What comes of a pause, or of its end.
+/// The answer to a pause or resume.
 pub type PauseReply = Result<(), ApiError>;
 
-/// Whether an execution is stopped, and who wants that changed.
+/// Whether an execution is paused, and the clients that wait for a change.
 #[derive(Debug, Default)]
 pub(super) struct Pause {
-    /// As its shim has said last.
-    is_on: bool,
-    /// Those who wait for it to be the other way round.
+    /// As last reported by its shim.
+    is_paused: bool,
+    /// Clients that wait for the opposite state.
     waiting: Vec<oneshot::Sender<PauseReply>>,
 }
 
 impl Pause {
-    pub(super) fn is_on(&self) -> bool {
-        self.is_on
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused
     }
 
     fn answer(&mut self, reply: &PauseReply) {
@@ -36,11 +36,11 @@ impl Pause {
 }
 
 impl Scheduler {
-    /// Stops everything that the execution `number` runs (`pause`), or lets it go on. The answer comes once that is
-    /// so.
+    /// Pauses the execution `number`, or resumes it if `pause` is false. The answer comes once the kernel has
+    /// done so.
     ///
     /// # Errors
-    /// Through the answer: `not-running`, also when it ends before; `cannot-pause`.
+    /// In the answer: `not-running`, also if the execution ends first; `cannot-pause`.
     pub fn pause(&mut self, number: u64, pause: bool) -> oneshot::Receiver<PauseReply> {
         let (reply, answer) = oneshot::channel();
         let has_cgroups = self.controllers.is_some();
@@ -49,7 +49,8 @@ impl Scheduler {
         };
         let is_starting = match entry.execution.state {
             State::Running { .. } => false,
-            // It has been handed over already, and who sees what it does need not wait to hear that it runs.
+            // The launch is on its way to a shim. A client that sees the effects of the command may pause it before
+            // escherd knows that it runs.
             State::Launching { .. } if pause => true,
             _ => {
                 let status = entry.execution.state.status();
@@ -57,55 +58,55 @@ impl Scheduler {
                 return answer;
             }
         };
-        if !has_cgroups && !entry.pause.is_on {
+        if !has_cgroups && !entry.pause.is_paused {
             let _ = reply.send(Err(cannot_pause("commands have no cgroups")));
             return answer;
         }
         if is_starting {
-            // Ordered once it has started: on the way to its program it must not be held up.
+            // Sent once the program runs: its start must not be frozen half-way.
             entry.pause.waiting.push(reply);
             return answer;
         }
-        if entry.pause.is_on == pause {
+        if entry.pause.is_paused == pause {
             entry.pause.answer(&Err(overtaken(number)));
             let _ = reply.send(Ok(()));
-            // A pause that was overtaken is on its way; so is what the shim of an earlier escherd has to say.
-            self.order(number, order(pause));
+            // A pause that was overtaken, or one of an earlier escherd, may still be on its way to the shim.
+            self.send(number, pause_message(pause));
         } else {
             entry.pause.waiting.retain(|waiting| !waiting.is_closed());
             entry.pause.waiting.push(reply);
-            self.order_pause(number);
+            self.send_pause(number);
         }
         answer
     }
 
-    /// Tells the shim of `number` what somebody waits for.
-    pub(super) fn order_pause(&mut self, number: u64) {
+    /// Sends the shim of `number` the state that clients wait for, if any do.
+    pub(super) fn send_pause(&mut self, number: u64) {
         if let Some(entry) = self.entries.get(&number)
             && !entry.pause.waiting.is_empty()
         {
-            self.order(number, order(!entry.pause.is_on));
+            self.send(number, pause_message(!entry.pause.is_paused));
         }
     }
 
-    /// The shim of `number` says whether the command is stopped.
-    pub(super) fn paused(&mut self, number: u64, is_on: bool) {
+    /// Handles the report of a shim whether its command is paused.
+    pub(super) fn on_paused(&mut self, number: u64, is_paused: bool) {
         if let Some(entry) = self.entries.get_mut(&number) {
-            let reply = if entry.pause.is_on == is_on {
+            let reply = if entry.pause.is_paused == is_paused {
                 Err(cannot_pause(
                     "its command has no cgroup, is being ended, or does not stop",
                 ))
             } else {
                 Ok(())
             };
-            entry.pause.is_on = is_on;
+            entry.pause.is_paused = is_paused;
             entry.pause.answer(&reply);
         }
     }
 
     /// The shim of `id` is of a version that cannot pause.
     pub fn pause_refused(&mut self, id: ExecutionId) {
-        if let Some(number) = self.by_number(id)
+        if let Some(number) = self.number_of(id)
             && let Some(entry) = self.entries.get_mut(&number)
         {
             let reason = "an older launcher has started it";
@@ -115,32 +116,31 @@ impl Scheduler {
 }
 
 impl Entry {
-    /// It is over: nothing is stopped any more.
+    /// Answers the clients that wait for a pause or resume: the execution has ended.
     pub(super) fn end_pause(&mut self) {
         let submission = &self.execution.submission;
         let status = self.execution.state.status();
         self.pause
             .answer(&Err(not_running(submission.number, status)));
-        self.pause.is_on = false;
+        self.pause.is_paused = false;
     }
 }
 
-fn order(pause: bool) -> ToShim {
+fn pause_message(pause: bool) -> ToShim {
     if pause { ToShim::Pause } else { ToShim::Resume }
 }
 
 fn cannot_pause(reason: &str) -> ApiError {
     let message = format!("the execution cannot be paused or resumed: {reason}");
     ApiError::new(ErrorCode::CANNOT_PAUSE, message).with_hint(
-        "that needs a cgroup v2 that is delegated to the launcher (Delegate=yes in its unit), and a \
-         command that was started with it",
+        "pausing needs a cgroup v2 that is delegated to the launcher (Delegate=yes in its unit), and a \
+         command that was started there",
     )
 }
 
-/// Somebody else wants the opposite.
+/// The answer to a request that the opposite request has overtaken.
 fn overtaken(number: u64) -> ApiError {
-    let message =
-        format!("somebody else wanted the opposite for execution {number} before it was done");
+    let message = format!("execution {number}: overtaken by a request for the opposite");
     ApiError::new(ErrorCode::CANNOT_PAUSE, message)
 }
 
@@ -155,27 +155,27 @@ mod tests {
     };
     use tokio::sync::oneshot::error::TryRecvError;
 
-    /// An engine with a command that runs, and the id of that.
+    /// Returns a scheduler with one running execution, and its number and id.
     fn running() -> (Scheduler, u64, ExecutionId) {
-        let mut engine = Scheduler::new(settings(1));
-        engine.set_controllers(Some(Controllers::default()));
-        let number = submit(&mut engine, ResourceLimits::default(), None).unwrap();
-        let id = engine.entries[&number].execution.submission.id;
-        say(&mut engine, id, FromShim::Started { pid: 7, at: at(1) });
-        (engine, number, id)
+        let mut scheduler = Scheduler::new(settings(1));
+        scheduler.set_controllers(Some(Controllers::default()));
+        let number = submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
+        let id = scheduler.entries[&number].execution.submission.id;
+        deliver(&mut scheduler, id, FromShim::Started { pid: 7, at: at(1) });
+        (scheduler, number, id)
     }
 
-    fn say(engine: &mut Scheduler, id: ExecutionId, news: FromShim) -> Vec<Effect> {
-        engine.shim_news(id, news, at(1));
-        commit(engine, at(1))
+    fn deliver(scheduler: &mut Scheduler, id: ExecutionId, news: FromShim) -> Vec<Effect> {
+        scheduler.shim_news(id, news, at(1));
+        commit(scheduler, at(1))
     }
 
-    /// What its shim was told.
-    fn told(engine: &mut Scheduler) -> Vec<ToShim> {
-        let orders = commit(engine, at(1))
+    /// Returns the messages to the shim.
+    fn messages(scheduler: &mut Scheduler) -> Vec<ToShim> {
+        let orders = commit(scheduler, at(1))
             .into_iter()
             .map(|effect| match effect {
-                Effect::Order(_, order) => order,
+                Effect::Send(_, order) => order,
                 other => panic!("{other:?}"),
             });
         orders.collect()
@@ -186,55 +186,59 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_answered_once_the_kernel_has_stopped_everything() {
-        let (mut engine, number, id) = running();
-        let mut first = engine.pause(number, true);
-        let mut second = engine.pause(number, true);
-        assert_eq!(told(&mut engine), [ToShim::Pause, ToShim::Pause]);
+    fn answers_a_pause_once_everything_is_stopped() {
+        let (mut scheduler, number, id) = running();
+        let mut first = scheduler.pause(number, true);
+        let mut second = scheduler.pause(number, true);
+        assert_eq!(messages(&mut scheduler), [ToShim::Pause, ToShim::Pause]);
         assert_eq!(first.try_recv(), Err(TryRecvError::Empty));
-        say(&mut engine, id, FromShim::Paused(true));
+        deliver(&mut scheduler, id, FromShim::Paused(true));
         assert_eq!(first.try_recv(), Ok(Ok(())));
         assert_eq!(second.try_recv(), Ok(Ok(())));
-        assert!(engine.resources(number).unwrap().paused);
-        assert_eq!(engine.pause(number, true).try_recv(), Ok(Ok(())), "at once");
-        let mut back = engine.pause(number, false);
-        assert_eq!(told(&mut engine).last(), Some(&ToShim::Resume));
-        assert_eq!(back.try_recv(), Err(TryRecvError::Empty));
-        say(&mut engine, id, FromShim::Paused(false));
-        assert_eq!(back.try_recv(), Ok(Ok(())));
-        assert!(!engine.resources(number).unwrap().paused);
+        assert!(scheduler.resources(number).unwrap().paused);
+        assert_eq!(
+            scheduler.pause(number, true).try_recv(),
+            Ok(Ok(())),
+            "at once"
+        );
+        let mut resumed = scheduler.pause(number, false);
+        assert_eq!(messages(&mut scheduler).last(), Some(&ToShim::Resume));
+        assert_eq!(resumed.try_recv(), Err(TryRecvError::Empty));
+        deliver(&mut scheduler, id, FromShim::Paused(false));
+        assert_eq!(resumed.try_recv(), Ok(Ok(())));
+        assert!(!scheduler.resources(number).unwrap().paused);
     }
 
     #[test]
-    fn what_is_being_started_is_paused_once_it_runs() {
-        let mut engine = Scheduler::new(settings(1));
-        engine.set_controllers(Some(Controllers::default()));
-        let number = submit(&mut engine, ResourceLimits::default(), None).unwrap();
-        let id = engine.entries[&number].execution.submission.id;
-        let mut answer = engine.pause(number, true);
-        assert_eq!(told(&mut engine), []);
-        let effects = say(&mut engine, id, FromShim::Started { pid: 7, at: at(1) });
-        let is_pause = |effect: &Effect| matches!(effect, Effect::Order(_, ToShim::Pause));
+    fn a_starting_execution_is_paused_once_it_runs() {
+        let mut scheduler = Scheduler::new(settings(1));
+        scheduler.set_controllers(Some(Controllers::default()));
+        let number = submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
+        let id = scheduler.entries[&number].execution.submission.id;
+        let mut answer = scheduler.pause(number, true);
+        assert_eq!(messages(&mut scheduler), []);
+        let effects = deliver(&mut scheduler, id, FromShim::Started { pid: 7, at: at(1) });
+        let is_pause = |effect: &Effect| matches!(effect, Effect::Send(_, ToShim::Pause));
         assert!(effects.iter().any(is_pause));
-        say(&mut engine, id, FromShim::Paused(true));
+        deliver(&mut scheduler, id, FromShim::Paused(true));
         assert_eq!(answer.try_recv(), Ok(Ok(())));
     }
 
     #[test]
-    fn what_does_not_run_cannot_be_paused() {
-        let mut engine = Scheduler::new(settings(1));
-        engine.set_controllers(Some(Controllers::default()));
-        // One runs at a time.
-        let _ = submit(&mut engine, ResourceLimits::default(), None).unwrap();
-        let number = submit(&mut engine, ResourceLimits::default(), None).unwrap();
-        let mut answer = engine.pause(number, true);
+    fn a_pending_execution_cannot_be_paused() {
+        let mut scheduler = Scheduler::new(settings(1));
+        scheduler.set_controllers(Some(Controllers::default()));
+        // The settings allow one at a time.
+        let _ = submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
+        let number = submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
+        let mut answer = scheduler.pause(number, true);
         assert_eq!(code(&mut answer), ErrorCode::NOT_RUNNING);
     }
 
     #[test]
-    fn an_end_answers_those_who_wait_for_a_pause() {
-        let (mut engine, number, id) = running();
-        let mut answer = engine.pause(number, true);
+    fn the_end_of_an_execution_answers_a_waiting_pause() {
+        let (mut scheduler, number, id) = running();
+        let mut answer = scheduler.pause(number, true);
         let report = ExitReport {
             id,
             exit: Exit::Code(0),
@@ -247,51 +251,51 @@ mod tests {
             output: OutputTotals::default(),
             leftovers: Leftovers::None,
         };
-        say(&mut engine, id, FromShim::Exited(Box::new(report)));
+        deliver(&mut scheduler, id, FromShim::Exited(Box::new(report)));
         let error = answer.try_recv().unwrap().unwrap_err();
         assert_eq!(error.code, ErrorCode::NOT_RUNNING);
         assert!(error.message.contains("completed"), "{error}");
     }
 
     #[test]
-    fn without_cgroups_nothing_is_sent_and_that_is_said() {
-        let (mut engine, number, _) = running();
-        engine.set_controllers(None);
+    fn without_cgroups_a_pause_is_refused_and_nothing_sent() {
+        let (mut scheduler, number, _) = running();
+        scheduler.set_controllers(None);
         for pause in [true, false] {
-            let mut answer = engine.pause(number, pause);
+            let mut answer = scheduler.pause(number, pause);
             assert_eq!(code(&mut answer), ErrorCode::CANNOT_PAUSE);
         }
-        assert_eq!(told(&mut engine), []);
+        assert_eq!(messages(&mut scheduler), []);
     }
 
     #[test]
-    fn what_is_paused_can_be_resumed_also_without_a_launcher_that_could_pause_it() {
-        let (mut engine, number, id) = running();
-        say(&mut engine, id, FromShim::Paused(true));
-        engine.set_controllers(None);
-        let mut answer = engine.pause(number, false);
-        assert_eq!(told(&mut engine), [ToShim::Resume]);
-        say(&mut engine, id, FromShim::Paused(false));
+    fn resumes_even_when_the_launcher_can_no_longer_pause() {
+        let (mut scheduler, number, id) = running();
+        deliver(&mut scheduler, id, FromShim::Paused(true));
+        scheduler.set_controllers(None);
+        let mut answer = scheduler.pause(number, false);
+        assert_eq!(messages(&mut scheduler), [ToShim::Resume]);
+        deliver(&mut scheduler, id, FromShim::Paused(false));
         assert_eq!(answer.try_recv(), Ok(Ok(())));
     }
 
     #[test]
-    fn a_shim_that_cannot_says_so() {
-        let (mut engine, number, id) = running();
-        let mut too_old = engine.pause(number, true);
-        engine.pause_refused(id);
+    fn a_shim_that_cannot_pause_reports_it() {
+        let (mut scheduler, number, id) = running();
+        let mut too_old = scheduler.pause(number, true);
+        scheduler.pause_refused(id);
         assert_eq!(code(&mut too_old), ErrorCode::CANNOT_PAUSE);
-        let mut without_cgroup = engine.pause(number, true);
-        say(&mut engine, id, FromShim::Paused(false));
+        let mut without_cgroup = scheduler.pause(number, true);
+        deliver(&mut scheduler, id, FromShim::Paused(false));
         assert_eq!(code(&mut without_cgroup), ErrorCode::CANNOT_PAUSE);
     }
 
     #[test]
-    fn the_opposite_overtakes_a_pause() {
-        let (mut engine, number, _) = running();
-        let mut pause = engine.pause(number, true);
-        let mut resume = engine.pause(number, false);
-        assert_eq!(told(&mut engine), [ToShim::Pause, ToShim::Resume]);
+    fn the_opposite_request_overtakes_a_pause() {
+        let (mut scheduler, number, _) = running();
+        let mut pause = scheduler.pause(number, true);
+        let mut resume = scheduler.pause(number, false);
+        assert_eq!(messages(&mut scheduler), [ToShim::Pause, ToShim::Resume]);
         assert_eq!(code(&mut pause), ErrorCode::CANNOT_PAUSE);
         assert_eq!(resume.try_recv(), Ok(Ok(())));
     }

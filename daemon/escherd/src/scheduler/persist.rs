@@ -5,11 +5,10 @@
 //! begun, the next one knows of.
 
 use escher_launcher::ipc::wire::{Artifact, ToShim};
-use escher_protocol::message::{CancelOutcome, Event, Submitted};
+use escher_protocol::message::{CancelOutcome, Event, Removed, Submitted};
 use escher_protocol::{ApiError, ErrorCode, ExecutionId, Timestamp};
 use tokio::sync::oneshot;
 
-use super::evict::Forgotten;
 use super::{Effect, Entry, Scheduler};
 use crate::store::{self, Change, CommitOutcome, Durability};
 
@@ -42,7 +41,7 @@ pub(super) enum Then {
     /// Whoever had them removed is told, and their logs go.
     Removed {
         numbers: Vec<u64>,
-        reply: Option<oneshot::Sender<Result<Forgotten, ApiError>>>,
+        reply: Option<oneshot::Sender<Result<Removed, ApiError>>>,
     },
 }
 
@@ -67,7 +66,7 @@ impl Scheduler {
     pub(super) fn record(&mut self, change: Change, events: Vec<Event>, then: Then) {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
-        let entry = store::Entry {
+        let entry = store::ChangeEntry {
             ticket,
             change,
             events: events.clone(),
@@ -95,7 +94,7 @@ impl Scheduler {
                 CommitOutcome::KeyTaken {
                     id,
                     number: known,
-                    same,
+                    is_same_request,
                 },
             ) => {
                 let existing = Submitted {
@@ -103,7 +102,7 @@ impl Scheduler {
                     number: known,
                     existing: true,
                 };
-                return self.key_taken(number, existing, same);
+                return self.key_taken(number, existing, is_same_request);
             }
             (Then::Submitted { number }, CommitOutcome::Refused(reason)) => {
                 return self.not_submitted(number, &Err(unavailable(&reason)));
@@ -127,7 +126,7 @@ impl Scheduler {
             (Then::Removed { .. } | Then::Nothing, _) => {}
         }
         for event in after.events {
-            self.events.tell(event);
+            self.events.publish(event);
         }
     }
 
@@ -173,7 +172,7 @@ impl Scheduler {
     }
 
     /// Tells once everything that has changed so far is on disk.
-    pub fn once_settled(&mut self) -> oneshot::Receiver<()> {
+    pub fn once_committed(&mut self) -> oneshot::Receiver<()> {
         let (reply, settled) = oneshot::channel();
         self.settling.retain(|waiting| !waiting.1.is_closed());
         self.settling.push((self.last_ticket, reply));
@@ -203,7 +202,7 @@ impl Scheduler {
         };
         let id = entry.execution.submission.id;
         match entry.evidence {
-            Evidence::Report => self.order(number, ToShim::Recorded),
+            Evidence::Report => self.send(number, ToShim::Recorded),
             Evidence::None => {}
             Evidence::ExitRecord => self.remove(Artifact::ExitRecord, id),
             Evidence::Claim => {
@@ -212,11 +211,11 @@ impl Scheduler {
                 self.remove(Artifact::Claim, id);
             }
         }
-        self.retire(number, now);
+        self.make_evictable(number, now);
     }
 
-    pub(super) fn remove(&mut self, remains: Artifact, id: ExecutionId) {
-        self.effects.push(Effect::Remove(remains, vec![id]));
+    pub(super) fn remove(&mut self, artifact: Artifact, id: ExecutionId) {
+        self.effects.push(Effect::Remove(artifact, vec![id]));
     }
 
     pub(super) fn delete_logs(&mut self, ids: Vec<ExecutionId>) {

@@ -1,4 +1,4 @@
-//! What can be asked about executions in memory.
+//! Queries about executions in memory.
 
 use std::time::Duration;
 
@@ -11,22 +11,22 @@ use super::{Entry, Scheduler, events, lookup};
 use crate::authz::Scope;
 use crate::execution::Execution;
 
-/// How far an execution is, for those who follow its output.
+/// Progress of an execution, for followers of its output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes of its log that are known to be there.
+    /// Bytes that are known to be in its log.
     pub log_bytes: u64,
-    /// Whether there will be no more.
+    /// Whether no more will come.
     pub finished: bool,
 }
 
 impl Progress {
-    /// That of a finished execution.
+    /// Returns the progress of a finished execution.
     #[must_use]
-    pub fn of_finished(record: &ExecutionRecord) -> Self {
+    pub fn for_finished(record: &ExecutionRecord) -> Self {
         let output = record.outcome.as_ref().map(|outcome| outcome.output);
         Progress {
-            // A lost execution has no account of its log: what is there is what there is.
+            // Lost executions have no byte count: read the log to its end.
             log_bytes: match record.status {
                 Status::Lost => u64::MAX,
                 _ => output.map_or(0, |output| output.log_bytes),
@@ -36,37 +36,35 @@ impl Progress {
     }
 }
 
-/// How many executions are in which state.
+/// Numbers of executions by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Waiting.
+    /// Pending executions.
     pub pending: usize,
-    /// Running.
+    /// Running executions.
     pub running: usize,
-    /// Most that run at once.
+    /// Most executions that may run at once.
     pub max_concurrent: usize,
 }
 
-/// The executions in memory that were asked for, and all that there are: what the store says of these is
-/// not asked for.
+/// The matching executions in memory, and the numbers of all in memory, which the store must not list again.
 #[derive(Debug)]
 pub struct Listed {
-    /// Those that fit, newest first.
+    /// The matching executions, newest first.
     pub records: Vec<ExecutionRecord>,
-    /// The numbers of all, in order.
+    /// The numbers of all executions in memory, in order.
     pub known: Vec<u64>,
 }
 
 impl Scheduler {
-    /// What is known about the execution `number`. The answer comes at once, unless its end is on the way
-    /// to the disk and may not be told before.
+    /// Returns the record of the execution `number`: at once, unless its end is not committed yet.
     pub fn status(&mut self, number: u64) -> oneshot::Receiver<ExecutionRecord> {
-        self.tell_unless(number, |entry| entry.is_over() && !entry.is_told)
+        self.answer_unless(number, |entry| entry.is_over() && !entry.is_told)
     }
 
-    /// The record of the execution `number` once it is finished.
+    /// Returns the record of the execution `number` once it has finished.
     pub fn wait(&mut self, number: u64) -> oneshot::Receiver<ExecutionRecord> {
-        self.tell_unless(number, |entry| !entry.is_told)
+        self.answer_unless(number, |entry| !entry.is_told)
     }
 
     /// What the execution `number` may use and has used. `None`: it is not there.
@@ -75,93 +73,93 @@ impl Scheduler {
         let entry = self.entries.get(&number)?;
         Some(Resources {
             limits: entry.execution.submission.limits,
-            paused: entry.pause.is_on(),
+            paused: entry.pause.is_paused(),
             // Its end is not told before it may be.
             measured: entry.measured.filter(|_| entry.is_told),
         })
     }
 
-    fn tell_unless(
+    fn answer_unless(
         &mut self,
         number: u64,
-        has_to_wait: impl FnOnce(&Entry) -> bool,
+        must_wait: impl FnOnce(&Entry) -> bool,
     ) -> oneshot::Receiver<ExecutionRecord> {
         let (sender, receiver) = oneshot::channel();
         if let Some(entry) = self.entries.get_mut(&number) {
-            if !has_to_wait(entry) {
-                drop(sender.send(entry.execution.record()))
-            } else {
-                // Those who no longer wait must not pile up.
+            if must_wait(entry) {
+                // Closed waiters must not pile up.
                 entry.waiters.retain(|waiter| !waiter.is_closed());
                 entry.waiters.push(sender);
+            } else {
+                let _ = sender.send(entry.execution.record());
             }
         }
         receiver
     }
 
-    /// The record of the execution `number`, and how far its output is from now on.
+    /// Returns the record of the execution `number` and a watch of its progress.
     #[must_use]
     pub fn follow(&mut self, number: u64) -> Option<(ExecutionRecord, watch::Receiver<Progress>)> {
         let entry = self.entries.get_mut(&number)?;
-        let now = entry.progress_now();
+        let now = entry.current_progress();
         let progress = entry
             .progress
             .get_or_insert_with(|| watch::Sender::new(now));
         Some((entry.execution.record(), progress.subscribe()))
     }
 
-    /// A follower of `id` has read up to `seen` and wants to know of more.
-    pub fn want_output(&mut self, id: ExecutionId, seen: u64) {
-        if let Some(number) = self.by_number(id)
+    /// Asks the shim of `id` to report when its log has grown beyond `seen` bytes.
+    pub fn watch_output(&mut self, id: ExecutionId, seen: u64) {
+        if let Some(number) = self.number_of(id)
             && let Some(entry) = self.entries.get(&number)
             && entry.execution.state.is_launched()
             && let Some(progress) = &entry.progress
             && progress.borrow().log_bytes <= seen
         {
-            self.order(number, ToShim::Watch { seen });
+            self.send(number, ToShim::Watch { seen });
         }
     }
 
-    /// At most `room` executions that fit, newest first, below the number `before`.
+    /// Returns at most `limit` executions that match, newest first, below the number `before`.
     #[must_use]
-    pub fn list(&self, scope: &Scope, selection: &Selection, before: u64, room: usize) -> Listed {
+    pub fn list(&self, scope: &Scope, selection: &Selection, before: u64, limit: usize) -> Listed {
         Listed {
             records: self
                 .visible_executions(scope, before)
                 .filter(|execution| lookup::matches(execution, selection))
-                .take(room)
+                .take(limit)
                 .map(Execution::listed_record)
                 .collect(),
             known: self.entries.range(..before).map(|entry| *entry.0).collect(),
         }
     }
 
-    /// At most `room` events that `request` wants and escherd still has.
+    /// Returns at most `limit` events for `request`.
     ///
     /// # Errors
-    /// `events-missed` when some after the wanted place are gone.
+    /// `events-missed` if events after the requested place are no longer kept.
     pub fn events(
         &self,
         scope: &Scope,
         request: &EventsRequest,
-        room: usize,
-    ) -> Result<events::Page, ApiError> {
-        self.events.page(scope, request.after, room)
+        limit: usize,
+    ) -> Result<events::EventPage, ApiError> {
+        self.events.page(scope, request.after, limit)
     }
 
-    /// The sequence number of the last event of an earlier escherd.
+    /// Returns the sequence number of the last event of an earlier escherd.
     #[must_use]
     pub fn inherited_events(&self) -> u64 {
         self.events.inherited()
     }
 
-    /// Changes with every event.
+    /// Returns a watch that changes with every event.
     #[must_use]
     pub fn watch_events(&self) -> watch::Receiver<u64> {
         self.events.watch()
     }
 
-    /// How many executions wait and run.
+    /// Returns how many executions are pending and running.
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts {
@@ -171,7 +169,7 @@ impl Scheduler {
         }
     }
 
-    /// For how long the first of those that wait has done so here.
+    /// Returns how long the first execution in the queue has waited in this escherd.
     #[must_use]
     pub fn longest_wait(&self) -> Option<Duration> {
         let entry = self.entries.get(self.queue.first()?)?;
@@ -180,10 +178,10 @@ impl Scheduler {
 }
 
 impl Entry {
-    /// How far the output is, as far as is known.
-    pub(super) fn progress_now(&self) -> Progress {
+    /// Returns the known progress of the output.
+    pub(super) fn current_progress(&self) -> Progress {
         match (&self.progress, self.is_told) {
-            (_, true) => Progress::of_finished(&self.execution.record()),
+            (_, true) => Progress::for_finished(&self.execution.record()),
             (Some(progress), false) => *progress.borrow(),
             (None, false) => Progress::default(),
         }

@@ -1,10 +1,8 @@
-//! What a new escherd makes of what it finds: the store, the shims that live, and what those that do not
-//! have left behind.
+//! Recovery after a restart, from the store, the living shims, and what dead shims have left.
 //!
-//! The store says what was taken on. Whether an execution that was about to start has, its shim's claim tells
-//! (see [`escher_launcher::ipc::shim_socket`]): it is there before the command is, and outlives the shim if that is
-//! killed. So an execution without shim, exit record and claim has not run, and takes its place in the
-//! queue again.
+//! The store has the unfinished executions. Whether one that was being launched has begun is known from its claim
+//! (see [`escher_launcher::ipc::shim_socket`]): a claim is made before the command, and outlives a shim that is
+//! killed. So an execution without shim, exit record and claim has not run, and returns to its place in the queue.
 
 use std::collections::HashSet;
 
@@ -17,46 +15,46 @@ use super::persist::Then;
 use super::submit::weigh;
 use super::{Entry, EventLog, Scheduler, SchedulerSettings};
 use crate::execution::{Ending, Execution, Loss, State, Submission, recall};
-use crate::store::{Change, Loaded, Unfinished};
+use crate::store::{Change, LoadedState, UnfinishedExecution};
 
-/// What becomes of executions that wait when the host is started anew.
+/// What happens to pending executions when the host was rebooted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnBoot {
-    /// They start, in their order.
+    /// They start, in order.
     #[default]
     Resume,
-    /// They are cancelled, by the host.
+    /// They are cancelled by the host.
     Drop,
 }
 
-/// What was found.
+/// Everything that a start has found.
 #[derive(Debug, Default)]
-pub struct Diagnostics {
-    /// What the store knows.
-    pub loaded: Loaded,
-    /// What the living shims say.
+pub struct RecoveredState {
+    /// From the store.
+    pub loaded: LoadedState,
+    /// States of the living shims.
     pub shims: Vec<ShimState>,
-    /// Executions whose shims live and have not said anything (yet).
+    /// Executions whose shims live and have not reported their state yet.
     pub silent: HashSet<ExecutionId>,
     /// Exit records.
     pub records: Vec<ExitRecord>,
-    /// Executions whose shims were killed: claims without a shim.
+    /// Executions whose shims were killed: their claims have no listener.
     pub claims: HashSet<ExecutionId>,
-    /// Whether there is a shim that may have any execution: one that has not said anything.
+    /// Whether a living shim has not reported which execution it has.
     pub is_doubtful: bool,
-    /// Of the executions that shims and exit records tell of, those that are finished in the store.
+    /// Executions of shims and exit records that are finished in the store.
     pub known: HashSet<ExecutionId>,
-    /// Whether the host was started anew since.
+    /// Whether the host was rebooted since.
     pub rebooted: bool,
-    /// What becomes of those that wait, if it was.
+    /// What happens to pending executions if it was.
     pub on_boot: OnBoot,
 }
 
 impl Scheduler {
-    /// An engine that goes on from what was found.
+    /// Creates a scheduler that continues from `recovered`.
     #[must_use]
-    pub fn restore(settings: SchedulerSettings, findings: Diagnostics, now: Timestamp) -> Self {
-        let Diagnostics {
+    pub fn restore(settings: SchedulerSettings, recovered: RecoveredState, now: Timestamp) -> Self {
+        let RecoveredState {
             loaded,
             shims,
             silent,
@@ -66,51 +64,51 @@ impl Scheduler {
             mut known,
             rebooted,
             on_boot,
-        } = findings;
-        let mut engine = Scheduler::new(settings);
-        engine.is_restoring = true;
-        engine.last_number = loaded.last_number;
-        engine.events = EventLog::new(loaded.events);
+        } = recovered;
+        let mut scheduler = Scheduler::new(settings);
+        scheduler.is_restoring = true;
+        scheduler.last_number = loaded.last_number;
+        scheduler.events = EventLog::new(loaded.events);
         for unfinished in loaded.unfinished {
-            engine.remember(unfinished);
+            scheduler.restore_unfinished(unfinished);
         }
-        // Of those that were forgotten, what is left on disk is to be deleted still.
+        // Exit records of removed executions are deleted, too.
         known.extend(&loaded.undeleted_logs);
-        let mut accounted = silent;
+        let mut with_shim = silent;
         for shim in &shims {
-            accounted.insert(shim.id);
-            if !known.contains(&shim.id) && engine.by_number(shim.id).is_none() {
-                engine.learn(shim, now);
+            with_shim.insert(shim.id);
+            if !known.contains(&shim.id) && scheduler.number_of(shim.id).is_none() {
+                scheduler.restore_from_shim(shim, now);
             }
-            if let Some(number) = engine.by_number(shim.id) {
-                engine.adopted(number, shim);
+            if let Some(number) = scheduler.number_of(shim.id) {
+                scheduler.on_adopted(number, shim);
             }
         }
         for record in records {
             let id = record.report.id;
-            if engine.by_number(id).is_some() || known.contains(&id) {
-                engine.record_found(Box::new(record), now);
+            if scheduler.number_of(id).is_some() || known.contains(&id) {
+                scheduler.record_found(Box::new(record), now);
             } else {
                 tracing::error!(execution = %id,
-                    "an exit record of an execution that the store does not know is left where it is");
+                    "found an exit record of an execution that is not in the store; leaving the file in place");
             }
         }
-        engine.account_for(&accounted, &claims, is_doubtful, rebooted, now);
-        let settled = |id: &ExecutionId| engine.by_number(*id).is_none();
-        let stale: Vec<ExecutionId> = claims.iter().copied().filter(settled).collect();
+        scheduler.resolve_launched(&with_shim, &claims, is_doubtful, rebooted, now);
+        let is_finished = |id: &ExecutionId| scheduler.number_of(*id).is_none();
+        let stale: Vec<ExecutionId> = claims.iter().copied().filter(is_finished).collect();
         if !stale.is_empty() {
-            engine
+            scheduler
                 .effects
                 .push(super::Effect::Remove(Artifact::Claim, stale));
         }
-        engine.delete_logs(loaded.undeleted_logs);
-        engine.resume_queue(rebooted && on_boot == OnBoot::Drop, now);
-        engine
+        scheduler.delete_logs(loaded.undeleted_logs);
+        scheduler.resume_queue(rebooted && on_boot == OnBoot::Drop, now);
+        scheduler
     }
 
-    /// Takes over an execution as the store has it.
-    fn remember(&mut self, unfinished: Unfinished) {
-        let Unfinished {
+    /// Takes over an execution from the store.
+    fn restore_unfinished(&mut self, unfinished: UnfinishedExecution) {
+        let UnfinishedExecution {
             submission,
             launching,
             started,
@@ -127,13 +125,13 @@ impl Scheduler {
             (None, true) => State::Launching { cancel },
             (None, false) => State::Queued,
         };
-        let waits = state == State::Queued;
+        let is_queued = state == State::Queued;
         self.last_number = self.last_number.max(number);
         self.enter(submission, state);
-        if waits {
-            self.enqueue(number)
+        if is_queued {
+            self.enqueue(number);
         } else {
-            self.launched += 1
+            self.launched += 1;
         }
     }
 
@@ -148,11 +146,11 @@ impl Scheduler {
         self.insert(entry);
     }
 
-    /// Takes over an execution that the store has lost, from what its shim was given to keep.
-    fn learn(&mut self, shim: &ShimState, now: Timestamp) {
+    /// Takes over an execution that the store has lost, from the backup of the submission in its shim.
+    fn restore_from_shim(&mut self, shim: &ShimState, now: Timestamp) {
         let Ok(mut submission) = recall(&shim.memo) else {
             tracing::error!(execution = %shim.id, shim = shim.pid,
-                "a shim runs a command that nothing is known of; it goes on, and leaves an exit record");
+                "a shim runs an unknown command; it runs on, and its shim will write an exit record");
             return;
         };
         if self.entries.contains_key(&submission.number) {
@@ -160,8 +158,8 @@ impl Scheduler {
         }
         self.last_number = self.last_number.max(submission.number);
         tracing::warn!(execution = %shim.id, number = submission.number,
-            "the store does not know an execution that runs; it is taken over from its shim");
-        let event = self.events.happened(&submission, now, EventKind::Submitted);
+            "a running execution is not in the store; restored it from its shim");
+        let event = self.events.assign(&submission, now, EventKind::Submitted);
         let change = Change::Submitted {
             submission: Box::new(submission.clone()),
             digest: None,
@@ -172,23 +170,23 @@ impl Scheduler {
         self.record(change, vec![event], Then::Nothing);
     }
 
-    /// Finds out what became of launched executions that nobody has reported on.
-    fn account_for(
+    /// Decides about launched executions without a shim or an exit record.
+    fn resolve_launched(
         &mut self,
-        accounted: &HashSet<ExecutionId>,
+        with_shim: &HashSet<ExecutionId>,
         claims: &HashSet<ExecutionId>,
         is_doubtful: bool,
         rebooted: bool,
         now: Timestamp,
     ) {
-        let is_open = |entry: &&Entry| {
+        let is_unresolved = |entry: &&Entry| {
             let id = entry.execution.submission.id;
-            entry.execution.state.is_launched() && !accounted.contains(&id)
+            entry.execution.state.is_launched() && !with_shim.contains(&id)
         };
-        let open: Vec<(u64, bool)> = self
+        let unresolved: Vec<(u64, bool)> = self
             .entries
             .values()
-            .filter(is_open)
+            .filter(is_unresolved)
             .map(|entry| {
                 let id = entry.execution.submission.id;
                 let has_begun = entry.execution.state.started_at().is_some();
@@ -196,7 +194,7 @@ impl Scheduler {
                 (number, has_begun || claims.contains(&id) || is_doubtful)
             })
             .collect();
-        for (number, may_have_run) in open {
+        for (number, may_have_run) in unresolved {
             match (rebooted, may_have_run) {
                 (true, _) => self.lost(number, Loss::HostWentDown, now),
                 (false, true) => {
@@ -207,12 +205,12 @@ impl Scheduler {
         }
     }
 
-    /// It has reached no shim: it waits for its turn, as before.
+    /// Returns an execution that has reached no shim to the queue.
     fn requeue(&mut self, number: u64) {
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.execution.state = match entry.execution.state.ending() {
                 None => State::Queued,
-                // Its end was asked for: it goes to a shim, which ends it.
+                // Already cancelled: its shim will end it.
                 Some(_) => return self.launch(number),
             };
             self.launched -= 1;

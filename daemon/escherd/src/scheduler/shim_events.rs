@@ -13,10 +13,10 @@ use crate::store::Change;
 impl Scheduler {
     /// A shim has something to tell.
     pub fn shim_news(&mut self, id: ExecutionId, news: FromShim, now: Timestamp) {
-        let Some(number) = self.by_number(id) else {
+        let Some(number) = self.number_of(id) else {
             if matches!(news, FromShim::Exited(_)) {
                 // Known and forgotten, so that the shim may forget it, too.
-                self.effects.push(Effect::Order(id, ToShim::Recorded));
+                self.effects.push(Effect::Send(id, ToShim::Recorded));
             }
             return;
         };
@@ -28,12 +28,12 @@ impl Scheduler {
                 {
                     let _ = sender.send(reply);
                 }
-                self.feed(number);
+                self.send_input(number);
             }
             FromShim::InputClosed => self.close_stdin(number),
             FromShim::LogGrew { log_bytes } => self.log_grew(number, log_bytes),
-            FromShim::Adoptable(state) => self.adopted(number, &state),
-            FromShim::Paused(is_on) => self.paused(number, is_on),
+            FromShim::Adoptable(state) => self.on_adopted(number, &state),
+            FromShim::Paused(is_on) => self.on_paused(number, is_on),
             FromShim::Measured(measured) => {
                 if let Some(entry) = self.entries.get_mut(&number)
                     && !entry.is_over()
@@ -49,9 +49,9 @@ impl Scheduler {
                 });
                 if !self.is_over(number) && self.exited(number, seen) {
                     self.over(number, Evidence::Report, now);
-                } else if self.is_retired(number) {
+                } else if self.is_evictable(number) {
                     // A shim that has reported before and never heard that it may forget.
-                    self.order(number, ToShim::Recorded);
+                    self.send(number, ToShim::Recorded);
                 }
             }
         }
@@ -76,9 +76,9 @@ impl Scheduler {
             if let Some(entry) = self.entries.get(&number)
                 && let Some(launched_at) = entry.launched_at
             {
-                self.figures.launched(launched_at.elapsed());
+                self.metrics.observe_launch(launched_at.elapsed());
             }
-            self.order_pause(number);
+            self.send_pause(number);
             let event = self.event(number, at, EventKind::Started);
             let events = event.into_iter().collect();
             self.record(Change::Started { number, pid, at }, events, Then::Nothing);
@@ -94,11 +94,11 @@ impl Scheduler {
     }
 
     /// A shim that an earlier escherd has started tells where it stands.
-    pub(super) fn adopted(&mut self, number: u64, state: &ShimState) {
+    pub(super) fn on_adopted(&mut self, number: u64, state: &ShimState) {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
-        self.figures.adopted();
+        self.metrics.count_adopted();
         entry.has_shim = true;
         entry.execution.stdin.adopt(&state.input);
         let is_starting = entry.execution.state.started_at().is_none();
@@ -113,7 +113,7 @@ impl Scheduler {
 
     /// The shim of `id` is gone without a report that was heard; `evidence` is what it left behind.
     pub fn shim_lost(&mut self, id: ExecutionId, loss: Loss, now: Timestamp) {
-        if let Some(number) = self.by_number(id) {
+        if let Some(number) = self.number_of(id) {
             self.lost(number, loss, now);
         }
     }
@@ -136,14 +136,14 @@ impl Scheduler {
     /// An exit record was found.
     pub fn record_found(&mut self, record: Box<ExitRecord>, now: Timestamp) {
         let id = record.report.id;
-        match self.by_number(id) {
+        match self.number_of(id) {
             Some(number) if !self.is_over(number) => {
                 if self.exited(number, record) {
                     self.over(number, Evidence::ExitRecord, now);
                 }
             }
             // Its end is on the way to the disk by other means; until it is there, this stays.
-            Some(number) if !self.is_retired(number) => {
+            Some(number) if !self.is_evictable(number) => {
                 if let Some(entry) = self.entries.get_mut(&number) {
                     entry.evidence = Evidence::ExitRecord;
                 }
@@ -179,7 +179,7 @@ impl Scheduler {
             paused: false,
             measured: entry.measured,
         };
-        self.figures.finished(&record);
+        self.metrics.count_finished(&record);
         events.extend(self.event(number, now, EventKind::Finished(record.status)));
         let change = Change::Finished {
             record: Box::new(record),
@@ -203,7 +203,7 @@ impl Scheduler {
         for reply in std::mem::take(&mut entry.late) {
             let _ = reply.send(Ok(CancelOutcome::AlreadyFinished(status)));
         }
-        let progress = entry.progress_now();
+        let progress = entry.current_progress();
         if let Some(sender) = entry.progress.take() {
             sender.send_replace(progress);
         }
@@ -214,7 +214,9 @@ impl Scheduler {
     }
 
     /// Whether the end of an execution is on disk.
-    fn is_retired(&self, number: u64) -> bool {
-        self.retired.iter().any(|retired| retired.number == number)
+    fn is_evictable(&self, number: u64) -> bool {
+        self.evictable
+            .iter()
+            .any(|evictable| evictable.number == number)
     }
 }

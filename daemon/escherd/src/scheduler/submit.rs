@@ -15,9 +15,9 @@ use super::persist::{Evidence, Then};
 use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
 use crate::execution::{
-    Event, Execution, State, Submission, check, check_limits, demand_enforceable,
+    Event, Execution, State, Submission, check, check_limits, ensure_enforceable,
 };
-use crate::store::{Change, Digest};
+use crate::store::{Change, RequestDigest};
 
 /// Where the answer to a submission goes.
 pub(super) type SubmitReply = oneshot::Sender<Result<Submitted, ApiError>>;
@@ -44,13 +44,13 @@ impl Scheduler {
             self.resubmitted(known, &request, digest, reply)?;
             return Ok(answer);
         }
-        if self.closing {
+        if self.is_shutting_down {
             let message = "escherd is about to stop and takes no new commands";
             return Err(ApiError::new(ErrorCode::SHUTTING_DOWN, message));
         }
         let checked = check(&request, &self.settings.request)?;
         check_limits(&limits)?;
-        demand_enforceable(&limits, self.controllers)?;
+        ensure_enforceable(&limits, self.controllers)?;
         let waiting = self.queue.len() + self.arriving;
         let launching = waiting == 0 && self.launched < self.settings.max_concurrent;
         let max_pending = self.settings.max_pending;
@@ -87,13 +87,13 @@ impl Scheduler {
         &mut self,
         submission: Submission,
         weight: u64,
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
         key: Option<(u32, escher_protocol::Text)>,
         launching: bool,
         reply: SubmitReply,
     ) {
         let (number, now) = (submission.number, submission.submitted_at);
-        let event = self.events.happened(&submission, now, EventKind::Submitted);
+        let event = self.events.assign(&submission, now, EventKind::Submitted);
         let change = Change::Submitted {
             submission: Box::new(submission.clone()),
             digest,
@@ -125,7 +125,7 @@ impl Scheduler {
         &mut self,
         number: u64,
         request: &ExecutionRequest,
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
         reply: SubmitReply,
     ) -> Result<(), ApiError> {
         let conflict = || Err(key_conflict(request, number));
@@ -149,7 +149,7 @@ impl Scheduler {
             return;
         };
         entry.is_recorded = true;
-        self.figures.submitted();
+        self.metrics.count_submitted();
         let mut existing = false;
         for reply in std::mem::take(&mut entry.submitters) {
             let _ = reply.send(Ok(entry.submitted(existing)));
@@ -163,7 +163,7 @@ impl Scheduler {
             }
             _ => self.launch(number),
         }
-        if self.closing {
+        if self.is_shutting_down {
             self.cancel_number(number, Canceller::Host, CancelMode::Graceful, now);
         }
     }
@@ -207,7 +207,7 @@ impl Scheduler {
 
 impl Entry {
     /// An execution that is not on disk yet.
-    pub(super) fn new(execution: Execution, weight: u64, digest: Option<Digest>) -> Self {
+    pub(super) fn new(execution: Execution, weight: u64, digest: Option<RequestDigest>) -> Self {
         Entry {
             execution,
             weight,
@@ -243,7 +243,10 @@ impl Entry {
 
 /// The bytes of a request, and what tells an equal one from another, if it has a key. Without limits that is what it
 /// was before there were any.
-pub(super) fn weigh(request: &ExecutionRequest, limits: &ResourceLimits) -> (u64, Option<Digest>) {
+pub(super) fn weigh(
+    request: &ExecutionRequest,
+    limits: &ResourceLimits,
+) -> (u64, Option<RequestDigest>) {
     let encoded = if limits.is_unlimited() {
         codec::encode(request)
     } else {
@@ -287,21 +290,21 @@ mod tests {
         ..NONE
     };
 
-    fn engine() -> Scheduler {
-        let mut engine = Scheduler::new(settings(10));
-        engine.set_controllers(Some(Controllers {
+    fn scheduler() -> Scheduler {
+        let mut scheduler = Scheduler::new(settings(10));
+        scheduler.set_controllers(Some(Controllers {
             pids: true,
             ..Controllers::default()
         }));
-        engine
+        scheduler
     }
 
     #[test]
     fn a_key_stands_for_the_request_with_its_limits() {
-        let mut engine = engine();
-        let number = submit(&mut engine, FEW_TASKS, Some("k"));
-        assert_eq!(submit(&mut engine, FEW_TASKS, Some("k")), number);
-        let error = submit(&mut engine, NONE, Some("k")).unwrap_err();
+        let mut scheduler = scheduler();
+        let number = submit(&mut scheduler, FEW_TASKS, Some("k"));
+        assert_eq!(submit(&mut scheduler, FEW_TASKS, Some("k")), number);
+        let error = submit(&mut scheduler, NONE, Some("k")).unwrap_err();
         assert_eq!(error.code, ErrorCode::KEY_CONFLICT);
     }
 
@@ -312,7 +315,7 @@ mod tests {
             ..ExecutionRequest::default()
         };
         let encoded = codec::encode(&request).unwrap();
-        let digest: Digest = Sha256::digest(&encoded).into();
+        let digest: RequestDigest = Sha256::digest(&encoded).into();
         let weight = encoded.len() as u64;
         assert_eq!(weigh(&request, &NONE), (weight, Some(digest)));
         assert_ne!(weigh(&request, &FEW_TASKS).1, Some(digest));
@@ -320,33 +323,33 @@ mod tests {
 
     #[test]
     fn only_limits_that_can_be_enforced_are_taken_on() {
-        let mut engine = engine();
+        let mut scheduler = scheduler();
         let memory = ResourceLimits {
             memory_max: Some(1),
             ..NONE
         };
-        let error = submit(&mut engine, memory, None).unwrap_err();
+        let error = submit(&mut scheduler, memory, None).unwrap_err();
         assert_eq!(error.code, ErrorCode::LIMIT_UNENFORCEABLE);
         let nothing = ResourceLimits {
             tasks_max: Some(0),
             ..NONE
         };
-        let error = submit(&mut engine, nothing, None).unwrap_err();
+        let error = submit(&mut scheduler, nothing, None).unwrap_err();
         assert_eq!(error.code, ErrorCode::INVALID_REQUEST);
     }
 
     #[test]
     fn a_launch_has_the_limits_of_its_submission() {
-        let mut engine = engine();
+        let mut scheduler = scheduler();
         let request = ExecutionRequest {
             command: escher_protocol::Command::Exec {
                 argv: vec!["true".into()],
             },
             ..ExecutionRequest::default()
         };
-        let permit = SubmitPermit::of_root();
-        let answer = engine.submit(permit, Box::new(request), FEW_TASKS, at(0));
-        let effects = commit(&mut engine, at(0));
+        let permit = SubmitPermit::for_root();
+        let answer = scheduler.submit(permit, Box::new(request), FEW_TASKS, at(0));
+        let effects = commit(&mut scheduler, at(0));
         assert!(answer.is_ok());
         let [Effect::Launch(launch)] = effects.as_slice() else {
             panic!("{effects:?}");

@@ -1,4 +1,4 @@
-//! An engine by itself, for tests: a store that writes at once, and no shims.
+//! A scheduler without surroundings, for tests: a store that commits at once, and no shims.
 
 use escher_launcher::ipc::wire::LogLimits;
 use escher_protocol::{ApiError, Command, ExecutionRequest, ResourceLimits, Timestamp};
@@ -8,7 +8,7 @@ use crate::authz::SubmitPermit;
 use crate::execution::RequestLimits;
 use crate::store::{CommitOutcome, Durability};
 
-/// One runs at a time.
+/// Returns settings under which one execution runs at a time.
 pub(crate) fn settings(max_in_memory: usize) -> SchedulerSettings {
     SchedulerSettings {
         request: RequestLimits {
@@ -31,12 +31,12 @@ pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_micros(second * 1_000_000)
 }
 
-/// Has everything committed that was changed; what else is to be done.
-pub(super) fn commit(engine: &mut Scheduler, now: Timestamp) -> Vec<Effect> {
+/// Commits all changes, and returns the other effects.
+pub(super) fn commit(scheduler: &mut Scheduler, now: Timestamp) -> Vec<Effect> {
     let mut others = Vec::new();
     loop {
         let mut outcomes = Vec::new();
-        for effect in engine.take_effects() {
+        for effect in scheduler.take_effects() {
             match effect {
                 Effect::Record(entry) => outcomes.push((entry.ticket, CommitOutcome::Committed)),
                 other => others.push(other),
@@ -45,13 +45,13 @@ pub(super) fn commit(engine: &mut Scheduler, now: Timestamp) -> Vec<Effect> {
         if outcomes.is_empty() {
             return others;
         }
-        engine.settle(outcomes, now);
+        scheduler.settle(outcomes, now);
     }
 }
 
-/// The number of a new execution, once it is on disk.
+/// Submits an execution, commits it, and returns its number.
 pub(super) fn submit(
-    engine: &mut Scheduler,
+    scheduler: &mut Scheduler,
     limits: ResourceLimits,
     key: Option<&str>,
 ) -> Result<u64, ApiError> {
@@ -62,8 +62,8 @@ pub(super) fn submit(
         },
         ..ExecutionRequest::default()
     };
-    let permit = SubmitPermit::of_root();
-    let mut answer = engine.submit(permit, Box::new(request), limits, at(0))?;
-    commit(engine, at(0));
+    let permit = SubmitPermit::for_root();
+    let mut answer = scheduler.submit(permit, Box::new(request), limits, at(0))?;
+    commit(scheduler, at(0));
     answer.try_recv().unwrap().map(|submitted| submitted.number)
 }

@@ -1,104 +1,109 @@
-//! Changes to rows, inside a transaction of the writer's.
+//! Changes to rows, within a transaction of the writer's.
 
 use escher_protocol::message::Event;
 use escher_protocol::{ExecutionId, ExecutionRecord, Text, Timestamp, User};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::checksum::{self, Kind};
-use super::columns::{self, Progress, signed, unsigned};
+use super::checksum::{self, BlobKind};
+use super::columns::{self, StoredProgress, signed, unsigned};
 use super::error::DatabaseError;
-use super::totals::Tally;
-use super::{Change, CommitOutcome, Digest, Entry};
+use super::totals::WriterState;
+use super::{Change, ChangeEntry, CommitOutcome, RequestDigest};
 use crate::execution::{Submission, shown_command};
 
 /// A transaction under way.
 #[derive(Debug)]
-pub(super) struct Changes<'a> {
+pub(super) struct StoreTransaction<'a> {
     /// The connection, in the transaction.
     pub(super) connection: &'a Connection,
-    /// Goes with the transaction: thrown away if that fails.
-    pub(super) tally: &'a mut Tally,
+    /// The state after the transaction, discarded if that fails.
+    pub(super) state: &'a mut WriterState,
 }
 
-impl Changes<'_> {
-    /// Writes `entry` with its event.
+impl StoreTransaction<'_> {
+    /// Writes `entry` with its events.
     ///
     /// # Errors
     /// The whole transaction has to be rolled back then.
-    pub(super) fn apply(&mut self, entry: &Entry) -> Result<CommitOutcome, DatabaseError> {
-        let verdict = match &entry.change {
+    pub(super) fn apply(&mut self, entry: &ChangeEntry) -> Result<CommitOutcome, DatabaseError> {
+        let outcome = match &entry.change {
             Change::Submitted {
                 submission,
                 digest,
                 launching,
-            } => match self.submitted(submission, *digest, *launching) {
-                // The row is its first statement, so nothing of it was written.
-                Err(fault) if fault.is_about_the_row() => {
+            } => match self.insert_submission(submission, *digest, *launching) {
+                // The rejected row is the first statement, so nothing was written.
+                Err(error) if error.is_row_rejected() => {
                     let number = submission.number;
-                    let reason = format!("execution {number} cannot be written: {fault}");
+                    let reason = format!("execution {number} cannot be written: {error}");
                     tracing::error!("{reason}");
                     CommitOutcome::Refused(reason)
                 }
-                verdict => verdict?,
+                outcome => outcome?,
             },
-            Change::Removed { numbers } => self.all_removed(numbers)?,
+            Change::Removed { numbers } => self.remove_all(numbers)?,
             other => {
-                self.happened(other)?;
+                self.apply_unrefusable(other)?;
                 CommitOutcome::Committed
             }
         };
-        if verdict == CommitOutcome::Committed {
+        if outcome == CommitOutcome::Committed {
             for event in &entry.events {
-                self.event(event)?;
+                self.insert_event(event)?;
             }
         }
-        Ok(verdict)
+        Ok(outcome)
     }
 
-    fn happened(&mut self, change: &Change) -> Result<(), DatabaseError> {
+    /// Applies a change that has no outcome of its own.
+    fn apply_unrefusable(&mut self, change: &Change) -> Result<(), DatabaseError> {
         match change {
             Change::Submitted { .. } | Change::Removed { .. } => Ok(()),
             Change::Launching { number } => {
-                self.progress(*number, |progress| progress.launching = true)
+                self.update_progress(*number, |progress| progress.launching = true)
             }
-            Change::Started { number, pid, at } => self.progress(*number, |progress| {
+            Change::Started { number, pid, at } => self.update_progress(*number, |progress| {
                 progress.launching = true;
                 progress.started = Some((*pid, *at));
             }),
-            Change::CancelRequested { number, by, kill } => {
-                self.progress(*number, |progress| match &mut progress.cancel {
-                    // The first who asked is the one; a later one can only make it harsher.
-                    Some((_, harsh)) => *harsh |= kill,
-                    none => *none = Some((by.clone(), *kill)),
-                })
+            Change::CancelRequested {
+                number,
+                canceller,
+                kill,
+            } => self.update_progress(*number, |progress| match &mut progress.cancel {
+                // The first canceller counts; a later one can only add SIGKILL.
+                Some((_, is_kill)) => *is_kill |= kill,
+                none => *none = Some((canceller.clone(), *kill)),
+            }),
+            Change::Finished { record, resources } => self.finish(record, resources),
+            Change::LogsDeleted { ids } => {
+                ids.iter().try_for_each(|id| self.delete_undeleted_log(*id))
             }
-            Change::Finished { record, resources } => self.finished(record, resources),
-            Change::LogsDeleted { ids } => ids.iter().try_for_each(|id| self.log_deleted(*id)),
         }
     }
 
-    /// Takes an execution on, unless its key is taken or a row is in its place.
-    pub(super) fn submitted(
+    /// Inserts an execution, unless its key is taken or its number or id is in use.
+    pub(super) fn insert_submission(
         &mut self,
         submission: &Submission,
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
         launching: bool,
     ) -> Result<CommitOutcome, DatabaseError> {
         if let Some(key) = &submission.request.key
-            && let Some(taken) = self.key_taken(submission.submitter.uid, key, digest)?
+            && let Some(taken) = self.find_key(submission.submitter.uid, key, digest)?
         {
             return Ok(taken);
         }
         let number = submission.number;
-        let progress = Progress {
+        let progress = StoredProgress {
             launching,
-            ..Progress::default()
+            ..StoredProgress::default()
         };
         let body = (digest, submission, submission.limits);
-        let body = checksum::wrap(Kind::Submission, number, &body)?;
-        let progress = checksum::wrap(Kind::Progress, number, &progress)?;
-        self.insert(
-            &Row::of_submission(submission, digest),
+        let body = checksum::encode(BlobKind::Submission, number, &body)?;
+        let progress = checksum::encode(BlobKind::Progress, number, &progress)?;
+        self.insert_row(
+            &ExecutionRow::from_submission(submission, digest),
             launching,
             Some(progress),
         )?;
@@ -108,44 +113,44 @@ impl Changes<'_> {
         Ok(CommitOutcome::Committed)
     }
 
-    fn key_taken(
+    fn find_key(
         &self,
         uid: u32,
         key: &str,
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
     ) -> Result<Option<CommitOutcome>, DatabaseError> {
         let sql = "SELECT number, id, digest FROM execution WHERE submitter_uid = ?1 AND key = ?2";
         let mut statement = self.connection.prepare_cached(sql)?;
         let found = statement.query_row(params![uid, key], |row| {
             let id = ExecutionId::from_bytes(row.get(1)?);
-            Ok((row.get(0)?, id, row.get::<_, Option<Digest>>(2)?))
+            Ok((row.get(0)?, id, row.get::<_, Option<RequestDigest>>(2)?))
         });
         Ok(found
             .optional()?
             .map(|(number, id, earlier)| CommitOutcome::KeyTaken {
                 id,
                 number: unsigned(number),
-                same: digest.is_some() && earlier == digest,
+                is_same_request: digest.is_some() && earlier == digest,
             }))
     }
 
-    /// The row of an execution that is not finished, and its labels.
-    pub(super) fn insert(
+    /// Inserts the row of an execution, as an unfinished one, and its labels.
+    pub(super) fn insert_row(
         &mut self,
-        row: &Row<'_>,
+        row: &ExecutionRow<'_>,
         launching: bool,
         progress: Option<Vec<u8>>,
     ) -> Result<(), DatabaseError> {
         let number = signed(row.number);
         let submitted_at = row.submitted_at.as_micros();
-        let clock_high = self.tally.clock_high.max(submitted_at);
+        let clock_high = self.state.clock_high.max(submitted_at);
         let sql = "INSERT INTO execution (number, id, tail, submitter_uid, submitter_name, user_uid, \
                    user_name, key, digest, name, command, submitted_at, clock_high, launching, progress) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
         self.connection.prepare_cached(sql)?.execute(params![
             number,
             row.id.into_bytes(),
-            columns::tail(row.id),
+            columns::id_tail(row.id),
             row.submitter.uid,
             row.submitter.name.as_deref(),
             row.user.uid,
@@ -159,7 +164,7 @@ impl Changes<'_> {
             launching,
             progress,
         ])?;
-        self.tally.submitted(row.number, submitted_at);
+        self.state.add_submission(row.number, submitted_at);
         let sql = "INSERT OR IGNORE INTO label (number, key, value) VALUES (?1, ?2, ?3)";
         let mut statement = self.connection.prepare_cached(sql)?;
         for (key, value) in row.labels {
@@ -168,10 +173,10 @@ impl Changes<'_> {
         Ok(())
     }
 
-    fn progress(
+    fn update_progress(
         &mut self,
         number: u64,
-        change: impl FnOnce(&mut Progress),
+        change: impl FnOnce(&mut StoredProgress),
     ) -> Result<(), DatabaseError> {
         let sql = "SELECT progress FROM execution WHERE number = ?1 AND ended = 0";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -179,54 +184,54 @@ impl Changes<'_> {
             .query_row([signed(number)], |row| row.get(0))
             .optional()?;
         let Some(blob) = found else {
-            tracing::warn!(
-                "execution {number} is not in the store, so a change to it is not either"
-            );
+            tracing::warn!("execution {number} is not in the store: a change to it is dropped");
             return Ok(());
         };
-        // One that is damaged is replaced: what happens now is worth more than what is lost already.
-        let mut progress =
-            checksum::unwrap(Kind::Progress, number, &blob).unwrap_or_else(|fault| {
-                tracing::error!("{fault}; it is taken to have been handed to a shim");
-                Progress {
+        // Damaged progress is replaced: the new change is worth more than what is lost already.
+        let mut progress = checksum::decode(BlobKind::Progress, number, &blob).unwrap_or_else(
+            |error: DatabaseError| {
+                tracing::error!("{error}; the execution counts as handed to a shim");
+                StoredProgress {
                     launching: true,
-                    ..Progress::default()
+                    ..StoredProgress::default()
                 }
-            });
+            },
+        );
         change(&mut progress);
         self.write_progress(number, &progress)
     }
 
-    /// How far an execution has come, for escherd and, in columns, for operators.
+    /// Writes the progress of an execution: the blob for escherd, the columns for operators.
     pub(super) fn write_progress(
         &self,
         number: u64,
-        progress: &Progress,
+        progress: &StoredProgress,
     ) -> Result<(), DatabaseError> {
         let sql = "UPDATE execution SET progress = ?2, launching = ?3, pid = ?4, started_at = ?5, \
                    cancelled_by = ?6 WHERE number = ?1";
         let cancel = progress.cancel.as_ref();
         self.connection.prepare_cached(sql)?.execute(params![
             signed(number),
-            checksum::wrap(Kind::Progress, number, progress)?,
+            checksum::encode(BlobKind::Progress, number, progress)?,
             progress.launching,
             progress.started.map(|(pid, _)| pid),
             progress.started.map(|(_, at)| at.as_micros()),
-            cancel.map(|(by, _)| by.to_string()),
+            cancel.map(|(canceller, _)| canceller.to_string()),
         ])?;
         Ok(())
     }
 
-    /// Notes that the log of `id` is to be deleted.
-    pub(super) fn log_undeleted(&self, id: ExecutionId) -> Result<(), DatabaseError> {
+    /// Records that the log of `id` is to be deleted.
+    pub(super) fn insert_undeleted_log(&self, id: ExecutionId) -> Result<(), DatabaseError> {
         let id = id.into_bytes();
+        let checksum = checksum::checksum(BlobKind::UndeletedLog, 0, &id);
         let sql = "INSERT OR REPLACE INTO undeleted_log (id, checksum) VALUES (?1, ?2)";
         let mut statement = self.connection.prepare_cached(sql)?;
-        statement.execute(params![id, checksum::seal(Kind::Undeleted, 0, &id)])?;
+        statement.execute(params![id, checksum])?;
         Ok(())
     }
 
-    fn log_deleted(&self, id: ExecutionId) -> Result<(), DatabaseError> {
+    fn delete_undeleted_log(&self, id: ExecutionId) -> Result<(), DatabaseError> {
         let mut statement = self
             .connection
             .prepare_cached("DELETE FROM undeleted_log WHERE id = ?1")?;
@@ -234,8 +239,8 @@ impl Changes<'_> {
         Ok(())
     }
 
-    /// Keeps `event`.
-    pub(super) fn event(&mut self, event: &Event) -> Result<(), DatabaseError> {
+    /// Stores `event`.
+    pub(super) fn insert_event(&mut self, event: &Event) -> Result<(), DatabaseError> {
         let sql = "INSERT OR REPLACE INTO event (sequence, time, number, kind, body) \
                    VALUES (?1, ?2, ?3, ?4, ?5)";
         self.connection.prepare_cached(sql)?.execute(params![
@@ -243,35 +248,35 @@ impl Changes<'_> {
             event.time.as_micros(),
             signed(event.number),
             event.kind.name(),
-            checksum::wrap(Kind::Event, event.sequence, event)?,
+            checksum::encode(BlobKind::Event, event.sequence, event)?,
         ])?;
-        let tally = &mut self.tally;
-        tally.newest_event = tally.newest_event.max(event.sequence);
-        if tally.oldest_event == 0 {
-            tally.oldest_event = event.sequence;
+        let state = &mut self.state;
+        state.newest_event = state.newest_event.max(event.sequence);
+        if state.oldest_event == 0 {
+            state.oldest_event = event.sequence;
         }
         Ok(())
     }
 }
 
-/// What the row of an execution has from its beginning on.
-pub(super) struct Row<'a> {
+/// The columns that the row of an execution has from the beginning.
+pub(super) struct ExecutionRow<'a> {
     number: u64,
     id: ExecutionId,
     submitter: &'a User,
     user: &'a User,
     key: Option<&'a str>,
-    digest: Option<Digest>,
+    digest: Option<RequestDigest>,
     name: Option<&'a str>,
     command: String,
     submitted_at: Timestamp,
     labels: &'a [(Text, Text)],
 }
 
-impl<'a> Row<'a> {
-    fn of_submission(submission: &'a Submission, digest: Option<Digest>) -> Self {
+impl<'a> ExecutionRow<'a> {
+    fn from_submission(submission: &'a Submission, digest: Option<RequestDigest>) -> Self {
         let request = &submission.request;
-        Row {
+        ExecutionRow {
             number: submission.number,
             id: submission.id,
             submitter: &submission.submitter,
@@ -285,8 +290,8 @@ impl<'a> Row<'a> {
         }
     }
 
-    pub(super) fn of_record(record: &'a ExecutionRecord, digest: Option<Digest>) -> Self {
-        Row {
+    pub(super) fn from_record(record: &'a ExecutionRecord, digest: Option<RequestDigest>) -> Self {
+        ExecutionRow {
             number: record.number,
             id: record.id,
             submitter: &record.submitted_by,

@@ -1,8 +1,8 @@
-//! Values in blobs that tell whether they are still what was written.
+//! Blobs with checksums, by which damage to a row is noticed.
 //!
-//! SQLite notices damage to its structure, not to what a row says. A blob is a seal of 8 bytes, the version of
-//! its encoding, and the encoded value; the seal covers what the blob is and where it belongs as well, so
-//! that a row that ends up in another's place counts as damaged too.
+//! SQLite notices damage to its structure, not to what a row says. A blob is a checksum of 8 bytes,
+//! the version of its encoding, and the encoded value. The checksum also covers the kind and the
+//! number of the blob, so that a blob in the wrong row counts as damaged too.
 
 use escher_protocol::codec;
 use serde::Serialize;
@@ -11,103 +11,103 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::DatabaseError;
 
-/// Bytes of a seal: the first ones of a SHA-256. It is to find accidents, not forgers.
-pub(super) const SEAL_BYTES: usize = 8;
+/// Bytes of a checksum: the first ones of a SHA-256. It detects accidents, not forgery.
+pub(super) const CHECKSUM_BYTES: usize = 8;
 
-/// The version of the encoding. A later one reads this one too.
-const ENCODING: u8 = 1;
+/// The version of the encoding. A later escherd reads this one too.
+const ENCODING_VERSION: u8 = 1;
 
-/// What a blob is.
+/// What a blob holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// What was taken on.
+pub(super) enum BlobKind {
+    /// A request as it was accepted.
     Submission,
-    /// How far an execution has come that is not finished.
+    /// The progress of an unfinished execution.
     Progress,
     /// A finished execution.
     Record,
-    /// An event; its place is its sequence number.
+    /// An event; its number is its sequence number.
     Event,
-    /// The id of a log that is to be deleted.
-    Undeleted,
+    /// The id of a log to delete.
+    UndeletedLog,
     /// The row of totals.
     Totals,
 }
 
-impl Kind {
-    /// For people.
+impl BlobKind {
+    /// Returns the name used in messages.
     const fn name(self) -> &'static str {
         match self {
-            Kind::Submission => "the submission of execution",
-            Kind::Progress => "the progress of execution",
-            Kind::Record => "the record of execution",
-            Kind::Event => "event",
-            Kind::Undeleted => "a log to be deleted",
-            Kind::Totals => "the row of totals",
+            BlobKind::Submission => "the submission of execution",
+            BlobKind::Progress => "the progress of execution",
+            BlobKind::Record => "the record of execution",
+            BlobKind::Event => "event",
+            BlobKind::UndeletedLog => "a log to be deleted",
+            BlobKind::Totals => "the row of totals",
         }
     }
 
-    /// Never changes: it is part of every seal on disk.
+    /// Returns the byte that stands for the kind in every checksum on disk. It never changes.
     const fn tag(self) -> u8 {
         match self {
-            Kind::Submission => 1,
-            Kind::Progress => 2,
-            Kind::Record => 3,
-            Kind::Event => 4,
-            Kind::Undeleted => 5,
-            Kind::Totals => 6,
+            BlobKind::Submission => 1,
+            BlobKind::Progress => 2,
+            BlobKind::Record => 3,
+            BlobKind::Event => 4,
+            BlobKind::UndeletedLog => 5,
+            BlobKind::Totals => 6,
         }
     }
 
-    /// The fault of a blob of this kind.
-    pub(super) const fn damaged(self, place: u64) -> DatabaseError {
+    /// Returns the error for a damaged blob of this kind.
+    pub(super) const fn damaged(self, number: u64) -> DatabaseError {
         DatabaseError::Damaged {
             what: self.name(),
-            place,
+            number,
         }
     }
 }
 
-/// The seal of `bytes` that belong to `place`.
-pub(super) fn seal(kind: Kind, place: u64, bytes: &[u8]) -> [u8; SEAL_BYTES] {
+/// Computes the checksum of `bytes` in the row `number`.
+pub(super) fn checksum(kind: BlobKind, number: u64, bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let hash = Sha256::new()
         .chain_update([kind.tag()])
-        .chain_update(place.to_le_bytes())
+        .chain_update(number.to_le_bytes())
         .chain_update(bytes)
         .finalize();
-    let mut seal = [0; SEAL_BYTES];
-    for (to, from) in seal.iter_mut().zip(hash.iter()) {
+    let mut checksum = [0; CHECKSUM_BYTES];
+    for (to, from) in checksum.iter_mut().zip(hash.iter()) {
         *to = *from;
     }
-    seal
+    checksum
 }
 
-/// `value` as a blob for `place`.
-pub(super) fn wrap<T: Serialize>(
-    kind: Kind,
-    place: u64,
+/// Encodes `value` as a blob for the row `number`.
+pub(super) fn encode<T: Serialize>(
+    kind: BlobKind,
+    number: u64,
     value: &T,
 ) -> Result<Vec<u8>, DatabaseError> {
-    let mut sealed = vec![ENCODING];
-    sealed.extend(codec::encode(value)?);
-    let mut blob = seal(kind, place, &sealed).to_vec();
-    blob.append(&mut sealed);
+    let mut payload = vec![ENCODING_VERSION];
+    payload.extend(codec::encode(value)?);
+    let mut blob = checksum(kind, number, &payload).to_vec();
+    blob.append(&mut payload);
     Ok(blob)
 }
 
-/// What [`wrap`] has made a blob of.
-pub(super) fn unwrap<T: DeserializeOwned>(
-    kind: Kind,
-    place: u64,
+/// Decodes a blob of the row `number`.
+pub(super) fn decode<T: DeserializeOwned>(
+    kind: BlobKind,
+    number: u64,
     blob: &[u8],
 ) -> Result<T, DatabaseError> {
-    let damaged = || kind.damaged(place);
-    let (found, sealed) = blob.split_at_checked(SEAL_BYTES).ok_or_else(damaged)?;
-    if *found != seal(kind, place, sealed) {
+    let damaged = || kind.damaged(number);
+    let (found, payload) = blob.split_at_checked(CHECKSUM_BYTES).ok_or_else(damaged)?;
+    if *found != checksum(kind, number, payload) {
         return Err(damaged());
     }
-    match sealed.split_first() {
-        Some((&ENCODING, body)) => codec::decode(body).map_err(|_| damaged()),
+    match payload.split_first() {
+        Some((&ENCODING_VERSION, body)) => codec::decode(body).map_err(|_| damaged()),
         _ => Err(damaged()),
     }
 }
@@ -117,27 +117,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_flipped_bit_and_every_cut_is_noticed() {
-        let blob = wrap(Kind::Event, 7, &("text", 12u32)).unwrap();
-        let value: (String, u32) = unwrap(Kind::Event, 7, &blob).unwrap();
+    fn notices_every_flipped_bit_and_every_truncation() {
+        let blob = encode(BlobKind::Event, 7, &("text", 12u32)).unwrap();
+        let value: (String, u32) = decode(BlobKind::Event, 7, &blob).unwrap();
         assert_eq!(value, ("text".to_owned(), 12));
-        let fails = |kind, place, blob: &[u8]| unwrap::<(String, u32)>(kind, place, blob).is_err();
+        let fails =
+            |kind, number, blob: &[u8]| decode::<(String, u32)>(kind, number, blob).is_err();
         for bit in 0..blob.len() * 8 {
             let mut flipped = blob.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(fails(Kind::Event, 7, &flipped), "bit {bit}");
+            assert!(fails(BlobKind::Event, 7, &flipped), "bit {bit}");
         }
         for length in 0..blob.len() {
-            assert!(fails(Kind::Event, 7, &blob[..length]), "{length} bytes");
+            assert!(fails(BlobKind::Event, 7, &blob[..length]), "{length} bytes");
         }
-        assert!(fails(Kind::Event, 8, &blob), "in another place");
-        assert!(fails(Kind::Record, 7, &blob), "as something else");
+        assert!(fails(BlobKind::Event, 8, &blob), "with another number");
+        assert!(fails(BlobKind::Record, 7, &blob), "as another kind");
     }
 
-    /// The seal of a blob on disk must mean the same to every later version.
+    /// A checksum on disk must mean the same to every later version.
     #[test]
-    fn seals_are_for_ever() {
-        let blob = wrap(Kind::Record, 1, &"x").unwrap();
+    fn checksums_never_change() {
+        let blob = encode(BlobKind::Record, 1, &"x").unwrap();
         let hex: String = blob.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "cce1aa69b3b6bf34010178");
     }

@@ -1,18 +1,18 @@
-//! How values stand in rows.
+//! How values are stored in rows.
 
 use escher_protocol::{
     Canceller, ExecutionId, ExecutionRecord, Exit, Resources, Status, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
-use super::Digest;
+use super::RequestDigest;
 
-/// Bytes that a finished execution takes in the database beside its record, more or less: its row, its
-/// places in the indexes.
+/// Approximate bytes that a finished execution takes in the database beside its record: its row and
+/// its index entries.
 const ROW_BYTES: u64 = 512;
 
-/// The number in the column `ended`, for ever; 0 is one that has not ended.
-const ENDED: [(Status, i64); 5] = [
+/// The values of the column `ended`, which never change; 0 means unfinished.
+const ENDED_CODES: [(Status, i64); 5] = [
     (Status::Completed, 1),
     (Status::Failed, 2),
     (Status::Cancelled, 3),
@@ -20,53 +20,54 @@ const ENDED: [(Status, i64); 5] = [
     (Status::Lost, 5),
 ];
 
-/// All values of `ended` that finished executions have.
-pub(super) fn all_ended() -> impl Iterator<Item = i64> {
-    ENDED.iter().map(|row| row.1)
+/// Returns all values of `ended` that finished executions have.
+pub(super) fn ended_codes() -> impl Iterator<Item = i64> {
+    ENDED_CODES.iter().map(|row| row.1)
 }
 
-/// The value of `ended` for a state; `None` for one that is no end.
-pub(super) fn ended(status: Status) -> Option<i64> {
-    ENDED.iter().find(|row| row.0 == status).map(|row| row.1)
+/// Returns the value of `ended` for a status; `None` for that of an unfinished execution.
+pub(super) fn ended_code(status: Status) -> Option<i64> {
+    let mut codes = ENDED_CODES.iter();
+    codes.find(|row| row.0 == status).map(|row| row.1)
 }
 
-/// How far an execution has come that is not finished.
+/// The progress of an unfinished execution.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Progress {
+pub(super) struct StoredProgress {
     /// Whether it was handed to a shim, or was about to be.
     pub(super) launching: bool,
-    /// Its main process and since when.
+    /// Its main process and the time of its start.
     pub(super) started: Option<(u32, Timestamp)>,
-    /// Who wants its end, and whether by SIGKILL at once.
+    /// Who cancels it, and whether by SIGKILL at once.
     pub(super) cancel: Option<(Canceller, bool)>,
 }
 
-/// What is kept of a finished execution.
+/// What is stored of a finished execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Kept {
-    /// The digest of its request, where that has a key.
-    pub(super) digest: Option<Digest>,
-    /// All that is known.
+pub(super) struct StoredRecord {
+    /// The digest of its request, if that had a key.
+    pub(super) digest: Option<RequestDigest>,
+    /// Its record.
     pub(super) record: ExecutionRecord,
-    /// What it was allowed to use, and has used.
+    /// Its limits, and what it used.
     pub(super) resources: Resources,
 }
 
-/// An unsigned number as SQLite has it. Nothing that escherd counts comes near 2^63.
+/// Converts a number for SQLite. Nothing that escherd counts comes near 2^63.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// The way back. A negative one is damage, and read as 0.
+/// Converts a number from SQLite. A negative one is damage, and read as 0.
 pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-/// Digits of an id in its `tail`: as many as fit into a number that is not negative.
+/// Digits of an id in the column `tail`: as many as fit into a non-negative number.
 pub(super) const TAIL_DIGITS: usize = 15;
 
-/// The last [`TAIL_DIGITS`] digits of `id`, the last one first.
-pub(super) fn tail(id: ExecutionId) -> i64 {
+/// Returns the last [`TAIL_DIGITS`] digits of `id` in reverse order, as a number.
+pub(super) fn id_tail(id: ExecutionId) -> i64 {
     let bytes = id.into_bytes();
     let digits = bytes.iter().rev().flat_map(|byte| [byte & 15, byte >> 4]);
     digits
@@ -74,14 +75,14 @@ pub(super) fn tail(id: ExecutionId) -> i64 {
         .fold(0, |tail, digit| tail << 4 | i64::from(digit))
 }
 
-/// Whether a finished execution may have a log. Of one whose end nobody saw nobody counted the bytes.
+/// Returns whether a finished execution may have a log. Lost executions have no byte count.
 pub(super) fn may_have_log(record: &ExecutionRecord) -> bool {
     let outcome = record.outcome.as_ref();
     outcome.is_some_and(|outcome| outcome.output.log_bytes > 0 || outcome.exit == Exit::Unknown)
 }
 
-/// What a finished execution with so many bytes in blobs counts for in the history's limit of bytes, beside its
-/// log and index.
+/// Estimates the bytes of a finished execution in the database, with a record of `body_bytes`. Its
+/// log and index count towards the history's limit as well.
 pub(super) fn row_bytes(record: &ExecutionRecord, body_bytes: usize) -> u64 {
     let labels = record.labels.iter();
     let labels: usize = labels
@@ -95,17 +96,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tail_is_the_id_from_its_end() {
+    fn a_tail_has_the_last_digits_in_reverse_order() {
         let id: ExecutionId = "01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42".parse().unwrap();
-        assert_eq!(format!("{:x}", tail(id)), "24a1b9e7c6d053f");
-        assert!(tail(ExecutionId::from_bytes([0xff; 16])) > 0);
+        assert_eq!(format!("{:x}", id_tail(id)), "24a1b9e7c6d053f");
+        assert!(id_tail(ExecutionId::from_bytes([0xff; 16])) > 0);
     }
 
     #[test]
-    fn the_numbers_of_ends_are_for_ever() {
-        let numbers = Status::TABLE.map(|(status, _)| ended(status));
+    fn ended_codes_never_change() {
+        let codes = Status::TABLE.map(|(status, _)| ended_code(status));
         assert_eq!(
-            numbers,
+            codes,
             [None, None, Some(1), Some(2), Some(3), Some(4), Some(5)]
         );
     }

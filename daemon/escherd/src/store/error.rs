@@ -1,4 +1,4 @@
-//! What can go wrong with the database, and whether that is damage.
+//! Errors of the database, and which of them mean damage.
 
 use std::path::{Path, PathBuf};
 
@@ -8,11 +8,11 @@ use rusqlite::ErrorCode;
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Something else than a file is in its place. A link is never followed.
+    /// Its path is not that of a regular file. Links are never followed.
     #[error("{} is not a regular file", .0.display())]
     NotAFile(PathBuf),
-    /// Another escherd wrote it, newer or older than this one can read. It is neither guessed at nor
-    /// hidden by a new store.
+    /// It was written by an escherd that is newer, or older than any this one can read. It is
+    /// neither misread nor hidden by a new store.
     #[error(
         "{} has version {found}, and this escherd reads versions {oldest} to {newest}: install the \
          escherd that wrote it, or move the file away to begin without its history",
@@ -28,26 +28,26 @@ pub enum StoreError {
         /// The newest version that is supported.
         newest: i64,
     },
-    /// A file or directory could not be used.
-    #[error("{}: {doing}", .path.display())]
+    /// A file or directory cannot be used.
+    #[error("{}: {problem}", .path.display())]
     Io {
-        /// Which.
+        /// The file or directory.
         path: PathBuf,
-        /// What was to be done with it.
-        doing: &'static str,
-        /// Why not.
+        /// What failed.
+        problem: &'static str,
+        /// The reason.
         source: std::io::Error,
     },
-    /// SQLite could not use the file, for another reason than damage.
+    /// SQLite cannot use the file, for a reason other than damage.
     #[error("{}: the store cannot be opened", .path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: rusqlite::Error,
     },
-    /// A store that was just made cannot be read back.
-    #[error("{}: the store was just made and is unreadable: {reason}", .path.display())]
+    /// A newly created store cannot be read back.
+    #[error("{}: the store was just created and is unreadable: {reason}", .path.display())]
     Unreliable {
         /// The file.
         path: PathBuf,
@@ -57,48 +57,48 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// For `map_err` on I/O with `path`.
-    pub(super) fn io(path: &Path, doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+    /// Returns a conversion for `map_err` on I/O with `path`.
+    pub(super) fn io(path: &Path, problem: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| StoreError::Io {
             path,
-            doing,
+            problem,
             source,
         }
     }
 }
 
-/// Why something could not be read from the database or written to it.
+/// Why the database cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DatabaseError {
-    /// SQLite says so.
+    /// SQLite reports an error.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     /// A row does not hold what was written to it.
-    #[error("{what} {place} is damaged")]
+    #[error("{what} {number} is damaged")]
     Damaged {
-        /// What the row is.
+        /// What the row holds.
         what: &'static str,
         /// Its number.
-        place: u64,
+        number: u64,
     },
-    /// SQLite's own check has found something.
-    #[error("the check of its structure found: {0}")]
-    Unsound(String),
-    /// The value has no encoding.
+    /// SQLite's integrity check found this.
+    #[error("the integrity check found: {0}")]
+    CheckFailed(String),
+    /// A value cannot be encoded.
     #[error(transparent)]
     Unencodable(#[from] CodecError),
 }
 
 impl DatabaseError {
-    /// Whether the file itself is at fault, not its surroundings: no later attempt can go better.
+    /// Returns whether the file itself is damaged, so that no retry can succeed.
     pub(super) fn is_damage(&self) -> bool {
         use rusqlite::Error;
         match self {
-            DatabaseError::Damaged { .. } | DatabaseError::Unsound(_) => true,
+            DatabaseError::Damaged { .. } | DatabaseError::CheckFailed(_) => true,
             DatabaseError::Unencodable(_) => false,
-            // The statements are fixed: one that makes no sense, or a value of another type than what was
-            // written, means that tables and rows are not what they were made as.
+            // The statements are fixed: a senseless one, or a value of another type than was
+            // written, means that tables and rows are not as they were made.
             DatabaseError::Sqlite(error) => match error {
                 Error::SqliteFailure(failure, _) => matches!(
                     failure.code,
@@ -115,14 +115,14 @@ impl DatabaseError {
         }
     }
 
-    /// Whether one statement or value was refused, and the transaction can go on without it.
-    pub(super) fn is_about_the_row(&self) -> bool {
+    /// Returns whether one statement or value was rejected, and the transaction can go on without.
+    pub(super) fn is_row_rejected(&self) -> bool {
         match self {
             DatabaseError::Sqlite(error) => {
                 error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
             }
             DatabaseError::Unencodable(_) => true,
-            DatabaseError::Damaged { .. } | DatabaseError::Unsound(_) => false,
+            DatabaseError::Damaged { .. } | DatabaseError::CheckFailed(_) => false,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The end of an execution, and its removal: the changes that move the totals.
+//! The end of an execution and its removal: the changes that affect the totals.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -8,15 +8,15 @@ use escher_protocol::message::Removed;
 use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, Resources, Timestamp};
 use rusqlite::{OptionalExtension, params};
 
-use super::apply::{Changes, Row};
-use super::checksum::{self, Kind};
-use super::columns::{self, Kept, signed, unsigned};
+use super::apply::{ExecutionRow, StoreTransaction};
+use super::checksum::{self, BlobKind};
+use super::columns::{self, StoredRecord, signed, unsigned};
 use super::error::DatabaseError;
-use super::{CommitOutcome, Digest};
+use super::{CommitOutcome, RequestDigest};
 
-impl Changes<'_> {
-    /// The end of an execution.
-    pub(super) fn finished(
+impl StoreTransaction<'_> {
+    /// Writes the end of an execution, unless it is finished already or unknown.
+    pub(super) fn finish(
         &mut self,
         record: &ExecutionRecord,
         resources: &Resources,
@@ -25,39 +25,41 @@ impl Changes<'_> {
         let sql = "SELECT ended, digest FROM execution WHERE number = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let found = statement.query_row([signed(number)], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Digest>>(1)?))
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, Option<RequestDigest>>(1)?,
+            ))
         });
         match found.optional()? {
-            Some((0, digest)) => self.finish(record, digest, resources),
+            Some((0, digest)) => self.write_end(record, digest, resources),
             Some(_) => {
                 tracing::warn!("execution {number} is finished already");
                 Ok(())
             }
             None => {
-                tracing::warn!("execution {number} is not in the store, so its end is not either");
+                tracing::warn!("execution {number} is not in the store: its end is dropped");
                 Ok(())
             }
         }
     }
 
-    /// Turns the row of `record` into one that is finished.
-    fn finish(
+    /// Turns the row of `record` into that of a finished execution.
+    fn write_end(
         &mut self,
         record: &ExecutionRecord,
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
         resources: &Resources,
     ) -> Result<(), DatabaseError> {
-        let (Some(ended), Some(outcome)) = (columns::ended(record.status), &record.outcome) else {
-            tracing::error!(
-                "execution {} was said to be finished and is not",
-                record.number
-            );
+        let (Some(ended), Some(outcome)) = (columns::ended_code(record.status), &record.outcome)
+        else {
+            let number = record.number;
+            tracing::error!("execution {number} was reported as finished but has no outcome");
             return Ok(());
         };
         let number = signed(record.number);
-        let body = checksum::wrap(Kind::Record, record.number, &(digest, record, resources))?;
-        let has_log = columns::may_have_log(record);
-        let history_bytes = columns::row_bytes(record, body.len()) + log_bytes(record, has_log);
+        let body = (digest, record, resources);
+        let body = checksum::encode(BlobKind::Record, record.number, &body)?;
+        let history_bytes = columns::row_bytes(record, body.len()) + log_and_index_bytes(record);
         let sql = "INSERT OR REPLACE INTO record (number, body) VALUES (?1, ?2)";
         let mut statement = self.connection.prepare_cached(sql)?;
         statement.execute(params![number, body])?;
@@ -100,29 +102,31 @@ impl Changes<'_> {
             let mut statement = self.connection.prepare_cached(sql)?;
             statement.execute(params![number, ended])?;
         }
-        self.tally.totals.finished += 1;
-        self.tally.totals.history_bytes += history_bytes;
+        self.state.totals.finished += 1;
+        self.state.totals.history_bytes += history_bytes;
         Ok(())
     }
 
-    /// Writes a finished execution that has no row yet; `false` if one is in its place.
-    pub(super) fn restore(&mut self, kept: &Kept) -> Result<bool, DatabaseError> {
-        match self.insert(&Row::of_record(&kept.record, kept.digest), false, None) {
+    /// Inserts a finished execution that has no row yet; returns `false` if its number, id or key
+    /// is in use.
+    pub(super) fn insert_finished(&mut self, stored: &StoredRecord) -> Result<bool, DatabaseError> {
+        let row = ExecutionRow::from_record(&stored.record, stored.digest);
+        match self.insert_row(&row, false, None) {
             Ok(()) => {
-                self.finish(&kept.record, kept.digest, &kept.resources)?;
+                self.write_end(&stored.record, stored.digest, &stored.resources)?;
                 Ok(true)
             }
-            Err(fault) if fault.is_about_the_row() => Ok(false),
-            Err(fault) => Err(fault),
+            Err(error) if error.is_row_rejected() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
-    /// Forgets those of `numbers` that are finished.
-    pub(super) fn all_removed(&mut self, numbers: &[u64]) -> Result<CommitOutcome, DatabaseError> {
+    /// Removes those of the executions `numbers` that are finished.
+    pub(super) fn remove_all(&mut self, numbers: &[u64]) -> Result<CommitOutcome, DatabaseError> {
         let mut removed = Removed::default();
         let mut ids = Vec::new();
         for number in numbers {
-            if let Some((id, log_bytes)) = self.removed(*number)? {
+            if let Some((id, log_bytes)) = self.remove(*number)? {
                 removed.executions += 1;
                 removed.log_bytes += log_bytes;
                 ids.push(id);
@@ -131,9 +135,9 @@ impl Changes<'_> {
         Ok(CommitOutcome::Removed(removed, ids))
     }
 
-    /// Forgets a finished execution, and notes that what it has left on disk is to be deleted: there may be
+    /// Removes a finished execution, and records that its files are to be deleted: there may be
     /// more than a log. Returns its id and the bytes of its log.
-    fn removed(&mut self, number: u64) -> Result<Option<(ExecutionId, u64)>, DatabaseError> {
+    fn remove(&mut self, number: u64) -> Result<Option<(ExecutionId, u64)>, DatabaseError> {
         let sql =
             "SELECT id, log_bytes, history_bytes FROM execution WHERE number = ?1 AND ended > 0";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -144,7 +148,7 @@ impl Changes<'_> {
         let Some((id, log_bytes, history_bytes)) = found.optional()? else {
             return Ok(None);
         };
-        self.log_undeleted(id)?;
+        self.insert_undeleted_log(id)?;
         for sql in [
             "DELETE FROM execution WHERE number = ?1",
             "DELETE FROM record WHERE number = ?1",
@@ -153,16 +157,16 @@ impl Changes<'_> {
             let mut statement = self.connection.prepare_cached(sql)?;
             statement.execute([signed(number)])?;
         }
-        let totals = &mut self.tally.totals;
+        let totals = &mut self.state.totals;
         totals.finished = totals.finished.saturating_sub(1);
         totals.history_bytes = totals.history_bytes.saturating_sub(history_bytes);
         Ok(Some((id, log_bytes)))
     }
 }
 
-/// Bytes of a finished execution's log and index.
-fn log_bytes(record: &ExecutionRecord, has_log: bool) -> u64 {
-    if !has_log {
+/// Returns the bytes of a finished execution's log and index.
+fn log_and_index_bytes(record: &ExecutionRecord) -> u64 {
+    if !columns::may_have_log(record) {
         return 0;
     }
     let path = Path::new(OsStr::from_bytes(&record.log_path));
@@ -171,7 +175,7 @@ fn log_bytes(record: &ExecutionRecord, has_log: bool) -> u64 {
         .outcome
         .as_ref()
         .map_or(0, |outcome| outcome.output.log_bytes);
-    // Where nobody counted, the file itself tells.
+    // Without a count, the size of the file is the best there is.
     let log = if counted > 0 { counted } else { size(path) };
     log + size(&path.with_extension("idx"))
 }

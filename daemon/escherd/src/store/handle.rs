@@ -1,4 +1,4 @@
-//! What the rest of escherd has to do with.
+//! The handle by which the rest of escherd uses the store.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -13,25 +13,27 @@ use escher_protocol::{ApiError, ExecutionId, ExecutionRecord, Resources, Target,
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
-use super::lookup::{self, Lookup};
-use super::metrics::Figures;
-use super::open::Notice;
-use super::quarantine::Damage;
-use super::readers::{Readers, Snapshot};
+use super::lookup::{self, LookupResult};
+use super::metrics::StoreMetrics;
+use super::open::QuarantinedFile;
+use super::quarantine::DamageMarker;
+use super::readers::{ReaderPool, Snapshot};
 use super::totals::Totals;
-use super::writer::{Message, Writer};
-use super::{CommitOutcome, Durability, Entry, HistoryLimits, Loaded, StoreError, expiry, query};
+use super::writer::{Writer, WriterMessage};
+use super::{
+    ChangeEntry, CommitOutcome, Durability, HistoryLimits, LoadedState, StoreError, expiry, query,
+};
 
-/// How a store is kept.
+/// Settings of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreSettings {
-    /// What a commit outlives.
+    /// What a commit survives.
     pub durability: Durability,
     /// How many of the last events are kept.
-    pub kept_events: usize,
+    pub max_events: usize,
 }
 
-/// The store. Cheap to clone; the last clone to go ends the thread that writes.
+/// The store. Cheap to clone; dropping the last clone ends the thread that writes.
 #[derive(Debug, Clone)]
 pub struct Store {
     shared: Arc<Shared>,
@@ -39,61 +41,62 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Shared {
-    writer: Sender<Message>,
-    readers: Readers,
+    writer: Sender<WriterMessage>,
+    readers: ReaderPool,
     finished: Arc<AtomicU64>,
-    figures: Figures,
+    metrics: StoreMetrics,
 }
 
-/// An execution that was looked for.
+/// An execution that [`Store::find`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct StoredExecution {
     /// Its id.
     pub id: ExecutionId,
     /// Its number.
     pub number: u64,
-    /// What is known of it; `None` while it is not finished.
+    /// Its record; `None` while it is unfinished.
     pub record: Option<Box<ExecutionRecord>>,
 }
 
-/// How much the store has of finished executions.
+/// The size of the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size {
-    /// Executions.
+pub struct HistorySize {
+    /// Finished executions.
     pub executions: u64,
     /// Bytes of their records, logs and indexes, as [`HistoryLimits`] count them.
     pub bytes: u64,
 }
 
-/// Some changes could not be written within the time given.
+/// Some changes were not written in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the store could not be brought up to date in time")]
-pub struct Unsettled;
+pub struct FlushTimeout;
 
-/// Opens the store at `path` and starts its thread. Where there is none it is made, in a directory that is
-/// there; what is there and is no store, or a damaged one, is set aside, with a [`Notice`].
+/// Opens the store at `path` and starts its thread. If there is no file, it is created, in an
+/// existing directory. A damaged file, or one that is not a store, is set aside and replaced.
 ///
-/// `settled` is called by that thread after each transaction with what has become of its entries.
+/// The thread calls `on_outcomes` after each transaction with the outcomes of its entries.
 ///
 /// # Errors
-/// When the file is of a later version, or cannot be used for a reason that lies outside of it.
+/// When the version of the file is not supported, or it cannot be used for a reason other than
+/// damage.
 pub fn open(
     path: &Path,
     settings: StoreSettings,
-    settled: impl Fn(Vec<(u64, CommitOutcome)>) + Send + 'static,
-) -> Result<(Store, Loaded, Vec<Notice>), StoreError> {
-    let (opened, notices) = super::open::open(path, settings)?;
-    let damage = Arc::new(Damage::none(path));
-    let finished = Arc::new(AtomicU64::new(opened.tally.totals.finished));
-    let figures = Figures::default();
+    on_outcomes: impl Fn(Vec<(u64, CommitOutcome)>) + Send + 'static,
+) -> Result<(Store, LoadedState, Vec<QuarantinedFile>), StoreError> {
+    let (opened, quarantined) = super::open::open(path, settings)?;
+    let damage = Arc::new(DamageMarker::new(path));
+    let finished = Arc::new(AtomicU64::new(opened.state.totals.finished));
+    let metrics = StoreMetrics::default();
     let writer = Writer {
         path: path.to_owned(),
         connection: opened.connection,
-        tally: opened.tally,
-        kept_events: settings.kept_events as u64,
-        settled,
+        state: opened.state,
+        max_events: settings.max_events as u64,
+        on_outcomes,
         finished: Arc::clone(&finished),
-        figures: figures.clone(),
+        metrics: metrics.clone(),
         damage: Arc::clone(&damage),
         queue: VecDeque::new(),
         delayed: 0,
@@ -108,93 +111,100 @@ pub fn open(
         .map_err(StoreError::io(path, "its thread cannot be started"))?;
     let shared = Shared {
         writer: sender,
-        readers: Readers::new(path, damage),
+        readers: ReaderPool::new(path, damage),
         finished,
-        figures,
+        metrics,
     };
     let store = Store {
         shared: Arc::new(shared),
     };
-    Ok((store, opened.loaded, notices))
+    Ok((store, opened.loaded, quarantined))
 }
 
 impl Store {
-    /// Has `entries` written, in this order and after all that came before. Returns at once.
-    pub fn write(&self, entries: Vec<Entry>) {
-        self.tell(Message::Write(entries));
+    /// Queues `entries` to be written in this order, after all earlier ones. Returns at once.
+    pub fn write(&self, entries: Vec<ChangeEntry>) {
+        self.send(WriterMessage::Write(entries));
     }
 
-    fn tell(&self, message: Message) {
+    fn send(&self, message: WriterMessage) {
         if self.shared.writer.send(message).is_err() {
-            tracing::error!("the store is closed, and a change comes too late");
+            tracing::error!("a change is lost: the store is closed");
         }
     }
 
-    /// The execution that `target` means among those that `of` has submitted, or among all: by number, UUID,
-    /// name (the newest that bears it), or a head or tail of a UUID that no other has.
+    /// Finds the execution that `target` means, among those of `submitter` or among all: by number,
+    /// UUID, name (the newest with that name), or the unique head or tail of a UUID.
     ///
     /// # Errors
     /// `ambiguous`, or when the store cannot be read.
-    pub async fn find(&self, of: Option<u32>, target: &Target) -> Result<Option<Found>, ApiError> {
+    pub async fn find(
+        &self,
+        submitter: Option<u32>,
+        target: &Target,
+    ) -> Result<Option<StoredExecution>, ApiError> {
         let target = target.clone();
         let readers = &self.shared.readers;
         match readers
-            .ask(move |snapshot| lookup::find(snapshot, of, &target))
+            .run(move |snapshot| lookup::find(snapshot, submitter, &target))
             .await?
         {
-            Lookup::Of(found) => Ok(found),
-            Lookup::Ambiguous(error) => Err(error),
+            LookupResult::Unique(found) => Ok(found),
+            LookupResult::Ambiguous(error) => Err(error),
         }
     }
 
-    /// What the finished execution `number` was allowed to use, and has used; `None` if there is no such one.
+    /// Returns the limits of the finished execution `number` and what it used; `None` if there is
+    /// no such execution.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn resources(&self, number: u64) -> Result<Option<Resources>, ApiError> {
         let readers = &self.shared.readers;
         readers
-            .ask(move |snapshot| query::resources(snapshot, number))
+            .run(move |snapshot| query::resources(snapshot, number))
             .await
     }
 
-    /// Finished executions that fit, with numbers below `before`, the newest first; at most `room`, whatever
-    /// the limit of the filter. A record that is damaged is passed over.
+    /// Returns matching finished executions with numbers below `before`, the newest first; at most
+    /// `limit`, whatever the limit of the filter. Damaged records are omitted.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn list(
         &self,
-        of: Option<u32>,
+        submitter: Option<u32>,
         selection: Selection,
         before: u64,
-        room: usize,
+        limit: usize,
     ) -> Result<Vec<ExecutionRecord>, ApiError> {
         let readers = &self.shared.readers;
         readers
-            .ask(move |snapshot| query::list(snapshot, of, &selection, before, room))
+            .run(move |snapshot| query::list(snapshot, submitter, &selection, before, limit))
             .await
     }
 
-    /// As [`Store::list`]: their numbers.
+    /// As [`Store::list`], but returns only the numbers.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn finished_numbers(
         &self,
-        of: Option<u32>,
+        submitter: Option<u32>,
         selection: Selection,
         before: u64,
-        room: usize,
+        limit: usize,
     ) -> Result<Vec<u64>, ApiError> {
         let readers = &self.shared.readers;
         readers
-            .ask(move |snapshot| query::finished_numbers(snapshot, of, &selection, before, room))
+            .run(move |snapshot| {
+                query::finished_numbers(snapshot, submitter, &selection, before, limit)
+            })
             .await
     }
 
-    /// At most `room` finished executions that have to go for `limits` to hold, those first that ended first.
-    /// The limits mean what they say: 0 keeps nothing, the largest number everything.
+    /// Returns at most `limit` finished executions that exceed `limits`, in the order in which they
+    /// ended. The limits are meant literally: 0 keeps nothing, the largest number everything.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -202,65 +212,65 @@ impl Store {
         &self,
         limits: HistoryLimits,
         now: Timestamp,
-        room: usize,
+        limit: usize,
     ) -> Result<Vec<u64>, ApiError> {
         let readers = &self.shared.readers;
         readers
-            .ask(move |snapshot| expiry::expired(snapshot, limits, now, room))
+            .run(move |snapshot| expiry::expired(snapshot, limits, now, limit))
             .await
     }
 
-    /// How many finished executions there are. Costs nothing.
+    /// Returns the number of finished executions, without reading the file.
     #[must_use]
     pub fn finished_count(&self) -> u64 {
         self.shared.finished.load(Ordering::Relaxed)
     }
 
-    /// How much there is of finished executions, by what the file says.
+    /// Reads the size of the history.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn size(&self) -> Result<Size, ApiError> {
+    pub async fn history_size(&self) -> Result<HistorySize, ApiError> {
         let read = |snapshot: &Snapshot<'_>| Totals::read(&snapshot.connection);
-        let totals = self.shared.readers.ask(read).await?;
-        Ok(Size {
+        let totals = self.shared.readers.run(read).await?;
+        Ok(HistorySize {
             executions: totals.finished,
             bytes: totals.history_bytes,
         })
     }
 
-    /// Adds what the store counts to what is told.
+    /// Adds the store's metrics to `registry`.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        self.shared.figures.register(registry);
+        self.shared.metrics.register(registry);
     }
 
-    /// Waits until all that was given to [`Store::write`] so far is settled.
+    /// Waits until everything passed to [`Store::write`] so far is written or refused.
     ///
     /// # Errors
-    /// When that takes longer than `within`; it is still tried then.
-    pub async fn flush(&self, within: Duration) -> Result<(), Unsettled> {
-        self.settle(Message::Flush, within).await
+    /// When that takes longer than `timeout`; writing goes on then.
+    pub async fn flush(&self, timeout: Duration) -> Result<(), FlushTimeout> {
+        self.await_writer(WriterMessage::Flush, timeout).await
     }
 
-    /// As [`Store::flush`], and closes the file. What is written later is lost.
+    /// As [`Store::flush`], and closes the file. Later changes are lost.
     ///
     /// # Errors
-    /// When that takes longer than `within`; it is still tried then.
-    pub async fn close(&self, within: Duration) -> Result<(), Unsettled> {
+    /// When that takes longer than `timeout`; writing goes on then.
+    pub async fn close(&self, timeout: Duration) -> Result<(), FlushTimeout> {
         self.shared.readers.close();
-        self.settle(Message::Close, within).await
+        self.await_writer(WriterMessage::Close, timeout).await
     }
 
-    async fn settle(
+    async fn await_writer(
         &self,
-        message: impl FnOnce(oneshot::Sender<()>) -> Message,
-        within: Duration,
-    ) -> Result<(), Unsettled> {
-        let (done, settled) = oneshot::channel();
-        self.tell(message(done));
-        match tokio::time::timeout(within, settled).await {
+        message: impl FnOnce(oneshot::Sender<()>) -> WriterMessage,
+        timeout: Duration,
+    ) -> Result<(), FlushTimeout> {
+        let (sender, reply) = oneshot::channel();
+        self.send(message(sender));
+        match tokio::time::timeout(timeout, reply).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Unsettled),
+            Ok(Err(_)) | Err(_) => Err(FlushTimeout),
         }
     }
 }

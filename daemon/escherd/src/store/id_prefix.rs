@@ -1,4 +1,4 @@
-//! Heads and tails of UUIDs, as people type them.
+//! Beginnings (heads) and ends (tails) of UUIDs, as people type them.
 
 use escher_protocol::ExecutionId;
 
@@ -7,22 +7,22 @@ use super::columns::TAIL_DIGITS;
 /// Digits of a UUID.
 const DIGITS: usize = 32;
 
-/// After how many digits a UUID has its hyphens.
+/// Positions of the hyphens of a UUID, in digits.
 const HYPHENS: [usize; 4] = [8, 12, 16, 20];
 
-/// Text that may be the head or the tail of an id.
+/// A text that can be the head or the tail of an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fragment {
+pub(super) struct IdFragment {
     /// The values of its digits.
     digits: Vec<u8>,
     is_head: bool,
     is_tail: bool,
 }
 
-impl Fragment {
-    /// Reads `text`: digits in either case and hyphens, which may be left out but not be out of place.
-    /// `None` for fewer than `least` digits and anything else.
-    pub(super) fn parse(text: &str, least: usize) -> Option<Self> {
+impl IdFragment {
+    /// Parses `text`: digits in either case, and hyphens, which may be omitted but not misplaced.
+    /// Returns `None` for fewer than `min_digits` digits and for anything else.
+    pub(super) fn parse(text: &str, min_digits: usize) -> Option<Self> {
         let mut digits = Vec::new();
         let mut hyphens = Vec::new();
         for char in text.chars() {
@@ -35,21 +35,21 @@ impl Fragment {
                 return None;
             }
         }
-        let before = DIGITS - digits.len();
-        let is_twice = hyphens.windows(2).any(|pair| pair[0] == pair[1]);
-        let fit = |offset: usize| {
-            let mut places = hyphens.iter().map(|place| place + offset);
-            !is_twice && places.all(|place| HYPHENS.contains(&place))
+        let tail_offset = DIGITS - digits.len();
+        let is_doubled = hyphens.windows(2).any(|pair| pair[0] == pair[1]);
+        let fits_at = |offset: usize| {
+            let mut positions = hyphens.iter().map(|position| position + offset);
+            !is_doubled && positions.all(|position| HYPHENS.contains(&position))
         };
-        let (is_head, is_tail) = (fit(0), fit(before));
-        (digits.len() >= least).then_some(Fragment {
+        let (is_head, is_tail) = (fits_at(0), fits_at(tail_offset));
+        (digits.len() >= min_digits).then_some(IdFragment {
             digits,
             is_head,
             is_tail,
         })
     }
 
-    /// The first and the last id that begin so, if any can.
+    /// Returns the first and the last id with this head, if it can be a head.
     pub(super) fn head_range(&self) -> Option<([u8; 16], [u8; 16])> {
         let filled = |fill: u8| {
             let mut bytes = [fill << 4 | fill; 16];
@@ -65,17 +65,17 @@ impl Fragment {
         self.is_head.then(|| (filled(0), filled(15)))
     }
 
-    /// The first and the last [`tail`](super::columns::tail)s of the ids that end so, if any can. Of a longer fragment they are
-    /// those of its end.
+    /// Returns the first and the last [`id_tail`](super::columns::id_tail) of the ids with this
+    /// tail, if it can be a tail. Digits beyond those of an `id_tail` are ignored.
     pub(super) fn tail_range(&self) -> Option<(i64, i64)> {
-        let known = self.digits.iter().rev().take(TAIL_DIGITS);
-        let tail = known.fold(0, |tail, digit| tail << 4 | i64::from(*digit));
-        let open = 4 * TAIL_DIGITS.saturating_sub(self.digits.len());
+        let last_digits = self.digits.iter().rev().take(TAIL_DIGITS);
+        let tail = last_digits.fold(0, |tail, digit| tail << 4 | i64::from(*digit));
+        let free_bits = 4 * TAIL_DIGITS.saturating_sub(self.digits.len());
         self.is_tail
-            .then(|| (tail << open, ((tail + 1) << open) - 1))
+            .then(|| (tail << free_bits, ((tail + 1) << free_bits) - 1))
     }
 
-    /// Whether `id` ends so.
+    /// Returns whether `id` ends with these digits.
     pub(super) fn is_tail_of(&self, id: ExecutionId) -> bool {
         let bytes = id.into_bytes();
         let all = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
@@ -97,16 +97,17 @@ mod tests {
     }
 
     fn is_head(text: &str) -> bool {
-        let range = Fragment::parse(text, 4).and_then(|fragment| fragment.head_range());
+        let range = IdFragment::parse(text, 4).and_then(|fragment| fragment.head_range());
         range.is_some_and(|(low, high)| (low..=high).contains(&id().into_bytes()))
     }
 
     fn is_tail(text: &str) -> bool {
-        let Some(fragment) = Fragment::parse(text, 4) else {
+        let Some(fragment) = IdFragment::parse(text, 4) else {
             return false;
         };
         let range = fragment.tail_range();
-        let in_range = range.is_some_and(|(low, high)| (low..=high).contains(&columns::tail(id())));
+        let in_range =
+            range.is_some_and(|(low, high)| (low..=high).contains(&columns::id_tail(id())));
         assert!(
             in_range || range.is_none() || !fragment.is_tail_of(id()),
             "{text}"
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn hyphens_may_be_left_out_but_not_be_out_of_place() {
+    fn hyphens_may_be_omitted_but_not_misplaced() {
         for (text, head, tail) in [
             (ID, true, true),
             ("01920F3E6D2C7C318F350D6C7E9B1A42", true, true),
@@ -142,20 +143,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_fragment_fits_what_its_text_fits(bytes: [u8; 16], other: [u8; 16], length in 4usize..=36) {
+        fn matches_the_ids_whose_text_has_the_fragment(
+            bytes: [u8; 16], other: [u8; 16], length in 4usize..=36
+        ) {
             let text = ExecutionId::from_bytes(bytes).to_string();
-            for (piece, at_head) in [(&text[..length], true), (&text[36 - length..], false)] {
-                let Some(fragment) = Fragment::parse(piece, 4) else { continue };
+            for (part, at_head) in [(&text[..length], true), (&text[36 - length..], false)] {
+                let Some(fragment) = IdFragment::parse(part, 4) else { continue };
                 for id in [ExecutionId::from_bytes(bytes), ExecutionId::from_bytes(other)] {
                     let in_head = fragment.head_range()
                         .is_some_and(|(low, high)| (low..=high).contains(&id.into_bytes()));
                     let in_tail = fragment.tail_range().is_some_and(|(low, high)| {
-                        (low..=high).contains(&columns::tail(id)) && fragment.is_tail_of(id)
+                        (low..=high).contains(&columns::id_tail(id)) && fragment.is_tail_of(id)
                     });
                     if at_head {
-                        prop_assert_eq!(in_head, id.to_string().starts_with(piece));
+                        prop_assert_eq!(in_head, id.to_string().starts_with(part));
                     } else {
-                        prop_assert_eq!(in_tail, id.to_string().ends_with(piece));
+                        prop_assert_eq!(in_tail, id.to_string().ends_with(part));
                     }
                 }
             }

@@ -1,8 +1,14 @@
-//! How finished executions are looked for.
+//! The choice of an index for a list of finished executions.
 //!
-//! Each index ends in the number, so a list is read backwards from one of them: that of the condition which
-//! fewest executions meet, once for each state. What the index does not decide, the row does. So nothing is ever
-//! sorted, and hardly anything looked at that is not in the answer.
+//! Each index ends in the number, so a list is read backwards from the index of one condition, that
+//! which the fewest executions meet, once for each status. The other conditions are checked row by
+//! row. So nothing is ever sorted, and few rows are read that are not in the answer.
+//!
+//! SQLite's own choice was measured on 200,000 executions and is worse. After `ANALYZE`, with
+//! histograms, it reads and sorts all executions with a common label (110 ms for a page that takes
+//! 0.4 ms here). Without current statistics it reads the whole history for a rare label (150 ms,
+//! here 0.2 ms). Both times grow with the history, and `ANALYZE` holds up commits. Counting up to a
+//! bound is exact and needs no upkeep.
 
 use escher_protocol::message::{ListFilter, Selection};
 use escher_protocol::{Text, Timestamp};
@@ -12,296 +18,307 @@ use rusqlite::{Connection, params_from_iter};
 use super::columns;
 use super::error::DatabaseError;
 
-/// Executions up to which those that meet a condition are counted to find the narrowest. Counting them takes
-/// some tens of microseconds.
-const MAX_COUNTED: i64 = 1000;
+/// The count at which counting stops when conditions are compared. Reaching it takes some tens of
+/// microseconds.
+const MAX_COUNT: i64 = 1000;
 
-/// One way through an index, backwards: a statement, and its values but for the last three (numbers above,
-/// numbers below, how many).
+/// A backward scan of one index: a statement and its values, except the last three (the numbers
+/// above and below which to search, and the limit).
 #[derive(Debug)]
-pub(super) struct Walk {
+pub(super) struct IndexScan {
     pub(super) sql: String,
     pub(super) values: Vec<Value>,
 }
 
-/// The condition whose index is walked.
+/// The condition whose index is scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum By {
-    /// The name, and the submitter if there is one.
+enum IndexedCondition {
+    /// The name, and the submitter if one is given.
     Name,
-    /// The label at this place of the filter.
+    /// The label at this position in the filter.
     Label(usize),
     /// The user.
     User,
-    /// The submitter if there is one; else only the state.
-    Rest,
+    /// The submitter if one is given; else the status alone.
+    Submitter,
 }
 
-/// What a user is called by in an index.
+/// A value by which an index has the user.
 #[derive(Debug, Clone, Copy)]
-enum Called<'a> {
+enum UserKey<'a> {
     Name(&'a Text),
     Uid(u32),
 }
 
-/// The walks that together find everything.
-pub(super) fn walks(
+/// Returns the scans that together find all matches.
+pub(super) fn index_scans(
     connection: &Connection,
-    of: Option<u32>,
+    submitter: Option<u32>,
     selection: &Selection,
-) -> Result<Vec<Walk>, DatabaseError> {
-    let by = narrowest(connection, of, &selection.filter)?;
-    Ok(walks_by(by, of, selection))
+) -> Result<Vec<IndexScan>, DatabaseError> {
+    let condition = most_selective(connection, submitter, &selection.filter)?;
+    Ok(scans_of(condition, submitter, selection))
 }
 
-fn walks_by(by: By, of: Option<u32>, selection: &Selection) -> Vec<Walk> {
+fn scans_of(
+    condition: IndexedCondition,
+    submitter: Option<u32>,
+    selection: &Selection,
+) -> Vec<IndexScan> {
     let filter = &selection.filter;
-    let called: Vec<Option<Called<'_>>> = match by {
-        By::User => called(filter).map(Some).collect(),
+    let user_keys: Vec<Option<UserKey<'_>>> = match condition {
+        IndexedCondition::User => user_keys(filter).map(Some).collect(),
         _ => vec![None],
     };
-    let each = |state| {
-        let walks = called.iter();
-        walks.map(move |called| walk(by, *called, state, of, selection))
+    let scans_for = |ended| {
+        let keys = user_keys.iter();
+        keys.map(move |key| scan(condition, *key, ended, submitter, selection))
     };
-    states(filter).into_iter().flat_map(each).collect()
+    ended_codes(filter)
+        .into_iter()
+        .flat_map(scans_for)
+        .collect()
 }
 
-/// The conditions that have an index, those that are narrow as a rule first.
-fn ways(of: Option<u32>, filter: &ListFilter) -> Vec<By> {
-    let name = filter.name.iter().map(|_| By::Name);
-    let labels = (0..filter.labels.len()).map(By::Label);
-    let user = filter.user.iter().map(|_| By::User);
-    let mut ways: Vec<By> = name.chain(labels).chain(user).collect();
-    if of.is_some() || ways.is_empty() {
-        ways.push(By::Rest);
+/// Returns the conditions that have an index, the usually most selective ones first.
+fn indexed_conditions(submitter: Option<u32>, filter: &ListFilter) -> Vec<IndexedCondition> {
+    let name = filter.name.iter().map(|_| IndexedCondition::Name);
+    let labels = (0..filter.labels.len()).map(IndexedCondition::Label);
+    let user = filter.user.iter().map(|_| IndexedCondition::User);
+    let mut conditions: Vec<_> = name.chain(labels).chain(user).collect();
+    if submitter.is_some() || conditions.is_empty() {
+        conditions.push(IndexedCondition::Submitter);
     }
-    ways
+    conditions
 }
 
-/// The one that fewest executions meet, as far as they are counted.
-fn narrowest(
+/// Returns the condition that the fewest executions meet, as far as they are counted.
+fn most_selective(
     connection: &Connection,
-    of: Option<u32>,
+    submitter: Option<u32>,
     filter: &ListFilter,
-) -> Result<By, DatabaseError> {
-    let ways = ways(of, filter);
-    let (mut best, mut fewest) = (By::Rest, i64::MAX);
-    for by in &ways {
+) -> Result<IndexedCondition, DatabaseError> {
+    let conditions = indexed_conditions(submitter, filter);
+    let (mut best, mut fewest) = (IndexedCondition::Submitter, i64::MAX);
+    for condition in &conditions {
         let mut count = 0;
-        if ways.len() > 1 {
-            for (sql, values) in counts(*by, of, filter) {
+        if conditions.len() > 1 {
+            for (sql, values) in count_statements(*condition, submitter, filter) {
                 let mut statement = connection.prepare_cached(&sql)?;
                 let counted = statement.query_row(params_from_iter(values), |row| row.get(0));
                 count += counted.map(|counted: i64| counted)?;
             }
         }
         if count < fewest {
-            (best, fewest) = (*by, count);
+            (best, fewest) = (*condition, count);
         }
     }
     Ok(best)
 }
 
-/// Statements that count the executions which meet a condition, and have one of the states if some are given.
-fn counts(by: By, of: Option<u32>, filter: &ListFilter) -> Vec<(String, Vec<Value>)> {
+/// Returns statements that count the executions which meet `condition`, of the statuses in the
+/// filter if it has any.
+fn count_statements(
+    condition: IndexedCondition,
+    submitter: Option<u32>,
+    filter: &ListFilter,
+) -> Vec<(String, Vec<Value>)> {
     let text = |text: &Text| Value::Text(text.to_string());
     let name = filter.name.iter().map(text);
-    let (table, met) = match by {
-        By::Name => match of {
+    let (table, searches) = match condition {
+        IndexedCondition::Name => match submitter {
             None => (
                 "execution",
                 vec![("execution_name", "name = ?", name.collect())],
             ),
-            Some(of) => {
-                let values: Vec<Value> = name.chain([of.into()]).collect();
-                let condition = "name = ? AND submitter_uid = ?";
-                (
-                    "execution",
-                    vec![("execution_submitter_name", condition, values)],
-                )
+            Some(submitter) => {
+                let values: Vec<Value> = name.chain([submitter.into()]).collect();
+                let sql = "name = ? AND submitter_uid = ?";
+                ("execution", vec![("execution_submitter_name", sql, values)])
             }
         },
-        By::Label(place) => {
-            let label = filter.labels.get(place).into_iter();
+        IndexedCondition::Label(position) => {
+            let label = filter.labels.get(position).into_iter();
             let values = label.flat_map(|(key, value)| [text(key), text(value)]);
-            let condition = "key = ? AND value = ?";
-            ("label", vec![("label_ended", condition, values.collect())])
+            let sql = "key = ? AND value = ?";
+            ("label", vec![("label_ended", sql, values.collect())])
         }
-        By::User => {
-            let each = called(filter).map(|called| match called {
-                Called::Name(name) => ("execution_user_name", "user_name = ?", vec![text(name)]),
-                Called::Uid(uid) => ("execution_user_uid", "user_uid = ?", vec![uid.into()]),
+        IndexedCondition::User => {
+            let searches = user_keys(filter).map(|key| match key {
+                UserKey::Name(name) => ("execution_user_name", "user_name = ?", vec![text(name)]),
+                UserKey::Uid(uid) => ("execution_user_uid", "user_uid = ?", vec![uid.into()]),
             });
-            ("execution", each.collect())
+            ("execution", searches.collect())
         }
-        By::Rest => {
-            let each = of.map(|of| ("execution_submitter", "submitter_uid = ?", vec![of.into()]));
-            ("execution", each.into_iter().collect())
+        IndexedCondition::Submitter => {
+            let searches = submitter.map(|submitter| {
+                (
+                    "execution_submitter",
+                    "submitter_uid = ?",
+                    vec![submitter.into()],
+                )
+            });
+            ("execution", searches.into_iter().collect())
         }
     };
-    let states = if filter.statuses.is_empty() {
+    let ended = if filter.statuses.is_empty() {
         vec![None]
     } else {
-        states(filter).into_iter().map(Some).collect()
+        ended_codes(filter).into_iter().map(Some).collect()
     };
-    let mut counts = Vec::new();
-    for (index, condition, values) in met {
-        for state in &states {
-            let of_state = if state.is_some() {
-                " AND ended = ?"
-            } else {
-                ""
-            };
+    let mut statements = Vec::new();
+    for (index, sql, values) in searches {
+        for code in &ended {
+            let and_ended = if code.is_some() { " AND ended = ?" } else { "" };
             let sql = format!(
                 "SELECT count(*) FROM (SELECT 1 FROM {table} INDEXED BY {index} \
-                 WHERE ended > 0 AND {condition}{of_state} LIMIT {MAX_COUNTED})"
+                 WHERE ended > 0 AND {sql}{and_ended} LIMIT {MAX_COUNT})"
             );
-            let state = state.map(Value::Integer);
-            counts.push((sql, values.iter().cloned().chain(state).collect()));
+            let code = code.map(Value::Integer);
+            statements.push((sql, values.iter().cloned().chain(code).collect()));
         }
     }
-    counts
+    statements
 }
 
-/// The ends that `filter` asks for. Without `all` and without states it is about unfinished ones alone.
-fn states(filter: &ListFilter) -> Vec<i64> {
-    let mut states: Vec<i64> = match filter.statuses.as_slice() {
-        [] if filter.all => columns::all_ended().collect(),
+/// Returns the values of `ended` that match the filter. Without `all` and without statuses it
+/// matches unfinished executions only.
+fn ended_codes(filter: &ListFilter) -> Vec<i64> {
+    let mut codes: Vec<i64> = match filter.statuses.as_slice() {
+        [] if filter.all => columns::ended_codes().collect(),
         statuses => statuses
             .iter()
             .copied()
-            .filter_map(columns::ended)
+            .filter_map(columns::ended_code)
             .collect(),
     };
-    states.sort_unstable();
-    states.dedup();
-    states
+    codes.sort_unstable();
+    codes.dedup();
+    codes
 }
 
-/// Both things that the user of a filter may mean.
-fn called(filter: &ListFilter) -> impl Iterator<Item = Called<'_>> {
+/// Returns what the user of a filter can mean: a name, and a uid if it is a number.
+fn user_keys(filter: &ListFilter) -> impl Iterator<Item = UserKey<'_>> {
     let user = filter.user.iter();
     user.flat_map(|user| {
-        let uid = uid(user).map(Called::Uid);
-        [Called::Name(user)].into_iter().chain(uid)
+        let uid = parse_uid(user).map(UserKey::Uid);
+        [UserKey::Name(user)].into_iter().chain(uid)
     })
 }
 
-/// A number that a user may be called by.
-pub(super) fn uid(user: &Text) -> Option<u32> {
+/// Parses the uid that a user may be given as.
+pub(super) fn parse_uid(user: &Text) -> Option<u32> {
     let uid: u32 = user.parse().ok()?;
     (uid.to_string() == **user).then_some(uid)
 }
 
-/// Conditions of a statement, each with its values.
+/// The conditions of a statement with their values.
 #[derive(Debug, Default)]
-struct Conditions {
+struct WhereClause {
     sql: String,
     values: Vec<Value>,
 }
 
-impl Conditions {
-    fn demand(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
-        self.sql.push_str(" AND ");
+impl WhereClause {
+    fn and(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
+        if !self.sql.is_empty() {
+            self.sql.push_str(" AND ");
+        }
         self.sql.push_str(condition);
         self.values.extend(values);
     }
 }
 
-fn walk(
-    by: By,
-    called: Option<Called<'_>>,
-    state: i64,
-    of: Option<u32>,
+fn scan(
+    condition: IndexedCondition,
+    user_key: Option<UserKey<'_>>,
+    ended: i64,
+    submitter: Option<u32>,
     selection: &Selection,
-) -> Walk {
+) -> IndexScan {
     let text = |text: &Text| Value::Text(text.to_string());
     let filter = &selection.filter;
-    let mut conditions = Conditions::default();
-    let (from, row) = match by {
+    let mut clause = WhereClause::default();
+    let (from, row) = match condition {
         // The order of a CROSS JOIN is kept.
-        By::Label(_) => (
+        IndexedCondition::Label(_) => (
             "label l INDEXED BY label_ended CROSS JOIN execution e ON e.number = l.number"
                 .to_owned(),
             "l",
         ),
-        _ => (
-            format!("execution e INDEXED BY {}", index(by, called, of)),
-            "e",
-        ),
-    };
-    // All the indexes are restricted to this, but for those of names.
-    conditions.demand(&format!("{row}.ended > 0"), []);
-    conditions.demand(&format!("{row}.ended = ?"), [state.into()]);
-    for (place, (key, value)) in filter.labels.iter().enumerate() {
-        let values = [text(key), text(value)];
-        if by == By::Label(place) {
-            conditions.demand("l.key = ? AND l.value = ?", values)
-        } else {
-            conditions.demand(
-            "EXISTS (SELECT 1 FROM label o WHERE o.number = e.number AND o.key = ? AND o.value = ?)",
-            values,
-        )
+        _ => {
+            let index = execution_index(condition, user_key, submitter);
+            (format!("execution e INDEXED BY {index}"), "e")
         }
+    };
+    // All the partial indexes but those of names require this.
+    clause.and(&format!("{row}.ended > 0"), []);
+    clause.and(&format!("{row}.ended = ?"), [ended.into()]);
+    for (position, (key, value)) in filter.labels.iter().enumerate() {
+        let sql = if condition == IndexedCondition::Label(position) {
+            "l.key = ? AND l.value = ?"
+        } else {
+            "EXISTS (SELECT 1 FROM label o WHERE o.number = e.number AND o.key = ? AND o.value = ?)"
+        };
+        clause.and(sql, [text(key), text(value)]);
     }
-    match (called, &filter.user) {
-        (Some(Called::Name(name)), _) => conditions.demand("e.user_name = ?", [text(name)]),
-        (Some(Called::Uid(uid)), _) => conditions.demand("e.user_uid = ?", [uid.into()]),
-        (None, Some(user)) => match uid(user) {
-            None => conditions.demand("e.user_name = ?", [text(user)]),
+    match (user_key, &filter.user) {
+        (Some(UserKey::Name(name)), _) => clause.and("e.user_name = ?", [text(name)]),
+        (Some(UserKey::Uid(uid)), _) => clause.and("e.user_uid = ?", [uid.into()]),
+        (None, Some(user)) => match parse_uid(user) {
+            None => clause.and("e.user_name = ?", [text(user)]),
             Some(uid) => {
                 let values = [text(user), uid.into()];
-                conditions.demand("(e.user_name = ? OR e.user_uid = ?)", values);
+                clause.and("(e.user_name = ? OR e.user_uid = ?)", values);
             }
         },
         (None, None) => {}
     }
-    if let Some(of) = of {
-        conditions.demand("e.submitter_uid = ?", [of.into()]);
+    if let Some(submitter) = submitter {
+        clause.and("e.submitter_uid = ?", [submitter.into()]);
     }
     if let Some(name) = &filter.name {
-        conditions.demand("e.name = ?", [text(name)]);
+        clause.and("e.name = ?", [text(name)]);
     }
     if let Some(since) = selection.since.map(Timestamp::as_micros) {
-        conditions.demand("e.submitted_at >= ?", [since.into()]);
+        clause.and("e.submitted_at >= ?", [since.into()]);
     }
     if let Some(until) = selection.until.map(Timestamp::as_micros) {
-        conditions.demand("e.submitted_at < ?", [until.into()]);
+        clause.and("e.submitted_at < ?", [until.into()]);
     }
-    conditions.demand(&format!("{row}.number > ? AND {row}.number < ?"), []);
-    let conditions_sql = conditions.sql.trim_start_matches(" AND ");
-    let sql = format!(
-        "SELECT {row}.number FROM {from} WHERE {conditions_sql} ORDER BY {row}.number DESC LIMIT ?"
-    );
-    Walk {
-        sql,
-        values: conditions.values,
+    clause.and(&format!("{row}.number > ? AND {row}.number < ?"), []);
+    let WhereClause { sql, values } = clause;
+    let sql =
+        format!("SELECT {row}.number FROM {from} WHERE {sql} ORDER BY {row}.number DESC LIMIT ?");
+    IndexScan { sql, values }
+}
+
+/// Returns the index of the table `execution` for a condition.
+fn execution_index(
+    condition: IndexedCondition,
+    user_key: Option<UserKey<'_>>,
+    submitter: Option<u32>,
+) -> &'static str {
+    match (condition, user_key, submitter) {
+        (_, Some(UserKey::Name(_)), _) => "execution_user_name",
+        (_, Some(UserKey::Uid(_)), _) => "execution_user_uid",
+        (IndexedCondition::Name, _, None) => "execution_name",
+        (IndexedCondition::Name, _, Some(_)) => "execution_submitter_name",
+        (_, _, Some(_)) => "execution_submitter",
+        (_, _, None) => "execution_ended",
     }
 }
 
-fn index(by: By, called: Option<Called<'_>>, of: Option<u32>) -> &'static str {
-    match (by, called, of) {
-        (_, Some(Called::Name(_)), _) => "execution_user_name",
-        (_, Some(Called::Uid(_)), _) => "execution_user_uid",
-        (By::Name, _, None) => "execution_name",
-        (By::Name, _, Some(_)) => "execution_submitter_name",
-        (By::Label(_), ..) => "label_ended",
-        (By::User | By::Rest, _, Some(_)) => "execution_submitter",
-        (By::User | By::Rest, _, None) => "execution_ended",
-    }
-}
-
-/// All statements that may be used for a selection, to see how SQLite goes about them.
+/// Returns all statements that a selection may lead to, for the test of their query plans.
 #[cfg(test)]
-pub(super) fn statements(of: Option<u32>, selection: &Selection) -> Vec<String> {
-    let ways = ways(of, &selection.filter).into_iter();
-    ways.flat_map(|by| {
-        let counts = counts(by, of, &selection.filter)
-            .into_iter()
-            .map(|count| count.0);
-        let walks = walks_by(by, of, selection).into_iter().map(|walk| walk.sql);
-        walks.chain(counts).collect::<Vec<_>>()
-    })
-    .collect()
+pub(super) fn statements(submitter: Option<u32>, selection: &Selection) -> Vec<String> {
+    let conditions = indexed_conditions(submitter, &selection.filter).into_iter();
+    conditions
+        .flat_map(|condition| {
+            let counts = count_statements(condition, submitter, &selection.filter);
+            let scans = scans_of(condition, submitter, selection).into_iter();
+            let counts = counts.into_iter().map(|count| count.0);
+            scans.map(|scan| scan.sql).chain(counts).collect::<Vec<_>>()
+        })
+        .collect()
 }

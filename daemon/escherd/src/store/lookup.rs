@@ -1,35 +1,35 @@
-//! Diagnostic one execution by what people call it.
+//! Finding one execution by number, id, name, or part of an id.
 
 use escher_protocol::id::MIN_FRAGMENT_DIGITS;
-use escher_protocol::{ApiError, ErrorCode, ExecutionId, Target};
+use escher_protocol::{ApiError, ErrorCode, ExecutionId, ExecutionRecord, Target};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 
-use super::Found;
-use super::checksum::Kind;
+use super::StoredExecution;
+use super::checksum::BlobKind;
 use super::columns::{self, signed, unsigned};
 use super::error::DatabaseError;
-use super::id_prefix::Fragment;
+use super::id_prefix::IdFragment;
 use super::query;
 use super::readers::Snapshot;
 
-/// Most candidates that an error names.
+/// How many candidates an `ambiguous` error lists.
 const MAX_CANDIDATES: usize = 8;
 
-/// An execution as the tables have it.
+/// An execution that a target may mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct Candidate {
     number: u64,
     id: ExecutionId,
     is_finished: bool,
 }
 
-/// The columns of a [`Place`].
-const PLACE: &str = "number, id, ended > 0";
+/// The columns of a [`Candidate`].
+const CANDIDATE_COLUMNS: &str = "number, id, ended > 0";
 
-impl Place {
+impl Candidate {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Place {
+        Ok(Candidate {
             number: unsigned(row.get(0)?),
             id: ExecutionId::from_bytes(row.get(1)?),
             is_finished: row.get(2)?,
@@ -37,226 +37,237 @@ impl Place {
     }
 }
 
-/// What a look for one execution has come to.
-pub(super) enum Lookup {
-    /// It, or that there is none.
-    Of(Option<Found>),
-    /// Several fit.
+/// The result of a search for one execution.
+pub(super) enum LookupResult {
+    /// The execution, or `None` if there is none.
+    Unique(Option<StoredExecution>),
+    /// Several match.
     Ambiguous(ApiError),
 }
 
-/// The execution that `target` means among those that `of` has submitted, or among all.
+/// Finds the execution that `target` means, among those of `submitter` or among all.
 pub(super) fn find(
     snapshot: &Snapshot<'_>,
-    of: Option<u32>,
+    submitter: Option<u32>,
     target: &Target,
-) -> Result<Lookup, DatabaseError> {
-    let place = match target {
-        Target::Id(id) => by_id(snapshot, of, *id)?,
-        Target::Reference(text) => match by_exact(snapshot, of, text)? {
-            Some(place) => Some(place),
-            None => match by_fragment(snapshot, of, text)?.as_slice() {
+) -> Result<LookupResult, DatabaseError> {
+    let candidate = match target {
+        Target::Id(id) => find_by_id(snapshot, submitter, *id)?,
+        Target::Reference(text) => match find_exact(snapshot, submitter, text)? {
+            Some(candidate) => Some(candidate),
+            None => match find_by_fragment(snapshot, submitter, text)?.as_slice() {
                 [] => None,
                 [only] => Some(*only),
-                several => return Ok(Lookup::Ambiguous(ambiguous(text, several))),
+                several => return Ok(LookupResult::Ambiguous(ambiguous(text, several))),
             },
         },
     };
-    let Some(place) = place else {
-        return Ok(Lookup::Of(None));
+    let Some(candidate) = candidate else {
+        return Ok(LookupResult::Unique(None));
     };
-    let record = if place.is_finished {
-        Some(checked_record(snapshot, of, place)?)
+    let record = if candidate.is_finished {
+        Some(checked_record(snapshot, submitter, candidate)?)
     } else {
         None
     };
-    Ok(Lookup::Of(Some(Found {
-        id: place.id,
-        number: place.number,
+    Ok(LookupResult::Unique(Some(StoredExecution {
+        id: candidate.id,
+        number: candidate.number,
         record: record.map(Box::new),
     })))
 }
 
-/// The record in its place, if it is the one that belongs there.
+/// Reads the record of a candidate, and checks that it belongs to it: damage to the row must not
+/// show anybody the record of another.
 fn checked_record(
     snapshot: &Snapshot<'_>,
-    of: Option<u32>,
-    place: Place,
-) -> Result<escher_protocol::ExecutionRecord, DatabaseError> {
-    let record = query::record(snapshot, place.number)?;
-    let belongs = |record: &escher_protocol::ExecutionRecord| {
-        record.id == place.id && of.is_none_or(|of| record.submitted_by.uid == of)
+    submitter: Option<u32>,
+    candidate: Candidate,
+) -> Result<ExecutionRecord, DatabaseError> {
+    let record = query::record(snapshot, candidate.number)?;
+    let belongs = |record: &ExecutionRecord| {
+        record.id == candidate.id
+            && submitter.is_none_or(|submitter| record.submitted_by.uid == submitter)
     };
     record
         .filter(belongs)
-        .ok_or(Kind::Record.damaged(place.number))
+        .ok_or(BlobKind::Record.damaged(candidate.number))
 }
 
-fn by_number(
+/// Finds an execution by its number, full UUID, or name; the newest of a name.
+fn find_exact(
     snapshot: &Snapshot<'_>,
-    of: Option<u32>,
-    number: u64,
-) -> Result<Option<Place>, DatabaseError> {
-    let mut statement = snapshot.connection.prepare_cached(&numbered())?;
-    let found = statement.query_row(params![signed(number), of], Place::read);
-    Ok(found.optional()?)
-}
-
-fn by_id(
-    snapshot: &Snapshot<'_>,
-    of: Option<u32>,
-    id: ExecutionId,
-) -> Result<Option<Place>, DatabaseError> {
-    let mut statement = snapshot.connection.prepare_cached(&identified())?;
-    let found = statement.query_row(params![id.into_bytes(), of], Place::read);
-    Ok(found.optional()?)
-}
-
-/// A number, a full UUID, or a name (the newest execution that bears it).
-fn by_exact(
-    snapshot: &Snapshot<'_>,
-    of: Option<u32>,
+    submitter: Option<u32>,
     text: &str,
-) -> Result<Option<Place>, DatabaseError> {
+) -> Result<Option<Candidate>, DatabaseError> {
     if let Ok(number) = text.parse()
-        && let Some(place) = by_number(snapshot, of, number)?
+        && let Some(candidate) = find_by_number(snapshot, submitter, number)?
     {
-        return Ok(Some(place));
+        return Ok(Some(candidate));
     }
     if let Ok(id) = text.parse()
-        && let Some(place) = by_id(snapshot, of, id)?
+        && let Some(candidate) = find_by_id(snapshot, submitter, id)?
     {
-        return Ok(Some(place));
+        return Ok(Some(candidate));
     }
-    by_name(snapshot, of, text)
+    find_by_name(snapshot, submitter, text)
 }
 
-fn by_name(
+fn find_by_number(
     snapshot: &Snapshot<'_>,
-    of: Option<u32>,
+    submitter: Option<u32>,
+    number: u64,
+) -> Result<Option<Candidate>, DatabaseError> {
+    let mut statement = snapshot.connection.prepare_cached(&number_sql())?;
+    let found = statement.query_row(params![signed(number), submitter], Candidate::read);
+    Ok(found.optional()?)
+}
+
+fn find_by_id(
+    snapshot: &Snapshot<'_>,
+    submitter: Option<u32>,
+    id: ExecutionId,
+) -> Result<Option<Candidate>, DatabaseError> {
+    let mut statement = snapshot.connection.prepare_cached(&id_sql())?;
+    let found = statement.query_row(params![id.into_bytes(), submitter], Candidate::read);
+    Ok(found.optional()?)
+}
+
+fn find_by_name(
+    snapshot: &Snapshot<'_>,
+    submitter: Option<u32>,
     name: &str,
-) -> Result<Option<Place>, DatabaseError> {
-    let mut statement = snapshot.connection.prepare_cached(&named(of))?;
+) -> Result<Option<Candidate>, DatabaseError> {
+    let mut statement = snapshot.connection.prepare_cached(&name_sql(submitter))?;
     let mut newest = None;
-    for ended in std::iter::once(0).chain(columns::all_ended()) {
+    for ended in std::iter::once(0).chain(columns::ended_codes()) {
         let mut values = vec![Value::Text(name.to_owned()), ended.into()];
-        values.extend(of.map(Value::from));
-        let found = statement.query_row(params_from_iter(values), Place::read);
+        values.extend(submitter.map(Value::from));
+        let found = statement.query_row(params_from_iter(values), Candidate::read);
         newest = newest.max(found.optional()?);
     }
     Ok(newest)
 }
 
-fn numbered() -> String {
-    format!(
-        "SELECT {PLACE} FROM execution WHERE number = ?1 AND (?2 IS NULL OR submitter_uid = ?2)"
-    )
-}
-
-fn identified() -> String {
-    format!("SELECT {PLACE} FROM execution WHERE id = ?1 AND (?2 IS NULL OR submitter_uid = ?2)")
-}
-
-/// The newest of a name and a state.
-fn named(of: Option<u32>) -> String {
-    let (index, condition) = match of {
-        None => ("execution_name", ""),
-        Some(_) => ("execution_submitter_name", " AND submitter_uid = ?3"),
-    };
-    format!(
-        "SELECT {PLACE} FROM execution INDEXED BY {index} WHERE name = ?1 AND ended = ?2{condition} \
-         ORDER BY number DESC LIMIT 1"
-    )
-}
-
-/// Executions whose id begins or ends so, by number; not all where there are more than an error names.
-fn by_fragment(
+/// Finds the executions whose id begins or ends with `text`, in the order of their numbers. At most
+/// as many are returned as an error lists.
+fn find_by_fragment(
     snapshot: &Snapshot<'_>,
-    of: Option<u32>,
+    submitter: Option<u32>,
     text: &str,
-) -> Result<Vec<Place>, DatabaseError> {
-    let Some(fragment) = Fragment::parse(text, MIN_FRAGMENT_DIGITS) else {
+) -> Result<Vec<Candidate>, DatabaseError> {
+    let Some(fragment) = IdFragment::parse(text, MIN_FRAGMENT_DIGITS) else {
         return Ok(Vec::new());
     };
-    let mut places = Vec::new();
+    let mut candidates = Vec::new();
     if let Some((low, high)) = fragment.head_range() {
         let range = [Value::Blob(low.to_vec()), Value::Blob(high.to_vec())];
-        candidates(snapshot, of, &heads(of), range, |_| true, &mut places)?;
+        let sql = head_sql(submitter);
+        candidates.extend(in_range(snapshot, submitter, &sql, range, |_| true)?);
     }
     if let Some((low, high)) = fragment.tail_range() {
         let range = [low.into(), high.into()];
-        let is_whole = |place: &Place| fragment.is_tail_of(place.id);
-        candidates(snapshot, of, &tails(of), range, is_whole, &mut places)?;
+        let sql = tail_sql(submitter);
+        let has_tail = |candidate: &Candidate| fragment.is_tail_of(candidate.id);
+        candidates.extend(in_range(snapshot, submitter, &sql, range, has_tail)?);
     }
-    places.sort_unstable();
-    places.dedup();
-    places.truncate(MAX_CANDIDATES);
-    Ok(places)
+    candidates.sort_unstable();
+    candidates.dedup();
+    candidates.truncate(MAX_CANDIDATES);
+    Ok(candidates)
 }
 
-fn candidates(
+/// Returns at most [`MAX_CANDIDATES`] rows of `sql` that satisfy `predicate`.
+fn in_range(
     snapshot: &Snapshot<'_>,
-    of: Option<u32>,
+    submitter: Option<u32>,
     sql: &str,
     range: [Value; 2],
-    fits: impl Fn(&Place) -> bool,
-    places: &mut Vec<Place>,
-) -> Result<(), DatabaseError> {
+    predicate: impl Fn(&Candidate) -> bool,
+) -> Result<Vec<Candidate>, DatabaseError> {
     let mut statement = snapshot.connection.prepare_cached(sql)?;
-    let values = range.into_iter().chain(of.map(Value::from));
+    let values = range.into_iter().chain(submitter.map(Value::from));
     let mut rows = statement.query(params_from_iter(values))?;
-    let mut room = MAX_CANDIDATES;
-    while room > 0
+    let mut candidates = Vec::new();
+    while candidates.len() < MAX_CANDIDATES
         && let Some(row) = rows.next()?
     {
-        let place = Place::read(row)?;
-        if fits(&place) {
-            places.push(place);
-            room -= 1;
+        let candidate = Candidate::read(row)?;
+        if predicate(&candidate) {
+            candidates.push(candidate);
         }
     }
-    Ok(())
+    Ok(candidates)
 }
 
-/// Ids in a range. Heads are times: what people type is a tail, and an index for each submitter would cost
-/// every submission.
-fn heads(of: Option<u32>) -> String {
-    let condition = match of {
-        None => "",
-        Some(_) => " AND submitter_uid = ?3",
-    };
+fn number_sql() -> String {
     format!(
-        "SELECT {PLACE} FROM execution INDEXED BY sqlite_autoindex_execution_1 \
-         WHERE id BETWEEN ?1 AND ?2{condition} ORDER BY id"
+        "SELECT {CANDIDATE_COLUMNS} FROM execution \
+         WHERE number = ?1 AND (?2 IS NULL OR submitter_uid = ?2)"
     )
 }
 
-/// Tails in a range. Even the shortest has few, so no index is needed for each submitter.
-fn tails(of: Option<u32>) -> String {
-    let condition = match of {
-        None => "",
-        Some(_) => " AND submitter_uid = ?3",
-    };
+fn id_sql() -> String {
     format!(
-        "SELECT {PLACE} FROM execution INDEXED BY execution_tail \
-         WHERE tail BETWEEN ?1 AND ?2{condition} ORDER BY tail"
+        "SELECT {CANDIDATE_COLUMNS} FROM execution \
+         WHERE id = ?1 AND (?2 IS NULL OR submitter_uid = ?2)"
     )
 }
 
-fn ambiguous(text: &str, places: &[Place]) -> ApiError {
-    let named: Vec<String> = places
+/// Finds the newest execution of a name and a value of `ended`.
+fn name_sql(submitter: Option<u32>) -> String {
+    let (index, and_submitter) = match submitter {
+        None => ("execution_name", ""),
+        Some(_) => ("execution_submitter_name", AND_SUBMITTER),
+    };
+    format!(
+        "SELECT {CANDIDATE_COLUMNS} FROM execution INDEXED BY {index} \
+         WHERE name = ?1 AND ended = ?2{and_submitter} ORDER BY number DESC LIMIT 1"
+    )
+}
+
+/// Finds ids in a range. People seldom type a head, which is a time, so an index that begins with
+/// the submitter would not be worth its cost to every submission.
+fn head_sql(submitter: Option<u32>) -> String {
+    let and_submitter = submitter.map_or("", |_| AND_SUBMITTER);
+    format!(
+        "SELECT {CANDIDATE_COLUMNS} FROM execution INDEXED BY sqlite_autoindex_execution_1 \
+         WHERE id BETWEEN ?1 AND ?2{and_submitter} ORDER BY id"
+    )
+}
+
+/// Finds tails in a range. Even the shortest tail is rare, so no index that begins with the
+/// submitter is needed.
+fn tail_sql(submitter: Option<u32>) -> String {
+    let and_submitter = submitter.map_or("", |_| AND_SUBMITTER);
+    format!(
+        "SELECT {CANDIDATE_COLUMNS} FROM execution INDEXED BY execution_tail \
+         WHERE tail BETWEEN ?1 AND ?2{and_submitter} ORDER BY tail"
+    )
+}
+
+const AND_SUBMITTER: &str = " AND submitter_uid = ?3";
+
+fn ambiguous(text: &str, candidates: &[Candidate]) -> ApiError {
+    let listed: Vec<String> = candidates
         .iter()
-        .map(|place| format!("{} ({})", place.number, place.id))
+        .map(|candidate| format!("{} ({})", candidate.number, candidate.id))
         .collect();
     let text = text.to_ascii_lowercase();
-    let message = format!("{text:?} fits several executions: {}", named.join(", "));
+    let message = format!("{text:?} matches several executions: {}", listed.join(", "));
     ApiError::new(ErrorCode::AMBIGUOUS, message).with_hint("use the number, or more digits")
 }
 
-/// The statements that [`find`] uses, to see how SQLite goes about them.
+/// Returns the statements of [`find`], for the test of their query plans.
 #[cfg(test)]
 pub(super) fn statements() -> Vec<String> {
-    let each = |of| [named(of), heads(of), tails(of)];
-    let scoped = [None, Some(0)].into_iter().flat_map(each);
-    scoped.chain([numbered(), identified()]).collect()
+    let for_scope = |submitter| {
+        [
+            name_sql(submitter),
+            head_sql(submitter),
+            tail_sql(submitter),
+        ]
+    };
+    let scoped = [None, Some(0)].into_iter().flat_map(for_scope);
+    scoped.chain([number_sql(), id_sql()]).collect()
 }

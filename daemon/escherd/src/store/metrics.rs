@@ -1,4 +1,4 @@
-//! What the store counts. See [`crate::metrics`].
+//! What the store measures. See [`crate::metrics`].
 
 use std::time::Duration;
 
@@ -8,38 +8,38 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::metrics::moments;
 
-/// The figures. Clones share them.
+/// The metrics of the store. Clones share them.
 #[derive(Debug, Clone)]
-pub(super) struct Figures {
+pub(super) struct StoreMetrics {
     commits: Histogram,
     failures: Counter,
 }
 
-impl Default for Figures {
+impl Default for StoreMetrics {
     fn default() -> Self {
-        Figures {
+        StoreMetrics {
             commits: moments(),
             failures: Counter::default(),
         }
     }
 }
 
-impl Figures {
-    /// A transaction was committed.
-    pub(super) fn committed(&self, took: Duration) {
-        self.commits.observe(took.as_secs_f64());
+impl StoreMetrics {
+    /// Records a committed transaction.
+    pub(super) fn add_commit(&self, duration: Duration) {
+        self.commits.observe(duration.as_secs_f64());
     }
 
-    /// A transaction was not.
-    pub(super) fn failed(&self) {
+    /// Records a failed transaction.
+    pub(super) fn add_failure(&self) {
         self.failures.inc();
     }
 
-    /// Adds them to what is told.
+    /// Adds the metrics to `registry`.
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register_with_unit(
             "store_commit",
-            "How long transactions of the store took, from their beginning to their commit",
+            "Duration of the store's transactions, from their beginning to their commit",
             Unit::Seconds,
             self.commits.clone(),
         );

@@ -1,7 +1,7 @@
-//! What escherd knows, on disk: `<state dir>/escher.db`, an SQLite database.
+//! Everything that escherd must not forget, on disk: `<state dir>/escher.db`, an SQLite database.
 //!
-//! One thread writes, in the order in which the engine's [`Change`]s come; all that wait go into one
-//! transaction. Readers have connections of their own and see what is committed.
+//! One thread writes, in the order in which the scheduler's [`Change`]s come; all that are waiting
+//! share a transaction. Readers have connections of their own and see what is committed.
 
 mod apply;
 mod checksum;
@@ -28,9 +28,9 @@ mod totals;
 mod writer;
 
 pub use error::StoreError;
-pub use handle::{Found, Size, Store, StoreSettings, Unsettled, open};
-pub use open::Notice;
-pub use quarantine::{Remnants, remnants};
+pub use handle::{FlushTimeout, HistorySize, Store, StoreSettings, StoredExecution, open};
+pub use open::QuarantinedFile;
+pub use quarantine::{DamageReport, damage_report};
 
 use escher_protocol::message::{Event, Removed};
 use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Resources, Timestamp};
@@ -40,19 +40,19 @@ use crate::execution::Submission;
 /// Name of the database, in the state directory.
 pub const FILE_NAME: &str = "escher.db";
 
-/// What is to be written. A change is about one execution but for the last two.
+/// A change to write. All but the last two concern one execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It was taken on. The only change that may be refused.
+    /// It was accepted. The only change that can be refused.
     Submitted {
-        /// All of it.
+        /// The request with all that was decided about it.
         submission: Box<Submission>,
-        /// The digest of its request, where that has a key.
-        digest: Option<Digest>,
+        /// The digest of the request, if that has a key.
+        digest: Option<RequestDigest>,
         /// Whether it goes to a shim at once.
         launching: bool,
     },
-    /// It goes to a shim.
+    /// It is being handed to a shim.
     Launching {
         /// Its number.
         number: u64,
@@ -63,103 +63,102 @@ pub enum Change {
         number: u64,
         /// The main process.
         pid: u32,
-        /// Since when.
+        /// When it started.
         at: Timestamp,
     },
-    /// Somebody wants its end.
+    /// It is to be cancelled.
     CancelRequested {
         /// Its number.
         number: u64,
-        /// Who.
-        by: Canceller,
-        /// SIGKILL at once.
+        /// Who cancels it.
+        canceller: Canceller,
+        /// Whether to send SIGKILL at once.
         kill: bool,
     },
-    /// It is over.
+    /// It has finished.
     Finished {
-        /// What is known of it.
+        /// The record that is kept.
         record: Box<ExecutionRecord>,
-        /// What it was allowed to use, and has used.
+        /// Its limits, and what it used.
         resources: Box<Resources>,
     },
-    /// These are to be forgotten: their records at once, their logs as soon as the launcher has deleted
-    /// them. One that is not finished stays.
+    /// Executions are removed: their records now, their logs once the launcher has deleted them. An
+    /// unfinished execution stays.
     Removed {
         /// Their numbers.
         numbers: Vec<u64>,
     },
     /// The logs of removed executions are deleted.
     LogsDeleted {
-        /// Their ids.
+        /// The ids of these executions.
         ids: Vec<ExecutionId>,
     },
 }
 
-/// SHA-256 of an encoded request: tells whether a key comes with the same request again.
-pub type Digest = [u8; 32];
+/// SHA-256 of an encoded request, by which a repeated key is compared with its first request.
+pub type RequestDigest = [u8; 32];
 
 /// A change on its way to the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Comes back with the [`CommitOutcome`].
+pub struct ChangeEntry {
+    /// Identifies the entry's [`CommitOutcome`].
     pub ticket: u64,
     /// The change.
     pub change: Change,
-    /// What followers of events are told of it, kept with it, in order.
+    /// The events that announce the change, in order. They are stored with it.
     pub events: Vec<Event>,
 }
 
-/// What became of an [`Entry`].
+/// What became of a [`ChangeEntry`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitOutcome {
     /// It is committed.
     Committed,
-    /// A submission whose key its submitter has used before: nothing was written.
+    /// The submitter has used the submission's key before: nothing was written.
     KeyTaken {
-        /// The execution that has it.
+        /// The execution that has the key.
         id: ExecutionId,
         /// Its number.
         number: u64,
-        /// Whether that was the same request.
-        same: bool,
+        /// Whether its request was the same.
+        is_same_request: bool,
     },
-    /// A submission that could not be written, and why: nothing was. Changes of another kind are never
+    /// A submission could not be written, for this reason: nothing was. Other changes are never
     /// refused; they wait until they can be written.
     Refused(String),
-    /// It cannot be written now and will be later, with another verdict then. Never of a submission.
+    /// It cannot be written now and is retried; another outcome follows. Never for a submission.
     Delayed,
-    /// A removal is committed: what was forgotten, and the ids, whose logs are to be deleted.
+    /// A removal is committed: what was removed, and the ids, whose logs are to be deleted.
     Removed(Removed, Vec<ExecutionId>),
 }
 
-/// What a new escherd begins with.
+/// What a store says when it is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Loaded {
-    /// The highest number that was ever given to an execution.
+pub struct LoadedState {
+    /// The highest number that an execution ever had.
     pub last_number: u64,
-    /// Executions that are not finished, by number.
-    pub unfinished: Vec<Unfinished>,
-    /// The last events, in order; at most as many as the engine keeps.
+    /// The unfinished executions, by number.
+    pub unfinished: Vec<UnfinishedExecution>,
+    /// The last events, in order; at most [`StoreSettings::max_events`].
     pub events: Vec<Event>,
-    /// Removed executions whose logs were not deleted yet, as far as is known. Those that had none are
-    /// among them.
+    /// Removed executions whose logs may still have to be deleted. Some never had one.
     pub undeleted_logs: Vec<ExecutionId>,
 }
 
 /// An execution that was not finished when the last escherd ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfinished {
-    /// What was taken on.
+pub struct UnfinishedExecution {
+    /// What was accepted.
     pub submission: Submission,
     /// Whether it was handed to a shim, or was about to be.
     pub launching: bool,
-    /// Its main process and since when, if it was seen to run.
+    /// Its main process and the time of its start, if it was seen to run.
     pub started: Option<(u32, Timestamp)>,
-    /// Who wants its end, if somebody does, and whether by SIGKILL at once.
+    /// Who cancels it, if somebody does, and whether by SIGKILL at once.
     pub cancel: Option<(Canceller, bool)>,
 }
 
-/// How much of what is finished is kept.
+/// How much of the history is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryLimits {
     /// Seconds since an execution's end.
@@ -170,12 +169,12 @@ pub struct HistoryLimits {
     pub max_count: u64,
 }
 
-/// What a commit outlives.
+/// What a commit survives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// The end of escherd by whatever cause (`PRAGMA synchronous = NORMAL`).
+    /// The end of escherd by any cause (`PRAGMA synchronous = NORMAL`).
     #[default]
     Crash,
-    /// A power cut as well (`PRAGMA synchronous = FULL`: synced before it counts).
+    /// A power cut as well (`PRAGMA synchronous = FULL`: synced before it is acknowledged).
     Power,
 }

@@ -1,4 +1,4 @@
-//! Opening a store: as it is, made anew, or set aside and made anew from what can be read of it.
+//! Opening a store: as it is, newly created, or set aside and recreated from what can be read.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -9,26 +9,26 @@ use nix::fcntl::OFlag;
 use rusqlite::Connection;
 
 use super::error::{DatabaseError, StoreError};
-use super::quarantine::{self, Damage, FILE_MODE};
+use super::quarantine::{self, DamageMarker, FILE_MODE};
 use super::schema::{self, SCHEMA, Schema};
-use super::totals::Tally;
-use super::{Loaded, StoreSettings, connection, load, salvage};
+use super::totals::WriterState;
+use super::{LoadedState, StoreSettings, connection, load, salvage};
 
-/// A database up to this size is checked whole at every start, which takes some tens of milliseconds. What is
-/// wrong in a bigger one is found where it is met.
-const CHECKED_BYTES: u64 = 8 * 1024 * 1024;
+/// The largest database that is checked completely at every start, which takes some tens of
+/// milliseconds. In a larger one, damage is noticed where it is read.
+const MAX_CHECKED_BYTES: u64 = 8 * 1024 * 1024;
 
-/// What every SQLite database begins with (sqlite.org/fileformat2.html, 1.3).
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// The first bytes of every SQLite database (sqlite.org/fileformat2.html, 1.3).
+const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// Bytes of a database's header, and where in it the application id is.
+/// Size of a database's header, and the positions of two numbers in it.
 const HEADER_BYTES: usize = 100;
-const VERSION_AT: usize = 60;
-const APPLICATION_ID_AT: usize = 68;
+const USER_VERSION_OFFSET: usize = 60;
+const APPLICATION_ID_OFFSET: usize = 68;
 
 /// A file that was set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
+pub struct QuarantinedFile {
     /// Where it was.
     pub from: PathBuf,
     /// Where it is.
@@ -39,149 +39,163 @@ pub struct Notice {
     pub salvaged: u64,
 }
 
-/// A store that is open, for its writer.
+/// An open store, for its writer.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenStore {
     pub(super) connection: Connection,
-    pub(super) tally: Tally,
-    pub(super) loaded: Loaded,
+    pub(super) state: WriterState,
+    pub(super) loaded: LoadedState,
 }
 
-/// Why a file is not the store.
-enum Obstacle {
-    /// It goes aside.
+/// Why an existing file cannot be used as the store.
+enum OpenFailure {
+    /// It is damaged or not a store: it is to be set aside and replaced.
     Unfit(String),
-    /// Nothing may be done about it.
-    Final(StoreError),
+    /// It must be left alone.
+    Fatal(StoreError),
 }
 
-impl From<StoreError> for Obstacle {
+impl From<StoreError> for OpenFailure {
     fn from(error: StoreError) -> Self {
-        Obstacle::Final(error)
+        OpenFailure::Fatal(error)
     }
 }
 
-/// Opens the store at `path`, making it where there is none.
+/// Opens the store at `path`, and creates it if there is none.
 pub(super) fn open(
     path: &Path,
     settings: StoreSettings,
-) -> Result<(Opened, Vec<Notice>), StoreError> {
-    open_as(path, settings, SCHEMA)
+) -> Result<(OpenStore, Vec<QuarantinedFile>), StoreError> {
+    open_with_schema(path, settings, SCHEMA)
 }
 
-/// As [`open`], with this `schema`.
-pub(super) fn open_as(
+/// As [`open`], with a given schema.
+pub(super) fn open_with_schema(
     path: &Path,
     settings: StoreSettings,
     schema: Schema,
-) -> Result<(Opened, Vec<Notice>), StoreError> {
-    let mut notices = Vec::new();
+) -> Result<(OpenStore, Vec<QuarantinedFile>), StoreError> {
+    let mut quarantined = Vec::new();
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => return Err(StoreError::NotAFile(path.to_owned())),
         Ok(_) => match open_existing(path, settings, schema) {
-            Ok(opened) => return Ok((opened, notices)),
-            Err(Obstacle::Final(error)) => return Err(error),
-            Err(Obstacle::Unfit(reason)) => notices.push(replace(path, reason, schema)?),
+            Ok(opened) => return Ok((opened, quarantined)),
+            Err(OpenFailure::Fatal(error)) => return Err(error),
+            Err(OpenFailure::Unfit(reason)) => quarantined.push(replace(path, reason, schema)?),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if fs::symlink_metadata(quarantine::wal(path)).is_ok() {
-                let reason = "its database is gone, and only the write-ahead log is left";
-                notices.push(replace(path, reason.to_owned(), schema)?);
+            if fs::symlink_metadata(quarantine::wal_path(path)).is_ok() {
+                let reason = "its database is missing, and only the write-ahead log is left";
+                quarantined.push(replace(path, reason.to_owned(), schema)?);
             } else {
-                make(path, None, schema)?;
+                create(path, None, schema)?;
             }
         }
-        Err(error) => return Err(StoreError::io(path, "it cannot be looked at")(error)),
+        Err(error) => return Err(StoreError::io(path, "it cannot be inspected")(error)),
     }
     match open_existing(path, settings, schema) {
-        Ok(opened) => Ok((opened, notices)),
-        Err(Obstacle::Final(error)) => Err(error),
-        Err(Obstacle::Unfit(reason)) => Err(StoreError::Unreliable {
+        Ok(opened) => Ok((opened, quarantined)),
+        Err(OpenFailure::Fatal(error)) => Err(error),
+        Err(OpenFailure::Unfit(reason)) => Err(StoreError::Unreliable {
             path: path.to_owned(),
             reason,
         }),
     }
 }
 
-fn open_existing(path: &Path, settings: StoreSettings, schema: Schema) -> Result<Opened, Obstacle> {
-    let bytes = look_at(path, schema)?;
-    if let Ok(found) = fs::read_to_string(Damage::mark(path)) {
+fn open_existing(
+    path: &Path,
+    settings: StoreSettings,
+    schema: Schema,
+) -> Result<OpenStore, OpenFailure> {
+    let bytes = inspect(path, schema)?;
+    if let Ok(found) = fs::read_to_string(DamageMarker::file_path(path)) {
         let found = found.trim();
-        return Err(Obstacle::Unfit(format!("damage was found in it: {found}")));
+        return Err(OpenFailure::Unfit(format!(
+            "damage was found in it: {found}"
+        )));
     }
-    let fault = |fault: DatabaseError| match fault {
-        fault if fault.is_damage() => Obstacle::Unfit(format!("it is damaged: {fault}")),
-        fault => Obstacle::Final(unusable(path, fault)),
+    let failure = |error: DatabaseError| {
+        if error.is_damage() {
+            OpenFailure::Unfit(format!("it is damaged: {error}"))
+        } else {
+            OpenFailure::Fatal(store_error(path, error))
+        }
     };
-    let mut connection = connection::writer(path, settings.durability).map_err(fault)?;
-    let found = schema::version(&connection).map_err(fault)?;
-    if found < schema.oldest || found > schema.newest() {
-        return Err(unsupported(path, found, schema));
+    let mut connection = connection::writer(path, settings.durability).map_err(failure)?;
+    let version = schema::version(&connection).map_err(failure)?;
+    if version < schema.oldest || version > schema.newest() {
+        return Err(unsupported_version(path, version, schema));
     }
     let read = |connection: &mut Connection| {
-        if bytes <= CHECKED_BYTES {
-            check(connection)?;
+        if bytes <= MAX_CHECKED_BYTES {
+            check_integrity(connection)?;
         }
         schema.migrate(connection)?;
-        let loaded = load::load(connection, settings.kept_events)?;
-        let tally = Tally::read(connection)?;
-        connection::keeps_tidy(connection)?;
-        Ok((loaded, tally))
+        let loaded = load::load(connection, settings.max_events)?;
+        let state = WriterState::read(connection)?;
+        connection::checkpoint_on_close(connection)?;
+        Ok((loaded, state))
     };
-    let (loaded, tally) = read(&mut connection).map_err(fault)?;
-    Ok(Opened {
+    let (loaded, state) = read(&mut connection).map_err(failure)?;
+    Ok(OpenStore {
         connection,
-        tally,
+        state,
         loaded,
     })
 }
 
-/// Looks at a file before SQLite does: something foreign is not to be touched. Returns its size.
-fn look_at(path: &Path, schema: Schema) -> Result<u64, Obstacle> {
+/// Inspects a file before SQLite opens it, so that foreign files are not touched. Returns its size.
+fn inspect(path: &Path, schema: Schema) -> Result<u64, OpenFailure> {
     let mut file = File::options()
         .read(true)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
         .open(path)
         .map_err(StoreError::io(path, "it cannot be opened"))?;
-    let found = file
+    let metadata = file
         .metadata()
-        .map_err(StoreError::io(path, "it cannot be looked at"))?;
-    if found.permissions().mode() & 0o777 != FILE_MODE {
+        .map_err(StoreError::io(path, "it cannot be inspected"))?;
+    if metadata.permissions().mode() & 0o777 != FILE_MODE {
         file.set_permissions(fs::Permissions::from_mode(FILE_MODE))
             .map_err(StoreError::io(path, "its mode cannot be set"))?;
     }
-    if found.len() == 0 {
-        return Err(Obstacle::Unfit("it is empty".to_owned()));
+    if metadata.len() == 0 {
+        return Err(OpenFailure::Unfit("it is empty".to_owned()));
     }
     let mut header = [0; HEADER_BYTES];
     match file.read_exact(&mut header) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            return Err(Obstacle::Unfit("it is too short for a database".to_owned()));
+            return Err(OpenFailure::Unfit(
+                "it is too short for a database".to_owned(),
+            ));
         }
         read => read.map_err(StoreError::io(path, "it cannot be read"))?,
     }
-    if !header.starts_with(MAGIC) {
-        return Err(Obstacle::Unfit("it is not an SQLite database".to_owned()));
+    if !header.starts_with(SQLITE_MAGIC) {
+        return Err(OpenFailure::Unfit(
+            "it is not an SQLite database".to_owned(),
+        ));
     }
-    let number_at = |place: usize| {
-        let bytes = &header[place..place + 4];
+    let number_at = |offset: usize| {
+        let bytes = &header[offset..offset + 4];
         bytes
             .iter()
             .fold(0, |number, byte| number << 8 | u32::from(*byte))
     };
-    match number_at(APPLICATION_ID_AT) {
-        schema::APPLICATION_ID => Ok(found.len()),
+    match number_at(APPLICATION_ID_OFFSET) {
+        schema::APPLICATION_ID => Ok(metadata.len()),
         schema::EARLIER_APPLICATION_ID => {
-            Err(unsupported(path, number_at(VERSION_AT).into(), schema))
+            let version = number_at(USER_VERSION_OFFSET).into();
+            Err(unsupported_version(path, version, schema))
         }
-        _ => Err(Obstacle::Unfit(
-            "it is a database of something else".to_owned(),
+        _ => Err(OpenFailure::Unfit(
+            "it is a database of another program".to_owned(),
         )),
     }
 }
 
-fn unsupported(path: &Path, found: i64, schema: Schema) -> Obstacle {
-    Obstacle::Final(StoreError::UnsupportedVersion {
+fn unsupported_version(path: &Path, found: i64, schema: Schema) -> OpenFailure {
+    OpenFailure::Fatal(StoreError::UnsupportedVersion {
         path: path.to_owned(),
         found,
         oldest: schema.oldest,
@@ -189,27 +203,27 @@ fn unsupported(path: &Path, found: i64, schema: Schema) -> Obstacle {
     })
 }
 
-/// SQLite's own check of structure, and that the indexes have what the tables have.
-fn check(connection: &Connection) -> Result<(), DatabaseError> {
+/// Has SQLite check the structure, and that indexes and tables agree.
+fn check_integrity(connection: &Connection) -> Result<(), DatabaseError> {
     let sql = "PRAGMA integrity_check(1)";
-    let verdict: String = connection.query_row(sql, [], |row| row.get(0))?;
-    match verdict.as_str() {
+    let result: String = connection.query_row(sql, [], |row| row.get(0))?;
+    match result.as_str() {
         "ok" => Ok(()),
-        _ => Err(DatabaseError::Unsound(verdict.replace('\n', " "))),
+        _ => Err(DatabaseError::CheckFailed(result.replace('\n', " "))),
     }
 }
 
-/// Sets what is at `path` aside and makes a new store with what can be read of it.
-fn replace(path: &Path, reason: String, schema: Schema) -> Result<Notice, StoreError> {
+/// Sets the file at `path` aside and creates a new store with what can be read of it.
+fn replace(path: &Path, reason: String, schema: Schema) -> Result<QuarantinedFile, StoreError> {
     let to = quarantine::set_aside(path)?;
-    let salvaged = make(path, Some(&to), schema)?;
-    quarantine::remove(&quarantine::beside(&to, "-shm"))?;
-    quarantine::remove(&Damage::mark(path))?;
+    let salvaged = create(path, Some(&to), schema)?;
+    quarantine::remove(&quarantine::with_suffix(&to, "-shm"))?;
+    quarantine::remove(&DamageMarker::file_path(path))?;
     let (from, name) = (path.display(), to.display());
     tracing::error!(
         "{from} was set aside as {name}: {reason}. The new store has {salvaged} executions from it"
     );
-    Ok(Notice {
+    Ok(QuarantinedFile {
         from: path.to_owned(),
         to,
         reason,
@@ -217,10 +231,10 @@ fn replace(path: &Path, reason: String, schema: Schema) -> Result<Notice, StoreE
     })
 }
 
-/// Makes a store at `path`, with what can be read `from` another one. It is there once it is whole. Returns
-/// how many executions it has.
-fn make(path: &Path, from: Option<&Path>, schema: Schema) -> Result<u64, StoreError> {
-    let new = quarantine::beside(path, ".new");
+/// Creates a store at `path`, with what can be read of the one at `from`. The file appears when it
+/// is complete. Returns how many executions it has.
+fn create(path: &Path, from: Option<&Path>, schema: Schema) -> Result<u64, StoreError> {
+    let new = quarantine::with_suffix(path, ".new");
     quarantine::remove(&new)?;
     quarantine::remove_side_files(&new)?;
     let file = File::options()
@@ -228,16 +242,16 @@ fn make(path: &Path, from: Option<&Path>, schema: Schema) -> Result<u64, StoreEr
         .create_new(true)
         .mode(FILE_MODE)
         .open(&new)
-        .map_err(StoreError::io(&new, "it cannot be made"))?;
+        .map_err(StoreError::io(&new, "it cannot be created"))?;
     let fill = || {
-        let mut connection = connection::maker(&new)?;
+        let mut connection = connection::creator(&new)?;
         schema.migrate(&mut connection)?;
         match from {
             Some(from) => salvage::salvage(from, &mut connection),
             None => Ok(0),
         }
     };
-    let executions = fill().map_err(|fault| unusable(&new, fault))?;
+    let executions = fill().map_err(|error| store_error(&new, error))?;
     file.sync_all()
         .map_err(StoreError::io(&new, "it cannot be synced"))?;
     quarantine::remove_side_files(path)?;
@@ -249,9 +263,9 @@ fn make(path: &Path, from: Option<&Path>, schema: Schema) -> Result<u64, StoreEr
     Ok(executions)
 }
 
-fn unusable(path: &Path, fault: DatabaseError) -> StoreError {
+fn store_error(path: &Path, error: DatabaseError) -> StoreError {
     let path = path.to_owned();
-    match fault {
+    match error {
         DatabaseError::Sqlite(source) => StoreError::Unusable { path, source },
         other => StoreError::Unreliable {
             path,

@@ -1,4 +1,4 @@
-//! Setting a file aside: under another name, never over an existing one, and left as it is.
+//! Damaged and foreign files: set aside unchanged, under a name that never replaces another file.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -12,47 +12,47 @@ use rusqlite::Connection;
 
 use super::error::{DatabaseError, StoreError};
 
-/// Owner alone: commands and their environments are in it.
+/// The owner's alone: commands and their environments are in the files.
 pub(super) const FILE_MODE: u32 = 0o600;
 
-/// What stands between a store's name and the time at which it was set aside.
+/// What separates the name of a store from the time at which it was set aside.
 const SET_ASIDE: &str = ".set-aside-";
 
-/// Names that are tried for one file within the same second.
+/// How many names are tried within the same second.
 const MAX_NAMES: u32 = 1000;
 
-/// `path` with `suffix` at its end, as SQLite names what belongs to a database.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// Returns `path` with `suffix`, as SQLite names the files that belong to a database.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()
 }
 
-/// The write-ahead log of the database at `path`.
-pub(super) fn wal(path: &Path) -> PathBuf {
-    beside(path, "-wal")
+/// Returns the path of the write-ahead log of the database at `path`.
+pub(super) fn wal_path(path: &Path) -> PathBuf {
+    with_suffix(path, "-wal")
 }
 
-/// Gives the database at `path`, or what there is of it, a second name with all that belongs to it, and
-/// returns the name. The first name is still there then, so that a crash before its successor is whole
+/// Gives the database at `path`, or what remains of it, a second name with all that belongs to it,
+/// and returns the name. The first name stays, so that a crash before the new store is complete
 /// changes nothing.
 pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
-    let stem = beside(path, &format!("{SET_ASIDE}{}", utc_now(path)?));
+    let stem = with_suffix(path, &format!("{SET_ASIDE}{}", utc_now(path)?));
     for attempt in 1..=MAX_NAMES {
         let to = match attempt {
             1 => stem.clone(),
-            more => beside(&stem, &format!("-{more}")),
+            more => with_suffix(&stem, &format!("-{more}")),
         };
-        if fs::symlink_metadata(wal(&to)).is_ok() {
+        if fs::symlink_metadata(wal_path(&to)).is_ok() {
             continue;
         }
-        match also_named(path, &to) {
+        match link_or_rename(path, &to) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
             Err(error) => return Err(StoreError::io(path, "it cannot be set aside")(error)),
         }
-        let (from_wal, to_wal) = (wal(path), wal(&to));
-        also_named(&from_wal, &to_wal)
+        let (from_wal, to_wal) = (wal_path(path), wal_path(&to));
+        link_or_rename(&from_wal, &to_wal)
             .map_err(StoreError::io(&from_wal, "it cannot be set aside"))?;
         return Ok(to);
     }
@@ -60,20 +60,20 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
     Err(StoreError::io(&stem, "every name to set it aside is taken")(error))
 }
 
-/// What damage has left beside a store.
+/// The signs of damage beside a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remnants {
-    /// Names of files that were set aside, in order, without what belongs to them.
+pub struct DamageReport {
+    /// Names of the databases that were set aside, in order.
     pub set_aside: Vec<String>,
     /// Whether damage was found since the last start.
     pub is_damaged: bool,
 }
 
-/// Looks for what damage has left beside the store at `path`.
+/// Looks for signs of damage beside the store at `path`.
 ///
 /// # Errors
 /// When its directory cannot be read.
-pub fn remnants(path: &Path) -> io::Result<Remnants> {
+pub fn damage_report(path: &Path) -> io::Result<DamageReport> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let head = path.file_name().unwrap_or_default().to_string_lossy() + SET_ASIDE;
     let mut set_aside = Vec::new();
@@ -84,14 +84,14 @@ pub fn remnants(path: &Path) -> io::Result<Remnants> {
         }
     }
     set_aside.sort_unstable();
-    Ok(Remnants {
+    Ok(DamageReport {
         set_aside,
-        is_damaged: fs::symlink_metadata(Damage::mark(path)).is_ok(),
+        is_damaged: fs::symlink_metadata(DamageMarker::file_path(path)).is_ok(),
     })
 }
 
-/// A second name for a file, if it is there; the only one where the file system has no links.
-fn also_named(from: &Path, to: &Path) -> io::Result<()> {
+/// Gives a file a second name if it exists, or a new one if the file system has no links.
+fn link_or_rename(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
@@ -100,15 +100,19 @@ fn also_named(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what belongs to a database: left behind, it would be taken for its successor's.
+/// Removes the files that belong to a database. SQLite would take them for those of its successor.
 pub(super) fn remove_side_files(path: &Path) -> Result<(), StoreError> {
-    for side in [wal(path), beside(path, "-shm"), beside(path, "-journal")] {
+    for side in [
+        wal_path(path),
+        with_suffix(path, "-shm"),
+        with_suffix(path, "-journal"),
+    ] {
         remove(&side)?;
     }
     Ok(())
 }
 
-/// Removes a file that may not be there.
+/// Removes a file if it exists.
 pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -131,39 +135,39 @@ fn utc_now(path: &Path) -> Result<String, StoreError> {
     })
 }
 
-/// Whether damage was found while a store was in use. A file beside the store remembers it for the next start,
-/// which sets the store aside and begins anew with what can be read.
+/// Marks a store in which damage was found. The mark is a file beside the store, by which the next
+/// start sets the store aside and begins a new one with all that can be read.
 #[derive(Debug)]
-pub(super) struct Damage {
+pub(super) struct DamageMarker {
     path: PathBuf,
-    is_noted: AtomicBool,
+    is_marked: AtomicBool,
 }
 
-impl Damage {
-    /// None so far, in the store at `path`.
-    pub(super) fn none(path: &Path) -> Self {
-        Damage {
+impl DamageMarker {
+    /// Creates a marker for the store at `path`, without marking it.
+    pub(super) fn new(path: &Path) -> Self {
+        DamageMarker {
             path: path.to_owned(),
-            is_noted: AtomicBool::new(false),
+            is_marked: AtomicBool::new(false),
         }
     }
 
-    /// Where the store at `path` has the mark of damage.
-    pub(super) fn mark(path: &Path) -> PathBuf {
-        beside(path, ".damaged")
+    /// Returns the path of the mark for the store at `path`.
+    pub(super) fn file_path(path: &Path) -> PathBuf {
+        with_suffix(path, ".damaged")
     }
 
-    /// Notes `fault` if it is damage. Only the first is of any use.
-    pub(super) fn note(&self, fault: &DatabaseError) {
-        if !fault.is_damage() || self.is_noted.swap(true, Ordering::Relaxed) {
+    /// Marks the store if `error` means damage. Only the first report has an effect.
+    pub(super) fn report(&self, error: &DatabaseError) {
+        if !error.is_damage() || self.is_marked.swap(true, Ordering::Relaxed) {
             return;
         }
         let path = self.path.display();
         tracing::error!(
-            "{path} is damaged: {fault}. The next start of escherd sets it aside and begins a new one with \
-             all that can be read"
+            "{path} is damaged: {error}. The next start of escherd sets it aside and begins a new \
+             store with all that can be read"
         );
-        let mark = Self::mark(&self.path);
+        let mark = Self::file_path(&self.path);
         let written = File::options()
             .write(true)
             .create(true)
@@ -171,7 +175,7 @@ impl Damage {
             .mode(FILE_MODE)
             .custom_flags(OFlag::O_NOFOLLOW.bits())
             .open(&mark)
-            .and_then(|mut file| writeln!(file, "{fault}"));
+            .and_then(|mut file| writeln!(file, "{error}"));
         if let Err(error) = written {
             let mark = mark.display();
             tracing::error!("{mark} cannot be written, so the next start may not know: {error}");

@@ -1,131 +1,137 @@
 //! Lists of finished executions.
 //!
-//! Times become bounds of the number; then [`index_scan`](super::index_scan) find numbers, and these their records.
+//! Times become bounds of the number, [`index_scan`](super::index_scan) finds numbers within them,
+//! and these lead to the records.
 
 use escher_protocol::message::Selection;
 use escher_protocol::{ExecutionRecord, Resources, Text};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params_from_iter};
 
-use super::checksum::{self, Kind};
-use super::columns::{Kept, signed, unsigned};
+use super::checksum::{self, BlobKind};
+use super::columns::{StoredRecord, signed, unsigned};
 use super::error::DatabaseError;
-use super::index_scan::{uid, walks};
+use super::index_scan::{index_scans, parse_uid};
 use super::readers::Snapshot;
 use super::totals::Totals;
 
-/// Records of finished executions that fit, the newest first.
+/// Returns the records of finished executions that match, the newest first.
 pub(super) fn list(
     snapshot: &Snapshot<'_>,
-    of: Option<u32>,
+    submitter: Option<u32>,
     selection: &Selection,
     before: u64,
-    room: usize,
+    limit: usize,
 ) -> Result<Vec<ExecutionRecord>, DatabaseError> {
     let mut records = Vec::new();
-    for number in finished_numbers(snapshot, of, selection, before, room)? {
+    for number in finished_numbers(snapshot, submitter, selection, before, limit)? {
         match record(snapshot, number) {
-            // Damage to an index must not show anybody what is not for it.
-            Ok(Some(record)) if fits(&record, of, selection) => records.push(record),
-            Ok(_) => snapshot.damage.note(&Kind::Record.damaged(number)),
-            Err(fault) if fault.is_damage() => snapshot.damage.note(&fault),
-            Err(fault) => return Err(fault),
+            // Damage to an index must not show anybody the record of another user.
+            Ok(Some(record)) if matches(&record, submitter, selection) => records.push(record),
+            Ok(_) => snapshot.damage.report(&BlobKind::Record.damaged(number)),
+            Err(error) if error.is_damage() => snapshot.damage.report(&error),
+            Err(error) => return Err(error),
         }
     }
     Ok(records)
 }
 
-/// The record of a finished execution.
+/// Reads the record of a finished execution.
 pub(super) fn record(
     snapshot: &Snapshot<'_>,
     number: u64,
 ) -> Result<Option<ExecutionRecord>, DatabaseError> {
-    Ok(kept(snapshot, number)?.map(|kept| kept.record))
+    Ok(stored_record(snapshot, number)?.map(|stored| stored.record))
 }
 
-/// What a finished execution was allowed to use, and has used.
+/// Reads the limits of a finished execution, and what it used.
 pub(super) fn resources(
     snapshot: &Snapshot<'_>,
     number: u64,
 ) -> Result<Option<Resources>, DatabaseError> {
-    Ok(kept(snapshot, number)?.map(|kept| kept.resources))
+    Ok(stored_record(snapshot, number)?.map(|stored| stored.resources))
 }
 
-fn kept(snapshot: &Snapshot<'_>, number: u64) -> Result<Option<Kept>, DatabaseError> {
+fn stored_record(
+    snapshot: &Snapshot<'_>,
+    number: u64,
+) -> Result<Option<StoredRecord>, DatabaseError> {
     let sql = "SELECT body FROM record WHERE number = ?1";
     let mut statement = snapshot.connection.prepare_cached(sql)?;
     let body: Option<Vec<u8>> = statement
         .query_row([signed(number)], |row| row.get(0))
         .optional()?;
-    body.map(|body| checksum::unwrap(Kind::Record, number, &body))
+    body.map(|body| checksum::decode(BlobKind::Record, number, &body))
         .transpose()
 }
 
-/// The numbers of finished executions that fit, below `before`, the newest first; at most `room`.
+/// Returns the numbers of finished executions that match, below `before`, the newest first; at most
+/// `limit`.
 pub(super) fn finished_numbers(
     snapshot: &Snapshot<'_>,
-    of: Option<u32>,
+    submitter: Option<u32>,
     selection: &Selection,
     before: u64,
-    room: usize,
+    limit: usize,
 ) -> Result<Vec<u64>, DatabaseError> {
-    let Some((above, below)) = bounds(snapshot, selection, signed(before))? else {
+    let Some((above, below)) = number_bounds(snapshot, selection, signed(before))? else {
         return Ok(Vec::new());
     };
-    let mut found: Vec<i64> = Vec::new();
-    for walk in walks(&snapshot.connection, of, selection)? {
-        // Once there are enough, the next walks only have to look for newer ones.
-        let above = match found.last() {
-            Some(last) if found.len() >= room => *last,
+    let mut numbers: Vec<i64> = Vec::new();
+    for scan in index_scans(&snapshot.connection, submitter, selection)? {
+        // Once there are enough, the next scans only have to find newer ones.
+        let above = match numbers.last() {
+            Some(last) if numbers.len() >= limit => *last,
             _ => above,
         };
-        let mut statement = snapshot.connection.prepare_cached(&walk.sql)?;
-        let bounds = [above, below, signed(room as u64)].map(Value::Integer);
-        let mut rows = statement.query(params_from_iter(walk.values.iter().chain(&bounds)))?;
+        let mut statement = snapshot.connection.prepare_cached(&scan.sql)?;
+        let bounds = [above, below, signed(limit as u64)].map(Value::Integer);
+        let mut rows = statement.query(params_from_iter(scan.values.iter().chain(&bounds)))?;
         while let Some(row) = rows.next()? {
-            found.push(row.get(0)?);
+            numbers.push(row.get(0)?);
         }
-        // The name of one user may be the number of another.
-        found.sort_unstable_by(|one, other| other.cmp(one));
-        found.dedup();
-        found.truncate(room);
+        // Two scans find the same execution if the name of one user is the uid of another.
+        numbers.sort_unstable_by(|one, other| other.cmp(one));
+        numbers.dedup();
+        numbers.truncate(limit);
     }
-    Ok(found.into_iter().map(unsigned).collect())
+    Ok(numbers.into_iter().map(unsigned).collect())
 }
 
-/// Numbers above the first and below the second are all that can have been submitted in time.
-fn bounds(
+/// Returns two numbers between which all executions lie that were submitted in the selected time;
+/// `None` if there are none.
+fn number_bounds(
     snapshot: &Snapshot<'_>,
     selection: &Selection,
     before: i64,
 ) -> Result<Option<(i64, i64)>, DatabaseError> {
     let (mut above, mut below) = (0, before);
     if let Some(since) = selection.since {
-        // Nothing with a lower number was submitted at that time or later, whatever the clock did: its
+        // No lower number was submitted at that time or later, whatever the clock did: its
         // `clock_high` would have been as high.
-        match first_from(snapshot, since.as_micros())? {
+        match first_at_or_after(snapshot, since.as_micros())? {
             Some(first) => above = first - 1,
             None => return Ok(None),
         }
     }
     if let Some(until) = selection.until {
-        // Nothing with this number or a higher one was submitted before that time, less the furthest that
-        // the clock ever went back.
+        // Neither this number nor a higher one was submitted before that time, less the most by
+        // which the clock was ever set back.
         let back = Totals::read(&snapshot.connection)?.clock_back;
-        if let Some(first) = first_from(snapshot, until.as_micros().saturating_add(back))? {
+        if let Some(first) = first_at_or_after(snapshot, until.as_micros().saturating_add(back))? {
             below = below.min(first);
         }
     }
     Ok(Some((above, below)))
 }
 
-/// The first number whose `clock_high` is at `time` or later. As that never falls while numbers rise, it is
-/// found by halving; numbers may be missing.
-fn first_from(snapshot: &Snapshot<'_>, time: i64) -> Result<Option<i64>, DatabaseError> {
-    let mut at_or_after = snapshot.connection.prepare_cached(AT_OR_AFTER)?;
+/// Returns the first number whose `clock_high` is at `time` or later. As `clock_high` never falls
+/// while numbers rise, a binary search finds it; numbers may be missing.
+fn first_at_or_after(snapshot: &Snapshot<'_>, time: i64) -> Result<Option<i64>, DatabaseError> {
+    let mut from_number = snapshot.connection.prepare_cached(FROM_NUMBER)?;
     let mut next = |number: i64| -> Result<Option<(i64, i64)>, DatabaseError> {
         let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        Ok(at_or_after.query_row([number], read).optional()?)
+        Ok(from_number.query_row([number], read).optional()?)
     };
     let mut newest = snapshot.connection.prepare_cached(NEWEST)?;
     let newest: Option<i64> = newest.query_row([], |row| row.get(0))?;
@@ -145,24 +151,25 @@ fn first_from(snapshot: &Snapshot<'_>, time: i64) -> Result<Option<i64>, Databas
     Ok(found.map(|(number, _)| number))
 }
 
-/// The first execution from a number on.
-pub(super) const AT_OR_AFTER: &str =
+/// The first execution with a number or a higher one.
+pub(super) const FROM_NUMBER: &str =
     "SELECT number, clock_high FROM execution WHERE number >= ?1 ORDER BY number LIMIT 1";
 
 /// The newest execution.
 pub(super) const NEWEST: &str = "SELECT max(number) FROM execution";
 
-/// Whether a record is one that was asked for.
-fn fits(record: &ExecutionRecord, of: Option<u32>, selection: &Selection) -> bool {
+/// Returns whether a record matches the selection.
+fn matches(record: &ExecutionRecord, submitter: Option<u32>, selection: &Selection) -> bool {
     let Selection {
         filter,
         since,
         until,
     } = selection;
-    let is_user =
-        |user: &Text| record.user.name.as_ref() == Some(user) || uid(user) == Some(record.user.uid);
+    let is_user = |user: &Text| {
+        record.user.name.as_ref() == Some(user) || parse_uid(user) == Some(record.user.uid)
+    };
     let mut labels = filter.labels.iter();
-    of.is_none_or(|of| record.submitted_by.uid == of)
+    submitter.is_none_or(|submitter| record.submitted_by.uid == submitter)
         && (filter.statuses.is_empty() || filter.statuses.contains(&record.status))
         && (filter.name.is_none() || record.name == filter.name)
         && filter.user.as_ref().is_none_or(is_user)

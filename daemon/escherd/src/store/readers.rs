@@ -9,70 +9,70 @@ use tokio::sync::Semaphore;
 
 use super::connection;
 use super::error::DatabaseError;
-use super::quarantine::Damage;
+use super::quarantine::DamageMarker;
 
-/// Most questions that are looked up at the same time; others wait their turn.
+/// How many queries run at the same time; others wait.
 const MAX_READERS: usize = 4;
 
-/// Connections, kept while nobody needs them with the statements that they know.
+/// A pool of connections. Idle ones are kept, with their prepared statements.
 #[derive(Debug)]
-pub(super) struct Readers {
+pub(super) struct ReaderPool {
     path: PathBuf,
-    turns: Semaphore,
+    permits: Semaphore,
     idle: Arc<Mutex<Vec<Connection>>>,
-    damage: Arc<Damage>,
+    damage: Arc<DamageMarker>,
 }
 
-/// What a question is looked up in: one state of the store, whatever is written meanwhile.
+/// What a query reads: one state of the store, whatever is written meanwhile.
 #[derive(Debug)]
 pub(super) struct Snapshot<'a> {
     /// A transaction that only reads.
     pub(super) connection: Transaction<'a>,
-    /// Where damage is reported that does not stop the question.
-    pub(super) damage: &'a Damage,
+    /// Takes reports of damage that does not stop the query.
+    pub(super) damage: &'a DamageMarker,
 }
 
-impl Readers {
-    /// Readers of the store at `path`. Connections are opened as they are needed.
-    pub(super) fn new(path: &Path, damage: Arc<Damage>) -> Self {
-        Readers {
+impl ReaderPool {
+    /// Creates a pool for the store at `path`. Connections are opened when they are needed.
+    pub(super) fn new(path: &Path, damage: Arc<DamageMarker>) -> Self {
+        ReaderPool {
             path: path.to_owned(),
-            turns: Semaphore::new(MAX_READERS),
+            permits: Semaphore::new(MAX_READERS),
             idle: Arc::default(),
             damage,
         }
     }
 
-    /// Closes the connections that nobody uses.
+    /// Closes the idle connections.
     pub(super) fn close(&self) {
         if let Ok(mut idle) = self.idle.lock() {
             idle.clear();
         }
     }
 
-    /// Has `question` answered on a thread of its own.
-    pub(super) async fn ask<T: Send + 'static>(
+    /// Runs `query` on a thread of its own.
+    pub(super) async fn run<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Snapshot<'_>) -> Result<T, DatabaseError> + Send + 'static,
+        query: impl FnOnce(&Snapshot<'_>) -> Result<T, DatabaseError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let unreadable = |reason: String| {
             let message = format!("the store cannot be read: {reason}");
-            ApiError::new(ErrorCode::INTERNAL, message).with_hint("escherd's log may tell more")
+            ApiError::new(ErrorCode::INTERNAL, message).with_hint("escherd's log may say more")
         };
-        let turn = self.turns.acquire().await;
-        let _turn = turn.map_err(|closed| unreadable(closed.to_string()))?;
+        let permit = self.permits.acquire().await;
+        let _permit = permit.map_err(|closed| unreadable(closed.to_string()))?;
         let (path, idle, damage) = (
             self.path.clone(),
             Arc::clone(&self.idle),
             Arc::clone(&self.damage),
         );
-        let asked = tokio::task::spawn_blocking(move || {
-            let kept = idle.lock().ok().and_then(|mut idle| idle.pop());
-            let answer = answer(&path, kept, &damage, question);
-            if let Err(fault) = &answer {
-                damage.note(fault);
+        let task = tokio::task::spawn_blocking(move || {
+            let connection = idle.lock().ok().and_then(|mut idle| idle.pop());
+            let answer = run_on(connection, &path, &damage, query);
+            if let Err(error) = &answer {
+                damage.report(error);
             }
-            // A connection that has met a fault is not used again.
+            // A connection that met an error is not used again.
             answer.map(|(value, connection)| {
                 if let Ok(mut idle) = idle.lock() {
                     idle.push(connection);
@@ -80,20 +80,21 @@ impl Readers {
                 value
             })
         });
-        match asked.await {
-            Ok(answer) => answer.map_err(|fault| unreadable(fault.to_string())),
+        match task.await {
+            Ok(answer) => answer.map_err(|error| unreadable(error.to_string())),
             Err(error) => Err(unreadable(error.to_string())),
         }
     }
 }
 
-fn answer<T>(
+/// Runs `query` on an idle connection, or on a new one if there is none.
+fn run_on<T>(
+    idle: Option<Connection>,
     path: &Path,
-    kept: Option<Connection>,
-    damage: &Damage,
-    question: impl FnOnce(&Snapshot<'_>) -> Result<T, DatabaseError>,
+    damage: &DamageMarker,
+    query: impl FnOnce(&Snapshot<'_>) -> Result<T, DatabaseError>,
 ) -> Result<(T, Connection), DatabaseError> {
-    let mut connection = match kept {
+    let mut connection = match idle {
         Some(connection) => connection,
         None => connection::reader(path)?,
     };
@@ -101,7 +102,7 @@ fn answer<T>(
         connection: connection.transaction()?,
         damage,
     };
-    let value = question(&snapshot)?;
+    let value = query(&snapshot)?;
     drop(snapshot);
     Ok((value, connection))
 }

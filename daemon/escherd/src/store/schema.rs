@@ -7,7 +7,7 @@ use super::error::DatabaseError;
 /// Marks a file as a store of escherd's (`PRAGMA application_id`): "escr" in ASCII.
 pub(super) const APPLICATION_ID: u32 = 0x6573_6372;
 
-/// The application id of stores from before version 10 ("esch"), which are refused.
+/// The application id of stores older than version 10 ("esch"), which are refused.
 pub(super) const EARLIER_APPLICATION_ID: u32 = 0x6573_6368;
 
 /// The schema of this escherd.
@@ -16,18 +16,18 @@ pub(super) const SCHEMA: Schema = Schema {
     scripts: &[include_str!("schema/10.sql")],
 };
 
-/// A row of schema versions, each made from the one before it. The version of a file is its
-/// `PRAGMA user_version`.
+/// Successive versions of the tables. The version of a file is its `PRAGMA user_version`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Schema {
-    /// The version that the first script makes of an empty file, and the oldest that can be opened.
+    /// The oldest supported version, which the first script creates in an empty file.
     pub(super) oldest: i64,
-    /// One SQL script for each version. A released one never changes.
+    /// One SQL script per version, which turns the version before it into that one. A released
+    /// script never changes.
     pub(super) scripts: &'static [&'static str],
 }
 
 impl Schema {
-    /// Returns the version that the last script makes.
+    /// Returns the version that the last script creates.
     pub(super) fn newest(self) -> i64 {
         (self.oldest..)
             .zip(self.scripts)
@@ -35,8 +35,8 @@ impl Schema {
             .map_or(self.oldest, |(version, _)| version)
     }
 
-    /// Brings an open database to the newest version, from an empty one or any from the oldest on. Each
-    /// step is a transaction, so that a crash leaves a whole version.
+    /// Migrates an open database to the newest version, from an empty one or any supported version.
+    /// Each step is a transaction, so that a crash leaves a complete version.
     pub(super) fn migrate(self, connection: &mut Connection) -> Result<(), DatabaseError> {
         let found = version(connection)?;
         for (version, script) in (self.oldest..).zip(self.scripts) {

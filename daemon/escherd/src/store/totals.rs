@@ -1,21 +1,21 @@
-//! The sums that are kept in the file, so that no start has to take them.
+//! Sums that are stored, so that no start has to compute them.
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::checksum::{Kind, seal};
+use super::checksum::{BlobKind, CHECKSUM_BYTES, checksum};
 use super::columns::{signed, unsigned};
 use super::error::DatabaseError;
 
-/// The row of totals, and what else the writer carries from one transaction to the next.
+/// What the writer carries from one transaction to the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    /// The row.
+pub(super) struct WriterState {
+    /// The row of totals.
     pub(super) totals: Totals,
     /// The latest time of submission so far.
     pub(super) clock_high: i64,
-    /// The first event that is kept, as far as is known.
+    /// The first stored event, or one before it.
     pub(super) oldest_event: u64,
-    /// The last event that is kept.
+    /// The last stored event.
     pub(super) newest_event: u64,
 }
 
@@ -24,26 +24,26 @@ pub(super) struct Tally {
 pub(super) struct Totals {
     /// Finished executions.
     pub(super) finished: u64,
-    /// What they count for in the history's limit of bytes.
+    /// The bytes that they count towards the history's limit.
     pub(super) history_bytes: u64,
-    /// The furthest, in microseconds, that a time of submission lies before an earlier number's.
+    /// The most, in microseconds, by which a time of submission lies before a lower number's.
     pub(super) clock_back: i64,
-    /// The highest number that was ever given to an execution. In the file it may lag behind while the
-    /// execution that bears it is there.
+    /// The highest number that an execution ever had. In the file it may lag behind as long as that
+    /// execution is there.
     pub(super) last_number: u64,
 }
 
 impl Totals {
-    fn seal(self) -> [u8; super::checksum::SEAL_BYTES] {
+    fn checksum(self) -> [u8; CHECKSUM_BYTES] {
         let mut bytes = Vec::new();
         bytes.extend(self.finished.to_le_bytes());
         bytes.extend(self.history_bytes.to_le_bytes());
         bytes.extend(self.clock_back.to_le_bytes());
         bytes.extend(self.last_number.to_le_bytes());
-        seal(Kind::Totals, 0, &bytes)
+        checksum(BlobKind::Totals, 0, &bytes)
     }
 
-    /// The row as it is in the file.
+    /// Reads the row in the file.
     pub(super) fn read(connection: &Connection) -> Result<Self, DatabaseError> {
         let sql = "SELECT finished, history_bytes, clock_back, last_number, checksum FROM totals \
                    WHERE one = 1";
@@ -56,24 +56,24 @@ impl Totals {
             };
             Ok((totals, row.get::<_, Option<Vec<u8>>>(4)?))
         });
-        let (totals, found) = found.optional()?.ok_or(Kind::Totals.damaged(0))?;
-        match found {
-            Some(found) if found != totals.seal() => Err(Kind::Totals.damaged(0)),
+        let (totals, checksum) = found.optional()?.ok_or(BlobKind::Totals.damaged(0))?;
+        match checksum {
+            Some(checksum) if checksum != totals.checksum() => Err(BlobKind::Totals.damaged(0)),
             _ => Ok(totals),
         }
     }
 
-    /// Whether the row has to be written where `before` stands in the file. The last number alone is told by
-    /// its execution.
-    pub(super) fn differs(self, before: Self) -> bool {
-        let known = Totals {
-            last_number: before.last_number,
+    /// Returns whether the row has to be written if the file has `stored`. A new last number alone
+    /// needs no write: its execution has it.
+    pub(super) fn needs_write(self, stored: Self) -> bool {
+        let with_stored_number = Totals {
+            last_number: stored.last_number,
             ..self
         };
-        known != before
+        with_stored_number != stored
     }
 
-    /// Writes it.
+    /// Writes the row.
     pub(super) fn write(self, connection: &Connection) -> Result<(), DatabaseError> {
         let sql = "UPDATE totals SET finished = ?1, history_bytes = ?2, clock_back = ?3, \
                    last_number = ?4, checksum = ?5 WHERE one = 1";
@@ -82,15 +82,15 @@ impl Totals {
             signed(self.history_bytes),
             self.clock_back,
             signed(self.last_number),
-            self.seal(),
+            self.checksum(),
         );
         connection.prepare_cached(sql)?.execute(values)?;
         Ok(())
     }
 }
 
-impl Tally {
-    /// What a writer begins with.
+impl WriterState {
+    /// Reads the state with which a writer begins.
     pub(super) fn read(connection: &Connection) -> Result<Self, DatabaseError> {
         let first = |sql: &str| -> Result<i64, DatabaseError> {
             let found: Option<i64> = connection.query_row(sql, [], |row| row.get(0)).optional()?;
@@ -102,7 +102,7 @@ impl Tally {
         let newest_event = "SELECT sequence FROM event ORDER BY sequence DESC LIMIT 1";
         let mut totals = Totals::read(connection)?;
         totals.last_number = totals.last_number.max(unsigned(first(newest)?));
-        Ok(Tally {
+        Ok(WriterState {
             totals,
             clock_high: first(clock_high)?,
             oldest_event: unsigned(first(oldest_event)?),
@@ -110,8 +110,8 @@ impl Tally {
         })
     }
 
-    /// Notes that `number` was submitted at `time`.
-    pub(super) fn submitted(&mut self, number: u64, time: i64) {
+    /// Records that execution `number` was submitted at `time`.
+    pub(super) fn add_submission(&mut self, number: u64, time: i64) {
         self.clock_high = self.clock_high.max(time);
         let back = self.clock_high.saturating_sub(time);
         self.totals.clock_back = self.totals.clock_back.max(back);

@@ -10,46 +10,46 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::apply::Changes;
+use super::apply::StoreTransaction;
 use super::columns::signed;
 use super::error::DatabaseError;
-use super::metrics::Figures;
-use super::quarantine::Damage;
-use super::totals::Tally;
-use super::{Change, CommitOutcome, Entry};
+use super::metrics::StoreMetrics;
+use super::quarantine::DamageMarker;
+use super::totals::WriterState;
+use super::{Change, ChangeEntry, CommitOutcome};
 
-/// Most entries of one transaction: what comes meanwhile has to wait for it.
-const MAX_GROUP: usize = 1024;
+/// Maximum entries of a transaction; later ones wait for its end.
+const MAX_ENTRIES: usize = 1024;
 
-/// The pause after a failure, if nothing new comes before.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The pause after a failure, unless something new comes before.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Events beyond those that are kept which may wait for their deletion, so that it is not done for each.
+/// Superfluous events that may accumulate, so that they are deleted in bulk.
 const EVENT_SLACK: u64 = 1024;
 
-/// What the writer is told.
+/// A message to the writer.
 #[derive(Debug)]
-pub(super) enum Message {
-    /// To be written, in this order.
-    Write(Vec<Entry>),
-    /// To be answered once all that came before is settled and nothing is left over.
+pub(super) enum WriterMessage {
+    /// Write these entries, in this order.
+    Write(Vec<ChangeEntry>),
+    /// Reply once all earlier entries are written or refused.
     Flush(oneshot::Sender<()>),
-    /// The same, with the connection closed and the thread at its end.
+    /// As `Flush`, and close the connection and end the thread.
     Close(oneshot::Sender<()>),
 }
 
-/// Everything that the thread has.
+/// The state of the thread.
 pub(super) struct Writer<F> {
     pub(super) path: PathBuf,
     pub(super) connection: Connection,
-    pub(super) tally: Tally,
-    pub(super) kept_events: u64,
-    pub(super) settled: F,
+    pub(super) state: WriterState,
+    pub(super) max_events: u64,
+    pub(super) on_outcomes: F,
     pub(super) finished: Arc<AtomicU64>,
-    pub(super) figures: Figures,
-    pub(super) damage: Arc<Damage>,
-    pub(super) queue: VecDeque<Entry>,
-    /// How many at the front of the queue have failed before.
+    pub(super) metrics: StoreMetrics,
+    pub(super) damage: Arc<DamageMarker>,
+    pub(super) queue: VecDeque<ChangeEntry>,
+    /// How many entries at the front of the queue were reported as delayed.
     pub(super) delayed: usize,
     pub(super) is_failing: bool,
     pub(super) flushes: Vec<oneshot::Sender<()>>,
@@ -57,30 +57,30 @@ pub(super) struct Writer<F> {
 }
 
 impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
-    /// Writes until it is told to close, or nobody is left who could tell it anything.
-    pub(super) fn run(mut self, receiver: &Receiver<Message>) {
+    /// Writes until it is closed or all senders are dropped.
+    pub(super) fn run(mut self, receiver: &Receiver<WriterMessage>) {
         let mut is_connected = true;
         while is_connected && (self.close.is_none() || !self.queue.is_empty()) {
             let first = if self.queue.is_empty() {
                 receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
-                receiver.recv_timeout(RETRY_AFTER)
+                receiver.recv_timeout(RETRY_DELAY)
             };
             match first {
-                Ok(message) => self.take(message),
+                Ok(message) => self.accept(message),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => is_connected = false,
             }
             while let Ok(message) = receiver.try_recv() {
-                self.take(message);
+                self.accept(message);
             }
-            self.work();
+            self.process();
         }
         if !self.queue.is_empty() {
             let (path, count) = (self.path.display(), self.queue.len());
             tracing::error!("{path}: {count} changes could not be written, and are lost");
         }
-        // The answer comes after the connection has gone, and the write-ahead log with it.
+        // Reply only when the connection is closed, and the write-ahead log gone with it.
         let close = self.close.take();
         drop(self);
         if let Some(close) = close {
@@ -88,130 +88,135 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
         }
     }
 
-    /// Notes what is to be done.
-    pub(super) fn take(&mut self, message: Message) {
+    /// Queues what a message asks for.
+    pub(super) fn accept(&mut self, message: WriterMessage) {
         match message {
-            Message::Write(entries) => self.queue.extend(entries),
-            Message::Flush(done) => self.flushes.push(done),
-            Message::Close(done) => self.close = Some(done),
+            WriterMessage::Write(entries) => self.queue.extend(entries),
+            WriterMessage::Flush(reply) => self.flushes.push(reply),
+            WriterMessage::Close(reply) => self.close = Some(reply),
         }
     }
 
-    /// Writes all that waits, or as much as can be written. What cannot stays, in order; but no submission
-    /// waits: it is refused at once, and is not written later.
-    pub(super) fn work(&mut self) {
+    /// Writes the queue, or as much of it as can be written. The rest stays, in order, except for
+    /// submissions: they are refused at once, and are not written later.
+    pub(super) fn process(&mut self) {
         while !self.queue.is_empty() {
-            let began = Instant::now();
-            match self.transaction() {
+            let begun = Instant::now();
+            match self.write_transaction() {
                 Ok(outcomes) => {
-                    self.figures.committed(began.elapsed());
-                    self.went_well();
-                    (self.settled)(outcomes);
+                    self.metrics.add_commit(begun.elapsed());
+                    self.log_recovery();
+                    (self.on_outcomes)(outcomes);
                 }
-                Err(fault) => {
-                    self.figures.failed();
-                    self.went_wrong(&fault);
-                    // Without the submissions there may be room for the rest.
-                    if !self.refuse(&fault) {
+                Err(error) => {
+                    self.metrics.add_failure();
+                    self.log_failure(&error);
+                    // Without the submissions there may be space for the rest.
+                    if !self.refuse_submissions(&error) {
                         break;
                     }
                 }
             }
         }
         if self.queue.is_empty() {
-            for done in self.flushes.drain(..) {
-                let _ = done.send(());
+            for reply in self.flushes.drain(..) {
+                let _ = reply.send(());
             }
         }
     }
 
-    /// Writes the first entries of the queue, all or none, and takes them off it.
-    fn transaction(&mut self) -> Result<Vec<(u64, CommitOutcome)>, DatabaseError> {
-        let mut tally = self.tally;
-        let count = self.queue.len().min(MAX_GROUP);
+    /// Writes the first entries of the queue, all or none, and removes them from it.
+    fn write_transaction(&mut self) -> Result<Vec<(u64, CommitOutcome)>, DatabaseError> {
+        let mut state = self.state;
+        let count = self.queue.len().min(MAX_ENTRIES);
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut outcomes = Vec::with_capacity(count);
-        let mut changes = Changes {
+        let mut changes = StoreTransaction {
             connection: &transaction,
-            tally: &mut tally,
+            state: &mut state,
         };
         for entry in self.queue.iter().take(count) {
             outcomes.push((entry.ticket, changes.apply(entry)?));
         }
-        trim_events(&transaction, &mut tally, self.kept_events)?;
-        if tally.totals.differs(self.tally.totals) {
-            tally.totals.write(&transaction)?;
+        trim_events(&transaction, &mut state, self.max_events)?;
+        if state.totals.needs_write(self.state.totals) {
+            state.totals.write(&transaction)?;
         }
         transaction.commit()?;
-        self.tally = tally;
+        self.state = state;
         self.finished
-            .store(tally.totals.finished, Ordering::Relaxed);
+            .store(state.totals.finished, Ordering::Relaxed);
         self.queue.drain(..count);
         self.delayed = self.delayed.saturating_sub(count);
         Ok(outcomes)
     }
 
-    /// Refuses every submission that waits, and tells whether there was one. What stays is said to, once.
-    fn refuse(&mut self, fault: &DatabaseError) -> bool {
-        let reason = if !fault.is_damage() {
-            format!("{}: {fault}", self.path.display())
-        } else {
+    /// Refuses every submission in the queue, and reports the rest as delayed, each entry once.
+    /// Returns whether there was a submission.
+    fn refuse_submissions(&mut self, error: &DatabaseError) -> bool {
+        let path = self.path.display();
+        let reason = if error.is_damage() {
             format!(
-                "{} is damaged ({fault}); a restart of escherd sets it aside and begins a new one",
-                self.path.display()
+                "{path} is damaged ({error}); a restart of escherd sets it aside and begins a new one"
             )
+        } else {
+            format!("{path}: {error}")
         };
-        let mut refused = Vec::new();
+        let mut outcomes = Vec::new();
         self.queue.retain(|entry| {
             let is_submission = matches!(entry.change, Change::Submitted { .. });
             if is_submission {
-                refused.push((entry.ticket, CommitOutcome::Refused(reason.clone())));
+                outcomes.push((entry.ticket, CommitOutcome::Refused(reason.clone())));
             }
             !is_submission
         });
-        let is_any = !refused.is_empty();
+        let has_refused = !outcomes.is_empty();
         for entry in self.queue.iter().skip(self.delayed) {
-            refused.push((entry.ticket, CommitOutcome::Delayed));
+            outcomes.push((entry.ticket, CommitOutcome::Delayed));
         }
         self.delayed = self.queue.len();
-        if !refused.is_empty() {
-            (self.settled)(refused);
+        if !outcomes.is_empty() {
+            (self.on_outcomes)(outcomes);
         }
-        is_any
+        has_refused
     }
 
-    fn went_wrong(&mut self, fault: &DatabaseError) {
-        self.damage.note(fault);
+    fn log_failure(&mut self, error: &DatabaseError) {
+        self.damage.report(error);
         if !std::mem::replace(&mut self.is_failing, true) {
             let path = self.path.display();
             tracing::error!(
-                "{path} cannot be written: {fault}. New executions are refused; what is known of others is \
-                 kept in memory and tried again every {} s",
-                RETRY_AFTER.as_secs()
+                "{path} cannot be written: {error}. New executions are refused; changes to others \
+                 are kept in memory and retried every {} s",
+                RETRY_DELAY.as_secs()
             );
         }
     }
 
-    fn went_well(&mut self) {
+    fn log_recovery(&mut self) {
         if std::mem::take(&mut self.is_failing) {
             tracing::info!("{} can be written again", self.path.display());
         }
     }
 }
 
-/// Deletes the events before the last `kept` ones, now and then.
-fn trim_events(connection: &Connection, tally: &mut Tally, kept: u64) -> Result<(), DatabaseError> {
-    let Some(last_to_go) = tally.newest_event.checked_sub(kept) else {
+/// Deletes all but the last `max_events` events, once enough superfluous ones have accumulated.
+fn trim_events(
+    connection: &Connection,
+    state: &mut WriterState,
+    max_events: u64,
+) -> Result<(), DatabaseError> {
+    let Some(last_deleted) = state.newest_event.checked_sub(max_events) else {
         return Ok(());
     };
-    if last_to_go < tally.oldest_event.saturating_add(EVENT_SLACK) {
+    if last_deleted < state.oldest_event.saturating_add(EVENT_SLACK) {
         return Ok(());
     }
     let sql = "DELETE FROM event WHERE sequence <= ?1";
     let mut statement = connection.prepare_cached(sql)?;
-    statement.execute([signed(last_to_go)])?;
-    tally.oldest_event = last_to_go + 1;
+    statement.execute([signed(last_deleted)])?;
+    state.oldest_event = last_deleted + 1;
     Ok(())
 }

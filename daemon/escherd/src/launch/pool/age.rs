@@ -42,7 +42,7 @@ impl Room {
         tokio::spawn(async move {
             let news = FromShim::Exited(Box::new(report));
             let tell = move |engine: &mut Scheduler| engine.shim_news(id, news, now);
-            let _ = engine.tell(tell).await;
+            let _ = engine.post(tell).await;
         });
     }
 }

@@ -188,7 +188,7 @@ impl Room {
             Effect::Remove(remains, ids) => self.removals.add(remains, ids),
             // Those go to the store.
             Effect::Record(_) => {}
-            Effect::Order(id, order) => match self.running.get(&id) {
+            Effect::Send(id, order) => match self.running.get(&id) {
                 // A shim that has just gone has told the engine so.
                 Some(orders) => drop(orders.send(order)),
                 None => {
@@ -303,8 +303,8 @@ impl Room {
                 self.removals.answered(&ids);
                 let engine = self.engine.clone();
                 tokio::spawn(async move {
-                    let deleted = move |engine: &mut Scheduler| engine.deleted(remains, ids);
-                    let _ = engine.tell(deleted).await;
+                    let deleted = move |engine: &mut Scheduler| engine.on_deleted(remains, ids);
+                    let _ = engine.post(deleted).await;
                 });
             }
             Heard::ForkFailed(reason) => {
@@ -373,7 +373,7 @@ impl Room {
                 let engine = self.engine.clone();
                 tokio::spawn(async move {
                     let tell = move |engine: &mut Scheduler| engine.set_controllers(controllers);
-                    let _ = engine.tell(tell).await;
+                    let _ = engine.post(tell).await;
                 });
                 self.connection = Some(connection);
                 self.connected_at = Instant::now();

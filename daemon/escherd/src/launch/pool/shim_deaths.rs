@@ -99,7 +99,7 @@ impl Room {
                 Some(record) => engine.record_found(Box::new(record), Timestamp::now()),
                 None => engine.shim_lost(id, Loss::ShimKilled(leftovers), Timestamp::now()),
             };
-            let _ = engine.tell(tell).await;
+            let _ = engine.post(tell).await;
         });
     }
 

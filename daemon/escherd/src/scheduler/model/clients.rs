@@ -1,4 +1,4 @@
-//! The clients of the model: what they were told.
+//! The clients of the model: what they wait for, and what they were answered.
 
 use std::collections::BTreeMap;
 
@@ -6,34 +6,38 @@ use escher_protocol::message::{CancelOutcome, Submitted};
 use escher_protocol::{ApiError, ExecutionId, ExecutionRecord};
 use tokio::sync::oneshot::Receiver;
 
-use crate::scheduler::{ForgetAnswer, PauseReply};
+use crate::scheduler::{PauseReply, RemovalAnswer};
 
-/// The key of a request, and whether it comes with a limit.
-pub(super) type Asked = (Option<u8>, bool);
+/// The key of a request, and whether it has a limit.
+pub(super) type RequestKind = (Option<u8>, bool);
 
-/// What clients wait for, and what they know.
+/// Outstanding requests, and answers received.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
-    submits: Vec<(Asked, Receiver<Result<Submitted, ApiError>>)>,
+    submits: Vec<(RequestKind, Receiver<Result<Submitted, ApiError>>)>,
     waits: Vec<Receiver<ExecutionRecord>>,
     cancels: Vec<(ExecutionId, Receiver<Result<CancelOutcome, ApiError>>)>,
-    forgets: Vec<(ExecutionId, ForgetAnswer)>,
+    removals: Vec<(ExecutionId, RemovalAnswer)>,
     pauses: Vec<(ExecutionId, Receiver<PauseReply>)>,
-    /// Acknowledged executions, in the order of that.
-    pub(super) acknowledged: Vec<(ExecutionId, Asked)>,
-    /// Results that were told.
-    pub(super) told: Vec<ExecutionRecord>,
-    /// Cancels that were acknowledged.
+    /// Acknowledged executions, in order.
+    pub(super) acknowledged: Vec<(ExecutionId, RequestKind)>,
+    /// Records that were returned to waiting clients.
+    pub(super) results: Vec<ExecutionRecord>,
+    /// Acknowledged cancels.
     pub(super) cancelled: Vec<(ExecutionId, CancelOutcome)>,
-    /// Those that are paused, as clients were told.
+    /// Executions whose pause was acknowledged.
     pub(super) paused: Vec<ExecutionId>,
-    /// Those of which the removal was asked for, and whether that was acknowledged.
-    pub(super) forgotten: BTreeMap<ExecutionId, bool>,
+    /// Executions whose removal was requested, and whether it was acknowledged.
+    pub(super) removed: BTreeMap<ExecutionId, bool>,
 }
 
 impl Clients {
-    pub(super) fn submit(&mut self, asked: Asked, answer: Receiver<Result<Submitted, ApiError>>) {
-        self.submits.push((asked, answer));
+    pub(super) fn submit(
+        &mut self,
+        kind: RequestKind,
+        answer: Receiver<Result<Submitted, ApiError>>,
+    ) {
+        self.submits.push((kind, answer));
     }
 
     pub(super) fn wait(&mut self, answer: Receiver<ExecutionRecord>) {
@@ -48,9 +52,9 @@ impl Clients {
         self.cancels.push((id, answer));
     }
 
-    pub(super) fn forget(&mut self, id: ExecutionId, answer: ForgetAnswer) {
-        self.forgotten.entry(id).or_default();
-        self.forgets.push((id, answer));
+    pub(super) fn remove(&mut self, id: ExecutionId, answer: RemovalAnswer) {
+        self.removed.entry(id).or_default();
+        self.removals.push((id, answer));
     }
 
     pub(super) fn pause(&mut self, id: ExecutionId, answer: Receiver<PauseReply>) {
@@ -63,30 +67,30 @@ impl Clients {
         Some(self.acknowledged[place].0)
     }
 
-    /// Takes the answers that have come.
-    pub(super) fn listen(&mut self) {
-        let (acknowledged, forgotten) = (&mut self.acknowledged, &mut self.forgotten);
+    /// Collects the answers that have arrived.
+    pub(super) fn receive_answers(&mut self) {
+        let (acknowledged, removed) = (&mut self.acknowledged, &mut self.removed);
         self.submits
-            .retain_mut(|(asked, answer)| match answer.try_recv() {
+            .retain_mut(|(kind, answer)| match answer.try_recv() {
                 Ok(Ok(submitted)) => {
-                    // With a key: the same, unless the first was forgotten, which gives the key back.
+                    // The same key returns the same execution, unless that was removed, which frees the key.
                     let earlier = acknowledged.iter().find(|(id, other)| {
-                        asked.0.is_some() && other == asked && !forgotten.contains_key(id)
+                        kind.0.is_some() && other == kind && !removed.contains_key(id)
                     });
                     if let Some((id, _)) = earlier {
                         assert_eq!(*id, submitted.id, "one key, one request, two executions");
                     }
-                    acknowledged.push((submitted.id, *asked));
+                    acknowledged.push((submitted.id, *kind));
                     false
                 }
                 Ok(Err(_)) => false,
                 Err(error) => error == tokio::sync::oneshot::error::TryRecvError::Empty,
             });
-        let told = &mut self.told;
+        let results = &mut self.results;
         self.waits.retain_mut(|answer| match answer.try_recv() {
             Ok(record) => {
-                assert!(record.status.is_finished(), "told before its end");
-                told.push(record);
+                assert!(record.status.is_finished(), "answered before its end");
+                results.push(record);
                 false
             }
             Err(error) => error == tokio::sync::oneshot::error::TryRecvError::Empty,
@@ -111,10 +115,10 @@ impl Clients {
                 Ok(Err(_)) => false,
                 Err(error) => error == tokio::sync::oneshot::error::TryRecvError::Empty,
             });
-        self.forgets
+        self.removals
             .retain_mut(|(id, answer)| match answer.try_recv() {
                 Ok(Ok(_)) => {
-                    forgotten.insert(*id, true);
+                    removed.insert(*id, true);
                     false
                 }
                 Ok(Err(_)) => false,

@@ -6,52 +6,54 @@ use escher_protocol::message::{Event, Removed};
 use escher_protocol::{ExecutionId, ExecutionRecord, Resources};
 
 use crate::execution::Submission;
-use crate::store::{Change, CommitOutcome, Digest, Entry, Loaded, Unfinished};
+use crate::store::{
+    Change, ChangeEntry, CommitOutcome, LoadedState, RequestDigest, UnfinishedExecution,
+};
 
 #[derive(Debug, Clone)]
 struct Row {
-    unfinished: Unfinished,
-    digest: Option<Digest>,
+    unfinished: UnfinishedExecution,
+    digest: Option<RequestDigest>,
     end: Option<(ExecutionRecord, Resources)>,
 }
 
-/// What is committed, and what waits for that.
+/// Committed rows, and changes that wait for their commit.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     rows: BTreeMap<u64, Row>,
     events: Vec<Event>,
     undeleted: Vec<ExecutionId>,
     last_number: u64,
-    waiting: VecDeque<Entry>,
+    waiting: VecDeque<ChangeEntry>,
 }
 
 impl Disk {
-    pub(super) fn write(&mut self, entry: Entry) {
+    pub(super) fn write(&mut self, entry: ChangeEntry) {
         self.waiting.push_back(entry);
     }
 
-    pub(super) fn waits(&self) -> usize {
+    pub(super) fn waiting_changes(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Commits up to `count` of what waits.
+    /// Commits at most `count` of the waiting changes.
     pub(super) fn commit(&mut self, count: usize) -> Vec<(u64, CommitOutcome)> {
         let mut outcomes = Vec::new();
         for _ in 0..count {
             let Some(entry) = self.waiting.pop_front() else {
                 break;
             };
-            let verdict = self.apply(entry.change);
-            let is_written = !matches!(verdict, CommitOutcome::KeyTaken { .. });
+            let outcome = self.apply(entry.change);
+            let is_written = !matches!(outcome, CommitOutcome::KeyTaken { .. });
             if is_written {
                 self.events.extend(entry.events);
             }
-            outcomes.push((entry.ticket, verdict));
+            outcomes.push((entry.ticket, outcome));
         }
         outcomes
     }
 
-    /// All that waits is tried and cannot be written.
+    /// Fails to commit all waiting changes.
     pub(super) fn fail(&mut self) -> Vec<(u64, CommitOutcome)> {
         let mut outcomes = Vec::new();
         for entry in std::mem::take(&mut self.waiting) {
@@ -65,7 +67,7 @@ impl Disk {
         outcomes
     }
 
-    /// escherd is gone: what waits was written up to there, and the rest never will be.
+    /// Crashes after `committed` of the waiting changes were committed; the others are lost.
     pub(super) fn crash(&mut self, committed: usize) {
         self.commit(committed);
         self.waiting.clear();
@@ -82,7 +84,11 @@ impl Disk {
             Change::Started { number, pid, at } => {
                 self.change(number, |row| row.started = Some((pid, at)));
             }
-            Change::CancelRequested { number, by, kill } => {
+            Change::CancelRequested {
+                number,
+                canceller: by,
+                kill,
+            } => {
                 self.change(number, |row| row.cancel = Some((by, kill)));
             }
             Change::Finished { record, resources } => {
@@ -111,7 +117,7 @@ impl Disk {
     fn insert(
         &mut self,
         submission: Submission,
-        digest: Option<Digest>,
+        digest: Option<RequestDigest>,
         launching: bool,
     ) -> CommitOutcome {
         let key = &submission.request.key;
@@ -123,7 +129,7 @@ impl Disk {
             return CommitOutcome::KeyTaken {
                 id: row.unfinished.submission.id,
                 number: row.unfinished.submission.number,
-                same: row.digest == digest,
+                is_same_request: row.digest == digest,
             };
         }
         let number = submission.number;
@@ -132,7 +138,7 @@ impl Disk {
             "the number {number} is used again"
         );
         self.last_number = number;
-        let unfinished = Unfinished {
+        let unfinished = UnfinishedExecution {
             submission,
             launching,
             started: None,
@@ -147,14 +153,14 @@ impl Disk {
         CommitOutcome::Committed
     }
 
-    fn change(&mut self, number: u64, change: impl FnOnce(&mut Unfinished)) {
+    fn change(&mut self, number: u64, change: impl FnOnce(&mut UnfinishedExecution)) {
         let row = self.rows.get_mut(&number).expect("it was submitted");
         change(&mut row.unfinished);
     }
 
-    pub(super) fn load(&self) -> Loaded {
+    pub(super) fn load(&self) -> LoadedState {
         let unfinished = self.rows.values().filter(|row| row.end.is_none());
-        Loaded {
+        LoadedState {
             last_number: self.last_number,
             unfinished: unfinished.map(|row| row.unfinished.clone()).collect(),
             events: self.events.clone(),
@@ -170,14 +176,14 @@ impl Disk {
         self.undeleted.len()
     }
 
-    /// Whether it is there, and its record if it is finished.
+    /// Returns whether the execution is stored, and its record if it has finished.
     pub(super) fn find(&self, id: ExecutionId) -> Option<Option<&ExecutionRecord>> {
         let mut rows = self.rows.values();
         let row = rows.find(|row| row.unfinished.submission.id == id)?;
         Some(row.end.as_ref().map(|end| &end.0))
     }
 
-    /// All executions, with their ends if they are over.
+    /// Returns all executions, with their ends if they have finished.
     pub(super) fn all(
         &self,
     ) -> impl Iterator<Item = (ExecutionId, Option<&(ExecutionRecord, Resources)>)> {

@@ -1,10 +1,10 @@
-//! The engine against a model of everything around it: a store, shims, clients, crashes, time.
+//! The scheduler against a model of everything around it: a store, shims, clients, crashes, time.
 //!
-//! A run is a list of steps. Whatever they are, in the end the world comes to rest (escherd is there, every
-//! command ends, everything that is under way arrives), and then nothing may be lost, have run twice, or
-//! contradict what commands did and clients were told. A list that breaks this is shrunk by proptest.
+//! A run is a list of steps. At its end the world is quiesced: escherd runs, every command ends, and every message
+//! arrives. Then nothing may be lost, have run twice, or contradict what commands did and clients were answered.
+//! proptest shrinks a list that breaks this.
 //!
-//! `PROPTEST_CASES=100000 cargo test -p escherd scheduler::model` runs that many lists.
+//! `PROPTEST_CASES=100000 cargo test -p escherd scheduler::model` runs 100,000 lists.
 
 mod clients;
 mod disk;
@@ -15,39 +15,39 @@ use proptest::prelude::*;
 
 use world::World;
 
-/// One thing that happens. Numbers choose among what there is at that moment.
+/// One step. Numbers select among the candidates at that moment.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A client submits, with one of a few keys or none, and a limit or none.
+    /// A client submits, with one of a few keys or none, with or without a limit.
     Submit { key: Option<u8>, limited: bool },
-    /// A client waits for one of the executions that it knows.
+    /// A client waits for one of the executions that it knows of.
     Wait(u8),
-    /// A client wants the end of one.
+    /// A client cancels one.
     Cancel { which: u8, kill: bool },
-    /// A client has one stopped, or go on.
+    /// A client pauses or resumes one.
     Pause { which: u8, pause: bool },
-    /// A client has one forgotten.
-    Forget(u8),
-    /// The store commits so much of what waits for it.
+    /// A client removes one.
+    Remove(u8),
+    /// The store commits this many changes.
     Commit(u8),
-    /// The store tries and cannot: no room.
+    /// The store fails to commit, because the disk is full.
     FailToCommit,
-    /// An effect is carried out.
-    CarryOut,
-    /// The launcher deletes what it was told to.
+    /// The next effect is performed.
+    PerformEffect,
+    /// The launcher performs the deletions it was sent.
     Delete,
-    /// Something that a shim has said arrives.
+    /// A message of a shim arrives.
     Deliver(u8),
     /// A command ends by itself.
     End { which: u8, code: bool },
-    /// A shim is killed, and what is left of its command with it.
+    /// A shim is killed, and the processes of its command with it.
     KillShim(u8),
-    /// escherd is killed, with so much of what waits for the store committed, and starts anew.
-    Crash { committed: u8, carried_out: u8 },
-    /// The host goes down without warning, and comes back.
+    /// escherd is killed after some of its changes were committed and effects performed, and starts again.
+    Crash { committed: u8, performed: u8 },
+    /// The host loses power and boots again.
     Reboot { committed: u8 },
-    /// Time passes; what is old leaves memory.
-    Pass,
+    /// Time passes, and finished executions are evicted.
+    PassTime,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -57,18 +57,18 @@ fn step() -> impl Strategy<Value = Step> {
         3 => any::<u8>().prop_map(Step::Wait),
         2 => (any::<u8>(), any::<bool>()).prop_map(|(which, kill)| Step::Cancel { which, kill }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(which, pause)| Step::Pause { which, pause }),
-        1 => any::<u8>().prop_map(Step::Forget),
+        1 => any::<u8>().prop_map(Step::Remove),
         8 => (1..5_u8).prop_map(Step::Commit),
         1 => Just(Step::FailToCommit),
-        8 => Just(Step::CarryOut),
+        8 => Just(Step::PerformEffect),
         1 => Just(Step::Delete),
         8 => any::<u8>().prop_map(Step::Deliver),
         4 => (any::<u8>(), any::<bool>()).prop_map(|(which, code)| Step::End { which, code }),
         1 => any::<u8>().prop_map(Step::KillShim),
         2 => (any::<u8>(), any::<u8>())
-            .prop_map(|(committed, carried_out)| Step::Crash { committed, carried_out }),
+            .prop_map(|(committed, performed)| Step::Crash { committed, performed }),
         1 => any::<u8>().prop_map(|committed| Step::Reboot { committed }),
-        1 => Just(Step::Pass),
+        1 => Just(Step::PassTime),
     ]
 }
 
@@ -86,9 +86,9 @@ proptest! {
     ) {
         let mut world = World::new(power);
         for step in steps {
-            world.take(&step);
+            world.step(&step);
         }
-        world.come_to_rest();
-        world.judge();
+        world.quiesce();
+        world.check();
     }
 }

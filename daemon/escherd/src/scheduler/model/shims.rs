@@ -1,4 +1,4 @@
-//! The shims of the model: each has one command, and what it says goes to escherd or onto the disk.
+//! The shims of the model. Each has one command, and reports to escherd or on disk.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,31 +19,31 @@ const PID: u32 = 7;
 #[derive(Debug)]
 struct Shim {
     assignment: Assignment,
-    /// On the way to escherd.
-    news: VecDeque<FromShim>,
+    /// Messages on their way to escherd.
+    messages: VecDeque<FromShim>,
     started: Timestamp,
     cancel: Option<Canceller>,
     is_paused: bool,
     end: Option<ExitRecord>,
 }
 
-/// All shims, and what they leave behind.
+/// All shims, and what dead ones have left.
 #[derive(Debug, Default)]
 pub(super) struct Shims {
     alive: BTreeMap<ExecutionId, Shim>,
     pub(super) exit_records: BTreeMap<ExecutionId, ExitRecord>,
     pub(super) claims: BTreeSet<ExecutionId>,
-    /// What commands have done: how often each has begun.
+    /// How often each command has begun.
     pub(super) runs: BTreeMap<ExecutionId, u32>,
-    /// How commands have ended, as their shims saw it.
+    /// How commands have ended, by their shims.
     pub(super) ends: BTreeMap<ExecutionId, ExitRecord>,
-    /// What commands were allowed to use.
+    /// Limits with which commands were started.
     pub(super) limits: BTreeMap<ExecutionId, ResourceLimits>,
-    /// Those that were stopped at some time.
+    /// Executions that were paused at some time.
     pub(super) paused: BTreeSet<ExecutionId>,
-    /// Whose shims were told to end them.
-    pub(super) told_to_end: BTreeSet<ExecutionId>,
-    /// Whose shims were killed, or went down with the host.
+    /// Executions whose shims were sent a cancel.
+    pub(super) ended_by_request: BTreeSet<ExecutionId>,
+    /// Executions whose shims were killed, or lost with the host.
     pub(super) killed: BTreeSet<ExecutionId>,
 }
 
@@ -58,7 +58,7 @@ impl Shims {
         let started = FromShim::Started { pid: PID, at: now };
         let shim = Shim {
             assignment,
-            news: VecDeque::from([started]),
+            messages: VecDeque::from([started]),
             started: now,
             cancel: None,
             is_paused: false,
@@ -67,38 +67,41 @@ impl Shims {
         self.alive.insert(id, shim);
     }
 
-    pub(super) fn order(&mut self, id: ExecutionId, order: ToShim) {
+    pub(super) fn send(&mut self, id: ExecutionId, message: ToShim) {
         let Some(shim) = self.alive.get_mut(&id) else {
-            if order == ToShim::Recorded {
+            if message == ToShim::Recorded {
                 self.claims.remove(&id);
             }
             return;
         };
-        match order {
+        match message {
             ToShim::Cancel { by, .. } if shim.end.is_none() => {
                 shim.cancel.get_or_insert(by);
-                self.told_to_end.insert(id);
+                self.ended_by_request.insert(id);
             }
             ToShim::Recorded => {
-                assert!(shim.end.is_some(), "a result is recorded that there is not");
+                assert!(
+                    shim.end.is_some(),
+                    "acknowledged a report that was never sent"
+                );
                 self.alive.remove(&id);
             }
             ToShim::Pause if shim.end.is_none() && !shim.is_paused => {
                 shim.is_paused = true;
-                shim.news.push_back(FromShim::Paused(true));
+                shim.messages.push_back(FromShim::Paused(true));
                 self.paused.insert(id);
             }
             ToShim::Resume if shim.end.is_none() && shim.is_paused => {
                 shim.is_paused = false;
-                shim.news.push_back(FromShim::Paused(false));
+                shim.messages.push_back(FromShim::Paused(false));
             }
             _ => {}
         }
     }
 
-    pub(super) fn remove(&mut self, remains: Artifact, ids: &[ExecutionId]) {
+    pub(super) fn remove(&mut self, artifact: Artifact, ids: &[ExecutionId]) {
         for id in ids {
-            match remains {
+            match artifact {
                 Artifact::ExitRecord => drop(self.exit_records.remove(id)),
                 Artifact::Claim => drop(self.claims.remove(id)),
                 Artifact::Log => {}
@@ -106,7 +109,7 @@ impl Shims {
         }
     }
 
-    /// The command of a shim that has one ends.
+    /// Ends one of the running commands.
     pub(super) fn end(&mut self, which: usize, code: i32, now: Timestamp) {
         let running = self.alive.iter_mut().filter(|shim| shim.1.end.is_none());
         let running: Vec<_> = running.collect();
@@ -130,35 +133,35 @@ impl Shims {
         self.alive.len()
     }
 
-    /// What one of the shims has said.
+    /// Takes the next message of one of the shims.
     pub(super) fn deliver(&mut self, which: usize) -> Option<(ExecutionId, FromShim)> {
-        let mut talking: Vec<_> = self
+        let mut with_messages: Vec<_> = self
             .alive
             .iter_mut()
-            .filter(|shim| !shim.1.news.is_empty())
+            .filter(|shim| !shim.1.messages.is_empty())
             .collect();
-        let count = talking.len().max(1);
-        let (id, shim) = talking.get_mut(which % count)?;
-        Some((**id, shim.news.pop_front()?))
+        let count = with_messages.len().max(1);
+        let (id, shim) = with_messages.get_mut(which % count)?;
+        Some((**id, shim.messages.pop_front()?))
     }
 
-    /// Kills one; what it has said is heard all the same, and then its end.
+    /// Kills one shim. Messages that it has sent still arrive.
     pub(super) fn kill(&mut self, which: usize) -> Option<(ExecutionId, Vec<FromShim>)> {
         let count = self.alive.len();
         let id = *self.alive.keys().nth(which.checked_rem(count)?)?;
         let shim = self.alive.remove(&id)?;
         self.claims.insert(id);
         self.killed.insert(id);
-        Some((id, shim.news.into()))
+        Some((id, shim.messages.into()))
     }
 
-    /// escherd is gone: those that have reported write it down.
-    pub(super) fn alone(&mut self) {
+    /// Disconnects all shims from escherd. Those with a report write their exit records.
+    pub(super) fn lose_escherd(&mut self) {
         for shim in self.alive.values_mut() {
-            shim.news.clear();
+            shim.messages.clear();
             if shim.is_paused {
-                // It says so to the next one.
-                shim.news.push_back(FromShim::Paused(true));
+                // A shim repeats this to the next escherd.
+                shim.messages.push_back(FromShim::Paused(true));
             }
         }
         self.alive.retain(|id, shim| {
@@ -170,7 +173,7 @@ impl Shims {
         });
     }
 
-    /// Everything in memory is gone; what is in the runtime directory, too.
+    /// Loses everything in memory and in the runtime directory.
     pub(super) fn power_cut(&mut self, in_doubt: impl Iterator<Item = ExecutionId>) {
         self.killed.extend(in_doubt);
         self.killed.extend(self.alive.keys());
@@ -218,8 +221,9 @@ impl Shim {
             oom_kills: Some(code.unsigned_abs().into()),
             ..Measurements::default()
         };
-        self.news.push_back(FromShim::Measured(Box::new(measured)));
-        self.news
+        self.messages
+            .push_back(FromShim::Measured(Box::new(measured)));
+        self.messages
             .push_back(FromShim::Exited(Box::new(report.clone())));
         let end = ExitRecord {
             report,

@@ -11,15 +11,15 @@ use escher_protocol::{
 };
 
 use super::Step;
-use super::clients::{Asked, Clients};
+use super::clients::{Clients, RequestKind};
 use super::disk::Disk;
 use super::shims::Shims;
 use crate::authz::{Scope, SubmitPermit};
 use crate::execution::{Loss, RequestLimits};
-use crate::scheduler::{Diagnostics, Effect, OnBoot, Scheduler, SchedulerSettings};
+use crate::scheduler::{Effect, OnBoot, RecoveredState, Scheduler, SchedulerSettings};
 use crate::store::Durability;
 
-/// What the launcher can limit.
+/// Resources that the launcher can limit.
 const CONTROLLERS: Controllers = Controllers {
     memory: true,
     cpu: false,
@@ -27,23 +27,23 @@ const CONTROLLERS: Controllers = Controllers {
     io: false,
 };
 
-/// As many commands run at once, unless more were found running.
+/// Most executions that run at once, unless more were adopted.
 const MAX_CONCURRENT: usize = 2;
 
-/// What a command may use that was asked for like this.
-fn limits(asked: Asked) -> ResourceLimits {
+/// Returns the limits of a request of this kind.
+fn limits(kind: RequestKind) -> ResourceLimits {
     ResourceLimits {
-        memory_max: asked.1.then_some(1),
+        memory_max: kind.1.then_some(1),
         ..ResourceLimits::default()
     }
 }
 
 pub(super) struct World {
-    engine: Scheduler,
+    scheduler: Scheduler,
     settings: SchedulerSettings,
-    /// Effects that were not carried out yet.
+    /// Effects that were not performed yet.
     effects: VecDeque<Effect>,
-    /// What the launcher was told to delete.
+    /// Deletions on their way to the launcher.
     deletions: Vec<(escher_launcher::ipc::wire::Artifact, Vec<ExecutionId>)>,
     disk: Disk,
     shims: Shims,
@@ -74,42 +74,46 @@ impl World {
                 Durability::Crash
             },
         };
-        let mut engine = Scheduler::new(settings.clone());
-        engine.set_controllers(Some(CONTROLLERS));
+        let mut scheduler = Scheduler::new(settings.clone());
+        scheduler.set_controllers(Some(CONTROLLERS));
         World {
-            engine,
+            scheduler,
             settings,
             effects: VecDeque::new(),
             deletions: Vec::new(),
             disk: Disk::default(),
             shims: Shims::default(),
             clients: Clients::default(),
-            scope: Scope::of_root(),
+            scope: Scope::for_root(),
             has_been_full: false,
             now: 1,
         }
     }
 
-    pub(super) fn take(&mut self, step: &Step) {
+    pub(super) fn step(&mut self, step: &Step) {
         self.now += 1;
         match *step {
             Step::Submit { key, limited } => self.submit((key, limited)),
             Step::Wait(which) => {
-                if let Some(number) = self.clients.known(which).and_then(|id| self.hot(id)) {
-                    let answer = self.engine.wait(number);
+                if let Some(number) = self
+                    .clients
+                    .known(which)
+                    .and_then(|id| self.number_in_memory(id))
+                {
+                    let answer = self.scheduler.wait(number);
                     self.clients.wait(answer);
                 }
             }
             Step::Cancel { which, kill } => self.cancel(which, kill),
             Step::Pause { which, pause } => self.pause(which, pause),
-            Step::Forget(which) => self.forget(which),
+            Step::Remove(which) => self.remove(which),
             Step::Commit(count) => self.commit(count.into()),
             Step::FailToCommit => {
                 self.has_been_full = true;
                 let outcomes = self.disk.fail();
-                self.engine.settle(outcomes, self.time());
+                self.scheduler.settle(outcomes, self.time());
             }
-            Step::CarryOut => self.carry_out(),
+            Step::PerformEffect => self.perform_effect(),
             Step::Delete => self.delete(),
             Step::Deliver(which) => self.deliver(which.into()),
             Step::End { which, code } => {
@@ -119,62 +123,65 @@ impl World {
             Step::KillShim(which) => self.kill_shim(which.into()),
             Step::Crash {
                 committed,
-                carried_out,
+                performed,
             } => {
-                let waits = self.disk.waits() + 1;
-                self.crash(usize::from(committed) % waits, carried_out.into());
+                let waits = self.disk.waiting_changes() + 1;
+                self.crash(usize::from(committed) % waits, performed.into());
                 self.start(false);
             }
             Step::Reboot { committed } => {
-                let waits = self.disk.waits() + 1;
+                let waits = self.disk.waiting_changes() + 1;
                 self.crash(usize::from(committed) % waits, 0);
-                // Whether one that was about to start has, nobody can know any more.
+                // Whether a launch has begun cannot be known after a power cut.
                 let launching = self.disk.load().unfinished.into_iter();
                 let launching = launching.filter(|unfinished| unfinished.launching);
                 self.shims
                     .power_cut(launching.map(|unfinished| unfinished.submission.id));
                 self.start(true);
             }
-            Step::Pass => {
+            Step::PassTime => {
                 self.now += 1000;
-                self.engine.evict(Duration::from_micros(500), self.time());
+                self.scheduler
+                    .evict(Duration::from_micros(500), self.time());
             }
         }
         self.after_step();
     }
 
     fn after_step(&mut self) {
-        for effect in self.engine.take_effects() {
+        for effect in self.scheduler.take_effects() {
             match effect {
                 Effect::Record(entry) => self.disk.write(*entry),
                 effect => self.effects.push_back(effect),
             }
         }
-        self.clients.listen();
+        self.clients.receive_answers();
     }
 
     fn time(&self) -> Timestamp {
         Timestamp::from_micros(self.now)
     }
 
-    fn hot(&self, id: ExecutionId) -> Option<u64> {
-        self.engine.find(&self.scope, &id.into())
+    fn number_in_memory(&self, id: ExecutionId) -> Option<u64> {
+        self.scheduler.find(&self.scope, &id.into())
     }
 
-    fn submit(&mut self, asked: Asked) {
+    fn submit(&mut self, kind: RequestKind) {
         let request = ExecutionRequest {
-            key: asked.0.map(|key| Text::from(key.to_string())),
+            key: kind.0.map(|key| Text::from(key.to_string())),
             command: Command::Exec {
                 argv: vec!["a".into()],
             },
             ..ExecutionRequest::default()
         };
-        let permit = SubmitPermit::of_root();
+        let permit = SubmitPermit::for_root();
         let time = self.time();
-        let limits = limits(asked);
-        let answer = self.engine.submit(permit, Box::new(request), limits, time);
+        let limits = limits(kind);
+        let answer = self
+            .scheduler
+            .submit(permit, Box::new(request), limits, time);
         if let Ok(answer) = answer {
-            self.clients.submit(asked, answer);
+            self.clients.submit(kind, answer);
         }
     }
 
@@ -185,102 +192,104 @@ impl World {
             CancelMode::Graceful
         };
         if let Some(id) = self.clients.known(which)
-            && let Some(number) = self.hot(id)
+            && let Some(number) = self.number_in_memory(id)
         {
-            let answer = self.engine.cancel(&self.scope, number, mode, self.time());
+            let answer = self
+                .scheduler
+                .cancel(&self.scope, number, mode, self.time());
             self.clients.cancel(id, answer);
         }
     }
 
     fn pause(&mut self, which: u8, pause: bool) {
         if let Some(id) = self.clients.known(which)
-            && let Some(number) = self.hot(id)
+            && let Some(number) = self.number_in_memory(id)
         {
-            let answer = self.engine.pause(number, pause);
+            let answer = self.scheduler.pause(number, pause);
             if pause {
                 self.clients.pause(id, answer);
             }
         }
     }
 
-    fn forget(&mut self, which: u8) {
+    fn remove(&mut self, which: u8) {
         let Some(id) = self.clients.known(which) else {
             return;
         };
-        let answer = match (self.hot(id), self.disk.find(id)) {
-            (Some(number), _) => self.engine.forget_one(number).ok(),
-            (None, Some(Some(record))) => Some(self.engine.forget(vec![record.number])),
+        let answer = match (self.number_in_memory(id), self.disk.find(id)) {
+            (Some(number), _) => self.scheduler.remove_one(number).ok(),
+            (None, Some(Some(record))) => Some(self.scheduler.remove_finished(vec![record.number])),
             (None, _) => None,
         };
         if let Some(answer) = answer {
-            self.clients.forget(id, answer);
+            self.clients.remove(id, answer);
         }
     }
 
     fn commit(&mut self, count: usize) {
         let outcomes = self.disk.commit(count);
-        self.engine.settle(outcomes, self.time());
+        self.scheduler.settle(outcomes, self.time());
     }
 
-    fn carry_out(&mut self) {
+    fn perform_effect(&mut self) {
         match self.effects.pop_front() {
             Some(Effect::Launch(launch)) => {
                 let now = self.time();
                 self.shims.launch(*launch, now);
             }
-            Some(Effect::Order(id, order)) => self.shims.order(id, order),
-            Some(Effect::Remove(remains, ids)) => self.deletions.push((remains, ids)),
+            Some(Effect::Send(id, message)) => self.shims.send(id, message),
+            Some(Effect::Remove(artifact, ids)) => self.deletions.push((artifact, ids)),
             Some(Effect::Record(_)) | None => {}
         }
     }
 
     fn delete(&mut self) {
-        for (remains, ids) in std::mem::take(&mut self.deletions) {
-            self.shims.remove(remains, &ids);
-            self.engine.deleted(remains, ids);
+        for (artifact, ids) in std::mem::take(&mut self.deletions) {
+            self.shims.remove(artifact, &ids);
+            self.scheduler.on_deleted(artifact, ids);
         }
     }
 
     fn deliver(&mut self, which: usize) {
-        if let Some((id, news)) = self.shims.deliver(which) {
-            self.engine.shim_news(id, news, self.time());
+        if let Some((id, message)) = self.shims.deliver(which) {
+            self.scheduler.shim_news(id, message, self.time());
         }
     }
 
     fn kill_shim(&mut self, which: usize) {
-        if let Some((id, last_words)) = self.shims.kill(which) {
+        if let Some((id, messages)) = self.shims.kill(which) {
             let time = self.time();
-            for news in last_words {
-                self.engine.shim_news(id, news, time);
+            for message in messages {
+                self.scheduler.shim_news(id, message, time);
             }
             let loss = Loss::ShimKilled(Leftovers::Killed);
-            self.engine.shim_lost(id, loss, time);
+            self.scheduler.shim_lost(id, loss, time);
         }
     }
 
-    /// escherd dies. What it had sent to shims arrives.
-    fn crash(&mut self, committed: usize, carried_out: usize) {
+    /// Kills escherd. What it has sent to shims arrives.
+    fn crash(&mut self, committed: usize, performed: usize) {
         self.disk.crash(committed);
-        for _ in 0..carried_out % (self.effects.len() + 1) {
-            self.carry_out();
+        for _ in 0..performed % (self.effects.len() + 1) {
+            self.perform_effect();
         }
         self.effects.clear();
         self.deletions.clear();
-        self.shims.alone();
+        self.shims.lose_escherd();
     }
 
     fn start(&mut self, rebooted: bool) {
         let loaded = self.disk.load();
         let shims = self.shims.states();
         let records: Vec<_> = self.shims.exit_records.values().cloned().collect();
-        let told_of = shims
+        let reported = shims
             .iter()
             .map(|shim| shim.id)
             .chain(records.iter().map(|record| record.report.id));
         let is_finished =
             |id: &ExecutionId| self.disk.find(*id).is_some_and(|record| record.is_some());
-        let findings = Diagnostics {
-            known: told_of.filter(is_finished).collect(),
+        let recovered = RecoveredState {
+            known: reported.filter(is_finished).collect(),
             claims: self.shims.claims.iter().copied().collect(),
             silent: HashSet::new(),
             is_doubtful: false,
@@ -290,33 +299,34 @@ impl World {
             shims,
             records,
         };
-        self.engine = Scheduler::restore(self.settings.clone(), findings, self.time());
-        self.engine.set_controllers(Some(CONTROLLERS));
-        // A host is known by its name only once what follows from that is on disk.
+        self.scheduler = Scheduler::restore(self.settings.clone(), recovered, self.time());
+        self.scheduler.set_controllers(Some(CONTROLLERS));
+        // escherd notes the new boot only once the changes that follow from it are committed.
         if rebooted {
             self.after_step();
             self.commit(usize::MAX);
         }
     }
 
-    /// Everything that is under way arrives, and every command ends.
-    pub(super) fn come_to_rest(&mut self) {
+    /// Delivers everything, and ends every command.
+    pub(super) fn quiesce(&mut self) {
         self.crash(0, 0);
         self.start(false);
         loop {
             self.after_step();
-            let is_idle =
-                self.effects.is_empty() && self.deletions.is_empty() && self.disk.waits() == 0;
+            let is_idle = self.effects.is_empty()
+                && self.deletions.is_empty()
+                && self.disk.waiting_changes() == 0;
             if is_idle && self.shims.running() == 0 {
-                let Some((id, news)) = self.shims.deliver(0) else {
+                let Some((id, message)) = self.shims.deliver(0) else {
                     return;
                 };
-                self.engine.shim_news(id, news, self.time());
+                self.scheduler.shim_news(id, message, self.time());
                 continue;
             }
             self.now += 1;
             self.commit(usize::MAX);
-            self.carry_out();
+            self.perform_effect();
             self.delete();
             self.deliver(0);
             let now = self.time();
@@ -324,25 +334,25 @@ impl World {
         }
     }
 
-    /// Nothing is lost, nothing has run twice, nothing that was said was wrong.
-    pub(super) fn judge(&self) {
+    /// Checks that nothing is lost, nothing has run twice, and no answer was wrong.
+    pub(super) fn check(&self) {
         let Clients {
             acknowledged,
-            told,
+            results,
             cancelled,
-            forgotten,
+            removed,
             paused,
             ..
         } = &self.clients;
-        for (id, asked) in acknowledged {
+        for (id, kind) in acknowledged {
             let found = self.disk.find(*id);
             assert!(
-                found.is_some() || forgotten.contains_key(id),
-                "{id} {asked:?} was acknowledged and is not there"
+                found.is_some() || removed.contains_key(id),
+                "{id} {kind:?} was acknowledged and is not there"
             );
             assert!(
-                found.is_none() || forgotten.get(id) != Some(&true),
-                "{id} was forgotten and is there"
+                found.is_none() || removed.get(id) != Some(&true),
+                "{id} was removed and is there"
             );
         }
         for (id, end) in self.disk.all() {
@@ -363,15 +373,15 @@ impl World {
                 "{record:?} after {runs} runs, {:?}",
                 self.shims.ends.get(&id)
             );
-            // While the disk is full a result is told on the word of its shim; one that is killed before
-            // there is room takes it along.
+            // While the disk is full a result is returned on the report of its shim alone. A shim that is killed
+            // before there is room takes the result with it.
             let is_sure = !(self.has_been_full && self.shims.killed.contains(&id));
-            for told in told.iter().filter(|told| is_sure && told.id == id) {
-                assert_eq!(told, record, "told otherwise");
+            for result in results.iter().filter(|result| is_sure && result.id == id) {
+                assert_eq!(result, record, "the answer was another");
             }
         }
-        for (id, asked) in acknowledged {
-            let limits = limits(*asked);
+        for (id, kind) in acknowledged {
+            let limits = limits(*kind);
             let mut ends = self
                 .disk
                 .all()
@@ -401,7 +411,7 @@ impl World {
                     let shims = &self.shims;
                     let was_over = shims.ends.contains_key(id) || shims.killed.contains(id);
                     assert!(
-                        shims.told_to_end.contains(id) || was_over,
+                        shims.ended_by_request.contains(id) || was_over,
                         "{id} was never ended"
                     );
                 }

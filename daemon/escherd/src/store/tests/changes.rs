@@ -1,40 +1,40 @@
-//! Every change, read back after a crash and after an orderly stop.
+//! Each change, read back after a crash and after an orderly stop.
 
 use escher_protocol::message::Removed;
 
 use super::*;
 
-/// What is loaded after `changes` to execution 1, which was submitted with a key.
-async fn loaded_after(changes: Vec<Change>) -> Loaded {
-    let bed = Bed::new();
-    bed.commit(changes);
-    let crashed = bed.after_a_crash().loaded;
-    let orderly = bed.again().await;
-    assert!(orderly.notices.is_empty());
+/// Returns what a store loads after `changes`, the same after a crash as after an orderly stop.
+async fn loaded_after(changes: Vec<Change>) -> LoadedState {
+    let test = TestStore::new();
+    test.commit(changes);
+    let crashed = test.reopen_after_crash().loaded;
+    let orderly = test.reopen().await;
+    assert!(orderly.quarantined.is_empty());
     assert_eq!(orderly.loaded, crashed, "a crash loses nothing");
     orderly.loaded
 }
 
 #[tokio::test]
-async fn each_change_to_an_unfinished_execution_is_loaded_again() {
+async fn loads_each_change_to_an_unfinished_execution() {
     let one = submission(1);
-    let waiting = Unfinished {
+    let waiting = UnfinishedExecution {
         submission: one.clone(),
         launching: false,
         started: None,
         cancel: None,
     };
-    let launching = Unfinished {
+    let launching = UnfinishedExecution {
         launching: true,
         ..waiting.clone()
     };
-    let running = Unfinished {
+    let running = UnfinishedExecution {
         started: Some((77, at(3))),
         ..launching.clone()
     };
-    let cancel = |by: &Canceller, kill| Change::CancelRequested {
+    let cancel = |canceller: &Canceller, kill| Change::CancelRequested {
         number: 1,
-        by: by.clone(),
+        canceller: canceller.clone(),
         kill,
     };
     let (host, bob) = (Canceller::Host, Canceller::User(user(1002)));
@@ -43,47 +43,50 @@ async fn each_change_to_an_unfinished_execution_is_loaded_again() {
         pid: 77,
         at: at(3),
     };
-    let at_once = Change::Submitted {
+    let submitted_to_shim = Change::Submitted {
         submission: Box::new(one.clone()),
         digest: None,
         launching: true,
     };
     for (changes, expected) in [
         (vec![submitted(&one)], waiting.clone()),
-        (vec![at_once.clone()], launching.clone()),
+        (vec![submitted_to_shim.clone()], launching.clone()),
         (
             vec![submitted(&one), Change::Launching { number: 1 }],
             launching.clone(),
         ),
-        (vec![at_once.clone(), start.clone()], running.clone()),
+        (
+            vec![submitted_to_shim.clone(), start.clone()],
+            running.clone(),
+        ),
         (vec![submitted(&one), start.clone()], running.clone()),
         (
-            vec![at_once.clone(), cancel(&bob, false)],
-            Unfinished {
+            vec![submitted_to_shim.clone(), cancel(&bob, false)],
+            UnfinishedExecution {
                 cancel: Some((bob.clone(), false)),
                 ..launching.clone()
             },
         ),
         (
             vec![
-                at_once.clone(),
+                submitted_to_shim.clone(),
                 cancel(&bob, false),
                 start.clone(),
                 cancel(&host, true),
             ],
-            Unfinished {
+            UnfinishedExecution {
                 cancel: Some((bob.clone(), true)),
                 ..running.clone()
             },
         ),
         (
-            vec![at_once, cancel(&host, true), cancel(&bob, false)],
-            Unfinished {
+            vec![submitted_to_shim, cancel(&host, true), cancel(&bob, false)],
+            UnfinishedExecution {
                 cancel: Some((host, true)),
                 ..launching
             },
         ),
-        // What is not finished is not removed.
+        // An unfinished execution is not removed.
         (
             vec![submitted(&one), Change::Removed { numbers: vec![1] }],
             waiting,
@@ -96,31 +99,31 @@ async fn each_change_to_an_unfinished_execution_is_loaded_again() {
 }
 
 #[tokio::test]
-async fn a_finished_execution_is_found_as_it_was_recorded_whatever_its_end() {
-    let bed = Bed::new();
+async fn finds_the_record_of_a_finished_execution_for_each_status() {
+    let test = TestStore::new();
     let mut records = Vec::new();
     for (number, (status, _)) in (1..).zip(Status::TABLE) {
         if status.is_finished() {
             let one = submission(number);
-            bed.commit(whole(&one, status));
-            records.insert(0, ended(&one, status));
+            test.commit(submitted_and_finished(&one, status));
+            records.insert(0, record_of(&one, status));
         }
     }
-    let bed = bed.after_a_crash();
-    assert_eq!(bed.all().await, records);
-    assert_eq!(bed.store.finished_count(), 5);
-    assert!(bed.loaded.unfinished.is_empty());
+    let test = test.reopen_after_crash();
+    assert_eq!(test.all_records().await, records);
+    assert_eq!(test.store.finished_count(), 5);
+    assert!(test.loaded.unfinished.is_empty());
     for record in &records {
-        assert_eq!(bed.record(record.number).await.as_ref(), Some(record));
+        assert_eq!(test.record(record.number).await.as_ref(), Some(record));
     }
 }
 
 #[tokio::test]
 async fn a_change_to_an_unknown_or_finished_execution_changes_nothing() {
-    let bed = Bed::new();
+    let test = TestStore::new();
     let one = submission(1);
-    bed.commit(whole(&one, Status::Completed));
-    bed.commit([
+    test.commit(submitted_and_finished(&one, Status::Completed));
+    test.commit([
         Change::Launching { number: 1 },
         finished(&one, Status::Failed),
         Change::Started {
@@ -134,13 +137,16 @@ async fn a_change_to_an_unknown_or_finished_execution_changes_nothing() {
         },
         Change::LogsDeleted { ids: vec![id(9)] },
     ]);
-    assert_eq!(bed.all().await, [ended(&one, Status::Completed)]);
-    assert_eq!(bed.again().await.loaded.last_number, 1);
+    assert_eq!(
+        test.all_records().await,
+        [record_of(&one, Status::Completed)]
+    );
+    assert_eq!(test.reopen().await.loaded.last_number, 1);
 }
 
 #[tokio::test]
-async fn a_key_counts_once_for_each_submitter_until_its_execution_is_removed() {
-    let bed = Bed::new();
+async fn a_key_is_taken_per_submitter_until_its_execution_is_removed() {
+    let test = TestStore::new();
     let keyed = |number, uid, digest: u8| {
         let mut one = submission(number);
         one.request.key = Some("k".into());
@@ -153,13 +159,13 @@ async fn a_key_counts_once_for_each_submitter_until_its_execution_is_removed() {
         (one, change)
     };
     let (one, first) = keyed(1, 1001, 1);
-    let taken = |same| CommitOutcome::KeyTaken {
+    let taken = |is_same_request| CommitOutcome::KeyTaken {
         id: id(1),
         number: 1,
-        same,
+        is_same_request,
     };
-    // All in one transaction: what comes later sees what came before.
-    let outcomes = bed.write([
+    // All in one transaction: later entries see earlier ones.
+    let outcomes = test.write([
         first,
         keyed(2, 1001, 1).1,
         keyed(3, 1001, 2).1,
@@ -175,40 +181,34 @@ async fn a_key_counts_once_for_each_submitter_until_its_execution_is_removed() {
             committed.clone()
         ]
     );
-    bed.commit([finished(&one, Status::Failed)]);
-    let bed = bed.again().await;
-    let numbers: Vec<u64> = bed
-        .loaded
-        .unfinished
-        .iter()
-        .map(|one| one.submission.number)
-        .collect();
+    test.commit([finished(&one, Status::Failed)]);
+    let test = test.reopen().await;
     assert_eq!(
-        numbers,
+        test.unfinished_numbers(),
         [4],
-        "nothing was written of those that were not taken"
+        "refused submissions leave nothing behind"
     );
     assert_eq!(
-        bed.write([keyed(5, 1001, 1).1]),
+        test.write([keyed(5, 1001, 1).1]),
         [taken(true)],
-        "finished or not"
+        "a finished execution keeps its key"
     );
-    let again = [Change::Removed { numbers: vec![1] }, keyed(6, 1001, 2).1];
+    let remove_and_reuse = [Change::Removed { numbers: vec![1] }, keyed(6, 1001, 2).1];
     let removed = Removed {
         executions: 1,
         log_bytes: 0,
     };
     let removed = CommitOutcome::Removed(removed, vec![id(1)]);
-    assert_eq!(bed.write(again), [removed, committed]);
+    assert_eq!(test.write(remove_and_reuse), [removed, committed]);
 }
 
 #[tokio::test]
-async fn a_number_or_id_that_is_there_already_is_refused_and_the_rest_goes_on() {
-    let bed = Bed::new();
+async fn refuses_a_used_number_or_id_and_commits_the_rest() {
+    let test = TestStore::new();
     let (one, other) = (submission(1), submission(2));
     let mut same_id = submission(3);
     same_id.id = id(1);
-    let outcomes = bed.write([&one, &one, &same_id, &other].map(submitted));
+    let outcomes = test.write([&one, &one, &same_id, &other].map(submitted));
     assert!(matches!(
         outcomes.as_slice(),
         [
@@ -218,76 +218,73 @@ async fn a_number_or_id_that_is_there_already_is_refused_and_the_rest_goes_on() 
             CommitOutcome::Committed
         ]
     ));
-    let loaded = bed.again().await.loaded;
-    let kept: Vec<Submission> = loaded
-        .unfinished
-        .into_iter()
-        .map(|one| one.submission)
-        .collect();
-    assert_eq!(kept, [one, other]);
+    let loaded = test.reopen().await.loaded;
+    let unfinished = loaded.unfinished.into_iter();
+    let submissions: Vec<Submission> = unfinished.map(|found| found.submission).collect();
+    assert_eq!(submissions, [one, other]);
 }
 
 #[tokio::test]
-async fn removed_executions_are_gone_and_their_logs_are_remembered_until_deleted() {
-    let bed = Bed::new();
+async fn remembers_the_logs_of_removed_executions_until_they_are_deleted() {
+    let test = TestStore::new();
     let mut changes: Vec<Change> = Vec::new();
     for number in 1..=4 {
         let mut one = submission(number);
         one.request.labels = vec![("team".into(), "blue".into())];
-        let mut record = ended(&one, Status::Completed);
+        let mut record = record_of(&one, Status::Completed);
         if number == 3 {
-            record = ended(&one, Status::Lost);
+            record = record_of(&one, Status::Lost);
         }
         if number == 2
             && let Some(outcome) = &mut record.outcome
         {
             outcome.output.log_bytes = 1000;
         }
-        changes.extend([submitted(&one), over(record)]);
+        changes.extend([submitted(&one), finished_with(record)]);
     }
-    bed.commit(changes);
+    test.commit(changes);
     let removed = Removed {
         executions: 3,
         log_bytes: 1000,
     };
-    let said = bed.write([Change::Removed {
+    let outcomes = test.write([Change::Removed {
         numbers: vec![1, 2, 3],
     }]);
     assert_eq!(
-        said,
+        outcomes,
         [CommitOutcome::Removed(removed, vec![id(1), id(2), id(3)])]
     );
-    assert_eq!(bed.store.finished_count(), 1);
-    let bed = bed.again().await;
-    let left: Vec<u64> = bed.all().await.iter().map(|record| record.number).collect();
-    assert_eq!((left, bed.store.finished_count()), (vec![4], 1));
-    assert_eq!(bed.record(2).await, None);
-    let mut logs = bed.loaded.undeleted_logs.clone();
+    assert_eq!(test.store.finished_count(), 1);
+    let test = test.reopen().await;
+    assert_eq!(test.finished_numbers().await, [4]);
+    assert_eq!(test.store.finished_count(), 1);
+    assert_eq!(test.record(2).await, None);
+    let mut logs = test.loaded.undeleted_logs.clone();
     logs.sort_unstable();
-    assert_eq!(logs, [id(1), id(2), id(3)], "whether they have one or not");
-    bed.commit([
+    assert_eq!(logs, [id(1), id(2), id(3)], "with and without log bytes");
+    test.commit([
         Change::LogsDeleted {
             ids: vec![id(1), id(2), id(3)],
         },
         Change::Removed { numbers: vec![4] },
         Change::LogsDeleted { ids: vec![id(4)] },
     ]);
-    let bed = bed.again().await;
-    assert!(bed.loaded.undeleted_logs.is_empty());
-    assert_eq!(bed.loaded.last_number, 4, "a number is not given twice");
+    let test = test.reopen().await;
+    assert!(test.loaded.undeleted_logs.is_empty());
+    assert_eq!(test.loaded.last_number, 4, "numbers are never reused");
 }
 
 #[tokio::test]
-async fn the_last_events_are_kept_in_order_and_only_with_their_changes() {
-    let bed = Bed::new();
+async fn keeps_the_last_events_in_order_and_only_with_their_changes() {
+    let test = TestStore::new();
     let mut keyed = submission(1);
     keyed.request.key = Some("k".into());
-    let with = |ticket, change, sequence| Entry {
+    let entry_with_event = |ticket, change, sequence| ChangeEntry {
         ticket,
         change,
         events: vec![event(sequence, 1, EventKind::Submitted)],
     };
-    let refused = with(
+    let refused = entry_with_event(
         1,
         submitted(&Submission {
             number: 2,
@@ -296,25 +293,28 @@ async fn the_last_events_are_kept_in_order_and_only_with_their_changes() {
         }),
         999,
     );
-    bed.store
-        .write(vec![with(0, submitted(&keyed), 1), refused]);
-    assert!(matches!(bed.outcomes(2)[1], CommitOutcome::KeyTaken { .. }));
-    let bed = bed.again().await;
-    assert_eq!(bed.loaded.events, [event(1, 1, EventKind::Submitted)]);
+    test.store
+        .write(vec![entry_with_event(0, submitted(&keyed), 1), refused]);
+    assert!(matches!(
+        test.outcomes(2)[1],
+        CommitOutcome::KeyTaken { .. }
+    ));
+    let test = test.reopen().await;
+    assert_eq!(test.loaded.events, [event(1, 1, EventKind::Submitted)]);
 
-    let starts =
-        (2..=5000).map(|sequence| with(sequence, Change::Launching { number: 1 }, sequence));
-    bed.store.write(starts.collect());
-    bed.outcomes(4999);
-    let bed = bed.again().await;
-    let sequences: Vec<u64> = bed
+    let launches = (2..=5000)
+        .map(|sequence| entry_with_event(sequence, Change::Launching { number: 1 }, sequence));
+    test.store.write(launches.collect());
+    test.outcomes(4999);
+    let test = test.reopen().await;
+    let sequences: Vec<u64> = test
         .loaded
         .events
         .iter()
         .map(|event| event.sequence)
         .collect();
     assert_eq!(sequences, (4901..=5000).collect::<Vec<u64>>());
-    let database = rusqlite::Connection::open(bed.path()).unwrap();
+    let database = rusqlite::Connection::open(test.path()).unwrap();
     let rows: i64 = database
         .query_row("SELECT count(*) FROM event", [], |row| row.get(0))
         .unwrap();
@@ -322,8 +322,8 @@ async fn the_last_events_are_kept_in_order_and_only_with_their_changes() {
 }
 
 #[tokio::test]
-async fn the_environment_of_a_finished_command_is_nowhere_on_disk() {
-    let bed = Bed::new();
+async fn erases_the_environment_of_a_finished_command_from_the_disk() {
+    let test = TestStore::new();
     let holds_secret = |dir: &Path| {
         let files = std::fs::read_dir(dir).unwrap();
         let contents = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
@@ -334,23 +334,26 @@ async fn the_environment_of_a_finished_command_is_nowhere_on_disk() {
         })
     };
     let one = submission(1);
-    bed.commit([submitted(&one)]);
-    assert!(holds_secret(bed.dir.path()), "while it is needed");
-    bed.commit([finished(&one, Status::Completed)]);
-    let bed = bed.again().await;
-    assert!(!holds_secret(bed.dir.path()));
+    test.commit([submitted(&one)]);
+    assert!(
+        holds_secret(test.dir.path()),
+        "the environment is stored while the command runs"
+    );
+    test.commit([finished(&one, Status::Completed)]);
+    let test = test.reopen().await;
+    assert!(!holds_secret(test.dir.path()));
 }
 
 #[tokio::test]
-async fn the_files_are_for_the_owner_alone_whatever_they_were() {
+async fn restricts_the_files_to_their_owner() {
     use std::os::unix::fs::PermissionsExt;
-    let bed = Bed::new();
-    bed.commit([submitted(&submission(1))]);
-    bed.store.close(DEADLINE).await.unwrap();
-    std::fs::set_permissions(bed.path(), std::fs::Permissions::from_mode(0o666)).unwrap();
-    let bed = Bed::on(bed.dir);
-    bed.commit([submitted(&submission(2))]);
-    for entry in std::fs::read_dir(bed.dir.path()).unwrap() {
+    let test = TestStore::new();
+    test.commit([submitted(&submission(1))]);
+    test.store.close(DEADLINE).await.unwrap();
+    std::fs::set_permissions(test.path(), std::fs::Permissions::from_mode(0o666)).unwrap();
+    let test = TestStore::open_in(test.dir);
+    test.commit([submitted(&submission(2))]);
+    for entry in std::fs::read_dir(test.dir.path()).unwrap() {
         let entry = entry.unwrap();
         let mode = entry.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{:?}", entry.path());

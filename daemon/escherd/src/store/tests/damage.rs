@@ -1,4 +1,4 @@
-//! Files that are no store, and stores that are damaged.
+//! Damaged stores, and files that are not stores.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,59 +6,66 @@ use std::os::unix::fs::FileExt;
 
 use proptest::test_runner::{Config, TestRunner};
 
+use super::super::quarantine::DamageMarker;
 use super::*;
 
-/// How many executions of the damaged store are finished; the next ten are not.
+/// The first executions of the sample are finished; the last ten are not.
 const FINISHED: u64 = 150;
 const ALL: u64 = FINISHED + 10;
 
-/// A closed store, as bytes, with the records of what is finished in it.
+const KEEP_NOTHING: HistoryLimits = HistoryLimits {
+    max_age_secs: u64::MAX,
+    max_bytes: u64::MAX,
+    max_count: 0,
+};
+
+/// Returns a closed store, as bytes, with the records of its finished executions.
 async fn sample() -> (Vec<u8>, BTreeMap<u64, ExecutionRecord>) {
-    let bed = Bed::new();
+    let test = TestStore::new();
     let mut records = BTreeMap::new();
     for number in 1..=ALL {
         let mut one = submission(number);
         one.request.name = Some(format!("job{}", number % 7).into());
         one.request.labels = vec![("n".into(), (number % 5).to_string().into())];
-        bed.commit([submitted(&one)]);
+        test.commit([submitted(&one)]);
         if number <= FINISHED {
-            bed.commit([finished(&one, Status::Completed)]);
-            records.insert(number, ended(&one, Status::Completed));
+            test.commit([finished(&one, Status::Completed)]);
+            records.insert(number, record_of(&one, Status::Completed));
         }
     }
-    bed.store.close(DEADLINE).await.unwrap();
-    (fs::read(bed.path()).unwrap(), records)
+    test.store.close(DEADLINE).await.unwrap();
+    (fs::read(test.path()).unwrap(), records)
 }
 
-/// Opens `bytes` as a store; checks that nothing in it is wrong and that what was set aside is as it was.
-/// Returns how many executions are there, and whether it was set aside.
-async fn opened(bytes: &[u8], records: &BTreeMap<u64, ExecutionRecord>) -> (usize, bool) {
+/// Opens `bytes` as a store, and checks that it has no wrong rows and that a file which was set
+/// aside is unchanged. Returns how many executions it has, and whether `bytes` were set aside.
+async fn open_bytes(bytes: &[u8], records: &BTreeMap<u64, ExecutionRecord>) -> (usize, bool) {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(file(dir.path()), bytes).unwrap();
-    let (store, loaded, notices) = match open(&file(dir.path()), SETTINGS, |_| {}) {
+    fs::write(store_path(dir.path()), bytes).unwrap();
+    let (store, loaded, quarantined) = match open(&store_path(dir.path()), SETTINGS, |_| {}) {
         Ok(opened) => opened,
         // The flipped bit was in the version.
         Err(StoreError::UnsupportedVersion { .. }) => return (records.len(), false),
         Err(error) => panic!("{error}"),
     };
-    if let [notice] = notices.as_slice() {
+    if let [file] = quarantined.as_slice() {
         assert_eq!(
-            fs::read(&notice.to).unwrap(),
+            fs::read(&file.to).unwrap(),
             bytes,
-            "it is set aside as it is"
+            "it is set aside unchanged"
         );
     }
     let found = store
-        .list(None, everything(), u64::MAX, 10_000)
+        .list(None, select_all(), u64::MAX, 10_000)
         .await
         .unwrap();
     for record in &found {
         assert_eq!(records.get(&record.number), Some(record));
     }
-    for one in &loaded.unfinished {
-        let number = one.submission.number;
+    for found in &loaded.unfinished {
+        let number = found.submission.number;
         assert!(number > FINISHED && number <= ALL);
-        assert_eq!(one.submission.id, id(number));
+        assert_eq!(found.submission.id, id(number));
     }
     for number in 1..=ALL {
         if let Ok(Some(found)) = store.find(None, &number.to_string().as_str().into()).await {
@@ -70,28 +77,31 @@ async fn opened(bytes: &[u8], records: &BTreeMap<u64, ExecutionRecord>) -> (usiz
         }
     }
     store.close(DEADLINE).await.unwrap();
-    (found.len() + loaded.unfinished.len(), !notices.is_empty())
+    (
+        found.len() + loaded.unfinished.len(),
+        !quarantined.is_empty(),
+    )
 }
 
 #[tokio::test]
-async fn a_store_cut_anywhere_is_set_aside_and_what_is_left_is_saved() {
+async fn sets_aside_a_truncated_store_and_salvages_the_rest() {
     let (bytes, records) = sample().await;
-    let mut kept = Vec::new();
+    let mut salvaged = Vec::new();
     for eighth in 0..8 {
         for more in [0, 1, 1000] {
             let length = bytes.len() * eighth / 8 + more;
-            let (count, was_set_aside) = opened(&bytes[..length], &records).await;
-            assert!(was_set_aside, "cut to {length} of {}", bytes.len());
-            kept.push(count);
+            let (count, was_set_aside) = open_bytes(&bytes[..length], &records).await;
+            assert!(was_set_aside, "truncated to {length} of {}", bytes.len());
+            salvaged.push(count);
         }
     }
-    let most = *kept.last().unwrap();
-    assert!(kept[0] == 0 && most > records.len() / 3, "{kept:?}");
-    let (count, was_set_aside) = opened(&bytes, &records).await;
+    let most = *salvaged.last().unwrap();
+    assert!(salvaged[0] == 0 && most > records.len() / 3, "{salvaged:?}");
+    let (count, was_set_aside) = open_bytes(&bytes, &records).await;
     assert_eq!(
         (count as u64, was_set_aside),
         (ALL, false),
-        "whole it is not"
+        "a whole store is not set aside"
     );
 }
 
@@ -109,10 +119,10 @@ fn flipped_bytes_never_lead_to_a_wrong_row() {
     runner
         .run(&flips, |flips| {
             let mut bytes = bytes.clone();
-            for (place, change) in flips {
-                bytes[place] ^= change;
+            for (offset, mask) in flips {
+                bytes[offset] ^= mask;
             }
-            let (count, _) = runtime.block_on(opened(&bytes, &records));
+            let (count, _) = runtime.block_on(open_bytes(&bytes, &records));
             let (sum, runs) = total.get();
             total.set((sum + count, runs + 1));
             Ok(())
@@ -121,60 +131,57 @@ fn flipped_bytes_never_lead_to_a_wrong_row() {
     // A page of the schema costs everything, most others a few rows.
     let (sum, runs) = total.get();
     let most = usize::try_from(ALL).unwrap() * runs;
-    assert!(sum * 10 > most * 6, "{sum} of {most} were saved");
+    assert!(sum * 10 > most * 6, "{sum} of {most} were salvaged");
 }
 
 #[tokio::test]
-async fn what_is_no_store_is_set_aside_untouched() {
+async fn sets_aside_unchanged_files_that_are_not_stores() {
     let foreign = {
         let dir = tempfile::tempdir().unwrap();
-        let database = rusqlite::Connection::open(file(dir.path())).unwrap();
+        let database = rusqlite::Connection::open(store_path(dir.path())).unwrap();
         database
             .execute_batch("CREATE TABLE t (x); PRAGMA user_version = 77")
             .unwrap();
         drop(database);
-        fs::read(file(dir.path())).unwrap()
+        fs::read(store_path(dir.path())).unwrap()
     };
     let text = "not a database, but long enough to have a header ".repeat(50);
     for (bytes, reason) in [
         (Vec::new(), "empty"),
         (b"short".to_vec(), "short"),
         (text.into_bytes(), "not an SQLite"),
-        (foreign, "something else"),
+        (foreign, "another program"),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(file(dir.path()), &bytes).unwrap();
-        let bed = Bed::on(dir);
-        let [notice] = bed.notices.as_slice() else {
-            panic!("{:?}", bed.notices)
-        };
-        assert!(notice.reason.contains(reason), "{notice:?}");
-        assert_eq!(fs::read(&notice.to).unwrap(), bytes);
-        assert!(
-            notice
-                .to
-                .to_string_lossy()
-                .contains("escher.db.set-aside-2")
+        fs::write(store_path(dir.path()), &bytes).unwrap();
+        let test = TestStore::open_in(dir);
+        let file = test.quarantined_file();
+        assert!(file.reason.contains(reason), "{file:?}");
+        assert_eq!(fs::read(&file.to).unwrap(), bytes);
+        let name = file.to.to_string_lossy();
+        assert!(name.contains("escher.db.set-aside-2"), "{name}");
+        test.commit([submitted(&submission(1))]);
+        let test = test.reopen().await;
+        assert_eq!(
+            (test.quarantined.len(), test.loaded.unfinished.len()),
+            (0, 1)
         );
-        bed.commit([submitted(&submission(1))]);
-        let bed = bed.again().await;
-        assert_eq!((bed.notices.len(), bed.loaded.unfinished.len()), (0, 1));
     }
 }
 
 #[tokio::test]
-async fn files_set_aside_within_a_second_do_not_overwrite_each_other() {
-    let mut bed = Bed::new();
+async fn files_set_aside_in_the_same_second_get_different_names() {
+    let mut test = TestStore::new();
     for round in 0..5 {
-        bed.store.close(DEADLINE).await.unwrap();
-        fs::write(bed.path(), format!("{round}")).unwrap();
-        bed = Bed::on(bed.dir);
+        test.store.close(DEADLINE).await.unwrap();
+        fs::write(test.path(), format!("{round}")).unwrap();
+        test = TestStore::open_in(test.dir);
     }
-    let files = fs::read_dir(bed.dir.path())
+    let files = fs::read_dir(test.dir.path())
         .unwrap()
         .map(|file| file.unwrap().path());
-    let aside = files.filter(|path| path.to_string_lossy().contains("set-aside"));
-    let mut contents: Vec<String> = aside
+    let set_aside = files.filter(|path| path.to_string_lossy().contains("set-aside"));
+    let mut contents: Vec<String> = set_aside
         .map(|path| fs::read_to_string(path).unwrap())
         .collect();
     contents.sort_unstable();
@@ -182,12 +189,12 @@ async fn files_set_aside_within_a_second_do_not_overwrite_each_other() {
 }
 
 #[test]
-fn a_link_is_not_followed_and_a_missing_directory_is_an_error() {
+fn refuses_links_and_missing_directories() {
     let dir = tempfile::tempdir().unwrap();
     let target = dir.path().join("target");
     fs::write(&target, "kept").unwrap();
-    std::os::unix::fs::symlink(&target, file(dir.path())).unwrap();
-    let error = open(&file(dir.path()), SETTINGS, |_| {}).unwrap_err();
+    std::os::unix::fs::symlink(&target, store_path(dir.path())).unwrap();
+    let error = open(&store_path(dir.path()), SETTINGS, |_| {}).unwrap_err();
     assert!(matches!(error, StoreError::NotAFile(_)), "{error}");
     assert_eq!(fs::read_to_string(target).unwrap(), "kept");
     let missing = dir.path().join("missing/escher.db");
@@ -198,36 +205,37 @@ fn a_link_is_not_followed_and_a_missing_directory_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_damaged_record_is_passed_over_and_heals_with_the_next_start() {
-    let bed = Bed::new();
+async fn omits_a_damaged_record_and_replaces_the_store_at_the_next_start() {
+    let test = TestStore::new();
     for number in 1..=3 {
-        bed.commit(whole(&submission(number), Status::Completed));
+        test.commit(submitted_and_finished(
+            &submission(number),
+            Status::Completed,
+        ));
     }
-    bed.store.close(DEADLINE).await.unwrap();
-    let database = rusqlite::Connection::open(bed.path()).unwrap();
-    let spoil = "UPDATE record SET body = substr(body, 1, 20) || x'00' || substr(body, 22) WHERE number = 2";
-    database.execute_batch(spoil).unwrap();
+    test.store.close(DEADLINE).await.unwrap();
+    let database = rusqlite::Connection::open(test.path()).unwrap();
+    let damage = "UPDATE record SET body = substr(body, 1, 20) || x'00' || substr(body, 22) \
+                  WHERE number = 2";
+    database.execute_batch(damage).unwrap();
     drop(database);
-    let bed = Bed::on(bed.dir);
-    let numbers = |records: Vec<ExecutionRecord>| -> Vec<u64> {
-        records.into_iter().map(|record| record.number).collect()
-    };
-    assert_eq!(numbers(bed.all().await), [3, 1]);
-    let error = bed.store.find(None, &"2".into()).await.unwrap_err();
+    let test = TestStore::open_in(test.dir);
+    assert_eq!(test.finished_numbers().await, [3, 1]);
+    let error = test.store.find(None, &"2".into()).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::INTERNAL);
-    let bed = bed.again().await;
-    assert_eq!((bed.notices.len(), bed.notices[0].salvaged), (1, 2));
-    assert_eq!(numbers(bed.all().await), [3, 1]);
-    assert_eq!(bed.loaded.last_number, 3);
+    let test = test.reopen().await;
+    assert_eq!(test.quarantined_file().salvaged, 2);
+    assert_eq!(test.finished_numbers().await, [3, 1]);
+    assert_eq!(test.loaded.last_number, 3);
 }
 
 #[tokio::test]
-async fn a_salvaged_store_has_all_but_what_was_lost() {
-    let bed = Bed::new();
+async fn salvages_everything_that_is_not_damaged() {
+    let test = TestStore::new();
     let mut keyed = submission(1);
     keyed.request.key = Some("k".into());
     keyed.submitted_at = at(50);
-    let mut record = ended(&keyed, Status::Completed);
+    let mut record = record_of(&keyed, Status::Completed);
     record.outcome.as_mut().unwrap().output.log_bytes = 5;
     let digest = Some([7; 32]);
     let submit = |one: &Submission, launching| Change::Submitted {
@@ -235,13 +243,13 @@ async fn a_salvaged_store_has_all_but_what_was_lost() {
         digest,
         launching,
     };
-    bed.commit([submit(&keyed, true), over(record.clone())]);
-    bed.commit(whole(&submission(2), Status::Failed));
-    let mut removed = ended(&submission(3), Status::Completed);
+    test.commit([submit(&keyed, true), finished_with(record.clone())]);
+    test.commit(submitted_and_finished(&submission(2), Status::Failed));
+    let mut removed = record_of(&submission(3), Status::Completed);
     removed.outcome.as_mut().unwrap().output.log_bytes = 5;
-    bed.commit([
+    test.commit([
         submitted(&submission(3)),
-        over(removed),
+        finished_with(removed),
         Change::Removed { numbers: vec![3] },
         submitted(&submission(4)),
         Change::Submitted {
@@ -255,93 +263,92 @@ async fn a_salvaged_store_has_all_but_what_was_lost() {
             at: at(5),
         },
     ]);
-    bed.store.write(vec![Entry {
+    test.store.write(vec![ChangeEntry {
         ticket: 0,
         change: Change::LogsDeleted { ids: vec![] },
         events: vec![event(12, 5, EventKind::Started)],
     }]);
-    bed.outcomes(1);
-    let bed = bed.again().await;
-    let before = bed.loaded.clone();
-    let history = bed.store.expired(NOTHING, at(0), 10).await.unwrap();
-    bed.store.close(DEADLINE).await.unwrap();
-    // A page that nothing but the check of the whole reads.
-    fs::write(Damage::mark(&bed.path()), "a test").unwrap();
-    let bed = Bed::on(bed.dir);
-    assert_eq!(bed.notices[0].salvaged, 4);
-    assert_eq!(bed.loaded, before);
-    assert_eq!(bed.store.finished_count(), 2);
+    test.outcomes(1);
+    let test = test.reopen().await;
+    let before = test.loaded.clone();
+    let history = test.store.expired(KEEP_NOTHING, at(0), 10).await.unwrap();
+    test.store.close(DEADLINE).await.unwrap();
+    // As if damage had been found in a page that no row is read from.
+    fs::write(DamageMarker::file_path(&test.path()), "a test").unwrap();
+    let test = TestStore::open_in(test.dir);
+    assert_eq!(test.quarantined_file().salvaged, 4);
+    assert_eq!(test.loaded, before);
+    assert_eq!(test.store.finished_count(), 2);
     assert_eq!(
-        bed.store.expired(NOTHING, at(0), 10).await.unwrap(),
+        test.store.expired(KEEP_NOTHING, at(0), 10).await.unwrap(),
         history
     );
     assert_eq!(
-        bed.all().await,
-        [ended(&submission(2), Status::Failed), record]
+        test.all_records().await,
+        [record_of(&submission(2), Status::Failed), record]
     );
     let since = Selection {
         since: Some(at(50)),
-        ..everything()
+        ..select_all()
     };
-    let found = bed.store.list(None, since, u64::MAX, 10).await.unwrap();
-    assert_eq!(found.len(), 1, "the order of the clock was kept too");
-    let again = Submission {
+    let found = test.store.list(None, since, u64::MAX, 10).await.unwrap();
+    assert_eq!(found.len(), 1, "the order of the clock was restored");
+    let same_key = Submission {
         number: 6,
         id: id(6),
         ..keyed
     };
-    let verdict = CommitOutcome::KeyTaken {
+    let outcome = CommitOutcome::KeyTaken {
         id: id(1),
         number: 1,
-        same: true,
+        is_same_request: true,
     };
-    assert_eq!(bed.write([submit(&again, false)]), [verdict]);
+    assert_eq!(test.write([submit(&same_key, false)]), [outcome]);
 }
 
-use super::super::quarantine::Damage;
-
-const NOTHING: HistoryLimits = HistoryLimits {
-    max_age_secs: u64::MAX,
-    max_bytes: u64::MAX,
-    max_count: 0,
-};
-
 #[tokio::test]
-async fn a_write_ahead_log_alone_is_not_taken_for_another_stores() {
-    let bed = Bed::new();
-    bed.commit([submitted(&submission(1))]);
+async fn sets_aside_a_write_ahead_log_without_a_database() {
+    let test = TestStore::new();
+    test.commit([submitted(&submission(1))]);
     let crashed = tempfile::tempdir().unwrap();
     fs::copy(
-        quarantine::wal(&bed.path()),
-        quarantine::wal(&file(crashed.path())),
+        quarantine::wal_path(&test.path()),
+        quarantine::wal_path(&store_path(crashed.path())),
     )
     .unwrap();
-    let bed = Bed::on(crashed);
-    assert_eq!((bed.notices.len(), bed.loaded.unfinished.len()), (1, 0));
-    assert!(quarantine::wal(&bed.notices[0].to).exists());
+    let test = TestStore::open_in(crashed);
+    assert!(quarantine::wal_path(&test.quarantined_file().to).exists());
+    assert_eq!(test.unfinished_numbers(), [0; 0]);
 }
 
 #[tokio::test]
-async fn a_torn_write_ahead_log_loses_the_torn_transaction_alone() {
-    let bed = Bed::new();
+async fn a_torn_write_ahead_log_loses_only_the_torn_transaction() {
+    let test = TestStore::new();
     let mut ends = Vec::new();
     for number in 1..=5 {
-        bed.commit([submitted(&submission(number))]);
-        ends.push(fs::metadata(quarantine::wal(&bed.path())).unwrap().len());
+        test.commit([submitted(&submission(number))]);
+        ends.push(
+            fs::metadata(quarantine::wal_path(&test.path()))
+                .unwrap()
+                .len(),
+        );
     }
     for (whole, end) in (1..).zip(&ends[..4]) {
         for torn in [0, 1, 100, 2000] {
             let crashed = tempfile::tempdir().unwrap();
-            let wal = quarantine::wal(&file(crashed.path()));
-            fs::copy(bed.path(), file(crashed.path())).unwrap();
-            fs::copy(quarantine::wal(&bed.path()), &wal).unwrap();
+            let wal = quarantine::wal_path(&store_path(crashed.path()));
+            fs::copy(test.path(), store_path(crashed.path())).unwrap();
+            fs::copy(quarantine::wal_path(&test.path()), &wal).unwrap();
             let log = fs::File::options().write(true).open(&wal).unwrap();
             log.set_len(*end + torn).unwrap();
             if torn > 1 {
                 log.write_all_at(b"torn", *end + torn - 4).unwrap();
             }
-            let bed = Bed::on(crashed);
-            assert_eq!((bed.notices.len(), bed.loaded.unfinished.len()), (0, whole));
+            let test = TestStore::open_in(crashed);
+            assert_eq!(
+                (test.quarantined.len(), test.loaded.unfinished.len()),
+                (0, whole)
+            );
         }
     }
 }

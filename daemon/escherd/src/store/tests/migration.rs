@@ -1,10 +1,10 @@
 //! Files of other versions: older ones are migrated, unsupported ones refused.
 
-use super::super::open::open_as;
+use super::super::open::open_with_schema;
 use super::super::schema::{EARLIER_APPLICATION_ID, SCHEMA, Schema, version};
 use super::*;
 
-/// An invented next version, which has a column and a table more.
+/// An invented next version, with another column and another table.
 const NEXT: Schema = Schema {
     oldest: SCHEMA.oldest,
     scripts: &[
@@ -15,7 +15,7 @@ const NEXT: Schema = Schema {
     ],
 };
 
-/// The same with a step after it that fails halfway.
+/// The same with one more step, which fails halfway.
 const BROKEN: Schema = Schema {
     oldest: SCHEMA.oldest,
     scripts: &[
@@ -27,11 +27,11 @@ const BROKEN: Schema = Schema {
 
 /// Returns a closed store with a finished execution, 1, and an unfinished one, 2.
 async fn closed_store() -> TempDir {
-    let bed = Bed::new();
-    bed.commit(whole(&submission(1), Status::Completed));
-    bed.commit([submitted(&submission(2))]);
-    bed.store.close(DEADLINE).await.unwrap();
-    bed.dir
+    let test = TestStore::new();
+    test.commit(submitted_and_finished(&submission(1), Status::Completed));
+    test.commit([submitted(&submission(2))]);
+    test.store.close(DEADLINE).await.unwrap();
+    test.dir
 }
 
 fn count(database: &rusqlite::Connection, condition: &str) -> i64 {
@@ -43,8 +43,9 @@ fn count(database: &rusqlite::Connection, condition: &str) -> i64 {
 async fn migrates_an_older_version_with_all_its_content() {
     let dir = closed_store().await;
     for _ in ["migrated", "opened again"] {
-        let (opened, notices) = open_as(&file(dir.path()), SETTINGS, NEXT).unwrap();
-        assert_eq!(notices, []);
+        let (opened, quarantined) =
+            open_with_schema(&store_path(dir.path()), SETTINGS, NEXT).unwrap();
+        assert_eq!(quarantined, []);
         let database = &opened.connection;
         assert_eq!(version(database).unwrap(), SCHEMA.oldest + 1);
         assert_eq!(count(database, "execution WHERE invented = 7"), 2);
@@ -53,14 +54,14 @@ async fn migrates_an_older_version_with_all_its_content() {
             panic!("{:?}", opened.loaded)
         };
         assert_eq!(unfinished.submission, submission(2));
-        assert_eq!(opened.tally.totals.finished, 1);
+        assert_eq!(opened.state.totals.finished, 1);
     }
 }
 
 #[tokio::test]
 async fn a_failed_step_of_a_migration_changes_nothing() {
     let dir = closed_store().await;
-    let mut database = rusqlite::Connection::open(file(dir.path())).unwrap();
+    let mut database = rusqlite::Connection::open(store_path(dir.path())).unwrap();
     BROKEN.migrate(&mut database).unwrap_err();
     assert_eq!(version(&database).unwrap(), NEXT.newest());
     assert_eq!(count(&database, "invention"), 2);
@@ -78,7 +79,7 @@ async fn refuses_an_unsupported_version_and_leaves_it_in_place() {
         (&format!("{earlier_id}; PRAGMA user_version = 10"), 10),
     ] {
         let dir = closed_store().await;
-        let path = file(dir.path());
+        let path = store_path(dir.path());
         let database = rusqlite::Connection::open(&path).unwrap();
         database.execute_batch(change).unwrap();
         drop(database);
@@ -92,6 +93,6 @@ async fn refuses_an_unsupported_version_and_leaves_it_in_place() {
         assert!(message.contains(&format!("version {found}")), "{message}");
         assert!(message.contains("versions 10 to 10"), "{message}");
         assert!(std::fs::read(&path).unwrap() == bytes, "{change}");
-        assert_eq!(remnants(&path).unwrap().set_aside, [""; 0]);
+        assert_eq!(damage_report(&path).unwrap().set_aside, [""; 0]);
     }
 }

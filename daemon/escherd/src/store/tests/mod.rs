@@ -1,4 +1,4 @@
-//! The store as the rest of escherd sees it, on real files.
+//! Tests of the store through its handle, on real files.
 
 mod changes;
 mod damage;
@@ -23,72 +23,77 @@ use super::*;
 use crate::authz::Account;
 use crate::execution::Checked;
 
-/// Far longer than anything takes.
+/// Far longer than any step takes.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Half past midnight on 2026-01-02, in microseconds; number n is submitted n minutes later.
+/// 2026-01-02T00:30:00Z in microseconds; execution n is submitted n minutes later.
 const EPOCH: i64 = 1_767_313_800_000_000;
 const MINUTE: i64 = 60_000_000;
 
 const SETTINGS: StoreSettings = StoreSettings {
     durability: Durability::Crash,
-    kept_events: 100,
+    max_events: 100,
 };
 
 /// An open store in a directory of its own.
-struct Bed {
+struct TestStore {
     dir: TempDir,
     store: Store,
-    loaded: Loaded,
-    notices: Vec<Notice>,
+    loaded: LoadedState,
+    quarantined: Vec<QuarantinedFile>,
     outcomes: Receiver<Vec<(u64, CommitOutcome)>>,
 }
 
-impl Bed {
+impl TestStore {
     fn new() -> Self {
-        Self::on(tempfile::tempdir().unwrap())
+        Self::open_in(tempfile::tempdir().unwrap())
     }
 
-    fn on(dir: TempDir) -> Self {
+    fn open_in(dir: TempDir) -> Self {
         let (sender, outcomes) = channel();
-        let settled = move |outcomes| {
+        let on_outcomes = move |outcomes| {
             let _ = sender.send(outcomes);
         };
-        let (store, loaded, notices) = open(&file(dir.path()), SETTINGS, settled).unwrap();
-        Bed {
+        let (store, loaded, quarantined) =
+            open(&store_path(dir.path()), SETTINGS, on_outcomes).unwrap();
+        TestStore {
             dir,
             store,
             loaded,
-            notices,
+            quarantined,
             outcomes,
         }
     }
 
-    /// Closes and opens again.
-    async fn again(self) -> Self {
+    /// Closes the store and opens it again.
+    async fn reopen(self) -> Self {
         self.store.close(DEADLINE).await.unwrap();
-        Self::on(self.dir)
+        Self::open_in(self.dir)
     }
 
-    /// Opens what a `kill -9` at this moment would have left.
-    fn after_a_crash(&self) -> Self {
+    /// Opens a copy of the files as a `kill -9` would leave them now.
+    fn reopen_after_crash(&self) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for suffix in ["", "-wal"] {
-            let from = quarantine::beside(&self.path(), suffix);
+            let from = quarantine::with_suffix(&self.path(), suffix);
             if from.exists() {
-                std::fs::copy(from, quarantine::beside(&file(dir.path()), suffix)).unwrap();
+                std::fs::copy(
+                    from,
+                    quarantine::with_suffix(&store_path(dir.path()), suffix),
+                )
+                .unwrap();
             }
         }
-        Self::on(dir)
+        Self::open_in(dir)
     }
 
     fn path(&self) -> PathBuf {
-        file(self.dir.path())
+        store_path(self.dir.path())
     }
 
-    /// Writes `changes` with tickets from 0 on, and returns what becomes of each.
+    /// Writes `changes` with tickets from 0 on, and returns their outcomes.
     fn write(&self, changes: impl IntoIterator<Item = Change>) -> Vec<CommitOutcome> {
-        let entries: Vec<Entry> = (0..)
+        let entries: Vec<ChangeEntry> = (0..)
             .zip(changes)
             .map(|(ticket, change)| entry(ticket, change))
             .collect();
@@ -97,33 +102,53 @@ impl Bed {
         self.outcomes(count)
     }
 
-    /// The next `count` outcomes, which have to come in the order of their tickets.
+    /// Returns the next `count` outcomes; they have to come in the order of the tickets.
     fn outcomes(&self, count: usize) -> Vec<CommitOutcome> {
-        let mut found = Vec::new();
-        while found.len() < count {
-            found.extend(self.outcomes.recv_timeout(DEADLINE).unwrap());
+        let mut received = Vec::new();
+        while received.len() < count {
+            received.extend(self.outcomes.recv_timeout(DEADLINE).unwrap());
         }
-        let (tickets, outcomes): (Vec<u64>, Vec<CommitOutcome>) = found.into_iter().unzip();
+        let (tickets, outcomes): (Vec<u64>, Vec<CommitOutcome>) = received.into_iter().unzip();
         assert!(tickets.is_sorted() && outcomes.len() == count);
         outcomes
     }
 
-    /// Writes `changes`, all of which have to be committed.
+    /// Writes `changes`; all have to be committed.
     fn commit(&self, changes: impl IntoIterator<Item = Change>) {
-        for verdict in self.write(changes) {
+        for outcome in self.write(changes) {
             let is_written = matches!(
-                verdict,
+                outcome,
                 CommitOutcome::Committed | CommitOutcome::Removed(..)
             );
-            assert!(is_written, "{verdict:?}");
+            assert!(is_written, "{outcome:?}");
         }
     }
 
-    async fn all(&self) -> Vec<ExecutionRecord> {
+    async fn all_records(&self) -> Vec<ExecutionRecord> {
         self.store
-            .list(None, everything(), u64::MAX, 10_000)
+            .list(None, select_all(), u64::MAX, 10_000)
             .await
             .unwrap()
+    }
+
+    /// Returns the numbers of the finished executions, the newest first.
+    async fn finished_numbers(&self) -> Vec<u64> {
+        let records = self.all_records().await;
+        records.iter().map(|record| record.number).collect()
+    }
+
+    /// Returns the numbers of the executions that were unfinished when the store was opened.
+    fn unfinished_numbers(&self) -> Vec<u64> {
+        let unfinished = self.loaded.unfinished.iter();
+        unfinished.map(|found| found.submission.number).collect()
+    }
+
+    /// Returns the one file that was set aside when the store was opened.
+    fn quarantined_file(&self) -> &QuarantinedFile {
+        let [file] = self.quarantined.as_slice() else {
+            panic!("{:?}", self.quarantined)
+        };
+        file
     }
 
     async fn record(&self, number: u64) -> Option<ExecutionRecord> {
@@ -144,19 +169,19 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-fn file(dir: &Path) -> PathBuf {
+fn store_path(dir: &Path) -> PathBuf {
     dir.join("escher.db")
 }
 
-fn entry(ticket: u64, change: Change) -> Entry {
-    Entry {
+fn entry(ticket: u64, change: Change) -> ChangeEntry {
+    ChangeEntry {
         ticket,
         change,
         events: Vec::new(),
     }
 }
 
-fn everything() -> Selection {
+fn select_all() -> Selection {
     Selection {
         filter: ListFilter {
             all: true,
@@ -176,7 +201,7 @@ fn user(uid: u32) -> User {
     User { uid, name }
 }
 
-/// An id that rises with `number` and has its digits at the end too.
+/// Returns an id that rises with `number` and whose tail differs for each.
 fn id(number: u64) -> ExecutionId {
     let mut bytes = [0x11; 16];
     bytes[..8].copy_from_slice(&(0x0192_0f3e_0000_0000 + number).to_be_bytes());
@@ -188,7 +213,7 @@ fn at(number: u64) -> Timestamp {
     Timestamp::from_micros(EPOCH + i64::try_from(number).unwrap() * MINUTE)
 }
 
-/// What alice submits, with a secret in its environment.
+/// Returns a submission of alice's, with a secret in its environment.
 fn submission(number: u64) -> Submission {
     let alice = user(1001);
     Submission {
@@ -220,11 +245,11 @@ fn submission(number: u64) -> Submission {
 
 const SECRET: &str = "correct-horse-battery-staple";
 
-/// How `submission` ended: by `status`, a second after it was submitted, without output.
-fn ended(submission: &Submission, status: Status) -> ExecutionRecord {
+/// Returns the record of `submission` as finished with `status` a second later, without output.
+fn record_of(submission: &Submission, status: Status) -> ExecutionRecord {
     let request = &submission.request;
     let submitted_at = submission.submitted_at;
-    let error = |code| Some(ApiError::new(code, "it did not go well"));
+    let error = |code| Some(ApiError::new(code, "it failed"));
     let (exit, error) = match status {
         Status::Completed => (Exit::Code(0), None),
         Status::Failed => (Exit::Code(3), error(ErrorCode::EXIT_STATUS)),
@@ -280,19 +305,19 @@ fn submitted(submission: &Submission) -> Change {
 }
 
 fn finished(submission: &Submission, status: Status) -> Change {
-    over(ended(submission, status))
+    finished_with(record_of(submission, status))
 }
 
-/// The end of which this is known, without figures.
-fn over(record: ExecutionRecord) -> Change {
+/// The end of an execution with this record and no measurements.
+fn finished_with(record: ExecutionRecord) -> Change {
     Change::Finished {
         record: Box::new(record),
         resources: Box::default(),
     }
 }
 
-/// Both ends of `submission`.
-fn whole(submission: &Submission, status: Status) -> [Change; 2] {
+/// The submission and the end of an execution.
+fn submitted_and_finished(submission: &Submission, status: Status) -> [Change; 2] {
     [submitted(submission), finished(submission, status)]
 }
 

@@ -1,4 +1,4 @@
-//! The page about the store says what is true: its examples run and answer as it says.
+//! The documentation of the store is correct: its queries run and give the answers shown.
 
 use std::process::Command as Process;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const PAGE: &str = include_str!("../../../../../docs/store.md");
 
-/// The code blocks of the page in `language`.
+/// Returns the code blocks of the page in `language`.
 fn blocks(language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
     let blocks = PAGE.split(fence.as_str()).skip(1);
@@ -15,9 +15,9 @@ fn blocks(language: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// A store in which something has happened.
-fn bed() -> Bed {
-    let bed = Bed::new();
+/// Returns a store with the executions that the page's answers show.
+fn sample_store() -> TestStore {
+    let test = TestStore::new();
     let mut changes = Vec::new();
     for (number, name, status, seconds, log_bytes) in [
         (1, "nightly", Status::Completed, 340, 91_000),
@@ -32,7 +32,7 @@ fn bed() -> Bed {
             "team".into(),
             if number % 2 == 0 { "web" } else { "data" }.into(),
         )];
-        let mut record = ended(&one, status);
+        let mut record = record_of(&one, status);
         record.completed_at = Some(
             one.submitted_at
                 .saturating_add(Duration::from_secs(seconds)),
@@ -40,13 +40,13 @@ fn bed() -> Bed {
         let outcome = record.outcome.as_mut().unwrap();
         outcome.duration_us = seconds * 1_000_000;
         outcome.output.log_bytes = log_bytes;
-        changes.extend([submitted(&one), over(record)]);
+        changes.extend([submitted(&one), finished_with(record)]);
     }
-    bed.commit(changes);
-    bed
+    test.commit(changes);
+    test
 }
 
-/// The answer as sqlite3 prints it.
+/// Returns the answer to a query as sqlite3 prints it.
 fn answer(database: &rusqlite::Connection, sql: &str) -> String {
     let mut statement = database.prepare(sql).unwrap();
     let columns = statement.column_count();
@@ -69,19 +69,19 @@ fn answer(database: &rusqlite::Connection, sql: &str) -> String {
 }
 
 #[test]
-fn the_examples_of_the_page_answer_as_it_says() {
-    let bed = bed();
-    let (questions, answers) = (blocks("sql"), blocks("text answer"));
-    assert!(questions.len() >= 2 && questions.len() == answers.len());
-    let database = rusqlite::Connection::open(bed.path()).unwrap();
-    for (sql, expected) in questions.into_iter().zip(answers) {
+fn the_queries_on_the_page_give_the_answers_shown() {
+    let test = sample_store();
+    let (queries, answers) = (blocks("sql"), blocks("text answer"));
+    assert!(queries.len() >= 2 && queries.len() == answers.len());
+    let database = rusqlite::Connection::open(test.path()).unwrap();
+    for (sql, expected) in queries.into_iter().zip(answers) {
         assert_eq!(answer(&database, sql), expected, "{sql}");
-        let by_program = Process::new("sqlite3")
+        let by_sqlite3 = Process::new("sqlite3")
             .arg("-readonly")
-            .arg(bed.path())
+            .arg(test.path())
             .arg(sql)
             .output();
-        match by_program {
+        match by_sqlite3 {
             Ok(output) => assert_eq!(
                 String::from_utf8_lossy(&output.stdout),
                 expected,
@@ -93,9 +93,9 @@ fn the_examples_of_the_page_answer_as_it_says() {
 }
 
 #[test]
-fn every_column_of_the_views_is_on_the_page() {
-    let bed = bed();
-    let database = rusqlite::Connection::open(bed.path()).unwrap();
+fn the_page_names_every_column_of_the_views() {
+    let test = sample_store();
+    let database = rusqlite::Connection::open(test.path()).unwrap();
     let mut views = database
         .prepare("SELECT name FROM sqlite_master WHERE type = 'view'")
         .unwrap();
@@ -110,13 +110,16 @@ fn every_column_of_the_views_is_on_the_page() {
 }
 
 #[tokio::test]
-async fn a_store_that_an_operator_has_compacted_is_the_same_store() {
-    let bed = bed();
-    let before = bed.all().await;
-    bed.store.close(DEADLINE).await.unwrap();
-    let database = rusqlite::Connection::open(bed.path()).unwrap();
+async fn vacuum_changes_nothing_in_a_store() {
+    let test = sample_store();
+    let before = test.all_records().await;
+    test.store.close(DEADLINE).await.unwrap();
+    let database = rusqlite::Connection::open(test.path()).unwrap();
     database.execute_batch("VACUUM").unwrap();
     drop(database);
-    let bed = Bed::on(bed.dir);
-    assert_eq!((bed.notices.as_slice(), bed.all().await), (&[][..], before));
+    let test = TestStore::open_in(test.dir);
+    assert_eq!(
+        (test.quarantined.as_slice(), test.all_records().await),
+        (&[][..], before)
+    );
 }

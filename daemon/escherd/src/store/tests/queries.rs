@@ -1,13 +1,16 @@
-//! Lists, lookups and expiry, against what a plain filter says, and how SQLite goes about them.
+//! Lists, lookups and expiry, compared with a plain filter, and their query plans.
 
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 
+use escher_protocol::Target;
+
 use super::super::{expiry, index_scan, lookup, query};
 use super::*;
 
-/// A mixed history: number n by these rules, the clock once set back by an hour.
+/// Returns execution `number` of a mixed history in which the clock is once set back by an hour,
+/// with its final status if it is finished.
 fn sample(number: u64) -> (Submission, Option<Status>) {
     let mut one = submission(number);
     let names = [None, Some("nightly"), Some("build"), Some("1002x")];
@@ -15,7 +18,7 @@ fn sample(number: u64) -> (Submission, Option<Status>) {
     one.submitter = user([1001, 1002, 0][usize::try_from(number / 4 % 3).unwrap()]);
     one.account.user = user([1001, 1002, 1003, 0][usize::try_from(number / 3 % 4).unwrap()]);
     if number.is_multiple_of(5) {
-        // Somebody whose name is another's number.
+        // A user whose name is the uid of another.
         one.account.user = User {
             uid: 5,
             name: Some("1003".into()),
@@ -44,19 +47,19 @@ fn sample(number: u64) -> (Submission, Option<Status>) {
 
 const COUNT: u64 = 300;
 
-fn bed() -> (Bed, Vec<ExecutionRecord>) {
-    let bed = Bed::new();
+fn sample_store() -> (TestStore, Vec<ExecutionRecord>) {
+    let test = TestStore::new();
     let (mut changes, mut records) = (Vec::new(), Vec::new());
     for number in 1..=COUNT {
         let (one, status) = sample(number);
         changes.push(submitted(&one));
         if let Some(status) = status {
             changes.push(finished(&one, status));
-            records.insert(0, ended(&one, status));
+            records.insert(0, record_of(&one, status));
         }
     }
-    bed.commit(changes);
-    (bed, records)
+    test.commit(changes);
+    (test, records)
 }
 
 fn selections() -> impl Strategy<Value = Selection> {
@@ -108,8 +111,9 @@ fn selections() -> impl Strategy<Value = Selection> {
     )
 }
 
-/// What the words of [`ListFilter`] and [`Selection`] say, of a finished execution.
-fn is_asked_for(record: &ExecutionRecord, of: Option<u32>, selection: &Selection) -> bool {
+/// Returns whether a finished execution matches, by the definitions of [`ListFilter`] and
+/// [`Selection`].
+fn matches(record: &ExecutionRecord, submitter: Option<u32>, selection: &Selection) -> bool {
     let Selection {
         filter,
         since,
@@ -117,7 +121,7 @@ fn is_asked_for(record: &ExecutionRecord, of: Option<u32>, selection: &Selection
     } = selection;
     let user = filter.user.as_deref();
     (filter.statuses.contains(&record.status) || filter.statuses.is_empty() && filter.all)
-        && of.is_none_or(|uid| record.submitted_by.uid == uid)
+        && submitter.is_none_or(|uid| record.submitted_by.uid == uid)
         && (filter.name.is_none() || filter.name == record.name)
         && user.is_none_or(|user| {
             record.user.name.as_deref() == Some(user) || record.user.uid.to_string() == user
@@ -131,54 +135,56 @@ fn is_asked_for(record: &ExecutionRecord, of: Option<u32>, selection: &Selection
 }
 
 #[test]
-fn lists_are_what_a_plain_filter_says() {
+fn lists_equal_a_plain_filter() {
     let runtime = runtime();
-    let (bed, records) = bed();
+    let (test, records) = sample_store();
     let mut runner = TestRunner::new(Config {
         cases: 600,
         failure_persistence: None,
         ..Config::default()
     });
-    let of = select(vec![None, None, Some(1001), Some(0), Some(77)]);
+    let submitter = select(vec![None, None, Some(1001), Some(0), Some(77)]);
     let before = prop_oneof![3 => Just(u64::MAX), 1 => 0..COUNT];
-    let room = select(vec![1, 3, 40, 1000]);
-    let answered = std::cell::Cell::new(0);
+    let limit = select(vec![1, 3, 40, 1000]);
+    let nonempty = std::cell::Cell::new(0);
     runner
         .run(
-            &(of, selections(), before, room),
-            |(of, selection, before, room)| {
+            &(submitter, selections(), before, limit),
+            |(submitter, selection, before, limit)| {
                 let expected: Vec<ExecutionRecord> = records
                     .iter()
-                    .filter(|record| record.number < before && is_asked_for(record, of, &selection))
-                    .take(room)
+                    .filter(|record| {
+                        record.number < before && matches(record, submitter, &selection)
+                    })
+                    .take(limit)
                     .cloned()
                     .collect();
-                answered.set(answered.get() + u32::from(!expected.is_empty()));
+                nonempty.set(nonempty.get() + u32::from(!expected.is_empty()));
                 let numbers: Vec<u64> = expected.iter().map(|record| record.number).collect();
-                let store = &bed.store;
+                let store = &test.store;
                 let listed = runtime
-                    .block_on(store.list(of, selection.clone(), before, room))
+                    .block_on(store.list(submitter, selection.clone(), before, limit))
                     .unwrap();
                 prop_assert_eq!(listed, expected);
-                let found = store.finished_numbers(of, selection, before, room);
+                let found = store.finished_numbers(submitter, selection, before, limit);
                 prop_assert_eq!(runtime.block_on(found).unwrap(), numbers);
                 Ok(())
             },
         )
         .unwrap();
-    let answered = answered.get();
-    assert!(answered > 60, "only {answered} questions had an answer");
+    let nonempty = nonempty.get();
+    assert!(nonempty > 60, "only {nonempty} lists were not empty");
 }
 
 #[tokio::test]
-async fn executions_are_found_by_number_id_name_head_and_tail_within_the_scope() {
-    let (bed, _) = bed();
-    let number_of = async |of, text: &str| {
-        let found = bed.store.find(of, &text.into()).await.unwrap();
+async fn finds_executions_by_number_id_name_head_and_tail_within_the_scope() {
+    let (test, _) = sample_store();
+    let number_of = async |submitter, text: &str| {
+        let found = test.store.find(submitter, &text.into()).await.unwrap();
         found.map(|found| (found.number, found.record.is_some()))
     };
     let id_of = |number| id(number).to_string();
-    // 1 is alice's, 4 bob's, 22 alice's and not finished.
+    // 1 is alice's, 4 bob's, 22 alice's and unfinished.
     assert_eq!(number_of(None, "1").await, Some((1, true)));
     assert_eq!(number_of(Some(1001), "1").await, Some((1, true)));
     assert_eq!(number_of(Some(1002), "1").await, None);
@@ -191,7 +197,7 @@ async fn executions_are_found_by_number_id_name_head_and_tail_within_the_scope()
         Some((4, true))
     );
     assert_eq!(number_of(Some(1001), &id_of(4)).await, None);
-    let by_id = bed
+    let by_id = test
         .store
         .find(None, &Target::Id(id(22)))
         .await
@@ -214,8 +220,8 @@ async fn executions_are_found_by_number_id_name_head_and_tail_within_the_scope()
     let newest = |uid, name: &str| {
         let mut numbers = (1..=COUNT).rev().map(sample);
         let found = numbers.find(|(one, _)| {
-            let is_in = uid == one.submitter.uid || uid == u32::MAX;
-            is_in && one.request.name.as_deref() == Some(name)
+            let in_scope = uid == one.submitter.uid || uid == u32::MAX;
+            in_scope && one.request.name.as_deref() == Some(name)
         });
         found.map(|(one, status)| (one.number, status.is_some()))
     };
@@ -230,26 +236,36 @@ async fn executions_are_found_by_number_id_name_head_and_tail_within_the_scope()
 }
 
 #[tokio::test]
-async fn the_newest_of_a_name_may_be_one_that_is_not_finished() {
-    let bed = Bed::new();
+async fn the_newest_execution_of_a_name_may_be_unfinished() {
+    let test = TestStore::new();
     let named = |number| {
         let mut one = submission(number);
         one.request.name = Some("beef".into());
         one
     };
-    bed.commit(whole(&named(1), Status::Completed));
-    bed.commit([submitted(&named(2))]);
-    let found = bed.store.find(None, &"beef".into()).await.unwrap().unwrap();
+    test.commit(submitted_and_finished(&named(1), Status::Completed));
+    test.commit([submitted(&named(2))]);
+    let found = test
+        .store
+        .find(None, &"beef".into())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((found.number, found.record), (2, None));
-    bed.commit(whole(&named(3), Status::Failed));
-    let found = bed.store.find(None, &"beef".into()).await.unwrap().unwrap();
+    test.commit(submitted_and_finished(&named(3), Status::Failed));
+    let found = test
+        .store
+        .find(None, &"beef".into())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(found.number, 3);
 }
 
 #[tokio::test]
-async fn an_ambiguous_fragment_names_up_to_eight_of_the_callers() {
-    let (bed, _) = bed();
-    let error = bed
+async fn an_ambiguous_fragment_lists_at_most_eight_of_the_submitters_executions() {
+    let (test, _) = sample_store();
+    let error = test
         .store
         .find(Some(1002), &"01920F3e".into())
         .await
@@ -263,7 +279,10 @@ async fn an_ambiguous_fragment_names_up_to_eight_of_the_callers() {
         .iter()
         .map(|number| format!("{number} ({})", id(*number)))
         .collect();
-    let message = format!("\"01920f3e\" fits several executions: {}", named.join(", "));
+    let message = format!(
+        "\"01920f3e\" matches several executions: {}",
+        named.join(", ")
+    );
     assert_eq!(error.message.as_str(), message);
     assert_eq!(
         error.hint.as_deref(),
@@ -272,22 +291,22 @@ async fn an_ambiguous_fragment_names_up_to_eight_of_the_callers() {
 }
 
 #[tokio::test]
-async fn what_is_over_a_limit_goes_in_the_order_of_its_end() {
-    let bed = Bed::new();
+async fn what_exceeds_a_limit_expires_in_the_order_in_which_it_ended() {
+    let test = TestStore::new();
     let logs = tempfile::tempdir().unwrap();
-    // Number n ended at minute 10 - n, with n KiB in its log and 100 bytes of index.
+    // Execution n ended at minute 10 - n, with a log of n KiB and an index of 100 bytes.
     for number in 1..=9 {
         let mut one = submission(number);
         let log = logs.path().join(format!("{number}.log"));
         std::fs::write(log.with_extension("idx"), [0; 100]).unwrap();
         one.log_path = log.into_os_string().into();
-        let mut record = ended(&one, Status::Completed);
+        let mut record = record_of(&one, Status::Completed);
         record.completed_at = Some(at(10 - number));
         record.outcome.as_mut().unwrap().output.log_bytes = number * 1024;
-        bed.commit([submitted(&one), over(record)]);
+        test.commit([submitted(&one), finished_with(record)]);
     }
-    bed.commit([submitted(&submission(10))]);
-    let database = rusqlite::Connection::open(bed.path()).unwrap();
+    test.commit([submitted(&submission(10))]);
+    let database = rusqlite::Connection::open(test.path()).unwrap();
     let counted = || -> i64 {
         let sql = "SELECT history_bytes FROM history";
         database.query_row(sql, [], |row| row.get(0)).unwrap()
@@ -295,16 +314,16 @@ async fn what_is_over_a_limit_goes_in_the_order_of_its_end() {
     let bytes = counted().unsigned_abs();
     let rows = bytes - 45 * 1024 - 9 * 100;
     assert!(rows > 9 * 500 && rows < 9 * 2000, "{rows} bytes for rows");
-    let (kept, no) = (10 * 60, u64::MAX);
-    for (max_age_secs, max_bytes, max_count, room, expected) in [
+    let (oldest, no) = (9 * 60, u64::MAX);
+    for (max_age_secs, max_bytes, max_count, limit, expected) in [
         (no, no, no, 100, &[][..]),
         (no, no, 7, 100, &[9, 8]),
         (no, no, 0, 100, &[9, 8, 7, 6, 5, 4, 3, 2, 1]),
         (no, no, 0, 2, &[9, 8]),
-        // An age is over once it is passed.
-        (kept - 60, no, no, 100, &[]),
-        (kept - 61, no, no, 100, &[9]),
-        (kept - 3 * 60, no, no, 100, &[9, 8]),
+        // The maximum age itself does not expire.
+        (oldest, no, no, 100, &[]),
+        (oldest - 1, no, no, 100, &[9]),
+        (oldest - 2 * 60, no, no, 100, &[9, 8]),
         (no, bytes, no, 100, &[]),
         (no, bytes - 1, no, 100, &[9]),
         (no, bytes - 11 * 1024, no, 100, &[9, 8]),
@@ -314,34 +333,34 @@ async fn what_is_over_a_limit_goes_in_the_order_of_its_end() {
             max_bytes,
             max_count,
         };
-        let found = bed.store.expired(limits, at(10), room).await.unwrap();
+        let found = test.store.expired(limits, at(10), limit).await.unwrap();
         assert_eq!(found, expected, "{limits:?}");
     }
-    bed.commit([Change::Removed {
+    test.commit([Change::Removed {
         numbers: (1..=9).collect(),
     }]);
     assert_eq!(counted(), 0);
 }
 
 #[tokio::test]
-async fn readers_see_whole_transactions_while_the_writer_writes() {
-    let bed = Bed::new();
+async fn readers_see_complete_transactions_while_the_writer_writes() {
+    let test = TestStore::new();
     const PAIRS: usize = 400;
     let mut numbers = 1..;
     for ticket in 0..PAIRS as u64 {
-        // Each pair is one call, and so at most one transaction.
+        // Each pair is one call and so within one transaction.
         let both = [numbers.next().unwrap(), numbers.next().unwrap()]
-            .map(|number| whole(&submission(number), Status::Completed));
+            .map(|number| submitted_and_finished(&submission(number), Status::Completed));
         let entries = both
             .into_iter()
             .flatten()
             .map(|change| entry(ticket, change));
-        bed.store.write(entries.collect());
+        test.store.write(entries.collect());
     }
-    let (mut settled, mut last) = (0, 0);
-    while settled < 4 * PAIRS {
-        settled += bed.outcomes.recv_timeout(DEADLINE).unwrap().len();
-        let records = bed.all().await;
+    let (mut written, mut last) = (0, 0);
+    while written < 4 * PAIRS {
+        written += test.outcomes.recv_timeout(DEADLINE).unwrap().len();
+        let records = test.all_records().await;
         assert!(records.len() % 2 == 0 && records.len() >= last);
         for (record, number) in records.iter().rev().zip(1..) {
             assert_eq!(record.number, number);
@@ -351,35 +370,35 @@ async fn readers_see_whole_transactions_while_the_writer_writes() {
     assert_eq!(last, 2 * PAIRS);
 }
 
-/// No index may be missing: each statement is a search that needs no sorting.
+/// Guards the choice of indexes: each statement is a search, and none needs a sort.
 #[test]
-fn no_question_reads_or_sorts_more_than_it_answers() {
-    let (bed, _) = bed();
-    let database = rusqlite::Connection::open(bed.path()).unwrap();
+fn no_query_scans_a_table_or_sorts() {
+    let (test, _) = sample_store();
+    let database = rusqlite::Connection::open(test.path()).unwrap();
     let mut statements: Vec<String> = lookup::statements();
     let mut runner = TestRunner::new(Config {
         failure_persistence: None,
         ..Config::default()
     });
     for _ in 0..300 {
-        let of = select(vec![None, Some(1001)]);
-        let tree = (of, selections()).new_tree(&mut runner).unwrap();
-        let (of, selection) = proptest::strategy::ValueTree::current(&tree);
-        statements.extend(index_scan::statements(of, &selection));
+        let submitter = select(vec![None, Some(1001)]);
+        let tree = (submitter, selections()).new_tree(&mut runner).unwrap();
+        let (submitter, selection) = proptest::strategy::ValueTree::current(&tree);
+        statements.extend(index_scan::statements(submitter, &selection));
     }
-    statements.extend([query::AT_OR_AFTER, query::NEWEST].map(str::to_owned));
+    statements.extend([query::FROM_NUMBER, query::NEWEST].map(str::to_owned));
     statements.sort_unstable();
     statements.dedup();
     assert!(statements.len() > 50);
     for sql in &statements {
         for step in plan(&database, sql) {
-            // A count goes through what its search has found.
+            // A count scans the result of its search.
             let is_scan = step.starts_with("SCAN") && !step.starts_with("SCAN (subquery");
-            let is_bad = is_scan || step.contains("TEMP B-TREE");
-            assert!(!is_bad, "{step} of {sql}");
+            let is_slow = is_scan || step.contains("TEMP B-TREE");
+            assert!(!is_slow, "{step} of {sql}");
         }
     }
-    // The oldest end is at the beginning of its index.
+    // Expiry reads its index from the beginning.
     let steps = plan(&database, expiry::OLDEST_FIRST);
     assert!(
         matches!(steps.as_slice(), [only] if only.contains("USING COVERING INDEX execution_completed")),
@@ -397,5 +416,3 @@ fn plan(database: &rusqlite::Connection, sql: &str) -> Vec<String> {
         .unwrap();
     rows.map(Result::unwrap).collect()
 }
-
-use escher_protocol::Target;

@@ -1,4 +1,4 @@
-//! Limits and figures, beside submissions and records.
+//! Limits and measurements of submissions and records.
 
 use super::*;
 use escher_protocol::Measurements;
@@ -30,50 +30,54 @@ fn measured() -> Resources {
 
 fn measured_end(submission: &Submission) -> Change {
     Change::Finished {
-        record: Box::new(ended(submission, Status::Completed)),
+        record: Box::new(record_of(submission, Status::Completed)),
         resources: Box::new(measured()),
     }
 }
 
 #[tokio::test]
-async fn limits_of_what_is_not_finished_are_there_after_a_crash() {
-    let bed = Bed::new();
-    bed.commit([submitted(&limited(1)), submitted(&submission(2))]);
-    let bed = bed.after_a_crash();
-    let unfinished = &bed.loaded.unfinished;
-    let submissions: Vec<&Submission> = unfinished.iter().map(|one| &one.submission).collect();
+async fn the_limits_of_unfinished_executions_survive_a_crash() {
+    let test = TestStore::new();
+    test.commit([submitted(&limited(1)), submitted(&submission(2))]);
+    let test = test.reopen_after_crash();
+    let unfinished = &test.loaded.unfinished;
+    let submissions: Vec<&Submission> = unfinished.iter().map(|found| &found.submission).collect();
     assert_eq!(submissions, [&limited(1), &submission(2)]);
-    assert_eq!(bed.resources(1).await, None, "it has no record yet");
+    assert_eq!(
+        test.resources(1).await,
+        None,
+        "an unfinished execution has no record"
+    );
 }
 
 #[tokio::test]
-async fn limits_and_figures_stay_with_a_record() {
-    let bed = Bed::new();
-    bed.commit([submitted(&limited(1)), measured_end(&limited(1))]);
-    bed.commit(whole(&submission(2), Status::Failed));
-    for bed in [bed.after_a_crash(), bed.again().await] {
-        assert_eq!(bed.resources(1).await, Some(measured()));
-        assert_eq!(bed.resources(2).await, Some(Resources::default()));
-        assert_eq!(bed.resources(3).await, None);
+async fn limits_and_measurements_stay_with_a_record() {
+    let test = TestStore::new();
+    test.commit([submitted(&limited(1)), measured_end(&limited(1))]);
+    test.commit(submitted_and_finished(&submission(2), Status::Failed));
+    for test in [test.reopen_after_crash(), test.reopen().await] {
+        assert_eq!(test.resources(1).await, Some(measured()));
+        assert_eq!(test.resources(2).await, Some(Resources::default()));
+        assert_eq!(test.resources(3).await, None);
     }
 }
 
 #[tokio::test]
-async fn both_are_taken_over_from_a_damaged_store_and_nothing_runs_without_its_limits() {
-    let bed = Bed::new();
-    bed.commit([submitted(&limited(1)), measured_end(&limited(1))]);
-    bed.commit((2..5).map(|number| submitted(&limited(number))));
-    bed.store.close(DEADLINE).await.unwrap();
-    let file = rusqlite::Connection::open(bed.path()).unwrap();
+async fn salvages_limits_and_omits_a_submission_whose_limits_are_damaged() {
+    let test = TestStore::new();
+    test.commit([submitted(&limited(1)), measured_end(&limited(1))]);
+    test.commit((2..5).map(|number| submitted(&limited(number))));
+    test.store.close(DEADLINE).await.unwrap();
+    let file = rusqlite::Connection::open(test.path()).unwrap();
     // The limits are at the end of the body.
-    let spoil =
+    let damage =
         "UPDATE submission SET body = substr(body, 1, length(body) - 1) || x'0b' WHERE number = 3";
-    file.execute(spoil, []).unwrap();
+    file.execute(damage, []).unwrap();
     drop(file);
-    let bed = Bed::on(bed.dir);
-    assert_eq!(bed.notices.len(), 1);
-    assert_eq!(bed.resources(1).await, Some(measured()));
-    let unfinished = bed.loaded.unfinished.iter();
-    let submissions: Vec<Submission> = unfinished.map(|one| one.submission.clone()).collect();
+    let test = TestStore::open_in(test.dir);
+    assert_eq!(test.quarantined.len(), 1);
+    assert_eq!(test.resources(1).await, Some(measured()));
+    let unfinished = test.loaded.unfinished.iter();
+    let submissions: Vec<Submission> = unfinished.map(|found| found.submission.clone()).collect();
     assert_eq!(submissions, [limited(2), limited(4)]);
 }
