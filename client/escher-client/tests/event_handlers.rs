@@ -227,7 +227,7 @@ async fn other_requests_have_room_beside_a_handler() {
     let (client, mut server) = daemon.connect().await;
     let mut told = added(&client, &mut server, &[], &[]).await;
     for number in 1..=3 {
-        happens(&mut server, &told, started(number.into(), number)).await;
+        happens(&mut server, &told, started(number, number)).await;
     }
     let (first, _) = followed(&mut server, 1).await;
     followed(&mut server, 2).await;
