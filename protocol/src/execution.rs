@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::blob::{Blob, Text, list};
 use crate::error::ApiError;
 use crate::id::ExecutionId;
+use crate::parts::Parts;
+use crate::resources::{ResourceLimits, Resources};
 use crate::time::Timestamp;
 
 /// Longest name, key, label key or label value, in bytes.
@@ -40,9 +42,14 @@ pub struct ExecutionRequest {
     pub timeout: Timeout,
     /// Milliseconds between SIGTERM and SIGKILL; `None`: the configured `kill_grace_ms`.
     pub kill_grace_ms: Option<u64>,
+    /// What it may use at most. A limit that cannot be enforced is refused, not ignored.
+    pub limits: ResourceLimits,
     /// For filters; at most [`MAX_LABELS`], keys unique.
     #[serde(deserialize_with = "list")]
     pub labels: Vec<(Text, Text)>,
+    /// Fields added by later versions. A required part that escherd does not know is refused with
+    /// [`unsupported`](crate::ErrorCode::UNSUPPORTED); others are kept.
+    pub parts: Parts,
 }
 
 /// What to run.
@@ -62,7 +69,7 @@ pub enum Command {
         shell: Option<Blob>,
     },
     /// A script, run as `<interpreter> <path> <arguments>`, or by its own first line (`#!`, execve(2)).
-    /// Feature [`settings`](crate::handshake::FEATURE_SETTINGS). A record shows what is run, as `Exec`.
+    /// A record shows what is run, as `Exec`.
     Script {
         /// The file.
         path: Blob,
@@ -279,6 +286,10 @@ pub struct ExecutionRecord {
     pub log_path: Blob,
     /// How it ended, once it has.
     pub outcome: Option<Outcome>,
+    /// What it may use and has used.
+    pub resources: Resources,
+    /// Fields added by later versions, with those of the request that escherd did not know.
+    pub parts: Parts,
 }
 
 /// Who ended an execution.

@@ -8,7 +8,7 @@ use crate::error::ApiError;
 use crate::id::InstanceId;
 
 /// Tells escher's protocol from anything else that may connect.
-pub const MAGIC: [u8; 8] = *b"\x00escher\n";
+pub const MAGIC: [u8; 8] = *b"\x89escher\n";
 
 /// Longest payload of a frame before the handshake is done, in bytes.
 pub const MAX_HANDSHAKE_BYTES: usize = 4096;
@@ -19,26 +19,6 @@ pub const MAX_HANDSHAKE_BYTES: usize = 4096;
 pub const LOWEST_VERSION: u16 = 1;
 /// The newest protocol version spoken here.
 pub const HIGHEST_VERSION: u16 = 1;
-
-/// The feature of an escherd that answers [`Request::Find`](crate::message::Request::Find),
-/// [`Remove`](crate::message::Request::Remove) and [`Prune`](crate::message::Request::Prune).
-pub const FEATURE_HISTORY: &str = "history";
-
-/// The feature of an escherd that answers [`Request::Collect`](crate::message::Request::Collect),
-/// [`Settings`](crate::message::Request::Settings), [`Reload`](crate::message::Request::Reload) and
-/// [`Cleanup`](crate::message::Request::Cleanup), and runs [`Command::Script`](crate::Command::Script)s.
-pub const FEATURE_SETTINGS: &str = "settings";
-
-/// The feature of an escherd that answers [`Request::Metrics`](crate::message::Request::Metrics).
-pub const FEATURE_METRICS: &str = "metrics";
-
-/// The feature of an escherd that answers [`Request::SubmitWithin`](crate::message::Request::SubmitWithin),
-/// [`Pause`](crate::message::Request::Pause), [`Resume`](crate::message::Request::Resume) and
-/// [`Resources`](crate::message::Request::Resources).
-pub const FEATURE_RESOURCES: &str = "resources";
-
-/// The feature of an escherd that answers [`Request::Examine`](crate::message::Request::Examine).
-pub const FEATURE_DOCTOR: &str = "doctor";
 
 /// The client's first frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +72,7 @@ pub struct Welcome {
     pub daemon: Text,
     /// Which run of escherd this is.
     pub instance: InstanceId,
-    /// Names of what this daemon can do beyond the version's base.
+    /// Names of what this daemon can do beyond the version's base. None are defined yet.
     #[serde(deserialize_with = "list")]
     pub features: Vec<Text>,
     /// What the client has to keep to.

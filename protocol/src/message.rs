@@ -11,7 +11,6 @@ use crate::error::ApiError;
 use crate::execution::{CancelMode, Canceller, ExecutionRecord, ExecutionRequest, Status, User};
 use crate::id::{ExecutionId, InstanceId, RequestId, Target};
 use crate::output::{OutputChunk, OutputStart, StreamSelection};
-use crate::resources::{ResourceLimits, Resources};
 use crate::result::Omission;
 use crate::settings::{Reloaded, Setting};
 use crate::time::Timestamp;
@@ -71,92 +70,77 @@ pub enum ServerFrame {
     },
 }
 
-/// Everything that can be asked of escherd.
+/// What a client asks of escherd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Run a command. → [`Response::Submitted`].
     Submit(Box<ExecutionRequest>),
     /// What is known about an execution. → [`Response::Execution`].
     Status(Target),
-    /// As `Status`, once it is finished. → [`Response::Execution`].
+    /// As `Status`, once the execution is finished. → [`Response::Execution`].
     Wait(Target),
-    /// Once it is finished: its record and its output up to the configured limit.
-    /// → stream: one [`Item::Execution`], then [`Item::Output`]s, all of stdout before all of stderr.
+    /// The record of an execution and its output up to the configured limit, once it is finished.
+    /// → stream: one [`Item::Execution`], then [`Item::Output`]s, all of stdout before all of stderr,
+    /// with an [`Item::Omitted`] in place of output that is left out.
     Result(Target),
+    /// Executions that the caller may see, newest first. → stream of [`Item::Execution`] whose
+    /// commands are cut at [`LISTED_COMMAND_BYTES`](crate::execution::LISTED_COMMAND_BYTES).
+    List(Selection),
     /// End an execution. → [`Response::Cancel`].
     Cancel {
-        /// Which.
+        /// Which execution.
         target: Target,
         /// How.
         mode: CancelMode,
     },
     /// Send a signal to an execution's main process. → [`Response::Done`].
     Signal {
-        /// Which.
+        /// Which execution.
         target: Target,
         /// The signal's number (signal(7)).
         signal: i32,
     },
-    /// Executions that the caller may see, newest first. → stream of [`Item::Execution`] whose commands
-    /// are cut at [`LISTED_COMMAND_BYTES`](crate::execution::LISTED_COMMAND_BYTES).
-    List(ListFilter),
-    /// Output from the log. → stream of [`Item::Output`].
-    ReadOutput(OutputRequest),
-    /// What happens to the executions that the caller may see. → stream of [`Item::Event`].
-    Events(EventsRequest),
+    /// Stop all processes of an execution until it is resumed or ended. Its timeout goes on.
+    /// → [`Response::Done`] once they are stopped.
+    Pause(Target),
+    /// Continue a paused execution. → [`Response::Done`] once its processes run again.
+    Resume(Target),
     /// Bytes for a command's standard input. → [`Response::StdinAccepted`] once the shim has them.
     WriteStdin {
-        /// Which.
+        /// Which execution.
         target: Target,
         /// Where `data` begins, counted from the first byte ever written. Bytes before the accepted
-        /// offset are passed over, so a repeat after a lost reply does no harm; a gap is an error.
+        /// offset are skipped, so a repeat after a lost reply does no harm; a gap is an error.
         offset: u64,
         /// The bytes; at most [`MAX_STDIN_BYTES`].
         data: Blob,
         /// Whether the input ends after `data`.
         end: bool,
     },
-    /// About escherd itself. → [`Response::Info`].
-    Info,
-    /// As `List`, of those submitted within a time. Feature
-    /// [`history`](crate::handshake::FEATURE_HISTORY). → stream of [`Item::Execution`].
-    Find(Selection),
-    /// Forget a finished execution: its record and its log. Feature `history`.
-    /// → [`Response::Removed`].
+    /// Output from the log. → stream of [`Item::Output`].
+    ReadOutput(OutputRequest),
+    /// Events of the executions that the caller may see. → stream of [`Item::Event`].
+    Events(EventsRequest),
+    /// Forget a finished execution: its record and its log. → [`Response::Removed`].
     Remove(Target),
-    /// Forget all finished executions that fit; one that is not finished is passed over, whatever the
-    /// filter says. Feature `history`. → [`Response::Removed`].
+    /// Forget all finished executions that match; unfinished ones are skipped, whatever the filter
+    /// says. → [`Response::Removed`].
     Prune(Selection),
-    /// As `Result`, and what was left out where. Feature
-    /// [`settings`](crate::handshake::FEATURE_SETTINGS).
-    /// → stream: as there, with an [`Item::Omitted`] in the place of what is left out.
-    Collect(Target),
-    /// The settings that are in force. Feature `settings`. → [`Response::Settings`].
-    Settings,
-    /// Read the configuration again and apply what can change while escherd runs. For root and escherd's
-    /// own user. Feature `settings`. → [`Response::Reloaded`]; on an error nothing has changed.
-    Reload,
-    /// Clean up now what the settings say need not be kept, as escherd does by itself where
-    /// `enable_auto_cleanup` is on. For root and escherd's own user. Feature `settings`.
-    /// → [`Response::Removed`].
-    Cleanup,
-    /// What escherd counts, over all users. Feature [`metrics`](crate::handshake::FEATURE_METRICS).
-    /// → [`Response::Metrics`].
+    /// Facts about escherd itself. → [`Response::Info`].
+    Info,
+    /// Check whether escherd and what it depends on are well. Details that could reveal secrets are
+    /// only for root and escherd's own user. → [`Response::Diagnostics`].
+    Diagnose,
+    /// escherd's metrics, over all users. → [`Response::Metrics`].
     Metrics,
-    /// As `Submit`, of a command that may use no more than this. Feature
-    /// [`resources`](crate::handshake::FEATURE_RESOURCES). The limits are part of what a key stands for; none at
-    /// all is the same request as a `Submit`. → [`Response::Submitted`].
-    SubmitWithin(Box<ExecutionRequest>, ResourceLimits),
-    /// Stop everything that an execution runs, until it is resumed or ended. Its timeout goes on. Feature
-    /// `resources`. → [`Response::Done`] once it is stopped.
-    Pause(Target),
-    /// Let it go on. Feature `resources`. → [`Response::Done`] once it does.
-    Resume(Target),
-    /// What an execution may use and has used. Feature `resources`. → [`Response::Resources`].
-    Resources(Target),
-    /// Whether escherd and what it stands on are well. What could tell secrets is told to root and escherd's
-    /// own user alone. Feature [`doctor`](crate::handshake::FEATURE_DOCTOR). → [`Response::Diagnostics`].
-    Examine,
+    /// The settings that are in force. → [`Response::Settings`].
+    Settings,
+    /// Read the configuration again and apply what can change while escherd runs. Only for root and
+    /// escherd's own user. → [`Response::Reloaded`]; on an error nothing has changed.
+    Reload,
+    /// Remove now what the settings say need not be kept, as escherd does by itself where
+    /// `enable_auto_cleanup` is on. Only for root and escherd's own user. → [`Response::Removed`].
+    Cleanup,
 }
 
 /// Most bytes that one [`Request::WriteStdin`] carries.
@@ -165,33 +149,31 @@ pub const MAX_STDIN_BYTES: usize = 64 * 1024;
 /// The answer to a request that has one value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
-    /// To [`Request::Submit`] and [`Request::SubmitWithin`].
+    /// To [`Request::Submit`].
     Submitted(Submitted),
     /// To [`Request::Status`] and [`Request::Wait`].
     Execution(Box<ExecutionRecord>),
     /// To [`Request::Cancel`].
     Cancel(CancelOutcome),
+    /// The request has been carried out and has no value.
+    Done,
     /// To [`Request::WriteStdin`].
     StdinAccepted {
-        /// How many bytes of the input the shim has, from the first on.
+        /// How many bytes of the input the shim has, counted from the first byte ever written.
         offset: u64,
     },
-    /// To [`Request::Info`].
-    Info(Box<DaemonInfo>),
-    /// It is done; there is nothing to tell.
-    Done,
     /// To [`Request::Remove`], [`Request::Prune`] and [`Request::Cleanup`].
     Removed(Removed),
+    /// To [`Request::Info`].
+    Info(Box<DaemonInfo>),
+    /// To [`Request::Diagnose`].
+    Diagnostics(#[serde(deserialize_with = "crate::blob::list")] Vec<Diagnostic>),
+    /// To [`Request::Metrics`]: OpenMetrics text.
+    Metrics(Text),
     /// To [`Request::Settings`].
     Settings(#[serde(deserialize_with = "crate::blob::list")] Vec<Setting>),
     /// To [`Request::Reload`].
     Reloaded(Reloaded),
-    /// To [`Request::Metrics`]: OpenMetrics text.
-    Metrics(Text),
-    /// To [`Request::Resources`].
-    Resources(Box<Resources>),
-    /// To [`Request::Examine`].
-    Diagnostics(#[serde(deserialize_with = "crate::blob::list")] Vec<Diagnostic>),
 }
 
 /// One element of a stream.
@@ -201,10 +183,10 @@ pub enum Item {
     Execution(Box<ExecutionRecord>),
     /// Of [`Request::ReadOutput`] and [`Request::Result`].
     Output(OutputChunk),
+    /// Of [`Request::Result`].
+    Omitted(Omission),
     /// Of [`Request::Events`].
     Event(Event),
-    /// Of [`Request::Collect`].
-    Omitted(Omission),
 }
 
 /// A command that escherd has taken on.
@@ -259,6 +241,16 @@ pub struct Selection {
     pub since: Option<Timestamp>,
     /// Only those submitted before.
     pub until: Option<Timestamp>,
+}
+
+impl From<ListFilter> for Selection {
+    fn from(filter: ListFilter) -> Self {
+        Selection {
+            filter,
+            since: None,
+            until: None,
+        }
+    }
 }
 
 /// What has been forgotten.

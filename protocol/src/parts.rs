@@ -185,7 +185,7 @@ pub struct UnsupportedPart {
 impl From<UnsupportedPart> for ApiError {
     fn from(error: UnsupportedPart) -> Self {
         ApiError::new(ErrorCode::UNSUPPORTED, error.to_string())
-            .with_hint("update the receiving side")
+            .with_hint("update the older of the two")
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use escher_client::protocol::Exit;
-use escher_client::protocol::message::{CancelOutcome, Selection};
+use escher_client::protocol::message::CancelOutcome;
 use escher_client::{
     CancelMode, Client, ExecutionId, ExecutionRequest, OutputRange, Status, StdinMode, Timeout,
 };
@@ -452,14 +452,11 @@ fn snapshot(daemon: &Daemon) -> (Vec<u64>, Vec<u64>) {
         while let Some(event) = events.next().await {
             sequences.push(event.unwrap().sequence);
         }
-        let all = Selection {
-            filter: escher_client::ListFilter {
-                all: true,
-                ..escher_client::ListFilter::default()
-            },
-            ..Selection::default()
+        let all = escher_client::ListFilter {
+            all: true,
+            ..escher_client::ListFilter::default()
         };
-        let mut executions = client.find(all).await.unwrap();
+        let mut executions = client.list_executions(all).await.unwrap();
         let mut numbers = Vec::new();
         while let Some(record) = executions.next().await {
             numbers.push(record.unwrap().number);

@@ -34,7 +34,7 @@ fn all_that_is_wrong_is_told_a_line_for_each_and_gives_2() {
         (4, "kill_grace_ms = 5", "duplicate"),
         (5, "max_concurrent_executions = 0", "at least 1"),
         (7, "socket_mode = \"rw\"", "0660"),
-        (8, "[nonsense]", "no such table"),
+        (8, "[nonsense]", "unknown table"),
     ];
     for arguments in [&[][..], &["--check"]] {
         let ended = with_file(&home, "broken.toml", broken, arguments).expect(2);
@@ -256,7 +256,7 @@ fn a_log_directory_that_cannot_be_written_gives_2() {
     assert!(
         ended
             .err()
-            .contains(&format!("{} cannot be written", home.path().display()))
+            .contains(&format!("{} is not writable", home.path().display()))
     );
 }
 

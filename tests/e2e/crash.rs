@@ -28,7 +28,7 @@ fn a_command_outlives_escherd_and_leaves_a_whole_log_and_exit_record() {
     let record = daemon.home().exit_record(id);
     watch::until_exists(&record, DEADLINE);
 
-    let report = exit_record::read(&record).expect("a whole record").report;
+    let report = exit_record::read(&record).expect("a whole record");
     assert_eq!((report.id, report.exit), (id, Exit::Code(7)));
     assert_eq!(
         (&report.cause, report.leftovers),
@@ -57,7 +57,7 @@ fn a_command_without_output_leaves_its_exit_record_as_well() {
     gate.say("go");
     let record = daemon.home().exit_record(id);
     watch::until_exists(&record, DEADLINE);
-    let report = exit_record::read(&record).unwrap().report;
+    let report = exit_record::read(&record).unwrap();
     assert!(
         matches!(report.exit, Exit::Signal { signal: 9, .. }),
         "{report:?}"
@@ -88,7 +88,7 @@ fn timeout_and_kill_ladder_hold_without_escherd() {
     daemon.kill();
     let record = daemon.home().exit_record(id);
     watch::until_exists(&record, DEADLINE);
-    let report = exit_record::read(&record).unwrap().report;
+    let report = exit_record::read(&record).unwrap();
     assert_eq!(
         (&report.cause, report.ended_by_signal),
         (&EndCause::TimedOut, Some(9))
@@ -123,7 +123,7 @@ fn many_commands_outlive_escherd() {
         gate.say("the end");
         let record = daemon.home().exit_record(id);
         watch::until_exists(&record, DEADLINE);
-        let report = exit_record::read(&record).unwrap().report;
+        let report = exit_record::read(&record).unwrap();
         assert_eq!((report.id, report.exit), (id, Exit::Code(status)));
         assert_eq!(
             fs::read_to_string(daemon.home().log(id)).unwrap(),

@@ -238,7 +238,7 @@ fn an_engine_in_a_program_examines_itself_too() {
     let home = Home::new();
     in_runtime(async {
         let engine = ExecutionEngine::new(home.engine_config()).await.unwrap();
-        let findings: Vec<Diagnostic> = engine.examine().await.unwrap();
+        let findings: Vec<Diagnostic> = engine.diagnose().await.unwrap();
         let store = findings.iter().find(|finding| &*finding.check == "store");
         assert_eq!(store.unwrap().severity, Severity::Ok);
         engine.shutdown(OnStop::Cancel).await;

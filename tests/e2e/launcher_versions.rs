@@ -1,96 +1,123 @@
-//! escherd and a launcher of another version.
+//! escherd beside launchers and files of other versions.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 
-use escher_tests::{Daemon, Fifo, Home, escherd, finish, relay_launcher};
+use escher_launcher::ipc::exit_record;
+use escher_launcher::ipc::wire::{Abilities, ExitReport, Hello, LauncherReply};
+use escher_protocol::{Part, Parts, codec};
+use escher_tests::{
+    DEADLINE, Daemon, Fifo, Home, Keeper, connect, escherd, finish, in_runtime, wait_started, watch,
+};
 
-/// The launcher of a version, for a home.
-fn version(home: &Home, version: u16) -> PathBuf {
-    let path = home.work().join(format!("launcher-v{version}"));
-    std::os::unix::fs::symlink(relay_launcher(), &path).unwrap();
-    path
-}
-
+/// A later version may change every message but the first.
 #[test]
-fn an_old_launcher_serves_a_new_escherd() {
-    let home = Arc::new(Home::new());
-    let daemon = Daemon::builder()
-        .home(&home)
-        .launcher(version(&home, 1))
-        .start();
-    let ctl = daemon.ctl();
-    assert_eq!(
-        ctl.run(["run", "--shell", "echo old; exit 3"])
-            .expect(3)
-            .out(),
-        "old\n"
-    );
-    assert_eq!(
-        ctl.feed("input", ["run", "-i", "cat"]).expect(0).out(),
-        "input"
-    );
-    // What does not fit into a packet goes another way.
-    let long = "x".repeat(100_000);
-    assert_eq!(
-        ctl.run(["run", "echo", &long]).expect(0).out(),
-        format!("{long}\n")
-    );
-    let held = ctl.submit(["sleep", "600"]).to_string();
-    let _ = ctl.run(["cancel", &held]).expect(0);
-    assert_eq!(ctl.run(["wait", &held]).code, 128 + 15);
-    // What notes its launches does not pile up: what is there is its shims' own.
-    let shims = fs::read_dir(home.runtime().join("shims")).unwrap();
-    let claims = shims
-        .flatten()
-        .filter(|entry| entry.metadata().unwrap().is_file());
-    assert_eq!(claims.count(), 0);
-    // It cannot delete logs: they are kept until one can.
-    let _ = ctl.run(["prune"]).expect(0);
-    assert!(fs::read_dir(home.logs()).unwrap().count() > 0);
-    drop(daemon);
-    let _next = Daemon::builder().home(&home).start();
-    escher_tests::watch::until(&home.logs(), escher_tests::DEADLINE, || {
-        (fs::read_dir(home.logs()).unwrap().count() == 0).then_some(())
+fn a_launcher_of_another_version_is_refused_with_both_versions_named() {
+    let home = Home::new();
+    let hello = LauncherReply::Hello(Hello {
+        version: 99,
+        pid: 1,
+        uid: 0,
+        abilities: Abilities::default(),
+        parts: Parts::new(),
     });
+    let bytes = codec::encode(&hello).unwrap();
+    let octal: String = bytes.iter().map(|byte| format!("\\{byte:03o}")).collect();
+    let script = format!("#!/bin/sh\nprintf '{octal}' >&0\nexec cat\n");
+    let launcher = home.file("launcher", script, 0o755);
+    let mut command = Command::new(escherd());
+    command.args(home.arguments_with(launcher));
+    let ended = finish(command).expect(1);
+    for version in ["speaks version 99 of", "escherd version 10\n"] {
+        assert!(ended.err().contains(version), "{ended:?}");
+    }
 }
 
+/// As an upgrade of the package: new files, a new escherd, and the keeper that was there goes on until it is
+/// reloaded.
 #[test]
-fn what_an_old_launcher_runs_is_known_by_its_exit_record_after_a_restart() {
-    let home = Arc::new(Home::new());
+fn commands_under_the_keeper_of_before_outlive_an_upgrade() {
+    let Some(keeper) = Keeper::for_testing("an upgrade under a keeper") else {
+        return;
+    };
+    let daemon = keeper.daemon().leaving_commands().start();
+    let home = daemon.home().clone();
+    let command = |daemon: &Daemon, name: &str, status: i32| {
+        let (up, gate) = (
+            Fifo::new(&home, &format!("{name}-up")),
+            Fifo::new(&home, name),
+        );
+        let script = format!(
+            "echo up > {}; read -r line < {}; exit {status}",
+            up.name(),
+            gate.name()
+        );
+        let _ = daemon
+            .ctl()
+            .run(["submit", "--name", name, "--shell", &script])
+            .expect(0);
+        assert_eq!(up.hear(), "up");
+        gate
+    };
+    let (before, later) = (command(&daemon, "before", 3), command(&daemon, "later", 4));
+    keeper.replace_program();
+    let _ = daemon.stop();
+    let daemon = keeper.daemon().start();
+    let ctl = daemon.ctl();
+    for name in ["before", "later"] {
+        assert_eq!(ctl.json(["inspect", name])["status"], "running");
+    }
+    before.say("go");
+    let _ = ctl.run(["wait", "before"]).expect(3);
+    let new = command(&daemon, "new", 5);
+    keeper.reload();
+    // More than there were ready shims of the launcher of before.
+    for _ in 0..10 {
+        let _ = ctl.run(["run", "true"]).expect(0);
+    }
+    for (name, gate, status) in [("later", later, 4), ("new", new, 5)] {
+        gate.say("go");
+        let _ = ctl.run(["wait", name]).expect(status);
+    }
+}
+
+/// A result of a later version is neither guessed nor lost: it waits for an escherd that understands it.
+#[test]
+fn an_exit_record_that_is_not_understood_finishes_nothing_and_stays() {
+    let mut first = Daemon::builder().leaving_commands().start();
+    let home = first.home().clone();
     let gate = Fifo::new(&home, "gate");
-    let mut first = Daemon::builder()
-        .home(&home)
-        .launcher(version(&home, 1))
-        .leaving_commands()
-        .start();
-    let ready = Fifo::new(&home, "ready");
-    let script = format!(
-        "echo up > {}; read line < {}; exit 8",
-        ready.name(),
-        gate.name()
-    );
+    let script = format!("read -r line < {}; exit 9", gate.name());
     let id = first.ctl().submit(["sh", "-c", &script]);
-    assert_eq!(ready.hear(), "up");
+    in_runtime(async {
+        let client = connect(&first).await;
+        wait_started(&client, id).await;
+    });
     first.kill();
     gate.say("go");
-    escher_tests::watch::until_exists(&home.exit_record(id), escher_tests::DEADLINE);
-    let second = Daemon::builder().home(&home).start();
-    assert_eq!(second.ctl().inspect(id)["exit_code"], 8);
-    drop(second);
-    drop(first);
-}
+    let path = home.exit_record(id);
+    watch::until_exists(&path, DEADLINE);
+    let report = exit_record::read(&path).unwrap();
+    let write = |report: &ExitReport| {
+        exit_record::write(fs::File::open(home.exits()).unwrap(), report).unwrap();
+    };
+    write(&ExitReport {
+        parts: Parts::try_from(vec![Part::new(4_711, "later")]).unwrap(),
+        ..report.clone()
+    });
+    let not_understood = fs::read(&path).unwrap();
 
-#[test]
-fn a_launcher_from_the_future_is_refused_with_both_versions_named() {
-    let home = Home::new();
-    let mut command = Command::new(escherd());
-    command.args(home.arguments_with(version(&home, 99)));
-    let ended = finish(command).expect(1);
-    assert!(
-        ended.err().contains("version 99") && ended.err().contains("1 to 4"),
-        "{ended:?}"
-    );
+    let second = Daemon::builder().home(&home).leaving_commands().start();
+    assert_eq!(second.ctl().inspect(id)["status"], "running");
+    assert_eq!(fs::read(&path).unwrap(), not_understood);
+    let log = second.log();
+    let name = path.display().to_string();
+    assert!(log.contains("part 4711") && log.contains(&name), "{log}");
+    let _ = second.stop();
+
+    write(&report);
+    let third = Daemon::builder().home(&home).leaving_commands().start();
+    assert_eq!(third.ctl().inspect(id)["exit_code"], 9);
+    drop(third);
+    drop(first);
 }

@@ -14,6 +14,8 @@ mod embedding;
 mod ending;
 mod exit_statuses;
 mod following;
+mod growth;
+mod handshake;
 mod harness;
 mod history;
 mod identity;

@@ -91,12 +91,12 @@ fn every_verb_has_a_page_and_every_option_is_in_it() {
 fn every_setting_is_in_the_page_of_the_configuration() {
     let page = Manual::write().page("escher.toml.5");
     let arguments = escherd::cli::Arguments::parse_from(["escherd", "--config", "/dev/null"]);
-    let configuration = escherd::config::load(&arguments).unwrap();
-    for row in configuration.rows {
+    let configuration = escherd::config::load(&arguments.load_options()).unwrap();
+    for setting in configuration.effective {
         assert!(
-            page.contains(&format!(".TP\n\\fB{}\\fR\n", row.name)),
+            page.contains(&format!(".TP\n\\fB{}\\fR\n", setting.name)),
             "{}",
-            row.name
+            setting.name
         );
     }
     for word in [

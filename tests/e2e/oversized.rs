@@ -3,10 +3,10 @@
 use std::fs;
 use std::process::Command;
 
-use escher_client::protocol::{ExecutionResult, Item, OutputRange, Request, ServerFrame};
+use escher_client::protocol::{ExecutionResult, OutputRange};
 use escher_client::{Client, ErrorCode, OutputStream, Status};
 use escher_tests::{
-    Daemon, LONG_DEADLINE, RawPeer, connect, exec, finish, in_runtime, in_runtime_within, shell,
+    Daemon, LONG_DEADLINE, connect, exec, finish, in_runtime, in_runtime_within, shell,
 };
 
 /// Odd, so that it falls into the middle of a character of two bytes.
@@ -342,29 +342,4 @@ fn however_much_is_written_nobody_holds_it_in_memory() {
             assert!(peak < 48 * MIB, "{}: {} KiB", process.command, peak / 1024);
         }
     }
-}
-
-#[test]
-fn a_request_of_an_old_client_gets_the_mark_as_output() {
-    let daemon = Daemon::with_config("[execution]\nmax_output_size_bytes = 10\n");
-    let id = daemon.ctl().submit(["printf", "0123456789x"]);
-    let mut peer = RawPeer::greet(&daemon);
-    peer.send(&RawPeer::request(1, Request::Result(id.into())));
-    let mut text = Vec::new();
-    loop {
-        match peer.receive_frame() {
-            Some(ServerFrame::Item {
-                item: Item::Output(chunk),
-                ..
-            }) => text.extend_from_slice(&chunk.data),
-            Some(ServerFrame::Item {
-                item: Item::Execution(_),
-                ..
-            }) => {}
-            Some(ServerFrame::End { result: Ok(()), .. }) => break,
-            other => panic!("{other:?}"),
-        }
-    }
-    let expected = "0123456789\n[... output truncated at 10B ...]";
-    assert_eq!(String::from_utf8(text).unwrap(), expected);
 }

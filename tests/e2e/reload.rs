@@ -197,7 +197,7 @@ fn only_root_and_escherds_own_user_may_reload_and_clean_up() {
     let daemon = Daemon::with_config("[daemon]\nsocket_mode = \"0666\"\n");
     let somebody = daemon.ctl().as_user(54_321, 54_321, &[]);
     let ended = somebody.run(["reload"]).expect(1);
-    assert!(ended.err().contains("root may"), "{ended:?}");
+    assert!(ended.err().contains("run it as root"), "{ended:?}");
     // What is set may be known.
     let shown = somebody.run(["config", "show"]).expect(0);
     assert!(

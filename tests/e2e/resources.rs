@@ -1,6 +1,6 @@
 //! What commands may use and have used, where there are no cgroups.
 
-use escher_client::protocol::{ResourceLimits, Resources};
+use escher_client::protocol::{ExecutionRequest, ResourceLimits, Resources};
 use escher_client::{ErrorCode, Status};
 use escher_tests::{Daemon, Fifo, Home, exec, in_runtime};
 use escherd::{ExecutionEngine, OnStop};
@@ -131,14 +131,16 @@ fn an_engine_of_ones_own_has_calls_of_the_same_names() {
             tasks_max: Some(1),
             ..ResourceLimits::default()
         };
-        let refused = engine.execute_within(exec(["true"]), limits).await;
+        let limited = ExecutionRequest {
+            limits,
+            ..exec(["true"])
+        };
+        let refused = engine.execute(limited).await;
         assert_eq!(refused.unwrap_err().code, ErrorCode::LIMIT_UNENFORCEABLE);
-        let unlimited = ResourceLimits::default();
-        let submitted = engine.execute_within(exec(["true"]), unlimited).await;
-        let id = submitted.unwrap().id;
+        let id = engine.execute(exec(["true"])).await.unwrap().id;
         let record = engine.wait_for_completion(id).await.unwrap();
         assert_eq!(record.status, Status::Completed);
-        assert_eq!(engine.resources(id).await, Ok(Resources::default()));
+        assert_eq!(record.resources, Resources::default());
         assert_eq!(
             engine.pause(id).await.unwrap_err().code,
             ErrorCode::NOT_RUNNING

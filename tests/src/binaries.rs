@@ -32,12 +32,6 @@ pub fn child_program() -> PathBuf {
     find("child-program")
 }
 
-/// Says another version than the launcher has: see `tests/src/bin/relay-launcher.rs`.
-#[must_use]
-pub fn relay_launcher() -> PathBuf {
-    find("relay-launcher")
-}
-
 /// Writes the manual pages and the completions of a package.
 #[must_use]
 pub fn pages() -> PathBuf {

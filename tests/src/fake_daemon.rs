@@ -6,13 +6,10 @@ use std::path::{Path, PathBuf};
 use bytes::BytesMut;
 use escher_client::{Client, ConnectError, Connector};
 use escher_protocol::frame::FrameCodec;
-use escher_protocol::handshake::{
-    ConnectionLimits, FEATURE_DOCTOR, FEATURE_HISTORY, FEATURE_METRICS, FEATURE_SETTINGS, Hello,
-    HelloReply, Welcome,
-};
+use escher_protocol::handshake::{ConnectionLimits, Hello, HelloReply, Welcome};
 use escher_protocol::{
     ApiError, ClientFrame, InstanceId, Item, OutputChunk, OutputStream, Request, RequestId,
-    Response, ServerFrame, Text,
+    Response, ServerFrame,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,8 +28,6 @@ pub struct FakeDaemon {
     listener: Option<UnixListener>,
     /// The limits of the next connection.
     pub limits: ConnectionLimits,
-    /// The features of the next connection.
-    pub features: Vec<Text>,
 }
 
 impl FakeDaemon {
@@ -53,14 +48,6 @@ impl FakeDaemon {
             directory,
             path,
             listener: Some(listener),
-            features: [
-                FEATURE_HISTORY,
-                FEATURE_SETTINGS,
-                FEATURE_METRICS,
-                FEATURE_DOCTOR,
-            ]
-            .map(Into::into)
-            .to_vec(),
             limits: ConnectionLimits {
                 max_frame_bytes: 100_000,
                 max_requests_in_flight: 16,
@@ -113,14 +100,14 @@ impl FakeDaemon {
         (server, hello)
     }
 
-    /// The welcome with the current limits and features.
+    /// The welcome with the current limits.
     #[must_use]
     pub fn welcome(&self) -> Welcome {
         Welcome {
             version: 1,
             daemon: "escherd test".into(),
             instance: InstanceId::from_bytes([1; 16]),
-            features: self.features.clone(),
+            features: Vec::new(),
             limits: self.limits,
         }
     }

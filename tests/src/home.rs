@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use escher_client::ExecutionId;
+use escher_launcher::ipc::exit_record;
+use escher_launcher::ipc::wire::FIRST_ATTEMPT;
 use escherd::EngineConfig;
 use tempfile::TempDir;
 
@@ -99,15 +101,13 @@ impl Home {
     /// Where the exit records are.
     #[must_use]
     pub fn exits(&self) -> PathBuf {
-        self.state()
-            .join(escher_launcher::ipc::exit_record::DIRECTORY)
+        self.state().join(exit_record::DIRECTORY)
     }
 
     /// The exit record of an execution.
     #[must_use]
     pub fn exit_record(&self, id: ExecutionId) -> PathBuf {
-        self.exits()
-            .join(escher_launcher::ipc::exit_record::file_name(id))
+        self.exits().join(exit_record::file_name(id, FIRST_ATTEMPT))
     }
 
     /// Writes a file with these permissions into [`Home::work`], or to an absolute path.

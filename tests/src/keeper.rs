@@ -17,8 +17,10 @@ pub struct Keeper {
     process: Child,
     home: Arc<Home>,
     cgroup: PathBuf,
+    /// The program that it runs.
+    program: PathBuf,
     /// Where it says how it is.
-    _notes: UnixDatagram,
+    notes: UnixDatagram,
 }
 
 impl Keeper {
@@ -36,6 +38,7 @@ impl Keeper {
             say_skipped("needs cgroups of version 2 that can be written to", what);
             return None;
         };
+        let program = home.share(&launcher());
         let notes = home.work().join("keeper-notes");
         let heard = UnixDatagram::bind(&notes).expect("a socket for notifications");
         heard.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -46,22 +49,53 @@ impl Keeper {
         );
         let process = Command::new("/bin/sh")
             .args(["-c", &enter])
-            .arg(launcher())
+            .arg(&program)
             .args(["--keep", "--delegated", "--for", "root", "--socket"])
             .arg(socket_in(&home))
             .env("NOTIFY_SOCKET", &notes)
             .stdin(Stdio::null())
             .spawn()
             .expect("a keeper");
-        let mut note = [0; 256];
-        let length = heard.recv(&mut note).expect("the keeper gets ready");
-        assert_eq!(&note[..length], b"READY=1\n");
-        Some(Keeper {
+        let keeper = Keeper {
             process,
             home,
             cgroup,
-            _notes: heard,
-        })
+            program,
+            notes: heard,
+        };
+        keeper.wait_until_ready();
+        Some(keeper)
+    }
+
+    fn wait_until_ready(&self) {
+        let mut note = [0; 256];
+        loop {
+            let length = self.notes.recv(&mut note).expect("the keeper gets ready");
+            if &note[..length] == b"READY=1\n" {
+                return;
+            }
+        }
+    }
+
+    /// Replaces the program's file, as the upgrade of a package does. What runs is the earlier file.
+    ///
+    /// # Panics
+    /// When it cannot be replaced.
+    pub fn replace_program(&self) {
+        let new = self.program.with_extension("new");
+        // By another process: see [`Home::file`].
+        let copied = Command::new("cp").arg(&self.program).arg(&new).status();
+        assert!(copied.expect("cp").success());
+        fs::rename(&new, &self.program).expect("the program is replaced");
+    }
+
+    /// Has the keeper become the program that is installed now.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub fn reload(&self) {
+        kill(self.pid(), Signal::SIGHUP).expect("the keeper is there");
+        self.wait_until_ready();
     }
 
     /// A daemon that uses it.

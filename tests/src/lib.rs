@@ -26,9 +26,7 @@ pub mod samples;
 mod tmpfs;
 pub mod watch;
 
-pub use binaries::{
-    child_program, escherctl, escherd, launcher, pages, promtool, reaper, relay_launcher,
-};
+pub use binaries::{child_program, escherctl, escherd, launcher, pages, promtool, reaper};
 pub use ctl::{Ctl, Ended, Started, finish};
 pub use daemon::{Builder, Daemon, Exit};
 pub use fifo::Fifo;

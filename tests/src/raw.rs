@@ -43,9 +43,15 @@ impl RawPeer {
     /// The frame of a greeting.
     #[must_use]
     pub fn hello() -> Vec<u8> {
+        Self::hello_frame(&Hello::new("raw peer"))
+    }
+
+    /// The frame of any greeting.
+    #[must_use]
+    pub fn hello_frame(hello: &Hello) -> Vec<u8> {
         let mut frame = BytesMut::new();
         FrameCodec::<()>::handshake()
-            .encode_frame(&Hello::new("raw peer"), &mut frame)
+            .encode_frame(hello, &mut frame)
             .unwrap();
         frame.to_vec()
     }

@@ -1,8 +1,8 @@
 //! Sample values for tests.
 
 use escher_protocol::{
-    Command, ExecutionId, ExecutionRecord, InstanceId, Status, StdinMode, Timestamp, User,
-    message::DaemonInfo,
+    Command, ExecutionId, ExecutionRecord, InstanceId, Parts, Resources, Status, StdinMode,
+    Timestamp, User, message::DaemonInfo,
 };
 
 /// A completed execution with this number and an id made from it.
@@ -34,6 +34,8 @@ pub fn record(number: u64) -> ExecutionRecord {
         cancelled_by: None,
         log_path: "/log".into(),
         outcome: None,
+        resources: Resources::default(),
+        parts: Parts::new(),
     }
 }
 

@@ -19,10 +19,8 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use escher_protocol::frame::{FrameCodec, FrameError};
-use escher_protocol::handshake::{
-    FEATURE_DOCTOR, FEATURE_HISTORY, FEATURE_METRICS, FEATURE_RESOURCES, FEATURE_SETTINGS, Welcome,
-};
-use escher_protocol::{ClientFrame, Command, Request, ServerFrame};
+use escher_protocol::handshake::Welcome;
+use escher_protocol::{ClientFrame, Request, ServerFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -85,11 +83,6 @@ impl Connection {
         &self.welcome
     }
 
-    /// Whether the escherd at the other end has this feature.
-    pub(crate) fn offers(&self, feature: &str) -> bool {
-        self.welcome.features.iter().any(|has| &**has == feature)
-    }
-
     /// Whether any frame was received other than notices that escherd shuts down.
     pub(crate) fn has_response(&self) -> bool {
         self.shared.requests.has_response()
@@ -129,12 +122,6 @@ impl Connection {
         response: ResponseSender,
         permit: OwnedSemaphorePermit,
     ) -> Result<InFlightRequest, Error> {
-        if let Some(feature) = feature_of(&body)
-            && !self.offers(feature)
-        {
-            let daemon = self.welcome.daemon.clone();
-            return Err(Error::Unsupported { feature, daemon });
-        }
         let id = self.shared.requests.insert(response)?;
         let request = ClientFrame::Request { id, body };
         if let Err(error) = self.shared.send_queue.push(&request) {
@@ -147,27 +134,6 @@ impl Connection {
             shared: Arc::clone(&self.shared),
             _io_tasks: Arc::clone(&self.io_tasks),
         })
-    }
-}
-
-/// What an escherd must have said that it can do before it is sent this.
-fn feature_of(request: &Request) -> Option<&'static str> {
-    match request {
-        Request::Find(_) | Request::Remove(_) | Request::Prune(_) => Some(FEATURE_HISTORY),
-        Request::Collect(_) | Request::Settings | Request::Reload | Request::Cleanup => {
-            Some(FEATURE_SETTINGS)
-        }
-        Request::Metrics => Some(FEATURE_METRICS),
-        // Younger than scripts, so whoever has it has those, too.
-        Request::SubmitWithin(..)
-        | Request::Pause(_)
-        | Request::Resume(_)
-        | Request::Resources(_) => Some(FEATURE_RESOURCES),
-        Request::Examine => Some(FEATURE_DOCTOR),
-        Request::Submit(request) if matches!(request.command, Command::Script { .. }) => {
-            Some(FEATURE_SETTINGS)
-        }
-        _ => None,
     }
 }
 

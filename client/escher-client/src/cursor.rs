@@ -17,8 +17,7 @@ impl Cursor {
     /// Creates the cursor of a stream that has not returned any item.
     pub(crate) fn new(request: Request) -> Self {
         let limit = match &request {
-            Request::List(filter) => filter.limit,
-            Request::Find(selection) => selection.filter.limit,
+            Request::List(selection) => selection.filter.limit,
             _ => 0,
         };
         Cursor {
@@ -73,10 +72,8 @@ impl Cursor {
         self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(1));
         // A repeated request lists the newest executions again, including ones submitted since, and
         // they would count towards its limit. So only `remaining` limits it.
-        match &mut self.request {
-            Request::List(filter) => filter.limit = 0,
-            Request::Find(selection) => selection.filter.limit = 0,
-            _ => {}
+        if let Request::List(selection) = &mut self.request {
+            selection.filter.limit = 0;
         }
         true
     }
@@ -85,7 +82,7 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use escher_protocol::message::{ListFilter, OutputRequest, Selection};
+    use escher_protocol::message::{ListFilter, OutputRequest};
     use escher_protocol::{OutputStream, StreamSelection};
 
     fn output_cursor(start: OutputStart, length: Option<u64>) -> Cursor {
@@ -147,10 +144,7 @@ mod tests {
             limit: 3,
             ..ListFilter::default()
         };
-        let mut cursor = Cursor::new(Request::Find(Selection {
-            filter,
-            ..Selection::default()
-        }));
+        let mut cursor = Cursor::new(Request::List(filter.into()));
         let mut advance = |number| {
             let record = escher_tests::samples::record(number);
             (cursor.advance_execution(&record), cursor.is_complete())

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use escher_protocol::frame::FrameError;
 use escher_protocol::handshake::{HIGHEST_VERSION, LOWEST_VERSION, Refusal};
-use escher_protocol::{ApiError, ErrorCode, Text};
+use escher_protocol::{ApiError, ErrorCode};
 
 /// Why a connection could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +116,8 @@ impl ConnectError {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// escherd refused the request.
+    /// escherd refused the request; or, with the code `unsupported`, a record needs a newer version of
+    /// this library to be understood.
     #[error(transparent)]
     Api(#[from] ApiError),
     /// The connection was lost. A request that was in flight may or may not have been carried out.
@@ -135,14 +136,6 @@ pub enum Error {
         waited: Duration,
         /// The error of the last attempt.
         source: Arc<ConnectError>,
-    },
-    /// This escherd is too old for the request, which was not sent.
-    #[error("{daemon} cannot do this: it lacks the feature `{feature}`")]
-    Unsupported {
-        /// The feature's name, as in [`Welcome::features`](crate::Welcome::features).
-        feature: &'static str,
-        /// What escherd calls itself.
-        daemon: Text,
     },
     /// escherd violated the protocol. The connection is unusable, and so is the client.
     #[error("escherd violated the protocol: {0}")]

@@ -1,4 +1,4 @@
-//! Asks escherd to run commands, and reads what they say.
+//! Client library of escherd: runs commands on a host and reads their output and results.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,19 +16,28 @@
 //! # }
 //! ```
 //!
-//! A [`Client`] is one connection at a time, and rides through restarts of escherd. It is cheap to clone,
-//! and any number of tasks may ask at once: answers come back in the order in which they are ready, and
-//! a stream that is read slowly holds up nothing else. Every future may be dropped at any time; escherd is then told that nobody waits any more (a
-//! command that was accepted runs on).
+//! A command runs independently of the client that submitted it. Any client of the same user can wait
+//! for it, read its output, write its input or cancel it, before and after restarts of escherd.
 //!
-//! The library prints nothing, logs nothing and never ends the process. It needs a tokio runtime of
-//! either kind with I/O and time enabled.
+//! - [`Client`] has a method for each request. It describes how the client reconnects, and what
+//!   dropping a future does.
+//! - [`Connector`] sets timeouts and the client's name.
+//! - [`ResponseStream`] is the type of all streams: lists, output and events.
+//! - [`StdinWriter`] writes the standard input of a command.
+//! - [`EventSubscription`] keeps an event handler subscribed.
+//! - [`ConnectError`] and [`Error`] are the errors.
+//!
+//! The types of requests and responses come from [`protocol`]; the common ones are re-exported here.
+//!
+//! The library needs a tokio runtime of either flavor with I/O and time enabled. It writes nothing to
+//! standard output or a log, and never exits the process.
 #![forbid(unsafe_code)]
 
 mod client;
 mod connection;
 mod connector;
 mod cursor;
+mod daemon;
 mod error;
 mod event_handler;
 mod reconnect;
@@ -59,7 +68,7 @@ pub use escher_protocol::message::{
 };
 pub use escher_protocol::{
     ApiError, Blob, Diagnostic, ErrorCode, ExecutionEvent, ExecutionId, ExecutionResult,
-    Measurements, Metadata, Omission, OutputChunk, OutputRange, OutputStart, OutputStream,
-    Reloaded, ResourceLimits, Resources, Setting, SettingValue, Severity, StreamSelection, Target,
-    Text, Timestamp,
+    Measurements, Metadata, Omission, OutputChunk, OutputRange, OutputStart, OutputStream, Part,
+    Parts, Reloaded, ResourceLimits, Resources, Setting, SettingValue, Severity, StreamSelection,
+    Target, Text, Timestamp,
 };

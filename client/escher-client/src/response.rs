@@ -1,11 +1,14 @@
 //! Extracts the expected type from a response.
 
 use escher_protocol::message::Removed;
-use escher_protocol::{Item, Response};
+use escher_protocol::{ExecutionRecord, Item, Response};
 
 use crate::error::Error;
 
-/// The error of a response of another type than `expected`.
+/// The tags of the parts of a record that this library interprets: none are defined yet.
+const KNOWN_RECORD_PARTS: &[u32] = &[];
+
+/// Returns the error of a response of another type than `expected`.
 pub(crate) fn unexpected(expected: &'static str, response: &Response) -> Error {
     let received = match response {
         Response::Submitted(_) => "a submission",
@@ -18,10 +21,16 @@ pub(crate) fn unexpected(expected: &'static str, response: &Response) -> Error {
         Response::Settings(_) => "settings",
         Response::Reloaded(_) => "a reload",
         Response::Metrics(_) => "metrics",
-        Response::Resources(_) => "resources",
         Response::Diagnostics(_) => "diagnostics",
     };
     Error::unexpected_response(expected, received)
+}
+
+pub(crate) fn execution(response: Response) -> Result<ExecutionRecord, Error> {
+    match response {
+        Response::Execution(record) => ensure_understood(*record),
+        other => Err(unexpected("an execution", &other)),
+    }
 }
 
 pub(crate) fn done(response: Response, expected: &'static str) -> Result<(), Error> {
@@ -43,6 +52,14 @@ pub(crate) fn accepted_offset(response: Response) -> Result<u64, Error> {
     match response {
         Response::StdinAccepted { offset } => Ok(offset),
         other => Err(unexpected("an offset of standard input", &other)),
+    }
+}
+
+/// Refuses a record with an unknown part that must be understood.
+pub(crate) fn ensure_understood(record: ExecutionRecord) -> Result<ExecutionRecord, Error> {
+    match record.parts.ensure_understood(KNOWN_RECORD_PARTS) {
+        Ok(()) => Ok(record),
+        Err(unsupported) => Err(Error::Api(unsupported.into())),
     }
 }
 

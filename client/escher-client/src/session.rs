@@ -277,7 +277,7 @@ async fn reconnected(
 /// Whether sending the request twice has the same effect as sending it once.
 fn is_idempotent(request: &Request) -> bool {
     match request {
-        Request::Submit(request) | Request::SubmitWithin(request, _) => request.key.is_some(),
+        Request::Submit(request) => request.key.is_some(),
         Request::Signal { .. } => false,
         _ => true,
     }

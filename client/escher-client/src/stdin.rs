@@ -58,7 +58,7 @@ impl Client {
             data: data.into(),
             end,
         };
-        accepted_offset(self.session().call(request).await?)
+        accepted_offset(self.call(request).await?)
     }
 }
 

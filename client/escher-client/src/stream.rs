@@ -102,11 +102,12 @@ impl<T: StreamItem> ResponseStream<T> {
                 State::Open { stream, .. } => match ready!(stream.items.poll_next(cx)) {
                     Some(Ok(item)) => {
                         let received = item_type(&item);
-                        match T::from_item(item) {
-                            Some(item) if item.advance(&mut self.cursor) => {
+                        match T::from_item(item).map(T::ensure_understood) {
+                            Some(Ok(item)) if item.advance(&mut self.cursor) => {
                                 return Poll::Ready(Some(Ok(item)));
                             }
-                            Some(_) => continue,
+                            Some(Ok(_)) => continue,
+                            Some(Err(error)) => Some(Err(error)),
                             None => Some(Err(Error::unexpected_response(T::EXPECTED, received))),
                         }
                     }
@@ -162,12 +163,18 @@ mod sealed {
     use escher_protocol::{ExecutionRecord, Item, OutputChunk};
 
     use crate::cursor::Cursor;
+    use crate::error::Error;
+    use crate::response::ensure_understood;
 
     /// The item types of streams.
     pub trait StreamItem: Sized {
         /// The name of the type, for errors.
         const EXPECTED: &'static str;
         fn from_item(item: Item) -> Option<Self>;
+        /// Refuses an item with an unknown part that must be understood.
+        fn ensure_understood(self) -> Result<Self, Error> {
+            Ok(self)
+        }
         /// Advances `cursor` past this item. Returns whether the item is new to the stream.
         fn advance(&self, cursor: &mut Cursor) -> bool;
     }
@@ -179,6 +186,9 @@ mod sealed {
                 Item::Execution(record) => Some(*record),
                 _ => None,
             }
+        }
+        fn ensure_understood(self) -> Result<Self, Error> {
+            ensure_understood(self)
         }
         fn advance(&self, cursor: &mut Cursor) -> bool {
             cursor.advance_execution(self)

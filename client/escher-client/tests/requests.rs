@@ -8,7 +8,7 @@ use std::time::Duration;
 use escher_client::protocol::{ClientFrame, Item, Request, Response};
 use escher_client::{
     ApiError, CancelMode, CancelOutcome, Command, DaemonInfo, Error, ErrorCode, ExecutionRecord,
-    ExecutionRequest, ListFilter, ProtocolViolation, Selection, Target,
+    ExecutionRequest, ListFilter, ProtocolViolation, Target,
 };
 use escher_tests::fake_daemon::{FakeDaemon, record_response};
 use escher_tests::samples::{daemon_info, record};
@@ -91,40 +91,6 @@ async fn a_log_path_is_any_bytes() {
             .await;
     });
     assert_eq!(path.unwrap(), odd);
-}
-
-#[tokio::test]
-async fn what_an_escherd_is_too_old_for_is_not_sent() {
-    let mut daemon = FakeDaemon::start();
-    daemon.features.clear();
-    let (client, mut server) = daemon.connect().await;
-    let script = ExecutionRequest {
-        command: Command::Script {
-            path: "/s".into(),
-            interpreter: None,
-            arguments: Vec::new(),
-        },
-        ..ExecutionRequest::default()
-    };
-    let failed = [
-        client.remove_execution("1").await.unwrap_err(),
-        client.prune(Selection::default()).await.unwrap_err(),
-        client.find(Selection::default()).await.unwrap_err(),
-        client.settings().await.unwrap_err(),
-        client.metrics().await.unwrap_err(),
-        client.examine().await.unwrap_err(),
-        client.reload().await.unwrap_err(),
-        client.cleanup_old_executions().await.unwrap_err(),
-        client.execute(script).await.unwrap_err(),
-    ];
-    for error in failed {
-        assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
-    }
-    let (asked, ()) = tokio::join!(client.get_status("1"), async {
-        let (id, _) = server.request().await;
-        server.reply(id, Ok(record_response(1))).await;
-    });
-    asked.unwrap();
 }
 
 #[tokio::test]

@@ -1,112 +1,109 @@
-//! Limits, pauses and figures over the wire.
+//! Limits, pauses and parts over the wire.
 #![allow(clippy::unwrap_used)]
 
-use escher_client::protocol::handshake::FEATURE_RESOURCES;
 use escher_client::protocol::message::Submitted;
-use escher_client::protocol::{Request, Response};
+use escher_client::protocol::{Item, Request, Response};
 use escher_client::{
-    Error, ExecutionId, ExecutionRequest, Measurements, ResourceLimits, Resources,
+    Error, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, ListFilter, Part,
+    ResourceLimits,
 };
 use escher_tests::fake_daemon::FakeDaemon;
+use escher_tests::samples::record;
 
 const ID: ExecutionId = ExecutionId::from_bytes([1; 16]);
 
-const LIMITS: ResourceLimits = ResourceLimits {
-    memory_max: Some(1 << 20),
-    cpu_quota: None,
-    tasks_max: Some(9),
-};
-
-fn able() -> FakeDaemon {
-    let mut daemon = FakeDaemon::start();
-    daemon.features.push(FEATURE_RESOURCES.into());
-    daemon
-}
-
-fn submitted() -> Response {
-    Response::Submitted(Submitted {
-        id: ID,
-        number: 1,
-        existing: false,
-    })
-}
-
 #[tokio::test]
 async fn limits_go_with_the_request() {
-    let daemon = able();
-    let (client, mut server) = daemon.connect().await;
-    let request = ExecutionRequest::default();
-    let (answer, ()) = tokio::join!(client.execute_within(request.clone(), LIMITS), async {
-        let (id, asked) = server.request().await;
-        assert_eq!(
-            asked,
-            Request::SubmitWithin(Box::new(request.clone()), LIMITS)
-        );
-        server.reply(id, Ok(submitted())).await;
-    });
-    assert_eq!(answer.unwrap().id, ID);
-}
-
-#[tokio::test]
-async fn without_limits_an_older_escherd_is_asked_in_words_that_it_knows() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
-    let request = ExecutionRequest::default();
-    let unlimited = ResourceLimits::default();
-    let (answer, ()) = tokio::join!(client.execute_within(request.clone(), unlimited), async {
+    let request = ExecutionRequest {
+        limits: ResourceLimits {
+            memory_max: Some(1 << 20),
+            cpu_quota: None,
+            tasks_max: Some(9),
+        },
+        ..ExecutionRequest::default()
+    };
+    let (answer, ()) = tokio::join!(client.execute(request.clone()), async {
         let (id, asked) = server.request().await;
         assert_eq!(asked, Request::Submit(Box::new(request.clone())));
-        server.reply(id, Ok(submitted())).await;
+        let submitted = Submitted {
+            id: ID,
+            number: 1,
+            existing: false,
+        };
+        server.reply(id, Ok(Response::Submitted(submitted))).await;
     });
     assert_eq!(answer.unwrap().id, ID);
 }
 
 #[tokio::test]
-async fn an_older_escherd_is_sent_nothing_of_this() {
+async fn a_pause_and_a_resumption_are_answered() {
     let daemon = FakeDaemon::start();
-    let (client, _peer) = daemon.connect().await;
-    let request = ExecutionRequest::default();
-    for refused in [
-        client.execute_within(request, LIMITS).await.map(drop),
-        client.pause(ID).await,
-        client.resume(ID).await,
-        client.resources(ID).await.map(drop),
-    ] {
-        let unsupported = |error: &Error| matches!(error, Error::Unsupported { feature, .. } if *feature == FEATURE_RESOURCES);
-        assert!(refused.as_ref().is_err_and(unsupported), "{refused:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_pause_a_resumption_and_figures_are_answered() {
-    let daemon = able();
     let (client, mut server) = daemon.connect().await;
-    let resources = Resources {
-        limits: LIMITS,
-        paused: false,
-        measured: Some(Measurements {
-            peak_tasks: Some(3),
-            ..Measurements::default()
-        }),
-    };
     let play = async {
-        for (expected, answer) in [
-            (Request::Pause(ID.into()), Response::Done),
-            (Request::Resume(ID.into()), Response::Done),
-            (
-                Request::Resources(ID.into()),
-                Response::Resources(Box::new(resources)),
-            ),
-        ] {
+        for expected in [Request::Pause(ID.into()), Request::Resume(ID.into())] {
             let (id, request) = server.request().await;
             assert_eq!(request, expected);
-            server.reply(id, Ok(answer)).await;
+            server.reply(id, Ok(Response::Done)).await;
         }
     };
     let ask = async {
         client.pause(ID).await.unwrap();
         client.resume(ID).await.unwrap();
-        client.resources(ID).await.unwrap()
     };
-    assert_eq!(tokio::join!(ask, play).0, resources);
+    tokio::join!(ask, play);
+}
+
+/// A record of a later version, with a part of this tag.
+fn from_the_future(tag: u32) -> ExecutionRecord {
+    ExecutionRecord {
+        parts: vec![Part::new(tag, "value")].try_into().unwrap(),
+        ..record(1)
+    }
+}
+
+/// Reads a record with a part of this tag in each of the three ways that records come.
+async fn read_with_part(tag: u32) -> [Result<ExecutionRecord, Error>; 3] {
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
+    let record = from_the_future(tag);
+    let (answers, ()) = tokio::join!(
+        async {
+            let status = client.get_status(ID).await;
+            let result = client.get_result(ID).await.map(|result| result.record);
+            let mut list = client.list_executions(ListFilter::default()).await.unwrap();
+            [status, result, list.next().await.unwrap()]
+        },
+        async {
+            let (id, _) = server.request().await;
+            let answer = Response::Execution(Box::new(record.clone()));
+            server.reply(id, Ok(answer)).await;
+            for _ in ["result", "list"] {
+                let (id, _) = server.next_request().await;
+                server
+                    .item(id, Item::Execution(Box::new(record.clone())))
+                    .await;
+                server.end(id, Ok(())).await;
+            }
+        }
+    );
+    answers
+}
+
+#[tokio::test]
+async fn an_unknown_part_of_a_record_that_need_not_be_understood_is_kept() {
+    for answer in read_with_part(1000).await {
+        assert_eq!(answer.unwrap(), from_the_future(1000));
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_part_of_a_record_that_must_be_understood_is_an_error_that_names_it() {
+    for answer in read_with_part(1001).await {
+        let error = answer.unwrap_err();
+        let error = error.as_api().unwrap();
+        assert_eq!(error.code, ErrorCode::UNSUPPORTED);
+        assert!(error.message.contains("part 1001"), "{error}");
+    }
 }

@@ -41,7 +41,7 @@ async fn a_result_is_put_together() {
     let (client, mut server) = daemon.connect().await;
     let (result, ()) = tokio::join!(client.get_result("7"), async {
         let (id, request) = server.request().await;
-        assert_eq!(request, Request::Collect("7".into()));
+        assert_eq!(request, Request::Result("7".into()));
         server.item(id, Item::Execution(Box::new(record(7)))).await;
         server
             .item(id, output_item(OutputStream::Stdout, 0, 3))
@@ -96,33 +96,9 @@ async fn a_mark_stands_where_output_was_left_out() {
 }
 
 #[tokio::test]
-async fn of_an_older_escherd_what_a_result_lacks_in_length_was_left_out() {
-    let mut daemon = FakeDaemon::start();
-    daemon.features.clear();
+async fn after_a_lost_connection_a_result_begins_anew() {
+    let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
-    let (result, ()) = tokio::join!(client.get_result("7"), async {
-        let (id, request) = server.request().await;
-        assert_eq!(request, Request::Result("7".into()));
-        server.item(id, written(50, 1)).await;
-        server
-            .item(id, output_item(OutputStream::Stdout, 0, 30))
-            .await;
-        server
-            .item(id, output_item(OutputStream::Stderr, 50, 1))
-            .await;
-        server.end(id, Ok(())).await;
-    });
-    let result = result.unwrap();
-    assert_eq!(result.stdout, [b'x'; 30]);
-    assert_eq!(result.omissions, [omission(OutputStream::Stdout, 20, "")]);
-}
-
-#[tokio::test]
-async fn after_a_lost_connection_a_result_begins_anew_as_the_next_escherd_can() {
-    let mut daemon = FakeDaemon::start();
-    let features = std::mem::take(&mut daemon.features);
-    let (client, mut server) = daemon.connect().await;
-    daemon.features = features;
     let (result, ()) = tokio::join!(client.get_result("7"), async {
         let (id, request) = server.request().await;
         assert_eq!(request, Request::Result("7".into()));
@@ -133,7 +109,7 @@ async fn after_a_lost_connection_a_result_begins_anew_as_the_next_escherd_can() 
         drop(server);
         let mut server = daemon.accept().await;
         let (id, request) = server.request().await;
-        assert_eq!(request, Request::Collect("7".into()));
+        assert_eq!(request, Request::Result("7".into()));
         server.item(id, written(5, 0)).await;
         server
             .item(id, output_item(OutputStream::Stdout, 0, 5))

@@ -5,7 +5,7 @@ use escher_client::protocol::message::{EventKind, OutputRequest};
 use escher_client::protocol::{ClientFrame, Item, Request, RequestId, Response};
 use escher_client::{
     ApiError, ErrorCode, Event, EventsRequest, ListFilter, OutputChunk, OutputRange, OutputStart,
-    OutputStream, Selection,
+    OutputStream,
 };
 use escher_tests::fake_daemon::{FakeDaemon, ServerConnection, output_item};
 use escher_tests::samples::record;
@@ -133,14 +133,10 @@ async fn a_list_goes_on_below_the_last_number_and_keeps_its_limit() {
         limit: 4,
         ..ListFilter::default()
     };
-    let selection = Selection {
-        filter,
-        ..Selection::default()
-    };
-    let mut found = client.find(selection).await.unwrap();
+    let mut found = client.list_executions(filter).await.unwrap();
     let send = async |server: &mut ServerConnection, numbers: &[u64], expected_limit| {
         let (id, request) = server.request().await;
-        let Request::Find(selection) = request else {
+        let Request::List(selection) = request else {
             panic!("{request:?}")
         };
         assert_eq!(selection.filter.limit, expected_limit);

@@ -222,9 +222,6 @@ fn describe_request(error: &Error, hint: Option<String>) -> Description {
                     "daemon-gone",
                     Some("`systemctl status escherd` shows why; --reconnect TIME waits longer"),
                 ),
-                Error::Unsupported { .. } => {
-                    ("unsupported", Some("install and start a newer escherd"))
-                }
                 Error::RequestTooLarge { .. } => ("frame-too-large", None),
                 _ => ("protocol", None),
             };

@@ -10,7 +10,6 @@ use super::failure::Failure;
 use super::relay::{RelayError, as_it_is, relay};
 use super::render::{json, print, text};
 use super::signals::Interrupts;
-use crate::args::resources;
 
 /// What becomes of a command whose output nobody takes any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,9 +105,7 @@ pub(crate) async fn see(
     if context.json {
         let result = client.get_result(id).await?;
         let status = of_record(&result.record);
-        let resources = resources::of(client, &result.record).await?;
-        let execution = json::Execution::of_result(result).with_resources(resources);
-        print(&json::line(&execution))?;
+        print(&json::line(&json::Execution::of_result(result)))?;
         return Ok(status);
     }
     let record = watch(client, id, if_unread).await?;

@@ -16,7 +16,6 @@ mod doctor;
 mod exit_status;
 mod failure;
 mod foreground;
-mod listing;
 mod relay;
 mod render;
 mod signals;

@@ -28,10 +28,10 @@ fn filter(all: bool, limit: u32) -> ListFilter {
 }
 
 #[tokio::test]
-async fn finished_ones_and_times_are_asked_of_the_history() {
+async fn the_filter_and_the_times_are_sent() {
     let moment = Timestamp::from_micros(1_772_323_200_000_000);
     let selection = |all, since, until| {
-        Request::Find(Selection {
+        Request::List(Selection {
             filter: filter(all, 101),
             since,
             until,
@@ -39,8 +39,8 @@ async fn finished_ones_and_times_are_asked_of_the_history() {
     };
     let time = "2026-03-01T00:00:00Z";
     for (words, expected) in [
-        (&["ps"][..], Request::List(filter(false, 101))),
-        (&["ps", "--limit=0"], Request::List(filter(false, 0))),
+        (&["ps"][..], Request::List(filter(false, 101).into())),
+        (&["ps", "--limit=0"], Request::List(filter(false, 0).into())),
         (&["ps", "-a"], selection(true, None, None)),
         (
             &["ps", "--since", time],
@@ -58,27 +58,6 @@ async fn finished_ones_and_times_are_asked_of_the_history() {
         .await;
         assert!(ended.status.success(), "{ended:?}");
         assert_eq!(text(&ended.stderr), "");
-    }
-}
-
-#[tokio::test]
-async fn without_a_history_there_is_the_list_but_no_times() {
-    let mut daemon = FakeDaemon::start();
-    daemon.features.clear();
-    let ended = played(&daemon, &["ps", "-a"], async |mut peer| {
-        let request = list(&mut peer, [1]).await;
-        assert_eq!(request, Request::List(filter(true, 101)));
-    })
-    .await;
-    assert!(ended.status.success(), "{ended:?}");
-    for words in [&["ps", "--since", "2h"][..], &["rm", "1"], &["prune"]] {
-        let ended = played(&daemon, words, async |mut peer| {
-            assert_eq!(peer.frame().await, None);
-        })
-        .await;
-        assert_eq!(ended.status.code(), Some(1));
-        let said = text(&ended.stderr);
-        assert!(said.contains("it lacks the feature `history`"), "{said}");
     }
 }
 

@@ -103,25 +103,10 @@ async fn the_faults_of_a_configuration_are_shown_as_escherd_tells_them() {
     );
 }
 
-#[tokio::test]
-async fn without_settings_to_ask_for_nothing_is_sent() {
-    let mut daemon = FakeDaemon::start();
-    daemon.features.clear();
-    for words in [&["config", "show"][..], &["reload"]] {
-        let ended = played(&daemon, words, async |mut peer| {
-            assert_eq!(peer.frame().await, None);
-        })
-        .await;
-        assert_eq!(ended.status.code(), Some(1));
-        let said = text(&ended.stderr);
-        assert!(said.contains("it lacks the feature `settings`"), "{said}");
-    }
-}
-
 /// Three bytes of output, and as many left out.
 async fn cut_result(mut peer: ServerConnection) {
     let (id, request) = peer.request().await;
-    assert_eq!(request, Request::Collect("1".into()));
+    assert_eq!(request, Request::Result("1".into()));
     peer.item(id, Item::Execution(Box::new(record(1)))).await;
     peer.item(id, output_item(OutputStream::Stdout, 0, 3)).await;
     let omission = Omission {

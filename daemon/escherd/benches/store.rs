@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use escher_protocol::message::{Event, EventKind, ListFilter, Selection};
 use escher_protocol::{
     ApiError, Command, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, Exit, Leftovers,
-    Outcome, OutputTotals, ResourceLimits, Status, Text, Timestamp, Usage, User,
+    Outcome, OutputTotals, Parts, Resources, Status, Text, Timestamp, Usage, User,
 };
 use escherd::authz::Account;
 use escherd::execution::{Checked, Submission};
@@ -97,7 +97,6 @@ fn submission(number: u64) -> Submission {
             labels: vec![label("stage", number % 4), label("build", number / 20)],
             ..ExecutionRequest::default()
         }),
-        limits: ResourceLimits::default(),
         checked: Checked {
             timeout_ms: Some(600_000),
             kill_grace_ms: 10_000,
@@ -161,6 +160,8 @@ fn record(submission: &Submission) -> ExecutionRecord {
             },
             leftovers: Leftovers::None,
         }),
+        resources: Resources::default(),
+        parts: Parts::new(),
     }
 }
 
@@ -201,7 +202,6 @@ fn changes(number: u64) -> [ChangeEntry; 3] {
         entry(
             Change::Finished {
                 record: Box::new(record),
-                resources: Box::default(),
             },
             event(2, ended),
         ),

@@ -1,12 +1,14 @@
-//! escherd's arguments.
+//! escherd's command line.
 
-use std::path::PathBuf;
+use std::path::{PathBuf, absolute};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 
-/// Runs commands for people and programs on this host, each as the user who asked.
+use crate::config::{LoadOptions, OnStop, Override};
+
+/// Runs commands for people and programs on this host, each as the user who submits it.
 ///
-/// Stays in the foreground and logs to standard error (to the journal when systemd starts it).
+/// Stays in the foreground and logs to standard error, or to the journal when started by systemd.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "escherd", version, after_help = EXAMPLES)]
 pub struct Arguments {
@@ -14,24 +16,24 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Begin with the figures of this profile: production, development, testing, high-volume or
-    /// memory-constrained; goes over the one that files name
+    /// Use the defaults of this profile: production, development, testing, high-volume or
+    /// memory-constrained; overrides a profile that a file names
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
 
-    /// Serve the calling user from directories of its own ($XDG_RUNTIME_DIR, $XDG_STATE_HOME)
+    /// Serve the calling user, from that user's directories ($XDG_RUNTIME_DIR, $XDG_STATE_HOME)
     #[arg(long)]
     pub user: bool,
 
-    /// Listen here [default: escherd.sock in the runtime directory]
+    /// Path of the socket for clients [default: escherd.sock in the runtime directory]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 
-    /// Directory of what goes with the host [default: /run/escher]
+    /// Directory of sockets and other files that need not survive a boot [default: /run/escher]
     #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,
 
-    /// Directory of what stays [default: /var/lib/escher]
+    /// Directory of the store and other files that must survive a boot [default: /var/lib/escher]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
@@ -39,19 +41,19 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,
 
-    /// The launcher [default: escher-launcher beside this program, else in /usr/lib/escher]
+    /// Program of the launcher [default: escher-launcher beside this program, else in /usr/lib/escher]
     #[arg(long, value_name = "PATH")]
     pub launcher: Option<PathBuf>,
 
-    /// Use the launcher that listens here, a service of its own, and start none
+    /// Connect to the launcher service that listens at this path, rather than start a launcher
     #[arg(long, value_name = "PATH")]
     pub launcher_socket: Option<PathBuf>,
 
-    /// What becomes of running commands when escherd stops
+    /// What happens to running commands when escherd stops
     #[arg(long, value_enum, default_value_t = OnStop::Leave)]
     pub on_stop: OnStop,
 
-    /// Read the configuration, say all that is wrong with it, and exit
+    /// Validate the configuration, report all problems, and exit
     #[arg(long)]
     pub check: bool,
 }
@@ -60,13 +62,40 @@ const EXAMPLES: &str = "\
 Examples:
   escherd                                   serve the whole host (as root)
   escherd --user                            serve yourself
-  escherd --check --config ./escher.toml    is this configuration right?";
+  escherd --check --config ./escher.toml    validate this configuration";
 
-/// What becomes of running commands when escherd stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OnStop {
-    /// They go on, with their timeouts and logs
-    Leave,
-    /// They are ended: SIGTERM, the grace period, SIGKILL
-    Cancel,
+impl Arguments {
+    /// Returns what these arguments say about the configuration.
+    #[must_use]
+    pub fn load_options(&self) -> LoadOptions {
+        // The path of a program may be relative, as in a shell.
+        let launcher = self.launcher.as_ref();
+        let launcher = launcher.map(|path| absolute(path).unwrap_or_else(|_| path.clone()));
+        let overrides = [
+            ("daemon.socket", "--socket", &self.socket),
+            ("daemon.runtime_dir", "--runtime-dir", &self.runtime_dir),
+            ("daemon.state_dir", "--state-dir", &self.state_dir),
+            ("execution.log_dir", "--log-dir", &self.log_dir),
+            ("daemon.launcher", "--launcher", &launcher),
+            (
+                "daemon.launcher_socket",
+                "--launcher-socket",
+                &self.launcher_socket,
+            ),
+        ];
+        let overrides = overrides.into_iter().filter_map(|(setting, option, path)| {
+            Some(Override {
+                setting,
+                option,
+                path: path.clone()?,
+            })
+        });
+        LoadOptions {
+            user: self.user,
+            file: self.config.clone(),
+            profile: self.profile.clone(),
+            overrides: overrides.collect(),
+            on_stop: self.on_stop,
+        }
+    }
 }

@@ -19,7 +19,7 @@ const CANCEL_REQUESTED: &str = "e80557d31479468490beb47a4ef3a0bd";
 const FINISHED: &str = "848ff98158534359a683cc8f228a869c";
 
 /// Writes what happens to the executions that `engine` sees, from its start on, until it stops.
-pub async fn keep(engine: ExecutionEngine) {
+pub async fn write_events(engine: ExecutionEngine) {
     let Ok(mut events) = engine.own_events().await else {
         return;
     };

@@ -1,18 +1,19 @@
-//! escherd: runs commands for people and programs on one host, each as the user who asked.
+//! escherd: runs commands for people and programs on one host, each as the user who submits it.
 //!
-//! A request passes through the rooms in this order:
+//! A request passes through these modules:
 //!
-//! 1. [`server`] takes the connection, learns from the kernel who is at the other end, reads the frame;
-//! 2. [`authz`] decides, and its permit is a value;
-//! 3. [`api`] finds out who has the answer: memory, store or log;
-//! 4. [`engine`], sole owner of all state, demands the permit and moves the [`execution`] on;
-//! 5. [`launch`] carries out what the engine wants done, by way of the shims;
-//! 6. [`store`] writes down what has changed, and remembers what has left memory;
-//! 7. [`output`] reads what the command has written, for whoever asks.
+//! 1. [`server`] accepts the connection, asks the kernel for the client's identity, and reads the frame.
+//! 2. [`api`] turns the request into calls of what follows, and finds out who has the answer: memory,
+//!    store or log.
+//! 3. [`authz`] decides. Its permit is a value, which the scheduler demands.
+//! 4. [`scheduler`], the sole owner of all state, changes the [`execution`].
+//! 5. [`launch`] carries out what the scheduler wants done, by way of the shims.
+//! 6. [`store`] records changes, and answers for executions that have left memory.
+//! 7. [`output`] reads what the command has written.
 //!
-//! [`config`] and [`cli`] make the settings, [`reload`] changes them; [`boot`], [`descriptors`], [`systemd`],
-//! [`telemetry`], [`journal`] and [`metrics`] are the surroundings, [`doctor`] looks at whether all is well, and
-//! [`service`] puts it all together.
+//! [`config`] and [`cli`] make the settings and [`reload`] changes them. [`host`] is the interface to
+//! the host, [`journal`] and [`metrics`] report what happens, and [`doctor`] examines whether all is
+//! well. [`service`] puts everything together; [`systemd_tasks`] keep systemd informed.
 #![forbid(unsafe_code)]
 
 pub mod api;
@@ -31,8 +32,8 @@ pub mod scheduler;
 pub mod server;
 pub mod service;
 pub mod store;
+mod systemd_tasks;
 
 pub use api::{EventHandlerGuard, Events, ExecutionEngine, Executions, Output, StartError};
-pub use cli::OnStop;
-pub use config::{ConfigError, EngineConfig, ExecutionSettings, Profile};
+pub use config::{ConfigError, EngineConfig, ExecutionSettings, OnStop, Profile};
 pub use output::{OutputRules, OversizedOutput};

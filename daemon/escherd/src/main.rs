@@ -1,32 +1,36 @@
-//! escherd's program: see the library.
+//! The program escherd; the library has the rest.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use escherd::cli::Arguments;
-use escherd::config::{self, Configuration};
-use escherd::host::logging::{self, Destination};
+use escherd::config::{self, Configuration, LoadOptions};
+use escherd::host::logging::{self, LogDestination};
 use escherd::service;
 use tokio::signal::unix::{SignalKind, signal};
 
-#[allow(clippy::print_stderr)] // The outermost layer talks to people.
+/// Exit status for an invalid configuration.
+const EXIT_CONFIGURATION: u8 = 2;
+
+#[allow(clippy::print_stderr)] // Errors go to the caller, not to the log.
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let configuration = match config::load(&arguments) {
+    let options = arguments.load_options();
+    let configuration = match config::load(&options) {
         Ok(configuration) => configuration,
         Err(error) => {
-            for fault in error.faults() {
-                eprintln!("escherd: {fault}");
+            for problem in error.problems() {
+                eprintln!("escherd: {problem}");
             }
-            return ExitCode::from(2);
+            return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
     if arguments.check {
         return ExitCode::SUCCESS;
     }
     let log = logging::init();
-    match serve(arguments, configuration, log) {
+    match serve(options, configuration, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("escherd: {error:#}");
@@ -35,12 +39,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// One thread runs all tasks: they wait more than they work, and handing one to another thread costs more
-/// than most of them do. Files are read, and users looked up, on threads of their own.
+/// Runs all tasks on one thread: they wait more than they work, and moving a task to another thread
+/// costs more than most of them do. Files and the user database are read on threads of their own.
 fn serve(
-    arguments: Arguments,
+    options: LoadOptions,
     configuration: Configuration,
-    log: Destination,
+    log: LogDestination,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -55,7 +59,7 @@ fn serve(
                 _ = interrupt.recv() => {}
             }
         };
-        service::run(arguments, configuration, log, stop, hangup).await
+        service::run(options, configuration, log, stop, hangup).await
     });
     runtime.shutdown_background();
     result

@@ -1,6 +1,6 @@
-//! The whole escherd, from settings to the last farewell.
+//! escherd as a whole, from its settings to its shutdown.
 
-use std::os::unix::net::UnixListener as Listener;
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,42 +16,41 @@ use tracing::{info, warn};
 
 use crate::api::{ExecutionEngine, FAREWELL, Ground};
 use crate::authz::{AdminPermit, ServedUsers};
-use crate::cli::Arguments;
-use crate::config::{Configuration, Settings};
-use crate::host::logging::Destination;
-use crate::host::systemd;
-use crate::journal;
+use crate::config::{Configuration, LoadOptions, Settings, SocketSettings};
+use crate::host::logging::LogDestination;
+use crate::host::systemd::{self, ActivatedSockets};
 use crate::reload::LiveConfiguration;
-use crate::server::{self, Service, SocketSettings};
+use crate::server::{self, Service};
+use crate::{journal, systemd_tasks};
 
-/// Runs escherd until `shutdown` is done. At each `hangup` it reads its configuration again, by `arguments`. Where it
-/// logs to the journal, the lives of executions are told there.
+/// Runs escherd until `shutdown` is done. Each `hangup` reloads the configuration by `options`. With
+/// a log in the journal, the events of executions are written there too.
 ///
 /// # Errors
-/// When it cannot start: directories, socket, launcher, each named.
+/// When escherd cannot start: the directory, the socket or the launcher that is the cause is named.
 pub async fn run(
-    arguments: Arguments,
+    options: LoadOptions,
     configuration: Configuration,
-    log: Destination,
+    log: LogDestination,
     shutdown: impl Future<Output = ()>,
     hangup: Signal,
 ) -> anyhow::Result<()> {
     let settings = configuration.settings.clone();
     let ground = Ground::take(settings.engine.clone())?;
-    // Clients may knock from here on; they are let in once everything is there.
-    let sockets = systemd::Sockets::take().context("cannot use systemd's sockets")?;
+    // Clients can connect from here on. They are served once the engine has started.
+    let sockets = ActivatedSockets::take().context("cannot use the sockets from systemd")?;
     let listener = listen(&settings, sockets.clients)?;
     let metrics_listener = listen_for_metrics(&settings, sockets.metrics)?;
     let start = ground.start(settings.connections.max_connections);
-    let engine = systemd::extending_start(start).await?;
+    let engine = systemd_tasks::extend_start_timeout(start).await?;
 
-    if log == Destination::Journal {
+    if log == LogDestination::Journal {
         let permit = engine.administer()?;
-        tokio::spawn(journal::keep(engine.over_all(&permit)));
+        tokio::spawn(journal::write_events(engine.over_all(&permit)));
     }
     let service = Arc::new(Service {
-        about: about(&settings, &engine),
-        configuration: Arc::new(LiveConfiguration::new(arguments, configuration)),
+        about: daemon_info(&settings, &engine),
+        configuration: Arc::new(LiveConfiguration::new(options, configuration)),
         engine: engine.clone(),
         figures: server::Figures::default(),
     });
@@ -63,30 +62,30 @@ pub async fn run(
     let serving = tokio::spawn(server::serve(listener, service.clone(), closing));
     info!(socket = %settings.socket.path.display(), "serving");
     systemd::ready();
-    tokio::spawn(systemd::keep_status(engine.clone()));
-    tokio::spawn(systemd::keep_watchdog(engine.clone()));
+    tokio::spawn(systemd_tasks::update_status(engine.clone()));
+    tokio::spawn(systemd_tasks::feed_watchdog(engine.clone()));
 
     tokio::select! {
         () = shutdown => {}
-        () = reload_at(hangup, &service) => {}
+        () = reload_on_hangup(hangup, &service) => {}
     }
     systemd::stopping();
     engine.stop(settings.on_stop).await;
     close.send_replace(true);
     let (served, ()) = tokio::join!(timeout(FAREWELL, serving), engine.gone());
     if served.is_err() {
-        warn!("some clients did not take their last answers");
+        warn!("some clients did not read their last answers");
     }
     info!("stopped");
     Ok(())
 }
 
-/// Reads the configuration again each time it is asked for. Faults are said in the log, and change nothing.
-async fn reload_at(mut hangup: Signal, service: &Service) {
+/// Reloads the configuration on each signal. Problems go to the log.
+async fn reload_on_hangup(mut hangup: Signal, service: &Service) {
     while hangup.recv().await.is_some() {
         systemd::reloading();
         let permit = AdminPermit::from_signal();
-        // It has said itself what came of it.
+        // The reload logs its result.
         let _ = service.configuration.reload(permit, &service.engine).await;
         systemd::ready();
     }
@@ -94,21 +93,21 @@ async fn reload_at(mut hangup: Signal, service: &Service) {
     std::future::pending().await
 }
 
-/// Listens for clients: where systemd does already, there and nowhere else.
-fn listen(settings: &Settings, handed_over: Option<Listener>) -> anyhow::Result<UnixListener> {
-    into_tokio(match handed_over {
+/// Returns the listening socket for clients: systemd's if there is one, else a new one.
+fn listen(settings: &Settings, activated: Option<StdListener>) -> anyhow::Result<UnixListener> {
+    into_tokio(match activated {
         Some(listener) => listener,
         None => server::bind(&settings.socket)?,
     })
 }
 
-/// The same for those who fetch metrics, if anybody does. Where the socket is escherd's own, those who may use the other
-/// one may use it, too.
+/// Returns the listening socket for metrics, if there is to be one. A new one has the permissions of
+/// the socket for clients.
 fn listen_for_metrics(
     settings: &Settings,
-    handed_over: Option<Listener>,
+    activated: Option<StdListener>,
 ) -> anyhow::Result<Option<UnixListener>> {
-    let listener = match (handed_over, &settings.metrics_socket) {
+    let listener = match (activated, &settings.metrics_socket) {
         (Some(listener), _) => listener,
         (None, Some(path)) => server::bind(&SocketSettings {
             path: path.clone(),
@@ -119,13 +118,13 @@ fn listen_for_metrics(
     into_tokio(listener).map(Some)
 }
 
-fn into_tokio(listener: Listener) -> anyhow::Result<UnixListener> {
+fn into_tokio(listener: StdListener) -> anyhow::Result<UnixListener> {
     listener.set_nonblocking(true)?;
     Ok(UnixListener::from_std(listener)?)
 }
 
-/// What does not change about this escherd; the rest is filled in when somebody asks.
-fn about(settings: &Settings, engine: &ExecutionEngine) -> DaemonInfo {
+/// Returns the static information about this escherd. Each answer completes it with current counters.
+fn daemon_info(settings: &Settings, engine: &ExecutionEngine) -> DaemonInfo {
     let bytes = |path: &Path| path.as_os_str().into();
     DaemonInfo {
         version: env!("CARGO_PKG_VERSION").into(),

@@ -7,7 +7,7 @@ use pulldown_cmark::{Event, Parser, Tag, TagEnd};
 use crate::settings::DOCUMENT;
 
 /// Above the block of the document that has all of them.
-const HEADING: &str = "All of it";
+const HEADING: &str = "All settings";
 
 const PREFACE: &str = "\
 # Configuration of escherd: see escher.toml(5). What stands here are the defaults.

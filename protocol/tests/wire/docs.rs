@@ -8,6 +8,7 @@ use escher_protocol::execution::{LISTED_COMMAND_BYTES, MAX_LABELS, MAX_NAME_BYTE
 use escher_protocol::handshake::{HIGHEST_VERSION, LOWEST_VERSION, MAX_HANDSHAKE_BYTES};
 use escher_protocol::message::MAX_STDIN_BYTES;
 use escher_protocol::output::MAX_CHUNK_BYTES;
+use escher_protocol::parts::{MAX_PARTS, MAX_PARTS_BYTES};
 use escher_protocol::{ErrorCode, Status};
 
 use crate::schema::{Decoder, Schema};
@@ -131,6 +132,8 @@ fn the_limits_are_those_of_the_code() {
         format!("{MAX_NAME_BYTES} bytes"),
         MAX_LABELS.to_string(),
         format!("{LISTED_COMMAND_BYTES} bytes"),
+        MAX_PARTS.to_string(),
+        format!("{MAX_PARTS_BYTES} bytes"),
     ];
     assert_eq!(shown, limits);
     assert_eq!(

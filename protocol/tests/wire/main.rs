@@ -6,6 +6,7 @@ mod docs;
 mod frames;
 mod golden;
 mod hostile;
+mod parts;
 mod properties;
 
 mod message;

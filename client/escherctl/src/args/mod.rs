@@ -4,7 +4,6 @@ pub(crate) mod filter;
 pub(crate) mod moment;
 pub(crate) mod property;
 pub(crate) mod request;
-pub(crate) mod resources;
 pub(crate) mod values;
 
 use std::ffi::{OsStr, OsString};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use escher_client::{Blob, Command, ExecutionRequest, ResourceLimits, RunAs, StdinMode, Timeout};
+use escher_client::{Blob, Command, ExecutionRequest, Parts, RunAs, StdinMode, Timeout};
 use uuid::Uuid;
 
 use crate::args::RequestArgs;
@@ -10,13 +10,9 @@ use crate::args::property;
 use crate::args::values::EnvironmentEntry;
 use crate::failure::Failure;
 
-/// The request that `args` describe, and what its command may use. It has a key in any case, so that it may
-/// be repeated when the connection is lost.
-pub(crate) fn make(
-    args: RequestArgs,
-    stdin: StdinMode,
-) -> Result<(ExecutionRequest, ResourceLimits), Failure> {
-    let limits = property::limits(&args.properties);
+/// The request that `args` describe. It has a key in any case, so that it may be repeated when the
+/// connection is lost.
+pub(crate) fn make(args: RequestArgs, stdin: StdinMode) -> Result<ExecutionRequest, Failure> {
     let directory = working_dir(args.workdir.as_deref())?;
     let command = match args.shell {
         Some(text) => Command::Shell {
@@ -28,7 +24,7 @@ pub(crate) fn make(
         },
     };
     let environment = args.env.into_iter().filter_map(EnvironmentEntry::resolve);
-    let request = ExecutionRequest {
+    Ok(ExecutionRequest {
         key: Some(args.key.unwrap_or_else(fresh_key).into()),
         name: args.name.map(Into::into),
         command,
@@ -40,13 +36,14 @@ pub(crate) fn make(
         stdin,
         timeout: args.timeout.map_or(Timeout::Default, |timeout| timeout.0),
         kill_grace_ms: args.kill_after.map(|grace| grace.0),
+        limits: property::limits(&args.properties),
         labels: args
             .labels
             .into_iter()
             .map(|label| (label.0, label.1))
             .collect(),
-    };
-    Ok((request, limits))
+        parts: Parts::new(),
+    })
 }
 
 fn fresh_key() -> String {

@@ -4,7 +4,6 @@ use escher_client::Timestamp;
 
 use super::to_each;
 use crate::Context;
-use crate::args::resources;
 use crate::failure::Failure;
 use crate::render::{json, print, text};
 
@@ -13,16 +12,14 @@ pub(super) async fn inspect(context: &Context, targets: &[String]) -> Result<u8,
     let mut first = true;
     to_each(context, targets, async |target| {
         let record = client.get_status(target).await?;
-        let resources = resources::of(&client, &record).await?;
         if context.json {
-            let execution = json::Execution::of_record(&record).with_resources(resources);
-            return print(&json::line(&execution));
+            return print(&json::line(&json::Execution::of_record(&record)));
         }
         let gap = if first { "" } else { "\n" };
         first = false;
         print(&format!(
             "{gap}{}",
-            text::inspect(&record, resources.as_ref(), Timestamp::now())
+            text::inspect(&record, Timestamp::now())
         ))
     })
     .await

@@ -6,14 +6,13 @@ use crate::Context;
 use crate::args::PsArgs;
 use crate::args::filter;
 use crate::failure::Failure;
-use crate::listing;
 use crate::render::{json, print, table, text};
 
 pub(super) async fn ps(context: &Context, args: PsArgs) -> Result<u8, Failure> {
     let limit = args.limit;
     let selection = selection(args)?;
     let client = context.connect().await?;
-    let mut executions = listing::ask(&client, selection).await?;
+    let mut executions = client.list_executions(selection).await?;
     let mut records = Vec::new();
     let (mut shown, mut cut) = (0, false);
     while let Some(record) = executions.next().await {

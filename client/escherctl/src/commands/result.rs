@@ -3,7 +3,6 @@
 use std::io;
 
 use crate::Context;
-use crate::args::resources;
 use crate::descriptor::{direct, write_all};
 use crate::failure::Failure;
 use crate::render::{json, print};
@@ -12,9 +11,7 @@ pub(super) async fn result(context: &Context, target: &str) -> Result<u8, Failur
     let client = context.connect().await?;
     let result = client.get_result(target).await?;
     if context.json {
-        let resources = resources::of(&client, &result.record).await?;
-        let execution = json::Execution::of_result(result).with_resources(resources);
-        print(&json::line(&execution))?;
+        print(&json::line(&json::Execution::of_result(result)))?;
         return Ok(0);
     }
     let mut stdout = direct(io::stdout()).map_err(Failure::write)?;

@@ -18,7 +18,7 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<u8, Failure>
     } else {
         StdinMode::Null
     };
-    let (request, limits) = request::make(args.request, stdin_mode)?;
+    let request = request::make(args.request, stdin_mode)?;
     let key = request.key.clone().unwrap_or_default();
     let mut interrupts = Interrupts::listen()?;
     let client = tokio::select! {
@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<u8, Failure>
         signal = interrupts.next() => return Ok(of_signal(signal)),
     };
 
-    let mut execute = pin!(client.execute_within(request, limits));
+    let mut execute = pin!(client.execute(request));
     let mut heard = 0;
     let Submitted { id, .. } = loop {
         tokio::select! {

@@ -10,11 +10,11 @@ use crate::render::{json, print};
 
 pub(super) async fn submit(context: &Context, args: RequestArgs) -> Result<u8, Failure> {
     let has_key = args.key.is_some();
-    let (request, limits) = request::make(args, StdinMode::Null)?;
+    let request = request::make(args, StdinMode::Null)?;
     let key = request.key.clone().unwrap_or_default();
     let client = context.connect().await?;
     let submitted = client
-        .execute_within(request, limits)
+        .execute(request)
         .await
         .map_err(|error| Failure::from(error).in_doubt(&key))?;
     if context.json {

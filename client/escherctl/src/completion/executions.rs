@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
-use escher_client::{Connector, ExecutionRecord, ListFilter, Selection, Status};
+use escher_client::{Connector, ExecutionRecord, ListFilter, Status};
 
-use crate::listing;
 use crate::render::escape;
 use crate::socket::SocketChoice;
 
@@ -60,12 +59,7 @@ async fn ask(socket: Option<PathBuf>, stage: Stage) -> Option<Vec<ExecutionRecor
         limit: MOST,
         ..ListFilter::default()
     };
-    let selection = Selection {
-        filter,
-        since: None,
-        until: None,
-    };
-    let mut found = listing::ask(&client, selection).await.ok()?;
+    let mut found = client.list_executions(filter).await.ok()?;
     let mut records = Vec::new();
     while let Some(record) = found.next().await {
         records.push(record.ok()?);

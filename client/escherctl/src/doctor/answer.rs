@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use escher_client::{Client, ConnectError, Connector, Diagnostic, Error};
+use escher_client::{Client, ConnectError, Connector, Diagnostic};
 use nix::unistd::geteuid;
 
 use crate::failure::Failure;
@@ -49,7 +49,7 @@ pub(super) async fn connect(choice: &SocketChoice) -> Result<(Client, Diagnostic
 /// What escherd has found.
 pub(super) async fn ask(client: &Client) -> Vec<Diagnostic> {
     let check = "examination";
-    let asked = async { (client.examine().await, client.info().await) };
+    let asked = async { (client.diagnose().await, client.info().await) };
     let Ok((examined, info)) = tokio::time::timeout(EXAMINATION, asked).await else {
         let within = time::duration(EXAMINATION);
         let message = format!("escherd did not examine itself within {within}");
@@ -57,12 +57,6 @@ pub(super) async fn ask(client: &Client) -> Vec<Diagnostic> {
     };
     let mut diagnostics = match examined {
         Ok(diagnostics) => diagnostics,
-        Err(Error::Unsupported { daemon, .. }) => {
-            let message = format!("{daemon} is too old to examine itself");
-            return vec![
-                Diagnostic::note(check, message).advise("install and start a newer escherd"),
-            ];
-        }
         Err(error) => {
             return vec![
                 Diagnostic::failure(check, error.to_string()).advise("`journalctl -u escherd`"),

@@ -2,8 +2,8 @@
 
 use escher_client::protocol::{Canceller, Exit, Leftovers, Outcome, OutputTotals, Usage, User};
 use escher_client::{
-    ApiError, Command, ExecutionId, ExecutionRecord, Measurements, ResourceLimits, Resources,
-    Status, StdinMode, Timestamp,
+    ApiError, Command, ExecutionId, ExecutionRecord, Measurements, Parts, ResourceLimits,
+    Resources, Status, StdinMode, Timestamp,
 };
 
 fn user() -> User {
@@ -42,6 +42,8 @@ pub(crate) fn running() -> ExecutionRecord {
         cancelled_by: None,
         log_path: "/var/log/escher/01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42.log".into(),
         outcome: None,
+        resources: Resources::default(),
+        parts: Parts::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use escher_client::protocol::{Exit, Leftovers};
 use escher_client::{
     CancelOutcome, DaemonInfo, ErrorCode, Event, EventKind, ExecutionRecord, Measurements,
-    Reloaded, Removed, Resources, Status, Timestamp, Welcome,
+    Reloaded, Removed, Status, Timestamp, Welcome,
 };
 
 use super::table::running_time;
@@ -127,11 +127,8 @@ fn size(bytes: u64) -> String {
 }
 
 /// Everything about an execution, one fact per line.
-pub(crate) fn inspect(
-    record: &ExecutionRecord,
-    resources: Option<&Resources>,
-    now: Timestamp,
-) -> String {
+pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
+    let resources = &record.resources;
     let argv = record.command.to_argv();
     let mut facts = Facts::default();
     facts.add("id", record.id);
@@ -139,8 +136,7 @@ pub(crate) fn inspect(
     facts.add_some("name", record.name.as_ref());
     facts.add_some("key", record.key.as_ref());
     facts.add("status", record.status);
-    let is_paused = resources.is_some_and(|resources| resources.paused);
-    facts.add_some("paused", is_paused.then_some("yes"));
+    facts.add_some("paused", resources.paused.then_some("yes"));
     facts.add_some(
         "exit",
         record.outcome.as_ref().map(|outcome| exit(outcome.exit)),
@@ -167,10 +163,7 @@ pub(crate) fn inspect(
         "timeout",
         record.timeout_ms.map_or_else(|| "none".to_owned(), timeout),
     );
-    facts.add_some(
-        "limits",
-        resources.and_then(|resources| resources::limits(&resources.limits)),
-    );
+    facts.add_some("limits", resources::limits(&resources.limits));
     facts.add_some("pid", record.pid);
     facts.add_some("cancelled by", record.cancelled_by.as_ref());
     if let Some(outcome) = &record.outcome {
@@ -189,9 +182,7 @@ pub(crate) fn inspect(
             format!("{} KiB", usage.peak_memory_bytes / 1024),
         );
         // Of what never ran there is nothing to measure.
-        if let Some(resources) = resources
-            && record.started_at.is_some()
-        {
+        if record.started_at.is_some() {
             add_measured(&mut facts, &resources.measured.unwrap_or_default());
         }
         facts.add(
@@ -454,7 +445,7 @@ mod tests {
                 .unwrap()
                 .starts_with("the log lacks 1 byte of")
         );
-        let shown = inspect(&record, None, record.submitted_at);
+        let shown = inspect(&record, record.submitted_at);
         assert!(shown.contains("1 byte, not in the log"), "{shown}");
     }
 
@@ -473,14 +464,15 @@ mod tests {
 
     #[test]
     fn what_may_be_used_was_used_and_was_not_measured_is_shown() {
-        let record = sample::finished(Status::Completed, Exit::Code(0), None, None);
-        let mut resources = sample::resources();
-        let shown = |record: &ExecutionRecord, resources: &Resources| {
-            let shown = inspect(record, Some(resources), record.submitted_at);
+        let mut record = sample::finished(Status::Completed, Exit::Code(0), None, None);
+        let shown = |record: &ExecutionRecord| {
+            let shown = inspect(record, record.submitted_at);
             let words = shown.split_ascii_whitespace().collect::<Vec<_>>();
             words.join(" ")
         };
-        let measured = shown(&record, &resources);
+        assert!(!shown(&record).contains("limits"));
+        record.resources = sample::resources();
+        let measured = shown(&record);
         for fact in [
             "limits: MemoryMax=64M CPUQuota=150%",
             "read: 4.0 KiB written: 0 bytes",
@@ -488,16 +480,12 @@ mod tests {
         ] {
             assert!(measured.contains(fact), "{measured}");
         }
-        resources.measured = None;
+        record.resources.measured = None;
         let nothing = "not measured: bytes read, bytes written, peak tasks, processes killed";
-        assert!(shown(&record, &resources).contains(nothing));
-        resources.paused = true;
-        assert!(shown(&sample::running(), &resources).contains("status: running paused: yes"));
-        let plain = inspect(&record, None, record.submitted_at);
-        assert!(
-            !plain.contains("measured") && !plain.contains("limits"),
-            "{plain}"
-        );
+        assert!(shown(&record).contains(nothing));
+        let mut running = sample::running();
+        running.resources.paused = true;
+        assert!(shown(&running).contains("status: running paused: yes"));
     }
 
     #[test]
@@ -539,7 +527,7 @@ mod tests {
         let mut record = sample::running();
         record.key = Some("k\x1b]0;".into());
         record.working_dir = b"/a\nb\xff"[..].into();
-        let shown = inspect(&record, None, record.submitted_at);
+        let shown = inspect(&record, record.submitted_at);
         assert!(
             shown.contains(r"k\x1b]0;") && shown.contains(r"/a\nb\xff"),
             "{shown}"

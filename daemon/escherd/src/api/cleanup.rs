@@ -1,31 +1,18 @@
 //! What is kept of finished executions, and for how long.
 
-use std::time::Duration;
-
 use escher_protocol::message::Removed;
 use escher_protocol::{ApiError, Timestamp};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use crate::api::FORGET_AT_ONCE;
 use crate::authz::AdminPermit;
-use crate::config::ExecutionSettings;
+use crate::config::{CleanupSettings, ExecutionSettings};
 use crate::scheduler::{Scheduler, SchedulerHandle, Stopped};
-use crate::store::{HistoryLimits, Store};
+use crate::store::Store;
 
-/// How much is kept, and how that is seen to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CleanupSettings {
-    /// Whether it is seen to at all.
-    pub is_automatic: bool,
-    /// How often.
-    pub interval: Duration,
-    /// How long a finished execution stays in memory.
-    pub retention: Duration,
-    /// How much stays at all.
-    pub limits: HistoryLimits,
-}
+/// Executions that are forgotten in one change of the store.
+pub const FORGET_AT_ONCE: usize = 1000;
 
 /// Cleans up at once and then again and again, as the settings say at the time, until the engine is gone.
 pub(crate) async fn run(

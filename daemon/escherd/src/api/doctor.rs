@@ -17,11 +17,11 @@ impl ExecutionEngine {
     ///
     /// # Errors
     /// When the engine has stopped.
-    pub async fn examine(&self) -> Result<Vec<Diagnostic>, ApiError> {
+    pub async fn diagnose(&self) -> Result<Vec<Diagnostic>, ApiError> {
         let look = |engine: &mut Scheduler| (engine.counts(), engine.longest_wait());
         let (counts, longest_wait) = self.core.engine.call(look).await?;
         let store = &self.core.store;
-        let (stored, settled) = tokio::join!(store.history_size(), store.flush(PATIENCE));
+        let (history_size, flushed) = tokio::join!(store.history_size(), store.flush(PATIENCE));
         let subject = Subject {
             config: self.core.config.clone(),
             settings: self.settings(),
@@ -30,8 +30,8 @@ impl ExecutionEngine {
             longest_wait,
             budget: self.budget(),
             wanted_connections: self.core.shares.wanted_connections(),
-            stored,
-            settled,
+            history_size,
+            flushed,
         };
         let audience = self.audience();
         // Off the event loop: disks may be slow to answer.
@@ -43,6 +43,6 @@ impl ExecutionEngine {
 
     /// How much the user of this engine may be told.
     pub(crate) fn audience(&self) -> Audience {
-        Audience::of(self.administer().ok().as_ref())
+        Audience::from_permit(self.administer().ok().as_ref())
     }
 }

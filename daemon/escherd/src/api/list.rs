@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use escher_protocol::message::{ListFilter, Selection};
+use escher_protocol::message::Selection;
 use escher_protocol::{ApiError, ExecutionRecord};
 
 use super::ExecutionEngine;
@@ -65,16 +65,11 @@ impl Source {
 }
 
 impl ExecutionEngine {
-    /// This user's executions that fit `filter`.
-    pub fn list_executions(&self, filter: ListFilter) -> Executions {
-        self.find(Selection {
-            filter,
-            ..Selection::default()
-        })
-    }
-
-    /// The same by what they are and when they were submitted.
-    pub fn find(&self, selection: Selection) -> Executions {
+    /// Lists this user's executions that match: a
+    /// [`ListFilter`](escher_protocol::message::ListFilter), or a [`Selection`], which has times of
+    /// submission too.
+    pub fn list_executions(&self, selection: impl Into<Selection>) -> Executions {
+        let selection = selection.into();
         Executions {
             engine: self.clone(),
             left: match selection.filter.limit {

@@ -24,7 +24,7 @@
 //! # }
 //! ```
 
-pub(crate) mod cleanup;
+mod cleanup;
 mod doctor;
 mod event_handler;
 mod events;
@@ -32,17 +32,17 @@ mod list;
 mod locate;
 mod metrics;
 mod output;
+mod pause;
 mod remove;
-mod resources;
 mod result;
 mod shutdown;
 mod startup;
 
+pub use cleanup::FORGET_AT_ONCE;
 pub use event_handler::EventHandlerGuard;
 pub use events::Events;
 pub use list::Executions;
 pub use output::Output;
-pub use remove::FORGET_AT_ONCE;
 pub use result::{ResultPart, ResultReader};
 pub(crate) use shutdown::FAREWELL;
 pub(crate) use startup::Ground;
@@ -53,15 +53,14 @@ use std::sync::{Arc, Mutex};
 use escher_launcher::os::peer_credentials::PeerCredentials;
 use escher_protocol::message::{CancelOutcome, Submitted};
 use escher_protocol::{
-    ApiError, CancelMode, ErrorCode, ExecutionRecord, ExecutionRequest, ResourceLimits, Target,
-    Timestamp,
+    ApiError, CancelMode, ErrorCode, ExecutionRecord, ExecutionRequest, Target, Timestamp,
 };
 use tokio::sync::watch;
 
 use crate::authz::{AdminPermit, Authorizer, Caller, Scope, ServedUsers};
 use crate::config::{ConfigError, EngineConfig, ExecutionSettings};
 use crate::execution::{StdinReply, Write};
-use crate::host::fd_budget::{Budget, Shares};
+use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::LauncherState;
 use crate::scheduler::{self, Counts, Scheduler, SchedulerHandle};
 use crate::store::Store;
@@ -96,7 +95,7 @@ struct Core {
     /// What the state counts.
     metrics: scheduler::SchedulerMetrics,
     /// How the open files are divided.
-    shares: Shares,
+    shares: FdShares,
     authorizer: Authorizer,
     /// What is set now.
     settings: watch::Sender<ExecutionSettings>,
@@ -108,8 +107,8 @@ struct Core {
 
 /// All that is wrong with a configuration, as an error of one line.
 pub(crate) fn invalid_configuration(error: &ConfigError) -> ApiError {
-    let faults: Vec<String> = error.faults().iter().map(ToString::to_string).collect();
-    let message = format!("the configuration has faults: {}", faults.join("; "));
+    let problems: Vec<String> = error.problems().iter().map(ToString::to_string).collect();
+    let message = format!("invalid configuration: {}", problems.join("; "));
     ApiError::new(ErrorCode::INVALID_CONFIGURATION, message)
 }
 
@@ -162,31 +161,14 @@ impl ExecutionEngine {
     /// # Errors
     /// Why not: an invalid request, a conflict of keys, a full queue, no leave, a store that cannot be written.
     pub async fn execute(&self, request: ExecutionRequest) -> Result<Submitted, ApiError> {
-        self.execute_within(request, ResourceLimits::default())
-            .await
-    }
-
-    /// As [`ExecutionEngine::execute`]; the command and everything below it may use no more than this together.
-    ///
-    /// # Errors
-    /// As there, and `limit-unenforceable`.
-    pub async fn execute_within(
-        &self,
-        request: ExecutionRequest,
-        limits: ResourceLimits,
-    ) -> Result<Submitted, ApiError> {
-        let answer = self.submit(request, limits).await;
+        let answer = self.submit(request).await;
         if let Err(error) = &answer {
             self.core.metrics.count_refused(error);
         }
         answer
     }
 
-    async fn submit(
-        &self,
-        request: ExecutionRequest,
-        limits: ResourceLimits,
-    ) -> Result<Submitted, ApiError> {
+    async fn submit(&self, request: ExecutionRequest) -> Result<Submitted, ApiError> {
         let permit = self
             .core
             .authorizer
@@ -194,7 +176,7 @@ impl ExecutionEngine {
         let permit = permit.await?;
         let request = Box::new(request);
         let submit = move |engine: &mut Scheduler, _: &Scope| {
-            engine.submit(permit, request, limits, Timestamp::now())
+            engine.submit(permit, request, Timestamp::now())
         };
         let answer = self.ask(submit).await??;
         answer.await.map_err(stopping)?
@@ -319,7 +301,7 @@ impl ExecutionEngine {
     }
 
     /// What the open files are enough for.
-    pub(crate) fn budget(&self) -> Budget {
+    pub(crate) fn budget(&self) -> FdBudget {
         self.core.shares.budget()
     }
 
@@ -342,7 +324,7 @@ impl ExecutionEngine {
     /// `invalid-configuration` for values that make no sense, and nothing has changed; when the engine has stopped.
     pub async fn configure(&self, settings: ExecutionSettings) -> Result<(), ApiError> {
         settings
-            .check()
+            .validate()
             .map_err(|error| invalid_configuration(&error))?;
         self.configure_beside(settings, None).await
     }

@@ -3,13 +3,10 @@
 use escher_protocol::message::{Removed, Selection};
 use escher_protocol::{ApiError, Target};
 
+use super::cleanup::{self, FORGET_AT_ONCE};
 use super::locate::Place;
 use super::{ExecutionEngine, stopping};
-use crate::api::cleanup;
 use crate::scheduler::Scheduler;
-
-/// Executions that are forgotten in one go.
-pub const FORGET_AT_ONCE: usize = 1000;
 
 impl ExecutionEngine {
     /// Forgets a finished execution: its record and its log.

@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::ExecutionEngine;
 use super::output::path;
-use crate::output::{Excerpt, OutputReader, Piece};
+use crate::output::{Excerpt, ExcerptPart, OutputReader};
 
 /// A result, part by part: all of stdout before all of stderr.
 #[derive(Debug)]
@@ -115,12 +115,12 @@ impl ResultReader {
         while let Some((stream, excerpt)) = self.excerpts.front_mut() {
             let stream = *stream;
             match excerpt.next().await? {
-                Some(Piece::Output(chunk)) => return Ok(Some(ResultPart::Output(chunk))),
-                Some(Piece::Omitted { bytes, mark }) => {
+                Some(ExcerptPart::Output(chunk)) => return Ok(Some(ResultPart::Output(chunk))),
+                Some(ExcerptPart::Omitted { bytes, marker }) => {
                     return Ok(Some(ResultPart::Omitted(Omission {
                         stream,
                         bytes,
-                        mark: mark.into(),
+                        mark: marker.into(),
                     })));
                 }
                 None => drop(self.excerpts.pop_front()),

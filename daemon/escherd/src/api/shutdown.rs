@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::ExecutionEngine;
-use crate::cli::OnStop;
+use crate::config::OnStop;
 use crate::scheduler::SchedulerHandle;
 
 /// How long each of the last steps may take: what has changed on its way to the disk, the launcher's end.

@@ -21,7 +21,7 @@ use crate::api::cleanup;
 use crate::authz::{Authorizer, Caller, ServedUsers};
 use crate::config::{ConfigError, EngineConfig, ExecutionSettings};
 use crate::host::boot_id::Boot;
-use crate::host::fd_budget::{Budget, Shares};
+use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::{self, Adoption, Connection, LaunchError, LauncherSettings, Source};
 use crate::output::OversizedOutput;
 use crate::scheduler::{self, RecoveredState, Scheduler, SchedulerHandle, SchedulerSettings};
@@ -72,7 +72,7 @@ pub enum StartError {
 pub(super) fn engine_settings(
     config: &EngineConfig,
     settings: &ExecutionSettings,
-    budget: Budget,
+    budget: FdBudget,
 ) -> SchedulerSettings {
     SchedulerSettings {
         request: settings.request,
@@ -114,7 +114,7 @@ impl Ground {
     /// # Errors
     /// [`StartError::Config`], [`StartError::LogDirectory`], [`StartError::Directory`], [`StartError::InUse`].
     pub(crate) fn take(config: EngineConfig) -> Result<Self, StartError> {
-        config.check()?;
+        config.validate()?;
         // The others may be inside of it, and then it is to be private.
         config.make_log_dir().map_err(StartError::LogDirectory)?;
         make_directory(&config.runtime_dir, 0o755)?;
@@ -130,7 +130,7 @@ impl Ground {
     pub(crate) async fn start(self, connections: usize) -> Result<ExecutionEngine, StartError> {
         let Ground { config, lock } = self;
         let settings = config.executions;
-        let shares = Shares::new(settings.max_concurrent_executions, connections);
+        let shares = FdShares::new(settings.max_concurrent_executions, connections);
         let boot = Boot::read(&config.state_dir).map_err(directory(&config.state_dir))?;
         let (settled, outcomes) = mpsc::unbounded_channel();
         let (store, loaded) = open_store(&config, settled).await?;
@@ -144,7 +144,7 @@ impl Ground {
         let own = Caller::own_credentials().map_err(StartError::Identity)?;
         let caller = authorizer.authenticate(own).await?;
         let (adoption, mut findings) = look_around(&launcher, loaded, &store).await?;
-        findings.rebooted = boot.is_another();
+        findings.rebooted = boot.has_rebooted();
         findings.on_boot = config.on_boot;
         let mut engine = Scheduler::restore(
             engine_settings(&config, &settings, shares.budget()),
@@ -285,7 +285,7 @@ async fn look_around(
     let told_of = shims
         .iter()
         .map(|shim| shim.id)
-        .chain(records.iter().map(|record| record.report.id));
+        .chain(records.reports.iter().map(|report| report.id));
     for id in told_of.filter(|id| !unfinished.contains(id)) {
         if store.find(None, &id.into()).await?.is_some() {
             known.insert(id);
@@ -294,7 +294,7 @@ async fn look_around(
     if !(shims.is_empty() && unfinished.is_empty()) {
         info!(
             shims = shims.len(),
-            exit_records = records.len(),
+            exit_records = records.reports.len(),
             unfinished = unfinished.len(),
             "going on where an earlier escherd was"
         );
@@ -318,7 +318,7 @@ async fn settle(engine: &SchedulerHandle, boot: Boot) {
     let engine = engine.clone();
     let noted = tokio::spawn(async move {
         if engine.committed().await.is_ok()
-            && let Err(error) = boot.note()
+            && let Err(error) = boot.record()
         {
             warn!(%error, "it cannot be noted which run of the host this is");
         }

@@ -1,126 +1,134 @@
-//! Where things are when nobody says so: that depends on what kind of escher this is.
+//! Default paths, which depend on the kind of installation.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
-use super::error::Fault;
+use super::error::ConfigProblem;
 use super::layers::Layers;
-use super::value_type::Given;
+use super::private_dir::user_temporary_dir;
+use super::value_type::TypedValue;
 
-/// A look into the environment.
-pub(super) type Variables<'v> = &'v dyn Fn(&str) -> Option<OsString>;
+/// Reads an environment variable.
+pub(super) type ReadVariable<'v> = &'v dyn Fn(&str) -> Option<OsString>;
 
-/// Where a system's escherd looks for its configuration, in this order.
+/// Directories in which a system's escherd looks for its configuration, in this order.
 const SYSTEM_CONFIG_DIRS: [&str; 3] = ["/etc/escher", "/run/escher", "/usr/lib/escher"];
 
-/// Where the launcher is installed.
+/// Path of the installed launcher.
 const INSTALLED_LAUNCHER: &str = "/usr/lib/escher/escher-launcher";
 
 /// Name of the launcher's program.
 const LAUNCHER_NAME: &str = "escher-launcher";
 
-/// The kinds of escher.
+/// The group of the system's socket.
+const SOCKET_GROUP: &str = "escher";
+
+/// The kinds of installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Installation {
     /// escherd for the whole host.
     System,
     /// escherd of one user.
     User,
-    /// The engine inside of another program.
-    Library,
+    /// An engine embedded in another program.
+    Embedded,
 }
 
 impl Installation {
-    /// The directories with configuration files, the first of them first.
-    pub(super) fn config_dirs(self, variable: Variables<'_>) -> Vec<PathBuf> {
+    /// Lists the directories with configuration files, the most important first.
+    pub(super) fn config_dirs(self, variable: ReadVariable<'_>) -> Vec<PathBuf> {
         match self {
             Installation::System => SYSTEM_CONFIG_DIRS.map(PathBuf::from).to_vec(),
             Installation::User => user_dir(variable, "XDG_CONFIG_HOME", ".config")
                 .map(|dir| dir.join("escher"))
                 .into_iter()
                 .collect(),
-            Installation::Library => Vec::new(),
+            Installation::Embedded => Vec::new(),
         }
     }
 
-    /// Completes what nobody has said. Returns what cannot be known.
-    pub(super) fn complete(self, layers: &mut Layers, variable: Variables<'_>) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        let mut unknown = |variable: &str, flag: &str| {
-            let right = format!("not set; set it, or name the directory with {flag}");
-            faults.push(Fault::new(variable, right));
+    /// Sets the defaults of this installation where no source has set a value.
+    pub(super) fn add_defaults(
+        self,
+        layers: &mut Layers,
+        variable: ReadVariable<'_>,
+    ) -> Vec<ConfigProblem> {
+        let mut problems = Vec::new();
+        let mut unset = |variable: &str, option: &str| {
+            let explanation = format!("not set; set it, or give the directory with {option}");
+            problems.push(ConfigProblem::new(variable, explanation));
         };
         let (runtime, state) = match self {
             Installation::System => (Some("/run/escher".into()), Some("/var/lib/escher".into())),
-            Installation::Library => (
-                Some(library_dir().join("run")),
-                Some(library_dir().join("state")),
-            ),
+            Installation::Embedded => {
+                let dir = user_temporary_dir();
+                (Some(dir.join("run")), Some(dir.join("state")))
+            }
             Installation::User => (
                 absolute(variable, "XDG_RUNTIME_DIR").map(|dir| dir.join("escher")),
                 user_dir(variable, "XDG_STATE_HOME", ".local/state").map(|dir| dir.join("escher")),
             ),
         };
-        match settle(layers, "daemon.runtime_dir", runtime) {
-            Some(dir) => _ = settle(layers, "daemon.socket", Some(dir.join("escherd.sock"))),
-            None => unknown("XDG_RUNTIME_DIR", "--runtime-dir"),
+        match path_or_default(layers, "daemon.runtime_dir", runtime) {
+            Some(dir) => {
+                let socket = dir.join("escherd.sock");
+                path_or_default(layers, "daemon.socket", Some(socket));
+            }
+            None => unset("XDG_RUNTIME_DIR", "--runtime-dir"),
         }
-        let state = settle(layers, "daemon.state_dir", state);
+        let state = path_or_default(layers, "daemon.state_dir", state);
         if state.is_none() {
-            unknown("XDG_STATE_HOME", "--state-dir");
+            unset("XDG_STATE_HOME", "--state-dir");
         }
         let logs = match self {
             Installation::System => Some("/var/log/escher".into()),
             Installation::User => state.map(|state| state.join("logs")),
-            Installation::Library => Some(library_dir()),
+            Installation::Embedded => Some(user_temporary_dir()),
         };
-        settle(layers, "execution.log_dir", logs);
-        settle(layers, "daemon.launcher", Some(default_launcher()));
-        // A user's own socket needs no group, and can't be given one.
+        path_or_default(layers, "execution.log_dir", logs);
+        path_or_default(layers, "daemon.launcher", Some(default_launcher()));
+        // A user's own socket needs no group, and only root could give it one.
         if self == Installation::System
             && geteuid().is_root()
             && layers.get("daemon.socket_group").is_none()
         {
-            layers.hold_default("daemon.socket_group", Given::Text("escher".into()));
+            let group = TypedValue::Text(SOCKET_GROUP.into());
+            layers.set_default("daemon.socket_group", group);
         }
-        faults
+        problems
     }
 }
 
-/// The path that `name` is set to, else `otherwise`, which is then its default.
-fn settle(layers: &mut Layers, name: &'static str, otherwise: Option<PathBuf>) -> Option<PathBuf> {
-    if let Some(held) = layers.get(name)
-        && let Given::Text(path) = &held.value
+/// Returns the path that the setting `name` has. If it has none, sets `default`.
+fn path_or_default(
+    layers: &mut Layers,
+    name: &'static str,
+    default: Option<PathBuf>,
+) -> Option<PathBuf> {
+    if let Some(setting) = layers.get(name)
+        && let TypedValue::Text(path) = &setting.value
     {
         return Some(path.into());
     }
-    let path = otherwise?;
-    layers.hold_default(name, Given::Text(path.clone().into()));
+    let path = default?;
+    layers.set_default(name, TypedValue::Text(path.clone().into()));
     Some(path)
 }
 
-/// The temporary folder of the engines inside of this user's programs.
-pub(super) fn library_dir() -> PathBuf {
-    // A relative TMPDIR would be another place for each program.
-    let temporary = Some(std::env::temp_dir()).filter(|dir| dir.is_absolute());
-    let temporary = temporary.unwrap_or_else(|| "/tmp".into());
-    temporary.join(format!("escher-executions-{}", geteuid()))
-}
-
-/// A directory of the XDG base directory specification, which has paths that are not absolute ignored.
-fn user_dir(variable: Variables<'_>, name: &str, under_home: &str) -> Option<PathBuf> {
-    let home = || Some(absolute(variable, "HOME")?.join(under_home));
+/// Returns a directory of the XDG base directory specification, which ignores relative paths.
+fn user_dir(variable: ReadVariable<'_>, name: &str, below_home: &str) -> Option<PathBuf> {
+    let home = || Some(absolute(variable, "HOME")?.join(below_home));
     absolute(variable, name).or_else(home)
 }
 
-fn absolute(variable: Variables<'_>, name: &str) -> Option<PathBuf> {
+fn absolute(variable: ReadVariable<'_>, name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(variable(name)?);
     path.is_absolute().then_some(path)
 }
 
-/// Beside this program, else where it is installed.
+/// Returns the launcher beside this program, else the installed one.
 fn default_launcher() -> PathBuf {
     let program = std::env::current_exe().ok();
     program

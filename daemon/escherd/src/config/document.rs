@@ -1,5 +1,5 @@
-//! A configuration file as it is written, whatever its format: its keys with their values and lines, and what is
-//! wrong with its syntax. Which keys there are is none of its business.
+//! A configuration file, parsed: its keys with their values and lines, and its syntax errors. Knows
+//! nothing of which keys there are.
 
 mod json;
 mod toml;
@@ -7,20 +7,19 @@ mod toml;
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::error::shown;
+use super::error::quote;
 
-/// What a file says.
+/// The contents of a file.
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) format: Format,
-    /// What stands outside of all tables.
-    pub(super) top: Vec<Entry>,
+    /// Keys outside of all tables.
+    pub(super) top_level: Vec<Entry>,
     pub(super) tables: Vec<Table>,
-    /// What is wrong with the syntax.
-    pub(super) garbled: Vec<Garbled>,
+    pub(super) syntax_errors: Vec<SyntaxError>,
 }
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Toml,
@@ -39,105 +38,104 @@ pub(super) struct Table {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: String,
-    pub(super) value: Typed,
+    pub(super) value: RawValue,
     pub(super) line: usize,
-    /// The value as it is written, fit to be shown.
-    pub(super) shown: String,
+    /// The value as it is written, quoted.
+    pub(super) quoted: String,
 }
 
-/// A line that cannot be read.
+/// A line that cannot be parsed.
 #[derive(Debug)]
-pub(super) struct Garbled {
+pub(super) struct SyntaxError {
     pub(super) line: usize,
-    /// What stands there, fit to be shown.
-    pub(super) shown: String,
-    /// What is wrong with it.
+    /// The line, quoted.
+    pub(super) quoted: String,
     pub(super) reason: String,
 }
 
-/// A value, as far as settings tell values apart.
+/// A value of a file, as far as settings distinguish values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Typed {
+pub(super) enum RawValue {
     Flag(bool),
     Number(u64),
     Text(OsString),
     /// JSON's null.
-    Nothing,
-    /// What no setting takes, in words.
+    Null,
+    /// A value that no setting accepts, in words.
     Other(&'static str),
 }
 
-impl Typed {
-    /// The number that these digits of base `radix` are.
+impl RawValue {
+    /// Parses digits of base `radix`.
     pub(super) fn number(digits: &str, radix: u32) -> Self {
         let is_digit = |digit: char| digit.is_digit(radix);
-        let (sign, magnitude) = match digits.strip_prefix(['-', '+']) {
+        let (is_negative, magnitude) = match digits.strip_prefix(['-', '+']) {
             Some(magnitude) => (digits.starts_with('-'), magnitude),
             None => (false, digits),
         };
         match u64::from_str_radix(magnitude, radix) {
-            Ok(0) => Typed::Number(0),
-            Ok(number) if !sign => Typed::Number(number),
+            Ok(0) => RawValue::Number(0),
+            Ok(number) if !is_negative => RawValue::Number(number),
             _ if magnitude.is_empty() || !magnitude.chars().all(is_digit) => {
-                Typed::Other("a fraction")
+                RawValue::Other("a fraction")
             }
-            _ if sign => Typed::Other("a negative number"),
-            _ => Typed::Other("a number beyond 64 bits"),
+            _ if is_negative => RawValue::Other("a negative number"),
+            _ => RawValue::Other("a number beyond 64 bits"),
         }
     }
 
-    /// What it is, in words.
+    /// Names the kind of value in words.
     pub(super) fn describe(&self) -> &'static str {
         match self {
-            Typed::Flag(_) => "true or false",
-            Typed::Number(_) => "a number",
-            Typed::Text(_) => "text",
-            Typed::Nothing => "null",
-            Typed::Other(words) => words,
+            RawValue::Flag(_) => "true or false",
+            RawValue::Number(_) => "a number",
+            RawValue::Text(_) => "text",
+            RawValue::Null => "null",
+            RawValue::Other(words) => words,
         }
     }
 }
 
 impl Document {
-    /// Takes `text` apart; the name of its file says how it is written.
+    /// Parses the text of the file at `path`, whose extension tells the format.
     pub(super) fn parse(path: &Path, text: &str) -> Self {
         match path.extension() {
-            Some(ending) if ending == "json" => json::parse(text),
+            Some(extension) if extension == "json" => json::parse(text),
             _ => toml::parse(text),
         }
     }
 }
 
-/// Finds the lines of places in a text.
+/// Finds the line of an offset in a text.
 struct Lines<'t> {
     text: &'t str,
-    /// Where each begins.
+    /// Offset of the beginning of each line.
     starts: Vec<usize>,
 }
 
 impl<'t> Lines<'t> {
-    fn of(text: &'t str) -> Self {
+    fn new(text: &'t str) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        let starts = std::iter::once(0).chain(breaks.map(|(place, _)| place + 1));
+        let starts = std::iter::once(0).chain(breaks.map(|(offset, _)| offset + 1));
         Lines {
             text,
             starts: starts.collect(),
         }
     }
 
-    /// The number, from 1, of the line with the byte at `offset`.
+    /// Returns the number, from 1, of the line with the byte at `offset`.
     fn number(&self, offset: usize) -> usize {
         self.starts.partition_point(|start| *start <= offset).max(1)
     }
 
-    /// A line that cannot be read.
-    fn garbled(&self, line: usize, reason: String) -> Garbled {
+    /// Returns the syntax error of a line.
+    fn syntax_error(&self, line: usize, reason: String) -> SyntaxError {
         let start = self.starts.get(line.saturating_sub(1)).copied();
         let rest = start.and_then(|start| self.text.get(start..));
         let text = rest.and_then(|rest| rest.lines().next());
-        Garbled {
+        SyntaxError {
             line,
-            shown: shown(text.unwrap_or_default().trim()),
+            quoted: quote(text.unwrap_or_default().trim()),
             reason,
         }
     }
@@ -160,16 +158,16 @@ mod tests {
                     .iter()
                     .map(|entry| (table.name.as_str(), entry))
             })
-            .chain(document.top.iter().map(|entry| ("", entry)))
-            .map(|(table, entry)| (table, entry.key.as_str(), entry.line, entry.shown.as_str()))
+            .chain(document.top_level.iter().map(|entry| ("", entry)))
+            .map(|(table, entry)| (table, entry.key.as_str(), entry.line, entry.quoted.as_str()))
             .collect()
     }
 
     #[test]
-    fn both_formats_say_the_same_with_lines() {
+    fn parses_both_formats_alike_with_lines() {
         let toml = parse(
             "a.toml",
-            "profile = \"p\"\n\n[execution]\nlog_dir = \"/x\"\n\nmax = 0x1f # a remark\n[store]\n",
+            "profile = \"p\"\n\n[execution]\nlog_dir = \"/x\"\n\nmax = 0x1f # a comment\n[store]\n",
         );
         let json = parse(
             "a.json",
@@ -192,27 +190,27 @@ mod tests {
             ]
         );
         for document in [&toml, &json] {
-            assert!(document.garbled.is_empty());
-            assert_eq!(document.tables[0].entries[1].value, Typed::Number(31));
+            assert!(document.syntax_errors.is_empty());
+            assert_eq!(document.tables[0].entries[1].value, RawValue::Number(31));
             assert_eq!(document.tables[1].name, "store");
         }
     }
 
     #[test]
-    fn values_are_told_apart() {
+    fn distinguishes_values() {
         for (written, value) in [
-            ("true", Typed::Flag(true)),
-            ("18446744073709551615", Typed::Number(u64::MAX)),
+            ("true", RawValue::Flag(true)),
+            ("18446744073709551615", RawValue::Number(u64::MAX)),
             (
                 "18446744073709551616",
-                Typed::Other("a number beyond 64 bits"),
+                RawValue::Other("a number beyond 64 bits"),
             ),
-            ("-0", Typed::Number(0)),
-            ("-1", Typed::Other("a negative number")),
-            ("1.5", Typed::Other("a fraction")),
-            ("1e3", Typed::Other("a fraction")),
-            ("\"a\\u0041\"", Typed::Text("aA".into())),
-            ("[1, 2]", Typed::Other("a list")),
+            ("-0", RawValue::Number(0)),
+            ("-1", RawValue::Other("a negative number")),
+            ("1.5", RawValue::Other("a fraction")),
+            ("1e3", RawValue::Other("a fraction")),
+            ("\"a\\u0041\"", RawValue::Text("aA".into())),
+            ("[1, 2]", RawValue::Other("a list")),
         ] {
             let toml = parse("a.toml", &format!("[t]\nk = {written}"));
             let json = parse("a.json", &format!("{{\"t\": {{\"k\": {written}}}}}"));
@@ -227,9 +225,9 @@ mod tests {
             .map(|e| e.value.clone())
             .collect();
         let words = [
-            Typed::Other("a date"),
-            Typed::Other("a table"),
-            Typed::Number(1000),
+            RawValue::Other("a date"),
+            RawValue::Other("a table"),
+            RawValue::Number(1000),
         ];
         assert_eq!(values, words);
         let json = parse(
@@ -241,29 +239,29 @@ mod tests {
             .iter()
             .map(|e| e.value.clone())
             .collect();
-        let broken = Typed::Other("text that is no Unicode");
-        assert_eq!(values, [Typed::Nothing, Typed::Other("a table"), broken]);
+        let broken = RawValue::Other("text that is not valid Unicode");
+        assert_eq!(values, [RawValue::Null, RawValue::Other("a table"), broken]);
     }
 
     #[test]
-    fn all_garbled_lines_are_found_and_the_others_are_read() {
+    fn finds_all_syntax_errors_and_reads_the_other_lines() {
         let toml = parse(
             "a.toml",
             "[execution]\na = = 1\nb = 2\nc = \"open\nd = 4\nb = 5\n[execution]\ne = tru\nf = 6\n",
         );
-        let lines: Vec<usize> = toml.garbled.iter().map(|garbled| garbled.line).collect();
-        assert_eq!(lines, [2, 4, 6, 7, 8], "{:?}", toml.garbled);
-        assert_eq!(toml.garbled[2].shown, "b = 5");
-        assert!(toml.garbled[2].reason.contains("duplicate key"));
+        let lines: Vec<usize> = toml.syntax_errors.iter().map(|error| error.line).collect();
+        assert_eq!(lines, [2, 4, 6, 7, 8], "{:?}", toml.syntax_errors);
+        assert_eq!(toml.syntax_errors[2].quoted, "b = 5");
+        assert!(toml.syntax_errors[2].reason.contains("duplicate key"));
         let read: Vec<_> = entries(&toml).iter().map(|entry| entry.1).collect();
         assert_eq!(read, ["b", "d", "f"]);
 
         let json = parse("a.json", "{\"a\": 1,\n\"t\": {\"b\": 2},\n\"c\": tru}");
-        assert_eq!(json.garbled.len(), 1);
-        assert_eq!(json.garbled[0].line, 3);
-        assert_eq!(entries(&json).len(), 2, "what stands before is read");
-        assert_eq!(parse("a.json", "{} {}").garbled.len(), 1);
-        assert_eq!(parse("a.json", "[1]").garbled.len(), 1);
-        assert_eq!(parse("a.json", "").garbled.len(), 1);
+        assert_eq!(json.syntax_errors.len(), 1);
+        assert_eq!(json.syntax_errors[0].line, 3);
+        assert_eq!(entries(&json).len(), 2, "the lines before it are read");
+        assert_eq!(parse("a.json", "{} {}").syntax_errors.len(), 1);
+        assert_eq!(parse("a.json", "[1]").syntax_errors.len(), 1);
+        assert_eq!(parse("a.json", "").syntax_errors.len(), 1);
     }
 }

@@ -1,82 +1,94 @@
-//! What is wrong with a configuration, in words for people.
+//! Problems of a configuration, in words for people.
 
 use std::fmt;
 
-/// One thing that is wrong.
+/// One problem of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    said: String,
-    right: String,
+pub struct ConfigProblem {
+    subject: String,
+    explanation: String,
 }
 
-impl Fault {
-    /// `said` is where it is and what is said there (`PATH:LINE: KEY = VALUE`); `right`, what would be right.
-    pub(super) fn new(said: impl Into<String>, right: impl Into<String>) -> Self {
-        Fault {
-            said: said.into(),
-            right: right.into(),
+impl ConfigProblem {
+    /// `subject` says where it is and what is there, as in `PATH:LINE: KEY = VALUE`; `explanation`
+    /// says what is wrong, or what is expected.
+    pub(super) fn new(subject: impl Into<String>, explanation: impl Into<String>) -> Self {
+        ConfigProblem {
+            subject: subject.into(),
+            explanation: explanation.into(),
         }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.said, self.right)
+        write!(f, "{}: {}", self.subject, self.explanation)
     }
 }
 
-/// Most faults that are told: a file that is no configuration has one on every line, and who asks for a reload is
-/// told in one message.
-const MAX_FAULTS: usize = 1000;
+/// Most problems that are reported. A file that is no configuration has one on every line, and a
+/// client that asks for a reload gets all of them in one message.
+const MAX_PROBLEMS: usize = 1000;
 
-/// Everything that is wrong with a configuration, in the order in which it was read: a line for each.
+/// All problems of a configuration in the order in which it was read, a line for each.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{}", lines(.faults))]
+#[error("{}", lines(.problems))]
 pub struct ConfigError {
-    faults: Vec<Fault>,
+    problems: Vec<ConfigProblem>,
 }
 
 impl ConfigError {
-    pub(super) fn new(mut faults: Vec<Fault>) -> Self {
-        let more = faults.len().saturating_sub(MAX_FAULTS);
-        if more > 0 {
-            faults.truncate(MAX_FAULTS);
-            faults.push(Fault::new("and more", format!("{more} that are not told")));
+    /// An error with these problems, of which there is at least one.
+    fn new(mut problems: Vec<ConfigProblem>) -> Self {
+        let surplus = problems.len().saturating_sub(MAX_PROBLEMS);
+        if surplus > 0 {
+            problems.truncate(MAX_PROBLEMS);
+            problems.push(ConfigProblem::new("...", format!("and {surplus} more")));
         }
-        ConfigError { faults }
+        ConfigError { problems }
     }
 
-    /// Each thing that is wrong.
+    /// Fails if there are problems.
+    pub(super) fn unless_empty(problems: Vec<ConfigProblem>) -> Result<(), ConfigError> {
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError::new(problems))
+        }
+    }
+
+    /// Returns the problems.
     #[must_use]
-    pub fn faults(&self) -> &[Fault] {
-        &self.faults
+    pub fn problems(&self) -> &[ConfigProblem] {
+        &self.problems
     }
 }
 
-fn lines(faults: &[Fault]) -> String {
-    let lines: Vec<String> = faults.iter().map(Fault::to_string).collect();
+fn lines(problems: &[ConfigProblem]) -> String {
+    let lines: Vec<String> = problems.iter().map(ConfigProblem::to_string).collect();
     lines.join("\n")
 }
 
-/// Longest piece of somebody's text that is repeated, in characters.
-const MAX_SHOWN: usize = 60;
+/// Longest quotation of a value, in characters.
+const MAX_QUOTED: usize = 60;
 
-/// `text` as it can be shown in a line: its first one, without what would steer a terminal, and not too long.
-pub(super) fn shown(text: &str) -> String {
+/// Makes `text` fit to be quoted in a message: its first line, without control characters, and not
+/// too long.
+pub(super) fn quote(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
-    let is_whole = line.len() == text.trim_end().len() && line.chars().count() <= MAX_SHOWN;
-    let mut shown = String::new();
-    for character in line.chars().take(MAX_SHOWN) {
+    let is_whole = line.len() == text.trim_end().len() && line.chars().count() <= MAX_QUOTED;
+    let mut quoted = String::new();
+    for character in line.chars().take(MAX_QUOTED) {
         if character.is_control() && character != '\t' {
-            shown.extend(character.escape_default())
+            quoted.extend(character.escape_default())
         } else {
-            shown.push(character)
+            quoted.push(character)
         }
     }
     if !is_whole {
-        shown.push('…');
+        quoted.push('…');
     }
-    shown
+    quoted
 }
 
 #[cfg(test)]
@@ -84,22 +96,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_thousands_of_faults_most_are_counted() {
-        let error = ConfigError::new(vec![Fault::new("a", "b"); MAX_FAULTS + 7]);
-        assert_eq!(error.faults().len(), MAX_FAULTS + 1);
-        assert!(
-            error
-                .to_string()
-                .ends_with("\nand more: 7 that are not told")
-        );
+    fn limits_the_number_of_problems() {
+        let problems = vec![ConfigProblem::new("a", "b"); MAX_PROBLEMS + 7];
+        let error = ConfigError::new(problems);
+        assert_eq!(error.problems().len(), MAX_PROBLEMS + 1);
+        assert!(error.to_string().ends_with("\n...: and 7 more"));
     }
 
     #[test]
-    fn what_is_repeated_fits_a_line_and_steers_no_terminal() {
-        assert_eq!(shown("\"/srv/logs\""), "\"/srv/logs\"");
-        assert_eq!(shown("a\x1b[2J"), "a\\u{1b}[2J");
-        assert_eq!(shown("[\n1,\n2]"), "[…");
-        assert_eq!(shown(&"x".repeat(100)), format!("{}…", "x".repeat(60)));
-        assert_eq!(shown(""), "");
+    fn quotes_one_line_without_control_characters() {
+        assert_eq!(quote("\"/srv/logs\""), "\"/srv/logs\"");
+        assert_eq!(quote("a\x1b[2J"), "a\\u{1b}[2J");
+        assert_eq!(quote("[\n1,\n2]"), "[…");
+        assert_eq!(quote(&"x".repeat(100)), format!("{}…", "x".repeat(60)));
+        assert_eq!(quote(""), "");
     }
 }

@@ -1,167 +1,161 @@
-//! What a file says about settings, laid over what was there.
+//! Adds the settings of a file to the layers below it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::document::{Document, Entry, Format, Table, Typed};
-use super::error::{Fault, shown};
+use super::document::{Document, Entry, Format, RawValue, Table};
+use super::error::{ConfigProblem, quote};
 use super::layers::Layers;
 use super::origin::Origin;
 use super::profiles::Profile;
 use super::schema;
 
-/// The key that names a profile, outside of all tables.
+/// The key, outside of all tables, that names a profile.
 const PROFILE: &str = "profile";
 
-/// Lays what the file at `path` says over `layers`. What is wrong comes in the order of lines.
-pub(super) fn add(layers: &mut Layers, path: &Path, document: &Document) -> Vec<Fault> {
-    let mut reading = Reading {
+/// Adds the settings of the file at `path` to `layers`. Problems come in the order of lines.
+pub(super) fn add(layers: &mut Layers, path: &Path, document: &Document) -> Vec<ConfigProblem> {
+    let mut reader = FileReader {
         layers,
         path,
-        faults: Vec::new(),
+        problems: Vec::new(),
         lines: BTreeMap::new(),
     };
-    for garbled in &document.garbled {
-        reading.layers.note_gap();
-        let place = format!("{}:{}", path.display(), garbled.line);
-        let said = if garbled.shown.is_empty() {
+    for error in &document.syntax_errors {
+        reader.layers.mark_incomplete();
+        let place = format!("{}:{}", path.display(), error.line);
+        let subject = if error.quoted.is_empty() {
             place
         } else {
-            format!("{place}: {}", garbled.shown)
+            format!("{place}: {}", error.quoted)
         };
-        reading.fault(garbled.line, said, garbled.reason.clone());
+        reader.problem(error.line, subject, error.reason.clone());
     }
     for table in &document.tables {
-        reading.table(table);
+        reader.table(table);
     }
-    for entry in &document.top {
-        reading.top(entry, document.format);
+    for entry in &document.top_level {
+        reader.top_level_entry(entry, document.format);
     }
-    let mut faults = reading.faults;
-    faults.sort_by_key(|(line, _)| *line);
-    faults.into_iter().map(|(_, fault)| fault).collect()
+    let mut problems = reader.problems;
+    problems.sort_by_key(|(line, _)| *line);
+    problems.into_iter().map(|(_, problem)| problem).collect()
 }
 
-/// The profile that a file names, if there is one of that name.
+/// Returns the profile that a file names, if it is a valid one.
 pub(super) fn profile(document: &Document) -> Option<Profile> {
-    let mut named = document.top.iter().filter(|entry| entry.key == PROFILE);
-    named.next_back().and_then(|entry| profile_of(&entry.value))
+    let mut entries = document.top_level.iter();
+    let last = entries.rfind(|entry| entry.key == PROFILE)?;
+    parse_profile(&last.value)
 }
 
-fn profile_of(value: &Typed) -> Option<Profile> {
+fn parse_profile(value: &RawValue) -> Option<Profile> {
     match value {
-        Typed::Text(name) => Profile::named(name.to_str()?),
+        RawValue::Text(name) => Profile::from_name(name.to_str()?),
         _ => None,
     }
 }
 
-/// One file on its way into the layers.
-struct Reading<'r> {
+/// Reads one file into the layers.
+struct FileReader<'r> {
     layers: &'r mut Layers,
     path: &'r Path,
-    faults: Vec<(usize, Fault)>,
-    /// The names that have been seen, and where.
+    /// Problems with their lines.
+    problems: Vec<(usize, ConfigProblem)>,
+    /// The line of each table and key so far.
     lines: BTreeMap<String, usize>,
 }
 
-impl Reading<'_> {
-    fn fault(&mut self, line: usize, said: String, right: String) {
-        self.faults.push((line, Fault::new(said, right)));
+impl FileReader<'_> {
+    fn problem(&mut self, line: usize, subject: String, explanation: String) {
+        self.problems
+            .push((line, ConfigProblem::new(subject, explanation)));
     }
 
-    fn said(&self, name: &str, entry: &Entry) -> String {
+    fn assignment(&self, name: &str, entry: &Entry) -> String {
         let path = self.path.display();
-        format!("{path}:{}: {name} = {}", entry.line, entry.shown)
+        format!("{path}:{}: {name} = {}", entry.line, entry.quoted)
     }
 
-    /// Whether `name` is there for the first time.
-    fn is_new(&mut self, name: &str, line: usize, said: &str) -> bool {
+    /// Whether `name` comes for the first time. Reports a duplicate.
+    fn is_first(&mut self, name: &str, line: usize, subject: &str) -> bool {
         match self.lines.get(name) {
             None => {
                 self.lines.insert(name.to_owned(), line);
                 true
             }
             Some(first) => {
-                let right = format!("duplicate key, on line {first} already; keep one of the two");
-                self.fault(line, said.to_owned(), right);
+                let explanation = format!("duplicate key, first on line {first}; remove one");
+                self.problem(line, subject.to_owned(), explanation);
                 false
             }
         }
     }
 
     fn table(&mut self, table: &Table) {
-        let said = format!(
-            "{}:{}: [{}]",
-            self.path.display(),
-            table.line,
-            shown(&table.name)
-        );
+        let path = self.path.display();
+        let subject = format!("{path}:{}: [{}]", table.line, quote(&table.name));
         if !schema::SECTIONS.contains(&table.name.as_str()) {
-            self.fault(table.line, said, schema::suggested_section(&table.name));
+            let explanation = schema::explain_unknown_section(&table.name);
+            self.problem(table.line, subject, explanation);
             return;
         }
-        // One that is there twice is a fault; what stands in it is judged all the same.
-        self.is_new(&table.name, table.line, &said);
+        // The keys of a duplicate table are checked all the same.
+        self.is_first(&table.name, table.line, &subject);
         for entry in &table.entries {
-            let name = format!("{}.{}", table.name, shown(&entry.key));
+            let name = format!("{}.{}", table.name, quote(&entry.key));
             self.entry(&table.name, &name, entry);
         }
     }
 
-    fn top(&mut self, entry: &Entry, format: Format) {
-        let name = shown(&entry.key);
-        let said = self.said(&name, entry);
+    fn top_level_entry(&mut self, entry: &Entry, format: Format) {
+        let name = quote(&entry.key);
+        let subject = self.assignment(&name, entry);
+        let is_flat = format == Format::Json;
         if entry.key == PROFILE {
-            let is_new = self.is_new(PROFILE, entry.line, &said);
-            if is_new && profile_of(&entry.value).is_none() {
-                // Any value may be another one than is meant.
-                self.layers.note_gap();
-                self.fault(entry.line, said, Profile::wanted());
+            let is_first = self.is_first(PROFILE, entry.line, &subject);
+            if is_first && parse_profile(&entry.value).is_none() {
+                // The profile that is meant may set anything.
+                self.layers.mark_incomplete();
+                self.problem(entry.line, subject, Profile::expected());
             }
         } else if schema::SECTIONS.contains(&entry.key.as_str()) {
             let found = entry.value.describe();
-            self.fault(entry.line, said, format!("must be a table, not {found}"));
-        } else if format == Format::Json && schema::find(schema::FLAT_SECTION, &entry.key).is_some()
-        {
+            self.problem(entry.line, subject, format!("must be a table, not {found}"));
+        } else if is_flat && schema::find(schema::FLAT_SECTION, &entry.key).is_some() {
             self.entry(schema::FLAT_SECTION, &name, entry);
         } else {
-            self.fault(entry.line, said, schema::suggestion(&entry.key));
+            let explanation = schema::explain_unknown_key(&entry.key);
+            self.problem(entry.line, subject, explanation);
         }
     }
 
-    /// A key of `section` that is called `name` in this file.
+    /// Reads a key of `section`, which this file calls `name`.
     fn entry(&mut self, section: &str, name: &str, entry: &Entry) {
-        let said = self.said(name, entry);
-        let Some((key, is_other_spelling)) = schema::find(section, &entry.key) else {
-            self.fault(entry.line, said, schema::suggestion(&entry.key));
+        let assignment = self.assignment(name, entry);
+        let Some((key, is_alias)) = schema::find(section, &entry.key) else {
+            let explanation = schema::explain_unknown_key(&entry.key);
+            self.problem(entry.line, assignment, explanation);
             return;
         };
-        if !self.is_new(&format!("{section}.{}", entry.key), entry.line, &said) {
+        let written = format!("{section}.{}", entry.key);
+        if !self.is_first(&written, entry.line, &assignment) {
             return;
         }
-        match key.kind.judge(&entry.value) {
-            // In one file the setting's own name goes over its other spelling.
-            Some(_) if is_other_spelling && self.lines.contains_key(key.name) => {}
-            Some(value) => {
+        match key.value_type.accept(&entry.value) {
+            // Within one file the setting's own name overrides its alias.
+            Ok(_) if is_alias && self.lines.contains_key(key.name) => {}
+            Ok(value) => {
                 let origin = Origin::File {
                     path: self.path.to_owned(),
                     line: entry.line,
                 };
-                self.layers.hold(key.name, value, origin, said);
+                self.layers.set(key.name, value, origin, assignment);
             }
-            None if key.kind.is_absent(&entry.value) => {}
-            None => {
-                self.layers.spoil(key.name);
-                let mut right = format!("must be {}", key.kind.wanted());
-                if !key.kind.is_written_as(&entry.value) {
-                    let quotes = if key.kind.is_quoted() {
-                        " in quotes"
-                    } else {
-                        ""
-                    };
-                    right = format!("{right}{quotes}, not {}", entry.value.describe());
-                }
-                self.fault(entry.line, said, right);
+            Err(_) if key.value_type.is_unset_by(&entry.value) => {}
+            Err(expected) => {
+                self.layers.mark_invalid(key.name);
+                self.problem(entry.line, assignment, format!("must be {expected}"));
             }
         }
     }

@@ -1,108 +1,127 @@
-//! What is said about each setting, one source over the other: defaults, the profile, files, the environment,
-//! options. Files have a module of their own, [`super::file_layer`].
+//! The values of settings from all sources, one over the other: defaults, the profile, files, the
+//! environment, options. [`super::file_layer`] adds files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 
-use super::error::{Fault, shown};
+use super::error::{ConfigProblem, quote};
 use super::origin::Origin;
 use super::profiles::Profile;
 use super::schema::{self, KEYS, Key};
-use super::value_type::Given;
+use super::value_type::TypedValue;
 
 /// The values so far.
 #[derive(Debug, Default)]
 pub(super) struct Layers {
-    held: BTreeMap<&'static str, Held>,
-    /// Settings of which something was said that is wrong: what is held may not be what is meant.
-    spoiled: BTreeSet<&'static str>,
-    /// Whether there are files or lines that cannot be read: anything may stand there.
-    is_partial: bool,
+    settings: BTreeMap<&'static str, Setting>,
+    /// Settings to which a source has assigned something invalid: the value here is not what is meant.
+    invalid: BTreeSet<&'static str>,
+    /// Whether a file or line cannot be read, which may assign anything.
+    is_incomplete: bool,
 }
 
-/// A setting's value.
+/// The value of a setting.
 #[derive(Debug)]
-pub(super) struct Held {
-    pub(super) value: Given,
+pub(super) struct Setting {
+    pub(super) value: TypedValue,
     pub(super) origin: Origin,
-    /// The place and the value as it is written there: the head of a fault.
-    pub(super) said: String,
+    /// The assignment as it is written, with its place: the subject of a problem.
+    pub(super) assignment: String,
 }
 
 impl Layers {
-    /// Nothing but the defaults that are the same everywhere.
-    pub(super) fn of_defaults() -> Self {
+    /// Returns the defaults that do not depend on the installation.
+    pub(super) fn with_defaults() -> Self {
         let mut layers = Layers::default();
         for key in KEYS {
-            if let Some(value) = key.kind.default() {
-                layers.hold_default(key.name, value);
+            if let Some(value) = key.value_type.default() {
+                layers.set_default(key.name, value);
             }
         }
         layers
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Held> {
-        self.held.get(name)
+    pub(super) fn get(&self, name: &str) -> Option<&Setting> {
+        self.settings.get(name)
     }
 
-    /// A value for what nobody has said anything about.
-    pub(super) fn hold_default(&mut self, name: &'static str, value: Given) {
-        self.hold(name, value, Origin::Default, name.to_owned());
+    /// Sets the default of a setting.
+    pub(super) fn set_default(&mut self, name: &'static str, value: TypedValue) {
+        self.set(name, value, Origin::Default, name.to_owned());
     }
 
-    /// A value, whatever was there before.
-    pub(super) fn hold(&mut self, name: &'static str, value: Given, origin: Origin, said: String) {
-        let held = Held {
+    /// Sets a value over the one before.
+    pub(super) fn set(
+        &mut self,
+        name: &'static str,
+        value: TypedValue,
+        origin: Origin,
+        assignment: String,
+    ) {
+        let setting = Setting {
             value,
             origin,
-            said,
+            assignment,
         };
-        self.held.insert(name, held);
+        self.settings.insert(name, setting);
     }
 
-    /// Something wrong was said about this setting.
-    pub(super) fn spoil(&mut self, name: &'static str) {
-        self.spoiled.insert(name);
+    /// Notes that a source has assigned something invalid to a setting.
+    pub(super) fn mark_invalid(&mut self, name: &'static str) {
+        self.invalid.insert(name);
     }
 
-    /// There is something that cannot be read.
-    pub(super) fn note_gap(&mut self) {
-        self.is_partial = true;
+    /// Notes that a file or line cannot be read.
+    pub(super) fn mark_incomplete(&mut self) {
+        self.is_incomplete = true;
     }
 
-    /// What a profile says.
+    /// Whether the value of a setting is the one that is meant, as far as that is known.
+    pub(super) fn is_reliable(&self, name: &str) -> bool {
+        !self.invalid.contains(name)
+            && self
+                .get(name)
+                .is_some_and(|setting| !self.is_incomplete || setting.origin.is_explicit())
+    }
+
+    /// Adds the values of a profile.
     pub(super) fn add_profile(&mut self, profile: Profile) {
         for (name, value) in profile.values() {
-            self.hold(name, value, Origin::Profile(profile), name.to_owned());
+            self.set(name, value, Origin::Profile(profile), name.to_owned());
         }
     }
 
-    /// What the environment says.
+    /// Adds the environment variables.
     pub(super) fn add_variables(
         &mut self,
         variable: &dyn Fn(&str) -> Option<OsString>,
-    ) -> Vec<Fault> {
-        let mut faults = Vec::new();
+    ) -> Vec<ConfigProblem> {
+        let mut problems = Vec::new();
         for key in KEYS {
             if let Some(name) = key.variable
                 && let Some(text) = variable(name)
             {
-                let said = format!("{name}={}", shown(&text.to_string_lossy()));
-                faults.extend(self.add_text(key, &text, Origin::Variable(name), said));
+                let assignment = format!("{name}={}", quote(&text.to_string_lossy()));
+                problems.extend(self.add_text(key, &text, Origin::Variable(name), assignment));
             }
         }
-        faults
+        problems
     }
 
-    /// What an option says about the setting `name`.
-    pub(super) fn add_flag(
+    /// Adds an option of the command line, which sets the setting `name`.
+    pub(super) fn add_option(
         &mut self,
         name: &str,
-        flag: &'static str,
+        option: &'static str,
         text: &OsStr,
-    ) -> Option<Fault> {
-        let said = format!("{flag} {}", shown(&text.to_string_lossy()));
-        self.add_text(schema::named(name)?, text, Origin::Flag(flag), said)
+    ) -> Option<ConfigProblem> {
+        let assignment = format!("{option} {}", quote(&text.to_string_lossy()));
+        self.add_text(
+            schema::by_name(name)?,
+            text,
+            Origin::Argument(option),
+            assignment,
+        )
     }
 
     fn add_text(
@@ -110,27 +129,18 @@ impl Layers {
         key: &'static Key,
         text: &OsStr,
         origin: Origin,
-        said: String,
-    ) -> Option<Fault> {
-        match key.kind.read(text) {
-            Some(value) => {
-                self.hold(key.name, value, origin, said);
+        assignment: String,
+    ) -> Option<ConfigProblem> {
+        match key.value_type.parse(text) {
+            Ok(value) => {
+                self.set(key.name, value, origin, assignment);
                 None
             }
-            None => {
-                self.spoil(key.name);
-                Some(Fault::new(said, format!("must be {}", key.kind.wanted())))
+            Err(expected) => {
+                self.mark_invalid(key.name);
+                let explanation = format!("must be {expected}");
+                Some(ConfigProblem::new(assignment, explanation))
             }
         }
-    }
-
-    /// Two settings to be compared; `None` where one may not be what is meant.
-    pub(super) fn pair(&self, one: &'static str, other: &'static str) -> Option<(&Held, &Held)> {
-        let is_known = |held: &Held| !self.is_partial || held.origin.is_a_choice();
-        if self.spoiled.contains(one) || self.spoiled.contains(other) {
-            return None;
-        }
-        let (one, other) = (self.get(one)?, self.get(other)?);
-        (is_known(one) && is_known(other)).then_some((one, other))
     }
 }

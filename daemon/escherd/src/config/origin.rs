@@ -1,33 +1,33 @@
-//! Where a setting's value comes from.
+//! Where the value of a setting comes from.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::profiles::Profile;
 
-/// Where a setting's value comes from. Later ones go over earlier ones.
+/// Where the value of a setting comes from. Later variants override earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody has said anything.
+    /// The default.
     Default,
     /// The profile that was chosen.
     Profile(Profile),
     /// A file.
     File {
-        /// Which.
+        /// Its path.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
     },
-    /// A variable of the environment.
+    /// An environment variable.
     Variable(&'static str),
     /// An option of the command line.
-    Flag(&'static str),
+    Argument(&'static str),
 }
 
 impl Origin {
-    /// Whether somebody has given this very value, and not just left it, or chosen a profile that has it.
-    pub(super) fn is_a_choice(&self) -> bool {
+    /// Whether somebody has set this very value: it is neither a default nor a profile's.
+    pub(super) fn is_explicit(&self) -> bool {
         !matches!(self, Origin::Default | Origin::Profile(_))
     }
 }
@@ -38,7 +38,7 @@ impl fmt::Display for Origin {
             Origin::Default => f.write_str("default"),
             Origin::Profile(profile) => write!(f, "profile {profile}"),
             Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
-            Origin::Variable(name) | Origin::Flag(name) => f.write_str(name),
+            Origin::Variable(name) | Origin::Argument(name) => f.write_str(name),
         }
     }
 }

@@ -1,17 +1,26 @@
-//! A directory of one's own in a place that everybody can write to.
+//! Private directories in places that everybody can write to.
 
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
-/// Makes the directory `path` for this user alone, or finds it to be that.
+/// Returns the path of the temporary directory for the engines that this user's programs embed.
+pub(super) fn user_temporary_dir() -> PathBuf {
+    // A relative TMPDIR would mean another directory for each program.
+    let temporary = Some(std::env::temp_dir()).filter(|dir| dir.is_absolute());
+    let temporary = temporary.unwrap_or_else(|| "/tmp".into());
+    temporary.join(format!("escher-executions-{}", geteuid()))
+}
+
+/// Makes the directory `path` for this user alone. One that is there already must be that.
 ///
 /// # Errors
-/// Where something of that name is there that others have made or can get into, and what the file system says.
-pub fn make_private_dir(path: &Path) -> io::Result<()> {
+/// When something of that name belongs to another user or is accessible to others, and errors of the
+/// file system.
+pub(super) fn make_private_dir(path: &Path) -> io::Result<()> {
     let failed = |error: io::Error| {
         let reason = format!("cannot make the directory {}: {error}", path.display());
         io::Error::new(error.kind(), reason)
@@ -21,21 +30,25 @@ pub fn make_private_dir(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(failed(error)),
     }
-    // Not through a link: it may lead to anywhere.
-    let found = fs::symlink_metadata(path).map_err(failed)?;
-    let obstacle = if !found.is_dir() {
-        "it is no directory".to_owned()
-    } else if found.uid() != geteuid().as_raw() {
-        format!("it belongs to user {}, not to {}", found.uid(), geteuid())
-    } else if found.mode() & 0o077 != 0 {
-        format!("its mode is {:04o}, not 0700", found.mode() & 0o7777)
+    // A link is not followed: it may lead anywhere.
+    let metadata = fs::symlink_metadata(path).map_err(failed)?;
+    let reason = if !metadata.is_dir() {
+        "it is not a directory".to_owned()
+    } else if metadata.uid() != geteuid().as_raw() {
+        format!(
+            "it belongs to user {}, not to {}",
+            metadata.uid(),
+            geteuid()
+        )
+    } else if metadata.mode() & 0o077 != 0 {
+        format!("its mode is {:04o}, not 0700", metadata.mode() & 0o7777)
     } else {
         return Ok(());
     };
     Err(io::Error::new(
         io::ErrorKind::PermissionDenied,
         format!(
-            "{} is not private, {obstacle}: others could change what is in there; remove it, or name other directories",
+            "{} is not private, {reason}: others could change what is in it; remove it, or set other directories",
             path.display()
         ),
     ))
@@ -53,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_made_once_and_found_again() {
+    fn makes_a_directory_once() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("private");
         make_private_dir(&path).unwrap();
@@ -64,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_or_can_get_into_is_refused() {
+    fn refuses_what_others_own_or_can_access() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("open");
         fs::create_dir(&path).unwrap();
@@ -73,10 +86,10 @@ mod tests {
 
         let link = root.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(refusal(&link).contains("no directory"));
+        assert!(refusal(&link).contains("not a directory"));
 
         fs::write(root.path().join("file"), "").unwrap();
-        assert!(refusal(&root.path().join("file")).contains("no directory"));
+        assert!(refusal(&root.path().join("file")).contains("not a directory"));
 
         // Only root can give a directory away.
         if geteuid().is_root() {

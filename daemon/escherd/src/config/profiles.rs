@@ -1,20 +1,20 @@
-//! Sets of figures for common uses.
+//! Named sets of defaults for common uses.
 
 use std::fmt;
 
-use super::default_paths::library_dir;
-use super::value_type::Given;
+use super::private_dir::user_temporary_dir;
+use super::value_type::TypedValue;
 
-/// A set of figures that stands in place of the defaults.
+/// A set of values that replaces some defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
-    /// A host that works for others.
+    /// A server.
     Production,
-    /// A person's own machine: less of everything, logs in the temporary folder.
+    /// A developer's machine: lower limits, logs in the temporary directory.
     Development,
-    /// Automatic tests: short, one command at a time, nothing by itself.
+    /// Automatic tests: short timeouts, one command at a time, no automatic cleanup.
     Testing,
-    /// Very many short commands.
+    /// A high rate of short commands.
     HighVolume,
     /// A host with little memory.
     MemoryConstrained,
@@ -23,7 +23,7 @@ pub enum Profile {
 const MIB: u64 = 1024 * 1024;
 
 impl Profile {
-    /// All there are.
+    /// All profiles.
     pub const ALL: [Profile; 5] = [
         Profile::Production,
         Profile::Development,
@@ -32,7 +32,7 @@ impl Profile {
         Profile::MemoryConstrained,
     ];
 
-    /// Its name, as it is written.
+    /// Returns the name, as it is written.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -44,24 +44,22 @@ impl Profile {
         }
     }
 
-    /// The one of this name.
+    /// Returns the profile of this name.
     #[must_use]
-    pub fn named(name: &str) -> Option<Profile> {
+    pub fn from_name(name: &str) -> Option<Profile> {
         Profile::ALL
             .into_iter()
             .find(|profile| profile.name() == name)
     }
 
-    /// What would be right where one is named that is not there.
-    pub(super) fn wanted() -> String {
-        format!(
-            "must be one of {}",
-            Profile::ALL.map(Profile::name).join(", ")
-        )
+    /// Says what is expected where a profile is named.
+    pub(super) fn expected() -> String {
+        let names = Profile::ALL.map(Profile::name).join(", ");
+        format!("must be one of {names}")
     }
 
-    /// What it says, by the names of settings.
-    pub(super) fn values(self) -> Vec<(&'static str, Given)> {
+    /// Returns the values by the names of settings.
+    pub(super) fn values(self) -> Vec<(&'static str, TypedValue)> {
         let [
             default_timeout,
             max_timeout,
@@ -76,34 +74,26 @@ impl Profile {
             Profile::HighVolume => [300_000, 1_800_000, 200, 5000, 300, 5 * MIB],
             Profile::MemoryConstrained => [120_000, 600_000, 5, 50, 600, MIB],
         };
-        let mut values = vec![
-            (
-                "execution.default_timeout_ms",
-                Given::Number(default_timeout),
-            ),
-            ("execution.max_timeout_ms", Given::Number(max_timeout)),
-            (
-                "execution.max_concurrent_executions",
-                Given::Number(concurrent),
-            ),
-            (
-                "execution.max_in_memory_executions",
-                Given::Number(in_memory),
-            ),
-            (
-                "execution.execution_retention_secs",
-                Given::Number(retention),
-            ),
-            ("execution.max_output_size_bytes", Given::Number(output)),
+        let numbers = [
+            ("execution.default_timeout_ms", default_timeout),
+            ("execution.max_timeout_ms", max_timeout),
+            ("execution.max_concurrent_executions", concurrent),
+            ("execution.max_in_memory_executions", in_memory),
+            ("execution.execution_retention_secs", retention),
+            ("execution.max_output_size_bytes", output),
         ];
+        let mut values = numbers
+            .map(|(name, number)| (name, TypedValue::Number(number)))
+            .to_vec();
         if matches!(self, Profile::Testing | Profile::MemoryConstrained) {
-            values.push(("execution.stream_output", Given::Flag(false)));
+            values.push(("execution.stream_output", TypedValue::Flag(false)));
         }
         if self == Profile::Testing {
-            values.push(("execution.enable_auto_cleanup", Given::Flag(false)));
+            values.push(("execution.enable_auto_cleanup", TypedValue::Flag(false)));
         }
         if self == Profile::Development {
-            values.push(("execution.log_dir", Given::Text(library_dir().into())));
+            let dir = user_temporary_dir();
+            values.push(("execution.log_dir", TypedValue::Text(dir.into())));
         }
         values
     }

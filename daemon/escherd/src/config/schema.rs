@@ -1,5 +1,5 @@
-//! Every setting there is, in one table: its name, the values that it takes, its default, where else than in a
-//! file it can be said, and what it puts in force.
+//! The table of all settings: the name of each, its type and default, its environment variable, and
+//! the field that it sets.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -7,54 +7,53 @@ use std::time::Duration;
 
 use escher_launcher::ipc::wire::WhenLogFull;
 
-use super::settings::{ExecutionSettings, Settings};
-use super::value_type::{Kind, Word};
+use super::settings::{ExecutionSettings, OnBoot, Settings};
+use super::value_type::{Choice, ValueType};
 use crate::execution::MAX_KILL_GRACE_MS;
 use crate::output::OversizedOutput;
-use crate::scheduler::OnBoot;
 use crate::store::Durability;
 
 /// The tables of a file.
 pub(super) const SECTIONS: [&str; 4] = ["daemon", "execution", "store", "history"];
 
-/// The section whose keys may stand in JSON without a table around them.
+/// The section whose keys may be at the top level of a JSON file.
 pub(super) const FLAT_SECTION: &str = "execution";
 
-/// Names that say the same as others: a key's other spelling, and its name.
-const OTHER_SPELLINGS: [(&str, &str); 1] = [("daemon.log_dir", "execution.log_dir")];
+/// Aliases, each with the name of its setting.
+const ALIASES: [(&str, &str); 1] = [("daemon.log_dir", "execution.log_dir")];
 
 /// One setting.
 #[derive(Debug)]
 pub(super) struct Key {
     /// Section and key: `execution.max_timeout_ms`.
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
-    /// The environment variable that says it too.
+    pub(super) value_type: ValueType,
+    /// The environment variable that sets it too.
     pub(super) variable: Option<&'static str>,
-    /// Whether it can change while escherd runs.
+    /// Whether a reload applies a new value.
     pub(super) is_live: bool,
 }
 
-const ANY: RangeInclusive<u64> = 0..=u64::MAX;
-const SOME: RangeInclusive<u64> = 1..=u64::MAX;
-const A_YEAR_SECS: u64 = 366 * 24 * 60 * 60;
-const A_WEEK_SECS: u64 = 7 * 24 * 60 * 60;
+const ANY_NUMBER: RangeInclusive<u64> = 0..=u64::MAX;
+const AT_LEAST_ONE: RangeInclusive<u64> = 1..=u64::MAX;
+const YEAR_SECS: u64 = 366 * 24 * 60 * 60;
+const WEEK_SECS: u64 = 7 * 24 * 60 * 60;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-/// The table. Values are put in force in its order.
+/// The table. Values are applied in its order.
 pub(super) const KEYS: &[Key] = &[
     path("daemon.socket", |s, path| s.socket.path = path),
     key(
         "daemon.socket_mode",
-        Kind::Mode {
+        ValueType::Mode {
             default: 0o660,
             set: |s, mode| s.socket.mode = mode,
         },
     ),
     key(
         "daemon.socket_group",
-        Kind::Name {
+        ValueType::Name {
             set: |s, name| s.socket.group = Some(name),
         },
     ),
@@ -67,33 +66,43 @@ pub(super) const KEYS: &[Key] = &[
     path("daemon.launcher_socket", |s, path| {
         s.engine.launcher_socket = Some(path)
     }),
-    number("daemon.warm_shims", 4, ANY, |s, n| {
-        s.engine.warm_shims = size(n);
+    number("daemon.warm_shims", 4, ANY_NUMBER, |s, n| {
+        s.engine.warm_shims = to_usize(n);
     })
-    .each_taking(MIB),
-    word(
+    .memory_each(MIB),
+    choice(
         "daemon.on_boot",
         &[
             ("resume", |s| s.engine.on_boot = OnBoot::Resume),
             ("drop", |s| s.engine.on_boot = OnBoot::Drop),
         ],
     ),
-    number("daemon.max_connections", 4096, SOME, |s, n| {
-        s.connections.max_connections = size(n);
+    number("daemon.max_connections", 4096, AT_LEAST_ONE, |s, n| {
+        s.connections.max_connections = to_usize(n);
     })
-    .each_taking(KIB)
+    .memory_each(KIB)
     .live(),
-    number("daemon.max_connections_per_user", 1024, SOME, |s, n| {
-        s.connections.max_connections_per_user = size(n);
-    })
-    .each_taking(KIB)
+    number(
+        "daemon.max_connections_per_user",
+        1024,
+        AT_LEAST_ONE,
+        |s, n| {
+            s.connections.max_connections_per_user = to_usize(n);
+        },
+    )
+    .memory_each(KIB)
     .live(),
-    number("execution.default_timeout_ms", 120_000, ANY, |s, n| {
-        executions(s).request.default_timeout_ms = n;
-    })
+    number(
+        "execution.default_timeout_ms",
+        120_000,
+        ANY_NUMBER,
+        |s, n| {
+            executions(s).request.default_timeout_ms = n;
+        },
+    )
     .variable("EXEC_DEFAULT_TIMEOUT_MS")
     .live(),
-    number("execution.max_timeout_ms", 600_000, ANY, |s, n| {
+    number("execution.max_timeout_ms", 600_000, ANY_NUMBER, |s, n| {
         executions(s).request.max_timeout_ms = n;
     })
     .variable("EXEC_MAX_TIMEOUT_MS")
@@ -111,31 +120,56 @@ pub(super) const KEYS: &[Key] = &[
     .variable("EXEC_STREAM_OUTPUT")
     .live(),
     path("execution.log_dir", |s, path| s.engine.log_dir = path).variable("EXEC_LOG_DIR"),
-    number("execution.max_concurrent_executions", 100, SOME, |s, n| {
-        executions(s).max_concurrent_executions = size(n);
-    })
-    .each_taking(KIB)
+    number(
+        "execution.max_concurrent_executions",
+        100,
+        AT_LEAST_ONE,
+        |s, n| {
+            executions(s).max_concurrent_executions = to_usize(n);
+        },
+    )
+    .memory_each(KIB)
     .variable("EXEC_MAX_CONCURRENT")
     .live(),
-    number("execution.max_pending_executions", 10_000, ANY, |s, n| {
-        executions(s).max_pending_executions = size(n);
-    })
-    .each_taking(KIB)
+    number(
+        "execution.max_pending_executions",
+        10_000,
+        ANY_NUMBER,
+        |s, n| {
+            executions(s).max_pending_executions = to_usize(n);
+        },
+    )
+    .memory_each(KIB)
     .live(),
-    number("execution.max_pending_bytes", 256 * MIB, ANY, |s, n| {
-        executions(s).max_pending_bytes = n;
-    })
-    .each_taking(1)
+    number(
+        "execution.max_pending_bytes",
+        256 * MIB,
+        ANY_NUMBER,
+        |s, n| {
+            executions(s).max_pending_bytes = n;
+        },
+    )
+    .memory_each(1)
     .live(),
-    number("execution.max_in_memory_executions", 1000, ANY, |s, n| {
-        executions(s).max_in_memory_executions = size(n);
-    })
-    .each_taking(KIB)
+    number(
+        "execution.max_in_memory_executions",
+        1000,
+        ANY_NUMBER,
+        |s, n| {
+            executions(s).max_in_memory_executions = to_usize(n);
+        },
+    )
+    .memory_each(KIB)
     .variable("EXEC_MAX_IN_MEMORY")
     .live(),
-    number("execution.execution_retention_secs", 3600, ANY, |s, n| {
-        executions(s).cleanup.retention = Duration::from_secs(n);
-    })
+    number(
+        "execution.execution_retention_secs",
+        3600,
+        ANY_NUMBER,
+        |s, n| {
+            executions(s).cleanup.retention = Duration::from_secs(n);
+        },
+    )
     .variable("EXEC_RETENTION_SECS")
     .live(),
     flag("execution.enable_auto_cleanup", true, |s, on| {
@@ -146,23 +180,28 @@ pub(super) const KEYS: &[Key] = &[
     number(
         "execution.cleanup_interval_secs",
         300,
-        // Longer ones are more than a clock can be set for, some day.
-        1..=A_YEAR_SECS,
+        // A timer cannot be set for any length of time.
+        1..=YEAR_SECS,
         |s, n| executions(s).cleanup.interval = Duration::from_secs(n),
     )
     .live(),
-    number("execution.max_output_size_bytes", 10 * MIB, SOME, |s, n| {
-        executions(s).output.max_bytes = n;
-    })
-    .each_taking(1)
+    number(
+        "execution.max_output_size_bytes",
+        10 * MIB,
+        AT_LEAST_ONE,
+        |s, n| {
+            executions(s).output.max_bytes = n;
+        },
+    )
+    .memory_each(1)
     .variable("EXEC_MAX_OUTPUT_BYTES")
     .live(),
-    number("execution.keep_tail_bytes", 0, ANY, |s, n| {
+    number("execution.keep_tail_bytes", 0, ANY_NUMBER, |s, n| {
         executions(s).output.keep_tail_bytes = n;
     })
-    .each_taking(1)
+    .memory_each(1)
     .live(),
-    word(
+    choice(
         "execution.oversized_output_strategy",
         &[
             ("truncate_with_warning", |s| {
@@ -178,7 +217,7 @@ pub(super) const KEYS: &[Key] = &[
     )
     .variable("EXEC_OVERSIZED_OUTPUT_STRATEGY")
     .live(),
-    // Behind the strategy, of which it may change what has been put in force.
+    // Comes after the strategy, because it may change what that has set.
     flag("execution.truncate_large_output", true, |s, on| {
         let oversized = &mut executions(s).output.oversized;
         if !on && *oversized == OversizedOutput::Truncate {
@@ -187,15 +226,20 @@ pub(super) const KEYS: &[Key] = &[
     })
     .variable("EXEC_TRUNCATE_LARGE_OUTPUT")
     .live(),
-    number("execution.max_log_bytes", 0, ANY, |s, n| {
+    number("execution.max_log_bytes", 0, ANY_NUMBER, |s, n| {
         executions(s).log_limits.max_bytes = n;
     })
     .live(),
-    number("execution.log_min_free_bytes", 64 * MIB, ANY, |s, n| {
-        executions(s).log_limits.min_free_bytes = n;
-    })
+    number(
+        "execution.log_min_free_bytes",
+        64 * MIB,
+        ANY_NUMBER,
+        |s, n| {
+            executions(s).log_limits.min_free_bytes = n;
+        },
+    )
     .live(),
-    word(
+    choice(
         "execution.log_full",
         &[
             ("drain", |s| {
@@ -207,22 +251,22 @@ pub(super) const KEYS: &[Key] = &[
         ],
     )
     .live(),
-    word(
+    choice(
         "store.durability",
         &[
             ("crash", |s| s.engine.durability = Durability::Crash),
             ("power", |s| s.engine.durability = Durability::Power),
         ],
     ),
-    number("history.max_age_secs", A_WEEK_SECS, ANY, |s, n| {
+    number("history.max_age_secs", WEEK_SECS, ANY_NUMBER, |s, n| {
         executions(s).cleanup.limits.max_age_secs = n;
     })
     .live(),
-    number("history.max_bytes", 1024 * MIB, ANY, |s, n| {
+    number("history.max_bytes", 1024 * MIB, ANY_NUMBER, |s, n| {
         executions(s).cleanup.limits.max_bytes = n;
     })
     .live(),
-    number("history.max_count", 1_000_000, ANY, |s, n| {
+    number("history.max_count", 1_000_000, ANY_NUMBER, |s, n| {
         executions(s).cleanup.limits.max_count = n;
     })
     .live(),
@@ -232,22 +276,22 @@ fn executions(settings: &mut Settings) -> &mut ExecutionSettings {
     &mut settings.engine.executions
 }
 
-/// A number of things, as memory counts them: more than there can be is as good as that.
-fn size(number: u64) -> usize {
+/// A number of things in memory. More than there can be is as good as unlimited.
+fn to_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-const fn key(name: &'static str, kind: Kind) -> Key {
+const fn key(name: &'static str, value_type: ValueType) -> Key {
     Key {
         name,
-        kind,
+        value_type,
         variable: None,
         is_live: false,
     }
 }
 
 const fn flag(name: &'static str, default: bool, set: fn(&mut Settings, bool)) -> Key {
-    key(name, Kind::Flag { default, set })
+    key(name, ValueType::Flag { default, set })
 }
 
 const fn number(
@@ -256,21 +300,21 @@ const fn number(
     range: RangeInclusive<u64>,
     set: fn(&mut Settings, u64),
 ) -> Key {
-    let kind = Kind::Number {
+    let value_type = ValueType::Number {
         default,
         range,
-        memory: 0,
+        memory_each: 0,
         set,
     };
-    key(name, kind)
+    key(name, value_type)
 }
 
-const fn word(name: &'static str, words: &'static [Word]) -> Key {
-    key(name, Kind::Word { words })
+const fn choice(name: &'static str, choices: &'static [Choice]) -> Key {
+    key(name, ValueType::Choice { choices })
 }
 
 const fn path(name: &'static str, set: fn(&mut Settings, PathBuf)) -> Key {
-    key(name, Kind::Path { set })
+    key(name, ValueType::Path { set })
 }
 
 impl Key {
@@ -284,36 +328,35 @@ impl Key {
         self
     }
 
-    /// Each of this number may take so many bytes of memory.
-    const fn each_taking(mut self, bytes: u64) -> Self {
-        if let Kind::Number { memory, .. } = &mut self.kind {
-            *memory = bytes;
+    /// Notes how many bytes of memory each unit of this number may take.
+    const fn memory_each(mut self, bytes: u64) -> Self {
+        if let ValueType::Number { memory_each, .. } = &mut self.value_type {
+            *memory_each = bytes;
         }
         self
     }
 }
 
-/// The setting of this name.
-pub(super) fn named(name: &str) -> Option<&'static Key> {
+/// Returns the setting of this name.
+pub(super) fn by_name(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
-/// The setting that a key of a section means, and whether this is its other spelling.
+/// Returns the setting that a key of a section names, and whether the key is an alias.
 pub(super) fn find(section: &str, key: &str) -> Option<(&'static Key, bool)> {
     let written = format!("{section}.{key}");
-    let other = OTHER_SPELLINGS.iter().find(|other| other.0 == written);
-    match other {
-        Some((_, name)) => named(name).map(|key| (key, true)),
-        None => named(&written).map(|key| (key, false)),
+    match ALIASES.iter().find(|(alias, _)| *alias == written) {
+        Some((_, name)) => by_name(name).map(|key| (key, true)),
+        None => by_name(&written).map(|key| (key, false)),
     }
 }
 
-/// What would be right in place of a key that is not known there.
-pub(super) fn suggestion(key: &str) -> String {
+/// Explains what to do about a key that its section does not have.
+pub(super) fn explain_unknown_key(key: &str) -> String {
     let parts = |name: &'static str| name.split_once('.').unwrap_or(("", name));
     let known = KEYS.iter().map(|key| parts(key.name));
     if key == "profile" {
-        return "belongs at the beginning of the file, before the first table".to_owned();
+        return "belongs at the top of the file, before the first table".to_owned();
     }
     if let Some((section, _)) = known.clone().find(|known| known.1 == key) {
         return format!("belongs in [{section}]");
@@ -321,15 +364,13 @@ pub(super) fn suggestion(key: &str) -> String {
     let likeness = |known: &(_, &str)| strsim::jaro_winkler(known.1, key);
     let nearest = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     match nearest {
-        Some((section, nearest)) => {
-            format!("there is no such key; the nearest is {nearest} in [{section}]")
-        }
-        None => "there is no such key".to_owned(),
+        Some((section, nearest)) => format!("unknown key; did you mean {nearest} in [{section}]?"),
+        None => "unknown key".to_owned(),
     }
 }
 
-/// What would be right in place of a table that is not known.
-pub(super) fn suggested_section(name: &str) -> String {
+/// Explains what to do about an unknown table.
+pub(super) fn explain_unknown_section(name: &str) -> String {
     let sections = SECTIONS.map(|section| format!("[{section}]"));
     let likeness = |section: &&str| strsim::jaro_winkler(section, name);
     let nearest = SECTIONS
@@ -337,7 +378,7 @@ pub(super) fn suggested_section(name: &str) -> String {
         .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
         .unwrap_or(FLAT_SECTION);
     format!(
-        "there is no such table; the nearest is [{nearest}], and there are {}",
+        "unknown table; did you mean [{nearest}]? The tables are {}",
         sections.join(", ")
     )
 }
@@ -347,7 +388,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_of_known_sections_and_no_two_are_the_same() {
+    fn names_are_unique_and_of_known_sections() {
         for (index, key) in KEYS.iter().enumerate() {
             let (section, _) = key.name.split_once('.').unwrap();
             assert!(SECTIONS.contains(&section), "{}", key.name);
@@ -356,11 +397,11 @@ mod tests {
     }
 
     #[test]
-    fn each_default_is_one_that_its_setting_takes() {
+    fn each_setting_accepts_its_default() {
         for key in KEYS {
-            match (&key.kind, key.kind.default()) {
-                (Kind::Number { range, default, .. }, _) => assert!(range.contains(default)),
-                (Kind::Path { .. } | Kind::Name { .. }, None) => {}
+            match (&key.value_type, key.value_type.default()) {
+                (ValueType::Number { range, default, .. }, _) => assert!(range.contains(default)),
+                (ValueType::Path { .. } | ValueType::Name { .. }, None) => {}
                 (_, Some(_)) => {}
                 (_, None) => panic!("{} has no default", key.name),
             }
@@ -368,18 +409,18 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelled_key_gets_the_one_that_was_meant() {
+    fn suggests_the_nearest_name_for_a_misspelled_one() {
         for (written, meant) in [
-            ("max_timeot_ms", "max_timeout_ms in [execution]"),
-            ("kill_grace", "kill_grace_ms in [execution]"),
-            ("socket-mode", "socket_mode in [daemon]"),
-            ("max_age", "max_age_secs in [history]"),
+            ("max_timeot_ms", "max_timeout_ms in [execution]?"),
+            ("kill_grace", "kill_grace_ms in [execution]?"),
+            ("socket-mode", "socket_mode in [daemon]?"),
+            ("max_age", "max_age_secs in [history]?"),
         ] {
-            let suggestion = suggestion(written);
-            assert!(suggestion.ends_with(meant), "{written}: {suggestion}");
+            let explanation = explain_unknown_key(written);
+            assert!(explanation.ends_with(meant), "{written}: {explanation}");
         }
-        assert_eq!(suggestion("durability"), "belongs in [store]");
-        assert!(suggestion("").contains("no such key"));
-        assert!(suggested_section("daemons").contains("nearest is [daemon]"));
+        assert_eq!(explain_unknown_key("durability"), "belongs in [store]");
+        assert!(explain_unknown_key("").contains("unknown key"));
+        assert!(explain_unknown_section("daemons").contains("did you mean [daemon]?"));
     }
 }

@@ -1,143 +1,125 @@
-//! What is in force, as the rooms of escherd want it.
+//! The settings of escherd's parts.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use escher_launcher::ipc::wire::LogLimits;
 
-use super::layers::Layers;
-use super::schema::KEYS;
-use crate::api::cleanup::CleanupSettings;
-use crate::cli::OnStop;
 use crate::execution::RequestLimits;
-use crate::output::{OutputRules, OversizedOutput};
-use crate::scheduler::OnBoot;
-use crate::server::{ConnectionLimits, SocketSettings};
+use crate::output::OutputRules;
 use crate::store::{Durability, HistoryLimits};
 
-/// Everything that can be set, decided.
+/// All settings of escherd.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The socket.
+    /// The socket for clients.
     pub socket: SocketSettings,
-    /// Path of the socket for metrics, if there is one.
+    /// Path of the socket for metrics, if there is to be one.
     pub metrics_socket: Option<PathBuf>,
-    /// Connections.
+    /// Limits on connections.
     pub connections: ConnectionLimits,
-    /// What becomes of running commands when escherd stops.
+    /// What happens to running commands when escherd stops.
     pub on_stop: OnStop,
     /// The engine.
     pub engine: EngineConfig,
 }
 
-/// Everything that the engine as a whole needs, in escherd or inside of another program.
+/// Path and permissions of a socket.
+#[derive(Debug, Clone)]
+pub struct SocketSettings {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its permissions.
+    pub mode: u32,
+    /// The group that owns it. If the host has no such group, it stays with escherd's own, with a
+    /// warning.
+    pub group: Option<String>,
+}
+
+/// Limits on the number of connections.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// Maximum number of connections. Root may have
+    /// [`ROOT_RESERVE`](crate::host::fd_budget::ROOT_RESERVE) more.
+    pub max_connections: usize,
+    /// Maximum number of connections of one user other than root.
+    pub max_connections_per_user: usize,
+}
+
+/// What happens to running commands when escherd stops.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum OnStop {
+    /// They go on, with their timeouts and logs
+    #[default]
+    Leave,
+    /// They are ended: SIGTERM, the grace period, SIGKILL
+    Cancel,
+}
+
+/// What happens to pending executions when the host boots.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnBoot {
+    /// They start, in their order.
+    #[default]
+    Resume,
+    /// They are cancelled, by the host.
+    Drop,
+}
+
+/// Settings of an engine, in escherd or embedded in another program.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
-    /// What goes when the host does: sockets.
+    /// Directory of sockets. It need not survive a boot.
     pub runtime_dir: PathBuf,
-    /// What stays: the store, exit records.
+    /// Directory of the store and of exit records. It must survive a boot.
     pub state_dir: PathBuf,
-    /// The logs of commands.
+    /// Directory of the commands' logs.
     pub log_dir: PathBuf,
     /// The launcher's program.
     pub launcher: PathBuf,
-    /// The socket of a launcher that runs as a service of its own; `None`: the program is started.
+    /// Socket of a launcher that runs as a service of its own; `None`: the engine starts the program.
     pub launcher_socket: Option<PathBuf>,
-    /// Shims that are kept ready.
+    /// Number of idle shims that are kept ready.
     pub warm_shims: usize,
-    /// What a commit to the store outlives.
+    /// What a commit to the store survives.
     pub durability: Durability,
-    /// What becomes of executions that wait when the host is started anew.
+    /// What happens to pending executions when the host boots.
     pub on_boot: OnBoot,
-    /// How executions are run and kept.
+    /// Settings that can change while the engine runs.
     pub executions: ExecutionSettings,
 }
 
-/// What can change while escherd runs.
+/// Settings that can change while the engine runs.
 #[derive(Debug, Clone, Copy)]
 pub struct ExecutionSettings {
-    /// What bears on a single request.
+    /// Limits on a single request.
     pub request: RequestLimits,
-    /// Most executions that run at once.
+    /// Maximum number of running executions.
     pub max_concurrent_executions: usize,
-    /// Most executions that wait for that.
+    /// Maximum number of pending executions.
     pub max_pending_executions: usize,
-    /// Most bytes of the requests that wait.
+    /// Maximum size in bytes of all pending requests together.
     pub max_pending_bytes: u64,
     /// How output is served.
     pub output: OutputRules,
-    /// Most finished executions in memory.
+    /// Maximum number of finished executions in memory.
     pub max_in_memory_executions: usize,
-    /// What bounds each log.
+    /// Limits on each log.
     pub log_limits: LogLimits,
-    /// What is kept of finished executions.
+    /// How finished executions are cleaned up.
     pub cleanup: CleanupSettings,
 }
 
-impl Settings {
-    /// Puts in force what the layers hold.
-    pub(super) fn of(layers: &Layers) -> Self {
-        let mut settings = Settings::blank();
-        for key in KEYS {
-            if let Some(held) = layers.get(key.name) {
-                key.kind.put(&mut settings, &held.value);
-            }
-        }
-        settings
-    }
-
-    /// What the values of the table are put into; none of this is a default of anything.
-    fn blank() -> Self {
-        Settings {
-            socket: SocketSettings {
-                path: PathBuf::new(),
-                mode: 0,
-                group: None,
-            },
-            metrics_socket: None,
-            connections: ConnectionLimits {
-                max_connections: 0,
-                max_connections_per_user: 0,
-            },
-            on_stop: OnStop::Leave,
-            engine: EngineConfig {
-                runtime_dir: PathBuf::new(),
-                state_dir: PathBuf::new(),
-                log_dir: PathBuf::new(),
-                launcher: PathBuf::new(),
-                launcher_socket: None,
-                warm_shims: 0,
-                durability: Durability::Crash,
-                on_boot: OnBoot::Resume,
-                executions: ExecutionSettings {
-                    request: RequestLimits {
-                        default_timeout_ms: 0,
-                        max_timeout_ms: 0,
-                        kill_grace_ms: 0,
-                    },
-                    max_concurrent_executions: 0,
-                    max_pending_executions: 0,
-                    max_pending_bytes: 0,
-                    output: OutputRules {
-                        stream: false,
-                        max_bytes: 0,
-                        keep_tail_bytes: 0,
-                        oversized: OversizedOutput::Truncate,
-                    },
-                    max_in_memory_executions: 0,
-                    log_limits: LogLimits::default(),
-                    cleanup: CleanupSettings {
-                        is_automatic: false,
-                        interval: Duration::ZERO,
-                        retention: Duration::ZERO,
-                        limits: HistoryLimits {
-                            max_age_secs: 0,
-                            max_bytes: 0,
-                            max_count: 0,
-                        },
-                    },
-                },
-            },
-        }
-    }
+/// How finished executions are cleaned up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CleanupSettings {
+    /// Whether cleanup runs by itself.
+    pub is_automatic: bool,
+    /// Time between two runs.
+    pub interval: Duration,
+    /// How long a finished execution stays in memory.
+    pub retention: Duration,
+    /// Limits on the history.
+    pub limits: HistoryLimits,
 }

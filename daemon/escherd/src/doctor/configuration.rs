@@ -1,4 +1,4 @@
-//! The files with settings, as they are now, against what is in force; and the folder of the policies.
+//! Compares the configuration files with the active settings, and examines the policy directory.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -12,56 +12,54 @@ use crate::config::{ConfigError, Differences};
 
 const POLICY_DIRECTORY: &str = "/etc/escher/policy.d";
 
-/// What would come of reading the configuration again.
+/// Reports what a reload of the configuration would do.
 #[must_use]
 pub fn configuration(
-    read: &Result<Differences, ConfigError>,
+    loaded: &Result<Differences, ConfigError>,
     audience: Audience,
 ) -> Vec<Diagnostic> {
     let check = "configuration";
-    match read {
+    let differences = match loaded {
+        Ok(differences) => differences,
         Err(error) => {
-            let faults = || {
-                let faults: Vec<String> = error.faults().iter().map(ToString::to_string).collect();
-                faults.join("; ")
-            };
-            let faults = audience.detail(faults);
-            let message = format!("a reload would fail, and so would the next start{faults}");
-            vec![Diagnostic::failure(check, message).advise(
-                "what was in force before still is; set it right and see by `escherctl config check` as root, then \
-                 `escherctl reload`",
-            )]
+            let problems = audience.detail(|| {
+                let problems = error.problems().iter();
+                let problems: Vec<String> = problems.map(ToString::to_string).collect();
+                problems.join("; ")
+            });
+            let message = format!("a reload would fail, and so would the next start{problems}");
+            return vec![Diagnostic::failure(check, message).advise(
+                "escherd still uses the settings from before. Correct the files until `escherctl \
+                 config check`, run as root, reports nothing; then run `escherctl reload`",
+            )];
         }
-        Ok(differences) => {
-            let mut diagnostics = Vec::new();
-            if !differences.live.is_empty() {
-                let names = audience.detail(|| differences.live.join(", "));
-                let message = format!(
-                    "a reload would change {} of the settings{names}",
-                    differences.live.len()
-                );
-                diagnostics.push(Diagnostic::warning(check, message).advise("`escherctl reload`"));
-            }
-            if !differences.restart.is_empty() {
-                let names = audience.detail(|| differences.restart.join(", "));
-                let message = format!(
-                    "a restart would change {} of the settings{names}",
-                    differences.restart.len()
-                );
-                diagnostics.push(
-                    Diagnostic::warning(check, message)
-                        .advise("`systemctl restart escherd`; commands go on meanwhile"),
-                );
-            }
-            if diagnostics.is_empty() {
-                diagnostics.push(Diagnostic::ok(check, "what the files say is in force"));
-            }
-            diagnostics
+    };
+    let changes = [
+        (&differences.live, "a reload", "run `escherctl reload`"),
+        (
+            &differences.restart,
+            "a restart of escherd",
+            "run `systemctl restart escherd`; commands keep running meanwhile",
+        ),
+    ];
+    let mut diagnostics = Vec::new();
+    for (names, what, advice) in changes {
+        if !names.is_empty() {
+            let listed = audience.detail(|| names.join(", "));
+            let message = format!("{what} would change {} settings{listed}", names.len());
+            diagnostics.push(Diagnostic::warning(check, message).advise(advice));
         }
     }
+    if diagnostics.is_empty() {
+        diagnostics.push(Diagnostic::ok(
+            check,
+            "the settings of the files are active",
+        ));
+    }
+    diagnostics
 }
 
-/// Whether others can change what the policies say. They are not read here.
+/// Examines who can change the policies. Does not read them.
 #[must_use]
 pub fn policies(audience: Audience) -> Vec<Diagnostic> {
     policies_in(Path::new(POLICY_DIRECTORY), audience)
@@ -70,63 +68,55 @@ pub fn policies(audience: Audience) -> Vec<Diagnostic> {
 fn policies_in(directory: &Path, audience: Audience) -> Vec<Diagnostic> {
     let check = "policies";
     let shown = directory.display();
-    let listed = match list(directory) {
-        Ok(listed) => listed,
+    let files = match list_policies(directory) {
+        Ok(files) => files,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return vec![Diagnostic::ok(
-                check,
-                format!("there is no {shown}: everybody runs commands as itself"),
-            )];
+            let message = format!("{shown} does not exist: all users run commands as themselves");
+            return vec![Diagnostic::ok(check, message)];
         }
         Err(error) => {
-            return vec![
-                Diagnostic::warning(check, format!("{shown} cannot be looked through: {error}"))
-                    .advise(format!(
-                        "`chgrp escherd {shown}` and `chmod 0750 {shown}` let escherd read it"
-                    )),
-            ];
+            let message = format!("cannot read {shown}: {error}");
+            return vec![Diagnostic::warning(check, message).advise(format!(
+                "let escherd read it: `chgrp escherd {shown}` and `chmod 0750 {shown}`"
+            ))];
         }
     };
-    let open: Vec<&str> = listed
+    let writable: Vec<&str> = files
         .iter()
-        .filter(|(_, found)| is_open(found))
+        .filter(|(_, metadata)| is_writable_for_others(metadata))
         .map(|(name, _)| name.as_str())
         .collect();
-    if open.is_empty() {
-        let files = listed.len() - 1;
-        return vec![Diagnostic::ok(
-            check,
-            format!("{shown}: root's alone to change, {files} files"),
-        )];
+    if writable.is_empty() {
+        let count = files.len() - 1;
+        let message = format!("only root can change {shown}, which has {count} files");
+        return vec![Diagnostic::ok(check, message)];
     }
-    let names = audience.detail(|| open.join(", "));
-    vec![
-        Diagnostic::failure(check, format!("others than root can change what is in {shown}{names}")).advise(format!(
-            "see that nobody else has changed it, then `chown -R root {shown}` and `chmod -R go-w {shown}`"
-        )),
-    ]
+    let names = audience.detail(|| writable.join(", "));
+    let message = format!("users other than root can change policies in {shown}{names}");
+    vec![Diagnostic::failure(check, message).advise(format!(
+        "review the policies, then run `chown -R root {shown}` and `chmod -R go-w {shown}`"
+    ))]
 }
 
-/// The directory itself and the policies in it, with what they lead to.
-fn list(directory: &Path) -> io::Result<Vec<(String, Metadata)>> {
-    let mut listed = vec![(directory.display().to_string(), fs::metadata(directory)?)];
+/// Lists the directory itself and the policies in it. Links are followed.
+fn list_policies(directory: &Path) -> io::Result<Vec<(String, Metadata)>> {
+    let mut files = vec![(directory.display().to_string(), fs::metadata(directory)?)];
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         if path
             .extension()
             .is_some_and(|extension| extension == "toml")
         {
-            let found = fs::metadata(&path)?;
-            listed.push((path.display().to_string(), found));
+            let metadata = fs::metadata(&path)?;
+            files.push((path.display().to_string(), metadata));
         }
     }
-    listed.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    Ok(listed)
+    files.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(files)
 }
 
-/// Whether others than root can write it.
-fn is_open(found: &Metadata) -> bool {
-    found.uid() != 0 || found.mode() & 0o022 != 0
+fn is_writable_for_others(metadata: &Metadata) -> bool {
+    metadata.uid() != 0 || metadata.mode() & 0o022 != 0
 }
 
 #[cfg(test)]
@@ -137,60 +127,60 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn faults_are_told_to_those_who_may_read_the_file() {
+    fn only_administrators_see_the_problems_of_files() {
         let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
         fs::write(file.path(), "[execution]\na_secret = 1\n").unwrap();
-        let read = EngineConfig::from_file(file.path()).map(|_| Differences::default());
-        let told = |audience| configuration(&read, audience)[0].message.to_string();
-        assert!(told(Audience::Administrator).contains("a_secret"));
-        assert!(!told(Audience::Anybody).contains("a_secret"));
+        let loaded = EngineConfig::from_file(file.path()).map(|_| Differences::default());
+        let message = |audience| configuration(&loaded, audience)[0].message.to_string();
+        assert!(message(Audience::Administrator).contains("a_secret"));
+        assert!(!message(Audience::Everybody).contains("a_secret"));
         assert_eq!(
-            configuration(&read, Audience::Anybody)[0].severity,
+            configuration(&loaded, Audience::Everybody)[0].severity,
             Severity::Failure
         );
     }
 
     #[test]
-    fn what_a_reload_would_change_is_told() {
-        let read = Ok(Differences {
+    fn reports_what_a_reload_and_a_restart_would_change() {
+        let loaded = Ok(Differences {
             live: vec!["execution.max_timeout_ms"],
             restart: vec!["daemon.socket", "store.durability"],
         });
-        let diagnostics = configuration(&read, Audience::Administrator);
+        let diagnostics = configuration(&loaded, Audience::Administrator);
         assert_eq!(diagnostics.len(), 2);
         assert!(
             diagnostics[0]
                 .message
-                .ends_with("1 of the settings: execution.max_timeout_ms")
+                .ends_with("1 settings: execution.max_timeout_ms")
         );
         assert!(
             diagnostics[1]
                 .message
-                .ends_with("daemon.socket, store.durability")
+                .ends_with("2 settings: daemon.socket, store.durability")
         );
-        let same = configuration(&Ok(Differences::default()), Audience::Anybody);
+        let same = configuration(&Ok(Differences::default()), Audience::Everybody);
         assert_eq!(same[0].severity, Severity::Ok);
     }
 
     #[test]
-    fn a_policy_that_others_can_write_is_named() {
+    fn names_policies_that_others_can_change() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("policy.d");
-        let verdict = || policies_in(&path, Audience::Administrator)[0].clone();
-        assert_eq!(verdict().severity, Severity::Ok, "there is none");
+        let diagnostic = || policies_in(&path, Audience::Administrator)[0].clone();
+        assert_eq!(diagnostic().severity, Severity::Ok, "no directory");
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let policy = path.join("ops.toml");
         fs::write(&policy, "").unwrap();
         fs::set_permissions(&policy, fs::Permissions::from_mode(0o644)).unwrap();
-        // What is not root's can be changed by somebody else.
+        // Any other owner than root can change it.
         let is_root = fs::metadata(&policy).unwrap().uid() == 0;
-        assert_eq!(verdict().severity == Severity::Ok, is_root);
+        assert_eq!(diagnostic().severity == Severity::Ok, is_root);
         fs::set_permissions(&policy, fs::Permissions::from_mode(0o664)).unwrap();
-        let found = verdict();
-        assert_eq!(found.severity, Severity::Failure);
-        assert!(found.message.contains("ops.toml"), "{found:?}");
-        let told = &policies_in(&path, Audience::Anybody)[0].message;
-        assert!(!told.contains("ops.toml"), "{told}");
+        let failure = diagnostic();
+        assert_eq!(failure.severity, Severity::Failure);
+        assert!(failure.message.contains("ops.toml"), "{failure:?}");
+        let message = &policies_in(&path, Audience::Everybody)[0].message;
+        assert!(!message.contains("ops.toml"), "{message}");
     }
 }

@@ -1,25 +1,23 @@
-//! The store: whether it can be read and written, what damage has left, and how much is kept.
+//! Examines the store: whether it can be read and written, whether it was damaged, and its size.
 
 use escher_protocol::{Diagnostic, Text};
 
-use super::{Audience, Subject, bytes};
-use crate::api::cleanup::CleanupSettings;
+use super::{Audience, Subject, format_bytes};
+use crate::config::CleanupSettings;
 use crate::store::{self, DamageReport, HistorySize};
 
 pub(super) fn examine(subject: &Subject, audience: Audience) -> Vec<Diagnostic> {
     let path = subject.config.state_dir.join(store::FILE_NAME);
     let mut diagnostics = vec![health(subject)];
     match store::damage_report(&path) {
-        Ok(remnants) => diagnostics.extend(damage(&remnants, audience)),
+        Ok(report) => diagnostics.extend(damage(&report, audience)),
         Err(error) => {
-            let message = format!(
-                "{} cannot be read: {error}",
-                subject.config.state_dir.display()
-            );
+            let directory = subject.config.state_dir.display();
+            let message = format!("cannot read {directory}: {error}");
             diagnostics.push(Diagnostic::failure("store-damage", message));
         }
     }
-    if let Ok(size) = subject.stored {
+    if let Ok(size) = subject.history_size {
         diagnostics.push(amount(size, subject.settings.cleanup));
     }
     diagnostics
@@ -27,41 +25,38 @@ pub(super) fn examine(subject: &Subject, audience: Audience) -> Vec<Diagnostic> 
 
 fn health(subject: &Subject) -> Diagnostic {
     let check = "store";
-    let log =
-        "escherd's log says what it lacks (`journalctl -u escherd`); what runs goes on meanwhile";
-    match (&subject.stored, subject.settled) {
-        (Err(error), _) => Diagnostic::failure(check, error.message.clone()).advise(log),
-        (Ok(_), Err(unsettled)) => {
-            let message = format!("{unsettled}: nothing is taken on until it can be written");
-            Diagnostic::failure(check, message).advise(log)
+    let advice = "escherd's log has the cause: `journalctl -u escherd`. Running commands are not \
+                  affected";
+    match (&subject.history_size, subject.flushed) {
+        (Err(error), _) => Diagnostic::failure(check, error.message.clone()).advise(advice),
+        (Ok(_), Err(timeout)) => {
+            let message = format!("{timeout}: no command is accepted until it can be written");
+            Diagnostic::failure(check, message).advise(advice)
         }
-        (Ok(_), Ok(())) => {
-            Diagnostic::ok(check, "it can be read, and all that has happened is in it")
-        }
+        (Ok(_), Ok(())) => Diagnostic::ok(check, "readable, and all changes are written"),
     }
 }
 
-fn damage(remnants: &DamageReport, audience: Audience) -> Vec<Diagnostic> {
+fn damage(report: &DamageReport, audience: Audience) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
-    if remnants.is_damaged {
-        diagnostics.push(
-            Diagnostic::failure("store-damage", "damage was found in the store").advise(
-                "`systemctl restart escherd`: it sets the store aside and begins a new one with all that can be read",
-            ),
-        );
+    if report.is_damaged {
+        diagnostics.push(Diagnostic::failure("store-damage", "the store is damaged").advise(
+            "run `systemctl restart escherd`: it sets the damaged file aside, and makes a new store \
+             of all that can be read",
+        ));
     }
-    if !remnants.set_aside.is_empty() {
-        let names = audience.detail(|| remnants.set_aside.join(", "));
-        let count = match remnants.set_aside.len() {
+    if !report.set_aside.is_empty() {
+        let names = audience.detail(|| report.set_aside.join(", "));
+        let count = match report.set_aside.len() {
             1 => "one damaged store was".to_owned(),
             more => format!("{more} damaged stores were"),
         };
-        diagnostics.push(
-            Diagnostic::warning("store-set-aside", format!("{count} set aside{names}")).advise(
-                "what could be read of it is in the new one. See to the disk (`dmesg`, `smartctl -a`); once it is of \
-                 no use any more, remove it, with the file beside it that ends in -wal",
-            ),
-        );
+        let message = format!("{count} set aside{names}");
+        diagnostics.push(Diagnostic::warning("store-set-aside", message).advise(
+            "the new store has all that could be read of it. Check the disk (`dmesg`, `smartctl \
+             -a`). Remove the file once you no longer need it, and the one of the same name that \
+             ends in -wal",
+        ));
     }
     diagnostics
 }
@@ -69,18 +64,26 @@ fn damage(remnants: &DamageReport, audience: Audience) -> Vec<Diagnostic> {
 fn amount(size: HistorySize, cleanup: CleanupSettings) -> Diagnostic {
     let check = "history";
     let limits = cleanup.limits;
-    let kept: Text = format!(
+    let size_shown: Text = format!(
         "{} finished executions, {}",
         size.executions,
-        bytes(size.bytes)
+        format_bytes(size.bytes)
     )
     .into();
-    let is_over = size.executions > limits.max_count || size.bytes > limits.max_bytes;
-    match (is_over, cleanup.is_automatic) {
-        (false, _) => Diagnostic::ok(check, kept),
-        (true, true) => Diagnostic::note(check, format!("{kept}: over its limits until it is next cleaned up")),
-        (true, false) => Diagnostic::warning(check, format!("{kept}: over its limits, and nothing cleans it up"))
-            .advise("set execution.enable_auto_cleanup, or forget what is old: `escherctl prune --until 30d`"),
+    let is_over_limits = size.executions > limits.max_count || size.bytes > limits.max_bytes;
+    match (is_over_limits, cleanup.is_automatic) {
+        (false, _) => Diagnostic::ok(check, size_shown),
+        (true, true) => {
+            let message = format!("{size_shown}: over the limits until the next cleanup");
+            Diagnostic::note(check, message)
+        }
+        (true, false) => {
+            let message = format!("{size_shown}: over the limits, and automatic cleanup is off");
+            Diagnostic::warning(check, message).advise(
+                "set execution.enable_auto_cleanup, or remove old executions: `escherctl prune \
+                 --until 30d`",
+            )
+        }
     }
 }
 
@@ -92,33 +95,36 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn what_was_set_aside_is_named_to_those_who_may_know() {
-        let remnants = DamageReport {
+    fn only_administrators_see_the_names_of_damaged_stores() {
+        let report = DamageReport {
             set_aside: vec![
                 "escher.db.set-aside-1".into(),
                 "escher.db.set-aside-2".into(),
             ],
             is_damaged: false,
         };
-        let told = |audience| damage(&remnants, audience)[0].message.to_string();
+        let message = |audience| damage(&report, audience)[0].message.to_string();
         assert_eq!(
-            told(Audience::Administrator),
+            message(Audience::Administrator),
             "2 damaged stores were set aside: escher.db.set-aside-1, escher.db.set-aside-2"
         );
-        assert_eq!(told(Audience::Anybody), "2 damaged stores were set aside");
+        assert_eq!(
+            message(Audience::Everybody),
+            "2 damaged stores were set aside"
+        );
         let damaged = DamageReport {
             set_aside: Vec::new(),
             is_damaged: true,
         };
         assert_eq!(
-            damage(&damaged, Audience::Anybody)[0].severity,
+            damage(&damaged, Audience::Everybody)[0].severity,
             Severity::Failure
         );
     }
 
     #[test]
-    fn a_history_that_nothing_bounds_is_told() {
-        let verdict = |executions, is_automatic| {
+    fn warns_of_a_history_over_its_limits_without_cleanup() {
+        let severity = |executions, is_automatic| {
             let cleanup = CleanupSettings {
                 is_automatic,
                 interval: Duration::ZERO,
@@ -135,8 +141,8 @@ mod tests {
             };
             amount(size, cleanup).severity
         };
-        assert_eq!(verdict(10, false), Severity::Ok);
-        assert_eq!(verdict(11, true), Severity::Note);
-        assert_eq!(verdict(11, false), Severity::Warning);
+        assert_eq!(severity(10, false), Severity::Ok);
+        assert_eq!(severity(11, true), Severity::Note);
+        assert_eq!(severity(11, false), Severity::Warning);
     }
 }

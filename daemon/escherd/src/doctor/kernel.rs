@@ -1,4 +1,5 @@
-//! What escher needs of the kernel. It is tried or looked for, not concluded from a version.
+//! Examines the kernel: whether it has what escher needs. Features are tried, not concluded from a
+//! version.
 
 use std::fs;
 use std::io;
@@ -13,76 +14,84 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::host::boot_id::Boot;
 
-const CGROUPS: &str = "/sys/fs/cgroup";
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
-/// What a control group has from some version on: the file, one that is there beside it whatever the version, the
-/// version, and what is missing without it.
-const CGROUP_FILES: [(&str, &str, &str, Severity, &str); 3] = [
-    (
-        "cgroup.kill",
-        "cgroup.procs",
-        "5.14",
-        Severity::Warning,
-        "the tree of a command is ended process by process",
-    ),
-    (
-        "memory.peak",
-        "memory.current",
-        "5.19",
-        Severity::Note,
-        "results do not say how much memory a whole tree has used",
-    ),
-    (
-        "pids.peak",
-        "pids.current",
-        "6.1",
-        Severity::Note,
-        "results do not say how many tasks there were at once",
-    ),
+/// A file that cgroups have from some version of Linux on.
+struct CgroupFile {
+    name: &'static str,
+    /// A file of the same controller that is there in every version.
+    sibling: &'static str,
+    since: &'static str,
+    severity: Severity,
+    /// What happens without it.
+    consequence: &'static str,
+}
+
+const CGROUP_FILES: [CgroupFile; 3] = [
+    CgroupFile {
+        name: "cgroup.kill",
+        sibling: "cgroup.procs",
+        since: "5.14",
+        severity: Severity::Warning,
+        consequence: "the processes of a command are killed one by one",
+    },
+    CgroupFile {
+        name: "memory.peak",
+        sibling: "memory.current",
+        since: "5.19",
+        severity: Severity::Note,
+        consequence: "results lack the peak memory of a command's whole process tree",
+    },
+    CgroupFile {
+        name: "pids.peak",
+        sibling: "pids.current",
+        since: "6.1",
+        severity: Severity::Note,
+        consequence: "results lack the peak number of a command's tasks",
+    },
 ];
 
 pub(super) fn examine(state_dir: &Path) -> Vec<Diagnostic> {
     let mut diagnostics = vec![system_calls()];
     diagnostics.extend(cgroups());
-    diagnostics.push(boot(state_dir));
+    diagnostics.push(boot_id(state_dir));
     diagnostics
 }
 
 fn system_calls() -> Diagnostic {
-    let tried = [
+    let results = [
         ("pidfd_open(2)", kernel_support::try_pidfd_open()),
         ("close_range(2)", kernel_support::try_close_range()),
         ("sealed memfds (memfd_create(2))", try_sealing()),
     ];
-    judge_system_calls(&tried)
+    judge_system_calls(&results)
 }
 
-/// A call that the kernel does not know says so; anything else is the word of a sandbox, in which the launcher need
-/// not be.
-fn judge_system_calls(tried: &[(&str, io::Result<()>)]) -> Diagnostic {
+/// Judges the results of system calls. An error that an older kernel would not give comes from a
+/// sandbox, which the launcher need not share.
+fn judge_system_calls(results: &[(&str, io::Result<()>)]) -> Diagnostic {
     let check = "kernel";
-    let is_unknown = |error: &io::Error| {
+    let is_unknown_call = |error: &io::Error| {
         let unknown = [Errno::ENOSYS, Errno::EINVAL].map(|errno| Some(errno as i32));
         unknown.contains(&error.raw_os_error())
     };
-    let names = |wanted: &dyn Fn(&io::Result<()>) -> bool| {
-        let those = tried.iter().filter(|(_, result)| wanted(result));
-        let names: Vec<&str> = those.map(|(name, _)| *name).collect();
+    let names = |is_wanted: &dyn Fn(&io::Result<()>) -> bool| {
+        let wanted = results.iter().filter(|(_, result)| is_wanted(result));
+        let names: Vec<&str> = wanted.map(|(name, _)| *name).collect();
         names.join(", ")
     };
-    let missing = names(&|result| result.as_ref().is_err_and(is_unknown));
+    let missing = names(&|result| result.as_ref().is_err_and(is_unknown_call));
     if !missing.is_empty() {
-        return Diagnostic::failure(check, format!("it does not have {missing}"))
-            .advise("escher needs Linux 5.11");
+        return Diagnostic::failure(check, format!("the kernel lacks {missing}"))
+            .advise("escher needs Linux 5.11 or newer");
     }
     let forbidden = names(&|result| result.is_err());
     if forbidden.is_empty() {
-        Diagnostic::ok(check, format!("it has {}", names(&Result::is_ok)))
+        Diagnostic::ok(check, format!("has {}", names(&Result::is_ok)))
     } else {
-        Diagnostic::note(
-            check,
-            format!("escherd may not try {forbidden}; the launcher needs these"),
-        )
+        let message =
+            format!("escherd is not allowed to try {forbidden}, which the launcher needs");
+        Diagnostic::note(check, message)
     }
 }
 
@@ -98,65 +107,73 @@ fn try_sealing() -> io::Result<()> {
 fn cgroups() -> Vec<Diagnostic> {
     let check = "cgroup-v2";
     let is_unified =
-        statfs(CGROUPS).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC);
+        statfs(CGROUP_ROOT).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC);
     if !is_unified {
         let message = format!(
-            "{CGROUPS} is no unified hierarchy: commands have no limits and no figures of their own"
+            "{CGROUP_ROOT} is not a cgroup2 file system: commands have no limits and no measurements"
         );
         return vec![Diagnostic::warning(check, message).advise(
-            "boot with `systemd.unified_cgroup_hierarchy=1`, or without what asks for the old one",
+            "boot with `systemd.unified_cgroup_hierarchy=1`, or without the parameter that selects \
+             the legacy hierarchy",
         )];
     }
-    let mut diagnostics = vec![Diagnostic::ok(check, format!("mounted at {CGROUPS}"))];
-    match sample_cgroup() {
-        Some(group) => diagnostics.push(cgroup_files(|name| group.join(name).exists())),
-        None => diagnostics.push(Diagnostic::note(
-            "cgroup-files",
-            "there is no control group to look at",
-        )),
-    }
-    diagnostics
+    let files = match sample_cgroup() {
+        Some(group) => cgroup_files(|name| group.join(name).exists()),
+        None => Diagnostic::note("cgroup-files", "there is no cgroup to examine"),
+    };
+    let mounted = Diagnostic::ok(check, format!("mounted at {CGROUP_ROOT}"));
+    vec![mounted, files]
 }
 
-/// A control group that has the files of one: this process's, or, if that is the root, which has few of them, one
-/// right below it.
+/// Returns this process's cgroup. The root cgroup lacks most files, so it returns one below that.
 fn sample_cgroup() -> Option<PathBuf> {
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
     if !path.is_empty() {
-        return Some(Path::new(CGROUPS).join(path));
+        return Some(Path::new(CGROUP_ROOT).join(path));
     }
-    let below = fs::read_dir(CGROUPS).ok()?.filter_map(Result::ok);
-    let mut below = below.map(|entry| entry.path());
-    below.find(|path| path.join("cgroup.procs").exists())
+    let children = fs::read_dir(CGROUP_ROOT).ok()?.filter_map(Result::ok);
+    let mut children = children.map(|entry| entry.path());
+    children.find(|path| path.join("cgroup.procs").exists())
 }
 
-fn cgroup_files(is_there: impl Fn(&str) -> bool) -> Diagnostic {
+fn cgroup_files(exists: impl Fn(&str) -> bool) -> Diagnostic {
     let check = "cgroup-files";
     let missing: Vec<_> = CGROUP_FILES
         .into_iter()
-        .filter(|(file, beside, ..)| is_there(beside) && !is_there(file))
+        .filter(|file| exists(file.sibling) && !exists(file.name))
         .collect();
-    let worst = missing.iter().map(|(_, _, _, severity, _)| *severity).max();
-    let Some(worst) = worst else {
-        return Diagnostic::ok(check, "the kernel offers all that escher uses");
+    let Some(worst) = missing.iter().map(|file| file.severity).max() else {
+        return Diagnostic::ok(check, "the kernel has all files that escher uses");
     };
-    let told: Vec<String> = missing
+    let consequences: Vec<String> = missing
         .iter()
-        .map(|(file, _, version, _, without)| format!("without {file} (Linux {version}) {without}"))
+        .map(|file| {
+            format!(
+                "without {} (Linux {}) {}",
+                file.name, file.since, file.consequence
+            )
+        })
         .collect();
-    Diagnostic::new(check, worst, told.join("; "))
+    Diagnostic::new(check, worst, consequences.join("; "))
 }
 
-/// Whether a restart of the host will be noticed.
-fn boot(state_dir: &Path) -> Diagnostic {
+/// Examines whether the next reboot will be detected.
+fn boot_id(state_dir: &Path) -> Diagnostic {
     let check = "boot-id";
     match Boot::read(state_dir) {
-        Ok(boot) if boot.is_noted() => Diagnostic::ok(check, "this run of the host is noted"),
-        Ok(_) => Diagnostic::warning(check, "it is not noted yet which run of the host this is")
-            .advise("escherd notes it once all that it has found at its start is in the store: see there"),
-        Err(error) => Diagnostic::failure(check, format!("it is not known which run of the host this is: {error}"))
-            .advise("without it executions that a power cut has ended are not told from others: see to the state directory and to /proc"),
+        Ok(boot) if boot.is_recorded() => Diagnostic::ok(check, "recorded"),
+        Ok(_) => Diagnostic::warning(check, "not recorded yet").advise(
+            "escherd records the boot ID once the store has all changes of its start: see the check \
+             `store`",
+        ),
+        Err(error) => {
+            let message = format!("cannot read the boot ID: {error}");
+            Diagnostic::failure(check, message).advise(
+                "without it escherd cannot tell which executions a reboot has ended: check the \
+                 state directory and /proc",
+            )
+        }
     }
 }
 
@@ -165,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_kernel_lacks_is_told_with_the_version_that_has_it() {
+    fn names_missing_cgroup_files_with_the_version_that_has_them() {
         assert_eq!(cgroup_files(|_| true).severity, Severity::Ok);
         let without = |missing: &'static [&'static str]| {
             cgroup_files(move |name: &str| !missing.contains(&name))
@@ -175,33 +192,29 @@ mod tests {
         assert!(old.message.contains("5.19") && old.message.contains("6.1"));
         assert_eq!(without(&["cgroup.kill"]).severity, Severity::Warning);
         let no_controller = without(&["memory.peak", "memory.current"]);
-        assert_eq!(no_controller.severity, Severity::Ok, "it cannot be told");
+        assert_eq!(no_controller.severity, Severity::Ok, "not known");
     }
 
     #[test]
-    fn a_kernel_without_a_call_is_told_from_a_sandbox() {
+    fn distinguishes_an_old_kernel_from_a_sandbox() {
         let judge = |errno: Errno| judge_system_calls(&[("a", Ok(())), ("b", Err(errno.into()))]);
         let old = judge(Errno::ENOSYS);
         assert_eq!(old.severity, Severity::Failure);
-        assert!(old.message.ends_with("have b"), "{old:?}");
+        assert!(old.message.ends_with("lacks b"), "{old:?}");
         assert_eq!(judge(Errno::EPERM).severity, Severity::Note);
     }
 
     #[test]
-    fn this_kernel_runs_commands() {
-        assert_eq!(
-            system_calls().severity,
-            Severity::Ok,
-            "{:?}",
-            system_calls()
-        );
+    fn this_kernel_has_all_system_calls() {
+        let diagnostic = system_calls();
+        assert_eq!(diagnostic.severity, Severity::Ok, "{diagnostic:?}");
     }
 
     #[test]
-    fn a_run_of_the_host_that_is_not_noted_is_told() {
+    fn warns_until_the_boot_id_is_recorded() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(boot(dir.path()).severity, Severity::Warning);
-        Boot::read(dir.path()).unwrap().note().unwrap();
-        assert_eq!(boot(dir.path()).severity, Severity::Ok);
+        assert_eq!(boot_id(dir.path()).severity, Severity::Warning);
+        Boot::read(dir.path()).unwrap().record().unwrap();
+        assert_eq!(boot_id(dir.path()).severity, Severity::Ok);
     }
 }

@@ -1,4 +1,4 @@
-//! What bounds the work: open files, and a queue that does not move.
+//! Examines the limit on open files, and whether the queue moves.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use escher_protocol::Diagnostic;
 
 use super::Subject;
 
-/// How long something may wait while nothing runs.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time after which an execution that waits while nothing runs is a sign of a fault.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 pub(super) fn examine(subject: &Subject) -> Vec<Diagnostic> {
     vec![open_files(subject), queue(subject)]
@@ -16,9 +16,9 @@ pub(super) fn examine(subject: &Subject) -> Vec<Diagnostic> {
 fn open_files(subject: &Subject) -> Diagnostic {
     let check = "open-files";
     let budget = subject.budget;
-    let short: Vec<String> = [
+    let reduced: Vec<String> = [
         (
-            "executions at once",
+            "running executions",
             subject.settings.max_concurrent_executions,
             budget.executions,
         ),
@@ -30,34 +30,36 @@ fn open_files(subject: &Subject) -> Diagnostic {
     ]
     .into_iter()
     .filter(|(_, wanted, granted)| granted < wanted)
-    .map(|(what, wanted, granted)| format!("{granted} {what} where {wanted} are set"))
+    .map(|(what, wanted, granted)| format!("only {granted} {what}, not the {wanted} configured"))
     .collect();
-    if short.is_empty() {
-        Diagnostic::ok(
-            check,
-            format!(
-                "enough for {} executions at once and {} connections",
-                budget.executions, budget.connections
-            ),
-        )
-    } else {
-        Diagnostic::warning(check, format!("enough for only {}", short.join(", ")))
-    .advise("raise `LimitNOFILE=` of escherd.service (or `ulimit -Hn` before it is started), or set less")
+    if reduced.is_empty() {
+        let message = format!(
+            "enough for {} running executions and {} connections",
+            budget.executions, budget.connections
+        );
+        return Diagnostic::ok(check, message);
     }
+    let message = format!("the limit on open files allows {}", reduced.join(", and "));
+    Diagnostic::warning(check, message).advise(
+        "raise `LimitNOFILE=` of escherd.service (or `ulimit -Hn` before you start escherd), or \
+         configure less",
+    )
 }
 
 fn queue(subject: &Subject) -> Diagnostic {
     let check = "queue";
     let counts = subject.counts;
     let shown = format!(
-        "{} wait, {} of {} run",
+        "{} waiting, {} running of at most {}",
         counts.pending, counts.running, counts.max_concurrent
     );
     match subject.longest_wait {
-        Some(wait) if counts.running == 0 && wait >= PATIENCE => {
-            let message = format!("{shown}, and the first has waited for {} s", wait.as_secs());
+        Some(wait) if counts.running == 0 && wait >= STUCK_AFTER => {
+            let seconds = wait.as_secs();
+            let message = format!("{shown}, and the first has been waiting for {seconds} s");
             Diagnostic::warning(check, message).advise(
-                "the launcher gives no shims: escherd's log says why (`journalctl -u escherd -u escher-launcher`)",
+                "the launcher provides no shims. The logs have the cause: `journalctl -u escherd \
+                 -u escher-launcher`",
             )
         }
         _ => Diagnostic::ok(check, shown),

@@ -1,10 +1,13 @@
-//! Whether escherd and what it stands on are well: what an operator would look at, each with what to do about it.
+//! Examines whether escherd and its surroundings work: what an operator would look at, each with
+//! advice.
 //!
-//! A file per thing that is looked at. No check changes anything, and none knows where its material comes from: the
-//! [`api`](crate::api) has what concerns an engine ([`Subject`]), [`reload`](crate::reload) the configuration.
+//! A file examines one subject. No check changes anything, and none fetches its material: the
+//! [`api`](crate::api) passes what concerns an engine ([`Subject`]), [`reload`](crate::reload) the
+//! configuration.
 
 mod configuration;
 mod directories;
+mod disk_space;
 mod history;
 mod kernel;
 mod limits;
@@ -20,68 +23,69 @@ use escher_protocol::{ApiError, Diagnostic};
 
 use crate::authz::AdminPermit;
 use crate::config::{EngineConfig, ExecutionSettings};
-use crate::host::fd_budget::Budget;
+use crate::host::fd_budget::FdBudget;
 use crate::launch::LauncherState;
 use crate::scheduler::Counts;
 use crate::store::{FlushTimeout, HistorySize};
 
-/// Who is told.
+/// Who reads the diagnostics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
-    /// Somebody who may know everything.
+    /// An administrator, who may know everything.
     Administrator,
-    /// Anybody who may connect: nothing of what is in files that may be closed to them.
-    Anybody,
+    /// Everybody who may connect. The contents of files that may be closed to them are left out.
+    Everybody,
 }
 
 impl Audience {
-    /// By what somebody may do.
+    /// Returns the audience that has, or lacks, a permit.
     #[must_use]
-    pub fn of(permit: Option<&AdminPermit>) -> Self {
+    pub fn from_permit(permit: Option<&AdminPermit>) -> Self {
         match permit {
             Some(_) => Audience::Administrator,
-            None => Audience::Anybody,
+            None => Audience::Everybody,
         }
     }
 
-    /// `detail` for those who may know it, with what comes before it.
+    /// Returns `: detail` for an administrator, and nothing for others.
     fn detail(self, detail: impl Fn() -> String) -> String {
         match self {
             Audience::Administrator => format!(": {}", detail()),
-            Audience::Anybody => String::new(),
+            Audience::Everybody => String::new(),
         }
     }
 }
 
-/// What an engine knows of itself.
+/// An engine's own knowledge of its state.
 #[derive(Debug)]
 pub struct Subject {
-    /// As it was at the start.
+    /// The configuration with which it was started.
     pub config: EngineConfig,
-    /// What is set now.
+    /// The current settings.
     pub settings: ExecutionSettings,
-    /// The launcher that is connected.
+    /// The connected launcher.
     pub launcher: Option<LauncherState>,
-    /// What waits and runs.
+    /// Numbers of pending and running executions.
     pub counts: Counts,
-    /// For how long the first that waits has done so.
+    /// How long the first in the queue has waited.
     pub longest_wait: Option<Duration>,
-    /// What the open files are enough for.
-    pub budget: Budget,
-    /// How many connections were asked for.
+    /// What the limit on open files allows.
+    pub budget: FdBudget,
+    /// The configured number of connections.
     pub wanted_connections: usize,
-    /// How much the store has, or that it cannot be read.
-    pub stored: Result<HistorySize, ApiError>,
-    /// Whether the store could be brought up to date.
-    pub settled: Result<(), FlushTimeout>,
+    /// Size of the history, or why the store cannot be read.
+    pub history_size: Result<HistorySize, ApiError>,
+    /// Whether all changes could be written to the store.
+    pub flushed: Result<(), FlushTimeout>,
 }
 
-/// Examines an engine. Reads directories and tries system calls, so it is not for the event loop.
+/// Examines an engine. Reads directories and tries system calls, so it must not run on the event loop.
 #[must_use]
 pub fn engine(subject: &Subject, audience: Audience) -> Vec<Diagnostic> {
     [
         programs::launcher(subject.launcher.as_ref()),
-        directories::examine(&subject.config, subject.settings.log_limits.min_free_bytes),
+        directories::examine(&subject.config),
+        disk_space::examine(&subject.config, subject.settings.log_limits.min_free_bytes),
         history::examine(subject, audience),
         limits::examine(subject),
         kernel::examine(&subject.config.state_dir),
@@ -89,8 +93,8 @@ pub fn engine(subject: &Subject, audience: Audience) -> Vec<Diagnostic> {
     .concat()
 }
 
-/// A number of bytes as people read it.
-fn bytes(count: u64) -> String {
+/// Formats a number of bytes in the largest unit that fits.
+fn format_bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let mut shown = format!("{count} bytes");
     let mut rest = count;
@@ -110,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_shown_in_the_largest_unit_that_fits() {
+    fn formats_bytes_in_the_largest_unit_that_fits() {
         let table = [
             (0, "0 bytes"),
             (1023, "1023 bytes"),
@@ -119,14 +123,14 @@ mod tests {
             (u64::MAX, "16777215.9 TiB"),
         ];
         for (count, shown) in table {
-            assert_eq!(bytes(count), shown);
+            assert_eq!(format_bytes(count), shown);
         }
     }
 
     #[test]
-    fn details_are_for_those_who_may_know_them() {
+    fn only_administrators_get_details() {
         let detail = || "a secret".to_owned();
         assert_eq!(Audience::Administrator.detail(detail), ": a secret");
-        assert_eq!(Audience::Anybody.detail(detail), "");
+        assert_eq!(Audience::Everybody.detail(detail), "");
     }
 }

@@ -1,99 +1,80 @@
-//! The launcher: whether it is there, is of this release, and what it can do for commands.
+//! Examines the launcher: whether it is connected, its version, and what it can do for commands.
 
-use escher_launcher::ipc::wire::WIRE_VERSION;
 use escher_protocol::{Controllers, Diagnostic};
 
 use crate::launch::LauncherState;
 
-/// This escherd's release.
+/// escherd's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-const DELEGATE: &str =
-    "have the launcher run by its unit, which has `Delegate=yes` (systemd.resource-control(5))";
+const ADVICE_UPDATE: &str = "run `systemctl reload escher-launcher`, which starts the installed \
+     program; where escherd starts its launcher itself, run `systemctl restart escherd`. Commands \
+     keep running meanwhile";
+
+const ADVICE_DELEGATE: &str = "start the launcher as escher-launcher.service, which has \
+     `Delegate=yes` (systemd.resource-control(5))";
 
 pub(super) fn launcher(launcher: Option<&LauncherState>) -> Vec<Diagnostic> {
+    let check = "launcher";
     let Some(launcher) = launcher else {
-        return vec![
-            Diagnostic::failure(
-                "launcher",
-                "no launcher is connected: what is submitted waits",
-            )
-            .advise(
-                "`journalctl -u escherd -u escher-launcher` says why; \
-                 `systemctl start escher-launcher` starts it where it has a unit of its own",
-            ),
-        ];
+        let message = "not connected: commands wait until it is";
+        return vec![Diagnostic::failure(check, message).advise(
+            "`journalctl -u escherd -u escher-launcher` shows the cause; if the launcher is a \
+             service of its own, run `systemctl start escher-launcher`",
+        )];
     };
     let connected = format!("connected, process {}", launcher.pid);
-    let mut diagnostics = vec![Diagnostic::ok("launcher", connected)];
-    diagnostics.push(release(launcher));
-    diagnostics.push(cgroups(launcher));
-    diagnostics
+    vec![
+        Diagnostic::ok(check, connected),
+        version(launcher),
+        cgroups(launcher),
+    ]
 }
 
-fn release(launcher: &LauncherState) -> Diagnostic {
+fn version(launcher: &LauncherState) -> Diagnostic {
     let check = "launcher-version";
-    let update = "`systemctl reload escher-launcher` has it become the program on disk; a launcher that escherd has \
-                  started itself is renewed with `systemctl restart escherd`. Commands go on meanwhile";
-    let program = launcher.abilities.as_ref().map(|said| &*said.program);
-    match program {
-        Some(program) if program != VERSION => {
-            let message = format!("the launcher is {program}, escherd {VERSION}");
-            Diagnostic::warning(check, message).advise(update)
-        }
-        _ if launcher.wire_version < WIRE_VERSION => {
-            let message = format!(
-                "the launcher speaks version {} of the messages, escherd {WIRE_VERSION}: it is of an older release",
-                launcher.wire_version
-            );
-            Diagnostic::warning(check, message).advise(update)
-        }
-        Some(_) => Diagnostic::ok(check, format!("of the same release as escherd, {VERSION}")),
-        None => Diagnostic::ok(
+    let program = &*launcher.abilities.program;
+    if program == VERSION {
+        Diagnostic::ok(
             check,
-            format!("it speaks the same version of the messages as escherd, {WIRE_VERSION}"),
-        ),
+            format!("the launcher and escherd are both {VERSION}"),
+        )
+    } else {
+        let message = format!("the launcher is {program}, escherd {VERSION}");
+        Diagnostic::warning(check, message).advise(ADVICE_UPDATE)
     }
 }
 
 fn cgroups(launcher: &LauncherState) -> Diagnostic {
     let check = "cgroups";
-    let Some(abilities) = &launcher.abilities else {
-        return Diagnostic::note(
-            check,
-            "the launcher does not say whether commands have cgroups",
-        );
+    let Some(controllers) = launcher.abilities.cgroups else {
+        let message = "commands have no cgroups: no limits, no measurements, no pause";
+        return Diagnostic::warning(check, message).advise(ADVICE_DELEGATE);
     };
-    let Some(controllers) = abilities.cgroups else {
-        let message = "commands have no cgroups: no limits, no figures, no pause";
-        return Diagnostic::warning(check, message).advise(DELEGATE);
-    };
-    let (there, missing) = sort(controllers);
+    let (available, missing) = partition(controllers);
     if missing.is_empty() {
-        Diagnostic::ok(
-            check,
-            format!("each command has one, with {}", there.join(", ")),
-        )
-    } else {
-        let message = format!(
-            "commands have cgroups without {}: these are neither limited nor measured",
-            missing.join(", ")
-        );
-        Diagnostic::warning(check, message).advise(DELEGATE)
+        let available = available.join(", ");
+        return Diagnostic::ok(check, format!("each command has one, with {available}"));
     }
+    let missing = missing.join(", ");
+    let message = format!(
+        "commands have cgroups without {missing}: these resources are not limited or measured"
+    );
+    Diagnostic::warning(check, message).advise(ADVICE_DELEGATE)
 }
 
-/// Names of the controllers that are there and of those that are not.
-fn sort(controllers: Controllers) -> (Vec<&'static str>, Vec<&'static str>) {
+/// Returns the names of available and of missing controllers.
+fn partition(controllers: Controllers) -> (Vec<&'static str>, Vec<&'static str>) {
     let all = [
         ("memory", controllers.memory),
         ("cpu", controllers.cpu),
         ("pids", controllers.pids),
         ("io", controllers.io),
     ];
-    let (there, missing): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, is_there)| *is_there);
+    let (available, missing): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|(_, is_available)| *is_available);
     let names = |list: Vec<(&'static str, bool)>| list.into_iter().map(|(name, _)| name).collect();
-    (names(there), names(missing))
+    (names(available), names(missing))
 }
 
 #[cfg(test)]
@@ -102,61 +83,55 @@ mod tests {
     use escher_launcher::ipc::wire::Abilities;
     use escher_protocol::Severity;
 
-    fn verdicts(state: Option<&LauncherState>) -> Vec<(String, Severity)> {
+    fn severities(state: Option<&LauncherState>) -> Vec<(String, Severity)> {
         let diagnostics = launcher(state).into_iter();
         diagnostics
             .map(|diagnostic| (diagnostic.check.into_string(), diagnostic.severity))
             .collect()
     }
 
-    fn saying(program: &str, cgroups: Option<Controllers>) -> LauncherState {
+    fn launcher_of(program: &str, cgroups: Option<Controllers>) -> LauncherState {
         LauncherState {
             pid: 7,
-            wire_version: WIRE_VERSION,
-            abilities: Some(Abilities {
+            abilities: Abilities {
                 program: program.into(),
                 has_directories: true,
                 cgroups,
-            }),
+            },
         }
     }
 
     #[test]
-    fn a_launcher_of_this_release_with_all_controllers_is_well() {
+    fn a_launcher_of_this_version_with_all_controllers_is_ok() {
         let all = Controllers {
             memory: true,
             cpu: true,
             pids: true,
             io: true,
         };
-        let diagnostics = verdicts(Some(&saying(VERSION, Some(all))));
+        let severities = severities(Some(&launcher_of(VERSION, Some(all))));
         assert!(
-            diagnostics
+            severities
                 .iter()
-                .all(|(_, verdict)| *verdict == Severity::Ok),
-            "{diagnostics:?}"
+                .all(|(_, severity)| *severity == Severity::Ok),
+            "{severities:?}"
         );
     }
 
     #[test]
-    fn what_a_launcher_lacks_is_named() {
-        assert_eq!(verdicts(None), [("launcher".to_owned(), Severity::Failure)]);
-        let other = launcher(Some(&saying("0.0.1", None)));
+    fn names_what_a_launcher_lacks() {
+        assert_eq!(
+            severities(None),
+            [("launcher".to_owned(), Severity::Failure)]
+        );
+        let other = launcher(Some(&launcher_of("0.0.1", None)));
         assert!(other[1].message.contains("0.0.1") && other[1].advice.is_some());
         assert_eq!(other[2].severity, Severity::Warning);
         let some = Controllers {
             cpu: true,
             ..Controllers::default()
         };
-        let message = &launcher(Some(&saying(VERSION, Some(some))))[2].message;
+        let message = &launcher(Some(&launcher_of(VERSION, Some(some))))[2].message;
         assert!(message.contains("memory, pids, io"), "{message}");
-        let old = LauncherState {
-            pid: 7,
-            wire_version: 3,
-            abilities: None,
-        };
-        let diagnostics = verdicts(Some(&old));
-        assert_eq!(diagnostics[1].1, Severity::Warning);
-        assert_eq!(diagnostics[2].1, Severity::Note);
     }
 }

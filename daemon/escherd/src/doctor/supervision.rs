@@ -1,4 +1,4 @@
-//! Whether somebody sees to escherd itself, and whether it is the program that is installed.
+//! Examines whether escherd is the installed program, and whether a service manager supervises it.
 
 use std::path::Path;
 
@@ -6,60 +6,53 @@ use escher_protocol::Diagnostic;
 
 use crate::host::systemd;
 
-/// What the kernel appends to the path of a program that is not there any more (proc_pid_exe(5)).
+/// The kernel's mark after the path of a program that was removed or replaced (proc_pid_exe(5)).
 const DELETED: &str = " (deleted)";
 
-/// Whether escherd is the program on disk, and has a service manager.
+/// Examines escherd's program and its service manager.
 #[must_use]
 pub fn supervision() -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     if let Ok(program) = std::fs::read_link("/proc/self/exe") {
-        diagnostics.push(program_on_disk(&program));
+        diagnostics.push(installed_program(&program));
     }
-    diagnostics.extend(manager());
+    diagnostics.extend(service_manager());
     diagnostics
 }
 
-fn program_on_disk(program: &Path) -> Diagnostic {
+fn installed_program(program: &Path) -> Diagnostic {
     let check = "escherd-program";
     let shown = program.to_string_lossy();
     match shown.strip_suffix(DELETED) {
-        Some(path) => Diagnostic::warning(
-            check,
-            format!("{path} was replaced since escherd was started from it"),
-        )
-        .advise("`systemctl restart escherd`; commands and who waits for them go on"),
+        Some(path) => {
+            let message = format!("{path} was replaced after escherd was started");
+            Diagnostic::warning(check, message).advise(
+                "run `systemctl restart escherd`; commands keep running, and clients reconnect",
+            )
+        }
         None => Diagnostic::ok(check, format!("{shown}, {}", env!("CARGO_PKG_VERSION"))),
     }
 }
 
-fn manager() -> Vec<Diagnostic> {
+fn service_manager() -> Vec<Diagnostic> {
+    let check = "service-manager";
     if !systemd::is_listening() {
-        return vec![
-            Diagnostic::note(
-                "service-manager",
-                "nobody starts escherd again if it ends: it is not under systemd",
-            )
-            .advise(
-                "`systemctl enable --now escherd.socket`, or for yourself the same with `--user`",
-            ),
-        ];
+        let message = "not started by systemd: nothing restarts escherd if it ends";
+        return vec![Diagnostic::note(check, message).advise(
+            "run `systemctl enable --now escherd.socket`, or `systemctl --user enable --now \
+             escherd.socket` for an escherd of your own",
+        )];
     }
-    let watchdog = match systemd::watchdog_patience() {
-        Some(patience) => Diagnostic::ok(
-            "watchdog",
-            format!(
-                "systemd starts escherd again when it is not heard of for {} s",
-                patience.as_secs()
-            ),
-        ),
-        None => Diagnostic::note("watchdog", "nobody notices if escherd hangs")
+    let watchdog = match systemd::watchdog_timeout() {
+        Some(timeout) => {
+            let seconds = timeout.as_secs();
+            let message = format!("systemd restarts escherd if it hangs for {seconds} s");
+            Diagnostic::ok("watchdog", message)
+        }
+        None => Diagnostic::note("watchdog", "off: nothing notices if escherd hangs")
             .advise("set `WatchdogSec=30` for escherd.service (systemd.service(5))"),
     };
-    vec![
-        Diagnostic::ok("service-manager", "escherd is under systemd"),
-        watchdog,
-    ]
+    vec![Diagnostic::ok(check, "started by systemd"), watchdog]
 }
 
 #[cfg(test)]
@@ -68,9 +61,9 @@ mod tests {
     use escher_protocol::Severity;
 
     #[test]
-    fn a_program_that_was_replaced_is_told() {
-        let verdict = |path: &str| program_on_disk(Path::new(path)).severity;
-        assert_eq!(verdict("/usr/bin/escherd"), Severity::Ok);
-        assert_eq!(verdict("/usr/bin/escherd (deleted)"), Severity::Warning);
+    fn warns_of_a_program_that_was_replaced() {
+        let severity = |path: &str| installed_program(Path::new(path)).severity;
+        assert_eq!(severity("/usr/bin/escherd"), Severity::Ok);
+        assert_eq!(severity("/usr/bin/escherd (deleted)"), Severity::Warning);
     }
 }

@@ -10,12 +10,12 @@ mod state;
 mod stdin;
 mod submission;
 
-pub use outcome::Loss;
+pub use outcome::{End, Loss};
 pub use record::{listed, shown_command};
 pub use request::{Checked, MAX_KILL_GRACE_MS, RequestLimits, check};
 pub use resources::{check_limits, ensure_enforceable};
 pub use spec::{assignment, recall};
-pub use state::{Action, End, Ending, Event, Impossible, State};
+pub use state::{Action, Ending, Event, Impossible, State};
 pub use stdin::{Stdin, StdinReply, Write};
 pub use submission::Submission;
 
@@ -32,10 +32,8 @@ pub struct Execution {
 
 /// The state in which the word of a shim leaves an execution.
 #[cfg(test)]
-pub(crate) fn ended(
-    seen: escher_launcher::ipc::exit_record::ExitRecord,
-) -> escher_protocol::Status {
-    outcome::reported(seen, &escher_protocol::ResourceLimits::default()).status
+pub(crate) fn ended(report: escher_launcher::ipc::wire::ExitReport) -> escher_protocol::Status {
+    outcome::reported(report, &escher_protocol::ResourceLimits::default()).status
 }
 
 impl Execution {

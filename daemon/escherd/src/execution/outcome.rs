@@ -1,6 +1,5 @@
 //! From what a shim saw to what an execution's record says.
 
-use escher_launcher::ipc::exit_record::ExitRecord;
 use escher_launcher::ipc::wire::{EndCause, ExitReport};
 use escher_protocol::{
     ApiError, Canceller, ErrorCode, Exit, Leftovers, Measurements, Outcome, OutputStream,
@@ -8,19 +7,33 @@ use escher_protocol::{
 };
 use nix::errno::Errno;
 
-use super::state::End;
+/// How an execution ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// The final state.
+    pub status: Status,
+    /// When its program was started, if it was.
+    pub started_at: Option<Timestamp>,
+    /// When it was over.
+    pub completed_at: Timestamp,
+    /// Who asked for its end, if somebody did in time.
+    pub cancelled_by: Option<Canceller>,
+    /// The rest.
+    pub outcome: Outcome,
+}
 
 /// The end of an execution whose shim has reported, within these limits.
-pub(super) fn reported(seen: ExitRecord, limits: &ResourceLimits) -> End {
-    let ExitRecord { report, measured } = seen;
-    let measured = measured.unwrap_or_default();
+pub(super) fn reported(report: ExitReport, limits: &ResourceLimits) -> End {
+    let measured = report.measured.unwrap_or_default();
     let (status, error) = judge(&report);
     let error = error.map(|error| out_of_memory(&report, &measured, limits).unwrap_or(error));
     let cancelled_by = match report.cause {
         EndCause::Cancelled(by) => Some(by),
-        EndCause::Itself | EndCause::TimedOut | EndCause::LogFull | EndCause::OversizedOutput => {
-            None
-        }
+        EndCause::Itself
+        | EndCause::TimedOut
+        | EndCause::LogFull
+        | EndCause::OversizedOutput
+        | EndCause::UnsupportedPart { .. } => None,
     };
     End {
         status,
@@ -152,6 +165,7 @@ fn judge(report: &ExitReport) -> (Status, Option<ApiError>) {
                 error(ErrorCode::LOG_FULL, message.to_owned()),
             )
         }
+        (EndCause::UnsupportedPart { tag }, _) => (Status::Failed, Some(unsupported(*tag))),
         (EndCause::OversizedOutput, _) => (Status::Failed, Some(oversized(report.output))),
         (EndCause::Itself, Exit::Code(0)) => (Status::Completed, None),
         (EndCause::Itself, Exit::Code(code)) => {
@@ -217,6 +231,16 @@ fn oversized(output: OutputTotals) -> ApiError {
     }
 }
 
+fn unsupported(tag: u32) -> ApiError {
+    let message = format!(
+        "cannot be started: part {tag} of the launch is not supported by the installed launcher"
+    );
+    ApiError::new(ErrorCode::UNSUPPORTED, message).with_hint(
+        "`systemctl reload escher-launcher` has it become the program on disk; a launcher that escherd has \
+         started itself is renewed with `systemctl restart escherd`",
+    )
+}
+
 fn not_started(stage: StartStage, errno: i32) -> ApiError {
     let errno = Errno::from_raw(errno);
     let stage_name = stage.name();
@@ -272,7 +296,8 @@ fn hint(stage: StartStage, errno: Errno) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use escher_protocol::{ExecutionId, User};
+    use escher_launcher::ipc::wire::FIRST_ATTEMPT;
+    use escher_protocol::{ExecutionId, UnsupportedPart, User};
 
     const USAGE: Usage = Usage {
         user_us: 1,
@@ -280,20 +305,26 @@ mod tests {
         peak_memory_bytes: 3,
     };
 
-    fn seen(cause: EndCause, exit: Exit, measured: Option<Measurements>) -> ExitRecord {
-        let report = ExitReport {
-            id: ExecutionId::from_bytes([1; 16]),
-            exit,
+    fn seen(cause: EndCause, exit: Exit, measured: Option<Measurements>) -> ExitReport {
+        let id = ExecutionId::from_bytes([1; 16]);
+        ExitReport {
             cause,
-            ended_by_signal: None,
-            started_at: None,
-            ended_at: Timestamp::from_micros(0),
-            duration_us: 0,
             usage: USAGE,
-            output: OutputTotals::default(),
-            leftovers: Leftovers::None,
-        };
-        ExitRecord { report, measured }
+            measured,
+            ..ExitReport::new(id, FIRST_ATTEMPT, exit, Timestamp::from_micros(0))
+        }
+    }
+
+    #[test]
+    fn an_unsupported_part_is_named() {
+        let id = ExecutionId::from_bytes([1; 16]);
+        let part = UnsupportedPart { tag: 4_711 };
+        let report = ExitReport::unsupported(id, FIRST_ATTEMPT, part, Timestamp::from_micros(1));
+        let end = reported(report, &ResourceLimits::default());
+        let error = end.outcome.error.unwrap();
+        assert_eq!((end.status, end.started_at), (Status::Failed, None));
+        assert_eq!(error.code, ErrorCode::UNSUPPORTED);
+        assert!(error.message.contains("part 4711"), "{error}");
     }
 
     fn end(cause: EndCause, exit: Exit) -> (Status, Option<u16>) {

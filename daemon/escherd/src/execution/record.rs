@@ -1,7 +1,7 @@
 //! What an execution tells of itself.
 
 use escher_protocol::execution::LISTED_COMMAND_BYTES;
-use escher_protocol::{Blob, Command, ExecutionRecord};
+use escher_protocol::{Blob, Command, ExecutionRecord, Resources};
 
 use super::state::Ending;
 use super::{Execution, State};
@@ -10,20 +10,26 @@ use super::{Execution, State};
 const SHOWN_COMMAND_CHARS: usize = 200;
 
 impl Execution {
-    /// Everything known about it.
+    /// Everything known about it, with what it may use and has used.
     #[must_use]
-    pub fn record(&self) -> ExecutionRecord {
-        self.describe(shown(&self.submission.request.command), false)
+    pub fn record(&self, resources: Resources) -> ExecutionRecord {
+        let command = shown(&self.submission.request.command);
+        self.describe(command, false, resources)
     }
 
     /// The same with a command of at most [`LISTED_COMMAND_BYTES`], for lists.
     #[must_use]
-    pub fn listed_record(&self) -> ExecutionRecord {
+    pub fn listed_record(&self, resources: Resources) -> ExecutionRecord {
         let (command, cut) = shorten(&self.submission.request.command);
-        self.describe(command, cut)
+        self.describe(command, cut, resources)
     }
 
-    fn describe(&self, command: Command, command_cut: bool) -> ExecutionRecord {
+    fn describe(
+        &self,
+        command: Command,
+        command_cut: bool,
+        resources: Resources,
+    ) -> ExecutionRecord {
         let submission = &self.submission;
         let request = &submission.request;
         let end = self.state.end();
@@ -59,6 +65,8 @@ impl Execution {
             cancelled_by,
             log_path: submission.log_path.clone(),
             outcome: end.map(|end| end.outcome.clone()),
+            resources,
+            parts: request.parts.clone(),
         }
     }
 }

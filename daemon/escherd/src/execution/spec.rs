@@ -1,8 +1,10 @@
 //! What a shim is told to run.
 
-use escher_launcher::ipc::wire::{Assignment, LaunchSpec, LogLimits, MAX_MEMO_BYTES};
+use escher_launcher::ipc::wire::{
+    Assignment, FIRST_ATTEMPT, LaunchSpec, LogLimits, MAX_SUBMISSION_BACKUP_BYTES,
+};
 use escher_protocol::codec::{self, CodecError};
-use escher_protocol::{Blob, ResourceLimits, StdinMode};
+use escher_protocol::{Blob, Parts, StdinMode};
 
 use super::Submission;
 
@@ -14,52 +16,45 @@ const ID_VARIABLE: &[u8] = b"ESCHER_EXECUTION_ID";
 
 /// What a shim is given for `submission`.
 #[must_use]
-pub fn assignment(submission: &Submission, log_limits: LogLimits) -> Assignment {
+pub fn assignment(
+    submission: &Submission,
+    log_limits: LogLimits,
+    output_limit: Option<u64>,
+) -> Assignment {
     Assignment {
         spec: launch_spec(submission),
-        memo: memo(submission),
+        submission_backup: submission_backup(submission),
         log_limits,
+        output_limit,
+        limits: submission.request.limits,
+        parts: Parts::new(),
     }
 }
 
 /// What a shim keeps, so that its execution is known even if the store is not: the submission without the
 /// request's environment, which is a secret, and without the command where that is too long.
-fn memo(submission: &Submission) -> Blob {
+fn submission_backup(submission: &Submission) -> Blob {
     let mut known = submission.clone();
     known.request.environment = Vec::new();
-    let bytes = encode_memo(&known);
-    if bytes.len() <= MAX_MEMO_BYTES {
+    let bytes = codec::encode(&known).unwrap_or_default();
+    if bytes.len() <= MAX_SUBMISSION_BACKUP_BYTES {
         return bytes.into();
     }
     known.request.command = super::record::shorten(&known.request.command).0;
-    let bytes = encode_memo(&known);
-    if bytes.len() <= MAX_MEMO_BYTES {
+    let bytes = codec::encode(&known).unwrap_or_default();
+    if bytes.len() <= MAX_SUBMISSION_BACKUP_BYTES {
         bytes.into()
     } else {
         Blob::default()
     }
 }
 
-/// The limits follow if there are any: other memos are as every escherd knows them.
-fn encode_memo(known: &Submission) -> Vec<u8> {
-    let encoded = if known.limits.is_unlimited() {
-        codec::encode(known)
-    } else {
-        codec::encode(&(known, known.limits))
-    };
-    encoded.unwrap_or_default()
-}
-
 /// What a shim has kept of its execution.
 ///
 /// # Errors
 /// When that is nothing, or of a version that is not known here.
-pub fn recall(memo: &[u8]) -> Result<Submission, CodecError> {
-    codec::decode(memo).or_else(|_| {
-        let (mut known, limits): (Submission, ResourceLimits) = codec::decode(memo)?;
-        known.limits = limits;
-        Ok(known)
-    })
+pub fn recall(backup: &[u8]) -> Result<Submission, CodecError> {
+    codec::decode(backup)
 }
 
 /// The launch of `submission`, with an environment built from nothing: the account's variables, then those
@@ -74,6 +69,7 @@ fn launch_spec(submission: &Submission) -> LaunchSpec {
     let home = account.home.clone();
     LaunchSpec {
         id: submission.id,
+        attempt: FIRST_ATTEMPT,
         argv: request.command.to_argv(),
         environment: environment(submission),
         working_dir: request.working_dir.clone().unwrap_or(home),
@@ -124,9 +120,11 @@ mod tests {
     use super::*;
     use crate::authz::Account;
     use crate::execution::Checked;
-    use escher_protocol::{Command, ExecutionId, ExecutionRequest, Timestamp, User};
+    use escher_protocol::{
+        Command, ExecutionId, ExecutionRequest, Part, ResourceLimits, Timestamp, User,
+    };
 
-    fn submission(limits: ResourceLimits) -> Submission {
+    fn submission() -> Submission {
         let user = User { uid: 1, name: None };
         Submission {
             id: ExecutionId::from_bytes([1; 16]),
@@ -135,9 +133,14 @@ mod tests {
                 command: Command::Exec {
                     argv: vec!["true".into()],
                 },
+                limits: ResourceLimits {
+                    memory_max: Some(1 << 20),
+                    cpu_quota: None,
+                    tasks_max: Some(7),
+                },
+                parts: vec![Part::new(2, "x")].try_into().unwrap(),
                 ..ExecutionRequest::default()
             }),
-            limits,
             checked: Checked {
                 timeout_ms: None,
                 kill_grace_ms: 1,
@@ -155,21 +158,9 @@ mod tests {
     }
 
     #[test]
-    fn a_memo_without_limits_is_one_that_every_escherd_understands() {
-        let unlimited = submission(ResourceLimits::default());
-        let memo = memo(&unlimited);
-        assert_eq!(codec::decode::<Submission>(&memo), Ok(unlimited.clone()));
-        assert_eq!(recall(&memo), Ok(unlimited));
-    }
-
-    #[test]
-    fn a_memo_has_the_limits() {
-        let limited = submission(ResourceLimits {
-            memory_max: Some(1 << 20),
-            cpu_quota: None,
-            tasks_max: Some(7),
-        });
-        assert_eq!(recall(&memo(&limited)), Ok(limited));
+    fn a_backup_has_the_limits_and_the_parts_of_the_request() {
+        let submission = submission();
+        assert_eq!(recall(&submission_backup(&submission)), Ok(submission));
         assert!(recall(b"").is_err());
     }
 }

@@ -8,11 +8,11 @@
 //! `Launching` is `pending` to the outside: the launch has been handed to a shim, and nobody has seen the
 //! program run yet.
 
-use escher_launcher::ipc::exit_record::ExitRecord;
+use escher_launcher::ipc::wire::ExitReport;
 use escher_protocol::message::CancelOutcome;
-use escher_protocol::{CancelMode, Canceller, Outcome, ResourceLimits, Status, Timestamp};
+use escher_protocol::{CancelMode, Canceller, ResourceLimits, Status, Timestamp};
 
-use super::outcome::{self, Loss};
+use super::outcome::{self, End, Loss};
 
 /// Where an execution stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,21 +46,6 @@ pub struct Ending {
     pub kill: bool,
 }
 
-/// How an execution ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct End {
-    /// The final state.
-    pub status: Status,
-    /// When its program was started, if it was.
-    pub started_at: Option<Timestamp>,
-    /// When it was over.
-    pub completed_at: Timestamp,
-    /// Who asked for its end, if somebody did in time.
-    pub cancelled_by: Option<Canceller>,
-    /// The rest.
-    pub outcome: Outcome,
-}
-
 /// What can happen to an execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -76,7 +61,7 @@ pub enum Event {
     /// Its shim reports its end.
     Exited {
         /// What the shim has seen.
-        seen: Box<ExitRecord>,
+        report: Box<ExitReport>,
         /// What it was allowed to use.
         limits: ResourceLimits,
     },
@@ -149,8 +134,8 @@ impl State {
                 };
                 Ok(Action::None)
             }
-            (State::Launching { .. } | State::Running { .. }, Event::Exited { seen, limits }) => {
-                *self = State::Finished(Box::new(outcome::reported(*seen, &limits)));
+            (State::Launching { .. } | State::Running { .. }, Event::Exited { report, limits }) => {
+                *self = State::Finished(Box::new(outcome::reported(*report, &limits)));
                 Ok(Action::None)
             }
             (State::Launching { .. } | State::Running { .. }, Event::Lost { at, loss }) => {
@@ -260,8 +245,8 @@ fn request_end(cancel: &mut Option<Ending>, by: Canceller, mode: CancelMode) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use escher_launcher::ipc::wire::{EndCause, ExitReport};
-    use escher_protocol::{ExecutionId, Exit, Leftovers, OutputTotals, Usage};
+    use escher_launcher::ipc::wire::FIRST_ATTEMPT;
+    use escher_protocol::{ExecutionId, Exit};
 
     const AT: Timestamp = Timestamp::from_micros(5);
 
@@ -293,21 +278,6 @@ mod tests {
         }
     }
 
-    fn report() -> ExitReport {
-        ExitReport {
-            id: ExecutionId::from_bytes([1; 16]),
-            exit: Exit::Code(0),
-            cause: EndCause::Itself,
-            ended_by_signal: None,
-            started_at: Some(AT),
-            ended_at: AT,
-            duration_us: 0,
-            usage: Usage::default(),
-            output: OutputTotals::default(),
-            leftovers: Leftovers::None,
-        }
-    }
-
     fn events() -> Vec<Event> {
         let cancel = |mode| Event::Cancel {
             by: Canceller::Host,
@@ -318,10 +288,12 @@ mod tests {
             Event::Admit,
             Event::Started { pid: 7, at: AT },
             Event::Exited {
-                seen: Box::new(ExitRecord {
-                    report: report(),
-                    measured: None,
-                }),
+                report: Box::new(ExitReport::new(
+                    ExecutionId::from_bytes([1; 16]),
+                    FIRST_ATTEMPT,
+                    Exit::Code(0),
+                    AT,
+                )),
                 limits: ResourceLimits::default(),
             },
             Event::Lost {

@@ -1,6 +1,6 @@
 //! What was taken on: everything about an execution that does not change any more.
 
-use escher_protocol::{Blob, ExecutionId, ExecutionRequest, ResourceLimits, Timestamp, User};
+use escher_protocol::{Blob, ExecutionId, ExecutionRequest, Timestamp, User};
 use serde::{Deserialize, Serialize};
 
 use super::Checked;
@@ -15,10 +15,6 @@ pub struct Submission {
     pub number: u64,
     /// What was asked for.
     pub request: Box<ExecutionRequest>,
-    /// What it may use. Whoever encodes a submission keeps them beside it: stores and shims have the encoding
-    /// from before there were limits.
-    #[serde(skip)]
-    pub limits: ResourceLimits,
     /// The parts of the request that settings and defaults have decided.
     pub checked: Checked,
     /// Who asked.

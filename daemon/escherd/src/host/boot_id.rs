@@ -1,64 +1,64 @@
-//! Whether the host was started anew since the last escherd.
+//! Detects that the host has booted since the last escherd ran.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The kernel's name for this run of the host (random(4)).
+/// The kernel's ID of this boot (random(4)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The run of the host that escherd's state is of.
+/// The boot ID of the kernel, and the one that escherd has recorded.
 #[derive(Debug)]
 pub struct Boot {
     path: PathBuf,
-    now: String,
-    before: Option<String>,
+    current: String,
+    recorded: Option<String>,
 }
 
 impl Boot {
-    /// Reads what the last escherd noted in `state_dir`.
+    /// Reads the kernel's boot ID, and the one that is recorded in `state_dir`.
     ///
     /// # Errors
-    /// When the kernel does not tell, or the note cannot be read.
+    /// When one of the files cannot be read.
     pub fn read(state_dir: &Path) -> io::Result<Self> {
         let path = state_dir.join("boot-id");
-        let before = match fs::read_to_string(&path) {
+        let recorded = match fs::read_to_string(&path) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
         Ok(Boot {
             path,
-            now: fs::read_to_string(BOOT_ID)?,
-            before,
+            current: fs::read_to_string(BOOT_ID)?,
+            recorded,
         })
     }
 
-    /// Whether this is another run of the host than the last escherd's.
+    /// Whether the host has booted since the boot ID was recorded.
     #[must_use]
-    pub fn is_another(&self) -> bool {
-        self.before
+    pub fn has_rebooted(&self) -> bool {
+        self.recorded
             .as_ref()
-            .is_some_and(|before| *before != self.now)
+            .is_some_and(|recorded| *recorded != self.current)
     }
 
-    /// Whether this run is noted: all that followed from its being another one is on disk.
+    /// Whether this boot is recorded, which means that the consequences of a reboot are on disk.
     #[must_use]
-    pub fn is_noted(&self) -> bool {
-        self.before.as_ref() == Some(&self.now)
+    pub fn is_recorded(&self) -> bool {
+        self.recorded.as_ref() == Some(&self.current)
     }
 
-    /// Notes this run. Only once everything that follows from another one is on disk: whoever reads the
-    /// note takes that for done.
+    /// Records this boot. To be called once the consequences of a reboot are on disk: the next escherd
+    /// relies on that.
     ///
     /// # Errors
-    /// Those of the file system; the old note is then still there.
-    pub fn note(&self) -> io::Result<()> {
-        if self.is_noted() {
+    /// Errors of the file system. The old record is still there then.
+    pub fn record(&self) -> io::Result<()> {
+        if self.is_recorded() {
             return Ok(());
         }
         let draft = self.path.with_extension("new");
-        fs::write(&draft, &self.now)?;
+        fs::write(&draft, &self.current)?;
         fs::rename(&draft, &self.path)
     }
 }
@@ -68,16 +68,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_run_of_the_host_is_noticed_until_it_is_noted() {
+    fn detects_a_reboot_until_the_boot_is_recorded() {
         let dir = tempfile::tempdir().unwrap();
         let first = Boot::read(dir.path()).unwrap();
-        assert!(!first.is_another(), "nothing is known of an earlier one");
-        first.note().unwrap();
-        assert!(!Boot::read(dir.path()).unwrap().is_another());
+        assert!(!first.has_rebooted(), "no earlier boot is known");
+        first.record().unwrap();
+        assert!(!Boot::read(dir.path()).unwrap().has_rebooted());
         fs::write(dir.path().join("boot-id"), "another\n").unwrap();
         let later = Boot::read(dir.path()).unwrap();
-        assert!(later.is_another() && Boot::read(dir.path()).unwrap().is_another());
-        later.note().unwrap();
-        assert!(!Boot::read(dir.path()).unwrap().is_another());
+        assert!(later.has_rebooted() && Boot::read(dir.path()).unwrap().has_rebooted());
+        later.record().unwrap();
+        assert!(!Boot::read(dir.path()).unwrap().has_rebooted());
     }
 }

@@ -1,5 +1,5 @@
-//! How escherd divides the file descriptors that it may have, so that whatever comes, it can still take a
-//! connection to refuse it, and write down what has ended.
+//! Divides the file descriptors that escherd may have, so that there is always one left to refuse a
+//! connection, and to write down what has ended.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,132 +7,136 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-use crate::server::ROOT_RESERVE;
+/// Connections that root may have beyond `daemon.max_connections`.
+pub const ROOT_RESERVE: usize = 16;
 
-/// For what is always there: the store and its readers, the launcher, the sockets, those who fetch metrics, the
-/// event loop, the log.
+/// Descriptors that are always in use: the store and its readers, the launcher, the sockets,
+/// connections for metrics, the event loop, the log.
 const FIXED: u64 = 64;
 
-/// Shims that may be there beyond those that run something.
+/// Shims that may be connected without an execution.
 const SPARE_SHIMS: u64 = 16;
 
-/// Descriptors that an open log takes: its own and the index's.
+/// Descriptors of an open log: its own and the index's.
 const PER_LOG: u64 = 2;
 
-/// What the descriptors are enough for.
+/// How many of each the descriptors allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget {
-    /// Executions at once: each takes the socket to its shim.
+pub struct FdBudget {
+    /// Running executions: each takes the socket to its shim.
     pub executions: usize,
-    /// Connections, without those that are kept for root.
+    /// Connections, without those that are reserved for root.
     pub connections: usize,
-    /// Logs that are read at once.
+    /// Logs that are open for reading.
     pub logs: usize,
 }
 
 /// The division that is in force.
 #[derive(Debug)]
-pub struct Shares {
+pub struct FdShares {
     open_logs: Arc<Semaphore>,
-    now: Mutex<Division>,
+    current: Mutex<Division>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Division {
     wanted_connections: usize,
-    budget: Budget,
+    budget: FdBudget,
 }
 
-impl Shares {
-    /// Divides for so many executions and connections.
+impl FdShares {
+    /// Divides the descriptors for this many executions and connections.
     #[must_use]
     pub fn new(executions: usize, connections: usize) -> Self {
         let budget = divide(executions, connections);
-        Shares {
+        FdShares {
             open_logs: Arc::new(Semaphore::new(budget.logs)),
-            now: Mutex::new(Division {
+            current: Mutex::new(Division {
                 wanted_connections: connections,
                 budget,
             }),
         }
     }
 
-    /// What there is for whom.
+    /// Returns the budget.
     #[must_use]
-    pub fn budget(&self) -> Budget {
-        self.now().budget
+    pub fn budget(&self) -> FdBudget {
+        self.current().budget
     }
 
-    /// How many connections were asked for.
+    /// Returns the number of connections that are configured.
     #[must_use]
     pub fn wanted_connections(&self) -> usize {
-        self.now().wanted_connections
+        self.current().wanted_connections
     }
 
-    /// Leave to open logs: a permit for each.
+    /// Returns the permits to open logs, one for each.
     #[must_use]
     pub fn open_logs(&self) -> Arc<Semaphore> {
         Arc::clone(&self.open_logs)
     }
 
-    /// Divides anew; `connections` are as many as before unless they are given. Logs that are being read are read to
-    /// their end.
-    pub fn change(&self, executions: usize, connections: Option<usize>) -> Budget {
-        let mut now = self.now();
-        let wanted_connections = connections.unwrap_or(now.wanted_connections);
+    /// Divides the descriptors anew. The number of connections stays if it is `None`. Logs that are
+    /// open are read to their ends.
+    pub fn change(&self, executions: usize, connections: Option<usize>) -> FdBudget {
+        let mut current = self.current();
+        let wanted_connections = connections.unwrap_or(current.wanted_connections);
         let budget = divide(executions, wanted_connections);
-        match budget.logs.checked_sub(now.budget.logs) {
+        match budget.logs.checked_sub(current.budget.logs) {
             Some(more) => self.open_logs.add_permits(more),
-            None => drop(self.open_logs.forget_permits(now.budget.logs - budget.logs)),
+            None => {
+                let fewer = current.budget.logs - budget.logs;
+                self.open_logs.forget_permits(fewer);
+            }
         }
-        *now = Division {
+        *current = Division {
             wanted_connections,
             budget,
         };
         budget
     }
 
-    fn now(&self) -> MutexGuard<'_, Division> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current(&self) -> MutexGuard<'_, Division> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Raises the limit to what the host allows, and divides it.
-fn divide(executions: usize, connections: usize) -> Budget {
+/// Raises the limit on open files as far as the host allows, and divides it.
+fn divide(executions: usize, connections: usize) -> FdBudget {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
         Ok(hard)
     });
     let limit = limit.unwrap_or_else(|error| {
-        warn!(%error, "the limit of open files cannot be raised");
+        warn!(%error, "cannot raise the limit on open files");
         getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |limits| limits.0)
     });
     let budget = plan(limit, executions, connections);
     for (what, wanted, granted) in [
-        ("executions at once", executions, budget.executions),
+        ("executions", executions, budget.executions),
         ("connections", connections, budget.connections),
     ] {
         if granted < wanted {
             warn!(
                 limit,
-                wanted, granted, "too few open files are allowed for so many {what}"
+                wanted, granted, "the limit on open files allows fewer {what} than are configured"
             );
         }
     }
     budget
 }
 
-fn plan(limit: u64, executions: usize, connections: usize) -> Budget {
+fn plan(limit: u64, executions: usize, connections: usize) -> FdBudget {
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let count = |number: usize| number as u64;
     let rest = limit.saturating_sub(FIXED + SPARE_SHIMS + count(ROOT_RESERVE));
-    // Nobody gets less than one, and nobody takes so much that nothing is left for the others.
+    // Each gets at least one, and none so many that nothing is left for the others.
     let executions = count(executions).min(rest / 4).max(1);
     let rest = rest.saturating_sub(executions);
     let connections = count(connections).min(rest / 2).max(1);
-    // A result reads two at once.
+    // A result reads two logs at once.
     let logs = (rest.saturating_sub(connections) / PER_LOG).max(2);
-    Budget {
+    FdBudget {
         executions: size(executions),
         connections: size(connections),
         logs: size(logs).min(Semaphore::MAX_PERMITS),
@@ -144,18 +148,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_goes_without_and_together_they_fit() {
+    fn every_share_is_at_least_one_and_together_they_fit() {
         for limit in [0, 64, 100, 256, 1024, 4096, 524_288] {
             for (executions, connections) in [(1, 1), (100, 4096), (5000, 100_000)] {
                 let budget = plan(limit, executions, connections);
                 assert!(budget.executions >= 1 && budget.connections >= 1 && budget.logs >= 2);
                 assert!(budget.executions <= executions && budget.connections <= connections);
                 let sizes = [ROOT_RESERVE, budget.executions, budget.connections];
-                let taken = sizes.into_iter().sum::<usize>() as u64
+                let used = sizes.into_iter().sum::<usize>() as u64
                     + budget.logs as u64 * PER_LOG
                     + FIXED
                     + SPARE_SHIMS;
-                assert!(taken <= limit.max(104), "{budget:?} of {limit}");
+                assert!(used <= limit.max(104), "{budget:?} of {limit}");
             }
         }
         let usual = plan(524_288, 100, 4096);

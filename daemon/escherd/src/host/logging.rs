@@ -1,4 +1,4 @@
-//! Where escherd's own log goes.
+//! escherd's own log.
 
 use std::io::IsTerminal;
 
@@ -7,18 +7,18 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Where it goes.
+/// Where the log goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Destination {
-    /// systemd's journal, which keeps fields apart: there the lives of executions are told, too.
+pub enum LogDestination {
+    /// systemd's journal. It keeps fields, so the events of executions are logged there, too.
     Journal,
     /// Standard error.
     StandardError,
 }
 
-/// Sets up logging: to the journal when standard error is connected to it (systemd.exec(5),
-/// `JOURNAL_STREAM`), else to standard error. `ESCHER_LOG` filters, as in `ESCHER_LOG=debug`.
-pub fn init() -> Destination {
+/// Sets up logging: to the journal when standard error is connected to it (`JOURNAL_STREAM`,
+/// systemd.exec(5)), else to standard error. `ESCHER_LOG` sets the filter, as in `ESCHER_LOG=debug`.
+pub fn init() -> LogDestination {
     let filter = EnvFilter::try_from_env("ESCHER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
     if std::env::var_os("JOURNAL_STREAM").is_some()
@@ -29,17 +29,17 @@ pub fn init() -> Destination {
             .with_priority_mappings(PRIORITIES)
             .with_syslog_identifier("escherd".to_owned());
         registry.with(journal).init();
-        return Destination::Journal;
+        return LogDestination::Journal;
     }
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     registry.with(lines).init();
-    Destination::StandardError
+    LogDestination::StandardError
 }
 
-/// Each level as what syslog(3) calls by its name.
+/// The levels of syslog(3).
 const PRIORITIES: PriorityMappings = PriorityMappings {
     error: Priority::Error,
     warn: Priority::Warning,

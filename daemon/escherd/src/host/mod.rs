@@ -1,4 +1,4 @@
-//! What escherd stands on: systemd, open files, the boot, where its log goes.
+//! The interface to the host: systemd, file descriptors, the boot ID, the log.
 
 pub mod boot_id;
 pub mod fd_budget;

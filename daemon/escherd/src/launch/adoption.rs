@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use escher_launcher::ipc::packet::PacketSocket;
 use escher_launcher::ipc::shim_socket::{self, SocketName};
-use escher_launcher::ipc::wire::{FromShim, MAX_PACKET_BYTES, ShimState};
+use escher_launcher::ipc::wire::{FromShim, MAX_PACKET_BYTES, ShimState, WIRE_VERSION};
 use escher_protocol::{ExecutionId, codec};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -53,7 +53,7 @@ impl Adoption {
 
     fn has(&self, name: &SocketName) -> bool {
         match name {
-            SocketName::Claim(id) => {
+            SocketName::Claim { id, .. } => {
                 let of_living = |shim: &(Shim, ShimState)| shim.1.id == *id;
                 self.claims.contains(id)
                     || self.shims.iter().any(of_living)
@@ -110,10 +110,10 @@ pub async fn adopt(runtime_dir: &Path) -> io::Result<Adoption> {
                     adoption.shims.push((shim, *state));
                 }
                 (Ok(Found::Changed), _) => {}
-                (Ok(Found::Dead), SocketName::Claim(id)) => drop(adoption.claims.insert(id)),
+                (Ok(Found::Dead), SocketName::Claim { id, .. }) => drop(adoption.claims.insert(id)),
                 // It had no command yet. The launcher removes what it left.
                 (Ok(Found::Dead), name) => drop(passed_over.insert(name)),
-                (Ok(Found::Silent(Some(packets))), SocketName::Claim(id)) => {
+                (Ok(Found::Silent(Some(packets))), SocketName::Claim { id, .. }) => {
                     warn!(execution = %id, "a shim does not answer; its command is believed to go on");
                     adoption.silent.push((Shim::silent(packets, id), id));
                 }
@@ -158,7 +158,13 @@ async fn ask(directory: &File, name: &SocketName, deadline: Instant) -> io::Resu
         Ok(received) => received?.ok_or(io::ErrorKind::UnexpectedEof)?,
     };
     match codec::decode(&buffer[..received.length]) {
-        Ok(FromShim::Adoptable(state)) => Ok(Found::Adopted(packets, state)),
-        Ok(_) | Err(_) => Err(io::Error::other("its first word makes no sense")),
+        Ok(FromShim::Adoptable(state)) if state.version == WIRE_VERSION => {
+            Ok(Found::Adopted(packets, state))
+        }
+        Ok(FromShim::Adoptable(state)) => Err(io::Error::other(format!(
+            "the shim speaks version {} of the messages, escherd version {WIRE_VERSION}",
+            state.version
+        ))),
+        Ok(_) | Err(_) => Err(io::Error::other("unexpected first message")),
     }
 }

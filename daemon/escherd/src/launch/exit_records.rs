@@ -1,34 +1,55 @@
 //! Exit records that shims have left.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use escher_launcher::ipc::exit_record::{self, ExitRecord, ExitRecordError};
+use escher_launcher::ipc::exit_record::{self, ExitRecordError};
+use escher_launcher::ipc::wire::ExitReport;
+use escher_protocol::ExecutionId;
 use tracing::error;
 
-/// Reads all exit records in the state directory. One that is damaged is set aside under another name and
-/// said; its execution is lost then, and no other.
+/// The exit records in a state directory.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ExitRecords {
+    /// The reports in them.
+    pub reports: Vec<ExitReport>,
+    /// Executions with a record that only another version of escherd understands: how they ended is known,
+    /// but not here.
+    pub of_another_version: HashSet<ExecutionId>,
+}
+
+/// Reads all exit records in the state directory. A damaged one is moved aside under another name and
+/// logged; its execution is lost then, and no other. One of another version is logged and stays where it is.
 ///
 /// # Errors
 /// When the directory cannot be read. One that is not there is empty.
-pub fn exit_records(state_dir: &Path) -> io::Result<Vec<ExitRecord>> {
+pub fn exit_records(state_dir: &Path) -> io::Result<ExitRecords> {
+    let mut records = ExitRecords::default();
     let directory = state_dir.join(exit_record::DIRECTORY);
     let entries = match fs::read_dir(&directory) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(records),
         Err(error) => return Err(error),
     };
-    let mut records = Vec::new();
     for entry in entries {
         let path = entry?.path();
         if path.extension() != Some(OsStr::new("exit")) {
             continue;
         }
         match exit_record::read(&path) {
-            Ok(record) => records.push(record),
+            Ok(report) => records.reports.push(report),
             Err(problem @ ExitRecordError::Unreadable { .. }) => error!("{problem}"),
+            Err(problem) if problem.is_of_another_version() => {
+                error!("{problem}; it is left for an escherd that understands it");
+                let name = path.file_name().and_then(OsStr::to_str);
+                let named = name.and_then(exit_record::parse_file_name);
+                records
+                    .of_another_version
+                    .extend(named.map(|named| named.0));
+            }
             Err(problem) => {
                 let aside = path.with_extension("exit.damaged");
                 let renamed = fs::rename(&path, &aside);
@@ -42,41 +63,56 @@ pub fn exit_records(state_dir: &Path) -> io::Result<Vec<ExitRecord>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use escher_launcher::ipc::wire::{EndCause, ExitReport};
-    use escher_protocol::{ExecutionId, Exit, Leftovers, OutputTotals, Timestamp, Usage};
+    use escher_launcher::ipc::wire::FIRST_ATTEMPT;
+    use escher_protocol::{Exit, Part, Parts, Timestamp};
+
+    fn report(byte: u8) -> ExitReport {
+        let id = ExecutionId::from_bytes([byte; 16]);
+        let at = Timestamp::from_micros(2);
+        ExitReport::new(id, FIRST_ATTEMPT, Exit::Code(3), at)
+    }
 
     #[test]
     fn a_record_that_is_cut_anywhere_costs_no_other() {
         let dir = tempfile::tempdir().unwrap();
         let exits = dir.path().join(exit_record::DIRECTORY);
-        assert!(exit_records(dir.path()).unwrap().is_empty(), "no directory");
+        let none = exit_records(dir.path()).unwrap();
+        assert_eq!(none, ExitRecords::default(), "no directory");
         fs::create_dir(&exits).unwrap();
-        let record = |byte| ExitRecord {
-            measured: None,
-            report: ExitReport {
-                id: ExecutionId::from_bytes([byte; 16]),
-                exit: Exit::Code(3),
-                cause: EndCause::Itself,
-                ended_by_signal: None,
-                started_at: None,
-                ended_at: Timestamp::from_micros(2),
-                duration_us: 1,
-                usage: Usage::default(),
-                output: OutputTotals::default(),
-                leftovers: Leftovers::None,
-            },
-        };
         for byte in [1, 2] {
-            exit_record::write(fs::File::open(&exits).unwrap(), &record(byte)).unwrap();
+            exit_record::write(fs::File::open(&exits).unwrap(), &report(byte)).unwrap();
         }
-        let path = exits.join(exit_record::file_name(record(1).report.id));
+        let path = exits.join(exit_record::file_name(report(1).id, FIRST_ATTEMPT));
         let whole = fs::read(&path).unwrap();
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
-            assert_eq!(exit_records(dir.path()).unwrap(), [record(2)]);
+            assert_eq!(exit_records(dir.path()).unwrap().reports, [report(2)]);
             assert!(!path.exists() && path.with_extension("exit.damaged").exists());
         }
         fs::write(&path, &whole).unwrap();
-        assert_eq!(exit_records(dir.path()).unwrap().len(), 2);
+        assert_eq!(exit_records(dir.path()).unwrap().reports.len(), 2);
+    }
+
+    #[test]
+    fn records_of_another_version_stay_and_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let exits = dir.path().join(exit_record::DIRECTORY);
+        fs::create_dir(&exits).unwrap();
+        let with_part = |byte, tag| ExitReport {
+            parts: Parts::try_from(vec![Part::new(tag, "later")]).unwrap(),
+            ..report(byte)
+        };
+        for report in [report(1), with_part(2, 4_711), with_part(3, 4_710)] {
+            exit_record::write(fs::File::open(&exits).unwrap(), &report).unwrap();
+        }
+        let path = |byte| exits.join(exit_record::file_name(report(byte).id, FIRST_ATTEMPT));
+        let mut bytes = fs::read(path(1)).unwrap();
+        bytes[7] = 1;
+        fs::write(path(1), bytes).unwrap();
+        let records = exit_records(dir.path()).unwrap();
+        assert_eq!(records.reports, [with_part(3, 4_710)]);
+        let of_another_version = HashSet::from([report(1).id, report(2).id]);
+        assert_eq!(records.of_another_version, of_another_version);
+        assert!(path(1).exists() && path(2).exists());
     }
 }

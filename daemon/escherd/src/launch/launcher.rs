@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use escher_launcher::ipc::packet::PacketSocket;
 use escher_launcher::ipc::wire::{
-    Abilities, Artifact, Directories, LOWEST_WIRE_VERSION, LauncherReply, LauncherRequest,
+    Abilities, Artifact, Directories, Hello, KNOWN_PARTS, LauncherReply, LauncherRequest,
     MAX_PACKET_BYTES, WIRE_VERSION,
 };
 use escher_protocol::codec::{self, CodecError};
-use escher_protocol::{ExecutionId, Leftovers, Text};
+use escher_protocol::{ExecutionId, Leftovers, Text, UnsupportedPart};
 use nix::errno::Errno;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -95,15 +95,23 @@ pub enum LaunchError {
         /// Why.
         source: io::Error,
     },
-    /// It is of a version that escherd does not speak.
+    /// It speaks another version of the messages.
     #[error(
-        "the launcher {launcher} speaks version {found}, escherd versions {LOWEST_WIRE_VERSION} to {WIRE_VERSION}"
+        "the launcher {launcher} speaks version {found} of the messages, escherd version {WIRE_VERSION}"
     )]
     Version {
         /// The launcher.
         launcher: Source,
         /// Its version.
         found: u16,
+    },
+    /// Its first message has a part that must be understood and is not.
+    #[error("the launcher {launcher} is too new: {source}")]
+    Unsupported {
+        /// The launcher.
+        launcher: Source,
+        /// Which part.
+        source: UnsupportedPart,
     },
 }
 
@@ -112,10 +120,7 @@ pub enum LaunchError {
 pub struct Connection {
     packets: Packets,
     buffer: Box<[u8]>,
-    version: u16,
-    pid: u32,
-    uid: u32,
-    abilities: Abilities,
+    hello: Hello,
     /// Of a launcher that is this process's child.
     exit: Option<oneshot::Receiver<()>>,
 }
@@ -129,10 +134,10 @@ pub(super) enum Heard {
         leftovers: Leftovers,
     },
     Removed {
-        remains: Artifact,
+        artifact: Artifact,
         ids: Vec<ExecutionId>,
     },
-    Swept {
+    CgroupKilled {
         id: ExecutionId,
         leftovers: Leftovers,
     },
@@ -165,23 +170,14 @@ impl Connection {
         };
         let greeting = greet(settings, &packets);
         let greeting = timeout(HELLO_DEADLINE, greeting).await;
-        let silent = |source| LaunchError::Silent {
+        let hello = greeting.map_err(|_| LaunchError::Silent {
             launcher: settings.source.clone(),
-            source,
-        };
-        let Greeting {
-            version,
-            pid,
-            uid,
-            abilities,
-        } = greeting.map_err(|_| silent(io::ErrorKind::TimedOut.into()))??;
+            source: io::ErrorKind::TimedOut.into(),
+        })??;
         Ok(Connection {
             packets,
             buffer: packet_buffer(),
-            version,
-            pid,
-            uid,
-            abilities,
+            hello,
             exit,
         })
     }
@@ -189,33 +185,26 @@ impl Connection {
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    /// The version that it and its shims speak.
-    #[must_use]
-    pub fn version(&self) -> u16 {
-        self.version
+        self.hello.pid
     }
 
     /// Its user: 0 can start commands as anybody.
     #[must_use]
     pub fn uid(&self) -> u32 {
-        self.uid
+        self.hello.uid
     }
 
-    /// What it can do, as it says; nothing special where it is too old to say.
+    /// What it can do.
     #[must_use]
     pub fn abilities(&self) -> &Abilities {
-        &self.abilities
+        &self.hello.abilities
     }
 
     /// What is to be told of it.
     pub(super) fn state(&self) -> LauncherState {
         LauncherState {
-            pid: self.pid,
-            wire_version: self.version,
-            abilities: (self.version >= 4).then(|| self.abilities.clone()),
+            pid: self.hello.pid,
+            abilities: self.hello.abilities.clone(),
         }
     }
 
@@ -236,13 +225,13 @@ impl Connection {
     /// Has it delete what `ids` have left; at most [`MAX_REMOVED_AT_ONCE`] of them.
     ///
     /// [`MAX_REMOVED_AT_ONCE`]: escher_launcher::ipc::wire::MAX_REMOVED_AT_ONCE
-    pub(super) fn remove(&self, remains: Artifact, ids: Vec<ExecutionId>) -> io::Result<()> {
-        self.say(&LauncherRequest::Remove { remains, ids })
+    pub(super) fn remove(&self, artifact: Artifact, ids: Vec<ExecutionId>) -> io::Result<()> {
+        self.say(&LauncherRequest::Remove { artifact, ids })
     }
 
-    /// Has it end what is left in the cgroup of an execution.
-    pub(super) fn sweep(&self, id: ExecutionId) -> io::Result<()> {
-        self.say(&LauncherRequest::Sweep { id })
+    /// Has it kill the processes in the cgroup of an execution.
+    pub(super) fn kill_cgroup(&self, id: ExecutionId) -> io::Result<()> {
+        self.say(&LauncherRequest::KillCgroup { id })
     }
 
     fn say(&self, request: &LauncherRequest) -> io::Result<()> {
@@ -253,7 +242,7 @@ impl Connection {
     pub(super) async fn hear(&mut self) -> Heard {
         match receive(&self.packets, &mut self.buffer).await {
             Ok((LauncherReply::Shim { pid }, Some(socket))) => {
-                match Shim::new(PacketSocket::from_descriptor(socket), pid, self.version) {
+                match Shim::new(PacketSocket::from_descriptor(socket), pid) {
                     Ok(shim) => Heard::Shim(shim),
                     Err(error) => Heard::ForkFailed(error),
                 }
@@ -264,52 +253,45 @@ impl Connection {
             Ok((LauncherReply::ShimDied { pid, leftovers }, _)) => {
                 Heard::ShimDied { pid, leftovers }
             }
-            Ok((LauncherReply::Removed { remains, ids }, _)) => Heard::Removed { remains, ids },
-            Ok((LauncherReply::Swept { id, leftovers }, _)) => Heard::Swept { id, leftovers },
-            Ok(_) => Heard::Gone(io::Error::other("it says what makes no sense")),
+            Ok((LauncherReply::Removed { artifact, ids }, _)) => Heard::Removed { artifact, ids },
+            Ok((LauncherReply::CgroupKilled { id, leftovers }, _)) => {
+                Heard::CgroupKilled { id, leftovers }
+            }
+            Ok(_) => Heard::Gone(io::Error::other("unexpected message")),
             Err(error) => Heard::Gone(error),
         }
     }
 }
 
-/// What a launcher says of itself before anything else.
-struct Greeting {
-    version: u16,
-    pid: u32,
-    uid: u32,
-    abilities: Abilities,
-}
-
-/// Hears what the launcher is, and tells it the directories where it does not know them.
-async fn greet(settings: &LauncherSettings, packets: &Packets) -> Result<Greeting, LaunchError> {
+/// Receives the launcher's first message, and gives it the directories where it has none.
+async fn greet(settings: &LauncherSettings, packets: &Packets) -> Result<Hello, LaunchError> {
     let launcher = || settings.source.clone();
     let silent = |source| LaunchError::Silent {
         launcher: launcher(),
         source,
     };
-    let nonsense = || silent(io::Error::other("what it says makes no sense"));
+    let unexpected = |which| silent(io::Error::other(format!("unexpected {which} message")));
     let mut buffer = packet_buffer();
-    let hello = receive(packets, &mut buffer).await.map_err(silent)?.0;
-    let LauncherReply::Hello { version, pid, uid } = hello else {
-        return Err(nonsense());
+    let first = receive(packets, &mut buffer).await;
+    let hello = match first {
+        Ok((LauncherReply::Hello(hello), _)) => hello,
+        Ok(_) => return Err(unexpected("first")),
+        // What is no message at all, too.
+        Err(error) if error.kind() == io::ErrorKind::Other => return Err(unexpected("first")),
+        Err(error) => return Err(silent(error)),
     };
-    if !(LOWEST_WIRE_VERSION..=WIRE_VERSION).contains(&version) {
+    if hello.version != WIRE_VERSION {
         return Err(LaunchError::Version {
             launcher: launcher(),
-            found: version,
+            found: hello.version,
         });
     }
-    let mut abilities = Abilities {
-        has_directories: true,
-        ..Abilities::default()
-    };
-    if version >= 4 {
-        match receive(packets, &mut buffer).await.map_err(silent)?.0 {
-            LauncherReply::Abilities(told) => abilities = told,
-            _ => return Err(nonsense()),
-        }
-    }
-    if !abilities.has_directories {
+    let understood = hello.parts.ensure_understood(KNOWN_PARTS);
+    understood.map_err(|source| LaunchError::Unsupported {
+        launcher: launcher(),
+        source,
+    })?;
+    if !hello.abilities.has_directories {
         let told = say(packets, &LauncherRequest::Use(directories(settings)));
         told.map_err(silent)?;
         match receive(packets, &mut buffer).await.map_err(silent)?.0 {
@@ -322,15 +304,10 @@ async fn greet(settings: &LauncherSettings, packets: &Packets) -> Result<Greetin
                     reason,
                 });
             }
-            _ => return Err(nonsense()),
+            _ => return Err(unexpected("second")),
         }
     }
-    Ok(Greeting {
-        version,
-        pid,
-        uid,
-        abilities,
-    })
+    Ok(hello)
 }
 
 fn directories(settings: &LauncherSettings) -> Directories {

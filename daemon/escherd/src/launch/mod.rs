@@ -15,7 +15,7 @@ mod shim;
 mod state;
 
 pub use adoption::{Adoption, adopt};
-pub use exit_records::exit_records;
+pub use exit_records::{ExitRecords, exit_records};
 pub use launcher::{Connection, LaunchError, LauncherSettings, Source};
 pub use pool::run;
 pub use state::LauncherState;

@@ -24,30 +24,30 @@ pub(super) struct Removals {
 }
 
 impl Removals {
-    pub(super) fn add(&mut self, remains: Artifact, ids: Vec<ExecutionId>) {
+    pub(super) fn add(&mut self, artifact: Artifact, ids: Vec<ExecutionId>) {
         if let Some((last, more)) = self.waiting.back_mut()
-            && *last == remains
+            && *last == artifact
             && more.len() + ids.len() <= MAX_REMOVED_AT_ONCE
         {
             more.extend(ids);
             return;
         }
         for ids in ids.chunks(MAX_REMOVED_AT_ONCE) {
-            self.waiting.push_back((remains, ids.to_vec()));
+            self.waiting.push_back((artifact, ids.to_vec()));
         }
     }
 
     /// Asks for the next, if the launcher has answered the last.
     pub(super) fn send_next(&mut self, connection: &Connection) {
-        if self.asked.is_some() || connection.version() < 2 {
+        if self.asked.is_some() {
             return;
         }
-        if let Some((remains, ids)) = self.waiting.pop_front() {
-            match connection.remove(remains, ids.clone()) {
-                Ok(()) => self.asked = Some((remains, ids)),
+        if let Some((artifact, ids)) = self.waiting.pop_front() {
+            match connection.remove(artifact, ids.clone()) {
+                Ok(()) => self.asked = Some((artifact, ids)),
                 Err(error) => {
                     warn!(%error, "the launcher takes no order");
-                    self.fail(remains, ids);
+                    self.fail(artifact, ids);
                 }
             }
         }
@@ -55,10 +55,10 @@ impl Removals {
 
     /// The launcher has answered.
     pub(super) fn answered(&mut self, removed: &[ExecutionId]) {
-        if let Some((remains, mut ids)) = self.asked.take() {
+        if let Some((artifact, mut ids)) = self.asked.take() {
             ids.retain(|id| !removed.contains(id));
             if !ids.is_empty() {
-                self.fail(remains, ids);
+                self.fail(artifact, ids);
             }
         }
     }
@@ -80,8 +80,8 @@ impl Removals {
         self.waiting.extend(std::mem::take(&mut self.failed));
     }
 
-    fn fail(&mut self, remains: Artifact, ids: Vec<ExecutionId>) {
-        self.failed.push((remains, ids));
+    fn fail(&mut self, artifact: Artifact, ids: Vec<ExecutionId>) {
+        self.failed.push((artifact, ids));
         self.retry_at
             .get_or_insert_with(|| Instant::now() + RETRY_AFTER);
     }

@@ -7,8 +7,6 @@ use escher_launcher::ipc::wire::Abilities;
 pub struct LauncherState {
     /// Its process id.
     pub pid: u32,
-    /// The version of the messages that it speaks.
-    pub wire_version: u16,
-    /// What it has said of itself; `None`: nothing, as those before version 4.
-    pub abilities: Option<Abilities>,
+    /// What it can do.
+    pub abilities: Abilities,
 }

@@ -1,4 +1,4 @@
-//! What a result carries of one stream: all of it, or its beginning and perhaps its end.
+//! What a result carries of one stream: all of it, or its beginning and possibly its end.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,189 +6,190 @@ use std::io;
 use escher_protocol::{ApiError, OutputChunk, StreamSelection};
 
 use super::OutputReader;
-use super::cut::{MAX_SPLIT_BYTES, mark, split_character};
 use super::log::LogFiles;
-use super::rules::OutputRules;
+use super::truncation::{MAX_SPLIT_BYTES, OutputRules, omission_marker, split_character};
 
-/// A piece of an [`Excerpt`].
+/// A part of an [`Excerpt`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
+pub enum ExcerptPart {
     /// Output.
     Output(OutputChunk),
-    /// Here, output is left out.
+    /// Omitted output.
     Omitted {
-        /// So many bytes of the stream.
+        /// The omitted bytes of the stream.
         bytes: u64,
-        /// What is to stand here in a text; may be empty.
-        mark: String,
+        /// The text to put in their place; may be empty.
+        marker: String,
     },
 }
 
-/// Reads of one stream of a finished execution what its result carries, piece by piece: however long the log
-/// is, it has no more than one [`Batch`](super::Batch) in memory.
+/// Reads what the result of a finished execution carries of one stream, part by part. However long
+/// the log is, no more than one [`OutputBatch`](super::OutputBatch) is in memory.
 ///
-/// A cut never splits a character of UTF-8: the first part ends before it, and the last begins after it, so
-/// that each may be up to three bytes shorter. Bytes that are no such character are cut exactly.
+/// A cut never splits a UTF-8 character: the first part ends before it, and the last begins after
+/// it, so that each can be up to three bytes shorter. Bytes that are not such a character are cut
+/// exactly.
 #[derive(Debug)]
 pub struct Excerpt {
     reader: OutputReader,
     log_bytes: u64,
-    total: Option<u64>,
+    stream_bytes: Option<u64>,
     rules: OutputRules,
-    progress: Progress,
-    /// Chunks that were read and not handed out.
+    progress: ExcerptProgress,
+    /// Chunks that were read and not returned yet.
     chunks: VecDeque<OutputChunk>,
 }
 
 #[derive(Debug)]
-enum Progress {
-    /// Nobody has looked whether there is too much.
-    New,
-    /// There is, and this is the first part.
-    First(Cut),
-    /// To the end of the log without a cut.
-    Last,
+enum ExcerptProgress {
+    /// The need for a cut is not known yet.
+    NotStarted,
+    /// In the part before this cut.
+    BeforeCut(Cut),
+    /// In the part that ends with the log.
+    ToEnd,
 }
 
-/// What is left out, as places in the log.
+/// A range of the log that is omitted.
 #[derive(Debug)]
 struct Cut {
     begin: u64,
     end: u64,
-    /// Bytes of the stream that are left out.
+    /// The omitted bytes of the stream.
     bytes: u64,
 }
 
 impl Excerpt {
-    /// An excerpt of what `reader`, which is at the beginning of the log and reads one stream, finds in the
-    /// first `log_bytes` bytes of it. `total` is how many bytes the stream has had, be they in the log or
-    /// not; `None` if nobody has counted: then what the log has is what there was.
+    /// Creates an excerpt of the first `log_bytes` bytes of a log. `reader` is at the beginning of
+    /// the log and reads one stream. `stream_bytes` counts the bytes of the stream, including those
+    /// that are not in the log; `None` if they were not counted, so that the log has all there is.
     #[must_use]
     pub fn new(
         reader: OutputReader,
         log_bytes: u64,
-        total: Option<u64>,
+        stream_bytes: Option<u64>,
         rules: OutputRules,
     ) -> Self {
         Excerpt {
             reader,
             log_bytes,
-            total,
+            stream_bytes,
             rules,
-            progress: Progress::New,
+            progress: ExcerptProgress::NotStarted,
             chunks: VecDeque::new(),
         }
     }
 
-    /// The next piece, `None` after the last. Cancel-safe.
+    /// Reads the next part; returns `None` after the last. Cancel-safe.
     ///
     /// # Errors
-    /// `output-unavailable` when the log is gone, shorter than it should be, or damaged.
-    pub async fn next(&mut self) -> Result<Option<Piece>, ApiError> {
+    /// `output-unavailable` when the log is missing, too short, or damaged.
+    pub async fn next(&mut self) -> Result<Option<ExcerptPart>, ApiError> {
         loop {
             if let Some(chunk) = self.chunks.pop_front() {
-                return Ok(Some(Piece::Output(chunk)));
+                return Ok(Some(ExcerptPart::Output(chunk)));
             }
             let end = match &self.progress {
-                Progress::New => {
+                ExcerptProgress::NotStarted => {
                     self.progress = match self.find_cut().await? {
-                        Some(cut) => Progress::First(cut),
-                        None => Progress::Last,
+                        Some(cut) => ExcerptProgress::BeforeCut(cut),
+                        None => ExcerptProgress::ToEnd,
                     };
                     continue;
                 }
-                Progress::First(cut) => cut.begin,
-                Progress::Last => self.log_bytes,
+                ExcerptProgress::BeforeCut(cut) => cut.begin,
+                ExcerptProgress::ToEnd => self.log_bytes,
             };
             if self.reader.offset < end {
                 self.chunks = self.reader.read(end).await?.chunks.into();
                 continue;
             }
-            let Progress::First(cut) = std::mem::replace(&mut self.progress, Progress::Last) else {
+            let progress = std::mem::replace(&mut self.progress, ExcerptProgress::ToEnd);
+            let ExcerptProgress::BeforeCut(cut) = progress else {
                 return Ok(None);
             };
             self.reader.offset = cut.end;
-            return Ok(Some(Piece::Omitted {
+            return Ok(Some(ExcerptPart::Omitted {
                 bytes: cut.bytes,
-                mark: mark(self.rules, cut.bytes),
+                marker: omission_marker(self.rules, cut.bytes),
             }));
         }
     }
 
     async fn find_cut(&mut self) -> Result<Option<Cut>, ApiError> {
-        let (log_bytes, total, rules) = (self.log_bytes, self.total, self.rules);
-        let log_has_at_most = total.map_or(log_bytes, |total| total.min(log_bytes));
-        if log_has_at_most <= rules.max_bytes {
+        let (log_bytes, stream_bytes, rules) = (self.log_bytes, self.stream_bytes, self.rules);
+        let max_in_log = stream_bytes.map_or(log_bytes, |bytes| bytes.min(log_bytes));
+        if max_in_log <= rules.max_bytes {
             return Ok(None);
         }
         let stream = self.reader.streams;
         let found = self
             .reader
-            .blocking(move |files| find_cut(files, stream, log_bytes, total, rules))
+            .run_blocking(move |files| find_cut(files, stream, log_bytes, stream_bytes, rules))
             .await?;
         found.ok_or_else(|| self.reader.unavailable(&io::ErrorKind::NotFound.into()))
     }
 }
 
-/// Where the first `log_bytes` bytes of a log are to be cut, if `stream` has more of them than a result carries.
+/// Returns where the first `log_bytes` bytes of a log are to be cut, if they have more of `stream`
+/// than a result carries.
 fn find_cut(
     files: &mut LogFiles,
     stream: StreamSelection,
     log_bytes: u64,
-    total: Option<u64>,
+    stream_bytes: Option<u64>,
     rules: OutputRules,
 ) -> io::Result<Option<Cut>> {
     let tail = rules.keep_tail_bytes.min(rules.max_bytes);
     let head = rules.max_bytes - tail;
-    let first = files.forward(stream, 0, head, log_bytes)?;
-    let last = files.backward(stream, log_bytes, tail)?;
-    let between = files.forward(stream, first.end, 1, last)?;
+    let first = files.skip_forward(stream, 0, head, log_bytes)?;
+    let last = files.skip_backward(stream, log_bytes, tail)?;
+    let between = files.skip_forward(stream, first.end, 1, last)?;
     if first.bytes < head || between.bytes == 0 {
         return Ok(None);
     }
-    let (shorter, _) = split_at(files, stream, first.end, log_bytes)?;
-    let (_, later) = split_at(files, stream, last, log_bytes)?;
-    let begin = files.backward(stream, first.end, shorter)?;
-    let end = files.forward(stream, last, later, log_bytes)?.end;
+    let (head_excess, _) = split_at(files, stream, first.end, log_bytes)?;
+    let (_, tail_excess) = split_at(files, stream, last, log_bytes)?;
+    let begin = files.skip_backward(stream, first.end, head_excess)?;
+    let end = files
+        .skip_forward(stream, last, tail_excess, log_bytes)?
+        .end;
     // A damaged index may contradict itself.
-    let carried = head.saturating_sub(shorter) + tail.saturating_sub(later);
-    let bytes = match total {
-        Some(total) => total.saturating_sub(carried),
-        None => files.forward(stream, begin, u64::MAX, end)?.bytes,
+    let carried = head.saturating_sub(head_excess) + tail.saturating_sub(tail_excess);
+    let bytes = match stream_bytes {
+        Some(stream_bytes) => stream_bytes.saturating_sub(carried),
+        None => files.skip_forward(stream, begin, u64::MAX, end)?.bytes,
     };
     Ok(Some(Cut { begin, end, bytes }))
 }
 
-/// How many bytes before and after a cut at `offset` of the log belong to a character of `stream` that it would
-/// split.
+/// Returns how many bytes before and after a cut at `offset` of the log belong to a character of
+/// `stream` that it would split.
 fn split_at(
     files: &mut LogFiles,
     stream: StreamSelection,
     offset: u64,
     log_bytes: u64,
 ) -> io::Result<(u64, u64)> {
-    let begin = files.backward(stream, offset, MAX_SPLIT_BYTES)?;
+    let begin = files.skip_backward(stream, offset, MAX_SPLIT_BYTES)?;
     let end = files
-        .forward(stream, offset, MAX_SPLIT_BYTES, log_bytes)?
+        .skip_forward(stream, offset, MAX_SPLIT_BYTES, log_bytes)?
         .end;
-    let mut bytes = |from, end| -> io::Result<Vec<u8>> {
+    let mut read = |from, end| -> io::Result<Vec<u8>> {
         let chunks = files.read(stream, from, end)?.chunks;
         Ok(chunks
             .into_iter()
             .flat_map(|chunk| chunk.data.into_vec())
             .collect())
     };
-    Ok(split_character(
-        &bytes(begin, offset)?,
-        &bytes(offset, end)?,
-    ))
+    Ok(split_character(&read(begin, offset)?, &read(offset, end)?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::output::OversizedOutput::{self, Fail, ToFile, Truncate};
-    use crate::output::sample::Sample;
+    use crate::output::sample::SampleLog;
     use OutputStream::{Stderr, Stdout};
     use escher_protocol::output::MAX_CHUNK_BYTES;
     use escher_protocol::{ErrorCode, OutputStream};
@@ -206,39 +207,39 @@ mod tests {
     }
 
     fn excerpt(
-        sample: &Sample,
+        sample: &SampleLog,
         stream: OutputStream,
-        total: Option<u64>,
+        stream_bytes: Option<u64>,
         rules: OutputRules,
     ) -> Excerpt {
         let reader = OutputReader::new(sample.log(), StreamSelection::Only(stream));
         let log_bytes = std::fs::metadata(sample.log()).unwrap().len();
-        Excerpt::new(reader, log_bytes, total, rules)
+        Excerpt::new(reader, log_bytes, stream_bytes, rules)
     }
 
-    /// A whole excerpt: what comes before the cut, what stands there, what comes after.
-    type Whole = (Vec<u8>, Option<(u64, String)>, Vec<u8>);
+    /// The bytes before the cut, the omitted bytes with their marker, and the bytes after the cut.
+    type WholeExcerpt = (Vec<u8>, Option<(u64, String)>, Vec<u8>);
 
-    async fn all(mut excerpt: Excerpt) -> Result<Whole, ApiError> {
+    async fn read_all(mut excerpt: Excerpt) -> Result<WholeExcerpt, ApiError> {
         let (mut first, mut omitted, mut last) = (Vec::new(), None, Vec::new());
-        while let Some(piece) = excerpt.next().await? {
-            match (piece, &omitted) {
-                (Piece::Output(chunk), None) => first.extend_from_slice(&chunk.data),
-                (Piece::Output(chunk), Some(_)) => last.extend_from_slice(&chunk.data),
-                (Piece::Omitted { bytes, mark }, None) => omitted = Some((bytes, mark)),
-                (Piece::Omitted { .. }, Some(_)) => panic!("cut twice"),
+        while let Some(part) = excerpt.next().await? {
+            match (part, &omitted) {
+                (ExcerptPart::Output(chunk), None) => first.extend_from_slice(&chunk.data),
+                (ExcerptPart::Output(chunk), Some(_)) => last.extend_from_slice(&chunk.data),
+                (ExcerptPart::Omitted { bytes, marker }, None) => omitted = Some((bytes, marker)),
+                (ExcerptPart::Omitted { .. }, Some(_)) => panic!("cut twice"),
             }
         }
         Ok((first, omitted, last))
     }
 
-    /// Bytes that all differ from their neighbours, none of them part of a longer character.
+    /// Returns ASCII bytes that differ from their neighbours.
     fn bytes(count: u64) -> Vec<u8> {
         (0..count).map(|index| b'!' + (index % 89) as u8).collect()
     }
 
-    /// Both streams in turn, in pieces of `length`.
-    fn interleaved(stdout: &[u8], stderr: &[u8], length: usize) -> Sample {
+    /// Returns a log with pieces of both streams in turn, each of `length` bytes.
+    fn interleaved(stdout: &[u8], stderr: &[u8], length: usize) -> SampleLog {
         let (mut out, mut err) = (stdout.chunks(length), stderr.chunks(length));
         let mut next = |turn| match turn {
             Stdout => out.next(),
@@ -246,7 +247,7 @@ mod tests {
         };
         let turns = [Stdout, Stderr].into_iter().cycle();
         let count = 2 * stdout.len().max(stderr.len()).div_ceil(length);
-        Sample::new(
+        SampleLog::new(
             turns
                 .take(count)
                 .filter_map(|turn| Some((turn, next(turn)?))),
@@ -254,19 +255,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn output_up_to_the_limit_is_whole_and_more_is_cut() {
+    async fn output_within_the_limit_is_complete_and_more_is_cut() {
         const LIMIT: u64 = 1000;
         for size in [0, 1, LIMIT - 1, LIMIT, LIMIT + 1, 100 * LIMIT] {
             for (length, tail) in [(7, 0), (7, 1), (4096, 0), (4096, 400), (1, LIMIT - 1)] {
-                // The other stream is counted apart.
+                // The other stream has a limit of its own.
                 let other = bytes(LIMIT);
                 let whole = bytes(size);
                 let sample = interleaved(&whole, &other, length);
                 for oversized in [Truncate, Fail, ToFile] {
                     let rules = rules(LIMIT, tail, oversized);
-                    let of = |stream, total| all(excerpt(&sample, stream, Some(total), rules));
+                    let read = |stream, stream_bytes| {
+                        read_all(excerpt(&sample, stream, Some(stream_bytes), rules))
+                    };
                     assert_eq!(
-                        of(Stderr, LIMIT).await.unwrap(),
+                        read(Stderr, LIMIT).await.unwrap(),
                         (other.clone(), None, vec![])
                     );
                     let expected = match size.checked_sub(LIMIT) {
@@ -276,28 +279,28 @@ mod tests {
                             let end = usize::try_from(size - tail).unwrap();
                             (
                                 whole[..head].to_vec(),
-                                Some((more, mark(rules, more))),
+                                Some((more, omission_marker(rules, more))),
                                 whole[end..].to_vec(),
                             )
                         }
                     };
                     assert_eq!(
-                        of(Stdout, size).await.unwrap(),
+                        read(Stdout, size).await.unwrap(),
                         expected,
                         "{size} {rules:?}"
                     );
-                    let uncounted = all(excerpt(&sample, Stdout, None, rules)).await;
-                    assert_eq!(uncounted.unwrap(), expected, "nobody has counted");
+                    let uncounted = read_all(excerpt(&sample, Stdout, None, rules)).await;
+                    assert_eq!(uncounted.unwrap(), expected, "without a byte count");
                 }
             }
         }
     }
 
     #[tokio::test]
-    async fn a_cut_through_a_character_moves_out_of_it() {
-        // Two bytes each; every byte in a piece of its own, with the other stream between.
+    async fn a_cut_never_splits_a_character() {
+        // Each character has two bytes; each byte is a piece, with the other stream in between.
         let sample = interleaved("ééééé".as_bytes(), b"..........", 1);
-        for (max_bytes, tail, head, left_out, end) in [
+        for (max_bytes, tail, head, omitted_bytes, end) in [
             (4, 0, "éé", 6, ""),
             (5, 0, "éé", 6, ""),
             (1, 0, "", 10, ""),
@@ -308,10 +311,10 @@ mod tests {
             (9, 1, "éééé", 2, ""),
         ] {
             let rules = rules(max_bytes, tail, Truncate);
-            let whole = all(excerpt(&sample, Stdout, Some(10), rules))
+            let whole = read_all(excerpt(&sample, Stdout, Some(10), rules))
                 .await
                 .unwrap();
-            let omitted = Some((left_out, mark(rules, left_out)));
+            let omitted = Some((omitted_bytes, omission_marker(rules, omitted_bytes)));
             assert_eq!(
                 whole,
                 (head.into(), omitted, end.into()),
@@ -321,27 +324,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_that_the_log_has_dropped_are_left_out_too() {
-        let sample = Sample::new([(Stdout, bytes(100))]);
-        for (max_bytes, tail, left_out) in [(10, 0, 1990), (10, 4, 1990), (99, 4, 1901)] {
+    async fn bytes_dropped_by_the_log_count_as_omitted() {
+        let sample = SampleLog::new([(Stdout, bytes(100))]);
+        for (max_bytes, tail, omitted_bytes) in [(10, 0, 1990), (10, 4, 1990), (99, 4, 1901)] {
             let rules = rules(max_bytes, tail, Truncate);
-            let (first, omitted, last) = all(excerpt(&sample, Stdout, Some(2000), rules))
+            let (first, omitted, last) = read_all(excerpt(&sample, Stdout, Some(2000), rules))
                 .await
                 .unwrap();
             assert_eq!((first.len() + last.len()) as u64, max_bytes);
-            assert_eq!(omitted, Some((left_out, mark(rules, left_out))));
+            assert_eq!(
+                omitted,
+                Some((omitted_bytes, omission_marker(rules, omitted_bytes)))
+            );
         }
-        // What counts is what the log has.
+        // Only what the log has counts towards the limit.
         let whole = excerpt(&sample, Stdout, Some(2000), rules(100, 4, Truncate));
-        assert_eq!(all(whole).await.unwrap(), (bytes(100), None, vec![]));
+        assert_eq!(read_all(whole).await.unwrap(), (bytes(100), None, vec![]));
     }
 
     #[tokio::test]
-    async fn what_comes_after_the_bytes_that_count_is_not_seen() {
-        let sample = Sample::new([(Stdout, b"abcdef"), (Stderr, b"ABCDEF")]);
+    async fn bytes_after_the_given_length_of_the_log_are_ignored() {
+        let sample = SampleLog::new([(Stdout, b"abcdef"), (Stderr, b"ABCDEF")]);
         let reader = OutputReader::new(sample.log(), StreamSelection::Only(Stdout));
         let whole = Excerpt::new(reader, 4, None, rules(3, 1, Truncate));
-        let (first, omitted, last) = all(whole).await.unwrap();
+        let (first, omitted, last) = read_all(whole).await.unwrap();
         assert_eq!(
             (&*first, omitted.unwrap().0, &*last),
             (&b"ab"[..], 1, &b"d"[..])
@@ -349,17 +355,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_of_gigabytes_is_not_read_but_for_what_is_carried() {
+    async fn reads_only_the_carried_bytes_of_a_huge_log() {
         const LENGTH: u64 = 10 << 30;
-        let sample = Sample::new([(Stdout, b"begin")]);
-        // All the rest of it are holes in the file.
+        let sample = SampleLog::new([(Stdout, b"begin")]);
+        // The rest of the file is a hole.
         let mut log = File::options().write(true).open(sample.log()).unwrap();
         log.seek(SeekFrom::Start(LENGTH - 3)).unwrap();
         log.write_all(b"end").unwrap();
         let rules = rules(1 << 20, 5, ToFile);
         let mut excerpt = excerpt(&sample, Stdout, Some(LENGTH), rules);
         let (mut carried, mut chunks) = (0, Vec::new());
-        while let Some(piece) = excerpt.next().await.unwrap() {
+        while let Some(part) = excerpt.next().await.unwrap() {
             assert!(
                 excerpt
                     .chunks
@@ -368,12 +374,12 @@ mod tests {
                     .sum::<usize>()
                     <= MAX_CHUNK_BYTES
             );
-            match piece {
-                Piece::Output(chunk) => {
+            match part {
+                ExcerptPart::Output(chunk) => {
                     carried += chunk.data.len() as u64;
                     chunks.push(chunk);
                 }
-                Piece::Omitted { bytes, .. } => assert_eq!(bytes, LENGTH - rules.max_bytes),
+                ExcerptPart::Omitted { bytes, .. } => assert_eq!(bytes, LENGTH - rules.max_bytes),
             }
         }
         assert_eq!(carried, rules.max_bytes);
@@ -383,11 +389,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_that_is_gone_or_too_short_is_an_error_and_one_that_never_was_is_empty() {
-        let sample = Sample::new([(Stdout, bytes(100))]);
-        let of = |path, log_bytes| {
+    async fn a_missing_or_short_log_is_an_error_unless_nothing_was_written() {
+        let sample = SampleLog::new([(Stdout, bytes(100))]);
+        let read = |path, log_bytes| {
             let reader = OutputReader::new(path, StreamSelection::Only(Stdout));
-            all(Excerpt::new(
+            read_all(Excerpt::new(
                 reader,
                 log_bytes,
                 Some(200),
@@ -399,14 +405,17 @@ mod tests {
             (sample.index(), 100),
             ("/none".into(), 1),
         ] {
-            let error = of(path, log_bytes).await.unwrap_err();
+            let error = read(path, log_bytes).await.unwrap_err();
             assert_eq!(error.code, ErrorCode::OUTPUT_UNAVAILABLE);
         }
-        assert_eq!(of("/none".into(), 0).await.unwrap(), (vec![], None, vec![]));
+        assert_eq!(
+            read("/none".into(), 0).await.unwrap(),
+            (vec![], None, vec![])
+        );
     }
 
     #[tokio::test]
-    async fn an_index_that_is_changed_anywhere_never_makes_up_output() {
+    async fn a_changed_index_never_leads_to_invented_output() {
         let sample = interleaved("aé€😀".repeat(2).as_bytes(), b"ABCDEFGHIJKLMNOPQRST", 3);
         let (log, index) = (
             std::fs::read(sample.log()).unwrap(),
@@ -416,10 +425,10 @@ mod tests {
             let mut changed = index.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
             std::fs::write(sample.index(), &changed).unwrap();
-            for total in [None, Some(20)] {
-                let mut excerpt = excerpt(&sample, Stdout, total, rules(12, 6, Truncate));
-                while let Ok(Some(piece)) = excerpt.next().await {
-                    if let Piece::Output(chunk) = piece {
+            for stream_bytes in [None, Some(20)] {
+                let mut excerpt = excerpt(&sample, Stdout, stream_bytes, rules(12, 6, Truncate));
+                while let Ok(Some(part)) = excerpt.next().await {
+                    if let ExcerptPart::Output(chunk) = part {
                         let begin = usize::try_from(chunk.offset).unwrap();
                         assert!(log[begin..].starts_with(&chunk.data), "bit {bit} changed");
                     }
@@ -429,19 +438,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_who_gives_up_waiting_for_a_piece_misses_none() {
+    async fn a_cancelled_read_loses_nothing() {
         let sample = interleaved(&bytes(1000), &bytes(1000), 10);
         let excerpt = || excerpt(&sample, Stdout, Some(1000), rules(500, 200, Truncate));
-        let (mut patient, mut impatient) = (excerpt(), excerpt());
-        while let Some(expected) = patient.next().await.unwrap() {
-            let piece = tokio::select! {
+        let (mut uncancelled, mut cancelled) = (excerpt(), excerpt());
+        while let Some(expected) = uncancelled.next().await.unwrap() {
+            let part = tokio::select! {
                 biased;
-                piece = impatient.next() => piece,
-                () = std::future::ready(()) => impatient.next().await,
+                part = cancelled.next() => part,
+                () = std::future::ready(()) => cancelled.next().await,
             };
-            assert_eq!(piece.unwrap(), Some(expected));
+            assert_eq!(part.unwrap(), Some(expected));
         }
-        assert_eq!(impatient.next().await.unwrap(), None);
+        assert_eq!(cancelled.next().await.unwrap(), None);
     }
 
     fn block_on<T>(task: impl Future<Output = T>) -> T {
@@ -453,34 +462,34 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn text_stays_text_wherever_it_is_cut(
+        fn a_truncated_text_is_valid_text(
             text in "[aé€😀]{0,30}", max_bytes in 0u64..60, tail in 0u64..60, length in 1usize..5
         ) {
             let sample = interleaved(text.as_bytes(), &bytes(40), length);
             let rules = rules(max_bytes, tail, Truncate);
             let total = Some(text.len() as u64);
-            let (first, omitted, last) = block_on(all(excerpt(&sample, Stdout, total, rules))).unwrap();
+            let (first, omitted, last) = block_on(read_all(excerpt(&sample, Stdout, total, rules))).unwrap();
             let first = String::from_utf8(first).unwrap();
             let last = String::from_utf8(last).unwrap();
             prop_assert!(text.starts_with(&first) && text.ends_with(&last));
-            let left_out = omitted.map_or(0, |(bytes, _)| bytes);
-            prop_assert_eq!((first.len() + last.len()) as u64 + left_out, text.len() as u64);
-            prop_assert_eq!(left_out > 0, text.len() as u64 > max_bytes);
+            let omitted_bytes = omitted.map_or(0, |(bytes, _)| bytes);
+            prop_assert_eq!((first.len() + last.len()) as u64 + omitted_bytes, text.len() as u64);
+            prop_assert_eq!(omitted_bytes > 0, text.len() as u64 > max_bytes);
         }
 
         #[test]
-        fn what_is_carried_and_what_is_left_out_add_up(
+        fn carried_and_omitted_bytes_add_up(
             output: Vec<u8>, max_bytes in 0u64..150, tail in 0u64..150, length in 1usize..20
         ) {
             let sample = interleaved(&output, &bytes(40), length);
             let rules = rules(max_bytes, tail, ToFile);
             let total = output.len() as u64;
-            let (first, omitted, last) = block_on(all(excerpt(&sample, Stdout, Some(total), rules))).unwrap();
+            let (first, omitted, last) = block_on(read_all(excerpt(&sample, Stdout, Some(total), rules))).unwrap();
             prop_assert!(output.starts_with(&first) && output.ends_with(&last));
-            let left_out = omitted.map_or(0, |(bytes, _)| bytes);
+            let omitted_bytes = omitted.map_or(0, |(bytes, _)| bytes);
             let carried = (first.len() + last.len()) as u64;
-            prop_assert_eq!(carried + left_out, total);
-            prop_assert!(carried <= max_bytes && (left_out == 0 || carried + 6 >= max_bytes));
+            prop_assert_eq!(carried + omitted_bytes, total);
+            prop_assert!(carried <= max_bytes && (omitted_bytes == 0 || carried + 6 >= max_bytes));
         }
     }
 }

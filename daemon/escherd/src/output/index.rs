@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use escher_launcher::ipc::log_index::{RECORD_BYTES, Record, decode_header};
+use escher_protocol::{OutputStream, StreamSelection};
 
 /// Records that are read at once: a page of them.
 const BLOCK_RECORDS: usize = 256;
@@ -20,12 +21,23 @@ pub(super) struct Index {
     place: u64,
 }
 
-/// A record and where its range ends.
+/// The bytes of the log that belong to one record.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
-    pub(super) record: Record,
+    /// Whose they are; `None` for a record that marks something else, to which no bytes belong.
+    pub(super) stream: Option<OutputStream>,
+    /// When the first of them arrived, in microseconds since the command's start.
+    pub(super) time_us: u64,
+    pub(super) offset: u64,
     /// Of the last record: there is no telling but by the length of the log.
     pub(super) end: u64,
+}
+
+impl Run {
+    /// Whether the bytes are of one of these streams.
+    pub(super) fn is_selected(&self, streams: StreamSelection) -> bool {
+        self.stream.is_some_and(|stream| streams.includes(stream))
+    }
 }
 
 impl Index {
@@ -36,20 +48,18 @@ impl Index {
     pub(super) fn new(file: File) -> io::Result<Self> {
         let mut header = [0; RECORD_BYTES];
         file.read_exact_at(&mut header, 0)?;
-        match decode_header(header) {
-            Some(_) => Ok(Index {
-                file,
-                block: (0, Vec::new()),
-                place: 0,
-            }),
-            None => Err(damaged("the index is of another format")),
-        }
+        decode_header(header).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        Ok(Index {
+            file,
+            block: (0, Vec::new()),
+            place: 0,
+        })
     }
 
-    /// The number of the record whose range holds `offset`, or of the last one before.
+    /// The number of the record of a stream whose range holds `offset`, or of the last one before.
     pub(super) fn find(&mut self, offset: u64) -> io::Result<u64> {
         if let Some(run) = self.look(self.place)?
-            && run.record.offset <= offset
+            && run.offset <= offset
             && offset < run.end
         {
             return Ok(self.place);
@@ -61,6 +71,14 @@ impl Index {
                 Some(record) if record.offset <= offset => low = middle,
                 _ => high = middle,
             }
+        }
+        // The bytes behind a record that is no stream's belong to the stream before it.
+        while low > 0
+            && self
+                .record(low)?
+                .is_some_and(|record| record.kind.stream().is_none())
+        {
+            low -= 1;
         }
         Ok(low)
     }
@@ -76,13 +94,31 @@ impl Index {
         let Some(record) = self.record(number)? else {
             return Ok(None);
         };
-        let next = self.record(number + 1)?;
-        let end = next.map_or(u64::MAX, |next| next.offset);
+        let stream = record.kind.stream();
+        let end = match stream {
+            Some(_) => self.next_run_offset(number)?.unwrap_or(u64::MAX),
+            None => record.offset,
+        };
         if end < record.offset {
-            Err(damaged("the index goes backwards"))
-        } else {
-            Ok(Some(Run { record, end }))
+            return Err(damaged("the index goes backwards"));
         }
+        Ok(Some(Run {
+            stream,
+            time_us: record.time_us,
+            offset: record.offset,
+            end,
+        }))
+    }
+
+    /// Where the next record of a stream after this one begins.
+    fn next_run_offset(&mut self, number: u64) -> io::Result<Option<u64>> {
+        for next in number + 1.. {
+            match self.record(next)? {
+                Some(record) if record.kind.stream().is_none() => {}
+                found => return Ok(found.map(|record| record.offset)),
+            }
+        }
+        Ok(None)
     }
 
     fn records(&self) -> io::Result<u64> {

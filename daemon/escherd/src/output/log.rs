@@ -9,7 +9,7 @@ use escher_protocol::output::MAX_CHUNK_BYTES;
 use escher_protocol::{OutputChunk, StreamSelection};
 use nix::fcntl::OFlag;
 
-use super::Batch;
+use super::OutputBatch;
 use super::index::Index;
 
 /// Most chunks of one batch: a command that changes its stream with every byte makes many small ones.
@@ -64,35 +64,36 @@ impl LogFiles {
         streams: StreamSelection,
         offset: u64,
         end: u64,
-    ) -> io::Result<Batch> {
+    ) -> io::Result<OutputBatch> {
         let mut place = self.index.find(offset)?;
-        let mut batch = Batch {
+        let mut batch = OutputBatch {
             chunks: Vec::new(),
-            next: offset,
+            next_offset: offset,
         };
         let mut room = MAX_CHUNK_BYTES;
-        while batch.next < end && room > 0 && batch.chunks.len() < MAX_BATCH_CHUNKS {
+        while batch.next_offset < end && room > 0 && batch.chunks.len() < MAX_BATCH_CHUNKS {
             let run = self.index.run(place)?;
             let stop = run.end.min(end);
-            if stop <= batch.next {
+            if stop <= batch.next_offset {
                 place += 1;
                 continue;
             }
-            if streams.includes(run.record.stream) {
-                let wanted = usize::try_from(stop - batch.next).unwrap_or(usize::MAX);
+            let selected = run.stream.filter(|stream| streams.includes(*stream));
+            if let Some(stream) = selected {
+                let wanted = usize::try_from(stop - batch.next_offset).unwrap_or(usize::MAX);
                 let mut data = vec![0; wanted.min(room)];
-                self.log.read_exact_at(&mut data, batch.next)?;
+                self.log.read_exact_at(&mut data, batch.next_offset)?;
                 room -= data.len();
                 let chunk = OutputChunk {
-                    stream: run.record.stream,
-                    offset: batch.next,
-                    time_us: run.record.time_us,
+                    stream,
+                    offset: batch.next_offset,
+                    time_us: run.time_us,
                     data: data.into(),
                 };
-                batch.next += chunk.data.len() as u64;
+                batch.next_offset += chunk.data.len() as u64;
                 batch.chunks.push(chunk);
             } else {
-                batch.next = stop;
+                batch.next_offset = stop;
             }
         }
         Ok(batch)
@@ -100,7 +101,7 @@ impl LogFiles {
 
     /// Where the last `lines` lines of `streams` before `end` begin. A last line without a newline
     /// counts as one.
-    pub(super) fn last_lines(
+    pub(super) fn start_of_last_lines(
         &mut self,
         streams: StreamSelection,
         lines: u64,
@@ -115,8 +116,8 @@ impl LogFiles {
         while let Some(here) = place {
             let run = self.index.run(here)?;
             let mut stop = run.end.min(end);
-            while streams.includes(run.record.stream) && stop > run.record.offset {
-                let from = stop.saturating_sub(TAIL_BLOCK_BYTES).max(run.record.offset);
+            while run.is_selected(streams) && stop > run.offset {
+                let from = stop.saturating_sub(TAIL_BLOCK_BYTES).max(run.offset);
                 let mut block = vec![0; usize::try_from(stop - from).unwrap_or(0)];
                 self.log.read_exact_at(&mut block, from)?;
                 for (index, byte) in block.iter().enumerate().rev() {
@@ -137,7 +138,7 @@ impl LogFiles {
     }
 
     /// Goes over `bytes` bytes of `streams` from `offset` on, or fewer, if `end` comes before.
-    pub(super) fn forward(
+    pub(super) fn skip_forward(
         &mut self,
         streams: StreamSelection,
         offset: u64,
@@ -152,7 +153,7 @@ impl LogFiles {
         while stretch.bytes < bytes && stretch.end < end {
             let run = self.index.run(place)?;
             let length = run.end.min(end).saturating_sub(stretch.end);
-            if streams.includes(run.record.stream) {
+            if run.is_selected(streams) {
                 let taken = length.min(bytes - stretch.bytes);
                 stretch.bytes += taken;
                 stretch.end += taken;
@@ -165,7 +166,7 @@ impl LogFiles {
     }
 
     /// Where the last `bytes` bytes of `streams` before `end` begin, or all of them, if there are fewer.
-    pub(super) fn backward(
+    pub(super) fn skip_backward(
         &mut self,
         streams: StreamSelection,
         end: u64,
@@ -181,8 +182,8 @@ impl LogFiles {
         {
             let run = self.index.run(here)?;
             let stop = run.end.min(end);
-            let taken = stop.saturating_sub(run.record.offset).min(left);
-            if streams.includes(run.record.stream) && taken > 0 {
+            let taken = stop.saturating_sub(run.offset).min(left);
+            if run.is_selected(streams) && taken > 0 {
                 begin = stop - taken;
                 left -= taken;
             }
@@ -195,16 +196,16 @@ impl LogFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::sample::Sample;
+    use crate::output::sample::SampleLog;
     use OutputStream::{Stderr, Stdout};
-    use escher_launcher::ipc::log_index::RECORD_BYTES;
+    use escher_launcher::ipc::log_index::{RECORD_BYTES, Record, RecordKind};
     use escher_protocol::OutputStream;
 
-    fn open(sample: &Sample) -> LogFiles {
+    fn open(sample: &SampleLog) -> LogFiles {
         LogFiles::open(&sample.log()).unwrap().unwrap()
     }
 
-    fn text(batch: &Batch) -> Vec<(OutputStream, u64, String)> {
+    fn text(batch: &OutputBatch) -> Vec<(OutputStream, u64, String)> {
         let chunks = batch.chunks.iter();
         chunks
             .map(|chunk| {
@@ -219,7 +220,7 @@ mod tests {
 
     #[test]
     fn streams_are_read_together_and_alone_from_any_offset() {
-        let sample = Sample::new([(Stdout, "abc"), (Stderr, "XY"), (Stdout, "def")]);
+        let sample = SampleLog::new([(Stdout, "abc"), (Stderr, "XY"), (Stdout, "def")]);
         let mut files = open(&sample);
         let both = files.read(StreamSelection::Both, 0, 8).unwrap();
         let expected = [
@@ -235,7 +236,7 @@ mod tests {
         }
         let errors = files.read(StreamSelection::Only(Stderr), 0, 8).unwrap();
         assert_eq!(
-            (text(&errors), errors.next),
+            (text(&errors), errors.next_offset),
             (vec![(Stderr, 3, "XY".into())], 8)
         );
         let cut = files.read(StreamSelection::Both, 1, 4).unwrap();
@@ -247,9 +248,9 @@ mod tests {
 
     #[test]
     fn last_lines_are_counted_in_the_selected_streams() {
-        let sample = Sample::new([(Stdout, "a\nb\n"), (Stderr, "E\n"), (Stdout, "c\nd")]);
+        let sample = SampleLog::new([(Stdout, "a\nb\n"), (Stderr, "E\n"), (Stdout, "c\nd")]);
         let mut files = open(&sample);
-        let mut start = |streams, lines| files.last_lines(streams, lines, 9).unwrap();
+        let mut start = |streams, lines| files.start_of_last_lines(streams, lines, 9).unwrap();
         let both = StreamSelection::Both;
         assert_eq!(
             [0, 1, 2, 3, 4, 9].map(|lines| start(both, lines)),
@@ -263,7 +264,7 @@ mod tests {
 
     #[test]
     fn bytes_of_a_stream_are_counted_forward_and_backward_from_anywhere() {
-        let sample = Sample::new([
+        let sample = SampleLog::new([
             (Stdout, "abc"),
             (Stderr, "XY"),
             (Stdout, ""),
@@ -282,25 +283,96 @@ mod tests {
             };
             for (from, to) in (0..=8).flat_map(|to| (0..=to).map(move |from| (from, to))) {
                 let there = count(from, to);
-                let all = files.forward(streams, from, u64::MAX, to).unwrap();
+                let all = files.skip_forward(streams, from, u64::MAX, to).unwrap();
                 assert_eq!((all.bytes, all.end), (there, to));
-                let begin = files.backward(streams, to, there).unwrap();
+                let begin = files.skip_backward(streams, to, there).unwrap();
                 assert!(begin >= from && count(begin, to) == there);
                 for some in 0..=there {
-                    let first = files.forward(streams, from, some, to).unwrap();
+                    let first = files.skip_forward(streams, from, some, to).unwrap();
                     assert_eq!((first.bytes, count(from, first.end)), (some, some));
-                    let begin = files.backward(streams, to, some).unwrap();
+                    let begin = files.skip_backward(streams, to, some).unwrap();
                     assert_eq!(count(begin, to), some);
                 }
             }
         }
     }
 
+    #[test]
+    fn records_that_are_of_no_stream_are_skipped() {
+        let pieces = [(Stdout, "abc\n"), (Stderr, "XY"), (Stdout, "def")];
+        let (plain, marked) = (SampleLog::new(pieces), SampleLog::new(pieces));
+        let kinds = [
+            RecordKind::AttemptBegins,
+            RecordKind::TerminalResized,
+            RecordKind::BytesMissing,
+            RecordKind::Forgotten,
+            RecordKind::Unknown(6),
+            RecordKind::Unknown(255),
+        ];
+        let index = std::fs::read(marked.index()).unwrap();
+        let mark = |offset| {
+            kinds.map(|kind| Record {
+                offset,
+                kind,
+                time_us: 1,
+            })
+        };
+        let mut records = index.chunks(RECORD_BYTES);
+        let mut with_marks = records.next().unwrap().to_vec();
+        let places: [&[u64]; 4] = [&[0, 0], &[0, 2, 4], &[4, 5], &[6, 8, 9]];
+        for (place, offsets) in places.into_iter().enumerate() {
+            if place > 0 {
+                with_marks.extend(records.next().unwrap());
+            }
+            for record in offsets.iter().flat_map(|offset| mark(*offset)) {
+                with_marks.extend(record.encode());
+            }
+        }
+        std::fs::write(marked.index(), with_marks).unwrap();
+        for streams in [
+            StreamSelection::Both,
+            StreamSelection::Only(Stdout),
+            StreamSelection::Only(Stderr),
+        ] {
+            for offset in 0..=9 {
+                let (mut plain, mut marked) = (open(&plain), open(&marked));
+                let expected = plain.read(streams, offset, 9).unwrap();
+                let found = marked.read(streams, offset, 9).unwrap();
+                assert_eq!(text(&found), text(&expected), "{streams:?} from {offset}");
+                assert_eq!(found.next_offset, expected.next_offset);
+                for count in 0..4 {
+                    assert_eq!(
+                        marked.start_of_last_lines(streams, count, offset).unwrap(),
+                        plain.start_of_last_lines(streams, count, offset).unwrap()
+                    );
+                    assert_eq!(
+                        marked.skip_forward(streams, offset, count, 9).unwrap(),
+                        plain.skip_forward(streams, offset, count, 9).unwrap()
+                    );
+                    assert_eq!(
+                        marked.skip_backward(streams, offset, count).unwrap(),
+                        plain.skip_backward(streams, offset, count).unwrap()
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_of_another_version_is_refused_by_number() {
+        let sample = SampleLog::new([(Stdout, "abc")]);
+        let mut index = std::fs::read(sample.index()).unwrap();
+        index[7] = 1;
+        std::fs::write(sample.index(), index).unwrap();
+        let error = LogFiles::open(&sample.log()).unwrap_err().to_string();
+        assert!(error.contains("version 1;"), "{error}");
+    }
+
     /// What a crash or an accident leaves of an index: whatever it is, reading ends with the bytes of the log
     /// or with an error, and no byte comes from elsewhere.
     #[test]
     fn an_index_that_is_cut_or_changed_anywhere_never_makes_up_output() {
-        let sample = Sample::new([(Stdout, "abc"), (Stderr, "XY"), (Stdout, "def")]);
+        let sample = SampleLog::new([(Stdout, "abc"), (Stderr, "XY"), (Stdout, "def")]);
         let (path, index) = (sample.log(), sample.index());
         let bytes = std::fs::read(&index).unwrap();
         let read = || -> io::Result<String> {
@@ -309,8 +381,8 @@ mod tests {
             while offset < 8 {
                 let batch = files.read(StreamSelection::Both, offset, 8)?;
                 all.extend(text(&batch).into_iter().map(|chunk| chunk.2));
-                assert!(batch.next > offset, "no progress at {offset}");
-                offset = batch.next;
+                assert!(batch.next_offset > offset, "no progress at {offset}");
+                offset = batch.next_offset;
             }
             Ok(all)
         };
@@ -335,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_torn_last_record_is_ignored_and_a_damaged_index_is_an_error() {
-        let sample = Sample::new([(Stdout, "abc"), (Stdout, "def")]);
+        let sample = SampleLog::new([(Stdout, "abc"), (Stdout, "def")]);
         let index = File::options().write(true).open(sample.index()).unwrap();
         index.set_len(3 * RECORD_BYTES as u64 - 1).unwrap();
         let all = open(&sample).read(StreamSelection::Both, 0, 6).unwrap();

@@ -1,19 +1,19 @@
-//! Reading logs: ranges, tails, and following a command that still writes.
+//! Reading logs: ranges, last lines, and the output of a command that is still writing.
 //!
-//! [`log`] reads the bytes and [`index`] whose they are, and both block; [`OutputReader`] takes them off the event
-//! loop, and [`Excerpt`] reads with it what a result carries ([`OutputRules`]). Bytes are trusted as far as the
-//! log is long: the index names the stream of each before it is there (see [`escher_launcher::ipc::log_index`]).
+//! [`log`] reads the bytes and [`index`] the streams to which they belong; both block.
+//! [`OutputReader`] takes them off the event loop, and [`Excerpt`] uses it to read what a result
+//! carries by the [`OutputRules`]. All bytes up to the length of the log are trusted: the index names
+//! the stream of each before it is written (see [`escher_launcher::ipc::log_index`]).
 
-mod cut;
 mod excerpt;
 mod index;
 mod log;
-mod rules;
 #[cfg(test)]
 mod sample;
+mod truncation;
 
-pub use excerpt::{Excerpt, Piece};
-pub use rules::{OutputRules, OversizedOutput};
+pub use excerpt::{Excerpt, ExcerptPart};
+pub use truncation::{OutputRules, OversizedOutput};
 
 use std::io;
 use std::path::PathBuf;
@@ -33,17 +33,17 @@ pub struct OutputReader {
     offset: u64,
 }
 
-/// Consecutive chunks, and where to go on.
+/// Consecutive chunks, and where to continue.
 #[derive(Debug, Default)]
-pub struct Batch {
-    /// Chunks of the selected streams; empty where there are none before `next`.
+pub struct OutputBatch {
+    /// Chunks of the selected streams; empty if there are none before `next_offset`.
     pub chunks: Vec<OutputChunk>,
-    /// The offset up to which the log was looked at.
-    pub next: u64,
+    /// The offset up to which the log was read.
+    pub next_offset: u64,
 }
 
 impl OutputReader {
-    /// A reader of the log at `path`, which need not be there yet, from its beginning.
+    /// Creates a reader of the log at `path`, from its beginning. The log need not exist yet.
     #[must_use]
     pub fn new(path: PathBuf, streams: StreamSelection) -> Self {
         OutputReader {
@@ -54,14 +54,14 @@ impl OutputReader {
         }
     }
 
-    /// Where the next [`OutputReader::read`] begins.
+    /// Returns the offset at which the next [`OutputReader::read`] begins.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Goes to `start`; the last lines are those before `end`. Cancel-safe, like the other calls: one that
-    /// is dropped has not moved the reader.
+    /// Moves to `start`; last lines are counted back from `end`. Cancel-safe, as the other methods
+    /// are: a dropped call does not move the reader.
     ///
     /// # Errors
     /// `output-unavailable` when the log cannot be read.
@@ -70,9 +70,9 @@ impl OutputReader {
             OutputStart::Offset(offset) => offset,
             OutputStart::LastLines(lines) => {
                 let streams = self.streams;
-                self.blocking(move |files| {
+                self.run_blocking(move |files| {
                     let end = end.min(files.length()?);
-                    files.last_lines(streams, lines, end)
+                    files.start_of_last_lines(streams, lines, end)
                 })
                 .await?
                 .unwrap_or(0)
@@ -81,7 +81,8 @@ impl OutputReader {
         Ok(())
     }
 
-    /// Opens the log, if it is there: removing it no longer cuts this reader off. Returns its length.
+    /// Opens the log if it exists, so that it can be read even if it is removed later. Returns its
+    /// length.
     ///
     /// # Errors
     /// As [`OutputReader::seek`].
@@ -89,37 +90,37 @@ impl OutputReader {
         self.length().await
     }
 
-    /// How long the log is now; 0 where there is none.
+    /// Returns the current length of the log; 0 if there is none.
     ///
     /// # Errors
     /// As [`OutputReader::seek`].
     pub async fn length(&mut self) -> Result<u64, ApiError> {
-        let length = self.blocking(LogFiles::length).await?;
+        let length = self.run_blocking(LogFiles::length).await?;
         Ok(length.unwrap_or(0))
     }
 
-    /// Some of the output before `end`, which must not be past the end of the log.
+    /// Reads some output before `end`, which must not be past the end of the log.
     ///
     /// # Errors
-    /// `output-unavailable` when the log is gone, shorter than `end`, or damaged.
-    pub async fn read(&mut self, end: u64) -> Result<Batch, ApiError> {
+    /// `output-unavailable` when the log is missing, shorter than `end`, or damaged.
+    pub async fn read(&mut self, end: u64) -> Result<OutputBatch, ApiError> {
         let (streams, offset) = (self.streams, self.offset);
         if offset >= end {
-            return Ok(Batch {
+            return Ok(OutputBatch {
                 chunks: Vec::new(),
-                next: offset,
+                next_offset: offset,
             });
         }
         let batch = self
-            .blocking(move |files| files.read(streams, offset, end))
+            .run_blocking(move |files| files.read(streams, offset, end))
             .await?;
         let batch = batch.ok_or_else(|| self.unavailable(&io::ErrorKind::NotFound.into()))?;
-        self.offset = batch.next;
+        self.offset = batch.next_offset;
         Ok(batch)
     }
 
-    /// Runs `work` on the files; `None` when there are none.
-    async fn blocking<T: Send + 'static>(
+    /// Runs `work` on the files, off the event loop; returns `None` if there are none.
+    async fn run_blocking<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut LogFiles) -> io::Result<T> + Send + 'static,
     ) -> Result<Option<T>, ApiError> {
@@ -147,11 +148,11 @@ impl OutputReader {
         let message = format!("the log {} cannot be read: {error}", self.path.display());
         let hint = match error.kind() {
             io::ErrorKind::PermissionDenied => format!(
-                "escherd, which is user {}, may not read it: see to mode and group of the log (0640) and of the \
-                 directories that it is in, which have to be escherd's or of its group",
+                "escherd, which is user {}, has no permission to read it: check the mode (0640) and \
+                 group of the log and of its directories, which must belong to escherd or its group",
                 geteuid()
             ),
-            _ => "it was removed, moved or damaged from outside of escher".to_owned(),
+            _ => "something other than escher removed, moved or damaged it".to_owned(),
         };
         ApiError::new(ErrorCode::OUTPUT_UNAVAILABLE, message).with_hint(hint)
     }
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_that_escherd_may_not_read_is_not_said_to_be_damaged() {
+    fn a_log_without_read_permission_is_not_called_damaged() {
         let reader = OutputReader::new("/x.log".into(), StreamSelection::Both);
         for (kind, expected) in [
             (io::ErrorKind::PermissionDenied, "group"),

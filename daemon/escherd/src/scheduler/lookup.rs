@@ -44,13 +44,12 @@ impl Scheduler {
         &'a self,
         scope: &'a Scope,
         before: u64,
-    ) -> impl Iterator<Item = &'a Execution> {
+    ) -> impl Iterator<Item = &'a Entry> {
         let recorded = |entry: &&Entry| entry.is_recorded;
         let newest_first = self.entries.range(..before).rev().map(|(_, entry)| entry);
         newest_first
             .filter(recorded)
-            .map(|entry| &entry.execution)
-            .filter(|execution| scope.includes(&execution.submission.submitter))
+            .filter(|entry| scope.includes(&entry.execution.submission.submitter))
     }
 }
 

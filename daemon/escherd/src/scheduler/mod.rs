@@ -32,7 +32,7 @@ pub use handle::{CommitOutcomes, SchedulerHandle, Stopped, start};
 pub(crate) use metrics::SchedulerMetrics;
 pub use pause::PauseReply;
 pub use queries::{Counts, Listed, Progress};
-pub use restore::{OnBoot, RecoveredState};
+pub use restore::RecoveredState;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
@@ -40,8 +40,7 @@ use std::time::Instant;
 use escher_launcher::ipc::wire::{Artifact, Assignment, LogLimits, ToShim};
 use escher_protocol::message::{CancelOutcome, EventKind};
 use escher_protocol::{
-    ApiError, Controllers, ExecutionId, ExecutionRecord, Measurements, ResourceLimits, Text,
-    Timestamp,
+    ApiError, Controllers, ExecutionId, ExecutionRecord, Measurements, Text, Timestamp,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -81,22 +80,11 @@ pub enum Effect {
     /// Write this down.
     Record(Box<store::ChangeEntry>),
     /// Hand this command to a shim.
-    Launch(Box<Launch>),
+    Launch(Box<Assignment>),
     /// Send a message to the shim of a launched execution; never a launch.
     Send(ExecutionId, ToShim),
     /// Have the launcher delete what these executions have left on disk.
     Remove(Artifact, Vec<ExecutionId>),
-}
-
-/// A command for a shim.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Launch {
-    /// What to run, and what the shim keeps.
-    pub assignment: Assignment,
-    /// As in [`SchedulerSettings`].
-    pub output_limit: Option<u64>,
-    /// What the command may use.
-    pub limits: ResourceLimits,
 }
 
 /// An execution and those who wait for it.
@@ -286,12 +274,9 @@ impl Scheduler {
         self.metrics.observe_queue_wait(now - entry.known_since);
         entry.launched_at = Some(now);
         entry.has_shim = true;
-        let launch = Launch {
-            assignment: crate::execution::assignment(&entry.execution.submission, log_limits),
-            output_limit,
-            limits: entry.execution.submission.limits,
-        };
-        self.effects.push(Effect::Launch(Box::new(launch)));
+        let submission = &entry.execution.submission;
+        let assignment = crate::execution::assignment(submission, log_limits, output_limit);
+        self.effects.push(Effect::Launch(Box::new(assignment)));
         entry.execution.stdin.set_shim_ready();
         self.brief(number);
     }

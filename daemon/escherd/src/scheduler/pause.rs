@@ -4,7 +4,7 @@
 //! opposite of what is in progress overtakes it.
 
 use escher_launcher::ipc::wire::ToShim;
-use escher_protocol::{ApiError, ErrorCode, ExecutionId};
+use escher_protocol::{ApiError, ErrorCode};
 use tokio::sync::oneshot;
 
 use super::control::not_running;
@@ -103,16 +103,6 @@ impl Scheduler {
             entry.pause.answer(&reply);
         }
     }
-
-    /// The shim of `id` is of a version that cannot pause.
-    pub fn pause_refused(&mut self, id: ExecutionId) {
-        if let Some(number) = self.number_of(id)
-            && let Some(entry) = self.entries.get_mut(&number)
-        {
-            let reason = "an older launcher has started it";
-            entry.pause.answer(&Err(cannot_pause(reason)));
-        }
-    }
 }
 
 impl Entry {
@@ -149,10 +139,8 @@ mod tests {
     use super::*;
     use crate::scheduler::Effect;
     use crate::scheduler::testbed::{at, commit, settings, submit};
-    use escher_launcher::ipc::wire::{EndCause, ExitReport, FromShim};
-    use escher_protocol::{
-        Controllers, Exit, Leftovers, OutputTotals, ResourceLimits, Timestamp, Usage,
-    };
+    use escher_launcher::ipc::wire::{ExitReport, FIRST_ATTEMPT, FromShim};
+    use escher_protocol::{Controllers, ExecutionId, Exit, ResourceLimits, Timestamp};
     use tokio::sync::oneshot::error::TryRecvError;
 
     /// Returns a scheduler with one running execution, and its number and id.
@@ -195,7 +183,7 @@ mod tests {
         deliver(&mut scheduler, id, FromShim::Paused(true));
         assert_eq!(first.try_recv(), Ok(Ok(())));
         assert_eq!(second.try_recv(), Ok(Ok(())));
-        assert!(scheduler.resources(number).unwrap().paused);
+        assert!(scheduler.entries[&number].record().resources.paused);
         assert_eq!(
             scheduler.pause(number, true).try_recv(),
             Ok(Ok(())),
@@ -206,7 +194,7 @@ mod tests {
         assert_eq!(resumed.try_recv(), Err(TryRecvError::Empty));
         deliver(&mut scheduler, id, FromShim::Paused(false));
         assert_eq!(resumed.try_recv(), Ok(Ok(())));
-        assert!(!scheduler.resources(number).unwrap().paused);
+        assert!(!scheduler.entries[&number].record().resources.paused);
     }
 
     #[test]
@@ -239,18 +227,8 @@ mod tests {
     fn the_end_of_an_execution_answers_a_waiting_pause() {
         let (mut scheduler, number, id) = running();
         let mut answer = scheduler.pause(number, true);
-        let report = ExitReport {
-            id,
-            exit: Exit::Code(0),
-            cause: EndCause::Itself,
-            ended_by_signal: None,
-            started_at: Some(at(1)),
-            ended_at: Timestamp::from_micros(2),
-            duration_us: 1,
-            usage: Usage::default(),
-            output: OutputTotals::default(),
-            leftovers: Leftovers::None,
-        };
+        let ended_at = Timestamp::from_micros(2);
+        let report = ExitReport::new(id, FIRST_ATTEMPT, Exit::Code(0), ended_at);
         deliver(&mut scheduler, id, FromShim::Exited(Box::new(report)));
         let error = answer.try_recv().unwrap().unwrap_err();
         assert_eq!(error.code, ErrorCode::NOT_RUNNING);
@@ -282,12 +260,9 @@ mod tests {
     #[test]
     fn a_shim_that_cannot_pause_reports_it() {
         let (mut scheduler, number, id) = running();
-        let mut too_old = scheduler.pause(number, true);
-        scheduler.pause_refused(id);
-        assert_eq!(code(&mut too_old), ErrorCode::CANNOT_PAUSE);
-        let mut without_cgroup = scheduler.pause(number, true);
+        let mut answer = scheduler.pause(number, true);
         deliver(&mut scheduler, id, FromShim::Paused(false));
-        assert_eq!(code(&mut without_cgroup), ErrorCode::CANNOT_PAUSE);
+        assert_eq!(code(&mut answer), ErrorCode::CANNOT_PAUSE);
     }
 
     #[test]

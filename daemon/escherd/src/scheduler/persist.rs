@@ -4,7 +4,7 @@
 //! submitter is told, a command goes to a shim, a shim may forget its report. So whatever escherd has said or
 //! begun, the next one knows of.
 
-use escher_launcher::ipc::wire::{Artifact, ToShim};
+use escher_launcher::ipc::wire::{Artifact, FIRST_ATTEMPT, ToShim};
 use escher_protocol::message::{CancelOutcome, Event, Removed, Submitted};
 use escher_protocol::{ApiError, ErrorCode, ExecutionId, Timestamp};
 use tokio::sync::oneshot;
@@ -201,14 +201,15 @@ impl Scheduler {
             return;
         };
         let id = entry.execution.submission.id;
+        let attempt = FIRST_ATTEMPT;
         match entry.evidence {
             Evidence::Report => self.send(number, ToShim::Recorded),
             Evidence::None => {}
-            Evidence::ExitRecord => self.remove(Artifact::ExitRecord, id),
+            Evidence::ExitRecord => self.remove(Artifact::ExitRecord { attempt }, id),
             Evidence::Claim => {
                 // With it what it may have begun to write.
-                self.remove(Artifact::ExitRecord, id);
-                self.remove(Artifact::Claim, id);
+                self.remove(Artifact::ExitRecord { attempt }, id);
+                self.remove(Artifact::Claim { attempt }, id);
             }
         }
         self.make_evictable(number, now);

@@ -9,7 +9,6 @@ use tokio::sync::{oneshot, watch};
 
 use super::{Entry, Scheduler, events, lookup};
 use crate::authz::Scope;
-use crate::execution::Execution;
 
 /// Progress of an execution, for followers of its output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,18 +66,6 @@ impl Scheduler {
         self.answer_unless(number, |entry| !entry.is_told)
     }
 
-    /// What the execution `number` may use and has used. `None`: it is not there.
-    #[must_use]
-    pub fn resources(&self, number: u64) -> Option<Resources> {
-        let entry = self.entries.get(&number)?;
-        Some(Resources {
-            limits: entry.execution.submission.limits,
-            paused: entry.pause.is_paused(),
-            // Its end is not told before it may be.
-            measured: entry.measured.filter(|_| entry.is_told),
-        })
-    }
-
     fn answer_unless(
         &mut self,
         number: u64,
@@ -91,7 +78,7 @@ impl Scheduler {
                 entry.waiters.retain(|waiter| !waiter.is_closed());
                 entry.waiters.push(sender);
             } else {
-                let _ = sender.send(entry.execution.record());
+                let _ = sender.send(entry.record());
             }
         }
         receiver
@@ -104,8 +91,9 @@ impl Scheduler {
         let now = entry.current_progress();
         let progress = entry
             .progress
-            .get_or_insert_with(|| watch::Sender::new(now));
-        Some((entry.execution.record(), progress.subscribe()))
+            .get_or_insert_with(|| watch::Sender::new(now))
+            .subscribe();
+        Some((entry.record(), progress))
     }
 
     /// Asks the shim of `id` to report when its log has grown beyond `seen` bytes.
@@ -126,9 +114,9 @@ impl Scheduler {
         Listed {
             records: self
                 .visible_executions(scope, before)
-                .filter(|execution| lookup::matches(execution, selection))
+                .filter(|entry| lookup::matches(&entry.execution, selection))
                 .take(limit)
-                .map(Execution::listed_record)
+                .map(|entry| entry.execution.listed_record(entry.resources()))
                 .collect(),
             known: self.entries.range(..before).map(|entry| *entry.0).collect(),
         }
@@ -178,10 +166,25 @@ impl Scheduler {
 }
 
 impl Entry {
+    /// Returns everything known about the execution.
+    pub(super) fn record(&self) -> ExecutionRecord {
+        self.execution.record(self.resources())
+    }
+
+    fn resources(&self) -> Resources {
+        let is_over = self.is_over();
+        Resources {
+            limits: self.execution.submission.request.limits,
+            paused: self.pause.is_paused() && !is_over,
+            // The shim reports them before the end.
+            measured: self.measured.filter(|_| is_over),
+        }
+    }
+
     /// Returns the known progress of the output.
     pub(super) fn current_progress(&self) -> Progress {
         match (&self.progress, self.is_told) {
-            (_, true) => Progress::for_finished(&self.execution.record()),
+            (_, true) => Progress::for_finished(&self.record()),
             (Some(progress), false) => *progress.borrow(),
             (None, false) => Progress::default(),
         }

@@ -6,26 +6,17 @@
 
 use std::collections::HashSet;
 
-use escher_launcher::ipc::exit_record::ExitRecord;
-use escher_launcher::ipc::wire::{Artifact, ShimState};
+use escher_launcher::ipc::wire::{Artifact, FIRST_ATTEMPT, ShimState};
 use escher_protocol::message::EventKind;
 use escher_protocol::{CancelMode, Canceller, ExecutionId, Leftovers, Timestamp};
 
 use super::persist::Then;
 use super::submit::weigh;
 use super::{Entry, EventLog, Scheduler, SchedulerSettings};
+use crate::config::OnBoot;
 use crate::execution::{Ending, Execution, Loss, State, Submission, recall};
+use crate::launch::ExitRecords;
 use crate::store::{Change, LoadedState, UnfinishedExecution};
-
-/// What happens to pending executions when the host was rebooted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OnBoot {
-    /// They start, in order.
-    #[default]
-    Resume,
-    /// They are cancelled by the host.
-    Drop,
-}
 
 /// Everything that a start has found.
 #[derive(Debug, Default)]
@@ -37,7 +28,7 @@ pub struct RecoveredState {
     /// Executions whose shims live and have not reported their state yet.
     pub silent: HashSet<ExecutionId>,
     /// Exit records.
-    pub records: Vec<ExitRecord>,
+    pub records: ExitRecords,
     /// Executions whose shims were killed: their claims have no listener.
     pub claims: HashSet<ExecutionId>,
     /// Whether a living shim has not reported which execution it has.
@@ -74,7 +65,8 @@ impl Scheduler {
         }
         // Exit records of removed executions are deleted, too.
         known.extend(&loaded.undeleted_logs);
-        let mut with_shim = silent;
+        // What has an exit record of another version is left to an escherd of that version, as if its shim lived.
+        let mut with_shim: HashSet<ExecutionId> = &silent | &records.of_another_version;
         for shim in &shims {
             with_shim.insert(shim.id);
             if !known.contains(&shim.id) && scheduler.number_of(shim.id).is_none() {
@@ -84,10 +76,10 @@ impl Scheduler {
                 scheduler.on_adopted(number, shim);
             }
         }
-        for record in records {
-            let id = record.report.id;
+        for report in records.reports {
+            let id = report.id;
             if scheduler.number_of(id).is_some() || known.contains(&id) {
-                scheduler.record_found(Box::new(record), now);
+                scheduler.record_found(Box::new(report), now);
             } else {
                 tracing::error!(execution = %id,
                     "found an exit record of an execution that is not in the store; leaving the file in place");
@@ -97,9 +89,10 @@ impl Scheduler {
         let is_finished = |id: &ExecutionId| scheduler.number_of(*id).is_none();
         let stale: Vec<ExecutionId> = claims.iter().copied().filter(is_finished).collect();
         if !stale.is_empty() {
+            let attempt = FIRST_ATTEMPT;
             scheduler
                 .effects
-                .push(super::Effect::Remove(Artifact::Claim, stale));
+                .push(super::Effect::Remove(Artifact::Claim { attempt }, stale));
         }
         scheduler.delete_logs(loaded.undeleted_logs);
         scheduler.resume_queue(rebooted && on_boot == OnBoot::Drop, now);
@@ -136,7 +129,7 @@ impl Scheduler {
     }
 
     fn enter(&mut self, submission: Submission, state: State) {
-        let (weight, digest) = weigh(&submission.request, &submission.limits);
+        let (weight, digest) = weigh(&submission.request);
         if let Some(key) = &submission.request.key {
             let key = (submission.submitter.uid, key.clone());
             self.keys.insert(key, submission.number);
@@ -148,7 +141,7 @@ impl Scheduler {
 
     /// Takes over an execution that the store has lost, from the backup of the submission in its shim.
     fn restore_from_shim(&mut self, shim: &ShimState, now: Timestamp) {
-        let Ok(mut submission) = recall(&shim.memo) else {
+        let Ok(mut submission) = recall(&shim.submission_backup) else {
             tracing::error!(execution = %shim.id, shim = shim.pid,
                 "a shim runs an unknown command; it runs on, and its shim will write an exit record");
             return;

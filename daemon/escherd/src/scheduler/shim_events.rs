@@ -1,9 +1,8 @@
 //! What comes from the shims, and what follows from it.
 
-use escher_launcher::ipc::exit_record::ExitRecord;
-use escher_launcher::ipc::wire::{Artifact, FromShim, ShimPhase, ShimState, ToShim};
+use escher_launcher::ipc::wire::{Artifact, ExitReport, FromShim, ShimPhase, ShimState, ToShim};
 use escher_protocol::message::{CancelOutcome, Event as Happening, EventKind};
-use escher_protocol::{ExecutionId, Resources, Timestamp};
+use escher_protocol::{ExecutionId, Timestamp};
 
 use super::persist::{CancelReply, Evidence, Then};
 use super::{Effect, Entry, Scheduler};
@@ -34,20 +33,8 @@ impl Scheduler {
             FromShim::LogGrew { log_bytes } => self.log_grew(number, log_bytes),
             FromShim::Adoptable(state) => self.on_adopted(number, &state),
             FromShim::Paused(is_on) => self.on_paused(number, is_on),
-            FromShim::Measured(measured) => {
-                if let Some(entry) = self.entries.get_mut(&number)
-                    && !entry.is_over()
-                {
-                    entry.measured = Some(*measured);
-                }
-            }
             FromShim::Exited(report) => {
-                let measured = self.entries.get(&number).and_then(|entry| entry.measured);
-                let seen = Box::new(ExitRecord {
-                    report: *report,
-                    measured,
-                });
-                if !self.is_over(number) && self.exited(number, seen) {
+                if !self.is_over(number) && self.exited(number, report) {
                     self.over(number, Evidence::Report, now);
                 } else if self.is_evictable(number) {
                     // A shim that has reported before and never heard that it may forget.
@@ -58,13 +45,13 @@ impl Scheduler {
     }
 
     /// Moves an execution to the end that was seen; whether it could be.
-    fn exited(&mut self, number: u64, seen: Box<ExitRecord>) -> bool {
+    fn exited(&mut self, number: u64, report: Box<ExitReport>) -> bool {
         let Some(entry) = self.entries.get_mut(&number) else {
             return false;
         };
-        entry.measured = seen.measured;
-        let limits = entry.execution.submission.limits;
-        self.transition(number, Event::Exited { seen, limits })
+        entry.measured = report.measured;
+        let limits = entry.execution.submission.request.limits;
+        self.transition(number, Event::Exited { report, limits })
             .is_some()
     }
 
@@ -134,11 +121,11 @@ impl Scheduler {
     }
 
     /// An exit record was found.
-    pub fn record_found(&mut self, record: Box<ExitRecord>, now: Timestamp) {
-        let id = record.report.id;
+    pub fn record_found(&mut self, report: Box<ExitReport>, now: Timestamp) {
+        let (id, attempt) = (report.id, report.attempt);
         match self.number_of(id) {
             Some(number) if !self.is_over(number) => {
-                if self.exited(number, record) {
+                if self.exited(number, report) {
                     self.over(number, Evidence::ExitRecord, now);
                 }
             }
@@ -148,7 +135,7 @@ impl Scheduler {
                     entry.evidence = Evidence::ExitRecord;
                 }
             }
-            _ => self.remove(Artifact::ExitRecord, id),
+            _ => self.remove(Artifact::ExitRecord { attempt }, id),
         }
     }
 
@@ -173,17 +160,11 @@ impl Scheduler {
             return;
         };
         entry.evidence = evidence;
-        let record = entry.execution.record();
-        let resources = Resources {
-            limits: entry.execution.submission.limits,
-            paused: false,
-            measured: entry.measured,
-        };
+        let record = entry.record();
         self.metrics.count_finished(&record);
         events.extend(self.event(number, now, EventKind::Finished(record.status)));
         let change = Change::Finished {
             record: Box::new(record),
-            resources: Box::new(resources),
         };
         self.record(change, events, Then::Finished { number, reply });
     }
@@ -197,7 +178,7 @@ impl Scheduler {
         entry.end_pause();
         let waiters = std::mem::take(&mut entry.waiters);
         for waiter in waiters {
-            let _ = waiter.send(entry.execution.record());
+            let _ = waiter.send(entry.record());
         }
         let status = entry.execution.state.status();
         for reply in std::mem::take(&mut entry.late) {

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use escher_protocol::message::{EventKind, Submitted};
 use escher_protocol::{
-    ApiError, Blob, CancelMode, Canceller, ErrorCode, ExecutionId, ExecutionRequest,
-    ResourceLimits, Timestamp, codec,
+    ApiError, Blob, CancelMode, Canceller, ErrorCode, ExecutionId, ExecutionRequest, Timestamp,
+    codec,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
@@ -19,26 +19,29 @@ use crate::execution::{
 };
 use crate::store::{Change, RequestDigest};
 
+/// Tags of the parts of a request that this escherd interprets: none are defined yet.
+const KNOWN_PARTS: &[u32] = &[];
+
 /// Where the answer to a submission goes.
 pub(super) type SubmitReply = oneshot::Sender<Result<Submitted, ApiError>>;
 
 impl Scheduler {
-    /// Takes a command on that may use so much. The answer comes once it is on disk.
+    /// Takes a command on. The answer comes once it is on disk.
     ///
     /// # Errors
-    /// Why not: an invalid request, a conflict of keys, a limit that cannot be enforced, a full queue, a daemon
-    /// about to stop. Through the answer: a store that cannot be written, a key that belongs to an execution of
+    /// Why not: an invalid request, a part that is not supported, a conflict of keys, a limit that
+    /// cannot be enforced, a full queue, a daemon about to stop. Through the answer: a store that cannot be written, a key that belongs to an execution of
     /// long ago.
     pub fn submit(
         &mut self,
         permit: SubmitPermit,
         request: Box<ExecutionRequest>,
-        limits: ResourceLimits,
         now: Timestamp,
     ) -> Result<oneshot::Receiver<Result<Submitted, ApiError>>, ApiError> {
+        request.parts.ensure_understood(KNOWN_PARTS)?;
         let (reply, answer) = oneshot::channel();
         let (submitter, account) = permit.into_parts();
-        let (weight, digest) = weigh(&request, &limits);
+        let (weight, digest) = weigh(&request);
         let key = request.key.clone().map(|key| (submitter.uid, key));
         if let Some(known) = key.as_ref().and_then(|key| self.keys.get(key)).copied() {
             self.resubmitted(known, &request, digest, reply)?;
@@ -49,8 +52,8 @@ impl Scheduler {
             return Err(ApiError::new(ErrorCode::SHUTTING_DOWN, message));
         }
         let checked = check(&request, &self.settings.request)?;
-        check_limits(&limits)?;
-        ensure_enforceable(&limits, self.controllers)?;
+        check_limits(&request.limits)?;
+        ensure_enforceable(&request.limits, self.controllers)?;
         let waiting = self.queue.len() + self.arriving;
         let launching = waiting == 0 && self.launched < self.settings.max_concurrent;
         let max_pending = self.settings.max_pending;
@@ -72,7 +75,6 @@ impl Scheduler {
             id,
             number: self.last_number,
             request,
-            limits,
             checked,
             submitter,
             account,
@@ -241,19 +243,10 @@ impl Entry {
     }
 }
 
-/// The bytes of a request, and what tells an equal one from another, if it has a key. Without limits that is what it
-/// was before there were any.
-pub(super) fn weigh(
-    request: &ExecutionRequest,
-    limits: &ResourceLimits,
-) -> (u64, Option<RequestDigest>) {
-    let encoded = if limits.is_unlimited() {
-        codec::encode(request)
-    } else {
-        codec::encode(&(request, limits))
-    };
+/// Returns the length of an encoded request, and its digest if it has a key.
+pub(super) fn weigh(request: &ExecutionRequest) -> (u64, Option<RequestDigest>) {
     // A message of the protocol always encodes.
-    let encoded = encoded.unwrap_or_default();
+    let encoded = codec::encode(request).unwrap_or_default();
     let digest = request
         .key
         .as_ref()
@@ -278,7 +271,7 @@ mod tests {
     use super::*;
     use crate::scheduler::Effect;
     use crate::scheduler::testbed::{at, commit, settings, submit};
-    use escher_protocol::Controllers;
+    use escher_protocol::{Controllers, Part, ResourceLimits};
 
     const NONE: ResourceLimits = ResourceLimits {
         memory_max: None,
@@ -308,17 +301,42 @@ mod tests {
         assert_eq!(error.code, ErrorCode::KEY_CONFLICT);
     }
 
-    #[test]
-    fn the_digest_of_a_request_without_limits_is_what_it_was() {
-        let request = ExecutionRequest {
+    fn with_parts(parts: Vec<Part>) -> Box<ExecutionRequest> {
+        Box::new(ExecutionRequest {
             key: Some("k".into()),
+            command: escher_protocol::Command::Exec {
+                argv: vec!["true".into()],
+            },
+            parts: parts.try_into().unwrap(),
             ..ExecutionRequest::default()
+        })
+    }
+
+    #[test]
+    fn an_unknown_part_that_must_be_understood_is_refused_before_a_number_is_used() {
+        let mut scheduler = scheduler();
+        let request = with_parts(vec![Part::new(2, "optional"), Part::new(7, "required")]);
+        let refused = scheduler.submit(SubmitPermit::for_root(), request, at(0));
+        let error = refused.unwrap_err();
+        assert_eq!(error.code, ErrorCode::UNSUPPORTED);
+        assert!(error.message.contains("part 7"), "{error}");
+        assert_eq!(commit(&mut scheduler, at(0)), []);
+        assert_eq!(submit(&mut scheduler, NONE, None), Ok(1));
+    }
+
+    #[test]
+    fn a_record_gives_back_the_unknown_parts_and_the_key_stands_for_them() {
+        let mut scheduler = scheduler();
+        let parts = vec![Part::new(2, "optional")];
+        let submit = |scheduler: &mut Scheduler, parts| {
+            scheduler.submit(SubmitPermit::for_root(), with_parts(parts), at(0))
         };
-        let encoded = codec::encode(&request).unwrap();
-        let digest: RequestDigest = Sha256::digest(&encoded).into();
-        let weight = encoded.len() as u64;
-        assert_eq!(weigh(&request, &NONE), (weight, Some(digest)));
-        assert_ne!(weigh(&request, &FEW_TASKS).1, Some(digest));
+        submit(&mut scheduler, parts.clone()).unwrap();
+        commit(&mut scheduler, at(0));
+        let record = scheduler.status(1).try_recv().unwrap();
+        assert_eq!(record.parts, parts.try_into().unwrap());
+        let error = submit(&mut scheduler, Vec::new()).unwrap_err();
+        assert_eq!(error.code, ErrorCode::KEY_CONFLICT);
     }
 
     #[test]
@@ -345,15 +363,16 @@ mod tests {
             command: escher_protocol::Command::Exec {
                 argv: vec!["true".into()],
             },
+            limits: FEW_TASKS,
             ..ExecutionRequest::default()
         };
         let permit = SubmitPermit::for_root();
-        let answer = scheduler.submit(permit, Box::new(request), FEW_TASKS, at(0));
+        let answer = scheduler.submit(permit, Box::new(request), at(0));
         let effects = commit(&mut scheduler, at(0));
         assert!(answer.is_ok());
-        let [Effect::Launch(launch)] = effects.as_slice() else {
+        let [Effect::Launch(assignment)] = effects.as_slice() else {
             panic!("{effects:?}");
         };
-        assert_eq!(launch.limits, FEW_TASKS);
+        assert_eq!(assignment.limits, FEW_TASKS);
     }
 }

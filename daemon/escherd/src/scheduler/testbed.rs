@@ -60,10 +60,11 @@ pub(super) fn submit(
         command: Command::Exec {
             argv: vec!["true".into()],
         },
+        limits,
         ..ExecutionRequest::default()
     };
     let permit = SubmitPermit::for_root();
-    let mut answer = scheduler.submit(permit, Box::new(request), limits, at(0))?;
+    let mut answer = scheduler.submit(permit, Box::new(request), at(0))?;
     commit(scheduler, at(0));
     answer.try_recv().unwrap().map(|submitted| submitted.number)
 }

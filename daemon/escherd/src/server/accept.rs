@@ -13,18 +13,8 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::{Figures, Service, session, until_closing};
-
-/// How many connections there may be.
-#[derive(Debug, Clone, Copy)]
-pub struct ConnectionLimits {
-    /// In all. Root may have [`ROOT_RESERVE`] beyond that.
-    pub max_connections: usize,
-    /// Of one user other than root.
-    pub max_connections_per_user: usize,
-}
-
-/// Connections that are kept free for root.
-pub const ROOT_RESERVE: usize = 16;
+use crate::config::ConnectionLimits;
+use crate::host::fd_budget::ROOT_RESERVE;
 
 /// Pause after an accept(2) that failed although a descriptor was there: it would fail again at once, and
 /// nothing tells when it would not.

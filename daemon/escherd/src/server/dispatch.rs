@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use escher_protocol::message::{DaemonInfo, EventsRequest, Item, OutputRequest};
 use escher_protocol::output::OutputRange;
-use escher_protocol::{
-    ApiError, ErrorCode, OutputChunk, Request, RequestId, Response, ServerFrame, Target,
-};
+use escher_protocol::{ApiError, ErrorCode, Request, RequestId, Response, ServerFrame, Target};
 
 use super::Service;
 use super::outbox::{Gone, Items, Outbox, Window};
@@ -49,10 +47,8 @@ pub(super) async fn answer(
         window: &window,
     };
     let streamed = match request {
-        Request::Result(target) => send_result(&engine, target, &items, old_part).await,
-        Request::Collect(target) => send_result(&engine, target, &items, part).await,
-        Request::List(filter) => send_list(engine.list_executions(filter), &items).await,
-        Request::Find(selection) => send_list(engine.find(selection), &items).await,
+        Request::Result(target) => send_result(&engine, target, &items).await,
+        Request::List(selection) => send_list(engine.list_executions(selection), &items).await,
         Request::ReadOutput(request) => send_output(&engine, request, &items).await,
         Request::Events(request) => send_events(&engine, request, &items).await,
         single => {
@@ -78,10 +74,6 @@ async fn answer_single(
     let execution = |record| Ok(Response::Execution(Box::new(record)));
     match request {
         Request::Submit(request) => engine.execute(*request).await.map(Response::Submitted),
-        Request::SubmitWithin(request, limits) => engine
-            .execute_within(*request, limits)
-            .await
-            .map(Response::Submitted),
         Request::Status(target) => execution(engine.get_status(target).await?),
         Request::Wait(target) => execution(engine.wait_for_completion(target).await?),
         Request::Cancel { target, mode } => engine.cancel(target, mode).await.map(Response::Cancel),
@@ -96,10 +88,6 @@ async fn answer_single(
         Request::Resume(target) => {
             engine.resume(target).await?;
             Ok(Response::Done)
-        }
-        Request::Resources(target) => {
-            let resources = engine.resources(target).await?;
-            Ok(Response::Resources(Box::new(resources)))
         }
         Request::WriteStdin {
             target,
@@ -116,23 +104,17 @@ async fn answer_single(
         Request::Prune(selection) => engine.prune(selection).await.map(Response::Removed),
         Request::Cleanup => engine.cleanup_old_executions().await.map(Response::Removed),
         Request::Metrics => Ok(Response::Metrics(service.metrics().await?.into())),
-        Request::Examine => service.examine(engine).await.map(Response::Diagnostics),
-        Request::Settings => Ok(Response::Settings(service.configuration.tell())),
+        Request::Diagnose => service.diagnose(engine).await.map(Response::Diagnostics),
+        Request::Settings => Ok(Response::Settings(service.configuration.list())),
         Request::Reload => {
             let permit = engine.administer()?;
             let reloaded = service.configuration.reload(permit, engine).await?;
             Ok(Response::Reloaded(reloaded))
         }
         // `answer` has taken the streams.
-        Request::Result(_)
-        | Request::Collect(_)
-        | Request::List(_)
-        | Request::Find(_)
-        | Request::ReadOutput(_)
-        | Request::Events(_) => Err(ApiError::new(
-            ErrorCode::INTERNAL,
-            "a stream was asked for as a value",
-        )),
+        Request::Result(_) | Request::List(_) | Request::ReadOutput(_) | Request::Events(_) => Err(
+            ApiError::new(ErrorCode::INTERNAL, "a stream was asked for as a value"),
+        ),
     }
 }
 
@@ -198,7 +180,6 @@ async fn send_result(
     engine: &ExecutionEngine,
     target: Target,
     items: &Items<'_>,
-    as_item: impl Fn(ResultPart) -> Option<Item>,
 ) -> Result<(), Broken> {
     let mut result = engine.read_result(target).await?;
     let record = Box::new(result.record().clone());
@@ -208,29 +189,10 @@ async fn send_result(
         let Some(part) = result.next().await? else {
             return Ok(());
         };
-        if let Some(item) = as_item(part) {
-            items.send(item).await?;
-        }
-    }
-}
-
-fn part(part: ResultPart) -> Option<Item> {
-    Some(match part {
-        ResultPart::Output(chunk) => Item::Output(chunk),
-        ResultPart::Omitted(omission) => Item::Omitted(omission),
-    })
-}
-
-/// For clients that know of no omissions: the mark as if it were output.
-fn old_part(part: ResultPart) -> Option<Item> {
-    match part {
-        ResultPart::Output(chunk) => Some(Item::Output(chunk)),
-        ResultPart::Omitted(omission) if omission.mark.is_empty() => None,
-        ResultPart::Omitted(omission) => Some(Item::Output(OutputChunk {
-            stream: omission.stream,
-            offset: 0,
-            time_us: 0,
-            data: omission.mark.as_bytes().into(),
-        })),
+        let item = match part {
+            ResultPart::Output(chunk) => Item::Output(chunk),
+            ResultPart::Omitted(omission) => Item::Omitted(omission),
+        };
+        items.send(item).await?;
     }
 }

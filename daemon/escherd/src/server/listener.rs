@@ -8,16 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Group, chown, geteuid};
 use tracing::warn;
 
-/// Where the socket is and who may use it.
-#[derive(Debug, Clone)]
-pub struct SocketSettings {
-    /// Its path.
-    pub path: PathBuf,
-    /// Its permissions.
-    pub mode: u32,
-    /// Its group; where the host has none of this name, it is escherd's own, with a warning.
-    pub group: Option<String>,
-}
+use crate::config::SocketSettings;
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]

@@ -12,8 +12,8 @@ mod metrics_http;
 mod outbox;
 mod session;
 
-pub use accept::{ConnectionLimits, ROOT_RESERVE, serve};
-pub use listener::{ListenError, SocketSettings, bind};
+pub use accept::serve;
+pub use listener::{ListenError, bind};
 pub use metrics::Figures;
 pub use metrics_http::serve_metrics;
 
@@ -24,6 +24,7 @@ use escher_protocol::{ApiError, Diagnostic};
 use tokio::sync::watch;
 
 use crate::api::ExecutionEngine;
+use crate::config::ConnectionLimits;
 use crate::doctor;
 use crate::reload::LiveConfiguration;
 
@@ -43,7 +44,7 @@ pub struct Service {
 impl Service {
     /// What a new connection has to keep to: the settings, and what there are open files for.
     fn connection_limits(&self) -> ConnectionLimits {
-        let wanted = self.configuration.connections();
+        let wanted = self.configuration.connection_limits();
         ConnectionLimits {
             max_connections: wanted.max_connections.min(self.engine.budget().connections),
             ..wanted
@@ -58,10 +59,10 @@ impl Service {
     }
 
     /// Whether this escherd and what it stands on are well, for whom `engine` is.
-    async fn examine(&self, engine: &ExecutionEngine) -> Result<Vec<Diagnostic>, ApiError> {
+    async fn diagnose(&self, engine: &ExecutionEngine) -> Result<Vec<Diagnostic>, ApiError> {
         let audience = engine.audience();
         let mut findings = doctor::supervision();
-        findings.extend(engine.examine().await?);
+        findings.extend(engine.diagnose().await?);
         findings.extend(self.configuration.examine(audience).await?);
         Ok(findings)
     }

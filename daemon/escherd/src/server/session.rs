@@ -10,8 +10,7 @@ use escher_launcher::os::peer_credentials::PeerCredentials;
 use escher_protocol::codec::MAX_PAYLOAD_BYTES;
 use escher_protocol::frame::{FrameCodec, FrameError};
 use escher_protocol::handshake::{
-    ConnectionLimits, FEATURE_DOCTOR, FEATURE_HISTORY, FEATURE_METRICS, FEATURE_RESOURCES,
-    FEATURE_SETTINGS, HIGHEST_VERSION, Hello, HelloReply, LOWEST_VERSION, Refusal, Welcome,
+    ConnectionLimits, HIGHEST_VERSION, Hello, HelloReply, LOWEST_VERSION, MAGIC, Refusal, Welcome,
 };
 use escher_protocol::{ApiError, ClientFrame, ErrorCode, Request, RequestId, ServerFrame};
 use serde::de::DeserializeOwned;
@@ -123,31 +122,16 @@ async fn welcome(
     credentials: PeerCredentials,
     service: &Service,
 ) -> Result<(ExecutionEngine, Welcome), ApiError> {
-    let version = hello.common_version().ok_or_else(|| {
-        let message = format!(
-            "no protocol version in common: {} speaks {} to {}, escherd {LOWEST_VERSION} to {HIGHEST_VERSION}",
-            hello.client.escape_debug(),
-            hello.lowest,
-            hello.highest,
-        );
-        ApiError::new(ErrorCode::UNSUPPORTED_VERSION, message)
-            .with_hint("update the older of the two")
-    })?;
+    let version = hello
+        .common_version()
+        .ok_or_else(|| unsupported_version(hello))?;
     let engine = service.engine.admit(credentials).await?;
     let about = &service.about;
     let welcome = Welcome {
         version,
         daemon: format!("escherd {}", about.version).into(),
         instance: about.instance,
-        features: [
-            FEATURE_HISTORY,
-            FEATURE_SETTINGS,
-            FEATURE_METRICS,
-            FEATURE_RESOURCES,
-            FEATURE_DOCTOR,
-        ]
-        .map(Into::into)
-        .to_vec(),
+        features: Vec::new(),
         limits: ConnectionLimits {
             max_frame_bytes: u32::try_from(MAX_PAYLOAD_BYTES).unwrap_or(u32::MAX),
             max_requests_in_flight: MAX_REQUESTS_IN_FLIGHT,
@@ -155,6 +139,20 @@ async fn welcome(
         },
     };
     Ok((engine, welcome))
+}
+
+fn unsupported_version(hello: &Hello) -> ApiError {
+    let client = hello.client.escape_debug();
+    let message = if hello.magic == MAGIC {
+        format!(
+            "no protocol version in common: {client} speaks {} to {}, \
+             escherd {LOWEST_VERSION} to {HIGHEST_VERSION}",
+            hello.lowest, hello.highest,
+        )
+    } else {
+        format!("{client} speaks another protocol than escherd")
+    };
+    ApiError::new(ErrorCode::UNSUPPORTED_VERSION, message).with_hint("update the older of the two")
 }
 
 fn protocol_error(error: &FrameError) -> ApiError {

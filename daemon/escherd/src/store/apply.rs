@@ -75,7 +75,7 @@ impl StoreTransaction<'_> {
                 Some((_, is_kill)) => *is_kill |= kill,
                 none => *none = Some((canceller.clone(), *kill)),
             }),
-            Change::Finished { record, resources } => self.finish(record, resources),
+            Change::Finished { record } => self.finish(record),
             Change::LogsDeleted { ids } => {
                 ids.iter().try_for_each(|id| self.delete_undeleted_log(*id))
             }
@@ -99,8 +99,7 @@ impl StoreTransaction<'_> {
             launching,
             ..StoredProgress::default()
         };
-        let body = (digest, submission, submission.limits);
-        let body = checksum::encode(BlobKind::Submission, number, &body)?;
+        let body = checksum::encode(BlobKind::Submission, number, &(digest, submission))?;
         let progress = checksum::encode(BlobKind::Progress, number, &progress)?;
         self.insert_row(
             &ExecutionRow::from_submission(submission, digest),

@@ -1,8 +1,6 @@
 //! How values are stored in rows.
 
-use escher_protocol::{
-    Canceller, ExecutionId, ExecutionRecord, Exit, Resources, Status, Timestamp,
-};
+use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, Status, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::RequestDigest;
@@ -49,8 +47,6 @@ pub(super) struct StoredRecord {
     pub(super) digest: Option<RequestDigest>,
     /// Its record.
     pub(super) record: ExecutionRecord,
-    /// Its limits, and what it used.
-    pub(super) resources: Resources,
 }
 
 /// Converts a number for SQLite. Nothing that escherd counts comes near 2^63.

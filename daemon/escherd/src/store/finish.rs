@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use escher_protocol::message::Removed;
-use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, Resources, Timestamp};
+use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, Timestamp};
 use rusqlite::{OptionalExtension, params};
 
 use super::apply::{ExecutionRow, StoreTransaction};
@@ -16,11 +16,7 @@ use super::{CommitOutcome, RequestDigest};
 
 impl StoreTransaction<'_> {
     /// Writes the end of an execution, unless it is finished already or unknown.
-    pub(super) fn finish(
-        &mut self,
-        record: &ExecutionRecord,
-        resources: &Resources,
-    ) -> Result<(), DatabaseError> {
+    pub(super) fn finish(&mut self, record: &ExecutionRecord) -> Result<(), DatabaseError> {
         let number = record.number;
         let sql = "SELECT ended, digest FROM execution WHERE number = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -31,7 +27,7 @@ impl StoreTransaction<'_> {
             ))
         });
         match found.optional()? {
-            Some((0, digest)) => self.write_end(record, digest, resources),
+            Some((0, digest)) => self.write_end(record, digest),
             Some(_) => {
                 tracing::warn!("execution {number} is finished already");
                 Ok(())
@@ -48,7 +44,6 @@ impl StoreTransaction<'_> {
         &mut self,
         record: &ExecutionRecord,
         digest: Option<RequestDigest>,
-        resources: &Resources,
     ) -> Result<(), DatabaseError> {
         let (Some(ended), Some(outcome)) = (columns::ended_code(record.status), &record.outcome)
         else {
@@ -57,8 +52,7 @@ impl StoreTransaction<'_> {
             return Ok(());
         };
         let number = signed(record.number);
-        let body = (digest, record, resources);
-        let body = checksum::encode(BlobKind::Record, record.number, &body)?;
+        let body = checksum::encode(BlobKind::Record, record.number, &(digest, record))?;
         let history_bytes = columns::row_bytes(record, body.len()) + log_and_index_bytes(record);
         let sql = "INSERT OR REPLACE INTO record (number, body) VALUES (?1, ?2)";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -113,7 +107,7 @@ impl StoreTransaction<'_> {
         let row = ExecutionRow::from_record(&stored.record, stored.digest);
         match self.insert_row(&row, false, None) {
             Ok(()) => {
-                self.write_end(&stored.record, stored.digest, &stored.resources)?;
+                self.write_end(&stored.record, stored.digest)?;
                 Ok(true)
             }
             Err(error) if error.is_row_rejected() => Ok(false),

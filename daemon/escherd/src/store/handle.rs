@@ -9,29 +9,18 @@ use std::thread;
 use std::time::Duration;
 
 use escher_protocol::message::Selection;
-use escher_protocol::{ApiError, ExecutionId, ExecutionRecord, Resources, Target, Timestamp};
+use escher_protocol::{ApiError, ExecutionRecord, Target, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
-use super::lookup::{self, LookupResult};
+use super::lookup::{self, LookupResult, StoredExecution};
 use super::metrics::StoreMetrics;
-use super::open::QuarantinedFile;
+use super::open::{QuarantinedFile, StoreSettings};
 use super::quarantine::DamageMarker;
 use super::readers::{ReaderPool, Snapshot};
 use super::totals::Totals;
 use super::writer::{Writer, WriterMessage};
-use super::{
-    ChangeEntry, CommitOutcome, Durability, HistoryLimits, LoadedState, StoreError, expiry, query,
-};
-
-/// Settings of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoreSettings {
-    /// What a commit survives.
-    pub durability: Durability,
-    /// How many of the last events are kept.
-    pub max_events: usize,
-}
+use super::{ChangeEntry, CommitOutcome, HistoryLimits, LoadedState, StoreError, expiry, query};
 
 /// The store. Cheap to clone; dropping the last clone ends the thread that writes.
 #[derive(Debug, Clone)]
@@ -45,17 +34,6 @@ struct Shared {
     readers: ReaderPool,
     finished: Arc<AtomicU64>,
     metrics: StoreMetrics,
-}
-
-/// An execution that [`Store::find`] found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredExecution {
-    /// Its id.
-    pub id: ExecutionId,
-    /// Its number.
-    pub number: u64,
-    /// Its record; `None` while it is unfinished.
-    pub record: Option<Box<ExecutionRecord>>,
 }
 
 /// The size of the history.
@@ -152,18 +130,6 @@ impl Store {
             LookupResult::Unique(found) => Ok(found),
             LookupResult::Ambiguous(error) => Err(error),
         }
-    }
-
-    /// Returns the limits of the finished execution `number` and what it used; `None` if there is
-    /// no such execution.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn resources(&self, number: u64) -> Result<Option<Resources>, ApiError> {
-        let readers = &self.shared.readers;
-        readers
-            .run(move |snapshot| query::resources(snapshot, number))
-            .await
     }
 
     /// Returns matching finished executions with numbers below `before`, the newest first; at most

@@ -1,7 +1,7 @@
 //! What a store says when it is opened.
 
+use escher_protocol::ExecutionId;
 use escher_protocol::message::Event;
-use escher_protocol::{ExecutionId, ResourceLimits};
 use rusqlite::Connection;
 
 use super::checksum::{self, BlobKind, checksum};
@@ -38,9 +38,8 @@ fn unfinished(connection: &Connection) -> Result<Vec<UnfinishedExecution>, Datab
         let progress = blob(1, BlobKind::Progress)?;
         let progress: StoredProgress = checksum::decode(BlobKind::Progress, number, &progress)?;
         let body = blob(2, BlobKind::Submission)?;
-        let (_, mut submission, limits): (Option<RequestDigest>, Submission, ResourceLimits) =
+        let (_, submission): (Option<RequestDigest>, Submission) =
             checksum::decode(BlobKind::Submission, number, &body)?;
-        submission.limits = limits;
         unfinished.push(UnfinishedExecution {
             submission,
             launching: progress.launching,

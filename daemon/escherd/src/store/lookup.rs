@@ -5,7 +5,6 @@ use escher_protocol::{ApiError, ErrorCode, ExecutionId, ExecutionRecord, Target}
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 
-use super::StoredExecution;
 use super::checksum::BlobKind;
 use super::columns::{self, signed, unsigned};
 use super::error::DatabaseError;
@@ -15,6 +14,17 @@ use super::readers::Snapshot;
 
 /// How many candidates an `ambiguous` error lists.
 const MAX_CANDIDATES: usize = 8;
+
+/// An execution that [`Store::find`](super::Store::find) found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredExecution {
+    /// Its id.
+    pub id: ExecutionId,
+    /// Its number.
+    pub number: u64,
+    /// Its record; `None` while it is unfinished.
+    pub record: Option<Box<ExecutionRecord>>,
+}
 
 /// An execution that a target may mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

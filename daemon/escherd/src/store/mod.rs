@@ -28,12 +28,13 @@ mod totals;
 mod writer;
 
 pub use error::StoreError;
-pub use handle::{FlushTimeout, HistorySize, Store, StoreSettings, StoredExecution, open};
-pub use open::QuarantinedFile;
+pub use handle::{FlushTimeout, HistorySize, Store, open};
+pub use lookup::StoredExecution;
+pub use open::{QuarantinedFile, StoreSettings};
 pub use quarantine::{DamageReport, damage_report};
 
 use escher_protocol::message::{Event, Removed};
-use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Resources, Timestamp};
+use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Timestamp};
 
 use crate::execution::Submission;
 
@@ -79,8 +80,6 @@ pub enum Change {
     Finished {
         /// The record that is kept.
         record: Box<ExecutionRecord>,
-        /// Its limits, and what it used.
-        resources: Box<Resources>,
     },
     /// Executions are removed: their records now, their logs once the launcher has deleted them. An
     /// unfinished execution stays.

@@ -12,7 +12,7 @@ use super::error::{DatabaseError, StoreError};
 use super::quarantine::{self, DamageMarker, FILE_MODE};
 use super::schema::{self, SCHEMA, Schema};
 use super::totals::WriterState;
-use super::{LoadedState, StoreSettings, connection, load, salvage};
+use super::{Durability, LoadedState, connection, load, salvage};
 
 /// The largest database that is checked completely at every start, which takes some tens of
 /// milliseconds. In a larger one, damage is noticed where it is read.
@@ -25,6 +25,15 @@ const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const HEADER_BYTES: usize = 100;
 const USER_VERSION_OFFSET: usize = 60;
 const APPLICATION_ID_OFFSET: usize = 68;
+
+/// Settings of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// What a commit survives.
+    pub durability: Durability,
+    /// How many of the last events are kept.
+    pub max_events: usize,
+}
 
 /// A file that was set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! and these lead to the records.
 
 use escher_protocol::message::Selection;
-use escher_protocol::{ExecutionRecord, Resources, Text};
+use escher_protocol::{ExecutionRecord, Text};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params_from_iter};
 
@@ -41,28 +41,16 @@ pub(super) fn record(
     snapshot: &Snapshot<'_>,
     number: u64,
 ) -> Result<Option<ExecutionRecord>, DatabaseError> {
-    Ok(stored_record(snapshot, number)?.map(|stored| stored.record))
-}
-
-/// Reads the limits of a finished execution, and what it used.
-pub(super) fn resources(
-    snapshot: &Snapshot<'_>,
-    number: u64,
-) -> Result<Option<Resources>, DatabaseError> {
-    Ok(stored_record(snapshot, number)?.map(|stored| stored.resources))
-}
-
-fn stored_record(
-    snapshot: &Snapshot<'_>,
-    number: u64,
-) -> Result<Option<StoredRecord>, DatabaseError> {
     let sql = "SELECT body FROM record WHERE number = ?1";
     let mut statement = snapshot.connection.prepare_cached(sql)?;
     let body: Option<Vec<u8>> = statement
         .query_row([signed(number)], |row| row.get(0))
         .optional()?;
-    body.map(|body| checksum::decode(BlobKind::Record, number, &body))
-        .transpose()
+    body.map(|body| {
+        let stored: StoredRecord = checksum::decode(BlobKind::Record, number, &body)?;
+        Ok(stored.record)
+    })
+    .transpose()
 }
 
 /// Returns the numbers of finished executions that match, below `before`, the newest first; at most

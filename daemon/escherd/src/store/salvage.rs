@@ -6,7 +6,6 @@
 
 use std::path::Path;
 
-use escher_protocol::ResourceLimits;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::apply::StoreTransaction;
@@ -86,13 +85,11 @@ fn salvage_unfinished(
     number: u64,
     body: &[u8],
 ) -> Result<bool, DatabaseError> {
-    type Body = (Option<RequestDigest>, Submission, ResourceLimits);
-    let Ok((digest, mut submission, limits)) =
-        checksum::decode::<Body>(BlobKind::Submission, number, body)
+    type Body = (Option<RequestDigest>, Submission);
+    let Ok((digest, submission)) = checksum::decode::<Body>(BlobKind::Submission, number, body)
     else {
         return Ok(false);
     };
-    submission.limits = limits;
     match target.insert_submission(&submission, digest, true) {
         Ok(CommitOutcome::Committed) => {}
         Ok(_) => return Ok(false),

@@ -1,15 +1,12 @@
-//! Exit records: what a shim leaves on disk when there is no escherd to tell.
+//! Exit records: the reports that shims write to disk when no escherd takes them.
 //!
-//! `<state dir>/exits/<id>.exit` holds one encoded [`ExitReport`] behind a magic number and a checksum. It
-//! appears under its name only when it is whole and on disk: it is written under another name, synced,
-//! renamed, and the directory synced.
+//! `<state dir>/exits/<id>.<attempt>.exit` holds one encoded [`ExitReport`] behind a magic number and a
+//! checksum. It appears under its name only when it is whole and on disk: it is written under another name,
+//! synced, renamed, and the directory synced.
 //!
 //! ```text
-//! magic "eschexi\x01" (8 bytes)   CRC-32 of what follows (u32, little endian)   the report
-//! magic "eschexi\x02"             the same                                      the report, the measurements
+//! magic "eschexi\x0a" (8 bytes)   CRC-32 of what follows (u32, little endian)   the report
 //! ```
-//!
-//! The second is that of a command which had a cgroup.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -18,47 +15,46 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use escher_protocol::codec::{self, CodecError};
-use escher_protocol::{ExecutionId, Measurements};
+use escher_protocol::{ExecutionId, UnsupportedPart};
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::ipc::wire::ExitReport;
+use crate::ipc::wire::{ExitReport, KNOWN_PARTS};
 
 /// Name of the directory of the exit records, inside the state directory.
 pub const DIRECTORY: &str = "exits";
 
-/// The first bytes of an exit record without measurements; the last of them is the format's version.
-pub const MAGIC: [u8; 8] = *b"eschexi\x01";
+/// Version of the format, the last byte of the magic number.
+pub const FORMAT_VERSION: u8 = 10;
 
-/// The first bytes of one with measurements.
-pub const MAGIC_MEASURED: [u8; 8] = *b"eschexi\x02";
+/// The first bytes of an exit record.
+pub const MAGIC: [u8; 8] = *b"eschexi\x0a";
 
-/// What an exit record holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExitRecord {
-    /// What became of the command.
-    pub report: ExitReport,
-    /// What its cgroup has counted, if it had one.
-    pub measured: Option<Measurements>,
-}
+/// Longest exit record that is read, in bytes. Without parts of later versions it has a few hundred.
+pub const MAX_BYTES: u64 = 128 * 1024;
 
-/// Longest exit record that is read, in bytes. A whole one has a few hundred.
-pub const MAX_BYTES: u64 = 64 * 1024;
-
-/// The file name of the record of `id`.
+/// Returns the file name of the record of an attempt.
 #[must_use]
-pub fn file_name(id: ExecutionId) -> String {
-    format!("{id}.exit")
+pub fn file_name(id: ExecutionId, attempt: u32) -> String {
+    format!("{id}.{attempt}.exit")
 }
 
-/// The name under which the record of `id` is written before it is whole.
+/// Returns the name under which the record of an attempt is written before it is whole.
 #[must_use]
-pub fn draft_name(id: ExecutionId) -> String {
-    format!("{id}.exit.new")
+pub fn draft_name(id: ExecutionId, attempt: u32) -> String {
+    format!("{id}.{attempt}.exit.new")
 }
 
-/// A file that is no whole exit record.
+/// Returns the execution and the attempt whose record has this file name.
+#[must_use]
+pub fn parse_file_name(name: &str) -> Option<(ExecutionId, u32)> {
+    let (id, attempt) = name.strip_suffix(".exit")?.split_once('.')?;
+    let (id, attempt) = (id.parse().ok()?, attempt.parse().ok()?);
+    (file_name(id, attempt) == name).then_some((id, attempt))
+}
+
+/// A file that does not yield a report.
 #[derive(Debug, thiserror::Error)]
 pub enum ExitRecordError {
     /// It cannot be read.
@@ -69,7 +65,7 @@ pub enum ExitRecordError {
         /// Why.
         source: io::Error,
     },
-    /// It is too long, too short, of another format, or damaged.
+    /// It is too long, too short, no exit record, or damaged.
     #[error("{path} is no exit record: {reason}")]
     Damaged {
         /// The file.
@@ -77,38 +73,64 @@ pub enum ExitRecordError {
         /// What is wrong.
         reason: &'static str,
     },
-    /// The checksum is right but this version does not understand the report.
+    /// It is whole but not decodable.
     #[error("{path} holds no report that this version understands: {source}")]
-    Unknown {
+    Undecodable {
         /// The file.
         path: PathBuf,
         /// Where decoding stopped.
         source: CodecError,
     },
+    /// Another version has written it.
+    #[error(
+        "{path} is an exit record of format version {found}; this version reads {FORMAT_VERSION}"
+    )]
+    OtherVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u8,
+    },
+    /// Its report has a part that must be understood and is not.
+    #[error("{path} cannot be used: {source}")]
+    UnsupportedPart {
+        /// The file.
+        path: PathBuf,
+        /// Which part.
+        source: UnsupportedPart,
+    },
 }
 
-fn encode(record: &ExitRecord) -> Result<Vec<u8>, CodecError> {
-    let (magic, body) = match &record.measured {
-        None => (MAGIC, codec::encode(&record.report)?),
-        Some(measured) => (MAGIC_MEASURED, codec::encode(&(&record.report, measured))?),
-    };
-    let mut bytes = Vec::with_capacity(magic.len() + 4 + body.len());
-    bytes.extend_from_slice(&magic);
+impl ExitRecordError {
+    /// Whether the file may be a valid record that another version of this program can read.
+    #[must_use]
+    pub fn is_of_another_version(&self) -> bool {
+        matches!(
+            self,
+            ExitRecordError::OtherVersion { .. } | ExitRecordError::UnsupportedPart { .. }
+        )
+    }
+}
+
+fn encode(report: &ExitReport) -> Result<Vec<u8>, CodecError> {
+    let body = codec::encode(report)?;
+    let mut bytes = Vec::with_capacity(MAGIC.len() + 4 + body.len());
+    bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
     bytes.extend_from_slice(&body);
     Ok(bytes)
 }
 
-/// Writes `record` into `directory`, durably. One that is already there is replaced: it
+/// Writes the record of `report` into `directory`, durably. A record that is already there is replaced: it
 /// can only be the same.
 ///
 /// # Errors
-/// Those of the file system. Nothing is then there under the record's name, or all of it, and no draft.
-pub fn write(directory: impl AsFd, record: &ExitRecord) -> io::Result<()> {
+/// Those of the file system. Under the record's name there is then nothing or all of it, and no draft.
+pub fn write(directory: impl AsFd, report: &ExitReport) -> io::Result<()> {
     let directory = directory.as_fd();
-    let id = record.report.id;
-    let (name, draft) = (file_name(id), draft_name(id));
-    let bytes = encode(record).map_err(io::Error::other)?;
+    let (id, attempt) = (report.id, report.attempt);
+    let (name, draft) = (file_name(id, attempt), draft_name(id, attempt));
+    let bytes = encode(report).map_err(io::Error::other)?;
 
     let flags =
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -137,15 +159,21 @@ pub fn write(directory: impl AsFd, record: &ExitRecord) -> io::Result<()> {
 /// Reads the record at `path`.
 ///
 /// # Errors
-/// When the file is no whole record; it is left as it is.
-pub fn read(path: &Path) -> Result<ExitRecord, ExitRecordError> {
+/// When the file is no whole record, or of another version; it is left as it is.
+pub fn read(path: &Path) -> Result<ExitReport, ExitRecordError> {
+    let report = decode(&read_bytes(path)?, path)?;
+    let understood = report.parts.ensure_understood(KNOWN_PARTS);
+    understood.map_err(|source| ExitRecordError::UnsupportedPart {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(report)
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, ExitRecordError> {
     let unreadable = |source| ExitRecordError::Unreadable {
         path: path.to_owned(),
         source,
-    };
-    let damaged = |reason| ExitRecordError::Damaged {
-        path: path.to_owned(),
-        reason,
     };
     let file = OpenOptions::new()
         .read(true)
@@ -156,14 +184,28 @@ pub fn read(path: &Path) -> Result<ExitRecord, ExitRecordError> {
     file.take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8], path: &Path) -> Result<ExitReport, ExitRecordError> {
+    let damaged = |reason| ExitRecordError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
     if bytes.len() as u64 > MAX_BYTES {
         return Err(damaged("it is too long"));
     }
     let Some((magic, rest)) = bytes.split_first_chunk::<8>() else {
         return Err(damaged("it is too short"));
     };
-    if ![MAGIC, MAGIC_MEASURED].contains(magic) {
+    if magic[..7] != MAGIC[..7] {
         return Err(damaged("it does not begin with the magic number"));
+    }
+    if magic[7] != FORMAT_VERSION {
+        return Err(ExitRecordError::OtherVersion {
+            path: path.to_owned(),
+            found: magic[7],
+        });
     }
     let Some((sum, body)) = rest.split_first_chunk::<4>() else {
         return Err(damaged("it is too short"));
@@ -171,57 +213,42 @@ pub fn read(path: &Path) -> Result<ExitRecord, ExitRecordError> {
     if crc32fast::hash(body) != u32::from_le_bytes(*sum) {
         return Err(damaged("its checksum is wrong"));
     }
-    let decoded = if *magic != MAGIC_MEASURED {
-        codec::decode(body).map(|report| (report, None))
-    } else {
-        codec::decode(body).map(|(report, measured)| (report, Some(measured)))
-    };
-    let (report, measured) = decoded.map_err(|source| ExitRecordError::Unknown {
+    codec::decode(body).map_err(|source| ExitRecordError::Undecodable {
         path: path.to_owned(),
         source,
-    })?;
-    Ok(ExitRecord { report, measured })
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ipc::wire::EndCause;
-    use escher_protocol::{Exit, Leftovers, OutputTotals, Timestamp, Usage};
+    use escher_protocol::{Exit, Leftovers, Measurements, Part, Parts, Timestamp};
 
-    fn report() -> ExitReport {
-        ExitReport {
-            id: ExecutionId::from_bytes([7; 16]),
-            exit: Exit::Code(3),
-            cause: EndCause::TimedOut,
-            ended_by_signal: Some(15),
-            started_at: Some(Timestamp::from_micros(1)),
-            ended_at: Timestamp::from_micros(2),
-            duration_us: 1,
-            usage: Usage::default(),
-            output: OutputTotals::default(),
-            leftovers: Leftovers::Killed,
-        }
-    }
+    const ID: ExecutionId = ExecutionId::from_bytes([7; 16]);
 
-    fn records() -> [ExitRecord; 2] {
+    fn reports() -> [ExitReport; 2] {
         let measurements = Measurements {
             peak_memory_bytes: Some(4096),
             ..Measurements::default()
         };
-        [None, Some(measurements)].map(|measured| ExitRecord {
-            report: report(),
+        [None, Some(measurements)].map(|measured| ExitReport {
+            cause: EndCause::TimedOut,
+            ended_by_signal: Some(15),
+            started_at: Some(Timestamp::from_micros(1)),
+            leftovers: Leftovers::Killed,
             measured,
+            ..ExitReport::new(ID, 2, Exit::Code(3), Timestamp::from_micros(2))
         })
     }
 
     #[test]
     fn a_record_survives_the_disk_and_leaves_no_draft() {
         let dir = tempfile::tempdir().unwrap();
-        for record in records() {
-            write(File::open(dir.path()).unwrap(), &record).unwrap();
-            let path = dir.path().join(file_name(report().id));
-            assert_eq!(read(&path).unwrap(), record);
+        for report in reports() {
+            write(File::open(dir.path()).unwrap(), &report).unwrap();
+            let path = dir.path().join(file_name(ID, 2));
+            assert_eq!(read(&path).unwrap(), report);
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         }
     }
@@ -230,8 +257,8 @@ mod tests {
     fn every_truncation_and_every_flipped_bit_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.exit");
-        for record in records() {
-            let whole = encode(&record).unwrap();
+        for report in reports() {
+            let whole = encode(&report).unwrap();
             for length in 0..whole.len() {
                 std::fs::write(&path, &whole[..length]).unwrap();
                 assert!(read(&path).is_err(), "cut at {length}");
@@ -249,12 +276,58 @@ mod tests {
     fn a_link_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         let real = dir.path().join("real");
-        std::fs::write(&real, encode(&records()[0]).unwrap()).unwrap();
+        std::fs::write(&real, encode(&reports()[0]).unwrap()).unwrap();
         let link = dir.path().join("link.exit");
         std::os::unix::fs::symlink(&real, &link).unwrap();
         assert!(matches!(
             read(&link),
             Err(ExitRecordError::Unreadable { .. })
         ));
+    }
+
+    #[test]
+    fn a_record_of_another_version_is_refused_by_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.exit");
+        for version in [1, 2, 11] {
+            let mut bytes = encode(&reports()[0]).unwrap();
+            bytes[7] = version;
+            std::fs::write(&path, &bytes).unwrap();
+            let error = read(&path).unwrap_err();
+            assert!(error.is_of_another_version());
+            let message = error.to_string();
+            let named = [format!("version {version};"), "reads 10".to_owned()];
+            assert!(named.iter().all(|name| message.contains(name)), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_part_is_kept_and_refused_only_if_it_must_be_understood() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(file_name(ID, 2));
+        let with = |tag| ExitReport {
+            parts: Parts::try_from(vec![Part::new(tag, "later")]).unwrap(),
+            ..reports()[0].clone()
+        };
+        write(File::open(dir.path()).unwrap(), &with(4_710)).unwrap();
+        assert_eq!(read(&path).unwrap(), with(4_710));
+        write(File::open(dir.path()).unwrap(), &with(4_711)).unwrap();
+        let error = read(&path).unwrap_err();
+        assert!(error.is_of_another_version());
+        assert!(error.to_string().contains("part 4711"), "{error}");
+    }
+
+    #[test]
+    fn file_names_are_read_as_they_are_written() {
+        assert_eq!(parse_file_name(&file_name(ID, 12)), Some((ID, 12)));
+        for name in [
+            format!("{ID}.exit"),
+            format!("{ID}.01.exit"),
+            format!("{ID}.+1.exit"),
+            format!("{ID}..exit"),
+            draft_name(ID, 1),
+        ] {
+            assert_eq!(parse_file_name(&name), None, "{name}");
+        }
     }
 }

@@ -65,12 +65,17 @@ impl Door {
         self.name
     }
 
-    /// Says by the socket's name that this shim has `id` from now on.
+    /// Says by the socket's name that this shim has this attempt from now on.
     ///
     /// # Errors
     /// Those of renameat(2); the name is the earlier one then.
-    pub(crate) fn claim(&mut self, directory: BorrowedFd<'_>, id: ExecutionId) -> io::Result<()> {
-        let (earlier, claim) = (self.name.to_string(), SocketName::Claim(id));
+    pub(crate) fn claim(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        id: ExecutionId,
+        attempt: u32,
+    ) -> io::Result<()> {
+        let (earlier, claim) = (self.name.to_string(), SocketName::Claim { id, attempt });
         renameat(
             directory,
             earlier.as_str(),

@@ -1,9 +1,9 @@
 //! The sockets by which another escherd finds the shims of an earlier one.
 //!
 //! `<runtime dir>/shims/` holds one listening `SOCK_SEQPACKET` socket for each living shim. Its name says
-//! what the shim has been asked for: it is `<uuid>.ready` from the shim's birth, and `<execution id>.claim`
-//! from the moment at which the shim takes a command, renamed before it makes the process. So there is a
-//! claim for an execution exactly if a shim has come to the point of starting it. A shim whose execution is
+//! what the shim has been asked for: it is `<uuid>.ready` from the shim's birth, and
+//! `<execution id>.<attempt>.claim` from the moment at which the shim takes a command, renamed before it makes
+//! the process. So there is a claim for an attempt exactly if a shim has come to the point of starting it. A shim whose execution is
 //! over keeps the name until it takes the next. It removes its socket when it ends; that of a shim that was
 //! killed stays and refuses connections.
 //!
@@ -32,22 +32,27 @@ pub const DIRECTORY: &str = "shims";
 pub enum SocketName {
     /// The shim has never had a command. The number is its own and of no execution.
     Ready(Uuid),
-    /// The shim has come to the point of starting this execution, its last.
-    Claim(ExecutionId),
+    /// The shim has come to the point of starting this attempt, its last.
+    Claim {
+        /// Which execution.
+        id: ExecutionId,
+        /// Which attempt to run it, from 1.
+        attempt: u32,
+    },
 }
 
 impl fmt::Display for SocketName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SocketName::Ready(number) => write!(f, "{}.ready", number.hyphenated()),
-            SocketName::Claim(id) => write!(f, "{id}.claim"),
+            SocketName::Claim { id, attempt } => write!(f, "{id}.{attempt}.claim"),
         }
     }
 }
 
 /// The name of a file that is no socket of a shim.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not the name of a shim's socket (<uuid>.ready or <execution id>.claim)")]
+#[error("not the name of a shim's socket (<uuid>.ready or <execution id>.<attempt>.claim)")]
 pub struct ParseNameError;
 
 impl FromStr for SocketName {
@@ -57,9 +62,12 @@ impl FromStr for SocketName {
     fn from_str(text: &str) -> Result<Self, ParseNameError> {
         let (stem, kind) = text.split_once('.').ok_or(ParseNameError)?;
         let id: ExecutionId = stem.parse().map_err(|_| ParseNameError)?;
-        let name = match kind {
-            "ready" => SocketName::Ready(Uuid::from_bytes(id.into_bytes())),
-            "claim" => SocketName::Claim(id),
+        let name = match kind.split_once('.') {
+            None if kind == "ready" => SocketName::Ready(Uuid::from_bytes(id.into_bytes())),
+            Some((attempt, "claim")) => {
+                let attempt = attempt.parse().map_err(|_| ParseNameError)?;
+                SocketName::Claim { id, attempt }
+            }
             _ => return Err(ParseNameError),
         };
         if name.to_string() == text {
@@ -120,7 +128,8 @@ mod tests {
     #[test]
     fn names_are_read_as_they_are_written_and_nothing_else_is_one() {
         let id = ExecutionId::generate();
-        for name in [SocketName::Ready(Uuid::now_v7()), SocketName::Claim(id)] {
+        let claim = |attempt| SocketName::Claim { id, attempt };
+        for name in [SocketName::Ready(Uuid::now_v7()), claim(1), claim(23)] {
             assert_eq!(name.to_string().parse(), Ok(name));
         }
         let upper = id.to_string().to_uppercase();
@@ -129,11 +138,14 @@ mod tests {
             id.to_string(),
             format!("{id}."),
             format!("{id}.exit"),
-            format!("{id}.claim.new"),
-            format!(".{id}.claim"),
-            format!("{upper}.claim"),
-            format!("../{id}.claim"),
-            "1.claim".to_owned(),
+            format!("{id}.claim"),
+            format!("{id}.01.claim"),
+            format!("{id}.1.claim.new"),
+            format!("{id}.1.ready"),
+            format!(".{id}.1.claim"),
+            format!("{upper}.1.claim"),
+            format!("../{id}.1.claim"),
+            "1.1.claim".to_owned(),
         ];
         for text in others {
             assert_eq!(text.parse::<SocketName>(), Err(ParseNameError), "{text}");

@@ -1,45 +1,45 @@
 //! Messages between escherd, the launcher and the shims.
 //!
-//! Each is one packet of a `SOCK_SEQPACKET` socket, encoded by [`escher_protocol::codec`]. The way of a
-//! command:
+//! Each is one packet of a `SOCK_SEQPACKET` socket, encoded by [`escher_protocol::codec`]. How a command
+//! is run:
 //!
 //! 1. escherd asks the launcher for shims ([`LauncherRequest::Fork`]) before it needs them, and gets a
-//!    socket to each ([`LauncherReply::Shim`]). From then on the launcher is out of it.
-//! 2. escherd sends a ready shim its [`ToShim::Launch`]; the shim answers with [`FromShim::Started`] once
-//!    the program runs, and in the end with [`FromShim::Exited`].
-//! 3. escherd writes the result down and says [`ToShim::Recorded`]; the shim is ready for the next launch.
-//!    A shim that loses escherd goes on alone, and another escherd adopts it by the socket that it keeps
-//!    in the runtime directory (see [`crate::ipc::shim_socket`]). If none has by the end, the shim leaves an
-//!    [exit record](crate::ipc::exit_record).
+//!    socket to each ([`LauncherReply::Shim`]). The launcher takes no part in what follows.
+//! 2. escherd sends a ready shim one message, [`ToShim::Assign`]; the shim answers with
+//!    [`FromShim::Started`] once the program runs, and at the end with [`FromShim::Exited`].
+//! 3. escherd stores the result and sends [`ToShim::Recorded`]; the shim is ready for the next
+//!    assignment. A shim that loses escherd carries on alone, and another escherd adopts it by the socket
+//!    that it keeps in the runtime directory (see [`crate::ipc::shim_socket`]). If none has by the end,
+//!    the shim writes an [exit record](crate::ipc::exit_record).
+//!
+//! [`Assignment`], [`ExitReport`] and [`Hello`] grow by [parts](escher_protocol::parts): a new field is a
+//! part, which a receiver that does not know it either skips or, where the tag says that it must be
+//! understood, refuses ([`KNOWN_PARTS`]). Any other change is a new [`WIRE_VERSION`].
 
+use escher_protocol::codec::{self, CodecError};
 use escher_protocol::{
-    Blob, Canceller, Controllers, ExecutionId, Exit, Leftovers, Measurements, OutputTotals,
-    ResourceLimits, Text, Timestamp, Usage,
+    Blob, Canceller, Controllers, ExecutionId, Exit, Leftovers, Measurements, OutputTotals, Parts,
+    ResourceLimits, StartStage, Text, Timestamp, UnsupportedPart, Usage,
 };
 use serde::{Deserialize, Serialize};
 
-/// Version of these messages: what a launcher says it speaks. Its shims speak the same.
-///
-/// - 1: the first.
-/// - 2: shims keep a socket by which another escherd adopts them ([`FromShim::Adoptable`]), and a launch
-///   says what they keep for it ([`ToShim::Assign`]); the launcher deletes what executions have left
-///   behind ([`LauncherRequest::Remove`]) and ends what a killed shim has left behind
-///   ([`LauncherReply::ShimDied`]).
-/// - 3: shims end a command that writes more than it may ([`ToShim::LimitOutput`],
-///   [`EndCause::OversizedOutput`]).
-/// - 4: a launcher says what it can do ([`LauncherReply::Abilities`]) and may be one that escherd has not started
-///   and tells its directories ([`LauncherRequest::Use`]). Commands have cgroups, where there are any: limits
-///   ([`ToShim::LimitResources`]), figures ([`FromShim::Measured`]), a pause ([`ToShim::Pause`]), and an end for
-///   what a dead shim has left ([`LauncherRequest::Sweep`]).
-pub const WIRE_VERSION: u16 = 4;
+/// Version of these messages. escherd refuses a launcher that speaks another; shims speak the version of
+/// their launcher.
+pub const WIRE_VERSION: u16 = 10;
 
-/// The oldest version that escherd still speaks. It sends a launcher, and its shims, only messages of the
-/// version that they said.
-pub const LOWEST_WIRE_VERSION: u16 = 1;
+/// The tags of all parts that this version understands.
+pub const KNOWN_PARTS: &[u32] = &[];
+
+/// Number of the first attempt to run a command.
+pub const FIRST_ATTEMPT: u32 = 1;
 
 /// Longest packet in bytes: a piece of standard input of 64 KiB and its envelope fit. Small enough for
 /// the kernel's default socket buffer (`net.core.wmem_default`, 208 KiB) to hold several.
 pub const MAX_PACKET_BYTES: usize = 66 * 1024;
+
+/// Longest [`FromShim`] in bytes, [`FromShim::Adoptable`] excepted. escherd has a buffer of this size for
+/// each command.
+pub const MAX_SHIM_MESSAGE_BYTES: usize = 4096;
 
 /// Most bytes of standard input in one [`ToShim::Input`].
 pub const MAX_INPUT_BYTES: usize = 64 * 1024;
@@ -51,78 +51,92 @@ pub const INPUT_WINDOW: usize = 4;
 /// escherd to launcher.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LauncherRequest {
-    /// Fork so many shims and send a [`LauncherReply::Shim`] for each.
+    /// Fork shims and send a [`LauncherReply::Shim`] for each.
     Fork {
         /// How many.
         count: u32,
     },
-    /// Delete what these executions have left on disk. (Version 2.) Answered by one
-    /// [`LauncherReply::Removed`].
+    /// Delete files of these executions. Answered by one [`LauncherReply::Removed`].
     Remove {
-        /// What of them.
-        remains: Artifact,
-        /// Which, at most [`MAX_REMOVED_AT_ONCE`].
+        /// Which files.
+        artifact: Artifact,
+        /// Of which executions, at most [`MAX_REMOVED_AT_ONCE`].
         ids: Vec<ExecutionId>,
     },
-    /// Use these directories from now on. (Version 4.) The first request to a launcher that has no directories
-    /// yet ([`Abilities::has_directories`]). Answered by [`LauncherReply::InUse`].
+    /// Use these directories from now on. The first request to a launcher that has no directories yet
+    /// ([`Abilities::has_directories`]). Answered by [`LauncherReply::InUse`].
     Use(Directories),
-    /// End what is left in the cgroup of an execution whose shim has died. (Version 4.) Answered by one
-    /// [`LauncherReply::Swept`].
-    Sweep {
+    /// Kill the processes in the cgroup of an execution whose shim has died, and remove the cgroup. Answered by
+    /// one [`LauncherReply::CgroupKilled`].
+    KillCgroup {
         /// Which execution.
         id: ExecutionId,
     },
 }
 
-/// Where a launcher and its shims find and leave things.
+/// The directories of a launcher and its shims.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directories {
     /// Directory of the logs.
     pub log_dir: Blob,
-    /// Directory in which the exit records have theirs.
+    /// Parent of the directory of the exit records.
     pub state_dir: Blob,
-    /// Directory in which the sockets of the shims have theirs.
+    /// Parent of the directory of the shims' sockets.
     pub runtime_dir: Blob,
 }
 
-/// What a launcher is and can do.
+/// The launcher's first message. Its layout never changes, so that a launcher of any version can be named
+/// where it is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`WIRE_VERSION`] of the launcher and its shims.
+    pub version: u16,
+    /// The launcher's process id.
+    pub pid: u32,
+    /// The launcher's user: 0 can start commands as anybody, another only as itself.
+    pub uid: u32,
+    /// What the launcher can do.
+    pub abilities: Abilities,
+    /// What later versions add.
+    pub parts: Parts,
+}
+
+/// What a launcher can do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Abilities {
-    /// The version of its program.
+    /// Release of the launcher's program.
     pub program: Text,
-    /// Whether it knows its directories. One that escherd has started does.
+    /// Whether the launcher has directories already, as one that escherd has started.
     pub has_directories: bool,
-    /// Which resources it can limit and measure; `None`: commands have no cgroups.
+    /// Which resources the launcher can limit and measure; `None`: commands have no cgroups.
     pub cgroups: Option<Controllers>,
 }
 
 /// Most executions in one [`LauncherRequest::Remove`], so that it fits into a packet.
 pub const MAX_REMOVED_AT_ONCE: usize = 1024;
 
-/// What an execution has left on disk.
+/// Files that an execution leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Artifact {
-    /// Its log and the index beside it.
+    /// The log and its index.
     Log,
-    /// Its exit record.
-    ExitRecord,
-    /// The socket of a shim that was killed while it had the execution.
-    Claim,
+    /// The exit record of an attempt.
+    ExitRecord {
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// The socket of a shim that was killed while it had this attempt.
+    Claim {
+        /// Which attempt.
+        attempt: u32,
+    },
 }
 
 /// Launcher to escherd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LauncherReply {
-    /// The first packet.
-    Hello {
-        /// [`WIRE_VERSION`].
-        version: u16,
-        /// The launcher's process id.
-        pid: u32,
-        /// Its user: 0 can start commands as anybody, another only as itself.
-        uid: u32,
-    },
+    /// The first message.
+    Hello(Hello),
     /// A shim is ready. Its socket comes with the packet (`SCM_RIGHTS`).
     Shim {
         /// The shim's process id, for people.
@@ -133,30 +147,28 @@ pub enum LauncherReply {
         /// Why (errno(3)).
         errno: i32,
     },
-    /// A shim was killed, or has failed. (Version 2.) Sent once what it has left behind was ended, as far
-    /// as that can be.
+    /// A shim was killed, or has failed. Sent once the processes that it left behind are gone, or have
+    /// turned out to be unkillable.
     ShimDied {
         /// The process id of [`LauncherReply::Shim`].
         pid: u32,
         /// What became of the processes of its command.
         leftovers: Leftovers,
     },
-    /// The answer to [`LauncherRequest::Remove`]. (Version 2.)
+    /// The answer to [`LauncherRequest::Remove`].
     Removed {
         /// As in the request.
-        remains: Artifact,
-        /// Those of the request of which nothing of that kind is there any more.
+        artifact: Artifact,
+        /// The executions of the request that have no such file any more.
         ids: Vec<ExecutionId>,
     },
-    /// What it is and can do: the packet after `Hello`. (Version 4.)
-    Abilities(Abilities),
-    /// The answer to [`LauncherRequest::Use`]. (Version 4.)
+    /// The answer to [`LauncherRequest::Use`].
     InUse {
         /// Why they cannot be used; `None` if they are.
         error: Option<Text>,
     },
-    /// The answer to [`LauncherRequest::Sweep`]. (Version 4.)
-    Swept {
+    /// The answer to [`LauncherRequest::KillCgroup`].
+    CgroupKilled {
         /// As in the request.
         id: ExecutionId,
         /// What became of the processes.
@@ -167,11 +179,11 @@ pub enum LauncherReply {
 /// escherd to shim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToShim {
-    /// Start this command.
-    Launch(Box<LaunchSpec>),
-    /// As `Launch`, with the encoded [`LaunchSpec`] in a sealed memfd (memfd_create(2)) that comes with
+    /// Run this command.
+    Assign(Box<Assignment>),
+    /// As `Assign`, with the encoded [`Assignment`] in a sealed memfd (memfd_create(2)) that comes with
     /// the packet: for command lines that do not fit into [`MAX_PACKET_BYTES`].
-    LaunchFromMemory,
+    AssignFromMemory,
     /// Bytes for the command's standard input.
     Input {
         /// The bytes, at most [`MAX_INPUT_BYTES`].
@@ -191,32 +203,31 @@ pub enum ToShim {
         /// Its number.
         signal: i32,
     },
-    /// Say [`FromShim::LogGrew`] once, as soon as the log is longer than this. Several stand side by side.
+    /// Send [`FromShim::LogGrew`] once, as soon as the log is longer than this. Several may be pending at a time.
     Watch {
         /// Bytes of the log that escherd knows of.
         seen: u64,
     },
-    /// The result of [`FromShim::Exited`] is safe; the shim may forget it.
+    /// The report of [`FromShim::Exited`] is stored; the shim may forget it.
     Recorded,
-    /// As `Launch`, with what a shim of version 2 keeps beside it.
-    Assign(Box<Assignment>),
-    /// As `LaunchFromMemory`, with an encoded [`Assignment`].
-    AssignFromMemory,
-    /// The command of the next launch, and of that alone, is ended by the kill ladder once one of its streams
-    /// has more than this. (Version 3.) It comes before the launch, so that no command runs without the limit
-    /// that it was to have.
-    LimitOutput {
-        /// Most bytes of each stream.
-        bytes: u64,
-    },
-    /// The command of the next launch, and that alone, may use no more than this. (Version 4.) It comes before the
-    /// launch. Where a limit cannot be enforced the command is not started.
-    LimitResources(ResourceLimits),
-    /// Stop everything that the command runs, until [`ToShim::Resume`] or its end. (Version 4.) Its timeout goes
-    /// on.
+    /// Freeze all processes of the command until [`ToShim::Resume`] or its end. Its timeout goes on.
     Pause,
-    /// Let it go on. (Version 4.)
+    /// Let the command go on.
     Resume,
+}
+
+impl ToShim {
+    /// Encodes the message `Assign(assignment)` without a copy of the assignment.
+    ///
+    /// # Errors
+    /// As [`codec::encode`].
+    pub fn encode_assign(assignment: &Assignment) -> Result<Vec<u8>, CodecError> {
+        #[derive(Serialize)]
+        enum Borrowed<'a> {
+            Assign(&'a Assignment),
+        }
+        codec::encode(&Borrowed::Assign(assignment))
+    }
 }
 
 /// Shim to escherd.
@@ -240,36 +251,34 @@ pub enum FromShim {
     },
     /// The execution is over.
     Exited(Box<ExitReport>),
-    /// The first packet to an escherd that has connected to the shim's socket: what it would have heard by
-    /// now had it been there from the start. (Version 2.) What comes next goes on from here;
-    /// [`ToShim::Watch`]es of an earlier escherd are forgotten.
+    /// The first packet to an escherd that has connected to the shim's socket: everything that an escherd
+    /// connected from the start would know by now. [`ToShim::Watch`]es of an earlier escherd are forgotten.
     Adoptable(Box<ShimState>),
-    /// What the cgroup of the command has counted. (Version 4.) It comes right before `Exited`, if there is a
-    /// cgroup.
-    Measured(Box<Measurements>),
-    /// Whether everything that the command runs is stopped, as the kernel says: when that changes, and after
-    /// `Adoptable` if it is. Not so, where nothing has changed: it cannot be paused. (Version 4.)
+    /// Whether all processes of the command are frozen, as the kernel reports it. Sent when that changes, and
+    /// after `Adoptable` if they are. `false` without a change: the command cannot be paused.
     Paused(bool),
 }
 
-/// Where a shim stands with its execution.
+/// State of a shim and its execution, for an escherd that adopts it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShimState {
-    /// The version of these messages that the shim speaks.
+    /// [`WIRE_VERSION`] of the shim.
     pub version: u16,
     /// The shim's process id, for people.
     pub pid: u32,
     /// Its execution.
     pub id: ExecutionId,
+    /// Which attempt to run it.
+    pub attempt: u32,
     /// As in [`Assignment`].
-    pub memo: Blob,
+    pub submission_backup: Blob,
     /// How far the execution is.
     pub phase: ShimPhase,
-    /// Whether its end was asked for already, and why.
+    /// Why the command is being ended, if it is.
     pub ending: Option<EndCause>,
     /// Bytes in the log.
     pub log_bytes: u64,
-    /// The account of the command's standard input.
+    /// State of the command's standard input.
     pub input: InputState,
 }
 
@@ -303,20 +312,27 @@ pub struct InputState {
     pub closed: bool,
 }
 
-/// A launch and what its shim is to keep with it.
+/// A command for a shim, with everything that the shim needs to run it and to be adopted with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     /// What to run.
     pub spec: LaunchSpec,
-    /// Comes back in [`ShimState`]. escherd's business: enough to know the execution by, should
-    /// everything else be lost. At most [`MAX_MEMO_BYTES`].
-    pub memo: Blob,
-    /// What bounds the log.
+    /// Opaque to the shim and returned in [`ShimState`]: enough for escherd to recover the submission from,
+    /// should its store be lost. At most [`MAX_SUBMISSION_BACKUP_BYTES`].
+    pub submission_backup: Blob,
+    /// Limits of the log.
     pub log_limits: LogLimits,
+    /// Most bytes that the command may write to each of its streams; the kill ladder ends a command that
+    /// writes more ([`EndCause::OversizedOutput`]). `None`: any number.
+    pub output_limit: Option<u64>,
+    /// Resources that the command may use. Where a limit cannot be enforced the command is not started.
+    pub limits: ResourceLimits,
+    /// What later versions add.
+    pub parts: Parts,
 }
 
-/// Longest memo of an [`Assignment`], in bytes: with its envelope it fits into a packet.
-pub const MAX_MEMO_BYTES: usize = 48 * 1024;
+/// Longest [`Assignment::submission_backup`] in bytes: with its envelope it fits into a packet.
+pub const MAX_SUBMISSION_BACKUP_BYTES: usize = 48 * 1024;
 
 /// What bounds one log. Bytes that it does not take are counted
 /// ([`OutputTotals::dropped_bytes`](escher_protocol::OutputTotals)).
@@ -327,7 +343,7 @@ pub struct LogLimits {
     /// Bytes that must stay free (for the unprivileged, statvfs(3)) on the file system of the logs;
     /// 0: none.
     pub min_free_bytes: u64,
-    /// What becomes of the command when its log takes no more, for these limits or for want of room.
+    /// What becomes of the command when its log takes no more, for these limits or because the disk is full.
     pub when_full: WhenLogFull,
 }
 
@@ -344,8 +360,10 @@ pub enum WhenLogFull {
 /// Everything a shim has to know to run a command. Made by escherd, which has resolved all names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchSpec {
-    /// Names the log and the exit record.
+    /// Names the log, the claim and the exit record.
     pub id: ExecutionId,
+    /// Which attempt to run the execution; part of the names of claim and exit record.
+    pub attempt: u32,
     /// Arguments; the first is the program. Neither empty nor with a NUL inside.
     pub argv: Vec<Blob>,
     /// The whole environment, as `NAME=value`. Without a NUL inside.
@@ -380,6 +398,8 @@ pub struct Identity {
 pub struct ExitReport {
     /// Which execution.
     pub id: ExecutionId,
+    /// Which attempt to run it.
+    pub attempt: u32,
     /// What became of its main process.
     pub exit: Exit,
     /// Why it ended.
@@ -398,6 +418,10 @@ pub struct ExitReport {
     pub output: OutputTotals,
     /// Whether processes were left over.
     pub leftovers: Leftovers,
+    /// What the command's cgroup has counted, if it had one.
+    pub measured: Option<Measurements>,
+    /// What later versions add.
+    pub parts: Parts,
 }
 
 /// Why a command ended.
@@ -407,18 +431,72 @@ pub enum EndCause {
     Itself,
     /// Its time was over.
     TimedOut,
-    /// Somebody asked for it.
+    /// Somebody cancelled it.
     Cancelled(Canceller),
-    /// Its log took no more, under [`WhenLogFull::Kill`]. (Version 2.)
+    /// Its log took no more, under [`WhenLogFull::Kill`].
     LogFull,
-    /// It wrote more than [`ToShim::LimitOutput`] allows. (Version 3.)
+    /// It wrote more than [`Assignment::output_limit`] allows.
     OversizedOutput,
+    /// It was never started, nor claimed: its assignment has a part that must be understood and that the shim
+    /// does not know.
+    UnsupportedPart {
+        /// Tag of the part.
+        tag: u32,
+    },
 }
 
 impl ExitReport {
-    /// Holds a command that has ended by itself to a limit of so many bytes for each of its streams: having
+    /// Returns the report of a command that left nothing to measure: it ended by itself, wrote nothing and
+    /// used nothing.
+    #[must_use]
+    pub fn new(id: ExecutionId, attempt: u32, exit: Exit, at: Timestamp) -> Self {
+        ExitReport {
+            id,
+            attempt,
+            exit,
+            cause: EndCause::Itself,
+            ended_by_signal: None,
+            started_at: None,
+            ended_at: at,
+            duration_us: 0,
+            usage: Usage::default(),
+            output: OutputTotals::default(),
+            leftovers: Leftovers::None,
+            measured: None,
+            parts: Parts::new(),
+        }
+    }
+
+    /// Returns the report of a command that could not be started.
+    #[must_use]
+    pub fn not_started(
+        id: ExecutionId,
+        attempt: u32,
+        stage: StartStage,
+        errno: i32,
+        at: Timestamp,
+    ) -> Self {
+        ExitReport::new(id, attempt, Exit::NotStarted { stage, errno }, at)
+    }
+
+    /// Returns the report of a command whose assignment has a part that the shim does not know and must.
+    #[must_use]
+    pub fn unsupported(
+        id: ExecutionId,
+        attempt: u32,
+        part: UnsupportedPart,
+        at: Timestamp,
+    ) -> Self {
+        let errno = libc::EOPNOTSUPP;
+        ExitReport {
+            cause: EndCause::UnsupportedPart { tag: part.tag },
+            ..ExitReport::not_started(id, attempt, StartStage::Prepare, errno, at)
+        }
+    }
+
+    /// Checks the output of a command that has ended by itself against the limit of each of its streams: having
     /// written more is then the cause of its end, whatever its exit was.
-    pub fn hold_to(&mut self, output_limit: u64) {
+    pub fn enforce_output_limit(&mut self, output_limit: u64) {
         let was_started = !matches!(self.exit, Exit::NotStarted { .. });
         if self.cause == EndCause::Itself && was_started && exceeds(&self.output, output_limit) {
             self.cause = EndCause::OversizedOutput;
@@ -435,10 +513,9 @@ pub fn exceeds(output: &OutputTotals, limit: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use escher_protocol::StartStage;
 
     #[test]
-    fn a_command_that_has_ended_by_itself_is_held_to_its_limit_stream_by_stream() {
+    fn the_output_limit_is_the_cause_only_where_a_command_ended_by_itself() {
         let failed = Exit::NotStarted {
             stage: StartStage::Exec,
             errno: 2,
@@ -457,23 +534,12 @@ mod tests {
             (&EndCause::TimedOut, died, 11, 11, &EndCause::TimedOut),
             (&EndCause::LogFull, died, 11, 11, &EndCause::LogFull),
         ] {
-            let mut report = ExitReport {
-                id: ExecutionId::from_bytes([7; 16]),
-                exit,
-                cause: cause.clone(),
-                ended_by_signal: None,
-                started_at: None,
-                ended_at: Timestamp::from_micros(2),
-                duration_us: 1,
-                usage: Usage::default(),
-                output: OutputTotals {
-                    stdout_bytes,
-                    stderr_bytes,
-                    ..OutputTotals::default()
-                },
-                leftovers: Leftovers::None,
-            };
-            report.hold_to(10);
+            let id = ExecutionId::from_bytes([7; 16]);
+            let mut report = ExitReport::new(id, 1, exit, Timestamp::from_micros(2));
+            report.cause = cause.clone();
+            report.output.stdout_bytes = stdout_bytes;
+            report.output.stderr_bytes = stderr_bytes;
+            report.enforce_output_limit(10);
             assert_eq!(report.cause, *expected, "{exit:?}");
         }
     }

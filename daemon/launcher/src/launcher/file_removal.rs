@@ -13,28 +13,33 @@ use crate::ipc::wire::{Artifact, MAX_REMOVED_AT_ONCE};
 use crate::os::cgroup::Cgroups;
 use crate::shim::Directories;
 
-/// Deletes `remains` of `ids` and returns those of which nothing of the kind is there any more. What is
-/// beyond [`MAX_REMOVED_AT_ONCE`] is left alone, and so not among them.
+/// Deletes `artifact` of `ids` and returns the ids that have no such file any more. Ids beyond
+/// [`MAX_REMOVED_AT_ONCE`] are ignored, and so not among them.
 pub(super) fn remove(
     directories: &Directories,
     cgroups: Option<&Cgroups>,
-    remains: Artifact,
+    artifact: Artifact,
     ids: Vec<ExecutionId>,
 ) -> Vec<ExecutionId> {
     let mut ids = ids;
     ids.truncate(MAX_REMOVED_AT_ONCE);
     ids.retain(|id| {
-        let removed = match remains {
+        let removed = match artifact {
             // A log without its index would be read as all of one stream.
             Artifact::Log => unlink(directories.logs.as_fd(), &format!("{id}.log"))
                 .and_then(|()| unlink(directories.logs.as_fd(), &format!("{id}.idx"))),
             // A shim that was killed may have left the draft of one.
-            Artifact::ExitRecord => {
-                let name = exit_record::file_name(*id);
-                unlink(directories.exits.as_fd(), &exit_record::draft_name(*id))
-                    .and_then(|()| unlink(directories.exits.as_fd(), &name))
+            Artifact::ExitRecord { attempt } => {
+                let name = exit_record::file_name(*id, attempt);
+                unlink(
+                    directories.exits.as_fd(),
+                    &exit_record::draft_name(*id, attempt),
+                )
+                .and_then(|()| unlink(directories.exits.as_fd(), &name))
             }
-            Artifact::Claim => remove_claim(directories.shims.as_fd(), cgroups, *id),
+            Artifact::Claim { attempt } => {
+                remove_claim(directories.shims.as_fd(), cgroups, *id, attempt)
+            }
         };
         removed.is_ok()
     });
@@ -55,8 +60,9 @@ fn remove_claim(
     directory: BorrowedFd<'_>,
     cgroups: Option<&Cgroups>,
     id: ExecutionId,
+    attempt: u32,
 ) -> io::Result<()> {
-    let name = SocketName::Claim(id);
+    let name = SocketName::Claim { id, attempt };
     match shim_socket::connect(directory, &name) {
         Ok(_) => Err(io::ErrorKind::ResourceBusy.into()),
         Err(error) => match error.kind() {

@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use escher_protocol::Exit;
+use escher_protocol::{Exit, Parts};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl;
@@ -30,7 +30,9 @@ use nix::unistd::{Pid, geteuid};
 use crate::ipc::packet::PacketSocket;
 use crate::ipc::shim_listener::{self, Door};
 use crate::ipc::shim_socket::SocketName;
-use crate::ipc::wire::{Abilities, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, WIRE_VERSION};
+use crate::ipc::wire::{
+    Abilities, Hello, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, WIRE_VERSION,
+};
 use crate::os::cgroup::Cgroups;
 use crate::os::deadline;
 use crate::os::signalfd::{self, Others, Signals};
@@ -249,19 +251,19 @@ impl Launcher {
     }
 
     fn greet(&self) -> io::Result<()> {
-        let hello = LauncherReply::Hello {
+        let hello = LauncherReply::Hello(Hello {
             version: WIRE_VERSION,
             pid: std::process::id(),
             uid: geteuid().as_raw(),
-        };
-        self.control.say(&hello, None)?;
-        let abilities = LauncherReply::Abilities(Abilities {
-            program: env!("CARGO_PKG_VERSION").into(),
-            // Another escherd may have told others.
-            has_directories: !self.control.outlives_escherd(),
-            cgroups: self.cgroups.as_ref().map(Cgroups::controllers),
+            abilities: Abilities {
+                program: env!("CARGO_PKG_VERSION").into(),
+                // Another escherd may have told others.
+                has_directories: !self.control.outlives_escherd(),
+                cgroups: self.cgroups.as_ref().map(Cgroups::controllers),
+            },
+            parts: Parts::new(),
         });
-        self.control.say(&abilities, None)
+        self.control.say(&hello, None)
     }
 
     /// Works in these directories from now on. `group` is that of an escherd which is another user.
@@ -281,13 +283,13 @@ impl Launcher {
                     return self.become_shim(socket, door).map(Some);
                 }
             }
-            LauncherRequest::Remove { remains, ids } => {
+            LauncherRequest::Remove { artifact, ids } => {
                 let cgroups = self.cgroups.as_ref();
                 let ids = match &self.directories {
-                    Some(directories) => file_removal::remove(directories, cgroups, remains, ids),
+                    Some(directories) => file_removal::remove(directories, cgroups, artifact, ids),
                     None => Vec::new(),
                 };
-                let removed = LauncherReply::Removed { remains, ids };
+                let removed = LauncherReply::Removed { artifact, ids };
                 self.control.say(&removed, None)?;
             }
             LauncherRequest::Use(directories) => {
@@ -295,10 +297,10 @@ impl Launcher {
                 let error = used.err().map(|error| error.to_string().into());
                 self.control.say(&LauncherReply::InUse { error }, None)?;
             }
-            LauncherRequest::Sweep { id } => {
+            LauncherRequest::KillCgroup { id } => {
                 let cgroups = self.cgroups.as_ref();
                 if let Some(leftovers) = self.sweeps.begin(id, cgroups, Instant::now()) {
-                    let swept = LauncherReply::Swept { id, leftovers };
+                    let swept = LauncherReply::CgroupKilled { id, leftovers };
                     self.control.say(&swept, None)?;
                 }
             }
@@ -309,7 +311,7 @@ impl Launcher {
     fn settle_sweeps(&mut self) -> io::Result<()> {
         let cgroups = self.cgroups.as_ref();
         for (id, leftovers) in self.sweeps.settle(cgroups, Instant::now()) {
-            let swept = LauncherReply::Swept { id, leftovers };
+            let swept = LauncherReply::CgroupKilled { id, leftovers };
             self.control.say(&swept, None)?;
         }
         Ok(())

@@ -77,13 +77,18 @@ impl Link {
     }
 
     /// As [`Door::claim`].
-    pub(super) fn claim(&mut self, directory: BorrowedFd<'_>, id: ExecutionId) -> io::Result<()> {
-        self.door.claim(directory, id)
+    pub(super) fn claim(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        id: ExecutionId,
+        attempt: u32,
+    ) -> io::Result<()> {
+        self.door.claim(directory, id, attempt)
     }
 
-    /// Whether the last claim was one for `id`.
-    pub(super) fn has_claimed(&self, id: ExecutionId) -> bool {
-        self.door.name() == SocketName::Claim(id)
+    /// Whether the last claim was one for this attempt.
+    pub(super) fn has_claimed(&self, id: ExecutionId, attempt: u32) -> bool {
+        self.door.name() == SocketName::Claim { id, attempt }
     }
 
     /// As [`Door::remove`].

@@ -14,7 +14,7 @@ use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::log_quota::Room;
-use crate::ipc::log_index::{Plan, RECORD_BYTES, encode_header};
+use crate::ipc::log_index::{RECORD_BYTES, RecordPlan, encode_header};
 use crate::ipc::wire::LogLimits;
 
 /// Appends a command's output to `<id>.log` and its origin to `<id>.idx` (see [`crate::ipc::log_index`]).
@@ -27,7 +27,7 @@ pub(super) struct Log<'a> {
     id: ExecutionId,
     start: (Timestamp, Instant),
     files: Option<Files>,
-    plan: Plan,
+    plan: RecordPlan,
     totals: OutputTotals,
     room: Room,
 }
@@ -49,7 +49,7 @@ impl<'a> Log<'a> {
             id,
             start,
             files: None,
-            plan: Plan::default(),
+            plan: RecordPlan::default(),
             totals: OutputTotals::default(),
             room: Room::new(limits),
         }

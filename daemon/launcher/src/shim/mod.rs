@@ -30,17 +30,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use escher_protocol::codec::{self, MAX_PAYLOAD_BYTES};
-use escher_protocol::{Blob, Canceller, Leftovers, ResourceLimits};
+use escher_protocol::{Canceller, Leftovers};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
-use serde::de::DeserializeOwned;
 
 use crate::ipc::packet::PacketSocket;
 use crate::ipc::shim_listener::Door;
-use crate::ipc::wire::{Assignment, EndCause, LaunchSpec, LogLimits, MAX_MEMO_BYTES, ToShim};
+use crate::ipc::wire::{Assignment, EndCause, MAX_SUBMISSION_BACKUP_BYTES, ToShim};
 use crate::os::cgroup::Cgroups;
 use crate::os::deadline;
 use crate::os::signalfd::{self, Others, Signals};
@@ -84,15 +83,6 @@ struct Workshop {
     progress: &'static Progress,
     stack: ChildStack,
     buffer: Box<[u8]>,
-}
-
-/// What a shim is to run.
-struct Task {
-    assignment: Assignment,
-    /// As in [`ToShim::LimitOutput`].
-    output_limit: Option<u64>,
-    /// As in [`ToShim::LimitResources`].
-    limits: ResourceLimits,
 }
 
 /// What a shim hears while it waits.
@@ -153,10 +143,11 @@ enum Failure {
 }
 
 fn serve_executions(link: &mut Link, workshop: &mut Workshop) -> Result<(), Failure> {
-    while let Some(task) = await_launch(link, workshop).map_err(Failure::Idle)? {
-        let id = task.assignment.spec.id;
-        let ended = supervise::run(task, link, workshop);
+    while let Some(assignment) = await_assignment(link, workshop).map_err(Failure::Idle)? {
+        let (id, attempt) = (assignment.spec.id, assignment.spec.attempt);
+        let ended = supervise::run(assignment, link, workshop);
         let left_over = ended.report.leftovers == Leftovers::Unkillable;
+        let was_refused = matches!(ended.report.cause, EndCause::UnsupportedPart { .. });
         let handed_over = ended.hand_over(link, workshop);
         handed_over.map_err(Failure::WithReport)?;
         // Not before: nobody waits for it.
@@ -165,7 +156,8 @@ fn serve_executions(link: &mut Link, workshop: &mut Workshop) -> Result<(), Fail
         }
         // What is left over must not count as part of the next execution; and a shim that could not say
         // what it had would be no use to the next either.
-        if left_over || workshop.stopping.get() || !link.has_claimed(id) {
+        let could_claim = was_refused || link.has_claimed(id, attempt);
+        if left_over || workshop.stopping.get() || !could_claim {
             break;
         }
     }
@@ -173,49 +165,25 @@ fn serve_executions(link: &mut Link, workshop: &mut Workshop) -> Result<(), Fail
 }
 
 /// Waits for the next command; `None` when there will be none.
-fn await_launch(link: &mut Link, workshop: &Workshop) -> io::Result<Option<Task>> {
-    let (mut output_limit, mut limits) = (None, ResourceLimits::default());
+fn await_assignment(link: &mut Link, workshop: &Workshop) -> io::Result<Option<Assignment>> {
     loop {
         let assignment = match wait(link, workshop)? {
-            Wake::Message(ToShim::Launch(spec), _) => of_version_1(*spec),
-            Wake::Message(ToShim::LaunchFromMemory, memory) => of_version_1(read_sealed(memory)?),
             Wake::Message(ToShim::Assign(assignment), _) => *assignment,
             Wake::Message(ToShim::AssignFromMemory, memory) => read_sealed(memory)?,
-            Wake::Message(ToShim::LimitOutput { bytes }, _) => {
-                output_limit = Some(bytes);
-                continue;
-            }
-            Wake::Message(ToShim::LimitResources(asked), _) => {
-                limits = asked;
-                continue;
-            }
-            // What was meant for a command that has ended by itself in the meantime.
+            // For a command that has ended by itself in the meantime.
             Wake::Message(..) => continue,
             Wake::Stop | Wake::Alone => return Ok(None),
         };
-        // It could not be told to another escherd.
-        if assignment.memo.len() > MAX_MEMO_BYTES {
+        // It would not fit into the packet for another escherd.
+        if assignment.submission_backup.len() > MAX_SUBMISSION_BACKUP_BYTES {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        return Ok(Some(Task {
-            assignment,
-            output_limit,
-            limits,
-        }));
-    }
-}
-
-/// What an escherd that speaks version 1 launches.
-fn of_version_1(spec: LaunchSpec) -> Assignment {
-    Assignment {
-        spec,
-        memo: Blob::default(),
-        log_limits: LogLimits::default(),
+        return Ok(Some(assignment));
     }
 }
 
 /// Reads what came in memory that its sender cannot change any more.
-fn read_sealed<T: DeserializeOwned>(memory: Option<OwnedFd>) -> io::Result<T> {
+fn read_sealed(memory: Option<OwnedFd>) -> io::Result<Assignment> {
     let memory = memory.ok_or(io::ErrorKind::InvalidData)?;
     let seals = SealFlag::from_bits_retain(fcntl(&memory, FcntlArg::F_GET_SEALS)?);
     let needed = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;

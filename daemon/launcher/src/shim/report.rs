@@ -3,13 +3,13 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use escher_protocol::{Blob, Exit, Leftovers, Measurements, OutputTotals, Timestamp, Usage};
+use escher_protocol::Blob;
 use nix::unistd::Pid;
 
 use super::link::Link;
 use super::stdin::Input;
 use super::{Wake, Workshop, await_escherd, wait};
-use crate::ipc::exit_record::{self, ExitRecord};
+use crate::ipc::exit_record;
 use crate::ipc::wire::{
     Assignment, EndCause, ExitReport, FromShim, InputState, ShimPhase, ShimState, ToShim,
     WIRE_VERSION,
@@ -18,30 +18,16 @@ use crate::ipc::wire::{
 /// What is left of an execution.
 pub(super) struct Ended {
     pub(super) report: ExitReport,
-    /// What the command's cgroup has counted, if it had one.
-    pub(super) measured: Option<Measurements>,
-    pub(super) memo: Blob,
+    pub(super) submission_backup: Blob,
     pub(super) input: InputState,
 }
 
 impl Ended {
     /// That of a command whose process was never made.
-    pub(super) fn without_a_start(assignment: Assignment, exit: Exit) -> Self {
+    pub(super) fn without_a_start(assignment: Assignment, report: ExitReport) -> Self {
         Ended {
-            report: ExitReport {
-                id: assignment.spec.id,
-                exit,
-                cause: EndCause::Itself,
-                ended_by_signal: None,
-                started_at: None,
-                ended_at: Timestamp::now(),
-                duration_us: 0,
-                usage: Usage::default(),
-                output: OutputTotals::default(),
-                leftovers: Leftovers::None,
-            },
-            measured: None,
-            memo: assignment.memo,
+            report,
+            submission_backup: assignment.submission_backup,
             input: Input::new(None).state(),
         }
     }
@@ -59,11 +45,7 @@ impl Ended {
                 Wake::Message(..) => continue, // For the command, which has ended.
                 Wake::Stop | Wake::Alone => {}
             }
-            let record = ExitRecord {
-                report: self.report.clone(),
-                measured: self.measured,
-            };
-            match exit_record::write(workshop.directories.exits.as_fd(), &record) {
+            match exit_record::write(workshop.directories.exits.as_fd(), &self.report) {
                 Ok(()) => return Ok(()),
                 Err(error) if workshop.stopping.get() => return Err(error),
                 Err(_) => {}
@@ -78,9 +60,6 @@ impl Ended {
     }
 
     fn tell(&self, link: &mut Link) {
-        if let Some(measured) = self.measured {
-            link.send(&FromShim::Measured(Box::new(measured)));
-        }
         link.send(&FromShim::Exited(Box::new(self.report.clone())));
     }
 
@@ -90,7 +69,8 @@ impl Ended {
             version: WIRE_VERSION,
             pid: shim.as_raw().unsigned_abs(),
             id: self.report.id,
-            memo: self.memo.clone(),
+            attempt: self.report.attempt,
+            submission_backup: self.submission_backup.clone(),
             phase: ShimPhase::Over,
             ending: asked_for(&self.report.cause),
             log_bytes: self.report.output.log_bytes,
@@ -102,7 +82,7 @@ impl Ended {
 /// The cause of an end that somebody or something has asked for.
 pub(super) fn asked_for(cause: &EndCause) -> Option<EndCause> {
     match cause {
-        EndCause::Itself => None,
+        EndCause::Itself | EndCause::UnsupportedPart { .. } => None,
         EndCause::TimedOut
         | EndCause::Cancelled(_)
         | EndCause::LogFull

@@ -5,15 +5,16 @@ use std::os::fd::AsFd;
 
 use escher_protocol::{ExecutionId, Exit, ResourceLimits, StartStage};
 
+use super::Workshop;
 use super::link::Link;
 use super::spawn::{self, Cradle, Started};
-use super::{Task, Workshop};
+use crate::ipc::wire::Assignment;
 use crate::os::cgroup::{Cgroup, Cgroups};
 use crate::sys::process::ChildMemory;
 
 /// The claim comes before the process: where there is none, nothing was started.
 pub(super) fn claim_and_start(
-    task: &mut Task,
+    assignment: &mut Assignment,
     link: &mut Link,
     workshop: &Workshop,
 ) -> Result<(Started, Option<Cgroup>), Exit> {
@@ -23,15 +24,15 @@ pub(super) fn claim_and_start(
             errno: error.raw_os_error().unwrap_or(libc::EIO),
         }
     };
-    let spec = &mut task.assignment.spec;
-    let claimed = link.claim(workshop.directories.shims.as_fd(), spec.id);
+    let spec = &mut assignment.spec;
+    let claimed = link.claim(workshop.directories.shims.as_fd(), spec.id, spec.attempt);
     claimed.map_err(not_started(StartStage::Prepare))?;
-    let cgroup = make_cgroup(spec.id, &task.limits, workshop.cgroups.as_ref());
+    let cgroup = make_cgroup(spec.id, &assignment.limits, workshop.cgroups.as_ref());
     let cgroup = cgroup.map_err(not_started(StartStage::Limits))?;
     let entrance = cgroup.as_ref().map(Cgroup::entrance).transpose();
     let entrance = entrance.map_err(not_started(StartStage::Limits))?;
     let cradle = Cradle {
-        memory: match task.limits.memory_max {
+        memory: match assignment.limits.memory_max {
             None => workshop.surroundings.child_memory,
             // For want of memory the kernel kills whoever shares it, and a child that has just entered the cgroup
             // shares the shim's.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use escher_protocol::{Exit, Leftovers, Measurements, OutputStream, ResourceLimits, Timestamp};
+use escher_protocol::{Exit, Leftovers, Measurements, OutputStream, Parts, Timestamp};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -20,10 +20,10 @@ use super::report::{Ended, asked_for};
 use super::spawn::{Setup, SetupEnd, Started};
 use super::start::claim_and_start;
 use super::stdin::{Fed, Input};
-use super::{Task, Workshop, host_stops};
+use super::{Workshop, host_stops};
 use crate::ipc::wire::{
-    Assignment, EndCause, ExitReport, FromShim, InputState, ShimPhase, ShimState, ToShim,
-    WIRE_VERSION, exceeds,
+    Assignment, EndCause, ExitReport, FromShim, InputState, KNOWN_PARTS, ShimPhase, ShimState,
+    ToShim, WIRE_VERSION, exceeds,
 };
 use crate::os::cgroup::Cgroup;
 use crate::os::deadline;
@@ -41,29 +41,35 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// that goes down waits for it, though not for ever (`TimeoutStopSec=` of the unit).
 const MAX_GRACE_AT_STOP: Duration = Duration::from_secs(60);
 
-/// Runs the command of `task` to its end.
-pub(super) fn run(mut task: Task, link: &mut Link, workshop: &mut Workshop) -> Ended {
+/// Runs the command of `assignment` to its end. A command with a part that is not understood is neither
+/// claimed nor started.
+pub(super) fn run(mut assignment: Assignment, link: &mut Link, workshop: &mut Workshop) -> Ended {
+    let (id, attempt) = (assignment.spec.id, assignment.spec.attempt);
     let start = (Timestamp::now(), Instant::now());
-    let (started, cgroup) = match claim_and_start(&mut task, link, workshop) {
+    if let Err(part) = assignment.parts.ensure_understood(KNOWN_PARTS) {
+        let report = ExitReport::unsupported(id, attempt, part, start.0);
+        return Ended::without_a_start(assignment, report);
+    }
+    let (started, cgroup) = match claim_and_start(&mut assignment, link, workshop) {
         Ok(started) => started,
-        Err(exit) => return Ended::without_a_start(task.assignment, exit),
+        Err(exit) => {
+            let report = ExitReport::new(id, attempt, exit, Timestamp::now());
+            return Ended::without_a_start(assignment, report);
+        }
     };
     let mut buffer = std::mem::take(&mut workshop.buffer);
-    let execution = Execution::new(&task, start, started, cgroup.as_ref(), link, workshop);
-    let (report, measured, input) = execution.run(&mut buffer);
+    let execution = Execution::new(&assignment, start, started, cgroup.as_ref(), link, workshop);
+    let (report, input) = execution.run(&mut buffer);
     workshop.buffer = buffer;
     Ended {
         report,
-        measured,
-        memo: task.assignment.memo,
+        submission_backup: assignment.submission_backup,
         input,
     }
 }
 
 struct Execution<'a> {
     assignment: &'a Assignment,
-    output_limit: Option<u64>,
-    limits: ResourceLimits,
     start: (Timestamp, Instant),
     link: &'a mut Link,
     workshop: &'a Workshop,
@@ -108,14 +114,13 @@ struct Ready {
 
 impl<'a> Execution<'a> {
     fn new(
-        task: &'a Task,
+        assignment: &'a Assignment,
         start: (Timestamp, Instant),
         started: Started,
         cgroup: Option<&'a Cgroup>,
         link: &'a mut Link,
         workshop: &'a Workshop,
     ) -> Self {
-        let assignment = &task.assignment;
         let spec = &assignment.spec;
         let after = |ms| start.1.checked_add(Duration::from_millis(ms));
         Execution {
@@ -140,8 +145,6 @@ impl<'a> Execution<'a> {
             ended_for_output: false,
             watched: BTreeSet::new(),
             assignment,
-            output_limit: task.output_limit,
-            limits: task.limits,
             start,
             link,
             workshop,
@@ -151,7 +154,7 @@ impl<'a> Execution<'a> {
         }
     }
 
-    fn run(mut self, buffer: &mut [u8]) -> (ExitReport, Option<Measurements>, InputState) {
+    fn run(mut self, buffer: &mut [u8]) -> (ExitReport, InputState) {
         while !self.is_over() {
             let ready = self.wait();
             if ready.setup {
@@ -184,8 +187,8 @@ impl<'a> Execution<'a> {
             self.keep_deadlines();
         }
         self.read_the_rest(buffer);
-        let (measured, input) = (self.measure(), self.input.state());
-        (self.report(), measured, input)
+        let input = self.input.state();
+        (self.report(), input)
     }
 
     fn measure(&self) -> Option<Measurements> {
@@ -316,7 +319,7 @@ impl<'a> Execution<'a> {
         let is_over = |limit| exceeds(&self.log.totals(), limit);
         let cause = if self.log.ends_command() {
             EndCause::LogFull
-        } else if self.output_limit.is_some_and(is_over) {
+        } else if self.assignment.output_limit.is_some_and(is_over) {
             EndCause::OversizedOutput
         } else {
             return;
@@ -344,7 +347,7 @@ impl<'a> Execution<'a> {
         {
             self.controllers_were_off = true;
             // Where that fails they are not there any more, and there is nothing to be done.
-            let _ = cgroup.limit(&self.limits);
+            let _ = cgroup.limit(&self.assignment.limits);
         }
         if heard.term {
             self.end(host_stops(), false);
@@ -364,7 +367,8 @@ impl<'a> Execution<'a> {
             version: WIRE_VERSION,
             pid: shim.as_raw().unsigned_abs(),
             id: self.assignment.spec.id,
-            memo: self.assignment.memo.clone(),
+            attempt: self.assignment.spec.attempt,
+            submission_backup: self.assignment.submission_backup.clone(),
             phase: match self.setup_end {
                 Some(SetupEnd::Executed) => ShimPhase::Running {
                     pid,
@@ -395,13 +399,7 @@ impl<'a> Execution<'a> {
                 ToShim::Pause => self.pause(true),
                 ToShim::Resume => self.pause(false),
                 // Not in the middle of an execution: nothing to be done with it.
-                ToShim::Launch(_)
-                | ToShim::LaunchFromMemory
-                | ToShim::Assign(_)
-                | ToShim::AssignFromMemory
-                | ToShim::LimitOutput { .. }
-                | ToShim::LimitResources(_)
-                | ToShim::Recorded => {}
+                ToShim::Assign(_) | ToShim::AssignFromMemory | ToShim::Recorded => {}
             }
         }
     }
@@ -536,13 +534,14 @@ impl<'a> Execution<'a> {
     fn report(self) -> ExitReport {
         let ended = self.main_ended.unwrap_or_else(Instant::now);
         let duration = ended.saturating_duration_since(self.start.1);
-        let exit = self.exit();
+        let (exit, measured) = (self.exit(), self.measure());
         if self.tree.main_exit().is_none() {
             // A child that cannot be killed may still be reading its plan.
             std::mem::forget(self.setup);
         }
         let mut report = ExitReport {
             id: self.assignment.spec.id,
+            attempt: self.assignment.spec.attempt,
             exit,
             cause: self.ladder.cause().clone(),
             ended_by_signal: self.ladder_signal,
@@ -552,10 +551,12 @@ impl<'a> Execution<'a> {
             usage: self.tree.usage(),
             output: self.log.totals(),
             leftovers: self.leftovers,
+            measured,
+            parts: Parts::new(),
         };
         // It may have ended before its last bytes were read.
-        if let Some(limit) = self.output_limit {
-            report.hold_to(limit);
+        if let Some(limit) = self.assignment.output_limit {
+            report.enforce_output_limit(limit);
         }
         report
     }

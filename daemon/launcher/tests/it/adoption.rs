@@ -3,15 +3,15 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use escher_launcher::ipc::shim_socket::{self, SocketName};
+use escher_launcher::ipc::shim_socket;
 use escher_launcher::ipc::wire::{
-    Assignment, EndCause, FromShim, INPUT_WINDOW, InputState, LaunchSpec, MAX_INPUT_BYTES,
-    MAX_MEMO_BYTES, ShimPhase, ShimState, ToShim, WIRE_VERSION,
+    Assignment, EndCause, FIRST_ATTEMPT, FromShim, INPUT_WINDOW, InputState, LaunchSpec,
+    MAX_INPUT_BYTES, MAX_SUBMISSION_BACKUP_BYTES, ShimPhase, ShimState, ToShim, WIRE_VERSION,
 };
 use escher_protocol::{Blob, Exit};
 use nix::fcntl::SealFlag;
 
-use crate::commands::{assignment, shell_with, with_input};
+use crate::commands::{assignment, claim, shell_with, with_input};
 use crate::disk::{fill, with_a_small_disk};
 use crate::hostile::as_other_user;
 use crate::shim::somebody;
@@ -33,7 +33,7 @@ fn a_command_goes_on_under_another_escherd() {
     let shim = launcher.shim();
     let spec = with_input("while read -r line; do echo \"$line\"; done; echo end >&2; exit 5");
     let assignment = Assignment {
-        memo: Blob::from(vec![b'm'; MAX_MEMO_BYTES]),
+        submission_backup: Blob::from(vec![b'm'; MAX_SUBMISSION_BACKUP_BYTES]),
         ..assignment(spec.clone())
     };
     shim.assign(&assignment);
@@ -51,7 +51,8 @@ fn a_command_goes_on_under_another_escherd() {
         version: WIRE_VERSION,
         pid: pid_of_shim,
         id: spec.id,
-        memo: assignment.memo,
+        attempt: FIRST_ATTEMPT,
+        submission_backup: assignment.submission_backup,
         phase: ShimPhase::Running { pid, at },
         ending: None,
         log_bytes: 4,
@@ -225,7 +226,7 @@ fn a_command_that_is_being_set_up_can_be_adopted() {
         // Connects as soon as there is a claim: the shim has the launch for sure once the name is there.
         let orphan = shim.leave_alone();
         let socket = loop {
-            match launcher.connect(&SocketName::Claim(spec.id)) {
+            match launcher.connect(&claim(spec.id)) {
                 Ok(socket) => break socket,
                 Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
             }
@@ -299,8 +300,8 @@ fn who_comes_while_escherd_is_there_waits_for_its_end() {
     shim.log_longer_than(0);
     // Two stand at the door, one behind the other.
     let (second, third) = (
-        launcher.connect(&SocketName::Claim(spec.id)).unwrap(),
-        launcher.connect(&SocketName::Claim(spec.id)).unwrap(),
+        launcher.connect(&claim(spec.id)).unwrap(),
+        launcher.connect(&claim(spec.id)).unwrap(),
     );
     // The first still has the command.
     assert_eq!(shim.log_longer_than(0), 6);
@@ -347,7 +348,7 @@ fn nobody_but_root_and_the_shims_own_user_can_adopt() {
     shim.log_longer_than(0);
     let orphan = shim.leave_alone();
     // Even where the directory were open to everybody.
-    let name = SocketName::Claim(spec.id);
+    let name = claim(spec.id);
     let socket = launcher.shim_dir().join(name.to_string());
     for path in [
         launcher.path(""),
@@ -368,34 +369,16 @@ fn nobody_but_root_and_the_shims_own_user_can_adopt() {
 }
 
 #[test]
-fn a_memo_that_could_not_be_told_again_is_refused() {
+fn a_submission_backup_that_does_not_fit_into_a_packet_is_refused() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let assignment = Assignment {
-        memo: Blob::from(vec![0; MAX_MEMO_BYTES + 1]),
+        submission_backup: Blob::from(vec![0; MAX_SUBMISSION_BACKUP_BYTES + 1]),
         ..assignment(shell("echo started"))
     };
     shim.send_with_memory(&ToShim::AssignFromMemory, &assignment, SealFlag::all());
     assert_eq!(shim.receive(), None);
     assert!(crate::launcher::names(&launcher.log_dir()).is_empty());
-}
-
-#[test]
-fn launches_of_version_1_are_served() {
-    let launcher = Launcher::start();
-    let shim = launcher.shim();
-    let spec = shell("echo ready; exec sleep 1000");
-    shim.send(&ToShim::Launch(Box::new(spec.clone())));
-    shim.started();
-    shim.log_longer_than(0);
-    let orphan = shim.leave_alone();
-    let shim = launcher.adopt(&orphan, spec.id);
-    assert_eq!(shim.adoptable().memo, Blob::default());
-    shim.cancel(true);
-    shim.finish();
-    let spec = shell("exit 3");
-    shim.send_with_memory(&ToShim::LaunchFromMemory, &spec, SealFlag::all());
-    assert_eq!(shim.finish().exit, Exit::Code(3));
 }
 
 /// A command is over, no escherd has recorded it, and the exit record cannot be written.
@@ -450,7 +433,10 @@ fn a_report_that_could_not_be_written_down_is_once_there_is_room_and_an_end_is_a
     orphan.gone();
     assert_eq!(
         crate::launcher::names(exits),
-        [escher_launcher::ipc::exit_record::file_name(spec.id)]
+        [escher_launcher::ipc::exit_record::file_name(
+            spec.id,
+            FIRST_ATTEMPT
+        )]
     );
     assert!(launcher.sockets().is_empty());
 }
@@ -468,5 +454,5 @@ fn a_report_that_is_lost_in_the_end_leaves_the_claim_and_no_draft() {
         crate::launcher::names(ballast.parent().unwrap()),
         ["ballast"]
     );
-    assert_eq!(launcher.sockets(), [SocketName::Claim(spec.id)]);
+    assert_eq!(launcher.sockets(), [claim(spec.id)]);
 }

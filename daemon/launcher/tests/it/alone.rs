@@ -1,7 +1,7 @@
 //! Shims without escherd, without the launcher, without both.
 
 use escher_launcher::ipc::exit_record;
-use escher_launcher::ipc::wire::{EndCause, LaunchSpec, ToShim};
+use escher_launcher::ipc::wire::{EndCause, FIRST_ATTEMPT, LaunchSpec, ToShim};
 use escher_protocol::{Canceller, Exit};
 
 use crate::commands::shell_with;
@@ -19,7 +19,10 @@ fn escherd_gone_before_the_start_finds_an_exit_record() {
     assert_eq!(record.output.stdout_bytes, 6);
     assert_eq!(Output::of(&launcher, spec.id).text(), "alone\n");
     // No draft is left beside it.
-    assert_eq!(launcher.exit_records(), [exit_record::file_name(spec.id)]);
+    assert_eq!(
+        launcher.exit_records(),
+        [exit_record::file_name(spec.id, FIRST_ATTEMPT)]
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::Mode;
 
-use crate::commands::with_input;
+use crate::commands::{claim, with_input};
 use crate::shim::id;
 use crate::{Launcher, exec};
 
@@ -63,14 +63,14 @@ fn the_socket_bears_the_name_of_the_last_execution_until_the_shim_ends() {
     let shim = launcher.shim();
     let first = with_input("read line");
     shim.start(&first);
-    assert_eq!(launcher.sockets(), [SocketName::Claim(first.id)]);
+    assert_eq!(launcher.sockets(), [claim(first.id)]);
     shim.input("go\n", true);
     shim.finish();
-    assert_eq!(launcher.sockets(), [SocketName::Claim(first.id)]);
+    assert_eq!(launcher.sockets(), [claim(first.id)]);
     // One whose program is not there was claimed all the same.
     for spec in [exec(["true"]), exec(["/nonexistent"])] {
         shim.run(&spec);
-        assert_eq!(launcher.sockets(), [SocketName::Claim(spec.id)]);
+        assert_eq!(launcher.sockets(), [claim(spec.id)]);
     }
     shim.gone();
     assert!(launcher.sockets().is_empty());
@@ -81,7 +81,7 @@ fn shims_that_end_orderly_leave_no_socket() {
     let mut launcher = Launcher::start();
     let [idle, nonsense, alone, stopped] = launcher.shims(4).try_into().ok().unwrap();
     idle.gone();
-    nonsense.send(&ToShim::LaunchFromMemory);
+    nonsense.send(&ToShim::AssignFromMemory);
     nonsense.gone();
     alone.launch(&exec(["true"]));
     alone.gone();
@@ -104,7 +104,7 @@ fn a_killed_shim_leaves_its_claim_which_refuses() {
         assert_eq!(launcher.shim_died().0, shim.pid());
     }
     // Only that of the shim which never had a command is gone.
-    let mut claims = [running.id, over.id].map(SocketName::Claim);
+    let mut claims = [running.id, over.id].map(claim);
     claims.sort_by_key(ToString::to_string);
     assert_eq!(launcher.sockets(), claims);
     for name in &claims {
@@ -133,19 +133,19 @@ fn without_its_socket_a_shim_starts_nothing() {
 
 #[test]
 fn at_its_start_the_launcher_removes_dead_sockets_that_claim_nothing() {
-    let (dead, living, claim) = (ready(), ready(), SocketName::Claim(id()));
+    let (dead, living, claimed) = (ready(), ready(), claim(id()));
     let mut lives = None;
     let launcher = Launcher::start_after(|folder| {
         let folder = folder.join("run").join(shim_socket::DIRECTORY);
         fs::create_dir_all(&folder).unwrap();
-        for name in [&dead, &claim] {
+        for name in [&dead, &claimed] {
             drop(listening_socket(&folder, &name.to_string()));
         }
         lives = Some(listening_socket(&folder, &living.to_string()));
     });
     let sockets = launcher.sockets();
     assert_eq!(sockets.len(), 2, "{sockets:?}");
-    assert!(sockets.contains(&living) && sockets.contains(&claim));
+    assert!(sockets.contains(&living) && sockets.contains(&claimed));
 }
 
 /// The address of a Unix socket has 108 bytes at most (unix(7)).
@@ -163,5 +163,5 @@ fn the_runtime_directory_may_have_a_long_path() {
     let spec = exec(["true"]);
     assert_eq!(shim.run(&spec).exit, Exit::Code(0));
     let sockets = File::open(long.join(shim_socket::DIRECTORY)).unwrap();
-    assert!(shim_socket::connect(sockets, &SocketName::Claim(spec.id)).is_ok());
+    assert!(shim_socket::connect(sockets, &claim(spec.id)).is_ok());
 }

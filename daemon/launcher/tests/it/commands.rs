@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use escher_launcher::ipc::wire::{Assignment, Identity, LaunchSpec, LogLimits};
-use escher_protocol::Blob;
+use escher_launcher::ipc::shim_socket::SocketName;
+use escher_launcher::ipc::wire::{Assignment, FIRST_ATTEMPT, Identity, LaunchSpec, LogLimits};
+use escher_protocol::{Blob, ExecutionId, Parts, ResourceLimits};
 
 use crate::shim::id;
 
@@ -11,6 +12,7 @@ use crate::shim::id;
 pub(crate) fn exec<A: Into<Blob>>(argv: impl IntoIterator<Item = A>) -> LaunchSpec {
     LaunchSpec {
         id: id(),
+        attempt: FIRST_ATTEMPT,
         argv: argv.into_iter().map(Into::into).collect(),
         environment: vec!["PATH=/usr/local/bin:/usr/bin:/bin".into()],
         working_dir: "/".into(),
@@ -50,7 +52,16 @@ pub(crate) fn with_input(text: &str) -> LaunchSpec {
 pub(crate) fn assignment(spec: LaunchSpec) -> Assignment {
     Assignment {
         spec,
-        memo: Blob::default(),
+        submission_backup: Blob::default(),
         log_limits: LogLimits::default(),
+        output_limit: None,
+        limits: ResourceLimits::default(),
+        parts: Parts::new(),
     }
+}
+
+/// The name of the socket of a shim that has claimed the first attempt of `id`.
+pub(crate) fn claim(id: ExecutionId) -> SocketName {
+    let attempt = FIRST_ATTEMPT;
+    SocketName::Claim { id, attempt }
 }

@@ -3,31 +3,32 @@
 use std::os::unix::fs::PermissionsExt;
 
 use escher_launcher::ipc::wire::{
-    Abilities, EndCause, FromShim, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, ToShim,
-    WIRE_VERSION,
+    Abilities, Assignment, EndCause, FIRST_ATTEMPT, FromShim, Hello, LauncherReply,
+    LauncherRequest, MAX_PACKET_BYTES, ToShim, WIRE_VERSION,
 };
-use escher_protocol::{Exit, Leftovers, OutputTotals, Timestamp};
+use escher_protocol::{Exit, Leftovers, OutputTotals, Part, Parts, Timestamp};
 use nix::fcntl::SealFlag;
 use nix::unistd::geteuid;
 
+use crate::commands::assignment;
 use crate::launcher::names;
 use crate::{Launcher, Output, exec, shell};
 
 #[test]
 fn the_launcher_says_hello() {
     let launcher = Launcher::start();
-    let expected = LauncherReply::Hello {
+    let expected = Hello {
         version: WIRE_VERSION,
         pid: launcher.pid(),
         uid: geteuid().as_raw(),
+        abilities: Abilities {
+            program: env!("CARGO_PKG_VERSION").into(),
+            has_directories: true,
+            cgroups: None,
+        },
+        parts: Parts::new(),
     };
     assert_eq!(launcher.hello(), &expected);
-    let abilities = Abilities {
-        program: env!("CARGO_PKG_VERSION").into(),
-        has_directories: true,
-        cgroups: None,
-    };
-    assert_eq!(launcher.abilities(), &abilities);
 }
 
 #[test]
@@ -137,18 +138,62 @@ fn memory_that_can_still_change_is_refused() {
     ];
     for seals in seals {
         let shim = launcher.shim();
-        let launch = ToShim::LaunchFromMemory;
-        shim.send_with_memory(&launch, &shell("echo started"), seals);
+        let assignment = assignment(shell("echo started"));
+        shim.send_with_memory(&ToShim::AssignFromMemory, &assignment, seals);
         assert_eq!(shim.receive(), None);
         shim.gone();
     }
     let file = std::fs::File::open("/dev/null").unwrap();
     let shim = launcher.shim();
-    let bytes = escher_protocol::codec::encode(&ToShim::LaunchFromMemory).unwrap();
+    let bytes = escher_protocol::codec::encode(&ToShim::AssignFromMemory).unwrap();
     shim.send_bytes(&bytes, Some(&file));
     assert_eq!(shim.receive(), None);
     assert!(names(&launcher.log_dir()).is_empty());
     assert!(launcher.exit_records().is_empty());
+}
+
+#[test]
+fn an_assignment_with_an_unknown_required_part_is_refused_before_it_is_claimed() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let before = launcher.sockets();
+    let with = |spec, tag| Assignment {
+        parts: Parts::try_from(vec![Part::new(tag, "later")]).unwrap(),
+        ..assignment(spec)
+    };
+    for length in [0, MAX_PACKET_BYTES] {
+        let mut spec = shell("echo started");
+        spec.argv.push(vec![b'x'; length].into());
+        let id = spec.id;
+        shim.assign(&with(spec, 4_711));
+        let Some(FromShim::Exited(report)) = shim.receive() else {
+            panic!("not refused");
+        };
+        assert_eq!(report.cause, EndCause::UnsupportedPart { tag: 4_711 });
+        assert!(matches!(report.exit, Exit::NotStarted { .. }));
+        assert_eq!((report.id, report.started_at), (id, None));
+        assert_eq!(launcher.sockets(), before);
+        shim.send(&ToShim::Recorded);
+    }
+    assert!(names(&launcher.log_dir()).is_empty());
+    // An optional part is skipped, by the same shim.
+    shim.assign(&with(shell("exit 3"), 4_710));
+    assert_eq!(shim.finish().exit, Exit::Code(3));
+}
+
+#[test]
+fn the_refusal_of_an_assignment_outlives_escherd() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = shell("echo started");
+    shim.assign(&Assignment {
+        parts: Parts::try_from(vec![Part::new(4_711, "later")]).unwrap(),
+        ..assignment(spec.clone())
+    });
+    shim.gone();
+    let report = launcher.exit_record(spec.id);
+    assert_eq!(report.cause, EndCause::UnsupportedPart { tag: 4_711 });
+    assert!(launcher.sockets().is_empty());
 }
 
 #[test]
@@ -231,7 +276,7 @@ fn files_and_folders_are_closed_to_others() {
     let other = exec(["true"]);
     shim.launch(&other);
     shim.gone();
-    let record = escher_launcher::ipc::exit_record::file_name(other.id);
+    let record = escher_launcher::ipc::exit_record::file_name(other.id, FIRST_ATTEMPT);
     let expected = [
         (launcher.log_dir(), 0o750),
         (launcher.log(spec.id), 0o640),

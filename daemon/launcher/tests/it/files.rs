@@ -32,15 +32,19 @@ impl Output {
 
     pub(crate) fn parse(log: Vec<u8>, index: &[u8]) -> Self {
         let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
-        assert_eq!(&index[..8], b"escher\0\x01");
+        assert_eq!(&index[..8], b"escher\0\x0a");
         let records: Vec<(u64, u64)> = index[16..]
             .chunks_exact(16)
             .map(|record| (number(&record[..8]), number(&record[8..])))
             .collect();
-        let place = |record: &(u64, u64)| usize::try_from(record.1 & !(1 << 63)).unwrap();
+        let place = |record: &(u64, u64)| usize::try_from(record.1 & !(0xff << 56)).unwrap();
         let ends = records.iter().skip(1).map(place).chain([log.len()]);
         let pieces = records.iter().zip(ends).map(|(record, end)| Piece {
-            stderr: record.1 >> 63 == 1,
+            stderr: match record.1 >> 56 {
+                0 => false,
+                1 => true,
+                kind => panic!("a record of kind {kind}"),
+            },
             time_us: record.0,
             bytes: log[place(record)..end].to_vec(),
         });

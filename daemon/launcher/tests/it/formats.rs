@@ -2,11 +2,19 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::path::PathBuf;
 
-use escher_launcher::ipc::exit_record::{self, ExitRecord};
+use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::log_index::{Record, decode_header, encode_header};
-use escher_launcher::ipc::wire::{EndCause, ExitReport};
-use escher_protocol::{ExecutionId, Exit, Leftovers, OutputStream, OutputTotals, Timestamp, Usage};
+use escher_launcher::ipc::wire::{
+    Abilities, Assignment, EndCause, ExitReport, FIRST_ATTEMPT, Hello, LaunchSpec, LauncherReply,
+    LogLimits, ToShim, WhenLogFull,
+};
+use escher_protocol::{
+    Controllers, ExecutionId, Exit, Leftovers, Measurements, OutputStream, OutputTotals, Part,
+    Parts, ResourceLimits, Timestamp, Usage, codec,
+};
+use tempfile::TempDir;
 
 use crate::Output;
 
@@ -42,11 +50,7 @@ fn the_example_of_log_and_index_is_what_the_code_writes() {
     let examples = examples();
     let (log, index) = (&examples["log"], &examples["index"]);
     let record = |offset, stream, time_us| {
-        let record = Record {
-            offset,
-            stream,
-            time_us,
-        };
+        let record = Record::output(offset, stream, time_us);
         assert_eq!(Record::decode(record.encode()), record);
         record.encode()
     };
@@ -57,7 +61,7 @@ fn the_example_of_log_and_index_is_what_the_code_writes() {
         record(11, OutputStream::Stdout, 2_000_000),
     ];
     assert_eq!(index, &written.concat());
-    assert_eq!(decode_header(written[0]), Some(START));
+    assert_eq!(decode_header(written[0]), Ok(START));
     let output = Output::parse(log.clone(), index);
     assert_eq!(output.start_us, START.as_micros());
     assert_eq!(output.stdout(), b"hello\nbye\n");
@@ -65,18 +69,17 @@ fn the_example_of_log_and_index_is_what_the_code_writes() {
     assert_eq!(output.log, b"hello\noops\nbye\n");
 }
 
-#[test]
-fn the_example_of_an_exit_record_is_what_the_code_writes_and_reads() {
-    let report = ExitReport {
-        id: id(),
-        exit: Exit::Signal {
-            signal: libc::SIGKILL,
-            core_dumped: false,
-        },
+/// The report of the examples.
+fn report() -> ExitReport {
+    let killed = Exit::Signal {
+        signal: libc::SIGKILL,
+        core_dumped: false,
+    };
+    let ended_at = Timestamp::from_micros(START.as_micros() + 5_010_000);
+    ExitReport {
         cause: EndCause::TimedOut,
         ended_by_signal: Some(libc::SIGKILL),
         started_at: Some(START),
-        ended_at: Timestamp::from_micros(START.as_micros() + 5_010_000),
         duration_us: 5_000_100,
         usage: Usage {
             user_us: 1_200,
@@ -90,17 +93,170 @@ fn the_example_of_an_exit_record_is_what_the_code_writes_and_reads() {
             dropped_bytes: 0,
         },
         leftovers: Leftovers::Killed,
-    };
+        measured: Some(Measurements {
+            user_us: Some(1_300),
+            system_us: Some(260),
+            oom_kills: Some(0),
+            ..Measurements::default()
+        }),
+        ..ExitReport::new(id(), FIRST_ATTEMPT, killed, ended_at)
+    }
+}
+
+/// A part of a later version, with this tag.
+fn later_part(tag: u32) -> Parts {
+    Parts::try_from(vec![Part::new(tag, "new")]).unwrap()
+}
+
+/// Writes `report`, and checks that its record is the example.
+fn write_as_in_example(report: &ExitReport, example: &[u8]) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
-    let record = ExitRecord {
-        report,
-        measured: None,
-    };
-    exit_record::write(File::open(folder.path()).unwrap(), &record).unwrap();
-    let path = folder.path().join(exit_record::file_name(record.report.id));
-    let example = &examples()["exit"];
+    exit_record::write(File::open(folder.path()).unwrap(), report).unwrap();
+    let name = exit_record::file_name(report.id, report.attempt);
+    let path = folder.path().join(name);
     let written = fs::read(&path).unwrap();
-    assert_eq!(example, &written, "it is {written:02x?}");
-    fs::write(&path, example).unwrap();
-    assert_eq!(exit_record::read(&path).unwrap(), record);
+    assert_eq!(example, written, "it is {written:02x?}");
+    (folder, path)
+}
+
+#[test]
+fn the_example_of_an_exit_record_is_what_the_code_writes_and_reads() {
+    let (_folder, path) = write_as_in_example(&report(), &examples()["exit"]);
+    assert_eq!(exit_record::read(&path).unwrap(), report());
+}
+
+#[test]
+fn an_exit_record_of_a_later_version_is_read_unless_a_part_must_be_understood() {
+    let example = &examples()["exit"];
+    let with_part = |tag_bytes: [u8; 3]| {
+        // The list of parts: one, its tag, three bytes.
+        let body = &example[12..example.len() - 1];
+        let body = [body, &[1], &tag_bytes, &[3], b"new"].concat();
+        let sum = crc32fast::hash(&body).to_le_bytes();
+        [&example[..8], &sum, &body].concat()
+    };
+    let optional = ExitReport {
+        parts: later_part(4_710),
+        ..report()
+    };
+    let (_folder, path) = write_as_in_example(&optional, &with_part([251, 0x66, 0x12]));
+    assert_eq!(exit_record::read(&path).unwrap(), optional);
+
+    let required = ExitReport {
+        parts: later_part(4_711),
+        ..report()
+    };
+    let (_folder, path) = write_as_in_example(&required, &with_part([251, 0x67, 0x12]));
+    let error = exit_record::read(&path).unwrap_err();
+    assert!(error.is_of_another_version());
+    assert!(error.to_string().contains("part 4711"), "{error}");
+}
+
+/// Bytes of an assignment with this list of parts.
+fn assignment_bytes(parts: &[u8]) -> Vec<u8> {
+    let id = id().into_bytes();
+    let id = [&[16][..], &id].concat();
+    let mut bytes = Vec::new();
+    let fields: [&[u8]; 16] = [
+        &[0],                // ToShim::Assign
+        &id[1..],            // id
+        &[1],                // attempt
+        &[1, 4],             // argv: one of four bytes
+        b"true",             //
+        &[1, 3],             // environment: one of three bytes
+        b"A=1",              //
+        &[1, b'/', 0, 0, 0], // working directory; not or_root; no identity; no stdin
+        &[1, 251, 0xe8, 3],  // timeout of 1000 ms
+        &[10],               // grace of 10 ms
+        &[2, b'm', b'e'],    // submission backup
+        &[100, 0, 1],        // log limits: 100 bytes, any free space, kill
+        &[1, 50],            // output limit
+        &[1, 251, 0, 0x10],  // memory_max of 4096
+        &[0, 1, 7],          // any CPU; tasks_max of 7
+        parts,
+    ];
+    for field in fields {
+        bytes.extend_from_slice(field);
+    }
+    bytes
+}
+
+#[test]
+fn assignments_of_this_and_of_a_later_version_are_frozen() {
+    let assignment = |parts| {
+        let spec = LaunchSpec {
+            id: id(),
+            attempt: FIRST_ATTEMPT,
+            argv: vec!["true".into()],
+            environment: vec!["A=1".into()],
+            working_dir: "/".into(),
+            or_root: false,
+            identity: None,
+            stdin: false,
+            timeout_ms: Some(1_000),
+            kill_grace_ms: 10,
+        };
+        Assignment {
+            spec,
+            submission_backup: "me".into(),
+            log_limits: LogLimits {
+                max_bytes: 100,
+                min_free_bytes: 0,
+                when_full: WhenLogFull::Kill,
+            },
+            output_limit: Some(50),
+            limits: ResourceLimits {
+                memory_max: Some(4_096),
+                cpu_quota: None,
+                tasks_max: Some(7),
+            },
+            parts,
+        }
+    };
+    for (parts, bytes) in [
+        (Parts::new(), &[0][..]),
+        (later_part(4_710), b"\x01\xfb\x66\x12\x03new"),
+        (later_part(4_711), b"\x01\xfb\x67\x12\x03new"),
+    ] {
+        let (assignment, bytes) = (assignment(parts), assignment_bytes(bytes));
+        let encoded = ToShim::encode_assign(&assignment).unwrap();
+        assert_eq!(encoded, bytes, "it is {encoded:02x?}");
+        let message = ToShim::Assign(Box::new(assignment));
+        assert_eq!(codec::encode(&message).unwrap(), bytes);
+        assert_eq!(codec::decode::<ToShim>(&bytes), Ok(message));
+    }
+}
+
+/// Its layout is the same in every version, so that a launcher can be named where it is refused.
+#[test]
+fn the_first_message_of_a_launcher_is_frozen() {
+    let hello = |version, parts| {
+        LauncherReply::Hello(Hello {
+            version,
+            pid: 7,
+            uid: 0,
+            abilities: Abilities {
+                program: "1.0".into(),
+                has_directories: true,
+                cgroups: Some(Controllers {
+                    memory: true,
+                    ..Controllers::default()
+                }),
+            },
+            parts,
+        })
+    };
+    for (hello, bytes) in [
+        (
+            hello(10, Parts::new()),
+            &b"\0\x0a\x07\0\x031.0\x01\x01\x01\0\0\0\0"[..],
+        ),
+        (
+            hello(99, later_part(4_711)),
+            b"\0\x63\x07\0\x031.0\x01\x01\x01\0\0\0\x01\xfb\x67\x12\x03new",
+        ),
+    ] {
+        assert_eq!(codec::encode(&hello).unwrap(), bytes);
+        assert_eq!(codec::decode::<LauncherReply>(bytes), Ok(hello));
+    }
 }

@@ -13,11 +13,12 @@ use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::packet::{PacketSocket, Waiting};
 use escher_launcher::ipc::shim_socket::{self, SocketName};
 use escher_launcher::ipc::wire::{
-    Abilities, Artifact, ExitReport, LauncherReply, LauncherRequest, MAX_PACKET_BYTES,
+    Artifact, ExitReport, FIRST_ATTEMPT, Hello, LauncherReply, LauncherRequest, MAX_PACKET_BYTES,
 };
 use escher_protocol::{ExecutionId, Leftovers, codec};
 use tempfile::TempDir;
 
+use crate::commands::claim;
 use crate::shim::Orphan;
 use crate::wait::{DEADLINE, readable};
 use crate::{Shim, raw};
@@ -37,8 +38,7 @@ pub(crate) struct Launcher {
     shims: RefCell<Vec<OwnedFd>>,
     /// Deaths of shims that it told of and nobody has asked for yet.
     deaths: RefCell<VecDeque<(u32, Leftovers)>>,
-    hello: LauncherReply,
-    abilities: Abilities,
+    hello: Option<Hello>,
     folder: TempDir,
 }
 
@@ -106,26 +106,19 @@ impl Launcher {
             control: Some(here),
             shims: RefCell::default(),
             deaths: RefCell::default(),
-            hello: LauncherReply::ForkFailed { errno: 0 },
-            abilities: Abilities::default(),
+            hello: None,
             folder,
         };
-        launcher.hello = launcher.receive().expect("a hello").0;
-        launcher.abilities = match launcher.receive().expect("abilities").0 {
-            LauncherReply::Abilities(abilities) => abilities,
+        launcher.hello = match launcher.receive().expect("a hello").0 {
+            LauncherReply::Hello(hello) => Some(hello),
             other => panic!("{other:?}"),
         };
         launcher
     }
 
-    /// The first thing it said.
-    pub(crate) fn hello(&self) -> &LauncherReply {
-        &self.hello
-    }
-
-    /// What it then said of itself.
-    pub(crate) fn abilities(&self) -> &Abilities {
-        &self.abilities
+    /// Its first message.
+    pub(crate) fn hello(&self) -> &Hello {
+        self.hello.as_ref().unwrap()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -154,8 +147,10 @@ impl Launcher {
     }
 
     pub(crate) fn exit_record(&self, id: ExecutionId) -> ExitReport {
-        let path = self.exit_dir().join(exit_record::file_name(id));
-        exit_record::read(&path).unwrap().report
+        let path = self
+            .exit_dir()
+            .join(exit_record::file_name(id, FIRST_ATTEMPT));
+        exit_record::read(&path).unwrap()
     }
 
     /// The names of all exit records.
@@ -180,7 +175,7 @@ impl Launcher {
 
     /// Takes over the shim `orphan`, which has claimed `id`.
     pub(crate) fn adopt(&self, orphan: &Orphan, id: ExecutionId) -> Shim {
-        let socket = self.connect(&SocketName::Claim(id)).unwrap();
+        let socket = self.connect(&claim(id)).unwrap();
         orphan.behind(socket)
     }
 
@@ -203,11 +198,11 @@ impl Launcher {
     }
 
     /// Has it delete what executions have left, and returns those of which nothing is there any more.
-    pub(crate) fn remove(&self, remains: Artifact, ids: &[ExecutionId]) -> Vec<ExecutionId> {
+    pub(crate) fn remove(&self, artifact: Artifact, ids: &[ExecutionId]) -> Vec<ExecutionId> {
         let ids = ids.to_vec();
-        self.ask(&LauncherRequest::Remove { remains, ids });
+        self.ask(&LauncherRequest::Remove { artifact, ids });
         match self.receive_but_deaths() {
-            Some((LauncherReply::Removed { remains: of, ids }, None)) if of == remains => ids,
+            Some((LauncherReply::Removed { artifact: of, ids }, None)) if of == artifact => ids,
             other => panic!("not removed but {other:?}"),
         }
     }

@@ -2,16 +2,28 @@
 
 use std::fs;
 
-use escher_launcher::ipc::wire::{EndCause, ExitReport, LaunchSpec, ToShim};
+use escher_launcher::ipc::wire::{Assignment, EndCause, ExitReport, LaunchSpec};
 use escher_protocol::{Exit, Leftovers, OutputTotals};
 
-use crate::commands::with_input;
+use crate::commands::{assignment, with_input};
 use crate::shim::somebody;
 use crate::{Launcher, Output, Shim, exec, shell};
 
+fn launch(shim: &Shim, spec: &LaunchSpec, limit: u64) {
+    shim.assign(&Assignment {
+        output_limit: Some(limit),
+        ..assignment(spec.clone())
+    });
+}
+
+fn start(shim: &Shim, spec: &LaunchSpec, limit: u64) {
+    launch(shim, spec, limit);
+    shim.started();
+}
+
 fn run(shim: &Shim, spec: &LaunchSpec, limit: u64) -> ExitReport {
-    shim.send(&ToShim::LimitOutput { bytes: limit });
-    shim.run(spec)
+    launch(shim, spec, limit);
+    shim.finish()
 }
 
 /// Whole logs, of so many bytes.
@@ -56,8 +68,7 @@ fn a_command_is_ended_by_the_first_byte_over_the_limit() {
     let text = "trap 'printf late; exit 7' TERM; printf 1234567890; read -r line; printf x; \
         while :; do sleep 0.1; done";
     let spec = with_input(text);
-    shim.send(&ToShim::LimitOutput { bytes: 10 });
-    shim.start(&spec);
+    start(&shim, &spec, 10);
     assert_eq!(shim.log_longer_than(9), 10);
     shim.input("go\n", true);
     let report = shim.finish();
@@ -127,18 +138,13 @@ fn a_limit_of_nothing_is_one() {
 }
 
 #[test]
-fn a_limit_is_for_the_next_launch_alone_however_that_comes() {
+fn a_limit_is_that_of_one_command_however_its_assignment_comes() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     // Through memory.
     let mut long = shell("printf x");
     long.argv.push(vec![b'x'; 100_000].into());
     assert_eq!(run(&shim, &long, 0).cause, EndCause::OversizedOutput);
-    // Nor does one reach a command that runs when it comes.
-    shim.start(&with_input("read -r line; printf x"));
-    shim.send(&ToShim::LimitOutput { bytes: 0 });
-    shim.input("go\n", true);
-    assert_eq!(shim.finish().cause, EndCause::Itself);
     let report = shim.run(&shell("printf x; exit 3"));
     assert_eq!(
         (report.exit, report.cause),
@@ -152,8 +158,7 @@ fn an_end_that_was_asked_for_before_stays_the_cause_of_one_that_writes_too_much(
     let shim = launcher.shim();
     let text =
         "trap 'printf 12345678901; exit 7' TERM; printf ready >&2; while :; do sleep 0.1; done";
-    shim.send(&ToShim::LimitOutput { bytes: 10 });
-    shim.start(&shell(text));
+    start(&shim, &shell(text), 10);
     shim.log_longer_than(0);
     shim.cancel(false);
     let report = shim.finish();
@@ -175,8 +180,7 @@ fn a_limit_holds_without_escherd() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = shell("printf 12345678901; exec sleep 1000");
-    shim.send(&ToShim::LimitOutput { bytes: 10 });
-    shim.launch(&spec);
+    launch(&shim, &spec, 10);
     shim.gone();
     let record = launcher.exit_record(spec.id);
     assert_eq!(record.cause, EndCause::OversizedOutput);
@@ -188,8 +192,7 @@ fn an_end_for_too_much_output_is_told_to_the_next_escherd() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = shell("trap '' TERM; printf 12345678901; exec sleep 1000");
-    shim.send(&ToShim::LimitOutput { bytes: 10 });
-    shim.start(&spec);
+    start(&shim, &spec, 10);
     shim.log_longer_than(10);
     let orphan = shim.leave_alone();
     let shim = launcher.adopt(&orphan, spec.id);

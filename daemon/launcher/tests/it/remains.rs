@@ -5,33 +5,36 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use escher_launcher::ipc::exit_record;
-use escher_launcher::ipc::shim_socket::SocketName;
-use escher_launcher::ipc::wire::{Artifact, MAX_REMOVED_AT_ONCE};
+use escher_launcher::ipc::wire::{Artifact, FIRST_ATTEMPT, MAX_REMOVED_AT_ONCE};
 use escher_protocol::ExecutionId;
 
 use crate::claims::listening_socket;
+use crate::commands::claim;
 use crate::launcher::names;
 use crate::shim::id;
 use crate::{Launcher, exec, shell};
+
+const EXIT_RECORD: Artifact = Artifact::ExitRecord {
+    attempt: FIRST_ATTEMPT,
+};
+const CLAIM: Artifact = Artifact::Claim {
+    attempt: FIRST_ATTEMPT,
+};
 
 #[test]
 fn each_kind_is_deleted_by_itself() {
     let launcher = Launcher::start();
     let [had_output, alone, killed] = launcher.shims(3).try_into().ok().unwrap();
-    let (log, record, claim) = (shell("echo output"), exec(["true"]), exec(["true"]));
+    let (log, record, dead) = (shell("echo output"), exec(["true"]), exec(["true"]));
     had_output.run(&log);
     alone.launch(&record);
     alone.gone();
-    killed.run(&claim);
+    killed.run(&dead);
     killed.kill();
     launcher.shim_died();
 
-    let (log, record, claim) = (log.id, record.id, claim.id);
-    let kinds = [
-        (Artifact::Claim, claim),
-        (Artifact::Log, log),
-        (Artifact::ExitRecord, record),
-    ];
+    let (log, record, dead) = (log.id, record.id, dead.id);
+    let kinds = [(CLAIM, dead), (Artifact::Log, log), (EXIT_RECORD, record)];
     let left = || {
         (
             names(&launcher.log_dir()).len(),
@@ -41,13 +44,13 @@ fn each_kind_is_deleted_by_itself() {
     };
     // The living shim has one too.
     assert_eq!(left(), (2, 1, 2));
-    for (remains, id) in kinds {
+    for (artifact, id) in kinds {
         // Nothing of that kind is there of the other two: that counts as well.
-        assert_eq!(launcher.remove(remains, &[id]), [id]);
+        assert_eq!(launcher.remove(artifact, &[id]), [id]);
     }
     assert_eq!(left(), (0, 0, 1));
-    for (remains, id) in kinds {
-        assert_eq!(launcher.remove(remains, &[id]), [id]);
+    for (artifact, id) in kinds {
+        assert_eq!(launcher.remove(artifact, &[id]), [id]);
     }
     assert_eq!(launcher.remove(Artifact::Log, &[]), []);
 }
@@ -62,13 +65,13 @@ fn only_what_was_named_is_deleted() {
     launcher.shim_died();
     alone.launch(&record);
     alone.gone();
-    for remains in [Artifact::Log, Artifact::ExitRecord, Artifact::Claim] {
+    for artifact in [Artifact::Log, EXIT_RECORD, CLAIM] {
         let another = id();
-        assert_eq!(launcher.remove(remains, &[another]), [another]);
+        assert_eq!(launcher.remove(artifact, &[another]), [another]);
     }
     assert!(launcher.log(log.id).exists() && launcher.index(log.id).exists());
     assert_eq!(launcher.exit_record(record.id).id, record.id);
-    assert_eq!(launcher.sockets(), [SocketName::Claim(log.id)]);
+    assert_eq!(launcher.sockets(), [claim(log.id)]);
 }
 
 #[test]
@@ -77,13 +80,13 @@ fn a_living_shim_keeps_its_claim() {
     let shim = launcher.shim();
     let (over, running) = (exec(["true"]), exec(["sleep", "1000"]));
     shim.run(&over);
-    assert!(launcher.remove(Artifact::Claim, &[over.id]).is_empty());
+    assert!(launcher.remove(CLAIM, &[over.id]).is_empty());
     shim.start(&running);
     // One that was never there is none the less gone.
     let ids = [over.id, running.id];
-    assert_eq!(launcher.remove(Artifact::Claim, &ids), [over.id]);
+    assert_eq!(launcher.remove(CLAIM, &ids), [over.id]);
     let orphan = shim.leave_alone();
-    assert!(launcher.remove(Artifact::Claim, &[running.id]).is_empty());
+    assert!(launcher.remove(CLAIM, &[running.id]).is_empty());
     // It can be adopted still.
     let shim = launcher.adopt(&orphan, running.id);
     shim.adoptable();
@@ -99,27 +102,29 @@ fn what_was_planted_is_removed_without_being_followed() {
     fs::write(&precious, "mine").unwrap();
     let listener = listening_socket(&launcher.path(""), "socket");
     let socket = launcher.path("socket");
-    let claim = launcher.shim_dir().join(SocketName::Claim(id).to_string());
-    let record = launcher.exit_dir().join(exit_record::file_name(id));
+    let claim_path = launcher.shim_dir().join(claim(id).to_string());
+    let record = launcher
+        .exit_dir()
+        .join(exit_record::file_name(id, FIRST_ATTEMPT));
     let plants: [(Artifact, &Path, &Path); 5] = [
         (Artifact::Log, &precious, &launcher.log(id)),
         (Artifact::Log, &precious, &launcher.index(id)),
-        (Artifact::ExitRecord, &precious, &record),
-        (Artifact::Claim, &precious, &claim),
+        (EXIT_RECORD, &precious, &record),
+        (CLAIM, &precious, &claim_path),
         // A link to a socket that lives.
-        (Artifact::Claim, &socket, &claim),
+        (CLAIM, &socket, &claim_path),
     ];
-    for (remains, target, place) in plants {
+    for (artifact, target, place) in plants {
         symlink(target, place).unwrap();
-        assert_eq!(launcher.remove(remains, &[id]), [id]);
+        assert_eq!(launcher.remove(artifact, &[id]), [id]);
         assert!(!place.is_symlink());
         assert!(target.exists());
     }
     drop(listener);
     // A link to nothing, too.
-    symlink(launcher.path("absent"), &claim).unwrap();
-    assert_eq!(launcher.remove(Artifact::Claim, &[id]), [id]);
-    assert!(!claim.is_symlink());
+    symlink(launcher.path("absent"), &claim_path).unwrap();
+    assert_eq!(launcher.remove(CLAIM, &[id]), [id]);
+    assert!(!claim_path.is_symlink());
     assert_eq!(fs::read(&precious).unwrap(), b"mine");
 }
 

@@ -5,11 +5,11 @@ use escher_protocol::message::{
     ClientFrame, EventsRequest, ListFilter, OutputRequest, Request, Selection,
 };
 use escher_protocol::{
-    CancelMode, Command, ExecutionRequest, OutputStart, OutputStream, RequestId, ResourceLimits,
-    RunAs, Status, StdinMode, StreamSelection, Timeout,
+    CancelMode, Command, ExecutionRequest, OutputStart, OutputStream, Parts, RequestId,
+    ResourceLimits, RunAs, Status, StdinMode, StreamSelection, Timeout,
 };
 
-use super::values::{ID, TIME};
+use super::values::{ID, TIME, unknown_parts};
 use super::{Sample, variants};
 
 pub(super) fn all() -> Vec<Sample> {
@@ -24,6 +24,13 @@ pub(super) fn all() -> Vec<Sample> {
             },
         ),
         Sample::new("ExecutionRequest.least", least()),
+        Sample::new(
+            "ExecutionRequest.future",
+            ExecutionRequest {
+                parts: unknown_parts(),
+                ..least()
+            },
+        ),
         Sample::new("ListFilter.default", ListFilter::default()),
     ];
     samples.extend(frames());
@@ -50,13 +57,17 @@ fn requests() -> Vec<Sample> {
         Result => Request::Result("nightly-build".into()),
         Cancel => Request::Cancel { target: ID.into(), mode: CancelMode::Graceful },
         Signal => Request::Signal { target: ID.into(), signal: 10 },
-        List => Request::List(ListFilter {
-            all: true,
-            statuses: vec![Status::Failed, Status::Timeout],
-            labels: vec![("team".into(), "infra".into())],
-            name: Some("nightly-build".into()),
-            user: Some("alice".into()),
-            limit: 50,
+        List => Request::List(Selection {
+            filter: ListFilter {
+                all: true,
+                statuses: vec![Status::Failed, Status::Timeout],
+                labels: vec![("team".into(), "infra".into())],
+                name: Some("nightly-build".into()),
+                user: Some("alice".into()),
+                limit: 50,
+            },
+            since: Some(TIME),
+            until: None,
         }),
         ReadOutput => Request::ReadOutput(OutputRequest {
             target: ID.into(),
@@ -73,31 +84,19 @@ fn requests() -> Vec<Sample> {
             end: true,
         },
         Info => Request::Info,
-        Find => Request::Find(Selection {
-            filter: ListFilter { all: true, limit: 100, ..ListFilter::default() },
-            since: Some(TIME),
-            until: None,
-        }),
         Remove => Request::Remove("7".into()),
         Prune => Request::Prune(Selection {
             filter: ListFilter { statuses: vec![Status::Completed], ..ListFilter::default() },
             since: None,
             until: Some(TIME),
         }),
-        Collect => Request::Collect(ID.into()),
         Settings => Request::Settings,
         Reload => Request::Reload,
         Cleanup => Request::Cleanup,
         Metrics => Request::Metrics,
-        SubmitWithin => Request::SubmitWithin(Box::new(least()), ResourceLimits {
-            memory_max: Some(67_108_864),
-            cpu_quota: Some(150),
-            tasks_max: None,
-        }),
         Pause => Request::Pause(ID.into()),
         Resume => Request::Resume("7".into()),
-        Resources => Request::Resources(ID.into()),
-        Examine => Request::Examine,
+        Diagnose => Request::Diagnose,
     })
 }
 
@@ -126,6 +125,12 @@ fn full() -> ExecutionRequest {
         stdin: StdinMode::Stream,
         timeout: Timeout::After { ms: 300_000 },
         kill_grace_ms: Some(10_000),
+        limits: ResourceLimits {
+            memory_max: Some(67_108_864),
+            cpu_quota: Some(150),
+            tasks_max: None,
+        },
         labels: vec![("team".into(), "infra".into())],
+        parts: Parts::new(),
     }
 }

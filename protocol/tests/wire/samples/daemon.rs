@@ -6,11 +6,12 @@ use escher_protocol::message::{
 };
 use escher_protocol::{
     ApiError, Canceller, Command, Diagnostic, ErrorCode, ExecutionRecord, Exit, Leftovers,
-    Measurements, Omission, Outcome, OutputChunk, OutputStream, OutputTotals, Reloaded, RequestId,
-    ResourceLimits, Resources, Setting, SettingValue, Status, StdinMode, Timestamp, Usage,
+    Measurements, Omission, Outcome, OutputChunk, OutputStream, OutputTotals, Parts, Reloaded,
+    RequestId, ResourceLimits, Resources, Setting, SettingValue, Status, StdinMode, Timestamp,
+    Usage,
 };
 
-use super::values::{ID, INSTANCE, TIME, alice, not_found};
+use super::values::{ID, INSTANCE, TIME, alice, not_found, unknown_parts};
 use super::{Sample, variants};
 
 pub(super) fn all() -> Vec<Sample> {
@@ -18,6 +19,13 @@ pub(super) fn all() -> Vec<Sample> {
         Sample::new("ServerFrame.Reply.error", refused()),
         Sample::new("ServerFrame.End.error", broken_off()),
         Sample::new("ExecutionRecord.pending", pending()),
+        Sample::new(
+            "ExecutionRecord.future",
+            ExecutionRecord {
+                parts: unknown_parts(),
+                ..pending()
+            },
+        ),
     ];
     samples.extend(greetings());
     samples.extend(frames());
@@ -32,7 +40,7 @@ fn greetings() -> Vec<Sample> {
             version: 1,
             daemon: "escherd 0.1.0".into(),
             instance: INSTANCE,
-            features: vec!["history".into()],
+            features: vec!["something-new".into()],
             limits: ConnectionLimits {
                 max_frame_bytes: 8_388_608,
                 max_requests_in_flight: 256,
@@ -86,15 +94,6 @@ fn responses() -> Vec<Sample> {
             need_restart: vec!["store.durability".into(), "daemon.socket".into()],
         }),
         Metrics => Response::Metrics("# EOF\n".into()),
-        Resources => Response::Resources(Box::new(Resources {
-            limits: ResourceLimits {
-                memory_max: Some(67_108_864),
-                cpu_quota: None,
-                tasks_max: Some(100),
-            },
-            paused: false,
-            measured: Some(measured()),
-        })),
         Diagnostics => Response::Diagnostics(vec![
             Diagnostic::ok("launcher", "escher-launcher runs"),
             Diagnostic::warning("log-space", "1 MiB is free").advise("make room"),
@@ -181,6 +180,8 @@ pub(crate) fn pending() -> ExecutionRecord {
         cancelled_by: None,
         log_path: "/var/log/escher/01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42.log".into(),
         outcome: None,
+        resources: Resources::default(),
+        parts: Parts::new(),
     }
 }
 
@@ -229,6 +230,15 @@ fn finished() -> ExecutionRecord {
             },
             leftovers: Leftovers::Killed,
         }),
+        resources: Resources {
+            limits: ResourceLimits {
+                memory_max: Some(67_108_864),
+                cpu_quota: None,
+                tasks_max: Some(100),
+            },
+            paused: false,
+            measured: Some(measured()),
+        },
         ..running()
     }
 }

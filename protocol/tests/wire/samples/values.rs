@@ -3,8 +3,8 @@
 use escher_protocol::message::{CancelOutcome, EventKind};
 use escher_protocol::{
     ApiError, CancelMode, Canceller, Command, ErrorCode, ExecutionId, Exit, InstanceId, Leftovers,
-    OutputStart, OutputStream, RunAs, SettingValue, Severity, StartStage, Status, StdinMode,
-    StreamSelection, Target, Timeout, Timestamp, User,
+    OutputStart, OutputStream, Part, Parts, RunAs, SettingValue, Severity, StartStage, Status,
+    StdinMode, StreamSelection, Target, Timeout, Timestamp, User,
 };
 
 use super::{Sample, variants};
@@ -30,6 +30,15 @@ pub(super) fn alice() -> User {
 pub(super) fn not_found() -> ApiError {
     ApiError::new(ErrorCode::NOT_FOUND, "there is no execution \"17\"")
         .with_hint("escherctl ps -a lists yours")
+}
+
+/// Parts of a later version: the first may be ignored, the second must be understood.
+pub(super) fn unknown_parts() -> Parts {
+    let parts = vec![
+        Part::new(1000, b"\xff optional"[..].to_vec()),
+        Part::new(1001, "required"),
+    ];
+    parts.try_into().expect("ascending tags")
 }
 
 pub(super) fn all() -> Vec<Sample> {

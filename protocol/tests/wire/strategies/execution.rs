@@ -1,16 +1,16 @@
 //! Executions: what is asked for and what is told of them.
 
 use escher_protocol::{
-    Command, ExecutionRecord, ExecutionRequest, Exit, Leftovers, Outcome, OutputTotals, RunAs,
-    StartStage, Timeout, Usage,
+    Command, ExecutionRecord, ExecutionRequest, Exit, Leftovers, Measurements, Outcome,
+    OutputTotals, ResourceLimits, Resources, RunAs, StartStage, Timeout, Usage,
 };
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
 use super::values::{
-    api_error, blob, canceller, execution_id, labels, number, number32, signed, status, stdin_mode,
-    text, timestamp, user,
+    api_error, blob, canceller, execution_id, labels, number, number32, parts, signed, status,
+    stdin_mode, text, timestamp, user,
 };
 
 pub(super) fn command() -> impl Strategy<Value = Command> {
@@ -51,13 +51,13 @@ prop_compose! {
         working_dir in option::of(blob()),
         run_as in run_as(),
         stdin in stdin_mode(),
-        timeout in timeout(),
-        kill_grace_ms in option::of(number()),
-        labels in labels(),
+        (timeout, kill_grace_ms) in (timeout(), option::of(number())),
+        limits in resource_limits(),
+        (labels, parts) in (labels(), parts()),
     ) -> ExecutionRequest {
         ExecutionRequest {
             key, name, command, environment, working_dir, run_as, stdin, timeout, kill_grace_ms,
-            labels,
+            limits, labels, parts,
         }
     }
 }
@@ -70,8 +70,8 @@ prop_compose! {
         (user, submitted_by) in (user(), user()),
         (command, command_cut) in (command().boxed(), any::<bool>()),
         (working_dir, log_path) in (blob(), blob()),
-        stdin in stdin_mode(),
-        labels in labels(),
+        (stdin, resources) in (stdin_mode(), resources()),
+        (labels, parts) in (labels(), parts()),
         (timeout_ms, kill_grace_ms) in (option::of(number()), number()),
         submitted_at in timestamp(),
         (started_at, completed_at) in (option::of(timestamp()), option::of(timestamp())),
@@ -81,7 +81,41 @@ prop_compose! {
         ExecutionRecord {
             id, number, name, key, status, user, submitted_by, command, command_cut, working_dir,
             stdin, labels, timeout_ms, kill_grace_ms, submitted_at, started_at, completed_at, pid,
-            cancelled_by, log_path, outcome,
+            cancelled_by, log_path, outcome, resources, parts,
+        }
+    }
+}
+
+prop_compose! {
+    fn resource_limits()(
+        memory_max in option::of(number()),
+        cpu_quota in option::of(number32()),
+        tasks_max in option::of(number()),
+    ) -> ResourceLimits {
+        ResourceLimits { memory_max, cpu_quota, tasks_max }
+    }
+}
+
+prop_compose! {
+    fn resources()(
+        limits in resource_limits(),
+        paused in any::<bool>(),
+        measured in option::of(measurements()),
+    ) -> Resources {
+        Resources { limits, paused, measured }
+    }
+}
+
+prop_compose! {
+    fn measurements()(
+        (user_us, system_us) in (option::of(number()), option::of(number())),
+        (peak_memory_bytes, oom_kills) in (option::of(number()), option::of(number())),
+        (io_read_bytes, io_written_bytes) in (option::of(number()), option::of(number())),
+        peak_tasks in option::of(number()),
+    ) -> Measurements {
+        Measurements {
+            user_us, system_us, peak_memory_bytes, io_read_bytes, io_written_bytes, peak_tasks,
+            oom_kills,
         }
     }
 }

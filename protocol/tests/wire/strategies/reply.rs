@@ -5,8 +5,7 @@ use escher_protocol::message::{
     CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
 use escher_protocol::{
-    ApiError, Diagnostic, Measurements, Omission, OutputChunk, Reloaded, Resources, Setting,
-    SettingValue,
+    ApiError, Diagnostic, Omission, OutputChunk, Reloaded, Setting, SettingValue,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -15,7 +14,7 @@ use proptest::prelude::*;
 use super::execution::execution_record;
 use super::values::{
     api_error, blob, canceller, execution_id, instance_id, number, number32, output_stream,
-    request_id, resource_limits, severity, status, text, timestamp, user,
+    request_id, severity, status, text, timestamp, user,
 };
 
 pub(super) fn hello_reply() -> impl Strategy<Value = HelloReply> {
@@ -97,33 +96,8 @@ fn response() -> impl Strategy<Value = Response> {
             })
         }),
         text().prop_map(Response::Metrics),
-        resources().prop_map(|resources| Response::Resources(Box::new(resources))),
         vec(diagnostic(), 0..3).prop_map(Response::Diagnostics),
     ]
-}
-
-prop_compose! {
-    fn resources()(
-        limits in resource_limits(),
-        paused in any::<bool>(),
-        measured in option::of(measurements()),
-    ) -> Resources {
-        Resources { limits, paused, measured }
-    }
-}
-
-prop_compose! {
-    fn measurements()(
-        (user_us, system_us) in (option::of(number()), option::of(number())),
-        (peak_memory_bytes, oom_kills) in (option::of(number()), option::of(number())),
-        (io_read_bytes, io_written_bytes) in (option::of(number()), option::of(number())),
-        peak_tasks in option::of(number()),
-    ) -> Measurements {
-        Measurements {
-            user_us, system_us, peak_memory_bytes, io_read_bytes, io_written_bytes, peak_tasks,
-            oom_kills,
-        }
-    }
 }
 
 fn diagnostic() -> impl Strategy<Value = Diagnostic> {

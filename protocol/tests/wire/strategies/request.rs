@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::execution::execution_request;
 use super::values::{
-    blob, cancel_mode, labels, number, number32, output_start, request_id, resource_limits, signed,
-    status, stream_selection, target, text, timestamp,
+    blob, cancel_mode, labels, number, number32, output_start, request_id, signed, status,
+    stream_selection, target, text, timestamp,
 };
 
 prop_compose! {
@@ -43,7 +43,7 @@ fn request() -> impl Strategy<Value = Request> {
         1 => (target(), cancel_mode())
             .prop_map(|(target, mode)| Request::Cancel { target, mode }),
         1 => (target(), signed()).prop_map(|(target, signal)| Request::Signal { target, signal }),
-        2 => list_filter().prop_map(Request::List).boxed(),
+        3 => selection().prop_map(Request::List).boxed(),
         2 => output_request().prop_map(Request::ReadOutput),
         1 => (option::of(number()), any::<bool>())
             .prop_map(|(after, follow)| Request::Events(EventsRequest { after, follow })),
@@ -51,21 +51,15 @@ fn request() -> impl Strategy<Value = Request> {
             target, offset, data, end,
         }),
         1 => Just(Request::Info),
-        1 => selection().prop_map(Request::Find).boxed(),
         1 => target().prop_map(Request::Remove),
         1 => selection().prop_map(Request::Prune).boxed(),
-        1 => target().prop_map(Request::Collect),
         1 => Just(Request::Settings),
         1 => Just(Request::Reload),
         1 => Just(Request::Cleanup),
         1 => Just(Request::Metrics),
-        2 => (execution_request(), resource_limits())
-            .prop_map(|(request, limits)| Request::SubmitWithin(Box::new(request), limits))
-            .boxed(),
         1 => target().prop_map(Request::Pause),
         1 => target().prop_map(Request::Resume),
-        1 => target().prop_map(Request::Resources),
-        1 => Just(Request::Examine),
+        1 => Just(Request::Diagnose),
     ]
 }
 

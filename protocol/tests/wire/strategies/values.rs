@@ -5,10 +5,10 @@
 
 use escher_protocol::{
     ApiError, Blob, CancelMode, Canceller, ErrorCode, ExecutionId, InstanceId, OutputStart,
-    OutputStream, RequestId, ResourceLimits, Severity, Status, StdinMode, StreamSelection, Target,
+    OutputStream, Part, Parts, RequestId, Severity, Status, StdinMode, StreamSelection, Target,
     Text, Timestamp, User,
 };
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -72,6 +72,14 @@ pub(super) fn target() -> impl Strategy<Value = Target> {
     ]
 }
 
+pub(super) fn parts() -> impl Strategy<Value = Parts> {
+    btree_map(number32(), blob(), 0..4).prop_map(|parts| {
+        let parts = parts.into_iter().map(|(tag, bytes)| Part { tag, bytes });
+        let parts: Vec<Part> = parts.collect();
+        parts.try_into().expect("ascending tags and few bytes")
+    })
+}
+
 pub(super) fn user() -> BoxedStrategy<User> {
     (number32(), option::of(text()))
         .prop_map(|(uid, name)| User { uid, name })
@@ -119,16 +127,6 @@ pub(super) fn output_start() -> impl Strategy<Value = OutputStart> {
         number().prop_map(OutputStart::Offset),
         number().prop_map(OutputStart::LastLines),
     ]
-}
-
-prop_compose! {
-    pub(super) fn resource_limits()(
-        memory_max in option::of(number()),
-        cpu_quota in option::of(number32()),
-        tasks_max in option::of(number()),
-    ) -> ResourceLimits {
-        ResourceLimits { memory_max, cpu_quota, tasks_max }
-    }
 }
 
 prop_compose! {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use escher_client::protocol::{Canceller, Exit};
-use escher_client::{ExecutionRecord, ExecutionResult, Resources, Status};
+use escher_client::{ExecutionRecord, ExecutionResult, Status};
 use serde::Serialize;
 
 use super::{BASE64, text, text_or_base64};
@@ -59,10 +59,8 @@ pub(crate) struct Execution {
     usage: Option<Usage>,
     output: Option<OutputTotals>,
     leftovers: Option<&'static str>,
-    /// `null` where it was not asked for, or escherd is too old to know.
-    limits: Option<Limits>,
-    /// As `limits`.
-    paused: Option<bool>,
+    limits: Limits,
+    paused: bool,
     /// Of a submission: whether the key was known and nothing new was started.
     existing: Option<bool>,
 }
@@ -90,8 +88,8 @@ struct Usage {
     io_written_bytes: Option<u64>,
     peak_tasks: Option<u64>,
     oom_kills: Option<u64>,
-    /// The fields that were not measured; `null` as for `limits`.
-    not_measured: Option<Vec<&'static str>>,
+    /// The fields that were not measured.
+    not_measured: Vec<&'static str>,
 }
 
 /// `null` where there is no limit.
@@ -129,6 +127,8 @@ impl Execution {
         let argv = record.command.to_argv();
         let is_text = argv.iter().all(|word| std::str::from_utf8(word).is_ok());
         let finished = record.status.is_finished();
+        let limits = record.resources.limits;
+        let measured = record.resources.measured.unwrap_or_default();
         Execution {
             id: record.id.to_string(),
             number: record.number,
@@ -193,11 +193,11 @@ impl Execution {
                 cpu_user_ms: outcome.usage.user_us / 1_000,
                 cpu_system_ms: outcome.usage.system_us / 1_000,
                 peak_memory_bytes: outcome.usage.peak_memory_bytes,
-                io_read_bytes: None,
-                io_written_bytes: None,
-                peak_tasks: None,
-                oom_kills: None,
-                not_measured: None,
+                io_read_bytes: measured.io_read_bytes,
+                io_written_bytes: measured.io_written_bytes,
+                peak_tasks: measured.peak_tasks,
+                oom_kills: measured.oom_kills,
+                not_measured: not_measured(&measured).map(|figure| figure.field).collect(),
             }),
             output: outcome.map(|outcome| OutputTotals {
                 stdout_bytes: outcome.output.stdout_bytes,
@@ -206,8 +206,12 @@ impl Execution {
                 dropped_bytes: outcome.output.dropped_bytes,
             }),
             leftovers: outcome.map(|outcome| outcome.leftovers.name()),
-            limits: None,
-            paused: None,
+            limits: Limits {
+                memory_max: limits.memory_max,
+                cpu_quota: limits.cpu_quota,
+                tasks_max: limits.tasks_max,
+            },
+            paused: record.resources.paused,
             existing: None,
         }
     }
@@ -222,29 +226,6 @@ impl Execution {
         (execution.stdout, execution.stdout_base64) = text_or_base64(result.stdout);
         (execution.stderr, execution.stderr_base64) = text_or_base64(result.stderr);
         execution
-    }
-
-    /// With what it may use and has used, where that is known.
-    pub(crate) fn with_resources(mut self, resources: Option<Resources>) -> Self {
-        let Some(resources) = resources else {
-            return self;
-        };
-        let limits = resources.limits;
-        self.limits = Some(Limits {
-            memory_max: limits.memory_max,
-            cpu_quota: limits.cpu_quota,
-            tasks_max: limits.tasks_max,
-        });
-        self.paused = Some(resources.paused);
-        if let Some(usage) = &mut self.usage {
-            let measured = resources.measured.unwrap_or_default();
-            usage.io_read_bytes = measured.io_read_bytes;
-            usage.io_written_bytes = measured.io_written_bytes;
-            usage.peak_tasks = measured.peak_tasks;
-            usage.oom_kills = measured.oom_kills;
-            usage.not_measured = Some(not_measured(&measured).map(|figure| figure.field).collect());
-        }
-        self
     }
 
     /// As the answer to a submission.
@@ -294,10 +275,12 @@ mod tests {
                 r#""working_dir":"/srv","working_dir_base64":null,"labels":{"team":"web"},"#,
                 r#""pid":null,"usage":{"cpu_user_ms":1,"cpu_system_ms":2,"#,
                 r#""peak_memory_bytes":1048576,"io_read_bytes":null,"io_written_bytes":null,"#,
-                r#""peak_tasks":null,"oom_kills":null,"not_measured":null},"#,
+                r#""peak_tasks":null,"oom_kills":null,"not_measured":["io_read_bytes","#,
+                r#""io_written_bytes","peak_tasks","oom_kills"]},"#,
                 r#""output":{"stdout_bytes":12,"stderr_bytes":0,"#,
-                r#""log_bytes":12,"dropped_bytes":0},"leftovers":"none","limits":null,"#,
-                r#""paused":null,"existing":null}"#,
+                r#""log_bytes":12,"dropped_bytes":0},"leftovers":"none","limits":"#,
+                r#"{"memory_max":null,"cpu_quota":null,"tasks_max":null},"paused":false,"#,
+                r#""existing":null}"#,
                 "\n"
             )
         );
@@ -321,10 +304,9 @@ mod tests {
 
     #[test]
     fn resources_say_what_is_allowed_was_used_and_was_not_measured() {
-        let finished = sample::finished(Status::Completed, Exit::Code(0), None, None);
-        let shown =
-            |record, resources| line(&Execution::of_record(record).with_resources(Some(resources)));
-        let measured = shown(&finished, sample::resources());
+        let mut finished = sample::finished(Status::Completed, Exit::Code(0), None, None);
+        finished.resources = sample::resources();
+        let measured = line(&Execution::of_record(&finished));
         for part in [
             r#""io_read_bytes":4096,"io_written_bytes":0,"peak_tasks":null,"oom_kills":0,"#,
             r#""not_measured":["peak_tasks"]"#,
@@ -332,12 +314,9 @@ mod tests {
         ] {
             assert!(measured.contains(part), "{measured}");
         }
-        let running = Resources {
-            paused: true,
-            measured: None,
-            ..sample::resources()
-        };
-        let shown = shown(&sample::running(), running);
+        let mut running = sample::running();
+        running.resources.paused = true;
+        let shown = line(&Execution::of_record(&running));
         assert!(
             shown.contains(r#""paused":true"#) && shown.contains(r#""usage":null"#),
             "{shown}"

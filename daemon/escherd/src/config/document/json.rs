@@ -1,45 +1,45 @@
-//! JSON. Every value is kept as it is written, for its place, and every key, for those that are there twice.
+//! JSON. Values are kept as they are written, which tells their lines, and so are duplicate keys.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use serde_json::value::RawValue as RawJson;
 
-use super::{Document, Entry, Format, Lines, Table, Typed};
-use crate::config::error::shown;
+use super::{Document, Entry, Format, Lines, RawValue, Table};
+use crate::config::error::quote;
 
 pub(super) fn parse(text: &str) -> Document {
-    let lines = Lines::of(text);
+    let lines = Lines::new(text);
     let (members, error) = members(text);
-    let (mut top, mut tables) = (Vec::new(), Vec::new());
+    let (mut top_level, mut tables) = (Vec::new(), Vec::new());
     for (name, value) in members {
-        let line = lines.number(place(value, text));
-        match typed(value) {
-            Typed::Other(A_TABLE) => tables.push(Table {
+        let line = lines.number(offset(value, text));
+        match raw_value(value) {
+            RawValue::Other(A_TABLE) => tables.push(Table {
                 name,
                 line,
                 entries: entries(value, &lines),
             }),
-            _ => top.push(entry(name, value, &lines)),
+            _ => top_level.push(entry(name, value, &lines)),
         }
     }
-    let garbled = error.map(|error| {
+    let syntax_error = error.map(|error| {
         let message = error.to_string();
         let reason = message.rsplit_once(" at line ").map(|parts| parts.0);
-        lines.garbled(error.line().max(1), reason.unwrap_or(&message).to_owned())
+        lines.syntax_error(error.line().max(1), reason.unwrap_or(&message).to_owned())
     });
     Document {
         format: Format::Json,
-        top,
+        top_level,
         tables,
-        garbled: garbled.into_iter().collect(),
+        syntax_errors: syntax_error.into_iter().collect(),
     }
 }
 
 const A_TABLE: &str = "a table";
 
-/// What the object `text` has in it, as far as it can be read, and what is wrong with the rest.
-fn members(text: &str) -> (Vec<(String, &RawValue)>, Option<serde_json::Error>) {
+/// Returns the members of the object `text` up to the first error, and that error.
+fn members(text: &str) -> (Vec<(String, &RawJson)>, Option<serde_json::Error>) {
     let mut members = Vec::new();
     let mut json = serde_json::Deserializer::from_str(text);
     let read = Members(&mut members).deserialize(&mut json);
@@ -47,8 +47,8 @@ fn members(text: &str) -> (Vec<(String, &RawValue)>, Option<serde_json::Error>) 
     (members, error)
 }
 
-fn entries(table: &RawValue, lines: &Lines<'_>) -> Vec<Entry> {
-    // It was read once already: nothing is wrong with it.
+fn entries(table: &RawJson, lines: &Lines<'_>) -> Vec<Entry> {
+    // It was parsed before, as a part of the file, so there is no error.
     let (members, _) = members(table.get());
     let entries = members
         .into_iter()
@@ -56,39 +56,39 @@ fn entries(table: &RawValue, lines: &Lines<'_>) -> Vec<Entry> {
     entries.collect()
 }
 
-fn entry(key: String, value: &RawValue, lines: &Lines<'_>) -> Entry {
+fn entry(key: String, value: &RawJson, lines: &Lines<'_>) -> Entry {
     Entry {
         key,
-        value: typed(value),
-        line: lines.number(place(value, lines.text)),
-        shown: shown(value.get()),
+        value: raw_value(value),
+        line: lines.number(offset(value, lines.text)),
+        quoted: quote(value.get()),
     }
 }
 
-/// Where `value` begins in `text`, of which it is a part.
-fn place(value: &RawValue, text: &str) -> usize {
+/// Returns where `value` begins in `text`, of which it is a part.
+fn offset(value: &RawJson, text: &str) -> usize {
     let start = text.as_ptr().addr();
     value.get().as_ptr().addr().saturating_sub(start)
 }
 
-fn typed(value: &RawValue) -> Typed {
+fn raw_value(value: &RawJson) -> RawValue {
     let text = value.get();
     match text.as_bytes().first() {
-        Some(b'{') => Typed::Other(A_TABLE),
-        Some(b'[') => Typed::Other("a list"),
-        Some(b't' | b'f') => Typed::Flag(text == "true"),
-        Some(b'n') => Typed::Nothing,
+        Some(b'{') => RawValue::Other(A_TABLE),
+        Some(b'[') => RawValue::Other("a list"),
+        Some(b't' | b'f') => RawValue::Flag(text == "true"),
+        Some(b'n') => RawValue::Null,
         Some(b'"') => match serde_json::from_str::<String>(text) {
-            Ok(text) => Typed::Text(text.into()),
+            Ok(text) => RawValue::Text(text.into()),
             // Half of a surrogate pair.
-            Err(_) => Typed::Other("text that is no Unicode"),
+            Err(_) => RawValue::Other("text that is not valid Unicode"),
         },
-        _ => Typed::number(text, 10),
+        _ => RawValue::number(text, 10),
     }
 }
 
-/// Collects the members of an object, those that are there twice as well.
-struct Members<'m, 't>(&'m mut Vec<(String, &'t RawValue)>);
+/// Collects the members of an object with duplicates.
+struct Members<'m, 't>(&'m mut Vec<(String, &'t RawJson)>);
 
 impl<'t> DeserializeSeed<'t> for Members<'_, 't> {
     type Value = ();

@@ -1,87 +1,87 @@
-//! TOML. The parser goes on after a fault, so that all of them are found.
+//! TOML. The parser goes on after a syntax error, so that all of them are found.
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::{Document, Entry, Format, Garbled, Lines, Table, Typed};
-use crate::config::error::shown;
+use super::{Document, Entry, Format, Lines, RawValue, SyntaxError, Table};
+use crate::config::error::quote;
 
 pub(super) fn parse(text: &str) -> Document {
-    let lines = Lines::of(text);
+    let lines = Lines::new(text);
     let (root, errors) = DeTable::parse_recoverable(text);
-    let mut garbled: Vec<Garbled> = errors
+    let mut syntax_errors: Vec<SyntaxError> = errors
         .iter()
         .map(|error| {
-            let place = error.span().map_or(0, |span| span.start);
-            lines.garbled(lines.number(place), reason(error.message()))
+            let offset = error.span().map_or(0, |span| span.start);
+            lines.syntax_error(lines.number(offset), reason(error.message()))
         })
         .collect();
-    garbled.sort_by_key(|garbled| garbled.line);
-    // What is said first of a line is what is wrong with it, the rest follows from that.
-    garbled.dedup_by_key(|garbled| garbled.line);
+    syntax_errors.sort_by_key(|error| error.line);
+    // The first error of a line is its cause, the others follow from it.
+    syntax_errors.dedup_by_key(|error| error.line);
 
-    let (mut top, mut tables) = (Vec::new(), Vec::new());
+    let (mut top_level, mut tables) = (Vec::new(), Vec::new());
     for (name, value) in root.get_ref() {
         match value.get_ref() {
             DeValue::Table(table) => tables.push(Table {
                 name: name.get_ref().to_string(),
                 line: lines.number(name.span().start),
-                entries: entries(table, &lines, &garbled),
+                entries: entries(table, &lines, &syntax_errors),
             }),
-            _ => top.extend(entry(name, value, &lines, &garbled)),
+            _ => top_level.extend(entry(name, value, &lines, &syntax_errors)),
         }
     }
     Document {
         format: Format::Toml,
-        top,
+        top_level,
         tables,
-        garbled,
+        syntax_errors,
     }
 }
 
 fn reason(message: &str) -> String {
     match message {
-        "duplicate key" => "duplicate key; keep one of the two".to_owned(),
+        "duplicate key" => "duplicate key; remove one".to_owned(),
         message => message.replace('\n', "; "),
     }
 }
 
-fn entries(table: &DeTable<'_>, lines: &Lines<'_>, garbled: &[Garbled]) -> Vec<Entry> {
+fn entries(table: &DeTable<'_>, lines: &Lines<'_>, syntax_errors: &[SyntaxError]) -> Vec<Entry> {
     let read = table
         .iter()
-        .filter_map(|(key, value)| entry(key, value, lines, garbled));
+        .filter_map(|(key, value)| entry(key, value, lines, syntax_errors));
     read.collect()
 }
 
-/// `None` where it is garbled: what the parser made of it is a guess.
+/// Returns `None` where there is a syntax error: the parser's value is a guess.
 fn entry(
     key: &Spanned<DeString<'_>>,
     value: &Spanned<DeValue<'_>>,
     lines: &Lines<'_>,
-    garbled: &[Garbled],
+    syntax_errors: &[SyntaxError],
 ) -> Option<Entry> {
     let line = lines.number(key.span().start);
     let last = lines.number(value.span().end.saturating_sub(1)).max(line);
-    let mut faults = garbled.iter();
-    if faults.any(|garbled| (line..=last).contains(&garbled.line)) {
+    let mut syntax_errors = syntax_errors.iter();
+    if syntax_errors.any(|error| (line..=last).contains(&error.line)) {
         return None;
     }
     Some(Entry {
         key: key.get_ref().to_string(),
-        value: typed(value.get_ref()),
+        value: raw_value(value.get_ref()),
         line,
-        shown: shown(lines.text.get(value.span()).unwrap_or_default()),
+        quoted: quote(lines.text.get(value.span()).unwrap_or_default()),
     })
 }
 
-fn typed(value: &DeValue<'_>) -> Typed {
+fn raw_value(value: &DeValue<'_>) -> RawValue {
     match value {
-        DeValue::String(text) => Typed::Text(text.as_ref().into()),
-        DeValue::Integer(number) => Typed::number(number.as_str(), number.radix()),
-        DeValue::Boolean(flag) => Typed::Flag(*flag),
-        DeValue::Float(_) => Typed::Other("a fraction"),
-        DeValue::Datetime(_) => Typed::Other("a date"),
-        DeValue::Array(_) => Typed::Other("a list"),
-        DeValue::Table(_) => Typed::Other("a table"),
+        DeValue::String(text) => RawValue::Text(text.as_ref().into()),
+        DeValue::Integer(number) => RawValue::number(number.as_str(), number.radix()),
+        DeValue::Boolean(flag) => RawValue::Flag(*flag),
+        DeValue::Float(_) => RawValue::Other("a fraction"),
+        DeValue::Datetime(_) => RawValue::Other("a date"),
+        DeValue::Array(_) => RawValue::Other("a list"),
+        DeValue::Table(_) => RawValue::Other("a table"),
     }
 }

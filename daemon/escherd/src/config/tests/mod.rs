@@ -1,6 +1,6 @@
-//! The whole way from what people write to what is in force.
+//! Tests of loading: from what people write to the settings.
 
-mod library;
+mod embedded;
 mod page;
 mod precedence;
 mod profiles;
@@ -13,10 +13,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Parser;
+use escher_protocol::SettingValue;
 
 use super::default_paths::Installation;
-use super::load::{Surroundings, merge};
-use super::{Configuration, Origin, Value};
+use super::load::{ConfigSources, load_from};
+use super::{Configuration, EffectiveSetting, Origin};
 use crate::cli::Arguments;
 
 /// A host with files and an environment of its own.
@@ -49,7 +50,7 @@ impl Host {
         self
     }
 
-    /// What escherd makes of it; the host's folder is `~` in what is wrong.
+    /// Loads escherd's configuration. `~` stands for the host's directory, in arguments and problems.
     fn load(&self, arguments: &[&str]) -> Result<Configuration, Vec<String>> {
         let home = self.root.path().to_str().unwrap();
         let arguments = arguments.iter().map(|word| word.replace('~', home));
@@ -64,45 +65,48 @@ impl Host {
             let dirs = ["etc", "run", "usr"].map(|dir| self.path(dir));
             (Installation::System, dirs.to_vec())
         };
-        let surroundings = Surroundings {
+        let sources = ConfigSources {
             installation,
             config_dirs,
             variable: &variable,
         };
-        merge(&surroundings, &arguments).map_err(|error| {
-            assert_eq!(error.to_string().lines().count(), error.faults().len());
-            let faults = error.faults().iter().map(ToString::to_string);
-            faults.map(|fault| fault.replace(home, "~")).collect()
+        load_from(&sources, &arguments.load_options()).map_err(|error| {
+            assert_eq!(error.to_string().lines().count(), error.problems().len());
+            let problems = error.problems().iter().map(ToString::to_string);
+            problems.map(|problem| problem.replace(home, "~")).collect()
         })
     }
 }
 
-/// A file of this name and text alone.
+/// Loads a file of this name and text, and no other.
 fn read(name: &str, text: &str) -> Result<Configuration, Vec<String>> {
     let file = format!("~/{name}");
     Host::new().file(name, text).load(&["--config", &file])
 }
 
 impl Configuration {
-    fn value(&self, name: &str) -> &Value {
-        &self.row(name).value
+    fn value(&self, name: &str) -> &SettingValue {
+        &self.setting(name).value
     }
 
     fn origin(&self, name: &str) -> &Origin {
-        &self.row(name).origin
+        &self.setting(name).origin
     }
 
-    fn row(&self, name: &str) -> &super::Row {
-        self.rows.iter().find(|row| row.name == name).unwrap()
+    fn setting(&self, name: &str) -> &EffectiveSetting {
+        let mut settings = self.effective.iter();
+        settings.find(|setting| setting.name == name).unwrap()
     }
 }
 
-/// What the rows say, for comparing.
-fn values(configuration: &Configuration) -> Vec<(&str, &Value)> {
-    let rows = configuration.rows.iter();
-    rows.map(|row| (row.name, &row.value)).collect()
+/// Returns the values with their names, without their origins.
+fn values(configuration: &Configuration) -> Vec<(&str, &SettingValue)> {
+    let settings = configuration.effective.iter();
+    settings
+        .map(|setting| (setting.name, &setting.value))
+        .collect()
 }
 
-fn text(text: &str) -> Value {
-    Value::Text(text.to_owned())
+fn text(text: &str) -> SettingValue {
+    SettingValue::Text(text.into())
 }

@@ -1,12 +1,14 @@
-//! The page about the configuration is true.
+//! Compares docs/configuration.md with the code.
 
-use super::{Host, Value, read};
+use escher_protocol::SettingValue;
+
+use super::{Host, read};
 use crate::config::schema::KEYS;
 use crate::config::{Origin, Profile};
 
 const PAGE: &str = include_str!("../../../../../docs/configuration.md");
 
-/// The blocks of code in this language.
+/// Returns the code blocks in this language.
 fn blocks(language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
     let blocks = PAGE.split(&fence).skip(1);
@@ -16,7 +18,7 @@ fn blocks(language: &str) -> Vec<&'static str> {
 }
 
 #[test]
-fn every_example_is_a_configuration() {
+fn every_example_is_valid() {
     for (language, name) in [("toml", "a.toml"), ("json", "a.json")] {
         assert!(!blocks(language).is_empty());
         for block in blocks(language) {
@@ -27,28 +29,30 @@ fn every_example_is_a_configuration() {
 }
 
 #[test]
-fn the_example_with_all_defaults_has_all_defaults() {
+fn example_of_all_settings_has_the_defaults() {
     let complete = blocks("toml")
         .into_iter()
         .max_by_key(|block| block.len())
         .unwrap();
-    // Who may write there, and who starts escherd, is not the page's business.
     let complete = read("a.toml", complete).unwrap();
     let plain = Host::new().load(&[]).unwrap();
-    let by_root = ["daemon.socket_group"];
-    let elsewhere = [
+    // Has another default where escherd is not started by root.
+    let depends_on_user = ["daemon.socket_group"];
+    // Comments in the example: the default is none, or depends on the installation.
+    let left_out = [
         "execution.log_dir",
         "daemon.launcher",
         "daemon.launcher_socket",
         "daemon.metrics_socket",
     ];
-    for (row, default) in complete.rows.iter().zip(&plain.rows) {
-        if elsewhere.contains(&row.name) {
+    for (setting, default) in complete.effective.iter().zip(&plain.effective) {
+        let name = setting.name;
+        if left_out.contains(&name) {
             continue;
         }
-        assert_ne!(row.origin, Origin::Default, "{} is not there", row.name);
-        if !by_root.contains(&row.name) {
-            assert_eq!(row.value, default.value, "{}", row.name);
+        assert_ne!(setting.origin, Origin::Default, "{name} is missing");
+        if !depends_on_user.contains(&name) {
+            assert_eq!(setting.value, default.value, "{name}");
         }
     }
     assert_eq!(
@@ -58,18 +62,18 @@ fn the_example_with_all_defaults_has_all_defaults() {
 }
 
 #[test]
-fn the_tables_have_every_setting_with_its_default_variable_and_whether_it_can_change() {
+fn tables_have_every_setting_with_its_default_variable_and_restart_mark() {
     let plain = Host::new().load(&[]).unwrap();
-    for (key, row) in KEYS.iter().zip(&plain.rows) {
+    for (key, setting) in KEYS.iter().zip(&plain.effective) {
         let line = PAGE
             .lines()
             .find(|line| line.starts_with(&format!("| `{}` |", key.name)))
             .unwrap_or_else(|| panic!("{} is not in the page", key.name));
-        let default = match (&row.value, key.name) {
+        let default = match (&setting.value, key.name) {
             (_, "daemon.launcher") => "see below".to_owned(),
             (_, "daemon.socket_group") => "`\"escher\"`".to_owned(),
-            (Value::Unset, _) => "none".to_owned(),
-            (Value::Text(text), _) => format!("`{text:?}`"),
+            (SettingValue::Unset, _) => "none".to_owned(),
+            (SettingValue::Text(text), _) => format!("`{:?}`", text.as_str()),
             (value, _) => format!("`{value}`"),
         };
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
@@ -84,11 +88,15 @@ fn the_tables_have_every_setting_with_its_default_variable_and_whether_it_can_ch
         let heads = sections.map(|section| format!("| `{section}."));
         heads.iter().any(|head| line.starts_with(head))
     });
-    assert_eq!(rows.count(), KEYS.len(), "and no other");
+    assert_eq!(
+        rows.count(),
+        KEYS.len(),
+        "the page has a setting that is not there"
+    );
 }
 
 #[test]
-fn the_page_has_the_profiles() {
+fn table_has_the_profiles() {
     for profile in Profile::ALL {
         let chosen = Host::new().load(&["--profile", profile.name()]).unwrap();
         let line = PAGE

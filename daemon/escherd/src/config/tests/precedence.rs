@@ -1,16 +1,18 @@
-//! What goes over what, and what is said of it.
+//! Which source overrides which, and what the origin says.
 
 use std::path::Path;
 
-use super::{Host, Value, read, text, values};
+use escher_protocol::SettingValue;
+
+use super::{Host, read, text, values};
 use crate::config::Origin;
 use crate::output::OversizedOutput;
 
 #[test]
-fn nothing_at_all_means_the_defaults() {
+fn without_any_source_there_are_the_defaults() {
     let configuration = Host::new().load(&[]).unwrap();
-    for row in &configuration.rows {
-        assert_eq!(row.origin, Origin::Default, "{}", row.name);
+    for setting in &configuration.effective {
+        assert_eq!(setting.origin, Origin::Default, "{}", setting.name);
     }
     let settings = configuration.settings;
     assert_eq!(settings.socket.path, Path::new("/run/escher/escherd.sock"));
@@ -24,13 +26,13 @@ fn nothing_at_all_means_the_defaults() {
 }
 
 #[test]
-fn each_source_goes_over_the_one_before_it() {
+fn each_source_overrides_the_one_before_it() {
     let host = || Host::new();
     let dir = |host: &Host| {
         let configuration = host.load(&[]).unwrap();
-        let row = configuration.row("execution.log_dir");
+        let setting = configuration.setting("execution.log_dir");
         let home = host.root.path().to_str().unwrap();
-        let shown = format!("{} ({})", row.value, row.origin);
+        let shown = format!("{} ({})", setting.value, setting.origin);
         shown.replace(home, "~")
     };
     assert_eq!(dir(&host()), "/var/log/escher (default)");
@@ -49,17 +51,17 @@ fn each_source_goes_over_the_one_before_it() {
     assert_eq!(dir(&second), "~/second (~/run/escher.toml.d/20-b.toml:3)");
     let variable = second.variable("EXEC_LOG_DIR", format!("{home}/variable"));
     assert_eq!(dir(&variable), "~/variable (EXEC_LOG_DIR)");
-    let flagged = variable.load(&["--log-dir", "/tmp"]).unwrap();
-    assert_eq!(flagged.value("execution.log_dir"), &text("/tmp"));
+    let with_option = variable.load(&["--log-dir", "/tmp"]).unwrap();
+    assert_eq!(with_option.value("execution.log_dir"), &text("/tmp"));
     assert_eq!(
-        flagged.origin("execution.log_dir"),
-        &Origin::Flag("--log-dir")
+        with_option.origin("execution.log_dir"),
+        &Origin::Argument("--log-dir")
     );
-    assert_eq!(flagged.settings.engine.log_dir, Path::new("/tmp"));
+    assert_eq!(with_option.settings.engine.log_dir, Path::new("/tmp"));
 }
 
 #[test]
-fn files_go_over_each_other_key_by_key() {
+fn files_override_each_other_key_by_key() {
     let host = Host::new()
         .file(
             "usr/escher.toml",
@@ -76,31 +78,34 @@ fn files_go_over_each_other_key_by_key() {
         .file("usr/escher.toml.d/6.toml", "[history]\nmax_count = 3\n");
     let configuration = host.load(&[]).unwrap();
     let number = |name| configuration.value(name).clone();
-    assert_eq!(number("execution.kill_grace_ms"), Value::Number(2));
+    assert_eq!(number("execution.kill_grace_ms"), SettingValue::Number(2));
     assert_eq!(
         number("execution.max_log_bytes"),
-        Value::Number(1),
-        "hidden"
+        SettingValue::Number(1),
+        "the drop-in is masked"
     );
-    assert_eq!(number("history.max_count"), Value::Number(3));
+    assert_eq!(number("history.max_count"), SettingValue::Number(3));
 
-    // An empty file in an earlier directory switches off.
+    // An empty file in an earlier directory masks the main file.
     let host = host.file("etc/escher.toml", "");
     let configuration = host.load(&[]).unwrap();
     assert_eq!(
         configuration.value("execution.max_log_bytes"),
-        &Value::Number(0)
+        &SettingValue::Number(0)
     );
 }
 
 #[test]
-fn a_named_file_is_read_alone() {
+fn an_option_names_the_only_file() {
     let host = Host::new()
         .file("etc/escher.toml", "broken")
         .file("etc/escher.toml.d/1.toml", "broken")
         .file("a.toml", "[history]\nmax_count = 3\n");
     let configuration = host.load(&["--config", "~/a.toml"]).unwrap();
-    assert_eq!(configuration.value("history.max_count"), &Value::Number(3));
+    assert_eq!(
+        configuration.value("history.max_count"),
+        &SettingValue::Number(3)
+    );
     let missing = host.load(&["--config", "~/b.toml"]).unwrap_err();
     assert!(
         missing[0].starts_with("~/b.toml: cannot be read: "),
@@ -109,7 +114,7 @@ fn a_named_file_is_read_alone() {
 }
 
 #[test]
-fn a_user_has_files_and_directories_of_its_own() {
+fn a_user_has_separate_files_and_directories() {
     let host = Host::new()
         .file(
             "config/escher/escher.toml",
@@ -128,10 +133,10 @@ fn a_user_has_files_and_directories_of_its_own() {
         .variable("HOME", "/home/u");
     let configuration = host.load(&["--user"]).unwrap();
     for (name, value) in [
-        ("execution.kill_grace_ms", Value::Number(1)),
-        ("history.max_count", Value::Number(3)),
+        ("execution.kill_grace_ms", SettingValue::Number(1)),
+        ("history.max_count", SettingValue::Number(3)),
         ("daemon.socket", text("/run/user/7/escher/escherd.sock")),
-        ("daemon.socket_group", Value::Unset),
+        ("daemon.socket_group", SettingValue::Unset),
         ("daemon.state_dir", text("/home/u/.local/state/escher")),
         (
             "execution.log_dir",
@@ -143,7 +148,7 @@ fn a_user_has_files_and_directories_of_its_own() {
 }
 
 #[test]
-fn every_variable_is_heard() {
+fn every_variable_is_read() {
     let host = Host::new()
         .variable("EXEC_DEFAULT_TIMEOUT_MS", "11")
         .variable("EXEC_MAX_TIMEOUT_MS", "12")
@@ -158,10 +163,10 @@ fn every_variable_is_heard() {
         .variable("EXEC_OVERSIZED_OUTPUT_STRATEGY", "stream_to_file");
     let configuration = host.load(&[]).unwrap();
     let changed: Vec<String> = configuration
-        .rows
+        .effective
         .iter()
-        .filter(|row| row.origin != Origin::Default)
-        .map(|row| format!("{} = {} ({})", row.name, row.value, row.origin))
+        .filter(|setting| setting.origin != Origin::Default)
+        .map(|setting| format!("{} = {} ({})", setting.name, setting.value, setting.origin))
         .collect();
     assert_eq!(
         changed,
@@ -182,7 +187,7 @@ fn every_variable_is_heard() {
 }
 
 #[test]
-fn flat_json_has_the_keys_of_executions() {
+fn json_has_execution_keys_at_the_top_level() {
     let flat = "{\"max_timeout_ms\": 0, \"log_dir\": null, \"stream_output\": false, \"store\": {\"durability\": \"power\"}}";
     let nested = "{\"execution\": {\"max_timeout_ms\": 0, \"log_dir\": null, \"stream_output\": false}, \"store\": {\"durability\": \"power\"}}";
     let toml =
@@ -199,7 +204,7 @@ fn flat_json_has_the_keys_of_executions() {
 }
 
 #[test]
-fn the_log_directory_has_two_spellings() {
+fn log_directory_has_an_alias() {
     let value = |text: &str| {
         let configuration = read("a.toml", text).unwrap();
         configuration.value("execution.log_dir").to_string()
@@ -219,7 +224,7 @@ fn the_log_directory_has_two_spellings() {
 }
 
 #[test]
-fn not_truncating_turns_truncation_into_failure_and_nothing_else() {
+fn truncate_large_output_affects_truncation_only() {
     for (strategy, truncating, oversized) in [
         ("truncate_with_warning", true, OversizedOutput::Truncate),
         ("truncate_with_warning", false, OversizedOutput::Fail),
@@ -240,7 +245,7 @@ fn not_truncating_turns_truncation_into_failure_and_nothing_else() {
 }
 
 #[test]
-fn what_can_change_is_adopted_and_the_rest_waits() {
+fn adopts_live_settings_only() {
     let mut old = read("a.toml", "[execution]\nkill_grace_ms = 1").unwrap();
     let file = "[daemon]\nwarm_shims = 1\nmax_connections = 5\n[execution]\nkill_grace_ms = 2\n[store]\ndurability = \"crash\"\n[history]\nmax_count = 3";
     let new = read("b.toml", file).unwrap();
@@ -254,12 +259,15 @@ fn what_can_change_is_adopted_and_the_rest_waits() {
             "history.max_count"
         ]
     );
-    old.adopt(new.clone());
+    old.adopt_live_settings(new.clone());
     assert_eq!(old.settings.engine.warm_shims, 4);
     assert_eq!(old.settings.connections.max_connections, 5);
     assert_eq!(old.settings.engine.executions.request.kill_grace_ms, 2);
-    assert_eq!(old.value("execution.kill_grace_ms"), &Value::Number(2));
-    assert_eq!(old.row("daemon.warm_shims").origin, Origin::Default);
+    assert_eq!(
+        old.value("execution.kill_grace_ms"),
+        &SettingValue::Number(2)
+    );
+    assert_eq!(old.setting("daemon.warm_shims").origin, Origin::Default);
     assert_eq!(
         old.origin("store.durability"),
         new.origin("store.durability")
@@ -269,7 +277,7 @@ fn what_can_change_is_adopted_and_the_rest_waits() {
 }
 
 #[test]
-fn the_launcher_is_named_as_in_a_shell() {
+fn path_of_the_launcher_may_be_relative() {
     let configuration = Host::new().load(&["--launcher", "bin/launcher"]).unwrap();
     let here = std::env::current_dir().unwrap();
     assert_eq!(

@@ -1,14 +1,16 @@
-//! The five profiles have the figures that they are documented with.
+//! The values of the profiles.
 
-use super::{Configuration, Host, Value, read};
+use escher_protocol::SettingValue;
+
+use super::{Configuration, Host, read};
 use crate::config::{EngineConfig, Origin, Profile};
 
-/// Timeouts in ms, live output, commands at once, executions in memory, seconds there, cleanup, bytes of output.
-type Figures = (u64, u64, bool, u64, u64, u64, bool, u64);
+/// The settings in the order of the table in docs/configuration.md.
+type Values = (u64, u64, bool, u64, u64, u64, bool, u64);
 
 const MIB: u64 = 1024 * 1024;
 
-const FIGURES: [(Profile, Figures); 5] = [
+const PROFILES: [(Profile, Values); 5] = [
     (
         Profile::Production,
         (300_000, 1_800_000, true, 100, 2000, 7200, true, 50 * MIB),
@@ -31,7 +33,7 @@ const FIGURES: [(Profile, Figures); 5] = [
     ),
 ];
 
-fn figures(engine: &EngineConfig) -> Figures {
+fn values_of(engine: &EngineConfig) -> Values {
     let executions = &engine.executions;
     (
         executions.request.default_timeout_ms,
@@ -46,8 +48,8 @@ fn figures(engine: &EngineConfig) -> Figures {
 }
 
 #[test]
-fn each_has_its_figures_however_it_is_chosen() {
-    for (profile, expected) in FIGURES {
+fn each_has_its_values_however_it_is_chosen() {
+    for (profile, expected) in PROFILES {
         let name = profile.name();
         let chosen: [Configuration; 3] = [
             Host::new().load(&["--profile", name]).unwrap(),
@@ -55,32 +57,39 @@ fn each_has_its_figures_however_it_is_chosen() {
             read("a.json", &format!("{{\"profile\": \"{name}\"}}")).unwrap(),
         ];
         for configuration in chosen {
-            assert_eq!(figures(&configuration.settings.engine), expected, "{name}");
+            assert_eq!(
+                values_of(&configuration.settings.engine),
+                expected,
+                "{name}"
+            );
             let origin = configuration.origin("execution.max_timeout_ms");
             assert_eq!(origin, &Origin::Profile(profile));
-            let log_dir = configuration.row("execution.log_dir");
+            let log_dir = configuration.setting("execution.log_dir");
             let is_temporary = log_dir.value.to_string().contains("escher-executions-");
             assert_eq!(is_temporary, profile == Profile::Development);
         }
-        assert_eq!(figures(&EngineConfig::of_profile(profile)), expected);
+        assert_eq!(values_of(&EngineConfig::from_profile(profile)), expected);
     }
-    assert_eq!(FIGURES.map(|row| row.0), Profile::ALL);
+    assert_eq!(PROFILES.map(|(profile, _)| profile), Profile::ALL);
 }
 
 #[test]
-fn a_profile_leaves_all_else_as_it_is() {
+fn a_profile_changes_nothing_else() {
     let plain = Host::new().load(&[]).unwrap();
-    for (profile, _) in FIGURES {
+    for (profile, _) in PROFILES {
         let chosen = Host::new().load(&["--profile", profile.name()]).unwrap();
-        for (plain, row) in plain.rows.iter().zip(&chosen.rows) {
-            let is_its = row.origin == Origin::Profile(profile);
-            assert!(is_its || row == plain, "{profile}: {row:?}");
+        for (plain, setting) in plain.effective.iter().zip(&chosen.effective) {
+            let is_from_profile = setting.origin == Origin::Profile(profile);
+            assert!(
+                is_from_profile || setting == plain,
+                "{profile}: {setting:?}"
+            );
         }
     }
 }
 
 #[test]
-fn the_last_file_that_names_one_counts_and_the_option_goes_over_it() {
+fn the_last_file_names_the_profile_and_the_option_overrides_it() {
     let host = Host::new()
         .file(
             "etc/escher.toml",
@@ -94,14 +103,17 @@ fn the_last_file_that_names_one_counts_and_the_option_goes_over_it() {
     let chosen = |arguments: &[&str]| {
         let configuration = host.load(arguments).unwrap();
         let number = |name| configuration.value(name).clone();
-        // Files go over it, wherever it is named.
-        assert_eq!(number("execution.kill_grace_ms"), Value::Number(5));
+        // Files override the profile, wherever it is named.
+        assert_eq!(number("execution.kill_grace_ms"), SettingValue::Number(5));
         assert_eq!(
             number("execution.max_in_memory_executions"),
-            Value::Number(7)
+            SettingValue::Number(7)
         );
         number("execution.max_concurrent_executions")
     };
-    assert_eq!(chosen(&[]), Value::Number(200));
-    assert_eq!(chosen(&["--profile", "production"]), Value::Number(100));
+    assert_eq!(chosen(&[]), SettingValue::Number(200));
+    assert_eq!(
+        chosen(&["--profile", "production"]),
+        SettingValue::Number(100)
+    );
 }

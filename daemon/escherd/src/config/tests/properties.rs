@@ -1,13 +1,15 @@
-//! Nothing that stands in a file makes escherd panic, and what is right is read as it was written.
+//! No contents of a file make escherd panic, and valid values are read as they were written.
 
 use proptest::prelude::*;
 
-use super::{Host, read, values};
-use crate::config::schema::KEYS;
-use crate::config::value_type::Kind;
-use crate::config::{Configuration, Value};
+use escher_protocol::SettingValue;
 
-/// A value as files have it, often of the wrong type.
+use super::{Host, read, values};
+use crate::config::Configuration;
+use crate::config::schema::KEYS;
+use crate::config::value_type::ValueType;
+
+/// A value of a file, often of the wrong type.
 fn any_value() -> impl Strategy<Value = serde_json::Value> {
     use serde_json::Value;
     let leaf = prop_oneof![
@@ -29,7 +31,7 @@ fn any_value() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-/// A name that means something, or not.
+/// A name, known or not.
 fn any_name() -> impl Strategy<Value = String> {
     let known = (0..KEYS.len()).prop_map(|index| KEYS[index].name);
     prop_oneof![
@@ -41,7 +43,7 @@ fn any_name() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A document of such names and values: `a.b` is b in the table a.
+/// A document of such names and values. `a.b` is the key b in the table a.
 fn any_document() -> impl Strategy<Value = serde_json::Value> {
     let entries = proptest::collection::vec((any_name(), any_value(), any::<bool>()), 0..12);
     entries.prop_map(|entries| {
@@ -64,7 +66,7 @@ fn any_document() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-/// Pieces of TOML, to be put together in every wrong way.
+/// Pieces of TOML in any order.
 fn toml_pieces() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         any_name(),
@@ -79,51 +81,51 @@ fn toml_pieces() -> impl Strategy<Value = String> {
     proptest::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
 }
 
-/// All faults are about some line of the file, and fit a line each.
-fn is_sound(result: Result<Configuration, Vec<String>>, name: &str) {
-    if let Err(faults) = result {
-        assert!(!faults.is_empty());
-        for fault in faults {
-            assert!(fault.starts_with(&format!("~/{name}:")), "{fault:?}");
-            assert!(!fault.contains('\n'), "{fault:?}");
+/// Asserts that every problem names a line of the file and is one line long.
+fn assert_sound(result: Result<Configuration, Vec<String>>, name: &str) {
+    if let Err(problems) = result {
+        assert!(!problems.is_empty());
+        for problem in problems {
+            assert!(problem.starts_with(&format!("~/{name}:")), "{problem:?}");
+            assert!(!problem.contains('\n'), "{problem:?}");
         }
     }
 }
 
-/// A value that the setting takes; `None` for those that have none such in common.
-fn right_value(kind: &'static Kind) -> BoxedStrategy<serde_json::Value> {
+/// A value that the setting accepts.
+fn valid_value(value_type: &'static ValueType) -> BoxedStrategy<serde_json::Value> {
     use serde_json::Value;
-    match kind {
-        Kind::Flag { .. } => any::<bool>().prop_map(Value::from).boxed(),
-        // Few enough for every host's memory, and TOML's numbers.
-        Kind::Number { range, .. } => {
+    match value_type {
+        ValueType::Flag { .. } => any::<bool>().prop_map(Value::from).boxed(),
+        // Small enough for every host's memory, and for TOML.
+        ValueType::Number { range, .. } => {
             let most = (*range.end()).min(1000);
             (*range.start()..=most).prop_map(Value::from).boxed()
         }
-        Kind::Word { words } => (0..words.len())
-            .prop_map(|index| Value::from(words[index].0))
+        ValueType::Choice { choices } => (0..choices.len())
+            .prop_map(|index| Value::from(choices[index].0))
             .boxed(),
-        Kind::Mode { .. } => (0..=0o777_u32)
+        ValueType::Mode { .. } => (0..=0o777_u32)
             .prop_map(|mode| Value::from(format!("{mode:04o}")))
             .boxed(),
-        Kind::Name { .. } => "[a-z]{1,8}".prop_map(Value::from).boxed(),
-        Kind::Path { .. } => "/tmp/[a-z \"\u{e9}]{1,8}".prop_map(Value::from).boxed(),
+        ValueType::Name { .. } => "[a-z]{1,8}".prop_map(Value::from).boxed(),
+        ValueType::Path { .. } => "/tmp/[a-z \"\u{e9}]{1,8}".prop_map(Value::from).boxed(),
     }
 }
 
-/// Some settings with values that they take, alone and beside each other.
-fn right_assignment() -> impl Strategy<Value = Vec<(&'static str, serde_json::Value)>> {
+/// Some settings with values that are valid together.
+fn valid_assignments() -> impl Strategy<Value = Vec<(&'static str, serde_json::Value)>> {
     use serde_json::Value;
     let all = proptest::sample::subsequence((0..KEYS.len()).collect::<Vec<_>>(), 0..=KEYS.len());
     all.prop_flat_map(|indices| {
         let values: Vec<_> = indices
             .into_iter()
-            .map(|index| (Just(KEYS[index].name), right_value(&KEYS[index].kind)))
+            .map(|index| (Just(KEYS[index].name), valid_value(&KEYS[index].value_type)))
             .collect();
         values
     })
     .prop_map(|mut values| {
-        // Any timeout is allowed, there is room for a tail, and each socket has a place of its own.
+        // No maximum timeout, a limit above every tail, a path of its own for each socket.
         for (name, value) in [
             ("execution.max_timeout_ms", Value::from(0)),
             ("execution.max_output_size_bytes", Value::from(5000)),
@@ -152,50 +154,50 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn any_text_is_taken_or_refused(text in any::<String>()) {
-        is_sound(read("a.toml", &text), "a.toml");
-        is_sound(read("a.json", &text), "a.json");
+    fn any_text_is_accepted_or_refused(text in any::<String>()) {
+        assert_sound(read("a.toml", &text), "a.toml");
+        assert_sound(read("a.json", &text), "a.json");
     }
 
     #[test]
-    fn any_bytes_are_taken_or_refused(bytes in any::<Vec<u8>>()) {
+    fn any_bytes_are_accepted_or_refused(bytes in any::<Vec<u8>>()) {
         for name in ["a.toml", "a.json"] {
             let host = Host::new().file(name, &bytes);
-            is_sound(host.load(&["--config", &format!("~/{name}")]), name);
+            assert_sound(host.load(&["--config", &format!("~/{name}")]), name);
         }
     }
 
     #[test]
-    fn anything_that_looks_like_toml_is_taken_or_refused(text in toml_pieces()) {
-        is_sound(read("a.toml", &text), "a.toml");
+    fn anything_like_toml_is_accepted_or_refused(text in toml_pieces()) {
+        assert_sound(read("a.toml", &text), "a.toml");
     }
 
     #[test]
-    fn any_json_is_taken_or_refused(document in any_document()) {
-        is_sound(read("a.json", &document.to_string()), "a.json");
-        is_sound(read("a.json", &format!("{document:#}")), "a.json");
+    fn any_json_is_accepted_or_refused(document in any_document()) {
+        assert_sound(read("a.json", &document.to_string()), "a.json");
+        assert_sound(read("a.json", &format!("{document:#}")), "a.json");
     }
 
     #[test]
-    fn any_toml_is_taken_or_refused(document in any_document()) {
-        // JSON's null and large numbers have no TOML.
+    fn any_toml_is_accepted_or_refused(document in any_document()) {
+        // TOML has neither null nor large numbers.
         if let Ok(text) = toml::to_string(&document) {
-            is_sound(read("a.toml", &text), "a.toml");
+            assert_sound(read("a.toml", &text), "a.toml");
         }
     }
 
     #[test]
-    fn any_value_of_a_variable_is_taken_or_refused(index in 0..KEYS.len(), value in any::<String>()) {
+    fn any_value_of_a_variable_is_accepted_or_refused(index in 0..KEYS.len(), value in any::<String>()) {
         if let Some(name) = KEYS[index].variable
-            && let Err(faults) = Host::new().variable(name, value).load(&[])
+            && let Err(problems) = Host::new().variable(name, value).load(&[])
         {
             let head = format!("{name}=");
-            prop_assert!(faults.iter().all(|fault| fault.starts_with(&head)), "{:?}", faults);
+            prop_assert!(problems.iter().all(|problem| problem.starts_with(&head)), "{:?}", problems);
         }
     }
 
     #[test]
-    fn what_is_right_is_read_as_it_was_written(values_written in right_assignment()) {
+    fn valid_values_are_read_as_they_were_written(values_written in valid_assignments()) {
         let document = nested(&values_written);
         let json = read("a.json", &document.to_string()).unwrap();
         let toml = read("a.toml", &toml::to_string(&document).unwrap()).unwrap();
@@ -203,10 +205,10 @@ proptest! {
         prop_assert_eq!(format!("{:?}", json.settings), format!("{:?}", toml.settings));
         for (name, written) in values_written {
             let read = match json.value(name) {
-                Value::Unset => serde_json::Value::Null,
-                Value::Flag(flag) => (*flag).into(),
-                Value::Number(number) => (*number).into(),
-                Value::Text(text) => text.as_str().into(),
+                SettingValue::Unset => serde_json::Value::Null,
+                SettingValue::Flag(flag) => (*flag).into(),
+                SettingValue::Number(number) => (*number).into(),
+                SettingValue::Text(text) => text.as_str().into(),
             };
             prop_assert_eq!(read, written, "{}", name);
         }

@@ -1,17 +1,17 @@
-//! What is wrong is told with its place, its key, its value, and what would be right.
+//! Problems name the place, the key, the value, and what is expected.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use super::{Host, read};
 
-fn faults(name: &str, text: &str) -> Vec<String> {
+fn problems(name: &str, text: &str) -> Vec<String> {
     read(name, text).expect_err(text)
 }
 
 #[test]
-fn each_row_of_the_table_is_refused_with_line_key_value_and_what_would_be_right() {
-    for (file, fault) in [
+fn refuses_with_line_key_value_and_expectation() {
+    for (file, problem) in [
         // Numbers.
         (
             "[execution]\nmax_concurrent_executions = 0",
@@ -74,7 +74,7 @@ fn each_row_of_the_table_is_refused_with_line_key_value_and_what_would_be_right(
             "[[execution]]\nkill_grace_ms = 5",
             "1: execution = [[execution]]: must be a table, not a list",
         ),
-        // Words and paths.
+        // Choices, modes, names and paths.
         (
             "[execution]\noversized_output_strategy = \"TruncateWithWarning\"",
             "2: execution.oversized_output_strategy = \"TruncateWithWarning\": must be truncate_with_warning, fail_execution or stream_to_file",
@@ -101,7 +101,7 @@ fn each_row_of_the_table_is_refused_with_line_key_value_and_what_would_be_right(
         ),
         (
             "[daemon]\nsocket = \"/s\"\nmetrics_socket = \"/s\"",
-            "3: daemon.metrics_socket = \"/s\": must be another path than daemon.socket, which is where clients connect",
+            "3: daemon.metrics_socket = \"/s\": must be different from daemon.socket, where clients connect",
         ),
         (
             "[daemon]\nstate_dir = \"state\"",
@@ -119,26 +119,26 @@ fn each_row_of_the_table_is_refused_with_line_key_value_and_what_would_be_right(
             "profile = 1",
             "1: profile = 1: must be one of production, development, testing, high-volume, memory-constrained",
         ),
-        // Beside each other.
+        // Values against each other.
         (
             "[execution]\ndefault_timeout_ms = 700000",
-            "2: execution.default_timeout_ms = 700000: must be from 1 to execution.max_timeout_ms, which is 600000 (default); only if that is 0 may this be 0 or anything",
+            "2: execution.default_timeout_ms = 700000: must be from 1 to execution.max_timeout_ms, which is 600000 (default); any value is valid if that is 0",
         ),
         (
             "[execution]\nmax_timeout_ms = 5",
-            "2: execution.max_timeout_ms = 5: must be at least execution.default_timeout_ms, which is 120000 (default), or 0 for any timeout",
+            "2: execution.max_timeout_ms = 5: must be at least execution.default_timeout_ms, which is 120000 (default), or 0 for no maximum",
         ),
         (
             "[execution]\nmax_timeout_ms = 5\ndefault_timeout_ms = 9",
-            "3: execution.default_timeout_ms = 9: must be from 1 to execution.max_timeout_ms, which is 5 (~/escher.toml:2); only if that is 0 may this be 0 or anything",
+            "3: execution.default_timeout_ms = 9: must be from 1 to execution.max_timeout_ms, which is 5 (~/escher.toml:2); any value is valid if that is 0",
         ),
         (
             "[execution]\ndefault_timeout_ms = 0",
-            "2: execution.default_timeout_ms = 0: must be from 1 to execution.max_timeout_ms, which is 600000 (default); only if that is 0 may this be 0 or anything",
+            "2: execution.default_timeout_ms = 0: must be from 1 to execution.max_timeout_ms, which is 600000 (default); any value is valid if that is 0",
         ),
         (
             "profile = \"testing\"\n[execution]\nmax_timeout_ms = 9999",
-            "3: execution.max_timeout_ms = 9999: must be at least execution.default_timeout_ms, which is 10000 (profile testing), or 0 for any timeout",
+            "3: execution.max_timeout_ms = 9999: must be at least execution.default_timeout_ms, which is 10000 (profile testing), or 0 for no maximum",
         ),
         (
             "[execution]\nmax_output_size_bytes = 100\nkeep_tail_bytes = 100",
@@ -147,7 +147,7 @@ fn each_row_of_the_table_is_refused_with_line_key_value_and_what_would_be_right(
         // Names.
         (
             "[execution]\nmax_timeot_ms = 1",
-            "2: execution.max_timeot_ms = 1: there is no such key; the nearest is max_timeout_ms in [execution]",
+            "2: execution.max_timeot_ms = 1: unknown key; did you mean max_timeout_ms in [execution]?",
         ),
         (
             "[execution]\nsocket_mode = \"0600\"",
@@ -159,36 +159,36 @@ fn each_row_of_the_table_is_refused_with_line_key_value_and_what_would_be_right(
         ),
         (
             "[execution]\nprofile = \"testing\"",
-            "2: execution.profile = \"testing\": belongs at the beginning of the file, before the first table",
+            "2: execution.profile = \"testing\": belongs at the top of the file, before the first table",
         ),
         (
             "\n[daemons]\nsocket = 1",
-            "2: [daemons]: there is no such table; the nearest is [daemon], and there are [daemon], [execution], [store], [history]",
+            "2: [daemons]: unknown table; did you mean [daemon]? The tables are [daemon], [execution], [store], [history]",
         ),
         // Syntax.
         (
             "[execution]\nkill_grace_ms = 1\nkill_grace_ms = 2",
-            "3: kill_grace_ms = 2: duplicate key; keep one of the two",
+            "3: kill_grace_ms = 2: duplicate key; remove one",
         ),
         (
             "[execution]\n[store]\n[execution]",
-            "3: [execution]: duplicate key; keep one of the two",
+            "3: [execution]: duplicate key; remove one",
         ),
     ] {
         assert_eq!(
-            faults("escher.toml", file),
-            [format!("~/escher.toml:{fault}")],
+            problems("escher.toml", file),
+            [format!("~/escher.toml:{problem}")],
             "{file}"
         );
     }
 }
 
 #[test]
-fn json_is_judged_alike() {
-    for (file, fault) in [
+fn refuses_json_alike() {
+    for (file, problem) in [
         (
             "{\"execution\":\n {\"kill_grace\": 7}}",
-            "2: execution.kill_grace = 7: there is no such key; the nearest is kill_grace_ms in [execution]",
+            "2: execution.kill_grace = 7: unknown key; did you mean kill_grace_ms in [execution]?",
         ),
         (
             "{\n\n\"max_timeout_ms\": \"abc\"}",
@@ -200,15 +200,15 @@ fn json_is_judged_alike() {
         ),
         (
             "{\"kill_grace_ms\": 1,\n\"kill_grace_ms\": 2}",
-            "2: kill_grace_ms = 2: duplicate key, on line 1 already; keep one of the two",
+            "2: kill_grace_ms = 2: duplicate key, first on line 1; remove one",
         ),
         (
             "{\"kill_grace_ms\": 1,\n\"execution\": {\"kill_grace_ms\": 2}}",
-            "1: kill_grace_ms = 1: duplicate key, on line 2 already; keep one of the two",
+            "1: kill_grace_ms = 1: duplicate key, first on line 2; remove one",
         ),
         (
             "{\"execution\": {},\n\"execution\": {}}",
-            "2: [execution]: duplicate key, on line 1 already; keep one of the two",
+            "2: [execution]: duplicate key, first on line 1; remove one",
         ),
         (
             "{\"socket\": \"/x\"}",
@@ -225,15 +225,15 @@ fn json_is_judged_alike() {
         ("{\"a\":\n", "2: EOF while parsing a value"),
     ] {
         assert_eq!(
-            faults("a.json", file),
-            [format!("~/a.json:{fault}")],
+            problems("a.json", file),
+            [format!("~/a.json:{problem}")],
             "{file}"
         );
     }
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_at_once_in_the_order_of_lines() {
+fn reports_all_problems_at_once_in_the_order_of_lines() {
     let host = Host::new()
         .file(
             "etc/escher.toml",
@@ -242,12 +242,12 @@ fn everything_that_is_wrong_is_told_at_once_in_the_order_of_lines() {
         .file("etc/escher.toml.d/1.toml", b"[store]\n\xff".as_slice())
         .file("etc/escher.toml.d/2.toml", "[history]\nmax_count = \"all\"\n")
         .variable("EXEC_MAX_TIMEOUT_MS", "abc");
-    let faults = host
+    let problems = host
         .load(&["--log-dir", "logs", "--profile", "fast"])
         .unwrap_err();
-    let places: Vec<&str> = faults
+    let places: Vec<&str> = problems
         .iter()
-        .map(|fault| fault.split(": ").next().unwrap())
+        .map(|problem| problem.split(": ").next().unwrap())
         .collect();
     assert_eq!(
         places,
@@ -263,25 +263,25 @@ fn everything_that_is_wrong_is_told_at_once_in_the_order_of_lines() {
             "EXEC_MAX_TIMEOUT_MS=abc",
             "--log-dir logs",
         ],
-        "{faults:#?}"
+        "{problems:#?}"
     );
 }
 
 #[test]
-fn what_follows_from_another_fault_is_not_told() {
-    // 900 s would be too long for the default maximum, but that is not what is meant.
+fn does_not_report_what_follows_from_another_problem() {
+    // 900 s are over the default maximum, but the maximum that is meant is not known.
     for file in [
         "[execution]\ndefault_timeout_ms = 900000\nmax_timeout_ms = \"1h\"",
         "[execution]\ndefault_timeout_ms = 900000\nmax_timeout_ms = 1h",
         "profile = \"prod\"\n[execution]\ndefault_timeout_ms = 900000",
     ] {
-        assert_eq!(faults("escher.toml", file).len(), 1, "{file}");
+        assert_eq!(problems("escher.toml", file).len(), 1, "{file}");
     }
 }
 
 #[test]
-fn variables_and_options_are_judged_like_files() {
-    for (name, value, fault) in [
+fn refuses_variables_and_options_alike() {
+    for (name, value, problem) in [
         ("EXEC_MAX_TIMEOUT_MS", "abc", "must be a whole number"),
         ("EXEC_MAX_TIMEOUT_MS", "", "must be a whole number"),
         ("EXEC_MAX_TIMEOUT_MS", "-1", "must be a whole number"),
@@ -299,8 +299,8 @@ fn variables_and_options_are_judged_like_files() {
             "must be truncate_with_warning, fail_execution or stream_to_file",
         ),
     ] {
-        let faults = Host::new().variable(name, value).load(&[]).unwrap_err();
-        assert_eq!(faults, [format!("{name}={value}: {fault}")]);
+        let problems = Host::new().variable(name, value).load(&[]).unwrap_err();
+        assert_eq!(problems, [format!("{name}={value}: {problem}")]);
     }
     let odd = OsStr::from_bytes(b"1\xff").to_owned();
     let host = Host::new().variable("EXEC_MAX_TIMEOUT_MS", odd);
@@ -308,7 +308,7 @@ fn variables_and_options_are_judged_like_files() {
         host.load(&[]).unwrap_err(),
         ["EXEC_MAX_TIMEOUT_MS=1\u{fffd}: must be a whole number"]
     );
-    // A path need not be.
+    // A path need not be UTF-8.
     let odd = OsStr::from_bytes(b"/tmp/\xff").to_owned();
     let host = Host::new().variable("EXEC_LOG_DIR", odd.clone());
     assert_eq!(host.load(&[]).unwrap().settings.engine.log_dir, odd);
@@ -325,7 +325,7 @@ fn variables_and_options_are_judged_like_files() {
 }
 
 #[test]
-fn what_the_host_has_not_enough_memory_for_is_refused() {
+fn refuses_what_does_not_fit_into_memory() {
     let memory = nix::sys::sysinfo::sysinfo().unwrap().ram_total();
     for (name, most) in [
         ("max_output_size_bytes", memory),
@@ -338,43 +338,45 @@ fn what_the_host_has_not_enough_memory_for_is_refused() {
         assert!(read("escher.toml", &file(most)).is_ok(), "{name}");
         let over = most + 1;
         assert_eq!(
-            faults("escher.toml", &file(over)),
+            problems("escher.toml", &file(over)),
             [format!(
-                "~/escher.toml:2: execution.{name} = {over}: must be at most {most}, or it would not fit into this host's memory"
+                "~/escher.toml:2: execution.{name} = {over}: must be at most {most} to fit into this host's memory"
             )]
         );
     }
-    let faults = faults("escher.toml", "[daemon]\nwarm_shims = 18446744073709551615");
-    assert!(faults[0].contains("memory"), "{faults:?}");
+    let problems = problems("escher.toml", "[daemon]\nwarm_shims = 18446744073709551615");
+    assert!(problems[0].contains("memory"), "{problems:?}");
 }
 
 #[test]
-fn logs_go_where_they_can_be_written() {
+fn refuses_a_log_directory_that_is_not_writable() {
     let host = Host::new().file("file", "");
     let loaded = host.load(&["--log-dir", "~/not/there/yet"]);
     assert!(loaded.is_ok(), "{loaded:?}");
     assert_eq!(
         host.load(&["--log-dir", "~/file"]).unwrap_err(),
-        ["--log-dir ~/file: must be a directory that escherd can write to, but it is no directory"]
+        [
+            "--log-dir ~/file: must be a directory that escherd can write to, but it is not a directory"
+        ]
     );
     assert_eq!(
         host.load(&["--log-dir", "~/file/logs"]).unwrap_err(),
         [
-            "--log-dir ~/file/logs: must be a directory that escherd can write to, but ~/file is no directory"
+            "--log-dir ~/file/logs: must be a directory that escherd can write to, but ~/file is not a directory"
         ]
     );
-    let faults = host.load(&["--log-dir", "/proc/logs"]).unwrap_err();
-    assert!(faults[0].contains("but /proc "), "{faults:?}");
+    let problems = host.load(&["--log-dir", "/proc/logs"]).unwrap_err();
+    assert!(problems[0].contains("but /proc "), "{problems:?}");
 }
 
 #[test]
-fn a_user_whose_directories_are_not_known_is_told_how_to_name_them() {
-    let faults = Host::new().load(&["--user"]).unwrap_err();
+fn explains_how_to_give_unknown_directories_of_a_user() {
+    let problems = Host::new().load(&["--user"]).unwrap_err();
     assert_eq!(
-        faults,
+        problems,
         [
-            "XDG_RUNTIME_DIR: not set; set it, or name the directory with --runtime-dir",
-            "XDG_STATE_HOME: not set; set it, or name the directory with --state-dir",
+            "XDG_RUNTIME_DIR: not set; set it, or give the directory with --runtime-dir",
+            "XDG_STATE_HOME: not set; set it, or give the directory with --state-dir",
         ]
     );
     let named = ["--user", "--runtime-dir", "/r", "--state-dir", "/s"];

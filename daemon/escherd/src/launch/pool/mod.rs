@@ -1,14 +1,11 @@
 //! The task that starts commands.
 
-mod age;
 mod shim_deaths;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use escher_launcher::ipc::shim_socket;
-use escher_launcher::ipc::wire::{Artifact, ToShim};
+use escher_launcher::ipc::wire::{Artifact, Assignment, FIRST_ATTEMPT, ToShim};
 use escher_protocol::{ExecutionId, Leftovers};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -20,7 +17,7 @@ use super::launcher::{Connection, Heard, LaunchError, LauncherSettings};
 use super::removals::Removals;
 use super::shim::{self, Returned, Shim};
 use super::state::LauncherState;
-use crate::scheduler::{Effect, Launch, Scheduler, SchedulerHandle};
+use crate::scheduler::{Effect, Scheduler, SchedulerHandle};
 
 /// How long shims beyond [`LauncherSettings::warm_shims`] are kept after a burst.
 const KEEP_IDLE: Duration = Duration::from_secs(10);
@@ -31,13 +28,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A launch that waits for a shim, with what its execution was told meanwhile.
 struct Waiting {
-    launch: Box<Launch>,
+    assignment: Box<Assignment>,
     orders: Vec<ToShim>,
 }
 
 impl Waiting {
     fn id(&self) -> ExecutionId {
-        self.launch.assignment.spec.id
+        self.assignment.spec.id
     }
 }
 
@@ -178,14 +175,14 @@ async fn at(deadline: Option<Instant>) {
 impl Room {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Launch(launch) => {
+            Effect::Launch(assignment) => {
                 self.waiting.push_back(Waiting {
-                    launch,
+                    assignment,
                     orders: Vec::new(),
                 });
                 self.launch_waiting();
             }
-            Effect::Remove(remains, ids) => self.removals.add(remains, ids),
+            Effect::Remove(artifact, ids) => self.removals.add(artifact, ids),
             // Those go to the store.
             Effect::Record(_) => {}
             Effect::Send(id, order) => match self.running.get(&id) {
@@ -197,7 +194,8 @@ impl Room {
                         waiting.orders.push(order);
                     } else if order == ToShim::Recorded {
                         // It was killed after its report.
-                        self.removals.add(Artifact::Claim, vec![id]);
+                        let attempt = FIRST_ATTEMPT;
+                        self.removals.add(Artifact::Claim { attempt }, vec![id]);
                     }
                 }
             },
@@ -210,15 +208,8 @@ impl Room {
                 self.waiting.push_front(waiting);
                 return;
             };
-            if !shim.can_limit(&waiting.launch) {
-                self.too_old(shim, waiting);
-                continue;
-            }
             let id = waiting.id();
-            if shim.version() < 2 {
-                self.claim_for(id);
-            }
-            if let Err(error) = shim.launch(&waiting.launch) {
+            if let Err(error) = shim.launch(&waiting.assignment) {
                 // Killed while it waited: it has not seen the launch.
                 warn!(execution = %id, shim = shim.pid(), %error, "a ready shim is gone; taking another");
                 self.waiting.push_front(waiting);
@@ -238,37 +229,10 @@ impl Room {
         tokio::spawn(shim::attend(id, shim, carried, engine, returns));
     }
 
-    /// A shim of version 1 makes no claim; a file of that name does as well: it refuses connections.
-    fn claim_for(&self, id: ExecutionId) {
-        let path = self.claim(id);
-        let made = std::fs::create_dir_all(self.settings.runtime_dir.join(shim_socket::DIRECTORY));
-        if let Err(error) = made.and_then(|()| std::fs::File::create(&path).map(drop)) {
-            warn!(path = %path.display(), %error, "a launch cannot be noted");
-        }
-    }
-
-    /// The result of such a shim is safe. Of one that was killed, the next launcher that can deletes it.
-    fn unclaim_for(&self, id: ExecutionId) {
-        let path = self.claim(id);
-        // A socket would be a shim's own.
-        let is_ours = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
-        if is_ours && let Err(error) = std::fs::remove_file(&path) {
-            warn!(path = %path.display(), %error, "the note of a launch cannot be removed");
-        }
-    }
-
-    fn claim(&self, id: ExecutionId) -> PathBuf {
-        let directory = self.settings.runtime_dir.join(shim_socket::DIRECTORY);
-        directory.join(shim_socket::SocketName::Claim(id).to_string())
-    }
-
     fn take_back(&mut self, back: Returned) {
         self.running.remove(&back.id);
         match back.shim {
             Some(shim) => {
-                if shim.version() < 2 {
-                    self.unclaim_for(back.id);
-                }
                 self.ready.push(shim);
                 self.launch_waiting();
             }
@@ -298,12 +262,12 @@ impl Room {
                 self.launch_waiting();
             }
             Heard::ShimDied { pid, leftovers } => self.shim_died(pid, leftovers),
-            Heard::Swept { id, leftovers } => self.swept(id, leftovers),
-            Heard::Removed { remains, ids } => {
+            Heard::CgroupKilled { id, leftovers } => self.swept(id, leftovers),
+            Heard::Removed { artifact, ids } => {
                 self.removals.answered(&ids);
                 let engine = self.engine.clone();
                 tokio::spawn(async move {
-                    let deleted = move |engine: &mut Scheduler| engine.on_deleted(remains, ids);
+                    let deleted = move |engine: &mut Scheduler| engine.on_deleted(artifact, ids);
                     let _ = engine.post(deleted).await;
                 });
             }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use escher_launcher::ipc::exit_record;
-use escher_launcher::ipc::wire::Artifact;
+use escher_launcher::ipc::wire::{Artifact, FIRST_ATTEMPT};
 use escher_protocol::{ExecutionId, Leftovers, Timestamp};
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::Room;
 use crate::execution::Loss;
@@ -69,7 +69,7 @@ impl Room {
         self.sweeping.insert(id, (leftovers, until));
         if let Some(connection) = &self.connection {
             // One that does not hear it is about to be gone.
-            let _ = connection.sweep(id);
+            let _ = connection.kill_cgroup(id);
         }
     }
 
@@ -90,13 +90,20 @@ impl Room {
     /// A dead shim has left an exit record, or the execution is lost.
     fn conclude(&self, id: ExecutionId, leftovers: Leftovers) {
         let exits = self.settings.state_dir.join(exit_record::DIRECTORY);
-        let path: PathBuf = exits.join(exit_record::file_name(id));
+        let path: PathBuf = exits.join(exit_record::file_name(id, FIRST_ATTEMPT));
         let engine = self.engine.clone();
         tokio::spawn(async move {
             let read = tokio::task::spawn_blocking(move || exit_record::read(&path));
-            let record = read.await.ok().and_then(Result::ok);
-            let tell = move |engine: &mut Scheduler| match record {
-                Some(record) => engine.record_found(Box::new(record), Timestamp::now()),
+            let report = match read.await {
+                Ok(Ok(report)) => Some(report),
+                Ok(Err(problem)) if problem.is_of_another_version() => {
+                    error!("{problem}; it is left for an escherd that understands it");
+                    return;
+                }
+                Ok(Err(_)) | Err(_) => None,
+            };
+            let tell = move |engine: &mut Scheduler| match report {
+                Some(report) => engine.record_found(Box::new(report), Timestamp::now()),
                 None => engine.shim_lost(id, Loss::ShimKilled(leftovers), Timestamp::now()),
             };
             let _ = engine.post(tell).await;
@@ -116,7 +123,8 @@ impl Room {
                 let shim = self.ready.swap_remove(place);
                 warn!(shim = pid, "a ready shim was killed");
                 let last = shim.last().into_iter().collect();
-                self.removals.add(Artifact::Claim, last);
+                let attempt = FIRST_ATTEMPT;
+                self.removals.add(Artifact::Claim { attempt }, last);
             }
             // Its socket will tell as well.
             None => drop(self.died.insert(pid, leftovers)),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use escher_protocol::message::{Event, Removed};
-use escher_protocol::{ExecutionId, ExecutionRecord, Resources};
+use escher_protocol::{ExecutionId, ExecutionRecord};
 
 use crate::execution::Submission;
 use crate::store::{
@@ -14,7 +14,7 @@ use crate::store::{
 struct Row {
     unfinished: UnfinishedExecution,
     digest: Option<RequestDigest>,
-    end: Option<(ExecutionRecord, Resources)>,
+    end: Option<ExecutionRecord>,
 }
 
 /// Committed rows, and changes that wait for their commit.
@@ -91,10 +91,10 @@ impl Disk {
             } => {
                 self.change(number, |row| row.cancel = Some((by, kill)));
             }
-            Change::Finished { record, resources } => {
+            Change::Finished { record } => {
                 let row = self.rows.get_mut(&record.number).expect("it was submitted");
                 assert!(row.end.is_none(), "finished twice: {record:?}");
-                row.end = Some((*record, *resources));
+                row.end = Some(*record);
             }
             Change::Removed { numbers } => {
                 let mut removed = Removed::default();
@@ -180,13 +180,11 @@ impl Disk {
     pub(super) fn find(&self, id: ExecutionId) -> Option<Option<&ExecutionRecord>> {
         let mut rows = self.rows.values();
         let row = rows.find(|row| row.unfinished.submission.id == id)?;
-        Some(row.end.as_ref().map(|end| &end.0))
+        Some(row.end.as_ref())
     }
 
     /// Returns all executions, with their ends if they have finished.
-    pub(super) fn all(
-        &self,
-    ) -> impl Iterator<Item = (ExecutionId, Option<&(ExecutionRecord, Resources)>)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (ExecutionId, Option<&ExecutionRecord>)> {
         let rows = self.rows.values();
         rows.map(|row| (row.unfinished.submission.id, row.end.as_ref()))
     }

@@ -2,17 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use escher_launcher::ipc::exit_record::ExitRecord;
 use escher_launcher::ipc::wire::{
     Artifact, Assignment, EndCause, ExitReport, FromShim, InputState, ShimPhase, ShimState, ToShim,
     WIRE_VERSION,
 };
-use escher_protocol::{
-    Canceller, ExecutionId, Exit, Leftovers, Measurements, OutputTotals, ResourceLimits, Timestamp,
-    Usage,
-};
-
-use crate::scheduler::Launch;
+use escher_protocol::{Canceller, ExecutionId, Exit, Measurements, ResourceLimits, Timestamp};
 
 const PID: u32 = 7;
 
@@ -24,19 +18,19 @@ struct Shim {
     started: Timestamp,
     cancel: Option<Canceller>,
     is_paused: bool,
-    end: Option<ExitRecord>,
+    end: Option<ExitReport>,
 }
 
 /// All shims, and what dead ones have left.
 #[derive(Debug, Default)]
 pub(super) struct Shims {
     alive: BTreeMap<ExecutionId, Shim>,
-    pub(super) exit_records: BTreeMap<ExecutionId, ExitRecord>,
+    pub(super) exit_records: BTreeMap<ExecutionId, ExitReport>,
     pub(super) claims: BTreeSet<ExecutionId>,
     /// How often each command has begun.
     pub(super) runs: BTreeMap<ExecutionId, u32>,
     /// How commands have ended, by their shims.
-    pub(super) ends: BTreeMap<ExecutionId, ExitRecord>,
+    pub(super) ends: BTreeMap<ExecutionId, ExitReport>,
     /// Limits with which commands were started.
     pub(super) limits: BTreeMap<ExecutionId, ResourceLimits>,
     /// Executions that were paused at some time.
@@ -48,12 +42,9 @@ pub(super) struct Shims {
 }
 
 impl Shims {
-    pub(super) fn launch(&mut self, launch: Launch, now: Timestamp) {
-        let Launch {
-            assignment, limits, ..
-        } = launch;
+    pub(super) fn launch(&mut self, assignment: Assignment, now: Timestamp) {
         let id = assignment.spec.id;
-        self.limits.insert(id, limits);
+        self.limits.insert(id, assignment.limits);
         *self.runs.entry(id).or_default() += 1;
         let started = FromShim::Started { pid: PID, at: now };
         let shim = Shim {
@@ -102,8 +93,8 @@ impl Shims {
     pub(super) fn remove(&mut self, artifact: Artifact, ids: &[ExecutionId]) {
         for id in ids {
             match artifact {
-                Artifact::ExitRecord => drop(self.exit_records.remove(id)),
-                Artifact::Claim => drop(self.claims.remove(id)),
+                Artifact::ExitRecord { .. } => drop(self.exit_records.remove(id)),
+                Artifact::Claim { .. } => drop(self.claims.remove(id)),
                 Artifact::Log => {}
             }
         }
@@ -186,7 +177,8 @@ impl Shims {
             version: WIRE_VERSION,
             pid: PID,
             id: *id,
-            memo: shim.assignment.memo.clone(),
+            attempt: shim.assignment.spec.attempt,
+            submission_backup: shim.assignment.submission_backup.clone(),
             phase: ShimPhase::Running {
                 pid: PID,
                 at: shim.started,
@@ -200,36 +192,26 @@ impl Shims {
 }
 
 impl Shim {
-    fn end(&mut self, code: i32, now: Timestamp) -> ExitRecord {
-        let report = ExitReport {
-            id: self.assignment.spec.id,
-            exit: Exit::Code(code),
-            cause: match self.cancel.clone() {
-                Some(by) => EndCause::Cancelled(by),
-                None => EndCause::Itself,
-            },
-            ended_by_signal: None,
-            started_at: Some(self.started),
-            ended_at: now,
-            duration_us: 1,
-            usage: Usage::default(),
-            output: OutputTotals::default(),
-            leftovers: Leftovers::None,
-        };
+    fn end(&mut self, code: i32, now: Timestamp) -> ExitReport {
         let measured = Measurements {
             user_us: Some(5),
             oom_kills: Some(code.unsigned_abs().into()),
             ..Measurements::default()
         };
-        self.messages
-            .push_back(FromShim::Measured(Box::new(measured)));
+        let spec = &self.assignment.spec;
+        let report = ExitReport {
+            cause: match self.cancel.clone() {
+                Some(by) => EndCause::Cancelled(by),
+                None => EndCause::Itself,
+            },
+            started_at: Some(self.started),
+            duration_us: 1,
+            measured: Some(measured),
+            ..ExitReport::new(spec.id, spec.attempt, Exit::Code(code), now)
+        };
         self.messages
             .push_back(FromShim::Exited(Box::new(report.clone())));
-        let end = ExitRecord {
-            report,
-            measured: Some(measured),
-        };
-        self.end = Some(end.clone());
-        end
+        self.end = Some(report.clone());
+        report
     }
 }

@@ -15,8 +15,10 @@ use super::clients::{Clients, RequestKind};
 use super::disk::Disk;
 use super::shims::Shims;
 use crate::authz::{Scope, SubmitPermit};
+use crate::config::OnBoot;
 use crate::execution::{Loss, RequestLimits};
-use crate::scheduler::{Effect, OnBoot, RecoveredState, Scheduler, SchedulerSettings};
+use crate::launch::ExitRecords;
+use crate::scheduler::{Effect, RecoveredState, Scheduler, SchedulerSettings};
 use crate::store::Durability;
 
 /// Resources that the launcher can limit.
@@ -172,14 +174,12 @@ impl World {
             command: Command::Exec {
                 argv: vec!["a".into()],
             },
+            limits: limits(kind),
             ..ExecutionRequest::default()
         };
         let permit = SubmitPermit::for_root();
         let time = self.time();
-        let limits = limits(kind);
-        let answer = self
-            .scheduler
-            .submit(permit, Box::new(request), limits, time);
+        let answer = self.scheduler.submit(permit, Box::new(request), time);
         if let Ok(answer) = answer {
             self.clients.submit(kind, answer);
         }
@@ -285,7 +285,7 @@ impl World {
         let reported = shims
             .iter()
             .map(|shim| shim.id)
-            .chain(records.iter().map(|record| record.report.id));
+            .chain(records.iter().map(|report| report.id));
         let is_finished =
             |id: &ExecutionId| self.disk.find(*id).is_some_and(|record| record.is_some());
         let recovered = RecoveredState {
@@ -297,7 +297,10 @@ impl World {
             on_boot: OnBoot::Resume,
             loaded,
             shims,
-            records,
+            records: ExitRecords {
+                reports: records,
+                ..ExitRecords::default()
+            },
         };
         self.scheduler = Scheduler::restore(self.settings.clone(), recovered, self.time());
         self.scheduler.set_controllers(Some(CONTROLLERS));
@@ -356,13 +359,13 @@ impl World {
             );
         }
         for (id, end) in self.disk.all() {
-            let (record, resources) = end.unwrap_or_else(|| panic!("{id} never ends"));
+            let record = end.unwrap_or_else(|| panic!("{id} never ends"));
             let runs = self.shims.runs.get(&id).copied().unwrap_or(0);
             let expected = match (record.status, self.shims.ends.get(&id)) {
                 (Status::Lost, _) => self.shims.killed.contains(&id),
                 (status, Some(end)) => {
                     crate::execution::ended(end.clone()) == status
-                        && resources.measured == end.measured
+                        && record.resources.measured == end.measured
                         && runs == 1
                 }
                 (Status::Cancelled, None) => runs == 0,
@@ -388,7 +391,7 @@ impl World {
                 .filter_map(|(other, end)| Some((other, end?)));
             let kept = ends
                 .find(|(other, _)| other == id)
-                .map(|found| found.1.1.limits);
+                .map(|found| found.1.resources.limits);
             assert!(kept.is_none_or(|kept| kept == limits), "{id}: {kept:?}");
             let enforced = self.shims.limits.get(id);
             assert!(enforced.is_none_or(|enforced| *enforced == limits), "{id}");

@@ -2,7 +2,6 @@
 
 mod changes;
 mod damage;
-mod migration;
 mod page;
 mod queries;
 mod refusal;
@@ -15,7 +14,8 @@ use std::time::Duration;
 use escher_protocol::message::{Event, EventKind, ListFilter, Selection};
 use escher_protocol::{
     ApiError, Canceller, Command, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, Exit,
-    Leftovers, Outcome, OutputTotals, ResourceLimits, Resources, Status, Timestamp, Usage, User,
+    Leftovers, Outcome, OutputTotals, Parts, ResourceLimits, Resources, Status, Timestamp, Usage,
+    User,
 };
 use tempfile::TempDir;
 
@@ -156,10 +156,6 @@ impl TestStore {
         let found = self.store.find(None, &target).await.unwrap();
         found.and_then(|found| found.record).map(|record| *record)
     }
-
-    async fn resources(&self, number: u64) -> Option<Resources> {
-        self.store.resources(number).await.unwrap()
-    }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -226,7 +222,6 @@ fn submission(number: u64) -> Submission {
             environment: vec![("TOKEN".into(), SECRET.into())],
             ..ExecutionRequest::default()
         }),
-        limits: ResourceLimits::default(),
         checked: Checked {
             timeout_ms: Some(1000),
             kill_grace_ms: 10,
@@ -293,6 +288,11 @@ fn record_of(submission: &Submission, status: Status) -> ExecutionRecord {
             output: OutputTotals::default(),
             leftovers: Leftovers::None,
         }),
+        resources: Resources {
+            limits: request.limits,
+            ..Resources::default()
+        },
+        parts: Parts::new(),
     }
 }
 
@@ -308,11 +308,10 @@ fn finished(submission: &Submission, status: Status) -> Change {
     finished_with(record_of(submission, status))
 }
 
-/// The end of an execution with this record and no measurements.
+/// The end of an execution with this record.
 fn finished_with(record: ExecutionRecord) -> Change {
     Change::Finished {
         record: Box::new(record),
-        resources: Box::default(),
     }
 }
 

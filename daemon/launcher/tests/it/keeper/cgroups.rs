@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use escher_launcher::ipc::wire::{EndCause, FromShim, LaunchSpec, ToShim};
+use escher_launcher::ipc::wire::{Assignment, EndCause, FromShim, LaunchSpec, ToShim};
 use escher_protocol::{Canceller, Exit, Leftovers, Measurements, ResourceLimits, StartStage};
 
 use super::{Cgroup, Escherd, Keeper};
-use crate::commands::{shell_with, with_input};
+use crate::commands::{assignment, shell_with, with_input};
 use crate::wait::readable;
 use crate::{Fifo, Shim, exec, raw, shell};
 
@@ -48,19 +48,10 @@ fn a_command_has_a_cgroup_that_goes_with_it_and_its_shim_is_not_in_there() {
     let list = fs::read_to_string(keeper.cgroup_of(&spec).join("cgroup.procs")).unwrap();
     assert_eq!(list.lines().count(), 2, "{list}");
     shim.input("go\n", true);
-    let mut measured = None;
-    loop {
-        match shim.receive().unwrap() {
-            FromShim::Measured(figures) => measured = Some(*figures),
-            FromShim::Exited(_) => break,
-            _ => {}
-        }
-    }
     let Measurements {
         user_us, system_us, ..
-    } = measured.expect("figures come before the end");
+    } = shim.finish().measured.expect("measurements");
     assert!(user_us.unwrap() + system_us.unwrap() > 0);
-    shim.send(&ToShim::Recorded);
     // The next is served once the last is cleared away.
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
     assert!(!keeper.cgroup_of(&spec).exists());
@@ -155,11 +146,11 @@ fn the_cgroup_of_a_killed_shim_is_swept_whichever_launcher_forked_it() {
     escherd.kill_launcher();
     let escherd = keeper.connect();
     shim.kill();
-    let leftovers = escherd.sweep(spec.id);
+    let leftovers = escherd.kill_cgroup(spec.id);
     assert!(matches!(leftovers, Leftovers::Killed | Leftovers::None));
     assert!(readable(&command));
     assert!(!keeper.cgroup_of(&spec).exists());
-    assert_eq!(escherd.sweep(spec.id), Leftovers::None);
+    assert_eq!(escherd.kill_cgroup(spec.id), Leftovers::None);
 }
 
 #[test]
@@ -172,8 +163,10 @@ fn a_limit_that_cannot_be_set_starts_nothing() {
         ..ResourceLimits::default()
     };
     let spec = exec(["true"]);
-    shim.send(&ToShim::LimitResources(limits));
-    shim.launch(&spec);
+    shim.assign(&Assignment {
+        limits,
+        ..assignment(spec.clone())
+    });
     let exit = shim.finish().exit;
     if escherd.abilities.cgroups.unwrap().memory {
         assert_eq!(exit, Exit::Code(0))

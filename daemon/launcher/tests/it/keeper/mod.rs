@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
 use escher_launcher::ipc::packet::{PacketSocket, Waiting};
-use escher_launcher::ipc::shim_socket::SocketName;
 use escher_launcher::ipc::wire::{
     Abilities, Directories, LauncherReply, LauncherRequest, MAX_PACKET_BYTES,
 };
 use escher_protocol::{ExecutionId, Leftovers, Text, codec};
 use tempfile::TempDir;
 
+use crate::commands::claim;
 use crate::launcher::PROGRAM;
 use crate::shim::Orphan;
 use crate::wait::readable;
@@ -164,11 +164,10 @@ impl Keeper {
             abilities: Abilities::default(),
         };
         match escherd.receive() {
-            LauncherReply::Hello { pid, .. } => escherd.launcher = pid,
-            other => panic!("{other:?}"),
-        }
-        match escherd.receive() {
-            LauncherReply::Abilities(abilities) => escherd.abilities = abilities,
+            LauncherReply::Hello(hello) => {
+                escherd.launcher = hello.pid;
+                escherd.abilities = hello.abilities;
+            }
             other => panic!("{other:?}"),
         }
         assert!(!escherd.abilities.has_directories);
@@ -178,8 +177,7 @@ impl Keeper {
     /// Takes over the shim `orphan`, which has claimed `id`.
     fn adopt(&self, orphan: &Orphan, id: ExecutionId) -> Shim {
         let directory = fs::File::open(self.path("run/shims")).unwrap();
-        let socket =
-            escher_launcher::ipc::shim_socket::connect(directory, &SocketName::Claim(id)).unwrap();
+        let socket = escher_launcher::ipc::shim_socket::connect(directory, &claim(id)).unwrap();
         orphan.behind(socket)
     }
 }
@@ -246,11 +244,11 @@ impl Escherd {
     }
 
     /// Has the launcher end what an execution has left.
-    fn sweep(&self, id: ExecutionId) -> Leftovers {
-        self.ask(&LauncherRequest::Sweep { id });
+    fn kill_cgroup(&self, id: ExecutionId) -> Leftovers {
+        self.ask(&LauncherRequest::KillCgroup { id });
         loop {
             match self.receive() {
-                LauncherReply::Swept { id: of, leftovers } if of == id => return leftovers,
+                LauncherReply::CgroupKilled { id: of, leftovers } if of == id => return leftovers,
                 LauncherReply::ShimDied { .. } => {}
                 other => panic!("not swept but {other:?}"),
             }

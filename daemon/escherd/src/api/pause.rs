@@ -1,8 +1,8 @@
-//! What executions may use and have used, and those that stand still for a while.
+//! Pausing and resuming executions.
 
-use escher_protocol::{ApiError, Resources, Target};
+use escher_protocol::{ApiError, Target};
 
-use super::locate::{Place, not_found};
+use super::locate::Place;
 use super::{ExecutionEngine, stopping};
 use crate::scheduler::{self, Scheduler};
 
@@ -30,20 +30,5 @@ impl ExecutionEngine {
             Place::Scheduler(reply) => reply.await.map_err(stopping)?,
             Place::Store(record) => Err(scheduler::not_running(record.number, record.status)),
         }
-    }
-
-    /// What an execution may use, whether it is paused, and what it has used once it is over.
-    ///
-    /// # Errors
-    /// As [`ExecutionEngine::get_status`].
-    pub async fn resources(&self, target: impl Into<Target>) -> Result<Resources, ApiError> {
-        let target = target.into();
-        let resources = |engine: &mut Scheduler, number| engine.resources(number);
-        let found = match self.at(target.clone(), resources).await? {
-            Place::Scheduler(resources) => resources,
-            Place::Store(record) => self.core.store.resources(record.number).await?,
-        };
-        // It may have been forgotten in this very moment.
-        found.ok_or_else(|| not_found(&target))
     }
 }

@@ -1,15 +1,16 @@
-//! Which files there are, and what stands in them.
+//! Finds and reads configuration files.
 //!
-//! As the UAPI group's configuration files specification has it: the main file is the first one that is there;
-//! drop-ins of all directories apply in the order of their names, and one that is in an earlier directory hides
-//! those of the same name in later ones. So an empty file, or a link to `/dev/null`, switches off what it hides.
+//! The UAPI group's configuration files specification has the rules. The main file is the first that
+//! exists; the drop-ins of all directories apply in the order of their names, and one in an earlier
+//! directory masks those of the same name in later ones. So an empty file, or a link to `/dev/null`,
+//! disables what it masks.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::error::Fault;
+use super::error::ConfigProblem;
 
 /// Name of the main file.
 const FILE_NAME: &str = "escher.toml";
@@ -17,42 +18,43 @@ const FILE_NAME: &str = "escher.toml";
 /// Name of the directory of drop-ins beside it.
 const DROP_INS: &str = "escher.toml.d";
 
-/// Longest file that is read, in bytes. All settings with a remark on each take a few thousand.
+/// Longest file that is read, in bytes. All settings with a comment on each take a few thousand.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// The files of these directories, those that go over others last, and what is wrong with the directories.
-pub(super) fn files(dirs: &[PathBuf]) -> (Vec<PathBuf>, Vec<Fault>) {
-    let mut faults = Vec::new();
+/// Lists the files of these directories in the order in which they apply, with the directories'
+/// problems.
+pub(super) fn find(dirs: &[PathBuf]) -> (Vec<PathBuf>, Vec<ConfigProblem>) {
+    let mut problems = Vec::new();
     let main = dirs
         .iter()
         .map(|dir| dir.join(FILE_NAME))
-        .find(|path| is_there(path));
+        .find(|path| exists(path));
     let mut drop_ins = BTreeMap::new();
     for dir in dirs {
-        match names(&dir.join(DROP_INS)) {
+        match drop_ins_in(&dir.join(DROP_INS)) {
             Ok(paths) => {
                 for path in paths {
                     let name = path.file_name().unwrap_or_default().to_owned();
                     drop_ins.entry(name).or_insert(path);
                 }
             }
-            Err(error) => faults.push(unreadable(&dir.join(DROP_INS), &error)),
+            Err(error) => problems.push(unreadable(&dir.join(DROP_INS), &error)),
         }
     }
     (
         main.into_iter().chain(drop_ins.into_values()).collect(),
-        faults,
+        problems,
     )
 }
 
-/// One that is there but can't be looked at counts: reading it will tell why.
-fn is_there(path: &Path) -> bool {
-    let looked = fs::symlink_metadata(path);
-    !matches!(looked, Err(error) if error.kind() == io::ErrorKind::NotFound)
+/// Whether there is a file, readable or not: the error follows when it is read.
+fn exists(path: &Path) -> bool {
+    let metadata = fs::symlink_metadata(path);
+    !matches!(metadata, Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
-/// The drop-ins in one directory. Hidden files are those of editors.
-fn names(dir: &Path) -> io::Result<Vec<PathBuf>> {
+/// Lists the drop-ins in one directory. Hidden files are those of editors.
+fn drop_ins_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -69,28 +71,30 @@ fn names(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The text of a file.
-pub(super) fn read(path: &Path) -> Result<String, Fault> {
+/// Reads the text of a file.
+pub(super) fn read(path: &Path) -> Result<String, ConfigProblem> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(path, &error))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        let right = format!("is longer than {MAX_FILE_BYTES} bytes: that is no configuration");
-        return Err(Fault::new(path.display().to_string(), right));
+        let explanation = format!("longer than {MAX_FILE_BYTES} bytes, so not a configuration");
+        return Err(ConfigProblem::new(path.display().to_string(), explanation));
     }
     String::from_utf8(bytes).map_err(|error| {
-        let place = error.utf8_error().valid_up_to();
-        let before = error.as_bytes().iter().take(place);
-        let line = before.filter(|byte| **byte == b'\n').count() + 1;
-        let said = format!("{}:{line}", path.display());
-        Fault::new(said, "there are bytes here that are not UTF-8")
+        let valid = error
+            .as_bytes()
+            .iter()
+            .take(error.utf8_error().valid_up_to());
+        let line = valid.filter(|byte| **byte == b'\n').count() + 1;
+        let subject = format!("{}:{line}", path.display());
+        ConfigProblem::new(subject, "not UTF-8")
     })
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Fault {
-    Fault::new(
+fn unreadable(path: &Path, error: &io::Error) -> ConfigProblem {
+    ConfigProblem::new(
         path.display().to_string(),
         format!("cannot be read: {error}"),
     )
@@ -117,8 +121,8 @@ mod tests {
 
         fn found(&self) -> Vec<String> {
             let dirs = ["etc", "run", "usr"].map(|dir| self.root.path().join(dir));
-            let (files, faults) = files(&dirs);
-            assert!(faults.is_empty(), "{faults:?}");
+            let (files, problems) = find(&dirs);
+            assert!(problems.is_empty(), "{problems:?}");
             let names = files
                 .iter()
                 .map(|file| file.strip_prefix(&self.root).unwrap());
@@ -127,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_main_file_counts_and_drop_ins_come_by_their_names() {
+    fn takes_the_first_main_file_and_drop_ins_by_their_names() {
         let tree = Tree::new(&[
             "run/escher.toml",
             "usr/escher.toml",
@@ -144,11 +148,11 @@ mod tests {
         fs::remove_dir_all(tree.root.path().join("usr/escher.toml.d")).unwrap();
         fs::remove_file(tree.root.path().join("run/escher.toml")).unwrap();
         fs::remove_file(tree.root.path().join("usr/escher.toml")).unwrap();
-        assert_eq!(tree.found(), &drop_ins[1..], "also without a main file");
+        assert_eq!(tree.found(), &drop_ins[1..], "without a main file too");
     }
 
     #[test]
-    fn a_name_in_an_earlier_directory_hides_the_same_one_in_later_ones() {
+    fn masks_drop_ins_of_the_same_name_in_later_directories() {
         let tree = Tree::new(&["usr/escher.toml.d/10-a.toml", "run/escher.toml.d/10-a.toml"]);
         assert_eq!(tree.found(), ["run/escher.toml.d/10-a.toml"]);
         let etc = tree.root.path().join("etc/escher.toml.d");
@@ -159,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_editors_and_other_endings_are_no_drop_ins() {
+    fn ignores_files_of_editors_and_other_extensions() {
         let tree = Tree::new(&[
             "etc/escher.toml.d/.#10-a.toml",
             "etc/escher.toml.d/10-a.toml~",
@@ -169,25 +173,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_and_cannot_be_read_is_a_fault() {
+    fn reports_what_cannot_be_read() {
         let tree = Tree::new(&["usr/escher.toml", "etc/escher.toml.d"]);
         let etc = tree.root.path().join("etc");
         std::os::unix::fs::symlink("nowhere", etc.join("escher.toml")).unwrap();
         let dirs = [etc.clone(), tree.root.path().join("usr")];
-        let (files, faults) = files(&dirs);
-        assert_eq!(
-            files,
-            [etc.join("escher.toml")],
-            "a link is there, wherever it leads"
-        );
-        assert_eq!(faults.len(), 1, "the drop-ins' directory is a file");
+        let (files, problems) = find(&dirs);
+        assert_eq!(files, [etc.join("escher.toml")], "a dangling link exists");
+        assert_eq!(problems.len(), 1, "the drop-ins' directory is a file");
         assert!(
-            faults[0]
+            problems[0]
                 .to_string()
                 .contains("escher.toml.d: cannot be read")
         );
-        let fault = read(&files[0]).unwrap_err().to_string();
-        assert!(fault.contains("etc/escher.toml: cannot be read"), "{fault}");
+        let problem = read(&files[0]).unwrap_err().to_string();
+        assert!(
+            problem.contains("etc/escher.toml: cannot be read"),
+            "{problem}"
+        );
         assert!(read(&etc).is_err(), "a directory");
 
         let odd = etc.join("odd");

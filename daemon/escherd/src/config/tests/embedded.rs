@@ -1,4 +1,4 @@
-//! What an engine inside of another program is configured with.
+//! The configuration of an embedded engine.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,20 +7,20 @@ use std::path::Path;
 use crate::config::{EngineConfig, Profile};
 
 #[test]
-fn everything_is_in_the_temporary_folder_of_the_user() {
+fn default_directories_are_in_the_users_temporary_directory() {
     let config = EngineConfig::default();
     let name = format!("escher-executions-{}", nix::unistd::geteuid());
     assert_eq!(config.log_dir, std::env::temp_dir().join(name));
     assert_eq!(config.state_dir, config.log_dir.join("state"));
     assert_eq!(config.runtime_dir, config.log_dir.join("run"));
     assert!(config.launcher.ends_with("escher-launcher"));
-    let testing = EngineConfig::of_profile(Profile::Testing);
+    let testing = EngineConfig::from_profile(Profile::Testing);
     assert_eq!(testing.log_dir, config.log_dir);
     assert!(!testing.executions.output.stream);
 }
 
 #[test]
-fn a_file_is_read_like_escherds() {
+fn reads_a_file_like_escherd() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("engine.json");
     fs::write(
@@ -37,11 +37,11 @@ fn a_file_is_read_like_escherds() {
     )
     .unwrap();
     let error = EngineConfig::from_file(&path).unwrap_err();
-    assert_eq!(error.faults().len(), 2, "{error}");
+    assert_eq!(error.problems().len(), 2, "{error}");
 }
 
 #[test]
-fn the_directory_of_logs_is_made_for_its_group_at_most() {
+fn log_directory_is_accessible_to_its_group_at_most() {
     let dir = tempfile::tempdir().unwrap();
     let config = EngineConfig {
         log_dir: dir.path().join("a/logs"),
@@ -62,7 +62,7 @@ fn the_directory_of_logs_is_made_for_its_group_at_most() {
 }
 
 #[test]
-fn the_temporary_folder_is_private_for_whatever_is_inside_of_it() {
+fn temporary_directory_is_private_if_it_is_used() {
     let dir = tempfile::tempdir().unwrap();
     let temporary = dir.path().join("temporary");
     for (logs, state) in [
@@ -75,11 +75,11 @@ fn the_temporary_folder_is_private_for_whatever_is_inside_of_it() {
             runtime_dir: dir.path().join("run"),
             ..EngineConfig::default()
         };
-        config.make_log_dir_beside(&temporary).unwrap();
+        config.make_log_dir_with_temporary(&temporary).unwrap();
         let mode = fs::metadata(&temporary).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o700);
         fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755)).unwrap();
-        let error = config.make_log_dir_beside(&temporary).unwrap_err();
+        let error = config.make_log_dir_with_temporary(&temporary).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
         fs::remove_dir(&temporary).unwrap();
     }

@@ -1,0 +1,90 @@
+//! Tasks that keep systemd informed: of a start that takes long, of the status, of escherd being alive.
+
+use std::time::Duration;
+
+use escher_protocol::ApiError;
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until};
+
+use crate::api::ExecutionEngine;
+use crate::host::systemd::{self, PeriodicState, notify_periodically};
+
+/// Extension of the start timeout with each request, in microseconds (`EXTEND_TIMEOUT_USEC`,
+/// sd_notify(3)).
+const START_EXTENSION_USEC: u32 = 30_000_000;
+
+/// Time between two requests: well below the default start timeout of 90 s (systemd.service(5)).
+const START_EXTENSION_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Minimum time between two status lines.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs `start` and extends systemd's timeout until it is done: salvaging a large store, or adopting
+/// many shims, takes its time.
+pub(crate) async fn extend_start_timeout<T>(start: impl Future<Output = T>) -> T {
+    let mut start = std::pin::pin!(start);
+    let mut ticks = interval_at(
+        Instant::now() + START_EXTENSION_INTERVAL,
+        START_EXTENSION_INTERVAL,
+    );
+    loop {
+        tokio::select! {
+            started = &mut start => return started,
+            _ = ticks.tick() => {
+                notify_periodically(PeriodicState::ExtendStart(START_EXTENSION_USEC)).await;
+            }
+        }
+    }
+}
+
+/// Keeps the line up to date that `systemctl status` shows, until the engine stops.
+pub(crate) async fn update_status(engine: ExecutionEngine) {
+    if systemd::is_listening() {
+        // An error is the engine's end.
+        let _ = send_changes(&engine).await;
+    }
+}
+
+async fn send_changes(engine: &ExecutionEngine) -> Result<(), ApiError> {
+    let mut changes = engine.changes().await?;
+    let mut sent = String::new();
+    loop {
+        changes.borrow_and_update();
+        let line = status_line(engine).await?;
+        if line != sent {
+            notify_periodically(PeriodicState::Status(line.clone())).await;
+            sent = line;
+        }
+        sleep_until(Instant::now() + STATUS_INTERVAL).await;
+        if changes.changed().await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn status_line(engine: &ExecutionEngine) -> Result<String, ApiError> {
+    let counts = engine.counts().await?;
+    Ok(format!(
+        "serving: {} running, {} waiting, {} finished",
+        counts.running,
+        counts.pending,
+        engine.finished_count()
+    ))
+}
+
+/// Sends systemd signs of life, each after the engine has answered a question: systemd restarts an
+/// escherd that hangs (`WatchdogSec=`, systemd.service(5)). Does nothing where the watchdog is off.
+pub(crate) async fn feed_watchdog(engine: ExecutionEngine) {
+    let Some(timeout) = systemd::watchdog_timeout() else {
+        return;
+    };
+    // Half of the timeout, as sd_watchdog_enabled(3) recommends.
+    let mut ticks = interval(timeout / 2);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if engine.counts().await.is_err() {
+            return;
+        }
+        notify_periodically(PeriodicState::Alive).await;
+    }
+}
