@@ -15,6 +15,7 @@ pub mod codec;
 pub mod diagnostic;
 pub mod error;
 pub mod event;
+pub mod event_delivery;
 pub mod execution;
 #[cfg(feature = "frames")]
 pub mod frame;

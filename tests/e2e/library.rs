@@ -331,7 +331,7 @@ fn without_reconnecting_a_lost_connection_fails_all_its_calls() {
     let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let connector = Connector::new(daemon.home().socket());
-        let connector = connector.reconnect_within(Duration::ZERO);
+        let connector = connector.reconnect_timeout(Duration::ZERO);
         let client = connector.connect().await.unwrap();
         let request = shell(&format!("read line < {}", gate.name()));
         let id = client.execute(request).await.unwrap().id;

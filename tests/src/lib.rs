@@ -15,6 +15,7 @@ mod ctl;
 mod daemon;
 mod daemon_builder;
 mod digest;
+pub mod fake_daemon;
 mod held_connections;
 mod home;
 pub mod host;
@@ -25,6 +26,7 @@ mod metrics;
 mod package;
 mod program;
 mod raw_peer;
+pub mod samples;
 
 pub use escher_testkit::*;
 

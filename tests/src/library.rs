@@ -3,7 +3,8 @@
 use std::future::Future;
 
 use escher_client::{
-    Client, Command, EventKind, EventsRequest, ExecutionId, ExecutionRequest, Output, OutputStream,
+    Client, Command, EventKind, EventsRequest, ExecutionId, ExecutionRequest, LogStream,
+    OutputStream,
 };
 
 use crate::{Daemon, LONG_DEADLINE};
@@ -67,7 +68,7 @@ pub async fn wait_started(client: &Client, id: ExecutionId) {
 
 /// Reads a stream of output to its end. Returns both outputs and the offset of the end. Every chunk has to
 /// follow the one before it.
-pub async fn collect(mut output: Output, mut offset: u64) -> (Vec<u8>, Vec<u8>, u64) {
+pub async fn collect(mut output: LogStream, mut offset: u64) -> (Vec<u8>, Vec<u8>, u64) {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     while let Some(chunk) = output.next().await {
         let chunk = chunk.unwrap();

@@ -1,14 +1,17 @@
-//! One connection: requests out, answers in, each to whom it belongs.
+//! One connection to escherd: multiplexes requests and their responses.
 //!
-//! Two tasks work for it. The *writer* takes what [`Outgoing`] has gathered; the *reader* hands what
-//! arrives to the [`Routes`] of the requests in flight and never waits for any of them, because a
-//! stream's items are bounded by its window. Nothing here is unbounded: each request in flight holds a
-//! permit, of which there are as many as escherd allows, and has at most itself, one abandonment and
-//! the grants of one window waiting to be written.
+//! Two tasks do its I/O. The writer sends the frames in the [`SendQueue`]. The reader delivers each
+//! received frame to its request in the [`RequestTable`], and never waits for a consumer: the flow
+//! control window bounds what is queued for a stream. Everything is bounded: a request in flight holds
+//! one of as many permits as escherd allows, and has at most its own frame, one `Abandon` and the
+//! grants of one window in the queue.
 
-mod inbox;
-mod outgoing;
-mod routes;
+mod connect;
+mod handshake;
+mod in_flight;
+mod item_receiver;
+mod request_table;
+mod send_queue;
 
 use std::io;
 use std::sync::Arc;
@@ -17,64 +20,62 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use escher_protocol::frame::{FrameCodec, FrameError};
 use escher_protocol::handshake::Welcome;
-use escher_protocol::{ClientFrame, Request, RequestId, Response, ServerFrame};
+use escher_protocol::{ClientFrame, Request, ServerFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::task::AbortHandle;
 
-use crate::error::{Error, Violation};
-pub(crate) use inbox::Inbox;
-use outgoing::Outgoing;
-use routes::{Route, Routes};
+use crate::error::{Error, ProtocolViolation};
+pub(crate) use connect::connect_socket;
+pub(crate) use handshake::handshake;
+pub(crate) use in_flight::PendingResponse;
+use in_flight::{InFlightRequest, IoTasks, Shared};
+pub(crate) use item_receiver::ItemReceiver;
+use request_table::{RequestTable, ResponseSender};
+use send_queue::SendQueue;
 
-/// Room made for each read from the socket: a frame of output and then some.
-const READ_BYTES: usize = 512 * 1024;
+/// Buffer space reserved before each read from the socket: more than one frame of output.
+const READ_BUFFER_BYTES: usize = 512 * 1024;
 
-/// A connection after its handshake. It closes when the last request and the last client that hold it
+/// A connection after its handshake. It closes when the last request and the last client that use it
 /// are dropped.
 #[derive(Debug)]
 pub(crate) struct Connection {
     welcome: Welcome,
     shared: Arc<Shared>,
-    in_flight: Arc<Semaphore>,
-    tasks: [AbortHandle; 2],
-    since: Instant,
-}
-
-#[derive(Debug)]
-struct Shared {
-    routes: Routes,
-    outgoing: Outgoing,
+    permits: Arc<Semaphore>,
+    io_tasks: Arc<IoTasks>,
+    established: Instant,
 }
 
 impl Connection {
-    /// Takes over `stream`, of which `rest` was already read.
-    pub(crate) fn start(stream: UnixStream, rest: BytesMut, welcome: Welcome) -> Arc<Self> {
+    /// Starts the I/O tasks on `stream`, from which `received` was read after the handshake.
+    pub(crate) fn start(stream: UnixStream, received: BytesMut, welcome: Welcome) -> Arc<Self> {
         let limits = welcome.limits;
-        let permits = (limits.max_requests_in_flight as usize).clamp(1, Semaphore::MAX_PERMITS);
-        let in_flight = Arc::new(Semaphore::new(permits));
+        let max_in_flight =
+            (limits.max_requests_in_flight as usize).clamp(1, Semaphore::MAX_PERMITS);
+        let permits = Arc::new(Semaphore::new(max_in_flight));
         let shared = Arc::new(Shared {
-            routes: Routes::new(limits.stream_window_bytes),
-            outgoing: Outgoing::new(limits.max_frame_bytes as usize),
+            requests: RequestTable::new(limits.stream_window_bytes),
+            send_queue: SendQueue::new(limits.max_frame_bytes as usize),
         });
         let (read, write) = stream.into_split();
         let reader = tokio::spawn({
-            let (shared, in_flight) = (Arc::clone(&shared), Arc::clone(&in_flight));
+            let (shared, permits) = (Arc::clone(&shared), Arc::clone(&permits));
             async move {
-                let end = receive(read, rest, &shared.routes).await;
-                shared.routes.close(end);
-                in_flight.close();
+                let reason = read_frames(read, received, &shared.requests).await;
+                shared.requests.close(reason);
+                permits.close();
             }
         });
-        let writer = tokio::spawn(send(write, Arc::clone(&shared)));
+        let writer = tokio::spawn(write_frames(write, Arc::clone(&shared)));
         Arc::new(Connection {
             welcome,
             shared,
-            in_flight,
-            tasks: [reader.abort_handle(), writer.abort_handle()],
-            since: Instant::now(),
+            permits,
+            io_tasks: Arc::new(IoTasks([reader.abort_handle(), writer.abort_handle()])),
+            established: Instant::now(),
         })
     }
 
@@ -82,136 +83,85 @@ impl Connection {
         &self.welcome
     }
 
-    /// Whether anything was answered over it, but that escherd is about to stop.
-    pub(crate) fn has_answered(&self) -> bool {
-        self.shared.routes.answered()
+    /// Whether any frame was received other than notices that escherd shuts down.
+    pub(crate) fn has_response(&self) -> bool {
+        self.shared.requests.has_response()
     }
 
-    /// How long ago it was made.
+    /// Returns the time since the handshake.
     pub(crate) fn age(&self) -> Duration {
-        self.since.elapsed()
+        self.established.elapsed()
     }
 
-    /// Sends a request that is answered by one value. With an error it was not sent.
-    pub(crate) async fn call(self: &Arc<Self>, request: Request) -> Result<PendingReply, Error> {
+    /// Sends a request that is answered by one value. On error it was not sent.
+    pub(crate) async fn call(&self, request: Request) -> Result<PendingResponse, Error> {
         let permit = self.permit().await?;
-        let (answer, reply) = oneshot::channel();
-        let ticket = self.open(request, Route::Reply(answer), permit)?;
-        Ok(PendingReply { reply, ticket })
+        let (sender, receiver) = oneshot::channel();
+        let request = self.send(request, ResponseSender::Single(sender), permit)?;
+        Ok(PendingResponse::new(receiver, request))
     }
 
-    /// Sends a request that is answered by a stream. With an error it was not sent.
-    pub(crate) async fn stream(self: &Arc<Self>, request: Request) -> Result<Inbox, Error> {
+    /// Sends a request that is answered by a stream. On error it was not sent.
+    pub(crate) async fn stream(&self, request: Request) -> Result<ItemReceiver, Error> {
         let permit = self.permit().await?;
-        let (route, feed) = self.shared.routes.stream();
-        let ticket = self.open(request, route, permit)?;
-        Ok(Inbox::new(feed, ticket))
+        let (sender, receiver) = self.shared.requests.stream_channel();
+        let request = self.send(request, sender, permit)?;
+        Ok(ItemReceiver::new(receiver, request))
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, Error> {
-        match Arc::clone(&self.in_flight).acquire_owned().await {
+        match Arc::clone(&self.permits).acquire_owned().await {
             Ok(permit) => Ok(permit),
-            Err(_) => Err(self.shared.routes.end()),
+            Err(_) => Err(self.shared.requests.close_reason()),
         }
     }
 
-    fn open(
-        self: &Arc<Self>,
+    fn send(
+        &self,
         body: Request,
-        route: Route,
+        response: ResponseSender,
         permit: OwnedSemaphorePermit,
-    ) -> Result<Ticket, Error> {
-        let id = self.shared.routes.open(route)?;
+    ) -> Result<InFlightRequest, Error> {
+        let id = self.shared.requests.insert(response)?;
         let request = ClientFrame::Request { id, body };
-        if let Err(error) = self.shared.outgoing.push(&request) {
-            self.shared.routes.forget(id);
+        if let Err(error) = self.shared.send_queue.push(&request) {
+            self.shared.requests.remove(id);
             return Err(error);
         }
-        Ok(Ticket {
+        Ok(InFlightRequest {
             id,
             permit: Some(permit),
-            connection: Arc::clone(self),
+            shared: Arc::clone(&self.shared),
+            _io_tasks: Arc::clone(&self.io_tasks),
         })
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
-    }
-}
-
-/// A request in flight. Dropping it before it is answered abandons it.
-#[derive(Debug)]
-struct Ticket {
-    id: RequestId,
-    permit: Option<OwnedSemaphorePermit>,
-    connection: Arc<Connection>,
-}
-
-impl Ticket {
-    /// Lets the stream that answers this send `bytes` more.
-    fn grant(&self, bytes: u32) {
-        let shared = &self.connection.shared;
-        // Too small to be refused; a connection that is gone needs no grant.
-        let _ = shared
-            .outgoing
-            .push(&ClientFrame::Grant { id: self.id, bytes });
-    }
-
-    fn connection_end(&self) -> Error {
-        self.connection.shared.routes.end()
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let shared = &self.connection.shared;
-        if shared.routes.forget(self.id) {
-            shared.outgoing.push_abandon(self.id, self.permit.take());
-        }
-    }
-}
-
-/// The answer to come.
-#[derive(Debug)]
-pub(crate) struct PendingReply {
-    reply: oneshot::Receiver<Result<Response, Error>>,
-    ticket: Ticket,
-}
-
-impl PendingReply {
-    /// Waits for it. Dropping the future loses nothing; after an answer there is no other.
-    pub(crate) async fn response(&mut self) -> Result<Response, Error> {
-        match (&mut self.reply).await {
-            Ok(answer) => answer,
-            Err(_) => Err(self.ticket.connection_end()),
-        }
-    }
-}
-
-/// Reads frames until there are no more, and says why.
-async fn receive(mut socket: OwnedReadHalf, mut buffer: BytesMut, routes: &Routes) -> Error {
+/// Delivers received frames until the connection ends. Returns why it ended.
+async fn read_frames(
+    mut socket: OwnedReadHalf,
+    mut buffer: BytesMut,
+    requests: &RequestTable,
+) -> Error {
     let codec = FrameCodec::<ServerFrame>::established();
     loop {
         loop {
             match codec.decode_frame(&mut buffer) {
                 Ok(Some((frame, length))) => {
-                    if let Err(violation) = routes.deliver(frame, length) {
+                    if let Err(violation) = requests.deliver(frame, length) {
                         return Error::Protocol(violation);
                     }
                 }
                 Ok(None) => break,
                 Err(FrameError::Io(error)) => return Error::Disconnected(Arc::new(error)),
-                Err(error) => return Error::Protocol(Violation::Frame(Arc::new(error))),
+                Err(error) => return Error::Protocol(ProtocolViolation::Frame(Arc::new(error))),
             }
         }
-        buffer.reserve(READ_BYTES);
+        buffer.reserve(READ_BUFFER_BYTES);
         match socket.read_buf(&mut buffer).await {
             Ok(0) => {
-                let error = io::Error::new(io::ErrorKind::UnexpectedEof, "escherd hung up");
+                let kind = io::ErrorKind::UnexpectedEof;
+                let error = io::Error::new(kind, "escherd closed the connection");
                 return Error::Disconnected(Arc::new(error));
             }
             Ok(_) => {}
@@ -220,14 +170,14 @@ async fn receive(mut socket: OwnedReadHalf, mut buffer: BytesMut, routes: &Route
     }
 }
 
-/// Writes what is gathered, until the socket takes no more. That it does not is told by the reader,
-/// which first delivers what escherd had still to say.
-async fn send(mut socket: OwnedWriteHalf, shared: Arc<Shared>) {
+/// Writes queued frames until a write fails. The reader reports the failure, after it has delivered
+/// what escherd sent before.
+async fn write_frames(mut socket: OwnedWriteHalf, shared: Arc<Shared>) {
     loop {
-        let batch = shared.outgoing.take().await;
+        let batch = shared.send_queue.next_batch().await;
         if socket.write_all(&batch.bytes).await.is_err() {
             return;
         }
-        shared.outgoing.recycle(batch);
+        shared.send_queue.recycle(batch);
     }
 }

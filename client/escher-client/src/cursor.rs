@@ -1,20 +1,20 @@
-//! Where a stream stands, and what to ask for to go on from there.
+//! The position of a stream, from which it continues on another connection.
 
 use escher_protocol::message::Event;
 use escher_protocol::{ExecutionRecord, OutputChunk, OutputStart, Request};
 
-/// A request for a stream, moved on with each element that was given out.
+/// The request of a stream, updated with each item so that it asks for the rest.
 #[derive(Debug)]
 pub struct Cursor {
     request: Request,
-    /// Number of the last execution of a list. They fall: the newest come first.
-    last_listed: Option<u64>,
-    /// Executions that a limit still allows.
-    left: Option<u32>,
+    /// The number of the last execution of a list. Lists are sorted by descending number.
+    last_number: Option<u64>,
+    /// How many more executions the limit of a list allows.
+    remaining: Option<u32>,
 }
 
 impl Cursor {
-    /// At the beginning of what answers `request`.
+    /// Creates the cursor of a stream that has not returned any item.
     pub(crate) fn new(request: Request) -> Self {
         let limit = match &request {
             Request::List(selection) => selection.filter.limit,
@@ -22,56 +22,56 @@ impl Cursor {
         };
         Cursor {
             request,
-            last_listed: None,
-            left: (limit > 0).then_some(limit),
+            last_number: None,
+            remaining: (limit > 0).then_some(limit),
         }
     }
 
-    /// The request that goes on from here.
+    /// Returns the request that continues the stream.
     pub(crate) fn request(&self) -> &Request {
         &self.request
     }
 
-    /// Whether nothing of what was asked for is left.
+    /// Whether the stream has returned everything that was requested.
     pub(crate) fn is_complete(&self) -> bool {
         match &self.request {
             Request::ReadOutput(request) => request.length == Some(0),
-            _ => self.left == Some(0),
+            _ => self.remaining == Some(0),
         }
     }
 
-    /// Passes over a chunk.
-    pub(crate) fn pass_output(&mut self, chunk: &OutputChunk) {
+    /// Advances past a chunk of output.
+    pub(crate) fn advance_output(&mut self, chunk: &OutputChunk) {
         if let Request::ReadOutput(request) = &mut self.request {
             let end = chunk.offset.saturating_add(chunk.data.len() as u64);
-            let begun = match request.start {
+            let start = match request.start {
                 OutputStart::Offset(offset) => offset,
-                // The first chunk begins where the last lines do.
+                // The first chunk starts where the requested lines start.
                 OutputStart::LastLines(_) => chunk.offset,
             };
             request.length = request
                 .length
-                .map(|length| length.saturating_sub(end.saturating_sub(begun)));
+                .map(|length| length.saturating_sub(end.saturating_sub(start)));
             request.start = OutputStart::Offset(end);
         }
     }
 
-    /// Passes over an event.
-    pub(crate) fn pass_event(&mut self, event: &Event) {
+    /// Advances past an event.
+    pub(crate) fn advance_event(&mut self, event: &Event) {
         if let Request::Events(request) = &mut self.request {
             request.after = Some(event.sequence);
         }
     }
 
-    /// Passes over an execution; whether it had not been given out yet.
-    pub(crate) fn pass_execution(&mut self, record: &ExecutionRecord) -> bool {
-        if self.last_listed.is_some_and(|last| record.number >= last) {
+    /// Advances past an execution. Returns whether it is new to the stream.
+    pub(crate) fn advance_execution(&mut self, record: &ExecutionRecord) -> bool {
+        if self.last_number.is_some_and(|last| record.number >= last) {
             return false;
         }
-        self.last_listed = Some(record.number);
-        self.left = self.left.map(|left| left.saturating_sub(1));
-        // Asked again, the newest come first once more, and those that are new since count, too: the
-        // limit is kept here from now on.
+        self.last_number = Some(record.number);
+        self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(1));
+        // A repeated request lists the newest executions again, including ones submitted since, and
+        // they would count towards its limit. So only `remaining` limits it.
         if let Request::List(selection) = &mut self.request {
             selection.filter.limit = 0;
         }
@@ -85,7 +85,7 @@ mod tests {
     use escher_protocol::message::{ListFilter, OutputRequest};
     use escher_protocol::{OutputStream, StreamSelection};
 
-    fn output(start: OutputStart, length: Option<u64>) -> Cursor {
+    fn output_cursor(start: OutputStart, length: Option<u64>) -> Cursor {
         Cursor::new(Request::ReadOutput(OutputRequest {
             target: "1".into(),
             streams: StreamSelection::Both,
@@ -95,8 +95,9 @@ mod tests {
         }))
     }
 
-    fn after(cursor: &mut Cursor, offset: u64, length: usize) -> (OutputStart, Option<u64>) {
-        cursor.pass_output(&OutputChunk {
+    /// Advances past a chunk of `length` bytes. Returns the start and the length of the next request.
+    fn advance(cursor: &mut Cursor, offset: u64, length: usize) -> (OutputStart, Option<u64>) {
+        cursor.advance_output(&OutputChunk {
             stream: OutputStream::Stdout,
             offset,
             time_us: 0,
@@ -109,50 +110,50 @@ mod tests {
     }
 
     #[test]
-    fn output_goes_on_behind_the_last_chunk_with_what_is_left_of_the_length() {
-        let mut cursor = output(OutputStart::Offset(10), Some(100));
+    fn output_continues_after_the_last_chunk_with_the_remaining_length() {
+        let mut cursor = output_cursor(OutputStart::Offset(10), Some(100));
         assert_eq!(
-            after(&mut cursor, 30, 5),
+            advance(&mut cursor, 30, 5),
             (OutputStart::Offset(35), Some(75))
         );
         assert!(!cursor.is_complete());
         assert_eq!(
-            after(&mut cursor, 35, 75),
+            advance(&mut cursor, 35, 75),
             (OutputStart::Offset(110), Some(0))
         );
         assert!(cursor.is_complete());
     }
 
     #[test]
-    fn last_lines_are_counted_once() {
-        let mut cursor = output(OutputStart::LastLines(3), Some(100));
+    fn last_lines_are_requested_once() {
+        let mut cursor = output_cursor(OutputStart::LastLines(3), Some(100));
         assert_eq!(
-            after(&mut cursor, 700, 40),
+            advance(&mut cursor, 700, 40),
             (OutputStart::Offset(740), Some(60))
         );
-        let mut cursor = output(OutputStart::LastLines(3), None);
+        let mut cursor = output_cursor(OutputStart::LastLines(3), None);
         assert_eq!(
-            after(&mut cursor, 700, 40),
+            advance(&mut cursor, 700, 40),
             (OutputStart::Offset(740), None)
         );
     }
 
     #[test]
-    fn a_limit_counts_what_was_given_out() {
+    fn limit_counts_returned_executions() {
         let filter = ListFilter {
             limit: 3,
             ..ListFilter::default()
         };
         let mut cursor = Cursor::new(Request::List(filter.into()));
-        let mut pass = |number| {
-            let record = crate::sample::record(number);
-            (cursor.pass_execution(&record), cursor.is_complete())
+        let mut advance = |number| {
+            let record = escher_tests::samples::record(number);
+            (cursor.advance_execution(&record), cursor.is_complete())
         };
-        assert_eq!(pass(9), (true, false));
-        // Asked again: one that is new since, and the one that was there.
-        assert_eq!(pass(12), (false, false));
-        assert_eq!(pass(9), (false, false));
-        assert_eq!(pass(7), (true, false));
-        assert_eq!(pass(2), (true, true));
+        assert_eq!(advance(9), (true, false));
+        // After a reconnect: an execution submitted since, and the one returned before.
+        assert_eq!(advance(12), (false, false));
+        assert_eq!(advance(9), (false, false));
+        assert_eq!(advance(7), (true, false));
+        assert_eq!(advance(2), (true, true));
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong between a program and escherd.
+//! Errors of connecting, requests and streams.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,82 +9,85 @@ use escher_protocol::frame::FrameError;
 use escher_protocol::handshake::{HIGHEST_VERSION, LOWEST_VERSION, Refusal};
 use escher_protocol::{ApiError, ErrorCode};
 
-/// Why there is no connection.
+/// Why a connection could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// Nothing listens there: no such file, or nobody behind the socket.
+    /// Nothing listens on the socket: the file is missing, or no process has it open.
     #[error("no escherd listens at {}", path.display())]
     NoDaemon {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// What the system said.
+        /// The error of connect(2).
         source: io::Error,
     },
-    /// The socket, or a directory above it, is closed to this user.
+    /// This user may not connect to the socket, or may not search a directory above it.
     #[error("no permission to connect to {}", path.display())]
     PermissionDenied {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// What the system said.
+        /// The error of connect(2).
         source: io::Error,
     },
-    /// There is something, but it is no stream socket.
+    /// The path exists and is not a stream socket.
     #[error("{} is not a socket of escherd", path.display())]
     NotASocket {
-        /// What was taken for the socket.
+        /// The path.
         path: PathBuf,
     },
-    /// escherd and this program have no version of the protocol in common.
+    /// escherd and this program have no protocol version in common.
     #[error(
         "escherd at {} speaks protocol versions {} to {}, this program {LOWEST_VERSION} to {HIGHEST_VERSION}",
         path.display(), refusal.lowest, refusal.highest
     )]
     VersionMismatch {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// What escherd answered.
+        /// The answer of escherd.
         refusal: Box<Refusal>,
     },
-    /// escherd does not want this connection.
+    /// escherd refused the connection.
     #[error("escherd at {} refused the connection: {}", path.display(), refusal.error)]
     Refused {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// What escherd answered.
+        /// The answer of escherd.
         refusal: Box<Refusal>,
     },
-    /// Whatever answered is not escherd, or a broken one.
-    #[error("what listens at {} does not speak escher's protocol: {violation}", path.display())]
+    /// The process behind the socket does not follow escher's protocol.
+    #[error("protocol error during the handshake with {}: {violation}", path.display())]
     Protocol {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// What it did.
-        violation: Violation,
+        /// The violation.
+        violation: ProtocolViolation,
     },
-    /// Connection and handshake took too long.
-    #[error("escherd at {} did not answer within {} ms", path.display(), after.as_millis())]
+    /// Connecting, including the handshake, exceeded
+    /// [`Connector::connect_timeout`](crate::Connector::connect_timeout).
+    #[error("escherd at {} did not answer within {} ms", path.display(), timeout.as_millis())]
     Timeout {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// The deadline.
-        after: Duration,
+        /// The timeout that expired.
+        timeout: Duration,
     },
-    /// Anything else that the system may say.
+    /// Any other system error.
     #[error("cannot connect to {}: {source}", path.display())]
     Io {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         source: io::Error,
     },
 }
 
 impl ConnectError {
-    /// Whether somebody was there and hung up before the handshake was done.
-    pub(crate) fn is_cut_off(&self) -> bool {
+    /// Whether a process accepted the connection and closed it during the handshake.
+    pub(crate) fn is_closed_during_handshake(&self) -> bool {
         match self {
-            ConnectError::Protocol { violation, .. } => matches!(violation, Violation::HungUp),
+            ConnectError::Protocol { violation, .. } => {
+                matches!(violation, ProtocolViolation::ConnectionClosed)
+            }
             ConnectError::Io { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
@@ -93,7 +96,7 @@ impl ConnectError {
         }
     }
 
-    /// The socket that was to be connected to.
+    /// Returns the path of the socket.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
@@ -109,44 +112,46 @@ impl ConnectError {
     }
 }
 
-/// Why a request has no answer, or a stream ended early.
+/// Why a request failed, or a stream ended early.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// escherd understood, and says no; or (`unsupported`) it answered with a record that cannot be
-    /// understood without a newer version of this library.
+    /// escherd refused the request; or, with the code `unsupported`, a record needs a newer version of
+    /// this library to be understood.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// The connection is gone. Whether a request that was under way has been carried out is not known.
+    /// The connection was lost. A request that was in flight may or may not have been carried out.
     #[error("the connection to escherd is lost: {0}")]
     Disconnected(Arc<io::Error>),
-    /// escherd went away and did not come back in time. A command that it had accepted goes on without
-    /// it; ask again once it is back. Whether a request that was under way has been carried out is not
-    /// known.
-    #[error("escherd went away and could not be reached again within {} ms: {source}", after.as_millis())]
-    DaemonGone {
-        /// The socket.
+    /// The connection was lost, and escherd could not be reached again within
+    /// [`Connector::reconnect_timeout`](crate::Connector::reconnect_timeout).
+    ///
+    /// A request that was in flight may or may not have been carried out. Commands that escherd had
+    /// accepted keep running; their state can be queried once escherd is reachable.
+    #[error("escherd is unavailable; gave up reconnecting after {} ms: {source}", waited.as_millis())]
+    DaemonUnavailable {
+        /// The path of the socket.
         path: PathBuf,
-        /// How long it was waited for.
-        after: Duration,
-        /// What the last attempt to reach it met with.
+        /// How long the client tried to reconnect.
+        waited: Duration,
+        /// The error of the last attempt.
         source: Arc<ConnectError>,
     },
-    /// escherd said something that the protocol does not allow; the connection is of no use any more.
-    #[error("escherd broke the protocol: {0}")]
-    Protocol(Violation),
+    /// escherd violated the protocol. The connection is unusable, and so is the client.
+    #[error("escherd violated the protocol: {0}")]
+    Protocol(ProtocolViolation),
     /// The request does not fit into a frame. It was not sent.
     #[error("the request is too large: {length} bytes, where {limit} are allowed")]
     RequestTooLarge {
-        /// Its encoded length in bytes.
+        /// The length of the encoded request in bytes.
         length: usize,
-        /// The most that escherd takes.
+        /// The maximum length of a frame in bytes.
         limit: usize,
     },
 }
 
 impl Error {
-    /// What escherd said, where it said something.
+    /// Returns the error that escherd answered with, if this is one.
     #[must_use]
     pub fn as_api(&self) -> Option<&ApiError> {
         match self {
@@ -155,45 +160,53 @@ impl Error {
         }
     }
 
-    /// Whether this is how a connection ends with which nothing was wrong: the next one may have the
-    /// answer.
-    pub(crate) fn is_loss(&self) -> bool {
+    /// Whether the connection ended without a fault, so that the next one can serve the request.
+    pub(crate) fn is_connection_loss(&self) -> bool {
         match self {
             Error::Disconnected(_) => true,
-            // An escherd that stops says so to what it can no longer answer.
+            // A stopping escherd answers this to the requests that it does not finish.
             Error::Api(error) => error.code == ErrorCode::SHUTTING_DOWN,
             _ => false,
         }
     }
+
+    /// The task that would have answered is gone: its runtime was shut down.
+    pub(crate) fn connection_aborted() -> Self {
+        Error::Disconnected(Arc::new(io::ErrorKind::ConnectionAborted.into()))
+    }
+
+    pub(crate) fn unexpected_response(expected: &'static str, received: &'static str) -> Self {
+        Error::Protocol(ProtocolViolation::UnexpectedResponse { expected, received })
+    }
 }
 
-/// How the other side broke the protocol.
+/// How the other side violated the protocol.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
-pub enum Violation {
-    /// A frame that is too long, or no message.
+pub enum ProtocolViolation {
+    /// A frame is too long, or does not hold a valid message.
     #[error("{0}")]
     Frame(Arc<FrameError>),
-    /// An answer of another kind than the request has.
-    #[error("{got} came as the answer to a request for {wanted}")]
-    WrongAnswer {
-        /// What was asked for.
-        wanted: &'static str,
-        /// What came.
-        got: &'static str,
+    /// A response is of another type than the request asks for.
+    #[error("expected {expected}, received {received}")]
+    UnexpectedResponse {
+        /// The type that the request asks for.
+        expected: &'static str,
+        /// The type that was received.
+        received: &'static str,
     },
-    /// A stream went on after its window was used up.
-    #[error("a stream sent {length} bytes more than its window of {window}")]
+    /// A stream exceeded its flow control window.
+    #[error("a stream exceeded its window of {window} bytes by an item of {length} bytes")]
     WindowExceeded {
-        /// Payload of the item that was too much.
+        /// The payload length of the item that exceeded the window.
         length: usize,
-        /// The window in bytes.
+        /// The size of the window in bytes.
         window: u32,
     },
-    /// A version was chosen that this program did not offer.
-    #[error("it chose protocol version {0}, which was not offered")]
-    Version(u16),
-    /// The connection was closed before the handshake was done.
-    #[error("it hung up during the handshake")]
-    HungUp,
+    /// The handshake selected a protocol version that this program did not offer.
+    #[error("selected protocol version {0}, which was not offered")]
+    VersionNotOffered(u16),
+    /// The connection was closed during the handshake.
+    #[error("connection closed during the handshake")]
+    ConnectionClosed,
 }

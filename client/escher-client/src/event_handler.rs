@@ -1,218 +1,195 @@
-//! Telling a program what happens to executions.
+//! Calls a program's function for everything that happens to executions.
 //!
-//! Which executions there are comes from the events. Each is then told of by a task of its own, which follows
-//! its output, so that one that writes much holds up no other.
+//! The stream of events says which executions there are. Each is reported by a task of its own, which
+//! follows its output, so that an execution with much output does not hold up the others.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use escher_protocol::message::{Event, EventKind, EventsRequest, ListFilter};
-use escher_protocol::{ExecutionEvent, ExecutionId, OutputRange, OutputStream, Status, Timestamp};
+use escher_protocol::event_delivery::{ExecutionSource, ExecutionTracker};
+use escher_protocol::message::{EventsRequest, ListFilter};
+use escher_protocol::{
+    ExecutionEvent, ExecutionId, ExecutionRecord, OutputChunk, OutputRange, Status,
+};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::session::aborted;
-use crate::stream::Events;
+use crate::stream::EventStream;
 
-pub(crate) type Handler = Arc<dyn Fn(ExecutionEvent) + Send + Sync>;
+type Handler = Arc<dyn Fn(ExecutionEvent) + Send + Sync>;
 
-/// What [`Client::add_event_handler`] has begun. Dropping it ends it; a call that is under way then is the
-/// last.
-#[must_use = "a handler that is dropped is told nothing"]
-pub struct EventHandler {
+/// # Event handlers
+impl Client {
+    /// Calls `handler` with what happens to the executions that this user may see and that start from
+    /// now on: for each its start, its output, and its end. An execution that never starts is reported
+    /// by its end alone.
+    ///
+    /// The events of one execution come in order and one at a time; several executions are reported
+    /// concurrently. `handler` runs in tasks of the client, so it must not block; send the events to a
+    /// channel for anything slow. It is called until the returned [`EventSubscription`] is dropped.
+    ///
+    /// If an execution is removed before it was reported completely, its end is not reported. Output
+    /// that is no longer in the log is skipped. At most half of the requests in flight that escherd
+    /// allows on a connection are used; further executions are reported when earlier ones are finished.
+    ///
+    /// # Errors
+    /// [`Error::DaemonUnavailable`] or [`Error::Disconnected`] if escherd cannot be reached.
+    ///
+    /// # Cancellation
+    /// If the future is dropped, `handler` is never called.
+    pub async fn add_event_handler(
+        &self,
+        handler: impl Fn(ExecutionEvent) + Send + Sync + 'static,
+    ) -> Result<EventSubscription, Error> {
+        let dispatcher = Dispatcher::new(self.clone(), Arc::new(handler)).await?;
+        let (sender, failure) = watch::channel(None);
+        let task = tokio::spawn(async move {
+            let error = dispatcher.run().await;
+            sender.send_replace(Some(error));
+        });
+        Ok(EventSubscription {
+            failure,
+            task: task.abort_handle(),
+        })
+    }
+}
+
+/// The subscription of an event handler, made by [`Client::add_event_handler`].
+///
+/// Dropping it ends the subscription. A call of the handler that runs at that moment is the last one.
+#[must_use = "dropping the subscription ends it"]
+pub struct EventSubscription {
     failure: watch::Receiver<Option<Error>>,
     task: AbortHandle,
 }
 
-impl EventHandler {
-    /// Waits until the handler cannot be told any more, and says why: escherd went away for too long, or
-    /// so much has happened meanwhile that some of it is no longer kept (`events-missed`).
+impl EventSubscription {
+    /// Waits until the subscription fails, and returns why.
+    ///
+    /// It fails when the connection is lost and not replaced, and with the error code `events-missed`
+    /// when, after a reconnect, escherd no longer has all events since. It can be called again.
+    ///
+    /// # Cancellation
+    /// Cancel safe.
     pub async fn failure(&self) -> Error {
         let mut failure = self.failure.clone();
         let failure = failure.wait_for(Option::is_some).await;
-        // Without a word only with the runtime.
         failure
             .map_or(None, |failure| failure.clone())
-            .unwrap_or_else(aborted)
+            .unwrap_or_else(Error::connection_aborted)
     }
 }
 
-impl Drop for EventHandler {
+impl Drop for EventSubscription {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl fmt::Debug for EventHandler {
+impl fmt::Debug for EventSubscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventHandler").finish_non_exhaustive()
+        f.debug_struct("EventSubscription").finish_non_exhaustive()
     }
 }
 
-/// Tells `handler` of what starts from now on.
-pub(crate) async fn start(client: Client, handler: Handler) -> Result<EventHandler, Error> {
-    let dispatcher = Dispatcher::from_now(client, handler).await?;
-    let (tell, failure) = watch::channel(None);
-    let task = tokio::spawn(async move {
-        let error = dispatcher.run().await;
-        tell.send_replace(Some(error));
-    });
-    Ok(EventHandler {
-        failure,
-        task: task.abort_handle(),
-    })
-}
-
-/// Hears of all executions, and has a [`Reporter`] for each that is to be told of.
+/// Reads the events, and spawns a task for each execution to report.
 struct Dispatcher {
     client: Client,
     handler: Handler,
-    events: Events,
-    /// Executions that have started and are not over, told of or not.
-    started: HashSet<ExecutionId>,
-    reporters: JoinSet<Result<(), Error>>,
-    /// Most reporters at once: each has a request under way, and others want to ask, too.
-    most: usize,
+    events: EventStream,
+    tracker: ExecutionTracker,
+    reports: JoinSet<Result<(), Error>>,
+    /// Each report has a request in flight. The limit leaves some for the rest of the program.
+    max_reports: usize,
 }
 
 impl Dispatcher {
-    async fn from_now(client: Client, handler: Handler) -> Result<Self, Error> {
-        let in_flight = client.welcome().limits.max_requests_in_flight as usize;
-        // In this order: what starts after the list is made is among the events.
-        let mut started = running(&client).await?;
-        let past = EventsRequest {
+    async fn new(client: Client, handler: Handler) -> Result<Self, Error> {
+        let max_in_flight = client.welcome().limits.max_requests_in_flight as usize;
+        // The list comes first: the events then include whatever started after it was made.
+        let mut tracker = ExecutionTracker::new(running(&client).await?);
+        let past_events = EventsRequest {
             after: None,
             follow: false,
         };
-        let mut from_now = EventsRequest {
+        let mut new_events = EventsRequest {
+            after: None,
             follow: true,
-            ..past
         };
-        let mut events = client.events(past).await?;
-        while let Some(event) = events.next().await {
-            let Event {
-                sequence, id, kind, ..
-            } = event?;
-            from_now.after = Some(sequence);
-            match kind {
-                EventKind::Started => drop(started.insert(id)),
-                EventKind::Finished(_) => drop(started.remove(&id)),
-                EventKind::Submitted | EventKind::CancelRequested(_) => {}
-            }
+        let mut past_events = client.events(past_events).await?;
+        while let Some(event) = past_events.next().await {
+            let event = event?;
+            new_events.after = Some(event.sequence);
+            // Past events only update the tracker.
+            let _ = tracker.observe(&event);
         }
         Ok(Dispatcher {
-            events: client.events(from_now).await?,
+            events: client.events(new_events).await?,
             client,
             handler,
-            started,
-            reporters: JoinSet::new(),
-            most: (in_flight / 2).max(1),
+            tracker,
+            reports: JoinSet::new(),
+            max_reports: (max_in_flight / 2).max(1),
         })
     }
 
-    /// Goes on until it cannot; why that is.
+    /// Runs until it fails.
     async fn run(mut self) -> Error {
         loop {
             tokio::select! {
-                Some(reported) = self.reporters.join_next() => match reported {
-                    // What concerns one execution alone: it was removed.
+                Some(report) = self.reports.join_next() => match report {
+                    // A refusal concerns one execution alone: it was removed.
                     Ok(Ok(()) | Err(Error::Api(_))) => {}
                     Ok(Err(error)) => return error,
-                    // The handler has panicked, which has been told of; the next call may go well.
+                    // The handler panicked, and the panic hook has reported it.
                     Err(_) => {}
                 },
-                event = self.events.next(), if self.reporters.len() < self.most => match event {
-                    Some(Ok(event)) => self.heed(&event),
+                event = self.events.next(), if self.reports.len() < self.max_reports => match event {
+                    Some(Ok(event)) => if let Some(report) = self.tracker.observe(&event) {
+                        let source = ClientSource(self.client.clone());
+                        let handler = Arc::clone(&self.handler);
+                        self.reports
+                            .spawn(async move { report.deliver(&source, &*handler).await });
+                    },
                     Some(Err(error)) => return error,
-                    None => return aborted(),
+                    None => return Error::connection_aborted(),
                 },
             }
         }
     }
-
-    fn heed(&mut self, event: &Event) {
-        let started_at = match event.kind {
-            EventKind::Started => {
-                self.started.insert(event.id);
-                Some(event.time)
-            }
-            EventKind::Finished(_) if !self.started.remove(&event.id) => None,
-            // Its reporter sees the end by itself, or it started too early to have one.
-            EventKind::Finished(_) => return,
-            EventKind::Submitted | EventKind::CancelRequested(_) => return,
-        };
-        let reporter = Reporter {
-            client: self.client.clone(),
-            handler: Arc::clone(&self.handler),
-            id: event.id,
-        };
-        self.reporters.spawn(reporter.report(started_at));
-    }
 }
 
-/// Tells of one execution.
-struct Reporter {
-    client: Client,
-    handler: Handler,
-    id: ExecutionId,
-}
+struct ClientSource(Client);
 
-impl Reporter {
-    /// `started_at` is when it has started. Without that it is over: it never started, or did while escherd
-    /// was away.
-    async fn report(self, started_at: Option<Timestamp>) -> Result<(), Error> {
-        let (client, id) = (&self.client, self.id);
-        let started_at = match started_at {
-            Some(at) => Some(at),
-            None => client.wait_for_completion(id).await?.started_at,
-        };
-        if let Some(at) = started_at {
-            (self.handler)(ExecutionEvent::Started { id, at });
-            self.report_output().await?;
-        }
-        let record = client.wait_for_completion(id).await?;
-        if let Some(end) = ExecutionEvent::from_finished(record) {
-            (self.handler)(end);
-        }
-        Ok(())
+impl ExecutionSource for ClientSource {
+    type Error = Error;
+
+    async fn finished(&self, id: ExecutionId) -> Result<ExecutionRecord, Error> {
+        self.0.wait_for_completion(id).await
     }
 
-    async fn report_output(&self) -> Result<(), Error> {
-        let mut seen = 0;
-        let mut reported = self.follow_output(&mut seen).await;
-        if let Err(Error::Api(_)) = reported {
-            // Perhaps it cannot be had yet. The end is told in any case, with or without the output.
-            self.client.wait_for_completion(self.id).await?;
-            reported = self.follow_output(&mut seen).await;
-        }
-        match reported {
-            Err(Error::Api(_)) => Ok(()),
-            reported => reported,
-        }
-    }
-
-    /// Tells the output from the byte `seen` of the log on, and moves that on.
-    async fn follow_output(&self, seen: &mut u64) -> Result<(), Error> {
-        let id = self.id;
-        let rest = OutputRange::from_offset(*seen);
-        let mut output = self.client.follow(id, rest).await?;
+    async fn follow_output(
+        &self,
+        id: ExecutionId,
+        offset: u64,
+        receive: &mut (dyn FnMut(OutputChunk) + Send),
+    ) -> Result<(), Error> {
+        let mut output = self.0.follow(id, OutputRange::from_offset(offset)).await?;
         while let Some(chunk) = output.next().await {
-            let chunk = chunk?;
-            *seen = chunk.offset.saturating_add(chunk.data.len() as u64);
-            let data = chunk.data;
-            (self.handler)(match chunk.stream {
-                OutputStream::Stdout => ExecutionEvent::Stdout { id, data },
-                OutputStream::Stderr => ExecutionEvent::Stderr { id, data },
-            });
+            receive(chunk?);
         }
         Ok(())
     }
+
+    fn is_refusal(error: &Error) -> bool {
+        matches!(error, Error::Api(_))
+    }
 }
 
-/// The executions that run now.
+/// Returns the executions that are running now.
 async fn running(client: &Client) -> Result<HashSet<ExecutionId>, Error> {
     let filter = ListFilter {
         statuses: vec![Status::Running],

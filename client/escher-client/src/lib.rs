@@ -1,4 +1,4 @@
-//! Asks escherd to run commands, and reads what they say.
+//! Client library of escherd: runs commands on a host and reads their output and results.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,37 +16,46 @@
 //! # }
 //! ```
 //!
-//! A [`Client`] is one connection at a time, and rides through restarts of escherd. It is cheap to clone,
-//! and any number of tasks may ask at once: answers come back in the order in which they are ready, and
-//! a stream that is read slowly holds up nothing else. Every future may be dropped at any time; escherd is then told that nobody waits any more (a
-//! command that was accepted runs on).
+//! A command runs independently of the client that submitted it. Any client of the same user can wait
+//! for it, read its output, write its input or cancel it, before and after restarts of escherd.
 //!
-//! The library prints nothing, logs nothing and never ends the process. It needs a tokio runtime of
-//! either kind with I/O and time enabled.
+//! - [`Client`] has a method for each request. It describes how the client reconnects, and what
+//!   dropping a future does.
+//! - [`Connector`] sets timeouts and the client's name.
+//! - [`ResponseStream`] is the type of all streams: lists, output and events.
+//! - [`StdinWriter`] writes the standard input of a command.
+//! - [`EventSubscription`] keeps an event handler subscribed.
+//! - [`ConnectError`] and [`Error`] are the errors.
+//!
+//! The types of requests and responses come from [`protocol`]; the common ones are re-exported here.
+//!
+//! The library needs a tokio runtime of either flavor with I/O and time enabled. It writes nothing to
+//! standard output or a log, and never exits the process.
 #![forbid(unsafe_code)]
 
 mod client;
 mod connection;
 mod connector;
 mod cursor;
-mod dial;
+mod daemon;
 mod error;
 mod event_handler;
 mod reconnect;
+mod response;
 mod result;
-#[cfg(test)]
-mod sample;
 mod session;
 mod socket_watch;
 mod stdin;
 mod stream;
 
 pub use client::Client;
-pub use connector::{Connector, DEFAULT_DEADLINE, DEFAULT_RECONNECT, Outage};
-pub use error::{ConnectError, Error, Violation};
-pub use event_handler::EventHandler;
+pub use connector::{
+    Connector, DEFAULT_CONNECT_TIMEOUT, DEFAULT_RECONNECT_TIMEOUT, ReconnectEvent,
+};
+pub use error::{ConnectError, Error, ProtocolViolation};
+pub use event_handler::EventSubscription;
 pub use stdin::StdinWriter;
-pub use stream::{Events, Executions, Items, Output};
+pub use stream::{EventStream, ExecutionStream, LogStream, ResponseStream};
 
 pub use escher_protocol as protocol;
 pub use escher_protocol::execution::{

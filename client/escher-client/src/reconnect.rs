@@ -1,7 +1,7 @@
-//! Reaching an escherd again that has gone away.
+//! Reconnects to an escherd that became unavailable.
 //!
-//! Nothing polls: the socket's directory tells when there is something new to connect to
-//! ([`Arrival`]). Where it cannot tell, an attempt that failed is followed by a pause.
+//! Nothing polls: a [`SocketWatch`] reports when another attempt may succeed. After a failure whose
+//! end no event reports, there is a pause before the next attempt.
 
 use std::future::pending;
 use std::io;
@@ -11,132 +11,142 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::connection::Connection;
-use crate::connector::{Connector, Outage};
-use crate::error::{ConnectError, Error, Violation};
-use crate::socket_watch::Arrival;
+use crate::connector::{Connector, ReconnectEvent};
+use crate::error::{ConnectError, Error, ProtocolViolation};
+use crate::socket_watch::SocketWatch;
 
-/// The pause after a failure that no event tells the end of.
+/// The pause after a failed attempt when no event may report a change.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Why an attempt failed, seen from whether to make another.
+/// What to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Prospect {
-    /// Nobody is there; an event tells when that changes.
-    Awaited,
-    /// Somebody is there, or there is something that changes without an event.
-    Uncertain,
-    /// Another attempt would fail likewise.
-    Hopeless,
+enum RetryDecision {
+    /// Retry when the socket watch reports a change.
+    OnEvent,
+    /// Retry on a change or after a pause: the cause may end without an event.
+    AfterPause,
+    /// Give up: another attempt would fail in the same way.
+    GiveUp,
 }
 
-/// Connects, waiting for escherd until `patience` has passed since the outage began. When it has passed
-/// already, there is one attempt all the same: escherd may have come back since. With `fruitless` the
-/// last attempt has led to a connection over which nothing came: a pause comes first.
+/// Connects to escherd, waiting until the reconnect timeout has passed since `outage_start`.
+///
+/// If it has passed already, makes a single attempt: escherd may be available again. With `pause_first`
+/// there is a pause before the first attempt, because the last one gave a connection without any
+/// response.
 pub(crate) async fn reconnect(
     connector: &Connector,
-    since: Instant,
-    fruitless: bool,
+    outage_start: Instant,
+    pause_first: bool,
 ) -> Result<Arc<Connection>, Error> {
-    // One that is too far off to be told is none.
-    let deadline = since.checked_add(connector.patience());
-    let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
-    if fruitless {
+    // A deadline too far in the future to be represented is no deadline.
+    let deadline = outage_start.checked_add(connector.total_reconnect_timeout());
+    let single_attempt = has_passed(deadline);
+    let unavailable = |error| daemon_unavailable(connector, outage_start, error);
+    if pause_first {
         tokio::select! {
             biased;
-            () = until(deadline) => return Err(gone(connector, since, drops_connections(connector))),
+            () = wait_until(deadline) => return Err(unavailable(dropped_connections(connector))),
             () = sleep(RETRY_PAUSE) => {}
         }
     }
-    let (mut told, mut by_event) = (false, false);
+    let mut reported = false;
+    let mut retried_on_event = false;
     let error = loop {
-        // Before the attempt, so that nothing that happens meanwhile is missed.
-        let arrival = Arrival::watch(connector.socket()).ok();
-        let error = match connector.open(time_for_attempt(connector, deadline)).await {
+        // Starts before the attempt, so that no change during it is missed.
+        let watch = SocketWatch::new(connector.socket_path()).ok();
+        let error = match connector
+            .attempt(attempt_timeout(connector, deadline))
+            .await
+        {
             Ok(connection) => {
-                if told {
-                    connector.tell(Outage::Ended);
+                if reported {
+                    connector.notify(ReconnectEvent::Reconnected);
                 }
                 return Ok(connection);
             }
             Err(error) => error,
         };
-        let prospect = prospect(&error);
-        let over = deadline.is_some_and(|deadline| deadline <= Instant::now());
-        if late || over || prospect == Prospect::Hopeless {
+        let decision = retry_decision(&error);
+        if single_attempt || has_passed(deadline) || decision == RetryDecision::GiveUp {
             break error;
         }
-        if !told {
-            connector.tell(Outage::Began);
-            told = true;
+        if !reported {
+            connector.notify(ReconnectEvent::Waiting);
+            reported = true;
         }
-        // Between bind(2), which makes the file, and listen(2) connections are refused, and no event
-        // tells of the second; so a failure right after an event is not trusted either.
-        let paused = prospect == Prospect::Uncertain || by_event || arrival.is_none();
-        by_event = tokio::select! {
-            () = changed(arrival.as_ref()) => true,
-            () = sleep(RETRY_PAUSE), if paused => false,
-            () = until(deadline) => break error,
+        // bind(2) creates the socket, but connections are refused until listen(2), which no event
+        // reports. So a failure right after an event is retried after a pause, too.
+        let with_pause =
+            decision == RetryDecision::AfterPause || retried_on_event || watch.is_none();
+        retried_on_event = tokio::select! {
+            () = socket_change(watch.as_ref()) => true,
+            () = sleep(RETRY_PAUSE), if with_pause => false,
+            () = wait_until(deadline) => break error,
         };
     };
-    if told {
-        connector.tell(Outage::GivenUp);
+    if reported {
+        connector.notify(ReconnectEvent::GaveUp);
     }
-    Err(gone(connector, since, error))
+    Err(unavailable(error))
 }
 
-fn gone(connector: &Connector, since: Instant, source: ConnectError) -> Error {
-    Error::DaemonGone {
-        path: connector.socket().to_owned(),
-        after: since.elapsed().min(connector.patience()),
+fn daemon_unavailable(connector: &Connector, outage_start: Instant, source: ConnectError) -> Error {
+    Error::DaemonUnavailable {
+        path: connector.socket_path().to_owned(),
+        waited: outage_start
+            .elapsed()
+            .min(connector.total_reconnect_timeout()),
         source: Arc::new(source),
     }
 }
 
-fn drops_connections(connector: &Connector) -> ConnectError {
+fn dropped_connections(connector: &Connector) -> ConnectError {
     ConnectError::Io {
-        path: connector.socket().to_owned(),
+        path: connector.socket_path().to_owned(),
         source: io::Error::new(
             io::ErrorKind::ConnectionAborted,
-            "it takes connections and drops them unanswered",
+            "it accepts connections and closes them without a response",
         ),
     }
 }
 
-/// Up to the deadline of the outage if that comes first; as long as any attempt if it has passed.
-fn time_for_attempt(connector: &Connector, deadline: Option<Instant>) -> Duration {
-    let longest = connector.attempt_deadline();
+/// Returns the time until `deadline`, but no more than one attempt may take, and exactly that once
+/// `deadline` has passed.
+fn attempt_timeout(connector: &Connector, deadline: Option<Instant>) -> Duration {
+    let max = connector.attempt_timeout();
     match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-        Some(left) if !left.is_zero() => left.min(longest),
-        _ => longest,
+        Some(remaining) if !remaining.is_zero() => remaining.min(max),
+        _ => max,
     }
 }
 
-fn prospect(error: &ConnectError) -> Prospect {
+fn retry_decision(error: &ConnectError) -> RetryDecision {
     match error {
         ConnectError::NoDaemon { .. }
-        // A new socket is closed to all until it has its permissions.
+        // A new socket admits no one until its permissions are set.
         | ConnectError::PermissionDenied { .. }
-        // What is refused and then gone looks like this, too.
-        | ConnectError::NotASocket { .. } => Prospect::Awaited,
-        ConnectError::Refused { refusal, .. } if refusal.error.retry => Prospect::Uncertain,
+        // Also the result if the socket is removed after connect(2) was refused.
+        | ConnectError::NotASocket { .. } => RetryDecision::OnEvent,
+        ConnectError::Refused { refusal, .. } if refusal.error.retry => RetryDecision::AfterPause,
         ConnectError::Timeout { .. }
         | ConnectError::Io { .. }
-        // By one that was about to stop.
+        // An escherd that was about to stop accepted the connection.
         | ConnectError::Protocol {
-            violation: Violation::HungUp,
+            violation: ProtocolViolation::ConnectionClosed,
             ..
-        } => Prospect::Uncertain,
+        } => RetryDecision::AfterPause,
         ConnectError::Refused { .. }
         | ConnectError::VersionMismatch { .. }
-        | ConnectError::Protocol { .. } => Prospect::Hopeless,
+        | ConnectError::Protocol { .. } => RetryDecision::GiveUp,
     }
 }
 
-async fn changed(arrival: Option<&Arrival>) {
-    match arrival {
-        Some(arrival) => {
-            if arrival.changed().await.is_err() {
-                // The next attempt begins with a new watch, but not at once: it may fail likewise.
+async fn socket_change(watch: Option<&SocketWatch>) {
+    match watch {
+        Some(watch) => {
+            if watch.changed().await.is_err() {
+                // The next attempt starts a new watch. It may fail in the same way, so not at once.
                 sleep(RETRY_PAUSE).await;
             }
         }
@@ -144,7 +154,11 @@ async fn changed(arrival: Option<&Arrival>) {
     }
 }
 
-async fn until(deadline: Option<Instant>) {
+fn has_passed(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= Instant::now())
+}
+
+async fn wait_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => pending().await,

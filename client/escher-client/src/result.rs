@@ -1,50 +1,46 @@
-//! Putting a result together.
+//! Assembles the result of an execution from its stream.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 
 use escher_protocol::{ExecutionResult, Item, Request, Target};
 
-use crate::client::{understood, wrong_answer};
-use crate::connection::{Connection, Inbox};
+use crate::connection::ItemReceiver;
 use crate::error::Error;
-use crate::session::Session;
-use crate::stream::kind;
+use crate::response::{ensure_understood, item_type};
+use crate::session::{OpenStream, Session};
 
-/// The result of `target`. After a lost connection it comes from the beginning: it is one value, if a long
-/// one.
-pub(crate) async fn fetch(
+/// Returns the result of `target`. After a connection loss it is requested again from the beginning.
+pub(crate) async fn fetch_result(
     session: &Arc<Session>,
-    target: &Target,
+    target: Target,
 ) -> Result<ExecutionResult, Error> {
-    let mut connection = session.connection().await?;
+    let request = Request::Result(target);
+    let mut stream = session.open_stream(request.clone()).await?;
     loop {
-        match fetch_over(&connection, target).await {
-            Err(error) if error.is_loss() => connection = session.after(&connection, error).await?,
-            fetched => return fetched,
+        let OpenStream { items, connection } = stream;
+        match collect(items).await {
+            Err(error) if error.is_connection_loss() => {
+                stream = session
+                    .resume_stream(&connection, error, request.clone())
+                    .await?;
+            }
+            collected => return collected,
         }
     }
 }
 
-async fn fetch_over(
-    connection: &Arc<Connection>,
-    target: &Target,
-) -> Result<ExecutionResult, Error> {
-    let request = Request::Result(target.clone());
-    collect(connection.stream(request).await?).await
-}
-
-async fn collect(mut inbox: Inbox) -> Result<ExecutionResult, Error> {
+async fn collect(mut items: ItemReceiver) -> Result<ExecutionResult, Error> {
     let mut result = None;
-    while let Some(item) = poll_fn(|cx| inbox.poll_next(cx)).await {
+    while let Some(item) = poll_fn(|cx| items.poll_next(cx)).await {
         match (item?, &mut result) {
             (Item::Execution(record), None) => {
-                result = Some(ExecutionResult::new(understood(*record)?));
+                result = Some(ExecutionResult::new(ensure_understood(*record)?));
             }
             (Item::Output(chunk), Some(result)) => result.push(&chunk),
             (Item::Omitted(omission), Some(result)) => result.omit(omission),
-            (other, _) => return Err(wrong_answer("a result", kind(&other))),
+            (other, _) => return Err(Error::unexpected_response("a result", item_type(&other))),
         }
     }
-    result.ok_or(wrong_answer("a result", "nothing"))
+    result.ok_or(Error::unexpected_response("a result", "nothing"))
 }

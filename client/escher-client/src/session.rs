@@ -1,9 +1,9 @@
-//! The connection of the moment, and how to get the next one when it is lost.
+//! The current connection, and its replacement when it is lost.
 //!
-//! [`Connection`] knows nothing of there being others. Whoever asks for something holds the one that he
-//! asked on, and when that is lost he comes here for the next ([`Session::after`]). One attempt to reach
-//! escherd serves all who wait; it is a task of its own, so that none of them has to be polled for the
-//! others to get on.
+//! A lost [`Connection`] never recovers. A request keeps the connection that it was sent on; when that
+//! is lost, it asks for the next one ([`Session::next_connection`]). All requests share one attempt to
+//! reconnect. It runs in a task of its own, so that no request has to be polled for the others to make
+//! progress.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,12 +14,12 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::connection::{Connection, Inbox};
+use crate::connection::{Connection, ItemReceiver};
 use crate::connector::Connector;
-use crate::error::Error;
+use crate::error::{ConnectError, Error};
 use crate::reconnect::{RETRY_PAUSE, reconnect};
 
-/// A conversation with escherd that may take several connections.
+/// A sequence of connections to one socket, of which one is current.
 #[derive(Debug)]
 pub(crate) struct Session {
     connector: Connector,
@@ -29,209 +29,232 @@ pub(crate) struct Session {
 #[derive(Debug)]
 struct State {
     connection: Arc<Connection>,
-    past: Past,
-    attempt: Option<Attempt>,
+    last_outage: LastOutage,
+    reconnecting: Option<ReconnectTask>,
 }
 
-/// What came before the connection of the moment was lost, if it is.
+/// The last outage before the current connection was lost, if it is.
 #[derive(Debug, Clone, Copy)]
-enum Past {
-    /// Nothing worth knowing.
-    Sound,
-    /// An outage that began then, which the connection of the moment has ended.
-    Outage(Instant),
-    /// An outage that began then, whose end was waited for in vain. The connection is a lost one.
-    GivenUp(Instant),
+enum LastOutage {
+    None,
+    /// An outage that began at this time, and ended with the current connection.
+    Ended(Instant),
+    /// An outage that began at this time and after which reconnecting failed. The current connection
+    /// is lost.
+    Ongoing(Instant),
 }
 
-type News = Option<Result<Arc<Connection>, Error>>;
+/// The result of a [`ReconnectTask`]; `None` until it is there.
+type ReconnectResult = Option<Result<Arc<Connection>, Error>>;
 
-/// A task that tries to reach escherd. Dropping it ends it.
+/// A task that reconnects. Dropping this stops it.
 #[derive(Debug)]
-struct Attempt {
-    news: watch::Receiver<News>,
+struct ReconnectTask {
+    result: watch::Receiver<ReconnectResult>,
     task: AbortHandle,
 }
 
-impl Drop for Attempt {
+impl Drop for ReconnectTask {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-/// A stream, and the connection that it comes over.
+/// A stream, and the connection that it is received on.
 #[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) inbox: Inbox,
+pub(crate) struct OpenStream {
+    pub(crate) items: ItemReceiver,
     pub(crate) connection: Arc<Connection>,
 }
 
 impl Session {
-    /// Begins with `connection`, which `connector` has made.
-    pub(crate) fn new(connector: Connector, connection: Arc<Connection>) -> Arc<Self> {
-        Arc::new(Session {
+    /// Connects. Retries only after a connection that was closed during the handshake.
+    pub(crate) async fn connect(connector: Connector) -> Result<Arc<Self>, ConnectError> {
+        let first = connector.attempt(connector.attempt_timeout()).await;
+        let connection = match first {
+            Err(error)
+                if error.is_closed_during_handshake()
+                    && !connector.total_reconnect_timeout().is_zero() =>
+            {
+                match reconnect(&connector, Instant::now(), false).await {
+                    Ok(connection) => connection,
+                    Err(Error::DaemonUnavailable { source, .. }) => {
+                        return Err(Arc::into_inner(source).unwrap_or(error));
+                    }
+                    Err(_) => return Err(error),
+                }
+            }
+            first => first?,
+        };
+        Ok(Arc::new(Session {
             connector,
             state: Mutex::new(State {
                 connection,
-                past: Past::Sound,
-                attempt: None,
+                last_outage: LastOutage::None,
+                reconnecting: None,
             }),
-        })
+        }))
     }
 
-    /// The terms of the newest connection.
+    /// Returns the terms of the current connection.
     pub(crate) fn welcome(&self) -> Welcome {
         self.lock().connection.welcome().clone()
     }
 
-    /// Whether a lost connection is followed by another.
+    /// Whether a lost connection is replaced.
     pub(crate) fn reconnects(&self) -> bool {
-        !self.connector.patience().is_zero()
+        !self.connector.total_reconnect_timeout().is_zero()
     }
 
-    /// Sends a request that is answered by one value, again after each loss if it may be repeated.
+    /// Sends a request that is answered by one value. If it is idempotent, sends it again after each
+    /// connection loss.
     pub(crate) async fn call(self: &Arc<Self>, request: Request) -> Result<Response, Error> {
-        self.call_noting_repeats(request).await.0
+        self.call_reporting_resend(request).await.0
     }
 
-    /// As [`Session::call`], with whether it was sent more than once.
-    pub(crate) async fn call_noting_repeats(
+    /// Does the same as [`Session::call`], and returns whether the request was sent more than once.
+    pub(crate) async fn call_reporting_resend(
         self: &Arc<Self>,
         request: Request,
     ) -> (Result<Response, Error>, bool) {
-        let (mut sent, mut repeated) = (false, false);
-        let answer = async {
+        let (mut sent, mut resent) = (false, false);
+        let response = async {
             let mut connection = self.connection().await?;
             loop {
-                let lost = match connection.call(request.clone()).await {
+                let loss = match connection.call(request.clone()).await {
                     Ok(mut pending) => {
-                        repeated = sent;
+                        resent = sent;
                         sent = true;
-                        match pending.response().await {
-                            Err(error) if error.is_loss() && !is_repeatable(&request) => {
-                                return Err(in_doubt(error));
+                        match pending.receive().await {
+                            Err(error)
+                                if error.is_connection_loss() && !is_idempotent(&request) =>
+                            {
+                                return Err(with_unknown_outcome(error));
                             }
-                            Err(error) if error.is_loss() => error,
-                            answer => return answer,
+                            Err(error) if error.is_connection_loss() => error,
+                            response => return response,
                         }
                     }
-                    Err(error) if error.is_loss() => error,
+                    Err(error) if error.is_connection_loss() => error,
                     Err(error) => return Err(error),
                 };
-                connection = self.after(&connection, lost).await?;
+                connection = self.next_connection(&connection, loss).await?;
             }
         };
-        let answer = answer.await;
-        (answer, repeated)
+        let response = response.await;
+        (response, resent)
     }
 
     /// Sends a request that is answered by a stream.
-    pub(crate) async fn stream(self: &Arc<Self>, request: Request) -> Result<Opened, Error> {
+    pub(crate) async fn open_stream(
+        self: &Arc<Self>,
+        request: Request,
+    ) -> Result<OpenStream, Error> {
         let connection = self.connection().await?;
-        self.stream_over(connection, request).await
+        self.open_stream_on(connection, request).await
     }
 
-    /// Sends a request that goes on with a stream whose connection was lost.
-    pub(crate) async fn reopen(
+    /// Sends a request that continues a stream after the loss of the connection `lost`.
+    pub(crate) async fn resume_stream(
         self: &Arc<Self>,
         lost: &Arc<Connection>,
-        why: Error,
+        cause: Error,
         request: Request,
-    ) -> Result<Opened, Error> {
-        let connection = self.after(lost, why).await?;
-        self.stream_over(connection, request).await
+    ) -> Result<OpenStream, Error> {
+        let connection = self.next_connection(lost, cause).await?;
+        self.open_stream_on(connection, request).await
     }
 
-    async fn stream_over(
+    async fn open_stream_on(
         self: &Arc<Self>,
         mut connection: Arc<Connection>,
         request: Request,
-    ) -> Result<Opened, Error> {
+    ) -> Result<OpenStream, Error> {
         loop {
             match connection.stream(request.clone()).await {
-                Ok(inbox) => return Ok(Opened { inbox, connection }),
-                Err(error) if error.is_loss() => {
-                    connection = self.after(&connection, error).await?;
+                Ok(items) => return Ok(OpenStream { items, connection }),
+                Err(error) if error.is_connection_loss() => {
+                    connection = self.next_connection(&connection, error).await?;
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// The connection to ask on: that of the moment, or the next one if that is known to be lost.
+    /// Returns the current connection, or waits for the next one while the client reconnects.
     pub(crate) async fn connection(self: &Arc<Self>) -> Result<Arc<Connection>, Error> {
-        let news = {
+        let result = {
             let state = self.lock();
-            match &state.attempt {
+            match &state.reconnecting {
                 None => return Ok(Arc::clone(&state.connection)),
-                Some(attempt) => attempt.news.clone(),
+                Some(task) => task.result.clone(),
             }
         };
-        outcome(news, aborted()).await
+        reconnected(result, Error::connection_aborted()).await
     }
 
-    /// The connection that follows `lost`, which ended with `why`. Waits for it as long as escherd is
-    /// waited for; where it is not, the error is `why`.
-    pub(crate) async fn after(
+    /// Returns the connection that replaces `lost`, which ended with `cause`. Waits for it while the
+    /// client reconnects. If it does not reconnect, fails with `cause`.
+    pub(crate) async fn next_connection(
         self: &Arc<Self>,
         lost: &Arc<Connection>,
-        why: Error,
+        cause: Error,
     ) -> Result<Arc<Connection>, Error> {
         if !self.reconnects() {
-            return Err(why);
+            return Err(cause);
         }
-        let news = {
+        let result = {
             let mut state = self.lock();
             if !Arc::ptr_eq(&state.connection, lost) {
                 return Ok(Arc::clone(&state.connection));
             }
-            let attempt = match state.attempt.take() {
-                Some(attempt) => attempt,
-                None => self.attempt(&state),
+            let task = match state.reconnecting.take() {
+                Some(task) => task,
+                None => self.spawn_reconnect(&state),
             };
-            state.attempt.insert(attempt).news.clone()
+            state.reconnecting.insert(task).result.clone()
         };
-        outcome(news, why).await
+        reconnected(result, cause).await
     }
 
-    fn attempt(self: &Arc<Self>, state: &State) -> Attempt {
+    fn spawn_reconnect(self: &Arc<Self>, state: &State) -> ReconnectTask {
         let lost = &state.connection;
-        let proved = lost.has_answered() || lost.age() >= RETRY_PAUSE;
-        let (since, fruitless) = match state.past {
-            Past::GivenUp(since) => (since, false),
-            // An escherd that takes connections and drops them is not back. Without the pause the two
-            // would go round as fast as they can.
-            Past::Outage(since) if !proved => (since, true),
-            Past::Outage(_) | Past::Sound => (Instant::now(), false),
+        let was_useful = lost.has_response() || lost.age() >= RETRY_PAUSE;
+        let (outage_start, pause_first) = match state.last_outage {
+            LastOutage::Ongoing(start) => (start, false),
+            // An escherd that accepts connections and drops them has not recovered: the outage goes
+            // on. The pause keeps client and escherd from a busy loop.
+            LastOutage::Ended(start) if !was_useful => (start, true),
+            LastOutage::Ended(_) | LastOutage::None => (Instant::now(), false),
         };
-        let (tell, news) = watch::channel(None);
-        // Not an Arc: who waits for nothing must not be kept.
+        let (sender, result) = watch::channel(None);
+        // Weak, so that the task does not keep a session alive that nothing uses.
         let session = Arc::downgrade(self);
         let connector = self.connector.clone();
         let task = tokio::spawn(async move {
-            let reached = reconnect(&connector, since, fruitless).await;
+            let result = reconnect(&connector, outage_start, pause_first).await;
             if let Some(session) = session.upgrade() {
-                session.settle(since, &reached);
-                // Whoever asks from now on does not need to be told.
-                let _ = tell.send(Some(reached));
+                session.finish_reconnect(outage_start, &result);
+                // Fails only if nothing waits any more.
+                let _ = sender.send(Some(result));
             }
         });
-        Attempt {
-            news,
+        ReconnectTask {
+            result,
             task: task.abort_handle(),
         }
     }
 
-    fn settle(&self, since: Instant, reached: &Result<Arc<Connection>, Error>) {
+    fn finish_reconnect(&self, outage_start: Instant, result: &Result<Arc<Connection>, Error>) {
         let mut state = self.lock();
-        match reached {
+        match result {
             Ok(connection) => {
                 state.connection = Arc::clone(connection);
-                state.past = Past::Outage(since);
+                state.last_outage = LastOutage::Ended(outage_start);
             }
-            Err(_) => state.past = Past::GivenUp(since),
+            Err(_) => state.last_outage = LastOutage::Ongoing(outage_start),
         }
-        state.attempt = None;
+        state.reconnecting = None;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -239,25 +262,20 @@ impl Session {
     }
 }
 
-/// What comes of an attempt; `otherwise` when nothing does.
-async fn outcome(
-    mut news: watch::Receiver<News>,
-    otherwise: Error,
+/// Waits for the result of a reconnect task. Returns `if_aborted` if the task ends without one,
+/// which means that its runtime was shut down.
+async fn reconnected(
+    mut result: watch::Receiver<ReconnectResult>,
+    if_aborted: Error,
 ) -> Result<Arc<Connection>, Error> {
-    match news.wait_for(Option::is_some).await {
-        Ok(news) => news.clone().unwrap_or(Err(otherwise)),
-        // The runtime that worked for it was shut down.
-        Err(_) => Err(otherwise),
+    match result.wait_for(Option::is_some).await {
+        Ok(result) => result.clone().unwrap_or(Err(if_aborted)),
+        Err(_) => Err(if_aborted),
     }
 }
 
-/// Who would have answered has ended without a word.
-pub(crate) fn aborted() -> Error {
-    Error::Disconnected(Arc::new(io::ErrorKind::ConnectionAborted.into()))
-}
-
-/// Whether sending it twice is as good as sending it once.
-fn is_repeatable(request: &Request) -> bool {
+/// Whether sending the request twice has the same effect as sending it once.
+fn is_idempotent(request: &Request) -> bool {
     match request {
         Request::Submit(request) => request.key.is_some(),
         Request::Signal { .. } => false,
@@ -265,12 +283,12 @@ fn is_repeatable(request: &Request) -> bool {
     }
 }
 
-/// The loss of a connection over which something was asked that may have been done or not.
-fn in_doubt(loss: Error) -> Error {
+/// Adds to a connection loss that the request may have been carried out.
+fn with_unknown_outcome(loss: Error) -> Error {
     match loss {
         Error::Disconnected(source) => Error::Disconnected(Arc::new(io::Error::new(
             source.kind(),
-            format!("{source}; whether the request was carried out is not known"),
+            format!("{source}; it is not known whether the request was carried out"),
         ))),
         other => other,
     }

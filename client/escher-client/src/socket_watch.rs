@@ -1,4 +1,4 @@
-//! Noticing that a socket may have come back.
+//! Watches for changes after which connecting to a socket may succeed.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,102 +9,109 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use tokio::io::unix::AsyncFd;
 
-/// Symbolic links that are followed from the socket's path on.
+/// The maximum number of symbolic links that are followed from the path of the socket.
 const MAX_LINKS: usize = 8;
 
-/// Watches the directory of a socket; while that is not there, the nearest one above it that is.
+/// An inotify watch on the directory of a socket or, while that does not exist, on its nearest existing
+/// ancestor.
 ///
-/// The watch is made before it is tried to connect, so that nothing that happens in between is missed.
+/// Create it before an attempt to connect: then no change between the attempt and the wait is missed.
 #[derive(Debug)]
-pub(crate) struct Arrival {
-    notify: AsyncFd<Source>,
-    /// In which directories to look for which names.
-    expected: Vec<(WatchDescriptor, OsString)>,
+pub(crate) struct SocketWatch {
+    inotify: AsyncFd<InotifyFd>,
+    watched: Vec<WatchedEntry>,
 }
 
-impl Arrival {
+/// A directory entry whose changes are reported.
+#[derive(Debug)]
+struct WatchedEntry {
+    directory: WatchDescriptor,
+    name: OsString,
+}
+
+impl SocketWatch {
     /// Watches for the socket at `path`.
     ///
     /// # Errors
-    /// What the system says: the directory may not be read, or there are too many watches.
-    pub(crate) fn watch(path: &Path) -> io::Result<Self> {
+    /// Fails if a directory cannot be read, or the user has too many inotify watches.
+    pub(crate) fn new(path: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        let mut expected = Vec::new();
-        for place in places(path)? {
-            expect(&inotify, &place, &mut expected)?;
+        let mut watched = Vec::new();
+        for path in with_link_targets(path)? {
+            watch(&inotify, &path, &mut watched)?;
         }
         #[expect(
             deprecated,
-            reason = "what replaces it is unsafe, for types whose descriptor may change or close; this one owns its own"
+            reason = "the replacement is unsafe, for types whose descriptor may change or close; this one owns its own"
         )]
-        let notify = AsyncFd::new(Source(inotify))?;
-        Ok(Arrival { notify, expected })
+        let inotify = AsyncFd::new(InotifyFd(inotify))?;
+        Ok(SocketWatch { inotify, watched })
     }
 
-    /// Waits until something has happened that may let a connection succeed. Cancel safe.
+    /// Waits for a change after which connecting may succeed. Cancel safe.
     ///
     /// # Errors
-    /// What the system says.
+    /// Returns the system error if events cannot be read.
     pub(crate) async fn changed(&self) -> io::Result<()> {
         loop {
-            let mut ready = self.notify.readable().await?;
-            let read = ready.try_io(|notify| Ok(notify.get_ref().0.read_events()?));
+            let mut ready = self.inotify.readable().await?;
+            let read = ready.try_io(|inotify| Ok(inotify.get_ref().0.read_events()?));
             if let Ok(events) = read
-                && events?.iter().any(|event| self.concerns(event))
+                && events?.iter().any(|event| self.is_relevant(event))
             {
                 return Ok(());
             }
         }
     }
 
-    fn concerns(&self, event: &InotifyEvent) -> bool {
+    fn is_relevant(&self, event: &InotifyEvent) -> bool {
         match &event.name {
             Some(name) => self
-                .expected
+                .watched
                 .iter()
-                .any(|(directory, awaited)| *directory == event.wd && awaited == name),
-            // The directory itself; or so much happened that the kernel has lost count.
+                .any(|entry| entry.directory == event.wd && entry.name == *name),
+            // The directory itself has changed, or the kernel's queue has overflowed.
             None => true,
         }
     }
 }
 
-/// The path, and where it leads if it is a link.
-fn places(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut places = vec![std::path::absolute(path)?];
-    while let Some(last) = places.last()
+/// Returns the absolute `path`, followed by the targets that it leads to if it is a symbolic link.
+fn with_link_targets(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = vec![std::path::absolute(path)?];
+    while let Some(last) = paths.last()
         && let Ok(target) = std::fs::read_link(last)
-        && places.len() <= MAX_LINKS
+        && paths.len() <= MAX_LINKS
     {
         let target = last.parent().map_or(target.clone(), |dir| dir.join(target));
-        places.push(target);
+        paths.push(target);
     }
-    Ok(places)
+    Ok(paths)
 }
 
-/// Watches for the next thing that has to appear for `place` to be there.
-fn expect(
-    inotify: &Inotify,
-    place: &Path,
-    expected: &mut Vec<(WatchDescriptor, OsString)>,
-) -> io::Result<()> {
+/// Watches for the next directory entry that has to appear before `path` exists.
+fn watch(inotify: &Inotify, path: &Path, watched: &mut Vec<WatchedEntry>) -> io::Result<()> {
     let flags = AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_MOVED_TO
-        // A new socket is opened to its users by chmod(2) after it was made.
+        // escherd opens a new socket to its users by chmod(2).
         | AddWatchFlags::IN_ATTRIB
         | AddWatchFlags::IN_DELETE_SELF
         | AddWatchFlags::IN_MOVE_SELF
         | AddWatchFlags::IN_ONLYDIR;
-    let mut awaited = place;
+    let mut awaited = path;
     while let (Some(directory), Some(name)) = (awaited.parent(), awaited.file_name()) {
         match inotify.add_watch(directory, flags) {
-            Ok(watch) => {
-                expected.push((watch, name.to_owned()));
-                // What has appeared before the watch was there is not told of: start again from it.
-                if awaited == place || !awaited.is_dir() {
+            Ok(descriptor) => {
+                watched.push(WatchedEntry {
+                    directory: descriptor,
+                    name: name.to_owned(),
+                });
+                // An entry that appeared before the watch was added is not reported. If it is a
+                // directory, start again: the watch may now be possible further down.
+                if awaited == path || !awaited.is_dir() {
                     return Ok(());
                 }
-                awaited = place;
+                awaited = path;
             }
             Err(Errno::ENOENT | Errno::ENOTDIR) => awaited = directory,
             Err(error) => return Err(error.into()),
@@ -114,9 +121,9 @@ fn expect(
 }
 
 #[derive(Debug)]
-struct Source(Inotify);
+struct InotifyFd(Inotify);
 
-impl AsRawFd for Source {
+impl AsRawFd for InotifyFd {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_fd().as_raw_fd()
     }
@@ -129,47 +136,56 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     #[tokio::test]
-    async fn a_socket_that_appears_is_noticed_and_its_neighbour_is_not() {
+    async fn reports_changes_of_the_socket() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
-        let arrival = Arrival::watch(&path).unwrap();
-        std::fs::write(directory.path().join("other"), "").unwrap();
+        let watch = SocketWatch::new(&path).unwrap();
         std::fs::write(directory.path().join("t"), "").unwrap();
+        let neighbour_reported = async {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            changed = watch.changed() => panic!("reported another file: {changed:?}"),
+            () = neighbour_reported => {}
+        }
         std::fs::rename(directory.path().join("t"), &path).unwrap();
-        arrival.changed().await.unwrap();
+        watch.changed().await.unwrap();
 
-        let arrival = Arrival::watch(&path).unwrap();
+        let watch = SocketWatch::new(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let _listener = UnixListener::bind(&path).unwrap();
-        arrival.changed().await.unwrap();
+        watch.changed().await.unwrap();
 
-        let arrival = Arrival::watch(&path).unwrap();
+        let watch = SocketWatch::new(&path).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
-        arrival.changed().await.unwrap();
+        watch.changed().await.unwrap();
     }
 
     #[tokio::test]
-    async fn directories_that_are_not_there_are_awaited_one_by_one() {
+    async fn reports_each_missing_directory_as_it_appears() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a/b/s");
         for part in ["a", "a/b", "a/b/s"] {
-            let arrival = Arrival::watch(&path).unwrap();
+            let watch = SocketWatch::new(&path).unwrap();
             std::fs::create_dir(directory.path().join(part)).unwrap();
-            arrival.changed().await.unwrap();
+            watch.changed().await.unwrap();
         }
-        let arrival = Arrival::watch(&path).unwrap();
+        let watch = SocketWatch::new(&path).unwrap();
         std::fs::remove_dir(&path).unwrap();
         std::fs::remove_dir(directory.path().join("a/b")).unwrap();
-        arrival.changed().await.unwrap();
+        watch.changed().await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_link_is_watched_where_it_leads() {
-        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (link, path) = (here.path().join("link"), there.path().join("s"));
+    async fn follows_a_symbolic_link() {
+        let (link_dir, target_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (link, path) = (link_dir.path().join("link"), target_dir.path().join("s"));
         symlink(&path, &link).unwrap();
-        let arrival = Arrival::watch(&link).unwrap();
+        let watch = SocketWatch::new(&link).unwrap();
         std::fs::write(&path, "").unwrap();
-        arrival.changed().await.unwrap();
+        watch.changed().await.unwrap();
     }
 }

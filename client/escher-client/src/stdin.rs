@@ -1,4 +1,4 @@
-//! Feeding a command's standard input.
+//! Writes the standard input of a command.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,96 +6,143 @@ use std::sync::Arc;
 use escher_protocol::message::MAX_STDIN_BYTES;
 use escher_protocol::{Blob, Request, Target};
 
-use crate::client::{Client, accepted_offset};
-use crate::connection::{Connection, PendingReply};
+use crate::client::Client;
+use crate::connection::{Connection, PendingResponse};
 use crate::error::Error;
+use crate::response::accepted_offset;
 
-/// Pieces under way at once: enough to hide the way there and back, few enough to feel a command that
-/// does not read. They are kept until they are acknowledged, so this bounds memory, too.
-const PIECES_IN_FLIGHT: usize = 4;
+/// How many pieces may be in flight: enough to hide the round trip, and few enough to notice soon
+/// that a command does not read. Each is kept until it is acknowledged, so this bounds memory, too.
+const MAX_PIECES_IN_FLIGHT: usize = 4;
 
-/// Writes one command's standard input from the front, keeping track of the offset.
+/// # Standard input
+/// Only executions that were submitted with [`StdinMode::Stream`](crate::StdinMode::Stream) take input.
+impl Client {
+    /// Returns a writer for a command's standard input, which starts at its first byte.
+    ///
+    /// Nothing is sent before the first [`StdinWriter::write`].
+    pub fn stdin(&self, target: impl Into<Target>) -> StdinWriter {
+        StdinWriter {
+            client: self.clone(),
+            target: target.into(),
+            is_resolved: false,
+            offset: 0,
+            connection: None,
+            in_flight: VecDeque::with_capacity(MAX_PIECES_IN_FLIGHT),
+        }
+    }
+
+    /// Writes one piece of at most 64 KiB of a command's standard input, and waits until the command's
+    /// shim has it.
+    ///
+    /// `offset` is the position of `data`, counted from the first byte of the input; bytes that have
+    /// arrived before are skipped. `end` closes the input after `data`. Returns the number of bytes
+    /// that have arrived in total. [`stdin`](Client::stdin) does this for an input of any length.
+    ///
+    /// # Errors
+    /// The same as [`get_status`](Client::get_status); `stdin-closed` and `not-running` if the command
+    /// takes no more input, `stdin-offset` if `offset` leaves a gap.
+    ///
+    /// # Cancellation
+    /// If the future is dropped, the piece may or may not have been written. Writing it again is safe.
+    pub async fn write_stdin(
+        &self,
+        target: impl Into<Target>,
+        offset: u64,
+        data: impl Into<Blob>,
+        end: bool,
+    ) -> Result<u64, Error> {
+        let request = Request::WriteStdin {
+            target: self.resolve(target.into()).await?,
+            offset,
+            data: data.into(),
+            end,
+        };
+        accepted_offset(self.call(request).await?)
+    }
+}
+
+/// Writes a command's standard input from the beginning. Made by [`Client::stdin`].
 ///
-/// Without [`finish`](StdinWriter::finish) the input stays open. When a call fails, or its future is
-/// dropped, [`offset`](StdinWriter::offset) tells how much was handed over. When the connection is lost,
-/// what was not acknowledged is sent again over the next one; escherd passes over what it has.
+/// The input stays open until [`finish`](StdinWriter::finish); dropping the writer does not close it.
+/// When the connection is lost, unacknowledged data is sent again on the next one, and escherd skips
+/// what it has.
 #[derive(Debug)]
 pub struct StdinWriter {
     client: Client,
     target: Target,
-    /// Whether `target` means the same execution for ever.
-    pinned: bool,
+    /// Whether `target` is an id, which always means the same execution.
+    is_resolved: bool,
     offset: u64,
-    /// The one that the pieces in flight were sent over; `None` before the first.
+    /// The connection that the pieces in flight were sent on; `None` before the first.
     connection: Option<Arc<Connection>>,
     in_flight: VecDeque<Piece>,
 }
 
-/// A piece that was handed over and is not acknowledged.
+/// A piece of input that is not acknowledged.
 #[derive(Debug)]
 struct Piece {
     offset: u64,
     data: Blob,
     end: bool,
-    /// `None` while it is to be sent again.
-    pending: Option<PendingReply>,
+    /// `None` if it has to be sent again.
+    response: Option<PendingResponse>,
 }
 
 impl StdinWriter {
-    pub(crate) fn new(client: Client, target: Target, offset: u64) -> Self {
-        StdinWriter {
-            client,
-            target,
-            pinned: false,
-            offset,
-            connection: None,
-            in_flight: VecDeque::with_capacity(PIECES_IN_FLIGHT),
-        }
-    }
-
-    /// Bytes handed over so far, counted from the first byte ever written.
+    /// Returns the number of bytes sent so far.
+    ///
+    /// After an error or a dropped future it tells how much of the data was taken over. All of it is
+    /// acknowledged only after [`finish`](StdinWriter::finish).
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Hands over all of `data`; waits while the command lags behind by a few pieces of 64 KiB.
+    /// Sends all of `data`. Waits while the command is several pieces of 64 KiB behind.
     ///
     /// # Errors
-    /// [`Error::Api`] with `stdin-closed` or `not-running` when the command takes no more. After a lost
-    /// connection it may have taken what was handed over before, too.
+    /// [`Error::Api`] with `stdin-closed` or `not-running` if the command takes no more input. The
+    /// error may concern data of an earlier call, which returns before its data is acknowledged.
+    ///
+    /// # Cancellation
+    /// If the future is dropped, a part of `data` may have been sent. Continue from
+    /// [`offset`](StdinWriter::offset).
     pub async fn write(&mut self, data: &[u8]) -> Result<(), Error> {
         for piece in data.chunks(MAX_STDIN_BYTES) {
-            self.settle(PIECES_IN_FLIGHT - 1).await?;
-            self.start(piece, false).await?;
+            self.wait_for_capacity(MAX_PIECES_IN_FLIGHT - 1).await?;
+            self.send_piece(piece, false).await?;
         }
         Ok(())
     }
 
-    /// Ends the input, and waits until everything has arrived. Returns its length in bytes.
+    /// Closes the input, and waits until all of it is acknowledged. Returns its length in bytes.
     ///
     /// # Errors
-    /// As [`write`](StdinWriter::write).
+    /// The same as [`write`](StdinWriter::write).
+    ///
+    /// # Cancellation
+    /// If the future is dropped, the input may or may not be closed.
     pub async fn finish(mut self) -> Result<u64, Error> {
-        self.start(&[], true).await?;
-        self.settle(0).await?;
+        self.send_piece(&[], true).await?;
+        self.wait_for_capacity(0).await?;
         Ok(self.offset)
     }
 
-    async fn start(&mut self, piece: &[u8], end: bool) -> Result<(), Error> {
-        if !self.pinned {
-            self.target = self.client.pin(self.target.clone()).await?;
-            self.pinned = true;
+    async fn send_piece(&mut self, data: &[u8], end: bool) -> Result<(), Error> {
+        if !self.is_resolved {
+            self.target = self.client.resolve(self.target.clone()).await?;
+            self.is_resolved = true;
         }
         let mut piece = Piece {
             offset: self.offset,
-            data: piece.into(),
+            data: data.into(),
             end,
-            pending: None,
+            response: None,
         };
         let length = piece.data.len() as u64;
         loop {
-            // Those before it first: a gap would be refused.
+            // Earlier pieces first: escherd refuses a gap.
             let connection = self.resend().await?;
             match send(&connection, &self.target, &mut piece).await {
                 Ok(()) => {
@@ -103,21 +150,26 @@ impl StdinWriter {
                     self.in_flight.push_back(piece);
                     return Ok(());
                 }
-                Err(error) if error.is_loss() => self.lost(&connection, error).await?,
+                Err(error) if error.is_connection_loss() => {
+                    self.switch_connection(&connection, error).await?;
+                }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Waits until at most so many pieces are not acknowledged.
-    async fn settle(&mut self, most: usize) -> Result<(), Error> {
-        while self.in_flight.len() > most {
+    /// Waits until at most `max_in_flight` pieces are not acknowledged.
+    async fn wait_for_capacity(&mut self, max_in_flight: usize) -> Result<(), Error> {
+        while self.in_flight.len() > max_in_flight {
             let connection = self.resend().await?;
-            let Some(pending) = self.in_flight.front_mut().and_then(|p| p.pending.as_mut()) else {
+            let Some(response) = self.in_flight.front_mut().and_then(|p| p.response.as_mut())
+            else {
                 continue;
             };
-            match pending.response().await {
-                Err(error) if error.is_loss() => self.lost(&connection, error).await?,
+            match response.receive().await {
+                Err(error) if error.is_connection_loss() => {
+                    self.switch_connection(&connection, error).await?;
+                }
                 response => {
                     self.in_flight.pop_front();
                     accepted_offset(response?)?;
@@ -127,7 +179,7 @@ impl StdinWriter {
         Ok(())
     }
 
-    /// Sends what is to be sent again; the connection over which everything is under way then.
+    /// Sends the pieces that have to be sent again. Returns the connection that all are in flight on.
     async fn resend(&mut self) -> Result<Arc<Connection>, Error> {
         loop {
             let connection = match &self.connection {
@@ -135,43 +187,45 @@ impl StdinWriter {
                 None => self.client.session().connection().await?,
             };
             self.connection = Some(Arc::clone(&connection));
-            let mut waiting = self.in_flight.iter_mut().filter(|p| p.pending.is_none());
+            let mut unsent = self.in_flight.iter_mut().filter(|p| p.response.is_none());
             let sent = async {
-                for piece in &mut waiting {
+                for piece in &mut unsent {
                     send(&connection, &self.target, piece).await?;
                 }
                 Ok(())
             };
             match sent.await {
                 Ok(()) => return Ok(connection),
-                Err(error) if Error::is_loss(&error) => self.lost(&connection, error).await?,
+                Err(error) if Error::is_connection_loss(&error) => {
+                    self.switch_connection(&connection, error).await?;
+                }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Has everything sent again over the connection that follows the lost one.
-    async fn lost(&mut self, lost: &Arc<Connection>, why: Error) -> Result<(), Error> {
-        let next = self.client.session().after(lost, why).await?;
+    /// Waits for the next connection, and marks all pieces to be sent again on it.
+    async fn switch_connection(
+        &mut self,
+        lost: &Arc<Connection>,
+        cause: Error,
+    ) -> Result<(), Error> {
+        let next = self.client.session().next_connection(lost, cause).await?;
         for piece in &mut self.in_flight {
-            piece.pending = None;
+            piece.response = None;
         }
         self.connection = Some(next);
         Ok(())
     }
 }
 
-async fn send(
-    connection: &Arc<Connection>,
-    target: &Target,
-    piece: &mut Piece,
-) -> Result<(), Error> {
+async fn send(connection: &Connection, target: &Target, piece: &mut Piece) -> Result<(), Error> {
     let request = Request::WriteStdin {
         target: target.clone(),
         offset: piece.offset,
         data: piece.data.clone(),
         end: piece.end,
     };
-    piece.pending = Some(connection.call(request).await?);
+    piece.response = Some(connection.call(request).await?);
     Ok(())
 }

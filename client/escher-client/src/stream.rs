@@ -1,4 +1,4 @@
-//! Streams of records, output and events.
+//! Streams of executions, output and events, which continue over lost connections.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -8,65 +8,77 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use escher_protocol::message::Event;
-use escher_protocol::{ExecutionRecord, Item, OutputChunk, Request};
+use escher_protocol::{ExecutionRecord, OutputChunk, Request};
 
 use crate::cursor::Cursor;
-use crate::error::{Error, Violation};
-use crate::session::{Opened, Session};
+use crate::error::Error;
+use crate::response::item_type;
+use crate::session::{OpenStream, Session};
 
-/// Executions, newest first.
-pub type Executions = Items<ExecutionRecord>;
-/// Pieces of a command's output, in the order of arrival.
-pub type Output = Items<OutputChunk>;
-/// Events, in the order in which they happened.
-pub type Events = Items<Event>;
+/// A stream of executions, newest first.
+pub type ExecutionStream = ResponseStream<ExecutionRecord>;
+/// A stream of chunks of a command's output, in the order of arrival.
+pub type LogStream = ResponseStream<OutputChunk>;
+/// A stream of events, in the order in which they happened.
+pub type EventStream = ResponseStream<Event>;
 
 /// A stream of `T` from escherd.
 ///
-/// It holds at most the connection's window of elements that nobody has taken; escherd then waits with
-/// the next one, and everything else on the connection goes on. Dropping it ends it on both sides.
+/// Read it with [`next`](ResponseStream::next) or as a [`Stream`](futures_core::Stream). It is flow
+/// controlled: at most one window ([`ConnectionLimits::stream_window_bytes`]) of items waits in the
+/// client, then escherd stops sending. Other requests on the connection are not held up. Dropping the
+/// stream cancels the request.
 ///
-/// When the connection is lost, the stream goes on over the next one where it stood: no element is lost
-/// and none comes twice. That happens while it is read.
+/// When the connection is lost, the stream reconnects while it is read, and continues where it
+/// stopped: no item is lost or repeated.
+///
+/// [`ConnectionLimits::stream_window_bytes`]:
+///     escher_protocol::handshake::ConnectionLimits::stream_window_bytes
 #[must_use = "a stream does nothing unless it is read"]
-pub struct Items<T> {
+pub struct ResponseStream<T> {
     session: Arc<Session>,
     cursor: Cursor,
     state: State,
-    element: PhantomData<fn() -> T>,
+    item: PhantomData<fn() -> T>,
 }
+
+type OpenFuture = Pin<Box<dyn Future<Output = Result<OpenStream, Error>> + Send + Sync>>;
 
 enum State {
-    /// Elements come.
     Open {
-        opened: Opened,
-        /// Whether another connection has begun the stream.
+        stream: OpenStream,
+        /// Whether this is not the first connection of the stream.
         resumed: bool,
     },
-    /// The connection was lost; it will be this one.
-    Reopening(Pin<Box<dyn Future<Output = Result<Opened, Error>> + Send + Sync>>),
-    /// There is no more.
-    Over,
+    /// The connection was lost, and the stream is being resumed on the next one.
+    Resuming(OpenFuture),
+    Ended,
 }
 
-impl<T: Element> Items<T> {
-    /// The stream that answers `request`.
+impl<T: StreamItem> ResponseStream<T> {
+    /// Sends `request` and returns the stream that answers it.
     pub(crate) async fn open(session: &Arc<Session>, request: Request) -> Result<Self, Error> {
-        let opened = session.stream(request.clone()).await?;
-        Ok(Items {
+        let stream = session.open_stream(request.clone()).await?;
+        Ok(ResponseStream {
             session: Arc::clone(session),
             cursor: Cursor::new(request),
             state: State::Open {
-                opened,
+                stream,
                 resumed: false,
             },
-            element: PhantomData,
+            item: PhantomData,
         })
     }
 
-    /// The next element; `None` at the end. An error is the last that a stream gives.
+    /// Waits for the next item. Returns `None` at the end of the stream.
     ///
-    /// Cancel safe: an element is given to whoever awaits it to the end, or to the next call.
+    /// # Cancellation
+    /// Cancel safe: if the future is dropped, the next call returns the item.
+    ///
+    /// # Errors
+    /// An error ends the stream; the next call returns `None`. [`Error::Api`] is the answer of escherd,
+    /// [`Error::Disconnected`] and [`Error::DaemonUnavailable`] mean that the connection was lost and
+    /// not replaced.
     pub async fn next(&mut self) -> Option<Result<T, Error>> {
         poll_fn(|cx| self.poll(cx)).await
     }
@@ -74,43 +86,40 @@ impl<T: Element> Items<T> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
         loop {
             let end = match &mut self.state {
-                State::Over => return Poll::Ready(None),
-                State::Reopening(opening) => match ready!(opening.as_mut().poll(cx)) {
-                    Ok(opened) => {
+                State::Ended => return Poll::Ready(None),
+                State::Resuming(open) => match ready!(open.as_mut().poll(cx)) {
+                    Ok(stream) => {
                         self.state = State::Open {
-                            opened,
+                            stream,
                             resumed: true,
                         };
                         continue;
                     }
                     Err(error) => Some(Err(error)),
                 },
-                // It was asked for without the limit: what is behind that was not asked for at first.
+                // A resumed list is requested without its limit, so it does not end by itself.
                 State::Open { resumed: true, .. } if self.cursor.is_complete() => None,
-                State::Open { opened, .. } => match ready!(opened.inbox.poll_next(cx)) {
+                State::Open { stream, .. } => match ready!(stream.items.poll_next(cx)) {
                     Some(Ok(item)) => {
-                        let got = kind(&item);
-                        match T::from_item(item).map(T::understood) {
-                            Some(Ok(element)) if element.pass(&mut self.cursor) => {
-                                return Poll::Ready(Some(Ok(element)));
+                        let received = item_type(&item);
+                        match T::from_item(item).map(T::ensure_understood) {
+                            Some(Ok(item)) if item.advance(&mut self.cursor) => {
+                                return Poll::Ready(Some(Ok(item)));
                             }
                             Some(Ok(_)) => continue,
                             Some(Err(error)) => Some(Err(error)),
-                            None => Some(Err(Error::Protocol(Violation::WrongAnswer {
-                                wanted: T::WANTED,
-                                got,
-                            }))),
+                            None => Some(Err(Error::unexpected_response(T::EXPECTED, received))),
                         }
                     }
-                    Some(Err(error)) if error.is_loss() => {
+                    Some(Err(error)) if error.is_connection_loss() => {
                         if self.cursor.is_complete() {
                             None
                         } else {
-                            let lost = Arc::clone(&opened.connection);
+                            let lost = Arc::clone(&stream.connection);
                             let session = Arc::clone(&self.session);
                             let request = self.cursor.request().clone();
-                            self.state = State::Reopening(Box::pin(async move {
-                                session.reopen(&lost, error, request).await
+                            self.state = State::Resuming(Box::pin(async move {
+                                session.resume_stream(&lost, error, request).await
                             }));
                             continue;
                         }
@@ -119,27 +128,27 @@ impl<T: Element> Items<T> {
                     None => None,
                 },
             };
-            self.state = State::Over;
+            self.state = State::Ended;
             return Poll::Ready(end);
         }
     }
 }
 
-impl<T> fmt::Debug for Items<T> {
+impl<T> fmt::Debug for ResponseStream<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Open { .. } => "open",
-            State::Reopening(_) => "reopening",
-            State::Over => "over",
+            State::Resuming(_) => "resuming",
+            State::Ended => "ended",
         };
-        f.debug_struct("Items")
+        f.debug_struct("ResponseStream")
             .field("cursor", &self.cursor)
             .field("state", &state)
             .finish_non_exhaustive()
     }
 }
 
-impl<T: Element> futures_core::Stream for Items<T> {
+impl<T: StreamItem> futures_core::Stream for ResponseStream<T> {
     type Item = Result<T, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -147,72 +156,69 @@ impl<T: Element> futures_core::Stream for Items<T> {
     }
 }
 
-pub(crate) fn kind(item: &Item) -> &'static str {
-    match item {
-        Item::Execution(_) => "an execution",
-        Item::Output(_) => "output",
-        Item::Event(_) => "an event",
-        Item::Omitted(_) => "an omission",
-    }
-}
-
-pub(crate) use sealed::Element;
+pub(crate) use sealed::StreamItem;
 
 mod sealed {
-    use super::{Cursor, Error, Event, ExecutionRecord, Item, OutputChunk};
+    use escher_protocol::message::Event;
+    use escher_protocol::{ExecutionRecord, Item, OutputChunk};
 
-    /// What streams are made of.
-    pub trait Element: Sized {
-        const WANTED: &'static str;
+    use crate::cursor::Cursor;
+    use crate::error::Error;
+    use crate::response::ensure_understood;
+
+    /// The item types of streams.
+    pub trait StreamItem: Sized {
+        /// The name of the type, for errors.
+        const EXPECTED: &'static str;
         fn from_item(item: Item) -> Option<Self>;
-        /// Refuses an element with a part that must be understood and is not.
-        fn understood(self) -> Result<Self, Error> {
+        /// Refuses an item with an unknown part that must be understood.
+        fn ensure_understood(self) -> Result<Self, Error> {
             Ok(self)
         }
-        /// Moves `cursor` on behind this; whether it had not been given out yet.
-        fn pass(&self, cursor: &mut Cursor) -> bool;
+        /// Advances `cursor` past this item. Returns whether the item is new to the stream.
+        fn advance(&self, cursor: &mut Cursor) -> bool;
     }
 
-    impl Element for ExecutionRecord {
-        const WANTED: &'static str = "executions";
+    impl StreamItem for ExecutionRecord {
+        const EXPECTED: &'static str = "executions";
         fn from_item(item: Item) -> Option<Self> {
             match item {
                 Item::Execution(record) => Some(*record),
                 _ => None,
             }
         }
-        fn understood(self) -> Result<Self, Error> {
-            crate::client::understood(self)
+        fn ensure_understood(self) -> Result<Self, Error> {
+            ensure_understood(self)
         }
-        fn pass(&self, cursor: &mut Cursor) -> bool {
-            cursor.pass_execution(self)
+        fn advance(&self, cursor: &mut Cursor) -> bool {
+            cursor.advance_execution(self)
         }
     }
 
-    impl Element for OutputChunk {
-        const WANTED: &'static str = "output";
+    impl StreamItem for OutputChunk {
+        const EXPECTED: &'static str = "output";
         fn from_item(item: Item) -> Option<Self> {
             match item {
                 Item::Output(chunk) => Some(chunk),
                 _ => None,
             }
         }
-        fn pass(&self, cursor: &mut Cursor) -> bool {
-            cursor.pass_output(self);
+        fn advance(&self, cursor: &mut Cursor) -> bool {
+            cursor.advance_output(self);
             true
         }
     }
 
-    impl Element for Event {
-        const WANTED: &'static str = "events";
+    impl StreamItem for Event {
+        const EXPECTED: &'static str = "events";
         fn from_item(item: Item) -> Option<Self> {
             match item {
                 Item::Event(event) => Some(event),
                 _ => None,
             }
         }
-        fn pass(&self, cursor: &mut Cursor) -> bool {
-            cursor.pass_event(self);
+        fn advance(&self, cursor: &mut Cursor) -> bool {
+            cursor.advance_event(self);
             true
         }
     }

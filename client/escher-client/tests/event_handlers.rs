@@ -1,22 +1,21 @@
 //! What a handler of events is told, in which order, and when it is told no more.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::time::Duration;
 
 use escher_client::protocol::message::{EventKind, OutputRequest};
 use escher_client::protocol::{ClientFrame, Item, Request, RequestId, Response};
 use escher_client::{
-    ApiError, Client, Error, ErrorCode, Event, EventHandler, EventsRequest, ExecutionEvent,
+    ApiError, Client, Error, ErrorCode, Event, EventSubscription, EventsRequest, ExecutionEvent,
     ExecutionRecord, OutputStart, OutputStream, Status, Target, Timestamp,
 };
-use support::{Daemon, Peer, execution, output, record};
+use escher_tests::fake_daemon::{FakeDaemon, ServerConnection, output_item, record_response};
+use escher_tests::samples::record;
 use tokio::sync::mpsc;
 
 /// A handler that passes on what it is told, and the id of its stream of events.
 struct Told {
-    handler: EventHandler,
+    handler: EventSubscription,
     told: mpsc::UnboundedReceiver<ExecutionEvent>,
     events: RequestId,
 }
@@ -34,29 +33,34 @@ impl Told {
 }
 
 /// Adds a handler while these run, and these events are kept.
-async fn added(client: &Client, peer: &mut Peer, running: &[u8], past: &[Event]) -> Told {
+async fn added(
+    client: &Client,
+    server: &mut ServerConnection,
+    running: &[u64],
+    past: &[Event],
+) -> Told {
     let (tell, told) = mpsc::unbounded_channel();
     let handler = move |event| drop(tell.send(event));
     let (handler, events) = tokio::join!(client.add_event_handler(handler), async {
-        let (id, request) = peer.next_request().await;
+        let (id, request) = server.next_request().await;
         assert!(matches!(request, Request::List(_)), "{request:?}");
         for number in running {
             let mut record = record(*number);
             record.status = Status::Running;
-            peer.item(id, Item::Execution(Box::new(record))).await;
+            server.item(id, Item::Execution(Box::new(record))).await;
         }
-        peer.end(id, Ok(())).await;
-        let (id, request) = peer.next_request().await;
+        server.end(id, Ok(())).await;
+        let (id, request) = server.next_request().await;
         let kept = EventsRequest {
             after: None,
             follow: false,
         };
         assert_eq!(request, Request::Events(kept));
         for event in past {
-            peer.item(id, Item::Event(event.clone())).await;
+            server.item(id, Item::Event(event.clone())).await;
         }
-        peer.end(id, Ok(())).await;
-        let (id, request) = peer.next_request().await;
+        server.end(id, Ok(())).await;
+        let (id, request) = server.next_request().await;
         let from_now = EventsRequest {
             after: past.last().map(|event| event.sequence),
             follow: true,
@@ -71,7 +75,7 @@ async fn added(client: &Client, peer: &mut Peer, running: &[u8], past: &[Event])
     }
 }
 
-fn event(sequence: u64, number: u8, kind: EventKind) -> Event {
+fn event(sequence: u64, number: u64, kind: EventKind) -> Event {
     let record = record(number);
     Event {
         sequence,
@@ -88,20 +92,20 @@ fn at(sequence: u64) -> Timestamp {
     Timestamp::from_micros(i64::try_from(sequence).unwrap())
 }
 
-fn finished(sequence: u64, number: u8) -> Event {
+fn finished(sequence: u64, number: u64) -> Event {
     event(sequence, number, EventKind::Finished(Status::Completed))
 }
 
-fn started(sequence: u64, number: u8) -> Event {
+fn started(sequence: u64, number: u64) -> Event {
     event(sequence, number, EventKind::Started)
 }
 
-async fn happens(peer: &mut Peer, told: &Told, event: Event) {
-    peer.item(told.events, Item::Event(event)).await;
+async fn happens(server: &mut ServerConnection, told: &Told, event: Event) {
+    server.item(told.events, Item::Event(event)).await;
 }
 
-async fn followed(peer: &mut Peer, number: u8) -> (RequestId, OutputRequest) {
-    match peer.next_request().await {
+async fn followed(server: &mut ServerConnection, number: u64) -> (RequestId, OutputRequest) {
+    match server.next_request().await {
         (id, Request::ReadOutput(request)) => {
             assert_eq!(request.target, Target::Id(record(number).id));
             assert!(request.follow);
@@ -112,17 +116,17 @@ async fn followed(peer: &mut Peer, number: u8) -> (RequestId, OutputRequest) {
 }
 
 /// The next request asks for the end of this one.
-async fn waited_for(peer: &mut Peer, number: u8) -> RequestId {
-    let (id, request) = peer.next_request().await;
+async fn waited_for(server: &mut ServerConnection, number: u64) -> RequestId {
+    let (id, request) = server.next_request().await;
     assert_eq!(request, Request::Wait(record(number).id.into()));
     id
 }
 
-fn completed(number: u8) -> ExecutionEvent {
+fn completed(number: u64) -> ExecutionEvent {
     ExecutionEvent::Completed(Box::new(record(number)))
 }
 
-fn start_of(number: u8, sequence: u64) -> ExecutionEvent {
+fn start_of(number: u64, sequence: u64) -> ExecutionEvent {
     ExecutionEvent::Started {
         id: record(number).id,
         at: at(sequence),
@@ -131,23 +135,27 @@ fn start_of(number: u8, sequence: u64) -> ExecutionEvent {
 
 #[tokio::test]
 async fn an_execution_is_told_of_from_its_start_to_its_end() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
-    let mut told = added(&client, &mut peer, &[], &[]).await;
-    happens(&mut peer, &told, event(1, 7, EventKind::Submitted)).await;
-    happens(&mut peer, &told, started(2, 7)).await;
-    let (follow, _) = followed(&mut peer, 7).await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
+    let mut told = added(&client, &mut server, &[], &[]).await;
+    happens(&mut server, &told, event(1, 7, EventKind::Submitted)).await;
+    happens(&mut server, &told, started(2, 7)).await;
+    let (follow, _) = followed(&mut server, 7).await;
     assert_eq!(told.next().await, start_of(7, 2));
     let id = record(7).id;
-    peer.item(follow, output(OutputStream::Stderr, 0, 1)).await;
+    server
+        .item(follow, output_item(OutputStream::Stderr, 0, 1))
+        .await;
     let data = b"x"[..].into();
     assert_eq!(told.next().await, ExecutionEvent::Stderr { id, data });
-    peer.item(follow, output(OutputStream::Stdout, 1, 2)).await;
+    server
+        .item(follow, output_item(OutputStream::Stdout, 1, 2))
+        .await;
     // Its end is known first, and told last.
-    happens(&mut peer, &told, finished(3, 7)).await;
-    peer.end(follow, Ok(())).await;
-    let wait = waited_for(&mut peer, 7).await;
-    peer.reply(wait, Ok(execution(7))).await;
+    happens(&mut server, &told, finished(3, 7)).await;
+    server.end(follow, Ok(())).await;
+    let wait = waited_for(&mut server, 7).await;
+    server.reply(wait, Ok(record_response(7))).await;
     let data = b"xx"[..].into();
     assert_eq!(told.next().await, ExecutionEvent::Stdout { id, data });
     assert_eq!(told.next().await, completed(7));
@@ -156,18 +164,18 @@ async fn an_execution_is_told_of_from_its_start_to_its_end() {
 
 #[tokio::test]
 async fn what_has_started_before_is_not_told_of() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     // Number 2 has started, 3 has ended between the list and the events.
     let past = [started(10, 2), finished(11, 3)];
-    let mut told = added(&client, &mut peer, &[1, 3], &past).await;
-    happens(&mut peer, &told, finished(12, 1)).await;
-    happens(&mut peer, &told, finished(13, 2)).await;
+    let mut told = added(&client, &mut server, &[1, 3], &past).await;
+    happens(&mut server, &told, finished(12, 1)).await;
+    happens(&mut server, &told, finished(13, 2)).await;
     // One that never started.
-    happens(&mut peer, &told, finished(14, 4)).await;
+    happens(&mut server, &told, finished(14, 4)).await;
     for _ in 0..2 {
-        let wait = waited_for(&mut peer, 4).await;
-        peer.reply(wait, Ok(execution(4))).await;
+        let wait = waited_for(&mut server, 4).await;
+        server.reply(wait, Ok(record_response(4))).await;
     }
     assert_eq!(told.next().await, completed(4));
     told.end().await;
@@ -175,37 +183,37 @@ async fn what_has_started_before_is_not_told_of() {
 
 #[tokio::test]
 async fn one_whose_start_no_escherd_has_seen_is_told_of_whole() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
-    let mut told = added(&client, &mut peer, &[], &[]).await;
-    happens(&mut peer, &told, finished(1, 7)).await;
-    let wait = waited_for(&mut peer, 7).await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
+    let mut told = added(&client, &mut server, &[], &[]).await;
+    happens(&mut server, &told, finished(1, 7)).await;
+    let wait = waited_for(&mut server, 7).await;
     let record = ExecutionRecord {
         started_at: Some(at(5)),
         ..record(7)
     };
     let record = || Ok(Response::Execution(Box::new(record.clone())));
-    peer.reply(wait, record()).await;
-    let (follow, _) = followed(&mut peer, 7).await;
-    peer.end(follow, Ok(())).await;
-    let wait = waited_for(&mut peer, 7).await;
-    peer.reply(wait, record()).await;
+    server.reply(wait, record()).await;
+    let (follow, _) = followed(&mut server, 7).await;
+    server.end(follow, Ok(())).await;
+    let wait = waited_for(&mut server, 7).await;
+    server.reply(wait, record()).await;
     assert_eq!(told.next().await, start_of(7, 5));
     assert!(matches!(told.next().await, ExecutionEvent::Completed(_)));
 }
 
 #[tokio::test]
 async fn one_that_writes_much_holds_up_no_other() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
-    let mut told = added(&client, &mut peer, &[], &[]).await;
-    happens(&mut peer, &told, started(1, 1)).await;
-    followed(&mut peer, 1).await;
-    happens(&mut peer, &told, started(2, 2)).await;
-    let (follow, _) = followed(&mut peer, 2).await;
-    peer.end(follow, Ok(())).await;
-    let wait = waited_for(&mut peer, 2).await;
-    peer.reply(wait, Ok(execution(2))).await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
+    let mut told = added(&client, &mut server, &[], &[]).await;
+    happens(&mut server, &told, started(1, 1)).await;
+    followed(&mut server, 1).await;
+    happens(&mut server, &told, started(2, 2)).await;
+    let (follow, _) = followed(&mut server, 2).await;
+    server.end(follow, Ok(())).await;
+    let wait = waited_for(&mut server, 2).await;
+    server.reply(wait, Ok(record_response(2))).await;
     assert_eq!(told.next().await, start_of(1, 1));
     assert_eq!(told.next().await, start_of(2, 2));
     assert_eq!(told.next().await, completed(2));
@@ -214,26 +222,26 @@ async fn one_that_writes_much_holds_up_no_other() {
 
 #[tokio::test]
 async fn other_requests_have_room_beside_a_handler() {
-    let mut daemon = Daemon::start();
+    let mut daemon = FakeDaemon::start();
     daemon.limits.max_requests_in_flight = 4;
-    let (client, mut peer) = daemon.connect().await;
-    let mut told = added(&client, &mut peer, &[], &[]).await;
+    let (client, mut server) = daemon.connect().await;
+    let mut told = added(&client, &mut server, &[], &[]).await;
     for number in 1..=3 {
-        happens(&mut peer, &told, started(number.into(), number)).await;
+        happens(&mut server, &told, started(number, number)).await;
     }
-    let (first, _) = followed(&mut peer, 1).await;
-    followed(&mut peer, 2).await;
+    let (first, _) = followed(&mut server, 1).await;
+    followed(&mut server, 2).await;
     // In the place of a third.
     let (asked, ()) = tokio::join!(client.get_status("9"), async {
-        let (id, request) = peer.next_request().await;
+        let (id, request) = server.next_request().await;
         assert!(matches!(request, Request::Status(_)), "{request:?}");
-        peer.reply(id, Ok(execution(9))).await;
+        server.reply(id, Ok(record_response(9))).await;
     });
     asked.unwrap();
-    peer.end(first, Ok(())).await;
-    let wait = waited_for(&mut peer, 1).await;
-    peer.reply(wait, Ok(execution(1))).await;
-    followed(&mut peer, 3).await;
+    server.end(first, Ok(())).await;
+    let wait = waited_for(&mut server, 1).await;
+    server.reply(wait, Ok(record_response(1))).await;
+    followed(&mut server, 3).await;
     for expected in [start_of(1, 1), start_of(2, 2), completed(1), start_of(3, 3)] {
         assert_eq!(told.next().await, expected);
     }
@@ -241,23 +249,25 @@ async fn other_requests_have_room_beside_a_handler() {
 
 #[tokio::test]
 async fn output_that_is_held_comes_before_the_end() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
-    let mut told = added(&client, &mut peer, &[], &[]).await;
-    happens(&mut peer, &told, started(1, 7)).await;
-    let (follow, _) = followed(&mut peer, 7).await;
-    peer.item(follow, output(OutputStream::Stdout, 0, 3)).await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
+    let mut told = added(&client, &mut server, &[], &[]).await;
+    happens(&mut server, &told, started(1, 7)).await;
+    let (follow, _) = followed(&mut server, 7).await;
+    server
+        .item(follow, output_item(OutputStream::Stdout, 0, 3))
+        .await;
     let held = ApiError::new(ErrorCode::OUTPUT_HELD, "its output is served at its end");
-    peer.end(follow, Err(held)).await;
-    let wait = waited_for(&mut peer, 7).await;
-    peer.reply(wait, Ok(execution(7))).await;
-    let (rest, request) = followed(&mut peer, 7).await;
+    server.end(follow, Err(held)).await;
+    let wait = waited_for(&mut server, 7).await;
+    server.reply(wait, Ok(record_response(7))).await;
+    let (rest, request) = followed(&mut server, 7).await;
     assert_eq!(request.start, OutputStart::Offset(3));
     // The log was removed meanwhile.
     let gone = ApiError::new(ErrorCode::OUTPUT_UNAVAILABLE, "there is no log");
-    peer.end(rest, Err(gone)).await;
-    let wait = waited_for(&mut peer, 7).await;
-    peer.reply(wait, Ok(execution(7))).await;
+    server.end(rest, Err(gone)).await;
+    let wait = waited_for(&mut server, 7).await;
+    server.reply(wait, Ok(record_response(7))).await;
     assert_eq!(told.next().await, start_of(7, 1));
     assert!(matches!(told.next().await, ExecutionEvent::Stdout { .. }));
     assert_eq!(told.next().await, completed(7));
@@ -265,49 +275,51 @@ async fn output_that_is_held_comes_before_the_end() {
 
 #[tokio::test]
 async fn over_a_lost_connection_everything_is_told_once() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
-    let mut told = added(&client, &mut peer, &[], &[]).await;
-    happens(&mut peer, &told, started(5, 7)).await;
-    let (follow, _) = followed(&mut peer, 7).await;
-    peer.item(follow, output(OutputStream::Stdout, 0, 3)).await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
+    let mut told = added(&client, &mut server, &[], &[]).await;
+    happens(&mut server, &told, started(5, 7)).await;
+    let (follow, _) = followed(&mut server, 7).await;
+    server
+        .item(follow, output_item(OutputStream::Stdout, 0, 3))
+        .await;
     assert_eq!(told.next().await, start_of(7, 5));
     assert!(matches!(told.next().await, ExecutionEvent::Stdout { .. }));
-    drop(peer);
+    drop(server);
 
-    let mut peer = daemon.welcomed().await;
+    let mut server = daemon.accept().await;
     for _ in 0..2 {
-        match peer.next_request().await {
+        match server.next_request().await {
             (id, Request::Events(request)) => {
                 assert_eq!(request.after, Some(5));
-                peer.item(id, Item::Event(finished(6, 7))).await;
+                server.item(id, Item::Event(finished(6, 7))).await;
             }
             (id, Request::ReadOutput(request)) => {
                 assert_eq!(request.start, OutputStart::Offset(3));
-                peer.end(id, Ok(())).await;
+                server.end(id, Ok(())).await;
             }
             other => panic!("{other:?}"),
         }
     }
-    let wait = waited_for(&mut peer, 7).await;
-    peer.reply(wait, Ok(execution(7))).await;
+    let wait = waited_for(&mut server, 7).await;
+    server.reply(wait, Ok(record_response(7))).await;
     assert_eq!(told.next().await, completed(7));
     told.end().await;
 }
 
 #[tokio::test]
 async fn a_handler_that_is_dropped_asks_for_nothing_more() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
-    let mut told = added(&client, &mut peer, &[], &[]).await;
-    happens(&mut peer, &told, started(1, 7)).await;
-    let (follow, _) = followed(&mut peer, 7).await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
+    let mut told = added(&client, &mut server, &[], &[]).await;
+    happens(&mut server, &told, started(1, 7)).await;
+    let (follow, _) = followed(&mut server, 7).await;
     assert_eq!(told.next().await, start_of(7, 1));
     let events = told.events;
     told.end().await;
     let mut abandoned = Vec::new();
     while abandoned.len() < 2 {
-        match peer.frame().await {
+        match server.frame().await {
             Some(ClientFrame::Abandon { id }) => abandoned.push(id),
             Some(ClientFrame::Grant { .. }) => {}
             other => panic!("{other:?}"),
@@ -319,20 +331,20 @@ async fn a_handler_that_is_dropped_asks_for_nothing_more() {
 
 #[tokio::test]
 async fn a_handler_that_can_be_told_no_more_says_why() {
-    let daemon = Daemon::start();
-    let connector = daemon.connector().reconnect_within(Duration::ZERO);
-    let (client, mut peer) = daemon.connect_by(connector).await;
-    let told = added(&client, &mut peer, &[], &[]).await;
+    let daemon = FakeDaemon::start();
+    let connector = daemon.connector().reconnect_timeout(Duration::ZERO);
+    let (client, mut server) = daemon.connect_with(connector).await;
+    let told = added(&client, &mut server, &[], &[]).await;
     let missed = ApiError::new(ErrorCode::EVENTS_MISSED, "events 1 to 9 are no longer kept");
-    peer.end(told.events, Err(missed)).await;
+    server.end(told.events, Err(missed)).await;
     for _ in 0..2 {
         let failure = told.handler.failure().await;
         assert_eq!(failure.as_api().unwrap().code, ErrorCode::EVENTS_MISSED);
     }
     told.end().await;
 
-    let told = added(&client, &mut peer, &[], &[]).await;
-    drop(peer);
+    let told = added(&client, &mut server, &[], &[]).await;
+    drop(server);
     let failure = told.handler.failure().await;
     assert!(matches!(failure, Error::Disconnected(_)), "{failure:?}");
 }

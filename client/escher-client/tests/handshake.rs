@@ -1,14 +1,12 @@
 //! How a connection comes about, and the ways in which it does not.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use escher_client::protocol::handshake::{HelloReply, Refusal};
-use escher_client::{ApiError, Client, ConnectError, Connector, ErrorCode, Violation};
-use support::Daemon;
+use escher_client::{ApiError, Client, ConnectError, Connector, ErrorCode, ProtocolViolation};
+use escher_tests::fake_daemon::FakeDaemon;
 use tokio::io::AsyncWriteExt;
 
 fn refusal(code: ErrorCode) -> HelloReply {
@@ -21,11 +19,11 @@ fn refusal(code: ErrorCode) -> HelloReply {
 
 #[tokio::test]
 async fn a_client_says_its_name_and_learns_the_terms() {
-    let daemon = Daemon::start();
-    let connector = Connector::new(daemon.path()).name("backup 2.1");
+    let daemon = FakeDaemon::start();
+    let connector = Connector::new(daemon.path()).client_name("backup 2.1");
     let (client, hello) = tokio::join!(connector.connect(), async {
-        let (mut peer, hello) = daemon.greeted().await;
-        peer.send(&HelloReply::Welcome(daemon.welcome())).await;
+        let (mut server, hello) = daemon.accept_hello().await;
+        server.send(&HelloReply::Welcome(daemon.welcome())).await;
         hello
     });
     assert_eq!(hello.client.as_str(), "backup 2.1");
@@ -66,7 +64,7 @@ async fn a_plain_file_is_not_a_socket() {
 
 #[tokio::test]
 async fn a_closed_directory_is_a_matter_of_permission() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let closed = std::fs::Permissions::from_mode(0o000);
     std::fs::set_permissions(daemon.directory(), closed).unwrap();
     if std::fs::metadata(daemon.path()).is_ok() {
@@ -85,9 +83,9 @@ async fn a_closed_directory_is_a_matter_of_permission() {
 
 #[tokio::test]
 async fn no_common_version_names_both_sides() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let reply = refusal(ErrorCode::UNSUPPORTED_VERSION);
-    let error = daemon.answer_greeting(&reply).await.unwrap_err();
+    let error = daemon.connect_replying(&reply).await.unwrap_err();
     assert!(
         matches!(error, ConnectError::VersionMismatch { .. }),
         "{error:?}"
@@ -98,9 +96,9 @@ async fn no_common_version_names_both_sides() {
 
 #[tokio::test]
 async fn a_refusal_comes_with_its_reason() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let reply = refusal(ErrorCode::TOO_MANY_CONNECTIONS);
-    match daemon.answer_greeting(&reply).await {
+    match daemon.connect_replying(&reply).await {
         Err(ConnectError::Refused { refusal, .. }) => {
             assert_eq!(refusal.error.code, ErrorCode::TOO_MANY_CONNECTIONS);
         }
@@ -110,12 +108,15 @@ async fn a_refusal_comes_with_its_reason() {
 
 #[tokio::test]
 async fn a_version_that_was_not_offered_is_not_taken() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let mut welcome = daemon.welcome();
     welcome.version = 2;
-    match daemon.answer_greeting(&HelloReply::Welcome(welcome)).await {
+    match daemon.connect_replying(&HelloReply::Welcome(welcome)).await {
         Err(ConnectError::Protocol { violation, .. }) => {
-            assert!(matches!(violation, Violation::Version(2)), "{violation:?}");
+            assert!(
+                matches!(violation, ProtocolViolation::VersionNotOffered(2)),
+                "{violation:?}"
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -130,11 +131,11 @@ async fn garbage_for_a_welcome() {
         b"\x00\x00",
     ];
     for answer in answers {
-        let daemon = Daemon::start();
-        let connector = Connector::new(daemon.path()).reconnect_within(Duration::ZERO);
+        let daemon = FakeDaemon::start();
+        let connector = Connector::new(daemon.path()).reconnect_timeout(Duration::ZERO);
         let (connected, ()) = tokio::join!(connector.connect(), async {
-            let (mut peer, _) = daemon.greeted().await;
-            peer.stream.write_all(answer).await.unwrap();
+            let (mut server, _) = daemon.accept_hello().await;
+            server.stream.write_all(answer).await.unwrap();
         });
         let error = connected.unwrap_err();
         assert!(matches!(error, ConnectError::Protocol { .. }), "{error:?}");
@@ -143,20 +144,20 @@ async fn garbage_for_a_welcome() {
 
 #[tokio::test]
 async fn a_silent_daemon_is_given_up_at_the_deadline() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let deadline = Duration::from_millis(20);
-    let connector = Connector::new(daemon.path()).deadline(deadline);
+    let connector = Connector::new(daemon.path()).connect_timeout(deadline);
     // The listener's backlog takes the connection; nobody ever answers.
     match connector.connect().await {
-        Err(ConnectError::Timeout { after, .. }) => assert_eq!(after, deadline),
+        Err(ConnectError::Timeout { timeout, .. }) => assert_eq!(timeout, deadline),
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test]
 async fn a_name_that_does_not_fit_into_the_handshake_is_refused_here() {
-    let daemon = Daemon::start();
-    let connector = Connector::new(daemon.path()).name("x".repeat(5_000));
+    let daemon = FakeDaemon::start();
+    let connector = Connector::new(daemon.path()).client_name("x".repeat(5_000));
     match connector.connect().await {
         Err(ConnectError::Io { source, .. }) => {
             assert_eq!(source.kind(), std::io::ErrorKind::InvalidInput);
@@ -168,11 +169,11 @@ async fn a_name_that_does_not_fit_into_the_handshake_is_refused_here() {
 /// It was there, so it is being restarted: no reason to give up.
 #[tokio::test]
 async fn one_that_hangs_up_while_it_is_greeted_is_waited_for() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let (connected, _peer) = tokio::join!(daemon.connector().connect(), async {
-        let (peer, _) = daemon.greeted().await;
-        drop(peer);
-        daemon.welcomed().await
+        let (server, _) = daemon.accept_hello().await;
+        drop(server);
+        daemon.accept().await
     });
     connected.unwrap();
 }
@@ -196,8 +197,8 @@ async fn a_full_backlog_is_waited_for() {
     let listener = tokio::net::UnixListener::from_std(socket.into()).unwrap();
 
     let connector = Connector::new(&path)
-        .deadline(Duration::from_secs(60))
-        .reconnect_within(Duration::ZERO);
+        .connect_timeout(Duration::from_secs(60))
+        .reconnect_timeout(Duration::ZERO);
     let connecting = tokio::spawn(connector.connect());
     // Let it find the backlog full before there is room.
     tokio::task::yield_now().await;
@@ -210,7 +211,7 @@ async fn a_full_backlog_is_waited_for() {
     let hung_up = matches!(
         &error,
         ConnectError::Protocol {
-            violation: Violation::HungUp,
+            violation: ProtocolViolation::ConnectionClosed,
             ..
         }
     ) || matches!(error, ConnectError::Io { .. });

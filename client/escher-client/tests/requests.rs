@@ -1,8 +1,6 @@
 //! Requests and their answers over one connection.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
@@ -10,20 +8,21 @@ use std::time::Duration;
 use escher_client::protocol::{ClientFrame, Item, Request, Response};
 use escher_client::{
     ApiError, CancelMode, CancelOutcome, Command, DaemonInfo, Error, ErrorCode, ExecutionRecord,
-    ExecutionRequest, ListFilter, Target, Violation,
+    ExecutionRequest, ListFilter, ProtocolViolation, Target,
 };
-use support::{Daemon, execution, info, record};
+use escher_tests::fake_daemon::{FakeDaemon, record_response};
+use escher_tests::samples::{daemon_info, record};
 use tokio::io::AsyncWriteExt;
 
 #[tokio::test]
 async fn answers_find_their_requests_in_any_order() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let ask = async |number: &'static str| client.get_status(number).await.unwrap().number;
     let (one, two, three, ()) = tokio::join!(ask("1"), ask("2"), ask("3"), async {
         let mut asked = Vec::new();
         for _ in 0..3 {
-            match peer.request().await {
+            match server.request().await {
                 (id, Request::Status(Target::Reference(text))) => {
                     asked.push((id, text.parse().unwrap()));
                 }
@@ -31,7 +30,7 @@ async fn answers_find_their_requests_in_any_order() {
             }
         }
         for (id, number) in asked.into_iter().rev() {
-            peer.reply(id, Ok(execution(number))).await;
+            server.reply(id, Ok(record_response(number))).await;
         }
     });
     assert_eq!((one, two, three), (1, 2, 3));
@@ -39,17 +38,17 @@ async fn answers_find_their_requests_in_any_order() {
 
 #[tokio::test]
 async fn a_refusal_reaches_the_one_who_asked() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let (cancelled, signalled, ()) = tokio::join!(
         client.cancel("7", CancelMode::Kill),
         client.signal("7", 15),
         async {
-            let (id, _) = peer.request().await;
+            let (id, _) = server.request().await;
             let error = ApiError::new(ErrorCode::NOT_FOUND, "no execution 7");
-            peer.reply(id, Err(error)).await;
-            let (id, _) = peer.request().await;
-            peer.reply(id, Ok(Response::Done)).await;
+            server.reply(id, Err(error)).await;
+            let (id, _) = server.request().await;
+            server.reply(id, Ok(Response::Done)).await;
         }
     );
     let error = cancelled.unwrap_err();
@@ -59,18 +58,18 @@ async fn a_refusal_reaches_the_one_who_asked() {
 
 #[tokio::test]
 async fn counts_are_of_all_that_escherd_knows() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let (running, total, ()) = tokio::join!(client.running_count(), client.total_count(), async {
         for _ in 0..2 {
-            let (id, _) = peer.request().await;
+            let (id, _) = server.request().await;
             let info = DaemonInfo {
                 pending: 3,
                 running: 4,
                 finished: 50,
-                ..info()
+                ..daemon_info()
             };
-            peer.reply(id, Ok(Response::Info(Box::new(info)))).await;
+            server.reply(id, Ok(Response::Info(Box::new(info)))).await;
         }
     });
     assert_eq!((running.unwrap(), total.unwrap()), (4, 57));
@@ -78,16 +77,17 @@ async fn counts_are_of_all_that_escherd_knows() {
 
 #[tokio::test]
 async fn a_log_path_is_any_bytes() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let odd = OsStr::from_bytes(b"/l/\xff.log");
     let (path, ()) = tokio::join!(client.get_log_path("1"), async {
-        let (id, _) = peer.request().await;
+        let (id, _) = server.request().await;
         let record = ExecutionRecord {
             log_path: odd.into(),
             ..record(1)
         };
-        peer.reply(id, Ok(Response::Execution(Box::new(record))))
+        server
+            .reply(id, Ok(Response::Execution(Box::new(record))))
             .await;
     });
     assert_eq!(path.unwrap(), odd);
@@ -95,35 +95,35 @@ async fn a_log_path_is_any_bytes() {
 
 #[tokio::test]
 async fn a_request_that_nobody_waits_for_is_abandoned() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let waiting = tokio::spawn({
         let client = client.clone();
         async move { client.wait_for_completion("1").await }
     });
-    let (abandoned, _) = peer.request().await;
+    let (abandoned, _) = server.request().await;
     waiting.abort();
     assert_eq!(
-        peer.frame().await,
+        server.frame().await,
         Some(ClientFrame::Abandon { id: abandoned })
     );
 
     // An answer that was already under way belongs to nobody.
-    peer.reply(abandoned, Ok(execution(1))).await;
+    server.reply(abandoned, Ok(record_response(1))).await;
     let (two, ()) = tokio::join!(client.get_status("2"), async {
-        let (id, _) = peer.request().await;
-        peer.reply(id, Ok(execution(2))).await;
+        let (id, _) = server.request().await;
+        server.reply(id, Ok(record_response(2))).await;
     });
     assert_eq!(two.unwrap().number, 2);
 }
 
 #[tokio::test]
 async fn one_request_too_many_waits_for_its_turn() {
-    let mut daemon = Daemon::start();
+    let mut daemon = FakeDaemon::start();
     daemon.limits.max_requests_in_flight = 1;
-    let (client, mut peer) = daemon.connect().await;
+    let (client, mut server) = daemon.connect().await;
     let executions = client.list_executions(ListFilter::default()).await.unwrap();
-    let (listed, _) = peer.request().await;
+    let (listed, _) = server.request().await;
     let info = tokio::spawn({
         let client = client.clone();
         async move { client.cancel("1", CancelMode::Graceful).await }
@@ -131,19 +131,20 @@ async fn one_request_too_many_waits_for_its_turn() {
     tokio::task::yield_now().await;
     drop(executions);
     assert_eq!(
-        peer.frame().await,
+        server.frame().await,
         Some(ClientFrame::Abandon { id: listed })
     );
-    let (id, _) = peer.request().await;
-    peer.reply(id, Ok(Response::Cancel(CancelOutcome::Ending)))
+    let (id, _) = server.request().await;
+    server
+        .reply(id, Ok(Response::Cancel(CancelOutcome::Ending)))
         .await;
     assert_eq!(info.await.unwrap().unwrap(), CancelOutcome::Ending);
 }
 
 #[tokio::test]
 async fn a_request_that_is_too_large_is_not_sent() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let request = ExecutionRequest {
         command: Command::Exec {
             argv: vec![vec![b'x'; 200_000].into()],
@@ -158,23 +159,23 @@ async fn a_request_that_is_too_large_is_not_sent() {
         other => panic!("{other:?}"),
     }
     let (asked, ()) = tokio::join!(client.get_status("1"), async {
-        let (id, _) = peer.request().await;
-        peer.reply(id, Ok(execution(1))).await;
+        let (id, _) = server.request().await;
+        server.reply(id, Ok(record_response(1))).await;
     });
     asked.unwrap();
 }
 
 #[tokio::test]
 async fn a_lost_connection_ends_everything_where_no_other_may_follow() {
-    let daemon = Daemon::start();
-    let connector = daemon.connector().reconnect_within(Duration::ZERO);
-    let (client, mut peer) = daemon.connect_by(connector).await;
+    let daemon = FakeDaemon::start();
+    let connector = daemon.connector().reconnect_timeout(Duration::ZERO);
+    let (client, mut server) = daemon.connect_with(connector).await;
     let mut executions = client.list_executions(ListFilter::default()).await.unwrap();
-    let (id, _) = peer.request().await;
-    peer.item(id, Item::Execution(Box::new(record(1)))).await;
+    let (id, _) = server.request().await;
+    server.item(id, Item::Execution(Box::new(record(1)))).await;
     let (waited, ()) = tokio::join!(client.wait_for_completion("1"), async {
-        peer.request().await;
-        drop(peer);
+        server.request().await;
+        drop(server);
     });
     assert!(matches!(waited, Err(Error::Disconnected(_))), "{waited:?}");
     // What had arrived is still given out.
@@ -194,43 +195,48 @@ async fn garbage_from_the_daemon_ends_the_connection() {
         b"\x00\x00\x00\x00",
     ];
     for bytes in garbage {
-        let daemon = Daemon::start();
-        let (client, mut peer) = daemon.connect().await;
+        let daemon = FakeDaemon::start();
+        let (client, mut server) = daemon.connect().await;
         let (waited, ()) = tokio::join!(client.wait_for_completion("1"), async {
-            peer.request().await;
-            peer.stream.write_all(bytes).await.unwrap();
+            server.request().await;
+            server.stream.write_all(bytes).await.unwrap();
         });
-        let frame = matches!(waited, Err(Error::Protocol(Violation::Frame(_))));
+        let frame = matches!(waited, Err(Error::Protocol(ProtocolViolation::Frame(_))));
         assert!(frame, "{waited:?}");
     }
 }
 
 #[tokio::test]
 async fn an_answer_of_another_kind_is_an_error() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let (asked, ()) = tokio::join!(client.get_status("1"), async {
-        let (id, _) = peer.request().await;
-        peer.reply(id, Ok(Response::Done)).await;
+        let (id, _) = server.request().await;
+        server.reply(id, Ok(Response::Done)).await;
     });
-    let wrong = matches!(asked, Err(Error::Protocol(Violation::WrongAnswer { .. })));
+    let wrong = matches!(
+        asked,
+        Err(Error::Protocol(
+            ProtocolViolation::UnexpectedResponse { .. }
+        ))
+    );
     assert!(wrong, "{asked:?}");
 }
 
 #[tokio::test]
 async fn the_connection_closes_with_its_last_user() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let executions = client.list_executions(ListFilter::default()).await.unwrap();
-    peer.request().await;
+    server.request().await;
     drop(client);
     drop(executions);
-    let rest = peer.frame().await;
+    let rest = server.frame().await;
     assert!(
         matches!(rest, None | Some(ClientFrame::Abandon { .. })),
         "{rest:?}"
     );
     if rest.is_some() {
-        assert_eq!(peer.frame().await, None);
+        assert_eq!(server.frame().await, None);
     }
 }

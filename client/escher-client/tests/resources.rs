@@ -1,22 +1,21 @@
 //! Limits, pauses and parts over the wire.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use escher_client::protocol::message::Submitted;
 use escher_client::protocol::{Item, Request, Response};
 use escher_client::{
     Error, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, ListFilter, Part,
     ResourceLimits,
 };
-use support::{Daemon, record};
+use escher_tests::fake_daemon::FakeDaemon;
+use escher_tests::samples::record;
 
 const ID: ExecutionId = ExecutionId::from_bytes([1; 16]);
 
 #[tokio::test]
 async fn limits_go_with_the_request() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let request = ExecutionRequest {
         limits: ResourceLimits {
             memory_max: Some(1 << 20),
@@ -26,27 +25,27 @@ async fn limits_go_with_the_request() {
         ..ExecutionRequest::default()
     };
     let (answer, ()) = tokio::join!(client.execute(request.clone()), async {
-        let (id, asked) = peer.request().await;
+        let (id, asked) = server.request().await;
         assert_eq!(asked, Request::Submit(Box::new(request.clone())));
         let submitted = Submitted {
             id: ID,
             number: 1,
             existing: false,
         };
-        peer.reply(id, Ok(Response::Submitted(submitted))).await;
+        server.reply(id, Ok(Response::Submitted(submitted))).await;
     });
     assert_eq!(answer.unwrap().id, ID);
 }
 
 #[tokio::test]
 async fn a_pause_and_a_resumption_are_answered() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let play = async {
         for expected in [Request::Pause(ID.into()), Request::Resume(ID.into())] {
-            let (id, request) = peer.request().await;
+            let (id, request) = server.request().await;
             assert_eq!(request, expected);
-            peer.reply(id, Ok(Response::Done)).await;
+            server.reply(id, Ok(Response::Done)).await;
         }
     };
     let ask = async {
@@ -66,8 +65,8 @@ fn from_the_future(tag: u32) -> ExecutionRecord {
 
 /// Reads a record with a part of this tag in each of the three ways that records come.
 async fn read_with_part(tag: u32) -> [Result<ExecutionRecord, Error>; 3] {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let record = from_the_future(tag);
     let (answers, ()) = tokio::join!(
         async {
@@ -77,14 +76,15 @@ async fn read_with_part(tag: u32) -> [Result<ExecutionRecord, Error>; 3] {
             [status, result, list.next().await.unwrap()]
         },
         async {
-            let (id, _) = peer.request().await;
+            let (id, _) = server.request().await;
             let answer = Response::Execution(Box::new(record.clone()));
-            peer.reply(id, Ok(answer)).await;
+            server.reply(id, Ok(answer)).await;
             for _ in ["result", "list"] {
-                let (id, _) = peer.next_request().await;
-                peer.item(id, Item::Execution(Box::new(record.clone())))
+                let (id, _) = server.next_request().await;
+                server
+                    .item(id, Item::Execution(Box::new(record.clone())))
                     .await;
-                peer.end(id, Ok(())).await;
+                server.end(id, Ok(())).await;
             }
         }
     );

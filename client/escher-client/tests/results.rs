@@ -1,11 +1,10 @@
 //! Results: output and what was left out of it, put together.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use escher_client::protocol::{Exit, Item, Leftovers, Outcome, OutputTotals, Request, Usage};
-use escher_client::{Error, ExecutionRecord, Omission, OutputStream, Violation};
-use support::{Daemon, output, record};
+use escher_client::{Error, ExecutionRecord, Omission, OutputStream, ProtocolViolation};
+use escher_tests::fake_daemon::{FakeDaemon, output_item};
+use escher_tests::samples::record;
 
 /// An execution that has written so much.
 fn written(stdout_bytes: u64, stderr_bytes: u64) -> Item {
@@ -38,16 +37,22 @@ fn omission(stream: OutputStream, bytes: u64, mark: &str) -> Omission {
 
 #[tokio::test]
 async fn a_result_is_put_together() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let (result, ()) = tokio::join!(client.get_result("7"), async {
-        let (id, request) = peer.request().await;
+        let (id, request) = server.request().await;
         assert_eq!(request, Request::Result("7".into()));
-        peer.item(id, Item::Execution(Box::new(record(7)))).await;
-        peer.item(id, output(OutputStream::Stdout, 0, 3)).await;
-        peer.item(id, output(OutputStream::Stdout, 3, 2)).await;
-        peer.item(id, output(OutputStream::Stderr, 5, 1)).await;
-        peer.end(id, Ok(())).await;
+        server.item(id, Item::Execution(Box::new(record(7)))).await;
+        server
+            .item(id, output_item(OutputStream::Stdout, 0, 3))
+            .await;
+        server
+            .item(id, output_item(OutputStream::Stdout, 3, 2))
+            .await;
+        server
+            .item(id, output_item(OutputStream::Stderr, 5, 1))
+            .await;
+        server.end(id, Ok(())).await;
     });
     let result = result.unwrap();
     assert_eq!(result.record.number, 7);
@@ -61,21 +66,27 @@ async fn a_result_is_put_together() {
 
 #[tokio::test]
 async fn a_mark_stands_where_output_was_left_out() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let (in_the_middle, at_the_end) = (
         omission(OutputStream::Stdout, 7, "[7 left out]"),
         omission(OutputStream::Stderr, 100, ""),
     );
     let (result, ()) = tokio::join!(client.get_result("7"), async {
-        let (id, _) = peer.request().await;
-        peer.item(id, written(12, 101)).await;
-        peer.item(id, output(OutputStream::Stdout, 0, 3)).await;
-        peer.item(id, Item::Omitted(in_the_middle.clone())).await;
-        peer.item(id, output(OutputStream::Stdout, 10, 2)).await;
-        peer.item(id, output(OutputStream::Stderr, 12, 1)).await;
-        peer.item(id, Item::Omitted(at_the_end.clone())).await;
-        peer.end(id, Ok(())).await;
+        let (id, _) = server.request().await;
+        server.item(id, written(12, 101)).await;
+        server
+            .item(id, output_item(OutputStream::Stdout, 0, 3))
+            .await;
+        server.item(id, Item::Omitted(in_the_middle.clone())).await;
+        server
+            .item(id, output_item(OutputStream::Stdout, 10, 2))
+            .await;
+        server
+            .item(id, output_item(OutputStream::Stderr, 12, 1))
+            .await;
+        server.item(id, Item::Omitted(at_the_end.clone())).await;
+        server.end(id, Ok(())).await;
     });
     let result = result.unwrap();
     assert_eq!(result.stdout, b"xxx[7 left out]xx");
@@ -86,32 +97,43 @@ async fn a_mark_stands_where_output_was_left_out() {
 
 #[tokio::test]
 async fn after_a_lost_connection_a_result_begins_anew() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let (result, ()) = tokio::join!(client.get_result("7"), async {
-        let (id, request) = peer.request().await;
+        let (id, request) = server.request().await;
         assert_eq!(request, Request::Result("7".into()));
-        peer.item(id, written(5, 0)).await;
-        peer.item(id, output(OutputStream::Stdout, 0, 3)).await;
-        drop(peer);
-        let mut peer = daemon.welcomed().await;
-        let (id, request) = peer.request().await;
+        server.item(id, written(5, 0)).await;
+        server
+            .item(id, output_item(OutputStream::Stdout, 0, 3))
+            .await;
+        drop(server);
+        let mut server = daemon.accept().await;
+        let (id, request) = server.request().await;
         assert_eq!(request, Request::Result("7".into()));
-        peer.item(id, written(5, 0)).await;
-        peer.item(id, output(OutputStream::Stdout, 0, 5)).await;
-        peer.end(id, Ok(())).await;
+        server.item(id, written(5, 0)).await;
+        server
+            .item(id, output_item(OutputStream::Stdout, 0, 5))
+            .await;
+        server.end(id, Ok(())).await;
     });
     assert_eq!(result.unwrap().stdout, b"xxxxx");
 }
 
 #[tokio::test]
 async fn output_without_a_record_is_no_result() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let (result, ()) = tokio::join!(client.get_result("7"), async {
-        let (id, _) = peer.request().await;
-        peer.item(id, output(OutputStream::Stdout, 0, 3)).await;
+        let (id, _) = server.request().await;
+        server
+            .item(id, output_item(OutputStream::Stdout, 0, 3))
+            .await;
     });
-    let wrong = matches!(result, Err(Error::Protocol(Violation::WrongAnswer { .. })));
+    let wrong = matches!(
+        result,
+        Err(Error::Protocol(
+            ProtocolViolation::UnexpectedResponse { .. }
+        ))
+    );
     assert!(wrong, "{result:?}");
 }

@@ -1,19 +1,18 @@
 //! Streams and standard input over several connections: nothing is lost and nothing comes twice.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use escher_client::protocol::message::{EventKind, OutputRequest};
 use escher_client::protocol::{ClientFrame, Item, Request, RequestId, Response};
 use escher_client::{
     ApiError, ErrorCode, Event, EventsRequest, ListFilter, OutputChunk, OutputRange, OutputStart,
     OutputStream,
 };
+use escher_tests::fake_daemon::{FakeDaemon, ServerConnection, output_item};
+use escher_tests::samples::record;
 use proptest::prelude::*;
-use support::{Daemon, Peer, output, record};
 
-async fn read_output(peer: &mut Peer) -> (RequestId, OutputRequest) {
-    match peer.next_request().await {
+async fn read_output(server: &mut ServerConnection) -> (RequestId, OutputRequest) {
+    match server.next_request().await {
         (id, Request::ReadOutput(request)) => (id, request),
         other => panic!("{other:?}"),
     }
@@ -21,31 +20,33 @@ async fn read_output(peer: &mut Peer) -> (RequestId, OutputRequest) {
 
 #[tokio::test]
 async fn output_goes_on_behind_the_last_chunk() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let range = OutputRange {
         start: OutputStart::LastLines(5),
         length: Some(100),
         ..OutputRange::default()
     };
     let mut follow = client.follow("1", range).await.unwrap();
-    let (_, first) = read_output(&mut peer).await;
-    drop(peer);
+    let (_, first) = read_output(&mut server).await;
+    drop(server);
     let next = tokio::spawn(async move {
         let chunk = follow.next().await.unwrap().unwrap();
         (follow, chunk)
     });
 
     // Nothing has come: it is asked for as it was.
-    let mut peer = daemon.welcomed().await;
-    let (id, second) = read_output(&mut peer).await;
+    let mut server = daemon.accept().await;
+    let (id, second) = read_output(&mut server).await;
     assert_eq!(first, second);
-    peer.item(id, output(OutputStream::Stdout, 1_000, 30)).await;
+    server
+        .item(id, output_item(OutputStream::Stdout, 1_000, 30))
+        .await;
     let (mut follow, chunk) = next.await.unwrap();
     assert_eq!(chunk.offset, 1_000);
     // An escherd that stops, this time.
     let stops = ApiError::new(ErrorCode::SHUTTING_DOWN, "escherd is about to stop");
-    peer.end(id, Err(stops)).await;
+    server.end(id, Err(stops)).await;
     let ((), ()) = tokio::join!(
         async {
             assert_eq!(follow.next().await.unwrap().unwrap().offset, 1_030);
@@ -53,8 +54,8 @@ async fn output_goes_on_behind_the_last_chunk() {
             assert!(follow.next().await.is_none());
         },
         async {
-            let mut peer = daemon.welcomed().await;
-            let (id, third) = read_output(&mut peer).await;
+            let mut server = daemon.accept().await;
+            let (id, third) = read_output(&mut server).await;
             assert_eq!(
                 third,
                 OutputRequest {
@@ -63,7 +64,9 @@ async fn output_goes_on_behind_the_last_chunk() {
                     ..first
                 }
             );
-            peer.item(id, output(OutputStream::Stdout, 1_030, 70)).await;
+            server
+                .item(id, output_item(OutputStream::Stdout, 1_030, 70))
+                .await;
         }
     );
 }
@@ -83,19 +86,19 @@ fn event(sequence: u64) -> Item {
 
 #[tokio::test]
 async fn events_go_on_behind_the_last_one() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let request = EventsRequest {
         after: None,
         follow: true,
     };
     let mut events = client.events(request).await.unwrap();
-    let asked = async |peer: &mut Peer| match peer.request().await {
+    let asked = async |server: &mut ServerConnection| match server.request().await {
         (id, Request::Events(request)) => (id, request.after),
         other => panic!("{other:?}"),
     };
-    assert_eq!(asked(&mut peer).await.1, None);
-    drop(peer);
+    assert_eq!(asked(&mut server).await.1, None);
+    drop(server);
     let ((), ()) = tokio::join!(
         async {
             for sequence in [3, 7, 8] {
@@ -106,40 +109,40 @@ async fn events_go_on_behind_the_last_one() {
             assert_eq!(end.as_api().unwrap().code, ErrorCode::EVENTS_MISSED);
         },
         async {
-            let mut peer = daemon.welcomed().await;
-            let (id, after) = asked(&mut peer).await;
+            let mut server = daemon.accept().await;
+            let (id, after) = asked(&mut server).await;
             assert_eq!(after, None);
-            peer.item(id, event(3)).await;
-            peer.item(id, event(7)).await;
-            drop(peer);
-            let mut peer = daemon.welcomed().await;
-            let (id, after) = asked(&mut peer).await;
+            server.item(id, event(3)).await;
+            server.item(id, event(7)).await;
+            drop(server);
+            let mut server = daemon.accept().await;
+            let (id, after) = asked(&mut server).await;
             assert_eq!(after, Some(7));
-            peer.item(id, event(8)).await;
+            server.item(id, event(8)).await;
             let missed = ApiError::new(ErrorCode::EVENTS_MISSED, "no longer kept");
-            peer.end(id, Err(missed)).await;
+            server.end(id, Err(missed)).await;
         }
     );
 }
 
 #[tokio::test]
 async fn a_list_goes_on_below_the_last_number_and_keeps_its_limit() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let filter = ListFilter {
         limit: 4,
         ..ListFilter::default()
     };
     let mut found = client.list_executions(filter).await.unwrap();
-    let send = async |peer: &mut Peer, numbers: &[u8], expected_limit| {
-        let (id, request) = peer.request().await;
+    let send = async |server: &mut ServerConnection, numbers: &[u64], expected_limit| {
+        let (id, request) = server.request().await;
         let Request::List(selection) = request else {
             panic!("{request:?}")
         };
         assert_eq!(selection.filter.limit, expected_limit);
         for &number in numbers {
             let item = Item::Execution(Box::new(record(number)));
-            peer.item(id, item).await;
+            server.item(id, item).await;
         }
     };
     let ((), ()) = tokio::join!(
@@ -152,11 +155,11 @@ async fn a_list_goes_on_below_the_last_number_and_keeps_its_limit() {
             assert!(found.next().await.is_none());
         },
         async {
-            send(&mut peer, &[20, 19], 4).await;
-            drop(peer);
+            send(&mut server, &[20, 19], 4).await;
+            drop(server);
             // Some are new, and one is gone.
-            let mut peer = daemon.welcomed().await;
-            send(&mut peer, &[22, 21, 19, 15, 11, 10], 0).await;
+            let mut server = daemon.accept().await;
+            send(&mut server, &[22, 21, 19, 15, 11, 10], 0).await;
         }
     );
 }
@@ -197,8 +200,13 @@ fn served() -> impl Strategy<Value = Served> {
 }
 
 /// Sends what is asked for, at most `most` pieces of it; whether that was all.
-async fn serve(peer: &mut Peer, served: &Served, most: Option<usize>, farewell: bool) -> bool {
-    let (id, request) = read_output(peer).await;
+async fn serve(
+    server: &mut ServerConnection,
+    served: &Served,
+    most: Option<usize>,
+    farewell: bool,
+) -> bool {
+    let (id, request) = read_output(server).await;
     let OutputStart::Offset(start) = request.start else {
         panic!("{request:?}")
     };
@@ -213,7 +221,7 @@ async fn serve(peer: &mut Peer, served: &Served, most: Option<usize>, farewell: 
         if Some(sent) == most {
             if farewell {
                 let stops = ApiError::new(ErrorCode::SHUTTING_DOWN, "escherd is about to stop");
-                peer.end(id, Err(stops)).await;
+                server.end(id, Err(stops)).await;
             }
             return false;
         }
@@ -224,17 +232,17 @@ async fn serve(peer: &mut Peer, served: &Served, most: Option<usize>, farewell: 
             time_us: 0,
             data: served.log[offset..next].into(),
         };
-        peer.item(id, Item::Output(chunk)).await;
+        server.item(id, Item::Output(chunk)).await;
         (offset, sent) = (next, sent + 1);
     }
-    peer.end(id, Ok(())).await;
+    server.end(id, Ok(())).await;
     true
 }
 
 async fn read_over_cuts(served: Served) -> Vec<u8> {
-    let mut daemon = Daemon::start();
+    let mut daemon = FakeDaemon::start();
     daemon.limits.stream_window_bytes = 1_000_000;
-    let (client, mut peer) = daemon.connect().await;
+    let (client, mut server) = daemon.connect().await;
     let range = OutputRange {
         length: served.length.map(|length| length as u64),
         ..OutputRange::from_offset(served.start as u64)
@@ -253,13 +261,13 @@ async fn read_over_cuts(served: Served) -> Vec<u8> {
         async {
             loop {
                 let farewell = farewells.next().is_some_and(|said| *said);
-                if serve(&mut peer, &served, cuts.next().copied(), farewell).await {
+                if serve(&mut server, &served, cuts.next().copied(), farewell).await {
                     return;
                 }
                 if !farewell {
-                    drop(peer);
+                    drop(server);
                 }
-                peer = daemon.welcomed().await;
+                server = daemon.accept().await;
             }
         }
     );
@@ -269,14 +277,14 @@ async fn read_over_cuts(served: Served) -> Vec<u8> {
 /// Takes pieces of an input until it is told to hang up, as an escherd whose shim has them; whether
 /// the end has come. Only without cuts it is acknowledged.
 async fn take_input(
-    peer: &mut Peer,
+    server: &mut ServerConnection,
     taken: &mut Vec<u8>,
     pieces: Option<usize>,
     acknowledges: impl Fn(usize) -> bool,
 ) -> bool {
     let mut seen = 0;
     while Some(seen) != pieces {
-        let (id, request) = match peer.frame().await {
+        let (id, request) = match server.frame().await {
             Some(ClientFrame::Request { id, body }) => (id, body),
             other => panic!("{other:?}"),
         };
@@ -293,7 +301,7 @@ async fn take_input(
         if pieces.is_none() || (acknowledges(seen) && !end) {
             let offset = taken.len() as u64;
             let accepted = Response::StdinAccepted { offset };
-            peer.reply(id, Ok(accepted)).await;
+            server.reply(id, Ok(accepted)).await;
         }
         if end {
             return true;
@@ -304,8 +312,8 @@ async fn take_input(
 }
 
 async fn write_over_cuts(input: Vec<u8>, cuts: Vec<usize>) -> (u64, Vec<u8>) {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let mut taken = Vec::new();
     let (written, ()) = tokio::join!(
         async {
@@ -319,14 +327,14 @@ async fn write_over_cuts(input: Vec<u8>, cuts: Vec<usize>) -> (u64, Vec<u8>) {
             // The first of each connection is acknowledged, so that it is not taken for fruitless.
             let acknowledges = |piece| piece % 3 == 0;
             for cut in cuts {
-                let ended = take_input(&mut peer, &mut taken, Some(cut), acknowledges).await;
-                drop(peer);
-                peer = daemon.welcomed().await;
+                let ended = take_input(&mut server, &mut taken, Some(cut), acknowledges).await;
+                drop(server);
+                server = daemon.accept().await;
                 if ended {
                     break;
                 }
             }
-            take_input(&mut peer, &mut taken, None, acknowledges).await;
+            take_input(&mut server, &mut taken, None, acknowledges).await;
         }
     );
     (written, taken)

@@ -1,14 +1,12 @@
 //! Writing a command's standard input.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use escher_client::protocol::{Request, RequestId, Response};
 use escher_client::{ApiError, ErrorCode};
-use support::{Daemon, Peer};
+use escher_tests::fake_daemon::{FakeDaemon, ServerConnection};
 
-async fn write(peer: &mut Peer) -> (RequestId, u64, Vec<u8>, bool) {
-    match peer.request().await {
+async fn write(server: &mut ServerConnection) -> (RequestId, u64, Vec<u8>, bool) {
+    match server.request().await {
         (
             id,
             Request::WriteStdin {
@@ -21,8 +19,8 @@ async fn write(peer: &mut Peer) -> (RequestId, u64, Vec<u8>, bool) {
 
 #[tokio::test]
 async fn a_long_input_arrives_in_pieces_of_which_a_few_are_under_way() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let data: Vec<u8> = (0..1_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
     let (written, arrived) = tokio::join!(
         async {
@@ -35,7 +33,7 @@ async fn a_long_input_arrives_in_pieces_of_which_a_few_are_under_way() {
             let mut arrived = Vec::new();
             let mut unanswered = std::collections::VecDeque::new();
             loop {
-                let (id, offset, data, end) = write(&mut peer).await;
+                let (id, offset, data, end) = write(&mut server).await;
                 assert_eq!(offset, arrived.len() as u64);
                 assert!(data.len() <= 64 * 1024);
                 arrived.extend(data);
@@ -43,7 +41,7 @@ async fn a_long_input_arrives_in_pieces_of_which_a_few_are_under_way() {
                 if end || unanswered.len() == 4 {
                     while let Some((id, offset)) = unanswered.pop_front() {
                         let accepted = Response::StdinAccepted { offset };
-                        peer.reply(id, Ok(accepted)).await;
+                        server.reply(id, Ok(accepted)).await;
                     }
                 }
                 if end {
@@ -58,17 +56,17 @@ async fn a_long_input_arrives_in_pieces_of_which_a_few_are_under_way() {
 
 #[tokio::test]
 async fn a_command_that_takes_no_more_ends_the_writing() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let (written, ()) = tokio::join!(
         async {
             let mut stdin = client.stdin("1");
             stdin.write(&vec![0; 1_000_000]).await
         },
         async {
-            let (id, ..) = write(&mut peer).await;
+            let (id, ..) = write(&mut server).await;
             let error = ApiError::new(ErrorCode::STDIN_CLOSED, "it closed its input");
-            peer.reply(id, Err(error)).await;
+            server.reply(id, Err(error)).await;
         }
     );
     let error = written.unwrap_err();
@@ -77,12 +75,13 @@ async fn a_command_that_takes_no_more_ends_the_writing() {
 
 #[tokio::test]
 async fn one_piece_is_written_and_acknowledged() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let (accepted, ()) = tokio::join!(client.write_stdin("1", 5, "abc", true), async {
-        let (id, offset, data, end) = write(&mut peer).await;
+        let (id, offset, data, end) = write(&mut server).await;
         assert_eq!((offset, &data[..], end), (5, &b"abc"[..], true));
-        peer.reply(id, Ok(Response::StdinAccepted { offset: 8 }))
+        server
+            .reply(id, Ok(Response::StdinAccepted { offset: 8 }))
             .await;
     });
     assert_eq!(accepted.unwrap(), 8);

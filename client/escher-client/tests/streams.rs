@@ -1,22 +1,24 @@
 //! Streams: order, flow control, and what happens when nobody reads.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::pin::Pin;
 
 use escher_client::protocol::{ClientFrame, RequestId};
-use escher_client::{ApiError, Error, ErrorCode, ListFilter, OutputRange, OutputStream, Violation};
+use escher_client::{
+    ApiError, Error, ErrorCode, ListFilter, OutputRange, OutputStream, ProtocolViolation,
+};
+use escher_tests::fake_daemon::{
+    FakeDaemon, STREAM_WINDOW, ServerConnection, output_item, record_response,
+};
 use futures_core::Stream;
-use support::{Daemon, Peer, WINDOW, execution, output};
 
 const PIECE: usize = 500;
 
 /// Sends `pieces` of output as escherd does: while anything of the window is left.
-async fn send_output(peer: &mut Peer, id: RequestId, pieces: u64, mut credit: i64) {
+async fn send_output(server: &mut ServerConnection, id: RequestId, pieces: u64, mut credit: i64) {
     for number in 0..pieces {
         while credit <= 0 {
-            match peer.frame().await {
+            match server.frame().await {
                 Some(ClientFrame::Grant { id: granted, bytes }) => {
                     assert_eq!(granted, id);
                     credit += i64::from(bytes);
@@ -24,7 +26,7 @@ async fn send_output(peer: &mut Peer, id: RequestId, pieces: u64, mut credit: i6
                 other => panic!("not a grant: {other:?}"),
             }
         }
-        let item = output(OutputStream::Stdout, number * PIECE as u64, PIECE);
+        let item = output_item(OutputStream::Stdout, number * PIECE as u64, PIECE);
         let encoded =
             escher_client::protocol::codec::encode(&escher_client::protocol::ServerFrame::Item {
                 id,
@@ -32,49 +34,52 @@ async fn send_output(peer: &mut Peer, id: RequestId, pieces: u64, mut credit: i6
             })
             .unwrap();
         credit -= i64::try_from(encoded.len()).unwrap();
-        peer.item(id, item).await;
+        server.item(id, item).await;
     }
-    peer.end(id, Ok(())).await;
+    server.end(id, Ok(())).await;
 }
 
 #[tokio::test]
 async fn output_comes_in_order_through_a_small_window() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let mut follow = client.follow("1", OutputRange::default()).await.unwrap();
-    let (id, _) = peer.request().await;
-    let ((), ()) = tokio::join!(send_output(&mut peer, id, 500, WINDOW.into()), async {
-        let mut expected = 0;
-        while let Some(chunk) = follow.next().await {
-            let chunk = chunk.unwrap();
-            assert_eq!(chunk.offset, expected);
-            expected += chunk.data.len() as u64;
+    let (id, _) = server.request().await;
+    let ((), ()) = tokio::join!(
+        send_output(&mut server, id, 500, STREAM_WINDOW.into()),
+        async {
+            let mut expected = 0;
+            while let Some(chunk) = follow.next().await {
+                let chunk = chunk.unwrap();
+                assert_eq!(chunk.offset, expected);
+                expected += chunk.data.len() as u64;
+            }
+            assert_eq!(expected, 500 * PIECE as u64);
         }
-        assert_eq!(expected, 500 * PIECE as u64);
-    });
+    );
 }
 
 #[tokio::test]
 async fn a_stream_that_nobody_reads_holds_up_nothing_else() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let mut stalled = client.read_logs("1", OutputRange::default()).await.unwrap();
-    let (id, _) = peer.request().await;
+    let (id, _) = server.request().await;
     // As much as the window allows.
-    let pieces = u64::from(WINDOW) / PIECE as u64;
+    let pieces = u64::from(STREAM_WINDOW) / PIECE as u64;
     for number in 0..pieces {
-        let item = output(OutputStream::Stdout, number * PIECE as u64, PIECE);
-        peer.item(id, item).await;
+        let item = output_item(OutputStream::Stdout, number * PIECE as u64, PIECE);
+        server.item(id, item).await;
     }
     for number in 0..20 {
         let (answer, ()) = tokio::join!(client.get_status("2"), async {
             // No grant comes: the next frame is the request.
-            let (id, _) = peer.request().await;
-            peer.reply(id, Ok(execution(number))).await;
+            let (id, _) = server.request().await;
+            server.reply(id, Ok(record_response(number))).await;
         });
-        assert_eq!(answer.unwrap().number, u64::from(number));
+        assert_eq!(answer.unwrap().number, number);
     }
-    peer.end(id, Ok(())).await;
+    server.end(id, Ok(())).await;
     let mut bytes = 0;
     while let Some(chunk) = stalled.next().await {
         bytes += chunk.unwrap().data.len() as u64;
@@ -84,18 +89,19 @@ async fn a_stream_that_nobody_reads_holds_up_nothing_else() {
 
 #[tokio::test]
 async fn a_daemon_that_ignores_the_window_is_cut_off() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let mut stalled = client.read_logs("1", OutputRange::default()).await.unwrap();
-    let (id, _) = peer.request().await;
+    let (id, _) = server.request().await;
     for number in 0..20 {
-        peer.item(id, output(OutputStream::Stdout, number, PIECE))
+        server
+            .item(id, output_item(OutputStream::Stdout, number, PIECE))
             .await;
     }
     let (waited, ()) = tokio::join!(client.wait_for_completion("2"), async {});
     let exceeded = matches!(
         waited,
-        Err(Error::Protocol(Violation::WindowExceeded { .. }))
+        Err(Error::Protocol(ProtocolViolation::WindowExceeded { .. }))
     );
     assert!(exceeded, "{waited:?}");
     let mut last = None;
@@ -107,78 +113,86 @@ async fn a_daemon_that_ignores_the_window_is_cut_off() {
 
 #[tokio::test]
 async fn a_dropped_stream_is_abandoned() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let mut follow = client.follow("1", OutputRange::default()).await.unwrap();
-    let (id, _) = peer.request().await;
-    peer.item(id, output(OutputStream::Stdout, 0, 10)).await;
+    let (id, _) = server.request().await;
+    server
+        .item(id, output_item(OutputStream::Stdout, 0, 10))
+        .await;
     follow.next().await.unwrap().unwrap();
     drop(follow);
-    assert_eq!(peer.frame().await, Some(ClientFrame::Abandon { id }));
+    assert_eq!(server.frame().await, Some(ClientFrame::Abandon { id }));
     // What was under way is nobody's, even beyond the window.
     for number in 0..20 {
-        peer.item(id, output(OutputStream::Stdout, number, PIECE))
+        server
+            .item(id, output_item(OutputStream::Stdout, number, PIECE))
             .await;
     }
-    peer.end(id, Ok(())).await;
+    server.end(id, Ok(())).await;
     let (answer, ()) = tokio::join!(client.get_status("2"), async {
-        let (id, _) = peer.request().await;
-        peer.reply(id, Ok(execution(2))).await;
+        let (id, _) = server.request().await;
+        server.reply(id, Ok(record_response(2))).await;
     });
     assert_eq!(answer.unwrap().number, 2);
 }
 
 #[tokio::test]
 async fn a_stream_that_has_ended_is_not_abandoned() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let mut list = client.list_executions(ListFilter::default()).await.unwrap();
-    let (id, _) = peer.request().await;
-    peer.end(id, Ok(())).await;
+    let (id, _) = server.request().await;
+    server.end(id, Ok(())).await;
     assert!(list.next().await.is_none());
     assert!(list.next().await.is_none());
     drop(list);
     let (answer, ()) = tokio::join!(client.get_status("2"), async {
         // The next frame is the request.
-        let (id, _) = peer.request().await;
-        peer.reply(id, Ok(execution(2))).await;
+        let (id, _) = server.request().await;
+        server.reply(id, Ok(record_response(2))).await;
     });
     answer.unwrap();
 }
 
 #[tokio::test]
 async fn nothing_is_lost_when_next_is_dropped() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let mut follow = client.follow("1", OutputRange::default()).await.unwrap();
-    let (id, _) = peer.request().await;
-    let ((), ()) = tokio::join!(send_output(&mut peer, id, 200, WINDOW.into()), async {
-        let mut expected = 0;
-        loop {
-            // Every other poll goes to waste.
-            let chunk = tokio::select! {
-                biased;
-                () = tokio::task::yield_now() => continue,
-                chunk = follow.next() => chunk,
-            };
-            let Some(chunk) = chunk else { break };
-            let chunk = chunk.unwrap();
-            assert_eq!(chunk.offset, expected);
-            expected += chunk.data.len() as u64;
+    let (id, _) = server.request().await;
+    let ((), ()) = tokio::join!(
+        send_output(&mut server, id, 200, STREAM_WINDOW.into()),
+        async {
+            let mut expected = 0;
+            loop {
+                // Every other poll goes to waste.
+                let chunk = tokio::select! {
+                    biased;
+                    () = tokio::task::yield_now() => continue,
+                    chunk = follow.next() => chunk,
+                };
+                let Some(chunk) = chunk else { break };
+                let chunk = chunk.unwrap();
+                assert_eq!(chunk.offset, expected);
+                expected += chunk.data.len() as u64;
+            }
+            assert_eq!(expected, 200 * PIECE as u64);
         }
-        assert_eq!(expected, 200 * PIECE as u64);
-    });
+    );
 }
 
 #[tokio::test]
 async fn an_end_with_an_error_is_the_last_element() {
-    let daemon = Daemon::start();
-    let (client, mut peer) = daemon.connect().await;
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
     let mut logs = client.read_logs("1", OutputRange::default()).await.unwrap();
-    let (id, _) = peer.request().await;
-    peer.item(id, output(OutputStream::Stderr, 0, 10)).await;
+    let (id, _) = server.request().await;
+    server
+        .item(id, output_item(OutputStream::Stderr, 0, 10))
+        .await;
     let error = ApiError::new(ErrorCode::OUTPUT_UNAVAILABLE, "the log was removed");
-    peer.end(id, Err(error)).await;
+    server.end(id, Err(error)).await;
     // By way of the trait, as adapters read it.
     let mut next = async || std::future::poll_fn(|cx| Pin::new(&mut logs).poll_next(cx)).await;
     assert_eq!(next().await.unwrap().unwrap().data.len(), 10);

@@ -4,7 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use escher_client::{Client, Connector, DEFAULT_DEADLINE, DEFAULT_RECONNECT, Outage};
+use escher_client::{
+    Client, Connector, DEFAULT_CONNECT_TIMEOUT, DEFAULT_RECONNECT_TIMEOUT, ReconnectEvent,
+};
 
 use crate::args::duration::ReconnectTimeout;
 use crate::failure::Failure;
@@ -29,7 +31,7 @@ impl Context {
             socket: SocketChoice::resolve(socket),
             json,
             quiet,
-            reconnect_timeout: DEFAULT_RECONNECT,
+            reconnect_timeout: DEFAULT_RECONNECT_TIMEOUT,
         }
     }
 
@@ -53,26 +55,26 @@ impl Context {
 
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
         Connector::new(self.socket.path())
-            .name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
+            .client_name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
             // systemd's socket accepts a connection before escherd has started.
-            .deadline(self.reconnect_timeout.max(DEFAULT_DEADLINE))
-            .reconnect_within(self.reconnect_timeout)
-            .on_outage(self.outage_notifier())
+            .connect_timeout(self.reconnect_timeout.max(DEFAULT_CONNECT_TIMEOUT))
+            .reconnect_timeout(self.reconnect_timeout)
+            .on_reconnect(self.outage_notifier())
             .connect()
             .await
             .map_err(|error| Failure::connect(error, &self.socket))
     }
 
     /// Returns a callback that prints when escherd becomes unavailable and available again.
-    fn outage_notifier(&self) -> impl Fn(Outage) + Send + Sync + 'static {
+    fn outage_notifier(&self) -> impl Fn(ReconnectEvent) + Send + Sync + 'static {
         let is_silent = self.quiet || self.json;
         let timeout = time::duration(self.reconnect_timeout);
         move |outage| match outage {
             _ if is_silent => {}
-            Outage::Began => print_notice(&format!(
+            ReconnectEvent::Waiting => print_notice(&format!(
                 "escherd is unavailable; waiting up to {timeout} for it"
             )),
-            Outage::Ended => print_notice("reconnected to escherd"),
+            ReconnectEvent::Reconnected => print_notice("reconnected to escherd"),
             // Followed by a failure that says more.
             _ => {}
         }

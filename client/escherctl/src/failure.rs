@@ -170,7 +170,7 @@ impl From<&clap::Error> for Failure {
 /// Whether the request failed because escherd became unavailable.
 fn is_unavailable(error: &Error) -> bool {
     match error {
-        Error::Disconnected(_) | Error::DaemonGone { .. } => true,
+        Error::Disconnected(_) | Error::DaemonUnavailable { .. } => true,
         Error::Api(error) => error.code == ErrorCode::SHUTTING_DOWN,
         _ => false,
     }
@@ -235,7 +235,7 @@ fn request_details(error: &Error, hint: Option<String>) -> FailureDetails {
         other => {
             let (code, hint) = match other {
                 Error::Disconnected(_) => ("disconnected", None),
-                Error::DaemonGone { .. } => (
+                Error::DaemonUnavailable { .. } => (
                     "daemon-gone",
                     Some(
                         "`systemctl status escherd` shows why; use --reconnect TIME to wait longer",

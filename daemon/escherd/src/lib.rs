@@ -34,6 +34,6 @@ pub mod service;
 pub mod store;
 mod systemd_tasks;
 
-pub use api::{EventHandler, Events, ExecutionEngine, Executions, Output, StartError};
+pub use api::{EventHandlerGuard, Events, ExecutionEngine, Executions, Output, StartError};
 pub use config::{ConfigError, EngineConfig, ExecutionSettings, OnStop, Profile};
 pub use output::{OutputRules, OversizedOutput};

@@ -50,7 +50,7 @@ pub(super) async fn run_all(
     planned: Vec<PlannedExecution>,
 ) -> Vec<ClientLog> {
     let client = Connector::new(socket)
-        .reconnect_within(DEADLINE)
+        .reconnect_timeout(DEADLINE)
         .connect()
         .await
         .expect("escherd serves");

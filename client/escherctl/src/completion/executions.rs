@@ -45,8 +45,8 @@ pub(super) fn candidates(socket: Option<PathBuf>, states: StateFilter) -> Vec<Co
 
 async fn list(socket: Option<PathBuf>, states: StateFilter) -> Option<Vec<ExecutionRecord>> {
     let connector = Connector::new(SocketChoice::resolve(socket).path())
-        .name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
-        .reconnect_within(Duration::ZERO);
+        .client_name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
+        .reconnect_timeout(Duration::ZERO);
     let client = connector.connect().await.ok()?;
     let finished = Status::TABLE.map(|row| row.0).into_iter();
     let filter = ListFilter {

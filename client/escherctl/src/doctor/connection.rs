@@ -22,9 +22,9 @@ pub(super) async fn check(choice: &SocketChoice) -> Result<(Client, Diagnostic),
     let check = "connection";
     let start = Instant::now();
     let connector = Connector::new(choice.path())
-        .name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
-        .deadline(HANDSHAKE_TIMEOUT)
-        .reconnect_within(Duration::ZERO);
+        .client_name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(HANDSHAKE_TIMEOUT)
+        .reconnect_timeout(Duration::ZERO);
     match connector.connect().await {
         Ok(client) => {
             let daemon = client.welcome().daemon.clone();

@@ -6,7 +6,7 @@
 use std::io;
 use std::thread;
 
-use escher_client::{Error, Output, OutputChunk, OutputStream};
+use escher_client::{Error, LogStream, OutputChunk, OutputStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::unbuffered::{duplicate, write_all};
@@ -42,7 +42,7 @@ pub(crate) struct OutputPiece {
 
 /// Writes all of `output`, each chunk as `format` makes it. Returns when the last byte is written.
 pub(crate) async fn relay(
-    mut output: Output,
+    mut output: LogStream,
     mut format: impl AsyncFnMut(OutputChunk) -> Result<OutputPiece, Error>,
 ) -> Result<(), RelayError> {
     let mut writer = WriterThread::start().map_err(RelayError::Write)?;

@@ -5,7 +5,7 @@ use std::process::Output;
 use escher_client::protocol::{Request, Response};
 use escher_client::{ApiError, ErrorCode, Reloaded, Setting, SettingValue};
 
-use crate::support::Daemon;
+use crate::support::FakeDaemon;
 use crate::support::escherctl::{run_against, stderr, stdout};
 
 /// Runs escherctl against a daemon that expects one request and answers it.
@@ -14,7 +14,7 @@ async fn run_with_answer(
     expected: Request,
     answer: Result<Response, ApiError>,
 ) -> Output {
-    run_against(&Daemon::start(), arguments, async |mut peer| {
+    run_against(&FakeDaemon::start(), arguments, async |mut peer| {
         let (id, request) = peer.request().await;
         assert_eq!(request, expected);
         peer.reply(id, answer).await;

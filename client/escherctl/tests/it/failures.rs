@@ -7,13 +7,13 @@ use tokio::process::Command;
 
 use crate::support::answers::{accept_run, expect_cancel};
 use crate::support::escherctl::{closed_output, escherctl, run_against, stderr, stdout};
-use crate::support::{Daemon, record};
+use crate::support::{FakeDaemon, record};
 
 #[tokio::test]
 async fn escherctl_says_hello_with_its_name() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let child = escherctl(&daemon, &["info"]).spawn().unwrap();
-    let (mut peer, hello) = daemon.greeted().await;
+    let (mut peer, hello) = daemon.accept_hello().await;
     assert!(hello.client.starts_with("escherctl "), "{hello:?}");
     peer.send(&HelloReply::Welcome(daemon.welcome())).await;
     drop((peer, child));
@@ -22,7 +22,7 @@ async fn escherctl_says_hello_with_its_name() {
 #[tokio::test]
 async fn a_lost_connection_hints_that_the_command_keeps_running() {
     let arguments = ["--reconnect", "none", "run", "x"];
-    let ended = run_against(&Daemon::start(), &arguments, async |mut peer| {
+    let ended = run_against(&FakeDaemon::start(), &arguments, async |mut peer| {
         accept_run(&mut peer).await;
     })
     .await;
@@ -33,7 +33,7 @@ async fn a_lost_connection_hints_that_the_command_keeps_running() {
 #[tokio::test]
 async fn a_refused_submission_is_escherctls_own_failure() {
     for (verb, status) in [("run", 125), ("submit", 1)] {
-        let ended = run_against(&Daemon::start(), &[verb, "x"], async |mut peer| {
+        let ended = run_against(&FakeDaemon::start(), &[verb, "x"], async |mut peer| {
             let (id, _) = peer.request().await;
             let error = ApiError::new(ErrorCode::TIMEOUT_TOO_LONG, "600000 ms is over 5000 ms");
             peer.reply(id, Err(error)).await;
@@ -46,12 +46,12 @@ async fn a_refused_submission_is_escherctls_own_failure() {
 
 #[tokio::test]
 async fn a_closed_stdout_is_not_reported() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let child = escherctl(&daemon, &["ps", "--json"])
         .stdout(closed_output())
         .spawn()
         .unwrap();
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     let (id, _) = peer.request().await;
     peer.item(id, Item::Execution(Box::new(record(1)))).await;
     let ended = child.wait_with_output().await.unwrap();
@@ -62,7 +62,7 @@ async fn a_closed_stdout_is_not_reported() {
 #[tokio::test]
 async fn a_target_that_fails_does_not_stop_the_others() {
     let arguments = ["cancel", "a\x1b[31m", "2"];
-    let ended = run_against(&Daemon::start(), &arguments, async |mut peer| {
+    let ended = run_against(&FakeDaemon::start(), &arguments, async |mut peer| {
         let (id, _) = peer.request().await;
         let error = ApiError::new(ErrorCode::NOT_FOUND, "no execution a\x1b[31m");
         peer.reply(id, Err(error)).await;
@@ -97,7 +97,7 @@ async fn failures_are_json_if_requested() {
 
 #[tokio::test]
 async fn an_invalid_reconnect_timeout_in_the_environment_is_a_usage_error() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     for (arguments, status) in [(&["wait", "1"][..], 125), (&["info"], 2)] {
         let mut command = escherctl(&daemon, arguments);
         let ended = command.env("ESCHER_RECONNECT", "soon").output().await;

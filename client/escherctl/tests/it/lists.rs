@@ -4,13 +4,16 @@ use escher_client::protocol::{Item, Request, Response};
 use escher_client::{ApiError, ErrorCode, ListFilter, Removed, Selection, Timestamp};
 
 use crate::support::escherctl::{run_against, stderr, stdout};
-use crate::support::{Daemon, Peer, record};
+use crate::support::{FakeDaemon, ServerConnection, record};
 
 /// Answers a request with executions of these numbers.
-async fn answer_list(peer: &mut Peer, numbers: impl IntoIterator<Item = u8>) -> Request {
+async fn answer_list(
+    peer: &mut ServerConnection,
+    numbers: impl IntoIterator<Item = u8>,
+) -> Request {
     let (id, request) = peer.request().await;
     for number in numbers {
-        let item = Item::Execution(Box::new(record(number)));
+        let item = Item::Execution(Box::new(record(number.into())));
         peer.item(id, item).await;
     }
     peer.end(id, Ok(())).await;
@@ -49,7 +52,7 @@ async fn options_become_a_selection() {
             selection(true, None, Some(time)),
         ),
     ] {
-        let daemon = Daemon::start();
+        let daemon = FakeDaemon::start();
         let ended = run_against(&daemon, arguments, async |mut peer| {
             assert_eq!(answer_list(&mut peer, [1]).await, expected);
         })
@@ -67,7 +70,7 @@ async fn a_truncated_list_is_followed_by_a_notice() {
         (&["-q", "ps", "--limit", "2"], false),
         (&["--json", "ps", "--limit", "2"], false),
     ] {
-        let daemon = Daemon::start();
+        let daemon = FakeDaemon::start();
         let ended = run_against(&daemon, arguments, async |mut peer| {
             answer_list(&mut peer, [9, 8, 7]).await;
         })
@@ -98,7 +101,7 @@ async fn rm_prints_each_removed_target() {
             "{\"target\":\"1\",\"executions\":1,\"log_bytes\":7}\n",
         ),
     ] {
-        let daemon = Daemon::start();
+        let daemon = FakeDaemon::start();
         let ended = run_against(&daemon, arguments, async |mut peer| {
             let (id, request) = peer.request().await;
             assert_eq!(request, Request::Remove("1".into()));
@@ -129,7 +132,7 @@ async fn prune_shows_how_much_it_removed() {
         (false, "removed 3 executions, 2.0 KiB of logs\n"),
         (true, "{\"executions\":3,\"log_bytes\":2048}\n"),
     ] {
-        let daemon = Daemon::start();
+        let daemon = FakeDaemon::start();
         let arguments = [if json { &["--json"][..] } else { &[] }, &arguments].concat();
         let ended = run_against(&daemon, &arguments, async |mut peer| {
             let (id, request) = peer.request().await;

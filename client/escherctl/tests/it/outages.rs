@@ -10,7 +10,7 @@ use crate::support::answers::{
     accept_run, accept_submission, attached, attached_and_cancelled, exited, killed, submitted,
 };
 use crate::support::escherctl::{escherctl, send_signal};
-use crate::support::{Daemon, output, record};
+use crate::support::{FakeDaemon, output, record};
 
 /// A running escherctl, whose standard error is read line by line.
 struct Running {
@@ -19,7 +19,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(daemon: &Daemon, arguments: &[&str]) -> Self {
+    fn start(daemon: &FakeDaemon, arguments: &[&str]) -> Self {
         let mut child = escherctl(daemon, arguments).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
         Running { child, stderr }
@@ -49,18 +49,18 @@ const RECONNECTED: &str = "escherctl: reconnected to escherd";
 
 #[tokio::test]
 async fn run_continues_after_an_outage() {
-    let mut daemon = Daemon::start();
+    let mut daemon = FakeDaemon::start();
     let mut run = Running::start(&daemon, &["run", "x"]);
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     let requests = accept_run(&mut peer).await;
     let piece = output(OutputStream::Stdout, 0, 5);
     peer.item(requests.output, piece).await;
-    daemon.go_away();
+    daemon.stop();
     drop(peer);
     assert_eq!(run.line().await, UNAVAILABLE);
 
-    daemon.come_back();
-    let mut peer = daemon.welcomed().await;
+    daemon.restart();
+    let mut peer = daemon.accept().await;
     let requests = attached(&mut peer).await;
     assert_eq!(requests.start, OutputStart::Offset(5));
     assert_eq!(run.line().await, RECONNECTED);
@@ -74,14 +74,14 @@ async fn run_continues_after_an_outage() {
 #[tokio::test]
 async fn outages_are_not_reported_with_quiet_or_json() {
     for arguments in [&["-q", "wait", "1"][..], &["--json", "wait", "1"]] {
-        let mut daemon = Daemon::start();
+        let mut daemon = FakeDaemon::start();
         let wait = Running::start(&daemon, arguments);
-        let mut peer = daemon.welcomed().await;
+        let mut peer = daemon.accept().await;
         peer.request().await;
-        daemon.go_away();
+        daemon.stop();
         drop(peer);
-        daemon.come_back();
-        let mut peer = daemon.welcomed().await;
+        daemon.restart();
+        let mut peer = daemon.accept().await;
         let (id, _) = peer.request().await;
         peer.reply(id, Ok(exited(3))).await;
         let (status, _, stderr) = wait.end().await;
@@ -92,12 +92,12 @@ async fn outages_are_not_reported_with_quiet_or_json() {
 #[tokio::test]
 async fn an_unacknowledged_submission_is_repeated_with_the_same_key() {
     for arguments in [&["submit", "x"][..], &["submit", "--key", "k", "x"]] {
-        let daemon = Daemon::start();
+        let daemon = FakeDaemon::start();
         let submit = Running::start(&daemon, arguments);
-        let mut peer = daemon.welcomed().await;
+        let mut peer = daemon.accept().await;
         let (_, first) = peer.request().await;
         drop(peer);
-        let mut peer = daemon.welcomed().await;
+        let mut peer = daemon.accept().await;
         let (id, second) = peer.request().await;
         assert_eq!(first, second);
         match second {
@@ -115,16 +115,16 @@ async fn an_unacknowledged_submission_is_repeated_with_the_same_key() {
 
 #[tokio::test]
 async fn a_signal_during_an_outage_cancels_the_command_after_it() {
-    let mut daemon = Daemon::start();
+    let mut daemon = FakeDaemon::start();
     let mut run = Running::start(&daemon, &["run", "x"]);
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     accept_run(&mut peer).await;
-    daemon.go_away();
+    daemon.stop();
     drop(peer);
     assert_eq!(run.line().await, UNAVAILABLE);
     send_signal(&run.child, Signal::SIGINT);
-    daemon.come_back();
-    let mut peer = daemon.welcomed().await;
+    daemon.restart();
+    let mut peer = daemon.accept().await;
     let requests = attached_and_cancelled(&mut peer).await;
     peer.end(requests.output, Ok(())).await;
     peer.reply(requests.end, Ok(killed(15))).await;
@@ -133,11 +133,11 @@ async fn a_signal_during_an_outage_cancels_the_command_after_it() {
 
 #[tokio::test]
 async fn a_third_signal_exits_during_an_outage() {
-    let mut daemon = Daemon::start();
+    let mut daemon = FakeDaemon::start();
     let mut run = Running::start(&daemon, &["run", "x"]);
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     accept_run(&mut peer).await;
-    daemon.go_away();
+    daemon.stop();
     drop(peer);
     assert_eq!(run.line().await, UNAVAILABLE);
     // Different signals: two pending signals of the same number are delivered as one.
@@ -157,15 +157,15 @@ async fn after_the_reconnect_timeout_a_hint_says_that_the_command_keeps_running(
         (&["logs", "-f", "1"], 1),
         (&["events", "-f"], 1),
     ] {
-        let mut daemon = Daemon::start();
+        let mut daemon = FakeDaemon::start();
         let arguments = [&["--reconnect", "20ms"], arguments].concat();
         let escherctl = Running::start(&daemon, &arguments);
-        let mut peer = daemon.welcomed().await;
+        let mut peer = daemon.accept().await;
         if arguments.contains(&"run") {
             accept_submission(&mut peer).await;
         }
         peer.request().await;
-        daemon.go_away();
+        daemon.stop();
         drop(peer);
         let (code, _, stderr) = escherctl.end().await;
         let stderr = stderr.join("\n");
@@ -184,12 +184,12 @@ async fn after_the_reconnect_timeout_a_hint_says_that_the_command_keeps_running(
 
 #[tokio::test]
 async fn an_unacknowledged_submission_hints_at_the_key() {
-    let mut daemon = Daemon::start();
+    let mut daemon = FakeDaemon::start();
     let arguments = ["--reconnect=20ms", "submit", "--key", "k", "x"];
     let submit = Running::start(&daemon, &arguments);
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     peer.request().await;
-    daemon.go_away();
+    daemon.stop();
     drop(peer);
     let (status, _, stderr) = submit.end().await;
     assert_eq!(status, Some(1));
@@ -198,8 +198,8 @@ async fn an_unacknowledged_submission_hints_at_the_key() {
 
 #[tokio::test]
 async fn the_first_connection_is_not_waited_for() {
-    let mut daemon = Daemon::start();
-    daemon.go_away();
+    let mut daemon = FakeDaemon::start();
+    daemon.stop();
     let (status, _, stderr) = Running::start(&daemon, &["info"]).end().await;
     assert_eq!(status, Some(1));
     assert!(stderr[1].contains("systemctl start escherd"), "{stderr:?}");
@@ -207,13 +207,13 @@ async fn the_first_connection_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_list_continues_after_an_outage() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let ps = Running::start(&daemon, &["ps", "-a", "--json"]);
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     let (id, _) = peer.request().await;
     peer.item(id, Item::Execution(Box::new(record(3)))).await;
     drop(peer);
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     let (id, _) = peer.request().await;
     for number in [4, 3, 2] {
         let item = Item::Execution(Box::new(record(number)));

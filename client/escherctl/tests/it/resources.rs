@@ -5,7 +5,7 @@ use escher_client::{ApiError, ErrorCode, ExecutionRecord, ResourceLimits, Resour
 
 use crate::support::answers::submitted;
 use crate::support::escherctl::{run_against, stderr, stdout};
-use crate::support::{Daemon, record};
+use crate::support::{FakeDaemon, record};
 
 const LIMITS: ResourceLimits = ResourceLimits {
     memory_max: Some(512 << 20),
@@ -23,7 +23,7 @@ async fn properties_become_limits() {
         "--property=TasksMax=9",
         "true",
     ];
-    let ended = run_against(&Daemon::start(), &arguments, async |mut peer| {
+    let ended = run_against(&FakeDaemon::start(), &arguments, async |mut peer| {
         let (id, request) = peer.request().await;
         let Request::Submit(request) = request else {
             panic!("{request:?}");
@@ -53,7 +53,7 @@ async fn every_verb_that_shows_a_record_shows_its_limits() {
         (&["result", "1", "--json"], object),
         (&["ps", "--json"], object),
     ] {
-        let ended = run_against(&Daemon::start(), arguments, async |mut peer| {
+        let ended = run_against(&FakeDaemon::start(), arguments, async |mut peer| {
             let (id, request) = peer.request().await;
             let record = Box::new(limited.clone());
             if matches!(request, Request::Status(_)) {
@@ -87,7 +87,7 @@ async fn pause_and_resume_print_the_new_state() {
             "{\"target\":\"1\",\"paused\":true}\n",
         ),
     ] {
-        let ended = run_against(&Daemon::start(), arguments, async |mut peer| {
+        let ended = run_against(&FakeDaemon::start(), arguments, async |mut peer| {
             let (id, received) = peer.request().await;
             assert_eq!(received, request);
             peer.reply(id, Ok(Response::Done)).await;
@@ -100,7 +100,7 @@ async fn pause_and_resume_print_the_new_state() {
 
 #[tokio::test]
 async fn a_refused_pause_is_a_failure_with_a_hint() {
-    let ended = run_against(&Daemon::start(), &["pause", "1"], async |mut peer| {
+    let ended = run_against(&FakeDaemon::start(), &["pause", "1"], async |mut peer| {
         let (id, _) = peer.request().await;
         let error = ApiError::new(ErrorCode::CANNOT_PAUSE, "no cgroup").with_hint("delegate one");
         peer.reply(id, Err(error)).await;

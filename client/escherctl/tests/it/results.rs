@@ -4,10 +4,10 @@ use escher_client::protocol::{Item, Request};
 use escher_client::{ApiError, ErrorCode, Omission, OutputStream};
 
 use crate::support::escherctl::{run_against, stderr, stdout};
-use crate::support::{Daemon, Peer, output, record};
+use crate::support::{FakeDaemon, ServerConnection, output, record};
 
 /// Answers with a result of three bytes, from which three more are omitted.
-async fn answer_truncated(mut peer: Peer) {
+async fn answer_truncated(mut peer: ServerConnection) {
     let (id, request) = peer.request().await;
     assert_eq!(request, Request::Result("1".into()));
     peer.item(id, Item::Execution(Box::new(record(1)))).await;
@@ -23,7 +23,7 @@ async fn answer_truncated(mut peer: Peer) {
 
 #[tokio::test]
 async fn a_truncated_result_hints_at_the_log() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let ended = run_against(&daemon, &["result", "1"], answer_truncated).await;
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(stdout(&ended), "xxx...");
@@ -48,7 +48,7 @@ async fn logs_of_a_running_command_may_be_withheld() {
         "the output of number 1 is served once it is finished",
     )
     .with_hint("`escherctl wait 1` waits for that");
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let ended = run_against(&daemon, &["logs", "1"], async |mut peer| {
         let (id, request) = peer.next_request().await;
         assert!(matches!(request, Request::ReadOutput(_)), "{request:?}");

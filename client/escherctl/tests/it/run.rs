@@ -10,11 +10,11 @@ use crate::support::answers::{
     accept_run, attached, completed, exited, expect_cancel, finished, killed, submitted,
 };
 use crate::support::escherctl::{closed_output, escherctl, run_against, send_signal, stderr};
-use crate::support::{Daemon, execution, output};
+use crate::support::{FakeDaemon, execution, output};
 
 #[tokio::test]
 async fn run_passes_on_both_outputs_and_the_exit_status() {
-    let ended = run_against(&Daemon::start(), &["run", "x"], async |mut peer| {
+    let ended = run_against(&FakeDaemon::start(), &["run", "x"], async |mut peer| {
         let requests = accept_run(&mut peer).await;
         // The end is known before the output has arrived, which must not be lost.
         peer.reply(requests.end, Ok(exited(7))).await;
@@ -41,12 +41,12 @@ async fn run_passes_on_both_outputs_and_the_exit_status() {
 
 #[tokio::test]
 async fn a_closed_stdout_cancels_the_command() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let child = escherctl(&daemon, &["run", "x"])
         .stdout(closed_output())
         .spawn()
         .unwrap();
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     let requests = accept_run(&mut peer).await;
     // One piece is enough: the command may never write again.
     let piece = output(OutputStream::Stdout, 0, 10);
@@ -60,7 +60,7 @@ async fn a_closed_stdout_cancels_the_command() {
 
 #[tokio::test]
 async fn run_exits_though_the_command_never_reads_its_input() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let mut child = escherctl(&daemon, &["run", "-i", "x"])
         .stdin(Stdio::piped())
         .spawn()
@@ -69,7 +69,7 @@ async fn run_exits_though_the_command_never_reads_its_input() {
     let feeding = tokio::spawn(async move {
         tokio::io::AsyncWriteExt::write_all(&mut input, &vec![b'x'; 10_000_000]).await
     });
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     let (id, _) = peer.request().await;
     peer.reply(id, Ok(submitted())).await;
     let (mut follow, mut wait, mut pieces) = (None, None, 0);
@@ -108,7 +108,7 @@ async fn run_reports_what_the_log_lacks() {
         ),
     ] {
         for (arguments, expected) in [(&["run", "x"][..], notice), (&["-q", "run", "x"], "")] {
-            let ended = run_against(&Daemon::start(), arguments, async |mut peer| {
+            let ended = run_against(&FakeDaemon::start(), arguments, async |mut peer| {
                 let requests = accept_run(&mut peer).await;
                 peer.end(requests.output, Ok(())).await;
                 peer.reply(requests.end, Ok(end.clone())).await;
@@ -122,9 +122,9 @@ async fn run_reports_what_the_log_lacks() {
 
 #[tokio::test]
 async fn a_signal_to_attach_only_detaches() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let child = escherctl(&daemon, &["attach", "1"]).spawn().unwrap();
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     let (id, _) = peer.request().await;
     peer.reply(id, Ok(execution(1))).await;
     attached(&mut peer).await;

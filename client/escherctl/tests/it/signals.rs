@@ -9,14 +9,14 @@ use crate::support::answers::{
     accept_run, attached_and_cancelled, expect_cancel, killed, submitted,
 };
 use crate::support::escherctl::{escherctl, send_signal, stderr, with_pipes};
-use crate::support::{Daemon, output};
+use crate::support::{FakeDaemon, output};
 
 #[tokio::test]
 async fn the_first_signal_cancels_the_second_kills() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let daemon = Daemon::start();
+        let daemon = FakeDaemon::start();
         let child = escherctl(&daemon, &["run", "x"]).spawn().unwrap();
-        let mut peer = daemon.welcomed().await;
+        let mut peer = daemon.accept().await;
         let requests = accept_run(&mut peer).await;
         send_signal(&child, signal);
         expect_cancel(&mut peer, CancelMode::Graceful).await;
@@ -36,9 +36,9 @@ async fn the_first_signal_cancels_the_second_kills() {
 
 #[tokio::test]
 async fn a_third_signal_exits_without_waiting() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let child = escherctl(&daemon, &["run", "x"]).spawn().unwrap();
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     accept_run(&mut peer).await;
     send_signal(&child, Signal::SIGINT);
     expect_cancel(&mut peer, CancelMode::Graceful).await;
@@ -51,7 +51,7 @@ async fn a_third_signal_exits_without_waiting() {
 
 #[tokio::test]
 async fn a_hangup_under_nohup_is_ignored() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let mut command = Command::new("sh");
     command
         .args(["-c", "trap '' HUP; exec \"$@\"", "sh"])
@@ -61,7 +61,7 @@ async fn a_hangup_under_nohup_is_ignored() {
         .args(["run", "x"]);
     with_pipes(&mut command);
     let child = command.spawn().unwrap();
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     accept_run(&mut peer).await;
     send_signal(&child, Signal::SIGHUP);
     send_signal(&child, Signal::SIGTERM);
@@ -73,9 +73,9 @@ async fn a_hangup_under_nohup_is_ignored() {
 
 #[tokio::test]
 async fn a_signal_before_the_acknowledgement_cancels_the_command() {
-    let daemon = Daemon::start();
+    let daemon = FakeDaemon::start();
     let child = escherctl(&daemon, &["-q", "run", "x"]).spawn().unwrap();
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     let (id, _) = peer.request().await;
     send_signal(&child, Signal::SIGINT);
     peer.reply(id, Ok(submitted())).await;
@@ -89,10 +89,10 @@ async fn a_signal_before_the_acknowledgement_cancels_the_command() {
 
 #[tokio::test]
 async fn a_stalled_stdout_does_not_delay_signals() {
-    let mut daemon = Daemon::start();
+    let mut daemon = FakeDaemon::start();
     daemon.limits.stream_window_bytes = 100_000_000;
     let mut child = escherctl(&daemon, &["run", "x"]).spawn().unwrap();
-    let mut peer = daemon.welcomed().await;
+    let mut peer = daemon.accept().await;
     let requests = accept_run(&mut peer).await;
     let mut length = 0;
     for _ in 0..20 {

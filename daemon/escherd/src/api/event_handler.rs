@@ -1,61 +1,67 @@
-//! Handlers of events: functions that are called as things happen.
+//! Calls a program's function for everything that happens to executions.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use escher_protocol::message::{EventKind, EventsRequest, ListFilter, Selection};
+use escher_protocol::event_delivery::{ExecutionSource, ExecutionTracker};
+use escher_protocol::message::{EventsRequest, ListFilter, Selection};
 use escher_protocol::{
-    ApiError, ErrorCode, ExecutionEvent, ExecutionId, OutputChunk, OutputRange, OutputStream,
-    Status, Timestamp,
+    ApiError, ErrorCode, ExecutionEvent, ExecutionId, ExecutionRecord, OutputChunk, OutputRange,
+    Status,
 };
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::warn;
 
 use super::ExecutionEngine;
 
-/// A handler at work. It is called no more once this is dropped.
+type Handler = Arc<dyn Fn(ExecutionEvent) + Send + Sync>;
+
+/// The subscription of an event handler, made by [`ExecutionEngine::add_event_handler`].
+///
+/// Dropping it ends the subscription. A call of the handler that runs at that moment is the last one.
 #[derive(Debug)]
-#[must_use = "a handler that is dropped hears nothing"]
-pub struct EventHandler {
+#[must_use = "dropping the guard ends the subscription"]
+pub struct EventHandlerGuard {
     task: AbortHandle,
 }
 
-impl Drop for EventHandler {
+impl Drop for EventHandlerGuard {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
+/// # Event handlers
 impl ExecutionEngine {
-    /// Has `handler` told of this user's executions that start from now on: each from its start, with its output,
-    /// to its end. Of one that never starts it is told the end.
+    /// Calls `handler` with what happens to this user's executions that start from now on: for each its
+    /// start, its output, and its end. An execution that never starts is reported by its end alone.
     ///
-    /// What happens to one execution comes in order and one at a time; several are told of side by side. The
-    /// handler is called by tasks of the engine's, so it must not block: one that has to wait for something hands
-    /// over to a channel.
+    /// The events of one execution come in order and one at a time; several executions are reported
+    /// concurrently. `handler` runs in tasks of the engine, so it must not block; send the events to a
+    /// channel for anything slow. It is called until the returned [`EventHandlerGuard`] is dropped.
     ///
-    /// An execution that is removed before all of it was told gets no end, and output that is not in the log any
-    /// more is passed over.
+    /// If an execution is removed before it was reported completely, its end is not reported. Output
+    /// that is no longer in the log is skipped.
     ///
     /// # Errors
-    /// When the engine has stopped.
+    /// `shutting-down` if the engine has stopped.
     pub async fn add_event_handler(
         &self,
         handler: impl Fn(ExecutionEvent) + Send + Sync + 'static,
-    ) -> Result<EventHandler, ApiError> {
-        let teller = Teller {
+    ) -> Result<EventHandlerGuard, ApiError> {
+        let dispatcher = Dispatcher {
+            snapshot: self.snapshot().await?,
             engine: self.clone(),
             handler: Arc::new(handler),
+            reports: JoinSet::new(),
         };
-        let now = self.now().await?;
-        let task = tokio::spawn(teller.hear(now));
-        Ok(EventHandler {
+        let task = tokio::spawn(dispatcher.run());
+        Ok(EventHandlerGuard {
             task: task.abort_handle(),
         })
     }
 
-    /// Where things stand, at one moment.
-    async fn now(&self) -> Result<Moment, ApiError> {
+    async fn snapshot(&self) -> Result<Snapshot, ApiError> {
         let newest = EventsRequest {
             after: Some(u64::MAX),
             follow: false,
@@ -67,116 +73,102 @@ impl ExecutionEngine {
             },
             ..Selection::default()
         };
-        self.ask(move |engine, scope| {
-            let running = engine.list(scope, &running, u64::MAX, usize::MAX).records;
-            Ok(Moment {
-                newest: engine.events(scope, &newest, 0)?.seen,
-                running: running.into_iter().map(|record| record.id).collect(),
+        self.ask(move |scheduler, scope| {
+            let running = scheduler.list(scope, &running, u64::MAX, usize::MAX);
+            let running: HashSet<_> = running.records.iter().map(|record| record.id).collect();
+            Ok(Snapshot {
+                newest_event: scheduler.events(scope, &newest, 0)?.seen,
+                tracker: ExecutionTracker::new(running),
             })
         })
         .await?
     }
 }
 
-/// Where things stand.
-struct Moment {
-    /// The sequence number of the event that was told last.
-    newest: u64,
-    /// What has started and is not over.
-    running: HashSet<ExecutionId>,
+/// What is running, and the events so far, at one moment.
+struct Snapshot {
+    /// The sequence number of the newest event.
+    newest_event: u64,
+    tracker: ExecutionTracker,
 }
 
-/// Tells one handler.
-#[derive(Clone)]
-struct Teller {
+/// Reads the events, and spawns a task for each execution to report.
+struct Dispatcher {
+    snapshot: Snapshot,
     engine: ExecutionEngine,
-    handler: Arc<dyn Fn(ExecutionEvent) + Send + Sync>,
+    handler: Handler,
+    /// Dropped with the dispatcher, which stops all of them.
+    reports: JoinSet<()>,
 }
 
-impl Teller {
-    /// Tells what happens from `moment` on, until the engine stops.
-    async fn hear(self, moment: Moment) {
-        // Dropped with the handler, and with it every task that still tells of something.
-        let mut tellers = JoinSet::new();
-        let Moment {
-            mut newest,
-            running: mut started,
-        } = moment;
+impl Dispatcher {
+    /// Runs until the engine stops.
+    async fn run(mut self) {
         loop {
-            let request = EventsRequest {
-                after: Some(newest),
-                follow: true,
-            };
-            let Ok(mut events) = self.engine.events(request).await else {
-                return;
-            };
-            let error = loop {
-                let event = tokio::select! {
-                    event = events.next() => event,
-                    Some(_) = tellers.join_next() => continue,
-                };
-                match event {
-                    Some(Ok(event)) => {
-                        let since = match event.kind {
-                            EventKind::Started => {
-                                started.insert(event.id);
-                                Some(event.time)
-                            }
-                            EventKind::Finished(_) if !started.remove(&event.id) => None,
-                            _ => continue,
-                        };
-                        tellers.spawn(self.clone().tell(event.id, since));
-                    }
-                    Some(Err(error)) => break error,
-                    None => return,
-                }
+            let error = match self.dispatch().await {
+                Ok(()) => return,
+                Err(error) => error,
             };
             if error.code != ErrorCode::EVENTS_MISSED {
                 return;
             }
-            warn!(%error, "a handler is not told of what happened meanwhile");
-            match self.engine.now().await {
-                Ok(now) => (newest, started) = (now.newest, now.running),
+            warn!(%error, "an event handler misses events");
+            match self.engine.snapshot().await {
+                Ok(snapshot) => self.snapshot = snapshot,
                 Err(_) => return,
             }
         }
     }
 
-    /// Tells the story of one execution; `since` is when it has started, if it has.
-    async fn tell(self, id: ExecutionId, since: Option<Timestamp>) {
-        if let Some(at) = since {
-            (self.handler)(ExecutionEvent::Started { id, at });
-            let mut seen = 0;
-            if self.tell_output(id, &mut seen).await.is_err() {
-                // Perhaps it cannot be had yet: too many logs are being read, say.
-                let _ = self.engine.wait_for_completion(id).await;
-                let _ = self.tell_output(id, &mut seen).await;
+    /// Reports the events after the snapshot. Returns at their end.
+    async fn dispatch(&mut self) -> Result<(), ApiError> {
+        let request = EventsRequest {
+            after: Some(self.snapshot.newest_event),
+            follow: true,
+        };
+        let mut events = self.engine.events(request).await?;
+        loop {
+            tokio::select! {
+                Some(_) = self.reports.join_next() => {}
+                event = events.next() => match event {
+                    Some(event) => if let Some(report) = self.snapshot.tracker.observe(&event?) {
+                        let source = EngineSource(self.engine.clone());
+                        let handler = Arc::clone(&self.handler);
+                        self.reports.spawn(async move {
+                            // Fails if the execution was removed, or the engine stops.
+                            let _ = report.deliver(&source, &*handler).await;
+                        });
+                    },
+                    None => return Ok(()),
+                },
             }
         }
-        if let Ok(record) = self.engine.wait_for_completion(id).await
-            && let Some(end) = ExecutionEvent::from_finished(record)
-        {
-            (self.handler)(end);
-        }
+    }
+}
+
+struct EngineSource(ExecutionEngine);
+
+impl ExecutionSource for EngineSource {
+    type Error = ApiError;
+
+    async fn finished(&self, id: ExecutionId) -> Result<ExecutionRecord, ApiError> {
+        self.0.wait_for_completion(id).await
     }
 
-    /// Tells the output from the byte `seen` of the log on, and moves that on.
-    async fn tell_output(&self, id: ExecutionId, seen: &mut u64) -> Result<(), ApiError> {
-        let rest = OutputRange::from_offset(*seen);
-        let mut output = self.engine.follow(id, rest).await?;
+    async fn follow_output(
+        &self,
+        id: ExecutionId,
+        offset: u64,
+        receive: &mut (dyn FnMut(OutputChunk) + Send),
+    ) -> Result<(), ApiError> {
+        let mut output = self.0.follow(id, OutputRange::from_offset(offset)).await?;
         while let Some(chunk) = output.next().await {
-            let OutputChunk {
-                stream,
-                offset,
-                data,
-                ..
-            } = chunk?;
-            *seen = offset + data.len() as u64;
-            (self.handler)(match stream {
-                OutputStream::Stdout => ExecutionEvent::Stdout { id, data },
-                OutputStream::Stderr => ExecutionEvent::Stderr { id, data },
-            });
+            receive(chunk?);
         }
         Ok(())
+    }
+
+    fn is_refusal(_: &ApiError) -> bool {
+        true
     }
 }

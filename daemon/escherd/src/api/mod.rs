@@ -39,7 +39,7 @@ mod shutdown;
 mod startup;
 
 pub use cleanup::REMOVAL_BATCH;
-pub use event_handler::EventHandler;
+pub use event_handler::EventHandlerGuard;
 pub use events::Events;
 pub use list::Executions;
 pub use output::Output;

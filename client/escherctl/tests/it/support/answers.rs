@@ -7,7 +7,7 @@ use escher_client::{
     ApiError, CancelMode, CancelOutcome, ErrorCode, ExecutionRecord, OutputStart, Status, Submitted,
 };
 
-use super::{Peer, record};
+use super::{ServerConnection, record};
 
 /// The answer to a submission: execution 1.
 pub(crate) fn submitted() -> Response {
@@ -19,7 +19,7 @@ pub(crate) fn submitted() -> Response {
 }
 
 /// Accepts a submission.
-pub(crate) async fn accept_submission(peer: &mut Peer) {
+pub(crate) async fn accept_submission(peer: &mut ServerConnection) {
     let (id, request) = peer.request().await;
     assert!(matches!(request, Request::Submit(_)), "{request:?}");
     peer.reply(id, Ok(submitted())).await;
@@ -34,16 +34,16 @@ pub(crate) struct Attached {
 }
 
 /// Receives the requests for the output and the end of an execution, in either order.
-pub(crate) async fn attached(peer: &mut Peer) -> Attached {
+pub(crate) async fn attached(peer: &mut ServerConnection) -> Attached {
     receive_attached(peer, false).await
 }
 
 /// As [`attached`], with a graceful cancel at any place.
-pub(crate) async fn attached_and_cancelled(peer: &mut Peer) -> Attached {
+pub(crate) async fn attached_and_cancelled(peer: &mut ServerConnection) -> Attached {
     receive_attached(peer, true).await
 }
 
-async fn receive_attached(peer: &mut Peer, expects_cancel: bool) -> Attached {
+async fn receive_attached(peer: &mut ServerConnection, expects_cancel: bool) -> Attached {
     let (mut output, mut end, mut awaits_cancel) = (None, None, expects_cancel);
     loop {
         match peer.next_request().await {
@@ -64,13 +64,13 @@ async fn receive_attached(peer: &mut Peer, expects_cancel: bool) -> Attached {
 }
 
 /// Accepts a submission and receives the requests that follow it.
-pub(crate) async fn accept_run(peer: &mut Peer) -> Attached {
+pub(crate) async fn accept_run(peer: &mut ServerConnection) -> Attached {
     accept_submission(peer).await;
     attached(peer).await
 }
 
 /// Receives a cancel and accepts it.
-pub(crate) async fn expect_cancel(peer: &mut Peer, expected: CancelMode) {
+pub(crate) async fn expect_cancel(peer: &mut ServerConnection, expected: CancelMode) {
     loop {
         match peer.frame().await.unwrap() {
             ClientFrame::Request {

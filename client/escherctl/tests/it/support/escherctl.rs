@@ -9,10 +9,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
-use super::{Daemon, Peer};
+use super::{FakeDaemon, ServerConnection};
 
 /// escherctl with these arguments, connecting to `daemon`.
-pub(crate) fn escherctl(daemon: &Daemon, arguments: &[&str]) -> Command {
+pub(crate) fn escherctl(daemon: &FakeDaemon, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_escherctl"));
     command.arg("--socket").arg(daemon.path()).args(arguments);
     with_pipes(&mut command);
@@ -31,13 +31,13 @@ pub(crate) fn with_pipes(command: &mut Command) {
 
 /// Runs escherctl against a daemon that does what `play` says.
 pub(crate) async fn run_against(
-    daemon: &Daemon,
+    daemon: &FakeDaemon,
     arguments: &[&str],
-    play: impl AsyncFnOnce(Peer),
+    play: impl AsyncFnOnce(ServerConnection),
 ) -> Output {
     let escherctl = escherctl(daemon, arguments).spawn().unwrap();
     let (output, ()) = tokio::join!(escherctl.wait_with_output(), async {
-        play(daemon.welcomed().await).await;
+        play(daemon.accept().await).await;
     });
     output.unwrap()
 }

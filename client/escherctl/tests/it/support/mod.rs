@@ -1,9 +1,9 @@
-//! escherctl as a child process, and the daemon that the client library's tests play.
-#![allow(dead_code, unused_imports)]
+//! escherctl as a child process, and the daemon that the test plays.
 
 pub(crate) mod answers;
-#[path = "../../../../escher-client/tests/support/mod.rs"]
-mod daemon;
 pub(crate) mod escherctl;
 
-pub(crate) use daemon::*;
+pub(crate) use escher_tests::fake_daemon::{
+    FakeDaemon, ServerConnection, output_item as output, record_response as execution,
+};
+pub(crate) use escher_tests::samples::record;

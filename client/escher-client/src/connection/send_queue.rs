@@ -1,4 +1,4 @@
-//! Frames that wait to be written.
+//! The queue of encoded frames that wait to be written to the socket.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,44 +9,43 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::error::Error;
 
-/// Kept for the next batch at most; a larger buffer is given back to the allocator.
-const KEPT_BYTES: usize = 256 * 1024;
+/// The largest buffer that is reused for the next batch. A larger one is freed.
+const MAX_REUSED_BYTES: usize = 256 * 1024;
 
-/// Frames encoded one behind the other, in the order in which they were pushed. Pushing never waits.
+/// Encoded frames in the order in which they were pushed. Pushing never waits.
 #[derive(Debug)]
-pub(super) struct Outgoing {
-    batch: Mutex<Batch>,
+pub(super) struct SendQueue {
+    batch: Mutex<WriteBatch>,
     filled: Notify,
     codec: FrameCodec<ServerFrame>,
-    limit: usize,
+    max_frame_bytes: usize,
 }
 
-/// What is written in one go.
+/// Frames that are written together.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct WriteBatch {
     pub(super) bytes: BytesMut,
-    /// Of abandoned requests. Held until the abandonment is written, so that requests made and dropped
-    /// in a loop wait for the socket instead of piling up here.
+    /// The permits of abandoned requests. They are released when the `Abandon` frames are written, so
+    /// that a loop that starts and drops requests waits for the socket instead of filling this queue.
     permits: Vec<OwnedSemaphorePermit>,
 }
 
-impl Outgoing {
-    /// For frames with a payload of `limit` bytes at most.
-    pub(super) fn new(limit: usize) -> Self {
-        Outgoing {
+impl SendQueue {
+    pub(super) fn new(max_frame_bytes: usize) -> Self {
+        SendQueue {
             batch: Mutex::default(),
             filled: Notify::new(),
             codec: FrameCodec::established(),
-            limit,
+            max_frame_bytes,
         }
     }
 
-    /// Appends a frame, or nothing if it is too large.
+    /// Appends a frame. On error, which means that it is too large, nothing is appended.
     pub(super) fn push(&self, frame: &ClientFrame) -> Result<(), Error> {
         self.append(frame, &mut self.lock())
     }
 
-    /// Appends that nobody waits for `id` any more, and keeps `permit` until that is written.
+    /// Appends an `Abandon` frame for request `id`, and holds `permit` until it is written.
     pub(super) fn push_abandon(&self, id: RequestId, permit: Option<OwnedSemaphorePermit>) {
         let mut batch = self.lock();
         if self
@@ -57,26 +56,26 @@ impl Outgoing {
         }
     }
 
-    fn append(&self, frame: &ClientFrame, batch: &mut Batch) -> Result<(), Error> {
-        let before = batch.bytes.len();
-        let limit = self.limit;
+    fn append(&self, frame: &ClientFrame, batch: &mut WriteBatch) -> Result<(), Error> {
+        let previous_length = batch.bytes.len();
+        let limit = self.max_frame_bytes;
         let too_large = match self.codec.encode_frame(frame, &mut batch.bytes) {
             Ok(length) if length <= limit => None,
             Ok(length) => Some((length, limit)),
             Err(FrameError::TooLarge { length, limit }) => Some((length, limit)),
-            // The protocol's own types always encode; what is left is not having the room.
+            // The protocol's own types always encode; only the size is left as a reason.
             Err(_) => Some((usize::MAX, limit)),
         };
         if let Some((length, limit)) = too_large {
-            batch.bytes.truncate(before);
+            batch.bytes.truncate(previous_length);
             return Err(Error::RequestTooLarge { length, limit });
         }
         self.filled.notify_one();
         Ok(())
     }
 
-    /// Waits until there is something, and takes all of it.
-    pub(super) async fn take(&self) -> Batch {
+    /// Waits until the queue is not empty, and takes everything in it.
+    pub(super) async fn next_batch(&self) -> WriteBatch {
         loop {
             {
                 let mut batch = self.lock();
@@ -88,17 +87,17 @@ impl Outgoing {
         }
     }
 
-    /// Ends with a batch that is written, and keeps its memory for another.
-    pub(super) fn recycle(&self, mut written: Batch) {
+    /// Releases the permits of a written batch, and keeps its buffer for the next one.
+    pub(super) fn recycle(&self, mut written: WriteBatch) {
         written.permits.clear();
         written.bytes.clear();
         let mut batch = self.lock();
-        if batch.bytes.is_empty() && written.bytes.capacity() <= KEPT_BYTES {
+        if batch.bytes.is_empty() && written.bytes.capacity() <= MAX_REUSED_BYTES {
             batch.bytes = written.bytes;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Batch> {
+    fn lock(&self) -> MutexGuard<'_, WriteBatch> {
         self.batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

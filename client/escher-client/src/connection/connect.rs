@@ -1,4 +1,4 @@
-//! Reaching a listening socket, and telling why it cannot be reached.
+//! Connects to a Unix socket.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -13,36 +13,40 @@ use tokio::net::UnixStream;
 
 use crate::error::ConnectError;
 
-/// Connects to `path`. When the listener's backlog is full, waits for room for up to `patience`.
-pub(crate) async fn dial(path: &Path, patience: Duration) -> Result<UnixStream, ConnectError> {
-    let dialled = match UnixStream::connect(path).await {
-        // A non-blocking connect(2) does not wait for room in the backlog and no event tells of it;
-        // a blocking one does.
+/// Connects to `path`. While the listener's backlog is full, waits for up to `timeout`.
+pub(crate) async fn connect_socket(
+    path: &Path,
+    timeout: Duration,
+) -> Result<UnixStream, ConnectError> {
+    let connected = match UnixStream::connect(path).await {
+        // A non-blocking connect(2) does not wait for space in the backlog, and no readiness event
+        // reports it. A blocking connect(2) waits.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            dial_patiently(path.to_owned(), patience).await
+            connect_on_blocking_thread(path.to_owned(), timeout).await
         }
-        dialled => dialled,
+        connected => connected,
     };
-    dialled.map_err(|error| explain(path, error))
+    connected.map_err(|error| to_connect_error(path, error))
 }
 
-async fn dial_patiently(path: PathBuf, patience: Duration) -> io::Result<UnixStream> {
-    let stream = tokio::task::spawn_blocking(move || dial_blocking(&path, patience))
+async fn connect_on_blocking_thread(path: PathBuf, timeout: Duration) -> io::Result<UnixStream> {
+    let stream = tokio::task::spawn_blocking(move || connect_blocking(&path, timeout))
         .await
         .map_err(io::Error::other)??;
     stream.set_nonblocking(true)?;
     UnixStream::from_std(stream)
 }
 
-/// The send timeout bounds connect(2), so that the thread ends even if nobody ever accepts.
-fn dial_blocking(path: &Path, patience: Duration) -> io::Result<BlockingStream> {
+/// Connects with a send timeout, which bounds connect(2): the thread ends even if the listener never
+/// accepts.
+fn connect_blocking(path: &Path, timeout: Duration) -> io::Result<BlockingStream> {
     let socket = socket::socket(
         AddressFamily::Unix,
         SockType::Stream,
         SockFlag::SOCK_CLOEXEC,
         None,
     )?;
-    let millis = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
+    let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
     socket::setsockopt(
         &socket,
         sockopt::SendTimeout,
@@ -53,13 +57,13 @@ fn dial_blocking(path: &Path, patience: Duration) -> io::Result<BlockingStream> 
     Ok(socket.into())
 }
 
-fn explain(path: &Path, source: io::Error) -> ConnectError {
+fn to_connect_error(path: &Path, source: io::Error) -> ConnectError {
     let path = path.to_owned();
     match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             ConnectError::NoDaemon { path, source }
         }
-        // connect(2) says "refused" of anything that is there and no socket, too.
+        // connect(2) also reports ECONNREFUSED for files that are not sockets.
         io::ErrorKind::ConnectionRefused if !is_socket(&path) => ConnectError::NotASocket { path },
         io::ErrorKind::ConnectionRefused => ConnectError::NoDaemon { path, source },
         io::ErrorKind::PermissionDenied => ConnectError::PermissionDenied { path, source },
