@@ -1,4 +1,4 @@
-//! What is kept of finished executions, and for how long.
+//! Cleanup: evicts finished executions from memory, and removes those beyond the history's limits.
 
 use escher_protocol::message::Removed;
 use escher_protocol::{ApiError, Timestamp};
@@ -11,80 +11,82 @@ use crate::config::{CleanupSettings, ExecutionSettings};
 use crate::scheduler::{Scheduler, SchedulerHandle, Stopped};
 use crate::store::Store;
 
-/// Executions that are forgotten in one change of the store.
-pub const FORGET_AT_ONCE: usize = 1000;
+/// Most executions that one change of the store removes, so that no transaction takes long.
+pub(super) const MAX_REMOVED_AT_ONCE: usize = 1000;
 
-/// Cleans up at once and then again and again, as the settings say at the time, until the engine is gone.
+/// Cleans up at once and then at every interval, if that is on, by the settings at the time.
+/// Returns when the scheduler has stopped.
 pub(crate) async fn run(
     mut settings: watch::Receiver<ExecutionSettings>,
-    engine: SchedulerHandle,
+    scheduler: SchedulerHandle,
     store: Store,
 ) {
     let mut last = None;
     loop {
-        let now = settings.borrow_and_update().cleanup;
-        let due = last.map_or_else(Instant::now, |last: Instant| last + now.interval);
+        let cleanup = settings.borrow_and_update().cleanup;
+        let due = last.map_or_else(Instant::now, |last: Instant| last + cleanup.interval);
         tokio::select! {
             changed = settings.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => return,
             },
-            () = sleep_until(due), if now.is_automatic => {}
+            () = sleep_until(due), if cleanup.is_automatic => {}
         }
         last = Some(Instant::now());
-        match keep_to(now, &engine, &store).await {
+        match enforce(cleanup, &scheduler, &store).await {
             Ok(Removed { executions: 0, .. }) => {}
             Ok(Removed {
                 executions,
                 log_bytes,
             }) => info!(
                 executions,
-                log_bytes, "forgotten for their age or for want of room"
+                log_bytes, "removed executions beyond the limits of the history"
             ),
-            // The engine is gone.
             Err(error) if error.code == ApiError::from(Stopped).code => return,
-            Err(error) => warn!(%error, "the history cannot be cleaned up"),
+            Err(error) => warn!(%error, "cannot clean up the history"),
         }
     }
 }
 
-/// Cleans up once, for somebody who may have that done.
+/// Cleans up once, on request.
 ///
 /// # Errors
-/// A store that cannot be read or written.
+/// `internal` if the store cannot be read, `store-unavailable` if it cannot be written,
+/// `shutting-down`.
 pub(crate) async fn clean_up(
     _permit: AdminPermit,
     settings: CleanupSettings,
-    engine: &SchedulerHandle,
+    scheduler: &SchedulerHandle,
     store: &Store,
 ) -> Result<Removed, ApiError> {
-    keep_to(settings, engine, store).await
+    enforce(settings, scheduler, store).await
 }
 
-/// Has leave memory what has been there for long enough, and forgets what is over the limits, the oldest first.
-async fn keep_to(
+/// Evicts executions from memory whose retention is over, and removes the oldest ones beyond the
+/// limits. Returns the totals of removed executions.
+async fn enforce(
     settings: CleanupSettings,
-    engine: &SchedulerHandle,
+    scheduler: &SchedulerHandle,
     store: &Store,
 ) -> Result<Removed, ApiError> {
     let retention = settings.retention;
-    let evict = move |engine: &mut Scheduler| engine.evict(retention, Timestamp::now());
-    engine.post(evict).await?;
-    let mut removed = Removed::default();
+    let evict = move |scheduler: &mut Scheduler| scheduler.evict(retention, Timestamp::now());
+    scheduler.post(evict).await?;
+    let mut total = Removed::default();
     loop {
         let expired = store
-            .expired(settings.limits, Timestamp::now(), FORGET_AT_ONCE)
+            .expired(settings.limits, Timestamp::now(), MAX_REMOVED_AT_ONCE)
             .await?;
         if expired.is_empty() {
-            return Ok(removed);
+            return Ok(total);
         }
-        let forget = |engine: &mut Scheduler| engine.remove_finished(expired);
-        let forgotten = engine.call(forget).await?.await.map_err(|_| Stopped)??;
-        if forgotten.executions == 0 {
-            // The store has them and does not let go: nothing is gained by asking again now.
-            return Ok(removed);
+        let remove = |scheduler: &mut Scheduler| scheduler.remove_finished(expired);
+        let removed = scheduler.call(remove).await?.await.map_err(|_| Stopped)??;
+        if removed.executions == 0 {
+            // The store lists them but does not remove them: a repeat would not change that.
+            return Ok(total);
         }
-        removed.executions += forgotten.executions;
-        removed.log_bytes += forgotten.log_bytes;
+        total.executions += removed.executions;
+        total.log_bytes += removed.log_bytes;
     }
 }

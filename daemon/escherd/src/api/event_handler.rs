@@ -67,7 +67,7 @@ impl ExecutionEngine {
             },
             ..Selection::default()
         };
-        self.ask(move |engine, scope| {
+        self.call(move |engine, scope| {
             let running = engine.list(scope, &running, u64::MAX, usize::MAX).records;
             Ok(Moment {
                 newest: engine.events(scope, &newest, 0)?.seen,
