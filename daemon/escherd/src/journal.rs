@@ -20,7 +20,7 @@ const FINISHED: &str = "848ff98158534359a683cc8f228a869c";
 
 /// Writes the events of all executions that `engine` can see, from its start until it stops.
 pub async fn write_events(engine: ExecutionEngine) {
-    let Ok(mut events) = engine.own_events().await else {
+    let Ok(mut events) = engine.events_since_start().await else {
         return;
     };
     while let Err(error) = write_all(&engine, &mut events).await {

@@ -100,7 +100,7 @@ impl LiveConfiguration {
         let differences = self.active().differences(&loaded);
         let connections = loaded.settings.connections.max_connections;
         let executions = loaded.settings.engine.executions;
-        let configured = engine.configure_beside(executions, Some(connections));
+        let configured = engine.configure_with_connections(executions, Some(connections));
         configured.await?;
         self.active().adopt_live_settings(loaded);
         let names = |names: Vec<&'static str>| names.into_iter().map(Into::into).collect();

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::api::{ExecutionEngine, FAREWELL, Ground};
+use crate::api::{ExecutionEngine, LockedDirs, SHUTDOWN_STEP_TIMEOUT};
 use crate::authz::{AdminPermit, ServedUsers};
 use crate::config::{Configuration, LoadOptions, Settings, SocketSettings};
 use crate::host::logging::LogDestination;
@@ -36,23 +36,23 @@ pub async fn run(
     hangup: Signal,
 ) -> anyhow::Result<()> {
     let settings = configuration.settings.clone();
-    let ground = Ground::take(settings.engine.clone())?;
+    let dirs = LockedDirs::lock(settings.engine.clone())?;
     // Clients can connect from here on. They are served once the engine has started.
     let sockets = ActivatedSockets::take().context("cannot use the sockets from systemd")?;
     let listener = listen(&settings, sockets.clients)?;
     let metrics_listener = listen_for_metrics(&settings, sockets.metrics)?;
-    let start = ground.start(settings.connections.max_connections);
+    let start = dirs.start_engine(settings.connections.max_connections);
     let engine = systemd_tasks::extend_start_timeout(start).await?;
 
     if log == LogDestination::Journal {
         let permit = engine.administer()?;
-        tokio::spawn(journal::write_events(engine.over_all(&permit)));
+        tokio::spawn(journal::write_events(engine.unrestricted(&permit)));
     }
     let service = Arc::new(Service {
         about: daemon_info(&settings, &engine),
         configuration: Arc::new(LiveConfiguration::new(options, configuration)),
         engine: engine.clone(),
-        figures: server::Figures::default(),
+        connection_metrics: server::ConnectionMetrics::default(),
     });
     let (close, closing) = watch::channel(false);
     if let Some(listener) = metrics_listener {
@@ -70,9 +70,10 @@ pub async fn run(
         () = reload_on_hangup(hangup, &service) => {}
     }
     systemd::stopping();
-    engine.stop(settings.on_stop).await;
+    engine.shut_down_scheduler(settings.on_stop).await;
     close.send_replace(true);
-    let (served, ()) = tokio::join!(timeout(FAREWELL, serving), engine.gone());
+    let served = timeout(SHUTDOWN_STEP_TIMEOUT, serving);
+    let (served, ()) = tokio::join!(served, engine.shut_down_launcher());
     if served.is_err() {
         warn!("some clients did not read their last answers");
     }

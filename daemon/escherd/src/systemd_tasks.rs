@@ -45,7 +45,7 @@ pub(crate) async fn update_status(engine: ExecutionEngine) {
 }
 
 async fn send_changes(engine: &ExecutionEngine) -> Result<(), ApiError> {
-    let mut changes = engine.changes().await?;
+    let mut changes = engine.watch_events().await?;
     let mut sent = String::new();
     loop {
         changes.borrow_and_update();

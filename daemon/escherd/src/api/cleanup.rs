@@ -12,7 +12,7 @@ use crate::scheduler::{Scheduler, SchedulerHandle, Stopped};
 use crate::store::Store;
 
 /// Maximum number of executions that are removed in one change of the store.
-pub const REMOVAL_BATCH: usize = 1000;
+pub(super) const REMOVAL_BATCH: usize = 1000;
 
 /// Cleans up now, and then at each interval of the current settings, until the engine stops.
 pub(crate) async fn run(

@@ -1,4 +1,4 @@
-//! Whether the engine is well.
+//! Diagnosing the engine.
 
 use std::time::Duration;
 
@@ -8,20 +8,22 @@ use super::ExecutionEngine;
 use crate::doctor::{self, Audience, Subject};
 use crate::scheduler::Scheduler;
 
-/// How long the store may take to have everything on disk. It takes milliseconds where it can.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout for the store to write everything, which takes milliseconds unless something is wrong.
+const STORE_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl ExecutionEngine {
-    /// Looks at what the engine stands on (launcher, directories, store, limits, kernel) and says how it found each,
-    /// with what to do about it. Where this engine is not for root or its own user, without what could tell secrets.
+    /// Checks what the engine depends on (launcher, directories, store, limits, kernel) and returns
+    /// the results with advice. Details that could reveal secrets are left out unless this engine
+    /// acts for root or its own user.
     ///
     /// # Errors
-    /// When the engine has stopped.
+    /// `shutting-down`.
     pub async fn diagnose(&self) -> Result<Vec<Diagnostic>, ApiError> {
-        let look = |engine: &mut Scheduler| (engine.counts(), engine.longest_wait());
-        let (counts, longest_wait) = self.core.engine.call(look).await?;
+        let query = |scheduler: &mut Scheduler| (scheduler.counts(), scheduler.longest_wait());
+        let (counts, longest_wait) = self.core.scheduler.call(query).await?;
         let store = &self.core.store;
-        let (history_size, flushed) = tokio::join!(store.history_size(), store.flush(PATIENCE));
+        let (history_size, flushed) =
+            tokio::join!(store.history_size(), store.flush(STORE_FLUSH_TIMEOUT));
         let subject = Subject {
             config: self.core.config.clone(),
             settings: self.settings(),
@@ -29,19 +31,19 @@ impl ExecutionEngine {
             counts,
             longest_wait,
             budget: self.budget(),
-            wanted_connections: self.core.shares.wanted_connections(),
+            wanted_connections: self.core.fd_shares.wanted_connections(),
             history_size,
             flushed,
         };
         let audience = self.audience();
-        // Off the event loop: disks may be slow to answer.
-        let examined = tokio::task::spawn_blocking(move || doctor::engine(&subject, audience));
+        // The checks read directories, and a disk may be slow to answer.
+        let checks = tokio::task::spawn_blocking(move || doctor::engine(&subject, audience));
         let internal =
             |error: tokio::task::JoinError| ApiError::new(ErrorCode::INTERNAL, error.to_string());
-        examined.await.map_err(internal)
+        checks.await.map_err(internal)
     }
 
-    /// How much the user of this engine may be told.
+    /// Returns the audience to which this engine's user belongs.
     pub(crate) fn audience(&self) -> Audience {
         Audience::from_permit(self.administer().ok().as_ref())
     }

@@ -73,7 +73,7 @@ impl ExecutionEngine {
             },
             ..Selection::default()
         };
-        self.ask(move |scheduler, scope| {
+        self.call(move |scheduler, scope| {
             let running = scheduler.list(scope, &running, u64::MAX, usize::MAX);
             let running: HashSet<_> = running.records.iter().map(|record| record.id).collect();
             Ok(Snapshot {

@@ -1,4 +1,4 @@
-//! What happens to executions.
+//! Events of executions.
 
 use std::collections::VecDeque;
 
@@ -6,15 +6,16 @@ use escher_protocol::ApiError;
 use escher_protocol::message::{Event, EventsRequest};
 use tokio::sync::watch;
 
-use super::{ExecutionEngine, stopping};
+use super::{ExecutionEngine, scheduler_stopped};
 
-/// Events that are taken at once.
-const PAGE: usize = 256;
+/// Most events that are copied from the scheduler at once.
+const MAX_PAGE_EVENTS: usize = 256;
 
-/// Events, in the order in which they happened.
+/// A stream of events, in the order in which they happened.
 #[derive(Debug)]
 pub struct Events {
     engine: ExecutionEngine,
+    /// The request for the events that follow `page`.
     request: EventsRequest,
     changes: watch::Receiver<u64>,
     page: VecDeque<Event>,
@@ -22,13 +23,13 @@ pub struct Events {
 }
 
 impl ExecutionEngine {
-    /// What happens to the executions of this user.
+    /// Returns events of this user's executions.
     ///
     /// # Errors
-    /// When the engine has stopped.
+    /// `shutting-down`.
     pub async fn events(&self, request: EventsRequest) -> Result<Events, ApiError> {
         Ok(Events {
-            changes: self.changes().await?,
+            changes: self.watch_events().await?,
             engine: self.clone(),
             request,
             page: VecDeque::new(),
@@ -36,16 +37,16 @@ impl ExecutionEngine {
         })
     }
 
-    /// Changes with everything that happens.
-    pub(crate) async fn changes(&self) -> Result<watch::Receiver<u64>, ApiError> {
-        self.ask(|engine, _| engine.watch_events()).await
+    /// Returns a watch that changes with every event of any user.
+    pub(crate) async fn watch_events(&self) -> Result<watch::Receiver<u64>, ApiError> {
+        self.call(|scheduler, _| scheduler.watch_events()).await
     }
 
-    /// As [`ExecutionEngine::events`]: all that this engine tells of itself, and of an earlier one nothing.
-    pub(crate) async fn own_events(&self) -> Result<Events, ApiError> {
-        let after = self.ask(|engine, _| engine.inherited_events()).await?;
+    /// Returns all events since this engine was started, and then new ones.
+    pub(crate) async fn events_since_start(&self) -> Result<Events, ApiError> {
+        let inherited = self.call(|scheduler, _| scheduler.inherited_events());
         self.events(EventsRequest {
-            after: Some(after),
+            after: Some(inherited.await?),
             follow: true,
         })
         .await
@@ -53,8 +54,8 @@ impl ExecutionEngine {
 }
 
 impl Events {
-    /// The next event; `None` at the end, which comes only where nothing is to be followed. An error is the
-    /// last that it gives: `events-missed`, or that the engine has stopped. Cancel-safe.
+    /// Returns the next event; `None` at the end, which comes only if the request does not follow.
+    /// An error ends the stream: `events-missed` or `shutting-down`. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<Event, ApiError>> {
         if self.is_over {
             return None;
@@ -73,18 +74,18 @@ impl Events {
             let request = self.request.clone();
             let page = self
                 .engine
-                .ask(move |engine, scope| engine.events(scope, &request, PAGE))
+                .call(move |scheduler, scope| scheduler.events(scope, &request, MAX_PAGE_EVENTS))
                 .await??;
-            let progressed = self.request.after != Some(page.seen);
+            let has_progressed = self.request.after != Some(page.seen);
             self.request.after = Some(page.seen);
             self.page = page.events.into();
-            if progressed {
+            if has_progressed {
                 continue;
             }
             if !self.request.follow {
                 return Ok(None);
             }
-            self.changes.changed().await.map_err(stopping)?;
+            self.changes.changed().await.map_err(scheduler_stopped)?;
         }
     }
 }

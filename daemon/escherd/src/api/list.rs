@@ -1,4 +1,4 @@
-//! Lists: what the engine has and what the store has, as one.
+//! Lists of executions, merged from the scheduler's and the store's.
 
 use std::collections::VecDeque;
 
@@ -9,24 +9,24 @@ use super::ExecutionEngine;
 use crate::execution::listed;
 use crate::scheduler::Listed;
 
-/// Records that are taken at once.
-const PAGE: usize = 256;
+/// Most records that are copied from a source at once.
+const MAX_PAGE_RECORDS: usize = 256;
 
-/// Executions, newest first, their commands cut where they are long.
+/// A stream of executions, newest first, with long commands cut.
 #[derive(Debug)]
 pub struct Executions {
     engine: ExecutionEngine,
     selection: Selection,
-    /// How many more may be given.
-    left: usize,
-    recent: Source,
-    old: Source,
-    /// What the engine has had, taken before the store was asked: what leaves memory in between is in one of
-    /// the two, and what is in both is given once.
-    known: Vec<u64>,
+    /// How many more records the limit allows.
+    remaining: usize,
+    in_memory: Source,
+    in_store: Source,
+    /// Numbers of all executions in memory, taken before the store was read. So an execution that
+    /// leaves memory in between is in at least one of the sources, and one in both is listed once.
+    numbers_in_memory: Vec<u64>,
 }
 
-/// Records of one of the two, newest first, taken page by page.
+/// The records of one source, newest first, read page by page.
 #[derive(Debug)]
 struct Source {
     page: VecDeque<ExecutionRecord>,
@@ -44,23 +44,20 @@ impl Source {
         }
     }
 
-    fn needs_more(&self) -> bool {
+    fn needs_page(&self) -> bool {
         self.page.is_empty() && !self.is_exhausted
     }
 
+    /// Returns the number of the next record.
     fn head(&self) -> Option<u64> {
         self.page.front().map(|record| record.number)
     }
 
-    /// Takes the page that was asked for, less what is not wanted of it.
-    fn take(
-        &mut self,
-        page: Vec<ExecutionRecord>,
-        is_wanted: impl FnMut(&ExecutionRecord) -> bool,
-    ) {
+    /// Stores the next page, without the records that `keep` rejects.
+    fn set_page(&mut self, page: Vec<ExecutionRecord>, keep: impl FnMut(&ExecutionRecord) -> bool) {
         self.before = page.last().map_or(0, |record| record.number);
         self.is_exhausted = page.is_empty();
-        self.page = page.into_iter().filter(is_wanted).collect();
+        self.page = page.into_iter().filter(keep).collect();
     }
 }
 
@@ -72,67 +69,69 @@ impl ExecutionEngine {
         let selection = selection.into();
         Executions {
             engine: self.clone(),
-            left: match selection.filter.limit {
+            remaining: match selection.filter.limit {
                 0 => usize::MAX,
                 limit => limit as usize,
             },
             selection,
-            recent: Source::new(),
-            old: Source::new(),
-            known: Vec::new(),
+            in_memory: Source::new(),
+            in_store: Source::new(),
+            numbers_in_memory: Vec::new(),
         }
     }
 }
 
 impl Executions {
-    /// The next one; `None` at the end. An error is the last that it gives.
+    /// Returns the next record; `None` at the end. An error ends the stream.
     pub async fn next(&mut self) -> Option<Result<ExecutionRecord, ApiError>> {
-        if self.left == 0 {
+        if self.remaining == 0 {
             return None;
         }
         let next = self.advance().await;
-        self.left = match next {
-            Ok(Some(_)) => self.left - 1,
+        self.remaining = match next {
+            Ok(Some(_)) => self.remaining - 1,
             _ => 0,
         };
         next.transpose()
     }
 
     async fn advance(&mut self) -> Result<Option<ExecutionRecord>, ApiError> {
-        let room = self.left.min(PAGE);
-        if self.recent.needs_more() {
-            let page = self.recent_page(room).await?;
-            self.recent.take(page.records, |_| true);
-            if self.known.is_empty() {
-                self.known = page.known;
+        let limit = self.remaining.min(MAX_PAGE_RECORDS);
+        if self.in_memory.needs_page() {
+            let page = self.page_in_memory(limit).await?;
+            self.in_memory.set_page(page.records, |_| true);
+            if self.numbers_in_memory.is_empty() {
+                self.numbers_in_memory = page.known;
             }
         }
-        while self.old.needs_more() {
-            let page = self.old_page(room).await?;
-            let known = &self.known;
-            let is_unknown =
-                |record: &ExecutionRecord| known.binary_search(&record.number).is_err();
-            self.old.take(page, is_unknown);
+        while self.in_store.needs_page() {
+            let page = self.page_in_store(limit).await?;
+            let in_memory = &self.numbers_in_memory;
+            let is_not_in_memory =
+                |record: &ExecutionRecord| in_memory.binary_search(&record.number).is_err();
+            self.in_store.set_page(page, is_not_in_memory);
         }
-        Ok(match (self.recent.head(), self.old.head()) {
+        Ok(match (self.in_memory.head(), self.in_store.head()) {
             (None, None) => None,
             (Some(number), other) if other.is_none_or(|other| number > other) => {
-                self.recent.page.pop_front()
+                self.in_memory.page.pop_front()
             }
-            _ => self.old.page.pop_front().map(listed),
+            _ => self.in_store.page.pop_front().map(listed),
         })
     }
 
-    async fn recent_page(&self, room: usize) -> Result<Listed, ApiError> {
-        let (selection, before) = (self.selection.clone(), self.recent.before);
+    async fn page_in_memory(&self, limit: usize) -> Result<Listed, ApiError> {
+        let (selection, before) = (self.selection.clone(), self.in_memory.before);
         self.engine
-            .ask(move |engine, scope| engine.list(scope, &selection, before, room))
+            .call(move |scheduler, scope| scheduler.list(scope, &selection, before, limit))
             .await
     }
 
-    async fn old_page(&self, room: usize) -> Result<Vec<ExecutionRecord>, ApiError> {
-        let (of, selection) = (self.engine.scope.submitter(), self.selection.clone());
+    async fn page_in_store(&self, limit: usize) -> Result<Vec<ExecutionRecord>, ApiError> {
+        let (submitter, selection) = (self.engine.scope.submitter(), self.selection.clone());
         let store = &self.engine.core.store;
-        store.list(of, selection, self.old.before, room).await
+        store
+            .list(submitter, selection, self.in_store.before, limit)
+            .await
     }
 }

@@ -1,4 +1,4 @@
-//! The figures of the engine as a whole.
+//! Metrics of the engine as a whole.
 
 use escher_protocol::ApiError;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -20,17 +20,18 @@ struct State {
 }
 
 impl ExecutionEngine {
-    /// What the engine counts, over all users, as [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/)
-    /// text. `docs/metrics.md` says what each figure means.
+    /// Returns the metrics of all users as
+    /// [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/) text.
+    /// `docs/metrics.md` explains each metric.
     ///
     /// # Errors
-    /// When the engine has stopped.
+    /// `shutting-down`.
     pub async fn metrics(&self) -> Result<String, ApiError> {
-        metrics::encode_text(&self.figures().await?)
+        metrics::encode_text(&self.metrics_registry().await?)
     }
 
-    /// The same, for more to be added.
-    pub(crate) async fn figures(&self) -> Result<Registry, ApiError> {
+    /// Returns the metrics in a registry, to which others can be added.
+    pub(crate) async fn metrics_registry(&self) -> Result<Registry, ApiError> {
         let counts = self.counts().await?;
         let max_pending = self.settings().max_pending_executions;
         let mut registry = metrics::registry();
@@ -58,7 +59,8 @@ impl ExecutionEngine {
     }
 }
 
-/// A gauge, not an info: readers of Prometheus' older format know nothing of that type, and all else as it is.
+/// Returns the metric `build_info`. It is a gauge, because readers of Prometheus' older format do
+/// not know the type info; they can read everything else as it is.
 fn build() -> Family<Build, Gauge> {
     let family: Family<Build, Gauge> = Family::default();
     let version = env!("CARGO_PKG_VERSION");

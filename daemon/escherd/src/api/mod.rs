@@ -1,10 +1,10 @@
-//! The engine as a whole: everything that can be asked of escher, in process.
+//! The embedding interface: every operation of escher, in process.
 //!
-//! [`ExecutionEngine`] puts the [state](crate::scheduler), the [store](crate::store), the
-//! [shims](crate::launch) and the [logs](crate::output) together, and answers from whichever of them has the
-//! answer. It has two kinds of users: programs that embed this crate, and escherd's own
-//! [server](crate::server), which asks it on behalf of its clients. `start` makes one; the other modules are
-//! what can be asked.
+//! [`ExecutionEngine`] combines the [scheduler](crate::scheduler), the [store](crate::store), the
+//! [shims](crate::launch) and the [logs](crate::output), and answers from whichever has the answer.
+//! It has two kinds of users: programs that embed this crate, and escherd's
+//! [server](crate::server), which uses it on behalf of its clients. `startup` and `shutdown` hold
+//! its life, the other modules its operations.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,23 +30,24 @@ mod event_handler;
 mod events;
 mod list;
 mod locate;
+mod locked_dirs;
 mod metrics;
 mod output;
 mod pause;
 mod remove;
 mod result;
 mod shutdown;
+mod start_error;
 mod startup;
 
-pub use cleanup::REMOVAL_BATCH;
 pub use event_handler::EventHandlerGuard;
 pub use events::Events;
 pub use list::Executions;
+pub(crate) use locked_dirs::LockedDirs;
 pub use output::Output;
 pub use result::{ResultPart, ResultReader};
-pub(crate) use shutdown::FAREWELL;
-pub(crate) use startup::Ground;
-pub use startup::StartError;
+pub(crate) use shutdown::SHUTDOWN_STEP_TIMEOUT;
+pub use start_error::StartError;
 
 use std::sync::{Arc, Mutex};
 
@@ -64,20 +65,20 @@ use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::LauncherState;
 use crate::scheduler::{self, Counts, Scheduler, SchedulerHandle};
 use crate::store::Store;
-use locate::Place;
-use shutdown::Hold;
-use startup::engine_settings;
+use locate::Located;
+use shutdown::ShutdownHandles;
+use startup::scheduler_settings;
 
-/// See the module. Cheap to clone; clones share everything.
+/// Runs commands and answers questions about them. Cheap to clone; clones share everything.
 ///
-/// It acts for one user: the one whose process it is in, with that user's authority. A command is the
-/// user's own, and only the user's executions are there; for root they all are.
+/// An engine acts for one user, with that user's authority: the user of its process. Commands run
+/// as that user, and only that user's executions are visible; root sees all.
 ///
-/// Where a method takes a [`Target`], an id, a number as text, a name or a part of an id will do.
+/// Where a method takes a [`Target`], pass an id, or a number, a name or a part of an id as text.
 ///
-/// It needs a tokio runtime with I/O and time enabled, and goes on until [`ExecutionEngine::shutdown`] or the
-/// runtime's end. Commands do not depend on it: what still runs then is taken over by the next engine on
-/// the same directories.
+/// An engine needs a tokio runtime with I/O and time enabled, and works until
+/// [`ExecutionEngine::shutdown`] or the runtime's end. Commands do not depend on it: the next
+/// engine on the same directories takes over those that still run.
 #[derive(Debug, Clone)]
 pub struct ExecutionEngine {
     core: Arc<Core>,
@@ -85,40 +86,38 @@ pub struct ExecutionEngine {
     scope: Arc<Scope>,
 }
 
-/// What all users of one engine share.
+/// The state that all users of an engine share.
 #[derive(Debug)]
 struct Core {
-    /// As it was at the start.
+    /// The configuration at the start.
     config: EngineConfig,
-    engine: SchedulerHandle,
+    scheduler: SchedulerHandle,
     store: Store,
-    /// What the state counts.
     metrics: scheduler::SchedulerMetrics,
-    /// How the open files are divided.
-    shares: FdShares,
+    fd_shares: FdShares,
     authorizer: Authorizer,
-    /// What is set now.
+    /// The settings in force.
     settings: watch::Sender<ExecutionSettings>,
-    /// The launcher that is connected.
+    /// The connected launcher, if there is one.
     launcher: watch::Receiver<Option<LauncherState>>,
-    /// What is given back at the end.
-    hold: Mutex<Option<Hold>>,
+    /// Taken by the shutdown.
+    shutdown_handles: Mutex<Option<ShutdownHandles>>,
 }
 
-/// All that is wrong with a configuration, as an error of one line.
+/// Returns all problems of a configuration as an error of one line.
 pub(crate) fn invalid_configuration(error: &ConfigError) -> ApiError {
     let problems: Vec<String> = error.problems().iter().map(ToString::to_string).collect();
     let message = format!("invalid configuration: {}", problems.join("; "));
     ApiError::new(ErrorCode::INVALID_CONFIGURATION, message)
 }
 
-/// The engine has gone before it has answered.
-fn stopping<E>(_: E) -> ApiError {
+/// Converts the loss of an answer from the scheduler: it has stopped.
+fn scheduler_stopped<E>(_: E) -> ApiError {
     scheduler::Stopped.into()
 }
 
 impl ExecutionEngine {
-    /// The same engine for somebody else: with that user's authority, over that user's executions.
+    /// Returns the same engine for another user: with that user's authority and executions.
     pub(crate) fn on_behalf_of(&self, caller: Caller) -> Self {
         ExecutionEngine {
             core: Arc::clone(&self.core),
@@ -127,8 +126,8 @@ impl ExecutionEngine {
         }
     }
 
-    /// The same engine over everybody's executions.
-    pub(crate) fn over_all(&self, permit: &AdminPermit) -> Self {
+    /// Returns the same engine with the executions of all users.
+    pub(crate) fn unrestricted(&self, permit: &AdminPermit) -> Self {
         ExecutionEngine {
             scope: Arc::new(
                 self.core
@@ -139,27 +138,28 @@ impl ExecutionEngine {
         }
     }
 
-    /// Lets a peer in.
+    /// Authenticates a peer and returns the engine for its user.
     ///
     /// # Errors
-    /// When it may not use this escherd at all.
+    /// `permission-denied` if the peer may not use this escherd, and failures of the user database.
     pub(crate) async fn admit(&self, credentials: PeerCredentials) -> Result<Self, ApiError> {
         let caller = self.core.authorizer.authenticate(credentials).await?;
         Ok(self.on_behalf_of(caller))
     }
 
-    /// Leave to do what concerns everybody.
+    /// Returns the permission for operations that concern all users.
     ///
     /// # Errors
-    /// `permission-denied`.
+    /// `permission-denied` if the caller is neither root nor the engine's own user.
     pub(crate) fn administer(&self) -> Result<AdminPermit, ApiError> {
         self.core.authorizer.authorize_admin(&self.caller)
     }
 
-    /// Has a command run. Returns once it is on disk that it shall.
+    /// Submits a command. Returns once the submission is committed to disk.
     ///
     /// # Errors
-    /// Why not: an invalid request, a conflict of keys, a full queue, no leave, a store that cannot be written.
+    /// `invalid-request`, `unsupported`, `key-conflict`, `limit-unenforceable`, `queue-full`,
+    /// `permission-denied`, `unknown-user`, `store-unavailable`, `shutting-down`.
     pub async fn execute(&self, request: ExecutionRequest) -> Result<Submitted, ApiError> {
         let answer = self.submit(request).await;
         if let Err(error) = &answer {
@@ -172,44 +172,44 @@ impl ExecutionEngine {
         let permit = self
             .core
             .authorizer
-            .authorize_submit(&self.caller, &request.run_as);
-        let permit = permit.await?;
+            .authorize_submit(&self.caller, &request.run_as)
+            .await?;
         let request = Box::new(request);
-        let submit = move |engine: &mut Scheduler, _: &Scope| {
-            engine.submit(permit, request, Timestamp::now())
+        let submit = move |scheduler: &mut Scheduler, _: &Scope| {
+            scheduler.submit(permit, request, Timestamp::now())
         };
-        let answer = self.ask(submit).await??;
-        answer.await.map_err(stopping)?
+        let answer = self.call(submit).await??;
+        answer.await.map_err(scheduler_stopped)?
     }
 
-    /// What is known about an execution now.
+    /// Returns what is known about an execution now.
     ///
     /// # Errors
-    /// Above all `not-found` and `ambiguous`.
+    /// `not-found` and `ambiguous`; `internal` if the store cannot be read; `shutting-down`.
     pub async fn get_status(&self, target: impl Into<Target>) -> Result<ExecutionRecord, ApiError> {
-        let status = |engine: &mut Scheduler, number| engine.status(number);
-        match self.at(target.into(), status).await? {
-            Place::Scheduler(record) => record.await.map_err(stopping),
-            Place::Store(record) => Ok(*record),
+        let status = |scheduler: &mut Scheduler, number| scheduler.status(number);
+        match self.locate(target.into(), status).await? {
+            Located::InScheduler(record) => record.await.map_err(scheduler_stopped),
+            Located::InStore(record) => Ok(*record),
         }
     }
 
-    /// The record of an execution once it is finished. Wakes by its end, at once.
+    /// Waits until an execution is finished and returns its record.
     ///
     /// # Errors
-    /// As [`ExecutionEngine::get_status`]. That the command failed is no error.
+    /// As [`ExecutionEngine::get_status`]. A failed command is not an error.
     pub async fn wait_for_completion(
         &self,
         target: impl Into<Target>,
     ) -> Result<ExecutionRecord, ApiError> {
-        let wait = |engine: &mut Scheduler, number| engine.wait(number);
-        match self.at(target.into(), wait).await? {
-            Place::Scheduler(record) => record.await.map_err(stopping),
-            Place::Store(record) => Ok(*record),
+        let wait = |scheduler: &mut Scheduler, number| scheduler.wait(number);
+        match self.locate(target.into(), wait).await? {
+            Located::InScheduler(record) => record.await.map_err(scheduler_stopped),
+            Located::InStore(record) => Ok(*record),
         }
     }
 
-    /// Ends an execution. Returns as soon as that has begun, or why it need not.
+    /// Begins to end an execution. Returns without waiting for the end.
     ///
     /// # Errors
     /// As [`ExecutionEngine::get_status`].
@@ -219,136 +219,140 @@ impl ExecutionEngine {
         mode: CancelMode,
     ) -> Result<CancelOutcome, ApiError> {
         let scope = Arc::clone(&self.scope);
-        let cancel = move |engine: &mut Scheduler, number| {
-            engine.cancel(&scope, number, mode, Timestamp::now())
+        let cancel = move |scheduler: &mut Scheduler, number| {
+            scheduler.cancel(&scope, number, mode, Timestamp::now())
         };
-        match self.at(target.into(), cancel).await? {
-            Place::Scheduler(outcome) => outcome.await.map_err(stopping)?,
-            Place::Store(record) => Ok(CancelOutcome::AlreadyFinished(record.status)),
+        match self.locate(target.into(), cancel).await? {
+            Located::InScheduler(outcome) => outcome.await.map_err(scheduler_stopped)?,
+            Located::InStore(record) => Ok(CancelOutcome::AlreadyFinished(record.status)),
         }
     }
 
     /// Sends a signal (by its number, signal(7)) to an execution's main process.
     ///
-    /// # Errors
-    /// As [`ExecutionEngine::get_status`], `not-running`, and `invalid-request` for a number that is no signal.
+    /// # Errors As [`ExecutionEngine::get_status`]; `not-running`; `invalid-request` for a number
+    /// that is not a signal.
     pub async fn signal(&self, target: impl Into<Target>, signal: i32) -> Result<(), ApiError> {
-        let send = move |engine: &mut Scheduler, number| engine.signal(number, signal);
-        match self.at(target.into(), send).await? {
-            Place::Scheduler(sent) => sent,
-            Place::Store(record) => {
+        let send = move |scheduler: &mut Scheduler, number| scheduler.signal(number, signal);
+        match self.locate(target.into(), send).await? {
+            Located::InScheduler(sent) => sent,
+            Located::InStore(record) => {
                 scheduler::check_signal(signal)?;
                 Err(scheduler::not_running(record.number, record.status))
             }
         }
     }
 
-    /// Writes to a command's standard input; returns once its shim has the bytes, with how many it has of the
-    /// input altogether.
+    /// Writes to a command's standard input. Waits until the shim has the bytes and returns how
+    /// many bytes of the input it has in total.
     ///
     /// # Errors
-    /// As [`ExecutionEngine::get_status`]; `stdin-closed` when the command takes no more, `stdin-offset` when
-    /// the offset leaves a gap.
+    /// As [`ExecutionEngine::get_status`]; `stdin-closed` if the command accepts no more input;
+    /// `stdin-offset` if the offset leaves a gap; `invalid-request` for more than
+    /// [`MAX_STDIN_BYTES`](escher_protocol::message::MAX_STDIN_BYTES).
     pub async fn write_stdin(&self, target: impl Into<Target>, write: Write) -> StdinReply {
-        let most = escher_protocol::message::MAX_STDIN_BYTES;
-        if write.data.len() > most {
-            let message = format!(
-                "{} bytes of input at once are over {most}",
-                write.data.len()
-            );
+        let limit = escher_protocol::message::MAX_STDIN_BYTES;
+        if write.data.len() > limit {
+            let length = write.data.len();
+            let message = format!("a write of {length} bytes to standard input exceeds {limit}");
             return Err(ApiError::new(ErrorCode::INVALID_REQUEST, message));
         }
-        let write = move |engine: &mut Scheduler, number| engine.write_stdin(number, write);
-        match self.at(target.into(), write).await? {
-            Place::Scheduler(reply) => reply.await.map_err(stopping)?,
-            Place::Store(record) => {
+        let write = move |scheduler: &mut Scheduler, number| scheduler.write_stdin(number, write);
+        match self.locate(target.into(), write).await? {
+            Located::InScheduler(reply) => reply.await.map_err(scheduler_stopped)?,
+            Located::InStore(record) => {
                 let message = format!("execution {} is {}", record.number, record.status);
                 Err(ApiError::new(ErrorCode::STDIN_CLOSED, message))
             }
         }
     }
 
-    /// How many executions run, whoever has submitted them.
+    /// Returns the number of running executions of all users.
     ///
     /// # Errors
-    /// When the engine has stopped.
+    /// `shutting-down`.
     pub async fn running_count(&self) -> Result<u64, ApiError> {
         Ok(self.counts().await?.running as u64)
     }
 
-    /// How many executions there are: waiting, running and finished, whoever has submitted them.
+    /// Returns the number of waiting, running and finished executions of all users.
     ///
     /// # Errors
-    /// When the engine has stopped.
+    /// `shutting-down`.
     pub async fn total_count(&self) -> Result<u64, ApiError> {
         let counts = self.counts().await?;
         Ok((counts.pending + counts.running) as u64 + self.finished_count())
     }
 
-    /// How many executions wait and run, and how many may run.
+    /// Returns the numbers of waiting and running executions of all users.
     pub(crate) async fn counts(&self) -> Result<Counts, ApiError> {
-        self.ask(|engine, _| engine.counts()).await
+        self.call(|scheduler, _| scheduler.counts()).await
     }
 
-    /// How many finished executions there are.
+    /// Returns the number of finished executions of all users.
     pub(crate) fn finished_count(&self) -> u64 {
         self.core.store.finished_count()
     }
 
-    /// For whom commands can be started.
+    /// Returns the users for whom commands can be started.
     pub(crate) fn served_users(&self) -> ServedUsers {
         self.core.authorizer.served_users()
     }
 
-    /// What the open files are enough for.
+    /// Returns how many descriptors there are for what.
     pub(crate) fn budget(&self) -> FdBudget {
-        self.core.shares.budget()
+        self.core.fd_shares.budget()
     }
 
-    /// The launcher's process id; `None` while there is none.
+    /// Returns the launcher's process id; `None` while no launcher is connected.
     pub(crate) fn launcher_pid(&self) -> Option<u32> {
         let launcher = self.core.launcher.borrow();
         launcher.as_ref().map(|launcher| launcher.pid)
     }
 
-    /// The settings in force.
+    /// Returns the settings in force.
     #[must_use]
     pub fn settings(&self) -> ExecutionSettings {
         *self.core.settings.borrow()
     }
 
-    /// Puts other settings in force. What runs already keeps what it was started with; everything else follows
-    /// them from now on.
+    /// Puts other settings in force. Running commands keep the settings that they were started
+    /// with.
     ///
     /// # Errors
-    /// `invalid-configuration` for values that make no sense, and nothing has changed; when the engine has stopped.
+    /// `invalid-configuration` for invalid values, and nothing has changed; `shutting-down`.
     pub async fn configure(&self, settings: ExecutionSettings) -> Result<(), ApiError> {
         settings
             .validate()
             .map_err(|error| invalid_configuration(&error))?;
-        self.configure_beside(settings, None).await
+        self.configure_with_connections(settings, None).await
     }
 
-    /// The same in a process that serves so many connections from now on; `None`: as many as before.
-    pub(crate) async fn configure_beside(
+    /// Puts checked settings in force, in a process that serves at most `connections` connections
+    /// from now on; `None`: as many as before.
+    pub(crate) async fn configure_with_connections(
         &self,
         settings: ExecutionSettings,
         connections: Option<usize>,
     ) -> Result<(), ApiError> {
-        let wanted = settings.max_concurrent_executions;
-        let budget = self.core.shares.change(wanted, connections);
+        let executions = settings.max_concurrent_executions;
+        let budget = self.core.fd_shares.change(executions, connections);
         self.core.settings.send_replace(settings);
-        let settings = engine_settings(&self.core.config, &settings, budget);
-        self.ask(move |engine, _| engine.configure(settings)).await
+        let settings = scheduler_settings(&self.core.config, &settings, budget);
+        self.call(move |scheduler, _| scheduler.configure(settings))
+            .await
     }
 
-    /// Has the engine do something within the caller's scope.
-    async fn ask<R: Send + 'static>(
+    /// Has the scheduler do `work` within the caller's scope.
+    ///
+    /// # Errors
+    /// `shutting-down` if the scheduler has stopped.
+    async fn call<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Scheduler, &Scope) -> R + Send + 'static,
     ) -> Result<R, ApiError> {
         let scope = Arc::clone(&self.scope);
-        let work = move |engine: &mut Scheduler| work(engine, &scope);
-        Ok(self.core.engine.call(work).await?)
+        let work = move |scheduler: &mut Scheduler| work(scheduler, &scope);
+        Ok(self.core.scheduler.call(work).await?)
     }
 }

@@ -1,4 +1,4 @@
-//! What commands have written, from their logs.
+//! Reading output from logs.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -11,34 +11,34 @@ use escher_protocol::{
 };
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::locate::Place;
-use super::{ExecutionEngine, stopping};
+use super::locate::Located;
+use super::{ExecutionEngine, scheduler_stopped};
 use crate::output::OutputReader;
 use crate::scheduler::{Progress, Scheduler};
 
-/// Pieces of a command's output, in the order of arrival.
+/// A stream of a command's output, in the order of arrival.
 #[derive(Debug)]
 pub struct Output {
     engine: ExecutionEngine,
     id: ExecutionId,
     reader: OutputReader,
     progress: watch::Receiver<Progress>,
+    /// The progress up to which the log may be read.
     known: Progress,
-    /// The offset at which it ends in any case.
+    /// The offset at which the stream ends at the latest.
     stop: u64,
-    /// Whether it goes on until the execution is finished.
+    /// Whether to continue until the execution is finished.
     follow: bool,
     chunks: VecDeque<OutputChunk>,
     is_over: bool,
-    _place: OwnedSemaphorePermit,
+    _open_log: OwnedSemaphorePermit,
 }
 
 impl ExecutionEngine {
-    /// The output that is there now.
+    /// Reads the output that exists now.
     ///
-    /// # Errors
-    /// As [`ExecutionEngine::get_status`]; `output-unavailable` when the log cannot be read; `output-held` while
-    /// it runs, where output is served only at the end; `overloaded`.
+    /// # Errors As [`ExecutionEngine::get_status`]; `output-unavailable` if the log cannot be read;
+    /// `output-held` if the execution runs and `stream_output` is off; `overloaded`.
     pub async fn read_logs(
         &self,
         target: impl Into<Target>,
@@ -47,8 +47,8 @@ impl ExecutionEngine {
         self.output(target.into(), range, false).await
     }
 
-    /// The output that is there and what will come, until the execution is finished. Where output is served
-    /// only at the end, it comes then.
+    /// Reads the output that exists and new output, until the execution is finished. If
+    /// `stream_output` is off, everything comes at the end.
     ///
     /// # Errors
     /// As [`ExecutionEngine::read_logs`].
@@ -60,12 +60,13 @@ impl ExecutionEngine {
         self.output(target.into(), range, true).await
     }
 
-    /// The file that holds an execution's output. It is there once the command has written something.
+    /// Returns the path of an execution's log. The file exists once the command has written
+    /// something.
     ///
     /// # Errors
     /// As [`ExecutionEngine::get_status`].
     pub async fn get_log_path(&self, target: impl Into<Target>) -> Result<PathBuf, ApiError> {
-        Ok(path(&self.get_status(target).await?.log_path))
+        Ok(to_path(&self.get_status(target).await?.log_path))
     }
 
     pub(crate) async fn output(
@@ -74,21 +75,24 @@ impl ExecutionEngine {
         range: OutputRange,
         follow: bool,
     ) -> Result<Output, ApiError> {
-        let (record, mut progress) = self.progress_of(target).await?;
-        let place = self.reserve_logs(1)?;
+        let (record, mut progress) = self.watch_progress(target).await?;
+        let open_log = self.reserve_open_logs(1)?;
         if !self.settings().output.stream {
             if !follow && !progress.borrow().finished {
-                return Err(held(&record));
+                return Err(output_held(&record));
             }
-            let finished = |now: &Progress| now.finished;
-            progress.wait_for(finished).await.map_err(stopping)?;
+            let is_finished = |progress: &Progress| progress.finished;
+            progress
+                .wait_for(is_finished)
+                .await
+                .map_err(scheduler_stopped)?;
         }
-        let mut reader = OutputReader::new(path(&record.log_path), range.streams);
-        let there = reader.open().await?;
+        let mut reader = OutputReader::new(to_path(&record.log_path), range.streams);
+        let length_now = reader.open().await?;
         let mut known = *progress.borrow_and_update();
         if !known.finished || known.log_bytes == u64::MAX {
-            // Nobody has said how long the log is: it is as long as it is.
-            known.log_bytes = there;
+            // The shim has not reported a length, or nobody counted the bytes.
+            known.log_bytes = length_now;
         }
         reader.seek(range.start, known.log_bytes).await?;
         let length = range.length.unwrap_or(u64::MAX);
@@ -102,38 +106,41 @@ impl ExecutionEngine {
             follow,
             chunks: VecDeque::new(),
             is_over: false,
-            _place: place,
+            _open_log: open_log,
         })
     }
 
-    /// The record of an execution, and how far its output is from now on.
-    async fn progress_of(
+    /// Returns the record of an execution and a watch of its progress.
+    async fn watch_progress(
         &self,
         target: Target,
     ) -> Result<(ExecutionRecord, watch::Receiver<Progress>), ApiError> {
-        let follow = |engine: &mut Scheduler, number| engine.follow(number);
-        match self.at(target, follow).await? {
-            Place::Scheduler(Some(followed)) => Ok(followed),
-            Place::Scheduler(None) => Err(stopping(())),
-            Place::Store(record) => {
+        let follow = |scheduler: &mut Scheduler, number| scheduler.follow(number);
+        match self.locate(target, follow).await? {
+            Located::InScheduler(Some(followed)) => Ok(followed),
+            Located::InScheduler(None) => Err(scheduler_stopped(())),
+            Located::InStore(record) => {
                 let progress = Progress::for_finished(&record);
                 Ok((*record, watch::Sender::new(progress).subscribe()))
             }
         }
     }
 
-    /// Leave to have so many logs open. Each takes descriptors.
-    pub(super) fn reserve_logs(&self, count: u32) -> Result<OwnedSemaphorePermit, ApiError> {
-        let places = self.core.shares.open_logs();
-        places.try_acquire_many_owned(count).map_err(|_| {
-            let message = "as many logs are being read as escherd has descriptors for";
+    /// Returns the permission to open `count` logs, each of which takes descriptors.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub(super) fn reserve_open_logs(&self, count: u32) -> Result<OwnedSemaphorePermit, ApiError> {
+        let permits = self.core.fd_shares.open_logs();
+        permits.try_acquire_many_owned(count).map_err(|_| {
+            let message = "escherd has too few descriptors to read another log";
             ApiError::new(ErrorCode::OVERLOADED, message).with_hint("try again later")
         })
     }
 }
 
 impl Output {
-    /// The next piece; `None` at the end. An error is the last that it gives. Cancel-safe.
+    /// Returns the next chunk; `None` at the end. An error ends the stream. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<OutputChunk, ApiError>> {
         if self.is_over {
             return None;
@@ -162,19 +169,20 @@ impl Output {
 
     async fn wait_for_more(&mut self) -> Result<(), ApiError> {
         let (id, seen) = (self.id, self.known.log_bytes);
-        let want = move |engine: &mut Scheduler| engine.watch_output(id, seen);
-        self.engine.core.engine.post(want).await?;
-        let news = |now: &Progress| now.finished || now.log_bytes > seen;
-        let mut now = *self.progress.wait_for(news).await.map_err(stopping)?;
-        if now.log_bytes == u64::MAX {
-            now.log_bytes = self.reader.length().await?;
+        let watch = move |scheduler: &mut Scheduler| scheduler.watch_output(id, seen);
+        self.engine.core.scheduler.post(watch).await?;
+        let has_grown = |progress: &Progress| progress.finished || progress.log_bytes > seen;
+        let grown = self.progress.wait_for(has_grown).await;
+        let mut known = *grown.map_err(scheduler_stopped)?;
+        if known.log_bytes == u64::MAX {
+            known.log_bytes = self.reader.length().await?;
         }
-        self.known = now;
+        self.known = known;
         Ok(())
     }
 }
 
-fn held(record: &ExecutionRecord) -> ApiError {
+fn output_held(record: &ExecutionRecord) -> ApiError {
     let message = format!(
         "the output of execution {} is served once it is finished",
         record.number
@@ -184,6 +192,6 @@ fn held(record: &ExecutionRecord) -> ApiError {
     )
 }
 
-pub(super) fn path(bytes: &Blob) -> PathBuf {
+pub(super) fn to_path(bytes: &Blob) -> PathBuf {
     OsString::from_vec(bytes.to_vec()).into()
 }

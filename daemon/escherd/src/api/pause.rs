@@ -2,21 +2,21 @@
 
 use escher_protocol::{ApiError, Target};
 
-use super::locate::Place;
-use super::{ExecutionEngine, stopping};
+use super::locate::Located;
+use super::{ExecutionEngine, scheduler_stopped};
 use crate::scheduler::{self, Scheduler};
 
 impl ExecutionEngine {
-    /// Stops everything that an execution runs, until it is resumed or ended. Its timeout goes on. Returns once it is
-    /// stopped, at once if it was already.
+    /// Stops all processes of an execution until it is resumed or ended. Its timeout goes on.
+    /// Returns once they are stopped, at once if they were.
     ///
-    /// # Errors
-    /// As [`ExecutionEngine::get_status`], `not-running`, and `cannot-pause` where its command has no cgroup.
+    /// # Errors As [`ExecutionEngine::get_status`]; `not-running`; `cannot-pause` if the command
+    /// has no cgroup.
     pub async fn pause(&self, target: impl Into<Target>) -> Result<(), ApiError> {
         self.set_paused(target.into(), true).await
     }
 
-    /// Lets a paused execution go on. Returns once it does.
+    /// Continues a paused execution. Returns once its processes run again.
     ///
     /// # Errors
     /// As [`ExecutionEngine::pause`].
@@ -25,10 +25,10 @@ impl ExecutionEngine {
     }
 
     async fn set_paused(&self, target: Target, paused: bool) -> Result<(), ApiError> {
-        let pause = move |engine: &mut Scheduler, number| engine.pause(number, paused);
-        match self.at(target, pause).await? {
-            Place::Scheduler(reply) => reply.await.map_err(stopping)?,
-            Place::Store(record) => Err(scheduler::not_running(record.number, record.status)),
+        let pause = move |scheduler: &mut Scheduler, number| scheduler.pause(number, paused);
+        match self.locate(target, pause).await? {
+            Located::InScheduler(reply) => reply.await.map_err(scheduler_stopped)?,
+            Located::InStore(record) => Err(scheduler::not_running(record.number, record.status)),
         }
     }
 }

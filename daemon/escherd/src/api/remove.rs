@@ -1,67 +1,69 @@
-//! Forgetting finished executions.
+//! Removing finished executions.
 
 use escher_protocol::message::{Removed, Selection};
 use escher_protocol::{ApiError, Target};
 
 use super::cleanup::{self, REMOVAL_BATCH};
-use super::locate::Place;
-use super::{ExecutionEngine, stopping};
+use super::locate::Located;
+use super::{ExecutionEngine, scheduler_stopped};
 use crate::scheduler::Scheduler;
 
 impl ExecutionEngine {
-    /// Forgets a finished execution: its record and its log.
+    /// Removes a finished execution: its record and its log.
     ///
     /// # Errors
-    /// As [`ExecutionEngine::get_status`]; `not-finished`; a store that cannot be written.
+    /// As [`ExecutionEngine::get_status`]; `not-finished`; `store-unavailable`.
     pub async fn remove_execution(&self, target: impl Into<Target>) -> Result<Removed, ApiError> {
-        let forget = |engine: &mut Scheduler, number| engine.remove_one(number);
-        let removed = match self.at(target.into(), forget).await? {
-            Place::Scheduler(forgotten) => forgotten?,
-            Place::Store(record) => {
+        let remove = |scheduler: &mut Scheduler, number| scheduler.remove_one(number);
+        let removed = match self.locate(target.into(), remove).await? {
+            Located::InScheduler(removed) => removed?,
+            Located::InStore(record) => {
                 let number = record.number;
-                self.ask(move |engine, _| engine.remove_finished(vec![number]))
+                self.call(move |scheduler, _| scheduler.remove_finished(vec![number]))
                     .await?
             }
         };
-        removed.await.map_err(stopping)?
+        removed.await.map_err(scheduler_stopped)?
     }
 
-    /// Forgets all finished executions of this user that fit; one that is not finished is passed over, whatever
-    /// the filter says.
+    /// Removes all finished executions of this user that match. Unfinished executions are skipped,
+    /// whatever the filter says.
     ///
-    /// # Errors
-    /// A store that cannot be read or written.
+    /// # Errors `internal` if the store cannot be read; `store-unavailable`; `shutting-down`. Some
+    /// executions may have been removed then.
     pub async fn prune(&self, mut selection: Selection) -> Result<Removed, ApiError> {
-        // Finished ones are what it is about, whether that is said or not.
         selection.filter.all = true;
-        let mut removed = Removed::default();
+        let mut total = Removed::default();
         let mut before = u64::MAX;
         loop {
-            let of = self.scope.submitter();
-            let store = &self.core.store;
-            let page = store.finished_numbers(of, selection.clone(), before, REMOVAL_BATCH);
-            let page = page.await?;
-            let Some(last) = page.last().copied() else {
-                return Ok(removed);
+            let submitter = self.scope.submitter();
+            let numbers = self
+                .core
+                .store
+                .finished_numbers(submitter, selection.clone(), before, REMOVAL_BATCH)
+                .await?;
+            let Some(last) = numbers.last().copied() else {
+                return Ok(total);
             };
             before = last;
-            let forgotten = self
-                .ask(move |engine, _| engine.remove_finished(page))
+            let removed = self
+                .call(move |scheduler, _| scheduler.remove_finished(numbers))
                 .await?;
-            let forgotten = forgotten.await.map_err(stopping)??;
-            removed.executions += forgotten.executions;
-            removed.log_bytes += forgotten.log_bytes;
+            let removed = removed.await.map_err(scheduler_stopped)??;
+            total.executions += removed.executions;
+            total.log_bytes += removed.log_bytes;
         }
     }
 
-    /// Cleans up now what the settings say need not be kept, in memory and altogether, whoever has submitted it,
-    /// as happens by itself where `enable_auto_cleanup` is on. Tells what was forgotten altogether.
+    /// Cleans up now, over all users: evicts executions from memory whose retention is over, and
+    /// removes those beyond the history's limits, as happens by itself where `enable_auto_cleanup`
+    /// is on. Returns the totals of removed executions.
     ///
-    /// # Errors
-    /// `permission-denied` to all but root and the engine's own user; a store that cannot be read or written.
+    /// # Errors `permission-denied` for all but root and the engine's own user; `internal` if the
+    /// store cannot be read; `store-unavailable`; `shutting-down`.
     pub async fn cleanup_old_executions(&self) -> Result<Removed, ApiError> {
         let permit = self.administer()?;
         let settings = self.settings().cleanup;
-        cleanup::clean_up(permit, settings, &self.core.engine, &self.core.store).await
+        cleanup::clean_up(permit, settings, &self.core.scheduler, &self.core.store).await
     }
 }

@@ -1,4 +1,4 @@
-//! Results: a finished execution and as much of its output as the settings have a result carry.
+//! Results: finished executions with their output up to the configured limit.
 
 use std::collections::VecDeque;
 
@@ -9,33 +9,33 @@ use escher_protocol::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::ExecutionEngine;
-use super::output::path;
+use super::output::to_path;
 use crate::output::{Excerpt, ExcerptPart, OutputReader};
 
-/// A result, part by part: all of stdout before all of stderr.
+/// Reads a result part by part: all of stdout before all of stderr.
 #[derive(Debug)]
 pub struct ResultReader {
     record: ExecutionRecord,
     excerpts: VecDeque<(OutputStream, Excerpt)>,
-    /// What is told without reading.
+    /// Streams that are left out as a whole.
     omitted: VecDeque<Omission>,
-    _places: OwnedSemaphorePermit,
+    _open_logs: OwnedSemaphorePermit,
 }
 
 /// One part of a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResultPart {
-    /// The next piece of an output.
+    /// The next chunk of output.
     Output(OutputChunk),
-    /// Output that is left out here.
+    /// Output that is left out in this place.
     Omitted(Omission),
 }
 
 impl ExecutionEngine {
-    /// The record and the output of an execution once it is finished.
+    /// Waits until an execution is finished and returns its record and output.
     ///
-    /// # Errors
-    /// As [`ExecutionEngine::get_status`]; `output-unavailable` when the log cannot be read; `overloaded`.
+    /// # Errors As [`ExecutionEngine::get_status`]; `output-unavailable` if the log cannot be read;
+    /// `overloaded`.
     pub async fn get_result(&self, target: impl Into<Target>) -> Result<ExecutionResult, ApiError> {
         let mut reader = self.read_result(target).await?;
         let mut result = ExecutionResult::new(reader.record.clone());
@@ -48,7 +48,7 @@ impl ExecutionEngine {
         Ok(result)
     }
 
-    /// The same part by part, for whoever does not want to hold it.
+    /// Does the same part by part, so that the output need not fit in memory.
     ///
     /// # Errors
     /// As [`ExecutionEngine::get_result`].
@@ -57,8 +57,9 @@ impl ExecutionEngine {
         let mut reader = ResultReader {
             excerpts: VecDeque::new(),
             omitted: VecDeque::new(),
-            // Both are open before the first is read: what removes the log meanwhile does no harm.
-            _places: self.reserve_logs(2)?,
+            // The log is opened for both streams before the first is read, so that its removal in
+            // the meantime does no harm.
+            _open_logs: self.reserve_open_logs(2)?,
             record,
         };
         let record = &reader.record;
@@ -70,7 +71,7 @@ impl ExecutionEngine {
             (OutputStream::Stdout, outcome.output.stdout_bytes),
             (OutputStream::Stderr, outcome.output.stderr_bytes),
         ] {
-            // Nobody has counted what a lost execution has written.
+            // Lost executions have no byte count.
             let is_lost = record.status == Status::Lost;
             if total == 0 && !is_lost {
                 continue;
@@ -83,10 +84,11 @@ impl ExecutionEngine {
                 });
                 continue;
             }
-            let mut log = OutputReader::new(path(&record.log_path), StreamSelection::Only(stream));
-            let there = log.open().await?;
+            let mut log =
+                OutputReader::new(to_path(&record.log_path), StreamSelection::Only(stream));
+            let length_now = log.open().await?;
             let (log_bytes, total) = if is_lost {
-                (there, None)
+                (length_now, None)
             } else {
                 (outcome.output.log_bytes, Some(total))
             };
@@ -98,13 +100,13 @@ impl ExecutionEngine {
 }
 
 impl ResultReader {
-    /// The execution.
+    /// Returns the record of the execution.
     #[must_use]
     pub fn record(&self) -> &ExecutionRecord {
         &self.record
     }
 
-    /// The next part; `None` at the end.
+    /// Returns the next part; `None` at the end.
     ///
     /// # Errors
     /// `output-unavailable`.

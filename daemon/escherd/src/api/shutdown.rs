@@ -1,4 +1,4 @@
-//! The end of an engine.
+//! The shutdown of an engine.
 
 use std::fs::File;
 use std::time::Duration;
@@ -13,65 +13,70 @@ use super::ExecutionEngine;
 use crate::config::OnStop;
 use crate::scheduler::SchedulerHandle;
 
-/// How long each of the last steps may take: what has changed on its way to the disk, the launcher's end.
-pub(crate) const FAREWELL: Duration = Duration::from_millis(500);
+/// Timeout of each last step of a shutdown: the last commits, the end of the launcher, the last
+/// answers to clients.
+pub(crate) const SHUTDOWN_STEP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What an engine holds until its end.
+/// Handles that an engine holds until its shutdown.
 #[derive(Debug)]
-pub(super) struct Hold {
-    /// The state directory's lock.
+pub(super) struct ShutdownHandles {
+    /// The lock of the state directory.
     pub(super) _lock: Flock<File>,
-    /// The task that has the launcher.
-    pub(super) launching: JoinHandle<()>,
+    /// The task that owns the connection to the launcher.
+    pub(super) launch_task: JoinHandle<()>,
 }
 
 impl ExecutionEngine {
-    /// Ends the engine, for all its clones. Running commands go on, or are ended first, as `on_stop` says. Afterwards
-    /// another engine may be made on the same directories.
+    /// Shuts the engine down, for all its clones. Running commands go on or are ended first, as
+    /// `on_stop` says. Afterwards another engine can be created on the same directories.
     pub async fn shutdown(&self, on_stop: OnStop) {
-        self.stop(on_stop).await;
-        self.gone().await;
+        self.shut_down_scheduler(on_stop).await;
+        self.shut_down_launcher().await;
     }
 
-    /// The first half of it: afterwards everything that is asked is answered, with an error at the least.
-    pub(crate) async fn stop(&self, on_stop: OnStop) {
-        let engine = &self.core.engine;
+    /// The first half of a shutdown. Afterwards every request has been answered, at least with an
+    /// error.
+    pub(crate) async fn shut_down_scheduler(&self, on_stop: OnStop) {
+        let scheduler = &self.core.scheduler;
         if on_stop == OnStop::Cancel {
-            info!("ending what runs");
-            end_all(engine).await;
+            info!("cancelling all executions");
+            cancel_all(scheduler).await;
         }
-        let settled = timeout(FAREWELL, engine.committed()).await.is_ok();
-        engine.stop().await;
-        if !settled || self.core.store.close(FAREWELL).await.is_err() {
-            warn!("the store cannot be written; shims keep what is not on disk");
+        let committed = timeout(SHUTDOWN_STEP_TIMEOUT, scheduler.committed());
+        let is_committed = committed.await.is_ok();
+        scheduler.stop().await;
+        if !is_committed || self.core.store.close(SHUTDOWN_STEP_TIMEOUT).await.is_err() {
+            warn!("the store cannot be written; shims keep the results that it lacks");
         }
     }
 
-    /// The second half: the launcher is let go.
-    pub(crate) async fn gone(&self) {
-        let hold = self.core.hold.lock();
-        let hold = hold
+    /// The second half of a shutdown: releases the launcher and the state directory.
+    pub(crate) async fn shut_down_launcher(&self) {
+        let handles = self.core.shutdown_handles.lock();
+        let handles = handles
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .take();
-        if let Some(Hold { launching, _lock }) = hold
-            && timeout(FAREWELL, launching).await.is_err()
+        if let Some(ShutdownHandles { launch_task, _lock }) = handles
+            && timeout(SHUTDOWN_STEP_TIMEOUT, launch_task).await.is_err()
         {
-            warn!("the launcher is still there");
+            warn!("the launcher did not end in time");
         }
     }
 }
 
-/// Runs the kill ladder for everything and waits until it is over. Bounded: each shim gives up on what
-/// cannot be killed.
-async fn end_all(engine: &SchedulerHandle) {
-    let closed = engine.call(|engine| {
-        engine.cancel_all(Timestamp::now());
-        engine.watch_events()
+/// Runs the kill ladder for all executions and waits until they have ended. That takes a limited
+/// time, because each shim gives up on processes that cannot be killed.
+async fn cancel_all(scheduler: &SchedulerHandle) {
+    let cancelled = scheduler.call(|scheduler| {
+        scheduler.cancel_all(Timestamp::now());
+        scheduler.watch_events()
     });
-    let Ok(mut events) = closed.await else { return };
+    let Ok(mut events) = cancelled.await else {
+        return;
+    };
     loop {
         events.borrow_and_update();
-        match engine.call(|engine| engine.counts()).await {
+        match scheduler.call(|scheduler| scheduler.counts()).await {
             Ok(counts) if counts.pending + counts.running > 0 => {}
             _ => return,
         }

@@ -1,25 +1,21 @@
-//! The beginning of an engine: its directories, its store, and what an earlier one has left.
+//! The start of an engine, which takes over the executions of an earlier one.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use escher_protocol::{ApiError, ExecutionId, Timestamp};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use escher_protocol::{ExecutionId, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use super::shutdown::Hold;
+use super::cleanup;
+use super::locked_dirs::{LockedDirs, directory_error};
+use super::shutdown::ShutdownHandles;
+use super::start_error::StartError;
 use super::{Core, ExecutionEngine};
-use crate::api::cleanup;
 use crate::authz::{Authorizer, Caller, ServedUsers};
-use crate::config::{ConfigError, EngineConfig, ExecutionSettings};
+use crate::config::{EngineConfig, ExecutionSettings};
 use crate::host::boot_id::Boot;
 use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::{
@@ -27,51 +23,14 @@ use crate::launch::{
 };
 use crate::output::OversizedOutput;
 use crate::scheduler::{self, RecoveredState, Scheduler, SchedulerHandle, SchedulerSettings};
-use crate::store::{self, CommitOutcome, LoadedState, Store, StoreError, StoreSettings};
+use crate::store::{self, CommitOutcome, LoadedState, Store, StoreSettings};
 
-/// How long service may wait for what was found at the start to be on disk. It takes milliseconds, unless there
-/// is no room.
-const SETTLING: Duration = Duration::from_secs(2);
+/// How long the start waits for the commit of the recovered state. That takes milliseconds unless
+/// the disk is full.
+const RECOVERY_COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why there is no engine.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Settings that make no sense, one line each.
-    #[error("{0}")]
-    Config(#[from] ConfigError),
-    /// A directory cannot be made or used.
-    #[error("cannot use the directory {path}: {source}")]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The directory of the logs cannot be made, or is not as private as it has to be.
-    #[error("{0}")]
-    LogDirectory(#[source] io::Error),
-    /// Two on one state directory would each think that it owns it.
-    #[error("another escherd uses the state directory {0}")]
-    InUse(PathBuf),
-    /// There is no launcher to start commands.
-    #[error(transparent)]
-    Launcher(#[from] LaunchError),
-    /// The store cannot be opened.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// What an earlier engine has left cannot be looked through.
-    #[error("cannot look for what an earlier escherd has left: {0}")]
-    Artifact(#[source] io::Error),
-    /// Who this process runs as cannot be found out.
-    #[error("cannot find out who this process runs as: {0}")]
-    Identity(#[source] io::Error),
-    /// The user database or the store cannot be asked, or this user is none of this host's.
-    #[error(transparent)]
-    Unanswered(#[from] ApiError),
-}
-
-/// What the state has to keep to, by `config` and what is set now.
-pub(super) fn engine_settings(
+/// Returns the scheduler's settings for `config` and the settings in force.
+pub(super) fn scheduler_settings(
     config: &EngineConfig,
     settings: &ExecutionSettings,
     budget: FdBudget,
@@ -90,7 +49,7 @@ pub(super) fn engine_settings(
     }
 }
 
-fn launcher(config: &EngineConfig) -> LauncherSettings {
+fn launcher_settings(config: &EngineConfig) -> LauncherSettings {
     LauncherSettings {
         source: match &config.launcher_socket {
             Some(socket) => LauncherSource::Socket(socket.clone()),
@@ -103,89 +62,75 @@ fn launcher(config: &EngineConfig) -> LauncherSettings {
     }
 }
 
-/// Directories that are this engine's alone.
-#[derive(Debug)]
-pub(crate) struct Ground {
-    config: EngineConfig,
-    lock: Flock<File>,
-}
-
-impl Ground {
-    /// Makes the directories that are not there, and takes them.
+impl LockedDirs {
+    /// Starts an engine on these directories, in a process that serves at most `connections`
+    /// connections.
     ///
     /// # Errors
-    /// [`StartError::Config`], [`StartError::LogDirectory`], [`StartError::Directory`], [`StartError::InUse`].
-    pub(crate) fn take(config: EngineConfig) -> Result<Self, StartError> {
-        config.validate()?;
-        // The others may be inside of it, and then it is to be private.
-        config.make_log_dir().map_err(StartError::LogDirectory)?;
-        make_directory(&config.runtime_dir, 0o755)?;
-        make_directory(&config.state_dir, 0o700)?;
-        let lock = lock(&config.state_dir)?;
-        Ok(Ground { config, lock })
-    }
-
-    /// Starts an engine there, in a process that serves so many connections beside it.
-    ///
-    /// # Errors
-    /// [`StartError`].
-    pub(crate) async fn start(self, connections: usize) -> Result<ExecutionEngine, StartError> {
-        let Ground { config, lock } = self;
+    /// See [`StartError`].
+    pub(crate) async fn start_engine(
+        self,
+        connections: usize,
+    ) -> Result<ExecutionEngine, StartError> {
+        let LockedDirs { config, lock } = self;
         let settings = config.executions;
-        let shares = FdShares::new(settings.max_concurrent_executions, connections);
-        let boot = Boot::read(&config.state_dir).map_err(directory(&config.state_dir))?;
-        let (settled, outcomes) = mpsc::unbounded_channel();
-        let (store, loaded) = open_store(&config, settled).await?;
-        let launcher = launcher(&config);
-        let connection = connect(&launcher).await?;
+        let fd_shares = FdShares::new(settings.max_concurrent_executions, connections);
+        let boot = Boot::read(&config.state_dir).map_err(directory_error(&config.state_dir))?;
+        let (outcome_sender, outcomes) = mpsc::unbounded_channel();
+        let (store, loaded) = open_store(&config, outcome_sender).await?;
+        let launcher = launcher_settings(&config);
+        let connection = connect_to_launcher(&launcher).await?;
         let authorizer = Authorizer::new(match connection.as_ref().map(LauncherConnection::uid) {
-            // The first launcher to connect has to be root's: see `launch::run`.
+            // A launcher that comes later must be root's: see `launch::run`.
             None | Some(0) => ServedUsers::All,
             Some(uid) => ServedUsers::Only(uid),
         });
         let own = Caller::own_credentials().map_err(StartError::Identity)?;
         let caller = authorizer.authenticate(own).await?;
-        let (adoption, mut findings) = look_around(&launcher, loaded, &store).await?;
-        findings.rebooted = boot.has_rebooted();
-        findings.on_boot = config.on_boot;
-        let mut engine = Scheduler::restore(
-            engine_settings(&config, &settings, shares.budget()),
-            findings,
+        let (adoption, mut recovered) = recover(&launcher, loaded, &store).await?;
+        recovered.rebooted = boot.has_rebooted();
+        recovered.on_boot = config.on_boot;
+        let mut scheduler = Scheduler::restore(
+            scheduler_settings(&config, &settings, fd_shares.budget()),
+            recovered,
             Timestamp::now(),
         );
         let abilities = connection.as_ref().map(LauncherConnection::abilities);
-        engine.set_controllers(abilities.and_then(|abilities| abilities.cgroups));
-        let metrics = engine.metrics();
+        scheduler.set_controllers(abilities.and_then(|abilities| abilities.cgroups));
+        let metrics = scheduler.metrics();
         let writer = store.clone();
-        let (engine, effects) =
-            scheduler::start(engine, outcomes, move |entries| writer.write(entries));
-        let (told, connected) = watch::channel(None);
-        let launching = launch::run(
+        let (scheduler, effects) =
+            scheduler::start(scheduler, outcomes, move |entries| writer.write(entries));
+        let (launcher_state, connected_launcher) = watch::channel(None);
+        let launch_task = tokio::spawn(launch::run(
             launcher,
             connection,
             adoption,
-            engine.clone(),
+            scheduler.clone(),
             effects,
-            told,
-        );
-        let launching = tokio::spawn(launching);
-        settle(&engine, boot).await;
+            launcher_state,
+        ));
+        await_recovery_commit(&scheduler, boot).await;
 
-        let (settings, changes) = watch::channel(settings);
-        tokio::spawn(cleanup::run(changes, engine.clone(), store.clone()));
+        let (settings, settings_changes) = watch::channel(settings);
+        tokio::spawn(cleanup::run(
+            settings_changes,
+            scheduler.clone(),
+            store.clone(),
+        ));
         let scope = Arc::new(authorizer.scope(&caller));
         let core = Core {
             config,
-            engine,
+            scheduler,
             store,
             metrics,
-            shares,
+            fd_shares,
             authorizer,
             settings,
-            launcher: connected,
-            hold: Mutex::new(Some(Hold {
+            launcher: connected_launcher,
+            shutdown_handles: Mutex::new(Some(ShutdownHandles {
                 _lock: lock,
-                launching,
+                launch_task,
             })),
         };
         Ok(ExecutionEngine {
@@ -197,46 +142,21 @@ impl Ground {
 }
 
 impl ExecutionEngine {
-    /// Makes an engine of its own in this process, on directories of its own, and takes over what an earlier one
-    /// on them has left: what waits, what runs, what has ended. It starts the launcher, which has to be there.
+    /// Creates an engine in this process, on directories that no other engine uses, and takes over
+    /// the waiting, running and finished executions of an earlier engine on them. It starts the
+    /// launcher, or connects to it.
     ///
     /// # Errors
-    /// [`StartError`]: settings, directories, another engine on them, the launcher, the store.
+    /// See [`StartError`].
     pub async fn new(config: EngineConfig) -> Result<Self, StartError> {
-        Ground::take(config)?.start(0).await
+        LockedDirs::lock(config)?.start_engine(0).await
     }
 }
 
-fn directory(path: &Path) -> impl FnOnce(io::Error) -> StartError {
-    let path = path.to_owned();
-    move |source| StartError::Directory { path, source }
-}
-
-fn make_directory(path: &Path, mode: u32) -> Result<(), StartError> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(mode);
-    builder.create(path).map_err(directory(path))
-}
-
-fn lock(state_dir: &Path) -> Result<Flock<File>, StartError> {
-    let path = state_dir.join("lock");
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(directory(&path))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(lock),
-        Err((_, Errno::EWOULDBLOCK)) => Err(StartError::InUse(state_dir.to_owned())),
-        Err((_, error)) => Err(directory(&path)(error.into())),
-    }
-}
-
-/// Opens the store, off the event loop: it may be large, or damaged.
+/// Opens the store, on a thread of its own: that may take long if the store is large or damaged.
 async fn open_store(
     config: &EngineConfig,
-    settled: mpsc::UnboundedSender<Vec<(u64, CommitOutcome)>>,
+    outcomes: mpsc::UnboundedSender<Vec<(u64, CommitOutcome)>>,
 ) -> Result<(Store, LoadedState), StartError> {
     let path = config.state_dir.join(store::FILE_NAME);
     let settings = StoreSettings {
@@ -244,20 +164,22 @@ async fn open_store(
         max_events: scheduler::MAX_KEPT_EVENTS,
     };
     let opened = tokio::task::spawn_blocking(move || {
-        store::open(&path, settings, move |outcomes| {
-            // Nobody there: the engine is stopping.
-            let _ = settled.send(outcomes);
+        store::open(&path, settings, move |committed| {
+            // Sending fails only while the engine is stopping.
+            let _ = outcomes.send(committed);
         })
     });
     let opened = opened.await;
-    // It has said itself what it has set aside.
+    // The store has logged its notices.
     let (store, loaded, _) = opened.map_err(|error| StartError::Artifact(error.into()))??;
     Ok((store, loaded))
 }
 
-/// The launcher. One that is a service of its own may come later: what has ended can be asked for without it, and what
-/// waits goes on waiting.
-async fn connect(launcher: &LauncherSettings) -> Result<Option<LauncherConnection>, LaunchError> {
+/// Connects to the launcher or starts it. A launcher that is a service may come later: until then,
+/// finished executions can be queried and pending ones wait.
+async fn connect_to_launcher(
+    launcher: &LauncherSettings,
+) -> Result<Option<LauncherConnection>, LaunchError> {
     match LauncherConnection::open(launcher).await {
         Err(error) if matches!(launcher.source, LauncherSource::Socket(_)) => {
             error!(%error, "there is no launcher; commands wait");
@@ -267,15 +189,15 @@ async fn connect(launcher: &LauncherSettings) -> Result<Option<LauncherConnectio
     }
 }
 
-/// Finds the shims of an earlier engine, and what those that are gone have left.
-async fn look_around(
+/// Finds the living shims of an earlier engine and the files of those that ended.
+async fn recover(
     launcher: &LauncherSettings,
     loaded: LoadedState,
     store: &Store,
 ) -> Result<(Adoption, RecoveredState), StartError> {
     let adoption = launch::adopt(&launcher.runtime_dir).await;
     let adoption = adoption.map_err(StartError::Artifact)?;
-    // After the shims: one that ends meanwhile has left its record by then.
+    // After the shims: a shim that ends in the meantime has written its exit record by then.
     let records = launch::exit_records(&launcher.state_dir).map_err(StartError::Artifact)?;
     let shims = adoption.states();
     let unfinished: HashSet<ExecutionId> = loaded
@@ -284,11 +206,11 @@ async fn look_around(
         .map(|unfinished| unfinished.submission.id)
         .collect();
     let mut known = HashSet::new();
-    let told_of = shims
+    let reported = shims
         .iter()
         .map(|shim| shim.id)
         .chain(records.reports.iter().map(|report| report.id));
-    for id in told_of.filter(|id| !unfinished.contains(id)) {
+    for id in reported.filter(|id| !unfinished.contains(id)) {
         if store.find(None, &id.into()).await?.is_some() {
             known.insert(id);
         }
@@ -298,10 +220,10 @@ async fn look_around(
             shims = shims.len(),
             exit_records = records.reports.len(),
             unfinished = unfinished.len(),
-            "going on where an earlier escherd was"
+            "taking over the executions of an earlier escherd"
         );
     }
-    let findings = RecoveredState {
+    let recovered = RecoveredState {
         silent: adoption.silent(),
         claims: adoption.claims.clone(),
         is_doubtful: adoption.is_doubtful,
@@ -312,21 +234,22 @@ async fn look_around(
         known,
         ..RecoveredState::default()
     };
-    Ok((adoption, findings))
+    Ok((adoption, recovered))
 }
 
-/// Waits until what was found is on disk, so that whoever asks finds it too, and notes the run of the host:
-/// only then has everything followed from its being another one. Where the disk is full, that comes later.
-async fn settle(engine: &SchedulerHandle, boot: Boot) {
-    let engine = engine.clone();
-    let noted = tokio::spawn(async move {
-        if engine.committed().await.is_ok()
+/// Waits for the commit of the recovered state, so that clients find it in the store, and then
+/// records the boot of the host, since all consequences of a reboot are committed by then. If the
+/// disk is full, both happen later.
+async fn await_recovery_commit(scheduler: &SchedulerHandle, boot: Boot) {
+    let scheduler = scheduler.clone();
+    let recorded = tokio::spawn(async move {
+        if scheduler.committed().await.is_ok()
             && let Err(error) = boot.record()
         {
-            warn!(%error, "it cannot be noted which run of the host this is");
+            warn!(%error, "cannot record the boot of the host");
         }
     });
-    if timeout(SETTLING, noted).await.is_err() {
-        warn!("what was found cannot be written down yet");
+    if timeout(RECOVERY_COMMIT_TIMEOUT, recorded).await.is_err() {
+        warn!("the recovered state cannot be committed yet");
     }
 }

@@ -51,7 +51,7 @@ impl Scheduler {
             State::Running { .. } => false,
             // The launch is on its way to a shim. A client that sees the effects of the command may pause it before
             // escherd knows that it runs.
-            State::Launching { .. } if pause => true,
+            State::Launching { .. } if pause || !has_cgroups => true,
             _ => {
                 let status = entry.execution.state.status();
                 let _ = reply.send(Err(not_running(number, status)));

@@ -1,4 +1,4 @@
-//! Taking connections, within limits.
+//! Accepting connections within limits.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,51 +7,52 @@ use std::time::Duration;
 
 use escher_launcher::os::peer_credentials::{self, PeerCredentials};
 use escher_protocol::{ApiError, ErrorCode};
+use nix::errno::Errno;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use super::{Figures, Service, session, until_closing};
+use super::{ConnectionMetrics, Service, session, until_closing};
 use crate::config::ConnectionLimits;
 use crate::host::fd_budget::ROOT_RESERVE;
 
-/// Pause after an accept(2) that failed although a descriptor was there: it would fail again at once, and
-/// nothing tells when it would not.
-pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Back-off after accept(2) failed for another reason than a lack of descriptors: it would fail
+/// again at once, and nothing signals when it would not.
+pub(super) const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Connections that there are.
+/// Counts the open connections.
 #[derive(Debug, Default)]
-struct Tally {
-    open: Mutex<Open>,
-    figures: Figures,
+struct ConnectionTable {
+    open: Mutex<OpenConnections>,
+    metrics: ConnectionMetrics,
 }
 
 #[derive(Debug, Default)]
-struct Open {
-    all: usize,
-    by_user: HashMap<u32, usize>,
+struct OpenConnections {
+    total: usize,
+    by_uid: HashMap<u32, usize>,
 }
 
-/// A place in the tally, given back when dropped.
-struct Place {
-    tally: Arc<Tally>,
+/// The slot of an open connection in the table, freed when dropped.
+struct ConnectionSlot {
+    table: Arc<ConnectionTable>,
     uid: u32,
 }
 
-/// Takes connections until `closing` says so; then lets each session finish what it is answering.
+/// Accepts connections until `closing` is set. Then waits until each session has sent its answers.
 pub async fn serve(
     listener: UnixListener,
     service: Arc<Service>,
     mut closing: watch::Receiver<bool>,
 ) {
-    let tally = Arc::new(Tally {
+    let table = Arc::new(ConnectionTable {
         open: Mutex::default(),
-        figures: service.figures.clone(),
+        metrics: service.connection_metrics.clone(),
     });
     let mut sessions = JoinSet::new();
-    let closed = closing.clone();
-    let mut spare = spare();
+    let session_closing = closing.clone();
+    let mut spare = open_spare();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -59,33 +60,33 @@ pub async fn serve(
             () = until_closing(&mut closing) => break,
         };
         match accepted {
-            Ok((stream, _)) => match enter(&stream, &tally, service.connection_limits()) {
-                Ok((place, credentials)) => {
-                    let (service, closing) = (service.clone(), closed.clone());
+            Ok((stream, _)) => match admit(&stream, &table, service.connection_limits()) {
+                Ok((slot, credentials)) => {
+                    let (service, closing) = (service.clone(), session_closing.clone());
                     sessions.spawn(async move {
-                        let _place = place;
+                        let _slot = slot;
                         session::run(stream, credentials, service, closing).await;
                     });
                 }
                 Err(error) => warn!(%error, "a connection was refused"),
             },
-            Err(error) if is_for_want_of_descriptors(&error) && spare.is_some() => {
-                // The one that was kept for this: it takes a connection on, to tell it why that is all.
+            Err(error) if is_lack_of_descriptors(&error) && spare.is_some() => {
+                // Frees the spare descriptor, to accept the connection and send the reason.
                 drop(spare.take());
                 if let Ok((stream, _)) = listener.accept().await {
-                    tally.figures.refused();
+                    table.metrics.count_refused();
                     let refused = session::refuse_at_once(&stream, overloaded());
                     warn!(
                         ?refused,
                         "a connection was refused: escherd has no descriptors left"
                     );
                 }
-                spare = self::spare();
+                spare = open_spare();
             }
             Err(error) => {
                 warn!(%error, "no connection can be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                spare = spare.or_else(self::spare);
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+                spare = spare.or_else(open_spare);
             }
         }
     }
@@ -93,17 +94,14 @@ pub async fn serve(
     while sessions.join_next().await.is_some() {}
 }
 
-/// A descriptor for nothing, to be given up when there are no others.
-fn spare() -> Option<std::fs::File> {
+/// Opens a descriptor that can be closed when there are no others left.
+fn open_spare() -> Option<std::fs::File> {
     std::fs::File::open("/dev/null").ok()
 }
 
-fn is_for_want_of_descriptors(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(nix::errno::Errno::from_raw);
-    matches!(
-        errno,
-        Some(nix::errno::Errno::EMFILE | nix::errno::Errno::ENFILE)
-    )
+fn is_lack_of_descriptors(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 fn overloaded() -> ApiError {
@@ -111,68 +109,73 @@ fn overloaded() -> ApiError {
     ApiError::new(ErrorCode::OVERLOADED, message).with_hint("try again later")
 }
 
-/// A place for a new connection. One for which there is none is told why, and closed.
-fn enter(
+/// Takes a slot for a new connection, or refuses the connection with the reason.
+fn admit(
     stream: &UnixStream,
-    tally: &Arc<Tally>,
+    table: &Arc<ConnectionTable>,
     limits: ConnectionLimits,
-) -> io::Result<(Place, PeerCredentials)> {
+) -> io::Result<(ConnectionSlot, PeerCredentials)> {
     let credentials = peer_credentials::credentials(stream)?;
-    match Tally::enter(tally, limits, credentials.uid) {
-        Ok(place) => Ok((place, credentials)),
+    match ConnectionTable::take_slot(table, limits, credentials.uid) {
+        Ok(slot) => Ok((slot, credentials)),
         Err(error) => {
-            tally.figures.refused();
+            table.metrics.count_refused();
             session::refuse_at_once(stream, error.clone())?;
             Err(io::Error::other(error))
         }
     }
 }
 
-impl Tally {
-    fn enter(tally: &Arc<Tally>, limits: ConnectionLimits, uid: u32) -> Result<Place, ApiError> {
+impl ConnectionTable {
+    fn take_slot(
+        table: &Arc<ConnectionTable>,
+        limits: ConnectionLimits,
+        uid: u32,
+    ) -> Result<ConnectionSlot, ApiError> {
         let ConnectionLimits {
             max_connections,
             max_connections_per_user,
         } = limits;
-        let mut open = tally
+        let mut open = table
             .open
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let of_user = open.by_user.get(&uid).copied().unwrap_or(0);
-        let (room, allowed) = match uid {
+        let of_user = open.by_uid.get(&uid).copied().unwrap_or(0);
+        let (max_total, max_of_user) = match uid {
             0 => (max_connections + ROOT_RESERVE, usize::MAX),
             _ => (max_connections, max_connections_per_user),
         };
-        let full = |who: &str, limit: usize| {
-            let message = format!("{who} {limit} connections already, as many as may be");
-            Err(ApiError::new(ErrorCode::TOO_MANY_CONNECTIONS, message))
-        };
-        if of_user >= allowed {
-            return full("you have", allowed);
+        if of_user >= max_of_user {
+            return Err(too_many(&format!("of this user ({max_of_user})")));
         }
-        if open.all >= room {
-            return full("there are", room);
+        if open.total >= max_total {
+            return Err(too_many(&format!("({max_total})")));
         }
-        open.all += 1;
-        open.by_user.insert(uid, of_user + 1);
-        tally.figures.opened();
-        Ok(Place {
-            tally: tally.clone(),
+        open.total += 1;
+        open.by_uid.insert(uid, of_user + 1);
+        table.metrics.count_opened();
+        Ok(ConnectionSlot {
+            table: table.clone(),
             uid,
         })
     }
 }
 
-impl Drop for Place {
+fn too_many(which: &str) -> ApiError {
+    let message = format!("the maximum of connections {which} is reached");
+    ApiError::new(ErrorCode::TOO_MANY_CONNECTIONS, message)
+}
+
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let open = self.tally.open.lock();
+        let open = self.table.open.lock();
         let mut open = open.unwrap_or_else(std::sync::PoisonError::into_inner);
-        open.all -= 1;
-        self.tally.figures.closed();
-        if let Some(count) = open.by_user.get_mut(&self.uid) {
+        open.total -= 1;
+        self.table.metrics.count_closed();
+        if let Some(count) = open.by_uid.get_mut(&self.uid) {
             *count -= 1;
             if *count == 0 {
-                open.by_user.remove(&self.uid);
+                open.by_uid.remove(&self.uid);
             }
         }
     }
@@ -184,20 +187,21 @@ mod tests {
 
     #[test]
     fn the_limits_hold_and_root_has_a_reserve() {
-        let tally = Arc::new(Tally::default());
+        let table = Arc::new(ConnectionTable::default());
         let limits = ConnectionLimits {
             max_connections: 3,
             max_connections_per_user: 2,
         };
-        let enter = |uid| Tally::enter(&tally, limits, uid);
-        let first = enter(1000).unwrap();
-        let _second = enter(1000).unwrap();
-        assert!(enter(1000).is_err(), "over the user's limit");
-        let _third = enter(1001).unwrap();
-        assert!(enter(1002).is_err(), "over the limit of all");
-        let reserve: Vec<Place> = (0..ROOT_RESERVE).map(|_| enter(0).unwrap()).collect();
-        assert!(enter(0).is_err(), "the reserve has an end");
+        let take_slot = |uid| ConnectionTable::take_slot(&table, limits, uid);
+        let first = take_slot(1000).unwrap();
+        let _second = take_slot(1000).unwrap();
+        assert!(take_slot(1000).is_err(), "over the user's limit");
+        let _third = take_slot(1001).unwrap();
+        assert!(take_slot(1002).is_err(), "over the limit of all");
+        let reserve: Vec<ConnectionSlot> =
+            (0..ROOT_RESERVE).map(|_| take_slot(0).unwrap()).collect();
+        assert!(take_slot(0).is_err(), "the reserve has an end");
         drop((first, reserve));
-        assert!(enter(1002).is_ok());
+        assert!(take_slot(1002).is_ok());
     }
 }

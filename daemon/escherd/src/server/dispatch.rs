@@ -1,4 +1,4 @@
-//! What is asked, answered: one request becomes one call of the engine, and what comes of it one value or one
+//! Answering requests: each becomes one call of the engine, whose result becomes a reply or a
 //! stream.
 
 use std::sync::Arc;
@@ -8,31 +8,30 @@ use escher_protocol::output::OutputRange;
 use escher_protocol::{ApiError, ErrorCode, Request, RequestId, Response, ServerFrame, Target};
 
 use super::Service;
-use super::outbox::{Gone, Items, Outbox, Window};
+use super::outbox::{Disconnected, ItemSender, Outbox, Window};
 use crate::api::{ExecutionEngine, Executions, ResultPart};
 use crate::execution::Write;
 
-/// Why an answer is not complete.
-enum Broken {
-    /// The client is told.
-    Error(ApiError),
-    /// There is nobody to tell.
-    Gone,
+/// Why a stream ended early.
+enum StreamError {
+    /// An error for the client.
+    Api(ApiError),
+    Disconnected,
 }
 
-impl From<ApiError> for Broken {
+impl From<ApiError> for StreamError {
     fn from(error: ApiError) -> Self {
-        Broken::Error(error)
+        StreamError::Api(error)
     }
 }
 
-impl From<Gone> for Broken {
-    fn from(_: Gone) -> Self {
-        Broken::Gone
+impl From<Disconnected> for StreamError {
+    fn from(_: Disconnected) -> Self {
+        StreamError::Disconnected
     }
 }
 
-/// Answers one request with what `engine` gives its client. Dropping the future abandons it.
+/// Answers a request with the authority of `engine`. Dropping the future abandons the request.
 pub(super) async fn answer(
     id: RequestId,
     request: Request,
@@ -41,7 +40,7 @@ pub(super) async fn answer(
     outbox: Outbox,
     window: Arc<Window>,
 ) {
-    let items = Items {
+    let items = ItemSender {
         id,
         outbox: &outbox,
         window: &window,
@@ -59,13 +58,13 @@ pub(super) async fn answer(
     };
     let result = match streamed {
         Ok(()) => Ok(()),
-        Err(Broken::Error(error)) => Err(error),
-        Err(Broken::Gone) => return,
+        Err(StreamError::Api(error)) => Err(error),
+        Err(StreamError::Disconnected) => return,
     };
     let _ = outbox.send(&ServerFrame::End { id, result }).await;
 }
 
-/// The requests that have one value.
+/// Answers a request that has one value.
 async fn answer_single(
     request: Request,
     engine: &ExecutionEngine,
@@ -111,14 +110,17 @@ async fn answer_single(
             let reloaded = service.configuration.reload(permit, engine).await?;
             Ok(Response::Reloaded(reloaded))
         }
-        // `answer` has taken the streams.
-        Request::Result(_) | Request::List(_) | Request::ReadOutput(_) | Request::Events(_) => Err(
-            ApiError::new(ErrorCode::INTERNAL, "a stream was asked for as a value"),
-        ),
+        // `answer` handles the streams.
+        Request::Result(_) | Request::List(_) | Request::ReadOutput(_) | Request::Events(_) => {
+            Err(ApiError::new(
+                ErrorCode::INTERNAL,
+                "a request for a stream was handled as one for a value",
+            ))
+        }
     }
 }
 
-/// What does not change about this escherd, with what does.
+/// Completes the static information about this escherd with current values.
 async fn info(engine: &ExecutionEngine, service: &Service) -> Result<DaemonInfo, ApiError> {
     let counts = engine.counts().await?;
     let settings = engine.settings();
@@ -136,7 +138,7 @@ async fn info(engine: &ExecutionEngine, service: &Service) -> Result<DaemonInfo,
     })
 }
 
-async fn send_list(mut executions: Executions, items: &Items<'_>) -> Result<(), Broken> {
+async fn send_list(mut executions: Executions, items: &ItemSender<'_>) -> Result<(), StreamError> {
     while let Some(record) = executions.next().await {
         items.send(Item::Execution(Box::new(record?))).await?;
     }
@@ -146,8 +148,8 @@ async fn send_list(mut executions: Executions, items: &Items<'_>) -> Result<(), 
 async fn send_events(
     engine: &ExecutionEngine,
     request: EventsRequest,
-    items: &Items<'_>,
-) -> Result<(), Broken> {
+    items: &ItemSender<'_>,
+) -> Result<(), StreamError> {
     let mut events = engine.events(request).await?;
     while let Some(event) = events.next().await {
         items.send(Item::Event(event?)).await?;
@@ -158,8 +160,8 @@ async fn send_events(
 async fn send_output(
     engine: &ExecutionEngine,
     request: OutputRequest,
-    items: &Items<'_>,
-) -> Result<(), Broken> {
+    items: &ItemSender<'_>,
+) -> Result<(), StreamError> {
     let range = OutputRange {
         streams: request.streams,
         start: request.start,
@@ -167,7 +169,6 @@ async fn send_output(
     };
     let mut output = engine.output(request.target, range, request.follow).await?;
     loop {
-        // What is to be sent need not be held before the client wants it.
         items.ready().await;
         match output.next().await {
             Some(chunk) => items.send(Item::Output(chunk?)).await?,
@@ -179,8 +180,8 @@ async fn send_output(
 async fn send_result(
     engine: &ExecutionEngine,
     target: Target,
-    items: &Items<'_>,
-) -> Result<(), Broken> {
+    items: &ItemSender<'_>,
+) -> Result<(), StreamError> {
     let mut result = engine.read_result(target).await?;
     let record = Box::new(result.record().clone());
     items.send(Item::Execution(record)).await?;

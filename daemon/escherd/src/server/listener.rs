@@ -1,4 +1,4 @@
-//! The listening socket, when systemd does not bring it.
+//! The listening socket, if systemd does not provide it.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -10,57 +10,59 @@ use tracing::warn;
 
 use crate::config::SocketSettings;
 
-/// Why there is no socket.
+/// The reason why the socket cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Another escherd answers at the path.
+    /// Another escherd listens on the path.
     #[error("{path} is in use: another escherd serves there")]
     InUse {
         /// The path.
         path: PathBuf,
     },
-    /// Something that is no socket is at the path.
-    #[error("{path} is there and is no socket; it is left alone")]
+    /// The path exists and is not a socket.
+    #[error("{path} exists and is not a socket")]
     Occupied {
         /// The path.
         path: PathBuf,
     },
-    /// It cannot be made.
+    /// A system call failed.
     #[error("cannot listen on {path}: {source}")]
     Failed {
         /// The path.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
-/// Listens on a new socket. One that an escherd has left behind is replaced; one that is served is not.
+/// Listens on a new socket. Replaces the socket of an escherd that has ended, but not one on which
+/// a process listens.
 ///
 /// # Errors
-/// [`ListenError`].
+/// See [`ListenError`].
 pub fn bind(settings: &SocketSettings) -> Result<UnixListener, ListenError> {
     let path = settings.path.clone();
-    clear_the_way(&path)?;
+    remove_stale_socket(&path)?;
     let failed = |source| ListenError::Failed {
         path: path.clone(),
         source,
     };
-    // Made for nobody, then opened to its users: there is no moment with more than that. The umask is
-    // the whole process's, and this runs before any task that makes files.
+    // The socket is created without access for others and then opened to its users, so it never has
+    // more permissions than that. The umask is that of the whole process; no task creates files
+    // yet.
     let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
     let listener = UnixListener::bind(&path);
     nix::sys::stat::umask(umask);
     let listener = listener.map_err(failed)?;
     if let Some(group) = &settings.group {
-        give_to_group(&path, group).map_err(failed)?;
+        set_group(&path, group).map_err(failed)?;
     }
     let permissions = std::fs::Permissions::from_mode(settings.mode);
     std::fs::set_permissions(&path, permissions).map_err(failed)?;
     Ok(listener)
 }
 
-fn clear_the_way(path: &Path) -> Result<(), ListenError> {
+fn remove_stale_socket(path: &Path) -> Result<(), ListenError> {
     let failed = |source| ListenError::Failed {
         path: path.to_owned(),
         source,
@@ -83,12 +85,12 @@ fn clear_the_way(path: &Path) -> Result<(), ListenError> {
     }
 }
 
-fn give_to_group(path: &Path, name: &str) -> io::Result<()> {
+fn set_group(path: &Path, name: &str) -> io::Result<()> {
     match Group::from_name(name)? {
         Some(group) => Ok(chown(path, None, Some(group.gid))?),
         None => {
             let owner = geteuid();
-            warn!(group = name, %owner, "there is no such group: only the owner's own can use the socket");
+            warn!(group = name, %owner, "no such group: only the owner can use the socket");
             Ok(())
         }
     }

@@ -1,35 +1,35 @@
-//! What the server counts. See [`crate::metrics`].
+//! Metrics of connections. See [`crate::metrics`].
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// The figures of connections. Clones share them.
+/// Counters of connections. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Figures {
+pub struct ConnectionMetrics {
     open: Gauge,
     accepted: Counter,
     refused: Counter,
 }
 
-impl Figures {
-    /// A connection is there.
-    pub(super) fn opened(&self) {
+impl ConnectionMetrics {
+    /// Counts an accepted connection.
+    pub(super) fn count_opened(&self) {
         self.accepted.inc();
         self.open.inc();
     }
 
-    /// It has gone.
-    pub(super) fn closed(&self) {
+    /// Counts the end of an accepted connection.
+    pub(super) fn count_closed(&self) {
         self.open.dec();
     }
 
-    /// One was refused for want of room.
-    pub(super) fn refused(&self) {
+    /// Counts a connection that was refused because of a limit.
+    pub(super) fn count_refused(&self) {
         self.refused.inc();
     }
 
-    /// Adds them to what is told.
+    /// Adds the metrics to a registry.
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("connections", "Open client connections", self.open.clone());
         registry.register(

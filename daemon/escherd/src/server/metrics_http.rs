@@ -1,7 +1,8 @@
-//! The metrics on a socket of their own, over HTTP: for those who fetch them again and again, as Prometheus does.
+//! Metrics over HTTP on a socket of their own, for programs that fetch them regularly, like
+//! Prometheus.
 //!
-//! Whoever can connect may have them. Each connection is for one request, and whatever it gets is the same: there
-//! is nothing else here.
+//! Every process that can connect may read them. Each connection serves one request, and every path
+//! returns the metrics.
 
 use std::io;
 use std::sync::Arc;
@@ -14,15 +15,15 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::accept::ACCEPT_PAUSE;
+use super::accept::ACCEPT_BACKOFF;
 use super::{Service, until_closing};
 use crate::metrics::CONTENT_TYPE;
 
-/// Connections at once. More wait to be taken.
+/// Most connections at once. Others wait to be accepted.
 const MAX_CONNECTIONS: usize = 4;
 
-/// How long each may take in all.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// Timeout for a connection as a whole.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest request line with headers, in bytes.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
@@ -30,20 +31,18 @@ const MAX_HEAD_BYTES: usize = 8 * 1024;
 /// Most headers of a request.
 const MAX_HEADERS: usize = 64;
 
-/// What is wanted.
+/// The method of a request.
 #[derive(Debug, PartialEq, Eq)]
-enum Wish {
-    /// The metrics.
+enum Method {
     Get,
-    /// What would be said of them.
     Head,
-    /// Something that is not to be had here.
+    /// A method that is not supported.
     Other,
-    /// It was not HTTP, or too much of it.
-    Unintelligible,
+    /// Not HTTP, or a head beyond the limits.
+    Malformed,
 }
 
-/// Answers until `closing` says so.
+/// Serves metrics until `closing` is set.
 pub async fn serve_metrics(
     listener: UnixListener,
     service: Arc<Service>,
@@ -60,58 +59,61 @@ pub async fn serve_metrics(
             Ok((stream, _)) => {
                 let answer = answer(stream, service.clone());
                 connections.spawn(async move {
-                    match timeout(DEADLINE, answer).await {
+                    match timeout(CONNECTION_TIMEOUT, answer).await {
                         Ok(Ok(())) => {}
-                        Ok(Err(error)) => debug!(%error, "metrics were asked for and not taken"),
-                        Err(_) => debug!("metrics were asked for too slowly"),
+                        Ok(Err(error)) => debug!(%error, "a request for metrics failed"),
+                        Err(_) => debug!("a request for metrics took too long"),
                     }
                 });
             }
             Err(error) => {
                 warn!(%error, "no connection for metrics can be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
     }
 }
 
 async fn answer(mut stream: UnixStream, service: Arc<Service>) -> io::Result<()> {
-    let response = match read_wish(&mut stream).await? {
-        Wish::Get => metrics(&service, true).await,
-        Wish::Head => metrics(&service, false).await,
-        Wish::Other => response("405 Method Not Allowed", "Allow: GET, HEAD\r\n", "", true),
-        Wish::Unintelligible => response("400 Bad Request", "", "", true),
+    let response = match read_method(&mut stream).await? {
+        Method::Get => metrics(&service, true).await,
+        Method::Head => metrics(&service, false).await,
+        Method::Other => response("405 Method Not Allowed", "Allow: GET, HEAD\r\n", "", true),
+        Method::Malformed => response("400 Bad Request", "", "", true),
     };
     stream.write_all(response.as_bytes()).await?;
     stream.shutdown().await
 }
 
-/// Reads to the end of the headers. There is no body that would mean anything.
-async fn read_wish(stream: &mut UnixStream) -> io::Result<Wish> {
+/// Reads a request to the end of its headers and returns its method. A body is ignored.
+async fn read_method(stream: &mut UnixStream) -> io::Result<Method> {
     let mut head = Vec::with_capacity(1024);
     loop {
-        let room = MAX_HEAD_BYTES - head.len();
-        let read = (&mut *stream).take(room as u64).read_buf(&mut head).await?;
-        match wish(&head) {
-            Some(wish) => return Ok(wish),
-            None if read == 0 => return Ok(Wish::Unintelligible),
+        let limit = MAX_HEAD_BYTES - head.len();
+        let read = (&mut *stream)
+            .take(limit as u64)
+            .read_buf(&mut head)
+            .await?;
+        match method(&head) {
+            Some(method) => return Ok(method),
+            None if read == 0 => return Ok(Method::Malformed),
             None => {}
         }
     }
 }
 
-/// What the head of a request wants; `None` while it is not complete.
-fn wish(head: &[u8]) -> Option<Wish> {
+/// Returns the method of a request with this head; `None` while the head is incomplete.
+fn method(head: &[u8]) -> Option<Method> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
         Ok(httparse::Status::Partial) => None,
         Ok(httparse::Status::Complete(_)) => Some(match request.method {
-            Some("GET") => Wish::Get,
-            Some("HEAD") => Wish::Head,
-            _ => Wish::Other,
+            Some("GET") => Method::Get,
+            Some("HEAD") => Method::Head,
+            _ => Method::Other,
         }),
-        Err(_) => Some(Wish::Unintelligible),
+        Err(_) => Some(Method::Malformed),
     }
 }
 
@@ -146,23 +148,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_understood_once_it_is_complete() {
+    fn a_request_is_parsed_once_it_is_complete() {
         let whole = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n";
         for length in 0..whole.len() {
-            assert_eq!(wish(&whole[..length]), None, "{length}");
+            assert_eq!(method(&whole[..length]), None, "{length}");
         }
-        assert_eq!(wish(whole), Some(Wish::Get));
-        assert_eq!(wish(b"HEAD / HTTP/1.0\r\n\r\n"), Some(Wish::Head));
-        assert_eq!(wish(b"POST / HTTP/1.1\r\n\r\nx=1"), Some(Wish::Other));
+        assert_eq!(method(whole), Some(Method::Get));
+        assert_eq!(method(b"HEAD / HTTP/1.0\r\n\r\n"), Some(Method::Head));
+        assert_eq!(method(b"POST / HTTP/1.1\r\n\r\nx=1"), Some(Method::Other));
     }
 
     #[test]
-    fn what_is_not_http_is_noticed_at_once() {
+    fn malformed_requests_are_detected() {
         for head in [&b"\0escher\n"[..], b"GET\r\n\r\n", b"GET / HTTP/2.7\r\n"] {
-            assert_eq!(wish(head), Some(Wish::Unintelligible), "{head:?}");
+            assert_eq!(method(head), Some(Method::Malformed), "{head:?}");
         }
         let many = "a: b\r\n".repeat(MAX_HEADERS + 1);
         let many = format!("GET / HTTP/1.1\r\n{many}\r\n");
-        assert_eq!(wish(many.as_bytes()), Some(Wish::Unintelligible));
+        assert_eq!(method(many.as_bytes()), Some(Method::Malformed));
     }
 }

@@ -1,8 +1,9 @@
-//! The socket: connections in, frames in, frames out.
+//! The server: it serves clients on the Unix socket.
 //!
-//! [`listener`] makes the socket, [`accept`] takes connections within limits, [`session`] speaks the protocol
-//! on one, [`dispatch`] has the [engine](crate::api) answer what is asked, [`outbox`] sends.
-//! [`metrics_http`] is another socket, for metrics alone.
+//! [`listener`] creates the socket, [`accept`] accepts connections within limits, [`session`]
+//! speaks the protocol on one connection, [`dispatch`] maps requests to calls of the
+//! [engine](crate::api), and [`outbox`] sends the answers. [`metrics_http`] serves another socket,
+//! for metrics alone.
 
 mod accept;
 mod dispatch;
@@ -14,7 +15,7 @@ mod session;
 
 pub use accept::serve;
 pub use listener::{ListenError, bind};
-pub use metrics::Figures;
+pub use metrics::ConnectionMetrics;
 pub use metrics_http::serve_metrics;
 
 use std::sync::Arc;
@@ -28,48 +29,49 @@ use crate::config::ConnectionLimits;
 use crate::doctor;
 use crate::reload::LiveConfiguration;
 
-/// What every session works with.
+/// What all sessions share.
 #[derive(Debug)]
 pub struct Service {
-    /// Everything that can be asked.
+    /// The engine, with the authority of escherd's own user.
     pub engine: ExecutionEngine,
-    /// What is set, and how that is changed.
+    /// The configuration in force, which can be reloaded.
     pub configuration: Arc<LiveConfiguration>,
-    /// What does not change about this escherd.
+    /// Static information about this escherd.
     pub about: DaemonInfo,
-    /// What is counted of connections.
-    pub figures: Figures,
+    /// Metrics of connections.
+    pub connection_metrics: ConnectionMetrics,
 }
 
 impl Service {
-    /// What a new connection has to keep to: the settings, and what there are open files for.
+    /// Returns the limits for new connections: the settings, further limited by descriptors.
     fn connection_limits(&self) -> ConnectionLimits {
-        let wanted = self.configuration.connection_limits();
+        let configured = self.configuration.connection_limits();
+        let max_connections = self.engine.budget().connections;
         ConnectionLimits {
-            max_connections: wanted.max_connections.min(self.engine.budget().connections),
-            ..wanted
+            max_connections: configured.max_connections.min(max_connections),
+            ..configured
         }
     }
 
-    /// What this escherd counts, as text.
+    /// Returns all metrics of this escherd as OpenMetrics text.
     async fn metrics(&self) -> Result<String, ApiError> {
-        let mut registry = self.engine.figures().await?;
-        self.figures.register(&mut registry);
+        let mut registry = self.engine.metrics_registry().await?;
+        self.connection_metrics.register(&mut registry);
         crate::metrics::encode_text(&registry)
     }
 
-    /// Whether this escherd and what it stands on are well, for whom `engine` is.
+    /// Diagnoses this escherd, for the user of `engine`.
     async fn diagnose(&self, engine: &ExecutionEngine) -> Result<Vec<Diagnostic>, ApiError> {
         let audience = engine.audience();
-        let mut findings = doctor::supervision();
-        findings.extend(engine.diagnose().await?);
-        findings.extend(self.configuration.examine(audience).await?);
-        Ok(findings)
+        let mut diagnostics = doctor::supervision();
+        diagnostics.extend(engine.diagnose().await?);
+        diagnostics.extend(self.configuration.examine(audience).await?);
+        Ok(diagnostics)
     }
 }
 
-/// Waits until escherd says goodbye.
+/// Waits until escherd closes its connections.
 async fn until_closing(closing: &mut watch::Receiver<bool>) {
-    // An error means that nobody is left to say it.
+    // An error means that the sender is gone, which closes the connections as well.
     let _ = closing.wait_for(|closing| *closing).await;
 }

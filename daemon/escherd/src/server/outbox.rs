@@ -1,4 +1,4 @@
-//! Frames on their way to one client.
+//! Sending frames to a client.
 
 use std::sync::Mutex;
 
@@ -11,24 +11,24 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Notify, mpsc};
 
-/// Payload bytes of a stream that the client has not granted back.
+/// Initial and largest window of a stream, in payload bytes.
 pub(super) const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// Frames that wait to be written. Who has more waits until there is room, holding one frame.
+/// Most frames that wait to be written. A sender with another one waits.
 const MAX_WAITING_FRAMES: usize = 4;
 
-/// Small frames are written together up to this many bytes.
-const WRITE_TOGETHER_BYTES: usize = 64 * 1024;
+/// Frames are joined for one write up to about this many bytes.
+const JOINED_WRITE_BYTES: usize = 64 * 1024;
 
-/// The way to one client. Cheap to clone.
+/// Sends frames to a client. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Outbox {
     frames: mpsc::Sender<BytesMut>,
 }
 
-/// The client is gone.
+/// The client has disconnected.
 #[derive(Debug)]
-pub(super) struct Gone;
+pub(super) struct Disconnected;
 
 impl Outbox {
     pub(super) fn new() -> (Self, mpsc::Receiver<BytesMut>) {
@@ -36,18 +36,18 @@ impl Outbox {
         (Outbox { frames }, waiting)
     }
 
-    /// Sends a frame and returns the length of its payload. One that does not fit becomes an error to
-    /// the same request.
-    pub(super) async fn send(&self, frame: &ServerFrame) -> Result<usize, Gone> {
-        let place = self.frames.reserve().await.map_err(|_| Gone)?;
+    /// Sends a frame and returns the length of its payload in bytes. A frame that is too long is
+    /// replaced by an error for the same request.
+    pub(super) async fn send(&self, frame: &ServerFrame) -> Result<usize, Disconnected> {
+        let permit = self.frames.reserve().await.map_err(|_| Disconnected)?;
         let (encoded, length) = match encode(frame) {
             Ok(encoded) => encoded,
             Err(error) => {
                 let error = ApiError::new(ErrorCode::INTERNAL, error.to_string());
-                encode(&failure(frame, error)).map_err(|_| Gone)?
+                encode(&failure(frame, error)).map_err(|_| Disconnected)?
             }
         };
-        place.send(encoded);
+        permit.send(encoded);
         Ok(length)
     }
 }
@@ -74,24 +74,24 @@ fn failure(frame: &ServerFrame, error: ApiError) -> ServerFrame {
     }
 }
 
-/// Writes frames until there are no more senders or the client is gone.
+/// Writes frames until all senders are dropped or the client has disconnected.
 pub(super) async fn write_frames(
     mut stream: OwnedWriteHalf,
     mut waiting: mpsc::Receiver<BytesMut>,
 ) {
     while let Some(mut frames) = waiting.recv().await {
-        while frames.len() < WRITE_TOGETHER_BYTES
+        while frames.len() < JOINED_WRITE_BYTES
             && let Ok(next) = waiting.try_recv()
         {
             frames.unsplit(next);
         }
         if stream.write_all(&frames).await.is_err() {
-            return; // Senders notice by the closed channel.
+            return; // Senders notice the closed channel.
         }
     }
 }
 
-/// What a stream may still send. See [`ClientFrame::Grant`].
+/// The window of a stream: how much it may still send. See [`ClientFrame::Grant`].
 #[derive(Debug)]
 pub(super) struct Window {
     left: Mutex<i64>,
@@ -108,7 +108,7 @@ impl Default for Window {
 }
 
 impl Window {
-    /// The client has made room. Never for more than the whole window.
+    /// Adds to the window, up to its initial size.
     pub(super) fn grant(&self, bytes: u32) {
         self.change(|left| (left + i64::from(bytes)).min(i64::from(STREAM_WINDOW_BYTES)));
         self.granted.notify_one();
@@ -126,31 +126,31 @@ impl Window {
         *left
     }
 
-    /// Waits until there is something left.
-    async fn open(&self) {
+    /// Waits until anything is left.
+    async fn ready(&self) {
         while self.change(|left| left) <= 0 {
-            // One stream has one sender, and a grant that comes first is kept for it.
+            // A stream has one sender, for which an earlier notification is stored.
             self.granted.notified().await;
         }
     }
 }
 
-/// The items of one stream.
-pub(super) struct Items<'a> {
+/// Sends the items of one stream.
+pub(super) struct ItemSender<'a> {
     pub(super) id: RequestId,
     pub(super) outbox: &'a Outbox,
     pub(super) window: &'a Window,
 }
 
-impl Items<'_> {
-    /// Waits until the client wants more, so that what is to be sent need not be held meanwhile.
+impl ItemSender<'_> {
+    /// Waits until the window allows an item, before the caller reads it into memory.
     pub(super) async fn ready(&self) {
-        self.window.open().await;
+        self.window.ready().await;
     }
 
-    /// Sends one, once the client wants it.
-    pub(super) async fn send(&self, item: Item) -> Result<(), Gone> {
-        self.window.open().await;
+    /// Sends an item, once the window allows it.
+    pub(super) async fn send(&self, item: Item) -> Result<(), Disconnected> {
+        self.window.ready().await;
         let id = self.id;
         let length = self.outbox.send(&ServerFrame::Item { id, item }).await?;
         self.window.spend(length);

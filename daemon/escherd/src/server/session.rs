@@ -1,4 +1,4 @@
-//! One connection, from its first frame to its end.
+//! A session: one connection from its first frame to its end.
 
 use std::collections::HashMap;
 use std::io;
@@ -27,19 +27,19 @@ use super::outbox::{Outbox, STREAM_WINDOW_BYTES, Window, write_frames};
 use super::{Service, until_closing};
 use crate::api::ExecutionEngine;
 
-/// How long a peer may take for its first frame.
-const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a peer may take to send its first frame.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a frame may take from its first byte to its last.
-const FRAME_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a frame may take from its first byte to its last, and the last frames to be written.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Requests of one connection that may be in flight at once.
+/// Most requests in flight on one connection.
 const MAX_REQUESTS_IN_FLIGHT: u32 = 256;
 
-/// Room for incoming bytes: at first, and again after a large frame.
+/// Capacity of the read buffer, at first and again after a large frame.
 const READ_BUFFER_BYTES: usize = 4096;
 
-/// Serves one connection to its end.
+/// Serves a connection to its end.
 pub(super) async fn run(
     mut stream: UnixStream,
     credentials: PeerCredentials,
@@ -56,15 +56,15 @@ pub(super) async fn run(
             let session = Session::new(engine, service);
             let ended = session.serve(stream, reader, closing).await;
             if let Err(error) = ended {
-                debug!(uid = peer.0, pid = peer.1, %error, "a connection ended");
+                debug!(uid = peer.0, pid = peer.1, %error, "a connection failed");
             }
         }
         Ok(None) => {}
-        Err(error) => debug!(uid = peer.0, pid = peer.1, %error, "no handshake"),
+        Err(error) => debug!(uid = peer.0, pid = peer.1, %error, "a handshake failed"),
     }
 }
 
-/// Says why there will be no session, as far as the socket takes it at once.
+/// Sends the reason for a refusal, without waiting for the socket.
 pub(super) fn refuse_at_once(stream: &UnixStream, error: ApiError) -> io::Result<()> {
     let refusal = encode_reply(&refusal(error))?;
     stream.try_write(&refusal).map(drop)
@@ -87,7 +87,7 @@ fn encode_reply(reply: &HelloReply) -> io::Result<BytesMut> {
     }
 }
 
-/// The handshake. `None`: the peer was refused and told so.
+/// Performs the handshake. Returns `None` if the peer was refused or has disconnected.
 async fn greet(
     stream: &mut UnixStream,
     credentials: PeerCredentials,
@@ -96,14 +96,17 @@ async fn greet(
     let mut reader = FrameReader::default();
     let codec = FrameCodec::handshake();
     let hello = reader.next::<Hello>(stream, &codec);
-    let hello = timeout_at(Instant::now() + HELLO_DEADLINE, hello);
-    let outcome = match hello.await {
-        Err(_) => Err(ApiError::new(ErrorCode::IDLE, "no handshake came in time")),
+    let hello = timeout_at(Instant::now() + HELLO_TIMEOUT, hello);
+    let answer = match hello.await {
+        Err(_) => Err(ApiError::new(
+            ErrorCode::IDLE,
+            "the handshake took too long",
+        )),
         Ok(Ok(None)) => return Ok(None),
         Ok(Ok(Some(hello))) => welcome(&hello, credentials, service).await,
         Ok(Err(error)) => Err(protocol_error(&error)),
     };
-    match outcome {
+    match answer {
         Ok((engine, welcome)) => {
             let reply = encode_reply(&HelloReply::Welcome(welcome))?;
             stream.write_all(&reply).await?;
@@ -164,14 +167,14 @@ fn protocol_error(error: &FrameError) -> ApiError {
     ApiError::new(code, error.to_string())
 }
 
-/// A request that is being answered.
+/// A request in flight.
 struct InFlight {
     task: AbortHandle,
     window: Arc<Window>,
 }
 
 struct Session {
-    /// As the client may use it.
+    /// The engine with the client's authority.
     engine: ExecutionEngine,
     service: Arc<Service>,
     in_flight: HashMap<RequestId, InFlight>,
@@ -188,8 +191,8 @@ impl Session {
         }
     }
 
-    /// Takes requests until the client closes the connection or breaks the protocol. What was asked for
-    /// then and not answered is dropped; what it has done stays done.
+    /// Serves requests until the client closes the connection or violates the protocol. Requests in
+    /// flight are abandoned then; their effects stay.
     async fn serve(
         mut self,
         stream: UnixStream,
@@ -203,21 +206,22 @@ impl Session {
         let result = loop {
             tokio::select! {
                 frame = reader.next::<ClientFrame>(&mut incoming, &codec) => match frame {
-                    Ok(Some(frame)) => self.take(frame, &outbox).await,
+                    Ok(Some(frame)) => self.handle(frame, &outbox).await,
                     Ok(None) => break Ok(()),
                     Err(error) => {
-                        // Told under a number that no request has, then the end.
-                        let farewell = ServerFrame::End {
+                        // No request has this id.
+                        let reason = ServerFrame::End {
                             id: RequestId(u64::MAX),
                             result: Err(protocol_error(&error)),
                         };
-                        let _ = outbox.send(&farewell).await;
+                        let _ = outbox.send(&reason).await;
                         break Err(error);
                     }
                 },
-                Some(done) = self.tasks.join_next() => self.note(done),
+                Some(done) = self.tasks.join_next() => self.remove_answered(done),
                 () = until_closing(&mut closing) => {
-                    // The engine has stopped, so every answer is on its way: an error at the least.
+                    // The scheduler has stopped, so every request is answered, at least with an
+                    // error.
                     while self.tasks.join_next().await.is_some() {}
                     break Ok(());
                 }
@@ -226,13 +230,13 @@ impl Session {
         };
         self.tasks.shutdown().await;
         drop(outbox);
-        // What was sent last still goes out, to a client that reads.
-        let _ = timeout_at(Instant::now() + FRAME_DEADLINE, &mut writer).await;
+        // The last frames are still written, unless the client does not read.
+        let _ = timeout_at(Instant::now() + FRAME_TIMEOUT, &mut writer).await;
         writer.abort();
         result
     }
 
-    async fn take(&mut self, frame: ClientFrame, outbox: &Outbox) {
+    async fn handle(&mut self, frame: ClientFrame, outbox: &Outbox) {
         match frame {
             ClientFrame::Request { id, body } => self.begin(id, body, outbox).await,
             ClientFrame::Grant { id, bytes } => {
@@ -248,9 +252,9 @@ impl Session {
         }
     }
 
-    /// A request is answered. One that was abandoned is out of the table already, and another may have
-    /// its number by now.
-    fn note(&mut self, done: Result<RequestId, JoinError>) {
+    /// Removes an answered request. An abandoned one was removed before, and a new request may have
+    /// its id by now.
+    fn remove_answered(&mut self, done: Result<RequestId, JoinError>) {
         if let Ok(id) = done
             && let Some(request) = self.in_flight.get(&id)
             && request.task.is_finished()
@@ -260,22 +264,22 @@ impl Session {
     }
 
     async fn begin(&mut self, id: RequestId, body: Request, outbox: &Outbox) {
-        // A client may have the answer to a request, and make another, before its task is noted as done.
+        // A client may have read the answer to a request before its end is noticed here.
         while let Some(done) = self.tasks.try_join_next() {
-            self.note(done);
+            self.remove_answered(done);
         }
         let refusal = if self.in_flight.len() >= MAX_REQUESTS_IN_FLIGHT as usize {
             let message =
                 format!("{MAX_REQUESTS_IN_FLIGHT} requests are in flight on this connection");
             Some(ApiError::new(ErrorCode::TOO_MANY_REQUESTS, message))
         } else if self.in_flight.contains_key(&id) {
-            let message = format!("request {} is in flight already", id.0);
+            let message = format!("the request id {} is in use", id.0);
             Some(ApiError::new(ErrorCode::PROTOCOL, message))
         } else {
             None
         };
         if let Some(error) = refusal {
-            // Under the same number, as reply and not as end: a stream that has it goes on.
+            // A reply and not an end, because a stream with the same id goes on.
             let result = Err(error);
             let _ = outbox.send(&ServerFrame::Reply { id, result }).await;
             return;
@@ -297,21 +301,21 @@ impl Session {
     }
 }
 
-/// Takes frames off a stream. Memory for a frame is taken as its bytes arrive.
+/// Reads frames from a stream. The buffer grows as bytes arrive.
 #[derive(Default)]
 struct FrameReader {
     buffer: BytesMut,
-    /// When the first byte of an unfinished frame came.
+    /// When the first byte of an incomplete frame was read.
     begun: Option<Instant>,
 }
 
-/// Either end of a connection that can be read.
+/// A readable end of a connection.
 trait Incoming: tokio::io::AsyncRead + Unpin {}
 impl Incoming for UnixStream {}
 impl Incoming for OwnedReadHalf {}
 
 impl FrameReader {
-    /// The next message; `None` at the end of the stream. Cancel-safe.
+    /// Returns the next message; `None` at the end of the stream. Cancel-safe.
     async fn next<T: DeserializeOwned>(
         &mut self,
         stream: &mut impl Incoming,
@@ -334,7 +338,7 @@ impl FrameReader {
             let read = stream.read_buf(&mut self.buffer);
             let count = match self.begun {
                 None => read.await?,
-                Some(begun) => match timeout_at(begun + FRAME_DEADLINE, read).await {
+                Some(begun) => match timeout_at(begun + FRAME_TIMEOUT, read).await {
                     Ok(count) => count?,
                     Err(_) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
                 },

@@ -1,0 +1,47 @@
+//! Why an engine cannot start.
+
+use std::io;
+use std::path::PathBuf;
+
+use escher_protocol::ApiError;
+
+use crate::config::ConfigError;
+use crate::launch::LaunchError;
+use crate::store::StoreError;
+
+/// The reason why an engine cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings are invalid. The message has one line for each problem.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// A directory cannot be created or used.
+    #[error("cannot use the directory {path}: {source}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// The directory of the logs cannot be created, or is not as private as it must be.
+    #[error("{0}")]
+    LogDirectory(#[source] io::Error),
+    /// Another engine uses the state directory.
+    #[error("another escherd uses the state directory {0}")]
+    InUse(PathBuf),
+    /// The launcher cannot be started or reached.
+    #[error(transparent)]
+    Launcher(#[from] LaunchError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The files of an earlier engine cannot be read.
+    #[error("cannot look for what an earlier escherd has left: {0}")]
+    Artifact(#[source] io::Error),
+    /// The user of this process cannot be determined.
+    #[error("cannot determine the user of this process: {0}")]
+    Identity(#[source] io::Error),
+    /// The user database or the store cannot be read, or this user does not exist.
+    #[error(transparent)]
+    Unanswered(#[from] ApiError),
+}
