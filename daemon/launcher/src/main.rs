@@ -1,77 +1,83 @@
-//! The launcher's program: see the library.
+//! The program of launcher and keeper: see the library.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use escher_launcher::launcher::{self, Places};
-use escher_launcher::{HELP, keeper};
+use escher_launcher::ipc::wire::Directories;
+use escher_launcher::{HELP, keeper, launcher};
+use escher_protocol::Blob;
 use lexopt::prelude::*;
 use nix::unistd::User;
 
-enum Call {
-    Run(launcher::Settings),
+enum Mode {
+    Launch(launcher::Settings),
     Keep(keeper::Settings),
-    MakeRoom,
+    ReleaseControllers,
     Print(String),
 }
 
-fn parse() -> Result<Call, Box<dyn Error>> {
+fn parse() -> Result<Mode, Box<dyn Error>> {
     let (mut log_dir, mut state_dir, mut runtime_dir) = (None, None, None);
     let (mut keep, mut is_delegated) = (false, false);
-    let (mut socket, mut escherd, mut cgroups) = (None, None, None);
+    let (mut socket, mut escherd_user, mut cgroups) = (None, None, None);
     let mut arguments = lexopt::Parser::from_env();
     while let Some(argument) = arguments.next()? {
         match argument {
-            Long("log-dir") => log_dir = Some(PathBuf::from(arguments.value()?)),
-            Long("state-dir") => state_dir = Some(PathBuf::from(arguments.value()?)),
-            Long("runtime-dir") => runtime_dir = Some(PathBuf::from(arguments.value()?)),
+            Long("log-dir") => log_dir = Some(arguments.value()?),
+            Long("state-dir") => state_dir = Some(arguments.value()?),
+            Long("runtime-dir") => runtime_dir = Some(arguments.value()?),
             Long("keep") => keep = true,
             Long("delegated") => is_delegated = true,
             Long("socket") => socket = Some(PathBuf::from(arguments.value()?)),
-            Long("for") => escherd = Some(arguments.value()?.string()?),
+            Long("for") => escherd_user = Some(arguments.value()?.string()?),
             Long("cgroups") => cgroups = Some(PathBuf::from(arguments.value()?)),
-            Long("make-room") => return Ok(Call::MakeRoom),
-            Short('h') | Long("help") => return Ok(Call::Print(HELP.to_owned())),
+            Long("release-controllers") => return Ok(Mode::ReleaseControllers),
+            Short('h') | Long("help") => return Ok(Mode::Print(HELP.to_owned())),
             Short('V') | Long("version") => {
                 let version = env!("CARGO_PKG_VERSION");
-                return Ok(Call::Print(format!("escher-launcher {version}\n")));
+                return Ok(Mode::Print(format!("escher-launcher {version}\n")));
             }
             other => return Err(other.unexpected().into()),
         }
     }
     if keep {
-        return Ok(Call::Keep(keeper::Settings {
+        return Ok(Mode::Keep(keeper::Settings {
             socket: socket.ok_or("--socket is missing")?,
-            escherd: escherd.ok_or("--for is missing")?,
+            escherd_user: escherd_user.ok_or("--for is missing")?,
             is_delegated,
         }));
     }
-    let places = match (log_dir, state_dir, runtime_dir) {
+    let directories = match (log_dir, state_dir, runtime_dir) {
         (None, None, None) => None,
-        (log_dir, state_dir, runtime_dir) => Some(Places {
-            log_dir: log_dir.ok_or("--log-dir is missing")?,
-            state_dir: state_dir.ok_or("--state-dir is missing")?,
-            runtime_dir: runtime_dir.ok_or("--runtime-dir is missing")?,
+        (log_dir, state_dir, runtime_dir) => Some(Directories {
+            log_dir: blob(log_dir.ok_or("--log-dir is missing")?),
+            state_dir: blob(state_dir.ok_or("--state-dir is missing")?),
+            runtime_dir: blob(runtime_dir.ok_or("--runtime-dir is missing")?),
         }),
     };
-    let escherd = escherd.map(|name| uid_of(&name)).transpose()?;
-    Ok(Call::Run(launcher::Settings {
-        places,
-        escherd,
+    let escherd_uid = escherd_user.map(|name| uid_of(&name)).transpose()?;
+    Ok(Mode::Launch(launcher::Settings {
+        directories,
+        escherd_uid,
         cgroups,
     }))
 }
 
+fn blob(path: OsString) -> Blob {
+    path.as_os_str().into()
+}
+
 fn uid_of(name: &str) -> Result<u32, Box<dyn Error>> {
     let user = User::from_name(name)?;
-    let user = user.ok_or_else(|| format!("--for: there is no user {name}"))?;
+    let user = user.ok_or_else(|| format!("--for: user {name} does not exist"))?;
     Ok(user.uid.as_raw())
 }
 
 fn main() -> ExitCode {
-    let call = match parse() {
-        Ok(call) => call,
+    let mode = match parse() {
+        Ok(mode) => mode,
         Err(error) => {
             return fail(
                 &format!("{error}\nTry 'escher-launcher --help'."),
@@ -79,28 +85,32 @@ fn main() -> ExitCode {
             );
         }
     };
-    let done = match call {
-        Call::Print(text) => return print(&text),
-        Call::MakeRoom => keeper::make_room().map_err(|error| error.to_string()),
-        Call::Keep(settings) => keeper::keep(settings).map_err(|error| error.to_string()),
-        Call::Run(settings) => match launcher::control_from_stdin() {
+    let result = match mode {
+        Mode::Print(text) => return print(&text),
+        Mode::ReleaseControllers => {
+            keeper::release_controllers().map_err(|error| error.to_string())
+        }
+        Mode::Keep(settings) => keeper::keep(settings).map_err(|error| error.to_string()),
+        Mode::Launch(settings) => match launcher::control_from_stdin() {
             Ok(control) => launcher::run(&settings, control).map_err(|error| error.to_string()),
-            Err(error) => Err(format!("standard input is no socket of escherd's: {error}")),
+            Err(error) => Err(format!(
+                "standard input is not a socket to escherd: {error}"
+            )),
         },
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => fail(&reason, ExitCode::FAILURE),
     }
 }
 
-#[allow(clippy::print_stdout)] // The outermost layer talks to people.
+#[allow(clippy::print_stdout)] // The program's output.
 fn print(text: &str) -> ExitCode {
     print!("{text}");
     ExitCode::SUCCESS
 }
 
-#[allow(clippy::print_stderr)] // As above.
+#[allow(clippy::print_stderr)] // The program's errors.
 fn fail(reason: &str, status: ExitCode) -> ExitCode {
     eprintln!("escher-launcher: {reason}");
     status

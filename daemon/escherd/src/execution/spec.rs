@@ -73,7 +73,7 @@ fn launch_spec(submission: &Submission) -> LaunchSpec {
         argv: request.command.to_argv(),
         environment: environment(submission),
         working_dir: request.working_dir.clone().unwrap_or(home),
-        or_root: request.working_dir.is_none(),
+        falls_back_to_root_dir: request.working_dir.is_none(),
         identity: account.identity.clone(),
         stdin: request.stdin == StdinMode::Stream,
         timeout_ms: checked.timeout_ms,

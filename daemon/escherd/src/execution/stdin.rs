@@ -126,13 +126,13 @@ impl<R> Stdin<R> {
     /// Continues where an earlier escherd stopped, by the state that the adopted shim reports.
     pub fn adopt(&mut self, input: &InputState) {
         self.has_shim = true;
-        self.offset = input.received;
-        if input.closed {
+        self.offset = input.received_bytes;
+        if input.is_closed {
             self.phase = Phase::Closed;
-        } else if input.ended {
+        } else if input.has_ended {
             self.phase = Phase::Ended;
         }
-        let unaccepted = (0..input.unaccepted).map(|_| (input.received, None));
+        let unaccepted = (0..input.unaccepted).map(|_| (input.received_bytes, None));
         self.in_flight = unaccepted.collect();
     }
 
@@ -235,10 +235,10 @@ mod tests {
     #[test]
     fn an_adopted_input_continues_where_the_shim_is() {
         let state = InputState {
-            received: 10,
+            received_bytes: 10,
             unaccepted: 4,
-            ended: false,
-            closed: false,
+            has_ended: false,
+            is_closed: false,
         };
         let mut adopted = Stdin::new(StdinMode::Stream);
         adopted.adopt(&state);
@@ -259,14 +259,14 @@ mod tests {
         for (state, late) in [
             (
                 InputState {
-                    ended: true,
+                    has_ended: true,
                     ..state
                 },
                 write(10, "x", false),
             ),
             (
                 InputState {
-                    closed: true,
+                    is_closed: true,
                     ..state
                 },
                 write(10, "x", false),

@@ -214,7 +214,7 @@ pub(super) mod testbed {
             argv: vec!["true".into(), argument],
             environment: Vec::new(),
             working_dir: "/".into(),
-            or_root: false,
+            falls_back_to_root_dir: false,
             identity: None,
             stdin: false,
             timeout_ms: None,

@@ -294,7 +294,7 @@ impl Scheduler {
         let is_followed = entry.progress.is_some();
         let seen = entry.current_progress().log_bytes;
         if is_followed {
-            self.send(number, ToShim::Watch { seen });
+            self.send(number, ToShim::Watch { known_bytes: seen });
         }
         self.send_pause(number);
         if let Some(ending) = ending {

@@ -104,7 +104,7 @@ impl Scheduler {
             && let Some(progress) = &entry.progress
             && progress.borrow().log_bytes <= seen
         {
-            self.send(number, ToShim::Watch { seen });
+            self.send(number, ToShim::Watch { known_bytes: seen });
         }
     }
 

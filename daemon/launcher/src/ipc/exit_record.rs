@@ -1,8 +1,8 @@
 //! Exit records: the reports that shims write to disk when no escherd takes them.
 //!
-//! `<state dir>/exits/<id>.<attempt>.exit` holds one encoded [`ExitReport`] behind a magic number and a
-//! checksum. It appears under its name only when it is whole and on disk: it is written under another name,
-//! synced, renamed, and the directory synced.
+//! `<state dir>/exits/<id>.<attempt>.exit` holds one encoded [`ExitReport`] behind a magic number
+//! and a checksum. It appears under its name only when it is whole and on disk: it is written under
+//! another name, synced, renamed, and the directory synced.
 //!
 //! ```text
 //! magic "eschexi\x0a" (8 bytes)   CRC-32 of what follows (u32, little endian)   the report
@@ -31,7 +31,8 @@ pub const FORMAT_VERSION: u8 = 10;
 /// The first bytes of an exit record.
 pub const MAGIC: [u8; 8] = *b"eschexi\x0a";
 
-/// Longest exit record that is read, in bytes. Without parts of later versions it has a few hundred.
+/// Longest exit record that is read, in bytes. Without parts of later versions it has a few
+/// hundred.
 pub const MAX_BYTES: u64 = 128 * 1024;
 
 /// Returns the file name of the record of an attempt.
@@ -121,11 +122,12 @@ fn encode(report: &ExitReport) -> Result<Vec<u8>, CodecError> {
     Ok(bytes)
 }
 
-/// Writes the record of `report` into `directory`, durably. A record that is already there is replaced: it
-/// can only be the same.
+/// Writes the record of `report` into `directory`, durably. A record that is already there is
+/// replaced: it can only be the same.
 ///
 /// # Errors
-/// Those of the file system. Under the record's name there is then nothing or all of it, and no draft.
+/// Those of the file system. Under the record's name there is then nothing or all of it, and no
+/// draft.
 pub fn write(directory: impl AsFd, report: &ExitReport) -> io::Result<()> {
     let directory = directory.as_fd();
     let (id, attempt) = (report.id, report.attempt);
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_survives_the_disk_and_leaves_no_draft() {
+    fn reads_what_it_writes_and_leaves_no_draft() {
         let dir = tempfile::tempdir().unwrap();
         for report in reports() {
             write(File::open(dir.path()).unwrap(), &report).unwrap();
@@ -254,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn every_truncation_and_every_flipped_bit_is_noticed() {
+    fn detects_every_truncation_and_every_flipped_bit() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.exit");
         for report in reports() {
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_not_followed() {
+    fn follows_no_symbolic_link() {
         let dir = tempfile::tempdir().unwrap();
         let real = dir.path().join("real");
         std::fs::write(&real, encode(&reports()[0]).unwrap()).unwrap();

@@ -1,21 +1,23 @@
 //! The index beside a log: which bytes of it came from which stream, and when.
 //!
-//! `<id>.log` holds the command's bytes in the order of arrival and nothing else. `<id>.idx` begins with
-//! a header and goes on with records, all of [`RECORD_BYTES`]. A record of a stream says: *from this offset
-//! of the log on, until the offset of the next record of a stream, the bytes are of this stream; the first
-//! arrived at this time*. It is appended **before** its bytes are, so every byte found in a log belongs to
-//! the last such record at or before it, also while the command runs and after a crash. A record whose bytes
-//! never came names an empty range; a torn one at the end is ignored.
+//! `<id>.log` holds the command's bytes in the order of arrival and nothing else. `<id>.idx` begins
+//! with a header and goes on with records, all of [`RECORD_BYTES`]. A record of a stream says:
+//! *from this offset of the log on, until the offset of the next record of a stream, the bytes are
+//! of this stream; the first arrived at this time*. It is appended **before** its bytes are, so
+//! every byte found in a log belongs to the last such record at or before it, also while the
+//! command runs and after a crash. A record whose bytes never came names an empty range; a torn one
+//! at the end is ignored.
 //!
-//! Other kinds of records mark an event at an offset of the log and leave the ranges around them as they
-//! are; a reader skips the kinds that it does not know. Offsets never decrease from record to record.
+//! Other kinds of records mark an event at an offset of the log and leave the ranges around them as
+//! they are; a reader skips the kinds that it does not know. Offsets never decrease from record to
+//! record.
 //!
-//! Because lengths are implied, consecutive output of one stream needs no new record, and the index is
-//! never rewritten. [`RecordPlan`] decides when a record is due.
+//! Because lengths are implied, consecutive output of one stream needs no new record, and the index
+//! is never rewritten. [`RecordPlan`] decides when a record is due.
 //!
 //! ```text
-//! header   magic "escher\0\x0a" (8 bytes)   start of the command, µs since 1970 (i64, little endian)
-//! record   time since start, µs (u64, little endian)   offset | kind << 56 (u64, little endian)
+//! header   magic "escher\0\x0a" (8 bytes)  start of the command, µs since 1970 (i64, little endian)
+//! record   time since start, µs (u64, little endian)  offset | kind << 56 (u64, little endian)
 //! ```
 
 use escher_protocol::{OutputStream, Timestamp};
@@ -32,8 +34,8 @@ pub const MAGIC: [u8; 8] = *b"escher\0\x0a";
 /// Output of one stream within this time of the last record shares it, in microseconds.
 pub const TIME_RESOLUTION_US: u64 = 1_000;
 
-/// How much longer than its log an index may become through records for times alone, in bytes. (A change of
-/// stream is always recorded: the order of arrival is worth more than the space.)
+/// How much longer than its log an index may become through records for times alone, in bytes. (A
+/// change of stream is always recorded: the order of arrival is worth more than the space.)
 pub const TIME_ALLOWANCE_BYTES: u64 = 64 * 1024;
 
 const KIND_SHIFT: u32 = 56;
@@ -123,8 +125,8 @@ impl Record {
         pair(self.time_us.to_le_bytes(), (offset | kind).to_le_bytes())
     }
 
-    /// Returns the record in these bytes. Any bytes are a record: whether it makes sense shows only beside
-    /// its neighbours and the log.
+    /// Returns the record in these bytes. Any bytes are a record: whether it makes sense shows only
+    /// beside its neighbours and the log.
     #[must_use]
     pub fn decode(bytes: [u8; RECORD_BYTES]) -> Self {
         let (time, place) = halves(bytes);
@@ -191,9 +193,9 @@ pub struct RecordPlan {
 }
 
 impl RecordPlan {
-    /// Returns the record to append before bytes of `stream` that arrive at `time_us` and will stand at
-    /// `offset` of the log; `None` if the last one covers them. Call [`RecordPlan::appended`] once the
-    /// record is on disk.
+    /// Returns the record to append before bytes of `stream` that arrive at `time_us` and will
+    /// stand at `offset` of the log; `None` if the last one covers them. Call
+    /// [`RecordPlan::appended`] once the record is on disk.
     #[must_use]
     pub fn due(&self, offset: u64, stream: OutputStream, time_us: u64) -> Option<Record> {
         let record = Record::output(offset, stream, time_us);
@@ -280,14 +282,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_survive_the_disk(offset in 0..=MAX_OFFSET, time_us: u64, code: u8) {
+        fn decodes_what_it_encodes(offset in 0..=MAX_OFFSET, time_us: u64, code: u8) {
             let record = Record { offset, kind: RecordKind::from_code(code), time_us };
             prop_assert_eq!(Record::decode(record.encode()), record);
         }
 
-        /// However one stream writes, its index stays within the log's length plus the allowance.
         #[test]
-        fn one_stream_never_outgrows_its_log(writes in prop::collection::vec((1u64..64, 0u64..5_000), 0..20_000)) {
+        fn the_index_of_one_stream_stays_within_the_allowance(writes in prop::collection::vec((1u64..64, 0u64..5_000), 0..20_000)) {
             let (mut plan, mut offset, mut now) = (RecordPlan::default(), 0, 0);
             for (length, pause) in writes {
                 now += pause;

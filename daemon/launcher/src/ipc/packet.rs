@@ -1,46 +1,45 @@
 //! Packets with descriptors: `SOCK_SEQPACKET` sockets (unix(7)).
 //!
-//! A packet arrives whole or not at all, the peer's end shows as end of file, and a descriptor can ride
-//! along. Sending never raises SIGPIPE.
+//! A packet arrives whole or not at all and can carry a descriptor; a disconnected peer shows as
+//! end of file. Sending never raises SIGPIPE.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-
 use std::path::Path;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg,
-    socket, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt,
+    sendmsg, socket, socketpair, sockopt,
 };
 
 use crate::sys;
 
-/// One end of a connection that carries packets. Its descriptor is closed on exec.
+/// One end of a connection that carries packets. Its descriptor is close-on-exec.
 #[derive(Debug)]
 pub struct PacketSocket(OwnedFd);
 
 /// Whether a call may wait for the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
-    /// It waits.
+    /// The call waits.
     Allowed,
-    /// It fails with [`io::ErrorKind::WouldBlock`] instead.
+    /// The call fails with [`io::ErrorKind::WouldBlock`] instead.
     Never,
 }
 
-/// A packet that has arrived.
+/// A received packet.
 #[derive(Debug)]
 pub struct Received {
-    /// Its length; its bytes are at the start of the buffer. Never 0.
+    /// Length of the packet, which is at the start of the buffer. Never 0.
     pub length: usize,
-    /// The descriptor that came with it, closed on exec.
+    /// The descriptor that came with it, close-on-exec.
     pub descriptor: Option<OwnedFd>,
 }
 
 impl PacketSocket {
-    /// Two connected ends.
+    /// Creates two connected ends.
     ///
     /// # Errors
     /// Those of socketpair(2): no descriptors left.
@@ -54,11 +53,12 @@ impl PacketSocket {
         Ok((PacketSocket(one), PacketSocket(other)))
     }
 
-    /// Connects to the one that listens at `path`, without waiting.
+    /// Connects to the socket at `path`, without waiting.
     ///
     /// # Errors
-    /// Those of socket(2) and connect(2): [`io::ErrorKind::NotFound`], [`io::ErrorKind::ConnectionRefused`] where
-    /// nobody listens, [`io::ErrorKind::WouldBlock`] where as many wait already as may.
+    /// Those of socket(2) and connect(2): [`io::ErrorKind::NotFound`],
+    /// [`io::ErrorKind::ConnectionRefused`] where nothing listens, [`io::ErrorKind::WouldBlock`]
+    /// where the backlog is full.
     pub fn connect(path: &Path) -> io::Result<Self> {
         let socket = socket(
             AddressFamily::Unix,
@@ -70,17 +70,17 @@ impl PacketSocket {
         Ok(PacketSocket(socket))
     }
 
-    /// Takes over a descriptor that is such a socket.
+    /// Wraps a descriptor that is a `SOCK_SEQPACKET` socket.
     #[must_use]
     pub fn from_descriptor(descriptor: OwnedFd) -> Self {
         PacketSocket(descriptor)
     }
 
-    /// Sends one packet, with a descriptor if there is one.
+    /// Sends one packet, with a descriptor if given.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when the peer has not read enough of the earlier ones (with
-    /// [`Waiting::Never`]), [`io::ErrorKind::BrokenPipe`] when it is gone.
+    /// [`io::ErrorKind::WouldBlock`] when the socket's buffer is full (with [`Waiting::Never`]),
+    /// [`io::ErrorKind::BrokenPipe`] when the peer has disconnected.
     pub fn send(
         &self,
         bytes: &[u8],
@@ -90,17 +90,18 @@ impl PacketSocket {
         send(self.0.as_fd(), bytes, descriptor, waiting)
     }
 
-    /// Takes the next packet; `None` once the peer is gone and everything it sent was taken.
+    /// Receives the next packet; `None` once the peer has disconnected and all its packets were
+    /// received.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when there is none (with [`Waiting::Never`]),
+    /// [`io::ErrorKind::WouldBlock`] when there is no packet (with [`Waiting::Never`]),
     /// [`io::ErrorKind::InvalidData`] when it does not fit into `buffer`.
     pub fn receive(&self, buffer: &mut [u8], waiting: Waiting) -> io::Result<Option<Received>> {
         receive(self.0.as_fd(), buffer, waiting)
     }
 }
 
-/// [`PacketSocket::send`] for a socket that something else owns, an event loop's type say.
+/// As [`PacketSocket::send`], for a socket that another type owns, such as that of an event loop.
 ///
 /// # Errors
 /// As there.
@@ -129,7 +130,7 @@ pub fn send(
     }
 }
 
-/// [`PacketSocket::receive`] for a socket that something else owns.
+/// As [`PacketSocket::receive`], for a socket that another type owns.
 ///
 /// # Errors
 /// As there.
@@ -142,10 +143,15 @@ pub fn receive(
     let (length, descriptor) = loop {
         match sys::receive_message(socket, buffer, &mut space, waiting.flags()) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => break other?,
+            received => break received?,
         }
     };
     Ok((length > 0).then_some(Received { length, descriptor }))
+}
+
+/// Whether a descriptor is a listening socket.
+pub(crate) fn is_listener(descriptor: BorrowedFd<'_>) -> bool {
+    getsockopt(&descriptor, sockopt::AcceptConn).unwrap_or(false)
 }
 
 impl Waiting {
@@ -182,7 +188,7 @@ mod tests {
     use std::io::{Read, Seek, Write};
 
     #[test]
-    fn packets_keep_their_borders_and_carry_descriptors() {
+    fn keeps_packet_boundaries_and_carries_descriptors() {
         let (one, other) = PacketSocket::pair().unwrap();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"through").unwrap();
@@ -203,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_socket_an_oversized_packet_and_the_peers_end_are_told_apart() {
+    fn distinguishes_no_packet_an_oversized_one_and_a_disconnected_peer() {
         let (one, other) = PacketSocket::pair().unwrap();
         let mut buffer = [0; 4];
         let empty = other.receive(&mut buffer, Waiting::Never).unwrap_err();

@@ -1,38 +1,50 @@
-//! The sockets by which another escherd finds the shims of an earlier one.
+//! The sockets by which an escherd finds the shims that an earlier one started.
 //!
-//! `<runtime dir>/shims/` holds one listening `SOCK_SEQPACKET` socket for each living shim. Its name says
-//! what the shim has been asked for: it is `<uuid>.ready` from the shim's birth, and
-//! `<execution id>.<attempt>.claim` from the moment at which the shim takes a command, renamed before it makes
-//! the process. So there is a claim for an attempt exactly if a shim has come to the point of starting it. A shim whose execution is
-//! over keeps the name until it takes the next. It removes its socket when it ends; that of a shim that was
-//! killed stays and refuses connections.
+//! `<runtime dir>/shims/` holds one listening `SOCK_SEQPACKET` socket for each living shim. Its
+//! name is `<uuid>.ready` when the shim is forked. When the shim takes a command it renames the
+//! socket to `<execution id>.<attempt>.claim`, just before it creates the process. So a claim
+//! exists exactly if a shim has begun to start that attempt. The shim keeps the name until it takes
+//! its next command, and removes the socket when it ends. The socket of a killed shim stays and
+//! refuses connections.
 //!
-//! A shim listens to nobody while it has an escherd: who connects then waits for the other to be gone. The
-//! first packet that it sends is [`FromShim::Adoptable`](crate::ipc::wire::FromShim::Adoptable).
+//! While a shim is connected to an escherd it accepts no other connection; the next one waits in
+//! the backlog. The first packet on an accepted connection is
+//! [`FromShim::Adoptable`](crate::ipc::wire::FromShim::Adoptable).
 
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::str::FromStr;
 
 use escher_protocol::ExecutionId;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket, sockopt,
+};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use uuid::Uuid;
 
 use crate::ipc::packet::PacketSocket;
+use crate::os::descriptor_path::descriptor_path;
+use crate::sys;
 
 /// Name of the directory of the sockets, inside the runtime directory.
 pub const DIRECTORY: &str = "shims";
 
+/// Connections that may wait while a shim's escherd lives. There is one escherd at a time; the
+/// others are connections of escherds that have died since.
+const BACKLOG: i32 = 8;
+
 /// The name of a shim's socket. As text ([`fmt::Display`], [`FromStr`]) it is the file's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SocketName {
-    /// The shim has never had a command. The number is its own and of no execution.
+    /// The shim has never had a command. The number is random.
     Ready(Uuid),
-    /// The shim has come to the point of starting this attempt, its last.
+    /// The shim has begun to start this attempt, its last.
     Claim {
         /// Which execution.
         id: ExecutionId,
@@ -50,43 +62,43 @@ impl fmt::Display for SocketName {
     }
 }
 
-/// The name of a file that is no socket of a shim.
+/// A file name that is not the name of a shim's socket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not the name of a shim's socket (<uuid>.ready or <execution id>.<attempt>.claim)")]
-pub struct ParseNameError;
+pub struct ParseSocketNameError;
 
 impl FromStr for SocketName {
-    type Err = ParseNameError;
+    type Err = ParseSocketNameError;
 
     /// Accepts exactly what `Display` writes.
-    fn from_str(text: &str) -> Result<Self, ParseNameError> {
-        let (stem, kind) = text.split_once('.').ok_or(ParseNameError)?;
-        let id: ExecutionId = stem.parse().map_err(|_| ParseNameError)?;
-        let name = match kind.split_once('.') {
-            None if kind == "ready" => SocketName::Ready(Uuid::from_bytes(id.into_bytes())),
+    fn from_str(text: &str) -> Result<Self, ParseSocketNameError> {
+        let (stem, suffix) = text.split_once('.').ok_or(ParseSocketNameError)?;
+        let id: ExecutionId = stem.parse().map_err(|_| ParseSocketNameError)?;
+        let name = match suffix.split_once('.') {
+            None if suffix == "ready" => SocketName::Ready(Uuid::from_bytes(id.into_bytes())),
             Some((attempt, "claim")) => {
-                let attempt = attempt.parse().map_err(|_| ParseNameError)?;
+                let attempt = attempt.parse().map_err(|_| ParseSocketNameError)?;
                 SocketName::Claim { id, attempt }
             }
-            _ => return Err(ParseNameError),
+            _ => return Err(ParseSocketNameError),
         };
         if name.to_string() == text {
             Ok(name)
         } else {
-            Err(ParseNameError)
+            Err(ParseSocketNameError)
         }
     }
 }
 
-/// The sockets in `directory`, in no order. What bears no name of a socket is passed over; whether a shim
-/// lives behind one, [`connect`] tells. While shims come and go some may be missed, but never one that had
-/// its name all the while.
+/// Lists the sockets in `directory`, in no order; other files are skipped. [`connect`] tells
+/// whether a shim listens on a socket. A socket that is created, renamed or removed meanwhile may
+/// be missing from the list.
 ///
 /// # Errors
 /// Those of reading a directory.
 pub fn list(directory: impl AsFd) -> io::Result<Vec<SocketName>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(through(directory.as_fd()))? {
+    for entry in fs::read_dir(descriptor_path(directory.as_fd()))? {
         let name = entry?.file_name();
         names.extend(
             name.to_str()
@@ -96,29 +108,126 @@ pub fn list(directory: impl AsFd) -> io::Result<Vec<SocketName>> {
     Ok(names)
 }
 
-/// Connects to the shim whose socket in `directory` has this name, without waiting. The connection does
-/// not block: what would wait fails with [`io::ErrorKind::WouldBlock`].
+/// Connects to the shim whose socket in `directory` has this name, without waiting. The connection
+/// does not block: a call that would wait fails with [`io::ErrorKind::WouldBlock`].
 ///
-/// That the connection stands says that the shim lives, no more. It takes it up once its earlier escherd is
-/// gone and it has a command; if it ends instead, the connection is reset or at its end, and the claim is
-/// gone or there is an [exit record](crate::ipc::exit_record).
+/// A connection proves only that the shim lives. The shim accepts it once its earlier escherd has
+/// disconnected, if it still has a command then. Otherwise the shim ends, which resets or closes
+/// the connection, and the claim is gone or there is an [exit record](crate::ipc::exit_record).
 ///
 /// # Errors
 /// - [`io::ErrorKind::ConnectionRefused`]: the shim is dead.
-/// - [`io::ErrorKind::NotFound`]: there is no such socket (any more).
-/// - [`io::ErrorKind::WouldBlock`]: the shim lives, but others wait for it already.
+/// - [`io::ErrorKind::NotFound`]: there is no such socket, or not any more.
+/// - [`io::ErrorKind::WouldBlock`]: the shim lives, and its backlog is full.
 /// - Those of socket(2).
 pub fn connect(directory: impl AsFd, name: &SocketName) -> io::Result<PacketSocket> {
-    // The file itself, even where it is a link (open(2)): what is no socket refuses connections.
+    // A symbolic link is opened itself (open(2)); it is no socket, and refuses connections.
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = openat(directory, name.to_string().as_str(), flags, Mode::empty())?;
-    PacketSocket::connect(Path::new(&through(file.as_fd())))
+    PacketSocket::connect(Path::new(&descriptor_path(file.as_fd())))
 }
 
-/// A path to what `descriptor` stands for. It is short, whatever the place of the file: the address of a
-/// Unix socket has 108 bytes at most (unix(7)).
-pub(crate) fn through(descriptor: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}", descriptor.as_raw_fd())
+/// Removes the file of a socket, if it exists.
+pub(crate) fn remove(directory: BorrowedFd<'_>, name: SocketName) {
+    let name = name.to_string();
+    let _ = unlinkat(directory, name.as_str(), UnlinkatFlags::NoRemoveDir);
+}
+
+/// A shim's own socket, on which it accepts the next escherd.
+pub(crate) struct ShimListener {
+    /// Does not block.
+    socket: OwnedFd,
+    name: SocketName,
+    /// The user as whom escherd runs.
+    escherd_uid: u32,
+}
+
+impl ShimListener {
+    /// Creates a socket in `directory` and listens on it, for an escherd that runs as this user.
+    ///
+    /// # Errors
+    /// Those of socket(2), bind(2) and listen(2); no file is left behind then.
+    pub(crate) fn open(directory: BorrowedFd<'_>, escherd_uid: u32) -> io::Result<Self> {
+        let listener = ShimListener {
+            socket: socket(
+                AddressFamily::Unix,
+                SockType::SeqPacket,
+                SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+                None,
+            )?,
+            name: SocketName::Ready(Uuid::now_v7()),
+            escherd_uid,
+        };
+        let name = listener.name.to_string();
+        let path = format!("{}/{name}", descriptor_path(directory));
+        bind(listener.socket.as_raw_fd(), &UnixAddr::new(path.as_str())?)?;
+        // Connecting needs write permission (unix(7)). The directory limits who reaches the file.
+        let mode = Mode::from_bits_truncate(0o660);
+        let listening = fchmodat(directory, name.as_str(), mode, FchmodatFlags::FollowSymlink)
+            .and_then(|()| Backlog::new(BACKLOG))
+            .and_then(|backlog| listen(&listener.socket, backlog));
+        if listening.is_err() {
+            listener.remove(directory);
+        }
+        listening?;
+        Ok(listener)
+    }
+
+    /// Returns the current name of the socket.
+    pub(crate) fn name(&self) -> SocketName {
+        self.name
+    }
+
+    /// Renames the socket to the claim of an attempt.
+    ///
+    /// # Errors
+    /// Those of renameat(2); the socket keeps its name then.
+    pub(crate) fn claim(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        id: ExecutionId,
+        attempt: u32,
+    ) -> io::Result<()> {
+        let claim = SocketName::Claim { id, attempt };
+        let (old_name, new_name) = (self.name.to_string(), claim.to_string());
+        renameat(directory, old_name.as_str(), directory, new_name.as_str())?;
+        self.name = claim;
+        Ok(())
+    }
+
+    /// Removes the socket's file. An accepted connection stays open.
+    pub(crate) fn remove(&self, directory: BorrowedFd<'_>) {
+        remove(directory, self.name);
+    }
+
+    /// Accepts the next connection; `None` when none waits. Peers that are neither root nor
+    /// escherd's user are disconnected: the state of a command is none of their business.
+    ///
+    /// # Errors
+    /// Those of accept4(2): no descriptors left. The connection then still waits.
+    pub(crate) fn accept(&self) -> io::Result<Option<PacketSocket>> {
+        loop {
+            let socket = match sys::accept(self.socket.as_fd()) {
+                Ok(socket) => socket,
+                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EAGAIN) => return Ok(None),
+                    Some(Errno::EINTR | Errno::ECONNABORTED) => continue,
+                    _ => return Err(error),
+                },
+            };
+            let peer = getsockopt(&socket, sockopt::PeerCredentials)?.uid();
+            if peer == 0 || peer == self.escherd_uid {
+                return Ok(Some(PacketSocket::from_descriptor(socket)));
+            }
+        }
+    }
+}
+
+/// Readable while a connection waits.
+impl AsFd for ShimListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 #[cfg(test)]
@@ -126,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_as_they_are_written_and_nothing_else_is_one() {
+    fn parses_exactly_the_names_that_it_writes() {
         let id = ExecutionId::generate();
         let claim = |attempt| SocketName::Claim { id, attempt };
         for name in [SocketName::Ready(Uuid::now_v7()), claim(1), claim(23)] {
@@ -148,7 +257,11 @@ mod tests {
             "1.1.claim".to_owned(),
         ];
         for text in others {
-            assert_eq!(text.parse::<SocketName>(), Err(ParseNameError), "{text}");
+            assert_eq!(
+                text.parse::<SocketName>(),
+                Err(ParseSocketNameError),
+                "{text}"
+            );
         }
     }
 }

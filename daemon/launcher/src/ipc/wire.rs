@@ -1,20 +1,20 @@
 //! Messages between escherd, the launcher and the shims.
 //!
-//! Each is one packet of a `SOCK_SEQPACKET` socket, encoded by [`escher_protocol::codec`]. How a command
-//! is run:
+//! Each is one packet of a `SOCK_SEQPACKET` socket, encoded by [`escher_protocol::codec`]. How a
+//! command is run:
 //!
-//! 1. escherd asks the launcher for shims ([`LauncherRequest::Fork`]) before it needs them, and gets a
-//!    socket to each ([`LauncherReply::Shim`]). The launcher takes no part in what follows.
+//! 1. escherd asks the launcher for shims ([`LauncherRequest::Fork`]) before it needs them, and
+//!    gets a socket to each ([`LauncherReply::Shim`]). The launcher takes no part in what follows.
 //! 2. escherd sends a ready shim one message, [`ToShim::Assign`]; the shim answers with
 //!    [`FromShim::Started`] once the program runs, and at the end with [`FromShim::Exited`].
 //! 3. escherd stores the result and sends [`ToShim::Recorded`]; the shim is ready for the next
-//!    assignment. A shim that loses escherd carries on alone, and another escherd adopts it by the socket
-//!    that it keeps in the runtime directory (see [`crate::ipc::shim_socket`]). If none has by the end,
-//!    the shim writes an [exit record](crate::ipc::exit_record).
+//!    assignment. A shim that loses escherd carries on alone, and another escherd adopts it by the
+//!    socket that it keeps in the runtime directory (see [`crate::ipc::shim_socket`]). If none has
+//!    by the end, the shim writes an [exit record](crate::ipc::exit_record).
 //!
-//! [`Assignment`], [`ExitReport`] and [`Hello`] grow by [parts](escher_protocol::parts): a new field is a
-//! part, which a receiver that does not know it either skips or, where the tag says that it must be
-//! understood, refuses ([`KNOWN_PARTS`]). Any other change is a new [`WIRE_VERSION`].
+//! [`Assignment`], [`ExitReport`] and [`Hello`] grow by [parts](escher_protocol::parts): a new
+//! field is a part, which a receiver that does not know it either skips or, where the tag says that
+//! it must be understood, refuses ([`KNOWN_PARTS`]). Any other change is a new [`WIRE_VERSION`].
 
 use escher_protocol::codec::{self, CodecError};
 use escher_protocol::{
@@ -23,8 +23,8 @@ use escher_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Version of these messages. escherd refuses a launcher that speaks another; shims speak the version of
-/// their launcher.
+/// Version of these messages. escherd refuses a launcher that speaks another; shims speak the
+/// version of their launcher.
 pub const WIRE_VERSION: u16 = 10;
 
 /// The tags of all parts that this version understands.
@@ -33,19 +33,19 @@ pub const KNOWN_PARTS: &[u32] = &[];
 /// Number of the first attempt to run a command.
 pub const FIRST_ATTEMPT: u32 = 1;
 
-/// Longest packet in bytes: a piece of standard input of 64 KiB and its envelope fit. Small enough for
-/// the kernel's default socket buffer (`net.core.wmem_default`, 208 KiB) to hold several.
+/// Longest packet in bytes: a piece of standard input of 64 KiB and its envelope fit. Small enough
+/// for the kernel's default socket buffer (`net.core.wmem_default`, 208 KiB) to hold several.
 pub const MAX_PACKET_BYTES: usize = 66 * 1024;
 
-/// Longest [`FromShim`] in bytes, [`FromShim::Adoptable`] excepted. escherd has a buffer of this size for
-/// each command.
+/// Longest [`FromShim`] in bytes, [`FromShim::Adoptable`] excepted. escherd has a buffer of this
+/// size for each command.
 pub const MAX_SHIM_MESSAGE_BYTES: usize = 4096;
 
 /// Most bytes of standard input in one [`ToShim::Input`].
 pub const MAX_INPUT_BYTES: usize = 64 * 1024;
 
-/// Most [`ToShim::Input`] messages that escherd sends ahead of [`FromShim::InputAccepted`]. What the
-/// shim holds for a command that does not read is bounded by this times [`MAX_INPUT_BYTES`].
+/// Most [`ToShim::Input`] messages that escherd sends ahead of [`FromShim::InputAccepted`]. What
+/// the shim holds for a command that does not read is bounded by this times [`MAX_INPUT_BYTES`].
 pub const INPUT_WINDOW: usize = 4;
 
 /// escherd to launcher.
@@ -56,18 +56,18 @@ pub enum LauncherRequest {
         /// How many.
         count: u32,
     },
-    /// Delete files of these executions. Answered by one [`LauncherReply::Removed`].
+    /// Delete files of executions. Answered by one [`LauncherReply::Removed`].
     Remove {
         /// Which files.
         artifact: Artifact,
         /// Of which executions, at most [`MAX_REMOVED_AT_ONCE`].
         ids: Vec<ExecutionId>,
     },
-    /// Use these directories from now on. The first request to a launcher that has no directories yet
-    /// ([`Abilities::has_directories`]). Answered by [`LauncherReply::InUse`].
+    /// Use these directories from now on. The first request to a launcher that has no directories
+    /// yet ([`Abilities::has_directories`]). Answered by [`LauncherReply::InUse`].
     Use(Directories),
-    /// Kill the processes in the cgroup of an execution whose shim has died, and remove the cgroup. Answered by
-    /// one [`LauncherReply::CgroupKilled`].
+    /// Kill all processes in the cgroup of an execution whose shim has died, and remove the cgroup.
+    /// Answered by one [`LauncherReply::CgroupKilled`].
     KillCgroup {
         /// Which execution.
         id: ExecutionId,
@@ -85,8 +85,8 @@ pub struct Directories {
     pub runtime_dir: Blob,
 }
 
-/// The launcher's first message. Its layout never changes, so that a launcher of any version can be named
-/// where it is refused.
+/// The launcher's first message. Its layout never changes, so that a launcher of any version can be
+/// named where it is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// [`WIRE_VERSION`] of the launcher and its shims.
@@ -147,8 +147,8 @@ pub enum LauncherReply {
         /// Why (errno(3)).
         errno: i32,
     },
-    /// A shim was killed, or has failed. Sent once the processes that it left behind are gone, or have
-    /// turned out to be unkillable.
+    /// A shim was killed, or has failed. Sent once the processes that it left behind are gone, or
+    /// have turned out to be unkillable.
     ShimDied {
         /// The process id of [`LauncherReply::Shim`].
         pid: u32,
@@ -181,8 +181,8 @@ pub enum LauncherReply {
 pub enum ToShim {
     /// Run this command.
     Assign(Box<Assignment>),
-    /// As `Assign`, with the encoded [`Assignment`] in a sealed memfd (memfd_create(2)) that comes with
-    /// the packet: for command lines that do not fit into [`MAX_PACKET_BYTES`].
+    /// As `Assign`, with the encoded [`Assignment`] in a sealed memfd (memfd_create(2)) that comes
+    /// with the packet: for command lines that do not fit into [`MAX_PACKET_BYTES`].
     AssignFromMemory,
     /// Bytes for the command's standard input.
     Input {
@@ -203,16 +203,18 @@ pub enum ToShim {
         /// Its number.
         signal: i32,
     },
-    /// Send [`FromShim::LogGrew`] once, as soon as the log is longer than this. Several may be pending at a time.
+    /// Send [`FromShim::LogGrew`] once, as soon as the log is longer than this. Several may be
+    /// pending at a time.
     Watch {
         /// Bytes of the log that escherd knows of.
-        seen: u64,
+        known_bytes: u64,
     },
-    /// The report of [`FromShim::Exited`] is stored; the shim may forget it.
+    /// The report of [`FromShim::Exited`] is stored; the shim may discard it.
     Recorded,
-    /// Freeze all processes of the command until [`ToShim::Resume`] or its end. Its timeout goes on.
+    /// Freeze all processes of the command until [`ToShim::Resume`] or its end. Its timeout keeps
+    /// running.
     Pause,
-    /// Let the command go on.
+    /// Thaw the command.
     Resume,
 }
 
@@ -237,12 +239,12 @@ pub enum FromShim {
     Started {
         /// Its process id.
         pid: u32,
-        /// When the process was made.
+        /// When the process was created.
         at: Timestamp,
     },
-    /// One [`ToShim::Input`] has gone into the pipe.
+    /// One [`ToShim::Input`] has been written to the pipe.
     InputAccepted,
-    /// The command has closed its standard input; further input is thrown away.
+    /// The command has closed its standard input; further input is discarded.
     InputClosed,
     /// The log has grown: the answer to [`ToShim::Watch`].
     LogGrew {
@@ -251,11 +253,13 @@ pub enum FromShim {
     },
     /// The execution is over.
     Exited(Box<ExitReport>),
-    /// The first packet to an escherd that has connected to the shim's socket: everything that an escherd
-    /// connected from the start would know by now. [`ToShim::Watch`]es of an earlier escherd are forgotten.
+    /// The first packet to an escherd that has connected to the shim's socket: everything that an
+    /// escherd connected from the start would know by now. [`ToShim::Watch`]es of an earlier
+    /// escherd are forgotten.
     Adoptable(Box<ShimState>),
-    /// Whether all processes of the command are frozen, as the kernel reports it. Sent when that changes, and
-    /// after `Adoptable` if they are. `false` without a change: the command cannot be paused.
+    /// Whether all processes of the command are frozen, as the kernel reports it. Sent when that
+    /// changes, and after `Adoptable` if they are. `false` without a change: the command cannot be
+    /// paused.
     Paused(bool),
 }
 
@@ -282,7 +286,7 @@ pub struct ShimState {
     pub input: InputState,
 }
 
-/// How far a shim is with its execution.
+/// Phase of an execution in its shim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ShimPhase {
     /// The program does not run yet. [`FromShim::Started`] or `Exited` follows.
@@ -294,22 +298,23 @@ pub enum ShimPhase {
         /// As there.
         at: Timestamp,
     },
-    /// It is over; the report could not be written down. [`FromShim::Exited`] follows at once.
+    /// The command has ended, and its exit record could not be written. [`FromShim::Exited`]
+    /// follows at once.
     Over,
 }
 
-/// What a shim knows of its command's standard input.
+/// State of a command's standard input in its shim.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputState {
-    /// Bytes that have arrived at the shim, from the first on.
-    pub received: u64,
-    /// [`ToShim::Input`]s that have arrived and not been accepted; each will be, by an
-    /// [`FromShim::InputAccepted`].
+    /// Bytes that the shim has received since the start.
+    pub received_bytes: u64,
+    /// [`ToShim::Input`]s that the shim has received and not answered; a
+    /// [`FromShim::InputAccepted`] follows for each.
     pub unaccepted: u32,
-    /// Whether the end of the input has arrived.
-    pub ended: bool,
-    /// Whether nobody reads the input any more, or nobody ever did.
-    pub closed: bool,
+    /// Whether the shim has received the end of the input.
+    pub has_ended: bool,
+    /// Whether the command does not read its input any more, or has none.
+    pub is_closed: bool,
 }
 
 /// A command for a shim, with everything that the shim needs to run it and to be adopted with it.
@@ -317,15 +322,16 @@ pub struct InputState {
 pub struct Assignment {
     /// What to run.
     pub spec: LaunchSpec,
-    /// Opaque to the shim and returned in [`ShimState`]: enough for escherd to recover the submission from,
-    /// should its store be lost. At most [`MAX_SUBMISSION_BACKUP_BYTES`].
+    /// Opaque to the shim and returned in [`ShimState`]: enough for escherd to recover the
+    /// submission from, should its store be lost. At most [`MAX_SUBMISSION_BACKUP_BYTES`].
     pub submission_backup: Blob,
     /// Limits of the log.
     pub log_limits: LogLimits,
-    /// Most bytes that the command may write to each of its streams; the kill ladder ends a command that
-    /// writes more ([`EndCause::OversizedOutput`]). `None`: any number.
+    /// Most bytes that the command may write to each of its streams; the kill ladder ends a command
+    /// that writes more ([`EndCause::OversizedOutput`]). `None`: any number.
     pub output_limit: Option<u64>,
-    /// Resources that the command may use. Where a limit cannot be enforced the command is not started.
+    /// Resources that the command may use. Where a limit cannot be enforced the command is not
+    /// started.
     pub limits: ResourceLimits,
     /// What later versions add.
     pub parts: Parts,
@@ -334,49 +340,49 @@ pub struct Assignment {
 /// Longest [`Assignment::submission_backup`] in bytes: with its envelope it fits into a packet.
 pub const MAX_SUBMISSION_BACKUP_BYTES: usize = 48 * 1024;
 
-/// What bounds one log. Bytes that it does not take are counted
+/// Limits of one log. Output beyond them is dropped and counted
 /// ([`OutputTotals::dropped_bytes`](escher_protocol::OutputTotals)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLimits {
     /// Longest log in bytes; 0: any length.
     pub max_bytes: u64,
-    /// Bytes that must stay free (for the unprivileged, statvfs(3)) on the file system of the logs;
-    /// 0: none.
+    /// Bytes that must stay free for unprivileged users (statvfs(3)) on the file system of the
+    /// logs; 0: none.
     pub min_free_bytes: u64,
-    /// What becomes of the command when its log takes no more, for these limits or because the disk is full.
+    /// What happens to the command when output is dropped, because of these limits or a full disk.
     pub when_full: WhenLogFull,
 }
 
-/// What becomes of a command whose log takes no more.
+/// What happens to a command whose output is dropped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WhenLogFull {
-    /// It goes on, and what it writes is read and counted.
+    /// It runs on; the shim reads its output and counts it.
     #[default]
     Drain,
-    /// It is ended by the kill ladder, with [`EndCause::LogFull`].
+    /// The kill ladder ends it, with [`EndCause::LogFull`].
     Kill,
 }
 
-/// Everything a shim has to know to run a command. Made by escherd, which has resolved all names.
+/// A command and how to run it. escherd has resolved all names in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchSpec {
     /// Names the log, the claim and the exit record.
     pub id: ExecutionId,
     /// Which attempt to run the execution; part of the names of claim and exit record.
     pub attempt: u32,
-    /// Arguments; the first is the program. Neither empty nor with a NUL inside.
+    /// Arguments; the first is the program. There is at least one, and none contains a NUL.
     pub argv: Vec<Blob>,
-    /// The whole environment, as `NAME=value`. Without a NUL inside.
+    /// The whole environment, as `NAME=value`. No entry contains a NUL.
     pub environment: Vec<Blob>,
     /// An absolute path.
     pub working_dir: Blob,
-    /// Whether `/` does where `working_dir` cannot be entered.
-    pub or_root: bool,
-    /// As whom; `None`: as the launcher's own user.
+    /// Whether to run the command in `/` if `working_dir` cannot be entered.
+    pub falls_back_to_root_dir: bool,
+    /// User and groups; `None`: those of the launcher.
     pub identity: Option<Identity>,
     /// Whether standard input is a pipe fed by [`ToShim::Input`]; else it is `/dev/null`.
     pub stdin: bool,
-    /// Milliseconds until the kill ladder; `None`: never.
+    /// Milliseconds after which the kill ladder begins; `None`: never.
     pub timeout_ms: Option<u64>,
     /// Milliseconds between SIGTERM and SIGKILL.
     pub kill_grace_ms: u64,
@@ -393,32 +399,32 @@ pub struct Identity {
     pub groups: Vec<u32>,
 }
 
-/// What became of a command, as its shim saw it.
+/// The result of a command, as its shim observed it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitReport {
     /// Which execution.
     pub id: ExecutionId,
     /// Which attempt to run it.
     pub attempt: u32,
-    /// What became of its main process.
+    /// How its main process ended.
     pub exit: Exit,
-    /// Why it ended.
+    /// Why the command ended.
     pub cause: EndCause,
     /// The last signal of the kill ladder that was sent while the main process lived.
     pub ended_by_signal: Option<i32>,
-    /// When the process was made; `None` if it never was.
+    /// When the main process was created; `None` if it never was.
     pub started_at: Option<Timestamp>,
-    /// When all was over.
+    /// When the whole execution had ended.
     pub ended_at: Timestamp,
     /// From start to the end of the main process, in microseconds of the monotonic clock.
     pub duration_us: u64,
-    /// What the whole tree used, as far as it was waited for.
+    /// Resources used by all processes that the shim has reaped.
     pub usage: Usage,
-    /// What was written.
+    /// Bytes written by the command.
     pub output: OutputTotals,
-    /// Whether processes were left over.
+    /// Whether the main process left other processes behind.
     pub leftovers: Leftovers,
-    /// What the command's cgroup has counted, if it had one.
+    /// Resources that the kernel has counted for the command's cgroup, if it had one.
     pub measured: Option<Measurements>,
     /// What later versions add.
     pub parts: Parts,
@@ -427,18 +433,18 @@ pub struct ExitReport {
 /// Why a command ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndCause {
-    /// By itself, or by a signal that was not the shim's ladder.
+    /// By itself, or by a signal that did not come from the kill ladder.
     Itself,
-    /// Its time was over.
+    /// Its timeout had passed.
     TimedOut,
     /// Somebody cancelled it.
     Cancelled(Canceller),
-    /// Its log took no more, under [`WhenLogFull::Kill`].
+    /// Output was dropped, under [`WhenLogFull::Kill`].
     LogFull,
     /// It wrote more than [`Assignment::output_limit`] allows.
     OversizedOutput,
-    /// It was never started, nor claimed: its assignment has a part that must be understood and that the shim
-    /// does not know.
+    /// It was neither claimed nor started: its assignment has a part that must be understood and
+    /// that the shim does not know.
     UnsupportedPart {
         /// Tag of the part.
         tag: u32,
@@ -446,8 +452,7 @@ pub enum EndCause {
 }
 
 impl ExitReport {
-    /// Returns the report of a command that left nothing to measure: it ended by itself, wrote nothing and
-    /// used nothing.
+    /// Returns the report of a command that ended by itself, wrote nothing and used no resources.
     #[must_use]
     pub fn new(id: ExecutionId, attempt: u32, exit: Exit, at: Timestamp) -> Self {
         ExitReport {
@@ -479,7 +484,8 @@ impl ExitReport {
         ExitReport::new(id, attempt, Exit::NotStarted { stage, errno }, at)
     }
 
-    /// Returns the report of a command whose assignment has a part that the shim does not know and must.
+    /// Returns the report of a command whose assignment has a part that the shim does not know and
+    /// must.
     #[must_use]
     pub fn unsupported(
         id: ExecutionId,
@@ -494,19 +500,21 @@ impl ExitReport {
         }
     }
 
-    /// Checks the output of a command that has ended by itself against the limit of each of its streams: having
-    /// written more is then the cause of its end, whatever its exit was.
+    /// Changes the cause of a command that has ended by itself, whatever its exit, to
+    /// [`EndCause::OversizedOutput`] if one of its streams is longer than `output_limit`.
     pub fn enforce_output_limit(&mut self, output_limit: u64) {
         let was_started = !matches!(self.exit, Exit::NotStarted { .. });
-        if self.cause == EndCause::Itself && was_started && exceeds(&self.output, output_limit) {
+        if self.cause == EndCause::Itself
+            && was_started
+            && exceeds_limit(&self.output, output_limit)
+        {
             self.cause = EndCause::OversizedOutput;
         }
     }
 }
 
-/// Whether one of the streams has more than `limit` bytes.
-#[must_use]
-pub fn exceeds(output: &OutputTotals, limit: u64) -> bool {
+/// Whether one of the streams is longer than `limit`.
+pub(crate) fn exceeds_limit(output: &OutputTotals, limit: u64) -> bool {
     output.stdout_bytes.max(output.stderr_bytes) > limit
 }
 

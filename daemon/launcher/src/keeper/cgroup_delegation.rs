@@ -1,8 +1,8 @@
 //! The cgroup that systemd has delegated to the keeper's unit.
 //!
-//! A cgroup whose controllers are on for those below it may hold no process itself. So the keeper moves into a leaf,
-//! where launcher and shims are with it, and then turns the controllers on for the cgroups of executions beside
-//! that leaf.
+//! A cgroup that enables controllers for its children must not contain processes itself. So the
+//! keeper moves into a leaf, in which launcher and shims stay as well, and then enables the
+//! controllers for the cgroups of executions beside that leaf.
 
 use std::fs;
 use std::io;
@@ -13,29 +13,30 @@ use nix::unistd::Pid;
 /// Name of the leaf.
 const LEAF: &str = "keeper";
 
-/// The controllers that are of use here.
+/// The controllers that limit or measure commands.
 const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "io"];
 
-/// The keeper's place.
+/// A cgroup whose children the keeper manages.
 #[derive(Debug)]
-pub(super) struct Ground {
+pub(super) struct DelegatedCgroup {
     root: PathBuf,
 }
 
-impl Ground {
-    /// Moves into the leaf and turns on what controllers there are.
+impl DelegatedCgroup {
+    /// Moves the keeper into the leaf of its own cgroup and enables the available controllers.
     ///
     /// # Errors
-    /// Why there is no such place: no cgroup v2, or the keeper's cgroup is not its own to divide.
-    pub(super) fn take() -> io::Result<Self> {
-        let place = own_cgroup()?;
-        // A keeper that has just executed its successor is there already.
-        let root = if place.file_name().is_some_and(|name| name == LEAF) {
-            place.parent().unwrap_or(&place).to_owned()
+    /// When there are no cgroups of version 2, or the keeper's is not delegated.
+    pub(super) fn enter() -> io::Result<Self> {
+        let current = own_cgroup()?;
+        // A keeper that was executed by its predecessor is in the leaf already.
+        let root = if current.file_name().is_some_and(|name| name == LEAF) {
+            current.parent().unwrap_or(&current).to_owned()
         } else {
-            place
+            current
         };
-        // The uppermost one is nobody's: all others are in there.
+        // The root of the hierarchy, which alone lacks this file, contains all processes of the
+        // host.
         if !root.join("cgroup.events").exists() {
             let reason = format!("{} is the root of all cgroups", root.display());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
@@ -46,61 +47,61 @@ impl Ground {
             _ => {}
         }
         fs::write(leaf.join("cgroup.procs"), "0")?;
-        let ground = Ground { root };
-        ground.turn('+')?;
-        Ok(ground)
+        let cgroup = DelegatedCgroup { root };
+        cgroup.set_controllers('+')?;
+        Ok(cgroup)
     }
 
-    /// Where executions have their cgroups.
+    /// Returns the directory in which executions have their cgroups.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The processes in the leaf.
-    pub(super) fn inhabitants(&self) -> Vec<Pid> {
+    /// Returns the processes in the leaf.
+    pub(super) fn leaf_processes(&self) -> Vec<Pid> {
         let list = fs::read_to_string(self.root.join(LEAF).join("cgroup.procs"));
         let list = list.unwrap_or_default();
-        let numbers = list.lines().filter_map(|line| line.parse().ok());
-        numbers.map(Pid::from_raw).collect()
+        let pids = list.lines().filter_map(|line| line.parse().ok());
+        pids.map(Pid::from_raw).collect()
     }
 
-    /// Turns the controllers that there are on (`+`) or off (`-`) for those below.
-    fn turn(&self, sign: char) -> io::Result<()> {
+    /// Enables (`+`) or disables (`-`) the available controllers for the children.
+    fn set_controllers(&self, sign: char) -> io::Result<()> {
         let available = fs::read_to_string(self.root.join("cgroup.controllers"))?;
-        for controller in CONTROLLERS {
-            if available
+        let is_available = |controller: &&str| {
+            available
                 .split_ascii_whitespace()
-                .any(|it| it == controller)
-            {
-                // Each by itself: one that cannot be had is no reason to go without the others. What there is in
-                // the end, `cgroup.subtree_control` tells.
-                let control = self.root.join("cgroup.subtree_control");
-                let _ = fs::write(control, format!("{sign}{controller}"));
-            }
+                .any(|it| it == *controller)
+        };
+        for controller in CONTROLLERS.into_iter().filter(is_available) {
+            // One at a time, so that one that fails does not prevent the others. The launcher reads
+            // from `cgroup.subtree_control` which are enabled.
+            let control = self.root.join("cgroup.subtree_control");
+            let _ = fs::write(control, format!("{sign}{controller}"));
         }
         Ok(())
     }
 }
 
-/// Turns the controllers off, so that systemd can start a keeper in the unit's cgroup: what an earlier one that
-/// was killed has left there may still hold commands. systemd runs what follows the end of a service
-/// (`ExecStopPost=`) in `.control`, below the cgroup that is delegated.
+/// Disables the controllers in the unit's cgroup, so that systemd can start a keeper there after
+/// one that was killed while commands ran. systemd runs `ExecStopPost=` in the child `.control` of
+/// the delegated cgroup.
 ///
 /// # Errors
 /// Those of finding the cgroup.
-pub fn make_room() -> io::Result<()> {
-    let place = own_cgroup()?;
-    match place.parent() {
-        Some(root) if place.file_name().is_some_and(|name| name == ".control") => Ground {
-            root: root.to_owned(),
+pub fn release_controllers() -> io::Result<()> {
+    let current = own_cgroup()?;
+    match current.parent() {
+        Some(root) if current.file_name().is_some_and(|name| name == ".control") => {
+            let root = root.to_owned();
+            DelegatedCgroup { root }.set_controllers('-')
         }
-        .turn('-'),
-        // There was none, so there is nothing in the way.
+        // Without delegation no keeper has enabled any.
         _ => Ok(()),
     }
 }
 
-/// The directory of this process's cgroup, in the hierarchy of version 2 (cgroups(7)).
+/// Returns the directory of this process's cgroup in the hierarchy of version 2 (cgroups(7)).
 fn own_cgroup() -> io::Result<PathBuf> {
     let missing = |what| io::Error::new(io::ErrorKind::NotFound, what);
     let memberships = fs::read_to_string("/proc/self/cgroup")?;
@@ -109,14 +110,14 @@ fn own_cgroup() -> io::Result<PathBuf> {
         .find_map(|line| line.strip_prefix("0::/"));
     let path = path.ok_or_else(|| missing("this kernel has no cgroups of version 2"))?;
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    let mount = mounts.lines().find_map(mount_of_cgroup2);
+    let mount = mounts.lines().find_map(cgroup2_mount_point);
     let mount = mount.ok_or_else(|| missing("no cgroups of version 2 are mounted"))?;
     Ok(Path::new(mount).join(path))
 }
 
-/// The mount point in a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)), if a whole hierarchy of version 2 is
-/// mounted there.
-fn mount_of_cgroup2(line: &str) -> Option<&str> {
+/// Returns the mount point in a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)) if the whole
+/// hierarchy of version 2 is mounted there.
+fn cgroup2_mount_point(line: &str) -> Option<&str> {
     let (mount, kind) = line.split_once(" - ")?;
     let mut fields = mount.split(' ').skip(3);
     let (root, point) = (fields.next()?, fields.next()?);
@@ -128,14 +129,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mount_of_version_2_is_told_from_others() {
+    fn finds_only_a_whole_mount_of_version_2() {
         let at = |root: &str, point: &str, kind: &str| {
             format!("35 24 0:30 {root} {point} rw,nosuid shared:9 - {kind} cgroup2 rw")
         };
         let line = at("/", "/sys/fs/cgroup", "cgroup2");
-        assert_eq!(mount_of_cgroup2(&line), Some("/sys/fs/cgroup"));
-        assert_eq!(mount_of_cgroup2(&at("/", "/sys/fs/cgroup", "cgroup")), None);
-        assert_eq!(mount_of_cgroup2(&at("/a", "/mnt", "cgroup2")), None);
-        assert_eq!(mount_of_cgroup2(""), None);
+        assert_eq!(cgroup2_mount_point(&line), Some("/sys/fs/cgroup"));
+        let version_1 = at("/", "/sys/fs/cgroup", "cgroup");
+        assert_eq!(cgroup2_mount_point(&version_1), None);
+        assert_eq!(cgroup2_mount_point(&at("/a", "/mnt", "cgroup2")), None);
+        assert_eq!(cgroup2_mount_point(""), None);
     }
 }

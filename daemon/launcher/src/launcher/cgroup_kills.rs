@@ -1,6 +1,5 @@
-//! Ending what is left in the cgroups of executions whose shims have died.
+//! Killing the processes in the cgroups of executions whose shims have died.
 
-use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use escher_protocol::{ExecutionId, Leftovers};
@@ -11,16 +10,17 @@ use crate::os::deadline::UNKILLABLE_AFTER;
 
 /// Cgroups that were killed and are not empty yet.
 #[derive(Default)]
-pub(super) struct Sweeps(Vec<Sweep>);
+pub(super) struct CgroupKills(Vec<CgroupKill>);
 
-struct Sweep {
+struct CgroupKill {
     id: ExecutionId,
     cgroup: Cgroup,
     give_up_at: Instant,
 }
 
-impl Sweeps {
-    /// Kills what is in the cgroup of `id`. What came of it, if that is known at once; else [`Sweeps::settle`] tells.
+impl CgroupKills {
+    /// Kills the processes in the cgroup of `id`. Returns what became of them if that is known at
+    /// once; else [`CgroupKills::take_finished`] will.
     pub(super) fn begin(
         &mut self,
         id: ExecutionId,
@@ -37,7 +37,7 @@ impl Sweeps {
             return Some(Leftovers::None);
         };
         match cgroup.state() {
-            Ok(state) if !state.populated => {
+            Ok(state) if !state.is_populated => {
                 cgroups.remove(id);
                 return Some(Leftovers::None);
             }
@@ -45,7 +45,7 @@ impl Sweeps {
             _ => return Some(Leftovers::Unknown),
         }
         let give_up_at = now + UNKILLABLE_AFTER;
-        self.0.push(Sweep {
+        self.0.push(CgroupKill {
             id,
             cgroup,
             give_up_at,
@@ -53,36 +53,36 @@ impl Sweeps {
         None
     }
 
-    /// What to wait for.
-    pub(super) fn awaited(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let events = self.0.iter().map(|sweep| sweep.cgroup.events());
-        events.map(|events: BorrowedFd<'_>| PollFd::new(events, PollFlags::POLLPRI))
+    /// Returns the descriptors whose events call for [`CgroupKills::take_finished`].
+    pub(super) fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let events = self.0.iter().map(|kill| kill.cgroup.events());
+        events.map(|events| PollFd::new(events, PollFlags::POLLPRI))
     }
 
-    /// When to call [`Sweeps::settle`] at the latest.
+    /// Returns when to call [`CgroupKills::take_finished`] at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.0.iter().map(|sweep| sweep.give_up_at).min()
+        self.0.iter().map(|kill| kill.give_up_at).min()
     }
 
-    /// Those that are over, with what became of the processes.
-    pub(super) fn settle(
+    /// Removes and returns the kills that are finished, with what became of the processes.
+    pub(super) fn take_finished(
         &mut self,
         cgroups: Option<&Cgroups>,
         now: Instant,
     ) -> Vec<(ExecutionId, Leftovers)> {
-        let mut over = Vec::new();
-        self.0.retain(|sweep| {
-            // It cannot be read where it was removed meanwhile.
-            let is_empty = sweep.cgroup.state().is_ok_and(|state| !state.populated)
-                || sweep.cgroup.is_removed();
+        let mut finished = Vec::new();
+        self.0.retain(|kill| {
+            // The state cannot be read once the cgroup was removed by others.
+            let is_empty = kill.cgroup.state().is_ok_and(|state| !state.is_populated)
+                || kill.cgroup.is_removed();
             if is_empty {
-                cgroups.map(|cgroups| cgroups.remove(sweep.id));
-                over.push((sweep.id, Leftovers::Killed));
-            } else if now >= sweep.give_up_at {
-                over.push((sweep.id, Leftovers::Unkillable));
+                cgroups.map(|cgroups| cgroups.remove(kill.id));
+                finished.push((kill.id, Leftovers::Killed));
+            } else if now >= kill.give_up_at {
+                finished.push((kill.id, Leftovers::Unkillable));
             }
-            !is_empty && now < sweep.give_up_at
+            !is_empty && now < kill.give_up_at
         });
-        over
+        finished
     }
 }

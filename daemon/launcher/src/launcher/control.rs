@@ -1,53 +1,57 @@
-//! Where escherd comes from: it has started the launcher and holds the other end of its standard input, or it connects
-//! to the socket that a keeper listens on, one escherd after the other.
+//! The launcher's connection to escherd: the other end of its standard input, for an escherd that
+//! has started the launcher, or connections to the socket of a keeper, one escherd after the other.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use escher_protocol::codec;
 use nix::errno::Errno;
-use nix::sys::socket::{Shutdown, getsockopt, setsockopt, shutdown, sockopt};
+use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 use nix::sys::time::TimeVal;
 use nix::unistd::geteuid;
 
-use crate::ipc::packet::{PacketSocket, Waiting};
+use crate::ipc::packet::{PacketSocket, Waiting, is_listener};
 use crate::ipc::wire::{LauncherReply, LauncherRequest};
 use crate::os::peer_credentials::{self, PeerCredentials};
 use crate::sys;
 
-/// Whether a descriptor is a socket that listens.
-pub(crate) fn listens(descriptor: BorrowedFd<'_>) -> bool {
-    getsockopt(&descriptor, sockopt::AcceptConn).unwrap_or(false)
-}
+/// How long an escherd that has connected by itself may leave messages unread before it is
+/// disconnected: while a send blocks, the launcher handles no signals.
+const SEND_TIMEOUT: TimeVal = TimeVal::new(5, 0);
 
-/// How long an escherd that has come by itself may leave unread what it is told, until it counts as gone: the launcher
-/// has to hear signals, too.
-const PATIENCE: TimeVal = TimeVal::new(5, 0);
-
-/// The launcher's way to escherd.
+/// The launcher's connection to escherd.
 pub(super) struct Control {
-    /// escherd, while there is one.
+    /// `None` while no escherd is connected.
     socket: Option<PacketSocket>,
-    /// Where the next one comes, and the user that it has to be.
-    listener: Option<(OwnedFd, u32)>,
+    /// `None` where escherd has started the launcher.
+    listener: Option<Listener>,
 }
 
-/// What has come from escherd.
-pub(super) enum Heard {
+struct Listener {
+    socket: OwnedFd,
+    /// The user as whom escherd runs.
+    escherd_uid: u32,
+}
+
+/// Result of [`Control::receive`].
+pub(super) enum Received {
     Request(LauncherRequest),
-    /// Not yet.
+    /// No request is waiting.
     Nothing,
-    /// escherd is gone.
-    Gone,
+    Disconnected,
 }
 
 impl Control {
-    /// By the launcher's standard input; `escherd` is the user whom a listening one lets in.
-    pub(super) fn new(stdin: OwnedFd, escherd: u32) -> Self {
-        if listens(stdin.as_fd()) {
+    /// Wraps the launcher's standard input. If it is a listening socket, it accepts the user
+    /// `escherd_uid`.
+    pub(super) fn new(stdin: OwnedFd, escherd_uid: u32) -> Self {
+        if is_listener(stdin.as_fd()) {
             Control {
                 socket: None,
-                listener: Some((stdin, escherd)),
+                listener: Some(Listener {
+                    socket: stdin,
+                    escherd_uid,
+                }),
             }
         } else {
             Control {
@@ -57,31 +61,35 @@ impl Control {
         }
     }
 
-    /// Whether another escherd comes when this one is gone.
-    pub(super) fn outlives_escherd(&self) -> bool {
+    /// Whether another escherd can connect after this one.
+    pub(super) fn is_listening(&self) -> bool {
         self.listener.is_some()
     }
 
-    /// Whether there is an escherd.
-    pub(super) fn has_escherd(&self) -> bool {
+    /// Whether an escherd is connected.
+    pub(super) fn is_connected(&self) -> bool {
         self.socket.is_some()
     }
 
-    /// What becomes readable next: escherd, or, where there is none, the next.
-    pub(super) fn awaited(&self) -> Option<BorrowedFd<'_>> {
-        let listener = self.listener.as_ref().map(|listener| listener.0.as_fd());
-        self.socket.as_ref().map(AsFd::as_fd).or(listener)
+    /// Returns the descriptor of the next event: escherd's connection or, without one, the
+    /// listening socket.
+    pub(super) fn next_readable(&self) -> Option<BorrowedFd<'_>> {
+        let connection = self.socket.as_ref().map(AsFd::as_fd);
+        connection.or(self
+            .listener
+            .as_ref()
+            .map(|listener| listener.socket.as_fd()))
     }
 
-    /// Lets the next escherd in; `None` when nobody is there who may come in.
+    /// Accepts the next escherd; `None` when none waits or its user is not allowed.
     ///
     /// # Errors
     /// Those of accept4(2).
-    pub(super) fn let_in(&mut self) -> io::Result<Option<PeerCredentials>> {
-        let Some((listener, escherd)) = &self.listener else {
+    pub(super) fn accept(&mut self) -> io::Result<Option<PeerCredentials>> {
+        let Some(listener) = &self.listener else {
             return Ok(None);
         };
-        let socket = match sys::accept(listener.as_fd()) {
+        let socket = match sys::accept(listener.socket.as_fd()) {
             Ok(socket) => socket,
             Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => return Ok(None),
@@ -89,73 +97,69 @@ impl Control {
             },
         };
         let peer = peer_credentials::credentials(&socket)?;
-        // The file's mode says the same; but who may have connected before it did?
-        if peer.uid != 0 && peer.uid != *escherd && peer.uid != geteuid().as_raw() {
+        // The mode of the socket's file says the same, but a peer may have connected before it was
+        // set.
+        if ![0, listener.escherd_uid, geteuid().as_raw()].contains(&peer.uid) {
             return Ok(None);
         }
-        setsockopt(&socket, sockopt::SendTimeout, &PATIENCE)?;
+        setsockopt(&socket, sockopt::SendTimeout, &SEND_TIMEOUT)?;
         self.socket = Some(PacketSocket::from_descriptor(socket));
         Ok(Some(peer))
     }
 
-    /// What escherd wants next.
+    /// Receives the next request, without waiting.
     ///
     /// # Errors
-    /// Those of recvmsg(2), and what is no request: of the escherd that has started the launcher. Another is turned
-    /// away for it.
-    pub(super) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Heard> {
+    /// For an escherd that has started the launcher: those of recvmsg(2), and a packet that is no
+    /// request. Another escherd is disconnected instead.
+    pub(super) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let Some(socket) = &self.socket else {
-            return Ok(Heard::Nothing);
+            return Ok(Received::Nothing);
         };
-        let received = match socket.receive(buffer, Waiting::Never) {
-            // escherd has gone and left unread what was said to it last (unix(7)).
+        let packet = match socket.receive(buffer, Waiting::Never) {
+            // escherd has disconnected with unread messages (unix(7)).
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
-            received => received,
+            packet => packet,
         };
-        let heard = match received {
+        let received = match packet {
             Ok(Some(packet)) => codec::decode(&buffer[..packet.length])
-                .map(Heard::Request)
+                .map(Received::Request)
                 .map_err(io::Error::other),
-            Ok(None) => Ok(Heard::Gone),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Heard::Nothing),
+            Ok(None) => Ok(Received::Disconnected),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Received::Nothing),
             Err(error) => Err(error),
         };
-        let heard = match heard {
-            Err(_) if self.outlives_escherd() => Heard::Gone,
-            heard => heard?,
+        let received = match received {
+            Err(_) if self.is_listening() => Received::Disconnected,
+            received => received?,
         };
-        if matches!(heard, Heard::Gone) {
+        if matches!(received, Received::Disconnected) {
             self.socket = None;
         }
-        Ok(heard)
+        Ok(received)
     }
 
-    /// Where escherd has just gone nobody hears it; what is received next tells that, too.
+    /// Sends a message with a descriptor, if given. It is lost where escherd has disconnected,
+    /// which [`Control::receive`] reports next.
     ///
     /// # Errors
     /// Those of sendmsg(2).
-    pub(super) fn say(
+    pub(super) fn send(
         &self,
         message: &LauncherReply,
-        socket: Option<BorrowedFd<'_>>,
+        descriptor: Option<BorrowedFd<'_>>,
     ) -> io::Result<()> {
-        let Some(control) = &self.socket else {
+        let Some(socket) = &self.socket else {
             return Ok(());
         };
         let bytes = codec::encode(message).map_err(io::Error::other)?;
-        match control.send(&bytes, socket, Waiting::Allowed) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-                ) =>
-            {
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // Its end is received next.
-                Ok(shutdown(control.as_raw_fd(), Shutdown::Both)?)
-            }
+        match socket.send(&bytes, descriptor, Waiting::Allowed) {
+            Err(error) => match error.kind() {
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Ok(()),
+                // After `SEND_TIMEOUT`.
+                io::ErrorKind::WouldBlock => Ok(shutdown(socket.as_raw_fd(), Shutdown::Both)?),
+                _ => Err(error),
+            },
             sent => sent,
         }
     }

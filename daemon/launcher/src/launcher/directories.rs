@@ -1,4 +1,4 @@
-//! The directories that shims write to: made, opened, and given to whom they belong.
+//! Creating and opening the directories to which shims write.
 
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File};
@@ -13,87 +13,71 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, fchown};
 
 use super::LauncherError;
-use crate::ipc::wire;
+use crate::ipc::wire::Directories;
 use crate::ipc::{exit_record, shim_socket};
-use crate::shim::Directories;
+use crate::shim::OpenDirectories;
 
-/// Where commands leave what outlives them.
-#[derive(Debug, Clone)]
-pub struct Places {
-    /// Directory of the logs.
-    pub log_dir: PathBuf,
-    /// Directory in which the exit records have theirs.
-    pub state_dir: PathBuf,
-    /// Directory in which the sockets of the shims have theirs.
-    pub runtime_dir: PathBuf,
-}
-
-impl From<wire::Directories> for Places {
-    fn from(told: wire::Directories) -> Self {
-        let path = |bytes: &Blob| PathBuf::from(OsStr::from_bytes(bytes));
-        Places {
-            log_dir: path(&told.log_dir),
-            state_dir: path(&told.state_dir),
-            runtime_dir: path(&told.runtime_dir),
+/// Creates the directories that do not exist, and opens all. `group` is the group of an escherd
+/// that runs as another user: it may read logs, read and rename exit records, and connect to shims.
+/// Others have no access.
+pub(super) fn open(
+    directories: &Directories,
+    group: Option<u32>,
+) -> Result<OpenDirectories, LauncherError> {
+    let log_dir = path(&directories.log_dir);
+    let exit_dir = path(&directories.state_dir).join(exit_record::DIRECTORY);
+    let shim_dir = path(&directories.runtime_dir).join(shim_socket::DIRECTORY);
+    let (exit_mode, shim_mode) = match group {
+        None => (0o700, 0o700),
+        // Set-group-ID: new files inherit the group (inode(7)).
+        Some(_) => (0o2770, 0o2750),
+    };
+    let is_log_dir_new = !log_dir.exists();
+    let opened = OpenDirectories {
+        logs: open_or_create(&log_dir, 0o750, 0)?,
+        // No symbolic link is followed: the parents may be writable for escherd, and the owner of
+        // these directories is changed below.
+        exits: open_or_create(&exit_dir, exit_mode, libc::O_NOFOLLOW)?,
+        shims: open_or_create(&shim_dir, shim_mode, libc::O_NOFOLLOW)?,
+    };
+    if let Some(group) = group {
+        // The administrator decides about an existing log directory.
+        if is_log_dir_new {
+            set_group(&opened.logs, &log_dir, group, 0o2750)?;
         }
+        set_group(&opened.exits, &exit_dir, group, exit_mode)?;
+        set_group(&opened.shims, &shim_dir, group, shim_mode)?;
     }
+    Ok(opened)
 }
 
-impl Places {
-    /// Makes what is not there, and opens it. Where escherd is another user, `group` is its group: it gets to read
-    /// logs, to read and set aside exit records, and to reach shims. Nobody else gets in.
-    pub(super) fn open(&self, group: Option<u32>) -> Result<Directories, LauncherError> {
-        let exits = self.state_dir.join(exit_record::DIRECTORY);
-        let shims = self.runtime_dir.join(shim_socket::DIRECTORY);
-        let (exits_mode, shims_mode) = match group {
-            None => (0o700, 0o700),
-            // With the group passed on to what is made in there (inode(7)).
-            Some(_) => (0o2770, 0o2750),
-        };
-        let log_dir_is_new = !self.log_dir.exists();
-        let directories = Directories {
-            logs: open(&self.log_dir, 0o750, 0)?,
-            // Not through a link: what is above may be escherd's, and these are given away.
-            exits: open(&exits, exits_mode, libc::O_NOFOLLOW)?,
-            shims: open(&shims, shims_mode, libc::O_NOFOLLOW)?,
-        };
-        if let Some(group) = group {
-            let own = |directory: &OwnedFd, path: &Path, mode| {
-                give(directory, group, mode).map_err(|source| fail(path, source))
-            };
-            // One that was there is as its owner wants it.
-            if log_dir_is_new {
-                own(&directories.logs, &self.log_dir, 0o2750)?;
-            }
-            own(&directories.exits, &exits, exits_mode)?;
-            own(&directories.shims, &shims, shims_mode)?;
-        }
-        Ok(directories)
-    }
+fn path(bytes: &Blob) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
 }
 
-fn fail(path: &Path, source: io::Error) -> LauncherError {
-    LauncherError::Directory {
-        path: path.to_owned(),
+fn directory_error(path: &Path) -> impl Fn(io::Error) -> LauncherError {
+    let path = path.to_owned();
+    move |source| LauncherError::Directory {
+        path: path.clone(),
         source,
     }
 }
 
-/// Opens a directory, making it if needed.
-fn open(path: &Path, mode: u32, flags: i32) -> Result<OwnedFd, LauncherError> {
+fn open_or_create(path: &Path, mode: u32, flags: i32) -> Result<OwnedFd, LauncherError> {
     let mut builder = DirBuilder::new();
-    let made = builder.recursive(true).mode(mode).create(path);
-    made.map_err(|source| fail(path, source))?;
+    let created = builder.recursive(true).mode(mode).create(path);
+    created.map_err(directory_error(path))?;
     let directory = File::options()
         .read(true)
         .custom_flags(libc::O_DIRECTORY | flags)
         .open(path)
-        .map_err(|source| fail(path, source))?;
+        .map_err(directory_error(path))?;
     Ok(directory.into())
 }
 
-fn give(directory: &OwnedFd, group: u32, mode: u32) -> io::Result<()> {
-    fchown(directory, None, Some(Gid::from_raw(group)))?;
-    fchmod(directory, Mode::from_bits_truncate(mode))?;
-    Ok(())
+fn set_group(directory: &OwnedFd, path: &Path, group: u32, mode: u32) -> Result<(), LauncherError> {
+    fchown(directory, None, Some(Gid::from_raw(group)))
+        .and_then(|()| fchmod(directory, Mode::from_bits_truncate(mode)))
+        .map_err(io::Error::from)
+        .map_err(directory_error(path))
 }

@@ -1,4 +1,4 @@
-//! Deleting what executions have left on disk.
+//! Deleting the files of executions.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,31 +11,28 @@ use crate::ipc::exit_record;
 use crate::ipc::shim_socket::{self, SocketName};
 use crate::ipc::wire::{Artifact, MAX_REMOVED_AT_ONCE};
 use crate::os::cgroup::Cgroups;
-use crate::shim::Directories;
+use crate::shim::OpenDirectories;
 
 /// Deletes `artifact` of `ids` and returns the ids that have no such file any more. Ids beyond
 /// [`MAX_REMOVED_AT_ONCE`] are ignored, and so not among them.
 pub(super) fn remove(
-    directories: &Directories,
+    directories: &OpenDirectories,
     cgroups: Option<&Cgroups>,
     artifact: Artifact,
-    ids: Vec<ExecutionId>,
+    mut ids: Vec<ExecutionId>,
 ) -> Vec<ExecutionId> {
-    let mut ids = ids;
     ids.truncate(MAX_REMOVED_AT_ONCE);
     ids.retain(|id| {
         let removed = match artifact {
-            // A log without its index would be read as all of one stream.
+            // The log goes first: without its index it would be read as output of one stream.
             Artifact::Log => unlink(directories.logs.as_fd(), &format!("{id}.log"))
                 .and_then(|()| unlink(directories.logs.as_fd(), &format!("{id}.idx"))),
-            // A shim that was killed may have left the draft of one.
+            // A shim that was killed may have left a draft.
             Artifact::ExitRecord { attempt } => {
                 let name = exit_record::file_name(*id, attempt);
-                unlink(
-                    directories.exits.as_fd(),
-                    &exit_record::draft_name(*id, attempt),
-                )
-                .and_then(|()| unlink(directories.exits.as_fd(), &name))
+                let draft = exit_record::draft_name(*id, attempt);
+                unlink(directories.exits.as_fd(), &draft)
+                    .and_then(|()| unlink(directories.exits.as_fd(), &name))
             }
             Artifact::Claim { attempt } => {
                 remove_claim(directories.shims.as_fd(), cgroups, *id, attempt)
@@ -46,7 +43,7 @@ pub(super) fn remove(
     ids
 }
 
-/// Whatever bears the name; a link is removed, not followed. It is fine if nothing does.
+/// Removes a file of any kind, if it exists. A symbolic link is removed itself.
 fn unlink(directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -54,8 +51,8 @@ fn unlink(directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     }
 }
 
-/// A living shim keeps its claim: by it alone another escherd finds the command. A dead one's stays until its cgroup is
-/// gone, too.
+/// Removes the claim of a dead shim, after the cgroup of its execution. A living shim keeps its
+/// claim, without which no escherd could find it.
 fn remove_claim(
     directory: BorrowedFd<'_>,
     cgroups: Option<&Cgroups>,
@@ -69,7 +66,7 @@ fn remove_claim(
             io::ErrorKind::NotFound => Ok(()),
             io::ErrorKind::ConnectionRefused => {
                 if let Some(cgroups) = cgroups {
-                    clear(cgroups, id)?;
+                    kill_and_remove_cgroup(cgroups, id)?;
                 }
                 unlink(directory, &name.to_string())
             }
@@ -78,28 +75,27 @@ fn remove_claim(
     }
 }
 
-fn clear(cgroups: &Cgroups, id: ExecutionId) -> io::Result<()> {
+fn kill_and_remove_cgroup(cgroups: &Cgroups, id: ExecutionId) -> io::Result<()> {
     if let Some(cgroup) = cgroups.find(id)? {
-        // Whether anything is left shows next.
+        // A failure shows below: a cgroup with processes cannot be removed.
         let _ = cgroup.kill();
+        if !cgroups.remove(id) {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
     }
-    if cgroups.remove(id) {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::ResourceBusy.into())
-    }
+    Ok(())
 }
 
-/// Removes the sockets of shims that died before they had a command, and with nobody there to do it. Claims
-/// stay: they are what tells of an execution that was lost.
-pub(super) fn sweep(directory: BorrowedFd<'_>) -> io::Result<()> {
+/// Removes the sockets of shims that died before they had a command, and whose launcher had died as
+/// well. Claims stay: they tell escherd which executions are lost.
+pub(super) fn remove_stale_sockets(directory: BorrowedFd<'_>) -> io::Result<()> {
     for name in shim_socket::list(directory)? {
         if !matches!(name, SocketName::Ready(_)) {
             continue;
         }
-        let refused = shim_socket::connect(directory, &name)
+        let is_dead = shim_socket::connect(directory, &name)
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-        if refused {
+        if is_dead {
             unlink(directory, &name.to_string())?;
         }
     }

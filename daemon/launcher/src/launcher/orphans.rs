@@ -1,8 +1,9 @@
-//! Ending what shims that died have left behind.
+//! Killing the processes that dead shims have left behind.
 //!
-//! The launcher is a child subreaper, so the processes of a dead shim become its children: every child that
-//! is no shim is such an orphan. They are killed until none is left. Which of them was whose cannot be told
-//! any more; where shims die together, what is said of one is said of all.
+//! The launcher is a child subreaper, so the processes of a dead shim become its children: every
+//! child that is no shim is such an orphan. Orphans are killed until none is left. It is not known
+//! which orphan belonged to which shim, so shims that die together are reported with the same
+//! result.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -11,35 +12,35 @@ use escher_protocol::{Exit, Leftovers};
 use nix::unistd::Pid;
 
 use crate::os::deadline::UNKILLABLE_AFTER;
-use crate::os::process_tree::{at_and_below, children};
+use crate::os::process_tree::{children, with_descendants};
 use crate::sys::process::Reaped;
 
 /// The orphans of all dead shims.
 #[derive(Default)]
 pub(super) struct Orphans {
-    /// Those whose orphans are still being killed.
-    deaths: Vec<Death>,
-    /// Children that could not be killed. Not reaped, so that their numbers are their own.
+    /// Shims whose orphans are still being killed.
+    deaths: Vec<ShimDeath>,
+    /// Children that could not be killed. They are not reaped, so no other process has their ids.
     unkillable: HashSet<Pid>,
-    /// Whether the last news had a killed orphan. The kernel kills a main process whose shim dies and may be
-    /// faster with it than with the shim.
+    /// Whether an orphan that died of SIGKILL was among the last deaths noted. The kernel kills a
+    /// main process whose shim dies, and may report that death before the shim's.
     killed_before: bool,
 }
 
-/// The death of a shim.
-struct Death {
+/// A shim that has died.
+struct ShimDeath {
     shim: Pid,
     give_up_at: Instant,
-    /// Whether it has left anything behind that had to be killed.
-    killed: bool,
+    /// Whether it has left processes that had to be killed.
+    left_processes: bool,
 }
 
 impl Orphans {
-    /// What was reaped since the last call: `shims` that have died, and children that were none.
-    pub(super) fn note(&mut self, shims: &[Pid], orphans: &[Reaped], now: Instant) {
+    /// Notes the children that were reaped since the last call: shims that have died, and orphans.
+    pub(super) fn note_deaths(&mut self, shims: &[Pid], orphans: &[Reaped], now: Instant) {
         let mut killed = false;
         for orphan in orphans {
-            // That of a shim of which all was said.
+            // Its shim was reported already.
             if self.unkillable.remove(&orphan.pid) {
                 continue;
             }
@@ -47,24 +48,25 @@ impl Orphans {
         }
         let killed_before = std::mem::replace(&mut self.killed_before, killed);
         for death in &mut self.deaths {
-            death.killed |= killed;
+            death.left_processes |= killed;
         }
-        self.deaths.extend(shims.iter().map(|shim| Death {
+        self.deaths.extend(shims.iter().map(|shim| ShimDeath {
             shim: *shim,
             give_up_at: now + UNKILLABLE_AFTER,
-            killed: killed || killed_before,
+            left_processes: killed || killed_before,
         }));
     }
 
-    /// When [`Orphans::end`] is to be called next, if no child ends before; `None` when nothing is being
-    /// ended.
+    /// Returns when to call [`Orphans::kill`] if no child ends before; `None` when nothing is being
+    /// killed.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deaths.iter().map(|death| death.give_up_at).min()
     }
 
-    /// Kills what is there. Returns the dead shims of which no more is to be expected, with what became of
-    /// their orphans. To be called whenever children have ended: theirs are the launcher's then.
-    pub(super) fn end(
+    /// Kills all orphans. Returns the dead shims whose orphans are gone or unkillable, with what
+    /// became of them. To be called whenever children have ended, because the children of those are
+    /// orphans now.
+    pub(super) fn kill(
         &mut self,
         is_shim: impl Fn(Pid) -> bool,
         now: Instant,
@@ -75,30 +77,33 @@ impl Orphans {
         let unkillable = &self.unkillable;
         let is_orphan = |child: &Pid| !is_shim(*child) && !unkillable.contains(child);
         let orphans: Vec<Pid> = children().into_iter().filter(is_orphan).collect();
-        for orphan in at_and_below(orphans.iter().copied()) {
+        for orphan in with_descendants(orphans.iter().copied()) {
             orphan.signal(&[libc::SIGKILL]);
         }
-        self.settle(&orphans, now)
+        self.take_finished(&orphans, now)
     }
 
-    /// What follows from the children that are orphans still.
-    fn settle(&mut self, orphans: &[Pid], now: Instant) -> Vec<(Pid, Leftovers)> {
-        let mut over = Vec::new();
+    /// Removes and returns the deaths that are finished, given the orphans that are left.
+    fn take_finished(&mut self, orphans: &[Pid], now: Instant) -> Vec<(Pid, Leftovers)> {
+        let mut finished = Vec::new();
         self.deaths.retain_mut(|death| {
-            death.killed |= !orphans.is_empty();
-            let leftovers = match (orphans.is_empty(), death.killed) {
+            death.left_processes |= !orphans.is_empty();
+            let leftovers = match (orphans.is_empty(), death.left_processes) {
                 (true, false) => Leftovers::None,
                 (true, true) => Leftovers::Killed,
                 (false, _) if now >= death.give_up_at => Leftovers::Unkillable,
                 (false, _) => return true,
             };
-            over.push((death.shim, leftovers));
+            finished.push((death.shim, leftovers));
             false
         });
-        if over.iter().any(|one| one.1 == Leftovers::Unkillable) {
+        if finished
+            .iter()
+            .any(|death| death.1 == Leftovers::Unkillable)
+        {
             self.unkillable.extend(orphans);
         }
-        over
+        finished
     }
 }
 
@@ -123,27 +128,27 @@ mod tests {
     }
 
     #[test]
-    fn a_shim_without_a_command_leaves_nothing() {
+    fn reports_none_for_a_shim_without_orphans() {
         let now = Instant::now();
         let mut orphans = Orphans::default();
         assert_eq!(orphans.deadline(), None);
-        orphans.note(&[SHIM], &[], now);
-        assert_eq!(orphans.settle(&[], now), [(SHIM, Leftovers::None)]);
+        orphans.note_deaths(&[SHIM], &[], now);
+        assert_eq!(orphans.take_finished(&[], now), [(SHIM, Leftovers::None)]);
         assert_eq!(orphans.deadline(), None);
     }
 
     #[test]
-    fn a_death_is_over_when_no_orphan_is_left() {
+    fn reports_a_shim_when_its_last_orphan_is_gone() {
         let now = Instant::now();
         let mut orphans = Orphans::default();
-        orphans.note(&[SHIM], &[], now);
-        assert_eq!(orphans.settle(&[ORPHAN], now), []);
-        orphans.note(&[], &[reaped(libc::SIGKILL)], now);
-        assert_eq!(orphans.settle(&[], now), [(SHIM, Leftovers::Killed)]);
+        orphans.note_deaths(&[SHIM], &[], now);
+        assert_eq!(orphans.take_finished(&[ORPHAN], now), []);
+        orphans.note_deaths(&[], &[reaped(libc::SIGKILL)], now);
+        assert_eq!(orphans.take_finished(&[], now), [(SHIM, Leftovers::Killed)]);
     }
 
     #[test]
-    fn an_orphan_may_go_before_with_or_after_its_shim_is_heard_of() {
+    fn counts_an_orphan_that_dies_before_with_or_after_its_shim() {
         let now = Instant::now();
         let dead = [reaped(libc::SIGKILL)];
         let orders: [&[(&[Pid], &[Reaped])]; 3] = [
@@ -154,31 +159,31 @@ mod tests {
         for order in orders {
             let mut orphans = Orphans::default();
             for (shims, reaped) in order {
-                orphans.note(shims, reaped, now);
+                orphans.note_deaths(shims, reaped, now);
             }
-            assert_eq!(orphans.settle(&[], now), [(SHIM, Leftovers::Killed)]);
+            assert_eq!(orphans.take_finished(&[], now), [(SHIM, Leftovers::Killed)]);
         }
-        // One that died of something else was not killed.
+        // An orphan that died of another signal was not killed by the launcher or the kernel.
         let mut orphans = Orphans::default();
-        orphans.note(&[SHIM], &[reaped(libc::SIGTERM)], now);
-        assert_eq!(orphans.settle(&[], now), [(SHIM, Leftovers::None)]);
+        orphans.note_deaths(&[SHIM], &[reaped(libc::SIGTERM)], now);
+        assert_eq!(orphans.take_finished(&[], now), [(SHIM, Leftovers::None)]);
     }
 
     #[test]
-    fn what_does_not_go_is_unkillable_and_held_against_no_other_shim() {
+    fn an_unkillable_orphan_is_reported_for_its_own_shim_only() {
         let start = Instant::now();
         let mut orphans = Orphans::default();
-        orphans.note(&[SHIM], &[], start);
+        orphans.note_deaths(&[SHIM], &[], start);
         let due = start + UNKILLABLE_AFTER;
         assert_eq!(orphans.deadline(), Some(due));
-        assert_eq!(orphans.settle(&[ORPHAN], start), []);
-        let over = orphans.settle(&[ORPHAN], due);
+        assert_eq!(orphans.take_finished(&[ORPHAN], start), []);
+        let over = orphans.take_finished(&[ORPHAN], due);
         assert_eq!(over, [(SHIM, Leftovers::Unkillable)]);
         assert!(orphans.unkillable.contains(&ORPHAN));
-        // Its number is its own until it is reaped.
-        orphans.note(&[], &[reaped(libc::SIGKILL)], due);
+        // It is reaped at last.
+        orphans.note_deaths(&[], &[reaped(libc::SIGKILL)], due);
         assert!(orphans.unkillable.is_empty());
-        orphans.note(&[SHIM], &[], due);
-        assert_eq!(orphans.settle(&[], due), [(SHIM, Leftovers::None)]);
+        orphans.note_deaths(&[SHIM], &[], due);
+        assert_eq!(orphans.take_finished(&[], due), [(SHIM, Leftovers::None)]);
     }
 }

@@ -1,8 +1,8 @@
-//! Cgroups of commands: one for each execution, under a tree that was delegated to the launcher (cgroups(7),
-//! Documentation/admin-guide/cgroup-v2.rst of the kernel).
+//! Cgroups of commands: one for each execution, in a subtree delegated to the launcher (cgroups(7),
+//! and Documentation/admin-guide/cgroup-v2.rst in the kernel's sources).
 //!
-//! Launcher and shims stay out of them, in a leaf of their own, so that what ends, stops or limits a command never
-//! does so to its shim.
+//! Launcher and shims stay in a leaf of their own, so that killing, freezing or limiting a command
+//! never affects its shim.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -16,15 +16,15 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::ipc::shim_socket::through;
+use super::descriptor_path::descriptor_path;
 
-/// Length of a period of `cpu.max` in microseconds: the kernel's default.
+/// Period of `cpu.max` in microseconds: the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
 
-/// Most levels of cgroups that are removed with that of a command.
+/// Most levels of nested cgroups that are removed with the cgroup of a command.
 const MAX_DEPTH: usize = 16;
 
-/// A tree in which executions have their cgroups.
+/// The subtree in which executions have their cgroups.
 #[derive(Debug)]
 pub(crate) struct Cgroups {
     root: OwnedFd,
@@ -32,7 +32,7 @@ pub(crate) struct Cgroups {
 }
 
 impl Cgroups {
-    /// The tree below `path`, with what its controllers are for.
+    /// Opens the subtree at `path` and reads which controllers it has.
     ///
     /// # Errors
     /// Those of open(2) and read(2).
@@ -54,28 +54,28 @@ impl Cgroups {
         Ok(Cgroups { root, controllers })
     }
 
-    /// What can be limited and measured.
+    /// Returns which resources can be limited and measured.
     pub(crate) fn controllers(&self) -> Controllers {
         self.controllers
     }
 
-    /// Makes the cgroup of an execution, with these limits.
+    /// Creates the cgroup of an execution and sets its limits.
     ///
     /// # Errors
-    /// Those of mkdir(2): `EAGAIN` at the limit of cgroups. Where a limit cannot be set, `ENOENT` if there is no
-    /// controller for it; no cgroup is left behind.
+    /// Those of mkdir(2): `EAGAIN` at the limit of cgroups. For a limit without a controller
+    /// `ENOENT`. No cgroup is left behind.
     pub(crate) fn create(&self, id: ExecutionId, limits: &ResourceLimits) -> io::Result<Cgroup> {
         let name = id.to_string();
         mkdirat(&self.root, name.as_str(), Mode::from_bits_truncate(0o755))?;
-        let made = Cgroup::open(self.root.as_fd(), id);
-        let limited = made.and_then(|cgroup| cgroup.limit(limits).map(|()| cgroup));
+        let opened = Cgroup::open(self.root.as_fd(), id);
+        let limited = opened.and_then(|cgroup| cgroup.set_limits(limits).map(|()| cgroup));
         if limited.is_err() {
             self.remove(id);
         }
         limited
     }
 
-    /// The cgroup of an execution; `None` if there is none (any more).
+    /// Returns the cgroup of an execution, if it exists.
     ///
     /// # Errors
     /// Those of open(2).
@@ -87,7 +87,8 @@ impl Cgroups {
         }
     }
 
-    /// Removes the cgroup of an execution, if no process is left in it. Returns whether there is none any more.
+    /// Removes the cgroup of an execution, unless it has processes. Returns whether there is none
+    /// any more.
     pub(crate) fn remove(&self, id: ExecutionId) -> bool {
         remove(self.root.as_fd(), &id.to_string(), MAX_DEPTH)
     }
@@ -97,7 +98,7 @@ impl Cgroups {
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     directory: OwnedFd,
-    /// `cgroup.events`: its change is an exceptional condition for poll(2).
+    /// `cgroup.events`, whose changes poll(2) reports as `POLLPRI`.
     events: File,
 }
 
@@ -109,23 +110,24 @@ impl Cgroup {
         Ok(Cgroup { directory, events })
     }
 
-    /// A descriptor to which a process writes `0` to enter.
+    /// Opens `cgroup.procs`, to which a process writes `0` to enter the cgroup.
     ///
     /// # Errors
     /// Those of open(2).
-    pub(crate) fn entrance(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn open_procs(&self) -> io::Result<OwnedFd> {
         let file = open(self.directory.as_fd(), "cgroup.procs", OFlag::O_WRONLY)?;
         Ok(file.into())
     }
 
-    /// Sets limits. One that is not there is left as it is.
+    /// Sets limits. A limit that is `None` stays as it is.
     ///
     /// # Errors
     /// Those of open(2) and write(2); `ENOENT` where the controller is missing.
-    pub(crate) fn limit(&self, limits: &ResourceLimits) -> io::Result<()> {
+    pub(crate) fn set_limits(&self, limits: &ResourceLimits) -> io::Result<()> {
         if let Some(bytes) = limits.memory_max {
             self.write("memory.max", &bytes.to_string())?;
-            // All of a command or nothing: half of one makes no sense of its end.
+            // The OOM killer is to kill the whole command: the rest of one would end in
+            // unpredictable ways.
             self.write("memory.oom.group", "1")?;
         }
         if let Some(percent) = limits.cpu_quota {
@@ -138,7 +140,8 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Kills everything in it (`cgroup.kill`, Linux 5.14), also what forks meanwhile.
+    /// Kills all processes in it (`cgroup.kill`, Linux 5.14), including those that are forked
+    /// meanwhile.
     ///
     /// # Errors
     /// Those of open(2) and write(2).
@@ -146,49 +149,49 @@ impl Cgroup {
         self.write("cgroup.kill", "1")
     }
 
-    /// Stops everything in it, or lets it go on. [`Cgroup::state`] tells when it has come to that.
+    /// Begins to freeze or thaw all processes in it. [`Cgroup::state`] tells when that is done.
     ///
     /// # Errors
     /// Those of open(2) and write(2).
-    pub(crate) fn freeze(&self, on: bool) -> io::Result<()> {
-        self.write("cgroup.freeze", if on { "1" } else { "0" })
+    pub(crate) fn set_frozen(&self, frozen: bool) -> io::Result<()> {
+        self.write("cgroup.freeze", if frozen { "1" } else { "0" })
     }
 
-    /// What to poll for `POLLPRI`, and then to ask [`Cgroup::state`].
+    /// Returns a descriptor that poll(2) reports with `POLLPRI` when [`Cgroup::state`] changes.
     pub(crate) fn events(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
 
-    /// How it stands.
+    /// Reads its state.
     ///
     /// # Errors
-    /// Those of read(2).
-    pub(crate) fn state(&self) -> io::Result<State> {
+    /// Those of read(2): `ENODEV` once it was removed.
+    pub(crate) fn state(&self) -> io::Result<CgroupState> {
         let mut text = String::new();
         let mut events = &self.events;
         events.rewind()?;
         events.read_to_string(&mut text)?;
-        let is = |key| value(&text, key) == Some(1);
-        Ok(State {
-            populated: is("populated"),
-            frozen: is("frozen"),
+        let is_set = |key| value_of(&text, key) == Some(1);
+        Ok(CgroupState {
+            is_populated: is_set("populated"),
+            is_frozen: is_set("frozen"),
         })
     }
 
-    /// Whether it is there no more (`ENODEV` from its files).
+    /// Whether it was removed.
     pub(crate) fn is_removed(&self) -> bool {
         let state = self.state();
         state.is_err_and(|error| error.raw_os_error() == Some(libc::ENODEV))
     }
 
-    /// What it has counted so far.
+    /// Reads what the kernel has counted for it so far.
     pub(crate) fn measure(&self) -> Measurements {
         let read = |name| read(self.directory.as_fd(), name).ok();
         let number = |name| read(name)?.trim().parse::<u64>().ok();
         let cpu = read("cpu.stat");
         let io = read("io.stat");
-        let cpu = |key| value(cpu.as_deref()?, key);
-        let io = |key| io.as_deref().map(|text| sum(text, key));
+        let cpu = |key| value_of(cpu.as_deref()?, key);
+        let io = |key| io.as_deref().map(|text| sum_over_devices(text, key));
         Measurements {
             user_us: cpu("user_usec"),
             system_us: cpu("system_usec"),
@@ -196,7 +199,7 @@ impl Cgroup {
             io_read_bytes: io("rbytes"),
             io_written_bytes: io("wbytes"),
             peak_tasks: number("pids.peak"),
-            oom_kills: read("memory.events").and_then(|text| value(&text, "oom_kill")),
+            oom_kills: read("memory.events").and_then(|text| value_of(&text, "oom_kill")),
         }
     }
 
@@ -206,16 +209,16 @@ impl Cgroup {
     }
 }
 
-/// How a cgroup stands (`cgroup.events`).
+/// State of a cgroup (`cgroup.events`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct State {
-    /// Whether a process is in it.
-    pub(crate) populated: bool,
-    /// Whether everything in it is stopped.
-    pub(crate) frozen: bool,
+pub(crate) struct CgroupState {
+    /// Whether it has processes.
+    pub(crate) is_populated: bool,
+    /// Whether all its processes are frozen.
+    pub(crate) is_frozen: bool,
 }
 
-/// Removes a cgroup and those that a command has made below it, as root's may, from the lowest up.
+/// Removes a cgroup with those that a command, if it is root's, has created below it.
 fn remove(parent: BorrowedFd<'_>, name: &str, depth: usize) -> bool {
     match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => return true,
@@ -225,7 +228,7 @@ fn remove(parent: BorrowedFd<'_>, name: &str, depth: usize) -> bool {
     let Ok(directory) = open(parent, name, OFlag::O_DIRECTORY) else {
         return false;
     };
-    let below = fs::read_dir(through(directory.as_fd()))
+    let below = fs::read_dir(descriptor_path(directory.as_fd()))
         .into_iter()
         .flatten();
     for entry in below.flatten() {
@@ -249,15 +252,16 @@ fn read(directory: BorrowedFd<'_>, name: &str) -> io::Result<String> {
     Ok(text)
 }
 
-/// The value of `key` in lines of `key value`.
-fn value(text: &str, key: &str) -> Option<u64> {
+/// Returns the value of `key` in lines of `key value`.
+fn value_of(text: &str, key: &str) -> Option<u64> {
     let mut pairs = text.lines().filter_map(|line| line.split_once(' '));
     let found = pairs.find(|pair| pair.0 == key)?;
     found.1.trim().parse().ok()
 }
 
-/// The sum of all `key=value` in lines of those, one line for each device.
-fn sum(text: &str, key: &str) -> u64 {
+/// Returns the sum of the values of `key` in `io.stat`, which has a line of `key=value` pairs for
+/// each device.
+fn sum_over_devices(text: &str, key: &str) -> u64 {
     let pairs = text.split_ascii_whitespace();
     let pairs = pairs.filter_map(|word| word.split_once('='));
     let values = pairs.filter(|pair| pair.0 == key);
@@ -271,15 +275,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_found_by_their_names() {
+    fn values_are_found_by_their_keys() {
         let cpu = "usage_usec 30\nuser_usec 20\nsystem_usec 10\nnr_periods 0\n";
-        assert_eq!(value(cpu, "user_usec"), Some(20));
-        assert_eq!(value(cpu, "system_usec"), Some(10));
-        assert_eq!(value(cpu, "user"), None);
-        assert_eq!(value("", "user_usec"), None);
+        assert_eq!(value_of(cpu, "user_usec"), Some(20));
+        assert_eq!(value_of(cpu, "system_usec"), Some(10));
+        assert_eq!(value_of(cpu, "user"), None);
+        assert_eq!(value_of("", "user_usec"), None);
         let io = "8:16 rbytes=1459200 wbytes=314773504 rios=192\n8:0 rbytes=800 wbytes=0 rios=2\n";
-        assert_eq!(sum(io, "rbytes"), 1_460_000);
-        assert_eq!(sum(io, "wbytes"), 314_773_504);
-        assert_eq!(sum("", "rbytes"), 0);
+        assert_eq!(sum_over_devices(io, "rbytes"), 1_460_000);
+        assert_eq!(sum_over_devices(io, "wbytes"), 314_773_504);
+        assert_eq!(sum_over_devices("", "rbytes"), 0);
     }
 }

@@ -1,15 +1,15 @@
-//! Waiting with poll(2) until a point in time.
+//! Deadlines for poll(2).
 
 use std::time::{Duration, Instant};
 
 use nix::poll::PollTimeout;
 
-/// How long after SIGKILL a process may take to go before it counts as unkillable.
+/// How long after SIGKILL a process may take to end before it counts as unkillable.
 pub(crate) const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// How long poll(2) has to wait for `deadline`; without one, for ever. Rounded up, so that the deadline has
-/// passed when poll(2) returns.
-pub(crate) fn timeout(deadline: Option<Instant>) -> PollTimeout {
+/// Returns the timeout with which poll(2) waits until `deadline`; without one it waits without end.
+/// Rounded up, so that the deadline has passed when poll(2) returns.
+pub(crate) fn poll_timeout(deadline: Option<Instant>) -> PollTimeout {
     let Some(deadline) = deadline else {
         return PollTimeout::NONE;
     };

@@ -1,5 +1,6 @@
-//! Whether the kernel has the system calls that commands are started and ended with. They are tried: versions of
-//! kernels say little, for distributions bring things to old ones, and sandboxes take them away.
+//! Checks for the system calls that starting and ending commands needs. Each check tries the call:
+//! kernel versions prove little, because distributions backport system calls and sandboxes block
+//! them.
 
 use std::io;
 
@@ -7,20 +8,22 @@ use nix::unistd::Pid;
 
 use crate::sys;
 
-/// pidfd_open(2), Linux 5.3: by it signals reach whom they are meant for.
+/// Tries pidfd_open(2), Linux 5.3, without which a signal might reach another process than the
+/// intended.
 ///
 /// # Errors
-/// What the kernel says to it.
+/// The kernel's.
 pub fn try_pidfd_open() -> io::Result<()> {
     sys::process::open_pidfd(Pid::this()).map(drop)
 }
 
-/// close_range(2), Linux 5.11 with its flag for close-on-exec: a command gets three descriptors and no other.
+/// Tries close_range(2) with its flag for close-on-exec, Linux 5.11, by which a command inherits no
+/// descriptor but its three.
 ///
 /// # Errors
-/// What the kernel says to it.
+/// The kernel's.
 pub fn try_close_range() -> io::Result<()> {
-    sys::process::mark_no_range()
+    sys::process::probe_close_range()
 }
 
 #[cfg(test)]
@@ -28,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_starts_commands_here_is_there() {
+    fn this_kernel_is_supported() {
         try_pidfd_open().unwrap();
         try_close_range().unwrap();
     }

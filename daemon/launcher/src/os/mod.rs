@@ -1,9 +1,14 @@
-//! What launcher, shims and keeper ask of the operating system, in safe functions.
+//! Safe functions for the parts of the operating system that launcher, shims and keeper use.
 
 pub(crate) mod cgroup;
 pub(crate) mod deadline;
+pub(crate) mod descriptor_path;
 pub mod kernel_support;
 pub mod peer_credentials;
 pub(crate) mod process_tree;
 pub(crate) mod signalfd;
 pub mod socket_activation;
+mod system_error;
+
+pub(crate) use system_error::DuringAction;
+pub use system_error::SystemError;

@@ -1,4 +1,4 @@
-//! Who is at the other end of a Unix socket, as the kernel tells it (unix(7), socket(7)).
+//! Credentials of the peer of a Unix socket, from the kernel (unix(7), socket(7)).
 
 use std::io;
 use std::os::fd::AsFd;
@@ -7,8 +7,8 @@ use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::sys;
 
-/// The credentials that a peer had when it connected. Later changes of the peer, or passing the
-/// connection to somebody else, do not change them.
+/// The credentials that a peer had when it connected. They stay the same when the peer changes its
+/// own, or passes the connection on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerCredentials {
     /// Effective user id.
@@ -17,14 +17,14 @@ pub struct PeerCredentials {
     pub gid: u32,
     /// Supplementary groups, sorted (`SO_PEERGROUPS`, Linux 4.13).
     pub groups: Vec<u32>,
-    /// Process id, for people: by now it may be another process.
+    /// Process id, for log messages only: it may belong to another process by now.
     pub pid: i32,
 }
 
-/// Asks the kernel for the credentials of the peer of `socket`.
+/// Returns the credentials of the peer of `socket`.
 ///
 /// # Errors
-/// Those of getsockopt(2); on a connected Unix stream socket there are none but lack of memory.
+/// Those of getsockopt(2). For a connected Unix socket only a lack of memory is possible.
 pub fn credentials(socket: impl AsFd) -> io::Result<PeerCredentials> {
     let socket = socket.as_fd();
     let basic = getsockopt(&socket, sockopt::PeerCredentials)?;

@@ -1,8 +1,10 @@
-//! The processes below this one, found so that each can be signalled for sure.
+//! Descendants of this process, each with a pidfd, so that a signal reaches the intended process
+//! only.
 //!
-//! Shims and the launcher are child subreapers (PR_SET_CHILD_SUBREAPER, prctl(2)): whatever loses its parent
-//! becomes their child, so nothing escapes by forking twice or by setsid(2). A direct child keeps its process
-//! id until it is reaped; anything deeper is signalled by a pidfd that was checked to be that descendant.
+//! Shims, launcher and keeper are child subreapers (PR_SET_CHILD_SUBREAPER, prctl(2)): a descendant
+//! that loses its parent becomes their child, so no process escapes by a double fork or setsid(2).
+//! A child keeps its process id until it is reaped; a pidfd of a process further down is checked
+//! after it was opened.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,18 +14,18 @@ use nix::unistd::Pid;
 
 use crate::sys::process::{open_pidfd, signal_pidfd};
 
-/// Most generations that are looked at. A chain is as deep as a fork bomb makes it; those further down
-/// come nearer as those above them die.
+/// Most generations that are searched. A fork bomb can make a chain of any depth; processes further
+/// down move up as their ancestors die.
 const MAX_DEPTH: usize = 64;
 
-/// A process below this one.
+/// A descendant of this process.
 pub(crate) struct Descendant {
     pub(crate) pid: Pid,
     pidfd: OwnedFd,
 }
 
 impl Descendant {
-    /// It can fail only for a process that has ended, or has become another user's.
+    /// Sends signals. Errors are ignored: the process has ended, or has become another user's.
     pub(crate) fn signal(&self, signals: &[i32]) {
         for signal in signals {
             let _ = signal_pidfd(self.pidfd.as_fd(), *signal);
@@ -31,48 +33,48 @@ impl Descendant {
     }
 }
 
-/// The children of this process. Those that have ended and were not reaped are among them.
+/// Returns the children of this process, zombies included.
 pub(crate) fn children() -> Vec<Pid> {
     children_of(nix::unistd::getpid())
 }
 
-/// These `children` of this process, none of which was reaped yet, and everything below them.
-pub(crate) fn at_and_below(children: impl IntoIterator<Item = Pid>) -> Vec<Descendant> {
+/// Returns `children` of this process, none of which was reaped yet, and all their descendants.
+pub(crate) fn with_descendants(children: impl IntoIterator<Item = Pid>) -> Vec<Descendant> {
     let mut found = Vec::new();
     for child in children {
-        // Not reaped by us yet, so the number is still its own.
+        // It was not reaped yet, so the number is still its own.
         if let Ok(pidfd) = open_pidfd(child) {
-            let place = found.len();
+            let index = found.len();
             found.push(Descendant { pid: child, pidfd });
-            add_below(place, &mut found, MAX_DEPTH);
+            add_descendants(index, &mut found, MAX_DEPTH);
         }
     }
     found
 }
 
-/// Adds what is below the process at `place`.
-fn add_below(place: usize, found: &mut Vec<Descendant>, depth: usize) {
+/// Appends the descendants of the process at `index`.
+fn add_descendants(index: usize, found: &mut Vec<Descendant>, depth: usize) {
     if depth == 0 {
         return;
     }
-    let parent = found[place].pid;
+    let parent = found[index].pid;
     for child in children_of(parent) {
         let Ok(pidfd) = open_pidfd(child) else {
             continue;
         };
-        // The number may have passed on before the pidfd was opened. It is the child that was
-        // listed if it still names this parent, and the parent, still there, is the one we know.
-        if parent_of(child) != Some(parent) || has_ended(&found[place].pidfd) {
+        // The number may have passed to another process before the pidfd was opened. It has not if
+        // the process still has this parent, and the parent still lives.
+        if parent_of(child) != Some(parent) || has_ended(&found[index].pidfd) {
             continue;
         }
-        let next = found.len();
+        let child_index = found.len();
         found.push(Descendant { pid: child, pidfd });
-        add_below(next, found, depth - 1);
+        add_descendants(child_index, found, depth - 1);
     }
 }
 
-/// The children of all threads of `process` (proc_pid_task_tid_children(5), `CONFIG_PROC_CHILDREN`); none
-/// when it is gone.
+/// Returns the children of all threads of `process` (proc_pid_task_tid_children(5),
+/// `CONFIG_PROC_CHILDREN`); none when the process has ended.
 fn children_of(process: Pid) -> Vec<Pid> {
     let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
         return Vec::new();
@@ -91,13 +93,13 @@ fn parent_of(process: Pid) -> Option<Pid> {
     stat_field(process, 1)
 }
 
-/// The process group of `process`; `None` when it is gone.
+/// Returns the process group of `process`; `None` when the process has ended.
 pub(crate) fn group_of(process: Pid) -> Option<Pid> {
     stat_field(process, 2)
 }
 
-/// A field of /proc/PID/stat, counted from the state on (proc_pid_stat(5)): the name before it is in
-/// parentheses and may hold anything.
+/// Returns a field of /proc/PID/stat, counted from the state (proc_pid_stat(5)): the name before
+/// that is in parentheses and may contain any bytes.
 fn stat_field(process: Pid, index: usize) -> Option<Pid> {
     let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
     let end = stat.iter().rposition(|byte| *byte == b')')?;
@@ -106,7 +108,7 @@ fn stat_field(process: Pid, index: usize) -> Option<Pid> {
     field.parse().ok().map(Pid::from_raw)
 }
 
-/// A pidfd is readable once its process has ended (pidfd_open(2)).
+/// Whether a process has ended: its pidfd is readable then (pidfd_open(2)).
 fn has_ended(pidfd: &OwnedFd) -> bool {
     let mut one = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     !matches!(poll(&mut one, PollTimeout::ZERO), Ok(0))

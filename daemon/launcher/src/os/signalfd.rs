@@ -5,51 +5,51 @@ use std::io;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// Those that keeper, launcher and shims hear.
-const HEARD: [Signal; 3] = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP];
+/// The signals that keeper, launcher and shims handle.
+const HANDLED: [Signal; 3] = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP];
 
-/// Signals that have arrived.
+/// Which signals have arrived.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Signals {
     /// SIGCHLD: a child has ended.
     pub(crate) child: bool,
-    /// SIGTERM: everything is to end.
+    /// SIGTERM: end everything.
     pub(crate) term: bool,
-    /// SIGHUP, of which each makes its own.
+    /// SIGHUP, whose meaning depends on the process.
     pub(crate) hangup: bool,
 }
 
-/// What is blocked beside those that are heard.
+/// Which signals are blocked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Others {
-    /// Nothing.
-    Unblocked,
-    /// Everything.
-    Blocked,
+pub(crate) enum Blocked {
+    /// Those that the descriptor delivers.
+    Handled,
+    /// All.
+    All,
 }
 
-/// Where the signals come that are heard from now on.
+/// Blocks signals, and opens a descriptor that delivers SIGCHLD, SIGTERM and SIGHUP.
 ///
 /// # Errors
 /// Those of signalfd(2).
-pub(crate) fn listen(others: Others) -> io::Result<SignalFd> {
-    let mut heard = SigSet::empty();
-    for signal in HEARD {
-        heard.add(signal);
+pub(crate) fn block_and_open(blocked: Blocked) -> io::Result<SignalFd> {
+    let mut handled = SigSet::empty();
+    for signal in HANDLED {
+        handled.add(signal);
     }
-    let blocked = match others {
-        Others::Unblocked => heard,
-        Others::Blocked => SigSet::all(),
+    let mask = match blocked {
+        Blocked::Handled => handled,
+        Blocked::All => SigSet::all(),
     };
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None)?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    Ok(SignalFd::with_flags(&heard, flags)?)
+    Ok(SignalFd::with_flags(&handled, flags)?)
 }
 
-/// Those that have arrived since the last time.
-pub(crate) fn take(from: &SignalFd) -> Signals {
+/// Reads the signals that have arrived since the last call.
+pub(crate) fn read_pending(descriptor: &SignalFd) -> Signals {
     let mut signals = Signals::default();
-    while let Ok(Some(signal)) = from.read_signal() {
+    while let Ok(Some(signal)) = descriptor.read_signal() {
         match i32::try_from(signal.ssi_signo) {
             Ok(libc::SIGCHLD) => signals.child = true,
             Ok(libc::SIGTERM) => signals.term = true,

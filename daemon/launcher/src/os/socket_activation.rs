@@ -1,5 +1,5 @@
-//! Sockets handed over by systemd (sd_listen_fds(3)): descriptors that are known by number only, so that
-//! taking them over is unsafe.
+//! Sockets passed by systemd (sd_listen_fds(3)). Their descriptors are known only by number, so
+//! taking ownership of them is unsafe.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -10,25 +10,26 @@ use nix::sys::socket::{SockType, UnixAddr, getsockname, getsockopt, sockopt};
 
 use crate::sys;
 
-/// The listening Unix sockets that were handed to this process, each with its name (`FileDescriptorName=`,
-/// systemd.socket(5)); none when they were taken before.
+/// Takes the listening Unix sockets that systemd passed to this process, each with its name
+/// (`FileDescriptorName=`, systemd.socket(5)). Later calls return none.
 ///
 /// # Errors
-/// When a descriptor that was handed over is no listening Unix stream socket.
+/// When a passed descriptor is no listening Unix stream socket.
 pub fn listeners() -> io::Result<Vec<(String, UnixListener)>> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::AcqRel) {
         return Ok(Vec::new());
     }
     if sd_notify::listen_fds()?.len() == 0 {
-        // Then the names are somebody else's, if there are any.
+        // The variable with the names may be left from another process.
         return Ok(Vec::new());
     }
     let descriptors = sd_notify::listen_fds_with_names()?.map(|(number, name)| {
-        // SAFETY: systemd opened it for this process alone, and `TAKEN` lets nobody take it twice.
+        // SAFETY: systemd opened the descriptor for this process (`listen_fds` has compared the
+        // process id), and `TAKEN` ensures that nothing else in the process takes it.
         (name, unsafe { sys::adopt_descriptor(number) })
     });
-    // All are taken before one is judged, so that none stays open unowned.
+    // All are taken before the first is checked, so that a failure closes all of them.
     let descriptors: Vec<(String, OwnedFd)> = descriptors.collect();
     descriptors
         .into_iter()
@@ -38,7 +39,7 @@ pub fn listeners() -> io::Result<Vec<(String, UnixListener)>> {
             } else {
                 Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
-                    format!("`{name}`, handed over by systemd, is no listening Unix stream socket"),
+                    format!("`{name}`, passed by systemd, is no listening Unix stream socket"),
                 ))
             }
         })

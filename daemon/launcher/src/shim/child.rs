@@ -1,9 +1,9 @@
-//! The child between clone(2) and execve(2): every step that makes it the command it is to be.
+//! The child between clone(2) and execve(2): every step of its set-up.
 //!
-//! It may run in the shim's memory (see [`crate::sys::process::clone_child`] for what follows from that):
-//! raw system calls only, nothing allocated, nothing that can panic. Before each step it notes the stage in
-//! the shared [`Progress`], and if the step fails the errno; then it exits, and the close-on-exec pipe
-//! tells the shim to look.
+//! The child may run in the shim's memory (see [`crate::sys::process::clone_child`] for the
+//! consequences): raw system calls only, no allocation, no panic. It stores the stage of each step
+//! in the shared [`Progress`] before the step, and the errno if the step fails. It exits then,
+//! which closes the close-on-exec pipe that the shim polls.
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -14,22 +14,23 @@ use escher_protocol::StartStage;
 use crate::sys::memory::Progress;
 use crate::sys::raw::syscall;
 
-/// Everything the child needs, made by the shim beforehand and not changed until the child is on its way.
+/// Everything that the child needs, prepared by the shim and not changed while the child may read
+/// it.
 pub(super) struct ChildPlan {
     pub(super) progress: &'static Progress,
     /// The shim's process id.
     pub(super) shim: c_int,
-    /// What becomes descriptors 0, 1 and 2. None of these numbers is below 3.
+    /// The descriptors that become 0, 1 and 2. None of them is below 3.
     pub(super) descriptors: [c_int; 3],
-    /// What to write `0` to, to be in the command's cgroup. Above 2.
-    pub(super) cgroup: Option<c_int>,
-    /// Whether priority and out-of-memory score are to be set back to 0.
-    pub(super) reset_priority: bool,
+    /// `cgroup.procs` of the command's cgroup. Above 2.
+    pub(super) cgroup_procs: Option<c_int>,
+    /// Whether to reset priority and out-of-memory score to 0.
+    pub(super) resets_priority: bool,
     pub(super) open_files: libc::rlimit64,
     pub(super) identity: Option<ChildIdentity>,
     pub(super) working_dir: CString,
-    pub(super) or_root: bool,
-    /// Paths to try, in this order.
+    pub(super) falls_back_to_root_dir: bool,
+    /// Paths to try, in order.
     pub(super) programs: Vec<CString>,
     /// Ends with a null.
     pub(super) argv: Vec<*const c_char>,
@@ -42,25 +43,26 @@ pub(super) struct ChildIdentity {
     pub(super) gid: u32,
     /// Sorted, as the kernel keeps and returns them.
     pub(super) groups: Vec<u32>,
-    /// Room for reading them back: one more than there should be.
+    /// Buffer for reading the groups back: one more than there should be.
     pub(super) scratch: Vec<Cell<u32>>,
 }
 
-/// Exit status of a child that could not become its program. Nobody is told it: the errno counts.
+/// Exit status of a child that could not execute its program. The shim reports the errno instead.
 const FAILED: usize = 127;
 
-/// Linux's umask for commands (umask(2)).
+/// The umask of commands.
 const UMASK: usize = 0o022;
 
-/// The child's first and last function.
+/// The child's entry point.
 pub(super) extern "C" fn enter(plan: *mut c_void) -> c_int {
-    // SAFETY: `spawn::start` passes a `ChildPlan` that it keeps unchanged until this process is gone
-    // from its memory. Only `scratch`, made of cells, is written, and the shim never looks at it.
+    // SAFETY: `spawn` passes a pointer to a `ChildPlan` that stays in place and unchanged until
+    // this process has left its memory. The child writes only to `scratch`, which consists of
+    // cells, and which the shim never reads.
     let plan = unsafe { &*plan.cast::<ChildPlan>() };
     let Err(errno) = prepare_and_execute(plan);
     plan.progress.errno.store(errno, Ordering::Release);
     loop {
-        // SAFETY: ends the process.
+        // SAFETY: exit_group(2) takes an integer.
         let _ = unsafe { syscall(libc::SYS_exit_group, [FAILED, 0, 0, 0, 0, 0]) };
     }
 }
@@ -72,12 +74,12 @@ fn prepare_and_execute(plan: &ChildPlan) -> Result<Never, i32> {
         plan.progress.stage.store(stage as u32, Ordering::Release);
     };
 
-    // First, so that whatever is done from here on counts.
-    if let Some(cgroup) = plan.cgroup {
+    // First, so that everything that follows counts towards the limits.
+    if let Some(cgroup_procs) = plan.cgroup_procs {
         stage(StartStage::Limits);
-        let cgroup = cgroup.cast_unsigned() as usize;
-        let itself = c"0".as_ptr() as usize;
-        call(libc::SYS_write, [cgroup, itself, 1, 0, 0, 0])?;
+        let cgroup_procs = cgroup_procs.cast_unsigned() as usize;
+        let this_process = c"0".as_ptr() as usize;
+        call(libc::SYS_write, [cgroup_procs, this_process, 1, 0, 0, 0])?;
     }
 
     stage(StartStage::Session);
@@ -101,7 +103,7 @@ fn prepare_and_execute(plan: &ChildPlan) -> Result<Never, i32> {
 
     stage(StartStage::Attributes);
     call(libc::SYS_umask, [UMASK, 0, 0, 0, 0, 0])?;
-    if plan.reset_priority {
+    if plan.resets_priority {
         reset_priority()?;
     }
 
@@ -114,15 +116,15 @@ fn prepare_and_execute(plan: &ChildPlan) -> Result<Never, i32> {
         become_user(identity, &stage)?;
     }
 
-    die_with_the_shim(plan.shim)?;
+    die_with_shim(plan.shim)?;
 
     stage(StartStage::WorkingDirectory);
-    enter_directory(&plan.working_dir, plan.or_root)?;
+    enter_directory(&plan.working_dir, plan.falls_back_to_root_dir)?;
 
     stage(StartStage::Signals);
-    // The shim blocks every signal; dispositions are all the default since the launcher's start.
-    let nothing: u64 = 0;
-    let mask = std::ptr::from_ref(&nothing) as usize;
+    // The shim blocks all signals; the launcher has reset all dispositions at its start.
+    let empty: u64 = 0;
+    let mask = std::ptr::from_ref(&empty) as usize;
     let set = libc::SIG_SETMASK.cast_unsigned() as usize;
     call(
         libc::SYS_rt_sigprocmask,
@@ -133,9 +135,9 @@ fn prepare_and_execute(plan: &ChildPlan) -> Result<Never, i32> {
     execute(plan)
 }
 
-/// A session keyring of the command's own. Made while still root where the launcher is root, so that
-/// the quota of 200 keys that an ordinary user has (keyrings(7)) is not what limits its commands. Where it
-/// cannot be had (no keyrings, a sandbox that forbids them, a quota), the launcher's fresh one stays.
+/// Joins a new session keyring. Where the launcher is root this happens before the change of user,
+/// so that the user's quota of 200 keys (keyrings(7)) does not limit its commands. Without support
+/// for keyrings, in a sandbox, or beyond a quota the command stays in the launcher's own keyring.
 fn join_session_keyring() -> Result<(), i32> {
     let join = libc::KEYCTL_JOIN_SESSION_KEYRING as usize;
     match call(libc::SYS_keyctl, [join, 0, 0, 0, 0, 0]) {
@@ -173,38 +175,39 @@ fn become_user(identity: &ChildIdentity, stage: &impl Fn(StartStage)) -> Result<
     call(libc::SYS_setresgid, [gid, gid, gid, 0, 0, 0])?;
     stage(StartStage::Uid);
     call(libc::SYS_setresuid, [uid, uid, uid, 0, 0, 0])?;
-    // Changing the uid has set this to fs.suid_dumpable, which is 0 or 2 (else memory is not shared):
-    // in either case the user can neither trace this process nor write its memory. Say it all the same.
+    // The change of uid has set this to fs.suid_dumpable, which is 0 or 2 (else memory is not
+    // shared). With either the user can neither trace this process nor write to its memory; 0 makes
+    // that explicit.
     let option = libc::PR_SET_DUMPABLE.cast_unsigned() as usize;
     call(libc::SYS_prctl, [option, 0, 0, 0, 0, 0])?;
 
     stage(StartStage::VerifyIdentity);
     verify(libc::SYS_getresuid, uid)?;
     verify(libc::SYS_getresgid, gid)?;
-    let room = scratch.as_ptr() as usize;
-    let count = call(libc::SYS_getgroups, [scratch.len(), room, 0, 0, 0, 0])?;
-    let same = || {
+    let buffer = scratch.as_ptr() as usize;
+    let count = call(libc::SYS_getgroups, [scratch.len(), buffer, 0, 0, 0, 0])?;
+    let are_equal = || {
         scratch
             .iter()
             .zip(groups)
-            .all(|(has, should)| has.get() == *should)
+            .all(|(actual, expected)| actual.get() == *expected)
     };
-    if count == groups.len() && same() {
+    if count == groups.len() && are_equal() {
         Ok(())
     } else {
         Err(libc::EPERM)
     }
 }
 
-/// Has the kernel kill this process when its shim goes before it, so that nothing runs on of which nobody
-/// will know the end, even where no launcher is left that sees to it. After the change of user, which clears
-/// this, as the execution of a set-user-ID, set-group-ID or capable program does (prctl(2),
-/// `PR_SET_PDEATHSIG`): such a program lives on.
-fn die_with_the_shim(shim: c_int) -> Result<(), i32> {
+/// Has the kernel kill this process when its shim dies (prctl(2), `PR_SET_PDEATHSIG`), so that no
+/// command runs on unsupervised, even where no launcher is left to kill it. This follows the change
+/// of user, which clears the setting. So does executing a set-user-ID, set-group-ID or capable
+/// program: such a program outlives its shim.
+fn die_with_shim(shim: c_int) -> Result<(), i32> {
     let option = libc::PR_SET_PDEATHSIG.cast_unsigned() as usize;
     let signal = libc::SIGKILL.cast_unsigned() as usize;
     call(libc::SYS_prctl, [option, signal, 0, 0, 0, 0])?;
-    // It may have gone before.
+    // The shim may have died before that.
     if call(libc::SYS_getppid, [0; 6])? == shim.cast_unsigned() as usize {
         Ok(())
     } else {
@@ -212,28 +215,30 @@ fn die_with_the_shim(shim: c_int) -> Result<(), i32> {
     }
 }
 
-/// Whether the real, effective and saved id that `number` (getresuid or getresgid) tells are all `id`.
+/// Checks that the real, effective and saved id that `number` (getresuid(2) or getresgid(2))
+/// returns are `id`.
 fn verify(number: libc::c_long, id: usize) -> Result<(), i32> {
     let ids = [const { Cell::new(u32::MAX) }; 3];
     let at = |index: usize| ids[index].as_ptr() as usize;
     call(number, [at(0), at(1), at(2), 0, 0, 0])?;
-    if ids.iter().all(|found| found.get() as usize == id) {
+    if ids.iter().all(|actual| actual.get() as usize == id) {
         Ok(())
     } else {
         Err(libc::EPERM)
     }
 }
 
-fn enter_directory(path: &CStr, or_root: bool) -> Result<(), i32> {
+fn enter_directory(path: &CStr, falls_back_to_root_dir: bool) -> Result<(), i32> {
     let chdir = |path: &CStr| call(libc::SYS_chdir, [path.as_ptr() as usize, 0, 0, 0, 0, 0]);
     match chdir(path) {
-        Err(_) if or_root => chdir(c"/").map(drop),
+        Err(_) if falls_back_to_root_dir => chdir(c"/").map(drop),
         result => result.map(drop),
     }
 }
 
-/// Tries each path as execvp(3) does: one that is not there is passed over, one that is there but may not
-/// be executed is remembered, anything else ends the search. Where all are passed over, the last says why.
+/// Tries each path as execvp(3) does: it skips files that do not exist, and files that must not be
+/// executed, which it reports at the end. Any other error ends the search. If no file exists, the
+/// last error is reported.
 fn execute(plan: &ChildPlan) -> Result<Never, i32> {
     let mut failure = libc::ENOENT;
     for program in &plan.programs {
@@ -245,7 +250,7 @@ fn execute(plan: &ChildPlan) -> Result<Never, i32> {
             libc::SYS_execve,
             [program.as_ptr() as usize, argv, environment, 0, 0, 0],
         ) {
-            Ok(_) => continue, // execve(2) does not return where it succeeds.
+            Ok(_) => continue, // Impossible: a successful execve(2) does not return.
             Err(errno) => errno,
         };
         match errno {
@@ -262,7 +267,7 @@ fn execute(plan: &ChildPlan) -> Result<Never, i32> {
 }
 
 fn call(number: libc::c_long, arguments: [usize; 6]) -> Result<usize, i32> {
-    // SAFETY: every caller is in this module and passes what its system call takes: integers, and
-    // pointers into the plan, into literals, or to locals that live through the call.
+    // SAFETY: every caller is in this module and passes the arguments of its system call: integers,
+    // and pointers into the plan, to literals, or to local variables that outlive the call.
     unsafe { syscall(number, arguments) }
 }

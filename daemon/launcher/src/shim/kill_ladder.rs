@@ -1,24 +1,24 @@
-//! The kill ladder: SIGTERM, the grace period, SIGKILL. Pure; the execution sends the signals.
+//! The kill ladder: SIGTERM, the grace period, SIGKILL. Pure; the supervisor sends the signals.
 
 use std::time::{Duration, Instant};
 
 use crate::ipc::wire::EndCause;
 use crate::os::deadline::UNKILLABLE_AFTER;
 
-/// Where on the ladder an execution stands.
+/// Position of an execution on the ladder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rung {
-    /// Nobody has asked for its end.
+    /// The execution is not being ended.
     Ground,
     /// SIGTERM was sent; SIGKILL follows at this time.
     Terminating { kill_at: Instant },
     /// SIGKILL was sent; at this time the shim stops waiting.
     Killing { give_up_at: Instant },
-    /// SIGKILL was sent long ago and something is still there.
+    /// Processes are left long after SIGKILL was sent.
     GivenUp,
 }
 
-/// What is to be done now.
+/// An action that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     /// Send SIGTERM and SIGCONT to the tree.
@@ -31,28 +31,28 @@ pub(super) enum Step {
 
 /// The ladder of one execution.
 #[derive(Debug)]
-pub(super) struct Ladder {
+pub(super) struct KillLadder {
     rung: Rung,
     grace: Duration,
     cause: EndCause,
 }
 
-impl Ladder {
+impl KillLadder {
     pub(super) fn new(grace: Duration) -> Self {
-        Ladder {
+        KillLadder {
             rung: Rung::Ground,
             grace,
             cause: EndCause::Itself,
         }
     }
 
-    /// Why the execution is being ended; [`EndCause::Itself`] while it is not.
+    /// Returns why the execution is being ended; [`EndCause::Itself`] while it is not.
     pub(super) fn cause(&self) -> &EndCause {
         &self.cause
     }
 
-    /// Begins the ladder for `cause`, at its top if `kill`. The first cause stays; a later one can only
-    /// hasten the end.
+    /// Begins the ladder for `cause`, with SIGKILL if `kill`. The first cause is kept; a later call
+    /// can only hasten the end.
     pub(super) fn begin(&mut self, cause: EndCause, kill: bool, now: Instant) -> Option<Step> {
         if self.rung == Rung::Ground {
             self.cause = cause;
@@ -68,23 +68,23 @@ impl Ladder {
         }
     }
 
-    /// Has SIGKILL follow within `most`, whatever the grace.
-    pub(super) fn kill_within(&mut self, most: Duration, now: Instant) {
+    /// Limits the time until SIGKILL follows SIGTERM to `longest`, whatever the grace period.
+    pub(super) fn limit_grace(&mut self, longest: Duration, now: Instant) {
         if let Rung::Terminating { kill_at } = &mut self.rung {
-            *kill_at = (now + most).min(*kill_at);
+            *kill_at = (now + longest).min(*kill_at);
         }
     }
 
-    /// Goes to the top for what a main process has left behind; it is not the execution's cause.
-    pub(super) fn sweep(&mut self, now: Instant) -> Option<Step> {
+    /// Kills the processes that a main process has left behind, which does not change the cause.
+    pub(super) fn kill_leftovers(&mut self, now: Instant) -> Option<Step> {
         match self.rung {
             Rung::Ground | Rung::Terminating { .. } => Some(self.kill(now)),
             Rung::Killing { .. } | Rung::GivenUp => None,
         }
     }
 
-    /// What is due at `now`.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Step> {
+    /// Moves on to the step that is due at `now`, if there is one.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Step> {
         match self.rung {
             Rung::Terminating { kill_at } if now >= kill_at => Some(self.kill(now)),
             Rung::Killing { give_up_at } if now >= give_up_at => {
@@ -95,7 +95,7 @@ impl Ladder {
         }
     }
 
-    /// When [`Ladder::due`] is to be asked next.
+    /// Returns when the next step is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.rung {
             Rung::Terminating { kill_at } => Some(kill_at),
@@ -104,17 +104,17 @@ impl Ladder {
         }
     }
 
-    /// Whether the end is under way.
+    /// Whether the execution is being ended.
     pub(super) fn has_begun(&self) -> bool {
         self.rung != Rung::Ground
     }
 
-    /// Whether SIGKILL was sent and its effect is awaited.
+    /// Whether SIGKILL was sent and processes may still be ending.
     pub(super) fn is_killing(&self) -> bool {
         matches!(self.rung, Rung::Killing { .. })
     }
 
-    /// Whether the shim has stopped waiting.
+    /// Whether the shim has stopped waiting for processes to end.
     pub(super) fn has_given_up(&self) -> bool {
         self.rung == Rung::GivenUp
     }
@@ -139,25 +139,25 @@ mod tests {
     }
 
     #[test]
-    fn the_ladder_climbs_by_its_deadlines() {
+    fn each_step_follows_at_its_deadline() {
         let start = Instant::now();
-        let mut ladder = Ladder::new(GRACE);
-        assert_eq!((ladder.deadline(), ladder.due(start)), (None, None));
+        let mut ladder = KillLadder::new(GRACE);
+        assert_eq!((ladder.deadline(), ladder.take_due(start)), (None, None));
         assert_eq!(ladder.begin(TimedOut, false, start), Some(Step::Terminate));
         assert_eq!(ladder.deadline(), Some(start + GRACE));
-        assert_eq!(ladder.due(start), None);
-        assert_eq!(ladder.due(start + GRACE), Some(Step::Kill));
+        assert_eq!(ladder.take_due(start), None);
+        assert_eq!(ladder.take_due(start + GRACE), Some(Step::Kill));
         let last = start + GRACE + UNKILLABLE_AFTER;
         assert_eq!(ladder.deadline(), Some(last));
-        assert_eq!(ladder.due(last), Some(Step::GiveUp));
+        assert_eq!(ladder.take_due(last), Some(Step::GiveUp));
         assert!(ladder.has_given_up());
-        assert_eq!((ladder.deadline(), ladder.due(last)), (None, None));
+        assert_eq!((ladder.deadline(), ladder.take_due(last)), (None, None));
     }
 
     #[test]
-    fn the_first_cause_stays_and_a_kill_hastens() {
+    fn keeps_the_first_cause_and_a_kill_hastens_the_end() {
         let now = Instant::now();
-        let mut ladder = Ladder::new(GRACE);
+        let mut ladder = KillLadder::new(GRACE);
         ladder.begin(cancelled(), false, now);
         assert_eq!(ladder.begin(TimedOut, false, now), None);
         assert_eq!(ladder.begin(TimedOut, true, now), Some(Step::Kill));
@@ -166,24 +166,24 @@ mod tests {
     }
 
     #[test]
-    fn a_grace_can_be_shortened_and_never_grows() {
+    fn a_grace_can_be_shortened_but_not_extended() {
         let now = Instant::now();
-        let mut ladder = Ladder::new(GRACE);
-        ladder.kill_within(GRACE, now);
+        let mut ladder = KillLadder::new(GRACE);
+        ladder.limit_grace(GRACE, now);
         assert_eq!(ladder.deadline(), None);
         ladder.begin(cancelled(), false, now);
-        ladder.kill_within(GRACE * 2, now);
+        ladder.limit_grace(GRACE * 2, now);
         assert_eq!(ladder.deadline(), Some(now + GRACE));
-        ladder.kill_within(GRACE / 3, now);
-        assert_eq!(ladder.due(now + GRACE / 3), Some(Step::Kill));
+        ladder.limit_grace(GRACE / 3, now);
+        assert_eq!(ladder.take_due(now + GRACE / 3), Some(Step::Kill));
     }
 
     #[test]
-    fn sweeping_what_is_left_over_is_no_cause() {
+    fn killing_leftovers_does_not_change_the_cause() {
         let now = Instant::now();
-        let mut ladder = Ladder::new(GRACE);
-        assert_eq!(ladder.sweep(now), Some(Step::Kill));
-        assert_eq!(ladder.sweep(now), None);
+        let mut ladder = KillLadder::new(GRACE);
+        assert_eq!(ladder.kill_leftovers(now), Some(Step::Kill));
+        assert_eq!(ladder.kill_leftovers(now), None);
         assert_eq!(ladder.cause(), &Itself);
     }
 }

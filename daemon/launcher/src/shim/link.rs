@@ -1,4 +1,5 @@
-//! The shim's connection to escherd, which may be lost at any time, and taken up by another.
+//! The shim's connection to escherd, which may be lost at any time and be replaced by another
+//! escherd's.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,107 +8,107 @@ use std::time::{Duration, Instant};
 use escher_protocol::{ExecutionId, codec};
 
 use crate::ipc::packet::{PacketSocket, Waiting};
-use crate::ipc::shim_listener::Door;
-use crate::ipc::shim_socket::SocketName;
+use crate::ipc::shim_socket::{ShimListener, SocketName};
 use crate::ipc::wire::{FromShim, MAX_PACKET_BYTES, ToShim};
 
-/// How long nobody is let in after that has failed for want of descriptors or memory: who waits stays
-/// visible to poll(2), which would return at once again and again.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Back-off after accept(2) has failed for lack of descriptors or memory. The connection still
+/// waits then, so poll(2) would return at once, again and again.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Messages to and from escherd.
 pub(super) struct Link {
     socket: Option<PacketSocket>,
-    /// Whether escherd is gone but may have left messages, which are still to be read.
-    unheard: bool,
-    door: Door,
-    /// Until when the door stays closed.
-    pause: Option<Instant>,
+    /// Whether escherd has disconnected but may have left messages, which are still to be read.
+    is_peer_gone: bool,
+    listener: ShimListener,
+    /// Until when no connection is accepted.
+    retry_accept_at: Option<Instant>,
     buffer: Box<[u8]>,
 }
 
 impl Link {
-    pub(super) fn new(socket: PacketSocket, door: Door) -> Self {
+    pub(super) fn new(socket: PacketSocket, listener: ShimListener) -> Self {
         Link {
             socket: Some(socket),
-            unheard: false,
-            door,
-            pause: None,
+            is_peer_gone: false,
+            listener,
+            retry_accept_at: None,
             buffer: vec![0; MAX_PACKET_BYTES].into_boxed_slice(),
         }
     }
 
-    /// Whether there is no escherd.
-    pub(super) fn is_alone(&self) -> bool {
-        self.socket.is_none()
+    /// Whether an escherd is connected.
+    pub(super) fn is_connected(&self) -> bool {
+        self.socket.is_some()
     }
 
-    /// The socket, while there is an escherd behind it.
-    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+    /// Returns the connection to escherd, if there is one.
+    pub(super) fn connection(&self) -> Option<BorrowedFd<'_>> {
         self.socket.as_ref().map(AsFd::as_fd)
     }
 
-    /// Where the next event comes from: escherd, or, where there is none, another that wants in. Those that
-    /// want in while there is one are left waiting, so that its end is seen first.
-    pub(super) fn awaited(&self) -> Option<BorrowedFd<'_>> {
-        match (&self.socket, self.pause) {
+    /// Returns the descriptor of the next event: the connection to escherd or, without one, the
+    /// listener. While an escherd is connected others wait, so that its disconnection is noticed
+    /// first.
+    pub(super) fn next_readable(&self) -> Option<BorrowedFd<'_>> {
+        match (&self.socket, self.retry_accept_at) {
             (Some(socket), _) => Some(socket.as_fd()),
-            (None, Some(until)) if Instant::now() < until => None,
-            (None, _) => Some(self.door.descriptor()),
+            (None, Some(at)) if Instant::now() < at => None,
+            (None, _) => Some(self.listener.as_fd()),
         }
     }
 
-    /// When [`Link::awaited`] is to be asked again.
+    /// Returns when [`Link::next_readable`] may change without an event.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.pause.filter(|_| self.is_alone())
+        self.retry_accept_at.filter(|_| !self.is_connected())
     }
 
-    /// Lets an escherd in that waits, where there is none; whether one came.
-    pub(super) fn let_in(&mut self) -> bool {
-        if !self.is_alone() {
+    /// Accepts a waiting escherd, if none is connected. Returns whether one was accepted.
+    pub(super) fn accept(&mut self) -> bool {
+        if self.is_connected() {
             return false;
         }
-        self.pause = None;
-        match self.door.let_in() {
+        self.retry_accept_at = None;
+        match self.listener.accept() {
             Ok(socket) => self.socket = socket,
-            Err(_) => self.pause = Some(Instant::now() + PAUSE),
+            Err(_) => self.retry_accept_at = Some(Instant::now() + ACCEPT_RETRY_DELAY),
         }
-        self.unheard = false;
-        !self.is_alone()
+        self.is_peer_gone = false;
+        self.is_connected()
     }
 
-    /// As [`Door::claim`].
+    /// As [`ShimListener::claim`].
     pub(super) fn claim(
         &mut self,
         directory: BorrowedFd<'_>,
         id: ExecutionId,
         attempt: u32,
     ) -> io::Result<()> {
-        self.door.claim(directory, id, attempt)
+        self.listener.claim(directory, id, attempt)
     }
 
-    /// Whether the last claim was one for this attempt.
+    /// Whether the last claim was that of this attempt.
     pub(super) fn has_claimed(&self, id: ExecutionId, attempt: u32) -> bool {
-        self.door.name() == SocketName::Claim { id, attempt }
+        self.listener.name() == SocketName::Claim { id, attempt }
     }
 
-    /// As [`Door::remove`].
-    pub(super) fn remove_door(&self, directory: BorrowedFd<'_>) {
-        self.door.remove(directory);
+    /// As [`ShimListener::remove`].
+    pub(super) fn remove_socket(&self, directory: BorrowedFd<'_>) {
+        self.listener.remove(directory);
     }
 
-    /// The next message that has arrived, with its descriptor; `None` when there is none. An escherd that
-    /// is gone, or that talks nonsense, is given up.
+    /// Receives the next message with its descriptor; `None` when there is none. Disconnects from
+    /// an escherd that has closed the connection or sends what is no message.
     pub(super) fn receive(&mut self) -> Option<(ToShim, Option<OwnedFd>)> {
         loop {
             let socket = self.socket.as_ref()?;
             let received = match socket.receive(&mut self.buffer, Waiting::Never) {
                 Ok(Some(received)) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                // Told once, by an escherd that is gone without having read everything. What it has sent
-                // before comes next.
+                // Reported once where escherd has disconnected with unread messages. Its own last
+                // messages follow.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    self.unheard = true;
+                    self.is_peer_gone = true;
                     continue;
                 }
                 Ok(None) | Err(_) => {
@@ -125,29 +126,25 @@ impl Link {
         }
     }
 
-    /// Sends `message`. It never waits: a shim has few messages under way at once (each but the two that
-    /// mark start and end answers one of escherd's), so that a socket without room means that escherd
-    /// has stopped reading for good. One that is gone is not given up here: its last messages stand in
-    /// the socket.
+    /// Sends a message without waiting. A full socket disconnects: few messages are in flight at a
+    /// time (all but those of start and end answer one of escherd's), so escherd has stopped
+    /// reading for good. A disconnected escherd is left to [`Link::receive`], because its last
+    /// messages are still in the socket.
     pub(super) fn send(&mut self, message: &FromShim) {
-        let Some(socket) = self.socket.as_ref().filter(|_| !self.unheard) else {
+        let Some(socket) = self.socket.as_ref().filter(|_| !self.is_peer_gone) else {
             return;
         };
         let sent = match codec::encode(message) {
             Ok(bytes) => socket.send(&bytes, None, Waiting::Never),
             Err(error) => Err(io::Error::other(error)),
         };
-        match sent {
-            Ok(()) => {}
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-                ) =>
-            {
-                self.unheard = true;
+        if let Err(error) = sent {
+            match error.kind() {
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                    self.is_peer_gone = true;
+                }
+                _ => self.socket = None,
             }
-            Err(_) => self.socket = None,
         }
     }
 }

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
-use std::time::Instant;
 
 use escher_protocol::{ExecutionId, OutputStream, OutputTotals, Timestamp};
 use nix::errno::Errno;
@@ -13,23 +12,25 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::log_quota::Room;
+use super::log_quota::LogQuota;
+use super::supervise::Start;
 use crate::ipc::log_index::{RECORD_BYTES, RecordPlan, encode_header};
 use crate::ipc::wire::LogLimits;
 
-/// Appends a command's output to `<id>.log` and its origin to `<id>.idx` (see [`crate::ipc::log_index`]).
+/// Appends a command's output to `<id>.log` and its streams and times to `<id>.idx` (see
+/// [`crate::ipc::log_index`]).
 ///
-/// The files are made with the first byte: a command without output costs none. What cannot be written (a
-/// full disk, say) or may not be ([`LogLimits`]) is counted. Where the command goes on nevertheless, so does
-/// the log once there is room again.
-pub(super) struct Log<'a> {
+/// The files are created with the first byte: a command without output has none. Output that cannot
+/// be written, because of a full disk or of [`LogLimits`], is counted. If the command runs on
+/// nevertheless, later output is written once there is space again.
+pub(super) struct CommandLog<'a> {
     directory: BorrowedFd<'a>,
     id: ExecutionId,
-    start: (Timestamp, Instant),
+    start: Start,
     files: Option<Files>,
     plan: RecordPlan,
     totals: OutputTotals,
-    room: Room,
+    quota: LogQuota,
 }
 
 struct Files {
@@ -37,25 +38,25 @@ struct Files {
     index: File,
 }
 
-impl<'a> Log<'a> {
+impl<'a> CommandLog<'a> {
     pub(super) fn new(
         directory: BorrowedFd<'a>,
         id: ExecutionId,
-        start: (Timestamp, Instant),
+        start: Start,
         limits: LogLimits,
     ) -> Self {
-        Log {
+        CommandLog {
             directory,
             id,
             start,
             files: None,
             plan: RecordPlan::default(),
             totals: OutputTotals::default(),
-            room: Room::new(limits),
+            quota: LogQuota::new(limits),
         }
     }
 
-    /// Takes `bytes` that `stream` has just delivered.
+    /// Appends `bytes` of `stream`.
     pub(super) fn append(&mut self, stream: OutputStream, bytes: &[u8]) {
         let count = bytes.len() as u64;
         match stream {
@@ -64,41 +65,42 @@ impl<'a> Log<'a> {
         }
         let directory = self.directory;
         let free = || free_bytes(directory);
-        let granted = self.room.grant(count, self.totals.log_bytes, free);
-        // It is at most their number.
-        let taken = usize::try_from(granted).map_or(bytes, |granted| &bytes[..granted]);
-        let written = match taken {
+        let granted = self.quota.grant(count, self.totals.log_bytes, free);
+        // At most `bytes.len()` are granted.
+        let accepted = usize::try_from(granted).map_or(bytes, |granted| &bytes[..granted]);
+        let written = match accepted {
             [] => 0,
-            taken => self.try_append(stream, taken),
+            accepted => self.try_append(stream, accepted),
         };
-        self.room.took(count, granted, written);
+        self.quota.note_written(count, granted, written);
         self.totals.log_bytes += written;
         self.totals.dropped_bytes += count - written;
     }
 
-    /// Whether the command is to be ended because the log has not taken everything.
+    /// As [`LogQuota::ends_command`].
     pub(super) fn ends_command(&self) -> bool {
-        self.room.ends_command()
+        self.quota.ends_command()
     }
 
     pub(super) fn totals(&self) -> OutputTotals {
         self.totals
     }
 
-    /// Returns how many bytes are in the log now. The index record goes first, so that no byte stands in
-    /// the log without one; where it cannot be written, neither are the bytes.
+    /// Writes as much as possible and returns how many bytes that was. The index record goes first,
+    /// so that no byte is in the log without one; if it cannot be written, neither are the bytes.
     fn try_append(&mut self, stream: OutputStream, bytes: &[u8]) -> u64 {
         let offset = self.totals.log_bytes;
-        let elapsed = self.start.1.elapsed().as_micros();
+        let elapsed = self.start.instant.elapsed().as_micros();
         let time_us = u64::try_from(elapsed).unwrap_or(u64::MAX);
         if self.files.is_none() {
-            self.files = create(self.directory, self.id, self.start.0).ok();
+            self.files = create(self.directory, self.id, self.start.time).ok();
         }
         let Some(files) = &self.files else { return 0 };
         if let Some(record) = self.plan.due(offset, stream, time_us) {
-            // At a fixed place, so that a record that a full disk has torn is overwritten by the next.
-            let place = (self.plan.records() + 1) * RECORD_BYTES as u64;
-            if files.index.write_all_at(&record.encode(), place).is_err() {
+            // At a computed offset, so that the next record overwrites one that a full disk has
+            // torn.
+            let end = (self.plan.records() + 1) * RECORD_BYTES as u64;
+            if files.index.write_all_at(&record.encode(), end).is_err() {
                 return 0;
             }
             self.plan.appended(record);
@@ -107,7 +109,8 @@ impl<'a> Log<'a> {
     }
 }
 
-/// Bytes that the unprivileged can still use on the file system of `directory` (statvfs(3)).
+/// Returns the bytes that unprivileged users can still use on the file system of `directory`
+/// (statvfs(3)).
 fn free_bytes(directory: BorrowedFd<'_>) -> Option<u64> {
     let state = fstatvfs(directory).ok()?;
     Some(
@@ -117,11 +120,9 @@ fn free_bytes(directory: BorrowedFd<'_>) -> Option<u64> {
     )
 }
 
-/// Never an existing file, never through a link: whatever bears the name was not put there by us
-/// (`O_EXCL`, open(2)).
-///
-/// The index is there, with its header, before the log is. Both are made or neither: an index alone would be
-/// in the way of the next attempt.
+/// Creates the index with its header and then the log, or neither: an index alone would make the
+/// next try fail. An existing file or symbolic link is never opened (`O_EXCL`, open(2)), because no
+/// shim has made it.
 fn create(directory: BorrowedFd<'_>, id: ExecutionId, start: Timestamp) -> io::Result<Files> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP;
@@ -142,7 +143,7 @@ fn create(directory: BorrowedFd<'_>, id: ExecutionId, start: Timestamp) -> io::R
     }
 }
 
-/// Writes until an error and returns how many bytes went in.
+/// Writes until everything is written or an error occurs, and returns how many bytes were written.
 fn append_all(log: &File, bytes: &[u8]) -> u64 {
     let mut written = 0;
     while written < bytes.len() {

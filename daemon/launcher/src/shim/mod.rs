@@ -1,16 +1,21 @@
 //! The shim: owns one command at a time, from its start to its result.
 //!
-//! A shim is a fork of the launcher. It waits for a [`ToShim::Assign`] with everything made ready that a
-//! command needs, runs the [`supervise`], sees to it that the result is safe, and waits for the next. It
-//! needs neither launcher nor escherd to bring a command to its end: while escherd is gone, another can take
-//! the execution over by the shim's [door](crate::ipc::shim_listener), and if none has by then, the result goes into an
-//! [exit record](crate::ipc::exit_record).
+//! A shim is a fork of the launcher. It waits for a [`ToShim::Assign`] with everything prepared
+//! that a command needs, [supervises](supervise) the command, delivers the result, and waits for
+//! the next. It needs neither launcher nor escherd to bring a command to its end: while escherd is
+//! disconnected another can adopt the execution through the shim's
+//! [listener](crate::ipc::shim_socket), and if none has by the end, the result goes into an [exit
+//! record](crate::ipc::exit_record).
 //!
-//! [`start`] claims the execution and makes its cgroup, [`spawn`] its process, and [`child`] is what that does until
-//! its program runs; [`supervise`] is the loop; [`stdin`] and [`log`] (with its [`log_quota`]) are the command's descriptors,
-//! [`kill_ladder`] and [`process_tree`] its end, [`freezer`] a stop on the way there, [`report`] what comes after it; [`link`] is escherd.
+//! [`spawn`] claims the execution and creates its cgroup and process, from a [`child_plan`];
+//! [`child`] is the code of that process until it executes its program. [`supervise`] is the loop.
+//! [`stdin`] and [`log`] (with its [`log_quota`]) are the command's descriptors, [`freezer`] pauses
+//! it, [`kill_ladder`] and [`process_tree`] end it, and [`report`] delivers the result. [`link`] is
+//! the connection to escherd.
 
+mod baseline;
 mod child;
+mod child_plan;
 mod freezer;
 mod kill_ladder;
 mod link;
@@ -19,7 +24,6 @@ mod log_quota;
 mod process_tree;
 mod report;
 mod spawn;
-mod start;
 mod stdin;
 mod supervise;
 
@@ -29,8 +33,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
+use escher_protocol::Leftovers;
 use escher_protocol::codec::{self, MAX_PAYLOAD_BYTES};
-use escher_protocol::{Canceller, Leftovers};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
@@ -38,143 +42,132 @@ use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 
 use crate::ipc::packet::PacketSocket;
-use crate::ipc::shim_listener::Door;
+use crate::ipc::shim_socket::ShimListener;
 use crate::ipc::wire::{Assignment, EndCause, MAX_SUBMISSION_BACKUP_BYTES, ToShim};
 use crate::os::cgroup::Cgroups;
-use crate::os::deadline;
-use crate::os::signalfd::{self, Others, Signals};
+use crate::os::deadline::poll_timeout;
+use crate::os::signalfd::{self, Blocked, Signals};
 use crate::sys::memory::{ChildStack, Progress, shared_progress};
-use crate::sys::process::ChildMemory;
+pub(crate) use baseline::ProcessBaseline;
 use link::Link;
 
-/// Bytes taken from a pipe at once: what a pipe holds by default (pipe(7)).
+/// Bytes read from a pipe at once: what a pipe holds by default (pipe(7)).
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// What the launcher found out about itself and every command has to be freed of, or be given.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Surroundings {
-    /// Where a child runs until it executes its program.
-    pub(crate) child_memory: ChildMemory,
-    /// Whether priority or out-of-memory score differ from 0 and can be set back.
-    pub(crate) reset_priority: bool,
-    /// Hard limit of open descriptors.
-    pub(crate) open_files_hard: u64,
-}
-
-/// The directories that a shim writes to.
-pub(crate) struct Directories {
+/// The directories to which a shim writes, open.
+pub(crate) struct OpenDirectories {
     pub(crate) logs: OwnedFd,
     pub(crate) exits: OwnedFd,
     pub(crate) shims: OwnedFd,
 }
 
-/// Everything that outlives one execution.
-struct Workshop {
-    /// The shim's process id.
+/// Resources of a shim that outlive a command.
+struct ShimContext {
     pid: Pid,
-    surroundings: Surroundings,
-    directories: Directories,
+    baseline: ProcessBaseline,
+    directories: OpenDirectories,
     /// `None` where commands have no cgroups.
     cgroups: Option<Cgroups>,
     null: File,
     signals: SignalFd,
-    /// Whether SIGTERM has come: what runs is the last.
-    stopping: Cell<bool>,
+    /// Whether SIGTERM has come: no further command is started.
+    is_stopping: Cell<bool>,
     progress: &'static Progress,
     stack: ChildStack,
     buffer: Box<[u8]>,
 }
 
-/// What a shim hears while it waits.
-enum Wake {
+/// What a shim without a running command waits for.
+enum Event {
     Message(ToShim, Option<OwnedFd>),
     /// SIGTERM: the host or the service stops.
-    Stop,
-    /// escherd is gone.
-    Alone,
+    Terminate,
+    EscherdDisconnected,
 }
 
-/// The life of a shim. Returns when it is not needed any more.
+/// Runs commands until the shim is not needed any more.
 ///
 /// # Errors
-/// When it cannot be set up; no command was started then.
+/// When the shim cannot be set up; no command was started then. When it cannot deliver a result.
 pub(crate) fn serve(
-    socket: PacketSocket,
-    door: Door,
-    directories: Directories,
+    escherd: PacketSocket,
+    listener: ShimListener,
+    directories: OpenDirectories,
     cgroups: Option<Cgroups>,
-    surroundings: Surroundings,
+    baseline: ProcessBaseline,
 ) -> io::Result<()> {
     prctl::set_name(c"escher-shim")?;
-    // Nobody but root may trace this process or write its memory: commands share it for a moment.
+    // Only root may trace this process or write to its memory, which commands share for a moment.
     prctl::set_dumpable(false)?;
     prctl::set_child_subreaper(true)?;
-    let mut workshop = Workshop {
+    let mut context = ShimContext {
         pid: nix::unistd::getpid(),
-        surroundings,
+        baseline,
         directories,
         cgroups,
         null: File::open("/dev/null")?,
-        // Those that matter are read from the descriptor, and SIGPIPE and its like show as errors. The mask is the
-        // child's first one, too.
-        signals: signalfd::listen(Others::Blocked)?,
-        stopping: Cell::new(false),
+        // The handled signals come from the descriptor; SIGPIPE and others show as errors of system
+        // calls. Children start with this mask.
+        signals: signalfd::block_and_open(Blocked::All)?,
+        is_stopping: Cell::new(false),
         progress: shared_progress()?,
         stack: ChildStack::allocate()?,
         buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
     };
-    let mut link = Link::new(socket, door);
-    let result = serve_executions(&mut link, &mut workshop);
-    // Not while it has an execution whose report nobody has: then the claim is all that tells of it.
-    if !matches!(result, Err(Failure::WithReport(_))) {
-        link.remove_door(workshop.directories.shims.as_fd());
+    let mut link = Link::new(escherd, listener);
+    let result = serve_commands(&mut link, &mut context);
+    // If a report is lost, the claim stays: it is all that tells escherd of the execution.
+    if !matches!(result, Err(ServeError::ReportLost(_))) {
+        link.remove_socket(context.directories.shims.as_fd());
     }
-    result.map_err(|failure| match failure {
-        Failure::Idle(error) | Failure::WithReport(error) => error,
+    result.map_err(|error| match error {
+        ServeError::BetweenCommands(error) | ServeError::ReportLost(error) => error,
     })
 }
 
-/// Where a shim has failed.
-enum Failure {
-    /// Between two executions.
-    Idle(io::Error),
-    /// It could not bring the report of one to safety.
-    WithReport(io::Error),
+/// Why a shim has failed.
+enum ServeError {
+    BetweenCommands(io::Error),
+    /// The report of a command could be delivered neither to escherd nor to the disk.
+    ReportLost(io::Error),
 }
 
-fn serve_executions(link: &mut Link, workshop: &mut Workshop) -> Result<(), Failure> {
-    while let Some(assignment) = await_assignment(link, workshop).map_err(Failure::Idle)? {
+fn serve_commands(link: &mut Link, context: &mut ShimContext) -> Result<(), ServeError> {
+    loop {
+        let assignment = await_assignment(link, context).map_err(ServeError::BetweenCommands)?;
+        let Some(assignment) = assignment else {
+            return Ok(());
+        };
         let (id, attempt) = (assignment.spec.id, assignment.spec.attempt);
-        let ended = supervise::run(assignment, link, workshop);
-        let left_over = ended.report.leftovers == Leftovers::Unkillable;
-        let was_refused = matches!(ended.report.cause, EndCause::UnsupportedPart { .. });
-        let handed_over = ended.hand_over(link, workshop);
-        handed_over.map_err(Failure::WithReport)?;
-        // Not before: nobody waits for it.
-        if let Some(cgroups) = &workshop.cgroups {
+        let finished = supervise::run(assignment, link, context);
+        let has_unkillable = finished.report.leftovers == Leftovers::Unkillable;
+        let was_refused = matches!(finished.report.cause, EndCause::UnsupportedPart { .. });
+        let delivered = finished.deliver(link, context);
+        delivered.map_err(ServeError::ReportLost)?;
+        // After the delivery, because nobody waits for it.
+        if let Some(cgroups) = &context.cgroups {
             cgroups.remove(id);
         }
-        // What is left over must not count as part of the next execution; and a shim that could not say
-        // what it had would be no use to the next either.
-        let could_claim = was_refused || link.has_claimed(id, attempt);
-        if left_over || workshop.stopping.get() || !could_claim {
-            break;
+        // A process that is left must not count as part of the next command; and a shim that could
+        // not claim this execution cannot claim the next.
+        let can_claim = was_refused || link.has_claimed(id, attempt);
+        if has_unkillable || context.is_stopping.get() || !can_claim {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Waits for the next command; `None` when there will be none.
-fn await_assignment(link: &mut Link, workshop: &Workshop) -> io::Result<Option<Assignment>> {
+fn await_assignment(link: &mut Link, context: &ShimContext) -> io::Result<Option<Assignment>> {
     loop {
-        let assignment = match wait(link, workshop)? {
-            Wake::Message(ToShim::Assign(assignment), _) => *assignment,
-            Wake::Message(ToShim::AssignFromMemory, memory) => read_sealed(memory)?,
-            // For a command that has ended by itself in the meantime.
-            Wake::Message(..) => continue,
-            Wake::Stop | Wake::Alone => return Ok(None),
+        let assignment = match wait(link, context)? {
+            Event::Message(ToShim::Assign(assignment), _) => *assignment,
+            Event::Message(ToShim::AssignFromMemory, memory) => read_sealed(memory)?,
+            // For a command that has ended in the meantime.
+            Event::Message(..) => continue,
+            Event::Terminate | Event::EscherdDisconnected => return Ok(None),
         };
-        // It would not fit into the packet for another escherd.
+        // It would not fit into the packet for an adopting escherd.
         if assignment.submission_backup.len() > MAX_SUBMISSION_BACKUP_BYTES {
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -182,7 +175,7 @@ fn await_assignment(link: &mut Link, workshop: &Workshop) -> io::Result<Option<A
     }
 }
 
-/// Reads what came in memory that its sender cannot change any more.
+/// Reads an assignment from memory that its sender cannot change any more.
 fn read_sealed(memory: Option<OwnedFd>) -> io::Result<Assignment> {
     let memory = memory.ok_or(io::ErrorKind::InvalidData)?;
     let seals = SealFlag::from_bits_retain(fcntl(&memory, FcntlArg::F_GET_SEALS)?);
@@ -198,57 +191,50 @@ fn read_sealed(memory: Option<OwnedFd>) -> io::Result<Assignment> {
     codec::decode(&bytes).map_err(io::Error::other)
 }
 
-/// Waits for escherd or for a signal.
-fn wait(link: &mut Link, workshop: &Workshop) -> io::Result<Wake> {
+/// Waits for a message of escherd or a signal.
+fn wait(link: &mut Link, context: &ShimContext) -> io::Result<Event> {
     loop {
         if let Some((message, descriptor)) = link.receive() {
-            return Ok(Wake::Message(message, descriptor));
+            return Ok(Event::Message(message, descriptor));
         }
-        let Some(socket) = link.descriptor() else {
-            return Ok(Wake::Alone);
+        let Some(socket) = link.connection() else {
+            return Ok(Event::EscherdDisconnected);
         };
-        let mut waited = [
+        let mut polled = [
             PollFd::new(socket, PollFlags::POLLIN),
-            PollFd::new(workshop.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(context.signals.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut waited, PollTimeout::NONE) {
+        match poll(&mut polled, PollTimeout::NONE) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        if workshop.take_signals().term {
-            return Ok(Wake::Stop);
+        if context.take_signals().term {
+            return Ok(Event::Terminate);
         }
     }
 }
 
-/// Waits for an escherd where there is none; `false` when SIGTERM came instead.
-fn await_escherd(link: &mut Link, workshop: &Workshop) -> io::Result<bool> {
-    while !link.let_in() {
-        let mut waited = vec![PollFd::new(workshop.signals.as_fd(), PollFlags::POLLIN)];
-        waited.extend(
-            link.awaited()
-                .map(|door| PollFd::new(door, PollFlags::POLLIN)),
-        );
-        match poll(&mut waited, deadline::timeout(link.deadline())) {
+/// Waits until an escherd has connected; `false` when SIGTERM has come instead.
+fn await_escherd(link: &mut Link, context: &ShimContext) -> io::Result<bool> {
+    while !link.accept() {
+        let mut polled = vec![PollFd::new(context.signals.as_fd(), PollFlags::POLLIN)];
+        let listener = link.next_readable();
+        polled.extend(listener.map(|listener| PollFd::new(listener, PollFlags::POLLIN)));
+        match poll(&mut polled, poll_timeout(link.deadline())) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        if workshop.take_signals().term {
+        if context.take_signals().term {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-impl Workshop {
+impl ShimContext {
     fn take_signals(&self) -> Signals {
-        let signals = signalfd::take(&self.signals);
-        self.stopping.set(self.stopping.get() || signals.term);
+        let signals = signalfd::read_pending(&self.signals);
+        self.is_stopping.set(self.is_stopping.get() || signals.term);
         signals
     }
-}
-
-/// The cause of an end that a SIGTERM to the shim brings.
-fn host_stops() -> EndCause {
-    EndCause::Cancelled(Canceller::Host)
 }

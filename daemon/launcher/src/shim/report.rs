@@ -1,4 +1,4 @@
-//! An execution that is over, until its report is safe.
+//! Delivering the report of an execution that is over.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -7,63 +7,63 @@ use escher_protocol::Blob;
 use nix::unistd::Pid;
 
 use super::link::Link;
-use super::stdin::Input;
-use super::{Wake, Workshop, await_escherd, wait};
+use super::stdin::StdinWriter;
+use super::{Event, ShimContext, await_escherd, wait};
 use crate::ipc::exit_record;
 use crate::ipc::wire::{
     Assignment, EndCause, ExitReport, FromShim, InputState, ShimPhase, ShimState, ToShim,
     WIRE_VERSION,
 };
 
-/// What is left of an execution.
-pub(super) struct Ended {
+/// An execution that is over, with what an adopting escherd needs.
+pub(super) struct FinishedExecution {
     pub(super) report: ExitReport,
     pub(super) submission_backup: Blob,
     pub(super) input: InputState,
 }
 
-impl Ended {
-    /// That of a command whose process was never made.
-    pub(super) fn without_a_start(assignment: Assignment, report: ExitReport) -> Self {
-        Ended {
+impl FinishedExecution {
+    /// Returns the execution of a command whose process was never created.
+    pub(super) fn never_started(assignment: Assignment, report: ExitReport) -> Self {
+        FinishedExecution {
             report,
             submission_backup: assignment.submission_backup,
-            input: Input::new(None).state(),
+            input: StdinWriter::new(None).state(),
         }
     }
 
-    /// Brings the report to safety: escherd has written it down, or the exit record is on disk. Where that
-    /// cannot be written, the shim keeps the report until an escherd comes and takes it.
+    /// Delivers the report: escherd has stored it, or the exit record is on disk. Where that cannot
+    /// be written, the shim keeps the report until an escherd takes it.
     ///
     /// # Errors
-    /// When nobody has taken the report and the shim is to end. Those of poll(2).
-    pub(super) fn hand_over(self, link: &mut Link, workshop: &Workshop) -> io::Result<()> {
-        self.tell(link);
+    /// When SIGTERM ends the shim and the exit record cannot be written. Those of poll(2).
+    pub(super) fn deliver(self, link: &mut Link, context: &ShimContext) -> io::Result<()> {
+        self.send_report(link);
         loop {
-            match wait(link, workshop)? {
-                Wake::Message(ToShim::Recorded, _) => return Ok(()),
-                Wake::Message(..) => continue, // For the command, which has ended.
-                Wake::Stop | Wake::Alone => {}
+            match wait(link, context)? {
+                Event::Message(ToShim::Recorded, _) => return Ok(()),
+                Event::Message(..) => continue, // For the command, which has ended.
+                Event::Terminate | Event::EscherdDisconnected => {}
             }
-            match exit_record::write(workshop.directories.exits.as_fd(), &self.report) {
+            match exit_record::write(context.directories.exits.as_fd(), &self.report) {
                 Ok(()) => return Ok(()),
-                Err(error) if workshop.stopping.get() => return Err(error),
+                Err(error) if context.is_stopping.get() => return Err(error),
                 Err(_) => {}
             }
-            // No escherd has come: SIGTERM has, and the loop writes once more.
-            if await_escherd(link, workshop)? {
-                let state = self.state(workshop.pid);
+            // At SIGTERM no escherd is connected, and the loop tries to write once more.
+            if await_escherd(link, context)? {
+                let state = self.state(context.pid);
                 link.send(&FromShim::Adoptable(Box::new(state)));
-                self.tell(link);
+                self.send_report(link);
             }
         }
     }
 
-    fn tell(&self, link: &mut Link) {
+    fn send_report(&self, link: &mut Link) {
         link.send(&FromShim::Exited(Box::new(self.report.clone())));
     }
 
-    /// What an escherd hears that comes now, from the shim with this process id.
+    /// Returns the state for an escherd that adopts the execution now.
     fn state(&self, shim: Pid) -> ShimState {
         ShimState {
             version: WIRE_VERSION,
@@ -72,15 +72,15 @@ impl Ended {
             attempt: self.report.attempt,
             submission_backup: self.submission_backup.clone(),
             phase: ShimPhase::Over,
-            ending: asked_for(&self.report.cause),
+            ending: requested_cause(&self.report.cause),
             log_bytes: self.report.output.log_bytes,
             input: self.input,
         }
     }
 }
 
-/// The cause of an end that somebody or something has asked for.
-pub(super) fn asked_for(cause: &EndCause) -> Option<EndCause> {
+/// Returns the cause if the end was requested by a user, a limit or a timeout.
+pub(super) fn requested_cause(cause: &EndCause) -> Option<EndCause> {
     match cause {
         EndCause::Itself | EndCause::UnsupportedPart { .. } => None,
         EndCause::TimedOut

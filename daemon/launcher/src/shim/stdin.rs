@@ -8,119 +8,120 @@ use nix::errno::Errno;
 
 use crate::ipc::wire::InputState;
 
-/// Holds what escherd has sent until the command reads it. escherd sends at most
-/// [`INPUT_WINDOW`](crate::ipc::wire::INPUT_WINDOW) pieces ahead, which bounds what stands here.
-pub(super) struct Input {
-    /// `None` once the input has ended on either side.
+/// Buffers input from escherd until the command reads it. escherd sends at most
+/// [`INPUT_WINDOW`](crate::ipc::wire::INPUT_WINDOW) writes ahead, which bounds the buffer.
+pub(super) struct StdinWriter {
+    /// `None` once either side has closed the input.
     pipe: Option<OwnedFd>,
-    pieces: VecDeque<Piece>,
+    pending: VecDeque<PendingWrite>,
     /// As in [`InputState`].
-    received: u64,
+    received_bytes: u64,
     /// As in [`InputState`].
-    ended: bool,
+    has_ended: bool,
     /// As in [`InputState`].
-    closed: bool,
+    is_closed: bool,
 }
 
-struct Piece {
+struct PendingWrite {
     data: Blob,
     written: usize,
-    end: bool,
+    is_last: bool,
 }
 
-/// What writing has done.
+/// Result of writing to the pipe.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Fed {
-    /// Pieces that have gone into the pipe in full.
+pub(super) struct WriteProgress {
+    /// Writes that were completed.
     pub(super) accepted: usize,
     /// Whether the command has closed its end.
-    pub(super) refused: bool,
+    pub(super) is_closed: bool,
 }
 
-impl Input {
+impl StdinWriter {
+    /// Wraps the pipe; `None` where standard input is `/dev/null`.
     pub(super) fn new(pipe: Option<OwnedFd>) -> Self {
-        Input {
-            closed: pipe.is_none(),
+        StdinWriter {
+            is_closed: pipe.is_none(),
             pipe,
-            pieces: VecDeque::new(),
-            received: 0,
-            ended: false,
+            pending: VecDeque::new(),
+            received_bytes: 0,
+            has_ended: false,
         }
     }
 
-    /// The account so far.
+    /// Returns the state for an escherd that adopts the execution.
     pub(super) fn state(&self) -> InputState {
         InputState {
-            received: self.received,
-            // A few: escherd's window bounds them.
-            unaccepted: u32::try_from(self.pieces.len()).unwrap_or(u32::MAX),
-            ended: self.ended,
-            closed: self.closed,
+            received_bytes: self.received_bytes,
+            // At most `INPUT_WINDOW`.
+            unaccepted: u32::try_from(self.pending.len()).unwrap_or(u32::MAX),
+            has_ended: self.has_ended,
+            is_closed: self.is_closed,
         }
     }
 
-    /// The pipe, while there is something to write into it.
-    pub(super) fn waits_for(&self) -> Option<BorrowedFd<'_>> {
-        if self.pieces.is_empty() {
+    /// Returns the pipe while there is something to write to it.
+    pub(super) fn writable_fd(&self) -> Option<BorrowedFd<'_>> {
+        if self.pending.is_empty() {
             None
         } else {
             self.pipe.as_ref().map(AsFd::as_fd)
         }
     }
 
-    /// Takes one piece and writes what fits.
-    pub(super) fn take(&mut self, data: Blob, end: bool) -> Fed {
-        self.received += data.len() as u64;
-        self.ended |= end;
-        self.pieces.push_back(Piece {
+    /// Adds one write and writes as much as fits into the pipe.
+    pub(super) fn push(&mut self, data: Blob, is_last: bool) -> WriteProgress {
+        self.received_bytes += data.len() as u64;
+        self.has_ended |= is_last;
+        self.pending.push_back(PendingWrite {
             data,
             written: 0,
-            end,
+            is_last,
         });
-        self.feed()
+        self.write_pending()
     }
 
-    /// Writes what fits.
-    pub(super) fn feed(&mut self) -> Fed {
-        let mut fed = Fed::default();
-        while let Some(piece) = self.pieces.front_mut() {
+    /// Writes as much as fits into the pipe.
+    pub(super) fn write_pending(&mut self) -> WriteProgress {
+        let mut progress = WriteProgress::default();
+        while let Some(write) = self.pending.front_mut() {
             let Some(pipe) = &self.pipe else {
-                fed.refused = true;
-                self.pieces.clear();
+                progress.is_closed = true;
+                self.pending.clear();
                 break;
             };
-            while piece.written < piece.data.len() {
-                match nix::unistd::write(pipe, &piece.data[piece.written..]) {
-                    Ok(count) => piece.written += count,
+            while write.written < write.data.len() {
+                match nix::unistd::write(pipe, &write.data[write.written..]) {
+                    Ok(count) => write.written += count,
                     Err(Errno::EINTR) => {}
-                    Err(Errno::EAGAIN) => return fed,
+                    Err(Errno::EAGAIN) => return progress,
                     Err(_) => {
-                        // EPIPE: nobody reads any more.
+                        // EPIPE: the command has closed its end.
                         self.close();
-                        fed.refused = true;
-                        return fed;
+                        progress.is_closed = true;
+                        return progress;
                     }
                 }
             }
-            fed.accepted += 1;
-            if piece.end {
-                self.let_go();
-                return fed;
+            progress.accepted += 1;
+            if write.is_last {
+                self.drop_pipe();
+                return progress;
             }
-            self.pieces.pop_front();
+            self.pending.pop_front();
         }
-        fed
+        progress
     }
 
-    /// Nobody reads any more.
+    /// Closes the input because the command does not read it any more.
     pub(super) fn close(&mut self) {
-        self.closed = true;
-        self.let_go();
+        self.is_closed = true;
+        self.drop_pipe();
     }
 
-    fn let_go(&mut self) {
+    fn drop_pipe(&mut self) {
         self.pipe = None;
-        self.pieces.clear();
+        self.pending.clear();
     }
 }
 
@@ -131,67 +132,67 @@ mod tests {
     use nix::unistd::{pipe2, read};
 
     #[test]
-    fn a_full_pipe_keeps_the_rest_and_the_order() {
+    fn keeps_the_order_when_the_pipe_is_full() {
         let (reading, writing) = pipe2(OFlag::O_NONBLOCK).unwrap();
-        let mut input = Input::new(Some(writing));
+        let mut input = StdinWriter::new(Some(writing));
         let big: Vec<u8> = (0..150_000u32).map(|n| (n % 251) as u8).collect();
         let mut accepted = 0;
         for piece in big.chunks(50_000) {
-            accepted += input.take(piece.into(), false).accepted;
+            accepted += input.push(piece.into(), false).accepted;
         }
-        assert!(accepted < 3 && input.waits_for().is_some());
+        assert!(accepted < 3 && input.writable_fd().is_some());
         let state = input.state();
-        assert_eq!((state.received, state.ended), (150_000, false));
+        assert_eq!((state.received_bytes, state.has_ended), (150_000, false));
         assert_eq!(state.unaccepted as usize + accepted, 3);
-        accepted += input.take(Blob::default(), true).accepted;
+        accepted += input.push(Blob::default(), true).accepted;
         let mut got = Vec::new();
         let mut buffer = [0; 4096];
         loop {
             match read(&reading, &mut buffer) {
                 Ok(0) => break,
                 Ok(count) => got.extend_from_slice(&buffer[..count]),
-                Err(Errno::EAGAIN) => accepted += input.feed().accepted,
+                Err(Errno::EAGAIN) => accepted += input.write_pending().accepted,
                 Err(error) => panic!("{error}"),
             }
         }
         assert_eq!((got, accepted), (big, 4));
         let end = InputState {
-            received: 150_000,
+            received_bytes: 150_000,
             unaccepted: 0,
-            ended: true,
-            closed: false,
+            has_ended: true,
+            is_closed: false,
         };
         assert_eq!(input.state(), end);
     }
 
     #[test]
-    fn input_that_nobody_reads_is_refused_not_kept() {
+    fn discards_input_that_the_command_does_not_read() {
         let (reading, writing) = pipe2(OFlag::O_NONBLOCK).unwrap();
         drop(reading);
-        let mut input = Input::new(Some(writing));
-        let refused = Fed {
+        let mut input = StdinWriter::new(Some(writing));
+        let closed = WriteProgress {
             accepted: 0,
-            refused: true,
+            is_closed: true,
         };
-        // The signal that comes with EPIPE is ignored here and blocked in a shim.
-        assert_eq!(input.take("x".into(), false), refused);
-        assert_eq!(input.take("y".into(), false), refused);
-        assert!(input.waits_for().is_none());
+        // SIGPIPE is ignored in tests and blocked in a shim.
+        assert_eq!(input.push("x".into(), false), closed);
+        assert_eq!(input.push("y".into(), false), closed);
+        assert!(input.writable_fd().is_none());
         let state = InputState {
-            received: 2,
+            received_bytes: 2,
             unaccepted: 0,
-            ended: false,
-            closed: true,
+            has_ended: false,
+            is_closed: true,
         };
         assert_eq!(input.state(), state);
     }
 
     #[test]
-    fn input_that_nobody_ever_read_is_closed() {
+    fn is_closed_without_a_pipe() {
         let never = InputState {
-            closed: true,
+            is_closed: true,
             ..InputState::default()
         };
-        assert_eq!(Input::new(None).state(), never);
+        assert_eq!(StdinWriter::new(None).state(), never);
     }
 }

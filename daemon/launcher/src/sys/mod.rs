@@ -1,7 +1,8 @@
-//! The unsafe code of the project, each piece behind a safe face where there can be one.
+//! The unsafe code of the project, behind safe functions where that is possible.
 //!
-//! Every `unsafe` block names what must hold and who upholds it. What is left unsafe to call
-//! ([`process::fork`], [`process::clone_child`]) has a `# Safety` section and one caller.
+//! Every `unsafe` block lists what must hold and why it does. Functions that remain unsafe to call
+//! ([`process::fork`], [`process::clone_child`], [`adopt_descriptor`]) have a `# Safety` section
+//! and one caller each.
 
 pub(crate) mod memory;
 pub(crate) mod process;

@@ -1,4 +1,4 @@
-//! Making, signalling and waiting for processes.
+//! Creating, signalling and reaping processes.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -9,24 +9,24 @@ use nix::unistd::Pid;
 
 use super::memory::ChildStack;
 
-/// On which side of a fork one is.
+/// The side of a fork on which a process is.
 pub(crate) enum Fork {
-    /// The process that forked; the child's id.
+    /// The process that forked, with the child's id.
     Parent(Pid),
     /// The new process.
     Child,
 }
 
-/// fork(2).
+/// Forks this process (fork(2)).
 ///
 /// # Errors
 /// Those of fork(2): `EAGAIN` at a limit of processes, `ENOMEM`.
 ///
 /// # Safety
-/// The process must have a single thread, else the child may use what a lost thread held locked. The
-/// launcher, the only caller, starts none.
+/// The process must have a single thread: another thread might hold a lock at the moment of the
+/// fork, which the child could never take. The launcher, the only caller, starts no thread.
 pub(crate) unsafe fn fork() -> io::Result<Fork> {
-    // SAFETY: single-threaded, by the caller's promise.
+    // SAFETY: the caller guarantees that this is the only thread.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
@@ -43,22 +43,23 @@ pub(crate) enum ChildMemory {
     Copied,
 }
 
-/// Makes a process that runs `entry(argument)` on `stack`; the caller goes on at once. (`CLONE_VFORK` would
-/// hold it until the child executes its program, which a user who can stop the child can prevent.)
+/// Creates a process that runs `entry(argument)` on `stack`, and returns without waiting for it.
+/// (`CLONE_VFORK` would suspend the caller until the child executes its program, which a user who
+/// may stop the child could prevent.)
 ///
 /// # Errors
 /// Those of clone(2): `EAGAIN` at a limit of processes, `ENOMEM`.
 ///
 /// # Safety
-/// With [`ChildMemory::Shared`] the child writes into the caller's memory, including the thread-local
-/// storage of the only thread. So until the child has executed its program or died:
-/// - `entry` must never return or unwind, must make system calls by [`super::raw`] alone, and must not
-///   allocate, lock, or touch thread-local storage;
-/// - what `argument` points to must stay where it is and must not be changed;
+/// With [`ChildMemory::Shared`] the child writes into the caller's memory, including the
+/// thread-local storage of the only thread. So until the child has executed its program or died:
+/// - `entry` must never return or unwind, must make system calls by [`super::raw`] alone, and must
+///   not allocate, lock, or touch thread-local storage;
+/// - the value behind `argument` must not be moved, dropped or changed;
 /// - no other child may use `stack`.
 ///
-/// `shim::command`, the only caller, upholds these: `entry` is `shim::child::enter`, and the plan and the
-/// stack outlive the child's set-up, of whose end the close-on-exec pipe tells.
+/// `shim::spawn`, the only caller, upholds these: `entry` is `shim::child::enter`, and plan and
+/// stack outlive the child's set-up, whose end the close-on-exec pipe reports.
 pub(crate) unsafe fn clone_child<T>(
     stack: &ChildStack,
     memory: ChildMemory,
@@ -69,7 +70,8 @@ pub(crate) unsafe fn clone_child<T>(
         ChildMemory::Shared => libc::CLONE_VM,
         ChildMemory::Copied => 0,
     };
-    // SAFETY: the stack is mapped, aligned and grows down from `top`; the caller promises the rest.
+    // SAFETY: the stack is mapped, aligned, and grows down from `top`; the caller guarantees the
+    // rest.
     let pid = unsafe {
         libc::clone(
             entry,
@@ -84,7 +86,7 @@ pub(crate) unsafe fn clone_child<T>(
     }
 }
 
-/// A child that has ended and was reaped.
+/// A child that was reaped, with its exit and resource usage.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reaped {
     pub(crate) pid: Pid,
@@ -94,36 +96,36 @@ pub(crate) struct Reaped {
     pub(crate) peak_memory_bytes: u64,
 }
 
-/// What wait4(2) found without waiting.
+/// Result of [`reap`].
 #[derive(Debug)]
-pub(crate) enum Wait {
+pub(crate) enum Reap {
     /// A child had ended.
     Reaped(Reaped),
-    /// There are children; none has ended.
-    None,
-    /// There are no children at all.
+    /// There are children, and none has ended.
+    NoneEnded,
+    /// There are no children.
     NoChildren,
 }
 
-/// Reaps a child that has ended, if there is one.
-pub(crate) fn reap() -> Wait {
+/// Reaps a child that has ended, without waiting for one.
+pub(crate) fn reap() -> Reap {
     let mut status = 0;
-    // SAFETY: `rusage` is a C structure of integers, for which zeros are valid.
+    // SAFETY: `rusage` is a C structure of integers, for which all-zero bytes are valid.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     loop {
-        // SAFETY: both pointers are to local variables that live through the call.
+        // SAFETY: both pointers are to local variables that outlive the call.
         match unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage) } {
-            0 => return Wait::None,
+            0 => return Reap::NoneEnded,
             -1 if Errno::last() == Errno::EINTR => {}
-            // ECHILD; there is no other error for these arguments.
-            -1 => return Wait::NoChildren,
+            // ECHILD: these arguments can cause no other error.
+            -1 => return Reap::NoChildren,
             pid => {
-                return Wait::Reaped(Reaped {
+                return Reap::Reaped(Reaped {
                     pid: Pid::from_raw(pid),
-                    exit: exit_of(status),
-                    user_us: micros(usage.ru_utime),
-                    system_us: micros(usage.ru_stime),
-                    // Kilobytes, getrusage(2).
+                    exit: exit_from_status(status),
+                    user_us: to_micros(usage.ru_utime),
+                    system_us: to_micros(usage.ru_stime),
+                    // In kilobytes (getrusage(2)).
                     peak_memory_bytes: usage.ru_maxrss.unsigned_abs() * 1024,
                 });
             }
@@ -131,9 +133,9 @@ pub(crate) fn reap() -> Wait {
     }
 }
 
-/// Without `WUNTRACED` and `WCONTINUED` a status is either an exit or a death. (nix's `WaitStatus` has no
-/// room for real-time signals.)
-fn exit_of(status: libc::c_int) -> Exit {
+/// Decodes a wait status. Without `WUNTRACED` and `WCONTINUED` it is either an exit or a death by a
+/// signal. (nix's `WaitStatus` cannot represent real-time signals.)
+fn exit_from_status(status: libc::c_int) -> Exit {
     if libc::WIFSIGNALED(status) {
         Exit::Signal {
             signal: libc::WTERMSIG(status),
@@ -144,11 +146,11 @@ fn exit_of(status: libc::c_int) -> Exit {
     }
 }
 
-fn micros(time: libc::timeval) -> u64 {
+fn to_micros(time: libc::timeval) -> u64 {
     time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_usec.unsigned_abs()
 }
 
-/// A descriptor of the process that has this id now (pidfd_open(2), Linux 5.3).
+/// Opens a pidfd of the process that has this id now (pidfd_open(2), Linux 5.3).
 ///
 /// # Errors
 /// `ESRCH` when there is none.
@@ -156,20 +158,20 @@ pub(crate) fn open_pidfd(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: takes two integers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
     match i32::try_from(fd) {
-        // SAFETY: a fresh descriptor that nobody else owns.
+        // SAFETY: the kernel has just created this descriptor, so nothing else owns it.
         Ok(fd @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Asks for close-on-exec on the one descriptor that no process can have, to see whether the kernel knows how
-/// (close_range(2)).
+/// Tries close_range(2) with its flag for close-on-exec on a descriptor number that no process can
+/// have.
 ///
 /// # Errors
-/// `ENOSYS` or `EINVAL` when it does not; `EPERM` where a sandbox forbids it.
-pub(crate) fn mark_no_range() -> io::Result<()> {
-    // SAFETY: takes three integers, and no descriptor is touched.
-    let marked = unsafe {
+/// `ENOSYS` or `EINVAL` when the kernel does not support it; `EPERM` where a sandbox forbids it.
+pub(crate) fn probe_close_range() -> io::Result<()> {
+    // SAFETY: takes three integers, and no open descriptor is in the range.
+    let result = unsafe {
         libc::syscall(
             libc::SYS_close_range,
             libc::c_uint::MAX,
@@ -177,7 +179,7 @@ pub(crate) fn mark_no_range() -> io::Result<()> {
             libc::CLOSE_RANGE_CLOEXEC,
         )
     };
-    match marked {
+    match result {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -186,10 +188,10 @@ pub(crate) fn mark_no_range() -> io::Result<()> {
 /// Sends a signal to the process behind `pidfd` (pidfd_send_signal(2), Linux 5.1).
 ///
 /// # Errors
-/// `ESRCH` when it has been reaped, `EPERM`, `EINVAL` for a number that is no signal.
+/// `ESRCH` when it has been reaped, `EPERM`, `EINVAL` for an invalid signal number.
 pub(crate) fn signal_pidfd(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: a null `info` is allowed and means as with kill(2).
+    // SAFETY: a null `info` is allowed; the kernel then fills it in as for kill(2).
     let result = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
@@ -205,8 +207,8 @@ pub(crate) fn signal_pidfd(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()>
     }
 }
 
-/// Sends `signal` to a child that was not reaped yet, or to its process group. Its number cannot have
-/// passed to another process, which is why no descriptor is needed.
+/// Sends `signal` to a child that was not reaped yet, or to its process group. Its id cannot have
+/// passed to another process, so no pidfd is needed.
 ///
 /// # Errors
 /// Those of kill(2).
@@ -222,7 +224,7 @@ pub(crate) fn signal_child(child: Pid, signal: i32, target: SignalTarget) -> io:
     }
 }
 
-/// Whom [`signal_child`] reaches.
+/// Target of [`signal_child`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SignalTarget {
     /// The child.
@@ -231,31 +233,32 @@ pub(crate) enum SignalTarget {
     Group,
 }
 
-/// Sets every signal that this process ignores back to its default, so that no command inherits that:
-/// execve(2) resets handlers, but not ignored signals. Rust's runtime ignores SIGPIPE; glibc's
-/// posix_spawn(3) starts programs with the two signals ignored that it reserves for itself, and that its
-/// own signal(2) does not touch, which is why this asks the kernel.
+/// Resets all signal dispositions to the default, so that no command inherits an ignored signal:
+/// execve(2) resets handlers only. Rust's runtime ignores SIGPIPE, and glibc's posix_spawn(3)
+/// starts programs with the two signals ignored that it reserves for itself. Its signal(2) refuses
+/// those two, so this calls the kernel directly.
 pub(crate) fn restore_default_signals() {
     // The kernel's structure (rt_sigaction(2)): zeros are `SIG_DFL`, no flags and an empty mask.
     let default = [0_u64; 4];
-    let no_old_one = std::ptr::null::<u64>();
+    let no_previous = std::ptr::null::<u64>();
     for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: the structure lives through the call and installs no handler. What cannot be changed
-        // (SIGKILL, SIGSTOP) fails and is the default already.
+        // SAFETY: the structure outlives the call and installs no handler; a null pointer for the
+        // previous disposition is allowed. SIGKILL and SIGSTOP fail, and have the default already.
         unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
                 signal,
                 default.as_ptr(),
-                no_old_one,
+                no_previous,
                 size_of::<u64>(),
             )
         };
     }
 }
 
-/// Gives this process a session keyring of its own (keyctl(2)), so that no command finds the keys of
-/// whoever started the launcher. Kernels without keyrings have none to hide.
+/// Joins a new session keyring (keyctl(2)), so that no command has access to the keys of the
+/// session in which the launcher was started. Failure is ignored: a kernel without keyrings has
+/// none to hide.
 pub(crate) fn join_fresh_session_keyring() {
     let anonymous = std::ptr::null::<libc::c_char>();
     // SAFETY: a null name asks for an anonymous keyring.

@@ -1,8 +1,8 @@
 //! System calls without libc, for the time between clone(2) and execve(2).
 //!
-//! The child shares the shim's memory there, and with it the one `errno` of libc: a wrapper of libc that
-//! fails in the child would overwrite the errno that the shim is about to read. These calls return
-//! their error instead, touch no memory of their own, and take no lock.
+//! The child then shares the shim's memory, and with it libc's `errno`: a libc function that fails
+//! in the child would overwrite the errno that the shim is about to read. The calls here return
+//! their error instead, use no memory of their own, and take no lock.
 
 /// Makes the system call `number`.
 ///
@@ -10,12 +10,12 @@
 /// The errno that the kernel returned.
 ///
 /// # Safety
-/// The arguments must be what this system call expects; pointers must be valid for what the kernel does
-/// with them, as long as it does it. The caller upholds both.
+/// The arguments must be those that this system call expects; pointers must be valid for the
+/// accesses that the kernel makes through them, for as long as it makes them.
 #[inline(always)]
 pub(crate) unsafe fn syscall(number: libc::c_long, arguments: [usize; 6]) -> Result<usize, i32> {
-    // SAFETY: the caller vouches for the arguments; the clobbers and the register of the result are
-    // those of the kernel's calling convention (syscall(2), "Architecture calling conventions").
+    // SAFETY: the caller guarantees the arguments; the clobbers and the result register are those
+    // of the kernel's calling convention (syscall(2), "Architecture calling conventions").
     let result = unsafe { trap(number, arguments) };
     // The kernel returns -4095..=-1 for errors (syscall(2)).
     match result {

@@ -1,4 +1,5 @@
-//! Socket calls whose safe wrappers hand out descriptors by number, or are missing.
+//! Socket calls for which nix has no safe wrapper, or one that returns descriptors as plain
+//! numbers.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -26,8 +27,9 @@ pub(crate) fn receive_message(
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = control {
             for number in numbers {
-                // SAFETY: the kernel has just made this descriptor for us; nobody else knows it. All of
-                // them are taken over, so that none leaks; all but the first are closed here.
+                // SAFETY: the kernel has just created this descriptor in this process, so nothing
+                // else owns it. Every descriptor is wrapped, so that none leaks; all but the first
+                // are closed here.
                 let owned = unsafe { OwnedFd::from_raw_fd(number) };
                 descriptor.get_or_insert(owned);
             }
@@ -48,11 +50,12 @@ pub(crate) fn receive_message(
 /// Those of accept4(2), `EINTR` and, where `listener` does not block, `EAGAIN` among them.
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let number = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+    // SAFETY: the kernel has just created this descriptor in this process, so nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Supplementary groups that the peer of `socket` had when it connected (`SO_PEERGROUPS`, Linux 4.13).
+/// Returns the supplementary groups that the peer of `socket` had when it connected
+/// (`SO_PEERGROUPS`, Linux 4.13).
 ///
 /// # Errors
 /// Those of getsockopt(2).
@@ -61,7 +64,8 @@ pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     loop {
         let size = groups.len() * size_of::<u32>();
         let mut length = libc::socklen_t::try_from(size).map_err(io::Error::other)?;
-        // SAFETY: the buffer has `length` writable bytes, and u32 is what the kernel writes (gid_t).
+        // SAFETY: the buffer has `length` writable bytes, any of which the kernel may fill with
+        // `gid_t`, an u32; both pointers outlive the call.
         let result = unsafe {
             libc::getsockopt(
                 socket.as_raw_fd(),
@@ -78,7 +82,7 @@ pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
                 return Ok(groups);
             }
             _ => match io::Error::last_os_error() {
-                // The kernel says how much room it wants.
+                // The kernel has set `length` to the size that it needs.
                 error if error.raw_os_error() == Some(libc::ERANGE) => groups.resize(filled, 0),
                 error => return Err(error),
             },
@@ -86,11 +90,12 @@ pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     }
 }
 
-/// Takes over a descriptor that is known by number only.
+/// Takes ownership of a descriptor that is known only by its number.
 ///
 /// # Safety
-/// It must be open, and nothing else may own it. The one caller, `activation`, has it from systemd.
+/// The descriptor must be open, and nothing else may own it. `os::socket_activation`, the only
+/// caller, gets the number from systemd.
 pub(crate) unsafe fn adopt_descriptor(number: RawFd) -> OwnedFd {
-    // SAFETY: by the caller's promise.
+    // SAFETY: the caller guarantees both.
     unsafe { OwnedFd::from_raw_fd(number) }
 }

@@ -57,7 +57,7 @@ fn a_command_goes_on_under_another_escherd() {
         ending: None,
         log_bytes: 4,
         input: InputState {
-            received: 4,
+            received_bytes: 4,
             ..InputState::default()
         },
     };
@@ -118,10 +118,10 @@ fn input_that_the_command_has_not_read_is_accounted_for() {
     let orphan = shim.leave_alone();
     let shim = launcher.adopt(&orphan, spec.id);
     let input = InputState {
-        received: (INPUT_WINDOW * MAX_INPUT_BYTES) as u64,
+        received_bytes: (INPUT_WINDOW * MAX_INPUT_BYTES) as u64,
         unaccepted: 3,
-        ended: true,
-        closed: false,
+        has_ended: true,
+        is_closed: false,
     };
     assert_eq!(shim.adoptable().input, input);
     fifo.say("go");
@@ -136,7 +136,7 @@ fn input_that_the_command_has_not_read_is_accounted_for() {
 fn input_that_nobody_reads_is_told_as_closed() {
     let launcher = Launcher::start();
     let closed = InputState {
-        closed: true,
+        is_closed: true,
         ..InputState::default()
     };
     let never = shell("echo ready; exec sleep 1000");
@@ -153,8 +153,14 @@ fn input_that_nobody_reads_is_told_as_closed() {
     assert_eq!(shim.receive(), Some(FromShim::InputClosed));
     let orphan = shim.leave_alone();
     let shim = launcher.adopt(&orphan, no_more.id);
-    let received = 4;
-    assert_eq!(shim.adoptable().input, InputState { received, ..closed });
+    let received_bytes = 4;
+    assert_eq!(
+        shim.adoptable().input,
+        InputState {
+            received_bytes,
+            ..closed
+        }
+    );
     shim.cancel(true);
     shim.finish();
 }
@@ -211,8 +217,8 @@ fn a_timeout_holds_across_an_adoption() {
 #[test]
 fn a_command_that_is_being_set_up_can_be_adopted() {
     let launcher = Launcher::start();
-    // A program that is looked for in vain in so many places takes its time. It may be found all the same
-    // before the adoption comes; then again.
+    // A program that is looked for in vain in so many places takes its time. It may be found all
+    // the same before the adoption comes; then again.
     let mut path = "PATH=".to_owned();
     path += &":".repeat(100_000);
     path += "/bin:/usr/bin";
@@ -223,7 +229,8 @@ fn a_command_that_is_being_set_up_can_be_adopted() {
             ..exec(["sleep", "1000"])
         };
         shim.launch(&spec);
-        // Connects as soon as there is a claim: the shim has the launch for sure once the name is there.
+        // Connects as soon as there is a claim: the shim has the launch for sure once the name is
+        // there.
         let orphan = shim.leave_alone();
         let socket = loop {
             match launcher.connect(&claim(spec.id)) {
@@ -262,14 +269,14 @@ fn a_launch_that_escherd_sent_before_it_died_is_carried_out_and_can_be_adopted()
     let shim = launcher.adopt(&orphan, spec.id);
     let state = shim.adoptable();
     assert!(matches!(state.phase, ShimPhase::Running { .. }));
-    assert_eq!(state.input.received, 7);
+    assert_eq!(state.input.received_bytes, 7);
     shim.input("more", true);
     assert_eq!(shim.finish().exit, Exit::Code(0));
     assert_eq!(Output::of(&launcher, spec.id).text(), "more");
 }
 
-/// The news that escherd had died without reading everything came before its last messages, and these were
-/// lost.
+/// The news that escherd had died without reading everything came before its last messages, and
+/// these were lost.
 #[test]
 fn messages_of_an_escherd_that_died_without_listening_are_heard() {
     let launcher = Launcher::start();
@@ -285,7 +292,7 @@ fn messages_of_an_escherd_that_died_without_listening_are_heard() {
     let orphan = shim.leave_alone();
     orphan.signal(libc::SIGCONT);
     let shim = launcher.adopt(&orphan, spec.id);
-    assert_eq!(shim.adoptable().input.received, 40);
+    assert_eq!(shim.adoptable().input.received_bytes, 40);
     shim.input("", true);
     assert_eq!(shim.finish().exit, Exit::Code(0));
     assert_eq!(Output::of(&launcher, spec.id).log.len(), 40);
@@ -309,7 +316,7 @@ fn who_comes_while_escherd_is_there_waits_for_its_end() {
     let second = orphan.behind(second);
     second.adoptable();
     // What it asks for here is nothing to the next one.
-    second.send(&ToShim::Watch { seen: 6 });
+    second.send(&ToShim::Watch { known_bytes: 6 });
     assert_eq!(second.log_longer_than(0), 6);
     drop(second);
     let third = orphan.behind(third);
@@ -326,7 +333,7 @@ fn growth_that_an_earlier_escherd_asked_for_is_not_told_to_the_next() {
     let spec = with_input("echo ready; read -r line; echo more");
     shim.start(&spec);
     shim.log_longer_than(0);
-    shim.send(&ToShim::Watch { seen: 6 });
+    shim.send(&ToShim::Watch { known_bytes: 6 });
     let orphan = shim.leave_alone();
     let shim = launcher.adopt(&orphan, spec.id);
     shim.adoptable();

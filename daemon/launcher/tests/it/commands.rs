@@ -16,7 +16,7 @@ pub(crate) fn exec<A: Into<Blob>>(argv: impl IntoIterator<Item = A>) -> LaunchSp
         argv: argv.into_iter().map(Into::into).collect(),
         environment: vec!["PATH=/usr/local/bin:/usr/bin:/bin".into()],
         working_dir: "/".into(),
-        or_root: false,
+        falls_back_to_root_dir: false,
         identity: None,
         stdin: false,
         timeout_ms: None,

@@ -203,7 +203,7 @@ fn what_was_meant_for_a_command_that_has_ended_does_no_harm() {
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
     shim.cancel(true);
     shim.send(&ToShim::Signal { signal: 9 });
-    shim.send(&ToShim::Watch { seen: 0 });
+    shim.send(&ToShim::Watch { known_bytes: 0 });
     shim.input("late", true);
     shim.send(&ToShim::Recorded);
     let spec = shell("echo unharmed");

@@ -53,7 +53,8 @@ fn the_whole_tree_of_a_killed_shim_is_killed_and_nothing_else() {
 fn a_tree_that_grows_is_ended() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    // It goes on forking, in sessions of their own, twice, until it is killed: but not without bounds.
+    // It goes on forking, in sessions of their own, twice, until it is killed: but not without
+    // bounds.
     let spec = shell(
         "grow() { for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
             setsid -f sh -c 'setsid -f sleep 1000; setsid -f sleep 1000'; done; }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::Launcher;
 
-/// A launcher whose directory `option` (`--log-dir` or its like) is a file system of so many KiB that nobody
-/// else sees; it goes away with the last of its processes. With the path at which the test sees it.
+/// A launcher whose directory `option` (`--log-dir` or its like) is a file system of so many KiB
+/// that nobody else sees; it goes away with the last of its processes. With the path at which the
+/// test sees it.
 pub(crate) fn with_a_small_disk(option: &str, kib: usize) -> (Launcher, PathBuf) {
     let script = format!(
         r#"for part; do shift; set -- "$@" "$part"; [ "$last" = {option} ] && place=$part; last=$part; done

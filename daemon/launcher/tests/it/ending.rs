@@ -96,8 +96,9 @@ fn cancel_is_sigterm_first() {
 fn cancel_reaches_the_whole_tree() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    // One child in the group, one in a session of its own, whose child is in yet another. Ready means that
-    // no process is made any more: one made in the moment of the signal would only see the SIGKILL.
+    // One child in the group, one in a session of its own, whose child is in yet another. Ready
+    // means that no process is made any more: one made in the moment of the signal would only see
+    // the SIGKILL.
     let spec =
         shell("sleep 1000 & setsid sh -c 'setsid sleep 1001 & echo ready; exec sleep 1002' & wait");
     start_ready(&shim, &spec);

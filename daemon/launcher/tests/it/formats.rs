@@ -26,8 +26,8 @@ fn id() -> ExecutionId {
     "019b7cd2-8f68-7c31-8f35-0d6c7e9b1a42".parse().unwrap()
 }
 
-/// The examples: blocks of hex digits, marked ```` ```hex NAME ````. What follows two spaces on a line is
-/// for people.
+/// The examples: blocks of hex digits, marked ```` ```hex NAME ````. What follows two spaces on a
+/// line is for people.
 fn examples() -> HashMap<String, Vec<u8>> {
     let document = fs::read_to_string(DOCUMENT).unwrap();
     let mut blocks = document.split("```");
@@ -190,7 +190,7 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
             argv: vec!["true".into()],
             environment: vec!["A=1".into()],
             working_dir: "/".into(),
-            or_root: false,
+            falls_back_to_root_dir: false,
             identity: None,
             stdin: false,
             timeout_ms: Some(1_000),

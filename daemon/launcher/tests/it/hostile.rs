@@ -1,7 +1,7 @@
 //! A user who wants to reach the shim through its own commands.
 //!
-//! From clone(2) to execve(2) a child runs in its shim's memory, for the last steps as the user. Who could
-//! write that memory then, or trace the child, would be root.
+//! From clone(2) to execve(2) a child runs in its shim's memory, for the last steps as the user.
+//! Who could write that memory then, or trace the child, would be root.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
@@ -95,8 +95,8 @@ fn a_user_who_stops_its_command_before_its_program_cannot_reach_the_shim() {
     }
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    // A program that may be executed but not read cannot be traced either (ptrace(2)): whatever the attack
-    // reaches is not the program, but what was there before it.
+    // A program that may be executed but not read cannot be traced either (ptrace(2)): whatever the
+    // attack reaches is not the program, but what was there before it.
     fs::set_permissions(launcher.path(""), fs::Permissions::from_mode(0o711)).unwrap();
     let program = launcher.path("true");
     install(Path::new("/bin/true"), &program, "711");
@@ -158,8 +158,8 @@ fn children_of(pid: u32) -> Vec<u32> {
     list.split_whitespace().flat_map(str::parse).collect()
 }
 
-/// Waits until a process to which SIGSTOP was sent has stopped (or gone), which no descriptor tells but to
-/// its parent, and looks what it runs, which only root may.
+/// Waits until a process to which SIGSTOP was sent has stopped (or gone), which no descriptor tells
+/// but to its parent, and looks what it runs, which only root may.
 fn is_stopped_before_its_program(pid: u32) -> bool {
     loop {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -197,7 +197,8 @@ impl Launcher {
         }
     }
 
-    /// Has it delete what executions have left, and returns those of which nothing is there any more.
+    /// Has it delete what executions have left, and returns those of which nothing is there any
+    /// more.
     pub(crate) fn remove(&self, artifact: Artifact, ids: &[ExecutionId]) -> Vec<ExecutionId> {
         let ids = ids.to_vec();
         self.ask(&LauncherRequest::Remove { artifact, ids });

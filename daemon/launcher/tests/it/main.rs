@@ -1,8 +1,9 @@
 //! The launcher and its shims by their behaviour: these tests play escherd.
 //!
-//! [`Launcher`] is the real program in a folder of its own and [`Shim`] escherd's end of one of its shims.
-//! When a `Launcher` goes, the program and every shim of it must go too, or the test has failed. Nothing
-//! waits by sleeping: messages, pidfds and [`Fifo`]s tell when something has happened.
+//! [`Launcher`] is the real program in a folder of its own and [`Shim`] escherd's end of one of its
+//! shims. When a `Launcher` goes, the program and every shim of it must go too, or the test has
+//! failed. Nothing waits by sleeping: messages, pidfds and [`Fifo`]s tell when something has
+//! happened.
 #![deny(unsafe_code)]
 // In tests a panic is the report.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

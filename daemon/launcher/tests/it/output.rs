@@ -50,7 +50,9 @@ fn pieces_that_come_apart_have_times_of_their_own() {
     let rounds = 20;
     for _ in 0..rounds {
         let before = std::time::Instant::now();
-        shim.send(&ToShim::Watch { seen: written });
+        shim.send(&ToShim::Watch {
+            known_bytes: written,
+        });
         shim.input("x\n", false);
         while !matches!(shim.receive(), Some(FromShim::LogGrew { .. })) {}
         written += 2;
@@ -87,7 +89,7 @@ fn ten_thousand_writes_in_lock_step_keep_their_order() {
         for (name, stream) in [("out", &mut stdout), ("err", &mut stderr)] {
             // The next is written only when the one before is in the log.
             let seen = log.len() as u64;
-            shim.send(&ToShim::Watch { seen });
+            shim.send(&ToShim::Watch { known_bytes: seen });
             shim.input(format!("{index}\n").as_str(), false);
             let line = format!("{name} {index}\n");
             log += &line;
@@ -153,7 +155,7 @@ fn growth_is_told_once_for_each_time_it_is_asked_for() {
     assert_eq!(shim.log_longer_than(0), 4);
     // It is longer already.
     assert_eq!(shim.log_longer_than(3), 4);
-    shim.send(&ToShim::Watch { seen: 4 });
+    shim.send(&ToShim::Watch { known_bytes: 4 });
     shim.input("go\n", true);
     let mut growth = Vec::new();
     loop {
@@ -167,8 +169,8 @@ fn growth_is_told_once_for_each_time_it_is_asked_for() {
     assert_eq!(growth, [10]);
 }
 
-/// Two who follow from different places were told of one growth only: the later question replaced the
-/// earlier one.
+/// Two who follow from different places were told of one growth only: the later question replaced
+/// the earlier one.
 #[test]
 fn growth_is_told_to_each_place_that_is_watched() {
     let launcher = Launcher::start();
@@ -178,8 +180,8 @@ fn growth_is_told_to_each_place_that_is_watched() {
         ..shell("while read -r line; do echo $line; done")
     };
     shim.start(&spec);
-    shim.send(&ToShim::Watch { seen: 0 });
-    shim.send(&ToShim::Watch { seen: 2 });
+    shim.send(&ToShim::Watch { known_bytes: 0 });
+    shim.send(&ToShim::Watch { known_bytes: 2 });
     for log_bytes in [2, 4] {
         shim.input("x\n", false);
         loop {

@@ -36,8 +36,8 @@ fn totals(stdout: u64, stderr: u64) -> OutputTotals {
     }
 }
 
-/// The command ignores SIGTERM and exits at once: it ends by itself, whether the shim has seen the last bytes by
-/// then or not.
+/// The command ignores SIGTERM and exits at once: it ends by itself, whether the shim has seen the
+/// last bytes by then or not.
 #[test]
 fn output_up_to_the_limit_is_fine_and_one_byte_more_fails_whoever_exits_at_once() {
     const LIMIT: u64 = 1_000;

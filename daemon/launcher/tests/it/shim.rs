@@ -137,7 +137,7 @@ impl Shim {
 
     /// Waits until the log is longer than `seen` and returns its length.
     pub(crate) fn log_longer_than(&self, seen: u64) -> u64 {
-        self.send(&ToShim::Watch { seen });
+        self.send(&ToShim::Watch { known_bytes: seen });
         match self.receive() {
             Some(FromShim::LogGrew { log_bytes }) => log_bytes,
             other => panic!("no growth but {other:?}"),

@@ -63,7 +63,7 @@ fn a_working_directory_that_is_none() {
         };
         refused(&launcher, spec(), stage, errno);
         let or_root = LaunchSpec {
-            or_root: true,
+            falls_back_to_root_dir: true,
             ..spec()
         };
         assert_eq!(launcher.shim().run(&or_root).exit, Exit::Code(0));

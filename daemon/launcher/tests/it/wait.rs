@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// How long anything may take. A test that waits so long has failed; below it nothing depends on time.
+/// How long anything may take. A test that waits so long has failed; below it nothing depends on
+/// time.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Whether `descriptor` becomes readable (a pidfd: whether its process ends) before the deadline.

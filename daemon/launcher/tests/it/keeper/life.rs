@@ -209,7 +209,8 @@ fn an_escherd_that_does_not_listen_keeps_nobody_from_ending_the_keeper() {
     }
     let keeper = Keeper::start();
     let escherd = keeper.connect();
-    // The launcher answers each, and nobody takes the answers, until neither side has room for more.
+    // The launcher answers each, and nobody takes the answers, until neither side has room for
+    // more.
     let request = codec::encode(&LauncherRequest::KillCgroup { id: id() }).unwrap();
     let full = loop {
         if let Err(error) = escherd.control.send(&request, None, Waiting::Never) {

@@ -1,0 +1,141 @@
+//! Ending a command, and its report.
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use escher_protocol::{Exit, Leftovers, Measurements, OutputStream, Parts, Timestamp};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::Supervisor;
+use crate::ipc::wire::{EndCause, ExitReport};
+use crate::shim::kill_ladder::Step;
+use crate::shim::spawn::SetupResult;
+use crate::sys::memory::release_pages;
+
+impl Supervisor<'_> {
+    /// Ends the command for `cause`. A main process that has ended already did so by itself; the
+    /// processes that it has left are killed at once.
+    pub(super) fn end(&mut self, cause: EndCause, kill: bool) {
+        let now = Instant::now();
+        let step = match self.main_ended {
+            Some(_) => self.kill_leftovers(now),
+            None => self.ladder.begin(cause, kill, now),
+        };
+        self.carry_out(step);
+    }
+
+    pub(super) fn kill_leftovers(&mut self, now: Instant) -> Option<Step> {
+        let step = self.ladder.kill_leftovers(now);
+        if step.is_some() && !self.tree.is_empty() {
+            self.leftovers = Leftovers::Killed;
+        }
+        step
+    }
+
+    /// Carries out a step of the kill ladder.
+    pub(super) fn carry_out(&mut self, step: Option<Step>) {
+        let signals: &[i32] = match step {
+            None => return,
+            Some(Step::Terminate) => &[libc::SIGTERM, libc::SIGCONT],
+            Some(Step::Kill) => &[libc::SIGKILL],
+            Some(Step::GiveUp) => {
+                self.leftovers = Leftovers::Unkillable;
+                return;
+            }
+        };
+        if self.main_ended.is_none() {
+            self.ladder_signal = signals.first().copied();
+        }
+        if self.freezer.is_requested() {
+            self.set_paused(false);
+        }
+        self.tree.signal_all(signals);
+        // This reaches even processes that fork faster than the tree can be searched.
+        if let Some(cgroup) = self.cgroup
+            && step == Some(Step::Kill)
+        {
+            let _ = cgroup.kill();
+        }
+    }
+
+    /// Reads what is in the pipes now, without waiting for more: their remaining holders are not
+    /// part of the execution, or cannot be killed.
+    pub(super) fn read_remaining(&mut self, buffer: &mut [u8]) {
+        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+            while self.has_output(stream) {
+                self.read(stream, buffer);
+            }
+        }
+        if self.log.totals().log_bytes > 0 {
+            release_pages(buffer);
+        }
+    }
+
+    fn has_output(&self, stream: OutputStream) -> bool {
+        let pipe = match stream {
+            OutputStream::Stdout => &self.stdout,
+            OutputStream::Stderr => &self.stderr,
+        };
+        let Some(pipe) = pipe else { return false };
+        let mut polled = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut polled, PollTimeout::ZERO), Ok(count) if count > 0)
+    }
+
+    pub(super) fn into_report(self) -> ExitReport {
+        let ended = self.main_ended.unwrap_or_else(Instant::now);
+        let duration = ended.saturating_duration_since(self.start.instant);
+        let (exit, measured) = (self.exit(), self.measure());
+        if self.tree.main_exit().is_none() {
+            // A child that cannot be killed may still read its plan, so that is never freed.
+            std::mem::forget(self.setup);
+        }
+        let mut report = ExitReport {
+            id: self.assignment.spec.id,
+            attempt: self.assignment.spec.attempt,
+            exit,
+            cause: self.ladder.cause().clone(),
+            ended_by_signal: self.ladder_signal,
+            started_at: Some(self.start.time),
+            ended_at: Timestamp::now(),
+            duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            usage: self.tree.usage(),
+            output: self.log.totals(),
+            leftovers: self.leftovers,
+            measured,
+            parts: Parts::new(),
+        };
+        // A command may have ended before its last output was read.
+        if let Some(limit) = self.assignment.output_limit {
+            report.enforce_output_limit(limit);
+        }
+        report
+    }
+
+    fn exit(&self) -> Exit {
+        let Some(exit) = self.tree.main_exit() else {
+            return Exit::Unknown;
+        };
+        match self.setup_result.unwrap_or_else(|| self.setup.result()) {
+            SetupResult::Failed(stage, errno) => Exit::NotStarted { stage, errno },
+            SetupResult::Unfinished(stage) if self.setup_timed_out => Exit::NotStarted {
+                stage,
+                errno: libc::ETIMEDOUT,
+            },
+            SetupResult::Unfinished(_) | SetupResult::Executed => exit,
+        }
+    }
+
+    /// Returns what the kernel has counted for the cgroup. CPU time needs no controller; the rest
+    /// is incomplete if the controllers were off for a while.
+    fn measure(&self) -> Option<Measurements> {
+        let measured = self.cgroup?.measure();
+        if !self.controllers_were_off {
+            return Some(measured);
+        }
+        Some(Measurements {
+            user_us: measured.user_us,
+            system_us: measured.system_us,
+            ..Measurements::default()
+        })
+    }
+}

@@ -1,0 +1,152 @@
+//! Waiting: descriptors, signals and deadlines.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use escher_protocol::Canceller;
+use nix::poll::{PollFd, PollFlags, poll};
+
+use super::{DRAIN_TIMEOUT, MAX_GRACE_AT_STOP, SETUP_TIMEOUT, Supervisor};
+use crate::ipc::wire::{EndCause, FromShim};
+use crate::os::deadline::poll_timeout;
+
+/// The descriptors that poll(2) has reported.
+#[derive(Default)]
+pub(super) struct Ready {
+    pub(super) link: bool,
+    pub(super) signals: bool,
+    pub(super) stdout: bool,
+    pub(super) stderr: bool,
+    pub(super) stdin: bool,
+    pub(super) setup: bool,
+    pub(super) cgroup: bool,
+}
+
+impl Supervisor<'_> {
+    /// Waits for an event or the nearest deadline.
+    pub(super) fn wait(&self) -> Ready {
+        type Flag = fn(&mut Ready) -> &mut bool;
+        let signals = Some(self.context.signals.as_fd());
+        let setup = Some(self.setup.descriptor()).filter(|_| self.setup_result.is_none());
+        let input = PollFlags::POLLIN;
+        let sources: [(Option<BorrowedFd<'_>>, PollFlags, Flag); 7] = [
+            (self.link.next_readable(), input, |r| &mut r.link),
+            (signals, input, |r| &mut r.signals),
+            (self.stdout.as_ref().map(AsFd::as_fd), input, |r| {
+                &mut r.stdout
+            }),
+            (self.stderr.as_ref().map(AsFd::as_fd), input, |r| {
+                &mut r.stderr
+            }),
+            (self.stdin.writable_fd(), PollFlags::POLLOUT, |r| {
+                &mut r.stdin
+            }),
+            (setup, input, |r| &mut r.setup),
+            (self.freezer.events(), PollFlags::POLLPRI, |r| &mut r.cgroup),
+        ];
+        let mut flags = Vec::with_capacity(sources.len());
+        let mut polled = Vec::with_capacity(sources.len());
+        for (descriptor, events, flag) in sources {
+            if let Some(descriptor) = descriptor {
+                polled.push(PollFd::new(descriptor, events));
+                flags.push(flag);
+            }
+        }
+        let mut ready = Ready::default();
+        if poll(&mut polled, poll_timeout(self.deadline())).is_ok() {
+            for (descriptor, flag) in polled.iter().zip(flags) {
+                *flag(&mut ready) = descriptor.any().unwrap_or(true);
+            }
+        }
+        ready
+    }
+
+    /// Whether nothing more can happen: all processes have ended, and the pipes are at their end or
+    /// the shim has waited long enough for that.
+    pub(super) fn is_over(&self) -> bool {
+        let pipes_ended = self.stdout.is_none() && self.stderr.is_none();
+        let waited_enough = self.ladder.is_killing() && self.drain_has_timed_out(Instant::now());
+        self.ladder.has_given_up() || (self.tree.is_empty() && (pipes_ended || waited_enough))
+    }
+
+    /// Returns the nearest of all deadlines.
+    fn deadline(&self) -> Option<Instant> {
+        let setup = if self.setup_result.is_none() && !self.setup_timed_out {
+            Some(self.start.instant + SETUP_TIMEOUT)
+        } else {
+            None
+        };
+        // After SIGKILL the shim waits for the processes to end, which signals report.
+        let drain = if self.ladder.is_killing() && !self.tree.is_empty() {
+            None
+        } else {
+            self.main_ended.map(|ended| ended + DRAIN_TIMEOUT)
+        };
+        let timeout = self.timeout_at.filter(|_| self.main_ended.is_none());
+        let (ladder, link) = (self.ladder.deadline(), self.link.deadline());
+        let freezer = self.freezer.deadline();
+        [setup, drain, timeout, ladder, link, freezer]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn drain_has_timed_out(&self, now: Instant) -> bool {
+        self.main_ended
+            .is_some_and(|ended| now >= ended + DRAIN_TIMEOUT)
+    }
+
+    pub(super) fn handle_deadlines(&mut self) {
+        let now = Instant::now();
+        if self.main_ended.is_none() && self.timeout_at.is_some_and(|at| now >= at) {
+            self.timeout_at = None;
+            let step = self.ladder.begin(EndCause::TimedOut, false, now);
+            self.carry_out(step);
+        }
+        if self.freezer.has_timed_out(now) {
+            self.set_paused(false);
+            self.link.send(&FromShim::Paused(false));
+        }
+        let setup_is_late = now >= self.start.instant + SETUP_TIMEOUT;
+        if self.setup_result.is_none() && !self.setup_timed_out && setup_is_late {
+            self.setup_timed_out = true;
+            let step = self.ladder.begin(EndCause::Itself, true, now);
+            self.carry_out(step);
+        }
+        if self.drain_has_timed_out(now) {
+            let step = self.kill_leftovers(now);
+            self.carry_out(step);
+        }
+        let step = self.ladder.take_due(now);
+        self.carry_out(step);
+    }
+
+    pub(super) fn handle_signals(&mut self) {
+        let signals = self.context.take_signals();
+        if signals.child {
+            self.tree.reap();
+            if self.tree.main_exit().is_some() && self.main_ended.is_none() {
+                self.main_ended = Some(Instant::now());
+                self.stdin.close();
+            }
+            if self.ladder.is_killing() {
+                // The children of processes that have just died are children of the shim now.
+                self.tree.signal_all(&[libc::SIGKILL]);
+            }
+        }
+        // Between a keeper that was killed and this one the controllers were disabled, which has
+        // removed the limits.
+        if signals.hangup
+            && let Some(cgroup) = self.cgroup
+        {
+            self.controllers_were_off = true;
+            // It fails where a controller is not available any more, about which nothing can be
+            // done.
+            let _ = cgroup.set_limits(&self.assignment.limits);
+        }
+        if signals.term {
+            self.end(EndCause::Cancelled(Canceller::Host), false);
+            self.ladder.limit_grace(MAX_GRACE_AT_STOP, Instant::now());
+        }
+    }
+}

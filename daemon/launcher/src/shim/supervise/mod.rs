@@ -1,0 +1,250 @@
+//! One execution, from its assignment to its report: the shim's loop.
+//!
+//! Every wait is one poll(2) over the link, the signals, the pipes and the nearest deadline
+//! ([`events`]). The loop handles what it reports, and ends once the execution is over. [`orders`]
+//! exchanges messages with escherd, [`ending`] ends the command and makes the report.
+
+mod ending;
+mod events;
+mod orders;
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use escher_protocol::{Leftovers, OutputStream, Timestamp};
+use nix::errno::Errno;
+
+use super::ShimContext;
+use super::freezer::Freezer;
+use super::kill_ladder::KillLadder;
+use super::link::Link;
+use super::log::CommandLog;
+use super::process_tree::ProcessTree;
+use super::report::FinishedExecution;
+use super::spawn::{ChildSetup, SetupResult, SpawnedCommand, claim_and_spawn};
+use super::stdin::StdinWriter;
+use crate::ipc::wire::{
+    Assignment, EndCause, ExitReport, FromShim, InputState, KNOWN_PARTS, exceeds_limit,
+};
+use crate::os::cgroup::Cgroup;
+
+/// How long a child may take from clone(2) to execve(2). It takes microseconds; only a user who
+/// stops its own process can delay it.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long after the end of the main process other processes of the command, and other holders of
+/// its pipes, may take to end by themselves.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Longest time between SIGTERM and SIGKILL when the host or the service stops, whatever the
+/// command's own grace period: a host that shuts down waits for it, but not without end
+/// (`TimeoutStopSec=` of the unit).
+const MAX_GRACE_AT_STOP: Duration = Duration::from_secs(60);
+
+/// Runs the command of `assignment` to its end. A command whose assignment has a part that is not
+/// understood is neither claimed nor started.
+pub(super) fn run(
+    mut assignment: Assignment,
+    link: &mut Link,
+    context: &mut ShimContext,
+) -> FinishedExecution {
+    let (id, attempt) = (assignment.spec.id, assignment.spec.attempt);
+    let start = Start::now();
+    if let Err(part) = assignment.parts.ensure_understood(KNOWN_PARTS) {
+        let report = ExitReport::unsupported(id, attempt, part, start.time);
+        return FinishedExecution::never_started(assignment, report);
+    }
+    let (command, cgroup) = match claim_and_spawn(&mut assignment, link, context) {
+        Ok(spawned) => spawned,
+        Err(exit) => {
+            let report = ExitReport::new(id, attempt, exit, Timestamp::now());
+            return FinishedExecution::never_started(assignment, report);
+        }
+    };
+    let mut buffer = std::mem::take(&mut context.buffer);
+    let cgroup = cgroup.as_ref();
+    let supervisor = Supervisor::new(&assignment, start, command, cgroup, link, context);
+    let (report, input) = supervisor.run(&mut buffer);
+    context.buffer = buffer;
+    FinishedExecution {
+        report,
+        submission_backup: assignment.submission_backup,
+        input,
+    }
+}
+
+/// When a command was started, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Start {
+    pub(super) time: Timestamp,
+    pub(super) instant: Instant,
+}
+
+impl Start {
+    fn now() -> Self {
+        Start {
+            time: Timestamp::now(),
+            instant: Instant::now(),
+        }
+    }
+}
+
+struct Supervisor<'a> {
+    assignment: &'a Assignment,
+    start: Start,
+    link: &'a mut Link,
+    context: &'a ShimContext,
+    tree: ProcessTree,
+    cgroup: Option<&'a Cgroup>,
+    /// Whether the cgroup has missed a part of what there was to measure.
+    controllers_were_off: bool,
+    freezer: Freezer<'a>,
+    ladder: KillLadder,
+    log: CommandLog<'a>,
+    stdin: StdinWriter,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    setup: ChildSetup,
+    /// `None` while the set-up is not over.
+    setup_result: Option<SetupResult>,
+    setup_timed_out: bool,
+    timeout_at: Option<Instant>,
+    /// When the main process was reaped.
+    main_ended: Option<Instant>,
+    /// The last signal of the ladder that was sent while the main process lived.
+    ladder_signal: Option<i32>,
+    leftovers: Leftovers,
+    /// Whether the command was ended because of its output.
+    ended_for_output: bool,
+    /// The log lengths beyond which escherd is to be notified: one for each position from which a
+    /// client follows the log.
+    watched_lengths: BTreeSet<u64>,
+}
+
+impl<'a> Supervisor<'a> {
+    fn new(
+        assignment: &'a Assignment,
+        start: Start,
+        command: SpawnedCommand,
+        cgroup: Option<&'a Cgroup>,
+        link: &'a mut Link,
+        context: &'a ShimContext,
+    ) -> Self {
+        let spec = &assignment.spec;
+        let after = |ms| start.instant.checked_add(Duration::from_millis(ms));
+        Supervisor {
+            tree: ProcessTree::new(command.pid),
+            ladder: KillLadder::new(Duration::from_millis(spec.kill_grace_ms)),
+            log: CommandLog::new(
+                context.directories.logs.as_fd(),
+                spec.id,
+                start,
+                assignment.log_limits,
+            ),
+            stdin: StdinWriter::new(command.stdin),
+            stdout: Some(command.stdout),
+            stderr: Some(command.stderr),
+            setup: command.setup,
+            setup_result: None,
+            setup_timed_out: false,
+            timeout_at: spec.timeout_ms.and_then(after),
+            main_ended: None,
+            ladder_signal: None,
+            leftovers: Leftovers::None,
+            ended_for_output: false,
+            watched_lengths: BTreeSet::new(),
+            assignment,
+            start,
+            link,
+            context,
+            cgroup,
+            controllers_were_off: false,
+            freezer: Freezer::new(cgroup),
+        }
+    }
+
+    fn run(mut self, buffer: &mut [u8]) -> (ExitReport, InputState) {
+        while !self.is_over() {
+            let ready = self.wait();
+            if ready.setup {
+                self.finish_setup();
+            }
+            if ready.stdout {
+                self.read(OutputStream::Stdout, buffer);
+            }
+            if ready.stderr {
+                self.read(OutputStream::Stderr, buffer);
+            }
+            if ready.signals {
+                self.handle_signals();
+            }
+            if ready.link {
+                if self.link.is_connected() {
+                    self.handle_messages();
+                } else {
+                    self.accept_escherd();
+                }
+            }
+            if ready.stdin {
+                let progress = self.stdin.write_pending();
+                self.answer_input(&progress);
+            }
+            if ready.cgroup {
+                self.report_pause();
+            }
+            self.report_growth();
+            self.handle_deadlines();
+        }
+        self.read_remaining(buffer);
+        let input = self.stdin.state();
+        (self.into_report(), input)
+    }
+
+    /// Handles the end of the child's set-up.
+    fn finish_setup(&mut self) {
+        let result = self.setup.result();
+        self.setup_result = Some(result);
+        if result == SetupResult::Executed {
+            self.link.send(&FromShim::Started {
+                pid: self.tree.main().as_raw().unsigned_abs(),
+                at: self.start.time,
+            });
+        }
+    }
+
+    /// Reads from a pipe once, and appends the bytes to the log.
+    fn read(&mut self, stream: OutputStream, buffer: &mut [u8]) {
+        let pipe = match stream {
+            OutputStream::Stdout => &mut self.stdout,
+            OutputStream::Stderr => &mut self.stderr,
+        };
+        let Some(descriptor) = pipe else { return };
+        match nix::unistd::read(descriptor, buffer) {
+            Ok(0) => *pipe = None,
+            Ok(count) => {
+                self.log.append(stream, &buffer[..count]);
+                self.enforce_output_limits();
+            }
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(_) => *pipe = None,
+        }
+    }
+
+    /// Ends a command that has written more than its log or its output limit allows.
+    fn enforce_output_limits(&mut self) {
+        if self.ended_for_output {
+            return;
+        }
+        let is_exceeded = |limit| exceeds_limit(&self.log.totals(), limit);
+        let cause = if self.log.ends_command() {
+            EndCause::LogFull
+        } else if self.assignment.output_limit.is_some_and(is_exceeded) {
+            EndCause::OversizedOutput
+        } else {
+            return;
+        };
+        self.ended_for_output = true;
+        self.end(cause, false);
+    }
+}

@@ -1,0 +1,102 @@
+//! Messages between the supervisor and escherd.
+
+use std::time::Instant;
+
+use super::Supervisor;
+use crate::ipc::wire::{EndCause, FromShim, ShimPhase, ShimState, ToShim, WIRE_VERSION};
+use crate::shim::report::requested_cause;
+use crate::shim::spawn::SetupResult;
+use crate::shim::stdin::WriteProgress;
+
+impl Supervisor<'_> {
+    /// Accepts another escherd, if one waits, and sends it the state of the execution.
+    pub(super) fn accept_escherd(&mut self) {
+        if !self.link.accept() {
+            return;
+        }
+        self.watched_lengths.clear();
+        let state = self.state();
+        self.link.send(&FromShim::Adoptable(Box::new(state)));
+        if self.freezer.is_reported() {
+            self.link.send(&FromShim::Paused(true));
+        }
+    }
+
+    fn state(&self) -> ShimState {
+        let phase = match self.setup_result {
+            Some(SetupResult::Executed) => ShimPhase::Running {
+                pid: self.tree.main().as_raw().unsigned_abs(),
+                at: self.start.time,
+            },
+            _ => ShimPhase::Starting,
+        };
+        ShimState {
+            version: WIRE_VERSION,
+            pid: self.context.pid.as_raw().unsigned_abs(),
+            id: self.assignment.spec.id,
+            attempt: self.assignment.spec.attempt,
+            submission_backup: self.assignment.submission_backup.clone(),
+            phase,
+            ending: requested_cause(self.ladder.cause()),
+            log_bytes: self.log.totals().log_bytes,
+            input: self.stdin.state(),
+        }
+    }
+
+    pub(super) fn handle_messages(&mut self) {
+        while let Some((message, _)) = self.link.receive() {
+            match message {
+                ToShim::Input { data, end } => {
+                    let progress = self.stdin.push(data, end);
+                    self.answer_input(&progress);
+                }
+                ToShim::Cancel { by, kill } => self.end(EndCause::Cancelled(by), kill),
+                ToShim::Signal { signal } => self.tree.signal_main(signal),
+                ToShim::Watch { known_bytes } => drop(self.watched_lengths.insert(known_bytes)),
+                ToShim::Pause => self.set_paused(true),
+                ToShim::Resume => self.set_paused(false),
+                // Not valid during an execution.
+                ToShim::Assign(_) | ToShim::AssignFromMemory | ToShim::Recorded => {}
+            }
+        }
+    }
+
+    /// Freezes or thaws the command. A command that is being ended is not frozen: it must be able
+    /// to run.
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        let is_allowed = !paused || !self.ladder.has_begun();
+        let is_requested = is_allowed && self.freezer.request(paused, Instant::now());
+        if paused && !is_requested {
+            // It is not possible, and escherd waits for an answer.
+            self.link.send(&FromShim::Paused(false));
+        }
+        self.report_pause();
+    }
+
+    /// Reports whether the command is frozen, if that has changed.
+    pub(super) fn report_pause(&mut self) {
+        if let Some(is_frozen) = self.freezer.take_change() {
+            self.link.send(&FromShim::Paused(is_frozen));
+        }
+    }
+
+    pub(super) fn answer_input(&mut self, progress: &WriteProgress) {
+        for _ in 0..progress.accepted {
+            self.link.send(&FromShim::InputAccepted);
+        }
+        if progress.is_closed {
+            self.link.send(&FromShim::InputClosed);
+        }
+    }
+
+    /// Reports the length of the log if it exceeds a watched length, which is watched no longer
+    /// then.
+    pub(super) fn report_growth(&mut self) {
+        let log_bytes = self.log.totals().log_bytes;
+        let not_exceeded = self.watched_lengths.split_off(&log_bytes);
+        let exceeded = std::mem::replace(&mut self.watched_lengths, not_exceeded);
+        if !exceeded.is_empty() {
+            self.link.send(&FromShim::LogGrew { log_bytes });
+        }
+    }
+}
