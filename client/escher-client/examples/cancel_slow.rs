@@ -1,4 +1,4 @@
-//! Gives a command a second, then ends it.
+//! Waits one second for a command, then cancels it.
 //!
 //! `cargo run --example cancel_slow -- /run/escher/escherd.sock`
 
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let completion = client.wait_for_completion(submitted.id);
     let record = match tokio::time::timeout(patience, completion).await {
         Ok(record) => record?,
-        // Waiting no more has left the command as it was.
+        // Dropping the future has no effect on the command.
         Err(_) => {
             client.cancel(submitted.id, CancelMode::Graceful).await?;
             client.wait_for_completion(submitted.id).await?

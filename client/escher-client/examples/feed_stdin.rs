@@ -1,4 +1,4 @@
-//! Feeds a command's standard input and reads what it makes of it.
+//! Writes a command's standard input and prints its output.
 //!
 //! `cargo run --example feed_stdin -- /run/escher/escherd.sock`
 

@@ -1,4 +1,4 @@
-//! Shows a command's output while it runs, and where each piece lies in its log.
+//! Prints a command's output while it runs, with the offset of each chunk in the log.
 //!
 //! `cargo run --example follow_output -- /run/escher/escherd.sock`
 

@@ -1,4 +1,4 @@
-//! Is told of everything that starts from now on: its start, its output, its end. Until it is interrupted.
+//! Prints start, output and end of every execution that starts from now on, until interrupted.
 //!
 //! `cargo run --example handle_events -- /run/escher/escherd.sock`
 
@@ -15,7 +15,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .ok_or("the argument is the socket")?;
     let client = Client::connect(socket).await?;
     let (tell, mut told) = mpsc::unbounded_channel();
-    // A handler must not block, and standard output may.
+    // A handler must not block, and writing to standard output may.
     let handler = client
         .add_event_handler(move |event| drop(tell.send(event)))
         .await?;

@@ -1,4 +1,4 @@
-//! Lists what waits and runs.
+//! Lists pending and running executions.
 //!
 //! `cargo run --example list_running -- /run/escher/escherd.sock`
 
@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut executions = client.list_executions(ListFilter::default()).await?;
     while let Some(record) = executions.next().await {
         let record = record?;
-        // `{:?}` because a command may hold control characters.
+        // `{:?}` escapes control characters in the command.
         let (number, status, command) = (record.number, record.status, record.command.to_argv());
         writeln!(std::io::stdout(), "{number:6} {status:10} {command:?}")?;
     }

@@ -1,7 +1,7 @@
-//! Reads a log in two parts: the second goes on where the first stopped, without gap or repeat.
+//! Reads a log in two parts: the second continues where the first stopped, without gap or repeat.
 //!
-//! A client does so by itself when it loses its connection. An offset that was kept somewhere lets another
-//! client go on, another day.
+//! A client does this by itself when it reconnects. With a stored offset, another client can continue
+//! at any later time.
 //!
 //! `cargo run --example resume_logs -- /run/escher/escherd.sock ID`
 
@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         length: Some(1_000),
         ..OutputRange::default()
     };
-    // A client of its own for each part, as if it were another program.
+    // Each part has its own client, like another program.
     for range in [Some(first), None] {
         let client = Client::connect(&socket).await?;
         let range = range.unwrap_or(OutputRange::from_offset(offset));

@@ -1,4 +1,4 @@
-//! Runs a command and collects its whole output.
+//! Runs a command and prints its output.
 //!
 //! `cargo run --example run_and_collect -- /run/escher/escherd.sock uname -a`
 

@@ -1,4 +1,4 @@
-//! Tells of everything that happens to executions, over restarts of escherd too, until it is interrupted.
+//! Prints the events of all executions, across restarts of escherd, until interrupted.
 //!
 //! `cargo run --example watch_events -- /run/escher/escherd.sock`
 
