@@ -12,10 +12,11 @@ use escher_protocol::{Blob, Exit};
 use nix::fcntl::SealFlag;
 
 use crate::commands::{assignment, claim, shell_with, with_input};
-use crate::disk::{fill, with_a_small_disk};
+use crate::disk::with_a_small_disk;
 use crate::hostile::as_other_user;
 use crate::shim::somebody;
-use crate::{Fifo, Launcher, Output, Shim, exec, is_root_for, shell};
+use crate::{Fifo, Launcher, Output, Shim, exec, require_root, shell};
+use escher_testkit::fill_disk;
 
 /// Starts a command, has it say something, and loses escherd.
 fn start_and_lose(launcher: &Launcher, shim: Shim, spec: &LaunchSpec) -> (Shim, ShimState) {
@@ -81,17 +82,17 @@ fn a_command_goes_on_under_another_escherd() {
 fn what_comes_while_nobody_is_there_is_kept() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    let fifo = Fifo::new(launcher.path("fifo"));
+    let fifo = Fifo::create(launcher.path("fifo"));
     let text = "echo before; read -r line < \"$0\"; echo while; read -r line < \"$0\"; echo after";
     let spec = shell_with(text, fifo.path());
     shim.start(&spec);
     shim.log_longer_than(0);
     let orphan = shim.leave_alone();
-    fifo.say("go");
+    fifo.write_line("go");
     let shim = launcher.adopt(&orphan, spec.id);
     assert!(shim.adoptable().log_bytes >= 7);
     assert_eq!(shim.log_longer_than(7), 13);
-    fifo.say("go");
+    fifo.write_line("go");
     assert_eq!(shim.finish().exit, Exit::Code(0));
     assert_eq!(
         Output::of(&launcher, spec.id).text(),
@@ -103,7 +104,7 @@ fn what_comes_while_nobody_is_there_is_kept() {
 fn input_that_the_command_has_not_read_is_accounted_for() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    let fifo = Fifo::new(launcher.path("fifo"));
+    let fifo = Fifo::create(launcher.path("fifo"));
     let spec = LaunchSpec {
         stdin: true,
         ..shell_with("echo ready; read -r line < \"$0\"; wc -c", fifo.path())
@@ -124,7 +125,7 @@ fn input_that_the_command_has_not_read_is_accounted_for() {
         is_closed: false,
     };
     assert_eq!(shim.adoptable().input, input);
-    fifo.say("go");
+    fifo.write_line("go");
     for _ in 0..3 {
         assert_eq!(shim.receive(), Some(FromShim::InputAccepted));
     }
@@ -257,7 +258,7 @@ fn a_command_that_is_being_set_up_can_be_adopted() {
 fn a_launch_that_escherd_sent_before_it_died_is_carried_out_and_can_be_adopted() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    let fifo = Fifo::new(launcher.path("fifo"));
+    let fifo = Fifo::create(launcher.path("fifo"));
     let spec = LaunchSpec {
         stdin: true,
         ..shell_with("read -r line; echo \"$line\" > \"$0\"; cat", fifo.path())
@@ -265,7 +266,7 @@ fn a_launch_that_escherd_sent_before_it_died_is_carried_out_and_can_be_adopted()
     shim.launch(&spec);
     shim.input("queued\n", false);
     let orphan = shim.leave_alone();
-    assert_eq!(fifo.hear(), "queued");
+    assert_eq!(fifo.read_line(), "queued");
     let shim = launcher.adopt(&orphan, spec.id);
     let state = shim.adoptable();
     assert!(matches!(state.phase, ShimPhase::Running { .. }));
@@ -345,7 +346,7 @@ fn growth_that_an_earlier_escherd_asked_for_is_not_told_to_the_next() {
 
 #[test]
 fn nobody_but_root_and_the_shims_own_user_can_adopt() {
-    if !is_root_for("an adopter that is somebody else") {
+    if !require_root("an adopter that is somebody else") {
         return;
     }
     let launcher = Launcher::start();
@@ -396,7 +397,7 @@ fn over_on_a_full_disk() -> (
     std::path::PathBuf,
 ) {
     let (launcher, exits) = with_a_small_disk("--state-dir", 64);
-    let ballast = fill(&exits, 0);
+    let ballast = fill_disk(&exits, 0);
     let shim = launcher.shim();
     let spec = shell("exit 9");
     shim.start(&spec);
@@ -406,7 +407,7 @@ fn over_on_a_full_disk() -> (
 
 #[test]
 fn a_report_that_cannot_be_written_down_is_kept_for_the_next_escherd() {
-    if !is_root_for("a full state directory") {
+    if !require_root("a full state directory") {
         return;
     }
     let (launcher, spec, orphan, _) = over_on_a_full_disk();
@@ -428,7 +429,7 @@ fn a_report_that_cannot_be_written_down_is_kept_for_the_next_escherd() {
 
 #[test]
 fn a_report_that_could_not_be_written_down_is_once_there_is_room_and_an_end_is_asked_for() {
-    if !is_root_for("a full state directory that has room again") {
+    if !require_root("a full state directory that has room again") {
         return;
     }
     let (launcher, spec, orphan, ballast) = over_on_a_full_disk();
@@ -450,7 +451,7 @@ fn a_report_that_could_not_be_written_down_is_once_there_is_room_and_an_end_is_a
 
 #[test]
 fn a_report_that_is_lost_in_the_end_leaves_the_claim_and_no_draft() {
-    if !is_root_for("a full state directory at the end") {
+    if !require_root("a full state directory at the end") {
         return;
     }
     let (launcher, spec, orphan, ballast) = over_on_a_full_disk();

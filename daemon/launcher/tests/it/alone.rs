@@ -29,14 +29,14 @@ fn escherd_gone_before_the_start_finds_an_exit_record() {
 fn escherd_gone_while_a_command_runs_finds_an_exit_record() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    let fifo = Fifo::new(launcher.path("fifo"));
+    let fifo = Fifo::create(launcher.path("fifo"));
     let text = "echo before; read line < \"$0\"; echo after; echo error >&2; exit 9";
     let spec = shell_with(text, fifo.path());
     shim.start(&spec);
     shim.log_longer_than(0);
     let orphan = shim.leave_alone();
     assert!(launcher.exit_records().is_empty());
-    fifo.say("go");
+    fifo.write_line("go");
     orphan.gone();
     assert_eq!(launcher.exit_record(spec.id).exit, Exit::Code(9));
     let output = Output::of(&launcher, spec.id);
@@ -119,13 +119,13 @@ fn the_launchers_death_harms_no_shim_and_shows_at_once() {
 fn without_launcher_and_escherd_a_command_still_ends_well() {
     let mut launcher = Launcher::start();
     let shim = launcher.shim();
-    let fifo = Fifo::new(launcher.path("fifo"));
+    let fifo = Fifo::create(launcher.path("fifo"));
     let spec = shell_with("read line < \"$0\"; exit 3", fifo.path());
     shim.start(&spec);
     launcher.signal(libc::SIGKILL);
     launcher.ended();
     let orphan = shim.leave_alone();
-    fifo.say("go");
+    fifo.write_line("go");
     orphan.gone();
     assert_eq!(launcher.exit_record(spec.id).exit, Exit::Code(3));
 }

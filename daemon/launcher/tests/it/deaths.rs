@@ -7,8 +7,8 @@ use escher_launcher::ipc::wire::LaunchSpec;
 use escher_protocol::{Exit, Leftovers};
 
 use crate::commands::{identity, with_input};
-use crate::wait::readable;
-use crate::{Fifo, Launcher, OTHER_USER, Output, Shim, exec, is_root_for, raw, shell};
+use crate::{Fifo, Launcher, OTHER_USER, Output, Shim, exec, raw, require_root, shell};
+use escher_testkit::wait::readable;
 
 /// Starts a command that prints process ids, one a line, so many.
 fn processes(launcher: &Launcher, shim: &Shim, spec: &LaunchSpec, count: usize) -> Vec<OwnedFd> {
@@ -120,7 +120,7 @@ fn a_tree_is_ended_even_if_escherd_dies_with_the_shim() {
 
 #[test]
 fn a_shim_that_is_killed_when_the_launcher_is_gone_takes_its_main_process_with_it() {
-    let users = if is_root_for("commands of another user whose shim is killed") {
+    let users = if require_root("commands of another user whose shim is killed") {
         vec![None, identity(OTHER_USER, OTHER_USER, &[])]
     } else {
         vec![None]
@@ -144,12 +144,12 @@ fn a_shim_that_is_killed_when_the_launcher_is_gone_takes_its_main_process_with_i
 fn a_main_process_does_not_die_with_what_another_shim_had() {
     let launcher = Launcher::start();
     let (one, other) = (launcher.shim(), launcher.shim());
-    let fifo = Fifo::new(launcher.path("fifo"));
+    let fifo = Fifo::create(launcher.path("fifo"));
     let spec = crate::commands::shell_with("read -r line < \"$0\"; exit 2", fifo.path());
     one.start(&spec);
     other.start(&exec(["sleep", "1000"]));
     other.kill();
     assert_eq!(launcher.shim_died(), (other.pid(), Leftovers::Killed));
-    fifo.say("go");
+    fifo.write_line("go");
     assert_eq!(one.finish().exit, Exit::Code(2));
 }

@@ -1,8 +1,6 @@
-//! Small disks, and full ones.
+//! Small disks.
 
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::Launcher;
 
@@ -21,16 +19,4 @@ pub(crate) fn with_a_small_disk(option: &str, kib: usize) -> (Launcher, PathBuf)
     };
     let seen = format!("/proc/{}/root{}", launcher.pid(), place.display());
     (launcher, seen.into())
-}
-
-/// Fills the disk but for `left` bytes.
-pub(crate) fn fill(folder: &Path, left: usize) -> PathBuf {
-    let path = folder.join("ballast");
-    let mut file = fs::File::create(&path).unwrap();
-    let mut length = 0;
-    while file.write_all(&[b'x'; 4096]).is_ok() {
-        length += 4096;
-    }
-    file.set_len(length - left as u64).unwrap();
-    path
 }

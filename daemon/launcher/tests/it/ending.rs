@@ -6,8 +6,8 @@ use escher_protocol::{Exit, Leftovers};
 
 use crate::commands::shell_with;
 use crate::shim::somebody;
-use crate::wait::readable;
 use crate::{Fifo, Launcher, Output, Shim, exec, raw, shell};
+use escher_testkit::wait::readable;
 
 /// Ignores SIGTERM, and says so when it does.
 const STUBBORN: &str = "trap '' TERM; echo ready; exec sleep 1000";
@@ -211,12 +211,12 @@ fn a_double_fork_that_keeps_the_pipe_neither_holds_the_result_back_nor_survives(
 fn a_leftover_that_ends_by_itself_is_none() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    let fifo = Fifo::new(launcher.path("fifo"));
+    let fifo = Fifo::create(launcher.path("fifo"));
     let spec = shell_with("(read line < \"$0\"; echo late) & exit 2", fifo.path());
     let main = raw::pidfd(shim.start(&spec));
     // It may have ended already.
     assert!(main.map_or(true, readable));
-    fifo.say("go");
+    fifo.write_line("go");
     let report = shim.finish();
     assert_eq!(report.exit, Exit::Code(2));
     assert_eq!(report.leftovers, Leftovers::None);

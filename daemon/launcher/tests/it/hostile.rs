@@ -17,8 +17,8 @@ use nix::unistd::{Pid, geteuid};
 
 use crate::commands::identity;
 use crate::launcher::{PROGRAM, install};
-use crate::wait::DEADLINE;
-use crate::{Launcher, OTHER_USER, exec, is_root_for, raw};
+use crate::{Launcher, OTHER_USER, exec, raw, require_root};
+use escher_testkit::wait::DEADLINE;
 
 /// How often the child has to be caught before its program.
 const CATCHES: usize = 5;
@@ -77,7 +77,7 @@ fn a_shim_without_privileges_is_closed_to_its_own_user() {
 
 #[test]
 fn a_shim_of_root_is_closed_to_users() {
-    if !is_root_for("attacks on a shim of root") {
+    if !require_root("attacks on a shim of root") {
         return;
     }
     let launcher = Launcher::start();
@@ -90,7 +90,7 @@ fn a_shim_of_root_is_closed_to_users() {
 
 #[test]
 fn a_user_who_stops_its_command_before_its_program_cannot_reach_the_shim() {
-    if !is_root_for("attacks between set-uid and exec") {
+    if !require_root("attacks between set-uid and exec") {
         return;
     }
     let launcher = Launcher::start();

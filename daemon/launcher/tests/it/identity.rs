@@ -6,7 +6,7 @@ use escher_launcher::ipc::wire::LaunchSpec;
 use escher_protocol::Exit;
 
 use crate::commands::identity;
-use crate::{Launcher, OTHER_USER, Output, exec, is_root_for};
+use crate::{Launcher, OTHER_USER, Output, exec, require_root};
 
 /// The fields of the /proc/PID/status that a command printed.
 fn status_of(uid: u32, gid: u32, groups: &[u32]) -> HashMap<String, String> {
@@ -26,7 +26,7 @@ fn status_of(uid: u32, gid: u32, groups: &[u32]) -> HashMap<String, String> {
 
 #[test]
 fn all_ids_groups_and_capabilities_are_the_users() {
-    if !is_root_for("switching to another user") {
+    if !require_root("switching to another user") {
         return;
     }
     let (uid, gid) = (OTHER_USER, OTHER_USER + 1);
@@ -41,7 +41,7 @@ fn all_ids_groups_and_capabilities_are_the_users() {
 
 #[test]
 fn no_group_of_the_launcher_stays() {
-    if !is_root_for("switching to a user without groups") {
+    if !require_root("switching to a user without groups") {
         return;
     }
     assert_eq!(status_of(OTHER_USER, OTHER_USER, &[])["Groups"], "");
@@ -49,7 +49,7 @@ fn no_group_of_the_launcher_stays() {
 
 #[test]
 fn many_groups_are_as_good_as_few() {
-    if !is_root_for("switching to a user with many groups") {
+    if !require_root("switching to a user with many groups") {
         return;
     }
     let groups: Vec<u32> = (100_000..100_500).rev().collect();

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -20,8 +20,8 @@ use tempfile::TempDir;
 
 use crate::commands::claim;
 use crate::shim::Orphan;
-use crate::wait::{DEADLINE, readable};
 use crate::{Shim, raw};
+use escher_testkit::wait::{DEADLINE, readable};
 
 /// A user and group that nothing else on the host is.
 pub(crate) const OTHER_USER: u32 = 54_321;
@@ -311,15 +311,4 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder).unwrap().flatten().map(name).collect();
     names.sort();
     names
-}
-
-/// Whether this test can switch users. Where it cannot, says loudly that `what` was not tested.
-#[must_use]
-pub(crate) fn is_root_for(what: &str) -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        // Not by a macro, whose output the test harness would keep to itself.
-        let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, needs root: {what} ***\n");
-    }
-    root
 }

@@ -9,8 +9,9 @@ use escher_launcher::ipc::wire::{
 use escher_protocol::{Exit, OutputTotals};
 
 use crate::commands::{assignment, with_input};
-use crate::disk::{fill, with_a_small_disk};
-use crate::{Launcher, Output, Shim, is_root_for, shell};
+use crate::disk::with_a_small_disk;
+use crate::{Launcher, Output, Shim, require_root, shell};
+use escher_testkit::fill_disk;
 
 fn limited(spec: &LaunchSpec, log_limits: LogLimits) -> Assignment {
     Assignment {
@@ -143,7 +144,7 @@ fn log_of(logs: &Path, spec: &LaunchSpec) -> Vec<u8> {
 
 #[test]
 fn space_that_is_to_stay_free_stays_free() {
-    if !is_root_for("a disk that is nearly full") {
+    if !require_root("a disk that is nearly full") {
         return;
     }
     let (launcher, logs) = with_a_small_disk("--log-dir", 8 * 1024);
@@ -177,11 +178,11 @@ fn space_that_is_to_stay_free_stays_free() {
 
 #[test]
 fn a_command_is_ended_when_the_disk_is_full_if_that_is_asked_for() {
-    if !is_root_for("a full disk that ends commands") {
+    if !require_root("a full disk that ends commands") {
         return;
     }
     let (launcher, logs) = with_a_small_disk("--log-dir", 256);
-    fill(&logs, 64 * 1024);
+    fill_disk(&logs, 64 * 1024);
     let limits = |when_full| LogLimits {
         when_full,
         ..LogLimits::default()

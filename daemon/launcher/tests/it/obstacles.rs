@@ -8,8 +8,9 @@ use escher_launcher::ipc::wire::{FromShim, LaunchSpec};
 use escher_protocol::{Exit, OutputTotals};
 
 use crate::commands::shell_with;
-use crate::disk::{fill, with_a_small_disk};
-use crate::{Fifo, Launcher, Output, is_root_for, shell};
+use crate::disk::with_a_small_disk;
+use crate::{Fifo, Launcher, Output, require_root, shell};
+use escher_testkit::fill_disk;
 
 const ALL_DROPPED: OutputTotals = OutputTotals {
     stdout_bytes: 7,
@@ -60,11 +61,11 @@ fn read(logs: &Path, spec: &LaunchSpec) -> Output {
 
 #[test]
 fn what_a_full_disk_cannot_take_is_counted_and_the_rest_is_exact() {
-    if !is_root_for("a full disk") {
+    if !require_root("a full disk") {
         return;
     }
     let (launcher, logs) = with_a_small_disk("--log-dir", 256);
-    fill(&logs, 64 * 1024);
+    fill_disk(&logs, 64 * 1024);
     let spec = shell("seq 1 100000; seq 1 1000 >&2; exit 3");
     let report = launcher.shim().run(&spec);
     assert_eq!(report.exit, Exit::Code(3));
@@ -80,20 +81,20 @@ fn what_a_full_disk_cannot_take_is_counted_and_the_rest_is_exact() {
 
 #[test]
 fn a_disk_that_has_room_again_is_written_to_again() {
-    if !is_root_for("a full disk that has room again") {
+    if !require_root("a full disk that has room again") {
         return;
     }
     let (launcher, logs) = with_a_small_disk("--log-dir", 256);
     let shim = launcher.shim();
-    let fifo = Fifo::new(launcher.path("fifo"));
+    let fifo = Fifo::create(launcher.path("fifo"));
     let text = "printf missing; echo said > \"$0\"; read line; read line; echo kept; echo this >&2";
     let spec = LaunchSpec {
         stdin: true,
         ..shell_with(text, fifo.path())
     };
-    let ballast = fill(&logs, 0);
+    let ballast = fill_disk(&logs, 0);
     shim.start(&spec);
-    assert_eq!(fifo.hear(), "said");
+    assert_eq!(fifo.read_line(), "said");
     // In one round the shim reads outputs before messages: when this is accepted, the rest is lost.
     shim.input("first\n", false);
     assert_eq!(shim.receive(), Some(FromShim::InputAccepted));

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::commands::assignment;
 use crate::raw;
-use crate::wait::readable;
+use escher_testkit::wait::readable;
 
 pub(crate) struct Shim {
     pid: u32,

@@ -12,7 +12,7 @@ use nix::unistd::{getegid, geteuid};
 
 use crate::commands::identity;
 use crate::launcher::{install, names};
-use crate::{Launcher, OTHER_USER, Output, exec, is_root_for, shell};
+use crate::{Launcher, OTHER_USER, Output, exec, require_root, shell};
 
 fn refused(launcher: &Launcher, spec: LaunchSpec, stage: StartStage, errno: i32) {
     let what = format!("{spec:.200?}");
@@ -176,7 +176,7 @@ fn without_privileges_no_command_becomes_anybody() {
 
 #[test]
 fn an_id_that_is_none_is_noticed_after_the_switch() {
-    if !is_root_for("ids that the kernel takes for `leave it as it is`") {
+    if !require_root("ids that the kernel takes for `leave it as it is`") {
         return;
     }
     let launcher = Launcher::start();
@@ -197,7 +197,7 @@ fn an_id_that_is_none_is_noticed_after_the_switch() {
 
 #[test]
 fn directory_and_program_are_reached_with_the_users_own_authority() {
-    if !is_root_for("folders of somebody else") {
+    if !require_root("folders of somebody else") {
         return;
     }
     let launcher = Launcher::start();

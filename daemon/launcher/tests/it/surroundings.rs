@@ -4,7 +4,7 @@ use escher_launcher::ipc::wire::LaunchSpec;
 use escher_protocol::{Blob, Exit};
 
 use crate::launcher::OTHER_USER;
-use crate::{Launcher, Output, exec, is_root_for, shell};
+use crate::{Launcher, Output, exec, require_root, shell};
 
 fn printed(launcher: &Launcher, spec: &LaunchSpec) -> String {
     assert_eq!(launcher.shim().run(spec).exit, Exit::Code(0));
@@ -54,7 +54,7 @@ fn nothing_of_the_launchers_signals_or_umask_is_inherited() {
 
 #[test]
 fn priority_and_out_of_memory_score_are_set_back() {
-    if !is_root_for("raising priority again") {
+    if !require_root("raising priority again") {
         return;
     }
     let script = "echo 300 > /proc/self/oom_score_adj; exec nice -n 5 \"$0\" \"$@\"";

@@ -8,8 +8,8 @@ use escher_protocol::{Canceller, Exit, Leftovers, Measurements, ResourceLimits, 
 
 use super::{Cgroup, Escherd, Keeper};
 use crate::commands::{assignment, shell_with, with_input};
-use crate::wait::readable;
 use crate::{Fifo, Shim, exec, raw, shell};
+use escher_testkit::wait::readable;
 
 /// A keeper with cgroups, its escherd, and a shim.
 fn stage(what: &str) -> Option<(Keeper, Escherd, Shim)> {
@@ -125,11 +125,11 @@ fn what_has_left_the_session_twice_is_killed_with_the_rest() {
     let Some((keeper, _escherd, shim)) = stage("an escape from a session") else {
         return;
     };
-    let fifo = Fifo::new(keeper.path("fifo"));
+    let fifo = Fifo::create(keeper.path("fifo"));
     let escape = "setsid -f setsid -f sh -c 'trap \"\" TERM; echo $$ > \"$0\"; sleep 1000' \"$0\"
         trap '' TERM; sleep 1001 & wait";
     shim.start(&shell_with(escape, fifo.path()));
-    let escapee = raw::pidfd(fifo.hear().trim().parse().unwrap()).unwrap();
+    let escapee = raw::pidfd(fifo.read_line().trim().parse().unwrap()).unwrap();
     shim.cancel(true);
     let report = shim.finish();
     assert!(matches!(report.exit, Exit::Signal { signal: 9, .. }));

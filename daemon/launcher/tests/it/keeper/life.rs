@@ -9,14 +9,14 @@ use escher_protocol::{Canceller, Exit, codec};
 use super::{Cgroup, Keeper};
 use crate::commands::with_input;
 use crate::shim::id;
-use crate::wait::readable;
-use crate::{Fifo, OTHER_USER, exec, is_root_for, raw, shell};
+use crate::{Fifo, OTHER_USER, exec, raw, require_root, shell};
+use escher_testkit::wait::readable;
 
 const HOST: EndCause = EndCause::Cancelled(Canceller::Host);
 
 #[test]
 fn a_launcher_that_is_killed_is_followed_by_another_and_commands_go_on() {
-    if !is_root_for("the death of a launcher under a keeper") {
+    if !require_root("the death of a launcher under a keeper") {
         return;
     }
     let keeper = Keeper::start();
@@ -33,7 +33,7 @@ fn a_launcher_that_is_killed_is_followed_by_another_and_commands_go_on() {
 
 #[test]
 fn escherds_are_served_one_after_the_other_and_idle_shims_go_with_theirs() {
-    if !is_root_for("several escherds at one launcher") {
+    if !require_root("several escherds at one launcher") {
         return;
     }
     let keeper = Keeper::start();
@@ -54,7 +54,7 @@ fn escherds_are_served_one_after_the_other_and_idle_shims_go_with_theirs() {
 
 #[test]
 fn sigterm_while_the_shims_of_an_escherd_are_seen_off_is_heard() {
-    if !is_root_for("the stop of a keeper right after escherd's") {
+    if !require_root("the stop of a keeper right after escherd's") {
         return;
     }
     let keeper = Keeper::start();
@@ -70,7 +70,7 @@ fn sigterm_while_the_shims_of_an_escherd_are_seen_off_is_heard() {
 
 #[test]
 fn a_new_program_is_taken_on_without_touching_a_command_or_a_ready_shim() {
-    if !is_root_for("a keeper's change of program") {
+    if !require_root("a keeper's change of program") {
         return;
     }
     let keeper = Keeper::start();
@@ -90,7 +90,7 @@ fn a_new_program_is_taken_on_without_touching_a_command_or_a_ready_shim() {
 
 #[test]
 fn sigterm_is_the_ladder_for_the_commands_of_every_launcher() {
-    if !is_root_for("the stop of a keeper") {
+    if !require_root("the stop of a keeper") {
         return;
     }
     let keeper = Keeper::start();
@@ -110,17 +110,17 @@ fn sigterm_is_the_ladder_for_the_commands_of_every_launcher() {
 
 #[test]
 fn what_a_killed_shim_of_an_earlier_launcher_leaves_is_ended() {
-    if !is_root_for("orphans of earlier launchers") {
+    if !require_root("orphans of earlier launchers") {
         return;
     }
     let keeper = Keeper::start();
     let first = keeper.connect();
     let (victim, other) = (first.shim(), first.shim());
-    let fifo = Fifo::new(keeper.path("fifo"));
+    let fifo = Fifo::create(keeper.path("fifo"));
     let spec =
         crate::commands::shell_with("setsid -f sleep 1000; echo up > \"$0\"; wait", fifo.path());
     let _ = victim.start(&spec);
-    fifo.hear();
+    let _ = fifo.read_line();
     other.start(&with_input("read -r line; exit 4"));
     let children = format!("/proc/{0}/task/{0}/children", victim.pid());
     let left = std::fs::read_to_string(children).unwrap();
@@ -165,7 +165,7 @@ fn commands_outlive_a_keeper_that_is_killed_and_obey_the_next() {
 
 #[test]
 fn nobody_but_root_and_escherds_user_reaches_the_socket() {
-    if !is_root_for("who reaches the launcher") {
+    if !require_root("who reaches the launcher") {
         return;
     }
     let keeper = Keeper::start();
@@ -185,7 +185,7 @@ fn nobody_but_root_and_escherds_user_reaches_the_socket() {
 
 #[test]
 fn a_planted_link_is_not_followed_and_its_target_not_given_away() {
-    if !is_root_for("links in directories of escherd") {
+    if !require_root("links in directories of escherd") {
         return;
     }
     let keeper = Keeper::start();
@@ -204,7 +204,7 @@ fn a_planted_link_is_not_followed_and_its_target_not_given_away() {
 
 #[test]
 fn an_escherd_that_does_not_listen_keeps_nobody_from_ending_the_keeper() {
-    if !is_root_for("an escherd that hangs") {
+    if !require_root("an escherd that hangs") {
         return;
     }
     let keeper = Keeper::start();

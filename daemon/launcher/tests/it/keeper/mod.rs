@@ -19,8 +19,9 @@ use tempfile::TempDir;
 use crate::commands::claim;
 use crate::launcher::PROGRAM;
 use crate::shim::Orphan;
-use crate::wait::readable;
-use crate::{Shim, is_root_for, raw};
+use crate::{Shim, raw, require_root};
+use escher_testkit::report_skipped;
+use escher_testkit::wait::readable;
 
 /// A running keeper, in a folder and, where it is to be, a cgroup of its own.
 struct Keeper {
@@ -38,7 +39,7 @@ struct Cgroup(PathBuf);
 impl Cgroup {
     /// A new one; says loudly what is not tested where there can be none.
     fn new(what: &str) -> Option<Self> {
-        if !is_root_for(what) {
+        if !require_root(what) {
             return None;
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -52,13 +53,8 @@ impl Cgroup {
         match made {
             Some(Ok(cgroup)) => Some(cgroup),
             other => {
-                use std::io::Write;
-                // Not by a macro, whose output the test harness would keep to itself.
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "\n*** SKIPPED, needs cgroups of version 2 ({:?}): {what} ***\n",
-                    other.map(|made| made.map(drop))
-                );
+                let error = other.map(|made| made.map(drop));
+                report_skipped(&format!("needs cgroups of version 2 ({error:?})"), what);
                 None
             }
         }
