@@ -1,6 +1,6 @@
-//! The lives of executions in the journal: an entry for each event, with fields by which it is found
-//! (systemd.journal-fields(7)). `journalctl ESCHER_EXECUTION_ID=…` shows one life; the message catalog
-//! (`systemd/escher.catalog`) says more about each kind of entry.
+//! The events of executions in the journal: an entry for each, with fields to search for
+//! (systemd.journal-fields(7)). `journalctl ESCHER_EXECUTION_ID=…` shows one execution; the message
+//! catalog (`systemd/escher.catalog`) explains each kind of entry.
 
 use escher_protocol::message::{Event, EventKind, EventsRequest};
 use escher_protocol::{ErrorCode, ExecutionRecord, Status};
@@ -9,16 +9,16 @@ use tracing::{info, warn};
 use crate::api::{Events, ExecutionEngine};
 use crate::execution::shown_command;
 
-/// `MESSAGE_ID` of an execution that was submitted. These are for ever: catalogs and scripts know them.
+/// `MESSAGE_ID` of a submission. These ids are permanent: catalogs and scripts refer to them.
 const SUBMITTED: &str = "fe683f76cfb74aebab6743798cf9c83d";
-/// Of one that has started.
+/// `MESSAGE_ID` of a start.
 const STARTED: &str = "1a94d341058e475a9d75efb2f9f630c3";
-/// Of one whose end somebody wants.
+/// `MESSAGE_ID` of a cancel request.
 const CANCEL_REQUESTED: &str = "e80557d31479468490beb47a4ef3a0bd";
-/// Of one that is over.
+/// `MESSAGE_ID` of an end.
 const FINISHED: &str = "848ff98158534359a683cc8f228a869c";
 
-/// Writes what happens to the executions that `engine` sees, from its start on, until it stops.
+/// Writes the events of all executions that `engine` can see, from its start until it stops.
 pub async fn write_events(engine: ExecutionEngine) {
     let Ok(mut events) = engine.own_events().await else {
         return;
@@ -27,7 +27,7 @@ pub async fn write_events(engine: ExecutionEngine) {
         if error.code != ErrorCode::EVENTS_MISSED {
             return;
         }
-        warn!(%error, "the journal lacks what happened to some executions");
+        warn!(%error, "events were missed: the journal lacks some entries");
         let newest = EventsRequest {
             after: Some(u64::MAX),
             follow: true,
@@ -45,7 +45,7 @@ async fn write_all(
 ) -> Result<(), escher_protocol::ApiError> {
     while let Some(event) = events.next().await {
         let event = event?;
-        // One that was removed already has no more than its event.
+        // An execution that was removed has no record any more.
         let record = engine.get_status(event.id).await.ok();
         write(&event, record.as_ref());
     }
@@ -60,7 +60,7 @@ fn write(event: &Event, record: Option<&ExecutionRecord>) {
         .to_string();
     let command = record.map(|record| shown_command(&record.command));
     let command = command.unwrap_or_default();
-    // One call for each kind: what an entry is made of is fixed where it is written.
+    // tracing needs the level and the message of each entry as literals.
     macro_rules! entry {
         ($level:ident, $kind:expr, $status:expr, $($message:tt)+) => {
             $level!(
@@ -91,7 +91,7 @@ fn write(event: &Event, record: Option<&ExecutionRecord>) {
             info,
             CANCEL_REQUESTED,
             Status::Running,
-            "{by} wants the end of execution {number} of {user}: {command}"
+            "{by} cancels execution {number} of {user}: {command}"
         ),
         EventKind::Finished(status) => {
             let error = record.and_then(|record| record.outcome.as_ref()?.error.as_ref());
@@ -107,7 +107,7 @@ fn write(event: &Event, record: Option<&ExecutionRecord>) {
                     info,
                     FINISHED,
                     status,
-                    "execution {number} of {user} is over, {status}{why}: {command}"
+                    "execution {number} of {user} has finished, {status}{why}: {command}"
                 ),
             }
         }
@@ -119,10 +119,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_catalog_explains_every_kind_of_entry() {
+    fn catalog_explains_every_kind_of_entry() {
         let catalog = include_str!("../../../systemd/escher.catalog");
         let entries: Vec<&str> = catalog.split("\n-- ").skip(1).collect();
-        assert_eq!(entries.len(), 4, "and no other");
+        assert_eq!(entries.len(), 4, "the catalog has another entry");
         for kind in [SUBMITTED, STARTED, CANCEL_REQUESTED, FINISHED] {
             let is_digit = |c: char| matches!(c, '0'..='9' | 'a'..='f');
             assert!(kind.len() == 32 && kind.chars().all(is_digit));

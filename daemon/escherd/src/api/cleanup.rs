@@ -1,4 +1,4 @@
-//! What is kept of finished executions, and for how long.
+//! Cleanup: evicts finished executions from memory, and removes them from the history.
 
 use escher_protocol::message::Removed;
 use escher_protocol::{ApiError, Timestamp};
@@ -11,80 +11,78 @@ use crate::config::{CleanupSettings, ExecutionSettings};
 use crate::scheduler::{Scheduler, SchedulerHandle, Stopped};
 use crate::store::Store;
 
-/// Executions that are forgotten in one change of the store.
-pub const FORGET_AT_ONCE: usize = 1000;
+/// Maximum number of executions that are removed in one change of the store.
+pub const REMOVAL_BATCH: usize = 1000;
 
-/// Cleans up at once and then again and again, as the settings say at the time, until the engine is gone.
+/// Cleans up now, and then at each interval of the current settings, until the engine stops.
 pub(crate) async fn run(
     mut settings: watch::Receiver<ExecutionSettings>,
-    engine: SchedulerHandle,
+    scheduler: SchedulerHandle,
     store: Store,
 ) {
     let mut last = None;
     loop {
-        let now = settings.borrow_and_update().cleanup;
-        let due = last.map_or_else(Instant::now, |last: Instant| last + now.interval);
+        let current = settings.borrow_and_update().cleanup;
+        let due = last.map_or_else(Instant::now, |last: Instant| last + current.interval);
         tokio::select! {
             changed = settings.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => return,
             },
-            () = sleep_until(due), if now.is_automatic => {}
+            () = sleep_until(due), if current.is_automatic => {}
         }
         last = Some(Instant::now());
-        match keep_to(now, &engine, &store).await {
+        match apply_limits(current, &scheduler, &store).await {
             Ok(Removed { executions: 0, .. }) => {}
             Ok(Removed {
                 executions,
                 log_bytes,
-            }) => info!(
-                executions,
-                log_bytes, "forgotten for their age or for want of room"
-            ),
-            // The engine is gone.
+            }) => info!(executions, log_bytes, "executions removed from the history"),
+            // The engine has stopped.
             Err(error) if error.code == ApiError::from(Stopped).code => return,
-            Err(error) => warn!(%error, "the history cannot be cleaned up"),
+            Err(error) => warn!(%error, "cannot clean up the history"),
         }
     }
 }
 
-/// Cleans up once, for somebody who may have that done.
+/// Cleans up once, on request.
 ///
 /// # Errors
-/// A store that cannot be read or written.
+/// When the store cannot be read or written.
 pub(crate) async fn clean_up(
     _permit: AdminPermit,
     settings: CleanupSettings,
-    engine: &SchedulerHandle,
+    scheduler: &SchedulerHandle,
     store: &Store,
 ) -> Result<Removed, ApiError> {
-    keep_to(settings, engine, store).await
+    apply_limits(settings, scheduler, store).await
 }
 
-/// Has leave memory what has been there for long enough, and forgets what is over the limits, the oldest first.
-async fn keep_to(
+/// Evicts what has been in memory for the retention time, and removes what is over the limits of the
+/// history, the oldest first.
+async fn apply_limits(
     settings: CleanupSettings,
-    engine: &SchedulerHandle,
+    scheduler: &SchedulerHandle,
     store: &Store,
 ) -> Result<Removed, ApiError> {
     let retention = settings.retention;
-    let evict = move |engine: &mut Scheduler| engine.evict(retention, Timestamp::now());
-    engine.post(evict).await?;
+    let evict = move |scheduler: &mut Scheduler| scheduler.evict(retention, Timestamp::now());
+    scheduler.post(evict).await?;
     let mut removed = Removed::default();
     loop {
         let expired = store
-            .expired(settings.limits, Timestamp::now(), FORGET_AT_ONCE)
+            .expired(settings.limits, Timestamp::now(), REMOVAL_BATCH)
             .await?;
         if expired.is_empty() {
             return Ok(removed);
         }
-        let forget = |engine: &mut Scheduler| engine.remove_finished(expired);
-        let forgotten = engine.call(forget).await?.await.map_err(|_| Stopped)??;
-        if forgotten.executions == 0 {
-            // The store has them and does not let go: nothing is gained by asking again now.
+        let remove = |scheduler: &mut Scheduler| scheduler.remove_finished(expired);
+        let batch = scheduler.call(remove).await?.await.map_err(|_| Stopped)??;
+        if batch.executions == 0 {
+            // The store did not remove them. To try again at once would not help.
             return Ok(removed);
         }
-        removed.executions += forgotten.executions;
-        removed.log_bytes += forgotten.log_bytes;
+        removed.executions += batch.executions;
+        removed.log_bytes += batch.log_bytes;
     }
 }

@@ -26,7 +26,7 @@ impl ExecutionEngine {
     /// # Errors
     /// When the engine has stopped.
     pub async fn metrics(&self) -> Result<String, ApiError> {
-        metrics::text(&self.figures().await?)
+        metrics::encode_text(&self.figures().await?)
     }
 
     /// The same, for more to be added.
@@ -34,10 +34,10 @@ impl ExecutionEngine {
         let counts = self.counts().await?;
         let max_pending = self.settings().max_pending_executions;
         let mut registry = metrics::registry();
-        registry.register("build_info", "Which escherd this is", build());
+        registry.register("build_info", "Version of escherd", build());
         registry.register(
             "executions",
-            "Executions that escherd knows, by state",
+            "Current executions, by state",
             by_state(&[
                 ("pending", counts.pending as u64),
                 ("running", counts.running as u64),
@@ -46,7 +46,7 @@ impl ExecutionEngine {
         );
         registry.register(
             "executions_limit",
-            "How many there may be at once in a state",
+            "Maximum number of executions, by state",
             by_state(&[
                 ("pending", max_pending as u64),
                 ("running", counts.max_concurrent as u64),

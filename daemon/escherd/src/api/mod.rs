@@ -38,7 +38,7 @@ mod result;
 mod shutdown;
 mod startup;
 
-pub use cleanup::FORGET_AT_ONCE;
+pub use cleanup::REMOVAL_BATCH;
 pub use event_handler::EventHandler;
 pub use events::Events;
 pub use list::Executions;

@@ -3,7 +3,7 @@
 use escher_protocol::message::{Removed, Selection};
 use escher_protocol::{ApiError, Target};
 
-use super::cleanup::{self, FORGET_AT_ONCE};
+use super::cleanup::{self, REMOVAL_BATCH};
 use super::locate::Place;
 use super::{ExecutionEngine, stopping};
 use crate::scheduler::Scheduler;
@@ -39,7 +39,7 @@ impl ExecutionEngine {
         loop {
             let of = self.scope.submitter();
             let store = &self.core.store;
-            let page = store.finished_numbers(of, selection.clone(), before, FORGET_AT_ONCE);
+            let page = store.finished_numbers(of, selection.clone(), before, REMOVAL_BATCH);
             let page = page.await?;
             let Some(last) = page.last().copied() else {
                 return Ok(removed);

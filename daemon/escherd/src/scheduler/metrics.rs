@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::metrics::{moments, spans};
+use crate::metrics::{long_durations, short_durations};
 
 /// Common outcomes, whose counters exist from the start: an increase of a counter that did not exist before goes
 /// unnoticed by a query for a rate.
@@ -75,9 +75,9 @@ impl SchedulerMetrics {
             submitted: Counter::default(),
             refused: Family::default(),
             adopted: Counter::default(),
-            queue_wait: spans(),
-            launch: moments(),
-            run: spans(),
+            queue_wait: long_durations(),
+            launch: short_durations(),
+            run: long_durations(),
             finished: Family::default(),
             kills: Family::default(),
             output: Family::default(),
@@ -258,7 +258,7 @@ mod tests {
     fn text(counters: &SchedulerMetrics) -> String {
         let mut registry = metrics::registry();
         counters.register(&mut registry);
-        metrics::text(&registry).unwrap()
+        metrics::encode_text(&registry).unwrap()
     }
 
     fn outcome(exit: Exit, ended_by_signal: Option<i32>) -> Outcome {

@@ -31,19 +31,15 @@ impl Figures {
 
     /// Adds them to what is told.
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "connections",
-            "Connections of clients that are open",
-            self.open.clone(),
-        );
+        registry.register("connections", "Open client connections", self.open.clone());
         registry.register(
             "connections_accepted",
-            "Connections of clients that were taken",
+            "Client connections accepted",
             self.accepted.clone(),
         );
         registry.register(
             "connections_refused",
-            "Connections of clients that were refused for want of room",
+            "Client connections refused because of a limit",
             self.refused.clone(),
         );
     }

@@ -55,7 +55,7 @@ impl Service {
     async fn metrics(&self) -> Result<String, ApiError> {
         let mut registry = self.engine.figures().await?;
         self.figures.register(&mut registry);
-        crate::metrics::text(&registry)
+        crate::metrics::encode_text(&registry)
     }
 
     /// Whether this escherd and what it stands on are well, for whom `engine` is.

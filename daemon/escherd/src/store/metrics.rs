@@ -6,7 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::metrics::moments;
+use crate::metrics::short_durations;
 
 /// The metrics of the store. Clones share them.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub(super) struct StoreMetrics {
 impl Default for StoreMetrics {
     fn default() -> Self {
         StoreMetrics {
-            commits: moments(),
+            commits: short_durations(),
             failures: Counter::default(),
         }
     }

@@ -1,7 +1,7 @@
-//! Large outputs, by their digests: the real sha256sum is faster than anything built for tests.
+//! Digests of large outputs, by sha256sum(1), which is faster than anything built for tests.
 
 use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// A running sha256sum.
 #[derive(Debug)]
@@ -10,9 +10,9 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// Of everything that can be read from `source`.
+    /// Reads `source` to its end.
     #[must_use]
-    pub fn of(source: impl Into<Stdio>) -> Self {
+    pub fn of_reader(source: impl Into<Stdio>) -> Self {
         let child = Command::new("sha256sum")
             .stdin(source)
             .stdout(Stdio::piped())
@@ -21,15 +21,15 @@ impl Digest {
         Digest { child }
     }
 
-    /// Of what is written into it.
+    /// Reads what is written to the returned pipe.
     #[must_use]
-    pub fn of_written() -> (Self, std::process::ChildStdin) {
-        let mut digest = Digest::of(Stdio::piped());
+    pub fn of_pipe() -> (Self, ChildStdin) {
+        let mut digest = Digest::of_reader(Stdio::piped());
         let stdin = digest.child.stdin.take().unwrap();
         (digest, stdin)
     }
 
-    /// The digest in hexadecimal digits, once the source is at its end.
+    /// Waits for the end of the source, and returns the digest in hexadecimal digits.
     #[must_use]
     pub fn hex(mut self) -> String {
         let mut line = String::new();
@@ -43,7 +43,7 @@ impl Digest {
 /// The digest of `bytes`.
 #[must_use]
 pub fn sha256sum(bytes: &[u8]) -> String {
-    let (digest, mut stdin) = Digest::of_written();
+    let (digest, mut stdin) = Digest::of_pipe();
     stdin.write_all(bytes).unwrap();
     drop(stdin);
     digest.hex()

@@ -1,17 +1,17 @@
-//! What systemd and operators see of escher: its watchdog, its journal, its doctor.
+//! Watchdog, journal and doctor.
 
 use escher_tests::host::Machine;
 use serde_json::Value;
 
-use crate::scenario::{main_process, set_going, submit};
+use crate::scenario::{main_process, start_command, submit};
 
-/// A watchdog that is less patient than that of the unit.
-const IMPATIENT: &str = "[Service]\nWatchdogSec=5";
+/// A drop-in with a shorter watchdog timeout than that of the unit.
+const SHORT_WATCHDOG: &str = "[Service]\nWatchdogSec=5";
 
-pub(crate) fn an_escherd_that_hangs_is_started_again_and_nothing_is_lost(machine: &Machine) {
+pub(crate) fn the_watchdog_restarts_a_hanging_escherd_and_nothing_is_lost(machine: &Machine) {
     machine.must(&format!(
         "mkdir -p /run/systemd/system/escherd.service.d
-        echo '{IMPATIENT}' > /run/systemd/system/escherd.service.d/watchdog.conf
+        echo '{SHORT_WATCHDOG}' > /run/systemd/system/escherd.service.d/watchdog.conf
         systemctl daemon-reload; systemctl restart escherd"
     ));
     let mut run = machine.start_as(
@@ -26,7 +26,7 @@ pub(crate) fn an_escherd_that_hangs_is_started_again_and_nothing_is_lost(machine
     machine.must("systemctl kill --kill-whom main --signal STOP escherd");
     let _ = journal.line();
     machine.must("touch /srv/alice/enough");
-    let ended = run.end().expect(7);
+    let ended = run.wait().expect(7);
     assert_eq!(ended.out(), "up\nwhole\n");
     assert_ne!(main_process(machine, "escherd"), hanging);
     machine.must(
@@ -35,10 +35,10 @@ pub(crate) fn an_escherd_that_hangs_is_started_again_and_nothing_is_lost(machine
     );
 }
 
-pub(crate) fn the_journal_tells_the_life_of_an_execution(machine: &Machine) {
+pub(crate) fn the_journal_has_the_steps_of_an_execution(machine: &Machine) {
     let id = submit(machine, "-- sh -c 'exit 3'");
     let _ = machine.run(&format!("escherctl wait {id}")).expect(3);
-    // Written by a task of its own: the last word is waited for.
+    // They are written asynchronously: wait for the last one.
     machine.must(&format!(
         "journalctl --follow --lines all ESCHER_EXECUTION_ID={id} | grep --max-count 1 failed"
     ));
@@ -49,29 +49,36 @@ pub(crate) fn the_journal_tells_the_life_of_an_execution(machine: &Machine) {
         .lines()
         .map(|line| serde_json::from_str(line).expect(line))
         .collect();
-    assert_eq!(entries.len(), 3, "taken on, started, over: {entries:#?}");
+    assert_eq!(
+        entries.len(),
+        3,
+        "submitted, started, finished: {entries:#?}"
+    );
     for entry in &entries {
         assert_eq!(entry["ESCHER_USER"], "alice", "{entry}");
         assert_eq!(entry["ESCHER_COMMAND"], "sh -c exit 3", "{entry}");
         assert_eq!(entry["_SYSTEMD_UNIT"], "escherd.service", "{entry}");
         assert!(entry["MESSAGE_ID"].is_string(), "{entry}");
     }
-    // Each kind of message is explained by the catalog.
+    // The catalog explains each kind of message.
     let explained = machine.must(&format!(
         "journalctl --catalog ESCHER_EXECUTION_ID={id} | grep --count 'Subject:'"
     ));
     assert_eq!(explained, "3\n");
 }
 
-pub(crate) fn the_doctor_finds_a_fresh_installation_well_and_says_what_is_not(machine: &Machine) {
-    let well = machine.run("escherctl --json doctor");
-    let well = well.out();
-    for line in well.lines() {
-        let finding: Value = serde_json::from_str(line).expect(line);
-        let severity = finding["severity"].as_str();
-        assert!(matches!(severity, Some("ok" | "note")), "{finding}");
+pub(crate) fn the_doctor_accepts_a_fresh_installation_and_reports_problems(machine: &Machine) {
+    let healthy = machine.run("escherctl --json doctor");
+    let healthy = healthy.out();
+    for line in healthy.lines() {
+        let diagnostic: Value = serde_json::from_str(line).expect(line);
+        let severity = diagnostic["severity"].as_str();
+        assert!(matches!(severity, Some("ok" | "note")), "{diagnostic}");
     }
-    assert!(well.contains("memory") && well.contains("pids"), "{well}");
+    assert!(
+        healthy.contains("memory") && healthy.contains("pids"),
+        "{healthy}"
+    );
     let _ = machine.run_as("alice", "escherctl doctor").expect(0);
 
     let ended = machine.run_as("carol", "escherctl doctor").expect(1);
@@ -88,7 +95,7 @@ pub(crate) fn the_doctor_finds_a_fresh_installation_well_and_says_what_is_not(ma
     let advice = "systemctl enable --now escherd.socket";
     assert!(ended.out().contains(advice), "{ended:?}");
     machine.must("systemctl start escher-launcher escherd.socket escherd");
-    let id = set_going(machine, "10m", "exit 0");
+    let id = start_command(machine, "10m", "exit 0");
     machine.must(&format!("escherctl wait {id}"));
     machine.must("escherctl doctor");
 }

@@ -1,8 +1,7 @@
 //! What clients do in a cycle, and what they are told.
 
 use std::fmt;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use escher_client::protocol::message::CancelOutcome;
 use escher_client::protocol::{ExecutionRecord, OutputStream};
@@ -14,26 +13,26 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::Random;
-use super::plan::{Fate, Planned};
-use crate::{child_program, exec};
+use super::plan::{PlannedEnd, PlannedExecution};
+use crate::{DEADLINE, child_program, exec};
 
-/// What a client knows in the end.
-pub(super) struct Told {
-    pub(super) planned: Planned,
+/// What a client knows about one execution in the end.
+pub(super) struct ClientLog {
+    pub(super) planned: PlannedExecution,
     pub(super) id: ExecutionId,
     pub(super) record: ExecutionRecord,
-    /// What it has seen of the output, as it came.
+    /// The output that it has followed.
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: Vec<u8>,
     pub(super) cancel: Option<CancelOutcome>,
-    /// Bytes of standard input that were taken, if that could be told.
+    /// Bytes of standard input that the command has taken, if escherd could tell.
     pub(super) accepted_stdin: Option<u64>,
 }
 
 /// Without the output, which may be long.
-impl fmt::Debug for Told {
+impl fmt::Debug for ClientLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Told")
+        f.debug_struct("ClientLog")
             .field("planned", &self.planned)
             .field("record", &self.record)
             .field("stdout_bytes", &self.stdout.len())
@@ -44,42 +43,40 @@ impl fmt::Debug for Told {
     }
 }
 
-/// How long a client waits for another escherd.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Sees all of `planned` through.
-pub(super) async fn see_through(
+/// Submits all executions of a plan and follows each to its end.
+pub(super) async fn run_all(
     socket: &Path,
-    accounts: &Path,
-    planned: Vec<Planned>,
-) -> Vec<Told> {
+    run_records: &Path,
+    planned: Vec<PlannedExecution>,
+) -> Vec<ClientLog> {
     let client = Connector::new(socket)
-        .reconnect_within(PATIENCE)
+        .reconnect_within(DEADLINE)
         .connect()
         .await
         .expect("escherd serves");
     let mut tasks = JoinSet::new();
-    for one in planned {
-        tasks.spawn(see_one(client.clone(), accounts.to_owned(), one));
+    for execution in planned {
+        let record = run_records.join(&execution.key);
+        tasks.spawn(run_one(client.clone(), record, execution));
     }
     tasks.join_all().await
 }
 
-async fn see_one(client: Client, accounts: std::path::PathBuf, planned: Planned) -> Told {
+async fn run_one(client: Client, run_record: PathBuf, planned: PlannedExecution) -> ClientLog {
+    // A random instant is what is wanted, not a time at which something has happened.
     sleep(planned.after).await;
-    let account = accounts.join(&planned.key);
-    let request = request(&planned, &account);
+    let request = request(&planned, &run_record);
     let context = format!("{planned:?}");
     let submitted = client.execute(request).await.expect(&context);
     let id = submitted.id;
     let (followed, record, cancel, accepted_stdin) = tokio::join!(
         follow(&client, id, &context),
         async { client.wait_for_completion(id).await.expect(&context) },
-        cancel(&client, id, planned.fate, &context),
-        feed(&client, id, &planned, &context),
+        cancel(&client, id, planned.end, &context),
+        write_stdin(&client, id, &planned, &context),
     );
     let (stdout, stderr) = followed;
-    Told {
+    ClientLog {
         planned,
         id,
         record,
@@ -90,13 +87,13 @@ async fn see_one(client: Client, accounts: std::path::PathBuf, planned: Planned)
     }
 }
 
-fn request(planned: &Planned, account: &Path) -> ExecutionRequest {
+fn request(planned: &PlannedExecution, run_record: &Path) -> ExecutionRequest {
     let child_program = child_program();
     let text = |number: u64| number.to_string();
     let words = [
         child_program.to_str().expect("UTF-8").to_owned(),
-        "witness".to_owned(),
-        account.to_str().expect("UTF-8").to_owned(),
+        "record-run".to_owned(),
+        run_record.to_str().expect("UTF-8").to_owned(),
         planned.key.clone(),
         text(planned.lines),
         text(planned.pause_ms),
@@ -110,9 +107,9 @@ fn request(planned: &Planned, account: &Path) -> ExecutionRequest {
             Some(_) => StdinMode::Stream,
             None => StdinMode::Null,
         },
-        timeout: match planned.fate {
-            Fate::TimedOut { after_ms } => Timeout::After { ms: after_ms },
-            Fate::Itself | Fate::Cancelled { .. } => Timeout::Default,
+        timeout: match planned.end {
+            PlannedEnd::TimedOut { after_ms } => Timeout::After { ms: after_ms },
+            PlannedEnd::ByItself | PlannedEnd::Cancelled { .. } => Timeout::Default,
         },
         kill_grace_ms: Some(300),
         ..exec(words)
@@ -141,10 +138,10 @@ async fn follow(client: &Client, id: ExecutionId, context: &str) -> (Vec<u8>, Ve
 async fn cancel(
     client: &Client,
     id: ExecutionId,
-    fate: Fate,
+    end: PlannedEnd,
     context: &str,
 ) -> Option<CancelOutcome> {
-    let Fate::Cancelled { after, kill } = fate else {
+    let PlannedEnd::Cancelled { after, kill } = end else {
         return None;
     };
     sleep(after).await;
@@ -157,7 +154,7 @@ async fn cancel(
 }
 
 /// The bytes that a command is given to copy.
-pub(super) fn input(planned: &Planned) -> Vec<u8> {
+pub(super) fn input(planned: &PlannedExecution) -> Vec<u8> {
     let mut random = Random::new(planned.key.len() as u64 + planned.lines);
     let length = planned.stdin.unwrap_or(0);
     (0..length)
@@ -165,20 +162,25 @@ pub(super) fn input(planned: &Planned) -> Vec<u8> {
         .collect()
 }
 
-async fn feed(client: &Client, id: ExecutionId, planned: &Planned, context: &str) -> Option<u64> {
+async fn write_stdin(
+    client: &Client,
+    id: ExecutionId,
+    planned: &PlannedExecution,
+    context: &str,
+) -> Option<u64> {
     planned.stdin?;
     let mut stdin = client.stdin(id);
-    let fed = async {
+    let written = async {
         stdin.write(&input(planned)).await?;
         stdin.finish().await
     };
-    match fed.await {
+    match written.await {
         Ok(length) => Some(length),
         Err(error) => {
-            // It was over: before it had read everything, or before it could be told that it had.
+            // The command has ended before it had read everything, or before escherd could confirm it.
             let code = error.as_api().map(|error| error.code);
-            let is_expected = [ErrorCode::STDIN_CLOSED, ErrorCode::NOT_RUNNING].map(Some);
-            assert!(is_expected.contains(&code), "{error}: {context}");
+            let expected = [ErrorCode::STDIN_CLOSED, ErrorCode::NOT_RUNNING].map(Some);
+            assert!(expected.contains(&code), "{error}: {context}");
             None
         }
     }

@@ -1,13 +1,13 @@
-//! An escherd of a user's own, by the units for that.
+//! An escherd of a user, by the user units.
 
 use escher_tests::host::Machine;
 
-/// What a login would set.
+/// The environment of a login, and a shell function for the user's escherctl.
 const LOGIN: &str = "export XDG_RUNTIME_DIR=/run/user/$(id -u)
     unset ESCHER_SOCKET
     ctl() { escherctl --socket $XDG_RUNTIME_DIR/escher/escherd.sock \"$@\"; }";
 
-pub(crate) fn one_has_an_escherd_of_ones_own_where_that_is_wanted(machine: &Machine) {
+pub(crate) fn a_user_can_have_an_escherd_of_its_own(machine: &Machine) {
     machine.must("loginctl enable-linger carol; systemctl start user@$(id -u carol).service");
     let as_carol = |script: &str| machine.run_as("carol", &format!("{LOGIN}\n{script}"));
     let started = as_carol(
@@ -16,7 +16,7 @@ pub(crate) fn one_has_an_escherd_of_ones_own_where_that_is_wanted(machine: &Mach
         ctl run -- sh -c 'id -un; exit 3'",
     );
     assert_eq!(started.expect(3).out(), "carol\n");
-    // It is restarted under a command, and that goes on.
+    // Its commands continue over a restart.
     let restarted = as_carol(
         "mkfifo $HOME/gate
         id=$(ctl submit --shell \"echo up > $HOME/gate; read -r line < $HOME/gate; exit 7\")
@@ -26,7 +26,7 @@ pub(crate) fn one_has_an_escherd_of_ones_own_where_that_is_wanted(machine: &Mach
         ctl wait $id",
     );
     let _ = restarted.expect(7);
-    // Nobody else gets there.
+    // Other users cannot connect to it.
     let uid = machine.must("id -u carol");
     let other = format!(
         "escherctl --socket /run/user/{}/escher/escherd.sock info",

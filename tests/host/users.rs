@@ -1,8 +1,8 @@
-//! Who may use escher.
+//! Users in and outside of the group `escher`.
 
 use escher_tests::host::Machine;
 
-pub(crate) fn of_the_group_run_commands_as_themselves(machine: &Machine) {
+pub(crate) fn members_of_the_group_run_commands_as_themselves(machine: &Machine) {
     let script =
         "cd /srv/alice && escherctl run -- sh -c 'id -un; id -Gn; pwd; echo aside >&2; exit 3'";
     let ended = machine.run_as("alice", script).expect(3);
@@ -10,7 +10,7 @@ pub(crate) fn of_the_group_run_commands_as_themselves(machine: &Machine) {
     assert_eq!(ended.err(), "aside\n");
 }
 
-pub(crate) fn outside_the_group_are_told_how_to_get_in(machine: &Machine) {
+pub(crate) fn other_users_are_advised_to_join_the_group(machine: &Machine) {
     let ended = machine.run_as("carol", "escherctl run true").expect(125);
     assert_eq!(ended.out(), "");
     for part in [
@@ -20,7 +20,7 @@ pub(crate) fn outside_the_group_are_told_how_to_get_in(machine: &Machine) {
     ] {
         assert!(ended.err().contains(part), "{ended:?}");
     }
-    // Doing what it says helps.
+    // Following the advice helps.
     machine.must("usermod -aG escher carol");
     let _ = machine.run_as("carol", "escherctl run true").expect(0);
     machine.must("gpasswd --delete carol escher");

@@ -1,12 +1,14 @@
-//! A peer that need not keep to the protocol.
+//! A client that need not keep to the protocol.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
 use bytes::BytesMut;
 use escher_protocol::frame::FrameCodec;
 use escher_protocol::handshake::{Hello, HelloReply};
 use escher_protocol::{ClientFrame, Request, RequestId, ServerFrame};
+use serde::de::DeserializeOwned;
 
 use crate::{DEADLINE, Daemon};
 
@@ -18,7 +20,7 @@ pub struct RawPeer {
 }
 
 impl RawPeer {
-    /// Connects and says nothing.
+    /// Connects and sends nothing.
     #[must_use]
     pub fn connect(daemon: &Daemon) -> Self {
         let stream = UnixStream::connect(daemon.home().socket()).expect("escherd listens");
@@ -32,23 +34,23 @@ impl RawPeer {
 
     /// Connects and does the handshake.
     #[must_use]
-    pub fn greet(daemon: &Daemon) -> Self {
+    pub fn connect_and_greet(daemon: &Daemon) -> Self {
         let mut peer = RawPeer::connect(daemon);
-        peer.send(&Self::hello());
-        let reply = peer.receive(&FrameCodec::<HelloReply>::handshake());
+        peer.send(&Self::hello_frame());
+        let reply = peer.receive_hello_reply();
         assert!(matches!(reply, Some(HelloReply::Welcome(_))), "{reply:?}");
         peer
     }
 
     /// The frame of a greeting.
     #[must_use]
-    pub fn hello() -> Vec<u8> {
-        Self::hello_frame(&Hello::new("raw peer"))
+    pub fn hello_frame() -> Vec<u8> {
+        Self::frame_of_hello(&Hello::new("raw peer"))
     }
 
     /// The frame of any greeting.
     #[must_use]
-    pub fn hello_frame(hello: &Hello) -> Vec<u8> {
+    pub fn frame_of_hello(hello: &Hello) -> Vec<u8> {
         let mut frame = BytesMut::new();
         FrameCodec::<()>::handshake()
             .encode_frame(hello, &mut frame)
@@ -58,7 +60,7 @@ impl RawPeer {
 
     /// The frame of a request.
     #[must_use]
-    pub fn request(id: u64, body: Request) -> Vec<u8> {
+    pub fn request_frame(id: u64, body: Request) -> Vec<u8> {
         let mut frame = BytesMut::new();
         let id = RequestId(id);
         FrameCodec::<()>::established()
@@ -67,27 +69,28 @@ impl RawPeer {
         frame.to_vec()
     }
 
-    /// Sends bytes. escherd may have hung up: what it says then is read by the others.
+    /// Sends bytes.
     pub fn send(&mut self, bytes: &[u8]) {
+        // escherd may have hung up; its reasons can still be received.
         let _ = self.stream.write_all(bytes);
     }
 
-    /// Says that nothing more will come.
+    /// Ends its side of the connection.
     pub fn finish_sending(&mut self) {
-        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// The answer to the handshake; `None` if the connection ends before.
-    pub fn receive_greeting(&mut self) -> Option<HelloReply> {
+    /// Receives the answer to the handshake; `None` if the connection ends before.
+    pub fn receive_hello_reply(&mut self) -> Option<HelloReply> {
         self.receive(&FrameCodec::handshake())
     }
 
-    /// The next frame; `None` if the connection ends before.
+    /// Receives the next frame; `None` if the connection ends before.
     pub fn receive_frame(&mut self) -> Option<ServerFrame> {
         self.receive(&FrameCodec::established())
     }
 
-    fn receive<T: serde::de::DeserializeOwned>(&mut self, codec: &FrameCodec<T>) -> Option<T> {
+    fn receive<T: DeserializeOwned>(&mut self, codec: &FrameCodec<T>) -> Option<T> {
         loop {
             let frame = codec
                 .decode_frame(&mut self.incoming)
@@ -103,8 +106,8 @@ impl RawPeer {
         }
     }
 
-    /// Reads until escherd hangs up; returns how many bytes came.
-    pub fn wait_for_end(&mut self) -> usize {
+    /// Reads until escherd hangs up. Returns how many bytes came.
+    pub fn read_to_end(&mut self) -> usize {
         let mut buffer = [0; 64 * 1024];
         let mut total = 0;
         loop {
@@ -116,10 +119,13 @@ impl RawPeer {
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> usize {
-        match self.stream.read(buffer) {
-            Ok(length) => length,
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
-            Err(error) => panic!("escherd neither answers nor hangs up: {error}"),
+        loop {
+            match self.stream.read(buffer) {
+                Ok(length) => return length,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return 0,
+                Err(error) => panic!("escherd neither answers nor hangs up: {error}"),
+            }
         }
     }
 }

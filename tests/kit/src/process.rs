@@ -1,27 +1,28 @@
-//! Looking at processes from outside.
+//! Processes, looked at from outside.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use crate::DEADLINE;
 
-/// A descendant of somebody.
+/// A process that descends from another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Descendants {
+pub struct Descendant {
     /// Its process id.
     pub pid: Pid,
     /// Its command line, or its name in brackets.
     pub command: String,
 }
 
-/// All descendants of `ancestor`, zombies included.
+/// Lists all descendants of `ancestor`, zombies included.
 #[must_use]
-pub fn descendants(ancestor: Pid) -> Vec<Descendants> {
+pub fn descendants(ancestor: Pid) -> Vec<Descendant> {
     let parents: Vec<(Pid, Pid)> = fs::read_dir("/proc")
         .expect("/proc")
         .flatten()
@@ -32,25 +33,20 @@ pub fn descendants(ancestor: Pid) -> Vec<Descendants> {
     let mut next = 0;
     while next < found.len() {
         let parent = found[next];
-        found.extend(
-            parents
-                .iter()
-                .filter(|(_, of)| *of == parent)
-                .map(|(pid, _)| *pid),
-        );
+        let children = parents.iter().filter(|(_, its)| *its == parent);
+        found.extend(children.map(|(pid, _)| *pid));
         next += 1;
     }
+    let found = found.into_iter().skip(1);
     found
-        .into_iter()
-        .skip(1)
-        .map(|pid| Descendants {
+        .map(|pid| Descendant {
             pid,
             command: command_line(pid),
         })
         .collect()
 }
 
-/// The parent of a process that is there.
+/// The parent of a process; `None` if there is no such process.
 #[must_use]
 pub fn parent_of(pid: Pid) -> Option<Pid> {
     let parent = status_field(pid, "PPid:")?;
@@ -92,25 +88,32 @@ fn command_line(pid: Pid) -> String {
     words.join(" ").trim_end().to_owned()
 }
 
-/// Whether nobody holds a lock (flock(2)) on the file, which has to be there. A process that took the
-/// lock and has not been seen to let go is gone when this says so, whatever became of its number.
+/// Whether no process holds a lock (flock(2)) on the file, which has to exist.
+///
+/// A process that has locked the file for its whole life has exited when this returns true, even if
+/// its number is another's by now.
 #[must_use]
-pub fn is_free(path: &Path) -> bool {
-    let file = fs::File::open(path).expect("the file that is locked");
+pub fn is_unlocked(path: &Path) -> bool {
+    let file = File::open(path).expect("the file that is locked");
     Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok()
 }
 
-/// Waits until nobody holds such a lock; whether that was so within [`DEADLINE`].
+/// Waits until no process holds such a lock. False after [`DEADLINE`].
 #[must_use]
-pub fn becomes_free(path: &Path) -> bool {
-    let file = fs::File::open(path).expect("the file that is locked");
-    let (taken, free) = std::sync::mpsc::channel();
+pub fn wait_until_unlocked(path: &Path) -> bool {
+    let mut file = File::open(path).expect("the file that is locked");
+    let (sender, unlocked) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let locked = Flock::lock(file, FlockArg::LockExclusive).is_ok();
-        // Nobody there: it took too long.
-        let _ = taken.send(locked);
+        let is_unlocked = loop {
+            match Flock::lock(file, FlockArg::LockExclusive) {
+                Err((again, Errno::EINTR)) => file = again,
+                locked => break locked.is_ok(),
+            }
+        };
+        // Nobody receives it after the deadline.
+        let _ = sender.send(is_unlocked);
     });
-    free.recv_timeout(DEADLINE).unwrap_or(false)
+    unlocked.recv_timeout(DEADLINE).unwrap_or(false)
 }
 
 /// The time of CLOCK_MONOTONIC (clock_gettime(2)), which all processes share.
@@ -120,8 +123,8 @@ pub fn monotonic() -> Duration {
     now.into()
 }
 
-/// How busy the machine is, for whoever judges a measurement: the load averages over 1, 5 and 15 minutes and
-/// the number of processors.
+/// Describes how busy the machine is, for readers of measurements: the load averages over 1, 5 and
+/// 15 minutes and the number of processors.
 #[must_use]
 pub fn load() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a test and the `hand` in its machine say to each other, over a port between the two.
+//! What a test and the `host-agent` in its machine send each other, over a serial port between the two.
 //!
 //! Each message is its length in bytes (u32, big-endian) and its payload.
 
@@ -9,14 +9,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The port's name inside the machine: `/dev/virtio-ports/<name>`.
-pub const PORT: &str = "hand";
+pub const PORT: &str = "agent";
 
-/// Something to be done.
+/// A shell script to run.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Order {
-    /// What the news of it will be known by.
+pub struct RunScript {
+    /// The number by which reports refer to it.
     pub task: u32,
-    /// Who does it.
+    /// The user who runs it.
     pub user: String,
     /// For /bin/sh.
     pub script: String,
@@ -24,23 +24,23 @@ pub struct Order {
 
 /// What has happened in the machine.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum News {
-    /// It is up, and orders are carried out.
+pub enum Report {
+    /// The machine is up, and the agent accepts scripts.
     Ready,
-    /// A task has written something.
+    /// A script has written something.
     Output {
-        /// Which.
+        /// Its number.
         task: u32,
         /// Where to.
         stream: OutputStream,
         /// What.
         data: Blob,
     },
-    /// A task is over, and everything that it has written was told.
+    /// A script has ended, and everything that it has written was reported.
     Ended {
-        /// Which.
+        /// Its number.
         task: u32,
-        /// Its exit status, or `-n` if it died of signal n.
+        /// Its exit status, or `-n` if signal n killed it.
         code: i32,
     },
 }
@@ -57,10 +57,10 @@ pub fn send(port: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
     port.write_all(&frame)
 }
 
-/// Waits for the next message; `None` when the other side is gone.
+/// Waits for the next message; `None` when the other side has closed the port.
 ///
 /// # Errors
-/// Those of the port, and what is no message.
+/// Those of the port, and bytes that are no message.
 pub fn receive<T: DeserializeOwned>(port: &mut impl Read) -> io::Result<Option<T>> {
     let mut length = [0; 4];
     match port.read_exact(&mut length) {
