@@ -65,7 +65,7 @@ pub(crate) enum Verb {
     /// third exits without waiting for its end.
     ///
     /// Exit status: the command's own; 124 if it timed out; 125 if escher failed; 126 if it could
-    /// not be started; 127 if the program was not found; 128+N if it died of signal N.
+    /// not be started; 127 if the program was not found; 128+N if signal N ended it.
     #[command(before_help = examples::RUN,
               override_usage = "escherctl run [OPTIONS] [--] COMMAND [ARG]...")]
     Run(RunArgs),
@@ -85,7 +85,7 @@ pub(crate) enum Verb {
     Inspect(TargetsArgs),
     /// Wait for an execution and show its output, up to the output limit
     Result(TargetArgs),
-    /// Show the output of an execution from its log
+    /// Show the output of an execution so far, or follow it
     #[command(before_help = examples::LOGS)]
     Logs(LogsArgs),
     /// Show all output of an execution until it ends, and exit with its status

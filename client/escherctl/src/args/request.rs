@@ -34,10 +34,10 @@ pub(crate) struct RequestArgs {
     /// Run in this directory [default: the current directory]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) workdir: Option<PathBuf>,
-    /// End the command after this time: 90s, 5m, 1h30m, 1500ms, none
+    /// End the command after this time: 90s, 5m, 1h30m, 1500ms, none [default: set by escherd]
     #[arg(long, value_name = "TIME")]
     pub(crate) timeout: Option<CommandTimeout>,
-    /// Time between SIGTERM and SIGKILL when the command is ended: 10s
+    /// Time between SIGTERM and SIGKILL when the command is ended: 10s [default: set by escherd]
     #[arg(long, value_name = "TIME")]
     pub(crate) kill_after: Option<KillGrace>,
     /// Run as this user: a login name, or a uid as #1000

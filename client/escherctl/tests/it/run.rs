@@ -104,7 +104,7 @@ async fn run_reports_what_the_log_lacks() {
         (
             finished(Status::Failed, killed, Some(ErrorCode::LOG_FULL), None, 0),
             125,
-            "escherctl: ended, log full: reason\n",
+            "escherctl: log full\n",
         ),
     ] {
         for (arguments, expected) in [(&["run", "x"][..], notice), (&["-q", "run", "x"], "")] {

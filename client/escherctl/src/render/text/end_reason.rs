@@ -39,11 +39,9 @@ pub(crate) fn end_reason(record: &ExecutionRecord) -> Option<String> {
         }
         Status::Lost => Some(format!("lost: {message}")),
         Status::Failed if code == Some(ErrorCode::OVERSIZED_OUTPUT) => {
-            Some(format!("ended, too much output: {message}{by_signal}"))
+            Some(format!("output limit exceeded{by_signal}: {message}"))
         }
-        Status::Failed if code == Some(ErrorCode::LOG_FULL) => {
-            Some(format!("ended, log full: {message}{by_signal}"))
-        }
+        Status::Failed if code == Some(ErrorCode::LOG_FULL) => Some(format!("log full{by_signal}")),
         Status::Failed if code == Some(ErrorCode::OOM_KILLED) => {
             Some(format!("out of memory: {message}"))
         }
@@ -143,9 +141,16 @@ mod tests {
             (
                 Failed,
                 KILLED,
+                ErrorCode::OVERSIZED_OUTPUT,
+                Some(9),
+                "output limit exceeded (SIGKILL): message",
+            ),
+            (
+                Failed,
+                KILLED,
                 ErrorCode::LOG_FULL,
                 Some(15),
-                "ended, log full: message (SIGTERM)",
+                "log full (SIGTERM)",
             ),
             (
                 Failed,
