@@ -10,6 +10,7 @@ mod configuration;
 mod crash;
 mod crashtest;
 mod daemon_lifecycle;
+mod debug_log;
 mod disks;
 mod doctor;
 mod embedding;

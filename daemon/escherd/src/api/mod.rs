@@ -57,6 +57,7 @@ use escher_protocol::{
     ApiError, CancelMode, ErrorCode, ExecutionRecord, ExecutionRequest, Target, Timestamp,
 };
 use tokio::sync::watch;
+use tracing::debug;
 
 use crate::authz::{AdminPermit, Authorizer, Caller, Scope, ServedUsers};
 use crate::config::{ConfigError, EngineConfig, ExecutionSettings};
@@ -174,6 +175,7 @@ impl ExecutionEngine {
             .authorizer
             .authorize_submit(&self.caller, &request.run_as)
             .await?;
+        debug!(user = %self.caller.user(), "authorized to submit");
         let request = Box::new(request);
         let submit = move |scheduler: &mut Scheduler, _: &Scope| {
             scheduler.submit(permit, request, Timestamp::now())

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::warn;
+use tracing::{Instrument, debug, debug_span, warn};
 
 use super::{ConnectionMetrics, Service, session, until_closing};
 use crate::config::ConnectionLimits;
@@ -63,10 +63,14 @@ pub async fn serve(
             Ok((stream, _)) => match admit(&stream, &table, service.connection_limits()) {
                 Ok((slot, credentials)) => {
                     let (service, closing) = (service.clone(), session_closing.clone());
-                    sessions.spawn(async move {
+                    let span =
+                        debug_span!("connection", uid = credentials.uid, pid = credentials.pid);
+                    debug!(parent: &span, "connection accepted");
+                    let serve = async move {
                         let _slot = slot;
                         session::run(stream, credentials, service, closing).await;
-                    });
+                    };
+                    sessions.spawn(serve.instrument(span));
                 }
                 Err(error) => warn!(%error, "a connection was refused"),
             },

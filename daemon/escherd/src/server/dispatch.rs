@@ -6,6 +6,7 @@ use std::sync::Arc;
 use escher_protocol::message::{DaemonInfo, EventsRequest, Item, OutputRequest};
 use escher_protocol::output::OutputRange;
 use escher_protocol::{ApiError, ErrorCode, Request, RequestId, Response, ServerFrame, Target};
+use tracing::debug;
 
 use super::Service;
 use super::outbox::{Disconnected, ItemSender, Outbox, Window};
@@ -40,6 +41,7 @@ pub(super) async fn answer(
     outbox: Outbox,
     window: Arc<Window>,
 ) {
+    debug!(request = id.0, "received {}", name_of(&request));
     let items = ItemSender {
         id,
         outbox: &outbox,
@@ -62,6 +64,32 @@ pub(super) async fn answer(
         Err(StreamError::Disconnected) => return,
     };
     let _ = outbox.send(&ServerFrame::End { id, result }).await;
+}
+
+/// Returns the name of a request, for the log.
+fn name_of(request: &Request) -> &'static str {
+    match request {
+        Request::Submit(_) => "Submit",
+        Request::Status(_) => "Status",
+        Request::Wait(_) => "Wait",
+        Request::Result(_) => "Result",
+        Request::List(_) => "List",
+        Request::Cancel { .. } => "Cancel",
+        Request::Signal { .. } => "Signal",
+        Request::Pause(_) => "Pause",
+        Request::Resume(_) => "Resume",
+        Request::WriteStdin { .. } => "WriteStdin",
+        Request::ReadOutput(_) => "ReadOutput",
+        Request::Events(_) => "Events",
+        Request::Remove(_) => "Remove",
+        Request::Prune(_) => "Prune",
+        Request::Info => "Info",
+        Request::Diagnose => "Diagnose",
+        Request::Metrics => "Metrics",
+        Request::Settings => "Settings",
+        Request::Reload => "Reload",
+        Request::Cleanup => "Cleanup",
+    }
 }
 
 /// Answers a request that has one value.

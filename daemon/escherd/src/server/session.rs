@@ -20,7 +20,7 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use tracing::{Instrument, debug};
 
 use super::dispatch;
 use super::outbox::{Outbox, STREAM_WINDOW_BYTES, Window, write_frames};
@@ -46,21 +46,21 @@ pub(super) async fn run(
     service: Arc<Service>,
     mut closing: watch::Receiver<bool>,
 ) {
-    let peer = (credentials.uid, credentials.pid);
     let greeting = tokio::select! {
         greeting = greet(&mut stream, credentials, &service) => greeting,
         () = until_closing(&mut closing) => return,
     };
     match greeting {
         Ok(Some((engine, reader))) => {
+            debug!("handshake done");
             let session = Session::new(engine, service);
             let ended = session.serve(stream, reader, closing).await;
             if let Err(error) = ended {
-                debug!(uid = peer.0, pid = peer.1, %error, "a connection failed");
+                debug!(%error, "the connection failed");
             }
         }
         Ok(None) => {}
-        Err(error) => debug!(uid = peer.0, pid = peer.1, %error, "a handshake failed"),
+        Err(error) => debug!(%error, "the handshake failed"),
     }
 }
 
@@ -293,10 +293,11 @@ impl Session {
             outbox.clone(),
             window.clone(),
         );
-        let task = self.tasks.spawn(async move {
+        let answer = async move {
             answer.await;
             id
-        });
+        };
+        let task = self.tasks.spawn(answer.in_current_span());
         self.in_flight.insert(id, InFlight { task, window });
     }
 }
