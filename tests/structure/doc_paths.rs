@@ -26,7 +26,7 @@ fn the_pages_name_source_files_that_exist() {
         for name in source_files(&page) {
             let exists = |base: &&str| workspace.join(base).join(name).is_file();
             assert!(
-                BASES.iter().any(|base| exists(base)),
+                BASES.iter().any(exists),
                 "{} names {name}, which does not exist",
                 path.display()
             );
