@@ -1,11 +1,11 @@
-# What building escher needs, brought along where that can be done. Sourced by `demo` and `check`.
+# Installs what building escher needs, where that is possible. Sourced by `demo`, `check` and `packaging/build`.
 
 if ! command -v cargo >/dev/null; then
-    echo "escher is built with Rust 1.89 or newer, which is not here: see https://rustup.rs" >&2
+    echo "escher needs Rust 1.89 or newer, and cargo was not found: see https://rustup.rs" >&2
     exit 1
 fi
 
-# install PACKAGE...: Debian packages, as root; elsewhere says what is missing.
+# install PACKAGE...: installs Debian packages, as root; elsewhere fails with their names.
 install() {
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "$@" >/dev/null
@@ -15,8 +15,8 @@ install() {
     fi
 }
 
-# unpack PACKAGE PROGRAM: one program of a Debian package, found by PATH from now on; what else the package would
-# bring along or start stays out.
+# unpack PACKAGE PROGRAM: unpacks one program of a Debian package and puts it into PATH. Installing the package
+# would also install and start others.
 unpack() {
     local tools="$PWD/target/tools"
     if ! [ -x "$tools/usr/bin/$2" ]; then
@@ -33,10 +33,10 @@ unpack() {
     PATH="$tools/usr/bin:$PATH"
 }
 
-# What makes Debian packages.
+# The version of cargo-deb, which builds the Debian package.
 CARGO_DEB=3.8.0
 
-# cargo_tool NAME VERSION: a program of that name, installed by cargo, which finds it from now on.
+# cargo_tool NAME VERSION: installs a program by cargo and puts it into PATH.
 cargo_tool() {
     local tools="$PWD/target/tools"
     if ! "$tools/bin/$1" --version 2>/dev/null | grep -qxF "$1 $2"; then

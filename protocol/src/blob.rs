@@ -1,8 +1,8 @@
-//! Bytes and text that borrow from the frame before they allocate.
+//! Bytes and text whose decoding allocates no more than the frame holds.
 //!
-//! bincode decodes an owned `String` or `Vec<u8>` by allocating the length that the peer *claims* and
-//! only then looking whether so many bytes are there. Decoding these two types instead first takes the
-//! slice out of the frame, which fails when it is too short, and then copies exactly that.
+//! bincode decodes an owned `String` or `Vec<u8>` by allocating the length that the peer *claims*,
+//! and only then checks that the bytes are there. These two types first borrow the slice from the
+//! frame, which fails if the frame is too short, and then copy it.
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,22 +11,22 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
-/// Most elements that a list inside a message may have. An argument list at the kernel's limit of
-/// 2 MiB (execve(2)) has fewer; it bounds what a frame of 8 MiB can blow up to in memory.
+/// Most elements of a list in a message. An argument list at the kernel's limit of 2 MiB
+/// (execve(2)) has fewer. The limit bounds the memory that a frame of 8 MiB can decode to.
 pub const MAX_LIST_ITEMS: usize = 262_144;
 
-/// Bytes of any content: an argument, a path, a piece of output. Never assumed to be UTF-8.
+/// Bytes of any value: an argument, a path, a piece of output. They need not be UTF-8.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Blob(Vec<u8>);
 
 impl Blob {
-    /// The bytes, without copying.
+    /// Returns the bytes, without copying them.
     #[must_use]
     pub fn into_vec(self) -> Vec<u8> {
         self.0
     }
 
-    /// The bytes as text for people: what is not UTF-8 becomes U+FFFD.
+    /// Returns the bytes as text for people: sequences that are not UTF-8 become U+FFFD.
     #[must_use]
     pub fn to_string_lossy(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.0)
@@ -98,18 +98,18 @@ impl<'de> Deserialize<'de> for Blob {
     }
 }
 
-/// Text on the wire.
+/// UTF-8 text.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Text(String);
 
 impl Text {
-    /// The string, without copying.
+    /// Returns the string, without copying it.
     #[must_use]
     pub fn into_string(self) -> String {
         self.0
     }
 
-    /// The string, borrowed.
+    /// Borrows the string.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -175,9 +175,9 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// Decodes a list for `#[serde(deserialize_with)]`: grows as elements arrive, never by the length that
-/// the peer claims, and holds at most [`MAX_LIST_ITEMS`].
-pub(crate) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+/// Decodes a list of at most [`MAX_LIST_ITEMS`], for `#[serde(deserialize_with)]`. The list grows
+/// as elements are decoded, never by the length that the peer claims.
+pub(crate) fn bounded_list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,

@@ -1,9 +1,9 @@
-//! Messages to bytes and back: the one module that knows bincode.
+//! Encoding and decoding of messages.
 //!
-//! bincode 2.0.1 in serde mode with its standard configuration (little endian, variable-length
-//! integers). Its maintenance has ended (RUSTSEC-2025-0141), so nothing outside this module names it.
-//! Decoding is bounded by the bytes given, demands that all of them are used, and cannot recurse
-//! because no message type does.
+//! The encoding is that of bincode 2.0.1 in serde mode with its standard configuration (little
+//! endian, variable-length integers). bincode is no longer maintained (RUSTSEC-2025-0141), so only
+//! this module uses it. Decoding is bounded by the length of its input, which it must use up, and
+//! it cannot recurse, because no message type does.
 
 use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
 use bincode::enc::write::Writer;
@@ -12,25 +12,25 @@ use bytes::BytesMut;
 use serde::Serialize;
 use serde::de::Deserialize;
 
-/// Longest payload of a frame once the handshake is done, in bytes: a full argument list (2 MiB,
+/// Longest payload of a frame after the handshake, in bytes. A full argument list (2 MiB,
 /// execve(2)) with its environment fits.
 pub const MAX_PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
 
-/// Where bincode stops decoding. It counts an integer by its size in memory, up to eight times that on the
-/// wire; so this is the smallest limit that every payload of a frame passes.
+/// Where bincode stops decoding. It counts an integer by its size in memory, up to eight times its
+/// size on the wire, so this is the smallest limit that every payload of a frame passes.
 const DECODE_LIMIT: usize = 8 * MAX_PAYLOAD_BYTES;
 
 type Config = Configuration<LittleEndian, Varint, Limit<DECODE_LIMIT>>;
 
 const CONFIG: Config = config::standard().with_limit::<DECODE_LIMIT>();
 
-/// Bytes that are no message, or a message that cannot become bytes.
+/// A failure to decode or encode a message.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CodecError {
-    /// The bytes end too early, have an unknown variant, or break a limit.
+    /// The bytes end too early, contain an unknown variant, or exceed a limit.
     #[error("malformed message: {0}")]
     Malformed(String),
-    /// The message is whole but bytes follow it.
+    /// The message is complete, but bytes follow it.
     #[error("malformed message: {0} bytes follow its end")]
     Trailing(usize),
     /// The value cannot be encoded.
@@ -41,7 +41,7 @@ pub enum CodecError {
 /// Appends the encoded `message` to `buffer`. On an error `buffer` may hold a part of it.
 ///
 /// # Errors
-/// [`CodecError::Unencodable`] when a type refuses serialisation; the protocol's own never do.
+/// [`CodecError::Unencodable`] if the type refuses serialisation; the types of this crate never do.
 pub fn encode_into<T: Serialize>(message: &T, buffer: &mut BytesMut) -> Result<(), CodecError> {
     struct Append<'a>(&'a mut BytesMut);
     impl Writer for Append<'_> {
@@ -54,7 +54,7 @@ pub fn encode_into<T: Serialize>(message: &T, buffer: &mut BytesMut) -> Result<(
         .map_err(|error| CodecError::Unencodable(error.to_string()))
 }
 
-/// Encodes `message` into a buffer of its own.
+/// Encodes `message` into a new buffer.
 ///
 /// # Errors
 /// As [`encode_into`].
@@ -66,8 +66,8 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, CodecError> {
 /// Decodes one message from all of `bytes`.
 ///
 /// # Errors
-/// [`CodecError::Malformed`] when `bytes` is not such a message, [`CodecError::Trailing`] when it is
-/// longer than one.
+/// [`CodecError::Malformed`] if `bytes` do not begin with such a message, [`CodecError::Trailing`]
+/// if they continue behind it.
 pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, CodecError> {
     let (message, used) = bincode::serde::borrow_decode_from_slice(bytes, CONFIG)
         .map_err(|error| CodecError::Malformed(error.to_string()))?;

@@ -1,24 +1,24 @@
-//! What was looked at to see whether escher is well, and how it was found.
+//! Results of checks on the health of escher.
 
 use serde::{Deserialize, Serialize};
 
 use crate::blob::Text;
 
-/// What one check has found, and what to do about it.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
-    /// The check: a permanent name in kebab-case. Several diagnostics may be of the same one.
+    /// Permanent name of the check, in kebab-case. A check may have several diagnostics.
     pub check: Text,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// What was found, for people.
+    /// The result, for people.
     pub message: Text,
-    /// What a person can do about it, where there is something to do.
+    /// What to do about it, for people, if there is something to do.
     pub advice: Option<Text>,
 }
 
 impl Diagnostic {
-    /// A diagnostic without advice.
+    /// Creates a diagnostic without advice.
     #[must_use]
     pub fn new(check: impl Into<Text>, severity: Severity, message: impl Into<Text>) -> Self {
         Diagnostic {
@@ -29,31 +29,31 @@ impl Diagnostic {
         }
     }
 
-    /// All is as it should be.
+    /// Creates a diagnostic of [`Severity::Ok`].
     #[must_use]
     pub fn ok(check: impl Into<Text>, message: impl Into<Text>) -> Self {
         Diagnostic::new(check, Severity::Ok, message)
     }
 
-    /// See [`Severity::Note`].
+    /// Creates a diagnostic of [`Severity::Note`].
     #[must_use]
     pub fn note(check: impl Into<Text>, message: impl Into<Text>) -> Self {
         Diagnostic::new(check, Severity::Note, message)
     }
 
-    /// See [`Severity::Warning`].
+    /// Creates a diagnostic of [`Severity::Warning`].
     #[must_use]
     pub fn warning(check: impl Into<Text>, message: impl Into<Text>) -> Self {
         Diagnostic::new(check, Severity::Warning, message)
     }
 
-    /// See [`Severity::Failure`].
+    /// Creates a diagnostic of [`Severity::Failure`].
     #[must_use]
     pub fn failure(check: impl Into<Text>, message: impl Into<Text>) -> Self {
         Diagnostic::new(check, Severity::Failure, message)
     }
 
-    /// The same with what can be done about it.
+    /// Adds advice to the diagnostic.
     #[must_use]
     pub fn advise(mut self, advice: impl Into<Text>) -> Self {
         self.advice = Some(advice.into());
@@ -61,21 +61,21 @@ impl Diagnostic {
     }
 }
 
-/// How bad a diagnostic is.
+/// How serious a diagnostic is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Severity {
     /// All is as it should be.
     Ok,
-    /// Worth knowing; nothing has to be done about it.
+    /// Worth knowing; nothing needs to be done.
     Note,
-    /// It works, with less than there should be, or not for long.
+    /// Works, but is restricted or will soon fail.
     Warning,
     /// Something does not work.
     Failure,
 }
 
 impl Severity {
-    /// The severity's name in JSON and lists.
+    /// Returns the severity's name in JSON and tables.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! Errors as they cross the wire: a permanent number, a name, words for a person.
+//! Errors on the wire: a permanent number, a name, and text for people.
 
 use std::fmt;
 
@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::blob::Text;
 
-/// The permanent number of an error. Numbers are never reused; a client that meets one it does not know
-/// shows it as `error-<number>`.
+/// The permanent number of an error. Numbers are never reused; a client displays one that it does
+/// not know as `error-<number>`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ErrorCode(u16);
 
-/// One table for number, name and whether to retry, so that wire, JSON and docs cannot differ.
+/// Defines number, name and whether to retry in one table, so that wire, JSON and docs cannot
+/// differ.
 macro_rules! error_codes {
     ($($(#[doc = $doc:literal])+ $constant:ident = $number:literal, $name:literal, retry: $retry:literal;)+) => {
         impl ErrorCode {
@@ -26,62 +27,63 @@ macro_rules! error_codes {
 
 error_codes! {
     // The connection (1–19).
-    /// Bytes that are no message of the protocol; the connection is closed after it.
+    /// The peer sent bytes that are not a message, or reused a request id; in the former case the
+    /// connection is closed.
     PROTOCOL = 1, "protocol", retry: false;
     /// No protocol version in common.
     UNSUPPORTED_VERSION = 2, "unsupported-version", retry: false;
-    /// A frame longer than the limit; the connection is closed after it.
+    /// A frame is longer than the limit; the connection is closed.
     FRAME_TOO_LARGE = 3, "frame-too-large", retry: false;
-    /// The peer said nothing for too long; the connection is closed after it.
+    /// A frame or the handshake took too long; the connection is closed.
     IDLE = 4, "idle", retry: true;
-    /// Too many connections of this user, or in all.
+    /// Too many connections, of this user or in total.
     TOO_MANY_CONNECTIONS = 5, "too-many-connections", retry: true;
-    /// Too many requests in flight on this connection.
+    /// Too many requests in flight on this connection, or writes to one standard input.
     TOO_MANY_REQUESTS = 6, "too-many-requests", retry: true;
     /// escherd is about to stop.
     SHUTTING_DOWN = 7, "shutting-down", retry: true;
-    /// escherd met something that it should not have; its log has more.
+    /// An unexpected failure in escherd; its log has details.
     INTERNAL = 8, "internal", retry: true;
-    /// escherd has no descriptors or memory left for this now.
+    /// escherd has too few descriptors or too little memory at the moment.
     OVERLOADED = 9, "overloaded", retry: true;
 
     // The request (20–49).
-    /// The caller may not do this.
+    /// The caller is not permitted to do this.
     PERMISSION_DENIED = 20, "permission-denied", retry: false;
-    /// No such execution, or none that the caller may see.
+    /// No such execution that the caller may see.
     NOT_FOUND = 21, "not-found", retry: false;
-    /// The reference fits several executions.
+    /// The reference matches several executions.
     AMBIGUOUS = 22, "ambiguous", retry: false;
-    /// The key is in use with another request.
+    /// The key belongs to an execution with another request.
     KEY_CONFLICT = 23, "key-conflict", retry: false;
-    /// The request makes no sense; the message says which part.
+    /// The request is invalid; the message for people says what is.
     INVALID_REQUEST = 24, "invalid-request", retry: false;
-    /// The timeout is over the configured maximum.
+    /// The timeout is longer than the configured maximum.
     TIMEOUT_TOO_LONG = 25, "timeout-too-long", retry: false;
-    /// As many executions are waiting as may.
+    /// The maximum of waiting executions is reached.
     QUEUE_FULL = 26, "queue-full", retry: true;
     /// No such user on this host.
     UNKNOWN_USER = 27, "unknown-user", retry: false;
-    /// The execution is not running (any more).
+    /// The execution is not running, not yet or no longer.
     NOT_RUNNING = 28, "not-running", retry: false;
-    /// The execution was submitted without a standard input to write to, or its end was already sent.
+    /// The execution was submitted without a standard input, or its standard input has ended.
     STDIN_CLOSED = 29, "stdin-closed", retry: false;
-    /// Standard input was written at another offset than the next one.
+    /// There is a gap between this write to standard input and the previous one.
     STDIN_OFFSET = 30, "stdin-offset", retry: false;
     /// The log cannot be read: it was removed or damaged from outside.
     OUTPUT_UNAVAILABLE = 31, "output-unavailable", retry: false;
-    /// Some of the events that were asked for are no longer kept.
+    /// Some of the requested events are no longer kept.
     EVENTS_MISSED = 32, "events-missed", retry: false;
-    /// The store cannot be written: escherd takes on nothing that it could forget.
+    /// The store cannot be written, so escherd accepts nothing that it could forget.
     STORE_UNAVAILABLE = 33, "store-unavailable", retry: true;
-    /// The execution is not finished, so that it cannot be removed.
+    /// The execution is not finished, so it cannot be removed.
     NOT_FINISHED = 34, "not-finished", retry: false;
-    /// The output is served once the execution is finished, by configuration.
+    /// Output is configured to be served once the execution is finished.
     OUTPUT_HELD = 35, "output-held", retry: true;
-    /// The configuration has faults; what was in force before still is.
+    /// The configuration has errors; the previous one stays in force.
     INVALID_CONFIGURATION = 36, "invalid-configuration", retry: false;
-
-    /// A limit that cannot be enforced on this host as it is: the message says which, the hint what is missing.
+    /// A limit cannot be enforced on this host: the message for people says which, the hint what is
+    /// missing.
     LIMIT_UNENFORCEABLE = 37, "limit-unenforceable", retry: false;
     /// The execution cannot be paused or resumed: its command has no cgroup.
     CANNOT_PAUSE = 38, "cannot-pause", retry: false;
@@ -89,43 +91,44 @@ error_codes! {
     /// message for people names its tag.
     UNSUPPORTED = 39, "unsupported", retry: false;
 
-    // How an execution ended (60–89), in its record.
+    // How an execution ended (60–89), in its outcome.
     /// The program was not found.
     PROGRAM_NOT_FOUND = 60, "program-not-found", retry: false;
     /// The command could not be started; the message names the stage and the errno.
     START_FAILED = 61, "start-failed", retry: false;
-    /// The command exited with another status than 0.
+    /// The command exited with a status that is not 0.
     EXIT_STATUS = 62, "exit-status", retry: false;
-    /// The command died of a signal.
+    /// The command was killed by a signal.
     SIGNALLED = 63, "signalled", retry: false;
-    /// The command was ended because its time was over.
+    /// The execution was ended at its timeout.
     TIMED_OUT = 64, "timed-out", retry: false;
     /// The execution was cancelled.
     CANCELLED = 65, "cancelled", retry: false;
-    /// What came of the command cannot be known.
+    /// The result of the execution cannot be known.
     LOST = 66, "lost", retry: false;
-    /// The output passed the limit under the strategy that ends the command.
+    /// The output exceeded its limit, and the configuration ends the command in that case.
     OVERSIZED_OUTPUT = 67, "oversized-output", retry: false;
-    /// The log could take no more output, where that ends the command.
+    /// The log is full, and the configuration ends the command in that case.
     LOG_FULL = 68, "log-full", retry: false;
-    /// The kernel has killed processes of the command for want of memory, and it did not complete.
+    /// The kernel killed processes of the command for lack of memory, and the command did not
+    /// complete.
     OOM_KILLED = 69, "oom-killed", retry: false;
 }
 
 impl ErrorCode {
-    /// The code with this number, known to this version or not.
+    /// Returns the code with this number, whether this version knows it or not.
     #[must_use]
     pub const fn from_number(number: u16) -> Self {
         ErrorCode(number)
     }
 
-    /// The permanent number.
+    /// Returns the permanent number.
     #[must_use]
     pub const fn number(self) -> u16 {
         self.0
     }
 
-    /// The kebab-case name; `None` for a number that this version does not know.
+    /// Returns the kebab-case name; `None` for a number that this version does not know.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
         self.row().map(|row| row.1)
@@ -157,23 +160,23 @@ impl fmt::Debug for ErrorCode {
     }
 }
 
-/// What went wrong, to what, and what to do about it.
+/// An error with text for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct ApiError {
     /// The permanent code.
     pub code: ErrorCode,
-    /// For people: what happened and to what. One line, no full stop.
+    /// What failed and why, for people: one line without a full stop.
     pub message: Text,
-    /// For people: what to do about it, where that is known.
+    /// What to do about it, for people, if that is known.
     pub hint: Option<Text>,
-    /// Whether the same request may succeed later. Sent, not derived, so that an older client can
-    /// act on a code it does not know.
+    /// Whether the same request may succeed later. It is sent, so that a client can act on a code
+    /// that it does not know.
     pub retry: bool,
 }
 
 impl ApiError {
-    /// An error without a hint.
+    /// Creates an error without a hint.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<Text>) -> Self {
         ApiError {
@@ -184,7 +187,7 @@ impl ApiError {
         }
     }
 
-    /// The same error, with what to do about it.
+    /// Adds a hint to the error.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<Text>) -> Self {
         self.hint = Some(hint.into());
@@ -198,7 +201,7 @@ mod tests {
 
     /// Outside programs store these numbers and names: a change here breaks them.
     #[test]
-    fn numbers_and_names_are_for_ever() {
+    fn numbers_and_names_are_permanent() {
         let table: Vec<(u16, &str, bool)> = ErrorCode::TABLE
             .iter()
             .map(|(code, name, retry)| (code.number(), *name, *retry))

@@ -1,51 +1,53 @@
-//! What a handler of events is told.
+//! Events for handlers in a program.
 
 use crate::blob::Blob;
 use crate::execution::ExecutionRecord;
 use crate::id::ExecutionId;
 use crate::time::Timestamp;
 
-/// Something that has happened to an execution. For one execution they come in this order: `Started`, its
-/// output in the order of arrival, and one of the others at the end; one that never ran has only that.
+/// An event of an execution, for an event handler. The events of one execution come in this order:
+/// `Started`, its output in the order of arrival, and at the end one of the others. An execution
+/// that never ran has only the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExecutionEvent {
-    /// Its program runs.
+    /// The program runs.
     Started {
         /// Which execution.
         id: ExecutionId,
-        /// Since when.
+        /// When it was started.
         at: Timestamp,
     },
-    /// It has written to its standard output.
+    /// The command wrote to its standard output.
     Stdout {
         /// Which execution.
         id: ExecutionId,
-        /// What.
+        /// The bytes.
         data: Blob,
     },
-    /// It has written to its standard error.
+    /// The command wrote to its standard error.
     Stderr {
         /// Which execution.
         id: ExecutionId,
-        /// What.
+        /// The bytes.
         data: Blob,
     },
-    /// It exited with status 0.
+    /// The command exited with status 0.
     Completed(Box<ExecutionRecord>),
-    /// It exited otherwise, died of a signal, could not be started, or wrote too much.
+    /// The command exited with another status, was killed by a signal, could not be started, or
+    /// wrote too much.
     Failed(Box<ExecutionRecord>),
-    /// Somebody has ended it.
+    /// The execution was ended on request.
     Cancelled(Box<ExecutionRecord>),
-    /// Its time was over.
+    /// The execution was ended at its timeout.
     Timeout(Box<ExecutionRecord>),
-    /// What came of it cannot be known.
+    /// The result of the execution cannot be known.
     Lost(Box<ExecutionRecord>),
 }
 
 impl ExecutionEvent {
-    /// The event that is the end of an execution; `None` while it is not finished.
+    /// Returns the last event of the execution with this record; `None` if it is not finished.
     #[must_use]
-    pub fn end(record: ExecutionRecord) -> Option<Self> {
+    pub fn from_finished(record: ExecutionRecord) -> Option<Self> {
         use crate::execution::Status;
         let status = record.status;
         let record = Box::new(record);

@@ -1,10 +1,10 @@
-//! Executions: what is asked for, what is known, how they end.
+//! Executions: requests, records and outcomes.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::blob::{Blob, Text, list};
+use crate::blob::{Blob, Text, bounded_list};
 use crate::error::ApiError;
 use crate::id::ExecutionId;
 use crate::parts::Parts;
@@ -15,68 +15,70 @@ use crate::time::Timestamp;
 pub const MAX_NAME_BYTES: usize = 255;
 /// Most labels of one execution.
 pub const MAX_LABELS: usize = 64;
-/// Command bytes in an element of a list.
+/// Most bytes of the command in a record that [`Request::List`](crate::message::Request::List)
+/// returns.
 pub const LISTED_COMMAND_BYTES: usize = 4096;
 
-/// A command to run, and how.
+/// A request to run a command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecutionRequest {
-    /// Makes the request safe to repeat: within one user the same key with the same request names the
-    /// first execution and never runs twice; with another request it is a conflict.
+    /// Makes the request safe to repeat. A user's second request with the same key names the first
+    /// execution and does not run again if the requests are equal, and is a `key-conflict`
+    /// otherwise.
     pub key: Option<Text>,
-    /// A name for people; begins with a letter. Several executions may bear the same.
+    /// A name for people; begins with a letter. Several executions may have the same name.
     pub name: Option<Text>,
-    /// What to run.
+    /// The command to run.
     pub command: Command,
-    /// Variables set on top of the fresh environment that escherd makes.
-    #[serde(deserialize_with = "list")]
+    /// Variables that are set on top of the fresh environment that escherd creates.
+    #[serde(deserialize_with = "bounded_list")]
     pub environment: Vec<(Blob, Blob)>,
-    /// Where to run it: an absolute path, entered with the command's own authority. `None`: the user's
-    /// home, or `/` where that cannot be entered.
+    /// The working directory: an absolute path, entered with the authority of the command's user.
+    /// `None`: the user's home, or `/` if that cannot be entered.
     pub working_dir: Option<Blob>,
-    /// As whom.
+    /// The user that the command runs as.
     pub run_as: RunAs,
-    /// What its standard input is.
+    /// The command's standard input.
     pub stdin: StdinMode,
-    /// When to end it.
+    /// When to end the execution.
     pub timeout: Timeout,
-    /// Milliseconds between SIGTERM and SIGKILL; `None`: the configured `kill_grace_ms`.
+    /// Milliseconds from SIGTERM to SIGKILL; `None`: the configured `kill_grace_ms`.
     pub kill_grace_ms: Option<u64>,
-    /// What it may use at most. A limit that cannot be enforced is refused, not ignored.
+    /// Limits of resources.
     pub limits: ResourceLimits,
-    /// For filters; at most [`MAX_LABELS`], keys unique.
-    #[serde(deserialize_with = "list")]
+    /// Labels for filters; at most [`MAX_LABELS`], with unique keys.
+    #[serde(deserialize_with = "bounded_list")]
     pub labels: Vec<(Text, Text)>,
     /// Fields added by later versions. A required part that escherd does not know is refused with
     /// [`unsupported`](crate::ErrorCode::UNSUPPORTED); others are kept.
     pub parts: Parts,
 }
 
-/// What to run.
+/// The command of an execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// A program and its arguments. One without a slash is looked up in the command's own PATH.
+    /// A program and its arguments. A program without a slash is looked up in the command's PATH.
     Exec {
-        /// The first is the program. Empty is refused.
-        #[serde(deserialize_with = "list")]
+        /// Program and arguments; must not be empty.
+        #[serde(deserialize_with = "bounded_list")]
         argv: Vec<Blob>,
     },
-    /// Text for a shell, run as `<shell> -c <text>`.
+    /// A text for a shell, run as `<shell> -c <text>`.
     Shell {
         /// The text.
         text: Blob,
-        /// The shell; `None`: `/bin/sh`.
+        /// The shell; `None`: [`Command::DEFAULT_SHELL`].
         shell: Option<Blob>,
     },
-    /// A script, run as `<interpreter> <path> <arguments>`, or by its own first line (`#!`, execve(2)).
-    /// A record shows what is run, as `Exec`.
+    /// A script, run as `<interpreter> <path> <arguments>`, or by its first line (`#!`, execve(2)).
+    /// Records have it as `Exec`.
     Script {
-        /// The file.
+        /// The script.
         path: Blob,
-        /// The program that reads it; `None`: the one that its first line names.
+        /// The interpreter; `None`: the program in the script's first line.
         interpreter: Option<Blob>,
-        /// What the script is given.
-        #[serde(deserialize_with = "list")]
+        /// Arguments of the script.
+        #[serde(deserialize_with = "bounded_list")]
         arguments: Vec<Blob>,
     },
 }
@@ -88,10 +90,10 @@ impl Default for Command {
 }
 
 impl Command {
-    /// The shell of a [`Command::Shell`] that names none.
+    /// The shell of a [`Command::Shell`] without one.
     pub const DEFAULT_SHELL: &'static str = "/bin/sh";
 
-    /// The argument list as given to execve(2).
+    /// Returns the argument list for execve(2).
     #[must_use]
     pub fn to_argv(&self) -> Vec<Blob> {
         match self {
@@ -114,40 +116,40 @@ impl Command {
     }
 }
 
-/// As whom a command runs.
+/// The user that a command runs as.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RunAs {
-    /// The caller, with the uid, gid and groups of its connection.
+    /// The caller, with uid, gid and groups of its connection.
     #[default]
     Caller,
-    /// The user of this login name, with its login groups.
+    /// The user with this login name, with its login groups.
     Name(Text),
-    /// The user of this number, with its login groups.
+    /// The user with this uid, with its login groups.
     Uid(u32),
 }
 
-/// What a command's standard input is.
+/// The standard input of a command.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StdinMode {
     /// `/dev/null`.
     #[default]
     Null,
-    /// A pipe, fed by [`Request::WriteStdin`](crate::message::Request::WriteStdin).
+    /// A pipe, written by [`Request::WriteStdin`](crate::message::Request::WriteStdin).
     Stream,
 }
 
-/// When a command is ended.
+/// The timeout of an execution.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Timeout {
-    /// After the configured `default_timeout_ms`.
+    /// The configured `default_timeout_ms`.
     #[default]
     Default,
-    /// After so many milliseconds; 0 is refused.
+    /// A duration from the start of the program.
     After {
-        /// The milliseconds.
+        /// The duration in milliseconds; must not be 0.
         ms: u64,
     },
-    /// Never; refused where there is a maximum.
+    /// No timeout; refused where a maximum is configured.
     Unlimited,
 }
 
@@ -156,31 +158,31 @@ pub enum Timeout {
 pub enum CancelMode {
     /// The kill ladder: SIGTERM, the grace period, SIGKILL.
     Graceful,
-    /// SIGKILL at once, also when a ladder is under way.
+    /// SIGKILL at once, also during a kill ladder.
     Kill,
 }
 
 /// The state of an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Status {
-    /// Accepted; waits for its turn.
+    /// The execution waits for its turn.
     Pending,
-    /// Its program runs.
+    /// The program runs.
     Running,
-    /// Exit status 0.
+    /// The command exited with status 0.
     Completed,
-    /// Another exit status, death by a signal, or it could not be started.
+    /// The command exited with another status, was killed by a signal, or could not be started.
     Failed,
-    /// Ended because somebody asked for it.
+    /// The execution was ended on request.
     Cancelled,
-    /// Ended because its time was over.
+    /// The execution was ended at its timeout.
     Timeout,
-    /// What came of it cannot be known.
+    /// The result cannot be known: its shim was killed or the host went down.
     Lost,
 }
 
 impl Status {
-    /// Every state with its name, as on the wire, in JSON and in tables.
+    /// Every state with its name in JSON and tables, in the order of the wire.
     pub const TABLE: [(Status, &'static str); 7] = [
         (Status::Pending, "pending"),
         (Status::Running, "running"),
@@ -191,7 +193,7 @@ impl Status {
         (Status::Lost, "lost"),
     ];
 
-    /// The state's name.
+    /// Returns the state's name.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::TABLE
@@ -200,7 +202,7 @@ impl Status {
             .map_or("unknown", |row| row.1)
     }
 
-    /// The state of this name.
+    /// Returns the state with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::TABLE
@@ -209,7 +211,7 @@ impl Status {
             .map(|row| row.0)
     }
 
-    /// Whether nothing more will happen to the execution.
+    /// Whether the execution has ended.
     #[must_use]
     pub const fn is_finished(self) -> bool {
         !matches!(self, Status::Pending | Status::Running)
@@ -225,9 +227,9 @@ impl fmt::Display for Status {
 /// A user of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct User {
-    /// Its number, as the kernel tells it.
+    /// The user id.
     pub uid: u32,
-    /// Its login name, where there is one.
+    /// The login name, if the user database has one.
     pub name: Option<Text>,
 }
 
@@ -240,64 +242,64 @@ impl fmt::Display for User {
     }
 }
 
-/// Everything known about an execution.
+/// Everything that escherd knows about an execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecutionRecord {
-    /// Its id.
+    /// The id.
     pub id: ExecutionId,
-    /// Its number: from 1, counting up, never used again.
+    /// The number: from 1, counting up, never used again.
     pub number: u64,
-    /// Its name.
+    /// The name of the request.
     pub name: Option<Text>,
-    /// The key of its request.
+    /// The key of the request.
     pub key: Option<Text>,
-    /// Its state.
+    /// The state.
     pub status: Status,
-    /// As whom it runs.
+    /// The user that it runs as.
     pub user: User,
-    /// Who asked for it.
+    /// The user that submitted it.
     pub submitted_by: User,
-    /// What it runs.
+    /// The command.
     pub command: Command,
-    /// Whether `command` was cut (in lists).
+    /// Whether `command` is cut, as in lists.
     pub command_cut: bool,
-    /// Where it runs.
+    /// The working directory.
     pub working_dir: Blob,
-    /// What its standard input is.
+    /// The standard input.
     pub stdin: StdinMode,
-    /// Its labels.
-    #[serde(deserialize_with = "list")]
+    /// The labels of the request.
+    #[serde(deserialize_with = "bounded_list")]
     pub labels: Vec<(Text, Text)>,
-    /// Its timeout in milliseconds; `None`: none.
+    /// The timeout in milliseconds; `None`: no timeout.
     pub timeout_ms: Option<u64>,
-    /// Milliseconds between SIGTERM and SIGKILL.
+    /// Milliseconds from SIGTERM to SIGKILL.
     pub kill_grace_ms: u64,
     /// When it was accepted.
     pub submitted_at: Timestamp,
     /// When its program was started.
     pub started_at: Option<Timestamp>,
-    /// When it was over.
+    /// When it ended.
     pub completed_at: Option<Timestamp>,
-    /// Process id of its main process, while it runs.
+    /// Process id of the main process, while it runs.
     pub pid: Option<u32>,
-    /// Who has asked for its end, once somebody has.
+    /// Who requested its end, once somebody has.
     pub cancelled_by: Option<Canceller>,
-    /// Path of its log. The file is there once the command has written something.
+    /// Path of the log. The file exists once the command has written something.
     pub log_path: Blob,
     /// How it ended, once it has.
     pub outcome: Option<Outcome>,
-    /// What it may use and has used.
+    /// Limits, measurements, and whether it is paused.
     pub resources: Resources,
-    /// Fields added by later versions, with those of the request that escherd did not know.
+    /// Fields added by later versions, and the parts of the request that escherd did not know.
     pub parts: Parts,
 }
 
-/// Who ended an execution.
+/// Who requested the end of an execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Canceller {
     /// A user, by a request.
     User(User),
-    /// The host or the service, by stopping.
+    /// The host or the service, because it stops.
     Host,
 }
 
@@ -313,68 +315,70 @@ impl fmt::Display for Canceller {
 /// How an execution ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// What became of the main process.
+    /// How the main process ended.
     pub exit: Exit,
     /// Why the execution is not `completed`; `None` exactly if it is.
     pub error: Option<ApiError>,
-    /// The last signal of the kill ladder, if the ladder was used on the main process.
+    /// The last signal of the kill ladder, if it was used on the main process.
     pub ended_by_signal: Option<i32>,
-    /// From start to end, in microseconds of the monotonic clock.
+    /// Time from start to end, in microseconds of the monotonic clock.
     pub duration_us: u64,
-    /// What the command used.
+    /// Resources that the command used.
     pub usage: Usage,
-    /// What it wrote.
+    /// Bytes that the command wrote.
     pub output: OutputTotals,
-    /// Whether processes were left over, and what became of them.
+    /// Whether processes outlived the main process, and what became of them.
     pub leftovers: Leftovers,
 }
 
-/// What became of a main process.
+/// How a main process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// It exited with this status, 0 to 255.
     Code(i32),
-    /// It died of a signal.
+    /// It was killed by a signal.
     Signal {
         /// The signal's number.
         signal: i32,
         /// Whether a core was dumped.
         core_dumped: bool,
     },
-    /// It was never there: setting it up failed.
+    /// It could not be started.
     NotStarted {
-        /// At which step.
+        /// The step that failed.
         stage: StartStage,
-        /// For which reason (errno(3)).
+        /// The reason (errno(3)).
         errno: i32,
     },
-    /// It was never there: the execution was cancelled while it waited.
+    /// It was never started, because the execution was cancelled while it waited.
     Withdrawn,
-    /// Nobody was left to see it end.
+    /// Unknown: the shim was killed or the host went down.
     Unknown,
 }
 
-/// Resources used by the command and all its descendants that were waited for (wait4(2)).
+/// Resources that a command used: as counted by its cgroup, or without one, by the command and its
+/// descendants that were waited for (wait4(2)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// CPU time in user mode, in microseconds.
     pub user_us: u64,
     /// CPU time in the kernel, in microseconds.
     pub system_us: u64,
-    /// Largest resident set of any one process, in bytes.
+    /// Most memory at once, in bytes; without a cgroup, the largest resident set of any one
+    /// process.
     pub peak_memory_bytes: u64,
 }
 
 /// Bytes that a command wrote.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputTotals {
-    /// To its standard output.
+    /// Bytes to standard output.
     pub stdout_bytes: u64,
-    /// To its standard error.
+    /// Bytes to standard error.
     pub stderr_bytes: u64,
-    /// Of these, in the log.
+    /// Bytes of both that are in the log.
     pub log_bytes: u64,
-    /// Of these, not in the log because it could not be written or would have passed its limit.
+    /// Bytes of both that are not in the log, because it could not be written or reached its limit.
     pub dropped_bytes: u64,
 }
 
@@ -386,14 +390,14 @@ pub enum Leftovers {
     None,
     /// They were killed.
     Killed,
-    /// They were killed but have not gone (a process in uninterruptible sleep).
+    /// SIGKILL was sent, but some did not end (uninterruptible sleep).
     Unkillable,
-    /// Nobody was left to see whether there were any.
+    /// Unknown: the shim was killed or the host went down.
     Unknown,
 }
 
 impl Leftovers {
-    /// The name in JSON.
+    /// Returns the name in JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -405,16 +409,16 @@ impl Leftovers {
     }
 }
 
-/// A step in starting a program, in the order in which they are taken.
+/// A step in starting a program. The variants are in the order of the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum StartStage {
     /// Pipes, memory and the process itself (pipe(2), clone(2)).
     Prepare,
-    /// A session and process group of its own (setsid(2)).
+    /// A new session and process group (setsid(2)).
     Session,
-    /// A session keyring of its own (keyctl(2)).
+    /// A new session keyring (keyctl(2)).
     Keyring,
-    /// Descriptors 0, 1 and 2, and no other (dup3(2), close_range(2)).
+    /// Descriptors 0, 1 and 2 and no others (dup3(2), close_range(2)).
     Descriptors,
     /// Priority, out-of-memory score, umask.
     Attributes,
@@ -426,13 +430,13 @@ pub enum StartStage {
     Gid,
     /// User ids (setresuid(2)).
     Uid,
-    /// That user and groups are what was asked for.
+    /// A check that user and groups are as requested.
     VerifyIdentity,
     /// The working directory (chdir(2)).
     WorkingDirectory,
     /// The signal mask (sigprocmask(2)).
     Signals,
-    /// The program itself (execve(2)).
+    /// The program (execve(2)).
     Exec,
 }
 
@@ -454,7 +458,7 @@ impl StartStage {
         (StartStage::Exec, "exec"),
     ];
 
-    /// The stage's name.
+    /// Returns the stage's name.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::TABLE

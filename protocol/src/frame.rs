@@ -1,9 +1,9 @@
-//! Frames on a byte stream: a length of four bytes, big endian, then so many bytes of payload.
+//! Frames on a byte stream: a length of four bytes, big endian, then a payload of that length.
 //!
-//! Written on tokio-util's codec traits rather than with its `LengthDelimitedCodec`, for two reasons:
-//! that one reserves the length that a header claims before any of it has arrived, and it would have
-//! every message encoded into a buffer of its own and then copied. Here the buffer grows only as bytes
-//! arrive, and a message is encoded straight into the outgoing buffer.
+//! The codec implements tokio-util's traits and does not use its `LengthDelimitedCodec`, which
+//! reserves the length that a header claims before any of the payload has arrived, and needs every
+//! message in a buffer of its own first. Here the buffer grows only as bytes arrive, and a message
+//! is encoded straight into the outgoing buffer.
 
 use std::io;
 use std::marker::PhantomData;
@@ -19,18 +19,18 @@ use crate::handshake::MAX_HANDSHAKE_BYTES;
 /// Bytes of a frame before its payload.
 pub const HEADER_BYTES: usize = 4;
 
-/// A stream that does not hold frames, or a message that does not fit into one.
+/// A stream that does not consist of frames, or a message that does not fit into one.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// A frame is longer than allowed.
     #[error("frame of {length} bytes is over the limit of {limit}")]
     TooLarge {
-        /// The payload's length as claimed or encoded.
+        /// Length of the payload in bytes, as claimed by the header or as encoded.
         length: usize,
-        /// The limit in force.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// The payload is not the message that was expected.
+    /// The payload is not a message of the expected type.
     #[error(transparent)]
     Codec(#[from] CodecError),
     /// The stream failed, or ended inside a frame.
@@ -38,9 +38,7 @@ pub enum FrameError {
     Io(#[from] io::Error),
 }
 
-/// Cuts a byte stream into messages of type `In` and makes frames of messages of any type.
-///
-/// Starts with the handshake's limit; [`FrameCodec::established`] makes the codec for what follows.
+/// Splits a byte stream into messages of type `In`, and writes messages of any type as frames.
 #[derive(Debug)]
 pub struct FrameCodec<In> {
     limit: usize,
@@ -48,7 +46,7 @@ pub struct FrameCodec<In> {
 }
 
 impl<In> FrameCodec<In> {
-    /// For the first frame of each side.
+    /// Creates the codec for the first frame of each side, of at most [`MAX_HANDSHAKE_BYTES`].
     #[must_use]
     pub fn handshake() -> Self {
         FrameCodec {
@@ -57,7 +55,7 @@ impl<In> FrameCodec<In> {
         }
     }
 
-    /// For everything after the handshake.
+    /// Creates the codec for frames after the handshake, of at most [`MAX_PAYLOAD_BYTES`].
     #[must_use]
     pub fn established() -> Self {
         FrameCodec {
@@ -66,11 +64,12 @@ impl<In> FrameCodec<In> {
         }
     }
 
-    /// Appends `message` as one frame and returns the length of its payload. On an error `buffer` is as
-    /// it was.
+    /// Appends `message` to `buffer` as one frame and returns the length of its payload in bytes.
+    /// On an error `buffer` is unchanged.
     ///
     /// # Errors
-    /// [`FrameError::TooLarge`] when it does not fit, [`FrameError::Codec`] when it cannot be encoded.
+    /// [`FrameError::TooLarge`] if the message exceeds the limit, [`FrameError::Codec`] if it
+    /// cannot be encoded.
     pub fn encode_frame<Out: Serialize>(
         &self,
         message: &Out,
@@ -105,12 +104,13 @@ impl<In> FrameCodec<In> {
 }
 
 impl<In: DeserializeOwned> FrameCodec<In> {
-    /// Takes the next message out of `buffer` with the length of its payload; `None` when it is not
-    /// there in full yet.
+    /// Removes the next message from `buffer` and returns it with the length of its payload in
+    /// bytes; `None` while its frame is incomplete.
     ///
     /// # Errors
-    /// [`FrameError::TooLarge`] as soon as a header claims too much, [`FrameError::Codec`] when the
-    /// payload is no message. The stream is of no use after either.
+    /// [`FrameError::TooLarge`] as soon as a header claims more than the limit,
+    /// [`FrameError::Codec`] if the payload is not a message. The stream cannot be used after
+    /// either.
     pub fn decode_frame(&self, buffer: &mut BytesMut) -> Result<Option<(In, usize)>, FrameError> {
         let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else {
             return Ok(None);

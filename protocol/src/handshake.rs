@@ -1,40 +1,41 @@
-//! The first frame of each side. Its bytes are frozen: every version can at least say that it does not
-//! understand another.
+//! The handshake: the first frame of each side. Its bytes are the same in every version, so that
+//! any two programs can find out that they have no version in common.
 
 use serde::{Deserialize, Serialize};
 
-use crate::blob::{Text, list};
+use crate::blob::{Text, bounded_list};
 use crate::error::ApiError;
 use crate::id::InstanceId;
 
-/// Tells escher's protocol from anything else that may connect.
+/// The first bytes of a [`Hello`], which distinguish escher's protocol from any other.
 pub const MAGIC: [u8; 8] = *b"\x89escher\n";
 
-/// Longest payload of a frame before the handshake is done, in bytes.
+/// Longest payload of a frame until the handshake is done, in bytes.
 pub const MAX_HANDSHAKE_BYTES: usize = 4096;
 
-/// The oldest protocol version spoken here.
+/// The oldest protocol version that this crate implements.
 ///
 /// - 1: the first.
 pub const LOWEST_VERSION: u16 = 1;
-/// The newest protocol version spoken here.
+/// The newest protocol version that this crate implements.
 pub const HIGHEST_VERSION: u16 = 1;
 
 /// The client's first frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// [`MAGIC`].
+    /// [`MAGIC`]; anything else is refused.
     pub magic: [u8; 8],
     /// The oldest version that the client speaks.
     pub lowest: u16,
     /// The newest version that the client speaks.
     pub highest: u16,
-    /// Who this is, for escherd's log: `escherctl 0.1.0`. Never used for authority.
+    /// Name and version of the client, for escherd's log: `escherctl 0.1.0`. It confers no
+    /// authority.
     pub client: Text,
 }
 
 impl Hello {
-    /// The greeting of a client of this version of the crate.
+    /// Creates the greeting of a client that uses this crate.
     #[must_use]
     pub fn new(client: impl Into<Text>) -> Self {
         Hello {
@@ -45,7 +46,8 @@ impl Hello {
         }
     }
 
-    /// The newest version that both sides speak, if there is one.
+    /// Returns the newest version that both sides speak; `None` if there is none or the magic is
+    /// another.
     #[must_use]
     pub fn common_version(&self) -> Option<u16> {
         let highest = self.highest.min(HIGHEST_VERSION);
@@ -59,39 +61,39 @@ impl Hello {
 pub enum HelloReply {
     /// The connection is ready for requests.
     Welcome(Welcome),
-    /// It is not; the daemon closes it.
+    /// The daemon refuses the connection and closes it.
     Refused(Refusal),
 }
 
 /// The terms of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
-    /// The version spoken from here on.
+    /// The version of all frames that follow.
     pub version: u16,
-    /// Who answers: `escherd 0.1.0`.
+    /// Name and version of the daemon: `escherd 0.1.0`.
     pub daemon: Text,
-    /// Which run of escherd this is.
+    /// The running instance of escherd.
     pub instance: InstanceId,
-    /// Names of what this daemon can do beyond the version's base. None are defined yet.
-    #[serde(deserialize_with = "list")]
+    /// Names of optional abilities of this daemon. None are defined yet.
+    #[serde(deserialize_with = "bounded_list")]
     pub features: Vec<Text>,
-    /// What the client has to keep to.
-    pub limits: ConnectionLimits,
+    /// Limits that the client must observe.
+    pub limits: SessionLimits,
 }
 
-/// Limits of one connection.
+/// Limits of a connection after the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConnectionLimits {
+pub struct SessionLimits {
     /// Longest payload of a frame in either direction, in bytes.
     pub max_frame_bytes: u32,
     /// Most requests (streams included) in flight at once.
     pub max_requests_in_flight: u32,
-    /// Most payload bytes of one stream's items that the client has not granted back
+    /// Initial and largest window of a stream, in payload bytes
     /// (see [`ClientFrame::Grant`](crate::message::ClientFrame::Grant)).
     pub stream_window_bytes: u32,
 }
 
-/// Why there is no connection.
+/// The reason why a connection is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The reason.

@@ -1,4 +1,4 @@
-//! What executions, daemons and requests are called.
+//! Ids of executions, escherd instances and requests.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,19 +13,19 @@ use crate::blob::Text;
 pub struct ExecutionId(#[serde(with = "uuid::serde::compact")] Uuid);
 
 impl ExecutionId {
-    /// A fresh id.
+    /// Creates a new id.
     #[must_use]
     pub fn generate() -> Self {
         ExecutionId(Uuid::now_v7())
     }
 
-    /// The id with these sixteen bytes.
+    /// Creates the id with these bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         ExecutionId(Uuid::from_bytes(bytes))
     }
 
-    /// The sixteen bytes.
+    /// Returns the id's bytes.
     #[must_use]
     pub const fn into_bytes(self) -> [u8; 16] {
         self.0.into_bytes()
@@ -44,14 +44,14 @@ impl fmt::Debug for ExecutionId {
     }
 }
 
-/// Text that is no execution id.
+/// A text that is not an execution id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an execution id (a UUID such as 01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42)")]
 pub struct ParseIdError;
 
 impl FromStr for ExecutionId {
     type Err = ParseIdError;
-    /// Accepts the hyphenated form only, in either case.
+    /// Parses the hyphenated form, in upper or lower case.
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         match Uuid::try_parse(text) {
             Ok(uuid) if text.len() == uuid::fmt::Hyphenated::LENGTH => Ok(ExecutionId(uuid)),
@@ -60,18 +60,18 @@ impl FromStr for ExecutionId {
     }
 }
 
-/// Which run of escherd this is: fresh at every start, so that a client notices a restart.
+/// The id of one run of escherd: new at every start, so that a client notices a restart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InstanceId(#[serde(with = "uuid::serde::compact")] Uuid);
 
 impl InstanceId {
-    /// A fresh id.
+    /// Creates a new id.
     #[must_use]
     pub fn generate() -> Self {
         InstanceId(Uuid::now_v7())
     }
 
-    /// The id with these sixteen bytes.
+    /// Creates the id with these bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         InstanceId(Uuid::from_bytes(bytes))
@@ -90,20 +90,31 @@ impl fmt::Debug for InstanceId {
     }
 }
 
-/// Ties replies to requests; chosen by the client, unique among its requests in flight on one connection.
+/// The id of a request on one connection, chosen by the client. No two requests in flight have the
+/// same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RequestId(pub u64);
 
-/// Fewest digits of a UUID's head or tail that name an execution.
-pub const MIN_FRAGMENT_DIGITS: usize = 4;
+/// Fewest digits of a UUID's head or tail that a [`Target::Reference`] may be.
+pub const MIN_ID_PART_DIGITS: usize = 4;
 
-/// The execution that a request is about.
+/// Parses the number of an execution as people type it: decimal digits, the first of which is not 0.
+///
+/// Other texts that read as a number (`007`, `+7`) are none here: they may be a part of an id.
+#[must_use]
+pub fn parse_number(text: &str) -> Option<u64> {
+    let is_number = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().ok()).flatten()
+}
+
+/// The execution to which a request applies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
-    /// Exactly this one.
+    /// The execution with this id.
     Id(ExecutionId),
-    /// What a person typed. escherd tries, in this order: a number, a full UUID, a name (the newest
-    /// execution that bears it), a unique head or tail of a UUID of at least [`MIN_FRAGMENT_DIGITS`].
+    /// A reference as a person types it. escherd tries, in this order: a number, a full UUID, a
+    /// name (of the newest execution with that name), a unique head or tail of a UUID with at least
+    /// [`MIN_ID_PART_DIGITS`] digits.
     Reference(Text),
 }
 
@@ -124,6 +135,31 @@ impl fmt::Display for Target {
         match self {
             Target::Id(id) => id.fmt(f),
             Target::Reference(text) => text.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_number;
+
+    #[test]
+    fn digits_with_a_leading_zero_are_no_number() {
+        for (text, number) in [
+            ("1", Some(1)),
+            ("120", Some(120)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("0", None),
+            ("001", None),
+            ("0002", None),
+            ("+1", None),
+            ("-1", None),
+            ("1 ", None),
+            ("1a", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_number(text), number, "{text:?}");
         }
     }
 }

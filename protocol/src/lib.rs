@@ -1,12 +1,13 @@
-//! What escher's programs say to each other.
+//! The protocol between escherd and its clients, and the types that escherd's library and the
+//! client library share.
 //!
-//! A client opens the daemon's Unix socket and sends a [`handshake::Hello`]; the daemon answers
-//! with a [`HelloReply`](handshake::HelloReply). From then on the client sends
-//! [`ClientFrame`]s and the daemon [`ServerFrame`]s, any
-//! number of requests in flight at once. `docs/protocol.md` holds the whole of it for people.
+//! A client connects to the daemon's Unix socket and sends a [`handshake::Hello`]; the daemon
+//! answers with a [`HelloReply`](handshake::HelloReply). After that the client sends
+//! [`ClientFrame`]s and the daemon [`ServerFrame`]s, with any number of requests in flight.
+//! `docs/protocol.md` describes the whole protocol.
 //!
-//! The crate does no I/O: [`codec`] turns messages into bytes and back, [`frame`] (feature `frames`)
-//! cuts a byte stream into them, the rest are the types: those that travel, and those that escherd's library and the client's give alike.
+//! The crate does no I/O: [`codec`] turns messages into bytes and back, [`frame`] (feature
+//! `frames`) splits a byte stream into messages, and the other modules hold the types.
 #![forbid(unsafe_code)]
 
 pub mod blob;

@@ -1,7 +1,7 @@
-//! What travels once the handshake is done.
+//! The messages after the handshake.
 //!
-//! Variants and fields are only ever appended (a field to a message only with a new protocol version);
-//! `tests/golden` holds the bytes of each.
+//! Variants are only ever appended, fields only with a new protocol version; within a version
+//! messages grow by [parts](crate::parts). `tests/golden` holds the bytes of each message.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,43 +15,44 @@ use crate::result::Omission;
 use crate::settings::{Reloaded, Setting};
 use crate::time::Timestamp;
 
-/// Client to daemon.
+/// A frame from a client to escherd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClientFrame {
-    /// Asks for something.
+    /// Makes a request.
     Request {
-        /// Comes back in every frame that answers.
+        /// Identifies the answer: every frame of it has the same id.
         id: RequestId,
-        /// What is asked for.
+        /// The request.
         body: Request,
     },
-    /// Allows the stream that answers `id` to send so many more payload bytes.
+    /// Adds to the window of the stream that answers `id`.
     ///
-    /// A stream starts with `stream_window_bytes`; each [`ServerFrame::Item`] uses up the length of its
-    /// payload; the daemon sends the next one while anything is left. So a client that reads one stream
-    /// slowly can still use the connection for everything else.
+    /// The window starts with `stream_window_bytes` and never exceeds that; each
+    /// [`ServerFrame::Item`] uses up the length of its payload, and the daemon sends the next item
+    /// while anything is left. So a client that reads one stream slowly can still use the
+    /// connection for everything else.
     Grant {
-        /// The request whose stream may go on.
+        /// The request that the stream answers.
         id: RequestId,
-        /// Payload bytes to add.
+        /// Payload bytes to add to the window.
         bytes: u32,
     },
-    /// The client no longer wants an answer to `id`, and gets no more of it but for frames that are on
-    /// their way already. What the request has done stays done.
+    /// Abandons a request: no frames of its answer follow, except those already on their way. The
+    /// effects of the request stay.
     Abandon {
-        /// The request to forget.
+        /// The request.
         id: RequestId,
     },
 }
 
-/// Daemon to client.
+/// A frame from escherd to a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServerFrame {
-    /// The whole answer to a request that has one value.
+    /// The answer to a request with one value.
     Reply {
         /// The request.
         id: RequestId,
-        /// Its answer.
+        /// The value, or why there is none.
         result: Result<Response, ApiError>,
     },
     /// One element of the stream that answers a request.
@@ -61,51 +62,51 @@ pub enum ServerFrame {
         /// The element.
         item: Item,
     },
-    /// The stream is over.
+    /// The end of a stream.
     End {
         /// The request.
         id: RequestId,
-        /// Whether it was complete.
+        /// Whether the stream was complete, or why not.
         result: Result<(), ApiError>,
     },
 }
 
-/// What a client asks of escherd.
+/// The requests, each with its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Run a command. → [`Response::Submitted`].
+    /// Runs a command. → [`Response::Submitted`].
     Submit(Box<ExecutionRequest>),
-    /// What is known about an execution. → [`Response::Execution`].
+    /// Returns what is known about an execution. → [`Response::Execution`].
     Status(Target),
-    /// As `Status`, once the execution is finished. → [`Response::Execution`].
+    /// Does the same once the execution is finished. → [`Response::Execution`].
     Wait(Target),
-    /// The record of an execution and its output up to the configured limit, once it is finished.
-    /// → stream: one [`Item::Execution`], then [`Item::Output`]s, all of stdout before all of stderr,
-    /// with an [`Item::Omitted`] in place of output that is left out.
+    /// Returns the record of an execution and its output up to the configured limit, once it is
+    /// finished. → stream: one [`Item::Execution`], then [`Item::Output`]s, all of stdout before
+    /// all of stderr, with an [`Item::Omitted`] in place of output that is left out.
     Result(Target),
-    /// Executions that the caller may see, newest first. → stream of [`Item::Execution`] whose
-    /// commands are cut at [`LISTED_COMMAND_BYTES`](crate::execution::LISTED_COMMAND_BYTES).
+    /// Lists executions that the caller may see, newest first. → stream of [`Item::Execution`]
+    /// whose commands are cut at [`LISTED_COMMAND_BYTES`](crate::execution::LISTED_COMMAND_BYTES).
     List(Selection),
-    /// End an execution. → [`Response::Cancel`].
+    /// Ends an execution. → [`Response::Cancel`].
     Cancel {
         /// Which execution.
         target: Target,
         /// How.
         mode: CancelMode,
     },
-    /// Send a signal to an execution's main process. → [`Response::Done`].
+    /// Sends a signal to an execution's main process. → [`Response::Done`].
     Signal {
         /// Which execution.
         target: Target,
         /// The signal's number (signal(7)).
         signal: i32,
     },
-    /// Stop all processes of an execution until it is resumed or ended. Its timeout goes on.
+    /// Stops all processes of an execution until it is resumed or ended. Its timeout goes on.
     /// → [`Response::Done`] once they are stopped.
     Pause(Target),
-    /// Continue a paused execution. → [`Response::Done`] once its processes run again.
+    /// Continues a paused execution. → [`Response::Done`] once its processes run again.
     Resume(Target),
-    /// Bytes for a command's standard input. → [`Response::StdinAccepted`] once the shim has them.
+    /// Writes to a command's standard input. → [`Response::StdinAccepted`] once the shim has them.
     WriteStdin {
         /// Which execution.
         target: Target,
@@ -117,36 +118,36 @@ pub enum Request {
         /// Whether the input ends after `data`.
         end: bool,
     },
-    /// Output from the log. → stream of [`Item::Output`].
+    /// Reads output from the log. → stream of [`Item::Output`].
     ReadOutput(OutputRequest),
-    /// Events of the executions that the caller may see. → stream of [`Item::Event`].
+    /// Returns events of the executions that the caller may see. → stream of [`Item::Event`].
     Events(EventsRequest),
-    /// Forget a finished execution: its record and its log. → [`Response::Removed`].
+    /// Forgets a finished execution: its record and its log. → [`Response::Removed`].
     Remove(Target),
-    /// Forget all finished executions that match; unfinished ones are skipped, whatever the filter
+    /// Forgets all finished executions that match; unfinished ones are skipped, whatever the filter
     /// says. → [`Response::Removed`].
     Prune(Selection),
-    /// Facts about escherd itself. → [`Response::Info`].
+    /// Returns facts about escherd itself. → [`Response::Info`].
     Info,
-    /// Check whether escherd and what it depends on are well. Details that could reveal secrets are
-    /// only for root and escherd's own user. → [`Response::Diagnostics`].
+    /// Checks whether escherd and what it depends on are well. Details that could reveal secrets
+    /// are only for root and escherd's own user. → [`Response::Diagnostics`].
     Diagnose,
-    /// escherd's metrics, over all users. → [`Response::Metrics`].
+    /// Returns escherd's metrics, over all users. → [`Response::Metrics`].
     Metrics,
-    /// The settings that are in force. → [`Response::Settings`].
+    /// Returns the settings in force. → [`Response::Settings`].
     Settings,
-    /// Read the configuration again and apply what can change while escherd runs. Only for root and
-    /// escherd's own user. → [`Response::Reloaded`]; on an error nothing has changed.
+    /// Reads the configuration again and applies what can change while escherd runs. Only for root
+    /// and escherd's own user. → [`Response::Reloaded`]; on an error nothing has changed.
     Reload,
-    /// Remove now what the settings say need not be kept, as escherd does by itself where
+    /// Removes now what the settings say need not be kept, as escherd does by itself where
     /// `enable_auto_cleanup` is on. Only for root and escherd's own user. → [`Response::Removed`].
     Cleanup,
 }
 
-/// Most bytes that one [`Request::WriteStdin`] carries.
+/// Most bytes of one [`Request::WriteStdin`].
 pub const MAX_STDIN_BYTES: usize = 64 * 1024;
 
-/// The answer to a request that has one value.
+/// The value that answers a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
     /// To [`Request::Submit`].
@@ -167,11 +168,11 @@ pub enum Response {
     /// To [`Request::Info`].
     Info(Box<DaemonInfo>),
     /// To [`Request::Diagnose`].
-    Diagnostics(#[serde(deserialize_with = "crate::blob::list")] Vec<Diagnostic>),
+    Diagnostics(#[serde(deserialize_with = "crate::blob::bounded_list")] Vec<Diagnostic>),
     /// To [`Request::Metrics`]: OpenMetrics text.
     Metrics(Text),
     /// To [`Request::Settings`].
-    Settings(#[serde(deserialize_with = "crate::blob::list")] Vec<Setting>),
+    Settings(#[serde(deserialize_with = "crate::blob::bounded_list")] Vec<Setting>),
     /// To [`Request::Reload`].
     Reloaded(Reloaded),
 }
@@ -189,57 +190,57 @@ pub enum Item {
     Event(Event),
 }
 
-/// A command that escherd has taken on.
+/// An accepted submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submitted {
-    /// Its id.
+    /// The id of the execution.
     pub id: ExecutionId,
-    /// Its number, for people.
+    /// The number of the execution, for people.
     pub number: u64,
-    /// Whether the key was known and this is the execution of an earlier, equal request.
+    /// Whether this is the execution of an earlier, equal request with the same key.
     pub existing: bool,
 }
 
-/// What came of a cancel.
+/// The result of a cancel request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CancelOutcome {
-    /// It was still waiting; it will not start.
+    /// The execution was waiting and will not start.
     Withdrawn,
     /// The kill ladder has begun.
     Ending,
-    /// The kill ladder was already under way.
+    /// The kill ladder had already begun.
     AlreadyEnding,
-    /// It had already finished.
+    /// The execution had already finished.
     AlreadyFinished(Status),
 }
 
-/// Which executions to list.
+/// Conditions on executions. All of them must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListFilter {
-    /// Finished ones too; else only pending and running ones.
+    /// Finished executions too; otherwise only pending and running ones.
     pub all: bool,
-    /// Only these states; empty: any.
-    #[serde(deserialize_with = "crate::blob::list")]
+    /// Only these states, whatever `all` says; empty: any.
+    #[serde(deserialize_with = "crate::blob::bounded_list")]
     pub statuses: Vec<Status>,
-    /// Only with all of these labels and values.
-    #[serde(deserialize_with = "crate::blob::list")]
+    /// Only with all of these labels (keys and values).
+    #[serde(deserialize_with = "crate::blob::bounded_list")]
     pub labels: Vec<(Text, Text)>,
-    /// Only of this name.
+    /// Only with this name.
     pub name: Option<Text>,
-    /// Only run as this user (a login name).
+    /// Only run as this user: a login name or a uid.
     pub user: Option<Text>,
-    /// At most so many, the newest; 0: no bound.
+    /// Most executions to return, the newest; 0: no limit.
     pub limit: u32,
 }
 
-/// Which executions, by what they are and when they were submitted.
+/// A filter with times of submission.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
-    /// By what they are. For [`Request::Prune`] its limit means nothing.
+    /// The filter. [`Request::Prune`] ignores its limit.
     pub filter: ListFilter,
-    /// Only those submitted then or later.
+    /// Only executions submitted at this time or later.
     pub since: Option<Timestamp>,
-    /// Only those submitted before.
+    /// Only executions submitted before this time.
     pub until: Option<Timestamp>,
 }
 
@@ -253,74 +254,74 @@ impl From<ListFilter> for Selection {
     }
 }
 
-/// What has been forgotten.
+/// Totals of removed executions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
-    /// How many executions.
+    /// Number of executions.
     pub executions: u64,
     /// Bytes of their logs.
     pub log_bytes: u64,
 }
 
-/// Which output to read.
+/// A request to read output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputRequest {
-    /// Of which execution.
+    /// The execution.
     pub target: Target,
-    /// Which of its outputs.
+    /// Which streams to read.
     pub streams: StreamSelection,
-    /// Where to begin.
+    /// Where to start.
     pub start: OutputStart,
-    /// Log bytes to look at from there; `None`: to the end.
+    /// Bytes of the log to read from there, selected or not; `None`: to the end.
     pub length: Option<u64>,
-    /// Whether to go on, as output comes, until the execution is finished.
+    /// Whether to continue with new output until the execution is finished.
     pub follow: bool,
 }
 
-/// Which events to tell.
+/// A request for events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventsRequest {
-    /// Go on from here: events after this sequence number that escherd still has; `None`: all it has.
+    /// Only events after this sequence number; `None`: all that escherd still has.
     pub after: Option<u64>,
-    /// Whether to go on as events happen. The stream then ends only with the connection.
+    /// Whether to continue with new events. The stream then ends only with the connection.
     pub follow: bool,
 }
 
-/// Something that happened to an execution.
+/// An event of an execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Counts up by one for each event, over restarts of escherd too; a caller sees gaps where events
-    /// concern executions that it may not see.
+    /// Increases by one for each event, also over restarts of escherd; a caller sees gaps where
+    /// events concern executions that it may not see.
     pub sequence: u64,
-    /// When.
+    /// When it happened.
     pub time: Timestamp,
-    /// To which execution.
+    /// The execution.
     pub id: ExecutionId,
-    /// Its number.
+    /// The execution's number.
     pub number: u64,
-    /// Its name, if it has one.
+    /// The execution's name, if it has one.
     pub name: Option<Text>,
-    /// Whose it is.
+    /// The user that submitted the execution.
     pub user: User,
-    /// What.
+    /// What happened.
     pub kind: EventKind,
 }
 
-/// What happened.
+/// The kind of an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventKind {
-    /// Accepted; it waits for its turn.
+    /// The execution was accepted and waits for its turn.
     Submitted,
     /// The program runs.
     Started,
-    /// Somebody asked for its end.
+    /// The end of the execution was requested.
     CancelRequested(Canceller),
-    /// It is over.
+    /// The execution has ended.
     Finished(Status),
 }
 
 impl EventKind {
-    /// The kind's name in JSON and tables.
+    /// Returns the kind's name in JSON and tables.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -332,41 +333,41 @@ impl EventKind {
     }
 }
 
-/// About a running escherd.
+/// Facts about a running escherd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DaemonInfo {
     /// escherd's version.
     pub version: Text,
-    /// Which run of it.
+    /// The id of this run of escherd.
     pub instance: InstanceId,
-    /// Its process id.
+    /// The process id.
     pub pid: u32,
-    /// The user it runs as.
+    /// The uid that it runs as.
     pub uid: u32,
-    /// Since when.
+    /// When it was started.
     pub started_at: Timestamp,
-    /// Whether it can run commands as any user; else only as its own.
+    /// Whether it can run commands as any user; otherwise only as its own user.
     pub serves_all_users: bool,
     /// The launcher's process id; `None` while there is none.
     pub launcher_pid: Option<u32>,
     /// Directory of the logs.
     pub log_dir: Blob,
-    /// Directory of what must survive a reboot.
+    /// Directory of the state that survives a reboot.
     pub state_dir: Blob,
-    /// Executions that wait.
+    /// Number of waiting executions, of all users, as the next two.
     pub pending: u64,
-    /// Executions that run.
+    /// Number of running executions.
     pub running: u64,
-    /// Finished executions that escherd still knows.
+    /// Number of finished executions that escherd still knows.
     pub finished: u64,
-    /// Most that run at once.
+    /// Most executions that run at once.
     pub max_concurrent_executions: u64,
-    /// Most that wait.
+    /// Most executions that wait.
     pub max_pending_executions: u64,
-    /// Timeout of a command that names none, in milliseconds; 0: none.
+    /// Timeout of executions without one of their own, in milliseconds; 0: no timeout.
     pub default_timeout_ms: u64,
-    /// Longest timeout that may be asked for, in milliseconds; 0: any.
+    /// Longest timeout that a request may have, in milliseconds; 0: any.
     pub max_timeout_ms: u64,
-    /// Bytes per stream that a result carries.
+    /// Most bytes of each stream in a result.
     pub max_output_size_bytes: u64,
 }

@@ -1,4 +1,4 @@
-//! Where a request comes from, as its labels say it.
+//! Metadata of a request, stored as labels.
 
 use crate::blob::Text;
 
@@ -6,24 +6,24 @@ use crate::blob::Text;
 pub const SOURCE_LABEL: &str = "source";
 /// Label key of [`Metadata::conversation_id`].
 pub const CONVERSATION_LABEL: &str = "conversation-id";
-/// A tag is a label whose key is this and the tag, without a value: `tag.nightly`.
+/// Prefix of the label key of a tag; the label has no value: `tag.nightly`.
 pub const TAG_PREFIX: &str = "tag.";
 
-/// Where a request comes from. It travels as labels of
-/// [`ExecutionRequest::labels`](crate::ExecutionRequest::labels), so that everything that finds executions by
-/// labels finds them by this too: `escherctl ps --filter label.source=ci`.
+/// The origin of a request. It is stored in
+/// [`ExecutionRequest::labels`](crate::ExecutionRequest::labels), so that filters by labels work
+/// for it too: `escherctl ps --filter label.source=ci`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
-    /// Which program or service asks.
+    /// The program or service that makes the request.
     pub source: Option<Text>,
-    /// What the request belongs to, as its asker counts it.
+    /// Id of the conversation or job to which the request belongs, as its program chooses it.
     pub conversation_id: Option<Text>,
-    /// Words to find it by.
+    /// Keywords for filters.
     pub tags: Vec<Text>,
 }
 
 impl Metadata {
-    /// The labels that say this.
+    /// Returns the metadata as labels.
     #[must_use]
     pub fn to_labels(&self) -> Vec<(Text, Text)> {
         let label = |key: &str, value: &Option<Text>| {
@@ -39,9 +39,9 @@ impl Metadata {
             .collect()
     }
 
-    /// What `labels` say of it; other labels are passed over.
+    /// Reads the metadata from `labels`; other labels are ignored.
     #[must_use]
-    pub fn of_labels(labels: &[(Text, Text)]) -> Self {
+    pub fn from_labels(labels: &[(Text, Text)]) -> Self {
         let mut metadata = Metadata::default();
         for (key, value) in labels {
             match &**key {
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_say_all_of_it_and_other_labels_nothing() {
+    fn metadata_survives_as_labels_among_others() {
         let metadata = Metadata {
             source: Some("ci".into()),
             conversation_id: Some("4711".into()),
@@ -70,7 +70,7 @@ mod tests {
         let mut labels = metadata.to_labels();
         labels.push(("team".into(), "infra".into()));
         assert_eq!(labels.len(), 5);
-        assert_eq!(Metadata::of_labels(&labels), metadata);
+        assert_eq!(Metadata::from_labels(&labels), metadata);
         assert_eq!(Metadata::default().to_labels(), []);
     }
 }

@@ -1,23 +1,23 @@
-//! Pieces of a command's output.
+//! Output of commands: streams, ranges and chunks.
 
 use serde::{Deserialize, Serialize};
 
 use crate::blob::Blob;
 
-/// Most bytes of output that one [`OutputChunk`] carries.
+/// Most bytes of output in one [`OutputChunk`].
 pub const MAX_CHUNK_BYTES: usize = 256 * 1024;
 
-/// One of a command's two outputs.
+/// One of a command's two output streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum OutputStream {
-    /// Descriptor 1.
+    /// Standard output, descriptor 1.
     Stdout,
-    /// Descriptor 2.
+    /// Standard error, descriptor 2.
     Stderr,
 }
 
 impl OutputStream {
-    /// `stdout` or `stderr`.
+    /// Returns `stdout` or `stderr`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -27,44 +27,45 @@ impl OutputStream {
     }
 }
 
-/// Which outputs a reader wants.
+/// Which of the two output streams to read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StreamSelection {
     /// Both, in the order of arrival.
     #[default]
     Both,
-    /// This one alone.
+    /// Only this one.
     Only(OutputStream),
 }
 
 impl StreamSelection {
-    /// Whether `stream` is wanted.
+    /// Whether the selection includes `stream`.
     #[must_use]
     pub fn includes(self, stream: OutputStream) -> bool {
         match self {
             StreamSelection::Both => true,
-            StreamSelection::Only(wanted) => wanted == stream,
+            StreamSelection::Only(selected) => selected == stream,
         }
     }
 }
 
-/// Where a reader starts.
+/// Where to start reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OutputStart {
-    /// At this byte of the log, counted over both outputs. Past the end: nothing, or what will come.
+    /// At this byte of the log, counted over both streams. An offset past the end reads nothing
+    /// until the log has grown beyond it.
     Offset(u64),
-    /// At the last so many lines (of the selected outputs) that are there when the request is served.
+    /// At the last lines, this many, of the selected streams when the request is served.
     LastLines(u64),
 }
 
-/// Which part of an execution's output to read. The default is all of it.
+/// A range of an execution's output. The default is all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputRange {
-    /// Which of the two outputs.
+    /// Which streams to read.
     pub streams: StreamSelection,
-    /// Where to begin.
+    /// Where to start.
     pub start: OutputStart,
-    /// Log bytes to look at from there; `None`: to the end.
+    /// Bytes of the log to read from there, selected or not; `None`: to the end.
     pub length: Option<u64>,
 }
 
@@ -79,7 +80,7 @@ impl Default for OutputRange {
 }
 
 impl OutputRange {
-    /// All output from this byte of the log on.
+    /// Returns the range of all output from this byte of the log on.
     #[must_use]
     pub fn from_offset(offset: u64) -> Self {
         OutputRange {
@@ -89,18 +90,18 @@ impl OutputRange {
     }
 }
 
-/// Consecutive bytes of one output.
+/// Consecutive bytes of one output stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputChunk {
-    /// Which output.
+    /// Which stream.
     pub stream: OutputStream,
-    /// Where `data` begins in the log, counted over both outputs. Reading on from `offset + data.len()`
-    /// continues without gap or repeat.
+    /// Where `data` begins in the log, counted in bytes over both streams. A read from
+    /// `offset + data.len()` continues without gap or repeat.
     pub offset: u64,
-    /// When `data` arrived, in microseconds since the command's start. Output of one stream within a
-    /// millisecond (more, where many short pieces would make the index longer than the log) counts as
-    /// having arrived with its first byte.
+    /// When `data` arrived, in microseconds since the command's start. Output of one stream within
+    /// a millisecond (longer where many short pieces would make the index larger than the log) has
+    /// the time of its first byte.
     pub time_us: u64,
-    /// At most [`MAX_CHUNK_BYTES`].
+    /// The bytes; at most [`MAX_CHUNK_BYTES`].
     pub data: Blob,
 }

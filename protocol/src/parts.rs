@@ -1,8 +1,8 @@
 //! Tagged parts: how messages grow without a new protocol version.
 //!
-//! A message that can grow ends in [`Parts`]. A later version adds a field to it as one more part with
-//! a tag of its own, whose bytes are the field encoded by itself ([`codec`](crate::codec)). A receiver
-//! that does not know a tag still decodes the message, because a part says how long it is.
+//! A message that can grow ends in [`Parts`]. A later version adds a field to it as one more part
+//! with a tag of its own, whose bytes are the field encoded by itself ([`codec`](crate::codec)). A
+//! receiver that does not know a tag still decodes the message, because a part says how long it is.
 //!
 //! The lowest bit of a tag says what a receiver does with a part that it does not know:
 //!
@@ -53,8 +53,8 @@ impl Part {
     }
 }
 
-/// The parts of one message: at most [`MAX_PARTS`] with at most [`MAX_PARTS_BYTES`] in all, each tag
-/// once, in ascending order. So equal parts have equal bytes.
+/// The parts of one message: at most [`MAX_PARTS`] with at most [`MAX_PARTS_BYTES`] in all, each
+/// tag once, in ascending order. So equal parts have equal bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Parts(Vec<Part>);
 

@@ -1,33 +1,34 @@
-//! What a command may use, and what it has used, by its cgroup (cgroups(7)).
+//! Limits and measurements of resources, by cgroups (cgroups(7)).
 
 use serde::{Deserialize, Serialize};
 
-/// What a command and everything below it may use together. A limit that cannot be enforced is refused, not
-/// ignored.
+/// Limits for a command and all its descendants together. A limit that cannot be enforced is
+/// refused, not ignored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ResourceLimits {
-    /// Most memory, in bytes; beyond it the kernel ends the command (`memory.max`). `None`: no limit.
+    /// Most memory, in bytes (`memory.max`); beyond it the kernel kills processes of the command.
+    /// `None`: no limit.
     pub memory_max: Option<u64>,
-    /// Most CPU time, in percent of one CPU: 200 is two (`cpu.max`). `None`: no limit.
+    /// Most CPU time, in percent of one CPU (`cpu.max`): 200 is two CPUs. `None`: no limit.
     pub cpu_quota: Option<u32>,
-    /// Most tasks, which are processes and threads, at once (`pids.max`), [`ResourceLimits::MOST_TASKS`] at the
-    /// most. `None`: no limit.
+    /// Most tasks (processes and threads) at once (`pids.max`); at most
+    /// [`ResourceLimits::MOST_TASKS`]. `None`: no limit.
     pub tasks_max: Option<u64>,
 }
 
 impl ResourceLimits {
-    /// The largest `tasks_max` that Linux takes: there cannot be more tasks (`PID_MAX_LIMIT`).
+    /// The largest `tasks_max` that Linux accepts (`PID_MAX_LIMIT`).
     pub const MOST_TASKS: u64 = 4_194_304;
 
-    /// Whether there is no limit at all.
+    /// Whether no limit is set.
     #[must_use]
     pub const fn is_unlimited(&self) -> bool {
         self.memory_max.is_none() && self.cpu_quota.is_none() && self.tasks_max.is_none()
     }
 }
 
-/// What a command and everything below it has used together, as its cgroup has counted. `None`: not measured,
-/// because the kernel or the delegation does not provide it.
+/// Resources that a command and all its descendants used together, as counted by their cgroup.
+/// `None`: not measured, because the kernel or the delegation does not provide it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measurements {
     /// CPU time in user mode, in microseconds (`cpu.stat`).
@@ -42,27 +43,28 @@ pub struct Measurements {
     pub io_written_bytes: Option<u64>,
     /// Most tasks at once (`pids.peak`, Linux 6.1).
     pub peak_tasks: Option<u64>,
-    /// How many processes the kernel has killed for want of memory (`memory.events`).
+    /// Processes that the kernel killed for lack of memory (`memory.events`).
     pub oom_kills: Option<u64>,
 }
 
-/// What an execution may use and has used.
+/// Limits and measurements of an execution.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
-    /// What it may use.
+    /// The limits of its request.
     pub limits: ResourceLimits,
-    /// Whether everything that it runs is stopped.
+    /// Whether all its processes are stopped
+    /// ([`Request::Pause`](crate::message::Request::Pause)).
     pub paused: bool,
-    /// What it has used. `None`: it is not over, or had no cgroup.
+    /// What it used. `None`: it is not finished, or had no cgroup.
     pub measured: Option<Measurements>,
 }
 
-/// Which kinds of resources can be limited and measured for each execution.
+/// Which resources can be limited and measured for each execution.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Controllers {
-    /// `memory_max`, peak memory, processes killed for want of memory.
+    /// `memory_max`, peak memory, processes killed for lack of memory.
     pub memory: bool,
-    /// `cpu_quota`. CPU time is measured without it.
+    /// `cpu_quota`. CPU time is measured without this controller too.
     pub cpu: bool,
     /// `tasks_max`, peak tasks.
     pub pids: bool,

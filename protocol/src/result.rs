@@ -1,5 +1,4 @@
-//! A finished execution with its output: what both faces of escher, the socket and the library, give for a
-//! result.
+//! Results: finished executions with their output.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -15,32 +14,32 @@ use crate::id::ExecutionId;
 use crate::output::{OutputChunk, OutputStream};
 use crate::time::Timestamp;
 
-/// A place in a result where output of a stream was left out. There is at most one for each stream.
+/// Output that is left out of a result, at most once for each stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Omission {
-    /// Of which output.
+    /// The stream.
     pub stream: OutputStream,
-    /// How many bytes.
+    /// Number of bytes that are left out.
     pub bytes: u64,
-    /// What stands in their place in the result's text; may be empty.
+    /// Text that replaces them in the result; may be empty.
     pub mark: Text,
 }
 
-/// A finished execution with its output, as far as escherd's settings have a result carry it.
+/// A finished execution with its output, up to the configured limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecutionResult {
-    /// Everything known about it; it has the true lengths of the outputs.
+    /// The record, which has the full lengths of the output.
     pub record: ExecutionRecord,
-    /// Its standard output, with a mark where some was left out.
+    /// Standard output, with a mark where output is left out.
     pub stdout: Vec<u8>,
-    /// Its standard error, likewise.
+    /// Standard error, likewise.
     pub stderr: Vec<u8>,
-    /// What was left out of the two.
+    /// Output that is left out of the two.
     pub omissions: Vec<Omission>,
 }
 
 impl ExecutionResult {
-    /// A result without output so far.
+    /// Creates a result without output.
     #[must_use]
     pub fn new(record: ExecutionRecord) -> Self {
         ExecutionResult {
@@ -51,12 +50,12 @@ impl ExecutionResult {
         }
     }
 
-    /// Adds the next piece of one of the outputs.
+    /// Appends a chunk to its stream.
     pub fn push(&mut self, chunk: &OutputChunk) {
         self.stream(chunk.stream).extend_from_slice(&chunk.data);
     }
 
-    /// Notes that output is left out here.
+    /// Appends the mark of an omission to its stream.
     pub fn omit(&mut self, omission: Omission) {
         self.stream(omission.stream)
             .extend_from_slice(omission.mark.as_bytes());
@@ -70,25 +69,25 @@ impl ExecutionResult {
         }
     }
 
-    /// The execution's id.
+    /// Returns the execution's id.
     #[must_use]
     pub fn id(&self) -> ExecutionId {
         self.record.id
     }
 
-    /// How it ended.
+    /// Returns the final state.
     #[must_use]
     pub fn status(&self) -> Status {
         self.record.status
     }
 
-    /// Whether the command exited with status 0 and nothing else was wrong.
+    /// Whether the execution is [`Status::Completed`]: the command exited with status 0.
     #[must_use]
     pub fn success(&self) -> bool {
         self.record.status == Status::Completed
     }
 
-    /// The command's exit status, 0 to 255; `None` where it has none: it died of a signal, or never ran.
+    /// Returns the command's exit status, 0 to 255; `None` if a signal killed it or it never ran.
     #[must_use]
     pub fn exit_code(&self) -> Option<i32> {
         match self.record.outcome.as_ref()?.exit {
@@ -97,39 +96,39 @@ impl ExecutionResult {
         }
     }
 
-    /// From start to end, by the monotonic clock; zero if it never ran.
+    /// Returns the time from start to end, by the monotonic clock; zero if the command never ran.
     #[must_use]
     pub fn duration(&self) -> Duration {
         let outcome = self.record.outcome.as_ref();
         Duration::from_micros(outcome.map_or(0, |outcome| outcome.duration_us))
     }
 
-    /// When its program was started, if it was.
+    /// Returns when the program was started, if it was.
     #[must_use]
     pub fn started_at(&self) -> Option<Timestamp> {
         self.record.started_at
     }
 
-    /// When it was over.
+    /// Returns when the execution ended.
     #[must_use]
     pub fn completed_at(&self) -> Option<Timestamp> {
         self.record.completed_at
     }
 
-    /// Why it is not completed; `None` exactly if it is.
+    /// Returns why the execution is not `completed`; `None` exactly if it is.
     #[must_use]
     pub fn error(&self) -> Option<&ApiError> {
         self.record.outcome.as_ref()?.error.as_ref()
     }
 
-    /// The file that has all of the output, where the result does not.
+    /// Returns the file with all of the output, if the result lacks some.
     #[must_use]
     pub fn output_file(&self) -> Option<&Path> {
         let path = Path::new(OsStr::from_bytes(&self.record.log_path));
         self.is_cut().then_some(path)
     }
 
-    /// Whether output was left out.
+    /// Whether output is left out.
     #[must_use]
     pub fn is_cut(&self) -> bool {
         !self.omissions.is_empty()

@@ -1,34 +1,34 @@
-//! What escherd's settings are, as it tells them.
+//! escherd's settings in force, and the result of a reload.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::blob::{Text, list};
+use crate::blob::{Text, bounded_list};
 
-/// One setting that is in force.
+/// A setting in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
-    /// Its table and key: `execution.max_timeout_ms`.
+    /// Table and key: `execution.max_timeout_ms`.
     pub name: Text,
-    /// Its value.
+    /// The value.
     pub value: SettingValue,
-    /// Where that comes from, for people: `default`, a file and line, a variable, an option.
+    /// Where the value comes from, for people: `default`, a file and line, a variable, an option.
     pub origin: Text,
-    /// Whether it can be changed without a restart of escherd.
+    /// Whether a reload can change it without a restart of escherd.
     pub live: bool,
 }
 
 /// The value of a setting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SettingValue {
-    /// It has none.
+    /// The setting has no value.
     Unset,
     /// On or off.
     Flag(bool),
     /// A number; its unit is in the setting's name.
     Number(u64),
-    /// Anything else, as it is written in a file.
+    /// Any other value, as written in a configuration file.
     Text(Text),
 }
 
@@ -43,13 +43,13 @@ impl fmt::Display for SettingValue {
     }
 }
 
-/// What came of reading the configuration again.
+/// The result of reading the configuration again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
     /// Settings that have changed and are in force now.
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "bounded_list")]
     pub applied: Vec<Text>,
-    /// Settings that have changed and wait for a restart of escherd.
-    #[serde(deserialize_with = "list")]
+    /// Settings that have changed and take effect at the next start of escherd.
+    #[serde(deserialize_with = "bounded_list")]
     pub need_restart: Vec<Text>,
 }

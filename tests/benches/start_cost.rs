@@ -1,8 +1,8 @@
-//! What it costs to run a command that does nothing: from asking to its result.
+//! The time of a command that does nothing, from the request to its result.
 //!
-//! All contestants take turns in one run, so that they meet the same machine; the medians of the rounds are
-//! printed, with their ratios to the kernel's own price: posix_spawn(3) and wait, by std's `Command`, which
-//! takes that road when neither user nor hook is set.
+//! All variants take turns in one run, under the same load of the machine. The medians of the rounds are printed,
+//! with their ratios to the cost of the kernel alone: posix_spawn(3), which std's `Command` uses when neither a
+//! user nor a hook is set, and wait.
 //!
 //! `cargo build --release --workspace && cargo bench -p escher-tests --bench start_cost`
 
@@ -15,24 +15,24 @@ use escher_tests::{Daemon, Keeper, connect, exec};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-/// escherd with a launcher under a keeper.
-const GROUPED: &str = "the same, each in its cgroup";
+/// The row of an escherd with a launcher under a keeper.
+const IN_CGROUPS: &str = "the same, each in its cgroup";
 
 const ROUNDS: usize = 15;
-const ONE_BY_ONE: usize = 200;
+const SEQUENTIAL_RUNS: usize = 200;
 const AT_ONCE: usize = 64;
-const IN_A_CROWD: usize = 1_000;
-/// For contestants that take tens of milliseconds.
-const SLOW: usize = 10;
+const CONCURRENT_RUNS: usize = 1_000;
+/// For variants that take tens of milliseconds.
+const SLOW_RUNS: usize = 10;
 
-/// The times of single runs, and how long all took together.
+/// The times of single runs, and of all together.
 struct Round {
     each: Vec<Duration>,
     all: Duration,
 }
 
 impl Round {
-    fn of(count: usize, mut run: impl FnMut()) -> Self {
+    fn measure(count: usize, mut run: impl FnMut()) -> Self {
         let start = Instant::now();
         let each = (0..count)
             .map(|_| {
@@ -58,7 +58,7 @@ impl Round {
     }
 }
 
-/// The medians over all rounds of one contestant.
+/// The medians over all rounds of one variant.
 struct Summary {
     name: &'static str,
     p50: f64,
@@ -81,9 +81,9 @@ fn summary(name: &'static str, rounds: &[Round]) -> Summary {
     }
 }
 
-/// With an environment like that of escher's commands. What cargo puts into a benchmark's own, above all
-/// `LD_LIBRARY_PATH`, would make each start of the program dearer for this contestant alone.
-fn bare() -> Command {
+/// The command with an environment like that of escher's commands. The environment that cargo gives a benchmark,
+/// above all `LD_LIBRARY_PATH`, would slow down the starts of this variant alone.
+fn direct() -> Command {
     let mut command = Command::new("/bin/true");
     command
         .env_clear()
@@ -107,13 +107,13 @@ fn bare() -> Command {
     command
 }
 
-fn bare_once() {
-    assert!(bare().status().expect("/bin/true").success());
+fn run_directly() {
+    assert!(direct().status().expect("/bin/true").success());
 }
 
-/// One thread for each that may run at once: posix_spawn(3) holds its thread until the program runs, so
-/// that a single thread could not keep the processors busy.
-fn bare_crowd(count: usize) -> Round {
+/// Runs commands in a thread for each that may run at once: posix_spawn(3) blocks until the program runs, so a
+/// single thread could not keep the processors busy.
+fn run_directly_at_once(count: usize) -> Round {
     let start = Instant::now();
     let left = AtomicUsize::new(count);
     let take = |left: usize| left.checked_sub(1);
@@ -125,7 +125,7 @@ fn bare_crowd(count: usize) -> Round {
                 .is_ok()
             {
                 let start = Instant::now();
-                bare_once();
+                run_directly();
                 each.push(start.elapsed());
             }
             each
@@ -149,31 +149,31 @@ fn request() -> ExecutionRequest {
     }
 }
 
-async fn escher_once(client: &Client) {
+async fn run_by_escher(client: &Client) {
     let submitted = client.execute(request()).await.unwrap();
     let result = client.get_result(submitted.id).await.unwrap();
     assert_eq!(result.record.status, Status::Completed);
 }
 
-async fn escher_round(client: &Client, count: usize) -> Round {
+async fn escher_sequential(client: &Client, count: usize) -> Round {
     let mut each = Vec::with_capacity(count);
-    let begun = Instant::now();
+    let begin = Instant::now();
     for _ in 0..count {
         let start = Instant::now();
-        escher_once(client).await;
+        run_by_escher(client).await;
         each.push(start.elapsed());
     }
     Round {
         each,
-        all: begun.elapsed(),
+        all: begin.elapsed(),
     }
 }
 
-async fn escher_crowd(client: &Client, count: usize) -> Round {
+async fn escher_at_once(client: &Client, count: usize) -> Round {
     let start = Instant::now();
     let timed = || async {
         let start = Instant::now();
-        escher_once(client).await;
+        run_by_escher(client).await;
         start.elapsed()
     };
     let mut running: FuturesUnordered<_> = (0..AT_ONCE.min(count)).map(|_| timed()).collect();
@@ -192,8 +192,8 @@ async fn escher_crowd(client: &Client, count: usize) -> Round {
     }
 }
 
-/// A program that runs a command and waits for it; `None` if that does not work here.
-fn contestant(argv: &[&str]) -> Option<Command> {
+/// A program that runs a command and waits for it; `None` if that does not work on this host.
+fn other_program(argv: &[&str]) -> Option<Command> {
     let make = || {
         let mut command = Command::new(argv[0]);
         command.args(&argv[1..]).env_remove("LD_LIBRARY_PATH");
@@ -213,7 +213,7 @@ fn contestant(argv: &[&str]) -> Option<Command> {
 fn main() {
     println!("before: {}", escher_tests::load());
     let daemon = Daemon::start();
-    let keeper = Keeper::for_testing("the cost of cgroups");
+    let keeper = Keeper::start_or_skip("the cost of cgroups");
     let kept = keeper.as_ref().map(|keeper| keeper.daemon().start());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -232,29 +232,29 @@ fn main() {
         ),
         ("tsp -f (task-spooler)", &["tsp", "-nf", "/bin/true"]),
     ] {
-        match contestant(argv) {
+        match other_program(argv) {
             Some(command) => slow.push((name, command, Vec::new())),
-            None => println!("{name}: not installed, or does not work here; left out"),
+            None => println!("{name}: not installed, or does not work; left out"),
         }
     }
 
-    let (mut bare, mut bare_all, mut escher, mut escher_all) = (vec![], vec![], vec![], vec![]);
-    let (mut grouped, mut grouped_all) = (vec![], vec![]);
-    // Shims and caches are warm for nobody alone.
+    let (mut direct, mut direct_all, mut escher, mut escher_all) = (vec![], vec![], vec![], vec![]);
+    let (mut in_cgroups, mut in_cgroups_all) = (vec![], vec![]);
+    // Warms up shims and caches of every variant.
     for client in [&client].into_iter().chain(&kept_client) {
-        runtime.block_on(escher_crowd(client, AT_ONCE));
+        runtime.block_on(escher_at_once(client, AT_ONCE));
     }
     for _ in 0..ROUNDS {
-        bare.push(Round::of(ONE_BY_ONE, bare_once));
-        escher.push(runtime.block_on(escher_round(&client, ONE_BY_ONE)));
-        bare_all.push(bare_crowd(IN_A_CROWD));
-        escher_all.push(runtime.block_on(escher_crowd(&client, IN_A_CROWD)));
+        direct.push(Round::measure(SEQUENTIAL_RUNS, run_directly));
+        escher.push(runtime.block_on(escher_sequential(&client, SEQUENTIAL_RUNS)));
+        direct_all.push(run_directly_at_once(CONCURRENT_RUNS));
+        escher_all.push(runtime.block_on(escher_at_once(&client, CONCURRENT_RUNS)));
         if let Some(client) = &kept_client {
-            grouped.push(runtime.block_on(escher_round(client, ONE_BY_ONE)));
-            grouped_all.push(runtime.block_on(escher_crowd(client, IN_A_CROWD)));
+            in_cgroups.push(runtime.block_on(escher_sequential(client, SEQUENTIAL_RUNS)));
+            in_cgroups_all.push(runtime.block_on(escher_at_once(client, CONCURRENT_RUNS)));
         }
         for (_, command, rounds) in &mut slow {
-            rounds.push(Round::of(SLOW, || {
+            rounds.push(Round::measure(SLOW_RUNS, || {
                 assert!(command.status().unwrap().success())
             }));
         }
@@ -265,18 +265,18 @@ fn main() {
     drop(keeper);
     println!("after: {}", escher_tests::load());
 
-    let bare = summary("posix_spawn + wait", &bare);
+    let direct = summary("posix_spawn + wait", &direct);
     let mut rows = vec![summary("client library: execute, result", &escher)];
-    if !grouped.is_empty() {
-        rows.push(summary(GROUPED, &grouped));
+    if !in_cgroups.is_empty() {
+        rows.push(summary(IN_CGROUPS, &in_cgroups));
     }
     rows.extend(slow.iter().map(|(name, _, rounds)| summary(name, rounds)));
-    println!("\n/bin/true, one at a time (medians of {ROUNDS} rounds taken in turns)\n");
+    println!("\n/bin/true, one at a time (medians of {ROUNDS} rounds, in turns)\n");
     println!(
         "{:<34} {:>9} {:>9} {:>9} {:>8}",
-        "", "p50 µs", "p99 µs", "per s", "× bare"
+        "", "p50 µs", "p99 µs", "per s", "× direct"
     );
-    for row in [&bare].into_iter().chain(&rows) {
+    for row in [&direct].into_iter().chain(&rows) {
         let Summary {
             name,
             p50,
@@ -285,20 +285,20 @@ fn main() {
         } = row;
         println!(
             "{name:<34} {p50:>9.0} {p99:>9.0} {rate:>9.0} {:>8.2}",
-            p50 / bare.p50
+            p50 / direct.p50
         );
     }
-    let bare = summary("posix_spawn + wait", &bare_all);
+    let direct = summary("posix_spawn + wait", &direct_all);
     let escher = summary("client library: execute, result", &escher_all);
     println!("\n/bin/true, {AT_ONCE} at once\n");
-    println!("{:<34} {:>9} {:>17}", "", "per s", "of bare's rate");
-    let grouped = (!grouped_all.is_empty()).then(|| summary(GROUPED, &grouped_all));
-    for row in [&bare, &escher].into_iter().chain(&grouped) {
+    println!("{:<34} {:>9} {:>17}", "", "per s", "of direct's rate");
+    let in_cgroups = (!in_cgroups_all.is_empty()).then(|| summary(IN_CGROUPS, &in_cgroups_all));
+    for row in [&direct, &escher].into_iter().chain(&in_cgroups) {
         println!(
             "{:<34} {:>9.0} {:>17.2}",
             row.name,
             row.rate,
-            row.rate / bare.rate
+            row.rate / direct.rate
         );
     }
 }

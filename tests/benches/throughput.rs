@@ -1,7 +1,7 @@
-//! How fast output goes into the log, against a pipe into cat and a file.
+//! The rate at which output is written to the log, compared with a pipe to cat and a file.
 //!
-//! The contestants take turns in one run; medians are printed. The reader of `escherctl run` has to move
-//! the same bytes a second time, so it stands in a line of its own.
+//! The variants take turns in one run; medians are printed. `escherctl run` moves the same bytes a second time, so
+//! it has a row of its own.
 //!
 //! `cargo build --release --workspace && cargo bench -p escher-tests --bench throughput`
 
@@ -15,13 +15,13 @@ use escher_tests::{Daemon, connect, shell};
 const ROUNDS: usize = 7;
 const BYTES: u64 = 2_000_000_000;
 
-/// In blocks of 64 KiB, as many programs write.
-fn source() -> String {
+/// A command that writes in blocks of 64 KiB, as many programs do.
+fn writer() -> String {
     format!("head -c {BYTES} /dev/zero")
 }
 
 fn into_cat(file: &Path) -> Duration {
-    let script = format!("{} | cat > \"$0\"", source());
+    let script = format!("{} | cat > \"$0\"", writer());
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", &script])
@@ -49,7 +49,7 @@ fn main() {
         .build()
         .unwrap();
     let client = runtime.block_on(connect(&daemon));
-    // On the same file system as the logs.
+    // In the same file system as the logs.
     let file = daemon.home().work().join("by-cat");
     let (mut cat, mut log, mut run) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -59,7 +59,7 @@ fn main() {
 
         log.push(timed(|| {
             runtime.block_on(async {
-                let id = client.execute(shell(&source())).await.unwrap().id;
+                let id = client.execute(shell(&writer())).await.unwrap().id;
                 let outcome = client
                     .wait_for_completion(id)
                     .await
@@ -69,20 +69,20 @@ fn main() {
                 assert_eq!(outcome.output.log_bytes, BYTES);
             });
         }));
-        empty(&daemon);
+        remove_logs(&daemon);
 
-        let mut ctl = daemon.ctl().command(["run", "sh", "-c", &source()]);
+        let mut ctl = daemon.ctl().command(["run", "sh", "-c", &writer()]);
         ctl.stdin(Stdio::null())
             .stdout(Stdio::null())
             .env_remove("LD_LIBRARY_PATH");
         run.push(timed(|| assert!(ctl.status().unwrap().success())));
-        empty(&daemon);
+        remove_logs(&daemon);
     }
     drop(client);
     let _ = daemon.stop();
     println!("after: {}", escher_tests::load());
 
-    println!("\n{BYTES} bytes of output (medians of {ROUNDS} rounds taken in turns)\n");
+    println!("\n{BYTES} bytes of output (medians of {ROUNDS} rounds, in turns)\n");
     println!("{:<34} {:>9} {:>8}", "", "MB/s", "× cat");
     let reference = median(cat.clone());
     for (name, times) in [
@@ -95,8 +95,8 @@ fn main() {
     }
 }
 
-/// Removes the logs, which nobody reads any more, to leave each round the same room.
-fn empty(daemon: &Daemon) {
+/// Removes the logs, so that each round has the same free space.
+fn remove_logs(daemon: &Daemon) {
     for entry in fs::read_dir(daemon.home().logs()).unwrap() {
         fs::remove_file(entry.unwrap().path()).unwrap();
     }

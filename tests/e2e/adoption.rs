@@ -1,4 +1,4 @@
-//! Another escherd goes on as if nothing had been.
+//! A new escherd takes over from one that was stopped or killed.
 
 use std::fs;
 use std::sync::Arc;
@@ -9,9 +9,11 @@ use escher_client::{
     CancelMode, Client, ExecutionId, ExecutionRequest, OutputRange, Status, StdinMode, Timeout,
 };
 use escher_tests::{
-    Daemon, Fifo, Home, child_program, collect, connect, exec, in_runtime, is_free, shell,
-    wait_started,
+    Daemon, Fifo, Home, child_program, collect, connect, exec, in_runtime, is_unlocked, parent_of,
+    shell, wait_started, watch,
 };
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// How the first escherd ends.
 #[derive(Clone, Copy)]
@@ -20,23 +22,25 @@ enum End {
     Stopped,
 }
 
-/// Ends an escherd and starts another on its folders. The first is kept: it watches over what it leaves.
+/// Ends an escherd and starts another in its directories. Returns both: the first still watches over the
+/// processes that it has left.
 fn replace(mut first: Daemon, end: End) -> (Daemon, Daemon) {
     let home = first.home().clone();
     match end {
         End::Killed => first.kill(),
         End::Stopped => drop(first.terminate()),
     }
-    let second = Daemon::builder().home(&home).leaving_commands().start();
+    let second = Daemon::builder().home(&home).leave_commands().start();
     (first, second)
 }
 
-fn begin() -> Daemon {
-    Daemon::builder().leaving_commands().start()
+fn start_first() -> Daemon {
+    Daemon::builder().leave_commands().start()
 }
 
-/// A shell that says `before`, waits for a line, says `after` and what it has read, and exits with 7.
-fn start_halfway(daemon: &Daemon, gate: &Fifo) -> ExecutionId {
+/// Starts a shell that prints `before`, waits for a line, prints `after` and that line, and exits with 7.
+/// Returns once it has started.
+fn start_waiting_command(daemon: &Daemon, gate: &Fifo) -> ExecutionId {
     let script = format!(
         "echo before; read line < {}; echo after $line; echo err >&2; exit 7",
         gate.name()
@@ -52,9 +56,9 @@ fn start_halfway(daemon: &Daemon, gate: &Fifo) -> ExecutionId {
 #[test]
 fn a_running_command_is_adopted_with_status_output_and_end() {
     for end in [End::Killed, End::Stopped] {
-        let first = begin();
-        let gate = Fifo::new(first.home(), "gate");
-        let id = start_halfway(&first, &gate);
+        let first = start_first();
+        let gate = first.home().fifo("gate");
+        let id = start_waiting_command(&first, &gate);
         let before = first.ctl().inspect(id);
         let (first, second) = replace(first, end);
         let after = second.ctl().inspect(id);
@@ -72,7 +76,7 @@ fn a_running_command_is_adopted_with_status_output_and_end() {
         in_runtime(async {
             let client = connect(&second).await;
             let follower = client.follow(id, OutputRange::default()).await.unwrap();
-            gate.say("go");
+            gate.write_line("go");
             let (stdout, stderr, _) = collect(follower, 0).await;
             assert_eq!(
                 (&stdout[..], &stderr[..]),
@@ -81,7 +85,7 @@ fn a_running_command_is_adopted_with_status_output_and_end() {
             let record = client.wait_for_completion(id).await.unwrap();
             assert_eq!(record.outcome.unwrap().exit, Exit::Code(7));
         });
-        // What was running once is adopted only as long as it runs: the shim serves again.
+        // An adopted shim takes further commands.
         assert_eq!(
             second.ctl().run(["run", "echo", "next"]).expect(0).out(),
             "next\n"
@@ -92,17 +96,17 @@ fn a_running_command_is_adopted_with_status_output_and_end() {
 }
 
 #[test]
-fn what_ended_while_nobody_was_there_is_known_from_its_exit_record() {
-    let mut first = begin();
-    let gate = Fifo::new(first.home(), "gate");
-    let id = start_halfway(&first, &gate);
+fn an_end_without_escherd_is_known_from_the_exit_record() {
+    let mut first = start_first();
+    let gate = first.home().fifo("gate");
+    let id = start_waiting_command(&first, &gate);
     first.kill();
-    gate.say("alone");
+    gate.write_line("alone");
     let record = first.home().exit_record(id);
-    escher_tests::watch::until_exists(&record, escher_tests::DEADLINE);
+    watch::until_exists(&record);
     let second = Daemon::builder()
         .home(first.home())
-        .leaving_commands()
+        .leave_commands()
         .start();
     let result = second.ctl().json(["result", &id.to_string()]);
     assert_eq!(
@@ -110,22 +114,21 @@ fn what_ended_while_nobody_was_there_is_known_from_its_exit_record() {
         (&"failed".into(), &7.into())
     );
     assert_eq!(result["stdout"], "before\nafter alone\n");
-    // Once it is in the store it is not needed any more.
-    escher_tests::watch::until(&first.home().exits(), escher_tests::DEADLINE, || {
-        (!record.exists()).then_some(())
-    });
+    // Once the end is in the store, the record is removed.
+    watch::until_removed(&record);
 }
 
 #[test]
 fn an_adopted_command_is_cancelled_signalled_and_timed_out_as_any_other() {
-    let first = begin();
+    let first = start_first();
     let lock = |name: &str| first.home().work().join(name);
-    let (cancelled, signalled, late) = (lock("cancelled"), lock("signalled"), lock("late"));
+    let (cancelled, signalled, timed_out) =
+        (lock("cancelled"), lock("signalled"), lock("timed-out"));
     let child_program = child_program();
-    let holder = |lock: &std::path::Path| {
+    let hold_lock = |lock: &std::path::Path| {
         exec([
             child_program.to_str().unwrap(),
-            "holder",
+            "hold-lock",
             lock.to_str().unwrap(),
         ])
     };
@@ -133,9 +136,9 @@ fn an_adopted_command_is_cancelled_signalled_and_timed_out_as_any_other() {
         let client = connect(&first).await;
         let mut ids = Vec::new();
         for (request, timeout_ms) in [
-            (holder(&cancelled), 60_000),
-            (holder(&signalled), 60_000),
-            (holder(&late), 1_500),
+            (hold_lock(&cancelled), 60_000),
+            (hold_lock(&signalled), 60_000),
+            (hold_lock(&timed_out), 1_500),
         ] {
             let request = ExecutionRequest {
                 timeout: Timeout::After { ms: timeout_ms },
@@ -162,15 +165,15 @@ fn an_adopted_command_is_cancelled_signalled_and_timed_out_as_any_other() {
             assert_eq!(record.status, status, "{record:?}");
         }
     });
-    for lock in [&cancelled, &signalled, &late] {
-        assert!(is_free(lock), "{} is still held", lock.display());
+    for lock in [&cancelled, &signalled, &timed_out] {
+        assert!(is_unlocked(lock), "{} is still held", lock.display());
     }
     drop((second, first));
 }
 
 #[test]
 fn a_cancel_is_not_forgotten_by_a_restart() {
-    let first = begin();
+    let first = start_first();
     let lock = first.home().work().join("lock");
     let id = in_runtime(async {
         let client = connect(&first).await;
@@ -179,7 +182,7 @@ fn a_cancel_is_not_forgotten_by_a_restart() {
             kill_grace_ms: Some(3_000),
             ..exec([
                 child_program.to_str().unwrap(),
-                "stubborn",
+                "ignore-sigterm",
                 lock.to_str().unwrap(),
             ])
         };
@@ -202,7 +205,7 @@ fn a_cancel_is_not_forgotten_by_a_restart() {
 
 #[test]
 fn standard_input_goes_on_at_the_acknowledged_offset() {
-    let first = begin();
+    let first = start_first();
     let id = in_runtime(async {
         let client = connect(&first).await;
         let request = ExecutionRequest {
@@ -222,7 +225,7 @@ fn standard_input_goes_on_at_the_acknowledged_offset() {
     let (first, second) = replace(first, End::Killed);
     in_runtime(async {
         let client = connect(&second).await;
-        // A repeat, and something new with it.
+        // A repeat with something new.
         assert_eq!(
             client
                 .write_stdin(id, 0, &b"first second"[..], false)
@@ -253,14 +256,14 @@ fn standard_input_goes_on_at_the_acknowledged_offset() {
 }
 
 #[test]
-fn what_waits_keeps_its_order_over_restarts_and_more_may_run_than_the_limit() {
+fn the_queue_keeps_its_order_over_a_restart_with_a_lower_limit() {
     let first = Daemon::builder()
         .config("[execution]\nmax_concurrent_executions = 3")
-        .leaving_commands()
+        .leave_commands()
         .start();
     let home = first.home().clone();
     let gates: Vec<Fifo> = (0..3)
-        .map(|index| Fifo::new(&home, &format!("gate{index}")))
+        .map(|index| home.fifo(&format!("gate{index}")))
         .collect();
     let order = home.work().join("order");
     let (running, waiting) = in_runtime(async {
@@ -282,18 +285,18 @@ fn what_waits_keeps_its_order_over_restarts_and_more_may_run_than_the_limit() {
     });
     let mut first = first;
     first.kill();
-    // The limit is lower now than what runs.
+    // Fewer may run now than do.
     let second = Daemon::builder()
         .home(&home)
         .config("[execution]\nmax_concurrent_executions = 1")
-        .leaving_commands()
+        .leave_commands()
         .start();
     in_runtime(async {
         let client = connect(&second).await;
         let info = client.info().await.unwrap();
         assert_eq!((info.running, info.pending), (3, 10));
         for gate in &gates[..2] {
-            gate.say("go");
+            gate.write_line("go");
         }
         for id in &running[..2] {
             client.wait_for_completion(*id).await.unwrap();
@@ -302,9 +305,9 @@ fn what_waits_keeps_its_order_over_restarts_and_more_may_run_than_the_limit() {
         assert_eq!(
             (info.running, info.pending),
             (1, 10),
-            "the last one fills the limit"
+            "the last one is as many as may run"
         );
-        gates[2].say("go");
+        gates[2].write_line("go");
         for id in &waiting {
             assert_eq!(
                 client.wait_for_completion(*id).await.unwrap().status,
@@ -323,7 +326,7 @@ fn what_waits_keeps_its_order_over_restarts_and_more_may_run_than_the_limit() {
     drop((second, first));
 }
 
-/// Ends escherd and has the next one believe that the host was started anew meanwhile.
+/// Kills escherd, and makes the next one believe that the host was rebooted meanwhile.
 fn reboot(first: &mut Daemon, config: &str) -> Daemon {
     first.kill();
     let home: Arc<Home> = first.home().clone();
@@ -331,16 +334,16 @@ fn reboot(first: &mut Daemon, config: &str) -> Daemon {
     Daemon::builder()
         .home(&home)
         .config(config)
-        .leaving_commands()
+        .leave_commands()
         .start()
 }
 
 #[test]
-fn after_a_reboot_what_waited_starts_or_is_dropped_as_configured() {
+fn after_a_reboot_pending_commands_start_or_are_dropped_as_configured() {
     for (on_boot, expected) in [("resume", Status::Completed), ("drop", Status::Cancelled)] {
         let serial = "[execution]\nmax_concurrent_executions = 1";
-        let mut first = Daemon::builder().config(serial).leaving_commands().start();
-        let gate = Fifo::new(first.home(), "gate");
+        let mut first = Daemon::builder().config(serial).leave_commands().start();
+        let gate = first.home().fifo("gate");
         let (running, waiting) = in_runtime(async {
             let client = connect(&first).await;
             let request = shell(&format!("read line < {}", gate.name()));
@@ -352,12 +355,12 @@ fn after_a_reboot_what_waited_starts_or_is_dropped_as_configured() {
         let second = reboot(&mut first, &config);
         in_runtime(async {
             let client = connect(&second).await;
-            // Its shim lives here, as it would not after a real reboot, and says what is true.
+            // Its shim lives on, as it would not after a real reboot, and reports the truth.
             assert_eq!(
                 client.get_status(running).await.unwrap().status,
                 Status::Running
             );
-            gate.say("go");
+            gate.write_line("go");
             client.wait_for_completion(running).await.unwrap();
             let record = client.wait_for_completion(waiting).await.unwrap();
             assert_eq!(record.status, expected, "{record:?}");
@@ -371,8 +374,8 @@ fn after_a_reboot_what_waited_starts_or_is_dropped_as_configured() {
 }
 
 #[test]
-fn a_shim_that_was_killed_while_no_escherd_was_there_is_known_by_its_claim() {
-    let mut first = begin();
+fn a_shim_that_was_killed_without_escherd_is_known_by_its_claim() {
+    let mut first = start_first();
     let home = first.home().clone();
     let lock = home.work().join("lock");
     let (id, pid) = in_runtime(async {
@@ -381,7 +384,7 @@ fn a_shim_that_was_killed_while_no_escherd_was_there_is_known_by_its_claim() {
         let id = client
             .execute(exec([
                 child_program.to_str().unwrap(),
-                "holder",
+                "hold-lock",
                 lock.to_str().unwrap(),
             ]))
             .await
@@ -391,13 +394,12 @@ fn a_shim_that_was_killed_while_no_escherd_was_there_is_known_by_its_claim() {
         output.next().await.unwrap().unwrap();
         (id, client.get_status(id).await.unwrap().pid.unwrap())
     });
-    let command = nix::unistd::Pid::from_raw(pid.cast_signed());
-    let shim = escher_tests::parent_of(command).unwrap();
+    let shim = parent_of(Pid::from_raw(pid.cast_signed())).unwrap();
     first.kill();
-    nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGKILL).unwrap();
+    kill(shim, Signal::SIGKILL).unwrap();
     let second = Daemon::builder()
         .home(first.home())
-        .leaving_commands()
+        .leave_commands()
         .start();
     let record = second.ctl().inspect(id);
     assert_eq!(record["status"], "lost", "{record}");
@@ -407,12 +409,12 @@ fn a_shim_that_was_killed_while_no_escherd_was_there_is_known_by_its_claim() {
     );
     drop(second);
     drop(first);
-    assert!(is_free(&lock), "the command has outlived its shim");
+    assert!(is_unlocked(&lock), "the command has outlived its shim");
 }
 
 #[test]
-fn history_and_events_go_on_over_restarts() {
-    let first = begin();
+fn history_and_events_continue_over_a_restart() {
+    let first = start_first();
     for index in 0..5 {
         let _ = first
             .ctl()
@@ -439,7 +441,7 @@ fn history_and_events_go_on_over_restarts() {
     drop((second, first));
 }
 
-/// The numbers of all events and of all executions.
+/// The sequence numbers of all events, and the numbers of all executions.
 fn snapshot(daemon: &Daemon) -> (Vec<u64>, Vec<u64>) {
     in_runtime(async {
         let client: Client = connect(daemon).await;

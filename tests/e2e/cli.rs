@@ -1,4 +1,4 @@
-//! escherctl as people and scripts meet it.
+//! escherctl as people and scripts use it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -6,11 +6,11 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use escher_tests::{Daemon, Fifo, Home, escherctl, finish, is_root_for};
+use escher_tests::{Daemon, Home, escherctl, require_root, run_program};
 use serde_json::Value;
 
-/// escherctl with this environment and no other.
-fn bare(variables: &[(&str, &str)], words: &[&str]) -> Command {
+/// escherctl with this environment alone.
+fn ctl_with_env(variables: &[(&str, &str)], words: &[&str]) -> Command {
     let mut command = Command::new(escherctl());
     command
         .args(words)
@@ -20,7 +20,7 @@ fn bare(variables: &[(&str, &str)], words: &[&str]) -> Command {
 }
 
 #[test]
-fn no_daemon_says_where_it_looked_and_how_to_start_one() {
+fn without_escherd_it_says_where_it_looked_and_how_to_start_one() {
     let home = Home::new();
     let socket = home.socket();
     let socket = socket.to_str().unwrap();
@@ -29,17 +29,17 @@ fn no_daemon_says_where_it_looked_and_how_to_start_one() {
         (&["--socket", socket, "ps"], 1),
         (&["--socket", socket, "submit", "true"], 1),
     ] {
-        let ended = finish(bare(&[], words)).expect(code);
+        let ended = run_program(ctl_with_env(&[], words)).expect(code);
         assert!(ended.stdout.is_empty());
         for part in [socket, "systemctl start escherd", "escherd --user"] {
             assert!(ended.err().contains(part), "{part} is not in {ended:?}");
         }
     }
-    let ended = finish(bare(&[("ESCHER_SOCKET", socket)], &["ps"])).expect(1);
+    let ended = run_program(ctl_with_env(&[("ESCHER_SOCKET", socket)], &["ps"])).expect(1);
     assert!(ended.err().contains(socket), "{ended:?}");
     if !PathBuf::from("/run/escher/escherd.sock").exists() {
         let runtime = home.runtime();
-        let ended = finish(bare(
+        let ended = run_program(ctl_with_env(
             &[("XDG_RUNTIME_DIR", runtime.to_str().unwrap())],
             &["ps"],
         ))
@@ -54,16 +54,20 @@ fn no_daemon_says_where_it_looked_and_how_to_start_one() {
 }
 
 #[test]
-fn a_file_that_is_no_socket_is_said_to_be_none() {
+fn a_file_that_is_no_socket_is_reported() {
     let home = Home::new();
     let file = home.file("file", "", 0o666);
-    let ended = finish(bare(&[], &["--socket", file.to_str().unwrap(), "ps"])).expect(1);
+    let ended = run_program(ctl_with_env(
+        &[],
+        &["--socket", file.to_str().unwrap(), "ps"],
+    ))
+    .expect(1);
     assert!(ended.err().contains("not a socket"), "{ended:?}");
 }
 
 #[test]
-fn no_permission_names_the_group() {
-    if !is_root_for("a socket that another user may not use") {
+fn a_permission_error_names_the_group() {
+    if !require_root("a socket that another user may not use") {
         return;
     }
     let daemon = Daemon::start();
@@ -114,12 +118,12 @@ fn help_begins_with_examples() {
         &["reload", "--help"],
         &["doctor", "--help"],
     ] {
-        let ended = finish(bare(&[], words)).expect(0);
+        let ended = run_program(ctl_with_env(&[], words)).expect(0);
         let (examples, usage) = (ended.out().find("Examples:"), ended.out().find("Usage:"));
         assert!(examples.is_some() && examples < usage, "{ended:?}");
     }
     assert!(
-        finish(bare(&[], &["--version"]))
+        run_program(ctl_with_env(&[], &["--version"]))
             .expect(0)
             .out()
             .starts_with("escherctl ")
@@ -142,7 +146,7 @@ fn global_flags_stand_on_either_side_and_the_command_begins_at_the_first_word() 
             "run", "--json", "--socket", socket, "--", "echo", "--json", "-q",
         ],
     ] {
-        let ended = finish(bare(&[], words)).expect(0);
+        let ended = run_program(ctl_with_env(&[], words)).expect(0);
         assert_eq!(ended.json_lines()[0]["stdout"], "--json -q\n", "{ended:?}");
     }
     let ended = daemon
@@ -152,9 +156,9 @@ fn global_flags_stand_on_either_side_and_the_command_begins_at_the_first_word() 
     assert_eq!(ended.out(), "-i.--.-h.--help.");
 }
 
-/// Every field that scripts may rely on, there from the first moment on.
+/// Every field that scripts may rely on, from the first moment on.
 #[test]
-fn the_fields_of_an_execution_are_always_there() {
+fn executions_always_have_all_fields() {
     const FIELDS: [&str; 19] = [
         "id",
         "number",
@@ -178,7 +182,7 @@ fn the_fields_of_an_execution_are_always_there() {
     ];
     let daemon = Daemon::start();
     let ctl = daemon.ctl();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let script = format!(
         "echo out; echo err >&2; read line < {}; exit 7",
         gate.name()
@@ -187,7 +191,7 @@ fn the_fields_of_an_execution_are_always_there() {
         "submit", "--name", "it", "-l", "team=web", "--", "sh", "-c", &script,
     ]);
     let listed = ctl.json(["ps"]);
-    gate.say("go");
+    gate.write_line("go");
     let waited = ctl
         .run(["wait", "--json", "it"])
         .expect(7)
@@ -195,9 +199,9 @@ fn the_fields_of_an_execution_are_always_there() {
         .remove(0);
     let inspected = ctl.inspect("it");
     let result = ctl.json(["result", "it"]);
-    let withdrawn = ctl.json(["run", "--name", "quick", "--", "true"]);
+    let succeeded = ctl.json(["run", "--name", "quick", "--", "true"]);
     for object in [
-        &submitted, &listed, &waited, &inspected, &result, &withdrawn,
+        &submitted, &listed, &waited, &inspected, &result, &succeeded,
     ] {
         for field in FIELDS {
             assert!(object.get(field).is_some(), "no {field} in {object}");
@@ -238,15 +242,15 @@ fn the_fields_of_an_execution_are_always_there() {
         assert!(date, "{time}: {text} should be RFC 3339 in UTC");
     }
     assert!(
-        result["duration_ms"].is_u64() && withdrawn["success"] == true,
-        "{withdrawn}"
+        result["duration_ms"].is_u64() && succeeded["success"] == true,
+        "{succeeded}"
     );
     let log = fs::read(result["log_path"].as_str().unwrap()).unwrap();
     assert_eq!(log.len(), 8);
 }
 
 #[test]
-fn output_that_is_not_utf8_comes_as_base64_in_json() {
+fn output_that_is_not_utf8_is_base64_in_json() {
     let daemon = Daemon::start();
     let result = daemon.ctl().json(["run", "printf", r"\377\000\001"]);
     assert!(result["stdout"].is_null(), "{result}");
@@ -271,19 +275,23 @@ fn executions_are_found_by_number_name_and_parts_of_their_id() {
     let ctl = daemon.ctl();
     let id = ctl.submit(["--name", "first", "true"]).to_string();
     let second = ctl.submit(["--name", "first", "true"]).to_string();
-    let by = |reference: &str| ctl.inspect(reference)["id"].as_str().unwrap().to_owned();
-    assert_eq!(by("1"), id);
-    assert_eq!(by(&id), id);
-    assert_eq!(by(&id.to_uppercase()), id);
-    assert_eq!(by("first"), second, "the newest of that name");
-    assert_eq!(by(&id[id.len() - 8..]), id);
-    // Both were made within the same minute, so their heads are the same.
+    let id_of = |reference: &str| ctl.inspect(reference)["id"].as_str().unwrap().to_owned();
+    assert_eq!(id_of("1"), id);
+    assert_eq!(id_of(&id), id);
+    assert_eq!(id_of(&id.to_uppercase()), id);
+    assert_eq!(id_of("first"), second, "the newest of that name");
+    assert_eq!(id_of(&id[id.len() - 8..]), id);
+    // Ids begin with the time of submission, so both have the same head.
     let ended = ctl.run(["inspect", &id[..4]]).expect(1);
     assert!(
         ended.err().contains(&id) && ended.err().contains(&second),
         "{ended:?}"
     );
+    // Three digits are too few for a tail, and no execution has such a number.
     let _ = ctl.run(["inspect", &id[id.len() - 3..]]).expect(1);
+    for digits in ["001", "01", "+1", "120"] {
+        let _ = ctl.run(["inspect", digits]).expect(1);
+    }
 }
 
 #[test]
@@ -297,10 +305,10 @@ fn names_begin_with_a_letter() {
 }
 
 #[test]
-fn ps_lists_what_runs_and_with_a_what_ran_and_filters() {
+fn ps_lists_unfinished_executions_and_with_a_all_and_filters() {
     let daemon = Daemon::start();
     let ctl = daemon.ctl();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let script = format!("read line < {}", gate.name());
     let running = ctl
         .submit(["--name", "busy", "-l", "team=web", "sh", "-c", &script])
@@ -308,7 +316,7 @@ fn ps_lists_what_runs_and_with_a_what_ran_and_filters() {
     let failed = ctl
         .submit(["--name", "bad", "-l", "team=db", "false"])
         .to_string();
-    let _ = ctl.run(["wait", &failed]).expect(1);
+    ctl.wait(&failed, 1);
     let ids = |words: &[&str]| -> Vec<String> {
         let lines = ctl.json_lines([&["ps"], words].concat());
         lines
@@ -336,20 +344,22 @@ fn ps_lists_what_runs_and_with_a_what_ran_and_filters() {
     for part in ["busy", "running", "read line"] {
         assert!(lines[2].contains(part), "{table:?}");
     }
-    gate.say("go");
-    let _ = ctl.run(["wait", "busy"]).expect(0);
+    gate.write_line("go");
+    ctl.wait("busy", 0);
 }
 
 #[test]
-fn what_users_choose_never_moves_the_cursor() {
+fn control_characters_of_users_never_reach_the_terminal() {
     let daemon = Daemon::start();
     let ctl = daemon.ctl();
-    let evil = "\u{1b}[2J\u{7}\r\n\u{9b}31m\u{202e}";
+    let hostile = "\u{1b}[2J\u{7}\r\n\u{9b}31m\u{202e}";
     let id = ctl
-        .submit(["-l", "k=v", "-w", "/", "--", "echo", evil])
+        .submit(["-l", "k=v", "-w", "/", "--", "echo", hostile])
         .to_string();
-    let _ = ctl.run(["wait", &id]).expect(0);
-    let failing = ctl.submit(["--", &format!("/no/such/{evil}")]).to_string();
+    ctl.wait(&id, 0);
+    let failing = ctl
+        .submit(["--", &format!("/no/such/{hostile}")])
+        .to_string();
     for words in [
         &["ps", "-a"][..],
         &["inspect", &id],
@@ -359,20 +369,23 @@ fn what_users_choose_never_moves_the_cursor() {
         &["events"],
         &["events", "--json"],
         &["attach", &failing],
-        &["inspect", evil],
-        &["run", "--name", evil, "true"],
-        &["run", "--key", evil, "true"],
+        &["inspect", hostile],
+        &["run", "--name", hostile, "true"],
+        &["run", "--key", hostile, "true"],
     ] {
         let ended = ctl.run(words);
         for text in [ended.out(), ended.err()] {
-            let bad = text
+            let control = text
                 .chars()
                 .find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}');
-            assert_eq!(bad, None, "{words:?}: {text:?}");
+            assert_eq!(control, None, "{words:?}: {text:?}");
         }
     }
-    // The command's own output is its own affair.
-    assert_eq!(ctl.run(["logs", &id]).expect(0).out(), format!("{evil}\n"));
+    // The output of a command is passed on as it is.
+    assert_eq!(
+        ctl.run(["logs", &id]).expect(0).out(),
+        format!("{hostile}\n")
+    );
 }
 
 #[test]
@@ -406,7 +419,7 @@ fn arguments_variables_and_paths_that_are_not_utf8_work() {
 }
 
 #[test]
-fn the_callers_directory_is_the_default_and_w_is_relative_to_it() {
+fn the_working_directory_is_the_callers_and_w_is_relative_to_it() {
     let daemon = Daemon::start();
     let work = daemon.home().work().canonicalize().unwrap();
     fs::create_dir(work.join("below")).unwrap();
@@ -425,7 +438,7 @@ fn the_callers_directory_is_the_default_and_w_is_relative_to_it() {
 }
 
 #[test]
-fn no_shell_unless_asked_for() {
+fn there_is_no_shell_unless_requested() {
     let daemon = Daemon::start();
     let ended = daemon
         .ctl()
@@ -444,7 +457,7 @@ fn no_shell_unless_asked_for() {
 }
 
 #[test]
-fn detached_is_the_same_as_submit() {
+fn run_detached_is_the_same_as_submit() {
     let daemon = Daemon::start();
     let id = daemon.ctl().line(["run", "-d", "echo", "later"]);
     assert_eq!(daemon.ctl().run(["attach", &id]).expect(0).out(), "later\n");
@@ -452,13 +465,13 @@ fn detached_is_the_same_as_submit() {
 }
 
 #[test]
-fn logs_with_times_begin_each_line_with_one() {
+fn logs_with_t_begin_each_line_with_its_time() {
     let daemon = Daemon::start();
     let id = daemon
         .ctl()
         .submit(["sh", "-c", "printf 'a\\nb\\nc'"])
         .to_string();
-    let _ = daemon.ctl().run(["wait", &id]).expect(0);
+    daemon.ctl().wait(&id, 0);
     let ended = daemon.ctl().run(["logs", "-t", &id]).expect(0);
     let lines: Vec<(&str, &str)> = ended
         .out()
@@ -478,25 +491,27 @@ fn logs_with_times_begin_each_line_with_one() {
 }
 
 #[test]
-fn events_tell_the_story_in_order() {
+fn events_are_listed_in_order() {
     let daemon = Daemon::start();
     let ctl = daemon.ctl();
     let id = ctl.submit(["--name", "it", "false"]).to_string();
-    let _ = ctl.run(["wait", &id]).expect(1);
+    ctl.wait(&id, 1);
     let lines = ctl.json_lines(["events"]);
     let texts: Vec<String> = lines.iter().map(Value::to_string).collect();
     assert!(
         lines.iter().all(|line| line["id"] == id.as_str()),
         "{texts:?}"
     );
-    let place = |word: &str| {
+    let index_of = |word: &str| {
         texts
             .iter()
             .position(|text| text.contains(word))
             .expect(word)
     };
-    assert!(place("submitted") < place("started") && place("started") < place("finished"));
-    assert!(texts[place("finished")].contains("failed"), "{texts:?}");
+    assert!(
+        index_of("submitted") < index_of("started") && index_of("started") < index_of("finished")
+    );
+    assert!(texts[index_of("finished")].contains("failed"), "{texts:?}");
     assert_eq!(
         ctl.run(["events"]).expect(0).out().lines().count(),
         lines.len()
@@ -504,7 +519,7 @@ fn events_tell_the_story_in_order() {
 }
 
 #[test]
-fn info_tells_limits_and_whereabouts() {
+fn info_shows_the_process_and_the_log_directory() {
     let daemon = Daemon::start();
     let info = daemon.ctl().json(["info"]);
     assert_eq!(info["log_dir"], daemon.home().logs().to_str().unwrap());
@@ -517,21 +532,21 @@ fn info_tells_limits_and_whereabouts() {
 }
 
 #[test]
-fn a_pager_that_is_left_early_is_no_error_to_speak_of() {
+fn logs_into_a_pipe_that_closes_early_is_no_error() {
     let daemon = Daemon::start();
     let id = daemon.ctl().submit(["seq", "1000000"]).to_string();
-    let _ = daemon.ctl().run(["wait", &id]).expect(0);
+    daemon.ctl().wait(&id, 0);
     let script = format!("{} logs {id} | head -n 2", escherctl().display());
     let mut command = Command::new("sh");
     command
         .args(["-c", &script])
         .env("ESCHER_SOCKET", daemon.home().socket());
-    let ended = finish(command).expect(0);
+    let ended = run_program(command).expect(0);
     assert_eq!((ended.out(), ended.err()), ("1\n2\n", ""));
 }
 
 #[test]
-fn several_targets_are_dealt_with_one_by_one() {
+fn an_unknown_target_does_not_keep_the_others_from_being_cancelled() {
     let daemon = Daemon::start();
     let ctl = daemon.ctl();
     let ids: Vec<String> = (0..3)
@@ -542,12 +557,12 @@ fn several_targets_are_dealt_with_one_by_one() {
         .expect(1);
     assert!(ended.err().contains("no-such-thing"), "{ended:?}");
     for id in &ids {
-        let _ = ctl.run(["wait", id]).expect(143);
+        ctl.wait(id, 143);
     }
 }
 
 #[test]
-fn values_of_the_wrong_kind_are_explained() {
+fn invalid_values_are_explained() {
     let daemon = Daemon::start();
     for (words, part) in [
         (&["run", "--timeout", "5", "true"][..], "ms, s, m"),

@@ -1,5 +1,5 @@
-//! What escherd makes of files, the environment and options. All of what is right and wrong is tested beside the
-//! code; here is what one sees from outside.
+//! Configuration files, the environment and options, seen from outside. The rules for each value are tested
+//! beside the code.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,16 +8,19 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use escher_client::DaemonInfo;
-use escher_tests::{Daemon, Ended, Home, connect, escherd, finish, in_runtime, is_root_for};
+use escher_tests::{
+    Daemon, FinishedProgram, Home, connect, escherd, in_runtime, require_root, run_program,
+};
 
-/// escherd with a configuration file and further arguments; one that would start must be ended by `--check`.
-fn with_file(home: &Home, name: &str, text: &str, arguments: &[&str]) -> Ended {
+/// Runs escherd with a configuration file and further arguments, which have to include `--check` if the file is
+/// valid.
+fn run_with_file(home: &Home, name: &str, text: &str, arguments: &[&str]) -> FinishedProgram {
     let path = home.path().join(name);
     fs::write(&path, text).unwrap();
     let mut command = Command::new(escherd());
     command.args(home.arguments()).arg("--config").arg(path);
     command.args(arguments);
-    finish(command)
+    run_program(command)
 }
 
 fn info(daemon: &Daemon) -> DaemonInfo {
@@ -25,10 +28,10 @@ fn info(daemon: &Daemon) -> DaemonInfo {
 }
 
 #[test]
-fn all_that_is_wrong_is_told_a_line_for_each_and_gives_2() {
+fn every_error_is_reported_on_a_line_of_its_own_with_exit_status_2() {
     let home = Home::new();
     let broken = "[execution]\nmax_timeot_ms = 1\nkill_grace_ms = \"long\"\nkill_grace_ms = 5\nmax_concurrent_executions = 0\n[daemon]\nsocket_mode = \"rw\"\n[nonsense]\n";
-    let wanted = [
+    let expected = [
         (2, "max_timeot_ms = 1", "max_timeout_ms"),
         (3, "kill_grace_ms = \"long\"", "whole number"),
         (4, "kill_grace_ms = 5", "duplicate"),
@@ -37,33 +40,33 @@ fn all_that_is_wrong_is_told_a_line_for_each_and_gives_2() {
         (8, "[nonsense]", "unknown table"),
     ];
     for arguments in [&[][..], &["--check"]] {
-        let ended = with_file(&home, "broken.toml", broken, arguments).expect(2);
+        let ended = run_with_file(&home, "broken.toml", broken, arguments).expect(2);
         let file = home.path().join("broken.toml");
         let lines: Vec<&str> = ended.err().lines().collect();
-        assert_eq!(lines.len(), wanted.len(), "{ended:?}");
-        for (line, (number, said, right)) in lines.iter().zip(wanted) {
+        assert_eq!(lines.len(), expected.len(), "{ended:?}");
+        for (line, (number, quoted, advice)) in lines.iter().zip(expected) {
             let head = format!("escherd: {}:{number}: ", file.display());
             assert!(line.starts_with(&head), "{line}");
-            assert!(line.contains(said) && line.contains(right), "{line}");
+            assert!(line.contains(quoted) && line.contains(advice), "{line}");
         }
     }
     assert!(!home.state().exists() && !home.logs().exists() && !home.socket().exists());
 }
 
 #[test]
-fn a_file_that_cannot_be_read_or_understood_gives_2() {
+fn a_file_that_cannot_be_read_or_parsed_gives_exit_status_2() {
     let home = Home::new();
-    for (name, text, place) in [
+    for (name, text, position) in [
         ("a.toml", "[execution\n", "a.toml:1: "),
         ("a.json", "{\"execution\":\n{\"x\": 1}}", "a.json:2: "),
         ("b.json", "{", "b.json:1: "),
     ] {
-        let ended = with_file(&home, name, text, &["--check"]).expect(2);
-        assert!(ended.err().contains(place), "{ended:?}");
+        let ended = run_with_file(&home, name, text, &["--check"]).expect(2);
+        assert!(ended.err().contains(position), "{ended:?}");
     }
     let mut missing = Command::new(escherd());
     missing.args(["--check", "--config", "/no/such/file.toml"]);
-    let missing = finish(missing).expect(2);
+    let missing = run_program(missing).expect(2);
     assert!(
         missing.err().contains("/no/such/file.toml: "),
         "{missing:?}"
@@ -71,7 +74,7 @@ fn a_file_that_cannot_be_read_or_understood_gives_2() {
 }
 
 #[test]
-fn check_reads_what_is_right_and_touches_nothing() {
+fn check_accepts_valid_files_and_creates_nothing() {
     let home = Home::new();
     for (name, text) in [
         (
@@ -81,14 +84,14 @@ fn check_reads_what_is_right_and_touches_nothing() {
         ("a.json", "{\"execution\": {\"kill_grace_ms\": 5}}"),
         ("b.json", "{\"kill_grace_ms\": 5}"),
     ] {
-        let ended = with_file(&home, name, text, &["--check"]).expect(0);
+        let ended = run_with_file(&home, name, text, &["--check"]).expect(0);
         assert_eq!((ended.out(), ended.err()), ("", ""));
     }
     assert!(!home.state().exists() && !home.logs().exists() && !home.socket().exists());
 }
 
 #[test]
-fn the_environment_goes_over_files_and_options_go_over_the_environment() {
+fn the_environment_overrides_files_and_options_override_the_environment() {
     let elsewhere = Home::new();
     let daemon = Daemon::builder()
         .config("[execution]\ndefault_timeout_ms = 1000\nmax_timeout_ms = 5000\nmax_concurrent_executions = 7\n")
@@ -104,10 +107,7 @@ fn the_environment_goes_over_files_and_options_go_over_the_environment() {
         "{refused:?}"
     );
     let id = daemon.ctl().submit(["echo", "x"]);
-    let _ = daemon
-        .ctl()
-        .run(["wait".to_owned(), id.to_string()])
-        .expect(0);
+    daemon.ctl().wait(id, 0);
     assert!(daemon.home().log(id).exists(), "--log-dir is an option");
     assert!(!elsewhere.logs().exists());
     let info = info(&daemon);
@@ -116,14 +116,14 @@ fn the_environment_goes_over_files_and_options_go_over_the_environment() {
 }
 
 #[test]
-fn variables_and_options_that_are_wrong_give_2() {
+fn invalid_variables_and_options_give_exit_status_2() {
     let home = Home::new();
     let mut command = Command::new(escherd());
     command
         .args(home.arguments())
         .args(["--check", "--config", "/dev/null", "--profile", "fast"])
         .env("EXEC_STREAM_OUTPUT", "perhaps");
-    let ended = finish(command).expect(2);
+    let ended = run_program(command).expect(2);
     let lines: Vec<&str> = ended.err().lines().collect();
     assert_eq!(
         lines,
@@ -135,7 +135,7 @@ fn variables_and_options_that_are_wrong_give_2() {
 }
 
 #[test]
-fn profiles_are_figures_under_files() {
+fn files_override_profiles() {
     let config = "profile = \"production\"\n[execution]\nmax_timeout_ms = 40000\n";
     let daemon = Daemon::builder()
         .config(config)
@@ -148,8 +148,8 @@ fn profiles_are_figures_under_files() {
     assert_eq!(info.max_output_size_bytes, 1024 * 1024);
 }
 
-/// `$XDG_CONFIG_HOME/escher` of a user.
-fn user_files(home: &Home, files: &[(&str, &str)]) -> PathBuf {
+/// Writes files to `escher/` in a new configuration directory of a user, whose path is returned.
+fn write_user_files(home: &Home, files: &[(&str, &str)]) -> PathBuf {
     let config = home.path().join("config");
     for (name, text) in files {
         let path = config.join("escher").join(name);
@@ -160,9 +160,9 @@ fn user_files(home: &Home, files: &[(&str, &str)]) -> PathBuf {
 }
 
 #[test]
-fn drop_ins_of_a_user_go_over_each_other_by_their_names() {
+fn drop_ins_of_a_user_apply_in_the_order_of_their_names() {
     let home = Home::new();
-    let config = user_files(
+    let config = write_user_files(
         &home,
         &[
             (
@@ -182,7 +182,7 @@ fn drop_ins_of_a_user_go_over_each_other_by_their_names() {
     let masked = config.join("escher/escher.toml.d/30-c.toml");
     symlink("/dev/null", masked).unwrap();
     let daemon = Daemon::builder()
-        .of_user()
+        .user_mode()
         .env("XDG_CONFIG_HOME", config)
         .start();
     let info = info(&daemon);
@@ -192,9 +192,9 @@ fn drop_ins_of_a_user_go_over_each_other_by_their_names() {
 }
 
 #[test]
-fn an_empty_file_switches_off_and_a_link_to_nowhere_is_told() {
+fn an_empty_drop_in_sets_nothing_and_a_dangling_link_is_an_error() {
     let home = Home::new();
-    let config = user_files(
+    let config = write_user_files(
         &home,
         &[
             ("escher.toml", ""),
@@ -211,7 +211,7 @@ fn an_empty_file_switches_off_and_a_link_to_nowhere_is_told() {
     let check = || {
         let mut command = Command::new(escherd());
         command.args(home.arguments()).args(["--user", "--check"]);
-        finish({
+        run_program({
             command.env("XDG_CONFIG_HOME", &config);
             command
         })
@@ -236,8 +236,8 @@ fn an_empty_file_switches_off_and_a_link_to_nowhere_is_told() {
 }
 
 #[test]
-fn a_log_directory_that_cannot_be_written_gives_2() {
-    if !is_root_for("an escherd of a user who may not write somewhere") {
+fn a_log_directory_that_cannot_be_written_gives_exit_status_2() {
+    if !require_root("an escherd of a user who may not write somewhere") {
         return;
     }
     let home = Home::new();
@@ -247,12 +247,12 @@ fn a_log_directory_that_cannot_be_written_gives_2() {
         .arg(home.logs())
         .uid(65534)
         .gid(65534);
-    let ended = finish(command).expect(2);
-    let said = format!(
+    let ended = run_program(command).expect(2);
+    let message = format!(
         "escherd: --log-dir {}: must be a directory",
         home.logs().display()
     );
-    assert!(ended.err().starts_with(&said), "{ended:?}");
+    assert!(ended.err().starts_with(&message), "{ended:?}");
     assert!(
         ended
             .err()
@@ -260,35 +260,34 @@ fn a_log_directory_that_cannot_be_written_gives_2() {
     );
 }
 
-/// The sessions of the page, as somebody would type them. Its file is the one that the escherd of this test was started
-/// with.
+/// Types the sessions of `docs/configuration.md`, with the file of this test's escherd in place of its file.
 #[test]
-fn the_sessions_of_the_page_are_true() {
+fn the_sessions_in_the_documentation_are_accurate() {
     let page = include_str!("../../docs/configuration.md");
     let daemon = Daemon::with_config("");
     let file = daemon.home().path().join("escher.toml");
-    let real = |text: &str| text.replace("/etc/escher/escher.toml", file.to_str().unwrap());
+    let adapted = |text: &str| text.replace("/etc/escher/escher.toml", file.to_str().unwrap());
     let programs = escherd().parent().unwrap().to_owned();
     let path = format!("{}:/usr/bin:/bin", programs.display());
     let type_in = |command: &str| {
         let mut shell = Command::new("sh");
         shell
-            .args(["-c", &format!("exec 2>&1; {}", real(command))])
+            .args(["-c", &format!("exec 2>&1; {}", adapted(command))])
             .env_clear()
             .env("PATH", &path)
             .env("HOME", daemon.home().work())
             .env("XDG_RUNTIME_DIR", daemon.home().work())
             .env("ESCHER_SOCKET", daemon.home().socket());
-        finish(shell).out().to_owned()
+        run_program(shell).out().to_owned()
     };
     let mut typed = 0;
     for session in page.split("```console\n").skip(1) {
         let session = session.split("```").next().unwrap();
         for step in session.split("$ ").skip(1) {
             let (command, output) = step.split_once('\n').unwrap();
-            assert_eq!(type_in(command), real(output), "{command}");
+            assert_eq!(type_in(command), adapted(output), "{command}");
             typed += 1;
         }
     }
-    assert!(typed > 5, "the sessions are there");
+    assert!(typed > 5, "the page has sessions");
 }

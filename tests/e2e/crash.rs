@@ -1,22 +1,23 @@
-//! What is killed takes nothing else with it.
+//! A process of escher that is killed takes nothing else with it.
 
 use std::fs;
+use std::time::Instant;
 
 use escher_client::protocol::{Exit, Leftovers};
 use escher_client::{ErrorCode, ExecutionRequest, OutputRange, Status, Timeout};
 use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::wire::EndCause;
 use escher_tests::{
-    DEADLINE, Daemon, Fifo, child_program, connect, exec, in_runtime, is_free, parent_of, shell,
-    wait_started, watch,
+    Daemon, Fifo, child_program, connect, exec, in_runtime, is_unlocked, parent_of, shell,
+    wait_started, watch, with_growing_timeout,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 #[test]
-fn a_command_outlives_escherd_and_leaves_a_whole_log_and_exit_record() {
+fn a_command_outlives_escherd_and_leaves_a_complete_log_and_exit_record() {
     let mut daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let script = format!(
         "seq 1 50000; read line < {}; seq 1 50000 >&2; exit 7",
         gate.name()
@@ -24,11 +25,11 @@ fn a_command_outlives_escherd_and_leaves_a_whole_log_and_exit_record() {
     let id = daemon.ctl().submit(["sh", "-c", &script]);
     in_runtime(async { wait_started(&connect(&daemon).await, id).await });
     daemon.kill();
-    gate.say("go");
+    gate.write_line("go");
     let record = daemon.home().exit_record(id);
-    watch::until_exists(&record, DEADLINE);
+    watch::until_exists(&record);
 
-    let report = exit_record::read(&record).expect("a whole record");
+    let report = exit_record::read(&record).expect("a valid record");
     assert_eq!((report.id, report.exit), (id, Exit::Code(7)));
     assert_eq!(
         (&report.cause, report.leftovers),
@@ -47,16 +48,16 @@ fn a_command_outlives_escherd_and_leaves_a_whole_log_and_exit_record() {
 }
 
 #[test]
-fn a_command_without_output_leaves_its_exit_record_as_well() {
+fn a_command_without_output_leaves_an_exit_record_too() {
     let mut daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let script = format!("read line < {}; kill -9 $$", gate.name());
     let id = daemon.ctl().submit(["sh", "-c", &script]);
     in_runtime(async { wait_started(&connect(&daemon).await, id).await });
     daemon.kill();
-    gate.say("go");
+    gate.write_line("go");
     let record = daemon.home().exit_record(id);
-    watch::until_exists(&record, DEADLINE);
+    watch::until_exists(&record);
     let report = exit_record::read(&record).unwrap();
     assert!(
         matches!(report.exit, Exit::Signal { signal: 9, .. }),
@@ -66,28 +67,36 @@ fn a_command_without_output_leaves_its_exit_record_as_well() {
 }
 
 #[test]
-fn timeout_and_kill_ladder_hold_without_escherd() {
-    let mut daemon = Daemon::start();
-    let lock = daemon.home().work().join("lock");
-    let id = in_runtime(async {
-        let client = connect(&daemon).await;
-        let child_program = child_program();
-        let request = ExecutionRequest {
-            timeout: Timeout::After { ms: 2_000 },
-            kill_grace_ms: Some(300),
-            ..exec([
-                child_program.to_str().unwrap(),
-                "stubborn",
-                lock.to_str().unwrap(),
-            ])
-        };
-        let id = client.execute(request).await.unwrap().id;
-        wait_started(&client, id).await;
-        id
+fn timeouts_and_the_kill_ladder_work_without_escherd() {
+    let (daemon, id, lock) = with_growing_timeout(|timeout| {
+        let begun = Instant::now();
+        let mut daemon = Daemon::start();
+        let lock = daemon.home().work().join("lock");
+        let id = in_runtime(async {
+            let client = connect(&daemon).await;
+            let program = child_program();
+            let request = ExecutionRequest {
+                timeout: Timeout::After {
+                    ms: timeout.as_millis() as u64,
+                },
+                kill_grace_ms: Some(300),
+                ..exec([
+                    program.to_str().unwrap(),
+                    "ignore-sigterm",
+                    lock.to_str().unwrap(),
+                ])
+            };
+            let id = client.execute(request).await.unwrap().id;
+            let mut output = client.follow(id, OutputRange::default()).await.unwrap();
+            // Nothing comes if the timeout was too short for it.
+            output.next().await.map(|_| id)
+        });
+        daemon.kill();
+        let is_early = begun.elapsed() < timeout;
+        is_early.then(|| (daemon, id.expect("it is ready"), lock))
     });
-    daemon.kill();
     let record = daemon.home().exit_record(id);
-    watch::until_exists(&record, DEADLINE);
+    watch::until_exists(&record);
     let report = exit_record::read(&record).unwrap();
     assert_eq!(
         (&report.cause, report.ended_by_signal),
@@ -97,14 +106,14 @@ fn timeout_and_kill_ladder_hold_without_escherd() {
         matches!(report.exit, Exit::Signal { signal: 9, .. }),
         "{report:?}"
     );
-    assert!(is_free(&lock));
+    assert!(is_unlocked(&lock));
 }
 
 #[test]
 fn many_commands_outlive_escherd() {
     let mut daemon = Daemon::start();
     let gates: Vec<Fifo> = (0..20)
-        .map(|index| Fifo::new(daemon.home(), &format!("gate{index}")))
+        .map(|index| daemon.home().fifo(&format!("gate{index}")))
         .collect();
     let ids = in_runtime(async {
         let client = connect(&daemon).await;
@@ -120,9 +129,9 @@ fn many_commands_outlive_escherd() {
     });
     daemon.kill();
     for ((status, gate), id) in (0..).zip(&gates).zip(ids) {
-        gate.say("the end");
+        gate.write_line("the end");
         let record = daemon.home().exit_record(id);
-        watch::until_exists(&record, DEADLINE);
+        watch::until_exists(&record);
         let report = exit_record::read(&record).unwrap();
         assert_eq!((report.id, report.exit), (id, Exit::Code(status)));
         assert_eq!(
@@ -133,32 +142,27 @@ fn many_commands_outlive_escherd() {
 }
 
 #[test]
-fn a_client_notices_that_escherd_is_gone() {
+fn a_client_notices_that_escherd_was_killed() {
     let mut daemon = Daemon::start();
-    let ready = Fifo::new(daemon.home(), "ready");
-    let script = format!("echo ready > {}; exec sleep 600", ready.name());
-    let run = daemon.ctl().start([
-        "run",
-        "--reconnect",
-        "none",
-        "--timeout",
-        "2s",
-        "sh",
-        "-c",
-        &script,
-    ]);
-    assert_eq!(ready.hear(), "ready");
+    let ready = daemon.home().fifo("ready");
+    let gate = daemon.home().fifo("gate");
+    let script = format!("echo ready > {}; read line < {}", ready.name(), gate.name());
+    let run = daemon
+        .ctl()
+        .start(["run", "--reconnect", "none", "sh", "-c", &script]);
+    assert_eq!(ready.read_line(), "ready");
     daemon.kill();
-    let ended = run.end().expect(125);
+    let ended = run.wait().expect(125);
     assert!(!ended.stderr.is_empty());
     let ended = daemon.ctl().run(["run", "true"]).expect(125);
     assert!(ended.err().contains("escherd"), "{ended:?}");
+    gate.write_line("go");
 }
 
 #[test]
-fn running_commands_outlive_the_launcher_and_the_next_submit_works() {
+fn commands_outlive_the_launcher_and_another_launcher_serves_new_ones() {
     let daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let script = format!(
         "echo before; read line < {}; echo after; exit 3",
         gate.name()
@@ -172,7 +176,7 @@ fn running_commands_outlive_the_launcher_and_the_next_submit_works() {
             if let Some(pid) = info.launcher_pid {
                 kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
             }
-            // More than the ready shims can take: a new launcher has to be there.
+            // More than there are ready shims: a new launcher has to fork others.
             let mut ids = Vec::new();
             for index in 0..20 {
                 let request = exec(["echo", &format!("{round} {index}")]);
@@ -184,7 +188,7 @@ fn running_commands_outlive_the_launcher_and_the_next_submit_works() {
                 assert_eq!(result.stdout, format!("{round} {index}\n").as_bytes());
             }
         }
-        gate.say("go");
+        gate.write_line("go");
         let result = client.get_result(running).await.unwrap();
         assert_eq!(result.stdout, b"before\nafter\n");
         assert_eq!(result.record.outcome.unwrap().exit, Exit::Code(3));
@@ -192,9 +196,9 @@ fn running_commands_outlive_the_launcher_and_the_next_submit_works() {
 }
 
 #[test]
-fn a_stopped_launcher_keeps_new_commands_waiting_and_harms_none() {
+fn while_the_launcher_is_stopped_commands_wait_and_none_is_lost() {
     let daemon = Daemon::with_config("[daemon]\nwarm_shims = 1");
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client = connect(&daemon).await;
         let running = client
@@ -206,12 +210,12 @@ fn a_stopped_launcher_keeps_new_commands_waiting_and_harms_none() {
         let launcher = client.info().await.unwrap().launcher_pid.unwrap();
         let launcher = Pid::from_raw(launcher.cast_signed());
         kill(launcher, Signal::SIGSTOP).unwrap();
-        // More than there are shims: some have to wait for the launcher.
+        // More than there are ready shims: some have to wait for the launcher.
         let mut ids = Vec::new();
         for _ in 0..10 {
             ids.push(client.execute(exec(["true"])).await.unwrap().id);
         }
-        gate.say("go");
+        gate.write_line("go");
         assert_eq!(client.get_result(running).await.unwrap().stdout, b"done\n");
         kill(launcher, Signal::SIGCONT).unwrap();
         for id in ids {
@@ -223,7 +227,7 @@ fn a_stopped_launcher_keeps_new_commands_waiting_and_harms_none() {
     });
 }
 
-/// Nobody can know how such a command ended: it must be said, and nothing of it may stay.
+/// The end of such a command cannot be known: it is reported as lost, and no process of it may stay.
 #[test]
 fn a_command_whose_shim_is_killed_is_lost() {
     let daemon = Daemon::start();
@@ -232,7 +236,7 @@ fn a_command_whose_shim_is_killed_is_lost() {
         let client = connect(&daemon).await;
         let request = exec([
             child_program.to_str().unwrap(),
-            "holder",
+            "hold-lock",
             lock.to_str().unwrap(),
         ]);
         let id = client.execute(request).await.unwrap().id;
@@ -247,8 +251,8 @@ fn a_command_whose_shim_is_killed_is_lost() {
         assert_eq!(outcome.exit, Exit::Unknown);
         assert_eq!(outcome.error.unwrap().code, ErrorCode::LOST);
         assert_eq!(outcome.leftovers, Leftovers::Killed);
-        assert!(is_free(&lock), "the command has outlived its shim");
-        // What it has written is there.
+        assert!(is_unlocked(&lock), "the command has outlived its shim");
+        // What it has written is still there.
         assert_eq!(client.get_result(id).await.unwrap().stdout, b"ready\n");
         let id = client.execute(exec(["echo", "next"])).await.unwrap().id;
         assert_eq!(client.get_result(id).await.unwrap().stdout, b"next\n");
@@ -256,9 +260,9 @@ fn a_command_whose_shim_is_killed_is_lost() {
 }
 
 #[test]
-fn a_fresh_escherd_starts_on_the_folders_of_one_that_was_killed() {
+fn a_new_escherd_starts_in_the_directories_of_one_that_was_killed() {
     let mut first = Daemon::start();
-    let gate = Fifo::new(first.home(), "gate");
+    let gate = first.home().fifo("gate");
     let id = first.ctl().submit([
         "sh",
         "-c",
@@ -271,9 +275,9 @@ fn a_fresh_escherd_starts_on_the_folders_of_one_that_was_killed() {
         second.ctl().run(["run", "echo", "here"]).expect(0).out(),
         "here\n"
     );
-    gate.say("go");
+    gate.write_line("go");
     let log = second.home().log(id);
-    watch::until(&second.home().logs(), DEADLINE, || {
+    watch::until(&second.home().logs(), || {
         let text = fs::read_to_string(&log).unwrap_or_default();
         (text == "done\n").then_some(())
     });

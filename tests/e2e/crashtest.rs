@@ -1,5 +1,5 @@
-//! A few cycles of the crash test with every run of the checks. `cargo run --release -p escher-tests --bin
-//! crashtest` runs as many as one wants.
+//! A few cycles of the crash test. `cargo run --release -p escher-tests --bin crashtest` runs as many as are
+//! wanted.
 
 use escher_tests::crashtest::{Settings, run};
 
@@ -15,20 +15,20 @@ fn settings(seed: u64, targets: &str) -> Settings {
 
 #[test]
 fn nothing_is_lost_when_escherd_is_killed_at_any_instant() {
-    let tally = run(settings(1_000, "escherd"), |_| {});
-    assert_eq!(tally.lost, 0, "{tally}");
+    let statistics = run(settings(1_000, "escherd"), |_| {});
+    assert_eq!(statistics.lost, 0, "{statistics}");
     assert!(
-        tally.escherd_kills + tally.escherd_injections >= 6,
-        "{tally}"
+        statistics.escherd_kills + statistics.escherd_injections >= 6,
+        "{statistics}"
     );
 }
 
 #[test]
-fn only_what_a_killed_shim_had_is_lost() {
+fn only_the_commands_of_killed_shims_are_lost() {
     run(settings(2_000, "shims"), |_| {});
 }
 
 #[test]
-fn everything_may_be_killed_at_once() {
+fn everything_may_be_killed_in_turns() {
     run(settings(3_001, "escherd,shims,launcher"), |_| {});
 }

@@ -1,27 +1,28 @@
-//! escherd from its start to its end.
+//! The start and the end of escherd.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use escher_tests::{
-    DEADLINE, Daemon, Exit, Fifo, Home, connect, escherd, finish, in_runtime, is_free, watch,
+    DEADLINE, Daemon, Exit, Home, connect, escherd, in_runtime, is_unlocked, run_program, watch,
 };
 
 #[test]
-fn sigterm_ends_it_with_0() {
+fn sigterm_ends_it_with_exit_status_0() {
     let mut daemon = Daemon::start();
     assert_eq!(daemon.terminate(), Exit::Code(0));
     assert_eq!(daemon.stop(), Exit::Code(0));
 }
 
 #[test]
-fn sigterm_ends_it_with_0_also_with_clients_that_wait_and_follow() {
-    let mut daemon = Daemon::builder().leaving_commands().start();
-    let ready = Fifo::new(daemon.home(), "ready");
-    let script = format!("echo ready > {}; exec sleep 3", ready.name());
+fn sigterm_ends_it_while_clients_wait_and_follow() {
+    let mut daemon = Daemon::builder().leave_commands().start();
+    let ready = daemon.home().fifo("ready");
+    let gate = daemon.home().fifo("gate");
+    let script = format!("echo ready > {}; read line < {}", ready.name(), gate.name());
     let id = daemon.ctl().submit(["sh", "-c", &script]).to_string();
-    assert_eq!(ready.hear(), "ready");
+    assert_eq!(ready.read_line(), "ready");
     let clients: Vec<_> = [
         &["wait", &id][..],
         &["attach", &id],
@@ -37,49 +38,47 @@ fn sigterm_ends_it_with_0_also_with_clients_that_wait_and_follow() {
     .collect();
     assert_eq!(daemon.terminate(), Exit::Code(0));
     for client in clients {
-        assert_ne!(client.end().code, 0, "what it waited for has not come");
+        assert_ne!(client.wait().code, 0, "what it waited for has not come");
     }
+    gate.write_line("go");
 }
 
 #[test]
-fn leave_lets_commands_live_on() {
-    let mut daemon = Daemon::builder().leaving_commands().start();
-    let gate = Fifo::new(daemon.home(), "gate");
+fn with_on_stop_leave_commands_outlive_it() {
+    let mut daemon = Daemon::builder().leave_commands().start();
+    let gate = daemon.home().fifo("gate");
     let script = format!("echo up > {0}.up; read line < {0}; echo done", gate.name());
-    let ready = Fifo::new(daemon.home(), "gate.up");
+    let ready = daemon.home().fifo("gate.up");
     let id = daemon.ctl().submit(["sh", "-c", &script]);
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     assert_eq!(daemon.terminate(), Exit::Code(0));
-    gate.say("go");
-    watch::until_exists(&daemon.home().exit_record(id), DEADLINE);
+    gate.write_line("go");
+    watch::until_exists(&daemon.home().exit_record(id));
     assert_eq!(fs::read_to_string(daemon.home().log(id)).unwrap(), "done\n");
 }
 
 #[test]
-fn cancel_ends_commands_first() {
+fn with_on_stop_cancel_commands_end_first() {
     let mut daemon = Daemon::start();
     let lock = daemon.home().work().join("lock");
     let mut command = daemon.ctl().command(["run", "--kill-after", "300ms", "--"]);
     command
         .arg(escher_tests::child_program())
-        .arg("stubborn")
+        .arg("ignore-sigterm")
         .arg(&lock);
-    let mut run = escher_tests::Started::unread(command, DEADLINE);
+    let mut run = escher_tests::RunningProgram::spawn_unread(command, DEADLINE);
     std::io::Read::read_exact(&mut run.stdout(), &mut [0; 6]).unwrap();
     let queued = daemon.ctl().submit(["true"]);
-    let _ = daemon
-        .ctl()
-        .run(["wait".to_owned(), queued.to_string()])
-        .expect(0);
+    daemon.ctl().wait(queued, 0);
     assert_eq!(daemon.terminate(), Exit::Code(0));
-    assert!(is_free(&lock), "the ladder was run before escherd ended");
-    let ended = run.end();
+    assert!(is_unlocked(&lock), "the command has ended before escherd");
+    let ended = run.wait();
     assert!([125, 137].contains(&ended.code), "{ended:?}");
 }
 
 #[test]
-fn a_socket_that_is_handed_over_is_served() {
-    let daemon = Daemon::builder().handing_over_socket().start();
+fn a_socket_of_systemd_is_served() {
+    let daemon = Daemon::builder().socket_activation().start();
     assert_eq!(
         daemon.ctl().run(["run", "echo", "hello"]).expect(0).out(),
         "hello\n"
@@ -90,12 +89,12 @@ fn a_socket_that_is_handed_over_is_served() {
 }
 
 #[test]
-fn a_second_escherd_on_the_same_folders_is_refused_and_harms_nothing() {
+fn a_second_escherd_in_the_same_directories_exits_and_harms_nothing() {
     let daemon = Daemon::start();
     let mut second = Command::new(escherd());
     second.args(daemon.home().arguments());
     second.args(["--config", "/dev/null"]);
-    let second = finish(second);
+    let second = run_program(second);
     assert_ne!(second.code, 0);
     let state = daemon.home().state();
     assert!(second.err().contains(state.to_str().unwrap()), "{second:?}");
@@ -110,7 +109,7 @@ fn a_second_escherd_on_the_same_folders_is_refused_and_harms_nothing() {
 }
 
 #[test]
-fn a_socket_left_by_one_that_was_killed_is_replaced() {
+fn the_socket_of_a_killed_escherd_is_replaced() {
     let mut first = Daemon::start();
     first.kill();
     assert!(first.home().socket().exists());
@@ -119,7 +118,7 @@ fn a_socket_left_by_one_that_was_killed_is_replaced() {
 }
 
 #[test]
-fn the_socket_and_the_folders_have_the_right_modes() {
+fn the_socket_and_the_directories_have_the_right_modes() {
     let mode = |path: std::path::PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     let daemon = Daemon::start();
     assert_eq!(mode(daemon.home().socket()), 0o660);
@@ -127,10 +126,7 @@ fn the_socket_and_the_folders_have_the_right_modes() {
     assert_eq!(mode(daemon.home().logs()), 0o750);
     assert_eq!(mode(daemon.home().exits()), 0o700);
     let id = daemon.ctl().submit(["echo", "x"]);
-    let _ = daemon
-        .ctl()
-        .run(["wait".to_owned(), id.to_string()])
-        .expect(0);
+    daemon.ctl().wait(id, 0);
     for file in [daemon.home().log(id), daemon.home().index(id)] {
         assert_eq!(mode(file) & 0o137, 0, "nobody else may read it");
     }
@@ -139,27 +135,32 @@ fn the_socket_and_the_folders_have_the_right_modes() {
 }
 
 #[test]
-fn wrong_arguments_give_2() {
+fn unknown_options_give_exit_status_2() {
     let mut command = Command::new(escherd());
     command.arg("--no-such-flag");
-    assert!(finish(command).expect(2).err().contains("--no-such-flag"));
+    assert!(
+        run_program(command)
+            .expect(2)
+            .err()
+            .contains("--no-such-flag")
+    );
 }
 
 #[test]
-fn a_launcher_that_is_not_there_is_named() {
+fn a_missing_launcher_is_named() {
     let home = Home::new();
     let mut arguments = home.arguments();
     // The last one is the launcher.
     *arguments.last_mut().unwrap() = "/no/such/launcher".into();
     let mut command = Command::new(escherd());
     command.args(arguments);
-    let ended = finish(command);
+    let ended = run_program(command);
     assert_ne!(ended.code, 0);
     assert!(ended.err().contains("/no/such/launcher"), "{ended:?}");
 }
 
 #[test]
-fn it_tells_about_itself() {
+fn info_describes_the_daemon() {
     let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 7\n");
     in_runtime(async {
         let info = connect(&daemon).await.info().await.unwrap();
@@ -174,9 +175,9 @@ fn it_tells_about_itself() {
     });
 }
 
-/// Its own control group, as the test's: nothing is made that somebody would have to clean up.
+/// Commands stay in the cgroup of the test, so there is none to clean up.
 #[test]
-fn no_control_group_is_left_anywhere() {
+fn without_a_keeper_no_cgroup_is_created() {
     let daemon = Daemon::start();
     let seen = daemon
         .ctl()
@@ -186,7 +187,7 @@ fn no_control_group_is_left_anywhere() {
 }
 
 #[test]
-fn the_temporary_folder_goes() {
+fn the_temporary_directory_is_removed() {
     let daemon = Daemon::start();
     let path = daemon.home().path().to_owned();
     let _ = daemon.ctl().run(["run", "echo", "x"]).expect(0);
@@ -194,10 +195,10 @@ fn the_temporary_folder_goes() {
     assert!(!path.exists());
 }
 
-/// Waits until escherd tells systemd something that has `part` in it.
-fn hear(daemon: &Daemon, part: &str) -> String {
+/// Waits for a notification to systemd that contains `part`.
+fn await_notification(daemon: &Daemon, part: &str) -> String {
     loop {
-        let notification = daemon.notification();
+        let notification = daemon.next_notification();
         if notification.contains(part) {
             return notification;
         }
@@ -205,40 +206,40 @@ fn hear(daemon: &Daemon, part: &str) -> String {
 }
 
 #[test]
-fn systemd_is_told_how_many_executions_there_are() {
+fn systemd_is_notified_of_the_number_of_executions() {
     let daemon = Daemon::builder()
         .config("[execution]\nmax_concurrent_executions = 1\n")
-        .hearing_notifications()
+        .keep_notifications()
         .start();
-    hear(&daemon, "STATUS=serving: 0 running, 0 waiting, 0 finished");
-    let gate = Fifo::new(daemon.home(), "gate");
+    await_notification(&daemon, "STATUS=serving: 0 running, 0 waiting, 0 finished");
+    let gate = daemon.home().fifo("gate");
     let script = format!("read line < {}", gate.name());
     let first = daemon.ctl().submit(["sh", "-c", &script]).to_string();
     let second = daemon.ctl().submit(["true"]).to_string();
-    hear(&daemon, "STATUS=serving: 1 running, 1 waiting, 0 finished");
-    gate.say("go");
+    await_notification(&daemon, "STATUS=serving: 1 running, 1 waiting, 0 finished");
+    gate.write_line("go");
     let _ = daemon.ctl().run(["wait", &first, &second]).expect(0);
-    hear(&daemon, "STATUS=serving: 0 running, 0 waiting, 2 finished");
+    await_notification(&daemon, "STATUS=serving: 0 running, 0 waiting, 2 finished");
 }
 
 #[test]
-fn systemd_s_watchdog_hears_from_escherd_again_and_again() {
+fn the_watchdog_of_systemd_is_notified_again_and_again() {
     let daemon = Daemon::builder()
         .env("WATCHDOG_USEC", "200000")
-        .hearing_notifications()
+        .keep_notifications()
         .start();
     for _ in 0..3 {
-        hear(&daemon, "WATCHDOG=1");
+        await_notification(&daemon, "WATCHDOG=1");
     }
 }
 
 #[test]
-fn systemd_is_told_of_a_reload_and_of_its_end() {
-    let mut daemon = Daemon::builder().hearing_notifications().start();
+fn systemd_is_notified_of_reload_and_stop() {
+    let mut daemon = Daemon::builder().keep_notifications().start();
     nix::sys::signal::kill(daemon.pid(), nix::sys::signal::Signal::SIGHUP).unwrap();
-    let reloading = hear(&daemon, "RELOADING=1");
+    let reloading = await_notification(&daemon, "RELOADING=1");
     assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
-    hear(&daemon, "READY=1");
+    await_notification(&daemon, "READY=1");
     assert_eq!(daemon.terminate(), Exit::Code(0));
-    hear(&daemon, "STOPPING=1");
+    await_notification(&daemon, "STOPPING=1");
 }

@@ -1,22 +1,21 @@
-//! Disks that are full, and files that are damaged.
+//! Full disks and damaged files.
 
 use std::fs;
 use std::sync::Arc;
 
 use escher_client::{ErrorCode, ExecutionRequest, Status};
 use escher_tests::{
-    DEADLINE, Daemon, Fifo, Home, Tmpfs, connect, exec, in_runtime, is_root_for, shell,
-    wait_started, watch,
+    Daemon, Home, Tmpfs, connect, exec, in_runtime, require_root, shell, wait_started, watch,
 };
 
 const MIB: u64 = 1024 * 1024;
 
-/// Writes 20 MiB to a log directory of 8 MiB, then a last word.
+/// Writes 20 MiB, more than the log directory has room for, then a last line.
 const TOO_MUCH: &str = "head -c 20971520 /dev/zero; echo the end >&2; exit 3";
 
 #[test]
-fn a_full_log_directory_is_drained_and_counted() {
-    if !is_root_for("a log directory on a full disk, drained") {
+fn output_without_room_is_dropped_and_counted_with_log_full_drain() {
+    if !require_root("output for a full disk, dropped") {
         return;
     }
     let home = Arc::new(Home::new());
@@ -46,17 +45,17 @@ fn a_full_log_directory_is_drained_and_counted() {
     assert!(number("dropped_bytes") >= 12 * MIB, "{record}");
     let log = fs::metadata(home.log(record["id"].as_str().unwrap().parse().unwrap())).unwrap();
     assert_eq!(log.len(), number("log_bytes"));
-    // Once there is room again, all is well.
+    // Once there is room again, output is logged again.
     let _ = ctl.run(["rm", "1"]).expect(0);
-    watch::until(&home.logs(), DEADLINE, || {
+    watch::until(&home.logs(), || {
         (fs::read_dir(home.logs()).unwrap().count() == 0).then_some(())
     });
     assert_eq!(ctl.run(["run", "echo", "again"]).expect(0).out(), "again\n");
 }
 
 #[test]
-fn a_full_log_directory_ends_the_command_where_so_configured() {
-    if !is_root_for("a log directory on a full disk, killing") {
+fn output_without_room_ends_the_command_with_log_full_kill() {
+    if !require_root("output for a full disk, ending the command") {
         return;
     }
     let home = Arc::new(Home::new());
@@ -80,14 +79,14 @@ fn a_full_log_directory_ends_the_command_where_so_configured() {
 }
 
 #[test]
-fn the_limit_of_a_log_and_the_guard_of_its_disk_hold_at_their_edges() {
+fn max_log_bytes_and_log_min_free_bytes_are_exact() {
     let daemon = Daemon::with_config("[execution]\nmax_log_bytes = 100000\nlog_min_free_bytes = 0");
     let ctl = daemon.ctl();
     for (bytes, dropped) in [(99_999, 0), (100_000, 0), (100_001, 1), (300_000, 200_000)] {
         let id = ctl
             .submit(["head", "-c", &bytes.to_string(), "/dev/zero"])
             .to_string();
-        let _ = ctl.run(["wait", &id]).expect(0);
+        ctl.wait(&id, 0);
         let record = ctl.inspect(&id);
         assert_eq!(record["output"]["dropped_bytes"], dropped, "{record}");
         assert_eq!(
@@ -106,16 +105,16 @@ fn the_limit_of_a_log_and_the_guard_of_its_disk_hold_at_their_edges() {
 }
 
 #[test]
-fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_is_room() {
-    if !is_root_for("a store on a full disk") {
+fn a_store_on_a_full_disk_refuses_new_executions_and_records_ends_once_there_is_room() {
+    if !require_root("a store on a full disk") {
         return;
     }
     let home = Arc::new(Home::new());
     let disk = Tmpfs::mount(&home.state(), "4m");
-    let daemon = Daemon::builder().home(&home).leaving_commands().start();
-    let gate = Fifo::new(&home, "gate");
-    let held = Fifo::new(&home, "held");
-    let (id, lasting, over) = in_runtime(async {
+    let daemon = Daemon::builder().home(&home).leave_commands().start();
+    let gate = home.fifo("gate");
+    let other_gate = home.fifo("other-gate");
+    let (id, running, finished) = in_runtime(async {
         let client = connect(&daemon).await;
         let request = shell(&format!(
             "echo up; read line < {}; echo $line; exit 6",
@@ -123,13 +122,13 @@ fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_
         ));
         let id = client.execute(request).await.unwrap().id;
         wait_started(&client, id).await;
-        let request = shell(&format!("read line < {}", held.name()));
-        let lasting = client.execute(request).await.unwrap().id;
-        wait_started(&client, lasting).await;
-        let over = client.execute(exec(["true"])).await.unwrap().id;
-        client.wait_for_completion(over).await.unwrap();
+        let request = shell(&format!("read line < {}", other_gate.name()));
+        let running = client.execute(request).await.unwrap().id;
+        wait_started(&client, running).await;
+        let finished = client.execute(exec(["true"])).await.unwrap().id;
+        client.wait_for_completion(finished).await.unwrap();
         disk.fill();
-        // As much as the database has room for in its own pages still goes.
+        // The database may still have room in its own pages.
         let large = || ExecutionRequest {
             environment: vec![("X".into(), vec![b'x'; 60_000].into())],
             ..exec(["true"])
@@ -146,23 +145,23 @@ fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_
             (ErrorCode::STORE_UNAVAILABLE, true),
             "{refused:?}"
         );
-        // Forgetting has to be written down, too; it is done later.
-        let removed = client.remove_execution(over).await.unwrap_err();
+        // A removal has to be recorded, too. It is done later.
+        let removed = client.remove_execution(finished).await.unwrap_err();
         let removed = removed.as_api().unwrap().code;
         assert_eq!(removed, ErrorCode::STORE_UNAVAILABLE);
-        // What runs goes on, and is told of.
-        gate.say("full");
+        // Running commands go on, and their ends are reported.
+        gate.write_line("full");
         let result = client.get_result(id).await.unwrap();
         assert_eq!(
             (result.record.status, &result.stdout[..]),
             (Status::Failed, &b"up\nfull\n"[..])
         );
-        (id, lasting, over)
+        (id, running, finished)
     });
     disk.empty();
     in_runtime(async {
         let client = connect(&daemon).await;
-        // The next change takes along what has waited.
+        // The next change is written together with those that have waited.
         let next = client.execute(exec(["true"])).await.unwrap().id;
         assert_eq!(
             client.wait_for_completion(next).await.unwrap().status,
@@ -171,26 +170,29 @@ fn a_store_on_a_full_disk_refuses_what_is_new_and_records_what_ended_once_there_
     });
     let mut first = daemon;
     first.kill();
-    let second = Daemon::builder().home(&home).leaving_commands().start();
+    let second = Daemon::builder().home(&home).leave_commands().start();
     let record = second.ctl().inspect(id);
     assert_eq!(
         (&record["status"], &record["exit_code"]),
         (&"failed".into(), &6.into()),
         "{record}"
     );
-    let _ = second.ctl().run(["inspect", &over.to_string()]).expect(1);
-    assert_eq!(second.ctl().inspect(lasting)["status"], "running");
-    held.say("go");
-    assert_eq!(second.ctl().run(["wait", &lasting.to_string()]).code, 0);
+    let _ = second
+        .ctl()
+        .run(["inspect", &finished.to_string()])
+        .expect(1);
+    assert_eq!(second.ctl().inspect(running)["status"], "running");
+    other_gate.write_line("go");
+    assert_eq!(second.ctl().run(["wait", &running.to_string()]).code, 0);
     drop(second);
     drop(first);
 }
 
 #[test]
-fn a_damaged_store_is_set_aside_said_and_what_runs_is_not_forgotten() {
-    let mut first = Daemon::builder().leaving_commands().start();
+fn a_damaged_store_is_set_aside_with_a_message_and_running_commands_are_kept() {
+    let mut first = Daemon::builder().leave_commands().start();
     let home = first.home().clone();
-    let gate = Fifo::new(&home, "gate");
+    let gate = home.fifo("gate");
     let id = in_runtime(async {
         let client = connect(&first).await;
         let request = shell(&format!("echo up; read line < {}; exit 4", gate.name()));
@@ -208,20 +210,20 @@ fn a_damaged_store_is_set_aside_said_and_what_runs_is_not_forgotten() {
         let _ = fs::remove_file(home.state().join(file));
     }
     fs::write(&path, b"this is no database, whatever its name").unwrap();
-    let second = Daemon::builder().home(&home).leaving_commands().start();
+    let second = Daemon::builder().home(&home).leave_commands().start();
     assert!(
         second.log().contains("set aside") || second.log().contains("set-aside"),
         "{}",
         second.log()
     );
-    let aside: Vec<_> = fs::read_dir(home.state())
+    let quarantined: Vec<_> = fs::read_dir(home.state())
         .unwrap()
         .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().contains("set-aside"))
         .collect();
-    assert_eq!(aside.len(), 1);
+    assert_eq!(quarantined.len(), 1);
     assert_eq!(
-        fs::read(aside[0].path()).unwrap(),
+        fs::read(quarantined[0].path()).unwrap(),
         b"this is no database, whatever its name"
     );
     let record = second.ctl().inspect("survivor");
@@ -229,17 +231,17 @@ fn a_damaged_store_is_set_aside_said_and_what_runs_is_not_forgotten() {
         (&record["id"], &record["status"]),
         (&id.to_string().into(), &"running".into())
     );
-    gate.say("go");
+    gate.write_line("go");
     assert_eq!(second.ctl().run(["wait", &id.to_string()]).code, 4);
     drop(second);
     drop(first);
 }
 
 #[test]
-fn a_damaged_exit_record_costs_its_own_execution_and_no_other() {
-    let mut first = Daemon::builder().leaving_commands().start();
+fn a_damaged_exit_record_loses_its_own_execution_and_no_other() {
+    let mut first = Daemon::builder().leave_commands().start();
     let home = first.home().clone();
-    let gates = [Fifo::new(&home, "gate0"), Fifo::new(&home, "gate1")];
+    let gates = [home.fifo("gate0"), home.fifo("gate1")];
     let ids = in_runtime(async {
         let client = connect(&first).await;
         let mut ids = Vec::new();
@@ -253,13 +255,13 @@ fn a_damaged_exit_record_costs_its_own_execution_and_no_other() {
     });
     first.kill();
     for (gate, id) in gates.iter().zip(&ids) {
-        gate.say("go");
-        watch::until_exists(&home.exit_record(*id), DEADLINE);
+        gate.write_line("go");
+        watch::until_exists(&home.exit_record(*id));
     }
     let path = home.exit_record(ids[0]);
-    let whole = fs::read(&path).unwrap();
-    fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-    let second = Daemon::builder().home(&home).leaving_commands().start();
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    let second = Daemon::builder().home(&home).leave_commands().start();
     assert_eq!(second.ctl().inspect(ids[0])["status"], "lost");
     assert_eq!(second.ctl().inspect(ids[1])["exit_code"], 9);
     assert!(second.log().contains("set aside"), "{}", second.log());
@@ -268,22 +270,22 @@ fn a_damaged_exit_record_costs_its_own_execution_and_no_other() {
 }
 
 #[test]
-fn a_log_that_is_moved_or_cut_from_outside_harms_nothing_and_is_said() {
+fn a_log_that_is_moved_or_truncated_from_outside_is_reported_and_harms_nothing_else() {
     let daemon = Daemon::start();
     let home = daemon.home().clone();
     let ctl = daemon.ctl();
-    let gate = Fifo::new(&home, "gate");
+    let gate = home.fifo("gate");
     let script = format!(
         "seq 1 1000; read line < {}; seq 1 1000; exit 2",
         gate.name()
     );
     let id = ctl.submit(["sh", "-c", &script]);
-    watch::until(&home.logs(), DEADLINE, || {
+    watch::until(&home.logs(), || {
         let log = fs::metadata(home.log(id)).ok()?;
         (log.len() == 3893).then_some(())
     });
     fs::rename(home.log(id), home.work().join("moved")).unwrap();
-    gate.say("go");
+    gate.write_line("go");
     assert_eq!(ctl.run(["wait", &id.to_string()]).code, 2);
     assert_eq!(
         fs::metadata(home.work().join("moved")).unwrap().len(),
@@ -291,15 +293,15 @@ fn a_log_that_is_moved_or_cut_from_outside_harms_nothing_and_is_said() {
     );
     let refused = ctl.run(["logs", &id.to_string()]).expect(1);
     assert!(refused.err().contains("cannot be read"), "{refused:?}");
-    // Cut: what is left is not taken for the whole.
-    let cut = ctl.submit(["seq", "1", "1000"]);
-    let _ = ctl.run(["wait", &cut.to_string()]).expect(0);
+    // What is left of a truncated log is not taken for all of it.
+    let truncated = ctl.submit(["seq", "1", "1000"]);
+    ctl.wait(truncated, 0);
     fs::File::options()
         .write(true)
-        .open(home.log(cut))
+        .open(home.log(truncated))
         .unwrap()
         .set_len(100)
         .unwrap();
-    let _ = ctl.run(["logs", &cut.to_string()]).expect(1);
+    let _ = ctl.run(["logs", &truncated.to_string()]).expect(1);
     assert_eq!(ctl.run(["run", "echo", "well"]).expect(0).out(), "well\n");
 }

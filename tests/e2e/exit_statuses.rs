@@ -1,10 +1,10 @@
-//! The exit status of `run`, `attach` and `wait` is the command's, or says what escher did.
+//! The exit statuses of `run`, `attach` and `wait`: the command's own, or those of escher.
 
-use escher_tests::{Daemon, Fifo, Home, child_program, finish, is_free};
+use escher_tests::{Daemon, Home, child_program, is_unlocked, run_program, with_growing_timeout};
 use serde_json::Value;
 
 #[test]
-fn a_command_that_succeeds_gives_0() {
+fn a_successful_command_gives_0_and_no_output_of_eschers_own() {
     let daemon = Daemon::start();
     let ended = daemon.ctl().run(["run", "true"]).expect(0);
     assert!(
@@ -14,7 +14,7 @@ fn a_command_that_succeeds_gives_0() {
 }
 
 #[test]
-fn every_exit_status_of_a_command_is_passed_on() {
+fn exit_statuses_of_commands_are_passed_on() {
     let daemon = Daemon::start();
     for status in [1, 7, 124, 125, 126, 127, 128, 143, 255] {
         let ended = daemon
@@ -28,7 +28,7 @@ fn every_exit_status_of_a_command_is_passed_on() {
 }
 
 #[test]
-fn death_by_a_signal_gives_128_and_its_number() {
+fn death_by_a_signal_gives_128_plus_its_number() {
     let daemon = Daemon::start();
     for (signal, status) in [("KILL", 137), ("TERM", 143), ("ABRT", 134), ("PIPE", 141)] {
         let script = format!("kill -{signal} $$");
@@ -40,7 +40,7 @@ fn death_by_a_signal_gives_128_and_its_number() {
 }
 
 #[test]
-fn a_timeout_gives_124_and_says_so() {
+fn a_timeout_gives_124_with_a_message() {
     let daemon = Daemon::start();
     let ended = daemon
         .ctl()
@@ -60,34 +60,42 @@ fn a_timeout_gives_124_and_says_so() {
 fn a_timeout_that_takes_a_sigkill_gives_124_too() {
     let daemon = Daemon::start();
     let lock = daemon.home().work().join("lock");
-    let ended = daemon
-        .ctl()
-        .command(["run", "--timeout", "500ms", "--kill-after", "200ms", "--"]);
-    let mut command = ended;
-    command.arg(child_program()).arg("stubborn").arg(&lock);
-    let ended = finish(command).expect(124);
+    let ended = with_growing_timeout(|timeout| {
+        let timeout = format!("{}ms", timeout.as_millis());
+        let options = ["run", "--timeout", &timeout, "--kill-after", "200ms", "--"];
+        let mut command = daemon.ctl().command(options);
+        command
+            .arg(child_program())
+            .arg("ignore-sigterm")
+            .arg(&lock);
+        let ended = run_program(command).expect(124);
+        (!ended.stdout.is_empty()).then_some(ended)
+    });
     assert_eq!(ended.out(), "ready\n");
-    assert!(is_free(&lock), "it is gone");
+    assert!(is_unlocked(&lock), "it was killed");
 }
 
 #[test]
-fn a_command_that_exits_0_on_sigterm_was_timed_out_all_the_same() {
+fn a_command_that_exits_with_0_on_sigterm_was_timed_out() {
     let daemon = Daemon::start();
-    let script = "trap 'exit 0' TERM; while :; do sleep 1; done";
-    let _ = daemon
-        .ctl()
-        .run(["run", "--timeout", "500ms", "sh", "-c", script])
-        .expect(124);
+    let script = "trap 'echo caught; exit 0' TERM; while :; do sleep 1; done";
+    let ended = with_growing_timeout(|timeout| {
+        let timeout = format!("{}ms", timeout.as_millis());
+        let words = ["run", "--timeout", &timeout, "sh", "-c", script];
+        let ended = daemon.ctl().run(words).expect(124);
+        (!ended.stdout.is_empty()).then_some(ended)
+    });
+    assert_eq!(ended.out(), "caught\n");
 }
 
 #[test]
-fn no_daemon_gives_125() {
+fn a_missing_escherd_gives_125() {
     let home = Home::new();
     let mut command = std::process::Command::new(escher_tests::escherctl());
     command
         .args(["run", "true"])
         .env("ESCHER_SOCKET", home.socket());
-    let ended = finish(command).expect(125);
+    let ended = run_program(command).expect(125);
     assert!(
         ended.err().contains(home.socket().to_str().unwrap()),
         "{ended:?}"
@@ -95,7 +103,7 @@ fn no_daemon_gives_125() {
 }
 
 #[test]
-fn a_timeout_over_the_maximum_gives_125_with_both_figures() {
+fn a_timeout_over_the_maximum_gives_125_with_both_values() {
     let daemon = Daemon::with_config("[execution]\nmax_timeout_ms = 600000\n");
     let ended = daemon
         .ctl()
@@ -118,7 +126,7 @@ fn a_timeout_over_the_maximum_gives_125_with_both_figures() {
 }
 
 #[test]
-fn without_a_maximum_any_timeout_and_none_will_do() {
+fn without_a_maximum_any_timeout_is_allowed_and_none() {
     let daemon = Daemon::with_config("[execution]\nmax_timeout_ms = 0\ndefault_timeout_ms = 0\n");
     for timeout in ["none", "400d"] {
         let _ = daemon
@@ -127,15 +135,12 @@ fn without_a_maximum_any_timeout_and_none_will_do() {
             .expect(0);
     }
     let id = daemon.ctl().submit(["true"]);
-    let _ = daemon
-        .ctl()
-        .run(["wait".to_owned(), id.to_string()])
-        .expect(0);
+    daemon.ctl().wait(id, 0);
     assert_eq!(daemon.ctl().inspect(id)["timeout_ms"], Value::Null);
 }
 
 #[test]
-fn wrong_usage_of_run_gives_125_and_of_other_verbs_2() {
+fn a_usage_error_gives_125_with_run_and_2_with_other_verbs() {
     let daemon = Daemon::start();
     for arguments in [
         &["run"][..],
@@ -157,7 +162,7 @@ fn wrong_usage_of_run_gives_125_and_of_other_verbs_2() {
 }
 
 #[test]
-fn a_program_that_is_not_there_gives_127_and_one_that_cannot_start_126() {
+fn a_missing_program_gives_127_and_one_that_cannot_start_126() {
     let daemon = Daemon::start();
     let plain = daemon.home().file("plain", "#!/bin/sh\n", 0o644);
     let ended = daemon.ctl().run(["run", "no-such-program"]).expect(127);
@@ -172,33 +177,33 @@ fn a_program_that_is_not_there_gives_127_and_one_that_cannot_start_126() {
 }
 
 #[test]
-fn a_cancelled_command_gives_128_and_the_signal_that_ended_it() {
+fn a_cancelled_command_gives_128_plus_the_signal_that_ended_it() {
     let daemon = Daemon::start();
-    let ready = Fifo::new(daemon.home(), "ready");
+    let ready = daemon.home().fifo("ready");
     let script = format!("echo up > {}; exec sleep 600", ready.name());
     let run = daemon
         .ctl()
         .start(["run", "--name", "sleeper", "sh", "-c", &script]);
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     let _ = daemon.ctl().run(["cancel", "sleeper"]).expect(0);
-    let ended = run.end().expect(143);
+    let ended = run.wait().expect(143);
     assert!(ended.err().contains("cancelled"), "{ended:?}");
 }
 
 #[test]
 fn a_command_killed_from_outside_gives_137() {
     let daemon = Daemon::start();
-    let ready = Fifo::new(daemon.home(), "ready");
+    let ready = daemon.home().fifo("ready");
     let script = format!("echo up > {}; exec sleep 600", ready.name());
     let run = daemon
         .ctl()
         .start(["run", "--name", "sleeper", "sh", "-c", &script]);
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     let _ = daemon
         .ctl()
         .run(["kill", "-s", "KILL", "sleeper"])
         .expect(0);
-    let _ = run.end().expect(137);
+    let _ = run.wait().expect(137);
     assert_eq!(daemon.ctl().inspect("sleeper")["status"], "failed");
 }
 
@@ -215,7 +220,7 @@ fn wait_and_attach_give_the_same_status_as_run() {
         (vec!["/"], 126),
     ] {
         let id = ctl.submit(&arguments).to_string();
-        let _ = ctl.run(["wait", &id]).expect(status);
+        ctl.wait(&id, status);
         let _ = ctl.run(["attach", &id]).expect(status);
     }
 }

@@ -1,10 +1,10 @@
-//! Clients come and go; the command and its output do not mind.
+//! Clients that follow a command, and disconnect: neither affects the command or its output.
 
 use escher_client::{Client, OutputRange, Status};
-use escher_tests::{Daemon, Fifo, Started, collect, connect, in_runtime, shell};
+use escher_tests::{Daemon, Fifo, RunningProgram, collect, connect, in_runtime, shell};
 use nix::sys::signal::Signal;
 
-/// Writes 1000 lines, waits for a line at `gate`, writes 1000 more.
+/// A script that writes 1000 lines, waits for a line at `gate`, and writes 1000 more.
 fn two_halves(gate: &Fifo) -> String {
     format!(
         "seq 1 1000; read line < {}; seq 1001 2000; exit 4",
@@ -19,33 +19,33 @@ fn both_halves() -> String {
 #[test]
 fn a_client_killed_while_following_leaves_the_command_running() {
     let daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let command = daemon
         .ctl()
         .command(["run", "--name", "long", "sh", "-c", &two_halves(&gate)]);
-    let mut run = Started::unread(command, escher_tests::DEADLINE);
-    // It is in the middle of it.
+    let mut run = RunningProgram::spawn_unread(command, escher_tests::DEADLINE);
+    // Until the first half has arrived.
     let mut half = [0; 3893];
     std::io::Read::read_exact(&mut run.stdout(), &mut half).unwrap();
     assert!(half.ends_with(b"\n1000\n"));
     run.signal(Signal::SIGKILL);
-    let _ = run.end().expect(-9);
+    let _ = run.wait().expect(-9);
 
     assert_eq!(daemon.ctl().inspect("long")["status"], "running");
     let attach = daemon.ctl().start(["attach", "long"]);
     let follow = daemon.ctl().start(["logs", "-f", "long"]);
-    gate.say("go");
-    let attached = attach.end().expect(4);
+    gate.write_line("go");
+    let attached = attach.wait().expect(4);
     assert!(attached.out() == both_halves(), "{attached:?}");
-    let followed = follow.end().expect(0);
+    let followed = follow.wait().expect(0);
     assert!(followed.out() == both_halves(), "{followed:?}");
     assert!(daemon.ctl().run(["attach", "long"]).expect(4).out() == both_halves());
 }
 
 #[test]
-fn a_client_that_is_gone_does_not_cancel() {
+fn a_client_that_disconnects_does_not_cancel() {
     let daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let id = in_runtime(async {
         let client = connect(&daemon).await;
         let id = client.execute(shell(&two_halves(&gate))).await.unwrap().id;
@@ -53,7 +53,7 @@ fn a_client_that_is_gone_does_not_cancel() {
         output.next().await.unwrap().unwrap();
         id
     });
-    gate.say("go");
+    gate.write_line("go");
     in_runtime(async {
         let record = connect(&daemon)
             .await
@@ -65,11 +65,11 @@ fn a_client_that_is_gone_does_not_cancel() {
     });
 }
 
-/// Reads a while, drops everything, goes on at the offset over a new connection; and so on to the end.
+/// Reads a few chunks, disconnects, and goes on at the offset over a new connection, up to the end.
 #[test]
-fn reading_on_from_an_offset_has_neither_gap_nor_repeat() {
+fn reading_from_an_offset_has_neither_gap_nor_repeat() {
     let daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let script = format!(
         "seq 1 200000; read line < {}; seq 200001 400000",
         gate.name()
@@ -91,7 +91,7 @@ fn reading_on_from_an_offset_has_neither_gap_nor_repeat() {
             connections += 1;
             let range = OutputRange::from_offset(offset);
             let mut output = client.follow(id, range).await.unwrap();
-            let mut over = false;
+            let mut is_at_end = false;
             for _ in 0..3 {
                 match output.next().await {
                     Some(chunk) => {
@@ -100,13 +100,13 @@ fn reading_on_from_an_offset_has_neither_gap_nor_repeat() {
                         offset += chunk.data.len() as u64;
                         text.extend_from_slice(&chunk.data);
                     }
-                    None => over = true,
+                    None => is_at_end = true,
                 }
                 if offset == half.len() as u64 {
-                    gate.say("go"); // The first half is all there.
+                    gate.write_line("go"); // The first half was read.
                 }
             }
-            if over {
+            if is_at_end {
                 break;
             }
         }
@@ -115,9 +115,9 @@ fn reading_on_from_an_offset_has_neither_gap_nor_repeat() {
     });
 }
 
-/// An offset in the middle of a character, of a line, of a chunk: offsets count bytes.
+/// Offsets count bytes: they may be in the middle of a character, a line or a chunk.
 #[test]
-fn any_offset_will_do() {
+fn any_offset_is_valid() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -140,9 +140,9 @@ fn any_offset_will_do() {
 }
 
 #[test]
-fn output_is_followed_as_it_comes() {
+fn output_is_followed_live() {
     let daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let script = format!(
         "while read line < {}; do echo \"got $line\"; done",
         gate.name()
@@ -152,7 +152,7 @@ fn output_is_followed_as_it_comes() {
         let id = client.execute(shell(&script)).await.unwrap().id;
         let mut output = client.follow(id, OutputRange::default()).await.unwrap();
         for round in 0..100 {
-            gate.say(&round.to_string());
+            gate.write_line(&round.to_string());
             let expected = format!("got {round}\n");
             let mut text = Vec::new();
             while text.len() < expected.len() {
@@ -172,9 +172,9 @@ fn output_is_followed_as_it_comes() {
 }
 
 #[test]
-fn many_follow_one_command() {
+fn many_clients_follow_one_command() {
     let daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client = connect(&daemon).await;
         let id = client.execute(shell(&two_halves(&gate))).await.unwrap().id;
@@ -183,7 +183,7 @@ fn many_follow_one_command() {
             let follower = connect(&daemon).await;
             followers.push(follower.follow(id, OutputRange::default()).await.unwrap());
         }
-        gate.say("go");
+        gate.write_line("go");
         for follower in followers {
             let (stdout, _, _) = collect(follower, 0).await;
             assert!(stdout == both_halves().as_bytes());
@@ -192,13 +192,13 @@ fn many_follow_one_command() {
 }
 
 #[test]
-fn the_last_lines_and_then_what_comes() {
+fn logs_shows_the_last_lines_and_then_follows() {
     let daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let ctl = daemon.ctl();
     let id = ctl.submit(["sh", "-c", &two_halves(&gate)]).to_string();
     in_runtime(async {
-        // Until the first half is there.
+        // Until the first half has arrived.
         let client = connect(&daemon).await;
         let mut output = client
             .follow(id.as_str(), OutputRange::default())
@@ -216,15 +216,15 @@ fn the_last_lines_and_then_what_comes() {
     assert_eq!(ctl.run(["logs", "-n", "0", &id]).expect(0).out(), "");
     let mut command = ctl.command(["logs", "-f", "-n", "1", &id]);
     command.stdin(std::process::Stdio::null());
-    let mut follow = Started::unread(command, escher_tests::DEADLINE);
+    let mut follow = RunningProgram::spawn_unread(command, escher_tests::DEADLINE);
     let mut stdout = follow.stdout();
     let mut first = [0; 5];
     std::io::Read::read_exact(&mut stdout, &mut first).unwrap();
     assert_eq!(&first, b"1000\n");
-    gate.say("go");
+    gate.write_line("go");
     let mut rest = String::new();
     std::io::Read::read_to_string(&mut stdout, &mut rest).unwrap();
     let expected: String = (1001..=2000).map(|n| format!("{n}\n")).collect();
     assert!(rest == expected);
-    let _ = follow.end().expect(0);
+    let _ = follow.wait().expect(0);
 }

@@ -7,17 +7,17 @@ use escher_protocol::{ErrorCode, Request, Response, ServerFrame};
 use escher_tests::{Daemon, RawPeer, exec};
 
 #[test]
-fn requests_sent_right_behind_a_hello_are_answered_after_the_welcome() {
+fn requests_sent_with_the_greeting_are_answered_after_the_welcome() {
     let daemon = Daemon::start();
     let mut peer = RawPeer::connect(&daemon);
     let submit = Request::Submit(Box::new(exec(["true"])));
     let frames = [
-        RawPeer::hello(),
-        RawPeer::request(1, submit),
-        RawPeer::request(2, Request::Info),
+        RawPeer::hello_frame(),
+        RawPeer::request_frame(1, submit),
+        RawPeer::request_frame(2, Request::Info),
     ];
     peer.send(&frames.concat());
-    let greeting = peer.receive_greeting();
+    let greeting = peer.receive_hello_reply();
     assert!(
         matches!(greeting, Some(HelloReply::Welcome(_))),
         "{greeting:?}"
@@ -34,29 +34,35 @@ fn requests_sent_right_behind_a_hello_are_answered_after_the_welcome() {
     assert!(matches!(answered[&2], Response::Info(_)));
 }
 
-/// Why escherd refuses `hello`, behind which a submission is sent that must have no effect.
-fn refusal(daemon: &Daemon, hello: &Hello) -> String {
+/// Sends `hello` and a submission, which escherd has to refuse. Returns the message.
+fn refusal_of(daemon: &Daemon, hello: &Hello) -> String {
     let mut peer = RawPeer::connect(daemon);
     let submit = Request::Submit(Box::new(exec(["true"])));
-    peer.send(&[RawPeer::hello_frame(hello), RawPeer::request(1, submit)].concat());
-    let Some(HelloReply::Refused(refusal)) = peer.receive_greeting() else {
+    peer.send(
+        &[
+            RawPeer::frame_of_hello(hello),
+            RawPeer::request_frame(1, submit),
+        ]
+        .concat(),
+    );
+    let Some(HelloReply::Refused(refusal)) = peer.receive_hello_reply() else {
         panic!("{hello:?} is not refused");
     };
     assert_eq!(refusal.error.code, ErrorCode::UNSUPPORTED_VERSION);
     let spoken = (refusal.lowest, refusal.highest);
     assert_eq!(spoken, (LOWEST_VERSION, HIGHEST_VERSION));
-    assert_eq!(peer.wait_for_end(), 0);
+    assert_eq!(peer.read_to_end(), 0);
     refusal.error.message.to_string()
 }
 
 #[test]
-fn other_protocols_and_versions_are_refused_with_what_was_sent_behind_them() {
+fn other_protocols_and_versions_are_refused_with_the_requests_after_them() {
     let daemon = Daemon::start();
-    let before_the_first_release = Hello {
+    let development_version = Hello {
         magic: *b"\x00escher\n",
         ..Hello::new("raw peer")
     };
-    let message = refusal(&daemon, &before_the_first_release);
+    let message = refusal_of(&daemon, &development_version);
     assert!(message.contains("another protocol"), "{message}");
     for (lowest, highest) in [(0, 0), (HIGHEST_VERSION + 1, u16::MAX), (2, 1)] {
         let hello = Hello {
@@ -64,7 +70,7 @@ fn other_protocols_and_versions_are_refused_with_what_was_sent_behind_them() {
             highest,
             ..Hello::new("raw peer")
         };
-        let message = refusal(&daemon, &hello);
+        let message = refusal_of(&daemon, &hello);
         let range = format!("speaks {lowest} to {highest}");
         assert!(message.contains(&range), "{message}");
     }

@@ -1,14 +1,14 @@
-//! What is over stays known, within limits, and whoever asks need not care where.
+//! Finished executions stay known within limits, whether in memory or in the store.
 
 use std::fs;
 use std::io::Read;
 
 use escher_client::{Client, ExecutionId, ExecutionRequest, OutputRange, Status};
-use escher_tests::{DEADLINE, Daemon, Fifo, connect, in_runtime, shell, watch};
+use escher_tests::{Daemon, connect, in_runtime, shell, watch};
 use serde_json::Value;
 
-/// Two finished executions in memory, the others in the store alone.
-const FORGETFUL: &str = "[execution]\nmax_in_memory_executions = 2\n";
+/// Keeps two finished executions in memory, and the others in the store alone.
+const TWO_IN_MEMORY: &str = "[execution]\nmax_in_memory_executions = 2\n";
 
 fn names(lines: &[Value]) -> Vec<&str> {
     lines
@@ -18,8 +18,8 @@ fn names(lines: &[Value]) -> Vec<&str> {
 }
 
 #[test]
-fn every_verb_finds_what_has_left_memory() {
-    let daemon = Daemon::with_config(FORGETFUL);
+fn every_verb_finds_executions_that_have_left_memory() {
+    let daemon = Daemon::with_config(TWO_IN_MEMORY);
     let ctl = daemon.ctl();
     let mut ids = Vec::new();
     for index in 0..8 {
@@ -89,8 +89,8 @@ fn every_verb_finds_what_has_left_memory() {
 }
 
 #[test]
-fn times_select_by_submission() {
-    let daemon = Daemon::with_config(FORGETFUL);
+fn since_and_until_select_by_submission() {
+    let daemon = Daemon::with_config(TWO_IN_MEMORY);
     let ctl = daemon.ctl();
     for index in 0..5 {
         let _ = ctl
@@ -111,30 +111,30 @@ fn times_select_by_submission() {
 }
 
 #[test]
-fn a_name_means_the_newest_that_bears_it_wherever_that_is() {
-    let daemon = Daemon::with_config(FORGETFUL);
+fn a_name_means_the_newest_execution_of_that_name() {
+    let daemon = Daemon::with_config(TWO_IN_MEMORY);
     let ctl = daemon.ctl();
-    let gate = Fifo::new(daemon.home(), "gate");
-    // The oldest of the name still runs when the newest has long left memory.
+    let gate = daemon.home().fifo("gate");
+    // The oldest of the name still runs when the newest has left memory.
     let script = format!("read line < {}", gate.name());
     let _old = ctl.line(["submit", "--name", "twin", "--shell", &script]);
     let newest = ctl.line(["submit", "--name", "twin", "true"]);
-    let _ = ctl.run(["wait", &newest]).expect(0);
+    ctl.wait(&newest, 0);
     for _ in 0..3 {
         let _ = ctl.run(["run", "true"]).expect(0);
     }
     assert_eq!(ctl.inspect("twin")["id"], newest.as_str());
-    gate.say("go");
+    gate.write_line("go");
 }
 
 #[test]
 fn a_key_is_known_after_its_execution_has_left_memory() {
-    let daemon = Daemon::with_config(FORGETFUL);
+    let daemon = Daemon::with_config(TWO_IN_MEMORY);
     let ctl = daemon.ctl();
     let marks = daemon.home().work().join("marks");
     let script = format!("echo once >> {}", marks.display());
     let first = ctl.line(["submit", "--key", "k", "--shell", &script]);
-    let _ = ctl.run(["wait", &first]).expect(0);
+    ctl.wait(&first, 0);
     for _ in 0..4 {
         let _ = ctl.run(["run", "true"]).expect(0);
     }
@@ -147,38 +147,38 @@ fn a_key_is_known_after_its_execution_has_left_memory() {
         .expect(1);
     assert!(conflict.err().contains("key"), "{conflict:?}");
     assert_eq!(fs::read_to_string(&marks).unwrap(), "once\n");
-    // Forgotten with its execution, the key is free.
+    // Once its execution is removed, the key is free.
     let _ = ctl.run(["rm", &first]).expect(0);
     assert_ne!(ctl.line(["submit", "--key", "k", "--shell", "true"]), first);
 }
 
 #[test]
-fn rm_forgets_record_and_log_and_only_what_is_over() {
-    let daemon = Daemon::with_config(FORGETFUL);
+fn rm_removes_record_and_log_of_finished_executions_alone() {
+    let daemon = Daemon::with_config(TWO_IN_MEMORY);
     let ctl = daemon.ctl();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let running = ctl.submit(["sh", "-c", &format!("echo up; read line < {}", gate.name())]);
-    let over = ctl.submit(["echo", "done"]);
-    let _ = ctl.run(["wait", &over.to_string()]).expect(0);
+    let finished = ctl.submit(["echo", "done"]);
+    ctl.wait(finished, 0);
     let refused = ctl.run(["rm", &running.to_string()]).expect(1);
     assert!(refused.err().contains("only finished"), "{refused:?}");
-    assert!(daemon.home().log(over).exists());
-    let _ = ctl.run(["rm", &over.to_string()]).expect(0);
-    watch::until(&daemon.home().logs(), DEADLINE, || {
-        let gone = !daemon.home().log(over).exists() && !daemon.home().index(over).exists();
+    assert!(daemon.home().log(finished).exists());
+    let _ = ctl.run(["rm", &finished.to_string()]).expect(0);
+    watch::until(&daemon.home().logs(), || {
+        let gone = !daemon.home().log(finished).exists() && !daemon.home().index(finished).exists();
         gone.then_some(())
     });
-    let _ = ctl.run(["inspect", &over.to_string()]).expect(1);
-    let _ = ctl.run(["rm", &over.to_string()]).expect(1);
-    gate.say("go");
+    let _ = ctl.run(["inspect", &finished.to_string()]).expect(1);
+    let _ = ctl.run(["rm", &finished.to_string()]).expect(1);
+    gate.write_line("go");
     assert_eq!(ctl.run(["wait", &running.to_string()]).code, 0);
 }
 
 #[test]
-fn prune_forgets_all_that_is_over_and_fits() {
-    let daemon = Daemon::with_config(FORGETFUL);
+fn prune_removes_finished_executions_that_match() {
+    let daemon = Daemon::with_config(TWO_IN_MEMORY);
     let ctl = daemon.ctl();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let _running = ctl.submit(["sh", "-c", &format!("read line < {}", gate.name())]);
     for code in [0, 1, 0, 1, 0] {
         let _ = ctl
@@ -201,11 +201,11 @@ fn prune_forgets_all_that_is_over_and_fits() {
     assert_eq!(ctl.json_lines(["ps", "-a"]).len(), 1);
     // Numbers are never used again.
     assert_eq!(ctl.json(["submit", "true"])["number"], 7);
-    gate.say("go");
+    gate.write_line("go");
 }
 
 #[test]
-fn history_is_kept_within_its_limits_oldest_first_with_its_logs() {
+fn history_over_its_limit_is_removed_oldest_first_with_its_logs() {
     let daemon = Daemon::with_config(
         "[execution]\nmax_in_memory_executions = 2\ncleanup_interval_secs = 1\n[history]\nmax_count = 3",
     );
@@ -213,11 +213,11 @@ fn history_is_kept_within_its_limits_oldest_first_with_its_logs() {
     let mut ids: Vec<ExecutionId> = Vec::new();
     for index in 0..6 {
         let id = ctl.submit(["echo", &index.to_string()]);
-        let _ = ctl.run(["wait", &id.to_string()]).expect(0);
+        ctl.wait(id, 0);
         ids.push(id);
     }
-    // The logs go after the records.
-    watch::until(&daemon.home().logs(), DEADLINE, || {
+    // Logs are removed after the records.
+    watch::until(&daemon.home().logs(), || {
         let gone = ids[..3].iter().all(|id| !daemon.home().log(*id).exists());
         gone.then_some(())
     });
@@ -232,36 +232,37 @@ fn history_is_kept_within_its_limits_oldest_first_with_its_logs() {
 }
 
 #[test]
-fn bytes_and_age_bound_the_history_as_well() {
+fn bytes_and_age_limit_the_history_as_well() {
     for limit in ["max_bytes = 200000", "max_age_secs = 1"] {
-        let daemon = Daemon::with_config(&format!(
-            "[execution]\ncleanup_interval_secs = 1\n[history]\n{limit}"
-        ));
+        let config = "[execution]\ncleanup_interval_secs = 1\n";
+        let daemon = Daemon::with_config(config);
         let ctl = daemon.ctl();
-        let big = ctl.submit(["head", "-c", "150000", "/dev/zero"]);
-        let _ = ctl.run(["wait", &big.to_string()]).expect(0);
+        let first = ctl.submit(["head", "-c", "150000", "/dev/zero"]);
+        ctl.wait(first, 0);
         let second = ctl.submit(["head", "-c", "100000", "/dev/zero"]);
-        let _ = ctl.run(["wait", &second.to_string()]).expect(0);
-        watch::until(&daemon.home().logs(), DEADLINE, || {
-            (!daemon.home().log(big).exists()).then_some(())
-        });
-        let _ = ctl.run(["inspect", &big.to_string()]).expect(1);
+        ctl.wait(second, 0);
+        // Only now, so that nothing is removed before it was waited for.
+        let file = daemon.home().path().join("escher.toml");
+        fs::write(file, format!("{config}[history]\n{limit}\n")).unwrap();
+        let _ = ctl.run(["reload"]).expect(0);
+        watch::until_removed(&daemon.home().log(first));
+        let _ = ctl.run(["inspect", &first.to_string()]).expect(1);
     }
 }
 
 #[test]
-fn a_log_that_is_being_read_is_not_cut_off_by_its_removal() {
+fn a_log_that_is_being_read_stays_readable_after_its_removal() {
     let daemon = Daemon::start();
     let ctl = daemon.ctl();
     const LENGTH: usize = 8_000_000;
     let id = ctl.submit(["head", "-c", &LENGTH.to_string(), "/dev/zero"]);
-    let _ = ctl.run(["wait", &id.to_string()]).expect(0);
+    ctl.wait(id, 0);
     in_runtime(async {
         let client: Client = connect(&daemon).await;
         let mut output = client.read_logs(id, OutputRange::default()).await.unwrap();
         let mut seen = output.next().await.unwrap().unwrap().data.len();
         assert_eq!(client.remove_execution(id).await.unwrap().executions, 1);
-        watch::until(&daemon.home().logs(), DEADLINE, || {
+        watch::until(&daemon.home().logs(), || {
             (!daemon.home().log(id).exists()).then_some(())
         });
         while let Some(chunk) = output.next().await {
@@ -273,7 +274,7 @@ fn a_log_that_is_being_read_is_not_cut_off_by_its_removal() {
 }
 
 #[test]
-fn the_environment_of_a_command_is_not_kept() {
+fn the_environment_of_a_command_is_not_stored() {
     let daemon = Daemon::start();
     let canary = "canary-in-the-environment";
     in_runtime(async {
@@ -288,7 +289,7 @@ fn the_environment_of_a_command_is_not_kept() {
             Status::Completed
         );
     });
-    // A clean stop brings everything into the database itself.
+    // A clean stop writes everything into the database itself.
     let home = daemon.home().clone();
     let mut daemon = daemon;
     daemon.terminate();
@@ -308,6 +309,6 @@ fn the_environment_of_a_command_is_not_kept() {
             found.push(entry.path());
         }
     }
-    assert!(found.is_empty(), "a secret is left in {found:?}");
+    assert!(found.is_empty(), "the variable is stored in {found:?}");
     daemon.stop();
 }

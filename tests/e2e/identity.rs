@@ -1,11 +1,12 @@
-//! A command runs as whoever asked, with nothing of escherd's, and sees only what is its own.
+//! A command runs as the user who submitted it, inherits nothing of escherd, and users see only their own
+//! executions.
 
 use std::collections::BTreeSet;
 use std::fs;
 
-use escher_tests::{Ctl, Daemon, Fifo, connect, exec, in_runtime, is_root_for};
+use escher_tests::{Ctl, Daemon, connect, exec, in_runtime, require_root};
 
-/// Users that no host has.
+/// Users without a passwd entry.
 const ALICE: u32 = 61_001;
 const BOB: u32 = 61_002;
 
@@ -13,22 +14,23 @@ fn open_daemon() -> Daemon {
     Daemon::with_config("[daemon]\nsocket_mode = \"0666\"\n")
 }
 
-fn text(ctl: &Ctl, words: &[&str]) -> String {
+/// Runs a command in `/`; it has to succeed. Returns its standard output.
+fn stdout_of(ctl: &Ctl, words: &[&str]) -> String {
     let ended = ctl.run([&["run", "-w", "/"], words].concat()).expect(0);
     ended.out().to_owned()
 }
 
 #[test]
-fn a_command_runs_as_the_caller_with_the_groups_of_its_connection() {
-    if !is_root_for("commands of other users") {
+fn a_command_runs_as_its_submitter_with_the_groups_of_the_connection() {
+    if !require_root("commands of other users") {
         return;
     }
     let daemon = open_daemon();
     let alice = daemon.ctl().as_user(ALICE, 61_100, &[61_200, 61_300]);
-    assert_eq!(text(&alice, &["id", "-u"]), format!("{ALICE}\n"));
-    assert_eq!(text(&alice, &["id", "-g"]), "61100\n");
-    assert_eq!(text(&alice, &["id", "-G"]), "61100 61200 61300\n");
-    let status = text(&alice, &["cat", "/proc/self/status"]);
+    assert_eq!(stdout_of(&alice, &["id", "-u"]), format!("{ALICE}\n"));
+    assert_eq!(stdout_of(&alice, &["id", "-g"]), "61100\n");
+    assert_eq!(stdout_of(&alice, &["id", "-G"]), "61100 61200 61300\n");
+    let status = stdout_of(&alice, &["cat", "/proc/self/status"]);
     let field = |name: &str| {
         let line = status
             .lines()
@@ -45,22 +47,22 @@ fn a_command_runs_as_the_caller_with_the_groups_of_its_connection() {
 }
 
 #[test]
-fn no_groups_means_no_groups() {
-    if !is_root_for("commands of a user without groups") {
+fn a_command_of_a_user_without_groups_has_none() {
+    if !require_root("commands of a user without groups") {
         return;
     }
     let daemon = open_daemon();
     let alice = daemon.ctl().as_user(ALICE, ALICE, &[]);
-    assert_eq!(text(&alice, &["id", "-G"]), format!("{ALICE}\n"));
+    assert_eq!(stdout_of(&alice, &["id", "-G"]), format!("{ALICE}\n"));
 }
 
 #[test]
-fn callers_see_and_touch_only_their_own_and_root_all() {
-    if !is_root_for("executions of several users") {
+fn users_see_and_control_only_their_own_executions_and_root_all() {
+    if !require_root("executions of several users") {
         return;
     }
     let daemon = open_daemon();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let (alice, bob) = (
         daemon.ctl().as_user(ALICE, ALICE, &[]),
         daemon.ctl().as_user(BOB, BOB, &[]),
@@ -70,7 +72,7 @@ fn callers_see_and_touch_only_their_own_and_root_all() {
         .submit(["-w", "/", "--name", "hers", "sh", "-c", &script])
         .to_string();
     let own = bob.submit(["-w", "/", "true"]).to_string();
-    let _ = bob.run(["wait", &own]).expect(0);
+    bob.wait(&own, 0);
 
     let listed = |ctl: &Ctl| -> BTreeSet<String> {
         let lines = ctl.json_lines(["ps", "-a"]);
@@ -83,17 +85,21 @@ fn callers_see_and_touch_only_their_own_and_root_all() {
     assert_eq!(listed(&bob), BTreeSet::from([own.clone()]));
     assert_eq!(listed(&daemon.ctl()), BTreeSet::from([id.clone(), own]));
 
-    // Somebody else's and none at all look the same.
-    let none = "01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42";
+    // Another user's execution and one that does not exist look the same.
+    let missing_id = "01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42";
     for verb in [
         "inspect", "result", "logs", "attach", "wait", "cancel", "pause", "resume",
     ] {
         let foreign = bob.run([verb, &id]);
-        let missing = bob.run([verb, none]);
+        let missing = bob.run([verb, missing_id]);
         assert_ne!(foreign.code, 0, "{verb}");
         assert_eq!(foreign.code, missing.code, "{verb}");
         assert!(foreign.stdout.is_empty(), "{verb}: {foreign:?}");
-        assert_eq!(foreign.err().replace(&id, none), missing.err(), "{verb}");
+        assert_eq!(
+            foreign.err().replace(&id, missing_id),
+            missing.err(),
+            "{verb}"
+        );
     }
     for reference in [&id[..], "hers", "1", &id[28..]] {
         let _ = bob.run(["kill", "-s", "KILL", reference]).expect(1);
@@ -107,19 +113,19 @@ fn callers_see_and_touch_only_their_own_and_root_all() {
         "nobody has ended it"
     );
     assert_eq!(daemon.ctl().inspect(&id)["user"], ALICE.to_string());
-    gate.say("go");
+    gate.write_line("go");
     assert_eq!(alice.run(["attach", &id]).expect(0).out(), "secret\n");
 }
 
 #[test]
-fn logs_are_not_readable_by_those_who_may_use_the_socket() {
-    if !is_root_for("logs and other users") {
+fn logs_are_not_readable_by_other_users_of_the_socket() {
+    if !require_root("logs and other users") {
         return;
     }
     let daemon = open_daemon();
     let alice = daemon.ctl().as_user(ALICE, ALICE, &[]);
     let id = alice.submit(["-w", "/", "echo", "secret"]);
-    let _ = alice.run(["wait".to_owned(), id.to_string()]).expect(0);
+    alice.wait(id, 0);
     let log = daemon.home().log(id);
     let path = log.to_str().unwrap();
     let bob = daemon.ctl().as_user(BOB, BOB, &[]);
@@ -129,8 +135,8 @@ fn logs_are_not_readable_by_those_who_may_use_the_socket() {
 }
 
 #[test]
-fn only_root_may_name_another_user() {
-    if !is_root_for("commands in the name of others") {
+fn only_root_may_run_commands_as_another_user() {
+    if !require_root("commands as another user") {
         return;
     }
     let daemon = open_daemon();
@@ -141,16 +147,16 @@ fn only_root_may_name_another_user() {
     }
     let itself = format!("#{ALICE}");
     assert_eq!(
-        text(&alice, &["-u", &itself, "id", "-u"]),
+        stdout_of(&alice, &["-u", &itself, "id", "-u"]),
         format!("{ALICE}\n")
     );
-    // As a login of that user would have them.
+    // With the groups of a login of that user.
     let groups = std::process::Command::new("id")
         .args(["-G", "daemon"])
         .output()
         .unwrap();
     for user in ["daemon", "#1"] {
-        let seen = text(&daemon.ctl(), &["-u", user, "id", "-G"]);
+        let seen = stdout_of(&daemon.ctl(), &["-u", user, "id", "-G"]);
         assert_eq!(seen.as_bytes(), groups.stdout, "{user}");
     }
     for user in [
@@ -165,8 +171,8 @@ fn only_root_may_name_another_user() {
 }
 
 #[test]
-fn a_connection_cannot_talk_itself_into_another_user() {
-    if !is_root_for("the identity of a connection") {
+fn the_environment_of_a_client_does_not_change_its_identity() {
+    if !require_root("the identity of a connection") {
         return;
     }
     let daemon = open_daemon();
@@ -183,20 +189,20 @@ fn a_connection_cannot_talk_itself_into_another_user() {
         "-u",
     ];
     assert_eq!(alice.run(words).expect(0).out(), format!("{ALICE}\n"));
-    let mut hostile = alice.command(["run", "-w", "/", "id", "-u"]);
-    hostile
+    let mut pretending = alice.command(["run", "-w", "/", "id", "-u"]);
+    pretending
         .env("USER", "root")
         .env("SUDO_UID", "0")
         .env("HOME", "/root");
     assert_eq!(
-        escher_tests::finish(hostile).expect(0).out(),
+        escher_tests::run_program(pretending).expect(0).out(),
         format!("{ALICE}\n")
     );
 }
 
 #[test]
-fn directories_and_programs_are_reached_with_the_commands_own_authority() {
-    if !is_root_for("the authority over files") {
+fn directories_and_programs_are_opened_with_the_permissions_of_the_command() {
+    if !require_root("permissions on working directories and programs") {
         return;
     }
     let daemon = open_daemon();
@@ -228,13 +234,13 @@ fn directories_and_programs_are_reached_with_the_commands_own_authority() {
 }
 
 fn environment(ctl: &Ctl, words: &[&str]) -> BTreeSet<String> {
-    let listed = text(ctl, &[words, &["env", "-0"]].concat());
+    let listed = stdout_of(ctl, &[words, &["env", "-0"]].concat());
     listed.split_terminator('\0').map(str::to_owned).collect()
 }
 
-/// Everything there is, and nothing else, whatever escherd itself was started with.
+/// The environment is exactly this, whatever that of escherd is.
 #[test]
-fn the_environment_is_the_golden_list() {
+fn the_environment_of_a_command_is_fixed() {
     let daemon = Daemon::builder()
         .config("[daemon]\nsocket_mode = \"0666\"\n")
         .env("LD_LIBRARY_PATH", "/hostile")
@@ -252,7 +258,7 @@ fn the_environment_is_the_golden_list() {
         None => ("/".into(), "/bin/sh".into(), uid.to_string()),
     };
     let id = "ESCHER_EXECUTION_ID=";
-    let golden = |home: &str, shell: &str, name: &str| {
+    let expected = |home: &str, shell: &str, name: &str| {
         [
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
             format!("HOME={home}"),
@@ -261,25 +267,25 @@ fn the_environment_is_the_golden_list() {
             format!("LOGNAME={name}"),
         ]
     };
-    let check = |ctl: &Ctl, golden: [String; 5]| {
+    let check = |ctl: &Ctl, expected: [String; 5]| {
         let mut seen = environment(ctl, &[]);
         let ids: Vec<String> = seen.extract_if(.., |pair| pair.starts_with(id)).collect();
         assert_eq!(ids.len(), 1);
         ids[0][id.len()..]
             .parse::<escher_client::ExecutionId>()
             .expect("an id");
-        assert_eq!(seen, BTreeSet::from(golden));
+        assert_eq!(seen, BTreeSet::from(expected));
     };
     let (home, shell) = (home.to_str().unwrap(), shell.to_str().unwrap());
-    check(&daemon.ctl(), golden(home, shell, &name));
-    if is_root_for("the environment of a user without a passwd entry") {
+    check(&daemon.ctl(), expected(home, shell, &name));
+    if require_root("the environment of a user without a passwd entry") {
         let alice = daemon.ctl().as_user(ALICE, ALICE, &[]);
-        check(&alice, golden("/", "/bin/sh", &ALICE.to_string()));
+        check(&alice, expected("/", "/bin/sh", &ALICE.to_string()));
     }
 }
 
 #[test]
-fn asked_for_variables_come_on_top() {
+fn variables_of_the_request_are_added() {
     let daemon = Daemon::start();
     let seen = environment(
         &daemon.ctl(),
@@ -306,37 +312,37 @@ fn asked_for_variables_come_on_top() {
         .ctl()
         .command(["run", "-e", "ODD", "-e", "NOT_SET", "env"]);
     passing.env("ODD", "from the caller");
-    let ended = escher_tests::finish(passing).expect(0);
+    let ended = escher_tests::run_program(passing).expect(0);
     assert!(ended.out().contains("ODD=from the caller\n"), "{ended:?}");
     assert!(!ended.out().contains("NOT_SET"), "{ended:?}");
 }
 
 #[test]
-fn a_user_without_a_passwd_entry_is_served() {
-    if !is_root_for("a user without a passwd entry") {
+fn a_user_without_a_passwd_entry_can_run_commands() {
+    if !require_root("a user without a passwd entry") {
         return;
     }
     let daemon = open_daemon();
     let alice = daemon.ctl().as_user(ALICE, ALICE, &[]);
-    assert_eq!(text(&alice, &["pwd"]), "/\n");
+    assert_eq!(stdout_of(&alice, &["pwd"]), "/\n");
     let record = alice.json(["run", "-w", "/", "true"]);
     assert_eq!(record["user"], ALICE.to_string());
 }
 
 #[test]
-fn only_descriptors_0_1_and_2_also_with_64_commands_at_once() {
+fn a_command_has_the_descriptors_0_1_and_2_alone() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
         let runs = (0..64).map(|_| async {
-            // The shell itself opens nothing; the expansion is done by it.
+            // By the shell itself, so that no other program opens anything.
             let request = escher_tests::shell("for fd in /proc/$$/fd/*; do echo ${fd##*/}; done");
             let id = client.execute(request).await.unwrap().id;
             client.get_result(id).await.unwrap().stdout
         });
         for seen in futures_util::future::join_all(runs).await {
             let text = String::from_utf8(seen).unwrap();
-            // The directory that the shell is just reading is one of its own descriptors.
+            // The directory that the shell reads has a descriptor, too.
             let others: Vec<&str> = text
                 .lines()
                 .filter(|fd| !["0", "1", "2"].contains(fd))
@@ -359,11 +365,10 @@ fn only_descriptors_0_1_and_2_also_with_64_commands_at_once() {
     });
 }
 
-/// Of a process that changes nothing of it itself.
 #[test]
-fn signals_umask_and_priority_are_those_of_a_fresh_login() {
+fn signals_umask_priority_and_limits_are_those_of_a_login() {
     let daemon = Daemon::start();
-    let status = text(&daemon.ctl(), &["cat", "/proc/self/status"]);
+    let status = stdout_of(&daemon.ctl(), &["cat", "/proc/self/status"]);
     for line in [
         "SigBlk:\t0000000000000000",
         "SigIgn:\t0000000000000000",
@@ -381,11 +386,11 @@ fn signals_umask_and_priority_are_those_of_a_fresh_login() {
         );
     }
     assert_eq!(
-        text(&daemon.ctl(), &["cat", "/proc/self/oom_score_adj"]),
+        stdout_of(&daemon.ctl(), &["cat", "/proc/self/oom_score_adj"]),
         "0\n"
     );
-    assert_eq!(text(&daemon.ctl(), &["nice"]), "0\n");
-    let limits = text(&daemon.ctl(), &["cat", "/proc/self/limits"]);
+    assert_eq!(stdout_of(&daemon.ctl(), &["nice"]), "0\n");
+    let limits = stdout_of(&daemon.ctl(), &["cat", "/proc/self/limits"]);
     let files = limits
         .lines()
         .find(|line| line.starts_with("Max open files"))
@@ -394,10 +399,10 @@ fn signals_umask_and_priority_are_those_of_a_fresh_login() {
 }
 
 #[test]
-fn a_session_of_its_own_and_no_terminal() {
+fn a_command_has_a_session_of_its_own_and_no_terminal() {
     let daemon = Daemon::start();
     let script = "cut -d' ' -f1,5,6,7 /proc/$$/stat";
-    let seen = text(&daemon.ctl(), &["sh", "-c", script]);
+    let seen = stdout_of(&daemon.ctl(), &["sh", "-c", script]);
     let fields: Vec<&str> = seen.split_whitespace().collect();
     let (pid, group, session, terminal) = (fields[0], fields[1], fields[2], fields[3]);
     assert_eq!((group, session, terminal), (pid, pid, "0"));
@@ -411,14 +416,14 @@ fn a_session_of_its_own_and_no_terminal() {
 
 #[test]
 fn each_command_has_a_session_keyring_of_its_own() {
-    if !is_root_for("keyrings of a user that has no others") {
+    if !require_root("keyrings of a user that has no others") {
         return;
     }
     let daemon = open_daemon();
     let alice = daemon.ctl().as_user(61_077, 61_077, &[]);
-    // What a process may see of /proc/keys of a user without keys is what it possesses.
+    // A user who owns no keys sees in /proc/keys only the keys that the process possesses.
     let session = || {
-        let keys = text(&alice, &["cat", "/proc/keys"]);
+        let keys = stdout_of(&alice, &["cat", "/proc/keys"]);
         let mut rings = keys.lines().filter(|line| line.contains("_ses"));
         let ring = rings
             .next()
@@ -430,8 +435,8 @@ fn each_command_has_a_session_keyring_of_its_own() {
 }
 
 #[test]
-fn the_command_can_be_no_window_into_the_shim() {
-    if !is_root_for("what a user may do to its shim") {
+fn a_command_can_neither_inspect_nor_signal_its_shim() {
+    if !require_root("what a user may do to its shim") {
         return;
     }
     let daemon = open_daemon();
@@ -450,17 +455,17 @@ fn the_command_can_be_no_window_into_the_shim() {
 }
 
 #[test]
-fn an_escherd_without_root_serves_its_own_user_alone() {
-    if !is_root_for("an escherd of another user") {
+fn an_escherd_of_a_user_serves_this_user_alone() {
+    if !require_root("an escherd of another user") {
         return;
     }
-    // A whole escherd of somebody else's, in folders of its own.
+    // Not a `Daemon`, since it runs as another user.
     let home = escher_tests::Home::new();
     let work = home.work();
     let mut command = std::process::Command::new(escher_tests::reaper());
     command
         .arg(escher_tests::child_program())
-        .args(["as", &format!("{ALICE}:{ALICE}:")])
+        .args(["run-as", &format!("{ALICE}:{ALICE}:")])
         .arg(home.share(&escher_tests::escherd()))
         .args(["--user", "--on-stop", "cancel", "--launcher"])
         .arg(home.share(&escher_tests::launcher()))
@@ -475,26 +480,23 @@ fn an_escherd_without_root_serves_its_own_user_alone() {
         std::os::unix::fs::PermissionsExt::from_mode(0o666),
     )
     .unwrap();
-    ready
-        .set_read_timeout(Some(escher_tests::DEADLINE))
-        .unwrap();
-    let mut reaper = escher_tests::Started::new(command, escher_tests::DEADLINE);
+    let mut reaper = escher_tests::RunningProgram::spawn(command, escher_tests::DEADLINE);
     let stdin = reaper.stdin();
     let mut message = [0; 4096];
     while !message.starts_with(b"READY=1") {
         message.fill(0);
-        ready.recv(&mut message).expect("it becomes ready");
+        escher_tests::wait::receive(&ready, &mut message).expect("it becomes ready");
     }
     let socket = work.join("runtime/escher/escherd.sock");
     let ctl = home.share(&escher_tests::escherctl());
     let run = |user: u32, words: &[&str]| {
         let mut command = std::process::Command::new(escher_tests::child_program());
         command
-            .args(["as", &format!("{user}:{user}:")])
+            .args(["run-as", &format!("{user}:{user}:")])
             .arg(&ctl)
             .args(words);
         command.env("ESCHER_SOCKET", &socket).current_dir("/");
-        escher_tests::finish(command)
+        escher_tests::run_program(command)
     };
     assert_eq!(
         run(ALICE, &["run", "id", "-u"]).expect(0).out(),
@@ -504,6 +506,6 @@ fn an_escherd_without_root_serves_its_own_user_alone() {
     let _ = run(BOB, &["run", "id"]).expect(125);
     let _ = run(0, &["run", "id"]).expect(125);
     drop(stdin);
-    let ended = reaper.end().expect(0);
+    let ended = reaper.wait().expect(0);
     assert!(ended.out().ends_with("exited code 0\nclean\n"), "{ended:?}");
 }

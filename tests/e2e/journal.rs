@@ -1,44 +1,44 @@
-//! The lives of executions in the journal.
+//! Entries about executions in the journal.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use escher_tests::{Daemon, Exit, Fifo, Home, Journal, is_root_for};
+use escher_tests::{Daemon, Exit, Home, Journal, require_root};
 
-/// The entries about `id`, up to that of its end.
-fn life(journal: &Journal, id: &str) -> Vec<BTreeMap<String, String>> {
-    let mut life = Vec::new();
+/// Waits for the entries about `id`, up to the one of its end.
+fn entries_until_end(journal: &Journal, id: &str) -> Vec<BTreeMap<String, String>> {
+    let mut entries = Vec::new();
     loop {
-        let entry = journal.next();
+        let entry = journal.next_entry();
         if entry.get("ESCHER_EXECUTION_ID").is_some_and(|it| it == id) {
             let is_end = entry["MESSAGE"].contains(" has finished, ");
-            life.push(entry);
+            entries.push(entry);
             if is_end {
-                return life;
+                return entries;
             }
         }
     }
 }
 
 #[test]
-fn an_execution_s_life_is_told_with_fields_to_find_it_by() {
-    if !is_root_for("the journal") {
+fn each_step_of_an_execution_has_an_entry_with_fields() {
+    if !require_root("the journal") {
         return;
     }
     let home = Arc::new(Home::new());
     let journal = Journal::new(&home);
     let daemon = Daemon::builder().home(&home).journal(&journal).start();
     let ctl = daemon.ctl();
-    let ready = Fifo::new(&home, "ready");
+    let ready = home.fifo("ready");
     let script = format!("echo up > {}; exec sleep 1000", ready.name());
     let id = ctl.submit(["sh", "-c", &script]).to_string();
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     let _ = ctl.run(["cancel", &id]).expect(0);
 
-    let life = life(&journal, &id);
+    let entries = entries_until_end(&journal, &id);
     let message = |entry: &BTreeMap<String, String>| entry["MESSAGE"].clone();
-    let head: Vec<String> = life.iter().map(message).collect();
-    for (message, part) in head.iter().zip([
+    let messages: Vec<String> = entries.iter().map(message).collect();
+    for (message, part) in messages.iter().zip([
         "execution 1 of root was submitted: sh -c echo up",
         "execution 1 of root has started: sh -c echo up",
         "root cancels execution 1 of root: sh -c",
@@ -46,13 +46,13 @@ fn an_execution_s_life_is_told_with_fields_to_find_it_by() {
     ]) {
         assert!(message.contains(part), "{message:?} lacks {part:?}");
     }
-    let statuses: Vec<&str> = life
+    let statuses: Vec<&str> = entries
         .iter()
         .map(|entry| entry["ESCHER_STATUS"].as_str())
         .collect();
     assert_eq!(statuses, ["pending", "running", "running", "cancelled"]);
     let catalog = include_str!("../../systemd/escher.catalog");
-    for entry in &life {
+    for entry in &entries {
         assert_eq!(entry["ESCHER_EXECUTION_NUMBER"], "1");
         assert_eq!(entry["ESCHER_USER"], "root");
         assert!(entry["ESCHER_COMMAND"].starts_with("sh -c echo up"));
@@ -63,23 +63,23 @@ fn an_execution_s_life_is_told_with_fields_to_find_it_by() {
 }
 
 #[test]
-fn a_restart_tells_nothing_twice_and_what_it_found_out() {
-    if !is_root_for("the journal") {
+fn after_a_restart_only_new_steps_have_entries() {
+    if !require_root("the journal") {
         return;
     }
     let home = Arc::new(Home::new());
-    let gate = Fifo::new(&home, "gate");
-    let mut first = Daemon::builder().home(&home).leaving_commands().start();
+    let gate = home.fifo("gate");
+    let mut first = Daemon::builder().home(&home).leave_commands().start();
     let script = format!("read line < {}", gate.name());
     let id = first.ctl().submit(["sh", "-c", &script]).to_string();
-    let over = first.ctl().submit(["true"]).to_string();
-    let _ = first.ctl().run(["wait", &over]).expect(0);
+    let finished = first.ctl().submit(["true"]).to_string();
+    first.ctl().wait(&finished, 0);
     assert_eq!(first.terminate(), Exit::Code(0));
 
     let journal = Journal::new(&home);
     let _second = Daemon::builder().home(&home).journal(&journal).start();
-    gate.say("go");
-    let life = life(&journal, &id);
-    assert_eq!(life.len(), 1, "{life:?}");
-    assert!(life[0]["MESSAGE"].contains("has finished, completed: sh -c read line"));
+    gate.write_line("go");
+    let entries = entries_until_end(&journal, &id);
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    assert!(entries[0]["MESSAGE"].contains("has finished, completed: sh -c read line"));
 }

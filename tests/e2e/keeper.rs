@@ -1,83 +1,83 @@
-//! escherd with a launcher that is a service of its own.
+//! escherd with a launcher that is a service of its own, under a keeper.
 
 use std::fs;
 
-use escher_tests::{Daemon, Fifo, Keeper};
+use escher_tests::{Daemon, Keeper};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Submits a command that runs until it is ended, and waits until it runs. Returns its id.
-fn set_going(daemon: &Daemon) -> String {
-    let gate = Fifo::new(daemon.home(), "gate");
+fn start_command(daemon: &Daemon) -> String {
+    let gate = daemon.home().fifo("gate");
     let script = format!("echo up > {}; exec sleep 1000", gate.name());
     let id = daemon.ctl().line(["submit", "--shell", &script]);
-    assert_eq!(gate.hear(), "up");
+    assert_eq!(gate.read_line(), "up");
     id
 }
 
 #[test]
-fn limits_pauses_and_figures_go_through_to_the_cgroup_of_a_command() {
-    let Some(keeper) = Keeper::for_testing("a pause from client to cgroup") else {
+fn pause_and_resume_reach_the_cgroup_of_a_command() {
+    let Some(keeper) = Keeper::start_or_skip("pauses by cgroups") else {
         return;
     };
     let daemon = keeper.daemon().start();
     let ctl = daemon.ctl();
-    let (up, gate) = (
-        Fifo::new(daemon.home(), "up"),
-        Fifo::new(daemon.home(), "gate"),
+    let (up, gate) = (daemon.home().fifo("up"), daemon.home().fifo("gate"));
+    let script = format!(
+        "echo up > {}; read -r line < {}; exit 4",
+        up.name(),
+        gate.name()
     );
-    let (said, heard) = (up.name(), gate.name());
-    let script = format!("echo up > {said}; read -r line < {heard}; exit 4");
-    let id = ctl.line(["submit", "--name", "held", "--shell", &script]);
-    assert_eq!(up.hear(), "up");
-    let frozen = || {
+    let id = ctl.line(["submit", "--name", "job", "--shell", &script]);
+    assert_eq!(up.read_line(), "up");
+    let is_frozen = || {
         let events = keeper.cgroup().join(&id).join("cgroup.events");
         fs::read_to_string(events).unwrap().contains("frozen 1")
     };
-    let _ = ctl.run(["pause", "held"]).expect(0);
-    assert!(frozen());
-    assert_eq!(ctl.json(["inspect", "held"])["paused"], true);
-    // Once more changes nothing.
-    let _ = ctl.run(["pause", "held"]).expect(0);
-    let _ = ctl.run(["resume", "held"]).expect(0);
-    assert!(!frozen());
-    assert_eq!(ctl.json(["inspect", "held"])["paused"], false);
-    gate.say("go");
-    let _ = ctl.run(["wait", "held"]).expect(4);
-    let record = ctl.json(["inspect", "held"]);
+    let _ = ctl.run(["pause", "job"]).expect(0);
+    assert!(is_frozen());
+    assert_eq!(ctl.json(["inspect", "job"])["paused"], true);
+    // Pausing again changes nothing.
+    let _ = ctl.run(["pause", "job"]).expect(0);
+    let _ = ctl.run(["resume", "job"]).expect(0);
+    assert!(!is_frozen());
+    assert_eq!(ctl.json(["inspect", "job"])["paused"], false);
+    gate.write_line("go");
+    ctl.wait("job", 4);
+    let record = ctl.json(["inspect", "job"]);
     assert_eq!(record["paused"], false);
     assert!(
         record["usage"]["io_written_bytes"].is_null()
             || record["usage"]["io_written_bytes"].is_u64()
     );
-    let ended = ctl.run(["pause", "held"]).expect(1);
+    let ended = ctl.run(["pause", "job"]).expect(1);
     assert!(ended.err().contains("execution 1 is failed"), "{ended:?}");
 }
 
 #[test]
 fn a_pause_outlives_escherd() {
-    let Some(keeper) = Keeper::for_testing("a pause over a restart") else {
+    let Some(keeper) = Keeper::start_or_skip("a pause over a restart of escherd") else {
         return;
     };
-    let daemon = keeper.daemon().leaving_commands().start();
-    let id = set_going(&daemon);
+    let daemon = keeper.daemon().leave_commands().start();
+    let id = start_command(&daemon);
     let _ = daemon.ctl().run(["pause", &id]).expect(0);
     let _ = daemon.stop();
     let daemon = keeper.daemon().start();
     let ctl = daemon.ctl();
     assert_eq!(ctl.json(["inspect", &id])["paused"], true);
     let _ = ctl.run(["cancel", &id]).expect(0);
-    let _ = ctl.run(["wait", &id]).expect(128 + 15);
+    ctl.wait(&id, 128 + 15);
 }
 
 #[test]
-fn a_killed_launcher_is_followed_and_what_a_killed_shim_leaves_is_ended() {
-    let Some(keeper) = Keeper::for_testing("deaths under a keeper") else {
+fn a_killed_launcher_is_replaced_and_leftovers_of_a_killed_shim_are_ended() {
+    let Some(keeper) = Keeper::start_or_skip("killed launchers and shims under a keeper") else {
         return;
     };
     let daemon = keeper.daemon().start();
     let ctl = daemon.ctl();
-    let id = set_going(&daemon);
+    let id = start_command(&daemon);
     let launcher = ctl.json(["info"])["launcher_pid"]
         .as_i64()
         .expect("a launcher");
@@ -86,7 +86,7 @@ fn a_killed_launcher_is_followed_and_what_a_killed_shim_leaves_is_ended() {
         Signal::SIGKILL,
     )
     .unwrap();
-    // Waits for a launcher where no shim is ready.
+    // Without a ready shim these wait for another launcher.
     for _ in 0..10 {
         let _ = ctl.run(["run", "true"]).expect(0);
     }
@@ -96,7 +96,7 @@ fn a_killed_launcher_is_followed_and_what_a_killed_shim_leaves_is_ended() {
     let command = Pid::from_raw(i32::try_from(command).unwrap());
     let shim = escher_tests::parent_of(command).expect("its shim");
     kill(shim, Signal::SIGKILL).unwrap();
-    let _ = ctl.run(["wait", &id]).expect(125);
+    ctl.wait(&id, 125);
     let record = ctl.json(["inspect", &id]);
     assert_eq!(record["status"], "lost", "{record}");
     assert_ne!(record["leftovers"], "unknown", "{record}");
@@ -105,14 +105,14 @@ fn a_killed_launcher_is_followed_and_what_a_killed_shim_leaves_is_ended() {
 
 #[test]
 fn sigterm_to_the_keeper_cancels_everything_and_escherd_stays() {
-    let Some(keeper) = Keeper::for_testing("the stop of a keeper under escherd") else {
+    let Some(keeper) = Keeper::start_or_skip("the stop of a keeper") else {
         return;
     };
     let daemon = keeper.daemon().start();
     let ctl = daemon.ctl();
-    let id = set_going(&daemon);
+    let id = start_command(&daemon);
     drop(keeper);
-    let _ = ctl.run(["wait", &id]).expect(128 + 15);
+    ctl.wait(&id, 128 + 15);
     let record = ctl.json(["inspect", &id]);
     assert_eq!(record["status"], "cancelled", "{record}");
     assert_eq!(record["cancelled_by"], "host", "{record}");

@@ -1,9 +1,9 @@
-//! A key makes a submission safe to repeat.
+//! Keys, which make submissions safe to repeat.
 
 use std::fs;
 
 use escher_client::{ErrorCode, ExecutionRequest};
-use escher_tests::{Daemon, connect, exec, in_runtime, is_root_for, shell};
+use escher_tests::{Daemon, connect, exec, in_runtime, require_root, shell};
 
 fn keyed(key: &str, script: &str) -> ExecutionRequest {
     ExecutionRequest {
@@ -25,13 +25,13 @@ fn the_same_key_twice_runs_once() {
         assert_eq!((first.existing, second.existing), (false, true));
         client.wait_for_completion(first.id).await.unwrap();
         let third = client.execute(keyed("k", &script)).await.unwrap();
-        assert_eq!(third.id, first.id, "also once it is finished");
+        assert_eq!(third.id, first.id, "also when it is finished");
     });
     assert_eq!(fs::read_to_string(count).unwrap(), "ran\n");
 }
 
 #[test]
-fn the_same_key_at_the_same_moment_over_two_connections_runs_once_and_both_get_it() {
+fn the_same_key_over_two_connections_at_once_runs_once_and_both_get_its_result() {
     let daemon = Daemon::start();
     let count = daemon.home().work().join("count");
     in_runtime(async {
@@ -94,7 +94,7 @@ fn the_same_key_with_another_request_is_a_conflict() {
 }
 
 #[test]
-fn a_refused_request_does_not_use_up_its_key() {
+fn a_refused_request_does_not_take_its_key() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -109,7 +109,7 @@ fn a_refused_request_does_not_use_up_its_key() {
 }
 
 #[test]
-fn escherctl_takes_a_key() {
+fn escherctl_submits_with_a_key() {
     let daemon = Daemon::start();
     let ctl = daemon.ctl();
     let first = ctl.submit(["--key", "deploy", "echo", "once"]);
@@ -117,11 +117,7 @@ fn escherctl_takes_a_key() {
     let run = ctl
         .run(["run", "--key", "deploy", "echo", "once"])
         .expect(0);
-    assert_eq!(
-        run.out(),
-        "once\n",
-        "its output is there for whoever asks again"
-    );
+    assert_eq!(run.out(), "once\n", "its output is there for the repeat");
     let conflict = ctl
         .run(["submit", "--key", "deploy", "echo", "twice"])
         .expect(1);
@@ -132,8 +128,8 @@ fn escherctl_takes_a_key() {
 }
 
 #[test]
-fn keys_of_different_users_have_nothing_to_do_with_each_other() {
-    if !is_root_for("keys of different users") {
+fn keys_of_different_users_are_independent() {
+    if !require_root("keys of different users") {
         return;
     }
     let daemon = Daemon::with_config("[daemon]\nsocket_mode = \"0666\"\n");

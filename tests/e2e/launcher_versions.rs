@@ -1,4 +1,4 @@
-//! escherd beside launchers and files of other versions.
+//! escherd with launchers and files of other versions.
 
 use std::fs;
 use std::process::Command;
@@ -7,7 +7,7 @@ use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::wire::{Abilities, ExitReport, Hello, LauncherReply};
 use escher_protocol::{Part, Parts, codec};
 use escher_tests::{
-    DEADLINE, Daemon, Fifo, Home, Keeper, connect, escherd, finish, in_runtime, wait_started, watch,
+    Daemon, Home, Keeper, connect, escherd, in_runtime, run_program, wait_started, watch,
 };
 
 /// A later version may change every message but the first.
@@ -27,26 +27,23 @@ fn a_launcher_of_another_version_is_refused_with_both_versions_named() {
     let launcher = home.file("launcher", script, 0o755);
     let mut command = Command::new(escherd());
     command.args(home.arguments_with(launcher));
-    let ended = finish(command).expect(1);
+    let ended = run_program(command).expect(1);
     for version in ["speaks version 99 of", "escherd version 10\n"] {
         assert!(ended.err().contains(version), "{ended:?}");
     }
 }
 
-/// As an upgrade of the package: new files, a new escherd, and the keeper that was there goes on until it is
-/// reloaded.
+/// As in an upgrade of the package: the program is replaced, escherd is restarted, and the old keeper goes on until
+/// it is reloaded.
 #[test]
-fn commands_under_the_keeper_of_before_outlive_an_upgrade() {
-    let Some(keeper) = Keeper::for_testing("an upgrade under a keeper") else {
+fn commands_outlive_an_upgrade_of_the_keeper() {
+    let Some(keeper) = Keeper::start_or_skip("an upgrade under a keeper") else {
         return;
     };
-    let daemon = keeper.daemon().leaving_commands().start();
+    let daemon = keeper.daemon().leave_commands().start();
     let home = daemon.home().clone();
     let command = |daemon: &Daemon, name: &str, status: i32| {
-        let (up, gate) = (
-            Fifo::new(&home, &format!("{name}-up")),
-            Fifo::new(&home, name),
-        );
+        let (up, gate) = (home.fifo(&format!("{name}-up")), home.fifo(name));
         let script = format!(
             "echo up > {}; read -r line < {}; exit {status}",
             up.name(),
@@ -56,7 +53,7 @@ fn commands_under_the_keeper_of_before_outlive_an_upgrade() {
             .ctl()
             .run(["submit", "--name", name, "--shell", &script])
             .expect(0);
-        assert_eq!(up.hear(), "up");
+        assert_eq!(up.read_line(), "up");
         gate
     };
     let (before, later) = (command(&daemon, "before", 3), command(&daemon, "later", 4));
@@ -67,26 +64,26 @@ fn commands_under_the_keeper_of_before_outlive_an_upgrade() {
     for name in ["before", "later"] {
         assert_eq!(ctl.json(["inspect", name])["status"], "running");
     }
-    before.say("go");
-    let _ = ctl.run(["wait", "before"]).expect(3);
+    before.write_line("go");
+    ctl.wait("before", 3);
     let new = command(&daemon, "new", 5);
     keeper.reload();
-    // More than there were ready shims of the launcher of before.
+    // More than there are ready shims of the old launcher.
     for _ in 0..10 {
         let _ = ctl.run(["run", "true"]).expect(0);
     }
     for (name, gate, status) in [("later", later, 4), ("new", new, 5)] {
-        gate.say("go");
-        let _ = ctl.run(["wait", name]).expect(status);
+        gate.write_line("go");
+        ctl.wait(name, status);
     }
 }
 
-/// A result of a later version is neither guessed nor lost: it waits for an escherd that understands it.
+/// A result of a later version waits for an escherd that understands it.
 #[test]
-fn an_exit_record_that_is_not_understood_finishes_nothing_and_stays() {
-    let mut first = Daemon::builder().leaving_commands().start();
+fn an_exit_record_of_a_later_version_finishes_nothing_and_is_kept() {
+    let mut first = Daemon::builder().leave_commands().start();
     let home = first.home().clone();
-    let gate = Fifo::new(&home, "gate");
+    let gate = home.fifo("gate");
     let script = format!("read -r line < {}; exit 9", gate.name());
     let id = first.ctl().submit(["sh", "-c", &script]);
     in_runtime(async {
@@ -94,9 +91,9 @@ fn an_exit_record_that_is_not_understood_finishes_nothing_and_stays() {
         wait_started(&client, id).await;
     });
     first.kill();
-    gate.say("go");
+    gate.write_line("go");
     let path = home.exit_record(id);
-    watch::until_exists(&path, DEADLINE);
+    watch::until_exists(&path);
     let report = exit_record::read(&path).unwrap();
     let write = |report: &ExitReport| {
         exit_record::write(fs::File::open(home.exits()).unwrap(), report).unwrap();
@@ -105,18 +102,18 @@ fn an_exit_record_that_is_not_understood_finishes_nothing_and_stays() {
         parts: Parts::try_from(vec![Part::new(4_711, "later")]).unwrap(),
         ..report.clone()
     });
-    let not_understood = fs::read(&path).unwrap();
+    let later = fs::read(&path).unwrap();
 
-    let second = Daemon::builder().home(&home).leaving_commands().start();
+    let second = Daemon::builder().home(&home).leave_commands().start();
     assert_eq!(second.ctl().inspect(id)["status"], "running");
-    assert_eq!(fs::read(&path).unwrap(), not_understood);
+    assert_eq!(fs::read(&path).unwrap(), later);
     let log = second.log();
     let name = path.display().to_string();
     assert!(log.contains("part 4711") && log.contains(&name), "{log}");
     let _ = second.stop();
 
     write(&report);
-    let third = Daemon::builder().home(&home).leaving_commands().start();
+    let third = Daemon::builder().home(&home).leave_commands().start();
     assert_eq!(third.ctl().inspect(id)["exit_code"], 9);
     drop(third);
     drop(first);

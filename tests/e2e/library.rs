@@ -1,4 +1,4 @@
-//! The client library against a real escherd.
+//! The client library with a real escherd.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use escher_client::{
     EventsRequest, ExecutionEvent, ExecutionRequest, ListFilter, OutputRange, OutputStart, Status,
     Timeout,
 };
-use escher_tests::{Daemon, Fifo, Home, collect, connect, exec, in_runtime, shell, wait_started};
+use escher_tests::{Daemon, Home, collect, connect, exec, in_runtime, shell, wait_started};
 use tokio::sync::mpsc;
 
 #[test]
-fn execute_wait_and_result() {
+fn execute_wait_and_get_the_result() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -54,11 +54,11 @@ fn execute_wait_and_result() {
 }
 
 #[test]
-fn what_a_command_used_is_measured() {
+fn cpu_time_and_memory_of_a_command_are_measured() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
-        // 64 MiB in memory, and some work for the processor.
+        // 64 MiB in memory, and some processor time.
         let script = "x=$(head -c 67108864 /dev/zero | tr '\\0' x); i=0; \
                       while [ $i -lt 200000 ]; do i=$((i+1)); done";
         let id = client.execute(shell(script)).await.unwrap().id;
@@ -76,7 +76,7 @@ fn what_a_command_used_is_measured() {
 }
 
 #[test]
-fn a_timeout_is_a_status_of_its_own() {
+fn a_timed_out_command_has_the_status_timeout() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -95,13 +95,13 @@ fn a_timeout_is_a_status_of_its_own() {
         assert_eq!(outcome.ended_by_signal, Some(15));
         assert!(
             outcome.duration_us >= 200_000,
-            "not before its time: {outcome:?}"
+            "not before its timeout: {outcome:?}"
         );
     });
 }
 
 #[test]
-fn the_default_timeout_of_the_configuration_holds() {
+fn the_default_timeout_of_the_configuration_applies() {
     let daemon = Daemon::with_config("[execution]\ndefault_timeout_ms = 300\n");
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -115,7 +115,7 @@ fn the_default_timeout_of_the_configuration_holds() {
 }
 
 #[test]
-fn cancel_and_signal() {
+fn running_commands_can_be_cancelled_and_signalled() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -157,7 +157,7 @@ fn cancel_and_signal() {
 }
 
 #[test]
-fn lists_are_whole_and_newest_first_however_long() {
+fn long_lists_are_complete_and_newest_first() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -188,7 +188,7 @@ fn lists_are_whole_and_newest_first_however_long() {
 }
 
 #[test]
-fn ranges_and_last_lines_of_the_log() {
+fn logs_are_read_by_range_and_last_lines() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -216,7 +216,7 @@ fn ranges_and_last_lines_of_the_log() {
 }
 
 #[test]
-fn events_follow_and_resume() {
+fn events_are_followed_and_resumed() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -251,7 +251,7 @@ fn events_follow_and_resume() {
 }
 
 #[test]
-fn one_connection_serves_many_tasks_at_once() {
+fn one_connection_serves_500_tasks_at_once() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -278,12 +278,12 @@ fn one_connection_serves_many_tasks_at_once() {
 #[test]
 fn futures_and_streams_may_be_dropped_at_any_time() {
     let daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client = connect(&daemon).await;
         let script = format!("seq 1 100000; read line < {}", gate.name());
         let id = client.execute(shell(&script)).await.unwrap().id;
-        // Far more than may be in flight at once: each has to give its place back.
+        // Many more than may be in flight at once: each has to be given up.
         for _ in 0..2000 {
             let waited = tokio::time::timeout(Duration::ZERO, client.wait_for_completion(id)).await;
             assert!(waited.is_err());
@@ -293,7 +293,7 @@ fn futures_and_streams_may_be_dropped_at_any_time() {
             output.next().await.unwrap().unwrap();
         }
         assert_eq!(client.get_status(id).await.unwrap().status, Status::Running);
-        gate.say("go");
+        gate.write_line("go");
         assert_eq!(
             client.wait_for_completion(id).await.unwrap().status,
             Status::Completed
@@ -301,9 +301,9 @@ fn futures_and_streams_may_be_dropped_at_any_time() {
     });
 }
 
-/// An element is given to somebody, or it is still there.
+/// A chunk is returned once, or is still in the stream.
 #[test]
-fn next_in_a_select_loses_nothing() {
+fn next_is_cancel_safe() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -326,16 +326,14 @@ fn next_in_a_select_loses_nothing() {
 }
 
 #[test]
-fn a_lost_connection_is_an_error_for_everything_on_it_where_none_is_to_follow() {
+fn without_reconnecting_a_lost_connection_fails_all_its_calls() {
     let mut daemon = Daemon::start();
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let connector = Connector::new(daemon.home().socket());
         let connector = connector.reconnect_within(Duration::ZERO);
         let client = connector.connect().await.unwrap();
-        let request = ExecutionRequest {
-            timeout: Timeout::After { ms: 2_000 },
-            ..exec(["sleep", "600"])
-        };
+        let request = shell(&format!("read line < {}", gate.name()));
         let id = client.execute(request).await.unwrap().id;
         wait_started(&client, id).await;
         let mut output = client.follow(id, OutputRange::default()).await.unwrap();
@@ -355,16 +353,17 @@ fn a_lost_connection_is_an_error_for_everything_on_it_where_none_is_to_follow() 
         ));
         assert!(matches!(client.info().await, Err(Error::Disconnected(_))));
     });
+    gate.write_line("go");
 }
 
 #[test]
-fn no_daemon_is_a_typed_error_with_the_path() {
+fn a_missing_escherd_is_a_typed_error_with_the_path() {
     let home = Home::new();
     in_runtime(async {
         let error = Client::connect(home.socket()).await.unwrap_err();
         assert!(matches!(error, ConnectError::NoDaemon { .. }), "{error:?}");
         assert_eq!(error.path(), home.socket());
-        // A socket that nobody listens on any more.
+        // The same for a socket that nobody listens on any more.
         drop(std::os::unix::net::UnixListener::bind(home.socket()).unwrap());
         let error = Client::connect(home.socket()).await.unwrap_err();
         assert!(matches!(error, ConnectError::NoDaemon { .. }), "{error:?}");
@@ -372,15 +371,15 @@ fn no_daemon_is_a_typed_error_with_the_path() {
 }
 
 #[test]
-fn a_handler_is_told_what_happens_to_each_execution_in_order() {
+fn an_event_handler_receives_the_events_of_each_execution_in_order() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
         let before = client.execute(exec(["true"])).await.unwrap().id;
         client.wait_for_completion(before).await.unwrap();
-        let (tell, mut told) = mpsc::unbounded_channel();
+        let (sender, mut events) = mpsc::unbounded_channel();
         let _handler = client
-            .add_event_handler(move |event| drop(tell.send(event)))
+            .add_event_handler(move |event| drop(sender.send(event)))
             .await
             .unwrap();
         let one = shell("echo out; echo err >&2; exit 3");
@@ -391,7 +390,7 @@ fn a_handler_is_told_what_happens_to_each_execution_in_order() {
         let (mut of_one, mut of_other) = (Vec::new(), Vec::new());
         let mut output = (Vec::new(), Vec::new());
         while of_one.last() != Some(&"failed") || of_other.is_empty() {
-            let (id, what) = match told.recv().await.unwrap() {
+            let (id, what) = match events.recv().await.unwrap() {
                 ExecutionEvent::Started { id, .. } => (id, "started"),
                 ExecutionEvent::Stdout { id, data } => {
                     output.0.extend_from_slice(&data);

@@ -1,22 +1,18 @@
-//! At each limit something typed is said, and service to others goes on.
-
-use std::os::unix::net::UnixStream;
+//! At each limit there is a typed error, and others are still served.
 
 use escher_client::{Client, ErrorCode, ExecutionRequest, OutputRange, Status};
-use escher_tests::{
-    Daemon, Fifo, LONG_DEADLINE, connect, exec, in_runtime, in_runtime_within, shell,
-};
+use escher_tests::{Daemon, connect, exec, hold_connections, in_runtime, shell};
 use futures_util::StreamExt;
 
 #[test]
-fn the_bytes_of_what_waits_are_bounded() {
+fn the_bytes_of_pending_requests_are_limited() {
     let daemon = Daemon::with_config(
         "[execution]\nmax_concurrent_executions = 1\nmax_pending_bytes = 100000",
     );
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client = connect(&daemon).await;
-        let holds = client
+        let running = client
             .execute(shell(&format!("read line < {}", gate.name())))
             .await
             .unwrap();
@@ -24,7 +20,7 @@ fn the_bytes_of_what_waits_are_bounded() {
             environment: vec![("X".into(), vec![b'x'; 40_000].into())],
             ..exec(["true"])
         };
-        let mut ids = vec![holds.id];
+        let mut ids = vec![running.id];
         for _ in 0..2 {
             ids.push(client.execute(large()).await.unwrap().id);
         }
@@ -33,22 +29,22 @@ fn the_bytes_of_what_waits_are_bounded() {
         assert_eq!((error.code, error.retry), (ErrorCode::QUEUE_FULL, true));
         // A small one still fits.
         ids.push(client.execute(exec(["true"])).await.unwrap().id);
-        gate.say("go");
+        gate.write_line("go");
         for id in ids {
             assert_eq!(
                 client.wait_for_completion(id).await.unwrap().status,
                 Status::Completed
             );
         }
-        // And there is room again.
+        // There is room for a large one again.
         client.execute(large()).await.unwrap();
     });
 }
 
 #[test]
-fn without_descriptors_connections_are_refused_with_words_and_running_work_is_recorded() {
-    let daemon = Daemon::builder().limiting_files(160).start();
-    let gate = Fifo::new(daemon.home(), "gate");
+fn without_descriptors_connections_are_refused_with_a_message_and_ends_are_recorded() {
+    let daemon = Daemon::builder().max_open_files(160).start();
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client: Client = connect(&daemon).await;
         let id = client
@@ -56,7 +52,7 @@ fn without_descriptors_connections_are_refused_with_words_and_running_work_is_re
             .await
             .unwrap()
             .id;
-        // As many connections as are let in, and more.
+        // As many connections as are accepted, and one more.
         let mut others = Vec::new();
         let refused = loop {
             match Client::connect(daemon.home().socket()).await {
@@ -66,25 +62,24 @@ fn without_descriptors_connections_are_refused_with_words_and_running_work_is_re
             assert!(others.len() < 1000, "there is no limit");
         };
         assert!(refused.to_string().contains("connections"), "{refused}");
-        // Silent ones as well: nothing is spun, nobody is kept from the others.
-        let silent: Vec<_> = (0..300)
-            .map(|_| UnixStream::connect(daemon.home().socket()).unwrap())
-            .collect();
-        gate.say("go");
+        // Clients that connect and send nothing keep nobody from being served either.
+        let silent = hold_connections(&daemon, 300, &[]);
+        gate.write_line("go");
         let record = client.wait_for_completion(id).await.unwrap();
         assert_eq!(record.status, Status::Failed);
         let next = client.execute(exec(["echo", "on"])).await.unwrap().id;
         assert_eq!(client.get_result(next).await.unwrap().stdout, b"on\n");
-        drop((silent, others));
-        // As soon as escherd has noticed that these are gone, there is room.
+        silent.close();
+        drop(others);
+        // There is room as soon as escherd has noticed that these have disconnected.
         while Client::connect(daemon.home().socket()).await.is_err() {}
     });
 }
 
 #[test]
-fn more_readers_than_descriptors_are_told_to_come_back() {
-    let daemon = Daemon::builder().limiting_files(160).start();
-    let gate = Fifo::new(daemon.home(), "gate");
+fn more_readers_than_descriptors_get_an_error_to_retry() {
+    let daemon = Daemon::builder().max_open_files(160).start();
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client: Client = connect(&daemon).await;
         let id = client
@@ -107,13 +102,13 @@ fn more_readers_than_descriptors_are_told_to_come_back() {
         followers.pop();
         let mut again = client.follow(id, OutputRange::default()).await.unwrap();
         assert!(again.next().await.unwrap().is_ok());
-        gate.say("go");
+        gate.write_line("go");
         client.wait_for_completion(id).await.unwrap();
     });
 }
 
 #[test]
-fn memory_stays_flat_however_many_have_ended() {
+fn memory_does_not_grow_with_finished_executions() {
     let daemon = Daemon::with_config("[execution]\nmax_in_memory_executions = 50");
     in_runtime(async {
         let client: Client = connect(&daemon).await;
@@ -139,18 +134,18 @@ fn memory_stays_flat_however_many_have_ended() {
     });
 }
 
-/// How many commands the longest run has. `ESCHER_TEST_EXECUTIONS` makes it more.
-fn executions() -> usize {
+/// Number of commands of the longest run. `ESCHER_TEST_EXECUTIONS` overrides it.
+fn long_run_executions() -> usize {
     let set = std::env::var("ESCHER_TEST_EXECUTIONS").ok();
     set.map_or(30_000, |text| text.parse().expect("a number"))
 }
 
 #[test]
-fn memory_after_ten_thousand_commands_and_after_many_more_is_the_same() {
+fn memory_is_the_same_after_10000_commands_and_after_many_more() {
     const AT_ONCE: usize = 32;
     const WARM_UP: usize = 10_000;
     let daemon = Daemon::with_config("[execution]\nmax_in_memory_executions = 1000");
-    in_runtime_within(LONG_DEADLINE, async {
+    in_runtime(async {
         let client: Client = connect(&daemon).await;
         let run = async |count: usize| {
             let runs = (0..count).map(async |_| {
@@ -163,13 +158,13 @@ fn memory_after_ten_thousand_commands_and_after_many_more_is_the_same() {
         };
         run(WARM_UP).await;
         let before = escher_tests::resident_bytes(daemon.pid()).unwrap();
-        run(executions() - WARM_UP).await;
+        run(long_run_executions() - WARM_UP).await;
         let after = escher_tests::resident_bytes(daemon.pid()).unwrap();
-        let many = executions();
+        let many = long_run_executions();
         let ratio = after as f64 / before as f64;
-        let said = format!("{before} bytes after {WARM_UP}, {after} after {many}: {ratio:.3}");
-        eprintln!("{said}");
-        assert!(ratio < 1.1, "{said}");
+        let message = format!("{before} bytes after {WARM_UP}, {after} after {many}: {ratio:.3}");
+        eprintln!("{message}");
+        assert!(ratio < 1.1, "{message}");
         assert_eq!(client.total_count().await.unwrap(), many as u64);
     });
 }

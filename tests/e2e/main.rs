@@ -1,4 +1,6 @@
-//! End-to-end tests on the real programs, a module per subject.
+//! End-to-end tests of the real programs, a module per subject.
+//!
+//! All run in one process, in parallel. What a test may not change for others, `escher_tests` says.
 
 mod adoption;
 mod cli;

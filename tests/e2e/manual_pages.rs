@@ -1,14 +1,14 @@
-//! The manual pages that a package has.
+//! The manual pages of a package.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::{CommandFactory, Parser};
-use escher_tests::{finish, is_here, pages};
+use escher_tests::{pages, require_program, run_program};
 use tempfile::TempDir;
 
-/// The pages, written for this test.
+/// The pages, in a directory of their own.
 struct Manual(TempDir);
 
 impl Manual {
@@ -16,7 +16,7 @@ impl Manual {
         let manual = Manual(TempDir::new().unwrap());
         let mut command = Command::new(pages());
         command.arg(manual.0.path()).env("SOURCE_DATE_EPOCH", "0");
-        let _ = finish(command).expect(0);
+        let _ = run_program(command).expect(0);
         manual
     }
 
@@ -24,7 +24,7 @@ impl Manual {
         self.0.path().join("man")
     }
 
-    /// The text of a page, with hyphens as they are written.
+    /// The text of a page, with plain hyphens.
     fn page(&self, file: &str) -> String {
         let path = self.directory().join(file);
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -37,7 +37,7 @@ impl Manual {
     }
 }
 
-/// Checks the page of `command` and of every verb below it; how many there are.
+/// Checks the pages of `command` and of every verb below it. Returns their number.
 fn check(manual: &Manual, command: &clap::Command, section: u8) -> usize {
     let name = command.get_display_name().unwrap_or(command.get_name());
     let page = manual.page(&format!("{name}.{section}"));
@@ -50,7 +50,7 @@ fn check(manual: &Manual, command: &clap::Command, section: u8) -> usize {
                 "{option} in {name}"
             );
         }
-        // clap's own help says where there is more, and a page has it all.
+        // clap's own help refers to the long help, which a page has already.
         if argument.get_long() != Some("help")
             && let Some(help) = argument.get_help()
         {
@@ -88,7 +88,7 @@ fn every_verb_has_a_page_and_every_option_is_in_it() {
 }
 
 #[test]
-fn every_setting_is_in_the_page_of_the_configuration() {
+fn every_setting_is_in_the_page_of_the_configuration_file() {
     let page = Manual::write().page("escher.toml.5");
     let arguments = escherd::cli::Arguments::parse_from(["escherd", "--config", "/dev/null"]);
     let configuration = escherd::config::load(&arguments.load_options()).unwrap();
@@ -118,7 +118,7 @@ fn pages_begin_with_their_name_section_and_date() {
 }
 
 #[test]
-fn readers_of_manual_pages_find_no_fault() {
+fn manual_pages_are_well_formed() {
     let manual = Manual::write();
     let man = |file: &Path| {
         let mut man = Command::new("man");
@@ -133,12 +133,12 @@ fn readers_of_manual_pages_find_no_fault() {
     };
     let what = "manual pages are well formed";
     for file in manual.files() {
-        if is_here("man", what) {
-            let shown = finish(man(&file)).expect(0);
+        if require_program("man", what) {
+            let shown = run_program(man(&file)).expect(0);
             assert_eq!(shown.err(), "", "{}", file.display());
         }
-        if is_here("mandoc", what) {
-            assert_eq!(finish(mandoc(&file)).expect(0).out(), "");
+        if require_program("mandoc", what) {
+            assert_eq!(run_program(mandoc(&file)).expect(0).out(), "");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What escherd counts, from outside: commands with known ends, and the figures.
+//! Metrics after commands with known results.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -10,15 +10,15 @@ use std::sync::Arc;
 
 use escher_client::CancelMode;
 use escher_tests::{
-    DEADLINE, Daemon, Fifo, Home, Metrics, connect, exec, in_runtime, shell, wait_started,
+    DEADLINE, Daemon, Home, Metrics, connect, exec, in_runtime, shell, wait_started,
 };
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const PAGE: &str = include_str!("../../docs/metrics.md");
 
-/// An escherd of which each metric has something to tell.
-fn eventful() -> Daemon {
+/// Starts an escherd and runs commands, so that every metric has a value.
+fn daemon_with_history() -> Daemon {
     let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
     let ctl = daemon.ctl();
     let _ = ctl
@@ -37,9 +37,9 @@ fn eventful() -> Daemon {
 }
 
 #[test]
-fn each_end_is_counted_as_what_it_was() {
-    let daemon = eventful();
-    let figures = Metrics::of(&daemon);
+fn finished_executions_are_counted_by_status_and_error() {
+    let daemon = daemon_with_history();
+    let metrics = Metrics::fetch(&daemon);
     for (sample, value) in [
         (r#"executions{state="pending"}"#, 0.0),
         (r#"executions{state="running"}"#, 0.0),
@@ -81,7 +81,7 @@ fn each_end_is_counted_as_what_it_was() {
         (r#"output_bytes_total{stream="stderr"}"#, 4.0),
         ("output_dropped_bytes_total", 0.0),
         ("queue_wait_seconds_count", 5.0),
-        // What is not there is never launched, and has not run.
+        // A missing program is never started.
         ("launch_latency_seconds_count", 4.0),
         ("run_duration_seconds_count", 4.0),
         ("executions_adopted_total", 0.0),
@@ -89,49 +89,49 @@ fn each_end_is_counted_as_what_it_was() {
         ("connections_refused_total", 0.0),
         ("store_failures_total", 0.0),
     ] {
-        assert_eq!(figures.get(sample), value, "{sample}\n{}", figures.text());
+        assert_eq!(metrics.get(sample), value, "{sample}\n{}", metrics.text());
     }
-    // Who asks is one of them.
-    assert!(figures.get("connections") >= 1.0);
-    assert!(figures.get("store_commit_seconds_count") >= 5.0);
-    assert!(figures.get("run_duration_seconds_sum") >= 0.1);
-    assert!(!figures.text().contains("confidential"));
+    // The client that asks is one of them.
+    assert!(metrics.get("connections") >= 1.0);
+    assert!(metrics.get("store_commit_seconds_count") >= 5.0);
+    assert!(metrics.get("run_duration_seconds_sum") >= 0.1);
+    assert!(!metrics.text().contains("confidential"));
     let json = daemon.ctl().json(["metrics"]);
-    let again = Metrics::read(json["metrics"].as_str().unwrap());
+    let again = Metrics::parse(json["metrics"].as_str().unwrap());
     assert_eq!(again.get("executions_submitted_total"), 5.0);
 }
 
 #[test]
-fn what_waits_and_what_is_cancelled_shows() {
+fn pending_and_cancelled_executions_are_counted() {
     let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
     in_runtime(async {
         let client = connect(&daemon).await;
         let running = client.execute(exec(["sleep", "1000"])).await.unwrap().id;
         wait_started(&client, running).await;
         let waiting = client.execute(exec(["true"])).await.unwrap().id;
-        let figures = Metrics::read(&client.metrics().await.unwrap());
-        assert_eq!(figures.get(r#"executions{state="running"}"#), 1.0);
-        assert_eq!(figures.get(r#"executions{state="pending"}"#), 1.0);
-        assert_eq!(figures.get("launch_latency_seconds_count"), 1.0);
+        let metrics = Metrics::parse(&client.metrics().await.unwrap());
+        assert_eq!(metrics.get(r#"executions{state="running"}"#), 1.0);
+        assert_eq!(metrics.get(r#"executions{state="pending"}"#), 1.0);
+        assert_eq!(metrics.get("launch_latency_seconds_count"), 1.0);
 
         client.cancel(waiting, CancelMode::Graceful).await.unwrap();
         client.cancel(running, CancelMode::Kill).await.unwrap();
         client.wait_for_completion(running).await.unwrap();
-        let figures = Metrics::read(&client.metrics().await.unwrap());
+        let metrics = Metrics::parse(&client.metrics().await.unwrap());
         let cancelled = r#"executions_finished_total{status="cancelled",error="cancelled"}"#;
-        assert_eq!(figures.get(cancelled), 2.0);
-        // The one that waited has never gone anywhere.
-        assert_eq!(figures.get("queue_wait_seconds_count"), 1.0);
-        assert_eq!(figures.get("run_duration_seconds_count"), 1.0);
+        assert_eq!(metrics.get(cancelled), 2.0);
+        // The pending one was never launched.
+        assert_eq!(metrics.get("queue_wait_seconds_count"), 1.0);
+        assert_eq!(metrics.get("run_duration_seconds_count"), 1.0);
         let killed = r#"kills_total{by="escher",signal="SIGKILL"}"#;
-        assert_eq!(figures.get(killed), 1.0);
+        assert_eq!(metrics.get(killed), 1.0);
     });
 }
 
 #[test]
-fn another_escherd_counts_from_0_and_what_it_has_taken_over() {
-    let mut first = Daemon::builder().leaving_commands().start();
-    let gate = Fifo::new(first.home(), "gate");
+fn a_new_escherd_counts_from_0_and_counts_adopted_executions() {
+    let mut first = Daemon::builder().leave_commands().start();
+    let gate = first.home().fifo("gate");
     let script = format!("read line < {}", gate.name());
     let id = in_runtime(async {
         let client = connect(&first).await;
@@ -139,28 +139,28 @@ fn another_escherd_counts_from_0_and_what_it_has_taken_over() {
         wait_started(&client, id).await;
         id
     });
-    let before = Metrics::of(&first);
+    let before = Metrics::fetch(&first);
     first.kill();
     let home = first.home().clone();
-    let second = Daemon::builder().home(&home).leaving_commands().start();
-    let after = Metrics::of(&second);
+    let second = Daemon::builder().home(&home).leave_commands().start();
+    let after = Metrics::fetch(&second);
     assert!(after.get("start_time_seconds") > before.get("start_time_seconds"));
     assert_eq!(before.get("executions_submitted_total"), 1.0);
     assert_eq!(after.get("executions_submitted_total"), 0.0);
     assert_eq!(after.get("executions_adopted_total"), 1.0);
-    gate.say("go");
-    let _ = second.ctl().run(["wait", &id.to_string()]).expect(0);
-    let end = Metrics::of(&second);
+    gate.write_line("go");
+    second.ctl().wait(id, 0);
+    let end = Metrics::fetch(&second);
     let completed = r#"executions_finished_total{status="completed",error=""}"#;
     assert_eq!(end.get(completed), 1.0);
     assert_eq!(end.get("run_duration_seconds_count"), 1.0);
-    // By the other one.
+    // The first escherd has launched it.
     assert_eq!(end.get("launch_latency_seconds_count"), 0.0);
 }
 
 #[test]
-fn the_page_has_every_metric_with_its_type_and_its_labels_and_no_other() {
-    let told = Metrics::of(&eventful()).metrics();
+fn the_documentation_has_exactly_the_metrics_with_types_and_labels() {
+    let metrics = Metrics::fetch(&daemon_with_history()).metrics();
     let rows = PAGE.lines().filter(|line| line.starts_with("| `escher_"));
     let page: BTreeSet<_> = rows
         .map(|line| {
@@ -171,32 +171,32 @@ fn the_page_has_every_metric_with_its_type_and_its_labels_and_no_other() {
             (name, cells[2].to_owned(), labels.collect::<Vec<_>>())
         })
         .collect();
-    assert_eq!(told, page);
+    assert_eq!(metrics, page);
 }
 
-/// What promtool says to `arguments` with this to read; it has to be content.
-fn promtool(arguments: &[&str], input: &str) {
+/// Runs promtool with `input` to read. It must not find anything wrong.
+fn run_promtool(arguments: &[&str], input: &str) {
     let mut promtool = Command::new(escher_tests::promtool())
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("promtool is there: ./check sees to that");
+        .expect("promtool, which ./check unpacks");
     let mut stdin = promtool.stdin.take().unwrap();
     stdin.write_all(input.as_bytes()).unwrap();
     drop(stdin);
     let ended = promtool.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.success(), "{said}\n{input}");
-    assert_eq!(said, "", "{input}");
+    let remarks = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{remarks}\n{input}");
+    assert_eq!(remarks, "", "{input}");
 }
 
 #[test]
-fn promtool_has_nothing_to_say_against_names_and_format() {
-    let daemon = eventful();
-    let text = Metrics::of(&daemon).text().to_owned();
-    // `check metrics` reads the older format, where a counter's name is that of its sample.
+fn promtool_accepts_names_and_format() {
+    let daemon = daemon_with_history();
+    let text = Metrics::fetch(&daemon).text().to_owned();
+    // `check metrics` reads the older format, where a counter has the name of its sample.
     let counters = text.lines().filter_map(|line| {
         let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
         (kind == "counter").then_some(name)
@@ -208,9 +208,9 @@ fn promtool_has_nothing_to_say_against_names_and_format() {
             older = older.replace(&head, &format!("# {word} {counter}_total "));
         }
     }
-    promtool(&["check", "metrics"], &older);
+    run_promtool(&["check", "metrics"], &older);
 
-    // This reads OpenMetrics, and wants to know when.
+    // `create-blocks-from openmetrics` requires timestamps.
     let dated: Vec<String> = text
         .lines()
         .map(|line| {
@@ -225,11 +225,11 @@ fn promtool_has_nothing_to_say_against_names_and_format() {
     let blocks = daemon.home().work().join("blocks");
     let (file, blocks) = (file.to_str().unwrap(), blocks.to_str().unwrap());
     let arguments = ["tsdb", "create-blocks-from", "openmetrics", file, blocks];
-    promtool(&arguments, "");
+    run_promtool(&arguments, "");
 }
 
-/// An escherd with a socket for metrics, and its path.
-fn with_socket() -> (Daemon, PathBuf) {
+/// Starts an escherd with a socket for metrics. Returns it and the path of the socket.
+fn start_with_metrics_socket() -> (Daemon, PathBuf) {
     let home = Arc::new(Home::new());
     let path = home.runtime().join("metrics.sock");
     let config = format!("[daemon]\nmetrics_socket = {path:?}\n");
@@ -243,7 +243,7 @@ fn dial(path: &Path) -> UnixStream {
     stream
 }
 
-/// Head and body of what is answered to `request`.
+/// Sends a request. Returns head and body of the response.
 fn fetch(path: &Path, request: &str) -> (String, String) {
     let mut stream = dial(path);
     stream.write_all(request.as_bytes()).unwrap();
@@ -254,8 +254,8 @@ fn fetch(path: &Path, request: &str) -> (String, String) {
 }
 
 #[test]
-fn the_socket_for_metrics_speaks_http() {
-    let (daemon, path) = with_socket();
+fn the_metrics_socket_answers_http_requests() {
+    let (daemon, path) = start_with_metrics_socket();
     let mode = path.metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
     let _ = daemon.ctl().run(["run", "true"]).expect(0);
@@ -271,7 +271,7 @@ fn the_socket_for_metrics_speaks_http() {
             "Connection: close",
         ]
     );
-    assert_eq!(Metrics::read(&body).get("executions_submitted_total"), 1.0);
+    assert_eq!(Metrics::parse(&body).get("executions_submitted_total"), 1.0);
 
     let (head, body) = fetch(&path, "HEAD / HTTP/1.0\r\n\r\n");
     assert!(head.contains("200 OK") && head.contains("Content-Length: "));
@@ -287,8 +287,8 @@ fn the_socket_for_metrics_speaks_http() {
 }
 
 #[test]
-fn systemd_may_listen_for_metrics_too_and_names_tell_the_sockets_apart() {
-    let daemon = Daemon::builder().handing_over_metrics_socket().start();
+fn sockets_of_systemd_are_told_apart_by_their_names() {
+    let daemon = Daemon::builder().socket_activation_with_metrics().start();
     assert_eq!(
         daemon.ctl().run(["run", "echo", "hello"]).expect(0).out(),
         "hello\n"
@@ -296,16 +296,16 @@ fn systemd_may_listen_for_metrics_too_and_names_tell_the_sockets_apart() {
     let path = daemon.home().runtime().join("metrics.sock");
     let (head, body) = fetch(&path, "GET / HTTP/1.1\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 "));
-    assert_eq!(Metrics::read(&body).get("executions_submitted_total"), 1.0);
+    assert_eq!(Metrics::parse(&body).get("executions_submitted_total"), 1.0);
 }
 
 #[test]
-fn those_who_connect_and_say_nothing_keep_nobody_from_the_metrics_for_long() {
-    let (_daemon, path) = with_socket();
+fn silent_connections_do_not_keep_others_from_the_metrics() {
+    let (_daemon, path) = start_with_metrics_socket();
     let silent: Vec<UnixStream> = (0..4).map(|_| dial(&path)).collect();
     let (head, body) = fetch(&path, "GET / HTTP/1.1\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 "));
-    let _ = Metrics::read(&body);
+    let _ = Metrics::parse(&body);
     drop(silent);
 }
 
@@ -314,13 +314,13 @@ async fn scrape(path: &Path) -> Metrics {
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
-    Metrics::read(answer.split_once("\r\n\r\n").expect("a head").1)
+    Metrics::parse(answer.split_once("\r\n\r\n").expect("a head").1)
 }
 
 #[test]
-fn metrics_are_whole_and_never_shrink_while_many_commands_run() {
+fn counters_never_decrease_while_many_commands_run() {
     const COMMANDS: usize = 200;
-    let (daemon, path) = with_socket();
+    let (daemon, path) = start_with_metrics_socket();
     in_runtime(async {
         let client = connect(&daemon).await;
         let runs = (0..COMMANDS).map(|index| {
@@ -336,7 +336,7 @@ fn metrics_are_whole_and_never_shrink_while_many_commands_run() {
             let completed = r#"executions_finished_total{status="completed",error=""}"#;
             while last.get(completed) < COMMANDS as f64 {
                 let next = scrape(&path).await;
-                for (sample, value) in last.growing() {
+                for (sample, value) in last.counters() {
                     let now = next.get(sample.trim_start_matches("escher_"));
                     assert!(now >= value, "{sample}: {value}, then {now}");
                 }

@@ -1,59 +1,60 @@
-//! What a command writes is what arrives: every byte, in order, and nothing else.
+//! Output arrives as it was written: every byte, in order, and nothing else.
 
 use std::fs::{self, File};
 use std::process::Stdio;
 
 use escher_client::{OutputRange, OutputStream, StreamSelection};
 use escher_tests::{
-    Ctl, Daemon, Digest, Ended, LONG_DEADLINE, Started, child_program, collect, connect,
-    in_runtime, in_runtime_within, peak_memory_bytes, sha256sum, shell,
+    Ctl, Daemon, Digest, FinishedProgram, LONG_DEADLINE, RunningProgram, child_program, collect,
+    connect, in_runtime, peak_memory_bytes, sha256sum, shell,
 };
 
 const MIB: u64 = 1024 * 1024;
 
-fn long(daemon: &Daemon) -> Ctl {
+/// escherctl for commands that take long.
+fn long_running(daemon: &Daemon) -> Ctl {
     daemon.ctl().deadline(LONG_DEADLINE)
 }
 
-/// `run`, and then everything else that shows output, has to give exactly this.
+/// Checks that `run` and every other verb that shows output give exactly this.
 fn assert_exact(daemon: &Daemon, script: &str, stdout: &[u8], stderr: &[u8]) {
     let ctl = daemon.ctl();
-    let same = |ended: Ended, what: &str| {
+    let assert_same = |ended: FinishedProgram, what: &str| {
         assert!(ended.stdout == stdout, "stdout of {what}: {ended:?}");
         assert!(ended.stderr == stderr, "stderr of {what}: {ended:?}");
     };
     let id = ctl.submit(["sh", "-c", script]);
     let text = id.to_string();
-    same(ctl.run(["run", "sh", "-c", script]), "run");
-    same(ctl.run(["attach", &text]), "attach");
-    same(ctl.run(["result", &text]), "result");
-    same(ctl.run(["logs", &text]), "logs");
-    same(ctl.run(["logs", "-f", &text]), "logs -f");
+    assert_same(ctl.run(["run", "sh", "-c", script]), "run");
+    assert_same(ctl.run(["attach", &text]), "attach");
+    assert_same(ctl.run(["result", &text]), "result");
+    assert_same(ctl.run(["logs", &text]), "logs");
+    assert_same(ctl.run(["logs", "-f", &text]), "logs -f");
     assert!(ctl.run(["logs", "--stdout", &text]).stdout == stdout);
     assert!(ctl.run(["logs", "--stderr", &text]).stderr == stderr);
     let mut sorted = [stdout, stderr].concat();
     let mut log = fs::read(daemon.home().log(id)).unwrap_or_default();
     sorted.sort_unstable();
     log.sort_unstable();
-    assert!(log == sorted, "the log has the same bytes, nothing added");
+    assert!(log == sorted, "the log has the same bytes and no others");
 }
 
 #[test]
-fn no_output_at_all_and_no_files_for_it() {
+fn a_command_without_output_has_no_files() {
     let daemon = Daemon::start();
     assert_exact(&daemon, "true", b"", b"");
     assert_eq!(fs::read_dir(daemon.home().logs()).unwrap().count(), 0);
 }
 
 #[test]
-fn one_line_without_a_newline() {
+fn a_line_without_a_newline_is_passed_on() {
     let daemon = Daemon::start();
     assert_exact(&daemon, "printf hello", b"hello", b"");
     assert_exact(&daemon, "printf hello >&2", b"", b"hello");
 }
 
 #[test]
-fn every_byte_there_is_on_both_streams() {
+fn all_byte_values_are_passed_on_by_both_streams() {
     let daemon = Daemon::start();
     let all: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     let file = daemon.home().file("all", &all, 0o644);
@@ -62,18 +63,19 @@ fn every_byte_there_is_on_both_streams() {
 }
 
 #[test]
-fn a_million_lines() {
+fn a_million_lines_are_passed_on() {
     let daemon = Daemon::start();
-    let mut command = long(&daemon).command(["run", "seq", "1000000"]);
+    let mut command = long_running(&daemon).command(["run", "seq", "1000000"]);
     command.stdout(Stdio::piped());
-    let ended = Started::new(command, LONG_DEADLINE).end().expect(0);
+    let ended = RunningProgram::spawn(command, LONG_DEADLINE)
+        .wait()
+        .expect(0);
     let expected: String = (1..=1_000_000).map(|n| format!("{n}\n")).collect();
     assert!(ended.stdout == expected.as_bytes(), "{ended:?}");
 }
 
-/// The last output before the exit, again and again: none of it may be lost.
 #[test]
-fn what_is_written_just_before_the_exit_arrives() {
+fn output_just_before_the_exit_is_never_lost() {
     let daemon = Daemon::start();
     for round in 0..100 {
         let script = format!("echo first {round}; echo last {round} >&2; exit 3");
@@ -83,19 +85,21 @@ fn what_is_written_just_before_the_exit_arrives() {
     }
 }
 
-/// Each write waits until the one before was logged, so the order of arrival is known.
+/// Each write waits until the one before is in the log, so the order of arrival is known.
 #[test]
-fn ten_thousand_writes_in_lockstep_keep_their_order() {
+fn ten_thousand_writes_to_two_streams_keep_their_order() {
     const COUNT: usize = 10_000;
     let daemon = Daemon::start();
     let logs = daemon.home().logs();
-    let mut command = long(&daemon).command(["run", "--name", "lockstep", "--"]);
+    let mut command = long_running(&daemon).command(["run", "--name", "lockstep", "--"]);
     command
         .arg(child_program())
-        .arg("lockstep")
+        .arg("write-in-lockstep")
         .arg(&logs)
         .arg(COUNT.to_string());
-    let ended = Started::new(command, LONG_DEADLINE).end().expect(0);
+    let ended = RunningProgram::spawn(command, LONG_DEADLINE)
+        .wait()
+        .expect(0);
     let lines = |word: &str| {
         (0..COUNT)
             .map(|n| format!("{word} {n}\n"))
@@ -113,7 +117,7 @@ fn ten_thousand_writes_in_lockstep_keep_their_order() {
     let expected: String = (0..COUNT).map(|n| format!("out {n}\nerr {n}\n")).collect();
     assert!(log == expected, "the log has the order of arrival");
 
-    // And by the library: piece by piece, each of the right stream.
+    // The library returns chunks, each of the right stream.
     in_runtime(async {
         let client = connect(&daemon).await;
         let mut output = client
@@ -135,7 +139,7 @@ fn ten_thousand_writes_in_lockstep_keep_their_order() {
                 text.lines().all(|line| line.starts_with(word)),
                 "{word}: {text:?}"
             );
-            assert!(chunk.time_us >= last_time, "time does not go back");
+            assert!(chunk.time_us >= last_time, "times do not decrease");
             last_time = chunk.time_us;
         }
         assert!(rest.is_empty());
@@ -143,13 +147,17 @@ fn ten_thousand_writes_in_lockstep_keep_their_order() {
 }
 
 #[test]
-fn ten_million_writes_of_one_byte_do_not_make_the_index_outgrow_the_log() {
+fn the_index_of_ten_million_one_byte_writes_is_not_larger_than_the_log() {
     const COUNT: u64 = 10_000_000;
     let daemon = Daemon::start();
-    let ctl = long(&daemon);
+    let ctl = long_running(&daemon);
     let child_program = child_program();
-    let id = ctl.submit([child_program.to_str().unwrap(), "bytes", &COUNT.to_string()]);
-    let _ = ctl.run(["wait".to_owned(), id.to_string()]).expect(0);
+    let id = ctl.submit([
+        child_program.to_str().unwrap(),
+        "write-bytes",
+        &COUNT.to_string(),
+    ]);
+    ctl.wait(id, 0);
     let log = fs::metadata(daemon.home().log(id)).unwrap().len();
     let index = fs::metadata(daemon.home().index(id)).unwrap().len();
     assert_eq!(log, COUNT);
@@ -164,22 +172,22 @@ fn ten_million_writes_of_one_byte_do_not_make_the_index_outgrow_the_log() {
     assert!(ended.stdout == expected, "{ended:?}");
 }
 
-/// Random bytes through the whole length of it, hashed at both ends, while escherd and the shim stay small.
+/// Random bytes are hashed at both ends.
 #[test]
-fn a_gibibyte_of_random_bytes_is_exact_and_memory_stays_flat() {
+fn a_gibibyte_of_output_is_exact_and_needs_little_memory() {
     let daemon = Daemon::start();
     let work = daemon.home().work();
     nix::unistd::mkfifo(&work.join("copy"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    // The shim is the parent of the main process. It is looked at as its work is nearly done.
+    // The shim is the parent of the main process, which reads its status after all output.
     let script = "sha256sum < copy > sum & \
         head -c 1073741824 /dev/urandom | tee copy; wait; cat /proc/$PPID/status > shim";
     let mut command = daemon
         .ctl()
         .command(["run", "--name", "big", "sh", "-c", script]);
     command.stdin(Stdio::null());
-    let mut run = Started::unread(command, LONG_DEADLINE);
-    let received = Digest::of(run.stdout());
-    let _ = run.end().expect(0);
+    let mut run = RunningProgram::spawn_unread(command, LONG_DEADLINE);
+    let received = Digest::of_reader(run.stdout());
+    let _ = run.wait().expect(0);
     let received = received.hex();
     let sent = fs::read_to_string(work.join("sum")).unwrap();
     assert_eq!(sent.split(' ').next().unwrap(), received);
@@ -192,7 +200,7 @@ fn a_gibibyte_of_random_bytes_is_exact_and_memory_stays_flat() {
     let log = File::open(daemon.home().log(id)).unwrap();
     assert_eq!(log.metadata().unwrap().len(), 1024 * MIB);
     assert_eq!(
-        Digest::of(log).hex(),
+        Digest::of_reader(log).hex(),
         received,
         "the log has the same bytes"
     );
@@ -213,18 +221,18 @@ fn a_gibibyte_of_random_bytes_is_exact_and_memory_stays_flat() {
     assert!(shim_peak < 4 * 1024, "the shim took {shim_peak} KiB");
 }
 
-/// A reader that does not read must cost neither memory nor the command's progress.
+/// A client that does not read costs no memory, and does not slow down the command.
 #[test]
-fn a_reader_that_stands_still_holds_up_nothing() {
+fn a_reader_that_does_not_read_delays_nothing() {
     const BYTES: u64 = 200_000_000;
     let daemon = Daemon::start();
-    in_runtime_within(LONG_DEADLINE, async {
+    in_runtime(async {
         let (slow, other) = (connect(&daemon).await, connect(&daemon).await);
         let request = shell(&format!("head -c {BYTES} /dev/zero"));
         let id = slow.execute(request).await.unwrap().id;
         let mut stalled = slow.follow(id, OutputRange::default()).await.unwrap();
         let first = stalled.next().await.unwrap().unwrap();
-        // Not read on; the command ends all the same, and the same connection serves other requests.
+        // The command ends without further reads, and the connection serves other requests.
         let record = slow.wait_for_completion(id).await.unwrap();
         assert_eq!(record.outcome.unwrap().output.stdout_bytes, BYTES);
         let (stdout, _, end) = collect(
@@ -251,7 +259,7 @@ fn a_result_is_cut_at_the_limit_and_the_log_is_not() {
     let whole: String = (1..=100_000).map(|n| format!("{n}\n")).collect();
     let ctl = daemon.ctl();
     let id = ctl.submit(["sh", "-c", script]).to_string();
-    let _ = ctl.run(["wait", &id]).expect(0);
+    ctl.wait(&id, 0);
     assert!(ctl.run(["logs", &id]).out() == whole);
     in_runtime(async {
         let result = connect(&daemon)
@@ -263,7 +271,7 @@ fn a_result_is_cut_at_the_limit_and_the_log_is_not() {
         assert_eq!(
             output.stdout_bytes,
             whole.len() as u64,
-            "the true length is told"
+            "the full length is reported"
         );
         for (name, text) in [("stdout", result.stdout), ("stderr", result.stderr)] {
             assert!(text.len() < whole.len(), "{name} is cut");
@@ -279,12 +287,12 @@ fn a_result_is_cut_at_the_limit_and_the_log_is_not() {
             );
         }
     });
-    // `run` passes on everything, whatever a result may carry.
+    // `run` passes on everything, whatever the limit of a result.
     assert!(ctl.run(["run", "sh", "-c", script]).expect(0).out() == whole);
 }
 
 #[test]
-fn streams_and_ranges_can_be_read_by_themselves() {
+fn single_streams_and_ranges_can_be_read() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -330,9 +338,9 @@ fn streams_and_ranges_can_be_read_by_themselves() {
     });
 }
 
-/// 32 MB on each stream at once, through one connection.
+/// 32 MB on each stream at once, over one connection.
 #[test]
-fn both_streams_at_full_speed_stay_apart() {
+fn both_streams_at_full_speed_are_exact() {
     let daemon = Daemon::start();
     let block: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let out = daemon.home().file("out", &block, 0o644);
@@ -343,14 +351,16 @@ fn both_streams_at_full_speed_stay_apart() {
         out.display(),
         err_file.display()
     );
-    let ended = long(&daemon).run(["run", "sh", "-c", &script]).expect(0);
+    let ended = long_running(&daemon)
+        .run(["run", "sh", "-c", &script])
+        .expect(0);
     assert_eq!(sha256sum(&ended.stdout), sha256sum(&block.repeat(8)));
     assert_eq!(sha256sum(&ended.stderr), sha256sum(&err.repeat(8)));
 }
 
-/// The warm pool reuses shims: an earlier command's output must not show in a later one's.
+/// Shims run one command after another.
 #[test]
-fn outputs_of_commands_one_after_another_do_not_mix() {
+fn the_output_of_a_command_has_nothing_of_earlier_ones() {
     let daemon = Daemon::start();
     for round in 0..50 {
         let ended = daemon

@@ -1,23 +1,21 @@
-//! What becomes of output over the limit of a result: by strategy, size, stream and content.
+//! Output over the limit of a result, by strategy, size, stream and content.
 
 use std::fs;
 use std::process::Command;
 
 use escher_client::protocol::{ExecutionResult, OutputRange};
 use escher_client::{Client, ErrorCode, OutputStream, Status};
-use escher_tests::{
-    Daemon, LONG_DEADLINE, connect, exec, finish, in_runtime, in_runtime_within, shell,
-};
+use escher_tests::{Daemon, connect, exec, in_runtime, run_program, shell};
 
-/// Odd, so that it falls into the middle of a character of two bytes.
+/// Odd, so that it is in the middle of a character of two bytes.
 const LIMIT: usize = 100_001;
 
-/// What is written to one stream, and what a result is to have of it.
+/// What a command writes to a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
-    /// Characters of two bytes each, and one of a single byte where the length is odd.
+    /// Characters of two bytes each, and one of a single byte if the length is odd.
     Text,
-    /// Every byte there is, none of them part of a character.
+    /// Bytes that are no UTF-8.
     Binary,
 }
 
@@ -33,11 +31,11 @@ impl Content {
         }
     }
 
-    /// How many bytes stand before a cut at `at`.
-    fn head(self, at: usize) -> usize {
+    /// Length of what is kept before a cut at `limit`.
+    fn head_length(self, limit: usize) -> usize {
         match self {
-            Content::Text => at / 2 * 2,
-            Content::Binary => at,
+            Content::Text => limit / 2 * 2,
+            Content::Binary => limit,
         }
     }
 }
@@ -49,7 +47,7 @@ const STREAMS: [&[OutputStream]; 3] = [
 ];
 
 /// Runs a command that writes the content of `file` to each of `streams`.
-async fn write(client: &Client, file: &str, streams: &[OutputStream]) -> ExecutionResult {
+async fn run_writer(client: &Client, file: &str, streams: &[OutputStream]) -> ExecutionResult {
     let script = streams.iter().map(|stream| match stream {
         OutputStream::Stdout => "cat \"$0\"; ",
         OutputStream::Stderr => "cat \"$0\" >&2; ",
@@ -60,12 +58,15 @@ async fn write(client: &Client, file: &str, streams: &[OutputStream]) -> Executi
     client.get_result(id).await.unwrap()
 }
 
-/// Runs all sizes, streams and contents under `settings` and has each result looked at.
-fn each(settings: &str, look: impl Fn(usize, Content, &[OutputStream], &[u8], &ExecutionResult)) {
+/// Runs all sizes, streams and contents with `settings`, and passes each result to `check`.
+fn for_each_case(
+    settings: &str,
+    check: impl Fn(usize, Content, &[OutputStream], &[u8], &ExecutionResult),
+) {
     let daemon = Daemon::with_config(&format!(
         "[execution]\nmax_output_size_bytes = {LIMIT}\nkill_grace_ms = 100\n{settings}\n"
     ));
-    in_runtime_within(LONG_DEADLINE, async {
+    in_runtime(async {
         let client = connect(&daemon).await;
         for size in [LIMIT - 1, LIMIT, LIMIT + 1, 100 * LIMIT] {
             for content in [Content::Text, Content::Binary] {
@@ -74,29 +75,37 @@ fn each(settings: &str, look: impl Fn(usize, Content, &[OutputStream], &[u8], &E
                     .home()
                     .file(format!("{content:?}-{size}"), &bytes, 0o644);
                 for streams in STREAMS {
-                    let result = write(&client, file.to_str().unwrap(), streams).await;
-                    look(size, content, streams, &bytes, &result);
+                    let result = run_writer(&client, file.to_str().unwrap(), streams).await;
+                    check(size, content, streams, &bytes, &result);
                 }
             }
         }
     });
 }
 
-/// What the result has of a stream.
-fn of(result: &ExecutionResult, stream: OutputStream) -> &[u8] {
+/// The text of a stream in a result.
+fn text_of(result: &ExecutionResult, stream: OutputStream) -> &[u8] {
     match stream {
         OutputStream::Stdout => &result.stdout,
         OutputStream::Stderr => &result.stderr,
     }
 }
 
-/// Whether `result` is whole where it is to be, and has nothing of the streams that nothing was written to.
-fn is_whole(size: usize, streams: &[OutputStream], bytes: &[u8], result: &ExecutionResult) -> bool {
+/// Whether output of this size fits into a result. Checks what all strategies have in common.
+fn check_common(
+    size: usize,
+    streams: &[OutputStream],
+    bytes: &[u8],
+    result: &ExecutionResult,
+) -> bool {
     for stream in [OutputStream::Stdout, OutputStream::Stderr] {
         if !streams.contains(&stream) {
-            assert!(of(result, stream).is_empty());
+            assert!(text_of(result, stream).is_empty());
         } else if size <= LIMIT {
-            assert!(of(result, stream) == bytes, "{size} bytes of {stream:?}");
+            assert!(
+                text_of(result, stream) == bytes,
+                "{size} bytes of {stream:?}"
+            );
         }
     }
     assert_eq!(result.is_cut(), size > LIMIT);
@@ -107,64 +116,67 @@ fn is_whole(size: usize, streams: &[OutputStream], bytes: &[u8], result: &Execut
     size <= LIMIT
 }
 
-/// Everything is in the file that the result names.
-fn has_all_in_its_file(streams: &[OutputStream], bytes: &[u8], result: &ExecutionResult) {
+/// Checks that the file that the result names has everything.
+fn check_output_file(streams: &[OutputStream], bytes: &[u8], result: &ExecutionResult) {
     let file = fs::read(result.output_file().unwrap()).unwrap();
     assert!(file == bytes.repeat(streams.len()));
 }
 
 #[test]
-fn truncation_keeps_the_first_part_and_says_so() {
+fn truncation_keeps_the_first_part_with_a_mark() {
     for settings in ["", "truncate_large_output = true"] {
-        each(settings, |size, content, streams, bytes, result| {
-            if is_whole(size, streams, bytes, result) {
+        for_each_case(settings, |size, content, streams, bytes, result| {
+            if check_common(size, streams, bytes, result) {
                 return;
             }
             assert_eq!(
                 (result.status(), result.exit_code()),
                 (Status::Completed, Some(0))
             );
-            let head = &bytes[..content.head(LIMIT)];
+            let head = &bytes[..content.head_length(LIMIT)];
             let mark = b"\n[... output truncated at 100001B ...]";
             for stream in streams {
-                assert!(of(result, *stream) == [head, mark].concat(), "{stream:?}");
+                assert!(
+                    text_of(result, *stream) == [head, mark].concat(),
+                    "{stream:?}"
+                );
             }
             let omitted: Vec<u64> = result.omissions.iter().map(|cut| cut.bytes).collect();
             assert_eq!(omitted, vec![(size - head.len()) as u64; streams.len()]);
-            has_all_in_its_file(streams, bytes, result);
+            check_output_file(streams, bytes, result);
         });
     }
 }
 
 #[test]
-fn to_a_file_goes_everything_and_the_result_has_the_first_part() {
+fn with_stream_to_file_the_result_has_the_first_part() {
     let strategy = "oversized_output_strategy = \"stream_to_file\"";
-    // That truncation is off changes nothing here.
+    // Without truncation the result is the same.
     for settings in [
         strategy.to_owned(),
         format!("{strategy}\ntruncate_large_output = false"),
     ] {
-        each(&settings, |size, content, streams, bytes, result| {
-            if is_whole(size, streams, bytes, result) {
+        for_each_case(&settings, |size, content, streams, bytes, result| {
+            if check_common(size, streams, bytes, result) {
                 return;
             }
             assert_eq!(result.status(), Status::Completed);
             for stream in streams {
-                assert!(of(result, *stream) == &bytes[..content.head(LIMIT)]);
+                assert!(text_of(result, *stream) == &bytes[..content.head_length(LIMIT)]);
             }
-            has_all_in_its_file(streams, bytes, result);
+            check_output_file(streams, bytes, result);
         });
     }
 }
 
 #[test]
-fn failing_ends_the_command_and_its_result_has_no_output() {
+fn with_fail_execution_the_command_is_ended_and_the_result_has_no_output() {
     for settings in [
         "oversized_output_strategy = \"fail_execution\"",
         "truncate_large_output = false",
     ] {
-        each(settings, |size, _, streams, bytes, result| {
-            if is_whole(size, streams, bytes, result) {
+        for_each_case(settings, |size, _, streams, bytes, result| {
+            if check_common(size, streams, bytes, result) {
                 return;
             }
             assert_eq!((result.status(), result.success()), (Status::Failed, false));
@@ -182,7 +194,7 @@ const FAIL: &str = "[execution]\nmax_output_size_bytes = 1000\nkill_grace_ms = 2
     oversized_output_strategy = \"fail_execution\"\n";
 
 #[test]
-fn a_command_that_writes_without_end_is_ended_and_one_that_heeds_no_signal_too() {
+fn a_command_that_writes_without_end_is_ended_even_if_it_ignores_sigterm() {
     let daemon = Daemon::with_config(FAIL);
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -204,11 +216,11 @@ fn a_command_that_writes_without_end_is_ended_and_one_that_heeds_no_signal_too()
 }
 
 #[test]
-fn a_command_that_has_just_ended_counts_as_failed_too() {
+fn a_command_that_exits_right_after_too_much_output_has_failed_too() {
     let daemon = Daemon::with_config(FAIL);
     in_runtime(async {
         let client = connect(&daemon).await;
-        // It is gone before anybody has read what it wrote.
+        // It exits before its output was read.
         let script = "head -c 1001 /dev/zero";
         for _ in 0..20 {
             let id = client.execute(shell(script)).await.unwrap().id;
@@ -220,7 +232,7 @@ fn a_command_that_has_just_ended_counts_as_failed_too() {
 }
 
 #[test]
-fn the_end_of_cut_output_is_kept_where_that_is_wanted() {
+fn with_keep_tail_bytes_the_end_of_truncated_output_is_kept() {
     for strategy in ["truncate_with_warning", "stream_to_file"] {
         let daemon = Daemon::with_config(&format!(
             "[execution]\nmax_output_size_bytes = 1000\nkeep_tail_bytes = 300\n\
@@ -228,7 +240,7 @@ fn the_end_of_cut_output_is_kept_where_that_is_wanted() {
         ));
         in_runtime(async {
             let client = connect(&daemon).await;
-            // Both streams in turns, so that neither stands in the log in one piece.
+            // Both streams in turns, so that neither is in one piece in the log.
             let script = "for i in $(seq 1 2000); do echo \"out $i\"; echo \"err $i\" >&2; done; \
                           echo 'error: no space' >&2";
             let id = client.execute(shell(script)).await.unwrap().id;
@@ -255,9 +267,9 @@ fn the_end_of_cut_output_is_kept_where_that_is_wanted() {
     }
 }
 
-/// JSON has text as text, cut or not, and says where all of it is.
+/// JSON has text as text, truncated or not, and the path of the whole output.
 #[test]
-fn cut_text_stays_text_in_json() {
+fn truncated_text_stays_text_in_json() {
     let daemon = Daemon::with_config("[execution]\nmax_output_size_bytes = 1000\n");
     let ctl = daemon.ctl();
     for word in ["é", "€", "😀", "x"] {
@@ -282,16 +294,16 @@ fn cut_text_stays_text_in_json() {
     }
 }
 
-/// How much the largest output has. `ESCHER_TEST_OUTPUT_BYTES` makes it more.
-fn huge() -> u64 {
+/// Size of the largest output. `ESCHER_TEST_OUTPUT_BYTES` overrides it.
+fn huge_output_bytes() -> u64 {
     let set = std::env::var("ESCHER_TEST_OUTPUT_BYTES").ok();
     set.map_or(300_000_000, |text| text.parse().expect("a number"))
 }
 
 #[test]
-fn however_much_is_written_nobody_holds_it_in_memory() {
+fn huge_outputs_are_never_held_in_memory() {
     const MIB: u64 = 1024 * 1024;
-    let bytes = huge();
+    let bytes = huge_output_bytes();
     for strategy in ["truncate_with_warning", "stream_to_file", "fail_execution"] {
         let daemon = Daemon::with_config(&format!(
             "[execution]\nmax_output_size_bytes = {MIB}\nkeep_tail_bytes = 1000\n\
@@ -301,9 +313,9 @@ fn however_much_is_written_nobody_holds_it_in_memory() {
             .ctl()
             .submit(["head", "-c", &bytes.to_string(), "/dev/zero"])
             .to_string();
-        let shims = in_runtime_within(LONG_DEADLINE, async {
+        let processes = in_runtime(async {
             let client = connect(&daemon).await;
-            // A live follower passes everything on.
+            // A follower gets everything.
             let mut output = client
                 .follow(id.as_str(), OutputRange::default())
                 .await
@@ -324,7 +336,7 @@ fn however_much_is_written_nobody_holds_it_in_memory() {
             }
             daemon.processes()
         });
-        // The client as well: with less room it would fail.
+        // The client holds none of it either: with this limit it would fail.
         let ctl = daemon.ctl().command(["result", "--json", &id]);
         let mut confined = Command::new("sh");
         let script = format!("ulimit -v {}; exec \"$@\"", 512 * 1024);
@@ -336,8 +348,8 @@ fn however_much_is_written_nobody_holds_it_in_memory() {
                 ctl.get_envs()
                     .filter_map(|(name, value)| Some((name, value?))),
             );
-        let _ = finish(confined).expect(0);
-        for process in shims {
+        let _ = run_program(confined).expect(0);
+        for process in processes {
             let peak = escher_tests::peak_memory_bytes(process.pid).unwrap_or(0);
             assert!(peak < 48 * MIB, "{}: {} KiB", process.command, peak / 1024);
         }

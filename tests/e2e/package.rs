@@ -1,12 +1,12 @@
-//! The Debian package, before anybody installs it.
+//! The Debian package, before it is installed.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use escher_tests::{Package, escherd, finish, is_here, pages};
+use escher_tests::{Package, escherd, pages, require_program, run_program};
 
-/// What is in it, beside manual pages and examples, with its mode.
+/// Its files except documents, with their modes.
 const FILES: &[(&str, &str)] = &[
     ("/etc/escher/escher.toml", "-rw-r--r--"),
     ("/lib/systemd/system-preset/90-escher.preset", "-rw-r--r--"),
@@ -43,17 +43,17 @@ const FILES: &[(&str, &str)] = &[
     ("/usr/share/zsh/vendor-completions/_escherd", "-rw-r--r--"),
 ];
 
-/// The folders of documents, whose number is of no interest.
+/// The directories of documents.
 const DOCUMENTS: [&str; 2] = ["/usr/share/doc/escher/", "/usr/share/man/"];
 
 fn dpkg_deb(words: [&str; 2], package: &Package) -> String {
     let mut command = Command::new("dpkg-deb");
     command.arg(words[0]).arg(package.path());
     command.args(words[1].split_whitespace());
-    finish(command).expect(0).out().to_owned()
+    run_program(command).expect(0).out().to_owned()
 }
 
-/// Mode and owner of every file in it, by path.
+/// Mode and owner of every file in the package, by path.
 fn contents(package: &Package) -> BTreeMap<String, (String, String)> {
     dpkg_deb(["--contents", ""], package)
         .lines()
@@ -67,8 +67,8 @@ fn contents(package: &Package) -> BTreeMap<String, (String, String)> {
 }
 
 #[test]
-fn the_package_has_what_the_contract_says_and_lintian_nothing_to_say() {
-    let Some(package) = Package::for_testing("the Debian package") else {
+fn the_package_has_the_expected_files_and_lintian_accepts_it() {
+    let Some(package) = Package::build_or_skip("the Debian package") else {
         return;
     };
     let name = package.path().file_name().unwrap().to_str().unwrap();
@@ -108,16 +108,16 @@ fn the_package_has_what_the_contract_says_and_lintian_nothing_to_say() {
     let conffiles = dpkg_deb(["--info", "conffiles"], &package);
     assert_eq!(conffiles, "/etc/escher/escher.toml\n");
 
-    if is_here("lintian", "the Debian package by Debian's rules") {
+    if require_program("lintian", "the Debian package by Debian's rules") {
         let mut lintian = Command::new("lintian");
         lintian
             .args(["--allow-root", "--fail-on", "error,warning"])
             .arg(package.path());
-        assert_eq!(finish(lintian).expect(0).out(), "");
+        assert_eq!(run_program(lintian).expect(0).out(), "");
     }
 }
 
-/// One of each kind.
+/// The pages of all programs and verbs.
 fn expected_pages() -> Vec<String> {
     let mut pages = vec![
         "man5/escher.toml.5".to_owned(),
@@ -135,26 +135,27 @@ fn expected_pages() -> Vec<String> {
 }
 
 #[test]
-fn the_configuration_that_it_brings_is_right_and_sets_nothing() {
+fn its_configuration_file_is_valid_and_sets_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut write = Command::new(pages());
     write.arg(folder.path());
-    let _ = finish(write).expect(0);
+    let _ = run_program(write).expect(0);
     let file = folder.path().join("escher.toml");
     let check = |text: &str| {
         fs::write(&file, text).unwrap();
         let mut check = Command::new(escherd());
         check.arg("--check").arg("--config").arg(&file);
-        let _ = finish(check).expect(0);
+        let _ = run_program(check).expect(0);
     };
     let text = fs::read_to_string(&file).unwrap();
     check(&text);
-    let settings = |line: &&str| !line.starts_with('#') && !line.starts_with('[');
+    let is_setting = |line: &&str| !line.starts_with('#') && !line.starts_with('[');
     assert_eq!(
-        text.lines().find(|line| settings(line) && !line.is_empty()),
+        text.lines()
+            .find(|line| is_setting(line) && !line.is_empty()),
         None
     );
-    // Each is one that escherd knows, in the table where it belongs.
+    // Without the comment signs, escherd knows every setting, in its table.
     let (_, settings) = text.split_once("\n\n").expect("a preface");
     assert!(
         settings

@@ -1,44 +1,41 @@
-//! Many commands at once: the limit holds, nothing is lost, the order is kept.
+//! Many commands at once, the limit of running ones, and the queue.
 
+use std::collections::HashMap;
 use std::fs;
 
 use escher_client::{ErrorCode, ExecutionRequest, Status};
-use escher_tests::{
-    Daemon, Fifo, LONG_DEADLINE, child_program, connect, exec, in_runtime, in_runtime_within, shell,
-};
+use escher_tests::{Daemon, child_program, connect, exec, in_runtime, shell};
 
-/// Counted by the commands themselves, who also wait until the limit was reached: never more than 20, and
-/// not fewer either.
+/// The commands count each other, and the first of them wait until the limit is reached: never more than 20
+/// run at once, and not fewer either.
 #[test]
-fn of_1000_commands_at_once_20_run_at_a_time_and_all_1000_results_are_right() {
+fn of_1000_commands_20_run_at_a_time_and_all_results_are_right() {
     const COMMANDS: usize = 1000;
     const LIMIT: usize = 20;
     const CONNECTIONS: usize = 8;
     let daemon = Daemon::with_config(&format!(
         "[execution]\nmax_concurrent_executions = {LIMIT}\n"
     ));
-    let folder = daemon.home().work().join("census-of-commands");
-    fs::create_dir(&folder).unwrap();
-    let folder = folder.to_str().unwrap();
-    let child_program = child_program();
-    let census = |index: usize| {
-        let (index, limit) = (index.to_string(), LIMIT.to_string());
+    let directory = daemon.home().work().join("counters");
+    fs::create_dir(&directory).unwrap();
+    let program = child_program();
+    let counter = |index: usize| {
         exec([
-            child_program.to_str().unwrap(),
-            "census",
-            folder,
-            &index,
-            &limit,
+            program.to_str().unwrap(),
+            "count-concurrency",
+            directory.to_str().unwrap(),
+            &index.to_string(),
+            &LIMIT.to_string(),
         ])
     };
-    let numbers = in_runtime_within(LONG_DEADLINE, async {
+    let numbers = in_runtime(async {
         let mut clients = Vec::new();
         for _ in 0..CONNECTIONS {
             clients.push(connect(&daemon).await);
         }
         let runs = (0..COMMANDS).map(|index| {
             let client = &clients[index % CONNECTIONS];
-            let request = census(index);
+            let request = counter(index);
             async move {
                 let submitted = client.execute(request).await.unwrap();
                 let result = client.get_result(submitted.id).await.unwrap();
@@ -59,30 +56,28 @@ fn of_1000_commands_at_once_20_run_at_a_time_and_all_1000_results_are_right() {
         });
         futures_util::future::join_all(runs).await
     });
-    let census = fs::read_to_string(format!("{folder}/census")).unwrap();
-    let census: Vec<usize> = census
+    let counts = fs::read_to_string(directory.join("counts")).unwrap();
+    let counts: Vec<usize> = counts
         .split_whitespace()
         .map(|number| number.parse().unwrap())
         .collect();
     assert_eq!(
-        census,
+        counts,
         [0, COMMANDS, LIMIT],
         "running now, started, most at once"
     );
 
-    // Whoever takes its first step has been started after all that were submitted before; at most those
-    // that hold the other places may not have taken theirs.
-    let order = fs::read_to_string(format!("{folder}/order")).unwrap();
-    let number_of: std::collections::HashMap<usize, u64> = numbers.into_iter().collect();
+    // A command that takes its first step was started after all that were submitted before it. Of these at
+    // most LIMIT - 1, which run beside it, may not have taken theirs.
+    let order = fs::read_to_string(directory.join("order")).unwrap();
+    let number_of: HashMap<usize, u64> = numbers.into_iter().collect();
     let order: Vec<u64> = order
         .lines()
         .map(|line| number_of[&line.parse().unwrap()])
         .collect();
-    for (place, number) in order.iter().enumerate() {
-        let earlier = order[..=place]
-            .iter()
-            .filter(|other| *other <= number)
-            .count() as u64;
+    for (step, number) in order.iter().enumerate() {
+        let steps = order[..=step].iter();
+        let earlier = steps.filter(|other| *other <= number).count() as u64;
         assert!(
             number - earlier < LIMIT as u64,
             "number {number} took its first step too early"
@@ -91,7 +86,7 @@ fn of_1000_commands_at_once_20_run_at_a_time_and_all_1000_results_are_right() {
 }
 
 #[test]
-fn with_one_place_commands_run_strictly_in_the_order_of_submission() {
+fn with_a_limit_of_one_commands_run_in_the_order_of_submission() {
     let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
     let list = daemon.home().work().join("list");
     in_runtime(async {
@@ -113,11 +108,11 @@ fn with_one_place_commands_run_strictly_in_the_order_of_submission() {
 }
 
 #[test]
-fn a_full_queue_refuses_and_says_that_to_try_again_helps() {
+fn a_full_queue_refuses_with_an_error_to_retry() {
     let daemon = Daemon::with_config(
         "[execution]\nmax_concurrent_executions = 1\nmax_pending_executions = 2\n",
     );
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let blocked = shell(&format!("read line < {}", gate.name()));
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -132,7 +127,7 @@ fn a_full_queue_refuses_and_says_that_to_try_again_helps() {
         let info = client.info().await.unwrap();
         assert_eq!((info.running, info.pending), (1, 2));
         for id in ids {
-            gate.say("go");
+            gate.write_line("go");
             assert_eq!(
                 client.wait_for_completion(id).await.unwrap().status,
                 Status::Completed
@@ -147,9 +142,9 @@ fn a_full_queue_refuses_and_says_that_to_try_again_helps() {
 }
 
 #[test]
-fn a_waiting_command_is_pending_and_can_be_withdrawn() {
+fn a_pending_command_can_be_cancelled() {
     let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let ctl = daemon.ctl();
     let running = ctl.submit(["sh", "-c", &format!("read line < {}", gate.name())]);
     let waiting = ctl.submit(["--name", "waiting", "touch", "never"]);
@@ -161,10 +156,10 @@ fn a_waiting_command_is_pending_and_can_be_withdrawn() {
         "{record}"
     );
     let _ = ctl.run(["cancel", "waiting"]).expect(0);
-    let _ = ctl.run(["wait", "waiting"]).expect(143);
+    ctl.wait("waiting", 143);
     assert_eq!(ctl.inspect(waiting)["status"], "cancelled");
-    gate.say("go");
-    let _ = ctl.run(["wait".to_owned(), running.to_string()]).expect(0);
+    gate.write_line("go");
+    ctl.wait(running, 0);
     assert_eq!(
         ctl.run(["attach".to_owned(), after.to_string()])
             .expect(0)
@@ -175,9 +170,9 @@ fn a_waiting_command_is_pending_and_can_be_withdrawn() {
 }
 
 #[test]
-fn one_of_many_can_follow_a_command_that_still_waits() {
+fn a_pending_command_can_be_followed() {
     let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     let blocker = shell(&format!("read line < {}", gate.name()));
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -188,7 +183,7 @@ fn one_of_many_can_follow_a_command_that_still_waits() {
         };
         client.execute(second).await.unwrap();
         let output = client.follow("second", Default::default()).await.unwrap();
-        gate.say("go");
+        gate.write_line("go");
         let (stdout, _, _) = escher_tests::collect(output, 0).await;
         assert_eq!(stdout, b"at last\n");
     });

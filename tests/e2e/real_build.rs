@@ -1,17 +1,17 @@
-//! The main job on something real: a build with cargo of a crate from the registry.
+//! A real job: cargo builds a crate from the registry.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use escher_tests::{Daemon, Ended, LONG_DEADLINE, Started};
+use escher_tests::{Daemon, FinishedProgram, LONG_DEADLINE, RunningProgram};
 
-/// A dependency of this workspace, so that its source is there without any network.
+/// A dependency of this workspace, so that its source was downloaded already.
 const CRATE: &str = "memchr";
 
-/// A project that depends on the crate, with `main` as its program.
-fn project(folder: &Path, main: &str) -> PathBuf {
+/// Creates a project that depends on the crate, with `main` as its program.
+fn create_project(folder: &Path, main: &str) -> PathBuf {
     let project = folder.join("project");
     fs::create_dir_all(project.join("src")).unwrap();
     let manifest = format!(
@@ -33,7 +33,7 @@ fn version_of(name: &str) -> String {
     lock[start..].split('"').next().unwrap().to_owned()
 }
 
-/// What cargo needs to know of its caller, and nothing else.
+/// The environment variables that cargo needs.
 fn variables() -> Vec<(&'static str, OsString)> {
     [
         "PATH",
@@ -56,17 +56,17 @@ const BUILD: [&str; 6] = [
     "--verbose",
 ];
 
-fn by_hand(project: &Path) -> Ended {
+fn build_directly(project: &Path) -> FinishedProgram {
     let mut command = Command::new(BUILD[0]);
     command
         .args(&BUILD[1..])
         .current_dir(project)
         .env_clear()
         .envs(variables());
-    Started::new(command, LONG_DEADLINE).end()
+    RunningProgram::spawn(command, LONG_DEADLINE).wait()
 }
 
-fn by_escher(daemon: &Daemon, project: &Path) -> Ended {
+fn build_by_escher(daemon: &Daemon, project: &Path) -> FinishedProgram {
     let mut command = daemon.ctl().command(["run", "--timeout", "9m", "-w"]);
     command.arg(project);
     for (name, value) in variables() {
@@ -76,10 +76,10 @@ fn by_escher(daemon: &Daemon, project: &Path) -> Ended {
         command.arg("-e").arg(pair);
     }
     command.args(BUILD);
-    Started::new(command, LONG_DEADLINE).end()
+    RunningProgram::spawn(command, LONG_DEADLINE).wait()
 }
 
-/// All of it but for how long it took, and that other builds of this user were in the way.
+/// The output without times, and without messages about other builds of this user.
 fn comparable(text: &str) -> String {
     let lines = text
         .lines()
@@ -91,28 +91,28 @@ fn comparable(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Back to before the build.
+/// Removes what a build has made.
 fn clean(project: &Path) {
     fs::remove_dir_all(project.join("target")).expect("it was built");
     fs::remove_file(project.join("Cargo.lock")).expect("it was resolved");
 }
 
-fn assert_same(by_escher: &Ended, by_hand: &Ended) {
-    assert_eq!(by_escher.code, by_hand.code, "{by_escher:?}");
-    assert_eq!(by_escher.out(), by_hand.out());
-    assert_eq!(comparable(by_escher.err()), comparable(by_hand.err()));
+fn assert_same(by_escher: &FinishedProgram, direct: &FinishedProgram) {
+    assert_eq!(by_escher.code, direct.code, "{by_escher:?}");
+    assert_eq!(by_escher.out(), direct.out());
+    assert_eq!(comparable(by_escher.err()), comparable(direct.err()));
 }
 
 #[test]
-fn a_build_has_the_same_output_and_exit_status_as_when_run_directly() {
+fn a_build_has_the_same_output_and_exit_status_as_without_escher() {
     let daemon = Daemon::start();
     let main = "fn main() { println!(\"{:?}\", memchr::memchr(b'c', b\"escher\")); }\n";
-    let project = project(&daemon.home().work(), main);
-    let hand = by_hand(&project);
+    let project = create_project(&daemon.home().work(), main);
+    let direct = build_directly(&project);
     clean(&project);
-    let escher = by_escher(&daemon, &project);
-    assert_eq!(hand.code, 0, "{hand:?}");
-    assert_same(&escher, &hand);
+    let escher = build_by_escher(&daemon, &project);
+    assert_eq!(direct.code, 0, "{direct:?}");
+    assert_same(&escher, &direct);
     assert!(
         escher.err().contains(&format!("Compiling {CRATE} v")),
         "{escher:?}"
@@ -123,16 +123,16 @@ fn a_build_has_the_same_output_and_exit_status_as_when_run_directly() {
 }
 
 #[test]
-fn a_failing_build_fails_in_the_same_way() {
+fn a_failing_build_fails_as_without_escher() {
     let daemon = Daemon::start();
-    let project = project(
+    let project = create_project(
         &daemon.home().work(),
         "fn main() { memchr::no_such_function(1); }\n",
     );
-    let hand = by_hand(&project);
+    let direct = build_directly(&project);
     clean(&project);
-    let escher = by_escher(&daemon, &project);
-    assert_eq!(hand.code, 101, "{hand:?}");
-    assert_same(&escher, &hand);
+    let escher = build_by_escher(&daemon, &project);
+    assert_eq!(direct.code, 101, "{direct:?}");
+    assert_same(&escher, &direct);
     assert!(escher.err().contains("error[E0425]"), "{escher:?}");
 }

@@ -1,14 +1,14 @@
-//! The configuration is read again while escherd runs.
+//! The configuration is reloaded while escherd runs.
 
 use std::fs;
 
 use escher_client::protocol::SettingValue;
 use escher_client::{Client, Error, ErrorCode, ExecutionRequest, Status, Timeout};
-use escher_tests::{Daemon, Fifo, connect, exec, in_runtime, is_root_for, shell};
+use escher_tests::{Daemon, connect, exec, in_runtime, require_root, shell, watch};
 use futures_util::future::join_all;
 use nix::sys::signal::{Signal, kill};
 
-/// Puts other text into the file that `daemon` was started with.
+/// Replaces the text of the configuration file of `daemon`.
 fn rewrite(daemon: &Daemon, config: &str) {
     fs::write(daemon.home().path().join("escher.toml"), config).unwrap();
 }
@@ -20,18 +20,18 @@ async fn value(client: &Client, name: &str) -> SettingValue {
 }
 
 #[test]
-fn what_can_change_does_at_once_and_what_cannot_is_named() {
+fn a_reload_applies_settings_and_names_those_that_need_a_restart() {
     let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client = connect(&daemon).await;
         let unchanged = client.reload().await.unwrap();
         assert!(unchanged.applied.is_empty() && unchanged.need_restart.is_empty());
 
-        let holds = shell(&format!("read line < {}", gate.name()));
-        let holds = client.execute(holds).await.unwrap().id;
-        let waits = client.execute(exec(["true"])).await.unwrap().id;
-        let status = client.get_status(waits).await.unwrap().status;
+        let running = shell(&format!("read line < {}", gate.name()));
+        let running = client.execute(running).await.unwrap().id;
+        let pending = client.execute(exec(["true"])).await.unwrap().id;
+        let status = client.get_status(pending).await.unwrap().status;
         assert_eq!(status, Status::Pending);
         rewrite(
             &daemon,
@@ -57,8 +57,8 @@ fn what_can_change_does_at_once_and_what_cannot_is_named() {
         waiting.sort_unstable();
         assert_eq!(waiting, ["daemon.warm_shims", "store.durability"]);
 
-        // There is room for a second one now.
-        let record = client.wait_for_completion(waits).await.unwrap();
+        // A second one may run now.
+        let record = client.wait_for_completion(pending).await.unwrap();
         assert_eq!(record.status, Status::Completed);
         let timeout = |timeout| ExecutionRequest {
             timeout,
@@ -76,7 +76,7 @@ fn what_can_change_does_at_once_and_what_cannot_is_named() {
             (info.max_concurrent_executions, info.max_timeout_ms),
             (2, 7000)
         );
-        // What waits for a restart is not in force.
+        // A setting that needs a restart has its old value.
         assert_eq!(
             value(&client, "store.durability").await,
             SettingValue::Text("crash".into())
@@ -86,53 +86,53 @@ fn what_can_change_does_at_once_and_what_cannot_is_named() {
             SettingValue::Number(7000)
         );
 
-        // Less than run already: those go on, and nothing new starts.
+        // Fewer than run already: those go on, and nothing new starts.
         rewrite(&daemon, "[execution]\nmax_concurrent_executions = 1\n");
         client.reload().await.unwrap();
-        let waits = client.execute(exec(["true"])).await.unwrap().id;
-        let status = client.get_status(waits).await.unwrap().status;
+        let pending = client.execute(exec(["true"])).await.unwrap().id;
+        let status = client.get_status(pending).await.unwrap().status;
         assert_eq!(status, Status::Pending);
-        gate.say("go");
+        gate.write_line("go");
         assert_eq!(
-            client.wait_for_completion(holds).await.unwrap().status,
+            client.wait_for_completion(running).await.unwrap().status,
             Status::Completed
         );
-        client.wait_for_completion(waits).await.unwrap();
+        client.wait_for_completion(pending).await.unwrap();
     });
 }
 
 #[test]
-fn sighup_does_the_same() {
+fn sighup_reloads_too() {
     let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client = connect(&daemon).await;
-        let holds = shell(&format!("read line < {}", gate.name()));
-        let holds = client.execute(holds).await.unwrap().id;
-        let waits = client.execute(exec(["true"])).await.unwrap().id;
-        // With faults first: nothing happens but words in the log.
+        let running = shell(&format!("read line < {}", gate.name()));
+        let running = client.execute(running).await.unwrap().id;
+        let pending = client.execute(exec(["true"])).await.unwrap().id;
+        // A file with errors changes nothing, and is reported in the log.
         rewrite(
             &daemon,
             "[execution]\nmax_concurrent_executions = \"two\"\n",
         );
         kill(daemon.pid(), Signal::SIGHUP).unwrap();
-        escher_tests::watch::until(daemon.home().path(), escher_tests::DEADLINE, || {
+        watch::until(daemon.home().path(), || {
             daemon.log().contains("\"two\"").then_some(())
         });
         assert_eq!(
-            client.get_status(waits).await.unwrap().status,
+            client.get_status(pending).await.unwrap().status,
             Status::Pending
         );
         rewrite(&daemon, "[execution]\nmax_concurrent_executions = 2\n");
         kill(daemon.pid(), Signal::SIGHUP).unwrap();
-        client.wait_for_completion(waits).await.unwrap();
-        gate.say("go");
-        client.wait_for_completion(holds).await.unwrap();
+        client.wait_for_completion(pending).await.unwrap();
+        gate.write_line("go");
+        client.wait_for_completion(running).await.unwrap();
     });
 }
 
 #[test]
-fn a_broken_file_under_load_changes_nothing_and_loses_nothing() {
+fn an_invalid_file_under_load_changes_nothing_and_loses_nothing() {
     const COMMANDS: usize = 300;
     let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 8\n");
     in_runtime(async {
@@ -190,16 +190,16 @@ fn a_broken_file_under_load_changes_nothing_and_loses_nothing() {
 }
 
 #[test]
-fn only_root_and_escherds_own_user_may_reload_and_clean_up() {
-    if !is_root_for("who may reload") {
+fn only_root_may_reload() {
+    if !require_root("the permission to reload") {
         return;
     }
     let daemon = Daemon::with_config("[daemon]\nsocket_mode = \"0666\"\n");
-    let somebody = daemon.ctl().as_user(54_321, 54_321, &[]);
-    let ended = somebody.run(["reload"]).expect(1);
+    let user = daemon.ctl().as_user(54_321, 54_321, &[]);
+    let ended = user.run(["reload"]).expect(1);
     assert!(ended.err().contains("run it as root"), "{ended:?}");
-    // What is set may be known.
-    let shown = somebody.run(["config", "show"]).expect(0);
+    // Everybody may read the settings.
+    let shown = user.run(["config", "show"]).expect(0);
     assert!(
         shown.out().contains("execution.max_timeout_ms"),
         "{shown:?}"

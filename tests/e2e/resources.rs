@@ -1,8 +1,8 @@
-//! What commands may use and have used, where there are no cgroups.
+//! Limits and usage of resources without cgroups.
 
 use escher_client::protocol::{ExecutionRequest, ResourceLimits, Resources};
 use escher_client::{ErrorCode, Status};
-use escher_tests::{Daemon, Fifo, Home, exec, in_runtime};
+use escher_tests::{Daemon, Home, exec, in_runtime};
 use escherd::{ExecutionEngine, OnStop};
 use serde_json::{Value, json};
 
@@ -19,18 +19,18 @@ fn a_limit_that_cannot_be_enforced_is_refused_and_nothing_runs() {
             let ended = ctl
                 .run([verb, "-p", property, "touch", "ran"])
                 .expect(status);
-            let said = ended.err();
+            let message = ended.err();
             let refusal = format!("escherctl: {limit} cannot be enforced on this host: ");
-            assert!(said.starts_with(&refusal), "{said}");
+            assert!(message.starts_with(&refusal), "{message}");
             assert!(
-                said.contains("commands have no cgroups") && said.contains("Delegate=yes"),
-                "{said}"
+                message.contains("commands have no cgroups") && message.contains("Delegate=yes"),
+                "{message}"
             );
         }
     }
     assert!(!daemon.home().work().join("ran").exists());
     assert_eq!(ctl.json_lines(["ps", "-a"]), [] as [Value; 0]);
-    // No limit is none.
+    // `infinity` is no limit.
     let words = [
         "run",
         "-p",
@@ -43,12 +43,12 @@ fn a_limit_that_cannot_be_enforced_is_refused_and_nothing_runs() {
 }
 
 #[test]
-fn what_makes_no_sense_is_a_matter_of_usage() {
+fn invalid_limits_are_usage_errors() {
     let daemon = Daemon::start();
     for (property, words) in [
-        ("MemoryHigh=1G", "the nearest is MemoryMax"),
-        ("MemoryMax=10%", "a share of the host's memory"),
-        ("TasksMax=4194305", "the most is 4194304"),
+        ("MemoryHigh=1G", "did you mean `MemoryMax`?"),
+        ("MemoryMax=10%", "percentages are not supported"),
+        ("TasksMax=4194305", "at most 4194304"),
         ("TasksMax", "NAME=VALUE"),
     ] {
         let ended = daemon
@@ -60,16 +60,13 @@ fn what_makes_no_sense_is_a_matter_of_usage() {
 }
 
 #[test]
-fn without_cgroups_nothing_can_be_paused() {
+fn without_cgroups_pausing_is_an_error() {
     let daemon = Daemon::start();
     let ctl = daemon.ctl();
-    let (ready, gate) = (
-        Fifo::new(daemon.home(), "ready"),
-        Fifo::new(daemon.home(), "gate"),
-    );
+    let (ready, gate) = (daemon.home().fifo("ready"), daemon.home().fifo("gate"));
     let script = format!("echo up > {}; read line < {}", ready.name(), gate.name());
     let id = ctl.submit(["sh", "-c", &script]).to_string();
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     for verb in ["pause", "resume"] {
         let ended = ctl.run(["--json", verb, &id]).expect(1);
         let error: Value = serde_json::from_str(ended.err()).unwrap();
@@ -77,8 +74,8 @@ fn without_cgroups_nothing_can_be_paused() {
         assert_eq!(error["error"]["retry"], false);
     }
     assert_eq!(ctl.inspect(&id)["paused"], false);
-    gate.say("go");
-    let _ = ctl.run(["wait", &id]).expect(0);
+    gate.write_line("go");
+    ctl.wait(&id, 0);
     for id in [&id[..], "no-such"] {
         let ended = ctl.run(["--json", "pause", id]).expect(1);
         let error: Value = serde_json::from_str(ended.err()).unwrap();
@@ -92,11 +89,11 @@ fn without_cgroups_nothing_can_be_paused() {
 }
 
 #[test]
-fn what_was_not_measured_is_said_and_the_rest_is_there() {
+fn values_that_were_not_measured_are_listed() {
     let daemon = Daemon::start();
     let ctl = daemon.ctl();
     let id = ctl.submit(["true"]);
-    let _ = ctl.run(["wait", &id.to_string()]).expect(0);
+    ctl.wait(id, 0);
     let shown = ctl.run(["inspect", &id.to_string()]).expect(0);
     assert!(
         shown.out().contains("not measured: ") && shown.out().contains("bytes read"),
@@ -123,7 +120,7 @@ fn what_was_not_measured_is_said_and_the_rest_is_there() {
 }
 
 #[test]
-fn an_engine_of_ones_own_has_calls_of_the_same_names() {
+fn an_embedded_engine_has_the_same_calls() {
     let home = Home::new();
     in_runtime(async {
         let engine = ExecutionEngine::new(home.engine_config()).await.unwrap();

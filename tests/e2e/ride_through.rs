@@ -1,24 +1,22 @@
-//! Clients outlast escherd.
+//! Clients that reconnect when escherd is restarted or killed.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use escher_client::{Client, Connector, EventsRequest, OutputRange, Status};
-use escher_tests::{
-    Ctl, DEADLINE, Daemon, Digest, Fifo, Home, LONG_DEADLINE, Started, in_runtime_within, shell,
-};
+use escher_tests::{Ctl, DEADLINE, Daemon, Digest, Home, RunningProgram, in_runtime, shell};
 
-/// The escherds of one home, the last of which serves.
-struct Successors {
+/// The escherds of one home, one after another. The last one serves.
+struct Restarts {
     home: Arc<Home>,
     all: Vec<Daemon>,
 }
 
-impl Successors {
-    fn begin() -> Self {
-        let first = Daemon::builder().leaving_commands().start();
-        Successors {
+impl Restarts {
+    fn start() -> Self {
+        let first = Daemon::builder().leave_commands().start();
+        Restarts {
             home: first.home().clone(),
             all: vec![first],
         }
@@ -28,27 +26,25 @@ impl Successors {
         self.all[0].ctl()
     }
 
-    /// Kills the one that serves, and starts another.
+    /// Kills the serving one, and starts another.
     fn kill(&mut self) {
         self.all.last_mut().unwrap().kill();
-        self.start();
+        self.start_next();
     }
 
-    fn stop(&mut self) {
+    /// Stops the serving one, and starts another.
+    fn restart(&mut self) {
         self.all.last_mut().unwrap().terminate();
-        self.start();
+        self.start_next();
     }
 
-    fn start(&mut self) {
-        let next = Daemon::builder()
-            .home(&self.home)
-            .leaving_commands()
-            .start();
+    fn start_next(&mut self) {
+        let next = Daemon::builder().home(&self.home).leave_commands().start();
         self.all.push(next);
     }
 }
 
-impl Drop for Successors {
+impl Drop for Restarts {
     fn drop(&mut self) {
         while let Some(daemon) = self.all.pop() {
             drop(daemon);
@@ -56,74 +52,70 @@ impl Drop for Successors {
     }
 }
 
-/// An escherctl whose output is read line by line: what it has said shows how far it is.
-struct Listening {
-    program: Started,
+/// An escherctl whose output is read line by line, which shows how far it is.
+struct LineReader {
+    program: RunningProgram,
     output: BufReader<ChildStdout>,
-    heard: String,
+    /// The first line, until it is returned.
+    first: String,
 }
 
-impl Listening {
-    fn to(mut command: Command) -> Self {
+impl LineReader {
+    /// Starts it, and waits for its first line.
+    fn spawn(mut command: Command) -> Self {
         command.stdin(Stdio::null());
-        let mut program = Started::unread(command, DEADLINE);
+        let mut program = RunningProgram::spawn_unread(command, DEADLINE);
         let output = BufReader::new(program.stdout());
-        let mut listening = Listening {
+        let mut reader = LineReader {
             program,
             output,
-            heard: String::new(),
+            first: String::new(),
         };
-        listening.heard = listening.line();
-        listening
+        reader.first = reader.line();
+        reader
     }
 
     fn line(&mut self) -> String {
-        let mut line = std::mem::take(&mut self.heard);
+        let mut line = std::mem::take(&mut self.first);
         if line.is_empty() {
             self.output.read_line(&mut line).unwrap();
         }
         line
     }
 
-    /// Its exit status and everything that it has said.
+    /// Waits for its end. Returns its exit status and the rest of its output.
     fn rest(mut self) -> (i32, String) {
-        let mut all = self.heard;
+        let mut all = self.first;
         self.output.read_to_string(&mut all).unwrap();
-        (self.program.end().code, all)
+        (self.program.wait().code, all)
     }
 }
 
 #[test]
-fn a_run_that_sees_two_restarts_exits_with_the_commands_own_status() {
-    let mut escherd = Successors::begin();
-    let (ready, gate) = (
-        Fifo::new(&escherd.home, "ready"),
-        Fifo::new(&escherd.home, "gate"),
-    );
+fn run_outlasts_two_restarts_and_exits_with_the_status_of_the_command() {
+    let mut escherd = Restarts::start();
+    let (ready, gate) = (escherd.home.fifo("ready"), escherd.home.fifo("gate"));
     let script = format!(
         "echo one; echo up > {0}; read a < {1}; echo two >&2; echo up > {0}; read b < {1}; echo three; exit 42",
         ready.name(),
         gate.name()
     );
     let run = escherd.ctl().start(["run", "-q", "--shell", &script]);
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     escherd.kill();
-    gate.say("on");
-    assert_eq!(ready.hear(), "up");
-    escherd.stop();
-    gate.say("on");
-    let ended = run.end().expect(42);
+    gate.write_line("on");
+    assert_eq!(ready.read_line(), "up");
+    escherd.restart();
+    gate.write_line("on");
+    let ended = run.wait().expect(42);
     assert_eq!(ended.out(), "one\nthree\n");
     assert_eq!(ended.err(), "two\n");
 }
 
 #[test]
-fn wait_attach_logs_and_events_go_on_over_a_restart() {
-    let mut escherd = Successors::begin();
-    let (ready, gate) = (
-        Fifo::new(&escherd.home, "ready"),
-        Fifo::new(&escherd.home, "gate"),
-    );
+fn wait_attach_logs_and_events_continue_over_a_restart() {
+    let mut escherd = Restarts::start();
+    let (ready, gate) = (escherd.home.fifo("ready"), escherd.home.fifo("gate"));
     let script = format!(
         "seq 1 1000; echo up > {}; read a < {}; seq 1001 2000; exit 5",
         ready.name(),
@@ -131,19 +123,19 @@ fn wait_attach_logs_and_events_go_on_over_a_restart() {
     );
     let ctl = escherd.ctl();
     let id = ctl.submit(["sh", "-c", &script]).to_string();
-    assert_eq!(ready.hear(), "up");
-    let start = |words: &[&str]| -> Started { ctl.start(words.iter()) };
+    assert_eq!(ready.read_line(), "up");
+    let start = |words: &[&str]| -> RunningProgram { ctl.start(words.iter()) };
     let wait = start(&["-q", "wait", &id]);
-    let attach = Listening::to(ctl.command(["-q", "attach", &id]));
-    let logs = Listening::to(ctl.command(["-q", "logs", "-f", &id]));
-    let mut events = Listening::to(ctl.command(["--json", "events", "-f"]));
+    let attach = LineReader::spawn(ctl.command(["-q", "attach", &id]));
+    let logs = LineReader::spawn(ctl.command(["-q", "logs", "-f", &id]));
+    let mut events = LineReader::spawn(ctl.command(["--json", "events", "-f"]));
     escherd.kill();
-    gate.say("on");
+    gate.write_line("on");
     let numbers: String = (1..=2000).map(|number| format!("{number}\n")).collect();
-    assert_eq!(wait.end().code, 5);
+    assert_eq!(wait.wait().code, 5);
     assert_eq!(attach.rest(), (5, numbers.clone()));
     assert_eq!(logs.rest(), (0, numbers));
-    // One more, whose end is surely the last event.
+    // The end of another one is the last event.
     let last = ctl.submit(["true"]).to_string();
     let mut sequences = Vec::new();
     loop {
@@ -158,17 +150,17 @@ fn wait_attach_logs_and_events_go_on_over_a_restart() {
 }
 
 #[test]
-fn standard_input_rides_through_to_the_byte() {
-    let mut escherd = Successors::begin();
-    let ready = Fifo::new(&escherd.home, "ready");
-    let gate = Fifo::new(&escherd.home, "gate");
-    // It reads nothing until it is told: more than a pipe holds is on its way when escherd dies.
+fn standard_input_is_exact_over_a_restart() {
+    let mut escherd = Restarts::start();
+    let ready = escherd.home.fifo("ready");
+    let gate = escherd.home.fifo("gate");
+    // It reads nothing at first: more than fits into a pipe is on its way when escherd is killed.
     let script = format!("echo up > {}; read a < {}; cat", ready.name(), gate.name());
     let mut command = escherd
         .ctl()
         .command(["run", "-q", "-i", "--shell", &script]);
     command.stdin(Stdio::piped());
-    let mut run = Started::new(command, DEADLINE);
+    let mut run = RunningProgram::spawn(command, DEADLINE);
     let mut stdin = run.stdin();
     let input: Vec<u8> = (0..3_000_000_u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
@@ -177,10 +169,10 @@ fn standard_input_rides_through_to_the_byte() {
         let input = input.clone();
         move || stdin.write_all(&input).unwrap()
     });
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     escherd.kill();
-    gate.say("on");
-    let ended = run.end().expect(0);
+    gate.write_line("on");
+    let ended = run.wait().expect(0);
     feeding.join().unwrap();
     assert!(
         ended.stdout == input,
@@ -191,26 +183,26 @@ fn standard_input_rides_through_to_the_byte() {
 }
 
 #[test]
-fn a_submit_in_doubt_runs_once() {
-    let mut escherd = Successors::begin();
+fn submissions_during_a_kill_run_once() {
+    let mut escherd = Restarts::start();
     let marks = escherd.home.work().join("marks");
     let script = format!("echo mark >> {}", marks.display());
-    // Many at once, so that the kill finds some at every stage.
+    // Many at once, so that the kill hits some at every stage.
     let ctl = escherd.ctl();
-    let submits: Vec<Started> = (0..20)
+    let submits: Vec<RunningProgram> = (0..20)
         .map(|_| ctl.start(["submit", "--shell", &script]))
         .collect();
     escherd.kill();
     let mut ids = Vec::new();
     for submit in submits {
-        let ended = submit.end();
-        // One that had not reached the first escherd found none.
+        let ended = submit.wait();
+        // It fails if it has not connected before the kill.
         if ended.code == 0 {
             ids.push(ended.out().trim().to_owned());
         }
     }
     for id in &ids {
-        let _ = ctl.run(["wait", id]).expect(0);
+        ctl.wait(id, 0);
     }
     let ran = std::fs::read_to_string(&marks)
         .unwrap_or_default()
@@ -220,53 +212,53 @@ fn a_submit_in_doubt_runs_once() {
     assert_eq!(
         (ran, known),
         (known, known),
-        "each that is known has run, and once"
+        "every known execution has run once"
     );
     assert!(ids.len() <= known);
 }
 
 #[test]
-fn whoever_waits_too_long_is_told_what_to_do() {
-    let mut daemon = Daemon::builder().leaving_commands().start();
-    let ready = Fifo::new(daemon.home(), "ready");
+fn a_run_that_cannot_reconnect_names_the_command_to_continue_with() {
+    let mut daemon = Daemon::builder().leave_commands().start();
+    let ready = daemon.home().fifo("ready");
     let script = format!("echo out; echo up > {}; exec sleep 3", ready.name());
     let ctl = daemon.ctl();
     let command = ctl.command(["run", "--reconnect", "300ms", "--shell", &script]);
-    let mut run = Listening::to(command);
-    // Once its output is seen, its id is known.
+    let mut run = LineReader::spawn(command);
+    // It knows its id once it has passed on output.
     assert_eq!(run.line(), "out\n");
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     daemon.kill();
-    let ended = run.program.end().expect(125);
+    let ended = run.program.wait().expect(125);
     assert!(ended.err().contains("escherctl wait"), "{ended:?}");
 }
 
-/// How much the follower of a long output sees. `ESCHER_TEST_FOLLOW_BYTES` makes it more.
+/// Size of the long output. `ESCHER_TEST_FOLLOW_BYTES` overrides it.
 fn follow_bytes() -> u64 {
     let set = std::env::var("ESCHER_TEST_FOLLOW_BYTES").ok();
     set.map_or(400_000_000, |text| text.parse().expect("a number"))
 }
 
 #[test]
-fn a_follower_stays_exact_while_escherd_is_killed_ten_times() {
+fn followed_output_is_exact_while_escherd_is_killed_ten_times() {
     let total = follow_bytes();
-    let mut escherd = Successors::begin();
+    let mut escherd = Restarts::start();
     let socket = escherd.home.socket();
-    let (seen, progress) = std::sync::mpsc::channel();
+    let (sender, progress) = std::sync::mpsc::channel();
     let follower = std::thread::spawn(move || {
-        in_runtime_within(LONG_DEADLINE, async {
+        in_runtime(async {
             let client: Client = Connector::new(socket).connect().await.unwrap();
             // Numbered lines, so that a gap or a repeat of any length shows.
             let script = format!("seq 1 10000000000 | head -c {total}");
             let id = client.execute(shell(&script)).await.unwrap().id;
             let mut output = client.follow(id, OutputRange::default()).await.unwrap();
-            let ((digest, mut written), mut offset) = (Digest::of_written(), 0);
+            let ((digest, mut written), mut offset) = (Digest::of_pipe(), 0);
             while let Some(chunk) = output.next().await {
                 let chunk = chunk.unwrap();
                 assert_eq!(chunk.offset, offset, "a gap or a repeat");
                 offset += chunk.data.len() as u64;
                 written.write_all(&chunk.data).unwrap();
-                let _ = seen.send(offset);
+                let _ = sender.send(offset);
             }
             let record = client.wait_for_completion(id).await.unwrap();
             assert_eq!(record.status, Status::Completed);
@@ -275,7 +267,7 @@ fn a_follower_stays_exact_while_escherd_is_killed_ten_times() {
         })
     });
     for kill in 1..=10 {
-        // A tenth further on each time.
+        // After another eleventh each time.
         while progress
             .recv()
             .is_ok_and(|offset| offset < total / 11 * kill)
@@ -290,19 +282,19 @@ fn a_follower_stays_exact_while_escherd_is_killed_ten_times() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let expected = Digest::of(same.stdout.take().unwrap()).hex();
+    let expected = Digest::of_reader(same.stdout.take().unwrap()).hex();
     same.wait().unwrap();
     assert_eq!(digest, expected);
 }
 
 #[test]
-fn events_are_seen_once_each_by_the_library_too() {
-    let mut escherd = Successors::begin();
+fn the_library_receives_each_event_once() {
+    let mut escherd = Restarts::start();
     let socket = escherd.home.socket();
-    let (go, gone) = std::sync::mpsc::channel();
+    let (sender, received) = std::sync::mpsc::channel();
     let ctl = escherd.ctl();
     let follower = std::thread::spawn(move || {
-        in_runtime_within(DEADLINE, async {
+        in_runtime(async {
             let client = Client::connect(socket).await.unwrap();
             let all = EventsRequest {
                 after: None,
@@ -313,7 +305,7 @@ fn events_are_seen_once_each_by_the_library_too() {
             while sequences.len() < 30 {
                 let event = events.next().await.unwrap().unwrap();
                 sequences.push(event.sequence);
-                let _ = go.send(event.sequence);
+                let _ = sender.send(event.sequence);
             }
             sequences
         })
@@ -321,7 +313,7 @@ fn events_are_seen_once_each_by_the_library_too() {
     for round in 0..10 {
         let _ = ctl.run(["run", "true"]).expect(0);
         if round % 3 == 0 {
-            let _ = gone.recv();
+            let _ = received.recv();
             escherd.kill();
         }
     }

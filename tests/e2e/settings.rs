@@ -1,17 +1,17 @@
-//! Settings, by what they do. Those that have a suite of their own are there: timeouts (`exit_statuses`,
-//! `library`), the queue (`queue`), oversized output (`oversized`), memory (`limits`), history (`history`), logs
-//! (`disks`), connections (`protocol_abuse`).
+//! The effects of settings that have no module of their own. Those are timeouts (`exit_statuses`, `library`), the
+//! queue (`queue`), oversized output (`oversized`), memory (`limits`), history (`history`), logs (`disks`) and
+//! connections (`protocol_abuse`).
 
 use escher_client::protocol::OutputRange;
 use escher_client::{ErrorCode, Status};
-use escher_tests::{Daemon, Fifo, collect, connect, exec, in_runtime, shell};
+use escher_tests::{Daemon, collect, connect, exec, in_runtime, shell, watch};
 use futures_util::FutureExt;
 
 #[test]
-fn without_live_output_nothing_is_served_before_the_end_and_everything_then() {
+fn with_stream_output_off_all_output_is_served_at_the_end() {
     let daemon = Daemon::with_config("[execution]\nstream_output = false\n");
-    let gate = Fifo::new(daemon.home(), "gate");
-    let written = Fifo::new(daemon.home(), "written");
+    let gate = daemon.home().fifo("gate");
+    let written = daemon.home().fifo("written");
     in_runtime(async {
         let client = connect(&daemon).await;
         let script = format!(
@@ -21,9 +21,9 @@ fn without_live_output_nothing_is_served_before_the_end_and_everything_then() {
         );
         let id = client.execute(shell(&script)).await.unwrap().id;
         let mut output = client.follow(id, OutputRange::default()).await.unwrap();
-        assert_eq!(written.hear(), "up");
-        // The log has it, as always.
-        escher_tests::watch::until(&daemon.home().logs(), escher_tests::DEADLINE, || {
+        assert_eq!(written.read_line(), "up");
+        // It is in the log as always.
+        watch::until(&daemon.home().logs(), || {
             std::fs::read(daemon.home().log(id))
                 .is_ok_and(|log| log == b"early\n")
                 .then_some(())
@@ -35,9 +35,9 @@ fn without_live_output_nothing_is_served_before_the_end_and_everything_then() {
             (refused.code, refused.retry),
             (ErrorCode::OUTPUT_HELD, true)
         );
-        // That answer came over the same connection, and later; nothing had been pushed before it.
+        // This answer came later over the same connection, so nothing was sent before it.
         assert!(output.next().now_or_never().is_none());
-        gate.say("go");
+        gate.write_line("go");
         let (stdout, _, _) = collect(output, 0).await;
         assert_eq!(stdout, b"early\nlate\n");
         let record = client.wait_for_completion(id).await.unwrap();
@@ -49,7 +49,7 @@ fn without_live_output_nothing_is_served_before_the_end_and_everything_then() {
         .await;
         assert_eq!(stdout, b"early\nlate\n");
     });
-    // `run` shows all of it, at the end.
+    // `run` shows everything at the end.
     let ended = daemon
         .ctl()
         .run(["run", "sh", "-c", "echo a; echo b >&2"])
@@ -58,7 +58,7 @@ fn without_live_output_nothing_is_served_before_the_end_and_everything_then() {
 }
 
 #[test]
-fn without_automatic_cleanup_only_asking_for_it_cleans_up() {
+fn with_auto_cleanup_off_only_a_request_cleans_up() {
     let config = "[execution]\nenable_auto_cleanup = false\ncleanup_interval_secs = 1\n\
                   [history]\nmax_count = 1\n";
     let first = Daemon::with_config(config);
@@ -72,7 +72,7 @@ fn without_automatic_cleanup_only_asking_for_it_cleans_up() {
     in_runtime(run(&first));
     let home = first.home().clone();
     let _ = first.stop();
-    // A start cleans up at once, where that is on.
+    // With automatic cleanup a start would clean up at once.
     let second = Daemon::builder().config(config).home(&home).start();
     in_runtime(async {
         run(&second).await;
@@ -85,17 +85,17 @@ fn without_automatic_cleanup_only_asking_for_it_cleans_up() {
 }
 
 #[test]
-fn logs_go_where_the_configuration_has_them() {
+fn the_configuration_sets_the_log_directory() {
     for key in ["[execution]\nlog_dir", "[daemon]\nlog_dir"] {
         let home = std::sync::Arc::new(escher_tests::Home::new());
         let elsewhere = home.path().join("elsewhere");
         let daemon = Daemon::builder()
             .home(&home)
             .config(&format!("{key} = {:?}\n", elsewhere.to_str().unwrap()))
-            .without_log_dir()
+            .without_log_dir_option()
             .start();
         let id = daemon.ctl().submit(["echo", "x"]).to_string();
-        let _ = daemon.ctl().run(["wait", &id]).expect(0);
+        daemon.ctl().wait(&id, 0);
         let log = elsewhere.join(format!("{id}.log"));
         assert_eq!(std::fs::read_to_string(&log).unwrap(), "x\n");
         assert_eq!(daemon.ctl().inspect(&id)["log_path"], log.to_str().unwrap());
@@ -103,17 +103,17 @@ fn logs_go_where_the_configuration_has_them() {
 }
 
 #[test]
-fn the_grace_period_of_the_configuration_holds() {
+fn the_configuration_sets_the_grace_period() {
     let daemon = Daemon::with_config("[execution]\nkill_grace_ms = 50\n");
-    let ready = Fifo::new(daemon.home(), "ready");
+    let ready = daemon.home().fifo("ready");
     let script = format!(
         "trap '' TERM; echo up > {}; while :; do sleep 1; done",
         ready.name()
     );
     let id = daemon.ctl().submit(["sh", "-c", &script]).to_string();
-    assert_eq!(ready.hear(), "up");
+    assert_eq!(ready.read_line(), "up");
     let _ = daemon.ctl().run(["cancel", &id]).expect(0);
-    let _ = daemon.ctl().run(["wait", &id]).expect(137);
+    daemon.ctl().wait(&id, 137);
     let record = daemon.ctl().inspect(&id);
     assert_eq!(
         (&record["kill_grace_ms"], &record["ended_by_signal"]),

@@ -1,14 +1,14 @@
-//! A command that cannot be started: which step, for which reason, told apart from one that fails itself.
+//! Commands that cannot be started: at which stage, for which reason, and how they differ from commands that fail.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use escher_client::protocol::{Exit, StartStage};
 use escher_client::{Client, ErrorCode, ExecutionRecord, ExecutionRequest, Status};
-use escher_tests::{Daemon, child_program, connect, exec, finish, in_runtime};
+use escher_tests::{Daemon, child_program, connect, exec, in_runtime, run_program};
 use nix::errno::Errno;
 
-async fn run(client: &Client, request: ExecutionRequest) -> ExecutionRecord {
+async fn run_to_end(client: &Client, request: ExecutionRequest) -> ExecutionRecord {
     let submitted = client.execute(request).await.unwrap();
     client.wait_for_completion(submitted.id).await.unwrap()
 }
@@ -58,7 +58,7 @@ fn each_failure_has_its_stage_and_errno() {
             (text(&home.work()), failed, Errno::EACCES),
             (text(&without_interpreter_line), failed, Errno::ENOEXEC),
         ] {
-            let record = run(&client, exec([&program])).await;
+            let record = run_to_end(&client, exec([&program])).await;
             assert_not_started(&record, code, StartStage::Exec, errno);
         }
     });
@@ -78,7 +78,7 @@ fn a_missing_working_directory_is_not_a_missing_program() {
                 working_dir: Some(dir.into()),
                 ..exec(["true"])
             };
-            let record = run(&client, request).await;
+            let record = run_to_end(&client, request).await;
             let stage = StartStage::WorkingDirectory;
             assert_not_started(&record, ErrorCode::START_FAILED, stage, errno);
         }
@@ -91,23 +91,23 @@ fn a_missing_working_directory_is_not_a_missing_program() {
 }
 
 #[test]
-fn one_argument_at_the_kernels_limit_works_and_one_byte_more_is_too_long() {
+fn an_argument_at_the_limit_of_the_kernel_works_and_a_longer_one_fails() {
     const MAX_ARG_STRLEN: usize = 128 * 1024; // with its NUL, execve(2)
     let daemon = Daemon::start();
     let child_program = child_program();
-    let measure = |length: usize| {
+    let count = |length: usize| {
         let long = "x".repeat(length);
-        exec([child_program.to_str().unwrap(), "measure", &long])
+        exec([child_program.to_str().unwrap(), "count-arguments", &long])
     };
     in_runtime(async {
         let client = connect(&daemon).await;
-        let submitted = client.execute(measure(MAX_ARG_STRLEN - 1)).await.unwrap();
+        let submitted = client.execute(count(MAX_ARG_STRLEN - 1)).await.unwrap();
         let result = client.get_result(submitted.id).await.unwrap();
         assert_eq!(
             result.stdout,
             format!("1 {}\n", MAX_ARG_STRLEN - 1).as_bytes()
         );
-        let record = run(&client, measure(MAX_ARG_STRLEN)).await;
+        let record = run_to_end(&client, count(MAX_ARG_STRLEN)).await;
         assert_not_started(
             &record,
             ErrorCode::START_FAILED,
@@ -117,10 +117,10 @@ fn one_argument_at_the_kernels_limit_works_and_one_byte_more_is_too_long() {
     });
 }
 
-/// The whole list: as many bytes of arguments and environment as the kernel takes, and not one more. Where
-/// that limit is, is found out with escher, and then compared with a start by hand.
+/// The limit of the kernel for all arguments and the environment is searched for with escher, and compared with
+/// that of a command that is started directly.
 #[test]
-fn an_argument_list_at_the_kernels_limit_works_and_one_over_it_is_too_long() {
+fn an_argument_list_at_the_limit_of_the_kernel_works_and_a_longer_one_fails() {
     const PIECE: usize = 100_000;
     let daemon = Daemon::start();
     let child_program = child_program();
@@ -128,7 +128,7 @@ fn an_argument_list_at_the_kernels_limit_works_and_one_over_it_is_too_long() {
     let arguments = |total: usize| {
         let mut argv = vec![
             child_program.to_str().unwrap().to_owned(),
-            "measure".to_owned(),
+            "count-arguments".to_owned(),
         ];
         argv.extend((0..total / PIECE).map(|_| "x".repeat(PIECE)));
         argv.push("x".repeat(total % PIECE));
@@ -139,7 +139,7 @@ fn an_argument_list_at_the_kernels_limit_works_and_one_over_it_is_too_long() {
         let (mut fits, mut fails) = (1_000_000_usize, 6_400_000);
         while fails - fits > 1 {
             let middle = fits.midpoint(fails);
-            let record = run(&client, exec(arguments(middle))).await;
+            let record = run_to_end(&client, exec(arguments(middle))).await;
             match record.status {
                 Status::Completed => fits = middle,
                 _ => {
@@ -174,13 +174,13 @@ fn an_argument_list_at_the_kernels_limit_works_and_one_over_it_is_too_long() {
         assert_eq!(
             spawned.is_ok(),
             works,
-            "by hand, {total} bytes: {spawned:?}"
+            "directly, {total} bytes: {spawned:?}"
         );
     }
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_and_not_run() {
+fn invalid_requests_are_refused() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
@@ -216,7 +216,7 @@ fn what_makes_no_sense_is_refused_and_not_run() {
 }
 
 #[test]
-fn a_command_that_exits_126_or_127_itself_is_told_apart() {
+fn a_command_that_exits_with_126_or_127_itself_has_another_error() {
     let daemon = Daemon::start();
     let ctl = daemon.ctl();
     for (words, status, code, exit_code) in [
@@ -226,7 +226,7 @@ fn a_command_that_exits_126_or_127_itself_is_told_apart() {
         (&["/"], 126, "start-failed", None),
     ] {
         let id = ctl.submit(words).to_string();
-        let _ = ctl.run(["wait", &id]).expect(status);
+        ctl.wait(&id, status);
         let record = ctl.inspect(&id);
         assert_eq!(record["error"]["code"], code, "{record}");
         assert_eq!(record["exit_code"].as_i64(), exit_code, "{record}");
@@ -234,12 +234,12 @@ fn a_command_that_exits_126_or_127_itself_is_told_apart() {
 }
 
 #[test]
-fn a_failed_start_says_what_to_do() {
+fn a_failed_start_is_explained() {
     let daemon = Daemon::start();
     let script = daemon.home().file("plain-script", "echo hello\n", 0o755);
     let mut command = daemon.ctl().command(["run"]);
     command.arg(script);
-    let ended = finish(command).expect(126);
+    let ended = run_program(command).expect(126);
     assert!(
         ended.err().contains("ENOEXEC") && ended.err().contains("#!"),
         "{ended:?}"

@@ -1,14 +1,15 @@
-//! What is written to `escherctl run -i` is what the command reads.
+//! Standard input of commands, by `escherctl run -i` and by the library.
 
 use std::fs;
 use std::process::{Command, Stdio};
 
 use escher_client::{ErrorCode, ExecutionRequest, StdinMode};
 use escher_tests::{
-    Daemon, Digest, Fifo, LONG_DEADLINE, Started, connect, exec, in_runtime, sha256sum, shell,
+    Daemon, Digest, LONG_DEADLINE, RunningProgram, connect, exec, in_runtime, sha256sum, shell,
 };
 
-fn fed(request: ExecutionRequest) -> ExecutionRequest {
+/// The request with standard input from the client.
+fn with_stdin(request: ExecutionRequest) -> ExecutionRequest {
     ExecutionRequest {
         stdin: StdinMode::Stream,
         ..request
@@ -16,7 +17,7 @@ fn fed(request: ExecutionRequest) -> ExecutionRequest {
 }
 
 #[test]
-fn a_gibibyte_arrives_exact() {
+fn a_gibibyte_of_input_is_exact() {
     let daemon = Daemon::start();
     let source = "head -c 1073741824 /dev/urandom | tee copy";
     let work = daemon.home().work();
@@ -29,21 +30,26 @@ fn a_gibibyte_arrives_exact() {
         .unwrap();
     let sent = std::thread::spawn({
         let copy = work.join("copy");
-        move || Digest::of(fs::File::open(copy).unwrap()).hex()
+        move || Digest::of_reader(fs::File::open(copy).unwrap()).hex()
     });
     let mut command = daemon.ctl().command(["run", "-i", "sha256sum"]);
     command.stdin(source.stdout.take().unwrap());
-    let ended = Started::new(command, LONG_DEADLINE).end().expect(0);
+    let ended = RunningProgram::spawn(command, LONG_DEADLINE)
+        .wait()
+        .expect(0);
     source.wait().unwrap();
     assert_eq!(ended.out().split(' ').next().unwrap(), sent.join().unwrap());
 }
 
 #[test]
-fn what_goes_in_comes_out() {
+fn input_is_passed_on_as_it_is() {
     let daemon = Daemon::start();
     let all: Vec<u8> = (0..=255).cycle().take(3_000_001).collect();
     for input in [&b""[..], b"x", b"no newline", &all] {
-        let ended = daemon.ctl().feed(input, ["run", "-i", "cat"]).expect(0);
+        let ended = daemon
+            .ctl()
+            .run_with_input(input, ["run", "-i", "cat"])
+            .expect(0);
         assert!(ended.stdout == input, "{} bytes: {ended:?}", input.len());
     }
 }
@@ -51,33 +57,39 @@ fn what_goes_in_comes_out() {
 #[test]
 fn without_i_the_command_reads_nothing() {
     let daemon = Daemon::start();
-    let ended = daemon.ctl().feed("not for you\n", ["run", "cat"]).expect(0);
+    let ended = daemon
+        .ctl()
+        .run_with_input("not for you\n", ["run", "cat"])
+        .expect(0);
     assert!(ended.stdout.is_empty(), "{ended:?}");
 }
 
-/// Much more than fits into any pipe, and nobody reads it.
+/// The input is much larger than a pipe.
 #[test]
 fn a_command_that_never_reads_does_not_hang_escherctl() {
     let daemon = Daemon::start();
     let input = vec![b'x'; 10_000_000];
-    let _ = daemon.ctl().feed(&input, ["run", "-i", "true"]).expect(0);
     let _ = daemon
         .ctl()
-        .feed(&input, ["run", "-i", "sh", "-c", "exit 9"])
+        .run_with_input(&input, ["run", "-i", "true"])
+        .expect(0);
+    let _ = daemon
+        .ctl()
+        .run_with_input(&input, ["run", "-i", "sh", "-c", "exit 9"])
         .expect(9);
 }
 
-/// The same with an input that never ends: only the end of the command can end `run`.
+/// Only the end of the command can end `run`.
 #[test]
 fn an_input_that_stays_open_does_not_hang_escherctl() {
     let daemon = Daemon::start();
     for script in ["exit 5", "read line; exit 5", "exec <&-; exit 5"] {
         let mut command = daemon.ctl().command(["run", "-i", "sh", "-c", script]);
         command.stdin(Stdio::piped());
-        let mut run = Started::new(command, escher_tests::DEADLINE);
+        let mut run = RunningProgram::spawn(command, escher_tests::DEADLINE);
         let mut stdin = run.stdin();
         std::io::Write::write_all(&mut stdin, b"a line\n").unwrap();
-        let _ = run.end().expect(5);
+        let _ = run.wait().expect(5);
         drop(stdin);
     }
 }
@@ -88,38 +100,42 @@ fn a_command_that_reads_a_part_gets_that_part() {
     let input = "first line\n".to_owned() + &"x".repeat(5_000_000);
     let ended = daemon
         .ctl()
-        .feed(&input, ["run", "-i", "head", "-n", "1"])
+        .run_with_input(&input, ["run", "-i", "head", "-n", "1"])
         .expect(0);
     assert_eq!(ended.out(), "first line\n");
 }
 
 #[test]
-fn input_arrives_as_it_is_written_not_at_its_end() {
+fn input_arrives_as_soon_as_it_is_written() {
     let daemon = Daemon::start();
-    let heard = Fifo::new(daemon.home(), "heard");
+    let answers = daemon.home().fifo("answers");
     let script = format!(
         "while read line; do echo \"got $line\" > {}; done",
-        heard.name()
+        answers.name()
     );
     let mut command = daemon.ctl().command(["run", "-i", "sh", "-c", &script]);
     command.stdin(Stdio::piped());
-    let mut run = Started::new(command, escher_tests::DEADLINE);
+    let mut run = RunningProgram::spawn(command, escher_tests::DEADLINE);
     let mut stdin = run.stdin();
     for line in ["one", "two", "three"] {
         std::io::Write::write_all(&mut stdin, format!("{line}\n").as_bytes()).unwrap();
-        assert_eq!(heard.hear(), format!("got {line}"));
+        assert_eq!(answers.read_line(), format!("got {line}"));
     }
     drop(stdin);
-    let _ = run.end().expect(0);
+    let _ = run.wait().expect(0);
 }
 
 #[test]
-fn the_librarys_writer_delivers_all_and_the_end() {
+fn the_writer_of_the_library_delivers_all_input_and_its_end() {
     let daemon = Daemon::start();
     let input: Vec<u8> = (0..=255).cycle().take(2_000_003).collect();
     in_runtime(async {
         let client = connect(&daemon).await;
-        let id = client.execute(fed(exec(["sha256sum"]))).await.unwrap().id;
+        let id = client
+            .execute(with_stdin(exec(["sha256sum"])))
+            .await
+            .unwrap()
+            .id;
         let mut writer = client.stdin(id);
         for piece in input.chunks(300_001) {
             writer.write(piece).await.unwrap();
@@ -132,11 +148,11 @@ fn the_librarys_writer_delivers_all_and_the_end() {
 }
 
 #[test]
-fn offsets_make_writing_safe_to_repeat() {
+fn repeated_writes_at_an_offset_are_written_once() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
-        let id = client.execute(fed(exec(["cat"]))).await.unwrap().id;
+        let id = client.execute(with_stdin(exec(["cat"]))).await.unwrap().id;
         assert_eq!(client.write_stdin(id, 0, "abc", false).await.unwrap(), 3);
         assert_eq!(
             client.write_stdin(id, 0, "abc", false).await.unwrap(),
@@ -165,25 +181,25 @@ fn offsets_make_writing_safe_to_repeat() {
 #[test]
 fn writing_to_a_command_without_input_is_an_error() {
     let daemon = Daemon::start();
-    let gate = Fifo::new(daemon.home(), "gate");
+    let gate = daemon.home().fifo("gate");
     in_runtime(async {
         let client = connect(&daemon).await;
         let request = shell(&format!("read line < {}", gate.name()));
         let id = client.execute(request).await.unwrap().id;
         let error = client.write_stdin(id, 0, "x", false).await.unwrap_err();
         assert_eq!(error.as_api().unwrap().code, ErrorCode::STDIN_CLOSED);
-        gate.say("go");
+        gate.write_line("go");
         client.wait_for_completion(id).await.unwrap();
     });
 }
 
-/// A writer that goes away without an end leaves the input open for the next one.
+/// A writer that disconnects without an end of input leaves it open for the next one.
 #[test]
-fn another_connection_can_go_on_where_the_first_stopped() {
+fn another_connection_can_continue_the_input() {
     let daemon = Daemon::start();
     in_runtime(async {
         let first = connect(&daemon).await;
-        let id = first.execute(fed(exec(["cat"]))).await.unwrap().id;
+        let id = first.execute(with_stdin(exec(["cat"]))).await.unwrap().id;
         let mut writer = first.stdin(id);
         writer.write(b"from the first, ").await.unwrap();
         first

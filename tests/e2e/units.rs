@@ -1,24 +1,24 @@
-//! What systemd itself says about the units.
+//! The systemd units, checked by systemd itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use escher_tests::{finish, is_here};
+use escher_tests::{require_program, run_program};
 use tempfile::TempDir;
 
-/// The worst exposure that systemd may see in escherd, times ten.
-const EXPOSURE: &str = "10";
+/// The highest exposure level that escherd.service may have, times ten.
+const MAX_EXPOSURE: &str = "10";
 
-/// The programs of units, which need not be installed here, and one that is.
+/// The programs of units, which need not be installed, and one that is, to replace them.
 const PROGRAMS: [&str; 2] = ["/usr/bin/escherd", "/usr/lib/escher/escher-launcher"];
 const STAND_IN: &str = "/bin/true";
 
-/// Copies of the units in a folder of `systemd/`, and where they are.
-fn units(folder: &str) -> (TempDir, Vec<PathBuf>) {
+/// Copies the units in a directory of `systemd/`. Returns the directory of the copies, and their paths.
+fn copy_units(directory: &str) -> (TempDir, Vec<PathBuf>) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../systemd")
-        .join(folder);
+        .join(directory);
     let to = tempfile::tempdir().unwrap();
     let mut copies = Vec::new();
     for entry in fs::read_dir(from).unwrap() {
@@ -40,9 +40,9 @@ fn units(folder: &str) -> (TempDir, Vec<PathBuf>) {
     (to, copies)
 }
 
-/// systemd-analyze, which remarks upon what it does not like, and goes on.
-fn verify(options: &[&str], folder: &str) {
-    let (home, units) = units(folder);
+/// Runs `systemd-analyze verify`, which must not print anything.
+fn verify(options: &[&str], directory: &str) {
+    let (home, units) = copy_units(directory);
     let mut command = Command::new("systemd-analyze");
     command
         .args(["verify", "--man=no"])
@@ -50,35 +50,35 @@ fn verify(options: &[&str], folder: &str) {
         .args(units)
         .env("HOME", home.path())
         .env("XDG_RUNTIME_DIR", home.path());
-    let ended = finish(command).expect(0);
+    let ended = run_program(command).expect(0);
     assert_eq!((ended.out(), ended.err()), ("", ""));
 }
 
 #[test]
-fn systemd_finds_nothing_wrong_in_the_units() {
-    if is_here("systemd-analyze", "whether systemd understands the units") {
+fn systemd_accepts_the_units() {
+    if require_program("systemd-analyze", "the units, by systemd") {
         verify(&[], ".");
         verify(&["--user"], "user");
     }
 }
 
 #[test]
-fn escherd_is_exposed_as_little_as_can_be() {
-    if !is_here("systemd-analyze", "how exposed escherd is") {
+fn the_exposure_of_escherd_is_low() {
+    if !require_program("systemd-analyze", "the exposure of escherd") {
         return;
     }
-    let (home, _) = units(".");
+    let (home, _) = copy_units(".");
     let mut command = Command::new("systemd-analyze");
     command
         .args(["security", "--offline=true", "--no-pager"])
-        .arg(format!("--threshold={EXPOSURE}"))
+        .arg(format!("--threshold={MAX_EXPOSURE}"))
         .arg(home.path().join("escherd.service"));
-    let _ = finish(command).expect(0);
+    let _ = run_program(command).expect(0);
 }
 
-/// What a unit that starts commands may say. Nothing of it reaches into commands but how many files and tasks there may
-/// be; whatever else does, as users, seccomp, capabilities and mounts do, could not be undone there.
-const HARMLESS: [&str; 26] = [
+/// Directives that a unit that starts commands may have. Of these only the limits of files and tasks affect
+/// commands. Others, such as users, seccomp, capabilities and mounts, could not be undone for a command.
+const ALLOWED_DIRECTIVES: [&str; 26] = [
     "After",
     "Also",
     "CPUAccounting",
@@ -108,19 +108,19 @@ const HARMLESS: [&str; 26] = [
 ];
 
 #[test]
-fn nothing_is_taken_from_what_starts_commands() {
-    for (folder, unit) in [
+fn units_that_start_commands_restrict_nothing() {
+    for (directory, unit) in [
         (".", "escher-launcher.service"),
         ("user", "escherd.service"),
     ] {
-        let (home, _) = units(folder);
+        let (home, _) = copy_units(directory);
         let text = fs::read_to_string(home.path().join(unit)).unwrap();
         let is_setting = |line: &&str| !line.is_empty() && !line.starts_with(['#', '[']);
         let settings: Vec<&str> = text.lines().filter(is_setting).collect();
         assert!(settings.iter().any(|line| line.starts_with("ExecStart=")));
         for line in settings {
             let (directive, _) = line.split_once('=').expect(line);
-            assert!(HARMLESS.contains(&directive), "{unit}: {line}");
+            assert!(ALLOWED_DIRECTIVES.contains(&directive), "{unit}: {line}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A disk without room for what commands write.
+//! A full disk for logs.
 
 use escher_tests::host::Machine;
 
@@ -6,7 +6,7 @@ use crate::scenario::{configure, inspect};
 
 const MIB: u64 = 1024 * 1024;
 
-pub(crate) fn what_has_no_room_in_a_log_is_counted(machine: &Machine) {
+pub(crate) fn output_without_room_in_a_log_is_counted(machine: &Machine) {
     machine.must(
         "set -e
         truncate --size 8M /srv/small
@@ -31,7 +31,7 @@ pub(crate) fn what_has_no_room_in_a_log_is_counted(machine: &Machine) {
     let size = machine.must(&format!("stat --format %s {log}"));
     assert_eq!(size.trim_end(), number("log_bytes").to_string());
 
-    // escherd is as well as before, and so are logs where there is room.
+    // With another disk, escherd logs output again.
     machine.must(
         "systemctl stop escherd.socket escherd escher-launcher &&
         umount /var/log/escher && rm /srv/small /srv/large",

@@ -2,33 +2,31 @@
 
 use escher_tests::host::Machine;
 
-use crate::scenario::{inspect, main_process, set_going};
+use crate::scenario::{inspect, main_process, start_command};
 
-/// Goes on until it is told to stop.
-const UNTIL_ENOUGH: &str = "until [ -e /srv/alice/enough ]; do sleep 0.1; done; exit 7";
+/// Runs until a file is created.
+const UNTIL_FILE_EXISTS: &str = "until [ -e /srv/alice/enough ]; do sleep 0.1; done; exit 7";
 
 /// Where executions have their cgroups.
 pub(crate) const CGROUPS: &str = "/sys/fs/cgroup/system.slice/escher-launcher.service";
 
-pub(crate) fn that_is_killed_is_followed_by_another_and_commands_go_on(machine: &Machine) {
-    let id = set_going(machine, "10m", UNTIL_ENOUGH);
+pub(crate) fn a_killed_launcher_is_replaced_and_commands_continue(machine: &Machine) {
+    let id = start_command(machine, "10m", UNTIL_FILE_EXISTS);
     let keeper = main_process(machine, "escher-launcher");
     let launcher = launcher(machine);
     machine.must(&format!("kill -KILL {launcher}"));
-    // Ready shims are left of it; beyond these, the next has to fork.
+    // Some ready shims are left. For more commands, another launcher has to fork.
     machine.must(
         "escherctl run -- true; for n in 1 2 3 4 5 6 7 8; do escherctl run -d -- sleep 1; done",
     );
     assert_eq!(main_process(machine, "escher-launcher"), keeper);
     assert_ne!(self::launcher(machine), launcher);
-    enough(machine, &id);
+    create_file_and_wait(machine, &id);
 }
 
-pub(crate) fn with_a_killed_keeper_is_started_again_and_commands_and_limits_go_on(
-    machine: &Machine,
-) {
+pub(crate) fn a_killed_keeper_is_restarted_and_commands_keep_their_limits(machine: &Machine) {
     let submit = format!(
-        "escherctl submit --timeout 10m -p MemoryMax=64M -p TasksMax=30 -p CPUQuota=50% --shell 'echo up; {UNTIL_ENOUGH}'"
+        "escherctl submit --timeout 10m -p MemoryMax=64M -p TasksMax=30 -p CPUQuota=50% --shell 'echo up; {UNTIL_FILE_EXISTS}'"
     );
     let id = machine.must(&submit).trim_end().to_owned();
     let mut log = machine.start(&format!("escherctl logs -f {id}"));
@@ -39,26 +37,26 @@ pub(crate) fn with_a_killed_keeper_is_started_again_and_commands_and_limits_go_o
 
     let keeper = main_process(machine, "escher-launcher");
     machine.must("systemctl kill --kill-whom main --signal KILL escher-launcher");
-    // Waits for the start that is under way, or makes it.
+    // Waits for the restart, or starts it.
     machine.must("systemctl start escher-launcher");
     assert_ne!(main_process(machine, "escher-launcher"), keeper);
     machine.must("escherctl run -- true");
-    assert_eq!(machine.must(&limits), expected, "limits are there again");
-    enough(machine, &id);
+    assert_eq!(machine.must(&limits), expected, "the limits are set again");
+    create_file_and_wait(machine, &id);
 }
 
-pub(crate) fn that_is_stopped_ends_everything_and_says_so(machine: &Machine) {
+pub(crate) fn stopping_the_keeper_cancels_all_commands(machine: &Machine) {
     let ids = [
-        set_going(machine, "10m", "exec sleep 424242"),
-        set_going(machine, "10m", "trap \"exit 0\" TERM; sleep 424242 & wait"),
+        start_command(machine, "10m", "exec sleep 424242"),
+        start_command(machine, "10m", "trap \"exit 0\" TERM; sleep 424242 & wait"),
     ];
-    let stubborn = "escherctl submit --timeout 10m --kill-after 1s --shell \
+    let ignoring = "escherctl submit --timeout 10m --kill-after 1s --shell \
                     'trap \"\" TERM; echo up; while :; do sleep 1; done'";
-    let stubborn = machine.must(stubborn).trim_end().to_owned();
-    let mut log = machine.start(&format!("escherctl logs -f {stubborn}"));
+    let ignoring = machine.must(ignoring).trim_end().to_owned();
+    let mut log = machine.start(&format!("escherctl logs -f {ignoring}"));
     assert_eq!(log.line(), "up");
     machine.must("systemctl stop escher-launcher");
-    for id in ids.iter().chain([&stubborn]) {
+    for id in ids.iter().chain([&ignoring]) {
         let _ = machine.run(&format!("escherctl wait {id}"));
         let record = inspect(machine, id);
         assert_eq!(record["status"], "cancelled", "{record}");
@@ -67,26 +65,26 @@ pub(crate) fn that_is_stopped_ends_everything_and_says_so(machine: &Machine) {
     machine.must("! pgrep --full '^sleep 424242'; ! pgrep escher-shim");
     assert_eq!(machine.must("systemctl is-active escherd"), "active\n");
 
-    // What is asked for meanwhile waits, also under an escherd that finds no launcher.
+    // Commands that are submitted meanwhile wait, also after escherd has restarted without a launcher.
     machine.must("systemctl mask --runtime escher-launcher; systemctl restart escherd");
-    assert_eq!(inspect(machine, &stubborn)["status"], "cancelled");
-    let waiting = machine.must("escherctl submit -- echo at last");
-    let waiting = waiting.trim_end();
-    assert!(inspect(machine, waiting)["started_at"].is_null());
+    assert_eq!(inspect(machine, &ignoring)["status"], "cancelled");
+    let pending = machine.must("escherctl submit -- echo at last");
+    let pending = pending.trim_end();
+    assert!(inspect(machine, pending)["started_at"].is_null());
     machine.must("systemctl unmask --runtime escher-launcher; systemctl start escher-launcher");
-    let script = format!("escherctl wait {waiting} && escherctl result {waiting}");
+    let script = format!("escherctl wait {pending} && escherctl result {pending}");
     assert_eq!(machine.must(&script), "at last\n");
 }
 
-/// Tells a command to stop, and sees that it ends as it should.
-fn enough(machine: &Machine, id: &str) {
+/// Has a command exit, and checks its status.
+fn create_file_and_wait(machine: &Machine, id: &str) {
     machine.must("touch /srv/alice/enough");
     let _ = machine.run(&format!("escherctl wait {id}")).expect(7);
     assert_eq!(inspect(machine, id)["exit_code"], 7);
     machine.must("rm /srv/alice/enough");
 }
 
-/// The launcher's process, whichever it is when there is one.
+/// The process of the present launcher.
 fn launcher(machine: &Machine) -> String {
     let keeper = main_process(machine, "escher-launcher");
     machine.must(&format!("pgrep --parent {} escher-launcher", keeper.trim()))

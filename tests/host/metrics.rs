@@ -1,14 +1,14 @@
-//! Metrics at a socket of systemd's.
+//! Metrics at a socket of systemd.
 
 use escher_tests::host::Machine;
 
-/// Asks as Prometheus would.
+/// Fetches metrics as Prometheus does.
 const FETCH: &str = r#"perl -MIO::Socket::UNIX -e '
     my $socket = IO::Socket::UNIX->new(Peer => "/run/escher/metrics.sock") or die $!;
     print $socket "GET /metrics HTTP/1.0\r\n\r\n";
     print <$socket>'"#;
 
-pub(crate) fn systemd_listens_for_them_where_that_is_wanted(machine: &Machine) {
+pub(crate) fn an_enabled_socket_unit_serves_metrics(machine: &Machine) {
     assert_eq!(
         machine
             .run("systemctl is-enabled escherd-metrics.socket")

@@ -1,4 +1,4 @@
-//! The package, upgraded, removed and purged.
+//! Upgrade, removal and purge of the package.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use escher_tests::host::Machine;
 use serde_json::Value;
 
 use crate::scenario::{
-    UNITS, all_is_up, configure, inspect, install_package, main_process, set_going,
+    UNITS, check_units, configure, inspect, install_package, main_process, start_command,
 };
 
 /// The version of the programs under test.
@@ -15,8 +15,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Commands that run while the package is upgraded.
 const COMMANDS: usize = 20;
 
-/// Where a machine writes by itself, whatever is installed on it.
-const BUSY: [&str; 10] = [
+/// Where any Debian creates files by itself.
+const CHANGED_ANYWAY: [&str; 10] = [
     "/etc/subgid-",
     "/etc/subuid-",
     "/var/log/",
@@ -29,7 +29,7 @@ const BUSY: [&str; 10] = [
     "/var/tmp/systemd-private-",
 ];
 
-pub(crate) fn an_upgrade_keeps_what_runs_and_its_results(machine: &Machine) {
+pub(crate) fn an_upgrade_keeps_running_commands_and_their_results(machine: &Machine) {
     let mut client = machine.start_as(
         "alice",
         &format!(
@@ -53,15 +53,18 @@ pub(crate) fn an_upgrade_keeps_what_runs_and_its_results(machine: &Machine) {
     let before = UNITS.map(main_process);
     install_package(machine, VERSION);
     let after = UNITS.map(main_process);
-    assert_ne!(before[1], after[1], "escherd is the new one");
-    assert_eq!(before[2], after[2], "the keeper has become the new one");
+    assert_ne!(before[1], after[1], "escherd was restarted");
+    assert_eq!(
+        before[2], after[2],
+        "the keeper was replaced within its process"
+    );
     assert_eq!(
         machine.must("dpkg-query --show --showformat '${Version} ${Status}' escher"),
         format!("{VERSION} install ok installed")
     );
 
     machine.must("touch /srv/alice/enough");
-    let ended = client.end().expect(9);
+    let ended = client.wait().expect(9);
     assert!(ended.out().ends_with("before\nafter\n"), "{ended:?}");
     let all = ids.join(" ");
     let _ = machine.run(&format!("escherctl wait {all}")).expect(1);
@@ -74,9 +77,9 @@ pub(crate) fn an_upgrade_keeps_what_runs_and_its_results(machine: &Machine) {
     machine.must("rm /srv/alice/enough /srv/alice/up");
 }
 
-pub(crate) fn a_faulty_configuration_leaves_nobody_stranded(machine: &Machine) {
+pub(crate) fn clients_wait_while_the_configuration_is_invalid(machine: &Machine) {
     machine.must("echo nonsense > /etc/escher/escher.toml; ! systemctl restart escherd");
-    // They wait at the socket, and keep nobody out of it.
+    // They wait at the socket.
     let mut clients = Vec::new();
     for _ in 0..30 {
         clients.push(machine.start_as("alice", "escherctl run echo hello"));
@@ -89,7 +92,7 @@ pub(crate) fn a_faulty_configuration_leaves_nobody_stranded(machine: &Machine) {
     }
     machine.must(": > /etc/escher/escher.toml");
     for client in clients {
-        assert_eq!(client.end().expect(0).out(), "hello\n");
+        assert_eq!(client.wait().expect(0).out(), "hello\n");
     }
     assert_eq!(
         machine.must("systemctl is-active escherd.socket"),
@@ -97,9 +100,11 @@ pub(crate) fn a_faulty_configuration_leaves_nobody_stranded(machine: &Machine) {
     );
 }
 
-pub(crate) fn a_removal_ends_commands_and_a_new_installation_goes_on(machine: &Machine) {
+pub(crate) fn a_removal_cancels_commands_and_a_new_installation_keeps_the_history(
+    machine: &Machine,
+) {
     configure(machine, "[execution]\nmax_timeout_ms = 0");
-    let id = set_going(machine, "none", "exec sleep 424242");
+    let id = start_command(machine, "none", "exec sleep 424242");
     machine.must("DEBIAN_FRONTEND=noninteractive apt-get remove -q -y escher");
     let sleeping = machine.run("pgrep --full '^sleep 424242'");
     assert_eq!(sleeping.expect(1).out(), "");
@@ -112,11 +117,11 @@ pub(crate) fn a_removal_ends_commands_and_a_new_installation_goes_on(machine: &M
     machine.must("! find /etc/systemd/system -name 'escher*' | grep .");
 
     install_package(machine, VERSION);
-    all_is_up(machine);
+    check_units(machine);
     let record = inspect(machine, &id);
     assert_eq!(record["status"], "cancelled", "{record}");
     assert_eq!(record["cancelled_by"], "host", "{record}");
-    // What was set is still set.
+    // The configuration is kept.
     let text = machine.must("escherctl --json config show");
     let setting = |line: &&str| line.contains("\"execution.max_timeout_ms\"");
     let setting = text.lines().find(setting).expect("a setting");
@@ -124,7 +129,7 @@ pub(crate) fn a_removal_ends_commands_and_a_new_installation_goes_on(machine: &M
     assert_eq!(setting["value"], 0, "{setting}");
 }
 
-/// All that a package could leave on a machine: files, users and groups.
+/// Lists all files, users and groups of a machine.
 pub(crate) fn traces(machine: &Machine) -> BTreeSet<String> {
     let all = machine.must(
         "find / -xdev
@@ -135,17 +140,17 @@ pub(crate) fn traces(machine: &Machine) -> BTreeSet<String> {
     all.lines().map(str::to_owned).collect()
 }
 
-/// `bare` are the traces of the machine before anything was installed.
+/// `bare` are the traces before the first installation.
 pub(crate) fn a_purge_leaves_nothing(machine: &Machine, bare: &BTreeSet<String>) {
-    let _running = set_going(machine, "none", "exec sleep 424242");
+    let _running = start_command(machine, "none", "exec sleep 424242");
     machine.must("DEBIAN_FRONTEND=noninteractive apt-get purge -q -y escher");
-    // That of the tests themselves.
+    // What the tests themselves have added.
     machine.must("userdel --remove alice; userdel --remove carol; rm -r /srv/alice");
     let after = traces(machine);
     let left: Vec<&String> = after
         .difference(bare)
         .filter(|trace| {
-            trace.contains("escher") || !BUSY.iter().any(|busy| trace.starts_with(busy))
+            trace.contains("escher") || !CHANGED_ANYWAY.iter().any(|path| trace.starts_with(path))
         })
         .collect();
     assert!(left.is_empty(), "{left:#?}");

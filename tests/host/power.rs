@@ -1,20 +1,20 @@
-//! A machine that goes down, as it should or for want of power.
+//! A reboot and a power cut.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use escher_tests::host::{Machine, Task};
 use serde_json::Value;
 
-use crate::scenario::{configure, inspect, set_going};
+use crate::scenario::{configure, inspect, start_command};
 
-/// Clients that put the machine under load.
+/// Number of clients that put the machine under load.
 const CLIENTS: usize = 3;
 
-/// How many ends of commands each of them is told of, at least, before the power is cut.
-const ENDS: usize = 15;
+/// How many commands of each client have to complete before the power is cut.
+const COMPLETED_PER_CLIENT: usize = 15;
 
-/// Submits one command after the other, and says what it was told.
-const CLIENT: &str = "while id=$(escherctl submit true); do
+/// Submits one command after another, and prints what was acknowledged.
+const CLIENT_SCRIPT: &str = "while id=$(escherctl submit true); do
     echo submitted $id
     escherctl wait $id && echo completed $id
 done";
@@ -22,68 +22,75 @@ done";
 /// Runs until it is ended.
 const SLEEP: &str = "exec sleep 500";
 
-/// A command that runs as the machine goes down, and one that waits for its turn then.
-pub(crate) struct Left {
+/// A running and a pending command at the time of a reboot.
+pub(crate) struct CommandsAtReboot {
     running: String,
-    waiting: String,
+    pending: String,
 }
 
-/// A machine at work.
+/// The load of a machine.
 pub(crate) struct Load {
     running: String,
     clients: Vec<Task>,
 }
 
-/// Leaves both kinds of commands.
-pub(crate) fn leave_commands(machine: &Machine) -> Left {
-    allow_at_once(machine, 1);
-    let running = set_going(machine, "10m", SLEEP);
-    let waiting = machine.must("escherctl submit echo at last");
-    let waiting = waiting.trim_end().to_owned();
-    assert_eq!(inspect(machine, &waiting)["status"], "pending");
-    Left { running, waiting }
+/// Submits both kinds of commands.
+pub(crate) fn prepare_reboot(machine: &Machine) -> CommandsAtReboot {
+    configure_limit(machine, 1);
+    let running = start_command(machine, "10m", SLEEP);
+    let pending = machine.must("escherctl submit echo at last");
+    let pending = pending.trim_end().to_owned();
+    assert_eq!(inspect(machine, &pending)["status"], "pending");
+    CommandsAtReboot { running, pending }
 }
 
-pub(crate) fn a_clean_reboot_ends_what_runs_and_says_so(machine: &Machine, left: &Left) {
-    let record = inspect(machine, &left.running);
+pub(crate) fn a_reboot_cancels_running_commands_and_starts_pending_ones(
+    machine: &Machine,
+    commands: &CommandsAtReboot,
+) {
+    let record = inspect(machine, &commands.running);
     assert_eq!(record["status"], "cancelled", "{record}");
     assert_eq!(record["cancelled_by"], "host", "{record}");
-    // What has waited goes on.
-    let waiting = &left.waiting;
-    let script = format!("escherctl wait {waiting} && escherctl result {waiting}");
+    let pending = &commands.pending;
+    let script = format!("escherctl wait {pending} && escherctl result {pending}");
     assert_eq!(machine.must(&script), "at last\n");
 }
 
-/// Has clients keep it busy: one command at a time, beside a long one.
+/// Starts a long command, and clients that run short ones.
 pub(crate) fn put_under_load(machine: &Machine) -> Load {
-    allow_at_once(machine, 2);
-    let running = set_going(machine, "10m", SLEEP);
+    configure_limit(machine, 2);
+    let running = start_command(machine, "10m", SLEEP);
     let mut clients: Vec<Task> = (0..CLIENTS)
-        .map(|_| machine.start_as("alice", CLIENT))
+        .map(|_| machine.start_as("alice", CLIENT_SCRIPT))
         .collect();
     for client in &mut clients {
-        let mut ends = 0;
-        while ends < ENDS {
-            ends += usize::from(client.line().starts_with("completed"));
+        let mut completed = 0;
+        while completed < COMPLETED_PER_CLIENT {
+            completed += usize::from(client.line().starts_with("completed"));
         }
     }
     Load { running, clients }
 }
 
-/// `load` is that of a machine whose power was cut, and `machine` has booted from its disk.
-pub(crate) fn what_was_acknowledged_before_a_power_cut_is_there(machine: &Machine, load: Load) {
+/// `load` is that of a machine whose power was cut; `machine` has booted from its disk.
+pub(crate) fn acknowledged_executions_survive_a_power_cut(machine: &Machine, load: Load) {
     let running = inspect(machine, &load.running);
     assert_eq!(running["status"], "lost", "{running}");
-    let told: String = load.clients.into_iter().map(Task::told).collect();
-    let told_of = |word: &str| -> BTreeSet<&str> {
-        told.lines()
+    let acknowledged: String = load
+        .clients
+        .into_iter()
+        .map(Task::output_until_stop)
+        .collect();
+    let ids_after = |word: &str| -> BTreeSet<&str> {
+        acknowledged
+            .lines()
             .filter_map(|line| line.strip_prefix(word))
             .collect()
     };
-    let (submitted, completed) = (told_of("submitted "), told_of("completed "));
-    assert!(completed.len() >= CLIENTS * ENDS);
+    let (submitted, completed) = (ids_after("submitted "), ids_after("completed "));
+    assert!(completed.len() >= CLIENTS * COMPLETED_PER_CLIENT);
 
-    // What has waited runs now.
+    // Pending ones run now.
     let ids: Vec<&str> = submitted.iter().copied().collect();
     let _ = machine.run(&format!("escherctl wait {}", ids.join(" ")));
     let statuses = statuses(machine);
@@ -92,15 +99,15 @@ pub(crate) fn what_was_acknowledged_before_a_power_cut_is_there(machine: &Machin
         assert_eq!(
             status(id),
             Some("completed"),
-            "{id} was told to have completed"
+            "{id} was acknowledged as completed"
         );
     }
     let others = submitted.difference(&completed);
     let lost = others.filter(|id| status(id) != Some("completed"));
     let lost: Vec<_> = lost.map(|id| (id, status(id))).collect();
-    let is_true = |(_, status): &(_, Option<&str>)| *status == Some("lost");
-    // That which ran at the time.
-    assert!(lost.len() <= 1 && lost.iter().all(is_true), "{lost:?}");
+    let is_lost = |(_, status): &(_, Option<&str>)| *status == Some("lost");
+    // At most the one that ran beside the long command.
+    assert!(lost.len() <= 1 && lost.iter().all(is_lost), "{lost:?}");
 }
 
 fn statuses(machine: &Machine) -> BTreeMap<String, String> {
@@ -112,8 +119,8 @@ fn statuses(machine: &Machine) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Has this many commands run at once, and what is acknowledged outlive a power cut.
-fn allow_at_once(machine: &Machine, count: u32) {
+/// Sets the limit of running commands, and durability over a power cut.
+fn configure_limit(machine: &Machine, count: u32) {
     configure(
         machine,
         &format!(

@@ -1,13 +1,13 @@
-//! What commands may use, and what they have used.
+//! Limits and usage of resources, by cgroups.
 
 use escher_tests::host::Machine;
 use serde_json::Value;
 
 use crate::launcher::CGROUPS;
-use crate::scenario::{inspect, set_going, submit};
+use crate::scenario::{inspect, start_command, submit};
 
-pub(crate) fn a_command_beyond_its_memory_is_ended_and_others_are_not(machine: &Machine) {
-    let other = set_going(machine, "10m", "read -r line < /srv/alice/gate; exit 4");
+pub(crate) fn a_command_over_its_memory_limit_is_killed_and_others_are_not(machine: &Machine) {
+    let other = start_command(machine, "10m", "read -r line < /srv/alice/gate; exit 4");
     let hog = "escherctl run -p MemoryMax=32M --name hog -- tail /dev/zero";
     let ended = machine.run_as("alice", hog).expect(137);
     assert!(ended.err().contains("memory"), "{ended:?}");
@@ -23,7 +23,7 @@ pub(crate) fn a_command_beyond_its_memory_is_ended_and_others_are_not(machine: &
         "{result}"
     );
 
-    // Also where it has not even come to its program, whose shim is none of it.
+    // Also before it has executed its program, and without its shim.
     let _ = machine
         .run_as("alice", "escherctl run -p MemoryMax=4K --name mote -- true")
         .expect(137);
@@ -36,11 +36,11 @@ pub(crate) fn a_command_beyond_its_memory_is_ended_and_others_are_not(machine: &
     machine.must("escherctl run -- true");
 }
 
-pub(crate) fn a_fork_bomb_stays_within_its_tasks_and_leaves_nobody(machine: &Machine) {
+pub(crate) fn a_fork_bomb_stays_within_its_limit_and_leaves_no_process(machine: &Machine) {
     let bomb = "--timeout 10m -p TasksMax=40 --shell \
                 '(b() { b | b & }; b) 2>&1; exec sleep 424242'";
     let id = submit(machine, bomb);
-    // It is at its limit.
+    // Until it has reached its limit.
     machine.must(&format!(
         "escherctl logs -f {id} | grep --max-count 1 -i 'fork'"
     ));
@@ -53,8 +53,8 @@ pub(crate) fn a_fork_bomb_stays_within_its_tasks_and_leaves_nobody(machine: &Mac
     machine.must(&format!("! [ -e {CGROUPS}/{id} ]"));
 }
 
-pub(crate) fn what_has_left_the_session_is_ended_with_its_command(machine: &Machine) {
-    let id = set_going(
+pub(crate) fn processes_outside_of_the_session_are_killed_with_their_command(machine: &Machine) {
+    let id = start_command(
         machine,
         "10m",
         "setsid -f setsid -f sh -c \"trap : TERM; exec sleep 424243\"; exec sleep 424242",
@@ -66,7 +66,7 @@ pub(crate) fn what_has_left_the_session_is_ended_with_its_command(machine: &Mach
     assert_eq!(inspect(machine, &id)["signal"], 9);
 }
 
-pub(crate) fn figures_are_those_of_everything_that_a_command_ran(machine: &Machine) {
+pub(crate) fn usage_includes_all_processes_of_a_command(machine: &Machine) {
     let write = "dd if=/dev/zero of=/srv/alice/blob bs=1M count=20 conv=fsync status=none; rm /srv/alice/blob";
     let id = submit(machine, &format!("--shell '{write}'"));
     machine.must(&format!("escherctl wait {id}"));
@@ -102,17 +102,17 @@ pub(crate) fn a_paused_command_stops_until_it_is_resumed(machine: &Machine) {
     let before = machine.must(&lines);
     assert!(before.contains("frozen 1"), "{before}");
     machine.must("escherctl run -- true; touch /srv/alice/enough");
-    assert_eq!(machine.must(&lines), before, "nothing has come since");
+    assert_eq!(machine.must(&lines), before, "no further output");
     let _ = machine.run_as("carol", "escherctl resume counter");
     assert_eq!(inspect(machine, &id)["paused"], true, "it is not carol's");
     let _ = machine
         .run_as("alice", "escherctl resume counter")
         .expect(0);
-    let _ = run.end().expect(7);
+    let _ = run.wait().expect(7);
     machine.must("rm /srv/alice/enough");
 
-    // What is paused can be ended, and its time goes on.
-    let id = set_going(
+    // A paused command can be cancelled, and its timeout goes on.
+    let id = start_command(
         machine,
         "10m",
         "trap \"exit 5\" TERM; while :; do sleep 0.1; done",

@@ -4,18 +4,17 @@ use escher_tests::Package;
 use escher_tests::host::{Kit, Machine};
 use serde_json::Value;
 
-/// The version that every machine has first.
+/// The version that is installed first.
 const PREVIOUS: &str = "0.0.1";
 
-/// What the machine is given: the package, and the one before it, which differs in its version alone.
+/// The package, and a previous one, which differs in its version alone.
 pub(crate) fn kit(package: &Package) -> Kit {
     Kit::new()
         .file(package.path())
         .file(package.with_version(PREVIOUS).path())
 }
 
-/// Installs the previous package, and makes alice, who may use escher, and carol, who may not. Nothing is left to be
-/// done by hand.
+/// Installs the previous package, and creates alice, who may use escher, and carol, who may not.
 pub(crate) fn install(machine: &Machine) {
     install_package(machine, PREVIOUS);
     machine.must(
@@ -24,13 +23,13 @@ pub(crate) fn install(machine: &Machine) {
         useradd --create-home carol
         install -d -m 755 -o alice /srv/alice",
     );
-    all_is_up(machine);
+    check_units(machine);
     let cgroup = machine.must("escherctl run cat /proc/self/cgroup");
     assert!(cgroup.contains("/escher-launcher.service/"), "{cgroup}");
 }
 
-/// Sees that everything runs, now and after a reboot.
-pub(crate) fn all_is_up(machine: &Machine) {
+/// Checks that all units are active and enabled.
+pub(crate) fn check_units(machine: &Machine) {
     for unit in UNITS {
         assert_eq!(
             machine.must(&format!("systemctl is-active {unit}")),
@@ -43,7 +42,7 @@ pub(crate) fn all_is_up(machine: &Machine) {
     }
 }
 
-/// What runs on a machine with escher.
+/// The units that run after an installation.
 pub(crate) const UNITS: [&str; 3] = [
     "escherd.socket",
     "escherd.service",
@@ -57,7 +56,7 @@ pub(crate) fn install_package(machine: &Machine, version: &str) {
     ));
 }
 
-/// Sets these settings, on top of the defaults alone, and starts escherd anew.
+/// Replaces the configuration file with these settings, and restarts escherd.
 pub(crate) fn configure(machine: &Machine, settings: &str) {
     machine.must(&format!(
         "set -e
@@ -67,8 +66,8 @@ pub(crate) fn configure(machine: &Machine, settings: &str) {
     ));
 }
 
-/// Has root submit a shell's script with a timeout, and waits until it runs. Returns its id.
-pub(crate) fn set_going(machine: &Machine, timeout: &str, script: &str) -> String {
+/// Submits a shell script as root, and waits until it runs. Returns its id.
+pub(crate) fn start_command(machine: &Machine, timeout: &str, script: &str) -> String {
     let submit = format!("escherctl submit --timeout {timeout} --shell 'echo up; {script}'");
     let id = machine.must(&submit).trim_end().to_owned();
     let mut log = machine.start(&format!("escherctl logs -f {id}"));
@@ -76,7 +75,7 @@ pub(crate) fn set_going(machine: &Machine, timeout: &str, script: &str) -> Strin
     id
 }
 
-/// Has alice submit what these words say, and returns the id.
+/// Runs `escherctl submit` as alice with these words. Returns the id.
 pub(crate) fn submit(machine: &Machine, words: &str) -> String {
     let ended = machine.run_as("alice", &format!("escherctl submit {words}"));
     ended.expect(0).out().trim_end().to_owned()

@@ -1,4 +1,4 @@
-//! Where the programs under test are: in the target folder that this test was built into.
+//! Where the programs under test are: in the target directory that this test was built into.
 
 use std::path::{Path, PathBuf};
 
@@ -20,13 +20,13 @@ pub fn launcher() -> PathBuf {
     find("escher-launcher")
 }
 
-/// Runs escherd and reaps all that it leaves behind.
+/// Runs escherd and reaps all that it leaves behind: see `tests/src/bin/reaper.rs`.
 #[must_use]
 pub fn reaper() -> PathBuf {
     find("reaper")
 }
 
-/// Plays commands that behave oddly; `tests/src/bin/child-program.rs` has the parts.
+/// Plays commands that behave oddly: see `tests/src/bin/child-program.rs`.
 #[must_use]
 pub fn child_program() -> PathBuf {
     find("child-program")
@@ -38,17 +38,16 @@ pub fn pages() -> PathBuf {
     find("escher-pages")
 }
 
-/// Carries out a test's orders inside a machine: see [`host`](crate::host).
+/// Runs a test's commands inside a virtual machine: see [`host`](crate::host).
 #[must_use]
 pub(crate) fn host_agent() -> PathBuf {
     find("host-agent")
 }
 
-/// promtool, which judges metrics: where `./check` has unpacked it, else the one that is installed.
+/// promtool, which checks metrics: where `./check` has unpacked it, else the one that is installed.
 #[must_use]
 pub fn promtool() -> PathBuf {
-    let unpacked = target_folder().with_file_name("tools");
-    let unpacked = unpacked.join("usr/bin/promtool");
+    let unpacked = tools_directory().join("usr/bin/promtool");
     if unpacked.exists() {
         unpacked
     } else {
@@ -57,13 +56,13 @@ pub fn promtool() -> PathBuf {
 }
 
 fn find(name: &str) -> PathBuf {
-    let folder = target_folder();
-    let program = folder.join(name);
+    let directory = target_directory();
+    let program = directory.join(name);
     assert!(
         program.exists(),
         "{} is not built: run `cargo build --workspace{}` first",
         program.display(),
-        match folder.file_name() {
+        match directory.file_name() {
             Some(profile) if profile == "release" => " --release",
             _ => "",
         }
@@ -71,13 +70,18 @@ fn find(name: &str) -> PathBuf {
     program
 }
 
-/// `target/<profile>`: tests and benchmarks are in its `deps`.
-pub(crate) fn target_folder() -> PathBuf {
+/// `target/tools`, where `./check` puts programs that it needs.
+pub(crate) fn tools_directory() -> PathBuf {
+    target_directory().with_file_name("tools")
+}
+
+/// `target/<profile>`. Tests and benchmarks are in its `deps`.
+pub(crate) fn target_directory() -> PathBuf {
     let this = std::env::current_exe().expect("a test knows its own path");
-    let folder = this.parent().expect("a file is in a folder");
-    match folder.file_name() {
-        Some(name) if name == "deps" => folder.parent().map(Path::to_owned),
+    let directory = this.parent().expect("a file is in a directory");
+    match directory.file_name() {
+        Some(name) if name == "deps" => directory.parent().map(Path::to_owned),
         _ => None,
     }
-    .unwrap_or_else(|| folder.to_owned())
+    .unwrap_or_else(|| directory.to_owned())
 }

@@ -1,4 +1,4 @@
-//! The folders of one escherd.
+//! The directories of one escherd.
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -12,39 +12,39 @@ use escher_launcher::ipc::wire::FIRST_ATTEMPT;
 use escherd::EngineConfig;
 use tempfile::TempDir;
 
-use crate::launcher;
+use crate::{Fifo, launcher};
 
-/// A fresh folder with everything of one escherd, gone with this value.
+/// A new directory with everything of one escherd, removed when dropped.
 #[derive(Debug)]
 pub struct Home {
     root: TempDir,
 }
 
 impl Home {
-    /// A new one, which other users may enter but not list.
+    /// Creates one, which other users may enter but not list.
     #[must_use]
     pub fn new() -> Self {
         let root = tempfile::Builder::new()
             .prefix("escher-")
             .tempdir()
-            .expect("a temporary folder");
+            .expect("a temporary directory");
         fs::set_permissions(root.path(), Permissions::from_mode(0o711)).unwrap();
         let home = Home { root };
-        for folder in [home.runtime(), home.work()] {
-            fs::create_dir(&folder).unwrap();
+        for directory in [home.runtime(), home.work()] {
+            fs::create_dir(&directory).unwrap();
         }
         // Commands of any user may work here.
         fs::set_permissions(home.work(), Permissions::from_mode(0o1777)).unwrap();
         home
     }
 
-    /// All of it.
+    /// The directory with all others.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.root.path()
     }
 
-    /// For the tests' own files; every user may write here.
+    /// The directory for the test's own files. Every user may write here.
     #[must_use]
     pub fn work(&self) -> PathBuf {
         self.path().join("work")
@@ -68,7 +68,7 @@ impl Home {
         self.path().join("logs")
     }
 
-    /// What an engine in this process needs to be here.
+    /// The configuration of an engine that runs in this process.
     #[must_use]
     pub fn engine_config(&self) -> EngineConfig {
         EngineConfig {
@@ -98,7 +98,7 @@ impl Home {
         self.logs().join(format!("{id}.idx"))
     }
 
-    /// Where the exit records are.
+    /// The directory of the exit records.
     #[must_use]
     pub fn exits(&self) -> PathBuf {
         self.state().join(exit_record::DIRECTORY)
@@ -112,8 +112,8 @@ impl Home {
 
     /// Writes a file with these permissions into [`Home::work`], or to an absolute path.
     ///
-    /// By another process: while this one has a file open for writing, a fork for some other test may
-    /// have it open as well, and a program that somebody writes to cannot be run (ETXTBSY).
+    /// Another process does it: while this one has a file open for writing, so may a child that another
+    /// test has just forked, and a program that is open for writing cannot be run (ETXTBSY).
     pub fn file(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>, mode: u32) -> PathBuf {
         let path = self.work().join(name);
         let mut writer = Command::new("sh")
@@ -130,19 +130,25 @@ impl Home {
         path
     }
 
-    /// A copy of `program` that every user can reach, whatever folder it was built in.
+    /// Creates a named pipe in [`Home::work`].
+    #[must_use]
+    pub fn fifo(&self, name: &str) -> Fifo {
+        Fifo::create(self.work().join(name))
+    }
+
+    /// Copies `program` to where every user can run it, whatever directory it was built in.
     #[must_use]
     pub fn share(&self, program: &Path) -> PathBuf {
         let copy = self.work().join(program.file_name().unwrap());
         if !copy.exists() {
-            // By another process, for the reason given at `file`.
+            // Another process does it, for the reason given at `file`.
             let copied = Command::new("cp").arg(program).arg(&copy).status();
             assert!(copied.expect("cp").success());
         }
         copy
     }
 
-    /// escherd's arguments for these folders.
+    /// escherd's arguments for these directories.
     #[must_use]
     pub fn arguments(&self) -> Vec<PathBuf> {
         self.arguments_with(launcher())

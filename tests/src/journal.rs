@@ -1,4 +1,4 @@
-//! A journal that is not systemd's: what a program writes to it in journald's own protocol
+//! A stand-in for systemd's journal: receives what a program writes in journald's own protocol
 //! (systemd.io/JOURNAL_NATIVE_PROTOCOL).
 
 use std::collections::BTreeMap;
@@ -6,39 +6,38 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use crate::{DEADLINE, Home};
+use crate::{Home, wait};
 
-/// The socket of a journal, in a folder of its own.
+/// The socket of a journal, in a directory of its own.
 #[derive(Debug)]
 pub struct Journal {
-    folder: PathBuf,
+    directory: PathBuf,
     socket: UnixDatagram,
 }
 
 impl Journal {
-    /// One in `home`.
+    /// Creates one in `home`.
     #[must_use]
     pub fn new(home: &Home) -> Self {
-        let folder = home.path().join("journal");
-        fs::create_dir(&folder).unwrap();
-        let socket = UnixDatagram::bind(folder.join("socket")).unwrap();
-        socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        Journal { folder, socket }
+        let directory = home.path().join("journal");
+        fs::create_dir(&directory).unwrap();
+        let socket = UnixDatagram::bind(directory.join("socket")).unwrap();
+        Journal { directory, socket }
     }
 
-    /// Where it is.
+    /// The directory of its socket.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
-    /// The fields of the next entry.
+    /// Waits for the next entry, and returns its fields.
     #[must_use]
-    pub fn next(&self) -> BTreeMap<String, String> {
+    pub fn next_entry(&self) -> BTreeMap<String, String> {
         let mut datagram = vec![0; 64 * 1024];
         loop {
-            let length = self.socket.recv(&mut datagram).expect("an entry in time");
-            // An empty one asks whether anybody is there.
+            let length = wait::receive(&self.socket, &mut datagram).expect("an entry in time");
+            // An empty datagram only asks whether the journal listens.
             if length > 0 {
                 return fields(&datagram[..length]);
             }
@@ -46,7 +45,8 @@ impl Journal {
     }
 }
 
-/// `NAME=value`, or `NAME`, a length of eight bytes, little endian, and the value; a newline behind each.
+/// Parses fields: `NAME=value`, or `NAME`, a length of eight bytes, little endian, and the value; a newline
+/// after each.
 fn fields(mut rest: &[u8]) -> BTreeMap<String, String> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
     let mut fields = BTreeMap::new();
@@ -54,7 +54,7 @@ fn fields(mut rest: &[u8]) -> BTreeMap<String, String> {
         let line = &rest[..end];
         rest = &rest[end + 1..];
         let (name, value) = match line.iter().position(|byte| *byte == b'=') {
-            Some(place) => (text(&line[..place]), text(&line[place + 1..])),
+            Some(equals) => (text(&line[..equals]), text(&line[equals + 1..])),
             None => {
                 let (length, value) = rest.split_first_chunk().expect("a length");
                 let length = usize::try_from(u64::from_le_bytes(*length)).unwrap();

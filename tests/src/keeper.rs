@@ -9,40 +9,39 @@ use std::sync::Arc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{Builder, DEADLINE, Daemon, Home, is_root_for, launcher, say_skipped};
+use crate::{Daemon, DaemonBuilder, Home, launcher, report_skipped, require_root, wait};
 
-/// A keeper in a cgroup that is its own, until it is dropped; then every command of it ends.
+/// A keeper in a cgroup of its own. Dropping it ends every command of it.
 #[derive(Debug)]
 pub struct Keeper {
     process: Child,
     home: Arc<Home>,
     cgroup: PathBuf,
-    /// The program that it runs.
+    /// The file of its program.
     program: PathBuf,
-    /// Where it says how it is.
-    notes: UnixDatagram,
+    notifications: UnixDatagram,
 }
 
 impl Keeper {
-    /// One for an escherd of root. Where there can be none, says loudly that `what` was not tested.
+    /// Starts one for an escherd of root. Where that is impossible, reports that `what` was not tested.
     ///
     /// # Panics
-    /// When it does not get ready.
+    /// When it does not become ready.
     #[must_use]
-    pub fn for_testing(what: &str) -> Option<Self> {
-        if !is_root_for(what) {
+    pub fn start_or_skip(what: &str) -> Option<Self> {
+        if !require_root(what) {
             return None;
         }
         let home = Arc::new(Home::new());
-        let Some(cgroup) = new_cgroup(&home) else {
-            say_skipped("needs cgroups of version 2 that can be written to", what);
+        let Some(cgroup) = create_cgroup(&home) else {
+            report_skipped("needs a writable file system of cgroups version 2", what);
             return None;
         };
         let program = home.share(&launcher());
-        let notes = home.work().join("keeper-notes");
-        let heard = UnixDatagram::bind(&notes).expect("a socket for notifications");
-        heard.set_read_timeout(Some(DEADLINE)).unwrap();
-        // A process enters a cgroup by itself before it becomes the keeper, so that nothing of it is outside.
+        let notify = home.work().join("keeper-notify");
+        let notifications = UnixDatagram::bind(&notify).expect("a socket for notifications");
+        // The process enters the cgroup by itself before it becomes the keeper, so that nothing of it is
+        // outside.
         let enter = format!(
             "echo $$ > {}/cgroup.procs && exec \"$0\" \"$@\"",
             cgroup.display()
@@ -52,7 +51,7 @@ impl Keeper {
             .arg(&program)
             .args(["--keep", "--delegated", "--for", "root", "--socket"])
             .arg(socket_in(&home))
-            .env("NOTIFY_SOCKET", &notes)
+            .env("NOTIFY_SOCKET", &notify)
             .stdin(Stdio::null())
             .spawn()
             .expect("a keeper");
@@ -61,46 +60,48 @@ impl Keeper {
             home,
             cgroup,
             program,
-            notes: heard,
+            notifications,
         };
         keeper.wait_until_ready();
         Some(keeper)
     }
 
     fn wait_until_ready(&self) {
-        let mut note = [0; 256];
+        let mut buffer = [0; 256];
         loop {
-            let length = self.notes.recv(&mut note).expect("the keeper gets ready");
-            if &note[..length] == b"READY=1\n" {
+            let length = wait::receive(&self.notifications, &mut buffer);
+            let length = length.expect("the keeper becomes ready");
+            if &buffer[..length] == b"READY=1\n" {
                 return;
             }
         }
     }
 
-    /// Replaces the program's file, as the upgrade of a package does. What runs is the earlier file.
+    /// Replaces the file of its program, as the upgrade of a package does. The keeper goes on with the old
+    /// file.
     ///
     /// # Panics
     /// When it cannot be replaced.
     pub fn replace_program(&self) {
         let new = self.program.with_extension("new");
-        // By another process: see [`Home::file`].
+        // Another process copies it: see [`Home::file`].
         let copied = Command::new("cp").arg(&self.program).arg(&new).status();
         assert!(copied.expect("cp").success());
         fs::rename(&new, &self.program).expect("the program is replaced");
     }
 
-    /// Has the keeper become the program that is installed now.
+    /// Has the keeper execute the file that is installed now.
     ///
     /// # Panics
-    /// When it does not get ready.
+    /// When it does not become ready.
     pub fn reload(&self) {
-        kill(self.pid(), Signal::SIGHUP).expect("the keeper is there");
+        kill(self.pid(), Signal::SIGHUP).expect("the keeper runs");
         self.wait_until_ready();
     }
 
-    /// A daemon that uses it.
+    /// Prepares an escherd that uses it.
     #[must_use]
-    pub fn daemon(&self) -> Builder {
+    pub fn daemon(&self) -> DaemonBuilder {
         Daemon::builder()
             .home(&self.home)
             .option("--launcher-socket", socket_in(&self.home))
@@ -122,12 +123,12 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         let _ = kill(self.pid(), Signal::SIGTERM);
-        let ended = self.process.wait();
+        let status = self.process.wait();
         let removed = fs::remove_dir(self.cgroup.join("keeper"));
         let removed = removed.and_then(|()| fs::remove_dir(&self.cgroup));
         if !std::thread::panicking() {
-            assert!(ended.unwrap().success());
-            removed.expect("a cgroup that nobody is in");
+            assert!(status.unwrap().success());
+            removed.expect("an empty cgroup");
         }
     }
 }
@@ -136,7 +137,7 @@ fn socket_in(home: &Home) -> PathBuf {
     home.work().join("launcher.sock")
 }
 
-fn new_cgroup(home: &Home) -> Option<PathBuf> {
+fn create_cgroup(home: &Home) -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
     let name = home.path().file_name()?;

@@ -1,30 +1,24 @@
 //! The client library, in tests.
 
 use std::future::Future;
-use std::time::Duration;
 
 use escher_client::{
     Client, Command, EventKind, EventsRequest, ExecutionId, ExecutionRequest, Output, OutputStream,
 };
 
-use crate::{DEADLINE, Daemon};
+use crate::{Daemon, LONG_DEADLINE};
 
-/// Runs a test's future on a runtime of one thread. Panics if it takes longer than the deadline.
+/// Runs a test's future on a runtime of one thread. Panics after [`LONG_DEADLINE`].
 pub fn in_runtime<T>(future: impl Future<Output = T>) -> T {
-    in_runtime_within(DEADLINE, future)
-}
-
-/// The same with another deadline.
-pub fn in_runtime_within<T>(deadline: Duration, future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap()
-        .block_on(async { tokio::time::timeout(deadline, future).await })
-        .expect("the test takes too long")
+        .block_on(async { tokio::time::timeout(LONG_DEADLINE, future).await })
+        .expect("the test ends in time")
 }
 
-/// A connection.
+/// Connects to escherd.
 pub async fn connect(daemon: &Daemon) -> Client {
     Client::connect(daemon.home().socket())
         .await
@@ -54,7 +48,7 @@ pub fn shell(text: &str) -> ExecutionRequest {
     }
 }
 
-/// Waits until an execution has started or is over.
+/// Waits until an execution has started or is finished.
 pub async fn wait_started(client: &Client, id: ExecutionId) {
     let all = EventsRequest {
         after: None,
@@ -63,16 +57,16 @@ pub async fn wait_started(client: &Client, id: ExecutionId) {
     let mut events = client.events(all).await.unwrap();
     while let Some(event) = events.next().await {
         let event = event.unwrap();
-        let over = matches!(event.kind, EventKind::Started | EventKind::Finished(_));
-        if event.id == id && over {
+        let has_started = matches!(event.kind, EventKind::Started | EventKind::Finished(_));
+        if event.id == id && has_started {
             return;
         }
     }
     panic!("the events ended");
 }
 
-/// What a stream of output brings: both outputs, and the offset at which it ended. Every chunk has to
-/// follow the one before.
+/// Reads a stream of output to its end. Returns both outputs and the offset of the end. Every chunk has to
+/// follow the one before it.
 pub async fn collect(mut output: Output, mut offset: u64) -> (Vec<u8>, Vec<u8>, u64) {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     while let Some(chunk) = output.next().await {

@@ -1,10 +1,10 @@
-//! Metrics, as one who reads their text understands them.
+//! Metrics, parsed from their text.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Daemon;
 
-/// What escherd said of itself at one time.
+/// The metrics of one moment.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     text: String,
@@ -12,15 +12,15 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// By `escherctl metrics`.
+    /// Fetches them by `escherctl metrics`.
     #[must_use]
-    pub fn of(daemon: &Daemon) -> Self {
-        Metrics::read(daemon.ctl().run(["metrics"]).expect(0).out())
+    pub fn fetch(daemon: &Daemon) -> Self {
+        Metrics::parse(daemon.ctl().run(["metrics"]).expect(0).out())
     }
 
-    /// From the text, which has to be whole.
+    /// Parses a text, which has to be whole.
     #[must_use]
-    pub fn read(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         assert!(text.ends_with("\n# EOF\n"), "{text}");
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         let values = samples.map(|line| {
@@ -33,21 +33,21 @@ impl Metrics {
         }
     }
 
-    /// As it was.
+    /// The text.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The value of a sample, named as in the text without `escher_`; 0 if it is not there.
+    /// The value of a sample, named as in the text without `escher_`; 0 if there is none.
     #[must_use]
     pub fn get(&self, sample: &str) -> f64 {
         let sample = format!("escher_{sample}");
         self.values.get(&sample).copied().unwrap_or(0.0)
     }
 
-    /// The samples of counters and histograms: what may never shrink.
-    pub fn growing(&self) -> impl Iterator<Item = (&str, f64)> {
+    /// The samples of counters and histograms, which may never decrease.
+    pub fn counters(&self) -> impl Iterator<Item = (&str, f64)> {
         let values = self.values.iter();
         values
             .map(|(name, value)| (name.as_str(), *value))
@@ -59,7 +59,7 @@ impl Metrics {
             })
     }
 
-    /// Each metric as `docs/metrics.md` names it, with its type and the names of its labels.
+    /// Every metric by its name in `docs/metrics.md`, with its type and the names of its labels.
     #[must_use]
     pub fn metrics(&self) -> BTreeSet<(String, String, Vec<String>)> {
         let types = self

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use escher_protocol::handshake::Welcome;
-use escher_protocol::id::MIN_FRAGMENT_DIGITS;
+use escher_protocol::id::{MIN_ID_PART_DIGITS, parse_number};
 use escher_protocol::message::{
     CancelOutcome, DaemonInfo, EventsRequest, OutputRequest, Removed, Selection, Submitted,
 };
@@ -403,8 +403,8 @@ impl Client {
         if let Ok(id) = text.parse::<ExecutionId>() {
             return Ok(id.into());
         }
-        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-        if !self.session.reconnects() || (is_number && text.len() < MIN_FRAGMENT_DIGITS) {
+        let is_number = parse_number(text).is_some();
+        if !self.session.reconnects() || (is_number && text.len() < MIN_ID_PART_DIGITS) {
             return Ok(target);
         }
         Ok(self.get_status(target).await?.id.into())

@@ -174,7 +174,7 @@ impl Reporter {
             self.report_output().await?;
         }
         let record = client.wait_for_completion(id).await?;
-        if let Some(end) = ExecutionEvent::end(record) {
+        if let Some(end) = ExecutionEvent::from_finished(record) {
             (self.handler)(end);
         }
         Ok(())

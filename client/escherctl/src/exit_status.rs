@@ -1,86 +1,87 @@
-//! How executions and failures become exit statuses.
+//! Maps executions and failures to exit statuses.
 
 use escher_client::protocol::{Exit, Outcome, StartStage};
 use escher_client::{ErrorCode, ExecutionRecord, Status};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use super::failure::Failure;
+use crate::failure::Failure;
 
-/// Its time was over.
+/// The command exceeded its timeout.
 const TIMED_OUT: u8 = 124;
-/// escher failed, not the command.
+/// escherctl or escherd failed, not the command.
 const ESCHER_FAILED: u8 = 125;
 /// The command could not be started.
 const NOT_STARTED: u8 = 126;
 /// The program was not found.
-const NOT_FOUND: u8 = 127;
-/// escherd says no.
+const PROGRAM_NOT_FOUND: u8 = 127;
+/// escherd refused the request, or a check failed.
 pub(crate) const REFUSED: u8 = 1;
-/// The arguments make no sense.
-const MISUSED: u8 = 2;
+const USAGE_ERROR: u8 = 2;
 
-/// What a verb's exit status speaks of.
+/// What the exit status of a verb stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Conduct {
-    /// Of the command's end; escher's own failures must not be taken for it.
-    AsCommand,
-    /// Of the verb's own success.
-    AsVerb,
+pub(crate) enum ExitMapping {
+    /// The end of the command; escher's own failures have statuses of their own.
+    Command,
+    /// The success of the verb itself.
+    Verb,
 }
 
-/// The conduct of the verb of this name.
-pub(crate) fn conduct_of(verb: &str) -> Conduct {
-    match verb {
-        "run" | "attach" | "wait" => Conduct::AsCommand,
-        _ => Conduct::AsVerb,
+impl ExitMapping {
+    /// Returns the mapping of the verb with this name.
+    pub(crate) fn for_verb(name: &str) -> Self {
+        match name {
+            "run" | "attach" | "wait" => ExitMapping::Command,
+            _ => ExitMapping::Verb,
+        }
     }
 }
 
-/// For a person or a program that ended escherctl by `signal`, or for a command that died of it.
-pub(crate) fn of_signal(signal: i32) -> u8 {
+/// The status of a command that died of `signal`, and of escherctl when `signal` ended it.
+pub(crate) fn for_signal(signal: i32) -> u8 {
     u8::try_from(signal.saturating_add(128)).unwrap_or(u8::MAX)
 }
 
-pub(crate) fn of_usage(conduct: Conduct) -> u8 {
-    match conduct {
-        Conduct::AsCommand => ESCHER_FAILED,
-        Conduct::AsVerb => MISUSED,
+pub(crate) fn for_usage_error(mapping: ExitMapping) -> u8 {
+    match mapping {
+        ExitMapping::Command => ESCHER_FAILED,
+        ExitMapping::Verb => USAGE_ERROR,
     }
 }
 
-pub(crate) fn of_failure(failure: &Failure, conduct: Conduct) -> u8 {
-    match (failure, conduct) {
-        (Failure::Usage { .. }, conduct) => of_usage(conduct),
-        (Failure::ClosedPipe, _) => of_signal(Signal::SIGPIPE as i32),
-        (Failure::WorkingDirectory(_), Conduct::AsCommand) => NOT_STARTED,
-        (_, Conduct::AsCommand) => ESCHER_FAILED,
-        (_, Conduct::AsVerb) => REFUSED,
+pub(crate) fn for_failure(failure: &Failure, mapping: ExitMapping) -> u8 {
+    match (failure, mapping) {
+        (Failure::Usage { .. }, mapping) => for_usage_error(mapping),
+        (Failure::ClosedPipe, _) => for_signal(Signal::SIGPIPE as i32),
+        (Failure::WorkingDirectory(_), ExitMapping::Command) => NOT_STARTED,
+        (_, ExitMapping::Command) => ESCHER_FAILED,
+        (_, ExitMapping::Verb) => REFUSED,
     }
 }
 
-/// For a finished execution.
-pub(crate) fn of_record(record: &ExecutionRecord) -> u8 {
+/// The status for a finished execution.
+pub(crate) fn for_record(record: &ExecutionRecord) -> u8 {
     match (record.status, &record.outcome) {
         (Status::Completed, _) => 0,
         (Status::Timeout, _) => TIMED_OUT,
-        (Status::Cancelled, outcome) => of_signal(cancelling_signal(outcome.as_ref())),
-        (Status::Failed, Some(outcome)) => of_failed(outcome),
+        (Status::Cancelled, outcome) => for_signal(cancelling_signal(outcome.as_ref())),
+        (Status::Failed, Some(outcome)) => for_failed(outcome),
         (Status::Failed | Status::Lost | Status::Pending | Status::Running, _) => ESCHER_FAILED,
     }
 }
 
 fn cancelling_signal(outcome: Option<&Outcome>) -> i32 {
-    let of_exit = |outcome: &Outcome| match outcome.exit {
+    let exit_signal = |outcome: &Outcome| match outcome.exit {
         Exit::Signal { signal, .. } => Some(signal),
         _ => None,
     };
     outcome
-        .and_then(|outcome| outcome.ended_by_signal.or(of_exit(outcome)))
+        .and_then(|outcome| outcome.ended_by_signal.or(exit_signal(outcome)))
         .unwrap_or(Signal::SIGTERM as i32)
 }
 
-fn of_failed(outcome: &Outcome) -> u8 {
+fn for_failed(outcome: &Outcome) -> u8 {
     let code = outcome.error.as_ref().map(|error| error.code);
     if matches!(
         code,
@@ -90,10 +91,10 @@ fn of_failed(outcome: &Outcome) -> u8 {
     }
     match outcome.exit {
         Exit::Code(code) => u8::try_from(code).unwrap_or(u8::MAX),
-        Exit::Signal { signal, .. } => of_signal(signal),
+        Exit::Signal { signal, .. } => for_signal(signal),
         Exit::NotStarted { stage, errno } => match code {
-            Some(ErrorCode::PROGRAM_NOT_FOUND) => NOT_FOUND,
-            None if stage == StartStage::Exec && errno == Errno::ENOENT as i32 => NOT_FOUND,
+            Some(ErrorCode::PROGRAM_NOT_FOUND) => PROGRAM_NOT_FOUND,
+            None if stage == StartStage::Exec && errno == Errno::ENOENT as i32 => PROGRAM_NOT_FOUND,
             _ => NOT_STARTED,
         },
         Exit::Withdrawn | Exit::Unknown => ESCHER_FAILED,
@@ -107,176 +108,58 @@ mod tests {
     use escher_client::ApiError;
 
     #[test]
-    fn every_end_has_its_status() {
+    fn maps_every_outcome() {
+        use ErrorCode as Code;
+        use Status::{Cancelled, Completed, Failed, Lost, Timeout};
+        let exited = Exit::Code;
         let signal = |signal| Exit::Signal {
             signal,
             core_dumped: false,
         };
         let not_started = |stage, errno| Exit::NotStarted { stage, errno };
-        let enoent = Errno::ENOENT as i32;
+        let (enoent, e2big) = (Errno::ENOENT as i32, Errno::E2BIG as i32);
+        let not_found = not_started(StartStage::Exec, enoent);
+        let no_directory = not_started(StartStage::WorkingDirectory, enoent);
+        let too_long = not_started(StartStage::Exec, e2big);
+        let (term, kill) = (Some(15), Some(9));
         let table = [
-            (Status::Completed, Exit::Code(0), None, None, 0),
-            (
-                Status::Failed,
-                Exit::Code(7),
-                Some(ErrorCode::EXIT_STATUS),
-                None,
-                7,
-            ),
-            (
-                Status::Failed,
-                Exit::Code(127),
-                Some(ErrorCode::EXIT_STATUS),
-                None,
-                127,
-            ),
-            (
-                Status::Failed,
-                signal(9),
-                Some(ErrorCode::SIGNALLED),
-                None,
-                137,
-            ),
-            (
-                Status::Failed,
-                signal(64),
-                Some(ErrorCode::SIGNALLED),
-                None,
-                192,
-            ),
-            (
-                Status::Timeout,
-                signal(15),
-                Some(ErrorCode::TIMED_OUT),
-                Some(15),
-                124,
-            ),
-            (
-                Status::Timeout,
-                signal(9),
-                Some(ErrorCode::TIMED_OUT),
-                Some(9),
-                124,
-            ),
-            (
-                Status::Timeout,
-                Exit::Code(0),
-                Some(ErrorCode::TIMED_OUT),
-                Some(15),
-                124,
-            ),
-            (
-                Status::Cancelled,
-                signal(15),
-                Some(ErrorCode::CANCELLED),
-                Some(15),
-                143,
-            ),
-            (
-                Status::Cancelled,
-                signal(9),
-                Some(ErrorCode::CANCELLED),
-                Some(9),
-                137,
-            ),
-            (
-                Status::Cancelled,
-                Exit::Code(3),
-                Some(ErrorCode::CANCELLED),
-                Some(15),
-                143,
-            ),
-            (
-                Status::Cancelled,
-                signal(2),
-                Some(ErrorCode::CANCELLED),
-                None,
-                130,
-            ),
-            (
-                Status::Cancelled,
-                Exit::Withdrawn,
-                Some(ErrorCode::CANCELLED),
-                None,
-                143,
-            ),
-            (
-                Status::Failed,
-                Exit::Code(0),
-                Some(ErrorCode::OVERSIZED_OUTPUT),
-                None,
-                125,
-            ),
-            (
-                Status::Failed,
-                signal(15),
-                Some(ErrorCode::OVERSIZED_OUTPUT),
-                Some(15),
-                125,
-            ),
-            (
-                Status::Failed,
-                signal(15),
-                Some(ErrorCode::LOG_FULL),
-                Some(15),
-                125,
-            ),
-            (
-                Status::Failed,
-                signal(9),
-                Some(ErrorCode::OOM_KILLED),
-                None,
-                137,
-            ),
-            (
-                Status::Lost,
-                Exit::Unknown,
-                Some(ErrorCode::LOST),
-                None,
-                125,
-            ),
-            (
-                Status::Failed,
-                not_started(StartStage::Exec, enoent),
-                Some(ErrorCode::PROGRAM_NOT_FOUND),
-                None,
-                127,
-            ),
-            (
-                Status::Failed,
-                not_started(StartStage::Exec, enoent),
-                None,
-                None,
-                127,
-            ),
-            (
-                Status::Failed,
-                not_started(StartStage::WorkingDirectory, enoent),
-                Some(ErrorCode::START_FAILED),
-                None,
-                126,
-            ),
-            (
-                Status::Failed,
-                not_started(StartStage::Exec, Errno::E2BIG as i32),
-                Some(ErrorCode::START_FAILED),
-                None,
-                126,
-            ),
+            (Completed, exited(0), None, None, 0),
+            (Failed, exited(7), Some(Code::EXIT_STATUS), None, 7),
+            (Failed, exited(127), Some(Code::EXIT_STATUS), None, 127),
+            (Failed, signal(9), Some(Code::SIGNALLED), None, 137),
+            (Failed, signal(64), Some(Code::SIGNALLED), None, 192),
+            (Timeout, signal(15), Some(Code::TIMED_OUT), term, 124),
+            (Timeout, signal(9), Some(Code::TIMED_OUT), kill, 124),
+            (Timeout, exited(0), Some(Code::TIMED_OUT), term, 124),
+            (Cancelled, signal(15), Some(Code::CANCELLED), term, 143),
+            (Cancelled, signal(9), Some(Code::CANCELLED), kill, 137),
+            (Cancelled, exited(3), Some(Code::CANCELLED), term, 143),
+            (Cancelled, signal(2), Some(Code::CANCELLED), None, 130),
+            (Cancelled, Exit::Withdrawn, Some(Code::CANCELLED), None, 143),
+            (Failed, exited(0), Some(Code::OVERSIZED_OUTPUT), None, 125),
+            (Failed, signal(15), Some(Code::OVERSIZED_OUTPUT), term, 125),
+            (Failed, signal(15), Some(Code::LOG_FULL), term, 125),
+            (Failed, signal(9), Some(Code::OOM_KILLED), None, 137),
+            (Lost, Exit::Unknown, Some(Code::LOST), None, 125),
+            (Failed, not_found, Some(Code::PROGRAM_NOT_FOUND), None, 127),
+            (Failed, not_found, None, None, 127),
+            (Failed, no_directory, Some(Code::START_FAILED), None, 126),
+            (Failed, too_long, Some(Code::START_FAILED), None, 126),
         ];
         for (status, exit, code, ended_by_signal, expected) in table {
-            let error = code.map(|code| ApiError::new(code, "why"));
+            let error = code.map(|code| ApiError::new(code, "reason"));
             let record = sample::finished(status, exit, error, ended_by_signal);
-            assert_eq!(of_record(&record), expected, "{status} {exit:?} {code:?}");
+            assert_eq!(for_record(&record), expected, "{status} {exit:?} {code:?}");
         }
-        assert_eq!(of_record(&sample::running()), 125);
+        assert_eq!(for_record(&sample::running()), 125);
     }
 
     #[test]
-    fn failures_of_run_are_not_taken_for_the_commands() {
-        let usage = Failure::usage("what?", None);
-        assert_eq!(of_failure(&usage, conduct_of("run")), 125);
-        assert_eq!(of_failure(&usage, conduct_of("submit")), 2);
-        assert_eq!(of_failure(&Failure::ClosedPipe, conduct_of("ps")), 141);
+    fn failures_of_run_differ_from_those_of_its_command() {
+        let usage = Failure::usage("unknown option", None);
+        let status = |failure, verb| for_failure(failure, ExitMapping::for_verb(verb));
+        assert_eq!(status(&usage, "run"), 125);
+        assert_eq!(status(&usage, "submit"), 2);
+        assert_eq!(status(&Failure::ClosedPipe, "ps"), 141);
     }
 }

@@ -1,4 +1,4 @@
-//! What escherctl could not do, and what a person can do about it.
+//! Why escherctl failed, and what a person can do about it.
 
 use std::fmt::Display;
 use std::io;
@@ -6,41 +6,41 @@ use std::path::PathBuf;
 
 use escher_client::{ApiError, ConnectError, Error, ErrorCode};
 
-use super::socket::SocketChoice;
+use crate::socket_choice::SocketChoice;
 
-/// Why a verb could not do what it was asked.
+/// Why a verb failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The arguments make no sense.
+    /// The arguments, or environment variables in place of them, are invalid.
     Usage {
         message: String,
         hint: Option<String>,
     },
-    /// There is no connection.
+    /// No connection could be made.
     Connect {
         error: Box<ConnectError>,
         choice: SocketChoice,
     },
-    /// escherd says no, or the connection broke.
+    /// escherd refused the request, or the connection was lost.
     Request { error: Error, hint: Option<String> },
-    /// Whoever read the output is gone.
+    /// The reader of standard output has closed it.
     ClosedPipe,
-    /// The caller's directory cannot be named.
+    /// The caller's working directory cannot be determined.
     WorkingDirectory(io::Error),
-    /// escherd's program is at neither of these.
-    NotInstalled { places: [PathBuf; 2] },
-    /// The system refused something.
-    System { what: String, source: io::Error },
-    /// Some of several things failed; they were told of one by one.
-    Several,
+    /// The program escherd is at neither of these paths.
+    NotInstalled { searched: [PathBuf; 2] },
+    /// A system call failed.
+    System { action: String, source: io::Error },
+    /// Some of several targets failed, and each failure has been reported.
+    AlreadyReported,
 }
 
-/// A failure in the terms of `error` in JSON.
+/// A failure as the fields of `error` in JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Description {
-    /// Of an error of escherd: its name.
+pub(crate) struct FailureDetails {
+    /// A kebab-case name; that of the error code if escherd sent the error.
     pub(crate) code: String,
-    /// Of an error of escherd: its permanent number.
+    /// The permanent number of escherd's error code.
     pub(crate) number: Option<u16>,
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
@@ -62,14 +62,15 @@ impl Failure {
         }
     }
 
-    pub(crate) fn system(what: impl Into<String>, source: io::Error) -> Self {
+    /// A failed system call; `action` reads "cannot ...".
+    pub(crate) fn system(action: impl Into<String>, source: io::Error) -> Self {
         Failure::System {
-            what: what.into(),
+            action: action.into(),
             source,
         }
     }
 
-    /// Standard output or error could not be written.
+    /// A failed write to standard output or error.
     pub(crate) fn write(source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
@@ -77,26 +78,25 @@ impl Failure {
         }
     }
 
-    /// The same failure of a command that goes on without escherctl.
-    pub(crate) fn leaving(self, id: impl Display) -> Self {
-        self.without_escherd(format!(
-            "the command goes on; once escherd is back, `escherctl wait {id}` waits for its end and \
-             `escherctl attach {id}` shows its output, too"
+    /// Adds the hint that the command keeps running, if the connection to escherd was lost.
+    pub(crate) fn while_attached_to(self, id: impl Display) -> Self {
+        self.hint_if_unavailable(format!(
+            "the command keeps running; once escherd is available again, `escherctl wait {id}` \
+             waits for it and `escherctl attach {id}` shows its output as well"
         ))
     }
 
-    /// The same failure of a command of which it is not known whether escherd has taken it on.
-    pub(crate) fn in_doubt(self, key: impl Display) -> Self {
-        self.without_escherd(format!(
-            "it may have been taken on; the same command with `--key {key}` finds out and does not \
-             run it twice"
+    /// Adds the hint how to repeat a submission, if it is unknown whether escherd accepted it.
+    pub(crate) fn while_submitting(self, key: impl Display) -> Self {
+        self.hint_if_unavailable(format!(
+            "the command may have been accepted; repeat it with `--key {key}` to find out without \
+             running it twice"
         ))
     }
 
-    /// With this hint where escherd is gone.
-    fn without_escherd(self, hint: String) -> Self {
+    fn hint_if_unavailable(self, hint: String) -> Self {
         match self {
-            Failure::Request { error, .. } if is_gone(&error) => Failure::Request {
+            Failure::Request { error, .. } if is_unavailable(&error) => Failure::Request {
                 error,
                 hint: Some(hint),
             },
@@ -104,39 +104,37 @@ impl Failure {
         }
     }
 
-    /// Whether there is nothing to tell, or it was told.
+    /// Whether there is nothing to report, or it has been reported already.
     pub(crate) fn is_silent(&self) -> bool {
-        matches!(self, Failure::ClosedPipe | Failure::Several)
+        matches!(self, Failure::ClosedPipe | Failure::AlreadyReported)
     }
 
-    pub(crate) fn describe(&self) -> Description {
+    pub(crate) fn details(&self) -> FailureDetails {
         let (code, message, hint) = match self {
             Failure::Usage { message, hint } => ("usage", message.clone(), hint.clone()),
-            Failure::Connect { error, choice } => return describe_connect(error, choice),
-            Failure::Request { error, hint } => return describe_request(error, hint.clone()),
-            Failure::ClosedPipe => ("closed-pipe", "the reader is gone".to_owned(), None),
+            Failure::Connect { error, choice } => return connect_details(error, choice),
+            Failure::Request { error, hint } => return request_details(error, hint.clone()),
+            Failure::ClosedPipe => ("closed-pipe", "standard output is closed".to_owned(), None),
             Failure::WorkingDirectory(source) => (
                 "working-directory",
-                format!("cannot tell the current directory: {source}"),
-                Some("give one with -w DIR".to_owned()),
+                format!("cannot determine the current directory: {source}"),
+                Some("specify a directory with -w DIR".to_owned()),
             ),
             Failure::NotInstalled {
-                places: [beside, installed],
+                searched: [beside, installed],
             } => (
                 "not-installed",
                 format!(
-                    "there is no escherd, neither at {} nor at {}",
+                    "escherd not found at {} or {}",
                     beside.display(),
                     installed.display()
                 ),
-                Some(
-                    "install it; it is escherd's program that checks its configuration".to_owned(),
-                ),
+                Some("install escherd, which checks its own configuration".to_owned()),
             ),
-            Failure::System { what, source } => ("system", format!("{what}: {source}"), None),
-            Failure::Several => ("several", "not all of it could be done".to_owned(), None),
+            Failure::System { action, source } => ("system", format!("{action}: {source}"), None),
+            Failure::AlreadyReported => ("several", "some targets failed".to_owned(), None),
         };
-        Description {
+        FailureDetails {
             code: code.to_owned(),
             number: None,
             message,
@@ -152,8 +150,25 @@ impl From<Error> for Failure {
     }
 }
 
-/// Whether it speaks of escherd's absence.
-fn is_gone(error: &Error) -> bool {
+/// From clap's text, which has a paragraph each for the error, a tip and the usage.
+impl From<&clap::Error> for Failure {
+    fn from(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let mut paragraphs = text.split("\n\n").map(|paragraph| {
+            let lines: Vec<&str> = paragraph.lines().map(str::trim).collect();
+            lines.join(" ")
+        });
+        let message = paragraphs.next().unwrap_or_default();
+        let tip = paragraphs.find(|paragraph| paragraph.starts_with("tip: "));
+        Failure::usage(
+            message.trim_start_matches("error: "),
+            tip.as_deref().map(|tip| tip.trim_start_matches("tip: ")),
+        )
+    }
+}
+
+/// Whether the request failed because escherd became unavailable.
+fn is_unavailable(error: &Error) -> bool {
     match error {
         Error::Disconnected(_) | Error::DaemonGone { .. } => true,
         Error::Api(error) => error.code == ErrorCode::SHUTTING_DOWN,
@@ -161,13 +176,11 @@ fn is_gone(error: &Error) -> bool {
     }
 }
 
-fn describe_connect(error: &ConnectError, choice: &SocketChoice) -> Description {
+fn connect_details(error: &ConnectError, choice: &SocketChoice) -> FailureDetails {
     let (code, hint, retry) = match error {
         ConnectError::NoDaemon { .. } => (
             "no-daemon",
-            Some(
-                "start it with `systemctl start escherd`, or one of your own with `escherd --user`",
-            ),
+            Some("start it with `systemctl start escherd`, or run your own with `escherd --user`"),
             true,
         ),
         ConnectError::PermissionDenied { .. } => (
@@ -177,21 +190,25 @@ fn describe_connect(error: &ConnectError, choice: &SocketChoice) -> Description 
         ),
         ConnectError::NotASocket { .. } => (
             "no-daemon",
-            Some("name escherd's socket with --socket"),
+            Some("specify escherd's socket with --socket"),
             false,
         ),
         ConnectError::VersionMismatch { .. } => (
             "unsupported-version",
-            Some("install escherctl and escherd of the same release, and restart escherd"),
+            Some("install the same release of escherctl and escherd, then restart escherd"),
             false,
         ),
         ConnectError::Refused { refusal, .. } => {
-            return Description {
+            return FailureDetails {
                 message: error.to_string(),
-                ..describe_api(&refusal.error)
+                ..api_details(&refusal.error)
             };
         }
-        ConnectError::Protocol { .. } => ("protocol", Some("is that escherd's socket?"), false),
+        ConnectError::Protocol { .. } => (
+            "protocol",
+            Some("check that this is escherd's socket"),
+            false,
+        ),
         ConnectError::Timeout { .. } => (
             "timeout",
             Some("`systemctl status escherd` shows what it is doing"),
@@ -200,10 +217,10 @@ fn describe_connect(error: &ConnectError, choice: &SocketChoice) -> Description 
         _ => ("system", None, false),
     };
     let mut message = error.to_string();
-    for path in choice.absent() {
+    for path in choice.missing() {
         message.push_str(&format!(", nor at {}", path.display()));
     }
-    Description {
+    FailureDetails {
         code: code.to_owned(),
         number: None,
         message,
@@ -212,47 +229,49 @@ fn describe_connect(error: &ConnectError, choice: &SocketChoice) -> Description 
     }
 }
 
-fn describe_request(error: &Error, hint: Option<String>) -> Description {
-    let description = match error {
-        Error::Api(error) => describe_api(error),
+fn request_details(error: &Error, hint: Option<String>) -> FailureDetails {
+    let details = match error {
+        Error::Api(error) => api_details(error),
         other => {
             let (code, hint) = match other {
                 Error::Disconnected(_) => ("disconnected", None),
                 Error::DaemonGone { .. } => (
                     "daemon-gone",
-                    Some("`systemctl status escherd` shows why; --reconnect TIME waits longer"),
+                    Some(
+                        "`systemctl status escherd` shows why; use --reconnect TIME to wait longer",
+                    ),
                 ),
                 Error::RequestTooLarge { .. } => ("frame-too-large", None),
                 _ => ("protocol", None),
             };
-            Description {
+            FailureDetails {
                 code: code.to_owned(),
                 number: None,
                 message: other.to_string(),
                 hint: hint.map(str::to_owned),
-                retry: is_gone(other),
+                retry: is_unavailable(other),
             }
         }
     };
-    Description {
-        hint: hint.or(description.hint),
-        ..description
+    FailureDetails {
+        hint: hint.or(details.hint),
+        ..details
     }
 }
 
-fn describe_api(error: &ApiError) -> Description {
-    let own_hint = match error.code {
-        ErrorCode::NOT_FOUND => Some("`escherctl ps -a` lists the executions that you may see"),
+fn api_details(error: &ApiError) -> FailureDetails {
+    let default_hint = match error.code {
+        ErrorCode::NOT_FOUND => Some("`escherctl ps -a` lists the executions you have access to"),
         ErrorCode::KEY_CONFLICT => Some("use another --key, or none"),
-        ErrorCode::INVALID_CONFIGURATION => Some("what was in force before still is"),
-        ErrorCode::NOT_FINISHED => Some("`escherctl cancel` ends it first"),
-        ErrorCode::STORE_UNAVAILABLE => {
-            Some("what runs goes on; its log (`journalctl -u escherd`) says what the store lacks")
-        }
+        ErrorCode::INVALID_CONFIGURATION => Some("the previous configuration remains in force"),
+        ErrorCode::NOT_FINISHED => Some("end it first with `escherctl cancel`"),
+        ErrorCode::STORE_UNAVAILABLE => Some(
+            "running commands continue; `journalctl -u escherd` shows what is wrong with the store",
+        ),
         _ => None,
     };
-    let hint = error.hint.as_ref().map(|hint| hint.as_str()).or(own_hint);
-    Description {
+    let hint = error.hint.as_deref().or(default_hint);
+    FailureDetails {
         code: error.code.to_string(),
         number: Some(error.code.number()),
         message: error.message.to_string(),
@@ -266,29 +285,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_id_says_where_ids_are_listed() {
+    fn an_unknown_id_hints_at_the_list() {
         let error = Error::from(ApiError::new(ErrorCode::NOT_FOUND, "no execution 9"));
-        let description = Failure::from(error).describe();
-        assert_eq!(description.code, "not-found");
-        assert_eq!(description.number, Some(21));
-        assert!(description.hint.unwrap().contains("escherctl ps -a"));
+        let details = Failure::from(error).details();
+        assert_eq!(details.code, "not-found");
+        assert_eq!(details.number, Some(21));
+        assert!(details.hint.unwrap().contains("escherctl ps -a"));
     }
 
     #[test]
-    fn only_an_escherd_that_is_gone_leaves_a_command_behind() {
-        let hint = |error: Error| Failure::from(error).leaving(17).describe().hint;
-        let gone = Error::Disconnected(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        assert!(hint(gone).unwrap().contains("`escherctl wait 17`"));
-        let stops = ApiError::new(ErrorCode::SHUTTING_DOWN, "escherd stops");
-        assert!(hint(stops.into()).unwrap().contains("goes on"));
+    fn only_an_unavailable_escherd_hints_that_the_command_keeps_running() {
+        let hint = |error: Error| Failure::from(error).while_attached_to(17).details().hint;
+        let disconnected =
+            Error::Disconnected(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        assert!(hint(disconnected).unwrap().contains("`escherctl wait 17`"));
+        let stopping = ApiError::new(ErrorCode::SHUTTING_DOWN, "escherd is shutting down");
+        assert!(hint(stopping.into()).unwrap().contains("keeps running"));
         let refused = ApiError::new(ErrorCode::KEY_CONFLICT, "the key is in use");
-        assert!(!hint(refused.into()).unwrap().contains("goes on"));
+        assert!(!hint(refused.into()).unwrap().contains("keeps running"));
     }
 
     #[test]
-    fn the_daemons_own_hint_comes_first() {
-        let error = ApiError::new(ErrorCode::NOT_FOUND, "no execution 9").with_hint("look there");
-        let description = Failure::from(Error::from(error)).describe();
-        assert_eq!(description.hint.as_deref(), Some("look there"));
+    fn a_hint_from_escherd_takes_precedence() {
+        let error = ApiError::new(ErrorCode::NOT_FOUND, "no execution 9").with_hint("see 8");
+        let details = Failure::from(Error::from(error)).details();
+        assert_eq!(details.hint.as_deref(), Some("see 8"));
+    }
+
+    #[test]
+    fn a_usage_error_keeps_clap_s_message_and_tip() {
+        let definition = || clap::Command::new("x").arg(clap::arg!(--timeout <TIME>));
+        let error = definition().try_get_matches_from(["x", "--timeuot", "5s"]);
+        let details = Failure::from(&error.unwrap_err()).details();
+        assert_eq!(details.message, "unexpected argument '--timeuot' found");
+        assert!(details.hint.unwrap().contains("'--timeout'"));
     }
 }

@@ -1,195 +1,88 @@
-//! escherctl: from arguments to an exit status.
+//! escherctl: parses arguments, asks escherd through the client library, renders the answers.
 //!
-//! Thin: it reads the arguments, asks escherd through the client library, and shows the answers.
-//!
-//! `args` says what may be asked, `verbs` asks it, `render` shows the answers. `foreground` sees one
-//! command through for `run` and `attach`, with `relay` and `stdin` for its bytes and `signals` for
-//! the person at the keyboard. `completion` is for shells that ask what could be asked.
-//! `doctor` looks at what is needed before anything can be asked; `checker` is escherd's program, for configurations.
+//! `args` defines the command line, `commands` has a file per verb, `render` turns answers into
+//! text and JSON. `attached` follows one execution to its end for `run` and `attach`, with `stdio`
+//! for its bytes and `signals` for Ctrl-C. `completion` answers shells, `doctor` diagnoses an
+//! installation, and `escherd_check` has the program escherd check a configuration.
 
 mod args;
-mod checker;
+mod attached;
 mod commands;
 mod completion;
-mod descriptor;
+mod context;
 mod doctor;
+mod escherd_check;
 mod exit_status;
 mod failure;
-mod foreground;
-mod relay;
 mod render;
 mod signals;
-mod socket;
-mod stdin;
+mod socket_choice;
+mod stdio;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use escher_client::{Client, Connector, DEFAULT_DEADLINE, DEFAULT_RECONNECT, Outage};
+
+use args::{Cli, Verb};
+use context::Context;
+use exit_status::ExitMapping;
+use failure::Failure;
 
 pub use completion::SCRIPTS as COMPLETIONS;
 
-use args::values::Patience;
-use args::{Cli, Verb};
-use failure::Failure;
-use socket::SocketChoice;
-
-/// What every verb gets.
-pub(crate) struct Context {
-    socket: SocketChoice,
-    /// Answers as JSON.
-    pub(crate) json: bool,
-    /// No last line about how a command was ended.
-    pub(crate) quiet: bool,
-    /// How long to wait for an escherd that goes away, or that is still on its way to a socket that is there.
-    reconnect: Duration,
-}
-
-impl Context {
-    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        Connector::new(self.socket.path())
-            .name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
-            // At systemd's socket one is connected before there is an escherd to answer.
-            .deadline(self.reconnect.max(DEFAULT_DEADLINE))
-            .reconnect_within(self.reconnect)
-            .on_outage(self.outage_teller())
-            .connect()
-            .await
-            .map_err(|error| Failure::connect(error, &self.socket))
-    }
-
-    /// Tells a person that escherd is away, and that it is back.
-    fn outage_teller(&self) -> impl Fn(Outage) + Send + Sync + 'static {
-        let silent = self.quiet || self.json;
-        let patience = render::time::duration(self.reconnect);
-        move |outage| match outage {
-            _ if silent => {}
-            Outage::Began => say(&format!(
-                "escherd is away; waiting for it, {patience} at most"
-            )),
-            Outage::Ended => say("escherd is back"),
-            // The failure that follows says more.
-            _ => {}
-        }
-    }
-
-    /// Tells a person something, on standard error.
-    pub(crate) fn say(&self, line: &str) {
-        say(line);
-    }
-
-    /// Tells of a failure, on standard error.
-    pub(crate) fn complain(&self, failure: &Failure) {
-        let shown = if self.json {
-            render::json::failure(failure)
-        } else {
-            render::text::failure(failure)
-        };
-        let _ = std::io::stderr().write_all(shown.as_bytes());
-    }
-}
-
-fn say(line: &str) {
-    // A closed standard error leaves nobody to tell.
-    let _ = writeln!(
-        std::io::stderr(),
-        "escherctl: {}",
-        render::escape::text(line)
-    );
-}
-
-/// Everything that may be asked, as manual pages show it.
+/// Returns the definition of the command line, for manual pages.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Does what `arguments` (the first is the program's name) ask for.
+/// Runs escherctl with `arguments`, the first of which is the program's name.
 #[must_use]
 pub fn main(arguments: &[OsString]) -> ExitCode {
-    if let Some(status) = completion::answer(arguments) {
+    if let Some(status) = completion::respond(arguments) {
         return status;
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => return misused(&error, arguments),
+        Err(error) => return not_parsed(&error, arguments),
     };
-    let mut context = Context {
-        socket: SocketChoice::make(cli.global.socket),
-        json: cli.global.json,
-        quiet: cli.global.quiet,
-        reconnect: DEFAULT_RECONNECT,
-    };
-    let conduct = cli.verb.conduct();
-    let performed = patience(cli.global.reconnect).and_then(|patience| {
-        context.reconnect = patience;
-        perform(&context, cli.verb)
-    });
+    let mapping = cli.verb.exit_mapping();
+    let mut context = Context::new(cli.global.socket, cli.global.json, cli.global.quiet);
+    let performed = context
+        .set_reconnect_timeout(cli.global.reconnect)
+        .and_then(|()| perform(&context, cli.verb));
     let status = performed.unwrap_or_else(|failure| {
-        if !failure.is_silent() {
-            context.complain(&failure);
-        }
-        exit_status::of_failure(&failure, conduct)
+        context.report(&failure);
+        exit_status::for_failure(&failure, mapping)
     });
     ExitCode::from(status)
 }
 
-/// How long to wait for an escherd that goes away: as `given`, else by `ESCHER_RECONNECT`.
-fn patience(given: Option<Patience>) -> Result<Duration, Failure> {
-    let variable = || std::env::var_os("ESCHER_RECONNECT").filter(|value| !value.is_empty());
-    if let Some(Patience(given)) = given {
-        return Ok(given);
+/// Prints help or version if that was requested, else reports what is wrong with the arguments.
+fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    if !error.use_stderr() {
+        // A pager may be closed before it has read everything.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
     }
-    match variable() {
-        None => Ok(DEFAULT_RECONNECT),
-        Some(value) => match value.to_string_lossy().parse() {
-            Ok(Patience(patience)) => Ok(patience),
-            Err(error) => Err(Failure::usage(format!("ESCHER_RECONNECT: {error}"), None)),
-        },
+    let (verb, json) = args::find_verb_and_json(arguments);
+    if json {
+        context::report_as_json(&Failure::from(error));
+    } else {
+        // Not through `Failure`: clap prints colours and the usage, too.
+        let _ = error.print();
     }
+    ExitCode::from(exit_status::for_usage_error(ExitMapping::for_verb(&verb)))
 }
 
 fn perform(context: &Context, verb: Verb) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::system("cannot start", error))?;
+        .map_err(|error| Failure::system("cannot start the async runtime", error))?;
     let performed = runtime.block_on(commands::perform(context, verb));
-    // Nothing that is still under way matters any more.
+    // Does not wait for threads that are blocked on standard input or output.
     runtime.shutdown_background();
     performed
-}
-
-/// Shows help, or what is wrong with the arguments.
-fn misused(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
-    let (verb, json) = args::glance(arguments);
-    if !error.use_stderr() {
-        // A pager that was left early has seen enough.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
-    }
-    if json {
-        let failure = describe_misuse(&error.to_string());
-        let _ = std::io::stderr().write_all(render::json::failure(&failure).as_bytes());
-    } else {
-        let _ = error.print();
-    }
-    ExitCode::from(exit_status::of_usage(exit_status::conduct_of(&verb)))
-}
-
-/// The same failure out of clap's words: a paragraph each for the error, for a tip and for the usage.
-fn describe_misuse(words: &str) -> Failure {
-    let mut paragraphs = words.split("\n\n").map(|paragraph| {
-        let lines: Vec<&str> = paragraph.lines().map(str::trim).collect();
-        lines.join(" ")
-    });
-    let message = paragraphs.next().unwrap_or_default();
-    let tip = paragraphs.find(|paragraph| paragraph.starts_with("tip: "));
-    Failure::usage(
-        message.trim_start_matches("error: "),
-        tip.as_deref().map(|tip| tip.trim_start_matches("tip: ")),
-    )
 }

@@ -1,4 +1,4 @@
-//! escherctl: escher for people and scripts. See [`cli`].
+//! escherctl, the command-line client of escherd.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

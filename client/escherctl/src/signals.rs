@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP, as wishes to end.
+//! The signals with which a person or a script ends escherctl.
 
 use std::future::poll_fn;
 use std::io;
@@ -6,17 +6,17 @@ use std::task::Poll;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::failure::Failure;
+use crate::failure::Failure;
 
-/// Wishes to end, as they arrive.
-pub(crate) struct Interrupts {
+/// Receives SIGINT, SIGTERM and SIGHUP.
+pub(crate) struct TerminationSignals {
     sources: Vec<(i32, Signal)>,
 }
 
-impl Interrupts {
-    /// From now on these signals do not end the process. A SIGHUP that is ignored stays so: nohup(1)
-    /// counts on it.
-    pub(crate) fn listen() -> Result<Self, Failure> {
+impl TerminationSignals {
+    /// Makes these signals no longer end the process. An ignored SIGHUP stays ignored: nohup(1)
+    /// relies on it.
+    pub(crate) fn catch() -> Result<Self, Failure> {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
         if !ignores_hangup(&status) {
@@ -26,12 +26,12 @@ impl Interrupts {
             .into_iter()
             .map(|kind| Ok((kind.as_raw_value(), signal(kind)?)))
             .collect();
-        Ok(Interrupts {
+        Ok(TerminationSignals {
             sources: sources.map_err(|error| Failure::system("cannot handle signals", error))?,
         })
     }
 
-    /// The number of the next one. Cancel safe.
+    /// Waits for the next signal and returns its number. Cancel safe.
     pub(crate) async fn next(&mut self) -> i32 {
         poll_fn(|cx| {
             for (number, source) in &mut self.sources {
@@ -45,7 +45,8 @@ impl Interrupts {
     }
 }
 
-/// By the mask in a process's status file (proc_pid_status(5)): SIGHUP, number 1, is its lowest bit.
+/// Reads the mask in a process's status file (proc_pid_status(5)): SIGHUP, number 1, is its lowest
+/// bit.
 fn ignores_hangup(status: &str) -> bool {
     status
         .lines()
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ignored_hangup_is_read_from_the_status_file() {
+    fn reads_an_ignored_hangup_from_the_status_file() {
         let status = |mask: &str| format!("SigBlk:\t0000000000000001\nSigIgn:\t{mask}\n");
         assert!(ignores_hangup(&status("0000000000001001")));
         assert!(!ignores_hangup(&status("0000000000001002")));

@@ -1,4 +1,4 @@
-//! Manual pages from the definitions of arguments.
+//! The manual pages of escherctl and escherd, from the definitions of their arguments.
 
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
@@ -6,19 +6,19 @@ use clap_mangen::roff::Roff;
 
 use crate::page::{self, Page};
 
-/// Returns a page for escherctl and one for each verb, as git has them.
+/// Makes a page for escherctl and one for each verb, as git does.
 pub(crate) fn escherctl(date: &str) -> anyhow::Result<Vec<Page>> {
     let mut command = escherctl::command().disable_help_subcommand(true);
     command.build();
     let mut pages = Vec::new();
-    add_with_verbs(&command, date, &["escherd(8)"], &mut pages)?;
+    add_pages(&command, date, &["escherd(8)"], &mut pages)?;
     Ok(pages)
 }
 
-/// Returns the page of escherd.
+/// Makes the page of escherd.
 pub(crate) fn escherd(date: &str) -> anyhow::Result<Page> {
     let command = escherd::cli::Arguments::command();
-    page_of(
+    render(
         command,
         "8",
         date,
@@ -26,23 +26,23 @@ pub(crate) fn escherd(date: &str) -> anyhow::Result<Page> {
     )
 }
 
-/// Adds the page of `command`, which refers to the pages `above`, and those of all its verbs.
-fn add_with_verbs(
+/// Adds the page of `command`, which refers to its `parents`, and those of its verbs.
+fn add_pages(
     command: &Command,
     date: &str,
-    above: &[&str],
+    parents: &[&str],
     pages: &mut Vec<Page>,
 ) -> anyhow::Result<()> {
-    pages.push(page_of(command.clone(), "1", date, above)?);
-    let this = format!("{}(1)", full_name(command));
+    pages.push(render(command.clone(), "1", date, parents)?);
+    let parent = format!("{}(1)", full_name(command));
     for verb in command.get_subcommands() {
-        add_with_verbs(verb, date, &[&*this], pages)?;
+        add_pages(verb, date, &[&*parent], pages)?;
     }
     Ok(())
 }
 
-/// Returns the page of this command, without its verbs.
-fn page_of(
+/// Renders the page of one command; `related` is its SEE ALSO section.
+fn render(
     mut command: Command,
     section: &str,
     date: &str,
@@ -54,7 +54,7 @@ fn page_of(
         .map(ToString::to_string);
     let has_verbs = command.has_subcommands();
     let name = full_name(&command).to_owned();
-    // The usage of the help leaves the options to their own section.
+    // As in the help text: the options have a section of their own.
     let usage = command.render_usage().to_string();
     let command = command
         .override_usage(usage.trim_start_matches("Usage: ").to_owned())
@@ -65,8 +65,8 @@ fn page_of(
         let mut rendered = Vec::new();
         render(&man, &mut rendered)?;
         let rendered = std::str::from_utf8(&rendered)?;
-        // clap_mangen writes two line breaks where it means a blank line. mandoc(1) warns about that.
-        text.push_str(&page::without_preamble(rendered).replace("\n.br\n\n.br\n", "\n.sp\n"));
+        // clap_mangen separates paragraphs by two line breaks, which mandoc warns of.
+        text.push_str(&page::body(rendered).replace("\n.br\n\n.br\n", "\n.sp\n"));
         anyhow::Ok(())
     };
     add_section(Man::render_name_section)?;
@@ -79,22 +79,22 @@ fn page_of(
     let mut rest = Roff::new();
     if let Some(examples) = examples {
         rest.control("SH", ["EXAMPLES"]);
-        // Without the heading and the indentation of the help.
+        // Without the heading of the help text, and with the page's own indentation.
         let lines = examples
             .lines()
             .skip(1)
             .map(|line| line.strip_prefix("  ").unwrap_or(line));
-        page::add_verbatim(&mut rest, &lines.collect::<Vec<_>>().join("\n"));
+        page::verbatim(&mut rest, &lines.collect::<Vec<_>>().join("\n"));
     }
-    page::add_see_also(&mut rest, related);
-    text.push_str(page::without_preamble(&rest.render()));
+    page::see_also(&mut rest, related);
+    text.push_str(page::body(&rest.render()));
     Ok(Page {
         file: format!("{name}.{section}"),
         text,
     })
 }
 
-/// Returns the name with those of the commands above: `escherctl-config-show`.
+/// Returns the name of the page, such as `escherctl-config-show`.
 fn full_name(command: &Command) -> &str {
     command.get_display_name().unwrap_or(command.get_name())
 }

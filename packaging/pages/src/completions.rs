@@ -1,4 +1,4 @@
-//! Completions, under the names that shells look for.
+//! Completion scripts, under the names by which shells find them.
 
 use clap::CommandFactory;
 use clap::builder::PossibleValuesParser;
@@ -8,11 +8,11 @@ use escherd::Profile;
 /// Returns path and text of each file.
 pub(crate) fn all() -> anyhow::Result<Vec<(String, String)>> {
     let mut files = Vec::new();
-    // escherctl's scripts ask escherctl, which knows the current executions.
+    // These call escherctl, which knows the current executions.
     for (shell, script) in escherctl::COMPLETIONS {
         files.push((path(shell, "escherctl"), script.to_owned()));
     }
-    // escherd's options are fixed.
+    // The arguments of escherd are fixed.
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         let mut script = Vec::new();
         generate(shell, &mut escherd(), "escherd", &mut script);
@@ -24,13 +24,13 @@ pub(crate) fn all() -> anyhow::Result<Vec<(String, String)>> {
     Ok(files)
 }
 
-/// Returns escherd's arguments, with the names of all profiles.
+/// Returns the arguments of escherd, with the names of all profiles as possible values.
 fn escherd() -> clap::Command {
     let names = PossibleValuesParser::new(Profile::ALL.map(Profile::name));
     escherd::cli::Arguments::command().mut_arg("profile", |profile| profile.value_parser(names))
 }
 
-/// Returns the path at which a shell looks for the completion of `program`.
+/// Returns where a shell looks for the completion of `program`.
 fn path(shell: &str, program: &str) -> String {
     match shell {
         "zsh" => format!("zsh/_{program}"),

@@ -1,4 +1,4 @@
-//! The installed `escher.toml`: all settings with their defaults, as comments. From
+//! `escher.toml` as packages install it: all settings with their defaults, as comments. From
 //! `docs/configuration.md`.
 
 use anyhow::Context;
@@ -6,19 +6,19 @@ use pulldown_cmark::{Event, Parser, Tag, TagEnd};
 
 use crate::settings::DOCUMENT;
 
-/// Heading of the document above the block with all settings.
+/// The heading above the code block that lists all settings.
 const HEADING: &str = "All settings";
 
 const PREFACE: &str = "\
-# Configuration of escherd, see escher.toml(5). The values here are the defaults.
+# Configuration of escherd, see escher.toml(5). The values below are the defaults.
 #
-# escherctl config check    validate this file
-# escherctl reload          apply it, except for settings that need a restart
-# escherctl config show     list the current settings and where they come from
+# escherctl config check    check this file
+# escherctl reload          apply it, as far as possible without a restart
+# escherctl config show     show the settings in force, and where each comes from
 
 ";
 
-/// Returns the text of the file. Tables are as they are, keys become comments.
+/// Returns the text of the file: tables as they are, keys as comments.
 pub(crate) fn file() -> anyhow::Result<String> {
     let mut text = PREFACE.to_owned();
     for line in block()?.lines() {

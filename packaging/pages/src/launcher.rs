@@ -1,4 +1,4 @@
-//! The manual page of the launcher, from its help.
+//! The manual page of the launcher, from its help text.
 
 use anyhow::Context;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -6,7 +6,7 @@ use escher_launcher::HELP;
 
 use crate::page::{self, Page};
 
-/// Returns the page. The help has the usage, the purpose of the program, and a line for each option.
+/// Makes the page. The help text has the usage, the purpose, and a line for each option.
 pub(crate) fn page(date: &str) -> anyhow::Result<Page> {
     let (usage, rest) = HELP
         .split_once("\n\n")
@@ -19,22 +19,22 @@ pub(crate) fn page(date: &str) -> anyhow::Result<Page> {
     let brief = purpose.split([',', '.']).next().unwrap_or_default();
 
     let mut roff = page::begin("escher-launcher", "8", date);
-    page::add_name(&mut roff, "escher-launcher", brief);
+    page::name(&mut roff, "escher-launcher", brief);
     roff.control("SH", ["SYNOPSIS"]).text([roman(usage)]);
     roff.control("SH", ["DESCRIPTION"]).text([roman(&*purpose)]);
     roff.control("SH", ["OPTIONS"]);
     for line in options.lines() {
-        add_option(&mut roff, line.trim());
+        option(&mut roff, line.trim());
     }
-    page::add_see_also(&mut roff, &["escherd(8)"]);
+    page::see_also(&mut roff, &["escherd(8)"]);
     Ok(Page {
         file: "escher-launcher.8".to_owned(),
         text: roff.render(),
     })
 }
 
-/// Adds a line of the help: `--log-dir DIR      directory of logs`, or its continuation.
-fn add_option(roff: &mut Roff, line: &str) {
+/// Adds a line of the options: an option with its meaning, or the continuation of a meaning.
+fn option(roff: &mut Roff, line: &str) {
     match line.split_once("  ") {
         Some((option, meaning)) => {
             roff.control("TP", []);

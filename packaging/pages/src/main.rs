@@ -1,10 +1,9 @@
-//! Generates the manual pages, completions and configuration file of a package from the programs'
-//! definitions and documentation:
+//! Writes the manual pages, completions and configuration file of a package:
 //!
-//! - `man/`: [`commands`] and [`launcher`] from arguments and help, [`settings`] from
-//!   `docs/configuration.md`; [`page`] has their common parts;
-//! - `completions/bash`, `zsh` and `fish`: [`completions`];
-//! - `escher.toml`: [`defaults`].
+//! - `man/`: by [`commands`] and [`launcher`] from the programs' arguments and help texts, by
+//!   [`settings`] from `docs/configuration.md`; [`page`] is what they have in common;
+//! - `completions/bash`, `zsh` and `fish`: by [`completions`];
+//! - `escher.toml`: by [`defaults`].
 #![forbid(unsafe_code)]
 
 mod commands;
@@ -22,10 +21,10 @@ use clap::Parser;
 
 use page::Page;
 
-/// Generates escher's manual pages, completions and configuration file
+/// Write escher's manual pages, completions and configuration file
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Directory for `man`, `completions` and `escher.toml`
+    /// Directory to write `man`, `completions` and `escher.toml` to
     #[arg(default_value = "target/packaging")]
     directory: PathBuf,
 }
@@ -53,6 +52,6 @@ fn pages(date: &str) -> anyhow::Result<Vec<Page>> {
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory)
-        .with_context(|| format!("cannot make {}", directory.display()))?;
+        .with_context(|| format!("cannot create {}", directory.display()))?;
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -1,20 +1,20 @@
-//! escher.toml(5), from `docs/configuration.md`.
+//! The manual page escher.toml(5), from `docs/configuration.md`.
 
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
 use crate::page::{self, Page};
 
-/// The document.
+/// The source in the repository.
 pub(crate) const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
 
-/// The column of a table that explains a row.
-const MEANING: &str = "meaning";
+/// The column that describes the first one.
+const DESCRIPTION: &str = "meaning";
 
-/// Returns the page.
+/// Makes the page.
 pub(crate) fn page(date: &str) -> anyhow::Result<Page> {
     let mut roff = page::begin("escher.toml", "5", date);
-    page::add_name(&mut roff, "escher.toml", "configuration of escherd");
+    page::name(&mut roff, "escher.toml", "configuration of escherd");
     roff.control("SH", ["SYNOPSIS"]);
     roff.text([bold("/etc/escher/escher.toml")])
         .control("br", []);
@@ -26,10 +26,10 @@ pub(crate) fn page(date: &str) -> anyhow::Result<Page> {
         ..Writer::default()
     };
     for event in Parser::new_ext(DOCUMENT, Options::ENABLE_TABLES) {
-        writer.add(event);
+        writer.handle(event);
     }
     let mut roff = writer.roff;
-    page::add_see_also(
+    page::see_also(
         &mut roff,
         &["escherctl-config(1)", "escherctl-reload(1)", "escherd(8)"],
     );
@@ -39,30 +39,30 @@ pub(crate) fn page(date: &str) -> anyhow::Result<Page> {
     })
 }
 
-/// Converts the document to a page.
+/// Converts Markdown to roff.
 #[derive(Default)]
 struct Writer {
     roff: Roff,
-    /// The current line.
+    /// The text since the last block.
     line: Vec<Inline>,
-    /// Whether the line is the first below a heading, which starts a paragraph by itself.
+    /// Whether the next block is the first below a heading, where roff begins a paragraph itself.
     is_first: bool,
-    /// The number of the next item of a numbered list.
+    /// The number of the next item, if the list is numbered.
     number: Option<u64>,
-    /// The first and the current row of the table.
+    /// The header of the table, and the cells of the current row.
     head: Vec<String>,
     row: Vec<Vec<Inline>>,
 }
 
 impl Writer {
-    fn add(&mut self, event: Event<'_>) {
+    fn handle(&mut self, event: Event<'_>) {
         match event {
             Event::Text(text) => self.line.push(roman(&*text)),
             Event::Code(code) => self.line.push(bold(&*code)),
             Event::SoftBreak => self.line.push(roman(" ")),
             Event::Start(tag) => self.begin(&tag),
             Event::End(tag) => self.end(tag),
-            // The document has no other elements.
+            // The document contains no other events.
             _ => {}
         }
     }
@@ -89,7 +89,7 @@ impl Writer {
 
     fn end(&mut self, tag: TagEnd) {
         match tag {
-            // The page has a title of its own.
+            // The title is that of the page.
             TagEnd::Heading(HeadingLevel::H1) => self.line.clear(),
             TagEnd::Heading(level) => {
                 let heading = plain(&std::mem::take(&mut self.line));
@@ -103,7 +103,7 @@ impl Writer {
             TagEnd::List(_) => self.number = None,
             TagEnd::CodeBlock => {
                 let lines = plain(&std::mem::take(&mut self.line));
-                page::add_verbatim(&mut self.roff, &lines);
+                page::verbatim(&mut self.roff, &lines);
             }
             TagEnd::TableCell => self.row.push(std::mem::take(&mut self.line)),
             TagEnd::TableHead => self.head = self.row.drain(..).map(|cell| plain(&cell)).collect(),
@@ -118,19 +118,19 @@ impl Writer {
         }
     }
 
-    /// Adds a row as an entry, since tables are wider than a terminal: first the explanation, then the
-    /// other cells, each with the name of its column.
+    /// Makes a row into a list entry, since tables are wider than a terminal: the first cell, its
+    /// description, then the other cells with the names of their columns.
     fn add_row(&mut self) {
         let mut cells = std::mem::take(&mut self.row).into_iter();
         self.roff.control("TP", []);
         self.roff.text(cells.next().unwrap_or_default());
-        let (mut about, mut rest) = (Vec::new(), Vec::new());
+        let (mut description, mut rest) = (Vec::new(), Vec::new());
         for (cell, head) in cells.zip(self.head.iter().skip(1)) {
             if cell.is_empty() {
                 continue;
             }
-            if head == MEANING || (head.is_empty() && self.head.len() == 2) {
-                about = cell;
+            if head == DESCRIPTION || (head.is_empty() && self.head.len() == 2) {
+                description = cell;
                 continue;
             }
             if !rest.is_empty() {
@@ -141,11 +141,11 @@ impl Writer {
             }
             rest.extend(cell);
         }
-        let both = !about.is_empty() && !rest.is_empty();
-        if !about.is_empty() {
-            self.roff.text(about);
+        let has_both = !description.is_empty() && !rest.is_empty();
+        if !description.is_empty() {
+            self.roff.text(description);
         }
-        if both {
+        if has_both {
             self.roff.control("br", []);
         }
         if !rest.is_empty() {
@@ -154,7 +154,7 @@ impl Writer {
     }
 }
 
-/// Returns the text without fonts.
+/// Returns the text without its fonts.
 fn plain(line: &[Inline]) -> String {
     let text = |inline: &Inline| match inline {
         Inline::Roman(text) | Inline::Italic(text) | Inline::Bold(text) => text.clone(),

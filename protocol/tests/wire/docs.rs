@@ -1,4 +1,4 @@
-//! `docs/protocol.md` is true: its types, examples and tables are those of the code.
+//! `docs/protocol.md` agrees with the code: its types, examples and tables.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::{golden, samples};
 
 const PAGE: &str = include_str!("../../../docs/protocol.md");
 
-/// The fences of `kind`, each with what follows the kind in its first line.
+/// Returns the code blocks of this kind, each with the rest of its first line.
 fn fences(kind: &str) -> Vec<(&'static str, &'static str)> {
     let begun = PAGE.split("\n```").skip(1).step_by(2);
     let fences = begun.filter_map(|fence| {
@@ -27,14 +27,14 @@ fn fences(kind: &str) -> Vec<(&'static str, &'static str)> {
     fences.collect()
 }
 
-/// The part of the page under the heading `title`.
+/// Returns the section of the page with this title.
 fn section(title: &str) -> &'static str {
     let heading = format!("\n## {title}\n");
     let (_, rest) = PAGE.split_once(&heading).expect("the section is there");
     rest.split("\n## ").next().unwrap_or_default()
 }
 
-/// The cells of a section's table without its head.
+/// Returns the cells of a section's table without its head.
 fn rows(title: &str) -> Vec<Vec<&'static str>> {
     let lines = section(title).lines().filter(|line| line.starts_with('|'));
     let cells = |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect();
@@ -54,7 +54,7 @@ fn a_decoder_made_from_the_page_reads_every_golden_file() {
     for sample in samples::all() {
         let bytes = golden::read(sample.name).unwrap();
         let type_name = sample.name.split('.').next().unwrap();
-        let decoded = Decoder::new(&schema, &bytes).whole(type_name);
+        let decoded = Decoder::new(&schema, &bytes).decode_all(type_name);
         assert_eq!(decoded, format!("{:?}", sample.message), "{}", sample.name);
     }
 }
@@ -76,7 +76,7 @@ fn the_page_has_every_variant_and_no_other() {
 }
 
 #[test]
-fn the_examples_are_golden() {
+fn the_examples_equal_their_golden_files() {
     let examples = fences("hex");
     assert_eq!(examples.len(), 2);
     for (name, body) in examples {
@@ -87,7 +87,7 @@ fn the_examples_are_golden() {
 }
 
 #[test]
-fn the_errors_are_those_of_the_code() {
+fn the_page_lists_every_error() {
     let shown: Vec<[String; 3]> = rows("Errors")
         .iter()
         .map(|row| [row[0], row[1], row[2]].map(str::to_owned))
@@ -107,7 +107,7 @@ fn the_errors_are_those_of_the_code() {
 }
 
 #[test]
-fn the_states_are_those_of_the_code() {
+fn the_page_lists_every_state() {
     let shown: Vec<(String, String)> = rows("States")
         .iter()
         .map(|row| (row[0].to_owned(), row[1].to_owned()))
@@ -121,7 +121,7 @@ fn the_states_are_those_of_the_code() {
 }
 
 #[test]
-fn the_limits_are_those_of_the_code() {
+fn the_page_lists_every_limit() {
     let shown: Vec<&str> = rows("Limits").iter().map(|row| row[1]).collect();
     let limits = [
         format!("{MAX_HANDSHAKE_BYTES} bytes"),

@@ -1,4 +1,4 @@
-//! Frames on a byte stream: how they are cut, what is refused, what it costs.
+//! Frames on a byte stream: splitting, limits and memory.
 
 use bytes::{BufMut, BytesMut};
 use escher_protocol::codec::{CodecError, MAX_PAYLOAD_BYTES};
@@ -11,7 +11,7 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use crate::strategies;
 
-/// All messages in `pieces` that arrive one after the other.
+/// Decodes all messages of a stream that arrives in `pieces`.
 fn receive<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<ClientFrame>, FrameError> {
     let codec = FrameCodec::<ClientFrame>::established();
     let (mut buffer, mut messages) = (BytesMut::new(), Vec::new());
@@ -29,7 +29,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn frames_arrive_the_same_however_the_stream_is_cut(
+    fn frames_decode_however_the_stream_is_split(
         messages in vec(strategies::client_frame(), 1..4),
     ) {
         let mut stream = BytesMut::new();
@@ -54,7 +54,7 @@ fn header(length: usize) -> BytesMut {
 }
 
 #[test]
-fn a_header_that_claims_too_much_is_refused_before_any_payload() {
+fn a_header_over_the_limit_is_refused_before_any_payload() {
     for claimed in [MAX_PAYLOAD_BYTES + 1, u32::MAX as usize] {
         let refused = FrameCodec::<ClientFrame>::established().decode_frame(&mut header(claimed));
         assert!(
@@ -78,7 +78,7 @@ fn a_header_that_claims_too_much_is_refused_before_any_payload() {
 }
 
 #[test]
-fn no_memory_is_reserved_on_a_headers_word() {
+fn a_header_reserves_no_memory() {
     let mut buffer = header(MAX_PAYLOAD_BYTES);
     let before = buffer.capacity();
     let mut codec = FrameCodec::<ClientFrame>::established();
@@ -88,7 +88,7 @@ fn no_memory_is_reserved_on_a_headers_word() {
 }
 
 #[test]
-fn a_payload_that_is_no_message_is_an_error() {
+fn a_payload_that_is_not_a_message_is_an_error() {
     let codec = FrameCodec::<ClientFrame>::established();
     let mut empty = header(0);
     let error = codec.decode_frame(&mut empty).unwrap_err();
@@ -137,8 +137,8 @@ fn hello_of(length: usize) -> Hello {
     Hello::new("x".repeat(length))
 }
 
-/// How `make` has to be called so that the payload is `payload` bytes long.
-fn fit<T: serde::Serialize>(make: impl Fn(usize) -> T, payload: usize) -> T {
+/// Calls `make` with the length for which the payload is `payload` bytes long.
+fn message_of_length<T: serde::Serialize>(make: impl Fn(usize) -> T, payload: usize) -> T {
     let around = escher_protocol::codec::encode(&make(payload))
         .unwrap()
         .len()
@@ -149,7 +149,7 @@ fn fit<T: serde::Serialize>(make: impl Fn(usize) -> T, payload: usize) -> T {
 #[test]
 fn a_payload_at_the_limit_passes_and_one_more_byte_does_not() {
     let codec = FrameCodec::<ClientFrame>::established();
-    let most = fit(write_of, MAX_PAYLOAD_BYTES);
+    let most = message_of_length(write_of, MAX_PAYLOAD_BYTES);
     let mut stream = BytesMut::new();
     assert_eq!(
         codec.encode_frame(&most, &mut stream).unwrap(),
@@ -159,14 +159,14 @@ fn a_payload_at_the_limit_passes_and_one_more_byte_does_not() {
     assert_eq!(length, MAX_PAYLOAD_BYTES);
     assert!(decoded == most && stream.is_empty());
 
-    let over = fit(write_of, MAX_PAYLOAD_BYTES + 1);
-    assert_refused_untouched(&codec, &over, MAX_PAYLOAD_BYTES);
+    let over = message_of_length(write_of, MAX_PAYLOAD_BYTES + 1);
+    assert_refused_and_buffer_unchanged(&codec, &over, MAX_PAYLOAD_BYTES);
 }
 
 #[test]
 fn the_limit_is_smaller_until_the_handshake_is_done() {
     let codec = FrameCodec::<Hello>::handshake();
-    let most = fit(hello_of, MAX_HANDSHAKE_BYTES);
+    let most = message_of_length(hello_of, MAX_HANDSHAKE_BYTES);
     let mut stream = BytesMut::new();
     assert_eq!(
         codec.encode_frame(&most, &mut stream).unwrap(),
@@ -177,8 +177,8 @@ fn the_limit_is_smaller_until_the_handshake_is_done() {
         Some((most, MAX_HANDSHAKE_BYTES))
     );
 
-    let over = fit(hello_of, MAX_HANDSHAKE_BYTES + 1);
-    assert_refused_untouched(&codec, &over, MAX_HANDSHAKE_BYTES);
+    let over = message_of_length(hello_of, MAX_HANDSHAKE_BYTES + 1);
+    assert_refused_and_buffer_unchanged(&codec, &over, MAX_HANDSHAKE_BYTES);
     let later = FrameCodec::<Hello>::established();
     later.encode_frame(&over, &mut stream).unwrap();
     assert!(matches!(
@@ -194,7 +194,7 @@ fn the_limit_is_smaller_until_the_handshake_is_done() {
     );
 }
 
-fn assert_refused_untouched<In>(
+fn assert_refused_and_buffer_unchanged<In>(
     codec: &FrameCodec<In>,
     message: &impl serde::Serialize,
     most: usize,
@@ -210,8 +210,8 @@ fn assert_refused_untouched<In>(
 }
 
 #[test]
-fn a_message_that_cannot_be_encoded_leaves_the_buffer_as_it_was() {
-    /// Begins, then refuses.
+fn a_message_that_cannot_be_encoded_leaves_the_buffer_unchanged() {
+    /// Writes one element, then fails.
     struct Refuses;
     impl serde::Serialize for Refuses {
         fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,10 +1,10 @@
-//! A peer that lies about lengths: what decoding costs is bounded by the bytes that are there.
+//! Peers that claim wrong lengths: the memory of decoding is bounded by the bytes that arrived.
 
 use std::fmt::Debug;
 
 use escher_protocol::blob::MAX_LIST_ITEMS;
 use escher_protocol::codec::{self, MAX_PAYLOAD_BYTES};
-use escher_protocol::handshake::{ConnectionLimits, HelloReply, Welcome};
+use escher_protocol::handshake::{HelloReply, SessionLimits, Welcome};
 use escher_protocol::message::ListFilter;
 use escher_protocol::{Blob, Command, ExecutionRecord, ExecutionRequest, InstanceId, Status, Text};
 use serde::Serialize;
@@ -12,20 +12,20 @@ use serde::de::DeserializeOwned;
 
 use crate::samples;
 
-/// Most memory for a byte of a frame. The worst is a pair of empty texts: 48 bytes of memory for two on
-/// the wire, three times that while a list that doubles moves to its new place.
+/// Most memory per byte of a frame. The worst case is a pair of empty texts: 48 bytes of memory for
+/// two on the wire, three times that while a growing list is moved.
 const MEMORY_PER_BYTE: usize = 72;
 
-/// The boxes that messages have whatever is in them, and the words of an error.
+/// Memory of a message's boxes and of an error's text.
 const MEMORY_PER_MESSAGE: usize = 2048;
 
-/// The most memory held at once by `work`, in bytes.
-fn peak(work: impl FnOnce()) -> usize {
+/// Returns the most memory that `work` holds at once, in bytes.
+fn peak_memory(work: impl FnOnce()) -> usize {
     usize::try_from(allocation_counter::measure(work).bytes_max).expect("it fitted into memory")
 }
 
-/// Lengths that a peer may claim: of all sizes, in all widths.
-fn claims() -> Vec<Vec<u8>> {
+/// Returns encoded lengths that a peer may claim, of all widths.
+fn claimed_lengths() -> Vec<Vec<u8>> {
     let within = u32::try_from(MAX_PAYLOAD_BYTES - 64).expect("a frame's length fits");
     let wide = [1 << 33, 1 << 62, i64::MAX as u64, u64::MAX];
     let wide = wide.map(|length| [&[0xfd], &length.to_le_bytes()[..]].concat());
@@ -39,16 +39,16 @@ fn claims() -> Vec<Vec<u8>> {
     claims
 }
 
-/// Every byte of every message in turn is taken for a length, so every real length is among them.
+/// Replaces every byte of every message in turn, and so every real length.
 #[test]
-fn a_claimed_length_costs_nothing() {
+fn a_claimed_length_allocates_nothing() {
     for sample in samples::all() {
         let encoded = sample.message.encode();
         for place in 0..encoded.len() {
-            for claim in claims() {
+            for claim in claimed_lengths() {
                 let (head, tail) = (&encoded[..place], &encoded[place + 1..]);
                 for bytes in [[head, &claim, tail].concat(), [head, &claim].concat()] {
-                    let memory = peak(|| drop(sample.message.equals_decoded(&bytes)));
+                    let memory = peak_memory(|| drop(sample.message.equals_decoded(&bytes)));
                     assert!(
                         memory <= MEMORY_PER_MESSAGE + MEMORY_PER_BYTE * bytes.len(),
                         "{} with {claim:02x?} at byte {place} took {memory} bytes of memory",
@@ -61,10 +61,10 @@ fn a_claimed_length_costs_nothing() {
 }
 
 #[test]
-fn a_message_costs_what_it_holds() {
+fn decoding_allocates_in_proportion_to_the_message() {
     for sample in samples::all() {
         let encoded = sample.message.encode();
-        let memory = peak(|| drop(sample.message.equals_decoded(&encoded)));
+        let memory = peak_memory(|| drop(sample.message.equals_decoded(&encoded)));
         assert!(
             memory <= MEMORY_PER_MESSAGE + 2 * encoded.len(),
             "{} took {memory} bytes of memory for {}",
@@ -74,10 +74,14 @@ fn a_message_costs_what_it_holds() {
     }
     let data: Blob = vec![0; 1 << 20].into();
     let bytes = codec::encode(&data).unwrap();
-    assert_eq!(peak(|| drop(codec::decode::<Blob>(&bytes))), data.len());
+    assert_eq!(
+        peak_memory(|| drop(codec::decode::<Blob>(&bytes))),
+        data.len()
+    );
 }
 
-/// A list holds [`MAX_LIST_ITEMS`] and not one more; either way memory is in proportion to the frame.
+/// Asserts that a list holds [`MAX_LIST_ITEMS`] and no more, with memory in proportion to the
+/// frame.
 fn assert_bounded<T>(what: &str, list_of: impl Fn(usize) -> T)
 where
     T: Serialize + DeserializeOwned + PartialEq + Debug,
@@ -86,7 +90,7 @@ where
         let message = list_of(length);
         let bytes = codec::encode(&message).unwrap();
         let mut decoded = None;
-        let memory = peak(|| decoded = Some(codec::decode::<T>(&bytes)));
+        let memory = peak_memory(|| decoded = Some(codec::decode::<T>(&bytes)));
         match decoded.unwrap() {
             Ok(decoded) => assert!(fits && decoded == message, "{length} {what} decode"),
             Err(error) => assert!(!fits, "{length} {what}: {error}"),
@@ -142,7 +146,7 @@ fn lists_of_replies_are_bounded() {
             daemon: "escherd".into(),
             instance: InstanceId::from_bytes([0; 16]),
             features: vec![Text::default(); length],
-            limits: ConnectionLimits {
+            limits: SessionLimits {
                 max_frame_bytes: 0,
                 max_requests_in_flight: 0,
                 stream_window_bytes: 0,
@@ -151,9 +155,10 @@ fn lists_of_replies_are_bounded() {
     });
 }
 
-/// A frame as long as may be, all of it elements of one list that claims to have more than memory.
+/// A frame of the longest kind that consists of one list, which claims more elements than fit in
+/// memory.
 #[test]
-fn a_frame_of_nothing_but_elements_stops_at_the_bound() {
+fn an_endless_list_stops_at_the_limit() {
     let endless = [
         &[0xfd],
         &u64::MAX.to_le_bytes()[..],
@@ -163,7 +168,7 @@ fn a_frame_of_nothing_but_elements_stops_at_the_bound() {
     let mut labels = codec::encode(&ExecutionRequest::default()).unwrap();
     labels.truncate(labels.len() - 2); // The numbers of labels and of parts, which come last.
     labels.extend_from_slice(&endless);
-    let memory = peak(|| assert!(codec::decode::<ExecutionRequest>(&labels).is_err()));
+    let memory = peak_memory(|| assert!(codec::decode::<ExecutionRequest>(&labels).is_err()));
     let most = MAX_LIST_ITEMS * size_of::<(Text, Text)>() * 3 / 2;
     assert!(
         memory <= MEMORY_PER_MESSAGE + most,

@@ -1,5 +1,6 @@
-//! The wire: its bytes, what holds for all of them, what a hostile peer can do, and the page about it.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers of tests fail like tests.
+//! Tests of the wire format: golden bytes, properties, hostile input, and the page that documents
+//! it.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Test helpers fail like tests.
 
 mod docs;
 #[cfg(feature = "frames")]

@@ -1,4 +1,4 @@
-//! Messages of any type, so that each property is written once.
+//! Messages with their types erased, so that each property is written once.
 
 use std::fmt::Debug;
 
@@ -6,11 +6,11 @@ use escher_protocol::codec::{self, CodecError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A message whose type has been forgotten.
+/// A message of any type.
 pub(crate) trait Message: Debug {
     fn encode(&self) -> Vec<u8>;
 
-    /// Decodes `bytes` as the type of `self`; whether the result equals `self`.
+    /// Decodes `bytes` as the type of `self` and returns whether the result equals `self`.
     fn equals_decoded(&self, bytes: &[u8]) -> Result<bool, CodecError>;
 }
 

@@ -1,4 +1,4 @@
-//! What holds for every message there can be, and for bytes that are none.
+//! Properties of all messages, and of bytes that are not a message.
 
 use std::fmt::Debug;
 
@@ -45,10 +45,10 @@ proptest! {
 
     #[test]
     fn any_bytes_are_a_message_or_an_error(bytes in vec(any::<u8>(), 0..512)) {
-        check_all(&bytes)?;
+        assert_reencodable_as_any(&bytes)?;
     }
 
-    /// Bytes that are nearly a message come further into the decoder than random ones.
+    /// Bytes that are nearly a message get further into the decoder than random ones.
     #[test]
     fn a_damaged_message_is_a_message_or_an_error(
         message in strategies::message(),
@@ -59,19 +59,19 @@ proptest! {
             let place = place.index(bytes.len());
             bytes[place] = byte;
         }
-        check_all(&bytes)?;
+        assert_reencodable_as_any(&bytes)?;
     }
 }
 
-fn check_all(bytes: &[u8]) -> Result<(), TestCaseError> {
-    check::<Hello>(bytes)?;
-    check::<HelloReply>(bytes)?;
-    check::<ClientFrame>(bytes)?;
-    check::<ServerFrame>(bytes)
+fn assert_reencodable_as_any(bytes: &[u8]) -> Result<(), TestCaseError> {
+    assert_reencodable::<Hello>(bytes)?;
+    assert_reencodable::<HelloReply>(bytes)?;
+    assert_reencodable::<ClientFrame>(bytes)?;
+    assert_reencodable::<ServerFrame>(bytes)
 }
 
-/// Whatever decodes can be said again and means the same.
-fn check<T>(bytes: &[u8]) -> Result<(), TestCaseError>
+/// Asserts that bytes which decode can be encoded again with the same meaning.
+fn assert_reencodable<T>(bytes: &[u8]) -> Result<(), TestCaseError>
 where
     T: Serialize + DeserializeOwned + PartialEq + Debug,
 {

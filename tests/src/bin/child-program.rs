@@ -1,30 +1,34 @@
-//! Commands that behave oddly, for tests. `actor PART ARGUMENT…`:
+//! Commands that behave oddly, for tests. `child-program PART ARGUMENT…`:
 //!
 //! | part | what it does |
 //! | --- | --- |
-//! | `as UID:GID:GROUP,… PROGRAM ARG…` | becomes that user (from root) and runs the program |
-//! | `lockstep LOGS COUNT` | writes to stdout and stderr in turn, each time waiting until it is in the log |
-//! | `bytes COUNT` | so many writes of one byte |
-//! | `census FOLDER INDEX LIMIT` | counts how many of its kind run at once |
-//! | `stubborn LOCK` | holds the lock, says `ready`, and does not mind SIGTERM |
+//! | `run-as UID:GID:GROUP,… PROGRAM ARG…` | becomes that user (from root) and runs the program |
+//! | `write-in-lockstep LOGS COUNT` | writes to stdout and stderr in turn, each time waiting until it is in the log |
+//! | `write-bytes COUNT` | makes COUNT writes of one byte |
+//! | `count-concurrency DIRECTORY INDEX LIMIT` | counts how many of its kind run at once |
+//! | `hold-lock LOCK` | holds the lock, prints `ready`, and runs until it is killed |
+//! | `ignore-sigterm LOCK` | the same, and ignores SIGTERM |
 //! | `daemonize LOCK` | leaves a grandchild in a session of its own that holds the lock and stdout |
-//! | `holder LOCK` | holds the lock, says `ready`, and stays until it is killed |
-//! | `freeze` | stops all other processes of its user, again and again |
-//! | `witness ACCOUNT NAME LINES PAUSE STDIN CODE STAYS` | keeps an account of what it does, and writes what can be foretold |
-//! | `farewell` | tells the time of CLOCK_MONOTONIC in nanoseconds as its last act |
-//! | `measure ARG…` | tells the number of its arguments and their bytes |
+//! | `stop-user` | stops all other processes of its user, again and again |
+//! | `record-run FILE NAME LINES PAUSE STDIN CODE STAYS` | records its begin and end in a file, and writes foreseeable output |
+//! | `print-time` | prints the time of CLOCK_MONOTONIC in nanoseconds |
+//! | `count-arguments ARG…` | prints the number of its arguments and their bytes |
+//! | `hold-connections SOCKET COUNT BYTES` | opens connections, sends the bytes (in hexadecimal digits), if any, over each and waits for an answer, prints `ready`, and holds them until its standard input ends |
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use escher_tests::{LONG_DEADLINE, monotonic, watch};
+use escher_tests::{LONG_DEADLINE, monotonic, recorded_line, watch};
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, setgid, setgroups, setsid, setuid};
 
@@ -34,23 +38,26 @@ fn main() {
     let arguments: Vec<OsString> = arguments.collect();
     let text = |index: usize| arguments[index].to_str().expect("UTF-8");
     match part.to_str().expect("UTF-8") {
-        "as" => become_user(text(0), &arguments[1..]),
-        "lockstep" => lockstep(Path::new(text(0)), text(1).parse().unwrap()),
-        "bytes" => bytes(text(0).parse().unwrap()),
-        "census" => census(text(0).into(), text(1), text(2).parse().unwrap()),
-        "stubborn" => stubborn(text(0)),
+        "run-as" => run_as(text(0), &arguments[1..]),
+        "write-in-lockstep" => write_in_lockstep(Path::new(text(0)), text(1).parse().unwrap()),
+        "write-bytes" => write_bytes(text(0).parse().unwrap()),
+        "count-concurrency" => {
+            count_concurrency(Path::new(text(0)), text(1), text(2).parse().unwrap());
+        }
+        "hold-lock" => hold_lock(Path::new(text(0))),
+        "ignore-sigterm" => ignore_sigterm(text(0)),
         "daemonize" => daemonize(text(0)),
-        "holder" => hold(Path::new(text(0))),
-        "in-session" => in_session(text(0)),
-        "freeze" => freeze(),
-        "farewell" => println!("{}", monotonic().as_nanos()),
-        "measure" => measure(&arguments),
-        "witness" => witness(&arguments),
+        "hold-lock-in-session" => hold_lock_in_session(text(0)),
+        "stop-user" => stop_user(),
+        "record-run" => record_run(&arguments),
+        "print-time" => println!("{}", monotonic().as_nanos()),
+        "count-arguments" => count_arguments(&arguments),
+        "hold-connections" => hold_connections(text(0), text(1).parse().unwrap(), text(2)),
         other => panic!("no such part: {other}"),
     }
 }
 
-fn become_user(user: &str, command: &[OsString]) {
+fn run_as(user: &str, command: &[OsString]) {
     let fields: Vec<&str> = user.split(':').collect();
     let groups: Vec<Gid> = fields[2]
         .split_terminator(',')
@@ -63,8 +70,8 @@ fn become_user(user: &str, command: &[OsString]) {
     panic!("{}: {error}", command[0].display());
 }
 
-/// Here the growth of a file is what is measured: looking at it again and again is the point.
-fn lockstep(logs: &Path, count: u64) {
+/// Polls the log: how soon it grows is what the test is about.
+fn write_in_lockstep(logs: &Path, count: u64) {
     let id = std::env::var("ESCHER_EXECUTION_ID").expect("run by escher");
     let path = logs.join(format!("{id}.log"));
     let mut log = None;
@@ -92,7 +99,7 @@ fn unbuffered(descriptor: impl AsFd) -> File {
     descriptor.as_fd().try_clone_to_owned().unwrap().into()
 }
 
-fn bytes(count: u64) {
+fn write_bytes(count: u64) {
     let mut stdout = unbuffered(std::io::stdout());
     for index in 0..count {
         let byte = b"0123456789abcde\n"[(index % 16) as usize];
@@ -100,41 +107,49 @@ fn bytes(count: u64) {
     }
 }
 
-/// Whoever is among the first `limit` waits until that many have run at once: a daemon that ran fewer would
-/// never get any further.
-fn census(folder: PathBuf, index: &str, limit: u64) {
-    let started = tally(&folder, |running, started, most| {
-        *running += 1;
-        *started += 1;
-        *most = (*most).max(*running);
-        let mut order = OpenOptions::new()
+/// The first `limit` of its kind wait until that many have run at once: with a daemon that runs fewer, the
+/// test gets no further.
+fn count_concurrency(directory: &Path, index: &str, limit: u64) {
+    let started = update_counts(directory, |counts| {
+        counts.running += 1;
+        counts.started += 1;
+        counts.most = counts.most.max(counts.running);
+        let mut order = OpenOptions::new();
+        let order = order
             .create(true)
             .append(true)
-            .open(folder.join("order"))
-            .unwrap();
-        writeln!(order, "{index}").unwrap();
-        *started
+            .open(directory.join("order"));
+        writeln!(order.unwrap(), "{index}").unwrap();
+        counts.started
     });
     if started <= limit {
-        watch::until(&folder, LONG_DEADLINE, || {
-            let all = tally(&folder, |_, started, _| *started);
-            (all >= limit).then_some(())
-        });
+        let have_started = || {
+            let started = update_counts(directory, |counts| counts.started);
+            (started >= limit).then_some(())
+        };
+        watch::within(directory, LONG_DEADLINE, have_started).expect("others start");
     }
-    tally(&folder, |running, _, _| *running -= 1);
+    update_counts(directory, |counts| counts.running -= 1);
     println!("{index}");
     std::process::exit(index.parse::<i32>().unwrap() % 7);
 }
 
-/// Changes the numbers (running now, started, most at once) in `<folder>/census`, alone. Writes only what
-/// has changed, lest those who wait for a change wake each other for ever.
-fn tally<T>(folder: &Path, change: impl FnOnce(&mut u64, &mut u64, &mut u64) -> T) -> T {
+/// The numbers in the file `counts`.
+struct Counts {
+    running: u64,
+    started: u64,
+    /// Most that ran at once.
+    most: u64,
+}
+
+/// Changes the numbers in `<directory>/counts` under a lock.
+fn update_counts<T>(directory: &Path, change: impl FnOnce(&mut Counts) -> T) -> T {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
-        .open(folder.join("census"))
+        .open(directory.join("counts"))
         .unwrap();
     let mut file = Flock::lock(file, FlockArg::LockExclusive).unwrap();
     let mut text = String::new();
@@ -142,10 +157,20 @@ fn tally<T>(folder: &Path, change: impl FnOnce(&mut u64, &mut u64, &mut u64) -> 
     let mut numbers = text
         .split_ascii_whitespace()
         .map(|number| number.parse().unwrap());
-    let mut number = || numbers.next().unwrap_or(0);
-    let (mut running, mut started, mut most) = (number(), number(), number());
-    let result = change(&mut running, &mut started, &mut most);
+    let mut next = || numbers.next().unwrap_or(0);
+    let mut counts = Counts {
+        running: next(),
+        started: next(),
+        most: next(),
+    };
+    let result = change(&mut counts);
+    let Counts {
+        running,
+        started,
+        most,
+    } = counts;
     let changed = format!("{running} {started} {most} \n");
+    // Without a change nothing is written: processes that wait for changes would wake each other for ever.
     if changed != text {
         file.set_len(0).unwrap();
         file.rewind().unwrap();
@@ -154,9 +179,9 @@ fn tally<T>(folder: &Path, change: impl FnOnce(&mut u64, &mut u64, &mut u64) -> 
     result
 }
 
-/// By a shell, which can ignore a signal for what it runs.
-fn stubborn(lock: &str) {
-    let script = "trap '' TERM; exec \"$0\" holder \"$1\"";
+/// A shell can ignore a signal for the program that it becomes.
+fn ignore_sigterm(lock: &str) {
+    let script = "trap '' TERM; exec \"$0\" hold-lock \"$1\"";
     let this = std::env::current_exe().unwrap();
     let error = Command::new("/bin/sh")
         .args(["-c", script])
@@ -166,8 +191,7 @@ fn stubborn(lock: &str) {
     panic!("/bin/sh: {error}");
 }
 
-/// Holds the lock until the end of this process.
-fn hold(path: &Path) {
+fn hold_lock(path: &Path) {
     let file = File::create(path).unwrap();
     let _lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
     println!("ready");
@@ -177,7 +201,7 @@ fn hold(path: &Path) {
 }
 
 fn daemonize(lock: &str) {
-    let mut child = again(&["in-session", lock])
+    let mut child = this_program(&["hold-lock-in-session", lock])
         .stdin(Stdio::null())
         .spawn()
         .unwrap();
@@ -185,33 +209,34 @@ fn daemonize(lock: &str) {
     println!("main is done");
 }
 
-/// The middle of a double fork: a session leader that is gone once its child holds the lock.
+/// The middle of a double fork: a session leader that exits once its child holds the lock.
 #[expect(
     clippy::zombie_processes,
     reason = "to be left behind is what it is for"
 )]
-fn in_session(lock: &str) {
+fn hold_lock_in_session(lock: &str) {
     setsid().unwrap();
-    // What the grandchild says comes here; it has both of the command's outputs all the same.
-    let (said, says) = std::io::pipe().unwrap();
+    // The grandchild's output comes here, and its standard input is the command's standard output, which it
+    // so keeps open.
+    let (reader, writer) = std::io::pipe().unwrap();
     let stdout = std::io::stdout().as_fd().try_clone_to_owned().unwrap();
-    again(&["holder", lock])
+    this_program(&["hold-lock", lock])
         .stdin(stdout)
-        .stdout(says)
+        .stdout(writer)
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(said).read_line(&mut line).unwrap();
+    BufReader::new(reader).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
 }
 
-fn again(arguments: &[&str]) -> Command {
+fn this_program(arguments: &[&str]) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.args(arguments);
     command
 }
 
-fn freeze() {
+fn stop_user() {
     println!("ready");
     loop {
         // To all processes that it may signal, but not to itself (kill(2)).
@@ -219,7 +244,7 @@ fn freeze() {
     }
 }
 
-fn measure(arguments: &[OsString]) {
+fn count_arguments(arguments: &[OsString]) {
     let bytes: usize = arguments
         .iter()
         .map(|argument| argument.as_bytes().len())
@@ -227,39 +252,63 @@ fn measure(arguments: &[OsString]) {
     println!("{} {bytes}", arguments.len());
 }
 
-/// Holds a lock on its account while it lives, notes there when it begins and when it ends, and writes lines
+/// Holds a lock on its file while it lives, writes there when it begins and when it ends, and writes lines
 /// to both outputs.
-fn witness(arguments: &[OsString]) {
+fn record_run(arguments: &[OsString]) {
     let text = |index: usize| arguments[index].to_str().expect("UTF-8");
-    let account = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(text(0))
-        .unwrap();
-    let mut account = Flock::lock(account, FlockArg::LockExclusive).unwrap();
-    let (name, lines, pause): (_, u64, u64) =
-        (text(1), text(2).parse().unwrap(), text(3).parse().unwrap());
-    let (stdin, code, stays) = (text(4), text(5).parse().unwrap(), text(6));
-    account.write_all(b"begin\n").unwrap();
+    let mut file = OpenOptions::new();
+    let file = file.create(true).append(true).open(text(0)).unwrap();
+    let mut file = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+    let name = text(1);
+    let (lines, pause_ms): (u64, u64) = (text(2).parse().unwrap(), text(3).parse().unwrap());
+    let (copies_stdin, code, stays) = (
+        text(4) == "true",
+        text(5).parse().unwrap(),
+        text(6) == "true",
+    );
+    file.write_all(b"begin\n").unwrap();
     let (mut stdout, mut stderr) = (unbuffered(std::io::stdout()), unbuffered(std::io::stderr()));
     for index in 0..lines {
-        let line = escher_tests::witness_line(name, index);
+        let line = recorded_line(name, index);
         match index % 7 {
             3 => stderr.write_all(line.as_bytes()).unwrap(),
             _ => stdout.write_all(line.as_bytes()).unwrap(),
         }
         if index % 10 == 9 && index < 500 {
-            std::thread::sleep(std::time::Duration::from_millis(pause));
+            std::thread::sleep(Duration::from_millis(pause_ms));
         }
     }
-    if stdin == "true" {
+    if copies_stdin {
         std::io::copy(&mut std::io::stdin().lock(), &mut stdout).unwrap();
     }
-    if stays == "true" {
+    if stays {
         loop {
             nix::unistd::pause();
         }
     }
-    writeln!(account, "end {code}").unwrap();
+    writeln!(file, "end {code}").unwrap();
     std::process::exit(code);
+}
+
+/// In a process of its own: so many descriptors would be in the way of other tests.
+fn hold_connections(socket: &str, count: u64, bytes: &str) {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let pairs = bytes.as_bytes().chunks(2);
+    let bytes: Vec<u8> = pairs
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect();
+    let connect = |_| {
+        let mut stream = UnixStream::connect(socket).expect("escherd listens");
+        if !bytes.is_empty() {
+            // Until there is an answer, or escherd has refused it and hung up.
+            let _ = stream.write_all(&bytes);
+            let _ = stream.read(&mut [0]);
+        }
+        stream
+    };
+    let connections: Vec<UnixStream> = (0..count).map(connect).collect();
+    println!("ready");
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    drop(connections);
 }

@@ -1,4 +1,4 @@
-//! Runs the crash test for as long as one wants: see `escher_tests::crashtest`.
+//! Runs the crash test for as long as is wanted: see `escher_tests::crashtest`.
 //!
 //! ```text
 //! crashtest [--cycles N] [--seed S] [--round N] [--kill escherd,shims,launcher] [--power]
@@ -8,7 +8,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use escher_tests::crashtest::{self, Settings, Targets, since};
+use escher_tests::crashtest::{self, Settings, Targets, seconds_since};
 
 fn main() {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -36,10 +36,10 @@ fn main() {
     }
     println!("seed {}", settings.seed);
     let start = Instant::now();
-    let tally = crashtest::run(settings, |tally| {
-        if tally.cycles % 10 == 0 {
-            println!("after {} s: {tally}", since(start));
+    let statistics = crashtest::run(settings, |statistics| {
+        if statistics.cycles % 10 == 0 {
+            println!("after {} s: {statistics}", seconds_since(start));
         }
     });
-    println!("no violation in {} s: {tally}", since(start));
+    println!("no violation in {} s: {statistics}", seconds_since(start));
 }

@@ -1,6 +1,6 @@
-//! Carries out, inside a machine, what the test outside says: each [`Order`] is a shell's, any number at once.
+//! Runs a test's scripts inside its virtual machine, any number at once: see `escher_tests::host`.
 //!
-//! A machine whose test is gone powers itself off, so that it is not left behind.
+//! When the test has ended it powers the machine off, so that none is left behind.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -9,28 +9,28 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use escher_protocol::OutputStream;
-use escher_tests::host::orders::{News, Order, PORT, receive, send};
+use escher_tests::host::agent_protocol::{PORT, Report, RunScript, receive, send};
 
-/// The way to the test. Where it is closed, nobody is there to be told so.
+/// The way to the test, shared by the threads that report.
 type Port = Arc<Mutex<File>>;
 
 fn main() {
     let path = format!("/dev/virtio-ports/{PORT}");
     let port = OpenOptions::new().read(true).write(true).open(path);
-    let mut orders = port.expect("the port");
-    let news = Arc::new(Mutex::new(orders.try_clone().expect("a descriptor")));
-    tell(&news, &News::Ready);
-    while let Ok(Some(order)) = receive(&mut orders) {
-        let news = news.clone();
-        std::thread::spawn(move || carry_out(&order, &news));
+    let mut incoming = port.expect("the port");
+    let outgoing = Arc::new(Mutex::new(incoming.try_clone().expect("a descriptor")));
+    report(&outgoing, &Report::Ready);
+    while let Ok(Some(script)) = receive(&mut incoming) {
+        let outgoing = outgoing.clone();
+        std::thread::spawn(move || run(&script, &outgoing));
     }
     let _ = Command::new("systemctl").arg("poweroff").status();
 }
 
-fn carry_out(order: &Order, news: &Port) {
-    let task = order.task;
+fn run(script: &RunScript, port: &Port) {
+    let task = script.task;
     let mut child = Command::new("runuser")
-        .args(["-u", &order.user, "--", "/bin/sh", "-c", &order.script])
+        .args(["-u", &script.user, "--", "/bin/sh", "-c", &script.script])
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -40,22 +40,23 @@ fn carry_out(order: &Order, news: &Port) {
     let stdout = child.stdout.take().expect("a pipe");
     let stderr = child.stderr.take().expect("a pipe");
     std::thread::scope(|scope| {
-        scope.spawn(|| pass_on(task, OutputStream::Stdout, stdout, news));
-        scope.spawn(|| pass_on(task, OutputStream::Stderr, stderr, news));
+        scope.spawn(|| forward(task, OutputStream::Stdout, stdout, port));
+        scope.spawn(|| forward(task, OutputStream::Stderr, stderr, port));
     });
     let status = child.wait().expect("it is a child");
     let code = status.code().unwrap_or_else(|| -status.signal().unwrap());
-    tell(news, &News::Ended { task, code });
+    report(port, &Report::Ended { task, code });
 }
 
-fn pass_on(task: u32, stream: OutputStream, mut pipe: impl Read, news: &Port) {
+fn forward(task: u32, stream: OutputStream, mut pipe: impl Read, port: &Port) {
     let mut buffer = vec![0; 65_536];
     while let Ok(length @ 1..) = pipe.read(&mut buffer) {
         let data = buffer[..length].into();
-        tell(news, &News::Output { task, stream, data });
+        report(port, &Report::Output { task, stream, data });
     }
 }
 
-fn tell(port: &Port, news: &News) {
-    let _ = send(&mut *port.lock().unwrap(), news);
+fn report(port: &Port, report: &Report) {
+    // Where the test has ended, nobody is there to read it.
+    let _ = send(&mut *port.lock().unwrap(), report);
 }

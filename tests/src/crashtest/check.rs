@@ -1,104 +1,109 @@
-//! What clients were told, against what commands did.
+//! Compares what clients were told with what commands did.
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use escher_client::protocol::message::CancelOutcome;
 use escher_client::protocol::{Exit, Leftovers};
 use escher_client::{Client, ExecutionId, ListFilter, Status};
 
-use super::client::{Told, input};
-use super::plan::{Fate, Planned};
-use crate::{Home, becomes_free, is_free};
+use super::client_log::{ClientLog, input};
+use super::plan::{PlannedEnd, PlannedExecution};
+use crate::{Home, is_unlocked, wait_until_unlocked};
 
-/// What came of judging.
-pub(super) struct Judged {
+/// What a cycle adds to the statistics.
+pub(super) struct CycleTotals {
     pub(super) lost: u64,
     pub(super) output_bytes: u64,
 }
 
-/// Panics at the first thing that is not as it should be.
-pub(super) fn judge(home: &Home, accounts: &Path, all: &[Told]) -> Judged {
-    let mut judged = Judged {
+/// Checks the executions of one cycle. Panics at the first violation.
+pub(super) fn check_cycle(home: &Home, run_records: &Path, logs: &[ClientLog]) -> CycleTotals {
+    let mut totals = CycleTotals {
         lost: 0,
         output_bytes: 0,
     };
-    let ids: HashSet<ExecutionId> = all.iter().map(|told| told.id).collect();
-    assert_eq!(ids.len(), all.len(), "two requests were taken for one");
-    for told in all {
-        let account = Account::read(&accounts.join(&told.planned.key), leftovers(told));
-        judge_status(told, &account);
-        judged.lost += u64::from(told.record.status == Status::Lost);
-        judged.output_bytes += judge_output(home, told, &account);
+    let ids: HashSet<ExecutionId> = logs.iter().map(|log| log.id).collect();
+    assert_eq!(ids.len(), logs.len(), "two requests were taken for one");
+    for log in logs {
+        let run = RunRecord::read(&run_records.join(&log.planned.key), leftovers(log));
+        check_status(log, &run);
+        totals.lost += u64::from(log.record.status == Status::Lost);
+        totals.output_bytes += check_output(home, log, &run);
     }
-    judged
+    totals
 }
 
-/// What a command says of itself.
+/// What `child-program record-run` has written about its own run.
 #[derive(Debug)]
-struct Account {
+struct RunRecord {
     begun: usize,
-    ended: Option<i32>,
-    is_there_no_more: bool,
+    exit_code: Option<i32>,
+    has_exited: bool,
 }
 
-impl Account {
-    /// Where nobody could tell what was left over, the kernel is still at ending it, perhaps.
+impl RunRecord {
     fn read(path: &Path, leftovers: Leftovers) -> Self {
-        let is_gone = match leftovers {
-            Leftovers::Unknown => becomes_free,
-            _ => is_free,
-        };
-        // The command holds a lock on it as long as it lives.
-        let is_there_no_more = !path.exists() || is_gone(path);
+        // The command locks the file for as long as it lives. Where escherd could not tell what was left
+        // over, the kernel may still be ending it.
+        let has_exited = !path.exists()
+            || match leftovers {
+                Leftovers::Unknown => wait_until_unlocked(path),
+                _ => is_unlocked(path),
+            };
         let text = fs::read_to_string(path).unwrap_or_default();
-        let ended = text.lines().find_map(|line| line.strip_prefix("end "));
-        Account {
+        let code = text.lines().find_map(|line| line.strip_prefix("end "));
+        RunRecord {
             begun: text.lines().filter(|line| *line == "begin").count(),
-            ended: ended.map(|code| code.parse().expect("a number")),
-            is_there_no_more,
+            exit_code: code.map(|code| code.parse().expect("a number")),
+            has_exited,
         }
     }
 }
 
-fn leftovers(told: &Told) -> Leftovers {
-    let outcome = told.record.outcome.as_ref();
+fn leftovers(log: &ClientLog) -> Leftovers {
+    let outcome = log.record.outcome.as_ref();
     outcome.map_or(Leftovers::None, |outcome| outcome.leftovers)
 }
 
-fn judge_status(told: &Told, account: &Account) {
-    let Told {
+fn check_status(log: &ClientLog, run: &RunRecord) {
+    let ClientLog {
         planned, record, ..
-    } = told;
-    let context = format!("{account:?}, {told:?}");
-    assert!(account.begun <= 1, "it has run twice: {context}");
-    assert!(account.is_there_no_more, "its process lives on: {context}");
+    } = log;
+    let context = format!("{run:?}, {log:?}");
+    assert!(run.begun <= 1, "it has run twice: {context}");
+    assert!(run.has_exited, "its process lives on: {context}");
     let exit = record.outcome.as_ref().map(|outcome| outcome.exit);
     match record.status {
         Status::Completed => {
-            assert_eq!(account.ended, Some(0), "{context}");
+            assert_eq!(run.exit_code, Some(0), "{context}");
             assert_eq!(exit, Some(Exit::Code(0)), "{context}");
         }
         Status::Failed => {
-            let code = account
-                .ended
-                .unwrap_or_else(|| panic!("it has not ended itself: {context}"));
+            let code = run
+                .exit_code
+                .unwrap_or_else(|| panic!("it has not exited by itself: {context}"));
             assert_ne!(code, 0, "{context}");
             assert_eq!(exit, Some(Exit::Code(code)), "{context}");
         }
-        Status::Timeout => assert!(matches!(planned.fate, Fate::TimedOut { .. }), "{context}"),
+        Status::Timeout => {
+            let is_planned = matches!(planned.end, PlannedEnd::TimedOut { .. });
+            assert!(is_planned, "{context}");
+        }
         Status::Cancelled => {
-            assert!(matches!(planned.fate, Fate::Cancelled { .. }), "{context}");
+            let is_planned = matches!(planned.end, PlannedEnd::Cancelled { .. });
+            assert!(is_planned, "{context}");
             if exit == Some(Exit::Withdrawn) {
-                assert_eq!(account.begun, 0, "{context}");
+                assert_eq!(run.begun, 0, "{context}");
             }
         }
         Status::Lost => {}
-        Status::Pending | Status::Running => panic!("not over: {context}"),
+        Status::Pending | Status::Running => panic!("not finished: {context}"),
     }
-    match told.cancel {
-        Some(CancelOutcome::Withdrawn) => assert_eq!(account.begun, 0, "{context}"),
+    match log.cancel {
+        Some(CancelOutcome::Withdrawn) => assert_eq!(run.begun, 0, "{context}"),
         Some(CancelOutcome::AlreadyFinished(status)) => {
             assert_eq!(status, record.status, "{context}");
         }
@@ -106,12 +111,12 @@ fn judge_status(told: &Told, account: &Account) {
     }
 }
 
-/// Compares what the client has seen, what is in the log, and what the command has written.
-fn judge_output(home: &Home, told: &Told, account: &Account) -> u64 {
-    let (stdout, stderr) = expected(&told.planned);
-    let context = || format!("{account:?}, {:?}, {:?}", told.planned, told.record);
-    let is_whole = matches!(told.record.status, Status::Completed | Status::Failed);
-    for (seen, expected) in [(&told.stdout, &stdout), (&told.stderr, &stderr)] {
+/// Compares what the client has followed, what is in the log, and what the command has written.
+fn check_output(home: &Home, log: &ClientLog, run: &RunRecord) -> u64 {
+    let (stdout, stderr) = expected_output(&log.planned);
+    let context = || format!("{run:?}, {:?}, {:?}", log.planned, log.record);
+    let is_whole = matches!(log.record.status, Status::Completed | Status::Failed);
+    for (seen, expected) in [(&log.stdout, &stdout), (&log.stderr, &stderr)] {
         assert!(
             expected.starts_with(seen),
             "other output than the command's: {}",
@@ -125,19 +130,19 @@ fn judge_output(home: &Home, told: &Told, account: &Account) -> u64 {
             context()
         );
     }
-    if let Some(length) = told.accepted_stdin {
-        assert_eq!(Some(length), told.planned.stdin, "{}", context());
+    if let Some(length) = log.accepted_stdin {
+        assert_eq!(Some(length), log.planned.stdin, "{}", context());
     }
-    let seen = (told.stdout.len() + told.stderr.len()) as u64;
-    let log = fs::metadata(home.log(told.id)).map_or(0, |log| log.len());
+    let seen = (log.stdout.len() + log.stderr.len()) as u64;
+    let on_disk = fs::metadata(home.log(log.id)).map_or(0, |file| file.len());
     assert_eq!(
-        log,
+        on_disk,
         seen,
-        "the log has other bytes than were told: {}",
+        "the log has other bytes than the client: {}",
         context()
     );
-    if let Some(outcome) = &told.record.outcome
-        && told.record.status != Status::Lost
+    if let Some(outcome) = &log.record.outcome
+        && log.record.status != Status::Lost
     {
         assert_eq!(outcome.output.log_bytes, seen, "{}", context());
         assert_eq!(outcome.output.dropped_bytes, 0, "{}", context());
@@ -145,11 +150,11 @@ fn judge_output(home: &Home, told: &Told, account: &Account) -> u64 {
     seen
 }
 
-/// What the command of `planned` writes if nobody ends it: see `witness` of the child_program.
-fn expected(planned: &Planned) -> (Vec<u8>, Vec<u8>) {
+/// What the command of `planned` writes unless something ends it: see `child-program record-run`.
+fn expected_output(planned: &PlannedExecution) -> (Vec<u8>, Vec<u8>) {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     for index in 0..planned.lines {
-        let line = crate::witness_line(&planned.key, index);
+        let line = crate::recorded_line(&planned.key, index);
         match index % 7 {
             3 => stderr.extend_from_slice(line.as_bytes()),
             _ => stdout.extend_from_slice(line.as_bytes()),
@@ -159,8 +164,8 @@ fn expected(planned: &Planned) -> (Vec<u8>, Vec<u8>) {
     (stdout, stderr)
 }
 
-/// Whether a fresh escherd finds everything over, with records that can be read, and no log of anything else.
-pub(super) fn judge_store(home: &std::sync::Arc<Home>) {
+/// Checks that a new escherd finds every execution finished and readable, and no log of anything else.
+pub(super) fn check_store(home: &Arc<Home>) {
     let daemon = crate::Daemon::builder().home(home).start();
     let known = crate::in_runtime(async {
         let client = Client::connect(home.socket()).await.unwrap();
@@ -172,22 +177,32 @@ pub(super) fn judge_store(home: &std::sync::Arc<Home>) {
         let (mut before, mut known) = (u64::MAX, HashSet::new());
         while let Some(record) = executions.next().await {
             let record = record.unwrap();
-            assert!(record.status.is_finished(), "not over: {record:?}");
+            assert!(record.status.is_finished(), "not finished: {record:?}");
             assert!(record.number < before, "out of order: {record:?}");
             before = record.number;
             known.insert(record.id.to_string());
         }
         known
     });
-    for name in super::scenario::names(&home.logs()) {
+    for name in file_names(&home.logs()) {
         let id = name.split('.').next().unwrap_or_default();
         assert!(known.contains(id), "{name} belongs to no execution");
     }
     daemon.stop();
-    let aside = super::scenario::names(&home.state());
-    let aside: Vec<_> = aside
-        .iter()
+    let quarantined: Vec<String> = file_names(&home.state())
+        .into_iter()
         .filter(|name| name.contains("set-aside"))
         .collect();
-    assert!(aside.is_empty(), "a store was set aside: {aside:?}");
+    assert!(
+        quarantined.is_empty(),
+        "a store was set aside: {quarantined:?}"
+    );
+}
+
+/// The names of all files in a directory, which need not exist.
+pub(super) fn file_names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
 }

@@ -1,20 +1,22 @@
-//! Killing a process inside a system call, from outside: strace(1) can send a signal when a process enters the
+//! Kills a process inside a system call, from outside: strace(1) can send a signal when a process enters the
 //! n-th call of a kind. The programs know nothing of it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{DEADLINE, watch};
+use crate::watch;
 
-/// An strace that waits for its moment. Detaches when dropped.
+/// An strace that waits for its call. Detaches when dropped.
 #[derive(Debug)]
 pub(super) struct Injection {
     strace: Child,
-    /// The file of what it says.
-    words: PathBuf,
+    /// The file that it prints to.
+    trace: PathBuf,
 }
 
 /// Whose system calls count.
@@ -27,17 +29,17 @@ pub(super) enum Reach {
 }
 
 impl Injection {
-    /// Kills `pid` in the `count`-th of `calls` from now on. `None` if it was gone before strace could look
-    /// at it.
+    /// Prepares to kill `pid` in the `count`-th of `calls` from now on. `None` if the process has exited
+    /// before strace could attach.
     pub(super) fn kill_in(
         pid: Pid,
         reach: Reach,
         calls: &str,
         count: u64,
-        folder: &Path,
+        directory: &Path,
     ) -> Option<Self> {
-        let words = folder.join("strace");
-        let _ = std::fs::remove_file(&words);
+        let trace = directory.join("strace");
+        let _ = std::fs::remove_file(&trace);
         let strace = Command::new("strace")
             .args((reach == Reach::AllThreads).then_some("-f"))
             .args(["-e", &format!("trace={calls}")])
@@ -45,43 +47,41 @@ impl Injection {
             .args(["-p", &pid.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&words).unwrap())
+            .stderr(File::create(&trace).unwrap())
             .spawn()
             .expect("strace is installed");
-        let mut injection = Injection { strace, words };
-        let attached = watch::until(folder, DEADLINE, || {
-            let said = injection.said();
-            if said.contains(" attached") {
+        let mut injection = Injection { strace, trace };
+        let is_attached = watch::until(directory, || {
+            let printed = injection.printed();
+            if printed.contains(" attached") {
                 return Some(true);
             }
-            (said.contains("attach:") || !injection.is_there()).then_some(false)
+            (printed.contains("attach:") || !injection.is_running()).then_some(false)
         });
-        attached.then_some(injection)
+        is_attached.then_some(injection)
     }
 
-    /// Waits until the process has ended, but not longer than `patience`: it may have no reason for such calls.
-    pub(super) fn wait(&self, patience: Duration) {
-        let folder = self.words.parent().expect("it lies in a folder");
-        watch::within(folder, patience, || {
-            self.said().contains("+++ killed by").then_some(())
+    /// Waits until the process has been killed, but no longer than `deadline`: it may never make such calls.
+    pub(super) fn wait(&self, deadline: Duration) {
+        let directory = self.trace.parent().expect("a file is in a directory");
+        watch::within(directory, deadline, || {
+            self.printed().contains("+++ killed by").then_some(())
         });
     }
 
-    fn said(&self) -> String {
-        std::fs::read_to_string(&self.words).unwrap_or_default()
+    fn printed(&self) -> String {
+        std::fs::read_to_string(&self.trace).unwrap_or_default()
     }
 
-    fn is_there(&mut self) -> bool {
+    fn is_running(&mut self) -> bool {
         matches!(self.strace.try_wait(), Ok(None))
     }
 }
 
 impl Drop for Injection {
     fn drop(&mut self) {
-        let _ = nix::sys::signal::kill(
-            Pid::from_raw(self.strace.id().cast_signed()),
-            nix::sys::signal::Signal::SIGTERM,
-        );
+        let pid = Pid::from_raw(self.strace.id().cast_signed());
+        let _ = kill(pid, Signal::SIGTERM);
         let _ = self.strace.wait();
     }
 }

@@ -1,23 +1,23 @@
-//! Killing escherd, its launcher and its shims at any instant, again and again, and comparing what clients were
-//! told with what commands did.
+//! Kills escherd, its launcher and its shims at any instant, again and again, and compares what clients
+//! were told with what commands did.
 //!
-//! A [`plan::Cycle`] is made from a seed: executions of every kind, and kills at random instants, some
-//! of them inside a system call that writes the store or a log. Cycles of one *round* share the folders of
-//! one escherd. After each cycle, once its clients have their answers, [`check`] compares; at the end of a
+//! A [`plan::Cycle`] is made from a seed: executions of every kind, and kills at random instants, some of
+//! them inside a system call that writes the store or a log. Cycles of one *round* share the directories of
+//! one escherd. After each cycle, once its clients have their answers, [`check`] compares. At the end of a
 //! round nothing may be left: no process, no socket, no exit record.
 //!
-//! `cargo run --release -p escher-tests --bin crashtest -- --cycles 100` runs it for long;
-//! `tests/crashtest.rs` runs a few cycles with every check of the project.
+//! `cargo run --release -p escher-tests --bin crashtest -- --cycles 100` runs it for long; the end-to-end
+//! tests run a few cycles.
 
 mod check;
-mod client;
+mod client_log;
 mod injection;
 mod plan;
 mod random;
 mod scenario;
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use plan::Cycle;
 use scenario::CrashScenario;
@@ -25,27 +25,27 @@ use scenario::CrashScenario;
 pub use plan::Targets;
 pub use random::Random;
 
-/// How long a cycle may take. It takes a second or two.
-const CYCLE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(120);
+/// How long a cycle may take. It takes a second or two on an idle machine.
+const CYCLE_DEADLINE: Duration = Duration::from_secs(300);
 
 /// What to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Where the random numbers begin. The same seed makes the same plans.
+    /// Seed of the first cycle. The same seed makes the same plans.
     pub seed: u64,
-    /// How many cycles.
+    /// Number of cycles.
     pub cycles: u64,
-    /// Cycles that share one set of folders.
+    /// Cycles that share one set of directories.
     pub cycles_per_round: u64,
     /// What is killed.
     pub targets: Targets,
-    /// `store.durability = "power"`; else `"crash"`.
+    /// Whether `store.durability` is `"power"`; else it is `"crash"`.
     pub power: bool,
 }
 
 /// What was done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Statistics {
     /// Cycles.
     pub cycles: u64,
     /// Kills of escherd at a random time.
@@ -60,41 +60,45 @@ pub struct Tally {
     pub launcher_kills: u64,
     /// Executions that were acknowledged.
     pub executions: u64,
-    /// Of these, lost: each with its own killed shim.
+    /// Of these, lost ones, each with a killed shim of its own.
     pub lost: u64,
     /// Bytes of output that were compared.
     pub output_bytes: u64,
 }
 
-/// Runs all cycles; panics with the seed where something is not as it should be.
-pub fn run(settings: Settings, mut progress: impl FnMut(&Tally)) -> Tally {
-    let mut tally = Tally::default();
+/// Runs all cycles. Panics at the first violation, after printing how to repeat its cycle.
+pub fn run(settings: Settings, mut progress: impl FnMut(&Statistics)) -> Statistics {
+    let mut statistics = Statistics::default();
     let mut next = 0;
     while next < settings.cycles {
         let mut scenario = CrashScenario::new(settings.power);
         let end = settings.cycles.min(next + settings.cycles_per_round.max(1));
         while next < end {
             let seed = settings.seed.wrapping_add(next);
-            let told = Told(seed, settings);
+            let on_panic = RepeatHint { seed, settings };
             let cycle = Cycle::new(seed, settings.targets);
-            scenario.play(&cycle, &mut tally);
-            drop(told);
+            scenario.play(&cycle, &mut statistics);
+            drop(on_panic);
             next += 1;
-            tally.cycles = next;
-            progress(&tally);
+            statistics.cycles = next;
+            progress(&statistics);
         }
-        scenario.clear_away();
+        scenario.finish();
     }
-    tally
+    statistics
 }
 
-/// Tells how to repeat a cycle that has failed.
-struct Told(u64, Settings);
+/// Prints how to repeat a cycle, if it is dropped by its panic.
+struct RepeatHint {
+    seed: u64,
+    settings: Settings,
+}
 
-impl Drop for Told {
+impl Drop for RepeatHint {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let Told(seed, Settings { targets, power, .. }) = self;
+            let RepeatHint { seed, settings } = self;
+            let Settings { targets, power, .. } = settings;
             let power = if *power { " --power" } else { "" };
             eprintln!(
                 "the cycle that failed: cargo run --release -p escher-tests --bin crashtest -- \
@@ -104,7 +108,7 @@ impl Drop for Told {
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -123,8 +127,8 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Seconds since `start`, for progress.
+/// Seconds since `start`, for progress reports.
 #[must_use]
-pub fn since(start: Instant) -> u64 {
+pub fn seconds_since(start: Instant) -> u64 {
     start.elapsed().as_secs()
 }

@@ -1,4 +1,4 @@
-//! What is to happen in a cycle.
+//! What happens in a cycle.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,35 +20,35 @@ pub struct Targets {
 /// One cycle.
 #[derive(Debug, Clone)]
 pub(super) struct Cycle {
-    pub(super) executions: Vec<Planned>,
+    pub(super) executions: Vec<PlannedExecution>,
     pub(super) kills: Vec<Kill>,
 }
 
 /// One execution.
 #[derive(Debug, Clone)]
-pub(super) struct Planned {
-    /// Also names the file in which the command keeps its own account.
+pub(super) struct PlannedExecution {
+    /// Its key, which is also the name of the file in which the command records its run.
     pub(super) key: String,
-    /// When it is submitted.
+    /// When it is submitted, after the start of the cycle.
     pub(super) after: Duration,
-    /// Lines that it writes.
+    /// Number of lines that it writes.
     pub(super) lines: u64,
-    /// Milliseconds between any ten of them.
+    /// Pause after every ten of them.
     pub(super) pause_ms: u64,
-    /// Bytes of standard input that it copies to its output.
+    /// Number of bytes of standard input that it copies to standard output.
     pub(super) stdin: Option<u64>,
     /// Its exit status.
     pub(super) code: i32,
-    /// Whether it stays until somebody ends it.
+    /// Whether it runs until it is ended from outside.
     pub(super) stays: bool,
-    /// What ends it otherwise.
-    pub(super) fate: Fate,
+    /// What ends it, unless a kill does.
+    pub(super) end: PlannedEnd,
 }
 
-/// How an execution is meant to end.
+/// What ends an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    Itself,
+pub(super) enum PlannedEnd {
+    ByItself,
     TimedOut { after_ms: u64 },
     Cancelled { after: Duration, kill: bool },
 }
@@ -56,18 +56,18 @@ pub(super) enum Fate {
 /// One kill.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kill {
-    /// When, counted from the one before.
+    /// When, after the kill before it.
     pub(super) after: Duration,
-    pub(super) what: Victim,
+    pub(super) victim: Victim,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Victim {
     Escherd,
-    /// In its so-manieth write to the store from then on.
+    /// In this write to the store from then on.
     EscherdInCommit(u64),
     Shim(u64),
-    /// In its so-manieth write to a log from then on.
+    /// In this write to a log from then on.
     ShimInAppend(u64, u64),
     Launcher,
 }
@@ -77,7 +77,7 @@ impl Cycle {
         let mut random = Random::new(seed);
         let count = 4 + random.below(8);
         let executions = (0..count)
-            .map(|index| Planned::new(seed, index, &mut random))
+            .map(|index| PlannedExecution::new(seed, index, &mut random))
             .collect();
         let kills = (0..=random.below(3))
             .map(|_| Kill::new(targets, &mut random))
@@ -86,20 +86,20 @@ impl Cycle {
     }
 }
 
-impl Planned {
+impl PlannedExecution {
     fn new(seed: u64, index: u64, random: &mut Random) -> Self {
         let millis = |random: &mut Random, bound| Duration::from_millis(random.below(bound));
-        let fate = match random.below(8) {
-            0 => Fate::TimedOut {
+        let end = match random.below(8) {
+            0 => PlannedEnd::TimedOut {
                 after_ms: 50 + random.below(400),
             },
-            1 | 2 => Fate::Cancelled {
+            1 | 2 => PlannedEnd::Cancelled {
                 after: millis(random, 300),
                 kill: random.once_in(2),
             },
-            _ => Fate::Itself,
+            _ => PlannedEnd::ByItself,
         };
-        Planned {
+        PlannedExecution {
             key: format!("{seed:016x}-{index}"),
             after: millis(random, 150),
             lines: match random.below(4) {
@@ -110,8 +110,8 @@ impl Planned {
             pause_ms: random.below(4),
             stdin: random.once_in(4).then(|| random.below(300_000)),
             code: i32::try_from(random.below(4)).unwrap_or(0),
-            stays: fate != Fate::Itself && random.once_in(2),
-            fate,
+            stays: end != PlannedEnd::ByItself && random.once_in(2),
+            end,
         }
     }
 }
@@ -136,7 +136,7 @@ impl Kill {
         let choice = random.below(choices.len() as u64);
         Kill {
             after: Duration::from_millis(random.below(250)),
-            what: choices[usize::try_from(choice).expect("a few")],
+            victim: choices[usize::try_from(choice).expect("a few")],
         }
     }
 }

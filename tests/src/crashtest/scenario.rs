@@ -1,33 +1,35 @@
-//! The escherd of a round, killed and started anew.
+//! The escherd of a round, killed and restarted.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::check::{self, file_names};
 use super::injection::{Injection, Reach};
 use super::plan::{Cycle, Kill, Victim};
-use super::{CYCLE_DEADLINE, Tally, check, client};
-use crate::{Daemon, Home, descendants, in_runtime_within, parent_of};
+use super::{CYCLE_DEADLINE, Statistics, client_log};
+use crate::{Daemon, Home, descendants, in_runtime, parent_of};
 
-/// The folders, the escherd that serves, and those before it: each watches over what it has left behind.
+/// One set of directories, the escherd that serves there, and the ones before it, which still watch over the
+/// processes that they have left behind.
 pub(super) struct CrashScenario {
     home: Arc<Home>,
     config: String,
     daemons: Vec<Daemon>,
-    /// Shims that were killed, each of which may cost one execution.
+    /// Number of shims that were killed, or that may have been. Each may cost one execution.
     shims_killed: u64,
     lost: u64,
 }
 
-/// How long a process may take to come to the system call in which it is to die. A busy one does at once; a shim
-/// whose command is silent never does, and is not worth a long wait.
-const COMMIT_PATIENCE: Duration = Duration::from_millis(400);
-const APPEND_PATIENCE: Duration = Duration::from_millis(100);
+/// How long a process may take to reach the system call in which it is killed. A busy one does so at once; a
+/// shim whose command is silent never does.
+const COMMIT_DEADLINE: Duration = Duration::from_millis(400);
+const APPEND_DEADLINE: Duration = Duration::from_millis(100);
 
-/// What the store writes with, and what a log is written with.
+/// The system calls that write the store, and those that write a log.
 const COMMIT_CALLS: &str = "pwrite64,fdatasync,ftruncate";
 const APPEND_CALLS: &str = "write,pwrite64";
 
@@ -44,20 +46,21 @@ impl CrashScenario {
             shims_killed: 0,
             lost: 0,
         };
-        std::fs::create_dir(scenario.accounts()).unwrap();
+        std::fs::create_dir(scenario.run_records()).unwrap();
         scenario.start();
         scenario
     }
 
-    fn accounts(&self) -> PathBuf {
-        self.home.work().join("accounts")
+    /// Where commands record their runs.
+    fn run_records(&self) -> PathBuf {
+        self.home.work().join("run-records")
     }
 
     fn start(&mut self) {
         let daemon = Daemon::builder()
             .home(&self.home)
             .config(&self.config)
-            .leaving_commands()
+            .leave_commands()
             .start();
         self.daemons.push(daemon);
     }
@@ -67,25 +70,26 @@ impl CrashScenario {
     }
 
     /// Plays one cycle: clients on a thread of their own, kills on this one.
-    pub(super) fn play(&mut self, cycle: &Cycle, tally: &mut Tally) {
-        let (socket, accounts) = (self.home.socket(), self.accounts());
+    pub(super) fn play(&mut self, cycle: &Cycle, statistics: &mut Statistics) {
+        let (socket, run_records) = (self.home.socket(), self.run_records());
         let planned = cycle.executions.clone();
         let clients = std::thread::spawn(move || {
-            let all = client::see_through(&socket, &accounts, planned);
-            in_runtime_within(CYCLE_DEADLINE, all)
+            let all = client_log::run_all(&socket, &run_records, planned);
+            in_runtime(async { tokio::time::timeout(CYCLE_DEADLINE, all).await })
+                .expect("the cycle ends in time")
         });
         for kill in &cycle.kills {
-            self.kill(*kill, tally);
+            self.kill(*kill, statistics);
         }
-        let told = match clients.join() {
-            Ok(told) => told,
+        let logs = match clients.join() {
+            Ok(logs) => logs,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        tally.executions += told.len() as u64;
-        let judged = check::judge(&self.home, &self.accounts(), &told);
-        tally.output_bytes += judged.output_bytes;
-        tally.lost += judged.lost;
-        self.lost += judged.lost;
+        statistics.executions += logs.len() as u64;
+        let totals = check::check_cycle(&self.home, &self.run_records(), &logs);
+        statistics.output_bytes += totals.output_bytes;
+        statistics.lost += totals.lost;
+        self.lost += totals.lost;
         assert!(
             self.lost <= self.shims_killed,
             "{} executions are lost, but only {} shims were killed",
@@ -94,71 +98,72 @@ impl CrashScenario {
         );
     }
 
-    fn kill(&mut self, kill: Kill, tally: &mut Tally) {
+    fn kill(&mut self, kill: Kill, statistics: &mut Statistics) {
         // A random instant is what is wanted, not a time at which something has happened.
         std::thread::sleep(kill.after);
-        match kill.what {
+        match kill.victim {
             Victim::Escherd => {
                 self.current().kill();
-                tally.escherd_kills += 1;
+                statistics.escherd_kills += 1;
                 self.start();
             }
             Victim::EscherdInCommit(count) => {
-                let (pid, folder) = (self.current().pid(), self.home.path().to_owned());
+                let (pid, directory) = (self.current().pid(), self.home.path().to_owned());
                 let injection =
-                    Injection::kill_in(pid, Reach::AllThreads, COMMIT_CALLS, count, &folder);
-                match self.current().exit_within(COMMIT_PATIENCE) {
-                    Some(_) => tally.escherd_injections += 1,
+                    Injection::kill_in(pid, Reach::AllThreads, COMMIT_CALLS, count, &directory);
+                match self.current().wait_for_exit_within(COMMIT_DEADLINE) {
+                    Some(_) => statistics.escherd_injections += 1,
                     None => {
                         self.current().kill();
-                        tally.escherd_kills += 1;
+                        statistics.escherd_kills += 1;
                     }
                 }
                 drop(injection);
                 self.start();
             }
-            Victim::Shim(which) => {
-                if let Some(pid) = self.some_shim(which)
+            Victim::Shim(choice) => {
+                if let Some(pid) = self.choose_shim(choice)
                     && nix::sys::signal::kill(pid, Signal::SIGKILL).is_ok()
                 {
-                    tally.shim_kills += 1;
+                    statistics.shim_kills += 1;
                     self.shims_killed += 1;
                 }
             }
-            Victim::ShimInAppend(which, count) => {
-                if let Some(pid) = self.some_shim(which) {
-                    self.inject_into_shim(pid, count, tally);
+            Victim::ShimInAppend(choice, count) => {
+                if let Some(pid) = self.choose_shim(choice) {
+                    self.kill_shim_in_append(pid, count, statistics);
                 }
             }
             Victim::Launcher => {
-                if let Some(pid) = self.named(LAUNCHER_NAME).first().copied()
+                if let Some(pid) = self.processes_named(LAUNCHER_NAME).first().copied()
                     && nix::sys::signal::kill(pid, Signal::SIGKILL).is_ok()
                 {
-                    tally.launcher_kills += 1;
+                    statistics.launcher_kills += 1;
                 }
             }
         }
     }
 
-    fn inject_into_shim(&mut self, pid: Pid, count: u64, tally: &mut Tally) {
-        let folder = self.home.path().to_owned();
+    fn kill_shim_in_append(&mut self, pid: Pid, count: u64, statistics: &mut Statistics) {
+        let directory = self.home.path().to_owned();
         let Some(injection) =
-            Injection::kill_in(pid, Reach::OneThread, APPEND_CALLS, count, &folder)
+            Injection::kill_in(pid, Reach::OneThread, APPEND_CALLS, count, &directory)
         else {
             return;
         };
-        // Its clients go on meanwhile; if it has nothing to write, it lives.
-        injection.wait(APPEND_PATIENCE);
+        // Its clients go on meanwhile. If it has nothing to write, it lives.
+        injection.wait(APPEND_DEADLINE);
         drop(injection);
+        // The signal may still be on its way when strace has detached.
+        self.shims_killed += 1;
         if kill(pid, None).is_err() || is_zombie(pid) {
-            tally.shim_injections += 1;
-            self.shims_killed += 1;
+            statistics.shim_injections += 1;
         }
     }
 
-    /// A shim that has a command, if any has.
-    fn some_shim(&self, which: u64) -> Option<Pid> {
-        let mut shims = self.named(SHIM_NAME);
+    /// Chooses a shim: one that has a command, if any has.
+    fn choose_shim(&self, choice: u64) -> Option<Pid> {
+        let mut shims = self.processes_named(SHIM_NAME);
         let busy: Vec<Pid> = shims
             .iter()
             .copied()
@@ -167,40 +172,42 @@ impl CrashScenario {
         if !busy.is_empty() {
             shims = busy;
         }
-        let place = usize::try_from(which)
+        let index = usize::try_from(choice)
             .unwrap_or(0)
             .checked_rem(shims.len())?;
-        Some(shims[place])
+        Some(shims[index])
     }
 
-    /// The processes of this name. A command has its shim's until it executes its program.
-    fn named(&self, name: &str) -> Vec<Pid> {
+    /// The processes of this name. A command has its shim's name until it executes its program, and is left
+    /// out.
+    fn processes_named(&self, name: &str) -> Vec<Pid> {
         let is_named = |pid: &Pid| name_of(*pid).as_deref() == Some(name);
         let is_command = |pid: &Pid| parent_of(*pid).is_some_and(|parent| is_named(&parent));
-        let kin = self.daemons.iter().flat_map(Daemon::processes);
-        kin.map(|kin| kin.pid)
+        let processes = self.daemons.iter().flat_map(Daemon::processes);
+        processes
+            .map(|process| process.pid)
             .filter(|pid| is_named(pid) && !is_command(pid) && !is_zombie(*pid))
             .collect()
     }
 
-    /// Stops escherd and sees that nothing is left: no process, and, once a last escherd has been there to
-    /// clear away what the killed ones could not, no file but history.
-    pub(super) fn clear_away(mut self) {
+    /// Stops escherd and checks that nothing is left: no process, and, after a last escherd has removed what
+    /// the killed ones could not, no file but the history.
+    pub(super) fn finish(mut self) {
         while let Some(daemon) = self.daemons.pop() {
             drop(daemon);
         }
-        check::judge_store(&self.home);
-        for (folder, what) in [
+        check::check_store(&self.home);
+        for (directory, what) in [
             (self.home.runtime().join("shims"), "sockets of shims"),
             (self.home.exits(), "exit records"),
         ] {
-            let left = names(&folder);
+            let left = file_names(&directory);
             assert!(left.is_empty(), "{what} are left: {left:?}");
         }
     }
 }
 
-/// The names by which the kernel knows them (proc_pid_comm(5)).
+/// The names of their processes (proc_pid_comm(5)).
 const SHIM_NAME: &str = "escher-shim";
 const LAUNCHER_NAME: &str = "escher-launcher";
 
@@ -214,11 +221,4 @@ fn is_zombie(pid: Pid) -> bool {
     status
         .lines()
         .any(|line| line.starts_with("State:") && line.contains('Z'))
-}
-
-pub(super) fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
 }

@@ -1,4 +1,4 @@
-//! What stays when a machine is off.
+//! The disks of a machine.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -8,38 +8,31 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::debian::{Debian, make_image};
-use crate::{binaries, finish};
+use crate::{binaries, run_program};
 
-/// As large as all that a test brings along may be.
+/// Size of the file system of a kit.
 const KIT_SIZE: &str = "512M";
 
-/// What a test brings along. It is at `/kit` in the machine, for reading.
+/// Files that a test brings along. They are read-only at `/kit` in the machine.
 #[derive(Debug)]
 pub struct Kit {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Kit {
-    /// One with what every machine needs.
+    /// Creates one with what every machine needs.
     #[must_use]
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        // Users of the machine look at it, too.
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-        Kit { folder }.file(&binaries::host_agent())
+        let directory = tempfile::tempdir().unwrap();
+        // The users of the machine read it, too.
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        Kit { directory }.file(&binaries::host_agent())
     }
 
-    /// With a copy of this file.
+    /// Adds a copy of this file.
     #[must_use]
     pub fn file(self, path: &Path) -> Self {
-        fs::copy(path, self.folder.path().join(path.file_name().unwrap())).unwrap();
-        self
-    }
-
-    /// With a text under this name.
-    #[must_use]
-    pub fn text(self, name: &str, text: &str) -> Self {
-        fs::write(self.folder.path().join(name), text).unwrap();
+        fs::copy(path, self.directory.path().join(path.file_name().unwrap())).unwrap();
         self
     }
 }
@@ -50,51 +43,51 @@ impl Default for Kit {
     }
 }
 
-/// The disks of a machine; gone with this value.
+/// The disks of a machine, deleted when dropped.
 #[derive(Debug)]
 pub struct Disk {
-    folder: TempDir,
+    directory: TempDir,
     kernel: PathBuf,
     initrd: PathBuf,
 }
 
 impl Disk {
-    /// A new installation, and a kit.
+    /// Creates a new installation, and a disk with a kit.
     #[must_use]
     pub fn new(debian: &Debian, kit: &Kit) -> Self {
-        let folder = tempfile::Builder::new()
+        let directory = tempfile::Builder::new()
             .prefix("escher-host-")
             .tempdir()
             .unwrap();
         let disk = Disk {
-            folder,
+            directory,
             kernel: debian.kernel(),
             initrd: debian.initrd(),
         };
         let mut copy = Command::new("cp");
         copy.arg("--sparse=always")
             .args([debian.root(), disk.root()]);
-        let _ = finish(copy).expect(0);
-        make_image(&disk.kit(), kit.folder.path(), KIT_SIZE);
+        let _ = run_program(copy).expect(0);
+        make_image(&disk.kit(), kit.directory.path(), KIT_SIZE);
         disk
     }
 
     pub(super) fn root(&self) -> PathBuf {
-        self.folder.path().join("root.ext4")
+        self.directory.path().join("root.ext4")
     }
 
     pub(super) fn kit(&self) -> PathBuf {
-        self.folder.path().join("kit.ext4")
+        self.directory.path().join("kit.ext4")
     }
 
-    /// What the machines that ran on it have written to their console.
+    /// What its machines have written to their consoles.
     pub(super) fn console(&self) -> PathBuf {
-        self.folder.path().join("console")
+        self.directory.path().join("console")
     }
 
-    /// The socket that a machine finds its test at.
+    /// The socket at which the test waits for its machine.
     pub(super) fn port(&self) -> PathBuf {
-        self.folder.path().join("port")
+        self.directory.path().join("port")
     }
 
     pub(super) fn kernel(&self) -> &Path {

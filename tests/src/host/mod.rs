@@ -1,17 +1,18 @@
-//! A whole machine for tests: Debian 12 in QEMU, with a kernel, a systemd and a clock of its own.
+//! A virtual machine for tests: Debian 12 in QEMU, with a kernel, a systemd and a clock of its own.
 //!
 //! [`Debian`] is the system as it is installed, made once and kept under `target/host`. A [`Disk`] is a copy of
-//! it, with a [`Kit`] of what a test brings along. A [`Machine`] runs on a disk, which outlives it: it can be
-//! shut down, started anew, and cut from its power. Inside, the program `hand` carries out what the test
-//! says, as many [`Task`]s at once as it likes ([`orders`] is what the two say to each other).
+//! it, with a [`Kit`] of files that a test brings along. A [`Machine`] runs on a disk, which outlives it: it
+//! can be shut down, rebooted, and cut from its power. Inside, the program `host-agent` runs the test's
+//! scripts, many [`Task`]s at once ([`agent_protocol`] is what the two send each other).
 //!
-//! QEMU works without the help of the processor (TCG), since what there is of that in virtual machines does
-//! not always run another kernel. So all is some ten times slower than elsewhere: outcomes can be asserted here, and order.
+//! QEMU emulates the processor (TCG): the acceleration that virtual machines offer does not always run
+//! another kernel. So everything takes some ten times as long as elsewhere, and tests assert outcomes and
+//! order, not speed.
 
+pub mod agent_protocol;
 mod debian;
 mod disk;
 mod machine;
-pub mod orders;
 mod task;
 
 pub use debian::Debian;
@@ -21,5 +22,5 @@ pub use task::Task;
 
 use std::time::Duration;
 
-/// How long one thing may take in a machine that is slow, on a host that is busy: a boot, a word of a task.
-const DEADLINE: Duration = Duration::from_secs(180);
+/// How long a single event may take in a slow machine on a busy host: a boot, a line of a task.
+const DEADLINE: Duration = Duration::from_secs(600);

@@ -1,4 +1,4 @@
-//! Something that a machine was told to do.
+//! Scripts that run in a machine.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,37 +10,37 @@ use std::sync::{Arc, Mutex};
 use escher_protocol::OutputStream;
 
 use super::DEADLINE;
-use super::orders::{News, Order, receive, send};
-use crate::Ended;
+use super::agent_protocol::{Report, RunScript, receive, send};
+use crate::FinishedProgram;
 
-/// Gives orders to the `hand` of a machine, and hands its news to the tasks that they are of.
+/// Sends scripts to the `host-agent` of a machine, and passes its reports to the tasks that they are about.
 #[derive(Debug)]
-pub(super) struct Orders {
+pub(super) struct AgentClient {
     port: Mutex<UnixStream>,
-    last: AtomicU32,
-    listeners: Arc<Listeners>,
-    ready: Receiver<News>,
+    last_task: AtomicU32,
+    receivers: Arc<Receivers>,
+    ready: Receiver<Report>,
 }
 
-/// Where the news of each task goes. Emptied when the machine is gone.
-type Listeners = Mutex<Option<HashMap<u32, Sender<News>>>>;
+/// Where the reports about each task go; `None` when the machine has stopped.
+type Receivers = Mutex<Option<HashMap<u32, Sender<Report>>>>;
 
-/// The number of no task.
-const NONE: u32 = 0;
+/// Stands for the machine itself, where tasks begin at 1.
+const MACHINE: u32 = 0;
 
-impl Orders {
+impl AgentClient {
     pub(super) fn new(port: UnixStream) -> Self {
         let (sender, ready) = channel();
-        let listeners = Arc::new(Mutex::new(Some(HashMap::from([(NONE, sender)]))));
-        let source = port.try_clone().unwrap();
+        let receivers = Arc::new(Mutex::new(Some(HashMap::from([(MACHINE, sender)]))));
+        let incoming = port.try_clone().unwrap();
         std::thread::spawn({
-            let listeners = listeners.clone();
-            move || spread(source, &listeners)
+            let receivers = receivers.clone();
+            move || distribute(incoming, &receivers)
         });
-        Orders {
+        AgentClient {
             port: Mutex::new(port),
-            last: AtomicU32::new(NONE),
-            listeners,
+            last_task: AtomicU32::new(MACHINE),
+            receivers,
             ready,
         }
     }
@@ -50,22 +50,22 @@ impl Orders {
         self.ready.recv_timeout(DEADLINE).map(drop)
     }
 
-    pub(super) fn give(&self, user: &str, script: &str) -> Task {
-        let task = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let (sender, news) = channel();
-        if let Some(listeners) = &mut *self.listeners.lock().unwrap() {
-            listeners.insert(task, sender);
+    pub(super) fn start(&self, user: &str, script: &str) -> Task {
+        let task = self.last_task.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, reports) = channel();
+        if let Some(receivers) = &mut *self.receivers.lock().unwrap() {
+            receivers.insert(task, sender);
         }
-        let order = Order {
+        let request = RunScript {
             task,
             user: user.to_owned(),
             script: script.to_owned(),
         };
-        // A machine that is gone shows in the news.
-        let _ = send(&mut *self.port.lock().unwrap(), &order);
+        // If the machine has stopped, the task finds out by its reports.
+        let _ = send(&mut *self.port.lock().unwrap(), &request);
         Task {
-            script: order.script,
-            news,
+            script: request.script,
+            reports,
             stdout: Vec::new(),
             stderr: Vec::new(),
             read: 0,
@@ -74,30 +74,30 @@ impl Orders {
     }
 }
 
-/// Hands out news until the machine is gone.
-fn spread(mut port: UnixStream, listeners: &Listeners) {
-    while let Ok(Some(news)) = receive::<News>(&mut port) {
-        let task = match &news {
-            News::Ready => NONE,
-            News::Output { task, .. } | News::Ended { task, .. } => *task,
+/// Passes on reports until the machine stops.
+fn distribute(mut port: UnixStream, receivers: &Receivers) {
+    while let Ok(Some(report)) = receive::<Report>(&mut port) {
+        let task = match &report {
+            Report::Ready => MACHINE,
+            Report::Output { task, .. } | Report::Ended { task, .. } => *task,
         };
-        let listeners = listeners.lock().unwrap();
-        if let Some(listener) = listeners.as_ref().and_then(|all| all.get(&task)) {
-            // One who has forgotten the task does not listen.
-            let _ = listener.send(news);
+        let receivers = receivers.lock().unwrap();
+        if let Some(receiver) = receivers.as_ref().and_then(|all| all.get(&task)) {
+            // A test that has dropped the task does not listen.
+            let _ = receiver.send(report);
         }
     }
-    *listeners.lock().unwrap() = None;
+    *receivers.lock().unwrap() = None;
 }
 
-/// A shell in a machine that was started and goes on.
+/// A shell script that was started in a machine.
 #[derive(Debug)]
 pub struct Task {
     script: String,
-    news: Receiver<News>,
+    reports: Receiver<Report>,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    /// How much of `stdout` was taken, line by line.
+    /// How much of `stdout` was returned line by line.
     read: usize,
     code: Option<i32>,
 }
@@ -106,7 +106,7 @@ impl Task {
     /// Waits for the next line on standard output.
     ///
     /// # Panics
-    /// When there is none, in the end or in time.
+    /// When the script ends or the deadline passes before.
     #[track_caller]
     pub fn line(&mut self) -> String {
         loop {
@@ -117,44 +117,44 @@ impl Task {
                 return line;
             }
             assert!(self.code.is_none(), "no further line of {self}");
-            assert!(self.hear(), "the machine is gone, with {self}");
+            assert!(self.receive(), "the machine has stopped, with {self}");
         }
     }
 
     /// Waits for its end.
     ///
     /// # Panics
-    /// When it does not end in time, or the machine is gone before.
+    /// When it does not end in time, or the machine stops before.
     #[track_caller]
     #[must_use]
-    pub fn end(mut self) -> Ended {
+    pub fn wait(mut self) -> FinishedProgram {
         while self.code.is_none() {
-            assert!(self.hear(), "the machine is gone, with {self}");
+            assert!(self.receive(), "the machine has stopped, with {self}");
         }
-        Ended {
+        FinishedProgram {
             code: self.code.unwrap(),
             stdout: self.stdout,
             stderr: self.stderr,
         }
     }
 
-    /// What it has written to standard output and got out before its machine was cut from power.
+    /// Waits until the machine has stopped. Returns what arrived of standard output until then.
     #[must_use]
-    pub fn told(mut self) -> String {
-        while self.hear() {}
+    pub fn output_until_stop(mut self) -> String {
+        while self.receive() {}
         String::from_utf8(self.stdout).expect("UTF-8")
     }
 
-    /// Waits for more of it; false when the machine is gone.
+    /// Waits for the next report; false when the machine has stopped.
     #[track_caller]
-    fn hear(&mut self) -> bool {
-        match self.news.recv_timeout(DEADLINE) {
-            Ok(News::Output { stream, data, .. }) => match stream {
+    fn receive(&mut self) -> bool {
+        match self.reports.recv_timeout(DEADLINE) {
+            Ok(Report::Output { stream, data, .. }) => match stream {
                 OutputStream::Stdout => self.stdout.extend_from_slice(&data),
                 OutputStream::Stderr => self.stderr.extend_from_slice(&data),
             },
-            Ok(News::Ended { code, .. }) => self.code = Some(code),
-            Ok(News::Ready) => {}
+            Ok(Report::Ended { code, .. }) => self.code = Some(code),
+            Ok(Report::Ready) => {}
             Err(RecvTimeoutError::Disconnected) => return false,
             Err(RecvTimeoutError::Timeout) => panic!("nothing more comes of {self}"),
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
 use escher_client::protocol::frame::FrameCodec;
-use escher_client::protocol::handshake::{ConnectionLimits, Hello, HelloReply};
+use escher_client::protocol::handshake::{Hello, HelloReply, SessionLimits};
 use escher_client::protocol::{
     ClientFrame, InstanceId, Item, Request, RequestId, Response, ServerFrame, User,
 };
@@ -26,7 +26,7 @@ pub(crate) struct Daemon {
     path: PathBuf,
     /// `None` while the daemon is away.
     listener: Option<UnixListener>,
-    pub(crate) limits: ConnectionLimits,
+    pub(crate) limits: SessionLimits,
 }
 
 impl Daemon {
@@ -44,7 +44,7 @@ impl Daemon {
             directory,
             path,
             listener: Some(listener),
-            limits: ConnectionLimits {
+            limits: SessionLimits {
                 max_frame_bytes: 100_000,
                 max_requests_in_flight: 16,
                 stream_window_bytes: WINDOW,

@@ -1,64 +1,124 @@
-//! From arguments to a request.
+//! The arguments of `run` and `submit`, and the request that they describe.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, ValueHint};
 use escher_client::{Blob, Command, ExecutionRequest, Parts, RunAs, StdinMode, Timeout};
 use uuid::Uuid;
 
-use crate::args::RequestArgs;
-use crate::args::property;
-use crate::args::values::EnvironmentEntry;
+use super::duration::{CommandTimeout, KillGrace};
+use super::resource_property::{ResourceProperty, to_limits};
+use super::values::{EnvironmentEntry, Label, RunAsUser};
 use crate::failure::Failure;
 
-/// The request that `args` describe. It has a key in any case, so that it may be repeated when the
-/// connection is lost.
-pub(crate) fn make(args: RequestArgs, stdin: StdinMode) -> Result<ExecutionRequest, Failure> {
-    let directory = working_dir(args.workdir.as_deref())?;
-    let command = match args.shell {
-        Some(text) => Command::Shell {
-            text: text.into(),
-            shell: None,
-        },
-        None => Command::Exec {
-            argv: args.command.into_iter().map(Blob::from).collect(),
-        },
-    };
-    let environment = args.env.into_iter().filter_map(EnvironmentEntry::resolve);
-    Ok(ExecutionRequest {
-        key: Some(args.key.unwrap_or_else(fresh_key).into()),
-        name: args.name.map(Into::into),
-        command,
-        environment: environment
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect(),
-        working_dir: Some(directory.into_os_string().into()),
-        run_as: args.user.map_or(RunAs::Caller, |user| user.0),
-        stdin,
-        timeout: args.timeout.map_or(Timeout::Default, |timeout| timeout.0),
-        kill_grace_ms: args.kill_after.map(|grace| grace.0),
-        limits: property::limits(&args.properties),
-        labels: args
-            .labels
-            .into_iter()
-            .map(|label| (label.0, label.1))
-            .collect(),
-        parts: Parts::new(),
-    })
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Forward standard input to the command [default: /dev/null]
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Print the id without waiting, like `submit`
+    #[arg(short, long, conflicts_with = "interactive")]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
 }
 
-fn fresh_key() -> String {
+#[derive(Debug, Args)]
+pub(crate) struct RequestArgs {
+    /// Set an environment variable, without `=V` to the caller's value (may be repeated)
+    #[arg(short, short_alias = 'E', long, value_name = "K[=V]",
+          value_parser = OsStringValueParser::new().try_map(EnvironmentEntry::parse))]
+    pub(crate) env: Vec<EnvironmentEntry>,
+    /// Run in this directory [default: the current directory]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) workdir: Option<PathBuf>,
+    /// End the command after this time: 90s, 5m, 1h30m, 1500ms, none
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<CommandTimeout>,
+    /// Time between SIGTERM and SIGKILL when the command is ended: 10s
+    #[arg(long, value_name = "TIME")]
+    pub(crate) kill_after: Option<KillGrace>,
+    /// Run as this user: a login name, or a uid as #1000
+    #[arg(short, long)]
+    pub(crate) user: Option<RunAsUser>,
+    /// Limit resources: MemoryMax=512M, CPUQuota=150%, TasksMax=100 (may be repeated)
+    #[arg(short, long = "property", value_name = "NAME=VALUE")]
+    pub(crate) properties: Vec<ResourceProperty>,
+    /// Name of the execution; begins with a letter
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Label of the execution, for filters (may be repeated)
+    #[arg(short, long = "label", value_name = "K=V")]
+    pub(crate) labels: Vec<Label>,
+    /// Idempotency key: a repeated request with the same key does not run again
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// Run this text with /bin/sh, in place of COMMAND
+    #[arg(long, value_name = "TEXT", conflicts_with = "command")]
+    pub(crate) shell: Option<OsString>,
+    /// Program and its arguments; begins at the first word that is not an option
+    #[arg(
+        required_unless_present = "shell",
+        trailing_var_arg = true,
+        value_name = "COMMAND"
+    )]
+    pub(crate) command: Vec<OsString>,
+}
+
+impl RequestArgs {
+    /// Makes the request. It always has a key, so that it can be repeated when the connection is
+    /// lost.
+    pub(crate) fn into_request(self, stdin: StdinMode) -> Result<ExecutionRequest, Failure> {
+        let directory = working_dir(self.workdir.as_deref())?;
+        let command = match self.shell {
+            Some(text) => Command::Shell {
+                text: text.into(),
+                shell: None,
+            },
+            None => Command::Exec {
+                argv: self.command.into_iter().map(Blob::from).collect(),
+            },
+        };
+        let environment = self.env.into_iter().filter_map(EnvironmentEntry::resolve);
+        Ok(ExecutionRequest {
+            key: Some(self.key.unwrap_or_else(generate_key).into()),
+            name: self.name.map(Into::into),
+            command,
+            environment: environment
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+            working_dir: Some(directory.into_os_string().into()),
+            run_as: self.user.map_or(RunAs::Caller, |user| user.0),
+            stdin,
+            timeout: self.timeout.map_or(Timeout::Default, |timeout| timeout.0),
+            kill_grace_ms: self.kill_after.map(|grace| grace.0),
+            limits: to_limits(&self.properties),
+            labels: self
+                .labels
+                .into_iter()
+                .map(|label| (label.0, label.1))
+                .collect(),
+            parts: Parts::new(),
+        })
+    }
+}
+
+fn generate_key() -> String {
     Uuid::now_v7().to_string()
 }
 
-/// Absolute, but not resolved: that is done with the command's own authority.
-fn working_dir(given: Option<&Path>) -> Result<PathBuf, Failure> {
-    match given {
-        Some(given) if given.is_absolute() => Ok(given.to_owned()),
-        given => {
-            let here = std::env::current_dir().map_err(Failure::WorkingDirectory)?;
-            let there = given.map_or(here.clone(), |given| here.join(given));
-            // Leaves out `.`; `..` stays, it may lead elsewhere through a link.
-            Ok(there.components().collect())
+/// Makes `directory` absolute. Links are not resolved: that takes the permissions of the user that
+/// the command runs as.
+fn working_dir(directory: Option<&Path>) -> Result<PathBuf, Failure> {
+    match directory {
+        Some(directory) if directory.is_absolute() => Ok(directory.to_owned()),
+        directory => {
+            let current = std::env::current_dir().map_err(Failure::WorkingDirectory)?;
+            let joined = directory.map_or(current.clone(), |directory| current.join(directory));
+            // Drops `.` but not `..`, which behind a link leads elsewhere.
+            Ok(joined.components().collect())
         }
     }
 }
@@ -68,13 +128,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directories_are_relative_to_the_callers() {
-        let here = std::env::current_dir().unwrap();
-        assert_eq!(working_dir(None).unwrap(), here);
-        assert_eq!(working_dir(Some(Path::new("."))).unwrap(), here);
+    fn working_directories_are_relative_to_the_current_one() {
+        let current = std::env::current_dir().unwrap();
+        assert_eq!(working_dir(None).unwrap(), current);
+        assert_eq!(working_dir(Some(Path::new("."))).unwrap(), current);
         assert_eq!(
             working_dir(Some(Path::new("./a/../b"))).unwrap(),
-            here.join("a/../b")
+            current.join("a/../b")
         );
         assert_eq!(
             working_dir(Some(Path::new("/x/"))).unwrap(),

@@ -1,28 +1,28 @@
-//! `attach`: an execution from its first byte to its exit status.
+//! `attach`: shows an execution from its first byte to its end.
 
-use crate::Context;
-use crate::exit_status::of_signal;
+use crate::attached::{OnClosedOutput, show_to_end};
+use crate::context::{Context, print_notice};
+use crate::exit_status::for_signal;
 use crate::failure::Failure;
-use crate::foreground::{IfUnread, see};
-use crate::signals::Interrupts;
+use crate::signals::TerminationSignals;
 
 pub(super) async fn attach(context: &Context, target: &str) -> Result<u8, Failure> {
-    let mut interrupts = Interrupts::listen()?;
+    let mut signals = TerminationSignals::catch()?;
     let attached = async {
         let client = context.connect().await?;
-        // A name may come to mean a later execution while this one is watched.
+        // A name may refer to a later execution by the time of the next request.
         let id = client.get_status(target).await?.id;
-        see(context, &client, id, IfUnread::Leave)
+        show_to_end(context, &client, id, OnClosedOutput::Detach)
             .await
-            .map_err(|failure| failure.leaving(id))
+            .map_err(|failure| failure.while_attached_to(id))
     };
     tokio::select! {
         status = attached => status,
-        signal = interrupts.next() => {
+        signal = signals.next() => {
             if !context.quiet {
-                context.say(&format!("detached from {target}, which is left as it is"));
+                print_notice(&format!("detached from {target}; the execution continues"));
             }
-            Ok(of_signal(signal))
+            Ok(for_signal(signal))
         }
     }
 }

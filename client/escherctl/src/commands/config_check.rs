@@ -1,29 +1,28 @@
-//! `config check`: what is wrong with a configuration.
+//! `config check`: has escherd check a configuration.
 
 use std::io::{self, Write};
 
-use crate::Context;
-use crate::args::ConfigCheckArgs;
-use crate::checker;
+use crate::args::verbs::ConfigCheckArgs;
+use crate::context::Context;
+use crate::escherd_check::check_configuration;
 use crate::exit_status::REFUSED;
 use crate::failure::Failure;
 use crate::render::{escape, json, print};
 
 pub(super) fn check(context: &Context, args: &ConfigCheckArgs) -> Result<u8, Failure> {
     let file = args.file.as_deref();
-    let judgement = checker::judge(args.user, file)?;
-    let valid = judgement.is_valid;
+    let report = check_configuration(args.user, file)?;
     if context.json {
-        print(&json::checked(file, valid, &judgement.faults()))?;
+        print(&json::config_check(file, report.is_valid, &report.errors()))?;
     } else {
-        for line in &judgement.said {
-            // A closed standard error leaves nobody to tell.
+        for line in &report.lines {
+            // Nothing can be reported once standard error is closed.
             let _ = writeln!(io::stderr(), "{}", escape::text(line));
         }
-        if valid && !context.quiet {
-            let what = file.map_or("the configuration".into(), |file| file.to_string_lossy());
-            print(&format!("{} is right\n", escape::text(&what)))?;
+        if report.is_valid && !context.quiet {
+            let name = file.map_or("the configuration".into(), |file| file.to_string_lossy());
+            print(&format!("{} is valid\n", escape::text(&name)))?;
         }
     }
-    Ok(if valid { 0 } else { REFUSED })
+    Ok(if report.is_valid { 0 } else { REFUSED })
 }

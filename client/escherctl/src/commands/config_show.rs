@@ -1,6 +1,6 @@
-//! `config show`: the settings that are in force.
+//! `config show`: shows the settings in force.
 
-use crate::Context;
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::{json, print, table};
 

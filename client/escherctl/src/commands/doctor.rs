@@ -1,17 +1,17 @@
-//! `doctor`: whether all is well, and what to do where it is not.
+//! `doctor`: checks the installation and suggests fixes.
 
 use escher_client::Severity;
 
-use crate::Context;
-use crate::doctor;
+use crate::context::Context;
+use crate::doctor::run_checks;
 use crate::exit_status::REFUSED;
 use crate::failure::Failure;
 use crate::render::{diagnostics, json, print};
 
 pub(super) async fn doctor(context: &Context) -> Result<u8, Failure> {
-    let all = doctor::examine(&context.socket).await;
+    let all = run_checks(&context.socket).await;
     let worst = all.iter().map(|diagnostic| diagnostic.severity).max();
-    let is_shown = |verdict| !context.quiet || verdict != Severity::Ok;
+    let is_shown = |severity| !context.quiet || severity != Severity::Ok;
     let shown: Vec<_> = all
         .iter()
         .filter(|diagnostic| is_shown(diagnostic.severity))

@@ -1,8 +1,8 @@
-//! `events`: what happens to executions.
+//! `events`: shows what happens to executions.
 
 use escher_client::EventsRequest;
 
-use crate::Context;
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::{json, print, text};
 

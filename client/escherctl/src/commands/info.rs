@@ -1,6 +1,6 @@
-//! `info`: what escherd is doing, and its limits.
+//! `info`: shows the state and the limits of escherd.
 
-use crate::Context;
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::{json, print, text};
 

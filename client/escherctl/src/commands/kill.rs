@@ -1,8 +1,8 @@
-//! `kill`: a signal to main processes.
+//! `kill`: sends a signal to the main process of executions.
 
-use super::to_each;
-use crate::Context;
-use crate::args::values::SignalNumber;
+use super::targets::for_each_target;
+use crate::args::signal::SignalNumber;
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::{json, print};
 
@@ -12,7 +12,7 @@ pub(super) async fn kill(
     targets: &[String],
 ) -> Result<u8, Failure> {
     let client = context.connect().await?;
-    to_each(context, targets, async |target| {
+    for_each_target(context, targets, async |target| {
         client.signal(target, signal).await?;
         if context.json {
             print(&json::signalled(target, signal))?;

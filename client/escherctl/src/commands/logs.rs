@@ -1,15 +1,15 @@
-//! `logs`: output from the log.
+//! `logs`: shows output from the log.
 
 use escher_client::{
     Client, Error, OutputChunk, OutputRange, OutputStart, OutputStream, StreamSelection, Timestamp,
 };
 
-use crate::Context;
-use crate::args::LogsArgs;
+use crate::args::verbs::LogsArgs;
+use crate::context::Context;
 use crate::failure::Failure;
-use crate::relay::{Piece, as_it_is, relay};
 use crate::render::json;
-use crate::render::lines::Stamper;
+use crate::render::line_timestamps::LineTimestamps;
+use crate::stdio::output::{OutputPiece, relay, unchanged};
 
 pub(super) async fn logs(context: &Context, args: LogsArgs) -> Result<u8, Failure> {
     let client = context.connect().await?;
@@ -33,34 +33,34 @@ pub(super) async fn logs(context: &Context, args: LogsArgs) -> Result<u8, Failur
     if context.json {
         relay(output, as_json).await?;
     } else if args.timestamps {
-        let mut stamper = None;
+        let mut timestamps = None;
         relay(output, async |chunk| {
-            if stamper.is_none() {
-                stamper = Some(Stamper::new(start_time(&client, target).await?));
+            if timestamps.is_none() {
+                timestamps = Some(LineTimestamps::new(start_time(&client, target).await?));
             }
-            Ok(Piece {
+            Ok(OutputPiece {
                 stream: chunk.stream,
-                bytes: stamper
+                bytes: timestamps
                     .as_mut()
-                    .map_or_else(Vec::new, |stamper| stamper.stamp(&chunk)),
+                    .map_or_else(Vec::new, |timestamps| timestamps.insert(&chunk)),
             })
         })
         .await?;
     } else {
-        relay(output, as_it_is).await?;
+        relay(output, unchanged).await?;
     }
     Ok(0)
 }
 
-/// When the command was started. Asked for with its first output in hand, so that it has been.
+/// Returns when the command was started. Called with its first output, so that it has been.
 async fn start_time(client: &Client, target: &str) -> Result<Timestamp, Error> {
     let record = client.get_status(target).await?;
     Ok(record.started_at.unwrap_or(record.submitted_at))
 }
 
-async fn as_json(chunk: OutputChunk) -> Result<Piece, Error> {
-    Ok(Piece {
+async fn as_json(chunk: OutputChunk) -> Result<OutputPiece, Error> {
+    Ok(OutputPiece {
         stream: OutputStream::Stdout,
-        bytes: json::chunk(chunk).into_bytes(),
+        bytes: json::output_chunk(chunk).into_bytes(),
     })
 }

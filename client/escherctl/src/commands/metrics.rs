@@ -1,13 +1,13 @@
-//! `metrics`: what escherd counts.
+//! `metrics`: shows the metrics of escherd.
 
-use crate::Context;
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::{json, print};
 
 pub(super) async fn metrics(context: &Context) -> Result<u8, Failure> {
     let client = context.connect().await?;
     let text = client.metrics().await?;
-    // The text is for programs that know its format; escherd makes it of its own words alone.
+    // Not escaped: escherd makes the text, and no user chooses a part of it.
     print(&if context.json {
         json::metrics(&text)
     } else {

@@ -1,4 +1,4 @@
-//! One file per verb.
+//! The verbs, one file each.
 
 mod attach;
 mod cancel;
@@ -19,13 +19,15 @@ mod result;
 mod rm;
 mod run;
 mod submit;
+mod targets;
 mod wait;
 
-use crate::Context;
-use crate::args::{ConfigVerb, Verb};
+use crate::args::Verb;
+use crate::args::verbs::ConfigVerb;
+use crate::context::Context;
 use crate::failure::Failure;
 
-/// Does what was asked; the exit status.
+/// Performs a verb and returns the exit status.
 pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<u8, Failure> {
     match verb {
         Verb::Run(args) if args.detach => submit::submit(context, args.request).await,
@@ -53,24 +55,4 @@ pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<u8, Failure
         Verb::Reload => reload::reload(context).await,
         Verb::Doctor => doctor::doctor(context).await,
     }
-}
-
-/// Does the same to each of several: one that fails is told of and does not keep the others from it.
-async fn to_each(
-    context: &Context,
-    targets: &[String],
-    mut act: impl AsyncFnMut(&str) -> Result<(), Failure>,
-) -> Result<u8, Failure> {
-    let mut failed = false;
-    for target in targets {
-        match act(target).await {
-            Ok(()) => {}
-            Err(failure) if targets.len() == 1 || failure.is_silent() => return Err(failure),
-            Err(failure) => {
-                context.complain(&failure);
-                failed = true;
-            }
-        }
-    }
-    if failed { Err(Failure::Several) } else { Ok(0) }
 }

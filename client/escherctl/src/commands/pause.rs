@@ -1,32 +1,32 @@
-//! `pause` and `resume`: executions that stand still for a while.
+//! `pause` and `resume`: stop and continue all processes of executions.
 
-use super::to_each;
-use crate::Context;
+use super::targets::for_each_target;
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::{json, print, text};
 
 pub(super) async fn pause(context: &Context, targets: &[String]) -> Result<u8, Failure> {
     let client = context.connect().await?;
-    to_each(context, targets, async |target| {
+    for_each_target(context, targets, async |target| {
         client.pause(target).await?;
-        tell(context, target, true)
+        print_state(context, target, true)
     })
     .await
 }
 
 pub(super) async fn resume(context: &Context, targets: &[String]) -> Result<u8, Failure> {
     let client = context.connect().await?;
-    to_each(context, targets, async |target| {
+    for_each_target(context, targets, async |target| {
         client.resume(target).await?;
-        tell(context, target, false)
+        print_state(context, target, false)
     })
     .await
 }
 
-fn tell(context: &Context, target: &str, paused: bool) -> Result<(), Failure> {
+fn print_state(context: &Context, target: &str, is_paused: bool) -> Result<(), Failure> {
     print(&if context.json {
-        json::paused(target, paused)
+        json::paused(target, is_paused)
     } else {
-        text::paused(target, paused)
+        text::paused(target, is_paused)
     })
 }

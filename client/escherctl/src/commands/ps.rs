@@ -1,55 +1,37 @@
-//! `ps`: what runs and what ran.
+//! `ps`: lists executions.
 
-use escher_client::{ListFilter, Selection, Timestamp};
+use escher_client::Timestamp;
 
-use crate::Context;
-use crate::args::PsArgs;
-use crate::args::filter;
+use crate::args::selection::PsArgs;
+use crate::context::{Context, print_notice};
 use crate::failure::Failure;
 use crate::render::{json, print, table, text};
 
 pub(super) async fn ps(context: &Context, args: PsArgs) -> Result<u8, Failure> {
     let limit = args.limit;
-    let selection = selection(args)?;
+    let selection = args.into_selection()?;
     let client = context.connect().await?;
     let mut executions = client.list_executions(selection).await?;
     let mut records = Vec::new();
-    let (mut shown, mut cut) = (0, false);
+    let (mut shown, mut is_truncated) = (0, false);
     while let Some(record) = executions.next().await {
         let record = record?;
         if limit > 0 && shown == limit {
-            cut = true;
+            is_truncated = true;
             break;
         }
         shown += 1;
         if context.json {
-            print(&json::line(&json::Execution::of_record(&record)))?;
+            print(&json::line(&json::Execution::from_record(&record)))?;
         } else {
             records.push(record);
         }
     }
     if !context.json {
         print(&table::executions(&records, Timestamp::now()))?;
-        if cut && !context.quiet {
-            context.say(&text::cut_at(limit));
+        if is_truncated && !context.quiet {
+            print_notice(&text::list_truncated(limit));
         }
     }
     Ok(0)
-}
-
-fn selection(args: PsArgs) -> Result<Selection, Failure> {
-    let filter = ListFilter {
-        all: args.all,
-        // One more than is shown tells whether that is all.
-        limit: match args.limit {
-            0 => 0,
-            limit => limit.saturating_add(1),
-        },
-        ..ListFilter::default()
-    };
-    Ok(Selection {
-        filter: filter::narrow(filter, args.filters)?,
-        since: args.since.map(|moment| moment.0),
-        until: args.until.map(|moment| moment.0),
-    })
 }

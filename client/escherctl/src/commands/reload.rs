@@ -1,6 +1,6 @@
-//! `reload`: the configuration, read again.
+//! `reload`: has escherd read its configuration again.
 
-use crate::Context;
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::{json, print, text};
 

@@ -1,26 +1,26 @@
-//! `result`: the output of a finished execution, as far as escherd keeps it for results.
+//! `result`: waits for an execution and shows its output, up to the output limit.
 
 use std::io;
 
-use crate::Context;
-use crate::descriptor::{direct, write_all};
+use crate::context::{Context, print_notice};
 use crate::failure::Failure;
 use crate::render::{json, print};
+use crate::stdio::unbuffered::{duplicate, write_all};
 
 pub(super) async fn result(context: &Context, target: &str) -> Result<u8, Failure> {
     let client = context.connect().await?;
     let result = client.get_result(target).await?;
     if context.json {
-        print(&json::line(&json::Execution::of_result(result)))?;
+        print(&json::line(&json::Execution::from_result(result)))?;
         return Ok(0);
     }
-    let mut stdout = direct(io::stdout()).map_err(Failure::write)?;
-    let mut stderr = direct(io::stderr()).map_err(Failure::write)?;
+    let mut stdout = duplicate(io::stdout()).map_err(Failure::write)?;
+    let mut stderr = duplicate(io::stderr()).map_err(Failure::write)?;
     write_all(&mut stdout, &result.stdout).map_err(Failure::write)?;
     write_all(&mut stderr, &result.stderr).map_err(Failure::write)?;
     if result.is_cut() && !context.quiet {
-        context.say(&format!(
-            "the output was cut; `escherctl logs {}` shows all of it",
+        print_notice(&format!(
+            "output truncated; `escherctl logs {}` shows all of it",
             result.record.id
         ));
     }

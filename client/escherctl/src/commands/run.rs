@@ -1,16 +1,16 @@
-//! `run`: a command as if it ran here.
+//! `run`: runs a command as if it were a child of the caller's shell.
 
 use std::pin::pin;
 
 use escher_client::{StdinMode, Submitted};
 
-use crate::args::RunArgs;
-use crate::args::request;
-use crate::exit_status::of_signal;
+use crate::args::request::RunArgs;
+use crate::attached::{OnClosedOutput, cancel_on_signals, show_to_end};
+use crate::context::Context;
+use crate::exit_status::for_signal;
 use crate::failure::Failure;
-use crate::foreground::{IfUnread, Overseen, oversee, see};
-use crate::signals::Interrupts;
-use crate::{Context, stdin};
+use crate::signals::TerminationSignals;
+use crate::stdio::input;
 
 pub(super) async fn run(context: &Context, args: RunArgs) -> Result<u8, Failure> {
     let stdin_mode = if args.interactive {
@@ -18,37 +18,36 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<u8, Failure>
     } else {
         StdinMode::Null
     };
-    let request = request::make(args.request, stdin_mode)?;
+    let request = args.request.into_request(stdin_mode)?;
     let key = request.key.clone().unwrap_or_default();
-    let mut interrupts = Interrupts::listen()?;
+    let mut signals = TerminationSignals::catch()?;
     let client = tokio::select! {
         client = context.connect() => client?,
-        signal = interrupts.next() => return Ok(of_signal(signal)),
+        signal = signals.next() => return Ok(for_signal(signal)),
     };
 
     let mut execute = pin!(client.execute(request));
-    let mut heard = 0;
+    let mut received_signals = 0;
     let Submitted { id, .. } = loop {
         tokio::select! {
             submitted = &mut execute => {
-                break submitted.map_err(|error| Failure::from(error).in_doubt(&key))?;
+                break submitted.map_err(|error| Failure::from(error).while_submitting(&key))?;
             }
-            // The command may have been accepted: what was asked for is done once its id is known,
-            // unless somebody insists.
-            signal = interrupts.next() => {
-                heard += 1;
-                if heard > 1 {
-                    return Ok(of_signal(signal));
+            // escherd may have accepted the command: the first signal cancels it once its id is
+            // known, the second exits.
+            signal = signals.next() => {
+                received_signals += 1;
+                if received_signals > 1 {
+                    return Ok(for_signal(signal));
                 }
             }
         }
     };
     if args.interactive {
-        stdin::forward(client.stdin(id))?;
+        input::forward(client.stdin(id))?;
     }
-    let seen = see(context, &client, id, IfUnread::Cancel);
-    match oversee(context, &client, id, &mut interrupts, heard, seen).await {
-        Ok(Overseen::Done(status) | Overseen::Left(status)) => Ok(status),
-        Err(failure) => Err(failure.leaving(id)),
-    }
+    let status = show_to_end(context, &client, id, OnClosedOutput::Cancel);
+    cancel_on_signals(&client, id, &mut signals, received_signals, status)
+        .await
+        .map_err(|failure| failure.while_attached_to(id))
 }

@@ -1,28 +1,27 @@
-//! `submit`, and `run -d`: a command on its way.
+//! `submit` and `run -d`: submit a command without waiting for it.
 
 use escher_client::StdinMode;
 
-use crate::Context;
-use crate::args::RequestArgs;
-use crate::args::request;
+use crate::args::request::RequestArgs;
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::{json, print};
 
 pub(super) async fn submit(context: &Context, args: RequestArgs) -> Result<u8, Failure> {
     let has_key = args.key.is_some();
-    let request = request::make(args, StdinMode::Null)?;
+    let request = args.into_request(StdinMode::Null)?;
     let key = request.key.clone().unwrap_or_default();
     let client = context.connect().await?;
     let submitted = client
         .execute(request)
         .await
-        .map_err(|error| Failure::from(error).in_doubt(&key))?;
+        .map_err(|error| Failure::from(error).while_submitting(&key))?;
     if context.json {
         let record = client.get_status(submitted.id).await?;
-        // A key of escherctl's own is known only from asking again after a lost connection.
-        let existing = submitted.existing && has_key;
-        let submission = json::Execution::of_submission(&record, existing);
-        print(&json::line(&submission))?;
+        // A generated key exists only if the request was repeated after a lost connection.
+        let is_existing = submitted.existing && has_key;
+        let execution = json::Execution::from_submission(&record, is_existing);
+        print(&json::line(&execution))?;
     } else {
         print(&format!("{}\n", submitted.id))?;
     }

@@ -1,30 +1,30 @@
-//! `wait`: the end of executions.
+//! `wait`: waits for executions to finish.
 
 use escher_client::Status;
 
-use super::to_each;
-use crate::Context;
-use crate::exit_status::of_record;
+use super::targets::for_each_target;
+use crate::attached::print_end_reason;
+use crate::context::Context;
+use crate::exit_status::{REFUSED, for_record};
 use crate::failure::Failure;
-use crate::foreground::tell_verdict;
 use crate::render::{json, print};
 
 pub(super) async fn wait(context: &Context, targets: &[String]) -> Result<u8, Failure> {
     let client = context.connect().await?;
     let mut status = 0;
-    to_each(context, targets, async |target| {
+    for_each_target(context, targets, async |target| {
         let record = client
             .wait_for_completion(target)
             .await
-            .map_err(|error| Failure::from(error).leaving(target))?;
+            .map_err(|error| Failure::from(error).while_attached_to(target))?;
         if targets.len() == 1 {
-            status = of_record(&record);
-            tell_verdict(context, &record);
+            status = for_record(&record);
+            print_end_reason(context, &record);
         } else if record.status != Status::Completed {
-            status = 1;
+            status = REFUSED;
         }
         if context.json {
-            print(&json::line(&json::Execution::of_record(&record)))?;
+            print(&json::line(&json::Execution::from_record(&record)))?;
         }
         Ok(())
     })

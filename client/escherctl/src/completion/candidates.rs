@@ -1,4 +1,4 @@
-//! What stands for each value.
+//! Candidates for the values of options and arguments.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -13,24 +13,24 @@ use clap_complete::engine::{
 use escher_client::Status;
 use nix::sys::signal::Signal;
 
-use super::executions::{self, Stage};
-use super::words::Line;
-use crate::args::property::PROPERTIES;
+use super::command_line::CommandLine;
+use super::executions::{self, StateFilter};
+use crate::args::resource_property::PROPERTIES;
 
-/// `command`, with something on offer for the values of what is in `line`.
-pub(super) fn offer(command: Command, line: &Line) -> Command {
+/// Adds candidates for the values of `command`.
+pub(super) fn add_candidates(command: Command, line: &CommandLine) -> Command {
     command.mut_subcommands(|verb| {
-        let stage = stage(verb.get_name());
-        verb.mut_args(|arg| offer_values(arg, stage, line))
+        let states = accepted_states(verb.get_name());
+        verb.mut_args(|arg| add_to_argument(arg, states, line))
     })
 }
 
-fn offer_values(arg: Arg, stage: Stage, line: &Line) -> Arg {
+fn add_to_argument(arg: Arg, states: StateFilter, line: &CommandLine) -> Arg {
     match arg.get_id().as_str() {
         "target" | "targets" => {
             let socket = line.socket();
             arg.add(ArgValueCandidates::new(move || {
-                executions::candidates(socket.clone(), stage)
+                executions::candidates(socket.clone(), states)
             }))
         }
         "filters" => arg.add(ArgValueCompleter::new(filters)),
@@ -43,64 +43,62 @@ fn offer_values(arg: Arg, stage: Stage, line: &Line) -> Arg {
     }
 }
 
-/// Which executions a verb is for.
-fn stage(verb: &str) -> Stage {
+/// Returns which executions the verb acts on.
+fn accepted_states(verb: &str) -> StateFilter {
     match verb {
-        "wait" | "cancel" | "kill" | "pause" | "resume" => Stage::Unfinished,
-        "rm" => Stage::Finished,
-        _ => Stage::Any,
+        "wait" | "cancel" | "kill" | "pause" | "resume" => StateFilter::Unfinished,
+        "rm" => StateFilter::Finished,
+        _ => StateFilter::Any,
     }
 }
 
-/// Those of `candidates` that `current` begins.
-fn beginning(
+/// Returns the `candidates` that begin with `current`.
+fn with_prefix(
     current: &OsStr,
     candidates: impl IntoIterator<Item = CompletionCandidate>,
 ) -> Vec<CompletionCandidate> {
     let current = current.as_encoded_bytes();
-    let fits = |candidate: &CompletionCandidate| {
+    let has_prefix = |candidate: &CompletionCandidate| {
         candidate
             .get_value()
             .as_encoded_bytes()
             .starts_with(current)
     };
-    candidates.into_iter().filter(fits).collect()
+    candidates.into_iter().filter(has_prefix).collect()
 }
 
 fn filters(current: &OsStr) -> Vec<CompletionCandidate> {
     let prefixed = |key: &str, values: Vec<CompletionCandidate>| {
         let prefixed = values.into_iter().map(|value| value.add_prefix(key));
-        beginning(current, prefixed.collect::<Vec<_>>())
+        with_prefix(current, prefixed.collect::<Vec<_>>())
     };
-    let written = current.as_encoded_bytes();
-    if written.starts_with(b"status=") {
+    let typed = current.as_encoded_bytes();
+    if typed.starts_with(b"status=") {
         let names = Status::TABLE.map(|(_, name)| CompletionCandidate::new(name));
         return prefixed("status=", names.into());
     }
-    if written.starts_with(b"user=") {
+    if typed.starts_with(b"user=") {
         return prefixed("user=", users());
     }
     let keys = [
-        ("status=", "how far it is"),
-        ("user=", "as whom it runs"),
-        ("name=", "its name"),
-        ("label.", "one of its labels: label.KEY=VALUE"),
+        ("status=", "status of the execution"),
+        ("user=", "user that the command runs as"),
+        ("name=", "name of the execution"),
+        ("label.", "label of the execution: label.KEY=VALUE"),
     ];
-    let more = keys
-        .into_iter()
-        .filter(|(key, _)| key.as_bytes() != written);
-    let more = more.map(|(key, help)| CompletionCandidate::new(key).help(Some(help.into())));
-    beginning(current, more)
+    let keys = keys.into_iter().filter(|(key, _)| key.as_bytes() != typed);
+    let keys = keys.map(|(key, help)| CompletionCandidate::new(key).help(Some(help.into())));
+    with_prefix(current, keys)
 }
 
 fn properties() -> Vec<CompletionCandidate> {
-    let offer = |(name, example): (&str, &str)| {
+    let candidate = |(name, example): (&str, &str)| {
         CompletionCandidate::new(format!("{name}=")).help(Some(example.to_owned().into()))
     };
-    PROPERTIES.map(offer).into()
+    PROPERTIES.map(candidate).into()
 }
 
-/// Names as kill(1) has them; with SIG before only where that was begun.
+/// Returns the names of kill(1); those with SIG are offered only after `SIG` is typed.
 fn signals() -> Vec<CompletionCandidate> {
     let mut signals = Vec::new();
     for signal in Signal::iterator() {
@@ -112,7 +110,7 @@ fn signals() -> Vec<CompletionCandidate> {
     signals
 }
 
-/// The host's own users. There may be others, of directories that are not to be listed at every key.
+/// Returns the users in /etc/passwd. Directory services are not listed: that may take long.
 fn users() -> Vec<CompletionCandidate> {
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let names = passwd.lines().filter_map(|line| line.split(':').next());
@@ -120,57 +118,65 @@ fn users() -> Vec<CompletionCandidate> {
     names.map(CompletionCandidate::new).collect()
 }
 
-/// A program by its path, or by its name in one of the directories of PATH.
+/// Returns programs by their path, or by their name in the directories of PATH.
 fn programs(current: &OsStr) -> Vec<CompletionCandidate> {
     if current.is_empty() || current.as_encoded_bytes().contains(&b'/') {
         return PathCompleter::any().filter(is_program).complete(current);
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let entries = std::env::split_paths(&path).filter_map(|directory| fs::read_dir(directory).ok());
-    let named = entries.flatten().flatten().filter(|entry| {
+    let matching = entries.flatten().flatten().filter(|entry| {
         let name = entry.file_name();
         name.as_encoded_bytes()
             .starts_with(current.as_encoded_bytes())
             && is_program(&entry.path())
     });
-    let names: BTreeSet<OsString> = named.map(|entry| entry.file_name()).collect();
+    let names: BTreeSet<OsString> = matching.map(|entry| entry.file_name()).collect();
     names.into_iter().map(CompletionCandidate::new).collect()
 }
 
 fn is_program(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
+    fs::metadata(path)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::Cli;
+    use clap::CommandFactory;
 
     #[test]
-    fn every_value_that_can_be_known_is_on_offer() {
+    fn every_value_that_can_be_listed_has_candidates() {
         let words = ["escherctl", ""].map(OsString::from);
-        let command = crate::command().disable_help_subcommand(true);
-        let mut command = offer(command, &Line::read(words.into()));
+        let command = Cli::command().disable_help_subcommand(true);
+        let mut command = add_candidates(command, &CommandLine::parse(words.into()));
         command.build();
-        let mut offered = 0;
+        let mut count = 0;
         for verb in command.get_subcommands() {
             for arg in verb.get_arguments() {
                 let value = match arg.get_value_names() {
                     Some([name]) => name.as_str(),
                     _ => arg.get_id().as_str(),
                 };
-                let is_known = matches!(value, "ID" | "COMMAND" | "USER" | "SIGNAL")
+                let can_be_listed = matches!(value, "ID" | "COMMAND" | "USER" | "SIGNAL")
                     || matches!(arg.get_long(), Some("filter" | "property"));
-                let is_offered = arg.get::<ArgValueCandidates>().is_some()
+                let has_candidates = arg.get::<ArgValueCandidates>().is_some()
                     || arg.get::<ArgValueCompleter>().is_some();
-                assert_eq!(is_known, is_offered, "{arg} of {}", verb.get_name());
-                offered += usize::from(is_offered);
+                assert_eq!(
+                    can_be_listed,
+                    has_candidates,
+                    "{arg} of {}",
+                    verb.get_name()
+                );
+                count += usize::from(has_candidates);
             }
         }
-        assert!(offered > 12, "{offered}");
+        assert!(count > 12, "{count}");
     }
 
     #[test]
-    fn a_filter_has_keys_and_some_keys_have_values() {
+    fn completes_the_keys_of_filters_and_some_values() {
         let values = |current: &str| -> Vec<String> {
             let found = filters(current.as_ref()).into_iter();
             found

@@ -1,6 +1,6 @@
-# Completion for escherctl, which is asked itself what could stand at the cursor.
+# Completion for escherctl, which itself prints the candidates for the word at the cursor.
 _escherctl() {
-    # Bash breaks words at = and : and then says that there is nothing yet at the cursor.
+    # Bash splits words at = and :, and after one of them passes an empty word as $2.
     local word=${COMP_WORDS[COMP_CWORD]}
     [[ $word == [=:]* ]] || word=$2
     mapfile -t COMPREPLY < <(

@@ -1,4 +1,4 @@
-# Completion for escherctl, which is asked itself what could stand at the cursor.
+# Completion for escherctl, which itself prints the candidates for the word at the cursor.
 complete --keep-order --exclusive --command escherctl --arguments "(
     ESCHER_COMPLETE=fish escherctl -- \
         (commandline --current-process --tokenize --cut-at-cursor) \

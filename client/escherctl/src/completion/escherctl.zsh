@@ -1,22 +1,22 @@
 #compdef escherctl
-# Completion for escherctl, which is asked itself what could stand at the cursor.
+# Completion for escherctl, which itself prints the candidates for the word at the cursor.
 _escherctl() {
     local line
-    local -a whole begun
+    local -a full partial
     for line in "${(@f)$(
         ESCHER_COMPLETE=zsh escherctl -- "${(@)words[1,CURRENT-1]}" "$PREFIX" 2>/dev/null
     )}"; do
         case ${line%%:*} in
             '') ;;
-            *[=/.]) begun+=("$line") ;;
-            *) whole+=("$line") ;;
+            *[=/.]) partial+=("$line") ;;
+            *) full+=("$line") ;;
         esac
     done
-    (( $#begun )) && _describe -V value begun -S ''
-    (( $#whole )) && _describe -V value whole
+    (( $#partial )) && _describe -V value partial -S ''
+    (( $#full )) && _describe -V value full
 }
 
-# Loaded by name it is asked at once, sourced it waits to be.
+# Autoloaded from fpath, the file is the function and has to run it; sourced, it only registers it.
 if [[ ${funcstack[1]} == _escherctl ]]; then
     _escherctl "$@"
 else

@@ -1,4 +1,4 @@
-//! The executions that there are at the moment.
+//! Executions as candidates.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -8,55 +8,54 @@ use clap_complete::CompletionCandidate;
 use escher_client::{Connector, ExecutionRecord, ListFilter, Status};
 
 use crate::render::escape;
-use crate::socket::SocketChoice;
+use crate::socket_choice::SocketChoice;
 
-/// How far those executions are that are of interest.
+/// Which executions to offer, by their state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum StateFilter {
     Unfinished,
     Finished,
     Any,
 }
 
-/// For so long somebody who has pressed a key may be kept waiting.
-const PATIENCE: Duration = Duration::from_millis(800);
+/// How long a person may have to wait for candidates.
+const TIMEOUT: Duration = Duration::from_millis(800);
 
-/// Most executions on offer, the newest.
-const MOST: u32 = 100;
+/// How many executions are offered at most, the newest.
+const LIMIT: u32 = 100;
 
-/// Most characters of a command that are shown beside it.
-const MOST_SHOWN: usize = 60;
+/// How many characters of the command a candidate's description shows at most.
+const COMMAND_WIDTH: usize = 60;
 
-/// Numbers and names, newest first, and the ids of those that know no other way. None without a word where
-/// there is no escherd, or none that answers soon.
-pub(super) fn candidates(socket: Option<PathBuf>, stage: Stage) -> Vec<CompletionCandidate> {
+/// Returns numbers, names and ids, newest first; nothing if escherd does not answer in time.
+pub(super) fn candidates(socket: Option<PathBuf>, states: StateFilter) -> Vec<CompletionCandidate> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let Ok(runtime) = runtime else {
         return Vec::new();
     };
-    let asked =
-        runtime.block_on(async { tokio::time::timeout(PATIENCE, ask(socket, stage)).await });
-    let records = asked.ok().flatten().unwrap_or_default();
-    // Nothing that is still under way matters any more.
+    let records =
+        runtime.block_on(async { tokio::time::timeout(TIMEOUT, list(socket, states)).await });
+    let records = records.ok().flatten().unwrap_or_default();
+    // Does not wait for a lookup that is still running.
     runtime.shutdown_background();
-    offer(&records)
+    to_candidates(&records)
 }
 
-async fn ask(socket: Option<PathBuf>, stage: Stage) -> Option<Vec<ExecutionRecord>> {
-    let connector = Connector::new(SocketChoice::make(socket).path())
+async fn list(socket: Option<PathBuf>, states: StateFilter) -> Option<Vec<ExecutionRecord>> {
+    let connector = Connector::new(SocketChoice::resolve(socket).path())
         .name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
         .reconnect_within(Duration::ZERO);
     let client = connector.connect().await.ok()?;
     let finished = Status::TABLE.map(|row| row.0).into_iter();
     let filter = ListFilter {
-        all: stage != Stage::Unfinished,
-        statuses: match stage {
-            Stage::Finished => finished.filter(|status| status.is_finished()).collect(),
+        all: states != StateFilter::Unfinished,
+        statuses: match states {
+            StateFilter::Finished => finished.filter(|status| status.is_finished()).collect(),
             _ => Vec::new(),
         },
-        limit: MOST,
+        limit: LIMIT,
         ..ListFilter::default()
     };
     let mut found = client.list_executions(filter).await.ok()?;
@@ -67,30 +66,31 @@ async fn ask(socket: Option<PathBuf>, stage: Stage) -> Option<Vec<ExecutionRecor
     Some(records)
 }
 
-fn offer(records: &[ExecutionRecord]) -> Vec<CompletionCandidate> {
+fn to_candidates(records: &[ExecutionRecord]) -> Vec<CompletionCandidate> {
     let mut names = HashSet::new();
     let mut candidates = Vec::new();
     for record in records {
-        let (number, about) = (record.number.to_string(), about(record));
-        let candidate = |value: &str| CompletionCandidate::new(value).help(Some((&about).into()));
+        let (number, description) = (record.number.to_string(), describe(record));
+        let candidate =
+            |value: &str| CompletionCandidate::new(value).help(Some((&description).into()));
         candidates.push(candidate(&number));
         if let Some(name) = record.name.as_deref() {
-            // A name means the newest that bears it.
+            // A name refers to the newest execution that has it.
             if names.insert(name) {
                 candidates.push(candidate(name));
             }
         }
-        // Seen only by who has begun one, for nobody wants to read them.
+        // Offered only once a part of it is typed.
         candidates.push(candidate(&record.id.to_string()).hide(true));
     }
     candidates
 }
 
-/// State and command, as a line for people.
-fn about(record: &ExecutionRecord) -> String {
+/// Returns state and command on one line.
+fn describe(record: &ExecutionRecord) -> String {
     let argv = record.command.to_argv();
     let command = escape::command_line(argv.iter().map(|word| &word[..]));
-    let mut shown: String = command.chars().take(MOST_SHOWN).collect();
+    let mut shown: String = command.chars().take(COMMAND_WIDTH).collect();
     if record.command_cut || shown.len() < command.len() {
         shown.push('…');
     }

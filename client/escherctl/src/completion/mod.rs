@@ -1,59 +1,58 @@
-//! What could stand at the cursor of a shell's command line.
+//! Completions for shells.
 //!
-//! A shell with one of the [`SCRIPTS`] runs `ESCHER_COMPLETE=SHELL escherctl -- WORD…` with the words up to the
-//! cursor; without words it gets the script. `words` reads the line as escherctl would, `candidates` says what
-//! stands for each value, `executions` asks escherd for what it has at the moment, `shell` is what differs between shells.
+//! A shell with one of the [`SCRIPTS`] runs `ESCHER_COMPLETE=SHELL escherctl -- WORD…` with the
+//! words up to the cursor and reads the candidates from standard output. Without words it gets the
+//! script. `command_line` parses the words, `candidates` knows the values of options, `executions`
+//! asks escherd, and `shell` has what differs between shells.
 
 mod candidates;
+mod command_line;
 mod executions;
 mod shell;
-mod words;
 
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use clap_complete::engine::{CompletionCandidate, complete};
 
-use self::shell::Shell;
-use self::words::Line;
-use super::exit_status::{conduct_of, of_usage};
-use super::{render, say};
+use crate::args::Cli;
+use crate::context::print_notice;
+use crate::exit_status::{ExitMapping, for_usage_error};
+use crate::render;
+use command_line::CommandLine;
+use shell::Shell;
 
-/// The variable that names the shell that asks.
+pub use shell::SCRIPTS;
+
+/// The variable in which a shell passes its name.
 const VARIABLE: &str = "ESCHER_COMPLETE";
 
-/// What makes a shell ask: its name, and what it has to read.
-pub const SCRIPTS: [(&str, &str); 3] = [
-    ("bash", include_str!("escherctl.bash")),
-    ("zsh", include_str!("escherctl.zsh")),
-    ("fish", include_str!("escherctl.fish")),
-];
-
-/// Answers, if it is a shell that asks.
-pub(super) fn answer(arguments: &[OsString]) -> Option<ExitCode> {
+/// Prints candidates or a script if a shell has called escherctl for completion.
+pub(super) fn respond(arguments: &[OsString]) -> Option<ExitCode> {
     let name = std::env::var_os(VARIABLE).filter(|name| !name.is_empty())?;
-    let Some((shell, script)) = Shell::named(&name) else {
+    let Some((shell, script)) = Shell::by_name(&name) else {
         let names = SCRIPTS.map(|(name, _)| name).join(", ");
-        let name = name.to_string_lossy();
-        say(&format!(
-            "{VARIABLE}={name}: there are completions for {names}"
+        print_notice(&format!(
+            "{VARIABLE}={}: unknown shell; expected one of {names}",
+            name.to_string_lossy()
         ));
-        return Some(ExitCode::from(of_usage(conduct_of(""))));
+        return Some(ExitCode::from(for_usage_error(ExitMapping::Verb)));
     };
-    let answer = match arguments.get(1..).unwrap_or_default() {
+    let output = match arguments.get(1..).unwrap_or_default() {
         [] => script.to_owned(),
-        [_separator, words @ ..] => candidates_at(shell, words).unwrap_or_default(),
+        [_separator, words @ ..] => candidates_at_cursor(shell, words).unwrap_or_default(),
     };
-    // A shell that does not listen any more misses nothing.
-    let _ = render::print(&answer);
+    // A shell that has closed the pipe needs no candidates.
+    let _ = render::print(&output);
     Some(ExitCode::SUCCESS)
 }
 
-/// The candidates for the last of these words, as the shell reads them.
-fn candidates_at(shell: Shell, words: &[OsString]) -> io::Result<String> {
-    let line = Line::read(shell.join(words));
-    let mut command = candidates::offer(super::command(), &line);
+/// Returns the candidates for the last of these words, as the shell reads them.
+fn candidates_at_cursor(shell: Shell, words: &[OsString]) -> io::Result<String> {
+    let line = CommandLine::parse(shell.rejoin_words(words));
+    let mut command = candidates::add_candidates(Cli::command(), &line);
     let last = line.words().len().saturating_sub(1);
     let directory = std::env::current_dir().ok();
     let found = complete(
@@ -62,13 +61,13 @@ fn candidates_at(shell: Shell, words: &[OsString]) -> io::Result<String> {
         last,
         directory.as_deref(),
     )?;
-    // Where nothing was begun, options would only bury what a verb is about.
+    // Options are offered only once a dash is typed, unless there is nothing else to offer.
     let is_option =
         |found: &CompletionCandidate| found.get_value().as_encoded_bytes().starts_with(b"-");
     let hides_options = line.at_cursor().is_empty() && !found.iter().all(is_option);
     Ok(found
         .iter()
         .filter(|candidate| !(hides_options && is_option(candidate)))
-        .filter_map(|candidate| shell.show(candidate, line.at_cursor()))
+        .filter_map(|candidate| shell.candidate_line(candidate, line.at_cursor()))
         .collect())
 }

@@ -1,11 +1,17 @@
-//! In what shells differ.
+//! The differences between shells.
 
 use std::ffi::{OsStr, OsString};
 
 use clap_complete::CompletionCandidate;
 
-use super::SCRIPTS;
 use crate::render::escape;
+
+/// The completion script of each shell.
+pub const SCRIPTS: [(&str, &str); 3] = [
+    ("bash", include_str!("escherctl.bash")),
+    ("zsh", include_str!("escherctl.zsh")),
+    ("fish", include_str!("escherctl.fish")),
+];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shell {
@@ -15,8 +21,8 @@ pub(super) enum Shell {
 }
 
 impl Shell {
-    /// The shell of this name, and its script.
-    pub(super) fn named(name: &OsStr) -> Option<(Shell, &'static str)> {
+    /// Finds a shell and its script by name.
+    pub(super) fn by_name(name: &OsStr) -> Option<(Shell, &'static str)> {
         let shells = [Shell::Bash, Shell::Zsh, Shell::Fish];
         let mut known = shells.into_iter().zip(SCRIPTS);
         known
@@ -24,28 +30,33 @@ impl Shell {
             .map(|(shell, (_, script))| (shell, script))
     }
 
-    /// The words as they are in the line. Bash breaks them at `=` and `:`.
-    pub(super) fn join(self, words: &[OsString]) -> Vec<OsString> {
+    /// Returns the words as they were typed. Bash splits them at `=` and `:`.
+    pub(super) fn rejoin_words(self, words: &[OsString]) -> Vec<OsString> {
         if self != Shell::Bash {
             return words.to_vec();
         }
         let mut joined: Vec<OsString> = Vec::new();
         let mut is_open = false;
         for word in words {
-            let is_break = !word.is_empty() && word.as_encoded_bytes().iter().all(is_break);
+            let is_separator = !word.is_empty() && word.as_encoded_bytes().iter().all(splits_words);
             match joined.last_mut() {
-                Some(last) if is_open || is_break => last.push(word),
+                Some(last) if is_open || is_separator => last.push(word),
                 _ => joined.push(word.clone()),
             }
-            is_open = is_break;
+            is_open = is_separator;
         }
         joined
     }
 
-    /// A line with the candidate for the word at the cursor; `None` where no shell could take it up.
+    /// Returns the line that offers a candidate for the word at the cursor; `None` if shells cannot
+    /// read it.
     ///
-    /// Fish and zsh quote by themselves what is to stand in the line as it is. Bash takes it as it comes.
-    pub(super) fn show(self, candidate: &CompletionCandidate, at_cursor: &OsStr) -> Option<String> {
+    /// Fish and zsh quote candidates themselves; bash inserts them as they are.
+    pub(super) fn candidate_line(
+        self,
+        candidate: &CompletionCandidate,
+        at_cursor: &OsStr,
+    ) -> Option<String> {
         let value = candidate.get_value().to_str()?;
         if value.contains(escape::is_unsafe) {
             return None;
@@ -53,10 +64,10 @@ impl Shell {
         let help = candidate.get_help().map(ToString::to_string);
         let help = help.as_deref().and_then(|help| help.lines().next());
         Some(match (self, help) {
-            (Shell::Bash, _) => quoted(behind_last_break(value, at_cursor)) + "\n",
-            (Shell::Zsh, None) => format!("{}\n", zsh_escaped(value)),
+            (Shell::Bash, _) => quote(after_last_separator(value, at_cursor)) + "\n",
+            (Shell::Zsh, None) => format!("{}\n", escape_zsh(value)),
             (Shell::Zsh, Some(help)) => {
-                format!("{}:{}\n", zsh_escaped(value), help.replace('\\', "\\\\"))
+                format!("{}:{}\n", escape_zsh(value), help.replace('\\', "\\\\"))
             }
             (Shell::Fish, None) => format!("{value}\n"),
             (Shell::Fish, Some(help)) => format!("{value}\t{help}\n"),
@@ -64,20 +75,20 @@ impl Shell {
     }
 }
 
-/// Whether bash breaks words here.
-fn is_break(byte: &u8) -> bool {
+/// Whether bash splits words at this byte.
+fn splits_words(byte: &u8) -> bool {
     matches!(byte, b'=' | b':')
 }
 
-/// What bash puts in place of the last piece of the word.
-fn behind_last_break<'a>(value: &'a str, at_cursor: &OsStr) -> &'a str {
-    let broken = at_cursor.as_encoded_bytes().iter().rposition(is_break);
-    let kept = broken.map_or(0, |at| at + 1);
-    value.get(kept..).unwrap_or(value)
+/// Returns what bash inserts in place of the last piece of the word at the cursor.
+fn after_last_separator<'a>(value: &'a str, at_cursor: &OsStr) -> &'a str {
+    let separator = at_cursor.as_encoded_bytes().iter().rposition(splits_words);
+    let start = separator.map_or(0, |at| at + 1);
+    value.get(start..).unwrap_or(value)
 }
 
-/// With a backslash before everything that could be more to bash than a letter.
-fn quoted(value: &str) -> String {
+/// Puts a backslash before everything that could have a meaning to bash.
+fn quote(value: &str) -> String {
     let mut quoted = String::with_capacity(value.len());
     for (at, c) in value.char_indices() {
         let is_plain = c.is_alphanumeric() || "_@%+=:,./-".contains(c) || (at == 0 && c == '~');
@@ -89,8 +100,8 @@ fn quoted(value: &str) -> String {
     quoted
 }
 
-/// Zsh separates value and help by a colon.
-fn zsh_escaped(value: &str) -> String {
+/// Escapes colons, which zsh takes for the end of the value.
+fn escape_zsh(value: &str) -> String {
     value.replace('\\', "\\\\").replace(':', "\\:")
 }
 
@@ -98,30 +109,30 @@ fn zsh_escaped(value: &str) -> String {
 mod tests {
     use super::*;
 
-    fn join(words: &[&str]) -> Vec<OsString> {
+    fn rejoin(words: &[&str]) -> Vec<OsString> {
         let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-        Shell::Bash.join(&words)
+        Shell::Bash.rejoin_words(&words)
     }
 
     #[test]
-    fn words_that_bash_breaks_are_whole_again() {
+    fn rejoins_the_words_that_bash_splits() {
         assert_eq!(
-            join(&["ps", "--filter", "status", "=", "fa"]),
+            rejoin(&["ps", "--filter", "status", "=", "fa"]),
             ["ps", "--filter", "status=fa"]
         );
         assert_eq!(
-            join(&["--socket", "=", "/a", ":", "b", ""]),
+            rejoin(&["--socket", "=", "/a", ":", "b", ""]),
             ["--socket=/a:b", ""]
         );
-        assert_eq!(join(&["status", "="]), ["status="]);
-        assert_eq!(join(&["a", ""]), ["a", ""]);
+        assert_eq!(rejoin(&["status", "="]), ["status="]);
+        assert_eq!(rejoin(&["a", ""]), ["a", ""]);
     }
 
     #[test]
-    fn a_candidate_is_one_word_whatever_is_in_it() {
+    fn a_candidate_is_one_word_whatever_it_contains() {
         let show = |shell: Shell, value: &str, at_cursor: &str| {
             let candidate = CompletionCandidate::new(value).help(Some(r"a\b".into()));
-            shell.show(&candidate, at_cursor.as_ref())
+            shell.candidate_line(&candidate, at_cursor.as_ref())
         };
         assert_eq!(
             show(Shell::Bash, "x;$(y) z", "").unwrap(),

@@ -1,4 +1,4 @@
-//! Whether the caller may connect, and what it takes if not.
+//! Whether the caller may connect to the socket, and how to obtain the permission.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -8,102 +8,104 @@ use nix::unistd::{Gid, Group, User, getegid, geteuid, getgroups};
 
 const CHECK: &str = "access";
 
-/// Whose a socket is, and who may connect: that takes the right to write (unix(7)).
+/// Owner, group and mode of a socket. Connecting requires write permission (unix(7)).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct SocketPermissions {
     uid: u32,
     gid: u32,
     mode: u32,
 }
 
-impl Place {
-    pub(super) fn of(found: &Metadata) -> Self {
-        Place {
-            uid: found.uid(),
-            gid: found.gid(),
-            mode: found.mode(),
+impl From<&Metadata> for SocketPermissions {
+    fn from(metadata: &Metadata) -> Self {
+        SocketPermissions {
+            uid: metadata.uid(),
+            gid: metadata.gid(),
+            mode: metadata.mode(),
         }
     }
 }
 
-/// Who calls.
+/// The user that runs escherctl.
 #[derive(Debug, Clone)]
 struct Caller {
     uid: u32,
-    /// Its name, or its number for want of one.
+    /// The login name, else `#` and the uid.
     name: String,
     /// The groups of this session.
     groups: Vec<u32>,
-    /// Whether the host's users say that it is in the socket's group.
-    is_listed: bool,
+    /// Whether the user database lists it in the socket's group.
+    is_member: bool,
 }
 
-pub(super) fn examine(place: &Place) -> Diagnostic {
-    judge(place, &caller(place.gid), &group_name(place.gid))
+pub(super) fn check(permissions: &SocketPermissions) -> Diagnostic {
+    let group = group_name(permissions.gid);
+    diagnose(permissions, &current_caller(permissions.gid), &group)
 }
 
-/// The name of a group, or its number for want of one.
+/// Returns the name of a group, else `#` and its gid.
 pub(super) fn group_name(gid: u32) -> String {
     let group = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
     group.map_or_else(|| format!("#{gid}"), |group| group.name)
 }
 
-fn caller(gid: u32) -> Caller {
+fn current_caller(gid: u32) -> Caller {
     let uid = geteuid();
     let user = User::from_uid(uid).ok().flatten();
     let group = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
-    let is_listed = user.as_ref().is_some_and(|user| {
-        let is_member = |group: &Group| group.mem.contains(&user.name);
-        user.gid.as_raw() == gid || group.as_ref().is_some_and(is_member)
+    let is_member = user.as_ref().is_some_and(|user| {
+        let has_user = |group: &Group| group.mem.contains(&user.name);
+        user.gid.as_raw() == gid || group.as_ref().is_some_and(has_user)
     });
     let groups = getgroups().unwrap_or_default().into_iter();
     Caller {
         uid: uid.as_raw(),
         name: user.map_or_else(|| format!("#{uid}"), |user| user.name),
         groups: groups.chain([getegid()]).map(Gid::as_raw).collect(),
-        is_listed,
+        is_member,
     }
 }
 
-fn judge(place: &Place, caller: &Caller, group: &str) -> Diagnostic {
+fn diagnose(permissions: &SocketPermissions, caller: &Caller, group: &str) -> Diagnostic {
     let name = &caller.name;
-    let may = |bit: u32| place.mode & bit != 0;
-    // The first that fits is all that counts (path_resolution(7)).
-    let (is_allowed, by) = if caller.uid == 0 {
-        (true, "root may connect to any".to_owned())
-    } else if caller.uid == place.uid {
-        (may(0o200), format!("it belongs to {name}"))
-    } else if caller.groups.contains(&place.gid) {
-        (may(0o020), format!("{name} is in group {group}"))
+    let has_bit = |bit: u32| permissions.mode & bit != 0;
+    // Only the first class that applies counts (path_resolution(7)).
+    let (is_allowed, reason) = if caller.uid == 0 {
+        (true, "root may connect to any socket".to_owned())
+    } else if caller.uid == permissions.uid {
+        (has_bit(0o200), format!("{name} owns the socket"))
+    } else if caller.groups.contains(&permissions.gid) {
+        (has_bit(0o020), format!("{name} is in group {group}"))
     } else {
-        (may(0o002), "everybody may connect".to_owned())
+        (has_bit(0o002), "all users may connect".to_owned())
     };
     if is_allowed {
-        return Diagnostic::ok(CHECK, by);
+        return Diagnostic::ok(CHECK, reason);
     }
-    if !may(0o020) {
-        let message = format!(
-            "its mode {:04o} lets nobody connect but its owner",
-            place.mode & 0o7777
+    if !has_bit(0o020) {
+        let mode = permissions.mode & 0o7777;
+        let message = format!("mode {mode:04o} lets only the owner of the socket connect");
+        return Diagnostic::failure(CHECK, message).advise(
+            "set `daemon.socket_mode` to \"0660\" and restart escherd; with escherd.socket, set \
+             SocketMode=0660 and restart that",
         );
-        return Diagnostic::failure(CHECK, message)
-            .advise("set `daemon.socket_mode` to \"0660\" (or SocketMode= of escherd.socket) and restart it");
     }
-    if place.gid == 0 {
-        let message = format!("only root's group may connect, and {name} is not in it");
+    if permissions.gid == 0 {
+        let message = format!("the socket belongs to root's group, and {name} is not in it");
         return Diagnostic::failure(CHECK, message).advise(format!(
-            "`sudo groupadd --system escher`, restart escherd, `sudo usermod -aG escher {name}`, and log in again"
+            "run `sudo groupadd --system escher`, restart escherd, run \
+             `sudo usermod -aG escher {name}`, and log in again"
         ));
     }
-    if caller.is_listed {
-        let message = format!("{name} is in group {group}, but this session is not");
+    if caller.is_member {
+        let message = format!("{name} is in group {group}, but this login session is not");
         return Diagnostic::failure(CHECK, message).advise(format!(
-            "log in again, or `newgrp {group}` for this terminal alone"
+            "log in again, or run `newgrp {group}` for this terminal"
         ));
     }
     let message = format!("{name} is not in group {group}");
     Diagnostic::failure(CHECK, message).advise(format!(
-        "`sudo usermod -aG {group} {name}`, and log in again"
+        "run `sudo usermod -aG {group} {name}`, and log in again"
     ))
 }
 
@@ -115,25 +117,25 @@ mod tests {
     const ALICE: u32 = 1000;
     const ESCHER: u32 = 970;
 
-    fn place(mode: u32) -> Place {
-        Place {
+    fn socket(mode: u32) -> SocketPermissions {
+        SocketPermissions {
             uid: 0,
             gid: ESCHER,
             mode: 0o140_000 | mode,
         }
     }
 
-    fn alice(groups: &[u32], is_listed: bool) -> Caller {
+    fn alice(groups: &[u32], is_member: bool) -> Caller {
         Caller {
             uid: ALICE,
             name: "alice".into(),
             groups: groups.to_vec(),
-            is_listed,
+            is_member,
         }
     }
 
-    fn advice(place: &Place, caller: &Caller) -> Option<String> {
-        let diagnostic = judge(place, caller, "escher");
+    fn advice(socket: &SocketPermissions, caller: &Caller) -> Option<String> {
+        let diagnostic = diagnose(socket, caller, "escher");
         assert_eq!(
             diagnostic.severity == Severity::Ok,
             diagnostic.advice.is_none()
@@ -142,24 +144,24 @@ mod tests {
     }
 
     #[test]
-    fn who_may_connect_is_told_so() {
+    fn callers_with_permission_get_no_advice() {
         let root = Caller {
             uid: 0,
             ..alice(&[], false)
         };
-        assert_eq!(advice(&place(0o600), &root), None);
-        assert_eq!(advice(&place(0o660), &alice(&[7, ESCHER], true)), None);
-        assert_eq!(advice(&place(0o666), &alice(&[7], false)), None);
-        let own = Place {
+        assert_eq!(advice(&socket(0o600), &root), None);
+        assert_eq!(advice(&socket(0o660), &alice(&[7, ESCHER], true)), None);
+        assert_eq!(advice(&socket(0o666), &alice(&[7], false)), None);
+        let own = SocketPermissions {
             uid: ALICE,
-            ..place(0o600)
+            ..socket(0o600)
         };
         assert_eq!(advice(&own, &alice(&[], false)), None);
     }
 
     #[test]
-    fn a_member_whose_session_is_older_logs_in_again() {
-        let advice = advice(&place(0o660), &alice(&[7], true)).unwrap();
+    fn a_member_whose_session_lacks_the_group_logs_in_again() {
+        let advice = advice(&socket(0o660), &alice(&[7], true)).unwrap();
         assert!(
             advice.contains("newgrp escher") && !advice.contains("usermod"),
             "{advice}"
@@ -167,25 +169,23 @@ mod tests {
     }
 
     #[test]
-    fn who_is_no_member_is_told_how_to_become_one() {
-        let told = advice(&place(0o660), &alice(&[7], false)).unwrap();
-        assert!(told.contains("usermod -aG escher alice"), "{told}");
-        let of_root = Place {
+    fn a_user_outside_of_the_group_joins_it() {
+        let joins = advice(&socket(0o660), &alice(&[7], false)).unwrap();
+        assert!(joins.contains("usermod -aG escher alice"), "{joins}");
+        let of_root = SocketPermissions {
             gid: 0,
-            ..place(0o660)
+            ..socket(0o660)
         };
-        let told = advice(&of_root, &alice(&[7], false)).unwrap();
-        assert!(
-            told.contains("groupadd"),
-            "nobody joins root's group: {told}"
-        );
+        // Nobody should join root's group.
+        let creates = advice(&of_root, &alice(&[7], false)).unwrap();
+        assert!(creates.contains("groupadd"), "{creates}");
     }
 
     #[test]
-    fn a_mode_that_keeps_the_group_out_is_told() {
-        let told = advice(&place(0o600), &alice(&[ESCHER], true)).unwrap();
-        assert!(told.contains("socket_mode"), "{told}");
-        // Being in the group shuts out, even where everybody else may.
-        assert!(advice(&place(0o606), &alice(&[ESCHER], true)).is_some());
+    fn a_mode_without_group_permission_is_to_be_changed() {
+        let advice_on_mode = advice(&socket(0o600), &alice(&[ESCHER], true)).unwrap();
+        assert!(advice_on_mode.contains("socket_mode"), "{advice_on_mode}");
+        // The group's bits apply to its members even where others have more permission.
+        assert!(advice(&socket(0o606), &alice(&[ESCHER], true)).is_some());
     }
 }

@@ -1,79 +1,75 @@
-//! What can be seen of escher from outside, and by asking escherd, which looks at the rest itself.
+//! Checks of the installation: what is visible to the caller, and what escherd finds by checking
+//! itself.
 //!
-//! A file per thing that is looked at. Nothing here changes anything, and nothing is an error: whatever is met
-//! becomes a diagnostic.
+//! One file per check. No check changes anything or fails: whatever goes wrong becomes a
+//! diagnostic.
 
 mod access;
-mod answer;
-mod programs;
+mod connection;
 mod socket;
 mod units;
+mod versions;
 
 use escher_client::{Diagnostic, Severity};
 use nix::unistd::geteuid;
 
-use super::checker;
-use super::socket::{Origin, SocketChoice};
+use crate::escherd_check::check_configuration;
+use crate::socket_choice::{SocketChoice, SocketOrigin};
 
-/// Looks at everything.
-pub(crate) async fn examine(choice: &SocketChoice) -> Vec<Diagnostic> {
-    let (mut diagnostics, place) = socket::examine(choice);
-    diagnostics.extend(place.map(|place| access::examine(&place)));
-    let is_explained = diagnostics
+/// Runs all checks.
+pub(crate) async fn run_checks(choice: &SocketChoice) -> Vec<Diagnostic> {
+    let (diagnostic, permissions) = socket::check(choice);
+    let mut diagnostics = vec![diagnostic];
+    diagnostics.extend(permissions.map(|permissions| access::check(&permissions)));
+    let has_failed = diagnostics
         .iter()
         .any(|diagnostic| diagnostic.severity == Severity::Failure);
-    match answer::connect(choice).await {
+    match connection::check(choice).await {
         Ok((client, diagnostic)) => {
             diagnostics.push(diagnostic);
-            diagnostics.push(programs::versions(&client.welcome().daemon));
-            diagnostics.extend(answer::ask(&client).await);
+            diagnostics.push(versions::check(&client.welcome().daemon));
+            diagnostics.extend(connection::check_escherd(&client).await);
         }
         Err(mut diagnostic) => {
-            if is_explained {
+            // The advice on the earlier failure applies.
+            if has_failed {
                 diagnostic.advice = None;
             }
             diagnostics.push(diagnostic);
-            diagnostics.extend(without_escherd(choice.origin()).await);
+            diagnostics.extend(check_without_escherd(choice.origin()).await);
         }
     }
     diagnostics
 }
 
-/// What can be known of an escherd that does not answer, if it is one of those whose places are known.
-async fn without_escherd(origin: Origin) -> Vec<Diagnostic> {
+/// Checks what may keep escherd from running, if it is one whose units and files are known.
+async fn check_without_escherd(origin: SocketOrigin) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
-    if matches!(origin, Origin::System | Origin::User) {
-        diagnostics.extend(units::examine(origin == Origin::User).await);
+    if matches!(origin, SocketOrigin::System | SocketOrigin::User) {
+        diagnostics.extend(units::check(origin == SocketOrigin::User).await);
         diagnostics.push(configuration(origin));
     }
     diagnostics
 }
 
-fn configuration(origin: Origin) -> Diagnostic {
+fn configuration(origin: SocketOrigin) -> Diagnostic {
     let check = "configuration";
-    if origin == Origin::System && !geteuid().is_root() {
-        return Diagnostic::note(
-            check,
-            "only root can tell whether escherd would start with it",
-        )
-        .advise("`sudo escherctl doctor`");
+    if origin == SocketOrigin::System && !geteuid().is_root() {
+        return Diagnostic::note(check, "only root can check whether it is valid")
+            .advise("run `sudo escherctl doctor`");
     }
-    match checker::judge(origin == Origin::User, None) {
-        Ok(judgement) if judgement.is_valid => {
-            Diagnostic::ok(check, "escherd would start with what its files say")
-        }
-        Ok(judgement) => {
-            let message = format!(
-                "escherd would not start with it: {}",
-                judgement.faults().join("; ")
-            );
+    match check_configuration(origin == SocketOrigin::User, None) {
+        Ok(report) if report.is_valid => Diagnostic::ok(check, "valid"),
+        Ok(report) => {
+            let errors = report.errors().join("; ");
+            let message = format!("escherd does not start with an invalid configuration: {errors}");
             Diagnostic::failure(check, message)
-                .advise("set it right; `escherctl config check` says when it is")
+                .advise("correct it, then run `escherctl config check`")
         }
         Err(failure) => {
-            let described = failure.describe();
-            let diagnostic = Diagnostic::failure("installation", described.message);
-            match described.hint {
+            let details = failure.details();
+            let diagnostic = Diagnostic::failure("installation", details.message);
+            match details.hint {
                 Some(hint) => diagnostic.advise(hint),
                 None => diagnostic,
             }

@@ -3,62 +3,71 @@
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 
 use escher_client::Diagnostic;
 
-use super::access::{Place, group_name};
-use crate::socket::{Origin, SocketChoice};
+use super::access::{SocketPermissions, group_name};
+use crate::socket_choice::{SocketChoice, SocketOrigin};
 
 const CHECK: &str = "socket";
 
-/// The diagnostic, and the socket if there is one.
-pub(super) fn examine(choice: &SocketChoice) -> (Vec<Diagnostic>, Option<Place>) {
+/// Checks the socket, and returns its permissions if it exists.
+pub(super) fn check(choice: &SocketChoice) -> (Diagnostic, Option<SocketPermissions>) {
     let path = choice.path();
-    let shown = format!("{}, {}", path.display(), why(choice));
+    let shown = format!("{} ({})", path.display(), describe_origin(choice.origin()));
     match path.metadata() {
-        Ok(found) if found.file_type().is_socket() => {
-            let place = Place::of(&found);
-            let diagnostic = Diagnostic::ok(CHECK, format!("{shown}: {}", describe(&found)));
-            (vec![diagnostic], Some(place))
+        Ok(metadata) if metadata.file_type().is_socket() => {
+            let message = format!("{shown}: {}", describe_permissions(&metadata));
+            let permissions = SocketPermissions::from(&metadata);
+            (Diagnostic::ok(CHECK, message), Some(permissions))
         }
         Ok(_) => {
-            let diagnostic = Diagnostic::failure(CHECK, format!("{shown}, is no socket"));
-            (
-                vec![diagnostic.advise("name escherd's socket with --socket or ESCHER_SOCKET")],
-                None,
+            let diagnostic = Diagnostic::failure(CHECK, format!("{shown}: not a socket"))
+                .advise("specify escherd's socket with --socket or ESCHER_SOCKET");
+            (diagnostic, None)
+        }
+        Err(error) => {
+            let diagnostic = Diagnostic::failure(CHECK, format!("{shown}: {error}"))
+                .advise(advise_on_missing(choice, &error));
+            (diagnostic, None)
+        }
+    }
+}
+
+fn advise_on_missing(choice: &SocketChoice, error: &io::Error) -> String {
+    match (error.kind(), choice.origin()) {
+        (io::ErrorKind::PermissionDenied, _) => {
+            let directory = choice.path().parent().unwrap_or(Path::new("/"));
+            format!(
+                "let users search its directory: `chmod 0755 {}`",
+                directory.display()
             )
         }
-        Err(error) => (vec![absent(choice, &shown, &error)], None),
+        (_, SocketOrigin::Option | SocketOrigin::Environment) => {
+            "start the escherd that listens there, or specify another socket".to_owned()
+        }
+        (_, SocketOrigin::System) => {
+            "run `systemctl enable --now escherd.socket`, or `escherd` as root".to_owned()
+        }
+        (_, SocketOrigin::User) => {
+            "run `systemctl enable --now escherd.socket` for the host, or `escherd --user` for \
+             yourself"
+                .to_owned()
+        }
     }
 }
 
-fn absent(choice: &SocketChoice, shown: &str, error: &io::Error) -> Diagnostic {
-    let diagnostic = Diagnostic::failure(CHECK, format!("{shown}: {error}"));
-    diagnostic.advise(match (error.kind(), choice.origin()) {
-        (io::ErrorKind::PermissionDenied, _) => {
-            "the directory is closed to you: `chmod 0755` of the runtime directory lets users reach the socket in it"
-        }
-        (_, Origin::Option | Origin::Variable) => {
-            "start the escherd that listens there, or name another socket"
-        }
-        (_, Origin::System) => "`systemctl enable --now escherd.socket`, or as root `escherd`",
-        (_, Origin::User) => {
-            "`systemctl enable --now escherd.socket` for the host, or `escherd --user` for yourself"
-        }
-    })
-}
-
-/// Why it is this one.
-fn why(choice: &SocketChoice) -> &'static str {
-    match choice.origin() {
-        Origin::Option => "by --socket",
-        Origin::Variable => "by ESCHER_SOCKET",
-        Origin::System => "the system's",
-        Origin::User => "your own, for there is none of the system's",
+fn describe_origin(origin: SocketOrigin) -> &'static str {
+    match origin {
+        SocketOrigin::Option => "from --socket",
+        SocketOrigin::Environment => "from ESCHER_SOCKET",
+        SocketOrigin::System => "the system's socket",
+        SocketOrigin::User => "the user's socket; the system's does not exist",
     }
 }
 
-fn describe(found: &Metadata) -> String {
-    let mode = found.mode() & 0o7777;
-    format!("mode {mode:04o}, group {}", group_name(found.gid()))
+fn describe_permissions(metadata: &Metadata) -> String {
+    let mode = metadata.mode() & 0o7777;
+    format!("mode {mode:04o}, group {}", group_name(metadata.gid()))
 }

@@ -1,4 +1,4 @@
-//! What systemd says of escher's units, where escherd does not answer.
+//! The state of escher's systemd units, where escherd does not answer.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,11 +10,10 @@ use tokio::process::Command;
 
 const CHECK: &str = "units";
 
-/// Is there where systemd runs the host (sd_booted(3)).
+/// Exists if systemd is the init system (sd_booted(3)).
 const BOOTED: &str = "/run/systemd/system";
 
-/// How long systemctl may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const SYSTEMCTL_TIMEOUT: Duration = Duration::from_secs(5);
 
 const UNITS: [&str; 3] = [
     "escherd.socket",
@@ -22,8 +21,9 @@ const UNITS: [&str; 3] = [
     "escher-launcher.service",
 ];
 
-/// `user`: of the user's own systemd. Without systemd there is nothing to find.
-pub(super) async fn examine(user: bool) -> Vec<Diagnostic> {
+/// Checks the system's units, or with `user` those of the user's service manager. Returns nothing
+/// where there is no systemd.
+pub(super) async fn check(user: bool) -> Vec<Diagnostic> {
     if !Path::new(BOOTED).is_dir() {
         return Vec::new();
     }
@@ -36,30 +36,31 @@ pub(super) async fn examine(user: bool) -> Vec<Diagnostic> {
         .args(UNITS)
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let said = match tokio::time::timeout(PATIENCE, systemctl.output()).await {
+    let output = match tokio::time::timeout(SYSTEMCTL_TIMEOUT, systemctl.output()).await {
         Ok(Ok(output)) => String::from_utf8_lossy(&output.stdout).into_owned(),
         Ok(Err(error)) => return vec![Diagnostic::note(CHECK, format!("systemctl: {error}"))],
-        Err(_) => return vec![Diagnostic::warning(CHECK, "systemctl does not answer")],
+        Err(_) => return vec![Diagnostic::warning(CHECK, "systemctl does not respond")],
     };
-    judge(&said, if user { " --user" } else { "" })
+    diagnose(&output, if user { " --user" } else { "" })
 }
 
-/// Units come as paragraphs of `NAME=VALUE`. `user` is what programs of systemd are told to mean the user's.
-fn judge(said: &str, user: &str) -> Vec<Diagnostic> {
-    let mut diagnostics: Vec<Diagnostic> = said
+/// Reads the output of `systemctl show`, which has a paragraph of `NAME=VALUE` per unit. `option`
+/// is what systemd's programs take for this service manager: ` --user` or nothing.
+fn diagnose(output: &str, option: &str) -> Vec<Diagnostic> {
+    let mut diagnostics: Vec<Diagnostic> = output
         .split("\n\n")
-        .filter_map(|paragraph| judge_unit(paragraph, user))
+        .filter_map(|paragraph| diagnose_unit(paragraph, option))
         .collect();
     if diagnostics.is_empty() {
         diagnostics.push(
-            Diagnostic::warning(CHECK, "systemd has no units of escher")
-                .advise("install the package, or start `escherd` by hand"),
+            Diagnostic::warning(CHECK, "no unit of escher is installed")
+                .advise("install the package, or run `escherd` yourself"),
         );
     }
     diagnostics
 }
 
-fn judge_unit(paragraph: &str, user: &str) -> Option<Diagnostic> {
+fn diagnose_unit(paragraph: &str, option: &str) -> Option<Diagnostic> {
     let properties: HashMap<&str, &str> = paragraph
         .lines()
         .filter_map(|line| line.split_once('='))
@@ -69,18 +70,18 @@ fn judge_unit(paragraph: &str, user: &str) -> Option<Diagnostic> {
     match (property("LoadState"), property("ActiveState")) {
         ("masked", _) => {
             let diagnostic = Diagnostic::failure(CHECK, format!("{unit} is masked"));
-            Some(diagnostic.advise(format!("`systemctl{user} unmask {unit}`")))
+            Some(diagnostic.advise(format!("run `systemctl{option} unmask {unit}`")))
         }
         ("loaded", "failed") => {
             let result = property("Result");
             let diagnostic = Diagnostic::failure(CHECK, format!("{unit} has failed: {result}"));
             Some(diagnostic.advise(format!(
-                "`journalctl{user} -u {unit}` says why; then `systemctl{user} restart {unit}`"
+                "see `journalctl{option} -u {unit}`, then run `systemctl{option} restart {unit}`"
             )))
         }
         ("loaded", "inactive") => {
-            let diagnostic = Diagnostic::warning(CHECK, format!("{unit} is not started"));
-            Some(diagnostic.advise(format!("`systemctl{user} enable --now {unit}`")))
+            let diagnostic = Diagnostic::warning(CHECK, format!("{unit} is inactive"));
+            Some(diagnostic.advise(format!("run `systemctl{option} enable --now {unit}`")))
         }
         ("loaded", state) => Some(Diagnostic::ok(CHECK, format!("{unit} is {state}"))),
         _ => None,
@@ -93,17 +94,17 @@ mod tests {
     use escher_client::Severity;
 
     #[test]
-    fn each_unit_is_judged_by_its_state() {
-        let said = "Result=success\nId=escherd.socket\nLoadState=loaded\nActiveState=active\n\n\
+    fn the_severity_depends_on_the_state_of_the_unit() {
+        let output = "Result=success\nId=escherd.socket\nLoadState=loaded\nActiveState=active\n\n\
                     Result=exit-code\nId=escherd.service\nLoadState=loaded\nActiveState=failed\n\n\
                     Result=success\nId=escher-launcher.service\nLoadState=loaded\nActiveState=inactive\n";
-        let diagnostics = judge(said, "");
-        let verdicts: Vec<Severity> = diagnostics
+        let diagnostics = diagnose(output, "");
+        let severities: Vec<Severity> = diagnostics
             .iter()
             .map(|diagnostic| diagnostic.severity)
             .collect();
         assert_eq!(
-            verdicts,
+            severities,
             [Severity::Ok, Severity::Failure, Severity::Warning]
         );
         assert!(
@@ -114,10 +115,10 @@ mod tests {
     }
 
     #[test]
-    fn units_that_are_not_there_are_told_once() {
-        let said = "Id=escherd.socket\nLoadState=not-found\nActiveState=inactive\n\n\
+    fn missing_units_are_one_warning() {
+        let output = "Id=escherd.socket\nLoadState=not-found\nActiveState=inactive\n\n\
                     Id=escherd.service\nLoadState=not-found\nActiveState=inactive\n";
-        let diagnostics = judge(said, " --user");
+        let diagnostics = diagnose(output, " --user");
         assert_eq!(diagnostics.len(), 1);
         assert_eq!(diagnostics[0].severity, Severity::Warning);
     }

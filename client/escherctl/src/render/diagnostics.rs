@@ -1,25 +1,25 @@
-//! Diagnostics for people.
+//! Diagnostics of `doctor` as text.
 
 use escher_client::{Diagnostic, Severity};
 
-use super::escape;
+use super::{escape, quantity};
 
-/// Columns of the longest severity and of most checks, with the gap behind them.
-const SEVERITY: usize = 9;
-const CHECK: usize = 19;
+/// Column widths: the longest severity and almost every check fit, with two spaces after them.
+const SEVERITY_WIDTH: usize = 9;
+const CHECK_WIDTH: usize = 19;
 
-/// A line each, with what can be done indented below.
+/// Returns one line each, with the advice indented below.
 pub(crate) fn list(diagnostics: &[&Diagnostic]) -> String {
     let line = |diagnostic: &&Diagnostic| {
         let mut line = format!(
-            "{:<SEVERITY$}{:<CHECK$}{}\n",
+            "{:<SEVERITY_WIDTH$}{:<CHECK_WIDTH$}{}\n",
             diagnostic.severity.name(),
-            // From another escherd it may be anything.
+            // Comes from escherd, which may be of another version.
             escape::text(&diagnostic.check),
             escape::text(&diagnostic.message),
         );
         if let Some(advice) = &diagnostic.advice {
-            line.push_str(&" ".repeat(SEVERITY + CHECK));
+            line.push_str(&" ".repeat(SEVERITY_WIDTH + CHECK_WIDTH));
             line.push_str(&format!("hint: {}\n", escape::text(advice)));
         }
         line
@@ -27,21 +27,18 @@ pub(crate) fn list(diagnostics: &[&Diagnostic]) -> String {
     diagnostics.iter().map(line).collect()
 }
 
-/// How many there are of each kind.
+/// Returns how many diagnostics there are of each severity.
 pub(crate) fn summary(diagnostics: &[Diagnostic]) -> String {
-    let of = |severity| {
+    let count = |severity| {
         diagnostics
             .iter()
             .filter(|diagnostic| diagnostic.severity == severity)
-            .count()
+            .count() as u64
     };
-    let counted = |severity, word: &str| match of(severity) {
-        1 => format!("1 {word}"),
-        count => format!("{count} {word}s"),
-    };
+    let counted = |severity, noun| quantity::count(count(severity), noun);
     format!(
         "{} ok, {}, {}, {}\n",
-        of(Severity::Ok),
+        count(Severity::Ok),
         counted(Severity::Note, "note"),
         counted(Severity::Warning, "warning"),
         counted(Severity::Failure, "failure"),
@@ -53,16 +50,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_to_do_stands_below_what_was_found() {
+    fn advice_is_indented_below_the_message() {
         let diagnostics = [
-            Diagnostic::ok("socket", "it is there"),
-            Diagnostic::warning("log-space", "little\x1b[2J is free").advise("make room"),
+            Diagnostic::ok("socket", "exists"),
+            Diagnostic::warning("log-space", "almost\x1b[2J full").advise("free some space"),
         ];
         assert_eq!(
             list(&diagnostics.each_ref()),
-            "ok       socket             it is there\n\
-             warning  log-space          little\\x1b[2J is free\n\
-             \u{20}                           hint: make room\n"
+            "ok       socket             exists\n\
+             warning  log-space          almost\\x1b[2J full\n\
+             \u{20}                           hint: free some space\n"
         );
         assert_eq!(
             summary(&diagnostics),

@@ -1,64 +1,59 @@
-//! Text that a terminal cannot mistake for commands.
+//! Escapes what a terminal would act on.
 
 use std::fmt::Write;
 
-/// `text` with everything escaped that would move a cursor, change a colour or reverse what is read.
+/// Escapes what would move the cursor, change a colour or reverse the direction of text.
 pub(crate) fn text(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     push_text(&mut escaped, text);
     escaped
 }
 
-/// As [`text`], for bytes: what is not UTF-8 becomes `\xNN`.
+/// Like [`text`], for bytes: what is not UTF-8 becomes `\xNN`.
 pub(crate) fn bytes(bytes: &[u8]) -> String {
     let mut escaped = String::with_capacity(bytes.len());
     push_bytes(&mut escaped, bytes);
     escaped
 }
 
-/// A command line that a shell (bash, zsh, ksh) would read as exactly these words.
+/// Returns a command line that a shell (bash, zsh, ksh) reads as exactly these words.
 pub(crate) fn command_line<'a>(words: impl IntoIterator<Item = &'a [u8]>) -> String {
-    let words: Vec<String> = words.into_iter().map(word).collect();
+    let words: Vec<String> = words.into_iter().map(quote).collect();
     words.join(" ")
 }
 
-/// Whether a terminal would act on `c`: control characters, and those that turn or part lines.
+/// Whether a terminal would act on `c`: control characters, and those that change the direction of
+/// text or separate lines.
 pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-fn word(word: &[u8]) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(byte);
-    if !word.is_empty() && word.iter().all(plain) {
+fn quote(word: &[u8]) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(byte);
+    if !word.is_empty() && word.iter().all(is_plain) {
         return String::from_utf8_lossy(word).into_owned();
     }
     match std::str::from_utf8(word) {
         Ok(text) if !text.contains(is_unsafe) => format!("'{}'", text.replace('\'', r"'\''")),
         _ => {
-            let quoted = bytes(&word.escape_quotes());
+            let quoted = bytes(&escape_quotes(word));
             format!("$'{quoted}'")
         }
     }
 }
 
-trait EscapeQuotes {
-    fn escape_quotes(&self) -> Vec<u8>;
-}
-
-impl EscapeQuotes for [u8] {
-    /// A backslash before each backslash and quote, as `$'…'` wants it.
-    fn escape_quotes(&self) -> Vec<u8> {
-        let mut escaped = Vec::with_capacity(self.len());
-        for &byte in self {
-            if matches!(byte, b'\\' | b'\'') {
-                escaped.push(b'\\');
-            }
-            escaped.push(byte);
+/// Puts a backslash before each backslash and quote, as `$'…'` requires.
+fn escape_quotes(word: &[u8]) -> Vec<u8> {
+    let mut escaped = Vec::with_capacity(word.len());
+    for &byte in word {
+        if matches!(byte, b'\\' | b'\'') {
+            escaped.push(b'\\');
         }
-        escaped
+        escaped.push(byte);
     }
+    escaped
 }
 
 fn push_bytes(escaped: &mut String, bytes: &[u8]) {
@@ -93,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_a_terminal_acts_on_passes() {
+    fn escapes_what_a_terminal_acts_on() {
         assert_eq!(text("a\x1b[2Jb\x07\n"), r"a\x1b[2Jb\x07\n");
         assert_eq!(text("\u{9b}31m\u{202e}\x7f"), r"\u009b31m\u202e\x7f");
         assert_eq!(text("Grüße, 世界"), "Grüße, 世界");
@@ -101,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn command_lines_can_be_pasted() {
+    fn command_lines_can_be_pasted_into_a_shell() {
         let words: [&[u8]; 6] = [b"echo", b"a b", b"it's", b"", b"-x=1", b"a\n'\\\xff"];
         assert_eq!(
             command_line(words),

@@ -1,14 +1,15 @@
-//! Answers as people and programs read them.
+//! Answers as text for people and as JSON for programs.
 //!
 //! Nothing that a user can choose (names, arguments, paths, messages that repeat them) reaches a
 //! terminal with its control characters: text goes through [`escape`], JSON through [`json`]'s own
-//! writer. The one exception is a command's output, which is passed on as it is.
+//! formatter. The one exception is a command's output, which is passed on unchanged.
 
 pub(crate) mod diagnostics;
 pub(crate) mod escape;
 pub(crate) mod json;
-pub(crate) mod lines;
-pub(crate) mod resources;
+pub(crate) mod line_timestamps;
+pub(crate) mod quantity;
+pub(crate) mod resource_usage;
 #[cfg(test)]
 pub(crate) mod sample;
 pub(crate) mod table;
@@ -17,7 +18,7 @@ pub(crate) mod time;
 
 use std::io::{self, Write};
 
-use super::failure::Failure;
+use crate::failure::Failure;
 
 /// Writes to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ fn user() -> User {
     }
 }
 
-/// One that runs.
+/// A running execution.
 pub(crate) fn running() -> ExecutionRecord {
     ExecutionRecord {
         id: ExecutionId::from_bytes([
@@ -47,7 +47,7 @@ pub(crate) fn running() -> ExecutionRecord {
     }
 }
 
-/// One that has ended like this.
+/// A finished execution.
 pub(crate) fn finished(
     status: Status,
     exit: Exit,
@@ -81,7 +81,7 @@ pub(crate) fn finished(
     }
 }
 
-/// Those of one that is over, by a kernel that does not know the most tasks at once.
+/// Resources of a finished execution, from a kernel that does not count peak tasks.
 pub(crate) fn resources() -> Resources {
     Resources {
         limits: ResourceLimits {

@@ -1,38 +1,52 @@
-//! Lists as tables.
+//! Tables of executions and settings.
 
 use std::time::Duration;
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
 use escher_client::{ExecutionRecord, Setting, Status, Timestamp};
 
 use super::{escape, time};
 
-/// Digits of an id's tail that a table shows, and that verbs take for the id.
+/// How many digits of an id a table shows; verbs accept them in place of the id.
 const SHORT_ID_DIGITS: usize = 8;
 
-/// The tail of an id, which is its random part.
-pub(crate) fn short_id(record: &ExecutionRecord) -> String {
+/// Returns the last digits of the id, which are random, unlike the first.
+fn short_id(record: &ExecutionRecord) -> String {
     let id = record.id.to_string();
     id[id.len() - SHORT_ID_DIGITS..].to_owned()
 }
 
-/// Executions, one per line, fitted to the terminal if there is one.
+/// Space between columns.
+const GAP: u16 = 2;
+
+/// Returns executions, one per line, fitted to the terminal if there is one.
 pub(crate) fn executions(records: &[ExecutionRecord], now: Timestamp) -> String {
-    let mut table = plain([
-        "NUMBER", "ID", "NAME", "STATUS", "AGE", "TIME", "USER", "COMMAND",
+    // Name, user and command may be truncated; the rest is of no use in part.
+    let mut table = new_table([
+        ("NUMBER", Fit::Whole),
+        ("ID", Fit::Whole),
+        ("NAME", Fit::Shrink),
+        ("STATUS", Fit::Whole),
+        ("AGE", Fit::Whole),
+        ("TIME", Fit::Whole),
+        ("USER", Fit::Shrink),
+        ("COMMAND", Fit::Shrink),
     ]);
     for record in records {
         let mut row = Row::from(cells(record, now));
         row.max_height(1);
         table.add_row(row);
     }
-    // Name, user and command give way; the rest is of no use in part.
-    show(table, &[2, 6, 7])
+    table.trim_fmt() + "\n"
 }
 
-/// Settings, fitted to the terminal if there is one: a long value takes several lines.
+/// Returns settings, fitted to the terminal if there is one: a long value takes several lines.
 pub(crate) fn settings(settings: &[Setting]) -> String {
-    let mut table = plain(["SETTING", "VALUE", "FROM"]);
+    let mut table = new_table([
+        ("SETTING", Fit::Whole),
+        ("VALUE", Fit::Shrink),
+        ("FROM", Fit::Shrink),
+    ]);
     for setting in settings {
         table.add_row([
             escape::text(&setting.name),
@@ -40,11 +54,20 @@ pub(crate) fn settings(settings: &[Setting]) -> String {
             escape::text(&setting.origin),
         ]);
     }
-    show(table, &[1, 2])
+    table.trim_fmt() + "\n"
 }
 
-/// A table without lines.
-fn plain<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
+/// How a column adapts to a narrow terminal.
+#[derive(Debug, Clone, Copy)]
+enum Fit {
+    /// As wide as its content.
+    Whole,
+    /// At least as wide as its header.
+    Shrink,
+}
+
+/// Makes a table without borders, with these headers.
+fn new_table<const COLUMNS: usize>(columns: [(&str, Fit); COLUMNS]) -> Table {
     let mut table = Table::new();
     let arrangement = if table.is_tty() {
         ContentArrangement::Dynamic
@@ -54,19 +77,18 @@ fn plain<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(arrangement)
-        .set_header(header);
-    table
-}
-
-/// The table as text; the columns in `giving_way` may be narrower than what is in them.
-fn show(mut table: Table, giving_way: &[usize]) -> String {
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if !giving_way.contains(&index) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
+        .set_header(columns.map(|(header, _)| header));
+    for (column, (header, fit)) in table.column_iter_mut().zip(columns) {
+        column.set_padding((0, GAP));
+        column.set_constraint(match fit {
+            Fit::Whole => ColumnConstraint::ContentWidth,
+            Fit::Shrink => {
+                let width = u16::try_from(header.len()).unwrap_or(u16::MAX);
+                ColumnConstraint::LowerBoundary(Width::Fixed(width.saturating_add(GAP)))
+            }
+        });
     }
-    table.trim_fmt() + "\n"
+    table
 }
 
 fn cells(record: &ExecutionRecord, now: Timestamp) -> [String; 8] {
@@ -90,7 +112,7 @@ fn cells(record: &ExecutionRecord, now: Timestamp) -> [String; 8] {
     ]
 }
 
-/// How long it has run, or ran; `None` before.
+/// Returns how long the command has run; `None` before its start.
 pub(crate) fn running_time(record: &ExecutionRecord, now: Timestamp) -> Option<Duration> {
     match (&record.outcome, record.started_at) {
         (Some(outcome), _) => Some(Duration::from_micros(outcome.duration_us)),
@@ -108,7 +130,7 @@ mod tests {
     use escher_client::SettingValue;
 
     #[test]
-    fn a_table_without_a_terminal_is_plain_and_whole() {
+    fn without_a_terminal_nothing_is_truncated() {
         let mut record = sample::running();
         record.name = Some("a\x1b[31m".into());
         let now = record.submitted_at.saturating_add(Duration::from_secs(62));
@@ -120,8 +142,9 @@ mod tests {
         assert!(lines[1].contains("1m02s"), "{shown}");
         assert!(lines[1].ends_with("echo 'hello world'"), "{shown}");
     }
+
     #[test]
-    fn settings_stand_in_escherds_order() {
+    fn settings_keep_the_order_of_escherd() {
         let setting = |name: &str, value, origin: &str| Setting {
             name: name.into(),
             value,

@@ -1,23 +1,23 @@
-//! Points in time and lengths of time.
+//! Points in time and durations.
 
 use std::time::Duration;
 
 use escher_client::Timestamp;
 
-/// RFC 3339, UTC, to the microsecond.
+/// Returns RFC 3339 in UTC, to the microsecond.
 pub(crate) fn rfc3339(time: Timestamp) -> String {
     let time = jiff::Timestamp::from_microsecond(time.as_micros());
-    // Only a clock that is off by millennia cannot be shown; the last year that can be stands for it.
+    // Out of range only if the clock is off by millennia.
     format!("{:.6}", time.unwrap_or(jiff::Timestamp::MAX))
 }
 
-/// From `start` to `end`; nothing where the clock was set back between.
+/// Returns the duration from `start` to `end`; zero if the clock was set back in between.
 pub(crate) fn between(start: Timestamp, end: Timestamp) -> Duration {
     let micros = end.as_micros().saturating_sub(start.as_micros());
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
-/// For people: two units at most.
+/// Returns a duration in at most two units.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_utc_to_the_microsecond() {
+    fn times_are_in_utc_to_the_microsecond() {
         let time = |micros| rfc3339(Timestamp::from_micros(micros));
         assert_eq!(time(0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(time(1_700_000_000_123_456), "2023-11-14T22:13:20.123456Z");
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_two_units() {
+    fn durations_have_at_most_two_units() {
         for (ms, shown) in [
             (0, "0ms"),
             (999, "999ms"),

@@ -154,7 +154,7 @@ impl Teller {
             }
         }
         if let Ok(record) = self.engine.wait_for_completion(id).await
-            && let Some(end) = ExecutionEvent::end(record)
+            && let Some(end) = ExecutionEvent::from_finished(record)
         {
             (self.handler)(end);
         }

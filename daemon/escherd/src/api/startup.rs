@@ -22,7 +22,9 @@ use crate::authz::{Authorizer, Caller, ServedUsers};
 use crate::config::{ConfigError, EngineConfig, ExecutionSettings};
 use crate::host::boot_id::Boot;
 use crate::host::fd_budget::{FdBudget, FdShares};
-use crate::launch::{self, Adoption, Connection, LaunchError, LauncherSettings, Source};
+use crate::launch::{
+    self, Adoption, LaunchError, LauncherConnection, LauncherSettings, LauncherSource,
+};
 use crate::output::OversizedOutput;
 use crate::scheduler::{self, RecoveredState, Scheduler, SchedulerHandle, SchedulerSettings};
 use crate::store::{self, CommitOutcome, LoadedState, Store, StoreError, StoreSettings};
@@ -91,8 +93,8 @@ pub(super) fn engine_settings(
 fn launcher(config: &EngineConfig) -> LauncherSettings {
     LauncherSettings {
         source: match &config.launcher_socket {
-            Some(socket) => Source::Socket(socket.clone()),
-            None => Source::Program(config.launcher.clone()),
+            Some(socket) => LauncherSource::Socket(socket.clone()),
+            None => LauncherSource::Program(config.launcher.clone()),
         },
         log_dir: config.log_dir.clone(),
         state_dir: config.state_dir.clone(),
@@ -136,8 +138,8 @@ impl Ground {
         let (store, loaded) = open_store(&config, settled).await?;
         let launcher = launcher(&config);
         let connection = connect(&launcher).await?;
-        let authorizer = Authorizer::new(match connection.as_ref().map(Connection::uid) {
-            // One that is awaited has to be root's: see `launch::run`.
+        let authorizer = Authorizer::new(match connection.as_ref().map(LauncherConnection::uid) {
+            // The first launcher to connect has to be root's: see `launch::run`.
             None | Some(0) => ServedUsers::All,
             Some(uid) => ServedUsers::Only(uid),
         });
@@ -151,7 +153,7 @@ impl Ground {
             findings,
             Timestamp::now(),
         );
-        let abilities = connection.as_ref().map(Connection::abilities);
+        let abilities = connection.as_ref().map(LauncherConnection::abilities);
         engine.set_controllers(abilities.and_then(|abilities| abilities.cgroups));
         let metrics = engine.metrics();
         let writer = store.clone();
@@ -255,9 +257,9 @@ async fn open_store(
 
 /// The launcher. One that is a service of its own may come later: what has ended can be asked for without it, and what
 /// waits goes on waiting.
-async fn connect(launcher: &LauncherSettings) -> Result<Option<Connection>, LaunchError> {
-    match Connection::open(launcher).await {
-        Err(error) if matches!(launcher.source, Source::Socket(_)) => {
+async fn connect(launcher: &LauncherSettings) -> Result<Option<LauncherConnection>, LaunchError> {
+    match LauncherConnection::open(launcher).await {
+        Err(error) if matches!(launcher.source, LauncherSource::Socket(_)) => {
             error!(%error, "there is no launcher; commands wait");
             Ok(None)
         }

@@ -11,21 +11,21 @@ use escher_launcher::ipc::wire::ExitReport;
 use escher_protocol::ExecutionId;
 use tracing::error;
 
-/// The exit records in a state directory.
+/// The exit records of a state directory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ExitRecords {
-    /// The reports in them.
+    /// Their reports.
     pub reports: Vec<ExitReport>,
-    /// Executions with a record that only another version of escherd understands: how they ended is known,
-    /// but not here.
+    /// Executions with a record that only another version of escherd understands: how they ended is
+    /// known, but not to this one.
     pub of_another_version: HashSet<ExecutionId>,
 }
 
-/// Reads all exit records in the state directory. A damaged one is moved aside under another name and
-/// logged; its execution is lost then, and no other. One of another version is logged and stays where it is.
+/// Reads all exit records in the state directory. A damaged record is logged and renamed, and its
+/// execution alone is lost. A record of another version is logged and stays.
 ///
 /// # Errors
-/// When the directory cannot be read. One that is not there is empty.
+/// If the directory cannot be read. A missing directory is empty.
 pub fn exit_records(state_dir: &Path) -> io::Result<ExitRecords> {
     let mut records = ExitRecords::default();
     let directory = state_dir.join(exit_record::DIRECTORY);
@@ -45,15 +45,14 @@ pub fn exit_records(state_dir: &Path) -> io::Result<ExitRecords> {
             Err(problem) if problem.is_of_another_version() => {
                 error!("{problem}; it is left for an escherd that understands it");
                 let name = path.file_name().and_then(OsStr::to_str);
-                let named = name.and_then(exit_record::parse_file_name);
-                records
-                    .of_another_version
-                    .extend(named.map(|named| named.0));
+                let parsed = name.and_then(exit_record::parse_file_name);
+                let id = parsed.map(|(id, _attempt)| id);
+                records.of_another_version.extend(id);
             }
             Err(problem) => {
-                let aside = path.with_extension("exit.damaged");
-                let renamed = fs::rename(&path, &aside);
-                error!(aside = %aside.display(), ?renamed, "{problem}; it is set aside");
+                let quarantine = path.with_extension("exit.damaged");
+                let renamed = fs::rename(&path, &quarantine);
+                error!(set_aside = %quarantine.display(), ?renamed, "{problem}; it is set aside");
             }
         }
     }
@@ -73,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_cut_anywhere_costs_no_other() {
+    fn a_truncated_record_does_not_affect_others() {
         let dir = tempfile::tempdir().unwrap();
         let exits = dir.path().join(exit_record::DIRECTORY);
         let none = exit_records(dir.path()).unwrap();

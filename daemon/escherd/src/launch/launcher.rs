@@ -1,4 +1,4 @@
-//! The launcher: starting one, or finding the one that is there, and talking to it.
+//! The connection to a launcher: starting one, or connecting to the one that listens.
 
 use std::fmt;
 use std::io;
@@ -18,44 +18,52 @@ use nix::errno::Errno;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::packets::Packets;
+use super::async_packet_socket::AsyncPacketSocket;
 use super::shim::Shim;
-use super::state::LauncherState;
 
-/// How long a launcher may take from its start to its first word.
-const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a launcher may take from its start to the end of the handshake.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a launcher comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// escherd starts this program, as its child.
+pub enum LauncherSource {
+    /// escherd starts this program as its child.
     Program(PathBuf),
-    /// A keeper listens there for escherd.
+    /// A keeper listens for escherd at this socket.
     Socket(PathBuf),
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for LauncherSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Program(path) => path.display().fmt(f),
-            Source::Socket(path) => write!(f, "at {}", path.display()),
+            LauncherSource::Program(path) => path.display().fmt(f),
+            LauncherSource::Socket(path) => write!(f, "at {}", path.display()),
         }
     }
 }
 
-/// Which launcher it is, and what it is to be told.
+/// Which launcher to use, and its directories.
 #[derive(Debug, Clone)]
 pub struct LauncherSettings {
     /// Where it comes from.
-    pub source: Source,
+    pub source: LauncherSource,
     /// Directory of the logs.
     pub log_dir: PathBuf,
     /// Directory of the exit records.
     pub state_dir: PathBuf,
     /// Directory of the shims' sockets.
     pub runtime_dir: PathBuf,
-    /// Shims that are kept ready.
+    /// How many shims are kept ready.
     pub warm_shims: usize,
+}
+
+/// The launcher that is connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LauncherState {
+    /// Its process id.
+    pub pid: u32,
+    /// What it can do.
+    pub abilities: Abilities,
 }
 
 /// Why there is no launcher.
@@ -83,15 +91,15 @@ pub enum LaunchError {
     #[error("the launcher {launcher} cannot work: {reason}")]
     Directories {
         /// The launcher.
-        launcher: Source,
-        /// What it says.
+        launcher: LauncherSource,
+        /// Its answer.
         reason: Text,
     },
-    /// It says nothing, or what cannot be understood.
+    /// It sends nothing, or something unexpected.
     #[error("the launcher {launcher} does not answer: {source}")]
     Silent {
         /// The launcher.
-        launcher: Source,
+        launcher: LauncherSource,
         /// Why.
         source: io::Error,
     },
@@ -101,7 +109,7 @@ pub enum LaunchError {
     )]
     Version {
         /// The launcher.
-        launcher: Source,
+        launcher: LauncherSource,
         /// Its version.
         found: u16,
     },
@@ -109,25 +117,27 @@ pub enum LaunchError {
     #[error("the launcher {launcher} is too new: {source}")]
     Unsupported {
         /// The launcher.
-        launcher: Source,
+        launcher: LauncherSource,
         /// Which part.
         source: UnsupportedPart,
     },
 }
 
-/// A launcher that has said hello. Dropping it lets the launcher go; its shims live on.
+/// A connection to a launcher whose first message was accepted. Dropping it lets the launcher go; its
+/// shims live on.
 #[derive(Debug)]
-pub struct Connection {
-    packets: Packets,
+pub struct LauncherConnection {
+    socket: AsyncPacketSocket,
     buffer: Box<[u8]>,
     hello: Hello,
-    /// Of a launcher that is this process's child.
+    /// The end of a launcher that is a child of this process.
     exit: Option<oneshot::Receiver<()>>,
 }
 
-/// What a launcher says, or its end.
-pub(super) enum Heard {
-    Shim(Shim),
+/// A message of the launcher, or the end of the connection.
+pub(super) enum LauncherEvent {
+    /// A shim is ready.
+    Forked(Shim),
     ForkFailed(io::Error),
     ShimDied {
         pid: u32,
@@ -141,26 +151,26 @@ pub(super) enum Heard {
         id: ExecutionId,
         leftovers: Leftovers,
     },
-    Gone(io::Error),
+    Disconnected(io::Error),
 }
 
-impl Connection {
-    /// Starts a launcher as a child of this process, or connects to the one that is there, and waits until it is
-    /// ready.
+impl LauncherConnection {
+    /// Starts a launcher as a child of this process, or connects to the one that listens, and waits
+    /// until it is ready.
     ///
     /// # Errors
     /// [`LaunchError`].
     pub async fn open(settings: &LauncherSettings) -> Result<Self, LaunchError> {
-        let (packets, exit) = match &settings.source {
-            Source::Program(program) => {
+        let (socket, exit) = match &settings.source {
+            LauncherSource::Program(program) => {
                 let spawned = spawn(program, settings);
-                let (packets, exit) = spawned.map_err(|source| LaunchError::Start {
+                let (socket, exit) = spawned.map_err(|source| LaunchError::Start {
                     program: program.clone(),
                     source,
                 })?;
-                (packets, Some(exit))
+                (socket, Some(exit))
             }
-            Source::Socket(path) => {
+            LauncherSource::Socket(path) => {
                 let connected = connect(path).map_err(|source| LaunchError::Connect {
                     socket: path.clone(),
                     source,
@@ -168,39 +178,38 @@ impl Connection {
                 (connected, None)
             }
         };
-        let greeting = greet(settings, &packets);
-        let greeting = timeout(HELLO_DEADLINE, greeting).await;
-        let hello = greeting.map_err(|_| LaunchError::Silent {
+        let hello = timeout(HELLO_TIMEOUT, shake_hands(settings, &socket)).await;
+        let hello = hello.map_err(|_| LaunchError::Silent {
             launcher: settings.source.clone(),
             source: io::ErrorKind::TimedOut.into(),
         })??;
-        Ok(Connection {
-            packets,
+        Ok(LauncherConnection {
+            socket,
             buffer: packet_buffer(),
             hello,
             exit,
         })
     }
 
-    /// Its process id.
+    /// Returns the launcher's process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.hello.pid
     }
 
-    /// Its user: 0 can start commands as anybody.
+    /// Returns the launcher's user: 0 can start commands as anybody.
     #[must_use]
     pub fn uid(&self) -> u32 {
         self.hello.uid
     }
 
-    /// What it can do.
+    /// Returns what the launcher can do.
     #[must_use]
     pub fn abilities(&self) -> &Abilities {
         &self.hello.abilities
     }
 
-    /// What is to be told of it.
+    /// Returns what escherd's other parts may know of the launcher.
     pub(super) fn state(&self) -> LauncherState {
         LauncherState {
             pid: self.hello.pid,
@@ -208,63 +217,52 @@ impl Connection {
         }
     }
 
-    /// Lets the launcher go, and waits until a child has gone.
+    /// Closes the connection, and waits for the end of a launcher that is a child of this process.
     pub(super) async fn close(self) {
-        drop(self.packets);
+        drop(self.socket);
         if let Some(exit) = self.exit {
-            // An error means that nobody has waited for it, which comes to the same.
+            // An error means that the thread that waits for the child has ended: no reason to wait.
             let _ = exit.await;
         }
     }
 
-    /// Asks for `count` shims.
-    pub(super) fn order(&self, count: u32) -> io::Result<()> {
-        self.say(&LauncherRequest::Fork { count })
+    /// Sends a request.
+    pub(super) fn send(&self, request: &LauncherRequest) -> io::Result<()> {
+        send(&self.socket, request)
     }
 
-    /// Has it delete what `ids` have left; at most [`MAX_REMOVED_AT_ONCE`] of them.
-    ///
-    /// [`MAX_REMOVED_AT_ONCE`]: escher_launcher::ipc::wire::MAX_REMOVED_AT_ONCE
-    pub(super) fn remove(&self, artifact: Artifact, ids: Vec<ExecutionId>) -> io::Result<()> {
-        self.say(&LauncherRequest::Remove { artifact, ids })
-    }
-
-    /// Has it kill the processes in the cgroup of an execution.
-    pub(super) fn kill_cgroup(&self, id: ExecutionId) -> io::Result<()> {
-        self.say(&LauncherRequest::KillCgroup { id })
-    }
-
-    fn say(&self, request: &LauncherRequest) -> io::Result<()> {
-        say(&self.packets, request)
-    }
-
-    /// What it says next. Cancel-safe.
-    pub(super) async fn hear(&mut self) -> Heard {
-        match receive(&self.packets, &mut self.buffer).await {
+    /// Waits for the launcher's next message. Cancel-safe.
+    pub(super) async fn next_event(&mut self) -> LauncherEvent {
+        match receive(&self.socket, &mut self.buffer).await {
             Ok((LauncherReply::Shim { pid }, Some(socket))) => {
                 match Shim::new(PacketSocket::from_descriptor(socket), pid) {
-                    Ok(shim) => Heard::Shim(shim),
-                    Err(error) => Heard::ForkFailed(error),
+                    Ok(shim) => LauncherEvent::Forked(shim),
+                    Err(error) => LauncherEvent::ForkFailed(error),
                 }
             }
             Ok((LauncherReply::ForkFailed { errno }, _)) => {
-                Heard::ForkFailed(Errno::from_raw(errno).into())
+                LauncherEvent::ForkFailed(Errno::from_raw(errno).into())
             }
             Ok((LauncherReply::ShimDied { pid, leftovers }, _)) => {
-                Heard::ShimDied { pid, leftovers }
+                LauncherEvent::ShimDied { pid, leftovers }
             }
-            Ok((LauncherReply::Removed { artifact, ids }, _)) => Heard::Removed { artifact, ids },
+            Ok((LauncherReply::Removed { artifact, ids }, _)) => {
+                LauncherEvent::Removed { artifact, ids }
+            }
             Ok((LauncherReply::CgroupKilled { id, leftovers }, _)) => {
-                Heard::CgroupKilled { id, leftovers }
+                LauncherEvent::CgroupKilled { id, leftovers }
             }
-            Ok(_) => Heard::Gone(io::Error::other("unexpected message")),
-            Err(error) => Heard::Gone(error),
+            Ok(_) => LauncherEvent::Disconnected(io::Error::other("unexpected message")),
+            Err(error) => LauncherEvent::Disconnected(error),
         }
     }
 }
 
-/// Receives the launcher's first message, and gives it the directories where it has none.
-async fn greet(settings: &LauncherSettings, packets: &Packets) -> Result<Hello, LaunchError> {
+/// Receives the launcher's first message, and sends it the directories if it has none.
+async fn shake_hands(
+    settings: &LauncherSettings,
+    socket: &AsyncPacketSocket,
+) -> Result<Hello, LaunchError> {
     let launcher = || settings.source.clone();
     let silent = |source| LaunchError::Silent {
         launcher: launcher(),
@@ -272,11 +270,11 @@ async fn greet(settings: &LauncherSettings, packets: &Packets) -> Result<Hello, 
     };
     let unexpected = |which| silent(io::Error::other(format!("unexpected {which} message")));
     let mut buffer = packet_buffer();
-    let first = receive(packets, &mut buffer).await;
+    let first = receive(socket, &mut buffer).await;
     let hello = match first {
         Ok((LauncherReply::Hello(hello), _)) => hello,
         Ok(_) => return Err(unexpected("first")),
-        // What is no message at all, too.
+        // The packet is no message.
         Err(error) if error.kind() == io::ErrorKind::Other => return Err(unexpected("first")),
         Err(error) => return Err(silent(error)),
     };
@@ -292,9 +290,8 @@ async fn greet(settings: &LauncherSettings, packets: &Packets) -> Result<Hello, 
         source,
     })?;
     if !hello.abilities.has_directories {
-        let told = say(packets, &LauncherRequest::Use(directories(settings)));
-        told.map_err(silent)?;
-        match receive(packets, &mut buffer).await.map_err(silent)?.0 {
+        send(socket, &LauncherRequest::Use(directories(settings))).map_err(silent)?;
+        match receive(socket, &mut buffer).await.map_err(silent)?.0 {
             LauncherReply::InUse { error: None } => {}
             LauncherReply::InUse {
                 error: Some(reason),
@@ -323,31 +320,32 @@ fn packet_buffer() -> Box<[u8]> {
     vec![0; MAX_PACKET_BYTES].into_boxed_slice()
 }
 
-fn say(packets: &Packets, request: &LauncherRequest) -> io::Result<()> {
+fn send(socket: &AsyncPacketSocket, request: &LauncherRequest) -> io::Result<()> {
     let bytes = codec::encode(request).map_err(io::Error::other)?;
-    packets.send_now(&bytes, None)
+    socket.send_now(&bytes, None)
 }
 
-fn connect(path: &Path) -> io::Result<Packets> {
-    Packets::new(PacketSocket::connect(path)?)
+fn connect(path: &Path) -> io::Result<AsyncPacketSocket> {
+    AsyncPacketSocket::new(PacketSocket::connect(path)?)
 }
 
 async fn receive(
-    packets: &Packets,
+    socket: &AsyncPacketSocket,
     buffer: &mut [u8],
 ) -> io::Result<(LauncherReply, Option<OwnedFd>)> {
-    let packet = packets.receive(buffer).await?;
+    let packet = socket.receive(buffer).await?;
     let packet = packet.ok_or(io::ErrorKind::UnexpectedEof)?;
     let message = codec::decode(&buffer[..packet.length]);
     let message = message.map_err(|error: CodecError| io::Error::other(error))?;
     Ok((message, packet.descriptor))
 }
 
-/// The launcher gets the control socket as its standard input, and nothing of escherd's environment.
+/// Starts a launcher, with the control socket as its standard input and an empty environment. Returns
+/// the other end of the socket, and a receiver that completes when the launcher was reaped.
 fn spawn(
     program: &Path,
     settings: &LauncherSettings,
-) -> io::Result<(Packets, oneshot::Receiver<()>)> {
+) -> io::Result<(AsyncPacketSocket, oneshot::Receiver<()>)> {
     let (here, there) = PacketSocket::pair()?;
     let mut child = Command::new(program)
         .arg("--log-dir")
@@ -360,13 +358,13 @@ fn spawn(
         .stdin(OwnedFd::from(there))
         .stdout(Stdio::null())
         .spawn()?;
-    // Its death shows on the socket; this is for its remains.
-    let (gone, exit) = oneshot::channel();
+    // Its death shows on the socket; this thread only reaps it.
+    let (reaped, exit) = oneshot::channel();
     std::thread::Builder::new()
         .name("launcher-reaper".to_owned())
         .spawn(move || {
             let _ = child.wait();
-            let _ = gone.send(());
+            let _ = reaped.send(());
         })?;
-    Ok((Packets::new(here)?, exit))
+    Ok((AsyncPacketSocket::new(here)?, exit))
 }

@@ -1,21 +1,26 @@
-//! Starting commands: the launcher, the shims that are ready, and those that run something.
+//! Starting commands: the launcher, ready shims, and the shims that run something.
 //!
-//! One task, [`run`], carries out the engine's [`Effect`](crate::scheduler::Effect)s. It keeps a pool of ready shims, so that a launch
-//! is one packet to one of them. Each shim with a command has a task of its own ([`shim`]) that carries
-//! orders to it and news to the engine; afterwards the shim comes back to the pool. Shims of an earlier
-//! escherd are found by [`adoption`] and then are like the others.
+//! One task, [`run`], carries out the scheduler's [`Effect`](crate::scheduler::Effect)s. It owns
+//! three state machines that do no I/O (`pool`, `shim_deaths`, `removals`) and the link to the
+//! launcher (`launcher_link`). A launch is one packet to a ready shim. Each shim with a command has a
+//! task of its own (`shim`), which relays messages between it and the scheduler; afterwards the shim
+//! returns to the pool. The shims of an earlier escherd are found by `adoption` and then treated like
+//! all others.
 
 mod adoption;
+mod async_packet_socket;
+mod dispatcher;
 mod exit_records;
 mod launcher;
-mod packets;
+mod launcher_link;
 mod pool;
 mod removals;
 mod shim;
-mod state;
+mod shim_deaths;
 
 pub use adoption::{Adoption, adopt};
+pub use dispatcher::run;
 pub use exit_records::{ExitRecords, exit_records};
-pub use launcher::{Connection, LaunchError, LauncherSettings, Source};
-pub use pool::run;
-pub use state::LauncherState;
+pub use launcher::{
+    LaunchError, LauncherConnection, LauncherSettings, LauncherSource, LauncherState,
+};

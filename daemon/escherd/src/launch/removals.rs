@@ -1,4 +1,4 @@
-//! What the launcher is to delete, in order, one request at a time.
+//! The files that the launcher is to delete, in order, one request at a time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,20 +6,20 @@ use std::time::Duration;
 use escher_launcher::ipc::wire::{Artifact, MAX_REMOVED_AT_ONCE};
 use escher_protocol::ExecutionId;
 use tokio::time::Instant;
-use tracing::warn;
 
-use super::launcher::Connection;
-
-/// Pause before what could not be deleted is tried again.
+/// Pause before deleting again what could not be deleted.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// Files of one kind, of at most [`MAX_REMOVED_AT_ONCE`] executions.
+type Removal = (Artifact, Vec<ExecutionId>);
+
+/// Queue of files to delete.
 #[derive(Debug, Default)]
 pub(super) struct Removals {
-    waiting: VecDeque<(Artifact, Vec<ExecutionId>)>,
-    /// What the launcher was asked for and has not answered.
-    asked: Option<(Artifact, Vec<ExecutionId>)>,
-    failed: Vec<(Artifact, Vec<ExecutionId>)>,
+    waiting: VecDeque<Removal>,
+    /// The request that the launcher has not answered.
+    requested: Option<Removal>,
+    failed: Vec<Removal>,
     retry_at: Option<Instant>,
 }
 
@@ -37,52 +37,125 @@ impl Removals {
         }
     }
 
-    /// Asks for the next, if the launcher has answered the last.
-    pub(super) fn send_next(&mut self, connection: &Connection) {
-        if self.asked.is_some() {
-            return;
-        }
-        if let Some((artifact, ids)) = self.waiting.pop_front() {
-            match connection.remove(artifact, ids.clone()) {
-                Ok(()) => self.asked = Some((artifact, ids)),
-                Err(error) => {
-                    warn!(%error, "the launcher takes no order");
-                    self.fail(artifact, ids);
-                }
-            }
+    /// Returns the next request to send, unless the launcher has not answered the last one.
+    pub(super) fn next_request(&mut self) -> Option<Removal> {
+        if self.requested.is_none() {
+            self.requested = self.waiting.pop_front();
+            self.requested.clone()
+        } else {
+            None
         }
     }
 
-    /// The launcher has answered.
-    pub(super) fn answered(&mut self, removed: &[ExecutionId]) {
-        if let Some((artifact, mut ids)) = self.asked.take() {
+    /// Handles that the request could not be sent.
+    pub(super) fn on_send_failed(&mut self, now: Instant) {
+        self.on_removed(&[], now);
+    }
+
+    /// Handles the launcher's answer; `removed` are the executions without such files.
+    pub(super) fn on_removed(&mut self, removed: &[ExecutionId], now: Instant) {
+        if let Some((artifact, mut ids)) = self.requested.take() {
             ids.retain(|id| !removed.contains(id));
             if !ids.is_empty() {
-                self.fail(artifact, ids);
+                self.failed.push((artifact, ids));
+                self.retry_at.get_or_insert(now + RETRY_AFTER);
             }
         }
     }
 
-    /// There is another launcher, which was not asked.
-    pub(super) fn ask_again(&mut self) {
-        if let Some(asked) = self.asked.take() {
-            self.waiting.push_front(asked);
+    /// Handles the loss of the launcher: the next one gets the request again.
+    pub(super) fn on_launcher_disconnected(&mut self) {
+        if let Some(unanswered) = self.requested.take() {
+            self.waiting.push_front(unanswered);
         }
     }
 
-    /// When to call [`Removals::retry`].
+    /// Returns when to call [`Removals::retry`].
     pub(super) fn retry_at(&self) -> Option<Instant> {
         self.retry_at
     }
 
+    /// Queues again what could not be deleted.
     pub(super) fn retry(&mut self) {
         self.retry_at = None;
-        self.waiting.extend(std::mem::take(&mut self.failed));
+        self.waiting.extend(self.failed.drain(..));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(count: usize) -> Vec<ExecutionId> {
+        let id = |index: usize| ExecutionId::from_bytes((index as u128).to_be_bytes());
+        (0..count).map(id).collect()
     }
 
-    fn fail(&mut self, artifact: Artifact, ids: Vec<ExecutionId>) {
-        self.failed.push((artifact, ids));
-        self.retry_at
-            .get_or_insert_with(|| Instant::now() + RETRY_AFTER);
+    #[test]
+    fn joins_requests_for_the_same_artifact_up_to_the_limit() {
+        let claim = Artifact::Claim { attempt: 1 };
+        for (added, expected) in [
+            (vec![], vec![]),
+            (vec![(claim, 0)], vec![]),
+            (vec![(claim, 1), (claim, 2)], vec![(claim, 3)]),
+            (
+                vec![(claim, 1), (Artifact::Log, 1), (claim, 1)],
+                vec![(claim, 1), (Artifact::Log, 1), (claim, 1)],
+            ),
+            (
+                vec![(claim, MAX_REMOVED_AT_ONCE), (claim, 1)],
+                vec![(claim, MAX_REMOVED_AT_ONCE), (claim, 1)],
+            ),
+            (
+                vec![(claim, MAX_REMOVED_AT_ONCE + 1)],
+                vec![(claim, MAX_REMOVED_AT_ONCE), (claim, 1)],
+            ),
+        ] {
+            let mut removals = Removals::default();
+            for (artifact, count) in added {
+                removals.add(artifact, ids(count));
+            }
+            let mut requests = Vec::new();
+            while let Some((artifact, requested)) = removals.next_request() {
+                assert_eq!(removals.next_request(), None, "one at a time");
+                removals.on_removed(&requested, Instant::now());
+                requests.push((artifact, requested.len()));
+            }
+            assert_eq!(requests, expected);
+            assert_eq!(removals.retry_at(), None);
+        }
+    }
+
+    #[test]
+    fn retries_after_a_pause_what_was_not_deleted() {
+        let now = Instant::now();
+        let mut removals = Removals::default();
+        removals.add(Artifact::Log, ids(3));
+        assert!(removals.next_request().is_some());
+        removals.on_removed(&ids(2), now);
+        removals.add(Artifact::Log, ids(1));
+        assert!(removals.next_request().is_some());
+        removals.on_send_failed(now + Duration::from_secs(1));
+        assert_eq!(removals.next_request(), None);
+        assert_eq!(removals.retry_at(), Some(now + RETRY_AFTER));
+        removals.retry();
+        assert_eq!(removals.retry_at(), None);
+        let third = ids(3).split_off(2);
+        assert_eq!(removals.next_request(), Some((Artifact::Log, third)));
+        removals.on_removed(&ids(3), now);
+        assert_eq!(removals.next_request(), Some((Artifact::Log, ids(1))));
+    }
+
+    #[test]
+    fn repeats_an_unanswered_request_to_the_next_launcher() {
+        let mut removals = Removals::default();
+        removals.add(Artifact::Log, ids(2));
+        let request = removals.next_request();
+        removals.add(Artifact::ExitRecord { attempt: 1 }, ids(1));
+        removals.on_launcher_disconnected();
+        assert_eq!(removals.next_request(), request);
+        removals.on_launcher_disconnected();
+        removals.on_launcher_disconnected();
+        assert_eq!(removals.next_request(), request);
     }
 }

@@ -1,4 +1,4 @@
-//! One shim, from escherd's side.
+//! One shim, as escherd sees it.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -14,84 +14,86 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
 
-use super::packets::Packets;
+use super::async_packet_socket::AsyncPacketSocket;
 use crate::scheduler::{Scheduler, SchedulerHandle};
 
-/// A shim.
+/// A shim that is connected.
 #[derive(Debug)]
 pub(super) struct Shim {
-    packets: Packets,
+    socket: AsyncPacketSocket,
     pid: u32,
-    /// The execution that it has, or had last.
-    last: Option<ExecutionId>,
-    /// Longest packet that is expected of it, in bytes.
-    longest_message: usize,
+    /// The execution that the shim has, or had last.
+    last_execution: Option<ExecutionId>,
+    /// Length of the longest message that the shim may send, in bytes.
+    max_message_bytes: usize,
 }
 
-/// A shim that is done with an execution.
-pub(super) struct Returned {
+/// The end of a [`relay`].
+pub(super) struct RelayEnd {
     pub(super) id: ExecutionId,
     pub(super) pid: u32,
-    /// `None` if it is gone.
+    /// The shim, ready again; `None` if it is dead.
     pub(super) shim: Option<Shim>,
 }
 
 impl Shim {
     /// A shim that was forked and has no command yet.
     pub(super) fn new(socket: PacketSocket, pid: u32) -> io::Result<Self> {
-        let packets = Packets::new(socket)?;
         Ok(Shim {
-            packets,
+            socket: AsyncPacketSocket::new(socket)?,
             pid,
-            last: None,
-            longest_message: MAX_SHIM_MESSAGE_BYTES,
+            last_execution: None,
+            max_message_bytes: MAX_SHIM_MESSAGE_BYTES,
         })
     }
 
-    /// A shim that was found, and said so.
-    pub(super) fn adopted(packets: Packets, state: &ShimState) -> Self {
+    /// A shim of an earlier escherd that has reported its state.
+    pub(super) fn adopted(socket: AsyncPacketSocket, state: &ShimState) -> Self {
         Shim {
-            packets,
+            socket,
             pid: state.pid,
-            last: Some(state.id),
-            longest_message: MAX_SHIM_MESSAGE_BYTES,
+            last_execution: Some(state.id),
+            max_message_bytes: MAX_SHIM_MESSAGE_BYTES,
         }
     }
 
-    /// A shim that was found to have an execution, and has not said anything. It will say
-    /// [`FromShim::Adoptable`] first.
-    pub(super) fn silent(packets: Packets, id: ExecutionId) -> Self {
+    /// A shim of an earlier escherd that has an execution and has not reported its state. Its first
+    /// message will be [`FromShim::Adoptable`], which may be longer than others.
+    pub(super) fn silent(socket: AsyncPacketSocket, id: ExecutionId) -> Self {
         Shim {
-            packets,
+            socket,
             pid: 0,
-            last: Some(id),
-            longest_message: MAX_PACKET_BYTES,
+            last_execution: Some(id),
+            max_message_bytes: MAX_PACKET_BYTES,
         }
     }
 
+    /// Returns the process id; 0 if the shim has not reported it.
     pub(super) fn pid(&self) -> u32 {
         self.pid
     }
 
-    pub(super) fn last(&self) -> Option<ExecutionId> {
-        self.last
+    pub(super) fn last_execution(&self) -> Option<ExecutionId> {
+        self.last_execution
     }
 
-    /// Gives it a command: as a packet, or, where the assignment does not fit into one, in memory beside
-    /// it. On an error it has not seen the command.
+    /// Sends the shim a command: as a packet, or, if the assignment does not fit into one, in memory
+    /// that comes with the packet. After an error the shim has not seen the command.
     pub(super) fn launch(&mut self, assignment: &Assignment) -> io::Result<()> {
-        self.last = Some(assignment.spec.id);
         let packet = ToShim::encode_assign(assignment).map_err(io::Error::other)?;
         if packet.len() <= MAX_PACKET_BYTES {
-            return self.packets.send_now(&packet, None);
+            self.socket.send_now(&packet, None)?;
+        } else {
+            let memory = sealed_memory(&codec::encode(assignment).map_err(io::Error::other)?)?;
+            let packet = codec::encode(&ToShim::AssignFromMemory).map_err(io::Error::other)?;
+            self.socket.send_now(&packet, Some(memory.as_fd()))?;
         }
-        let memory = sealed_memory(&codec::encode(assignment).map_err(io::Error::other)?)?;
-        let packet = codec::encode(&ToShim::AssignFromMemory).map_err(io::Error::other)?;
-        self.packets.send_now(&packet, Some(memory.as_fd()))
+        self.last_execution = Some(assignment.spec.id);
+        Ok(())
     }
 }
 
-/// Memory that holds `bytes` and that nobody can change any more (memfd_create(2), F_ADD_SEALS in fcntl(2)).
+/// Makes memory that holds `bytes` and cannot be changed (memfd_create(2), F_ADD_SEALS in fcntl(2)).
 fn sealed_memory(bytes: &[u8]) -> io::Result<std::fs::File> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let mut memory = std::fs::File::from(memfd_create(c"escher-launch", flags)?);
@@ -104,39 +106,39 @@ fn sealed_memory(bytes: &[u8]) -> io::Result<std::fs::File> {
     Ok(memory)
 }
 
-/// Carries orders to the shim that runs `id`, and its news to the engine, until the result is safe or the
-/// shim is gone.
-pub(super) async fn attend(
+/// Relays messages between the scheduler and the shim that has the execution `id`, until the shim has
+/// [`ToShim::Recorded`] or is dead.
+pub(super) async fn relay(
     id: ExecutionId,
     shim: Shim,
-    orders: mpsc::UnboundedReceiver<ToShim>,
-    engine: SchedulerHandle,
-    returns: mpsc::UnboundedSender<Returned>,
+    messages: mpsc::UnboundedReceiver<ToShim>,
+    scheduler: SchedulerHandle,
+    ends: mpsc::UnboundedSender<RelayEnd>,
 ) {
     let pid = shim.pid;
-    let shim = match converse(id, &shim, orders, &engine).await {
+    let shim = match relay_until_recorded(id, &shim, messages, &scheduler).await {
         Ok(()) => Some(shim),
         Err(error) => {
-            debug!(execution = %id, shim = pid, %error, "the shim is gone");
+            debug!(execution = %id, shim = pid, %error, "the shim is disconnected");
             None
         }
     };
-    let _ = returns.send(Returned { id, pid, shim });
+    let _ = ends.send(RelayEnd { id, pid, shim });
 }
 
-async fn converse(
+async fn relay_until_recorded(
     id: ExecutionId,
     shim: &Shim,
-    mut orders: mpsc::UnboundedReceiver<ToShim>,
-    engine: &SchedulerHandle,
+    mut messages: mpsc::UnboundedReceiver<ToShim>,
+    scheduler: &SchedulerHandle,
 ) -> io::Result<()> {
-    // Bounded by what the engine sends ahead: see `INPUT_WINDOW` and the like in `wire`.
+    // Bounded by what the scheduler sends ahead: see `INPUT_WINDOW` in `wire`.
     let mut outgoing: VecDeque<Vec<u8>> = VecDeque::new();
-    let mut buffer = vec![0; shim.longest_message];
-    let mut over = false;
+    let mut buffer = vec![0; shim.max_message_bytes];
+    let mut is_recorded = false;
     loop {
         tokio::select! {
-            packet = shim.packets.receive(&mut buffer) => {
+            packet = shim.socket.receive(&mut buffer) => {
                 let packet = packet?.ok_or(io::ErrorKind::UnexpectedEof)?;
                 let message =
                     codec::decode(&buffer[..packet.length]).map_err(io::Error::other)?;
@@ -144,24 +146,24 @@ async fn converse(
                     continue;
                 }
                 warn_of_leftovers(&message);
-                let tell = move |engine: &mut Scheduler| {
-                    engine.on_shim_message(id, message, Timestamp::now());
+                let handle = move |scheduler: &mut Scheduler| {
+                    scheduler.on_shim_message(id, message, Timestamp::now());
                 };
-                engine.post(tell).await.map_err(io::Error::other)?;
+                scheduler.post(handle).await.map_err(io::Error::other)?;
             }
-            order = orders.recv() => {
-                let order = order.ok_or(io::ErrorKind::ConnectionAborted)?;
-                over |= order == ToShim::Recorded;
-                outgoing.push_back(codec::encode(&order).map_err(io::Error::other)?);
+            message = messages.recv() => {
+                let message = message.ok_or(io::ErrorKind::ConnectionAborted)?;
+                is_recorded |= message == ToShim::Recorded;
+                outgoing.push_back(codec::encode(&message).map_err(io::Error::other)?);
             }
             sent = send_first(shim, &outgoing), if !outgoing.is_empty() => {
                 if sent.is_err() {
-                    // It is gone, but what it said last may still be there to be read.
+                    // The shim is dead, but its last messages may still be there to be received.
                     outgoing.clear();
                     continue;
                 }
                 outgoing.pop_front();
-                if over && outgoing.is_empty() {
+                if is_recorded && outgoing.is_empty() {
                     return Ok(());
                 }
             }
@@ -169,8 +171,8 @@ async fn converse(
     }
 }
 
-/// Whether every part of a report that must be understood is. Otherwise the execution is not finished from
-/// it: the report stays with its shim, which leaves an exit record to the next escherd.
+/// Whether all parts of a report that must be understood are. Otherwise the report does not finish the
+/// execution: it stays with its shim, which leaves an exit record to the next escherd.
 fn is_understood(message: &FromShim) -> bool {
     let FromShim::Exited(report) = message else {
         return true;
@@ -185,13 +187,13 @@ fn is_understood(message: &FromShim) -> bool {
 
 async fn send_first(shim: &Shim, outgoing: &VecDeque<Vec<u8>>) -> io::Result<()> {
     match outgoing.front() {
-        Some(bytes) => shim.packets.send(bytes).await,
+        Some(bytes) => shim.socket.send(bytes).await,
         None => Ok(()),
     }
 }
 
-fn warn_of_leftovers(news: &FromShim) {
-    if let FromShim::Exited(report) = news
+fn warn_of_leftovers(message: &FromShim) {
+    if let FromShim::Exited(report) = message
         && report.leftovers == Leftovers::Unkillable
     {
         warn!(execution = %report.id, "processes are left that SIGKILL does not end");
@@ -199,17 +201,15 @@ fn warn_of_leftovers(news: &FromShim) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod testbed {
     use super::*;
-    use escher_launcher::ipc::packet::{Received, Waiting};
-    use escher_launcher::ipc::wire::{ExitReport, FIRST_ATTEMPT, LaunchSpec, LogLimits};
-    use escher_protocol::{Blob, Exit, Part, Parts, ResourceLimits};
+    use escher_launcher::ipc::wire::{FIRST_ATTEMPT, LaunchSpec, LogLimits};
+    use escher_protocol::{Blob, Parts, ResourceLimits};
 
-    const ID: ExecutionId = ExecutionId::from_bytes([7; 16]);
-
-    fn assignment(argument: Blob) -> Assignment {
+    /// Makes the assignment of an execution with one argument.
+    pub(in crate::launch) fn assignment(id: ExecutionId, argument: Blob) -> Assignment {
         let spec = LaunchSpec {
-            id: ID,
+            id,
             attempt: FIRST_ATTEMPT,
             argv: vec!["true".into(), argument],
             environment: Vec::new(),
@@ -229,6 +229,17 @@ mod tests {
             parts: Parts::new(),
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use escher_launcher::ipc::packet::{Received, Waiting};
+    use escher_launcher::ipc::wire::{ExitReport, FIRST_ATTEMPT};
+    use escher_protocol::{Blob, Exit, Part, Parts};
+    use testbed::assignment;
+
+    const ID: ExecutionId = ExecutionId::from_bytes([7; 16]);
 
     fn receive(shim: &PacketSocket) -> Option<(ToShim, Received)> {
         let mut buffer = vec![0; MAX_PACKET_BYTES];
@@ -242,7 +253,7 @@ mod tests {
         for (argument, expected) in [
             (
                 Blob::from("x"),
-                ToShim::Assign(Box::new(assignment("x".into()))),
+                ToShim::Assign(Box::new(assignment(ID, "x".into()))),
             ),
             (
                 vec![b'x'; MAX_PACKET_BYTES].into(),
@@ -251,7 +262,7 @@ mod tests {
         ] {
             let (here, there) = PacketSocket::pair().unwrap();
             let mut shim = Shim::new(here, 1).unwrap();
-            shim.launch(&assignment(argument)).unwrap();
+            shim.launch(&assignment(ID, argument)).unwrap();
             let (message, packet) = receive(&there).unwrap();
             assert_eq!(message, expected);
             let is_in_memory = expected == ToShim::AssignFromMemory;
@@ -261,7 +272,7 @@ mod tests {
     }
 
     /// Whether the report of a shim is acknowledged, if it has these parts.
-    async fn acknowledged(parts: Parts) -> bool {
+    async fn is_acknowledged(parts: Parts) -> bool {
         let (here, there) = PacketSocket::pair().unwrap();
         let shim = Shim::new(here, 1).unwrap();
         let (_, outcomes) = mpsc::unbounded_channel();
@@ -275,8 +286,12 @@ mod tests {
         let report = codec::encode(&FromShim::Exited(Box::new(report))).unwrap();
         there.send(&report, None, Waiting::Never).unwrap();
         drop(there);
-        let (_sender, orders) = mpsc::unbounded_channel();
-        assert!(converse(ID, &shim, orders, &scheduler).await.is_err());
+        let (_sender, messages) = mpsc::unbounded_channel();
+        assert!(
+            relay_until_recorded(ID, &shim, messages, &scheduler)
+                .await
+                .is_err()
+        );
         drop(scheduler);
         effects.recv().await.is_some()
     }
@@ -284,8 +299,8 @@ mod tests {
     #[tokio::test]
     async fn a_report_with_an_unknown_required_part_is_not_acknowledged() {
         let with = |tag| Parts::try_from(vec![Part::new(tag, "later")]).unwrap();
-        assert!(acknowledged(Parts::new()).await);
-        assert!(acknowledged(with(4_710)).await);
-        assert!(!acknowledged(with(4_711)).await);
+        assert!(is_acknowledged(Parts::new()).await);
+        assert!(is_acknowledged(with(4_710)).await);
+        assert!(!is_acknowledged(with(4_711)).await);
     }
 }

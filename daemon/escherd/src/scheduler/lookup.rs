@@ -1,6 +1,7 @@
 //! Lookup of executions in memory. Evicted executions, and references by name or by a part of an id, are looked
 //! up in the store.
 
+use escher_protocol::id::parse_number;
 use escher_protocol::message::Selection;
 use escher_protocol::{ExecutionId, Target};
 
@@ -16,7 +17,7 @@ impl Scheduler {
         match target {
             Target::Id(id) => self.by_id(scope, *id),
             Target::Reference(text) => {
-                let number = text.parse().ok();
+                let number = parse_number(text);
                 let number = number.and_then(|number| self.visible(scope, number));
                 number.or_else(|| self.by_id(scope, text.parse().ok()?))
             }
@@ -78,4 +79,23 @@ pub(super) fn matches(execution: &Execution, selection: &Selection) -> bool {
         && until.is_none_or(|until| submission.submitted_at < until);
     let mut labels = filter.labels.iter();
     of_status && named && of_user && in_time && labels.all(|label| request.labels.contains(label))
+}
+
+#[cfg(test)]
+mod tests {
+    use escher_protocol::ResourceLimits;
+
+    use super::super::Scheduler;
+    use super::super::testbed::{settings, submit};
+    use crate::authz::Scope;
+
+    #[test]
+    fn digits_with_a_leading_zero_do_not_name_the_execution_of_that_number() {
+        let mut scheduler = Scheduler::new(settings(10));
+        let number = submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
+        let find = |text: &str| scheduler.find(&Scope::for_root(), &text.into());
+        assert_eq!(find(&number.to_string()), Some(number));
+        assert_eq!(find(&format!("00{number}")), None);
+        assert_eq!(find(&format!("+{number}")), None);
+    }
 }

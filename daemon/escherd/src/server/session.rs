@@ -10,7 +10,7 @@ use escher_launcher::os::peer_credentials::PeerCredentials;
 use escher_protocol::codec::MAX_PAYLOAD_BYTES;
 use escher_protocol::frame::{FrameCodec, FrameError};
 use escher_protocol::handshake::{
-    ConnectionLimits, HIGHEST_VERSION, Hello, HelloReply, LOWEST_VERSION, MAGIC, Refusal, Welcome,
+    HIGHEST_VERSION, Hello, HelloReply, LOWEST_VERSION, MAGIC, Refusal, SessionLimits, Welcome,
 };
 use escher_protocol::{ApiError, ClientFrame, ErrorCode, Request, RequestId, ServerFrame};
 use serde::de::DeserializeOwned;
@@ -132,7 +132,7 @@ async fn welcome(
         daemon: format!("escherd {}", about.version).into(),
         instance: about.instance,
         features: Vec::new(),
-        limits: ConnectionLimits {
+        limits: SessionLimits {
             max_frame_bytes: u32::try_from(MAX_PAYLOAD_BYTES).unwrap_or(u32::MAX),
             max_requests_in_flight: MAX_REQUESTS_IN_FLIGHT,
             stream_window_bytes: STREAM_WINDOW_BYTES,

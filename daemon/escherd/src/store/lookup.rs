@@ -1,6 +1,6 @@
 //! Finding one execution by number, id, name, or part of an id.
 
-use escher_protocol::id::MIN_FRAGMENT_DIGITS;
+use escher_protocol::id::{MIN_ID_PART_DIGITS, parse_number};
 use escher_protocol::{ApiError, ErrorCode, ExecutionId, ExecutionRecord, Target};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
@@ -110,7 +110,7 @@ fn find_exact(
     submitter: Option<u32>,
     text: &str,
 ) -> Result<Option<Candidate>, DatabaseError> {
-    if let Ok(number) = text.parse()
+    if let Some(number) = parse_number(text)
         && let Some(candidate) = find_by_number(snapshot, submitter, number)?
     {
         return Ok(Some(candidate));
@@ -166,7 +166,7 @@ fn find_by_fragment(
     submitter: Option<u32>,
     text: &str,
 ) -> Result<Vec<Candidate>, DatabaseError> {
-    let Some(fragment) = IdFragment::parse(text, MIN_FRAGMENT_DIGITS) else {
+    let Some(fragment) = IdFragment::parse(text, MIN_ID_PART_DIGITS) else {
         return Ok(Vec::new());
     };
     let mut candidates = Vec::new();

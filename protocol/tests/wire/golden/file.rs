@@ -1,27 +1,27 @@
-//! The files in `tests/golden/`: the value as comments, then its bytes in hex with their ASCII beside them.
+//! The files in `tests/golden/`: the value in comments, then its bytes in hex and ASCII.
 
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::{fs, io};
 
-/// The folder of the files.
+/// Returns the folder of the files.
 pub(super) fn folder() -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "golden"]
         .iter()
         .collect()
 }
 
-/// The bytes of the message `name`.
+/// Reads the bytes of the message `name`.
 pub(crate) fn read(name: &str) -> io::Result<Vec<u8>> {
     fs::read_to_string(path(name)).map(|text| parse(&text))
 }
 
-/// The file that holds the message `name`.
+/// Returns the path of the file with the message `name`.
 pub(super) fn path(name: &str) -> PathBuf {
     folder().join(format!("{name}.hex"))
 }
 
-/// `bytes` in lines of sixteen.
+/// Formats `bytes` in lines of sixteen.
 pub(super) fn dump(bytes: &[u8]) -> String {
     bytes.chunks(16).fold(String::new(), |mut text, line| {
         let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -35,7 +35,7 @@ pub(super) fn dump(bytes: &[u8]) -> String {
     })
 }
 
-/// The bytes that `text`, made by [`dump`] and perhaps with comments, stands for.
+/// Parses the output of [`dump`], with or without comments.
 pub(crate) fn parse(text: &str) -> Vec<u8> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let hex = lines.flat_map(|line| {

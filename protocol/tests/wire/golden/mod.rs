@@ -1,7 +1,7 @@
-//! The bytes of every message are frozen: each variant has a file in `tests/golden/`.
+//! The golden bytes of every message: each variant has a file in `tests/golden/`.
 //!
-//! `ESCHER_BLESS=1 cargo test -p escher-protocol golden::` writes the files that are missing. One that is
-//! there is never written again: if it does not fit, the protocol was broken.
+//! `ESCHER_BLESS=1 cargo test -p escher-protocol golden::` writes missing files. It never
+//! overwrites one: a file that does not match its message means that the protocol has changed.
 
 mod file;
 
@@ -17,16 +17,16 @@ const BLESS: &str = "ESCHER_BLESS=1 cargo test -p escher-protocol golden::";
 
 #[test]
 fn every_message_has_its_golden_bytes() {
-    let faults: Vec<String> = samples::all().iter().filter_map(fault).collect();
+    let differences: Vec<String> = samples::all().iter().filter_map(difference).collect();
     assert!(
-        faults.is_empty(),
-        "{}\nA file that is missing is written by: {BLESS}",
-        faults.join("\n")
+        differences.is_empty(),
+        "{}\nMissing files are written by: {BLESS}",
+        differences.join("\n")
     );
 }
 
-/// What is wrong between a sample and its file.
-fn fault(sample: &Sample) -> Option<String> {
+/// Describes how a sample differs from its file, if it does.
+fn difference(sample: &Sample) -> Option<String> {
     let Sample { name, message } = sample;
     let encoded = message.encode();
     if std::env::var_os("ESCHER_BLESS").is_some() {
@@ -58,9 +58,9 @@ fn bless(sample: &Sample, encoded: &[u8]) -> io::Result<()> {
     file.write_all(file::dump(encoded).as_bytes())
 }
 
-/// A file without a sample is a message that has been taken out of the protocol.
+/// A file without a sample is a message that was removed from the protocol.
 #[test]
-fn no_golden_file_has_lost_its_message() {
+fn every_golden_file_belongs_to_a_message() {
     let samples = samples::all();
     let known: BTreeSet<String> = samples
         .iter()

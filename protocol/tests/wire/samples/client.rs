@@ -1,4 +1,4 @@
-//! What clients send.
+//! Messages of clients.
 
 use escher_protocol::handshake::{Hello, MAGIC};
 use escher_protocol::message::{

@@ -1,6 +1,6 @@
-//! What escherd sends.
+//! Messages of escherd.
 
-use escher_protocol::handshake::{ConnectionLimits, HelloReply, Refusal, Welcome};
+use escher_protocol::handshake::{HelloReply, Refusal, SessionLimits, Welcome};
 use escher_protocol::message::{
     CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
@@ -41,7 +41,7 @@ fn greetings() -> Vec<Sample> {
             daemon: "escherd 0.1.0".into(),
             instance: INSTANCE,
             features: vec!["something-new".into()],
-            limits: ConnectionLimits {
+            limits: SessionLimits {
                 max_frame_bytes: 8_388_608,
                 max_requests_in_flight: 256,
                 stream_window_bytes: 1_048_576,
@@ -122,7 +122,7 @@ fn items() -> Vec<Sample> {
     })
 }
 
-/// By a kernel without `pids.peak`, where no bytes are counted.
+/// Measurements of a kernel without `pids.peak`, without the controller io.
 fn measured() -> Measurements {
     Measurements {
         user_us: Some(1_250_000),
@@ -153,7 +153,7 @@ fn chunk() -> OutputChunk {
     }
 }
 
-/// An execution of which nothing is known but that it waits.
+/// A waiting execution.
 pub(crate) fn pending() -> ExecutionRecord {
     ExecutionRecord {
         id: ID,

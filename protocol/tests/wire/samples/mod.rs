@@ -1,7 +1,7 @@
-//! One fixed message for every variant that travels.
+//! One fixed message for every variant of the protocol.
 //!
-//! The values are chosen to show how each kind of field is written: integers of every width, options in
-//! both states, bytes that are not UTF-8.
+//! The values show how each kind of field is encoded: integers of every width, options in both
+//! states, bytes that are not UTF-8.
 
 mod client;
 pub(crate) mod daemon;
@@ -9,7 +9,7 @@ mod values;
 
 use crate::message::Message;
 
-/// A message and what its golden file is called: `Enum.Variant`, `Struct`, or either and a remark.
+/// A message and the name of its golden file: `Enum.Variant` or `Struct`, perhaps with `.remark`.
 pub(crate) struct Sample {
     pub(crate) name: &'static str,
     pub(crate) message: Box<dyn Message>,
@@ -22,8 +22,8 @@ impl Sample {
     }
 }
 
-/// Samples of all variants of one enum. The match has no wildcard: a variant without a sample does not
-/// compile.
+/// Makes samples of all variants of one enum. The match has no wildcard, so a variant without a
+/// sample does not compile.
 macro_rules! variants {
     ($enum:ident { $($variant:ident => $sample:expr),+ $(,)? }) => {{
         fn variant(value: &$enum) -> &'static str {
@@ -40,7 +40,7 @@ macro_rules! variants {
 }
 use variants;
 
-/// All of them.
+/// Returns all samples.
 pub(crate) fn all() -> Vec<Sample> {
     [values::all(), client::all(), daemon::all()]
         .into_iter()

@@ -1,4 +1,4 @@
-//! The values that messages are made of.
+//! Values in messages.
 
 use escher_protocol::message::{CancelOutcome, EventKind};
 use escher_protocol::{

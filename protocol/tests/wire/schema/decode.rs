@@ -1,11 +1,11 @@
-//! A decoder that knows the page and nothing else; it shares no code with the crate's own.
+//! A decoder made from the page alone; it shares no code with the crate's own.
 
 use std::fmt::Debug;
 
 use super::{Definition, Field, Schema, Type};
 
-/// Takes values off the front of bytes, each as the text that `{:?}` makes of it. Panics on bytes that are
-/// not as the page says.
+/// Decodes values from the front of bytes, each to the text that `{:?}` makes of it. Panics on
+/// bytes that do not agree with the page.
 pub(crate) struct Decoder<'a> {
     schema: &'a Schema,
     bytes: &'a [u8],
@@ -16,27 +16,26 @@ impl<'a> Decoder<'a> {
         Decoder { schema, bytes }
     }
 
-    /// The value of the type called `name` that all of the bytes are.
-    pub(crate) fn whole(mut self, name: &str) -> String {
-        let of = Vec::new();
+    /// Decodes all of the bytes as one value of the type `name`.
+    pub(crate) fn decode_all(mut self, name: &str) -> String {
         let value = self.value(&Type {
             name: name.to_owned(),
-            of,
+            arguments: Vec::new(),
         });
         assert!(self.bytes.is_empty(), "bytes follow {value}");
         value
     }
 
-    fn value(&mut self, wanted: &Type) -> String {
-        match (wanted.name.as_str(), wanted.of.as_slice()) {
-            ("u16" | "u32" | "u64", []) => shown(self.number()),
-            ("i32" | "i64", []) => shown(self.signed()),
-            ("bool", []) => shown(self.flag()),
-            ("bytes", []) => format!("b\"{}\"", self.counted().escape_ascii()),
-            ("text", []) => shown(std::str::from_utf8(self.counted()).expect("UTF-8")),
-            ("byte8", []) => shown(self.take(8)),
+    fn value(&mut self, expected: &Type) -> String {
+        match (expected.name.as_str(), expected.arguments.as_slice()) {
+            ("u16" | "u32" | "u64", []) => debug_text(self.number()),
+            ("i32" | "i64", []) => debug_text(self.signed()),
+            ("bool", []) => debug_text(self.flag()),
+            ("bytes", []) => format!("b\"{}\"", self.length_prefixed().escape_ascii()),
+            ("text", []) => debug_text(std::str::from_utf8(self.length_prefixed()).expect("UTF-8")),
+            ("byte8", []) => debug_text(self.take(8)),
             ("byte16", []) => uuid(self.take(16)),
-            ("unit", []) => shown(()),
+            ("unit", []) => debug_text(()),
             ("option", [some]) => {
                 if self.flag() {
                     format!("Some({})", self.value(some))
@@ -56,7 +55,7 @@ impl<'a> Decoder<'a> {
                 other => panic!("a result has no variant {other}"),
             },
             (name, []) => self.defined(name),
-            (name, _) => panic!("{name} is not made of other types"),
+            (name, _) => panic!("{name} takes no type arguments"),
         }
     }
 
@@ -69,9 +68,9 @@ impl<'a> Decoder<'a> {
         {
             Definition::Alias(_) if name == "ErrorCode" => {
                 let number = u16::try_from(self.number()).expect("a u16");
-                shown(escher_protocol::ErrorCode::from_number(number))
+                debug_text(escher_protocol::ErrorCode::from_number(number))
             }
-            Definition::Alias(of) => format!("{name}({})", self.value(of)),
+            Definition::Alias(target) => format!("{name}({})", self.value(target)),
             Definition::Struct(fields) => self.fields(name, fields),
             Definition::Enum(variants) => {
                 let index = usize::try_from(self.number()).expect("an index");
@@ -83,8 +82,8 @@ impl<'a> Decoder<'a> {
 
     fn fields(&mut self, name: &str, fields: &[Field]) -> String {
         let mut values = Vec::new();
-        for (field, wanted) in fields {
-            let value = self.value(wanted);
+        for (field, expected) in fields {
+            let value = self.value(expected);
             values.push(match field {
                 Some(field) => format!("{field}: {value}"),
                 None => value,
@@ -110,7 +109,7 @@ impl<'a> Decoder<'a> {
             251 => 2,
             252 => 4,
             253 => 8,
-            other => panic!("{other} begins no number"),
+            other => panic!("{other} does not begin a number"),
         };
         let bytes = self.take(width).iter().rev();
         bytes.fold(0, |number, byte| number << 8 | u64::from(*byte))
@@ -133,13 +132,13 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn counted(&mut self) -> &'a [u8] {
+    fn length_prefixed(&mut self) -> &'a [u8] {
         let count = usize::try_from(self.number()).expect("a length");
         self.take(count)
     }
 }
 
-fn shown(value: impl Debug) -> String {
+fn debug_text(value: impl Debug) -> String {
     format!("{value:?}")
 }
 

@@ -1,4 +1,4 @@
-//! The message types as `docs/protocol.md` gives them, read from the page.
+//! The message types of `docs/protocol.md`, parsed from the page.
 
 mod decode;
 
@@ -7,14 +7,14 @@ use std::iter::Peekable;
 
 pub(crate) use decode::Decoder;
 
-/// A type where it is used: its name, and what it is made of.
+/// A use of a type: its name and its arguments.
 #[derive(Debug)]
 pub(crate) struct Type {
     name: String,
-    of: Vec<Type>,
+    arguments: Vec<Type>,
 }
 
-/// A field; those of `Variant(T)` have no names.
+/// A field with its name; the fields of `Variant(T)` have none.
 type Field = (Option<String>, Type);
 
 #[derive(Debug)]
@@ -29,7 +29,7 @@ enum Definition {
 pub(crate) struct Schema(BTreeMap<String, Definition>);
 
 impl Schema {
-    /// Reads definitions as in a fence of the kind `schema`; panics with what is wrong.
+    /// Parses the definitions of a code block `schema`; panics on an error.
     pub(crate) fn parse(text: &str) -> Self {
         let mut tokens = Tokens::new(text);
         let mut definitions = BTreeMap::new();
@@ -51,7 +51,7 @@ impl Schema {
         Schema(definitions)
     }
 
-    /// The names of all enums, each with its variants.
+    /// Returns the names of all enums, each with its variants.
     pub(crate) fn variants(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = &str>)> {
         self.0
             .iter()
@@ -65,7 +65,7 @@ impl Schema {
     }
 }
 
-/// Words and marks, one by one.
+/// Words and punctuation marks, one by one.
 struct Tokens(Peekable<std::vec::IntoIter<String>>);
 
 impl Tokens {
@@ -75,13 +75,13 @@ impl Tokens {
             let code = line.split("//").next().unwrap_or_default();
             let mut in_word = false;
             for character in code.chars() {
-                let of_word = character.is_alphanumeric() || character == '_';
+                let is_word = character.is_alphanumeric() || character == '_';
                 match tokens.last_mut() {
-                    Some(word) if of_word && in_word => word.push(character),
+                    Some(word) if is_word && in_word => word.push(character),
                     _ if character.is_whitespace() => {}
                     _ => tokens.push(character.to_string()),
                 }
-                in_word = of_word;
+                in_word = is_word;
             }
         }
         Tokens(tokens.into_iter().peekable())
@@ -95,19 +95,19 @@ impl Tokens {
         assert_eq!(self.word(), mark);
     }
 
-    /// Takes `mark` if it is next.
-    fn found(&mut self, mark: &str) -> bool {
+    /// Consumes `mark` if it is next, and returns whether it was.
+    fn consume(&mut self, mark: &str) -> bool {
         self.0.next_if(|token| token == mark).is_some()
     }
 
     fn a_type(&mut self) -> Type {
         let name = self.word();
-        let of = if self.found("<") {
+        let arguments = if self.consume("<") {
             self.separated(">", Self::a_type)
         } else {
             Vec::new()
         };
-        Type { name, of }
+        Type { name, arguments }
     }
 
     fn named_fields(&mut self) -> Vec<Field> {
@@ -132,7 +132,7 @@ impl Tokens {
             let name = tokens.word();
             let fields = if tokens.0.peek().is_some_and(|token| token == "{") {
                 tokens.named_fields()
-            } else if tokens.found("(") {
+            } else if tokens.consume("(") {
                 tokens.separated(")", |tokens| (None, tokens.a_type()))
             } else {
                 Vec::new()
@@ -141,10 +141,10 @@ impl Tokens {
         })
     }
 
-    /// Parts with commas between them, up to `end`.
+    /// Parses parts separated by commas, up to `end`.
     fn separated<T>(&mut self, end: &str, mut part: impl FnMut(&mut Self) -> T) -> Vec<T> {
         let mut parts = vec![part(self)];
-        while !self.found(end) {
+        while !self.consume(end) {
             self.expect(",");
             parts.push(part(self));
         }

@@ -1,4 +1,4 @@
-//! Executions: what is asked for and what is told of them.
+//! Requests and records of executions.
 
 use escher_protocol::{
     Command, ExecutionRecord, ExecutionRequest, Exit, Leftovers, Measurements, Outcome,

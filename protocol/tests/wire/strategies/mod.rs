@@ -1,4 +1,4 @@
-//! Any message at all: strategies for proptest.
+//! Strategies for proptest that generate any message.
 
 mod execution;
 mod reply;
@@ -14,16 +14,16 @@ use proptest::prelude::*;
 
 use crate::message::Message;
 
-/// Any message that is sent as a frame of its own.
+/// Generates any message that is sent in a frame of its own.
 pub(crate) fn message() -> impl Strategy<Value = Rc<dyn Message>> {
     prop_oneof![
-        1 => request::hello().prop_map(forget).boxed(),
-        1 => reply::hello_reply().prop_map(forget).boxed(),
-        4 => request::client_frame().prop_map(forget).boxed(),
-        4 => reply::server_frame().prop_map(forget).boxed(),
+        1 => request::hello().prop_map(erase_type).boxed(),
+        1 => reply::hello_reply().prop_map(erase_type).boxed(),
+        4 => request::client_frame().prop_map(erase_type).boxed(),
+        4 => reply::server_frame().prop_map(erase_type).boxed(),
     ]
 }
 
-fn forget(message: impl Message + 'static) -> Rc<dyn Message> {
+fn erase_type(message: impl Message + 'static) -> Rc<dyn Message> {
     Rc::new(message)
 }

@@ -1,6 +1,6 @@
-//! What escherd sends.
+//! Messages of escherd.
 
-use escher_protocol::handshake::{ConnectionLimits, HelloReply, Refusal, Welcome};
+use escher_protocol::handshake::{HelloReply, Refusal, SessionLimits, Welcome};
 use escher_protocol::message::{
     CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
@@ -40,7 +40,7 @@ prop_compose! {
         (max_frame_bytes, max_requests_in_flight, stream_window_bytes) in
             (number32(), number32(), number32()),
     ) -> Welcome {
-        let limits = ConnectionLimits {
+        let limits = SessionLimits {
             max_frame_bytes, max_requests_in_flight, stream_window_bytes,
         };
         Welcome { version, daemon, instance, features, limits }

@@ -1,4 +1,4 @@
-//! What clients send.
+//! Messages of clients.
 
 use escher_protocol::handshake::Hello;
 use escher_protocol::message::{

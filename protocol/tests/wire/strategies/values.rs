@@ -1,6 +1,6 @@
-//! Small values. Numbers of every width on the wire are as likely as each other.
+//! Small values. Numbers of every width on the wire are equally likely.
 //!
-//! What occurs often is boxed: a strategy holds all of its parts by value, and those of a whole record
+//! Frequent strategies are boxed: a strategy holds its parts by value, and those of a whole record
 //! would not fit on a test's stack.
 
 use escher_protocol::{

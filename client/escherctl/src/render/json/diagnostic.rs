@@ -1,11 +1,11 @@
-//! Diagnostics.
+//! Diagnostics of `doctor`.
 
 use escher_client::Diagnostic;
 use serde::Serialize;
 
-use super::line;
+use super::object::line;
 
-/// A diagnostic.
+/// Returns the object for a diagnostic.
 pub(crate) fn diagnostic(diagnostic: &Diagnostic) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_field_is_always_there() {
+    fn every_field_is_present() {
         assert_eq!(
             diagnostic(&Diagnostic::note("cgroups", "none")),
             "{\"check\":\"cgroups\",\"severity\":\"note\",\"message\":\"none\",\"advice\":null}\n"

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
 use escher_client::protocol::{Canceller, Exit};
 use escher_client::{ExecutionRecord, ExecutionResult, Status};
 use serde::Serialize;
 
-use super::{BASE64, text, text_or_base64};
-use crate::render::resources::not_measured;
+use super::object::{base64, owned, text_or_base64};
+use crate::render::resource_usage::not_measured;
 use crate::render::time::rfc3339;
 
-/// An execution, with its output where a result was asked for.
+/// An execution, for `result` with its output.
 #[derive(Debug, Serialize)]
 pub(crate) struct Execution {
     id: String,
@@ -19,7 +18,7 @@ pub(crate) struct Execution {
     name: Option<String>,
     key: Option<String>,
     status: &'static str,
-    /// `null` until it is finished.
+    /// `null` until the execution is finished.
     success: Option<bool>,
     exit_code: Option<i32>,
     signal: Option<i32>,
@@ -28,9 +27,9 @@ pub(crate) struct Execution {
     stdout_base64: Option<String>,
     stderr: Option<String>,
     stderr_base64: Option<String>,
-    /// Whether `stdout` or `stderr` is not all that was written; `null` without a result.
+    /// Whether `stdout` or `stderr` is truncated; `null` without a result.
     output_cut: Option<bool>,
-    /// Where all of it is when it was cut.
+    /// The log, if `stdout` or `stderr` is truncated.
     output_file: Option<String>,
     log_path: String,
     duration_ms: Option<u64>,
@@ -47,12 +46,12 @@ pub(crate) struct Execution {
     submitted_by: String,
     submitted_by_uid: u32,
     command: Vec<String>,
-    /// The same where it is not UTF-8.
+    /// The command, if it is not UTF-8.
     command_base64: Option<Vec<String>>,
-    /// Whether `command` is not all of it (in lists).
+    /// Whether `command` is truncated, as it may be in lists.
     command_cut: bool,
     working_dir: String,
-    /// The same where it is not UTF-8.
+    /// The directory, if it is not UTF-8.
     working_dir_base64: Option<String>,
     labels: BTreeMap<String, String>,
     pid: Option<u32>,
@@ -61,7 +60,7 @@ pub(crate) struct Execution {
     leftovers: Option<&'static str>,
     limits: Limits,
     paused: bool,
-    /// Of a submission: whether the key was known and nothing new was started.
+    /// Only after a submission: whether the key was in use and no new execution was made.
     existing: Option<bool>,
 }
 
@@ -72,9 +71,9 @@ struct ExecutionError {
     message: String,
     hint: Option<String>,
     retry: bool,
-    /// The step at which it could not be started.
+    /// The step at which the start failed.
     stage: Option<&'static str>,
-    /// The reason, errno(3).
+    /// The cause, errno(3).
     errno: Option<i32>,
 }
 
@@ -83,16 +82,16 @@ struct Usage {
     cpu_user_ms: u64,
     cpu_system_ms: u64,
     peak_memory_bytes: u64,
-    /// `null` where it was not measured, here and below.
+    /// `null` if not measured; so are the following fields.
     io_read_bytes: Option<u64>,
     io_written_bytes: Option<u64>,
     peak_tasks: Option<u64>,
     oom_kills: Option<u64>,
-    /// The fields that were not measured.
+    /// The names of the fields that were not measured.
     not_measured: Vec<&'static str>,
 }
 
-/// `null` where there is no limit.
+/// Resource limits; `null` means unlimited.
 #[derive(Debug, Serialize)]
 struct Limits {
     memory_max: Option<u64>,
@@ -109,8 +108,8 @@ struct OutputTotals {
 }
 
 impl Execution {
-    /// What is known about it, without its output.
-    pub(crate) fn of_record(record: &ExecutionRecord) -> Self {
+    /// Makes the object without the output.
+    pub(crate) fn from_record(record: &ExecutionRecord) -> Self {
         let outcome = record.outcome.as_ref();
         let exit = outcome.map(|outcome| outcome.exit);
         let (signal, core_dumped) = match exit {
@@ -125,15 +124,15 @@ impl Execution {
             _ => (None, None),
         };
         let argv = record.command.to_argv();
-        let is_text = argv.iter().all(|word| std::str::from_utf8(word).is_ok());
+        let is_utf8 = argv.iter().all(|word| std::str::from_utf8(word).is_ok());
         let finished = record.status.is_finished();
         let limits = record.resources.limits;
         let measured = record.resources.measured.unwrap_or_default();
         Execution {
             id: record.id.to_string(),
             number: record.number,
-            name: text(record.name.as_ref()),
-            key: text(record.key.as_ref()),
+            name: owned(record.name.as_ref()),
+            key: owned(record.key.as_ref()),
             status: record.status.name(),
             success: finished.then_some(record.status == Status::Completed),
             exit_code: match exit {
@@ -161,7 +160,7 @@ impl Execution {
                     code: error.code.to_string(),
                     number: error.code.number(),
                     message: error.message.to_string(),
-                    hint: text(error.hint.as_ref()),
+                    hint: owned(error.hint.as_ref()),
                     retry: error.retry,
                     stage,
                     errno,
@@ -176,13 +175,12 @@ impl Execution {
                 .iter()
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect(),
-            command_base64: (!is_text)
-                .then(|| argv.iter().map(|word| BASE64.encode(&word[..])).collect()),
+            command_base64: (!is_utf8).then(|| argv.iter().map(|word| base64(&word[..])).collect()),
             command_cut: record.command_cut,
             working_dir: record.working_dir.to_string_lossy().into_owned(),
             working_dir_base64: std::str::from_utf8(&record.working_dir)
                 .is_err()
-                .then(|| BASE64.encode(&record.working_dir[..])),
+                .then(|| base64(&record.working_dir[..])),
             labels: record
                 .labels
                 .iter()
@@ -197,7 +195,7 @@ impl Execution {
                 io_written_bytes: measured.io_written_bytes,
                 peak_tasks: measured.peak_tasks,
                 oom_kills: measured.oom_kills,
-                not_measured: not_measured(&measured).map(|figure| figure.field).collect(),
+                not_measured: not_measured(&measured).map(|value| value.field).collect(),
             }),
             output: outcome.map(|outcome| OutputTotals {
                 stdout_bytes: outcome.output.stdout_bytes,
@@ -216,9 +214,9 @@ impl Execution {
         }
     }
 
-    /// With its output.
-    pub(crate) fn of_result(result: ExecutionResult) -> Self {
-        let mut execution = Execution::of_record(&result.record);
+    /// Makes the object with the output.
+    pub(crate) fn from_result(result: ExecutionResult) -> Self {
+        let mut execution = Execution::from_record(&result.record);
         execution.output_cut = Some(result.is_cut());
         execution.output_file = result
             .output_file()
@@ -228,11 +226,11 @@ impl Execution {
         execution
     }
 
-    /// As the answer to a submission.
-    pub(crate) fn of_submission(record: &ExecutionRecord, existing: bool) -> Self {
+    /// Makes the object that answers a submission.
+    pub(crate) fn from_submission(record: &ExecutionRecord, is_existing: bool) -> Self {
         Execution {
-            existing: Some(existing),
-            ..Execution::of_record(record)
+            existing: Some(is_existing),
+            ..Execution::from_record(record)
         }
     }
 }
@@ -240,14 +238,14 @@ impl Execution {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::json::line;
+    use crate::render::json::object::line;
     use crate::render::sample;
     use escher_client::protocol::StartStage;
     use escher_client::{ApiError, ErrorCode, Omission, OutputStream};
 
     /// Scripts read these names.
     #[test]
-    fn the_shape_of_a_result_is_for_ever() {
+    fn the_fields_of_a_result_are_stable() {
         let error = ApiError::new(ErrorCode::EXIT_STATUS, "exited with status 7");
         let mut record = sample::finished(Status::Failed, Exit::Code(7), Some(error), None);
         record.key = Some("k".into());
@@ -257,7 +255,7 @@ mod tests {
             ..ExecutionResult::new(record)
         };
         assert_eq!(
-            line(&Execution::of_result(result)),
+            line(&Execution::from_result(result)),
             concat!(
                 r#"{"id":"01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42","number":17,"name":"greeting","#,
                 r#""key":"k","status":"failed","success":false,"exit_code":7,"signal":null,"#,
@@ -287,10 +285,10 @@ mod tests {
     }
 
     #[test]
-    fn fields_without_a_value_are_there() {
+    fn fields_without_a_value_are_present() {
         let keys = |record: &ExecutionRecord| {
             let value: serde_json::Value =
-                serde_json::from_str(&line(&Execution::of_record(record))).unwrap();
+                serde_json::from_str(&line(&Execution::from_record(record))).unwrap();
             value
                 .as_object()
                 .unwrap()
@@ -303,20 +301,20 @@ mod tests {
     }
 
     #[test]
-    fn resources_say_what_is_allowed_was_used_and_was_not_measured() {
+    fn shows_limits_usage_and_what_was_not_measured() {
         let mut finished = sample::finished(Status::Completed, Exit::Code(0), None, None);
         finished.resources = sample::resources();
-        let measured = line(&Execution::of_record(&finished));
+        let shown = line(&Execution::from_record(&finished));
         for part in [
             r#""io_read_bytes":4096,"io_written_bytes":0,"peak_tasks":null,"oom_kills":0,"#,
             r#""not_measured":["peak_tasks"]"#,
             r#""limits":{"memory_max":67108864,"cpu_quota":150,"tasks_max":null},"paused":false"#,
         ] {
-            assert!(measured.contains(part), "{measured}");
+            assert!(shown.contains(part), "{shown}");
         }
         let mut running = sample::running();
         running.resources.paused = true;
-        let shown = line(&Execution::of_record(&running));
+        let shown = line(&Execution::from_record(&running));
         assert!(
             shown.contains(r#""paused":true"#) && shown.contains(r#""usage":null"#),
             "{shown}"
@@ -324,14 +322,14 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_start_names_stage_and_errno() {
+    fn a_failed_start_has_a_stage_and_an_errno() {
         let error = ApiError::new(ErrorCode::START_FAILED, "no such directory");
         let exit = Exit::NotStarted {
             stage: StartStage::WorkingDirectory,
             errno: 2,
         };
         let record = sample::finished(Status::Failed, exit, Some(error), None);
-        let shown = line(&Execution::of_record(&record));
+        let shown = line(&Execution::from_record(&record));
         assert!(
             shown.contains(r#""stage":"working-directory","errno":2}"#),
             "{shown}"
@@ -339,12 +337,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_utf8_comes_as_base64() {
+    fn bytes_that_are_not_utf8_are_base64() {
         let mut record = sample::running();
         record.command = escher_client::Command::Exec {
             argv: vec!["a".into(), b"\xfe"[..].into()],
         };
-        let shown = line(&Execution::of_record(&record));
+        let shown = line(&Execution::from_record(&record));
         assert!(
             shown.contains(r#""command_base64":["YQ==","/g=="]"#),
             "{shown}"
@@ -352,19 +350,18 @@ mod tests {
     }
 
     #[test]
-    fn a_result_that_was_cut_says_where_the_rest_is() {
+    fn a_truncated_result_names_the_log() {
         let record = sample::finished(Status::Completed, Exit::Code(0), None, None);
         let mut result = ExecutionResult {
             stdout: b"hello".to_vec(),
             ..ExecutionResult::new(record)
         };
-        // As long as what was written, with its mark.
         result.omit(Omission {
             stream: OutputStream::Stdout,
             bytes: 7,
             mark: " [more]".into(),
         });
-        let shown = line(&Execution::of_result(result));
+        let shown = line(&Execution::from_result(result));
         assert!(
             shown.contains(r#""stdout":"hello [more]""#)
                 && shown.contains(r#""output_cut":true,"output_file":"/var/log"#),

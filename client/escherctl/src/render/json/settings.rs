@@ -1,13 +1,13 @@
-//! Settings, and what is said of them.
+//! Settings, reloads and checks of the configuration.
 
 use std::path::Path;
 
 use escher_client::{Reloaded, Setting, SettingValue};
 use serde::Serialize;
 
-use super::line;
+use super::object::line;
 
-/// A setting.
+/// Returns the object for a setting in force.
 pub(crate) fn setting(setting: &Setting) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
@@ -37,7 +37,7 @@ pub(crate) fn setting(setting: &Setting) -> String {
     })
 }
 
-/// What came of reading the configuration again.
+/// Returns the object for a reload.
 pub(crate) fn reloaded(reloaded: &Reloaded) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
@@ -50,8 +50,8 @@ pub(crate) fn reloaded(reloaded: &Reloaded) -> String {
     })
 }
 
-/// What is wrong with the configuration in `file`, or with the one that escherd would read.
-pub(crate) fn checked(file: Option<&Path>, valid: bool, faults: &[&str]) -> String {
+/// Returns the object for a check of `file`, or of what escherd would read.
+pub(crate) fn config_check(file: Option<&Path>, is_valid: bool, errors: &[&str]) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         file: Option<String>,
@@ -60,8 +60,8 @@ pub(crate) fn checked(file: Option<&Path>, valid: bool, faults: &[&str]) -> Stri
     }
     line(&Line {
         file: file.map(|file| file.to_string_lossy().into_owned()),
-        valid,
-        faults,
+        valid: is_valid,
+        faults: errors,
     })
 }
 
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_value_of_a_setting_has_its_type() {
+    fn a_value_has_the_type_of_its_setting() {
         let shown = |value| {
             setting(&Setting {
                 name: "a.b".into(),

@@ -236,6 +236,25 @@ async fn finds_executions_by_number_id_name_head_and_tail_within_the_scope() {
 }
 
 #[tokio::test]
+async fn a_tail_with_leading_zeros_is_not_taken_for_a_number() {
+    let test = TestStore::new();
+    let mut other = submission(2);
+    other.id = "01920f3e-6d2c-7c31-8f35-0d6c7e9b0001".parse().unwrap();
+    test.commit([submitted(&submission(1)), submitted(&other)]);
+    let found = test
+        .store
+        .find(None, &"0001".into())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((found.number, found.id), (2, other.id));
+    for text in ["001", "01", "+1"] {
+        let found = test.store.find(None, &text.into()).await.unwrap();
+        assert_eq!(found, None, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn the_newest_execution_of_a_name_may_be_unfinished() {
     let test = TestStore::new();
     let named = |number| {

@@ -1,0 +1,109 @@
+//! Durations: a number and a unit.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use escher_client::Timeout;
+use jiff::{Span, SpanRelativeTo};
+
+use super::invalid_value::{InvalidValue, invalid};
+
+/// `--timeout`: when to end a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CommandTimeout(pub(crate) Timeout);
+
+impl FromStr for CommandTimeout {
+    type Err = InvalidValue;
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        if text == "none" {
+            return Ok(CommandTimeout(Timeout::Unlimited));
+        }
+        match milliseconds(text)? {
+            0 => invalid("must be greater than 0; use `none` for no timeout"),
+            ms => Ok(CommandTimeout(Timeout::After { ms })),
+        }
+    }
+}
+
+/// `--kill-after`: milliseconds between SIGTERM and SIGKILL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KillGrace(pub(crate) u64);
+
+impl FromStr for KillGrace {
+    type Err = InvalidValue;
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        milliseconds(text).map(KillGrace)
+    }
+}
+
+/// `--reconnect`: how long to wait for an unavailable escherd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReconnectTimeout(pub(crate) Duration);
+
+impl FromStr for ReconnectTimeout {
+    type Err = InvalidValue;
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match text {
+            "none" | "0" => Ok(ReconnectTimeout(Duration::ZERO)),
+            text => milliseconds(text).map(|ms| ReconnectTimeout(Duration::from_millis(ms))),
+        }
+    }
+}
+
+/// Parses a duration, rounded up to milliseconds.
+fn milliseconds(text: &str) -> Result<u64, InvalidValue> {
+    let duration = text
+        .parse::<Span>()
+        .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()))
+        .ok()
+        .and_then(|signed| Duration::try_from(signed).ok());
+    match duration.map(|duration| u64::try_from(duration.as_nanos().div_ceil(1_000_000))) {
+        Some(Ok(ms)) => Ok(ms),
+        _ => invalid("expected a number with a unit (ms, s, m, h or d), such as 90s or 1h30m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit() {
+        for (text, ms) in [
+            ("5m", 300_000),
+            ("90s", 90_000),
+            ("1500ms", 1_500),
+            ("1h30m", 5_400_000),
+            ("1h 30m", 5_400_000),
+            ("1.5s", 1_500),
+            ("2d", 172_800_000),
+            ("1us", 1),
+        ] {
+            assert_eq!(milliseconds(text), Ok(ms), "{text}");
+        }
+        for text in ["", "5", "1.5", "-5s", "5 apples", "s", "5mm"] {
+            let error = milliseconds(text).unwrap_err().to_string();
+            assert!(error.contains("ms, s, m, h"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_may_be_none_but_not_zero() {
+        assert_eq!("none".parse(), Ok(CommandTimeout(Timeout::Unlimited)));
+        assert_eq!(
+            "2s".parse(),
+            Ok(CommandTimeout(Timeout::After { ms: 2_000 }))
+        );
+        assert!("0s".parse::<CommandTimeout>().is_err());
+        assert_eq!("0s".parse(), Ok(KillGrace(0)));
+    }
+
+    #[test]
+    fn a_reconnect_timeout_may_be_none() {
+        for (text, seconds) in [("none", 0), ("0", 0), ("0s", 0), ("2m", 120)] {
+            let timeout = ReconnectTimeout(Duration::from_secs(seconds));
+            assert_eq!(text.parse(), Ok(timeout), "{text}");
+        }
+        assert!("60".parse::<ReconnectTimeout>().is_err());
+    }
+}

@@ -1,0 +1,87 @@
+//! The arguments of the verbs that act on existing executions or on escherd.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::examples;
+use super::invalid_value::whole_number;
+use super::signal::SignalNumber;
+
+#[derive(Debug, Args)]
+pub(crate) struct TargetArgs {
+    /// Number, name or id of an execution, or the first or last 4 or more digits of its id
+    #[arg(value_name = "ID")]
+    pub(crate) target: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TargetsArgs {
+    /// Number, name or id of an execution, or the first or last 4 or more digits of its id
+    #[arg(value_name = "ID", required = true)]
+    pub(crate) targets: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Follow the output until the command ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Begin with the last N lines
+    #[arg(short = 'n', long = "lines", value_name = "N", value_parser = whole_number::<u64>)]
+    pub(crate) lines: Option<u64>,
+    /// Show only standard output
+    #[arg(long, conflicts_with = "stderr")]
+    pub(crate) stdout: bool,
+    /// Show only standard error
+    #[arg(long)]
+    pub(crate) stderr: bool,
+    /// Begin each line with its time
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KillArgs {
+    /// Signal to send: TERM, SIGTERM or 15
+    #[arg(short, long)]
+    pub(crate) signal: SignalNumber,
+    #[command(flatten)]
+    pub(crate) targets: TargetsArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Follow events as they happen
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(crate) verb: ConfigVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Show the settings in force, and where each comes from
+    #[command(before_help = examples::CONFIG_SHOW)]
+    Show,
+    /// Check a configuration; escherd need not run
+    ///
+    /// Exit status: 0 if the configuration is valid, else 1.
+    #[command(before_help = examples::CONFIG_CHECK)]
+    Check(ConfigCheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigCheckArgs {
+    /// Check as `escherd --user`
+    #[arg(long)]
+    pub(crate) user: bool,
+    /// File to check: TOML, or JSON if its name ends in .json [default: what escherd would read]
+    pub(crate) file: Option<PathBuf>,
+}

@@ -1,0 +1,121 @@
+//! Follows one execution to its end, as `run` and `attach` do.
+
+use escher_client::protocol::ErrorCode;
+use escher_client::{CancelMode, Client, Error, ExecutionId, ExecutionRecord, OutputRange};
+use tokio::task::JoinSet;
+
+use crate::context::{Context, print_notice};
+use crate::exit_status::{for_record, for_signal};
+use crate::failure::Failure;
+use crate::render::{json, print, text};
+use crate::signals::TerminationSignals;
+use crate::stdio::output::{RelayError, relay, unchanged};
+
+/// What happens to the command when the reader of standard output has closed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnClosedOutput {
+    /// The command is cancelled, as a closed pipe would end it.
+    Cancel,
+    /// The command continues.
+    Detach,
+}
+
+/// Shows the output of an execution, or as JSON its result at the end. Returns the exit status.
+pub(crate) async fn show_to_end(
+    context: &Context,
+    client: &Client,
+    id: ExecutionId,
+    on_closed_output: OnClosedOutput,
+) -> Result<u8, Failure> {
+    if context.json {
+        let result = client.get_result(id).await?;
+        let status = for_record(&result.record);
+        print(&json::line(&json::Execution::from_result(result)))?;
+        return Ok(status);
+    }
+    let record = relay_to_end(client, id, on_closed_output).await?;
+    if let Some(dropped) = text::dropped_output(&record)
+        && !context.quiet
+    {
+        print_notice(&dropped);
+    }
+    print_end_reason(context, &record);
+    Ok(for_record(&record))
+}
+
+/// Prints why escher, not the command itself, ended the command, if it did.
+pub(crate) fn print_end_reason(context: &Context, record: &ExecutionRecord) {
+    if context.quiet || context.json {
+        return;
+    }
+    if let Some(reason) = text::end_reason(record) {
+        print_notice(&reason);
+    }
+}
+
+/// Passes on the output of an execution from its first byte to its last and returns its record.
+async fn relay_to_end(
+    client: &Client,
+    id: ExecutionId,
+    on_closed_output: OnClosedOutput,
+) -> Result<ExecutionRecord, Failure> {
+    let output = client.follow(id, OutputRange::default()).await?;
+    let relaying = async {
+        match relay(output, unchanged).await {
+            Ok(()) => Ok(None),
+            Err(RelayError::Write(error)) if on_closed_output == OnClosedOutput::Cancel => {
+                // Refused only if the command has ended, and then there is nothing to cancel.
+                let _ = client.cancel(id, CancelMode::Graceful).await;
+                Ok(Some(Failure::write(error)))
+            }
+            // The log cannot be read, but the command goes on: waits for its end before failing.
+            Err(RelayError::Read(error @ Error::Api(_))) => Ok(Some(Failure::from(error))),
+            Err(error) => Err(Failure::from(error)),
+        }
+    };
+    let waiting = async { client.wait_for_completion(id).await.map_err(Failure::from) };
+    match tokio::try_join!(relaying, waiting)? {
+        (None, record) => Ok(record),
+        (Some(failure), _) => Err(failure),
+    }
+}
+
+/// Awaits `status`, the exit status of an execution, and handles signals meanwhile: the first
+/// cancels the command, the second kills it, the third makes escherctl exit without waiting for the
+/// command's end. `earlier_signals` counts those received before.
+pub(crate) async fn cancel_on_signals(
+    client: &Client,
+    id: ExecutionId,
+    signals: &mut TerminationSignals,
+    earlier_signals: u32,
+    status: impl Future<Output = Result<u8, Failure>>,
+) -> Result<u8, Failure> {
+    let mut status = std::pin::pin!(status);
+    let mut cancels = JoinSet::new();
+    let cancel = |cancels: &mut JoinSet<_>, mode| {
+        let client = client.clone();
+        cancels.spawn(async move { client.cancel(id, mode).await });
+    };
+    let mut received = earlier_signals;
+    if received > 0 {
+        cancel(&mut cancels, CancelMode::Graceful);
+    }
+    loop {
+        tokio::select! {
+            status = &mut status => return status,
+            signal = signals.next() => {
+                received += 1;
+                match received {
+                    1 => cancel(&mut cancels, CancelMode::Graceful),
+                    2 => cancel(&mut cancels, CancelMode::Kill),
+                    _ => return Ok(for_signal(signal)),
+                }
+            }
+            Some(Ok(Err(error))) = cancels.join_next() => {
+                if let Error::Api(error) = error && error.code != ErrorCode::NOT_FOUND {
+                    print_notice(&format!("cannot cancel the command: {}", error.message));
+                }
+            }
+        }
+    }
+}

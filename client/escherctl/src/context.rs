@@ -1,0 +1,107 @@
+//! What every verb needs: the connection to escherd, and how to report.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use escher_client::{Client, Connector, DEFAULT_DEADLINE, DEFAULT_RECONNECT, Outage};
+
+use crate::args::duration::ReconnectTimeout;
+use crate::failure::Failure;
+use crate::render::{escape, json, text, time};
+use crate::socket_choice::SocketChoice;
+
+const RECONNECT_VARIABLE: &str = "ESCHER_RECONNECT";
+
+/// The global options, in force.
+pub(crate) struct Context {
+    pub(crate) socket: SocketChoice,
+    /// Whether answers and failures are printed as JSON.
+    pub(crate) json: bool,
+    /// Whether notices about outages and the end of a command are suppressed.
+    pub(crate) quiet: bool,
+    reconnect_timeout: Duration,
+}
+
+impl Context {
+    pub(crate) fn new(socket: Option<PathBuf>, json: bool, quiet: bool) -> Self {
+        Context {
+            socket: SocketChoice::resolve(socket),
+            json,
+            quiet,
+            reconnect_timeout: DEFAULT_RECONNECT,
+        }
+    }
+
+    /// Takes the timeout from `option`, else from `ESCHER_RECONNECT`, else leaves the default.
+    pub(crate) fn set_reconnect_timeout(
+        &mut self,
+        option: Option<ReconnectTimeout>,
+    ) -> Result<(), Failure> {
+        let variable = std::env::var_os(RECONNECT_VARIABLE).filter(|value| !value.is_empty());
+        if let Some(ReconnectTimeout(timeout)) = option {
+            self.reconnect_timeout = timeout;
+        } else if let Some(value) = variable {
+            let ReconnectTimeout(timeout) = value
+                .to_string_lossy()
+                .parse()
+                .map_err(|error| Failure::usage(format!("{RECONNECT_VARIABLE}: {error}"), None))?;
+            self.reconnect_timeout = timeout;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        Connector::new(self.socket.path())
+            .name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
+            // systemd's socket accepts a connection before escherd has started.
+            .deadline(self.reconnect_timeout.max(DEFAULT_DEADLINE))
+            .reconnect_within(self.reconnect_timeout)
+            .on_outage(self.outage_notifier())
+            .connect()
+            .await
+            .map_err(|error| Failure::connect(error, &self.socket))
+    }
+
+    /// Returns a callback that prints when escherd becomes unavailable and available again.
+    fn outage_notifier(&self) -> impl Fn(Outage) + Send + Sync + 'static {
+        let is_silent = self.quiet || self.json;
+        let timeout = time::duration(self.reconnect_timeout);
+        move |outage| match outage {
+            _ if is_silent => {}
+            Outage::Began => print_notice(&format!(
+                "escherd is unavailable; waiting up to {timeout} for it"
+            )),
+            Outage::Ended => print_notice("reconnected to escherd"),
+            // Followed by a failure that says more.
+            _ => {}
+        }
+    }
+
+    /// Prints a failure to standard error, unless it is one to be silent about.
+    pub(crate) fn report(&self, failure: &Failure) {
+        if failure.is_silent() {
+            return;
+        }
+        if self.json {
+            report_as_json(failure);
+        } else {
+            write_stderr(&text::failure(failure));
+        }
+    }
+}
+
+/// Prints a failure to standard error as a JSON object.
+pub(crate) fn report_as_json(failure: &Failure) {
+    write_stderr(&json::failure(failure));
+}
+
+/// Prints one line to standard error, with escherctl's name before it.
+pub(crate) fn print_notice(message: &str) {
+    write_stderr(&format!("escherctl: {}\n", escape::text(message)));
+}
+
+fn write_stderr(text: &str) {
+    // Nothing can be reported once standard error is closed.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

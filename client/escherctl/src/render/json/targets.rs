@@ -1,0 +1,78 @@
+//! The outcome of verbs that act on executions. `target` is the reference from the command line.
+
+use escher_client::{CancelOutcome, Removed};
+use serde::Serialize;
+
+use super::object::line;
+
+/// Returns the object for a cancel request.
+pub(crate) fn cancelled(target: &str, outcome: CancelOutcome) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        target: &'a str,
+        outcome: &'static str,
+        status: Option<&'static str>,
+    }
+    let (outcome, status) = match outcome {
+        CancelOutcome::Withdrawn => ("withdrawn", None),
+        CancelOutcome::Ending => ("ending", None),
+        CancelOutcome::AlreadyEnding => ("already-ending", None),
+        CancelOutcome::AlreadyFinished(status) => ("already-finished", Some(status.name())),
+    };
+    line(&Line {
+        target,
+        outcome,
+        status,
+    })
+}
+
+/// Returns the object for an execution that was paused or resumed.
+pub(crate) fn paused(target: &str, is_paused: bool) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        target: &'a str,
+        paused: bool,
+    }
+    line(&Line {
+        target,
+        paused: is_paused,
+    })
+}
+
+/// Returns the object for an execution that a signal was sent to.
+pub(crate) fn signalled(target: &str, signal: i32) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        target: &'a str,
+        signal: i32,
+    }
+    line(&Line { target, signal })
+}
+
+/// Returns the object for an execution that was removed.
+pub(crate) fn removed(target: &str, removed: Removed) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        target: &'a str,
+        executions: u64,
+        log_bytes: u64,
+    }
+    line(&Line {
+        target,
+        executions: removed.executions,
+        log_bytes: removed.log_bytes,
+    })
+}
+
+/// Returns the object for all executions that `prune` removed.
+pub(crate) fn pruned(removed: Removed) -> String {
+    #[derive(Serialize)]
+    struct Line {
+        executions: u64,
+        log_bytes: u64,
+    }
+    line(&Line {
+        executions: removed.executions,
+        log_bytes: removed.log_bytes,
+    })
+}

@@ -1,0 +1,163 @@
+//! The details of an execution.
+
+use std::time::Duration;
+
+use escher_client::protocol::Leftovers;
+use escher_client::{ExecutionRecord, Measurements, Timestamp};
+
+use super::end_reason::{end_reason, exit};
+use super::fields::Fields;
+use crate::render::quantity::{count, size};
+use crate::render::table::running_time;
+use crate::render::{escape, resource_usage, time};
+
+/// Returns one line per fact.
+pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
+    let resources = &record.resources;
+    let argv = record.command.to_argv();
+    let mut fields = Fields::default();
+    fields.add("id", record.id);
+    fields.add("number", record.number);
+    fields.add_some("name", record.name.as_ref());
+    fields.add_some("key", record.key.as_ref());
+    fields.add("status", record.status);
+    fields.add_some("paused", resources.paused.then_some("yes"));
+    fields.add_some(
+        "exit",
+        record.outcome.as_ref().map(|outcome| exit(outcome.exit)),
+    );
+    fields.add_some("end reason", end_reason(record));
+    fields.add_escaped(
+        "command",
+        &escape::command_line(argv.iter().map(|word| &word[..])),
+    );
+    fields.add_escaped("working dir", &escape::bytes(&record.working_dir));
+    fields.add("user", &record.user);
+    if record.submitted_by != record.user {
+        fields.add("submitted by", &record.submitted_by);
+    }
+    for (key, value) in &record.labels {
+        fields.add("label", format!("{key}={value}"));
+    }
+    fields.add("submitted", time::rfc3339(record.submitted_at));
+    fields.add_some("started", record.started_at.map(time::rfc3339));
+    fields.add_some("completed", record.completed_at.map(time::rfc3339));
+    fields.add_some("duration", running_time(record, now).map(time::duration));
+    let timeout = |ms| time::duration(Duration::from_millis(ms));
+    fields.add(
+        "timeout",
+        record.timeout_ms.map_or_else(|| "none".to_owned(), timeout),
+    );
+    fields.add_some("limits", resource_usage::limits(&resources.limits));
+    fields.add_some("pid", record.pid);
+    fields.add_some("cancelled by", record.cancelled_by.as_ref());
+    if let Some(outcome) = &record.outcome {
+        let (usage, output) = (outcome.usage, outcome.output);
+        let seconds = |micros| time::duration(Duration::from_micros(micros));
+        fields.add(
+            "cpu",
+            format!(
+                "{} user, {} system",
+                seconds(usage.user_us),
+                seconds(usage.system_us)
+            ),
+        );
+        fields.add("peak memory", size(usage.peak_memory_bytes));
+        // A command that never ran has no measurements.
+        if record.started_at.is_some() {
+            add_measured(&mut fields, &resources.measured.unwrap_or_default());
+        }
+        fields.add(
+            "output",
+            format!(
+                "{} stdout, {} stderr",
+                size(output.stdout_bytes),
+                size(output.stderr_bytes)
+            ),
+        );
+        if output.dropped_bytes > 0 {
+            let bytes = count(output.dropped_bytes, "byte");
+            fields.add("dropped", format!("{bytes}, missing from the log"));
+        }
+        if outcome.leftovers != Leftovers::None {
+            fields.add("leftovers", outcome.leftovers.name());
+        }
+    }
+    fields.add_escaped("log", &escape::bytes(&record.log_path));
+    fields.finish()
+}
+
+fn add_measured(fields: &mut Fields, measured: &Measurements) {
+    fields.add_some("read", measured.io_read_bytes.map(size));
+    fields.add_some("written", measured.io_written_bytes.map(size));
+    fields.add_some("peak tasks", measured.peak_tasks);
+    fields.add_some("OOM kills", measured.oom_kills.filter(|kills| *kills > 0));
+    let missing: Vec<&str> = resource_usage::not_measured(measured)
+        .map(|measurement| measurement.name)
+        .collect();
+    fields.add_some(
+        "not measured",
+        (!missing.is_empty()).then(|| missing.join(", ")),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::sample;
+    use escher_client::Status;
+    use escher_client::protocol::Exit;
+
+    fn completed() -> ExecutionRecord {
+        sample::finished(Status::Completed, Exit::Code(0), None, None)
+    }
+
+    #[test]
+    fn shows_limits_usage_and_what_was_not_measured() {
+        let shown = |record: &ExecutionRecord| {
+            let shown = inspect(record, record.submitted_at);
+            let words = shown.split_ascii_whitespace().collect::<Vec<_>>();
+            words.join(" ")
+        };
+        let mut record = completed();
+        assert!(!shown(&record).contains("limits"));
+        record.resources = sample::resources();
+        let measured = shown(&record);
+        for field in [
+            "limits: MemoryMax=64M CPUQuota=150%",
+            "read: 4.0 KiB written: 0 bytes",
+            "not measured: peak tasks",
+        ] {
+            assert!(measured.contains(field), "{measured}");
+        }
+        record.resources.measured = None;
+        let nothing = "not measured: bytes read, bytes written, peak tasks, OOM kills";
+        assert!(shown(&record).contains(nothing));
+        let mut running = sample::running();
+        running.resources.paused = true;
+        assert!(shown(&running).contains("status: running paused: yes"));
+    }
+
+    #[test]
+    fn shows_how_many_bytes_the_log_lacks() {
+        let mut record = completed();
+        if let Some(outcome) = &mut record.outcome {
+            outcome.output.dropped_bytes = 1;
+        }
+        let shown = inspect(&record, record.submitted_at);
+        assert!(shown.contains("1 byte, missing from the log"), "{shown}");
+    }
+
+    #[test]
+    fn escapes_what_a_user_can_choose() {
+        let mut record = sample::running();
+        record.key = Some("k\x1b]0;".into());
+        record.working_dir = b"/a\nb\xff"[..].into();
+        let shown = inspect(&record, record.submitted_at);
+        assert!(
+            shown.contains(r"k\x1b]0;") && shown.contains(r"/a\nb\xff"),
+            "{shown}"
+        );
+        assert!(shown.lines().all(|line| line.contains(": ")), "{shown}");
+    }
+}

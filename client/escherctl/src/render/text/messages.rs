@@ -1,0 +1,114 @@
+//! Answers of one line, or one line for each thing.
+
+use escher_client::{CancelOutcome, Event, EventKind, Reloaded, Removed};
+
+use crate::failure::Failure;
+use crate::render::quantity::{count, size};
+use crate::render::{escape, time};
+
+/// A failure, with its hint on a second line.
+pub(crate) fn failure(failure: &Failure) -> String {
+    let details = failure.details();
+    let mut shown = format!("escherctl: {}\n", escape::text(&details.message));
+    if let Some(hint) = &details.hint {
+        shown.push_str(&format!("  hint: {}\n", escape::text(hint)));
+    }
+    shown
+}
+
+/// What `prune` has removed.
+pub(crate) fn pruned(removed: Removed) -> String {
+    let executions = count(removed.executions, "execution");
+    let size = size(removed.log_bytes);
+    format!("removed {executions}, {size} of logs\n")
+}
+
+/// What `reload` has changed, one line per setting.
+pub(crate) fn reloaded(reloaded: &Reloaded) -> String {
+    let applied = reloaded.applied.iter().map(|name| (name, "applied"));
+    let need_restart = reloaded.need_restart.iter();
+    let need_restart = need_restart.map(|name| (name, "requires a restart of escherd"));
+    let lines: String = applied
+        .chain(need_restart)
+        .map(|(name, outcome)| format!("{}: {outcome}\n", escape::text(name)))
+        .collect();
+    if lines.is_empty() {
+        return "no setting has changed\n".to_owned();
+    }
+    lines
+}
+
+/// The notice that `ps` shows only the newest executions.
+pub(crate) fn list_truncated(limit: u32) -> String {
+    let newest = count(limit.into(), "execution");
+    format!("list truncated to the newest {newest}; use --limit 0 to show all")
+}
+
+/// An event.
+pub(crate) fn event(event: &Event) -> String {
+    let detail = match &event.kind {
+        EventKind::Finished(status) => format!(" {status}"),
+        EventKind::CancelRequested(by) => format!(" by {by}"),
+        EventKind::Submitted | EventKind::Started => String::new(),
+    };
+    let name = event
+        .name
+        .as_deref()
+        .map_or_else(String::new, |name| format!(" {name}"));
+    let line = format!(
+        "{} {} {} {}{name} {}{detail}",
+        time::rfc3339(event.time),
+        event.number,
+        event.id,
+        event.user,
+        event.kind.name(),
+    );
+    escape::text(&line) + "\n"
+}
+
+/// The outcome of a cancel request for `target`.
+pub(crate) fn cancelled(target: &str, outcome: CancelOutcome) -> String {
+    let outcome = match outcome {
+        CancelOutcome::Withdrawn => "cancelled before it started".to_owned(),
+        CancelOutcome::Ending => "ending".to_owned(),
+        CancelOutcome::AlreadyEnding => "already ending".to_owned(),
+        CancelOutcome::AlreadyFinished(status) => format!("already finished ({status})"),
+    };
+    format!("{}: {outcome}\n", escape::text(target))
+}
+
+/// Whether `target` is paused now.
+pub(crate) fn paused(target: &str, is_paused: bool) -> String {
+    let state = if is_paused { "paused" } else { "resumed" };
+    format!("{}: {state}\n", escape::text(target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prune_counts_executions_and_bytes() {
+        let shown = |executions, log_bytes| {
+            pruned(Removed {
+                executions,
+                log_bytes,
+            })
+        };
+        assert_eq!(shown(0, 0), "removed 0 executions, 0 bytes of logs\n");
+        assert_eq!(shown(1, 1), "removed 1 execution, 1 byte of logs\n");
+    }
+
+    #[test]
+    fn a_reload_lists_each_changed_setting() {
+        let mut settings = Reloaded::default();
+        assert_eq!(reloaded(&settings), "no setting has changed\n");
+        settings.need_restart = vec!["daemon.socket_mode".into()];
+        settings.applied = vec!["execution.max_timeout_ms".into()];
+        assert_eq!(
+            reloaded(&settings),
+            "execution.max_timeout_ms: applied\n\
+             daemon.socket_mode: requires a restart of escherd\n"
+        );
+    }
+}

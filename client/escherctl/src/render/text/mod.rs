@@ -1,0 +1,12 @@
+//! Answers as text for people.
+
+mod end_reason;
+mod fields;
+mod info;
+mod inspect;
+mod messages;
+
+pub(crate) use end_reason::{dropped_output, end_reason};
+pub(crate) use info::info;
+pub(crate) use inspect::inspect;
+pub(crate) use messages::{cancelled, event, failure, list_truncated, paused, pruned, reloaded};

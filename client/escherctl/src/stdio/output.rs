@@ -1,0 +1,124 @@
+//! Passes a command's output on to escherctl's own, byte for byte.
+//!
+//! A thread writes, because standard output may block for as long as its reader likes, and signals
+//! must be handled meanwhile. Its queue is bounded to a few chunks; later output waits in the log.
+
+use std::io;
+use std::thread;
+
+use escher_client::{Error, Output, OutputChunk, OutputStream};
+use tokio::sync::{mpsc, oneshot};
+
+use super::unbuffered::{duplicate, write_all};
+use crate::failure::Failure;
+
+/// Capacity of the queue between the connection and the thread, in chunks of at most 256 KiB.
+const QUEUE_CAPACITY: usize = 8;
+
+/// Why output could not be passed on.
+#[derive(Debug)]
+pub(crate) enum RelayError {
+    /// escherctl's own output cannot be written.
+    Write(io::Error),
+    /// The command's output cannot be read.
+    Read(Error),
+}
+
+impl From<RelayError> for Failure {
+    fn from(error: RelayError) -> Self {
+        match error {
+            RelayError::Write(error) => Failure::write(error),
+            RelayError::Read(error) => error.into(),
+        }
+    }
+}
+
+/// Bytes for one of escherctl's outputs.
+#[derive(Debug)]
+pub(crate) struct OutputPiece {
+    pub(crate) stream: OutputStream,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Writes all of `output`, each chunk as `format` makes it. Returns when the last byte is written.
+pub(crate) async fn relay(
+    mut output: Output,
+    mut format: impl AsyncFnMut(OutputChunk) -> Result<OutputPiece, Error>,
+) -> Result<(), RelayError> {
+    let mut writer = WriterThread::start().map_err(RelayError::Write)?;
+    loop {
+        let chunk = tokio::select! {
+            // Reports a closed pipe at once, not when the command writes again.
+            result = &mut writer.result => return Err(RelayError::Write(early_end(result))),
+            chunk = output.next() => chunk,
+        };
+        let Some(chunk) = chunk else {
+            return writer.finish().await.map_err(RelayError::Write);
+        };
+        let piece = format(chunk.map_err(RelayError::Read)?)
+            .await
+            .map_err(RelayError::Read)?;
+        if writer.queue.send(piece).await.is_err() {
+            return writer.finish().await.map_err(RelayError::Write);
+        }
+    }
+}
+
+/// The format that leaves the output as it is.
+pub(crate) async fn unchanged(chunk: OutputChunk) -> Result<OutputPiece, Error> {
+    Ok(OutputPiece {
+        stream: chunk.stream,
+        bytes: chunk.data.into_vec(),
+    })
+}
+
+/// A handle to the thread that writes.
+struct WriterThread {
+    queue: mpsc::Sender<OutputPiece>,
+    result: oneshot::Receiver<io::Result<()>>,
+}
+
+impl WriterThread {
+    fn start() -> io::Result<Self> {
+        let mut stdout = duplicate(io::stdout())?;
+        let mut stderr = duplicate(io::stderr())?;
+        let (queue, mut pieces) = mpsc::channel::<OutputPiece>(QUEUE_CAPACITY);
+        let (result_sender, result) = oneshot::channel();
+        thread::Builder::new()
+            .name("output".to_owned())
+            .spawn(move || {
+                let mut write = || {
+                    while let Some(piece) = pieces.blocking_recv() {
+                        let file = match piece.stream {
+                            OutputStream::Stdout => &mut stdout,
+                            OutputStream::Stderr => &mut stderr,
+                        };
+                        write_all(file, &piece.bytes)?;
+                    }
+                    Ok(())
+                };
+                // Nobody receives the result when a signal makes escherctl exit early.
+                let _ = result_sender.send(write());
+            })?;
+        Ok(WriterThread { queue, result })
+    }
+
+    /// Waits until everything is written.
+    async fn finish(self) -> io::Result<()> {
+        drop(self.queue);
+        self.result.await.unwrap_or_else(|_| Err(thread_ended()))
+    }
+}
+
+/// The error with which the thread has ended before its queue was closed.
+fn early_end(result: Result<io::Result<()>, oneshot::error::RecvError>) -> io::Error {
+    match result {
+        Ok(Err(error)) => error,
+        // It ends without an error only once the queue is closed.
+        Ok(Ok(())) | Err(_) => thread_ended(),
+    }
+}
+
+fn thread_ended() -> io::Error {
+    io::Error::other("the writing thread has ended")
+}

@@ -1,0 +1,13 @@
+//! escherctl against a daemon that the test plays: which requests it makes and when, what it
+//! prints, and how it exits.
+#![allow(clippy::unwrap_used)]
+
+mod config;
+mod failures;
+mod lists;
+mod outages;
+mod resources;
+mod results;
+mod run;
+mod signals;
+mod support;

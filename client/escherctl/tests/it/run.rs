@@ -1,0 +1,138 @@
+//! `run` and `attach`: both outputs, input, exit status.
+
+use std::process::Stdio;
+
+use escher_client::protocol::{ClientFrame, Exit, Item, Request};
+use escher_client::{CancelMode, ErrorCode, OutputChunk, OutputStream, Status};
+use nix::sys::signal::Signal;
+
+use crate::support::answers::{
+    accept_run, attached, completed, exited, expect_cancel, finished, killed, submitted,
+};
+use crate::support::escherctl::{closed_output, escherctl, run_against, send_signal, stderr};
+use crate::support::{Daemon, execution, output};
+
+#[tokio::test]
+async fn run_passes_on_both_outputs_and_the_exit_status() {
+    let ended = run_against(&Daemon::start(), &["run", "x"], async |mut peer| {
+        let requests = accept_run(&mut peer).await;
+        // The end is known before the output has arrived, which must not be lost.
+        peer.reply(requests.end, Ok(exited(7))).await;
+        for (stream, data) in [
+            (OutputStream::Stdout, &b"out\xff\0"[..]),
+            (OutputStream::Stderr, b"err\n"),
+            (OutputStream::Stdout, b"no newline"),
+        ] {
+            let chunk = OutputChunk {
+                stream,
+                offset: 0,
+                time_us: 0,
+                data: data.into(),
+            };
+            peer.item(requests.output, Item::Output(chunk)).await;
+        }
+        peer.end(requests.output, Ok(())).await;
+    })
+    .await;
+    assert_eq!(ended.stdout, b"out\xff\0no newline");
+    assert_eq!(ended.stderr, b"err\n");
+    assert_eq!(ended.status.code(), Some(7));
+}
+
+#[tokio::test]
+async fn a_closed_stdout_cancels_the_command() {
+    let daemon = Daemon::start();
+    let child = escherctl(&daemon, &["run", "x"])
+        .stdout(closed_output())
+        .spawn()
+        .unwrap();
+    let mut peer = daemon.welcomed().await;
+    let requests = accept_run(&mut peer).await;
+    // One piece is enough: the command may never write again.
+    let piece = output(OutputStream::Stdout, 0, 10);
+    peer.item(requests.output, piece).await;
+    expect_cancel(&mut peer, CancelMode::Graceful).await;
+    peer.reply(requests.end, Ok(killed(15))).await;
+    let ended = child.wait_with_output().await.unwrap();
+    assert_eq!(ended.status.code(), Some(141));
+    assert_eq!(stderr(&ended), "");
+}
+
+#[tokio::test]
+async fn run_exits_though_the_command_never_reads_its_input() {
+    let daemon = Daemon::start();
+    let mut child = escherctl(&daemon, &["run", "-i", "x"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let feeding = tokio::spawn(async move {
+        tokio::io::AsyncWriteExt::write_all(&mut input, &vec![b'x'; 10_000_000]).await
+    });
+    let mut peer = daemon.welcomed().await;
+    let (id, _) = peer.request().await;
+    peer.reply(id, Ok(submitted())).await;
+    let (mut follow, mut wait, mut pieces) = (None, None, 0);
+    while follow.is_none() || wait.is_none() || pieces < 4 {
+        match peer.request().await {
+            (id, Request::ReadOutput(_)) => follow = Some(id),
+            (id, Request::Wait(_)) => wait = Some(id),
+            // Never acknowledged.
+            (_, Request::WriteStdin { .. }) => pieces += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    peer.end(follow.unwrap(), Ok(())).await;
+    peer.reply(wait.unwrap(), Ok(completed())).await;
+    let ended = child.wait_with_output().await.unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    assert!(feeding.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn run_reports_what_the_log_lacks() {
+    let killed = Exit::Signal {
+        signal: 15,
+        core_dumped: false,
+    };
+    for (end, status, notice) in [
+        (
+            finished(Status::Completed, Exit::Code(0), None, None, 12),
+            0,
+            "escherctl: log incomplete: 12 bytes of output dropped, no space left\n",
+        ),
+        (
+            finished(Status::Failed, killed, Some(ErrorCode::LOG_FULL), None, 0),
+            125,
+            "escherctl: ended, log full: reason\n",
+        ),
+    ] {
+        for (arguments, expected) in [(&["run", "x"][..], notice), (&["-q", "run", "x"], "")] {
+            let ended = run_against(&Daemon::start(), arguments, async |mut peer| {
+                let requests = accept_run(&mut peer).await;
+                peer.end(requests.output, Ok(())).await;
+                peer.reply(requests.end, Ok(end.clone())).await;
+            })
+            .await;
+            assert_eq!(ended.status.code(), Some(status));
+            assert_eq!(stderr(&ended), expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_signal_to_attach_only_detaches() {
+    let daemon = Daemon::start();
+    let child = escherctl(&daemon, &["attach", "1"]).spawn().unwrap();
+    let mut peer = daemon.welcomed().await;
+    let (id, _) = peer.request().await;
+    peer.reply(id, Ok(execution(1))).await;
+    attached(&mut peer).await;
+    send_signal(&child, Signal::SIGINT);
+    while let Some(frame) = peer.frame().await {
+        assert!(matches!(frame, ClientFrame::Abandon { .. }), "{frame:?}");
+    }
+    let ended = child.wait_with_output().await.unwrap();
+    assert_eq!(ended.status.code(), Some(130));
+    assert!(stderr(&ended).contains("detached"), "{ended:?}");
+}

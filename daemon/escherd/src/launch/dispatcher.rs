@@ -1,0 +1,304 @@
+//! The task that starts commands. The modules beside it decide; this one does the I/O.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use escher_launcher::ipc::exit_record;
+use escher_launcher::ipc::wire::{Artifact, FIRST_ATTEMPT, LauncherRequest, ToShim};
+use escher_protocol::{ExecutionId, Leftovers, Timestamp};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+use super::adoption::Adoption;
+use super::launcher::{LauncherConnection, LauncherEvent, LauncherSettings, LauncherState};
+use super::launcher_link::{LauncherLink, LinkEvent, sleep_until_some};
+use super::pool::{ShimPool, WaitingLaunch};
+use super::removals::Removals;
+use super::shim::{self, RelayEnd, Shim};
+use super::shim_deaths::{Decision, ShimDeaths};
+use crate::execution::Loss;
+use crate::scheduler::{Effect, Scheduler, SchedulerHandle};
+
+struct Dispatcher {
+    scheduler: SchedulerHandle,
+    /// Directory of the exit records.
+    exit_records: PathBuf,
+    link: LauncherLink,
+    pool: ShimPool<Shim>,
+    /// Messages to the shims that have an execution.
+    running: HashMap<ExecutionId, mpsc::UnboundedSender<ToShim>>,
+    deaths: ShimDeaths,
+    removals: Removals,
+    /// Unbounded: there are no more ends than shims.
+    relay_ends: mpsc::UnboundedSender<RelayEnd>,
+}
+
+/// Carries out `effects` until the scheduler stops, and then closes the connection to the launcher.
+/// Without a `connection`, commands wait for the first launcher, which has to be root's. `state`
+/// shows the launcher that is connected.
+pub async fn run(
+    settings: LauncherSettings,
+    connection: Option<LauncherConnection>,
+    adoption: Adoption,
+    scheduler: SchedulerHandle,
+    mut effects: mpsc::UnboundedReceiver<Effect>,
+    state: watch::Sender<Option<LauncherState>>,
+) {
+    let (relay_ends, mut ended_relays) = mpsc::unbounded_channel();
+    let pool = ShimPool::new(settings.warm_shims);
+    let exit_records = settings.state_dir.join(exit_record::DIRECTORY);
+    let link = LauncherLink::new(settings, connection, state);
+    let mut dispatcher = Dispatcher {
+        scheduler,
+        exit_records,
+        pool,
+        running: HashMap::new(),
+        deaths: ShimDeaths::new(link.has_cgroups()),
+        link,
+        removals: Removals::default(),
+        relay_ends,
+    };
+    for (shim, state) in adoption.shims {
+        dispatcher.start_relay(state.id, shim, Vec::new());
+    }
+    for (shim, id) in adoption.silent {
+        dispatcher.start_relay(id, shim, Vec::new());
+    }
+    loop {
+        dispatcher.request_shims();
+        dispatcher.request_removal();
+        tokio::select! {
+            effect = effects.recv() => match effect {
+                Some(effect) => dispatcher.carry_out(effect),
+                None => break,
+            },
+            Some(end) = ended_relays.recv() => dispatcher.on_relay_end(end),
+            event = dispatcher.link.next_event() => dispatcher.on_link_event(event),
+            () = sleep_until_some(dispatcher.pool.trim_at()) => dispatcher.trim(),
+            () = sleep_until_some(dispatcher.removals.retry_at()) => dispatcher.removals.retry(),
+            () = sleep_until_some(dispatcher.deaths.deadline()) => dispatcher.on_death_deadline(),
+        }
+    }
+    // Ready shims end now; those with a command go on alone.
+    dispatcher.pool.clear_ready();
+    dispatcher.link.close().await;
+}
+
+impl Dispatcher {
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Launch(assignment) => {
+                self.pool.queue_launch(WaitingLaunch::new(assignment));
+                self.launch_waiting();
+            }
+            Effect::Remove(artifact, ids) => self.removals.add(artifact, ids),
+            // The store's.
+            Effect::Record(_) => {}
+            Effect::Send(id, message) => self.send_to_shim(id, message),
+        }
+    }
+
+    fn send_to_shim(&mut self, id: ExecutionId, message: ToShim) {
+        if let Some(messages) = self.running.get(&id) {
+            // Fails if the shim has just died, which its relay has reported.
+            let _ = messages.send(message);
+        } else if let Some(launch) = self.pool.waiting_launch_mut(id) {
+            launch.messages.push(message);
+        } else if message == ToShim::Recorded {
+            // The shim was killed after its report, and left its claim.
+            self.remove_claim(id);
+        }
+    }
+
+    /// Launches what waits, as far as there are shims.
+    fn launch_waiting(&mut self) {
+        while let Some((mut shim, launch)) = self.pool.next_launch() {
+            let id = launch.id();
+            match shim.launch(&launch.assignment) {
+                Ok(()) => self.start_relay(id, shim, launch.messages),
+                Err(error) => {
+                    // Killed while it was ready: it has not seen the launch.
+                    let pid = shim.pid();
+                    warn!(execution = %id, shim = pid, %error, "a ready shim is dead; taking another");
+                    self.pool.requeue_launch(launch);
+                    self.forget_ready_shim(&shim);
+                }
+            }
+        }
+    }
+
+    fn start_relay(&mut self, id: ExecutionId, shim: Shim, first_messages: Vec<ToShim>) {
+        let (sender, messages) = mpsc::unbounded_channel();
+        for message in first_messages {
+            let _ = sender.send(message);
+        }
+        self.running.insert(id, sender);
+        let (scheduler, ends) = (self.scheduler.clone(), self.relay_ends.clone());
+        tokio::spawn(shim::relay(id, shim, messages, scheduler, ends));
+    }
+
+    fn on_relay_end(&mut self, end: RelayEnd) {
+        self.running.remove(&end.id);
+        match end.shim {
+            // Killed after its execution was over, and reported by the launcher before.
+            Some(shim) if self.deaths.is_reported(end.pid) => self.forget_ready_shim(&shim),
+            Some(shim) => {
+                self.pool.on_returned(shim);
+                self.launch_waiting();
+            }
+            None => {
+                let decision = self.deaths.on_shim_death(end.id, end.pid, Instant::now());
+                self.apply(decision);
+            }
+        }
+        if self.pool.needs_trim() {
+            self.pool.schedule_trim(Instant::now());
+        }
+    }
+
+    fn trim(&mut self) {
+        for shim in self.pool.trim() {
+            self.deaths.forget(shim.pid());
+        }
+    }
+
+    fn on_link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Launcher(event) => self.on_launcher_event(event),
+            LinkEvent::Connected(controllers) => {
+                self.post(move |scheduler| scheduler.set_controllers(controllers));
+                let has_cgroups = controllers.is_some();
+                let decisions = self.deaths.on_connected(has_cgroups, Instant::now());
+                self.apply(decisions);
+            }
+            LinkEvent::Disconnected => {
+                self.pool.on_launcher_disconnected();
+                self.removals.on_launcher_disconnected();
+                let decisions = self.deaths.on_disconnected(Instant::now());
+                self.apply(decisions);
+            }
+            // The loop requests what is missing.
+            LinkEvent::Resumed => {}
+        }
+    }
+
+    fn on_launcher_event(&mut self, event: LauncherEvent) {
+        match event {
+            LauncherEvent::Forked(shim) => {
+                self.deaths.on_forked(shim.pid());
+                self.pool.on_forked(shim);
+                self.launch_waiting();
+            }
+            LauncherEvent::ForkFailed(error) => {
+                error!(%error, "the launcher cannot fork a shim");
+                self.pool.on_fork_failed();
+                self.link.on_fork_failed();
+            }
+            LauncherEvent::ShimDied { pid, leftovers } => self.on_shim_died(pid, leftovers),
+            LauncherEvent::CgroupKilled { id, leftovers } => {
+                let decision = self.deaths.on_cgroup_killed(id, leftovers);
+                self.apply(decision);
+            }
+            LauncherEvent::Removed { artifact, ids } => {
+                self.removals.on_removed(&ids, Instant::now());
+                self.post(move |scheduler| scheduler.on_deleted(artifact, ids));
+            }
+            // The link's own.
+            LauncherEvent::Disconnected(_) => {}
+        }
+    }
+
+    fn on_shim_died(&mut self, pid: u32, leftovers: Leftovers) {
+        let ready = if self.deaths.is_forked(pid) {
+            self.pool.remove_ready(|shim| shim.pid() == pid)
+        } else {
+            None
+        };
+        if let Some(shim) = ready {
+            warn!(shim = pid, "a ready shim was killed");
+            self.forget_ready_shim(&shim);
+        } else {
+            let decision = self.deaths.on_report(pid, leftovers, Instant::now());
+            self.apply(decision);
+        }
+    }
+
+    fn on_death_deadline(&mut self) {
+        let decisions = self.deaths.on_deadline(Instant::now());
+        self.apply(decisions);
+    }
+
+    fn apply(&mut self, decisions: impl IntoIterator<Item = Decision>) {
+        for decision in decisions {
+            match decision {
+                Decision::KillCgroup(id) => {
+                    // A launcher that does not take it is about to end; the next one is asked again.
+                    let _ = self.link.send(&LauncherRequest::KillCgroup { id });
+                }
+                Decision::Conclude(id, leftovers) => self.conclude(id, leftovers),
+            }
+        }
+    }
+
+    /// Finishes an execution whose shim is dead: by its exit record, or else as lost.
+    fn conclude(&self, id: ExecutionId, leftovers: Leftovers) {
+        let path = exit_record::file_name(id, FIRST_ATTEMPT);
+        let path = self.exit_records.join(path);
+        let scheduler = self.scheduler.clone();
+        tokio::spawn(async move {
+            let read = tokio::task::spawn_blocking(move || exit_record::read(&path));
+            let report = match read.await {
+                Ok(Ok(report)) => Some(report),
+                Ok(Err(problem)) if problem.is_of_another_version() => {
+                    error!("{problem}; it is left for an escherd that understands it");
+                    return;
+                }
+                Ok(Err(_)) | Err(_) => None,
+            };
+            let finish = move |scheduler: &mut Scheduler| match report {
+                Some(report) => scheduler.on_exit_record(Box::new(report), Timestamp::now()),
+                None => scheduler.on_shim_lost(id, Loss::ShimKilled(leftovers), Timestamp::now()),
+            };
+            let _ = scheduler.post(finish).await;
+        });
+    }
+
+    /// Forgets a dead shim that had no execution. It may still have the claim of its last one.
+    fn forget_ready_shim(&mut self, shim: &Shim) {
+        self.deaths.forget(shim.pid());
+        if let Some(id) = shim.last_execution() {
+            self.remove_claim(id);
+        }
+    }
+
+    fn remove_claim(&mut self, id: ExecutionId) {
+        let attempt = FIRST_ATTEMPT;
+        self.removals.add(Artifact::Claim { attempt }, vec![id]);
+    }
+
+    fn request_shims(&mut self) {
+        let count = self.pool.fork_requests();
+        if count > 0 && self.link.can_request_shims() && self.link.request_shims(count) {
+            self.pool.on_requested(count);
+        }
+    }
+
+    fn request_removal(&mut self) {
+        if self.link.is_connected()
+            && let Some((artifact, ids)) = self.removals.next_request()
+            && let Err(error) = self.link.send(&LauncherRequest::Remove { artifact, ids })
+        {
+            warn!(%error, "cannot request a removal from the launcher");
+            self.removals.on_send_failed(Instant::now());
+        }
+    }
+
+    /// Calls the scheduler without waiting until it has room for calls.
+    fn post(&self, call: impl FnOnce(&mut Scheduler) + Send + 'static) {
+        let scheduler = self.scheduler.clone();
+        tokio::spawn(async move {
+            let _ = scheduler.post(call).await;
+        });
+    }
+}
