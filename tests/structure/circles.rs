@@ -57,8 +57,8 @@ pub(crate) fn find(dependencies: &Dependencies) -> Vec<Circle> {
     circles
 }
 
-/// Returns the modules around `from` and `to`, or these themselves, that are side by side. `None` if one
-/// is inside the other.
+/// Returns the modules around `from` and `to`, or these themselves, that are side by side. `None`
+/// if one is inside the other.
 fn side_by_side(from: &[String], to: &[String]) -> Option<(Vec<String>, Vec<String>)> {
     let common = from.iter().zip(to).take_while(|(a, b)| a == b).count();
     let from = from.get(..=common)?;

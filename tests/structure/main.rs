@@ -1,17 +1,18 @@
 //! Checks the structure of the code: no crate of the workspace has a circle among its modules.
 //!
-//! A module is a node, with all modules inside it. For modules that are side by side, inside the same
-//! one, an arrow leads from A to B if code in A names an item that is defined in B; and these arrows
-//! must not form a circle. So [`circles`] compares `config` with `server`, and `config::load` with
-//! `config::layers`.
+//! A module is a node, with all modules inside it. For modules that are side by side, inside the
+//! same one, an arrow leads from A to B if code in A names an item that is defined in B; and these
+//! arrows must not form a circle. So [`circles`] compares `config` with `server`, and
+//! `config::load` with `config::layers`.
 //!
-//! - An item belongs to the module that defines it. Whoever passes it on with `pub use` neither uses it
-//!   nor is used for it.
-//! - A module and the modules inside it are one another's inside and outside. What they share is not
-//!   an arrow: `scheduler.rs` defines what the files in `scheduler/` add methods to.
-//! - Tests inside of a module (`#[cfg(test)]`) are left out. Documentation is, too: a link is no use.
-//! - The paths and names of the source are compared ([`tokens`], [`modules`], [`dependencies`]), not
-//!   types. So a call of a method is no arrow, and needs none: its type came from somewhere.
+//! - An item belongs to the module that defines it. Whoever passes it on with `pub use` neither
+//!   uses it nor is used for it.
+//! - Between a module and those inside it there is no arrow. They belong together: the module
+//!   defines a type, say, and the files inside it add methods.
+//! - Tests inside a module (`#[cfg(test)]`) are left out, and so is documentation: a link is not a
+//!   use.
+//! - Paths and names of the source are compared ([`tokens`], [`modules`], [`dependencies`]), not
+//!   types. A call of a method makes no arrow. The name of its type does, wherever it is imported.
 
 mod circles;
 mod dependencies;
