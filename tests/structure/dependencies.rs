@@ -36,8 +36,9 @@ pub(crate) fn dependencies(modules: &Modules) -> Dependencies {
     dependencies
 }
 
-/// Returns the module that defines what `mention` means in the module `at`, and the item's name. `None`
-/// if that is another crate's, a local variable, or a module, which by itself is not used yet.
+/// Returns the module that defines what `mention` means in the module `at`, and the item's name.
+/// `None` if that is another crate's, a local variable, or a module, which by itself is not used
+/// yet.
 fn resolve(
     modules: &Modules,
     at: &[String],

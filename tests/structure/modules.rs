@@ -1,4 +1,5 @@
-//! The modules of a crate: what each defines, which names it imports, which paths its code mentions.
+//! The modules of a crate: what each defines, which names it imports, which paths its code
+//! mentions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -101,7 +102,8 @@ impl<'s> Scanner<'s> {
                     }
                 }
                 TokenKind::Mark('#') => self.attribute(),
-                // A field or method, or what belongs to a type in brackets: not names of this module.
+                // A field or method, or what belongs to a type in brackets: not names of this
+                // module.
                 TokenKind::Mark('.') | TokenKind::PathSeparator if self.peek_word(1).is_some() => {
                     self.next += 2;
                 }

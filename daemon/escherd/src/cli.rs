@@ -41,7 +41,8 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,
 
-    /// Program of the launcher [default: escher-launcher beside this program, else in /usr/lib/escher]
+    /// Program of the launcher [default: escher-launcher beside this program, else in
+    /// /usr/lib/escher]
     #[arg(long, value_name = "PATH")]
     pub launcher: Option<PathBuf>,
 

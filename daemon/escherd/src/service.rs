@@ -23,8 +23,8 @@ use crate::reload::LiveConfiguration;
 use crate::server::{self, Service};
 use crate::{journal, systemd_tasks};
 
-/// Runs escherd until `shutdown` is done. Each `hangup` reloads the configuration by `options`. With
-/// a log in the journal, the events of executions are written there too.
+/// Runs escherd until `shutdown` is done. Each `hangup` reloads the configuration by `options`.
+/// With a log in the journal, the events of executions are written there too.
 ///
 /// # Errors
 /// When escherd cannot start: the directory, the socket or the launcher that is the cause is named.
@@ -102,8 +102,8 @@ fn listen(settings: &Settings, activated: Option<StdListener>) -> anyhow::Result
     })
 }
 
-/// Returns the listening socket for metrics, if there is to be one. A new one has the permissions of
-/// the socket for clients.
+/// Returns the listening socket for metrics, if there is to be one. A new one has the permissions
+/// of the socket for clients.
 fn listen_for_metrics(
     settings: &Settings,
     activated: Option<StdListener>,
@@ -124,7 +124,8 @@ fn into_tokio(listener: StdListener) -> anyhow::Result<UnixListener> {
     Ok(UnixListener::from_std(listener)?)
 }
 
-/// Returns the static information about this escherd. Each answer completes it with current counters.
+/// Returns the static information about this escherd. Each answer completes it with current
+/// counters.
 fn daemon_info(settings: &Settings, engine: &ExecutionEngine) -> DaemonInfo {
     let bytes = |path: &Path| path.as_os_str().into();
     DaemonInfo {

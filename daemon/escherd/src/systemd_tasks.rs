@@ -1,4 +1,5 @@
-//! Tasks that keep systemd informed: of a start that takes long, of the status, of escherd being alive.
+//! Tasks that keep systemd informed: of a start that takes long, of the status, of escherd being
+//! alive.
 
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ const START_EXTENSION_INTERVAL: Duration = Duration::from_secs(10);
 /// Minimum time between two status lines.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs `start` and extends systemd's timeout until it is done: salvaging a large store, or adopting
-/// many shims, takes its time.
+/// Runs `start` and extends systemd's timeout until it is done: salvaging a large store, or
+/// adopting many shims, takes its time.
 pub(crate) async fn extend_start_timeout<T>(start: impl Future<Output = T>) -> T {
     let mut start = std::pin::pin!(start);
     let mut ticks = interval_at(

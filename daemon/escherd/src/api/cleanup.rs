@@ -58,8 +58,8 @@ pub(crate) async fn clean_up(
     apply_limits(settings, scheduler, store).await
 }
 
-/// Evicts what has been in memory for the retention time, and removes what is over the limits of the
-/// history, the oldest first.
+/// Evicts what has been in memory for the retention time, and removes what is over the limits of
+/// the history, the oldest first.
 async fn apply_limits(
     settings: CleanupSettings,
     scheduler: &SchedulerHandle,

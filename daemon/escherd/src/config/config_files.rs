@@ -1,9 +1,9 @@
 //! Finds and reads configuration files.
 //!
-//! The UAPI group's configuration files specification has the rules. The main file is the first that
-//! exists; the drop-ins of all directories apply in the order of their names, and one in an earlier
-//! directory masks those of the same name in later ones. So an empty file, or a link to `/dev/null`,
-//! disables what it masks.
+//! The UAPI group's configuration files specification has the rules. The main file is the first
+//! that exists; the drop-ins of all directories apply in the order of their names, and one in an
+//! earlier directory masks those of the same name in later ones. So an empty file, or a link to
+//! `/dev/null`, disables what it masks.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

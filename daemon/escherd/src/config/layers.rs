@@ -14,7 +14,8 @@ use super::value_type::TypedValue;
 #[derive(Debug, Default)]
 pub(super) struct Layers {
     settings: BTreeMap<&'static str, Setting>,
-    /// Settings to which a source has assigned something invalid: the value here is not what is meant.
+    /// Settings to which a source has assigned something invalid: the value here is not what is
+    /// meant.
     invalid: BTreeSet<&'static str>,
     /// Whether a file or line cannot be read, which may assign anything.
     is_incomplete: bool,

@@ -1,9 +1,10 @@
 //! Settings: defaults, a profile, files, the environment and options, merged and validated.
 //!
 //! 1. [`config_files`] finds the files; [`document`] parses each, TOML or JSON.
-//! 2. [`layers`] puts one source over the other and remembers where each value comes from. Files are
-//!    added by [`file_layer`]. The table of all settings is [`schema`], and [`value_type`] says which
-//!    values each of them accepts. [`profiles`] and [`default_paths`] supply what depends on the use.
+//! 2. [`layers`] puts one source over the other and remembers where each value comes from. Files
+//!    are added by [`file_layer`]. The table of all settings is [`schema`], and [`value_type`] says
+//!    which values each of them accepts. [`profiles`] and [`default_paths`] supply what depends on
+//!    the use.
 //! 3. [`validate`] checks the merged values against each other and against this host. The result is
 //!    [`settings`].
 //!

@@ -18,8 +18,8 @@ pub(super) fn user_temporary_dir() -> PathBuf {
 /// Makes the directory `path` for this user alone. One that is there already must be that.
 ///
 /// # Errors
-/// When something of that name belongs to another user or is accessible to others, and errors of the
-/// file system.
+/// When something of that name belongs to another user or is accessible to others, and errors of
+/// the file system.
 pub(super) fn make_private_dir(path: &Path) -> io::Result<()> {
     let failed = |error: io::Error| {
         let reason = format!("cannot make the directory {}: {error}", path.display());

@@ -78,7 +78,8 @@ pub struct EngineConfig {
     pub log_dir: PathBuf,
     /// The launcher's program.
     pub launcher: PathBuf,
-    /// Socket of a launcher that runs as a service of its own; `None`: the engine starts the program.
+    /// Socket of a launcher that runs as a service of its own; `None`: the engine starts the
+    /// program.
     pub launcher_socket: Option<PathBuf>,
     /// Number of idle shims that are kept ready.
     pub warm_shims: usize,

@@ -1,7 +1,7 @@
 //! Validates settings: against each other, and against this host. One list of rules serves settings
-//! that were loaded and settings that a program has built. The former have origins, so that a problem
-//! names the file and line; the latter have not passed the type checks of [`super::value_type`], so
-//! ranges and paths are rules here, too.
+//! that were loaded and settings that a program has built. The former have origins, so that a
+//! problem names the file and line; the latter have not passed the type checks of
+//! [`super::value_type`], so ranges and paths are rules here, too.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -268,10 +268,7 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{shown}");
         }
-        assert_eq!(executions_only(&config).problems().len(), 6);
-    }
-
-    fn executions_only(config: &EngineConfig) -> ConfigError {
-        config.executions.validate().unwrap_err()
+        let error = config.executions.validate().unwrap_err();
+        assert_eq!(error.problems().len(), 6, "{error}");
     }
 }

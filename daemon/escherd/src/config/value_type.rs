@@ -31,8 +31,8 @@ pub(super) enum ValueType {
     Number {
         default: u64,
         range: RangeInclusive<u64>,
-        /// Bytes of memory that each unit may take. That many units must fit into the host's memory.
-        /// 0: none.
+        /// Bytes of memory that each unit may take. That many units must fit into the host's
+        /// memory. 0: none.
         memory_each: u64,
         set: fn(&mut Settings, u64),
     },
@@ -154,7 +154,8 @@ impl ValueType {
         }
     }
 
-    /// Whether `value` leaves the setting unset: null, where the default depends on the installation.
+    /// Whether `value` leaves the setting unset: null, where the default depends on the
+    /// installation.
     pub(super) fn is_unset_by(&self, value: &RawValue) -> bool {
         self.default().is_none() && *value == RawValue::Null
     }

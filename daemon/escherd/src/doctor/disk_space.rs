@@ -42,7 +42,8 @@ enum Writer {
 
 /// Examines the disks. `min_free_bytes` is kept free on the disk of logs; 0: nothing is.
 pub(super) fn examine(config: &EngineConfig, min_free_bytes: u64) -> Vec<Diagnostic> {
-    // Where escherd is confined, it sees the directory that the launcher service writes to read-only.
+    // Where escherd is confined, it sees the directory that the launcher service writes to
+    // read-only.
     let log_writer = match config.launcher_socket {
         Some(_) => Writer::Launcher,
         None => Writer::Escherd,
@@ -101,7 +102,8 @@ fn is_on_read_only_device(path: &Path) -> bool {
     })
 }
 
-/// Whether a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)) says that this device is read-only.
+/// Whether a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)) says that this device is
+/// read-only.
 fn is_read_only_device(line: &str, device: &str) -> bool {
     let is_same = line.split(' ').nth(2) == Some(device);
     let options = line.rsplit(' ').next().unwrap_or_default();

@@ -79,7 +79,8 @@ pub struct Subject {
     pub flushed: Result<(), FlushTimeout>,
 }
 
-/// Examines an engine. Reads directories and tries system calls, so it must not run on the event loop.
+/// Examines an engine. Reads directories and tries system calls, so it must not run on the event
+/// loop.
 #[must_use]
 pub fn engine(subject: &Subject, audience: Audience) -> Vec<Diagnostic> {
     [

@@ -48,8 +48,8 @@ impl Boot {
         self.recorded.as_ref() == Some(&self.current)
     }
 
-    /// Records this boot. To be called once the consequences of a reboot are on disk: the next escherd
-    /// relies on that.
+    /// Records this boot. To be called once the consequences of a reboot are on disk: the next
+    /// escherd relies on that.
     ///
     /// # Errors
     /// Errors of the file system. The old record is still there then.

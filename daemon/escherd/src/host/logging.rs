@@ -17,7 +17,8 @@ pub enum LogDestination {
 }
 
 /// Sets up logging: to the journal when standard error is connected to it (`JOURNAL_STREAM`,
-/// systemd.exec(5)), else to standard error. `ESCHER_LOG` sets the filter, as in `ESCHER_LOG=debug`.
+/// systemd.exec(5)), else to standard error. `ESCHER_LOG` sets the filter, as in
+/// `ESCHER_LOG=debug`.
 pub fn init() -> LogDestination {
     let filter = EnvFilter::try_from_env("ESCHER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);

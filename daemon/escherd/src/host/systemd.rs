@@ -1,5 +1,5 @@
-//! Notifications to systemd, and the sockets that it hands over (sd_notify(3), sd_listen_fds(3)). Without
-//! systemd all of this does nothing.
+//! Notifications to systemd, and the sockets that it hands over (sd_notify(3), sd_listen_fds(3)).
+//! Without systemd all of this does nothing.
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -76,8 +76,8 @@ pub(crate) async fn notify_periodically(state: PeriodicState) {
 /// Listening sockets that systemd has handed over.
 #[derive(Debug, Default)]
 pub struct ActivatedSockets {
-    /// The socket for clients: the one of any name but that for metrics, because a unit that has one
-    /// socket needs not name it.
+    /// The socket for clients: the one of any name but that for metrics, because a unit that has
+    /// one socket need not name it.
     pub clients: Option<UnixListener>,
     /// The socket for metrics.
     pub metrics: Option<UnixListener>,

@@ -50,7 +50,8 @@ impl Host {
         self
     }
 
-    /// Loads escherd's configuration. `~` stands for the host's directory, in arguments and problems.
+    /// Loads escherd's configuration. `~` stands for the host's directory, in arguments and
+    /// problems.
     fn load(&self, arguments: &[&str]) -> Result<Configuration, Vec<String>> {
         let home = self.root.path().to_str().unwrap();
         let arguments = arguments.iter().map(|word| word.replace('~', home));
