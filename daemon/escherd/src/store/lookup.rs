@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 use super::checksum::BlobKind;
 use super::columns::{self, signed, unsigned};
 use super::error::DatabaseError;
-use super::id_prefix::IdFragment;
+use super::id_part::IdPart;
 use super::query;
 use super::readers::Snapshot;
 
@@ -65,7 +65,7 @@ pub(super) fn find(
         Target::Id(id) => find_by_id(snapshot, submitter, *id)?,
         Target::Reference(text) => match find_exact(snapshot, submitter, text)? {
             Some(candidate) => Some(candidate),
-            None => match find_by_fragment(snapshot, submitter, text)?.as_slice() {
+            None => match find_by_id_part(snapshot, submitter, text)?.as_slice() {
                 [] => None,
                 [only] => Some(*only),
                 several => return Ok(LookupResult::Ambiguous(ambiguous(text, several))),
@@ -161,24 +161,24 @@ fn find_by_name(
 
 /// Finds the executions whose id begins or ends with `text`, in the order of their numbers. At most
 /// as many are returned as an error lists.
-fn find_by_fragment(
+fn find_by_id_part(
     snapshot: &Snapshot<'_>,
     submitter: Option<u32>,
     text: &str,
 ) -> Result<Vec<Candidate>, DatabaseError> {
-    let Some(fragment) = IdFragment::parse(text, MIN_ID_PART_DIGITS) else {
+    let Some(part) = IdPart::parse(text, MIN_ID_PART_DIGITS) else {
         return Ok(Vec::new());
     };
     let mut candidates = Vec::new();
-    if let Some((low, high)) = fragment.head_range() {
+    if let Some((low, high)) = part.head_range() {
         let range = [Value::Blob(low.to_vec()), Value::Blob(high.to_vec())];
         let sql = head_sql(submitter);
         candidates.extend(in_range(snapshot, submitter, &sql, range, |_| true)?);
     }
-    if let Some((low, high)) = fragment.tail_range() {
+    if let Some((low, high)) = part.tail_range() {
         let range = [low.into(), high.into()];
         let sql = tail_sql(submitter);
-        let has_tail = |candidate: &Candidate| fragment.is_tail_of(candidate.id);
+        let has_tail = |candidate: &Candidate| part.is_tail_of(candidate.id);
         candidates.extend(in_range(snapshot, submitter, &sql, range, has_tail)?);
     }
     candidates.sort_unstable();

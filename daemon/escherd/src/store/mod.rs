@@ -11,7 +11,7 @@ mod error;
 mod expiry;
 mod finish;
 mod handle;
-mod id_prefix;
+mod id_part;
 mod index_scan;
 mod load;
 mod lookup;

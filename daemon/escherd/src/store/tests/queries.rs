@@ -206,14 +206,14 @@ async fn finds_executions_by_number_id_name_head_and_tail_within_the_scope() {
     assert_eq!((by_id.number, by_id.id, by_id.record), (22, id(22), None));
     for number in [4, 22, 299] {
         let whole = id_of(number);
-        for fragment in [
+        for part in [
             &whole[..18],
             &whole[28..],
             &whole.replace('-', "")[..16],
             &whole[23..],
         ] {
-            let found = number_of(None, fragment).await.map(|found| found.0);
-            assert_eq!(found, Some(number), "{fragment}");
+            let found = number_of(None, part).await.map(|found| found.0);
+            assert_eq!(found, Some(number), "{part}");
         }
         assert_eq!(number_of(Some(77), &whole[28..]).await, None);
     }
@@ -282,7 +282,7 @@ async fn the_newest_execution_of_a_name_may_be_unfinished() {
 }
 
 #[tokio::test]
-async fn an_ambiguous_fragment_lists_at_most_eight_of_the_submitters_executions() {
+async fn an_ambiguous_id_part_lists_at_most_eight_of_the_submitters_executions() {
     let (test, _) = sample_store();
     let error = test
         .store

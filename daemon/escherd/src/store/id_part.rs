@@ -10,16 +10,16 @@ const DIGITS: usize = 32;
 /// Positions of the hyphens of a UUID, in digits.
 const HYPHENS: [usize; 4] = [8, 12, 16, 20];
 
-/// A text that can be the head or the tail of an id.
+/// The head or the tail of an id, or a text that can be either.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct IdFragment {
+pub(super) struct IdPart {
     /// The values of its digits.
     digits: Vec<u8>,
     is_head: bool,
     is_tail: bool,
 }
 
-impl IdFragment {
+impl IdPart {
     /// Parses `text`: digits in either case, and hyphens, which may be omitted but not misplaced.
     /// Returns `None` for fewer than `min_digits` digits and for anything else.
     pub(super) fn parse(text: &str, min_digits: usize) -> Option<Self> {
@@ -42,7 +42,7 @@ impl IdFragment {
             !is_doubled && positions.all(|position| HYPHENS.contains(&position))
         };
         let (is_head, is_tail) = (fits_at(0), fits_at(tail_offset));
-        (digits.len() >= min_digits).then_some(IdFragment {
+        (digits.len() >= min_digits).then_some(IdPart {
             digits,
             is_head,
             is_tail,
@@ -97,22 +97,22 @@ mod tests {
     }
 
     fn is_head(text: &str) -> bool {
-        let range = IdFragment::parse(text, 4).and_then(|fragment| fragment.head_range());
+        let range = IdPart::parse(text, 4).and_then(|part| part.head_range());
         range.is_some_and(|(low, high)| (low..=high).contains(&id().into_bytes()))
     }
 
     fn is_tail(text: &str) -> bool {
-        let Some(fragment) = IdFragment::parse(text, 4) else {
+        let Some(part) = IdPart::parse(text, 4) else {
             return false;
         };
-        let range = fragment.tail_range();
+        let range = part.tail_range();
         let in_range =
             range.is_some_and(|(low, high)| (low..=high).contains(&columns::id_tail(id())));
         assert!(
-            in_range || range.is_none() || !fragment.is_tail_of(id()),
+            in_range || range.is_none() || !part.is_tail_of(id()),
             "{text}"
         );
-        in_range && fragment.is_tail_of(id())
+        in_range && part.is_tail_of(id())
     }
 
     #[test]
@@ -143,22 +143,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn matches_the_ids_whose_text_has_the_fragment(
+        fn matches_the_ids_whose_text_has_the_part(
             bytes: [u8; 16], other: [u8; 16], length in 4usize..=36
         ) {
             let text = ExecutionId::from_bytes(bytes).to_string();
-            for (part, at_head) in [(&text[..length], true), (&text[36 - length..], false)] {
-                let Some(fragment) = IdFragment::parse(part, 4) else { continue };
+            for (text_part, at_head) in [(&text[..length], true), (&text[36 - length..], false)] {
+                let Some(part) = IdPart::parse(text_part, 4) else { continue };
                 for id in [ExecutionId::from_bytes(bytes), ExecutionId::from_bytes(other)] {
-                    let in_head = fragment.head_range()
+                    let in_head = part.head_range()
                         .is_some_and(|(low, high)| (low..=high).contains(&id.into_bytes()));
-                    let in_tail = fragment.tail_range().is_some_and(|(low, high)| {
-                        (low..=high).contains(&columns::id_tail(id)) && fragment.is_tail_of(id)
+                    let in_tail = part.tail_range().is_some_and(|(low, high)| {
+                        (low..=high).contains(&columns::id_tail(id)) && part.is_tail_of(id)
                     });
                     if at_head {
-                        prop_assert_eq!(in_head, id.to_string().starts_with(part));
+                        prop_assert_eq!(in_head, id.to_string().starts_with(text_part));
                     } else {
-                        prop_assert_eq!(in_tail, id.to_string().ends_with(part));
+                        prop_assert_eq!(in_tail, id.to_string().ends_with(text_part));
                     }
                 }
             }
