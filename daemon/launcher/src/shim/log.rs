@@ -13,7 +13,7 @@ use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::log_quota::LogQuota;
-use super::supervise::Start;
+use super::spawn::Start;
 use crate::ipc::log_index::{RECORD_BYTES, RecordPlan, encode_header};
 use crate::ipc::wire::LogLimits;
 

@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use escher_protocol::{ExecutionId, Exit, ResourceLimits, StartStage};
+use escher_protocol::{ExecutionId, Exit, ResourceLimits, StartStage, Timestamp};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Pid, pipe2};
 
@@ -15,6 +16,22 @@ use super::link::Link;
 use crate::ipc::wire::{Assignment, LaunchSpec};
 use crate::os::cgroup::{Cgroup, Cgroups};
 use crate::sys::process::{ChildMemory, clone_child};
+
+/// When a command was started, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Start {
+    pub(super) time: Timestamp,
+    pub(super) instant: Instant,
+}
+
+impl Start {
+    pub(super) fn now() -> Self {
+        Start {
+            time: Timestamp::now(),
+            instant: Instant::now(),
+        }
+    }
+}
 
 /// A main process that was created, and the shim's ends of its pipes.
 pub(super) struct SpawnedCommand {

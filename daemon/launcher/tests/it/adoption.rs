@@ -397,12 +397,12 @@ fn over_on_a_full_disk() -> (
     std::path::PathBuf,
 ) {
     let (launcher, exits) = with_a_small_disk("--state-dir", 64);
-    let ballast = fill_disk(&exits, 0);
+    let filler = fill_disk(&exits, 0);
     let shim = launcher.shim();
     let spec = shell("exit 9");
     shim.start(&spec);
     assert!(matches!(shim.receive(), Some(FromShim::Exited(_))));
-    (launcher, spec, shim.leave_alone(), ballast)
+    (launcher, spec, shim.leave_alone(), filler)
 }
 
 #[test]
@@ -432,11 +432,11 @@ fn a_report_that_could_not_be_written_down_is_once_there_is_room_and_an_end_is_a
     if !require_root("a full state directory that has room again") {
         return;
     }
-    let (launcher, spec, orphan, ballast) = over_on_a_full_disk();
+    let (launcher, spec, orphan, filler) = over_on_a_full_disk();
     // That it has been let in says that the first attempt is over.
     launcher.adopt(&orphan, spec.id).adoptable();
-    let exits = ballast.parent().unwrap();
-    fs::remove_file(&ballast).unwrap();
+    let exits = filler.parent().unwrap();
+    fs::remove_file(&filler).unwrap();
     orphan.signal(libc::SIGTERM);
     orphan.gone();
     assert_eq!(
@@ -454,13 +454,10 @@ fn a_report_that_is_lost_in_the_end_leaves_the_claim_and_no_draft() {
     if !require_root("a full state directory at the end") {
         return;
     }
-    let (launcher, spec, orphan, ballast) = over_on_a_full_disk();
+    let (launcher, spec, orphan, filler) = over_on_a_full_disk();
     launcher.adopt(&orphan, spec.id).adoptable();
     orphan.signal(libc::SIGTERM);
     orphan.gone();
-    assert_eq!(
-        crate::launcher::names(ballast.parent().unwrap()),
-        ["ballast"]
-    );
+    assert_eq!(crate::launcher::names(filler.parent().unwrap()), ["filler"]);
     assert_eq!(launcher.sockets(), [claim(spec.id)]);
 }

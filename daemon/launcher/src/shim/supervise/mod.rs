@@ -22,7 +22,7 @@ use super::link::Link;
 use super::log::CommandLog;
 use super::process_tree::ProcessTree;
 use super::report::FinishedExecution;
-use super::spawn::{ChildSetup, SetupResult, SpawnedCommand, claim_and_spawn};
+use super::spawn::{ChildSetup, SetupResult, SpawnedCommand, Start, claim_and_spawn};
 use super::stdin::StdinWriter;
 use crate::ipc::wire::{
     Assignment, EndCause, ExitReport, FromShim, InputState, KNOWN_PARTS, exceeds_limit,
@@ -71,22 +71,6 @@ pub(super) fn run(
         report,
         submission_backup: assignment.submission_backup,
         input,
-    }
-}
-
-/// When a command was started, by both clocks.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Start {
-    pub(super) time: Timestamp,
-    pub(super) instant: Instant,
-}
-
-impl Start {
-    fn now() -> Self {
-        Start {
-            time: Timestamp::now(),
-            instant: Instant::now(),
-        }
     }
 }
 
