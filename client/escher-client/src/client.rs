@@ -60,7 +60,7 @@ use crate::stream::{EventStream, ExecutionStream, LogStream, ResponseStream, Str
 /// When reconnecting fails, waiting requests fail with [`Error::DaemonUnavailable`]. From then on each
 /// request makes one attempt to connect, and does not wait.
 ///
-/// [`max_requests_in_flight`]: escher_protocol::handshake::ConnectionLimits::max_requests_in_flight
+/// [`max_requests_in_flight`]: escher_protocol::handshake::SessionLimits::max_requests_in_flight
 #[derive(Debug, Clone)]
 pub struct Client {
     session: Arc<Session>,

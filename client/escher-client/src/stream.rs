@@ -33,7 +33,7 @@ pub type EventStream = ResponseStream<Event>;
 /// stopped: no item is lost or repeated.
 ///
 /// [`ConnectionLimits::stream_window_bytes`]:
-///     escher_protocol::handshake::ConnectionLimits::stream_window_bytes
+///     escher_protocol::handshake::SessionLimits::stream_window_bytes
 #[must_use = "a stream does nothing unless it is read"]
 pub struct ResponseStream<T> {
     session: Arc<Session>,

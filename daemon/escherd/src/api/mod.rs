@@ -1,6 +1,6 @@
 //! The embedding interface: every operation of escher, in process.
 //!
-//! [`ExecutionEngine`] combines the [scheduler](crate::scheduler), the [store](crate::store), the
+//! [`ExecutionEngine`] combines the scheduler, the store, the
 //! [shims](crate::launch) and the [logs](crate::output), and answers from whichever has the answer.
 //! It has two kinds of users: programs that embed this crate, and escherd's
 //! [server](crate::server), which uses it on behalf of its clients. `startup` and `shutdown` hold
