@@ -1,4 +1,4 @@
-//! What a handler of events is told, in which order, and when it is told no more.
+//! Event handlers: what they are called with, in which order, and when they stop.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -13,35 +13,36 @@ use escher_tests::fake_daemon::{FakeDaemon, ServerConnection, output_item, recor
 use escher_tests::samples::record;
 use tokio::sync::mpsc;
 
-/// A handler that passes on what it is told, and the id of its stream of events.
-struct Told {
-    handler: EventSubscription,
-    told: mpsc::UnboundedReceiver<ExecutionEvent>,
-    events: RequestId,
+/// A subscribed handler that sends what it is called with to a channel.
+struct Subscriber {
+    subscription: EventSubscription,
+    received: mpsc::UnboundedReceiver<ExecutionEvent>,
+    /// The client's request for events.
+    events_request: RequestId,
 }
 
-impl Told {
+impl Subscriber {
     async fn next(&mut self) -> ExecutionEvent {
-        self.told.recv().await.unwrap()
+        self.received.recv().await.unwrap()
     }
 
-    /// Nothing is left to be told, and nothing will be.
-    async fn end(mut self) {
-        drop(self.handler);
-        assert_eq!(self.told.recv().await, None);
+    /// Ends the subscription. The handler must not have received anything else.
+    async fn unsubscribe(mut self) {
+        drop(self.subscription);
+        assert_eq!(self.received.recv().await, None);
     }
 }
 
-/// Adds a handler while these run, and these events are kept.
-async fn added(
+/// Adds a handler while these executions are running, and after these events.
+async fn subscribe(
     client: &Client,
     server: &mut ServerConnection,
     running: &[u64],
     past: &[Event],
-) -> Told {
-    let (tell, told) = mpsc::unbounded_channel();
-    let handler = move |event| drop(tell.send(event));
-    let (handler, events) = tokio::join!(client.add_event_handler(handler), async {
+) -> Subscriber {
+    let (sender, received) = mpsc::unbounded_channel();
+    let handler = move |event| drop(sender.send(event));
+    let (subscription, events_request) = tokio::join!(client.add_event_handler(handler), async {
         let (id, request) = server.next_request().await;
         assert!(matches!(request, Request::List(_)), "{request:?}");
         for number in running {
@@ -51,27 +52,27 @@ async fn added(
         }
         server.end(id, Ok(())).await;
         let (id, request) = server.next_request().await;
-        let kept = EventsRequest {
+        let past_events = EventsRequest {
             after: None,
             follow: false,
         };
-        assert_eq!(request, Request::Events(kept));
+        assert_eq!(request, Request::Events(past_events));
         for event in past {
             server.item(id, Item::Event(event.clone())).await;
         }
         server.end(id, Ok(())).await;
         let (id, request) = server.next_request().await;
-        let from_now = EventsRequest {
+        let new_events = EventsRequest {
             after: past.last().map(|event| event.sequence),
             follow: true,
         };
-        assert_eq!(request, Request::Events(from_now));
+        assert_eq!(request, Request::Events(new_events));
         id
     });
-    Told {
-        handler: handler.unwrap(),
-        told,
-        events,
+    Subscriber {
+        subscription: subscription.unwrap(),
+        received,
+        events_request,
     }
 }
 
@@ -79,7 +80,7 @@ fn event(sequence: u64, number: u64, kind: EventKind) -> Event {
     let record = record(number);
     Event {
         sequence,
-        time: at(sequence),
+        time: time(sequence),
         id: record.id,
         number: record.number,
         name: None,
@@ -88,7 +89,7 @@ fn event(sequence: u64, number: u64, kind: EventKind) -> Event {
     }
 }
 
-fn at(sequence: u64) -> Timestamp {
+fn time(sequence: u64) -> Timestamp {
     Timestamp::from_micros(i64::try_from(sequence).unwrap())
 }
 
@@ -100,11 +101,13 @@ fn started(sequence: u64, number: u64) -> Event {
     event(sequence, number, EventKind::Started)
 }
 
-async fn happens(server: &mut ServerConnection, told: &Told, event: Event) {
-    server.item(told.events, Item::Event(event)).await;
+async fn send_event(server: &mut ServerConnection, subscriber: &Subscriber, event: Event) {
+    let request = subscriber.events_request;
+    server.item(request, Item::Event(event)).await;
 }
 
-async fn followed(server: &mut ServerConnection, number: u64) -> (RequestId, OutputRequest) {
+/// Reads a request that follows the output of this execution.
+async fn expect_follow(server: &mut ServerConnection, number: u64) -> (RequestId, OutputRequest) {
     match server.next_request().await {
         (id, Request::ReadOutput(request)) => {
             assert_eq!(request.target, Target::Id(record(number).id));
@@ -115,123 +118,126 @@ async fn followed(server: &mut ServerConnection, number: u64) -> (RequestId, Out
     }
 }
 
-/// The next request asks for the end of this one.
-async fn waited_for(server: &mut ServerConnection, number: u64) -> RequestId {
+/// Reads a request that waits for this execution.
+async fn expect_wait(server: &mut ServerConnection, number: u64) -> RequestId {
     let (id, request) = server.next_request().await;
     assert_eq!(request, Request::Wait(record(number).id.into()));
     id
 }
 
-fn completed(number: u64) -> ExecutionEvent {
+fn completed_event(number: u64) -> ExecutionEvent {
     ExecutionEvent::Completed(Box::new(record(number)))
 }
 
-fn start_of(number: u64, sequence: u64) -> ExecutionEvent {
+fn started_event(number: u64, sequence: u64) -> ExecutionEvent {
     ExecutionEvent::Started {
         id: record(number).id,
-        at: at(sequence),
+        at: time(sequence),
     }
 }
 
 #[tokio::test]
-async fn an_execution_is_told_of_from_its_start_to_its_end() {
+async fn reports_start_output_and_end_in_order() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
-    let mut told = added(&client, &mut server, &[], &[]).await;
-    happens(&mut server, &told, event(1, 7, EventKind::Submitted)).await;
-    happens(&mut server, &told, started(2, 7)).await;
-    let (follow, _) = followed(&mut server, 7).await;
-    assert_eq!(told.next().await, start_of(7, 2));
+    let mut subscriber = subscribe(&client, &mut server, &[], &[]).await;
+    send_event(&mut server, &subscriber, event(1, 7, EventKind::Submitted)).await;
+    send_event(&mut server, &subscriber, started(2, 7)).await;
+    let (follow, _) = expect_follow(&mut server, 7).await;
+    assert_eq!(subscriber.next().await, started_event(7, 2));
     let id = record(7).id;
     server
         .item(follow, output_item(OutputStream::Stderr, 0, 1))
         .await;
     let data = b"x"[..].into();
-    assert_eq!(told.next().await, ExecutionEvent::Stderr { id, data });
+    assert_eq!(subscriber.next().await, ExecutionEvent::Stderr { id, data });
     server
         .item(follow, output_item(OutputStream::Stdout, 1, 2))
         .await;
-    // Its end is known first, and told last.
-    happens(&mut server, &told, finished(3, 7)).await;
+    // The event of the end arrives before the rest of the output.
+    send_event(&mut server, &subscriber, finished(3, 7)).await;
     server.end(follow, Ok(())).await;
-    let wait = waited_for(&mut server, 7).await;
+    let wait = expect_wait(&mut server, 7).await;
     server.reply(wait, Ok(record_response(7))).await;
     let data = b"xx"[..].into();
-    assert_eq!(told.next().await, ExecutionEvent::Stdout { id, data });
-    assert_eq!(told.next().await, completed(7));
-    told.end().await;
+    assert_eq!(subscriber.next().await, ExecutionEvent::Stdout { id, data });
+    assert_eq!(subscriber.next().await, completed_event(7));
+    subscriber.unsubscribe().await;
 }
 
 #[tokio::test]
-async fn what_has_started_before_is_not_told_of() {
+async fn does_not_report_executions_that_started_before() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
-    // Number 2 has started, 3 has ended between the list and the events.
+    // Between the list and the events, 2 has started and 3 has ended.
     let past = [started(10, 2), finished(11, 3)];
-    let mut told = added(&client, &mut server, &[1, 3], &past).await;
-    happens(&mut server, &told, finished(12, 1)).await;
-    happens(&mut server, &told, finished(13, 2)).await;
-    // One that never started.
-    happens(&mut server, &told, finished(14, 4)).await;
+    let mut subscriber = subscribe(&client, &mut server, &[1, 3], &past).await;
+    send_event(&mut server, &subscriber, finished(12, 1)).await;
+    send_event(&mut server, &subscriber, finished(13, 2)).await;
+    // This one never started.
+    send_event(&mut server, &subscriber, finished(14, 4)).await;
     for _ in 0..2 {
-        let wait = waited_for(&mut server, 4).await;
+        let wait = expect_wait(&mut server, 4).await;
         server.reply(wait, Ok(record_response(4))).await;
     }
-    assert_eq!(told.next().await, completed(4));
-    told.end().await;
+    assert_eq!(subscriber.next().await, completed_event(4));
+    subscriber.unsubscribe().await;
 }
 
 #[tokio::test]
-async fn one_whose_start_no_escherd_has_seen_is_told_of_whole() {
+async fn reports_an_execution_that_started_while_escherd_was_down() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
-    let mut told = added(&client, &mut server, &[], &[]).await;
-    happens(&mut server, &told, finished(1, 7)).await;
-    let wait = waited_for(&mut server, 7).await;
+    let mut subscriber = subscribe(&client, &mut server, &[], &[]).await;
+    send_event(&mut server, &subscriber, finished(1, 7)).await;
+    let wait = expect_wait(&mut server, 7).await;
     let record = ExecutionRecord {
-        started_at: Some(at(5)),
+        started_at: Some(time(5)),
         ..record(7)
     };
     let record = || Ok(Response::Execution(Box::new(record.clone())));
     server.reply(wait, record()).await;
-    let (follow, _) = followed(&mut server, 7).await;
+    let (follow, _) = expect_follow(&mut server, 7).await;
     server.end(follow, Ok(())).await;
-    let wait = waited_for(&mut server, 7).await;
+    let wait = expect_wait(&mut server, 7).await;
     server.reply(wait, record()).await;
-    assert_eq!(told.next().await, start_of(7, 5));
-    assert!(matches!(told.next().await, ExecutionEvent::Completed(_)));
+    assert_eq!(subscriber.next().await, started_event(7, 5));
+    assert!(matches!(
+        subscriber.next().await,
+        ExecutionEvent::Completed(_)
+    ));
 }
 
 #[tokio::test]
-async fn one_that_writes_much_holds_up_no_other() {
+async fn follows_the_output_of_several_executions_at_once() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
-    let mut told = added(&client, &mut server, &[], &[]).await;
-    happens(&mut server, &told, started(1, 1)).await;
-    followed(&mut server, 1).await;
-    happens(&mut server, &told, started(2, 2)).await;
-    let (follow, _) = followed(&mut server, 2).await;
+    let mut subscriber = subscribe(&client, &mut server, &[], &[]).await;
+    send_event(&mut server, &subscriber, started(1, 1)).await;
+    expect_follow(&mut server, 1).await;
+    send_event(&mut server, &subscriber, started(2, 2)).await;
+    let (follow, _) = expect_follow(&mut server, 2).await;
     server.end(follow, Ok(())).await;
-    let wait = waited_for(&mut server, 2).await;
+    let wait = expect_wait(&mut server, 2).await;
     server.reply(wait, Ok(record_response(2))).await;
-    assert_eq!(told.next().await, start_of(1, 1));
-    assert_eq!(told.next().await, start_of(2, 2));
-    assert_eq!(told.next().await, completed(2));
-    told.end().await;
+    assert_eq!(subscriber.next().await, started_event(1, 1));
+    assert_eq!(subscriber.next().await, started_event(2, 2));
+    assert_eq!(subscriber.next().await, completed_event(2));
+    subscriber.unsubscribe().await;
 }
 
 #[tokio::test]
-async fn other_requests_have_room_beside_a_handler() {
+async fn leaves_half_of_the_requests_in_flight_to_others() {
     let mut daemon = FakeDaemon::start();
     daemon.limits.max_requests_in_flight = 4;
     let (client, mut server) = daemon.connect().await;
-    let mut told = added(&client, &mut server, &[], &[]).await;
+    let mut subscriber = subscribe(&client, &mut server, &[], &[]).await;
     for number in 1..=3 {
-        happens(&mut server, &told, started(number, number)).await;
+        send_event(&mut server, &subscriber, started(number, number)).await;
     }
-    let (first, _) = followed(&mut server, 1).await;
-    followed(&mut server, 2).await;
-    // In the place of a third.
+    let (first, _) = expect_follow(&mut server, 1).await;
+    expect_follow(&mut server, 2).await;
+    // The limit is 4: events, two outputs, and this request.
     let (asked, ()) = tokio::join!(client.get_status("9"), async {
         let (id, request) = server.next_request().await;
         assert!(matches!(request, Request::Status(_)), "{request:?}");
@@ -239,52 +245,63 @@ async fn other_requests_have_room_beside_a_handler() {
     });
     asked.unwrap();
     server.end(first, Ok(())).await;
-    let wait = waited_for(&mut server, 1).await;
+    let wait = expect_wait(&mut server, 1).await;
     server.reply(wait, Ok(record_response(1))).await;
-    followed(&mut server, 3).await;
-    for expected in [start_of(1, 1), start_of(2, 2), completed(1), start_of(3, 3)] {
-        assert_eq!(told.next().await, expected);
+    expect_follow(&mut server, 3).await;
+    for expected in [
+        started_event(1, 1),
+        started_event(2, 2),
+        completed_event(1),
+        started_event(3, 3),
+    ] {
+        assert_eq!(subscriber.next().await, expected);
     }
 }
 
 #[tokio::test]
-async fn output_that_is_held_comes_before_the_end() {
+async fn reports_output_that_is_served_only_at_the_end() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
-    let mut told = added(&client, &mut server, &[], &[]).await;
-    happens(&mut server, &told, started(1, 7)).await;
-    let (follow, _) = followed(&mut server, 7).await;
+    let mut subscriber = subscribe(&client, &mut server, &[], &[]).await;
+    send_event(&mut server, &subscriber, started(1, 7)).await;
+    let (follow, _) = expect_follow(&mut server, 7).await;
     server
         .item(follow, output_item(OutputStream::Stdout, 0, 3))
         .await;
-    let held = ApiError::new(ErrorCode::OUTPUT_HELD, "its output is served at its end");
+    let held = ApiError::new(ErrorCode::OUTPUT_HELD, "its output is served time its end");
     server.end(follow, Err(held)).await;
-    let wait = waited_for(&mut server, 7).await;
+    let wait = expect_wait(&mut server, 7).await;
     server.reply(wait, Ok(record_response(7))).await;
-    let (rest, request) = followed(&mut server, 7).await;
+    let (rest, request) = expect_follow(&mut server, 7).await;
     assert_eq!(request.start, OutputStart::Offset(3));
-    // The log was removed meanwhile.
+    // The log has been removed.
     let gone = ApiError::new(ErrorCode::OUTPUT_UNAVAILABLE, "there is no log");
     server.end(rest, Err(gone)).await;
-    let wait = waited_for(&mut server, 7).await;
+    let wait = expect_wait(&mut server, 7).await;
     server.reply(wait, Ok(record_response(7))).await;
-    assert_eq!(told.next().await, start_of(7, 1));
-    assert!(matches!(told.next().await, ExecutionEvent::Stdout { .. }));
-    assert_eq!(told.next().await, completed(7));
+    assert_eq!(subscriber.next().await, started_event(7, 1));
+    assert!(matches!(
+        subscriber.next().await,
+        ExecutionEvent::Stdout { .. }
+    ));
+    assert_eq!(subscriber.next().await, completed_event(7));
 }
 
 #[tokio::test]
-async fn over_a_lost_connection_everything_is_told_once() {
+async fn reports_everything_once_over_a_lost_connection() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
-    let mut told = added(&client, &mut server, &[], &[]).await;
-    happens(&mut server, &told, started(5, 7)).await;
-    let (follow, _) = followed(&mut server, 7).await;
+    let mut subscriber = subscribe(&client, &mut server, &[], &[]).await;
+    send_event(&mut server, &subscriber, started(5, 7)).await;
+    let (follow, _) = expect_follow(&mut server, 7).await;
     server
         .item(follow, output_item(OutputStream::Stdout, 0, 3))
         .await;
-    assert_eq!(told.next().await, start_of(7, 5));
-    assert!(matches!(told.next().await, ExecutionEvent::Stdout { .. }));
+    assert_eq!(subscriber.next().await, started_event(7, 5));
+    assert!(matches!(
+        subscriber.next().await,
+        ExecutionEvent::Stdout { .. }
+    ));
     drop(server);
 
     let mut server = daemon.accept().await;
@@ -301,22 +318,22 @@ async fn over_a_lost_connection_everything_is_told_once() {
             other => panic!("{other:?}"),
         }
     }
-    let wait = waited_for(&mut server, 7).await;
+    let wait = expect_wait(&mut server, 7).await;
     server.reply(wait, Ok(record_response(7))).await;
-    assert_eq!(told.next().await, completed(7));
-    told.end().await;
+    assert_eq!(subscriber.next().await, completed_event(7));
+    subscriber.unsubscribe().await;
 }
 
 #[tokio::test]
-async fn a_handler_that_is_dropped_asks_for_nothing_more() {
+async fn dropping_the_subscription_abandons_its_requests() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
-    let mut told = added(&client, &mut server, &[], &[]).await;
-    happens(&mut server, &told, started(1, 7)).await;
-    let (follow, _) = followed(&mut server, 7).await;
-    assert_eq!(told.next().await, start_of(7, 1));
-    let events = told.events;
-    told.end().await;
+    let mut subscriber = subscribe(&client, &mut server, &[], &[]).await;
+    send_event(&mut server, &subscriber, started(1, 7)).await;
+    let (follow, _) = expect_follow(&mut server, 7).await;
+    assert_eq!(subscriber.next().await, started_event(7, 1));
+    let events = subscriber.events_request;
+    subscriber.unsubscribe().await;
     let mut abandoned = Vec::new();
     while abandoned.len() < 2 {
         match server.frame().await {
@@ -330,21 +347,21 @@ async fn a_handler_that_is_dropped_asks_for_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_handler_that_can_be_told_no_more_says_why() {
+async fn failure_returns_why_the_subscription_ended() {
     let daemon = FakeDaemon::start();
     let connector = daemon.connector().reconnect_timeout(Duration::ZERO);
     let (client, mut server) = daemon.connect_with(connector).await;
-    let told = added(&client, &mut server, &[], &[]).await;
+    let subscriber = subscribe(&client, &mut server, &[], &[]).await;
     let missed = ApiError::new(ErrorCode::EVENTS_MISSED, "events 1 to 9 are no longer kept");
-    server.end(told.events, Err(missed)).await;
+    server.end(subscriber.events_request, Err(missed)).await;
     for _ in 0..2 {
-        let failure = told.handler.failure().await;
+        let failure = subscriber.subscription.failure().await;
         assert_eq!(failure.as_api().unwrap().code, ErrorCode::EVENTS_MISSED);
     }
-    told.end().await;
+    subscriber.unsubscribe().await;
 
-    let told = added(&client, &mut server, &[], &[]).await;
+    let subscriber = subscribe(&client, &mut server, &[], &[]).await;
     drop(server);
-    let failure = told.handler.failure().await;
+    let failure = subscriber.subscription.failure().await;
     assert!(matches!(failure, Error::Disconnected(_)), "{failure:?}");
 }

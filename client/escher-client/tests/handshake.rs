@@ -1,4 +1,4 @@
-//! How a connection comes about, and the ways in which it does not.
+//! Connecting and the handshake, and how they fail.
 #![allow(clippy::unwrap_used)]
 
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +18,7 @@ fn refusal(code: ErrorCode) -> HelloReply {
 }
 
 #[tokio::test]
-async fn a_client_says_its_name_and_learns_the_terms() {
+async fn sends_its_name_and_returns_the_welcome() {
     let daemon = FakeDaemon::start();
     let connector = Connector::new(daemon.path()).client_name("backup 2.1");
     let (client, hello) = tokio::join!(connector.connect(), async {
@@ -38,14 +38,14 @@ async fn without_a_daemon_the_error_names_the_socket() {
     assert!(matches!(error, ConnectError::NoDaemon { .. }), "{error:?}");
     assert_eq!(error.path(), path);
 
-    // A socket that was left behind.
+    // The socket of a daemon that was killed.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let error = Client::connect(&path).await.unwrap_err();
     assert!(matches!(error, ConnectError::NoDaemon { .. }), "{error:?}");
 }
 
 #[tokio::test]
-async fn a_plain_file_is_not_a_socket() {
+async fn reports_a_path_that_is_no_stream_socket() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let error = Client::connect(file.path()).await.unwrap_err();
     assert!(
@@ -63,12 +63,12 @@ async fn a_plain_file_is_not_a_socket() {
 }
 
 #[tokio::test]
-async fn a_closed_directory_is_a_matter_of_permission() {
+async fn reports_a_directory_without_permission() {
     let daemon = FakeDaemon::start();
     let closed = std::fs::Permissions::from_mode(0o000);
     std::fs::set_permissions(daemon.directory(), closed).unwrap();
     if std::fs::metadata(daemon.path()).is_ok() {
-        eprintln!("skipped: this user may enter every directory");
+        eprintln!("skipped: this user may search every directory");
         return;
     }
     let connected = Client::connect(daemon.path()).await;
@@ -82,7 +82,7 @@ async fn a_closed_directory_is_a_matter_of_permission() {
 }
 
 #[tokio::test]
-async fn no_common_version_names_both_sides() {
+async fn version_mismatch_names_both_ranges() {
     let daemon = FakeDaemon::start();
     let reply = refusal(ErrorCode::UNSUPPORTED_VERSION);
     let error = daemon.connect_replying(&reply).await.unwrap_err();
@@ -95,7 +95,7 @@ async fn no_common_version_names_both_sides() {
 }
 
 #[tokio::test]
-async fn a_refusal_comes_with_its_reason() {
+async fn refusal_has_its_reason() {
     let daemon = FakeDaemon::start();
     let reply = refusal(ErrorCode::TOO_MANY_CONNECTIONS);
     match daemon.connect_replying(&reply).await {
@@ -107,7 +107,7 @@ async fn a_refusal_comes_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_version_that_was_not_offered_is_not_taken() {
+async fn rejects_a_version_that_was_not_offered() {
     let daemon = FakeDaemon::start();
     let mut welcome = daemon.welcome();
     welcome.version = 2;
@@ -123,7 +123,7 @@ async fn a_version_that_was_not_offered_is_not_taken() {
 }
 
 #[tokio::test]
-async fn garbage_for_a_welcome() {
+async fn rejects_an_invalid_welcome() {
     let answers: [&[u8]; 4] = [
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"\x00\x00\x10\x01",
@@ -143,19 +143,19 @@ async fn garbage_for_a_welcome() {
 }
 
 #[tokio::test]
-async fn a_silent_daemon_is_given_up_at_the_deadline() {
+async fn times_out_on_a_silent_daemon() {
     let daemon = FakeDaemon::start();
-    let deadline = Duration::from_millis(20);
-    let connector = Connector::new(daemon.path()).connect_timeout(deadline);
-    // The listener's backlog takes the connection; nobody ever answers.
+    let limit = Duration::from_millis(20);
+    let connector = Connector::new(daemon.path()).connect_timeout(limit);
+    // The listener's backlog takes the connection, and nothing accepts it.
     match connector.connect().await {
-        Err(ConnectError::Timeout { timeout, .. }) => assert_eq!(timeout, deadline),
+        Err(ConnectError::Timeout { timeout, .. }) => assert_eq!(timeout, limit),
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_fit_into_the_handshake_is_refused_here() {
+async fn rejects_a_client_name_larger_than_the_handshake_frame() {
     let daemon = FakeDaemon::start();
     let connector = Connector::new(daemon.path()).client_name("x".repeat(5_000));
     match connector.connect().await {
@@ -166,9 +166,8 @@ async fn a_name_that_does_not_fit_into_the_handshake_is_refused_here() {
     }
 }
 
-/// It was there, so it is being restarted: no reason to give up.
 #[tokio::test]
-async fn one_that_hangs_up_while_it_is_greeted_is_waited_for() {
+async fn waits_for_a_daemon_that_closes_during_the_handshake() {
     let daemon = FakeDaemon::start();
     let (connected, _peer) = tokio::join!(daemon.connector().connect(), async {
         let (server, _) = daemon.accept_hello().await;
@@ -179,7 +178,7 @@ async fn one_that_hangs_up_while_it_is_greeted_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_full_backlog_is_waited_for() {
+async fn waits_while_the_backlog_is_full() {
     use nix::sys::socket::*;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
@@ -200,20 +199,20 @@ async fn a_full_backlog_is_waited_for() {
         .connect_timeout(Duration::from_secs(60))
         .reconnect_timeout(Duration::ZERO);
     let connecting = tokio::spawn(connector.connect());
-    // Let it find the backlog full before there is room.
+    // Let the client find the backlog full first.
     tokio::task::yield_now().await;
     let (first, _) = listener.accept().await.unwrap();
     drop((first, filler));
     let (second, _) = listener.accept().await.unwrap();
     drop(second);
     let error = connecting.await.unwrap().unwrap_err();
-    // It got through to one that hung up.
-    let hung_up = matches!(
+    // The client has connected, and the listener has closed the connection.
+    let closed = matches!(
         &error,
         ConnectError::Protocol {
             violation: ProtocolViolation::ConnectionClosed,
             ..
         }
     ) || matches!(error, ConnectError::Io { .. });
-    assert!(hung_up, "{error:?}");
+    assert!(closed, "{error:?}");
 }

@@ -1,5 +1,5 @@
-//! Riding through the absence of escherd: what is asked again, and what is not; how its return is
-//! noticed, and when it is no longer waited for.
+//! Reconnecting: which requests are sent again, what triggers an attempt, and when the client gives
+//! up.
 #![allow(clippy::unwrap_used)]
 
 use std::os::unix::fs::PermissionsExt;
@@ -18,8 +18,8 @@ use escher_tests::samples::{daemon_info, record};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
-/// Short, for outages that are not to end.
-const BRIEF: Duration = Duration::from_millis(50);
+/// A reconnect timeout for outages that do not end.
+const SHORT_TIMEOUT: Duration = Duration::from_millis(50);
 
 const SUBMITTED: Submitted = Submitted {
     id: ExecutionId::from_bytes([1; 16]),
@@ -34,8 +34,8 @@ fn with_key(key: Option<&str>) -> ExecutionRequest {
     }
 }
 
-/// Takes a request, hangs up without an answer, and answers the same one on the next connection.
-async fn answer_the_second(
+/// Reads a request, closes the connection, and answers the same request on the next connection.
+async fn answer_after_connection_loss(
     daemon: &FakeDaemon,
     mut server: ServerConnection,
     answer: Result<Response, ApiError>,
@@ -48,65 +48,86 @@ async fn answer_the_second(
     server.reply(id, answer).await;
 }
 
-async fn asked_twice<T>(
+/// Sends a request whose first connection is lost. Returns the answer of the second.
+async fn call_over_connection_loss<T>(
     answer: Result<Response, ApiError>,
     ask: impl AsyncFnOnce(&Client) -> Result<T, Error>,
 ) -> T {
     let daemon = FakeDaemon::start();
     let (client, server) = daemon.connect().await;
-    let (asked, ()) = tokio::join!(ask(&client), answer_the_second(&daemon, server, answer));
+    let (asked, ()) = tokio::join!(
+        ask(&client),
+        answer_after_connection_loss(&daemon, server, answer)
+    );
     asked.unwrap()
 }
 
 #[tokio::test]
-async fn what_does_no_harm_is_asked_again() {
-    let found = asked_twice(Ok(record_response(1)), async |client| {
+async fn sends_idempotent_requests_again() {
+    let found = call_over_connection_loss(Ok(record_response(1)), async |client| {
         client.get_status("1").await
     })
     .await;
     assert_eq!(found.number, 1);
-    let ended = asked_twice(Ok(record_response(1)), async |client| {
+    let ended = call_over_connection_loss(Ok(record_response(1)), async |client| {
         client.wait_for_completion("1").await
     })
     .await;
     assert_eq!(ended.number, 1);
     let about = Ok(Response::Info(Box::new(daemon_info())));
-    assert_eq!(asked_twice(about, Client::info).await, daemon_info());
+    assert_eq!(
+        call_over_connection_loss(about, Client::info).await,
+        daemon_info()
+    );
     let ending = Ok(Response::Cancel(CancelOutcome::AlreadyEnding));
     let cancel = async |client: &Client| client.cancel("1", CancelMode::Kill).await;
     assert_eq!(
-        asked_twice(ending, cancel).await,
+        call_over_connection_loss(ending, cancel).await,
         CancelOutcome::AlreadyEnding
     );
     let accepted = Ok(Response::StdinAccepted { offset: 8 });
     let write = async |client: &Client| client.write_stdin("1", 5, "abc", true).await;
-    assert_eq!(asked_twice(accepted, write).await, 8);
+    assert_eq!(call_over_connection_loss(accepted, write).await, 8);
     let submit = async |client: &Client| client.execute(with_key(Some("k"))).await;
     let answer = Ok(Response::Submitted(SUBMITTED));
-    assert_eq!(asked_twice(answer, submit).await, SUBMITTED);
+    assert_eq!(call_over_connection_loss(answer, submit).await, SUBMITTED);
     let removed = Removed {
         executions: 3,
         log_bytes: 9,
     };
     let prune = async |client: &Client| client.prune(Selection::default()).await;
     let answer = Ok(Response::Removed(removed));
-    assert_eq!(asked_twice(answer.clone(), prune).await, removed);
-    let cleaned_up = asked_twice(answer, Client::cleanup_old_executions).await;
+    assert_eq!(
+        call_over_connection_loss(answer.clone(), prune).await,
+        removed
+    );
+    let cleaned_up = call_over_connection_loss(answer, Client::cleanup_old_executions).await;
     assert_eq!(cleaned_up, removed);
     let answer = Ok(Response::Settings(Vec::new()));
-    assert_eq!(asked_twice(answer, Client::settings).await, []);
+    assert_eq!(
+        call_over_connection_loss(answer, Client::settings).await,
+        []
+    );
     let reloaded = Reloaded::default();
     let answer = Ok(Response::Reloaded(reloaded.clone()));
-    assert_eq!(asked_twice(answer, Client::reload).await, reloaded);
+    assert_eq!(
+        call_over_connection_loss(answer, Client::reload).await,
+        reloaded
+    );
 }
 
 #[tokio::test]
-async fn what_a_repeat_does_not_find_any_more_was_removed() {
+async fn removal_that_finds_nothing_when_repeated_succeeds() {
     let answer = Err(ApiError::new(ErrorCode::NOT_FOUND, "no execution 1"));
     let remove = async |client: &Client| client.remove_execution("1").await;
-    assert_eq!(asked_twice(answer.clone(), remove).await.executions, 1);
+    assert_eq!(
+        call_over_connection_loss(answer.clone(), remove)
+            .await
+            .executions,
+        1
+    );
 
-    // The first time it was simply never there.
+    // Without a repetition it is an error.
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let (removed, ()) = tokio::join!(client.remove_execution("1"), async {
@@ -118,7 +139,7 @@ async fn what_a_repeat_does_not_find_any_more_was_removed() {
 }
 
 #[tokio::test]
-async fn what_may_have_been_done_is_not_asked_again() {
+async fn does_not_send_other_requests_again() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     for number in 1..3 {
@@ -136,7 +157,7 @@ async fn what_may_have_been_done_is_not_asked_again() {
         );
         assert!(matches!(failed, Err(Error::Disconnected(_))), "{failed:?}");
         assert!(failed.unwrap_err().to_string().contains("is not known"));
-        // The loss is known: what is asked now was never on its way over the lost connection.
+        // The loss is known by now, so the next request goes to the next connection.
         let (submitted, next) = tokio::join!(client.execute(with_key(None)), async {
             let mut server = daemon.accept().await;
             let (id, request) = server.request().await;
@@ -150,11 +171,11 @@ async fn what_may_have_been_done_is_not_asked_again() {
 }
 
 #[tokio::test]
-async fn a_request_of_an_outage_waits_for_its_end_even_if_it_may_not_be_repeated() {
+async fn requests_made_during_an_outage_wait_for_its_end() {
     let mut daemon = FakeDaemon::start();
-    let (outages, mut began) = mpsc::unbounded_channel();
-    let connector = daemon.connector().on_reconnect(move |outage| {
-        outages.send(outage).unwrap();
+    let (sender, mut reported) = mpsc::unbounded_channel();
+    let connector = daemon.connector().on_reconnect(move |event| {
+        sender.send(event).unwrap();
     });
     let (client, mut server) = daemon.connect_with(connector).await;
     let waiting = tokio::spawn({
@@ -164,7 +185,7 @@ async fn a_request_of_an_outage_waits_for_its_end_even_if_it_may_not_be_repeated
     server.request().await;
     daemon.stop();
     drop(server);
-    assert_eq!(began.recv().await, Some(ReconnectEvent::Waiting));
+    assert_eq!(reported.recv().await, Some(ReconnectEvent::Waiting));
     let (signalled, ()) = tokio::join!(client.signal("1", 15), async {
         daemon.restart();
         let mut server = daemon.accept().await;
@@ -178,18 +199,18 @@ async fn a_request_of_an_outage_waits_for_its_end_even_if_it_may_not_be_repeated
     });
     signalled.unwrap();
     waiting.await.unwrap().unwrap();
-    assert_eq!(began.recv().await, Some(ReconnectEvent::Reconnected));
+    assert_eq!(reported.recv().await, Some(ReconnectEvent::Reconnected));
 }
 
 #[tokio::test]
-async fn an_escherd_that_stops_is_as_good_as_gone() {
+async fn reconnects_when_escherd_shuts_down() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let (ended, ()) = tokio::join!(client.wait_for_completion("1"), async {
         let (id, _) = server.request().await;
-        let stops = ApiError::new(ErrorCode::SHUTTING_DOWN, "escherd is about to stop");
-        server.reply(id, Err(stops)).await;
-        // The old connection is still open.
+        let shutdown = ApiError::new(ErrorCode::SHUTTING_DOWN, "escherd shuts down");
+        server.reply(id, Err(shutdown)).await;
+        // The first connection is still open.
         let mut next = daemon.accept().await;
         let (id, _) = next.request().await;
         next.reply(id, Ok(record_response(1))).await;
@@ -197,14 +218,17 @@ async fn an_escherd_that_stops_is_as_good_as_gone() {
     assert_eq!(ended.unwrap().number, 1);
 }
 
-/// Loses the connection while a request is under way, does something, and answers the request.
-async fn returns_after(mut daemon: FakeDaemon, away: impl AsyncFnOnce(&mut FakeDaemon)) {
+/// Stops the daemon while a request is in flight, runs `during_outage`, and answers the request.
+async fn reconnects_after(
+    mut daemon: FakeDaemon,
+    during_outage: impl AsyncFnOnce(&mut FakeDaemon),
+) {
     let (client, mut server) = daemon.connect().await;
     let (ended, ()) = tokio::join!(client.wait_for_completion("1"), async {
         server.request().await;
         daemon.stop();
         drop(server);
-        away(&mut daemon).await;
+        during_outage(&mut daemon).await;
         let mut server = daemon.accept().await;
         let (id, _) = server.request().await;
         server.reply(id, Ok(record_response(1))).await;
@@ -212,62 +236,62 @@ async fn returns_after(mut daemon: FakeDaemon, away: impl AsyncFnOnce(&mut FakeD
     ended.unwrap();
 }
 
-/// Lets the client find out that nobody is there.
-async fn linger() {
+/// Lets the client notice that no daemon listens.
+async fn let_client_notice() {
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn a_socket_that_refused_is_replaced() {
-    returns_after(FakeDaemon::start(), async |daemon| {
-        linger().await;
+async fn notices_a_replaced_socket() {
+    reconnects_after(FakeDaemon::start(), async |daemon| {
+        let_client_notice().await;
         daemon.restart();
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_socket_that_was_removed_appears_again() {
-    returns_after(FakeDaemon::start(), async |daemon| {
+async fn notices_a_new_socket() {
+    reconnects_after(FakeDaemon::start(), async |daemon| {
         std::fs::remove_file(daemon.path()).unwrap();
-        linger().await;
+        let_client_notice().await;
         daemon.restart();
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_directory_that_was_removed_appears_again() {
-    returns_after(FakeDaemon::start_in("run/escher"), async |daemon| {
+async fn notices_a_new_directory() {
+    reconnects_after(FakeDaemon::start_in("run/escher"), async |daemon| {
         let directory = daemon.path().parent().unwrap().to_owned();
         std::fs::remove_dir_all(directory.parent().unwrap()).unwrap();
-        linger().await;
+        let_client_notice().await;
         std::fs::create_dir(directory.parent().unwrap()).unwrap();
-        linger().await;
+        let_client_notice().await;
         std::fs::create_dir(directory).unwrap();
-        linger().await;
+        let_client_notice().await;
         daemon.restart();
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_new_socket_that_is_still_closed_is_awaited() {
-    returns_after(FakeDaemon::start(), async |daemon| {
+async fn notices_new_permissions() {
+    reconnects_after(FakeDaemon::start(), async |daemon| {
         daemon.restart();
         let mode = |mode| std::fs::Permissions::from_mode(mode);
         std::fs::set_permissions(daemon.path(), mode(0o000)).unwrap();
-        linger().await;
+        let_client_notice().await;
         std::fs::set_permissions(daemon.path(), mode(0o660)).unwrap();
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_refusal_that_may_pass_is_followed_by_another_attempt() {
-    returns_after(FakeDaemon::start(), async |daemon| {
+async fn retries_after_a_temporary_refusal() {
+    reconnects_after(FakeDaemon::start(), async |daemon| {
         daemon.restart();
         let (mut server, _) = daemon.accept_hello().await;
         server.send(&refusal(ErrorCode::TOO_MANY_CONNECTIONS)).await;
@@ -284,7 +308,7 @@ fn refusal(code: ErrorCode) -> HelloReply {
 }
 
 #[tokio::test]
-async fn a_refusal_that_lasts_ends_the_waiting() {
+async fn gives_up_after_a_permanent_refusal() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let (ended, ()) = tokio::join!(client.wait_for_completion("1"), async {
@@ -306,7 +330,7 @@ async fn a_refusal_that_lasts_ends_the_waiting() {
 }
 
 #[tokio::test]
-async fn one_attempt_serves_all_who_wait() {
+async fn all_requests_share_one_attempt() {
     let mut daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let numbers = ["1", "2", "3", "4", "5", "6", "7", "8"];
@@ -334,13 +358,16 @@ async fn one_attempt_serves_all_who_wait() {
 }
 
 #[tokio::test]
-async fn after_the_deadline_all_who_wait_are_told_and_later_ones_do_not_wait() {
+async fn timeout_fails_all_waiting_requests_and_later_ones_do_not_wait() {
     let mut daemon = FakeDaemon::start();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let connector = daemon.connector().reconnect_timeout(BRIEF).on_reconnect({
-        let told = Arc::clone(&told);
-        move |outage| told.lock().unwrap().push(outage)
-    });
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let connector = daemon
+        .connector()
+        .reconnect_timeout(SHORT_TIMEOUT)
+        .on_reconnect({
+            let events = Arc::clone(&events);
+            move |event| events.lock().unwrap().push(event)
+        });
     let (client, mut server) = daemon.connect_with(connector).await;
     let follow = client.follow("1", Default::default()).await;
     let mut follow = follow.unwrap();
@@ -354,7 +381,7 @@ async fn after_the_deadline_all_who_wait_are_told_and_later_ones_do_not_wait() {
     for error in [waited.unwrap_err(), followed.unwrap().unwrap_err()] {
         match &error {
             Error::DaemonUnavailable { waited, source, .. } => {
-                assert_eq!(*waited, BRIEF);
+                assert_eq!(*waited, SHORT_TIMEOUT);
                 assert!(matches!(**source, ConnectError::NoDaemon { .. }));
             }
             other => panic!("{other:?}"),
@@ -362,7 +389,7 @@ async fn after_the_deadline_all_who_wait_are_told_and_later_ones_do_not_wait() {
     }
     assert!(follow.next().await.is_none());
     assert_eq!(
-        *told.lock().unwrap(),
+        *events.lock().unwrap(),
         [ReconnectEvent::Waiting, ReconnectEvent::GaveUp]
     );
 
@@ -371,7 +398,7 @@ async fn after_the_deadline_all_who_wait_are_told_and_later_ones_do_not_wait() {
         matches!(later, Err(Error::DaemonUnavailable { .. })),
         "{later:?}"
     );
-    // It is of use again when escherd is back.
+    // The client works again once the daemon does.
     daemon.restart();
     let (back, ()) = tokio::join!(client.get_status("1"), async {
         let mut server = daemon.accept().await;
@@ -382,9 +409,9 @@ async fn after_the_deadline_all_who_wait_are_told_and_later_ones_do_not_wait() {
 }
 
 #[tokio::test]
-async fn an_escherd_that_drops_every_connection_is_not_asked_for_ever() {
+async fn gives_up_on_a_daemon_that_drops_every_connection() {
     let daemon = FakeDaemon::start();
-    let connector = daemon.connector().reconnect_timeout(BRIEF);
+    let connector = daemon.connector().reconnect_timeout(SHORT_TIMEOUT);
     let (client, server) = daemon.connect_with(connector).await;
     drop(server);
     let mut connections = 0;
@@ -397,13 +424,13 @@ async fn an_escherd_that_drops_every_connection_is_not_asked_for_ever() {
             }
         } => unreachable!(),
     };
-    let gone = matches!(waited, Err(Error::DaemonUnavailable { .. }));
-    assert!(gone, "{waited:?}");
+    let unavailable = matches!(waited, Err(Error::DaemonUnavailable { .. }));
+    assert!(unavailable, "{waited:?}");
     assert_eq!(connections, 1);
 }
 
 #[tokio::test]
-async fn a_broken_protocol_is_not_connected_to_again() {
+async fn does_not_reconnect_after_a_protocol_violation() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let (waited, ()) = tokio::join!(client.wait_for_completion("1"), async {
@@ -423,10 +450,10 @@ async fn a_broken_protocol_is_not_connected_to_again() {
 }
 
 #[tokio::test]
-async fn a_name_is_asked_for_its_id_before_what_may_be_repeated() {
+async fn resolves_a_target_that_may_change_its_meaning() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
-    // "nightly" and "1234" may mean another one later; "123" may not.
+    // "nightly" and "1234" may mean another execution later; "123" is always a number.
     for reference in ["nightly", "1234"] {
         let (waited, ()) = tokio::join!(client.wait_for_completion(reference), async {
             let (id, request) = server.request().await;

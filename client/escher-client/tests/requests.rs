@@ -1,4 +1,4 @@
-//! Requests and their answers over one connection.
+//! Requests and responses on one connection.
 #![allow(clippy::unwrap_used)]
 
 use std::ffi::OsStr;
@@ -15,7 +15,7 @@ use escher_tests::samples::{daemon_info, record};
 use tokio::io::AsyncWriteExt;
 
 #[tokio::test]
-async fn answers_find_their_requests_in_any_order() {
+async fn responses_may_arrive_in_any_order() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let ask = async |number: &'static str| client.get_status(number).await.unwrap().number;
@@ -37,7 +37,7 @@ async fn answers_find_their_requests_in_any_order() {
 }
 
 #[tokio::test]
-async fn a_refusal_reaches_the_one_who_asked() {
+async fn api_error_is_returned_to_its_request() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let (cancelled, signalled, ()) = tokio::join!(
@@ -57,7 +57,7 @@ async fn a_refusal_reaches_the_one_who_asked() {
 }
 
 #[tokio::test]
-async fn counts_are_of_all_that_escherd_knows() {
+async fn counts_come_from_the_daemon_info() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let (running, total, ()) = tokio::join!(client.running_count(), client.total_count(), async {
@@ -76,7 +76,7 @@ async fn counts_are_of_all_that_escherd_knows() {
 }
 
 #[tokio::test]
-async fn a_log_path_is_any_bytes() {
+async fn log_path_may_be_any_bytes() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let odd = OsStr::from_bytes(b"/l/\xff.log");
@@ -94,7 +94,7 @@ async fn a_log_path_is_any_bytes() {
 }
 
 #[tokio::test]
-async fn a_request_that_nobody_waits_for_is_abandoned() {
+async fn dropping_a_future_abandons_its_request() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let waiting = tokio::spawn({
@@ -108,7 +108,7 @@ async fn a_request_that_nobody_waits_for_is_abandoned() {
         Some(ClientFrame::Abandon { id: abandoned })
     );
 
-    // An answer that was already under way belongs to nobody.
+    // A response that was already sent is ignored.
     server.reply(abandoned, Ok(record_response(1))).await;
     let (two, ()) = tokio::join!(client.get_status("2"), async {
         let (id, _) = server.request().await;
@@ -118,7 +118,7 @@ async fn a_request_that_nobody_waits_for_is_abandoned() {
 }
 
 #[tokio::test]
-async fn one_request_too_many_waits_for_its_turn() {
+async fn waits_while_the_maximum_of_requests_is_in_flight() {
     let mut daemon = FakeDaemon::start();
     daemon.limits.max_requests_in_flight = 1;
     let (client, mut server) = daemon.connect().await;
@@ -142,7 +142,7 @@ async fn one_request_too_many_waits_for_its_turn() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_too_large_is_not_sent() {
+async fn does_not_send_a_request_larger_than_a_frame() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let request = ExecutionRequest {
@@ -166,7 +166,7 @@ async fn a_request_that_is_too_large_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_ends_everything_where_no_other_may_follow() {
+async fn connection_loss_is_final_without_a_reconnect_timeout() {
     let daemon = FakeDaemon::start();
     let connector = daemon.connector().reconnect_timeout(Duration::ZERO);
     let (client, mut server) = daemon.connect_with(connector).await;
@@ -178,7 +178,7 @@ async fn a_lost_connection_ends_everything_where_no_other_may_follow() {
         drop(server);
     });
     assert!(matches!(waited, Err(Error::Disconnected(_))), "{waited:?}");
-    // What had arrived is still given out.
+    // Items received before are still returned.
     assert_eq!(executions.next().await.unwrap().unwrap().number, 1);
     let end = executions.next().await.unwrap();
     assert!(matches!(end, Err(Error::Disconnected(_))), "{end:?}");
@@ -188,13 +188,13 @@ async fn a_lost_connection_ends_everything_where_no_other_may_follow() {
 }
 
 #[tokio::test]
-async fn garbage_from_the_daemon_ends_the_connection() {
-    let garbage: [&[u8]; 3] = [
+async fn invalid_frames_end_the_connection() {
+    let invalid_frames: [&[u8]; 3] = [
         b"\xff\xff\xff\xff",
         b"\x00\x00\x00\x02\x09\x09",
         b"\x00\x00\x00\x00",
     ];
-    for bytes in garbage {
+    for bytes in invalid_frames {
         let daemon = FakeDaemon::start();
         let (client, mut server) = daemon.connect().await;
         let (waited, ()) = tokio::join!(client.wait_for_completion("1"), async {
@@ -207,7 +207,7 @@ async fn garbage_from_the_daemon_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn an_answer_of_another_kind_is_an_error() {
+async fn response_of_another_type_is_an_error() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let (asked, ()) = tokio::join!(client.get_status("1"), async {
@@ -224,7 +224,7 @@ async fn an_answer_of_another_kind_is_an_error() {
 }
 
 #[tokio::test]
-async fn the_connection_closes_with_its_last_user() {
+async fn connection_closes_with_its_last_user() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let executions = client.list_executions(ListFilter::default()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Limits, pauses and parts over the wire.
+//! Resource limits, pausing, and parts of later versions.
 #![allow(clippy::unwrap_used)]
 
 use escher_client::protocol::message::Submitted;
@@ -13,7 +13,7 @@ use escher_tests::samples::record;
 const ID: ExecutionId = ExecutionId::from_bytes([1; 16]);
 
 #[tokio::test]
-async fn limits_go_with_the_request() {
+async fn limits_are_part_of_the_request() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let request = ExecutionRequest {
@@ -38,7 +38,7 @@ async fn limits_go_with_the_request() {
 }
 
 #[tokio::test]
-async fn a_pause_and_a_resumption_are_answered() {
+async fn pauses_and_resumes() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let play = async {
@@ -55,19 +55,19 @@ async fn a_pause_and_a_resumption_are_answered() {
     tokio::join!(ask, play);
 }
 
-/// A record of a later version, with a part of this tag.
-fn from_the_future(tag: u32) -> ExecutionRecord {
+/// Returns a record of a later version, with a part of this tag.
+fn record_with_part(tag: u32) -> ExecutionRecord {
     ExecutionRecord {
         parts: vec![Part::new(tag, "value")].try_into().unwrap(),
         ..record(1)
     }
 }
 
-/// Reads a record with a part of this tag in each of the three ways that records come.
-async fn read_with_part(tag: u32) -> [Result<ExecutionRecord, Error>; 3] {
+/// Reads a record with a part of this tag as a response, in a result, and in a list.
+async fn read_record_with_part(tag: u32) -> [Result<ExecutionRecord, Error>; 3] {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
-    let record = from_the_future(tag);
+    let record = record_with_part(tag);
     let (answers, ()) = tokio::join!(
         async {
             let status = client.get_status(ID).await;
@@ -92,15 +92,15 @@ async fn read_with_part(tag: u32) -> [Result<ExecutionRecord, Error>; 3] {
 }
 
 #[tokio::test]
-async fn an_unknown_part_of_a_record_that_need_not_be_understood_is_kept() {
-    for answer in read_with_part(1000).await {
-        assert_eq!(answer.unwrap(), from_the_future(1000));
+async fn keeps_an_unknown_optional_part() {
+    for answer in read_record_with_part(1000).await {
+        assert_eq!(answer.unwrap(), record_with_part(1000));
     }
 }
 
 #[tokio::test]
-async fn an_unknown_part_of_a_record_that_must_be_understood_is_an_error_that_names_it() {
-    for answer in read_with_part(1001).await {
+async fn refuses_an_unknown_required_part_by_its_tag() {
+    for answer in read_record_with_part(1001).await {
         let error = answer.unwrap_err();
         let error = error.as_api().unwrap();
         assert_eq!(error.code, ErrorCode::UNSUPPORTED);

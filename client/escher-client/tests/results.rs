@@ -1,4 +1,4 @@
-//! Results: output and what was left out of it, put together.
+//! Results: the record, the output, and what was omitted from it.
 #![allow(clippy::unwrap_used)]
 
 use escher_client::protocol::{Exit, Item, Leftovers, Outcome, OutputTotals, Request, Usage};
@@ -6,8 +6,8 @@ use escher_client::{Error, ExecutionRecord, Omission, OutputStream, ProtocolViol
 use escher_tests::fake_daemon::{FakeDaemon, output_item};
 use escher_tests::samples::record;
 
-/// An execution that has written so much.
-fn written(stdout_bytes: u64, stderr_bytes: u64) -> Item {
+/// A finished execution that has finished_item this many bytes.
+fn finished_item(stdout_bytes: u64, stderr_bytes: u64) -> Item {
     let output = OutputTotals {
         stdout_bytes,
         stderr_bytes,
@@ -36,7 +36,7 @@ fn omission(stream: OutputStream, bytes: u64, mark: &str) -> Omission {
 }
 
 #[tokio::test]
-async fn a_result_is_put_together() {
+async fn assembles_a_result() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let (result, ()) = tokio::join!(client.get_result("7"), async {
@@ -65,7 +65,7 @@ async fn a_result_is_put_together() {
 }
 
 #[tokio::test]
-async fn a_mark_stands_where_output_was_left_out() {
+async fn marks_omitted_output() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let (in_the_middle, at_the_end) = (
@@ -74,7 +74,7 @@ async fn a_mark_stands_where_output_was_left_out() {
     );
     let (result, ()) = tokio::join!(client.get_result("7"), async {
         let (id, _) = server.request().await;
-        server.item(id, written(12, 101)).await;
+        server.item(id, finished_item(12, 101)).await;
         server
             .item(id, output_item(OutputStream::Stdout, 0, 3))
             .await;
@@ -96,13 +96,13 @@ async fn a_mark_stands_where_output_was_left_out() {
 }
 
 #[tokio::test]
-async fn after_a_lost_connection_a_result_begins_anew() {
+async fn starts_again_after_a_lost_connection() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let (result, ()) = tokio::join!(client.get_result("7"), async {
         let (id, request) = server.request().await;
         assert_eq!(request, Request::Result("7".into()));
-        server.item(id, written(5, 0)).await;
+        server.item(id, finished_item(5, 0)).await;
         server
             .item(id, output_item(OutputStream::Stdout, 0, 3))
             .await;
@@ -110,7 +110,7 @@ async fn after_a_lost_connection_a_result_begins_anew() {
         let mut server = daemon.accept().await;
         let (id, request) = server.request().await;
         assert_eq!(request, Request::Result("7".into()));
-        server.item(id, written(5, 0)).await;
+        server.item(id, finished_item(5, 0)).await;
         server
             .item(id, output_item(OutputStream::Stdout, 0, 5))
             .await;
@@ -120,7 +120,7 @@ async fn after_a_lost_connection_a_result_begins_anew() {
 }
 
 #[tokio::test]
-async fn output_without_a_record_is_no_result() {
+async fn output_before_the_record_is_an_error() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let (result, ()) = tokio::join!(client.get_result("7"), async {

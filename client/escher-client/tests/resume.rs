@@ -1,4 +1,4 @@
-//! Streams and standard input over several connections: nothing is lost and nothing comes twice.
+//! Streams and standard input over several connections: nothing is lost or repeated.
 #![allow(clippy::unwrap_used)]
 
 use escher_client::protocol::message::{EventKind, OutputRequest};
@@ -11,7 +11,8 @@ use escher_tests::fake_daemon::{FakeDaemon, ServerConnection, output_item};
 use escher_tests::samples::record;
 use proptest::prelude::*;
 
-async fn read_output(server: &mut ServerConnection) -> (RequestId, OutputRequest) {
+/// Reads a request for output.
+async fn expect_read_output(server: &mut ServerConnection) -> (RequestId, OutputRequest) {
     match server.next_request().await {
         (id, Request::ReadOutput(request)) => (id, request),
         other => panic!("{other:?}"),
@@ -19,7 +20,7 @@ async fn read_output(server: &mut ServerConnection) -> (RequestId, OutputRequest
 }
 
 #[tokio::test]
-async fn output_goes_on_behind_the_last_chunk() {
+async fn output_continues_after_the_last_chunk() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let range = OutputRange {
@@ -28,34 +29,34 @@ async fn output_goes_on_behind_the_last_chunk() {
         ..OutputRange::default()
     };
     let mut follow = client.follow("1", range).await.unwrap();
-    let (_, first) = read_output(&mut server).await;
+    let (_, first) = expect_read_output(&mut server).await;
     drop(server);
     let next = tokio::spawn(async move {
         let chunk = follow.next().await.unwrap().unwrap();
         (follow, chunk)
     });
 
-    // Nothing has come: it is asked for as it was.
+    // Without a chunk, the request is sent again unchanged.
     let mut server = daemon.accept().await;
-    let (id, second) = read_output(&mut server).await;
+    let (id, second) = expect_read_output(&mut server).await;
     assert_eq!(first, second);
     server
         .item(id, output_item(OutputStream::Stdout, 1_000, 30))
         .await;
     let (mut follow, chunk) = next.await.unwrap();
     assert_eq!(chunk.offset, 1_000);
-    // An escherd that stops, this time.
-    let stops = ApiError::new(ErrorCode::SHUTTING_DOWN, "escherd is about to stop");
-    server.end(id, Err(stops)).await;
+    // This time escherd shuts down.
+    let shutdown = ApiError::new(ErrorCode::SHUTTING_DOWN, "escherd shuts down");
+    server.end(id, Err(shutdown)).await;
     let ((), ()) = tokio::join!(
         async {
             assert_eq!(follow.next().await.unwrap().unwrap().offset, 1_030);
-            // All of the 100 bytes have been looked at, so the end is not waited for.
+            // All of the 100 bytes have been read, so the stream does not wait for its end.
             assert!(follow.next().await.is_none());
         },
         async {
             let mut server = daemon.accept().await;
-            let (id, third) = read_output(&mut server).await;
+            let (id, third) = expect_read_output(&mut server).await;
             assert_eq!(
                 third,
                 OutputRequest {
@@ -85,7 +86,7 @@ fn event(sequence: u64) -> Item {
 }
 
 #[tokio::test]
-async fn events_go_on_behind_the_last_one() {
+async fn events_continue_after_the_last_one() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let request = EventsRequest {
@@ -126,7 +127,7 @@ async fn events_go_on_behind_the_last_one() {
 }
 
 #[tokio::test]
-async fn a_list_goes_on_below_the_last_number_and_keeps_its_limit() {
+async fn list_continues_below_the_last_number_and_keeps_its_limit() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let filter = ListFilter {
@@ -151,62 +152,62 @@ async fn a_list_goes_on_below_the_last_number_and_keeps_its_limit() {
                 let record = found.next().await.unwrap().unwrap();
                 assert_eq!(record.number, number);
             }
-            // More were sent than were asked for at first.
+            // The daemon has sent more than the limit.
             assert!(found.next().await.is_none());
         },
         async {
             send(&mut server, &[20, 19], 4).await;
             drop(server);
-            // Some are new, and one is gone.
+            // Two are new, and 20 has been removed.
             let mut server = daemon.accept().await;
             send(&mut server, &[22, 21, 19, 15, 11, 10], 0).await;
         }
     );
 }
 
-/// A log that is served in pieces, over connections that last as long as they are told to.
+/// A log that is sent in pieces over several connections, and the range that is read.
 #[derive(Debug, Clone)]
-struct Served {
+struct LogPlan {
     log: Vec<u8>,
-    piece: usize,
-    /// Pieces that come over each connection but the last.
-    cuts: Vec<usize>,
-    /// How each of them ends: by hanging up, or by saying so before.
-    farewells: Vec<bool>,
+    piece_length: usize,
+    /// The number of pieces on each connection but the last.
+    pieces_per_connection: Vec<usize>,
+    /// Whether each connection ends with a shutdown notice.
+    shutdown_notices: Vec<bool>,
     start: usize,
     length: Option<usize>,
 }
 
-fn served() -> impl Strategy<Value = Served> {
+fn log_plan() -> impl Strategy<Value = LogPlan> {
     (
         prop::collection::vec(any::<u8>(), 0..400),
         1..40_usize,
-        // The first may come to nothing; after one that did, the client pauses.
+        // Only the first connection may be empty: after another one the client would pause.
         (0..6_usize, prop::collection::vec(1..6_usize, 0..6)),
         prop::collection::vec(any::<bool>(), 7),
         0..100_usize,
         prop::option::of(0..300_usize),
     )
         .prop_map(
-            |(log, piece, (first, more), farewells, start, length)| Served {
+            |(log, piece_length, (first, more), shutdown_notices, start, length)| LogPlan {
                 log,
-                piece,
-                cuts: [vec![first], more].concat(),
-                farewells,
+                piece_length,
+                pieces_per_connection: [vec![first], more].concat(),
+                shutdown_notices,
                 start,
                 length,
             },
         )
 }
 
-/// Sends what is asked for, at most `most` pieces of it; whether that was all.
-async fn serve(
+/// Sends the requested range, but at most `max_pieces`. Returns whether that was all.
+async fn send_log(
     server: &mut ServerConnection,
-    served: &Served,
-    most: Option<usize>,
-    farewell: bool,
+    plan: &LogPlan,
+    max_pieces: Option<usize>,
+    shutdown_notice: bool,
 ) -> bool {
-    let (id, request) = read_output(server).await;
+    let (id, request) = expect_read_output(server).await;
     let OutputStart::Offset(start) = request.start else {
         panic!("{request:?}")
     };
@@ -214,23 +215,23 @@ async fn serve(
     let end = request.length.map_or(usize::MAX, |length| {
         start.saturating_add(usize::try_from(length).unwrap())
     });
-    let end = end.min(served.log.len());
+    let end = end.min(plan.log.len());
     let mut offset = start;
     let mut sent = 0;
     while offset < end {
-        if Some(sent) == most {
-            if farewell {
-                let stops = ApiError::new(ErrorCode::SHUTTING_DOWN, "escherd is about to stop");
-                server.end(id, Err(stops)).await;
+        if Some(sent) == max_pieces {
+            if shutdown_notice {
+                let shutdown = ApiError::new(ErrorCode::SHUTTING_DOWN, "escherd shuts down");
+                server.end(id, Err(shutdown)).await;
             }
             return false;
         }
-        let next = (offset + served.piece).min(end);
+        let next = (offset + plan.piece_length).min(end);
         let chunk = OutputChunk {
             stream: OutputStream::Stdout,
             offset: offset as u64,
             time_us: 0,
-            data: served.log[offset..next].into(),
+            data: plan.log[offset..next].into(),
         };
         server.item(id, Item::Output(chunk)).await;
         (offset, sent) = (next, sent + 1);
@@ -239,32 +240,33 @@ async fn serve(
     true
 }
 
-async fn read_over_cuts(served: Served) -> Vec<u8> {
+async fn read_over_connections(plan: LogPlan) -> Vec<u8> {
     let mut daemon = FakeDaemon::start();
     daemon.limits.stream_window_bytes = 1_000_000;
     let (client, mut server) = daemon.connect().await;
     let range = OutputRange {
-        length: served.length.map(|length| length as u64),
-        ..OutputRange::from_offset(served.start as u64)
+        length: plan.length.map(|length| length as u64),
+        ..OutputRange::from_offset(plan.start as u64)
     };
     let mut output = client.follow("1", range).await.unwrap();
     let mut read = Vec::new();
-    let (mut cuts, mut farewells) = (served.cuts.iter(), served.farewells.iter());
+    let mut pieces = plan.pieces_per_connection.iter();
+    let mut notices = plan.shutdown_notices.iter();
     let ((), ()) = tokio::join!(
         async {
             while let Some(chunk) = output.next().await {
                 let chunk = chunk.unwrap();
-                assert_eq!(chunk.offset, (served.start + read.len()) as u64);
+                assert_eq!(chunk.offset, (plan.start + read.len()) as u64);
                 read.extend_from_slice(&chunk.data);
             }
         },
         async {
             loop {
-                let farewell = farewells.next().is_some_and(|said| *said);
-                if serve(&mut server, &served, cuts.next().copied(), farewell).await {
+                let notice = notices.next().is_some_and(|notice| *notice);
+                if send_log(&mut server, &plan, pieces.next().copied(), notice).await {
                     return;
                 }
-                if !farewell {
+                if !notice {
                     drop(server);
                 }
                 server = daemon.accept().await;
@@ -274,16 +276,17 @@ async fn read_over_cuts(served: Served) -> Vec<u8> {
     read
 }
 
-/// Takes pieces of an input until it is told to hang up, as an escherd whose shim has them; whether
-/// the end has come. Only without cuts it is acknowledged.
-async fn take_input(
+/// Appends up to `max_pieces` pieces of input to `received`. Returns whether the input has ended.
+///
+/// The end is acknowledged only without a maximum.
+async fn receive_input(
     server: &mut ServerConnection,
-    taken: &mut Vec<u8>,
-    pieces: Option<usize>,
+    received: &mut Vec<u8>,
+    max_pieces: Option<usize>,
     acknowledges: impl Fn(usize) -> bool,
 ) -> bool {
     let mut seen = 0;
-    while Some(seen) != pieces {
+    while Some(seen) != max_pieces {
         let (id, request) = match server.frame().await {
             Some(ClientFrame::Request { id, body }) => (id, body),
             other => panic!("{other:?}"),
@@ -295,11 +298,11 @@ async fn take_input(
             panic!("{request:?}")
         };
         let offset = usize::try_from(offset).unwrap();
-        assert!(offset <= taken.len(), "a gap before {offset}");
-        let known = taken.len() - offset;
-        taken.extend(data.iter().skip(known));
-        if pieces.is_none() || (acknowledges(seen) && !end) {
-            let offset = taken.len() as u64;
+        assert!(offset <= received.len(), "a gap before {offset}");
+        let known = received.len() - offset;
+        received.extend(data.iter().skip(known));
+        if max_pieces.is_none() || (acknowledges(seen) && !end) {
+            let offset = received.len() as u64;
             let accepted = Response::StdinAccepted { offset };
             server.reply(id, Ok(accepted)).await;
         }
@@ -311,10 +314,13 @@ async fn take_input(
     false
 }
 
-async fn write_over_cuts(input: Vec<u8>, cuts: Vec<usize>) -> (u64, Vec<u8>) {
+async fn write_over_connections(
+    input: Vec<u8>,
+    pieces_per_connection: Vec<usize>,
+) -> (u64, Vec<u8>) {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
-    let mut taken = Vec::new();
+    let mut received = Vec::new();
     let (written, ()) = tokio::join!(
         async {
             let mut stdin = client.stdin("1");
@@ -324,50 +330,51 @@ async fn write_over_cuts(input: Vec<u8>, cuts: Vec<usize>) -> (u64, Vec<u8>) {
             stdin.finish().await.unwrap()
         },
         async {
-            // The first of each connection is acknowledged, so that it is not taken for fruitless.
+            // The first of each connection is acknowledged, so that it is not received for fruitless.
             let acknowledges = |piece| piece % 3 == 0;
-            for cut in cuts {
-                let ended = take_input(&mut server, &mut taken, Some(cut), acknowledges).await;
+            for pieces in pieces_per_connection {
+                let ended =
+                    receive_input(&mut server, &mut received, Some(pieces), acknowledges).await;
                 drop(server);
                 server = daemon.accept().await;
                 if ended {
                     break;
                 }
             }
-            take_input(&mut server, &mut taken, None, acknowledges).await;
+            receive_input(&mut server, &mut received, None, acknowledges).await;
         }
     );
-    (written, taken)
+    (written, received)
 }
 
-fn run<T>(work: impl Future<Output = T>) -> T {
+fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap()
-        .block_on(work)
+        .block_on(future)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn output_is_exact_over_any_cuts(served in served()) {
-        let end = served.length.map_or(usize::MAX, |length| served.start + length);
-        let end = end.min(served.log.len());
-        let expected = served.log.get(served.start..end).unwrap_or_default().to_vec();
-        prop_assert_eq!(run(read_over_cuts(served)), expected);
+    fn output_is_exact_over_any_connections(plan in log_plan()) {
+        let end = plan.length.map_or(usize::MAX, |length| plan.start + length);
+        let end = end.min(plan.log.len());
+        let expected = plan.log.get(plan.start..end).unwrap_or_default().to_vec();
+        prop_assert_eq!(block_on(read_over_connections(plan)), expected);
     }
 
     #[test]
-    fn input_is_exact_over_any_cuts(
+    fn input_is_exact_over_any_connections(
         length in 0..400_000_usize,
-        // No more pieces than that come before one is acknowledged.
-        cuts in prop::collection::vec(1..5_usize, 0..5),
+        // The client sends at most four pieces before one is acknowledged.
+        pieces_per_connection in prop::collection::vec(1..5_usize, 0..5),
     ) {
         let input: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[1]).collect();
-        let (written, taken) = run(write_over_cuts(input.clone(), cuts));
+        let (written, received) = block_on(write_over_connections(input.clone(), pieces_per_connection));
         prop_assert_eq!(written, length as u64);
-        prop_assert_eq!(taken, input);
+        prop_assert_eq!(received, input);
     }
 }

@@ -5,7 +5,8 @@ use escher_client::protocol::{Request, RequestId, Response};
 use escher_client::{ApiError, ErrorCode};
 use escher_tests::fake_daemon::{FakeDaemon, ServerConnection};
 
-async fn write(server: &mut ServerConnection) -> (RequestId, u64, Vec<u8>, bool) {
+/// Reads a request that writes input: its id, the offset, the data, and whether it is the end.
+async fn expect_write(server: &mut ServerConnection) -> (RequestId, u64, Vec<u8>, bool) {
     match server.request().await {
         (
             id,
@@ -18,7 +19,7 @@ async fn write(server: &mut ServerConnection) -> (RequestId, u64, Vec<u8>, bool)
 }
 
 #[tokio::test]
-async fn a_long_input_arrives_in_pieces_of_which_a_few_are_under_way() {
+async fn long_input_is_sent_in_pieces_of_which_few_are_in_flight() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let data: Vec<u8> = (0..1_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
@@ -33,7 +34,7 @@ async fn a_long_input_arrives_in_pieces_of_which_a_few_are_under_way() {
             let mut arrived = Vec::new();
             let mut unanswered = std::collections::VecDeque::new();
             loop {
-                let (id, offset, data, end) = write(&mut server).await;
+                let (id, offset, data, end) = expect_write(&mut server).await;
                 assert_eq!(offset, arrived.len() as u64);
                 assert!(data.len() <= 64 * 1024);
                 arrived.extend(data);
@@ -55,7 +56,7 @@ async fn a_long_input_arrives_in_pieces_of_which_a_few_are_under_way() {
 }
 
 #[tokio::test]
-async fn a_command_that_takes_no_more_ends_the_writing() {
+async fn write_fails_when_the_command_has_closed_its_input() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let (written, ()) = tokio::join!(
@@ -64,8 +65,8 @@ async fn a_command_that_takes_no_more_ends_the_writing() {
             stdin.write(&vec![0; 1_000_000]).await
         },
         async {
-            let (id, ..) = write(&mut server).await;
-            let error = ApiError::new(ErrorCode::STDIN_CLOSED, "it closed its input");
+            let (id, ..) = expect_write(&mut server).await;
+            let error = ApiError::new(ErrorCode::STDIN_CLOSED, "the command has closed its input");
             server.reply(id, Err(error)).await;
         }
     );
@@ -74,11 +75,11 @@ async fn a_command_that_takes_no_more_ends_the_writing() {
 }
 
 #[tokio::test]
-async fn one_piece_is_written_and_acknowledged() {
+async fn write_stdin_returns_the_acknowledged_offset() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let (accepted, ()) = tokio::join!(client.write_stdin("1", 5, "abc", true), async {
-        let (id, offset, data, end) = write(&mut server).await;
+        let (id, offset, data, end) = expect_write(&mut server).await;
         assert_eq!((offset, &data[..], end), (5, &b"abc"[..], true));
         server
             .reply(id, Ok(Response::StdinAccepted { offset: 8 }))

@@ -1,4 +1,4 @@
-//! Streams: order, flow control, and what happens when nobody reads.
+//! Streams: order, flow control, and abandoned requests.
 #![allow(clippy::unwrap_used)]
 
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use futures_core::Stream;
 
 const PIECE: usize = 500;
 
-/// Sends `pieces` of output as escherd does: while anything of the window is left.
+/// Sends `pieces` of output as escherd does: while the credit is above zero.
 async fn send_output(server: &mut ServerConnection, id: RequestId, pieces: u64, mut credit: i64) {
     for number in 0..pieces {
         while credit <= 0 {
@@ -40,7 +40,7 @@ async fn send_output(server: &mut ServerConnection, id: RequestId, pieces: u64, 
 }
 
 #[tokio::test]
-async fn output_comes_in_order_through_a_small_window() {
+async fn output_is_in_order_through_a_small_window() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let mut follow = client.follow("1", OutputRange::default()).await.unwrap();
@@ -60,12 +60,12 @@ async fn output_comes_in_order_through_a_small_window() {
 }
 
 #[tokio::test]
-async fn a_stream_that_nobody_reads_holds_up_nothing_else() {
+async fn unread_stream_does_not_block_other_requests() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let mut stalled = client.read_logs("1", OutputRange::default()).await.unwrap();
     let (id, _) = server.request().await;
-    // As much as the window allows.
+    // Use up the window.
     let pieces = u64::from(STREAM_WINDOW) / PIECE as u64;
     for number in 0..pieces {
         let item = output_item(OutputStream::Stdout, number * PIECE as u64, PIECE);
@@ -73,7 +73,7 @@ async fn a_stream_that_nobody_reads_holds_up_nothing_else() {
     }
     for number in 0..20 {
         let (answer, ()) = tokio::join!(client.get_status("2"), async {
-            // No grant comes: the next frame is the request.
+            // The client grants nothing: the next frame is the request.
             let (id, _) = server.request().await;
             server.reply(id, Ok(record_response(number))).await;
         });
@@ -88,7 +88,7 @@ async fn a_stream_that_nobody_reads_holds_up_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_ignores_the_window_is_cut_off() {
+async fn exceeding_the_window_ends_the_connection() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let mut stalled = client.read_logs("1", OutputRange::default()).await.unwrap();
@@ -112,7 +112,7 @@ async fn a_daemon_that_ignores_the_window_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_dropped_stream_is_abandoned() {
+async fn dropping_a_stream_abandons_its_request() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let mut follow = client.follow("1", OutputRange::default()).await.unwrap();
@@ -123,7 +123,7 @@ async fn a_dropped_stream_is_abandoned() {
     follow.next().await.unwrap().unwrap();
     drop(follow);
     assert_eq!(server.frame().await, Some(ClientFrame::Abandon { id }));
-    // What was under way is nobody's, even beyond the window.
+    // Items sent before that are ignored, even beyond the window.
     for number in 0..20 {
         server
             .item(id, output_item(OutputStream::Stdout, number, PIECE))
@@ -138,7 +138,7 @@ async fn a_dropped_stream_is_abandoned() {
 }
 
 #[tokio::test]
-async fn a_stream_that_has_ended_is_not_abandoned() {
+async fn dropping_an_ended_stream_sends_nothing() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let mut list = client.list_executions(ListFilter::default()).await.unwrap();
@@ -156,7 +156,7 @@ async fn a_stream_that_has_ended_is_not_abandoned() {
 }
 
 #[tokio::test]
-async fn nothing_is_lost_when_next_is_dropped() {
+async fn next_is_cancel_safe() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let mut follow = client.follow("1", OutputRange::default()).await.unwrap();
@@ -166,7 +166,7 @@ async fn nothing_is_lost_when_next_is_dropped() {
         async {
             let mut expected = 0;
             loop {
-                // Every other poll goes to waste.
+                // Every other call is dropped after one poll.
                 let chunk = tokio::select! {
                     biased;
                     () = tokio::task::yield_now() => continue,
@@ -183,7 +183,7 @@ async fn nothing_is_lost_when_next_is_dropped() {
 }
 
 #[tokio::test]
-async fn an_end_with_an_error_is_the_last_element() {
+async fn error_is_the_last_item() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let mut logs = client.read_logs("1", OutputRange::default()).await.unwrap();
@@ -193,7 +193,7 @@ async fn an_end_with_an_error_is_the_last_element() {
         .await;
     let error = ApiError::new(ErrorCode::OUTPUT_UNAVAILABLE, "the log was removed");
     server.end(id, Err(error)).await;
-    // By way of the trait, as adapters read it.
+    // Through the `Stream` trait.
     let mut next = async || std::future::poll_fn(|cx| Pin::new(&mut logs).poll_next(cx)).await;
     assert_eq!(next().await.unwrap().unwrap().data.len(), 10);
     let error = next().await.unwrap().unwrap_err();
