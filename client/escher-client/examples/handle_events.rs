@@ -14,14 +14,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .nth(1)
         .ok_or("the argument is the socket")?;
     let client = Client::connect(socket).await?;
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (sender, mut received) = mpsc::unbounded_channel();
     // A handler must not block, and writing to standard output may.
     let handler = client
-        .add_event_handler(move |event| drop(tell.send(event)))
+        .add_event_handler(move |event| drop(sender.send(event)))
         .await?;
     loop {
         tokio::select! {
-            Some(event) = told.recv() => writeln!(std::io::stdout(), "{}", describe(event))?,
+            Some(event) = received.recv() => writeln!(std::io::stdout(), "{}", describe(event))?,
             failure = handler.failure() => return Err(failure.into()),
         }
     }

@@ -1,4 +1,4 @@
-//! Compares what clients were told with what commands did.
+//! Compares the answers that clients got with what commands did.
 
 use std::collections::HashSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What clients do in a cycle, and what they are told.
+//! What clients do in a cycle, and the answers that they get.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

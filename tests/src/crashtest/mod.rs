@@ -1,5 +1,5 @@
 //! Kills escherd, its launcher and its shims at any instant, again and again, and compares what clients
-//! were told with what commands did.
+//! were answered with what commands did.
 //!
 //! A [`plan::Cycle`] is made from a seed: executions of every kind, and kills at random instants, some of
 //! them inside a system call that writes the store or a log. Cycles of one *round* share the directories of

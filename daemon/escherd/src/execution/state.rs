@@ -96,7 +96,7 @@ pub enum Action {
         by: Canceller,
         /// SIGKILL at once.
         kill: bool,
-        /// What the one who asked is told.
+        /// The answer to the cancel.
         reply: CancelOutcome,
     },
     /// A cancel that has nothing to do.

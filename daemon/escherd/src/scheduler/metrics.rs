@@ -159,7 +159,7 @@ impl SchedulerMetrics {
         self.dropped.inc_by(output.dropped_bytes);
     }
 
-    /// Adds them to what is told.
+    /// Registers the counters.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register_with_unit(
             "start_time",

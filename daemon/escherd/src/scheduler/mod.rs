@@ -1,11 +1,11 @@
 //! The scheduler: the owner of the state of all unfinished and recently finished executions.
 //!
 //! [`Scheduler`] holds the executions, the queue and the events, and does no I/O: what has to happen outside
-//! comes out as [`Effect`]s. One task owns it; everybody else has an [`SchedulerHandle`] and sends it work.
+//! comes out as [`Effect`]s. One task owns it; other tasks call it through a [`SchedulerHandle`].
 //!
-//! Every change of an execution goes to the [`store`], and what must not be forgotten is told,
-//! or done, only once its change is on disk ([`persist`]). What a new escherd finds is put together by
-//! [`restore`]. Finished executions leave memory after a while ([`evict`]).
+//! Every change of an execution goes to the [`store`]. What must survive a crash is reported or done only after
+//! the commit of its change ([`persist`]). [`restore`] recovers the state after a restart. Finished executions
+//! leave memory after a while ([`evict`]).
 
 mod control;
 mod events;

@@ -153,8 +153,8 @@ mod tests {
         (scheduler, number, id)
     }
 
-    fn deliver(scheduler: &mut Scheduler, id: ExecutionId, news: FromShim) -> Vec<Effect> {
-        scheduler.on_shim_message(id, news, at(1));
+    fn deliver(scheduler: &mut Scheduler, id: ExecutionId, message: FromShim) -> Vec<Effect> {
+        scheduler.on_shim_message(id, message, at(1));
         commit(scheduler, at(1))
     }
 

@@ -255,7 +255,7 @@ pub enum FromShim {
     Exited(Box<ExitReport>),
     /// The first packet to an escherd that has connected to the shim's socket: everything that an
     /// escherd connected from the start would know by now. [`ToShim::Watch`]es of an earlier
-    /// escherd are forgotten.
+    /// escherd are dropped.
     Adoptable(Box<ShimState>),
     /// Whether all processes of the command are frozen, as the kernel reports it. Sent when that
     /// changes, and after `Adoptable` if they are. `false` without a change: the command cannot be

@@ -42,7 +42,7 @@ pub(super) enum ForkedShim {
     Child(ShimSockets),
 }
 
-/// Creates a shim's sockets and forks it. The listening socket exists before escherd is told of the
+/// Creates a shim's sockets and forks it. The listening socket exists before escherd learns of the
 /// shim.
 ///
 /// # Errors

@@ -276,7 +276,7 @@ fn a_launch_that_escherd_sent_before_it_died_is_carried_out_and_can_be_adopted()
     assert_eq!(Output::of(&launcher, spec.id).text(), "more");
 }
 
-/// The news that escherd had died without reading everything came before its last messages, and
+/// The report that escherd had died without reading everything came before its last messages, and
 /// these were lost.
 #[test]
 fn messages_of_an_escherd_that_died_without_listening_are_heard() {

@@ -39,7 +39,7 @@ fn the_whole_tree_of_a_killed_shim_is_killed_and_nothing_else() {
     let tree = processes(&launcher, &victim, &shell(TREE), 4);
     victim.kill();
     assert_eq!(launcher.shim_died(), (victim.pid(), Leftovers::Killed));
-    // It was told when all was over.
+    // The report came after the last process had ended.
     assert_eq!(launcher.children(), HashSet::from([other.pid()]));
     for process in &tree {
         assert!(readable(process));

@@ -109,11 +109,11 @@ fn a_user_who_stops_its_command_before_its_program_cannot_reach_the_shim() {
     };
 
     let over = AtomicBool::new(false);
-    let (tell, told) = channel();
+    let (sender, reported) = channel();
     let (answer, answered) = channel();
     let (won, caught) = std::thread::scope(|scope| {
         let attacker = scope.spawn(|| {
-            let (tell, answered) = (tell, answered);
+            let (sender, answered) = (sender, answered);
             raw::become_user_in_this_thread(OTHER_USER);
             let until = Instant::now() + DEADLINE;
             let (mut won, mut caught) = (Vec::new(), 0);
@@ -122,7 +122,7 @@ fn a_user_who_stops_its_command_before_its_program_cannot_reach_the_shim() {
                     won.extend(attack(child));
                     let pid = Pid::from_raw(child.cast_signed());
                     if kill(pid, Signal::SIGSTOP).is_ok() {
-                        tell.send(child).unwrap();
+                        sender.send(child).unwrap();
                         if answered.recv().unwrap() {
                             caught += 1;
                             won.extend(attack(child));
@@ -143,7 +143,7 @@ fn a_user_who_stops_its_command_before_its_program_cannot_reach_the_shim() {
                 assert_eq!(shim.finish().exit, Exit::Code(0));
             }
         });
-        for pid in told {
+        for pid in reported {
             answer.send(is_stopped_before_its_program(pid)).unwrap();
         }
         attacker.join().unwrap()

@@ -34,9 +34,9 @@ pub(crate) struct Launcher {
     pidfd: OwnedFd,
     /// escherd's end of the control socket, until it is closed.
     control: Option<PacketSocket>,
-    /// Pidfds of all shims it ever told of.
+    /// Pidfds of all shims that it has reported.
     shims: RefCell<Vec<OwnedFd>>,
-    /// Deaths of shims that it told of and nobody has asked for yet.
+    /// Reported deaths of shims that no test has read yet.
     deaths: RefCell<VecDeque<(u32, Leftovers)>>,
     hello: Option<Hello>,
     folder: TempDir,

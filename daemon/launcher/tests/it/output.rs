@@ -169,7 +169,7 @@ fn growth_is_told_once_for_each_time_it_is_asked_for() {
     assert_eq!(growth, [10]);
 }
 
-/// Two who follow from different places were told of one growth only: the later question replaced
+/// Two followers at different offsets were sent one growth only: the later question replaced
 /// the earlier one.
 #[test]
 fn growth_is_told_to_each_place_that_is_watched() {
@@ -187,7 +187,9 @@ fn growth_is_told_to_each_place_that_is_watched() {
         loop {
             match shim.receive() {
                 Some(FromShim::InputAccepted) => {}
-                Some(FromShim::LogGrew { log_bytes: told }) => break assert_eq!(told, log_bytes),
+                Some(FromShim::LogGrew {
+                    log_bytes: reported,
+                }) => break assert_eq!(reported, log_bytes),
                 other => panic!("{other:?}"),
             }
         }

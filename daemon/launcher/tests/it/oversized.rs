@@ -39,7 +39,7 @@ fn totals(stdout: u64, stderr: u64) -> OutputTotals {
 /// The command ignores SIGTERM and exits at once: it ends by itself, whether the shim has seen the
 /// last bytes by then or not.
 #[test]
-fn output_up_to_the_limit_is_fine_and_one_byte_more_fails_whoever_exits_at_once() {
+fn output_up_to_the_limit_is_allowed_and_one_byte_more_is_a_failure() {
     const LIMIT: u64 = 1_000;
     let launcher = Launcher::start();
     let shim = launcher.shim();

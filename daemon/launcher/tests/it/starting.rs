@@ -1,4 +1,4 @@
-//! Commands that cannot be started, and how they are told from those that fail.
+//! Commands that cannot be started, as distinct from commands that fail.
 
 use std::fs::{self, File};
 use std::io::Write;
