@@ -124,13 +124,47 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         let _ = kill(self.pid(), Signal::SIGTERM);
         let status = self.process.wait();
+        wait_until_empty(&self.cgroup.join("keeper"));
         let removed = fs::remove_dir(self.cgroup.join("keeper"));
         let removed = removed.and_then(|()| fs::remove_dir(&self.cgroup));
         if !std::thread::panicking() {
             assert!(status.unwrap().success());
-            removed.expect("an empty cgroup");
+            assert!(removed.is_ok(), "{removed:?}: {}", remains(&self.cgroup));
         }
     }
+}
+
+/// Waits until no process is left in a cgroup: the last ones may still be on their way out of it.
+fn wait_until_empty(cgroup: &Path) {
+    let events = cgroup.join("cgroup.events");
+    while let Ok(mut file) = fs::File::open(&events) {
+        let mut text = String::new();
+        let read = std::io::Read::read_to_string(&mut file, &mut text);
+        // A change since the file was read is reported, too (cgroups(7)).
+        if read.is_err() || text.contains("populated 0") || !wait::changed(&file) {
+            return;
+        }
+    }
+}
+
+/// Describes what keeps a cgroup from being removed.
+fn remains(cgroup: &Path) -> String {
+    let mut remains = String::new();
+    let entries = fs::read_dir(cgroup).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.path().is_dir()) {
+        let processes = fs::read_to_string(entry.path().join("cgroup.procs")).unwrap_or_default();
+        remains += &format!("{}: ", entry.file_name().display());
+        for pid in processes.lines() {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let lines = status.lines().filter(|line| {
+                ["Name:", "State:", "PPid:"]
+                    .iter()
+                    .any(|name| line.starts_with(name))
+            });
+            remains += &format!("{pid} {:?} ", lines.collect::<Vec<_>>());
+        }
+    }
+    remains
 }
 
 fn socket_in(home: &Home) -> PathBuf {

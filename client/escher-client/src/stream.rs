@@ -25,14 +25,14 @@ pub type EventStream = ResponseStream<Event>;
 /// A stream of `T` from escherd.
 ///
 /// Read it with [`next`](ResponseStream::next) or as a [`Stream`](futures_core::Stream). It is flow
-/// controlled: at most one window ([`ConnectionLimits::stream_window_bytes`]) of items waits in the
+/// controlled: at most one window ([`SessionLimits::stream_window_bytes`]) of items waits in the
 /// client, then escherd stops sending. Other requests on the connection are not held up. Dropping the
 /// stream cancels the request.
 ///
 /// When the connection is lost, the stream reconnects while it is read, and continues where it
 /// stopped: no item is lost or repeated.
 ///
-/// [`ConnectionLimits::stream_window_bytes`]:
+/// [`SessionLimits::stream_window_bytes`]:
 ///     escher_protocol::handshake::SessionLimits::stream_window_bytes
 #[must_use = "a stream does nothing unless it is read"]
 pub struct ResponseStream<T> {

@@ -27,16 +27,27 @@ pub fn readable(descriptor: impl AsFd) -> bool {
 /// The same with another deadline.
 #[must_use]
 pub fn readable_within(descriptor: impl AsFd, deadline: Duration) -> bool {
+    poll_within(descriptor, PollFlags::POLLIN, deadline)
+}
+
+fn poll_within(descriptor: impl AsFd, events: PollFlags, deadline: Duration) -> bool {
     let end = Instant::now() + deadline;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let mut polled = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
+        let mut polled = [PollFd::new(descriptor.as_fd(), events)];
         match poll(&mut polled, left) {
             Err(Errno::EINTR) => {}
             ready => return ready.expect("poll(2)") > 0,
         }
     }
+}
+
+/// Waits until a file of the kernel reports a change since it was read (`POLLPRI`, as `cgroup.events` does). False
+/// after [`DEADLINE`].
+#[must_use]
+pub fn changed(file: impl AsFd) -> bool {
+    poll_within(file, PollFlags::POLLPRI, DEADLINE)
 }
 
 /// Receives a datagram; fails with [`ErrorKind::TimedOut`] after [`DEADLINE`].

@@ -232,7 +232,8 @@ impl ExecutionEngine {
 
     /// Sends a signal (by its number, signal(7)) to an execution's main process.
     ///
-    /// # Errors As [`ExecutionEngine::get_status`]; `not-running`; `invalid-request` for a number
+    /// # Errors
+    /// As [`ExecutionEngine::get_status`]; `not-running`; `invalid-request` for a number
     /// that is not a signal.
     pub async fn signal(&self, target: impl Into<Target>, signal: i32) -> Result<(), ApiError> {
         let send = move |scheduler: &mut Scheduler, number| scheduler.signal(number, signal);
@@ -318,7 +319,7 @@ impl ExecutionEngine {
         *self.core.settings.borrow()
     }
 
-    /// Puts other settings in force. Running commands keep the settings that they were started
+    /// Applies new settings. Running commands keep the settings that they were started
     /// with.
     ///
     /// # Errors

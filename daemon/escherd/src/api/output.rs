@@ -37,7 +37,8 @@ pub struct Output {
 impl ExecutionEngine {
     /// Reads the output that exists now.
     ///
-    /// # Errors As [`ExecutionEngine::get_status`]; `output-unavailable` if the log cannot be read;
+    /// # Errors
+    /// As [`ExecutionEngine::get_status`]; `output-unavailable` if the log cannot be read;
     /// `output-held` if the execution runs and `stream_output` is off; `overloaded`.
     pub async fn read_logs(
         &self,

@@ -10,7 +10,8 @@ impl ExecutionEngine {
     /// Stops all processes of an execution until it is resumed or ended. Its timeout goes on.
     /// Returns once they are stopped, at once if they were.
     ///
-    /// # Errors As [`ExecutionEngine::get_status`]; `not-running`; `cannot-pause` if the command
+    /// # Errors
+    /// As [`ExecutionEngine::get_status`]; `not-running`; `cannot-pause` if the command
     /// has no cgroup.
     pub async fn pause(&self, target: impl Into<Target>) -> Result<(), ApiError> {
         self.set_paused(target.into(), true).await

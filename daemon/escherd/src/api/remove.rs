@@ -29,7 +29,8 @@ impl ExecutionEngine {
     /// Removes all finished executions of this user that match. Unfinished executions are skipped,
     /// whatever the filter says.
     ///
-    /// # Errors `internal` if the store cannot be read; `store-unavailable`; `shutting-down`. Some
+    /// # Errors
+    /// `internal` if the store cannot be read; `store-unavailable`; `shutting-down`. Some
     /// executions may have been removed then.
     pub async fn prune(&self, mut selection: Selection) -> Result<Removed, ApiError> {
         selection.filter.all = true;
@@ -59,7 +60,8 @@ impl ExecutionEngine {
     /// removes those beyond the history's limits, as happens by itself where `enable_auto_cleanup`
     /// is on. Returns the totals of removed executions.
     ///
-    /// # Errors `permission-denied` for all but root and the engine's own user; `internal` if the
+    /// # Errors
+    /// `permission-denied` for all but root and the engine's own user; `internal` if the
     /// store cannot be read; `store-unavailable`; `shutting-down`.
     pub async fn cleanup_old_executions(&self) -> Result<Removed, ApiError> {
         let permit = self.administer()?;

@@ -34,7 +34,8 @@ pub enum ResultPart {
 impl ExecutionEngine {
     /// Waits until an execution is finished and returns its record and output.
     ///
-    /// # Errors As [`ExecutionEngine::get_status`]; `output-unavailable` if the log cannot be read;
+    /// # Errors
+    /// As [`ExecutionEngine::get_status`]; `output-unavailable` if the log cannot be read;
     /// `overloaded`.
     pub async fn get_result(&self, target: impl Into<Target>) -> Result<ExecutionResult, ApiError> {
         let mut reader = self.read_result(target).await?;

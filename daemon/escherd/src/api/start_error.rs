@@ -36,8 +36,8 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The files of an earlier engine cannot be read.
-    #[error("cannot look for what an earlier escherd has left: {0}")]
-    Artifact(#[source] io::Error),
+    #[error("cannot read what an earlier escherd has left: {0}")]
+    Recovery(#[source] io::Error),
     /// The user of this process cannot be determined.
     #[error("cannot determine the user of this process: {0}")]
     Identity(#[source] io::Error),

@@ -171,7 +171,7 @@ async fn open_store(
     });
     let opened = opened.await;
     // The store has logged its notices.
-    let (store, loaded, _) = opened.map_err(|error| StartError::Artifact(error.into()))??;
+    let (store, loaded, _) = opened.map_err(|error| StartError::Recovery(error.into()))??;
     Ok((store, loaded))
 }
 
@@ -196,23 +196,23 @@ async fn recover(
     store: &Store,
 ) -> Result<(Adoption, RecoveredState), StartError> {
     let adoption = launch::adopt(&launcher.runtime_dir).await;
-    let adoption = adoption.map_err(StartError::Artifact)?;
+    let adoption = adoption.map_err(StartError::Recovery)?;
     // After the shims: a shim that ends in the meantime has written its exit record by then.
-    let records = launch::exit_records(&launcher.state_dir).map_err(StartError::Artifact)?;
+    let records = launch::exit_records(&launcher.state_dir).map_err(StartError::Recovery)?;
     let shims = adoption.states();
     let unfinished: HashSet<ExecutionId> = loaded
         .unfinished
         .iter()
         .map(|unfinished| unfinished.submission.id)
         .collect();
-    let mut known = HashSet::new();
+    let mut finished = HashSet::new();
     let reported = shims
         .iter()
         .map(|shim| shim.id)
         .chain(records.reports.iter().map(|report| report.id));
     for id in reported.filter(|id| !unfinished.contains(id)) {
         if store.find(None, &id.into()).await?.is_some() {
-            known.insert(id);
+            finished.insert(id);
         }
     }
     if !(shims.is_empty() && unfinished.is_empty()) {
@@ -226,12 +226,12 @@ async fn recover(
     let recovered = RecoveredState {
         silent: adoption.silent(),
         claims: adoption.claims.clone(),
-        is_doubtful: adoption.is_doubtful,
+        has_unidentified_shim: adoption.has_unidentified_shim,
         loaded,
         shims,
         reports: records.reports,
-        of_another_version: records.of_another_version,
-        known,
+        of_another_version: &records.of_another_version | &adoption.of_another_version,
+        finished,
         ..RecoveredState::default()
     };
     Ok((adoption, recovered))

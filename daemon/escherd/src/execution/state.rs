@@ -5,7 +5,7 @@
 //!    └──cancel──▶ Finished   └──exited, lost──▶ Finished ◀──lost──┘
 //! ```
 //!
-//! To clients `Launching` is `pending`: the launch was sent to a shim, which has not reported yet that the program
+//! To clients `Launching` is `pending`: the execution is admitted, and its shim has not reported yet that the program
 //! runs.
 
 use escher_launcher::ipc::wire::ExitReport;
@@ -19,7 +19,7 @@ use super::outcome::{self, End, Loss};
 pub enum State {
     /// It waits for a free slot.
     Queued,
-    /// Its launch was sent to a shim.
+    /// It has a slot. Its launch follows once this is committed.
     Launching {
         /// The cancel that was requested, if any.
         cancel: Option<CancelRequest>,

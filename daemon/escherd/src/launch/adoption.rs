@@ -18,7 +18,7 @@ use escher_launcher::ipc::wire::{FromShim, MAX_PACKET_BYTES, ShimState, WIRE_VER
 use escher_protocol::{ExecutionId, codec};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::async_packet_socket::AsyncPacketSocket;
 use super::shim::Shim;
@@ -35,8 +35,10 @@ pub struct Adoption {
     pub(super) silent: Vec<(Shim, ExecutionId)>,
     /// Executions whose shims are dead.
     pub claims: HashSet<ExecutionId>,
+    /// Executions of living shims that speak another version. They are left to an escherd of that version.
+    pub of_another_version: HashSet<ExecutionId>,
     /// Whether there is a living shim that may have any execution.
-    pub is_doubtful: bool,
+    pub has_unidentified_shim: bool,
 }
 
 impl Adoption {
@@ -56,6 +58,7 @@ impl Adoption {
         match name {
             SocketName::Claim { id, .. } => {
                 self.claims.contains(id)
+                    || self.of_another_version.contains(id)
                     || self.shims.iter().any(|(_, state)| state.id == *id)
                     || self.silent.iter().any(|(_, silent)| silent == id)
             }
@@ -70,6 +73,8 @@ enum Probe {
     /// The shim has ended meanwhile, or has changed the name of its socket.
     Changed,
     Dead,
+    /// The shim lives and speaks another version, as this text says.
+    OtherVersion(String),
     /// The shim lives and has not reported its state. Without a socket, it does not accept connections.
     Silent(Option<AsyncPacketSocket>),
 }
@@ -114,18 +119,28 @@ pub async fn adopt(runtime_dir: &Path) -> io::Result<Adoption> {
                 (Ok(Probe::Dead), SocketName::Claim { id, .. }) => drop(adoption.claims.insert(id)),
                 // It had no command. The launcher removes its socket.
                 (Ok(Probe::Dead), name) => drop(ignored.insert(name)),
+                (Ok(Probe::OtherVersion(problem)), SocketName::Claim { id, .. }) => {
+                    error!(execution = %id, problem,
+                        "the shim of an execution is left to an escherd of its version");
+                    adoption.of_another_version.insert(id);
+                }
+                (Ok(Probe::OtherVersion(problem)), name) => {
+                    warn!(socket = %name, problem, "the socket of a shim cannot be used");
+                    adoption.has_unidentified_shim = true;
+                    ignored.insert(name);
+                }
                 (Ok(Probe::Silent(Some(socket))), SocketName::Claim { id, .. }) => {
                     warn!(execution = %id, "a shim does not answer; its command is assumed to go on");
                     adoption.silent.push((Shim::silent(socket, id), id));
                 }
                 (Ok(Probe::Silent(_)), name) => {
                     warn!(socket = %name, "a shim does not answer");
-                    adoption.is_doubtful = true;
+                    adoption.has_unidentified_shim = true;
                     ignored.insert(name);
                 }
                 (Err(error), name) => {
                     warn!(socket = %name, %error, "the socket of a shim cannot be used");
-                    adoption.is_doubtful = true;
+                    adoption.has_unidentified_shim = true;
                     ignored.insert(name);
                 }
             }
@@ -162,10 +177,80 @@ async fn probe(directory: &File, name: &SocketName, deadline: Instant) -> io::Re
         Ok(FromShim::Adoptable(state)) if state.version == WIRE_VERSION => {
             Ok(Probe::Adoptable(socket, state))
         }
-        Ok(FromShim::Adoptable(state)) => Err(io::Error::other(format!(
+        Ok(FromShim::Adoptable(state)) => Ok(Probe::OtherVersion(format!(
             "the shim speaks version {} of the messages, escherd version {WIRE_VERSION}",
             state.version
         ))),
-        Ok(_) | Err(_) => Err(io::Error::other("unexpected first message")),
+        Ok(_) | Err(_) => Ok(Probe::OtherVersion("unexpected first message".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use escher_launcher::ipc::wire::{FIRST_ATTEMPT, InputState, ShimPhase};
+    use escher_protocol::Blob;
+    use nix::sys::socket::{
+        AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind, listen, send,
+        socket,
+    };
+    use std::os::fd::AsRawFd;
+
+    fn state(id: ExecutionId, version: u16) -> ShimState {
+        ShimState {
+            version,
+            pid: 1,
+            id,
+            attempt: FIRST_ATTEMPT,
+            submission_backup: Blob::default(),
+            phase: ShimPhase::Starting,
+            ending: None,
+            log_bytes: 0,
+            input: InputState::default(),
+        }
+    }
+
+    /// Adopts in a directory with one living shim, which sends `message`.
+    async fn adopt_one(id: ExecutionId, message: Vec<u8>) -> Adoption {
+        let runtime_dir = tempfile::tempdir().unwrap();
+        let shims = runtime_dir.path().join(shim_socket::DIRECTORY);
+        std::fs::create_dir(&shims).unwrap();
+        let name = SocketName::Claim {
+            id,
+            attempt: FIRST_ATTEMPT,
+        };
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+        let address = UnixAddr::new(&shims.join(name.to_string())).unwrap();
+        bind(listener.as_raw_fd(), &address).unwrap();
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let shim = std::thread::spawn(move || {
+            let connection = accept(listener.as_raw_fd()).unwrap();
+            send(connection, &message, MsgFlags::empty()).unwrap();
+            (listener, connection)
+        });
+        let adoption = adopt(runtime_dir.path()).await.unwrap();
+        let _ = nix::unistd::close(shim.join().unwrap().1);
+        adoption
+    }
+
+    #[tokio::test]
+    async fn a_living_shim_of_another_version_is_left_alone() {
+        let id = ExecutionId::generate();
+        let later = FromShim::Adoptable(Box::new(state(id, WIRE_VERSION + 1)));
+        for message in [codec::encode(&later).unwrap(), vec![0xff; 9]] {
+            let adoption = adopt_one(id, message).await;
+            assert_eq!(adoption.of_another_version, HashSet::from([id]));
+            assert!(adoption.claims.is_empty() && adoption.shims.is_empty());
+            assert!(!adoption.has_unidentified_shim);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_living_shim_of_this_version_is_adopted() {
+        let id = ExecutionId::generate();
+        let adoptable = FromShim::Adoptable(Box::new(state(id, WIRE_VERSION)));
+        let adoption = adopt_one(id, codec::encode(&adoptable).unwrap()).await;
+        assert_eq!(adoption.states(), [state(id, WIRE_VERSION)]);
     }
 }

@@ -93,7 +93,7 @@ impl Dispatcher {
                 self.launch_waiting();
             }
             Effect::Remove(artifact, ids) => self.removals.add(artifact, ids),
-            // The store's.
+            // Never arrives: `scheduler::handle` passes it to the store.
             Effect::Record(_) => {}
             Effect::Send(id, message) => self.send_to_shim(id, message),
         }
@@ -146,7 +146,7 @@ impl Dispatcher {
         self.running.remove(&end.id);
         match end.shim {
             // Killed after its execution was over, and reported by the launcher before.
-            Some(shim) if self.deaths.is_reported(end.pid) => self.forget_ready_shim(&shim),
+            Some(shim) if self.deaths.is_noticed(end.pid) => self.forget_ready_shim(&shim),
             Some(shim) => {
                 self.pool.on_returned(shim);
                 self.launch_waiting();
@@ -199,7 +199,7 @@ impl Dispatcher {
                 self.pool.on_fork_failed();
                 self.link.on_fork_failed();
             }
-            LauncherEvent::ShimDied { pid, leftovers } => self.on_shim_died(pid, leftovers),
+            LauncherEvent::ShimDied { pid, leftovers } => self.on_launcher_notice(pid, leftovers),
             LauncherEvent::CgroupKilled { id, leftovers } => {
                 let decision = self.deaths.on_cgroup_killed(id, leftovers);
                 self.apply(decision);
@@ -208,12 +208,12 @@ impl Dispatcher {
                 self.removals.on_removed(&ids, Instant::now());
                 self.post(move |scheduler| scheduler.on_deleted(artifact, ids));
             }
-            // The link's own.
+            // The link handles it.
             LauncherEvent::Disconnected(_) => {}
         }
     }
 
-    fn on_shim_died(&mut self, pid: u32, leftovers: Leftovers) {
+    fn on_launcher_notice(&mut self, pid: u32, leftovers: Leftovers) {
         let ready = if self.deaths.is_forked(pid) {
             self.pool.remove_ready(|shim| shim.pid() == pid)
         } else {
@@ -223,7 +223,7 @@ impl Dispatcher {
             warn!(shim = pid, "a ready shim was killed");
             self.forget_ready_shim(&shim);
         } else {
-            let decision = self.deaths.on_report(pid, leftovers, Instant::now());
+            let decision = self.deaths.on_death_notice(pid, leftovers, Instant::now());
             self.apply(decision);
         }
     }

@@ -79,7 +79,7 @@ pub enum LaunchError {
     },
     /// It does not listen.
     #[error(
-        "there is no launcher at {socket}: {source}; is the service escher-launcher running, and for this user?"
+        "there is no launcher at {socket}: {source}; is the service escher-launcher running, and does it serve this user?"
     )]
     Connect {
         /// The socket.

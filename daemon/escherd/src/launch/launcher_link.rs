@@ -14,7 +14,7 @@ use super::launcher::{
     LaunchError, LauncherConnection, LauncherEvent, LauncherSettings, LauncherState,
 };
 
-/// Pause before the next attempt when a launcher or a shim could not be had. The first attempt is
+/// Pause before the next attempt when a launcher or a shim was not available. The first attempt is
 /// always made at once.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 

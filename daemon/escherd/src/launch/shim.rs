@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use escher_launcher::ipc::packet::PacketSocket;
 use escher_launcher::ipc::wire::{
     Assignment, FromShim, KNOWN_PARTS, MAX_PACKET_BYTES, MAX_SHIM_MESSAGE_BYTES, ShimState, ToShim,
+    WIRE_VERSION,
 };
 use escher_protocol::{ExecutionId, Leftovers, Timestamp, codec};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -140,8 +141,11 @@ async fn relay_until_recorded(
         tokio::select! {
             packet = shim.socket.receive(&mut buffer) => {
                 let packet = packet?.ok_or(io::ErrorKind::UnexpectedEof)?;
-                let message =
-                    codec::decode(&buffer[..packet.length]).map_err(io::Error::other)?;
+                // A silent shim may turn out to be of another version: its command must go on all the same.
+                let Ok(message) = codec::decode(&buffer[..packet.length]) else {
+                    error!(execution = %id, "a shim sent something that is not a message of this version");
+                    continue;
+                };
                 if !is_understood(&message) {
                     continue;
                 }
@@ -171,11 +175,14 @@ async fn relay_until_recorded(
     }
 }
 
-/// Whether all parts of a report that must be understood are. Otherwise the report does not finish the
-/// execution: it stays with its shim, which leaves an exit record to the next escherd.
+/// Returns whether this escherd understands a message: the version of a state, and the required parts of a report.
+/// A report that is not understood does not finish the execution: it stays with its shim, which leaves an exit
+/// record to the next escherd.
 fn is_understood(message: &FromShim) -> bool {
-    let FromShim::Exited(report) = message else {
-        return true;
+    let report = match message {
+        FromShim::Exited(report) => report,
+        FromShim::Adoptable(state) => return state.version == WIRE_VERSION,
+        _ => return true,
     };
     let understood = report.parts.ensure_understood(KNOWN_PARTS);
     if let Err(error) = &understood {

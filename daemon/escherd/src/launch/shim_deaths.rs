@@ -48,9 +48,9 @@ pub(super) struct ShimDeaths {
     /// Shims whose death the connected launcher will report.
     forked: HashSet<u32>,
     /// Dead shims that the launcher has not reported.
-    awaited_reports: HashMap<u32, AwaitedReport>,
+    awaited_notices: HashMap<u32, AwaitedReport>,
     /// Reported deaths of shims whose sockets have not ended yet.
-    early_reports: HashMap<u32, Leftovers>,
+    early_notices: HashMap<u32, Leftovers>,
     cgroup_kills: HashMap<ExecutionId, CgroupKill>,
 }
 
@@ -59,8 +59,8 @@ impl ShimDeaths {
         ShimDeaths {
             has_cgroups,
             forked: HashSet::new(),
-            awaited_reports: HashMap::new(),
-            early_reports: HashMap::new(),
+            awaited_notices: HashMap::new(),
+            early_notices: HashMap::new(),
             cgroup_kills: HashMap::new(),
         }
     }
@@ -76,14 +76,14 @@ impl ShimDeaths {
     }
 
     /// Whether the launcher has reported the death of a shim whose socket has not ended yet.
-    pub(super) fn is_reported(&self, pid: u32) -> bool {
-        self.early_reports.contains_key(&pid)
+    pub(super) fn is_noticed(&self, pid: u32) -> bool {
+        self.early_notices.contains_key(&pid)
     }
 
     /// Forgets a shim that has no execution.
     pub(super) fn forget(&mut self, pid: u32) {
         self.forked.remove(&pid);
-        self.early_reports.remove(&pid);
+        self.early_notices.remove(&pid);
     }
 
     /// Handles the end of the socket of a shim whose execution is not recorded as finished.
@@ -93,20 +93,20 @@ impl ShimDeaths {
         pid: u32,
         now: Instant,
     ) -> Option<Decision> {
-        if let Some(leftovers) = self.early_reports.remove(&pid) {
+        if let Some(leftovers) = self.early_notices.remove(&pid) {
             return Some(self.kill_cgroup(id, leftovers, now));
         }
         if !self.forked.contains(&pid) {
             return Some(self.kill_cgroup(id, Leftovers::Unknown, now));
         }
         let deadline = now + LAUNCHER_DEADLINE;
-        self.awaited_reports
+        self.awaited_notices
             .insert(pid, AwaitedReport { id, deadline });
         None
     }
 
     /// Handles the launcher's report of the death of a shim that was not idle.
-    pub(super) fn on_report(
+    pub(super) fn on_death_notice(
         &mut self,
         pid: u32,
         leftovers: Leftovers,
@@ -117,10 +117,10 @@ impl ShimDeaths {
         if !self.forked.remove(&pid) {
             return None;
         }
-        if let Some(awaited) = self.awaited_reports.remove(&pid) {
+        if let Some(awaited) = self.awaited_notices.remove(&pid) {
             return Some(self.kill_cgroup(awaited.id, leftovers, now));
         }
-        self.early_reports.insert(pid, leftovers);
+        self.early_notices.insert(pid, leftovers);
         None
     }
 
@@ -137,8 +137,8 @@ impl ShimDeaths {
     /// Handles the loss of the launcher: the deaths that it has not reported remain unreported.
     pub(super) fn on_disconnected(&mut self, now: Instant) -> Vec<Decision> {
         self.forked.clear();
-        self.early_reports.clear();
-        let awaited = std::mem::take(&mut self.awaited_reports);
+        self.early_notices.clear();
+        let awaited = std::mem::take(&mut self.awaited_notices);
         awaited
             .into_values()
             .map(|awaited| self.kill_cgroup(awaited.id, Leftovers::Unknown, now))
@@ -157,7 +157,7 @@ impl ShimDeaths {
 
     /// Returns when to call [`ShimDeaths::on_deadline`].
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let reports = self.awaited_reports.values().map(|report| report.deadline);
+        let reports = self.awaited_notices.values().map(|report| report.deadline);
         let kills = self.cgroup_kills.values().map(|kill| kill.deadline);
         reports.chain(kills).min()
     }
@@ -165,7 +165,7 @@ impl ShimDeaths {
     /// Gives up waiting for what is overdue at `now`.
     pub(super) fn on_deadline(&mut self, now: Instant) -> Vec<Decision> {
         let overdue = self
-            .awaited_reports
+            .awaited_notices
             .extract_if(|_, report| report.deadline <= now);
         let overdue: Vec<_> = overdue.collect();
         let mut decisions = Vec::new();
@@ -238,16 +238,16 @@ mod tests {
             let mut deaths = forked(has_cgroups);
             assert_eq!(deaths.on_shim_death(ID, PID, now), None);
             assert_eq!(deaths.deadline(), Some(now + LAUNCHER_DEADLINE));
-            let decision = deaths.on_report(PID, Leftovers::Killed, now);
+            let decision = deaths.on_death_notice(PID, Leftovers::Killed, now);
             assert_eq!(decision.as_ref(), Some(&expected), "socket first");
 
             let mut deaths = forked(has_cgroups);
-            assert_eq!(deaths.on_report(PID, Leftovers::Killed, now), None);
-            assert!(deaths.is_reported(PID));
+            assert_eq!(deaths.on_death_notice(PID, Leftovers::Killed, now), None);
+            assert!(deaths.is_noticed(PID));
             assert_eq!(deaths.deadline(), None);
             let decision = deaths.on_shim_death(ID, PID, now);
             assert_eq!(decision.as_ref(), Some(&expected), "report first");
-            assert!(!deaths.is_reported(PID), "the report is used up");
+            assert!(!deaths.is_noticed(PID), "the report is used up");
         }
     }
 
@@ -257,7 +257,7 @@ mod tests {
         for has_cgroups in [false, true] {
             let mut deaths = ShimDeaths::new(has_cgroups);
             let expected = first_decision(has_cgroups, Leftovers::Unknown);
-            assert_eq!(deaths.on_report(PID, Leftovers::Killed, now), None);
+            assert_eq!(deaths.on_death_notice(PID, Leftovers::Killed, now), None);
             assert_eq!(deaths.on_shim_death(ID, PID, now), Some(expected));
         }
     }
@@ -266,7 +266,7 @@ mod tests {
     fn concludes_with_what_report_and_cgroup_say() {
         let now = Instant::now();
         let mut deaths = forked(true);
-        let _ = deaths.on_report(PID, Leftovers::Killed, now);
+        let _ = deaths.on_death_notice(PID, Leftovers::Killed, now);
         let _ = deaths.on_shim_death(ID, PID, now);
         assert_eq!(deaths.on_cgroup_killed(OTHER, Leftovers::None), None);
         let decision = deaths.on_cgroup_killed(ID, Leftovers::None);
@@ -293,13 +293,13 @@ mod tests {
         assert!(deaths.is_forked(PID));
         deaths.forget(PID);
         assert!(!deaths.is_forked(PID));
-        assert_eq!(deaths.on_report(PID, Leftovers::None, now), None);
-        assert!(!deaths.is_reported(PID), "the report of a forgotten shim");
+        assert_eq!(deaths.on_death_notice(PID, Leftovers::None, now), None);
+        assert!(!deaths.is_noticed(PID), "the report of a forgotten shim");
         deaths.on_forked(PID);
-        let _ = deaths.on_report(PID, Leftovers::None, now);
-        assert!(deaths.is_reported(PID) && !deaths.is_forked(PID));
+        let _ = deaths.on_death_notice(PID, Leftovers::None, now);
+        assert!(deaths.is_noticed(PID) && !deaths.is_forked(PID));
         deaths.forget(PID);
-        assert!(!deaths.is_reported(PID));
+        assert!(!deaths.is_noticed(PID));
     }
 
     #[test]
@@ -315,8 +315,11 @@ mod tests {
             let expected = first_decision(has_cgroups, Leftovers::Unknown);
             assert_eq!(deaths.on_deadline(overdue), [expected]);
             assert_eq!(deaths.deadline(), Some(overdue + later), "the other shim's");
-            assert_eq!(deaths.on_report(PID, Leftovers::Killed, overdue), None);
-            assert!(!deaths.is_reported(PID));
+            assert_eq!(
+                deaths.on_death_notice(PID, Leftovers::Killed, overdue),
+                None
+            );
+            assert!(!deaths.is_noticed(PID));
         }
     }
 
@@ -325,7 +328,7 @@ mod tests {
         let now = Instant::now();
         let mut deaths = forked(true);
         let _ = deaths.on_shim_death(ID, PID, now);
-        let _ = deaths.on_report(PID, Leftovers::Killed, now + Duration::from_secs(1));
+        let _ = deaths.on_death_notice(PID, Leftovers::Killed, now + Duration::from_secs(1));
         let overdue = now + Duration::from_secs(1) + LAUNCHER_DEADLINE;
         assert_eq!(deaths.deadline(), Some(overdue));
         assert_eq!(deaths.on_deadline(now + LAUNCHER_DEADLINE), []);
@@ -343,11 +346,11 @@ mod tests {
             deaths.on_forked(PID + 1);
             deaths.on_forked(PID + 2);
             let _ = deaths.on_shim_death(ID, PID, now);
-            let _ = deaths.on_report(PID + 1, Leftovers::Killed, now);
+            let _ = deaths.on_death_notice(PID + 1, Leftovers::Killed, now);
             let expected = first_decision(has_cgroups, Leftovers::Unknown);
             assert_eq!(deaths.on_disconnected(now), [expected]);
             assert!(!deaths.is_forked(PID) && !deaths.is_forked(PID + 2));
-            assert!(!deaths.is_reported(PID + 1));
+            assert!(!deaths.is_noticed(PID + 1));
         }
     }
 
@@ -361,7 +364,7 @@ mod tests {
         ] {
             let mut deaths = forked(true);
             let _ = deaths.on_shim_death(ID, PID, now);
-            let _ = deaths.on_report(PID, Leftovers::Killed, now);
+            let _ = deaths.on_death_notice(PID, Leftovers::Killed, now);
             assert_eq!(deaths.on_disconnected(now), []);
             assert_eq!(deaths.deadline(), Some(now + LAUNCHER_DEADLINE));
             let decisions = deaths.on_connected(has_cgroups, reconnected);

@@ -176,7 +176,7 @@ impl Entry {
         Resources {
             limits: self.execution.submission.request.limits,
             paused: self.pause.is_paused() && !is_over,
-            // The shim reports them before the end.
+            // They come with the exit report, which may not be reported yet.
             measured: self.measured.filter(|_| is_over),
         }
     }

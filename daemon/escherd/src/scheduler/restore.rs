@@ -2,7 +2,8 @@
 //!
 //! The store has the unfinished executions. Whether one that was being launched has begun is known from its claim
 //! (see [`escher_launcher::ipc::shim_socket`]): a claim is made before the command, and outlives a shim that is
-//! killed. So an execution without shim, exit record and claim has not run, and returns to its place in the queue.
+//! killed. So an execution without shim, exit record and claim has not run, and returns to its place in the queue. After
+//! a reboot claims are gone, and every launched execution is lost.
 
 use std::collections::HashSet;
 
@@ -30,14 +31,14 @@ pub struct RecoveredState {
     pub silent: HashSet<ExecutionId>,
     /// Exit reports from exit records.
     pub reports: Vec<ExitReport>,
-    /// Executions whose exit record only another version of escherd understands.
+    /// Executions whose shim or exit record only another version of escherd understands.
     pub of_another_version: HashSet<ExecutionId>,
     /// Executions whose shims were killed: their claims have no listener.
     pub claims: HashSet<ExecutionId>,
     /// Whether a living shim has not reported which execution it has.
-    pub is_doubtful: bool,
+    pub has_unidentified_shim: bool,
     /// Executions of shims and exit records that are finished in the store.
-    pub known: HashSet<ExecutionId>,
+    pub finished: HashSet<ExecutionId>,
     /// Whether the host was rebooted since.
     pub rebooted: bool,
     /// What happens to pending executions if it was.
@@ -55,8 +56,8 @@ impl Scheduler {
             reports,
             of_another_version,
             claims,
-            is_doubtful,
-            mut known,
+            has_unidentified_shim,
+            mut finished,
             rebooted,
             on_boot,
         } = recovered;
@@ -68,12 +69,12 @@ impl Scheduler {
             scheduler.restore_unfinished(unfinished);
         }
         // Exit records of removed executions are deleted, too.
-        known.extend(&loaded.undeleted_logs);
+        finished.extend(&loaded.undeleted_logs);
         // An exit record of another version is left to an escherd of that version, as if the shim were alive.
-        let mut with_shim: HashSet<ExecutionId> = &silent | &of_another_version;
+        let mut not_to_resolve: HashSet<ExecutionId> = &silent | &of_another_version;
         for shim in &shims {
-            with_shim.insert(shim.id);
-            if !known.contains(&shim.id) && scheduler.number_of(shim.id).is_none() {
+            not_to_resolve.insert(shim.id);
+            if !finished.contains(&shim.id) && scheduler.number_of(shim.id).is_none() {
                 scheduler.restore_from_shim(shim, now);
             }
             if let Some(number) = scheduler.number_of(shim.id) {
@@ -82,14 +83,20 @@ impl Scheduler {
         }
         for report in reports {
             let id = report.id;
-            if scheduler.number_of(id).is_some() || known.contains(&id) {
+            if scheduler.number_of(id).is_some() || finished.contains(&id) {
                 scheduler.on_exit_record(Box::new(report), now);
             } else {
                 tracing::error!(execution = %id,
                     "found an exit record of an execution that is not in the store; leaving the file in place");
             }
         }
-        scheduler.resolve_launched(&with_shim, &claims, is_doubtful, rebooted, now);
+        scheduler.resolve_launched(
+            &not_to_resolve,
+            &claims,
+            has_unidentified_shim,
+            rebooted,
+            now,
+        );
         let is_finished = |id: &ExecutionId| scheduler.number_of(*id).is_none();
         let stale: Vec<ExecutionId> = claims.iter().copied().filter(is_finished).collect();
         if !stale.is_empty() {
@@ -170,15 +177,15 @@ impl Scheduler {
     /// Decides about launched executions without a shim or an exit record.
     fn resolve_launched(
         &mut self,
-        with_shim: &HashSet<ExecutionId>,
+        not_to_resolve: &HashSet<ExecutionId>,
         claims: &HashSet<ExecutionId>,
-        is_doubtful: bool,
+        has_unidentified_shim: bool,
         rebooted: bool,
         now: Timestamp,
     ) {
         let is_unresolved = |entry: &&Entry| {
             let id = entry.execution.submission.id;
-            entry.execution.state.is_launched() && !with_shim.contains(&id)
+            entry.execution.state.is_launched() && !not_to_resolve.contains(&id)
         };
         let unresolved: Vec<(u64, bool)> = self
             .entries
@@ -188,7 +195,10 @@ impl Scheduler {
                 let id = entry.execution.submission.id;
                 let has_begun = entry.execution.state.started_at().is_some();
                 let number = entry.execution.submission.number;
-                (number, has_begun || claims.contains(&id) || is_doubtful)
+                (
+                    number,
+                    has_begun || claims.contains(&id) || has_unidentified_shim,
+                )
             })
             .collect();
         for (number, may_have_run) in unresolved {

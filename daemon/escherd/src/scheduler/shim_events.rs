@@ -36,7 +36,7 @@ impl Scheduler {
             FromShim::Exited(report) => {
                 if !self.is_over(number) && self.apply_report(number, report) {
                     self.finish_launched(number, Evidence::Report, now);
-                } else if self.is_evictable(number) {
+                } else if self.is_end_committed(number) {
                     // The shim repeats its report because the acknowledgement was lost.
                     self.send(number, ToShim::Recorded);
                 }
@@ -137,7 +137,7 @@ impl Scheduler {
                 }
             }
             // Its end is being committed; until then the exit record stays.
-            Some(number) if !self.is_evictable(number) => {
+            Some(number) if !self.is_end_committed(number) => {
                 if let Some(entry) = self.entries.get_mut(&number) {
                     entry.evidence = Evidence::ExitRecord;
                 }
@@ -203,7 +203,7 @@ impl Scheduler {
     }
 
     /// Returns whether the end of an execution is committed.
-    fn is_evictable(&self, number: u64) -> bool {
+    fn is_end_committed(&self, number: u64) -> bool {
         self.evictable
             .iter()
             .any(|evictable| evictable.number == number)

@@ -166,7 +166,7 @@ impl ConnectionTable {
 }
 
 fn too_many(which: &str) -> ApiError {
-    let message = format!("the maximum of connections {which} is reached");
+    let message = format!("the maximum number of connections {which} is reached");
     ApiError::new(ErrorCode::TOO_MANY_CONNECTIONS, message)
 }
 

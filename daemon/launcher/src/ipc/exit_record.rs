@@ -67,7 +67,7 @@ pub enum ExitRecordError {
         source: io::Error,
     },
     /// It is too long, too short, no exit record, or damaged.
-    #[error("{path} is no exit record: {reason}")]
+    #[error("{path} is not an exit record: {reason}")]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -75,7 +75,7 @@ pub enum ExitRecordError {
         reason: &'static str,
     },
     /// It is whole but not decodable.
-    #[error("{path} holds no report that this version understands: {source}")]
+    #[error("{path} does not hold a report that this version understands: {source}")]
     Undecodable {
         /// The file.
         path: PathBuf,

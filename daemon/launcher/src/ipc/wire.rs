@@ -139,7 +139,7 @@ pub enum LauncherReply {
     Hello(Hello),
     /// A shim is ready. Its socket comes with the packet (`SCM_RIGHTS`).
     Shim {
-        /// The shim's process id, for people.
+        /// The shim's process id; [`LauncherReply::ShimDied`] names the shim by it.
         pid: u32,
     },
     /// A shim could not be forked; ask again later.
@@ -268,7 +268,7 @@ pub enum FromShim {
 pub struct ShimState {
     /// [`WIRE_VERSION`] of the shim.
     pub version: u16,
-    /// The shim's process id, for people.
+    /// The shim's process id; [`LauncherReply::ShimDied`] names the shim by it.
     pub pid: u32,
     /// Its execution.
     pub id: ExecutionId,

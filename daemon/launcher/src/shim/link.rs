@@ -98,7 +98,7 @@ impl Link {
     }
 
     /// Receives the next message with its descriptor; `None` when there is none. Disconnects from
-    /// an escherd that has closed the connection or sends what is no message.
+    /// an escherd that has closed the connection or sends something that is not a message.
     pub(super) fn receive(&mut self) -> Option<(ToShim, Option<OwnedFd>)> {
         loop {
             let socket = self.socket.as_ref()?;

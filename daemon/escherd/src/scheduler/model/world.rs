@@ -288,10 +288,10 @@ impl World {
         let is_finished =
             |id: &ExecutionId| self.disk.find(*id).is_some_and(|record| record.is_some());
         let recovered = RecoveredState {
-            known: reported.filter(is_finished).collect(),
+            finished: reported.filter(is_finished).collect(),
             claims: self.shims.claims.iter().copied().collect(),
             silent: HashSet::new(),
-            is_doubtful: false,
+            has_unidentified_shim: false,
             rebooted,
             on_boot: OnBoot::Resume,
             loaded,
