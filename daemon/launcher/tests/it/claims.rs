@@ -7,7 +7,7 @@ use std::path::Path;
 
 use escher_launcher::ipc::shim_socket::{self, SocketName};
 use escher_launcher::ipc::wire::ToShim;
-use escher_protocol::{Exit, StartStage};
+use escher_protocol::{ExecutionId, Exit, StartStage};
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
@@ -15,7 +15,6 @@ use nix::sys::socket::{
 use nix::sys::stat::Mode;
 
 use crate::commands::{claim, with_input};
-use crate::shim::id;
 use crate::{Launcher, exec};
 
 /// A socket that listens; it is dead once its descriptor is closed.
@@ -133,7 +132,7 @@ fn without_its_socket_a_shim_starts_nothing() {
 
 #[test]
 fn at_its_start_the_launcher_removes_dead_sockets_that_claim_nothing() {
-    let (dead, living, claimed) = (ready(), ready(), claim(id()));
+    let (dead, living, claimed) = (ready(), ready(), claim(ExecutionId::generate()));
     let mut lives = None;
     let launcher = Launcher::start_after(|folder| {
         let folder = folder.join("run").join(shim_socket::DIRECTORY);

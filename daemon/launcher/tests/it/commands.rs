@@ -6,12 +6,10 @@ use escher_launcher::ipc::shim_socket::SocketName;
 use escher_launcher::ipc::wire::{Assignment, FIRST_ATTEMPT, Identity, LaunchSpec, LogLimits};
 use escher_protocol::{Blob, ExecutionId, Parts, ResourceLimits};
 
-use crate::shim::id;
-
 /// A command with an identity of the launcher's, no input, no timeout, and a grace beyond any test.
 pub(crate) fn exec<A: Into<Blob>>(argv: impl IntoIterator<Item = A>) -> LaunchSpec {
     LaunchSpec {
-        id: id(),
+        id: ExecutionId::generate(),
         attempt: FIRST_ATTEMPT,
         argv: argv.into_iter().map(Into::into).collect(),
         environment: vec!["PATH=/usr/local/bin:/usr/bin:/bin".into()],

@@ -11,7 +11,7 @@ use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use escher_launcher::ipc::wire::LaunchSpec;
-use escher_protocol::{Blob, Exit};
+use escher_protocol::{Blob, ExecutionId, Exit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
@@ -137,7 +137,7 @@ fn a_user_who_stops_its_command_before_its_program_cannot_reach_the_shim() {
         scope.spawn(|| {
             while !over.load(Ordering::Acquire) {
                 shim.launch(&LaunchSpec {
-                    id: crate::shim::id(),
+                    id: ExecutionId::generate(),
                     ..spec.clone()
                 });
                 assert_eq!(shim.finish().exit, Exit::Code(0));

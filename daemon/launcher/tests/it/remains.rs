@@ -11,7 +11,6 @@ use escher_protocol::ExecutionId;
 use crate::claims::listening_socket;
 use crate::commands::claim;
 use crate::launcher::names;
-use crate::shim::id;
 use crate::{Launcher, exec, shell};
 
 const EXIT_RECORD: Artifact = Artifact::ExitRecord {
@@ -66,7 +65,7 @@ fn only_what_was_named_is_deleted() {
     alone.launch(&record);
     alone.gone();
     for artifact in [Artifact::Log, EXIT_RECORD, CLAIM] {
-        let another = id();
+        let another = ExecutionId::generate();
         assert_eq!(launcher.remove(artifact, &[another]), [another]);
     }
     assert!(launcher.log(log.id).exists() && launcher.index(log.id).exists());
@@ -97,7 +96,7 @@ fn a_living_shim_keeps_its_claim() {
 #[test]
 fn what_was_planted_is_removed_without_being_followed() {
     let launcher = Launcher::start();
-    let id = id();
+    let id = ExecutionId::generate();
     let precious = launcher.path("precious");
     fs::write(&precious, "mine").unwrap();
     let listener = listening_socket(&launcher.path(""), "socket");
@@ -131,7 +130,7 @@ fn what_was_planted_is_removed_without_being_followed() {
 #[test]
 fn what_cannot_be_deleted_is_not_among_the_deleted() {
     let launcher = Launcher::start();
-    let (folder, fine) = (id(), id());
+    let (folder, fine) = (ExecutionId::generate(), ExecutionId::generate());
     fs::create_dir(launcher.log(folder)).unwrap();
     fs::write(launcher.log(fine), "").unwrap();
     assert_eq!(launcher.remove(Artifact::Log, &[folder, fine]), [fine]);
@@ -141,7 +140,9 @@ fn what_cannot_be_deleted_is_not_among_the_deleted() {
 #[test]
 fn so_many_as_may_be_are_deleted_at_once_and_no_more() {
     let launcher = Launcher::start();
-    let ids: Vec<ExecutionId> = (0..=MAX_REMOVED_AT_ONCE).map(|_| id()).collect();
+    let ids: Vec<ExecutionId> = (0..=MAX_REMOVED_AT_ONCE)
+        .map(|_| ExecutionId::generate())
+        .collect();
     for id in &ids {
         fs::write(launcher.log(*id), "").unwrap();
     }

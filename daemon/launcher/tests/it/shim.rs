@@ -8,7 +8,7 @@ use escher_launcher::ipc::packet::{PacketSocket, Waiting};
 use escher_launcher::ipc::wire::{
     Assignment, ExitReport, FromShim, LaunchSpec, MAX_PACKET_BYTES, ShimState, ToShim,
 };
-use escher_protocol::{Blob, Canceller, ExecutionId, User, codec};
+use escher_protocol::{Blob, Canceller, User, codec};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Serialize;
@@ -206,9 +206,4 @@ impl Orphan {
     pub(crate) fn signal(&self, signal: i32) {
         raw::signal(self.pidfd.as_fd(), signal).unwrap();
     }
-}
-
-/// A fresh id for an execution.
-pub(crate) fn id() -> ExecutionId {
-    ExecutionId::generate()
 }

@@ -4,11 +4,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use escher_launcher::ipc::packet::{PacketSocket, Waiting};
 use escher_launcher::ipc::wire::{EndCause, LauncherRequest};
-use escher_protocol::{Canceller, Exit, codec};
+use escher_protocol::{Canceller, ExecutionId, Exit, codec};
 
 use super::{Cgroup, Keeper};
 use crate::commands::with_input;
-use crate::shim::id;
 use crate::{Fifo, OTHER_USER, exec, raw, require_root, shell};
 use escher_testkit::wait::readable;
 
@@ -211,7 +210,10 @@ fn an_escherd_that_does_not_listen_keeps_nobody_from_ending_the_keeper() {
     let escherd = keeper.connect();
     // The launcher answers each, and nobody takes the answers, until neither side has room for
     // more.
-    let request = codec::encode(&LauncherRequest::KillCgroup { id: id() }).unwrap();
+    let request = codec::encode(&LauncherRequest::KillCgroup {
+        id: ExecutionId::generate(),
+    })
+    .unwrap();
     let full = loop {
         if let Err(error) = escherd.control.send(&request, None, Waiting::Never) {
             break error.kind();
