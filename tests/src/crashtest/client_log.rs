@@ -43,17 +43,20 @@ impl fmt::Debug for ClientLog {
     }
 }
 
-/// Submits all executions of a plan and follows each to its end.
+/// Submits all executions of a plan and follows each to its end. Calls `on_connected` first, once the
+/// client is connected: only from then on it reconnects.
 pub(super) async fn run_all(
     socket: &Path,
     run_records: &Path,
     planned: Vec<PlannedExecution>,
+    on_connected: impl FnOnce(),
 ) -> Vec<ClientLog> {
     let client = Connector::new(socket)
         .reconnect_timeout(DEADLINE)
         .connect()
         .await
         .expect("escherd serves");
+    on_connected();
     let mut tasks = JoinSet::new();
     for execution in planned {
         let record = run_records.join(&execution.key);

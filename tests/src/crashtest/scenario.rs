@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -73,13 +74,20 @@ impl CrashScenario {
     pub(super) fn play(&mut self, cycle: &Cycle, statistics: &mut Statistics) {
         let (socket, run_records) = (self.home.socket(), self.run_records());
         let planned = cycle.executions.clone();
+        let (connected, is_connected) = mpsc::channel();
         let clients = std::thread::spawn(move || {
-            let all = client_log::run_all(&socket, &run_records, planned);
+            let on_connected = move || {
+                let _ = connected.send(());
+            };
+            let all = client_log::run_all(&socket, &run_records, planned, on_connected);
             in_runtime(async { tokio::time::timeout(CYCLE_DEADLINE, all).await })
                 .expect("the cycle ends in time")
         });
-        for kill in &cycle.kills {
-            self.kill(*kill, statistics);
+        // Fails if the client has panicked, which joining it reports.
+        if is_connected.recv().is_ok() {
+            for kill in &cycle.kills {
+                self.kill(*kill, statistics);
+            }
         }
         let logs = match clients.join() {
             Ok(logs) => logs,
