@@ -282,8 +282,8 @@ impl DaemonBuilder {
     }
 }
 
-/// Forwards the reaper's lines. The end of escherd goes to `notify` as well, so that nobody waits for the
-/// readiness of one that has failed.
+/// Forwards the lines of the reaper. Notifies `notify` of the end of escherd too, so that waiting for its readiness
+/// ends when it has failed to start.
 fn forward_lines(reaper: &mut Child, notify: PathBuf) -> Receiver<String> {
     let (sender, lines) = channel();
     let stdout = reaper.stdout.take().unwrap();
