@@ -68,7 +68,7 @@ fn quantile(times: &mut [Duration], q: f64) -> f64 {
 
 /// Measures the removal of finished executions with output.
 async fn cleanup(home: &Home) -> Vec<Duration> {
-    let mut config = home.engine_config();
+    let mut config = home.engine_settings();
     config.executions.cleanup.is_automatic = false;
     config.executions.cleanup.limits.max_count = 0;
     let engine = ExecutionEngine::new(config).await.unwrap();
@@ -98,7 +98,7 @@ fn main() {
         .unwrap();
     let client = runtime.block_on(connect(&daemon));
     let engine = runtime
-        .block_on(ExecutionEngine::new(home.engine_config()))
+        .block_on(ExecutionEngine::new(home.engine_settings()))
         .unwrap();
     let mut command = Command::new(child_program());
     command

@@ -248,7 +248,7 @@ fn a_store_that_was_set_aside_is_a_warning_until_it_is_removed() {
 fn an_embedded_engine_examines_itself_too() {
     let home = Home::new();
     in_runtime(async {
-        let engine = ExecutionEngine::new(home.engine_config()).await.unwrap();
+        let engine = ExecutionEngine::new(home.engine_settings()).await.unwrap();
         let diagnostics: Vec<Diagnostic> = engine.diagnose().await.unwrap();
         let store = diagnostics
             .iter()

@@ -12,12 +12,12 @@ use escher_client::{
     Timeout,
 };
 use escher_tests::{DEADLINE, Home, Metrics, exec, in_runtime, shell};
-use escherd::{EngineConfig, ExecutionEngine, OnStop, StartError};
+use escherd::{EngineSettings, ExecutionEngine, OnStop, StartError};
 use tokio::sync::mpsc;
 
 /// Starts an engine in the directories of `home`.
 async fn start(home: &Home) -> ExecutionEngine {
-    ExecutionEngine::new(home.engine_config()).await.unwrap()
+    ExecutionEngine::new(home.engine_settings()).await.unwrap()
 }
 
 #[test]
@@ -261,8 +261,11 @@ fn a_second_engine_is_refused_the_directories_and_takes_over_once_the_first_has_
     let gate = home.fifo("gate");
     in_runtime(async {
         let first = start(&home).await;
-        let second = ExecutionEngine::new(home.engine_config()).await;
-        assert!(matches!(second, Err(StartError::InUse(_))), "{second:?}");
+        let second = ExecutionEngine::new(home.engine_settings()).await;
+        assert!(
+            matches!(second, Err(StartError::StateDirInUse(_))),
+            "{second:?}"
+        );
         let text = format!("read line < {}; echo $line; exit 3", gate.name());
         let id = first.execute(shell(&text)).await.unwrap().id;
         first.shutdown(OnStop::Leave).await;
@@ -284,9 +287,9 @@ fn a_second_engine_is_refused_the_directories_and_takes_over_once_the_first_has_
 fn a_missing_launcher_is_an_error_that_names_it() {
     let home = Home::new();
     in_runtime(async {
-        let error = ExecutionEngine::new(EngineConfig {
+        let error = ExecutionEngine::new(EngineSettings {
             launcher: "/no/such/escher-launcher".into(),
-            ..home.engine_config()
+            ..home.engine_settings()
         })
         .await
         .unwrap_err();
@@ -304,7 +307,7 @@ fn a_missing_launcher_is_an_error_that_names_it() {
 fn settings_built_in_code_are_validated_and_can_change() {
     let home = Home::new();
     in_runtime(async {
-        let mut invalid = home.engine_config();
+        let mut invalid = home.engine_settings();
         invalid.executions.max_concurrent_executions = 0;
         let error = ExecutionEngine::new(invalid).await.unwrap_err();
         assert!(matches!(error, StartError::Config(_)), "{error}");

@@ -123,7 +123,7 @@ fn values_that_were_not_measured_are_listed() {
 fn an_embedded_engine_has_the_same_calls() {
     let home = Home::new();
     in_runtime(async {
-        let engine = ExecutionEngine::new(home.engine_config()).await.unwrap();
+        let engine = ExecutionEngine::new(home.engine_settings()).await.unwrap();
         let limits = ResourceLimits {
             tasks_max: Some(1),
             ..ResourceLimits::default()

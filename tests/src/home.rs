@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use escher_client::ExecutionId;
 use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::wire::FIRST_ATTEMPT;
-use escherd::EngineConfig;
+use escherd::EngineSettings;
 use tempfile::TempDir;
 
 use crate::{Fifo, launcher};
@@ -70,13 +70,13 @@ impl Home {
 
     /// The configuration of an engine that runs in this process.
     #[must_use]
-    pub fn engine_config(&self) -> EngineConfig {
-        EngineConfig {
+    pub fn engine_settings(&self) -> EngineSettings {
+        EngineSettings {
             runtime_dir: self.runtime(),
             state_dir: self.state(),
             log_dir: self.logs(),
             launcher: launcher(),
-            ..EngineConfig::default()
+            ..EngineSettings::default()
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::{PathBuf, absolute};
 
 use clap::Parser;
 
-use crate::config::{LoadOptions, OnStop, Override};
+use crate::config::{LoadOptions, OnStop, PathOption};
 
 /// Runs commands for people and programs on this host, each as the user who submits it.
 ///
@@ -66,13 +66,13 @@ Examples:
   escherd --check --config ./escher.toml    validate this configuration";
 
 impl Arguments {
-    /// Returns what these arguments say about the configuration.
+    /// Returns the arguments that the configuration depends on.
     #[must_use]
     pub fn load_options(&self) -> LoadOptions {
         // The path of a program may be relative, as in a shell.
         let launcher = self.launcher.as_ref();
         let launcher = launcher.map(|path| absolute(path).unwrap_or_else(|_| path.clone()));
-        let overrides = [
+        let path_options = [
             ("daemon.socket", "--socket", &self.socket),
             ("daemon.runtime_dir", "--runtime-dir", &self.runtime_dir),
             ("daemon.state_dir", "--state-dir", &self.state_dir),
@@ -84,18 +84,20 @@ impl Arguments {
                 &self.launcher_socket,
             ),
         ];
-        let overrides = overrides.into_iter().filter_map(|(setting, option, path)| {
-            Some(Override {
-                setting,
-                option,
-                path: path.clone()?,
-            })
-        });
+        let path_options = path_options
+            .into_iter()
+            .filter_map(|(setting, option, path)| {
+                Some(PathOption {
+                    setting,
+                    option,
+                    path: path.clone()?,
+                })
+            });
         LoadOptions {
             user: self.user,
             file: self.config.clone(),
             profile: self.profile.clone(),
-            overrides: overrides.collect(),
+            path_options: path_options.collect(),
             on_stop: self.on_stop,
         }
     }

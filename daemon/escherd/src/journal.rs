@@ -1,5 +1,5 @@
-//! The events of executions in the journal: an entry for each, with fields to search for
-//! (systemd.journal-fields(7)). `journalctl ESCHER_EXECUTION_ID=…` shows one execution; the message
+//! Writes the events of executions to the journal: an entry for each event, with fields to search
+//! for (systemd.journal-fields(7)). `journalctl ESCHER_EXECUTION_ID=…` shows one execution; the message
 //! catalog (`systemd/escher.catalog`) explains each kind of entry.
 
 use escher_protocol::message::{Event, EventKind, EventsRequest};
@@ -18,7 +18,7 @@ const CANCEL_REQUESTED: &str = "e80557d31479468490beb47a4ef3a0bd";
 /// `MESSAGE_ID` of an end.
 const FINISHED: &str = "848ff98158534359a683cc8f228a869c";
 
-/// Writes the events of all executions that `engine` can see, from its start until it stops.
+/// Writes the events of all executions in the scope of `engine`, from its start until it stops.
 pub async fn write_events(engine: ExecutionEngine) {
     let Ok(mut events) = engine.events_since_start().await else {
         return;

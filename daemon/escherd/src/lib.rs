@@ -4,23 +4,25 @@
 //!
 //! 1. [`server`] accepts the connection, asks the kernel for the client's identity, and reads the
 //!    frame.
-//! 2. [`api`] turns the request into calls of what follows, and finds out who has the answer:
+//! 2. [`api`] turns the request into calls of what follows, and takes the answer from where it is:
 //!    memory, store or log.
-//! 3. [`authz`] decides. Its permit is a value, which the scheduler demands.
+//! 3. [`authz`] decides whether the request is allowed. Its permit is a value, which the scheduler
+//!    demands.
 //! 4. [`scheduler`], the sole owner of all state, changes the [`execution`].
 //! 5. [`launch`] carries out what the scheduler wants done, by way of the shims.
 //! 6. [`store`] records changes, and answers for executions that have left memory.
 //! 7. [`output`] reads what the command has written.
 //!
-//! [`config`] and [`cli`] make the settings and [`reload`] changes them. [`host`] is the interface
-//! to the host, [`journal`] and [`metrics`] report what happens, and [`doctor`] examines whether
-//! all is well. [`service`] puts everything together; [`systemd_tasks`] keep systemd informed.
+//! [`cli`] parses the command line, [`config`] loads the settings, and [`reload`] changes them.
+//! [`host`] is the interface to the host, [`journal`] and [`metrics`] report what happens, and
+//! [`doctor`] diagnoses problems. [`daemon`] puts everything together; [`systemd_tasks`] keep systemd informed.
 #![forbid(unsafe_code)]
 
 pub mod api;
 pub mod authz;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod doctor;
 pub mod execution;
 pub mod host;
@@ -31,10 +33,9 @@ pub mod output;
 pub mod reload;
 pub mod scheduler;
 pub mod server;
-pub mod service;
 pub mod store;
 mod systemd_tasks;
 
-pub use api::{EventHandlerGuard, Events, ExecutionEngine, Executions, Output, StartError};
-pub use config::{ConfigError, EngineConfig, ExecutionSettings, OnStop, Profile};
+pub use api::{EventHandlerGuard, Events, ExecutionEngine, Executions, OutputChunks, StartError};
+pub use config::{ConfigError, EngineSettings, OnStop, Profile, ReloadableSettings};
 pub use output::{OutputRules, OversizedOutput};

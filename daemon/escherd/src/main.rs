@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use escherd::cli::Arguments;
 use escherd::config::{self, Configuration, LoadOptions};
+use escherd::daemon;
 use escherd::host::logging::{self, LogDestination};
-use escherd::service;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Exit status for an invalid configuration.
@@ -59,7 +59,7 @@ fn serve(
                 _ = interrupt.recv() => {}
             }
         };
-        service::run(options, configuration, log, stop, hangup).await
+        daemon::run(options, configuration, log, stop, hangup).await
     });
     runtime.shutdown_background();
     result

@@ -1,4 +1,4 @@
-//! The configuration while escherd runs, and how it is reloaded.
+//! Reloading: the configuration that is in force while escherd runs, and how it is replaced.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,25 +11,25 @@ use crate::authz::AdminPermit;
 use crate::config::{self, ConfigError, Configuration, ConnectionLimits, LoadOptions};
 use crate::doctor::{self, Audience};
 
-/// The hint of a reload that failed.
+/// The hint with the error of a reload.
 const UNCHANGED: &str = "nothing has changed; `escherctl config check` validates without applying";
 
-/// The active configuration, with the options by which it is loaded again.
+/// The configuration in force, with the options by which it is loaded again.
 #[derive(Debug)]
-pub struct LiveConfiguration {
+pub struct ActiveConfiguration {
     options: LoadOptions,
-    active: Mutex<Configuration>,
-    /// Serialises reloads: two at once would mix what they apply.
+    current: Mutex<Configuration>,
+    /// Held during a reload: two at once would mix what they apply.
     reloading: tokio::sync::Mutex<()>,
 }
 
-impl LiveConfiguration {
-    /// Makes the configuration with which escherd was started the active one.
+impl ActiveConfiguration {
+    /// Puts the configuration with which escherd was started in force.
     #[must_use]
     pub fn new(options: LoadOptions, configuration: Configuration) -> Self {
-        LiveConfiguration {
+        ActiveConfiguration {
             options,
-            active: Mutex::new(configuration),
+            current: Mutex::new(configuration),
             reloading: tokio::sync::Mutex::default(),
         }
     }
@@ -37,23 +37,23 @@ impl LiveConfiguration {
     /// Returns the limits for new connections.
     #[must_use]
     pub fn connection_limits(&self) -> ConnectionLimits {
-        self.active().settings.connections
+        self.current().settings.connections
     }
 
-    /// Lists the active settings, with the origin of each value.
+    /// Lists the settings in force, with the origin of each value.
     #[must_use]
     pub fn list(&self) -> Vec<Setting> {
-        let active = self.active();
-        let settings = active.effective.iter().map(|setting| Setting {
+        let current = self.current();
+        let settings = current.effective.iter().map(|setting| Setting {
             name: setting.name.into(),
             value: setting.value.clone(),
             origin: setting.origin.to_string().into(),
-            live: setting.is_live,
+            live: setting.is_reloadable,
         });
         settings.collect()
     }
 
-    /// Loads the configuration again and applies its live settings.
+    /// Loads the configuration again and applies its reloadable settings.
     ///
     /// # Errors
     /// `invalid-configuration` with all problems; nothing has changed then.
@@ -69,17 +69,17 @@ impl LiveConfiguration {
         reloading.await.map_err(internal)?
     }
 
-    /// Examines what a reload would do, and the permissions of the policy files. Changes nothing.
+    /// Diagnoses what a reload would do, and who can change the policy files. Changes nothing.
     ///
     /// # Errors
     /// `internal` if a task has panicked.
-    pub(crate) async fn examine(&self, audience: Audience) -> Result<Vec<Diagnostic>, ApiError> {
+    pub(crate) async fn diagnose(&self, audience: Audience) -> Result<Vec<Diagnostic>, ApiError> {
         let loaded = self.load().await?;
-        let differences = loaded.map(|loaded| self.active().differences(&loaded));
-        let mut diagnostics = doctor::configuration(&differences, audience);
+        let differences = loaded.map(|loaded| self.current().differences(&loaded));
+        let mut diagnostics = doctor::diagnose_configuration(&differences, audience);
         // A user's own escherd has no policies.
         if !self.options.user {
-            diagnostics.extend(doctor::policies(audience));
+            diagnostics.extend(doctor::diagnose_policies(audience));
         }
         Ok(diagnostics)
     }
@@ -97,16 +97,17 @@ impl LiveConfiguration {
             warn!(%error, "reload failed: invalid configuration, nothing has changed");
             invalid_configuration(&error).with_hint(UNCHANGED)
         })?;
-        let differences = self.active().differences(&loaded);
-        let connections = loaded.settings.connections.max_connections;
-        let executions = loaded.settings.engine.executions;
-        let configured = engine.configure_with_connections(executions, Some(connections));
-        configured.await?;
-        self.active().adopt_live_settings(loaded);
+        let differences = self.current().differences(&loaded);
+        let max_connections = loaded.settings.connections.max_connections;
+        let reloadable = loaded.settings.engine.reloadable;
+        engine
+            .apply_settings(reloadable, Some(max_connections))
+            .await?;
+        self.current().adopt_reloadable_settings(loaded);
         let names = |names: Vec<&'static str>| names.into_iter().map(Into::into).collect();
         let reloaded = Reloaded {
-            applied: names(differences.live),
-            need_restart: names(differences.restart),
+            applied: names(differences.reloadable),
+            need_restart: names(differences.need_restart),
         };
         info!(
             applied = ?reloaded.applied,
@@ -116,8 +117,8 @@ impl LiveConfiguration {
         Ok(reloaded)
     }
 
-    fn active(&self) -> MutexGuard<'_, Configuration> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current(&self) -> MutexGuard<'_, Configuration> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,5 +1,4 @@
-//! Tasks that keep systemd informed: of a start that takes long, of the status, of escherd being
-//! alive.
+//! Tasks that notify systemd: of a start that takes long, of the status, and that escherd is alive.
 
 use std::time::Duration;
 
@@ -37,10 +36,10 @@ pub(crate) async fn extend_start_timeout<T>(start: impl Future<Output = T>) -> T
     }
 }
 
-/// Keeps the line up to date that `systemctl status` shows, until the engine stops.
+/// Updates the line that `systemctl status` shows, until the engine stops.
 pub(crate) async fn update_status(engine: ExecutionEngine) {
-    if systemd::is_listening() {
-        // An error is the engine's end.
+    if systemd::is_notifiable() {
+        // An error means that the engine has stopped.
         let _ = send_changes(&engine).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Cleanup: evicts finished executions from memory, and removes them from the history.
+//! Cleanup: evicts finished executions from memory, and removes the oldest from the history.
 
 use escher_protocol::message::Removed;
 use escher_protocol::{ApiError, Timestamp};
@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::authz::AdminPermit;
-use crate::config::{CleanupSettings, ExecutionSettings};
+use crate::config::{CleanupSettings, ReloadableSettings};
 use crate::scheduler::{Scheduler, SchedulerHandle, Stopped};
 use crate::store::Store;
 
@@ -16,14 +16,14 @@ pub(super) const REMOVAL_BATCH: usize = 1000;
 
 /// Cleans up now, and then at each interval of the current settings, until the engine stops.
 pub(crate) async fn run(
-    mut settings: watch::Receiver<ExecutionSettings>,
+    mut settings: watch::Receiver<ReloadableSettings>,
     scheduler: SchedulerHandle,
     store: Store,
 ) {
-    let mut last = None;
+    let mut last_run = None;
     loop {
         let current = settings.borrow_and_update().cleanup;
-        let due = last.map_or_else(Instant::now, |last: Instant| last + current.interval);
+        let due = last_run.map_or_else(Instant::now, |last: Instant| last + current.interval);
         tokio::select! {
             changed = settings.changed() => match changed {
                 Ok(()) => continue,
@@ -31,7 +31,7 @@ pub(crate) async fn run(
             },
             () = sleep_until(due), if current.is_automatic => {}
         }
-        last = Some(Instant::now());
+        last_run = Some(Instant::now());
         match apply_limits(current, &scheduler, &store).await {
             Ok(Removed { executions: 0, .. }) => {}
             Ok(Removed {
@@ -79,7 +79,7 @@ async fn apply_limits(
         let remove = |scheduler: &mut Scheduler| scheduler.remove_finished(expired);
         let batch = scheduler.call(remove).await?.await.map_err(|_| Stopped)??;
         if batch.executions == 0 {
-            // The store did not remove them. To try again at once would not help.
+            // The store has not removed them, and would not if this tried again at once.
             return Ok(removed);
         }
         removed.executions += batch.executions;

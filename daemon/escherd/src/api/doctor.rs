@@ -5,10 +5,11 @@ use std::time::Duration;
 use escher_protocol::{ApiError, Diagnostic, ErrorCode};
 
 use super::ExecutionEngine;
-use crate::doctor::{self, Audience, Subject};
+use crate::doctor::{self, Audience, EngineSnapshot};
 use crate::scheduler::Scheduler;
 
-/// Timeout for the store to write everything, which takes milliseconds unless something is wrong.
+/// Timeout for the store to write all pending changes. That takes milliseconds unless something is
+/// wrong.
 const STORE_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl ExecutionEngine {
@@ -24,27 +25,28 @@ impl ExecutionEngine {
         let store = &self.core.store;
         let (history_size, flushed) =
             tokio::join!(store.history_size(), store.flush(STORE_FLUSH_TIMEOUT));
-        let subject = Subject {
-            config: self.core.config.clone(),
-            settings: self.settings(),
+        let snapshot = EngineSnapshot {
+            settings_at_start: self.core.settings_at_start.clone(),
+            settings_in_force: self.settings(),
             launcher: self.core.launcher.borrow().clone(),
             counts,
             longest_wait,
-            budget: self.budget(),
+            fd_budget: self.fd_budget(),
             wanted_connections: self.core.fd_shares.wanted_connections(),
             history_size,
             flushed,
         };
         let audience = self.audience();
         // The checks read directories, and a disk may be slow to answer.
-        let checks = tokio::task::spawn_blocking(move || doctor::engine(&subject, audience));
+        let diagnosis =
+            tokio::task::spawn_blocking(move || doctor::diagnose_engine(&snapshot, audience));
         let internal =
             |error: tokio::task::JoinError| ApiError::new(ErrorCode::INTERNAL, error.to_string());
-        checks.await.map_err(internal)
+        diagnosis.await.map_err(internal)
     }
 
-    /// Returns the audience to which this engine's user belongs.
+    /// Returns which diagnostics this engine's user may read.
     pub(crate) fn audience(&self) -> Audience {
-        Audience::from_permit(self.administer().ok().as_ref())
+        Audience::from_permit(self.authorize_admin().ok().as_ref())
     }
 }

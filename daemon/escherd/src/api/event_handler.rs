@@ -1,4 +1,5 @@
-//! Calls a program's function for everything that happens to executions.
+//! Event handlers: functions of a program that are called for everything that happens to
+//! executions.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -49,20 +50,20 @@ impl ExecutionEngine {
         &self,
         handler: impl Fn(ExecutionEvent) + Send + Sync + 'static,
     ) -> Result<EventHandlerGuard, ApiError> {
-        let dispatcher = Dispatcher {
+        let reporter = EventReporter {
             snapshot: self.snapshot().await?,
             engine: self.clone(),
             handler: Arc::new(handler),
             reports: JoinSet::new(),
         };
-        let task = tokio::spawn(dispatcher.run());
+        let task = tokio::spawn(reporter.run());
         Ok(EventHandlerGuard {
             task: task.abort_handle(),
         })
     }
 
     async fn snapshot(&self) -> Result<Snapshot, ApiError> {
-        let newest = EventsRequest {
+        let newest_event = EventsRequest {
             after: Some(u64::MAX),
             follow: false,
         };
@@ -77,7 +78,7 @@ impl ExecutionEngine {
             let running = scheduler.list(scope, &running, u64::MAX, usize::MAX);
             let running: HashSet<_> = running.records.iter().map(|record| record.id).collect();
             Ok(Snapshot {
-                newest_event: scheduler.events(scope, &newest, 0)?.seen,
+                newest_event: scheduler.events(scope, &newest_event, 0)?.seen,
                 tracker: ExecutionTracker::new(running),
             })
         })
@@ -85,27 +86,27 @@ impl ExecutionEngine {
     }
 }
 
-/// What is running, and the events so far, at one moment.
+/// The running executions and the newest event at one moment.
 struct Snapshot {
     /// The sequence number of the newest event.
     newest_event: u64,
     tracker: ExecutionTracker,
 }
 
-/// Reads the events, and spawns a task for each execution to report.
-struct Dispatcher {
+/// Reads the events, and spawns a task for each execution, which calls the handler.
+struct EventReporter {
     snapshot: Snapshot,
     engine: ExecutionEngine,
     handler: Handler,
-    /// Dropped with the dispatcher, which stops all of them.
+    /// Dropped with the reporter, which stops all of them.
     reports: JoinSet<()>,
 }
 
-impl Dispatcher {
+impl EventReporter {
     /// Runs until the engine stops.
     async fn run(mut self) {
         loop {
-            let error = match self.dispatch().await {
+            let error = match self.report_events().await {
                 Ok(()) => return,
                 Err(error) => error,
             };
@@ -121,7 +122,7 @@ impl Dispatcher {
     }
 
     /// Reports the events after the snapshot. Returns at their end.
-    async fn dispatch(&mut self) -> Result<(), ApiError> {
+    async fn report_events(&mut self) -> Result<(), ApiError> {
         let request = EventsRequest {
             after: Some(self.snapshot.newest_event),
             follow: true,

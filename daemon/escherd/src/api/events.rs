@@ -8,10 +8,10 @@ use tokio::sync::watch;
 
 use super::{ExecutionEngine, scheduler_stopped};
 
-/// Most events that are copied from the scheduler at once.
+/// Maximum number of events that are copied from the scheduler at once.
 const MAX_PAGE_EVENTS: usize = 256;
 
-/// A stream of events, in the order in which they happened.
+/// Events of executions, in the order in which they happened.
 #[derive(Debug)]
 pub struct Events {
     engine: ExecutionEngine,
@@ -37,16 +37,16 @@ impl ExecutionEngine {
         })
     }
 
-    /// Returns a watch that changes with every event of any user.
+    /// Returns a watch that changes with every event, of whichever user.
     pub(crate) async fn watch_events(&self) -> Result<watch::Receiver<u64>, ApiError> {
         self.call(|scheduler, _| scheduler.watch_events()).await
     }
 
     /// Returns all events since this engine was started, and then new ones.
     pub(crate) async fn events_since_start(&self) -> Result<Events, ApiError> {
-        let inherited = self.call(|scheduler, _| scheduler.inherited_events());
+        let inherited_events = self.call(|scheduler, _| scheduler.inherited_events());
         self.events(EventsRequest {
-            after: Some(inherited.await?),
+            after: Some(inherited_events.await?),
             follow: true,
         })
         .await
@@ -55,7 +55,7 @@ impl ExecutionEngine {
 
 impl Events {
     /// Returns the next event; `None` at the end, which comes only if the request does not follow.
-    /// An error ends the stream: `events-missed` or `shutting-down`. Cancel-safe.
+    /// Nothing comes after an error, which is `events-missed` or `shutting-down`. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<Event, ApiError>> {
         if self.is_over {
             return None;

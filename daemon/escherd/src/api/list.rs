@@ -1,4 +1,4 @@
-//! Lists of executions, merged from the scheduler's and the store's.
+//! Lists of executions, merged from those in the scheduler and those in the store.
 
 use std::collections::VecDeque;
 
@@ -9,10 +9,10 @@ use super::ExecutionEngine;
 use crate::execution::listed;
 use crate::scheduler::Listed;
 
-/// Most records that are copied from a source at once.
+/// Maximum number of records that are copied from a source at once.
 const MAX_PAGE_RECORDS: usize = 256;
 
-/// A stream of executions, newest first, with long commands cut.
+/// The records of the listed executions, newest first. Long commands are shortened in them.
 #[derive(Debug)]
 pub struct Executions {
     engine: ExecutionEngine,
@@ -21,8 +21,9 @@ pub struct Executions {
     remaining: usize,
     in_memory: Source,
     in_store: Source,
-    /// Numbers of all executions in memory, taken before the store was read. So an execution that
-    /// leaves memory in between is in at least one of the sources, and one in both is listed once.
+    /// Numbers of all executions in memory, taken before the store is read. So an execution that
+    /// leaves memory in between is in at least one of the sources; one in both is listed once,
+    /// because the store's record of an execution in memory is skipped.
     numbers_in_memory: Vec<u64>,
 }
 
@@ -30,7 +31,7 @@ pub struct Executions {
 #[derive(Debug)]
 struct Source {
     page: VecDeque<ExecutionRecord>,
-    /// The next page is below this number.
+    /// The next page has executions with lower numbers than this.
     before: u64,
     is_exhausted: bool,
 }
@@ -62,9 +63,9 @@ impl Source {
 }
 
 impl ExecutionEngine {
-    /// Lists this user's executions that match: a
-    /// [`ListFilter`](escher_protocol::message::ListFilter), or a [`Selection`], which has times of
-    /// submission too.
+    /// Lists this user's executions that match `selection`: a
+    /// [`ListFilter`](escher_protocol::message::ListFilter), or a [`Selection`], which limits the
+    /// times of submission, too.
     pub fn list_executions(&self, selection: impl Into<Selection>) -> Executions {
         let selection = selection.into();
         Executions {
@@ -82,7 +83,7 @@ impl ExecutionEngine {
 }
 
 impl Executions {
-    /// Returns the next record; `None` at the end. An error ends the stream.
+    /// Returns the next record; `None` at the end. Nothing comes after an error.
     pub async fn next(&mut self) -> Option<Result<ExecutionRecord, ApiError>> {
         if self.remaining == 0 {
             return None;

@@ -1,6 +1,6 @@
-//! The directories of an engine, which it locks against others.
+//! The directories of an engine, which it creates and locks against other engines.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -9,12 +9,14 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::start_error::StartError;
-use crate::config::EngineConfig;
+use crate::config::{EngineSettings, user_temporary_dir};
+use crate::host::private_dir::create_private_dir;
 
-/// Directories that are locked for one engine: two on one state directory would corrupt it.
+/// The directories that an engine's settings name, locked: two engines on one state directory would
+/// corrupt it.
 #[derive(Debug)]
 pub(crate) struct LockedDirs {
-    pub(super) config: EngineConfig,
+    pub(super) settings: EngineSettings,
     pub(super) lock: Flock<File>,
 }
 
@@ -23,15 +25,15 @@ impl LockedDirs {
     ///
     /// # Errors
     /// [`StartError::Config`], [`StartError::LogDirectory`], [`StartError::Directory`],
-    /// [`StartError::InUse`].
-    pub(crate) fn lock(config: EngineConfig) -> Result<Self, StartError> {
-        config.validate()?;
-        // First, because the others may be inside it, and it must be private.
-        config.make_log_dir().map_err(StartError::LogDirectory)?;
-        make_directory(&config.runtime_dir, 0o755)?;
-        make_directory(&config.state_dir, 0o700)?;
-        let lock = lock(&config.state_dir)?;
-        Ok(LockedDirs { config, lock })
+    /// [`StartError::StateDirInUse`].
+    pub(crate) fn lock(settings: EngineSettings) -> Result<Self, StartError> {
+        settings.validate()?;
+        // Before the others: they may be in the temporary directory, which has to be created private.
+        create_log_dir(&settings, &user_temporary_dir()).map_err(StartError::LogDirectory)?;
+        create_dir(&settings.runtime_dir, 0o755)?;
+        create_dir(&settings.state_dir, 0o700)?;
+        let lock = lock(&settings.state_dir)?;
+        Ok(LockedDirs { settings, lock })
     }
 }
 
@@ -41,10 +43,37 @@ pub(super) fn directory_error(path: &Path) -> impl FnOnce(io::Error) -> StartErr
     move |source| StartError::Directory { path, source }
 }
 
-fn make_directory(path: &Path, mode: u32) -> Result<(), StartError> {
-    let mut builder = std::fs::DirBuilder::new();
+/// Creates the directory of logs, unless the launcher does. If any directory of the engine is in
+/// `temporary`, creates that first; it must be private.
+fn create_log_dir(settings: &EngineSettings, temporary: &Path) -> io::Result<()> {
+    let mut dirs = [
+        &settings.log_dir,
+        &settings.state_dir,
+        &settings.runtime_dir,
+    ]
+    .into_iter();
+    if dirs.any(|dir| dir.starts_with(temporary)) {
+        create_private_dir(temporary)?;
+    }
+    if settings.launcher_socket.is_some() {
+        // A launcher that is a service may run as another user, and creates its directory itself.
+        return Ok(());
+    }
+    let log_dir = &settings.log_dir;
+    builder(0o750).create(log_dir).map_err(|error| {
+        let message = format!("cannot create the directory {}: {error}", log_dir.display());
+        io::Error::new(error.kind(), message)
+    })
+}
+
+fn create_dir(path: &Path, mode: u32) -> Result<(), StartError> {
+    builder(mode).create(path).map_err(directory_error(path))
+}
+
+fn builder(mode: u32) -> DirBuilder {
+    let mut builder = DirBuilder::new();
     builder.recursive(true).mode(mode);
-    builder.create(path).map_err(directory_error(path))
+    builder
 }
 
 fn lock(state_dir: &Path) -> Result<Flock<File>, StartError> {
@@ -57,7 +86,61 @@ fn lock(state_dir: &Path) -> Result<Flock<File>, StartError> {
         .map_err(directory_error(&path))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
-        Err((_, Errno::EWOULDBLOCK)) => Err(StartError::InUse(state_dir.to_owned())),
+        Err((_, Errno::EWOULDBLOCK)) => Err(StartError::StateDirInUse(state_dir.to_owned())),
         Err((_, error)) => Err(directory_error(&path)(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn log_directory_is_accessible_to_its_group_at_most() {
+        let dir = tempfile::tempdir().unwrap();
+        let temporary = dir.path().join("temporary");
+        let settings = EngineSettings {
+            log_dir: dir.path().join("a/logs"),
+            state_dir: dir.path().join("state"),
+            runtime_dir: dir.path().join("run"),
+            ..EngineSettings::default()
+        };
+        create_log_dir(&settings, &temporary).unwrap();
+        create_log_dir(&settings, &temporary).unwrap();
+        let metadata = fs::metadata(&settings.log_dir).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o027, 0);
+        assert!(!temporary.exists(), "it is not used");
+        let blocked = EngineSettings {
+            log_dir: "/dev/null/logs".into(),
+            ..settings
+        };
+        let error = create_log_dir(&blocked, &temporary).unwrap_err();
+        assert!(error.to_string().contains("/dev/null/logs"), "{error}");
+    }
+
+    #[test]
+    fn temporary_directory_is_private_if_it_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let temporary = dir.path().join("temporary");
+        for (logs, state) in [
+            (temporary.clone(), dir.path().join("state")),
+            (dir.path().join("logs"), temporary.join("state")),
+        ] {
+            let settings = EngineSettings {
+                log_dir: logs,
+                state_dir: state,
+                runtime_dir: dir.path().join("run"),
+                ..EngineSettings::default()
+            };
+            create_log_dir(&settings, &temporary).unwrap();
+            let mode = fs::metadata(&temporary).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o700);
+            fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755)).unwrap();
+            let error = create_log_dir(&settings, &temporary).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+            fs::remove_dir(&temporary).unwrap();
+        }
     }
 }

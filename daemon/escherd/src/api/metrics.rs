@@ -10,12 +10,12 @@ use super::ExecutionEngine;
 use crate::metrics;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Build {
+struct BuildLabels {
     version: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct State {
+struct StateLabels {
     state: &'static str,
 }
 
@@ -35,7 +35,7 @@ impl ExecutionEngine {
         let counts = self.counts().await?;
         let max_pending = self.settings().max_pending_executions;
         let mut registry = metrics::registry();
-        registry.register("build_info", "Version of escherd", build());
+        registry.register("build_info", "Version of escherd", build_info());
         registry.register(
             "executions",
             "Current executions, by state",
@@ -59,20 +59,20 @@ impl ExecutionEngine {
     }
 }
 
-/// Returns the metric `build_info`. It is a gauge, because readers of Prometheus' older format do
-/// not know the type info; they can read everything else as it is.
-fn build() -> Family<Build, Gauge> {
-    let family: Family<Build, Gauge> = Family::default();
+/// Returns the metric `build_info`. It is a gauge and not an info, because parsers of Prometheus'
+/// older text format do not know that type; the other types here are known to them.
+fn build_info() -> Family<BuildLabels, Gauge> {
+    let family: Family<BuildLabels, Gauge> = Family::default();
     let version = env!("CARGO_PKG_VERSION");
-    family.get_or_create(&Build { version }).set(1);
+    family.get_or_create(&BuildLabels { version }).set(1);
     family
 }
 
-fn by_state(values: &[(&'static str, u64)]) -> Family<State, Gauge> {
-    let family: Family<State, Gauge> = Family::default();
+fn by_state(values: &[(&'static str, u64)]) -> Family<StateLabels, Gauge> {
+    let family: Family<StateLabels, Gauge> = Family::default();
     for (state, value) in values {
         let value = i64::try_from(*value).unwrap_or(i64::MAX);
-        family.get_or_create(&State { state }).set(value);
+        family.get_or_create(&StateLabels { state }).set(value);
     }
     family
 }

@@ -1,17 +1,16 @@
 //! The embedding interface: every operation of escher, in process.
 //!
-//! [`ExecutionEngine`] combines the scheduler, the store, the
-//! [shims](crate::launch) and the [logs](crate::output), and answers from whichever has the answer.
-//! It has two kinds of users: programs that embed this crate, and escherd's
-//! [server](crate::server), which uses it on behalf of its clients. `startup` and `shutdown` hold
-//! its life, the other modules its operations.
+//! [`ExecutionEngine`] combines the scheduler, the store, the [shims](crate::launch) and the
+//! [logs](crate::output), and answers from whichever has the answer. It is used by programs that
+//! embed this crate, and by escherd's [server](crate::server) on behalf of its clients. `startup`
+//! and `shutdown` begin and end its life; the other modules are its operations.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use escher_protocol::{Command, ExecutionRequest};
-//! use escherd::{EngineConfig, ExecutionEngine};
+//! use escherd::{EngineSettings, ExecutionEngine};
 //!
-//! let engine = ExecutionEngine::new(EngineConfig::default()).await?;
+//! let engine = ExecutionEngine::new(EngineSettings::default()).await?;
 //! let request = ExecutionRequest {
 //!     command: Command::Shell { text: "echo hi; exit 3".into(), shell: None },
 //!     ..ExecutionRequest::default()
@@ -29,7 +28,6 @@ mod doctor;
 mod event_handler;
 mod events;
 mod list;
-mod locate;
 mod locked_dirs;
 mod metrics;
 mod output;
@@ -39,12 +37,13 @@ mod result;
 mod shutdown;
 mod start_error;
 mod startup;
+mod target;
 
 pub use event_handler::EventHandlerGuard;
 pub use events::Events;
 pub use list::Executions;
 pub(crate) use locked_dirs::LockedDirs;
-pub use output::Output;
+pub use output::OutputChunks;
 pub use result::{ResultPart, ResultReader};
 pub(crate) use shutdown::SHUTDOWN_STEP_TIMEOUT;
 pub use start_error::StartError;
@@ -60,15 +59,15 @@ use tokio::sync::watch;
 use tracing::debug;
 
 use crate::authz::{AdminPermit, Authorizer, Caller, Scope, ServedUsers};
-use crate::config::{ConfigError, EngineConfig, ExecutionSettings};
+use crate::config::{ConfigError, EngineSettings, ReloadableSettings};
 use crate::execution::{StdinReply, Write};
 use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::LauncherState;
 use crate::scheduler::{self, Counts, Scheduler, SchedulerHandle};
 use crate::store::Store;
-use locate::Located;
 use shutdown::ShutdownHandles;
 use startup::scheduler_settings;
+use target::ActionResult;
 
 /// Runs commands and answers questions about them. Cheap to clone; clones share everything.
 ///
@@ -90,29 +89,27 @@ pub struct ExecutionEngine {
 /// The state that all users of an engine share.
 #[derive(Debug)]
 struct Core {
-    /// The configuration at the start.
-    config: EngineConfig,
+    settings_at_start: EngineSettings,
     scheduler: SchedulerHandle,
     store: Store,
     metrics: scheduler::SchedulerMetrics,
     fd_shares: FdShares,
     authorizer: Authorizer,
-    /// The settings in force.
-    settings: watch::Sender<ExecutionSettings>,
+    settings_in_force: watch::Sender<ReloadableSettings>,
     /// The connected launcher, if there is one.
     launcher: watch::Receiver<Option<LauncherState>>,
     /// Taken by the shutdown.
     shutdown_handles: Mutex<Option<ShutdownHandles>>,
 }
 
-/// Returns all problems of a configuration as an error of one line.
+/// Returns all problems of a configuration as one error, whose message is a single line.
 pub(crate) fn invalid_configuration(error: &ConfigError) -> ApiError {
     let problems: Vec<String> = error.problems().iter().map(ToString::to_string).collect();
     let message = format!("invalid configuration: {}", problems.join("; "));
     ApiError::new(ErrorCode::INVALID_CONFIGURATION, message)
 }
 
-/// Converts the loss of an answer from the scheduler: it has stopped.
+/// Returns the error of an answer that does not come, because the scheduler has stopped.
 fn scheduler_stopped<E>(_: E) -> ApiError {
     scheduler::Stopped.into()
 }
@@ -139,20 +136,23 @@ impl ExecutionEngine {
         }
     }
 
-    /// Authenticates a peer and returns the engine for its user.
+    /// Authenticates a peer. Returns the same engine for its user.
     ///
     /// # Errors
     /// `permission-denied` if the peer may not use this escherd, and failures of the user database.
-    pub(crate) async fn admit(&self, credentials: PeerCredentials) -> Result<Self, ApiError> {
+    pub(crate) async fn authenticate(
+        &self,
+        credentials: PeerCredentials,
+    ) -> Result<Self, ApiError> {
         let caller = self.core.authorizer.authenticate(credentials).await?;
         Ok(self.on_behalf_of(caller))
     }
 
-    /// Returns the permission for operations that concern all users.
+    /// Authorizes operations that affect all users.
     ///
     /// # Errors
     /// `permission-denied` if the caller is neither root nor the engine's own user.
-    pub(crate) fn administer(&self) -> Result<AdminPermit, ApiError> {
+    pub(crate) fn authorize_admin(&self) -> Result<AdminPermit, ApiError> {
         self.core.authorizer.authorize_admin(&self.caller)
     }
 
@@ -162,11 +162,11 @@ impl ExecutionEngine {
     /// `invalid-request`, `unsupported`, `key-conflict`, `limit-unenforceable`, `queue-full`,
     /// `permission-denied`, `unknown-user`, `store-unavailable`, `shutting-down`.
     pub async fn execute(&self, request: ExecutionRequest) -> Result<Submitted, ApiError> {
-        let answer = self.submit(request).await;
-        if let Err(error) = &answer {
+        let result = self.submit(request).await;
+        if let Err(error) = &result {
             self.core.metrics.count_refused(error);
         }
-        answer
+        result
     }
 
     async fn submit(&self, request: ExecutionRequest) -> Result<Submitted, ApiError> {
@@ -180,8 +180,8 @@ impl ExecutionEngine {
         let submit = move |scheduler: &mut Scheduler, _: &Scope| {
             scheduler.submit(permit, request, Timestamp::now())
         };
-        let answer = self.call(submit).await??;
-        answer.await.map_err(scheduler_stopped)?
+        let receiver = self.call(submit).await??;
+        receiver.await.map_err(scheduler_stopped)?
     }
 
     /// Returns what is known about an execution now.
@@ -190,9 +190,9 @@ impl ExecutionEngine {
     /// `not-found` and `ambiguous`; `internal` if the store cannot be read; `shutting-down`.
     pub async fn get_status(&self, target: impl Into<Target>) -> Result<ExecutionRecord, ApiError> {
         let status = |scheduler: &mut Scheduler, number| scheduler.status(number);
-        match self.locate(target.into(), status).await? {
-            Located::InScheduler(record) => record.await.map_err(scheduler_stopped),
-            Located::InStore(record) => Ok(*record),
+        match self.act_on(target.into(), status).await? {
+            ActionResult::Done(receiver) => receiver.await.map_err(scheduler_stopped),
+            ActionResult::OnlyInStore(record) => Ok(*record),
         }
     }
 
@@ -205,13 +205,14 @@ impl ExecutionEngine {
         target: impl Into<Target>,
     ) -> Result<ExecutionRecord, ApiError> {
         let wait = |scheduler: &mut Scheduler, number| scheduler.wait(number);
-        match self.locate(target.into(), wait).await? {
-            Located::InScheduler(record) => record.await.map_err(scheduler_stopped),
-            Located::InStore(record) => Ok(*record),
+        match self.act_on(target.into(), wait).await? {
+            ActionResult::Done(receiver) => receiver.await.map_err(scheduler_stopped),
+            ActionResult::OnlyInStore(record) => Ok(*record),
         }
     }
 
-    /// Begins to end an execution. Returns without waiting for the end.
+    /// Cancels an execution: withdraws it if it is pending, else begins the kill ladder. Returns
+    /// without waiting for its end.
     ///
     /// # Errors
     /// As [`ExecutionEngine::get_status`].
@@ -224,9 +225,9 @@ impl ExecutionEngine {
         let cancel = move |scheduler: &mut Scheduler, number| {
             scheduler.cancel(&scope, number, mode, Timestamp::now())
         };
-        match self.locate(target.into(), cancel).await? {
-            Located::InScheduler(outcome) => outcome.await.map_err(scheduler_stopped)?,
-            Located::InStore(record) => Ok(CancelOutcome::AlreadyFinished(record.status)),
+        match self.act_on(target.into(), cancel).await? {
+            ActionResult::Done(receiver) => receiver.await.map_err(scheduler_stopped)?,
+            ActionResult::OnlyInStore(record) => Ok(CancelOutcome::AlreadyFinished(record.status)),
         }
     }
 
@@ -237,17 +238,17 @@ impl ExecutionEngine {
     /// that is not a signal.
     pub async fn signal(&self, target: impl Into<Target>, signal: i32) -> Result<(), ApiError> {
         let send = move |scheduler: &mut Scheduler, number| scheduler.signal(number, signal);
-        match self.locate(target.into(), send).await? {
-            Located::InScheduler(sent) => sent,
-            Located::InStore(record) => {
+        match self.act_on(target.into(), send).await? {
+            ActionResult::Done(result) => result,
+            ActionResult::OnlyInStore(record) => {
                 scheduler::check_signal(signal)?;
                 Err(scheduler::not_running(record.number, record.status))
             }
         }
     }
 
-    /// Writes to a command's standard input. Waits until the shim has the bytes and returns how
-    /// many bytes of the input it has in total.
+    /// Writes to a command's standard input. Waits until the shim has the bytes, and returns how
+    /// many bytes of input it has received in total.
     ///
     /// # Errors
     /// As [`ExecutionEngine::get_status`]; `stdin-closed` if the command accepts no more input;
@@ -261,9 +262,9 @@ impl ExecutionEngine {
             return Err(ApiError::new(ErrorCode::INVALID_REQUEST, message));
         }
         let write = move |scheduler: &mut Scheduler, number| scheduler.write_stdin(number, write);
-        match self.locate(target.into(), write).await? {
-            Located::InScheduler(reply) => reply.await.map_err(scheduler_stopped)?,
-            Located::InStore(record) => {
+        match self.act_on(target.into(), write).await? {
+            ActionResult::Done(receiver) => receiver.await.map_err(scheduler_stopped)?,
+            ActionResult::OnlyInStore(record) => {
                 let message = format!("execution {} is {}", record.number, record.status);
                 Err(ApiError::new(ErrorCode::STDIN_CLOSED, message))
             }
@@ -302,8 +303,8 @@ impl ExecutionEngine {
         self.core.authorizer.served_users()
     }
 
-    /// Returns how many descriptors there are for what.
-    pub(crate) fn budget(&self) -> FdBudget {
+    /// Returns how many executions, connections and open logs the limit on open files allows.
+    pub(crate) fn fd_budget(&self) -> FdBudget {
         self.core.fd_shares.budget()
     }
 
@@ -315,33 +316,32 @@ impl ExecutionEngine {
 
     /// Returns the settings in force.
     #[must_use]
-    pub fn settings(&self) -> ExecutionSettings {
-        *self.core.settings.borrow()
+    pub fn settings(&self) -> ReloadableSettings {
+        *self.core.settings_in_force.borrow()
     }
 
-    /// Applies new settings. Running commands keep the settings that they were started
-    /// with.
+    /// Applies new settings. Running commands keep the settings that they were started with.
     ///
     /// # Errors
-    /// `invalid-configuration` for invalid values, and nothing has changed; `shutting-down`.
-    pub async fn configure(&self, settings: ExecutionSettings) -> Result<(), ApiError> {
+    /// `invalid-configuration` for invalid values; nothing is changed then. `shutting-down`.
+    pub async fn configure(&self, settings: ReloadableSettings) -> Result<(), ApiError> {
         settings
             .validate()
             .map_err(|error| invalid_configuration(&error))?;
-        self.configure_with_connections(settings, None).await
+        self.apply_settings(settings, None).await
     }
 
-    /// Puts checked settings in force, in a process that serves at most `connections` connections
+    /// Applies validated settings, in a process that serves at most `max_connections` connections
     /// from now on; `None`: as many as before.
-    pub(crate) async fn configure_with_connections(
+    pub(crate) async fn apply_settings(
         &self,
-        settings: ExecutionSettings,
-        connections: Option<usize>,
+        settings: ReloadableSettings,
+        max_connections: Option<usize>,
     ) -> Result<(), ApiError> {
-        let executions = settings.max_concurrent_executions;
-        let budget = self.core.fd_shares.change(executions, connections);
-        self.core.settings.send_replace(settings);
-        let settings = scheduler_settings(&self.core.config, &settings, budget);
+        let max_executions = settings.max_concurrent_executions;
+        let budget = self.core.fd_shares.change(max_executions, max_connections);
+        self.core.settings_in_force.send_replace(settings);
+        let settings = scheduler_settings(&self.core.settings_at_start, &settings, budget);
         self.call(move |scheduler, _| scheduler.configure(settings))
             .await
     }

@@ -11,21 +11,21 @@ use escher_protocol::{
 };
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::locate::Located;
+use super::target::ActionResult;
 use super::{ExecutionEngine, scheduler_stopped};
 use crate::output::OutputReader;
 use crate::scheduler::{Progress, Scheduler};
 
-/// A stream of a command's output, in the order of arrival.
+/// A command's output, chunk by chunk, in the order of arrival.
 #[derive(Debug)]
-pub struct Output {
+pub struct OutputChunks {
     engine: ExecutionEngine,
     id: ExecutionId,
     reader: OutputReader,
     progress: watch::Receiver<Progress>,
     /// The progress up to which the log may be read.
     known: Progress,
-    /// The offset at which the stream ends at the latest.
+    /// The offset at which the requested range ends.
     stop: u64,
     /// Whether to continue until the execution is finished.
     follow: bool,
@@ -44,8 +44,8 @@ impl ExecutionEngine {
         &self,
         target: impl Into<Target>,
         range: OutputRange,
-    ) -> Result<Output, ApiError> {
-        self.output(target.into(), range, false).await
+    ) -> Result<OutputChunks, ApiError> {
+        self.read_output(target.into(), range, false).await
     }
 
     /// Reads the output that exists and new output, until the execution is finished. If
@@ -57,8 +57,8 @@ impl ExecutionEngine {
         &self,
         target: impl Into<Target>,
         range: OutputRange,
-    ) -> Result<Output, ApiError> {
-        self.output(target.into(), range, true).await
+    ) -> Result<OutputChunks, ApiError> {
+        self.read_output(target.into(), range, true).await
     }
 
     /// Returns the path of an execution's log. The file exists once the command has written
@@ -70,12 +70,14 @@ impl ExecutionEngine {
         Ok(to_path(&self.get_status(target).await?.log_path))
     }
 
-    pub(crate) async fn output(
+    /// Reads output: with `follow` as [`ExecutionEngine::follow`], without as
+    /// [`ExecutionEngine::read_logs`].
+    pub(crate) async fn read_output(
         &self,
         target: Target,
         range: OutputRange,
         follow: bool,
-    ) -> Result<Output, ApiError> {
+    ) -> Result<OutputChunks, ApiError> {
         let (record, mut progress) = self.watch_progress(target).await?;
         let open_log = self.reserve_open_logs(1)?;
         if !self.settings().output.stream {
@@ -92,12 +94,13 @@ impl ExecutionEngine {
         let length_now = reader.open().await?;
         let mut known = *progress.borrow_and_update();
         if !known.finished || known.log_bytes == u64::MAX {
-            // The shim has not reported a length, or nobody counted the bytes.
+            // The shim has not reported a length yet, or the execution is lost and the bytes were
+            // not counted.
             known.log_bytes = length_now;
         }
         reader.seek(range.start, known.log_bytes).await?;
         let length = range.length.unwrap_or(u64::MAX);
-        Ok(Output {
+        Ok(OutputChunks {
             engine: self.clone(),
             id: record.id,
             stop: reader.offset().saturating_add(length),
@@ -116,11 +119,11 @@ impl ExecutionEngine {
         &self,
         target: Target,
     ) -> Result<(ExecutionRecord, watch::Receiver<Progress>), ApiError> {
-        let follow = |scheduler: &mut Scheduler, number| scheduler.follow(number);
-        match self.locate(target, follow).await? {
-            Located::InScheduler(Some(followed)) => Ok(followed),
-            Located::InScheduler(None) => Err(scheduler_stopped(())),
-            Located::InStore(record) => {
+        let watch = |scheduler: &mut Scheduler, number| scheduler.follow(number);
+        match self.act_on(target, watch).await? {
+            ActionResult::Done(Some(record_and_watch)) => Ok(record_and_watch),
+            ActionResult::Done(None) => Err(scheduler_stopped(())),
+            ActionResult::OnlyInStore(record) => {
                 let progress = Progress::for_finished(&record);
                 Ok((*record, watch::Sender::new(progress).subscribe()))
             }
@@ -140,8 +143,8 @@ impl ExecutionEngine {
     }
 }
 
-impl Output {
-    /// Returns the next chunk; `None` at the end. An error ends the stream. Cancel-safe.
+impl OutputChunks {
+    /// Returns the next chunk; `None` at the end. Nothing comes after an error. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<OutputChunk, ApiError>> {
         if self.is_over {
             return None;
@@ -168,6 +171,7 @@ impl Output {
         }
     }
 
+    /// Waits until the log has grown or the execution is finished.
     async fn wait_for_more(&mut self) -> Result<(), ApiError> {
         let (id, seen) = (self.id, self.known.log_bytes);
         let watch = move |scheduler: &mut Scheduler| scheduler.watch_output(id, seen);

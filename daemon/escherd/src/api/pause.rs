@@ -2,13 +2,13 @@
 
 use escher_protocol::{ApiError, Target};
 
-use super::locate::Located;
+use super::target::ActionResult;
 use super::{ExecutionEngine, scheduler_stopped};
 use crate::scheduler::{self, Scheduler};
 
 impl ExecutionEngine {
-    /// Stops all processes of an execution until it is resumed or ended. Its timeout goes on.
-    /// Returns once they are stopped, at once if they were.
+    /// Stops all processes of an execution until it is resumed or ended. Its timeout still runs.
+    /// Returns once they are stopped.
     ///
     /// # Errors
     /// As [`ExecutionEngine::get_status`]; `not-running`; `cannot-pause` if the command
@@ -27,9 +27,11 @@ impl ExecutionEngine {
 
     async fn set_paused(&self, target: Target, paused: bool) -> Result<(), ApiError> {
         let pause = move |scheduler: &mut Scheduler, number| scheduler.pause(number, paused);
-        match self.locate(target, pause).await? {
-            Located::InScheduler(reply) => reply.await.map_err(scheduler_stopped)?,
-            Located::InStore(record) => Err(scheduler::not_running(record.number, record.status)),
+        match self.act_on(target, pause).await? {
+            ActionResult::Done(receiver) => receiver.await.map_err(scheduler_stopped)?,
+            ActionResult::OnlyInStore(record) => {
+                Err(scheduler::not_running(record.number, record.status))
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use escher_protocol::message::{Removed, Selection};
 use escher_protocol::{ApiError, Target};
 
 use super::cleanup::{self, REMOVAL_BATCH};
-use super::locate::Located;
+use super::target::ActionResult;
 use super::{ExecutionEngine, scheduler_stopped};
 use crate::scheduler::Scheduler;
 
@@ -15,15 +15,15 @@ impl ExecutionEngine {
     /// As [`ExecutionEngine::get_status`]; `not-finished`; `store-unavailable`.
     pub async fn remove_execution(&self, target: impl Into<Target>) -> Result<Removed, ApiError> {
         let remove = |scheduler: &mut Scheduler, number| scheduler.remove_one(number);
-        let removed = match self.locate(target.into(), remove).await? {
-            Located::InScheduler(removed) => removed?,
-            Located::InStore(record) => {
+        let receiver = match self.act_on(target.into(), remove).await? {
+            ActionResult::Done(receiver) => receiver?,
+            ActionResult::OnlyInStore(record) => {
                 let number = record.number;
                 self.call(move |scheduler, _| scheduler.remove_finished(vec![number]))
                     .await?
             }
         };
-        removed.await.map_err(scheduler_stopped)?
+        receiver.await.map_err(scheduler_stopped)?
     }
 
     /// Removes all finished executions of this user that match. Unfinished executions are skipped,
@@ -47,24 +47,24 @@ impl ExecutionEngine {
                 return Ok(total);
             };
             before = last;
-            let removed = self
+            let receiver = self
                 .call(move |scheduler, _| scheduler.remove_finished(numbers))
                 .await?;
-            let removed = removed.await.map_err(scheduler_stopped)??;
+            let removed = receiver.await.map_err(scheduler_stopped)??;
             total.executions += removed.executions;
             total.log_bytes += removed.log_bytes;
         }
     }
 
     /// Cleans up now, over all users: evicts executions from memory whose retention is over, and
-    /// removes those beyond the history's limits, as happens by itself where `enable_auto_cleanup`
-    /// is on. Returns the totals of removed executions.
+    /// removes those beyond the history's limits. If `enable_auto_cleanup` is on, this happens
+    /// regularly by itself. Returns what was removed.
     ///
     /// # Errors
-    /// `permission-denied` for all but root and the engine's own user; `internal` if the
+    /// `permission-denied` for users other than root and the engine's own; `internal` if the
     /// store cannot be read; `store-unavailable`; `shutting-down`.
     pub async fn cleanup_old_executions(&self) -> Result<Removed, ApiError> {
-        let permit = self.administer()?;
+        let permit = self.authorize_admin()?;
         let settings = self.settings().cleanup;
         cleanup::clean_up(permit, settings, &self.core.scheduler, &self.core.store).await
     }

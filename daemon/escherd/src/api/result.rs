@@ -17,7 +17,7 @@ use crate::output::{Excerpt, ExcerptPart, OutputReader};
 pub struct ResultReader {
     record: ExecutionRecord,
     excerpts: VecDeque<(OutputStream, Excerpt)>,
-    /// Streams that are left out as a whole.
+    /// The omissions of streams that are left out as a whole.
     omitted: VecDeque<Omission>,
     _open_logs: OwnedSemaphorePermit,
 }
@@ -49,7 +49,8 @@ impl ExecutionEngine {
         Ok(result)
     }
 
-    /// Does the same part by part, so that the output need not fit in memory.
+    /// Returns the same as [`ExecutionEngine::get_result`] part by part, so that the output need not
+    /// fit in memory.
     ///
     /// # Errors
     /// As [`ExecutionEngine::get_result`].

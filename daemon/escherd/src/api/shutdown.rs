@@ -17,11 +17,11 @@ use crate::scheduler::SchedulerHandle;
 /// answers to clients.
 pub(crate) const SHUTDOWN_STEP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Handles that an engine holds until its shutdown.
+/// What an engine holds until its shutdown.
 #[derive(Debug)]
 pub(super) struct ShutdownHandles {
-    /// The lock of the state directory.
-    pub(super) _lock: Flock<File>,
+    /// Released when dropped.
+    pub(super) _state_dir_lock: Flock<File>,
     /// The task that owns the connection to the launcher.
     pub(super) launch_task: JoinHandle<()>,
 }
@@ -56,7 +56,10 @@ impl ExecutionEngine {
         let handles = handles
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .take();
-        if let Some(ShutdownHandles { launch_task, _lock }) = handles
+        if let Some(ShutdownHandles {
+            launch_task,
+            _state_dir_lock,
+        }) = handles
             && timeout(SHUTDOWN_STEP_TIMEOUT, launch_task).await.is_err()
         {
             warn!("the launcher did not end in time");

@@ -23,12 +23,12 @@ pub enum StartError {
         /// The error of the system.
         source: io::Error,
     },
-    /// The directory of the logs cannot be created, or is not as private as it must be.
+    /// The directory of logs cannot be created, or the temporary directory is not private.
     #[error("{0}")]
     LogDirectory(#[source] io::Error),
     /// Another engine uses the state directory.
     #[error("another escherd uses the state directory {0}")]
-    InUse(PathBuf),
+    StateDirInUse(PathBuf),
     /// The launcher cannot be started or reached.
     #[error(transparent)]
     Launcher(#[from] LaunchError),
@@ -41,7 +41,7 @@ pub enum StartError {
     /// The user of this process cannot be determined.
     #[error("cannot determine the user of this process: {0}")]
     Identity(#[source] io::Error),
-    /// The user database or the store cannot be read, or this user does not exist.
+    /// The user database or the store cannot be read, or this user is not served.
     #[error(transparent)]
-    Unanswered(#[from] ApiError),
+    Api(#[from] ApiError),
 }

@@ -15,8 +15,8 @@ use super::shutdown::ShutdownHandles;
 use super::start_error::StartError;
 use super::{Core, ExecutionEngine};
 use crate::authz::{Authorizer, Caller, ServedUsers};
-use crate::config::{EngineConfig, ExecutionSettings};
-use crate::host::boot_id::Boot;
+use crate::config::{EngineSettings, ReloadableSettings};
+use crate::host::boot_id::BootIds;
 use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::{
     self, Adoption, LaunchError, LauncherConnection, LauncherSettings, LauncherSource,
@@ -29,69 +29,82 @@ use crate::store::{self, CommitOutcome, LoadedState, Store, StoreSettings};
 /// the disk is full.
 const RECOVERY_COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Returns the scheduler's settings for `config` and the settings in force.
+/// Returns the scheduler's part of the settings: of those at the start and of those in force.
 pub(super) fn scheduler_settings(
-    config: &EngineConfig,
-    settings: &ExecutionSettings,
+    at_start: &EngineSettings,
+    in_force: &ReloadableSettings,
     budget: FdBudget,
 ) -> SchedulerSettings {
     SchedulerSettings {
-        request: settings.request,
+        request: in_force.request,
         max_concurrent: budget.executions,
-        max_pending: settings.max_pending_executions,
-        max_pending_bytes: settings.max_pending_bytes,
-        max_in_memory: settings.max_in_memory_executions,
-        log_dir: config.log_dir.clone(),
-        log_limits: settings.log_limits,
-        output_limit: (settings.output.oversized == OversizedOutput::Fail)
-            .then_some(settings.output.max_bytes),
-        durability: config.durability,
+        max_pending: in_force.max_pending_executions,
+        max_pending_bytes: in_force.max_pending_bytes,
+        max_in_memory: in_force.max_in_memory_executions,
+        log_dir: at_start.log_dir.clone(),
+        log_limits: in_force.log_limits,
+        output_limit: (in_force.output.oversized == OversizedOutput::Fail)
+            .then_some(in_force.output.max_bytes),
+        durability: at_start.durability,
     }
 }
 
-fn launcher_settings(config: &EngineConfig) -> LauncherSettings {
+fn launcher_settings(settings: &EngineSettings) -> LauncherSettings {
     LauncherSettings {
-        source: match &config.launcher_socket {
+        source: match &settings.launcher_socket {
             Some(socket) => LauncherSource::Socket(socket.clone()),
-            None => LauncherSource::Program(config.launcher.clone()),
+            None => LauncherSource::Program(settings.launcher.clone()),
         },
-        log_dir: config.log_dir.clone(),
-        state_dir: config.state_dir.clone(),
-        runtime_dir: config.runtime_dir.clone(),
-        warm_shims: config.warm_shims,
+        log_dir: settings.log_dir.clone(),
+        state_dir: settings.state_dir.clone(),
+        runtime_dir: settings.runtime_dir.clone(),
+        warm_shims: settings.warm_shims,
     }
 }
 
-impl LockedDirs {
-    /// Starts an engine on these directories, in a process that serves at most `connections`
-    /// connections.
+impl ExecutionEngine {
+    /// Creates an engine in this process, on directories that no other engine uses, and takes over
+    /// the waiting, running and finished executions of an earlier engine on them. It starts the
+    /// launcher, or connects to it.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub(crate) async fn start_engine(
-        self,
-        connections: usize,
-    ) -> Result<ExecutionEngine, StartError> {
-        let LockedDirs { config, lock } = self;
-        let settings = config.executions;
-        let fd_shares = FdShares::new(settings.max_concurrent_executions, connections);
-        let boot = Boot::read(&config.state_dir).map_err(directory_error(&config.state_dir))?;
-        let (outcome_sender, outcomes) = mpsc::unbounded_channel();
-        let (store, loaded) = open_store(&config, outcome_sender).await?;
-        let launcher = launcher_settings(&config);
-        let connection = connect_to_launcher(&launcher).await?;
-        let authorizer = Authorizer::new(match connection.as_ref().map(LauncherConnection::uid) {
-            // A launcher that comes later must be root's: see `launch::run`.
+    pub async fn new(settings: EngineSettings) -> Result<Self, StartError> {
+        ExecutionEngine::start(LockedDirs::lock(settings)?, 0).await
+    }
+
+    /// Starts an engine on directories that are locked for it, in a process that serves at most
+    /// `max_connections` connections.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub(crate) async fn start(
+        directories: LockedDirs,
+        max_connections: usize,
+    ) -> Result<Self, StartError> {
+        let LockedDirs { settings, lock } = directories;
+        let reloadable = settings.reloadable;
+        let fd_shares = FdShares::new(reloadable.max_concurrent_executions, max_connections);
+        let boot_ids =
+            BootIds::read(&settings.state_dir).map_err(directory_error(&settings.state_dir))?;
+        let (commit_outcome_sender, commit_outcomes) = mpsc::unbounded_channel();
+        let (store, loaded) = open_store(&settings, commit_outcome_sender).await?;
+        let launcher_settings = launcher_settings(&settings);
+        let connection = connect_to_launcher(&launcher_settings).await?;
+        let launcher_uid = connection.as_ref().map(LauncherConnection::uid);
+        let authorizer = Authorizer::new(match launcher_uid {
+            // If there is no launcher yet, it is a service that runs as root: `launch::run` accepts
+            // no other.
             None | Some(0) => ServedUsers::All,
             Some(uid) => ServedUsers::Only(uid),
         });
-        let own = Caller::own_credentials().map_err(StartError::Identity)?;
-        let caller = authorizer.authenticate(own).await?;
-        let (adoption, mut recovered) = recover(&launcher, loaded, &store).await?;
-        recovered.rebooted = boot.has_rebooted();
-        recovered.on_boot = config.on_boot;
+        let own_credentials = Caller::own_credentials().map_err(StartError::Identity)?;
+        let caller = authorizer.authenticate(own_credentials).await?;
+        let (adoption, mut recovered) = recover(&launcher_settings, loaded, &store).await?;
+        recovered.rebooted = boot_ids.has_rebooted();
+        recovered.on_boot = settings.on_boot;
         let mut scheduler = Scheduler::restore(
-            scheduler_settings(&config, &settings, fd_shares.budget()),
+            scheduler_settings(&settings, &reloadable, fd_shares.budget()),
             recovered,
             Timestamp::now(),
         );
@@ -99,37 +112,38 @@ impl LockedDirs {
         scheduler.set_controllers(abilities.and_then(|abilities| abilities.cgroups));
         let metrics = scheduler.metrics();
         let writer = store.clone();
-        let (scheduler, effects) =
-            scheduler::start(scheduler, outcomes, move |entries| writer.write(entries));
-        let (launcher_state, connected_launcher) = watch::channel(None);
+        let (scheduler, effects) = scheduler::start(scheduler, commit_outcomes, move |entries| {
+            writer.write(entries)
+        });
+        let (launcher_sender, launcher) = watch::channel(None);
         let launch_task = tokio::spawn(launch::run(
-            launcher,
+            launcher_settings,
             connection,
             adoption,
             scheduler.clone(),
             effects,
-            launcher_state,
+            launcher_sender,
         ));
-        await_recovery_commit(&scheduler, boot).await;
+        await_recovery_commit(&scheduler, boot_ids).await;
 
-        let (settings, settings_changes) = watch::channel(settings);
+        let (reloadable, reloadable_changes) = watch::channel(reloadable);
         tokio::spawn(cleanup::run(
-            settings_changes,
+            reloadable_changes,
             scheduler.clone(),
             store.clone(),
         ));
         let scope = Arc::new(authorizer.scope(&caller));
         let core = Core {
-            config,
+            settings_at_start: settings,
             scheduler,
             store,
             metrics,
             fd_shares,
             authorizer,
-            settings,
-            launcher: connected_launcher,
+            settings_in_force: reloadable,
+            launcher,
             shutdown_handles: Mutex::new(Some(ShutdownHandles {
-                _lock: lock,
+                _state_dir_lock: lock,
                 launch_task,
             })),
         };
@@ -141,64 +155,54 @@ impl LockedDirs {
     }
 }
 
-impl ExecutionEngine {
-    /// Creates an engine in this process, on directories that no other engine uses, and takes over
-    /// the waiting, running and finished executions of an earlier engine on them. It starts the
-    /// launcher, or connects to it.
-    ///
-    /// # Errors
-    /// See [`StartError`].
-    pub async fn new(config: EngineConfig) -> Result<Self, StartError> {
-        LockedDirs::lock(config)?.start_engine(0).await
-    }
-}
-
 /// Opens the store, on a thread of its own: that may take long if the store is large or damaged.
 async fn open_store(
-    config: &EngineConfig,
-    outcomes: mpsc::UnboundedSender<Vec<(u64, CommitOutcome)>>,
+    settings: &EngineSettings,
+    commit_outcomes: mpsc::UnboundedSender<Vec<(u64, CommitOutcome)>>,
 ) -> Result<(Store, LoadedState), StartError> {
-    let path = config.state_dir.join(store::FILE_NAME);
-    let settings = StoreSettings {
-        durability: config.durability,
+    let path = settings.state_dir.join(store::FILE_NAME);
+    let store_settings = StoreSettings {
+        durability: settings.durability,
         max_events: scheduler::MAX_KEPT_EVENTS,
     };
-    let opened = tokio::task::spawn_blocking(move || {
-        store::open(&path, settings, move |committed| {
+    let opening = tokio::task::spawn_blocking(move || {
+        store::open(&path, store_settings, move |outcomes| {
             // Sending fails only while the engine is stopping.
-            let _ = outcomes.send(committed);
+            let _ = commit_outcomes.send(outcomes);
         })
     });
-    let opened = opened.await;
-    // The store has logged its notices.
-    let (store, loaded, _) = opened.map_err(|error| StartError::Recovery(error.into()))??;
+    let opened = opening
+        .await
+        .map_err(|error| StartError::Recovery(error.into()))?;
+    // The store has already logged the notices, which are the third value.
+    let (store, loaded, _) = opened?;
     Ok((store, loaded))
 }
 
 /// Connects to the launcher or starts it. A launcher that is a service may come later: until then,
 /// finished executions can be queried and pending ones wait.
 async fn connect_to_launcher(
-    launcher: &LauncherSettings,
+    settings: &LauncherSettings,
 ) -> Result<Option<LauncherConnection>, LaunchError> {
-    match LauncherConnection::open(launcher).await {
-        Err(error) if matches!(launcher.source, LauncherSource::Socket(_)) => {
+    match LauncherConnection::open(settings).await {
+        Err(error) if matches!(settings.source, LauncherSource::Socket(_)) => {
             error!(%error, "there is no launcher; commands wait");
             Ok(None)
         }
-        opened => opened.map(Some),
+        connected => connected.map(Some),
     }
 }
 
-/// Finds the living shims of an earlier engine and the files of those that ended.
+/// Adopts the living shims of an earlier engine, and reads the exit records of the others.
 async fn recover(
-    launcher: &LauncherSettings,
+    settings: &LauncherSettings,
     loaded: LoadedState,
     store: &Store,
 ) -> Result<(Adoption, RecoveredState), StartError> {
-    let adoption = launch::adopt(&launcher.runtime_dir).await;
+    let adoption = launch::adopt(&settings.runtime_dir).await;
     let adoption = adoption.map_err(StartError::Recovery)?;
-    // After the shims: a shim that ends in the meantime has written its exit record by then.
-    let records = launch::exit_records(&launcher.state_dir).map_err(StartError::Recovery)?;
+    // After the adoption: a shim that ended too early for it has written its exit record by now.
+    let exit_records = launch::exit_records(&settings.state_dir).map_err(StartError::Recovery)?;
     let shims = adoption.states();
     let unfinished: HashSet<ExecutionId> = loaded
         .unfinished
@@ -206,11 +210,11 @@ async fn recover(
         .map(|unfinished| unfinished.submission.id)
         .collect();
     let mut finished = HashSet::new();
-    let reported = shims
+    let reported_ids = shims
         .iter()
         .map(|shim| shim.id)
-        .chain(records.reports.iter().map(|report| report.id));
-    for id in reported.filter(|id| !unfinished.contains(id)) {
+        .chain(exit_records.reports.iter().map(|report| report.id));
+    for id in reported_ids.filter(|id| !unfinished.contains(id)) {
         if store.find(None, &id.into()).await?.is_some() {
             finished.insert(id);
         }
@@ -218,7 +222,7 @@ async fn recover(
     if !(shims.is_empty() && unfinished.is_empty()) {
         info!(
             shims = shims.len(),
-            exit_records = records.reports.len(),
+            exit_records = exit_records.reports.len(),
             unfinished = unfinished.len(),
             "taking over the executions of an earlier escherd"
         );
@@ -229,27 +233,27 @@ async fn recover(
         has_unidentified_shim: adoption.has_unidentified_shim,
         loaded,
         shims,
-        reports: records.reports,
-        of_another_version: &records.of_another_version | &adoption.of_another_version,
+        reports: exit_records.reports,
+        of_another_version: &exit_records.of_another_version | &adoption.of_another_version,
         finished,
         ..RecoveredState::default()
     };
     Ok((adoption, recovered))
 }
 
-/// Waits for the commit of the recovered state, so that clients find it in the store, and then
-/// records the boot of the host, since all consequences of a reboot are committed by then. If the
-/// disk is full, both happen later.
-async fn await_recovery_commit(scheduler: &SchedulerHandle, boot: Boot) {
+/// Waits for the commit of the recovered state, so that clients find it in the store. Then records
+/// the boot of the host, because all consequences of a reboot are committed. If the disk is full,
+/// returns after a timeout, and both happen later.
+async fn await_recovery_commit(scheduler: &SchedulerHandle, boot_ids: BootIds) {
     let scheduler = scheduler.clone();
-    let recorded = tokio::spawn(async move {
+    let recording = tokio::spawn(async move {
         if scheduler.committed().await.is_ok()
-            && let Err(error) = boot.record()
+            && let Err(error) = boot_ids.record()
         {
             warn!(%error, "cannot record the boot of the host");
         }
     });
-    if timeout(RECOVERY_COMMIT_TIMEOUT, recorded).await.is_err() {
+    if timeout(RECOVERY_COMMIT_TIMEOUT, recording).await.is_err() {
         warn!("the recovered state cannot be committed yet");
     }
 }

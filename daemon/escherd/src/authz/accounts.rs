@@ -11,16 +11,16 @@ use nix::unistd;
 use serde::{Deserialize, Serialize};
 
 /// How long a result of the user database is cached. Every connection needs one, and the database may be
-/// a directory service across the network.
+/// a directory service on the network.
 const CACHE_TTL: Duration = Duration::from_secs(10);
 
-/// Most cached results.
+/// Maximum number of cached results.
 const MAX_CACHED: usize = 1024;
 
 /// Shell of a user without an entry in the database.
 const DEFAULT_SHELL: &str = "/bin/sh";
 
-/// A user account, with what a command needs of it.
+/// A user account, with what is needed to run a command as its user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Uid and login name.

@@ -1,8 +1,9 @@
 //! Authorization: which caller may do what.
 //!
 //! A decision is a value. [`Authorizer`] turns a caller and a request into a [`SubmitPermit`], an
-//! [`AdminPermit`] or a [`Scope`]. Nothing outside this module can make one: nothing is submitted
-//! without a permit, and no execution is found outside of a scope. The identity of a caller is what the kernel reported when it connected.
+//! [`AdminPermit`] or a [`Scope`]. Nothing outside this module can make one, so nothing is submitted
+//! without a permit, and no execution is found outside of a scope. The identity of a caller is the
+//! one that the kernel reported when it connected.
 
 mod accounts;
 
@@ -15,7 +16,7 @@ use escher_launcher::os::peer_credentials::PeerCredentials;
 use escher_protocol::{ApiError, Canceller, ErrorCode, RunAs, User};
 use nix::unistd::{self, Gid};
 
-/// An authenticated peer of a connection.
+/// An authenticated user of an engine: the peer of a connection, or this process itself.
 #[derive(Debug, Clone)]
 pub struct Caller {
     credentials: PeerCredentials,
@@ -38,7 +39,7 @@ impl Caller {
         })
     }
 
-    /// Returns the user of the peer.
+    /// Returns the caller's user.
     #[must_use]
     pub fn user(&self) -> &User {
         &self.account.user
@@ -80,24 +81,24 @@ impl SubmitPermit {
     }
 }
 
-/// Permission for what affects every user: changing settings, cleaning up.
+/// Permission for operations that affect every user, such as a reload or a cleanup.
 #[derive(Debug)]
 #[must_use]
 pub struct AdminPermit(());
 
 impl AdminPermit {
-    /// Returns the permit of a signal to this process. The kernel lets only root and the process's own
-    /// user send one (kill(2)).
+    /// Returns the permit for what a signal to this process asks for. The kernel lets only root and the
+    /// process's own user send one (kill(2)).
     pub(crate) fn from_signal() -> Self {
         AdminPermit(())
     }
 }
 
-/// The executions that a caller may see and act on. Others do not exist for it.
+/// The executions that a caller may see and act on. To the caller, others do not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     user: User,
-    all: bool,
+    includes_all: bool,
 }
 
 impl Scope {
@@ -106,20 +107,21 @@ impl Scope {
     pub(crate) fn for_root() -> Self {
         Scope {
             user: User { uid: 0, name: None },
-            all: true,
+            includes_all: true,
         }
     }
 
     /// Returns whether the executions of `submitter` are in this scope.
     #[must_use]
     pub fn includes(&self, submitter: &User) -> bool {
-        self.all || submitter.uid == self.user.uid
+        self.includes_all || submitter.uid == self.user.uid
     }
 
-    /// Returns the uid of the only submitter in this scope; `None` if every submitter is.
+    /// Returns the uid of the only submitter whose executions are in this scope; `None` if those of
+    /// all are.
     #[must_use]
     pub fn submitter(&self) -> Option<u32> {
-        (!self.all).then_some(self.user.uid)
+        (!self.includes_all).then_some(self.user.uid)
     }
 
     /// Returns the canceller to record for a cancel in this scope.
@@ -145,8 +147,8 @@ pub enum ServedUsers {
     Only(u32),
 }
 
-/// What the kernel reports for an id that has no number in this user namespace
-/// (/proc/sys/kernel/overflowuid, user_namespaces(7)), unless it was configured differently.
+/// The uid that the kernel reports by default for a user who is not mapped into this user namespace
+/// (/proc/sys/kernel/overflowuid, user_namespaces(7)).
 const DEFAULT_OVERFLOW_UID: u32 = 65534;
 
 impl Authorizer {
@@ -217,7 +219,8 @@ impl Authorizer {
         Ok(SubmitPermit { submitter, account })
     }
 
-    /// Authorizes `caller` for what affects every user. Root and the user that escherd runs as may.
+    /// Authorizes `caller` for operations that affect every user: root, and the user that escherd runs
+    /// as.
     ///
     /// # Errors
     /// `permission-denied`.
@@ -234,11 +237,11 @@ impl Authorizer {
             .with_hint("run it as root, or as the user that escherd runs as"))
     }
 
-    /// Returns the scope of `caller`: its own executions, for root all.
+    /// Returns the scope of `caller`: its own executions; for root, all.
     pub fn scope(&self, caller: &Caller) -> Scope {
         Scope {
             user: caller.user().clone(),
-            all: caller.is_root(),
+            includes_all: caller.is_root(),
         }
     }
 
@@ -246,7 +249,7 @@ impl Authorizer {
     pub fn unrestricted_scope(&self, _permit: &AdminPermit, caller: &Caller) -> Scope {
         Scope {
             user: caller.user().clone(),
-            all: true,
+            includes_all: true,
         }
     }
 
@@ -265,7 +268,7 @@ impl Authorizer {
         Ok(account)
     }
 
-    /// Returns the identity that a child of the launcher has to assume; `None` if it has it already.
+    /// Returns the identity that a command's process has to assume; `None` if it has it already.
     fn identity_to_assume(&self, identity: Identity) -> Option<Identity> {
         (self.served_users == ServedUsers::All).then_some(identity)
     }

@@ -1,9 +1,9 @@
 //! Finds and reads configuration files.
 //!
-//! The UAPI group's configuration files specification has the rules. The main file is the first
-//! that exists; the drop-ins of all directories apply in the order of their names, and one in an
-//! earlier directory masks those of the same name in later ones. So an empty file, or a link to
-//! `/dev/null`, disables what it masks.
+//! The rules are those of the UAPI group's configuration files specification. Of the main files,
+//! only the first that exists applies. The drop-ins of all directories apply in the order of their
+//! names. A drop-in masks those of the same name in later directories, so an empty file, or a link
+//! to `/dev/null`, disables them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,7 +18,8 @@ const FILE_NAME: &str = "escher.toml";
 /// Name of the directory of drop-ins beside it.
 const DROP_INS: &str = "escher.toml.d";
 
-/// Longest file that is read, in bytes. All settings with a comment on each take a few thousand.
+/// Maximum size of a file, in bytes. A file with all settings, each with a comment, has a few
+/// thousand.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Lists the files of these directories in the order in which they apply, with the directories'
@@ -47,13 +48,13 @@ pub(super) fn find(dirs: &[PathBuf]) -> (Vec<PathBuf>, Vec<ConfigProblem>) {
     )
 }
 
-/// Whether there is a file, readable or not: the error follows when it is read.
+/// Whether a file exists. An unreadable one does: the error follows when it is read.
 fn exists(path: &Path) -> bool {
     let metadata = fs::symlink_metadata(path);
     !matches!(metadata, Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Lists the drop-ins in one directory. Hidden files are those of editors.
+/// Lists the drop-ins in one directory. Hidden files are skipped: editors create such files.
 fn drop_ins_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -79,7 +80,8 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigProblem> {
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(path, &error))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        let explanation = format!("longer than {MAX_FILE_BYTES} bytes, so not a configuration");
+        let explanation =
+            format!("longer than {MAX_FILE_BYTES} bytes, so not a configuration file");
         return Err(ConfigProblem::new(path.display().to_string(), explanation));
     }
     String::from_utf8(bytes).map_err(|error| {

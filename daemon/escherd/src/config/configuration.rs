@@ -1,39 +1,39 @@
-//! A loaded configuration: the settings, and each of them as people see it.
+//! A loaded configuration: the settings as values, and as a list to show.
 
 use escher_protocol::SettingValue;
 
 use super::origin::Origin;
-use super::settings::Settings;
+use super::settings::DaemonSettings;
 
-/// Settings with the origin of each value.
+/// Everything that was loaded.
 #[derive(Debug, Clone)]
 pub struct Configuration {
-    /// The settings.
-    pub settings: Settings,
-    /// Every setting as people see it, always in the same order.
+    /// The validated values.
+    pub settings: DaemonSettings,
+    /// All settings with the origins of their values, always in the same order.
     pub effective: Vec<EffectiveSetting>,
 }
 
-/// One setting as people see it.
+/// One setting with its value, in the form in which people see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectiveSetting {
-    /// Section and key: `execution.max_timeout_ms`.
+    /// Table and key: `execution.max_timeout_ms`.
     pub name: &'static str,
     /// Its value.
     pub value: SettingValue,
     /// Where the value comes from.
     pub origin: Origin,
     /// Whether a reload applies a new value.
-    pub is_live: bool,
+    pub is_reloadable: bool,
 }
 
 /// Names of the settings in which two configurations differ.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Differences {
     /// Settings that a reload applies.
-    pub live: Vec<&'static str>,
+    pub reloadable: Vec<&'static str>,
     /// Settings that need a restart.
-    pub restart: Vec<&'static str>,
+    pub need_restart: Vec<&'static str>,
 }
 
 impl Configuration {
@@ -43,23 +43,23 @@ impl Configuration {
         let mut differences = Differences::default();
         for (setting, other) in self.effective.iter().zip(&other.effective) {
             if setting.value != other.value {
-                if setting.is_live {
-                    differences.live.push(setting.name)
+                if setting.is_reloadable {
+                    differences.reloadable.push(setting.name)
                 } else {
-                    differences.restart.push(setting.name)
+                    differences.need_restart.push(setting.name)
                 }
             }
         }
         differences
     }
 
-    /// Adopts the live settings of `new`. Settings that need a restart stay as they are.
-    pub fn adopt_live_settings(&mut self, new: Configuration) {
+    /// Adopts the reloadable settings of `new`. Settings that need a restart stay as they are.
+    pub fn adopt_reloadable_settings(&mut self, new: Configuration) {
         self.settings.connections = new.settings.connections;
-        self.settings.engine.executions = new.settings.engine.executions;
+        self.settings.engine.reloadable = new.settings.engine.reloadable;
         for (setting, new) in self.effective.iter_mut().zip(new.effective) {
             // A value that is the same may have another origin now.
-            if setting.is_live || setting.value == new.value {
+            if setting.is_reloadable || setting.value == new.value {
                 *setting = new;
             }
         }

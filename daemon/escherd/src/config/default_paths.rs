@@ -1,4 +1,4 @@
-//! Default paths, which depend on the kind of installation.
+//! Defaults that depend on the kind of installation: paths, and the group of the socket.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use nix::unistd::geteuid;
 
 use super::error::ConfigProblem;
 use super::layers::Layers;
-use super::private_dir::user_temporary_dir;
+use super::temporary_dir::user_temporary_dir;
 use super::value_type::TypedValue;
 
 /// Reads an environment variable.
@@ -49,7 +49,8 @@ impl Installation {
         }
     }
 
-    /// Sets the defaults of this installation where no source has set a value.
+    /// Sets the defaults of this installation where no source has set a value. Returns a problem
+    /// for each directory that has no default.
     pub(super) fn add_defaults(
         self,
         layers: &mut Layers,

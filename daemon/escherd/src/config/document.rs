@@ -1,5 +1,5 @@
-//! A configuration file, parsed: its keys with their values and lines, and its syntax errors. Knows
-//! nothing of which keys there are.
+//! A parsed configuration file: its keys with their values and lines, and its syntax errors. The
+//! schema, which says which keys are known, is applied by [`super::file_layer`].
 
 mod json;
 mod toml;
@@ -53,7 +53,7 @@ pub(super) struct SyntaxError {
     pub(super) reason: String,
 }
 
-/// A value of a file, as far as settings distinguish values.
+/// A value in a file before it is checked against the type of its setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RawValue {
     Flag(bool),
@@ -61,12 +61,12 @@ pub(super) enum RawValue {
     Text(OsString),
     /// JSON's null.
     Null,
-    /// A value that no setting accepts, in words.
+    /// A value that no setting accepts; the words describe it.
     Other(&'static str),
 }
 
 impl RawValue {
-    /// Parses digits of base `radix`.
+    /// Parses the digits of a number of base `radix`.
     pub(super) fn number(digits: &str, radix: u32) -> Self {
         let is_digit = |digit: char| digit.is_digit(radix);
         let (is_negative, magnitude) = match digits.strip_prefix(['-', '+']) {

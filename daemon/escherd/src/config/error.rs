@@ -10,8 +10,8 @@ pub struct ConfigProblem {
 }
 
 impl ConfigProblem {
-    /// `subject` says where it is and what is there, as in `PATH:LINE: KEY = VALUE`; `explanation`
-    /// says what is wrong, or what is expected.
+    /// Creates a problem. `subject` says where it is and what is there, as in
+    /// `PATH:LINE: KEY = VALUE`; `explanation` says what is wrong, or what is expected.
     pub(super) fn new(subject: impl Into<String>, explanation: impl Into<String>) -> Self {
         ConfigProblem {
             subject: subject.into(),
@@ -26,8 +26,8 @@ impl fmt::Display for ConfigProblem {
     }
 }
 
-/// Most problems that are reported. A file that is no configuration has one on every line, and a
-/// client that asks for a reload gets all of them in one message.
+/// Maximum number of problems that are reported. A file that is not a configuration file has one on
+/// every line, and all problems of a reload go to the client in one frame.
 const MAX_PROBLEMS: usize = 1000;
 
 /// All problems of a configuration in the order in which it was read, a line for each.
@@ -38,7 +38,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// An error with these problems, of which there is at least one.
+    /// Creates an error of `problems`, which must not be empty.
     fn new(mut problems: Vec<ConfigProblem>) -> Self {
         let surplus = problems.len().saturating_sub(MAX_PROBLEMS);
         if surplus > 0 {
@@ -72,8 +72,8 @@ fn lines(problems: &[ConfigProblem]) -> String {
 /// Longest quotation of a value, in characters.
 const MAX_QUOTED: usize = 60;
 
-/// Makes `text` fit to be quoted in a message: its first line, without control characters, and not
-/// too long.
+/// Returns the first line of `text` for a message: without control characters, and shortened to
+/// [`MAX_QUOTED`] characters.
 pub(super) fn quote(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     let is_whole = line.len() == text.trim_end().len() && line.chars().count() <= MAX_QUOTED;

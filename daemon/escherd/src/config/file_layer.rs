@@ -1,4 +1,4 @@
-//! Adds the settings of a file to the layers below it.
+//! The layer of one file: checks its keys and values, and sets them over the layers below.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -42,7 +42,7 @@ pub(super) fn add(layers: &mut Layers, path: &Path, document: &Document) -> Vec<
     problems.into_iter().map(|(_, problem)| problem).collect()
 }
 
-/// Returns the profile that a file names, if it is a valid one.
+/// Returns the profile that a file names, if there is such a profile.
 pub(super) fn profile(document: &Document) -> Option<Profile> {
     let mut entries = document.top_level.iter();
     let last = entries.rfind(|entry| entry.key == PROFILE)?;
@@ -77,7 +77,7 @@ impl FileReader<'_> {
         format!("{path}:{}: {name} = {}", entry.line, entry.quoted)
     }
 
-    /// Whether `name` comes for the first time. Reports a duplicate.
+    /// Returns whether this is the first occurrence of `name`; otherwise reports a duplicate.
     fn is_first(&mut self, name: &str, line: usize, subject: &str) -> bool {
         match self.lines.get(name) {
             None => {
@@ -115,7 +115,7 @@ impl FileReader<'_> {
         if entry.key == PROFILE {
             let is_first = self.is_first(PROFILE, entry.line, &subject);
             if is_first && parse_profile(&entry.value).is_none() {
-                // The profile that is meant may set anything.
+                // The intended profile could set anything.
                 self.layers.mark_incomplete();
                 self.problem(entry.line, subject, Profile::expected());
             }
@@ -130,10 +130,10 @@ impl FileReader<'_> {
         }
     }
 
-    /// Reads a key of `section`, which this file calls `name`.
+    /// Reads a key of `section`. Problems call it `name`, as the file does.
     fn entry(&mut self, section: &str, name: &str, entry: &Entry) {
         let assignment = self.assignment(name, entry);
-        let Some((key, is_alias)) = schema::find(section, &entry.key) else {
+        let Some((definition, is_alias)) = schema::find(section, &entry.key) else {
             let explanation = schema::explain_unknown_key(&entry.key);
             self.problem(entry.line, assignment, explanation);
             return;
@@ -142,19 +142,19 @@ impl FileReader<'_> {
         if !self.is_first(&written, entry.line, &assignment) {
             return;
         }
-        match key.value_type.accept(&entry.value) {
+        match definition.value_type.accept(&entry.value) {
             // Within one file the setting's own name overrides its alias.
-            Ok(_) if is_alias && self.lines.contains_key(key.name) => {}
+            Ok(_) if is_alias && self.lines.contains_key(definition.name) => {}
             Ok(value) => {
                 let origin = Origin::File {
                     path: self.path.to_owned(),
                     line: entry.line,
                 };
-                self.layers.set(key.name, value, origin, assignment);
+                self.layers.set(definition.name, value, origin, assignment);
             }
-            Err(_) if key.value_type.is_unset_by(&entry.value) => {}
+            Err(_) if definition.value_type.is_unset_by(&entry.value) => {}
             Err(expected) => {
-                self.layers.mark_invalid(key.name);
+                self.layers.mark_invalid(definition.name);
                 self.problem(entry.line, assignment, format!("must be {expected}"));
             }
         }

@@ -1,5 +1,5 @@
-//! The values of settings from all sources, one over the other: defaults, the profile, files, the
-//! environment, options. [`super::file_layer`] adds files.
+//! The values of settings from all sources, each overriding the ones below: defaults, the profile,
+//! files, the environment, options. [`super::file_layer`] adds files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -7,26 +7,26 @@ use std::ffi::{OsStr, OsString};
 use super::error::{ConfigProblem, quote};
 use super::origin::Origin;
 use super::profiles::Profile;
-use super::schema::{self, KEYS, Key};
+use super::schema::{self, SETTINGS, SettingDefinition};
 use super::value_type::TypedValue;
 
-/// The values so far.
+/// The values so far, each from the uppermost source that sets it.
 #[derive(Debug, Default)]
 pub(super) struct Layers {
-    settings: BTreeMap<&'static str, Setting>,
-    /// Settings to which a source has assigned something invalid: the value here is not what is
-    /// meant.
+    values: BTreeMap<&'static str, AssignedValue>,
+    /// Settings to which a source has assigned an invalid value. Their entry in `values` is not what
+    /// that source intended.
     invalid: BTreeSet<&'static str>,
-    /// Whether a file or line cannot be read, which may assign anything.
+    /// Whether a file or line cannot be read: it could assign any setting.
     is_incomplete: bool,
 }
 
-/// The value of a setting.
+/// The value of a setting, with the assignment that it comes from.
 #[derive(Debug)]
-pub(super) struct Setting {
+pub(super) struct AssignedValue {
     pub(super) value: TypedValue,
     pub(super) origin: Origin,
-    /// The assignment as it is written, with its place: the subject of a problem.
+    /// The assignment as it is written, after its file and line: the subject of a problem.
     pub(super) assignment: String,
 }
 
@@ -34,16 +34,16 @@ impl Layers {
     /// Returns the defaults that do not depend on the installation.
     pub(super) fn with_defaults() -> Self {
         let mut layers = Layers::default();
-        for key in KEYS {
-            if let Some(value) = key.value_type.default() {
-                layers.set_default(key.name, value);
+        for definition in SETTINGS {
+            if let Some(value) = definition.value_type.default() {
+                layers.set_default(definition.name, value);
             }
         }
         layers
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Setting> {
-        self.settings.get(name)
+    pub(super) fn get(&self, name: &str) -> Option<&AssignedValue> {
+        self.values.get(name)
     }
 
     /// Sets the default of a setting.
@@ -51,7 +51,7 @@ impl Layers {
         self.set(name, value, Origin::Default, name.to_owned());
     }
 
-    /// Sets a value over the one before.
+    /// Sets a value, which overrides the one below.
     pub(super) fn set(
         &mut self,
         name: &'static str,
@@ -59,15 +59,15 @@ impl Layers {
         origin: Origin,
         assignment: String,
     ) {
-        let setting = Setting {
+        let assigned = AssignedValue {
             value,
             origin,
             assignment,
         };
-        self.settings.insert(name, setting);
+        self.values.insert(name, assigned);
     }
 
-    /// Notes that a source has assigned something invalid to a setting.
+    /// Notes that a source has assigned an invalid value to a setting.
     pub(super) fn mark_invalid(&mut self, name: &'static str) {
         self.invalid.insert(name);
     }
@@ -77,12 +77,13 @@ impl Layers {
         self.is_incomplete = true;
     }
 
-    /// Whether the value of a setting is the one that is meant, as far as that is known.
+    /// Whether the value of a setting is known to be the intended one: no source assigns an invalid
+    /// value to it, and no unreadable file or line could override a default.
     pub(super) fn is_reliable(&self, name: &str) -> bool {
         !self.invalid.contains(name)
             && self
                 .get(name)
-                .is_some_and(|setting| !self.is_incomplete || setting.origin.is_explicit())
+                .is_some_and(|assigned| !self.is_incomplete || assigned.origin.is_explicit())
     }
 
     /// Adds the values of a profile.
@@ -98,18 +99,23 @@ impl Layers {
         variable: &dyn Fn(&str) -> Option<OsString>,
     ) -> Vec<ConfigProblem> {
         let mut problems = Vec::new();
-        for key in KEYS {
-            if let Some(name) = key.variable
+        for definition in SETTINGS {
+            if let Some(name) = definition.variable
                 && let Some(text) = variable(name)
             {
                 let assignment = format!("{name}={}", quote(&text.to_string_lossy()));
-                problems.extend(self.add_text(key, &text, Origin::Variable(name), assignment));
+                problems.extend(self.add_text(
+                    definition,
+                    &text,
+                    Origin::Variable(name),
+                    assignment,
+                ));
             }
         }
         problems
     }
 
-    /// Adds an option of the command line, which sets the setting `name`.
+    /// Adds a command-line option that sets the setting `name`.
     pub(super) fn add_option(
         &mut self,
         name: &str,
@@ -120,25 +126,25 @@ impl Layers {
         self.add_text(
             schema::by_name(name)?,
             text,
-            Origin::Argument(option),
+            Origin::CommandLineOption(option),
             assignment,
         )
     }
 
     fn add_text(
         &mut self,
-        key: &'static Key,
+        definition: &'static SettingDefinition,
         text: &OsStr,
         origin: Origin,
         assignment: String,
     ) -> Option<ConfigProblem> {
-        match key.value_type.parse(text) {
+        match definition.value_type.parse(text) {
             Ok(value) => {
-                self.set(key.name, value, origin, assignment);
+                self.set(definition.name, value, origin, assignment);
                 None
             }
             Err(expected) => {
-                self.mark_invalid(key.name);
+                self.mark_invalid(definition.name);
                 let explanation = format!("must be {expected}");
                 Some(ConfigProblem::new(assignment, explanation))
             }

@@ -13,10 +13,10 @@ use super::error::{ConfigError, ConfigProblem, quote};
 use super::layers::Layers;
 use super::origin::Origin;
 use super::profiles::Profile;
-use super::schema::KEYS;
+use super::schema::SETTINGS;
 use super::settings::{
-    CleanupSettings, ConnectionLimits, EngineConfig, ExecutionSettings, OnBoot, OnStop, Settings,
-    SocketSettings,
+    CleanupSettings, ConnectionLimits, DaemonSettings, EngineSettings, OnBoot, OnStop,
+    ReloadableSettings, SocketSettings,
 };
 use super::{config_files, file_layer, validate};
 use crate::execution::RequestLimits;
@@ -26,22 +26,22 @@ use crate::store::{Durability, HistoryLimits};
 /// What the command line says about the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// Whether escherd serves the calling user alone.
+    /// Whether escherd serves only the user who starts it.
     pub user: bool,
-    /// The file to read instead of those that are installed.
+    /// The file to read instead of those in the usual directories.
     pub file: Option<PathBuf>,
     /// Name of the profile.
     pub profile: Option<String>,
-    /// Values of single settings.
-    pub overrides: Vec<Override>,
+    /// The options that set a path.
+    pub path_options: Vec<PathOption>,
     /// What happens to running commands when escherd stops.
     pub on_stop: OnStop,
 }
 
-/// An option of the command line that sets a path.
+/// A command-line option that sets a path.
 #[derive(Debug, Clone)]
-pub struct Override {
-    /// Name of the setting: `daemon.state_dir`.
+pub struct PathOption {
+    /// Name of the setting that it sets: `daemon.state_dir`.
     pub setting: &'static str,
     /// The option as it is written: `--state-dir`.
     pub option: &'static str,
@@ -77,7 +77,8 @@ pub fn load(options: &LoadOptions) -> Result<Configuration, ConfigError> {
     load_from(&sources, options)
 }
 
-/// Puts defaults, the profile, files, the environment and options over each other, in this order.
+/// Loads a configuration from `sources` and `options`. Each of these overrides those before it:
+/// defaults, the profile, files, the environment, command-line options.
 pub(super) fn load_from(
     sources: &ConfigSources<'_>,
     options: &LoadOptions,
@@ -117,14 +118,16 @@ pub(super) fn load_from(
         problems.extend(file_layer::add(&mut layers, path, document));
     }
     problems.extend(layers.add_variables(variable));
-    for Override {
+    for PathOption {
         setting,
         option,
         path,
-    } in &options.overrides
+    } in &options.path_options
     {
         problems.extend(layers.add_option(setting, option, path.as_os_str()));
     }
+    // Last, because some of these defaults depend on what the sources have set. They override
+    // nothing.
     problems.extend(sources.installation.add_defaults(&mut layers, variable));
     let mut settings = settings_from(&layers);
     settings.on_stop = options.on_stop;
@@ -132,39 +135,39 @@ pub(super) fn load_from(
     ConfigError::unless_empty(problems)?;
     Ok(Configuration {
         settings,
-        effective: effective(&layers),
+        effective: effective_settings(&layers),
     })
 }
 
-fn effective(layers: &Layers) -> Vec<EffectiveSetting> {
-    let effective = KEYS.iter().map(|key| {
-        let setting = layers.get(key.name);
+fn effective_settings(layers: &Layers) -> Vec<EffectiveSetting> {
+    let effective = SETTINGS.iter().map(|definition| {
+        let assigned = layers.get(definition.name);
         EffectiveSetting {
-            name: key.name,
-            value: setting.map_or(SettingValue::Unset, |setting| {
-                key.value_type.display(&setting.value)
+            name: definition.name,
+            value: assigned.map_or(SettingValue::Unset, |assigned| {
+                definition.value_type.display(&assigned.value)
             }),
-            origin: setting.map_or(Origin::Default, |setting| setting.origin.clone()),
-            is_live: key.is_live,
+            origin: assigned.map_or(Origin::Default, |assigned| assigned.origin.clone()),
+            is_reloadable: definition.is_reloadable,
         }
     });
     effective.collect()
 }
 
 /// Applies all values of the layers.
-pub(super) fn settings_from(layers: &Layers) -> Settings {
-    let mut settings = blank();
-    for key in KEYS {
-        if let Some(setting) = layers.get(key.name) {
-            key.value_type.apply(&mut settings, &setting.value);
+pub(super) fn settings_from(layers: &Layers) -> DaemonSettings {
+    let mut settings = blank_settings();
+    for definition in SETTINGS {
+        if let Some(assigned) = layers.get(definition.name) {
+            definition.value_type.apply(&mut settings, &assigned.value);
         }
     }
     settings
 }
 
-/// Settings to which values are applied. Nothing here is a default.
-fn blank() -> Settings {
-    Settings {
+/// Returns settings in which every value is still to be set. Nothing here is a default.
+fn blank_settings() -> DaemonSettings {
+    DaemonSettings {
         socket: SocketSettings {
             path: PathBuf::new(),
             mode: 0,
@@ -176,7 +179,7 @@ fn blank() -> Settings {
             max_connections_per_user: 0,
         },
         on_stop: OnStop::Leave,
-        engine: EngineConfig {
+        engine: EngineSettings {
             runtime_dir: PathBuf::new(),
             state_dir: PathBuf::new(),
             log_dir: PathBuf::new(),
@@ -185,7 +188,7 @@ fn blank() -> Settings {
             warm_shims: 0,
             durability: Durability::Crash,
             on_boot: OnBoot::Resume,
-            executions: ExecutionSettings {
+            reloadable: ReloadableSettings {
                 request: RequestLimits {
                     default_timeout_ms: 0,
                     max_timeout_ms: 0,

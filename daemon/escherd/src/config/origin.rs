@@ -22,11 +22,12 @@ pub enum Origin {
     /// An environment variable.
     Variable(&'static str),
     /// An option of the command line.
-    Argument(&'static str),
+    CommandLineOption(&'static str),
 }
 
 impl Origin {
-    /// Whether somebody has set this very value: it is neither a default nor a profile's.
+    /// Whether a person has set this value, in a file, a variable or an option: it is neither a
+    /// default nor a profile's.
     pub(super) fn is_explicit(&self) -> bool {
         !matches!(self, Origin::Default | Origin::Profile(_))
     }
@@ -38,7 +39,7 @@ impl fmt::Display for Origin {
             Origin::Default => f.write_str("default"),
             Origin::Profile(profile) => write!(f, "profile {profile}"),
             Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
-            Origin::Variable(name) | Origin::Argument(name) => f.write_str(name),
+            Origin::Variable(name) | Origin::CommandLineOption(name) => f.write_str(name),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::private_dir::user_temporary_dir;
+use super::temporary_dir::user_temporary_dir;
 use super::value_type::TypedValue;
 
 /// A set of values that replaces some defaults.
@@ -52,7 +52,7 @@ impl Profile {
             .find(|profile| profile.name() == name)
     }
 
-    /// Says what is expected where a profile is named.
+    /// Explains which names there are.
     pub(super) fn expected() -> String {
         let names = Profile::ALL.map(Profile::name).join(", ");
         format!("must be one of {names}")

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use escher_launcher::ipc::wire::WhenLogFull;
 
-use super::settings::{ExecutionSettings, OnBoot, Settings};
+use super::settings::{DaemonSettings, OnBoot, ReloadableSettings};
 use super::value_type::{Choice, ValueType};
 use crate::execution::MAX_KILL_GRACE_MS;
 use crate::output::OversizedOutput;
 use crate::store::Durability;
 
-/// The tables of a file.
+/// The sections, which are the tables of a file.
 pub(super) const SECTIONS: [&str; 4] = ["daemon", "execution", "store", "history"];
 
 /// The section whose keys may be at the top level of a JSON file.
@@ -22,16 +22,16 @@ pub(super) const FLAT_SECTION: &str = "execution";
 /// Aliases, each with the name of its setting.
 const ALIASES: [(&str, &str); 1] = [("daemon.log_dir", "execution.log_dir")];
 
-/// One setting.
+/// What the program knows of one setting, whatever its value.
 #[derive(Debug)]
-pub(super) struct Key {
+pub(super) struct SettingDefinition {
     /// Section and key: `execution.max_timeout_ms`.
     pub(super) name: &'static str,
     pub(super) value_type: ValueType,
-    /// The environment variable that sets it too.
+    /// The environment variable that overrides files, if there is one.
     pub(super) variable: Option<&'static str>,
     /// Whether a reload applies a new value.
-    pub(super) is_live: bool,
+    pub(super) is_reloadable: bool,
 }
 
 const ANY_NUMBER: RangeInclusive<u64> = 0..=u64::MAX;
@@ -42,16 +42,16 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
 /// The table. Values are applied in its order.
-pub(super) const KEYS: &[Key] = &[
+pub(super) const SETTINGS: &[SettingDefinition] = &[
     path("daemon.socket", |s, path| s.socket.path = path),
-    key(
+    setting(
         "daemon.socket_mode",
         ValueType::Mode {
             default: 0o660,
             set: |s, mode| s.socket.mode = mode,
         },
     ),
-    key(
+    setting(
         "daemon.socket_group",
         ValueType::Name {
             set: |s, name| s.socket.group = Some(name),
@@ -81,7 +81,7 @@ pub(super) const KEYS: &[Key] = &[
         s.connections.max_connections = to_usize(n);
     })
     .memory_each(KIB)
-    .live(),
+    .reloadable(),
     number(
         "daemon.max_connections_per_user",
         1024,
@@ -91,166 +91,166 @@ pub(super) const KEYS: &[Key] = &[
         },
     )
     .memory_each(KIB)
-    .live(),
+    .reloadable(),
     number(
         "execution.default_timeout_ms",
         120_000,
         ANY_NUMBER,
         |s, n| {
-            executions(s).request.default_timeout_ms = n;
+            reloadable(s).request.default_timeout_ms = n;
         },
     )
     .variable("EXEC_DEFAULT_TIMEOUT_MS")
-    .live(),
+    .reloadable(),
     number("execution.max_timeout_ms", 600_000, ANY_NUMBER, |s, n| {
-        executions(s).request.max_timeout_ms = n;
+        reloadable(s).request.max_timeout_ms = n;
     })
     .variable("EXEC_MAX_TIMEOUT_MS")
-    .live(),
+    .reloadable(),
     number(
         "execution.kill_grace_ms",
         10_000,
         0..=MAX_KILL_GRACE_MS,
-        |s, n| executions(s).request.kill_grace_ms = n,
+        |s, n| reloadable(s).request.kill_grace_ms = n,
     )
-    .live(),
+    .reloadable(),
     flag("execution.stream_output", true, |s, on| {
-        executions(s).output.stream = on;
+        reloadable(s).output.stream = on;
     })
     .variable("EXEC_STREAM_OUTPUT")
-    .live(),
+    .reloadable(),
     path("execution.log_dir", |s, path| s.engine.log_dir = path).variable("EXEC_LOG_DIR"),
     number(
         "execution.max_concurrent_executions",
         100,
         AT_LEAST_ONE,
         |s, n| {
-            executions(s).max_concurrent_executions = to_usize(n);
+            reloadable(s).max_concurrent_executions = to_usize(n);
         },
     )
     .memory_each(KIB)
     .variable("EXEC_MAX_CONCURRENT")
-    .live(),
+    .reloadable(),
     number(
         "execution.max_pending_executions",
         10_000,
         ANY_NUMBER,
         |s, n| {
-            executions(s).max_pending_executions = to_usize(n);
+            reloadable(s).max_pending_executions = to_usize(n);
         },
     )
     .memory_each(KIB)
-    .live(),
+    .reloadable(),
     number(
         "execution.max_pending_bytes",
         256 * MIB,
         ANY_NUMBER,
         |s, n| {
-            executions(s).max_pending_bytes = n;
+            reloadable(s).max_pending_bytes = n;
         },
     )
     .memory_each(1)
-    .live(),
+    .reloadable(),
     number(
         "execution.max_in_memory_executions",
         1000,
         ANY_NUMBER,
         |s, n| {
-            executions(s).max_in_memory_executions = to_usize(n);
+            reloadable(s).max_in_memory_executions = to_usize(n);
         },
     )
     .memory_each(KIB)
     .variable("EXEC_MAX_IN_MEMORY")
-    .live(),
+    .reloadable(),
     number(
         "execution.execution_retention_secs",
         3600,
         ANY_NUMBER,
         |s, n| {
-            executions(s).cleanup.retention = Duration::from_secs(n);
+            reloadable(s).cleanup.retention = Duration::from_secs(n);
         },
     )
     .variable("EXEC_RETENTION_SECS")
-    .live(),
+    .reloadable(),
     flag("execution.enable_auto_cleanup", true, |s, on| {
-        executions(s).cleanup.is_automatic = on;
+        reloadable(s).cleanup.is_automatic = on;
     })
     .variable("EXEC_AUTO_CLEANUP")
-    .live(),
+    .reloadable(),
     number(
         "execution.cleanup_interval_secs",
         300,
-        // A timer cannot be set for any length of time.
+        // Timers have a maximum; a year is below it.
         1..=YEAR_SECS,
-        |s, n| executions(s).cleanup.interval = Duration::from_secs(n),
+        |s, n| reloadable(s).cleanup.interval = Duration::from_secs(n),
     )
-    .live(),
+    .reloadable(),
     number(
         "execution.max_output_size_bytes",
         10 * MIB,
         AT_LEAST_ONE,
         |s, n| {
-            executions(s).output.max_bytes = n;
+            reloadable(s).output.max_bytes = n;
         },
     )
     .memory_each(1)
     .variable("EXEC_MAX_OUTPUT_BYTES")
-    .live(),
+    .reloadable(),
     number("execution.keep_tail_bytes", 0, ANY_NUMBER, |s, n| {
-        executions(s).output.keep_tail_bytes = n;
+        reloadable(s).output.keep_tail_bytes = n;
     })
     .memory_each(1)
-    .live(),
+    .reloadable(),
     choice(
         "execution.oversized_output_strategy",
         &[
             ("truncate_with_warning", |s| {
-                executions(s).output.oversized = OversizedOutput::Truncate;
+                reloadable(s).output.oversized = OversizedOutput::Truncate;
             }),
             ("fail_execution", |s| {
-                executions(s).output.oversized = OversizedOutput::Fail;
+                reloadable(s).output.oversized = OversizedOutput::Fail;
             }),
             ("stream_to_file", |s| {
-                executions(s).output.oversized = OversizedOutput::ToFile;
+                reloadable(s).output.oversized = OversizedOutput::ToFile;
             }),
         ],
     )
     .variable("EXEC_OVERSIZED_OUTPUT_STRATEGY")
-    .live(),
+    .reloadable(),
     // Comes after the strategy, because it may change what that has set.
     flag("execution.truncate_large_output", true, |s, on| {
-        let oversized = &mut executions(s).output.oversized;
+        let oversized = &mut reloadable(s).output.oversized;
         if !on && *oversized == OversizedOutput::Truncate {
             *oversized = OversizedOutput::Fail;
         }
     })
     .variable("EXEC_TRUNCATE_LARGE_OUTPUT")
-    .live(),
+    .reloadable(),
     number("execution.max_log_bytes", 0, ANY_NUMBER, |s, n| {
-        executions(s).log_limits.max_bytes = n;
+        reloadable(s).log_limits.max_bytes = n;
     })
-    .live(),
+    .reloadable(),
     number(
         "execution.log_min_free_bytes",
         64 * MIB,
         ANY_NUMBER,
         |s, n| {
-            executions(s).log_limits.min_free_bytes = n;
+            reloadable(s).log_limits.min_free_bytes = n;
         },
     )
-    .live(),
+    .reloadable(),
     choice(
         "execution.log_full",
         &[
             ("drain", |s| {
-                executions(s).log_limits.when_full = WhenLogFull::Drain;
+                reloadable(s).log_limits.when_full = WhenLogFull::Drain;
             }),
             ("kill", |s| {
-                executions(s).log_limits.when_full = WhenLogFull::Kill;
+                reloadable(s).log_limits.when_full = WhenLogFull::Kill;
             }),
         ],
     )
-    .live(),
+    .reloadable(),
     choice(
         "store.durability",
         &[
@@ -259,76 +259,80 @@ pub(super) const KEYS: &[Key] = &[
         ],
     ),
     number("history.max_age_secs", WEEK_SECS, ANY_NUMBER, |s, n| {
-        executions(s).cleanup.limits.max_age_secs = n;
+        reloadable(s).cleanup.limits.max_age_secs = n;
     })
-    .live(),
+    .reloadable(),
     number("history.max_bytes", 1024 * MIB, ANY_NUMBER, |s, n| {
-        executions(s).cleanup.limits.max_bytes = n;
+        reloadable(s).cleanup.limits.max_bytes = n;
     })
-    .live(),
+    .reloadable(),
     number("history.max_count", 1_000_000, ANY_NUMBER, |s, n| {
-        executions(s).cleanup.limits.max_count = n;
+        reloadable(s).cleanup.limits.max_count = n;
     })
-    .live(),
+    .reloadable(),
 ];
 
-fn executions(settings: &mut Settings) -> &mut ExecutionSettings {
-    &mut settings.engine.executions
+fn reloadable(settings: &mut DaemonSettings) -> &mut ReloadableSettings {
+    &mut settings.engine.reloadable
 }
 
-/// A number of things in memory. More than there can be is as good as unlimited.
+/// Converts a maximum number. A number above the range of `usize` is as good as unlimited.
 fn to_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-const fn key(name: &'static str, value_type: ValueType) -> Key {
-    Key {
+const fn setting(name: &'static str, value_type: ValueType) -> SettingDefinition {
+    SettingDefinition {
         name,
         value_type,
         variable: None,
-        is_live: false,
+        is_reloadable: false,
     }
 }
 
-const fn flag(name: &'static str, default: bool, set: fn(&mut Settings, bool)) -> Key {
-    key(name, ValueType::Flag { default, set })
+const fn flag(
+    name: &'static str,
+    default: bool,
+    set: fn(&mut DaemonSettings, bool),
+) -> SettingDefinition {
+    setting(name, ValueType::Flag { default, set })
 }
 
 const fn number(
     name: &'static str,
     default: u64,
     range: RangeInclusive<u64>,
-    set: fn(&mut Settings, u64),
-) -> Key {
+    set: fn(&mut DaemonSettings, u64),
+) -> SettingDefinition {
     let value_type = ValueType::Number {
         default,
         range,
         memory_each: 0,
         set,
     };
-    key(name, value_type)
+    setting(name, value_type)
 }
 
-const fn choice(name: &'static str, choices: &'static [Choice]) -> Key {
-    key(name, ValueType::Choice { choices })
+const fn choice(name: &'static str, choices: &'static [Choice]) -> SettingDefinition {
+    setting(name, ValueType::Choice { choices })
 }
 
-const fn path(name: &'static str, set: fn(&mut Settings, PathBuf)) -> Key {
-    key(name, ValueType::Path { set })
+const fn path(name: &'static str, set: fn(&mut DaemonSettings, PathBuf)) -> SettingDefinition {
+    setting(name, ValueType::Path { set })
 }
 
-impl Key {
+impl SettingDefinition {
     const fn variable(mut self, variable: &'static str) -> Self {
         self.variable = Some(variable);
         self
     }
 
-    const fn live(mut self) -> Self {
-        self.is_live = true;
+    const fn reloadable(mut self) -> Self {
+        self.is_reloadable = true;
         self
     }
 
-    /// Notes how many bytes of memory each unit of this number may take.
+    /// Sets how many bytes of memory each unit of this number may take.
     const fn memory_each(mut self, bytes: u64) -> Self {
         if let ValueType::Number { memory_each, .. } = &mut self.value_type {
             *memory_each = bytes;
@@ -338,23 +342,23 @@ impl Key {
 }
 
 /// Returns the setting of this name.
-pub(super) fn by_name(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.name == name)
+pub(super) fn by_name(name: &str) -> Option<&'static SettingDefinition> {
+    SETTINGS.iter().find(|setting| setting.name == name)
 }
 
 /// Returns the setting that a key of a section names, and whether the key is an alias.
-pub(super) fn find(section: &str, key: &str) -> Option<(&'static Key, bool)> {
+pub(super) fn find(section: &str, key: &str) -> Option<(&'static SettingDefinition, bool)> {
     let written = format!("{section}.{key}");
     match ALIASES.iter().find(|(alias, _)| *alias == written) {
-        Some((_, name)) => by_name(name).map(|key| (key, true)),
-        None => by_name(&written).map(|key| (key, false)),
+        Some((_, name)) => by_name(name).map(|setting| (setting, true)),
+        None => by_name(&written).map(|setting| (setting, false)),
     }
 }
 
 /// Explains what to do about a key that its section does not have.
 pub(super) fn explain_unknown_key(key: &str) -> String {
     let parts = |name: &'static str| name.split_once('.').unwrap_or(("", name));
-    let known = KEYS.iter().map(|key| parts(key.name));
+    let known = SETTINGS.iter().map(|setting| parts(setting.name));
     if key == "profile" {
         return "belongs at the top of the file, before the first table".to_owned();
     }
@@ -389,21 +393,25 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_of_known_sections() {
-        for (index, key) in KEYS.iter().enumerate() {
-            let (section, _) = key.name.split_once('.').unwrap();
-            assert!(SECTIONS.contains(&section), "{}", key.name);
-            assert!(KEYS[..index].iter().all(|other| other.name != key.name));
+        for (index, setting) in SETTINGS.iter().enumerate() {
+            let (section, _) = setting.name.split_once('.').unwrap();
+            assert!(SECTIONS.contains(&section), "{}", setting.name);
+            assert!(
+                SETTINGS[..index]
+                    .iter()
+                    .all(|other| other.name != setting.name)
+            );
         }
     }
 
     #[test]
     fn each_setting_accepts_its_default() {
-        for key in KEYS {
-            match (&key.value_type, key.value_type.default()) {
+        for setting in SETTINGS {
+            match (&setting.value_type, setting.value_type.default()) {
                 (ValueType::Number { range, default, .. }, _) => assert!(range.contains(default)),
                 (ValueType::Path { .. } | ValueType::Name { .. }, None) => {}
                 (_, Some(_)) => {}
-                (_, None) => panic!("{} has no default", key.name),
+                (_, None) => panic!("{} has no default", setting.name),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The settings of escherd's parts.
+//! Settings as values, one structure for each part of escherd.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use crate::execution::RequestLimits;
 use crate::output::OutputRules;
 use crate::store::{Durability, HistoryLimits};
 
-/// All settings of escherd.
+/// The settings of escherd as a whole.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct DaemonSettings {
     /// The socket for clients.
     pub socket: SocketSettings,
-    /// Path of the socket for metrics, if there is to be one.
+    /// Path of the socket for metrics; `None`: there is none.
     pub metrics_socket: Option<PathBuf>,
-    /// Limits on connections.
+    /// Limits on connections. A reload changes them.
     pub connections: ConnectionLimits,
     /// What happens to running commands when escherd stops.
     pub on_stop: OnStop,
-    /// The engine.
-    pub engine: EngineConfig,
+    /// Settings of escherd's engine.
+    pub engine: EngineSettings,
 }
 
 /// Path and permissions of a socket.
@@ -63,20 +63,20 @@ pub enum OnBoot {
     /// They start, in their order.
     #[default]
     Resume,
-    /// They are cancelled, by the host.
+    /// They are cancelled, and the host is recorded as the one that cancelled them.
     Drop,
 }
 
-/// Settings of an engine, in escherd or embedded in another program.
+/// The settings with which an engine starts, in escherd or embedded in another program.
 #[derive(Debug, Clone)]
-pub struct EngineConfig {
+pub struct EngineSettings {
     /// Directory of sockets. It need not survive a boot.
     pub runtime_dir: PathBuf,
     /// Directory of the store and of exit records. It must survive a boot.
     pub state_dir: PathBuf,
     /// Directory of the commands' logs.
     pub log_dir: PathBuf,
-    /// The launcher's program.
+    /// Path of the launcher's program.
     pub launcher: PathBuf,
     /// Socket of a launcher that runs as a service of its own; `None`: the engine starts the
     /// program.
@@ -88,12 +88,14 @@ pub struct EngineConfig {
     /// What happens to pending executions when the host boots.
     pub on_boot: OnBoot,
     /// Settings that can change while the engine runs.
-    pub executions: ExecutionSettings,
+    pub reloadable: ReloadableSettings,
 }
 
-/// Settings that can change while the engine runs.
+/// The settings of an engine that can change while it runs:
+/// [`ExecutionEngine::configure`](crate::api::ExecutionEngine::configure) applies them, which a
+/// reload of escherd's configuration calls.
 #[derive(Debug, Clone, Copy)]
-pub struct ExecutionSettings {
+pub struct ReloadableSettings {
     /// Limits on a single request.
     pub request: RequestLimits,
     /// Maximum number of running executions.

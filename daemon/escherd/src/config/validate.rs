@@ -1,7 +1,7 @@
-//! Validates settings: against each other, and against this host. One list of rules serves settings
-//! that were loaded and settings that a program has built. The former have origins, so that a
-//! problem names the file and line; the latter have not passed the type checks of
-//! [`super::value_type`], so ranges and paths are rules here, too.
+//! Validates settings against each other and against this host. The same rules apply to loaded
+//! settings and to those that a program has built. Loaded settings have origins, so that a problem
+//! names the file and line. Settings that a program has built have not passed the type checks of
+//! [`super::value_type`], so ranges and paths are checked here, too.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -11,14 +11,14 @@ use nix::sys::sysinfo::sysinfo;
 use nix::unistd::{AccessFlags, eaccess};
 
 use super::error::{ConfigError, ConfigProblem};
-use super::layers::{Layers, Setting};
-use super::schema::{self, KEYS};
-use super::settings::{EngineConfig, ExecutionSettings, Settings};
+use super::layers::{AssignedValue, Layers};
+use super::schema::{self, SETTINGS};
+use super::settings::{DaemonSettings, EngineSettings, ReloadableSettings};
 use super::value_type::{TypedValue, ValueType};
 
-/// Validates settings that were loaded. A rule that reads an unreliable value is skipped: what it
-/// would report follows from another problem.
-pub(super) fn settings(settings: &Settings, layers: &Layers) -> Vec<ConfigProblem> {
+/// Validates loaded settings. A rule that reads an unreliable value is skipped: what it would
+/// report follows from another problem.
+pub(super) fn settings(settings: &DaemonSettings, layers: &Layers) -> Vec<ConfigProblem> {
     let origins = Origins(Some(layers));
     let mut problems: Vec<_> = separate_sockets(settings, origins).into_iter().collect();
     problems.extend(engine_problems(&settings.engine, origins));
@@ -26,7 +26,7 @@ pub(super) fn settings(settings: &Settings, layers: &Layers) -> Vec<ConfigProble
     problems
 }
 
-impl EngineConfig {
+impl EngineSettings {
     /// Validates settings that a program has built.
     ///
     /// # Errors
@@ -36,36 +36,36 @@ impl EngineConfig {
     }
 }
 
-impl ExecutionSettings {
+impl ReloadableSettings {
     /// Validates settings that a program has built.
     ///
     /// # Errors
     /// All problems, each with the name that the setting has in a file.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        ConfigError::unless_empty(execution_problems(self, Origins(None)))
+        ConfigError::unless_empty(reloadable_problems(self, Origins(None)))
     }
 }
 
-fn engine_problems(config: &EngineConfig, origins: Origins<'_>) -> Vec<ConfigProblem> {
-    let mut problems = execution_problems(&config.executions, origins);
-    problems.extend(absolute_paths(config, origins));
-    problems.extend(writable_log_dir(config, origins));
+fn engine_problems(settings: &EngineSettings, origins: Origins<'_>) -> Vec<ConfigProblem> {
+    let mut problems = reloadable_problems(&settings.reloadable, origins);
+    problems.extend(absolute_paths(settings, origins));
+    problems.extend(writable_log_dir(settings, origins));
     problems
 }
 
-fn execution_problems(settings: &ExecutionSettings, origins: Origins<'_>) -> Vec<ConfigProblem> {
+fn reloadable_problems(settings: &ReloadableSettings, origins: Origins<'_>) -> Vec<ConfigProblem> {
     let mut problems = ranges(settings, origins);
     problems.extend(timeouts(settings, origins));
     problems.extend(tail(settings, origins));
     problems
 }
 
-/// The layers that values come from, if they were loaded.
+/// The layers that the values come from; `None` for settings that a program has built.
 #[derive(Debug, Clone, Copy)]
 struct Origins<'l>(Option<&'l Layers>);
 
 impl<'l> Origins<'l> {
-    fn get(self, name: &str) -> Option<&'l Setting> {
+    fn get(self, name: &str) -> Option<&'l AssignedValue> {
         self.0?.get(name)
     }
 
@@ -74,16 +74,16 @@ impl<'l> Origins<'l> {
         names.iter().all(is_reliable)
     }
 
-    /// Whether somebody is known to have set this very value.
+    /// Whether a person is known to have set the value.
     fn is_explicit(self, name: &str) -> bool {
         self.get(name)
-            .is_some_and(|setting| setting.origin.is_explicit())
+            .is_some_and(|assigned| assigned.origin.is_explicit())
     }
 
     /// Returns the problem of a setting that has `value`.
     fn problem(self, name: &str, value: impl Display, expected: &str) -> ConfigProblem {
         let subject = match self.get(name) {
-            Some(setting) => setting.assignment.clone(),
+            Some(assigned) => assigned.assignment.clone(),
             None => format!("{name} = {value}"),
         };
         ConfigProblem::new(subject, format!("must be {expected}"))
@@ -92,13 +92,13 @@ impl<'l> Origins<'l> {
     /// Returns `value` with the origin that it has in the setting `name`.
     fn with_origin(self, name: &str, value: u64) -> String {
         match self.get(name) {
-            Some(setting) => format!("{value} ({})", setting.origin),
+            Some(assigned) => format!("{value} ({})", assigned.origin),
             None => value.to_string(),
         }
     }
 }
 
-fn separate_sockets(settings: &Settings, origins: Origins<'_>) -> Option<ConfigProblem> {
+fn separate_sockets(settings: &DaemonSettings, origins: Origins<'_>) -> Option<ConfigProblem> {
     const CLIENTS: &str = "daemon.socket";
     const METRICS: &str = "daemon.metrics_socket";
     let metrics = settings.metrics_socket.as_ref()?;
@@ -110,7 +110,7 @@ fn separate_sockets(settings: &Settings, origins: Origins<'_>) -> Option<ConfigP
 }
 
 /// Checks the numbers whose ranges are limited.
-fn ranges(settings: &ExecutionSettings, origins: Origins<'_>) -> Vec<ConfigProblem> {
+fn ranges(settings: &ReloadableSettings, origins: Origins<'_>) -> Vec<ConfigProblem> {
     let numbers = [
         ("execution.kill_grace_ms", settings.request.kill_grace_ms),
         (
@@ -125,18 +125,19 @@ fn ranges(settings: &ExecutionSettings, origins: Origins<'_>) -> Vec<ConfigProbl
     ];
     let mut problems = Vec::new();
     for (name, number) in numbers {
-        if let Some(key) = schema::by_name(name)
-            && let ValueType::Number { range, .. } = &key.value_type
+        if let Some(definition) = schema::by_name(name)
+            && let ValueType::Number { range, .. } = &definition.value_type
             && !range.contains(&number)
         {
-            problems.push(origins.problem(name, number, &key.value_type.expected()));
+            problems.push(origins.problem(name, number, &definition.value_type.expected()));
         }
     }
     problems
 }
 
-/// Blames the timeout that somebody has set.
-fn timeouts(settings: &ExecutionSettings, origins: Origins<'_>) -> Option<ConfigProblem> {
+/// Checks the default timeout against the maximum. The problem names the one that a person has set,
+/// and the default timeout if that is both or neither.
+fn timeouts(settings: &ReloadableSettings, origins: Origins<'_>) -> Option<ConfigProblem> {
     const DEFAULT: &str = "execution.default_timeout_ms";
     const MAX: &str = "execution.max_timeout_ms";
     let default = settings.request.default_timeout_ms;
@@ -155,7 +156,7 @@ fn timeouts(settings: &ExecutionSettings, origins: Origins<'_>) -> Option<Config
     Some(origins.problem(DEFAULT, default, &expected))
 }
 
-fn tail(settings: &ExecutionSettings, origins: Origins<'_>) -> Option<ConfigProblem> {
+fn tail(settings: &ReloadableSettings, origins: Origins<'_>) -> Option<ConfigProblem> {
     const TAIL: &str = "execution.keep_tail_bytes";
     const LIMIT: &str = "execution.max_output_size_bytes";
     let (tail, limit) = (settings.output.keep_tail_bytes, settings.output.max_bytes);
@@ -167,11 +168,11 @@ fn tail(settings: &ExecutionSettings, origins: Origins<'_>) -> Option<ConfigProb
     Some(origins.problem(TAIL, tail, &expected))
 }
 
-fn absolute_paths(config: &EngineConfig, origins: Origins<'_>) -> Vec<ConfigProblem> {
+fn absolute_paths(settings: &EngineSettings, origins: Origins<'_>) -> Vec<ConfigProblem> {
     let paths = [
-        ("daemon.runtime_dir", &config.runtime_dir),
-        ("daemon.state_dir", &config.state_dir),
-        ("execution.log_dir", &config.log_dir),
+        ("daemon.runtime_dir", &settings.runtime_dir),
+        ("daemon.state_dir", &settings.state_dir),
+        ("execution.log_dir", &settings.log_dir),
     ];
     let relative = paths
         .into_iter()
@@ -184,21 +185,21 @@ fn absolute_paths(config: &EngineConfig, origins: Origins<'_>) -> Vec<ConfigProb
         .collect()
 }
 
-/// Checks that logs can be written to a directory that somebody has set.
-fn writable_log_dir(config: &EngineConfig, origins: Origins<'_>) -> Option<ConfigProblem> {
+/// Checks that a log directory that a person has set is writable.
+fn writable_log_dir(settings: &EngineSettings, origins: Origins<'_>) -> Option<ConfigProblem> {
     const LOG_DIR: &str = "execution.log_dir";
     // A launcher that is a service writes logs as its own user.
-    if !origins.is_explicit(LOG_DIR) || config.launcher_socket.is_some() {
+    if !origins.is_explicit(LOG_DIR) || settings.launcher_socket.is_some() {
         return None;
     }
-    let path = &config.log_dir;
-    // Directories that do not exist will be made.
+    let path = &settings.log_dir;
+    // Missing directories will be created, so the nearest existing one has to be writable.
     let nearest = path
         .ancestors()
         .find(|ancestor| ancestor.symlink_metadata().is_ok())?;
     let obstacle = match eaccess(nearest, AccessFlags::W_OK | AccessFlags::X_OK) {
         _ if !nearest.is_dir() => "is not a directory".to_owned(),
-        // Root has the permission, and still cannot make a file.
+        // Root has the permission there, and still cannot create a file.
         Ok(()) if is_kernel_interface(nearest) => "belongs to the kernel".to_owned(),
         Ok(()) => return None,
         Err(error) => format!("is not writable ({})", error.desc()),
@@ -218,20 +219,20 @@ fn is_kernel_interface(dir: &Path) -> bool {
     filesystem.is_ok_and(|filesystem| [PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&filesystem))
 }
 
-/// Checks that what somebody has set fits into this host's memory.
+/// Checks that numbers that a person has set fit into this host's memory.
 fn memory(layers: &Layers) -> Vec<ConfigProblem> {
     let total = sysinfo().map_or(u64::MAX, |info| info.ram_total());
     let mut problems = Vec::new();
-    for key in KEYS {
-        if let ValueType::Number { memory_each, .. } = key.value_type
+    for definition in SETTINGS {
+        if let ValueType::Number { memory_each, .. } = definition.value_type
             && let Some(most) = total.checked_div(memory_each)
-            && let Some(setting) = layers.get(key.name)
-            && setting.origin.is_explicit()
-            && let TypedValue::Number(number) = setting.value
+            && let Some(assigned) = layers.get(definition.name)
+            && assigned.origin.is_explicit()
+            && let TypedValue::Number(number) = assigned.value
             && number > most
         {
             let explanation = format!("must be at most {most} to fit into this host's memory");
-            problems.push(ConfigProblem::new(&setting.assignment, explanation));
+            problems.push(ConfigProblem::new(&assigned.assignment, explanation));
         }
     }
     problems
@@ -244,20 +245,20 @@ mod tests {
 
     #[test]
     fn settings_built_by_a_program_obey_the_rules_for_files() {
-        assert!(EngineConfig::default().validate().is_ok());
-        let mut config = EngineConfig {
+        assert!(EngineSettings::default().validate().is_ok());
+        let mut settings = EngineSettings {
             state_dir: "here".into(),
-            ..EngineConfig::default()
+            ..EngineSettings::default()
         };
-        let executions = &mut config.executions;
-        executions.request.default_timeout_ms = 9;
-        executions.request.max_timeout_ms = 5;
-        executions.request.kill_grace_ms = u64::MAX;
-        executions.max_concurrent_executions = 0;
-        executions.output.max_bytes = 0;
-        executions.output.keep_tail_bytes = 1;
-        executions.cleanup.interval = Duration::ZERO;
-        let error = config.validate().unwrap_err();
+        let reloadable = &mut settings.reloadable;
+        reloadable.request.default_timeout_ms = 9;
+        reloadable.request.max_timeout_ms = 5;
+        reloadable.request.kill_grace_ms = u64::MAX;
+        reloadable.max_concurrent_executions = 0;
+        reloadable.output.max_bytes = 0;
+        reloadable.output.keep_tail_bytes = 1;
+        reloadable.cleanup.interval = Duration::ZERO;
+        let error = settings.validate().unwrap_err();
         assert_eq!(error.problems().len(), 7, "{error}");
         let shown = error.to_string();
         for part in [
@@ -268,7 +269,7 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{shown}");
         }
-        let error = config.executions.validate().unwrap_err();
+        let error = settings.reloadable.validate().unwrap_err();
         assert_eq!(error.problems().len(), 6, "{error}");
     }
 }

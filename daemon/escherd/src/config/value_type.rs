@@ -1,4 +1,4 @@
-//! The types of settings: which values each accepts, and how one is applied.
+//! The types of settings: which values each type accepts, and how a value is applied.
 
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use escher_protocol::SettingValue;
 
 use super::document::RawValue;
-use super::settings::Settings;
+use super::settings::DaemonSettings;
 
 /// A value that its setting accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,35 +18,39 @@ pub(super) enum TypedValue {
     Text(OsString),
 }
 
-/// A word, and what it sets.
-pub(super) type Choice = (&'static str, fn(&mut Settings));
+/// A word, and the function that applies it.
+pub(super) type Choice = (&'static str, fn(&mut DaemonSettings));
 
 /// The type of a setting. `set` applies a value.
 #[derive(Debug)]
 pub(super) enum ValueType {
     Flag {
         default: bool,
-        set: fn(&mut Settings, bool),
+        set: fn(&mut DaemonSettings, bool),
     },
     Number {
         default: u64,
         range: RangeInclusive<u64>,
-        /// Bytes of memory that each unit may take. That many units must fit into the host's
-        /// memory. 0: none.
+        /// Bytes of memory that each unit may take; 0: none. The number of units is limited to what
+        /// fits into the host's memory.
         memory_each: u64,
-        set: fn(&mut Settings, u64),
+        set: fn(&mut DaemonSettings, u64),
     },
     /// One of some words. The first is the default.
     Choice { choices: &'static [Choice] },
     /// Permissions, written in octal.
     Mode {
         default: u32,
-        set: fn(&mut Settings, u32),
+        set: fn(&mut DaemonSettings, u32),
     },
     /// A name. The default depends on the installation.
-    Name { set: fn(&mut Settings, String) },
+    Name {
+        set: fn(&mut DaemonSettings, String),
+    },
     /// An absolute path. The default depends on the installation.
-    Path { set: fn(&mut Settings, PathBuf) },
+    Path {
+        set: fn(&mut DaemonSettings, PathBuf),
+    },
 }
 
 impl ValueType {
@@ -145,7 +149,7 @@ impl ValueType {
         !matches!(self, ValueType::Flag { .. } | ValueType::Number { .. })
     }
 
-    /// Whether values of this type are written as `value` is, accepted or not.
+    /// Whether values of this type are written like `value`, which may be out of range.
     fn has_syntax_of(&self, value: &RawValue) -> bool {
         match self {
             ValueType::Flag { .. } => matches!(value, RawValue::Flag(_)),
@@ -154,7 +158,7 @@ impl ValueType {
         }
     }
 
-    /// Whether `value` leaves the setting unset: null, where the default depends on the
+    /// Whether `value` leaves the setting unset: null does, if the default depends on the
     /// installation.
     pub(super) fn is_unset_by(&self, value: &RawValue) -> bool {
         self.default().is_none() && *value == RawValue::Null
@@ -175,7 +179,7 @@ impl ValueType {
     }
 
     /// Applies the value, which this type has accepted.
-    pub(super) fn apply(&self, settings: &mut Settings, value: &TypedValue) {
+    pub(super) fn apply(&self, settings: &mut DaemonSettings, value: &TypedValue) {
         match (self, value) {
             (ValueType::Flag { set, .. }, TypedValue::Flag(flag)) => set(settings, *flag),
             (ValueType::Number { set, .. }, TypedValue::Number(number)) => set(settings, *number),

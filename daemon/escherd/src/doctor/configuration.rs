@@ -1,4 +1,4 @@
-//! Compares the configuration files with the active settings, and examines the policy directory.
+//! Diagnoses the configuration files, compared with the settings in force, and the policy directory.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -14,7 +14,7 @@ const POLICY_DIRECTORY: &str = "/etc/escher/policy.d";
 
 /// Reports what a reload of the configuration would do.
 #[must_use]
-pub fn configuration(
+pub fn diagnose_configuration(
     loaded: &Result<Differences, ConfigError>,
     audience: Audience,
 ) -> Vec<Diagnostic> {
@@ -35,9 +35,13 @@ pub fn configuration(
         }
     };
     let changes = [
-        (&differences.live, "a reload", "run `escherctl reload`"),
         (
-            &differences.restart,
+            &differences.reloadable,
+            "a reload",
+            "run `escherctl reload`",
+        ),
+        (
+            &differences.need_restart,
             "a restart of escherd",
             "run `systemctl restart escherd`; commands keep running meanwhile",
         ),
@@ -53,19 +57,19 @@ pub fn configuration(
     if diagnostics.is_empty() {
         diagnostics.push(Diagnostic::ok(
             check,
-            "the settings of the files are active",
+            "the settings of the files are in force",
         ));
     }
     diagnostics
 }
 
-/// Examines who can change the policies. Does not read them.
+/// Diagnoses who can change the policies. Does not read them.
 #[must_use]
-pub fn policies(audience: Audience) -> Vec<Diagnostic> {
-    policies_in(Path::new(POLICY_DIRECTORY), audience)
+pub fn diagnose_policies(audience: Audience) -> Vec<Diagnostic> {
+    diagnose_policies_in(Path::new(POLICY_DIRECTORY), audience)
 }
 
-fn policies_in(directory: &Path, audience: Audience) -> Vec<Diagnostic> {
+fn diagnose_policies_in(directory: &Path, audience: Audience) -> Vec<Diagnostic> {
     let check = "policies";
     let shown = directory.display();
     let files = match list_policies(directory) {
@@ -122,7 +126,7 @@ fn is_writable_for_others(metadata: &Metadata) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::EngineConfig;
+    use crate::config::EngineSettings;
     use escher_protocol::Severity;
     use std::os::unix::fs::PermissionsExt;
 
@@ -130,12 +134,16 @@ mod tests {
     fn only_administrators_see_the_problems_of_files() {
         let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
         fs::write(file.path(), "[execution]\na_secret = 1\n").unwrap();
-        let loaded = EngineConfig::from_file(file.path()).map(|_| Differences::default());
-        let message = |audience| configuration(&loaded, audience)[0].message.to_string();
+        let loaded = EngineSettings::from_file(file.path()).map(|_| Differences::default());
+        let message = |audience| {
+            diagnose_configuration(&loaded, audience)[0]
+                .message
+                .to_string()
+        };
         assert!(message(Audience::Administrator).contains("a_secret"));
         assert!(!message(Audience::Everybody).contains("a_secret"));
         assert_eq!(
-            configuration(&loaded, Audience::Everybody)[0].severity,
+            diagnose_configuration(&loaded, Audience::Everybody)[0].severity,
             Severity::Failure
         );
     }
@@ -143,10 +151,10 @@ mod tests {
     #[test]
     fn reports_what_a_reload_and_a_restart_would_change() {
         let loaded = Ok(Differences {
-            live: vec!["execution.max_timeout_ms"],
-            restart: vec!["daemon.socket", "store.durability"],
+            reloadable: vec!["execution.max_timeout_ms"],
+            need_restart: vec!["daemon.socket", "store.durability"],
         });
-        let diagnostics = configuration(&loaded, Audience::Administrator);
+        let diagnostics = diagnose_configuration(&loaded, Audience::Administrator);
         assert_eq!(diagnostics.len(), 2);
         assert!(
             diagnostics[0]
@@ -158,7 +166,7 @@ mod tests {
                 .message
                 .ends_with("2 settings: daemon.socket, store.durability")
         );
-        let same = configuration(&Ok(Differences::default()), Audience::Everybody);
+        let same = diagnose_configuration(&Ok(Differences::default()), Audience::Everybody);
         assert_eq!(same[0].severity, Severity::Ok);
     }
 
@@ -166,7 +174,7 @@ mod tests {
     fn names_policies_that_others_can_change() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("policy.d");
-        let diagnostic = || policies_in(&path, Audience::Administrator)[0].clone();
+        let diagnostic = || diagnose_policies_in(&path, Audience::Administrator)[0].clone();
         assert_eq!(diagnostic().severity, Severity::Ok, "no directory");
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -180,7 +188,7 @@ mod tests {
         let failure = diagnostic();
         assert_eq!(failure.severity, Severity::Failure);
         assert!(failure.message.contains("ops.toml"), "{failure:?}");
-        let message = &policies_in(&path, Audience::Everybody)[0].message;
+        let message = &diagnose_policies_in(&path, Audience::Everybody)[0].message;
         assert!(!message.contains("ops.toml"), "{message}");
     }
 }

@@ -1,4 +1,4 @@
-//! Examines the directories: their owners and modes, and whether escherd can use them.
+//! Diagnoses the directories: their owners and modes, and whether escherd can use them.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +7,7 @@ use std::path::Path;
 use escher_protocol::{Diagnostic, Severity};
 use nix::unistd::{AccessFlags, eaccess, geteuid};
 
-use crate::config::EngineConfig;
+use crate::config::EngineSettings;
 
 /// The requirements on a directory.
 struct Requirement {
@@ -16,9 +16,9 @@ struct Requirement {
     access: AccessFlags,
     /// Mode bits that give others too much access.
     forbidden: u32,
-    /// What others could do with them.
+    /// What others could do with this access.
     risk: &'static str,
-    /// The right mode, for chmod(1).
+    /// The recommended mode, for chmod(1).
     mode: &'static str,
 }
 
@@ -48,15 +48,15 @@ const RUNTIME: Requirement = Requirement {
     mode: "u=rwx,g=rx,o=rx",
 };
 
-pub(super) fn examine(config: &EngineConfig) -> Vec<Diagnostic> {
+pub(super) fn diagnose(settings: &EngineSettings) -> Vec<Diagnostic> {
     vec![
-        examine_directory(&LOGS, &config.log_dir),
-        examine_directory(&STATE, &config.state_dir),
-        examine_directory(&RUNTIME, &config.runtime_dir),
+        diagnose_directory(&LOGS, &settings.log_dir),
+        diagnose_directory(&STATE, &settings.state_dir),
+        diagnose_directory(&RUNTIME, &settings.runtime_dir),
     ]
 }
 
-fn examine_directory(requirement: &Requirement, path: &Path) -> Diagnostic {
+fn diagnose_directory(requirement: &Requirement, path: &Path) -> Diagnostic {
     let check = requirement.check;
     let shown = path.display();
     let metadata = match fs::metadata(path) {
@@ -119,7 +119,7 @@ mod tests {
         let path = root.path();
         let severity = |requirement, mode| {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-            examine_directory(requirement, path).severity
+            diagnose_directory(requirement, path).severity
         };
         assert_eq!(severity(&LOGS, 0o2750), Severity::Ok);
         assert_eq!(severity(&LOGS, 0o770), Severity::Warning);
@@ -128,10 +128,10 @@ mod tests {
         assert_eq!(severity(&STATE, 0o750), Severity::Warning);
         assert_eq!(severity(&RUNTIME, 0o755), Severity::Ok);
         assert_eq!(severity(&RUNTIME, 0o1777), Severity::Failure);
-        let missing = examine_directory(&LOGS, &path.join("no"));
+        let missing = diagnose_directory(&LOGS, &path.join("no"));
         assert!(missing.severity == Severity::Failure && missing.advice.is_some());
         fs::write(path.join("file"), "").unwrap();
-        let file = examine_directory(&LOGS, &path.join("file"));
+        let file = diagnose_directory(&LOGS, &path.join("file"));
         assert!(file.message.contains("not a directory"), "{file:?}");
     }
 

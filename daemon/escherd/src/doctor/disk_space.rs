@@ -1,4 +1,4 @@
-//! Examines how much can still be written to the disks of logs and state.
+//! Diagnoses the disks of logs and state: how much can still be written.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +9,7 @@ use nix::sys::stat::{major, minor};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::format_bytes;
-use crate::config::EngineConfig;
+use crate::config::EngineSettings;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -40,21 +40,21 @@ enum Writer {
     Launcher,
 }
 
-/// Examines the disks. `min_free_bytes` is kept free on the disk of logs; 0: nothing is.
-pub(super) fn examine(config: &EngineConfig, min_free_bytes: u64) -> Vec<Diagnostic> {
+/// Diagnoses the disks. `min_free_bytes` is kept free on the disk of logs; 0: nothing is.
+pub(super) fn diagnose(settings: &EngineSettings, min_free_bytes: u64) -> Vec<Diagnostic> {
     // Where escherd is confined, it sees the directory that the launcher service writes to
     // read-only.
-    let log_writer = match config.launcher_socket {
+    let log_writer = match settings.launcher_socket {
         Some(_) => Writer::Launcher,
         None => Writer::Escherd,
     };
     vec![
-        examine_disk("log-space", &config.log_dir, min_free_bytes, log_writer),
-        examine_disk("state-space", &config.state_dir, 0, Writer::Escherd),
+        diagnose_disk("log-space", &settings.log_dir, min_free_bytes, log_writer),
+        diagnose_disk("state-space", &settings.state_dir, 0, Writer::Escherd),
     ]
 }
 
-fn examine_disk(
+fn diagnose_disk(
     check: &'static str,
     path: &Path,
     min_free_bytes: u64,

@@ -1,5 +1,5 @@
-//! Examines the kernel: whether it has what escher needs. Features are tried, not concluded from a
-//! version.
+//! Diagnoses the kernel: whether it has what escher needs. Features are tried, because
+//! a version does not tell which of them a kernel has.
 
 use std::fs;
 use std::io;
@@ -12,14 +12,14 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
-use crate::host::boot_id::Boot;
+use crate::host::boot_id::BootIds;
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 /// A file that cgroups have from some version of Linux on.
 struct CgroupFile {
     name: &'static str,
-    /// A file of the same controller that is there in every version.
+    /// A file that cgroups with the same controller have in every version.
     sibling: &'static str,
     since: &'static str,
     severity: Severity,
@@ -51,7 +51,7 @@ const CGROUP_FILES: [CgroupFile; 3] = [
     },
 ];
 
-pub(super) fn examine(state_dir: &Path) -> Vec<Diagnostic> {
+pub(super) fn diagnose(state_dir: &Path) -> Vec<Diagnostic> {
     let mut diagnostics = vec![system_calls()];
     diagnostics.extend(cgroups());
     diagnostics.push(boot_id(state_dir));
@@ -158,11 +158,11 @@ fn cgroup_files(exists: impl Fn(&str) -> bool) -> Diagnostic {
     Diagnostic::new(check, worst, consequences.join("; "))
 }
 
-/// Examines whether the next reboot will be detected.
+/// Diagnoses whether the next reboot will be detected.
 fn boot_id(state_dir: &Path) -> Diagnostic {
     let check = "boot-id";
-    match Boot::read(state_dir) {
-        Ok(boot) if boot.is_recorded() => Diagnostic::ok(check, "recorded"),
+    match BootIds::read(state_dir) {
+        Ok(boot_ids) if boot_ids.is_recorded() => Diagnostic::ok(check, "recorded"),
         Ok(_) => Diagnostic::warning(check, "not recorded yet").advise(
             "escherd records the boot ID once the store has all changes of its start: see the check \
              `store`",
@@ -214,7 +214,7 @@ mod tests {
     fn warns_until_the_boot_id_is_recorded() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(boot_id(dir.path()).severity, Severity::Warning);
-        Boot::read(dir.path()).unwrap().record().unwrap();
+        BootIds::read(dir.path()).unwrap().record().unwrap();
         assert_eq!(boot_id(dir.path()).severity, Severity::Ok);
     }
 }

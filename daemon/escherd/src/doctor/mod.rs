@@ -1,39 +1,39 @@
-//! Examines whether escherd and its surroundings work: what an operator would look at, each with
-//! advice.
+//! Diagnoses problems of escherd and of what it depends on, with advice for each.
 //!
-//! A file examines one subject. No check changes anything, and none fetches its material: the
-//! [`api`](crate::api) passes what concerns an engine ([`Subject`]), [`reload`](crate::reload) the
-//! configuration.
+//! Each file is about one subject, and has one or several checks. No check changes anything. What
+//! escherd knows of itself is passed to the checks: [`api`](crate::api) passes an
+//! [`EngineSnapshot`], and [`reload`](crate::reload) what a reload would change.
 
+mod capacity;
 mod configuration;
+mod daemon;
 mod directories;
 mod disk_space;
-mod history;
 mod kernel;
-mod limits;
-mod programs;
-mod supervision;
+mod launcher;
+mod store;
 
-pub use configuration::{configuration, policies};
-pub use supervision::supervision;
+pub use configuration::{diagnose_configuration, diagnose_policies};
+pub use daemon::diagnose_daemon;
 
 use std::time::Duration;
 
 use escher_protocol::{ApiError, Diagnostic};
 
 use crate::authz::AdminPermit;
-use crate::config::{EngineConfig, ExecutionSettings};
+use crate::config::{EngineSettings, ReloadableSettings};
 use crate::host::fd_budget::FdBudget;
 use crate::launch::LauncherState;
 use crate::scheduler::Counts;
 use crate::store::{FlushTimeout, HistorySize};
 
-/// Who reads the diagnostics.
+/// The readers of the diagnostics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
     /// An administrator, who may know everything.
     Administrator,
-    /// Everybody who may connect. The contents of files that may be closed to them are left out.
+    /// Everybody who may connect. The contents of files that they may not be allowed to read are left
+    /// out.
     Everybody,
 }
 
@@ -56,13 +56,13 @@ impl Audience {
     }
 }
 
-/// An engine's own knowledge of its state.
+/// The state of an engine, as it is known to the engine itself.
 #[derive(Debug)]
-pub struct Subject {
-    /// The configuration with which it was started.
-    pub config: EngineConfig,
-    /// The current settings.
-    pub settings: ExecutionSettings,
+pub struct EngineSnapshot {
+    /// The settings with which it was started.
+    pub settings_at_start: EngineSettings,
+    /// Those of its settings that can change, as they are now.
+    pub settings_in_force: ReloadableSettings,
     /// The connected launcher.
     pub launcher: Option<LauncherState>,
     /// Numbers of pending and running executions.
@@ -70,7 +70,7 @@ pub struct Subject {
     /// How long the first in the queue has waited.
     pub longest_wait: Option<Duration>,
     /// What the limit on open files allows.
-    pub budget: FdBudget,
+    pub fd_budget: FdBudget,
     /// The configured number of connections.
     pub wanted_connections: usize,
     /// Size of the history, or why the store cannot be read.
@@ -79,17 +79,20 @@ pub struct Subject {
     pub flushed: Result<(), FlushTimeout>,
 }
 
-/// Examines an engine. Reads directories and tries system calls, so it must not run on the event
+/// Diagnoses an engine. Reads directories and tries system calls, so it must not run on the event
 /// loop.
 #[must_use]
-pub fn engine(subject: &Subject, audience: Audience) -> Vec<Diagnostic> {
+pub fn diagnose_engine(engine: &EngineSnapshot, audience: Audience) -> Vec<Diagnostic> {
     [
-        programs::launcher(subject.launcher.as_ref()),
-        directories::examine(&subject.config),
-        disk_space::examine(&subject.config, subject.settings.log_limits.min_free_bytes),
-        history::examine(subject, audience),
-        limits::examine(subject),
-        kernel::examine(&subject.config.state_dir),
+        launcher::diagnose(engine.launcher.as_ref()),
+        directories::diagnose(&engine.settings_at_start),
+        disk_space::diagnose(
+            &engine.settings_at_start,
+            engine.settings_in_force.log_limits.min_free_bytes,
+        ),
+        store::diagnose(engine, audience),
+        capacity::diagnose(engine),
+        kernel::diagnose(&engine.settings_at_start.state_dir),
     ]
     .concat()
 }

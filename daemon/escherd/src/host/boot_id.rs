@@ -1,4 +1,4 @@
-//! Detects that the host has booted since the last escherd ran.
+//! Detects whether the host has rebooted since the last escherd ran.
 
 use std::fs;
 use std::io;
@@ -9,13 +9,14 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The boot ID of the kernel, and the one that escherd has recorded.
 #[derive(Debug)]
-pub struct Boot {
+pub struct BootIds {
+    /// Path of the record.
     path: PathBuf,
     current: String,
     recorded: Option<String>,
 }
 
-impl Boot {
+impl BootIds {
     /// Reads the kernel's boot ID, and the one that is recorded in `state_dir`.
     ///
     /// # Errors
@@ -27,14 +28,14 @@ impl Boot {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        Ok(Boot {
+        Ok(BootIds {
             path,
             current: fs::read_to_string(BOOT_ID)?,
             recorded,
         })
     }
 
-    /// Whether the host has booted since the boot ID was recorded.
+    /// Whether the host has rebooted since a boot ID was recorded.
     #[must_use]
     pub fn has_rebooted(&self) -> bool {
         self.recorded
@@ -42,24 +43,25 @@ impl Boot {
             .is_some_and(|recorded| *recorded != self.current)
     }
 
-    /// Whether this boot is recorded, which means that the consequences of a reboot are on disk.
+    /// Whether the boot ID of this boot is recorded. If it is, the consequences of a reboot are on
+    /// disk.
     #[must_use]
     pub fn is_recorded(&self) -> bool {
         self.recorded.as_ref() == Some(&self.current)
     }
 
-    /// Records this boot. To be called once the consequences of a reboot are on disk: the next
-    /// escherd relies on that.
+    /// Records the boot ID of this boot. Must be called only once the consequences of a reboot are on
+    /// disk: the next escherd relies on that.
     ///
     /// # Errors
-    /// Errors of the file system. The old record is still there then.
+    /// Errors of the file system. The earlier record is kept then.
     pub fn record(&self) -> io::Result<()> {
         if self.is_recorded() {
             return Ok(());
         }
-        let draft = self.path.with_extension("new");
-        fs::write(&draft, &self.current)?;
-        fs::rename(&draft, &self.path)
+        let new_file = self.path.with_extension("new");
+        fs::write(&new_file, &self.current)?;
+        fs::rename(&new_file, &self.path)
     }
 }
 
@@ -70,14 +72,14 @@ mod tests {
     #[test]
     fn detects_a_reboot_until_the_boot_is_recorded() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Boot::read(dir.path()).unwrap();
+        let first = BootIds::read(dir.path()).unwrap();
         assert!(!first.has_rebooted(), "no earlier boot is known");
         first.record().unwrap();
-        assert!(!Boot::read(dir.path()).unwrap().has_rebooted());
+        assert!(!BootIds::read(dir.path()).unwrap().has_rebooted());
         fs::write(dir.path().join("boot-id"), "another\n").unwrap();
-        let later = Boot::read(dir.path()).unwrap();
-        assert!(later.has_rebooted() && Boot::read(dir.path()).unwrap().has_rebooted());
+        let later = BootIds::read(dir.path()).unwrap();
+        assert!(later.has_rebooted() && BootIds::read(dir.path()).unwrap().has_rebooted());
         later.record().unwrap();
-        assert!(!Boot::read(dir.path()).unwrap().has_rebooted());
+        assert!(!BootIds::read(dir.path()).unwrap().has_rebooted());
     }
 }

@@ -1,5 +1,5 @@
-//! Divides the file descriptors that escherd may have, so that there is always one left to refuse a
-//! connection, and to write down what has ended.
+//! Divides the file descriptors that escherd may open among their uses, so that there is always one
+//! left to refuse a connection, or to record the end of an execution.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,7 +20,7 @@ const SPARE_SHIMS: u64 = 16;
 /// Descriptors of an open log: its own and the index's.
 const PER_LOG: u64 = 2;
 
-/// How many of each the descriptors allow.
+/// The maximum numbers of executions, connections and logs, which the limit on open files allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FdBudget {
     /// Running executions: each takes the socket to its shim.
@@ -31,13 +31,14 @@ pub struct FdBudget {
     pub logs: usize,
 }
 
-/// The division that is in force.
+/// The budget in force, and the permits to open logs.
 #[derive(Debug)]
 pub struct FdShares {
     open_logs: Arc<Semaphore>,
     current: Mutex<Division>,
 }
 
+/// A budget, with the number of connections for which it was made.
 #[derive(Debug, Clone, Copy)]
 struct Division {
     wanted_connections: usize,
@@ -45,7 +46,7 @@ struct Division {
 }
 
 impl FdShares {
-    /// Divides the descriptors for this many executions and connections.
+    /// Divides the descriptors for `executions` executions and `connections` connections.
     #[must_use]
     pub fn new(executions: usize, connections: usize) -> Self {
         let budget = divide(executions, connections);
@@ -76,8 +77,8 @@ impl FdShares {
         Arc::clone(&self.open_logs)
     }
 
-    /// Divides the descriptors anew. The number of connections stays if it is `None`. Logs that are
-    /// open are read to their ends.
+    /// Divides the descriptors again. `connections`: `None` keeps their number. Open logs stay open,
+    /// even if they are more than the new budget allows.
     pub fn change(&self, executions: usize, connections: Option<usize>) -> FdBudget {
         let mut current = self.current();
         let wanted_connections = connections.unwrap_or(current.wanted_connections);
@@ -126,11 +127,12 @@ fn divide(executions: usize, connections: usize) -> FdBudget {
     budget
 }
 
+/// Divides `limit` descriptors.
 fn plan(limit: u64, executions: usize, connections: usize) -> FdBudget {
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let count = |number: usize| number as u64;
     let rest = limit.saturating_sub(FIXED + SPARE_SHIMS + count(ROOT_RESERVE));
-    // Each gets at least one, and none so many that nothing is left for the others.
+    // Every use gets at least one, and none gets so many that nothing is left for the others.
     let executions = count(executions).min(rest / 4).max(1);
     let rest = rest.saturating_sub(executions);
     let connections = count(connections).min(rest / 2).max(1);

@@ -10,7 +10,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// Where the log goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogDestination {
-    /// systemd's journal. It keeps fields, so the events of executions are logged there, too.
+    /// systemd's journal. It stores fields, so the events of executions are written there, too.
     Journal,
     /// Standard error.
     StandardError,
@@ -40,7 +40,7 @@ pub fn init() -> LogDestination {
     LogDestination::StandardError
 }
 
-/// The levels of syslog(3).
+/// The priorities of syslog(3) that the levels of the log have in the journal.
 const PRIORITIES: PriorityMappings = PriorityMappings {
     error: Priority::Error,
     warn: Priority::Warning,

@@ -1,6 +1,8 @@
-//! The interface to the host: systemd, file descriptors, the boot ID, the log.
+//! The interface to the host: systemd, file descriptors, the boot ID, private
+//! directories, the log.
 
 pub mod boot_id;
 pub mod fd_budget;
 pub mod logging;
+pub(crate) mod private_dir;
 pub mod systemd;

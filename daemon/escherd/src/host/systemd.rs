@@ -1,5 +1,5 @@
-//! Notifications to systemd, and the sockets that it hands over (sd_notify(3), sd_listen_fds(3)).
-//! Without systemd all of this does nothing.
+//! Notifications to systemd, and the sockets that it passes (sd_notify(3), sd_listen_fds(3)). Without
+//! systemd all of this does nothing.
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 /// Name of the socket for metrics (`FileDescriptorName=`, systemd.socket(5)).
 const METRICS_SOCKET: &str = "metrics";
 
-/// Notifies systemd that escherd serves.
+/// Notifies systemd that escherd serves clients.
 pub fn ready() {
     notify(&[NotifyState::Ready]);
 }
@@ -29,8 +29,8 @@ pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Whether a service manager has started this process and listens for notifications.
-pub(crate) fn is_listening() -> bool {
+/// Whether a service manager has started this process and takes notifications.
+pub(crate) fn is_notifiable() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
@@ -73,18 +73,18 @@ pub(crate) async fn notify_periodically(state: PeriodicState) {
     }
 }
 
-/// Listening sockets that systemd has handed over.
+/// Listening sockets that systemd has passed.
 #[derive(Debug, Default)]
 pub struct ActivatedSockets {
-    /// The socket for clients: the one of any name but that for metrics, because a unit that has
-    /// one socket need not name it.
+    /// The socket for clients. It may have any name but that of the socket for metrics, because a
+    /// unit with one socket need not name it.
     pub clients: Option<UnixListener>,
     /// The socket for metrics.
     pub metrics: Option<UnixListener>,
 }
 
 impl ActivatedSockets {
-    /// Takes the sockets. There are none left for a second call.
+    /// Takes the sockets. A second call returns none.
     ///
     /// # Errors
     /// When there are two sockets for one purpose, or a descriptor is not a listening Unix stream

@@ -1,4 +1,5 @@
-//! What a result carries of one stream: all of it, or its beginning and possibly its end.
+//! Excerpts: the part of one stream that a result carries, which is all of it, or its beginning and
+//! possibly its end.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,8 +24,8 @@ pub enum ExcerptPart {
     },
 }
 
-/// Reads what the result of a finished execution carries of one stream, part by part. However long
-/// the log is, no more than one [`OutputBatch`](super::OutputBatch) is in memory.
+/// Reads the part of one stream that the result of a finished execution carries. However long the
+/// log is, no more than one [`OutputBatch`](super::OutputBatch) is in memory.
 ///
 /// A cut never splits a UTF-8 character: the first part ends before it, and the last begins after
 /// it, so that each can be up to three bytes shorter. Bytes that are not such a character are cut
@@ -42,7 +43,7 @@ pub struct Excerpt {
 
 #[derive(Debug)]
 enum ExcerptProgress {
-    /// The need for a cut is not known yet.
+    /// It is not known yet whether a cut is needed.
     NotStarted,
     /// In the part before this cut.
     BeforeCut(Cut),
@@ -62,7 +63,8 @@ struct Cut {
 impl Excerpt {
     /// Creates an excerpt of the first `log_bytes` bytes of a log. `reader` is at the beginning of
     /// the log and reads one stream. `stream_bytes` counts the bytes of the stream, including those
-    /// that are not in the log; `None` if they were not counted, so that the log has all there is.
+    /// that are not in the log; `None` if they were not counted: the
+    /// log has all that is known.
     #[must_use]
     pub fn new(
         reader: OutputReader,

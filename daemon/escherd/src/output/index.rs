@@ -1,4 +1,4 @@
-//! Reading an index: to which stream the bytes of a log belong. Its format is that of
+//! Reading an index, which says to which stream the bytes of a log belong. Its format is
 //! [`escher_launcher::ipc::log_index`].
 
 use std::fs::File;
@@ -8,15 +8,15 @@ use std::os::unix::fs::FileExt;
 use escher_launcher::ipc::log_index::{RECORD_BYTES, Record, decode_header};
 use escher_protocol::{OutputStream, StreamSelection};
 
-/// Records that are read at once: a page.
+/// Number of records that are read at once: a page of memory.
 const BLOCK_RECORDS: usize = 256;
 
 /// An open index.
 #[derive(Debug)]
 pub(super) struct IndexReader {
     file: File,
-    /// The block of records that was read last, with the number of its first record. A log is
-    /// usually read in order, and a complete record never changes while the index grows.
+    /// The block of records that was read last, with the number of its first record. It is kept,
+    /// because a log is usually read in order, and a complete record never changes.
     block: (u64, Vec<Record>),
     /// The record that was read last, at which the next search begins.
     current: u64,

@@ -12,10 +12,11 @@ use nix::fcntl::OFlag;
 use super::OutputBatch;
 use super::index::IndexReader;
 
-/// Maximum chunks of a batch: a command that switches streams often makes many small ones.
+/// Maximum number of chunks in a batch. A command that writes to its streams alternately causes many
+/// small ones.
 const MAX_BATCH_CHUNKS: usize = 1024;
 
-/// Bytes that are read at once when lines are counted back from the end.
+/// Number of bytes that are read at once when lines are counted back from the end.
 const TAIL_BLOCK_BYTES: u64 = 64 * 1024;
 
 /// An open log with its index.

@@ -1,11 +1,12 @@
-//! Truncation of the output in a result: the rules, where a cut may be, and the text that marks it.
+//! Truncation of the output in a result: the rules, the position of a cut, and the text that marks
+//! it.
 
 /// How much of its output a command's result carries, and what happens if there is more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputRules {
-    /// Whether followers get output as it comes; otherwise once the command has ended.
+    /// Whether output is served while the command runs; otherwise only once it has ended.
     pub stream: bool,
-    /// Maximum bytes per stream.
+    /// Maximum number of bytes of each stream in a result.
     pub max_bytes: u64,
     /// How many of them are taken from the end of truncated output; 0: none.
     pub keep_tail_bytes: u64,
@@ -18,13 +19,13 @@ pub struct OutputRules {
 pub enum OversizedOutput {
     /// The result's text is truncated, with a marker.
     Truncate,
-    /// The command is ended, and has failed.
+    /// The command is ended, and its execution has failed.
     Fail,
-    /// The result has the first part, and the path of the file with all of it.
+    /// The result has the first part of the output, and the path of the log, which has all of it.
     ToFile,
 }
 
-/// Maximum bytes of a UTF-8 character on one side of a cut through it.
+/// Maximum number of bytes of a UTF-8 character on one side of a cut through it.
 pub(super) const MAX_SPLIT_BYTES: u64 = 3;
 
 /// Returns how many of the bytes `before` and `after` a cut belong to a UTF-8 character that the

@@ -13,15 +13,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{Instrument, debug, debug_span, warn};
 
-use super::{ConnectionMetrics, Service, session, until_closing};
+use super::{ConnectionMetrics, ServerContext, connection, until_closing};
 use crate::config::ConnectionLimits;
 use crate::host::fd_budget::ROOT_RESERVE;
 
-/// Back-off after accept(2) failed for another reason than a lack of descriptors: it would fail
-/// again at once, and nothing signals when it would not.
+/// Back-off after accept(2) failed for any reason but a lack of descriptors. It would probably fail
+/// again at once, and there is no event to wait for.
 pub(super) const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Counts the open connections.
+/// The open connections, counted.
 #[derive(Debug, Default)]
 struct ConnectionTable {
     open: Mutex<OpenConnections>,
@@ -40,37 +40,38 @@ struct ConnectionSlot {
     uid: u32,
 }
 
-/// Accepts connections until `closing` is set. Then waits until each session has sent its answers.
+/// Accepts connections until `closing` is set. Then waits until the answers to
+/// all requests in flight are sent.
 pub async fn serve(
     listener: UnixListener,
-    service: Arc<Service>,
+    context: Arc<ServerContext>,
     mut closing: watch::Receiver<bool>,
 ) {
     let table = Arc::new(ConnectionTable {
         open: Mutex::default(),
-        metrics: service.connection_metrics.clone(),
+        metrics: context.connection_metrics.clone(),
     });
-    let mut sessions = JoinSet::new();
-    let session_closing = closing.clone();
+    let mut connections = JoinSet::new();
+    let connection_closing = closing.clone();
     let mut spare = open_spare();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            Some(_) = sessions.join_next() => continue,
+            Some(_) = connections.join_next() => continue,
             () = until_closing(&mut closing) => break,
         };
         match accepted {
-            Ok((stream, _)) => match admit(&stream, &table, service.connection_limits()) {
+            Ok((stream, _)) => match grant_slot(&stream, &table, context.connection_limits()) {
                 Ok((slot, credentials)) => {
-                    let (service, closing) = (service.clone(), session_closing.clone());
+                    let (context, closing) = (context.clone(), connection_closing.clone());
                     let span =
                         debug_span!("connection", uid = credentials.uid, pid = credentials.pid);
                     debug!(parent: &span, "connection accepted");
                     let serve = async move {
                         let _slot = slot;
-                        session::run(stream, credentials, service, closing).await;
+                        connection::serve(stream, credentials, context, closing).await;
                     };
-                    sessions.spawn(serve.instrument(span));
+                    connections.spawn(serve.instrument(span));
                 }
                 Err(error) => warn!(%error, "a connection was refused"),
             },
@@ -79,7 +80,7 @@ pub async fn serve(
                 drop(spare.take());
                 if let Ok((stream, _)) = listener.accept().await {
                     table.metrics.count_refused();
-                    let refused = session::refuse_at_once(&stream, overloaded());
+                    let refused = connection::refuse_at_once(&stream, overloaded());
                     warn!(
                         ?refused,
                         "a connection was refused: escherd has no descriptors left"
@@ -95,10 +96,11 @@ pub async fn serve(
         }
     }
     drop(listener);
-    while sessions.join_next().await.is_some() {}
+    while connections.join_next().await.is_some() {}
 }
 
-/// Opens a descriptor that can be closed when there are no others left.
+/// Opens a spare descriptor: it is closed when there are no others left, to have one for refusing a
+/// connection.
 fn open_spare() -> Option<std::fs::File> {
     std::fs::File::open("/dev/null").ok()
 }
@@ -113,8 +115,8 @@ fn overloaded() -> ApiError {
     ApiError::new(ErrorCode::OVERLOADED, message).with_hint("try again later")
 }
 
-/// Takes a slot for a new connection, or refuses the connection with the reason.
-fn admit(
+/// Grants a new connection a slot, or refuses it and tells the client why.
+fn grant_slot(
     stream: &UnixStream,
     table: &Arc<ConnectionTable>,
     limits: ConnectionLimits,
@@ -124,7 +126,7 @@ fn admit(
         Ok(slot) => Ok((slot, credentials)),
         Err(error) => {
             table.metrics.count_refused();
-            session::refuse_at_once(stream, error.clone())?;
+            connection::refuse_at_once(stream, error.clone())?;
             Err(io::Error::other(error))
         }
     }
@@ -150,10 +152,12 @@ impl ConnectionTable {
             _ => (max_connections, max_connections_per_user),
         };
         if of_user >= max_of_user {
-            return Err(too_many(&format!("of this user ({max_of_user})")));
+            let message = format!("this user has {max_of_user} connections, which is the maximum");
+            return Err(too_many(message));
         }
         if open.total >= max_total {
-            return Err(too_many(&format!("({max_total})")));
+            let message = format!("escherd has {max_total} connections, which is the maximum");
+            return Err(too_many(message));
         }
         open.total += 1;
         open.by_uid.insert(uid, of_user + 1);
@@ -165,8 +169,7 @@ impl ConnectionTable {
     }
 }
 
-fn too_many(which: &str) -> ApiError {
-    let message = format!("the maximum number of connections {which} is reached");
+fn too_many(message: String) -> ApiError {
     ApiError::new(ErrorCode::TOO_MANY_CONNECTIONS, message)
 }
 

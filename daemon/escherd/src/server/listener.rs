@@ -1,4 +1,4 @@
-//! The listening socket, if systemd does not provide it.
+//! Creates a listening socket, where systemd does not provide one.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -15,13 +15,13 @@ use crate::config::SocketSettings;
 pub enum ListenError {
     /// Another escherd listens on the path.
     #[error("{path} is in use: another escherd serves there")]
-    InUse {
+    SocketInUse {
         /// The path.
         path: PathBuf,
     },
     /// The path exists and is not a socket.
     #[error("{path} exists and is not a socket")]
-    Occupied {
+    NotASocket {
         /// The path.
         path: PathBuf,
     },
@@ -47,9 +47,9 @@ pub fn bind(settings: &SocketSettings) -> Result<UnixListener, ListenError> {
         path: path.clone(),
         source,
     };
-    // The socket is created without access for others and then opened to its users, so it never has
-    // more permissions than that. The umask is that of the whole process; no task creates files
-    // yet.
+    // The socket is created without access for others, and gets its permissions once it has its
+    // group, so it never has more. The umask applies to the whole process, in which no other task
+    // creates files yet.
     let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
     let listener = UnixListener::bind(&path);
     nix::sys::stat::umask(umask);
@@ -73,12 +73,12 @@ fn remove_stale_socket(path: &Path) -> Result<(), ListenError> {
         Ok(metadata) => metadata.file_type(),
     };
     if !kind.is_socket() {
-        return Err(ListenError::Occupied {
+        return Err(ListenError::NotASocket {
             path: path.to_owned(),
         });
     }
     match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(ListenError::InUse {
+        Ok(_) => Err(ListenError::SocketInUse {
             path: path.to_owned(),
         }),
         Err(_) => std::fs::remove_file(path).map_err(failed),

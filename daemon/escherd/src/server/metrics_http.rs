@@ -16,36 +16,36 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::accept::ACCEPT_BACKOFF;
-use super::{Service, until_closing};
+use super::{ServerContext, until_closing};
 use crate::metrics::CONTENT_TYPE;
 
-/// Most connections at once. Others wait to be accepted.
+/// Maximum number of connections at once. Others wait to be accepted.
 const MAX_CONNECTIONS: usize = 4;
 
 /// Timeout for a connection as a whole.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest request line with headers, in bytes.
+/// Maximum size of the request line with headers, in bytes.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
 
-/// Most headers of a request.
+/// Maximum number of headers of a request.
 const MAX_HEADERS: usize = 64;
 
-/// The method of a request.
+/// The method of a request, as far as it matters.
 #[derive(Debug, PartialEq, Eq)]
 enum Method {
     Get,
     Head,
     /// A method that is not supported.
     Other,
-    /// Not HTTP, or a head beyond the limits.
+    /// None: the bytes are not HTTP, or the head is over the limits.
     Malformed,
 }
 
 /// Serves metrics until `closing` is set.
 pub async fn serve_metrics(
     listener: UnixListener,
-    service: Arc<Service>,
+    context: Arc<ServerContext>,
     mut closing: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -57,9 +57,9 @@ pub async fn serve_metrics(
         };
         match accepted {
             Ok((stream, _)) => {
-                let answer = answer(stream, service.clone());
+                let request = serve_request(stream, context.clone());
                 connections.spawn(async move {
-                    match timeout(CONNECTION_TIMEOUT, answer).await {
+                    match timeout(CONNECTION_TIMEOUT, request).await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => debug!(%error, "a request for metrics failed"),
                         Err(_) => debug!("a request for metrics took too long"),
@@ -74,10 +74,10 @@ pub async fn serve_metrics(
     }
 }
 
-async fn answer(mut stream: UnixStream, service: Arc<Service>) -> io::Result<()> {
+async fn serve_request(mut stream: UnixStream, context: Arc<ServerContext>) -> io::Result<()> {
     let response = match read_method(&mut stream).await? {
-        Method::Get => metrics(&service, true).await,
-        Method::Head => metrics(&service, false).await,
+        Method::Get => metrics_response(&context, true).await,
+        Method::Head => metrics_response(&context, false).await,
         Method::Other => response("405 Method Not Allowed", "Allow: GET, HEAD\r\n", "", true),
         Method::Malformed => response("400 Bad Request", "", "", true),
     };
@@ -117,17 +117,17 @@ fn method(head: &[u8]) -> Option<Method> {
     }
 }
 
-async fn metrics(service: &Service, with_body: bool) -> String {
-    match service.metrics().await {
+async fn metrics_response(context: &ServerContext, with_body: bool) -> String {
+    match context.metrics().await {
         Ok(text) => {
-            let kind = format!("Content-Type: {CONTENT_TYPE}\r\n");
-            response("200 OK", &kind, &text, with_body)
+            let content_type = format!("Content-Type: {CONTENT_TYPE}\r\n");
+            response("200 OK", &content_type, &text, with_body)
         }
         Err(error) => {
-            let kind = "Content-Type: text/plain; charset=utf-8\r\n";
+            let content_type = "Content-Type: text/plain; charset=utf-8\r\n";
             response(
                 "503 Service Unavailable",
-                kind,
+                content_type,
                 &format!("{error}\n"),
                 with_body,
             )

@@ -1,17 +1,17 @@
 //! The server: it serves clients on the Unix socket.
 //!
-//! [`listener`] creates the socket, [`accept`] accepts connections within limits, [`session`]
-//! speaks the protocol on one connection, [`dispatch`] maps requests to calls of the
+//! [`listener`] creates the socket, [`accept`] accepts connections within limits, [`connection`]
+//! speaks the protocol on one of them, [`requests`] answers requests by calls of the
 //! [engine](crate::api), and [`outbox`] sends the answers. [`metrics_http`] serves another socket,
 //! for metrics alone.
 
 mod accept;
-mod dispatch;
+mod connection;
 mod listener;
 mod metrics;
 mod metrics_http;
 mod outbox;
-mod session;
+mod requests;
 
 pub use accept::serve;
 pub use listener::{ListenError, bind};
@@ -27,26 +27,27 @@ use tokio::sync::watch;
 use crate::api::ExecutionEngine;
 use crate::config::ConnectionLimits;
 use crate::doctor;
-use crate::reload::LiveConfiguration;
+use crate::reload::ActiveConfiguration;
 
-/// What all sessions share.
+/// What all connections share.
 #[derive(Debug)]
-pub struct Service {
+pub struct ServerContext {
     /// The engine, with the authority of escherd's own user.
     pub engine: ExecutionEngine,
     /// The configuration in force, which can be reloaded.
-    pub configuration: Arc<LiveConfiguration>,
-    /// Static information about this escherd.
-    pub about: DaemonInfo,
+    pub configuration: Arc<ActiveConfiguration>,
+    /// Information about this escherd that does not change.
+    pub static_info: DaemonInfo,
     /// Metrics of connections.
     pub connection_metrics: ConnectionMetrics,
 }
 
-impl Service {
-    /// Returns the limits for new connections: the settings, further limited by descriptors.
+impl ServerContext {
+    /// Returns the limits for new connections: the configured ones, or fewer connections if the
+    /// limit on open files does not allow them.
     fn connection_limits(&self) -> ConnectionLimits {
         let configured = self.configuration.connection_limits();
-        let max_connections = self.engine.budget().connections;
+        let max_connections = self.engine.fd_budget().connections;
         ConnectionLimits {
             max_connections: configured.max_connections.min(max_connections),
             ..configured
@@ -60,12 +61,12 @@ impl Service {
         crate::metrics::encode_text(&registry)
     }
 
-    /// Diagnoses this escherd, for the user of `engine`.
+    /// Diagnoses this escherd. The diagnostics are those that the user of `engine` may read.
     async fn diagnose(&self, engine: &ExecutionEngine) -> Result<Vec<Diagnostic>, ApiError> {
         let audience = engine.audience();
-        let mut diagnostics = doctor::supervision();
+        let mut diagnostics = doctor::diagnose_daemon();
         diagnostics.extend(engine.diagnose().await?);
-        diagnostics.extend(self.configuration.examine(audience).await?);
+        diagnostics.extend(self.configuration.diagnose(audience).await?);
         Ok(diagnostics)
     }
 }

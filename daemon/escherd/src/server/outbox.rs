@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc};
 /// Initial and largest window of a stream, in payload bytes.
 pub(super) const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// Most frames that wait to be written. A sender with another one waits.
+/// Maximum number of frames that wait to be written. With more, senders wait.
 const MAX_WAITING_FRAMES: usize = 4;
 
 /// Frames are joined for one write up to about this many bytes.
@@ -26,7 +26,7 @@ pub(super) struct Outbox {
     frames: mpsc::Sender<BytesMut>,
 }
 
-/// The client has disconnected.
+/// The error that the client has disconnected.
 #[derive(Debug)]
 pub(super) struct Disconnected;
 
@@ -44,7 +44,7 @@ impl Outbox {
             Ok(encoded) => encoded,
             Err(error) => {
                 let error = ApiError::new(ErrorCode::INTERNAL, error.to_string());
-                encode(&failure(frame, error)).map_err(|_| Disconnected)?
+                encode(&error_in_place_of(frame, error)).map_err(|_| Disconnected)?
             }
         };
         permit.send(encoded);
@@ -52,16 +52,15 @@ impl Outbox {
     }
 }
 
-fn encode(
-    message: &impl Serialize,
-) -> Result<(BytesMut, usize), escher_protocol::frame::FrameError> {
+fn encode(frame: &impl Serialize) -> Result<(BytesMut, usize), escher_protocol::frame::FrameError> {
     let mut buffer = BytesMut::new();
     let codec = FrameCodec::<ClientFrame>::established();
-    let length = codec.encode_frame(message, &mut buffer)?;
+    let length = codec.encode_frame(frame, &mut buffer)?;
     Ok((buffer, length))
 }
 
-fn failure(frame: &ServerFrame, error: ApiError) -> ServerFrame {
+/// Returns the frame that ends the request of `frame` with an error.
+fn error_in_place_of(frame: &ServerFrame, error: ApiError) -> ServerFrame {
     match frame {
         ServerFrame::Reply { id, .. } => ServerFrame::Reply {
             id: *id,
@@ -91,17 +90,17 @@ pub(super) async fn write_frames(
     }
 }
 
-/// The window of a stream: how much it may still send. See [`ClientFrame::Grant`].
+/// The window of a stream: how many bytes it may still send. See [`ClientFrame::Grant`].
 #[derive(Debug)]
 pub(super) struct Window {
-    left: Mutex<i64>,
+    bytes_left: Mutex<i64>,
     granted: Notify,
 }
 
 impl Default for Window {
     fn default() -> Self {
         Window {
-            left: Mutex::new(i64::from(STREAM_WINDOW_BYTES)),
+            bytes_left: Mutex::new(i64::from(STREAM_WINDOW_BYTES)),
             granted: Notify::new(),
         }
     }
@@ -119,14 +118,15 @@ impl Window {
         self.change(|left| left.saturating_sub(bytes));
     }
 
+    /// Changes the number of bytes that are left, and returns the new one.
     fn change(&self, change: impl FnOnce(i64) -> i64) -> i64 {
-        let left = self.left.lock();
+        let left = self.bytes_left.lock();
         let mut left = left.unwrap_or_else(std::sync::PoisonError::into_inner);
         *left = change(*left);
         *left
     }
 
-    /// Waits until anything is left.
+    /// Waits until the stream may send.
     async fn ready(&self) {
         while self.change(|left| left) <= 0 {
             // A stream has one sender, for which an earlier notification is stored.

@@ -1,4 +1,5 @@
-//! JSON. Values are kept as they are written, which tells their lines, and so are duplicate keys.
+//! Parses JSON. Values are kept as they are written, because their positions give their lines; so
+//! are duplicate keys.
 
 use std::fmt;
 
@@ -48,7 +49,7 @@ fn members(text: &str) -> (Vec<(String, &RawJson)>, Option<serde_json::Error>) {
 }
 
 fn entries(table: &RawJson, lines: &Lines<'_>) -> Vec<Entry> {
-    // It was parsed before, as a part of the file, so there is no error.
+    // There is no error: the table was parsed before, as a part of the file.
     let (members, _) = members(table.get());
     let entries = members
         .into_iter()
@@ -87,7 +88,7 @@ fn raw_value(value: &RawJson) -> RawValue {
     }
 }
 
-/// Collects the members of an object with duplicates.
+/// Collects the members of an object, including duplicates.
 struct Members<'m, 't>(&'m mut Vec<(String, &'t RawJson)>);
 
 impl<'t> DeserializeSeed<'t> for Members<'_, 't> {

@@ -1,4 +1,4 @@
-//! TOML. The parser goes on after a syntax error, so that all of them are found.
+//! Parses TOML. The parser goes on after a syntax error, so that all of them are found.
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};

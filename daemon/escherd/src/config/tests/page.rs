@@ -3,7 +3,7 @@
 use escher_protocol::SettingValue;
 
 use super::{Host, read};
-use crate::config::schema::KEYS;
+use crate::config::schema::SETTINGS;
 use crate::config::{Origin, Profile};
 
 const PAGE: &str = include_str!("../../../../../docs/configuration.md");
@@ -64,7 +64,7 @@ fn example_of_all_settings_has_the_defaults() {
 #[test]
 fn tables_have_every_setting_with_its_default_variable_and_restart_mark() {
     let plain = Host::new().load(&[]).unwrap();
-    for (key, setting) in KEYS.iter().zip(&plain.effective) {
+    for (key, setting) in SETTINGS.iter().zip(&plain.effective) {
         let line = PAGE
             .lines()
             .find(|line| line.starts_with(&format!("| `{}` |", key.name)))
@@ -80,8 +80,8 @@ fn tables_have_every_setting_with_its_default_variable_and_restart_mark() {
         assert_eq!(cells[2], default, "{line}");
         let variable = cells[4].trim_matches('`');
         assert_eq!(variable, key.variable.unwrap_or(""), "{line}");
-        let is_live = if key.is_live { "" } else { "restart" };
-        assert_eq!(cells[5], is_live, "{line}");
+        let is_reloadable = if key.is_reloadable { "" } else { "restart" };
+        assert_eq!(cells[5], is_reloadable, "{line}");
     }
     let rows = PAGE.lines().filter(|line| {
         let sections = ["daemon", "execution", "store", "history"];
@@ -90,7 +90,7 @@ fn tables_have_every_setting_with_its_default_variable_and_restart_mark() {
     });
     assert_eq!(
         rows.count(),
-        KEYS.len(),
+        SETTINGS.len(),
         "the page has a setting that is not there"
     );
 }

@@ -19,7 +19,7 @@ fn without_any_source_there_are_the_defaults() {
     assert_eq!(settings.socket.mode, 0o660);
     assert_eq!(settings.engine.state_dir, Path::new("/var/lib/escher"));
     assert_eq!(settings.engine.log_dir, Path::new("/var/log/escher"));
-    let executions = settings.engine.executions;
+    let executions = settings.engine.reloadable;
     assert_eq!(executions.request.default_timeout_ms, 120_000);
     assert_eq!(executions.output.max_bytes, 10 * 1024 * 1024);
     assert_eq!(executions.output.oversized, OversizedOutput::Truncate);
@@ -55,7 +55,7 @@ fn each_source_overrides_the_one_before_it() {
     assert_eq!(with_option.value("execution.log_dir"), &text("/tmp"));
     assert_eq!(
         with_option.origin("execution.log_dir"),
-        &Origin::Argument("--log-dir")
+        &Origin::CommandLineOption("--log-dir")
     );
     assert_eq!(with_option.settings.engine.log_dir, Path::new("/tmp"));
 }
@@ -238,31 +238,31 @@ fn truncate_large_output_affects_truncation_only() {
         );
         let settings = read("a.toml", &file).unwrap().settings;
         assert_eq!(
-            settings.engine.executions.output.oversized, oversized,
+            settings.engine.reloadable.output.oversized, oversized,
             "{file}"
         );
     }
 }
 
 #[test]
-fn adopts_live_settings_only() {
+fn adopts_reloadable_settings_only() {
     let mut old = read("a.toml", "[execution]\nkill_grace_ms = 1").unwrap();
     let file = "[daemon]\nwarm_shims = 1\nmax_connections = 5\n[execution]\nkill_grace_ms = 2\n[store]\ndurability = \"crash\"\n[history]\nmax_count = 3";
     let new = read("b.toml", file).unwrap();
     let differences = old.differences(&new);
-    assert_eq!(differences.restart, ["daemon.warm_shims"]);
+    assert_eq!(differences.need_restart, ["daemon.warm_shims"]);
     assert_eq!(
-        differences.live,
+        differences.reloadable,
         [
             "daemon.max_connections",
             "execution.kill_grace_ms",
             "history.max_count"
         ]
     );
-    old.adopt_live_settings(new.clone());
+    old.adopt_reloadable_settings(new.clone());
     assert_eq!(old.settings.engine.warm_shims, 4);
     assert_eq!(old.settings.connections.max_connections, 5);
-    assert_eq!(old.settings.engine.executions.request.kill_grace_ms, 2);
+    assert_eq!(old.settings.engine.reloadable.request.kill_grace_ms, 2);
     assert_eq!(
         old.value("execution.kill_grace_ms"),
         &SettingValue::Number(2)
@@ -272,8 +272,8 @@ fn adopts_live_settings_only() {
         old.origin("store.durability"),
         new.origin("store.durability")
     );
-    assert!(old.differences(&new).live.is_empty());
-    assert_eq!(old.differences(&new).restart, ["daemon.warm_shims"]);
+    assert!(old.differences(&new).reloadable.is_empty());
+    assert_eq!(old.differences(&new).need_restart, ["daemon.warm_shims"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use escher_protocol::SettingValue;
 
 use super::{Configuration, Host, read};
-use crate::config::{EngineConfig, Origin, Profile};
+use crate::config::{EngineSettings, Origin, Profile};
 
 /// The settings in the order of the table in docs/configuration.md.
 type Values = (u64, u64, bool, u64, u64, u64, bool, u64);
@@ -33,8 +33,8 @@ const PROFILES: [(Profile, Values); 5] = [
     ),
 ];
 
-fn values_of(engine: &EngineConfig) -> Values {
-    let executions = &engine.executions;
+fn values_of(engine: &EngineSettings) -> Values {
+    let executions = &engine.reloadable;
     (
         executions.request.default_timeout_ms,
         executions.request.max_timeout_ms,
@@ -68,7 +68,7 @@ fn each_has_its_values_however_it_is_chosen() {
             let is_temporary = log_dir.value.to_string().contains("escher-executions-");
             assert_eq!(is_temporary, profile == Profile::Development);
         }
-        assert_eq!(values_of(&EngineConfig::from_profile(profile)), expected);
+        assert_eq!(values_of(&EngineSettings::from_profile(profile)), expected);
     }
     assert_eq!(PROFILES.map(|(profile, _)| profile), Profile::ALL);
 }

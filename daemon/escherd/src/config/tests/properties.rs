@@ -6,7 +6,7 @@ use escher_protocol::SettingValue;
 
 use super::{Host, read, values};
 use crate::config::Configuration;
-use crate::config::schema::KEYS;
+use crate::config::schema::SETTINGS;
 use crate::config::value_type::ValueType;
 
 /// A value of a file, often of the wrong type.
@@ -33,7 +33,7 @@ fn any_value() -> impl Strategy<Value = serde_json::Value> {
 
 /// A name, known or not.
 fn any_name() -> impl Strategy<Value = String> {
-    let known = (0..KEYS.len()).prop_map(|index| KEYS[index].name);
+    let known = (0..SETTINGS.len()).prop_map(|index| SETTINGS[index].name);
     prop_oneof![
         4 => known.clone().prop_map(str::to_owned),
         1 => known.prop_map(|name| name.replace('.', "")),
@@ -116,11 +116,17 @@ fn valid_value(value_type: &'static ValueType) -> BoxedStrategy<serde_json::Valu
 /// Some settings with values that are valid together.
 fn valid_assignments() -> impl Strategy<Value = Vec<(&'static str, serde_json::Value)>> {
     use serde_json::Value;
-    let all = proptest::sample::subsequence((0..KEYS.len()).collect::<Vec<_>>(), 0..=KEYS.len());
+    let all =
+        proptest::sample::subsequence((0..SETTINGS.len()).collect::<Vec<_>>(), 0..=SETTINGS.len());
     all.prop_flat_map(|indices| {
         let values: Vec<_> = indices
             .into_iter()
-            .map(|index| (Just(KEYS[index].name), valid_value(&KEYS[index].value_type)))
+            .map(|index| {
+                (
+                    Just(SETTINGS[index].name),
+                    valid_value(&SETTINGS[index].value_type),
+                )
+            })
             .collect();
         values
     })
@@ -187,8 +193,8 @@ proptest! {
     }
 
     #[test]
-    fn any_value_of_a_variable_is_accepted_or_refused(index in 0..KEYS.len(), value in any::<String>()) {
-        if let Some(name) = KEYS[index].variable
+    fn any_value_of_a_variable_is_accepted_or_refused(index in 0..SETTINGS.len(), value in any::<String>()) {
+        if let Some(name) = SETTINGS[index].variable
             && let Err(problems) = Host::new().variable(name, value).load(&[])
         {
             let head = format!("{name}=");

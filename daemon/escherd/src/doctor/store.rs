@@ -1,33 +1,33 @@
-//! Examines the store: whether it can be read and written, whether it was damaged, and its size.
+//! Diagnoses the store: whether it can be read and written, whether it was damaged, and its size.
 
 use escher_protocol::{Diagnostic, Text};
 
-use super::{Audience, Subject, format_bytes};
+use super::{Audience, EngineSnapshot, format_bytes};
 use crate::config::CleanupSettings;
 use crate::store::{self, DamageReport, HistorySize};
 
-pub(super) fn examine(subject: &Subject, audience: Audience) -> Vec<Diagnostic> {
-    let path = subject.config.state_dir.join(store::FILE_NAME);
-    let mut diagnostics = vec![health(subject)];
+pub(super) fn diagnose(engine: &EngineSnapshot, audience: Audience) -> Vec<Diagnostic> {
+    let path = engine.settings_at_start.state_dir.join(store::FILE_NAME);
+    let mut diagnostics = vec![health(engine)];
     match store::damage_report(&path) {
         Ok(report) => diagnostics.extend(damage(&report, audience)),
         Err(error) => {
-            let directory = subject.config.state_dir.display();
+            let directory = engine.settings_at_start.state_dir.display();
             let message = format!("cannot read {directory}: {error}");
             diagnostics.push(Diagnostic::failure("store-damage", message));
         }
     }
-    if let Ok(size) = subject.history_size {
-        diagnostics.push(amount(size, subject.settings.cleanup));
+    if let Ok(size) = engine.history_size {
+        diagnostics.push(history(size, engine.settings_in_force.cleanup));
     }
     diagnostics
 }
 
-fn health(subject: &Subject) -> Diagnostic {
+fn health(engine: &EngineSnapshot) -> Diagnostic {
     let check = "store";
     let advice = "escherd's log has the cause: `journalctl -u escherd`. Running commands are not \
                   affected";
-    match (&subject.history_size, subject.flushed) {
+    match (&engine.history_size, engine.flushed) {
         (Err(error), _) => Diagnostic::failure(check, error.message.clone()).advise(advice),
         (Ok(_), Err(timeout)) => {
             let message = format!("{timeout}: no command is accepted until it can be written");
@@ -61,7 +61,7 @@ fn damage(report: &DamageReport, audience: Audience) -> Vec<Diagnostic> {
     diagnostics
 }
 
-fn amount(size: HistorySize, cleanup: CleanupSettings) -> Diagnostic {
+fn history(size: HistorySize, cleanup: CleanupSettings) -> Diagnostic {
     let check = "history";
     let limits = cleanup.limits;
     let size_shown: Text = format!(
@@ -139,7 +139,7 @@ mod tests {
                 executions,
                 bytes: 1,
             };
-            amount(size, cleanup).severity
+            history(size, cleanup).severity
         };
         assert_eq!(severity(10, false), Severity::Ok);
         assert_eq!(severity(11, true), Severity::Note);

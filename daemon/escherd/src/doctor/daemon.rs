@@ -1,4 +1,5 @@
-//! Examines whether escherd is the installed program, and whether a service manager supervises it.
+//! Diagnoses escherd's process: whether it runs the installed program, and whether a service
+//! manager supervises it.
 
 use std::path::Path;
 
@@ -9,9 +10,9 @@ use crate::host::systemd;
 /// The kernel's mark after the path of a program that was removed or replaced (proc_pid_exe(5)).
 const DELETED: &str = " (deleted)";
 
-/// Examines escherd's program and its service manager.
+/// Diagnoses escherd's program and its service manager.
 #[must_use]
-pub fn supervision() -> Vec<Diagnostic> {
+pub fn diagnose_daemon() -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     if let Ok(program) = std::fs::read_link("/proc/self/exe") {
         diagnostics.push(installed_program(&program));
@@ -36,7 +37,7 @@ fn installed_program(program: &Path) -> Diagnostic {
 
 fn service_manager() -> Vec<Diagnostic> {
     let check = "service-manager";
-    if !systemd::is_listening() {
+    if !systemd::is_notifiable() {
         let message = "not started by systemd: nothing restarts escherd if it ends";
         return vec![Diagnostic::note(check, message).advise(
             "run `systemctl enable --now escherd.socket`, or `systemctl --user enable --now \

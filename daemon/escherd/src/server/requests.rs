@@ -1,5 +1,5 @@
-//! Answering requests: each becomes one call of the engine, whose result becomes a reply or a
-//! stream.
+//! Answering requests: each becomes one call of the engine, and its result becomes a single reply or
+//! a stream of items.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use escher_protocol::output::OutputRange;
 use escher_protocol::{ApiError, ErrorCode, Request, RequestId, Response, ServerFrame, Target};
 use tracing::debug;
 
-use super::Service;
+use super::ServerContext;
 use super::outbox::{Disconnected, ItemSender, Outbox, Window};
 use crate::api::{ExecutionEngine, Executions, ResultPart};
 use crate::execution::Write;
 
-/// Why a stream ended early.
+/// The reason why a stream ended early.
 enum StreamError {
     /// An error for the client.
     Api(ApiError),
@@ -33,11 +33,11 @@ impl From<Disconnected> for StreamError {
 }
 
 /// Answers a request with the authority of `engine`. Dropping the future abandons the request.
-pub(super) async fn answer(
+pub(super) async fn answer_request(
     id: RequestId,
     request: Request,
     engine: ExecutionEngine,
-    service: Arc<Service>,
+    context: Arc<ServerContext>,
     outbox: Outbox,
     window: Arc<Window>,
 ) {
@@ -47,18 +47,18 @@ pub(super) async fn answer(
         outbox: &outbox,
         window: &window,
     };
-    let streamed = match request {
+    let streaming = match request {
         Request::Result(target) => send_result(&engine, target, &items).await,
         Request::List(selection) => send_list(engine.list_executions(selection), &items).await,
         Request::ReadOutput(request) => send_output(&engine, request, &items).await,
         Request::Events(request) => send_events(&engine, request, &items).await,
-        single => {
-            let result = answer_single(single, &engine, &service).await;
+        request => {
+            let result = single_reply(request, &engine, &context).await;
             let _ = outbox.send(&ServerFrame::Reply { id, result }).await;
             return;
         }
     };
-    let result = match streamed {
+    let result = match streaming {
         Ok(()) => Ok(()),
         Err(StreamError::Api(error)) => Err(error),
         Err(StreamError::Disconnected) => return,
@@ -92,11 +92,11 @@ fn name_of(request: &Request) -> &'static str {
     }
 }
 
-/// Answers a request that has one value.
-async fn answer_single(
+/// Does what a request asks for that is answered by a single reply, and returns that.
+async fn single_reply(
     request: Request,
     engine: &ExecutionEngine,
-    service: &Service,
+    context: &ServerContext,
 ) -> Result<Response, ApiError> {
     let execution = |record| Ok(Response::Execution(Box::new(record)));
     match request {
@@ -126,30 +126,35 @@ async fn answer_single(
             let offset = engine.write_stdin(target, write).await?;
             Ok(Response::StdinAccepted { offset })
         }
-        Request::Info => Ok(Response::Info(Box::new(info(engine, service).await?))),
+        Request::Info => Ok(Response::Info(Box::new(
+            current_info(engine, context).await?,
+        ))),
         Request::Remove(target) => engine.remove_execution(target).await.map(Response::Removed),
         Request::Prune(selection) => engine.prune(selection).await.map(Response::Removed),
         Request::Cleanup => engine.cleanup_old_executions().await.map(Response::Removed),
-        Request::Metrics => Ok(Response::Metrics(service.metrics().await?.into())),
-        Request::Diagnose => service.diagnose(engine).await.map(Response::Diagnostics),
-        Request::Settings => Ok(Response::Settings(service.configuration.list())),
+        Request::Metrics => Ok(Response::Metrics(context.metrics().await?.into())),
+        Request::Diagnose => context.diagnose(engine).await.map(Response::Diagnostics),
+        Request::Settings => Ok(Response::Settings(context.configuration.list())),
         Request::Reload => {
-            let permit = engine.administer()?;
-            let reloaded = service.configuration.reload(permit, engine).await?;
+            let permit = engine.authorize_admin()?;
+            let reloaded = context.configuration.reload(permit, engine).await?;
             Ok(Response::Reloaded(reloaded))
         }
-        // `answer` handles the streams.
+        // `answer_request` answers these.
         Request::Result(_) | Request::List(_) | Request::ReadOutput(_) | Request::Events(_) => {
             Err(ApiError::new(
                 ErrorCode::INTERNAL,
-                "a request for a stream was handled as one for a value",
+                "escherd answered a request by one reply that needs a stream; this is a bug in escherd",
             ))
         }
     }
 }
 
 /// Completes the static information about this escherd with current values.
-async fn info(engine: &ExecutionEngine, service: &Service) -> Result<DaemonInfo, ApiError> {
+async fn current_info(
+    engine: &ExecutionEngine,
+    context: &ServerContext,
+) -> Result<DaemonInfo, ApiError> {
     let counts = engine.counts().await?;
     let settings = engine.settings();
     Ok(DaemonInfo {
@@ -162,7 +167,7 @@ async fn info(engine: &ExecutionEngine, service: &Service) -> Result<DaemonInfo,
         default_timeout_ms: settings.request.default_timeout_ms,
         max_timeout_ms: settings.request.max_timeout_ms,
         max_output_size_bytes: settings.output.max_bytes,
-        ..service.about.clone()
+        ..context.static_info.clone()
     })
 }
 
@@ -195,7 +200,9 @@ async fn send_output(
         start: request.start,
         length: request.length,
     };
-    let mut output = engine.output(request.target, range, request.follow).await?;
+    let mut output = engine
+        .read_output(request.target, range, request.follow)
+        .await?;
     loop {
         items.ready().await;
         match output.next().await {

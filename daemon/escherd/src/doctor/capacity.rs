@@ -1,32 +1,29 @@
-//! Examines the limit on open files, and whether the queue moves.
+//! Diagnoses whether escherd can run as much as is configured: the limit on open files, and the
+//! queue.
 
 use std::time::Duration;
 
 use escher_protocol::Diagnostic;
 
-use super::Subject;
+use super::EngineSnapshot;
 
-/// Time after which an execution that waits while nothing runs is a sign of a fault.
+/// Time after which an execution that waits while nothing runs is a sign of a problem.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
-pub(super) fn examine(subject: &Subject) -> Vec<Diagnostic> {
-    vec![open_files(subject), queue(subject)]
+pub(super) fn diagnose(engine: &EngineSnapshot) -> Vec<Diagnostic> {
+    vec![open_files(engine), queue(engine)]
 }
 
-fn open_files(subject: &Subject) -> Diagnostic {
+fn open_files(engine: &EngineSnapshot) -> Diagnostic {
     let check = "open-files";
-    let budget = subject.budget;
+    let budget = engine.fd_budget;
     let reduced: Vec<String> = [
         (
             "running executions",
-            subject.settings.max_concurrent_executions,
+            engine.settings_in_force.max_concurrent_executions,
             budget.executions,
         ),
-        (
-            "connections",
-            subject.wanted_connections,
-            budget.connections,
-        ),
+        ("connections", engine.wanted_connections, budget.connections),
     ]
     .into_iter()
     .filter(|(_, wanted, granted)| granted < wanted)
@@ -46,14 +43,14 @@ fn open_files(subject: &Subject) -> Diagnostic {
     )
 }
 
-fn queue(subject: &Subject) -> Diagnostic {
+fn queue(engine: &EngineSnapshot) -> Diagnostic {
     let check = "queue";
-    let counts = subject.counts;
+    let counts = engine.counts;
     let shown = format!(
         "{} waiting, {} running of at most {}",
         counts.pending, counts.running, counts.max_concurrent
     );
-    match subject.longest_wait {
+    match engine.longest_wait {
         Some(wait) if counts.running == 0 && wait >= STUCK_AFTER => {
             let seconds = wait.as_secs();
             let message = format!("{shown}, and the first has been waiting for {seconds} s");

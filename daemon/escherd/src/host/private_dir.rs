@@ -1,28 +1,20 @@
-//! Private directories in places that everybody can write to.
+//! Creation of private directories where other users can create files too, as in `/tmp`.
 
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::unistd::geteuid;
 
-/// Returns the path of the temporary directory for the engines that this user's programs embed.
-pub(super) fn user_temporary_dir() -> PathBuf {
-    // A relative TMPDIR would mean another directory for each program.
-    let temporary = Some(std::env::temp_dir()).filter(|dir| dir.is_absolute());
-    let temporary = temporary.unwrap_or_else(|| "/tmp".into());
-    temporary.join(format!("escher-executions-{}", geteuid()))
-}
-
-/// Makes the directory `path` for this user alone. One that is there already must be that.
+/// Creates the directory `path`, which only this user can access. An existing directory is accepted
+/// if it belongs to this user and nobody else has access.
 ///
 /// # Errors
-/// When something of that name belongs to another user or is accessible to others, and errors of
-/// the file system.
-pub(super) fn make_private_dir(path: &Path) -> io::Result<()> {
+/// When an existing file of this name is anything else, and errors of the file system.
+pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
     let failed = |error: io::Error| {
-        let reason = format!("cannot make the directory {}: {error}", path.display());
+        let reason = format!("cannot create the directory {}: {error}", path.display());
         io::Error::new(error.kind(), reason)
     };
     match DirBuilder::new().mode(0o700).create(path) {
@@ -30,7 +22,7 @@ pub(super) fn make_private_dir(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(failed(error)),
     }
-    // A link is not followed: it may lead anywhere.
+    // A symbolic link is not followed: another user may have put it there.
     let metadata = fs::symlink_metadata(path).map_err(failed)?;
     let reason = if !metadata.is_dir() {
         "it is not a directory".to_owned()
@@ -60,19 +52,19 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn refusal(path: &Path) -> String {
-        let error = make_private_dir(path).unwrap_err();
+        let error = create_private_dir(path).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         error.to_string()
     }
 
     #[test]
-    fn makes_a_directory_once() {
+    fn creates_a_directory_once() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("private");
-        make_private_dir(&path).unwrap();
+        create_private_dir(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o700);
-        make_private_dir(&path).unwrap();
-        let error = make_private_dir(&root.path().join("no/parent")).unwrap_err();
+        create_private_dir(&path).unwrap();
+        let error = create_private_dir(&root.path().join("no/parent")).unwrap_err();
         assert!(error.to_string().contains("no/parent"), "{error}");
     }
 
@@ -94,7 +86,7 @@ mod tests {
         // Only root can give a directory away.
         if geteuid().is_root() {
             let foreign = root.path().join("foreign");
-            make_private_dir(&foreign).unwrap();
+            create_private_dir(&foreign).unwrap();
             nix::unistd::chown(&foreign, Some(65534.into()), None).unwrap();
             assert!(refusal(&foreign).contains("65534"));
         }

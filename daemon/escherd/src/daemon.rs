@@ -1,4 +1,4 @@
-//! escherd as a whole, from its settings to its shutdown.
+//! escherd as a whole, from its configuration to its shutdown.
 
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
@@ -16,18 +16,18 @@ use tracing::{info, warn};
 
 use crate::api::{ExecutionEngine, LockedDirs, SHUTDOWN_STEP_TIMEOUT};
 use crate::authz::{AdminPermit, ServedUsers};
-use crate::config::{Configuration, LoadOptions, Settings, SocketSettings};
+use crate::config::{Configuration, DaemonSettings, LoadOptions, SocketSettings};
 use crate::host::logging::LogDestination;
 use crate::host::systemd::{self, ActivatedSockets};
-use crate::reload::LiveConfiguration;
-use crate::server::{self, Service};
+use crate::reload::ActiveConfiguration;
+use crate::server::{self, ServerContext};
 use crate::{journal, systemd_tasks};
 
 /// Runs escherd until `shutdown` is done. Each `hangup` reloads the configuration by `options`.
 /// With a log in the journal, the events of executions are written there too.
 ///
 /// # Errors
-/// When escherd cannot start: the directory, the socket or the launcher that is the cause is named.
+/// When escherd cannot start. The error names the directory, socket or launcher that is the cause.
 pub async fn run(
     options: LoadOptions,
     configuration: Configuration,
@@ -36,30 +36,30 @@ pub async fn run(
     hangup: Signal,
 ) -> anyhow::Result<()> {
     let settings = configuration.settings.clone();
-    let dirs = LockedDirs::lock(settings.engine.clone())?;
+    let directories = LockedDirs::lock(settings.engine.clone())?;
     // Clients can connect from here on. They are served once the engine has started.
     let sockets = ActivatedSockets::take().context("cannot use the sockets from systemd")?;
     let listener = listen(&settings, sockets.clients)?;
     let metrics_listener = listen_for_metrics(&settings, sockets.metrics)?;
-    let start = dirs.start_engine(settings.connections.max_connections);
+    let start = ExecutionEngine::start(directories, settings.connections.max_connections);
     let engine = systemd_tasks::extend_start_timeout(start).await?;
 
     if log == LogDestination::Journal {
-        let permit = engine.administer()?;
+        let permit = engine.authorize_admin()?;
         tokio::spawn(journal::write_events(engine.unrestricted(&permit)));
     }
-    let service = Arc::new(Service {
-        about: daemon_info(&settings, &engine),
-        configuration: Arc::new(LiveConfiguration::new(options, configuration)),
+    let context = Arc::new(ServerContext {
+        static_info: static_info(&settings, &engine),
+        configuration: Arc::new(ActiveConfiguration::new(options, configuration)),
         engine: engine.clone(),
         connection_metrics: server::ConnectionMetrics::default(),
     });
     let (close, closing) = watch::channel(false);
     if let Some(listener) = metrics_listener {
-        let (service, closing) = (service.clone(), closing.clone());
-        tokio::spawn(server::serve_metrics(listener, service, closing));
+        let (context, closing) = (context.clone(), closing.clone());
+        tokio::spawn(server::serve_metrics(listener, context, closing));
     }
-    let serving = tokio::spawn(server::serve(listener, service.clone(), closing));
+    let serving = tokio::spawn(server::serve(listener, context.clone(), closing));
     info!(socket = %settings.socket.path.display(), "serving");
     systemd::ready();
     tokio::spawn(systemd_tasks::update_status(engine.clone()));
@@ -67,7 +67,7 @@ pub async fn run(
 
     tokio::select! {
         () = shutdown => {}
-        () = reload_on_hangup(hangup, &service) => {}
+        () = reload_on_hangup(hangup, &context) => {}
     }
     systemd::stopping();
     engine.shut_down_scheduler(settings.on_stop).await;
@@ -75,37 +75,40 @@ pub async fn run(
     let served = timeout(SHUTDOWN_STEP_TIMEOUT, serving);
     let (served, ()) = tokio::join!(served, engine.shut_down_launcher());
     if served.is_err() {
-        warn!("some clients did not read their last answers");
+        warn!("some clients have not read their last answers");
     }
     info!("stopped");
     Ok(())
 }
 
-/// Reloads the configuration on each signal. Problems go to the log.
-async fn reload_on_hangup(mut hangup: Signal, service: &Service) {
+/// Reloads the configuration on each SIGHUP. Problems go to the log.
+async fn reload_on_hangup(mut hangup: Signal, context: &ServerContext) {
     while hangup.recv().await.is_some() {
         systemd::reloading();
         let permit = AdminPermit::from_signal();
         // The reload logs its result.
-        let _ = service.configuration.reload(permit, &service.engine).await;
+        let _ = context.configuration.reload(permit, &context.engine).await;
         systemd::ready();
     }
-    // The runtime is about to end.
+    // No more signals come, because the runtime is about to end.
     std::future::pending().await
 }
 
 /// Returns the listening socket for clients: systemd's if there is one, else a new one.
-fn listen(settings: &Settings, activated: Option<StdListener>) -> anyhow::Result<UnixListener> {
+fn listen(
+    settings: &DaemonSettings,
+    activated: Option<StdListener>,
+) -> anyhow::Result<UnixListener> {
     into_tokio(match activated {
         Some(listener) => listener,
         None => server::bind(&settings.socket)?,
     })
 }
 
-/// Returns the listening socket for metrics, if there is to be one. A new one has the permissions
-/// of the socket for clients.
+/// Returns the listening socket for metrics: systemd's if there is one, else a new one if a path is
+/// configured. A new one has the permissions of the socket for clients.
 fn listen_for_metrics(
-    settings: &Settings,
+    settings: &DaemonSettings,
     activated: Option<StdListener>,
 ) -> anyhow::Result<Option<UnixListener>> {
     let listener = match (activated, &settings.metrics_socket) {
@@ -124,9 +127,9 @@ fn into_tokio(listener: StdListener) -> anyhow::Result<UnixListener> {
     Ok(UnixListener::from_std(listener)?)
 }
 
-/// Returns the static information about this escherd. Each answer completes it with current
-/// counters.
-fn daemon_info(settings: &Settings, engine: &ExecutionEngine) -> DaemonInfo {
+/// Returns the information about this escherd that does not change. The counters in it are 0: each
+/// answer completes it with their current values.
+fn static_info(settings: &DaemonSettings, engine: &ExecutionEngine) -> DaemonInfo {
     let bytes = |path: &Path| path.as_os_str().into();
     DaemonInfo {
         version: env!("CARGO_PKG_VERSION").into(),

@@ -1,4 +1,4 @@
-//! A session: one connection from its first frame to its end.
+//! One connection of a client, from its first frame to its end.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,40 +22,39 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, debug};
 
-use super::dispatch;
 use super::outbox::{Outbox, STREAM_WINDOW_BYTES, Window, write_frames};
-use super::{Service, until_closing};
+use super::{ServerContext, requests, until_closing};
 use crate::api::ExecutionEngine;
 
-/// How long a peer may take to send its first frame.
+/// Timeout for a peer to send its first frame.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a frame may take from its first byte to its last, and the last frames to be written.
+/// Timeout for the rest of a frame after its first byte, and for writing the last frames.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Most requests in flight on one connection.
+/// Maximum number of requests in flight on one connection.
 const MAX_REQUESTS_IN_FLIGHT: u32 = 256;
 
 /// Capacity of the read buffer, at first and again after a large frame.
 const READ_BUFFER_BYTES: usize = 4096;
 
 /// Serves a connection to its end.
-pub(super) async fn run(
+pub(super) async fn serve(
     mut stream: UnixStream,
     credentials: PeerCredentials,
-    service: Arc<Service>,
+    context: Arc<ServerContext>,
     mut closing: watch::Receiver<bool>,
 ) {
-    let greeting = tokio::select! {
-        greeting = greet(&mut stream, credentials, &service) => greeting,
+    let handshake = tokio::select! {
+        handshake = shake_hands(&mut stream, credentials, &context) => handshake,
         () = until_closing(&mut closing) => return,
     };
-    match greeting {
+    match handshake {
         Ok(Some((engine, reader))) => {
             debug!("handshake done");
-            let session = Session::new(engine, service);
-            let ended = session.serve(stream, reader, closing).await;
-            if let Err(error) = ended {
+            let connection = EstablishedConnection::new(engine, context);
+            let result = connection.serve(stream, reader, closing).await;
+            if let Err(error) = result {
                 debug!(%error, "the connection failed");
             }
         }
@@ -64,9 +63,9 @@ pub(super) async fn run(
     }
 }
 
-/// Sends the reason for a refusal, without waiting for the socket.
+/// Sends a peer the reason for which it is refused, if the socket takes it without waiting.
 pub(super) fn refuse_at_once(stream: &UnixStream, error: ApiError) -> io::Result<()> {
-    let refusal = encode_reply(&refusal(error))?;
+    let refusal = encode_hello_reply(&refusal(error))?;
     stream.try_write(&refusal).map(drop)
 }
 
@@ -78,7 +77,7 @@ fn refusal(error: ApiError) -> HelloReply {
     })
 }
 
-fn encode_reply(reply: &HelloReply) -> io::Result<BytesMut> {
+fn encode_hello_reply(reply: &HelloReply) -> io::Result<BytesMut> {
     let mut bytes = BytesMut::new();
     let codec = FrameCodec::<Hello>::handshake();
     match codec.encode_frame(reply, &mut bytes) {
@@ -88,32 +87,32 @@ fn encode_reply(reply: &HelloReply) -> io::Result<BytesMut> {
 }
 
 /// Performs the handshake. Returns `None` if the peer was refused or has disconnected.
-async fn greet(
+async fn shake_hands(
     stream: &mut UnixStream,
     credentials: PeerCredentials,
-    service: &Service,
+    context: &ServerContext,
 ) -> io::Result<Option<(ExecutionEngine, FrameReader)>> {
     let mut reader = FrameReader::default();
     let codec = FrameCodec::handshake();
     let hello = reader.next::<Hello>(stream, &codec);
     let hello = timeout_at(Instant::now() + HELLO_TIMEOUT, hello);
-    let answer = match hello.await {
+    let result = match hello.await {
         Err(_) => Err(ApiError::new(
             ErrorCode::IDLE,
             "the handshake took too long",
         )),
         Ok(Ok(None)) => return Ok(None),
-        Ok(Ok(Some(hello))) => welcome(&hello, credentials, service).await,
+        Ok(Ok(Some(hello))) => welcome(&hello, credentials, context).await,
         Ok(Err(error)) => Err(protocol_error(&error)),
     };
-    match answer {
+    match result {
         Ok((engine, welcome)) => {
-            let reply = encode_reply(&HelloReply::Welcome(welcome))?;
+            let reply = encode_hello_reply(&HelloReply::Welcome(welcome))?;
             stream.write_all(&reply).await?;
             Ok(Some((engine, reader)))
         }
         Err(error) => {
-            let reply = encode_reply(&refusal(error))?;
+            let reply = encode_hello_reply(&refusal(error))?;
             stream.write_all(&reply).await?;
             Ok(None)
         }
@@ -123,17 +122,17 @@ async fn greet(
 async fn welcome(
     hello: &Hello,
     credentials: PeerCredentials,
-    service: &Service,
+    context: &ServerContext,
 ) -> Result<(ExecutionEngine, Welcome), ApiError> {
     let version = hello
         .common_version()
         .ok_or_else(|| unsupported_version(hello))?;
-    let engine = service.engine.admit(credentials).await?;
-    let about = &service.about;
+    let engine = context.engine.authenticate(credentials).await?;
+    let info = &context.static_info;
     let welcome = Welcome {
         version,
-        daemon: format!("escherd {}", about.version).into(),
-        instance: about.instance,
+        daemon: format!("escherd {}", info.version).into(),
+        instance: info.instance,
         features: Vec::new(),
         limits: SessionLimits {
             max_frame_bytes: u32::try_from(MAX_PAYLOAD_BYTES).unwrap_or(u32::MAX),
@@ -173,19 +172,20 @@ struct InFlight {
     window: Arc<Window>,
 }
 
-struct Session {
+/// A connection after the handshake.
+struct EstablishedConnection {
     /// The engine with the client's authority.
     engine: ExecutionEngine,
-    service: Arc<Service>,
+    context: Arc<ServerContext>,
     in_flight: HashMap<RequestId, InFlight>,
     tasks: JoinSet<RequestId>,
 }
 
-impl Session {
-    fn new(engine: ExecutionEngine, service: Arc<Service>) -> Self {
-        Session {
+impl EstablishedConnection {
+    fn new(engine: ExecutionEngine, context: Arc<ServerContext>) -> Self {
+        EstablishedConnection {
             engine,
-            service,
+            context,
             in_flight: HashMap::new(),
             tasks: JoinSet::new(),
         }
@@ -206,10 +206,10 @@ impl Session {
         let result = loop {
             tokio::select! {
                 frame = reader.next::<ClientFrame>(&mut incoming, &codec) => match frame {
-                    Ok(Some(frame)) => self.handle(frame, &outbox).await,
+                    Ok(Some(frame)) => self.handle_frame(frame, &outbox).await,
                     Ok(None) => break Ok(()),
                     Err(error) => {
-                        // No request has this id.
+                        // An id that no request has: the error concerns the connection.
                         let reason = ServerFrame::End {
                             id: RequestId(u64::MAX),
                             result: Err(protocol_error(&error)),
@@ -218,7 +218,7 @@ impl Session {
                         break Err(error);
                     }
                 },
-                Some(done) = self.tasks.join_next() => self.remove_answered(done),
+                Some(ended) = self.tasks.join_next() => self.remove_answered(ended),
                 () = until_closing(&mut closing) => {
                     // The scheduler has stopped, so every request is answered, at least with an
                     // error.
@@ -236,9 +236,9 @@ impl Session {
         result
     }
 
-    async fn handle(&mut self, frame: ClientFrame, outbox: &Outbox) {
+    async fn handle_frame(&mut self, frame: ClientFrame, outbox: &Outbox) {
         match frame {
-            ClientFrame::Request { id, body } => self.begin(id, body, outbox).await,
+            ClientFrame::Request { id, body } => self.begin_request(id, body, outbox).await,
             ClientFrame::Grant { id, bytes } => {
                 if let Some(request) = self.in_flight.get(&id) {
                     request.window.grant(bytes);
@@ -252,10 +252,10 @@ impl Session {
         }
     }
 
-    /// Removes an answered request. An abandoned one was removed before, and a new request may have
-    /// its id by now.
-    fn remove_answered(&mut self, done: Result<RequestId, JoinError>) {
-        if let Ok(id) = done
+    /// Removes an answered request from those in flight. An abandoned one was removed before, and its
+    /// id may have been used for a new request since.
+    fn remove_answered(&mut self, ended: Result<RequestId, JoinError>) {
+        if let Ok(id) = ended
             && let Some(request) = self.in_flight.get(&id)
             && request.task.is_finished()
         {
@@ -263,10 +263,11 @@ impl Session {
         }
     }
 
-    async fn begin(&mut self, id: RequestId, body: Request, outbox: &Outbox) {
-        // A client may have read the answer to a request before its end is noticed here.
-        while let Some(done) = self.tasks.try_join_next() {
-            self.remove_answered(done);
+    async fn begin_request(&mut self, id: RequestId, body: Request, outbox: &Outbox) {
+        // A client may have read an answer, and use the id again, before the end of the request's task
+        // is noticed here.
+        while let Some(ended) = self.tasks.try_join_next() {
+            self.remove_answered(ended);
         }
         let refusal = if self.in_flight.len() >= MAX_REQUESTS_IN_FLIGHT as usize {
             let message =
@@ -285,11 +286,11 @@ impl Session {
             return;
         }
         let window = Arc::new(Window::default());
-        let answer = dispatch::answer(
+        let answer = requests::answer_request(
             id,
             body,
             self.engine.clone(),
-            self.service.clone(),
+            self.context.clone(),
             outbox.clone(),
             window.clone(),
         );
@@ -302,42 +303,43 @@ impl Session {
     }
 }
 
-/// Reads frames from a stream. The buffer grows as bytes arrive.
+/// Reads frames from a socket. The buffer grows as bytes arrive.
 #[derive(Default)]
 struct FrameReader {
     buffer: BytesMut,
     /// When the first byte of an incomplete frame was read.
-    begun: Option<Instant>,
+    frame_begun: Option<Instant>,
 }
 
-/// A readable end of a connection.
+/// The readable end of a connection, before and after the handshake.
 trait Incoming: tokio::io::AsyncRead + Unpin {}
 impl Incoming for UnixStream {}
 impl Incoming for OwnedReadHalf {}
 
 impl FrameReader {
-    /// Returns the next message; `None` at the end of the stream. Cancel-safe.
+    /// Returns the contents of the next frame; `None` when the peer has closed the connection.
+    /// Cancel-safe.
     async fn next<T: DeserializeOwned>(
         &mut self,
-        stream: &mut impl Incoming,
+        socket: &mut impl Incoming,
         codec: &FrameCodec<T>,
     ) -> Result<Option<T>, FrameError> {
         loop {
-            if let Some((message, _)) = codec.decode_frame(&mut self.buffer)? {
-                self.begun = None;
+            if let Some((frame, _)) = codec.decode_frame(&mut self.buffer)? {
+                self.frame_begun = None;
                 if self.buffer.is_empty() && self.buffer.capacity() > READ_BUFFER_BYTES {
                     self.buffer = BytesMut::new();
                 }
-                return Ok(Some(message));
+                return Ok(Some(frame));
             }
             if self.buffer.is_empty() {
-                self.begun = None;
+                self.frame_begun = None;
                 self.buffer.reserve(READ_BUFFER_BYTES);
             } else {
-                self.begun.get_or_insert_with(Instant::now);
+                self.frame_begun.get_or_insert_with(Instant::now);
             }
-            let read = stream.read_buf(&mut self.buffer);
-            let count = match self.begun {
+            let read = socket.read_buf(&mut self.buffer);
+            let count = match self.frame_begun {
                 None => read.await?,
                 Some(begun) => match timeout_at(begun + FRAME_TIMEOUT, read).await {
                     Ok(count) => count?,

@@ -1,4 +1,4 @@
-//! Examines the launcher: whether it is connected, its version, and what it can do for commands.
+//! Diagnoses the launcher: whether it is connected, its version, and what it can do for commands.
 
 use escher_protocol::{Controllers, Diagnostic};
 
@@ -14,7 +14,7 @@ const ADVICE_UPDATE: &str = "run `systemctl reload escher-launcher`, which start
 const ADVICE_DELEGATE: &str = "start the launcher as escher-launcher.service, which has \
      `Delegate=yes` (systemd.resource-control(5))";
 
-pub(super) fn launcher(launcher: Option<&LauncherState>) -> Vec<Diagnostic> {
+pub(super) fn diagnose(launcher: Option<&LauncherState>) -> Vec<Diagnostic> {
     let check = "launcher";
     let Some(launcher) = launcher else {
         let message = "not connected: commands wait until it is";
@@ -84,7 +84,7 @@ mod tests {
     use escher_protocol::Severity;
 
     fn severities(state: Option<&LauncherState>) -> Vec<(String, Severity)> {
-        let diagnostics = launcher(state).into_iter();
+        let diagnostics = diagnose(state).into_iter();
         diagnostics
             .map(|diagnostic| (diagnostic.check.into_string(), diagnostic.severity))
             .collect()
@@ -124,14 +124,14 @@ mod tests {
             severities(None),
             [("launcher".to_owned(), Severity::Failure)]
         );
-        let other = launcher(Some(&launcher_of("0.0.1", None)));
+        let other = diagnose(Some(&launcher_of("0.0.1", None)));
         assert!(other[1].message.contains("0.0.1") && other[1].advice.is_some());
         assert_eq!(other[2].severity, Severity::Warning);
         let some = Controllers {
             cpu: true,
             ..Controllers::default()
         };
-        let message = &launcher(Some(&launcher_of(VERSION, Some(some))))[2].message;
+        let message = &diagnose(Some(&launcher_of(VERSION, Some(some))))[2].message;
         assert!(message.contains("memory, pids, io"), "{message}");
     }
 }
