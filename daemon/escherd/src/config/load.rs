@@ -154,7 +154,7 @@ fn effective_settings(layers: &Layers) -> Vec<EffectiveSetting> {
     effective.collect()
 }
 
-/// Applies all values of the layers.
+/// Returns the settings with all values of the layers.
 pub(super) fn settings_from(layers: &Layers) -> DaemonSettings {
     let mut settings = blank_settings();
     for definition in SETTINGS {

@@ -21,7 +21,7 @@ use crate::host::fd_budget::ROOT_RESERVE;
 /// again at once, and there is no event to wait for.
 pub(super) const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// The open connections, counted.
+/// Counts the open connections.
 #[derive(Debug, Default)]
 struct ConnectionTable {
     open: Mutex<OpenConnections>,
@@ -40,8 +40,8 @@ struct ConnectionSlot {
     uid: u32,
 }
 
-/// Accepts connections until `closing` is set. Then waits until the answers to
-/// all requests in flight are sent.
+/// Accepts connections until `closing` is set. Then waits until the answers to all requests in
+/// flight are sent.
 pub async fn serve(
     listener: UnixListener,
     context: Arc<ServerContext>,

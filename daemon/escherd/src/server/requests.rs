@@ -92,7 +92,7 @@ fn name_of(request: &Request) -> &'static str {
     }
 }
 
-/// Does what a request asks for that is answered by a single reply, and returns that.
+/// Carries out a request that is answered by a single reply. Returns the response in it.
 async fn single_reply(
     request: Request,
     engine: &ExecutionEngine,
@@ -144,7 +144,7 @@ async fn single_reply(
         Request::Result(_) | Request::List(_) | Request::ReadOutput(_) | Request::Events(_) => {
             Err(ApiError::new(
                 ErrorCode::INTERNAL,
-                "escherd answered a request by one reply that needs a stream; this is a bug in escherd",
+                "escherd answered a request for a stream by a single reply: this is a bug in escherd",
             ))
         }
     }
