@@ -69,8 +69,8 @@ fn quantile(times: &mut [Duration], q: f64) -> f64 {
 /// Measures the removal of finished executions with output.
 async fn cleanup(home: &Home) -> Vec<Duration> {
     let mut config = home.engine_settings();
-    config.executions.cleanup.is_automatic = false;
-    config.executions.cleanup.limits.max_count = 0;
+    config.reloadable.cleanup.is_automatic = false;
+    config.reloadable.cleanup.limits.max_count = 0;
     let engine = ExecutionEngine::new(config).await.unwrap();
     let mut times = Vec::new();
     for _ in 0..CLEANUPS {

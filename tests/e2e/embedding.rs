@@ -308,7 +308,7 @@ fn settings_built_in_code_are_validated_and_can_change() {
     let home = Home::new();
     in_runtime(async {
         let mut invalid = home.engine_settings();
-        invalid.executions.max_concurrent_executions = 0;
+        invalid.reloadable.max_concurrent_executions = 0;
         let error = ExecutionEngine::new(invalid).await.unwrap_err();
         assert!(matches!(error, StartError::Config(_)), "{error}");
         assert!(!home.state().exists(), "nothing was created");

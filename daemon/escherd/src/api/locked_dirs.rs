@@ -28,7 +28,7 @@ impl LockedDirs {
     /// [`StartError::StateDirInUse`].
     pub(crate) fn lock(settings: EngineSettings) -> Result<Self, StartError> {
         settings.validate()?;
-        // Before the others: they may be in the temporary directory, which has to be created private.
+        // First, because the others may be in the temporary directory, which this creates private.
         create_log_dir(&settings, &user_temporary_dir()).map_err(StartError::LogDirectory)?;
         create_dir(&settings.runtime_dir, 0o755)?;
         create_dir(&settings.state_dir, 0o700)?;

@@ -1,9 +1,9 @@
 //! Authorization: which caller may do what.
 //!
 //! A decision is a value. [`Authorizer`] turns a caller and a request into a [`SubmitPermit`], an
-//! [`AdminPermit`] or a [`Scope`]. Nothing outside this module can make one, so nothing is submitted
-//! without a permit, and no execution is found outside of a scope. The identity of a caller is the
-//! one that the kernel reported when it connected.
+//! [`AdminPermit`] or a [`Scope`]. Nothing outside this module can make one, so nothing is
+//! submitted without a permit, and no execution is found outside of a scope. The identity of a
+//! caller is the one that the kernel reported when it connected.
 
 mod accounts;
 
