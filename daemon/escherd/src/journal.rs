@@ -1,6 +1,6 @@
 //! Writes the events of executions to the journal: an entry for each event, with fields to search
-//! for (systemd.journal-fields(7)). `journalctl ESCHER_EXECUTION_ID=…` shows one execution; the message
-//! catalog (`systemd/escher.catalog`) explains each kind of entry.
+//! for (systemd.journal-fields(7)). `journalctl ESCHER_EXECUTION_ID=…` shows one execution; the
+//! message catalog (`systemd/escher.catalog`) explains each kind of entry.
 
 use escher_protocol::message::{Event, EventKind, EventsRequest};
 use escher_protocol::{ErrorCode, ExecutionRecord, Status};

@@ -15,7 +15,8 @@
 //!
 //! [`cli`] parses the command line, [`config`] loads the settings, and [`reload`] changes them.
 //! [`host`] is the interface to the host, [`journal`] and [`metrics`] report what happens, and
-//! [`doctor`] diagnoses problems. [`daemon`] puts everything together; [`systemd_tasks`] keep systemd informed.
+//! [`doctor`] diagnoses problems. [`daemon`] puts everything together; [`systemd_tasks`] keep
+//! systemd informed.
 #![forbid(unsafe_code)]
 
 pub mod api;

@@ -1,9 +1,9 @@
 //! escherd's metrics as OpenMetrics text.
 //!
 //! The [scheduler](crate::scheduler), the [store](crate::store) and the [server](crate::server)
-//! each have metrics of their own, and count events where they happen. Counting costs an atomic addition
-//! or an uncontended lock; all other work is done on request. Values of labels come from fixed
-//! tables and are never a name, a user or an id, which bounds the number of time series.
+//! each have metrics of their own, and count events where they happen. Counting costs an atomic
+//! addition or an uncontended lock; all other work is done on request. Values of labels come from
+//! fixed tables and are never a name, a user or an id, which bounds the number of time series.
 //! `docs/metrics.md` lists them.
 
 use escher_protocol::{ApiError, ErrorCode};

@@ -49,8 +49,8 @@ impl ExecutionEngine {
         Ok(result)
     }
 
-    /// Returns the same as [`ExecutionEngine::get_result`] part by part, so that the output need not
-    /// fit in memory.
+    /// Returns the same as [`ExecutionEngine::get_result`] part by part, so that the output need
+    /// not fit in memory.
     ///
     /// # Errors
     /// As [`ExecutionEngine::get_result`].

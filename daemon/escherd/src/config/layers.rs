@@ -14,8 +14,8 @@ use super::value_type::TypedValue;
 #[derive(Debug, Default)]
 pub(super) struct Layers {
     values: BTreeMap<&'static str, AssignedValue>,
-    /// Settings to which a source has assigned an invalid value. Their entry in `values` is not what
-    /// that source intended.
+    /// Settings to which a source has assigned an invalid value. Their entry in `values` is not
+    /// what that source intended.
     invalid: BTreeSet<&'static str>,
     /// Whether a file or line cannot be read: it could assign any setting.
     is_incomplete: bool,

@@ -4,8 +4,8 @@
 //! 1. [`config_files`] finds the files; [`document`] parses each, TOML or JSON.
 //! 2. [`layers`] puts the values of one source over those of another and remembers where each value
 //!    comes from. Files are added by [`file_layer`]. The table of all settings is [`schema`], and
-//!    [`value_type`] says which values each of them accepts. [`profiles`] and [`default_paths`] have
-//!    the defaults that are not the same everywhere.
+//!    [`value_type`] says which values each of them accepts. [`profiles`] and [`default_paths`]
+//!    have the defaults that are not the same everywhere.
 //! 3. [`validate`] checks the merged values against each other and against this host.
 //!
 //! The result is a [`Configuration`]: the values, as [`DaemonSettings`], and the list of all

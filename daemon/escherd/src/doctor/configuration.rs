@@ -1,4 +1,5 @@
-//! Diagnoses the configuration files, compared with the settings in force, and the policy directory.
+//! Diagnoses the configuration files, compared with the settings in force, and the policy
+//! directory.
 
 use std::fs::{self, Metadata};
 use std::io;

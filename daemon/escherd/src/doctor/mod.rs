@@ -32,8 +32,8 @@ use crate::store::{FlushTimeout, HistorySize};
 pub enum Audience {
     /// An administrator, who may know everything.
     Administrator,
-    /// Everybody who may connect. The contents of files that they may not be allowed to read are left
-    /// out.
+    /// Everybody who may connect. The contents of files that they may not be allowed to read are
+    /// left out.
     Everybody,
 }
 

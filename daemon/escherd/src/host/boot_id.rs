@@ -50,8 +50,8 @@ impl BootIds {
         self.recorded.as_ref() == Some(&self.current)
     }
 
-    /// Records the boot ID of this boot. Must be called only once the consequences of a reboot are on
-    /// disk: the next escherd relies on that.
+    /// Records the boot ID of this boot. Must be called only once the consequences of a reboot are
+    /// on disk: the next escherd relies on that.
     ///
     /// # Errors
     /// Errors of the file system. The earlier record is kept then.

@@ -77,8 +77,8 @@ impl FdShares {
         Arc::clone(&self.open_logs)
     }
 
-    /// Divides the descriptors again. `connections`: `None` keeps their number. Open logs stay open,
-    /// even if they are more than the new budget allows.
+    /// Divides the descriptors again. `connections`: `None` keeps their number. Open logs stay
+    /// open, even if they are more than the new budget allows.
     pub fn change(&self, executions: usize, connections: Option<usize>) -> FdBudget {
         let mut current = self.current();
         let wanted_connections = connections.unwrap_or(current.wanted_connections);

@@ -1,5 +1,5 @@
-//! Notifications to systemd, and the sockets that it passes (sd_notify(3), sd_listen_fds(3)). Without
-//! systemd all of this does nothing.
+//! Notifications to systemd, and the sockets that it passes (sd_notify(3), sd_listen_fds(3)).
+//! Without systemd all of this does nothing.
 
 use std::io;
 use std::os::unix::net::UnixListener;

@@ -252,8 +252,8 @@ impl EstablishedConnection {
         }
     }
 
-    /// Removes an answered request from those in flight. An abandoned one was removed before, and its
-    /// id may have been used for a new request since.
+    /// Removes an answered request from those in flight. An abandoned one was removed before, and
+    /// its id may have been used for a new request since.
     fn remove_answered(&mut self, ended: Result<RequestId, JoinError>) {
         if let Ok(id) = ended
             && let Some(request) = self.in_flight.get(&id)
@@ -264,8 +264,8 @@ impl EstablishedConnection {
     }
 
     async fn begin_request(&mut self, id: RequestId, body: Request, outbox: &Outbox) {
-        // A client may have read an answer, and use the id again, before the end of the request's task
-        // is noticed here.
+        // A client may have read an answer, and use the id again, before the end of the request's
+        // task is noticed here.
         while let Some(ended) = self.tasks.try_join_next() {
             self.remove_answered(ended);
         }

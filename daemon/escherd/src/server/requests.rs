@@ -1,5 +1,5 @@
-//! Answering requests: each becomes one call of the engine, and its result becomes a single reply or
-//! a stream of items.
+//! Answering requests: each becomes one call of the engine, and its result becomes a single reply
+//! or a stream of items.
 
 use std::sync::Arc;
 
