@@ -132,8 +132,8 @@ fn an_exit_record_of_a_later_version_is_read_unless_a_part_must_be_understood() 
         // The list of parts: one, its tag, three bytes.
         let body = &example[12..example.len() - 1];
         let body = [body, &[1], &tag_bytes, &[3], b"new"].concat();
-        let sum = crc32fast::hash(&body).to_le_bytes();
-        [&example[..8], &sum, &body].concat()
+        let sum = crc32fast::hash(&[&example[..8], &body].concat());
+        [&example[..8], &sum.to_le_bytes(), &body].concat()
     };
     let optional = ExitReport {
         parts: later_part(4_710),
