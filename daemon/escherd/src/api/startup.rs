@@ -195,7 +195,7 @@ async fn recover(
     loaded: LoadedState,
     store: &Store,
 ) -> Result<(Adoption, RecoveredState), StartError> {
-    let adoption = launch::adopt(&launcher.runtime_dir).await;
+    let adoption = launch::adopt_shims(&launcher.runtime_dir).await;
     let adoption = adoption.map_err(StartError::Recovery)?;
     // After the shims: a shim that ends in the meantime has written its exit record by then.
     let records = launch::exit_records(&launcher.state_dir).map_err(StartError::Recovery)?;
@@ -225,7 +225,7 @@ async fn recover(
     }
     let recovered = RecoveredState {
         silent: adoption.silent(),
-        claims: adoption.claims.clone(),
+        claims: adoption.dead.clone(),
         has_unidentified_shim: adoption.has_unidentified_shim,
         loaded,
         shims,

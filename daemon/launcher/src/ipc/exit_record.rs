@@ -246,7 +246,7 @@ mod tests {
         };
         [None, Some(measurements)].map(|measured| ExitReport {
             cause: EndCause::TimedOut,
-            ended_by_signal: Some(15),
+            ladder_signal: Some(15),
             started_at: Some(Timestamp::from_micros(1)),
             leftovers: Leftovers::Killed,
             measured,

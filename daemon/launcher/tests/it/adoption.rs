@@ -55,7 +55,6 @@ fn a_command_goes_on_under_another_escherd() {
         attempt: FIRST_ATTEMPT,
         submission_backup: assignment.submission_backup,
         phase: ShimPhase::Running { pid, at },
-        ending: None,
         log_bytes: 4,
         input: InputState {
             received_bytes: 4,
@@ -171,15 +170,14 @@ fn signal_and_cancel_reach_an_adopted_command() {
     let launcher = Launcher::start();
     let text = "trap 'echo caught' USR1; echo ready; while :; do sleep 0.1; done";
     let spec = shell(text);
-    let (shim, state) = start_and_lose(&launcher, launcher.shim(), &spec);
-    assert_eq!(state.ending, None);
+    let (shim, _) = start_and_lose(&launcher, launcher.shim(), &spec);
     let signal = libc::SIGUSR1;
     shim.send(&ToShim::Signal { signal });
     assert_eq!(shim.log_longer_than(6), 13);
     shim.cancel(false);
     let report = shim.finish();
     assert_eq!(report.cause, EndCause::Cancelled(somebody()));
-    assert_eq!(report.ended_by_signal, Some(libc::SIGTERM));
+    assert_eq!(report.ladder_signal, Some(libc::SIGTERM));
 }
 
 #[test]
@@ -193,11 +191,10 @@ fn an_end_that_was_asked_for_is_told() {
     shim.cancel(false);
     let orphan = shim.leave_alone();
     let shim = launcher.adopt(&orphan, spec.id);
-    let cause = EndCause::Cancelled(somebody());
-    assert_eq!(shim.adoptable().ending, Some(cause.clone()));
+    shim.adoptable();
     shim.log_longer_than(6);
     shim.cancel(true);
-    assert_eq!(shim.finish().cause, cause);
+    assert_eq!(shim.finish().cause, EndCause::Cancelled(somebody()));
 }
 
 #[test]
@@ -207,8 +204,7 @@ fn a_timeout_holds_across_an_adoption() {
         timeout_ms: Some(2_000),
         ..shell("trap 'echo time' TERM; echo ready; while :; do sleep 0.1; done")
     };
-    let (shim, state) = start_and_lose(&launcher, launcher.shim(), &spec);
-    assert!(matches!(state.ending, None | Some(EndCause::TimedOut)));
+    let (shim, _) = start_and_lose(&launcher, launcher.shim(), &spec);
     shim.log_longer_than(6);
     shim.cancel(true);
     let report = shim.finish();
@@ -246,7 +242,7 @@ fn a_command_that_is_being_set_up_can_be_adopted() {
             shim.started();
         }
         shim.cancel(true);
-        assert_eq!(shim.finish().ended_by_signal, Some(libc::SIGKILL));
+        assert_eq!(shim.finish().ladder_signal, Some(libc::SIGKILL));
         if phase == ShimPhase::Starting {
             return;
         }

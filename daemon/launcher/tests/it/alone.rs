@@ -79,7 +79,7 @@ fn a_timeout_holds_without_escherd() {
     shim.gone();
     let record = launcher.exit_record(spec.id);
     assert_eq!(record.cause, EndCause::TimedOut);
-    assert_eq!(record.ended_by_signal, Some(libc::SIGTERM));
+    assert_eq!(record.ladder_signal, Some(libc::SIGTERM));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn sigterm_to_the_launcher_is_the_ladder_for_all() {
     assert_eq!((report.exit, report.cause), (Exit::Code(4), host.clone()));
     let report = stubborn.finish();
     assert_eq!(report.cause, host);
-    assert_eq!(report.ended_by_signal, Some(libc::SIGKILL));
+    assert_eq!(report.ladder_signal, Some(libc::SIGKILL));
     // escherd has the results and still holds the sockets: the shims go all the same.
     assert_eq!((polite.receive(), stubborn.receive()), (None, None));
     assert!(launcher.ended().success());
@@ -204,7 +204,7 @@ fn orders_that_escherd_sent_before_it_died_are_carried_out() {
     shim.send(&ToShim::Cancel { by, kill: true });
     shim.gone();
     assert_eq!(
-        launcher.exit_record(spec.id).ended_by_signal,
+        launcher.exit_record(spec.id).ladder_signal,
         Some(libc::SIGKILL)
     );
 }

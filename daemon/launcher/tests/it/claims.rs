@@ -29,7 +29,7 @@ pub(crate) fn listening_socket(folder: &Path, name: &str) -> std::os::fd::OwnedF
 }
 
 fn ready() -> SocketName {
-    SocketName::Ready(uuid::Uuid::now_v7())
+    SocketName::Unused(uuid::Uuid::now_v7())
 }
 
 fn refusal(launcher: &Launcher, name: &SocketName) -> Option<io::ErrorKind> {
@@ -43,7 +43,7 @@ fn a_shim_has_its_socket_before_it_is_told_of() {
     let sockets = launcher.sockets();
     assert_eq!(sockets.len(), shims.len());
     for name in &sockets {
-        assert!(matches!(name, SocketName::Ready(_)), "{name}");
+        assert!(matches!(name, SocketName::Unused(_)), "{name}");
         assert_eq!(refusal(&launcher, name), None);
     }
     assert_eq!(refusal(&launcher, &ready()), Some(io::ErrorKind::NotFound));

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use escher_launcher::ipc::wire::{
-    Abilities, Assignment, EndCause, FIRST_ATTEMPT, FromShim, Hello, LauncherReply,
+    Abilities, Assignment, EndCause, FIRST_ATTEMPT, FromShim, LauncherHello, LauncherReply,
     LauncherRequest, MAX_PACKET_BYTES, ToShim, WIRE_VERSION,
 };
 use escher_protocol::{Exit, Leftovers, OutputTotals, Part, Parts, Timestamp};
@@ -17,7 +17,7 @@ use crate::{Launcher, Output, exec, shell};
 #[test]
 fn the_launcher_says_hello() {
     let launcher = Launcher::start();
-    let expected = Hello {
+    let expected = LauncherHello {
         version: WIRE_VERSION,
         pid: launcher.pid(),
         uid: geteuid().as_raw(),
@@ -50,7 +50,7 @@ fn a_launch_is_answered_by_start_and_end() {
     assert_eq!(Output::of(&launcher, spec.id).text(), text);
     assert_eq!((report.id, report.exit), (spec.id, Exit::Code(3)));
     assert_eq!(report.cause, EndCause::Itself);
-    assert_eq!(report.ended_by_signal, None);
+    assert_eq!(report.ladder_signal, None);
     assert_eq!(report.leftovers, Leftovers::None);
     assert_eq!(report.started_at, Some(at));
     assert!(before <= at && at <= report.ended_at && report.ended_at <= Timestamp::now());

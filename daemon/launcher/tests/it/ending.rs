@@ -36,7 +36,7 @@ fn start_ready(shim: &Shim, spec: &LaunchSpec) -> u32 {
 }
 
 fn end_of(report: &ExitReport) -> (Exit, EndCause, Option<i32>) {
-    (report.exit, report.cause.clone(), report.ended_by_signal)
+    (report.exit, report.cause.clone(), report.ladder_signal)
 }
 
 #[test]

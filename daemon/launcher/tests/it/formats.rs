@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::log_index::{Record, decode_header, encode_header};
 use escher_launcher::ipc::wire::{
-    Abilities, Assignment, EndCause, ExitReport, FIRST_ATTEMPT, Hello, LaunchSpec, LauncherReply,
-    LogLimits, ToShim, WhenLogFull,
+    Abilities, Assignment, EndCause, ExitReport, FIRST_ATTEMPT, LaunchSpec, LauncherHello,
+    LauncherReply, LogLimits, ToShim, WhenLogFull,
 };
 use escher_protocol::{
     Controllers, ExecutionId, Exit, Leftovers, Measurements, OutputStream, OutputTotals, Part,
@@ -78,7 +78,7 @@ fn report() -> ExitReport {
     let ended_at = Timestamp::from_micros(START.as_micros() + 5_010_000);
     ExitReport {
         cause: EndCause::TimedOut,
-        ended_by_signal: Some(libc::SIGKILL),
+        ladder_signal: Some(libc::SIGKILL),
         started_at: Some(START),
         duration_us: 5_000_100,
         usage: Usage {
@@ -231,7 +231,7 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
 #[test]
 fn the_first_message_of_a_launcher_is_frozen() {
     let hello = |version, parts| {
-        LauncherReply::Hello(Hello {
+        LauncherReply::Hello(LauncherHello {
             version,
             pid: 7,
             uid: 0,

@@ -85,7 +85,7 @@ fn a_command_that_does_not_read_holds_up_nothing() {
     assert_eq!(shim.log_longer_than(0), 6);
     shim.cancel(false);
     let report = shim.finish();
-    assert_eq!(report.ended_by_signal, Some(libc::SIGTERM));
+    assert_eq!(report.ladder_signal, Some(libc::SIGTERM));
 }
 
 #[test]

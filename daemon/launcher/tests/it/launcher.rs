@@ -13,7 +13,8 @@ use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::packet::{PacketSocket, Waiting};
 use escher_launcher::ipc::shim_socket::{self, SocketName};
 use escher_launcher::ipc::wire::{
-    Artifact, ExitReport, FIRST_ATTEMPT, Hello, LauncherReply, LauncherRequest, MAX_PACKET_BYTES,
+    Artifact, ExitReport, FIRST_ATTEMPT, LauncherHello, LauncherReply, LauncherRequest,
+    MAX_PACKET_BYTES,
 };
 use escher_protocol::{ExecutionId, Leftovers, codec};
 use tempfile::TempDir;
@@ -38,7 +39,7 @@ pub(crate) struct Launcher {
     shims: RefCell<Vec<OwnedFd>>,
     /// Reported deaths of shims that no test has read yet.
     deaths: RefCell<VecDeque<(u32, Leftovers)>>,
-    hello: Option<Hello>,
+    hello: Option<LauncherHello>,
     folder: TempDir,
 }
 
@@ -117,7 +118,7 @@ impl Launcher {
     }
 
     /// Its first message.
-    pub(crate) fn hello(&self) -> &Hello {
+    pub(crate) fn hello(&self) -> &LauncherHello {
         self.hello.as_ref().unwrap()
     }
 

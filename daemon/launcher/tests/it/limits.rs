@@ -98,7 +98,7 @@ fn a_command_is_ended_by_the_first_byte_that_its_log_does_not_take() {
         (report.exit, report.cause),
         (Exit::Code(7), EndCause::LogFull)
     );
-    assert_eq!(report.ended_by_signal, Some(libc::SIGTERM));
+    assert_eq!(report.ladder_signal, Some(libc::SIGTERM));
     // On stderr the shell may tell of the sleep that was ended, too.
     assert_eq!(report.output.stdout_bytes, 15);
     assert_eq!(report.output.log_bytes, 10);
@@ -116,7 +116,7 @@ fn who_ignores_that_its_log_is_full_is_killed_after_the_grace() {
     let limits = at_most(1_000_000, WhenLogFull::Kill);
     let report = run(&launcher.shim(), &spec, limits);
     assert_eq!(report.cause, EndCause::LogFull);
-    assert_eq!(report.ended_by_signal, Some(libc::SIGKILL));
+    assert_eq!(report.ladder_signal, Some(libc::SIGKILL));
     assert_eq!(report.output.log_bytes, 1_000_000);
     assert_eq!(Output::of(&launcher, spec.id).log, b"y\n".repeat(500_000));
 }

