@@ -37,7 +37,7 @@ fn refusal(launcher: &Launcher, name: &SocketName) -> Option<io::ErrorKind> {
 }
 
 #[test]
-fn a_shim_has_its_socket_before_it_is_told_of() {
+fn the_socket_of_a_shim_exists_before_escherd_learns_of_the_shim() {
     let launcher = Launcher::start();
     let shims = launcher.shims(5);
     let sockets = launcher.sockets();
@@ -57,7 +57,7 @@ fn a_shim_has_its_socket_before_it_is_told_of() {
 }
 
 #[test]
-fn the_socket_bears_the_name_of_the_last_execution_until_the_shim_ends() {
+fn the_socket_is_named_after_the_last_execution_until_the_shim_ends() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let first = with_input("read line");
@@ -71,28 +71,28 @@ fn the_socket_bears_the_name_of_the_last_execution_until_the_shim_ends() {
         shim.run(&spec);
         assert_eq!(launcher.sockets(), [claim(spec.id)]);
     }
-    shim.gone();
+    shim.wait_for_end();
     assert!(launcher.sockets().is_empty());
 }
 
 #[test]
-fn shims_that_end_orderly_leave_no_socket() {
+fn shims_that_end_by_themselves_leave_no_socket() {
     let mut launcher = Launcher::start();
     let [idle, nonsense, alone, stopped] = launcher.shims(4).try_into().ok().unwrap();
-    idle.gone();
+    idle.wait_for_end();
     nonsense.send(&ToShim::AssignFromMemory);
-    nonsense.gone();
+    nonsense.wait_for_end();
     alone.launch(&exec(["true"]));
-    alone.gone();
+    alone.wait_for_end();
     stopped.start(&exec(["sleep", "1000"]));
     launcher.signal(libc::SIGTERM);
     stopped.finish();
-    assert!(launcher.ended().success());
+    assert!(launcher.wait_for_end().success());
     assert!(launcher.sockets().is_empty());
 }
 
 #[test]
-fn a_killed_shim_leaves_its_claim_which_refuses() {
+fn a_killed_shim_leaves_its_claim_which_refuses_connections() {
     let launcher = Launcher::start();
     let [busy, had_one, idle] = launcher.shims(3).try_into().ok().unwrap();
     let (running, over) = (exec(["sleep", "1000"]), exec(["true"]));
@@ -100,7 +100,7 @@ fn a_killed_shim_leaves_its_claim_which_refuses() {
     had_one.run(&over);
     for shim in [&busy, &had_one, &idle] {
         shim.kill();
-        assert_eq!(launcher.shim_died().0, shim.pid());
+        assert_eq!(launcher.receive_shim_death().0, shim.pid());
     }
     // Only that of the shim which never had a command is gone.
     let mut claims = [running.id, over.id].map(claim);
@@ -113,7 +113,7 @@ fn a_killed_shim_leaves_its_claim_which_refuses() {
 }
 
 #[test]
-fn without_its_socket_a_shim_starts_nothing() {
+fn a_shim_without_its_socket_starts_no_command() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let [name] = launcher.sockets().try_into().unwrap();
@@ -131,7 +131,7 @@ fn without_its_socket_a_shim_starts_nothing() {
 }
 
 #[test]
-fn at_its_start_the_launcher_removes_dead_sockets_that_claim_nothing() {
+fn the_launcher_removes_unused_sockets_of_dead_shims_at_its_start() {
     let (dead, living, claimed) = (ready(), ready(), claim(ExecutionId::generate()));
     let mut lives = None;
     let launcher = Launcher::start_after(|folder| {

@@ -109,7 +109,7 @@ fn later_part(tag: u32) -> Parts {
 }
 
 /// Writes `report`, and checks that its record is the example.
-fn write_as_in_example(report: &ExitReport, example: &[u8]) -> (TempDir, PathBuf) {
+fn write_and_compare(report: &ExitReport, example: &[u8]) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     exit_record::write(File::open(folder.path()).unwrap(), report).unwrap();
     let name = exit_record::file_name(report.id, report.attempt);
@@ -121,7 +121,7 @@ fn write_as_in_example(report: &ExitReport, example: &[u8]) -> (TempDir, PathBuf
 
 #[test]
 fn the_example_of_an_exit_record_is_what_the_code_writes_and_reads() {
-    let (_folder, path) = write_as_in_example(&report(), &examples()["exit"]);
+    let (_folder, path) = write_and_compare(&report(), &examples()["exit"]);
     assert_eq!(exit_record::read(&path).unwrap(), report());
 }
 
@@ -139,14 +139,14 @@ fn an_exit_record_of_a_later_version_is_read_unless_a_part_must_be_understood() 
         parts: later_part(4_710),
         ..report()
     };
-    let (_folder, path) = write_as_in_example(&optional, &with_part([251, 0x66, 0x12]));
+    let (_folder, path) = write_and_compare(&optional, &with_part([251, 0x66, 0x12]));
     assert_eq!(exit_record::read(&path).unwrap(), optional);
 
     let required = ExitReport {
         parts: later_part(4_711),
         ..report()
     };
-    let (_folder, path) = write_as_in_example(&required, &with_part([251, 0x67, 0x12]));
+    let (_folder, path) = write_and_compare(&required, &with_part([251, 0x67, 0x12]));
     let error = exit_record::read(&path).unwrap_err();
     assert!(error.is_of_another_version());
     assert!(error.to_string().contains("part 4711"), "{error}");

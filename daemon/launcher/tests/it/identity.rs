@@ -25,7 +25,7 @@ fn status_of(uid: u32, gid: u32, groups: &[u32]) -> HashMap<String, String> {
 }
 
 #[test]
-fn all_ids_groups_and_capabilities_are_the_users() {
+fn a_command_has_the_ids_and_groups_of_its_user_and_no_capabilities() {
     if !require_root("switching to another user") {
         return;
     }
@@ -40,7 +40,7 @@ fn all_ids_groups_and_capabilities_are_the_users() {
 }
 
 #[test]
-fn no_group_of_the_launcher_stays() {
+fn a_command_keeps_no_group_of_the_launcher() {
     if !require_root("switching to a user without groups") {
         return;
     }
@@ -48,7 +48,7 @@ fn no_group_of_the_launcher_stays() {
 }
 
 #[test]
-fn many_groups_are_as_good_as_few() {
+fn a_user_may_have_hundreds_of_groups() {
     if !require_root("switching to a user with many groups") {
         return;
     }

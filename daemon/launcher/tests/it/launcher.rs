@@ -177,7 +177,7 @@ impl Launcher {
     /// Takes over the shim `orphan`, which has claimed `id`.
     pub(crate) fn adopt(&self, orphan: &Orphan, id: ExecutionId) -> Shim {
         let socket = self.connect(&claim(id)).unwrap();
-        orphan.behind(socket)
+        orphan.reconnected(socket)
     }
 
     /// Its children, in no order: the shims, and what it has not ended yet of those that died.
@@ -188,7 +188,7 @@ impl Launcher {
     }
 
     /// Waits until it tells of the death of a shim.
-    pub(crate) fn shim_died(&self) -> (u32, Leftovers) {
+    pub(crate) fn receive_shim_death(&self) -> (u32, Leftovers) {
         if let Some(death) = self.deaths.borrow_mut().pop_front() {
             return death;
         }
@@ -202,15 +202,15 @@ impl Launcher {
     /// more.
     pub(crate) fn remove(&self, artifact: Artifact, ids: &[ExecutionId]) -> Vec<ExecutionId> {
         let ids = ids.to_vec();
-        self.ask(&LauncherRequest::Remove { artifact, ids });
-        match self.receive_but_deaths() {
+        self.request(&LauncherRequest::Remove { artifact, ids });
+        match self.receive_except_deaths() {
             Some((LauncherReply::Removed { artifact: of, ids }, None)) if of == artifact => ids,
             other => panic!("not removed but {other:?}"),
         }
     }
 
     /// As `receive`, keeping for later what it tells of deaths.
-    fn receive_but_deaths(&self) -> Option<(LauncherReply, Option<OwnedFd>)> {
+    fn receive_except_deaths(&self) -> Option<(LauncherReply, Option<OwnedFd>)> {
         loop {
             match self.receive()? {
                 (LauncherReply::ShimDied { pid, leftovers }, None) => {
@@ -221,7 +221,7 @@ impl Launcher {
         }
     }
 
-    pub(crate) fn ask(&self, request: &LauncherRequest) {
+    pub(crate) fn request(&self, request: &LauncherRequest) {
         self.send(&codec::encode(request).unwrap());
     }
 
@@ -246,9 +246,9 @@ impl Launcher {
     }
 
     pub(crate) fn shims(&self, count: u32) -> Vec<Shim> {
-        self.ask(&LauncherRequest::Fork { count });
+        self.request(&LauncherRequest::Fork { count });
         (0..count)
-            .map(|_| match self.receive_but_deaths() {
+            .map(|_| match self.receive_except_deaths() {
                 Some((LauncherReply::Shim { pid }, Some(socket))) => {
                     let shim = Shim::new(pid, PacketSocket::from_descriptor(socket));
                     self.shims.borrow_mut().push(shim.pidfd());
@@ -269,7 +269,7 @@ impl Launcher {
     }
 
     /// Waits for its end.
-    pub(crate) fn ended(&mut self) -> ExitStatus {
+    pub(crate) fn wait_for_end(&mut self) -> ExitStatus {
         assert!(readable(&self.pidfd), "the launcher does not end");
         self.process.wait().unwrap()
     }

@@ -24,7 +24,7 @@ pub(crate) struct Shim {
 }
 
 /// A user who ends executions.
-pub(crate) fn somebody() -> Canceller {
+pub(crate) fn cancelling_user() -> Canceller {
     Canceller::User(User {
         uid: 77,
         name: Some("ada".into()),
@@ -93,7 +93,7 @@ impl Shim {
     }
 
     /// Waits until it has said something, and leaves that unread.
-    pub(crate) fn says_something(&self) {
+    pub(crate) fn wait_for_message(&self) {
         assert!(readable(&self.socket), "the shim says nothing");
     }
 
@@ -102,7 +102,7 @@ impl Shim {
     }
 
     /// Expects the start of a command and returns its process id.
-    pub(crate) fn started(&self) -> u32 {
+    pub(crate) fn receive_started(&self) -> u32 {
         match self.receive() {
             Some(FromShim::Started { pid, .. }) => pid,
             other => panic!("not started but {other:?}"),
@@ -112,7 +112,7 @@ impl Shim {
     /// Launches and waits for the start.
     pub(crate) fn start(&self, spec: &LaunchSpec) -> u32 {
         self.launch(spec);
-        self.started()
+        self.receive_started()
     }
 
     /// Waits for the report, passing over what comes before it, and takes it.
@@ -145,7 +145,7 @@ impl Shim {
     }
 
     pub(crate) fn cancel(&self, kill: bool) {
-        let by = somebody();
+        let by = cancelling_user();
         self.send(&ToShim::Cancel { by, kill });
     }
 
@@ -155,7 +155,7 @@ impl Shim {
     }
 
     /// Expects the first packet to an escherd that has come later.
-    pub(crate) fn adoptable(&self) -> ShimState {
+    pub(crate) fn receive_state(&self) -> ShimState {
         match self.receive() {
             Some(FromShim::Adoptable(state)) => *state,
             other => panic!("not adoptable but {other:?}"),
@@ -169,12 +169,12 @@ impl Shim {
     }
 
     /// Waits for the shim's end.
-    pub(crate) fn gone(self) {
-        self.leave_alone().gone();
+    pub(crate) fn wait_for_end(self) {
+        self.disconnect().wait_for_end();
     }
 
     /// As when escherd dies: closes the socket.
-    pub(crate) fn leave_alone(self) -> Orphan {
+    pub(crate) fn disconnect(self) -> Orphan {
         Orphan {
             pid: self.pid,
             pidfd: self.pidfd,
@@ -190,12 +190,12 @@ pub(crate) struct Orphan {
 
 impl Orphan {
     /// Waits for its end.
-    pub(crate) fn gone(self) {
+    pub(crate) fn wait_for_end(self) {
         assert!(readable(&self.pidfd), "the shim stays");
     }
 
     /// The shim, which is at the other end of `socket`.
-    pub(crate) fn behind(&self, socket: PacketSocket) -> Shim {
+    pub(crate) fn reconnected(&self, socket: PacketSocket) -> Shim {
         Shim {
             pid: self.pid,
             pidfd: self.pidfd.try_clone().unwrap(),

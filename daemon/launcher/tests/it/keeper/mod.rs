@@ -1,7 +1,7 @@
 //! A launcher under a keeper: these tests play escherd and the service manager.
 
 mod cgroups;
-mod life;
+mod lifetime;
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -106,12 +106,12 @@ impl Keeper {
             cgroup,
             folder,
         };
-        keeper.says("READY=1");
+        keeper.wait_for_notification("READY=1");
         keeper
     }
 
     /// After it was killed: another in its place.
-    fn follow(mut self) -> Self {
+    fn restart(mut self) -> Self {
         self.process.wait().unwrap();
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
         Self::start_in(folder, self.cgroup.take())
@@ -122,7 +122,7 @@ impl Keeper {
     }
 
     /// Waits until it tells this.
-    fn says(&self, word: &str) {
+    fn wait_for_notification(&self, word: &str) {
         loop {
             assert!(readable(&self.notes), "the keeper does not say {word}");
             let mut note = [0; 256];
@@ -139,20 +139,20 @@ impl Keeper {
     }
 
     /// Waits for its end.
-    fn ended(mut self) -> ExitStatus {
+    fn wait_for_end(mut self) -> ExitStatus {
         assert!(readable(&self.pidfd), "the keeper does not end");
         self.process.wait().unwrap()
     }
 
     /// As escherd: connects to the launcher, whose words must be these.
     fn connect(&self) -> Escherd {
-        let escherd = self.greet();
+        let escherd = self.connect_without_directories();
         assert_eq!(escherd.use_directories(self), None);
         escherd
     }
 
     /// The same, without a word about directories.
-    fn greet(&self) -> Escherd {
+    fn connect_without_directories(&self) -> Escherd {
         let control = PacketSocket::connect(&self.path("launcher.sock")).unwrap();
         let mut escherd = Escherd {
             control,
@@ -174,7 +174,7 @@ impl Keeper {
     fn adopt(&self, orphan: &Orphan, id: ExecutionId) -> Shim {
         let directory = fs::File::open(self.path("run/shims")).unwrap();
         let socket = escher_launcher::ipc::shim_socket::connect(directory, &claim(id)).unwrap();
-        orphan.behind(socket)
+        orphan.reconnected(socket)
     }
 }
 
@@ -201,7 +201,7 @@ impl Escherd {
     /// Tells the launcher directories in the keeper's folder. Returns why they cannot be used.
     fn use_directories(&self, keeper: &Keeper) -> Option<Text> {
         let bytes = |name| keeper.path(name).as_os_str().into();
-        self.ask(&LauncherRequest::Use(Directories {
+        self.request(&LauncherRequest::Use(Directories {
             log_dir: bytes("log"),
             state_dir: bytes("state"),
             runtime_dir: bytes("run"),
@@ -212,7 +212,7 @@ impl Escherd {
         }
     }
 
-    fn ask(&self, request: &LauncherRequest) {
+    fn request(&self, request: &LauncherRequest) {
         let bytes = codec::encode(request).unwrap();
         self.control.send(&bytes, None, Waiting::Allowed).unwrap();
     }
@@ -230,7 +230,7 @@ impl Escherd {
     }
 
     fn shim(&self) -> Shim {
-        self.ask(&LauncherRequest::Fork { count: 1 });
+        self.request(&LauncherRequest::Fork { count: 1 });
         match self.receive_with_socket() {
             Some((LauncherReply::Shim { pid }, Some(socket))) => {
                 Shim::new(pid, PacketSocket::from_descriptor(socket))
@@ -241,12 +241,12 @@ impl Escherd {
 
     /// Has the launcher end what an execution has left.
     fn kill_cgroup(&self, id: ExecutionId) -> Leftovers {
-        self.ask(&LauncherRequest::KillCgroup { id });
+        self.request(&LauncherRequest::KillCgroup { id });
         loop {
             match self.receive() {
                 LauncherReply::CgroupKilled { id: of, leftovers } if of == id => return leftovers,
                 LauncherReply::ShimDied { .. } => {}
-                other => panic!("not swept but {other:?}"),
+                other => panic!("cgroup not killed but {other:?}"),
             }
         }
     }
@@ -255,11 +255,11 @@ impl Escherd {
     fn kill_launcher(&self) {
         let launcher = raw::pidfd(self.launcher).unwrap();
         raw::signal(launcher.as_fd(), libc::SIGKILL).unwrap();
-        self.is_left();
+        self.wait_for_disconnection();
     }
 
     /// Waits until the launcher is gone.
-    fn is_left(&self) {
+    fn wait_for_disconnection(&self) {
         while self.receive_with_socket().is_some() {}
     }
 }

@@ -57,7 +57,7 @@ fn users_may_trace() -> bool {
 }
 
 #[test]
-fn a_shim_without_privileges_is_closed_to_its_own_user() {
+fn users_can_neither_trace_nor_read_their_own_shim() {
     let launcher = Launcher::start_without_privileges();
     let shim = launcher.shim();
     let pid = shim.start(&exec(["sleep", "1000"]));
@@ -76,7 +76,7 @@ fn a_shim_without_privileges_is_closed_to_its_own_user() {
 }
 
 #[test]
-fn a_shim_of_root_is_closed_to_users() {
+fn users_can_neither_trace_nor_signal_a_shim_of_root() {
     if !require_root("attacks on a shim of root") {
         return;
     }

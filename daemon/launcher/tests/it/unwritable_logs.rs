@@ -8,7 +8,7 @@ use escher_launcher::ipc::wire::{FromShim, LaunchSpec};
 use escher_protocol::{Exit, OutputTotals};
 
 use crate::commands::shell_with;
-use crate::disk::with_a_small_disk;
+use crate::small_disk::with_a_small_disk;
 use crate::{Fifo, Launcher, Output, require_root, shell};
 use escher_testkit::fill_disk;
 
@@ -20,7 +20,7 @@ const ALL_DROPPED: OutputTotals = OutputTotals {
 };
 
 #[test]
-fn whatever_stands_in_the_place_of_a_log_or_index_is_not_touched() {
+fn an_existing_file_with_the_name_of_a_log_or_index_is_not_touched() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let precious = launcher.path("precious");
@@ -60,7 +60,7 @@ fn read(logs: &Path, spec: &LaunchSpec) -> Output {
 }
 
 #[test]
-fn what_a_full_disk_cannot_take_is_counted_and_the_rest_is_exact() {
+fn output_that_a_full_disk_cannot_take_is_counted_and_the_rest_is_exact() {
     if !require_root("a full disk") {
         return;
     }
@@ -80,7 +80,7 @@ fn what_a_full_disk_cannot_take_is_counted_and_the_rest_is_exact() {
 }
 
 #[test]
-fn a_disk_that_has_room_again_is_written_to_again() {
+fn output_is_logged_again_once_a_full_disk_has_space() {
     if !require_root("a full disk that has room again") {
         return;
     }
