@@ -1,11 +1,11 @@
 //! The launcher: forks shims while it is small, kills what dead shims have left running, and
 //! deletes the files of executions.
 //!
-//! It sends [`LauncherHello`](crate::ipc::wire::LauncherHello) on its control socket and then serves
-//! [`LauncherRequest`](crate::ipc::wire::LauncherRequest)s until escherd disconnects; under a
-//! [keeper](crate::keeper) it then waits for the next escherd. Its shims outlive both that and the
-//! launcher's own death. The launcher is single-threaded and allocates little, so that a fork costs
-//! the same whatever the size of escherd.
+//! It sends [`LauncherHello`](crate::ipc::wire::LauncherHello) on its control socket and then
+//! serves [`LauncherRequest`](crate::ipc::wire::LauncherRequest)s until escherd disconnects; under
+//! a [keeper](crate::keeper) it then waits for the next escherd. Its shims outlive both that and
+//! the launcher's own death. The launcher is single-threaded and allocates little, so that a fork
+//! costs the same whatever the size of escherd.
 
 mod cgroup_kills;
 mod control;

@@ -76,8 +76,8 @@ impl ProcessTree {
     /// then.
     pub(super) fn signal_main(&self, signal: i32) {
         if self.main_exit.is_none() {
-            // Fails only for an invalid signal, or for a set-user-ID program, which the shim of another
-            // user may not signal.
+            // Fails only for an invalid signal, or for a set-user-ID program, which the shim of
+            // another user may not signal.
             let _ = signal_child(self.main, signal, SignalTarget::Process);
         }
     }

@@ -31,8 +31,9 @@ impl FinishedExecution {
         }
     }
 
-    /// Delivers the exit report: returns once escherd has recorded it or the exit record is on disk.
-    /// Where the record cannot be written, the shim keeps the report until an escherd takes it.
+    /// Delivers the exit report: returns once escherd has recorded it or the exit record is on
+    /// disk. Where the record cannot be written, the shim keeps the report until an escherd takes
+    /// it.
     ///
     /// # Errors
     /// Those of writing the exit record if the shim has got SIGTERM, after which it cannot wait for

@@ -16,8 +16,8 @@ pub(crate) struct SetupProgress {
     pub(crate) errno: AtomicI32,
 }
 
-/// Maps a [`SetupProgress`] that shim and child both see, whether the child shares the shim's memory or
-/// has a copy of it. It is never unmapped.
+/// Maps a [`SetupProgress`] that shim and child both see, whether the child shares the shim's
+/// memory or has a copy of it. It is never unmapped.
 ///
 /// # Errors
 /// Those of mmap(2).
@@ -33,9 +33,9 @@ pub(crate) fn shared_setup_progress() -> io::Result<&'static SetupProgress> {
             MapFlags::MAP_SHARED,
         )
     }?;
-    // SAFETY: the mapping is page-aligned, at least as large as `SetupProgress`, and never unmapped, so
-    // the reference may be 'static; its zero bytes are valid atomics; all access is through the
-    // atomics.
+    // SAFETY: the mapping is page-aligned, at least as large as `SetupProgress`, and never
+    // unmapped, so the reference may be 'static; its zero bytes are valid atomics; all access is
+    // through the atomics.
     Ok(unsafe { page.cast::<SetupProgress>().as_ref() })
 }
 

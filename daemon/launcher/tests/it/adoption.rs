@@ -18,7 +18,7 @@ use crate::small_disk::with_a_small_disk;
 use crate::{Fifo, Launcher, Output, Shim, exec, require_root, shell};
 use escher_testkit::fill_disk;
 
-/// Starts a command, has it say something, and loses escherd.
+/// Starts a command, waits for its first output, disconnects, and adopts its shim.
 fn start_and_adopt(launcher: &Launcher, shim: Shim, spec: &LaunchSpec) -> (Shim, ShimState) {
     shim.start(spec);
     shim.log_longer_than(0);
@@ -72,7 +72,7 @@ fn a_command_runs_on_under_another_escherd() {
     let output = Output::of(&launcher, spec.id);
     assert_eq!(output.stdout(), b"one\ntwo\n");
     assert_eq!(output.stderr(), b"end\n");
-    // It serves its new escherd as it did the old one.
+    // The shim is ready for the next command.
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
     assert!(launcher.exit_records().is_empty());
 }
@@ -110,7 +110,7 @@ fn the_state_counts_input_that_the_command_has_not_read() {
     };
     shim.start(&spec);
     shim.log_longer_than(0);
-    // The first fills the pipe. Nobody reads the answers.
+    // The first message fills the pipe.
     for piece in 0..INPUT_WINDOW {
         let end = piece + 1 == INPUT_WINDOW;
         shim.input(vec![b'x'; MAX_INPUT_BYTES], end);
@@ -214,8 +214,8 @@ fn a_timeout_is_enforced_across_an_adoption() {
 #[test]
 fn a_command_that_is_being_set_up_can_be_adopted() {
     let launcher = Launcher::start();
-    // A program that is looked for in vain in so many places takes its time. It may be found all
-    // the same before the adoption comes; then again.
+    // Searching the program in that many directories takes a while. If it is found before the
+    // adoption, the test tries again.
     let mut path = "PATH=".to_owned();
     path += &":".repeat(100_000);
     path += "/bin:/usr/bin";
@@ -226,8 +226,7 @@ fn a_command_that_is_being_set_up_can_be_adopted() {
             ..exec(["sleep", "1000"])
         };
         shim.launch(&spec);
-        // Connects as soon as there is a claim: the shim has the launch for sure once the name is
-        // there.
+        // The claim shows that the shim has received the launch.
         let orphan = shim.disconnect();
         let socket = loop {
             match launcher.connect(&claim(spec.id)) {
@@ -247,7 +246,7 @@ fn a_command_that_is_being_set_up_can_be_adopted() {
             return;
         }
     }
-    panic!("no adoption ever met a set-up");
+    panic!("the set-up was over before every adoption");
 }
 
 #[test]
@@ -272,15 +271,15 @@ fn a_launch_that_escherd_sent_before_it_died_is_carried_out_and_can_be_adopted()
     assert_eq!(Output::of(&launcher, spec.id).text(), "more");
 }
 
-/// The report that escherd had died without reading everything came before its last messages, and
-/// these were lost.
+/// ECONNRESET, which is reported before the last messages of a peer that has not read everything,
+/// made the shim drop these messages.
 #[test]
 fn the_last_messages_of_an_escherd_that_died_with_unread_messages_are_handled() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = with_input("cat");
     shim.launch(&spec);
-    // That it has started stands unread in escherd's end when that is closed.
+    // `Started` stays unread in the socket.
     shim.wait_for_message();
     shim.signal(libc::SIGSTOP);
     for _ in 0..INPUT_WINDOW {
@@ -302,17 +301,17 @@ fn a_second_escherd_waits_until_the_first_has_disconnected() {
     let spec = with_input("echo ready; read -r line; exit 6");
     shim.start(&spec);
     shim.log_longer_than(0);
-    // Two stand at the door, one behind the other.
+    // Two connections wait in the backlog.
     let (second, third) = (
         launcher.connect(&claim(spec.id)).unwrap(),
         launcher.connect(&claim(spec.id)).unwrap(),
     );
-    // The first still has the command.
+    // The first escherd still has the command.
     assert_eq!(shim.log_longer_than(0), 6);
     let orphan = shim.disconnect();
     let second = orphan.reconnected(second);
     second.receive_state();
-    // What it asks for here is nothing to the next one.
+    // Its watch must not be reported to the third.
     second.send(&ToShim::Watch { known_bytes: 6 });
     assert_eq!(second.log_longer_than(0), 6);
     drop(second);
@@ -351,7 +350,7 @@ fn only_root_and_the_shims_own_user_can_adopt() {
     shim.start(&spec);
     shim.log_longer_than(0);
     let orphan = shim.disconnect();
-    // Even where the directory were open to everybody.
+    // Even if the directory were open to everybody.
     let name = claim(spec.id);
     let socket = launcher.shim_dir().join(name.to_string());
     for path in [
@@ -385,7 +384,8 @@ fn a_submission_backup_that_does_not_fit_into_a_packet_is_refused() {
     assert!(crate::launcher::names(&launcher.log_dir()).is_empty());
 }
 
-/// A command is over, no escherd has recorded it, and the exit record cannot be written.
+/// Runs a command to its end; no escherd records its exit report, and no exit record can be
+/// written. Returns the file that fills the disk as well.
 fn ended_on_a_full_disk() -> (
     Launcher,
     LaunchSpec,
@@ -407,7 +407,7 @@ fn an_exit_report_that_cannot_be_written_is_kept_for_the_next_escherd() {
         return;
     }
     let (launcher, spec, orphan, _) = ended_on_a_full_disk();
-    // Nor does one that comes and goes take it away.
+    // An escherd that connects and disconnects does not take the report away.
     for _ in 0..2 {
         let shim = launcher.adopt(&orphan, spec.id);
         let state = shim.receive_state();
@@ -429,7 +429,7 @@ fn an_exit_report_that_could_not_be_written_is_written_at_sigterm_once_there_is_
         return;
     }
     let (launcher, spec, orphan, filler) = ended_on_a_full_disk();
-    // That it has been let in says that the first attempt is over.
+    // The shim accepts only after its first attempt to write the record.
     launcher.adopt(&orphan, spec.id).receive_state();
     let exits = filler.parent().unwrap();
     fs::remove_file(&filler).unwrap();

@@ -1,4 +1,4 @@
-//! The sockets of shims, and what their names claim.
+//! The sockets of shims and their names.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,7 +17,7 @@ use nix::sys::stat::Mode;
 use crate::commands::{claim, with_input};
 use crate::{Launcher, exec};
 
-/// A socket that listens; it is dead once its descriptor is closed.
+/// Makes a listening socket. It refuses connections once its descriptor is closed.
 pub(crate) fn listening_socket(folder: &Path, name: &str) -> std::os::fd::OwnedFd {
     let kind = SockType::SeqPacket;
     let listener = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
@@ -28,7 +28,7 @@ pub(crate) fn listening_socket(folder: &Path, name: &str) -> std::os::fd::OwnedF
     listener
 }
 
-fn ready() -> SocketName {
+fn unused() -> SocketName {
     SocketName::Unused(uuid::Uuid::now_v7())
 }
 
@@ -46,11 +46,11 @@ fn the_socket_of_a_shim_exists_before_escherd_learns_of_the_shim() {
         assert!(matches!(name, SocketName::Unused(_)), "{name}");
         assert_eq!(refusal(&launcher, name), None);
     }
-    assert_eq!(refusal(&launcher, &ready()), Some(io::ErrorKind::NotFound));
+    assert_eq!(refusal(&launcher, &unused()), Some(io::ErrorKind::NotFound));
     let listed = shim_socket::list(File::open(launcher.shim_dir()).unwrap()).unwrap();
     assert_eq!(listed.len(), sockets.len());
     assert!(listed.iter().all(|name| sockets.contains(name)));
-    // To have been connected to harms no shim.
+    // The connections have harmed no shim.
     for shim in &shims {
         assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
     }
@@ -66,7 +66,7 @@ fn the_socket_is_named_after_the_last_execution_until_the_shim_ends() {
     shim.input("go\n", true);
     shim.finish();
     assert_eq!(launcher.sockets(), [claim(first.id)]);
-    // One whose program is not there was claimed all the same.
+    // A command without a program is claimed, too.
     for spec in [exec(["true"]), exec(["/nonexistent"])] {
         shim.run(&spec);
         assert_eq!(launcher.sockets(), [claim(spec.id)]);
@@ -102,7 +102,7 @@ fn a_killed_shim_leaves_its_claim_which_refuses_connections() {
         shim.kill();
         assert_eq!(launcher.receive_shim_death().0, shim.pid());
     }
-    // Only that of the shim which never had a command is gone.
+    // Only the socket of the unused shim was removed.
     let mut claims = [running.id, over.id].map(claim);
     claims.sort_by_key(ToString::to_string);
     assert_eq!(launcher.sockets(), claims);
@@ -126,13 +126,13 @@ fn a_shim_without_its_socket_starts_no_command() {
     let report = shim.run(&exec(["touch".into(), mark.into_os_string()]));
     assert_eq!(report.exit, exit);
     assert!(!launcher.path("mark").exists());
-    // Nobody would find it with the next one either.
+    // It could not claim the next command either, so it ends.
     assert_eq!(shim.receive(), None);
 }
 
 #[test]
 fn the_launcher_removes_unused_sockets_of_dead_shims_at_its_start() {
-    let (dead, living, claimed) = (ready(), ready(), claim(ExecutionId::generate()));
+    let (dead, living, claimed) = (unused(), unused(), claim(ExecutionId::generate()));
     let mut lives = None;
     let launcher = Launcher::start_after(|folder| {
         let folder = folder.join("run").join(shim_socket::DIRECTORY);

@@ -9,7 +9,7 @@ use crate::shim::cancelling_user;
 use crate::{Fifo, Launcher, Output, Shim, exec, raw, shell};
 use escher_testkit::wait::readable;
 
-/// Ignores SIGTERM, and says so when it does.
+/// A command that ignores SIGTERM, and prints `ready` as soon as it does.
 const STUBBORN: &str = "trap '' TERM; echo ready; exec sleep 1000";
 
 const TERM: Exit = Exit::Signal {
@@ -28,7 +28,7 @@ fn with_grace(kill_grace_ms: u64, text: &str) -> LaunchSpec {
     }
 }
 
-/// Starts a command and waits until it has said something.
+/// Starts a command and waits for its first output.
 fn start_ready(shim: &Shim, spec: &LaunchSpec) -> u32 {
     let pid = shim.start(spec);
     shim.log_longer_than(0);
@@ -88,7 +88,7 @@ fn cancel_sends_sigterm_first() {
     shim.cancel(false);
     let report = shim.finish();
     assert_eq!(end_of(&report), (Exit::Code(0), cause, Some(libc::SIGTERM)));
-    // On stderr the shell may tell of the sleep that was ended, too.
+    // On stderr the shell may report that the sleep was terminated.
     assert_eq!(Output::of(&launcher, polite.id).stdout(), b"ready\nbye\n");
 }
 
@@ -96,9 +96,9 @@ fn cancel_sends_sigterm_first() {
 fn cancel_reaches_the_whole_tree() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    // One child in the group, one in a session of its own, whose child is in yet another. Ready
-    // means that no process is made any more: one made in the moment of the signal would only see
-    // the SIGKILL.
+    // One child in the group, one in a session of its own, whose child is in yet another. After
+    // `ready` no process is created any more: a process created at the moment of the signal would
+    // only get SIGKILL.
     let spec =
         shell("sleep 1000 & setsid sh -c 'setsid sleep 1001 & echo ready; exec sleep 1002' & wait");
     start_ready(&shim, &spec);
@@ -189,7 +189,7 @@ fn a_timeout_that_is_not_reached_changes_nothing() {
     assert_eq!(end_of(&report), (Exit::Code(1), EndCause::Itself, None));
 }
 
-/// golang/go#60309 and its like.
+/// See golang/go#60309.
 #[test]
 fn a_daemon_that_keeps_the_pipe_open_neither_delays_the_report_nor_survives() {
     let launcher = Launcher::start();
@@ -214,7 +214,7 @@ fn a_process_that_ends_by_itself_after_the_main_process_is_no_leftover() {
     let fifo = Fifo::create(launcher.path("fifo"));
     let spec = shell_with("(read line < \"$0\"; echo late) & exit 2", fifo.path());
     let main = raw::pidfd(shim.start(&spec));
-    // It may have ended already.
+    // The main process may have ended already.
     assert!(main.map_or(true, readable));
     fifo.write_line("go");
     let report = shim.finish();

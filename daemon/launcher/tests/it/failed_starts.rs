@@ -21,11 +21,11 @@ fn refused(launcher: &Launcher, spec: LaunchSpec, stage: StartStage, errno: i32)
     assert_eq!(report.exit, Exit::NotStarted { stage, errno }, "{what}");
     assert_eq!(report.cause, EndCause::Itself);
     assert_eq!(report.output, OutputTotals::default());
-    // The shim is as good as before.
+    // The shim can run the next command.
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
 }
 
-/// By another process: see [`install`].
+/// Writes a script, by another process: see [`install`].
 fn write_script(path: &Path, text: &str) {
     let mut install = Command::new("install")
         .args(["-m", "755", "/dev/stdin"])

@@ -1,4 +1,4 @@
-//! Deleting what executions have left.
+//! Deleting the files of executions.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -41,10 +41,9 @@ fn each_artifact_is_deleted_by_itself() {
             launcher.sockets().len(),
         )
     };
-    // The living shim has one too.
+    // The living shim has a socket, too.
     assert_eq!(left(), (2, 1, 2));
     for (artifact, id) in kinds {
-        // Nothing of that kind is there of the other two: that counts as well.
         assert_eq!(launcher.remove(artifact, &[id]), [id]);
     }
     assert_eq!(left(), (0, 0, 1));
@@ -81,12 +80,12 @@ fn the_claim_of_a_living_shim_is_not_deleted() {
     shim.run(&over);
     assert!(launcher.remove(CLAIM, &[over.id]).is_empty());
     shim.start(&running);
-    // One that was never there is none the less gone.
+    // The shim has renamed its first claim, so that one does not exist any more.
     let ids = [over.id, running.id];
     assert_eq!(launcher.remove(CLAIM, &ids), [over.id]);
     let orphan = shim.disconnect();
     assert!(launcher.remove(CLAIM, &[running.id]).is_empty());
-    // It can be adopted still.
+    // The shim can still be adopted.
     let shim = launcher.adopt(&orphan, running.id);
     shim.receive_state();
     shim.cancel(true);
@@ -110,7 +109,7 @@ fn a_symbolic_link_is_deleted_without_being_followed() {
         (Artifact::Log, &precious, &launcher.index(id)),
         (EXIT_RECORD, &precious, &record),
         (CLAIM, &precious, &claim_path),
-        // A link to a socket that lives.
+        // A link to a socket that accepts connections.
         (CLAIM, &socket, &claim_path),
     ];
     for (artifact, target, place) in plants {

@@ -1,4 +1,4 @@
-//! docs/formats.md is true: its examples are what the code writes and reads.
+//! The examples in docs/formats.md are what the code writes and reads.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -165,7 +165,7 @@ fn assignment_bytes(parts: &[u8]) -> Vec<u8> {
         b"true",             //
         &[1, 3],             // environment: one of three bytes
         b"A=1",              //
-        &[1, b'/', 0, 0, 0], // working directory; not or_root; no identity; no stdin
+        &[1, b'/', 0, 0, 0], // working directory; no fallback to /; no identity; no stdin
         &[1, 251, 0xe8, 3],  // timeout of 1000 ms
         &[10],               // grace of 10 ms
         &[2, b'm', b'e'],    // submission backup
@@ -227,7 +227,7 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
     }
 }
 
-/// Its layout is the same in every version, so that a launcher can be named where it is refused.
+/// Its layout is the same in every version, so that escherd can say which version it refuses.
 #[test]
 fn the_first_message_of_a_launcher_is_frozen() {
     let hello = |version, parts| {

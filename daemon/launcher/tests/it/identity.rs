@@ -1,4 +1,4 @@
-//! As whom a command runs, when the launcher is root.
+//! The user as whom a command runs, if the launcher is root.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use escher_protocol::Exit;
 use crate::commands::identity;
 use crate::{Launcher, OTHER_USER, Output, exec, require_root};
 
-/// The fields of the /proc/PID/status that a command printed.
+/// Runs a command as this user and returns the fields of its /proc/PID/status.
 fn status_of(uid: u32, gid: u32, groups: &[u32]) -> HashMap<String, String> {
     let launcher = Launcher::start();
     let spec = LaunchSpec {

@@ -77,7 +77,7 @@ fn a_command_that_does_not_read_blocks_no_other_message() {
     let spec = with_input("echo ready; exec sleep 1000");
     shim.start(&spec);
     shim.log_longer_than(0);
-    // The first fills the pipe; the rest stays with the shim.
+    // The first message fills the pipe; the shim keeps the others.
     for _ in 0..INPUT_WINDOW {
         shim.input(vec![b'x'; MAX_INPUT_BYTES], false);
     }
@@ -98,7 +98,7 @@ fn input_that_was_not_read_is_discarded_with_its_command() {
         shim.input(vec![b'\n'; MAX_INPUT_BYTES], false);
     }
     assert_eq!(shim.finish().exit, Exit::Code(9));
-    // Nothing of it is left for the next one.
+    // Nothing is left of it for the next command.
     let next = with_input("cat");
     shim.start(&next);
     shim.input("mine", true);

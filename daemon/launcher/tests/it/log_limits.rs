@@ -1,4 +1,4 @@
-//! Logs with limits, and what becomes of commands that reach them.
+//! Limits of logs, and commands that reach them.
 
 use std::fs;
 use std::path::Path;
@@ -99,7 +99,7 @@ fn a_command_is_ended_at_its_first_dropped_byte() {
         (Exit::Code(7), EndCause::LogFull)
     );
     assert_eq!(report.ladder_signal, Some(libc::SIGTERM));
-    // On stderr the shell may tell of the sleep that was ended, too.
+    // On stderr the shell may report that the sleep was terminated.
     assert_eq!(report.output.stdout_bytes, 15);
     assert_eq!(report.output.log_bytes, 10);
     assert_eq!(report.output.dropped_bytes, 5 + report.output.stderr_bytes);
@@ -154,7 +154,7 @@ fn the_log_leaves_the_reserved_disk_space_free() {
         when_full,
         ..LogLimits::default()
     };
-    // What the first leaves free is what has to be: there is no room for the second.
+    // The first command leaves only the reserved space free, so nothing of the second is logged.
     let spec = shell("head -c 20000000 /dev/zero; exit 3");
     let report = run(&shim, &spec, limits(WhenLogFull::Drain));
     assert_eq!(report.exit, Exit::Code(3));
@@ -170,7 +170,7 @@ fn the_log_leaves_the_reserved_disk_space_free() {
     assert_eq!(report.output.log_bytes, 0);
     assert!(!logs.join(format!("{}.log", spec.id)).exists());
 
-    // Without the limit there is room.
+    // Without the limit there is space.
     let spec = shell("echo room");
     let report = run(&shim, &spec, LogLimits::default());
     assert_eq!(report.output, totals(5, 0, 5));

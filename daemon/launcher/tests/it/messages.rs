@@ -1,4 +1,4 @@
-//! What is said, and in which order.
+//! The messages of launcher and shims, and their order.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -256,7 +256,7 @@ fn an_invalid_message_ends_the_launcher_but_not_its_shims() {
 
 #[test]
 fn a_failed_fork_is_reported_with_its_errno() {
-    // Room for one descriptor more than an idle launcher has; a socket pair needs two.
+    // One descriptor more than the launcher has; a socket pair needs two.
     let launcher = Launcher::start_by(&["/bin/sh", "-c", "ulimit -n 9; exec \"$0\" \"$@\""]);
     launcher.request(&LauncherRequest::Fork { count: 2 });
     for _ in 0..2 {

@@ -87,7 +87,7 @@ fn ten_thousand_alternating_writes_keep_their_order() {
     let (mut log, mut stdout, mut stderr) = (String::new(), String::new(), String::new());
     for index in 0..5_000 {
         for (name, stream) in [("out", &mut stdout), ("err", &mut stderr)] {
-            // The next is written only when the one before is in the log.
+            // Each is written only after the one before it is in the log.
             let seen = log.len() as u64;
             shim.send(&ToShim::Watch { known_bytes: seen });
             shim.input(format!("{index}\n").as_str(), false);
@@ -153,7 +153,7 @@ fn growth_is_reported_once_for_each_watch() {
     };
     shim.start(&spec);
     assert_eq!(shim.log_longer_than(0), 4);
-    // It is longer already.
+    // The log is longer already.
     assert_eq!(shim.log_longer_than(3), 4);
     shim.send(&ToShim::Watch { known_bytes: 4 });
     shim.input("go\n", true);

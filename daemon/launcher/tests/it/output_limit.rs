@@ -26,7 +26,7 @@ fn run(shim: &Shim, spec: &LaunchSpec, limit: u64) -> ExitReport {
     shim.finish()
 }
 
-/// Whole logs, of so many bytes.
+/// The totals of a log without dropped bytes.
 fn totals(stdout: u64, stderr: u64) -> OutputTotals {
     OutputTotals {
         stdout_bytes: stdout,
@@ -36,8 +36,8 @@ fn totals(stdout: u64, stderr: u64) -> OutputTotals {
     }
 }
 
-/// The command ignores SIGTERM and exits at once: it ends by itself, whether the shim has seen the
-/// last bytes by then or not.
+/// The command ignores SIGTERM and exits at once: it ends by itself, whether the shim has read its
+/// last bytes before that or not.
 #[test]
 fn output_up_to_the_limit_is_allowed_and_one_byte_more_is_oversized() {
     const LIMIT: u64 = 1_000;
@@ -77,7 +77,7 @@ fn a_command_is_ended_at_the_first_byte_over_its_limit() {
         (Exit::Code(7), EndCause::OversizedOutput)
     );
     assert_eq!(report.ladder_signal, Some(libc::SIGTERM));
-    // The log takes what comes until the end.
+    // Output until the end of the command is logged.
     assert_eq!(
         (report.output.stdout_bytes, report.output.dropped_bytes),
         (15, 0)
@@ -208,7 +208,7 @@ fn a_hundred_megabytes_over_the_limit_take_no_memory() {
     let shim = launcher.shim();
     shim.run(&shell("head -c 1000000 /dev/zero"));
     let before = peak_memory_bytes(shim.pid());
-    // SIGTERM does not end it, and its grace is long.
+    // It ignores SIGTERM, and its grace period is long.
     let spec = shell("trap '' TERM; head -c 100000000 /dev/zero; exit 5");
     let report = run(&shim, &spec, 10 * MIB);
     assert_eq!(

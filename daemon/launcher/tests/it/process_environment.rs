@@ -1,4 +1,5 @@
-//! What a command finds around itself, however the launcher was started.
+//! The process environment of a command, which does not depend on how the launcher was started:
+//! descriptors, signals, priority, session, environment variables.
 
 use escher_launcher::ipc::wire::LaunchSpec;
 use escher_protocol::{Blob, Exit};
@@ -24,7 +25,7 @@ fn each_of_sixty_four_commands_at_once_has_three_descriptors() {
     }
     for (shim, spec) in shims.iter().zip(&specs) {
         shim.finish();
-        // The fourth is ls's own, of the folder that it reads.
+        // The fourth is of the directory that ls reads.
         assert_eq!(Output::of(&launcher, spec.id).text(), "0\n1\n2\n3\n");
     }
 }
@@ -47,7 +48,7 @@ fn signal_dispositions_mask_and_umask_are_not_inherited() {
             "Umask:\t0022\nSigPnd:\t{clean}\nSigBlk:\t{clean}\nSigIgn:\t{clean}\nSigCgt:\t{clean}\n"
         )
     );
-    // And it still hears what it has to.
+    // The launcher itself still handles SIGTERM.
     launcher.signal(libc::SIGTERM);
     assert!(launcher.receive().is_none());
 }

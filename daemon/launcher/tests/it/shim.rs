@@ -23,7 +23,7 @@ pub(crate) struct Shim {
     socket: PacketSocket,
 }
 
-/// A user who ends executions.
+/// The user in whose name [`Shim::cancel`] cancels.
 pub(crate) fn cancelling_user() -> Canceller {
     Canceller::User(User {
         uid: 77,
@@ -56,7 +56,7 @@ impl Shim {
             .unwrap();
     }
 
-    /// Assigns a command, with nothing to keep and no limits.
+    /// Assigns a command without a submission backup and without limits.
     pub(crate) fn launch(&self, spec: &LaunchSpec) {
         self.assign(&assignment(spec.clone()));
     }
@@ -84,17 +84,17 @@ impl Shim {
         self.send_bytes(&codec::encode(message).unwrap(), Some(&memory));
     }
 
-    /// The next message; `None` once the shim is gone.
+    /// Receives the next message; `None` once the shim has disconnected.
     pub(crate) fn receive(&self) -> Option<FromShim> {
-        assert!(readable(&self.socket), "the shim says nothing");
+        assert!(readable(&self.socket), "the shim sends nothing");
         let mut buffer = vec![0; MAX_PACKET_BYTES];
         let packet = self.socket.receive(&mut buffer, Waiting::Never).unwrap()?;
         Some(codec::decode(&buffer[..packet.length]).unwrap())
     }
 
-    /// Waits until it has said something, and leaves that unread.
+    /// Waits for a message, and leaves it unread.
     pub(crate) fn wait_for_message(&self) {
-        assert!(readable(&self.socket), "the shim says nothing");
+        assert!(readable(&self.socket), "the shim sends nothing");
     }
 
     pub(crate) fn signal(&self, signal: i32) {
@@ -115,7 +115,7 @@ impl Shim {
         self.receive_started()
     }
 
-    /// Waits for the report, passing over what comes before it, and takes it.
+    /// Waits for the exit report, ignoring other messages, and acknowledges it.
     pub(crate) fn finish(&self) -> ExitReport {
         loop {
             match self.receive() {
@@ -129,7 +129,7 @@ impl Shim {
         }
     }
 
-    /// A whole execution.
+    /// Runs a command to its end.
     pub(crate) fn run(&self, spec: &LaunchSpec) -> ExitReport {
         self.launch(spec);
         self.finish()
@@ -154,7 +154,7 @@ impl Shim {
         self.send(&ToShim::Input { data, end });
     }
 
-    /// Expects the first packet to an escherd that has come later.
+    /// Receives the first message to an adopting escherd.
     pub(crate) fn receive_state(&self) -> ShimState {
         match self.receive() {
             Some(FromShim::Adoptable(state)) => *state,
@@ -162,18 +162,18 @@ impl Shim {
         }
     }
 
-    /// As a fault: kills the shim, not the command.
+    /// Kills the shim, not the command.
     pub(crate) fn kill(&self) {
         self.signal(libc::SIGKILL);
-        assert!(readable(&self.pidfd), "a killed shim stays");
+        assert!(readable(&self.pidfd), "a killed shim does not end");
     }
 
-    /// Waits for the shim's end.
+    /// Disconnects and waits for the shim's end.
     pub(crate) fn wait_for_end(self) {
         self.disconnect().wait_for_end();
     }
 
-    /// As when escherd dies: closes the socket.
+    /// Closes the connection, as when escherd dies.
     pub(crate) fn disconnect(self) -> Orphan {
         Orphan {
             pid: self.pid,
@@ -182,7 +182,7 @@ impl Shim {
     }
 }
 
-/// A shim without escherd.
+/// A shim without a connection to escherd.
 pub(crate) struct Orphan {
     pid: u32,
     pidfd: OwnedFd,
@@ -191,10 +191,10 @@ pub(crate) struct Orphan {
 impl Orphan {
     /// Waits for its end.
     pub(crate) fn wait_for_end(self) {
-        assert!(readable(&self.pidfd), "the shim stays");
+        assert!(readable(&self.pidfd), "the shim does not end");
     }
 
-    /// The shim, which is at the other end of `socket`.
+    /// Returns the shim with `socket`, a new connection to it.
     pub(crate) fn reconnected(&self, socket: PacketSocket) -> Shim {
         Shim {
             pid: self.pid,

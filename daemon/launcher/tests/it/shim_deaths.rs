@@ -1,4 +1,4 @@
-//! Shims that are killed, and what becomes of their commands.
+//! Shims that are killed, and the processes of their commands.
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -10,7 +10,7 @@ use crate::commands::{identity, with_input};
 use crate::{Fifo, Launcher, OTHER_USER, Output, Shim, exec, raw, require_root, shell};
 use escher_testkit::wait::readable;
 
-/// Starts a command that prints process ids, one a line, so many.
+/// Starts a command that prints `count` process ids, one a line, and returns their pidfds.
 fn processes(launcher: &Launcher, shim: &Shim, spec: &LaunchSpec, count: usize) -> Vec<OwnedFd> {
     shim.start(spec);
     let mut seen = 0;
@@ -24,7 +24,8 @@ fn processes(launcher: &Launcher, shim: &Shim, spec: &LaunchSpec, count: usize) 
     }
 }
 
-/// One in the group, one in a session of its own, and one whose parent is gone; all ignore SIGTERM.
+/// The main process, a child in its group, one in a session of its own, and one whose parent has
+/// ended; all ignore SIGTERM.
 const TREE: &str = "trap '' TERM; echo $$
     sleep 1000 & echo $!
     setsid sh -c 'echo $$; setsid -f sh -c \"echo \\$\\$; exec sleep 1001\"; exec sleep 1002' &
@@ -42,7 +43,7 @@ fn the_whole_tree_of_a_killed_shim_is_killed_and_nothing_else() {
         launcher.receive_shim_death(),
         (victim.pid(), Leftovers::Killed)
     );
-    // The report came after the last process had ended.
+    // The death was reported after the last process had ended.
     assert_eq!(launcher.children(), HashSet::from([other.pid()]));
     for process in &tree {
         assert!(readable(process));
@@ -56,8 +57,7 @@ fn the_whole_tree_of_a_killed_shim_is_killed_and_nothing_else() {
 fn a_process_tree_that_keeps_forking_is_killed() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    // It goes on forking, in sessions of their own, twice, until it is killed: but not without
-    // bounds.
+    // It forks into new sessions until it is killed, but not without bounds.
     let spec = shell(
         "grow() { for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
             setsid -f sh -c 'setsid -f sleep 1000; setsid -f sleep 1000'; done; }
@@ -82,7 +82,7 @@ fn the_death_of_a_shim_without_a_command_is_reported_without_leftovers() {
         shim.kill();
         assert_eq!(launcher.receive_shim_death(), (shim.pid(), Leftovers::None));
     }
-    // Nor is anything said of those that end as they should.
+    // A shim that ends by itself is not reported.
     launcher.shim().wait_for_end();
     let last = launcher.shim();
     last.kill();

@@ -1,4 +1,4 @@
-//! Logs that cannot be written: planted files, full disks.
+//! Logs that cannot be written: existing files, full disks.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -46,7 +46,7 @@ fn an_existing_file_with_the_name_of_a_log_or_index_is_not_touched() {
             assert_eq!(report.output, totals);
             assert_eq!(fs::read(&precious).unwrap(), b"mine");
             assert!(!launcher.path("absent").exists());
-            // Nor is the other of the two left behind, empty.
+            // The other of the two files was not created.
             let ours = crate::launcher::names(&launcher.log_dir());
             let id = spec.id.to_string();
             assert_eq!(ours.iter().filter(|name| name.starts_with(&id)).count(), 1);
@@ -95,7 +95,8 @@ fn output_is_logged_again_once_a_full_disk_has_space() {
     let ballast = fill_disk(&logs, 0);
     shim.start(&spec);
     assert_eq!(fifo.read_line(), "said");
-    // In one round the shim reads outputs before messages: when this is accepted, the rest is lost.
+    // The shim reads output before messages: once this is accepted, the output before it was
+    // dropped.
     shim.input("first\n", false);
     assert_eq!(shim.receive(), Some(FromShim::InputAccepted));
     fs::remove_file(ballast).unwrap();

@@ -1,4 +1,4 @@
-//! Shims without escherd, without the launcher, without both.
+//! Shims without escherd, without the launcher, and without both.
 
 use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::wire::{EndCause, FIRST_ATTEMPT, LaunchSpec, ToShim};
@@ -160,7 +160,7 @@ fn sigterm_to_the_launcher_begins_the_kill_ladder_of_every_command() {
     let report = stubborn.finish();
     assert_eq!(report.cause, host);
     assert_eq!(report.ladder_signal, Some(libc::SIGKILL));
-    // escherd has the results and still holds the sockets: the shims go all the same.
+    // escherd has the reports and keeps the sockets open: the shims end nevertheless.
     assert_eq!((polite.receive(), stubborn.receive()), (None, None));
     assert!(launcher.wait_for_end().success());
 }

@@ -8,13 +8,15 @@ use serde::{Deserialize, Serialize};
 pub struct Assignment {
     /// What to run.
     pub spec: LaunchSpec,
-    /// Opaque to the shim and returned in [`ShimState`](super::ShimState): enough for escherd to recover the
-    /// submission from, should its store be lost. At most [`MAX_SUBMISSION_BACKUP_BYTES`].
+    /// Opaque to the shim and returned in [`ShimState`](super::ShimState): enough for escherd to
+    /// recover the submission from, should its store be lost. At most
+    /// [`MAX_SUBMISSION_BACKUP_BYTES`].
     pub submission_backup: Blob,
     /// Limits of the log.
     pub log_limits: LogLimits,
     /// Most bytes that the command may write to each of its streams; the kill ladder ends a command
-    /// that writes more ([`EndCause::OversizedOutput`](super::EndCause::OversizedOutput)). `None`: any number.
+    /// that writes more ([`EndCause::OversizedOutput`](super::EndCause::OversizedOutput)). `None`:
+    /// any number.
     pub output_limit: Option<u64>,
     /// Resources that the command may use. Where a limit cannot be enforced the command is not
     /// started.
@@ -66,7 +68,8 @@ pub struct LaunchSpec {
     pub falls_back_to_root_dir: bool,
     /// User and groups; `None`: those of the launcher.
     pub identity: Option<Identity>,
-    /// Whether standard input is a pipe fed by [`ToShim::Input`](super::ToShim::Input); else it is `/dev/null`.
+    /// Whether standard input is a pipe fed by [`ToShim::Input`](super::ToShim::Input); else it is
+    /// `/dev/null`.
     pub stdin: bool,
     /// Milliseconds after which the kill ladder begins; `None`: never.
     pub timeout_ms: Option<u64>,

@@ -103,8 +103,8 @@ pub enum LauncherReply {
         /// Why (errno(3)).
         errno: i32,
     },
-    /// A shim that was not done has died: it was killed, or has failed. Sent once the processes that
-    /// it left behind are gone, or have turned out to be unkillable.
+    /// A shim that was not done has died: it was killed, or has failed. Sent once the processes
+    /// that it left behind are gone, or have turned out to be unkillable.
     ShimDied {
         /// The process id of [`LauncherReply::Shim`].
         pid: u32,

@@ -24,7 +24,8 @@ pub enum ToShim {
     /// Run this command.
     Assign(Box<Assignment>),
     /// As `Assign`, with the encoded [`Assignment`] in a sealed memfd (memfd_create(2)) that comes
-    /// with the packet: for command lines that do not fit into [`MAX_PACKET_BYTES`](super::MAX_PACKET_BYTES).
+    /// with the packet: for command lines that do not fit into
+    /// [`MAX_PACKET_BYTES`](super::MAX_PACKET_BYTES).
     AssignFromMemory,
     /// Bytes for the command's standard input.
     Input {
@@ -110,7 +111,8 @@ pub enum FromShim {
 pub struct ShimState {
     /// [`WIRE_VERSION`](super::WIRE_VERSION) of the shim.
     pub version: u16,
-    /// The shim's process id; [`LauncherReply::ShimDied`](super::LauncherReply::ShimDied) names the shim by it.
+    /// The shim's process id; [`LauncherReply::ShimDied`](super::LauncherReply::ShimDied) names the
+    /// shim by it.
     pub pid: u32,
     /// Its execution.
     pub id: ExecutionId,

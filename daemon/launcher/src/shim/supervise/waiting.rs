@@ -134,8 +134,8 @@ impl Supervisor<'_> {
                 self.tree.signal_all(&[libc::SIGKILL]);
             }
         }
-        // A keeper was killed and another one has started. In between the controllers were disabled,
-        // which has removed the limits.
+        // A keeper was killed and another one has started. In between the controllers were
+        // disabled, which has removed the limits.
         if signals.hangup
             && let Some(cgroup) = self.cgroup
         {

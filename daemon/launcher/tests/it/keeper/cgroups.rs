@@ -11,7 +11,8 @@ use crate::commands::{assignment, shell_with, with_input};
 use crate::{Fifo, Shim, exec, raw, shell};
 use escher_testkit::wait::readable;
 
-/// A keeper with cgroups, its escherd, and a shim.
+/// Starts a keeper with cgroups, connects as escherd, and gets a shim. `None` where there can be no
+/// cgroups; `what` says what is not tested then.
 fn start_keeper(what: &str) -> Option<(Keeper, Escherd, Shim)> {
     let keeper = Keeper::start_with(Cgroup::new(what)?);
     let escherd = keeper.connect();
@@ -26,7 +27,7 @@ impl Keeper {
     }
 }
 
-/// Waits until the shim says that everything is stopped, or goes on.
+/// Waits until the shim reports that the command is paused, or is not.
 fn expect_paused(shim: &Shim, expected: bool) {
     match shim.receive() {
         Some(FromShim::Paused(is)) if is == expected => {}
@@ -52,7 +53,7 @@ fn a_command_has_a_cgroup_of_its_own_without_its_shim() {
         user_us, system_us, ..
     } = shim.finish().measured.expect("measurements");
     assert!(user_us.unwrap() + system_us.unwrap() > 0);
-    // The next is served once the last is cleared away.
+    // The shim removes the cgroup before it serves the next command.
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
     assert!(!keeper.cgroup_of(&spec).exists());
 }
@@ -91,7 +92,7 @@ fn the_kill_ladder_thaws_a_paused_command() {
     shim.cancel(false);
     assert_eq!(shim.finish().exit, Exit::Code(5));
 
-    // Its timeout goes on meanwhile.
+    // A timeout keeps running during a pause.
     spec = exec(["sleep", "1000"]);
     spec.timeout_ms = Some(300);
     shim.start(&spec);
@@ -175,7 +176,7 @@ fn a_command_whose_limit_cannot_be_set_is_not_started() {
         assert_eq!(exit, Exit::NotStarted { stage, errno });
     }
     assert!(!keeper.cgroup_of(&spec).exists());
-    // The limit was that of one command.
+    // The limit does not apply to the next command.
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
 }
 

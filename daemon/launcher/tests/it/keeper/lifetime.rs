@@ -1,4 +1,4 @@
-//! What becomes of commands when keeper, launcher or escherd go.
+//! Commands whose keeper, launcher or escherd ends or is replaced.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -59,7 +59,7 @@ fn sigterm_is_handled_while_the_launcher_waits_for_ready_shims_to_end() {
     let keeper = Keeper::start();
     let escherd = keeper.connect();
     let shim = escherd.shim();
-    // It stays, so that the launcher waits for it.
+    // This shim lives on, so that the launcher waits for it.
     shim.start(&exec(["sleep", "1000"]));
     drop(escherd);
     keeper.signal(libc::SIGTERM);
@@ -131,7 +131,7 @@ fn the_processes_of_a_killed_shim_of_an_earlier_launcher_are_killed() {
     first.kill_launcher();
     victim.kill();
     for process in &left {
-        assert!(readable(process), "an orphan stays");
+        assert!(readable(process), "an orphan was not killed");
     }
     other.input("go\n", true);
     assert_eq!(other.finish().exit, Exit::Code(4));
@@ -148,7 +148,7 @@ fn commands_outlive_a_killed_keeper_and_the_next_one_can_end_them() {
     one.start(&with_input("read -r line; exit 4"));
     two.start(&exec(["sleep", "1000"]));
     keeper.signal(libc::SIGKILL);
-    // Its launcher goes with it.
+    // Its launcher ends, too.
     first.wait_for_disconnection();
     let keeper = keeper.restart();
     let second = keeper.connect();
@@ -208,8 +208,8 @@ fn the_keeper_can_be_stopped_while_an_escherd_does_not_read() {
     }
     let keeper = Keeper::start();
     let escherd = keeper.connect();
-    // The launcher answers each, and nobody takes the answers, until neither side has room for
-    // more.
+    // The launcher answers each request. The answers are not read, until both socket buffers are
+    // full.
     let request = codec::encode(&LauncherRequest::KillCgroup {
         id: ExecutionId::generate(),
     })
