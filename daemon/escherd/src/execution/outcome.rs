@@ -85,7 +85,7 @@ pub(super) fn withdrawn(by: Canceller, at: Timestamp) -> End {
 /// The cause of a lost execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// Its shim was killed; the leftovers of its command.
+    /// Its shim has died; with what became of the processes of its command.
     ShimDied(Leftovers),
     /// The host went down while it was launched.
     HostWentDown,
