@@ -21,7 +21,7 @@ pub(super) async fn submit(context: &Context, args: RequestArgs) -> Result<u8, F
         // With a generated key, an execution can exist already only because this request was repeated
         // after a lost connection. So it is this command's own.
         let is_existing = submitted.existing && has_key;
-        let execution = json::Execution::from_submission(&record, is_existing);
+        let execution = json::ExecutionObject::from_submission(&record, is_existing);
         print(&json::line(&execution))?;
     } else {
         print(&format!("{}\n", submitted.id))?;
