@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::blob::{Text, bounded_list};
+use crate::blob::Text;
 use crate::error::ApiError;
 use crate::id::InstanceId;
 
@@ -74,9 +74,6 @@ pub struct Welcome {
     pub daemon: Text,
     /// The running instance of escherd.
     pub instance: InstanceId,
-    /// Names of optional abilities of this daemon. None are defined yet.
-    #[serde(deserialize_with = "bounded_list")]
-    pub features: Vec<Text>,
     /// Limits that the client must observe.
     pub limits: SessionLimits,
 }

@@ -99,7 +99,7 @@ fn timeouts_and_the_kill_ladder_work_without_escherd() {
     watch::until_exists(&record);
     let report = exit_record::read(&record).unwrap();
     assert_eq!(
-        (&report.cause, report.ended_by_signal),
+        (&report.cause, report.ladder_signal),
         (&EndCause::TimedOut, Some(9))
     );
     assert!(

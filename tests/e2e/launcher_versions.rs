@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use escher_launcher::ipc::exit_record;
-use escher_launcher::ipc::wire::{Abilities, ExitReport, Hello, LauncherReply};
+use escher_launcher::ipc::wire::{Abilities, ExitReport, LauncherHello, LauncherReply};
 use escher_protocol::{Part, Parts, codec};
 use escher_tests::{
     Daemon, Home, Keeper, connect, escherd, in_runtime, run_program, wait_started, watch,
@@ -14,7 +14,7 @@ use escher_tests::{
 #[test]
 fn a_launcher_of_another_version_is_refused_with_both_versions_named() {
     let home = Home::new();
-    let hello = LauncherReply::Hello(Hello {
+    let hello = LauncherReply::Hello(LauncherHello {
         version: 99,
         pid: 1,
         uid: 0,
@@ -27,6 +27,7 @@ fn a_launcher_of_another_version_is_refused_with_both_versions_named() {
     let launcher = home.file("launcher", script, 0o755);
     let mut command = Command::new(escherd());
     command.args(home.arguments_with(launcher));
+    command.args(["--config", "/dev/null"]);
     let ended = run_program(command).expect(1);
     for version in ["speaks version 99 of", "escherd version 10\n"] {
         assert!(ended.err().contains(version), "{ended:?}");

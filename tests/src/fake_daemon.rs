@@ -107,7 +107,6 @@ impl FakeDaemon {
             version: 1,
             daemon: "escherd test".into(),
             instance: InstanceId::from_bytes([1; 16]),
-            features: Vec::new(),
             limits: self.limits,
         }
     }

@@ -12,8 +12,8 @@ use lexopt::prelude::*;
 use nix::unistd::User;
 
 enum Mode {
-    Launch(launcher::Settings),
-    Keep(keeper::Settings),
+    Launch(launcher::LauncherOptions),
+    Keep(keeper::KeeperOptions),
     ReleaseControllers,
     Print(String),
 }
@@ -43,7 +43,7 @@ fn parse() -> Result<Mode, Box<dyn Error>> {
         }
     }
     if keep {
-        return Ok(Mode::Keep(keeper::Settings {
+        return Ok(Mode::Keep(keeper::KeeperOptions {
             socket: socket.ok_or("--socket is missing")?,
             escherd_user: escherd_user.ok_or("--for is missing")?,
             is_delegated,
@@ -58,7 +58,7 @@ fn parse() -> Result<Mode, Box<dyn Error>> {
         }),
     };
     let escherd_uid = escherd_user.map(|name| uid_of(&name)).transpose()?;
-    Ok(Mode::Launch(launcher::Settings {
+    Ok(Mode::Launch(launcher::LauncherOptions {
         directories,
         escherd_uid,
         cgroups,
@@ -90,9 +90,9 @@ fn main() -> ExitCode {
         Mode::ReleaseControllers => {
             keeper::release_controllers().map_err(|error| error.to_string())
         }
-        Mode::Keep(settings) => keeper::keep(settings).map_err(|error| error.to_string()),
-        Mode::Launch(settings) => match launcher::control_from_stdin() {
-            Ok(control) => launcher::run(&settings, control).map_err(|error| error.to_string()),
+        Mode::Keep(options) => keeper::keep(options).map_err(|error| error.to_string()),
+        Mode::Launch(options) => match launcher::control_from_stdin() {
+            Ok(control) => launcher::run(&options, control).map_err(|error| error.to_string()),
             Err(error) => Err(format!(
                 "standard input is not a socket to escherd: {error}"
             )),

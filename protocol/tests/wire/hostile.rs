@@ -4,9 +4,8 @@ use std::fmt::Debug;
 
 use escher_protocol::blob::MAX_LIST_ITEMS;
 use escher_protocol::codec::{self, MAX_PAYLOAD_BYTES};
-use escher_protocol::handshake::{HelloReply, SessionLimits, Welcome};
 use escher_protocol::message::ListFilter;
-use escher_protocol::{Blob, Command, ExecutionRecord, ExecutionRequest, InstanceId, Status, Text};
+use escher_protocol::{Blob, Command, ExecutionRecord, ExecutionRequest, Status, Text};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -139,19 +138,6 @@ fn lists_of_replies_are_bounded() {
     assert_bounded("labels of a record", |length| ExecutionRecord {
         labels: pairs(length),
         ..samples::daemon::pending()
-    });
-    assert_bounded("features", |length| {
-        HelloReply::Welcome(Welcome {
-            version: 1,
-            daemon: "escherd".into(),
-            instance: InstanceId::from_bytes([0; 16]),
-            features: vec![Text::default(); length],
-            limits: SessionLimits {
-                max_frame_bytes: 0,
-                max_requests_in_flight: 0,
-                stream_window_bytes: 0,
-            },
-        })
     });
 }
 

@@ -199,7 +199,7 @@ async fn recover(
     loaded: LoadedState,
     store: &Store,
 ) -> Result<(Adoption, RecoveredState), StartError> {
-    let adoption = launch::adopt(&settings.runtime_dir).await;
+    let adoption = launch::adopt_shims(&settings.runtime_dir).await;
     let adoption = adoption.map_err(StartError::Recovery)?;
     // After the adoption: a shim that ended too early for it has written its exit record by now.
     let exit_records = launch::exit_records(&settings.state_dir).map_err(StartError::Recovery)?;
@@ -229,7 +229,7 @@ async fn recover(
     }
     let recovered = RecoveredState {
         silent: adoption.silent(),
-        claims: adoption.claims.clone(),
+        claims: adoption.dead.clone(),
         has_unidentified_shim: adoption.has_unidentified_shim,
         loaded,
         shims,

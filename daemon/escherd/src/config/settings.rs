@@ -81,7 +81,7 @@ pub struct EngineSettings {
     /// Socket of a launcher that runs as a service of its own; `None`: the engine starts the
     /// program.
     pub launcher_socket: Option<PathBuf>,
-    /// Number of idle shims that are kept ready.
+    /// Number of shims that are kept ready.
     pub warm_shims: usize,
     /// What a commit to the store survives.
     pub durability: Durability,

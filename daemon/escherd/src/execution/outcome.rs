@@ -46,7 +46,7 @@ pub(super) fn from_report(report: ExitReport, limits: &ResourceLimits) -> End {
         outcome: Outcome {
             exit: report.exit,
             error,
-            ended_by_signal: report.ended_by_signal,
+            ended_by_signal: report.ladder_signal,
             duration_us: report.duration_us,
             usage: usage(report.usage, &measured),
             output: report.output,
@@ -85,8 +85,8 @@ pub(super) fn withdrawn(by: Canceller, at: Timestamp) -> End {
 /// The cause of a lost execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// Its shim was killed; the leftovers of its command.
-    ShimKilled(Leftovers),
+    /// Its shim has died; with what became of the processes of its command.
+    ShimDied(Leftovers),
     /// The host went down while it was launched.
     HostWentDown,
 }
@@ -94,7 +94,7 @@ pub enum Loss {
 /// Returns the end of an execution whose outcome cannot be known.
 pub(super) fn lost(started_at: Option<Timestamp>, at: Timestamp, loss: Loss) -> End {
     let (message, leftovers) = match loss {
-        Loss::ShimKilled(leftovers) => (
+        Loss::ShimDied(leftovers) => (
             "the shim of the command was killed; its outcome is not known",
             leftovers,
         ),

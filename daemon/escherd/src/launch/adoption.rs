@@ -29,12 +29,12 @@ const ADOPTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// The shims of an earlier escherd.
 #[derive(Debug, Default)]
 pub struct Adoption {
-    /// Living shims with an execution, and their reported states.
-    pub(super) shims: Vec<(Shim, ShimState)>,
+    /// Living shims with an execution that have reported their states.
+    pub(super) adopted: Vec<(Shim, ShimState)>,
     /// Living shims with an execution that have not reported their state yet.
     pub(super) silent: Vec<(Shim, ExecutionId)>,
-    /// Executions whose shims are dead.
-    pub claims: HashSet<ExecutionId>,
+    /// Executions that were claimed by a shim that is dead.
+    pub dead: HashSet<ExecutionId>,
     /// Executions of living shims that speak another version. They are left to an escherd of that version.
     pub of_another_version: HashSet<ExecutionId>,
     /// Whether there is a living shim that may have any execution.
@@ -45,7 +45,10 @@ impl Adoption {
     /// Returns the reported states of living shims.
     #[must_use]
     pub fn states(&self) -> Vec<ShimState> {
-        self.shims.iter().map(|(_, state)| state.clone()).collect()
+        self.adopted
+            .iter()
+            .map(|(_, state)| state.clone())
+            .collect()
     }
 
     /// Returns the executions of living shims that have not reported their state.
@@ -57,17 +60,17 @@ impl Adoption {
     fn contains(&self, name: &SocketName) -> bool {
         match name {
             SocketName::Claim { id, .. } => {
-                self.claims.contains(id)
+                self.dead.contains(id)
                     || self.of_another_version.contains(id)
-                    || self.shims.iter().any(|(_, state)| state.id == *id)
+                    || self.adopted.iter().any(|(_, state)| state.id == *id)
                     || self.silent.iter().any(|(_, silent)| silent == id)
             }
-            SocketName::Ready(_) => false,
+            SocketName::Unused(_) => false,
         }
     }
 }
 
-/// The result of connecting to a socket.
+/// What connecting to a socket has shown.
 enum Probe {
     Adoptable(AsyncPacketSocket, Box<ShimState>),
     /// The shim has ended meanwhile, or has changed the name of its socket.
@@ -84,7 +87,7 @@ enum Probe {
 ///
 /// # Errors
 /// If the directory cannot be read. A missing directory is empty.
-pub async fn adopt(runtime_dir: &Path) -> io::Result<Adoption> {
+pub async fn adopt_shims(runtime_dir: &Path) -> io::Result<Adoption> {
     let directory = match File::open(runtime_dir.join(shim_socket::DIRECTORY)) {
         Ok(directory) => Arc::new(directory),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Adoption::default()),
@@ -113,10 +116,10 @@ pub async fn adopt(runtime_dir: &Path) -> io::Result<Adoption> {
             match (result, name) {
                 (Ok(Probe::Adoptable(socket, state)), _) => {
                     let shim = Shim::adopted(socket, &state);
-                    adoption.shims.push((shim, *state));
+                    adoption.adopted.push((shim, *state));
                 }
                 (Ok(Probe::Changed), _) => {}
-                (Ok(Probe::Dead), SocketName::Claim { id, .. }) => drop(adoption.claims.insert(id)),
+                (Ok(Probe::Dead), SocketName::Claim { id, .. }) => drop(adoption.dead.insert(id)),
                 // It had no command. The launcher removes its socket.
                 (Ok(Probe::Dead), name) => drop(ignored.insert(name)),
                 (Ok(Probe::OtherVersion(problem)), SocketName::Claim { id, .. }) => {
@@ -166,7 +169,7 @@ async fn probe(directory: &File, name: &SocketName, deadline: Instant) -> io::Re
     let mut buffer = vec![0; MAX_PACKET_BYTES];
     let received = match timeout_at(deadline, socket.receive(&mut buffer)).await {
         Err(_) => return Ok(Probe::Silent(Some(socket))),
-        // The shim was idle, or its command has ended and it leaves an exit record.
+        // The shim was ready, or its command has ended and it leaves an exit record.
         Ok(Ok(None)) => return Ok(Probe::Changed),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
             return Ok(Probe::Changed);
@@ -204,7 +207,6 @@ mod tests {
             attempt: FIRST_ATTEMPT,
             submission_backup: Blob::default(),
             phase: ShimPhase::Starting,
-            ending: None,
             log_bytes: 0,
             input: InputState::default(),
         }
@@ -229,7 +231,7 @@ mod tests {
             send(connection, &message, MsgFlags::empty()).unwrap();
             (listener, connection)
         });
-        let adoption = adopt(runtime_dir.path()).await.unwrap();
+        let adoption = adopt_shims(runtime_dir.path()).await.unwrap();
         let _ = nix::unistd::close(shim.join().unwrap().1);
         adoption
     }
@@ -241,7 +243,7 @@ mod tests {
         for message in [codec::encode(&later).unwrap(), vec![0xff; 9]] {
             let adoption = adopt_one(id, message).await;
             assert_eq!(adoption.of_another_version, HashSet::from([id]));
-            assert!(adoption.claims.is_empty() && adoption.shims.is_empty());
+            assert!(adoption.dead.is_empty() && adoption.adopted.is_empty());
             assert!(!adoption.has_unidentified_shim);
         }
     }

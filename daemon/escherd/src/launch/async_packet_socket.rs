@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use escher_launcher::ipc::packet::{self, PacketSocket, Received, Waiting};
+use escher_launcher::ipc::packet::{self, PacketSocket, ReceivedPacket, Waiting};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
@@ -22,7 +22,7 @@ impl AsyncPacketSocket {
     }
 
     /// Receives the next packet; `None` at the end of the connection. Cancel-safe.
-    pub(super) async fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Received>> {
+    pub(super) async fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<ReceivedPacket>> {
         let receive = || packet::receive(self.0.as_fd(), buffer, Waiting::Never);
         self.0.async_io(Interest::READABLE, receive).await
     }

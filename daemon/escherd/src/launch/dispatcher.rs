@@ -26,11 +26,11 @@ struct Dispatcher {
     exit_records: PathBuf,
     link: LauncherLink,
     pool: ShimPool<Shim>,
-    /// Messages to the shims that have an execution.
-    running: HashMap<ExecutionId, mpsc::UnboundedSender<ToShim>>,
+    /// For each shim that has an execution, the messages to its [`shim::relay`].
+    relays: HashMap<ExecutionId, mpsc::UnboundedSender<ToShim>>,
     deaths: ShimDeaths,
     removals: Removals,
-    /// Unbounded: there are no more ends than shims.
+    /// Unbounded: each shim has at most one relay.
     relay_ends: mpsc::UnboundedSender<RelayEnd>,
 }
 
@@ -53,13 +53,13 @@ pub async fn run(
         scheduler,
         exit_records,
         pool,
-        running: HashMap::new(),
+        relays: HashMap::new(),
         deaths: ShimDeaths::new(link.has_cgroups()),
         link,
         removals: Removals::default(),
         relay_ends,
     };
-    for (shim, state) in adoption.shims {
+    for (shim, state) in adoption.adopted {
         dispatcher.start_relay(state.id, shim, Vec::new());
     }
     for (shim, id) in adoption.silent {
@@ -80,7 +80,7 @@ pub async fn run(
             () = sleep_until_some(dispatcher.deaths.deadline()) => dispatcher.on_death_deadline(),
         }
     }
-    // Ready shims end now; those with a command go on alone.
+    // Ready shims end now; shims with a command go on alone.
     dispatcher.pool.clear_ready();
     dispatcher.link.close().await;
 }
@@ -100,18 +100,18 @@ impl Dispatcher {
     }
 
     fn send_to_shim(&mut self, id: ExecutionId, message: ToShim) {
-        if let Some(messages) = self.running.get(&id) {
-            // Fails if the shim has just died, which its relay has reported.
+        if let Some(messages) = self.relays.get(&id) {
+            // Fails if the relay has just ended because the shim has died.
             let _ = messages.send(message);
         } else if let Some(launch) = self.pool.waiting_launch_mut(id) {
             launch.messages.push(message);
         } else if message == ToShim::Recorded {
-            // The shim was killed after its report, and left its claim.
+            // The shim died after it had sent its exit report, and left its claim.
             self.remove_claim(id);
         }
     }
 
-    /// Launches what waits, as far as there are shims.
+    /// Launches waiting commands, as long as there are ready shims.
     fn launch_waiting(&mut self) {
         while let Some((mut shim, launch)) = self.pool.next_launch() {
             let id = launch.id();
@@ -121,7 +121,7 @@ impl Dispatcher {
                     self.start_relay(id, shim, launch.messages);
                 }
                 Err(error) => {
-                    // Killed while it was ready: it has not seen the launch.
+                    // It died while it was ready, and has not seen the launch.
                     let pid = shim.pid();
                     warn!(execution = %id, shim = pid, %error, "a ready shim is dead; taking another");
                     self.pool.requeue_launch(launch);
@@ -136,17 +136,17 @@ impl Dispatcher {
         for message in first_messages {
             let _ = sender.send(message);
         }
-        self.running.insert(id, sender);
+        self.relays.insert(id, sender);
         let (scheduler, ends) = (self.scheduler.clone(), self.relay_ends.clone());
         let span = debug_span!("execution", %id, shim = shim.pid());
         tokio::spawn(shim::relay(id, shim, messages, scheduler, ends).instrument(span));
     }
 
     fn on_relay_end(&mut self, end: RelayEnd) {
-        self.running.remove(&end.id);
+        self.relays.remove(&end.id);
         match end.shim {
-            // Killed after its execution was over, and reported by the launcher before.
-            Some(shim) if self.deaths.is_noticed(end.pid) => self.forget_ready_shim(&shim),
+            // It died after its execution was over, and the launcher's notice came before.
+            Some(shim) if self.deaths.has_notice(end.pid) => self.forget_ready_shim(&shim),
             Some(shim) => {
                 self.pool.on_returned(shim);
                 self.launch_waiting();
@@ -199,7 +199,7 @@ impl Dispatcher {
                 self.pool.on_fork_failed();
                 self.link.on_fork_failed();
             }
-            LauncherEvent::ShimDied { pid, leftovers } => self.on_launcher_notice(pid, leftovers),
+            LauncherEvent::ShimDied { pid, leftovers } => self.on_death_notice(pid, leftovers),
             LauncherEvent::CgroupKilled { id, leftovers } => {
                 let decision = self.deaths.on_cgroup_killed(id, leftovers);
                 self.apply(decision);
@@ -213,14 +213,14 @@ impl Dispatcher {
         }
     }
 
-    fn on_launcher_notice(&mut self, pid: u32, leftovers: Leftovers) {
+    fn on_death_notice(&mut self, pid: u32, leftovers: Leftovers) {
         let ready = if self.deaths.is_forked(pid) {
             self.pool.remove_ready(|shim| shim.pid() == pid)
         } else {
             None
         };
         if let Some(shim) = ready {
-            warn!(shim = pid, "a ready shim was killed");
+            warn!(shim = pid, "a ready shim has died");
             self.forget_ready_shim(&shim);
         } else {
             let decision = self.deaths.on_death_notice(pid, leftovers, Instant::now());
@@ -237,7 +237,7 @@ impl Dispatcher {
         for decision in decisions {
             match decision {
                 Decision::KillCgroup(id) => {
-                    // A launcher that does not take it is about to end; the next one is asked again.
+                    // If it cannot be sent the launcher is about to end; the next one is asked again.
                     let _ = self.link.send(&LauncherRequest::KillCgroup { id });
                 }
                 Decision::Conclude(id, leftovers) => self.conclude(id, leftovers),
@@ -245,7 +245,7 @@ impl Dispatcher {
         }
     }
 
-    /// Finishes an execution whose shim is dead: by its exit record, or else as lost.
+    /// Finishes an execution whose shim is dead: with its exit record, or else as lost.
     fn conclude(&self, id: ExecutionId, leftovers: Leftovers) {
         let path = exit_record::file_name(id, FIRST_ATTEMPT);
         let path = self.exit_records.join(path);
@@ -262,7 +262,7 @@ impl Dispatcher {
             };
             let finish = move |scheduler: &mut Scheduler| match report {
                 Some(report) => scheduler.on_exit_record(Box::new(report), Timestamp::now()),
-                None => scheduler.on_shim_lost(id, Loss::ShimKilled(leftovers), Timestamp::now()),
+                None => scheduler.on_shim_death(id, Loss::ShimDied(leftovers), Timestamp::now()),
             };
             let _ = scheduler.post(finish).await;
         });
@@ -282,7 +282,7 @@ impl Dispatcher {
     }
 
     fn request_shims(&mut self) {
-        let count = self.pool.fork_requests();
+        let count = self.pool.shims_to_request();
         if count > 0 && self.link.can_request_shims() && self.link.request_shims(count) {
             self.pool.on_requested(count);
         }
@@ -298,7 +298,7 @@ impl Dispatcher {
         }
     }
 
-    /// Calls the scheduler without waiting until it has room for calls.
+    /// Calls the scheduler from another task, so that this one does not wait while its queue is full.
     fn post(&self, call: impl FnOnce(&mut Scheduler) + Send + 'static) {
         let scheduler = self.scheduler.clone();
         tokio::spawn(async move {

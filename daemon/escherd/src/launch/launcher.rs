@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use escher_launcher::ipc::packet::PacketSocket;
 use escher_launcher::ipc::wire::{
-    Abilities, Artifact, Directories, Hello, KNOWN_PARTS, LauncherReply, LauncherRequest,
+    Abilities, Artifact, Directories, KNOWN_PARTS, LauncherHello, LauncherReply, LauncherRequest,
     MAX_PACKET_BYTES, WIRE_VERSION,
 };
 use escher_protocol::codec::{self, CodecError};
@@ -45,13 +45,13 @@ impl fmt::Display for LauncherSource {
 /// Which launcher to use, and its directories.
 #[derive(Debug, Clone)]
 pub struct LauncherSettings {
-    /// Where it comes from.
+    /// Where the launcher comes from.
     pub source: LauncherSource,
     /// Directory of the logs.
     pub log_dir: PathBuf,
-    /// Directory of the exit records.
+    /// Parent of the directory of the exit records.
     pub state_dir: PathBuf,
-    /// Directory of the shims' sockets.
+    /// Parent of the directory of the shims' sockets.
     pub runtime_dir: PathBuf,
     /// How many shims are kept ready.
     pub warm_shims: usize,
@@ -129,7 +129,7 @@ pub enum LaunchError {
 pub struct LauncherConnection {
     socket: AsyncPacketSocket,
     buffer: Box<[u8]>,
-    hello: Hello,
+    hello: LauncherHello,
     /// The end of a launcher that is a child of this process.
     exit: Option<oneshot::Receiver<()>>,
 }
@@ -262,7 +262,7 @@ impl LauncherConnection {
 async fn shake_hands(
     settings: &LauncherSettings,
     socket: &AsyncPacketSocket,
-) -> Result<Hello, LaunchError> {
+) -> Result<LauncherHello, LaunchError> {
     let launcher = || settings.source.clone();
     let silent = |source| LaunchError::Silent {
         launcher: launcher(),

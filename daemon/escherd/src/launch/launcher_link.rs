@@ -14,18 +14,17 @@ use super::launcher::{
     LaunchError, LauncherConnection, LauncherEvent, LauncherSettings, LauncherState,
 };
 
-/// Pause before the next attempt when a launcher or a shim was not available. The first attempt is
-/// always made at once.
+/// Pause between two attempts to connect to a launcher, or to get shims from it.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What happens on the link.
+/// An event of the link.
 pub(super) enum LinkEvent {
-    /// The launcher has sent something else than its end.
+    /// The launcher has sent a message. Never [`LauncherEvent::Disconnected`].
     Launcher(LauncherEvent),
     /// There is a new launcher. It can limit and measure these resources; `None`: commands have no
     /// cgroups.
     Connected(Option<Controllers>),
-    /// There is no launcher any more.
+    /// The launcher has disconnected.
     Disconnected,
     /// Shims may be requested again, if there is a launcher.
     Resumed,

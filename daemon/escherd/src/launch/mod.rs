@@ -18,7 +18,7 @@ mod removals;
 mod shim;
 mod shim_deaths;
 
-pub use adoption::{Adoption, adopt};
+pub use adoption::{Adoption, adopt_shims};
 pub use dispatcher::run;
 pub use exit_records::{ExitRecords, exit_records};
 pub use launcher::{

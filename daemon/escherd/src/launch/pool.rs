@@ -31,16 +31,16 @@ impl WaitingLaunch {
     }
 }
 
-/// Decides which shim takes which launch, how many shims to request, and which to let go. `S` is a
+/// Decides which shim takes which launch, how many shims to request, and which to drop. `S` is a
 /// ready shim.
 #[derive(Debug)]
 pub(super) struct ShimPool<S> {
-    /// How many shims are kept ready.
+    /// How many shims are kept ready (the setting `daemon.warm_shims`).
     warm_shims: usize,
     /// The last one is used first: its memory is the most likely to be in the cache.
     ready: Vec<S>,
     /// Shims that the launcher was asked for and has not sent yet.
-    expected: u32,
+    requested: u32,
     waiting: VecDeque<WaitingLaunch>,
     trim_at: Option<Instant>,
 }
@@ -50,7 +50,7 @@ impl<S> ShimPool<S> {
         ShimPool {
             warm_shims,
             ready: Vec::new(),
-            expected: 0,
+            requested: 0,
             waiting: VecDeque::new(),
             trim_at: None,
         }
@@ -83,18 +83,18 @@ impl<S> ShimPool<S> {
 
     /// Adds a shim that the launcher has forked.
     pub(super) fn on_forked(&mut self, shim: S) {
-        self.expected = self.expected.saturating_sub(1);
+        self.requested = self.requested.saturating_sub(1);
         self.ready.push(shim);
     }
 
-    /// Handles the failure of a fork: one shim fewer is expected.
+    /// Handles the failure of a fork: one shim fewer will come.
     pub(super) fn on_fork_failed(&mut self) {
-        self.expected = self.expected.saturating_sub(1);
+        self.requested = self.requested.saturating_sub(1);
     }
 
     /// Handles the loss of the launcher, which sends no more shims.
     pub(super) fn on_launcher_disconnected(&mut self) {
-        self.expected = 0;
+        self.requested = 0;
     }
 
     /// Adds a shim whose command is over.
@@ -109,13 +109,13 @@ impl<S> ShimPool<S> {
     }
 
     /// Returns how many more shims to request from the launcher.
-    pub(super) fn fork_requests(&self) -> u32 {
-        self.missing().saturating_sub(self.expected)
+    pub(super) fn shims_to_request(&self) -> u32 {
+        self.missing().saturating_sub(self.requested)
     }
 
     /// Handles that `count` more shims were requested.
     pub(super) fn on_requested(&mut self, count: u32) {
-        self.expected = self.expected.saturating_add(count);
+        self.requested = self.requested.saturating_add(count);
     }
 
     fn missing(&self) -> u32 {
@@ -172,9 +172,9 @@ mod tests {
     }
 
     #[test]
-    fn requests_the_shims_that_are_neither_ready_nor_expected() {
-        // warm, ready, waiting, expected => requested
-        for (warm, ready, waiting, expected, requested) in [
+    fn requests_the_shims_that_are_neither_ready_nor_requested() {
+        // kept, ready, waiting, requested before => requested now
+        for (kept, ready, waiting, before, requested) in [
             (0, 0, 0, 0, 0),
             (2, 0, 0, 0, 2),
             (2, 1, 0, 0, 1),
@@ -186,15 +186,15 @@ mod tests {
             (2, 0, 3, 5, 0),
             (2, 0, 0, 5, 0),
         ] {
-            let mut pool = pool(warm, &vec![7; ready]);
+            let mut pool = pool(kept, &vec![7; ready]);
             for _ in 0..waiting {
                 pool.queue_launch(launch(1));
             }
-            pool.on_requested(expected);
-            let case = (warm, ready, waiting, expected);
-            assert_eq!(pool.fork_requests(), requested, "{case:?}");
+            pool.on_requested(before);
+            let case = (kept, ready, waiting, before);
+            assert_eq!(pool.shims_to_request(), requested, "{case:?}");
             pool.on_requested(requested);
-            assert_eq!(pool.fork_requests(), 0, "{case:?}: not requested twice");
+            assert_eq!(pool.shims_to_request(), 0, "{case:?}: not requested twice");
         }
     }
 
@@ -203,17 +203,17 @@ mod tests {
         let mut pool = pool(3, &[]);
         pool.on_requested(3);
         pool.on_forked(1);
-        assert_eq!(pool.fork_requests(), 0);
+        assert_eq!(pool.shims_to_request(), 0);
         pool.on_fork_failed();
-        assert_eq!(pool.fork_requests(), 1);
+        assert_eq!(pool.shims_to_request(), 1);
         pool.on_launcher_disconnected();
-        assert_eq!(pool.fork_requests(), 2);
+        assert_eq!(pool.shims_to_request(), 2);
         pool.on_fork_failed();
         pool.on_forked(2);
         assert_eq!(
-            pool.fork_requests(),
+            pool.shims_to_request(),
             1,
-            "unexpected answers are not counted"
+            "answers to no request are not counted"
         );
     }
 
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(pool.remove_ready(|shim| *shim == 4), None);
         assert_eq!(pool.remove_ready(|shim| *shim == 1), Some(1));
         assert_eq!(pool.remove_ready(|shim| *shim == 1), None);
-        assert_eq!(pool.fork_requests(), 0);
+        assert_eq!(pool.shims_to_request(), 0);
         pool.clear_ready();
         assert_eq!(pool.remove_ready(|_| true), None);
     }

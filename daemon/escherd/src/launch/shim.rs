@@ -38,7 +38,7 @@ pub(super) struct RelayEnd {
 }
 
 impl Shim {
-    /// A shim that was forked and has no command yet.
+    /// Makes the shim that was forked and has no command yet.
     pub(super) fn new(socket: PacketSocket, pid: u32) -> io::Result<Self> {
         Ok(Shim {
             socket: AsyncPacketSocket::new(socket)?,
@@ -48,7 +48,7 @@ impl Shim {
         })
     }
 
-    /// A shim of an earlier escherd that has reported its state.
+    /// Makes the shim of an earlier escherd that has reported its state.
     pub(super) fn adopted(socket: AsyncPacketSocket, state: &ShimState) -> Self {
         Shim {
             socket,
@@ -58,7 +58,7 @@ impl Shim {
         }
     }
 
-    /// A shim of an earlier escherd that has an execution and has not reported its state. Its first
+    /// Makes the shim of an earlier escherd that has an execution and has not reported its state. Its first
     /// message will be [`FromShim::Adoptable`], which may be longer than others.
     pub(super) fn silent(socket: AsyncPacketSocket, id: ExecutionId) -> Self {
         Shim {
@@ -133,7 +133,7 @@ async fn relay_until_recorded(
     mut messages: mpsc::UnboundedReceiver<ToShim>,
     scheduler: &SchedulerHandle,
 ) -> io::Result<()> {
-    // Bounded by what the scheduler sends ahead: see `INPUT_WINDOW` in `wire`.
+    // Bounded, because the scheduler sends little ahead: see `INPUT_WINDOW` in `wire`.
     let mut outgoing: VecDeque<Vec<u8>> = VecDeque::new();
     let mut buffer = vec![0; shim.max_message_bytes];
     let mut is_recorded = false;
@@ -141,7 +141,7 @@ async fn relay_until_recorded(
         tokio::select! {
             packet = shim.socket.receive(&mut buffer) => {
                 let packet = packet?.ok_or(io::ErrorKind::UnexpectedEof)?;
-                // A silent shim may turn out to be of another version: its command must go on all the same.
+                // A silent shim may turn out to be of another version. Its command must go on nevertheless.
                 let Ok(message) = codec::decode(&buffer[..packet.length]) else {
                     error!(execution = %id, "a shim sent something that is not a message of this version");
                     continue;
@@ -175,9 +175,9 @@ async fn relay_until_recorded(
     }
 }
 
-/// Returns whether this escherd understands a message: the version of a state, and the required parts of a report.
-/// A report that is not understood does not finish the execution: it stays with its shim, which leaves an exit
-/// record to the next escherd.
+/// Whether this escherd understands a message: a state must be of its version, and an exit report must have no
+/// unknown part that is required. An exit report that is not understood does not finish the execution: the shim
+/// keeps it, and leaves an exit record to the next escherd.
 fn is_understood(message: &FromShim) -> bool {
     let report = match message {
         FromShim::Exited(report) => report,
@@ -241,14 +241,14 @@ pub(super) mod testbed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use escher_launcher::ipc::packet::{Received, Waiting};
+    use escher_launcher::ipc::packet::{ReceivedPacket, Waiting};
     use escher_launcher::ipc::wire::{ExitReport, FIRST_ATTEMPT};
     use escher_protocol::{Blob, Exit, Part, Parts};
     use testbed::assignment;
 
     const ID: ExecutionId = ExecutionId::from_bytes([7; 16]);
 
-    fn receive(shim: &PacketSocket) -> Option<(ToShim, Received)> {
+    fn receive(shim: &PacketSocket) -> Option<(ToShim, ReceivedPacket)> {
         let mut buffer = vec![0; MAX_PACKET_BYTES];
         let packet = shim.receive(&mut buffer, Waiting::Never).ok()??;
         let message = codec::decode(&buffer[..packet.length]).unwrap();

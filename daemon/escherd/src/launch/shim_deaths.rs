@@ -1,7 +1,9 @@
 //! The deaths of shims: from the end of a shim's socket to what is known of its command's processes.
 //!
 //! A shim's death shows twice, in either order: its socket ends, and the launcher that forked it
-//! reports it, once it has killed the processes that the shim left behind. Where commands have
+//! sends a death notice
+//! ([`LauncherReply::ShimDied`](escher_launcher::ipc::wire::LauncherReply::ShimDied)) once it has
+//! killed the processes that the shim left behind. Where commands have
 //! cgroups, the launcher then kills what is left in the execution's cgroup. Only then the execution
 //! is concluded.
 
@@ -11,7 +13,7 @@ use std::time::Duration;
 use escher_protocol::{ExecutionId, Leftovers};
 use tokio::time::Instant;
 
-/// How long the launcher may take for a report or a cgroup. Longer than its own deadlines for what it
+/// How long the launcher may take for a death notice or a cgroup. Longer than its own deadlines for what it
 /// kills.
 const LAUNCHER_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -28,14 +30,14 @@ pub(super) enum Decision {
 /// A request to kill what is left in a cgroup.
 #[derive(Debug)]
 struct CgroupKill {
-    /// What the launcher has reported of the shim's processes.
-    reported: Leftovers,
+    /// What is known of the shim's processes so far.
+    known: Leftovers,
     deadline: Instant,
 }
 
-/// An execution whose shim's death the launcher has not reported yet.
+/// An execution whose shim is dead, and of which the launcher has not sent the death notice yet.
 #[derive(Debug)]
-struct AwaitedReport {
+struct AwaitedNotice {
     id: ExecutionId,
     deadline: Instant,
 }
@@ -45,11 +47,11 @@ struct AwaitedReport {
 pub(super) struct ShimDeaths {
     /// Whether commands have cgroups, according to the last launcher.
     has_cgroups: bool,
-    /// Shims whose death the connected launcher will report.
+    /// Living shims of the connected launcher, which will send a notice of their death.
     forked: HashSet<u32>,
-    /// Dead shims that the launcher has not reported.
-    awaited_notices: HashMap<u32, AwaitedReport>,
-    /// Reported deaths of shims whose sockets have not ended yet.
+    /// Dead shims whose notice has not come.
+    awaited_notices: HashMap<u32, AwaitedNotice>,
+    /// Notices of shims whose sockets have not ended yet.
     early_notices: HashMap<u32, Leftovers>,
     cgroup_kills: HashMap<ExecutionId, CgroupKill>,
 }
@@ -70,13 +72,13 @@ impl ShimDeaths {
         self.forked.insert(pid);
     }
 
-    /// Whether the connected launcher has forked this shim, and has not reported its death.
+    /// Whether the connected launcher has forked this shim, and has not sent its death notice.
     pub(super) fn is_forked(&self, pid: u32) -> bool {
         self.forked.contains(&pid)
     }
 
-    /// Whether the launcher has reported the death of a shim whose socket has not ended yet.
-    pub(super) fn is_noticed(&self, pid: u32) -> bool {
+    /// Whether the death notice of a shim has come before the end of its socket.
+    pub(super) fn has_notice(&self, pid: u32) -> bool {
         self.early_notices.contains_key(&pid)
     }
 
@@ -101,19 +103,19 @@ impl ShimDeaths {
         }
         let deadline = now + LAUNCHER_DEADLINE;
         self.awaited_notices
-            .insert(pid, AwaitedReport { id, deadline });
+            .insert(pid, AwaitedNotice { id, deadline });
         None
     }
 
-    /// Handles the launcher's report of the death of a shim that was not idle.
+    /// Handles the death notice of a shim that was not ready.
     pub(super) fn on_death_notice(
         &mut self,
         pid: u32,
         leftovers: Leftovers,
         now: Instant,
     ) -> Option<Decision> {
-        // A launcher also reports shims that it forked for an earlier escherd. Nothing waits for
-        // these reports; the sockets of such shims tell enough.
+        // A launcher also sends notices of shims that it forked for an earlier escherd. Nothing
+        // waits for these; the sockets of such shims tell enough.
         if !self.forked.remove(&pid) {
             return None;
         }
@@ -131,10 +133,10 @@ impl ShimDeaths {
         leftovers: Leftovers,
     ) -> Option<Decision> {
         let kill = self.cgroup_kills.remove(&id)?;
-        Some(Decision::Conclude(id, combine(kill.reported, leftovers)))
+        Some(Decision::Conclude(id, combine(kill.known, leftovers)))
     }
 
-    /// Handles the loss of the launcher: the deaths that it has not reported remain unreported.
+    /// Handles the loss of the launcher, which sends no more notices.
     pub(super) fn on_disconnected(&mut self, now: Instant) -> Vec<Decision> {
         self.forked.clear();
         self.early_notices.clear();
@@ -151,45 +153,44 @@ impl ShimDeaths {
         let unanswered = std::mem::take(&mut self.cgroup_kills);
         unanswered
             .into_iter()
-            .map(|(id, kill)| self.kill_cgroup(id, kill.reported, now))
+            .map(|(id, kill)| self.kill_cgroup(id, kill.known, now))
             .collect()
     }
 
     /// Returns when to call [`ShimDeaths::on_deadline`].
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let reports = self.awaited_notices.values().map(|report| report.deadline);
+        let notices = self.awaited_notices.values().map(|notice| notice.deadline);
         let kills = self.cgroup_kills.values().map(|kill| kill.deadline);
-        reports.chain(kills).min()
+        notices.chain(kills).min()
     }
 
-    /// Gives up waiting for what is overdue at `now`.
+    /// Stops waiting for notices and cgroups that are overdue at `now`.
     pub(super) fn on_deadline(&mut self, now: Instant) -> Vec<Decision> {
         let overdue = self
             .awaited_notices
-            .extract_if(|_, report| report.deadline <= now);
+            .extract_if(|_, notice| notice.deadline <= now);
         let overdue: Vec<_> = overdue.collect();
         let mut decisions = Vec::new();
-        for (pid, report) in overdue {
+        for (pid, notice) in overdue {
             self.forked.remove(&pid);
-            decisions.push(self.kill_cgroup(report.id, Leftovers::Unknown, now));
+            decisions.push(self.kill_cgroup(notice.id, Leftovers::Unknown, now));
         }
         let overdue = self
             .cgroup_kills
             .extract_if(|_, kill| kill.deadline <= now)
-            .map(|(id, kill)| Decision::Conclude(id, kill.reported));
+            .map(|(id, kill)| Decision::Conclude(id, kill.known));
         decisions.extend(overdue);
         decisions
     }
 
-    /// Has the execution's cgroup killed by this launcher or the next one, whichever has forked the
-    /// shim. `reported` is what is known of the processes so far.
-    fn kill_cgroup(&mut self, id: ExecutionId, reported: Leftovers, now: Instant) -> Decision {
+    /// Has the execution's cgroup killed by this launcher or the next one, whichever of them has
+    /// forked the shim. `known` is what is known of the processes so far.
+    fn kill_cgroup(&mut self, id: ExecutionId, known: Leftovers, now: Instant) -> Decision {
         if !self.has_cgroups {
-            return Decision::Conclude(id, reported);
+            return Decision::Conclude(id, known);
         }
         let deadline = now + LAUNCHER_DEADLINE;
-        self.cgroup_kills
-            .insert(id, CgroupKill { reported, deadline });
+        self.cgroup_kills.insert(id, CgroupKill { known, deadline });
         Decision::KillCgroup(id)
     }
 }
@@ -243,16 +244,16 @@ mod tests {
 
             let mut deaths = forked(has_cgroups);
             assert_eq!(deaths.on_death_notice(PID, Leftovers::Killed, now), None);
-            assert!(deaths.is_noticed(PID));
+            assert!(deaths.has_notice(PID));
             assert_eq!(deaths.deadline(), None);
             let decision = deaths.on_shim_death(ID, PID, now);
-            assert_eq!(decision.as_ref(), Some(&expected), "report first");
-            assert!(!deaths.is_noticed(PID), "the report is used up");
+            assert_eq!(decision.as_ref(), Some(&expected), "notice first");
+            assert!(!deaths.has_notice(PID), "the notice is used up");
         }
     }
 
     #[test]
-    fn does_not_wait_for_a_report_of_a_shim_that_another_launcher_forked() {
+    fn does_not_wait_for_a_notice_of_a_shim_that_another_launcher_forked() {
         let now = Instant::now();
         for has_cgroups in [false, true] {
             let mut deaths = ShimDeaths::new(has_cgroups);
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn concludes_with_what_report_and_cgroup_say() {
+    fn concludes_with_what_notice_and_cgroup_say() {
         let now = Instant::now();
         let mut deaths = forked(true);
         let _ = deaths.on_death_notice(PID, Leftovers::Killed, now);
@@ -294,16 +295,16 @@ mod tests {
         deaths.forget(PID);
         assert!(!deaths.is_forked(PID));
         assert_eq!(deaths.on_death_notice(PID, Leftovers::None, now), None);
-        assert!(!deaths.is_noticed(PID), "the report of a forgotten shim");
+        assert!(!deaths.has_notice(PID), "the notice of a forgotten shim");
         deaths.on_forked(PID);
         let _ = deaths.on_death_notice(PID, Leftovers::None, now);
-        assert!(deaths.is_noticed(PID) && !deaths.is_forked(PID));
+        assert!(deaths.has_notice(PID) && !deaths.is_forked(PID));
         deaths.forget(PID);
-        assert!(!deaths.is_noticed(PID));
+        assert!(!deaths.has_notice(PID));
     }
 
     #[test]
-    fn a_report_that_is_overdue_is_unknown_and_ignored_later() {
+    fn after_an_overdue_notice_leftovers_are_unknown_and_it_is_ignored_later() {
         let now = Instant::now();
         let (overdue, later) = (now + LAUNCHER_DEADLINE, Duration::from_secs(1));
         for has_cgroups in [false, true] {
@@ -319,12 +320,12 @@ mod tests {
                 deaths.on_death_notice(PID, Leftovers::Killed, overdue),
                 None
             );
-            assert!(!deaths.is_noticed(PID));
+            assert!(!deaths.has_notice(PID));
         }
     }
 
     #[test]
-    fn a_cgroup_that_is_overdue_is_not_waited_for() {
+    fn an_overdue_cgroup_kill_is_not_waited_for() {
         let now = Instant::now();
         let mut deaths = forked(true);
         let _ = deaths.on_shim_death(ID, PID, now);
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_end_with_their_launcher() {
+    fn notices_are_not_awaited_from_a_lost_launcher() {
         let now = Instant::now();
         for has_cgroups in [false, true] {
             let mut deaths = forked(has_cgroups);
@@ -350,7 +351,7 @@ mod tests {
             let expected = first_decision(has_cgroups, Leftovers::Unknown);
             assert_eq!(deaths.on_disconnected(now), [expected]);
             assert!(!deaths.is_forked(PID) && !deaths.is_forked(PID + 2));
-            assert!(!deaths.is_noticed(PID + 1));
+            assert!(!deaths.has_notice(PID + 1));
         }
     }
 
@@ -374,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn cgroups_follow_the_last_launcher() {
+    fn whether_there_are_cgroups_is_up_to_the_last_launcher() {
         let now = Instant::now();
         for (before, after) in [(false, true), (true, false)] {
             let mut deaths = ShimDeaths::new(before);

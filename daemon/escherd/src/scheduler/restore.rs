@@ -205,7 +205,7 @@ impl Scheduler {
             match (rebooted, may_have_run) {
                 (true, _) => self.finish_lost(number, Loss::HostWentDown, now),
                 (false, true) => {
-                    self.finish_lost(number, Loss::ShimKilled(Leftovers::Unknown), now);
+                    self.finish_lost(number, Loss::ShimDied(Leftovers::Unknown), now);
                 }
                 (false, false) => self.requeue(number),
             }

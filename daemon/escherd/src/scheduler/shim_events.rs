@@ -105,7 +105,7 @@ impl Scheduler {
     }
 
     /// Handles the death of the shim of `id` without a report.
-    pub fn on_shim_lost(&mut self, id: ExecutionId, loss: Loss, now: Timestamp) {
+    pub fn on_shim_death(&mut self, id: ExecutionId, loss: Loss, now: Timestamp) {
         if let Some(number) = self.number_of(id) {
             self.finish_lost(number, loss, now);
         }
@@ -115,7 +115,7 @@ impl Scheduler {
     pub(super) fn finish_lost(&mut self, number: u64, loss: Loss, now: Timestamp) {
         let is_launched = |entry: &Entry| entry.execution.state.is_launched();
         let evidence = match loss {
-            Loss::ShimKilled(_) => Evidence::Claim,
+            Loss::ShimDied(_) => Evidence::Claim,
             Loss::HostWentDown => Evidence::None,
         };
         if self.entries.get(&number).is_some_and(is_launched)

@@ -133,7 +133,6 @@ async fn welcome(
         version,
         daemon: format!("escherd {}", info.version).into(),
         instance: info.instance,
-        features: Vec::new(),
         limits: SessionLimits {
             max_frame_bytes: u32::try_from(MAX_PAYLOAD_BYTES).unwrap_or(u32::MAX),
             max_requests_in_flight: MAX_REQUESTS_IN_FLIGHT,

@@ -5,8 +5,11 @@
 //! another name, synced, renamed, and the directory synced.
 //!
 //! ```text
-//! magic "eschexi\x0a" (8 bytes)   CRC-32 of what follows (u32, little endian)   the report
+//! magic "eschexi\x0a" (8 bytes)   CRC-32 of magic and report (u32, little endian)   the report
 //! ```
+//!
+//! Magic number and checksum are the same in every version, so that damage to the version byte is
+//! not mistaken for another version: such a record would be kept for an escherd that never comes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -117,9 +120,16 @@ fn encode(report: &ExitReport) -> Result<Vec<u8>, CodecError> {
     let body = codec::encode(report)?;
     let mut bytes = Vec::with_capacity(MAGIC.len() + 4 + body.len());
     bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
+    bytes.extend_from_slice(&checksum(&MAGIC, &body).to_le_bytes());
     bytes.extend_from_slice(&body);
     Ok(bytes)
+}
+
+fn checksum(magic: &[u8; 8], body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(magic);
+    hasher.update(body);
+    hasher.finalize()
 }
 
 /// Writes the record of `report` into `directory`, durably. A record that is already there is
@@ -203,17 +213,17 @@ fn decode(bytes: &[u8], path: &Path) -> Result<ExitReport, ExitRecordError> {
     if magic[..7] != MAGIC[..7] {
         return Err(damaged("it does not begin with the magic number"));
     }
+    let Some((sum, body)) = rest.split_first_chunk::<4>() else {
+        return Err(damaged("it is too short"));
+    };
+    if checksum(magic, body) != u32::from_le_bytes(*sum) {
+        return Err(damaged("its checksum is wrong"));
+    }
     if magic[7] != FORMAT_VERSION {
         return Err(ExitRecordError::OtherVersion {
             path: path.to_owned(),
             found: magic[7],
         });
-    }
-    let Some((sum, body)) = rest.split_first_chunk::<4>() else {
-        return Err(damaged("it is too short"));
-    };
-    if crc32fast::hash(body) != u32::from_le_bytes(*sum) {
-        return Err(damaged("its checksum is wrong"));
     }
     codec::decode(body).map_err(|source| ExitRecordError::Undecodable {
         path: path.to_owned(),
@@ -236,7 +246,7 @@ mod tests {
         };
         [None, Some(measurements)].map(|measured| ExitReport {
             cause: EndCause::TimedOut,
-            ended_by_signal: Some(15),
+            ladder_signal: Some(15),
             started_at: Some(Timestamp::from_micros(1)),
             leftovers: Leftovers::Killed,
             measured,
@@ -263,14 +273,35 @@ mod tests {
             let whole = encode(&report).unwrap();
             for length in 0..whole.len() {
                 std::fs::write(&path, &whole[..length]).unwrap();
-                assert!(read(&path).is_err(), "cut at {length}");
+                let error = read(&path).unwrap_err();
+                assert!(!error.is_of_another_version(), "cut at {length}: {error}");
             }
             for bit in 0..whole.len() * 8 {
                 let mut bytes = whole.clone();
                 bytes[bit / 8] ^= 1 << (bit % 8);
                 std::fs::write(&path, &bytes).unwrap();
-                assert!(read(&path).is_err(), "bit {bit} flipped");
+                let error = read(&path).unwrap_err();
+                assert!(
+                    matches!(error, ExitRecordError::Damaged { .. }),
+                    "bit {bit}: {error}"
+                );
             }
+        }
+    }
+
+    /// Such a record was taken for one of another version and kept, and its execution stayed
+    /// running for ever.
+    #[test]
+    fn a_flipped_bit_in_the_version_is_damage_and_no_other_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.exit");
+        let whole = encode(&reports()[0]).unwrap();
+        for bit in 0..8 {
+            let mut bytes = whole.clone();
+            bytes[7] ^= 1 << bit;
+            std::fs::write(&path, &bytes).unwrap();
+            let error = read(&path).unwrap_err();
+            assert!(matches!(error, ExitRecordError::Damaged { .. }), "{error}");
         }
     }
 
@@ -292,9 +323,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.exit");
         for version in [1, 2, 11] {
-            let mut bytes = encode(&reports()[0]).unwrap();
-            bytes[7] = version;
-            std::fs::write(&path, &bytes).unwrap();
+            let magic = [&MAGIC[..7], &[version]].concat().try_into().unwrap();
+            let body = b"anything";
+            let sum = checksum(&magic, body).to_le_bytes();
+            std::fs::write(&path, [&magic[..], &sum, body].concat()).unwrap();
             let error = read(&path).unwrap_err();
             assert!(error.is_of_another_version());
             let message = error.to_string();

@@ -31,7 +31,7 @@ pub enum Waiting {
 
 /// A received packet.
 #[derive(Debug)]
-pub struct Received {
+pub struct ReceivedPacket {
     /// Length of the packet, which is at the start of the buffer. Never 0.
     pub length: usize,
     /// The descriptor that came with it, close-on-exec.
@@ -96,7 +96,11 @@ impl PacketSocket {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when there is no packet (with [`Waiting::Never`]),
     /// [`io::ErrorKind::InvalidData`] when it does not fit into `buffer`.
-    pub fn receive(&self, buffer: &mut [u8], waiting: Waiting) -> io::Result<Option<Received>> {
+    pub fn receive(
+        &self,
+        buffer: &mut [u8],
+        waiting: Waiting,
+    ) -> io::Result<Option<ReceivedPacket>> {
         receive(self.0.as_fd(), buffer, waiting)
     }
 }
@@ -138,7 +142,7 @@ pub fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
     waiting: Waiting,
-) -> io::Result<Option<Received>> {
+) -> io::Result<Option<ReceivedPacket>> {
     let mut space = cmsg_space!([std::os::fd::RawFd; 1]);
     let (length, descriptor) = loop {
         match sys::receive_message(socket, buffer, &mut space, waiting.flags()) {
@@ -146,7 +150,7 @@ pub fn receive(
             received => break received?,
         }
     };
-    Ok((length > 0).then_some(Received { length, descriptor }))
+    Ok((length > 0).then_some(ReceivedPacket { length, descriptor }))
 }
 
 /// Whether a descriptor is a listening socket.

@@ -1,7 +1,7 @@
 //! The sockets by which an escherd finds the shims that an earlier one started.
 //!
 //! `<runtime dir>/shims/` holds one listening `SOCK_SEQPACKET` socket for each living shim. Its
-//! name is `<uuid>.ready` when the shim is forked. When the shim takes a command it renames the
+//! name is `<uuid>.unused` when the shim is forked. When the shim takes a command it renames the
 //! socket to `<execution id>.<attempt>.claim`, just before it creates the process. So a claim
 //! exists exactly if a shim has begun to start that attempt. The shim keeps the name until it takes
 //! its next command, and removes the socket when it ends. The socket of a killed shim stays and
@@ -43,7 +43,7 @@ const BACKLOG: i32 = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SocketName {
     /// The shim has never had a command. The number is random.
-    Ready(Uuid),
+    Unused(Uuid),
     /// The shim has begun to start this attempt, its last.
     Claim {
         /// Which execution.
@@ -56,7 +56,7 @@ pub enum SocketName {
 impl fmt::Display for SocketName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SocketName::Ready(number) => write!(f, "{}.ready", number.hyphenated()),
+            SocketName::Unused(number) => write!(f, "{}.unused", number.hyphenated()),
             SocketName::Claim { id, attempt } => write!(f, "{id}.{attempt}.claim"),
         }
     }
@@ -64,7 +64,7 @@ impl fmt::Display for SocketName {
 
 /// A file name that is not the name of a shim's socket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not the name of a shim's socket (<uuid>.ready or <execution id>.<attempt>.claim)")]
+#[error("not the name of a shim's socket (<uuid>.unused or <execution id>.<attempt>.claim)")]
 pub struct ParseSocketNameError;
 
 impl FromStr for SocketName {
@@ -75,7 +75,7 @@ impl FromStr for SocketName {
         let (stem, suffix) = text.split_once('.').ok_or(ParseSocketNameError)?;
         let id: ExecutionId = stem.parse().map_err(|_| ParseSocketNameError)?;
         let name = match suffix.split_once('.') {
-            None if suffix == "ready" => SocketName::Ready(Uuid::from_bytes(id.into_bytes())),
+            None if suffix == "unused" => SocketName::Unused(Uuid::from_bytes(id.into_bytes())),
             Some((attempt, "claim")) => {
                 let attempt = attempt.parse().map_err(|_| ParseSocketNameError)?;
                 SocketName::Claim { id, attempt }
@@ -155,7 +155,7 @@ impl ShimListener {
                 SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
                 None,
             )?,
-            name: SocketName::Ready(Uuid::now_v7()),
+            name: SocketName::Unused(Uuid::now_v7()),
             escherd_uid,
         };
         let name = listener.name.to_string();
@@ -238,7 +238,7 @@ mod tests {
     fn parses_exactly_the_names_that_it_writes() {
         let id = ExecutionId::generate();
         let claim = |attempt| SocketName::Claim { id, attempt };
-        for name in [SocketName::Ready(Uuid::now_v7()), claim(1), claim(23)] {
+        for name in [SocketName::Unused(Uuid::now_v7()), claim(1), claim(23)] {
             assert_eq!(name.to_string().parse(), Ok(name));
         }
         let upper = id.to_string().to_uppercase();
@@ -250,7 +250,7 @@ mod tests {
             format!("{id}.claim"),
             format!("{id}.01.claim"),
             format!("{id}.1.claim.new"),
-            format!("{id}.1.ready"),
+            format!("{id}.1.unused"),
             format!(".{id}.1.claim"),
             format!("{upper}.1.claim"),
             format!("../{id}.1.claim"),

@@ -39,16 +39,16 @@ use cgroup_delegation::DelegatedCgroup;
 pub use cgroup_delegation::release_controllers;
 use program::{Process, Program};
 
-/// Shortest time between two starts of a launcher, so that one that cannot run does not keep the
-/// host busy.
+/// Shortest time between two starts of a launcher, so that a launcher that fails at once is not
+/// started again and again without a pause.
 const RESTART_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a launcher that is to be replaced may take to exit before it is killed.
 const LAUNCHER_EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Settings of a keeper, from its command line.
+/// Options of a keeper, from its command line.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct KeeperOptions {
     /// Path of the socket on which escherd connects.
     pub socket: PathBuf,
     /// The user as whom escherd runs. Apart from root no other may use the socket.
@@ -81,15 +81,15 @@ pub enum KeeperError {
 ///
 /// # Errors
 /// When it cannot start. A launcher that cannot be started is retried instead.
-pub fn keep(settings: Settings) -> Result<(), KeeperError> {
+pub fn keep(options: KeeperOptions) -> Result<(), KeeperError> {
     restore_default_signals();
     // Before anything else, so that no signal is missed.
     let signals = signalfd::block_and_open(Blocked::Handled).during("open a signalfd")?;
     prctl::set_child_subreaper(true).during("become a subreaper")?;
-    let user = User::from_name(&settings.escherd_user)
+    let user = User::from_name(&options.escherd_user)
         .during("look up escherd's user")?
-        .ok_or_else(|| KeeperError::NoSuchUser(settings.escherd_user.clone()))?;
-    let cgroup = match settings.is_delegated.then(DelegatedCgroup::enter) {
+        .ok_or_else(|| KeeperError::NoSuchUser(options.escherd_user.clone()))?;
+    let cgroup = match options.is_delegated.then(DelegatedCgroup::enter) {
         Some(Ok(cgroup)) => Some(cgroup),
         Some(Err(error)) => {
             log(&format!(
@@ -100,18 +100,18 @@ pub fn keep(settings: Settings) -> Result<(), KeeperError> {
         None => None,
     };
     let socket_error = |source| KeeperError::Socket {
-        path: settings.socket.clone(),
+        path: options.socket.clone(),
         source,
     };
     let inherited = listener::inherited().map_err(socket_error)?;
     let is_successor = inherited.is_some();
     let listener = match inherited {
         Some(listener) => listener,
-        None => listener::create(&settings.socket, &user).map_err(socket_error)?,
+        None => listener::create(&options.socket, &user).map_err(socket_error)?,
     };
     let keeper = Keeper {
         program: Program::current().during("find this program")?,
-        settings,
+        options,
         cgroup,
         signals,
         listener,
@@ -122,7 +122,7 @@ pub fn keep(settings: Settings) -> Result<(), KeeperError> {
 }
 
 struct Keeper {
-    settings: Settings,
+    options: KeeperOptions,
     program: Program,
     /// `None` where no cgroup was delegated.
     cgroup: Option<DelegatedCgroup>,
@@ -177,7 +177,7 @@ impl Keeper {
         }
     }
 
-    /// Waits for a signal, for the end of one of these shims, or for the deadline.
+    /// Waits for a signal, for the end of one of `shims`, or for the deadline.
     fn wait(&self, deadline: Option<Instant>, shims: &[Process]) -> io::Result<()> {
         let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let pidfds = shims.iter().map(|shim| shim.pidfd.as_fd());
@@ -200,8 +200,8 @@ impl Keeper {
         ended
     }
 
-    /// Kills the processes of dead shims: children that are neither shims nor the launcher. Nobody
-    /// needs a report: escherd has the next launcher kill the cgroup, and waits for that.
+    /// Kills the processes of dead shims: children that are neither shims nor the launcher. This is
+    /// not reported: escherd has the next launcher kill the cgroup, and waits for that.
     fn kill_orphans(&self) {
         let launcher = self.launcher.as_ref().map(|launcher| launcher.pid);
         let is_orphan = |child: &Pid| Some(*child) != launcher && !self.program.is_run_by(*child);
@@ -247,7 +247,7 @@ impl Keeper {
     /// Spawns a launcher with the listening socket as standard input and an empty environment.
     fn spawn_launcher(&self) -> io::Result<Pid> {
         let mut command = Command::new(self.program.path());
-        command.arg("--for").arg(&self.settings.escherd_user);
+        command.arg("--for").arg(&self.options.escherd_user);
         if let Some(cgroup) = &self.cgroup {
             command.arg("--cgroups").arg(cgroup.root());
         }
@@ -260,9 +260,9 @@ impl Keeper {
         Ok(Pid::from_raw(child.id().cast_signed()))
     }
 
-    /// Ends the launcher and executes the program anew. Commands and idle shims go on, and escherd
-    /// waits at the socket. Returns only where the program cannot be executed or SIGTERM has come;
-    /// whether it has.
+    /// Ends the launcher and executes the program anew. All shims live on, and escherd's connection
+    /// waits in the socket's backlog. Returns only if that was not possible: `true` because SIGTERM
+    /// has come, `false` because the program cannot be executed.
     fn execute_anew(&mut self) -> io::Result<bool> {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => notify(&[NotifyState::Reloading, now]),
@@ -286,10 +286,10 @@ impl Keeper {
         command
             .arg("--keep")
             .arg("--socket")
-            .arg(&self.settings.socket)
+            .arg(&self.options.socket)
             .arg("--for")
-            .arg(&self.settings.escherd_user);
-        if self.settings.is_delegated {
+            .arg(&self.options.escherd_user);
+        if self.options.is_delegated {
             command.arg("--delegated");
         }
         let error = command.stdin(self.listener.try_clone()?).exec();
@@ -317,7 +317,7 @@ impl Keeper {
                 }
                 None if shims.is_empty() => {
                     // Clients are to see that nothing listens there any more.
-                    let _ = fs::remove_file(&self.settings.socket);
+                    let _ = fs::remove_file(&self.options.socket);
                     return Ok(());
                 }
                 None => {}

@@ -14,7 +14,7 @@ use crate::os::cgroup::Cgroups;
 use crate::shim::OpenDirectories;
 
 /// Deletes `artifact` of `ids` and returns the ids that have no such file any more. Ids beyond
-/// [`MAX_REMOVED_AT_ONCE`] are ignored, and so not among them.
+/// [`MAX_REMOVED_AT_ONCE`] are ignored, and are not returned.
 pub(super) fn remove(
     directories: &OpenDirectories,
     cgroups: Option<&Cgroups>,
@@ -86,11 +86,11 @@ fn kill_and_remove_cgroup(cgroups: &Cgroups, id: ExecutionId) -> io::Result<()> 
     Ok(())
 }
 
-/// Removes the sockets of shims that died before they had a command, and whose launcher had died as
-/// well. Claims stay: they tell escherd which executions are lost.
+/// Removes the sockets of shims that died unused, and whose launcher had died as well. Claims stay:
+/// they tell escherd which executions are lost.
 pub(super) fn remove_stale_sockets(directory: BorrowedFd<'_>) -> io::Result<()> {
     for name in shim_socket::list(directory)? {
-        if !matches!(name, SocketName::Ready(_)) {
+        if !matches!(name, SocketName::Unused(_)) {
             continue;
         }
         let is_dead = shim_socket::connect(directory, &name)

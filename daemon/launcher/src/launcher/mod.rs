@@ -1,11 +1,11 @@
 //! The launcher: forks shims while it is small, kills what dead shims have left running, and
 //! deletes the files of executions.
 //!
-//! It sends [`Hello`](crate::ipc::wire::Hello) on its control socket and then serves
-//! [`LauncherRequest`](crate::ipc::wire::LauncherRequest)s until escherd disconnects; under a
-//! [keeper](crate::keeper) it then waits for the next escherd. Its shims outlive both that and the
-//! launcher's own death. The launcher is single-threaded and allocates little, so that a fork costs
-//! the same whatever the size of escherd.
+//! It sends [`LauncherHello`](crate::ipc::wire::LauncherHello) on its control socket and then
+//! serves [`LauncherRequest`](crate::ipc::wire::LauncherRequest)s until escherd disconnects; under
+//! a [keeper](crate::keeper) it then waits for the next escherd. Its shims outlive both that and
+//! the launcher's own death. The launcher is single-threaded and allocates little, so that a fork
+//! costs the same whatever the size of escherd.
 
 mod cgroup_kills;
 mod control;
@@ -33,9 +33,9 @@ use crate::sys::process::{join_fresh_session_keyring, restore_default_signals};
 use control::Control;
 use serve::{Launcher, Served};
 
-/// Settings of a launcher, from its command line.
+/// Options of a launcher, from its command line.
 #[derive(Debug, Clone, Default)]
-pub struct Settings {
+pub struct LauncherOptions {
     /// Directories of commands' files; `None`: escherd sends them
     /// ([`LauncherRequest::Use`](crate::ipc::wire::LauncherRequest::Use)).
     pub directories: Option<Directories>,
@@ -85,7 +85,7 @@ fn open_null() -> io::Result<File> {
 ///
 /// # Errors
 /// When the launcher cannot start or continue. A failed fork is reported to escherd instead.
-pub fn run(settings: &Settings, control: OwnedFd) -> Result<(), LauncherError> {
+pub fn run(options: &LauncherOptions, control: OwnedFd) -> Result<(), LauncherError> {
     restore_default_signals();
     join_fresh_session_keyring();
     // In a session of its own, Ctrl-C on escherd's terminal does not reach it. This fails
@@ -93,19 +93,19 @@ pub fn run(settings: &Settings, control: OwnedFd) -> Result<(), LauncherError> {
     let _ = nix::unistd::setsid();
     // The processes of a shim that dies become the launcher's children.
     prctl::set_child_subreaper(true).during("become a subreaper")?;
-    let escherd_uid = settings.escherd_uid.unwrap_or(geteuid().as_raw());
+    let escherd_uid = options.escherd_uid.unwrap_or(geteuid().as_raw());
     let signals = signalfd::block_and_open(Blocked::Handled).during("open a signalfd")?;
     let control = Control::new(control, escherd_uid);
     if control.is_listening() {
         exit_with_keeper().during("set the parent-death signal")?;
-    } else if settings.directories.is_none() {
+    } else if options.directories.is_none() {
         return Err(LauncherError::MissingDirectories);
     }
-    let cgroups = settings.cgroups.as_deref().map(Cgroups::open).transpose();
+    let cgroups = options.cgroups.as_deref().map(Cgroups::open).transpose();
     let cgroups = cgroups.during("open the cgroup of executions")?;
     let baseline = ProcessBaseline::detect();
     let mut launcher = Launcher::new(control, signals, escherd_uid, cgroups, baseline);
-    if let Some(directories) = &settings.directories {
+    if let Some(directories) = &options.directories {
         launcher.use_directories(directories, None)?;
     }
     match launcher.serve().during("serve escherd")? {

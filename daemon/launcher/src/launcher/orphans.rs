@@ -3,7 +3,7 @@
 //! The launcher is a child subreaper, so the processes of a dead shim become its children: every
 //! child that is no shim is such an orphan. Orphans are killed until none is left. It is not known
 //! which orphan belonged to which shim, so shims that die together are reported with the same
-//! result.
+//! [`Leftovers`].
 
 use std::collections::HashSet;
 use std::time::Instant;

@@ -19,7 +19,8 @@ use super::orphans::Orphans;
 use super::{directories, file_removal};
 use crate::ipc::shim_socket::{self, SocketName};
 use crate::ipc::wire::{
-    Abilities, Directories, Hello, LauncherReply, LauncherRequest, MAX_PACKET_BYTES, WIRE_VERSION,
+    Abilities, Directories, LauncherHello, LauncherReply, LauncherRequest, MAX_PACKET_BYTES,
+    WIRE_VERSION,
 };
 use crate::os::DuringAction;
 use crate::os::cgroup::Cgroups;
@@ -28,8 +29,8 @@ use crate::os::signalfd::{self, Signals};
 use crate::shim::{OpenDirectories, ProcessBaseline};
 use crate::sys::process::{Reap, SignalTarget, reap, signal_child};
 
-/// How long the launcher waits, after escherd has disconnected, for idle shims to end as well.
-const IDLE_SHIM_EXIT_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long the launcher waits, after escherd has disconnected, for the ready shims to end as well.
+const READY_SHIM_EXIT_TIMEOUT: Duration = Duration::from_millis(200);
 
 pub(super) struct Launcher {
     control: Control,
@@ -108,7 +109,7 @@ impl Launcher {
         }
         let mut buffer = vec![0; MAX_PACKET_BYTES];
         loop {
-            // A signal may have come while the launcher waited for idle shims.
+            // A signal may have come while the launcher waited for ready shims.
             if !self.received_signals.term && !self.received_signals.hangup {
                 self.wait()?;
             }
@@ -132,7 +133,7 @@ impl Launcher {
                     }
                 }
                 Received::Disconnected => {
-                    self.reap_idle_shims()?;
+                    self.reap_ready_shims()?;
                     if !self.control.is_listening() {
                         return Ok(Served::Done);
                     }
@@ -164,13 +165,13 @@ impl Launcher {
     }
 
     fn send_hello(&self) -> io::Result<()> {
-        let hello = LauncherReply::Hello(Hello {
+        let hello = LauncherReply::Hello(LauncherHello {
             version: WIRE_VERSION,
             pid: std::process::id(),
             uid: geteuid().as_raw(),
             abilities: Abilities {
                 program: env!("CARGO_PKG_VERSION").into(),
-                // Those of an earlier escherd may be others.
+                // An earlier escherd may have used other directories.
                 has_directories: !self.control.is_listening(),
                 cgroups: self.cgroups.as_ref().map(Cgroups::controllers),
             },
@@ -313,10 +314,10 @@ impl Launcher {
         self.reap_until(None)
     }
 
-    /// Reaps the idle shims, which end when escherd disconnects: not every process 1 reaps
+    /// Reaps the ready shims, which end when escherd disconnects: not every process 1 reaps
     /// processes that it inherits. Shims with a command live on.
-    fn reap_idle_shims(&mut self) -> io::Result<()> {
-        self.reap_until(Some(Instant::now() + IDLE_SHIM_EXIT_TIMEOUT))
+    fn reap_ready_shims(&mut self) -> io::Result<()> {
+        self.reap_until(Some(Instant::now() + READY_SHIM_EXIT_TIMEOUT))
     }
 
     /// Reaps shims until there are none or the deadline has passed, and kills what dead shims have

@@ -25,7 +25,7 @@ pub(crate) struct Descendant {
 }
 
 impl Descendant {
-    /// Sends signals. Errors are ignored: the process has ended, or has become another user's.
+    /// Sends signals. Errors are ignored: the process has ended, or runs a set-user-ID program.
     pub(crate) fn signal(&self, signals: &[i32]) {
         for signal in signals {
             let _ = signal_pidfd(self.pidfd.as_fd(), *signal);
@@ -42,7 +42,7 @@ pub(crate) fn children() -> Vec<Pid> {
 pub(crate) fn with_descendants(children: impl IntoIterator<Item = Pid>) -> Vec<Descendant> {
     let mut found = Vec::new();
     for child in children {
-        // It was not reaped yet, so the number is still its own.
+        // The child was not reaped yet, so no other process has its id.
         if let Ok(pidfd) = open_pidfd(child) {
             let index = found.len();
             found.push(Descendant { pid: child, pidfd });
@@ -62,8 +62,8 @@ fn add_descendants(index: usize, found: &mut Vec<Descendant>, depth: usize) {
         let Ok(pidfd) = open_pidfd(child) else {
             continue;
         };
-        // The number may have passed to another process before the pidfd was opened. It has not if
-        // the process still has this parent, and the parent still lives.
+        // The id may have passed to another process before the pidfd was opened. It has not if the
+        // process still has this parent, and the parent still lives.
         if parent_of(child) != Some(parent) || has_ended(&found[index].pidfd) {
             continue;
         }

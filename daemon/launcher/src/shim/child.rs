@@ -2,7 +2,7 @@
 //!
 //! The child may run in the shim's memory (see [`crate::sys::process::clone_child`] for the
 //! consequences): raw system calls only, no allocation, no panic. It stores the stage of each step
-//! in the shared [`Progress`] before the step, and the errno if the step fails. It exits then,
+//! in the shared [`SetupProgress`] before the step, and the errno if the step fails. It exits then,
 //! which closes the close-on-exec pipe that the shim polls.
 
 use std::cell::Cell;
@@ -11,13 +11,13 @@ use std::sync::atomic::Ordering;
 
 use escher_protocol::StartStage;
 
-use crate::sys::memory::Progress;
+use crate::sys::memory::SetupProgress;
 use crate::sys::raw::syscall;
 
 /// Everything that the child needs, prepared by the shim and not changed while the child may read
 /// it.
 pub(super) struct ChildPlan {
-    pub(super) progress: &'static Progress,
+    pub(super) progress: &'static SetupProgress,
     /// The shim's process id.
     pub(super) shim: c_int,
     /// The descriptors that become 0, 1 and 2. None of them is below 3.

@@ -1,17 +1,17 @@
-//! The shim: owns one command at a time, from its start to its result.
+//! The shim: owns one command at a time, from its start to its exit report.
 //!
 //! A shim is a fork of the launcher. It waits for a [`ToShim::Assign`] with everything prepared
-//! that a command needs, [supervises](supervise) the command, delivers the result, and waits for
-//! the next. It needs neither launcher nor escherd to bring a command to its end: while escherd is
-//! disconnected another can adopt the execution through the shim's
-//! [listener](crate::ipc::shim_socket), and if none has by the end, the result goes into an [exit
-//! record](crate::ipc::exit_record).
+//! that a command needs, [supervises](supervise) the command, delivers the exit report, and waits
+//! for the next. It needs neither launcher nor escherd to bring a command to its end: while escherd
+//! is disconnected another can adopt the execution through the shim's
+//! [listener](crate::ipc::shim_socket), and if none has by the end, the exit report goes into an
+//! [exit record](crate::ipc::exit_record).
 //!
 //! [`spawn`] claims the execution and creates its cgroup and process, from a [`child_plan`];
 //! [`child`] is the code of that process until it executes its program. [`supervise`] is the loop.
 //! [`stdin`] and [`log`] (with its [`log_quota`]) are the command's descriptors, [`freezer`] pauses
-//! it, [`kill_ladder`] and [`process_tree`] end it, and [`report`] delivers the result. [`link`] is
-//! the connection to escherd.
+//! it, [`kill_ladder`] and [`process_tree`] end it, and [`report`] delivers the exit report.
+//! [`link`] is the connection to escherd.
 
 mod baseline;
 mod child;
@@ -47,7 +47,7 @@ use crate::ipc::wire::{Assignment, EndCause, MAX_SUBMISSION_BACKUP_BYTES, ToShim
 use crate::os::cgroup::Cgroups;
 use crate::os::deadline::poll_timeout;
 use crate::os::signalfd::{self, Blocked, Signals};
-use crate::sys::memory::{ChildStack, Progress, shared_progress};
+use crate::sys::memory::{ChildStack, SetupProgress, shared_setup_progress};
 pub(crate) use baseline::ProcessBaseline;
 use link::Link;
 
@@ -72,7 +72,7 @@ struct ShimContext {
     signals: SignalFd,
     /// Whether SIGTERM has come: no further command is started.
     is_stopping: Cell<bool>,
-    progress: &'static Progress,
+    progress: &'static SetupProgress,
     stack: ChildStack,
     buffer: Box<[u8]>,
 }
@@ -88,7 +88,8 @@ enum Event {
 /// Runs commands until the shim is not needed any more.
 ///
 /// # Errors
-/// When the shim cannot be set up; no command was started then. When it cannot deliver a result.
+/// When the shim cannot be set up; no command was started then. When it cannot deliver an exit
+/// report.
 pub(crate) fn serve(
     escherd: PacketSocket,
     listener: ShimListener,
@@ -110,13 +111,13 @@ pub(crate) fn serve(
         // calls. Children start with this mask.
         signals: signalfd::block_and_open(Blocked::All)?,
         is_stopping: Cell::new(false),
-        progress: shared_progress()?,
+        progress: shared_setup_progress()?,
         stack: ChildStack::allocate()?,
         buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
     };
     let mut link = Link::new(escherd, listener);
     let result = serve_commands(&mut link, &mut context);
-    // If a report is lost, the claim stays: it is all that tells escherd of the execution.
+    // If an exit report is lost, the claim stays: it is all that tells escherd of the execution.
     if !matches!(result, Err(ServeError::ReportLost(_))) {
         link.remove_socket(context.directories.shims.as_fd());
     }
@@ -128,7 +129,7 @@ pub(crate) fn serve(
 /// Why a shim has failed.
 enum ServeError {
     BetweenCommands(io::Error),
-    /// The report of a command could be delivered neither to escherd nor to the disk.
+    /// An exit report could be delivered neither to escherd nor to the disk.
     ReportLost(io::Error),
 }
 
@@ -144,7 +145,7 @@ fn serve_commands(link: &mut Link, context: &mut ShimContext) -> Result<(), Serv
         let was_refused = matches!(finished.report.cause, EndCause::UnsupportedPart { .. });
         let delivered = finished.deliver(link, context);
         delivered.map_err(ServeError::ReportLost)?;
-        // After the delivery, because nobody waits for it.
+        // After the delivery, so that escherd does not wait for it.
         if let Some(cgroups) = &context.cgroups {
             cgroups.remove(id);
         }
@@ -163,7 +164,7 @@ fn await_assignment(link: &mut Link, context: &ShimContext) -> io::Result<Option
         let assignment = match wait(link, context)? {
             Event::Message(ToShim::Assign(assignment), _) => *assignment,
             Event::Message(ToShim::AssignFromMemory, memory) => read_sealed(memory)?,
-            // For a command that has ended in the meantime.
+            // A message for a command that has ended in the meantime.
             Event::Message(..) => continue,
             Event::Terminate | Event::EscherdDisconnected => return Ok(None),
         };

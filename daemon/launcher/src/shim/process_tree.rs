@@ -76,7 +76,8 @@ impl ProcessTree {
     /// then.
     pub(super) fn signal_main(&self, signal: i32) {
         if self.main_exit.is_none() {
-            // It fails only for an invalid signal, or where the program has become another user's.
+            // Fails only for an invalid signal, or for a set-user-ID program, which the shim of
+            // another user may not signal.
             let _ = signal_child(self.main, signal, SignalTarget::Process);
         }
     }

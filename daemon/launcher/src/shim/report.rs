@@ -1,4 +1,4 @@
-//! Delivering the report of an execution that is over.
+//! Delivering the exit report of an execution that is over.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -7,12 +7,11 @@ use escher_protocol::Blob;
 use nix::unistd::Pid;
 
 use super::link::Link;
-use super::stdin::StdinWriter;
+use super::stdin::StdinFeeder;
 use super::{Event, ShimContext, await_escherd, wait};
 use crate::ipc::exit_record;
 use crate::ipc::wire::{
-    Assignment, EndCause, ExitReport, FromShim, InputState, ShimPhase, ShimState, ToShim,
-    WIRE_VERSION,
+    Assignment, ExitReport, FromShim, InputState, ShimPhase, ShimState, ToShim, WIRE_VERSION,
 };
 
 /// An execution that is over, with what an adopting escherd needs.
@@ -28,15 +27,17 @@ impl FinishedExecution {
         FinishedExecution {
             report,
             submission_backup: assignment.submission_backup,
-            input: StdinWriter::new(None).state(),
+            input: StdinFeeder::new(None).state(),
         }
     }
 
-    /// Delivers the report: escherd has stored it, or the exit record is on disk. Where that cannot
-    /// be written, the shim keeps the report until an escherd takes it.
+    /// Delivers the exit report: returns once escherd has recorded it or the exit record is on
+    /// disk. Where the record cannot be written, the shim keeps the report until an escherd takes
+    /// it.
     ///
     /// # Errors
-    /// When SIGTERM ends the shim and the exit record cannot be written. Those of poll(2).
+    /// Those of writing the exit record if the shim has got SIGTERM, after which it cannot wait for
+    /// an escherd. Those of poll(2).
     pub(super) fn deliver(self, link: &mut Link, context: &ShimContext) -> io::Result<()> {
         self.send_report(link);
         loop {
@@ -72,20 +73,8 @@ impl FinishedExecution {
             attempt: self.report.attempt,
             submission_backup: self.submission_backup.clone(),
             phase: ShimPhase::Over,
-            ending: requested_cause(&self.report.cause),
             log_bytes: self.report.output.log_bytes,
             input: self.input,
         }
-    }
-}
-
-/// Returns the cause if the end was requested by a user, a limit or a timeout.
-pub(super) fn requested_cause(cause: &EndCause) -> Option<EndCause> {
-    match cause {
-        EndCause::Itself | EndCause::UnsupportedPart { .. } => None,
-        EndCause::TimedOut
-        | EndCause::Cancelled(_)
-        | EndCause::LogFull
-        | EndCause::OversizedOutput => Some(cause.clone()),
     }
 }

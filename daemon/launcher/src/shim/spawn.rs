@@ -60,7 +60,7 @@ pub(super) enum SetupResult {
     Executed,
     /// A step has failed with an errno.
     Failed(StartStage, i32),
-    /// The child has died, or is still, at this step.
+    /// The child has reached this step. It is still at work there, or has died.
     Unfinished(StartStage),
 }
 

@@ -10,7 +10,7 @@ use crate::ipc::wire::InputState;
 
 /// Buffers input from escherd until the command reads it. escherd sends at most
 /// [`INPUT_WINDOW`](crate::ipc::wire::INPUT_WINDOW) writes ahead, which bounds the buffer.
-pub(super) struct StdinWriter {
+pub(super) struct StdinFeeder {
     /// `None` once either side has closed the input.
     pipe: Option<OwnedFd>,
     pending: VecDeque<PendingWrite>,
@@ -37,10 +37,10 @@ pub(super) struct WriteProgress {
     pub(super) is_closed: bool,
 }
 
-impl StdinWriter {
+impl StdinFeeder {
     /// Wraps the pipe; `None` where standard input is `/dev/null`.
     pub(super) fn new(pipe: Option<OwnedFd>) -> Self {
-        StdinWriter {
+        StdinFeeder {
             is_closed: pipe.is_none(),
             pipe,
             pending: VecDeque::new(),
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn keeps_the_order_when_the_pipe_is_full() {
         let (reading, writing) = pipe2(OFlag::O_NONBLOCK).unwrap();
-        let mut input = StdinWriter::new(Some(writing));
+        let mut input = StdinFeeder::new(Some(writing));
         let big: Vec<u8> = (0..150_000u32).map(|n| (n % 251) as u8).collect();
         let mut accepted = 0;
         for piece in big.chunks(50_000) {
@@ -169,7 +169,7 @@ mod tests {
     fn discards_input_that_the_command_does_not_read() {
         let (reading, writing) = pipe2(OFlag::O_NONBLOCK).unwrap();
         drop(reading);
-        let mut input = StdinWriter::new(Some(writing));
+        let mut input = StdinFeeder::new(Some(writing));
         let closed = WriteProgress {
             accepted: 0,
             is_closed: true,
@@ -193,6 +193,6 @@ mod tests {
             is_closed: true,
             ..InputState::default()
         };
-        assert_eq!(StdinWriter::new(None).state(), never);
+        assert_eq!(StdinFeeder::new(None).state(), never);
     }
 }

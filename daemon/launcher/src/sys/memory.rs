@@ -9,20 +9,20 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, m
 
 /// The step of its set-up that a child has reached. Written by the child, read by the shim.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct SetupProgress {
     /// Index into [`StartStage::TABLE`](escher_protocol::StartStage::TABLE) of the current step.
     pub(crate) stage: AtomicU32,
     /// The errno of the step that failed; 0 while none has.
     pub(crate) errno: AtomicI32,
 }
 
-/// Maps a [`Progress`] that shim and child both see, whether the child shares the shim's memory or
-/// has a copy of it. It is never unmapped.
+/// Maps a [`SetupProgress`] that shim and child both see, whether the child shares the shim's
+/// memory or has a copy of it. It is never unmapped.
 ///
 /// # Errors
 /// Those of mmap(2).
-pub(crate) fn shared_progress() -> io::Result<&'static Progress> {
-    let length = NonZeroUsize::MIN.saturating_add(size_of::<Progress>());
+pub(crate) fn shared_setup_progress() -> io::Result<&'static SetupProgress> {
+    let length = NonZeroUsize::MIN.saturating_add(size_of::<SetupProgress>());
     // SAFETY: without an address (`None`) the kernel places the new anonymous mapping where it
     // overlaps no other.
     let page = unsafe {
@@ -33,10 +33,10 @@ pub(crate) fn shared_progress() -> io::Result<&'static Progress> {
             MapFlags::MAP_SHARED,
         )
     }?;
-    // SAFETY: the mapping is page-aligned, at least as large as `Progress`, and never unmapped, so
-    // the reference may be 'static; its zero bytes are valid atomics; all access is through the
-    // atomics.
-    Ok(unsafe { page.cast::<Progress>().as_ref() })
+    // SAFETY: the mapping is page-aligned, at least as large as `SetupProgress`, and never
+    // unmapped, so the reference may be 'static; its zero bytes are valid atomics; all access is
+    // through the atomics.
+    Ok(unsafe { page.cast::<SetupProgress>().as_ref() })
 }
 
 /// A stack for a child between clone(2) and execve(2), with a guard page below it that faults when

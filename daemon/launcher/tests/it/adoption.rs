@@ -12,24 +12,24 @@ use escher_protocol::{Blob, Exit};
 use nix::fcntl::SealFlag;
 
 use crate::commands::{assignment, claim, shell_with, with_input};
-use crate::disk::with_a_small_disk;
-use crate::hostile::as_other_user;
-use crate::shim::somebody;
+use crate::hostile_users::as_other_user;
+use crate::shim::cancelling_user;
+use crate::small_disk::with_a_small_disk;
 use crate::{Fifo, Launcher, Output, Shim, exec, require_root, shell};
 use escher_testkit::fill_disk;
 
-/// Starts a command, has it say something, and loses escherd.
-fn start_and_lose(launcher: &Launcher, shim: Shim, spec: &LaunchSpec) -> (Shim, ShimState) {
+/// Starts a command, waits for its first output, disconnects, and adopts its shim.
+fn start_and_adopt(launcher: &Launcher, shim: Shim, spec: &LaunchSpec) -> (Shim, ShimState) {
     shim.start(spec);
     shim.log_longer_than(0);
-    let orphan = shim.leave_alone();
+    let orphan = shim.disconnect();
     let adopted = launcher.adopt(&orphan, spec.id);
-    let state = adopted.adoptable();
+    let state = adopted.receive_state();
     (adopted, state)
 }
 
 #[test]
-fn a_command_goes_on_under_another_escherd() {
+fn a_command_runs_on_under_another_escherd() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = with_input("while read -r line; do echo \"$line\"; done; echo end >&2; exit 5");
@@ -45,7 +45,7 @@ fn a_command_goes_on_under_another_escherd() {
     assert_eq!(shim.receive(), Some(FromShim::InputAccepted));
     shim.log_longer_than(3);
     let pid_of_shim = shim.pid();
-    let orphan = shim.leave_alone();
+    let orphan = shim.disconnect();
 
     let shim = launcher.adopt(&orphan, spec.id);
     let expected = ShimState {
@@ -55,14 +55,13 @@ fn a_command_goes_on_under_another_escherd() {
         attempt: FIRST_ATTEMPT,
         submission_backup: assignment.submission_backup,
         phase: ShimPhase::Running { pid, at },
-        ending: None,
         log_bytes: 4,
         input: InputState {
             received_bytes: 4,
             ..InputState::default()
         },
     };
-    assert_eq!(shim.adoptable(), expected);
+    assert_eq!(shim.receive_state(), expected);
     shim.input("two\n", false);
     assert_eq!(shim.receive(), Some(FromShim::InputAccepted));
     assert_eq!(shim.log_longer_than(4), 8);
@@ -73,13 +72,13 @@ fn a_command_goes_on_under_another_escherd() {
     let output = Output::of(&launcher, spec.id);
     assert_eq!(output.stdout(), b"one\ntwo\n");
     assert_eq!(output.stderr(), b"end\n");
-    // It serves its new escherd as it did the old one.
+    // The shim is ready for the next command.
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
     assert!(launcher.exit_records().is_empty());
 }
 
 #[test]
-fn what_comes_while_nobody_is_there_is_kept() {
+fn output_while_no_escherd_is_connected_is_logged() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let fifo = Fifo::create(launcher.path("fifo"));
@@ -87,10 +86,10 @@ fn what_comes_while_nobody_is_there_is_kept() {
     let spec = shell_with(text, fifo.path());
     shim.start(&spec);
     shim.log_longer_than(0);
-    let orphan = shim.leave_alone();
+    let orphan = shim.disconnect();
     fifo.write_line("go");
     let shim = launcher.adopt(&orphan, spec.id);
-    assert!(shim.adoptable().log_bytes >= 7);
+    assert!(shim.receive_state().log_bytes >= 7);
     assert_eq!(shim.log_longer_than(7), 13);
     fifo.write_line("go");
     assert_eq!(shim.finish().exit, Exit::Code(0));
@@ -101,7 +100,7 @@ fn what_comes_while_nobody_is_there_is_kept() {
 }
 
 #[test]
-fn input_that_the_command_has_not_read_is_accounted_for() {
+fn the_state_counts_input_that_the_command_has_not_read() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let fifo = Fifo::create(launcher.path("fifo"));
@@ -111,12 +110,12 @@ fn input_that_the_command_has_not_read_is_accounted_for() {
     };
     shim.start(&spec);
     shim.log_longer_than(0);
-    // The first fills the pipe. Nobody reads the answers.
+    // The first message fills the pipe.
     for piece in 0..INPUT_WINDOW {
         let end = piece + 1 == INPUT_WINDOW;
         shim.input(vec![b'x'; MAX_INPUT_BYTES], end);
     }
-    let orphan = shim.leave_alone();
+    let orphan = shim.disconnect();
     let shim = launcher.adopt(&orphan, spec.id);
     let input = InputState {
         received_bytes: (INPUT_WINDOW * MAX_INPUT_BYTES) as u64,
@@ -124,7 +123,7 @@ fn input_that_the_command_has_not_read_is_accounted_for() {
         has_ended: true,
         is_closed: false,
     };
-    assert_eq!(shim.adoptable().input, input);
+    assert_eq!(shim.receive_state().input, input);
     fifo.write_line("go");
     for _ in 0..3 {
         assert_eq!(shim.receive(), Some(FromShim::InputAccepted));
@@ -134,14 +133,14 @@ fn input_that_the_command_has_not_read_is_accounted_for() {
 }
 
 #[test]
-fn input_that_nobody_reads_is_told_as_closed() {
+fn the_state_says_that_the_input_is_closed() {
     let launcher = Launcher::start();
     let closed = InputState {
         is_closed: true,
         ..InputState::default()
     };
     let never = shell("echo ready; exec sleep 1000");
-    let (shim, state) = start_and_lose(&launcher, launcher.shim(), &never);
+    let (shim, state) = start_and_adopt(&launcher, launcher.shim(), &never);
     assert_eq!(state.input, closed);
     shim.cancel(true);
     shim.finish();
@@ -152,11 +151,11 @@ fn input_that_nobody_reads_is_told_as_closed() {
     shim.log_longer_than(0);
     shim.input("lost", false);
     assert_eq!(shim.receive(), Some(FromShim::InputClosed));
-    let orphan = shim.leave_alone();
+    let orphan = shim.disconnect();
     let shim = launcher.adopt(&orphan, no_more.id);
     let received_bytes = 4;
     assert_eq!(
-        shim.adoptable().input,
+        shim.receive_state().input,
         InputState {
             received_bytes,
             ..closed
@@ -171,19 +170,18 @@ fn signal_and_cancel_reach_an_adopted_command() {
     let launcher = Launcher::start();
     let text = "trap 'echo caught' USR1; echo ready; while :; do sleep 0.1; done";
     let spec = shell(text);
-    let (shim, state) = start_and_lose(&launcher, launcher.shim(), &spec);
-    assert_eq!(state.ending, None);
+    let (shim, _) = start_and_adopt(&launcher, launcher.shim(), &spec);
     let signal = libc::SIGUSR1;
     shim.send(&ToShim::Signal { signal });
     assert_eq!(shim.log_longer_than(6), 13);
     shim.cancel(false);
     let report = shim.finish();
-    assert_eq!(report.cause, EndCause::Cancelled(somebody()));
-    assert_eq!(report.ended_by_signal, Some(libc::SIGTERM));
+    assert_eq!(report.cause, EndCause::Cancelled(cancelling_user()));
+    assert_eq!(report.ladder_signal, Some(libc::SIGTERM));
 }
 
 #[test]
-fn an_end_that_was_asked_for_is_told() {
+fn the_cause_of_a_cancelled_command_is_kept_across_an_adoption() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let text = "trap 'echo no' TERM; echo ready; while :; do sleep 0.1; done";
@@ -191,24 +189,22 @@ fn an_end_that_was_asked_for_is_told() {
     shim.start(&spec);
     shim.log_longer_than(0);
     shim.cancel(false);
-    let orphan = shim.leave_alone();
+    let orphan = shim.disconnect();
     let shim = launcher.adopt(&orphan, spec.id);
-    let cause = EndCause::Cancelled(somebody());
-    assert_eq!(shim.adoptable().ending, Some(cause.clone()));
+    shim.receive_state();
     shim.log_longer_than(6);
     shim.cancel(true);
-    assert_eq!(shim.finish().cause, cause);
+    assert_eq!(shim.finish().cause, EndCause::Cancelled(cancelling_user()));
 }
 
 #[test]
-fn a_timeout_holds_across_an_adoption() {
+fn a_timeout_is_enforced_across_an_adoption() {
     let launcher = Launcher::start();
     let spec = LaunchSpec {
         timeout_ms: Some(2_000),
         ..shell("trap 'echo time' TERM; echo ready; while :; do sleep 0.1; done")
     };
-    let (shim, state) = start_and_lose(&launcher, launcher.shim(), &spec);
-    assert!(matches!(state.ending, None | Some(EndCause::TimedOut)));
+    let (shim, _) = start_and_adopt(&launcher, launcher.shim(), &spec);
     shim.log_longer_than(6);
     shim.cancel(true);
     let report = shim.finish();
@@ -218,8 +214,8 @@ fn a_timeout_holds_across_an_adoption() {
 #[test]
 fn a_command_that_is_being_set_up_can_be_adopted() {
     let launcher = Launcher::start();
-    // A program that is looked for in vain in so many places takes its time. It may be found all
-    // the same before the adoption comes; then again.
+    // Searching the program in that many directories takes a while. If it is found before the
+    // adoption, the test tries again.
     let mut path = "PATH=".to_owned();
     path += &":".repeat(100_000);
     path += "/bin:/usr/bin";
@@ -230,9 +226,8 @@ fn a_command_that_is_being_set_up_can_be_adopted() {
             ..exec(["sleep", "1000"])
         };
         shim.launch(&spec);
-        // Connects as soon as there is a claim: the shim has the launch for sure once the name is
-        // there.
-        let orphan = shim.leave_alone();
+        // The claim shows that the shim has received the launch.
+        let orphan = shim.disconnect();
         let socket = loop {
             match launcher.connect(&claim(spec.id)) {
                 Ok(socket) => break socket,
@@ -240,18 +235,18 @@ fn a_command_that_is_being_set_up_can_be_adopted() {
             }
             std::thread::yield_now();
         };
-        let shim = orphan.behind(socket);
-        let phase = shim.adoptable().phase;
+        let shim = orphan.reconnected(socket);
+        let phase = shim.receive_state().phase;
         if phase == ShimPhase::Starting {
-            shim.started();
+            shim.receive_started();
         }
         shim.cancel(true);
-        assert_eq!(shim.finish().ended_by_signal, Some(libc::SIGKILL));
+        assert_eq!(shim.finish().ladder_signal, Some(libc::SIGKILL));
         if phase == ShimPhase::Starting {
             return;
         }
     }
-    panic!("no adoption ever met a set-up");
+    panic!("the set-up was over before every adoption");
 }
 
 #[test]
@@ -265,10 +260,10 @@ fn a_launch_that_escherd_sent_before_it_died_is_carried_out_and_can_be_adopted()
     };
     shim.launch(&spec);
     shim.input("queued\n", false);
-    let orphan = shim.leave_alone();
+    let orphan = shim.disconnect();
     assert_eq!(fifo.read_line(), "queued");
     let shim = launcher.adopt(&orphan, spec.id);
-    let state = shim.adoptable();
+    let state = shim.receive_state();
     assert!(matches!(state.phase, ShimPhase::Running { .. }));
     assert_eq!(state.input.received_bytes, 7);
     shim.input("more", true);
@@ -276,68 +271,68 @@ fn a_launch_that_escherd_sent_before_it_died_is_carried_out_and_can_be_adopted()
     assert_eq!(Output::of(&launcher, spec.id).text(), "more");
 }
 
-/// The report that escherd had died without reading everything came before its last messages, and
-/// these were lost.
+/// ECONNRESET, which is reported before the last messages of a peer that has not read everything,
+/// made the shim drop these messages.
 #[test]
-fn messages_of_an_escherd_that_died_without_listening_are_heard() {
+fn the_last_messages_of_an_escherd_that_died_with_unread_messages_are_handled() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = with_input("cat");
     shim.launch(&spec);
-    // That it has started stands unread in escherd's end when that is closed.
-    shim.says_something();
+    // `Started` stays unread in the socket.
+    shim.wait_for_message();
     shim.signal(libc::SIGSTOP);
     for _ in 0..INPUT_WINDOW {
         shim.input("123456789\n", false);
     }
-    let orphan = shim.leave_alone();
+    let orphan = shim.disconnect();
     orphan.signal(libc::SIGCONT);
     let shim = launcher.adopt(&orphan, spec.id);
-    assert_eq!(shim.adoptable().input.received_bytes, 40);
+    assert_eq!(shim.receive_state().input.received_bytes, 40);
     shim.input("", true);
     assert_eq!(shim.finish().exit, Exit::Code(0));
     assert_eq!(Output::of(&launcher, spec.id).log.len(), 40);
 }
 
 #[test]
-fn who_comes_while_escherd_is_there_waits_for_its_end() {
+fn a_second_escherd_waits_until_the_first_has_disconnected() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = with_input("echo ready; read -r line; exit 6");
     shim.start(&spec);
     shim.log_longer_than(0);
-    // Two stand at the door, one behind the other.
+    // Two connections wait in the backlog.
     let (second, third) = (
         launcher.connect(&claim(spec.id)).unwrap(),
         launcher.connect(&claim(spec.id)).unwrap(),
     );
-    // The first still has the command.
+    // The first escherd still has the command.
     assert_eq!(shim.log_longer_than(0), 6);
-    let orphan = shim.leave_alone();
-    let second = orphan.behind(second);
-    second.adoptable();
-    // What it asks for here is nothing to the next one.
+    let orphan = shim.disconnect();
+    let second = orphan.reconnected(second);
+    second.receive_state();
+    // Its watch must not be reported to the third.
     second.send(&ToShim::Watch { known_bytes: 6 });
     assert_eq!(second.log_longer_than(0), 6);
     drop(second);
-    let third = orphan.behind(third);
-    third.adoptable();
+    let third = orphan.reconnected(third);
+    third.receive_state();
     third.input("go\n", true);
     assert_eq!(third.receive(), Some(FromShim::InputAccepted));
     assert_eq!(third.finish().exit, Exit::Code(6));
 }
 
 #[test]
-fn growth_that_an_earlier_escherd_asked_for_is_not_told_to_the_next() {
+fn a_watch_of_an_earlier_escherd_is_not_reported_to_the_next() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = with_input("echo ready; read -r line; echo more");
     shim.start(&spec);
     shim.log_longer_than(0);
     shim.send(&ToShim::Watch { known_bytes: 6 });
-    let orphan = shim.leave_alone();
+    let orphan = shim.disconnect();
     let shim = launcher.adopt(&orphan, spec.id);
-    shim.adoptable();
+    shim.receive_state();
     shim.input("go\n", true);
     assert_eq!(shim.receive(), Some(FromShim::InputAccepted));
     assert!(matches!(shim.receive(), Some(FromShim::Exited(_))));
@@ -345,7 +340,7 @@ fn growth_that_an_earlier_escherd_asked_for_is_not_told_to_the_next() {
 }
 
 #[test]
-fn nobody_but_root_and_the_shims_own_user_can_adopt() {
+fn only_root_and_the_shims_own_user_can_adopt() {
     if !require_root("an adopter that is somebody else") {
         return;
     }
@@ -354,8 +349,8 @@ fn nobody_but_root_and_the_shims_own_user_can_adopt() {
     let spec = with_input("echo ready; read -r line; exit 8");
     shim.start(&spec);
     shim.log_longer_than(0);
-    let orphan = shim.leave_alone();
-    // Even where the directory were open to everybody.
+    let orphan = shim.disconnect();
+    // Even if the directory were open to everybody.
     let name = claim(spec.id);
     let socket = launcher.shim_dir().join(name.to_string());
     for path in [
@@ -368,10 +363,10 @@ fn nobody_but_root_and_the_shims_own_user_can_adopt() {
     }
     let folder = launcher.shim_dir();
     let connect = || shim_socket::connect(fs::File::open(folder).unwrap(), &name);
-    let stranger = orphan.behind(as_other_user(connect).unwrap());
+    let stranger = orphan.reconnected(as_other_user(connect).unwrap());
     assert_eq!(stranger.receive(), None);
     let shim = launcher.adopt(&orphan, spec.id);
-    shim.adoptable();
+    shim.receive_state();
     shim.input("go\n", true);
     assert_eq!(shim.finish().exit, Exit::Code(8));
 }
@@ -389,8 +384,9 @@ fn a_submission_backup_that_does_not_fit_into_a_packet_is_refused() {
     assert!(crate::launcher::names(&launcher.log_dir()).is_empty());
 }
 
-/// A command is over, no escherd has recorded it, and the exit record cannot be written.
-fn over_on_a_full_disk() -> (
+/// Runs a command to its end; no escherd records its exit report, and no exit record can be
+/// written. Returns the file that fills the disk as well.
+fn ended_on_a_full_disk() -> (
     Launcher,
     LaunchSpec,
     crate::shim::Orphan,
@@ -402,19 +398,19 @@ fn over_on_a_full_disk() -> (
     let spec = shell("exit 9");
     shim.start(&spec);
     assert!(matches!(shim.receive(), Some(FromShim::Exited(_))));
-    (launcher, spec, shim.leave_alone(), filler)
+    (launcher, spec, shim.disconnect(), filler)
 }
 
 #[test]
-fn a_report_that_cannot_be_written_down_is_kept_for_the_next_escherd() {
+fn an_exit_report_that_cannot_be_written_is_kept_for_the_next_escherd() {
     if !require_root("a full state directory") {
         return;
     }
-    let (launcher, spec, orphan, _) = over_on_a_full_disk();
-    // Nor does one that comes and goes take it away.
+    let (launcher, spec, orphan, _) = ended_on_a_full_disk();
+    // An escherd that connects and disconnects does not take the report away.
     for _ in 0..2 {
         let shim = launcher.adopt(&orphan, spec.id);
-        let state = shim.adoptable();
+        let state = shim.receive_state();
         assert_eq!((state.phase, state.id), (ShimPhase::Over, spec.id));
         let Some(FromShim::Exited(report)) = shim.receive() else {
             panic!("no report");
@@ -422,23 +418,23 @@ fn a_report_that_cannot_be_written_down_is_kept_for_the_next_escherd() {
         assert_eq!((report.id, report.exit), (spec.id, Exit::Code(9)));
     }
     let shim = launcher.adopt(&orphan, spec.id);
-    shim.adoptable();
+    shim.receive_state();
     shim.finish();
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
 }
 
 #[test]
-fn a_report_that_could_not_be_written_down_is_once_there_is_room_and_an_end_is_asked_for() {
+fn an_exit_report_that_could_not_be_written_is_written_at_sigterm_once_there_is_space() {
     if !require_root("a full state directory that has room again") {
         return;
     }
-    let (launcher, spec, orphan, filler) = over_on_a_full_disk();
-    // That it has been let in says that the first attempt is over.
-    launcher.adopt(&orphan, spec.id).adoptable();
+    let (launcher, spec, orphan, filler) = ended_on_a_full_disk();
+    // The shim accepts only after its first attempt to write the record.
+    launcher.adopt(&orphan, spec.id).receive_state();
     let exits = filler.parent().unwrap();
     fs::remove_file(&filler).unwrap();
     orphan.signal(libc::SIGTERM);
-    orphan.gone();
+    orphan.wait_for_end();
     assert_eq!(
         crate::launcher::names(exits),
         [escher_launcher::ipc::exit_record::file_name(
@@ -450,14 +446,14 @@ fn a_report_that_could_not_be_written_down_is_once_there_is_room_and_an_end_is_a
 }
 
 #[test]
-fn a_report_that_is_lost_in_the_end_leaves_the_claim_and_no_draft() {
+fn a_lost_exit_report_leaves_the_claim_and_no_draft() {
     if !require_root("a full state directory at the end") {
         return;
     }
-    let (launcher, spec, orphan, filler) = over_on_a_full_disk();
-    launcher.adopt(&orphan, spec.id).adoptable();
+    let (launcher, spec, orphan, filler) = ended_on_a_full_disk();
+    launcher.adopt(&orphan, spec.id).receive_state();
     orphan.signal(libc::SIGTERM);
-    orphan.gone();
+    orphan.wait_for_end();
     assert_eq!(crate::launcher::names(filler.parent().unwrap()), ["filler"]);
     assert_eq!(launcher.sockets(), [claim(spec.id)]);
 }

@@ -1,4 +1,4 @@
-//! The sockets of shims, and what their names claim.
+//! The sockets of shims and their names.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,7 +17,7 @@ use nix::sys::stat::Mode;
 use crate::commands::{claim, with_input};
 use crate::{Launcher, exec};
 
-/// A socket that listens; it is dead once its descriptor is closed.
+/// Makes a listening socket. It refuses connections once its descriptor is closed.
 pub(crate) fn listening_socket(folder: &Path, name: &str) -> std::os::fd::OwnedFd {
     let kind = SockType::SeqPacket;
     let listener = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
@@ -28,8 +28,8 @@ pub(crate) fn listening_socket(folder: &Path, name: &str) -> std::os::fd::OwnedF
     listener
 }
 
-fn ready() -> SocketName {
-    SocketName::Ready(uuid::Uuid::now_v7())
+fn unused() -> SocketName {
+    SocketName::Unused(uuid::Uuid::now_v7())
 }
 
 fn refusal(launcher: &Launcher, name: &SocketName) -> Option<io::ErrorKind> {
@@ -37,27 +37,27 @@ fn refusal(launcher: &Launcher, name: &SocketName) -> Option<io::ErrorKind> {
 }
 
 #[test]
-fn a_shim_has_its_socket_before_it_is_told_of() {
+fn the_socket_of_a_shim_exists_before_escherd_learns_of_the_shim() {
     let launcher = Launcher::start();
     let shims = launcher.shims(5);
     let sockets = launcher.sockets();
     assert_eq!(sockets.len(), shims.len());
     for name in &sockets {
-        assert!(matches!(name, SocketName::Ready(_)), "{name}");
+        assert!(matches!(name, SocketName::Unused(_)), "{name}");
         assert_eq!(refusal(&launcher, name), None);
     }
-    assert_eq!(refusal(&launcher, &ready()), Some(io::ErrorKind::NotFound));
+    assert_eq!(refusal(&launcher, &unused()), Some(io::ErrorKind::NotFound));
     let listed = shim_socket::list(File::open(launcher.shim_dir()).unwrap()).unwrap();
     assert_eq!(listed.len(), sockets.len());
     assert!(listed.iter().all(|name| sockets.contains(name)));
-    // To have been connected to harms no shim.
+    // The connections have harmed no shim.
     for shim in &shims {
         assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
     }
 }
 
 #[test]
-fn the_socket_bears_the_name_of_the_last_execution_until_the_shim_ends() {
+fn the_socket_is_named_after_the_last_execution_until_the_shim_ends() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let first = with_input("read line");
@@ -66,33 +66,33 @@ fn the_socket_bears_the_name_of_the_last_execution_until_the_shim_ends() {
     shim.input("go\n", true);
     shim.finish();
     assert_eq!(launcher.sockets(), [claim(first.id)]);
-    // One whose program is not there was claimed all the same.
+    // A command without a program is claimed, too.
     for spec in [exec(["true"]), exec(["/nonexistent"])] {
         shim.run(&spec);
         assert_eq!(launcher.sockets(), [claim(spec.id)]);
     }
-    shim.gone();
+    shim.wait_for_end();
     assert!(launcher.sockets().is_empty());
 }
 
 #[test]
-fn shims_that_end_orderly_leave_no_socket() {
+fn shims_that_end_by_themselves_leave_no_socket() {
     let mut launcher = Launcher::start();
     let [idle, nonsense, alone, stopped] = launcher.shims(4).try_into().ok().unwrap();
-    idle.gone();
+    idle.wait_for_end();
     nonsense.send(&ToShim::AssignFromMemory);
-    nonsense.gone();
+    nonsense.wait_for_end();
     alone.launch(&exec(["true"]));
-    alone.gone();
+    alone.wait_for_end();
     stopped.start(&exec(["sleep", "1000"]));
     launcher.signal(libc::SIGTERM);
     stopped.finish();
-    assert!(launcher.ended().success());
+    assert!(launcher.wait_for_end().success());
     assert!(launcher.sockets().is_empty());
 }
 
 #[test]
-fn a_killed_shim_leaves_its_claim_which_refuses() {
+fn a_killed_shim_leaves_its_claim_which_refuses_connections() {
     let launcher = Launcher::start();
     let [busy, had_one, idle] = launcher.shims(3).try_into().ok().unwrap();
     let (running, over) = (exec(["sleep", "1000"]), exec(["true"]));
@@ -100,9 +100,9 @@ fn a_killed_shim_leaves_its_claim_which_refuses() {
     had_one.run(&over);
     for shim in [&busy, &had_one, &idle] {
         shim.kill();
-        assert_eq!(launcher.shim_died().0, shim.pid());
+        assert_eq!(launcher.receive_shim_death().0, shim.pid());
     }
-    // Only that of the shim which never had a command is gone.
+    // Only the socket of the unused shim was removed.
     let mut claims = [running.id, over.id].map(claim);
     claims.sort_by_key(ToString::to_string);
     assert_eq!(launcher.sockets(), claims);
@@ -113,7 +113,7 @@ fn a_killed_shim_leaves_its_claim_which_refuses() {
 }
 
 #[test]
-fn without_its_socket_a_shim_starts_nothing() {
+fn a_shim_without_its_socket_starts_no_command() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let [name] = launcher.sockets().try_into().unwrap();
@@ -126,13 +126,13 @@ fn without_its_socket_a_shim_starts_nothing() {
     let report = shim.run(&exec(["touch".into(), mark.into_os_string()]));
     assert_eq!(report.exit, exit);
     assert!(!launcher.path("mark").exists());
-    // Nobody would find it with the next one either.
+    // It could not claim the next command either, so it ends.
     assert_eq!(shim.receive(), None);
 }
 
 #[test]
-fn at_its_start_the_launcher_removes_dead_sockets_that_claim_nothing() {
-    let (dead, living, claimed) = (ready(), ready(), claim(ExecutionId::generate()));
+fn the_launcher_removes_unused_sockets_of_dead_shims_at_its_start() {
+    let (dead, living, claimed) = (unused(), unused(), claim(ExecutionId::generate()));
     let mut lives = None;
     let launcher = Launcher::start_after(|folder| {
         let folder = folder.join("run").join(shim_socket::DIRECTORY);

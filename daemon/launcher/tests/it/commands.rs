@@ -6,7 +6,8 @@ use escher_launcher::ipc::shim_socket::SocketName;
 use escher_launcher::ipc::wire::{Assignment, FIRST_ATTEMPT, Identity, LaunchSpec, LogLimits};
 use escher_protocol::{Blob, ExecutionId, Parts, ResourceLimits};
 
-/// A command with an identity of the launcher's, no input, no timeout, and a grace beyond any test.
+/// A command as the launcher's own user, without input or timeout, and with a grace period that no
+/// test reaches.
 pub(crate) fn exec<A: Into<Blob>>(argv: impl IntoIterator<Item = A>) -> LaunchSpec {
     LaunchSpec {
         id: ExecutionId::generate(),
@@ -46,7 +47,7 @@ pub(crate) fn with_input(text: &str) -> LaunchSpec {
     }
 }
 
-/// An assignment of `spec` with nothing to keep and no limits.
+/// An assignment of `spec` without a submission backup and without limits.
 pub(crate) fn assignment(spec: LaunchSpec) -> Assignment {
     Assignment {
         spec,

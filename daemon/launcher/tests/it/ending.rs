@@ -5,11 +5,11 @@ use escher_protocol::Canceller;
 use escher_protocol::{Exit, Leftovers};
 
 use crate::commands::shell_with;
-use crate::shim::somebody;
+use crate::shim::cancelling_user;
 use crate::{Fifo, Launcher, Output, Shim, exec, raw, shell};
 use escher_testkit::wait::readable;
 
-/// Ignores SIGTERM, and says so when it does.
+/// A command that ignores SIGTERM, and prints `ready` as soon as it does.
 const STUBBORN: &str = "trap '' TERM; echo ready; exec sleep 1000";
 
 const TERM: Exit = Exit::Signal {
@@ -28,7 +28,7 @@ fn with_grace(kill_grace_ms: u64, text: &str) -> LaunchSpec {
     }
 }
 
-/// Starts a command and waits until it has said something.
+/// Starts a command and waits for its first output.
 fn start_ready(shim: &Shim, spec: &LaunchSpec) -> u32 {
     let pid = shim.start(spec);
     shim.log_longer_than(0);
@@ -36,11 +36,11 @@ fn start_ready(shim: &Shim, spec: &LaunchSpec) -> u32 {
 }
 
 fn end_of(report: &ExitReport) -> (Exit, EndCause, Option<i32>) {
-    (report.exit, report.cause.clone(), report.ended_by_signal)
+    (report.exit, report.cause.clone(), report.ladder_signal)
 }
 
 #[test]
-fn a_signal_reaches_the_main_process_and_is_no_ladder() {
+fn a_signal_reaches_the_main_process_and_begins_no_kill_ladder() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = shell("trap 'echo caught; exit 6' USR1; echo ready; while :; do sleep 0.1; done");
@@ -72,12 +72,12 @@ fn a_signal_reaches_the_main_process_and_is_no_ladder() {
 }
 
 #[test]
-fn cancel_is_sigterm_first() {
+fn cancel_sends_sigterm_first() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     shim.start(&exec(["sleep", "1000"]));
     shim.cancel(false);
-    let cause = EndCause::Cancelled(somebody());
+    let cause = EndCause::Cancelled(cancelling_user());
     assert_eq!(
         end_of(&shim.finish()),
         (TERM, cause.clone(), Some(libc::SIGTERM))
@@ -88,7 +88,7 @@ fn cancel_is_sigterm_first() {
     shim.cancel(false);
     let report = shim.finish();
     assert_eq!(end_of(&report), (Exit::Code(0), cause, Some(libc::SIGTERM)));
-    // On stderr the shell may tell of the sleep that was ended, too.
+    // On stderr the shell may report that the sleep was terminated.
     assert_eq!(Output::of(&launcher, polite.id).stdout(), b"ready\nbye\n");
 }
 
@@ -96,9 +96,9 @@ fn cancel_is_sigterm_first() {
 fn cancel_reaches_the_whole_tree() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    // One child in the group, one in a session of its own, whose child is in yet another. Ready
-    // means that no process is made any more: one made in the moment of the signal would only see
-    // the SIGKILL.
+    // One child in the group, one in a session of its own, whose child is in yet another. After
+    // `ready` no process is created any more: a process created at the moment of the signal would
+    // only get SIGKILL.
     let spec =
         shell("sleep 1000 & setsid sh -c 'setsid sleep 1001 & echo ready; exec sleep 1002' & wait");
     start_ready(&shim, &spec);
@@ -109,22 +109,22 @@ fn cancel_reaches_the_whole_tree() {
 }
 
 #[test]
-fn who_ignores_sigterm_is_killed_after_the_grace() {
+fn a_command_that_ignores_sigterm_is_killed_after_the_grace_period() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     start_ready(&shim, &with_grace(200, STUBBORN));
     shim.cancel(false);
     let report = shim.finish();
-    let cause = EndCause::Cancelled(somebody());
+    let cause = EndCause::Cancelled(cancelling_user());
     assert_eq!(end_of(&report), (KILL, cause, Some(libc::SIGKILL)));
     assert!(report.duration_us >= 200_000);
 }
 
 #[test]
-fn a_kill_does_not_wait_for_the_grace() {
+fn a_kill_does_not_wait_for_the_grace_period() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    let cause = EndCause::Cancelled(somebody());
+    let cause = EndCause::Cancelled(cancelling_user());
     let killed = (KILL, cause, Some(libc::SIGKILL));
     start_ready(&shim, &shell(STUBBORN));
     shim.cancel(true);
@@ -138,7 +138,7 @@ fn a_kill_does_not_wait_for_the_grace() {
 }
 
 #[test]
-fn a_stopped_command_is_woken_to_end() {
+fn a_stopped_command_is_continued_so_that_it_can_end() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     start_ready(&shim, &shell("echo ready; kill -STOP $$"));
@@ -147,7 +147,7 @@ fn a_stopped_command_is_woken_to_end() {
 }
 
 #[test]
-fn a_timeout_is_a_ladder() {
+fn a_timeout_begins_the_kill_ladder() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = LaunchSpec {
@@ -163,7 +163,7 @@ fn a_timeout_is_a_ladder() {
 }
 
 #[test]
-fn a_timeout_kills_who_ignores_sigterm() {
+fn a_timeout_kills_a_command_that_ignores_sigterm() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = LaunchSpec {
@@ -189,9 +189,9 @@ fn a_timeout_that_is_not_reached_changes_nothing() {
     assert_eq!(end_of(&report), (Exit::Code(1), EndCause::Itself, None));
 }
 
-/// golang/go#60309 and its like.
+/// See golang/go#60309.
 #[test]
-fn a_double_fork_that_keeps_the_pipe_neither_holds_the_result_back_nor_survives() {
+fn a_daemon_that_keeps_the_pipe_open_neither_delays_the_report_nor_survives() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     for redirection in ["", ">/dev/null 2>&1"] {
@@ -208,13 +208,13 @@ fn a_double_fork_that_keeps_the_pipe_neither_holds_the_result_back_nor_survives(
 }
 
 #[test]
-fn a_leftover_that_ends_by_itself_is_none() {
+fn a_process_that_ends_by_itself_after_the_main_process_is_no_leftover() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let fifo = Fifo::create(launcher.path("fifo"));
     let spec = shell_with("(read line < \"$0\"; echo late) & exit 2", fifo.path());
     let main = raw::pidfd(shim.start(&spec));
-    // It may have ended already.
+    // The main process may have ended already.
     assert!(main.map_or(true, readable));
     fifo.write_line("go");
     let report = shim.finish();
@@ -224,7 +224,7 @@ fn a_leftover_that_ends_by_itself_is_none() {
 }
 
 #[test]
-fn a_cancel_after_the_main_process_ends_the_rest_and_is_not_the_cause() {
+fn a_cancel_after_the_end_of_the_main_process_kills_the_rest_and_is_not_the_cause() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let main = raw::pidfd(shim.start(&shell("sleep 1000 & exit 0")));
@@ -236,7 +236,7 @@ fn a_cancel_after_the_main_process_ends_the_rest_and_is_not_the_cause() {
 }
 
 #[test]
-fn what_stands_in_the_pipes_at_a_kill_is_not_lost() {
+fn output_that_is_in_the_pipes_at_a_kill_is_logged() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = shell("head -c 60000 /dev/zero; kill -KILL $$");

@@ -1,4 +1,4 @@
-//! docs/formats.md is true: its examples are what the code writes and reads.
+//! The examples in docs/formats.md are what the code writes and reads.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::log_index::{Record, decode_header, encode_header};
 use escher_launcher::ipc::wire::{
-    Abilities, Assignment, EndCause, ExitReport, FIRST_ATTEMPT, Hello, LaunchSpec, LauncherReply,
-    LogLimits, ToShim, WhenLogFull,
+    Abilities, Assignment, EndCause, ExitReport, FIRST_ATTEMPT, LaunchSpec, LauncherHello,
+    LauncherReply, LogLimits, ToShim, WhenLogFull,
 };
 use escher_protocol::{
     Controllers, ExecutionId, Exit, Leftovers, Measurements, OutputStream, OutputTotals, Part,
@@ -78,7 +78,7 @@ fn report() -> ExitReport {
     let ended_at = Timestamp::from_micros(START.as_micros() + 5_010_000);
     ExitReport {
         cause: EndCause::TimedOut,
-        ended_by_signal: Some(libc::SIGKILL),
+        ladder_signal: Some(libc::SIGKILL),
         started_at: Some(START),
         duration_us: 5_000_100,
         usage: Usage {
@@ -109,7 +109,7 @@ fn later_part(tag: u32) -> Parts {
 }
 
 /// Writes `report`, and checks that its record is the example.
-fn write_as_in_example(report: &ExitReport, example: &[u8]) -> (TempDir, PathBuf) {
+fn write_and_compare(report: &ExitReport, example: &[u8]) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     exit_record::write(File::open(folder.path()).unwrap(), report).unwrap();
     let name = exit_record::file_name(report.id, report.attempt);
@@ -121,7 +121,7 @@ fn write_as_in_example(report: &ExitReport, example: &[u8]) -> (TempDir, PathBuf
 
 #[test]
 fn the_example_of_an_exit_record_is_what_the_code_writes_and_reads() {
-    let (_folder, path) = write_as_in_example(&report(), &examples()["exit"]);
+    let (_folder, path) = write_and_compare(&report(), &examples()["exit"]);
     assert_eq!(exit_record::read(&path).unwrap(), report());
 }
 
@@ -132,21 +132,21 @@ fn an_exit_record_of_a_later_version_is_read_unless_a_part_must_be_understood() 
         // The list of parts: one, its tag, three bytes.
         let body = &example[12..example.len() - 1];
         let body = [body, &[1], &tag_bytes, &[3], b"new"].concat();
-        let sum = crc32fast::hash(&body).to_le_bytes();
-        [&example[..8], &sum, &body].concat()
+        let sum = crc32fast::hash(&[&example[..8], &body].concat());
+        [&example[..8], &sum.to_le_bytes(), &body].concat()
     };
     let optional = ExitReport {
         parts: later_part(4_710),
         ..report()
     };
-    let (_folder, path) = write_as_in_example(&optional, &with_part([251, 0x66, 0x12]));
+    let (_folder, path) = write_and_compare(&optional, &with_part([251, 0x66, 0x12]));
     assert_eq!(exit_record::read(&path).unwrap(), optional);
 
     let required = ExitReport {
         parts: later_part(4_711),
         ..report()
     };
-    let (_folder, path) = write_as_in_example(&required, &with_part([251, 0x67, 0x12]));
+    let (_folder, path) = write_and_compare(&required, &with_part([251, 0x67, 0x12]));
     let error = exit_record::read(&path).unwrap_err();
     assert!(error.is_of_another_version());
     assert!(error.to_string().contains("part 4711"), "{error}");
@@ -165,7 +165,7 @@ fn assignment_bytes(parts: &[u8]) -> Vec<u8> {
         b"true",             //
         &[1, 3],             // environment: one of three bytes
         b"A=1",              //
-        &[1, b'/', 0, 0, 0], // working directory; not or_root; no identity; no stdin
+        &[1, b'/', 0, 0, 0], // working directory; no fallback to /; no identity; no stdin
         &[1, 251, 0xe8, 3],  // timeout of 1000 ms
         &[10],               // grace of 10 ms
         &[2, b'm', b'e'],    // submission backup
@@ -227,11 +227,11 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
     }
 }
 
-/// Its layout is the same in every version, so that a launcher can be named where it is refused.
+/// Its layout is the same in every version, so that escherd can say which version it refuses.
 #[test]
 fn the_first_message_of_a_launcher_is_frozen() {
     let hello = |version, parts| {
-        LauncherReply::Hello(Hello {
+        LauncherReply::Hello(LauncherHello {
             version,
             pid: 7,
             uid: 0,

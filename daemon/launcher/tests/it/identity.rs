@@ -1,4 +1,4 @@
-//! As whom a command runs, when the launcher is root.
+//! The user as whom a command runs, if the launcher is root.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use escher_protocol::Exit;
 use crate::commands::identity;
 use crate::{Launcher, OTHER_USER, Output, exec, require_root};
 
-/// The fields of the /proc/PID/status that a command printed.
+/// Runs a command as this user and returns the fields of its /proc/PID/status.
 fn status_of(uid: u32, gid: u32, groups: &[u32]) -> HashMap<String, String> {
     let launcher = Launcher::start();
     let spec = LaunchSpec {
@@ -25,7 +25,7 @@ fn status_of(uid: u32, gid: u32, groups: &[u32]) -> HashMap<String, String> {
 }
 
 #[test]
-fn all_ids_groups_and_capabilities_are_the_users() {
+fn a_command_has_the_ids_and_groups_of_its_user_and_no_capabilities() {
     if !require_root("switching to another user") {
         return;
     }
@@ -40,7 +40,7 @@ fn all_ids_groups_and_capabilities_are_the_users() {
 }
 
 #[test]
-fn no_group_of_the_launcher_stays() {
+fn a_command_keeps_no_group_of_the_launcher() {
     if !require_root("switching to a user without groups") {
         return;
     }
@@ -48,7 +48,7 @@ fn no_group_of_the_launcher_stays() {
 }
 
 #[test]
-fn many_groups_are_as_good_as_few() {
+fn a_user_may_have_hundreds_of_groups() {
     if !require_root("switching to a user with many groups") {
         return;
     }

@@ -7,7 +7,7 @@ use crate::commands::with_input;
 use crate::{Launcher, Output, shell};
 
 #[test]
-fn without_input_it_is_the_null_device() {
+fn standard_input_is_the_null_device_unless_it_is_requested() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = shell("readlink /proc/self/fd/0; cat");
@@ -16,7 +16,7 @@ fn without_input_it_is_the_null_device() {
 }
 
 #[test]
-fn every_piece_is_accepted_in_order_and_the_end_is_an_end() {
+fn input_is_passed_on_in_order_and_closed_at_its_end() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = with_input("cat; echo end");
@@ -45,7 +45,7 @@ fn every_piece_is_accepted_in_order_and_the_end_is_an_end() {
 }
 
 #[test]
-fn an_end_without_bytes_is_an_end() {
+fn an_empty_last_message_closes_the_input() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = with_input("cat; echo end");
@@ -56,7 +56,7 @@ fn an_end_without_bytes_is_an_end() {
 }
 
 #[test]
-fn closed_input_is_told_and_the_command_goes_on() {
+fn a_closed_input_is_reported_and_the_command_runs_on() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = with_input("exec <&-; echo closed; exec sleep 1000");
@@ -71,13 +71,13 @@ fn closed_input_is_told_and_the_command_goes_on() {
 }
 
 #[test]
-fn a_command_that_does_not_read_holds_up_nothing() {
+fn a_command_that_does_not_read_blocks_no_other_message() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = with_input("echo ready; exec sleep 1000");
     shim.start(&spec);
     shim.log_longer_than(0);
-    // The first fills the pipe; the rest stays with the shim.
+    // The first message fills the pipe; the shim keeps the others.
     for _ in 0..INPUT_WINDOW {
         shim.input(vec![b'x'; MAX_INPUT_BYTES], false);
     }
@@ -85,11 +85,11 @@ fn a_command_that_does_not_read_holds_up_nothing() {
     assert_eq!(shim.log_longer_than(0), 6);
     shim.cancel(false);
     let report = shim.finish();
-    assert_eq!(report.ended_by_signal, Some(libc::SIGTERM));
+    assert_eq!(report.ladder_signal, Some(libc::SIGTERM));
 }
 
 #[test]
-fn a_command_that_ends_without_reading_ends() {
+fn input_that_was_not_read_is_discarded_with_its_command() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = with_input("read line; exit 9");
@@ -98,7 +98,7 @@ fn a_command_that_ends_without_reading_ends() {
         shim.input(vec![b'\n'; MAX_INPUT_BYTES], false);
     }
     assert_eq!(shim.finish().exit, Exit::Code(9));
-    // Nothing of it is left for the next one.
+    // Nothing is left of it for the next command.
     let next = with_input("cat");
     shim.start(&next);
     shim.input("mine", true);

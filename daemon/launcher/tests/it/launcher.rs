@@ -13,7 +13,8 @@ use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::packet::{PacketSocket, Waiting};
 use escher_launcher::ipc::shim_socket::{self, SocketName};
 use escher_launcher::ipc::wire::{
-    Artifact, ExitReport, FIRST_ATTEMPT, Hello, LauncherReply, LauncherRequest, MAX_PACKET_BYTES,
+    Artifact, ExitReport, FIRST_ATTEMPT, LauncherHello, LauncherReply, LauncherRequest,
+    MAX_PACKET_BYTES,
 };
 use escher_protocol::{ExecutionId, Leftovers, codec};
 use tempfile::TempDir;
@@ -23,7 +24,7 @@ use crate::shim::Orphan;
 use crate::{Shim, raw};
 use escher_testkit::wait::{DEADLINE, readable};
 
-/// A user and group that nothing else on the host is.
+/// A user and group to which nothing on the host belongs.
 pub(crate) const OTHER_USER: u32 = 54_321;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_escher-launcher");
@@ -34,11 +35,11 @@ pub(crate) struct Launcher {
     pidfd: OwnedFd,
     /// escherd's end of the control socket, until it is closed.
     control: Option<PacketSocket>,
-    /// Pidfds of all shims that it has reported.
+    /// Pidfds of all shims that it has forked.
     shims: RefCell<Vec<OwnedFd>>,
     /// Reported deaths of shims that no test has read yet.
     deaths: RefCell<VecDeque<(u32, Leftovers)>>,
-    hello: Option<Hello>,
+    hello: Option<LauncherHello>,
     folder: TempDir,
 }
 
@@ -47,19 +48,19 @@ impl Launcher {
         Self::start_by(&[])
     }
 
-    /// Started by the program and arguments `prefix`, such as `env` or `nice`.
+    /// Starts it by the program and arguments `prefix`, such as `env` or `nice`.
     pub(crate) fn start_by(prefix: &[&str]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), prefix, Path::new(PROGRAM))
     }
 
-    /// In a folder in which `prepare` has made something.
+    /// Starts it in a directory that `prepare` has filled.
     pub(crate) fn start_after(prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path());
         Self::start_in(folder, &[], Path::new(PROGRAM))
     }
 
-    /// As [`OTHER_USER`] where the test is root, else as the test's own.
+    /// Starts it as [`OTHER_USER`] if the test is root, else as the test's own user.
     pub(crate) fn start_without_privileges() -> Self {
         let folder = tempfile::tempdir().unwrap();
         if !nix::unistd::geteuid().is_root() {
@@ -97,7 +98,7 @@ impl Launcher {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        // Or it would hold the launcher's end of the socket.
+        // Closes this process's copy of the launcher's end of the socket.
         drop(command);
         let pidfd = raw::pidfd(process.id()).unwrap();
         let mut launcher = Launcher {
@@ -116,8 +117,8 @@ impl Launcher {
         launcher
     }
 
-    /// Its first message.
-    pub(crate) fn hello(&self) -> &Hello {
+    /// Returns its first message.
+    pub(crate) fn hello(&self) -> &LauncherHello {
         self.hello.as_ref().unwrap()
     }
 
@@ -125,7 +126,7 @@ impl Launcher {
         self.process.id()
     }
 
-    /// A path in its folder, for what a test needs.
+    /// Returns a path in its directory, for files of the test.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -168,26 +169,27 @@ impl Launcher {
         names.iter().map(|name| name.parse().unwrap()).collect()
     }
 
-    /// As an escherd that was not there from the start.
+    /// Connects to a shim as a later escherd does.
     pub(crate) fn connect(&self, name: &SocketName) -> io::Result<PacketSocket> {
         shim_socket::connect(File::open(self.shim_dir()).unwrap(), name)
     }
 
-    /// Takes over the shim `orphan`, which has claimed `id`.
+    /// Connects to the shim `orphan`, which has claimed `id`.
     pub(crate) fn adopt(&self, orphan: &Orphan, id: ExecutionId) -> Shim {
         let socket = self.connect(&claim(id)).unwrap();
-        orphan.behind(socket)
+        orphan.reconnected(socket)
     }
 
-    /// Its children, in no order: the shims, and what it has not ended yet of those that died.
+    /// Returns its children, in no order: the shims, and orphans of dead shims that it has not
+    /// killed yet.
     pub(crate) fn children(&self) -> HashSet<u32> {
         let pid = self.pid();
         let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         list.split_whitespace().flat_map(str::parse).collect()
     }
 
-    /// Waits until it tells of the death of a shim.
-    pub(crate) fn shim_died(&self) -> (u32, Leftovers) {
+    /// Waits until it reports the death of a shim.
+    pub(crate) fn receive_shim_death(&self) -> (u32, Leftovers) {
         if let Some(death) = self.deaths.borrow_mut().pop_front() {
             return death;
         }
@@ -197,19 +199,19 @@ impl Launcher {
         }
     }
 
-    /// Has it delete what executions have left, and returns those of which nothing is there any
+    /// Has it delete files of executions, and returns the executions that have no such file any
     /// more.
     pub(crate) fn remove(&self, artifact: Artifact, ids: &[ExecutionId]) -> Vec<ExecutionId> {
         let ids = ids.to_vec();
-        self.ask(&LauncherRequest::Remove { artifact, ids });
-        match self.receive_but_deaths() {
+        self.request(&LauncherRequest::Remove { artifact, ids });
+        match self.receive_except_deaths() {
             Some((LauncherReply::Removed { artifact: of, ids }, None)) if of == artifact => ids,
             other => panic!("not removed but {other:?}"),
         }
     }
 
-    /// As `receive`, keeping for later what it tells of deaths.
-    fn receive_but_deaths(&self) -> Option<(LauncherReply, Option<OwnedFd>)> {
+    /// As `receive`, but keeps deaths of shims for later.
+    fn receive_except_deaths(&self) -> Option<(LauncherReply, Option<OwnedFd>)> {
         loop {
             match self.receive()? {
                 (LauncherReply::ShimDied { pid, leftovers }, None) => {
@@ -220,7 +222,7 @@ impl Launcher {
         }
     }
 
-    pub(crate) fn ask(&self, request: &LauncherRequest) {
+    pub(crate) fn request(&self, request: &LauncherRequest) {
         self.send(&codec::encode(request).unwrap());
     }
 
@@ -230,10 +232,10 @@ impl Launcher {
         control.send(bytes, None, Waiting::Allowed).unwrap();
     }
 
-    /// The next reply; `None` once the launcher has closed its end.
+    /// Receives the next reply; `None` once the launcher has closed its end.
     pub(crate) fn receive(&self) -> Option<(LauncherReply, Option<OwnedFd>)> {
         let control = self.control.as_ref().unwrap();
-        assert!(readable(control), "the launcher says nothing");
+        assert!(readable(control), "the launcher sends nothing");
         let mut buffer = vec![0; MAX_PACKET_BYTES];
         let packet = control.receive(&mut buffer, Waiting::Never).unwrap()?;
         let reply = codec::decode(&buffer[..packet.length]).unwrap();
@@ -245,9 +247,9 @@ impl Launcher {
     }
 
     pub(crate) fn shims(&self, count: u32) -> Vec<Shim> {
-        self.ask(&LauncherRequest::Fork { count });
+        self.request(&LauncherRequest::Fork { count });
         (0..count)
-            .map(|_| match self.receive_but_deaths() {
+            .map(|_| match self.receive_except_deaths() {
                 Some((LauncherReply::Shim { pid }, Some(socket))) => {
                     let shim = Shim::new(pid, PacketSocket::from_descriptor(socket));
                     self.shims.borrow_mut().push(shim.pidfd());
@@ -258,7 +260,7 @@ impl Launcher {
             .collect()
     }
 
-    /// As when escherd dies.
+    /// Closes the control socket, as when escherd dies.
     pub(crate) fn close_control(&mut self) {
         self.control = None;
     }
@@ -268,7 +270,7 @@ impl Launcher {
     }
 
     /// Waits for its end.
-    pub(crate) fn ended(&mut self) -> ExitStatus {
+    pub(crate) fn wait_for_end(&mut self) -> ExitStatus {
         assert!(readable(&self.pidfd), "the launcher does not end");
         self.process.wait().unwrap()
     }
@@ -297,15 +299,15 @@ impl Drop for Launcher {
     }
 }
 
-/// Copies a program. By another process: one that is open for writing, here or in a child that this
-/// process is just making, cannot be executed (ETXTBSY).
+/// Copies a program, by another process: a file that is open for writing, in this process or in a
+/// child that it is just forking, cannot be executed (ETXTBSY).
 pub(crate) fn install(from: &Path, to: &Path, mode: &str) {
     let mut command = Command::new("install");
     let status = command.args(["-m", mode]).args([from, to]).status();
     assert!(status.unwrap().success());
 }
 
-/// The files in a folder, sorted.
+/// Returns the names of the files in a directory, sorted.
 pub(crate) fn names(folder: &Path) -> Vec<String> {
     let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
     let mut names: Vec<String> = fs::read_dir(folder).unwrap().flatten().map(name).collect();

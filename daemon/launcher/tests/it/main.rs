@@ -1,40 +1,40 @@
-//! The launcher and its shims by their behaviour: these tests play escherd.
+//! The behaviour of the launcher and its shims: these tests take the part of escherd.
 //!
-//! [`Launcher`] is the real program in a folder of its own and [`Shim`] escherd's end of one of its
-//! shims. When a `Launcher` goes, the program and every shim of it must go too, or the test has
-//! failed. Nothing waits by sleeping: messages, pidfds and [`Fifo`]s tell when something has
+//! [`Launcher`] is the real program in a directory of its own, and [`Shim`] is escherd's end of one
+//! of its shims. When a `Launcher` is dropped, the program and all its shims must end, or the test
+//! fails. Nothing waits by sleeping: messages, pidfds and [`Fifo`]s tell when something has
 //! happened.
 #![deny(unsafe_code)]
 // In tests a panic is the report.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod adoption;
-mod alone;
 mod claims;
 mod commands;
-mod conversation;
-mod deaths;
-mod disk;
 mod ending;
-mod files;
+mod failed_starts;
+mod file_removal;
 mod formats;
-mod hostile;
+mod hostile_users;
 mod identity;
 mod input;
 mod keeper;
 mod launcher;
-mod limits;
-mod obstacles;
+mod log_limits;
+mod log_reader;
+mod messages;
 mod output;
-mod oversized;
+mod output_limit;
+mod process_environment;
 mod raw;
-mod remains;
 mod shim;
-mod starting;
-mod surroundings;
+mod shim_deaths;
+mod small_disk;
+mod unwritable_logs;
+mod without_escherd;
 
 use commands::{exec, shell};
 use escher_testkit::{Fifo, require_root};
-use files::Output;
 use launcher::{Launcher, OTHER_USER};
+use log_reader::Output;
 use shim::Shim;

@@ -8,7 +8,7 @@ use crate::launcher::names;
 use crate::{Launcher, Output, exec, shell};
 
 #[test]
-fn a_silent_command_leaves_no_file() {
+fn a_command_without_output_leaves_no_file() {
     let launcher = Launcher::start();
     let report = launcher.shim().run(&exec(["true"]));
     assert_eq!(report.output, OutputTotals::default());
@@ -16,7 +16,7 @@ fn a_silent_command_leaves_no_file() {
 }
 
 #[test]
-fn the_log_has_every_byte_and_the_index_knows_whose() {
+fn the_log_has_every_byte_and_the_index_its_stream() {
     let launcher = Launcher::start();
     let spec = shell(r"printf 'out\377\000'; printf 'err\376\n' >&2; printf 'no newline'");
     let report = launcher.shim().run(&spec);
@@ -38,7 +38,7 @@ fn the_log_has_every_byte_and_the_index_knows_whose() {
 }
 
 #[test]
-fn pieces_that_come_apart_have_times_of_their_own() {
+fn output_at_different_times_has_records_of_its_own() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = LaunchSpec {
@@ -76,7 +76,7 @@ fn pieces_that_come_apart_have_times_of_their_own() {
 }
 
 #[test]
-fn ten_thousand_writes_in_lock_step_keep_their_order() {
+fn ten_thousand_alternating_writes_keep_their_order() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = LaunchSpec {
@@ -87,7 +87,7 @@ fn ten_thousand_writes_in_lock_step_keep_their_order() {
     let (mut log, mut stdout, mut stderr) = (String::new(), String::new(), String::new());
     for index in 0..5_000 {
         for (name, stream) in [("out", &mut stdout), ("err", &mut stderr)] {
-            // The next is written only when the one before is in the log.
+            // Each is written only after the one before it is in the log.
             let seen = log.len() as u64;
             shim.send(&ToShim::Watch { known_bytes: seen });
             shim.input(format!("{index}\n").as_str(), false);
@@ -116,7 +116,7 @@ fn ten_thousand_writes_in_lock_step_keep_their_order() {
 }
 
 #[test]
-fn ten_million_writes_of_one_byte_do_not_make_the_index_outgrow_the_log() {
+fn the_index_of_ten_million_one_byte_writes_is_no_longer_than_allowed() {
     let launcher = Launcher::start();
     let spec = exec("dd if=/dev/zero bs=1 count=10000000 status=none".split(' '));
     let report = launcher.shim().run(&spec);
@@ -130,7 +130,7 @@ fn ten_million_writes_of_one_byte_do_not_make_the_index_outgrow_the_log() {
 }
 
 #[test]
-fn much_output_of_both_streams_is_exact() {
+fn much_output_on_both_streams_is_logged_exactly() {
     let launcher = Launcher::start();
     let spec = shell("seq 1 300000 & seq 300001 600000 >&2; wait");
     let report = launcher.shim().run(&spec);
@@ -144,7 +144,7 @@ fn much_output_of_both_streams_is_exact() {
 }
 
 #[test]
-fn growth_is_told_once_for_each_time_it_is_asked_for() {
+fn growth_is_reported_once_for_each_watch() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = LaunchSpec {
@@ -153,7 +153,7 @@ fn growth_is_told_once_for_each_time_it_is_asked_for() {
     };
     shim.start(&spec);
     assert_eq!(shim.log_longer_than(0), 4);
-    // It is longer already.
+    // The log is longer already.
     assert_eq!(shim.log_longer_than(3), 4);
     shim.send(&ToShim::Watch { known_bytes: 4 });
     shim.input("go\n", true);
@@ -172,7 +172,7 @@ fn growth_is_told_once_for_each_time_it_is_asked_for() {
 /// Two followers at different offsets were sent one growth only: the later question replaced
 /// the earlier one.
 #[test]
-fn growth_is_told_to_each_place_that_is_watched() {
+fn growth_is_reported_for_each_watched_length() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = LaunchSpec {

@@ -11,7 +11,7 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     }
 }
 
-/// A descriptor of the process that has this number now (pidfd_open(2)).
+/// Opens a pidfd of the process that has this id now (pidfd_open(2)).
 pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: takes two integers.
     let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
@@ -19,7 +19,7 @@ pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap()) })
 }
 
-/// Signals the process behind `pidfd`, if it is still there.
+/// Signals the process behind `pidfd`.
 pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let call = libc::SYS_pidfd_send_signal;
     let no_info = std::ptr::null::<libc::siginfo_t>();
@@ -27,7 +27,8 @@ pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     check(unsafe { libc::syscall(call, pidfd.as_raw_fd(), signal, no_info, 0) }).map(drop)
 }
 
-/// Makes this thread alone, not the process, a user without privileges or groups. For good.
+/// Makes this thread, but not the rest of the process, run as a user without privileges or groups,
+/// for the rest of its life.
 pub(crate) fn become_user_in_this_thread(id: u32) {
     let nothing = std::ptr::null::<libc::gid_t>();
     // SAFETY: an empty list of groups needs no memory.

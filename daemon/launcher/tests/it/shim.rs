@@ -23,8 +23,8 @@ pub(crate) struct Shim {
     socket: PacketSocket,
 }
 
-/// A user who ends executions.
-pub(crate) fn somebody() -> Canceller {
+/// The user in whose name [`Shim::cancel`] cancels.
+pub(crate) fn cancelling_user() -> Canceller {
     Canceller::User(User {
         uid: 77,
         name: Some("ada".into()),
@@ -56,7 +56,7 @@ impl Shim {
             .unwrap();
     }
 
-    /// Assigns a command, with nothing to keep and no limits.
+    /// Assigns a command without a submission backup and without limits.
     pub(crate) fn launch(&self, spec: &LaunchSpec) {
         self.assign(&assignment(spec.clone()));
     }
@@ -84,17 +84,17 @@ impl Shim {
         self.send_bytes(&codec::encode(message).unwrap(), Some(&memory));
     }
 
-    /// The next message; `None` once the shim is gone.
+    /// Receives the next message; `None` once the shim has disconnected.
     pub(crate) fn receive(&self) -> Option<FromShim> {
-        assert!(readable(&self.socket), "the shim says nothing");
+        assert!(readable(&self.socket), "the shim sends nothing");
         let mut buffer = vec![0; MAX_PACKET_BYTES];
         let packet = self.socket.receive(&mut buffer, Waiting::Never).unwrap()?;
         Some(codec::decode(&buffer[..packet.length]).unwrap())
     }
 
-    /// Waits until it has said something, and leaves that unread.
-    pub(crate) fn says_something(&self) {
-        assert!(readable(&self.socket), "the shim says nothing");
+    /// Waits for a message, and leaves it unread.
+    pub(crate) fn wait_for_message(&self) {
+        assert!(readable(&self.socket), "the shim sends nothing");
     }
 
     pub(crate) fn signal(&self, signal: i32) {
@@ -102,7 +102,7 @@ impl Shim {
     }
 
     /// Expects the start of a command and returns its process id.
-    pub(crate) fn started(&self) -> u32 {
+    pub(crate) fn receive_started(&self) -> u32 {
         match self.receive() {
             Some(FromShim::Started { pid, .. }) => pid,
             other => panic!("not started but {other:?}"),
@@ -112,10 +112,10 @@ impl Shim {
     /// Launches and waits for the start.
     pub(crate) fn start(&self, spec: &LaunchSpec) -> u32 {
         self.launch(spec);
-        self.started()
+        self.receive_started()
     }
 
-    /// Waits for the report, passing over what comes before it, and takes it.
+    /// Waits for the exit report, ignoring other messages, and acknowledges it.
     pub(crate) fn finish(&self) -> ExitReport {
         loop {
             match self.receive() {
@@ -129,7 +129,7 @@ impl Shim {
         }
     }
 
-    /// A whole execution.
+    /// Runs a command to its end.
     pub(crate) fn run(&self, spec: &LaunchSpec) -> ExitReport {
         self.launch(spec);
         self.finish()
@@ -145,7 +145,7 @@ impl Shim {
     }
 
     pub(crate) fn cancel(&self, kill: bool) {
-        let by = somebody();
+        let by = cancelling_user();
         self.send(&ToShim::Cancel { by, kill });
     }
 
@@ -154,27 +154,27 @@ impl Shim {
         self.send(&ToShim::Input { data, end });
     }
 
-    /// Expects the first packet to an escherd that has come later.
-    pub(crate) fn adoptable(&self) -> ShimState {
+    /// Receives the first message to an adopting escherd.
+    pub(crate) fn receive_state(&self) -> ShimState {
         match self.receive() {
             Some(FromShim::Adoptable(state)) => *state,
             other => panic!("not adoptable but {other:?}"),
         }
     }
 
-    /// As a fault: kills the shim, not the command.
+    /// Kills the shim, not the command.
     pub(crate) fn kill(&self) {
         self.signal(libc::SIGKILL);
-        assert!(readable(&self.pidfd), "a killed shim stays");
+        assert!(readable(&self.pidfd), "a killed shim does not end");
     }
 
-    /// Waits for the shim's end.
-    pub(crate) fn gone(self) {
-        self.leave_alone().gone();
+    /// Disconnects and waits for the shim's end.
+    pub(crate) fn wait_for_end(self) {
+        self.disconnect().wait_for_end();
     }
 
-    /// As when escherd dies: closes the socket.
-    pub(crate) fn leave_alone(self) -> Orphan {
+    /// Closes the connection, as when escherd dies.
+    pub(crate) fn disconnect(self) -> Orphan {
         Orphan {
             pid: self.pid,
             pidfd: self.pidfd,
@@ -182,7 +182,7 @@ impl Shim {
     }
 }
 
-/// A shim without escherd.
+/// A shim without a connection to escherd.
 pub(crate) struct Orphan {
     pid: u32,
     pidfd: OwnedFd,
@@ -190,12 +190,12 @@ pub(crate) struct Orphan {
 
 impl Orphan {
     /// Waits for its end.
-    pub(crate) fn gone(self) {
-        assert!(readable(&self.pidfd), "the shim stays");
+    pub(crate) fn wait_for_end(self) {
+        assert!(readable(&self.pidfd), "the shim does not end");
     }
 
-    /// The shim, which is at the other end of `socket`.
-    pub(crate) fn behind(&self, socket: PacketSocket) -> Shim {
+    /// Returns the shim with `socket`, a new connection to it.
+    pub(crate) fn reconnected(&self, socket: PacketSocket) -> Shim {
         Shim {
             pid: self.pid,
             pidfd: self.pidfd.try_clone().unwrap(),

@@ -40,7 +40,6 @@ fn greetings() -> Vec<Sample> {
             version: 1,
             daemon: "escherd 0.1.0".into(),
             instance: INSTANCE,
-            features: vec!["something-new".into()],
             limits: SessionLimits {
                 max_frame_bytes: 8_388_608,
                 max_requests_in_flight: 256,

@@ -36,14 +36,13 @@ prop_compose! {
         version in any::<u16>(),
         daemon in text(),
         instance in instance_id(),
-        features in vec(text(), 0..4),
         (max_frame_bytes, max_requests_in_flight, stream_window_bytes) in
             (number32(), number32(), number32()),
     ) -> Welcome {
         let limits = SessionLimits {
             max_frame_bytes, max_requests_in_flight, stream_window_bytes,
         };
-        Welcome { version, daemon, instance, features, limits }
+        Welcome { version, daemon, instance, limits }
     }
 }
 

@@ -183,7 +183,6 @@ impl Shims {
                 pid: PID,
                 at: shim.started,
             },
-            ending: shim.cancel.clone().map(EndCause::Cancelled),
             log_bytes: 0,
             input: InputState::default(),
         };

@@ -261,8 +261,8 @@ impl World {
             for message in messages {
                 self.scheduler.on_shim_message(id, message, time);
             }
-            let loss = Loss::ShimKilled(Leftovers::Killed);
-            self.scheduler.on_shim_lost(id, loss, time);
+            let loss = Loss::ShimDied(Leftovers::Killed);
+            self.scheduler.on_shim_death(id, loss, time);
         }
     }
 

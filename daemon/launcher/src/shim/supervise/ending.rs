@@ -94,7 +94,7 @@ impl Supervisor<'_> {
             attempt: self.assignment.spec.attempt,
             exit,
             cause: self.ladder.cause().clone(),
-            ended_by_signal: self.ladder_signal,
+            ladder_signal: self.ladder_signal,
             started_at: Some(self.start.time),
             ended_at: Timestamp::now(),
             duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),

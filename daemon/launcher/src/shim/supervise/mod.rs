@@ -1,12 +1,12 @@
-//! One execution, from its assignment to its report: the shim's loop.
+//! One execution, from its assignment to its exit report: the shim's loop.
 //!
 //! Every wait is one poll(2) over the link, the signals, the pipes and the nearest deadline
-//! ([`events`]). The loop handles what it reports, and ends once the execution is over. [`orders`]
-//! exchanges messages with escherd, [`ending`] ends the command and makes the report.
+//! ([`waiting`]). The loop handles what is ready, and ends once the execution is over. [`messages`]
+//! exchanges messages with escherd, [`ending`] ends the command and makes the exit report.
 
 mod ending;
-mod events;
-mod orders;
+mod messages;
+mod waiting;
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,7 +23,7 @@ use super::log::CommandLog;
 use super::process_tree::ProcessTree;
 use super::report::FinishedExecution;
 use super::spawn::{ChildSetup, SetupResult, SpawnedCommand, Start, claim_and_spawn};
-use super::stdin::StdinWriter;
+use super::stdin::StdinFeeder;
 use crate::ipc::wire::{
     Assignment, EndCause, ExitReport, FromShim, InputState, KNOWN_PARTS, exceeds_limit,
 };
@@ -86,7 +86,7 @@ struct Supervisor<'a> {
     freezer: Freezer<'a>,
     ladder: KillLadder,
     log: CommandLog<'a>,
-    stdin: StdinWriter,
+    stdin: StdinFeeder,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     setup: ChildSetup,
@@ -126,7 +126,7 @@ impl<'a> Supervisor<'a> {
                 start,
                 assignment.log_limits,
             ),
-            stdin: StdinWriter::new(command.stdin),
+            stdin: StdinFeeder::new(command.stdin),
             stdout: Some(command.stdout),
             stderr: Some(command.stderr),
             setup: command.setup,

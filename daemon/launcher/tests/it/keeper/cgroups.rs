@@ -11,8 +11,9 @@ use crate::commands::{assignment, shell_with, with_input};
 use crate::{Fifo, Shim, exec, raw, shell};
 use escher_testkit::wait::readable;
 
-/// A keeper with cgroups, its escherd, and a shim.
-fn stage(what: &str) -> Option<(Keeper, Escherd, Shim)> {
+/// Starts a keeper with cgroups, connects as escherd, and gets a shim. `None` where there can be no
+/// cgroups; `what` says what is not tested then.
+fn start_keeper(what: &str) -> Option<(Keeper, Escherd, Shim)> {
     let keeper = Keeper::start_with(Cgroup::new(what)?);
     let escherd = keeper.connect();
     assert!(escherd.abilities.cgroups.is_some());
@@ -26,8 +27,8 @@ impl Keeper {
     }
 }
 
-/// Waits until the shim says that everything is stopped, or goes on.
-fn paused(shim: &Shim, expected: bool) {
+/// Waits until the shim reports that the command is paused, or is not.
+fn expect_paused(shim: &Shim, expected: bool) {
     match shim.receive() {
         Some(FromShim::Paused(is)) if is == expected => {}
         other => panic!("not paused = {expected} but {other:?}"),
@@ -35,8 +36,8 @@ fn paused(shim: &Shim, expected: bool) {
 }
 
 #[test]
-fn a_command_has_a_cgroup_that_goes_with_it_and_its_shim_is_not_in_there() {
-    let Some((keeper, _escherd, shim)) = stage("the cgroup of a command") else {
+fn a_command_has_a_cgroup_of_its_own_without_its_shim() {
+    let Some((keeper, _escherd, shim)) = start_keeper("the cgroup of a command") else {
         return;
     };
     let spec = with_input("sleep 1000 & echo up; read -r line; kill $!");
@@ -52,46 +53,46 @@ fn a_command_has_a_cgroup_that_goes_with_it_and_its_shim_is_not_in_there() {
         user_us, system_us, ..
     } = shim.finish().measured.expect("measurements");
     assert!(user_us.unwrap() + system_us.unwrap() > 0);
-    // The next is served once the last is cleared away.
+    // The shim removes the cgroup before it serves the next command.
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
     assert!(!keeper.cgroup_of(&spec).exists());
 }
 
 #[test]
-fn a_paused_command_stops_and_goes_on_where_it_was() {
-    let Some((keeper, _escherd, shim)) = stage("a pause") else {
+fn a_paused_command_stops_until_it_is_resumed() {
+    let Some((keeper, _escherd, shim)) = start_keeper("a pause") else {
         return;
     };
     let spec = with_input("while read -r line; do echo $line; done");
     shim.start(&spec);
     shim.send(&ToShim::Pause);
-    paused(&shim, true);
+    expect_paused(&shim, true);
     shim.input("one\n", false);
     assert!(matches!(shim.receive(), Some(FromShim::InputAccepted)));
     let events = fs::read_to_string(keeper.cgroup_of(&spec).join("cgroup.events")).unwrap();
     assert!(events.contains("frozen 1"), "{events}");
     assert!(!keeper.path(&format!("log/{}.log", spec.id)).exists());
     shim.send(&ToShim::Resume);
-    paused(&shim, false);
+    expect_paused(&shim, false);
     shim.log_longer_than(0);
     shim.input("", true);
     assert_eq!(shim.finish().exit, Exit::Code(0));
 }
 
 #[test]
-fn the_ladder_thaws_a_paused_command() {
-    let Some((_keeper, _escherd, shim)) = stage("the end of a paused command") else {
+fn the_kill_ladder_thaws_a_paused_command() {
+    let Some((_keeper, _escherd, shim)) = start_keeper("the end of a paused command") else {
         return;
     };
     let mut spec = shell("trap 'exit 5' TERM; echo up; sleep 1000 & wait");
     shim.start(&spec);
     shim.log_longer_than(0);
     shim.send(&ToShim::Pause);
-    paused(&shim, true);
+    expect_paused(&shim, true);
     shim.cancel(false);
     assert_eq!(shim.finish().exit, Exit::Code(5));
 
-    // Its timeout goes on meanwhile.
+    // A timeout keeps running during a pause.
     spec = exec(["sleep", "1000"]);
     spec.timeout_ms = Some(300);
     shim.start(&spec);
@@ -100,29 +101,29 @@ fn the_ladder_thaws_a_paused_command() {
 }
 
 #[test]
-fn an_escherd_that_comes_later_hears_of_a_pause() {
-    let Some((keeper, escherd, shim)) = stage("adoption of a paused command") else {
+fn an_adopting_escherd_is_told_that_the_command_is_paused() {
+    let Some((keeper, escherd, shim)) = start_keeper("adoption of a paused command") else {
         return;
     };
     let spec = with_input("read -r line; exit 4");
     shim.start(&spec);
     shim.send(&ToShim::Pause);
-    paused(&shim, true);
+    expect_paused(&shim, true);
     drop(escherd);
-    let orphan = shim.leave_alone();
+    let orphan = shim.disconnect();
     let _escherd = keeper.connect();
     let shim = keeper.adopt(&orphan, spec.id);
-    shim.adoptable();
-    paused(&shim, true);
+    shim.receive_state();
+    expect_paused(&shim, true);
     shim.send(&ToShim::Resume);
-    paused(&shim, false);
+    expect_paused(&shim, false);
     shim.input("go\n", true);
     assert_eq!(shim.finish().exit, Exit::Code(4));
 }
 
 #[test]
-fn what_has_left_the_session_twice_is_killed_with_the_rest() {
-    let Some((keeper, _escherd, shim)) = stage("an escape from a session") else {
+fn a_process_that_has_left_its_session_twice_is_killed() {
+    let Some((keeper, _escherd, shim)) = start_keeper("an escape from a session") else {
         return;
     };
     let fifo = Fifo::create(keeper.path("fifo"));
@@ -137,8 +138,8 @@ fn what_has_left_the_session_twice_is_killed_with_the_rest() {
 }
 
 #[test]
-fn the_cgroup_of_a_killed_shim_is_swept_whichever_launcher_forked_it() {
-    let Some((keeper, escherd, shim)) = stage("sweeping of cgroups") else {
+fn a_later_launcher_kills_the_cgroup_of_a_killed_shim() {
+    let Some((keeper, escherd, shim)) = start_keeper("sweeping of cgroups") else {
         return;
     };
     let spec = exec(["sleep", "1000"]);
@@ -154,8 +155,8 @@ fn the_cgroup_of_a_killed_shim_is_swept_whichever_launcher_forked_it() {
 }
 
 #[test]
-fn a_limit_that_cannot_be_set_starts_nothing() {
-    let Some((keeper, escherd, shim)) = stage("limits that cannot be set") else {
+fn a_command_whose_limit_cannot_be_set_is_not_started() {
+    let Some((keeper, escherd, shim)) = start_keeper("limits that cannot be set") else {
         return;
     };
     let limits = ResourceLimits {
@@ -175,27 +176,28 @@ fn a_limit_that_cannot_be_set_starts_nothing() {
         assert_eq!(exit, Exit::NotStarted { stage, errno });
     }
     assert!(!keeper.cgroup_of(&spec).exists());
-    // The limit was that of one command.
+    // The limit does not apply to the next command.
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
 }
 
 #[test]
-fn sigterm_to_the_keeper_ends_a_paused_command_as_well() {
-    let Some((keeper, _escherd, shim)) = stage("the stop of a keeper with a paused command") else {
+fn sigterm_to_the_keeper_ends_a_paused_command() {
+    let Some((keeper, _escherd, shim)) = start_keeper("the stop of a keeper with a paused command")
+    else {
         return;
     };
     shim.start(&exec(["sleep", "1000"]));
     shim.send(&ToShim::Pause);
-    paused(&shim, true);
+    expect_paused(&shim, true);
     keeper.signal(libc::SIGTERM);
     let host = EndCause::Cancelled(Canceller::Host);
     assert_eq!(shim.finish().cause, host);
-    assert_eq!(keeper.ended().code(), Some(0));
+    assert_eq!(keeper.wait_for_end().code(), Some(0));
 }
 
 #[test]
-fn a_pause_that_comes_after_the_end_was_asked_for_is_refused() {
-    let Some((_keeper, _escherd, shim)) = stage("a pause of what is being ended") else {
+fn a_pause_after_a_cancel_is_refused() {
+    let Some((_keeper, _escherd, shim)) = start_keeper("a pause of what is being ended") else {
         return;
     };
     let spec = with_input("trap '' TERM; echo up; read -r line; exit 4");
@@ -203,14 +205,14 @@ fn a_pause_that_comes_after_the_end_was_asked_for_is_refused() {
     shim.log_longer_than(0);
     shim.cancel(false);
     shim.send(&ToShim::Pause);
-    paused(&shim, false);
+    expect_paused(&shim, false);
     shim.input("go\n", true);
     assert_eq!(shim.finish().exit, Exit::Code(4));
 }
 
 #[test]
-fn cgroups_that_a_command_has_made_below_its_own_go_with_it() {
-    let Some((keeper, _escherd, shim)) = stage("cgroups below that of a command") else {
+fn cgroups_that_a_command_has_created_are_removed_with_its_own() {
+    let Some((keeper, _escherd, shim)) = start_keeper("cgroups below that of a command") else {
         return;
     };
     let below = keeper.cgroup.as_ref().unwrap().0.display().to_string();

@@ -1,7 +1,7 @@
-//! A launcher under a keeper: these tests play escherd and the service manager.
+//! A launcher under a keeper: these tests take the part of escherd and of the service manager.
 
 mod cgroups;
-mod life;
+mod lifetime;
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,21 +23,21 @@ use crate::{Shim, raw, require_root};
 use escher_testkit::report_skipped;
 use escher_testkit::wait::readable;
 
-/// A running keeper, in a folder and, where it is to be, a cgroup of its own.
+/// A running keeper in a directory and, if it has one, a cgroup of its own.
 struct Keeper {
     process: Child,
     pidfd: OwnedFd,
-    /// Where it tells how it is.
-    notes: UnixDatagram,
+    /// Receives its notifications to the service manager (sd_notify(3)).
+    notifications: UnixDatagram,
     cgroup: Option<Cgroup>,
     folder: TempDir,
 }
 
-/// What is delegated to a keeper.
+/// A cgroup that is delegated to a keeper.
 struct Cgroup(PathBuf);
 
 impl Cgroup {
-    /// A new one; says loudly what is not tested where there can be none.
+    /// Creates one. Where that is not possible, reports that `what` is not tested.
     fn new(what: &str) -> Option<Self> {
         if !require_root(what) {
             return None;
@@ -72,12 +72,12 @@ impl Drop for Cgroup {
 }
 
 impl Keeper {
-    /// One without cgroups, ready.
+    /// Starts a keeper without cgroups and waits until it is ready.
     fn start() -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), None)
     }
 
-    /// One with cgroups, ready.
+    /// Starts a keeper with cgroups and waits until it is ready.
     fn start_with(cgroup: Cgroup) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), Some(cgroup))
     }
@@ -85,7 +85,7 @@ impl Keeper {
     fn start_in(folder: TempDir, cgroup: Option<Cgroup>) -> Self {
         let notes = folder.path().join("notes");
         let _ = fs::remove_file(&notes);
-        let notes_socket = UnixDatagram::bind(&notes).unwrap();
+        let socket = UnixDatagram::bind(&notes).unwrap();
         let mut command = Command::new("/bin/sh");
         let enter = match &cgroup {
             Some(cgroup) => format!("echo $$ > {}/cgroup.procs && ", cgroup.0.display()),
@@ -102,16 +102,16 @@ impl Keeper {
         let keeper = Keeper {
             pidfd: raw::pidfd(process.id()).unwrap(),
             process,
-            notes: notes_socket,
+            notifications: socket,
             cgroup,
             folder,
         };
-        keeper.says("READY=1");
+        keeper.wait_for_notification("READY=1");
         keeper
     }
 
-    /// After it was killed: another in its place.
-    fn follow(mut self) -> Self {
+    /// Starts another in the place of one that was killed.
+    fn restart(mut self) -> Self {
         self.process.wait().unwrap();
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
         Self::start_in(folder, self.cgroup.take())
@@ -121,12 +121,15 @@ impl Keeper {
         self.folder.path().join(name)
     }
 
-    /// Waits until it tells this.
-    fn says(&self, word: &str) {
+    /// Waits until it sends a notification with this line.
+    fn wait_for_notification(&self, word: &str) {
         loop {
-            assert!(readable(&self.notes), "the keeper does not say {word}");
+            assert!(
+                readable(&self.notifications),
+                "the keeper does not send {word}"
+            );
             let mut note = [0; 256];
-            let length = self.notes.recv(&mut note).unwrap();
+            let length = self.notifications.recv(&mut note).unwrap();
             let note = String::from_utf8_lossy(&note[..length]);
             if note.lines().any(|line| line == word) {
                 return;
@@ -139,20 +142,20 @@ impl Keeper {
     }
 
     /// Waits for its end.
-    fn ended(mut self) -> ExitStatus {
+    fn wait_for_end(mut self) -> ExitStatus {
         assert!(readable(&self.pidfd), "the keeper does not end");
         self.process.wait().unwrap()
     }
 
-    /// As escherd: connects to the launcher, whose words must be these.
+    /// Connects to the launcher as escherd, and has it use directories in the keeper's.
     fn connect(&self) -> Escherd {
-        let escherd = self.greet();
+        let escherd = self.connect_without_directories();
         assert_eq!(escherd.use_directories(self), None);
         escherd
     }
 
-    /// The same, without a word about directories.
-    fn greet(&self) -> Escherd {
+    /// Connects to the launcher as escherd and receives its first message.
+    fn connect_without_directories(&self) -> Escherd {
         let control = PacketSocket::connect(&self.path("launcher.sock")).unwrap();
         let mut escherd = Escherd {
             control,
@@ -170,17 +173,17 @@ impl Keeper {
         escherd
     }
 
-    /// Takes over the shim `orphan`, which has claimed `id`.
+    /// Connects to the shim `orphan`, which has claimed `id`.
     fn adopt(&self, orphan: &Orphan, id: ExecutionId) -> Shim {
         let directory = fs::File::open(self.path("run/shims")).unwrap();
         let socket = escher_launcher::ipc::shim_socket::connect(directory, &claim(id)).unwrap();
-        orphan.behind(socket)
+        orphan.reconnected(socket)
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        // One that a test has ended, or replaced, is gone; another takes everything along.
+        // At SIGTERM it ends all commands first. Fails if the test has ended the keeper itself.
         let _ = raw::signal(self.pidfd.as_fd(), libc::SIGTERM);
         if !readable(&self.pidfd) {
             let _ = self.process.kill();
@@ -198,10 +201,10 @@ struct Escherd {
 }
 
 impl Escherd {
-    /// Tells the launcher directories in the keeper's folder. Returns why they cannot be used.
+    /// Has the launcher use directories in the keeper's directory. Returns why they cannot be used.
     fn use_directories(&self, keeper: &Keeper) -> Option<Text> {
         let bytes = |name| keeper.path(name).as_os_str().into();
-        self.ask(&LauncherRequest::Use(Directories {
+        self.request(&LauncherRequest::Use(Directories {
             log_dir: bytes("log"),
             state_dir: bytes("state"),
             runtime_dir: bytes("run"),
@@ -212,17 +215,19 @@ impl Escherd {
         }
     }
 
-    fn ask(&self, request: &LauncherRequest) {
+    fn request(&self, request: &LauncherRequest) {
         let bytes = codec::encode(request).unwrap();
         self.control.send(&bytes, None, Waiting::Allowed).unwrap();
     }
 
     fn receive(&self) -> LauncherReply {
-        self.receive_with_socket().expect("the launcher is gone").0
+        self.receive_with_socket()
+            .expect("the launcher has disconnected")
+            .0
     }
 
     fn receive_with_socket(&self) -> Option<(LauncherReply, Option<OwnedFd>)> {
-        assert!(readable(&self.control), "the launcher says nothing");
+        assert!(readable(&self.control), "the launcher sends nothing");
         let mut buffer = vec![0; MAX_PACKET_BYTES];
         let packet = self.control.receive(&mut buffer, Waiting::Never).unwrap()?;
         let reply = codec::decode(&buffer[..packet.length]).unwrap();
@@ -230,7 +235,7 @@ impl Escherd {
     }
 
     fn shim(&self) -> Shim {
-        self.ask(&LauncherRequest::Fork { count: 1 });
+        self.request(&LauncherRequest::Fork { count: 1 });
         match self.receive_with_socket() {
             Some((LauncherReply::Shim { pid }, Some(socket))) => {
                 Shim::new(pid, PacketSocket::from_descriptor(socket))
@@ -239,27 +244,27 @@ impl Escherd {
         }
     }
 
-    /// Has the launcher end what an execution has left.
+    /// Has the launcher kill the cgroup of an execution.
     fn kill_cgroup(&self, id: ExecutionId) -> Leftovers {
-        self.ask(&LauncherRequest::KillCgroup { id });
+        self.request(&LauncherRequest::KillCgroup { id });
         loop {
             match self.receive() {
                 LauncherReply::CgroupKilled { id: of, leftovers } if of == id => return leftovers,
                 LauncherReply::ShimDied { .. } => {}
-                other => panic!("not swept but {other:?}"),
+                other => panic!("cgroup not killed but {other:?}"),
             }
         }
     }
 
-    /// Kills the launcher, and waits until that shows.
+    /// Kills the launcher, and waits until it has disconnected.
     fn kill_launcher(&self) {
         let launcher = raw::pidfd(self.launcher).unwrap();
         raw::signal(launcher.as_fd(), libc::SIGKILL).unwrap();
-        self.is_left();
+        self.wait_for_disconnection();
     }
 
-    /// Waits until the launcher is gone.
-    fn is_left(&self) {
+    /// Waits until the launcher has disconnected.
+    fn wait_for_disconnection(&self) {
         while self.receive_with_socket().is_some() {}
     }
 }

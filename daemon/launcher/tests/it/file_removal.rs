@@ -1,4 +1,4 @@
-//! Deleting what executions have left.
+//! Deleting the files of executions.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -21,16 +21,16 @@ const CLAIM: Artifact = Artifact::Claim {
 };
 
 #[test]
-fn each_kind_is_deleted_by_itself() {
+fn each_artifact_is_deleted_by_itself() {
     let launcher = Launcher::start();
     let [had_output, alone, killed] = launcher.shims(3).try_into().ok().unwrap();
     let (log, record, dead) = (shell("echo output"), exec(["true"]), exec(["true"]));
     had_output.run(&log);
     alone.launch(&record);
-    alone.gone();
+    alone.wait_for_end();
     killed.run(&dead);
     killed.kill();
-    launcher.shim_died();
+    launcher.receive_shim_death();
 
     let (log, record, dead) = (log.id, record.id, dead.id);
     let kinds = [(CLAIM, dead), (Artifact::Log, log), (EXIT_RECORD, record)];
@@ -41,10 +41,9 @@ fn each_kind_is_deleted_by_itself() {
             launcher.sockets().len(),
         )
     };
-    // The living shim has one too.
+    // The living shim has a socket, too.
     assert_eq!(left(), (2, 1, 2));
     for (artifact, id) in kinds {
-        // Nothing of that kind is there of the other two: that counts as well.
         assert_eq!(launcher.remove(artifact, &[id]), [id]);
     }
     assert_eq!(left(), (0, 0, 1));
@@ -55,15 +54,15 @@ fn each_kind_is_deleted_by_itself() {
 }
 
 #[test]
-fn only_what_was_named_is_deleted() {
+fn only_files_of_named_executions_are_deleted() {
     let launcher = Launcher::start();
     let [first, alone] = launcher.shims(2).try_into().ok().unwrap();
     let (log, record) = (shell("echo output"), exec(["true"]));
     first.run(&log);
     first.kill();
-    launcher.shim_died();
+    launcher.receive_shim_death();
     alone.launch(&record);
-    alone.gone();
+    alone.wait_for_end();
     for artifact in [Artifact::Log, EXIT_RECORD, CLAIM] {
         let another = ExecutionId::generate();
         assert_eq!(launcher.remove(artifact, &[another]), [another]);
@@ -74,27 +73,27 @@ fn only_what_was_named_is_deleted() {
 }
 
 #[test]
-fn a_living_shim_keeps_its_claim() {
+fn the_claim_of_a_living_shim_is_not_deleted() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let (over, running) = (exec(["true"]), exec(["sleep", "1000"]));
     shim.run(&over);
     assert!(launcher.remove(CLAIM, &[over.id]).is_empty());
     shim.start(&running);
-    // One that was never there is none the less gone.
+    // The shim has renamed its first claim, so that one does not exist any more.
     let ids = [over.id, running.id];
     assert_eq!(launcher.remove(CLAIM, &ids), [over.id]);
-    let orphan = shim.leave_alone();
+    let orphan = shim.disconnect();
     assert!(launcher.remove(CLAIM, &[running.id]).is_empty());
-    // It can be adopted still.
+    // The shim can still be adopted.
     let shim = launcher.adopt(&orphan, running.id);
-    shim.adoptable();
+    shim.receive_state();
     shim.cancel(true);
     shim.finish();
 }
 
 #[test]
-fn what_was_planted_is_removed_without_being_followed() {
+fn a_symbolic_link_is_deleted_without_being_followed() {
     let launcher = Launcher::start();
     let id = ExecutionId::generate();
     let precious = launcher.path("precious");
@@ -110,7 +109,7 @@ fn what_was_planted_is_removed_without_being_followed() {
         (Artifact::Log, &precious, &launcher.index(id)),
         (EXIT_RECORD, &precious, &record),
         (CLAIM, &precious, &claim_path),
-        // A link to a socket that lives.
+        // A link to a socket that accepts connections.
         (CLAIM, &socket, &claim_path),
     ];
     for (artifact, target, place) in plants {
@@ -128,7 +127,7 @@ fn what_was_planted_is_removed_without_being_followed() {
 }
 
 #[test]
-fn what_cannot_be_deleted_is_not_among_the_deleted() {
+fn a_file_that_cannot_be_deleted_is_not_reported_as_deleted() {
     let launcher = Launcher::start();
     let (folder, fine) = (ExecutionId::generate(), ExecutionId::generate());
     fs::create_dir(launcher.log(folder)).unwrap();
@@ -138,7 +137,7 @@ fn what_cannot_be_deleted_is_not_among_the_deleted() {
 }
 
 #[test]
-fn so_many_as_may_be_are_deleted_at_once_and_no_more() {
+fn no_more_than_the_maximum_is_deleted_at_once() {
     let launcher = Launcher::start();
     let ids: Vec<ExecutionId> = (0..=MAX_REMOVED_AT_ONCE)
         .map(|_| ExecutionId::generate())

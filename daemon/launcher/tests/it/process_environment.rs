@@ -1,4 +1,5 @@
-//! What a command finds around itself, however the launcher was started.
+//! The process environment of a command, which does not depend on how the launcher was started:
+//! descriptors, signals, priority, session, environment variables.
 
 use escher_launcher::ipc::wire::LaunchSpec;
 use escher_protocol::{Blob, Exit};
@@ -12,7 +13,7 @@ fn printed(launcher: &Launcher, spec: &LaunchSpec) -> String {
 }
 
 #[test]
-fn sixty_four_commands_at_once_have_three_descriptors_each() {
+fn each_of_sixty_four_commands_at_once_has_three_descriptors() {
     let launcher = Launcher::start();
     let shims = launcher.shims(64);
     let specs: Vec<_> = shims
@@ -24,13 +25,13 @@ fn sixty_four_commands_at_once_have_three_descriptors_each() {
     }
     for (shim, spec) in shims.iter().zip(&specs) {
         shim.finish();
-        // The fourth is ls's own, of the folder that it reads.
+        // The fourth is of the directory that ls reads.
         assert_eq!(Output::of(&launcher, spec.id).text(), "0\n1\n2\n3\n");
     }
 }
 
 #[test]
-fn nothing_of_the_launchers_signals_or_umask_is_inherited() {
+fn signal_dispositions_mask_and_umask_are_not_inherited() {
     let script =
         "umask 0; exec env --block-signal --ignore-signal=PIPE,HUP,USR1,CHLD \"$0\" \"$@\"";
     let launcher = Launcher::start_by(&["/bin/sh", "-c", script]);
@@ -47,13 +48,13 @@ fn nothing_of_the_launchers_signals_or_umask_is_inherited() {
             "Umask:\t0022\nSigPnd:\t{clean}\nSigBlk:\t{clean}\nSigIgn:\t{clean}\nSigCgt:\t{clean}\n"
         )
     );
-    // And it still hears what it has to.
+    // The launcher itself still handles SIGTERM.
     launcher.signal(libc::SIGTERM);
     assert!(launcher.receive().is_none());
 }
 
 #[test]
-fn priority_and_out_of_memory_score_are_set_back() {
+fn priority_and_out_of_memory_score_are_reset() {
     if !require_root("raising priority again") {
         return;
     }
@@ -90,7 +91,7 @@ fn a_command_leads_a_session_without_a_terminal() {
 }
 
 #[test]
-fn the_soft_limit_of_descriptors_is_that_which_select_can_bear() {
+fn the_soft_limit_of_descriptors_is_what_select_can_handle() {
     let script = "ulimit -Sn 2000; ulimit -Hn 4096; exec \"$0\" \"$@\"";
     let launcher = Launcher::start_by(&["/bin/sh", "-c", script]);
     let spec = shell("ulimit -Sn; ulimit -Hn");
@@ -98,7 +99,7 @@ fn the_soft_limit_of_descriptors_is_that_which_select_can_bear() {
 }
 
 #[test]
-fn the_environment_is_what_was_asked_for_and_nothing_else() {
+fn the_environment_is_exactly_the_requested_one() {
     let launcher = Launcher::start_by(&["env", "LAUNCHERS=canary", "NOTIFY_SOCKET=/canary"]);
     let environment = ["A=1", "EMPTY=", "B=x=y", "PATH=/usr/bin:/bin"];
     let spec = LaunchSpec {
@@ -109,7 +110,7 @@ fn the_environment_is_what_was_asked_for_and_nothing_else() {
 }
 
 #[test]
-fn arguments_environment_and_paths_need_not_be_text() {
+fn arguments_environment_and_paths_need_not_be_utf8() {
     let launcher = Launcher::start();
     let mut directory = Blob::from(launcher.path("").into_os_string()).into_vec();
     directory.extend_from_slice(b"dir\xff");

@@ -6,7 +6,7 @@ use escher_launcher::ipc::wire::{Assignment, EndCause, ExitReport, LaunchSpec};
 use escher_protocol::{Exit, Leftovers, OutputTotals};
 
 use crate::commands::{assignment, with_input};
-use crate::shim::somebody;
+use crate::shim::cancelling_user;
 use crate::{Launcher, Output, Shim, exec, shell};
 
 fn launch(shim: &Shim, spec: &LaunchSpec, limit: u64) {
@@ -18,7 +18,7 @@ fn launch(shim: &Shim, spec: &LaunchSpec, limit: u64) {
 
 fn start(shim: &Shim, spec: &LaunchSpec, limit: u64) {
     launch(shim, spec, limit);
-    shim.started();
+    shim.receive_started();
 }
 
 fn run(shim: &Shim, spec: &LaunchSpec, limit: u64) -> ExitReport {
@@ -26,7 +26,7 @@ fn run(shim: &Shim, spec: &LaunchSpec, limit: u64) -> ExitReport {
     shim.finish()
 }
 
-/// Whole logs, of so many bytes.
+/// The totals of a log without dropped bytes.
 fn totals(stdout: u64, stderr: u64) -> OutputTotals {
     OutputTotals {
         stdout_bytes: stdout,
@@ -36,10 +36,10 @@ fn totals(stdout: u64, stderr: u64) -> OutputTotals {
     }
 }
 
-/// The command ignores SIGTERM and exits at once: it ends by itself, whether the shim has seen the
-/// last bytes by then or not.
+/// The command ignores SIGTERM and exits at once: it ends by itself, whether the shim has read its
+/// last bytes before that or not.
 #[test]
-fn output_up_to_the_limit_is_allowed_and_one_byte_more_is_a_failure() {
+fn output_up_to_the_limit_is_allowed_and_one_byte_more_is_oversized() {
     const LIMIT: u64 = 1_000;
     let launcher = Launcher::start();
     let shim = launcher.shim();
@@ -62,7 +62,7 @@ fn output_up_to_the_limit_is_allowed_and_one_byte_more_is_a_failure() {
 }
 
 #[test]
-fn a_command_is_ended_by_the_first_byte_over_the_limit() {
+fn a_command_is_ended_at_the_first_byte_over_its_limit() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let text = "trap 'printf late; exit 7' TERM; printf 1234567890; read -r line; printf x; \
@@ -76,8 +76,8 @@ fn a_command_is_ended_by_the_first_byte_over_the_limit() {
         (report.exit, report.cause),
         (Exit::Code(7), EndCause::OversizedOutput)
     );
-    assert_eq!(report.ended_by_signal, Some(libc::SIGTERM));
-    // The log takes what comes until the end.
+    assert_eq!(report.ladder_signal, Some(libc::SIGTERM));
+    // Output until the end of the command is logged.
     assert_eq!(
         (report.output.stdout_bytes, report.output.dropped_bytes),
         (15, 0)
@@ -86,7 +86,7 @@ fn a_command_is_ended_by_the_first_byte_over_the_limit() {
 }
 
 #[test]
-fn who_ignores_that_it_wrote_too_much_is_killed_after_the_grace() {
+fn a_command_over_its_limit_that_ignores_sigterm_is_killed_after_the_grace_period() {
     let launcher = Launcher::start();
     let spec = LaunchSpec {
         kill_grace_ms: 100,
@@ -94,12 +94,12 @@ fn who_ignores_that_it_wrote_too_much_is_killed_after_the_grace() {
     };
     let report = run(&launcher.shim(), &spec, 10);
     assert_eq!(report.cause, EndCause::OversizedOutput);
-    assert_eq!(report.ended_by_signal, Some(libc::SIGKILL));
+    assert_eq!(report.ladder_signal, Some(libc::SIGKILL));
     assert_eq!(report.output, totals(11, 0));
 }
 
 #[test]
-fn what_a_main_process_has_left_behind_does_not_write_on() {
+fn the_limit_ends_processes_that_outlive_the_main_process() {
     let launcher = Launcher::start();
     // Its input ends with the main process.
     let text =
@@ -114,7 +114,7 @@ fn what_a_main_process_has_left_behind_does_not_write_on() {
 }
 
 #[test]
-fn streams_are_counted_apart() {
+fn the_limit_applies_to_each_stream_by_itself() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     for (text, cause) in [
@@ -129,7 +129,7 @@ fn streams_are_counted_apart() {
 }
 
 #[test]
-fn a_limit_of_nothing_is_one() {
+fn a_limit_of_zero_allows_no_output() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     assert_eq!(run(&shim, &exec(["true"]), 0).cause, EndCause::Itself);
@@ -138,7 +138,7 @@ fn a_limit_of_nothing_is_one() {
 }
 
 #[test]
-fn a_limit_is_that_of_one_command_however_its_assignment_comes() {
+fn a_limit_applies_to_one_command_also_if_assigned_in_memory() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     // Through memory.
@@ -153,7 +153,7 @@ fn a_limit_is_that_of_one_command_however_its_assignment_comes() {
 }
 
 #[test]
-fn an_end_that_was_asked_for_before_stays_the_cause_of_one_that_writes_too_much() {
+fn an_earlier_cancel_stays_the_cause_of_a_command_over_its_limit() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let text =
@@ -162,13 +162,13 @@ fn an_end_that_was_asked_for_before_stays_the_cause_of_one_that_writes_too_much(
     shim.log_longer_than(0);
     shim.cancel(false);
     let report = shim.finish();
-    let cause = EndCause::Cancelled(somebody());
+    let cause = EndCause::Cancelled(cancelling_user());
     assert_eq!((report.exit, report.cause), (Exit::Code(7), cause));
     assert_eq!(report.output.stdout_bytes, 11);
 }
 
 #[test]
-fn a_program_that_is_not_there_is_no_case_of_too_much_output() {
+fn a_missing_program_is_not_oversized_output() {
     let launcher = Launcher::start();
     let report = run(&launcher.shim(), &exec(["/nonexistent"]), 0);
     assert_eq!(report.cause, EndCause::Itself);
@@ -176,39 +176,39 @@ fn a_program_that_is_not_there_is_no_case_of_too_much_output() {
 }
 
 #[test]
-fn a_limit_holds_without_escherd() {
+fn the_limit_is_enforced_without_escherd() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = shell("printf 12345678901; exec sleep 1000");
     launch(&shim, &spec, 10);
-    shim.gone();
+    shim.wait_for_end();
     let record = launcher.exit_record(spec.id);
     assert_eq!(record.cause, EndCause::OversizedOutput);
-    assert_eq!(record.ended_by_signal, Some(libc::SIGTERM));
+    assert_eq!(record.ladder_signal, Some(libc::SIGTERM));
 }
 
 #[test]
-fn an_end_for_too_much_output_is_told_to_the_next_escherd() {
+fn oversized_output_stays_the_cause_across_an_adoption() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = shell("trap '' TERM; printf 12345678901; exec sleep 1000");
     start(&shim, &spec, 10);
     shim.log_longer_than(10);
-    let orphan = shim.leave_alone();
+    let orphan = shim.disconnect();
     let shim = launcher.adopt(&orphan, spec.id);
-    assert_eq!(shim.adoptable().ending, Some(EndCause::OversizedOutput));
+    shim.receive_state();
     shim.cancel(true);
     assert_eq!(shim.finish().cause, EndCause::OversizedOutput);
 }
 
 #[test]
-fn a_hundred_megabytes_over_the_limit_cost_no_memory() {
+fn a_hundred_megabytes_over_the_limit_take_no_memory() {
     const MIB: u64 = 1024 * 1024;
     let launcher = Launcher::start();
     let shim = launcher.shim();
     shim.run(&shell("head -c 1000000 /dev/zero"));
     let before = peak_memory_bytes(shim.pid());
-    // SIGTERM does not end it, and its grace is long.
+    // It ignores SIGTERM, and its grace period is long.
     let spec = shell("trap '' TERM; head -c 100000000 /dev/zero; exit 5");
     let report = run(&shim, &spec, 10 * MIB);
     assert_eq!(

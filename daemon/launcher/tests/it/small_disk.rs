@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use crate::Launcher;
 
-/// A launcher whose directory `option` (`--log-dir` or its like) is a file system of so many KiB
-/// that nobody else sees; it goes away with the last of its processes. With the path at which the
-/// test sees it.
+/// Starts a launcher whose directory `option` (such as `--log-dir`) is a file system of `kib` KiB
+/// in a mount namespace of its own, which ends with the last of its processes. Returns the path by
+/// which the test sees it.
 pub(crate) fn with_a_small_disk(option: &str, kib: usize) -> (Launcher, PathBuf) {
     let script = format!(
         r#"for part; do shift; set -- "$@" "$part"; [ "$last" = {option} ] && place=$part; last=$part; done

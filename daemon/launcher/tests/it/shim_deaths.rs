@@ -1,4 +1,4 @@
-//! Shims that are killed, and what becomes of their commands.
+//! Shims that are killed, and the processes of their commands.
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -10,7 +10,7 @@ use crate::commands::{identity, with_input};
 use crate::{Fifo, Launcher, OTHER_USER, Output, Shim, exec, raw, require_root, shell};
 use escher_testkit::wait::readable;
 
-/// Starts a command that prints process ids, one a line, so many.
+/// Starts a command that prints `count` process ids, one a line, and returns their pidfds.
 fn processes(launcher: &Launcher, shim: &Shim, spec: &LaunchSpec, count: usize) -> Vec<OwnedFd> {
     shim.start(spec);
     let mut seen = 0;
@@ -24,7 +24,8 @@ fn processes(launcher: &Launcher, shim: &Shim, spec: &LaunchSpec, count: usize) 
     }
 }
 
-/// One in the group, one in a session of its own, and one whose parent is gone; all ignore SIGTERM.
+/// The main process, a child in its group, one in a session of its own, and one whose parent has
+/// ended; all ignore SIGTERM.
 const TREE: &str = "trap '' TERM; echo $$
     sleep 1000 & echo $!
     setsid sh -c 'echo $$; setsid -f sh -c \"echo \\$\\$; exec sleep 1001\"; exec sleep 1002' &
@@ -38,8 +39,11 @@ fn the_whole_tree_of_a_killed_shim_is_killed_and_nothing_else() {
     other.start(&unharmed);
     let tree = processes(&launcher, &victim, &shell(TREE), 4);
     victim.kill();
-    assert_eq!(launcher.shim_died(), (victim.pid(), Leftovers::Killed));
-    // The report came after the last process had ended.
+    assert_eq!(
+        launcher.receive_shim_death(),
+        (victim.pid(), Leftovers::Killed)
+    );
+    // The death was reported after the last process had ended.
     assert_eq!(launcher.children(), HashSet::from([other.pid()]));
     for process in &tree {
         assert!(readable(process));
@@ -50,11 +54,10 @@ fn the_whole_tree_of_a_killed_shim_is_killed_and_nothing_else() {
 }
 
 #[test]
-fn a_tree_that_grows_is_ended() {
+fn a_process_tree_that_keeps_forking_is_killed() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    // It goes on forking, in sessions of their own, twice, until it is killed: but not without
-    // bounds.
+    // It forks into new sessions until it is killed, but not without bounds.
     let spec = shell(
         "grow() { for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
             setsid -f sh -c 'setsid -f sleep 1000; setsid -f sleep 1000'; done; }
@@ -63,28 +66,31 @@ fn a_tree_that_grows_is_ended() {
     shim.start(&spec);
     shim.log_longer_than(0);
     shim.kill();
-    assert_eq!(launcher.shim_died(), (shim.pid(), Leftovers::Killed));
+    assert_eq!(
+        launcher.receive_shim_death(),
+        (shim.pid(), Leftovers::Killed)
+    );
     assert!(launcher.children().is_empty());
 }
 
 #[test]
-fn shims_without_a_command_die_alone() {
+fn the_death_of_a_shim_without_a_command_is_reported_without_leftovers() {
     let launcher = Launcher::start();
     let (fresh, used) = (launcher.shim(), launcher.shim());
     used.run(&exec(["true"]));
     for shim in [&fresh, &used] {
         shim.kill();
-        assert_eq!(launcher.shim_died(), (shim.pid(), Leftovers::None));
+        assert_eq!(launcher.receive_shim_death(), (shim.pid(), Leftovers::None));
     }
-    // Nor is anything said of those that end as they should.
-    launcher.shim().gone();
+    // A shim that ends by itself is not reported.
+    launcher.shim().wait_for_end();
     let last = launcher.shim();
     last.kill();
-    assert_eq!(launcher.shim_died().0, last.pid());
+    assert_eq!(launcher.receive_shim_death().0, last.pid());
 }
 
 #[test]
-fn many_shims_may_die_at_once() {
+fn the_trees_of_many_shims_that_die_at_once_are_killed() {
     let launcher = Launcher::start();
     let shims = launcher.shims(8);
     for shim in &shims {
@@ -96,7 +102,7 @@ fn many_shims_may_die_at_once() {
     let died: HashSet<u32> = shims
         .iter()
         .map(|_| {
-            let (pid, leftovers) = launcher.shim_died();
+            let (pid, leftovers) = launcher.receive_shim_death();
             assert_eq!(leftovers, Leftovers::Killed);
             pid
         })
@@ -106,20 +112,20 @@ fn many_shims_may_die_at_once() {
 }
 
 #[test]
-fn a_tree_is_ended_even_if_escherd_dies_with_the_shim() {
+fn a_tree_is_killed_even_if_escherd_dies_with_the_shim() {
     let mut launcher = Launcher::start();
     let shim = launcher.shim();
     let tree = processes(&launcher, &shim, &shell(TREE), 4);
     shim.kill();
     launcher.close_control();
-    assert!(launcher.ended().success());
+    assert!(launcher.wait_for_end().success());
     for process in &tree {
         assert!(readable(process));
     }
 }
 
 #[test]
-fn a_shim_that_is_killed_when_the_launcher_is_gone_takes_its_main_process_with_it() {
+fn the_main_process_dies_with_its_shim_without_a_launcher() {
     let users = if require_root("commands of another user whose shim is killed") {
         vec![None, identity(OTHER_USER, OTHER_USER, &[])]
     } else {
@@ -134,14 +140,14 @@ fn a_shim_that_is_killed_when_the_launcher_is_gone_takes_its_main_process_with_i
         };
         let main = processes(&launcher, &shim, &spec, 1);
         launcher.signal(libc::SIGKILL);
-        launcher.ended();
+        launcher.wait_for_end();
         shim.kill();
         assert!(readable(&main[0]));
     }
 }
 
 #[test]
-fn a_main_process_does_not_die_with_what_another_shim_had() {
+fn a_main_process_does_not_die_with_another_shim() {
     let launcher = Launcher::start();
     let (one, other) = (launcher.shim(), launcher.shim());
     let fifo = Fifo::create(launcher.path("fifo"));
@@ -149,7 +155,10 @@ fn a_main_process_does_not_die_with_what_another_shim_had() {
     one.start(&spec);
     other.start(&exec(["sleep", "1000"]));
     other.kill();
-    assert_eq!(launcher.shim_died(), (other.pid(), Leftovers::Killed));
+    assert_eq!(
+        launcher.receive_shim_death(),
+        (other.pid(), Leftovers::Killed)
+    );
     fifo.write_line("go");
     assert_eq!(one.finish().exit, Exit::Code(2));
 }

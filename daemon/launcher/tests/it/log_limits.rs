@@ -1,4 +1,4 @@
-//! Logs with limits, and what becomes of commands that reach them.
+//! Limits of logs, and commands that reach them.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use escher_launcher::ipc::wire::{
 use escher_protocol::{Exit, OutputTotals};
 
 use crate::commands::{assignment, with_input};
-use crate::disk::with_a_small_disk;
+use crate::small_disk::with_a_small_disk;
 use crate::{Launcher, Output, Shim, require_root, shell};
 use escher_testkit::fill_disk;
 
@@ -43,7 +43,7 @@ fn totals(stdout: u64, stderr: u64, log: u64) -> OutputTotals {
 }
 
 #[test]
-fn a_log_that_is_exactly_full_is_whole() {
+fn a_log_of_exactly_the_limit_drops_nothing() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     for when_full in [WhenLogFull::Drain, WhenLogFull::Kill] {
@@ -56,7 +56,7 @@ fn a_log_that_is_exactly_full_is_whole() {
 }
 
 #[test]
-fn one_byte_more_is_dropped_and_counted() {
+fn one_byte_over_the_limit_is_dropped_and_counted() {
     let launcher = Launcher::start();
     let spec = shell("printf 12345678901; exit 3");
     let report = run(&launcher.shim(), &spec, at_most(10, WhenLogFull::Drain));
@@ -69,7 +69,7 @@ fn one_byte_more_is_dropped_and_counted() {
 }
 
 #[test]
-fn a_full_log_is_no_end_for_a_command_that_is_drained() {
+fn a_full_log_does_not_end_a_command_whose_output_is_drained() {
     let launcher = Launcher::start();
     let spec = shell("seq 1 100000; seq 1 1000 >&2; exit 3");
     let limits = at_most(100_000, WhenLogFull::Drain);
@@ -83,14 +83,14 @@ fn a_full_log_is_no_end_for_a_command_that_is_drained() {
 }
 
 #[test]
-fn a_command_is_ended_by_the_first_byte_that_its_log_does_not_take() {
+fn a_command_is_ended_at_its_first_dropped_byte() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let text = "trap 'printf late; exit 7' TERM; printf 1234567890; read -r line; printf x; \
         while :; do sleep 0.1; done";
     let spec = with_input(text);
     shim.assign(&limited(&spec, at_most(10, WhenLogFull::Kill)));
-    shim.started();
+    shim.receive_started();
     assert_eq!(shim.log_longer_than(9), 10);
     shim.input("go\n", true);
     let report = shim.finish();
@@ -98,8 +98,8 @@ fn a_command_is_ended_by_the_first_byte_that_its_log_does_not_take() {
         (report.exit, report.cause),
         (Exit::Code(7), EndCause::LogFull)
     );
-    assert_eq!(report.ended_by_signal, Some(libc::SIGTERM));
-    // On stderr the shell may tell of the sleep that was ended, too.
+    assert_eq!(report.ladder_signal, Some(libc::SIGTERM));
+    // On stderr the shell may report that the sleep was terminated.
     assert_eq!(report.output.stdout_bytes, 15);
     assert_eq!(report.output.log_bytes, 10);
     assert_eq!(report.output.dropped_bytes, 5 + report.output.stderr_bytes);
@@ -107,7 +107,7 @@ fn a_command_is_ended_by_the_first_byte_that_its_log_does_not_take() {
 }
 
 #[test]
-fn who_ignores_that_its_log_is_full_is_killed_after_the_grace() {
+fn a_command_with_a_full_log_that_ignores_sigterm_is_killed_after_the_grace_period() {
     let launcher = Launcher::start();
     let spec = LaunchSpec {
         kill_grace_ms: 100,
@@ -116,24 +116,24 @@ fn who_ignores_that_its_log_is_full_is_killed_after_the_grace() {
     let limits = at_most(1_000_000, WhenLogFull::Kill);
     let report = run(&launcher.shim(), &spec, limits);
     assert_eq!(report.cause, EndCause::LogFull);
-    assert_eq!(report.ended_by_signal, Some(libc::SIGKILL));
+    assert_eq!(report.ladder_signal, Some(libc::SIGKILL));
     assert_eq!(report.output.log_bytes, 1_000_000);
     assert_eq!(Output::of(&launcher, spec.id).log, b"y\n".repeat(500_000));
 }
 
 #[test]
-fn an_end_that_was_asked_for_before_stays_the_cause() {
+fn an_earlier_cancel_stays_the_cause_when_the_log_is_full() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let text =
         "trap 'printf 12345678901; exit 7' TERM; printf ready >&2; while :; do sleep 0.1; done";
     let spec = shell(text);
     shim.assign(&limited(&spec, at_most(5, WhenLogFull::Kill)));
-    shim.started();
+    shim.receive_started();
     shim.log_longer_than(0);
     shim.cancel(false);
     let report = shim.finish();
-    let cause = EndCause::Cancelled(crate::shim::somebody());
+    let cause = EndCause::Cancelled(crate::shim::cancelling_user());
     assert_eq!((report.exit, report.cause), (Exit::Code(7), cause));
     assert!(report.output.dropped_bytes >= 11);
 }
@@ -143,7 +143,7 @@ fn log_of(logs: &Path, spec: &LaunchSpec) -> Vec<u8> {
 }
 
 #[test]
-fn space_that_is_to_stay_free_stays_free() {
+fn the_log_leaves_the_reserved_disk_space_free() {
     if !require_root("a disk that is nearly full") {
         return;
     }
@@ -154,7 +154,7 @@ fn space_that_is_to_stay_free_stays_free() {
         when_full,
         ..LogLimits::default()
     };
-    // What the first leaves free is what has to be: there is no room for the second.
+    // The first command leaves only the reserved space free, so nothing of the second is logged.
     let spec = shell("head -c 20000000 /dev/zero; exit 3");
     let report = run(&shim, &spec, limits(WhenLogFull::Drain));
     assert_eq!(report.exit, Exit::Code(3));
@@ -170,14 +170,14 @@ fn space_that_is_to_stay_free_stays_free() {
     assert_eq!(report.output.log_bytes, 0);
     assert!(!logs.join(format!("{}.log", spec.id)).exists());
 
-    // Without the limit there is room.
+    // Without the limit there is space.
     let spec = shell("echo room");
     let report = run(&shim, &spec, LogLimits::default());
     assert_eq!(report.output, totals(5, 0, 5));
 }
 
 #[test]
-fn a_command_is_ended_when_the_disk_is_full_if_that_is_asked_for() {
+fn a_full_disk_ends_a_command_if_its_limits_say_so() {
     if !require_root("a full disk that ends commands") {
         return;
     }

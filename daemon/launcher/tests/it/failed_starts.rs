@@ -21,11 +21,11 @@ fn refused(launcher: &Launcher, spec: LaunchSpec, stage: StartStage, errno: i32)
     assert_eq!(report.exit, Exit::NotStarted { stage, errno }, "{what}");
     assert_eq!(report.cause, EndCause::Itself);
     assert_eq!(report.output, OutputTotals::default());
-    // The shim is as good as before.
+    // The shim can run the next command.
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
 }
 
-/// By another process: see [`install`].
+/// Writes a script, by another process: see [`install`].
 fn write_script(path: &Path, text: &str) {
     let mut install = Command::new("install")
         .args(["-m", "755", "/dev/stdin"])
@@ -40,7 +40,7 @@ fn write_script(path: &Path, text: &str) {
 }
 
 #[test]
-fn what_cannot_be_prepared() {
+fn an_unusable_command_line_or_environment_fails_to_prepare() {
     let launcher = Launcher::start();
     let none: [&str; 0] = [];
     refused(&launcher, exec(none), StartStage::Prepare, libc::ENOENT);
@@ -53,7 +53,7 @@ fn what_cannot_be_prepared() {
 }
 
 #[test]
-fn a_working_directory_that_is_none() {
+fn an_unusable_working_directory_fails_or_falls_back_to_the_root() {
     let launcher = Launcher::start();
     let stage = StartStage::WorkingDirectory;
     for (directory, errno) in [("/nonexistent", libc::ENOENT), ("/dev/null", libc::ENOTDIR)] {
@@ -72,7 +72,7 @@ fn a_working_directory_that_is_none() {
 }
 
 #[test]
-fn a_program_that_is_none() {
+fn an_unusable_program_fails_with_its_errno() {
     let launcher = Launcher::start();
     let stage = StartStage::Exec;
     let path = |name| launcher.path(name).into_os_string();
@@ -117,7 +117,7 @@ fn an_argument_at_the_kernels_limit_passes_and_one_more_byte_does_not() {
 }
 
 #[test]
-fn programs_are_looked_for_in_the_commands_own_path() {
+fn programs_are_searched_in_the_commands_own_path() {
     let launcher = Launcher::start();
     let folder = |name| {
         fs::create_dir(launcher.path(name)).unwrap();
@@ -139,7 +139,7 @@ fn programs_are_looked_for_in_the_commands_own_path() {
 }
 
 #[test]
-fn exit_126_and_127_of_a_command_are_its_own() {
+fn exit_126_and_127_are_statuses_of_the_command_itself() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     for code in [126, 127] {
@@ -149,7 +149,7 @@ fn exit_126_and_127_of_a_command_are_its_own() {
 }
 
 #[test]
-fn without_privileges_no_command_becomes_anybody() {
+fn without_privileges_no_command_changes_its_user() {
     let launcher = Launcher::start_without_privileges();
     let anybody = LaunchSpec {
         identity: identity(OTHER_USER + 1, OTHER_USER + 1, &[]),
@@ -175,7 +175,7 @@ fn without_privileges_no_command_becomes_anybody() {
 }
 
 #[test]
-fn an_id_that_is_none_is_noticed_after_the_switch() {
+fn an_invalid_id_is_noticed_after_the_change_of_user() {
     if !require_root("ids that the kernel takes for `leave it as it is`") {
         return;
     }
@@ -196,7 +196,7 @@ fn an_id_that_is_none_is_noticed_after_the_switch() {
 }
 
 #[test]
-fn directory_and_program_are_reached_with_the_users_own_authority() {
+fn working_directory_and_program_are_accessed_as_the_user() {
     if !require_root("folders of somebody else") {
         return;
     }

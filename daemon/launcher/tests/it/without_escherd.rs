@@ -1,4 +1,4 @@
-//! Shims without escherd, without the launcher, without both.
+//! Shims without escherd, without the launcher, and without both.
 
 use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::wire::{EndCause, FIRST_ATTEMPT, LaunchSpec, ToShim};
@@ -8,12 +8,12 @@ use crate::commands::shell_with;
 use crate::{Fifo, Launcher, Output, exec, shell};
 
 #[test]
-fn escherd_gone_before_the_start_finds_an_exit_record() {
+fn losing_escherd_before_the_start_leaves_an_exit_record() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = shell("echo alone; exit 7");
     shim.launch(&spec);
-    shim.gone();
+    shim.wait_for_end();
     let record = launcher.exit_record(spec.id);
     assert_eq!((record.id, record.exit), (spec.id, Exit::Code(7)));
     assert_eq!(record.output.stdout_bytes, 6);
@@ -26,7 +26,7 @@ fn escherd_gone_before_the_start_finds_an_exit_record() {
 }
 
 #[test]
-fn escherd_gone_while_a_command_runs_finds_an_exit_record() {
+fn losing_escherd_while_a_command_runs_leaves_an_exit_record() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let fifo = Fifo::create(launcher.path("fifo"));
@@ -34,10 +34,10 @@ fn escherd_gone_while_a_command_runs_finds_an_exit_record() {
     let spec = shell_with(text, fifo.path());
     shim.start(&spec);
     shim.log_longer_than(0);
-    let orphan = shim.leave_alone();
+    let orphan = shim.disconnect();
     assert!(launcher.exit_records().is_empty());
     fifo.write_line("go");
-    orphan.gone();
+    orphan.wait_for_end();
     assert_eq!(launcher.exit_record(spec.id).exit, Exit::Code(9));
     let output = Output::of(&launcher, spec.id);
     assert_eq!(output.stdout(), b"before\nafter\n");
@@ -45,7 +45,7 @@ fn escherd_gone_while_a_command_runs_finds_an_exit_record() {
 }
 
 #[test]
-fn escherd_gone_before_it_said_recorded_finds_an_exit_record() {
+fn losing_escherd_before_it_recorded_the_report_leaves_an_exit_record() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = exec(["true"]);
@@ -53,22 +53,22 @@ fn escherd_gone_before_it_said_recorded_finds_an_exit_record() {
     let Some(escher_launcher::ipc::wire::FromShim::Exited(report)) = shim.receive() else {
         panic!("not ended");
     };
-    shim.gone();
+    shim.wait_for_end();
     assert_eq!(launcher.exit_record(spec.id), *report);
 }
 
 #[test]
-fn what_escherd_has_recorded_leaves_no_exit_record() {
+fn a_recorded_report_leaves_no_exit_record() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     shim.run(&exec(["true"]));
     shim.run(&shell("exit 1"));
-    shim.gone();
+    shim.wait_for_end();
     assert!(launcher.exit_records().is_empty());
 }
 
 #[test]
-fn a_timeout_holds_without_escherd() {
+fn a_timeout_is_enforced_without_escherd() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = LaunchSpec {
@@ -76,25 +76,25 @@ fn a_timeout_holds_without_escherd() {
         ..exec(["sleep", "1000"])
     };
     shim.launch(&spec);
-    shim.gone();
+    shim.wait_for_end();
     let record = launcher.exit_record(spec.id);
     assert_eq!(record.cause, EndCause::TimedOut);
-    assert_eq!(record.ended_by_signal, Some(libc::SIGTERM));
+    assert_eq!(record.ladder_signal, Some(libc::SIGTERM));
 }
 
 #[test]
-fn a_command_that_could_not_start_leaves_an_exit_record_too() {
+fn a_command_that_could_not_be_started_leaves_an_exit_record() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = exec(["/nonexistent"]);
     shim.launch(&spec);
-    shim.gone();
+    shim.wait_for_end();
     let exit = launcher.exit_record(spec.id).exit;
     assert!(matches!(exit, Exit::NotStarted { .. }), "{exit:?}");
 }
 
 #[test]
-fn the_launchers_death_harms_no_shim_and_shows_at_once() {
+fn the_launchers_death_harms_no_shim_and_closes_its_socket_at_once() {
     let mut launcher = Launcher::start();
     let (running, idle) = (launcher.shim(), launcher.shim());
     let spec = LaunchSpec {
@@ -105,7 +105,7 @@ fn the_launchers_death_harms_no_shim_and_shows_at_once() {
     launcher.signal(libc::SIGKILL);
     // No shim holds the launcher's end of the control socket.
     assert!(launcher.receive().is_none());
-    launcher.ended();
+    launcher.wait_for_end();
     let other = shell("echo idle no more");
     assert_eq!(idle.run(&other).exit, Exit::Code(0));
     assert_eq!(Output::of(&launcher, other.id).text(), "idle no more\n");
@@ -116,31 +116,31 @@ fn the_launchers_death_harms_no_shim_and_shows_at_once() {
 }
 
 #[test]
-fn without_launcher_and_escherd_a_command_still_ends_well() {
+fn a_command_ends_normally_without_launcher_and_escherd() {
     let mut launcher = Launcher::start();
     let shim = launcher.shim();
     let fifo = Fifo::create(launcher.path("fifo"));
     let spec = shell_with("read line < \"$0\"; exit 3", fifo.path());
     shim.start(&spec);
     launcher.signal(libc::SIGKILL);
-    launcher.ended();
-    let orphan = shim.leave_alone();
+    launcher.wait_for_end();
+    let orphan = shim.disconnect();
     fifo.write_line("go");
-    orphan.gone();
+    orphan.wait_for_end();
     assert_eq!(launcher.exit_record(spec.id).exit, Exit::Code(3));
 }
 
 #[test]
-fn the_launcher_ends_with_its_control_socket_and_shims_live_on() {
+fn the_launcher_ends_when_its_control_socket_is_closed_and_shims_live_on() {
     let mut launcher = Launcher::start();
     let shim = launcher.shim();
     launcher.close_control();
-    assert!(launcher.ended().success());
+    assert!(launcher.wait_for_end().success());
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
 }
 
 #[test]
-fn sigterm_to_the_launcher_is_the_ladder_for_all() {
+fn sigterm_to_the_launcher_begins_the_kill_ladder_of_every_command() {
     let mut launcher = Launcher::start();
     let (polite, stubborn, idle) = (launcher.shim(), launcher.shim(), launcher.shim());
     let bye = shell("trap 'exit 4' TERM; echo ready; while :; do sleep 0.1; done");
@@ -159,14 +159,14 @@ fn sigterm_to_the_launcher_is_the_ladder_for_all() {
     assert_eq!((report.exit, report.cause), (Exit::Code(4), host.clone()));
     let report = stubborn.finish();
     assert_eq!(report.cause, host);
-    assert_eq!(report.ended_by_signal, Some(libc::SIGKILL));
-    // escherd has the results and still holds the sockets: the shims go all the same.
+    assert_eq!(report.ladder_signal, Some(libc::SIGKILL));
+    // escherd has the reports and keeps the sockets open: the shims end nevertheless.
     assert_eq!((polite.receive(), stubborn.receive()), (None, None));
-    assert!(launcher.ended().success());
+    assert!(launcher.wait_for_end().success());
 }
 
 #[test]
-fn sigterm_to_the_launcher_while_a_result_waits_for_escherd_leaves_an_exit_record() {
+fn sigterm_to_the_launcher_while_a_report_waits_for_escherd_leaves_an_exit_record() {
     let mut launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = exec(["true"]);
@@ -176,35 +176,35 @@ fn sigterm_to_the_launcher_while_a_result_waits_for_escherd_leaves_an_exit_recor
         Some(escher_launcher::ipc::wire::FromShim::Exited(_))
     ));
     launcher.signal(libc::SIGTERM);
-    assert!(launcher.ended().success());
+    assert!(launcher.wait_for_end().success());
     assert_eq!(launcher.exit_record(spec.id).exit, Exit::Code(0));
 }
 
 #[test]
-fn sigterm_while_escherd_is_gone_ends_commands_and_keeps_their_results() {
+fn sigterm_without_an_escherd_ends_commands_and_leaves_exit_records() {
     let mut launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = exec(["sleep", "1000"]);
     shim.start(&spec);
-    let orphan = shim.leave_alone();
+    let orphan = shim.disconnect();
     launcher.signal(libc::SIGTERM);
-    orphan.gone();
-    assert!(launcher.ended().success());
+    orphan.wait_for_end();
+    assert!(launcher.wait_for_end().success());
     let cause = launcher.exit_record(spec.id).cause;
     assert_eq!(cause, EndCause::Cancelled(Canceller::Host));
 }
 
 #[test]
-fn orders_that_escherd_sent_before_it_died_are_carried_out() {
+fn messages_that_escherd_sent_before_it_died_are_handled() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = exec(["sleep", "1000"]);
     shim.start(&spec);
     let by = Canceller::Host;
     shim.send(&ToShim::Cancel { by, kill: true });
-    shim.gone();
+    shim.wait_for_end();
     assert_eq!(
-        launcher.exit_record(spec.id).ended_by_signal,
+        launcher.exit_record(spec.id).ladder_signal,
         Some(libc::SIGKILL)
     );
 }

@@ -1,7 +1,7 @@
-//! A user who wants to reach the shim through its own commands.
+//! Users who attack a shim through their own commands.
 //!
 //! From clone(2) to execve(2) a child runs in its shim's memory, for the last steps as the user.
-//! Who could write that memory then, or trace the child, would be root.
+//! A user who could write to that memory, or trace the child, would be root.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
@@ -20,7 +20,7 @@ use crate::launcher::{PROGRAM, install};
 use crate::{Launcher, OTHER_USER, exec, raw, require_root};
 use escher_testkit::wait::DEADLINE;
 
-/// How often the child has to be caught before its program.
+/// How often the child has to be stopped before it executes its program.
 const CATCHES: usize = 5;
 
 /// Runs `work` on a thread that is [`OTHER_USER`].
@@ -34,7 +34,7 @@ pub(crate) fn as_other_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// What this thread can do to a process.
+/// Returns what this thread can do to a process.
 fn attack(pid: u32) -> Vec<&'static str> {
     let memory = format!("/proc/{pid}/mem");
     let mut won = Vec::new();
@@ -57,7 +57,7 @@ fn users_may_trace() -> bool {
 }
 
 #[test]
-fn a_shim_without_privileges_is_closed_to_its_own_user() {
+fn users_can_neither_trace_nor_read_their_own_shim() {
     let launcher = Launcher::start_without_privileges();
     let shim = launcher.shim();
     let pid = shim.start(&exec(["sleep", "1000"]));
@@ -69,14 +69,14 @@ fn a_shim_without_privileges_is_closed_to_its_own_user() {
     shim.cancel(true);
     shim.finish();
     assert!(on_shim.is_empty(), "a user can {on_shim:?}");
-    // That it could if it were allowed to shows on the command, which is the user's.
+    // The same attacks succeed on the command, which is the user's.
     if users_may_trace() {
         assert_eq!(on_command.len(), 3, "only {on_command:?}");
     }
 }
 
 #[test]
-fn a_shim_of_root_is_closed_to_users() {
+fn users_can_neither_trace_nor_signal_a_shim_of_root() {
     if !require_root("attacks on a shim of root") {
         return;
     }
@@ -149,17 +149,18 @@ fn a_user_who_stops_its_command_before_its_program_cannot_reach_the_shim() {
         attacker.join().unwrap()
     });
     assert!(won.is_empty(), "a user can {won:?}");
-    assert_eq!(caught, CATCHES, "the attack never met the moment");
+    assert_eq!(caught, CATCHES, "the child was stopped too rarely");
 }
 
-/// The shim's children. Here being fast is the point, so this looks again and again.
+/// Returns the children of a shim. The attacker must be fast, so it calls this in a loop.
 fn children_of(pid: u32) -> Vec<u32> {
     let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     list.split_whitespace().flat_map(str::parse).collect()
 }
 
-/// Waits until a process to which SIGSTOP was sent has stopped (or gone), which no descriptor tells
-/// but to its parent, and looks what it runs, which only root may.
+/// Waits until a process to which SIGSTOP was sent has stopped or ended, and returns whether it
+/// still runs the launcher's program. Only its parent is notified of a stop, and only root may see
+/// the program.
 fn is_stopped_before_its_program(pid: u32) -> bool {
     loop {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

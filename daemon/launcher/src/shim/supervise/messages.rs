@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use super::Supervisor;
 use crate::ipc::wire::{EndCause, FromShim, ShimPhase, ShimState, ToShim, WIRE_VERSION};
-use crate::shim::report::requested_cause;
 use crate::shim::spawn::SetupResult;
 use crate::shim::stdin::WriteProgress;
 
@@ -37,7 +36,6 @@ impl Supervisor<'_> {
             attempt: self.assignment.spec.attempt,
             submission_backup: self.assignment.submission_backup.clone(),
             phase,
-            ending: requested_cause(self.ladder.cause()),
             log_bytes: self.log.totals().log_bytes,
             input: self.stdin.state(),
         }

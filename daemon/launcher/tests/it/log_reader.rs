@@ -37,8 +37,8 @@ impl Output {
             .chunks_exact(16)
             .map(|record| (number(&record[..8]), number(&record[8..])))
             .collect();
-        let place = |record: &(u64, u64)| usize::try_from(record.1 & !(0xff << 56)).unwrap();
-        let ends = records.iter().skip(1).map(place).chain([log.len()]);
+        let offset = |record: &(u64, u64)| usize::try_from(record.1 & !(0xff << 56)).unwrap();
+        let ends = records.iter().skip(1).map(offset).chain([log.len()]);
         let pieces = records.iter().zip(ends).map(|(record, end)| Piece {
             stderr: match record.1 >> 56 {
                 0 => false,
@@ -46,7 +46,7 @@ impl Output {
                 kind => panic!("a record of kind {kind}"),
             },
             time_us: record.0,
-            bytes: log[place(record)..end].to_vec(),
+            bytes: log[offset(record)..end].to_vec(),
         });
         Output {
             start_us: number(&index[8..16]).cast_signed(),
@@ -64,13 +64,13 @@ impl Output {
         self.stream(true)
     }
 
-    /// All of it as text.
+    /// The whole log as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.log.clone()).unwrap()
     }
 
     fn stream(&self, stderr: bool) -> Vec<u8> {
-        let mine = self.pieces.iter().filter(|piece| piece.stderr == stderr);
-        mine.flat_map(|piece| &piece.bytes).copied().collect()
+        let pieces = self.pieces.iter().filter(|piece| piece.stderr == stderr);
+        pieces.flat_map(|piece| &piece.bytes).copied().collect()
     }
 }

@@ -1,9 +1,9 @@
-//! What is said, and in which order.
+//! The messages of launcher and shims, and their order.
 
 use std::os::unix::fs::PermissionsExt;
 
 use escher_launcher::ipc::wire::{
-    Abilities, Assignment, EndCause, FIRST_ATTEMPT, FromShim, Hello, LauncherReply,
+    Abilities, Assignment, EndCause, FIRST_ATTEMPT, FromShim, LauncherHello, LauncherReply,
     LauncherRequest, MAX_PACKET_BYTES, ToShim, WIRE_VERSION,
 };
 use escher_protocol::{Exit, Leftovers, OutputTotals, Part, Parts, Timestamp};
@@ -17,7 +17,7 @@ use crate::{Launcher, Output, exec, shell};
 #[test]
 fn the_launcher_says_hello() {
     let launcher = Launcher::start();
-    let expected = Hello {
+    let expected = LauncherHello {
         version: WIRE_VERSION,
         pid: launcher.pid(),
         uid: geteuid().as_raw(),
@@ -32,7 +32,7 @@ fn the_launcher_says_hello() {
 }
 
 #[test]
-fn a_launch_is_answered_by_start_and_end() {
+fn a_launch_is_answered_by_started_and_exited() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let before = Timestamp::now();
@@ -50,7 +50,7 @@ fn a_launch_is_answered_by_start_and_end() {
     assert_eq!(Output::of(&launcher, spec.id).text(), text);
     assert_eq!((report.id, report.exit), (spec.id, Exit::Code(3)));
     assert_eq!(report.cause, EndCause::Itself);
-    assert_eq!(report.ended_by_signal, None);
+    assert_eq!(report.ladder_signal, None);
     assert_eq!(report.leftovers, Leftovers::None);
     assert_eq!(report.started_at, Some(at));
     assert!(before <= at && at <= report.ended_at && report.ended_at <= Timestamp::now());
@@ -64,7 +64,7 @@ fn a_launch_is_answered_by_start_and_end() {
 }
 
 #[test]
-fn usage_is_that_of_the_whole_tree() {
+fn usage_counts_the_whole_process_tree() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let idle = shim.run(&exec(["true"]));
@@ -93,7 +93,7 @@ fn one_shim_serves_many_commands() {
 }
 
 #[test]
-fn many_shims_run_at_once() {
+fn many_shims_run_commands_at_once() {
     let launcher = Launcher::start();
     let shims = launcher.shims(8);
     let spec = || escher_launcher::ipc::wire::LaunchSpec {
@@ -114,7 +114,7 @@ fn many_shims_run_at_once() {
 }
 
 #[test]
-fn a_long_command_line_comes_in_sealed_memory() {
+fn a_long_command_line_is_passed_in_sealed_memory() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let argument = "x".repeat(64 * 1024);
@@ -127,7 +127,7 @@ fn a_long_command_line_comes_in_sealed_memory() {
 }
 
 #[test]
-fn memory_that_can_still_change_is_refused() {
+fn an_assignment_in_memory_without_all_seals_is_refused() {
     let launcher = Launcher::start();
     let all = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
     let seals = [
@@ -141,7 +141,7 @@ fn memory_that_can_still_change_is_refused() {
         let assignment = assignment(shell("echo started"));
         shim.send_with_memory(&ToShim::AssignFromMemory, &assignment, seals);
         assert_eq!(shim.receive(), None);
-        shim.gone();
+        shim.wait_for_end();
     }
     let file = std::fs::File::open("/dev/null").unwrap();
     let shim = launcher.shim();
@@ -182,7 +182,7 @@ fn an_assignment_with_an_unknown_required_part_is_refused_before_it_is_claimed()
 }
 
 #[test]
-fn the_refusal_of_an_assignment_outlives_escherd() {
+fn the_refusal_of_an_assignment_leaves_an_exit_record_without_escherd() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = shell("echo started");
@@ -190,14 +190,14 @@ fn the_refusal_of_an_assignment_outlives_escherd() {
         parts: Parts::try_from(vec![Part::new(4_711, "later")]).unwrap(),
         ..assignment(spec.clone())
     });
-    shim.gone();
+    shim.wait_for_end();
     let report = launcher.exit_record(spec.id);
     assert_eq!(report.cause, EndCause::UnsupportedPart { tag: 4_711 });
     assert!(launcher.sockets().is_empty());
 }
 
 #[test]
-fn what_was_meant_for_a_command_that_has_ended_does_no_harm() {
+fn messages_for_a_command_that_has_ended_are_ignored() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
@@ -212,7 +212,7 @@ fn what_was_meant_for_a_command_that_has_ended_does_no_harm() {
 }
 
 #[test]
-fn a_second_launch_in_the_middle_of_the_first_is_ignored() {
+fn a_second_launch_while_a_command_runs_is_ignored() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let first = escher_launcher::ipc::wire::LaunchSpec {
@@ -230,7 +230,7 @@ fn a_second_launch_in_the_middle_of_the_first_is_ignored() {
 }
 
 #[test]
-fn nonsense_ends_an_idle_shim_and_leaves_a_running_command_alone() {
+fn an_invalid_message_ends_a_ready_shim_but_not_a_running_command() {
     let launcher = Launcher::start();
     let idle = launcher.shim();
     idle.send_bytes(b"\xff nonsense", None);
@@ -240,25 +240,25 @@ fn nonsense_ends_an_idle_shim_and_leaves_a_running_command_alone() {
     let spec = shell("echo done; exit 5");
     running.launch(&spec);
     running.send_bytes(&vec![b'x'; MAX_PACKET_BYTES + 1], None);
-    running.gone();
+    running.wait_for_end();
     assert_eq!(launcher.exit_record(spec.id).exit, Exit::Code(5));
 }
 
 #[test]
-fn nonsense_ends_the_launcher_but_not_its_shims() {
+fn an_invalid_message_ends_the_launcher_but_not_its_shims() {
     let mut launcher = Launcher::start();
     let shim = launcher.shim();
     launcher.send(b"\xff nonsense");
     assert!(launcher.receive().is_none());
-    assert_eq!(launcher.ended().code(), Some(1));
+    assert_eq!(launcher.wait_for_end().code(), Some(1));
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
 }
 
 #[test]
-fn a_fork_that_fails_is_told_with_its_errno() {
-    // Room for one descriptor more than an idle launcher has; a socket pair needs two.
+fn a_failed_fork_is_reported_with_its_errno() {
+    // One descriptor more than the launcher has; a socket pair needs two.
     let launcher = Launcher::start_by(&["/bin/sh", "-c", "ulimit -n 9; exec \"$0\" \"$@\""]);
-    launcher.ask(&LauncherRequest::Fork { count: 2 });
+    launcher.request(&LauncherRequest::Fork { count: 2 });
     for _ in 0..2 {
         let (reply, socket) = launcher.receive().unwrap();
         assert!(socket.is_none());
@@ -268,14 +268,14 @@ fn a_fork_that_fails_is_told_with_its_errno() {
 }
 
 #[test]
-fn files_and_folders_are_closed_to_others() {
+fn files_and_directories_are_closed_to_other_users() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let spec = shell("echo secret");
     shim.run(&spec);
     let other = exec(["true"]);
     shim.launch(&other);
-    shim.gone();
+    shim.wait_for_end();
     let record = escher_launcher::ipc::exit_record::file_name(other.id, FIRST_ATTEMPT);
     let expected = [
         (launcher.log_dir(), 0o750),
@@ -292,7 +292,7 @@ fn files_and_folders_are_closed_to_others() {
 }
 
 #[test]
-fn without_its_folders_named_the_launcher_says_what_is_missing() {
+fn the_launcher_names_a_missing_directory_option() {
     let run = |arguments: &[&str]| {
         let mut command = std::process::Command::new(crate::launcher::PROGRAM);
         command.args(arguments).output().unwrap()

@@ -1,4 +1,4 @@
-//! Waiting: descriptors, signals and deadlines.
+//! What the supervisor waits for: descriptors, signals and deadlines.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
@@ -134,14 +134,14 @@ impl Supervisor<'_> {
                 self.tree.signal_all(&[libc::SIGKILL]);
             }
         }
-        // Between a keeper that was killed and this one the controllers were disabled, which has
-        // removed the limits.
+        // A keeper was killed and another one has started. In between the controllers were
+        // disabled, which has removed the limits.
         if signals.hangup
             && let Some(cgroup) = self.cgroup
         {
             self.controllers_were_off = true;
-            // It fails where a controller is not available any more, about which nothing can be
-            // done.
+            // Fails if a controller is not available any more. The command then runs on without the
+            // limit.
             let _ = cgroup.set_limits(&self.assignment.limits);
         }
         if signals.term {

@@ -1,4 +1,4 @@
-//! Logs that cannot be written: planted files, full disks.
+//! Logs that cannot be written: existing files, full disks.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,7 +8,7 @@ use escher_launcher::ipc::wire::{FromShim, LaunchSpec};
 use escher_protocol::{Exit, OutputTotals};
 
 use crate::commands::shell_with;
-use crate::disk::with_a_small_disk;
+use crate::small_disk::with_a_small_disk;
 use crate::{Fifo, Launcher, Output, require_root, shell};
 use escher_testkit::fill_disk;
 
@@ -20,7 +20,7 @@ const ALL_DROPPED: OutputTotals = OutputTotals {
 };
 
 #[test]
-fn whatever_stands_in_the_place_of_a_log_or_index_is_not_touched() {
+fn an_existing_file_with_the_name_of_a_log_or_index_is_not_touched() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let precious = launcher.path("precious");
@@ -46,7 +46,7 @@ fn whatever_stands_in_the_place_of_a_log_or_index_is_not_touched() {
             assert_eq!(report.output, totals);
             assert_eq!(fs::read(&precious).unwrap(), b"mine");
             assert!(!launcher.path("absent").exists());
-            // Nor is the other of the two left behind, empty.
+            // The other of the two files was not created.
             let ours = crate::launcher::names(&launcher.log_dir());
             let id = spec.id.to_string();
             assert_eq!(ours.iter().filter(|name| name.starts_with(&id)).count(), 1);
@@ -60,7 +60,7 @@ fn read(logs: &Path, spec: &LaunchSpec) -> Output {
 }
 
 #[test]
-fn what_a_full_disk_cannot_take_is_counted_and_the_rest_is_exact() {
+fn output_that_a_full_disk_cannot_take_is_counted_and_the_rest_is_exact() {
     if !require_root("a full disk") {
         return;
     }
@@ -80,7 +80,7 @@ fn what_a_full_disk_cannot_take_is_counted_and_the_rest_is_exact() {
 }
 
 #[test]
-fn a_disk_that_has_room_again_is_written_to_again() {
+fn output_is_logged_again_once_a_full_disk_has_space() {
     if !require_root("a full disk that has room again") {
         return;
     }
@@ -95,7 +95,8 @@ fn a_disk_that_has_room_again_is_written_to_again() {
     let ballast = fill_disk(&logs, 0);
     shim.start(&spec);
     assert_eq!(fifo.read_line(), "said");
-    // In one round the shim reads outputs before messages: when this is accepted, the rest is lost.
+    // The shim reads output before messages: once this is accepted, the output before it was
+    // dropped.
     shim.input("first\n", false);
     assert_eq!(shim.receive(), Some(FromShim::InputAccepted));
     fs::remove_file(ballast).unwrap();

@@ -1,4 +1,4 @@
-//! What becomes of commands when keeper, launcher or escherd go.
+//! Commands whose keeper, launcher or escherd ends or is replaced.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -14,7 +14,7 @@ use escher_testkit::wait::readable;
 const HOST: EndCause = EndCause::Cancelled(Canceller::Host);
 
 #[test]
-fn a_launcher_that_is_killed_is_followed_by_another_and_commands_go_on() {
+fn a_killed_launcher_is_replaced_and_commands_run_on() {
     if !require_root("the death of a launcher under a keeper") {
         return;
     }
@@ -31,7 +31,7 @@ fn a_launcher_that_is_killed_is_followed_by_another_and_commands_go_on() {
 }
 
 #[test]
-fn escherds_are_served_one_after_the_other_and_idle_shims_go_with_theirs() {
+fn escherds_are_served_one_after_the_other_and_ready_shims_end_with_theirs() {
     if !require_root("several escherds at one launcher") {
         return;
     }
@@ -41,34 +41,34 @@ fn escherds_are_served_one_after_the_other_and_idle_shims_go_with_theirs() {
     let spec = with_input("read -r line; exit 4");
     busy.start(&spec);
     drop(first);
-    idle.gone();
-    let busy = busy.leave_alone();
+    idle.wait_for_end();
+    let busy = busy.disconnect();
     let second = keeper.connect();
     let busy = keeper.adopt(&busy, spec.id);
-    assert_eq!(busy.adoptable().id, spec.id);
+    assert_eq!(busy.receive_state().id, spec.id);
     busy.input("go\n", true);
     assert_eq!(busy.finish().exit, Exit::Code(4));
     assert_eq!(second.shim().run(&exec(["true"])).exit, Exit::Code(0));
 }
 
 #[test]
-fn sigterm_while_the_shims_of_an_escherd_are_seen_off_is_heard() {
+fn sigterm_is_handled_while_the_launcher_waits_for_ready_shims_to_end() {
     if !require_root("the stop of a keeper right after escherd's") {
         return;
     }
     let keeper = Keeper::start();
     let escherd = keeper.connect();
     let shim = escherd.shim();
-    // It stays, so that the launcher waits for it.
+    // This shim lives on, so that the launcher waits for it.
     shim.start(&exec(["sleep", "1000"]));
     drop(escherd);
     keeper.signal(libc::SIGTERM);
     assert_eq!(shim.finish().cause, HOST);
-    assert_eq!(keeper.ended().code(), Some(0));
+    assert_eq!(keeper.wait_for_end().code(), Some(0));
 }
 
 #[test]
-fn a_new_program_is_taken_on_without_touching_a_command_or_a_ready_shim() {
+fn sighup_executes_the_program_anew_and_all_shims_live_on() {
     if !require_root("a keeper's change of program") {
         return;
     }
@@ -77,9 +77,9 @@ fn a_new_program_is_taken_on_without_touching_a_command_or_a_ready_shim() {
     let (busy, ready) = (first.shim(), first.shim());
     busy.start(&with_input("read -r line; exit 4"));
     keeper.signal(libc::SIGHUP);
-    keeper.says("RELOADING=1");
-    keeper.says("READY=1");
-    first.is_left();
+    keeper.wait_for_notification("RELOADING=1");
+    keeper.wait_for_notification("READY=1");
+    first.wait_for_disconnection();
     let second = keeper.connect();
     assert_ne!(first.launcher, second.launcher);
     assert_eq!(ready.run(&exec(["true"])).exit, Exit::Code(0));
@@ -88,7 +88,7 @@ fn a_new_program_is_taken_on_without_touching_a_command_or_a_ready_shim() {
 }
 
 #[test]
-fn sigterm_is_the_ladder_for_the_commands_of_every_launcher() {
+fn sigterm_begins_the_kill_ladder_of_the_commands_of_every_launcher() {
     if !require_root("the stop of a keeper") {
         return;
     }
@@ -101,14 +101,14 @@ fn sigterm_is_the_ladder_for_the_commands_of_every_launcher() {
     let of_second = second.shim();
     of_second.start(&exec(["sleep", "1000"]));
     keeper.signal(libc::SIGTERM);
-    keeper.says("STOPPING=1");
+    keeper.wait_for_notification("STOPPING=1");
     assert_eq!(of_first.finish().cause, HOST);
     assert_eq!(of_second.finish().cause, HOST);
-    assert_eq!(keeper.ended().code(), Some(0));
+    assert_eq!(keeper.wait_for_end().code(), Some(0));
 }
 
 #[test]
-fn what_a_killed_shim_of_an_earlier_launcher_leaves_is_ended() {
+fn the_processes_of_a_killed_shim_of_an_earlier_launcher_are_killed() {
     if !require_root("orphans of earlier launchers") {
         return;
     }
@@ -131,14 +131,14 @@ fn what_a_killed_shim_of_an_earlier_launcher_leaves_is_ended() {
     first.kill_launcher();
     victim.kill();
     for process in &left {
-        assert!(readable(process), "an orphan stays");
+        assert!(readable(process), "an orphan was not killed");
     }
     other.input("go\n", true);
     assert_eq!(other.finish().exit, Exit::Code(4));
 }
 
 #[test]
-fn commands_outlive_a_keeper_that_is_killed_and_obey_the_next() {
+fn commands_outlive_a_killed_keeper_and_the_next_one_can_end_them() {
     let Some(cgroup) = Cgroup::new("the death of a keeper") else {
         return;
     };
@@ -148,22 +148,22 @@ fn commands_outlive_a_keeper_that_is_killed_and_obey_the_next() {
     one.start(&with_input("read -r line; exit 4"));
     two.start(&exec(["sleep", "1000"]));
     keeper.signal(libc::SIGKILL);
-    // Its launcher goes with it.
-    first.is_left();
-    let keeper = keeper.follow();
+    // Its launcher ends, too.
+    first.wait_for_disconnection();
+    let keeper = keeper.restart();
     let second = keeper.connect();
     assert_eq!(second.shim().run(&exec(["true"])).exit, Exit::Code(0));
     one.input("go\n", true);
     assert_eq!(one.finish().exit, Exit::Code(4));
     keeper.signal(libc::SIGTERM);
     assert_eq!(two.finish().cause, HOST);
-    one.gone();
-    two.gone();
-    assert_eq!(keeper.ended().code(), Some(0));
+    one.wait_for_end();
+    two.wait_for_end();
+    assert_eq!(keeper.wait_for_end().code(), Some(0));
 }
 
 #[test]
-fn nobody_but_root_and_escherds_user_reaches_the_socket() {
+fn only_root_and_escherds_user_can_connect_to_the_keepers_socket() {
     if !require_root("who reaches the launcher") {
         return;
     }
@@ -183,7 +183,7 @@ fn nobody_but_root_and_escherds_user_reaches_the_socket() {
 }
 
 #[test]
-fn a_planted_link_is_not_followed_and_its_target_not_given_away() {
+fn a_symbolic_link_in_place_of_a_directory_is_refused() {
     if !require_root("links in directories of escherd") {
         return;
     }
@@ -192,7 +192,7 @@ fn a_planted_link_is_not_followed_and_its_target_not_given_away() {
     std::fs::create_dir(&target).unwrap();
     std::fs::create_dir(keeper.path("state")).unwrap();
     std::os::unix::fs::symlink(&target, keeper.path("state/exits")).unwrap();
-    let escherd = keeper.greet();
+    let escherd = keeper.connect_without_directories();
     let error = escherd.use_directories(&keeper).expect("an error");
     assert!(error.contains("state/exits"), "{error}");
     assert_eq!(
@@ -202,14 +202,14 @@ fn a_planted_link_is_not_followed_and_its_target_not_given_away() {
 }
 
 #[test]
-fn an_escherd_that_does_not_listen_keeps_nobody_from_ending_the_keeper() {
+fn the_keeper_can_be_stopped_while_an_escherd_does_not_read() {
     if !require_root("an escherd that hangs") {
         return;
     }
     let keeper = Keeper::start();
     let escherd = keeper.connect();
-    // The launcher answers each, and nobody takes the answers, until neither side has room for
-    // more.
+    // The launcher answers each request. The answers are not read, until both socket buffers are
+    // full.
     let request = codec::encode(&LauncherRequest::KillCgroup {
         id: ExecutionId::generate(),
     })
@@ -221,5 +221,5 @@ fn an_escherd_that_does_not_listen_keeps_nobody_from_ending_the_keeper() {
     };
     assert_eq!(full, std::io::ErrorKind::WouldBlock);
     keeper.signal(libc::SIGTERM);
-    assert_eq!(keeper.ended().code(), Some(0));
+    assert_eq!(keeper.wait_for_end().code(), Some(0));
 }

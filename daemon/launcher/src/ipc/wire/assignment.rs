@@ -1,0 +1,89 @@
+//! What a shim is to run, and under which limits.
+
+use escher_protocol::{Blob, ExecutionId, Parts, ResourceLimits};
+use serde::{Deserialize, Serialize};
+
+/// A command for a shim, with everything that the shim needs to run it and to be adopted with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// What to run.
+    pub spec: LaunchSpec,
+    /// Opaque to the shim and returned in [`ShimState`](super::ShimState): enough for escherd to
+    /// recover the submission from, should its store be lost. At most
+    /// [`MAX_SUBMISSION_BACKUP_BYTES`].
+    pub submission_backup: Blob,
+    /// Limits of the log.
+    pub log_limits: LogLimits,
+    /// Most bytes that the command may write to each of its streams; the kill ladder ends a command
+    /// that writes more ([`EndCause::OversizedOutput`](super::EndCause::OversizedOutput)). `None`:
+    /// any number.
+    pub output_limit: Option<u64>,
+    /// Resources that the command may use. Where a limit cannot be enforced the command is not
+    /// started.
+    pub limits: ResourceLimits,
+    /// What later versions add.
+    pub parts: Parts,
+}
+
+/// Longest [`Assignment::submission_backup`] in bytes: with its envelope it fits into a packet.
+pub const MAX_SUBMISSION_BACKUP_BYTES: usize = 48 * 1024;
+
+/// Limits of one log. Output beyond them is dropped and counted
+/// ([`OutputTotals::dropped_bytes`](escher_protocol::OutputTotals)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// Longest log in bytes; 0: any length.
+    pub max_bytes: u64,
+    /// Bytes that must stay free for unprivileged users (statvfs(3)) on the file system of the
+    /// logs; 0: none.
+    pub min_free_bytes: u64,
+    /// What happens to the command when output is dropped, because of these limits or a full disk.
+    pub when_full: WhenLogFull,
+}
+
+/// What happens to a command whose output is dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WhenLogFull {
+    /// It runs on; the shim reads its output and counts it.
+    #[default]
+    Drain,
+    /// The kill ladder ends it, with [`EndCause::LogFull`](super::EndCause::LogFull).
+    Kill,
+}
+
+/// A command and how to run it. escherd has resolved all names in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchSpec {
+    /// Names the log, the claim and the exit record.
+    pub id: ExecutionId,
+    /// Which attempt to run the execution; part of the names of claim and exit record.
+    pub attempt: u32,
+    /// Arguments; the first is the program. There is at least one, and none contains a NUL.
+    pub argv: Vec<Blob>,
+    /// The whole environment, as `NAME=value`. No entry contains a NUL.
+    pub environment: Vec<Blob>,
+    /// An absolute path.
+    pub working_dir: Blob,
+    /// Whether to run the command in `/` if `working_dir` cannot be entered.
+    pub falls_back_to_root_dir: bool,
+    /// User and groups; `None`: those of the launcher.
+    pub identity: Option<Identity>,
+    /// Whether standard input is a pipe fed by [`ToShim::Input`](super::ToShim::Input); else it is
+    /// `/dev/null`.
+    pub stdin: bool,
+    /// Milliseconds after which the kill ladder begins; `None`: never.
+    pub timeout_ms: Option<u64>,
+    /// Milliseconds between SIGTERM and SIGKILL.
+    pub kill_grace_ms: u64,
+}
+
+/// The credentials of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// User id: real, effective and saved.
+    pub uid: u32,
+    /// Group id: real, effective and saved.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}

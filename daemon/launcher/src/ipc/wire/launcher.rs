@@ -1,0 +1,133 @@
+//! Messages between escherd and the launcher.
+
+use escher_protocol::{Blob, Controllers, ExecutionId, Leftovers, Parts, Text};
+use serde::{Deserialize, Serialize};
+
+/// A message from escherd to the launcher.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LauncherRequest {
+    /// Fork shims and send a [`LauncherReply::Shim`] for each.
+    Fork {
+        /// How many.
+        count: u32,
+    },
+    /// Delete files of executions. Answered by one [`LauncherReply::Removed`].
+    Remove {
+        /// Which files.
+        artifact: Artifact,
+        /// Of which executions, at most [`MAX_REMOVED_AT_ONCE`].
+        ids: Vec<ExecutionId>,
+    },
+    /// Use these directories from now on. The first request to a launcher that has no directories
+    /// yet ([`Abilities::has_directories`]). Answered by [`LauncherReply::InUse`].
+    Use(Directories),
+    /// Kill all processes in the cgroup of an execution whose shim has died, and remove the cgroup.
+    /// Answered by one [`LauncherReply::CgroupKilled`].
+    KillCgroup {
+        /// Which execution.
+        id: ExecutionId,
+    },
+}
+
+/// The directories of a launcher and its shims.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directories {
+    /// Directory of the logs.
+    pub log_dir: Blob,
+    /// Parent of the directory of the exit records.
+    pub state_dir: Blob,
+    /// Parent of the directory of the shims' sockets.
+    pub runtime_dir: Blob,
+}
+
+/// The launcher's first message. Its layout never changes, so that escherd can say which version a
+/// launcher has when it refuses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LauncherHello {
+    /// [`WIRE_VERSION`](super::WIRE_VERSION) of the launcher and its shims.
+    pub version: u16,
+    /// The launcher's process id.
+    pub pid: u32,
+    /// The launcher's user: 0 can start commands as anybody, another only as itself.
+    pub uid: u32,
+    /// What the launcher can do.
+    pub abilities: Abilities,
+    /// What later versions add.
+    pub parts: Parts,
+}
+
+/// What a launcher can do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abilities {
+    /// Release of the launcher's program.
+    pub program: Text,
+    /// Whether the launcher has directories already, which one that escherd has started gets on its
+    /// command line.
+    pub has_directories: bool,
+    /// Which resources the launcher can limit and measure; `None`: commands have no cgroups.
+    pub cgroups: Option<Controllers>,
+}
+
+/// Most executions in one [`LauncherRequest::Remove`], so that it fits into a packet.
+pub const MAX_REMOVED_AT_ONCE: usize = 1024;
+
+/// Files that an execution leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Artifact {
+    /// The log and its index.
+    Log,
+    /// The exit record of an attempt.
+    ExitRecord {
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// The socket of a shim that died after it had claimed this attempt.
+    Claim {
+        /// Which attempt.
+        attempt: u32,
+    },
+}
+
+/// A message from the launcher to escherd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LauncherReply {
+    /// The first message.
+    Hello(LauncherHello),
+    /// A shim is ready. Its socket comes with the packet (`SCM_RIGHTS`).
+    Shim {
+        /// The shim's process id; [`LauncherReply::ShimDied`] names the shim by it.
+        pid: u32,
+    },
+    /// A shim could not be forked; ask again later.
+    ForkFailed {
+        /// Why (errno(3)).
+        errno: i32,
+    },
+    /// A shim that was not done has died: it was killed, or has failed. Sent once the processes
+    /// that it left behind are gone, or have turned out to be unkillable.
+    ShimDied {
+        /// The process id of [`LauncherReply::Shim`].
+        pid: u32,
+        /// What became of the processes of its command.
+        leftovers: Leftovers,
+    },
+    /// The answer to [`LauncherRequest::Remove`].
+    Removed {
+        /// As in the request.
+        artifact: Artifact,
+        /// The executions of the request that have no such file any more.
+        ids: Vec<ExecutionId>,
+    },
+    /// The answer to [`LauncherRequest::Use`].
+    InUse {
+        /// Why they cannot be used; `None` if they are.
+        error: Option<Text>,
+    },
+    /// The answer to [`LauncherRequest::KillCgroup`].
+    CgroupKilled {
+        /// As in the request.
+        id: ExecutionId,
+        /// What became of the processes.
+        leftovers: Leftovers,
+    },
+}

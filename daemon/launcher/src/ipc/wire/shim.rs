@@ -1,0 +1,160 @@
+//! Messages between escherd and a shim.
+
+use escher_protocol::codec::{self, CodecError};
+use escher_protocol::{Blob, Canceller, ExecutionId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::assignment::Assignment;
+use super::exit_report::ExitReport;
+
+/// Longest [`FromShim`] in bytes, [`FromShim::Adoptable`] excepted. escherd has a buffer of this
+/// size for each command.
+pub const MAX_SHIM_MESSAGE_BYTES: usize = 4096;
+
+/// Most bytes of standard input in one [`ToShim::Input`].
+pub const MAX_INPUT_BYTES: usize = 64 * 1024;
+
+/// Most [`ToShim::Input`] messages that escherd sends ahead of [`FromShim::InputAccepted`]. What
+/// the shim holds for a command that does not read is bounded by this times [`MAX_INPUT_BYTES`].
+pub const INPUT_WINDOW: usize = 4;
+
+/// A message from escherd to a shim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToShim {
+    /// Run this command.
+    Assign(Box<Assignment>),
+    /// As `Assign`, with the encoded [`Assignment`] in a sealed memfd (memfd_create(2)) that comes
+    /// with the packet: for command lines that do not fit into
+    /// [`MAX_PACKET_BYTES`](super::MAX_PACKET_BYTES).
+    AssignFromMemory,
+    /// Bytes for the command's standard input.
+    Input {
+        /// The bytes, at most [`MAX_INPUT_BYTES`].
+        data: Blob,
+        /// Whether the input ends after them.
+        end: bool,
+    },
+    /// End the command by the kill ladder.
+    Cancel {
+        /// For whom; comes back in [`ExitReport::cause`].
+        by: Canceller,
+        /// SIGKILL at once.
+        kill: bool,
+    },
+    /// Send a signal to the main process.
+    Signal {
+        /// Its number.
+        signal: i32,
+    },
+    /// Send [`FromShim::LogGrew`] once, as soon as the log is longer than this. Several may be
+    /// pending at a time.
+    Watch {
+        /// Bytes of the log that escherd knows of.
+        known_bytes: u64,
+    },
+    /// The exit report of [`FromShim::Exited`] is recorded; the shim may discard it.
+    Recorded,
+    /// Freeze all processes of the command until [`ToShim::Resume`] or its end. Its timeout keeps
+    /// running.
+    Pause,
+    /// Thaw the command.
+    Resume,
+}
+
+impl ToShim {
+    /// Encodes the message `Assign(assignment)` without a copy of the assignment.
+    ///
+    /// # Errors
+    /// As [`codec::encode`].
+    pub fn encode_assign(assignment: &Assignment) -> Result<Vec<u8>, CodecError> {
+        #[derive(Serialize)]
+        enum Borrowed<'a> {
+            Assign(&'a Assignment),
+        }
+        codec::encode(&Borrowed::Assign(assignment))
+    }
+}
+
+/// A message from a shim to escherd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromShim {
+    /// The program runs: its execve(2) succeeded.
+    Started {
+        /// Its process id.
+        pid: u32,
+        /// When the process was created.
+        at: Timestamp,
+    },
+    /// One [`ToShim::Input`] has been written to the pipe.
+    InputAccepted,
+    /// The command has closed its standard input; further input is discarded.
+    InputClosed,
+    /// The log has grown: the answer to [`ToShim::Watch`].
+    LogGrew {
+        /// Bytes in the log.
+        log_bytes: u64,
+    },
+    /// The command is over, and this is its exit report.
+    Exited(Box<ExitReport>),
+    /// The first packet to an escherd that has connected to the shim's socket: everything that an
+    /// escherd connected from the start would know by now. [`ToShim::Watch`]es of an earlier
+    /// escherd are dropped.
+    Adoptable(Box<ShimState>),
+    /// Whether all processes of the command are frozen, as the kernel reports it. Sent when that
+    /// changes, and after `Adoptable` if they are. `false` without a change: the command cannot be
+    /// paused.
+    Paused(bool),
+}
+
+/// State of a shim and its execution, for an escherd that adopts it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShimState {
+    /// [`WIRE_VERSION`](super::WIRE_VERSION) of the shim.
+    pub version: u16,
+    /// The shim's process id; [`LauncherReply::ShimDied`](super::LauncherReply::ShimDied) names the
+    /// shim by it.
+    pub pid: u32,
+    /// Its execution.
+    pub id: ExecutionId,
+    /// Which attempt to run it.
+    pub attempt: u32,
+    /// As in [`Assignment`].
+    pub submission_backup: Blob,
+    /// How far the execution is.
+    pub phase: ShimPhase,
+    /// Bytes in the log.
+    pub log_bytes: u64,
+    /// State of the command's standard input.
+    pub input: InputState,
+}
+
+/// Phase of an execution in its shim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShimPhase {
+    /// The program does not run yet. [`FromShim::Started`] or `Exited` follows.
+    Starting,
+    /// The program runs.
+    Running {
+        /// As in [`FromShim::Started`].
+        pid: u32,
+        /// As there.
+        at: Timestamp,
+    },
+    /// The command has ended, and its exit record could not be written. [`FromShim::Exited`]
+    /// follows at once.
+    Over,
+}
+
+/// State of a command's standard input in its shim.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputState {
+    /// Bytes that the shim has received since the start.
+    pub received_bytes: u64,
+    /// [`ToShim::Input`]s that the shim has received and not answered; a
+    /// [`FromShim::InputAccepted`] follows for each.
+    pub unaccepted: u32,
+    /// Whether the shim has received the end of the input.
+    pub has_ended: bool,
+    /// Whether the command does not read its input any more, or has none.
+    pub is_closed: bool,
+}
