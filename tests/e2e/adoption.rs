@@ -121,34 +121,27 @@ fn an_end_without_escherd_is_known_from_the_exit_record() {
 #[test]
 fn an_adopted_command_is_cancelled_signalled_and_timed_out_as_any_other() {
     let first = start_first();
-    let lock = |name: &str| first.home().work().join(name);
-    let (cancelled, signalled, timed_out) =
-        (lock("cancelled"), lock("signalled"), lock("timed-out"));
+    let locks = ["cancelled", "signalled"].map(|name| first.home().work().join(name));
     let child_program = child_program();
-    let hold_lock = |lock: &std::path::Path| {
-        exec([
-            child_program.to_str().unwrap(),
-            "hold-lock",
-            lock.to_str().unwrap(),
-        ])
-    };
     let ids = in_runtime(async {
         let client = connect(&first).await;
         let mut ids = Vec::new();
-        for (request, timeout_ms) in [
-            (hold_lock(&cancelled), 60_000),
-            (hold_lock(&signalled), 60_000),
-            (hold_lock(&timed_out), 1_500),
-        ] {
-            let request = ExecutionRequest {
-                timeout: Timeout::After { ms: timeout_ms },
-                kill_grace_ms: Some(500),
-                ..request
-            };
+        for lock in &locks {
+            let request = exec([
+                child_program.to_str().unwrap(),
+                "hold-lock",
+                lock.to_str().unwrap(),
+            ]);
             let id = client.execute(request).await.unwrap().id;
-            wait_started(&client, id).await;
+            let mut output = client.follow(id, OutputRange::default()).await.unwrap();
+            assert_eq!(&*output.next().await.unwrap().unwrap().data, b"ready\n");
             ids.push(id);
         }
+        let timed_out = ExecutionRequest {
+            timeout: Timeout::After { ms: 1_500 },
+            ..exec(["sleep", "600"])
+        };
+        ids.push(client.execute(timed_out).await.unwrap().id);
         ids
     });
     let (first, second) = replace(first, End::Killed);
@@ -165,7 +158,7 @@ fn an_adopted_command_is_cancelled_signalled_and_timed_out_as_any_other() {
             assert_eq!(record.status, status, "{record:?}");
         }
     });
-    for lock in [&cancelled, &signalled, &timed_out] {
+    for lock in &locks {
         assert!(is_unlocked(lock), "{} is still held", lock.display());
     }
     drop((second, first));
@@ -401,6 +394,7 @@ fn a_shim_that_was_killed_without_escherd_is_known_by_its_claim() {
         .home(first.home())
         .leave_commands()
         .start();
+    second.ctl().wait(id, 125);
     let record = second.ctl().inspect(id);
     assert_eq!(record["status"], "lost", "{record}");
     assert_eq!(

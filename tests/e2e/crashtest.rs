@@ -1,10 +1,10 @@
 //! A few cycles of the crash test. `cargo run --release -p escher-tests --bin crashtest` runs as many as are
 //! wanted.
 
-use escher_tests::crashtest::{Settings, run};
+use escher_tests::crashtest::{CrashtestSettings, run};
 
-fn settings(seed: u64, targets: &str) -> Settings {
-    Settings {
+fn settings(seed: u64, targets: &str) -> CrashtestSettings {
+    CrashtestSettings {
         seed,
         cycles: 6,
         cycles_per_round: 3,

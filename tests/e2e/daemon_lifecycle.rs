@@ -153,7 +153,7 @@ fn a_missing_launcher_is_named() {
     // The last one is the launcher.
     *arguments.last_mut().unwrap() = "/no/such/launcher".into();
     let mut command = Command::new(escherd());
-    command.args(arguments);
+    command.args(arguments).args(["--config", "/dev/null"]);
     let ended = run_program(command);
     assert_ne!(ended.code, 0);
     assert!(ended.err().contains("/no/such/launcher"), "{ended:?}");

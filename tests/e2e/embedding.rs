@@ -174,29 +174,38 @@ fn executions_are_listed_counted_cancelled_and_removed() {
 
 type Events = mpsc::UnboundedReceiver<ExecutionEvent>;
 
-/// The events of one execution, up to its end.
+/// The events of one execution, up to its end. The output of each stream is one entry: it may come in pieces,
+/// and two streams in any order.
 async fn next_execution(events: &mut Events) -> Vec<String> {
-    let mut seen: Vec<String> = Vec::new();
+    let (mut seen, mut out, mut err) = (Vec::new(), String::new(), String::new());
     loop {
-        let event = match events.recv().await.unwrap() {
-            ExecutionEvent::Started { .. } => "started".to_owned(),
-            ExecutionEvent::Stdout { data, .. } => format!("out {}", data.to_string_lossy()),
-            ExecutionEvent::Stderr { data, .. } => format!("err {}", data.to_string_lossy()),
-            ExecutionEvent::Completed(record) => format!("end {}", record.status),
-            ExecutionEvent::Failed(record) => format!("end {}", record.status),
-            ExecutionEvent::Cancelled(record) => format!("end {}", record.status),
-            ExecutionEvent::Timeout(record) => format!("end {}", record.status),
-            ExecutionEvent::Lost(record) => format!("end {}", record.status),
+        let record = match events.recv().await.unwrap() {
+            ExecutionEvent::Started { .. } => {
+                assert!(out.is_empty() && err.is_empty(), "output before the start");
+                seen.push("started".to_owned());
+                continue;
+            }
+            ExecutionEvent::Stdout { data, .. } => {
+                out.push_str(&data.to_string_lossy());
+                continue;
+            }
+            ExecutionEvent::Stderr { data, .. } => {
+                err.push_str(&data.to_string_lossy());
+                continue;
+            }
+            ExecutionEvent::Completed(record)
+            | ExecutionEvent::Failed(record)
+            | ExecutionEvent::Cancelled(record)
+            | ExecutionEvent::Timeout(record)
+            | ExecutionEvent::Lost(record) => record,
         };
-        let is_end = event.starts_with("end ");
-        // The bytes of a stream may come in pieces.
-        match (seen.last_mut(), event.strip_prefix("out ")) {
-            (Some(last), Some(more)) if last.starts_with("out ") => last.push_str(more),
-            _ => seen.push(event),
+        for (stream, text) in [("out", out), ("err", err)] {
+            if !text.is_empty() {
+                seen.push(format!("{stream} {text}"));
+            }
         }
-        if is_end {
-            return seen;
-        }
+        seen.push(format!("end {}", record.status));
+        return seen;
     }
 }
 

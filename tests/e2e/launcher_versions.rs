@@ -27,6 +27,7 @@ fn a_launcher_of_another_version_is_refused_with_both_versions_named() {
     let launcher = home.file("launcher", script, 0o755);
     let mut command = Command::new(escherd());
     command.args(home.arguments_with(launcher));
+    command.args(["--config", "/dev/null"]);
     let ended = run_program(command).expect(1);
     for version in ["speaks version 99 of", "escherd version 10\n"] {
         assert!(ended.err().contains(version), "{ended:?}");

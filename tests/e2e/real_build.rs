@@ -67,7 +67,7 @@ fn build_directly(project: &Path) -> FinishedProgram {
 }
 
 fn build_by_escher(daemon: &Daemon, project: &Path) -> FinishedProgram {
-    let mut command = daemon.ctl().command(["run", "--timeout", "9m", "-w"]);
+    let mut command = daemon.ctl().command(["run", "--timeout", "1h", "-w"]);
     command.arg(project);
     for (name, value) in variables() {
         let mut pair = OsString::from(name);

@@ -1,11 +1,14 @@
 //! Clients that reconnect when escherd is restarted or killed.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use escher_client::{Client, Connector, EventsRequest, OutputRange, Status};
-use escher_tests::{Ctl, DEADLINE, Daemon, Digest, Home, RunningProgram, in_runtime, shell};
+use escher_tests::{
+    Ctl, DEADLINE, Daemon, DaemonBuilder, Digest, Home, ProgramOutput, RunningProgram, in_runtime,
+    shell, watch,
+};
 
 /// The escherds of one home, one after another. The last one serves.
 struct Restarts {
@@ -15,7 +18,12 @@ struct Restarts {
 
 impl Restarts {
     fn start() -> Self {
-        let first = Daemon::builder().leave_commands().start();
+        Restarts::start_with(Daemon::builder())
+    }
+
+    /// Starts the first one with these options; the next ones have none.
+    fn start_with(first: DaemonBuilder) -> Self {
+        let first = first.leave_commands().start();
         Restarts {
             home: first.home().clone(),
             all: vec![first],
@@ -55,7 +63,7 @@ impl Drop for Restarts {
 /// An escherctl whose output is read line by line, which shows how far it is.
 struct LineReader {
     program: RunningProgram,
-    output: BufReader<ChildStdout>,
+    output: BufReader<ProgramOutput>,
     /// The first line, until it is returned.
     first: String,
 }
@@ -114,7 +122,8 @@ fn run_outlasts_two_restarts_and_exits_with_the_status_of_the_command() {
 
 #[test]
 fn wait_attach_logs_and_events_continue_over_a_restart() {
-    let mut escherd = Restarts::start();
+    // Its log shows when a request has arrived.
+    let mut escherd = Restarts::start_with(Daemon::builder().env("ESCHER_LOG", "debug"));
     let (ready, gate) = (escherd.home.fifo("ready"), escherd.home.fifo("gate"));
     let script = format!(
         "seq 1 1000; echo up > {}; read a < {}; seq 1001 2000; exit 5",
@@ -124,8 +133,11 @@ fn wait_attach_logs_and_events_continue_over_a_restart() {
     let ctl = escherd.ctl();
     let id = ctl.submit(["sh", "-c", &script]).to_string();
     assert_eq!(ready.read_line(), "up");
-    let start = |words: &[&str]| -> RunningProgram { ctl.start(words.iter()) };
-    let wait = start(&["-q", "wait", &id]);
+    let wait = ctl.start(["-q", "wait", &id]);
+    watch::until(escherd.home.path(), || {
+        let log = escherd.all[0].log();
+        log.contains("received Wait").then_some(())
+    });
     let attach = LineReader::spawn(ctl.command(["-q", "attach", &id]));
     let logs = LineReader::spawn(ctl.command(["-q", "logs", "-f", &id]));
     let mut events = LineReader::spawn(ctl.command(["--json", "events", "-f"]));
@@ -201,14 +213,15 @@ fn submissions_during_a_kill_run_once() {
             ids.push(ended.out().trim().to_owned());
         }
     }
-    for id in &ids {
-        ctl.wait(id, 0);
+    let known = ctl.json_lines(["ps", "-a"]);
+    for execution in &known {
+        ctl.wait(execution["id"].as_str().unwrap(), 0);
     }
+    let known = known.len();
     let ran = std::fs::read_to_string(&marks)
         .unwrap_or_default()
         .lines()
         .count();
-    let known = ctl.json_lines(["ps", "-a"]).len();
     assert_eq!(
         (ran, known),
         (known, known),

@@ -60,6 +60,7 @@ impl Ctl {
         command
             .args(arguments)
             .env("ESCHER_SOCKET", self.home.socket())
+            .env_remove("ESCHER_RECONNECT")
             .current_dir(self.home.work());
         command
     }

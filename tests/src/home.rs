@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use escher_client::ExecutionId;
 use escher_launcher::ipc::exit_record;
@@ -18,6 +19,8 @@ use crate::{Fifo, launcher};
 #[derive(Debug)]
 pub struct Home {
     root: TempDir,
+    /// Keeps pipes open while escherd runs: a test may write to one and end before the command opens it.
+    fifos: Mutex<Vec<Fifo>>,
 }
 
 impl Home {
@@ -29,7 +32,10 @@ impl Home {
             .tempdir()
             .expect("a temporary directory");
         fs::set_permissions(root.path(), Permissions::from_mode(0o711)).unwrap();
-        let home = Home { root };
+        let home = Home {
+            root,
+            fifos: Mutex::default(),
+        };
         for directory in [home.runtime(), home.work()] {
             fs::create_dir(&directory).unwrap();
         }
@@ -133,7 +139,9 @@ impl Home {
     /// Creates a named pipe in [`Home::work`].
     #[must_use]
     pub fn fifo(&self, name: &str) -> Fifo {
-        Fifo::create(self.work().join(name))
+        let fifo = Fifo::create(self.work().join(name));
+        self.fifos.lock().unwrap().push(fifo.clone());
+        fifo
     }
 
     /// Copies `program` to where every user can run it, whatever directory it was built in.

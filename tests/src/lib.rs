@@ -42,7 +42,7 @@ pub use keeper::Keeper;
 pub use library::{collect, connect, exec, in_runtime, shell, wait_started};
 pub use metrics::Metrics;
 pub use package::Package;
-pub use program::{FinishedProgram, RunningProgram, run_program};
+pub use program::{FinishedProgram, ProgramOutput, RunningProgram, run_program};
 pub use raw_peer::RawPeer;
 
 /// Line number `index` of what `child-program record-run` writes under this name.

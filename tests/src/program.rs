@@ -1,7 +1,7 @@
 //! Programs that a test starts and waits for.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::channel;
@@ -14,7 +14,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::DEADLINE;
+use crate::{DEADLINE, wait};
 
 /// A program that has exited.
 #[derive(Clone, PartialEq, Eq)]
@@ -34,6 +34,26 @@ pub struct RunningProgram {
     stdout: Option<JoinHandle<Vec<u8>>>,
     stderr: Option<JoinHandle<Vec<u8>>>,
     deadline: Duration,
+}
+
+/// The standard output of a running program. Reading fails with [`ErrorKind::TimedOut`] when nothing comes
+/// within [`DEADLINE`].
+#[derive(Debug)]
+pub struct ProgramOutput(ChildStdout);
+
+impl Read for ProgramOutput {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !wait::readable(&self.0) {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        self.0.read(buffer)
+    }
+}
+
+impl From<ProgramOutput> for Stdio {
+    fn from(output: ProgramOutput) -> Self {
+        output.0.into()
+    }
 }
 
 impl FinishedProgram {
@@ -119,8 +139,8 @@ impl RunningProgram {
 
     /// Takes its standard output, after [`RunningProgram::spawn_unread`].
     #[must_use]
-    pub fn stdout(&mut self) -> ChildStdout {
-        self.child.stdout.take().expect("a pipe, not taken before")
+    pub fn stdout(&mut self) -> ProgramOutput {
+        ProgramOutput(self.child.stdout.take().expect("a pipe, not taken before"))
     }
 
     /// Sends it a signal.

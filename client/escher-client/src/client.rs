@@ -17,9 +17,9 @@ use escher_protocol::{
 
 use crate::connector::Connector;
 use crate::error::{ConnectError, Error};
+use crate::reconnecting_transport::ReconnectingTransport;
 use crate::response::{done, execution, removed, unexpected};
 use crate::result::fetch_result;
-use crate::session::Session;
 use crate::stream::{EventStream, ExecutionStream, LogStream, ResponseStream, StreamItem};
 
 /// A client of escherd.
@@ -63,7 +63,7 @@ use crate::stream::{EventStream, ExecutionStream, LogStream, ResponseStream, Str
 /// [`max_requests_in_flight`]: escher_protocol::handshake::SessionLimits::max_requests_in_flight
 #[derive(Debug, Clone)]
 pub struct Client {
-    session: Arc<Session>,
+    transport: Arc<ReconnectingTransport>,
 }
 
 impl Connector {
@@ -78,8 +78,8 @@ impl Connector {
     /// # Cancellation
     /// If the future is dropped, the connection is closed.
     pub async fn connect(self) -> Result<Client, ConnectError> {
-        let session = Session::connect(self).await?;
-        Ok(Client { session })
+        let transport = ReconnectingTransport::connect(self).await?;
+        Ok(Client { transport })
     }
 }
 
@@ -100,7 +100,7 @@ impl Client {
     /// limits. They can change when the client reconnects.
     #[must_use]
     pub fn welcome(&self) -> Welcome {
-        self.session.welcome()
+        self.transport.welcome()
     }
 }
 
@@ -166,7 +166,7 @@ impl Client {
     /// Dropping the future has no effect on the execution.
     pub async fn get_result(&self, target: impl Into<Target>) -> Result<ExecutionResult, Error> {
         let target = self.resolve(target.into()).await?;
-        fetch_result(&self.session, target).await
+        fetch_result(&self.transport, target).await
     }
 }
 
@@ -334,7 +334,7 @@ impl Client {
     pub async fn remove_execution(&self, target: impl Into<Target>) -> Result<Removed, Error> {
         let target = self.resolve(target.into()).await?;
         let request = Request::Remove(target);
-        match self.session.call_reporting_resend(request).await {
+        match self.transport.call_reporting_resend(request).await {
             (Err(Error::Api(error)), true) if error.code == ErrorCode::NOT_FOUND => Ok(Removed {
                 executions: 1,
                 log_bytes: 0,
@@ -357,16 +357,18 @@ impl Client {
 }
 
 impl Client {
-    pub(crate) fn session(&self) -> &Arc<Session> {
-        &self.session
+    pub(crate) fn transport(&self) -> &Arc<ReconnectingTransport> {
+        &self.transport
     }
 
     pub(crate) async fn call(&self, request: Request) -> Result<Response, Error> {
-        self.session.call(request).await
+        self.transport.call(request).await
     }
 
-    /// Resolves a target that may mean another execution when the request is sent again. Only an id
-    /// never does, and a number that is too short to be the beginning or end of an id.
+    /// Resolves a target to an id if it could mean another execution when the request is sent again.
+    ///
+    /// A name can, and so can a part of an id. An id cannot, nor can a number that is too short to be
+    /// the beginning or end of an id.
     pub(crate) async fn resolve(&self, target: Target) -> Result<Target, Error> {
         let Target::Reference(text) = &target else {
             return Ok(target);
@@ -375,7 +377,7 @@ impl Client {
             return Ok(id.into());
         }
         let is_number = parse_number(text).is_some();
-        if !self.session.reconnects() || (is_number && text.len() < MIN_ID_PART_DIGITS) {
+        if !self.transport.reconnects() || (is_number && text.len() < MIN_ID_PART_DIGITS) {
             return Ok(target);
         }
         Ok(self.get_status(target).await?.id.into())
@@ -385,7 +387,7 @@ impl Client {
         &self,
         request: Request,
     ) -> Result<ResponseStream<T>, Error> {
-        ResponseStream::open(&self.session, request).await
+        ResponseStream::open(&self.transport, request).await
     }
 
     async fn output(

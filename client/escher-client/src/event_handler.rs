@@ -1,4 +1,4 @@
-//! Calls a program's function for everything that happens to executions.
+//! Calls a function of the program with everything that happens to executions.
 //!
 //! The stream of events says which executions there are. Each is reported by a task of its own, which
 //! follows its output, so that an execution with much output does not hold up the others.

@@ -7,21 +7,21 @@ use escher_protocol::{ExecutionResult, Item, Request, Target};
 
 use crate::connection::ItemReceiver;
 use crate::error::Error;
+use crate::reconnecting_transport::{OpenStream, ReconnectingTransport};
 use crate::response::{ensure_understood, item_type};
-use crate::session::{OpenStream, Session};
 
 /// Returns the result of `target`. After a connection loss it is requested again from the beginning.
 pub(crate) async fn fetch_result(
-    session: &Arc<Session>,
+    transport: &Arc<ReconnectingTransport>,
     target: Target,
 ) -> Result<ExecutionResult, Error> {
     let request = Request::Result(target);
-    let mut stream = session.open_stream(request.clone()).await?;
+    let mut stream = transport.open_stream(request.clone()).await?;
     loop {
         let OpenStream { items, connection } = stream;
         match collect(items).await {
             Err(error) if error.is_connection_loss() => {
-                stream = session
+                stream = transport
                     .resume_stream(&connection, error, request.clone())
                     .await?;
             }

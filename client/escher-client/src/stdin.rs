@@ -184,7 +184,7 @@ impl StdinWriter {
         loop {
             let connection = match &self.connection {
                 Some(connection) => Arc::clone(connection),
-                None => self.client.session().connection().await?,
+                None => self.client.transport().current_connection().await?,
             };
             self.connection = Some(Arc::clone(&connection));
             let mut unsent = self.in_flight.iter_mut().filter(|p| p.response.is_none());
@@ -210,7 +210,7 @@ impl StdinWriter {
         lost: &Arc<Connection>,
         cause: Error,
     ) -> Result<(), Error> {
-        let next = self.client.session().next_connection(lost, cause).await?;
+        let next = self.client.transport().next_connection(lost, cause).await?;
         for piece in &mut self.in_flight {
             piece.response = None;
         }

@@ -12,8 +12,8 @@ use escher_protocol::{ExecutionRecord, OutputChunk, Request};
 
 use crate::cursor::Cursor;
 use crate::error::Error;
+use crate::reconnecting_transport::{OpenStream, ReconnectingTransport};
 use crate::response::item_type;
-use crate::session::{OpenStream, Session};
 
 /// A stream of executions, newest first.
 pub type ExecutionStream = ResponseStream<ExecutionRecord>;
@@ -36,7 +36,7 @@ pub type EventStream = ResponseStream<Event>;
 ///     escher_protocol::handshake::SessionLimits::stream_window_bytes
 #[must_use = "a stream does nothing unless it is read"]
 pub struct ResponseStream<T> {
-    session: Arc<Session>,
+    transport: Arc<ReconnectingTransport>,
     cursor: Cursor,
     state: State,
     item: PhantomData<fn() -> T>,
@@ -47,7 +47,7 @@ type OpenFuture = Pin<Box<dyn Future<Output = Result<OpenStream, Error>> + Send 
 enum State {
     Open {
         stream: OpenStream,
-        /// Whether this is not the first connection of the stream.
+        /// Whether the stream was resumed on another connection than its first.
         resumed: bool,
     },
     /// The connection was lost, and the stream is being resumed on the next one.
@@ -57,10 +57,13 @@ enum State {
 
 impl<T: StreamItem> ResponseStream<T> {
     /// Sends `request` and returns the stream that answers it.
-    pub(crate) async fn open(session: &Arc<Session>, request: Request) -> Result<Self, Error> {
-        let stream = session.open_stream(request.clone()).await?;
+    pub(crate) async fn open(
+        transport: &Arc<ReconnectingTransport>,
+        request: Request,
+    ) -> Result<Self, Error> {
+        let stream = transport.open_stream(request.clone()).await?;
         Ok(ResponseStream {
-            session: Arc::clone(session),
+            transport: Arc::clone(transport),
             cursor: Cursor::new(request),
             state: State::Open {
                 stream,
@@ -72,13 +75,13 @@ impl<T: StreamItem> ResponseStream<T> {
 
     /// Waits for the next item. Returns `None` at the end of the stream.
     ///
+    /// # Errors
+    /// An error ends the stream; the next call returns `None`. [`Error::Api`] is an error that escherd
+    /// answered with. [`Error::Disconnected`] and [`Error::DaemonUnavailable`] mean that the connection
+    /// was lost and the client did not reconnect.
+    ///
     /// # Cancellation
     /// Cancel safe: if the future is dropped, the next call returns the item.
-    ///
-    /// # Errors
-    /// An error ends the stream; the next call returns `None`. [`Error::Api`] is the answer of escherd,
-    /// [`Error::Disconnected`] and [`Error::DaemonUnavailable`] mean that the connection was lost and
-    /// not replaced.
     pub async fn next(&mut self) -> Option<Result<T, Error>> {
         poll_fn(|cx| self.poll(cx)).await
     }
@@ -97,7 +100,7 @@ impl<T: StreamItem> ResponseStream<T> {
                     }
                     Err(error) => Some(Err(error)),
                 },
-                // A resumed list is requested without its limit, so it does not end by itself.
+                // A resumed list was requested without its limit, so escherd does not end it in time.
                 State::Open { resumed: true, .. } if self.cursor.is_complete() => None,
                 State::Open { stream, .. } => match ready!(stream.items.poll_next(cx)) {
                     Some(Ok(item)) => {
@@ -116,10 +119,10 @@ impl<T: StreamItem> ResponseStream<T> {
                             None
                         } else {
                             let lost = Arc::clone(&stream.connection);
-                            let session = Arc::clone(&self.session);
+                            let transport = Arc::clone(&self.transport);
                             let request = self.cursor.request().clone();
                             self.state = State::Resuming(Box::pin(async move {
-                                session.resume_stream(&lost, error, request).await
+                                transport.resume_stream(&lost, error, request).await
                             }));
                             continue;
                         }

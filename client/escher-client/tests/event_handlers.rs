@@ -268,7 +268,7 @@ async fn reports_output_that_is_served_only_at_the_end() {
     server
         .item(follow, output_item(OutputStream::Stdout, 0, 3))
         .await;
-    let held = ApiError::new(ErrorCode::OUTPUT_HELD, "its output is served time its end");
+    let held = ApiError::new(ErrorCode::OUTPUT_HELD, "its output is served at its end");
     server.end(follow, Err(held)).await;
     let wait = expect_wait(&mut server, 7).await;
     server.reply(wait, Ok(record_response(7))).await;

@@ -18,7 +18,7 @@ use escher_tests::samples::{daemon_info, record};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
-/// A reconnect timeout for outages that do not end.
+/// A reconnect timeout for outages that do not end, shorter than the client's pause between attempts.
 const SHORT_TIMEOUT: Duration = Duration::from_millis(50);
 
 const SUBMITTED: Submitted = Submitted {
@@ -359,15 +359,25 @@ async fn all_requests_share_one_attempt() {
 
 #[tokio::test]
 async fn timeout_fails_all_waiting_requests_and_later_ones_do_not_wait() {
+    // A slow machine may let a short timeout expire before the client has begun to wait.
+    for timeout_ms in [50, 2_000, 60_000] {
+        let events = times_out(Duration::from_millis(timeout_ms)).await;
+        if !events.is_empty() {
+            assert_eq!(events, [ReconnectEvent::Waiting, ReconnectEvent::GaveUp]);
+            return;
+        }
+    }
+    panic!("no outage was reported");
+}
+
+/// Lets a reconnect timeout expire, and checks what fails. Returns what was reported meanwhile.
+async fn times_out(timeout: Duration) -> Vec<ReconnectEvent> {
     let mut daemon = FakeDaemon::start();
     let events = Arc::new(Mutex::new(Vec::new()));
-    let connector = daemon
-        .connector()
-        .reconnect_timeout(SHORT_TIMEOUT)
-        .on_reconnect({
-            let events = Arc::clone(&events);
-            move |event| events.lock().unwrap().push(event)
-        });
+    let connector = daemon.connector().reconnect_timeout(timeout).on_reconnect({
+        let events = Arc::clone(&events);
+        move |event| events.lock().unwrap().push(event)
+    });
     let (client, mut server) = daemon.connect_with(connector).await;
     let follow = client.follow("1", Default::default()).await;
     let mut follow = follow.unwrap();
@@ -381,17 +391,14 @@ async fn timeout_fails_all_waiting_requests_and_later_ones_do_not_wait() {
     for error in [waited.unwrap_err(), followed.unwrap().unwrap_err()] {
         match &error {
             Error::DaemonUnavailable { waited, source, .. } => {
-                assert_eq!(*waited, SHORT_TIMEOUT);
+                assert_eq!(*waited, timeout);
                 assert!(matches!(**source, ConnectError::NoDaemon { .. }));
             }
             other => panic!("{other:?}"),
         }
     }
     assert!(follow.next().await.is_none());
-    assert_eq!(
-        *events.lock().unwrap(),
-        [ReconnectEvent::Waiting, ReconnectEvent::GaveUp]
-    );
+    let events = std::mem::take(&mut *events.lock().unwrap());
 
     let later = client.get_status("1").await;
     assert!(
@@ -406,6 +413,7 @@ async fn timeout_fails_all_waiting_requests_and_later_ones_do_not_wait() {
         server.reply(id, Ok(record_response(1))).await;
     });
     back.unwrap();
+    events
 }
 
 #[tokio::test]
@@ -426,7 +434,8 @@ async fn gives_up_on_a_daemon_that_drops_every_connection() {
     };
     let unavailable = matches!(waited, Err(Error::DaemonUnavailable { .. }));
     assert!(unavailable, "{waited:?}");
-    assert_eq!(connections, 1);
+    // None, if a slow machine lets the timeout expire before.
+    assert!(connections <= 1, "{connections}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use escher_client::{Error, ExecutionRecord, Omission, OutputStream, ProtocolViol
 use escher_tests::fake_daemon::{FakeDaemon, output_item};
 use escher_tests::samples::record;
 
-/// A finished execution that has finished_item this many bytes.
+/// A finished execution that has written this many bytes.
 fn finished_item(stdout_bytes: u64, stderr_bytes: u64) -> Item {
     let output = OutputTotals {
         stdout_bytes,

@@ -330,7 +330,8 @@ async fn write_over_connections(
             stdin.finish().await.unwrap()
         },
         async {
-            // The first of each connection is acknowledged, so that it is not received for fruitless.
+            // The first piece of each connection is acknowledged: after a connection without any response the
+            // client would pause.
             let acknowledges = |piece| piece % 3 == 0;
             for pieces in pieces_per_connection {
                 let ended =

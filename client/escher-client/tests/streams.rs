@@ -14,14 +14,19 @@ use futures_core::Stream;
 
 const PIECE: usize = 500;
 
-/// Sends `pieces` of output as escherd does: while the credit is above zero.
-async fn send_output(server: &mut ServerConnection, id: RequestId, pieces: u64, mut credit: i64) {
+/// Sends `pieces` of output as escherd does: while something is left of the window.
+async fn send_output(
+    server: &mut ServerConnection,
+    id: RequestId,
+    pieces: u64,
+    mut window_left: i64,
+) {
     for number in 0..pieces {
-        while credit <= 0 {
+        while window_left <= 0 {
             match server.frame().await {
                 Some(ClientFrame::Grant { id: granted, bytes }) => {
                     assert_eq!(granted, id);
-                    credit += i64::from(bytes);
+                    window_left += i64::from(bytes);
                 }
                 other => panic!("not a grant: {other:?}"),
             }
@@ -33,7 +38,7 @@ async fn send_output(server: &mut ServerConnection, id: RequestId, pieces: u64, 
                 item: item.clone(),
             })
             .unwrap();
-        credit -= i64::try_from(encoded.len()).unwrap();
+        window_left -= i64::try_from(encoded.len()).unwrap();
         server.item(id, item).await;
     }
     server.end(id, Ok(())).await;

@@ -30,7 +30,7 @@ pub(crate) async fn show_to_end(
     if context.json {
         let result = client.get_result(id).await?;
         let status = for_record(&result.record);
-        print(&json::line(&json::Execution::from_result(result)))?;
+        print(&json::line(&json::ExecutionObject::from_result(result)))?;
         return Ok(status);
     }
     let record = relay_to_end(client, id, on_closed_output).await?;

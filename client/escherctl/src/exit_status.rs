@@ -104,8 +104,8 @@ fn for_failed(outcome: &Outcome) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::sample;
     use escher_client::ApiError;
+    use escher_tests::samples;
 
     #[test]
     fn maps_every_outcome() {
@@ -148,10 +148,10 @@ mod tests {
         ];
         for (status, exit, code, ended_by_signal, expected) in table {
             let error = code.map(|code| ApiError::new(code, "reason"));
-            let record = sample::finished(status, exit, error, ended_by_signal);
+            let record = samples::finished_execution(status, exit, error, ended_by_signal);
             assert_eq!(for_record(&record), expected, "{status} {exit:?} {code:?}");
         }
-        assert_eq!(for_record(&sample::running()), 125);
+        assert_eq!(for_record(&samples::running_execution()), 125);
     }
 
     #[test]

@@ -4,20 +4,23 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::sys::stat::Mode;
 
 use crate::wait::readable;
 
 /// A named pipe, open at this end from the start, so that neither side blocks in open(2).
-#[derive(Debug)]
+///
+/// What was written and not read is lost when the last copy is dropped and no process has the pipe open.
+#[derive(Debug, Clone)]
 pub struct Fifo {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
 }
 
 impl Fifo {
-    /// Creates one that every user may use.
+    /// Creates a named pipe that every user may use.
     #[must_use]
     pub fn create(path: PathBuf) -> Self {
         nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a fifo");
@@ -26,16 +29,19 @@ impl Fifo {
         // Linux opens a fifo for both directions at once (fifo(7)).
         let mut both = OpenOptions::new();
         let file = both.read(true).write(true).open(&path).unwrap();
-        Fifo { path, file }
+        Fifo {
+            path,
+            file: Arc::new(file),
+        }
     }
 
-    /// Its path.
+    /// Returns its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its path as text, for a shell.
+    /// Returns its path as text, for a shell.
     #[must_use]
     pub fn name(&self) -> &str {
         self.path.to_str().expect("UTF-8")
@@ -44,7 +50,7 @@ impl Fifo {
     /// Writes a line, for a shell's `read` at the other end.
     pub fn write_line(&self, line: &str) {
         let line = format!("{line}\n");
-        (&self.file).write_all(line.as_bytes()).unwrap();
+        (&*self.file).write_all(line.as_bytes()).unwrap();
     }
 
     /// Waits for a line, and returns it without its newline.
@@ -55,10 +61,10 @@ impl Fifo {
     pub fn read_line(&self) -> String {
         let mut line = Vec::new();
         loop {
-            let is_readable = readable(&self.file);
+            let is_readable = readable(&*self.file);
             assert!(is_readable, "no line from {} in time", self.path.display());
             let mut byte = [0];
-            (&self.file).read_exact(&mut byte).unwrap();
+            (&*self.file).read_exact(&mut byte).unwrap();
             match byte[0] {
                 b'\n' => return String::from_utf8(line).expect("UTF-8"),
                 byte => line.push(byte),

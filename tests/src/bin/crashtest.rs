@@ -8,11 +8,11 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use escher_tests::crashtest::{self, Settings, Targets, seconds_since};
+use escher_tests::crashtest::{self, CrashtestSettings, Targets, seconds_since};
 
 fn main() {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let mut settings = Settings {
+    let mut settings = CrashtestSettings {
         seed: u64::try_from(clock.as_nanos() & u128::from(u64::MAX)).unwrap(),
         cycles: 20,
         cycles_per_round: 10,

@@ -30,7 +30,7 @@ const CYCLE_DEADLINE: Duration = Duration::from_secs(300);
 
 /// What to run.
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
+pub struct CrashtestSettings {
     /// Seed of the first cycle. The same seed makes the same plans.
     pub seed: u64,
     /// Number of cycles.
@@ -67,7 +67,7 @@ pub struct Statistics {
 }
 
 /// Runs all cycles. Panics at the first violation, after printing how to repeat its cycle.
-pub fn run(settings: Settings, mut progress: impl FnMut(&Statistics)) -> Statistics {
+pub fn run(settings: CrashtestSettings, mut progress: impl FnMut(&Statistics)) -> Statistics {
     let mut statistics = Statistics::default();
     let mut next = 0;
     while next < settings.cycles {
@@ -91,14 +91,14 @@ pub fn run(settings: Settings, mut progress: impl FnMut(&Statistics)) -> Statist
 /// Prints how to repeat a cycle, if it is dropped by its panic.
 struct RepeatHint {
     seed: u64,
-    settings: Settings,
+    settings: CrashtestSettings,
 }
 
 impl Drop for RepeatHint {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let RepeatHint { seed, settings } = self;
-            let Settings { targets, power, .. } = settings;
+            let CrashtestSettings { targets, power, .. } = settings;
             let power = if *power { " --power" } else { "" };
             eprintln!(
                 "the cycle that failed: cargo run --release -p escher-tests --bin crashtest -- \

@@ -40,9 +40,9 @@ pub(super) struct InFlightRequest {
 }
 
 impl InFlightRequest {
-    /// Grants the stream that answers this request credit for `bytes` more.
+    /// Lets escherd send `bytes` more of the stream that answers this request.
     pub(super) fn grant(&self, bytes: u32) {
-        // The frame is too small to be refused, and a closed connection needs no credit.
+        // The frame is too small to be refused, and over a closed connection nothing more is sent.
         let _ = self
             .shared
             .send_queue

@@ -1,4 +1,4 @@
-//! Receives the items of one stream, and grants credit as they are consumed.
+//! Receives the items of one stream, and lets escherd send more as they are consumed.
 
 use std::task::{Context, Poll};
 
@@ -54,7 +54,7 @@ impl ItemReceiver {
         if self.consumed >= self.receiver.window / 4
             && let Some(request) = &self.request
         {
-            self.receiver.credit.add(self.consumed);
+            self.receiver.window_left.add(self.consumed);
             request.grant(self.consumed);
             self.consumed = 0;
         }

@@ -17,7 +17,7 @@ pub(super) enum ResponseSender {
     /// The request is answered by a stream.
     Stream {
         sender: mpsc::UnboundedSender<StreamMessage>,
-        credit: Credit,
+        window_left: WindowLeft,
     },
 }
 
@@ -34,24 +34,25 @@ pub(super) enum StreamMessage {
 #[derive(Debug)]
 pub(super) struct StreamReceiver {
     pub(super) messages: mpsc::UnboundedReceiver<StreamMessage>,
-    pub(super) credit: Credit,
+    pub(super) window_left: WindowLeft,
     pub(super) window: u32,
 }
 
-/// The flow control credit of a stream: the payload bytes that escherd may still send.
+/// What is left of the flow control window of a stream: the payload bytes that escherd may still send.
 ///
-/// It bounds the stream's queue. escherd may send an item while the credit is above zero, so it can
-/// exceed the credit by one item at most.
+/// It bounds the stream's queue. escherd may send an item while it is above zero, so the last item can
+/// make it negative.
 #[derive(Debug, Clone)]
-pub(super) struct Credit(Arc<AtomicI64>);
+pub(super) struct WindowLeft(Arc<AtomicI64>);
 
-impl Credit {
+impl WindowLeft {
+    /// Adds `bytes`, which are granted to escherd.
     pub(super) fn add(&self, bytes: u32) {
         self.0.fetch_add(i64::from(bytes), Ordering::AcqRel);
     }
 
-    /// Subtracts `bytes`. Returns whether the credit was above zero before.
-    fn spend(&self, bytes: usize) -> bool {
+    /// Subtracts `bytes`, which escherd has sent. Returns whether it was allowed to send them.
+    fn subtract(&self, bytes: usize) -> bool {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.0.fetch_sub(bytes, Ordering::AcqRel) > 0
     }
@@ -83,16 +84,22 @@ impl RequestTable {
         }
     }
 
-    /// Creates both ends of a stream, with the credit of a whole window.
+    /// Creates both ends of a stream, with a whole window left.
     pub(super) fn stream_channel(&self) -> (ResponseSender, StreamReceiver) {
-        let credit = Credit(Arc::new(AtomicI64::new(self.stream_window.into())));
+        let window_left = WindowLeft(Arc::new(AtomicI64::new(self.stream_window.into())));
         let (sender, messages) = mpsc::unbounded_channel();
         let receiver = StreamReceiver {
             messages,
-            credit: credit.clone(),
+            window_left: window_left.clone(),
             window: self.stream_window,
         };
-        (ResponseSender::Stream { sender, credit }, receiver)
+        (
+            ResponseSender::Stream {
+                sender,
+                window_left,
+            },
+            receiver,
+        )
     }
 
     /// Adds a request, and returns its new id.
@@ -127,8 +134,11 @@ impl RequestTable {
         let mut state = self.lock();
         match frame {
             ServerFrame::Item { id, item } => match state.in_flight.get(&id) {
-                Some(ResponseSender::Stream { sender, credit }) => {
-                    if !credit.spend(length) {
+                Some(ResponseSender::Stream {
+                    sender,
+                    window_left,
+                }) => {
+                    if !window_left.subtract(length) {
                         let window = self.stream_window;
                         return Err(ProtocolViolation::WindowExceeded { length, window });
                     }

@@ -13,7 +13,7 @@ pub(super) async fn inspect(context: &Context, targets: &[String]) -> Result<u8,
     for_each_target(context, targets, async |target| {
         let record = client.get_status(target).await?;
         if context.json {
-            return print(&json::line(&json::Execution::from_record(&record)));
+            return print(&json::line(&json::ExecutionObject::from_record(&record)));
         }
         let separator = if is_first { "" } else { "\n" };
         is_first = false;

@@ -52,7 +52,8 @@ pub(super) async fn logs(context: &Context, args: LogsArgs) -> Result<u8, Failur
     Ok(0)
 }
 
-/// Returns when the command was started. Called with its first output, so that it has been.
+/// Returns the time at which the command was started. A command with output has been started, so its
+/// record has that time.
 async fn start_time(client: &Client, target: &str) -> Result<Timestamp, Error> {
     let record = client.get_status(target).await?;
     Ok(record.started_at.unwrap_or(record.submitted_at))

@@ -22,7 +22,7 @@ pub(super) async fn ps(context: &Context, args: PsArgs) -> Result<u8, Failure> {
         }
         shown += 1;
         if context.json {
-            print(&json::line(&json::Execution::from_record(&record)))?;
+            print(&json::line(&json::ExecutionObject::from_record(&record)))?;
         } else {
             records.push(record);
         }

@@ -11,7 +11,7 @@ pub(super) async fn result(context: &Context, target: &str) -> Result<u8, Failur
     let client = context.connect().await?;
     let result = client.get_result(target).await?;
     if context.json {
-        print(&json::line(&json::Execution::from_result(result)))?;
+        print(&json::line(&json::ExecutionObject::from_result(result)))?;
         return Ok(0);
     }
     let mut stdout = duplicate(io::stdout()).map_err(Failure::write)?;

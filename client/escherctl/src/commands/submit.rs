@@ -18,9 +18,10 @@ pub(super) async fn submit(context: &Context, args: RequestArgs) -> Result<u8, F
         .map_err(|error| Failure::from(error).while_submitting(&key))?;
     if context.json {
         let record = client.get_status(submitted.id).await?;
-        // A generated key exists only if the request was repeated after a lost connection.
+        // With a generated key, an execution can exist already only because this request was repeated
+        // after a lost connection. So it is this command's own.
         let is_existing = submitted.existing && has_key;
-        let execution = json::Execution::from_submission(&record, is_existing);
+        let execution = json::ExecutionObject::from_submission(&record, is_existing);
         print(&json::line(&execution))?;
     } else {
         print(&format!("{}\n", submitted.id))?;

@@ -24,7 +24,7 @@ pub(super) async fn wait(context: &Context, targets: &[String]) -> Result<u8, Fa
             status = REFUSED;
         }
         if context.json {
-            print(&json::line(&json::Execution::from_record(&record)))?;
+            print(&json::line(&json::ExecutionObject::from_record(&record)))?;
         }
         Ok(())
     })

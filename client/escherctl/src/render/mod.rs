@@ -10,8 +10,6 @@ pub(crate) mod json;
 pub(crate) mod line_timestamps;
 pub(crate) mod quantity;
 pub(crate) mod resource_usage;
-#[cfg(test)]
-pub(crate) mod sample;
 pub(crate) mod table;
 pub(crate) mod text;
 pub(crate) mod time;

@@ -126,12 +126,12 @@ pub(crate) fn running_time(record: &ExecutionRecord, now: Timestamp) -> Option<D
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::sample;
     use escher_client::SettingValue;
+    use escher_tests::samples;
 
     #[test]
     fn without_a_terminal_nothing_is_truncated() {
-        let mut record = sample::running();
+        let mut record = samples::running_execution();
         record.name = Some("a\x1b[31m".into());
         let now = record.submitted_at.saturating_add(Duration::from_secs(62));
         let shown = executions(&[record], now);

@@ -1,4 +1,4 @@
-//! Executions.
+//! The object of an execution.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use super::object::{base64, owned, text_or_base64};
 use crate::render::resource_usage::not_measured;
 use crate::render::time::rfc3339;
 
-/// An execution, for `result` with its output.
+/// The JSON object of an execution. Only that of a result has the output.
 #[derive(Debug, Serialize)]
-pub(crate) struct Execution {
+pub(crate) struct ExecutionObject {
     id: String,
     number: u64,
     name: Option<String>,
@@ -82,7 +82,7 @@ struct Usage {
     cpu_user_ms: u64,
     cpu_system_ms: u64,
     peak_memory_bytes: u64,
-    /// `null` if not measured; so are the following fields.
+    /// This and the following fields are `null` if they were not measured.
     io_read_bytes: Option<u64>,
     io_written_bytes: Option<u64>,
     peak_tasks: Option<u64>,
@@ -107,7 +107,7 @@ struct OutputTotals {
     dropped_bytes: u64,
 }
 
-impl Execution {
+impl ExecutionObject {
     /// Makes the object without the output.
     pub(crate) fn from_record(record: &ExecutionRecord) -> Self {
         let outcome = record.outcome.as_ref();
@@ -128,7 +128,7 @@ impl Execution {
         let finished = record.status.is_finished();
         let limits = record.resources.limits;
         let measured = record.resources.measured.unwrap_or_default();
-        Execution {
+        ExecutionObject {
             id: record.id.to_string(),
             number: record.number,
             name: owned(record.name.as_ref()),
@@ -216,21 +216,21 @@ impl Execution {
 
     /// Makes the object with the output.
     pub(crate) fn from_result(result: ExecutionResult) -> Self {
-        let mut execution = Execution::from_record(&result.record);
-        execution.output_cut = Some(result.is_cut());
-        execution.output_file = result
+        let mut object = ExecutionObject::from_record(&result.record);
+        object.output_cut = Some(result.is_cut());
+        object.output_file = result
             .output_file()
             .map(|path| path.to_string_lossy().into_owned());
-        (execution.stdout, execution.stdout_base64) = text_or_base64(result.stdout);
-        (execution.stderr, execution.stderr_base64) = text_or_base64(result.stderr);
-        execution
+        (object.stdout, object.stdout_base64) = text_or_base64(result.stdout);
+        (object.stderr, object.stderr_base64) = text_or_base64(result.stderr);
+        object
     }
 
     /// Makes the object that answers a submission.
     pub(crate) fn from_submission(record: &ExecutionRecord, is_existing: bool) -> Self {
-        Execution {
+        ExecutionObject {
             existing: Some(is_existing),
-            ..Execution::from_record(record)
+            ..ExecutionObject::from_record(record)
         }
     }
 }
@@ -239,15 +239,16 @@ impl Execution {
 mod tests {
     use super::*;
     use crate::render::json::object::line;
-    use crate::render::sample;
     use escher_client::protocol::StartStage;
     use escher_client::{ApiError, ErrorCode, Omission, OutputStream};
+    use escher_tests::samples;
 
     /// Scripts read these names.
     #[test]
     fn the_fields_of_a_result_are_stable() {
         let error = ApiError::new(ErrorCode::EXIT_STATUS, "exited with status 7");
-        let mut record = sample::finished(Status::Failed, Exit::Code(7), Some(error), None);
+        let mut record =
+            samples::finished_execution(Status::Failed, Exit::Code(7), Some(error), None);
         record.key = Some("k".into());
         let result = ExecutionResult {
             stdout: b"hello world\n".to_vec(),
@@ -255,7 +256,7 @@ mod tests {
             ..ExecutionResult::new(record)
         };
         assert_eq!(
-            line(&Execution::from_result(result)),
+            line(&ExecutionObject::from_result(result)),
             concat!(
                 r#"{"id":"01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42","number":17,"name":"greeting","#,
                 r#""key":"k","status":"failed","success":false,"exit_code":7,"signal":null,"#,
@@ -288,7 +289,7 @@ mod tests {
     fn fields_without_a_value_are_present() {
         let keys = |record: &ExecutionRecord| {
             let value: serde_json::Value =
-                serde_json::from_str(&line(&Execution::from_record(record))).unwrap();
+                serde_json::from_str(&line(&ExecutionObject::from_record(record))).unwrap();
             value
                 .as_object()
                 .unwrap()
@@ -296,15 +297,16 @@ mod tests {
                 .cloned()
                 .collect::<Vec<_>>()
         };
-        let finished = sample::finished(Status::Completed, Exit::Code(0), None, None);
-        assert_eq!(keys(&sample::running()), keys(&finished));
+        let finished = samples::finished_execution(Status::Completed, Exit::Code(0), None, None);
+        assert_eq!(keys(&samples::running_execution()), keys(&finished));
     }
 
     #[test]
     fn shows_limits_usage_and_what_was_not_measured() {
-        let mut finished = sample::finished(Status::Completed, Exit::Code(0), None, None);
-        finished.resources = sample::resources();
-        let shown = line(&Execution::from_record(&finished));
+        let mut finished =
+            samples::finished_execution(Status::Completed, Exit::Code(0), None, None);
+        finished.resources = samples::measured_resources();
+        let shown = line(&ExecutionObject::from_record(&finished));
         for part in [
             r#""io_read_bytes":4096,"io_written_bytes":0,"peak_tasks":null,"oom_kills":0,"#,
             r#""not_measured":["peak_tasks"]"#,
@@ -312,9 +314,9 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{shown}");
         }
-        let mut running = sample::running();
+        let mut running = samples::running_execution();
         running.resources.paused = true;
-        let shown = line(&Execution::from_record(&running));
+        let shown = line(&ExecutionObject::from_record(&running));
         assert!(
             shown.contains(r#""paused":true"#) && shown.contains(r#""usage":null"#),
             "{shown}"
@@ -328,8 +330,8 @@ mod tests {
             stage: StartStage::WorkingDirectory,
             errno: 2,
         };
-        let record = sample::finished(Status::Failed, exit, Some(error), None);
-        let shown = line(&Execution::from_record(&record));
+        let record = samples::finished_execution(Status::Failed, exit, Some(error), None);
+        let shown = line(&ExecutionObject::from_record(&record));
         assert!(
             shown.contains(r#""stage":"working-directory","errno":2}"#),
             "{shown}"
@@ -338,11 +340,11 @@ mod tests {
 
     #[test]
     fn bytes_that_are_not_utf8_are_base64() {
-        let mut record = sample::running();
+        let mut record = samples::running_execution();
         record.command = escher_client::Command::Exec {
             argv: vec!["a".into(), b"\xfe"[..].into()],
         };
-        let shown = line(&Execution::from_record(&record));
+        let shown = line(&ExecutionObject::from_record(&record));
         assert!(
             shown.contains(r#""command_base64":["YQ==","/g=="]"#),
             "{shown}"
@@ -351,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_truncated_result_names_the_log() {
-        let record = sample::finished(Status::Completed, Exit::Code(0), None, None);
+        let record = samples::finished_execution(Status::Completed, Exit::Code(0), None, None);
         let mut result = ExecutionResult {
             stdout: b"hello".to_vec(),
             ..ExecutionResult::new(record)
@@ -361,7 +363,7 @@ mod tests {
             bytes: 7,
             mark: " [more]".into(),
         });
-        let shown = line(&Execution::from_result(result));
+        let shown = line(&ExecutionObject::from_result(result));
         assert!(
             shown.contains(r#""stdout":"hello [more]""#)
                 && shown.contains(r#""output_cut":true,"output_file":"/var/log"#),

@@ -13,7 +13,7 @@ mod targets;
 pub(crate) use daemon::{info, metrics};
 pub(crate) use diagnostic::diagnostic;
 pub(crate) use event::event;
-pub(crate) use execution::Execution;
+pub(crate) use execution::ExecutionObject;
 pub(crate) use failure::failure;
 pub(crate) use object::line;
 pub(crate) use output_chunk::output_chunk;

@@ -89,9 +89,9 @@ fn signal_name(number: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::sample;
     use escher_client::ApiError;
     use escher_client::protocol::StartStage;
+    use escher_tests::samples;
 
     const KILLED: Exit = Exit::Signal {
         signal: 9,
@@ -105,7 +105,12 @@ mod tests {
         ended_by_signal: Option<i32>,
     ) -> Option<String> {
         let error = Some(ApiError::new(code, "message"));
-        end_reason(&sample::finished(status, exit, error, ended_by_signal))
+        end_reason(&samples::finished_execution(
+            status,
+            exit,
+            error,
+            ended_by_signal,
+        ))
     }
 
     #[test]
@@ -174,7 +179,7 @@ mod tests {
 
     #[test]
     fn counts_the_bytes_that_the_log_lacks() {
-        let mut record = sample::finished(Status::Completed, Exit::Code(0), None, None);
+        let mut record = samples::finished_execution(Status::Completed, Exit::Code(0), None, None);
         assert_eq!(dropped_output(&record), None);
         if let Some(outcome) = &mut record.outcome {
             outcome.output.dropped_bytes = 1;

@@ -104,12 +104,12 @@ fn add_measured(fields: &mut Fields, measured: &Measurements) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::sample;
     use escher_client::Status;
     use escher_client::protocol::Exit;
+    use escher_tests::samples;
 
     fn completed() -> ExecutionRecord {
-        sample::finished(Status::Completed, Exit::Code(0), None, None)
+        samples::finished_execution(Status::Completed, Exit::Code(0), None, None)
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
         };
         let mut record = completed();
         assert!(!shown(&record).contains("limits"));
-        record.resources = sample::resources();
+        record.resources = samples::measured_resources();
         let measured = shown(&record);
         for field in [
             "limits: MemoryMax=64M CPUQuota=150%",
@@ -133,7 +133,7 @@ mod tests {
         record.resources.measured = None;
         let nothing = "not measured: bytes read, bytes written, peak tasks, OOM kills";
         assert!(shown(&record).contains(nothing));
-        let mut running = sample::running();
+        let mut running = samples::running_execution();
         running.resources.paused = true;
         assert!(shown(&running).contains("status: running paused: yes"));
     }
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn escapes_what_a_user_can_choose() {
-        let mut record = sample::running();
+        let mut record = samples::running_execution();
         record.key = Some("k\x1b]0;".into());
         record.working_dir = b"/a\nb\xff"[..].into();
         let shown = inspect(&record, record.submitted_at);

@@ -1,6 +1,6 @@
 //! Prints the events of all executions, across restarts of escherd, until interrupted.
 //!
-//! `cargo run --example watch_events -- /run/escher/escherd.sock`
+//! `cargo run --example follow_events -- /run/escher/escherd.sock`
 
 use std::error::Error;
 use std::io::Write;

@@ -1,9 +1,9 @@
-//! The current connection, and its replacement when it is lost.
+//! Sends requests over the current connection, and replaces that connection when it is lost.
 //!
-//! A lost [`Connection`] never recovers. A request keeps the connection that it was sent on; when that
-//! is lost, it asks for the next one ([`Session::next_connection`]). All requests share one attempt to
-//! reconnect. It runs in a task of its own, so that no request has to be polled for the others to make
-//! progress.
+//! A lost [`Connection`] never recovers. A request remembers the connection that it was sent on; when
+//! that is lost, it asks for the next one ([`ReconnectingTransport::next_connection`]). All requests
+//! share one attempt to reconnect. It runs in a task of its own, so that no request has to be polled
+//! for the others to make progress.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,9 +19,9 @@ use crate::connector::Connector;
 use crate::error::{ConnectError, Error};
 use crate::reconnect::{RETRY_PAUSE, reconnect};
 
-/// A sequence of connections to one socket, of which one is current.
+/// Carries requests to one socket. It has one connection at a time.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub(crate) struct ReconnectingTransport {
     connector: Connector,
     state: Mutex<State>,
 }
@@ -33,18 +33,19 @@ struct State {
     reconnecting: Option<ReconnectTask>,
 }
 
-/// The last outage before the current connection was lost, if it is.
+/// The last outage that the client knows of. An outage is the time without a connection.
 #[derive(Debug, Clone, Copy)]
 enum LastOutage {
+    /// The current connection is the first one.
     None,
-    /// An outage that began at this time, and ended with the current connection.
+    /// An outage that began at this time. The current connection ended it.
     Ended(Instant),
-    /// An outage that began at this time and after which reconnecting failed. The current connection
-    /// is lost.
+    /// An outage that began at this time and continues: the current connection is lost, and the last
+    /// attempt to reconnect failed.
     Ongoing(Instant),
 }
 
-/// The result of a [`ReconnectTask`]; `None` until it is there.
+/// The result of a [`ReconnectTask`]; `None` while it runs.
 type ReconnectResult = Option<Result<Arc<Connection>, Error>>;
 
 /// A task that reconnects. Dropping this stops it.
@@ -67,7 +68,7 @@ pub(crate) struct OpenStream {
     pub(crate) connection: Arc<Connection>,
 }
 
-impl Session {
+impl ReconnectingTransport {
     /// Connects. Retries only after a connection that was closed during the handshake.
     pub(crate) async fn connect(connector: Connector) -> Result<Arc<Self>, ConnectError> {
         let first = connector.attempt(connector.attempt_timeout()).await;
@@ -86,7 +87,7 @@ impl Session {
             }
             first => first?,
         };
-        Ok(Arc::new(Session {
+        Ok(Arc::new(ReconnectingTransport {
             connector,
             state: Mutex::new(State {
                 connection,
@@ -96,12 +97,12 @@ impl Session {
         }))
     }
 
-    /// Returns the terms of the current connection.
+    /// Returns what escherd sent in the handshake of the current connection.
     pub(crate) fn welcome(&self) -> Welcome {
         self.lock().connection.welcome().clone()
     }
 
-    /// Whether a lost connection is replaced.
+    /// Whether a lost connection is replaced: the reconnect timeout is not zero.
     pub(crate) fn reconnects(&self) -> bool {
         !self.connector.total_reconnect_timeout().is_zero()
     }
@@ -112,14 +113,15 @@ impl Session {
         self.call_reporting_resend(request).await.0
     }
 
-    /// Does the same as [`Session::call`], and returns whether the request was sent more than once.
+    /// Does the same as [`ReconnectingTransport::call`], and returns whether the request was sent more
+    /// than once.
     pub(crate) async fn call_reporting_resend(
         self: &Arc<Self>,
         request: Request,
     ) -> (Result<Response, Error>, bool) {
         let (mut sent, mut resent) = (false, false);
         let response = async {
-            let mut connection = self.connection().await?;
+            let mut connection = self.current_connection().await?;
             loop {
                 let loss = match connection.call(request.clone()).await {
                     Ok(mut pending) => {
@@ -150,7 +152,7 @@ impl Session {
         self: &Arc<Self>,
         request: Request,
     ) -> Result<OpenStream, Error> {
-        let connection = self.connection().await?;
+        let connection = self.current_connection().await?;
         self.open_stream_on(connection, request).await
     }
 
@@ -182,7 +184,7 @@ impl Session {
     }
 
     /// Returns the current connection, or waits for the next one while the client reconnects.
-    pub(crate) async fn connection(self: &Arc<Self>) -> Result<Arc<Connection>, Error> {
+    pub(crate) async fn current_connection(self: &Arc<Self>) -> Result<Arc<Connection>, Error> {
         let result = {
             let state = self.lock();
             match &state.reconnecting {
@@ -228,13 +230,13 @@ impl Session {
             LastOutage::Ended(_) | LastOutage::None => (Instant::now(), false),
         };
         let (sender, result) = watch::channel(None);
-        // Weak, so that the task does not keep a session alive that nothing uses.
-        let session = Arc::downgrade(self);
+        // Weak, so that the task does not keep a transport alive that nothing else uses.
+        let transport = Arc::downgrade(self);
         let connector = self.connector.clone();
         let task = tokio::spawn(async move {
             let result = reconnect(&connector, outage_start, pause_first).await;
-            if let Some(session) = session.upgrade() {
-                session.finish_reconnect(outage_start, &result);
+            if let Some(transport) = transport.upgrade() {
+                transport.finish_reconnect(outage_start, &result);
                 // Fails only if nothing waits any more.
                 let _ = sender.send(Some(result));
             }
