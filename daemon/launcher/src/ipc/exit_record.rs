@@ -8,7 +8,7 @@
 //! magic "eschexi\x0a" (8 bytes)   CRC-32 of magic and report (u32, little endian)   the report
 //! ```
 //!
-//! Magic number and checksum are the same in every version, so that damage to the version byte is
+//! Both have the same place and meaning in every version, so that damage to the version byte is
 //! not mistaken for another version: such a record would be kept for an escherd that never comes.
 
 use std::fs::{File, OpenOptions};

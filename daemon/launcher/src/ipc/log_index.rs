@@ -16,9 +16,8 @@
 //! is never rewritten. [`RecordPlan`] decides when a record is due.
 //!
 //! ```text
-//! header   magic "escher\0\x0a" (8 bytes)  start of the command, µs since 1970 (i64, little
-//! endian) record   time since start, µs (u64, little endian)  offset | kind << 56 (u64, little
-//! endian)
+//! header   magic "escher\0\x0a" (8 bytes)  start of the command, µs since 1970 (i64, little endian)
+//! record   time since start, µs (u64, little endian)  offset | kind << 56 (u64, little endian)
 //! ```
 
 use escher_protocol::{OutputStream, Timestamp};
