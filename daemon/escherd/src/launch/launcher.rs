@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use escher_launcher::ipc::packet::PacketSocket;
 use escher_launcher::ipc::wire::{
-    Abilities, Artifact, Directories, Hello, KNOWN_PARTS, LauncherReply, LauncherRequest,
+    Abilities, Directories, ExecutionFiles, Hello, KNOWN_PARTS, LauncherReply, LauncherRequest,
     MAX_PACKET_BYTES, WIRE_VERSION,
 };
 use escher_protocol::codec::{self, CodecError};
@@ -143,8 +143,8 @@ pub(super) enum LauncherEvent {
         pid: u32,
         leftovers: Leftovers,
     },
-    Removed {
-        artifact: Artifact,
+    FilesDeleted {
+        files: ExecutionFiles,
         ids: Vec<ExecutionId>,
     },
     CgroupKilled {
@@ -246,8 +246,8 @@ impl LauncherConnection {
             Ok((LauncherReply::ShimDied { pid, leftovers }, _)) => {
                 LauncherEvent::ShimDied { pid, leftovers }
             }
-            Ok((LauncherReply::Removed { artifact, ids }, _)) => {
-                LauncherEvent::Removed { artifact, ids }
+            Ok((LauncherReply::FilesDeleted { files, ids }, _)) => {
+                LauncherEvent::FilesDeleted { files, ids }
             }
             Ok((LauncherReply::CgroupKilled { id, leftovers }, _)) => {
                 LauncherEvent::CgroupKilled { id, leftovers }

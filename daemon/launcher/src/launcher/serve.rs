@@ -187,13 +187,13 @@ impl Launcher {
                     return self.become_shim(sockets).map(Some);
                 }
             }
-            LauncherRequest::Remove { artifact, ids } => {
+            LauncherRequest::DeleteFiles { files, ids } => {
                 let cgroups = self.cgroups.as_ref();
                 let ids = match &self.directories {
-                    Some(directories) => file_removal::remove(directories, cgroups, artifact, ids),
+                    Some(directories) => file_removal::remove(directories, cgroups, files, ids),
                     None => Vec::new(),
                 };
-                let removed = LauncherReply::Removed { artifact, ids };
+                let removed = LauncherReply::FilesDeleted { files, ids };
                 self.control.send(&removed, None)?;
             }
             LauncherRequest::Use(directories) => {

@@ -13,7 +13,8 @@ use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::packet::{PacketSocket, Waiting};
 use escher_launcher::ipc::shim_socket::{self, SocketName};
 use escher_launcher::ipc::wire::{
-    Artifact, ExitReport, FIRST_ATTEMPT, Hello, LauncherReply, LauncherRequest, MAX_PACKET_BYTES,
+    ExecutionFiles, ExitReport, FIRST_ATTEMPT, Hello, LauncherReply, LauncherRequest,
+    MAX_PACKET_BYTES,
 };
 use escher_protocol::{ExecutionId, Leftovers, codec};
 use tempfile::TempDir;
@@ -199,11 +200,11 @@ impl Launcher {
 
     /// Has it delete what executions have left, and returns those of which nothing is there any
     /// more.
-    pub(crate) fn remove(&self, artifact: Artifact, ids: &[ExecutionId]) -> Vec<ExecutionId> {
+    pub(crate) fn remove(&self, files: ExecutionFiles, ids: &[ExecutionId]) -> Vec<ExecutionId> {
         let ids = ids.to_vec();
-        self.ask(&LauncherRequest::Remove { artifact, ids });
+        self.ask(&LauncherRequest::DeleteFiles { files, ids });
         match self.receive_but_deaths() {
-            Some((LauncherReply::Removed { artifact: of, ids }, None)) if of == artifact => ids,
+            Some((LauncherReply::FilesDeleted { files: of, ids }, None)) if of == files => ids,
             other => panic!("not removed but {other:?}"),
         }
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use escher_launcher::ipc::exit_record;
-use escher_launcher::ipc::wire::{Artifact, FIRST_ATTEMPT, MAX_REMOVED_AT_ONCE};
+use escher_launcher::ipc::wire::{ExecutionFiles, FIRST_ATTEMPT, MAX_DELETED_AT_ONCE};
 use escher_protocol::ExecutionId;
 
 use crate::claims::listening_socket;
@@ -13,10 +13,10 @@ use crate::commands::claim;
 use crate::launcher::names;
 use crate::{Launcher, exec, shell};
 
-const EXIT_RECORD: Artifact = Artifact::ExitRecord {
+const EXIT_RECORD: ExecutionFiles = ExecutionFiles::ExitRecord {
     attempt: FIRST_ATTEMPT,
 };
-const CLAIM: Artifact = Artifact::Claim {
+const CLAIM: ExecutionFiles = ExecutionFiles::Claim {
     attempt: FIRST_ATTEMPT,
 };
 
@@ -33,7 +33,11 @@ fn each_kind_is_deleted_by_itself() {
     launcher.shim_died();
 
     let (log, record, dead) = (log.id, record.id, dead.id);
-    let kinds = [(CLAIM, dead), (Artifact::Log, log), (EXIT_RECORD, record)];
+    let kinds = [
+        (CLAIM, dead),
+        (ExecutionFiles::Log, log),
+        (EXIT_RECORD, record),
+    ];
     let left = || {
         (
             names(&launcher.log_dir()).len(),
@@ -43,15 +47,15 @@ fn each_kind_is_deleted_by_itself() {
     };
     // The living shim has one too.
     assert_eq!(left(), (2, 1, 2));
-    for (artifact, id) in kinds {
+    for (files, id) in kinds {
         // Nothing of that kind is there of the other two: that counts as well.
-        assert_eq!(launcher.remove(artifact, &[id]), [id]);
+        assert_eq!(launcher.remove(files, &[id]), [id]);
     }
     assert_eq!(left(), (0, 0, 1));
-    for (artifact, id) in kinds {
-        assert_eq!(launcher.remove(artifact, &[id]), [id]);
+    for (files, id) in kinds {
+        assert_eq!(launcher.remove(files, &[id]), [id]);
     }
-    assert_eq!(launcher.remove(Artifact::Log, &[]), []);
+    assert_eq!(launcher.remove(ExecutionFiles::Log, &[]), []);
 }
 
 #[test]
@@ -64,9 +68,9 @@ fn only_what_was_named_is_deleted() {
     launcher.shim_died();
     alone.launch(&record);
     alone.gone();
-    for artifact in [Artifact::Log, EXIT_RECORD, CLAIM] {
+    for files in [ExecutionFiles::Log, EXIT_RECORD, CLAIM] {
         let another = ExecutionId::generate();
-        assert_eq!(launcher.remove(artifact, &[another]), [another]);
+        assert_eq!(launcher.remove(files, &[another]), [another]);
     }
     assert!(launcher.log(log.id).exists() && launcher.index(log.id).exists());
     assert_eq!(launcher.exit_record(record.id).id, record.id);
@@ -105,17 +109,17 @@ fn what_was_planted_is_removed_without_being_followed() {
     let record = launcher
         .exit_dir()
         .join(exit_record::file_name(id, FIRST_ATTEMPT));
-    let plants: [(Artifact, &Path, &Path); 5] = [
-        (Artifact::Log, &precious, &launcher.log(id)),
-        (Artifact::Log, &precious, &launcher.index(id)),
+    let plants: [(ExecutionFiles, &Path, &Path); 5] = [
+        (ExecutionFiles::Log, &precious, &launcher.log(id)),
+        (ExecutionFiles::Log, &precious, &launcher.index(id)),
         (EXIT_RECORD, &precious, &record),
         (CLAIM, &precious, &claim_path),
         // A link to a socket that lives.
         (CLAIM, &socket, &claim_path),
     ];
-    for (artifact, target, place) in plants {
+    for (files, target, place) in plants {
         symlink(target, place).unwrap();
-        assert_eq!(launcher.remove(artifact, &[id]), [id]);
+        assert_eq!(launcher.remove(files, &[id]), [id]);
         assert!(!place.is_symlink());
         assert!(target.exists());
     }
@@ -133,20 +137,23 @@ fn what_cannot_be_deleted_is_not_among_the_deleted() {
     let (folder, fine) = (ExecutionId::generate(), ExecutionId::generate());
     fs::create_dir(launcher.log(folder)).unwrap();
     fs::write(launcher.log(fine), "").unwrap();
-    assert_eq!(launcher.remove(Artifact::Log, &[folder, fine]), [fine]);
+    assert_eq!(
+        launcher.remove(ExecutionFiles::Log, &[folder, fine]),
+        [fine]
+    );
     assert!(launcher.log(folder).is_dir());
 }
 
 #[test]
 fn so_many_as_may_be_are_deleted_at_once_and_no_more() {
     let launcher = Launcher::start();
-    let ids: Vec<ExecutionId> = (0..=MAX_REMOVED_AT_ONCE)
+    let ids: Vec<ExecutionId> = (0..=MAX_DELETED_AT_ONCE)
         .map(|_| ExecutionId::generate())
         .collect();
     for id in &ids {
         fs::write(launcher.log(*id), "").unwrap();
     }
-    let removed = launcher.remove(Artifact::Log, &ids);
-    assert_eq!(removed, ids[..MAX_REMOVED_AT_ONCE]);
+    let removed = launcher.remove(ExecutionFiles::Log, &ids);
+    assert_eq!(removed, ids[..MAX_DELETED_AT_ONCE]);
     assert_eq!(names(&launcher.log_dir()).len(), 1);
 }
