@@ -87,7 +87,7 @@ pub enum Transition {
 pub enum Action {
     /// Nothing.
     None,
-    /// Launch it.
+    /// Launch it, once its admission is committed.
     Launch,
     /// Send a cancel to its shim.
     SendCancel {

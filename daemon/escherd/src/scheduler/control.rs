@@ -6,7 +6,7 @@ use escher_protocol::{ApiError, CancelMode, Canceller, ErrorCode, Timestamp};
 use tokio::sync::oneshot;
 
 use super::finish::Evidence;
-use super::persist::{CancelResponder, OnCommit};
+use super::persist::{CancelResponder, OnCommit, respond};
 use super::{Effect, Scheduler};
 use crate::authz::Scope;
 use crate::execution::{Action, StdinAnswer, StdinWrite, Transition};
@@ -73,11 +73,20 @@ impl Scheduler {
                 Some(entry) if entry.is_over() && !entry.is_end_reported => {
                     entry.late_cancels.extend(responder)
                 }
-                _ => {
-                    if let Some(responder) = responder {
-                        let _ = responder.send(Ok(answer));
-                    }
+                // The earlier cancel may be in memory alone: this one waits for a commit, too.
+                Some(entry) if !entry.is_over() && !entry.has_shim => {
+                    let change = Change::CancelRequested {
+                        number,
+                        canceller: by,
+                        kill: false,
+                    };
+                    self.commit(
+                        change,
+                        Vec::new(),
+                        OnCommit::cancel(number, responder, answer),
+                    );
                 }
+                _ => respond(responder, Ok(answer)),
             },
             Some(Action::SendCancel { by, kill, answer }) => {
                 let is_first = answer == CancelAnswer::Ending;
@@ -96,12 +105,7 @@ impl Scheduler {
                 self.commit(
                     change,
                     event.into_iter().collect(),
-                    OnCommit::Cancel {
-                        number,
-                        responder,
-                        answer,
-                        is_delayed: false,
-                    },
+                    OnCommit::cancel(number, responder, answer),
                 );
             }
             // A cancel is valid in every state and has no other action.

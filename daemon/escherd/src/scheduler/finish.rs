@@ -58,7 +58,7 @@ impl Scheduler {
         self.admit();
     }
 
-    /// Has the end of an execution committed, with `events` before its own, and the answer to the cancel that ended it.
+    /// Has the end of an execution committed, after `events`. The commit answers `cancel`, if that is what ended it.
     pub(super) fn finish(
         &mut self,
         number: u64,
@@ -115,7 +115,7 @@ impl Scheduler {
         }
     }
 
-    /// Continues after the commit of an end: reports it, and removes its evidence.
+    /// Continues after the commit of an end: reports it, and deletes its evidence.
     pub(super) fn on_end_committed(&mut self, number: u64, now: Timestamp) {
         self.report_end(number);
         let Some(entry) = self.entries.get(&number) else {
@@ -148,6 +148,7 @@ impl Scheduler {
                 .push(Effect::DeleteFiles(ExecutionFiles::Log, ids));
         }
     }
+
     pub(super) fn is_over(&self, number: u64) -> bool {
         self.entries.get(&number).is_some_and(Entry::is_over)
     }

@@ -47,6 +47,18 @@ pub(super) enum OnCommit {
     },
 }
 
+impl OnCommit {
+    /// Creates the action that answers a cancel of a launched execution, or of one about to be launched.
+    pub(super) fn cancel(number: u64, responder: CancelResponder, answer: CancelAnswer) -> Self {
+        OnCommit::Cancel {
+            number,
+            responder,
+            answer,
+            is_delayed: false,
+        }
+    }
+}
+
 /// Sends the answer to a cancel, if a client waits for it.
 pub(super) type CancelResponder = Option<oneshot::Sender<Result<CancelAnswer, ApiError>>>;
 
@@ -218,7 +230,8 @@ impl Scheduler {
     }
 }
 
-fn respond<T>(
+/// Sends `answer` to a client, if one waits for it.
+pub(super) fn respond<T>(
     responder: Option<oneshot::Sender<Result<T, ApiError>>>,
     answer: Result<T, ApiError>,
 ) {
@@ -247,16 +260,15 @@ mod tests {
     use super::*;
     use crate::authz::Scope;
     use crate::scheduler::SchedulerSettings;
-    use crate::scheduler::testbed::{at, settings, submit};
+    use crate::scheduler::testbed::{at, commit, settings, submit};
     use escher_launcher::ipc::wire::ToShim;
     use escher_protocol::{CancelMode, ResourceLimits};
     use tokio::sync::oneshot::error::TryRecvError;
 
     type PendingAnswer = oneshot::Receiver<Result<CancelAnswer, ApiError>>;
 
-    /// Returns a scheduler with an execution that is admitted and not launched, the answer to a cancel of that, and
-    /// the tickets of both changes, which the store has delayed.
-    fn with_delayed_cancel() -> (Scheduler, PendingAnswer, Vec<u64>) {
+    /// Returns a scheduler with an execution that is admitted and not launched, and the number of that.
+    fn with_admitted() -> (Scheduler, u64) {
         let mut scheduler = Scheduler::new(settings(10));
         submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
         let queued = submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
@@ -264,8 +276,18 @@ mod tests {
             max_concurrent: 2,
             ..settings(10)
         });
-        let scope = Scope::for_root();
-        let answer = scheduler.cancel(&scope, queued, CancelMode::Graceful, at(1));
+        (scheduler, queued)
+    }
+
+    fn cancel(scheduler: &mut Scheduler, number: u64) -> PendingAnswer {
+        scheduler.cancel(&Scope::for_root(), number, CancelMode::Graceful, at(1))
+    }
+
+    /// Returns a scheduler with an admitted execution, the answer to a cancel of that, and the tickets of both
+    /// changes, which the store has delayed.
+    fn with_delayed_cancel() -> (Scheduler, PendingAnswer, Vec<u64>) {
+        let (mut scheduler, number) = with_admitted();
+        let answer = cancel(&mut scheduler, number);
         let ticket = |effect| match effect {
             Effect::Commit(entry) => entry.ticket,
             other => panic!("{other:?}"),
@@ -293,9 +315,26 @@ mod tests {
     #[test]
     fn a_delayed_cancel_is_answered_when_a_shim_gets_it() {
         let (mut scheduler, mut answer, tickets) = with_delayed_cancel();
+        assert_eq!(answer.try_recv(), Err(TryRecvError::Empty));
         scheduler.on_commits(vec![(tickets[0], CommitOutcome::Committed)], at(2));
         let is_cancel = |effect: &Effect| matches!(effect, Effect::Send(_, ToShim::Cancel { .. }));
         assert!(scheduler.take_effects().iter().any(is_cancel));
         assert_eq!(answer.try_recv(), Ok(Ok(CancelAnswer::Ending)));
+    }
+    #[test]
+    fn a_repeated_cancel_is_not_answered_before_the_first_is_safe() {
+        let (mut scheduler, number) = with_admitted();
+        let mut answers = [
+            cancel(&mut scheduler, number),
+            cancel(&mut scheduler, number),
+        ];
+        for answer in &mut answers {
+            assert_eq!(answer.try_recv(), Err(TryRecvError::Empty));
+        }
+        commit(&mut scheduler, at(2));
+        let expected = [CancelAnswer::Ending, CancelAnswer::AlreadyEnding];
+        for (mut answer, expected) in answers.into_iter().zip(expected) {
+            assert_eq!(answer.try_recv(), Ok(Ok(expected)));
+        }
     }
 }

@@ -67,7 +67,7 @@ pub enum Change {
         /// When it started.
         at: Timestamp,
     },
-    /// A client cancels it.
+    /// A cancel was requested.
     CancelRequested {
         /// Its number.
         number: u64,

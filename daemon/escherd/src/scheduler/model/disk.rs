@@ -89,7 +89,9 @@ impl Disk {
                 canceller: by,
                 kill,
             } => {
-                self.change(number, |row| row.cancel = Some((by, kill)));
+                self.change(number, |row| {
+                    row.cancel.get_or_insert((by, false)).1 |= kill;
+                });
             }
             Change::Finished { record } => {
                 let row = self.rows.get_mut(&record.number).expect("it was submitted");

@@ -108,8 +108,8 @@ fn a_full_store_refuses_submissions_at_once_and_keeps_the_rest_in_order() {
         matches!(outcomes.as_slice(), [(7, CommitOutcome::Refused(_))]),
         "{outcomes:?}"
     );
-    let (reply, mut flushed) = tokio::sync::oneshot::channel();
-    writer.accept(WriterMessage::Flush(reply));
+    let (responder, mut flushed) = tokio::sync::oneshot::channel();
+    writer.accept(WriterMessage::Flush(responder));
     writer.process();
     assert!(flushed.try_recv().is_err(), "a flush waits for the backlog");
 
