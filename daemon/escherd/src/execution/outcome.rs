@@ -87,7 +87,7 @@ pub(super) fn withdrawn(by: Canceller, at: Timestamp) -> FinalState {
 pub enum Loss {
     /// Its shim was killed; the leftovers of its command.
     ShimKilled(Leftovers),
-    /// The host went down while it was launched.
+    /// The host went down after its admission.
     HostWentDown,
 }
 

@@ -36,7 +36,7 @@ pub enum State {
     Finished(Box<FinalState>),
 }
 
-/// A cancel of a launched execution.
+/// A cancel of an admitted execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CancelRequest {
     /// The first canceller.

@@ -1,9 +1,9 @@
 //! Recovery after a restart, from the store, the living shims, and what dead shims have left.
 //!
-//! The store has the unfinished executions. Whether one that was being launched has begun is known from its claim
+//! The store has the unfinished executions. Whether an admitted one has begun is known from its claim
 //! (see [`escher_launcher::ipc::shim_socket`]): a claim is made before the command, and outlives a shim that is
 //! killed. So an execution without shim, exit record and claim has not run, and returns to its place in the queue. After
-//! a reboot claims are gone, and every launched execution is lost.
+//! a reboot claims are gone, and every admitted execution is lost.
 
 use std::collections::HashSet;
 
