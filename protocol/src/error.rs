@@ -134,7 +134,7 @@ impl ErrorCode {
         self.row().map(|row| row.1)
     }
 
-    /// Whether the same request may succeed later.
+    /// Returns whether the same request may succeed later.
     #[must_use]
     pub fn is_retryable(self) -> bool {
         self.row().is_some_and(|row| row.2)

@@ -33,7 +33,7 @@ pub trait ExecutionSource: Sync {
         receive: &mut (dyn FnMut(OutputChunk) + Send),
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Whether the error concerns this execution or its output alone.
+    /// Returns whether the error concerns this execution or its output alone.
     fn is_refusal(error: &Self::Error) -> bool;
 }
 

@@ -153,7 +153,7 @@ pub enum Timeout {
     Unlimited,
 }
 
-/// How to end an execution.
+/// How a cancel ends an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CancelMode {
     /// The kill ladder: SIGTERM, the grace period, SIGKILL.
@@ -211,7 +211,7 @@ impl Status {
             .map(|row| row.0)
     }
 
-    /// Whether the execution has ended.
+    /// Returns whether the execution has ended.
     #[must_use]
     pub const fn is_finished(self) -> bool {
         !matches!(self, Status::Pending | Status::Running)
@@ -282,7 +282,7 @@ pub struct ExecutionRecord {
     pub completed_at: Option<Timestamp>,
     /// Process id of the main process, while it runs.
     pub pid: Option<u32>,
-    /// Who requested its end, once somebody has.
+    /// Who requested a cancel: the first, and once it has finished, only if that ended it.
     pub cancelled_by: Option<Canceller>,
     /// Path of the log. The file exists once the command has written something.
     pub log_path: Blob,
@@ -294,7 +294,7 @@ pub struct ExecutionRecord {
     pub parts: Parts,
 }
 
-/// Who requested the end of an execution.
+/// Who requested a cancel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Canceller {
     /// A user, by a request.

@@ -150,43 +150,43 @@ pub const MAX_STDIN_BYTES: usize = 64 * 1024;
 /// The value that answers a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
-    /// To [`Request::Submit`].
+    /// Answers [`Request::Submit`].
     Submitted(Submitted),
-    /// To [`Request::Status`] and [`Request::Wait`].
+    /// Answers [`Request::Status`] and [`Request::Wait`].
     Execution(Box<ExecutionRecord>),
-    /// To [`Request::Cancel`].
-    Cancel(CancelOutcome),
+    /// Answers [`Request::Cancel`].
+    Cancel(CancelAnswer),
     /// The request has been carried out and has no value.
     Done,
-    /// To [`Request::WriteStdin`].
+    /// Answers [`Request::WriteStdin`].
     StdinAccepted {
         /// How many bytes of the input the shim has, counted from the first byte ever written.
         offset: u64,
     },
-    /// To [`Request::Remove`], [`Request::Prune`] and [`Request::Cleanup`].
+    /// Answers [`Request::Remove`], [`Request::Prune`] and [`Request::Cleanup`].
     Removed(Removed),
-    /// To [`Request::Info`].
+    /// Answers [`Request::Info`].
     Info(Box<DaemonInfo>),
-    /// To [`Request::Diagnose`].
+    /// Answers [`Request::Diagnose`].
     Diagnostics(#[serde(deserialize_with = "crate::blob::bounded_list")] Vec<Diagnostic>),
-    /// To [`Request::Metrics`]: OpenMetrics text.
+    /// Answers [`Request::Metrics`]: OpenMetrics text.
     Metrics(Text),
-    /// To [`Request::Settings`].
+    /// Answers [`Request::Settings`].
     Settings(#[serde(deserialize_with = "crate::blob::bounded_list")] Vec<Setting>),
-    /// To [`Request::Reload`].
+    /// Answers [`Request::Reload`].
     Reloaded(Reloaded),
 }
 
 /// One element of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Item {
-    /// Of [`Request::List`] and [`Request::Result`].
+    /// Belongs to the answer to [`Request::List`] and [`Request::Result`].
     Execution(Box<ExecutionRecord>),
-    /// Of [`Request::ReadOutput`] and [`Request::Result`].
+    /// Belongs to the answer to [`Request::ReadOutput`] and [`Request::Result`].
     Output(OutputChunk),
-    /// Of [`Request::Result`].
+    /// Belongs to the answer to [`Request::Result`].
     Omitted(Omission),
-    /// Of [`Request::Events`].
+    /// Belongs to the answer to [`Request::Events`].
     Event(Event),
 }
 
@@ -201,9 +201,9 @@ pub struct Submitted {
     pub existing: bool,
 }
 
-/// The result of a cancel request.
+/// The answer to a cancel request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CancelOutcome {
+pub enum CancelAnswer {
     /// The execution was waiting and will not start.
     Withdrawn,
     /// The kill ladder has begun.
@@ -314,7 +314,7 @@ pub enum EventKind {
     Submitted,
     /// The program runs.
     Started,
-    /// The end of the execution was requested.
+    /// A cancel of the execution was requested.
     CancelRequested(Canceller),
     /// The execution has ended.
     Finished(Status),

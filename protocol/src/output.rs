@@ -38,7 +38,7 @@ pub enum StreamSelection {
 }
 
 impl StreamSelection {
-    /// Whether the selection includes `stream`.
+    /// Returns whether the selection includes `stream`.
     #[must_use]
     pub fn includes(self, stream: OutputStream) -> bool {
         match self {

@@ -37,7 +37,7 @@ pub struct Part {
 }
 
 impl Part {
-    /// A part of this tag and value.
+    /// Creates a part of this tag and value.
     #[must_use]
     pub fn new(tag: u32, bytes: impl Into<Blob>) -> Self {
         Part {
@@ -46,7 +46,8 @@ impl Part {
         }
     }
 
-    /// Whether a receiver that does not know the tag must refuse the message: the tag's lowest bit.
+    /// Returns whether a receiver that does not know the tag must refuse the message: the tag's
+    /// lowest bit.
     #[must_use]
     pub const fn is_required(&self) -> bool {
         self.tag & 1 == 1
@@ -59,7 +60,7 @@ impl Part {
 pub struct Parts(Vec<Part>);
 
 impl Parts {
-    /// No parts.
+    /// Creates a list without parts.
     #[must_use]
     pub const fn new() -> Self {
         Parts(Vec::new())
@@ -92,12 +93,12 @@ impl Parts {
         self.0.get(index).map(|part| &*part.bytes)
     }
 
-    /// The parts in the order of their tags.
+    /// Returns the parts in the order of their tags.
     pub fn iter(&self) -> std::slice::Iter<'_, Part> {
         self.0.iter()
     }
 
-    /// Whether there are no parts.
+    /// Returns whether there are no parts.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

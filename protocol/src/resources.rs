@@ -20,7 +20,7 @@ impl ResourceLimits {
     /// The largest `tasks_max` that Linux accepts (`PID_MAX_LIMIT`).
     pub const MOST_TASKS: u64 = 4_194_304;
 
-    /// Whether no limit is set.
+    /// Returns whether no limit is set.
     #[must_use]
     pub const fn is_unlimited(&self) -> bool {
         self.memory_max.is_none() && self.cpu_quota.is_none() && self.tasks_max.is_none()

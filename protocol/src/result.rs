@@ -81,7 +81,7 @@ impl ExecutionResult {
         self.record.status
     }
 
-    /// Whether the execution is [`Status::Completed`]: the command exited with status 0.
+    /// Returns whether the execution is [`Status::Completed`]: the command exited with status 0.
     #[must_use]
     pub fn success(&self) -> bool {
         self.record.status == Status::Completed
@@ -128,7 +128,7 @@ impl ExecutionResult {
         self.is_cut().then_some(path)
     }
 
-    /// Whether output is left out.
+    /// Returns whether output is left out.
     #[must_use]
     pub fn is_cut(&self) -> bool {
         !self.omissions.is_empty()

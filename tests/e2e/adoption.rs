@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use escher_client::protocol::Exit;
-use escher_client::protocol::message::CancelOutcome;
+use escher_client::protocol::message::CancelAnswer;
 use escher_client::{
     CancelMode, Client, ExecutionId, ExecutionRequest, OutputRange, Status, StdinMode, Timeout,
 };
@@ -148,7 +148,7 @@ fn an_adopted_command_is_cancelled_signalled_and_timed_out_as_any_other() {
     in_runtime(async {
         let client = connect(&second).await;
         let outcome = client.cancel(ids[0], CancelMode::Graceful).await.unwrap();
-        assert_eq!(outcome, CancelOutcome::Ending);
+        assert_eq!(outcome, CancelAnswer::Ending);
         client.signal(ids[1], 10).await.unwrap();
         for (id, status) in ids
             .iter()

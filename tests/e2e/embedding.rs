@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use escher_client::protocol::{ExecutionEvent, Metadata, OutputRange};
 use escher_client::{
-    Blob, CancelMode, CancelOutcome, Command, ErrorCode, ExecutionRequest, ListFilter, Status,
+    Blob, CancelAnswer, CancelMode, Command, ErrorCode, ExecutionRequest, ListFilter, Status,
     Timeout,
 };
 use escher_tests::{DEADLINE, Home, Metrics, exec, in_runtime, shell};
@@ -157,7 +157,7 @@ fn executions_are_listed_counted_cancelled_and_removed() {
         let refused = engine.remove_execution(running).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::NOT_FINISHED);
         let outcome = engine.cancel(running, CancelMode::Graceful).await;
-        assert_eq!(outcome, Ok(CancelOutcome::Ending));
+        assert_eq!(outcome, Ok(CancelAnswer::Ending));
         let record = engine.wait_for_completion(running).await.unwrap();
         assert_eq!(record.status, Status::Cancelled);
         assert_eq!(engine.running_count().await.unwrap(), 0);

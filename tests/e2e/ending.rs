@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use escher_client::protocol::{Exit, Leftovers};
-use escher_client::{CancelMode, CancelOutcome, ExecutionRequest, RunAs, Status, Timeout};
+use escher_client::{CancelAnswer, CancelMode, ExecutionRequest, RunAs, Status, Timeout};
 use escher_tests::{
     DEADLINE, Daemon, RunningProgram, child_program, connect, exec, in_runtime, is_unlocked,
     report_skipped, require_root, shell, with_growing_timeout,
@@ -189,16 +189,16 @@ fn cancelling_again_reports_the_present_state() {
         let cancel = |mode| client.cancel(id, mode);
         assert_eq!(
             cancel(CancelMode::Graceful).await.unwrap(),
-            CancelOutcome::Ending
+            CancelAnswer::Ending
         );
         assert_eq!(
             cancel(CancelMode::Graceful).await.unwrap(),
-            CancelOutcome::AlreadyEnding
+            CancelAnswer::AlreadyEnding
         );
         cancel(CancelMode::Kill).await.unwrap();
         let record = client.wait_for_completion(id).await.unwrap();
         assert_eq!(record.status, Status::Cancelled);
-        let already = CancelOutcome::AlreadyFinished(Status::Cancelled);
+        let already = CancelAnswer::AlreadyFinished(Status::Cancelled);
         assert_eq!(cancel(CancelMode::Kill).await.unwrap(), already);
     });
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use escher_client::protocol::{Exit, Leftovers};
 use escher_client::{
-    CancelMode, CancelOutcome, Client, ConnectError, Connector, Error, ErrorCode, EventKind,
+    CancelAnswer, CancelMode, Client, ConnectError, Connector, Error, ErrorCode, EventKind,
     EventsRequest, ExecutionEvent, ExecutionRequest, ListFilter, OutputRange, OutputStart, Status,
     Timeout,
 };
@@ -123,13 +123,13 @@ fn running_commands_can_be_cancelled_and_signalled() {
         wait_started(&client, id).await;
         assert_eq!(
             client.cancel(id, CancelMode::Graceful).await.unwrap(),
-            CancelOutcome::Ending
+            CancelAnswer::Ending
         );
         let record = client.wait_for_completion(id).await.unwrap();
         assert_eq!(record.status, Status::Cancelled);
         assert!(record.cancelled_by.is_some());
         let again = client.cancel(id, CancelMode::Graceful).await.unwrap();
-        assert_eq!(again, CancelOutcome::AlreadyFinished(Status::Cancelled));
+        assert_eq!(again, CancelAnswer::AlreadyFinished(Status::Cancelled));
 
         let id = client.execute(exec(["sleep", "600"])).await.unwrap().id;
         wait_started(&client, id).await;

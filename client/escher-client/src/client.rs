@@ -8,7 +8,7 @@ use std::sync::Arc;
 use escher_protocol::handshake::Welcome;
 use escher_protocol::id::{MIN_ID_PART_DIGITS, parse_number};
 use escher_protocol::message::{
-    CancelOutcome, EventsRequest, OutputRequest, Removed, Selection, Submitted,
+    CancelAnswer, EventsRequest, OutputRequest, Removed, Selection, Submitted,
 };
 use escher_protocol::{
     CancelMode, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, ExecutionResult,
@@ -184,7 +184,7 @@ impl Client {
         &self,
         target: impl Into<Target>,
         mode: CancelMode,
-    ) -> Result<CancelOutcome, Error> {
+    ) -> Result<CancelAnswer, Error> {
         let target = self.resolve(target.into()).await?;
         match self.call(Request::Cancel { target, mode }).await? {
             Response::Cancel(outcome) => Ok(outcome),

@@ -63,7 +63,7 @@ pub use escher_protocol::execution::{
 };
 pub use escher_protocol::handshake::Welcome;
 pub use escher_protocol::message::{
-    CancelOutcome, DaemonInfo, Event, EventKind, EventsRequest, ListFilter, Removed, Selection,
+    CancelAnswer, DaemonInfo, Event, EventKind, EventsRequest, ListFilter, Removed, Selection,
     Submitted,
 };
 pub use escher_protocol::{

@@ -9,7 +9,7 @@ use std::time::Duration;
 use escher_client::protocol::handshake::{HelloReply, Refusal};
 use escher_client::protocol::{Request, Response};
 use escher_client::{
-    ApiError, CancelMode, CancelOutcome, Client, ConnectError, Error, ErrorCode, ExecutionId,
+    ApiError, CancelAnswer, CancelMode, Client, ConnectError, Error, ErrorCode, ExecutionId,
     ExecutionRequest, OutputStream, ProtocolViolation, ReconnectEvent, Reloaded, Removed,
     Selection, Submitted,
 };
@@ -79,11 +79,11 @@ async fn sends_idempotent_requests_again() {
         call_over_connection_loss(about, Client::info).await,
         daemon_info()
     );
-    let ending = Ok(Response::Cancel(CancelOutcome::AlreadyEnding));
+    let ending = Ok(Response::Cancel(CancelAnswer::AlreadyEnding));
     let cancel = async |client: &Client| client.cancel("1", CancelMode::Kill).await;
     assert_eq!(
         call_over_connection_loss(ending, cancel).await,
-        CancelOutcome::AlreadyEnding
+        CancelAnswer::AlreadyEnding
     );
     let accepted = Ok(Response::StdinAccepted { offset: 8 });
     let write = async |client: &Client| client.write_stdin("1", 5, "abc", true).await;

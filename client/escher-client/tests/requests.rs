@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use escher_client::protocol::{ClientFrame, Item, Request, Response};
 use escher_client::{
-    ApiError, CancelMode, CancelOutcome, Command, DaemonInfo, Error, ErrorCode, ExecutionRecord,
+    ApiError, CancelAnswer, CancelMode, Command, DaemonInfo, Error, ErrorCode, ExecutionRecord,
     ExecutionRequest, ListFilter, ProtocolViolation, Target,
 };
 use escher_tests::fake_daemon::{FakeDaemon, record_response};
@@ -136,9 +136,9 @@ async fn waits_while_the_maximum_of_requests_is_in_flight() {
     );
     let (id, _) = server.request().await;
     server
-        .reply(id, Ok(Response::Cancel(CancelOutcome::Ending)))
+        .reply(id, Ok(Response::Cancel(CancelAnswer::Ending)))
         .await;
-    assert_eq!(info.await.unwrap().unwrap(), CancelOutcome::Ending);
+    assert_eq!(info.await.unwrap().unwrap(), CancelAnswer::Ending);
 }
 
 #[tokio::test]

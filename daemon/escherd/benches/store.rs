@@ -17,7 +17,7 @@ use escher_protocol::{
     Outcome, OutputTotals, Parts, Resources, Status, Text, Timestamp, Usage, User,
 };
 use escherd::authz::Account;
-use escherd::execution::{Checked, Submission};
+use escherd::execution::{Submission, Timeouts};
 use escherd::store::{
     self, Change, ChangeEntry, CommitOutcome, Durability, HistoryLimits, LoadedState, Store,
     StoreSettings,
@@ -97,7 +97,7 @@ fn submission(number: u64) -> Submission {
             labels: vec![label("stage", number % 4), label("build", number / 20)],
             ..ExecutionRequest::default()
         }),
-        checked: Checked {
+        timeouts: Timeouts {
             timeout_ms: Some(600_000),
             kill_grace_ms: 10_000,
         },
@@ -135,7 +135,7 @@ fn record(submission: &Submission) -> ExecutionRecord {
         working_dir: "/srv/build".into(),
         stdin: request.stdin,
         labels: request.labels.clone(),
-        timeout_ms: submission.checked.timeout_ms,
+        timeout_ms: submission.timeouts.timeout_ms,
         kill_grace_ms: 10_000,
         submitted_at: submission.submitted_at,
         started_at: Some(submission.submitted_at),
@@ -188,7 +188,7 @@ fn changes(number: u64) -> [ChangeEntry; 3] {
     let submitted = Change::Submitted {
         submission: Box::new(submission.clone()),
         digest: None,
-        launching: true,
+        is_admitted: true,
     };
     let started = Change::Started {
         number,

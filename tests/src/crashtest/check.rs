@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use escher_client::protocol::message::CancelOutcome;
+use escher_client::protocol::message::CancelAnswer;
 use escher_client::protocol::{Exit, Leftovers};
 use escher_client::{Client, ExecutionId, ListFilter, Status};
 
@@ -103,11 +103,11 @@ fn check_status(log: &ClientLog, run: &RunRecord) {
         Status::Pending | Status::Running => panic!("not finished: {context}"),
     }
     match log.cancel {
-        Some(CancelOutcome::Withdrawn) => assert_eq!(run.begun, 0, "{context}"),
-        Some(CancelOutcome::AlreadyFinished(status)) => {
+        Some(CancelAnswer::Withdrawn) => assert_eq!(run.begun, 0, "{context}"),
+        Some(CancelAnswer::AlreadyFinished(status)) => {
             assert_eq!(status, record.status, "{context}");
         }
-        Some(CancelOutcome::Ending | CancelOutcome::AlreadyEnding) | None => {}
+        Some(CancelAnswer::Ending | CancelAnswer::AlreadyEnding) | None => {}
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use escher_client::protocol::message::CancelOutcome;
+use escher_client::protocol::message::CancelAnswer;
 use escher_client::protocol::{ExecutionRecord, OutputStream};
 use escher_client::{
     CancelMode, Client, Connector, ErrorCode, ExecutionId, ExecutionRequest, OutputRange,
@@ -24,7 +24,7 @@ pub(super) struct ClientLog {
     /// The output that it has followed.
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: Vec<u8>,
-    pub(super) cancel: Option<CancelOutcome>,
+    pub(super) cancel: Option<CancelAnswer>,
     /// Bytes of standard input that the command has taken, if escherd could tell.
     pub(super) accepted_stdin: Option<u64>,
 }
@@ -143,7 +143,7 @@ async fn cancel(
     id: ExecutionId,
     end: PlannedEnd,
     context: &str,
-) -> Option<CancelOutcome> {
+) -> Option<CancelAnswer> {
     let PlannedEnd::Cancelled { after, kill } = end else {
         return None;
     };

@@ -51,7 +51,7 @@ pub use start_error::StartError;
 use std::sync::{Arc, Mutex};
 
 use escher_launcher::os::peer_credentials::PeerCredentials;
-use escher_protocol::message::{CancelOutcome, Submitted};
+use escher_protocol::message::{CancelAnswer, Submitted};
 use escher_protocol::{
     ApiError, CancelMode, ErrorCode, ExecutionRecord, ExecutionRequest, Target, Timestamp,
 };
@@ -60,7 +60,7 @@ use tracing::debug;
 
 use crate::authz::{AdminPermit, Authorizer, Caller, Scope, ServedUsers};
 use crate::config::{ConfigError, EngineSettings, ReloadableSettings};
-use crate::execution::{StdinReply, Write};
+use crate::execution::{StdinAnswer, StdinWrite};
 use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::LauncherState;
 use crate::scheduler::{self, Counts, Scheduler, SchedulerHandle};
@@ -220,14 +220,14 @@ impl ExecutionEngine {
         &self,
         target: impl Into<Target>,
         mode: CancelMode,
-    ) -> Result<CancelOutcome, ApiError> {
+    ) -> Result<CancelAnswer, ApiError> {
         let scope = Arc::clone(&self.scope);
         let cancel = move |scheduler: &mut Scheduler, number| {
             scheduler.cancel(&scope, number, mode, Timestamp::now())
         };
         match self.act_on(target.into(), cancel).await? {
             ActionResult::Done(receiver) => receiver.await.map_err(scheduler_stopped)?,
-            ActionResult::OnlyInStore(record) => Ok(CancelOutcome::AlreadyFinished(record.status)),
+            ActionResult::OnlyInStore(record) => Ok(CancelAnswer::AlreadyFinished(record.status)),
         }
     }
 
@@ -254,7 +254,7 @@ impl ExecutionEngine {
     /// As [`ExecutionEngine::get_status`]; `stdin-closed` if the command accepts no more input;
     /// `stdin-offset` if the offset leaves a gap; `invalid-request` for more than
     /// [`MAX_STDIN_BYTES`](escher_protocol::message::MAX_STDIN_BYTES).
-    pub async fn write_stdin(&self, target: impl Into<Target>, write: Write) -> StdinReply {
+    pub async fn write_stdin(&self, target: impl Into<Target>, write: StdinWrite) -> StdinAnswer {
         let limit = escher_protocol::message::MAX_STDIN_BYTES;
         if write.data.len() > limit {
             let length = write.data.len();

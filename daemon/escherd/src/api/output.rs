@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::target::ActionResult;
 use super::{ExecutionEngine, scheduler_stopped};
 use crate::output::OutputReader;
-use crate::scheduler::{Progress, Scheduler};
+use crate::scheduler::{OutputProgress, Scheduler};
 
 /// A command's output, chunk by chunk, in the order of arrival.
 #[derive(Debug)]
@@ -22,9 +22,9 @@ pub struct OutputChunks {
     engine: ExecutionEngine,
     id: ExecutionId,
     reader: OutputReader,
-    progress: watch::Receiver<Progress>,
+    progress: watch::Receiver<OutputProgress>,
     /// The progress up to which the log may be read.
-    known: Progress,
+    known: OutputProgress,
     /// The offset at which the requested range ends.
     stop: u64,
     /// Whether to continue until the execution is finished.
@@ -84,7 +84,7 @@ impl ExecutionEngine {
             if !follow && !progress.borrow().finished {
                 return Err(output_held(&record));
             }
-            let is_finished = |progress: &Progress| progress.finished;
+            let is_finished = |progress: &OutputProgress| progress.finished;
             progress
                 .wait_for(is_finished)
                 .await
@@ -118,13 +118,13 @@ impl ExecutionEngine {
     async fn watch_progress(
         &self,
         target: Target,
-    ) -> Result<(ExecutionRecord, watch::Receiver<Progress>), ApiError> {
+    ) -> Result<(ExecutionRecord, watch::Receiver<OutputProgress>), ApiError> {
         let watch = |scheduler: &mut Scheduler, number| scheduler.follow(number);
         match self.act_on(target, watch).await? {
             ActionResult::Done(Some(record_and_watch)) => Ok(record_and_watch),
             ActionResult::Done(None) => Err(scheduler_stopped(())),
             ActionResult::OnlyInStore(record) => {
-                let progress = Progress::for_finished(&record);
+                let progress = OutputProgress::for_finished(&record);
                 Ok((*record, watch::Sender::new(progress).subscribe()))
             }
         }
@@ -176,7 +176,7 @@ impl OutputChunks {
         let (id, seen) = (self.id, self.known.log_bytes);
         let watch = move |scheduler: &mut Scheduler| scheduler.watch_output(id, seen);
         self.engine.core.scheduler.post(watch).await?;
-        let has_grown = |progress: &Progress| progress.finished || progress.log_bytes > seen;
+        let has_grown = |progress: &OutputProgress| progress.finished || progress.log_bytes > seen;
         let grown = self.progress.wait_for(has_grown).await;
         let mut known = *grown.map_err(scheduler_stopped)?;
         if known.log_bytes == u64::MAX {

@@ -1,20 +1,22 @@
 //! A single execution: its submission, its states, its record. Pure: no clock, no I/O, no other executions.
 
+mod assignment;
 mod outcome;
 mod record;
 mod request;
 mod resources;
-mod spec;
+#[cfg(test)]
+pub(crate) mod sample;
 mod state;
 mod stdin;
 
-pub use outcome::{End, Loss};
+pub use assignment::{assignment, decode_submission_backup};
+pub use outcome::{FinalState, Loss};
 pub use record::{listed, shown_command};
-pub use request::{Checked, MAX_KILL_GRACE_MS, RequestLimits, check};
+pub use request::{MAX_KILL_GRACE_MS, RequestLimits, Timeouts, check};
 pub use resources::{check_limits, ensure_enforceable};
-pub use spec::{assignment, decode_submission_backup};
 pub use state::{Action, CancelRequest, InvalidTransition, State, Transition};
-pub use stdin::{Stdin, StdinReply, Write};
+pub use stdin::{Stdin, StdinAnswer, StdinWrite};
 
 use escher_protocol::{Blob, ExecutionId, ExecutionRequest, Timestamp, User};
 use serde::{Deserialize, Serialize};
@@ -30,8 +32,8 @@ pub struct Submission {
     pub number: u64,
     /// The request.
     pub request: Box<ExecutionRequest>,
-    /// Values that settings and defaults have decided.
-    pub checked: Checked,
+    /// Its timeouts, from the request or the settings.
+    pub timeouts: Timeouts,
     /// The user who submitted it.
     pub submitter: User,
     /// The account that the command runs as.
@@ -55,7 +57,7 @@ pub struct Execution {
 
 /// Returns the status of an execution with this exit report.
 #[cfg(test)]
-pub(crate) fn ended(report: escher_launcher::ipc::wire::ExitReport) -> escher_protocol::Status {
+pub(crate) fn status_of(report: escher_launcher::ipc::wire::ExitReport) -> escher_protocol::Status {
     outcome::from_report(report, &escher_protocol::ResourceLimits::default()).status
 }
 

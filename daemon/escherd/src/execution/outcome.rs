@@ -1,4 +1,4 @@
-//! The outcome of an execution, from its exit report or from the lack of one.
+//! The final state of an execution, from its exit report or from the lack of one.
 
 use escher_launcher::ipc::wire::{EndCause, ExitReport};
 use escher_protocol::{
@@ -7,23 +7,23 @@ use escher_protocol::{
 };
 use nix::errno::Errno;
 
-/// How an execution ended.
+/// The state of a finished execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct End {
-    /// The final state.
+pub struct FinalState {
+    /// The status that clients see.
     pub status: Status,
     /// When its program was started, if it was.
     pub started_at: Option<Timestamp>,
     /// When it was over.
     pub completed_at: Timestamp,
-    /// Who asked for its end, if somebody did in time.
+    /// Who cancelled it, if that ended it.
     pub cancelled_by: Option<Canceller>,
-    /// The rest.
+    /// How it ended.
     pub outcome: Outcome,
 }
 
-/// Returns the end of an execution with this exit report and these limits.
-pub(super) fn from_report(report: ExitReport, limits: &ResourceLimits) -> End {
+/// Returns the final state of an execution with this exit report and these limits.
+pub(super) fn from_report(report: ExitReport, limits: &ResourceLimits) -> FinalState {
     let measured = report.measured.unwrap_or_default();
     let (status, error) = classify(&report);
     let error = error.map(|error| out_of_memory(&report, &measured, limits).unwrap_or(error));
@@ -35,7 +35,7 @@ pub(super) fn from_report(report: ExitReport, limits: &ResourceLimits) -> End {
         | EndCause::OversizedOutput
         | EndCause::UnsupportedPart { .. } => None,
     };
-    End {
+    FinalState {
         status,
         started_at: match report.exit {
             Exit::NotStarted { .. } => None,
@@ -66,8 +66,8 @@ fn usage(waited_for: Usage, measured: &Measurements) -> Usage {
     }
 }
 
-/// Returns the end of an execution that was cancelled before its start.
-pub(super) fn withdrawn(by: Canceller, at: Timestamp) -> End {
+/// Returns the final state of an execution that was cancelled in the queue.
+pub(super) fn withdrawn(by: Canceller, at: Timestamp) -> FinalState {
     let error = ApiError::new(
         ErrorCode::CANCELLED,
         format!("cancelled by {by} before it was started"),
@@ -87,12 +87,12 @@ pub(super) fn withdrawn(by: Canceller, at: Timestamp) -> End {
 pub enum Loss {
     /// Its shim has died; with what became of the processes of its command.
     ShimDied(Leftovers),
-    /// The host went down while it was launched.
+    /// The host went down after its admission.
     HostWentDown,
 }
 
-/// Returns the end of an execution whose outcome cannot be known.
-pub(super) fn lost(started_at: Option<Timestamp>, at: Timestamp, loss: Loss) -> End {
+/// Returns the final state of an execution whose outcome cannot be known.
+pub(super) fn lost(started_at: Option<Timestamp>, at: Timestamp, loss: Loss) -> FinalState {
     let (message, leftovers) = match loss {
         Loss::ShimDied(leftovers) => (
             "the shim of the command was killed; its outcome is not known",
@@ -110,9 +110,9 @@ pub(super) fn lost(started_at: Option<Timestamp>, at: Timestamp, loss: Loss) -> 
         }
     };
     let error = ApiError::new(ErrorCode::LOST, message).with_hint(hint);
-    let mut end = without_report(Status::Lost, Exit::Unknown, error, None, started_at, at);
-    end.outcome.leftovers = leftovers;
-    end
+    let mut lost = without_report(Status::Lost, Exit::Unknown, error, None, started_at, at);
+    lost.outcome.leftovers = leftovers;
+    lost
 }
 
 fn without_report(
@@ -122,9 +122,9 @@ fn without_report(
     cancelled_by: Option<Canceller>,
     started_at: Option<Timestamp>,
     at: Timestamp,
-) -> End {
+) -> FinalState {
     let since = |start: Timestamp| at.as_micros().saturating_sub(start.as_micros());
-    End {
+    FinalState {
         status,
         started_at,
         completed_at: at,
@@ -141,8 +141,8 @@ fn without_report(
     }
 }
 
-/// Derives status and error. The cause counts before the exit: a command that exits with 0 after SIGTERM was still
-/// ended.
+/// Derives status and error. The cause takes precedence over the exit: a command that exits with 0 after the SIGTERM of
+/// a cancel is cancelled.
 fn classify(report: &ExitReport) -> (Status, Option<ApiError>) {
     let error = |code, message: String| Some(ApiError::new(code, message));
     match (&report.cause, report.exit) {

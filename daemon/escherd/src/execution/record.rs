@@ -32,13 +32,13 @@ impl Execution {
     ) -> ExecutionRecord {
         let submission = &self.submission;
         let request = &submission.request;
-        let end = self.state.end();
+        let finished = self.state.final_state();
         let by = |cancel: &Option<CancelRequest>| cancel.as_ref().map(|cancel| cancel.by.clone());
         let (pid, cancelled_by) = match &self.state {
             State::Queued => (None, None),
-            State::Launching { cancel } => (None, by(cancel)),
+            State::Admitted { cancel } => (None, by(cancel)),
             State::Running { pid, cancel, .. } => (Some(*pid), by(cancel)),
-            State::Finished(end) => (None, end.cancelled_by.clone()),
+            State::Finished(finished) => (None, finished.cancelled_by.clone()),
         };
         ExecutionRecord {
             id: submission.id,
@@ -56,15 +56,15 @@ impl Execution {
                 .unwrap_or_else(|| submission.account.home.clone()),
             stdin: request.stdin,
             labels: request.labels.clone(),
-            timeout_ms: submission.checked.timeout_ms,
-            kill_grace_ms: submission.checked.kill_grace_ms,
+            timeout_ms: submission.timeouts.timeout_ms,
+            kill_grace_ms: submission.timeouts.kill_grace_ms,
             submitted_at: submission.submitted_at,
             started_at: self.state.started_at(),
-            completed_at: end.map(|end| end.completed_at),
+            completed_at: finished.map(|finished| finished.completed_at),
             pid,
             cancelled_by,
             log_path: submission.log_path.clone(),
-            outcome: end.map(|end| end.outcome.clone()),
+            outcome: finished.map(|finished| finished.outcome.clone()),
             resources,
             parts: request.parts.clone(),
         }
@@ -137,10 +137,10 @@ pub fn shown_command(command: &Command) -> String {
             break;
         }
     }
-    let is_control = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let without_controls = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     shown
         .chars()
-        .map(is_control)
+        .map(without_controls)
         .take(SHOWN_COMMAND_CHARS)
         .collect()
 }

@@ -15,9 +15,9 @@ pub struct RequestLimits {
     pub kill_grace_ms: u64,
 }
 
-/// The values of a request after settings and defaults were applied.
+/// The timeouts of a request: its own, or those of the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checked {
+pub struct Timeouts {
     /// The timeout in milliseconds; `None`: no timeout.
     pub timeout_ms: Option<u64>,
     /// Milliseconds between SIGTERM and SIGKILL.
@@ -27,12 +27,12 @@ pub struct Checked {
 /// Longest grace period that a request may set, in milliseconds: a day.
 pub const MAX_KILL_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Validates `request` and applies the settings to it.
+/// Validates `request`, and returns its timeouts.
 ///
 /// # Errors
 /// The first fault found: `invalid-request` or `timeout-too-long`, with a message that names the field and
 /// the value.
-pub fn check(request: &ExecutionRequest, limits: &RequestLimits) -> Result<Checked, ApiError> {
+pub fn check(request: &ExecutionRequest, limits: &RequestLimits) -> Result<Timeouts, ApiError> {
     check_command(request)?;
     check_environment(request)?;
     if let Some(dir) = &request.working_dir {
@@ -42,7 +42,7 @@ pub fn check(request: &ExecutionRequest, limits: &RequestLimits) -> Result<Check
         )?;
     }
     check_names(request)?;
-    Ok(Checked {
+    Ok(Timeouts {
         timeout_ms: check_timeout(request.timeout, limits)?,
         kill_grace_ms: check_grace(request.kill_grace_ms, limits)?,
     })

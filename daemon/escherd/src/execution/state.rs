@@ -1,26 +1,25 @@
 //! The states of an execution and the transitions between them.
 //!
 //! ```text
-//! Queued ──admit──▶ Launching ──started──▶ Running ──exited──▶ Finished
+//! Queued ──admit──▶ Admitted ──started──▶ Running ──exited──▶ Finished
 //!    └──cancel──▶ Finished   └──exited, lost──▶ Finished ◀──lost──┘
 //! ```
 //!
-//! To clients `Launching` is `pending`: the execution is admitted, and its shim has not reported yet that the program
-//! runs.
+//! To clients `Admitted` is `pending`: no shim has reported yet that the program runs.
 
 use escher_launcher::ipc::wire::ExitReport;
-use escher_protocol::message::CancelOutcome;
+use escher_protocol::message::CancelAnswer;
 use escher_protocol::{CancelMode, Canceller, ResourceLimits, Status, Timestamp};
 
-use super::outcome::{self, End, Loss};
+use super::outcome::{self, FinalState, Loss};
 
 /// The state of an execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// It waits for a free slot.
     Queued,
-    /// It has a slot. Its launch follows once this is committed.
-    Launching {
+    /// It has a slot. It is launched once this is committed.
+    Admitted {
         /// The cancel that was requested, if any.
         cancel: Option<CancelRequest>,
     },
@@ -34,10 +33,10 @@ pub enum State {
         cancel: Option<CancelRequest>,
     },
     /// It has finished.
-    Finished(Box<End>),
+    Finished(Box<FinalState>),
 }
 
-/// A cancel of a launched execution.
+/// A cancel of an admitted execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CancelRequest {
     /// The first canceller.
@@ -74,11 +73,11 @@ pub enum Transition {
     },
     /// A cancel was requested.
     Cancel {
-        /// Who.
+        /// The canceller.
         by: Canceller,
-        /// How.
+        /// Whether the command has a grace period.
         mode: CancelMode,
-        /// When.
+        /// The time of the request.
         at: Timestamp,
     },
 }
@@ -88,19 +87,19 @@ pub enum Transition {
 pub enum Action {
     /// Nothing.
     None,
-    /// Launch it.
+    /// Launch it, once its admission is committed.
     Launch,
-    /// Send the cancel to its shim.
-    End {
-        /// For whom.
+    /// Send a cancel to its shim.
+    SendCancel {
+        /// The canceller.
         by: Canceller,
-        /// SIGKILL at once.
+        /// Whether to send SIGKILL at once instead of the kill ladder.
         kill: bool,
-        /// The answer to the cancel.
-        reply: CancelOutcome,
+        /// The answer to the client.
+        answer: CancelAnswer,
     },
-    /// A cancel that has nothing to do.
-    Reply(CancelOutcome),
+    /// Answer a cancel that has nothing to send.
+    AnswerCancel(CancelAnswer),
 }
 
 /// The error for a transition that is not valid in this state, which is left unchanged.
@@ -119,14 +118,14 @@ impl State {
     pub fn apply(&mut self, transition: Transition) -> Result<Action, InvalidTransition> {
         match (&mut *self, transition) {
             (State::Queued, Transition::Admit) => {
-                *self = State::Launching { cancel: None };
+                *self = State::Admitted { cancel: None };
                 Ok(Action::Launch)
             }
             (State::Queued, Transition::Cancel { by, at, .. }) => {
                 *self = State::Finished(Box::new(outcome::withdrawn(by, at)));
-                Ok(Action::Reply(CancelOutcome::Withdrawn))
+                Ok(Action::AnswerCancel(CancelAnswer::Withdrawn))
             }
-            (State::Launching { cancel }, Transition::Started { pid, at }) => {
+            (State::Admitted { cancel }, Transition::Started { pid, at }) => {
                 *self = State::Running {
                     pid,
                     started_at: at,
@@ -135,23 +134,24 @@ impl State {
                 Ok(Action::None)
             }
             (
-                State::Launching { .. } | State::Running { .. },
+                State::Admitted { .. } | State::Running { .. },
                 Transition::Exited { report, limits },
             ) => {
                 *self = State::Finished(Box::new(outcome::from_report(*report, &limits)));
                 Ok(Action::None)
             }
-            (State::Launching { .. } | State::Running { .. }, Transition::Lost { at, loss }) => {
-                let end = outcome::lost(self.started_at(), at, loss);
-                *self = State::Finished(Box::new(end));
+            (State::Admitted { .. } | State::Running { .. }, Transition::Lost { at, loss }) => {
+                let lost = outcome::lost(self.started_at(), at, loss);
+                *self = State::Finished(Box::new(lost));
                 Ok(Action::None)
             }
             (
-                State::Launching { cancel } | State::Running { cancel, .. },
+                State::Admitted { cancel } | State::Running { cancel, .. },
                 Transition::Cancel { by, mode, .. },
-            ) => Ok(request_end(cancel, by, mode)),
-            (State::Finished(end), Transition::Cancel { .. }) => {
-                Ok(Action::Reply(CancelOutcome::AlreadyFinished(end.status)))
+            ) => Ok(request_cancel(cancel, by, mode)),
+            (State::Finished(finished), Transition::Cancel { .. }) => {
+                let answer = CancelAnswer::AlreadyFinished(finished.status);
+                Ok(Action::AnswerCancel(answer))
             }
             (state, transition) => Err(InvalidTransition {
                 state: state.name(),
@@ -164,9 +164,9 @@ impl State {
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
-            State::Queued | State::Launching { .. } => Status::Pending,
+            State::Queued | State::Admitted { .. } => Status::Pending,
             State::Running { .. } => Status::Running,
-            State::Finished(end) => end.status,
+            State::Finished(finished) => finished.status,
         }
     }
 
@@ -174,32 +174,32 @@ impl State {
     #[must_use]
     pub fn started_at(&self) -> Option<Timestamp> {
         match self {
-            State::Queued | State::Launching { .. } => None,
+            State::Queued | State::Admitted { .. } => None,
             State::Running { started_at, .. } => Some(*started_at),
-            State::Finished(end) => end.started_at,
+            State::Finished(finished) => finished.started_at,
         }
     }
 
-    /// Returns the cancel in progress, if there is one.
+    /// Returns the cancel that was requested, if it has not finished since.
     #[must_use]
-    pub fn ending(&self) -> Option<&CancelRequest> {
+    pub fn cancel_request(&self) -> Option<&CancelRequest> {
         match self {
-            State::Launching { cancel } | State::Running { cancel, .. } => cancel.as_ref(),
+            State::Admitted { cancel } | State::Running { cancel, .. } => cancel.as_ref(),
             State::Queued | State::Finished(_) => None,
         }
     }
 
-    /// Returns whether it is launched, or about to be, and has not finished.
+    /// Returns whether it occupies one of the slots that bound how many executions run at once.
     #[must_use]
-    pub fn is_launched(&self) -> bool {
-        matches!(self, State::Launching { .. } | State::Running { .. })
+    pub fn has_slot(&self) -> bool {
+        matches!(self, State::Admitted { .. } | State::Running { .. })
     }
 
-    /// Returns how it ended, if it has.
+    /// Returns its final state, if it has finished.
     #[must_use]
-    pub fn end(&self) -> Option<&End> {
+    pub fn final_state(&self) -> Option<&FinalState> {
         match self {
-            State::Finished(end) => Some(end),
+            State::Finished(finished) => Some(finished),
             _ => None,
         }
     }
@@ -207,7 +207,7 @@ impl State {
     fn name(&self) -> &'static str {
         match self {
             State::Queued => "queued",
-            State::Launching { .. } => "launching",
+            State::Admitted { .. } => "admitted",
             State::Running { .. } => "running",
             State::Finished(_) => "finished",
         }
@@ -226,22 +226,22 @@ impl Transition {
     }
 }
 
-/// Requests the end: the first cancel begins the kill ladder, a later one can only skip to SIGKILL.
-fn request_end(cancel: &mut Option<CancelRequest>, by: Canceller, mode: CancelMode) -> Action {
+/// Adds a cancel to those before: the first begins the kill ladder, a later one can only skip to SIGKILL.
+fn request_cancel(cancel: &mut Option<CancelRequest>, by: Canceller, mode: CancelMode) -> Action {
     let kill = mode == CancelMode::Kill;
     match cancel {
         None => {
             let by_whom = by.clone();
             *cancel = Some(CancelRequest { by: by_whom, kill });
-            let reply = CancelOutcome::Ending;
-            Action::End { by, kill, reply }
+            let answer = CancelAnswer::Ending;
+            Action::SendCancel { by, kill, answer }
         }
-        Some(ending) if kill => {
-            ending.kill = true;
-            let reply = CancelOutcome::AlreadyEnding;
-            Action::End { by, kill, reply }
+        Some(earlier) if kill => {
+            earlier.kill = true;
+            let answer = CancelAnswer::AlreadyEnding;
+            Action::SendCancel { by, kill, answer }
         }
-        Some(_) => Action::Reply(CancelOutcome::AlreadyEnding),
+        Some(_) => Action::AnswerCancel(CancelAnswer::AlreadyEnding),
     }
 }
 
@@ -256,8 +256,8 @@ mod tests {
     fn states() -> Vec<State> {
         vec![
             State::Queued,
-            State::Launching { cancel: None },
-            State::Launching {
+            State::Admitted { cancel: None },
+            State::Admitted {
                 cancel: Some(by_host()),
             },
             running(None),
@@ -314,10 +314,10 @@ mod tests {
         #[rustfmt::skip]
         let table = [
             // admit              started             exited               lost              cancel                      kill
-            ["launching Launch",  "-",                "-",                 "-",              "cancelled Withdrawn",      "cancelled Withdrawn"],
-            ["-",                 "running None",     "completed None",    "lost None",      "launching End",            "launching Kill"],
-            ["-",                 "running None",     "completed None",    "lost None",      "launching AlreadyEnding",  "launching Kill"],
-            ["-",                 "-",                "completed None",    "lost None",      "running End",              "running Kill"],
+            ["admitted Launch",   "-",                "-",                 "-",              "cancelled Withdrawn",      "cancelled Withdrawn"],
+            ["-",                 "running None",     "completed None",    "lost None",      "admitted Cancel",          "admitted Kill"],
+            ["-",                 "running None",     "completed None",    "lost None",      "admitted AlreadyEnding",   "admitted Kill"],
+            ["-",                 "-",                "completed None",    "lost None",      "running Cancel",           "running Kill"],
             ["-",                 "-",                "completed None",    "lost None",      "running AlreadyEnding",    "running Kill"],
             ["-",                 "-",                "-",                 "-",              "cancelled AlreadyFinished","cancelled AlreadyFinished"],
         ];
@@ -331,7 +331,7 @@ mod tests {
                     }
                     Ok(action) => {
                         let name = match &after {
-                            State::Finished(end) => end.status.name(),
+                            State::Finished(finished) => finished.status.name(),
                             other => other.name(),
                         };
                         format!("{name} {}", action_name(&action))
@@ -346,18 +346,18 @@ mod tests {
         match action {
             Action::None => "None",
             Action::Launch => "Launch",
-            Action::End { kill: true, .. } => "Kill",
-            Action::End { kill: false, .. } => "End",
-            Action::Reply(CancelOutcome::Withdrawn) => "Withdrawn",
-            Action::Reply(CancelOutcome::AlreadyEnding) => "AlreadyEnding",
-            Action::Reply(CancelOutcome::AlreadyFinished(_)) => "AlreadyFinished",
-            Action::Reply(CancelOutcome::Ending) => "Ending",
+            Action::SendCancel { kill: true, .. } => "Kill",
+            Action::SendCancel { kill: false, .. } => "Cancel",
+            Action::AnswerCancel(CancelAnswer::Withdrawn) => "Withdrawn",
+            Action::AnswerCancel(CancelAnswer::AlreadyEnding) => "AlreadyEnding",
+            Action::AnswerCancel(CancelAnswer::AlreadyFinished(_)) => "AlreadyFinished",
+            Action::AnswerCancel(CancelAnswer::Ending) => "Ending",
         }
     }
 
     #[test]
-    fn a_cancel_during_the_launch_is_kept_when_the_program_runs() {
-        let mut state = State::Launching {
+    fn a_cancel_before_the_start_is_kept_when_the_program_runs() {
+        let mut state = State::Admitted {
             cancel: Some(by_host()),
         };
         state.apply(Transition::Started { pid: 7, at: AT }).unwrap();

@@ -10,7 +10,7 @@ pub(super) const MAX_WAITING_WRITES: usize = 16;
 
 /// A write to standard input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
+pub struct StdinWrite {
     /// Its offset, from the first byte ever written.
     pub offset: u64,
     /// The bytes.
@@ -20,19 +20,18 @@ pub struct Write {
 }
 
 /// The answer to a write: bytes accepted by the shim so far, or why it takes no more.
-pub type StdinReply = Result<u64, ApiError>;
+pub type StdinAnswer = Result<u64, ApiError>;
 
-/// The state of a standard input. `R` is the receiver of a reply; it is returned with the reply.
+/// The state of a standard input. `R` is the responder of a write, through which its answer is sent; it is returned
+/// with the answer.
 #[derive(Debug)]
-pub struct Stdin<R = tokio::sync::oneshot::Sender<StdinReply>> {
+pub struct Stdin<R = tokio::sync::oneshot::Sender<StdinAnswer>> {
     phase: Phase,
-    /// Whether the execution has a shim.
-    has_shim: bool,
     /// Bytes written so far, accepted by the shim or not.
     offset: u64,
-    waiting: VecDeque<(Write, R)>,
-    /// Writes that were sent to the shim and not accepted yet: the offset after each, and the receiver of the
-    /// reply, which writes of an earlier escherd do not have.
+    waiting: VecDeque<(StdinWrite, R)>,
+    /// Writes that were sent to the shim and not accepted yet: the offset after each, and its responder, which writes
+    /// that an earlier escherd has sent do not have.
     in_flight: VecDeque<(u64, Option<R>)>,
 }
 
@@ -55,19 +54,18 @@ impl<R> Stdin<R> {
                 StdinMode::Null => Phase::Closed,
                 StdinMode::Stream => Phase::Open,
             },
-            has_shim: false,
             offset: 0,
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
         }
     }
 
-    /// Queues a write. Its reply comes from [`Stdin::accepted`] or [`Stdin::close`].
+    /// Queues a write. Its answer comes from [`Stdin::accepted`] or [`Stdin::close`].
     ///
     /// # Errors
-    /// The reply to send at once, with its receiver: the write is a repeat, or is refused.
-    pub fn write(&mut self, write: Write, reply: R) -> Result<(), (StdinReply, R)> {
-        let Write {
+    /// The answer to send at once: the write is a repeat, or is refused.
+    pub fn write(&mut self, write: StdinWrite, responder: R) -> Result<(), (StdinAnswer, R)> {
+        let StdinWrite {
             offset,
             mut data,
             end,
@@ -77,27 +75,27 @@ impl<R> Stdin<R> {
         let after = offset.saturating_add(data.len() as u64);
         if self.phase == Phase::Closed {
             let message = "the execution's standard input is closed".to_owned();
-            return Err((refusal(ErrorCode::STDIN_CLOSED, message), reply));
+            return Err((refusal(ErrorCode::STDIN_CLOSED, message), responder));
         }
-        // Otherwise it is a repeat after a lost reply.
+        // Otherwise it is a repeat after a lost answer.
         let is_new = after > next || (end && self.phase == Phase::Open);
         if !is_new {
-            return Err((Ok(next), reply));
+            return Err((Ok(next), responder));
         }
         if self.phase == Phase::Ended {
             let message = "the end of the execution's standard input was already sent".to_owned();
-            return Err((refusal(ErrorCode::STDIN_CLOSED, message), reply));
+            return Err((refusal(ErrorCode::STDIN_CLOSED, message), responder));
         }
         if offset > next {
             let message = format!(
                 "standard input was written at offset {offset}, but the next byte is {next}"
             );
-            return Err((refusal(ErrorCode::STDIN_OFFSET, message), reply));
+            return Err((refusal(ErrorCode::STDIN_OFFSET, message), responder));
         }
         if self.waiting.len() >= MAX_WAITING_WRITES {
             let message =
                 format!("{MAX_WAITING_WRITES} writes are already waiting for the command to read");
-            return Err((refusal(ErrorCode::TOO_MANY_REQUESTS, message), reply));
+            return Err((refusal(ErrorCode::TOO_MANY_REQUESTS, message), responder));
         }
         let known = usize::try_from(next - offset).unwrap_or(usize::MAX);
         if known > 0 {
@@ -108,24 +106,18 @@ impl<R> Stdin<R> {
             self.phase = Phase::Ended;
         }
         self.waiting.push_back((
-            Write {
+            StdinWrite {
                 offset: next,
                 data,
                 end,
             },
-            reply,
+            responder,
         ));
         Ok(())
     }
 
-    /// Notes that the execution has a shim from now on.
-    pub fn set_shim_ready(&mut self) {
-        self.has_shim = true;
-    }
-
     /// Continues where an earlier escherd stopped, by the state that the adopted shim reports.
     pub fn adopt(&mut self, input: &InputState) {
-        self.has_shim = true;
         self.offset = input.received_bytes;
         if input.is_closed {
             self.phase = Phase::Closed;
@@ -136,29 +128,31 @@ impl<R> Stdin<R> {
         self.in_flight = unaccepted.collect();
     }
 
-    /// Returns the next write to send to the shim, within the window.
-    pub fn next_to_send(&mut self) -> Option<Write> {
-        if !self.has_shim || self.in_flight.len() >= INPUT_WINDOW {
+    /// Returns the next write to send to a shim, within its window.
+    pub fn next_to_send(&mut self) -> Option<StdinWrite> {
+        if self.in_flight.len() >= INPUT_WINDOW {
             return None;
         }
-        let (write, reply) = self.waiting.pop_front()?;
+        let (write, responder) = self.waiting.pop_front()?;
         let after = write.offset + write.data.len() as u64;
-        self.in_flight.push_back((after, Some(reply)));
+        self.in_flight.push_back((after, Some(responder)));
         Some(write)
     }
 
-    /// Notes that the shim has accepted the oldest write in flight, and returns its reply.
-    pub fn accepted(&mut self) -> Option<(StdinReply, R)> {
-        let (after, reply) = self.in_flight.pop_front()?;
-        Some((Ok(after), reply?))
+    /// Notes that the shim has accepted the oldest write in flight, and returns its answer.
+    pub fn accepted(&mut self) -> Option<(StdinAnswer, R)> {
+        let (after, responder) = self.in_flight.pop_front()?;
+        Some((Ok(after), responder?))
     }
 
-    /// Closes the input because the command has closed it, and returns the replies of all writes.
-    pub fn close(&mut self) -> Vec<(StdinReply, R)> {
+    /// Closes the input because the command has closed it, and returns the answers to all writes.
+    pub fn close(&mut self) -> Vec<(StdinAnswer, R)> {
         self.phase = Phase::Closed;
-        self.has_shim = false;
-        let waiting = self.waiting.drain(..).map(|(_, reply)| reply);
-        let in_flight = self.in_flight.drain(..).filter_map(|(_, reply)| reply);
+        let waiting = self.waiting.drain(..).map(|(_, responder)| responder);
+        let in_flight = self
+            .in_flight
+            .drain(..)
+            .filter_map(|(_, responder)| responder);
         let error = || {
             ApiError::new(
                 ErrorCode::STDIN_CLOSED,
@@ -167,7 +161,7 @@ impl<R> Stdin<R> {
         };
         in_flight
             .chain(waiting)
-            .map(|reply| (Err(error()), reply))
+            .map(|responder| (Err(error()), responder))
             .collect()
     }
 }
@@ -176,8 +170,8 @@ impl<R> Stdin<R> {
 mod tests {
     use super::*;
 
-    fn write(offset: u64, data: &str, end: bool) -> Write {
-        Write {
+    fn write(offset: u64, data: &str, end: bool) -> StdinWrite {
+        StdinWrite {
             offset,
             data: data.into(),
             end,
@@ -185,9 +179,7 @@ mod tests {
     }
 
     fn stdin() -> Stdin<u8> {
-        let mut stdin = Stdin::new(StdinMode::Stream);
-        stdin.set_shim_ready();
-        stdin
+        Stdin::new(StdinMode::Stream)
     }
 
     #[test]
@@ -253,7 +245,7 @@ mod tests {
         );
         assert!(
             adopted.accepted().is_none(),
-            "writes of the earlier escherd have no receiver"
+            "writes of the earlier escherd have no responder"
         );
         assert_eq!(adopted.next_to_send(), Some(write(10, "new", false)));
         for (state, late) in [
@@ -291,7 +283,6 @@ mod tests {
             .write(write(MAX_WAITING_WRITES as u64, "x", false), 99)
             .unwrap_err();
         assert_eq!(over.unwrap_err().code, ErrorCode::TOO_MANY_REQUESTS);
-        assert!(stdin.next_to_send().is_none(), "no shim yet");
         assert_eq!(stdin.close().len(), MAX_WAITING_WRITES);
         let none: Result<(), _> = Stdin::new(StdinMode::Null).write(write(0, "x", false), 0);
         assert_eq!(

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use escher_launcher::ipc::exit_record;
-use escher_launcher::ipc::wire::{Artifact, FIRST_ATTEMPT, LauncherRequest, ToShim};
+use escher_launcher::ipc::wire::{ExecutionFiles, FIRST_ATTEMPT, LauncherRequest, ToShim};
 use escher_protocol::{ExecutionId, Leftovers, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -92,9 +92,9 @@ impl Dispatcher {
                 self.pool.queue_launch(WaitingLaunch::new(assignment));
                 self.launch_waiting();
             }
-            Effect::Remove(artifact, ids) => self.removals.add(artifact, ids),
+            Effect::DeleteFiles(files, ids) => self.removals.add(files, ids),
             // Never arrives: `scheduler::handle` passes it to the store.
-            Effect::Record(_) => {}
+            Effect::Commit(_) => {}
             Effect::Send(id, message) => self.send_to_shim(id, message),
         }
     }
@@ -204,9 +204,9 @@ impl Dispatcher {
                 let decision = self.deaths.on_cgroup_killed(id, leftovers);
                 self.apply(decision);
             }
-            LauncherEvent::Removed { artifact, ids } => {
+            LauncherEvent::FilesDeleted { files, ids } => {
                 self.removals.on_removed(&ids, Instant::now());
-                self.post(move |scheduler| scheduler.on_deleted(artifact, ids));
+                self.post(move |scheduler| scheduler.on_deleted(files, ids));
             }
             // The link handles it.
             LauncherEvent::Disconnected(_) => {}
@@ -278,7 +278,8 @@ impl Dispatcher {
 
     fn remove_claim(&mut self, id: ExecutionId) {
         let attempt = FIRST_ATTEMPT;
-        self.removals.add(Artifact::Claim { attempt }, vec![id]);
+        self.removals
+            .add(ExecutionFiles::Claim { attempt }, vec![id]);
     }
 
     fn request_shims(&mut self) {
@@ -290,8 +291,8 @@ impl Dispatcher {
 
     fn request_removal(&mut self) {
         if self.link.is_connected()
-            && let Some((artifact, ids)) = self.removals.next_request()
-            && let Err(error) = self.link.send(&LauncherRequest::Remove { artifact, ids })
+            && let Some((files, ids)) = self.removals.next_request()
+            && let Err(error) = self.link.send(&LauncherRequest::DeleteFiles { files, ids })
         {
             warn!(%error, "cannot request a removal from the launcher");
             self.removals.on_send_failed(Instant::now());

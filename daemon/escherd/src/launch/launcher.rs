@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use escher_launcher::ipc::packet::PacketSocket;
 use escher_launcher::ipc::wire::{
-    Abilities, Artifact, Directories, KNOWN_PARTS, LauncherHello, LauncherReply, LauncherRequest,
-    MAX_PACKET_BYTES, WIRE_VERSION,
+    Abilities, Directories, ExecutionFiles, KNOWN_PARTS, LauncherHello, LauncherReply,
+    LauncherRequest, MAX_PACKET_BYTES, WIRE_VERSION,
 };
 use escher_protocol::codec::{self, CodecError};
 use escher_protocol::{ExecutionId, Leftovers, Text, UnsupportedPart};
@@ -143,8 +143,8 @@ pub(super) enum LauncherEvent {
         pid: u32,
         leftovers: Leftovers,
     },
-    Removed {
-        artifact: Artifact,
+    FilesDeleted {
+        files: ExecutionFiles,
         ids: Vec<ExecutionId>,
     },
     CgroupKilled {
@@ -246,8 +246,8 @@ impl LauncherConnection {
             Ok((LauncherReply::ShimDied { pid, leftovers }, _)) => {
                 LauncherEvent::ShimDied { pid, leftovers }
             }
-            Ok((LauncherReply::Removed { artifact, ids }, _)) => {
-                LauncherEvent::Removed { artifact, ids }
+            Ok((LauncherReply::FilesDeleted { files, ids }, _)) => {
+                LauncherEvent::FilesDeleted { files, ids }
             }
             Ok((LauncherReply::CgroupKilled { id, leftovers }, _)) => {
                 LauncherEvent::CgroupKilled { id, leftovers }
@@ -290,10 +290,14 @@ async fn shake_hands(
         source,
     })?;
     if !hello.abilities.has_directories {
-        send(socket, &LauncherRequest::Use(directories(settings))).map_err(silent)?;
+        send(
+            socket,
+            &LauncherRequest::SetDirectories(directories(settings)),
+        )
+        .map_err(silent)?;
         match receive(socket, &mut buffer).await.map_err(silent)?.0 {
-            LauncherReply::InUse { error: None } => {}
-            LauncherReply::InUse {
+            LauncherReply::DirectoriesSet { error: None } => {}
+            LauncherReply::DirectoriesSet {
                 error: Some(reason),
             } => {
                 return Err(LaunchError::Directories {

@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use escher_launcher::ipc::wire::{Artifact, MAX_REMOVED_AT_ONCE};
+use escher_launcher::ipc::wire::{ExecutionFiles, MAX_DELETED_AT_ONCE};
 use escher_protocol::ExecutionId;
 use tokio::time::Instant;
 
 /// Pause before deleting again what could not be deleted.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// Files of one kind, of at most [`MAX_REMOVED_AT_ONCE`] executions.
-type Removal = (Artifact, Vec<ExecutionId>);
+/// Files of one kind, of at most [`MAX_DELETED_AT_ONCE`] executions.
+type Removal = (ExecutionFiles, Vec<ExecutionId>);
 
 /// Queue of files to delete.
 #[derive(Debug, Default)]
@@ -24,16 +24,16 @@ pub(super) struct Removals {
 }
 
 impl Removals {
-    pub(super) fn add(&mut self, artifact: Artifact, ids: Vec<ExecutionId>) {
+    pub(super) fn add(&mut self, files: ExecutionFiles, ids: Vec<ExecutionId>) {
         if let Some((last, more)) = self.waiting.back_mut()
-            && *last == artifact
-            && more.len() + ids.len() <= MAX_REMOVED_AT_ONCE
+            && *last == files
+            && more.len() + ids.len() <= MAX_DELETED_AT_ONCE
         {
             more.extend(ids);
             return;
         }
-        for ids in ids.chunks(MAX_REMOVED_AT_ONCE) {
-            self.waiting.push_back((artifact, ids.to_vec()));
+        for ids in ids.chunks(MAX_DELETED_AT_ONCE) {
+            self.waiting.push_back((files, ids.to_vec()));
         }
     }
 
@@ -54,10 +54,10 @@ impl Removals {
 
     /// Handles the launcher's answer; `removed` are the executions without such files.
     pub(super) fn on_removed(&mut self, removed: &[ExecutionId], now: Instant) {
-        if let Some((artifact, mut ids)) = self.requested.take() {
+        if let Some((files, mut ids)) = self.requested.take() {
             ids.retain(|id| !removed.contains(id));
             if !ids.is_empty() {
-                self.failed.push((artifact, ids));
+                self.failed.push((files, ids));
                 self.retry_at.get_or_insert(now + RETRY_AFTER);
             }
         }
@@ -93,33 +93,33 @@ mod tests {
 
     #[test]
     fn joins_requests_for_the_same_artifact_up_to_the_limit() {
-        let claim = Artifact::Claim { attempt: 1 };
+        let claim = ExecutionFiles::Claim { attempt: 1 };
         for (added, expected) in [
             (vec![], vec![]),
             (vec![(claim, 0)], vec![]),
             (vec![(claim, 1), (claim, 2)], vec![(claim, 3)]),
             (
-                vec![(claim, 1), (Artifact::Log, 1), (claim, 1)],
-                vec![(claim, 1), (Artifact::Log, 1), (claim, 1)],
+                vec![(claim, 1), (ExecutionFiles::Log, 1), (claim, 1)],
+                vec![(claim, 1), (ExecutionFiles::Log, 1), (claim, 1)],
             ),
             (
-                vec![(claim, MAX_REMOVED_AT_ONCE), (claim, 1)],
-                vec![(claim, MAX_REMOVED_AT_ONCE), (claim, 1)],
+                vec![(claim, MAX_DELETED_AT_ONCE), (claim, 1)],
+                vec![(claim, MAX_DELETED_AT_ONCE), (claim, 1)],
             ),
             (
-                vec![(claim, MAX_REMOVED_AT_ONCE + 1)],
-                vec![(claim, MAX_REMOVED_AT_ONCE), (claim, 1)],
+                vec![(claim, MAX_DELETED_AT_ONCE + 1)],
+                vec![(claim, MAX_DELETED_AT_ONCE), (claim, 1)],
             ),
         ] {
             let mut removals = Removals::default();
-            for (artifact, count) in added {
-                removals.add(artifact, ids(count));
+            for (files, count) in added {
+                removals.add(files, ids(count));
             }
             let mut requests = Vec::new();
-            while let Some((artifact, requested)) = removals.next_request() {
+            while let Some((files, requested)) = removals.next_request() {
                 assert_eq!(removals.next_request(), None, "one at a time");
                 removals.on_removed(&requested, Instant::now());
-                requests.push((artifact, requested.len()));
+                requests.push((files, requested.len()));
             }
             assert_eq!(requests, expected);
             assert_eq!(removals.retry_at(), None);
@@ -130,10 +130,10 @@ mod tests {
     fn retries_after_a_pause_what_was_not_deleted() {
         let now = Instant::now();
         let mut removals = Removals::default();
-        removals.add(Artifact::Log, ids(3));
+        removals.add(ExecutionFiles::Log, ids(3));
         assert!(removals.next_request().is_some());
         removals.on_removed(&ids(2), now);
-        removals.add(Artifact::Log, ids(1));
+        removals.add(ExecutionFiles::Log, ids(1));
         assert!(removals.next_request().is_some());
         removals.on_send_failed(now + Duration::from_secs(1));
         assert_eq!(removals.next_request(), None);
@@ -141,17 +141,17 @@ mod tests {
         removals.retry();
         assert_eq!(removals.retry_at(), None);
         let third = ids(3).split_off(2);
-        assert_eq!(removals.next_request(), Some((Artifact::Log, third)));
+        assert_eq!(removals.next_request(), Some((ExecutionFiles::Log, third)));
         removals.on_removed(&ids(3), now);
-        assert_eq!(removals.next_request(), Some((Artifact::Log, ids(1))));
+        assert_eq!(removals.next_request(), Some((ExecutionFiles::Log, ids(1))));
     }
 
     #[test]
     fn repeats_an_unanswered_request_to_the_next_launcher() {
         let mut removals = Removals::default();
-        removals.add(Artifact::Log, ids(2));
+        removals.add(ExecutionFiles::Log, ids(2));
         let request = removals.next_request();
-        removals.add(Artifact::ExitRecord { attempt: 1 }, ids(1));
+        removals.add(ExecutionFiles::ExitRecord { attempt: 1 }, ids(1));
         removals.on_launcher_disconnected();
         assert_eq!(removals.next_request(), request);
         removals.on_launcher_disconnected();

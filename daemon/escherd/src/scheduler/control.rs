@@ -1,14 +1,15 @@
 //! Control of executions: cancel, signals, standard input.
 
 use escher_launcher::ipc::wire::ToShim;
-use escher_protocol::message::{CancelOutcome, EventKind};
+use escher_protocol::message::{CancelAnswer, EventKind};
 use escher_protocol::{ApiError, CancelMode, Canceller, ErrorCode, Timestamp};
 use tokio::sync::oneshot;
 
-use super::persist::{CancelReply, Evidence, OnCommit};
+use super::finish::Evidence;
+use super::persist::{CancelResponder, OnCommit, respond};
 use super::{Effect, Scheduler};
 use crate::authz::Scope;
-use crate::execution::{Action, StdinReply, Transition, Write};
+use crate::execution::{Action, StdinAnswer, StdinWrite, Transition};
 use crate::store::Change;
 
 /// The highest number of a signal (signal(7)).
@@ -22,9 +23,9 @@ impl Scheduler {
         number: u64,
         mode: CancelMode,
         now: Timestamp,
-    ) -> oneshot::Receiver<Result<CancelOutcome, ApiError>> {
-        let (reply, answer) = oneshot::channel();
-        self.begin_cancel(number, scope.canceller(), mode, now, Some(reply));
+    ) -> oneshot::Receiver<Result<CancelAnswer, ApiError>> {
+        let (responder, answer) = oneshot::channel();
+        self.begin_cancel(number, scope.canceller(), mode, now, Some(responder));
         answer
     }
 
@@ -45,7 +46,7 @@ impl Scheduler {
         by: Canceller,
         mode: CancelMode,
         at: Timestamp,
-        reply: CancelReply,
+        responder: CancelResponder,
     ) {
         let cancel = Transition::Cancel {
             by: by.clone(),
@@ -53,7 +54,7 @@ impl Scheduler {
             at,
         };
         match self.transition(number, cancel) {
-            Some(Action::Reply(outcome @ CancelOutcome::Withdrawn)) => {
+            Some(Action::AnswerCancel(answer @ CancelAnswer::Withdrawn)) => {
                 if self.queue.remove(&number) {
                     self.subtract_pending_bytes(number);
                 }
@@ -64,26 +65,31 @@ impl Scheduler {
                     at,
                     Evidence::None,
                     requested,
-                    Some((reply, outcome)),
+                    Some((responder, answer)),
                 );
             }
-            Some(Action::Reply(outcome)) => match self.entries.get_mut(&number) {
+            Some(Action::AnswerCancel(answer)) => match self.entries.get_mut(&number) {
                 // The end must not be reported before it is committed.
                 Some(entry) if entry.is_over() && !entry.is_end_reported => {
-                    entry.late_cancels.extend(reply)
+                    entry.late_cancels.extend(responder)
                 }
-                _ => {
-                    if let Some(reply) = reply {
-                        let _ = reply.send(Ok(outcome));
-                    }
+                // The earlier cancel may be in memory alone: this one waits for a commit, too.
+                Some(entry) if !entry.is_over() && !entry.has_shim => {
+                    let change = Change::CancelRequested {
+                        number,
+                        canceller: by,
+                        kill: false,
+                    };
+                    self.commit(
+                        change,
+                        Vec::new(),
+                        OnCommit::cancel(number, responder, answer),
+                    );
                 }
+                _ => respond(responder, Ok(answer)),
             },
-            Some(Action::End {
-                by,
-                kill,
-                reply: outcome,
-            }) => {
-                let is_first = outcome == CancelOutcome::Ending;
+            Some(Action::SendCancel { by, kill, answer }) => {
+                let is_first = answer == CancelAnswer::Ending;
                 let kind = EventKind::CancelRequested(by.clone());
                 let event = is_first.then(|| self.event(number, at, kind)).flatten();
                 let message = ToShim::Cancel {
@@ -96,10 +102,10 @@ impl Scheduler {
                     canceller: by,
                     kill,
                 };
-                self.record(
+                self.commit(
                     change,
                     event.into_iter().collect(),
-                    OnCommit::Cancel { reply, outcome },
+                    OnCommit::cancel(number, responder, answer),
                 );
             }
             // A cancel is valid in every state and has no other action.
@@ -114,7 +120,7 @@ impl Scheduler {
     pub fn signal(&mut self, number: u64, signal: i32) -> Result<(), ApiError> {
         check_signal(signal)?;
         let status = match self.entries.get(&number) {
-            Some(entry) if entry.execution.state.is_launched() => {
+            Some(entry) if entry.execution.state.has_slot() => {
                 self.send(number, ToShim::Signal { signal });
                 return Ok(());
             }
@@ -125,24 +131,31 @@ impl Scheduler {
     }
 
     /// Writes to the standard input of the execution `number`. The answer comes once the shim has accepted the bytes.
-    pub fn write_stdin(&mut self, number: u64, write: Write) -> oneshot::Receiver<StdinReply> {
-        let (sender, receiver) = oneshot::channel();
+    pub fn write_stdin(
+        &mut self,
+        number: u64,
+        write: StdinWrite,
+    ) -> oneshot::Receiver<StdinAnswer> {
+        let (responder, receiver) = oneshot::channel();
         if let Some(entry) = self.entries.get_mut(&number)
-            && let Err((reply, sender)) = entry.execution.stdin.write(write, sender)
+            && let Err((answer, responder)) = entry.execution.stdin.write(write, responder)
         {
-            let _ = sender.send(reply);
+            let _ = responder.send(answer);
         }
         self.send_input(number);
         receiver
     }
 
-    /// Sends queued input to the shim, as far as its window allows.
+    /// Sends queued input to the shim, if there is one, as far as its window allows.
     pub(super) fn send_input(&mut self, number: u64) {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
+        if !entry.has_shim {
+            return;
+        }
         let id = entry.execution.submission.id;
-        while let Some(Write { data, end, .. }) = entry.execution.stdin.next_to_send() {
+        while let Some(StdinWrite { data, end, .. }) = entry.execution.stdin.next_to_send() {
             let input = ToShim::Input { data, end };
             self.effects.push(Effect::Send(id, input));
         }
@@ -150,8 +163,8 @@ impl Scheduler {
 
     pub(super) fn close_stdin(&mut self, number: u64) {
         if let Some(entry) = self.entries.get_mut(&number) {
-            for (reply, sender) in entry.execution.stdin.close() {
-                let _ = sender.send(reply);
+            for (answer, responder) in entry.execution.stdin.close() {
+                let _ = responder.send(answer);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use escher_launcher::ipc::wire::Artifact;
+use escher_launcher::ipc::wire::ExecutionFiles;
 use escher_protocol::message::Removed;
 use escher_protocol::{ApiError, ErrorCode, ExecutionId, Timestamp};
 use tokio::sync::oneshot;
@@ -22,7 +22,7 @@ pub(super) struct Evictable {
     request_bytes: u64,
 }
 
-/// The answer to a removal: what was removed, or that the store cannot be written.
+/// Receives the answer to a removal: what was removed, or that the store cannot be written.
 pub type RemovalAnswer = oneshot::Receiver<Result<Removed, ApiError>>;
 
 /// The error for removing an execution that has not finished.
@@ -119,20 +119,20 @@ impl Scheduler {
     /// Removes these executions, except those that are not finished.
     pub fn remove_finished(&mut self, mut numbers: Vec<u64>) -> RemovalAnswer {
         numbers.retain(|number| self.entries.get(number).is_none_or(Entry::is_over));
-        let (reply, answer) = oneshot::channel();
+        let (responder, answer) = oneshot::channel();
         // They leave memory after the commit: until then the end of one may not be committed itself.
         let on_commit = OnCommit::Removed {
             numbers: numbers.clone(),
-            reply: Some(reply),
+            responder: Some(responder),
         };
-        self.record(Change::Removed { numbers }, Vec::new(), on_commit);
+        self.commit(Change::Removed { numbers }, Vec::new(), on_commit);
         answer
     }
 
     /// Handles the report of the launcher that it has deleted files of these executions.
-    pub fn on_deleted(&mut self, artifact: Artifact, ids: Vec<ExecutionId>) {
-        if artifact == Artifact::Log {
-            self.record(Change::LogsDeleted { ids }, Vec::new(), OnCommit::Nothing);
+    pub fn on_deleted(&mut self, files: ExecutionFiles, ids: Vec<ExecutionId>) {
+        if files == ExecutionFiles::Log {
+            self.commit(Change::LogsDeleted { ids }, Vec::new(), OnCommit::Nothing);
         }
     }
 }

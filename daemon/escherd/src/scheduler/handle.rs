@@ -42,13 +42,13 @@ impl From<Stopped> for ApiError {
 /// request or a shim, whose number is bounded.
 pub type CommitOutcomes = mpsc::UnboundedReceiver<Vec<(u64, CommitOutcome)>>;
 
-/// Spawns the task that owns `scheduler`. Changes go to `record`, all other effects to the returned channel, which is
+/// Spawns the task that owns `scheduler`. Changes go to `write`, all other effects to the returned channel, which is
 /// unbounded for the same reason.
 #[must_use]
 pub fn start(
     mut scheduler: Scheduler,
     mut outcomes: CommitOutcomes,
-    record: impl Fn(Vec<store::ChangeEntry>) + Send + 'static,
+    write: impl Fn(Vec<store::ChangeEntry>) + Send + 'static,
 ) -> (SchedulerHandle, mpsc::UnboundedReceiver<Effect>) {
     let (calls, mut queued) = mpsc::channel::<Call>(MAX_QUEUED_CALLS);
     let (effects, outgoing) = mpsc::unbounded_channel();
@@ -56,7 +56,7 @@ pub fn start(
         let mut batch = Vec::with_capacity(MAX_CALLS_PER_BATCH);
         loop {
             let mut next = Next::Continue;
-            forward_effects(&mut scheduler, &record, &effects);
+            forward_effects(&mut scheduler, &write, &effects);
             tokio::select! {
                 Some(outcomes) = outcomes.recv() => scheduler.on_commits(outcomes, Timestamp::now()),
                 count = queued.recv_many(&mut batch, MAX_CALLS_PER_BATCH) => {
@@ -71,7 +71,7 @@ pub fn start(
                 }
             }
             if next == Next::Stop {
-                forward_effects(&mut scheduler, &record, &effects);
+                forward_effects(&mut scheduler, &write, &effects);
                 return;
             }
         }
@@ -81,19 +81,19 @@ pub fn start(
 
 fn forward_effects(
     scheduler: &mut Scheduler,
-    record: &impl Fn(Vec<store::ChangeEntry>),
+    write: &impl Fn(Vec<store::ChangeEntry>),
     outgoing: &mpsc::UnboundedSender<Effect>,
 ) {
     let mut entries = Vec::new();
     for effect in scheduler.take_effects() {
         match effect {
-            Effect::Record(entry) => entries.push(*entry),
+            Effect::Commit(entry) => entries.push(*entry),
             // Sending fails only while escherd is stopping.
             effect => drop(outgoing.send(effect)),
         }
     }
     if !entries.is_empty() {
-        record(entries);
+        write(entries);
     }
 }
 
@@ -106,8 +106,8 @@ impl SchedulerHandle {
         &self,
         work: impl FnOnce(&mut Scheduler) -> R + Send + 'static,
     ) -> Result<R, Stopped> {
-        let (reply, result) = oneshot::channel();
-        self.post(move |scheduler| drop(reply.send(work(scheduler))))
+        let (responder, result) = oneshot::channel();
+        self.post(move |scheduler| drop(responder.send(work(scheduler))))
             .await?;
         result.await.map_err(|_| Stopped)
     }

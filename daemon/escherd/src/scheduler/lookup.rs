@@ -47,10 +47,10 @@ impl Scheduler {
         scope: &'a Scope,
         before: u64,
     ) -> impl Iterator<Item = &'a Entry> {
-        let recorded = |entry: &&Entry| entry.is_committed;
+        let is_committed = |entry: &&Entry| entry.is_committed;
         let newest_first = self.entries.range(..before).rev().map(|(_, entry)| entry);
         newest_first
-            .filter(recorded)
+            .filter(is_committed)
             .filter(|entry| scope.includes(&entry.execution.submission.submitter))
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct SchedulerMetrics {
     queue_wait: Histogram,
     launch: Histogram,
     run: Histogram,
-    finished: Family<End, Counter>,
+    finished: Family<FinishedLabels, Counter>,
     kills: Family<Kill, Counter>,
     output: Family<Stream, Counter>,
     dropped: Counter,
@@ -49,7 +49,7 @@ struct Refusal {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct End {
+struct FinishedLabels {
     status: &'static str,
     /// Empty, which equals no label, if there is no error.
     error: &'static str,
@@ -85,7 +85,11 @@ impl SchedulerMetrics {
         };
         counters.since.set(seconds(Timestamp::now()));
         for (status, error) in COMMON_OUTCOMES {
-            drop(counters.finished.get_or_create(&End::new(status, error)));
+            drop(
+                counters
+                    .finished
+                    .get_or_create(&FinishedLabels::new(status, error)),
+            );
         }
         for stream in [OutputStream::Stdout, OutputStream::Stderr] {
             drop(counters.output.get_or_create(&Stream::new(stream)));
@@ -123,8 +127,8 @@ impl SchedulerMetrics {
     pub(super) fn count_finished(&self, record: &ExecutionRecord) {
         let outcome = record.outcome.as_ref();
         let error = outcome.and_then(|outcome| outcome.error.as_ref());
-        let end = End::new(record.status, error.map(|error| error.code));
-        self.finished.get_or_create(&end).inc();
+        let labels = FinishedLabels::new(record.status, error.map(|error| error.code));
+        self.finished.get_or_create(&labels).inc();
         if let Some(outcome) = outcome {
             // The run time of a lost execution is unknown.
             if record.started_at.is_some() && record.status != Status::Lost {
@@ -225,9 +229,9 @@ impl SchedulerMetrics {
     }
 }
 
-impl End {
+impl FinishedLabels {
     fn new(status: Status, error: Option<ErrorCode>) -> Self {
-        End {
+        FinishedLabels {
             status: status.name(),
             error: error.map_or("", code_name),
         }
@@ -302,7 +306,7 @@ mod tests {
     fn counters_of_common_outcomes_exist_from_the_start() {
         let text = text(&SchedulerMetrics::new());
         for (status, error) in COMMON_OUTCOMES {
-            let End { status, error } = End::new(status, error);
+            let FinishedLabels { status, error } = FinishedLabels::new(status, error);
             let line = format!(
                 r#"escher_executions_finished_total{{status="{status}",error="{error}"}} 0"#
             );

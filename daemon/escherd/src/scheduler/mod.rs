@@ -10,6 +10,7 @@
 mod control;
 mod events;
 mod evict;
+mod finish;
 mod handle;
 mod lookup;
 mod metrics;
@@ -29,26 +30,27 @@ pub use events::{EventLog, MAX_KEPT_EVENTS};
 pub use evict::{NotFinishedError, RemovalAnswer};
 pub use handle::{CommitOutcomes, SchedulerHandle, Stopped, start};
 pub(crate) use metrics::SchedulerMetrics;
-pub use pause::PauseReply;
-pub use queries::{Counts, Listed, Progress};
+pub use pause::PauseAnswer;
+pub use queries::{Counts, Listed, OutputProgress};
 pub use restore::RecoveredState;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
-use escher_launcher::ipc::wire::{Artifact, Assignment, LogLimits, ToShim};
-use escher_protocol::message::{CancelOutcome, EventKind};
+use escher_launcher::ipc::wire::{Assignment, ExecutionFiles, LogLimits, ToShim};
+use escher_protocol::message::{CancelAnswer, EventKind};
 use escher_protocol::{
     ApiError, Controllers, ExecutionId, ExecutionRecord, Measurements, Text, Timestamp,
 };
 use tokio::sync::{oneshot, watch};
 
-use crate::execution::{Action, Execution, RequestLimits, Transition};
+use crate::execution::{Action, CancelRequest, Execution, RequestLimits, Transition};
 use crate::store::{self, Durability, RequestDigest};
 use evict::Evictable;
+use finish::Evidence;
 use pause::Pause;
-use persist::{Evidence, OnCommit, PendingChange};
-use submit::SubmitReply;
+use persist::{OnCommit, PendingChange};
+use submit::SubmitResponder;
 
 /// Settings of the scheduler.
 #[derive(Debug, Clone)]
@@ -76,14 +78,14 @@ pub struct SchedulerSettings {
 /// Something to be done outside of the scheduler.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Commit a change.
-    Record(Box<store::ChangeEntry>),
+    /// Have the store commit a change.
+    Commit(Box<store::ChangeEntry>),
     /// Launch a command on a shim.
     Launch(Box<Assignment>),
     /// Send a message to the shim of a launched execution; never a launch.
     Send(ExecutionId, ToShim),
     /// Have the launcher delete files of these executions.
-    Remove(Artifact, Vec<ExecutionId>),
+    DeleteFiles(ExecutionFiles, Vec<ExecutionId>),
 }
 
 /// An execution with the clients that wait for it.
@@ -111,13 +113,13 @@ struct Entry {
     /// Whether its end was reported to clients.
     is_end_reported: bool,
     /// Submitters that wait for the commit of the submission.
-    submitters: Vec<SubmitReply>,
+    submitters: Vec<SubmitResponder>,
     /// Clients that wait for the end.
     waiters: Vec<oneshot::Sender<ExecutionRecord>>,
     /// Cancels that came after the end, while that was not committed yet.
-    late_cancels: Vec<oneshot::Sender<Result<CancelOutcome, ApiError>>>,
+    late_cancels: Vec<oneshot::Sender<Result<CancelAnswer, ApiError>>>,
     /// Created for the first follower.
-    progress: Option<watch::Sender<Progress>>,
+    progress: Option<watch::Sender<OutputProgress>>,
 }
 
 /// The scheduler: see the [module](self).
@@ -137,8 +139,8 @@ pub struct Scheduler {
     uncommitted_pending: usize,
     /// Bytes of the requests of all pending executions.
     pending_bytes: u64,
-    /// How many executions are launched, or about to be, and have not finished.
-    launched: usize,
+    /// How many executions are admitted and have not finished.
+    used_slots: usize,
     /// Finished executions whose end is committed, in the order of the commits.
     evictable: VecDeque<Evictable>,
     /// Bytes of their requests.
@@ -170,7 +172,7 @@ impl Scheduler {
             queue: BTreeSet::new(),
             uncommitted_pending: 0,
             pending_bytes: 0,
-            launched: 0,
+            used_slots: 0,
             evictable: VecDeque::new(),
             evictable_bytes: 0,
             last_ticket: 0,
@@ -209,15 +211,15 @@ impl Scheduler {
 
     /// Admits pending executions in the order of submission, as long as slots are free.
     fn admit(&mut self) {
-        while !self.is_restoring && self.launched < self.settings.max_concurrent {
+        while !self.is_restoring && self.used_slots < self.settings.max_concurrent {
             let Some(number) = self.dequeue() else {
                 return;
             };
-            if let Some(Action::Launch) = self.transition(number, Transition::Admit) {
+            if self.transition(number, Transition::Admit) == Some(Action::Launch) {
                 self.trace(number, "admitted");
-                self.launched += 1;
-                let change = store::Change::Launching { number };
-                self.record(change, Vec::new(), OnCommit::Launching { number });
+                self.used_slots += 1;
+                let change = store::Change::Admitted { number };
+                self.commit(change, Vec::new(), OnCommit::Admitted { number });
             }
         }
     }
@@ -267,7 +269,7 @@ impl Scheduler {
         }
     }
 
-    /// Launches an execution, and sends its shim what was requested meanwhile.
+    /// Launches an admitted execution, and sends its shim what was requested meanwhile.
     fn launch(&mut self, number: u64) {
         let (log_limits, output_limit) = (self.settings.log_limits, self.settings.output_limit);
         let Some(entry) = self.entries.get_mut(&number) else {
@@ -280,7 +282,6 @@ impl Scheduler {
         let submission = &entry.execution.submission;
         let assignment = crate::execution::assignment(submission, log_limits, output_limit);
         self.effects.push(Effect::Launch(Box::new(assignment)));
-        entry.execution.stdin.set_shim_ready();
         self.trace(number, "launching");
         self.send_pending_requests(number);
     }
@@ -290,16 +291,16 @@ impl Scheduler {
         let Some(entry) = self.entries.get(&number) else {
             return;
         };
-        let ending = entry.execution.state.ending().cloned();
+        let cancel = entry.execution.state.cancel_request().cloned();
         let is_followed = entry.progress.is_some();
         let seen = entry.current_progress().log_bytes;
         if is_followed {
             self.send(number, ToShim::Watch { known_bytes: seen });
         }
         self.send_pause(number);
-        if let Some(ending) = ending {
-            let crate::execution::CancelRequest { by, kill } = ending;
+        if let Some(CancelRequest { by, kill }) = cancel {
             self.send(number, ToShim::Cancel { by, kill });
+            self.answer_delayed_cancels(number);
         }
         self.send_input(number);
     }
@@ -313,6 +314,7 @@ impl Scheduler {
         }
     }
 
+    /// Creates an event of an execution, to be published with the change that is committed with it.
     fn event(
         &mut self,
         number: u64,

@@ -12,7 +12,7 @@ use super::{Entry, Scheduler};
 use crate::execution::State;
 
 /// The answer to a pause or resume.
-pub type PauseReply = Result<(), ApiError>;
+pub type PauseAnswer = Result<(), ApiError>;
 
 /// Whether an execution is paused, and the clients that wait for a change.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ pub(super) struct Pause {
     /// As last reported by its shim.
     is_paused: bool,
     /// Clients that wait for the opposite state.
-    waiting: Vec<oneshot::Sender<PauseReply>>,
+    waiting: Vec<oneshot::Sender<PauseAnswer>>,
 }
 
 impl Pause {
@@ -28,9 +28,9 @@ impl Pause {
         self.is_paused
     }
 
-    fn answer(&mut self, reply: &PauseReply) {
+    fn answer(&mut self, answer: &PauseAnswer) {
         for waiting in self.waiting.drain(..) {
-            let _ = waiting.send(reply.clone());
+            let _ = waiting.send(answer.clone());
         }
     }
 }
@@ -41,40 +41,40 @@ impl Scheduler {
     ///
     /// # Errors
     /// In the answer: `not-running`, also if the execution ends first; `cannot-pause`.
-    pub fn pause(&mut self, number: u64, pause: bool) -> oneshot::Receiver<PauseReply> {
-        let (reply, answer) = oneshot::channel();
+    pub fn pause(&mut self, number: u64, pause: bool) -> oneshot::Receiver<PauseAnswer> {
+        let (responder, answer) = oneshot::channel();
         let has_cgroups = self.controllers.is_some();
         let Some(entry) = self.entries.get_mut(&number) else {
             return answer;
         };
         let is_starting = match entry.execution.state {
             State::Running { .. } => false,
-            // The launch is on its way to a shim. A client that sees the effects of the command may pause it before
+            // The launch may be on its way to a shim. A client that sees the effects of the command may pause it before
             // escherd knows that it runs.
-            State::Launching { .. } if pause || !has_cgroups => true,
+            State::Admitted { .. } if pause || !has_cgroups => true,
             _ => {
                 let status = entry.execution.state.status();
-                let _ = reply.send(Err(not_running(number, status)));
+                let _ = responder.send(Err(not_running(number, status)));
                 return answer;
             }
         };
         if !has_cgroups && !entry.pause.is_paused {
-            let _ = reply.send(Err(cannot_pause("commands have no cgroups")));
+            let _ = responder.send(Err(cannot_pause("commands have no cgroups")));
             return answer;
         }
         if is_starting {
             // Sent once the program runs: its start must not be frozen half-way.
-            entry.pause.waiting.push(reply);
+            entry.pause.waiting.push(responder);
             return answer;
         }
         if entry.pause.is_paused == pause {
             entry.pause.answer(&Err(overtaken(number)));
-            let _ = reply.send(Ok(()));
+            let _ = responder.send(Ok(()));
             // A pause that was overtaken, or one of an earlier escherd, may still be on its way to the shim.
             self.send(number, pause_message(pause));
         } else {
             entry.pause.waiting.retain(|waiting| !waiting.is_closed());
-            entry.pause.waiting.push(reply);
+            entry.pause.waiting.push(responder);
             self.send_pause(number);
         }
         answer
@@ -92,7 +92,7 @@ impl Scheduler {
     /// Handles the report of a shim whether its command is paused.
     pub(super) fn on_paused(&mut self, number: u64, is_paused: bool) {
         if let Some(entry) = self.entries.get_mut(&number) {
-            let reply = if entry.pause.is_paused == is_paused {
+            let answer = if entry.pause.is_paused == is_paused {
                 Err(cannot_pause(
                     "its command has no cgroup, is being ended, or does not stop",
                 ))
@@ -100,7 +100,7 @@ impl Scheduler {
                 Ok(())
             };
             entry.pause.is_paused = is_paused;
-            entry.pause.answer(&reply);
+            entry.pause.answer(&answer);
         }
     }
 }
@@ -169,7 +169,7 @@ mod tests {
         orders.collect()
     }
 
-    fn code(answer: &mut oneshot::Receiver<PauseReply>) -> ErrorCode {
+    fn code(answer: &mut oneshot::Receiver<PauseAnswer>) -> ErrorCode {
         answer.try_recv().unwrap().unwrap_err().code
     }
 

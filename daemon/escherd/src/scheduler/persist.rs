@@ -4,13 +4,12 @@
 //! acknowledge a report. So the store has everything that escherd has acknowledged or begun, and the next escherd
 //! finds it there.
 
-use escher_launcher::ipc::wire::{Artifact, FIRST_ATTEMPT, ToShim};
-use escher_protocol::message::{CancelOutcome, Event, Removed, Submitted};
-use escher_protocol::{ApiError, ErrorCode, ExecutionId, Timestamp};
+use escher_protocol::message::{CancelAnswer, Event, Removed, Submitted};
+use escher_protocol::{ApiError, ErrorCode, Timestamp};
 use tokio::sync::oneshot;
 
-use super::{Effect, Entry, Scheduler};
-use crate::store::{self, Change, CommitOutcome, Durability};
+use super::{Effect, Scheduler};
+use crate::store::{self, Change, CommitOutcome};
 
 /// A change that is not committed yet: its action, and the events to publish with it.
 #[derive(Debug)]
@@ -27,43 +26,45 @@ pub(super) enum OnCommit {
     /// Answer the submitters, and launch or queue the execution.
     Submitted { number: u64 },
     /// Launch the execution.
-    Launching { number: u64 },
+    Admitted { number: u64 },
     /// Answer the cancel.
     Cancel {
-        reply: CancelReply,
-        outcome: CancelOutcome,
+        number: u64,
+        responder: CancelResponder,
+        answer: CancelAnswer,
+        /// Whether the store cannot write it for now.
+        is_delayed: bool,
     },
-    /// The result is durable: answer the clients that wait for it.
+    /// The result is durable: answer the clients that wait for it, and the cancel that ended it in the queue.
     Finished {
         number: u64,
-        reply: Option<(CancelReply, CancelOutcome)>,
+        cancel: Option<(CancelResponder, CancelAnswer)>,
     },
     /// Answer the removal, and delete the logs.
     Removed {
         numbers: Vec<u64>,
-        reply: Option<oneshot::Sender<Result<Removed, ApiError>>>,
+        responder: Option<oneshot::Sender<Result<Removed, ApiError>>>,
     },
 }
 
-/// The receiver of the answer to a cancel, if there is one.
-pub(super) type CancelReply = Option<oneshot::Sender<Result<CancelOutcome, ApiError>>>;
-
-/// The evidence of the end of an execution, until that is committed. It is removed afterwards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Evidence {
-    /// There is none.
-    None,
-    /// The exit report, which its shim keeps.
-    Report,
-    /// An exit record.
-    ExitRecord,
-    /// The claim of a shim that was killed.
-    Claim,
+impl OnCommit {
+    /// Creates the action that answers a cancel of a launched execution, or of one about to be launched.
+    pub(super) fn cancel(number: u64, responder: CancelResponder, answer: CancelAnswer) -> Self {
+        OnCommit::Cancel {
+            number,
+            responder,
+            answer,
+            is_delayed: false,
+        }
+    }
 }
 
+/// Sends the answer to a cancel, if a client waits for it.
+pub(super) type CancelResponder = Option<oneshot::Sender<Result<CancelAnswer, ApiError>>>;
+
 impl Scheduler {
-    /// Records `change`, and does `on_commit` after its commit.
-    pub(super) fn record(&mut self, change: Change, events: Vec<Event>, on_commit: OnCommit) {
+    /// Has the store commit `change`, and does `on_commit` afterwards.
+    pub(super) fn commit(&mut self, change: Change, events: Vec<Event>, on_commit: OnCommit) {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         let entry = store::ChangeEntry {
@@ -71,7 +72,7 @@ impl Scheduler {
             change,
             events: events.clone(),
         };
-        self.effects.push(Effect::Record(Box::new(entry)));
+        self.effects.push(Effect::Commit(Box::new(entry)));
         self.pending_changes
             .insert(ticket, PendingChange { on_commit, events });
     }
@@ -106,27 +107,32 @@ impl Scheduler {
                 return self.on_key_taken(number, existing, is_same_request);
             }
             (OnCommit::Submitted { number }, CommitOutcome::Refused(reason)) => {
-                return self.withdraw_submission(number, &Err(unavailable(&reason)));
+                return self.discard_submission(number, &Err(refused(&reason)));
             }
             (OnCommit::Submitted { number }, _) => {
                 self.trace(number, "submission committed: answering the client");
                 self.on_submission_committed(number, now);
             }
-            (OnCommit::Launching { number }, _) => self.launch(number),
-            (OnCommit::Cancel { reply, outcome }, _) => answer(reply, Ok(outcome)),
-            (OnCommit::Finished { number, reply }, _) => {
+            (OnCommit::Admitted { number }, _) => self.launch(number),
+            (
+                OnCommit::Cancel {
+                    responder, answer, ..
+                },
+                _,
+            ) => respond(responder, Ok(answer)),
+            (OnCommit::Finished { number, cancel }, _) => {
                 self.trace(number, "end committed: answering waiting clients");
                 self.on_end_committed(number, now);
-                if let Some((reply, outcome)) = reply {
-                    answer(reply, Ok(outcome));
+                if let Some((responder, answer)) = cancel {
+                    respond(responder, Ok(answer));
                 }
             }
-            (OnCommit::Removed { numbers, reply }, CommitOutcome::Removed(removed, logs)) => {
+            (OnCommit::Removed { numbers, responder }, CommitOutcome::Removed(removed, logs)) => {
                 for number in numbers {
                     self.drop_entry(number);
                 }
                 self.delete_logs(logs);
-                answer(reply, Ok(removed));
+                respond(responder, Ok(removed));
             }
             (OnCommit::Removed { .. } | OnCommit::Nothing, _) => {}
         }
@@ -135,55 +141,71 @@ impl Scheduler {
         }
     }
 
-    /// Handles a change that the store cannot write for now. What has begun continues, and clients do not wait for
-    /// what is in progress already.
+    /// Handles a change that the store cannot write for now. What has begun continues, and a client whose request a shim
+    /// carries out already is answered without the commit.
     fn on_commit_delayed(&mut self, ticket: u64) {
-        match self
-            .pending_changes
-            .get_mut(&ticket)
-            .map(|pending| &mut pending.on_commit)
-        {
-            // The shim already has the cancel.
-            Some(OnCommit::Cancel { reply, outcome }) => answer(reply.take(), Ok(*outcome)),
-            Some(OnCommit::Finished {
+        let Some(pending) = self.pending_changes.get_mut(&ticket) else {
+            return;
+        };
+        match &mut pending.on_commit {
+            OnCommit::Cancel {
+                number, is_delayed, ..
+            } => {
+                let number = *number;
+                *is_delayed = true;
+                // Without a shim the cancel is in memory alone.
+                if self
+                    .entries
+                    .get(&number)
+                    .is_some_and(|entry| entry.has_shim)
+                {
+                    self.answer_delayed_cancels(number);
+                }
+            }
+            OnCommit::Finished {
                 number,
-                reply: None,
-            }) => {
+                cancel: None,
+            } => {
                 let number = *number;
                 self.report_end_early(number);
             }
-            Some(OnCommit::Finished {
-                reply: Some((reply, _)),
+            OnCommit::Finished {
+                cancel: Some((responder, _)),
                 ..
-            }) => {
-                let reason = "the execution will not start, unless escherd is restarted before the cancel is written";
-                answer(reply.take(), Err(unavailable(reason)));
+            } => {
+                let consequence = "the execution will not start, unless escherd is restarted before the cancel is written";
+                respond(responder.take(), Err(not_yet_written(consequence)));
             }
-            Some(OnCommit::Removed { reply, .. }) => {
-                let reason = "the execution will be removed when the store can be written again";
-                answer(reply.take(), Err(unavailable(reason)));
+            OnCommit::Removed { responder, .. } => {
+                let consequence =
+                    "the execution will be removed when the store can be written again";
+                respond(responder.take(), Err(not_yet_written(consequence)));
             }
-            _ => {}
+            OnCommit::Nothing | OnCommit::Submitted { .. } | OnCommit::Admitted { .. } => {}
         }
     }
 
-    /// Reports an end before its commit, which may take long. Until the commit the exit report stays with the shim
-    /// or in the exit record: that is enough where only a crash has to be survived.
-    fn report_end_early(&mut self, number: u64) {
-        let has_report =
-            |entry: &Entry| matches!(entry.evidence, Evidence::Report | Evidence::ExitRecord);
-        if self.settings.durability == Durability::Crash
-            && self.entries.get(&number).is_some_and(has_report)
-        {
-            self.report_end(number);
+    /// Answers the delayed cancels of an execution, because its shim has got them.
+    pub(super) fn answer_delayed_cancels(&mut self, number: u64) {
+        for pending in self.pending_changes.values_mut() {
+            if let OnCommit::Cancel {
+                number: of,
+                responder,
+                answer,
+                is_delayed: true,
+            } = &mut pending.on_commit
+                && *of == number
+            {
+                respond(responder.take(), Ok(*answer));
+            }
         }
     }
 
     /// Returns a receiver that completes once all changes made so far are committed.
     pub fn once_committed(&mut self) -> oneshot::Receiver<()> {
-        let (reply, committed) = oneshot::channel();
+        let (responder, committed) = oneshot::channel();
         self.commit_waiters.retain(|waiting| !waiting.1.is_closed());
-        self.commit_waiters.push((self.last_ticket, reply));
+        self.commit_waiters.push((self.last_ticket, responder));
         self.answer_commit_waiters();
         committed
     }
@@ -198,55 +220,121 @@ impl Scheduler {
             .min()
             .copied()
             .unwrap_or(u64::MAX);
-        for (last, reply) in std::mem::take(&mut self.commit_waiters) {
+        for (last, responder) in std::mem::take(&mut self.commit_waiters) {
             if last < first {
-                let _ = reply.send(());
+                let _ = responder.send(());
             } else {
-                self.commit_waiters.push((last, reply));
+                self.commit_waiters.push((last, responder));
             }
-        }
-    }
-
-    /// Continues after the commit of an end: reports it, and removes its evidence.
-    fn on_end_committed(&mut self, number: u64, now: Timestamp) {
-        self.report_end(number);
-        let Some(entry) = self.entries.get(&number) else {
-            return;
-        };
-        let id = entry.execution.submission.id;
-        let attempt = FIRST_ATTEMPT;
-        match entry.evidence {
-            Evidence::Report => self.send(number, ToShim::Recorded),
-            Evidence::None => {}
-            Evidence::ExitRecord => self.remove(Artifact::ExitRecord { attempt }, id),
-            Evidence::Claim => {
-                // A killed shim may have begun to write an exit record.
-                self.remove(Artifact::ExitRecord { attempt }, id);
-                self.remove(Artifact::Claim { attempt }, id);
-            }
-        }
-        self.make_evictable(number, now);
-    }
-
-    pub(super) fn remove(&mut self, artifact: Artifact, id: ExecutionId) {
-        self.effects.push(Effect::Remove(artifact, vec![id]));
-    }
-
-    pub(super) fn delete_logs(&mut self, ids: Vec<ExecutionId>) {
-        if !ids.is_empty() {
-            self.effects.push(Effect::Remove(Artifact::Log, ids));
         }
     }
 }
 
-fn answer<T>(reply: Option<oneshot::Sender<Result<T, ApiError>>>, result: Result<T, ApiError>) {
-    if let Some(reply) = reply {
-        let _ = reply.send(result);
+/// Sends `answer` to a client, if one waits for it.
+pub(super) fn respond<T>(
+    responder: Option<oneshot::Sender<Result<T, ApiError>>>,
+    answer: Result<T, ApiError>,
+) {
+    if let Some(responder) = responder {
+        let _ = responder.send(answer);
     }
 }
 
-fn unavailable(reason: &str) -> ApiError {
-    let message = format!("the store cannot be written: {reason}");
+/// Returns the error for a submission that the store has refused.
+fn refused(reason: &str) -> ApiError {
+    unavailable(format!("the store cannot be written: {reason}"))
+}
+
+/// Returns the error for a change that is written later.
+fn not_yet_written(consequence: &str) -> ApiError {
+    unavailable(format!("the store cannot be written now; {consequence}"))
+}
+
+fn unavailable(message: String) -> ApiError {
     ApiError::new(ErrorCode::STORE_UNAVAILABLE, message)
         .with_hint("check escherd's log, and whether the disk of its state directory is full")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authz::Scope;
+    use crate::scheduler::SchedulerSettings;
+    use crate::scheduler::testbed::{at, commit, settings, submit};
+    use escher_launcher::ipc::wire::ToShim;
+    use escher_protocol::{CancelMode, ResourceLimits};
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    type PendingAnswer = oneshot::Receiver<Result<CancelAnswer, ApiError>>;
+
+    /// Returns a scheduler with an execution that is admitted and not launched, and the number of that.
+    fn with_admitted() -> (Scheduler, u64) {
+        let mut scheduler = Scheduler::new(settings(10));
+        submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
+        let queued = submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
+        scheduler.configure(SchedulerSettings {
+            max_concurrent: 2,
+            ..settings(10)
+        });
+        (scheduler, queued)
+    }
+
+    fn cancel(scheduler: &mut Scheduler, number: u64) -> PendingAnswer {
+        scheduler.cancel(&Scope::for_root(), number, CancelMode::Graceful, at(1))
+    }
+
+    /// Returns a scheduler with an admitted execution, the answer to a cancel of that, and the tickets of both
+    /// changes, which the store has delayed.
+    fn with_delayed_cancel() -> (Scheduler, PendingAnswer, Vec<u64>) {
+        let (mut scheduler, number) = with_admitted();
+        let answer = cancel(&mut scheduler, number);
+        let ticket = |effect| match effect {
+            Effect::Commit(entry) => entry.ticket,
+            other => panic!("{other:?}"),
+        };
+        let tickets: Vec<u64> = scheduler.take_effects().into_iter().map(ticket).collect();
+        assert_eq!(tickets.len(), 2);
+        let delayed = tickets
+            .iter()
+            .map(|ticket| (*ticket, CommitOutcome::Delayed));
+        scheduler.on_commits(delayed.collect(), at(1));
+        (scheduler, answer, tickets)
+    }
+
+    #[test]
+    fn a_delayed_cancel_is_not_answered_while_no_shim_has_it() {
+        let (mut scheduler, mut answer, tickets) = with_delayed_cancel();
+        assert_eq!(answer.try_recv(), Err(TryRecvError::Empty));
+        let committed = tickets
+            .into_iter()
+            .map(|ticket| (ticket, CommitOutcome::Committed));
+        scheduler.on_commits(committed.collect(), at(2));
+        assert_eq!(answer.try_recv(), Ok(Ok(CancelAnswer::Ending)));
+    }
+
+    #[test]
+    fn a_delayed_cancel_is_answered_when_a_shim_gets_it() {
+        let (mut scheduler, mut answer, tickets) = with_delayed_cancel();
+        assert_eq!(answer.try_recv(), Err(TryRecvError::Empty));
+        scheduler.on_commits(vec![(tickets[0], CommitOutcome::Committed)], at(2));
+        let is_cancel = |effect: &Effect| matches!(effect, Effect::Send(_, ToShim::Cancel { .. }));
+        assert!(scheduler.take_effects().iter().any(is_cancel));
+        assert_eq!(answer.try_recv(), Ok(Ok(CancelAnswer::Ending)));
+    }
+    #[test]
+    fn a_repeated_cancel_is_not_answered_before_the_first_is_safe() {
+        let (mut scheduler, number) = with_admitted();
+        let mut answers = [
+            cancel(&mut scheduler, number),
+            cancel(&mut scheduler, number),
+        ];
+        for answer in &mut answers {
+            assert_eq!(answer.try_recv(), Err(TryRecvError::Empty));
+        }
+        commit(&mut scheduler, at(2));
+        let expected = [CancelAnswer::Ending, CancelAnswer::AlreadyEnding];
+        for (mut answer, expected) in answers.into_iter().zip(expected) {
+            assert_eq!(answer.try_recv(), Ok(Ok(expected)));
+        }
+    }
 }

@@ -10,21 +10,21 @@ use tokio::sync::{oneshot, watch};
 use super::{Entry, Scheduler, events, lookup};
 use crate::authz::Scope;
 
-/// Progress of an execution, for followers of its output.
+/// How far the output of an execution is, for its followers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct OutputProgress {
     /// Bytes that are known to be in its log.
     pub log_bytes: u64,
     /// Whether no more will come.
     pub finished: bool,
 }
 
-impl Progress {
+impl OutputProgress {
     /// Returns the progress of a finished execution.
     #[must_use]
     pub fn for_finished(record: &ExecutionRecord) -> Self {
         let output = record.outcome.as_ref().map(|outcome| outcome.output);
-        Progress {
+        OutputProgress {
             // Lost executions have no byte count: read the log to its end.
             log_bytes: match record.status {
                 Status::Lost => u64::MAX,
@@ -58,15 +58,15 @@ pub struct Listed {
 impl Scheduler {
     /// Returns the record of the execution `number`: at once, unless its end is not committed yet.
     pub fn status(&mut self, number: u64) -> oneshot::Receiver<ExecutionRecord> {
-        self.answer_unless(number, |entry| entry.is_over() && !entry.is_end_reported)
+        self.answer_later_if(number, |entry| entry.is_over() && !entry.is_end_reported)
     }
 
     /// Returns the record of the execution `number` once it has finished.
     pub fn wait(&mut self, number: u64) -> oneshot::Receiver<ExecutionRecord> {
-        self.answer_unless(number, |entry| !entry.is_end_reported)
+        self.answer_later_if(number, |entry| !entry.is_end_reported)
     }
 
-    fn answer_unless(
+    fn answer_later_if(
         &mut self,
         number: u64,
         must_wait: impl FnOnce(&Entry) -> bool,
@@ -86,7 +86,10 @@ impl Scheduler {
 
     /// Returns the record of the execution `number` and a watch of its progress.
     #[must_use]
-    pub fn follow(&mut self, number: u64) -> Option<(ExecutionRecord, watch::Receiver<Progress>)> {
+    pub fn follow(
+        &mut self,
+        number: u64,
+    ) -> Option<(ExecutionRecord, watch::Receiver<OutputProgress>)> {
         let entry = self.entries.get_mut(&number)?;
         let now = entry.current_progress();
         let progress = entry
@@ -100,7 +103,7 @@ impl Scheduler {
     pub fn watch_output(&mut self, id: ExecutionId, seen: u64) {
         if let Some(number) = self.number_of(id)
             && let Some(entry) = self.entries.get(&number)
-            && entry.execution.state.is_launched()
+            && entry.execution.state.has_slot()
             && let Some(progress) = &entry.progress
             && progress.borrow().log_bytes <= seen
         {
@@ -152,7 +155,7 @@ impl Scheduler {
     pub fn counts(&self) -> Counts {
         Counts {
             pending: self.queue.len() + self.uncommitted_pending,
-            running: self.launched,
+            running: self.used_slots,
             max_concurrent: self.settings.max_concurrent,
         }
     }
@@ -182,11 +185,11 @@ impl Entry {
     }
 
     /// Returns the known progress of the output.
-    pub(super) fn current_progress(&self) -> Progress {
+    pub(super) fn current_progress(&self) -> OutputProgress {
         match (&self.progress, self.is_end_reported) {
-            (_, true) => Progress::for_finished(&self.record()),
+            (_, true) => OutputProgress::for_finished(&self.record()),
             (Some(progress), false) => *progress.borrow(),
-            (None, false) => Progress::default(),
+            (None, false) => OutputProgress::default(),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Recovery after a restart, from the store, the living shims, and what dead shims have left.
 //!
-//! The store has the unfinished executions. Whether one that was being launched has begun is known from its claim
+//! The store has the unfinished executions. Whether an admitted one has begun is known from its claim
 //! (see [`escher_launcher::ipc::shim_socket`]): a claim is made before the command, and outlives a shim that is
 //! killed. So an execution without shim, exit record and claim has not run, and returns to its place in the queue. After
-//! a reboot claims are gone, and every launched execution is lost.
+//! a reboot claims are gone, and every admitted execution is lost.
 
 use std::collections::HashSet;
 
-use escher_launcher::ipc::wire::{Artifact, ExitReport, FIRST_ATTEMPT, ShimState};
+use escher_launcher::ipc::wire::{ExecutionFiles, ExitReport, FIRST_ATTEMPT, ShimState};
 use escher_protocol::message::EventKind;
 use escher_protocol::{CancelMode, Canceller, ExecutionId, Leftovers, Timestamp};
 
@@ -70,10 +70,10 @@ impl Scheduler {
         }
         // Exit records of removed executions are deleted, too.
         finished.extend(&loaded.undeleted_logs);
-        // An exit record of another version is left to an escherd of that version, as if the shim were alive.
-        let mut not_to_resolve: HashSet<ExecutionId> = &silent | &of_another_version;
+        // Executions whose end a shim, or an escherd of another version, will report.
+        let mut still_reporting: HashSet<ExecutionId> = &silent | &of_another_version;
         for shim in &shims {
-            not_to_resolve.insert(shim.id);
+            still_reporting.insert(shim.id);
             if !finished.contains(&shim.id) && scheduler.number_of(shim.id).is_none() {
                 scheduler.restore_from_shim(shim, now);
             }
@@ -90,8 +90,8 @@ impl Scheduler {
                     "found an exit record of an execution that is not in the store; leaving the file in place");
             }
         }
-        scheduler.resolve_launched(
-            &not_to_resolve,
+        scheduler.resolve_unreported(
+            &still_reporting,
             &claims,
             has_unidentified_shim,
             rebooted,
@@ -101,9 +101,10 @@ impl Scheduler {
         let stale: Vec<ExecutionId> = claims.iter().copied().filter(is_finished).collect();
         if !stale.is_empty() {
             let attempt = FIRST_ATTEMPT;
-            scheduler
-                .effects
-                .push(super::Effect::Remove(Artifact::Claim { attempt }, stale));
+            scheduler.effects.push(super::Effect::DeleteFiles(
+                ExecutionFiles::Claim { attempt },
+                stale,
+            ));
         }
         scheduler.delete_logs(loaded.undeleted_logs);
         scheduler.resume_queue(rebooted && on_boot == OnBoot::Drop, now);
@@ -114,38 +115,43 @@ impl Scheduler {
     fn restore_unfinished(&mut self, unfinished: UnfinishedExecution) {
         let UnfinishedExecution {
             submission,
-            launching,
+            is_admitted,
             started,
             cancel,
         } = unfinished;
         let number = submission.number;
         let cancel = cancel.map(|(by, kill)| CancelRequest { by, kill });
-        let state = match (started, launching) {
+        let state = match (started, is_admitted) {
             (Some((pid, started_at)), _) => State::Running {
                 pid,
                 started_at,
                 cancel,
             },
-            (None, true) => State::Launching { cancel },
+            (None, true) => State::Admitted { cancel },
             (None, false) => State::Queued,
         };
         let is_queued = state == State::Queued;
         self.last_number = self.last_number.max(number);
-        self.enter(submission, state);
+        self.insert_restored(submission, state);
         if is_queued {
             self.enqueue(number);
         } else {
-            self.launched += 1;
+            self.used_slots += 1;
         }
     }
 
-    fn enter(&mut self, submission: Submission, state: State) {
-        let (weight, digest) = measure_request(&submission.request);
+    /// Adds an execution that the store, or a shim, has kept.
+    fn insert_restored(&mut self, submission: Submission, state: State) {
+        let (request_bytes, digest) = measure_request(&submission.request);
         if let Some(key) = &submission.request.key {
             let key = (submission.submitter.uid, key.clone());
             self.keys.insert(key, submission.number);
         }
-        let mut entry = Entry::new(Execution::in_state(submission, state), weight, digest);
+        let mut entry = Entry::new(
+            Execution::in_state(submission, state),
+            request_bytes,
+            digest,
+        );
         entry.is_committed = true;
         self.insert(entry);
     }
@@ -167,17 +173,17 @@ impl Scheduler {
         let change = Change::Submitted {
             submission: Box::new(submission.clone()),
             digest: None,
-            launching: true,
+            is_admitted: true,
         };
-        self.launched += 1;
-        self.enter(submission, State::Launching { cancel: None });
-        self.record(change, vec![event], OnCommit::Nothing);
+        self.used_slots += 1;
+        self.insert_restored(submission, State::Admitted { cancel: None });
+        self.commit(change, vec![event], OnCommit::Nothing);
     }
 
-    /// Decides about launched executions without a shim or an exit record.
-    fn resolve_launched(
+    /// Decides about admitted executions that have neither a shim nor an exit record.
+    fn resolve_unreported(
         &mut self,
-        not_to_resolve: &HashSet<ExecutionId>,
+        still_reporting: &HashSet<ExecutionId>,
         claims: &HashSet<ExecutionId>,
         has_unidentified_shim: bool,
         rebooted: bool,
@@ -185,7 +191,7 @@ impl Scheduler {
     ) {
         let is_unresolved = |entry: &&Entry| {
             let id = entry.execution.submission.id;
-            entry.execution.state.is_launched() && !not_to_resolve.contains(&id)
+            entry.execution.state.has_slot() && !still_reporting.contains(&id)
         };
         let unresolved: Vec<(u64, bool)> = self
             .entries
@@ -207,22 +213,23 @@ impl Scheduler {
                 (false, true) => {
                     self.finish_lost(number, Loss::ShimDied(Leftovers::Unknown), now);
                 }
-                (false, false) => self.requeue(number),
+                (false, false) => self.resume_unlaunched(number),
             }
         }
     }
 
-    /// Returns an execution that has reached no shim to the queue.
-    fn requeue(&mut self, number: u64) {
-        if let Some(entry) = self.entries.get_mut(&number) {
-            entry.execution.state = match entry.execution.state.ending() {
-                None => State::Queued,
-                // Already cancelled: its shim will end it.
-                Some(_) => return self.launch(number),
-            };
-            self.launched -= 1;
-            self.enqueue(number);
+    /// Takes up an admitted execution that has reached no shim: it returns to the queue.
+    fn resume_unlaunched(&mut self, number: u64) {
+        let Some(entry) = self.entries.get_mut(&number) else {
+            return;
+        };
+        if entry.execution.state.cancel_request().is_some() {
+            // Its cancel was answered as one that the shim carries out, so it gets a shim.
+            return self.launch(number);
         }
+        entry.execution.state = State::Queued;
+        self.used_slots -= 1;
+        self.enqueue(number);
     }
 
     fn resume_queue(&mut self, drop_all: bool, now: Timestamp) {

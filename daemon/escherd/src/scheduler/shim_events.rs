@@ -1,11 +1,14 @@
-//! Messages from shims, and what follows from them.
+//! What shims report: their messages, their deaths, and the exit records that they leave.
 
-use escher_launcher::ipc::wire::{Artifact, ExitReport, FromShim, ShimPhase, ShimState, ToShim};
-use escher_protocol::message::{CancelOutcome, Event, EventKind};
+use escher_launcher::ipc::wire::{
+    ExecutionFiles, ExitReport, FromShim, ShimPhase, ShimState, ToShim,
+};
+use escher_protocol::message::EventKind;
 use escher_protocol::{ExecutionId, Timestamp};
 
-use super::persist::{CancelReply, Evidence, OnCommit};
-use super::{Effect, Entry, Scheduler};
+use super::finish::Evidence;
+use super::persist::OnCommit;
+use super::{Effect, Scheduler};
 use crate::execution::{Loss, Transition};
 use crate::store::Change;
 
@@ -23,9 +26,9 @@ impl Scheduler {
             FromShim::Started { pid, at } => self.on_started(number, pid, at),
             FromShim::InputAccepted => {
                 if let Some(entry) = self.entries.get_mut(&number)
-                    && let Some((reply, sender)) = entry.execution.stdin.accepted()
+                    && let Some((answer, responder)) = entry.execution.stdin.accepted()
                 {
-                    let _ = sender.send(reply);
+                    let _ = responder.send(answer);
                 }
                 self.send_input(number);
             }
@@ -35,25 +38,13 @@ impl Scheduler {
             FromShim::Paused(is_paused) => self.on_paused(number, is_paused),
             FromShim::Exited(report) => {
                 if !self.is_over(number) && self.apply_report(number, report) {
-                    self.finish_launched(number, Evidence::Report, now);
+                    self.finish_and_free_slot(number, Evidence::Report, now);
                 } else if self.is_end_committed(number) {
                     // The shim repeats its report because the acknowledgement was lost.
                     self.send(number, ToShim::Recorded);
                 }
             }
         }
-    }
-
-    /// Finishes an execution by its exit report. Returns whether that was a valid transition.
-    fn apply_report(&mut self, number: u64, report: Box<ExitReport>) -> bool {
-        let Some(entry) = self.entries.get_mut(&number) else {
-            return false;
-        };
-        entry.measured = report.measured;
-        let limits = entry.execution.submission.request.limits;
-        self.trace(number, "exit report received");
-        self.transition(number, Transition::Exited { report, limits })
-            .is_some()
     }
 
     fn on_started(&mut self, number: u64, pid: u32, at: Timestamp) {
@@ -70,7 +61,7 @@ impl Scheduler {
             self.send_pause(number);
             let event = self.event(number, at, EventKind::Started);
             let events = event.into_iter().collect();
-            self.record(
+            self.commit(
                 Change::Started { number, pid, at },
                 events,
                 OnCommit::Nothing,
@@ -111,29 +102,13 @@ impl Scheduler {
         }
     }
 
-    /// Finishes a launched execution as lost.
-    pub(super) fn finish_lost(&mut self, number: u64, loss: Loss, now: Timestamp) {
-        let is_launched = |entry: &Entry| entry.execution.state.is_launched();
-        let evidence = match loss {
-            Loss::ShimDied(_) => Evidence::Claim,
-            Loss::HostWentDown => Evidence::None,
-        };
-        if self.entries.get(&number).is_some_and(is_launched)
-            && self
-                .transition(number, Transition::Lost { at: now, loss })
-                .is_some()
-        {
-            self.finish_launched(number, evidence, now);
-        }
-    }
-
     /// Handles the report of an exit record.
     pub fn on_exit_record(&mut self, report: Box<ExitReport>, now: Timestamp) {
         let (id, attempt) = (report.id, report.attempt);
         match self.number_of(id) {
             Some(number) if !self.is_over(number) => {
                 if self.apply_report(number, report) {
-                    self.finish_launched(number, Evidence::ExitRecord, now);
+                    self.finish_and_free_slot(number, Evidence::ExitRecord, now);
                 }
             }
             // Its end is being committed; until then the exit record stays.
@@ -142,70 +117,7 @@ impl Scheduler {
                     entry.evidence = Evidence::ExitRecord;
                 }
             }
-            _ => self.remove(Artifact::ExitRecord { attempt }, id),
+            _ => self.delete_files(ExecutionFiles::ExitRecord { attempt }, id),
         }
-    }
-
-    /// Finishes a launched execution, and admits the next.
-    fn finish_launched(&mut self, number: u64, evidence: Evidence, now: Timestamp) {
-        self.launched -= 1;
-        self.finish(number, now, evidence, Vec::new(), None);
-        self.admit();
-    }
-
-    /// Records the end of an execution.
-    pub(super) fn finish(
-        &mut self,
-        number: u64,
-        now: Timestamp,
-        evidence: Evidence,
-        mut events: Vec<Event>,
-        reply: Option<(CancelReply, CancelOutcome)>,
-    ) {
-        self.close_stdin(number);
-        let Some(entry) = self.entries.get_mut(&number) else {
-            return;
-        };
-        entry.evidence = evidence;
-        let record = entry.record();
-        self.metrics.count_finished(&record);
-        events.extend(self.event(number, now, EventKind::Finished(record.status)));
-        self.trace(number, "finished: recording the end");
-        let change = Change::Finished {
-            record: Box::new(record),
-        };
-        self.record(change, events, OnCommit::Finished { number, reply });
-    }
-
-    /// Reports the end of an execution to the clients that wait for it.
-    pub(super) fn report_end(&mut self, number: u64) {
-        let Some(entry) = self.entries.get_mut(&number) else {
-            return;
-        };
-        entry.is_end_reported = true;
-        entry.end_pause();
-        let waiters = std::mem::take(&mut entry.waiters);
-        for waiter in waiters {
-            let _ = waiter.send(entry.record());
-        }
-        let status = entry.execution.state.status();
-        for reply in std::mem::take(&mut entry.late_cancels) {
-            let _ = reply.send(Ok(CancelOutcome::AlreadyFinished(status)));
-        }
-        let progress = entry.current_progress();
-        if let Some(sender) = entry.progress.take() {
-            sender.send_replace(progress);
-        }
-    }
-
-    fn is_over(&self, number: u64) -> bool {
-        self.entries.get(&number).is_some_and(Entry::is_over)
-    }
-
-    /// Returns whether the end of an execution is committed.
-    fn is_end_committed(&self, number: u64) -> bool {
-        self.evictable
-            .iter()
-            .any(|evictable| evictable.number == number)
     }
 }

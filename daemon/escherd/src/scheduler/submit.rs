@@ -10,8 +10,9 @@ use escher_protocol::{
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
+use super::finish::Evidence;
 use super::pause::Pause;
-use super::persist::{Evidence, OnCommit};
+use super::persist::OnCommit;
 use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
 use crate::execution::{
@@ -22,8 +23,8 @@ use crate::store::{Change, RequestDigest};
 /// Tags of the parts of a request that this escherd interprets: none are defined yet.
 const KNOWN_PARTS: &[u32] = &[];
 
-/// The receiver of the answer to a submission.
-pub(super) type SubmitReply = oneshot::Sender<Result<Submitted, ApiError>>;
+/// Sends the answer to a submission.
+pub(super) type SubmitResponder = oneshot::Sender<Result<Submitted, ApiError>>;
 
 impl Scheduler {
     /// Submits a command. The answer comes once the submission is committed.
@@ -38,32 +39,32 @@ impl Scheduler {
         now: Timestamp,
     ) -> Result<oneshot::Receiver<Result<Submitted, ApiError>>, ApiError> {
         request.parts.ensure_understood(KNOWN_PARTS)?;
-        let (reply, answer) = oneshot::channel();
+        let (responder, answer) = oneshot::channel();
         let (submitter, account) = permit.into_parts();
         let (request_bytes, digest) = measure_request(&request);
         let key = request.key.clone().map(|key| (submitter.uid, key));
         if let Some(known) = key.as_ref().and_then(|key| self.keys.get(key)).copied() {
-            self.resubmit(known, &request, digest, reply)?;
+            self.resubmit(known, &request, digest, responder)?;
             return Ok(answer);
         }
         if self.is_shutting_down {
             let message = "escherd is stopping and accepts no new commands";
             return Err(ApiError::new(ErrorCode::SHUTTING_DOWN, message));
         }
-        let checked = check(&request, &self.settings.request)?;
+        let timeouts = check(&request, &self.settings.request)?;
         check_limits(&request.limits)?;
         ensure_enforceable(&request.limits, self.controllers)?;
         let waiting = self.queue.len() + self.uncommitted_pending;
-        let launching = waiting == 0 && self.launched < self.settings.max_concurrent;
+        let is_admitted = waiting == 0 && self.used_slots < self.settings.max_concurrent;
         let max_pending = self.settings.max_pending;
-        if !launching && waiting >= max_pending {
+        if !is_admitted && waiting >= max_pending {
             let message = format!(
                 "{max_pending} executions are pending, which is the maximum (max_pending_executions)"
             );
             return Err(queue_full(message));
         }
         let max_bytes = self.settings.max_pending_bytes;
-        if !launching && self.pending_bytes + request_bytes > max_bytes {
+        if !is_admitted && self.pending_bytes + request_bytes > max_bytes {
             let message = format!(
                 "pending requests have {} bytes and this one has {request_bytes}: together more than {max_bytes} (max_pending_bytes)",
                 self.pending_bytes
@@ -76,13 +77,20 @@ impl Scheduler {
             id,
             number: self.last_number,
             request,
-            checked,
+            timeouts,
             submitter,
             account,
             submitted_at: now,
             log_path: self.log_path(id),
         };
-        self.accept(submission, request_bytes, digest, key, launching, reply);
+        self.accept(
+            submission,
+            request_bytes,
+            digest,
+            key,
+            is_admitted,
+            responder,
+        );
         Ok(answer)
     }
 
@@ -93,30 +101,30 @@ impl Scheduler {
         request_bytes: u64,
         digest: Option<RequestDigest>,
         key: Option<(u32, escher_protocol::Text)>,
-        launching: bool,
-        reply: SubmitReply,
+        is_admitted: bool,
+        responder: SubmitResponder,
     ) {
         let (number, now) = (submission.number, submission.submitted_at);
         let event = self.events.assign(&submission, now, EventKind::Submitted);
         let change = Change::Submitted {
             submission: Box::new(submission.clone()),
             digest,
-            launching,
+            is_admitted,
         };
         self.keys.extend(key.map(|key| (key, number)));
         let execution = Execution::in_state(submission, State::Queued);
         let mut entry = Entry::new(execution, request_bytes, digest);
-        entry.submitters.push(reply);
+        entry.submitters.push(responder);
         self.insert(entry);
-        if launching {
+        if is_admitted {
             self.transition(number, Transition::Admit);
-            self.launched += 1;
+            self.used_slots += 1;
         } else {
             self.uncommitted_pending += 1;
             self.pending_bytes += request_bytes;
         }
         self.trace(number, "submitted: recording the submission");
-        self.record(change, vec![event], OnCommit::Submitted { number });
+        self.commit(change, vec![event], OnCommit::Submitted { number });
     }
 
     pub(super) fn insert(&mut self, entry: Entry) {
@@ -131,7 +139,7 @@ impl Scheduler {
         number: u64,
         request: &ExecutionRequest,
         digest: Option<RequestDigest>,
-        reply: SubmitReply,
+        responder: SubmitResponder,
     ) -> Result<(), ApiError> {
         let conflict = || Err(key_conflict(request, number));
         let Some(entry) = self.entries.get_mut(&number) else {
@@ -141,9 +149,9 @@ impl Scheduler {
             return conflict();
         }
         if entry.is_committed {
-            let _ = reply.send(Ok(entry.submitted(true)));
+            let _ = responder.send(Ok(entry.submitted(true)));
         } else {
-            entry.submitters.push(reply);
+            entry.submitters.push(responder);
         }
         Ok(())
     }
@@ -156,8 +164,8 @@ impl Scheduler {
         entry.is_committed = true;
         self.metrics.count_submitted();
         let mut existing = false;
-        for reply in std::mem::take(&mut entry.submitters) {
-            let _ = reply.send(Ok(entry.submitted(existing)));
+        for responder in std::mem::take(&mut entry.submitters) {
+            let _ = responder.send(Ok(entry.submitted(existing)));
             existing = true;
         }
         match entry.execution.state {
@@ -183,15 +191,11 @@ impl Scheduler {
             Some(request) if !same => Err(key_conflict(request, known.number)),
             _ => Ok(known),
         };
-        self.withdraw_submission(number, &answer);
+        self.discard_submission(number, &answer);
     }
 
-    /// Drops a submission that was not committed: it has never existed.
-    pub(super) fn withdraw_submission(
-        &mut self,
-        number: u64,
-        answer: &Result<Submitted, ApiError>,
-    ) {
+    /// Discards a submission that was not committed: it has never existed.
+    pub(super) fn discard_submission(&mut self, number: u64, answer: &Result<Submitted, ApiError>) {
         let Some(entry) = self.drop_entry(number) else {
             return;
         };
@@ -200,10 +204,10 @@ impl Scheduler {
                 self.uncommitted_pending -= 1;
                 self.pending_bytes -= entry.request_bytes;
             }
-            _ => self.launched -= 1,
+            _ => self.used_slots -= 1,
         }
-        for reply in entry.submitters {
-            let _ = reply.send(answer.clone());
+        for responder in entry.submitters {
+            let _ = responder.send(answer.clone());
         }
         self.admit();
     }

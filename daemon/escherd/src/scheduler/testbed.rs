@@ -38,7 +38,7 @@ pub(super) fn commit(scheduler: &mut Scheduler, now: Timestamp) -> Vec<Effect> {
         let mut outcomes = Vec::new();
         for effect in scheduler.take_effects() {
             match effect {
-                Effect::Record(entry) => outcomes.push((entry.ticket, CommitOutcome::Committed)),
+                Effect::Commit(entry) => outcomes.push((entry.ticket, CommitOutcome::Committed)),
                 other => others.push(other),
             }
         }

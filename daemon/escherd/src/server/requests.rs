@@ -11,7 +11,7 @@ use tracing::debug;
 use super::ServerContext;
 use super::outbox::{Disconnected, ItemSender, Outbox, Window};
 use crate::api::{ExecutionEngine, Executions, ResultPart};
-use crate::execution::Write;
+use crate::execution::StdinWrite;
 
 /// The reason why a stream ended early.
 enum StreamError {
@@ -122,7 +122,7 @@ async fn single_reply(
             data,
             end,
         } => {
-            let write = Write { offset, data, end };
+            let write = StdinWrite { offset, data, end };
             let offset = engine.write_stdin(target, write).await?;
             Ok(Response::StdinAccepted { offset })
         }

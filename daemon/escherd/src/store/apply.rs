@@ -1,4 +1,4 @@
-//! Changes to rows, within a transaction of the writer's.
+//! Changes to rows, within a transaction of the writer.
 
 use escher_protocol::message::Event;
 use escher_protocol::{ExecutionId, ExecutionRecord, Text, Timestamp, User};
@@ -30,8 +30,8 @@ impl StoreTransaction<'_> {
             Change::Submitted {
                 submission,
                 digest,
-                launching,
-            } => match self.insert_submission(submission, *digest, *launching) {
+                is_admitted,
+            } => match self.insert_submission(submission, *digest, *is_admitted) {
                 // The rejected row is the first statement, so nothing was written.
                 Err(error) if error.is_row_rejected() => {
                     let number = submission.number;
@@ -59,11 +59,11 @@ impl StoreTransaction<'_> {
     fn apply_unrefusable(&mut self, change: &Change) -> Result<(), DatabaseError> {
         match change {
             Change::Submitted { .. } | Change::Removed { .. } => Ok(()),
-            Change::Launching { number } => {
-                self.update_progress(*number, |progress| progress.launching = true)
+            Change::Admitted { number } => {
+                self.update_progress(*number, |progress| progress.is_admitted = true)
             }
             Change::Started { number, pid, at } => self.update_progress(*number, |progress| {
-                progress.launching = true;
+                progress.is_admitted = true;
                 progress.started = Some((*pid, *at));
             }),
             Change::CancelRequested {
@@ -87,7 +87,7 @@ impl StoreTransaction<'_> {
         &mut self,
         submission: &Submission,
         digest: Option<RequestDigest>,
-        launching: bool,
+        is_admitted: bool,
     ) -> Result<CommitOutcome, DatabaseError> {
         if let Some(key) = &submission.request.key
             && let Some(taken) = self.find_key(submission.submitter.uid, key, digest)?
@@ -96,14 +96,14 @@ impl StoreTransaction<'_> {
         }
         let number = submission.number;
         let progress = StoredProgress {
-            launching,
+            is_admitted,
             ..StoredProgress::default()
         };
         let body = checksum::encode(BlobKind::Submission, number, &(digest, submission))?;
         let progress = checksum::encode(BlobKind::Progress, number, &progress)?;
         self.insert_row(
             &ExecutionRow::from_submission(submission, digest),
-            launching,
+            is_admitted,
             Some(progress),
         )?;
         let sql = "INSERT OR REPLACE INTO submission (number, body) VALUES (?1, ?2)";
@@ -137,14 +137,14 @@ impl StoreTransaction<'_> {
     pub(super) fn insert_row(
         &mut self,
         row: &ExecutionRow<'_>,
-        launching: bool,
+        is_admitted: bool,
         progress: Option<Vec<u8>>,
     ) -> Result<(), DatabaseError> {
         let number = signed(row.number);
         let submitted_at = row.submitted_at.as_micros();
         let clock_high = self.state.clock_high.max(submitted_at);
         let sql = "INSERT INTO execution (number, id, tail, submitter_uid, submitter_name, user_uid, \
-                   user_name, key, digest, name, command, submitted_at, clock_high, launching, progress) \
+                   user_name, key, digest, name, command, submitted_at, clock_high, admitted, progress) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
         self.connection.prepare_cached(sql)?.execute(params![
             number,
@@ -160,7 +160,7 @@ impl StoreTransaction<'_> {
             row.command,
             submitted_at,
             clock_high,
-            launching,
+            is_admitted,
             progress,
         ])?;
         self.state.add_submission(row.number, submitted_at);
@@ -189,9 +189,9 @@ impl StoreTransaction<'_> {
         // Damaged progress is replaced: the new change is worth more than what is lost already.
         let mut progress = checksum::decode(BlobKind::Progress, number, &blob).unwrap_or_else(
             |error: DatabaseError| {
-                tracing::error!("{error}; the execution counts as handed to a shim");
+                tracing::error!("{error}; the execution counts as admitted");
                 StoredProgress {
-                    launching: true,
+                    is_admitted: true,
                     ..StoredProgress::default()
                 }
             },
@@ -206,13 +206,13 @@ impl StoreTransaction<'_> {
         number: u64,
         progress: &StoredProgress,
     ) -> Result<(), DatabaseError> {
-        let sql = "UPDATE execution SET progress = ?2, launching = ?3, pid = ?4, started_at = ?5, \
+        let sql = "UPDATE execution SET progress = ?2, admitted = ?3, pid = ?4, started_at = ?5, \
                    cancelled_by = ?6 WHERE number = ?1";
         let cancel = progress.cancel.as_ref();
         self.connection.prepare_cached(sql)?.execute(params![
             signed(number),
             checksum::encode(BlobKind::Progress, number, progress)?,
-            progress.launching,
+            progress.is_admitted,
             progress.started.map(|(pid, _)| pid),
             progress.started.map(|(_, at)| at.as_micros()),
             cancel.map(|(canceller, _)| canceller.to_string()),

@@ -32,11 +32,11 @@ pub(super) fn ended_code(status: Status) -> Option<i64> {
 /// The progress of an unfinished execution.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredProgress {
-    /// Whether it was handed to a shim, or was about to be.
-    pub(super) launching: bool,
+    /// Whether it was admitted, so that a shim may have it.
+    pub(super) is_admitted: bool,
     /// Its main process and the time of its start.
     pub(super) started: Option<(u32, Timestamp)>,
-    /// Who cancels it, and whether by SIGKILL at once.
+    /// The canceller, and whether SIGKILL is sent at once.
     pub(super) cancel: Option<(Canceller, bool)>,
 }
 

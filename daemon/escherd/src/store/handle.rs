@@ -232,9 +232,9 @@ impl Store {
         message: impl FnOnce(oneshot::Sender<()>) -> WriterMessage,
         timeout: Duration,
     ) -> Result<(), FlushTimeout> {
-        let (sender, reply) = oneshot::channel();
-        self.send(message(sender));
-        match tokio::time::timeout(timeout, reply).await {
+        let (responder, answer) = oneshot::channel();
+        self.send(message(responder));
+        match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(FlushTimeout),
         }

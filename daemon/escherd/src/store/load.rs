@@ -1,4 +1,4 @@
-//! What a store says when it is opened.
+//! What is read from a store when it is opened.
 
 use escher_protocol::ExecutionId;
 use escher_protocol::message::Event;
@@ -42,7 +42,7 @@ fn unfinished(connection: &Connection) -> Result<Vec<UnfinishedExecution>, Datab
             checksum::decode(BlobKind::Submission, number, &body)?;
         unfinished.push(UnfinishedExecution {
             submission,
-            launching: progress.launching,
+            is_admitted: progress.is_admitted,
             started: progress.started,
             cancel: progress.cancel,
         });

@@ -46,15 +46,15 @@ pub const FILE_NAME: &str = "escher.db";
 pub enum Change {
     /// It was accepted. The only change that can be refused.
     Submitted {
-        /// The request with all that was decided about it.
+        /// The request with everything that was decided about it.
         submission: Box<Submission>,
         /// The digest of the request, if that has a key.
         digest: Option<RequestDigest>,
-        /// Whether it goes to a shim at once.
-        launching: bool,
+        /// Whether it is admitted at once.
+        is_admitted: bool,
     },
-    /// It is being handed to a shim.
-    Launching {
+    /// It has left the queue, and is launched next.
+    Admitted {
         /// Its number.
         number: u64,
     },
@@ -67,7 +67,7 @@ pub enum Change {
         /// When it started.
         at: Timestamp,
     },
-    /// It is to be cancelled.
+    /// A cancel was requested.
     CancelRequested {
         /// Its number.
         number: u64,
@@ -122,8 +122,8 @@ pub enum CommitOutcome {
         /// Whether its request was the same.
         is_same_request: bool,
     },
-    /// A submission could not be written, for this reason: nothing was. Other changes are never
-    /// refused; they wait until they can be written.
+    /// A submission could not be written, for this reason. Other changes are never refused; they
+    /// wait until they can be written.
     Refused(String),
     /// It cannot be written now and is retried; another outcome follows. Never for a submission.
     Delayed,
@@ -131,7 +131,7 @@ pub enum CommitOutcome {
     Removed(Removed, Vec<ExecutionId>),
 }
 
-/// What a store says when it is opened.
+/// What is read from a store when it is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadedState {
     /// The highest number that an execution ever had.
@@ -149,11 +149,11 @@ pub struct LoadedState {
 pub struct UnfinishedExecution {
     /// What was accepted.
     pub submission: Submission,
-    /// Whether it was handed to a shim, or was about to be.
-    pub launching: bool,
+    /// Whether it was admitted, so that a shim may have it.
+    pub is_admitted: bool,
     /// Its main process and the time of its start, if it was seen to run.
     pub started: Option<(u32, Timestamp)>,
-    /// Who cancels it, if somebody does, and whether by SIGKILL at once.
+    /// The canceller, if there is one, and whether SIGKILL is sent at once.
     pub cancel: Option<(Canceller, bool)>,
 }
 

@@ -21,9 +21,8 @@ const MAX_CHECKED_BYTES: u64 = 8 * 1024 * 1024;
 /// The first bytes of every SQLite database (sqlite.org/fileformat2.html, 1.3).
 const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// Size of a database's header, and the positions of two numbers in it.
+/// Size of a database's header, and the position of the application id in it.
 const HEADER_BYTES: usize = 100;
-const USER_VERSION_OFFSET: usize = 60;
 const APPLICATION_ID_OFFSET: usize = 68;
 
 /// Settings of a store.
@@ -117,7 +116,7 @@ fn open_existing(
     settings: StoreSettings,
     schema: Schema,
 ) -> Result<OpenStore, OpenFailure> {
-    let bytes = inspect(path, schema)?;
+    let bytes = inspect(path)?;
     if let Ok(found) = fs::read_to_string(DamageMarker::file_path(path)) {
         let found = found.trim();
         return Err(OpenFailure::Unfit(format!(
@@ -155,7 +154,7 @@ fn open_existing(
 }
 
 /// Inspects a file before SQLite opens it, so that foreign files are not touched. Returns its size.
-fn inspect(path: &Path, schema: Schema) -> Result<u64, OpenFailure> {
+fn inspect(path: &Path) -> Result<u64, OpenFailure> {
     let mut file = File::options()
         .read(true)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
@@ -185,21 +184,16 @@ fn inspect(path: &Path, schema: Schema) -> Result<u64, OpenFailure> {
             "it is not an SQLite database".to_owned(),
         ));
     }
-    let number_at = |offset: usize| {
-        let bytes = &header[offset..offset + 4];
-        bytes
-            .iter()
-            .fold(0, |number, byte| number << 8 | u32::from(*byte))
-    };
-    match number_at(APPLICATION_ID_OFFSET) {
-        schema::APPLICATION_ID => Ok(metadata.len()),
-        schema::EARLIER_APPLICATION_ID => {
-            let version = number_at(USER_VERSION_OFFSET).into();
-            Err(unsupported_version(path, version, schema))
-        }
-        _ => Err(OpenFailure::Unfit(
+    let application_id = header[APPLICATION_ID_OFFSET..]
+        .iter()
+        .take(4)
+        .fold(0, |id, byte| id << 8 | u32::from(*byte));
+    if application_id == schema::APPLICATION_ID {
+        Ok(metadata.len())
+    } else {
+        Err(OpenFailure::Unfit(
             "it is a database of another program".to_owned(),
-        )),
+        ))
     }
 }
 

@@ -105,7 +105,7 @@ fn salvage_unfinished(
         });
     let progress =
         found.map(|blob| checksum::decode::<StoredProgress>(BlobKind::Progress, number, &blob));
-    // Without its progress it counts as handed to a shim, so that it cannot run twice.
+    // Without its progress it counts as admitted, so that it cannot run twice.
     if let Ok(Ok(progress)) = progress {
         target.write_progress(number, &progress)?;
     }

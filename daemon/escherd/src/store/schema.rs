@@ -4,11 +4,8 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::error::DatabaseError;
 
-/// Marks a file as a store of escherd's (`PRAGMA application_id`): "escr" in ASCII.
+/// Marks a file as a store of escherd (`PRAGMA application_id`): "escr" in ASCII.
 pub(super) const APPLICATION_ID: u32 = 0x6573_6372;
-
-/// The application id of stores older than version 10 ("esch"), which are refused.
-pub(super) const EARLIER_APPLICATION_ID: u32 = 0x6573_6368;
 
 /// The schema of this escherd.
 pub(super) const SCHEMA: Schema = Schema {

@@ -32,7 +32,7 @@ const EVENT_SLACK: u64 = 1024;
 pub(super) enum WriterMessage {
     /// Write these entries, in this order.
     Write(Vec<ChangeEntry>),
-    /// Reply once all earlier entries are written or refused.
+    /// Answer once all earlier entries are written or refused.
     Flush(oneshot::Sender<()>),
     /// As `Flush`, and close the connection and end the thread.
     Close(oneshot::Sender<()>),
@@ -92,8 +92,8 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
     pub(super) fn accept(&mut self, message: WriterMessage) {
         match message {
             WriterMessage::Write(entries) => self.queue.extend(entries),
-            WriterMessage::Flush(reply) => self.flushes.push(reply),
-            WriterMessage::Close(reply) => self.close = Some(reply),
+            WriterMessage::Flush(responder) => self.flushes.push(responder),
+            WriterMessage::Close(responder) => self.close = Some(responder),
         }
     }
 
@@ -119,8 +119,8 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
             }
         }
         if self.queue.is_empty() {
-            for reply in self.flushes.drain(..) {
-                let _ = reply.send(());
+            for responder in self.flushes.drain(..) {
+                let _ = responder.send(());
             }
         }
     }

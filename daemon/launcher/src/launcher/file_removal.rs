@@ -9,32 +9,32 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::ipc::exit_record;
 use crate::ipc::shim_socket::{self, SocketName};
-use crate::ipc::wire::{Artifact, MAX_REMOVED_AT_ONCE};
+use crate::ipc::wire::{ExecutionFiles, MAX_DELETED_AT_ONCE};
 use crate::os::cgroup::Cgroups;
 use crate::shim::OpenDirectories;
 
-/// Deletes `artifact` of `ids` and returns the ids that have no such file any more. Ids beyond
-/// [`MAX_REMOVED_AT_ONCE`] are ignored, and are not returned.
+/// Deletes `files` of `ids` and returns the ids that have no such file any more. Ids beyond
+/// [`MAX_DELETED_AT_ONCE`] are ignored, and are not returned.
 pub(super) fn remove(
     directories: &OpenDirectories,
     cgroups: Option<&Cgroups>,
-    artifact: Artifact,
+    files: ExecutionFiles,
     mut ids: Vec<ExecutionId>,
 ) -> Vec<ExecutionId> {
-    ids.truncate(MAX_REMOVED_AT_ONCE);
+    ids.truncate(MAX_DELETED_AT_ONCE);
     ids.retain(|id| {
-        let removed = match artifact {
+        let removed = match files {
             // The log goes first: without its index it would be read as output of one stream.
-            Artifact::Log => unlink(directories.logs.as_fd(), &format!("{id}.log"))
+            ExecutionFiles::Log => unlink(directories.logs.as_fd(), &format!("{id}.log"))
                 .and_then(|()| unlink(directories.logs.as_fd(), &format!("{id}.idx"))),
             // A shim that was killed may have left a draft.
-            Artifact::ExitRecord { attempt } => {
+            ExecutionFiles::ExitRecord { attempt } => {
                 let name = exit_record::file_name(*id, attempt);
                 let draft = exit_record::draft_name(*id, attempt);
                 unlink(directories.exits.as_fd(), &draft)
                     .and_then(|()| unlink(directories.exits.as_fd(), &name))
             }
-            Artifact::Claim { attempt } => {
+            ExecutionFiles::Claim { attempt } => {
                 remove_claim(directories.shims.as_fd(), cgroups, *id, attempt)
             }
         };

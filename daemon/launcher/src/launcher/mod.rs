@@ -37,7 +37,7 @@ use serve::{Launcher, Served};
 #[derive(Debug, Clone, Default)]
 pub struct LauncherOptions {
     /// Directories of commands' files; `None`: escherd sends them
-    /// ([`LauncherRequest::Use`](crate::ipc::wire::LauncherRequest::Use)).
+    /// ([`LauncherRequest::SetDirectories`](crate::ipc::wire::LauncherRequest::SetDirectories)).
     pub directories: Option<Directories>,
     /// The user as whom escherd runs, if it is another than the launcher's.
     pub escherd_uid: Option<u32>,

@@ -188,19 +188,20 @@ impl Launcher {
                     return self.become_shim(sockets).map(Some);
                 }
             }
-            LauncherRequest::Remove { artifact, ids } => {
+            LauncherRequest::DeleteFiles { files, ids } => {
                 let cgroups = self.cgroups.as_ref();
                 let ids = match &self.directories {
-                    Some(directories) => file_removal::remove(directories, cgroups, artifact, ids),
+                    Some(directories) => file_removal::remove(directories, cgroups, files, ids),
                     None => Vec::new(),
                 };
-                let removed = LauncherReply::Removed { artifact, ids };
+                let removed = LauncherReply::FilesDeleted { files, ids };
                 self.control.send(&removed, None)?;
             }
-            LauncherRequest::Use(directories) => {
+            LauncherRequest::SetDirectories(directories) => {
                 let used = self.use_directories(&directories, self.escherd_gid);
                 let error = used.err().map(|error| error.to_string().into());
-                self.control.send(&LauncherReply::InUse { error }, None)?;
+                self.control
+                    .send(&LauncherReply::DirectoriesSet { error }, None)?;
             }
             LauncherRequest::KillCgroup { id } => {
                 let cgroups = self.cgroups.as_ref();

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use escher_launcher::ipc::exit_record;
-use escher_launcher::ipc::wire::{Artifact, FIRST_ATTEMPT, MAX_REMOVED_AT_ONCE};
+use escher_launcher::ipc::wire::{ExecutionFiles, FIRST_ATTEMPT, MAX_DELETED_AT_ONCE};
 use escher_protocol::ExecutionId;
 
 use crate::claims::listening_socket;
@@ -13,10 +13,10 @@ use crate::commands::claim;
 use crate::launcher::names;
 use crate::{Launcher, exec, shell};
 
-const EXIT_RECORD: Artifact = Artifact::ExitRecord {
+const EXIT_RECORD: ExecutionFiles = ExecutionFiles::ExitRecord {
     attempt: FIRST_ATTEMPT,
 };
-const CLAIM: Artifact = Artifact::Claim {
+const CLAIM: ExecutionFiles = ExecutionFiles::Claim {
     attempt: FIRST_ATTEMPT,
 };
 
@@ -33,7 +33,11 @@ fn each_artifact_is_deleted_by_itself() {
     launcher.receive_shim_death();
 
     let (log, record, dead) = (log.id, record.id, dead.id);
-    let kinds = [(CLAIM, dead), (Artifact::Log, log), (EXIT_RECORD, record)];
+    let kinds = [
+        (CLAIM, dead),
+        (ExecutionFiles::Log, log),
+        (EXIT_RECORD, record),
+    ];
     let left = || {
         (
             names(&launcher.log_dir()).len(),
@@ -43,14 +47,14 @@ fn each_artifact_is_deleted_by_itself() {
     };
     // The living shim has a socket, too.
     assert_eq!(left(), (2, 1, 2));
-    for (artifact, id) in kinds {
-        assert_eq!(launcher.remove(artifact, &[id]), [id]);
+    for (files, id) in kinds {
+        assert_eq!(launcher.remove(files, &[id]), [id]);
     }
     assert_eq!(left(), (0, 0, 1));
-    for (artifact, id) in kinds {
-        assert_eq!(launcher.remove(artifact, &[id]), [id]);
+    for (files, id) in kinds {
+        assert_eq!(launcher.remove(files, &[id]), [id]);
     }
-    assert_eq!(launcher.remove(Artifact::Log, &[]), []);
+    assert_eq!(launcher.remove(ExecutionFiles::Log, &[]), []);
 }
 
 #[test]
@@ -63,9 +67,9 @@ fn only_files_of_named_executions_are_deleted() {
     launcher.receive_shim_death();
     alone.launch(&record);
     alone.wait_for_end();
-    for artifact in [Artifact::Log, EXIT_RECORD, CLAIM] {
+    for files in [ExecutionFiles::Log, EXIT_RECORD, CLAIM] {
         let another = ExecutionId::generate();
-        assert_eq!(launcher.remove(artifact, &[another]), [another]);
+        assert_eq!(launcher.remove(files, &[another]), [another]);
     }
     assert!(launcher.log(log.id).exists() && launcher.index(log.id).exists());
     assert_eq!(launcher.exit_record(record.id).id, record.id);
@@ -104,17 +108,17 @@ fn a_symbolic_link_is_deleted_without_being_followed() {
     let record = launcher
         .exit_dir()
         .join(exit_record::file_name(id, FIRST_ATTEMPT));
-    let plants: [(Artifact, &Path, &Path); 5] = [
-        (Artifact::Log, &precious, &launcher.log(id)),
-        (Artifact::Log, &precious, &launcher.index(id)),
+    let plants: [(ExecutionFiles, &Path, &Path); 5] = [
+        (ExecutionFiles::Log, &precious, &launcher.log(id)),
+        (ExecutionFiles::Log, &precious, &launcher.index(id)),
         (EXIT_RECORD, &precious, &record),
         (CLAIM, &precious, &claim_path),
         // A link to a socket that accepts connections.
         (CLAIM, &socket, &claim_path),
     ];
-    for (artifact, target, place) in plants {
+    for (files, target, place) in plants {
         symlink(target, place).unwrap();
-        assert_eq!(launcher.remove(artifact, &[id]), [id]);
+        assert_eq!(launcher.remove(files, &[id]), [id]);
         assert!(!place.is_symlink());
         assert!(target.exists());
     }
@@ -132,20 +136,23 @@ fn a_file_that_cannot_be_deleted_is_not_reported_as_deleted() {
     let (folder, fine) = (ExecutionId::generate(), ExecutionId::generate());
     fs::create_dir(launcher.log(folder)).unwrap();
     fs::write(launcher.log(fine), "").unwrap();
-    assert_eq!(launcher.remove(Artifact::Log, &[folder, fine]), [fine]);
+    assert_eq!(
+        launcher.remove(ExecutionFiles::Log, &[folder, fine]),
+        [fine]
+    );
     assert!(launcher.log(folder).is_dir());
 }
 
 #[test]
 fn no_more_than_the_maximum_is_deleted_at_once() {
     let launcher = Launcher::start();
-    let ids: Vec<ExecutionId> = (0..=MAX_REMOVED_AT_ONCE)
+    let ids: Vec<ExecutionId> = (0..=MAX_DELETED_AT_ONCE)
         .map(|_| ExecutionId::generate())
         .collect();
     for id in &ids {
         fs::write(launcher.log(*id), "").unwrap();
     }
-    let removed = launcher.remove(Artifact::Log, &ids);
-    assert_eq!(removed, ids[..MAX_REMOVED_AT_ONCE]);
+    let removed = launcher.remove(ExecutionFiles::Log, &ids);
+    assert_eq!(removed, ids[..MAX_DELETED_AT_ONCE]);
     assert_eq!(names(&launcher.log_dir()).len(), 1);
 }

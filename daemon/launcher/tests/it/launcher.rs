@@ -13,7 +13,7 @@ use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::packet::{PacketSocket, Waiting};
 use escher_launcher::ipc::shim_socket::{self, SocketName};
 use escher_launcher::ipc::wire::{
-    Artifact, ExitReport, FIRST_ATTEMPT, LauncherHello, LauncherReply, LauncherRequest,
+    ExecutionFiles, ExitReport, FIRST_ATTEMPT, LauncherHello, LauncherReply, LauncherRequest,
     MAX_PACKET_BYTES,
 };
 use escher_protocol::{ExecutionId, Leftovers, codec};
@@ -201,11 +201,11 @@ impl Launcher {
 
     /// Has it delete files of executions, and returns the executions that have no such file any
     /// more.
-    pub(crate) fn remove(&self, artifact: Artifact, ids: &[ExecutionId]) -> Vec<ExecutionId> {
+    pub(crate) fn remove(&self, files: ExecutionFiles, ids: &[ExecutionId]) -> Vec<ExecutionId> {
         let ids = ids.to_vec();
-        self.request(&LauncherRequest::Remove { artifact, ids });
+        self.request(&LauncherRequest::DeleteFiles { files, ids });
         match self.receive_except_deaths() {
-            Some((LauncherReply::Removed { artifact: of, ids }, None)) if of == artifact => ids,
+            Some((LauncherReply::FilesDeleted { files: of, ids }, None)) if of == files => ids,
             other => panic!("not removed but {other:?}"),
         }
     }

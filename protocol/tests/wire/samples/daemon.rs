@@ -2,7 +2,7 @@
 
 use escher_protocol::handshake::{HelloReply, Refusal, SessionLimits, Welcome};
 use escher_protocol::message::{
-    CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
+    CancelAnswer, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
 use escher_protocol::{
     ApiError, Canceller, Command, Diagnostic, ErrorCode, ExecutionRecord, Exit, Leftovers,
@@ -82,7 +82,7 @@ fn responses() -> Vec<Sample> {
     variants!(Response {
         Submitted => Response::Submitted(Submitted { id: ID, number: 7, existing: false }),
         Execution => Response::Execution(Box::new(finished())),
-        Cancel => Response::Cancel(CancelOutcome::Ending),
+        Cancel => Response::Cancel(CancelAnswer::Ending),
         StdinAccepted => Response::StdinAccepted { offset: 65_536 },
         Info => Response::Info(Box::new(info())),
         Done => Response::Done,

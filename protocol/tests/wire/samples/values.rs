@@ -1,6 +1,6 @@
 //! Values in messages.
 
-use escher_protocol::message::{CancelOutcome, EventKind};
+use escher_protocol::message::{CancelAnswer, EventKind};
 use escher_protocol::{
     ApiError, CancelMode, Canceller, Command, ErrorCode, ExecutionId, Exit, InstanceId, Leftovers,
     OutputStart, OutputStream, Part, Parts, RunAs, SettingValue, Severity, StartStage, Status,
@@ -89,11 +89,11 @@ fn requests() -> Vec<Sample> {
             Unlimited => Timeout::Unlimited,
         }),
         variants!(CancelMode { Graceful => CancelMode::Graceful, Kill => CancelMode::Kill }),
-        variants!(CancelOutcome {
-            Withdrawn => CancelOutcome::Withdrawn,
-            Ending => CancelOutcome::Ending,
-            AlreadyEnding => CancelOutcome::AlreadyEnding,
-            AlreadyFinished => CancelOutcome::AlreadyFinished(Status::Completed),
+        variants!(CancelAnswer {
+            Withdrawn => CancelAnswer::Withdrawn,
+            Ending => CancelAnswer::Ending,
+            AlreadyEnding => CancelAnswer::AlreadyEnding,
+            AlreadyFinished => CancelAnswer::AlreadyFinished(Status::Completed),
         }),
     ]
     .into_iter()

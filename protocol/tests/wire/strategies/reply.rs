@@ -2,7 +2,7 @@
 
 use escher_protocol::handshake::{HelloReply, Refusal, SessionLimits, Welcome};
 use escher_protocol::message::{
-    CancelOutcome, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
+    CancelAnswer, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
 };
 use escher_protocol::{
     ApiError, Diagnostic, Omission, OutputChunk, Reloaded, Setting, SettingValue,
@@ -141,12 +141,12 @@ fn item() -> impl Strategy<Value = Item> {
     ]
 }
 
-fn cancel_outcome() -> impl Strategy<Value = CancelOutcome> {
+fn cancel_outcome() -> impl Strategy<Value = CancelAnswer> {
     prop_oneof![
-        Just(CancelOutcome::Withdrawn),
-        Just(CancelOutcome::Ending),
-        Just(CancelOutcome::AlreadyEnding),
-        status().prop_map(CancelOutcome::AlreadyFinished),
+        Just(CancelAnswer::Withdrawn),
+        Just(CancelAnswer::Ending),
+        Just(CancelAnswer::AlreadyEnding),
+        status().prop_map(CancelAnswer::AlreadyFinished),
     ]
 }
 

@@ -1,12 +1,12 @@
 //! The outcome of verbs that act on executions. `target` is the reference from the command line.
 
-use escher_client::{CancelOutcome, Removed};
+use escher_client::{CancelAnswer, Removed};
 use serde::Serialize;
 
 use super::object::line;
 
 /// Returns the object for a cancel request.
-pub(crate) fn cancelled(target: &str, outcome: CancelOutcome) -> String {
+pub(crate) fn cancelled(target: &str, outcome: CancelAnswer) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         target: &'a str,
@@ -14,10 +14,10 @@ pub(crate) fn cancelled(target: &str, outcome: CancelOutcome) -> String {
         status: Option<&'static str>,
     }
     let (outcome, status) = match outcome {
-        CancelOutcome::Withdrawn => ("withdrawn", None),
-        CancelOutcome::Ending => ("ending", None),
-        CancelOutcome::AlreadyEnding => ("already-ending", None),
-        CancelOutcome::AlreadyFinished(status) => ("already-finished", Some(status.name())),
+        CancelAnswer::Withdrawn => ("withdrawn", None),
+        CancelAnswer::Ending => ("ending", None),
+        CancelAnswer::AlreadyEnding => ("already-ending", None),
+        CancelAnswer::AlreadyFinished(status) => ("already-finished", Some(status.name())),
     };
     line(&Line {
         target,

@@ -1,6 +1,6 @@
 //! Answers of one line, or one line for each thing.
 
-use escher_client::{CancelOutcome, Event, EventKind, Reloaded, Removed};
+use escher_client::{CancelAnswer, Event, EventKind, Reloaded, Removed};
 
 use crate::failure::Failure;
 use crate::render::quantity::{count, size};
@@ -67,12 +67,12 @@ pub(crate) fn event(event: &Event) -> String {
 }
 
 /// The outcome of a cancel request for `target`.
-pub(crate) fn cancelled(target: &str, outcome: CancelOutcome) -> String {
+pub(crate) fn cancelled(target: &str, outcome: CancelAnswer) -> String {
     let outcome = match outcome {
-        CancelOutcome::Withdrawn => "cancelled before it started".to_owned(),
-        CancelOutcome::Ending => "ending".to_owned(),
-        CancelOutcome::AlreadyEnding => "already ending".to_owned(),
-        CancelOutcome::AlreadyFinished(status) => format!("already finished ({status})"),
+        CancelAnswer::Withdrawn => "cancelled before it started".to_owned(),
+        CancelAnswer::Ending => "ending".to_owned(),
+        CancelAnswer::AlreadyEnding => "already ending".to_owned(),
+        CancelAnswer::AlreadyFinished(status) => format!("already finished ({status})"),
     };
     format!("{}: {outcome}\n", escape::text(target))
 }

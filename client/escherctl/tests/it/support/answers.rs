@@ -4,7 +4,7 @@ use escher_client::protocol::{
     ClientFrame, Exit, Leftovers, Outcome, OutputTotals, Request, RequestId, Response, Usage,
 };
 use escher_client::{
-    ApiError, CancelMode, CancelOutcome, ErrorCode, ExecutionRecord, OutputStart, Status, Submitted,
+    ApiError, CancelAnswer, CancelMode, ErrorCode, ExecutionRecord, OutputStart, Status, Submitted,
 };
 
 use super::{ServerConnection, record};
@@ -51,7 +51,7 @@ async fn receive_attached(peer: &mut ServerConnection, expects_cancel: bool) -> 
             (id, Request::Wait(_)) => end = Some(id),
             (id, Request::Cancel { mode, .. }) if awaits_cancel => {
                 assert_eq!(mode, CancelMode::Graceful);
-                peer.reply(id, Ok(Response::Cancel(CancelOutcome::Ending)))
+                peer.reply(id, Ok(Response::Cancel(CancelAnswer::Ending)))
                     .await;
                 awaits_cancel = false;
             }
@@ -78,7 +78,7 @@ pub(crate) async fn expect_cancel(peer: &mut ServerConnection, expected: CancelM
                 body: Request::Cancel { mode, .. },
             } => {
                 assert_eq!(mode, expected);
-                let outcome = Response::Cancel(CancelOutcome::Ending);
+                let outcome = Response::Cancel(CancelAnswer::Ending);
                 return peer.reply(id, Ok(outcome)).await;
             }
             ClientFrame::Grant { .. } | ClientFrame::Abandon { .. } => {}

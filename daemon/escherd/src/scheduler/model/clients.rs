@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use escher_protocol::message::{CancelOutcome, Submitted};
+use escher_protocol::message::{CancelAnswer, Submitted};
 use escher_protocol::{ApiError, ExecutionId, ExecutionRecord};
 use tokio::sync::oneshot::Receiver;
 
-use crate::scheduler::{PauseReply, RemovalAnswer};
+use crate::scheduler::{PauseAnswer, RemovalAnswer};
 
 /// The key of a request, and whether it has a limit.
 pub(super) type RequestKind = (Option<u8>, bool);
@@ -16,15 +16,15 @@ pub(super) type RequestKind = (Option<u8>, bool);
 pub(super) struct Clients {
     submits: Vec<(RequestKind, Receiver<Result<Submitted, ApiError>>)>,
     waits: Vec<Receiver<ExecutionRecord>>,
-    cancels: Vec<(ExecutionId, Receiver<Result<CancelOutcome, ApiError>>)>,
+    cancels: Vec<(ExecutionId, Receiver<Result<CancelAnswer, ApiError>>)>,
     removals: Vec<(ExecutionId, RemovalAnswer)>,
-    pauses: Vec<(ExecutionId, Receiver<PauseReply>)>,
+    pauses: Vec<(ExecutionId, Receiver<PauseAnswer>)>,
     /// Acknowledged executions, in order.
     pub(super) acknowledged: Vec<(ExecutionId, RequestKind)>,
     /// Records that were returned to waiting clients.
     pub(super) results: Vec<ExecutionRecord>,
     /// Acknowledged cancels.
-    pub(super) cancelled: Vec<(ExecutionId, CancelOutcome)>,
+    pub(super) cancelled: Vec<(ExecutionId, CancelAnswer)>,
     /// Executions whose pause was acknowledged.
     pub(super) paused: Vec<ExecutionId>,
     /// Executions whose removal was requested, and whether it was acknowledged.
@@ -47,7 +47,7 @@ impl Clients {
     pub(super) fn cancel(
         &mut self,
         id: ExecutionId,
-        answer: Receiver<Result<CancelOutcome, ApiError>>,
+        answer: Receiver<Result<CancelAnswer, ApiError>>,
     ) {
         self.cancels.push((id, answer));
     }
@@ -57,7 +57,7 @@ impl Clients {
         self.removals.push((id, answer));
     }
 
-    pub(super) fn pause(&mut self, id: ExecutionId, answer: Receiver<PauseReply>) {
+    pub(super) fn pause(&mut self, id: ExecutionId, answer: Receiver<PauseAnswer>) {
         self.pauses.push((id, answer));
     }
 

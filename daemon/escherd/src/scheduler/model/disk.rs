@@ -78,9 +78,9 @@ impl Disk {
             Change::Submitted {
                 submission,
                 digest,
-                launching,
-            } => return self.insert(*submission, digest, launching),
-            Change::Launching { number } => self.change(number, |row| row.launching = true),
+                is_admitted,
+            } => return self.insert(*submission, digest, is_admitted),
+            Change::Admitted { number } => self.change(number, |row| row.is_admitted = true),
             Change::Started { number, pid, at } => {
                 self.change(number, |row| row.started = Some((pid, at)));
             }
@@ -89,7 +89,9 @@ impl Disk {
                 canceller: by,
                 kill,
             } => {
-                self.change(number, |row| row.cancel = Some((by, kill)));
+                self.change(number, |row| {
+                    row.cancel.get_or_insert((by, false)).1 |= kill;
+                });
             }
             Change::Finished { record } => {
                 let row = self.rows.get_mut(&record.number).expect("it was submitted");
@@ -118,7 +120,7 @@ impl Disk {
         &mut self,
         submission: Submission,
         digest: Option<RequestDigest>,
-        launching: bool,
+        is_admitted: bool,
     ) -> CommitOutcome {
         let key = &submission.request.key;
         let taken = self
@@ -140,7 +142,7 @@ impl Disk {
         self.last_number = number;
         let unfinished = UnfinishedExecution {
             submission,
-            launching,
+            is_admitted,
             started: None,
             cancel: None,
         };

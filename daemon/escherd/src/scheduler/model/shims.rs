@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use escher_launcher::ipc::wire::{
-    Artifact, Assignment, EndCause, ExitReport, FromShim, InputState, ShimPhase, ShimState, ToShim,
-    WIRE_VERSION,
+    Assignment, EndCause, ExecutionFiles, ExitReport, FromShim, InputState, ShimPhase, ShimState,
+    ToShim, WIRE_VERSION,
 };
 use escher_protocol::{Canceller, ExecutionId, Exit, Measurements, ResourceLimits, Timestamp};
 
@@ -90,12 +90,12 @@ impl Shims {
         }
     }
 
-    pub(super) fn remove(&mut self, artifact: Artifact, ids: &[ExecutionId]) {
+    pub(super) fn delete(&mut self, files: ExecutionFiles, ids: &[ExecutionId]) {
         for id in ids {
-            match artifact {
-                Artifact::ExitRecord { .. } => drop(self.exit_records.remove(id)),
-                Artifact::Claim { .. } => drop(self.claims.remove(id)),
-                Artifact::Log => {}
+            match files {
+                ExecutionFiles::ExitRecord { .. } => drop(self.exit_records.remove(id)),
+                ExecutionFiles::Claim { .. } => drop(self.claims.remove(id)),
+                ExecutionFiles::Log => {}
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use escher_launcher::ipc::wire::LogLimits;
-use escher_protocol::message::CancelOutcome;
+use escher_protocol::message::CancelAnswer;
 use escher_protocol::{
     CancelMode, Command, Controllers, ExecutionId, ExecutionRequest, Leftovers, ResourceLimits,
     Status, Text, Timestamp,
@@ -45,7 +45,7 @@ pub(super) struct World {
     /// Effects that were not performed yet.
     effects: VecDeque<Effect>,
     /// Deletions on their way to the launcher.
-    deletions: Vec<(escher_launcher::ipc::wire::Artifact, Vec<ExecutionId>)>,
+    deletions: Vec<(escher_launcher::ipc::wire::ExecutionFiles, Vec<ExecutionId>)>,
     disk: Disk,
     shims: Shims,
     clients: Clients,
@@ -134,10 +134,10 @@ impl World {
                 let waits = self.disk.waiting_changes() + 1;
                 self.crash(usize::from(committed) % waits, 0);
                 // Whether a launch has begun cannot be known after a power cut.
-                let launching = self.disk.load().unfinished.into_iter();
-                let launching = launching.filter(|unfinished| unfinished.launching);
+                let unfinished = self.disk.load().unfinished.into_iter();
+                let admitted = unfinished.filter(|unfinished| unfinished.is_admitted);
                 self.shims
-                    .power_cut(launching.map(|unfinished| unfinished.submission.id));
+                    .power_cut(admitted.map(|unfinished| unfinished.submission.id));
                 self.start(true);
             }
             Step::PassTime => {
@@ -152,7 +152,7 @@ impl World {
     fn after_step(&mut self) {
         for effect in self.scheduler.take_effects() {
             match effect {
-                Effect::Record(entry) => self.disk.write(*entry),
+                Effect::Commit(entry) => self.disk.write(*entry),
                 effect => self.effects.push_back(effect),
             }
         }
@@ -237,15 +237,15 @@ impl World {
                 self.shims.launch(*launch, now);
             }
             Some(Effect::Send(id, message)) => self.shims.send(id, message),
-            Some(Effect::Remove(artifact, ids)) => self.deletions.push((artifact, ids)),
-            Some(Effect::Record(_)) | None => {}
+            Some(Effect::DeleteFiles(files, ids)) => self.deletions.push((files, ids)),
+            Some(Effect::Commit(_)) | None => {}
         }
     }
 
     fn delete(&mut self) {
-        for (artifact, ids) in std::mem::take(&mut self.deletions) {
-            self.shims.remove(artifact, &ids);
-            self.scheduler.on_deleted(artifact, ids);
+        for (files, ids) in std::mem::take(&mut self.deletions) {
+            self.shims.delete(files, &ids);
+            self.scheduler.on_deleted(files, ids);
         }
     }
 
@@ -361,7 +361,7 @@ impl World {
             let expected = match (record.status, self.shims.ends.get(&id)) {
                 (Status::Lost, _) => self.shims.killed.contains(&id),
                 (status, Some(end)) => {
-                    crate::execution::ended(end.clone()) == status
+                    crate::execution::status_of(end.clone()) == status
                         && record.resources.measured == end.measured
                         && runs == 1
                 }
@@ -401,13 +401,13 @@ impl World {
         }
         for (id, outcome) in cancelled {
             match outcome {
-                CancelOutcome::Withdrawn => {
+                CancelAnswer::Withdrawn => {
                     assert!(
                         !self.shims.runs.contains_key(id),
                         "{id} was withdrawn and has run"
                     );
                 }
-                CancelOutcome::Ending | CancelOutcome::AlreadyEnding => {
+                CancelAnswer::Ending | CancelAnswer::AlreadyEnding => {
                     let shims = &self.shims;
                     let was_over = shims.ends.contains_key(id) || shims.killed.contains(id);
                     assert!(
@@ -415,7 +415,7 @@ impl World {
                         "{id} was never ended"
                     );
                 }
-                CancelOutcome::AlreadyFinished(status) => {
+                CancelAnswer::AlreadyFinished(status) => {
                     let found = self.disk.find(*id).flatten().map(|record| record.status);
                     let is_sure = !(self.has_been_full && self.shims.killed.contains(id));
                     assert!(!is_sure || found.is_none_or(|found| found == *status));

@@ -19,7 +19,7 @@ CREATE TABLE execution (
     -- The latest submitted_at of this and all lower numbers. It never falls as numbers rise, even if
     -- the clock was set back, so that a time becomes a range of numbers.
     clock_high        INTEGER NOT NULL,
-    launching         INTEGER NOT NULL,
+    admitted          INTEGER NOT NULL,
     started_at        INTEGER,
     pid               INTEGER,
     cancelled_by      TEXT,

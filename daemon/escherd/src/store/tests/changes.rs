@@ -20,17 +20,17 @@ async fn loads_each_change_to_an_unfinished_execution() {
     let one = submission(1);
     let waiting = UnfinishedExecution {
         submission: one.clone(),
-        launching: false,
+        is_admitted: false,
         started: None,
         cancel: None,
     };
-    let launching = UnfinishedExecution {
-        launching: true,
+    let admitted = UnfinishedExecution {
+        is_admitted: true,
         ..waiting.clone()
     };
     let running = UnfinishedExecution {
         started: Some((77, at(3))),
-        ..launching.clone()
+        ..admitted.clone()
     };
     let cancel = |canceller: &Canceller, kill| Change::CancelRequested {
         number: 1,
@@ -46,14 +46,14 @@ async fn loads_each_change_to_an_unfinished_execution() {
     let submitted_to_shim = Change::Submitted {
         submission: Box::new(one.clone()),
         digest: None,
-        launching: true,
+        is_admitted: true,
     };
     for (changes, expected) in [
         (vec![submitted(&one)], waiting.clone()),
-        (vec![submitted_to_shim.clone()], launching.clone()),
+        (vec![submitted_to_shim.clone()], admitted.clone()),
         (
-            vec![submitted(&one), Change::Launching { number: 1 }],
-            launching.clone(),
+            vec![submitted(&one), Change::Admitted { number: 1 }],
+            admitted.clone(),
         ),
         (
             vec![submitted_to_shim.clone(), start.clone()],
@@ -64,7 +64,7 @@ async fn loads_each_change_to_an_unfinished_execution() {
             vec![submitted_to_shim.clone(), cancel(&bob, false)],
             UnfinishedExecution {
                 cancel: Some((bob.clone(), false)),
-                ..launching.clone()
+                ..admitted.clone()
             },
         ),
         (
@@ -83,7 +83,7 @@ async fn loads_each_change_to_an_unfinished_execution() {
             vec![submitted_to_shim, cancel(&host, true), cancel(&bob, false)],
             UnfinishedExecution {
                 cancel: Some((host, true)),
-                ..launching
+                ..admitted
             },
         ),
         // An unfinished execution is not removed.
@@ -124,7 +124,7 @@ async fn a_change_to_an_unknown_or_finished_execution_changes_nothing() {
     let one = submission(1);
     test.commit(submitted_and_finished(&one, Status::Completed));
     test.commit([
-        Change::Launching { number: 1 },
+        Change::Admitted { number: 1 },
         finished(&one, Status::Failed),
         Change::Started {
             number: 9,
@@ -154,7 +154,7 @@ async fn a_key_is_taken_per_submitter_until_its_execution_is_removed() {
         let change = Change::Submitted {
             submission: Box::new(one.clone()),
             digest: Some([digest; 32]),
-            launching: false,
+            is_admitted: false,
         };
         (one, change)
     };
@@ -303,7 +303,7 @@ async fn keeps_the_last_events_in_order_and_only_with_their_changes() {
     assert_eq!(test.loaded.events, [event(1, 1, EventKind::Submitted)]);
 
     let launches = (2..=5000)
-        .map(|sequence| entry_with_event(sequence, Change::Launching { number: 1 }, sequence));
+        .map(|sequence| entry_with_event(sequence, Change::Admitted { number: 1 }, sequence));
     test.store.write(launches.collect());
     test.outcomes(4999);
     let test = test.reopen().await;

@@ -238,10 +238,10 @@ async fn salvages_everything_that_is_not_damaged() {
     let mut record = record_of(&keyed, Status::Completed);
     record.outcome.as_mut().unwrap().output.log_bytes = 5;
     let digest = Some([7; 32]);
-    let submit = |one: &Submission, launching| Change::Submitted {
+    let submit = |one: &Submission, is_admitted| Change::Submitted {
         submission: Box::new(one.clone()),
         digest,
-        launching,
+        is_admitted,
     };
     test.commit([submit(&keyed, true), finished_with(record.clone())]);
     test.commit(submitted_and_finished(&submission(2), Status::Failed));
@@ -255,7 +255,7 @@ async fn salvages_everything_that_is_not_damaged() {
         Change::Submitted {
             submission: Box::new(submission(5)),
             digest: None,
-            launching: true,
+            is_admitted: true,
         },
         Change::Started {
             number: 5,

@@ -1,7 +1,7 @@
 //! Files of other versions: older ones are migrated, unsupported ones refused.
 
 use super::super::open::open_with_schema;
-use super::super::schema::{EARLIER_APPLICATION_ID, SCHEMA, Schema, version};
+use super::super::schema::{SCHEMA, Schema, version};
 use super::*;
 
 /// An invented next version, with another column and another table.
@@ -69,14 +69,10 @@ async fn a_failed_step_of_a_migration_changes_nothing() {
 
 #[tokio::test]
 async fn refuses_an_unsupported_version_and_leaves_it_in_place() {
-    let earlier_id = format!("PRAGMA application_id = {EARLIER_APPLICATION_ID}");
     for (change, expected) in [
         ("PRAGMA user_version = 99", 99),
         ("PRAGMA user_version = 9", 9),
         ("PRAGMA user_version = 0", 0),
-        // Stores from before version 10 had another application id.
-        (&format!("{earlier_id}; PRAGMA user_version = 3"), 3),
-        (&format!("{earlier_id}; PRAGMA user_version = 10"), 10),
     ] {
         let dir = closed_store().await;
         let path = store_path(dir.path());

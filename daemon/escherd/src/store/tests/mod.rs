@@ -21,8 +21,7 @@ use escher_protocol::{
 use tempfile::TempDir;
 
 use super::*;
-use crate::authz::Account;
-use crate::execution::Checked;
+use crate::execution::sample;
 
 /// Far longer than any step takes.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -212,30 +211,18 @@ fn at(number: u64) -> Timestamp {
 
 /// Returns a submission of alice's, with a secret in its environment.
 fn submission(number: u64) -> Submission {
-    let alice = user(1001);
+    let request = ExecutionRequest {
+        command: Command::Exec {
+            argv: vec!["echo".into(), number.to_string().as_str().into()],
+        },
+        environment: vec![("TOKEN".into(), SECRET.into())],
+        ..ExecutionRequest::default()
+    };
     Submission {
         id: id(number),
-        number,
-        request: Box::new(ExecutionRequest {
-            command: Command::Exec {
-                argv: vec!["echo".into(), number.to_string().as_str().into()],
-            },
-            environment: vec![("TOKEN".into(), SECRET.into())],
-            ..ExecutionRequest::default()
-        }),
-        checked: Checked {
-            timeout_ms: Some(1000),
-            kill_grace_ms: 10,
-        },
-        submitter: alice.clone(),
-        account: Account {
-            user: alice,
-            home: "/home/alice".into(),
-            shell: "/bin/sh".into(),
-            identity: None,
-        },
         submitted_at: at(number),
         log_path: format!("/nowhere/{}.log", id(number)).as_str().into(),
+        ..sample::submission(number, request)
     }
 }
 
@@ -272,8 +259,8 @@ fn record_of(submission: &Submission, status: Status) -> ExecutionRecord {
         working_dir: "/".into(),
         stdin: request.stdin,
         labels: request.labels.clone(),
-        timeout_ms: submission.checked.timeout_ms,
-        kill_grace_ms: submission.checked.kill_grace_ms,
+        timeout_ms: submission.timeouts.timeout_ms,
+        kill_grace_ms: submission.timeouts.kill_grace_ms,
         submitted_at,
         started_at: Some(submitted_at),
         completed_at: Some(submitted_at.saturating_add(Duration::from_secs(1))),
@@ -301,7 +288,7 @@ fn submitted(submission: &Submission) -> Change {
     Change::Submitted {
         submission: Box::new(submission.clone()),
         digest: None,
-        launching: false,
+        is_admitted: false,
     }
 }
 

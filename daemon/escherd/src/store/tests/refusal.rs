@@ -87,7 +87,7 @@ fn a_full_store_refuses_submissions_at_once_and_keeps_the_rest_in_order() {
     let outcomes = write(
         &mut writer,
         vec![
-            (3, Change::Launching { number: 1 }),
+            (3, Change::Admitted { number: 1 }),
             (4, submitted(&large(3))),
             (5, finished(&two, Status::Failed)),
             (6, finished(&one, Status::Completed)),
@@ -108,8 +108,8 @@ fn a_full_store_refuses_submissions_at_once_and_keeps_the_rest_in_order() {
         matches!(outcomes.as_slice(), [(7, CommitOutcome::Refused(_))]),
         "{outcomes:?}"
     );
-    let (reply, mut flushed) = tokio::sync::oneshot::channel();
-    writer.accept(WriterMessage::Flush(reply));
+    let (responder, mut flushed) = tokio::sync::oneshot::channel();
+    writer.accept(WriterMessage::Flush(responder));
     writer.process();
     assert!(flushed.try_recv().is_err(), "a flush waits for the backlog");
 

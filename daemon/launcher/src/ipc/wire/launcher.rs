@@ -11,16 +11,16 @@ pub enum LauncherRequest {
         /// How many.
         count: u32,
     },
-    /// Delete files of executions. Answered by one [`LauncherReply::Removed`].
-    Remove {
+    /// Delete files of executions. Answered by one [`LauncherReply::FilesDeleted`].
+    DeleteFiles {
         /// Which files.
-        artifact: Artifact,
-        /// Of which executions, at most [`MAX_REMOVED_AT_ONCE`].
+        files: ExecutionFiles,
+        /// Of which executions, at most [`MAX_DELETED_AT_ONCE`].
         ids: Vec<ExecutionId>,
     },
     /// Use these directories from now on. The first request to a launcher that has no directories
-    /// yet ([`Abilities::has_directories`]). Answered by [`LauncherReply::InUse`].
-    Use(Directories),
+    /// yet ([`Abilities::has_directories`]). Answered by [`LauncherReply::DirectoriesSet`].
+    SetDirectories(Directories),
     /// Kill all processes in the cgroup of an execution whose shim has died, and remove the cgroup.
     /// Answered by one [`LauncherReply::CgroupKilled`].
     KillCgroup {
@@ -68,12 +68,12 @@ pub struct Abilities {
     pub cgroups: Option<Controllers>,
 }
 
-/// Most executions in one [`LauncherRequest::Remove`], so that it fits into a packet.
-pub const MAX_REMOVED_AT_ONCE: usize = 1024;
+/// Most executions in one [`LauncherRequest::DeleteFiles`], so that it fits into a packet.
+pub const MAX_DELETED_AT_ONCE: usize = 1024;
 
 /// Files that an execution leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Artifact {
+pub enum ExecutionFiles {
     /// The log and its index.
     Log,
     /// The exit record of an attempt.
@@ -111,15 +111,15 @@ pub enum LauncherReply {
         /// What became of the processes of its command.
         leftovers: Leftovers,
     },
-    /// The answer to [`LauncherRequest::Remove`].
-    Removed {
+    /// The answer to [`LauncherRequest::DeleteFiles`].
+    FilesDeleted {
         /// As in the request.
-        artifact: Artifact,
+        files: ExecutionFiles,
         /// The executions of the request that have no such file any more.
         ids: Vec<ExecutionId>,
     },
-    /// The answer to [`LauncherRequest::Use`].
-    InUse {
+    /// The answer to [`LauncherRequest::SetDirectories`].
+    DirectoriesSet {
         /// Why they cannot be used; `None` if they are.
         error: Option<Text>,
     },

@@ -204,13 +204,13 @@ impl Escherd {
     /// Has the launcher use directories in the keeper's directory. Returns why they cannot be used.
     fn use_directories(&self, keeper: &Keeper) -> Option<Text> {
         let bytes = |name| keeper.path(name).as_os_str().into();
-        self.request(&LauncherRequest::Use(Directories {
+        self.request(&LauncherRequest::SetDirectories(Directories {
             log_dir: bytes("log"),
             state_dir: bytes("state"),
             runtime_dir: bytes("run"),
         }));
         match self.receive() {
-            LauncherReply::InUse { error } => error,
+            LauncherReply::DirectoriesSet { error } => error,
             other => panic!("{other:?}"),
         }
     }

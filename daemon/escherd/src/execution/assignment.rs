@@ -34,14 +34,14 @@ pub fn assignment(
 /// Encodes the backup of a submission that its shim keeps, in case the store is lost: without the environment,
 /// which may be secret, and with a shortened command if it is too long.
 fn submission_backup(submission: &Submission) -> Blob {
-    let mut known = submission.clone();
-    known.request.environment = Vec::new();
-    let bytes = codec::encode(&known).unwrap_or_default();
+    let mut backup = submission.clone();
+    backup.request.environment = Vec::new();
+    let bytes = codec::encode(&backup).unwrap_or_default();
     if bytes.len() <= MAX_SUBMISSION_BACKUP_BYTES {
         return bytes.into();
     }
-    known.request.command = super::record::shorten(&known.request.command).0;
-    let bytes = codec::encode(&known).unwrap_or_default();
+    backup.request.command = super::record::shorten(&backup.request.command).0;
+    let bytes = codec::encode(&backup).unwrap_or_default();
     if bytes.len() <= MAX_SUBMISSION_BACKUP_BYTES {
         bytes.into()
     } else {
@@ -57,12 +57,12 @@ pub fn decode_submission_backup(backup: &[u8]) -> Result<Submission, CodecError>
     codec::decode(backup)
 }
 
-/// Creates the launch of `submission`. Its environment is built from nothing: the variables of the account, those of
+/// Creates the part of an assignment that says what to run, and as whom. Its environment is built from nothing: the variables of the account, those of
 /// the request, and the id of the execution.
 fn launch_spec(submission: &Submission) -> LaunchSpec {
     let Submission {
         request,
-        checked,
+        timeouts,
         account,
         ..
     } = submission;
@@ -76,8 +76,8 @@ fn launch_spec(submission: &Submission) -> LaunchSpec {
         falls_back_to_root_dir: request.working_dir.is_none(),
         identity: account.identity.clone(),
         stdin: request.stdin == StdinMode::Stream,
-        timeout_ms: checked.timeout_ms,
-        kill_grace_ms: checked.kill_grace_ms,
+        timeout_ms: timeouts.timeout_ms,
+        kill_grace_ms: timeouts.kill_grace_ms,
     }
 }
 
@@ -118,18 +118,14 @@ fn variable(name: &[u8], value: &[u8]) -> Blob {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::Account;
-    use crate::execution::Checked;
-    use escher_protocol::{
-        Command, ExecutionId, ExecutionRequest, Part, ResourceLimits, Timestamp, User,
-    };
+    use crate::execution::sample;
+    use escher_protocol::{Command, ExecutionRequest, Part, ResourceLimits};
 
-    fn submission() -> Submission {
-        let user = User { uid: 1, name: None };
-        Submission {
-            id: ExecutionId::from_bytes([1; 16]),
-            number: 1,
-            request: Box::new(ExecutionRequest {
+    #[test]
+    fn a_backup_has_the_limits_and_parts_of_the_request() {
+        let submission = sample::submission(
+            1,
+            ExecutionRequest {
                 command: Command::Exec {
                     argv: vec!["true".into()],
                 },
@@ -140,26 +136,8 @@ mod tests {
                 },
                 parts: vec![Part::new(2, "x")].try_into().unwrap(),
                 ..ExecutionRequest::default()
-            }),
-            checked: Checked {
-                timeout_ms: None,
-                kill_grace_ms: 1,
             },
-            submitter: user.clone(),
-            account: Account {
-                user,
-                home: "/".into(),
-                shell: "/bin/sh".into(),
-                identity: None,
-            },
-            submitted_at: Timestamp::from_micros(1),
-            log_path: "/log".into(),
-        }
-    }
-
-    #[test]
-    fn a_backup_has_the_limits_and_parts_of_the_request() {
-        let submission = submission();
+        );
         assert_eq!(
             decode_submission_backup(&submission_backup(&submission)),
             Ok(submission)
