@@ -1,8 +1,8 @@
 //! Configuration files, the environment and options, seen from outside. The rules for each value are tested
 //! beside the code.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,7 +16,11 @@ use escher_tests::{
 /// valid.
 fn run_with_file(home: &Home, name: &str, text: &str, arguments: &[&str]) -> FinishedProgram {
     let path = home.path().join(name);
+    let is_new = !path.exists();
     fs::write(&path, text).unwrap();
+    if is_new {
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    }
     let mut command = Command::new(escherd());
     command.args(home.arguments()).arg("--config").arg(path);
     command.args(arguments);
@@ -51,6 +55,66 @@ fn every_error_is_reported_on_a_line_of_its_own_with_exit_status_2() {
         }
     }
     assert!(!home.state().exists() && !home.logs().exists() && !home.socket().exists());
+}
+
+#[test]
+fn a_configuration_that_others_could_change_is_refused() {
+    let home = Home::new();
+    let directory = home.path().join("etc");
+    fs::create_dir(&directory).unwrap();
+    fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
+    let file = directory.join("escher.toml");
+    let check = || run_with_file(&home, "etc/escher.toml", "", &["--check"]);
+    let _ = check().expect(0);
+    for (path, mode) in [
+        (&file, 0o664),
+        (&file, 0o646),
+        (&directory, 0o775),
+        (&directory, 0o757),
+    ] {
+        let before = fs::metadata(path).unwrap().permissions();
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        let ended = check().expect(2);
+        let expected = format!(
+            "{} can be written by others (mode {mode:04o})",
+            path.display()
+        );
+        assert!(ended.err().contains(&expected), "{ended:?}");
+        fs::set_permissions(path, before).unwrap();
+    }
+    if require_root("configuration files of other users") {
+        chown(&file, Some(1000), None).unwrap();
+        let ended = check().expect(2);
+        assert!(ended.err().contains("belongs to user 1000"), "{ended:?}");
+        // A link to a file that only root can change, in a directory of another user.
+        chown(&file, Some(0), None).unwrap();
+        let foreign = home.path().join("foreign");
+        fs::create_dir(&foreign).unwrap();
+        symlink(&file, foreign.join("link.toml")).unwrap();
+        chown(&foreign, Some(1000), None).unwrap();
+        let mut through_link = Command::new(escherd());
+        through_link
+            .args(["--check", "--config"])
+            .arg(foreign.join("link.toml"));
+        let ended = run_program(through_link).expect(2);
+        assert!(
+            ended.err().contains("foreign belongs to user 1000"),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
+fn a_directory_that_others_could_change_is_refused() {
+    for directory in ["run", "state", "logs"] {
+        let home = Home::new();
+        let path = home.path().join(directory);
+        let _ = fs::create_dir(&path);
+        fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
+        let ended = run_with_file(&home, "escher.toml", "", &[]).expect(2);
+        let expected = format!("{} can be written by others", path.display());
+        assert!(ended.err().contains(&expected), "{ended:?}");
+    }
 }
 
 #[test]

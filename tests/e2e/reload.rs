@@ -1,6 +1,7 @@
 //! The configuration is reloaded while escherd runs.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 
 use escher_client::protocol::SettingValue;
 use escher_client::{Client, Error, ErrorCode, ExecutionRequest, Status, Timeout};
@@ -17,6 +18,26 @@ async fn value(client: &Client, name: &str) -> SettingValue {
     let settings = client.settings().await.unwrap();
     let setting = settings.into_iter().find(|setting| &*setting.name == name);
     setting.expect(name).value
+}
+
+#[test]
+fn a_reload_of_a_file_that_others_could_change_is_refused() {
+    let daemon =
+        Daemon::with_config("[execution]\nmax_timeout_ms = 5000\ndefault_timeout_ms = 0\n");
+    let file = daemon.home().path().join("escher.toml");
+    rewrite(&daemon, "[execution]\nmax_timeout_ms = 0\n");
+    fs::set_permissions(&file, Permissions::from_mode(0o622)).unwrap();
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let refused = client.reload().await.unwrap_err();
+        let error = refused.as_api().unwrap();
+        assert_eq!(error.code, ErrorCode::INVALID_CONFIGURATION);
+        assert!(error.message.contains("mode 0622"), "{error}");
+        let unchanged = value(&client, "execution.max_timeout_ms").await;
+        assert_eq!(unchanged, SettingValue::Number(5000));
+    });
+    let diagnostics = daemon.ctl().run(["doctor"]).expect(1);
+    assert!(diagnostics.out().contains("mode 0622"), "{diagnostics:?}");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! How an escherd is started.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -189,6 +190,8 @@ impl DaemonBuilder {
         let home = self.home.clone().unwrap_or_default();
         let config = home.path().join("escher.toml");
         fs::write(&config, &self.config).unwrap();
+        // Whatever the umask: escherd reads no file that others can write.
+        fs::set_permissions(&config, Permissions::from_mode(0o600)).unwrap();
         let notify = home.path().join("notify");
         let _ = fs::remove_file(&notify);
         let notifications = UnixDatagram::bind(&notify).expect("a datagram socket");

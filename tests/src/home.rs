@@ -38,6 +38,8 @@ impl Home {
         };
         for directory in [home.runtime(), home.work()] {
             fs::create_dir(&directory).unwrap();
+            // Whatever the umask: escherd uses no directory that others can write.
+            fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
         }
         // Commands of any user may work here.
         fs::set_permissions(home.work(), Permissions::from_mode(0o1777)).unwrap();

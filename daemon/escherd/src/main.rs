@@ -4,13 +4,14 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use escherd::StartError;
 use escherd::cli::Arguments;
 use escherd::config::{self, Configuration, LoadOptions};
 use escherd::daemon;
 use escherd::host::logging::{self, LogDestination};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Exit status for an invalid configuration.
+/// Exit status for an invalid configuration, and for directories that cannot be trusted.
 const EXIT_CONFIGURATION: u8 = 2;
 
 #[allow(clippy::print_stderr)] // Errors go to the caller, not to the log.
@@ -34,7 +35,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("escherd: {error:#}");
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(StartError::Config(_) | StartError::UntrustedDirectory(_)) => {
+                    ExitCode::from(EXIT_CONFIGURATION)
+                }
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

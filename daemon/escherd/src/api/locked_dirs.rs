@@ -11,6 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::start_error::StartError;
 use crate::config::{EngineSettings, user_temporary_dir};
 use crate::host::private_dir::create_private_dir;
+use crate::host::trusted_path::ensure_trusted;
 
 /// The directories that an engine's settings name, locked: two engines on one state directory would
 /// corrupt it.
@@ -25,13 +26,19 @@ impl LockedDirs {
     ///
     /// # Errors
     /// [`StartError::Config`], [`StartError::LogDirectory`], [`StartError::Directory`],
-    /// [`StartError::StateDirInUse`].
+    /// [`StartError::UntrustedDirectory`], [`StartError::StateDirInUse`].
     pub(crate) fn lock(settings: EngineSettings) -> Result<Self, StartError> {
         settings.validate()?;
         // First, because the others may be in the temporary directory, which this creates private.
         create_log_dir(&settings, &user_temporary_dir()).map_err(StartError::LogDirectory)?;
         create_dir(&settings.runtime_dir, 0o755)?;
         create_dir(&settings.state_dir, 0o700)?;
+        for dir in [&settings.runtime_dir, &settings.state_dir] {
+            ensure_trusted(dir)?;
+        }
+        if settings.launcher_socket.is_none() {
+            ensure_trusted(&settings.log_dir)?;
+        }
         let lock = lock(&settings.state_dir)?;
         Ok(LockedDirs { settings, lock })
     }

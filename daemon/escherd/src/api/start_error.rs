@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use escher_protocol::ApiError;
 
 use crate::config::ConfigError;
+use crate::host::trusted_path::UntrustedPath;
 use crate::launch::LaunchError;
 use crate::store::StoreError;
 
@@ -26,6 +27,9 @@ pub enum StartError {
     /// The directory of logs cannot be created, or the temporary directory is not private.
     #[error("{0}")]
     LogDirectory(#[source] io::Error),
+    /// Others could change what is in a directory.
+    #[error("a directory cannot be used, since others could change what is in it: {0}")]
+    UntrustedDirectory(#[from] UntrustedPath),
     /// Another engine uses the state directory.
     #[error("another escherd uses the state directory {0}")]
     StateDirInUse(PathBuf),

@@ -11,6 +11,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigProblem;
+use crate::host::trusted_path::{UntrustedPath, ensure_trusted, ensure_unchangeable};
 
 /// Name of the main file.
 const FILE_NAME: &str = "escher.toml";
@@ -72,10 +73,17 @@ fn drop_ins_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Reads the text of a file.
+/// Reads the text of a file that nobody else can change.
 pub(super) fn read(path: &Path) -> Result<String, ConfigProblem> {
     let mut bytes = Vec::new();
+    let untrusted = |error: UntrustedPath| {
+        let explanation = format!("not read, since others could change it: {error}");
+        ConfigProblem::new(path.display().to_string(), explanation)
+    };
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    let metadata = file.metadata().map_err(|error| unreadable(path, &error))?;
+    ensure_unchangeable(path, &metadata).map_err(untrusted)?;
+    ensure_trusted(path).map_err(untrusted)?;
     file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(path, &error))?;

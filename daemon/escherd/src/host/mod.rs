@@ -1,8 +1,9 @@
 //! The interface to the host: systemd, file descriptors, the boot ID, private
-//! directories, the log.
+//! directories, paths that others cannot change, the log.
 
 pub mod boot_id;
 pub mod fd_budget;
 pub mod logging;
 pub(crate) mod private_dir;
 pub mod systemd;
+pub mod trusted_path;
