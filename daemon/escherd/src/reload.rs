@@ -69,19 +69,14 @@ impl LiveConfiguration {
         reloading.await.map_err(internal)?
     }
 
-    /// Examines what a reload would do, and the permissions of the policy files. Changes nothing.
+    /// Examines what a reload would do. Changes nothing.
     ///
     /// # Errors
     /// `internal` if a task has panicked.
     pub(crate) async fn examine(&self, audience: Audience) -> Result<Vec<Diagnostic>, ApiError> {
         let loaded = self.load().await?;
         let differences = loaded.map(|loaded| self.active().differences(&loaded));
-        let mut diagnostics = doctor::configuration(&differences, audience);
-        // A user's own escherd has no policies.
-        if !self.options.user {
-            diagnostics.extend(doctor::policies(audience));
-        }
-        Ok(diagnostics)
+        Ok(doctor::configuration(&differences, audience))
     }
 
     /// Loads the configuration off the event loop, since files may be slow to read.

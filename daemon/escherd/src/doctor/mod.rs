@@ -14,7 +14,7 @@ mod limits;
 mod programs;
 mod supervision;
 
-pub use configuration::{configuration, policies};
+pub use configuration::configuration;
 pub use supervision::supervision;
 
 use std::time::Duration;
