@@ -203,28 +203,6 @@ fn a_full_log_directory_is_a_failure() {
 }
 
 #[test]
-fn a_policy_that_others_can_write_is_a_failure() {
-    if !require_root("doctor on policies") {
-        return;
-    }
-    let home = Arc::new(Home::new());
-    let etc = home.path().join("etc");
-    let policies = etc.join("escher/policy.d");
-    fs::create_dir_all(&policies).unwrap();
-    let policy = policies.join("ops.toml");
-    fs::write(&policy, "").unwrap();
-    fs::set_permissions(&policy, Permissions::from_mode(0o666)).unwrap();
-    let daemon = Daemon::builder().home(&home).etc(&etc).start();
-    let diagnostics = doctor(&daemon.ctl(), 1);
-    let (severity, message, advice) = diagnostic(&diagnostics, "policies");
-    assert_eq!(severity, "failure");
-    assert!(
-        message.contains("ops.toml") && advice.contains("chmod"),
-        "{message}"
-    );
-}
-
-#[test]
 fn a_store_that_was_set_aside_is_a_warning_until_it_is_removed() {
     let home = Arc::new(Home::new());
     fs::create_dir(home.state()).unwrap();

@@ -9,6 +9,7 @@ use escher_tests::{Package, escherd, pages, require_program, run_program};
 /// Its files except documents, with their modes.
 const FILES: &[(&str, &str)] = &[
     ("/etc/escher/escher.toml", "-rw-r--r--"),
+    ("/etc/needrestart/conf.d/escher.conf", "-rw-r--r--"),
     ("/lib/systemd/system-preset/90-escher.preset", "-rw-r--r--"),
     ("/lib/systemd/system/escher-launcher.service", "-rw-r--r--"),
     ("/lib/systemd/system/escherd-metrics.socket", "-rw-r--r--"),
@@ -106,7 +107,10 @@ fn the_package_has_the_expected_files_and_lintian_accepts_it() {
     assert_eq!(found, FILES);
 
     let conffiles = dpkg_deb(["--info", "conffiles"], &package);
-    assert_eq!(conffiles, "/etc/escher/escher.toml\n");
+    assert_eq!(
+        conffiles,
+        "/etc/escher/escher.toml\n/etc/needrestart/conf.d/escher.conf\n"
+    );
 
     if require_program("lintian", "the Debian package by Debian's rules") {
         let mut lintian = Command::new("lintian");

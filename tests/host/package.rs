@@ -63,6 +63,14 @@ pub(crate) fn an_upgrade_keeps_running_commands_and_their_results(machine: &Mach
         format!("{VERSION} install ok installed")
     );
 
+    replace_libc(machine);
+    let restarts = machine.must("NEEDRESTART_MODE=a needrestart 2>&1");
+    let (restarted, deferred) = restarts.split_once("being deferred").expect(&restarts);
+    assert!(restarted.contains("escherd.service"), "{restarts}");
+    assert!(!restarted.contains("escher-launcher"), "{restarts}");
+    assert!(deferred.contains("escher-launcher.service"), "{restarts}");
+    assert_eq!(before[2], main_process(UNITS[2]), "{restarts}");
+
     machine.must("touch /srv/alice/enough");
     let ended = client.wait().expect(9);
     assert!(ended.out().ends_with("before\nafter\n"), "{ended:?}");
@@ -75,6 +83,13 @@ pub(crate) fn an_upgrade_keeps_running_commands_and_their_results(machine: &Mach
         assert_eq!(result, format!("result {n}\n"));
     }
     machine.must("rm /srv/alice/enough /srv/alice/up");
+}
+
+/// Replaces the C library by a copy, so that all that runs uses a deleted one, as after an upgrade.
+fn replace_libc(machine: &Machine) {
+    machine.must(
+        "cd /lib/x86_64-linux-gnu && cp --preserve libc.so.6 libc.so.6.new && mv libc.so.6.new libc.so.6",
+    );
 }
 
 pub(crate) fn clients_wait_while_the_configuration_is_invalid(machine: &Machine) {

@@ -69,19 +69,14 @@ impl ActiveConfiguration {
         reloading.await.map_err(internal)?
     }
 
-    /// Diagnoses what a reload would do, and who can change the policy files. Changes nothing.
+    /// Diagnoses what a reload would do. Changes nothing.
     ///
     /// # Errors
     /// `internal` if a task has panicked.
     pub(crate) async fn diagnose(&self, audience: Audience) -> Result<Vec<Diagnostic>, ApiError> {
         let loaded = self.load().await?;
         let differences = loaded.map(|loaded| self.current().differences(&loaded));
-        let mut diagnostics = doctor::diagnose_configuration(&differences, audience);
-        // A user's own escherd has no policies.
-        if !self.options.user {
-            diagnostics.extend(doctor::diagnose_policies(audience));
-        }
-        Ok(diagnostics)
+        Ok(doctor::diagnose_configuration(&differences, audience))
     }
 
     /// Loads the configuration off the event loop, since files may be slow to read.

@@ -14,7 +14,7 @@ use crate::{RunningProgram, has_program, report_skipped, require_root};
 
 /// Packages beside the bare minimum.
 const PACKAGES: &str =
-    "systemd,systemd-sysv,libpam-systemd,dbus,udev,procps,linux-image-cloud-amd64";
+    "systemd,systemd-sysv,libpam-systemd,dbus,udev,procps,needrestart,linux-image-cloud-amd64";
 
 /// The version of glibc 2 in Debian 12.
 const GLIBC: u32 = 36;
@@ -45,6 +45,9 @@ After=dev-virtio\\x2dports-PORT.device
 ExecStart=/kit/host-agent
 TasksMax=infinity
 ";
+
+/// Keeps needrestart, which runs after every installation, from ending the scripts of the test.
+const NEEDRESTART: &str = "$nrconf{override_rc}{qr(^host-agent\\.service$)} = 0;\n";
 
 /// Debian 12, installed and never booted.
 #[derive(Debug)]
@@ -106,7 +109,7 @@ impl Debian {
         let _lock = Flock::lock(lock, FlockArg::LockExclusive).expect("a lock");
         // Written last, so that what it describes is complete.
         let recipe = directory.join("recipe");
-        let inputs = format!("bookworm {PACKAGES} {SIZE}\n{FSTAB}{UNIT}");
+        let inputs = format!("bookworm {PACKAGES} {SIZE}\n{FSTAB}{UNIT}{NEEDRESTART}");
         let debian = Debian { directory };
         if fs::read_to_string(&recipe).ok().as_ref() != Some(&inputs) {
             let _ = fs::remove_file(&recipe);
@@ -161,6 +164,11 @@ fn add_agent(root: &Path) {
     fs::create_dir_all(root.join("kit")).unwrap();
     fs::write(root.join("etc/fstab"), FSTAB).unwrap();
     fs::write(root.join("etc/hostname"), "debian\n").unwrap();
+    fs::write(
+        root.join("etc/needrestart/conf.d/host-agent.conf"),
+        NEEDRESTART,
+    )
+    .unwrap();
     fs::write(units.join("host-agent.service"), UNIT.replace("PORT", PORT)).unwrap();
     symlink("../host-agent.service", wanted.join("host-agent.service")).unwrap();
 }

@@ -13,7 +13,7 @@ mod kernel;
 mod launcher;
 mod store;
 
-pub use configuration::{diagnose_configuration, diagnose_policies};
+pub use configuration::diagnose_configuration;
 pub use daemon::diagnose_daemon;
 
 use std::time::Duration;
