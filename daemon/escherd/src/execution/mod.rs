@@ -1,5 +1,6 @@
 //! A single execution: its submission, its states, its record. Pure: no clock, no I/O, no other executions.
 
+mod arguments;
 mod outcome;
 mod record;
 mod request;
@@ -8,6 +9,7 @@ mod spec;
 mod state;
 mod stdin;
 
+pub use arguments::check_arguments;
 pub use outcome::{End, Loss};
 pub use record::{listed, shown_command};
 pub use request::{Checked, MAX_KILL_GRACE_MS, RequestLimits, check};
