@@ -90,6 +90,8 @@ error_codes! {
     /// The message has a part that must be understood and that this version does not know; the
     /// message for people names its tag.
     UNSUPPORTED = 39, "unsupported", retry: false;
+    /// Arguments and environment are longer than the kernel takes (execve(2), E2BIG).
+    ARGUMENTS_TOO_LONG = 40, "arguments-too-long", retry: false;
 
     // How an execution ended (60–89), in its outcome.
     /// The program was not found.
@@ -238,6 +240,7 @@ mod tests {
                 (37, "limit-unenforceable", false),
                 (38, "cannot-pause", false),
                 (39, "unsupported", false),
+                (40, "arguments-too-long", false),
                 (60, "program-not-found", false),
                 (61, "start-failed", false),
                 (62, "exit-status", false),

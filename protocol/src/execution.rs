@@ -15,6 +15,10 @@ use crate::time::Timestamp;
 pub const MAX_NAME_BYTES: usize = 255;
 /// Most labels of one execution.
 pub const MAX_LABELS: usize = 64;
+/// Most environment variables of a request.
+pub const MAX_VARIABLES: usize = 4096;
+/// Longest name of an environment variable, in bytes.
+pub const MAX_VARIABLE_NAME_BYTES: usize = 255;
 /// Most bytes of the command in a record that [`Request::List`](crate::message::Request::List)
 /// returns.
 pub const LISTED_COMMAND_BYTES: usize = 4096;
@@ -30,7 +34,8 @@ pub struct ExecutionRequest {
     pub name: Option<Text>,
     /// The command to run.
     pub command: Command,
-    /// Variables that are set on top of the fresh environment that escherd creates.
+    /// Variables that are set on top of the fresh environment that escherd creates; at most
+    /// [`MAX_VARIABLES`]. Of several with one name the last counts.
     #[serde(deserialize_with = "bounded_list")]
     pub environment: Vec<(Blob, Blob)>,
     /// The working directory: an absolute path, entered with the authority of the command's user.

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use escher_client::protocol::{Exit, StartStage};
-use escher_client::{Client, ErrorCode, ExecutionRecord, ExecutionRequest, Status};
+use escher_client::{Client, Error, ErrorCode, ExecutionRecord, ExecutionRequest, Status};
 use escher_tests::{Daemon, child_program, connect, exec, in_runtime, run_program};
 use nix::errno::Errno;
 
@@ -32,6 +32,14 @@ fn assert_not_started(record: &ExecutionRecord, code: ErrorCode, stage: StartSta
         );
     }
     assert_eq!((record.pid, record.started_at), (None, None));
+}
+
+#[track_caller]
+fn assert_too_long(refused: &Error) {
+    let Error::Api(error) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(error.code, ErrorCode::ARGUMENTS_TOO_LONG, "{error:?}");
 }
 
 #[test]
@@ -91,7 +99,7 @@ fn a_missing_working_directory_is_not_a_missing_program() {
 }
 
 #[test]
-fn an_argument_at_the_limit_of_the_kernel_works_and_a_longer_one_fails() {
+fn an_argument_at_the_limit_of_the_kernel_works_and_a_longer_one_is_refused() {
     const MAX_ARG_STRLEN: usize = 128 * 1024; // with its NUL, execve(2)
     let daemon = Daemon::start();
     let child_program = child_program();
@@ -107,20 +115,23 @@ fn an_argument_at_the_limit_of_the_kernel_works_and_a_longer_one_fails() {
             result.stdout,
             format!("1 {}\n", MAX_ARG_STRLEN - 1).as_bytes()
         );
-        let record = run_to_end(&client, count(MAX_ARG_STRLEN)).await;
-        assert_not_started(
-            &record,
-            ErrorCode::START_FAILED,
-            StartStage::Exec,
-            Errno::E2BIG,
-        );
+        let refused = client.execute(count(MAX_ARG_STRLEN)).await.unwrap_err();
+        assert_too_long(&refused);
     });
+    let variable = format!("LONG={}\n", "x".repeat(MAX_ARG_STRLEN));
+    let file = daemon.home().file("variables", variable, 0o644);
+    let run = ["run", "--env-file", file.to_str().unwrap(), "true"];
+    let ended = daemon.ctl().run(run).expect(126);
+    assert!(
+        ended.err().contains("the environment variable LONG"),
+        "{ended:?}"
+    );
 }
 
 /// The limit of the kernel for all arguments and the environment is searched for with escher, and compared with
 /// that of a command that is started directly.
 #[test]
-fn an_argument_list_at_the_limit_of_the_kernel_works_and_a_longer_one_fails() {
+fn an_argument_list_at_the_limit_of_the_kernel_works_and_a_longer_one_is_refused() {
     const PIECE: usize = 100_000;
     let daemon = Daemon::start();
     let child_program = child_program();
@@ -139,16 +150,14 @@ fn an_argument_list_at_the_limit_of_the_kernel_works_and_a_longer_one_fails() {
         let (mut fits, mut fails) = (1_000_000_usize, 6_400_000);
         while fails - fits > 1 {
             let middle = fits.midpoint(fails);
-            let record = run_to_end(&client, exec(arguments(middle))).await;
-            match record.status {
-                Status::Completed => fits = middle,
-                _ => {
-                    assert_not_started(
-                        &record,
-                        ErrorCode::START_FAILED,
-                        StartStage::Exec,
-                        Errno::E2BIG,
-                    );
+            match client.execute(exec(arguments(middle))).await {
+                Ok(submitted) => {
+                    let record = client.wait_for_completion(submitted.id).await.unwrap();
+                    assert_eq!(record.status, Status::Completed, "{record:?}");
+                    fits = middle;
+                }
+                Err(refused) => {
+                    assert_too_long(&refused);
                     fails = middle;
                 }
             }

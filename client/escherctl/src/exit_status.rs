@@ -1,7 +1,7 @@
 //! Maps executions and failures to exit statuses.
 
 use escher_client::protocol::{Exit, Outcome, StartStage};
-use escher_client::{ErrorCode, ExecutionRecord, Status};
+use escher_client::{Error, ErrorCode, ExecutionRecord, Status};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
@@ -55,6 +55,9 @@ pub(crate) fn for_failure(failure: &Failure, mapping: ExitMapping) -> u8 {
         (Failure::Usage { .. }, mapping) => for_usage_error(mapping),
         (Failure::ClosedPipe, _) => for_signal(Signal::SIGPIPE as i32),
         (Failure::WorkingDirectory(_), ExitMapping::Command) => NOT_STARTED,
+        (Failure::Request { error, .. }, ExitMapping::Command) if matches!(error, Error::Api(error) if error.code == ErrorCode::ARGUMENTS_TOO_LONG) => {
+            NOT_STARTED
+        }
         (_, ExitMapping::Command) => ESCHER_FAILED,
         (_, ExitMapping::Verb) => REFUSED,
     }

@@ -7,12 +7,7 @@ use escher_protocol::codec::{self, CodecError};
 use escher_protocol::{Blob, Parts, StdinMode};
 
 use super::Submission;
-
-/// PATH of a command whose request sets none: what systemd gives to services (systemd.exec(5)).
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// The variable with the id of the execution. A request cannot set it.
-const ID_VARIABLE: &[u8] = b"ESCHER_EXECUTION_ID";
+use super::arguments::environment;
 
 /// Creates the assignment for `submission`.
 #[must_use]
@@ -57,8 +52,7 @@ pub fn decode_submission_backup(backup: &[u8]) -> Result<Submission, CodecError>
     codec::decode(backup)
 }
 
-/// Creates the part of an assignment that says what to run, and as whom. Its environment is built from nothing: the variables of the account, those of
-/// the request, and the id of the execution.
+/// Creates the part of an assignment that says what to run, and as whom.
 fn launch_spec(submission: &Submission) -> LaunchSpec {
     let Submission {
         request,
@@ -71,7 +65,7 @@ fn launch_spec(submission: &Submission) -> LaunchSpec {
         id: submission.id,
         attempt: FIRST_ATTEMPT,
         argv: request.command.to_argv(),
-        environment: environment(submission),
+        environment: environment(&request.environment, account, submission.id),
         working_dir: request.working_dir.clone().unwrap_or(home),
         falls_back_to_root_dir: request.working_dir.is_none(),
         identity: account.identity.clone(),
@@ -79,40 +73,6 @@ fn launch_spec(submission: &Submission) -> LaunchSpec {
         timeout_ms: timeouts.timeout_ms,
         kill_grace_ms: timeouts.kill_grace_ms,
     }
-}
-
-fn environment(submission: &Submission) -> Vec<Blob> {
-    let account = &submission.account;
-    let login = account.user.to_string();
-    let id = submission.id.to_string();
-    let base: [(&[u8], &[u8]); 5] = [
-        (b"PATH", DEFAULT_PATH.as_bytes()),
-        (b"HOME", &account.home),
-        (b"SHELL", &account.shell),
-        (b"USER", login.as_bytes()),
-        (b"LOGNAME", login.as_bytes()),
-    ];
-    let requested = &submission.request.environment;
-    let is_overridden = |name: &[u8], later: &[(Blob, Blob)]| {
-        name == ID_VARIABLE || later.iter().any(|(other, _)| **other == *name)
-    };
-    let mut variables = Vec::with_capacity(base.len() + requested.len() + 1);
-    for (name, value) in base {
-        if !is_overridden(name, requested) {
-            variables.push(variable(name, value));
-        }
-    }
-    for (index, (name, value)) in requested.iter().enumerate() {
-        if !is_overridden(name, &requested[index + 1..]) {
-            variables.push(variable(name, value));
-        }
-    }
-    variables.push(variable(ID_VARIABLE, id.as_bytes()));
-    variables
-}
-
-fn variable(name: &[u8], value: &[u8]) -> Blob {
-    [name, b"=", value].concat().into()
 }
 
 #[cfg(test)]

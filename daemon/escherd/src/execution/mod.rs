@@ -1,5 +1,6 @@
 //! A single execution: its submission, its states, its record. Pure: no clock, no I/O, no other executions.
 
+mod arguments;
 mod assignment;
 mod outcome;
 mod record;
@@ -10,6 +11,7 @@ pub(crate) mod sample;
 mod state;
 mod stdin;
 
+pub use arguments::check_arguments;
 pub use assignment::{assignment, decode_submission_backup};
 pub use outcome::{FinalState, Loss};
 pub use record::{listed, shown_command};

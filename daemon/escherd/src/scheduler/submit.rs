@@ -16,7 +16,8 @@ use super::persist::OnCommit;
 use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
 use crate::execution::{
-    Execution, State, Submission, Transition, check, check_limits, ensure_enforceable,
+    Execution, State, Submission, Transition, check, check_arguments, check_limits,
+    ensure_enforceable,
 };
 use crate::store::{Change, RequestDigest};
 
@@ -30,7 +31,8 @@ impl Scheduler {
     /// Submits a command. The answer comes once the submission is committed.
     ///
     /// # Errors
-    /// `invalid-request`, `unsupported`, `key-conflict`, `limit-unenforceable`, `queue-full`, `shutting-down`.
+    /// `invalid-request`, `arguments-too-long`, `unsupported`, `key-conflict`, `limit-unenforceable`, `queue-full`,
+    /// `shutting-down`.
     /// In the answer: `store-unavailable`, or `key-conflict` with an execution that has left memory.
     pub fn submit(
         &mut self,
@@ -52,6 +54,7 @@ impl Scheduler {
             return Err(ApiError::new(ErrorCode::SHUTTING_DOWN, message));
         }
         let timeouts = check(&request, &self.settings.request)?;
+        check_arguments(&request, &account)?;
         check_limits(&request.limits)?;
         ensure_enforceable(&request.limits, self.controllers)?;
         let waiting = self.queue.len() + self.uncommitted_pending;
