@@ -55,9 +55,13 @@ pub(crate) fn for_failure(failure: &Failure, mapping: ExitMapping) -> u8 {
         (Failure::Usage { .. }, mapping) => for_usage_error(mapping),
         (Failure::ClosedPipe, _) => for_signal(Signal::SIGPIPE as i32),
         (Failure::WorkingDirectory(_), ExitMapping::Command) => NOT_STARTED,
-        (Failure::Request { error, .. }, ExitMapping::Command) if matches!(error, Error::Api(error) if error.code == ErrorCode::ARGUMENTS_TOO_LONG) => {
-            NOT_STARTED
-        }
+        (
+            Failure::Request {
+                error: Error::Api(error),
+                ..
+            },
+            ExitMapping::Command,
+        ) if error.code == ErrorCode::ARGUMENTS_TOO_LONG => NOT_STARTED,
         (_, ExitMapping::Command) => ESCHER_FAILED,
         (_, ExitMapping::Verb) => REFUSED,
     }
