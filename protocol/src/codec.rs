@@ -16,6 +16,10 @@ use serde::de::Deserialize;
 /// execve(2)) with its environment fits.
 pub const MAX_PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
 
+/// Longest payload of a client's frame after the handshake that submits nothing, in bytes. A
+/// [`WriteStdin`](crate::Request::WriteStdin) at its maximum fits, whatever its target.
+pub const MAX_REQUEST_BYTES: usize = 128 * 1024;
+
 /// Where bincode stops decoding. It counts an integer by its size in memory, up to eight times its
 /// size on the wire, so this is the smallest limit that every payload of a frame passes.
 const DECODE_LIMIT: usize = 8 * MAX_PAYLOAD_BYTES;
@@ -61,6 +65,13 @@ pub fn encode_into<T: Serialize>(message: &T, buffer: &mut BytesMut) -> Result<(
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, CodecError> {
     bincode::serde::encode_to_vec(message, CONFIG)
         .map_err(|error| CodecError::Unencodable(error.to_string()))
+}
+
+/// Decodes a value from the beginning of `bytes`; `None` if they are too few, or encode no such
+/// value.
+pub(crate) fn decode_beginning<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Option<T> {
+    let decoded = bincode::serde::borrow_decode_from_slice(bytes, CONFIG);
+    decoded.ok().map(|(value, _)| value)
 }
 
 /// Decodes one message from all of `bytes`.

@@ -13,8 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::codec::{Decoder, Encoder};
 
-use crate::codec::{self, CodecError, MAX_PAYLOAD_BYTES};
+use crate::codec::{self, CodecError, MAX_PAYLOAD_BYTES, MAX_REQUEST_BYTES};
 use crate::handshake::MAX_HANDSHAKE_BYTES;
+use crate::message::ClientFrame;
 
 /// Bytes of a frame before its payload.
 pub const HEADER_BYTES: usize = 4;
@@ -42,7 +43,22 @@ pub enum FrameError {
 #[derive(Debug)]
 pub struct FrameCodec<In> {
     limit: usize,
+    /// Whether incoming frames are those of a client, which may be longer the more a request may
+    /// say.
+    is_limited_by_request: bool,
     incoming: PhantomData<fn() -> In>,
+}
+
+impl FrameCodec<ClientFrame> {
+    /// Creates the codec for a client's frames: at most [`MAX_PAYLOAD_BYTES`] for one that submits,
+    /// [`MAX_REQUEST_BYTES`] for any other. The first bytes of a payload tell which.
+    #[must_use]
+    pub fn of_clients() -> Self {
+        FrameCodec {
+            is_limited_by_request: true,
+            ..FrameCodec::established()
+        }
+    }
 }
 
 impl<In> FrameCodec<In> {
@@ -51,6 +67,7 @@ impl<In> FrameCodec<In> {
     pub fn handshake() -> Self {
         FrameCodec {
             limit: MAX_HANDSHAKE_BYTES,
+            is_limited_by_request: false,
             incoming: PhantomData,
         }
     }
@@ -60,6 +77,7 @@ impl<In> FrameCodec<In> {
     pub fn established() -> Self {
         FrameCodec {
             limit: MAX_PAYLOAD_BYTES,
+            is_limited_by_request: false,
             incoming: PhantomData,
         }
     }
@@ -104,6 +122,29 @@ impl<In> FrameCodec<In> {
 }
 
 impl<In: DeserializeOwned> FrameCodec<In> {
+    /// Returns the length of the first frame in `buffer`, with its header; `None` while too few of
+    /// its bytes are there to tell whether it may be as long.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLarge`] as soon as a header claims more than the limit.
+    pub fn frame_length(&self, buffer: &[u8]) -> Result<Option<usize>, FrameError> {
+        let Some((header, payload)) = buffer.split_first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes(*header) as usize;
+        let mut limit = self.limit;
+        if self.is_limited_by_request && (MAX_REQUEST_BYTES + 1..=limit).contains(&length) {
+            match ClientFrame::max_payload_bytes_by(payload) {
+                Some(by_request) => limit = by_request,
+                None => return Ok(None),
+            }
+        }
+        if length > limit {
+            return Err(FrameError::TooLarge { length, limit });
+        }
+        Ok(Some(HEADER_BYTES + length))
+    }
+
     /// Removes the next message from `buffer` and returns it with the length of its payload in
     /// bytes; `None` while its frame is incomplete.
     ///
@@ -112,20 +153,15 @@ impl<In: DeserializeOwned> FrameCodec<In> {
     /// [`FrameError::Codec`] if the payload is not a message. The stream cannot be used after
     /// either.
     pub fn decode_frame(&self, buffer: &mut BytesMut) -> Result<Option<(In, usize)>, FrameError> {
-        let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else {
+        let Some(length) = self.frame_length(buffer)? else {
             return Ok(None);
         };
-        let length = u32::from_be_bytes(*header) as usize;
-        if length > self.limit {
-            let limit = self.limit;
-            return Err(FrameError::TooLarge { length, limit });
-        }
-        if buffer.len() < HEADER_BYTES + length {
+        if buffer.len() < length {
             return Ok(None);
         }
-        let message = codec::decode(&buffer[HEADER_BYTES..HEADER_BYTES + length])?;
-        buffer.advance(HEADER_BYTES + length);
-        Ok(Some((message, length)))
+        let message = codec::decode(&buffer[HEADER_BYTES..length])?;
+        buffer.advance(length);
+        Ok(Some((message, length - HEADER_BYTES)))
     }
 }
 

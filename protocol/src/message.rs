@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::blob::{Blob, Text};
+use crate::codec::{self, MAX_PAYLOAD_BYTES, MAX_REQUEST_BYTES};
 use crate::diagnostic::Diagnostic;
 use crate::error::ApiError;
 use crate::execution::{CancelMode, Canceller, ExecutionRecord, ExecutionRequest, Status, User};
@@ -43,6 +44,37 @@ pub enum ClientFrame {
         /// The request.
         id: RequestId,
     },
+}
+
+/// Longest encoding of what comes before the fields of a request: the variant of the frame, the id
+/// and the variant of the request, each in its longest form.
+const MAX_REQUEST_HEAD_BYTES: usize = 5 + 9 + 5;
+
+impl ClientFrame {
+    /// Returns the longest payload that this frame may have.
+    #[must_use]
+    pub fn max_payload_bytes(&self) -> usize {
+        match self {
+            ClientFrame::Request {
+                body: Request::Submit(_),
+                ..
+            } => MAX_PAYLOAD_BYTES,
+            _ => MAX_REQUEST_BYTES,
+        }
+    }
+
+    /// Returns the longest payload that a frame may have whose payload begins with `beginning`;
+    /// `None` if more bytes are needed to tell.
+    #[must_use]
+    pub fn max_payload_bytes_by(beginning: &[u8]) -> Option<usize> {
+        let variant_id_and_request: Option<(u32, u64, u32)> = codec::decode_beginning(beginning);
+        match variant_id_and_request {
+            // The first variants of both: a request to submit.
+            Some((0, _, 0)) => Some(MAX_PAYLOAD_BYTES),
+            None if beginning.len() < MAX_REQUEST_HEAD_BYTES => None,
+            _ => Some(MAX_REQUEST_BYTES),
+        }
+    }
 }
 
 /// A frame from escherd to a client.

@@ -140,12 +140,13 @@ pub enum Error {
     /// escherd violated the protocol. The connection is unusable, and so is the client.
     #[error("escherd violated the protocol: {0}")]
     Protocol(ProtocolViolation),
-    /// The request does not fit into a frame. It was not sent.
+    /// The request is longer than escherd accepts: a submission may have 8 MiB, any other request
+    /// 128 KiB. It was not sent.
     #[error("the request is too large: {length} bytes, where {limit} are allowed")]
     RequestTooLarge {
         /// The length of the encoded request in bytes.
         length: usize,
-        /// The maximum length of a frame in bytes.
+        /// The maximum length of such a request in bytes.
         limit: usize,
     },
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use escher_protocol::blob::MAX_LIST_ITEMS;
-use escher_protocol::codec::MAX_PAYLOAD_BYTES;
+use escher_protocol::codec::{MAX_PAYLOAD_BYTES, MAX_REQUEST_BYTES};
 use escher_protocol::execution::{LISTED_COMMAND_BYTES, MAX_LABELS, MAX_NAME_BYTES};
 use escher_protocol::handshake::{HIGHEST_VERSION, LOWEST_VERSION, MAX_HANDSHAKE_BYTES};
 use escher_protocol::message::MAX_STDIN_BYTES;
@@ -126,6 +126,7 @@ fn the_page_lists_every_limit() {
     let limits = [
         format!("{MAX_HANDSHAKE_BYTES} bytes"),
         format!("{MAX_PAYLOAD_BYTES} bytes"),
+        format!("{MAX_REQUEST_BYTES} bytes"),
         MAX_LIST_ITEMS.to_string(),
         format!("{MAX_CHUNK_BYTES} bytes"),
         format!("{MAX_STDIN_BYTES} bytes"),

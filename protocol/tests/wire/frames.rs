@@ -1,7 +1,7 @@
 //! Frames on a byte stream: splitting, limits and memory.
 
 use bytes::{BufMut, BytesMut};
-use escher_protocol::codec::{CodecError, MAX_PAYLOAD_BYTES};
+use escher_protocol::codec::{CodecError, MAX_PAYLOAD_BYTES, MAX_REQUEST_BYTES};
 use escher_protocol::frame::{FrameCodec, FrameError, HEADER_BYTES};
 use escher_protocol::handshake::{Hello, MAX_HANDSHAKE_BYTES};
 use escher_protocol::{ClientFrame, Request, RequestId};
@@ -45,6 +45,63 @@ proptest! {
         }
         prop_assert_eq!(&receive(stream.chunks(1)).unwrap(), &messages);
     }
+}
+
+/// Every request, cut after each of its bytes: the head decides, and nothing behind it.
+#[test]
+fn the_first_bytes_of_a_frame_decide_how_long_it_may_be() {
+    let codec = FrameCodec::<ClientFrame>::of_clients();
+    let submit = Request::Submit(Box::default());
+    let grant = ClientFrame::Grant {
+        id: RequestId(1),
+        bytes: 1,
+    };
+    let request = |id, body| ClientFrame::Request {
+        id: RequestId(id),
+        body,
+    };
+    for (message, limit) in [
+        (request(0, submit.clone()), MAX_PAYLOAD_BYTES),
+        (request(u64::MAX, submit), MAX_PAYLOAD_BYTES),
+        (request(0, Request::Info), MAX_REQUEST_BYTES),
+        (request(u64::MAX, Request::Reload), MAX_REQUEST_BYTES),
+        (grant, MAX_REQUEST_BYTES),
+    ] {
+        assert_eq!(message.max_payload_bytes(), limit);
+        let mut frame = BytesMut::new();
+        codec.encode_frame(&message, &mut frame).unwrap();
+        let payload = &frame[HEADER_BYTES..];
+        let decided = (0..=payload.len()).find_map(|length| {
+            let limit = ClientFrame::max_payload_bytes_by(&payload[..length])?;
+            Some((length, limit))
+        });
+        let (decided_by, decided) = decided.expect("a limit");
+        assert!(decided_by <= 19 && decided == limit, "{message:?}");
+
+        let claims = |length: usize| {
+            let mut buffer = header(length);
+            buffer.extend_from_slice(&payload[..decided_by]);
+            codec.frame_length(&buffer)
+        };
+        assert_eq!(claims(limit).unwrap(), Some(HEADER_BYTES + limit));
+        match claims(limit + 1) {
+            Err(FrameError::TooLarge {
+                length,
+                limit: over,
+            }) => {
+                assert_eq!((length, over), (limit + 1, limit));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // Bytes that are no request at all.
+    let mut garbage = header(MAX_PAYLOAD_BYTES);
+    garbage.extend_from_slice(&[0xff; 19]);
+    let refused = codec.frame_length(&garbage);
+    assert!(
+        matches!(refused, Err(FrameError::TooLarge { .. })),
+        "{refused:?}"
+    );
 }
 
 fn header(length: usize) -> BytesMut {

@@ -58,7 +58,7 @@ impl SendQueue {
 
     fn append(&self, frame: &ClientFrame, batch: &mut WriteBatch) -> Result<(), Error> {
         let previous_length = batch.bytes.len();
-        let limit = self.max_frame_bytes;
+        let limit = frame.max_payload_bytes().min(self.max_frame_bytes);
         let too_large = match self.codec.encode_frame(frame, &mut batch.bytes) {
             Ok(length) if length <= limit => None,
             Ok(length) => Some((length, limit)),
