@@ -16,11 +16,12 @@
 //! [`cli`] parses the command line, [`config`] loads the settings, and [`reload`] changes them.
 //! [`host`] is the interface to the host, [`journal`] and [`metrics`] report what happens, and
 //! [`doctor`] diagnoses problems. [`daemon`] puts everything together; [`systemd_tasks`] keep
-//! systemd informed.
+//! systemd informed. [`turns`] share what users compete for, [`blocking`] the threads.
 #![forbid(unsafe_code)]
 
 pub mod api;
 pub mod authz;
+mod blocking;
 pub mod cli;
 pub mod config;
 pub mod daemon;
@@ -36,6 +37,7 @@ pub mod scheduler;
 pub mod server;
 pub mod store;
 mod systemd_tasks;
+mod turns;
 
 pub use api::{EventHandlerGuard, Events, ExecutionEngine, Executions, OutputChunks, StartError};
 pub use config::{ConfigError, EngineSettings, OnStop, Profile, ReloadableSettings};

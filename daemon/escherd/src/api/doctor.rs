@@ -5,6 +5,8 @@ use std::time::Duration;
 use escher_protocol::{ApiError, Diagnostic, ErrorCode};
 
 use super::ExecutionEngine;
+use crate::authz::Scope;
+use crate::blocking::Abandoned;
 use crate::doctor::{self, Audience, EngineSnapshot};
 use crate::scheduler::Scheduler;
 
@@ -20,8 +22,9 @@ impl ExecutionEngine {
     /// # Errors
     /// `shutting-down`.
     pub async fn diagnose(&self) -> Result<Vec<Diagnostic>, ApiError> {
-        let query = |scheduler: &mut Scheduler| (scheduler.counts(), scheduler.longest_wait());
-        let (counts, longest_wait) = self.core.scheduler.call(query).await?;
+        let query =
+            |scheduler: &mut Scheduler, _: &Scope| (scheduler.counts(), scheduler.longest_wait());
+        let (counts, longest_wait) = self.call(query).await?;
         let store = &self.core.store;
         let (history_size, flushed) =
             tokio::join!(store.history_size(), store.flush(STORE_FLUSH_TIMEOUT));
@@ -38,11 +41,9 @@ impl ExecutionEngine {
         };
         let audience = self.audience();
         // The checks read directories, and a disk may be slow to answer.
-        let diagnosis =
-            tokio::task::spawn_blocking(move || doctor::diagnose_engine(&snapshot, audience));
-        let internal =
-            |error: tokio::task::JoinError| ApiError::new(ErrorCode::INTERNAL, error.to_string());
-        diagnosis.await.map_err(internal)
+        let diagnosis = move |_: &Abandoned| doctor::diagnose_engine(&snapshot, audience);
+        let diagnostics = self.core.doctor_threads.run(self.uid(), diagnosis).await;
+        diagnostics.map_err(|error| ApiError::new(ErrorCode::INTERNAL, error.to_string()))
     }
 
     /// Returns which diagnostics this engine's user may read.

@@ -6,7 +6,6 @@ use escher_protocol::{
     ApiError, ErrorCode, ExecutionRecord, ExecutionResult, Omission, OutputChunk, OutputStream,
     Status, StreamSelection, Target,
 };
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::ExecutionEngine;
 use super::output::to_path;
@@ -19,7 +18,6 @@ pub struct ResultReader {
     excerpts: VecDeque<(OutputStream, Excerpt)>,
     /// The omissions of streams that are left out as a whole.
     omitted: VecDeque<Omission>,
-    _open_logs: OwnedSemaphorePermit,
 }
 
 /// One part of a result.
@@ -56,12 +54,12 @@ impl ExecutionEngine {
     /// As [`ExecutionEngine::get_result`].
     pub async fn read_result(&self, target: impl Into<Target>) -> Result<ResultReader, ApiError> {
         let record = self.wait_for_completion(target).await?;
+        // The log is opened for both streams before the first is read, so that its removal in the
+        // meantime does no harm.
+        let resources = self.reserve_open_logs(2)?;
         let mut reader = ResultReader {
             excerpts: VecDeque::new(),
             omitted: VecDeque::new(),
-            // The log is opened for both streams before the first is read, so that its removal in
-            // the meantime does no harm.
-            _open_logs: self.reserve_open_logs(2)?,
             record,
         };
         let record = &reader.record;
@@ -86,8 +84,9 @@ impl ExecutionEngine {
                 });
                 continue;
             }
-            let mut log =
-                OutputReader::new(to_path(&record.log_path), StreamSelection::Only(stream));
+            let selection = StreamSelection::Only(stream);
+            let path = to_path(&record.log_path);
+            let mut log = OutputReader::new(path, selection, resources.clone());
             let length_now = log.open().await?;
             let (log_bytes, total) = if is_lost {
                 (length_now, None)
@@ -106,6 +105,12 @@ impl ResultReader {
     #[must_use]
     pub fn record(&self) -> &ExecutionRecord {
         &self.record
+    }
+
+    /// Returns whether the next part has to be read into memory first.
+    pub(crate) fn must_read(&self) -> bool {
+        let next = self.excerpts.front();
+        self.omitted.is_empty() && next.is_some_and(|(_, excerpt)| excerpt.must_read())
     }
 
     /// Returns the next part; `None` at the end.

@@ -15,6 +15,7 @@ use super::shutdown::ShutdownHandles;
 use super::start_error::StartError;
 use super::{Core, ExecutionEngine};
 use crate::authz::{Authorizer, Caller, ServedUsers};
+use crate::blocking::BlockingPool;
 use crate::config::{EngineSettings, ReloadableSettings};
 use crate::host::boot_id::BootIds;
 use crate::host::fd_budget::{FdBudget, FdShares};
@@ -24,6 +25,12 @@ use crate::launch::{
 use crate::output::OversizedOutput;
 use crate::scheduler::{self, RecoveredState, Scheduler, SchedulerHandle, SchedulerSettings};
 use crate::store::{self, CommitOutcome, LoadedState, Store, StoreSettings};
+
+/// How many logs are read at the same time; others wait for their user's turn.
+const MAX_LOG_THREADS: usize = 16;
+
+/// How many diagnoses run at the same time.
+const MAX_DOCTOR_THREADS: usize = 2;
 
 /// How long the start waits for the commit of the recovered state. That takes milliseconds unless
 /// the disk is full.
@@ -139,6 +146,8 @@ impl ExecutionEngine {
             store,
             metrics,
             fd_shares,
+            log_threads: BlockingPool::new(MAX_LOG_THREADS),
+            doctor_threads: BlockingPool::new(MAX_DOCTOR_THREADS),
             authorizer,
             settings_in_force: reloadable,
             launcher,

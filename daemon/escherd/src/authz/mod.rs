@@ -173,7 +173,8 @@ impl Authorizer {
     /// `permission-denied` if this escherd does not serve the user.
     pub async fn authenticate(&self, credentials: PeerCredentials) -> Result<Caller, ApiError> {
         let uid = credentials.uid;
-        if uid == u32::MAX || uid == overflow_uid() {
+        refuse_reserved_uid(uid)?;
+        if uid == overflow_uid() {
             let message = format!("user id {uid} has no user in this user namespace");
             return Err(ApiError::new(ErrorCode::PERMISSION_DENIED, message));
         }
@@ -213,8 +214,14 @@ impl Authorizer {
             RunAs::Caller => caller.account.clone(),
             other if is_self(caller, other) => caller.account.clone(),
             _ if !caller.is_root() => return Err(denied(caller, run_as)),
-            RunAs::Name(name) => self.other_account(self.accounts.by_name(name).await?)?,
-            RunAs::Uid(uid) => self.other_account(self.accounts.by_uid(*uid).await?)?,
+            RunAs::Name(name) => {
+                let by_name = self.accounts.by_name(caller.credentials.uid, name);
+                self.other_account(by_name.await?)?
+            }
+            RunAs::Uid(uid) => {
+                refuse_reserved_uid(*uid)?;
+                self.other_account(self.accounts.by_uid(*uid).await?)?
+            }
         };
         Ok(SubmitPermit { submitter, account })
     }
@@ -293,6 +300,20 @@ fn denied(caller: &Caller, run_as: &RunAs) -> ApiError {
         .with_hint("omit --user to run it as yourself, or run escherctl as root")
 }
 
+/// Refuses uids that no user can have. Those over `i32::MAX` are negative for programs that keep a uid
+/// as an `int`, and -1 means "no change" to system calls (setresuid(2)), so that a command could run as
+/// somebody else.
+fn refuse_reserved_uid(uid: u32) -> Result<(), ApiError> {
+    if i32::try_from(uid).is_ok() {
+        return Ok(());
+    }
+    let message = format!(
+        "user id {uid} is reserved: those of users end at {}",
+        i32::MAX
+    );
+    Err(ApiError::new(ErrorCode::PERMISSION_DENIED, message))
+}
+
 fn overflow_uid() -> u32 {
     static UID: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
     *UID.get_or_init(|| {
@@ -325,13 +346,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refuses_uids_without_a_user() {
+    async fn refuses_uids_that_are_no_users() {
         let authorizer = Authorizer::new(ServedUsers::All);
-        for uid in [u32::MAX, overflow_uid()] {
-            assert_eq!(
-                code(authorizer.authenticate(peer(uid)).await),
-                ErrorCode::PERMISSION_DENIED
-            );
+        let last = i32::MAX.unsigned_abs();
+        let root = caller(&authorizer, 0).await;
+        for uid in [u32::MAX, u32::MAX - 1, last + 1, overflow_uid()] {
+            let refused = authorizer.authenticate(peer(uid)).await.unwrap_err();
+            assert_eq!(refused.code, ErrorCode::PERMISSION_DENIED);
+            assert!(refused.message.contains(&uid.to_string()), "{refused}");
+        }
+        for uid in [u32::MAX, u32::MAX - 1, last + 1] {
+            let permit = authorizer.authorize_submit(&root, &RunAs::Uid(uid)).await;
+            assert_eq!(code(permit), ErrorCode::PERMISSION_DENIED, "{uid}");
+        }
+        for uid in [0, 1, last] {
+            assert_eq!(caller(&authorizer, uid).await.user().uid, uid);
         }
     }
 

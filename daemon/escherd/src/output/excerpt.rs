@@ -82,6 +82,12 @@ impl Excerpt {
         }
     }
 
+    /// Returns whether the next part has to be read into memory first.
+    #[must_use]
+    pub fn must_read(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
     /// Reads the next part; returns `None` after the last. Cancel-safe.
     ///
     /// # Errors
@@ -191,7 +197,7 @@ fn split_at(
 mod tests {
     use super::*;
     use crate::output::OversizedOutput::{self, Fail, ToFile, Truncate};
-    use crate::output::sample::SampleLog;
+    use crate::output::sample::{self, SampleLog};
     use OutputStream::{Stderr, Stdout};
     use escher_protocol::output::MAX_CHUNK_BYTES;
     use escher_protocol::{ErrorCode, OutputStream};
@@ -214,7 +220,7 @@ mod tests {
         stream_bytes: Option<u64>,
         rules: OutputRules,
     ) -> Excerpt {
-        let reader = OutputReader::new(sample.log(), StreamSelection::Only(stream));
+        let reader = sample::reader(sample.log(), StreamSelection::Only(stream));
         let log_bytes = std::fs::metadata(sample.log()).unwrap().len();
         Excerpt::new(reader, log_bytes, stream_bytes, rules)
     }
@@ -347,7 +353,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_after_the_given_length_of_the_log_are_ignored() {
         let sample = SampleLog::new([(Stdout, b"abcdef"), (Stderr, b"ABCDEF")]);
-        let reader = OutputReader::new(sample.log(), StreamSelection::Only(Stdout));
+        let reader = sample::reader(sample.log(), StreamSelection::Only(Stdout));
         let whole = Excerpt::new(reader, 4, None, rules(3, 1, Truncate));
         let (first, omitted, last) = read_all(whole).await.unwrap();
         assert_eq!(
@@ -394,7 +400,7 @@ mod tests {
     async fn a_missing_or_short_log_is_an_error_unless_nothing_was_written() {
         let sample = SampleLog::new([(Stdout, bytes(100))]);
         let read = |path, log_bytes| {
-            let reader = OutputReader::new(path, StreamSelection::Only(Stdout));
+            let reader = sample::reader(path, StreamSelection::Only(Stdout));
             read_all(Excerpt::new(
                 reader,
                 log_bytes,

@@ -11,6 +11,7 @@ use nix::fcntl::OFlag;
 
 use super::OutputBatch;
 use super::index::IndexReader;
+use crate::blocking::Abandoned;
 
 /// Maximum number of chunks in a batch. A command that writes to its streams alternately causes many
 /// small ones.
@@ -24,6 +25,8 @@ const TAIL_BLOCK_BYTES: u64 = 64 * 1024;
 pub(super) struct LogFiles {
     log: File,
     index: IndexReader,
+    /// Whether anybody still waits for the present work.
+    abandoned: Abandoned,
 }
 
 /// Bytes of the selected streams that were skipped.
@@ -52,7 +55,23 @@ impl LogFiles {
         };
         // The index is created before the log.
         let index = IndexReader::new(open(&path.with_extension("idx"))?)?;
-        Ok(Some(LogFiles { log, index }))
+        Ok(Some(LogFiles {
+            log,
+            index,
+            abandoned: Abandoned::default(),
+        }))
+    }
+
+    /// Has the next work end early, with an error, once `abandoned` is set.
+    pub(super) fn set_abandoned(&mut self, abandoned: Abandoned) {
+        self.abandoned = abandoned;
+    }
+
+    fn end_if_abandoned(&self) -> io::Result<()> {
+        if self.abandoned.is_set() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        Ok(())
     }
 
     pub(super) fn length(&mut self) -> io::Result<u64> {
@@ -115,9 +134,11 @@ impl LogFiles {
         let mut number = Some(self.index.find(end - 1)?);
         let mut begin = end;
         while let Some(current) = number {
+            self.end_if_abandoned()?;
             let run = self.index.run(current)?;
             let mut stop = run.end.min(end);
             while run.is_selected(streams) && stop > run.offset {
+                self.end_if_abandoned()?;
                 let from = stop.saturating_sub(TAIL_BLOCK_BYTES).max(run.offset);
                 let mut block = vec![0; usize::try_from(stop - from).unwrap_or(0)];
                 self.log.read_exact_at(&mut block, from)?;
@@ -152,6 +173,7 @@ impl LogFiles {
         };
         let mut number = self.index.find(offset)?;
         while skipped.bytes < bytes && skipped.end < end {
+            self.end_if_abandoned()?;
             let run = self.index.run(number)?;
             let length = run.end.min(end).saturating_sub(skipped.end);
             if run.is_selected(streams) {
@@ -182,6 +204,7 @@ impl LogFiles {
         while let Some(current) = number
             && remaining > 0
         {
+            self.end_if_abandoned()?;
             let run = self.index.run(current)?;
             let stop = run.end.min(end);
             let taken = stop.saturating_sub(run.offset).min(remaining);
@@ -218,6 +241,20 @@ mod tests {
                 )
             })
             .collect()
+    }
+
+    #[test]
+    fn abandoned_work_ends_at_its_next_block() {
+        let sample = SampleLog::new([(Stdout, "a\nb\n"), (Stderr, "E\n"), (Stdout, "c\nd")]);
+        let mut files = open(&sample);
+        let (abandoned, abandon) = Abandoned::of_a_test();
+        files.set_abandoned(abandoned);
+        let both = StreamSelection::Both;
+        assert!(files.start_of_last_lines(both, 9, 9).is_ok());
+        drop(abandon);
+        assert!(files.start_of_last_lines(both, 9, 9).is_err());
+        assert!(files.skip_forward(both, 0, 9, 9).is_err());
+        assert!(files.skip_backward(both, 9, 9).is_err());
     }
 
     #[test]

@@ -17,15 +17,28 @@ pub use truncation::{OutputRules, OversizedOutput};
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use escher_protocol::{ApiError, ErrorCode, OutputChunk, OutputStart, StreamSelection};
 use nix::unistd::geteuid;
+use tokio::sync::OwnedSemaphorePermit;
 
 use self::log::LogFiles;
+use crate::blocking::{Abandoned, BlockingPool};
+
+/// What a reader needs of escherd: threads, in the turn of a user, and descriptors.
+#[derive(Debug, Clone)]
+pub(crate) struct ReaderResources {
+    pub(crate) threads: BlockingPool,
+    pub(crate) uid: u32,
+    /// The permit to have the log open. Work that goes on after its client has disconnected keeps it.
+    pub(crate) open_log: Arc<OwnedSemaphorePermit>,
+}
 
 /// A reader of one execution's output.
 #[derive(Debug)]
 pub struct OutputReader {
+    resources: ReaderResources,
     path: PathBuf,
     streams: StreamSelection,
     /// `None` until there is a log.
@@ -45,8 +58,9 @@ pub struct OutputBatch {
 impl OutputReader {
     /// Creates a reader of the log at `path`, from its beginning. The log need not exist yet.
     #[must_use]
-    pub fn new(path: PathBuf, streams: StreamSelection) -> Self {
+    pub(crate) fn new(path: PathBuf, streams: StreamSelection, resources: ReaderResources) -> Self {
         OutputReader {
+            resources,
             path,
             streams,
             files: None,
@@ -125,7 +139,13 @@ impl OutputReader {
         work: impl FnOnce(&mut LogFiles) -> io::Result<T> + Send + 'static,
     ) -> Result<Option<T>, ApiError> {
         let (files, path) = (self.files.take(), self.path.clone());
-        let task = tokio::task::spawn_blocking(move || {
+        let ReaderResources {
+            threads,
+            uid,
+            open_log,
+        } = self.resources.clone();
+        let work = move |abandoned: &Abandoned| {
+            let _open_log = open_log;
             let mut files = match files {
                 Some(files) => files,
                 None => match LogFiles::open(&path)? {
@@ -133,10 +153,12 @@ impl OutputReader {
                     None => return Ok((None, None)),
                 },
             };
+            files.set_abandoned(abandoned.clone());
             let result = work(&mut files)?;
             Ok((Some(files), Some(result)))
-        });
-        let done = task
+        };
+        let done = threads
+            .run(uid, work)
             .await
             .unwrap_or_else(|error| Err(io::Error::other(error)));
         let (files, result) = done.map_err(|error| self.unavailable(&error))?;
@@ -164,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_log_without_read_permission_is_not_called_damaged() {
-        let reader = OutputReader::new("/x.log".into(), StreamSelection::Both);
+        let reader = sample::reader("/x.log".into(), StreamSelection::Both);
         for (kind, expected) in [
             (io::ErrorKind::PermissionDenied, "group"),
             (io::ErrorKind::NotFound, "removed, moved or damaged"),

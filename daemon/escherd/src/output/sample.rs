@@ -3,9 +3,25 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use escher_launcher::ipc::log_index::{Record, encode_header};
-use escher_protocol::{OutputStream, Timestamp};
+use escher_protocol::{OutputStream, StreamSelection, Timestamp};
+use tokio::sync::Semaphore;
+
+use super::{OutputReader, ReaderResources};
+use crate::blocking::BlockingPool;
+
+/// Returns a reader of the log at `path`, with a thread of its own.
+pub(super) fn reader(path: PathBuf, streams: StreamSelection) -> OutputReader {
+    let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    let resources = ReaderResources {
+        threads: BlockingPool::new(1),
+        uid: 0,
+        open_log: Arc::new(permit),
+    };
+    OutputReader::new(path, streams, resources)
+}
 
 /// A log in a temporary directory.
 pub(super) struct SampleLog {

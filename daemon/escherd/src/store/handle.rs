@@ -21,6 +21,7 @@ use super::readers::{ReaderPool, Snapshot};
 use super::totals::Totals;
 use super::writer::{Writer, WriterMessage};
 use super::{ChangeEntry, CommitOutcome, HistoryLimits, LoadedState, StoreError, expiry, query};
+use crate::execution::PageLimit;
 
 /// The store. Cheap to clone; dropping the last clone ends the thread that writes.
 #[derive(Debug, Clone)]
@@ -124,7 +125,9 @@ impl Store {
         let target = target.clone();
         let readers = &self.shared.readers;
         match readers
-            .run(move |snapshot| lookup::find(snapshot, submitter, &target))
+            .run(submitter, move |snapshot| {
+                lookup::find(snapshot, submitter, &target)
+            })
             .await?
         {
             LookupResult::Unique(found) => Ok(found),
@@ -132,8 +135,8 @@ impl Store {
         }
     }
 
-    /// Returns matching finished executions with numbers below `before`, the newest first; at most
-    /// `limit`, whatever the limit of the filter. Damaged records are omitted.
+    /// Returns a page of the matching finished executions with numbers below `before`, the newest first,
+    /// whatever the limit of the filter. Damaged records are omitted.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -142,11 +145,13 @@ impl Store {
         submitter: Option<u32>,
         selection: Selection,
         before: u64,
-        limit: usize,
+        limit: impl Into<PageLimit>,
     ) -> Result<Vec<ExecutionRecord>, ApiError> {
-        let readers = &self.shared.readers;
+        let (readers, limit) = (&self.shared.readers, limit.into());
         readers
-            .run(move |snapshot| query::list(snapshot, submitter, &selection, before, limit))
+            .run(submitter, move |snapshot| {
+                query::list(snapshot, submitter, &selection, before, limit)
+            })
             .await
     }
 
@@ -163,7 +168,7 @@ impl Store {
     ) -> Result<Vec<u64>, ApiError> {
         let readers = &self.shared.readers;
         readers
-            .run(move |snapshot| {
+            .run(submitter, move |snapshot| {
                 query::finished_numbers(snapshot, submitter, &selection, before, limit)
             })
             .await
@@ -182,7 +187,9 @@ impl Store {
     ) -> Result<Vec<u64>, ApiError> {
         let readers = &self.shared.readers;
         readers
-            .run(move |snapshot| expiry::expired(snapshot, limits, now, limit))
+            .run(None, move |snapshot| {
+                expiry::expired(snapshot, limits, now, limit)
+            })
             .await
     }
 
@@ -198,7 +205,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn history_size(&self) -> Result<HistorySize, ApiError> {
         let read = |snapshot: &Snapshot<'_>| Totals::read(&snapshot.connection);
-        let totals = self.shared.readers.run(read).await?;
+        let totals = self.shared.readers.run(None, read).await?;
         Ok(HistorySize {
             executions: totals.finished,
             bytes: totals.history_bytes,

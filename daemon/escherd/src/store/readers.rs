@@ -5,20 +5,27 @@ use std::sync::{Arc, Mutex};
 
 use escher_protocol::{ApiError, ErrorCode};
 use rusqlite::{Connection, Transaction};
-use tokio::sync::Semaphore;
 
 use super::connection;
 use super::error::DatabaseError;
 use super::quarantine::DamageMarker;
+use crate::blocking::{Abandoned, BlockingPool};
 
-/// How many queries run at the same time; others wait.
+/// How many queries run at the same time; others wait for their user's turn.
 const MAX_READERS: usize = 4;
+
+/// The turn in which root and escherd itself read.
+const ROOT: u32 = 0;
+
+/// Steps of SQLite's virtual machine after which a query looks whether it was abandoned: less than a
+/// millisecond.
+const STEPS_PER_BLOCK: i32 = 10_000;
 
 /// A pool of connections. Idle ones are kept, with their prepared statements.
 #[derive(Debug)]
 pub(super) struct ReaderPool {
     path: PathBuf,
-    permits: Semaphore,
+    threads: BlockingPool,
     idle: Arc<Mutex<Vec<Connection>>>,
     damage: Arc<DamageMarker>,
 }
@@ -37,7 +44,7 @@ impl ReaderPool {
     pub(super) fn new(path: &Path, damage: Arc<DamageMarker>) -> Self {
         ReaderPool {
             path: path.to_owned(),
-            permits: Semaphore::new(MAX_READERS),
+            threads: BlockingPool::new(MAX_READERS),
             idle: Arc::default(),
             damage,
         }
@@ -50,25 +57,25 @@ impl ReaderPool {
         }
     }
 
-    /// Runs `query` on a thread of its own.
+    /// Runs `query` on a thread of its own, in the turn of the user `submitter`; `None`: in that of
+    /// root, who reads the executions of all. The query ends early if the future is dropped.
     pub(super) async fn run<T: Send + 'static>(
         &self,
+        submitter: Option<u32>,
         query: impl FnOnce(&Snapshot<'_>) -> Result<T, DatabaseError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let unreadable = |reason: String| {
             let message = format!("the store cannot be read: {reason}");
             ApiError::new(ErrorCode::INTERNAL, message).with_hint("escherd's log may say more")
         };
-        let permit = self.permits.acquire().await;
-        let _permit = permit.map_err(|closed| unreadable(closed.to_string()))?;
         let (path, idle, damage) = (
             self.path.clone(),
             Arc::clone(&self.idle),
             Arc::clone(&self.damage),
         );
-        let task = tokio::task::spawn_blocking(move || {
+        let work = move |abandoned: &Abandoned| {
             let connection = idle.lock().ok().and_then(|mut idle| idle.pop());
-            let answer = run_on(connection, &path, &damage, query);
+            let answer = run_on(connection, &path, &damage, abandoned, query);
             if let Err(error) = &answer {
                 damage.report(error);
             }
@@ -79,8 +86,8 @@ impl ReaderPool {
                 }
                 value
             })
-        });
-        match task.await {
+        };
+        match self.threads.run(submitter.unwrap_or(ROOT), work).await {
             Ok(answer) => answer.map_err(|error| unreadable(error.to_string())),
             Err(error) => Err(unreadable(error.to_string())),
         }
@@ -92,12 +99,18 @@ fn run_on<T>(
     idle: Option<Connection>,
     path: &Path,
     damage: &DamageMarker,
+    abandoned: &Abandoned,
     query: impl FnOnce(&Snapshot<'_>) -> Result<T, DatabaseError>,
 ) -> Result<(T, Connection), DatabaseError> {
     let mut connection = match idle {
         Some(connection) => connection,
         None => connection::reader(path)?,
     };
+    let is_abandoned = {
+        let abandoned = abandoned.clone();
+        move || abandoned.is_set()
+    };
+    connection.progress_handler(STEPS_PER_BLOCK, Some(is_abandoned))?;
     let snapshot = Snapshot {
         connection: connection.transaction()?,
         damage,
@@ -105,4 +118,69 @@ fn run_on<T>(
     let value = query(&snapshot)?;
     drop(snapshot);
     Ok((value, connection))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use tokio::sync::oneshot;
+
+    fn pool(directory: &Path) -> Arc<ReaderPool> {
+        let path = directory.join("store");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch("CREATE TABLE t (x)").unwrap();
+        let damage = Arc::new(DamageMarker::new(&path));
+        Arc::new(ReaderPool::new(&path, damage))
+    }
+
+    async fn one(pool: &ReaderPool, uid: u32) -> i64 {
+        let query = |snapshot: &Snapshot<'_>| {
+            Ok(snapshot
+                .connection
+                .query_row("SELECT 1", [], |row| row.get(0))?)
+        };
+        pool.run(Some(uid), query).await.unwrap()
+    }
+
+    /// Users whose queries never end, on all threads, and whose clients disconnect.
+    #[tokio::test]
+    async fn endless_queries_of_one_user_neither_delay_others_nor_outlive_their_client() {
+        let directory = tempfile::tempdir().unwrap();
+        let pool = pool(directory.path());
+        let endless = |uid| {
+            let (pool, (started, has_started)) = (Arc::clone(&pool), oneshot::channel());
+            let query = move |snapshot: &Snapshot<'_>| {
+                let _ = started.send(());
+                let endless = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) \
+                               SELECT max(x) FROM n";
+                Ok(snapshot
+                    .connection
+                    .query_row(endless, [], |row| row.get::<_, i64>(0))?)
+            };
+            let task = tokio::spawn(async move { pool.run(Some(uid), query).await });
+            (task, has_started)
+        };
+        let mut tasks = Vec::new();
+        for _ in 1..MAX_READERS {
+            let (task, has_started) = endless(1);
+            has_started.await.unwrap();
+            tasks.push(task);
+        }
+        for _ in 0..100 {
+            tasks.push(endless(1).0);
+        }
+        assert_eq!(
+            one(&pool, 2).await,
+            1,
+            "the last reader is not the first user's"
+        );
+        let (task, has_started) = endless(2);
+        has_started.await.unwrap();
+        tasks.push(task);
+        for task in &tasks {
+            task.abort();
+        }
+        assert_eq!(one(&pool, 3).await, 1, "the readers are free again");
+    }
 }
