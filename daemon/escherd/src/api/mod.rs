@@ -59,6 +59,7 @@ use tokio::sync::watch;
 use tracing::debug;
 
 use crate::authz::{AdminPermit, Authorizer, Caller, Scope, ServedUsers};
+use crate::blocking::BlockingPool;
 use crate::config::{ConfigError, EngineSettings, ReloadableSettings};
 use crate::execution::{StdinAnswer, StdinWrite};
 use crate::host::fd_budget::{FdBudget, FdShares};
@@ -94,6 +95,10 @@ struct Core {
     store: Store,
     metrics: scheduler::SchedulerMetrics,
     fd_shares: FdShares,
+    /// The threads that read logs.
+    log_threads: BlockingPool,
+    /// The threads that diagnose.
+    doctor_threads: BlockingPool,
     authorizer: Authorizer,
     settings_in_force: watch::Sender<ReloadableSettings>,
     /// The connected launcher, if there is one.
@@ -146,6 +151,11 @@ impl ExecutionEngine {
     ) -> Result<Self, ApiError> {
         let caller = self.core.authorizer.authenticate(credentials).await?;
         Ok(self.on_behalf_of(caller))
+    }
+
+    /// Returns the uid of this engine's user.
+    pub(crate) fn uid(&self) -> u32 {
+        self.caller.user().uid
     }
 
     /// Authorizes operations that affect all users.
@@ -356,6 +366,6 @@ impl ExecutionEngine {
     ) -> Result<R, ApiError> {
         let scope = Arc::clone(&self.scope);
         let work = move |scheduler: &mut Scheduler| work(scheduler, &scope);
-        Ok(self.core.scheduler.call(work).await?)
+        Ok(self.core.scheduler.call_for(self.uid(), work).await?)
     }
 }

@@ -1,16 +1,22 @@
 //! The task that owns the scheduler, and the handle by which other tasks call it.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use escher_protocol::{ApiError, ErrorCode, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{Effect, Scheduler};
 use crate::store::{self, CommitOutcome};
+use crate::turns::RoundRobin;
 
 /// Calls that may wait for the scheduler. Further callers wait until there is room.
 const MAX_QUEUED_CALLS: usize = 1024;
 
 /// Most calls that are handled before their changes go to the store, even if more wait.
 const MAX_CALLS_PER_BATCH: usize = 64;
+
+/// The same for calls on behalf of users, which a call of another user waits for.
+const MAX_USER_CALLS_PER_BATCH: usize = 16;
 
 type Call = Box<dyn FnOnce(&mut Scheduler) -> Next + Send>;
 
@@ -24,7 +30,64 @@ enum Next {
 /// A handle to the scheduler. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SchedulerHandle {
+    /// Calls of escherd itself.
     calls: mpsc::Sender<Call>,
+    user_calls: Arc<UserCalls>,
+}
+
+/// Calls on behalf of users, who take turns. Their number is bounded by that of the requests in
+/// flight, each of which waits for one at most.
+struct UserCalls {
+    /// `None` once the scheduler has stopped.
+    queued: Mutex<Option<RoundRobin<Call>>>,
+    filled: Notify,
+}
+
+impl std::fmt::Debug for UserCalls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UserCalls").finish_non_exhaustive()
+    }
+}
+
+impl UserCalls {
+    fn push(&self, uid: u32, call: Call) -> Result<(), Stopped> {
+        self.lock().as_mut().ok_or(Stopped)?.push(uid, call);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Waits for the next calls and returns them.
+    async fn receive(&self) -> Vec<Call> {
+        loop {
+            let next = self.take();
+            if !next.is_empty() {
+                return next;
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    fn take(&self) -> Vec<Call> {
+        let mut queued = self.lock();
+        let next = std::iter::from_fn(|| queued.as_mut()?.pop());
+        let next = next.take(MAX_USER_CALLS_PER_BATCH);
+        next.map(|(_, call)| call).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<RoundRobin<Call>>> {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refuses further calls when it is dropped, with the scheduler's task.
+struct StopUserCalls(Arc<UserCalls>);
+
+impl Drop for StopUserCalls {
+    fn drop(&mut self) {
+        // The calls are dropped without the lock: that wakes their callers.
+        let queued = self.0.lock().take();
+        drop(queued);
+    }
 }
 
 /// The scheduler has stopped, because escherd is stopping.
@@ -52,31 +115,38 @@ pub fn start(
 ) -> (SchedulerHandle, mpsc::UnboundedReceiver<Effect>) {
     let (calls, mut queued) = mpsc::channel::<Call>(MAX_QUEUED_CALLS);
     let (effects, outgoing) = mpsc::unbounded_channel();
+    let user_calls = Arc::new(UserCalls {
+        queued: Mutex::new(Some(RoundRobin::default())),
+        filled: Notify::new(),
+    });
+    let stop_user_calls = StopUserCalls(Arc::clone(&user_calls));
     tokio::spawn(async move {
-        let mut batch = Vec::with_capacity(MAX_CALLS_PER_BATCH);
+        let user_calls = &stop_user_calls.0;
+        let mut received = Vec::with_capacity(MAX_CALLS_PER_BATCH);
         loop {
-            let mut next = Next::Continue;
             forward_effects(&mut scheduler, &write, &effects);
-            tokio::select! {
-                Some(outcomes) = outcomes.recv() => scheduler.on_commits(outcomes, Timestamp::now()),
-                count = queued.recv_many(&mut batch, MAX_CALLS_PER_BATCH) => {
+            let batch = tokio::select! {
+                Some(outcomes) = outcomes.recv() => {
+                    scheduler.on_commits(outcomes, Timestamp::now());
+                    Vec::new()
+                }
+                count = queued.recv_many(&mut received, MAX_CALLS_PER_BATCH) => {
                     if count == 0 {
                         return;
                     }
-                    for call in batch.drain(..) {
-                        if next == Next::Continue {
-                            next = call(&mut scheduler);
-                        }
-                    }
+                    received.drain(..).collect()
                 }
-            }
-            if next == Next::Stop {
-                forward_effects(&mut scheduler, &write, &effects);
-                return;
+                calls = user_calls.receive() => calls,
+            };
+            for call in batch {
+                if call(&mut scheduler) == Next::Stop {
+                    forward_effects(&mut scheduler, &write, &effects);
+                    return;
+                }
             }
         }
     });
-    (SchedulerHandle { calls }, outgoing)
+    (SchedulerHandle { calls, user_calls }, outgoing)
 }
 
 fn forward_effects(
@@ -112,6 +182,24 @@ impl SchedulerHandle {
         result.await.map_err(|_| Stopped)
     }
 
+    /// Runs `work` on the scheduler in the turn of the user `uid`, and returns its result.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn call_for<R: Send + 'static>(
+        &self,
+        uid: u32,
+        work: impl FnOnce(&mut Scheduler) -> R + Send + 'static,
+    ) -> Result<R, Stopped> {
+        let (responder, result) = oneshot::channel();
+        let call = Box::new(move |scheduler: &mut Scheduler| {
+            drop(responder.send(work(scheduler)));
+            Next::Continue
+        });
+        self.user_calls.push(uid, call)?;
+        result.await.map_err(|_| Stopped)
+    }
+
     /// Runs `work` on the scheduler without waiting for it.
     ///
     /// # Errors
@@ -139,5 +227,32 @@ impl SchedulerHandle {
     /// Stops the scheduler. Waiting callers get [`Stopped`].
     pub async fn stop(&self) {
         let _ = self.calls.send(Box::new(|_| Next::Stop)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::testbed::settings;
+
+    #[test]
+    fn a_call_of_another_user_waits_for_one_of_those_before_it() {
+        let calls = UserCalls {
+            queued: Mutex::new(Some(RoundRobin::default())),
+            filled: Notify::new(),
+        };
+        let call = || -> Call { Box::new(|_| Next::Continue) };
+        for _ in 0..1000 {
+            calls.push(1, call()).unwrap();
+        }
+        let stop = || -> Call { Box::new(|_| Next::Stop) };
+        calls.push(2, stop()).unwrap();
+        let mut scheduler = Scheduler::new(settings(10));
+        let batch = calls.take();
+        assert_eq!(batch.len(), MAX_USER_CALLS_PER_BATCH);
+        let place = batch
+            .into_iter()
+            .position(|call| call(&mut scheduler) == Next::Stop);
+        assert_eq!(place, Some(1));
     }
 }

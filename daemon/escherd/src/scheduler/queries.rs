@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{Entry, Scheduler, events, lookup};
 use crate::authz::Scope;
+use crate::execution::{PageLimit, memory_of};
 
 /// How far the output of an execution is, for its followers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -111,15 +112,29 @@ impl Scheduler {
         }
     }
 
-    /// Returns at most `limit` executions that match, newest first, below the number `before`.
+    /// Returns a page of the executions that match, newest first, below the number `before`.
     #[must_use]
-    pub fn list(&self, scope: &Scope, selection: &Selection, before: u64, limit: usize) -> Listed {
+    pub fn list(
+        &self,
+        scope: &Scope,
+        selection: &Selection,
+        before: u64,
+        limit: impl Into<PageLimit>,
+    ) -> Listed {
+        let limit = limit.into();
+        let mut bytes = 0;
+        let is_in_page = |record: &ExecutionRecord| {
+            let is_full = bytes >= limit.bytes;
+            bytes += memory_of(record);
+            !is_full
+        };
         Listed {
             records: self
                 .visible_executions(scope, before)
                 .filter(|entry| lookup::matches(&entry.execution, selection))
-                .take(limit)
+                .take(limit.records)
                 .map(|entry| entry.execution.listed_record(entry.resources()))
+                .take_while(is_in_page)
                 .collect(),
             known: self.entries.range(..before).map(|entry| *entry.0).collect(),
         }
