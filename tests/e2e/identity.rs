@@ -47,6 +47,21 @@ fn a_command_runs_as_its_submitter_with_the_groups_of_the_connection() {
 }
 
 #[test]
+fn a_uid_that_is_negative_for_some_programs_is_refused() {
+    if !require_root("connections of reserved user ids") {
+        return;
+    }
+    let daemon = open_daemon();
+    for uid in [1 << 31, u32::MAX - 1] {
+        let ctl = daemon.ctl().as_user(uid, ALICE, &[]);
+        let refused = ctl.run(["run", "-w", "/", "true"]).expect(125);
+        assert!(refused.err().contains("2147483647"), "{refused:?}");
+    }
+    let last = daemon.ctl().as_user((1 << 31) - 1, ALICE, &[]);
+    assert_eq!(stdout_of(&last, &["id", "-u"]), "2147483647\n");
+}
+
+#[test]
 fn a_command_of_a_user_without_groups_has_none() {
     if !require_root("commands of a user without groups") {
         return;

@@ -4,6 +4,7 @@
 
 mod adoption;
 mod cli;
+mod client_memory;
 mod completions;
 mod config_check;
 mod configuration;
@@ -38,6 +39,7 @@ mod protocol_abuse;
 mod queue;
 mod real_build;
 mod reload;
+mod request_turns;
 mod resources;
 mod ride_through;
 mod settings;

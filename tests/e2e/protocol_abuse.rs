@@ -7,8 +7,8 @@ use escher_protocol::handshake::{HelloReply, MAX_HANDSHAKE_BYTES};
 use escher_protocol::message::{EventsRequest, OutputRequest, Response};
 use escher_protocol::{Request, RequestId, ServerFrame};
 use escher_tests::{
-    Daemon, RawPeer, connect, exec, hold_connections, in_runtime, report_skipped, resident_bytes,
-    shell, watch,
+    Daemon, HeldConnections, Metrics, RawPeer, connect, exec, hold_connections, in_runtime,
+    report_skipped, resident_bytes, shell, watch,
 };
 use nix::sys::resource::{Resource, getrlimit};
 
@@ -230,6 +230,26 @@ fn connections_over_the_limit_are_refused_and_root_has_a_reserve() {
             }
         }
     });
+}
+
+#[test]
+fn a_flood_of_refused_connections_is_one_line_in_the_log() {
+    const ATTEMPTS: u64 = 500;
+    let daemon = Daemon::with_config(
+        "[daemon]\nmax_connections_per_user = 5\nmax_connections = 50\nsocket_mode = \"0666\"\n",
+    );
+    let attacker = nix::unistd::geteuid().is_root().then_some(61_001);
+    let hello = RawPeer::hello_frame();
+    let socket = daemon.home().socket();
+    let held = HeldConnections::open(&daemon, attacker, socket, ATTEMPTS, &hello);
+    held.close();
+    // Its own user is welcome again once escherd has noticed that these are closed.
+    while daemon.ctl().run(["info"]).code != 0 {}
+    let refused = Metrics::fetch(&daemon).get("connections_refused_total");
+    assert!(refused >= (ATTEMPTS - 5) as f64, "{refused}");
+    let log = daemon.log();
+    let lines = log.lines().filter(|line| line.contains("refused")).count();
+    assert!((1..=3).contains(&lines), "{log}");
 }
 
 #[test]

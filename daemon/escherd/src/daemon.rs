@@ -48,12 +48,11 @@ pub async fn run(
         let permit = engine.authorize_admin()?;
         tokio::spawn(journal::write_events(engine.unrestricted(&permit)));
     }
-    let context = Arc::new(ServerContext {
-        static_info: static_info(&settings, &engine),
-        configuration: Arc::new(ActiveConfiguration::new(options, configuration)),
-        engine: engine.clone(),
-        connection_metrics: server::ConnectionMetrics::default(),
-    });
+    let context = Arc::new(ServerContext::new(
+        engine.clone(),
+        Arc::new(ActiveConfiguration::new(options, configuration)),
+        static_info(&settings, &engine),
+    ));
     let (close, closing) = watch::channel(false);
     if let Some(listener) = metrics_listener {
         let (context, closing) = (context.clone(), closing.clone());
@@ -87,7 +86,7 @@ async fn reload_on_hangup(mut hangup: Signal, context: &ServerContext) {
         systemd::reloading();
         let permit = AdminPermit::from_signal();
         // The reload logs its result.
-        let _ = context.configuration.reload(permit, &context.engine).await;
+        let _ = context.reload(permit, &context.engine).await;
         systemd::ready();
     }
     // No more signals come, because the runtime is about to end.

@@ -8,7 +8,9 @@ use tracing::{info, warn};
 
 use crate::api::{ExecutionEngine, invalid_configuration};
 use crate::authz::AdminPermit;
-use crate::config::{self, ConfigError, Configuration, ConnectionLimits, LoadOptions};
+use crate::config::{
+    self, ClientMemoryLimits, ConfigError, Configuration, ConnectionLimits, LoadOptions,
+};
 use crate::doctor::{self, Audience};
 
 /// The hint with the error of a reload.
@@ -38,6 +40,12 @@ impl ActiveConfiguration {
     #[must_use]
     pub fn connection_limits(&self) -> ConnectionLimits {
         self.current().settings.connections
+    }
+
+    /// Returns the limits on the memory of clients.
+    #[must_use]
+    pub fn client_memory_limits(&self) -> ClientMemoryLimits {
+        self.current().settings.client_memory
     }
 
     /// Lists the settings in force, with the origin of each value.

@@ -13,7 +13,7 @@
 //! | `record-run FILE NAME LINES PAUSE STDIN CODE STAYS` | records its begin and end in a file, and writes foreseeable output |
 //! | `print-time` | prints the time of CLOCK_MONOTONIC in nanoseconds |
 //! | `count-arguments ARG…` | prints the number of its arguments and their bytes |
-//! | `hold-connections SOCKET COUNT BYTES` | opens connections, sends the bytes (in hexadecimal digits), if any, over each and waits for an answer, prints `ready`, and holds them until its standard input ends |
+//! | `hold-connections SOCKET COUNT BYTES` | opens connections, sends the bytes (in hexadecimal digits), if any, over each and waits for an answer, prints `ready`, and holds them until its standard input ends. Each line there is more bytes to send over each; then it prints `sent` |
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -294,10 +294,7 @@ fn record_run(arguments: &[OsString]) {
 fn hold_connections(socket: &str, count: u64, bytes: &str) {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
-    let pairs = bytes.as_bytes().chunks(2);
-    let bytes: Vec<u8> = pairs
-        .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect();
+    let bytes = from_hexadecimal(bytes);
     let connect = |_| {
         let mut stream = UnixStream::connect(socket).expect("escherd listens");
         if !bytes.is_empty() {
@@ -307,8 +304,21 @@ fn hold_connections(socket: &str, count: u64, bytes: &str) {
         }
         stream
     };
-    let connections: Vec<UnixStream> = (0..count).map(connect).collect();
+    let mut connections: Vec<UnixStream> = (0..count).map(connect).collect();
     println!("ready");
-    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    for line in std::io::stdin().lines() {
+        let bytes = from_hexadecimal(&line.unwrap());
+        for stream in &mut connections {
+            stream.write_all(&bytes).expect("escherd has not hung up");
+        }
+        println!("sent");
+    }
     drop(connections);
+}
+
+fn from_hexadecimal(digits: &str) -> Vec<u8> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::{ExecutionEngine, scheduler_stopped};
 
 /// Maximum number of events that are copied from the scheduler at once.
-const MAX_PAGE_EVENTS: usize = 256;
+const MAX_PAGE_EVENTS: usize = 64;
 
 /// Events of executions, in the order in which they happened.
 #[derive(Debug)]

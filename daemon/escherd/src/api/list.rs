@@ -6,11 +6,14 @@ use escher_protocol::message::Selection;
 use escher_protocol::{ApiError, ExecutionRecord};
 
 use super::ExecutionEngine;
-use crate::execution::listed;
+use crate::execution::{PageLimit, listed};
 use crate::scheduler::Listed;
 
-/// Maximum number of records that are copied from a source at once.
-const MAX_PAGE_RECORDS: usize = 256;
+/// Limit on the records that are copied from a source at once.
+const PAGE_LIMIT: PageLimit = PageLimit {
+    records: 256,
+    bytes: 64 * 1024,
+};
 
 /// The records of the listed executions, newest first. Long commands are shortened in them.
 #[derive(Debug)]
@@ -96,8 +99,16 @@ impl Executions {
         next.transpose()
     }
 
+    /// Returns whether the next record has to be read into memory first.
+    pub(crate) fn must_read(&self) -> bool {
+        self.remaining > 0 && (self.in_memory.needs_page() || self.in_store.needs_page())
+    }
+
     async fn advance(&mut self) -> Result<Option<ExecutionRecord>, ApiError> {
-        let limit = self.remaining.min(MAX_PAGE_RECORDS);
+        let limit = PageLimit {
+            records: self.remaining.min(PAGE_LIMIT.records),
+            ..PAGE_LIMIT
+        };
         if self.in_memory.needs_page() {
             let page = self.page_in_memory(limit).await?;
             self.in_memory.set_page(page.records, |_| true);
@@ -121,14 +132,14 @@ impl Executions {
         })
     }
 
-    async fn page_in_memory(&self, limit: usize) -> Result<Listed, ApiError> {
+    async fn page_in_memory(&self, limit: PageLimit) -> Result<Listed, ApiError> {
         let (selection, before) = (self.selection.clone(), self.in_memory.before);
         self.engine
             .call(move |scheduler, scope| scheduler.list(scope, &selection, before, limit))
             .await
     }
 
-    async fn page_in_store(&self, limit: usize) -> Result<Vec<ExecutionRecord>, ApiError> {
+    async fn page_in_store(&self, limit: PageLimit) -> Result<Vec<ExecutionRecord>, ApiError> {
         let (submitter, selection) = (self.engine.scope.submitter(), self.selection.clone());
         let store = &self.engine.core.store;
         store

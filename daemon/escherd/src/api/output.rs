@@ -4,16 +4,18 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use escher_protocol::output::OutputRange;
 use escher_protocol::{
     ApiError, Blob, ErrorCode, ExecutionId, ExecutionRecord, OutputChunk, Target,
 };
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::target::ActionResult;
 use super::{ExecutionEngine, scheduler_stopped};
-use crate::output::OutputReader;
+use crate::authz::Scope;
+use crate::output::{OutputReader, ReaderResources};
 use crate::scheduler::{OutputProgress, Scheduler};
 
 /// A command's output, chunk by chunk, in the order of arrival.
@@ -31,7 +33,6 @@ pub struct OutputChunks {
     follow: bool,
     chunks: VecDeque<OutputChunk>,
     is_over: bool,
-    _open_log: OwnedSemaphorePermit,
 }
 
 impl ExecutionEngine {
@@ -79,7 +80,7 @@ impl ExecutionEngine {
         follow: bool,
     ) -> Result<OutputChunks, ApiError> {
         let (record, mut progress) = self.watch_progress(target).await?;
-        let open_log = self.reserve_open_logs(1)?;
+        let resources = self.reserve_open_logs(1)?;
         if !self.settings().output.stream {
             if !follow && !progress.borrow().finished {
                 return Err(output_held(&record));
@@ -90,7 +91,7 @@ impl ExecutionEngine {
                 .await
                 .map_err(scheduler_stopped)?;
         }
-        let mut reader = OutputReader::new(to_path(&record.log_path), range.streams);
+        let mut reader = OutputReader::new(to_path(&record.log_path), range.streams, resources);
         let length_now = reader.open().await?;
         let mut known = *progress.borrow_and_update();
         if !known.finished || known.log_bytes == u64::MAX {
@@ -110,7 +111,6 @@ impl ExecutionEngine {
             follow,
             chunks: VecDeque::new(),
             is_over: false,
-            _open_log: open_log,
         })
     }
 
@@ -130,15 +130,20 @@ impl ExecutionEngine {
         }
     }
 
-    /// Returns the permission to open `count` logs, each of which takes descriptors.
+    /// Returns what this user's readers of `count` logs need. Each log takes descriptors.
     ///
     /// # Errors
     /// `overloaded`.
-    pub(super) fn reserve_open_logs(&self, count: u32) -> Result<OwnedSemaphorePermit, ApiError> {
+    pub(super) fn reserve_open_logs(&self, count: u32) -> Result<ReaderResources, ApiError> {
         let permits = self.core.fd_shares.open_logs();
-        permits.try_acquire_many_owned(count).map_err(|_| {
+        let permit = permits.try_acquire_many_owned(count).map_err(|_| {
             let message = "escherd has too few descriptors to read another log";
             ApiError::new(ErrorCode::OVERLOADED, message).with_hint("try again later")
+        })?;
+        Ok(ReaderResources {
+            threads: self.core.log_threads.clone(),
+            uid: self.uid(),
+            open_log: Arc::new(permit),
         })
     }
 }
@@ -154,28 +159,52 @@ impl OutputChunks {
         next.transpose()
     }
 
+    /// Returns whether the next chunk has to be read into memory first.
+    pub(crate) fn must_read(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Waits until [`OutputChunks::next`] need not wait for the command. Cancel-safe.
+    pub(crate) async fn wait_until_readable(&mut self) -> Result<(), ApiError> {
+        while !self.is_over
+            && self.chunks.is_empty()
+            && self.unread_end().is_none()
+            && !self.is_at_end()
+        {
+            self.wait_for_more().await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the offset up to which the log can be read now; `None` if it was read so far.
+    fn unread_end(&self) -> Option<u64> {
+        let end = self.known.log_bytes.min(self.stop);
+        (self.reader.offset() < end).then_some(end)
+    }
+
+    /// Returns whether nothing follows what can be read now.
+    fn is_at_end(&self) -> bool {
+        !self.follow || self.known.finished || self.reader.offset() >= self.stop
+    }
+
     async fn advance(&mut self) -> Result<Option<OutputChunk>, ApiError> {
         loop {
+            self.wait_until_readable().await?;
             if let Some(chunk) = self.chunks.pop_front() {
                 return Ok(Some(chunk));
             }
-            let end = self.known.log_bytes.min(self.stop);
-            if self.reader.offset() < end {
-                self.chunks = self.reader.read(end).await?.chunks.into();
-                continue;
-            }
-            if !self.follow || self.known.finished || self.reader.offset() >= self.stop {
+            let Some(end) = self.unread_end() else {
                 return Ok(None);
-            }
-            self.wait_for_more().await?;
+            };
+            self.chunks = self.reader.read(end).await?.chunks.into();
         }
     }
 
     /// Waits until the log has grown or the execution is finished.
     async fn wait_for_more(&mut self) -> Result<(), ApiError> {
         let (id, seen) = (self.id, self.known.log_bytes);
-        let watch = move |scheduler: &mut Scheduler| scheduler.watch_output(id, seen);
-        self.engine.core.scheduler.post(watch).await?;
+        let watch = move |scheduler: &mut Scheduler, _: &Scope| scheduler.watch_output(id, seen);
+        self.engine.call(watch).await?;
         let has_grown = |progress: &OutputProgress| progress.finished || progress.log_bytes > seen;
         let grown = self.progress.wait_for(has_grown).await;
         let mut known = *grown.map_err(scheduler_stopped)?;

@@ -56,6 +56,7 @@ impl Configuration {
     /// Adopts the reloadable settings of `new`. Settings that need a restart stay as they are.
     pub fn adopt_reloadable_settings(&mut self, new: Configuration) {
         self.settings.connections = new.settings.connections;
+        self.settings.client_memory = new.settings.client_memory;
         self.settings.engine.reloadable = new.settings.engine.reloadable;
         for (setting, new) in self.effective.iter_mut().zip(new.effective) {
             // A value that is the same may have another origin now.

@@ -15,8 +15,8 @@ use super::origin::Origin;
 use super::profiles::Profile;
 use super::schema::SETTINGS;
 use super::settings::{
-    CleanupSettings, ConnectionLimits, DaemonSettings, EngineSettings, OnBoot, OnStop,
-    ReloadableSettings, SocketSettings,
+    CleanupSettings, ClientMemoryLimits, ConnectionLimits, DaemonSettings, EngineSettings, OnBoot,
+    OnStop, ReloadableSettings, SocketSettings,
 };
 use super::{config_files, file_layer, validate};
 use crate::execution::RequestLimits;
@@ -177,6 +177,10 @@ fn blank_settings() -> DaemonSettings {
         connections: ConnectionLimits {
             max_connections: 0,
             max_connections_per_user: 0,
+        },
+        client_memory: ClientMemoryLimits {
+            max_bytes: 0,
+            max_bytes_per_user: 0,
         },
         on_stop: OnStop::Leave,
         engine: EngineSettings {

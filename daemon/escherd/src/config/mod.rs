@@ -40,7 +40,7 @@ pub use load::{LoadOptions, PathOption, load};
 pub use origin::Origin;
 pub use profiles::Profile;
 pub use settings::{
-    CleanupSettings, ConnectionLimits, DaemonSettings, EngineSettings, OnBoot, OnStop,
-    ReloadableSettings, SocketSettings,
+    CleanupSettings, ClientMemoryLimits, ConnectionLimits, DaemonSettings, EngineSettings, OnBoot,
+    OnStop, ReloadableSettings, SocketSettings,
 };
 pub(crate) use temporary_dir::user_temporary_dir;

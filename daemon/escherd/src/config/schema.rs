@@ -41,6 +41,12 @@ const WEEK_SECS: u64 = 7 * 24 * 60 * 60;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
+/// The largest submission, decoded: with less, escherd could never accept it.
+const MIN_CLIENT_MEMORY_BYTES_PER_USER: u64 = 32 * MIB;
+
+/// Twice as much, because a user may hold as much as is left for others.
+const MIN_CLIENT_MEMORY_BYTES: u64 = 2 * MIN_CLIENT_MEMORY_BYTES_PER_USER;
+
 /// The table. Values are applied in its order.
 pub(super) const SETTINGS: &[SettingDefinition] = &[
     path("daemon.socket", |s, path| s.socket.path = path),
@@ -91,6 +97,26 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
         },
     )
     .memory_each(KIB)
+    .reloadable(),
+    number(
+        "daemon.max_client_memory_bytes",
+        256 * MIB,
+        MIN_CLIENT_MEMORY_BYTES..=u64::MAX,
+        |s, n| {
+            s.client_memory.max_bytes = to_usize(n);
+        },
+    )
+    .memory_each(1)
+    .reloadable(),
+    number(
+        "daemon.max_client_memory_bytes_per_user",
+        64 * MIB,
+        MIN_CLIENT_MEMORY_BYTES_PER_USER..=u64::MAX,
+        |s, n| {
+            s.client_memory.max_bytes_per_user = to_usize(n);
+        },
+    )
+    .memory_each(1)
     .reloadable(),
     number(
         "execution.default_timeout_ms",

@@ -19,6 +19,8 @@ pub struct DaemonSettings {
     pub metrics_socket: Option<PathBuf>,
     /// Limits on connections. A reload changes them.
     pub connections: ConnectionLimits,
+    /// Limits on the memory of clients. A reload changes them.
+    pub client_memory: ClientMemoryLimits,
     /// What happens to running commands when escherd stops.
     pub on_stop: OnStop,
     /// Settings of escherd's engine.
@@ -45,6 +47,15 @@ pub struct ConnectionLimits {
     pub max_connections: usize,
     /// Maximum number of connections of one user other than root.
     pub max_connections_per_user: usize,
+}
+
+/// Limits on the memory that requests and answers of clients take.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientMemoryLimits {
+    /// Maximum number of bytes of all users.
+    pub max_bytes: usize,
+    /// Maximum number of bytes of one user other than root.
+    pub max_bytes_per_user: usize,
 }
 
 /// What happens to running commands when escherd stops.

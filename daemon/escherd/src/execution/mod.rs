@@ -14,7 +14,7 @@ mod stdin;
 pub use arguments::check_arguments;
 pub use assignment::{assignment, decode_submission_backup};
 pub use outcome::{FinalState, Loss};
-pub use record::{listed, shown_command};
+pub use record::{PageLimit, listed, memory_of, shown_command};
 pub use request::{MAX_KILL_GRACE_MS, RequestLimits, Timeouts, check};
 pub use resources::{check_limits, ensure_enforceable};
 pub use state::{Action, CancelRequest, InvalidTransition, State, Transition};

@@ -81,6 +81,38 @@ fn recorded_command(command: &Command) -> Command {
     }
 }
 
+/// The limit of a page of a list. A number is one of records alone.
+#[derive(Debug, Clone, Copy)]
+pub struct PageLimit {
+    /// Maximum number of records.
+    pub records: usize,
+    /// Memory with which a page is full: no record is added to it.
+    pub bytes: usize,
+}
+
+impl From<usize> for PageLimit {
+    fn from(records: usize) -> Self {
+        PageLimit {
+            records,
+            bytes: usize::MAX,
+        }
+    }
+}
+
+/// Returns about how much memory a record takes: that of the texts in it whose length users choose.
+#[must_use]
+pub fn memory_of(record: &ExecutionRecord) -> usize {
+    let command = match &record.command {
+        Command::Exec { argv } => argv.iter().map(|argument| argument.len()).sum(),
+        Command::Shell { text, .. } => text.len(),
+        Command::Script { path, .. } => path.len(),
+    };
+    let labels = record.labels.iter();
+    let labels: usize = labels.map(|(key, value)| key.len() + value.len()).sum();
+    let parts: usize = record.parts.iter().map(|part| part.bytes.len()).sum();
+    size_of::<ExecutionRecord>() + command + labels + record.working_dir.len() + parts
+}
+
 /// Shortens the command of a record, for lists.
 #[must_use]
 pub fn listed(mut record: ExecutionRecord) -> ExecutionRecord {

@@ -1,8 +1,7 @@
 //! Accepting connections within limits.
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use escher_launcher::os::peer_credentials::{self, PeerCredentials};
@@ -11,34 +10,16 @@ use nix::errno::Errno;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{Instrument, debug, debug_span, warn};
+use tracing::{Instrument, debug, debug_span};
 
-use super::{ConnectionMetrics, ServerContext, connection, until_closing};
+use super::connection_table::{ConnectionSlot, ConnectionTable};
+use super::refusals::RefusalLog;
+use super::{ServerContext, connection, until_closing};
 use crate::config::ConnectionLimits;
-use crate::host::fd_budget::ROOT_RESERVE;
 
 /// Back-off after accept(2) failed for any reason but a lack of descriptors. It would probably fail
 /// again at once, and there is no event to wait for.
 pub(super) const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-
-/// Counts the open connections.
-#[derive(Debug, Default)]
-struct ConnectionTable {
-    open: Mutex<OpenConnections>,
-    metrics: ConnectionMetrics,
-}
-
-#[derive(Debug, Default)]
-struct OpenConnections {
-    total: usize,
-    by_uid: HashMap<u32, usize>,
-}
-
-/// The slot of an open connection in the table, freed when dropped.
-struct ConnectionSlot {
-    table: Arc<ConnectionTable>,
-    uid: u32,
-}
 
 /// Accepts connections until `closing` is set. Then waits until the answers to all requests in
 /// flight are sent.
@@ -47,10 +28,8 @@ pub async fn serve(
     context: Arc<ServerContext>,
     mut closing: watch::Receiver<bool>,
 ) {
-    let table = Arc::new(ConnectionTable {
-        open: Mutex::default(),
-        metrics: context.connection_metrics.clone(),
-    });
+    let table = Arc::new(ConnectionTable::new(context.metrics.clone()));
+    let refusals = RefusalLog::default();
     let mut connections = JoinSet::new();
     let connection_closing = closing.clone();
     let mut spare = open_spare();
@@ -61,8 +40,9 @@ pub async fn serve(
             () = until_closing(&mut closing) => break,
         };
         match accepted {
-            Ok((stream, _)) => match grant_slot(&stream, &table, context.connection_limits()) {
-                Ok((slot, credentials)) => {
+            Ok((stream, _)) => {
+                let limits = context.connection_limits();
+                if let Some((slot, credentials)) = grant_slot(&stream, &table, limits, &refusals) {
                     let (context, closing) = (context.clone(), connection_closing.clone());
                     let span =
                         debug_span!("connection", uid = credentials.uid, pid = credentials.pid);
@@ -73,23 +53,20 @@ pub async fn serve(
                     };
                     connections.spawn(serve.instrument(span));
                 }
-                Err(error) => warn!(%error, "a connection was refused"),
-            },
+            }
             Err(error) if is_lack_of_descriptors(&error) && spare.is_some() => {
                 // Frees the spare descriptor, to accept the connection and send the reason.
                 drop(spare.take());
                 if let Ok((stream, _)) = listener.accept().await {
-                    table.metrics.count_refused();
-                    let refused = connection::refuse_at_once(&stream, overloaded());
-                    warn!(
-                        ?refused,
-                        "a connection was refused: escherd has no descriptors left"
-                    );
+                    let uid = peer_credentials::credentials(&stream)
+                        .map(|peer| peer.uid)
+                        .ok();
+                    refuse(&stream, &table, uid, overloaded(), &refusals);
                 }
                 spare = open_spare();
             }
             Err(error) => {
-                warn!(%error, "no connection can be accepted");
+                refusals.report(None, &error);
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
                 spare = spare.or_else(open_spare);
             }
@@ -120,95 +97,36 @@ fn grant_slot(
     stream: &UnixStream,
     table: &Arc<ConnectionTable>,
     limits: ConnectionLimits,
-) -> io::Result<(ConnectionSlot, PeerCredentials)> {
-    let credentials = peer_credentials::credentials(stream)?;
-    match ConnectionTable::take_slot(table, limits, credentials.uid) {
-        Ok(slot) => Ok((slot, credentials)),
+    refusals: &RefusalLog,
+) -> Option<(ConnectionSlot, PeerCredentials)> {
+    let credentials = match peer_credentials::credentials(stream) {
+        Ok(credentials) => credentials,
         Err(error) => {
-            table.metrics.count_refused();
-            connection::refuse_at_once(stream, error.clone())?;
-            Err(io::Error::other(error))
+            let message = format!("cannot ask the kernel who the peer is: {error}");
+            let error = ApiError::new(ErrorCode::OVERLOADED, message);
+            refuse(stream, table, None, error, refusals);
+            return None;
+        }
+    };
+    match table.take_slot(limits, credentials.uid) {
+        Ok(slot) => Some((slot, credentials)),
+        Err(error) => {
+            refuse(stream, table, Some(credentials.uid), error, refusals);
+            None
         }
     }
 }
 
-impl ConnectionTable {
-    fn take_slot(
-        table: &Arc<ConnectionTable>,
-        limits: ConnectionLimits,
-        uid: u32,
-    ) -> Result<ConnectionSlot, ApiError> {
-        let ConnectionLimits {
-            max_connections,
-            max_connections_per_user,
-        } = limits;
-        let mut open = table
-            .open
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let of_user = open.by_uid.get(&uid).copied().unwrap_or(0);
-        let (max_total, max_of_user) = match uid {
-            0 => (max_connections + ROOT_RESERVE, usize::MAX),
-            _ => (max_connections, max_connections_per_user),
-        };
-        if of_user >= max_of_user {
-            let message = format!("this user has {max_of_user} connections, which is the maximum");
-            return Err(too_many(message));
-        }
-        if open.total >= max_total {
-            let message = format!("escherd has {max_total} connections, which is the maximum");
-            return Err(too_many(message));
-        }
-        open.total += 1;
-        open.by_uid.insert(uid, of_user + 1);
-        table.metrics.count_opened();
-        Ok(ConnectionSlot {
-            table: table.clone(),
-            uid,
-        })
-    }
-}
-
-fn too_many(message: String) -> ApiError {
-    ApiError::new(ErrorCode::TOO_MANY_CONNECTIONS, message)
-}
-
-impl Drop for ConnectionSlot {
-    fn drop(&mut self) {
-        let open = self.table.open.lock();
-        let mut open = open.unwrap_or_else(std::sync::PoisonError::into_inner);
-        open.total -= 1;
-        self.table.metrics.count_closed();
-        if let Some(count) = open.by_uid.get_mut(&self.uid) {
-            *count -= 1;
-            if *count == 0 {
-                open.by_uid.remove(&self.uid);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_limits_hold_and_root_has_a_reserve() {
-        let table = Arc::new(ConnectionTable::default());
-        let limits = ConnectionLimits {
-            max_connections: 3,
-            max_connections_per_user: 2,
-        };
-        let take_slot = |uid| ConnectionTable::take_slot(&table, limits, uid);
-        let first = take_slot(1000).unwrap();
-        let _second = take_slot(1000).unwrap();
-        assert!(take_slot(1000).is_err(), "over the user's limit");
-        let _third = take_slot(1001).unwrap();
-        assert!(take_slot(1002).is_err(), "over the limit of all");
-        let reserve: Vec<ConnectionSlot> =
-            (0..ROOT_RESERVE).map(|_| take_slot(0).unwrap()).collect();
-        assert!(take_slot(0).is_err(), "the reserve has an end");
-        drop((first, reserve));
-        assert!(take_slot(1002).is_ok());
-    }
+/// Refuses a connection of the user `uid`, if that is known.
+fn refuse(
+    stream: &UnixStream,
+    table: &ConnectionTable,
+    uid: Option<u32>,
+    error: ApiError,
+    refusals: &RefusalLog,
+) {
+    table.count_refused();
+    refusals.report(uid, &error);
+    // The client may be gone already, or does not read.
+    let _ = connection::refuse_at_once(stream, error);
 }

@@ -1,10 +1,13 @@
 //! Creates a listening socket, where systemd does not provide one.
 
+use std::fs::Permissions;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use nix::unistd::{Group, chown, geteuid};
 use tracing::warn;
 
@@ -47,19 +50,22 @@ pub fn bind(settings: &SocketSettings) -> Result<UnixListener, ListenError> {
         path: path.clone(),
         source,
     };
-    // The socket is created without access for others, and gets its permissions once it has its
-    // group, so it never has more. The umask applies to the whole process, in which no other task
-    // creates files yet.
-    let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-    let listener = UnixListener::bind(&path);
-    nix::sys::stat::umask(umask);
-    let listener = listener.map_err(failed)?;
+    bind_closed(settings).map_err(failed)
+}
+
+/// Listens once the socket has its group and permissions: before listen(2) nobody can connect, so it
+/// is never open to more users than it should be, whatever the umask.
+fn bind_closed(settings: &SocketSettings) -> io::Result<UnixListener> {
+    let path = &settings.path;
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     if let Some(group) = &settings.group {
-        set_group(&path, group).map_err(failed)?;
+        set_group(path, group)?;
     }
-    let permissions = std::fs::Permissions::from_mode(settings.mode);
-    std::fs::set_permissions(&path, permissions).map_err(failed)?;
-    Ok(listener)
+    std::fs::set_permissions(path, Permissions::from_mode(settings.mode))?;
+    socket::listen(&socket, Backlog::MAXCONN)?;
+    Ok(socket.into())
 }
 
 fn remove_stale_socket(path: &Path) -> Result<(), ListenError> {
@@ -93,5 +99,41 @@ fn set_group(path: &Path, name: &str) -> io::Result<()> {
             warn!(group = name, %owner, "no such group: only the owner can use the socket");
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_has_its_permissions_whatever_the_umask_which_stays() {
+        let umask = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with("Umask:"));
+            line.unwrap().to_owned()
+        };
+        let before = umask();
+        let directory = tempfile::tempdir().unwrap();
+        for mode in [0o600, 0o660, 0o666] {
+            let settings = SocketSettings {
+                path: directory.path().join(format!("{mode:o}.sock")),
+                mode,
+                group: None,
+            };
+            let listener = bind(&settings).unwrap();
+            let permissions = settings.path.metadata().unwrap().permissions();
+            assert_eq!(permissions.mode() & 0o777, mode);
+            let _connected = std::os::unix::net::UnixStream::connect(&settings.path).unwrap();
+            assert!(listener.accept().is_ok());
+            assert!(matches!(
+                bind(&settings),
+                Err(ListenError::SocketInUse { .. })
+            ));
+            drop(listener);
+            // The socket of an escherd that has ended is replaced.
+            assert!(bind(&settings).is_ok());
+        }
+        assert_eq!(umask(), before);
     }
 }

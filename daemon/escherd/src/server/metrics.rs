@@ -1,18 +1,21 @@
-//! Metrics of connections. See [`crate::metrics`].
+//! Metrics of connections and requests. See [`crate::metrics`].
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// Counters of connections. Clones share them.
+use super::memory::MemoryBudget;
+
+/// Counters of connections and requests. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct ConnectionMetrics {
+pub(super) struct ServerMetrics {
     open: Gauge,
     accepted: Counter,
     refused: Counter,
+    requests: Counter,
 }
 
-impl ConnectionMetrics {
+impl ServerMetrics {
     /// Counts an accepted connection.
     pub(super) fn count_opened(&self) {
         self.accepted.inc();
@@ -29,8 +32,23 @@ impl ConnectionMetrics {
         self.refused.inc();
     }
 
-    /// Adds the metrics to a registry.
-    pub(super) fn register(&self, registry: &mut Registry) {
+    /// Counts a request that is begun.
+    pub(super) fn count_request(&self) {
+        self.requests.inc();
+    }
+
+    /// Adds the metrics to a registry, with that of `memory`.
+    pub(super) fn register(&self, registry: &mut Registry, memory: &MemoryBudget) {
+        registry.register(
+            "client_memory_bytes",
+            "Memory that requests and answers of clients take",
+            memory.gauge(),
+        );
+        registry.register(
+            "requests",
+            "Requests of clients begun",
+            self.requests.clone(),
+        );
         registry.register("connections", "Open client connections", self.open.clone());
         registry.register(
             "connections_accepted",

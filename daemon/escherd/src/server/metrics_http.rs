@@ -8,19 +8,28 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use escher_launcher::os::peer_credentials;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::accept::ACCEPT_BACKOFF;
+use super::connection_table::{ConnectionSlot, ConnectionTable};
+use super::metrics::ServerMetrics;
+use super::refusals::RefusalLog;
 use super::{ServerContext, until_closing};
+use crate::config::ConnectionLimits;
 use crate::metrics::CONTENT_TYPE;
 
-/// Maximum number of connections at once. Others wait to be accepted.
-const MAX_CONNECTIONS: usize = 4;
+/// Limits on the connections at once. Others are closed without an answer: if they waited, a few that
+/// send nothing would keep everybody out.
+const LIMITS: ConnectionLimits = ConnectionLimits {
+    max_connections: 16,
+    max_connections_per_user: 4,
+};
 
 /// Timeout for a connection as a whole.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,17 +57,23 @@ pub async fn serve_metrics(
     context: Arc<ServerContext>,
     mut closing: watch::Receiver<bool>,
 ) {
+    let table = Arc::new(ConnectionTable::new(ServerMetrics::default()));
+    let refusals = RefusalLog::default();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
+            accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
             () = until_closing(&mut closing) => return,
         };
         match accepted {
             Ok((stream, _)) => {
+                let Some(slot) = take_slot(&stream, &table) else {
+                    continue;
+                };
                 let request = serve_request(stream, context.clone());
                 connections.spawn(async move {
+                    let _slot = slot;
                     match timeout(CONNECTION_TIMEOUT, request).await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => debug!(%error, "a request for metrics failed"),
@@ -67,11 +82,17 @@ pub async fn serve_metrics(
                 });
             }
             Err(error) => {
-                warn!(%error, "no connection for metrics can be accepted");
+                refusals.report(None, &error);
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
     }
+}
+
+/// Takes a slot for a new connection; `None` if there is none.
+fn take_slot(stream: &UnixStream, table: &Arc<ConnectionTable>) -> Option<ConnectionSlot> {
+    let credentials = peer_credentials::credentials(stream).ok()?;
+    table.take_slot(LIMITS, credentials.uid).ok()
 }
 
 async fn serve_request(mut stream: UnixStream, context: Arc<ServerContext>) -> io::Result<()> {

@@ -5,11 +5,14 @@ use std::sync::Mutex;
 use bytes::BytesMut;
 use escher_protocol::frame::FrameCodec;
 use escher_protocol::message::Item;
+use escher_protocol::output::MAX_CHUNK_BYTES;
 use escher_protocol::{ApiError, ClientFrame, ErrorCode, RequestId, ServerFrame};
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Notify, mpsc};
+
+use super::memory::{Charge, UserMemory};
 
 /// Initial and largest window of a stream, in payload bytes.
 pub(super) const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -17,13 +20,23 @@ pub(super) const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Maximum number of frames that wait to be written. With more, senders wait.
 const MAX_WAITING_FRAMES: usize = 4;
 
+/// Memory of a stream that goes on: what was read for its next items and not sent yet.
+const STREAM_BYTES: usize = MAX_CHUNK_BYTES + 64 * 1024;
+
 /// Frames are joined for one write up to about this many bytes.
 const JOINED_WRITE_BYTES: usize = 64 * 1024;
 
 /// Sends frames to a client. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Outbox {
-    frames: mpsc::Sender<BytesMut>,
+    frames: mpsc::Sender<OutgoingFrame>,
+}
+
+/// An encoded frame. Its memory is charged until it is written.
+#[derive(Debug)]
+pub(super) struct OutgoingFrame {
+    bytes: BytesMut,
+    charge: Charge,
 }
 
 /// The error that the client has disconnected.
@@ -31,14 +44,18 @@ pub(super) struct Outbox {
 pub(super) struct Disconnected;
 
 impl Outbox {
-    pub(super) fn new() -> (Self, mpsc::Receiver<BytesMut>) {
+    pub(super) fn new() -> (Self, mpsc::Receiver<OutgoingFrame>) {
         let (frames, waiting) = mpsc::channel(MAX_WAITING_FRAMES);
         (Outbox { frames }, waiting)
     }
 
-    /// Sends a frame and returns the length of its payload in bytes. A frame that is too long is
-    /// replaced by an error for the same request.
-    pub(super) async fn send(&self, frame: &ServerFrame) -> Result<usize, Disconnected> {
+    /// Sends a frame, whose memory is charged to `memory`, and returns the length of its payload in
+    /// bytes. A frame that is too long is replaced by an error for the same request.
+    pub(super) async fn send(
+        &self,
+        frame: &ServerFrame,
+        memory: &mut Charge,
+    ) -> Result<usize, Disconnected> {
         let permit = self.frames.reserve().await.map_err(|_| Disconnected)?;
         let (encoded, length) = match encode(frame) {
             Ok(encoded) => encoded,
@@ -47,7 +64,10 @@ impl Outbox {
                 encode(&error_in_place_of(frame, error)).map_err(|_| Disconnected)?
             }
         };
-        permit.send(encoded);
+        permit.send(OutgoingFrame {
+            charge: memory.split(encoded.len()),
+            bytes: encoded,
+        });
         Ok(length)
     }
 }
@@ -76,15 +96,17 @@ fn error_in_place_of(frame: &ServerFrame, error: ApiError) -> ServerFrame {
 /// Writes frames until all senders are dropped or the client has disconnected.
 pub(super) async fn write_frames(
     mut stream: OwnedWriteHalf,
-    mut waiting: mpsc::Receiver<BytesMut>,
+    mut waiting: mpsc::Receiver<OutgoingFrame>,
 ) {
-    while let Some(mut frames) = waiting.recv().await {
-        while frames.len() < JOINED_WRITE_BYTES
+    while let Some(mut frame) = waiting.recv().await {
+        let mut charges = vec![frame.charge];
+        while frame.bytes.len() < JOINED_WRITE_BYTES
             && let Ok(next) = waiting.try_recv()
         {
-            frames.unsplit(next);
+            frame.bytes.unsplit(next.bytes);
+            charges.push(next.charge);
         }
-        if stream.write_all(&frames).await.is_err() {
+        if stream.write_all(&frame.bytes).await.is_err() {
             return; // Senders notice the closed channel.
         }
     }
@@ -140,19 +162,29 @@ pub(super) struct ItemSender<'a> {
     pub(super) id: RequestId,
     pub(super) outbox: &'a Outbox,
     pub(super) window: &'a Window,
+    pub(super) memory: &'a UserMemory,
+    /// The memory of what was read and not sent yet.
+    pub(super) held: Charge,
 }
 
 impl ItemSender<'_> {
-    /// Waits until the window allows an item, before the caller reads it into memory.
-    pub(super) async fn ready(&self) {
+    /// Waits until the window allows an item. If the caller has to read it into memory, then waits
+    /// for room, too.
+    pub(super) async fn ready(&mut self, must_read: bool) {
         self.window.ready().await;
+        if must_read {
+            // Given back first: a stream that waits for room keeps nobody from having it.
+            self.held = self.memory.nothing();
+            self.held = self.memory.charge(STREAM_BYTES).await;
+        }
     }
 
     /// Sends an item, once the window allows it.
-    pub(super) async fn send(&self, item: Item) -> Result<(), Disconnected> {
+    pub(super) async fn send(&mut self, item: Item) -> Result<(), Disconnected> {
         self.window.ready().await;
         let id = self.id;
-        let length = self.outbox.send(&ServerFrame::Item { id, item }).await?;
+        let frame = ServerFrame::Item { id, item };
+        let length = self.outbox.send(&frame, &mut self.held).await?;
         self.window.spend(length);
         Ok(())
     }

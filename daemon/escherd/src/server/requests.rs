@@ -3,15 +3,51 @@
 
 use std::sync::Arc;
 
-use escher_protocol::message::{DaemonInfo, EventsRequest, Item, OutputRequest};
+use escher_protocol::message::{DaemonInfo, EventsRequest, Item, OutputRequest, Selection};
 use escher_protocol::output::OutputRange;
-use escher_protocol::{ApiError, ErrorCode, Request, RequestId, Response, ServerFrame, Target};
+use escher_protocol::{
+    ApiError, Command, ErrorCode, Request, RequestId, Response, ServerFrame, Target,
+};
 use tracing::debug;
 
 use super::ServerContext;
+use super::memory::{Charge, UserMemory};
 use super::outbox::{Disconnected, ItemSender, Outbox, Window};
 use crate::api::{ExecutionEngine, Executions, ResultPart};
 use crate::execution::StdinWrite;
+
+/// Memory of a request in flight, besides what the client has sent.
+const REQUEST_BYTES: usize = 4 * 1024;
+
+/// Memory of an element of a list in a request: its header, and the least that is allocated for it.
+const ELEMENT_BYTES: usize = 56;
+
+/// Memory of the events that a stream has read and not sent yet.
+const EVENTS_BYTES: usize = 64 * 1024;
+
+/// Memory for an answer with a record, metrics, settings or diagnostics.
+const ANSWER_BYTES: usize = 64 * 1024;
+
+/// Returns the memory that a request takes until it is answered, when `length` is that of its frame.
+pub(super) fn memory_of(request: &Request, length: usize) -> usize {
+    let elements_of_filter =
+        |selection: &Selection| selection.filter.statuses.len() + 2 * selection.filter.labels.len();
+    let (elements, read) = match request {
+        Request::Submit(request) => {
+            let arguments = match &request.command {
+                Command::Exec { argv } => argv.len(),
+                Command::Shell { .. } => 0,
+                Command::Script { arguments, .. } => arguments.len(),
+            };
+            let pairs = request.environment.len() + request.labels.len();
+            (arguments + 2 * pairs, 0)
+        }
+        Request::List(selection) | Request::Prune(selection) => (elements_of_filter(selection), 0),
+        Request::Events(_) => (0, EVENTS_BYTES),
+        _ => (0, 0),
+    };
+    REQUEST_BYTES + length + elements * ELEMENT_BYTES + read
+}
 
 /// The reason why a stream ended early.
 enum StreamError {
@@ -32,29 +68,54 @@ impl From<Disconnected> for StreamError {
     }
 }
 
-/// Answers a request with the authority of `engine`. Dropping the future abandons the request.
+/// Who asks, and how answers reach it.
+#[derive(Clone)]
+pub(super) struct Requester {
+    /// The engine with the client's authority.
+    pub(super) engine: ExecutionEngine,
+    pub(super) context: Arc<ServerContext>,
+    pub(super) outbox: Outbox,
+    pub(super) memory: UserMemory,
+}
+
+/// Answers a request with the authority of its requester. Dropping the future abandons the request.
+/// `charge` is the memory of the request.
 pub(super) async fn answer_request(
     id: RequestId,
     request: Request,
-    engine: ExecutionEngine,
-    context: Arc<ServerContext>,
-    outbox: Outbox,
+    requester: Requester,
     window: Arc<Window>,
+    mut charge: Charge,
 ) {
     debug!(request = id.0, "received {}", name_of(&request));
-    let items = ItemSender {
+    let Requester {
+        engine,
+        context,
+        outbox,
+        memory,
+    } = requester;
+    context.metrics.count_request();
+    let mut items = ItemSender {
         id,
         outbox: &outbox,
         window: &window,
+        memory: &memory,
+        held: memory.nothing(),
     };
     let streaming = match request {
-        Request::Result(target) => send_result(&engine, target, &items).await,
-        Request::List(selection) => send_list(engine.list_executions(selection), &items).await,
-        Request::ReadOutput(request) => send_output(&engine, request, &items).await,
-        Request::Events(request) => send_events(&engine, request, &items).await,
+        Request::Result(target) => send_result(&engine, target, &mut items).await,
+        Request::List(selection) => send_list(engine.list_executions(selection), &mut items).await,
+        Request::ReadOutput(request) => send_output(&engine, request, &mut items).await,
+        Request::Events(request) => send_events(&engine, request, &mut items).await,
         request => {
-            let result = single_reply(request, &engine, &context).await;
-            let _ = outbox.send(&ServerFrame::Reply { id, result }).await;
+            let mut room = room_for_answer(&request, &memory).await;
+            let result = match request {
+                Request::Wait(target) => wait(&engine, target, &memory, &mut room).await,
+                request => single_reply(request, &engine, &context).await,
+            };
+            let _ = outbox
+                .send(&ServerFrame::Reply { id, result }, &mut room)
+                .await;
             return;
         }
     };
@@ -63,7 +124,37 @@ pub(super) async fn answer_request(
         Err(StreamError::Api(error)) => Err(error),
         Err(StreamError::Disconnected) => return,
     };
-    let _ = outbox.send(&ServerFrame::End { id, result }).await;
+    let _ = outbox
+        .send(&ServerFrame::End { id, result }, &mut charge)
+        .await;
+}
+
+/// Waits for the memory of an answer that may be long, before it is made. Others are short.
+async fn room_for_answer(request: &Request, memory: &UserMemory) -> Charge {
+    match request {
+        Request::Status(_) | Request::Diagnose | Request::Metrics | Request::Settings => {
+            memory.charge(ANSWER_BYTES).await
+        }
+        _ => memory.nothing(),
+    }
+}
+
+/// Waits until an execution is finished. Without room for its record, which may take a while, the
+/// record is read again once there is.
+async fn wait(
+    engine: &ExecutionEngine,
+    target: Target,
+    memory: &UserMemory,
+    room: &mut Charge,
+) -> Result<Response, ApiError> {
+    let mut record = engine.wait_for_completion(target).await?;
+    if !room.try_resize(ANSWER_BYTES) {
+        let id = record.id;
+        drop(record);
+        *room = memory.charge(ANSWER_BYTES).await;
+        record = engine.get_status(id).await?;
+    }
+    Ok(Response::Execution(Box::new(record)))
 }
 
 /// Returns the name of a request, for the log.
@@ -102,7 +193,6 @@ async fn single_reply(
     match request {
         Request::Submit(request) => engine.execute(*request).await.map(Response::Submitted),
         Request::Status(target) => execution(engine.get_status(target).await?),
-        Request::Wait(target) => execution(engine.wait_for_completion(target).await?),
         Request::Cancel { target, mode } => engine.cancel(target, mode).await.map(Response::Cancel),
         Request::Signal { target, signal } => {
             engine.signal(target, signal).await?;
@@ -137,16 +227,17 @@ async fn single_reply(
         Request::Settings => Ok(Response::Settings(context.configuration.list())),
         Request::Reload => {
             let permit = engine.authorize_admin()?;
-            let reloaded = context.configuration.reload(permit, engine).await?;
-            Ok(Response::Reloaded(reloaded))
+            context.reload(permit, engine).await.map(Response::Reloaded)
         }
         // `answer_request` answers these.
-        Request::Result(_) | Request::List(_) | Request::ReadOutput(_) | Request::Events(_) => {
-            Err(ApiError::new(
-                ErrorCode::INTERNAL,
-                "escherd answered a request for a stream by a single reply: this is a bug in escherd",
-            ))
-        }
+        Request::Wait(_)
+        | Request::Result(_)
+        | Request::List(_)
+        | Request::ReadOutput(_)
+        | Request::Events(_) => Err(ApiError::new(
+            ErrorCode::INTERNAL,
+            "escherd answered a request for a stream by a single reply: this is a bug in escherd",
+        )),
     }
 }
 
@@ -171,17 +262,23 @@ async fn current_info(
     })
 }
 
-async fn send_list(mut executions: Executions, items: &ItemSender<'_>) -> Result<(), StreamError> {
-    while let Some(record) = executions.next().await {
+async fn send_list(
+    mut executions: Executions,
+    items: &mut ItemSender<'_>,
+) -> Result<(), StreamError> {
+    loop {
+        items.ready(executions.must_read()).await;
+        let Some(record) = executions.next().await else {
+            return Ok(());
+        };
         items.send(Item::Execution(Box::new(record?))).await?;
     }
-    Ok(())
 }
 
 async fn send_events(
     engine: &ExecutionEngine,
     request: EventsRequest,
-    items: &ItemSender<'_>,
+    items: &mut ItemSender<'_>,
 ) -> Result<(), StreamError> {
     let mut events = engine.events(request).await?;
     while let Some(event) = events.next().await {
@@ -193,7 +290,7 @@ async fn send_events(
 async fn send_output(
     engine: &ExecutionEngine,
     request: OutputRequest,
-    items: &ItemSender<'_>,
+    items: &mut ItemSender<'_>,
 ) -> Result<(), StreamError> {
     let range = OutputRange {
         streams: request.streams,
@@ -204,7 +301,8 @@ async fn send_output(
         .read_output(request.target, range, request.follow)
         .await?;
     loop {
-        items.ready().await;
+        output.wait_until_readable().await?;
+        items.ready(output.must_read()).await;
         match output.next().await {
             Some(chunk) => items.send(Item::Output(chunk?)).await?,
             None => return Ok(()),
@@ -215,13 +313,13 @@ async fn send_output(
 async fn send_result(
     engine: &ExecutionEngine,
     target: Target,
-    items: &ItemSender<'_>,
+    items: &mut ItemSender<'_>,
 ) -> Result<(), StreamError> {
     let mut result = engine.read_result(target).await?;
     let record = Box::new(result.record().clone());
     items.send(Item::Execution(record)).await?;
     loop {
-        items.ready().await;
+        items.ready(result.must_read()).await;
         let Some(part) = result.next().await? else {
             return Ok(());
         };

@@ -14,20 +14,27 @@ use super::error::DatabaseError;
 use super::index_scan::{index_scans, parse_uid};
 use super::readers::Snapshot;
 use super::totals::Totals;
+use crate::execution::{PageLimit, memory_of};
 
-/// Returns the records of finished executions that match, the newest first.
+/// Returns a page of the records of finished executions that match, the newest first.
 pub(super) fn list(
     snapshot: &Snapshot<'_>,
     submitter: Option<u32>,
     selection: &Selection,
     before: u64,
-    limit: usize,
+    limit: PageLimit,
 ) -> Result<Vec<ExecutionRecord>, DatabaseError> {
-    let mut records = Vec::new();
-    for number in finished_numbers(snapshot, submitter, selection, before, limit)? {
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    for number in finished_numbers(snapshot, submitter, selection, before, limit.records)? {
+        if bytes >= limit.bytes {
+            break;
+        }
         match record(snapshot, number) {
             // Damage to an index must not show anybody the record of another user.
-            Ok(Some(record)) if matches(&record, submitter, selection) => records.push(record),
+            Ok(Some(record)) if matches(&record, submitter, selection) => {
+                bytes += memory_of(&record);
+                records.push(record);
+            }
             Ok(_) => snapshot.damage.report(&BlobKind::Record.damaged(number)),
             Err(error) if error.is_damage() => snapshot.damage.report(&error),
             Err(error) => return Err(error),

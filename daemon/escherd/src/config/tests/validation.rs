@@ -34,6 +34,14 @@ fn refuses_with_line_key_value_and_expectation() {
             "2: daemon.max_connections = 0: must be a whole number, at least 1",
         ),
         (
+            "[daemon]\nmax_client_memory_bytes = 67108863\n",
+            "2: daemon.max_client_memory_bytes = 67108863: must be a whole number, at least 67108864",
+        ),
+        (
+            "[daemon]\nmax_client_memory_bytes_per_user = 33554431\n",
+            "2: daemon.max_client_memory_bytes_per_user = 33554431: must be a whole number, at least 33554432",
+        ),
+        (
             "[execution]\n\nmax_timeout_ms = -5",
             "3: execution.max_timeout_ms = -5: must be a whole number, not a negative number",
         ),
