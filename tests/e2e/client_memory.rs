@@ -38,7 +38,7 @@ fn half_sent_frames_of_one_user_are_bounded_and_others_are_served() {
     );
     let bytes = [RawPeer::hello_frame(), half_a_submission()].concat();
     let socket = daemon.home().socket();
-    let held = HeldConnections::open(&daemon, Some(ATTACKER), socket, 250, &bytes);
+    let held = HeldConnections::open(&daemon, Some(ATTACKER), &socket, 250, &bytes);
     // Four such frames would be over the limit, and 250 are 2 GB.
     while memory(&daemon) < 3.0 * 8_000_000.0 {}
     for _ in 0..3 {

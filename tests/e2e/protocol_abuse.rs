@@ -241,7 +241,7 @@ fn a_flood_of_refused_connections_is_one_line_in_the_log() {
     let attacker = nix::unistd::geteuid().is_root().then_some(61_001);
     let hello = RawPeer::hello_frame();
     let socket = daemon.home().socket();
-    let held = HeldConnections::open(&daemon, attacker, socket, ATTEMPTS, &hello);
+    let held = HeldConnections::open(&daemon, attacker, &socket, ATTEMPTS, &hello);
     held.close();
     // Its own user is welcome again once escherd has noticed that these are closed.
     while daemon.ctl().run(["info"]).code != 0 {}

@@ -39,7 +39,7 @@ fn a_flood_of_requests_on_many_connections_delays_another_user_by_a_few_of_them(
     let mut peer = RawPeer::connect_and_greet(&daemon);
     let hello = RawPeer::hello_frame();
     let socket = daemon.home().socket();
-    let mut flood = HeldConnections::open(&daemon, Some(ATTACKER), socket, CONNECTIONS, &hello);
+    let mut flood = HeldConnections::open(&daemon, Some(ATTACKER), &socket, CONNECTIONS, &hello);
     let before = count_requests(&mut peer, 1);
     // All of the flood is there before escherd can answer any of it.
     kill(daemon.pid(), Signal::SIGSTOP).unwrap();

@@ -17,7 +17,7 @@ pub struct HeldConnections {
 /// Opens `count` connections and sends these bytes over each.
 #[must_use]
 pub fn hold_connections(daemon: &Daemon, count: u64, bytes: &[u8]) -> HeldConnections {
-    HeldConnections::open(daemon, None, daemon.home().socket(), count, bytes)
+    HeldConnections::open(daemon, None, &daemon.home().socket(), count, bytes)
 }
 
 impl HeldConnections {

@@ -8,10 +8,14 @@ use tracing::{info, warn};
 
 use crate::api::{ExecutionEngine, invalid_configuration};
 use crate::authz::AdminPermit;
+use crate::blocking::BlockingPool;
 use crate::config::{
     self, ClientMemoryLimits, ConfigError, Configuration, ConnectionLimits, LoadOptions,
 };
-use crate::doctor::{self, Audience};
+use crate::doctor;
+
+/// How many threads load the configuration at the same time.
+const MAX_THREADS: usize = 2;
 
 /// The hint with the error of a reload.
 const UNCHANGED: &str = "nothing has changed; `escherctl config check` validates without applying";
@@ -21,6 +25,8 @@ const UNCHANGED: &str = "nothing has changed; `escherctl config check` validates
 pub struct ActiveConfiguration {
     options: LoadOptions,
     current: Mutex<Configuration>,
+    /// The threads that read files. Every user can have them read, by a diagnosis.
+    threads: BlockingPool,
     /// Held during a reload: two at once would mix what they apply.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -32,6 +38,7 @@ impl ActiveConfiguration {
         ActiveConfiguration {
             options,
             current: Mutex::new(configuration),
+            threads: BlockingPool::new(MAX_THREADS),
             reloading: tokio::sync::Mutex::default(),
         }
     }
@@ -81,22 +88,28 @@ impl ActiveConfiguration {
     ///
     /// # Errors
     /// `internal` if a task has panicked.
-    pub(crate) async fn diagnose(&self, audience: Audience) -> Result<Vec<Diagnostic>, ApiError> {
-        let loaded = self.load().await?;
+    pub(crate) async fn diagnose(
+        &self,
+        engine: &ExecutionEngine,
+    ) -> Result<Vec<Diagnostic>, ApiError> {
+        let loaded = self.load(engine.uid()).await?;
         let differences = loaded.map(|loaded| self.current().differences(&loaded));
-        Ok(doctor::diagnose_configuration(&differences, audience))
+        Ok(doctor::diagnose_configuration(
+            &differences,
+            engine.audience(),
+        ))
     }
 
-    /// Loads the configuration off the event loop, since files may be slow to read.
-    async fn load(&self) -> Result<Result<Configuration, ConfigError>, ApiError> {
+    /// Loads the configuration for the user `uid` off the event loop, since files may be slow to read.
+    async fn load(&self, uid: u32) -> Result<Result<Configuration, ConfigError>, ApiError> {
         let options = self.options.clone();
-        let loaded = tokio::task::spawn_blocking(move || config::load(&options));
-        loaded.await.map_err(internal)
+        let loading = self.threads.run(uid, move |_| config::load(&options));
+        loading.await.map_err(internal)
     }
 
     async fn load_and_apply(&self, engine: &ExecutionEngine) -> Result<Reloaded, ApiError> {
         let _turn = self.reloading.lock().await;
-        let loaded = self.load().await?.map_err(|error| {
+        let loaded = self.load(engine.uid()).await?.map_err(|error| {
             warn!(%error, "reload failed: invalid configuration, nothing has changed");
             invalid_configuration(&error).with_hint(UNCHANGED)
         })?;

@@ -3,9 +3,9 @@
 //!
 //! Each of these has a [`Charge`] against a budget, until it is gone. What would exceed the budget
 //! waits, so that its connection is not read (or its stream does not go on), or is refused where the
-//! request can be repeated. A user may hold as much as is still free beside it, up to a limit: alone
-//! up to half of the budget, beside nine others a tenth. So there is always as much left for the next
-//! user as each of the others has.
+//! request can be repeated. A user may hold as much as is still free beside it, up to a limit. So
+//! something is always left for the next user, and those who hold most get nothing more until there is
+//! as much for the others.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -81,8 +81,10 @@ impl BudgetState {
     }
 
     fn add(&mut self, uid: u32, bytes: usize) {
-        self.used += bytes;
-        *self.of_users.entry(uid).or_default() += bytes;
+        if bytes > 0 {
+            self.used += bytes;
+            *self.of_users.entry(uid).or_default() += bytes;
+        }
     }
 
     fn remove(&mut self, uid: u32, bytes: usize) {
@@ -288,24 +290,25 @@ mod tests {
     }
 
     #[test]
-    fn as_much_is_left_for_the_next_user_as_each_of_the_others_has() {
+    fn something_is_left_for_the_next_user_and_for_root() {
         let budget = budget(1000, 1000);
         let take_all = |uid| {
             let memory = budget.of_user(uid);
             std::iter::from_fn(move || memory.try_charge(1)).collect::<Vec<Charge>>()
         };
-        let first = take_all(1);
-        assert_eq!(first.len(), 500, "alone, half of the budget");
-        let others: Vec<_> = (2..=10).map(take_all).collect();
-        for (next, taken) in (11..).zip(&others) {
-            assert!(!taken.is_empty());
-            assert!(budget.of_user(next).try_charge(1).is_some() || next > 11);
-        }
-        // Root has the rest, and its reserve.
-        let used = budget.lock().used;
+        let mut first = take_all(1);
+        let others: Vec<Vec<Charge>> = (2..=5).map(take_all).collect();
+        let counts: Vec<usize> = others.iter().map(Vec::len).collect();
+        assert_eq!((first.len(), &counts[..]), (500, &[250, 125, 62, 31][..]));
+        // What the first gives back goes to the others.
+        first.truncate(300);
+        assert!(budget.of_user(1).try_charge(1).is_none());
+        let mut next = budget.of_user(6).queue(100);
+        assert!(granted(&mut next).is_some());
+        let rest = 1000 - budget.lock().used;
         let root = budget.of_user(0);
-        assert!(root.try_charge(1000 - used + ROOT_RESERVE_BYTES).is_some());
-        assert!(root.try_charge(1001 - used + ROOT_RESERVE_BYTES).is_none());
+        assert!(root.try_charge(rest + ROOT_RESERVE_BYTES).is_some());
+        assert!(root.try_charge(rest + ROOT_RESERVE_BYTES + 1).is_none());
     }
 
     #[test]

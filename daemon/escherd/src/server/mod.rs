@@ -109,10 +109,9 @@ impl ServerContext {
 
     /// Diagnoses this escherd. The diagnostics are those that the user of `engine` may read.
     async fn diagnose(&self, engine: &ExecutionEngine) -> Result<Vec<Diagnostic>, ApiError> {
-        let audience = engine.audience();
         let mut diagnostics = doctor::diagnose_daemon();
         diagnostics.extend(engine.diagnose().await?);
-        diagnostics.extend(self.configuration.diagnose(audience).await?);
+        diagnostics.extend(self.configuration.diagnose(engine).await?);
         Ok(diagnostics)
     }
 }

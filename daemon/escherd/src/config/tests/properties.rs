@@ -99,8 +99,9 @@ fn valid_value(value_type: &'static ValueType) -> BoxedStrategy<serde_json::Valu
         ValueType::Flag { .. } => any::<bool>().prop_map(Value::from).boxed(),
         // Small enough for every host's memory, and for TOML.
         ValueType::Number { range, .. } => {
-            let most = (*range.end()).min(1000);
-            (*range.start()..=most).prop_map(Value::from).boxed()
+            let least = *range.start();
+            let most = (*range.end()).min(least.max(1000));
+            (least..=most).prop_map(Value::from).boxed()
         }
         ValueType::Choice { choices } => (0..choices.len())
             .prop_map(|index| Value::from(choices[index].0))
