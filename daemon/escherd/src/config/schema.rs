@@ -38,6 +38,7 @@ const ANY_NUMBER: RangeInclusive<u64> = 0..=u64::MAX;
 const AT_LEAST_ONE: RangeInclusive<u64> = 1..=u64::MAX;
 const YEAR_SECS: u64 = 366 * 24 * 60 * 60;
 const WEEK_SECS: u64 = 7 * 24 * 60 * 60;
+const DAY: Duration = Duration::from_millis(MAX_KILL_GRACE_MS);
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
@@ -140,6 +141,11 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
         |s, n| reloadable(s).request.kill_grace_ms = n,
     )
     .reloadable(),
+    duration("execution.max_kill_grace", "60s", DAY, |s, duration| {
+        reloadable(s).request.max_kill_grace_ms =
+            u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    })
+    .reloadable(),
     flag("execution.stream_output", true, |s, on| {
         reloadable(s).output.stream = on;
     })
@@ -176,6 +182,15 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
         },
     )
     .memory_each(1)
+    .reloadable(),
+    number(
+        "execution.max_launch_attempts",
+        3,
+        1..=u32::MAX as u64,
+        |s, n| {
+            reloadable(s).max_launch_attempts = u32::try_from(n).unwrap_or(u32::MAX);
+        },
+    )
     .reloadable(),
     number(
         "execution.max_in_memory_executions",
@@ -336,6 +351,16 @@ const fn number(
         memory_each: 0,
         set,
     };
+    setting(name, value_type)
+}
+
+const fn duration(
+    name: &'static str,
+    default: &'static str,
+    max: Duration,
+    set: fn(&mut DaemonSettings, Duration),
+) -> SettingDefinition {
+    let value_type = ValueType::Duration { default, max, set };
     setting(name, value_type)
 }
 

@@ -103,6 +103,9 @@ fn valid_value(value_type: &'static ValueType) -> BoxedStrategy<serde_json::Valu
             let most = (*range.end()).min(least.max(1000));
             (least..=most).prop_map(Value::from).boxed()
         }
+        ValueType::Duration { .. } => (1..=60_u32)
+            .prop_map(|seconds| Value::from(format!("{seconds}s")))
+            .boxed(),
         ValueType::Choice { choices } => (0..choices.len())
             .prop_map(|index| Value::from(choices[index].0))
             .boxed(),
