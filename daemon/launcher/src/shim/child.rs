@@ -30,12 +30,25 @@ pub(super) struct ChildPlan {
     pub(super) identity: Option<ChildIdentity>,
     pub(super) working_dir: CString,
     pub(super) falls_back_to_root_dir: bool,
-    /// Paths to try, in order.
-    pub(super) programs: Vec<CString>,
+    pub(super) program: Program,
     /// Ends with a null.
     pub(super) argv: Vec<*const c_char>,
     /// Ends with a null.
     pub(super) environment: Vec<*const c_char>,
+}
+
+/// The program that a child executes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    /// The file with this path.
+    Path(CString),
+    /// The first file with this name that can be executed.
+    Name {
+        name: CString,
+        /// The directories in which to look it up, separated by colons. An empty one is the working
+        /// directory.
+        search_path: Vec<u8>,
+    },
 }
 
 pub(super) struct ChildIdentity {
@@ -49,6 +62,12 @@ pub(super) struct ChildIdentity {
 
 /// Exit status of a child that could not execute its program. The shim reports the errno instead.
 const FAILED: usize = 127;
+
+/// Longest path in bytes, with the final NUL (`PATH_MAX`).
+const MAX_PATH_BYTES: usize = 4096;
+
+/// Longest name of a file in bytes (`NAME_MAX`).
+const MAX_NAME_BYTES: usize = 255;
 
 /// The umask of commands.
 const UMASK: usize = 0o022;
@@ -236,38 +255,90 @@ fn enter_directory(path: &CStr, falls_back_to_root_dir: bool) -> Result<(), i32>
     }
 }
 
-/// Tries each path as execvp(3) does: it skips files that do not exist, and files that must not be
-/// executed, which it reports at the end. Any other error ends the search. If no file exists, the
-/// last error is reported.
 fn execute(plan: &ChildPlan) -> Result<Never, i32> {
+    match &plan.program {
+        Program::Path(path) => Err(execute_file(path.as_ptr(), plan)),
+        Program::Name { name, search_path } => search_and_execute(name, search_path, plan),
+    }
+}
+
+/// Tries the name in each directory as execvp(3) does: it skips files that do not exist or whose
+/// path is too long, and files that must not be executed, which it reports at the end. Any other
+/// error ends the search. If no file exists, the last error is reported.
+fn search_and_execute(name: &CStr, search_path: &[u8], plan: &ChildPlan) -> Result<Never, i32> {
+    if name.count_bytes() > MAX_NAME_BYTES {
+        return Err(libc::ENAMETOOLONG);
+    }
     let mut failure = libc::ENOENT;
-    for program in &plan.programs {
-        let (argv, environment) = (
-            plan.argv.as_ptr() as usize,
-            plan.environment.as_ptr() as usize,
-        );
-        let errno = match call(
-            libc::SYS_execve,
-            [program.as_ptr() as usize, argv, environment, 0, 0, 0],
-        ) {
-            Ok(_) => continue, // Impossible: a successful execve(2) does not return.
-            Err(errno) => errno,
+    let mut buffer = [0; MAX_PATH_BYTES];
+    for directory in search_path.split(|byte| *byte == b':') {
+        let Some(path) = join(directory, name, &mut buffer) else {
+            continue;
         };
-        match errno {
-            libc::EACCES => failure = errno,
-            libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {
+        match execute_file(path, plan) {
+            libc::EACCES => failure = libc::EACCES,
+            errno @ (libc::ENOENT
+            | libc::ENOTDIR
+            | libc::ESTALE
+            | libc::ENODEV
+            | libc::ETIMEDOUT) => {
                 if failure != libc::EACCES {
                     failure = errno;
                 }
             }
-            _ => return Err(errno),
+            errno => return Err(errno),
         }
     }
     Err(failure)
+}
+
+/// Writes the path of `name` in `directory` into `buffer`; `None` if it does not fit.
+fn join(directory: &[u8], name: &CStr, buffer: &mut [u8; MAX_PATH_BYTES]) -> Option<*const c_char> {
+    let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
+    let name = name.to_bytes_with_nul();
+    if directory.len() + slash.len() + name.len() > buffer.len() {
+        return None;
+    }
+    let path = directory.iter().chain(slash).chain(name);
+    for (to, from) in buffer.iter_mut().zip(path) {
+        *to = *from;
+    }
+    Some(buffer.as_ptr().cast())
+}
+
+/// Executes the file at `path`. Returns the errno of execve(2), which returns only if it fails.
+fn execute_file(path: *const c_char, plan: &ChildPlan) -> i32 {
+    let argv = plan.argv.as_ptr() as usize;
+    let environment = plan.environment.as_ptr() as usize;
+    let arguments = [path as usize, argv, environment, 0, 0, 0];
+    match call(libc::SYS_execve, arguments) {
+        Err(errno) => errno,
+        Ok(_) => libc::ENOEXEC,
+    }
 }
 
 fn call(number: libc::c_long, arguments: [usize; 6]) -> Result<usize, i32> {
     // SAFETY: every caller is in this module and passes the arguments of its system call: integers,
     // and pointers into the plan, to literals, or to local variables that outlive the call.
     unsafe { syscall(number, arguments) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(directory: &[u8], name: &CStr) -> Option<CString> {
+        let mut buffer = [b'?'; MAX_PATH_BYTES];
+        join(directory, name, &mut buffer)?;
+        Some(CStr::from_bytes_until_nul(&buffer).unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_path_is_a_directory_and_a_name_unless_that_is_too_long() {
+        assert_eq!(joined(b"/a", c"x").as_deref(), Some(c"/a/x"));
+        assert_eq!(joined(b"", c"x").as_deref(), Some(c"x"));
+        let longest = joined(&[b'd'; MAX_PATH_BYTES - 3], c"x").unwrap();
+        assert_eq!(longest.as_bytes_with_nul().len(), MAX_PATH_BYTES);
+        assert_eq!(joined(&[b'd'; MAX_PATH_BYTES - 2], c"x"), None);
+    }
 }
