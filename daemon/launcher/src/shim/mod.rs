@@ -9,9 +9,10 @@
 //!
 //! [`spawn`] claims the execution and creates its cgroup and process, from a [`child_plan`];
 //! [`child`] is the code of that process until it executes its program. [`supervise`] is the loop.
-//! [`stdin`] and [`log`] (with its [`log_quota`]) are the command's descriptors, [`freezer`] pauses
-//! it, [`kill_ladder`] and [`process_tree`] end it, and [`report`] delivers the exit report.
-//! [`link`] is the connection to escherd.
+//! [`stdin`] and [`output_pipe`] are the shim's ends of the command's pipes, [`log`] (with its
+//! [`log_quota`]) gets the output, [`freezer`] pauses the command, [`kill_ladder`] and
+//! [`process_tree`] end it, and [`report`] delivers the exit report. [`link`] is the connection to
+//! escherd.
 
 mod baseline;
 mod child;
@@ -21,6 +22,7 @@ mod kill_ladder;
 mod link;
 mod log;
 mod log_quota;
+mod output_pipe;
 mod process_tree;
 mod report;
 mod spawn;

@@ -13,6 +13,7 @@ use super::ShimContext;
 use super::child::enter;
 use super::child_plan::OwnedPlan;
 use super::link::Link;
+use super::output_pipe::OutputPipe;
 use crate::ipc::wire::{Assignment, LaunchSpec};
 use crate::os::cgroup::{Cgroup, Cgroups};
 use crate::sys::process::{ChildMemory, clone_child};
@@ -36,8 +37,8 @@ impl Start {
 /// A main process that was created, and the shim's ends of its pipes.
 pub(super) struct SpawnedCommand {
     pub(super) pid: Pid,
-    pub(super) stdout: OwnedFd,
-    pub(super) stderr: OwnedFd,
+    pub(super) stdout: OutputPipe,
+    pub(super) stderr: OutputPipe,
     /// Does not block; `None` where standard input is `/dev/null`.
     pub(super) stdin: Option<OwnedFd>,
     pub(super) setup: ChildSetup,
@@ -155,6 +156,7 @@ fn spawn(
 ) -> io::Result<SpawnedCommand> {
     let (stdout, child_stdout) = pipe2(OFlag::O_CLOEXEC)?;
     let (stderr, child_stderr) = pipe2(OFlag::O_CLOEXEC)?;
+    let (stdout, stderr) = (OutputPipe::new(stdout)?, OutputPipe::new(stderr)?);
     let (setup_end, child_setup_end) = pipe2(OFlag::O_CLOEXEC)?;
     let (stdin, child_stdin) = if spec.stdin {
         let (reading, writing) = pipe2(OFlag::O_CLOEXEC)?;

@@ -4,9 +4,11 @@
 //! ([`process::fork`], [`process::clone_child`], [`adopt_descriptor`]) have a `# Safety` section
 //! and one caller each.
 
+mod descriptor;
 pub(crate) mod memory;
 pub(crate) mod process;
 pub(crate) mod raw;
 mod socket;
 
-pub(crate) use socket::{accept, adopt_descriptor, peer_groups, receive_message};
+pub(crate) use descriptor::{adopt_descriptor, bytes_in_pipe};
+pub(crate) use socket::{accept, peer_groups, receive_message};

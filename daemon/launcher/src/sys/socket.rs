@@ -2,7 +2,7 @@
 //! numbers.
 
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockFlag, UnixAddr, accept4, recvmsg};
 
@@ -88,14 +88,4 @@ pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
             },
         }
     }
-}
-
-/// Takes ownership of a descriptor that is known only by its number.
-///
-/// # Safety
-/// The descriptor must be open, and nothing else may own it. `os::socket_activation`, the only
-/// caller, gets the number from systemd.
-pub(crate) unsafe fn adopt_descriptor(number: RawFd) -> OwnedFd {
-    // SAFETY: the caller guarantees both.
-    unsafe { OwnedFd::from_raw_fd(number) }
 }

@@ -25,6 +25,7 @@ mod log_reader;
 mod messages;
 mod output;
 mod output_limit;
+mod pipe_holders;
 mod process_environment;
 mod raw;
 mod shim;

@@ -19,6 +19,15 @@ pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap()) })
 }
 
+/// Duplicates a descriptor of another process (pidfd_getfd(2)).
+pub(crate) fn descriptor_of(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd> {
+    let call = libc::SYS_pidfd_getfd;
+    // SAFETY: takes three integers.
+    let fd = check(unsafe { libc::syscall(call, pidfd.as_raw_fd(), number, 0) })?;
+    // SAFETY: a fresh descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap()) })
+}
+
 /// Signals the process behind `pidfd`.
 pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let call = libc::SYS_pidfd_send_signal;
