@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use escher_launcher::ipc::wire::Directories;
-use escher_launcher::{HELP, keeper, launcher};
+use escher_launcher::{HELP, WipingAllocator, keeper, launcher};
 use escher_protocol::Blob;
 use lexopt::prelude::*;
 use nix::unistd::User;
+
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
 
 enum Mode {
     Launch(launcher::LauncherOptions),
@@ -91,10 +94,11 @@ fn main() -> ExitCode {
             keeper::release_controllers().map_err(|error| error.to_string())
         }
         Mode::Keep(options) => keeper::keep(options).map_err(|error| error.to_string()),
-        Mode::Launch(options) => match launcher::control_from_stdin() {
+        // SAFETY: so far this process has opened nothing.
+        Mode::Launch(options) => match unsafe { launcher::control_from_stdin() } {
             Ok(control) => launcher::run(&options, control).map_err(|error| error.to_string()),
             Err(error) => Err(format!(
-                "standard input is not a socket to escherd: {error}"
+                "cannot take standard input, a socket to escherd: {error}"
             )),
         },
     };

@@ -21,11 +21,15 @@ pub(super) struct ChildPlan {
     /// The shim's process id.
     pub(super) shim: c_int,
     /// The descriptors that become 0, 1 and 2. None of them is below 3.
-    pub(super) descriptors: [c_int; 3],
+    pub(super) standard: [c_int; 3],
+    /// The descriptor whose end tells the shim that the set-up is over. Above 2.
+    pub(super) setup_end: c_int,
     /// `cgroup.procs` of the command's cgroup. Above 2.
     pub(super) cgroup_procs: Option<c_int>,
-    /// Whether to reset priority and out-of-memory score to 0.
-    pub(super) resets_priority: bool,
+    /// Whether to reset the nice value to 0, if that is allowed.
+    pub(super) resets_nice: bool,
+    /// Whether to reset the out-of-memory score to 0. The child has memory of its own then.
+    pub(super) resets_oom_score: bool,
     pub(super) open_files: libc::rlimit64,
     pub(super) identity: Option<ChildIdentity>,
     pub(super) working_dir: CString,
@@ -62,6 +66,9 @@ pub(super) struct ChildIdentity {
 
 /// Exit status of a child that could not execute its program. The shim reports the errno instead.
 const FAILED: usize = 127;
+
+/// Number of the descriptor whose end tells the shim that the set-up is over.
+const SETUP_END: usize = 3;
 
 /// Longest path in bytes, with the final NUL (`PATH_MAX`).
 const MAX_PATH_BYTES: usize = 4096;
@@ -101,29 +108,23 @@ fn prepare_and_execute(plan: &ChildPlan) -> Result<Never, i32> {
         call(libc::SYS_write, [cgroup_procs, this_process, 1, 0, 0, 0])?;
     }
 
+    stage(StartStage::Descriptors);
+    take_descriptors(plan)?;
+
     stage(StartStage::Session);
     call(libc::SYS_setsid, [0; 6])?;
 
     stage(StartStage::Keyring);
-    join_session_keyring()?;
-
-    stage(StartStage::Descriptors);
-    for (number, from) in plan.descriptors.into_iter().enumerate() {
-        call(
-            libc::SYS_dup3,
-            [from.cast_unsigned() as usize, number, 0, 0, 0, 0],
-        )?;
-    }
-    let cloexec = libc::CLOSE_RANGE_CLOEXEC as usize;
-    call(
-        libc::SYS_close_range,
-        [3, u32::MAX as usize, cloexec, 0, 0, 0],
-    )?;
+    join_session_keyring(plan.identity.is_some())?;
 
     stage(StartStage::Attributes);
     call(libc::SYS_umask, [UMASK, 0, 0, 0, 0, 0])?;
-    if plan.resets_priority {
-        reset_priority()?;
+    if plan.resets_nice {
+        let process = libc::PRIO_PROCESS as usize;
+        unless_forbidden(call(libc::SYS_setpriority, [process, 0, 0, 0, 0, 0]))?;
+    }
+    if plan.resets_oom_score {
+        unless_forbidden(reset_oom_score())?;
     }
 
     stage(StartStage::Limits);
@@ -154,26 +155,56 @@ fn prepare_and_execute(plan: &ChildPlan) -> Result<Never, i32> {
     execute(plan)
 }
 
+/// Keeps the descriptors of the plan and closes all others of the shim's: a child whose user has
+/// stopped it would keep the connection to escherd open beyond the death of its shim.
+fn take_descriptors(plan: &ChildPlan) -> Result<(), i32> {
+    let dup = |from: c_int, to: usize, flags: c_int| {
+        let (from, flags) = (
+            from.cast_unsigned() as usize,
+            flags.cast_unsigned() as usize,
+        );
+        call(libc::SYS_dup3, [from, to, flags, 0, 0, 0])
+    };
+    for (number, from) in plan.standard.into_iter().enumerate() {
+        dup(from, number, 0)?;
+    }
+    // dup3(2) refuses two equal numbers; this descriptor is close-on-exec by itself.
+    if plan.setup_end.cast_unsigned() as usize != SETUP_END {
+        dup(plan.setup_end, SETUP_END, libc::O_CLOEXEC)?;
+    }
+    let others = [SETUP_END + 1, u32::MAX as usize, 0, 0, 0, 0];
+    call(libc::SYS_close_range, others).map(drop)
+}
+
 /// Joins a new session keyring. Where the launcher is root this happens before the change of user,
 /// so that the user's quota of 200 keys (keyrings(7)) does not limit its commands. Without support
-/// for keyrings, in a sandbox, or beyond a quota the command stays in the launcher's own keyring.
-fn join_session_keyring() -> Result<(), i32> {
+/// for keyrings, or where a sandbox forbids them, there is none to share. Beyond a quota the command
+/// stays in the launcher's keyring, but only a command of the launcher's own user: others would
+/// share it.
+fn join_session_keyring(is_other_user: bool) -> Result<(), i32> {
     let join = libc::KEYCTL_JOIN_SESSION_KEYRING as usize;
     match call(libc::SYS_keyctl, [join, 0, 0, 0, 0, 0]) {
-        Ok(_) | Err(libc::ENOSYS | libc::EPERM | libc::EDQUOT | libc::EACCES) => Ok(()),
+        Ok(_) | Err(libc::ENOSYS | libc::EPERM | libc::EACCES) => Ok(()),
+        Err(libc::EDQUOT) if !is_other_user => Ok(()),
         Err(errno) => Err(errno),
     }
 }
 
-fn reset_priority() -> Result<(), i32> {
-    let process = libc::PRIO_PROCESS as usize;
-    call(libc::SYS_setpriority, [process, 0, 0, 0, 0, 0])?;
+fn reset_oom_score() -> Result<usize, i32> {
     let path = c"/proc/self/oom_score_adj".as_ptr() as usize;
     let at = (libc::AT_FDCWD as isize).cast_unsigned();
     let flags = (libc::O_WRONLY | libc::O_CLOEXEC).cast_unsigned() as usize;
     let file = call(libc::SYS_openat, [at, path, flags, 0, 0, 0])?;
-    call(libc::SYS_write, [file, c"0".as_ptr() as usize, 1, 0, 0, 0])?;
-    Ok(())
+    call(libc::SYS_write, [file, c"0".as_ptr() as usize, 1, 0, 0, 0])
+}
+
+/// Ignores that something is forbidden: to lower a nice value or a score takes a capability, which
+/// even root may lack in a container (capabilities(7)). The command then keeps the launcher's value.
+fn unless_forbidden(result: Result<usize, i32>) -> Result<(), i32> {
+    match result {
+        Ok(_) | Err(libc::EPERM | libc::EACCES | libc::EROFS) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn become_user(identity: &ChildIdentity, stage: &impl Fn(StartStage)) -> Result<(), i32> {

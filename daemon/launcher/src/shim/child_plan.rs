@@ -18,6 +18,16 @@ const OPEN_FILES_SOFT: u64 = 1024;
 /// Where a program without a slash is searched when the command has no PATH (execvp(3)).
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 
+/// The descriptors of the shim that a child uses.
+pub(super) struct ChildDescriptors<'a> {
+    /// They become standard input, output and error.
+    pub(super) standard: [BorrowedFd<'a>; 3],
+    /// Closed by execve(2), by which the shim knows that the set-up is over.
+    pub(super) setup_end: BorrowedFd<'a>,
+    /// `cgroup.procs` of the cgroup that the child enters.
+    pub(super) cgroup_procs: Option<BorrowedFd<'a>>,
+}
+
 /// A plan together with the strings to which it points.
 pub(super) struct OwnedPlan {
     pub(super) plan: ChildPlan,
@@ -26,15 +36,12 @@ pub(super) struct OwnedPlan {
 
 impl OwnedPlan {
     /// Makes the plan for `spec`, out of which it moves the strings: they may have megabytes.
-    /// `descriptors` become standard input, output and error, and the child writes to
-    /// `cgroup_procs` to enter its cgroup.
     ///
     /// # Errors
     /// `ENOENT` without a program, `EINVAL` for a string that contains a NUL.
     pub(super) fn new(
         spec: &mut LaunchSpec,
-        descriptors: [BorrowedFd<'_>; 3],
-        cgroup_procs: Option<BorrowedFd<'_>>,
+        descriptors: ChildDescriptors<'_>,
         context: &ShimContext,
     ) -> io::Result<Self> {
         let program = program(&spec.argv, &spec.environment)?;
@@ -46,9 +53,13 @@ impl OwnedPlan {
             plan: ChildPlan {
                 progress: context.progress,
                 shim: context.pid.as_raw(),
-                descriptors: descriptors.map(|descriptor| descriptor.as_raw_fd()),
-                cgroup_procs: cgroup_procs.map(|procs| procs.as_raw_fd()),
-                resets_priority: baseline.resets_priority,
+                standard: descriptors
+                    .standard
+                    .map(|descriptor| descriptor.as_raw_fd()),
+                setup_end: descriptors.setup_end.as_raw_fd(),
+                cgroup_procs: descriptors.cgroup_procs.map(|procs| procs.as_raw_fd()),
+                resets_nice: baseline.has_nice,
+                resets_oom_score: baseline.resets_oom_score,
                 open_files: libc::rlimit64 {
                     rlim_cur: OPEN_FILES_SOFT.min(baseline.open_files_hard),
                     rlim_max: baseline.open_files_hard,

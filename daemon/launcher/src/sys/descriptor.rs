@@ -13,6 +13,22 @@ pub(crate) unsafe fn adopt_descriptor(number: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
+/// Closes all descriptors from this number on (close_range(2)).
+///
+/// # Errors
+/// Those of close_range(2): `ENOSYS` before Linux 5.9, `EPERM` in a sandbox.
+///
+/// # Safety
+/// Nothing may own any of them. `launcher::control_from_stdin`, the only caller, passes this on to
+/// the program's `main`.
+pub(crate) unsafe fn close_from(first: libc::c_uint) -> io::Result<()> {
+    // SAFETY: takes three integers; the caller guarantees that nothing owns the descriptors.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Returns how many bytes a pipe holds (`FIONREAD`, pipe(7)).
 ///
 /// # Errors

@@ -191,6 +191,7 @@ impl<'a> Supervisor<'a> {
     fn finish_setup(&mut self) {
         let result = self.setup.result();
         self.setup_result = Some(result);
+        self.setup.drop_plan();
         if result == SetupResult::Executed {
             self.link.send(&FromShim::Started {
                 pid: self.tree.main().as_raw().unsigned_abs(),
