@@ -13,14 +13,16 @@ use escher_protocol::{ApiError, ExecutionRecord, Target, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
+use super::damage::DamageMarker;
 use super::lookup::{self, LookupResult, StoredExecution};
 use super::metrics::StoreMetrics;
 use super::open::{QuarantinedFile, StoreSettings};
-use super::quarantine::DamageMarker;
 use super::readers::{ReaderPool, Snapshot};
 use super::totals::Totals;
 use super::writer::{Writer, WriterMessage};
-use super::{ChangeEntry, CommitOutcome, HistoryLimits, LoadedState, StoreError, expiry, query};
+use super::{
+    ChangeEntry, CommitOutcome, HistoryLimits, HistoryPage, LoadedState, StoreError, expiry, query,
+};
 
 /// The store. Cheap to clone; dropping the last clone ends the thread that writes.
 #[derive(Debug, Clone)]
@@ -132,8 +134,11 @@ impl Store {
         }
     }
 
-    /// Returns matching finished executions with numbers below `before`, the newest first; at most
-    /// `limit`, whatever the limit of the filter. Damaged records are omitted.
+    /// Returns the next matching finished executions with numbers below `before`, the newest first;
+    /// at most `limit`, whatever the limit of the filter. Long commands are shortened, and damaged
+    /// records omitted.
+    ///
+    /// Each call does a bounded amount of work, so there may be more than it returns.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -143,7 +148,7 @@ impl Store {
         selection: Selection,
         before: u64,
         limit: usize,
-    ) -> Result<Vec<ExecutionRecord>, ApiError> {
+    ) -> Result<HistoryPage<ExecutionRecord>, ApiError> {
         let readers = &self.shared.readers;
         readers
             .run(move |snapshot| query::list(snapshot, submitter, &selection, before, limit))
@@ -160,7 +165,7 @@ impl Store {
         selection: Selection,
         before: u64,
         limit: usize,
-    ) -> Result<Vec<u64>, ApiError> {
+    ) -> Result<HistoryPage<u64>, ApiError> {
         let readers = &self.shared.readers;
         readers
             .run(move |snapshot| {

@@ -7,6 +7,7 @@ mod apply;
 mod checksum;
 mod columns;
 mod connection;
+mod damage;
 mod error;
 mod expiry;
 mod finish;
@@ -22,6 +23,7 @@ mod query;
 mod readers;
 mod salvage;
 mod schema;
+mod search;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -32,6 +34,7 @@ pub use handle::{FlushTimeout, HistorySize, Store, open};
 pub use lookup::StoredExecution;
 pub use open::{QuarantinedFile, StoreSettings};
 pub use quarantine::{DamageReport, damage_report};
+pub use search::HistoryPage;
 
 use escher_protocol::message::{Event, Removed};
 use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Timestamp};

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use rusqlite::Connection;
 
-use super::error::{DatabaseError, StoreError};
-use super::quarantine::{self, DamageMarker, FILE_MODE};
+use super::error::{DamageEvidence, DatabaseError, StoreError};
+use super::quarantine::{self, FILE_MODE};
 use super::schema::{self, SCHEMA, Schema};
 use super::totals::WriterState;
-use super::{Durability, LoadedState, connection, load, salvage};
+use super::{Durability, LoadedState, connection, damage, load, salvage};
 
 /// The largest database that is checked completely at every start, which takes some tens of
 /// milliseconds. In a larger one, damage is noticed where it is read.
@@ -117,14 +117,16 @@ fn open_existing(
     schema: Schema,
 ) -> Result<OpenStore, OpenFailure> {
     let bytes = inspect(path)?;
-    if let Ok(found) = fs::read_to_string(DamageMarker::file_path(path)) {
+    if let Ok(found) = fs::read_to_string(quarantine::damage_mark_path(path)) {
         let found = found.trim();
         return Err(OpenFailure::Unfit(format!(
             "damage was found in it: {found}"
         )));
     }
     let failure = |error: DatabaseError| {
-        if error.is_damage() {
+        // No request has led to these statements. So if one fails, and a check does too, for whatever
+        // reason, then the file is not one that SQLite can use.
+        if error.evidence() == DamageEvidence::Proof || damage::is_confirmed(path, &error) {
             OpenFailure::Unfit(format!("it is damaged: {error}"))
         } else {
             OpenFailure::Fatal(store_error(path, error))
@@ -140,6 +142,7 @@ fn open_existing(
             check_integrity(connection)?;
         }
         schema.migrate(connection)?;
+        schema.check(connection)?;
         let loaded = load::load(connection, settings.max_events)?;
         let state = WriterState::read(connection)?;
         connection::checkpoint_on_close(connection)?;
@@ -221,7 +224,7 @@ fn replace(path: &Path, reason: String, schema: Schema) -> Result<QuarantinedFil
     let to = quarantine::set_aside(path)?;
     let salvaged = create(path, Some(&to), schema)?;
     quarantine::remove(&quarantine::with_suffix(&to, "-shm"))?;
-    quarantine::remove(&DamageMarker::file_path(path))?;
+    quarantine::remove(&quarantine::damage_mark_path(path))?;
     let (from, name) = (path.display(), to.display());
     tracing::error!(
         "{from} was set aside as {name}: {reason}. The new store has {salvaged} executions from it"

@@ -1,16 +1,13 @@
 //! Damaged and foreign files: set aside unchanged, under a name that never replaces another file.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::fcntl::OFlag;
 use rusqlite::Connection;
 
-use super::error::{DatabaseError, StoreError};
+use super::error::StoreError;
 
 /// The owner's alone: commands and their environments are in the files.
 pub(super) const FILE_MODE: u32 = 0o600;
@@ -86,7 +83,7 @@ pub fn damage_report(path: &Path) -> io::Result<DamageReport> {
     set_aside.sort_unstable();
     Ok(DamageReport {
         set_aside,
-        is_damaged: fs::symlink_metadata(DamageMarker::file_path(path)).is_ok(),
+        is_damaged: fs::symlink_metadata(damage_mark_path(path)).is_ok(),
     })
 }
 
@@ -135,50 +132,7 @@ fn utc_now(path: &Path) -> Result<String, StoreError> {
     })
 }
 
-/// Marks a store in which damage was found. The mark is a file beside the store, by which the next
-/// start sets the store aside and begins a new one with all that can be read.
-#[derive(Debug)]
-pub(super) struct DamageMarker {
-    path: PathBuf,
-    is_marked: AtomicBool,
-}
-
-impl DamageMarker {
-    /// Creates a marker for the store at `path`, without marking it.
-    pub(super) fn new(path: &Path) -> Self {
-        DamageMarker {
-            path: path.to_owned(),
-            is_marked: AtomicBool::new(false),
-        }
-    }
-
-    /// Returns the path of the mark for the store at `path`.
-    pub(super) fn file_path(path: &Path) -> PathBuf {
-        with_suffix(path, ".damaged")
-    }
-
-    /// Marks the store if `error` means damage. Only the first report has an effect.
-    pub(super) fn report(&self, error: &DatabaseError) {
-        if !error.is_damage() || self.is_marked.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let path = self.path.display();
-        tracing::error!(
-            "{path} is damaged: {error}. The next start of escherd sets it aside and begins a new \
-             store with all that can be read"
-        );
-        let mark = Self::file_path(&self.path);
-        let written = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(FILE_MODE)
-            .custom_flags(OFlag::O_NOFOLLOW.bits())
-            .open(&mark)
-            .and_then(|mut file| writeln!(file, "{error}"));
-        if let Err(error) = written {
-            let mark = mark.display();
-            tracing::error!("{mark} cannot be written, so the next start may not know: {error}");
-        }
-    }
+/// Returns the path of the mark by which the next start sets the store at `path` aside.
+pub(super) fn damage_mark_path(path: &Path) -> PathBuf {
+    with_suffix(path, ".damaged")
 }

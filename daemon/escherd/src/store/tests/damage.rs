@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 
 use proptest::test_runner::{Config, TestRunner};
 
-use super::super::quarantine::DamageMarker;
+use super::super::damage::DamageMarker;
+use super::super::error::DatabaseError;
 use super::*;
 
 /// The first executions of the sample are finished; the last ten are not.
@@ -46,7 +47,7 @@ async fn open_bytes(bytes: &[u8], records: &BTreeMap<u64, ExecutionRecord>) -> (
         Ok(opened) => opened,
         // The flipped bit was in the version.
         Err(StoreError::UnsupportedVersion { .. }) => return (records.len(), false),
-        Err(error) => panic!("{error}"),
+        Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
     };
     if let [file] = quarantined.as_slice() {
         assert_eq!(
@@ -55,10 +56,7 @@ async fn open_bytes(bytes: &[u8], records: &BTreeMap<u64, ExecutionRecord>) -> (
             "it is set aside unchanged"
         );
     }
-    let found = store
-        .list(None, select_all(), u64::MAX, 10_000)
-        .await
-        .unwrap();
+    let found = list_all(&store, None, &select_all(), u64::MAX, 10_000).await;
     for record in &found {
         assert_eq!(records.get(&record.number), Some(record));
     }
@@ -274,7 +272,7 @@ async fn salvages_everything_that_is_not_damaged() {
     let history = test.store.expired(KEEP_NOTHING, at(0), 10).await.unwrap();
     test.store.close(DEADLINE).await.unwrap();
     // As if damage had been found in a page that no row is read from.
-    fs::write(DamageMarker::file_path(&test.path()), "a test").unwrap();
+    fs::write(quarantine::damage_mark_path(&test.path()), "a test").unwrap();
     let test = TestStore::open_in(test.dir);
     assert_eq!(test.quarantined_file().salvaged, 4);
     assert_eq!(test.loaded, before);
@@ -291,7 +289,7 @@ async fn salvages_everything_that_is_not_damaged() {
         since: Some(at(50)),
         ..select_all()
     };
-    let found = test.store.list(None, since, u64::MAX, 10).await.unwrap();
+    let found = list_all(&test.store, None, &since, u64::MAX, 10).await;
     assert_eq!(found.len(), 1, "the order of the clock was restored");
     let same_key = Submission {
         number: 6,
@@ -351,4 +349,83 @@ async fn a_torn_write_ahead_log_loses_only_the_torn_transaction() {
             );
         }
     }
+}
+
+/// Returns whether the store at this path is marked as damaged.
+fn is_marked(test: &TestStore) -> bool {
+    damage_report(&test.path()).unwrap().is_damaged
+}
+
+#[tokio::test]
+async fn a_statement_that_sqlite_refuses_does_not_mark_the_store() {
+    let test = TestStore::new();
+    test.commit(submitted_and_finished(&submission(1), Status::Completed));
+    let database = rusqlite::Connection::open(test.path()).unwrap();
+    let marker = DamageMarker::new(&test.path());
+    let deep = format!("SELECT 1 WHERE 1 {}", "AND 1=1 ".repeat(1100));
+    let wide = format!("SELECT {}1", "?,".repeat(40_000));
+    for (sql, expected) in [
+        (deep.as_str(), "too large"),
+        (&wide, "too many"),
+        ("SELECT * FROM nothing", "no such table"),
+        ("SELECT zeroblob(2000000000)", "too big"),
+        ("INSERT INTO totals (one) VALUES (2)", "constraint"),
+        ("SELEC", "syntax error"),
+    ] {
+        let outcome = database.prepare(sql).and_then(|mut statement| {
+            let mut rows = statement.raw_query();
+            rows.next().map(|_| ())
+        });
+        let error = DatabaseError::from(outcome.unwrap_err());
+        assert!(error.to_string().contains(expected), "{sql:.40}: {error}");
+        marker.report(&error);
+        assert!(!is_marked(&test), "{error}");
+    }
+    assert_eq!(test.reopen().await.quarantined, []);
+}
+
+#[tokio::test]
+async fn damage_that_sqlite_alone_reports_is_confirmed_by_a_check_of_the_file() {
+    let test = TestStore::new();
+    test.commit(submitted_and_finished(&submission(1), Status::Completed));
+    let marker = DamageMarker::new(&test.path());
+    let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    marker.report(&rusqlite::Error::SqliteFailure(corrupt, None).into());
+    assert!(!is_marked(&test), "the file is whole");
+    assert_eq!(test.reopen().await.quarantined, []);
+}
+
+#[tokio::test]
+async fn a_corrupt_page_marks_the_store_and_the_rest_is_served() {
+    let test = TestStore::new();
+    for number in 1..=200 {
+        test.commit(submitted_and_finished(
+            &submission(number),
+            Status::Completed,
+        ));
+    }
+    // Nothing is read after the check at the start.
+    let test = test.reopen().await;
+    let bytes = fs::read(test.path()).unwrap();
+    let body = {
+        let database = rusqlite::Connection::open(test.path()).unwrap();
+        let sql = "SELECT body FROM record WHERE number = 100";
+        database
+            .query_row::<Vec<u8>, _, _>(sql, [], |row| row.get(0))
+            .unwrap()
+    };
+    let mut windows = bytes.windows(64);
+    let found = windows.position(|window| *window == body[..64]).unwrap();
+    let file = fs::File::options().write(true).open(test.path()).unwrap();
+    file.write_all_at(&[0xff; 1024], (found / 1024 * 1024) as u64)
+        .unwrap();
+    let error = test.store.find(None, &"100".into()).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::INTERNAL);
+    assert!(is_marked(&test));
+    let served = test.all_records().await.len();
+    assert!((100..200).contains(&served), "{served}");
+    let test = test.reopen().await;
+    assert!(test.quarantined_file().reason.contains("malformed"));
+    assert_eq!(test.all_records().await.len(), served);
+    assert!(!is_marked(&test), "the mark is removed");
 }
