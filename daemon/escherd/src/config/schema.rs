@@ -36,8 +36,9 @@ pub(super) struct SettingDefinition {
 
 const ANY_NUMBER: RangeInclusive<u64> = 0..=u64::MAX;
 const AT_LEAST_ONE: RangeInclusive<u64> = 1..=u64::MAX;
-const YEAR_SECS: u64 = 366 * 24 * 60 * 60;
-const WEEK_SECS: u64 = 7 * 24 * 60 * 60;
+const DAY_SECS: u64 = 24 * 60 * 60;
+const WEEK_SECS: u64 = 7 * DAY_SECS;
+const YEAR_SECS: u64 = 366 * DAY_SECS;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
@@ -258,6 +259,15 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
             ("power", |s| s.engine.durability = Durability::Power),
         ],
     ),
+    number(
+        "store.set_aside_age_secs",
+        30 * DAY_SECS,
+        ANY_NUMBER,
+        |s, n| {
+            reloadable(s).cleanup.set_aside_age = Duration::from_secs(n);
+        },
+    )
+    .reloadable(),
     number("history.max_age_secs", WEEK_SECS, ANY_NUMBER, |s, n| {
         reloadable(s).cleanup.limits.max_age_secs = n;
     })

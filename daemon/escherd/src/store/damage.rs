@@ -118,7 +118,12 @@ pub(super) fn is_confirmed(path: &Path, error: &DatabaseError) -> bool {
         // The statement is right. What SQLite refuses is the file.
         Err(DatabaseError::Sqlite(error)) => matches!(
             error.sqlite_error_code(),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown)
+            Some(
+                ErrorCode::DatabaseCorrupt
+                    | ErrorCode::NotADatabase
+                    | ErrorCode::Unknown
+                    | ErrorCode::TooBig
+            )
         ),
         Err(_) => true,
     }

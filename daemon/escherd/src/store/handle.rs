@@ -1,7 +1,8 @@
 //! The handle by which the rest of escherd uses the store.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -21,7 +22,8 @@ use super::readers::{ReaderPool, Snapshot};
 use super::totals::Totals;
 use super::writer::{Writer, WriterMessage};
 use super::{
-    ChangeEntry, CommitOutcome, HistoryLimits, HistoryPage, LoadedState, StoreError, expiry, query,
+    ChangeEntry, CommitOutcome, HistoryLimits, HistoryPage, LoadedState, StoreError, expiry,
+    quarantine, query,
 };
 
 /// The store. Cheap to clone; dropping the last clone ends the thread that writes.
@@ -32,6 +34,7 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Shared {
+    path: PathBuf,
     writer: Sender<WriterMessage>,
     readers: ReaderPool,
     finished: Arc<AtomicU64>,
@@ -90,6 +93,7 @@ pub fn open(
         .spawn(move || writer.run(&receiver))
         .map_err(StoreError::io(path, "its thread cannot be started"))?;
     let shared = Shared {
+        path: path.to_owned(),
         writer: sender,
         readers: ReaderPool::new(path, damage),
         finished,
@@ -208,6 +212,18 @@ impl Store {
             executions: totals.finished,
             bytes: totals.history_bytes,
         })
+    }
+
+    /// Deletes what was set aside of the store longer than `age` ago, and returns the names of the
+    /// files.
+    ///
+    /// # Errors
+    /// When a file cannot be deleted.
+    pub async fn delete_set_aside(&self, age: Duration, now: Timestamp) -> io::Result<Vec<String>> {
+        let path = self.shared.path.clone();
+        let deletion =
+            tokio::task::spawn_blocking(move || quarantine::delete_expired(&path, age, now));
+        deletion.await?
     }
 
     /// Adds the store's metrics to `registry`.

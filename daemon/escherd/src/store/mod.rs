@@ -8,6 +8,7 @@ mod checksum;
 mod columns;
 mod connection;
 mod damage;
+mod erasure;
 mod error;
 mod expiry;
 mod finish;
@@ -33,7 +34,7 @@ pub use error::StoreError;
 pub use handle::{FlushTimeout, HistorySize, Store, open};
 pub use lookup::StoredExecution;
 pub use open::{QuarantinedFile, StoreSettings};
-pub use quarantine::{DamageReport, damage_report};
+pub use quarantine::{DamageReport, SetAsideStore, damage_report};
 pub use search::HistoryPage;
 
 use escher_protocol::message::{Event, Removed};

@@ -10,9 +10,10 @@ use rusqlite::Connection;
 
 use super::error::{DamageEvidence, DatabaseError, StoreError};
 use super::quarantine::{self, FILE_MODE};
+use super::salvage::{self, Salvaged};
 use super::schema::{self, SCHEMA, Schema};
 use super::totals::WriterState;
-use super::{Durability, LoadedState, connection, damage, load, salvage};
+use super::{Durability, LoadedState, connection, damage, erasure, load};
 
 /// The largest database that is checked completely at every start, which takes some tens of
 /// milliseconds. In a larger one, damage is noticed where it is read.
@@ -223,6 +224,15 @@ fn check_integrity(connection: &Connection) -> Result<(), DatabaseError> {
 fn replace(path: &Path, reason: String, schema: Schema) -> Result<QuarantinedFile, StoreError> {
     let to = quarantine::set_aside(path)?;
     let salvaged = create(path, Some(&to), schema)?;
+    // The new store is on the disk and has these requests.
+    if let Err(error) = erasure::erase_requests(&to, &salvaged.requests) {
+        let to = to.display();
+        tracing::error!(
+            "{to} still has environments of commands, because it cannot be changed: {error}. Delete \
+             it if it need not be examined"
+        );
+    }
+    let salvaged = salvaged.executions;
     quarantine::remove(&quarantine::with_suffix(&to, "-shm"))?;
     quarantine::remove(&quarantine::damage_mark_path(path))?;
     let (from, name) = (path.display(), to.display());
@@ -238,8 +248,8 @@ fn replace(path: &Path, reason: String, schema: Schema) -> Result<QuarantinedFil
 }
 
 /// Creates a store at `path`, with what can be read of the one at `from`. The file appears when it
-/// is complete. Returns how many executions it has.
-fn create(path: &Path, from: Option<&Path>, schema: Schema) -> Result<u64, StoreError> {
+/// is complete. Returns what was read.
+fn create(path: &Path, from: Option<&Path>, schema: Schema) -> Result<Salvaged, StoreError> {
     let new = quarantine::with_suffix(path, ".new");
     quarantine::remove(&new)?;
     quarantine::remove_side_files(&new)?;
@@ -254,10 +264,10 @@ fn create(path: &Path, from: Option<&Path>, schema: Schema) -> Result<u64, Store
         schema.migrate(&mut connection)?;
         match from {
             Some(from) => salvage::salvage(from, &mut connection),
-            None => Ok(0),
+            None => Ok(Salvaged::default()),
         }
     };
-    let executions = fill().map_err(|error| store_error(&new, error))?;
+    let salvaged = fill().map_err(|error| store_error(&new, error))?;
     file.sync_all()
         .map_err(StoreError::io(&new, "it cannot be synced"))?;
     quarantine::remove_side_files(path)?;
@@ -266,7 +276,7 @@ fn create(path: &Path, from: Option<&Path>, schema: Schema) -> Result<u64, Store
     File::open(parent)
         .and_then(|dir| dir.sync_all())
         .map_err(StoreError::io(parent, "it cannot be synced"))?;
-    Ok(executions)
+    Ok(salvaged)
 }
 
 fn store_error(path: &Path, error: DatabaseError) -> StoreError {
