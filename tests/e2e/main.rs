@@ -27,6 +27,7 @@ mod interrupts;
 mod journal;
 mod keeper;
 mod keys;
+mod launch_attempts;
 mod launcher_versions;
 mod library;
 mod limits;

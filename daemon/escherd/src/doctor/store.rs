@@ -81,7 +81,7 @@ fn deletion(set_aside: &[SetAsideStore], cleanup: CleanupSettings) -> String {
     match end {
         Some(end) => {
             let date = end.strftime("%F");
-            format!("{what} kept until {date} (store.set_aside_age_secs) and then deleted")
+            format!("{what} kept until {date} (store.set_aside_age) and then deleted")
         }
         None => format!("{what} kept until you delete it"),
     }
@@ -173,7 +173,7 @@ mod tests {
         let report = two_set_aside();
         assert_eq!(
             deletion(&report.set_aside, CLEANUP),
-            "The last of them is kept until 2026-02-02 (store.set_aside_age_secs) and then deleted"
+            "The last of them is kept until 2026-02-02 (store.set_aside_age) and then deleted"
         );
         let by_hand = CleanupSettings {
             is_automatic: false,
