@@ -17,6 +17,7 @@ mod doctor;
 mod embedding;
 mod ending;
 mod exit_statuses;
+mod filters;
 mod following;
 mod growth;
 mod handshake;

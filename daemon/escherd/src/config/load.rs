@@ -220,6 +220,7 @@ fn blank_settings() -> DaemonSettings {
                         max_bytes: 0,
                         max_count: 0,
                     },
+                    set_aside_age: Duration::ZERO,
                 },
             },
         },

@@ -39,6 +39,7 @@ const AT_LEAST_ONE: RangeInclusive<u64> = 1..=u64::MAX;
 const YEAR_SECS: u64 = 366 * 24 * 60 * 60;
 const WEEK_SECS: u64 = 7 * 24 * 60 * 60;
 const DAY: Duration = Duration::from_millis(MAX_KILL_GRACE_MS);
+const CENTURY: Duration = Duration::from_secs(100 * YEAR_SECS);
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
@@ -299,6 +300,10 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
             ("power", |s| s.engine.durability = Durability::Power),
         ],
     ),
+    duration("store.set_aside_age", "30d", CENTURY, |s, duration| {
+        reloadable(s).cleanup.set_aside_age = duration;
+    })
+    .reloadable(),
     number("history.max_age_secs", WEEK_SECS, ANY_NUMBER, |s, n| {
         reloadable(s).cleanup.limits.max_age_secs = n;
     })

@@ -138,4 +138,6 @@ pub struct CleanupSettings {
     pub retention: Duration,
     /// Limits on the history.
     pub limits: HistoryLimits,
+    /// How long a store that was set aside is kept.
+    pub set_aside_age: Duration,
 }

@@ -8,15 +8,17 @@ mod request;
 mod resources;
 #[cfg(test)]
 pub(crate) mod sample;
+mod selection;
 mod state;
 mod stdin;
 
 pub use arguments::check_arguments;
 pub use assignment::{assignment, decode_submission_backup};
 pub use outcome::{FinalState, Loss};
-pub use record::{PageLimit, listed, memory_of, shown_command};
+pub use record::{MAX_PAGE_BYTES, listed, memory_of, shown_command};
 pub use request::{MAX_KILL_GRACE_MS, RequestLimits, Timeouts, check};
 pub use resources::{check_limits, ensure_enforceable};
+pub use selection::{RequiredLabels, check_selection, check_target};
 pub use state::{Action, CancelRequest, InvalidTransition, State, Transition};
 pub use stdin::{Stdin, StdinAnswer, StdinWrite};
 

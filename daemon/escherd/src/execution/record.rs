@@ -1,6 +1,7 @@
 //! The record of an execution, and short forms of its command.
 
 use escher_protocol::execution::LISTED_COMMAND_BYTES;
+use escher_protocol::invisible::is_invisible;
 use escher_protocol::{Blob, Command, ExecutionRecord, Resources};
 
 use super::state::CancelRequest;
@@ -81,23 +82,8 @@ fn recorded_command(command: &Command) -> Command {
     }
 }
 
-/// The limit of a page of a list. A number is one of records alone.
-#[derive(Debug, Clone, Copy)]
-pub struct PageLimit {
-    /// Maximum number of records.
-    pub records: usize,
-    /// Memory with which a page is full: no record is added to it.
-    pub bytes: usize,
-}
-
-impl From<usize> for PageLimit {
-    fn from(records: usize) -> Self {
-        PageLimit {
-            records,
-            bytes: usize::MAX,
-        }
-    }
-}
+/// Memory with which a page of a list is full.
+pub const MAX_PAGE_BYTES: usize = 64 * 1024;
 
 /// Returns about how much memory a record takes: that of the texts in it whose length users choose.
 #[must_use]
@@ -169,10 +155,10 @@ pub fn shown_command(command: &Command) -> String {
             break;
         }
     }
-    let without_controls = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let visible = |c: char| if is_invisible(c) { '\u{fffd}' } else { c };
     shown
         .chars()
-        .map(without_controls)
+        .map(visible)
         .take(SHOWN_COMMAND_CHARS)
         .collect()
 }

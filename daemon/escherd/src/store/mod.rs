@@ -7,6 +7,8 @@ mod apply;
 mod checksum;
 mod columns;
 mod connection;
+mod damage;
+mod erasure;
 mod error;
 mod expiry;
 mod finish;
@@ -22,6 +24,7 @@ mod query;
 mod readers;
 mod salvage;
 mod schema;
+mod search;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -31,7 +34,8 @@ pub use error::StoreError;
 pub use handle::{FlushTimeout, HistorySize, Store, open};
 pub use lookup::StoredExecution;
 pub use open::{QuarantinedFile, StoreSettings};
-pub use quarantine::{DamageReport, damage_report};
+pub use quarantine::{DamageReport, SetAsideStore, damage_report};
+pub use search::HistoryPage;
 
 use escher_protocol::message::{Event, Removed};
 use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Timestamp};

@@ -7,8 +7,8 @@ use escher_protocol::{ApiError, ErrorCode};
 use rusqlite::{Connection, Transaction};
 
 use super::connection;
+use super::damage::DamageMarker;
 use super::error::DatabaseError;
-use super::quarantine::DamageMarker;
 use crate::blocking::{Abandoned, BlockingPool};
 
 /// How many queries run at the same time; others wait for their user's turn.
