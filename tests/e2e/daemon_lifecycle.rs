@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use escher_tests::{
-    DEADLINE, Daemon, Exit, Home, connect, escherd, in_runtime, is_unlocked, run_program, watch,
+    DEADLINE, Daemon, Exit, Home, connect, escherd, in_runtime, is_unlocked, launcher,
+    require_program, run_program, watch,
 };
 
 #[test]

@@ -8,7 +8,7 @@ use escher_protocol::message::{EventsRequest, OutputRequest, Response};
 use escher_protocol::{Request, RequestId, ServerFrame};
 use escher_tests::{
     Daemon, RawPeer, connect, exec, hold_connections, in_runtime, report_skipped, resident_bytes,
-    shell, watch,
+    watch,
 };
 use nix::sys::resource::{Resource, getrlimit};
 

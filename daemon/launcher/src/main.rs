@@ -7,10 +7,13 @@ use std::process::ExitCode;
 
 use escher_launcher::ipc::wire::Directories;
 use escher_launcher::os::kernel_support::ensure_supported;
-use escher_launcher::{HELP, keeper, launcher};
+use escher_launcher::{HELP, WipingAllocator, keeper, launcher};
 use escher_protocol::Blob;
 use lexopt::prelude::*;
 use nix::unistd::User;
+
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
 
 enum Mode {
     Launch(launcher::LauncherOptions),
@@ -94,9 +97,7 @@ fn main() -> ExitCode {
         Mode::Keep(options) => ensure_supported()
             .map_err(|error| error.to_string())
             .and_then(|()| keeper::keep(options).map_err(|error| error.to_string())),
-        Mode::Launch(options) => ensure_supported()
-            .map_err(|error| error.to_string())
-            .and_then(|()| launch(&options)),
+        Mode::Launch(options) => launch(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -105,8 +106,10 @@ fn main() -> ExitCode {
 }
 
 fn launch(options: &launcher::LauncherOptions) -> Result<(), String> {
-    let control = launcher::control_from_stdin()
-        .map_err(|error| format!("standard input is not a socket to escherd: {error}"))?;
+    // SAFETY: so far this process has opened nothing.
+    let control = unsafe { launcher::control_from_stdin() }
+        .map_err(|error| format!("cannot take standard input, a socket to escherd: {error}"))?;
+    ensure_supported().map_err(|error| error.to_string())?;
     launcher::run(options, control).map_err(|error| error.to_string())
 }
 

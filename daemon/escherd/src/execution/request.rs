@@ -1,6 +1,7 @@
 //! Validation of a request: the same for every submitter.
 
 use escher_protocol::execution::{MAX_LABELS, MAX_NAME_BYTES};
+use escher_protocol::invisible::is_invisible;
 use escher_protocol::{ApiError, ErrorCode, ExecutionRequest, Text, Timeout};
 use serde::{Deserialize, Serialize};
 
@@ -126,9 +127,9 @@ fn check_names(request: &ExecutionRequest) -> Result<(), ApiError> {
 
 fn check_text(field: &str, text: &Text) -> Result<(), ApiError> {
     ensure(
-        text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control),
+        text.len() <= MAX_NAME_BYTES && !text.contains(is_invisible),
         &format!(
-            "the {field} {:?} must have at most {MAX_NAME_BYTES} bytes and no control characters",
+            "the {field} {:?} must have at most {MAX_NAME_BYTES} bytes and no invisible characters",
             &**text
         ),
     )
@@ -218,7 +219,13 @@ mod tests {
             ),
             (refusal(|r| r.working_dir = Some("here".into())), "absolute"),
             (refusal(|r| r.name = Some("1st".into())), "letter"),
-            (refusal(|r| r.name = Some("a\x1b".into())), "control"),
+            (refusal(|r| r.name = Some("a\x1b".into())), "invisible"),
+            (refusal(|r| r.name = Some("a\u{200b}".into())), "\\u{200b}"),
+            (refusal(|r| r.key = Some("a\u{202e}".into())), "\\u{202e}"),
+            (
+                refusal(|r| r.labels = vec![("k".into(), "\u{2066}".into())]),
+                "label's value",
+            ),
             (refusal(|r| r.name = Some("a".repeat(256).into())), "255"),
             (refusal(|r| r.key = Some("".into())), "key"),
             (
