@@ -4,8 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use escher_protocol::SettingValue;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use super::document::RawValue;
 use super::settings::DaemonSettings;
@@ -36,6 +38,12 @@ pub(super) enum ValueType {
         memory_each: u64,
         set: fn(&mut DaemonSettings, u64),
     },
+    /// A length of time, written with units: `"90s"`, `"1h30m"`.
+    Duration {
+        default: &'static str,
+        max: Duration,
+        set: fn(&mut DaemonSettings, Duration),
+    },
     /// One of some words. The first is the default.
     Choice { choices: &'static [Choice] },
     /// Permissions, written in octal.
@@ -59,6 +67,7 @@ impl ValueType {
         match self {
             ValueType::Flag { default, .. } => Some(TypedValue::Flag(*default)),
             ValueType::Number { default, .. } => Some(TypedValue::Number(*default)),
+            ValueType::Duration { default, .. } => Some(TypedValue::Text((*default).into())),
             ValueType::Choice { choices } => choices
                 .first()
                 .map(|choice| TypedValue::Text(choice.0.into())),
@@ -102,6 +111,10 @@ impl ValueType {
             (ValueType::Number { range, .. }, RawValue::Number(number)) => range
                 .contains(number)
                 .then_some(TypedValue::Number(*number)),
+            (ValueType::Duration { max, .. }, RawValue::Text(text)) => {
+                let duration = parse_duration(text)?;
+                (duration <= *max).then(|| TypedValue::Text(text.clone()))
+            }
             (ValueType::Choice { choices }, RawValue::Text(text)) => {
                 let choice = choices.iter().find(|choice| *text == *choice.0)?;
                 Some(TypedValue::Text(choice.0.into()))
@@ -131,6 +144,10 @@ impl ValueType {
                 (start, u64::MAX) => format!("a whole number, at least {start}"),
                 (start, end) => format!("a whole number from {start} to {end}"),
             },
+            ValueType::Duration { max, .. } => format!(
+                "a time with a unit (ms, s, m, h or d), such as 90s or 1h30m, at most {max:#}",
+                max = SignedDuration::try_from(*max).unwrap_or(SignedDuration::MAX)
+            ),
             ValueType::Choice { choices } => {
                 let words: Vec<&str> = choices.iter().map(|choice| choice.0).collect();
                 match words.split_last() {
@@ -183,6 +200,11 @@ impl ValueType {
         match (self, value) {
             (ValueType::Flag { set, .. }, TypedValue::Flag(flag)) => set(settings, *flag),
             (ValueType::Number { set, .. }, TypedValue::Number(number)) => set(settings, *number),
+            (ValueType::Duration { set, .. }, TypedValue::Text(text)) => {
+                if let Some(duration) = parse_duration(text) {
+                    set(settings, duration);
+                }
+            }
             (ValueType::Choice { choices }, TypedValue::Text(text)) => {
                 if let Some((_, set)) = choices.iter().find(|choice| *text == *choice.0) {
                     set(settings);
@@ -198,6 +220,12 @@ impl ValueType {
             _ => {}
         }
     }
+}
+
+fn parse_duration(text: &OsStr) -> Option<Duration> {
+    let span: Span = text.to_str()?.parse().ok()?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+    Duration::try_from(duration).ok()
 }
 
 fn parse_mode(text: &OsStr) -> Option<u64> {

@@ -65,6 +65,8 @@ pub struct SchedulerSettings {
     pub max_pending_bytes: u64,
     /// Most finished executions in memory.
     pub max_in_memory: usize,
+    /// How often a launch is begun, if escherd dies each time.
+    pub max_launch_attempts: u32,
     /// Directory of the logs.
     pub log_dir: std::path::PathBuf,
     /// Limits of each log.
@@ -94,6 +96,8 @@ struct Entry {
     execution: Execution,
     /// Bytes of its encoded request.
     request_bytes: u64,
+    /// How often its launch was begun, by this escherd and by those before it that have crashed.
+    launch_attempts: u32,
     /// The digest of its request, if that has a key.
     digest: Option<RequestDigest>,
     /// Whether its submission is committed. Until then it exists for its submitter alone.
@@ -218,9 +222,16 @@ impl Scheduler {
             if self.transition(number, Transition::Admit) == Some(Action::Launch) {
                 self.trace(number, "admitted");
                 self.used_slots += 1;
+                self.count_launch_attempt(number);
                 let change = store::Change::Admitted { number };
                 self.commit(change, Vec::new(), OnCommit::Admitted { number });
             }
+        }
+    }
+
+    fn count_launch_attempt(&mut self, number: u64) {
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.launch_attempts += 1;
         }
     }
 

@@ -122,6 +122,7 @@ impl Scheduler {
         if is_admitted {
             self.transition(number, Transition::Admit);
             self.used_slots += 1;
+            self.count_launch_attempt(number);
         } else {
             self.uncommitted_pending += 1;
             self.pending_bytes += request_bytes;
@@ -231,6 +232,7 @@ impl Entry {
         Entry {
             execution,
             request_bytes,
+            launch_attempts: 0,
             digest,
             is_committed: false,
             known_since: Instant::now(),

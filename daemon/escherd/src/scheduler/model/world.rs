@@ -31,6 +31,8 @@ const CONTROLLERS: Controllers = Controllers {
 /// Most executions that run at once, unless more were adopted.
 const MAX_CONCURRENT: usize = 2;
 
+const MAX_LAUNCH_ATTEMPTS: u32 = 2;
+
 /// Returns the limits of a request of this kind.
 fn limits(kind: RequestKind) -> ResourceLimits {
     ResourceLimits {
@@ -61,11 +63,13 @@ impl World {
                 default_timeout_ms: 0,
                 max_timeout_ms: 0,
                 kill_grace_ms: 1,
+                max_kill_grace_ms: 60_000,
             },
             max_concurrent: MAX_CONCURRENT,
             max_pending: 4,
             max_pending_bytes: 10_000,
             max_in_memory: 2,
+            max_launch_attempts: MAX_LAUNCH_ATTEMPTS,
             log_dir: "/logs".into(),
             log_limits: LogLimits::default(),
             output_limit: None,
@@ -366,6 +370,9 @@ impl World {
                         && runs == 1
                 }
                 (Status::Cancelled, None) => runs == 0,
+                (Status::Failed, None) => {
+                    runs == 0 && self.disk.launch_attempts(id) >= MAX_LAUNCH_ATTEMPTS
+                }
                 (_, None) => false,
             };
             assert!(
@@ -410,8 +417,10 @@ impl World {
                 CancelAnswer::Ending | CancelAnswer::AlreadyEnding => {
                     let shims = &self.shims;
                     let was_over = shims.ends.contains_key(id) || shims.killed.contains(id);
+                    // A crash came before its launch: then it needs none any more.
+                    let has_run = shims.runs.contains_key(id);
                     assert!(
-                        shims.ended_by_request.contains(id) || was_over,
+                        shims.ended_by_request.contains(id) || was_over || !has_run,
                         "{id} was never ended"
                     );
                 }
