@@ -355,7 +355,7 @@ pub enum Exit {
         /// The reason (errno(3)).
         errno: i32,
     },
-    /// It was never started, because the execution was cancelled while it waited.
+    /// It was never launched: the execution was cancelled before, or given up.
     Withdrawn,
     /// Unknown: the shim was killed or the host went down.
     Unknown,

@@ -64,8 +64,9 @@ async fn relay_to_end(
         match relay(output, unchanged).await {
             Ok(()) => Ok(None),
             Err(RelayError::Write(error)) if on_closed_output == OnClosedOutput::Cancel => {
-                // Refused only if the command has ended, and then there is nothing to cancel.
-                let _ = client.cancel(id, CancelMode::Graceful).await;
+                if let Err(Error::Api(error)) = client.cancel(id, CancelMode::Graceful).await {
+                    print_notice(&format!("cannot cancel the command: {}", error.message));
+                }
                 Ok(Some(Failure::write(error)))
             }
             // The log cannot be read, but the command goes on: waits for its end before failing.

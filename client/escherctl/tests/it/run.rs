@@ -99,7 +99,7 @@ async fn run_reports_what_the_log_lacks() {
         (
             finished(Status::Completed, Exit::Code(0), None, None, 12),
             0,
-            "escherctl: log incomplete: 12 bytes of output dropped, no space left\n",
+            "escherctl: log incomplete: 12 bytes of output dropped, because the log was full or could not be written\n",
         ),
         (
             finished(Status::Failed, killed, Some(ErrorCode::LOG_FULL), None, 0),

@@ -244,7 +244,7 @@ async fn recover(
         loaded,
         shims,
         reports: exit_records.reports,
-        of_another_version: &exit_records.of_another_version | &adoption.of_another_version,
+        left_alone: &exit_records.left_alone | &adoption.left_alone,
         finished,
         ..RecoveredState::default()
     };

@@ -122,6 +122,10 @@ fn ranges(settings: &ReloadableSettings, origins: Origins<'_>) -> Vec<ConfigProb
             "execution.cleanup_interval_secs",
             settings.cleanup.interval.as_secs(),
         ),
+        (
+            "execution.max_launch_attempts",
+            settings.max_launch_attempts.into(),
+        ),
     ];
     let mut problems = Vec::new();
     for (name, number) in numbers {

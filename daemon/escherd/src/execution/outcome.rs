@@ -88,7 +88,7 @@ pub(super) fn launch_abandoned(attempts: u32, at: Timestamp) -> FinalState {
         "not started: escherd died {attempts} times while it launched the command (max_launch_attempts)"
     );
     let error = ApiError::new(ErrorCode::LAUNCH_ABANDONED, message).with_hint(
-        "escherd's log may say why it died; submit the command again once that is mended",
+        "escherd's log may say why it died; submit the command again once that is fixed",
     );
     without_report(Status::Failed, Exit::Withdrawn, error, None, None, at)
 }
@@ -106,11 +106,11 @@ pub enum Loss {
 pub(super) fn lost(started_at: Option<Timestamp>, at: Timestamp, loss: Loss) -> FinalState {
     let (message, leftovers) = match loss {
         Loss::ShimDied(leftovers) => (
-            "the shim of the command was killed; its outcome is not known",
+            "the shim of the command ended without a report; its outcome is not known",
             leftovers,
         ),
         Loss::HostWentDown => (
-            "the host went down while the command ran; its outcome is not known",
+            "the host went down before the command had ended; its outcome is not known",
             Leftovers::None,
         ),
     };
@@ -248,8 +248,8 @@ fn unsupported(tag: u32) -> ApiError {
         "cannot be started: part {tag} of the launch is not supported by the installed launcher"
     );
     ApiError::new(ErrorCode::UNSUPPORTED, message).with_hint(
-        "`systemctl reload escher-launcher` has it become the program on disk; a launcher that escherd has \
-         started itself is renewed with `systemctl restart escherd`",
+        "`systemctl reload escher-launcher` makes it run the installed program; a launcher that escherd has \
+         started itself is replaced by `systemctl restart escherd`",
     )
 }
 

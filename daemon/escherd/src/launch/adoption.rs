@@ -35,8 +35,8 @@ pub struct Adoption {
     pub(super) silent: Vec<(Shim, ExecutionId)>,
     /// Executions that were claimed by a shim that is dead.
     pub dead: HashSet<ExecutionId>,
-    /// Executions of living shims that speak another version. They are left to an escherd of that version.
-    pub of_another_version: HashSet<ExecutionId>,
+    /// Executions that are left to a later escherd: their shims live, and speak another version or cannot be reached.
+    pub left_alone: HashSet<ExecutionId>,
     /// Whether there is a living shim that may have any execution.
     pub has_unidentified_shim: bool,
 }
@@ -61,7 +61,7 @@ impl Adoption {
         match name {
             SocketName::Claim { id, .. } => {
                 self.dead.contains(id)
-                    || self.of_another_version.contains(id)
+                    || self.left_alone.contains(id)
                     || self.adopted.iter().any(|(_, state)| state.id == *id)
                     || self.silent.iter().any(|(_, silent)| silent == id)
             }
@@ -125,7 +125,7 @@ pub async fn adopt_shims(runtime_dir: &Path) -> io::Result<Adoption> {
                 (Ok(Probe::OtherVersion(problem)), SocketName::Claim { id, .. }) => {
                     error!(execution = %id, problem,
                         "the shim of an execution is left to an escherd of its version");
-                    adoption.of_another_version.insert(id);
+                    adoption.left_alone.insert(id);
                 }
                 (Ok(Probe::OtherVersion(problem)), name) => {
                     warn!(socket = %name, problem, "the socket of a shim cannot be used");
@@ -135,6 +135,14 @@ pub async fn adopt_shims(runtime_dir: &Path) -> io::Result<Adoption> {
                 (Ok(Probe::Silent(Some(socket))), SocketName::Claim { id, .. }) => {
                     warn!(execution = %id, "a shim does not answer; its command is assumed to go on");
                     adoption.silent.push((Shim::silent(socket, id), id));
+                }
+                (Ok(Probe::Silent(None)), SocketName::Claim { id, .. }) => {
+                    error!(execution = %id, "a shim accepts no connection; its command is left to a later escherd");
+                    adoption.left_alone.insert(id);
+                }
+                (Err(error), SocketName::Claim { id, .. }) => {
+                    error!(execution = %id, %error, "a shim cannot be reached; its command is left to a later escherd");
+                    adoption.left_alone.insert(id);
                 }
                 (Ok(Probe::Silent(_)), name) => {
                     warn!(socket = %name, "a shim does not answer");
@@ -242,7 +250,7 @@ mod tests {
         let later = FromShim::Adoptable(Box::new(state(id, WIRE_VERSION + 1)));
         for message in [codec::encode(&later).unwrap(), vec![0xff; 9]] {
             let adoption = adopt_one(id, message).await;
-            assert_eq!(adoption.of_another_version, HashSet::from([id]));
+            assert_eq!(adoption.left_alone, HashSet::from([id]));
             assert!(adoption.dead.is_empty() && adoption.adopted.is_empty());
             assert!(!adoption.has_unidentified_shim);
         }

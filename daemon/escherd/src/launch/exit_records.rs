@@ -18,7 +18,7 @@ pub struct ExitRecords {
     pub reports: Vec<ExitReport>,
     /// Executions with a record that only another version of escherd understands: how they ended is
     /// known, but not to this one.
-    pub of_another_version: HashSet<ExecutionId>,
+    pub left_alone: HashSet<ExecutionId>,
 }
 
 /// Reads all exit records in the state directory. A damaged record is logged and renamed, and its
@@ -47,7 +47,7 @@ pub fn exit_records(state_dir: &Path) -> io::Result<ExitRecords> {
                 let name = path.file_name().and_then(OsStr::to_str);
                 let parsed = name.and_then(exit_record::parse_file_name);
                 let id = parsed.map(|(id, _attempt)| id);
-                records.of_another_version.extend(id);
+                records.left_alone.extend(id);
             }
             Err(problem) => {
                 let quarantine = path.with_extension("exit.damaged");
@@ -122,7 +122,7 @@ mod tests {
         }
         let records = exit_records(dir.path()).unwrap();
         assert_eq!(records.reports, [with_part(2, 4_710)]);
-        assert_eq!(records.of_another_version, HashSet::from([report(1).id]));
+        assert_eq!(records.left_alone, HashSet::from([report(1).id]));
         let name = exit_record::file_name(report(1).id, FIRST_ATTEMPT);
         assert!(exits.join(name).exists());
     }

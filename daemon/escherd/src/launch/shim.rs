@@ -159,7 +159,9 @@ pub(super) async fn relay(
 ) {
     let end = match relay_until_recorded(id, &shim, messages, &scheduler).await {
         Ok(()) => RelayEnd::Ready(shim),
-        Err(error) => {
+        // The shim lives, and nobody is left to be told.
+        Err(RelayError::Stopping) => return,
+        Err(RelayError::Shim(error)) => {
             debug!(execution = %id, shim = shim.pid, %error, "the shim is disconnected");
             RelayEnd::Disconnected(LostShim {
                 id,
@@ -171,12 +173,27 @@ pub(super) async fn relay(
     let _ = ends.send(end);
 }
 
+/// Why a relay ended early.
+#[derive(Debug)]
+enum RelayError {
+    /// escherd is stopping.
+    Stopping,
+    /// The shim has disconnected.
+    Shim(io::Error),
+}
+
+impl From<io::Error> for RelayError {
+    fn from(error: io::Error) -> Self {
+        RelayError::Shim(error)
+    }
+}
+
 async fn relay_until_recorded(
     id: ExecutionId,
     shim: &Shim,
     mut messages: mpsc::UnboundedReceiver<ToShim>,
     scheduler: &SchedulerHandle,
-) -> io::Result<()> {
+) -> Result<(), RelayError> {
     // Bounded, because the scheduler sends little ahead: see `INPUT_WINDOW` in `wire`.
     let mut outgoing: VecDeque<Vec<u8>> = VecDeque::new();
     let mut buffer = vec![0; shim.max_message_bytes];
@@ -184,7 +201,7 @@ async fn relay_until_recorded(
     loop {
         tokio::select! {
             packet = shim.socket.receive(&mut buffer) => {
-                let packet = packet?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                let packet = packet?.ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?;
                 // A silent shim may turn out to be of another version. Its command must go on nevertheless.
                 let Ok(message) = codec::decode(&buffer[..packet.length]) else {
                     error!(execution = %id, "a shim sent something that is not a message of this version");
@@ -197,10 +214,10 @@ async fn relay_until_recorded(
                 let handle = move |scheduler: &mut Scheduler| {
                     scheduler.on_shim_message(id, message, Timestamp::now());
                 };
-                scheduler.post(handle).await.map_err(io::Error::other)?;
+                scheduler.post(handle).await.map_err(|_| RelayError::Stopping)?;
             }
             message = messages.recv() => {
-                let message = message.ok_or(io::ErrorKind::ConnectionAborted)?;
+                let message = message.ok_or(RelayError::Stopping)?;
                 is_recorded |= message == ToShim::Recorded;
                 outgoing.push_back(codec::encode(&message).map_err(io::Error::other)?);
             }

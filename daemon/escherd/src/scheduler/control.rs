@@ -74,7 +74,7 @@ impl Scheduler {
                     entry.late_cancels.extend(responder)
                 }
                 // The earlier cancel may be in memory alone: this one waits for a commit, too.
-                Some(entry) if !entry.is_over() && !entry.has_shim => {
+                Some(entry) if !entry.is_over() && !entry.has_reported => {
                     let change = Change::CancelRequested {
                         number,
                         canceller: by,
@@ -151,7 +151,7 @@ impl Scheduler {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
-        if !entry.has_shim {
+        if !entry.is_launched {
             return;
         }
         let id = entry.execution.submission.id;

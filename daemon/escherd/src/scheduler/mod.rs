@@ -34,7 +34,7 @@ pub use pause::PauseAnswer;
 pub use queries::{Counts, Listed, OutputProgress};
 pub use restore::RecoveredState;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
 use escher_launcher::ipc::wire::{Assignment, ExecutionFiles, LogLimits, ToShim};
@@ -106,8 +106,10 @@ struct Entry {
     known_since: Instant,
     /// When this scheduler launched it, if it did.
     launched_at: Option<Instant>,
-    /// Whether messages can be sent to its shim.
-    has_shim: bool,
+    /// Whether it was launched, by this escherd or before: messages for its shim can be sent, and follow the launch.
+    is_launched: bool,
+    /// Whether its shim has reported itself. Until then the launch, and what follows it, may still wait for a shim.
+    has_reported: bool,
     /// Whether it is paused, and the clients that wait for a change.
     pause: Pause,
     /// What its cgroup has counted, from the exit report.
@@ -154,6 +156,8 @@ pub struct Scheduler {
     pending_changes: HashMap<u64, PendingChange>,
     /// Callers that wait for the commit of all changes up to a ticket.
     commit_waiters: Vec<(u64, oneshot::Sender<()>)>,
+    /// Executions with a living shim of which neither the store nor the shim knows the submission.
+    unknown: HashSet<ExecutionId>,
     events: EventLog,
     metrics: SchedulerMetrics,
     effects: Vec<Effect>,
@@ -182,6 +186,7 @@ impl Scheduler {
             last_ticket: 0,
             pending_changes: HashMap::new(),
             commit_waiters: Vec::new(),
+            unknown: HashSet::new(),
             events: EventLog::new(Vec::new()),
             metrics: SchedulerMetrics::new(),
             effects: Vec::new(),
@@ -273,7 +278,7 @@ impl Scheduler {
     /// ([`Scheduler::launch`]).
     fn send(&mut self, number: u64, message: ToShim) {
         if let Some(entry) = self.entries.get(&number)
-            && entry.has_shim
+            && entry.is_launched
         {
             let id = entry.execution.submission.id;
             self.effects.push(Effect::Send(id, message));
@@ -289,7 +294,7 @@ impl Scheduler {
         let now = Instant::now();
         self.metrics.observe_queue_wait(now - entry.known_since);
         entry.launched_at = Some(now);
-        entry.has_shim = true;
+        entry.is_launched = true;
         let submission = &entry.execution.submission;
         let assignment = crate::execution::assignment(submission, log_limits, output_limit);
         self.effects.push(Effect::Launch(Box::new(assignment)));
@@ -311,7 +316,6 @@ impl Scheduler {
         self.send_pause(number);
         if let Some(CancelRequest { by, kill }) = cancel {
             self.send(number, ToShim::Cancel { by, kill });
-            self.answer_delayed_cancels(number);
         }
         self.send_input(number);
     }

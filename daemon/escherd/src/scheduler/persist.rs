@@ -153,11 +153,11 @@ impl Scheduler {
             } => {
                 let number = *number;
                 *is_delayed = true;
-                // Without a shim the cancel is in memory alone.
+                // Until its shim has reported itself the cancel is in memory alone.
                 if self
                     .entries
                     .get(&number)
-                    .is_some_and(|entry| entry.has_shim)
+                    .is_some_and(|entry| entry.has_reported)
                 {
                     self.answer_delayed_cancels(number);
                 }
@@ -185,7 +185,7 @@ impl Scheduler {
         }
     }
 
-    /// Answers the delayed cancels of an execution, because its shim has got them.
+    /// Answers the delayed cancels of an execution, because its shim is there to carry them out.
     pub(super) fn answer_delayed_cancels(&mut self, number: u64) {
         for pending in self.pending_changes.values_mut() {
             if let OnCommit::Cancel {
@@ -261,7 +261,7 @@ mod tests {
     use crate::authz::Scope;
     use crate::scheduler::SchedulerSettings;
     use crate::scheduler::testbed::{at, commit, settings, submit};
-    use escher_launcher::ipc::wire::ToShim;
+    use escher_launcher::ipc::wire::{FromShim, ToShim};
     use escher_protocol::{CancelMode, ResourceLimits};
     use tokio::sync::oneshot::error::TryRecvError;
 
@@ -317,10 +317,17 @@ mod tests {
         let (mut scheduler, mut answer, tickets) = with_delayed_cancel();
         assert_eq!(answer.try_recv(), Err(TryRecvError::Empty));
         scheduler.on_commits(vec![(tickets[0], CommitOutcome::Committed)], at(2));
-        let is_cancel = |effect: &Effect| matches!(effect, Effect::Send(_, ToShim::Cancel { .. }));
-        assert!(scheduler.take_effects().iter().any(is_cancel));
+        let effects = scheduler.take_effects();
+        let Some(Effect::Send(id, ToShim::Cancel { .. })) = effects.last() else {
+            panic!("{effects:?}");
+        };
+        // The launch, with the cancel behind it, may still wait for a shim.
+        assert_eq!(answer.try_recv(), Err(TryRecvError::Empty));
+        let started = FromShim::Started { pid: 7, at: at(3) };
+        scheduler.on_shim_message(*id, started, at(3));
         assert_eq!(answer.try_recv(), Ok(Ok(CancelAnswer::Ending)));
     }
+
     #[test]
     fn a_repeated_cancel_is_not_answered_before_the_first_is_safe() {
         let (mut scheduler, number) = with_admitted();

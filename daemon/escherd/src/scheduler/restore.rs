@@ -32,8 +32,9 @@ pub struct RecoveredState {
     pub silent: HashSet<ExecutionId>,
     /// Exit reports from exit records.
     pub reports: Vec<ExitReport>,
-    /// Executions whose shim or exit record only another version of escherd understands.
-    pub of_another_version: HashSet<ExecutionId>,
+    /// Executions that are left to a later escherd: another version of it understands their shim or exit record, or
+    /// their shim lives and cannot be reached.
+    pub left_alone: HashSet<ExecutionId>,
     /// Executions whose shims were killed: their claims have no listener.
     pub claims: HashSet<ExecutionId>,
     /// Whether a living shim has not reported which execution it has.
@@ -55,7 +56,7 @@ impl Scheduler {
             shims,
             silent,
             reports,
-            of_another_version,
+            left_alone,
             claims,
             has_unidentified_shim,
             mut finished,
@@ -72,7 +73,7 @@ impl Scheduler {
         // Exit records of removed executions are deleted, too.
         finished.extend(&loaded.undeleted_logs);
         // Executions whose end a shim, or an escherd of another version, will report.
-        let mut still_reporting: HashSet<ExecutionId> = &silent | &of_another_version;
+        let mut still_reporting: HashSet<ExecutionId> = &silent | &left_alone;
         for shim in &shims {
             still_reporting.insert(shim.id);
             if !finished.contains(&shim.id) && scheduler.number_of(shim.id).is_none() {
@@ -163,7 +164,8 @@ impl Scheduler {
     fn restore_from_shim(&mut self, shim: &ShimState, now: Timestamp) {
         let Ok(mut submission) = decode_submission_backup(&shim.submission_backup) else {
             tracing::error!(execution = %shim.id, shim = shim.pid,
-                "a shim runs an unknown command; it runs on, and its shim will write an exit record");
+                "a shim runs an unknown command; it runs on, and its shim keeps the report");
+            self.unknown.insert(shim.id);
             return;
         };
         if self.entries.contains_key(&submission.number) {

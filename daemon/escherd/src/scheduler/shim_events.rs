@@ -16,8 +16,9 @@ impl Scheduler {
     /// Handles a message of the shim of `id`.
     pub fn on_shim_message(&mut self, id: ExecutionId, message: FromShim, now: Timestamp) {
         let Some(number) = self.number_of(id) else {
-            if matches!(message, FromShim::Exited(_)) {
-                // The execution was removed: the shim may drop its report.
+            // Its execution was removed, so the shim may drop its report. But the report of an execution that the
+            // store has lost, with its submission, is all that is left: it becomes an exit record.
+            if matches!(message, FromShim::Exited(_)) && !self.unknown.contains(&id) {
                 self.effects.push(Effect::Send(id, ToShim::Recorded));
             }
             return;
@@ -58,6 +59,7 @@ impl Scheduler {
                 self.metrics.observe_launch(launched_at.elapsed());
             }
             self.trace(number, "started");
+            self.note_report(number);
             self.send_pause(number);
             let event = self.event(number, at, EventKind::Started);
             let events = event.into_iter().collect();
@@ -83,7 +85,7 @@ impl Scheduler {
             return;
         };
         self.metrics.count_adopted();
-        entry.has_shim = true;
+        entry.is_launched = true;
         entry.execution.stdin.adopt(&state.input);
         let is_starting = entry.execution.state.started_at().is_none();
         self.on_log_grown(number, state.log_bytes);
@@ -93,6 +95,15 @@ impl Scheduler {
             self.on_started(number, pid, at);
         }
         self.send_pending_requests(number);
+        self.note_report(number);
+    }
+
+    /// Notes that the shim of an execution is there, and answers the cancels that waited for it.
+    fn note_report(&mut self, number: u64) {
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.has_reported = true;
+        }
+        self.answer_delayed_cancels(number);
     }
 
     /// Handles the death of the shim of `id` without a report.

@@ -45,7 +45,12 @@ pub(crate) fn end_reason(record: &ExecutionRecord) -> Option<String> {
         Status::Failed if code == Some(ErrorCode::OOM_KILLED) => {
             Some(format!("out of memory: {message}"))
         }
-        Status::Failed if matches!(outcome.map(|o| o.exit), Some(Exit::NotStarted { .. })) => {
+        Status::Failed
+            if matches!(
+                outcome.map(|outcome| outcome.exit),
+                Some(Exit::NotStarted { .. } | Exit::Withdrawn)
+            ) =>
+        {
             Some(message)
         }
         _ => None,
@@ -57,7 +62,7 @@ pub(crate) fn dropped_output(record: &ExecutionRecord) -> Option<String> {
     let dropped = record.outcome.as_ref()?.output.dropped_bytes;
     (dropped > 0).then(|| {
         let bytes = count(dropped, "byte");
-        format!("log incomplete: {bytes} of output dropped, no space left")
+        format!("log incomplete: {bytes} of output dropped, because the log was full or could not be written")
     })
 }
 
@@ -73,7 +78,7 @@ pub(super) fn exit(exit: Exit) -> String {
             format!("{}{dumped}", signal_name(signal))
         }
         Exit::NotStarted { stage, .. } => format!("not started (at {})", stage.name()),
-        Exit::Withdrawn => "cancelled before it started".to_owned(),
+        Exit::Withdrawn => "never started".to_owned(),
         Exit::Unknown => "unknown".to_owned(),
     }
 }

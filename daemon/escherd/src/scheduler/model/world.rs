@@ -301,7 +301,7 @@ impl World {
             loaded,
             shims,
             reports: records,
-            of_another_version: HashSet::new(),
+            left_alone: HashSet::new(),
         };
         self.scheduler = Scheduler::restore(self.settings.clone(), recovered, self.time());
         self.scheduler.set_controllers(Some(CONTROLLERS));
