@@ -122,7 +122,7 @@ pub fn start(
     let stop_user_calls = StopUserCalls(Arc::clone(&user_calls));
     tokio::spawn(async move {
         let user_calls = &stop_user_calls.0;
-        let mut received = Vec::with_capacity(MAX_CALLS_PER_BATCH);
+        let mut received = Vec::new();
         loop {
             forward_effects(&mut scheduler, &write, &effects);
             let batch = tokio::select! {
@@ -134,7 +134,7 @@ pub fn start(
                     if count == 0 {
                         return;
                     }
-                    received.drain(..).collect()
+                    std::mem::take(&mut received)
                 }
                 calls = user_calls.receive() => calls,
             };
