@@ -370,7 +370,8 @@ pub struct Usage {
     /// CPU time in the kernel, in microseconds.
     pub system_us: u64,
     /// Most memory at once, in bytes; without a cgroup, the largest resident set of any one
-    /// process.
+    /// process. 0 if it was not measured: without a cgroup, that of a command which uses hardly
+    /// more than its shim.
     pub peak_memory_bytes: u64,
 }
 

@@ -1,8 +1,9 @@
 //! Resource limits, and the measurements that are missing.
 
+use escher_client::protocol::Usage;
 use escher_client::{Measurements, ResourceLimits};
 
-/// A measurement that takes a cgroup and was not made.
+/// A measurement that was not made, usually because the command had no cgroup.
 pub(crate) struct MissingMeasurement {
     /// Its field in JSON.
     pub(crate) field: &'static str,
@@ -10,9 +11,18 @@ pub(crate) struct MissingMeasurement {
     pub(crate) name: &'static str,
 }
 
-/// Returns what `measured` lacks.
-pub(crate) fn not_measured(measured: &Measurements) -> impl Iterator<Item = MissingMeasurement> {
+/// Returns the most memory that a command used at once, if it was measured.
+pub(crate) fn peak_memory(usage: &Usage) -> Option<u64> {
+    Some(usage.peak_memory_bytes).filter(|bytes| *bytes > 0)
+}
+
+/// Returns what `usage` and `measured` lack.
+pub(crate) fn not_measured(
+    usage: &Usage,
+    measured: &Measurements,
+) -> impl Iterator<Item = MissingMeasurement> {
     let measurements = [
+        ("peak_memory_bytes", "peak memory", peak_memory(usage)),
         ("io_read_bytes", "bytes read", measured.io_read_bytes),
         (
             "io_written_bytes",

@@ -4,18 +4,19 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use escher_launcher::ipc::exit_record;
+use escher_launcher::ipc::shim_socket;
 use escher_launcher::ipc::wire::{ExecutionFiles, FIRST_ATTEMPT, LauncherRequest, ToShim};
 use escher_protocol::{ExecutionId, Leftovers, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tracing::{Instrument, debug, debug_span, error, warn};
+use tracing::{Instrument, debug, debug_span, error, info, warn};
 
 use super::adoption::Adoption;
 use super::launcher::{LauncherConnection, LauncherEvent, LauncherSettings, LauncherState};
 use super::launcher_link::{LauncherLink, LinkEvent, sleep_until_some};
 use super::pool::{ShimPool, WaitingLaunch};
 use super::removals::Removals;
-use super::shim::{self, RelayEnd, Shim};
+use super::shim::{self, LostShim, RelayEnd, Shim};
 use super::shim_deaths::{Decision, ShimDeaths};
 use crate::execution::Loss;
 use crate::scheduler::{Effect, Scheduler, SchedulerHandle};
@@ -24,6 +25,8 @@ struct Dispatcher {
     scheduler: SchedulerHandle,
     /// Directory of the exit records.
     exit_records: PathBuf,
+    /// Directory of the shims' sockets.
+    shim_sockets: PathBuf,
     link: LauncherLink,
     pool: ShimPool<Shim>,
     /// For each shim that has an execution, the messages to its [`shim::relay`].
@@ -48,10 +51,12 @@ pub async fn run(
     let (relay_ends, mut ended_relays) = mpsc::unbounded_channel();
     let pool = ShimPool::new(settings.warm_shims);
     let exit_records = settings.state_dir.join(exit_record::DIRECTORY);
+    let shim_sockets = settings.runtime_dir.join(shim_socket::DIRECTORY);
     let link = LauncherLink::new(settings, connection, state);
     let mut dispatcher = Dispatcher {
         scheduler,
         exit_records,
+        shim_sockets,
         pool,
         relays: HashMap::new(),
         deaths: ShimDeaths::new(link.has_cgroups()),
@@ -143,21 +148,39 @@ impl Dispatcher {
     }
 
     fn on_relay_end(&mut self, end: RelayEnd) {
-        self.relays.remove(&end.id);
-        match end.shim {
-            // It died after its execution was over, and the launcher's notice came before.
-            Some(shim) if self.deaths.has_notice(end.pid) => self.forget_ready_shim(&shim),
-            Some(shim) => {
-                self.pool.on_returned(shim);
-                self.launch_waiting();
+        match end {
+            RelayEnd::Ready(shim) => {
+                if let Some(id) = shim.last_execution() {
+                    self.relays.remove(&id);
+                }
+                // It died after its execution was over, and the launcher's notice came before.
+                if self.deaths.has_notice(shim.pid()) {
+                    self.forget_ready_shim(&shim);
+                } else {
+                    self.pool.on_returned(shim);
+                    self.launch_waiting();
+                }
             }
-            None => {
-                let decision = self.deaths.on_shim_death(end.id, end.pid, Instant::now());
-                self.apply(decision);
+            RelayEnd::Disconnected(shim) => {
+                self.relays.remove(&shim.id);
+                self.on_disconnected(&shim);
             }
         }
         if self.pool.needs_trim() {
             self.pool.schedule_trim(Instant::now());
+        }
+    }
+
+    /// Handles the end of a connection: a shim that lives on is adopted anew.
+    fn on_disconnected(&mut self, lost: &LostShim) {
+        let is_dead = self.deaths.has_notice(lost.pid);
+        if !is_dead && let Ok(shim) = lost.reconnect(&self.shim_sockets) {
+            info!(execution = %lost.id, shim = lost.pid, "reconnected to a shim that had disconnected");
+            self.start_relay(lost.id, shim, Vec::new());
+        } else {
+            let now = Instant::now();
+            let decision = self.deaths.on_shim_death(lost.id, lost.pid, now);
+            self.apply(decision);
         }
     }
 
@@ -305,5 +328,94 @@ impl Dispatcher {
         tokio::spawn(async move {
             let _ = scheduler.post(call).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch::launcher::LauncherSource;
+    use escher_launcher::ipc::packet::PacketSocket;
+    use escher_launcher::ipc::shim_socket::SocketName;
+    use escher_launcher::ipc::wire::{
+        ExitReport, FromShim, InputState, ShimPhase, ShimState, WIRE_VERSION,
+    };
+    use escher_protocol::{Blob, Exit, codec};
+    use nix::sys::socket::{
+        AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind, listen, recv,
+        send, setsockopt, socket, sockopt,
+    };
+    use nix::sys::time::TimeVal;
+    use std::os::fd::AsRawFd;
+
+    const ID: ExecutionId = ExecutionId::from_bytes([7; 16]);
+
+    /// A shim that was connected, has disconnected, and listens as living shims do.
+    fn state() -> ShimState {
+        ShimState {
+            version: WIRE_VERSION,
+            pid: 1,
+            id: ID,
+            attempt: FIRST_ATTEMPT,
+            submission_backup: Blob::default(),
+            phase: ShimPhase::Over,
+            log_bytes: 0,
+            input: InputState::default(),
+        }
+    }
+
+    /// Its execution was concluded as lost, while the command ran on.
+    #[tokio::test]
+    async fn a_living_shim_that_has_disconnected_is_adopted_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name| directory.path().join(name);
+        let sockets = path("run").join(shim_socket::DIRECTORY);
+        std::fs::create_dir_all(&sockets).unwrap();
+        let (id, attempt) = (ID, FIRST_ATTEMPT);
+        let claim = sockets.join(SocketName::Claim { id, attempt }.to_string());
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+        bind(listener.as_raw_fd(), &UnixAddr::new(&claim).unwrap()).unwrap();
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        // For accept(2), too.
+        setsockopt(&listener, sockopt::ReceiveTimeout, &TimeVal::new(60, 0)).unwrap();
+
+        let (here, there) = PacketSocket::pair().unwrap();
+        let mut adoption = Adoption::default();
+        let shim = Shim::new(here, 1).unwrap();
+        adoption.adopted.push((shim, state()));
+        let (_, outcomes) = mpsc::unbounded_channel();
+        let scheduler = Scheduler::new(crate::scheduler::testbed::settings(1));
+        let (scheduler, effects) = crate::scheduler::start(scheduler, outcomes, |_| {});
+        let settings = LauncherSettings {
+            source: LauncherSource::Socket(path("none")),
+            log_dir: path("log"),
+            state_dir: path("state"),
+            runtime_dir: path("run"),
+            warm_shims: 0,
+        };
+        let (launcher_state, _) = watch::channel(None);
+        let dispatcher = run(settings, None, adoption, scheduler, effects, launcher_state);
+        let dispatcher = tokio::spawn(dispatcher);
+        drop(there);
+
+        let answer = tokio::task::spawn_blocking(move || {
+            let connection = accept(listener.as_raw_fd()).expect("no connection");
+            let report = ExitReport::new(ID, attempt, Exit::Code(0), Timestamp::from_micros(2));
+            for message in [
+                FromShim::Adoptable(Box::new(state())),
+                FromShim::Exited(Box::new(report)),
+            ] {
+                let message = codec::encode(&message).unwrap();
+                send(connection, &message, MsgFlags::empty()).unwrap();
+            }
+            let mut buffer = [0; 64];
+            let length = recv(connection, &mut buffer, MsgFlags::empty()).unwrap();
+            let _ = nix::unistd::close(connection);
+            codec::decode::<ToShim>(&buffer[..length]).unwrap()
+        });
+        // The scheduler does not know the execution, and needs no report of it.
+        assert_eq!(answer.await.unwrap(), ToShim::Recorded);
+        dispatcher.abort();
     }
 }

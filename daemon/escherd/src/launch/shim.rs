@@ -1,13 +1,16 @@
 //! One shim, as escherd sees it.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use escher_launcher::ipc::packet::PacketSocket;
+use escher_launcher::ipc::shim_socket::{self, SocketName};
 use escher_launcher::ipc::wire::{
-    Assignment, FromShim, KNOWN_PARTS, MAX_PACKET_BYTES, MAX_SHIM_MESSAGE_BYTES, ShimState, ToShim,
-    WIRE_VERSION,
+    Assignment, FIRST_ATTEMPT, FromShim, KNOWN_PARTS, MAX_PACKET_BYTES, MAX_SHIM_MESSAGE_BYTES,
+    ShimState, ToShim, WIRE_VERSION,
 };
 use escher_protocol::{ExecutionId, Leftovers, Timestamp, codec};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -27,14 +30,48 @@ pub(super) struct Shim {
     last_execution: Option<ExecutionId>,
     /// Length of the longest message that the shim may send, in bytes.
     max_message_bytes: usize,
+    /// How often escherd has reconnected to the shim since its last launch.
+    reconnections: u32,
 }
 
+/// Most reconnections to a shim with the same execution: one that drops every connection is not
+/// worth more.
+const MAX_RECONNECTIONS: u32 = 5;
+
 /// The end of a [`relay`].
-pub(super) struct RelayEnd {
+pub(super) enum RelayEnd {
+    /// The shim is ready again.
+    Ready(Shim),
+    /// The shim has disconnected: it is dead, or has dropped an escherd that did not read.
+    Disconnected(LostShim),
+}
+
+/// A shim that has disconnected.
+pub(super) struct LostShim {
     pub(super) id: ExecutionId,
     pub(super) pid: u32,
-    /// The shim, ready again; `None` if it is dead.
-    pub(super) shim: Option<Shim>,
+    reconnections: u32,
+}
+
+impl LostShim {
+    /// Connects to the shim by its socket in `directory`, as to a shim of an earlier escherd. Its first
+    /// message will be its state.
+    ///
+    /// # Errors
+    /// Those of [`shim_socket::connect`]: the shim is dead. When it has disconnected too often.
+    pub(super) fn reconnect(&self, directory: &Path) -> io::Result<Shim> {
+        if self.reconnections >= MAX_RECONNECTIONS {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let (id, attempt) = (self.id, FIRST_ATTEMPT);
+        let directory = File::open(directory)?;
+        let socket = shim_socket::connect(&directory, &SocketName::Claim { id, attempt })?;
+        Ok(Shim {
+            pid: self.pid,
+            reconnections: self.reconnections + 1,
+            ..Shim::silent(AsyncPacketSocket::new(socket)?, id)
+        })
+    }
 }
 
 impl Shim {
@@ -45,6 +82,7 @@ impl Shim {
             pid,
             last_execution: None,
             max_message_bytes: MAX_SHIM_MESSAGE_BYTES,
+            reconnections: 0,
         })
     }
 
@@ -55,6 +93,7 @@ impl Shim {
             pid: state.pid,
             last_execution: Some(state.id),
             max_message_bytes: MAX_SHIM_MESSAGE_BYTES,
+            reconnections: 0,
         }
     }
 
@@ -66,6 +105,7 @@ impl Shim {
             pid: 0,
             last_execution: Some(id),
             max_message_bytes: MAX_PACKET_BYTES,
+            reconnections: 0,
         }
     }
 
@@ -90,14 +130,15 @@ impl Shim {
             self.socket.send_now(&packet, Some(memory.as_fd()))?;
         }
         self.last_execution = Some(assignment.spec.id);
+        self.reconnections = 0;
         Ok(())
     }
 }
 
 /// Makes memory that holds `bytes` and cannot be changed (memfd_create(2), F_ADD_SEALS in fcntl(2)).
-fn sealed_memory(bytes: &[u8]) -> io::Result<std::fs::File> {
+fn sealed_memory(bytes: &[u8]) -> io::Result<File> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let mut memory = std::fs::File::from(memfd_create(c"escher-launch", flags)?);
+    let mut memory = File::from(memfd_create(c"escher-launch", flags)?);
     memory.write_all(bytes)?;
     let seals = SealFlag::F_SEAL_WRITE
         | SealFlag::F_SEAL_SHRINK
@@ -108,7 +149,7 @@ fn sealed_memory(bytes: &[u8]) -> io::Result<std::fs::File> {
 }
 
 /// Relays messages between the scheduler and the shim that has the execution `id`, until the shim has
-/// [`ToShim::Recorded`] or is dead.
+/// [`ToShim::Recorded`] or has disconnected.
 pub(super) async fn relay(
     id: ExecutionId,
     shim: Shim,
@@ -116,15 +157,18 @@ pub(super) async fn relay(
     scheduler: SchedulerHandle,
     ends: mpsc::UnboundedSender<RelayEnd>,
 ) {
-    let pid = shim.pid;
-    let shim = match relay_until_recorded(id, &shim, messages, &scheduler).await {
-        Ok(()) => Some(shim),
+    let end = match relay_until_recorded(id, &shim, messages, &scheduler).await {
+        Ok(()) => RelayEnd::Ready(shim),
         Err(error) => {
-            debug!(execution = %id, shim = pid, %error, "the shim is disconnected");
-            None
+            debug!(execution = %id, shim = shim.pid, %error, "the shim is disconnected");
+            RelayEnd::Disconnected(LostShim {
+                id,
+                pid: shim.pid,
+                reconnections: shim.reconnections,
+            })
         }
     };
-    let _ = ends.send(RelayEnd { id, pid, shim });
+    let _ = ends.send(end);
 }
 
 async fn relay_until_recorded(
@@ -210,7 +254,7 @@ fn warn_of_leftovers(message: &FromShim) {
 #[cfg(test)]
 pub(super) mod testbed {
     use super::*;
-    use escher_launcher::ipc::wire::{FIRST_ATTEMPT, LaunchSpec, LogLimits};
+    use escher_launcher::ipc::wire::{LaunchSpec, LogLimits};
     use escher_protocol::{Blob, Parts, ResourceLimits};
 
     /// Makes the assignment of an execution with one argument.
@@ -242,7 +286,7 @@ pub(super) mod testbed {
 mod tests {
     use super::*;
     use escher_launcher::ipc::packet::{ReceivedPacket, Waiting};
-    use escher_launcher::ipc::wire::{ExitReport, FIRST_ATTEMPT};
+    use escher_launcher::ipc::wire::ExitReport;
     use escher_protocol::{Blob, Exit, Part, Parts};
     use testbed::assignment;
 

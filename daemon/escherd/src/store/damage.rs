@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
-use rusqlite::{ErrorCode, ffi};
+use rusqlite::{Connection, ErrorCode};
 
 use super::connection;
 use super::error::{DamageEvidence, DatabaseError};
@@ -84,7 +84,7 @@ impl DamageMarker {
         if next_check.is_some_and(|time| Instant::now() < time) {
             return false;
         }
-        let is_confirmed = is_confirmed(&self.path, error);
+        let is_confirmed = is_confirmed(&self.path);
         if !is_confirmed {
             *next_check = Some(Instant::now() + CHECK_PAUSE);
             let path = self.path.display();
@@ -97,24 +97,11 @@ impl DamageMarker {
     }
 }
 
-/// Returns whether SQLite, which has reported `error`, finds the file damaged on another connection,
-/// without what is in the memory of the first.
-pub(super) fn is_confirmed(path: &Path, error: &DatabaseError) -> bool {
-    let sql = match error {
-        // The quick check does not compare indexes with their tables.
-        DatabaseError::Sqlite(rusqlite::Error::SqliteFailure(failure, _))
-            if failure.extended_code == ffi::SQLITE_CORRUPT_INDEX =>
-        {
-            "PRAGMA integrity_check(1)"
-        }
-        _ => "PRAGMA quick_check(1)",
-    };
-    let check = || -> Result<String, DatabaseError> {
-        let connection = connection::reader(path)?;
-        Ok(connection.query_row(sql, [], |row| row.get(0))?)
-    };
-    match check() {
-        Ok(result) => result != "ok",
+/// Returns whether SQLite finds the file damaged on a connection of its own, which has nothing of it
+/// in memory yet.
+pub(super) fn is_confirmed(path: &Path) -> bool {
+    match connection::reader(path).and_then(|connection| check_integrity(&connection)) {
+        Ok(()) => false,
         // The statement is right. What SQLite refuses is the file.
         Err(DatabaseError::Sqlite(error)) => matches!(
             error.sqlite_error_code(),
@@ -126,5 +113,16 @@ pub(super) fn is_confirmed(path: &Path, error: &DatabaseError) -> bool {
             )
         ),
         Err(_) => true,
+    }
+}
+
+/// Has SQLite check the structure, and that indexes and tables agree. `PRAGMA quick_check` does not
+/// see an index that leads to the wrong row.
+pub(super) fn check_integrity(connection: &Connection) -> Result<(), DatabaseError> {
+    let sql = "PRAGMA integrity_check(1)";
+    let result: String = connection.query_row(sql, [], |row| row.get(0))?;
+    match result.as_str() {
+        "ok" => Ok(()),
+        _ => Err(DatabaseError::CheckFailed(result.replace('\n', " "))),
     }
 }

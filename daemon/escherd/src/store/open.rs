@@ -127,7 +127,7 @@ fn open_existing(
     let failure = |error: DatabaseError| {
         // No request has led to these statements. So if one fails, and a check does too, for whatever
         // reason, then the file is not one that SQLite can use.
-        if error.evidence() == DamageEvidence::Proof || damage::is_confirmed(path, &error) {
+        if error.evidence() == DamageEvidence::Proof || damage::is_confirmed(path) {
             OpenFailure::Unfit(format!("it is damaged: {error}"))
         } else {
             OpenFailure::Fatal(store_error(path, error))
@@ -140,7 +140,7 @@ fn open_existing(
     }
     let read = |connection: &mut Connection| {
         if bytes <= MAX_CHECKED_BYTES {
-            check_integrity(connection)?;
+            damage::check_integrity(connection)?;
         }
         schema.migrate(connection)?;
         schema.check(connection)?;
@@ -208,16 +208,6 @@ fn unsupported_version(path: &Path, found: i64, schema: Schema) -> OpenFailure {
         oldest: schema.oldest,
         newest: schema.newest(),
     })
-}
-
-/// Has SQLite check the structure, and that indexes and tables agree.
-fn check_integrity(connection: &Connection) -> Result<(), DatabaseError> {
-    let sql = "PRAGMA integrity_check(1)";
-    let result: String = connection.query_row(sql, [], |row| row.get(0))?;
-    match result.as_str() {
-        "ok" => Ok(()),
-        _ => Err(DatabaseError::CheckFailed(result.replace('\n', " "))),
-    }
 }
 
 /// Sets the file at `path` aside and creates a new store with what can be read of it.

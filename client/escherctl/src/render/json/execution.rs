@@ -7,7 +7,7 @@ use escher_client::{ExecutionRecord, ExecutionResult, Status};
 use serde::Serialize;
 
 use super::object::{base64, owned, text_or_base64};
-use crate::render::resource_usage::not_measured;
+use crate::render::resource_usage::{not_measured, peak_memory};
 use crate::render::time::rfc3339;
 
 /// The JSON object of an execution. Only that of a result has the output.
@@ -81,8 +81,8 @@ struct ExecutionError {
 struct Usage {
     cpu_user_ms: u64,
     cpu_system_ms: u64,
-    peak_memory_bytes: u64,
     /// This and the following fields are `null` if they were not measured.
+    peak_memory_bytes: Option<u64>,
     io_read_bytes: Option<u64>,
     io_written_bytes: Option<u64>,
     peak_tasks: Option<u64>,
@@ -190,12 +190,14 @@ impl ExecutionObject {
             usage: outcome.map(|outcome| Usage {
                 cpu_user_ms: outcome.usage.user_us / 1_000,
                 cpu_system_ms: outcome.usage.system_us / 1_000,
-                peak_memory_bytes: outcome.usage.peak_memory_bytes,
+                peak_memory_bytes: peak_memory(&outcome.usage),
                 io_read_bytes: measured.io_read_bytes,
                 io_written_bytes: measured.io_written_bytes,
                 peak_tasks: measured.peak_tasks,
                 oom_kills: measured.oom_kills,
-                not_measured: not_measured(&measured).map(|value| value.field).collect(),
+                not_measured: not_measured(&outcome.usage, &measured)
+                    .map(|value| value.field)
+                    .collect(),
             }),
             output: outcome.map(|outcome| OutputTotals {
                 stdout_bytes: outcome.output.stdout_bytes,
@@ -311,6 +313,16 @@ mod tests {
             r#""io_read_bytes":4096,"io_written_bytes":0,"peak_tasks":null,"oom_kills":0,"#,
             r#""not_measured":["peak_tasks"]"#,
             r#""limits":{"memory_max":67108864,"cpu_quota":150,"tasks_max":null},"paused":false"#,
+        ] {
+            assert!(shown.contains(part), "{shown}");
+        }
+        if let Some(outcome) = &mut finished.outcome {
+            outcome.usage.peak_memory_bytes = 0;
+        }
+        let shown = line(&ExecutionObject::from_record(&finished));
+        for part in [
+            r#""peak_memory_bytes":null"#,
+            r#""not_measured":["peak_memory_bytes","peak_tasks"]"#,
         ] {
             assert!(shown.contains(part), "{shown}");
         }

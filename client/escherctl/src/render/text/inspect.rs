@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use escher_client::protocol::Leftovers;
+use escher_client::protocol::{Leftovers, Usage};
 use escher_client::{ExecutionRecord, Measurements, Timestamp};
 
 use super::end_reason::{end_reason, exit};
@@ -62,10 +62,11 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
                 seconds(usage.system_us)
             ),
         );
-        fields.add("peak memory", size(usage.peak_memory_bytes));
+        fields.add_some("peak memory", resource_usage::peak_memory(&usage).map(size));
         // A command that never ran has no measurements.
         if record.started_at.is_some() {
-            add_measured(&mut fields, &resources.measured.unwrap_or_default());
+            let measured = resources.measured.unwrap_or_default();
+            add_measured(&mut fields, &usage, &measured);
         }
         fields.add(
             "output",
@@ -87,12 +88,12 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
     fields.finish()
 }
 
-fn add_measured(fields: &mut Fields, measured: &Measurements) {
+fn add_measured(fields: &mut Fields, usage: &Usage, measured: &Measurements) {
     fields.add_some("read", measured.io_read_bytes.map(size));
     fields.add_some("written", measured.io_written_bytes.map(size));
     fields.add_some("peak tasks", measured.peak_tasks);
     fields.add_some("OOM kills", measured.oom_kills.filter(|kills| *kills > 0));
-    let missing: Vec<&str> = resource_usage::not_measured(measured)
+    let missing: Vec<&str> = resource_usage::not_measured(usage, measured)
         .map(|measurement| measurement.name)
         .collect();
     fields.add_some(
@@ -133,6 +134,10 @@ mod tests {
         record.resources.measured = None;
         let nothing = "not measured: bytes read, bytes written, peak tasks, OOM kills";
         assert!(shown(&record).contains(nothing));
+        if let Some(outcome) = &mut record.outcome {
+            outcome.usage.peak_memory_bytes = 0;
+        }
+        assert!(shown(&record).contains("not measured: peak memory, bytes read"));
         let mut running = samples::running_execution();
         running.resources.paused = true;
         assert!(shown(&running).contains("status: running paused: yes"));
