@@ -36,9 +36,10 @@ fn half_sent_frames_of_one_user_are_bounded_and_others_are_served() {
         "[daemon]\nsocket_mode = \"0666\"\nmax_client_memory_bytes = 134217728\n\
          max_client_memory_bytes_per_user = 33554432\n",
     );
-    let bytes = [RawPeer::hello_frame(), half_a_submission()].concat();
+    let hello = RawPeer::hello_frame();
     let socket = daemon.home().socket();
-    let held = HeldConnections::open(&daemon, Some(ATTACKER), &socket, 250, &bytes);
+    let mut held = HeldConnections::open(&daemon, Some(ATTACKER), &socket, 250, &hello);
+    held.send(&half_a_submission());
     // Four such frames would be over the limit, and 250 are 2 GB.
     while memory(&daemon) < 3.0 * 8_000_000.0 {}
     for _ in 0..3 {
