@@ -38,5 +38,5 @@ pub mod store;
 mod systemd_tasks;
 
 pub use api::{EventHandlerGuard, Events, ExecutionEngine, Executions, OutputChunks, StartError};
-pub use config::{ConfigError, EngineSettings, OnStop, Profile, ReloadableSettings};
+pub use config::{ConfigError, EngineSettings, OnStop, Percent, Profile, ReloadableSettings};
 pub use output::{OutputRules, OversizedOutput};

@@ -29,17 +29,21 @@ use crate::store::{self, CommitOutcome, LoadedState, Store, StoreSettings};
 /// the disk is full.
 const RECOVERY_COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Returns the scheduler's part of the settings: of those at the start and of those in force.
+/// Returns the scheduler's part of the settings: of those at the start and of those in force. Shares and reserves
+/// apply where several users share the engine.
 pub(super) fn scheduler_settings(
     at_start: &EngineSettings,
     in_force: &ReloadableSettings,
     budget: FdBudget,
+    is_shared: bool,
 ) -> SchedulerSettings {
     SchedulerSettings {
         request: in_force.request,
         max_concurrent: budget.executions,
+        root_slots: if is_shared { budget.root_executions } else { 0 },
         max_pending: in_force.max_pending_executions,
         max_pending_bytes: in_force.max_pending_bytes,
+        queue_share: is_shared.then_some(in_force.queue_share),
         max_in_memory: in_force.max_in_memory_executions,
         log_dir: at_start.log_dir.clone(),
         log_limits: in_force.log_limits,
@@ -98,13 +102,15 @@ impl ExecutionEngine {
             None | Some(0) => ServedUsers::All,
             Some(uid) => ServedUsers::Only(uid),
         });
+        // Without connections there is no user but this process's own.
+        let is_shared = max_connections > 0 && authorizer.served_users() == ServedUsers::All;
         let own_credentials = Caller::own_credentials().map_err(StartError::Identity)?;
         let caller = authorizer.authenticate(own_credentials).await?;
         let (adoption, mut recovered) = recover(&launcher_settings, loaded, &store).await?;
         recovered.rebooted = boot_ids.has_rebooted();
         recovered.on_boot = settings.on_boot;
         let mut scheduler = Scheduler::restore(
-            scheduler_settings(&settings, &reloadable, fd_shares.budget()),
+            scheduler_settings(&settings, &reloadable, fd_shares.budget(), is_shared),
             recovered,
             Timestamp::now(),
         );
@@ -140,6 +146,7 @@ impl ExecutionEngine {
             metrics,
             fd_shares,
             authorizer,
+            is_shared,
             settings_in_force: reloadable,
             launcher,
             shutdown_handles: Mutex::new(Some(ShutdownHandles {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use escher_protocol::SettingValue;
 
 use super::document::RawValue;
+use super::percent::Percent;
 use super::settings::DaemonSettings;
 
 /// A value that its setting accepts.
@@ -15,6 +16,7 @@ use super::settings::DaemonSettings;
 pub(super) enum TypedValue {
     Flag(bool),
     Number(u64),
+    Percent(Percent),
     Text(OsString),
 }
 
@@ -35,6 +37,11 @@ pub(super) enum ValueType {
         /// fits into the host's memory.
         memory_each: u64,
         set: fn(&mut DaemonSettings, u64),
+    },
+    /// A share, written as `50%`.
+    Percent {
+        default: Percent,
+        set: fn(&mut DaemonSettings, Percent),
     },
     /// One of some words. The first is the default.
     Choice { choices: &'static [Choice] },
@@ -59,6 +66,7 @@ impl ValueType {
         match self {
             ValueType::Flag { default, .. } => Some(TypedValue::Flag(*default)),
             ValueType::Number { default, .. } => Some(TypedValue::Number(*default)),
+            ValueType::Percent { default, .. } => Some(TypedValue::Percent(*default)),
             ValueType::Choice { choices } => choices
                 .first()
                 .map(|choice| TypedValue::Text(choice.0.into())),
@@ -102,6 +110,9 @@ impl ValueType {
             (ValueType::Number { range, .. }, RawValue::Number(number)) => range
                 .contains(number)
                 .then_some(TypedValue::Number(*number)),
+            (ValueType::Percent { .. }, RawValue::Text(text)) => {
+                Some(TypedValue::Percent(Percent::parse(text.to_str()?)?))
+            }
             (ValueType::Choice { choices }, RawValue::Text(text)) => {
                 let choice = choices.iter().find(|choice| *text == *choice.0)?;
                 Some(TypedValue::Text(choice.0.into()))
@@ -131,6 +142,7 @@ impl ValueType {
                 (start, u64::MAX) => format!("a whole number, at least {start}"),
                 (start, end) => format!("a whole number from {start} to {end}"),
             },
+            ValueType::Percent { .. } => "a share from 1% to 100%".to_owned(),
             ValueType::Choice { choices } => {
                 let words: Vec<&str> = choices.iter().map(|choice| choice.0).collect();
                 match words.split_last() {
@@ -172,6 +184,7 @@ impl ValueType {
             }
             (_, TypedValue::Flag(flag)) => SettingValue::Flag(*flag),
             (_, TypedValue::Number(number)) => SettingValue::Number(*number),
+            (_, TypedValue::Percent(share)) => SettingValue::Text(share.to_string().into()),
             (_, TypedValue::Text(text)) => {
                 SettingValue::Text(text.to_string_lossy().into_owned().into())
             }
@@ -183,6 +196,7 @@ impl ValueType {
         match (self, value) {
             (ValueType::Flag { set, .. }, TypedValue::Flag(flag)) => set(settings, *flag),
             (ValueType::Number { set, .. }, TypedValue::Number(number)) => set(settings, *number),
+            (ValueType::Percent { set, .. }, TypedValue::Percent(share)) => set(settings, *share),
             (ValueType::Choice { choices }, TypedValue::Text(text)) => {
                 if let Some((_, set)) = choices.iter().find(|choice| *text == *choice.0) {
                     set(settings);

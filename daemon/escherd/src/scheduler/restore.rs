@@ -136,7 +136,7 @@ impl Scheduler {
         if is_queued {
             self.enqueue(number);
         } else {
-            self.used_slots += 1;
+            self.take_slot(number);
         }
     }
 
@@ -175,8 +175,9 @@ impl Scheduler {
             digest: None,
             is_admitted: true,
         };
-        self.used_slots += 1;
+        let number = submission.number;
         self.insert_restored(submission, State::Admitted { cancel: None });
+        self.take_slot(number);
         self.commit(change, vec![event], OnCommit::Nothing);
     }
 
@@ -228,13 +229,28 @@ impl Scheduler {
             return self.launch(number);
         }
         entry.execution.state = State::Queued;
-        self.used_slots -= 1;
+        self.free_slot(number);
         self.enqueue(number);
+    }
+
+    /// Puts a pending execution, whose submission is committed, in the queue.
+    fn enqueue(&mut self, number: u64) {
+        if let Some(entry) = self.entries.get(&number) {
+            let (user, bytes) = (entry.submitter(), entry.request_bytes);
+            self.shares.add_pending(user, bytes);
+            self.shares.make_eligible(user.uid, number, bytes);
+        }
+    }
+
+    fn take_slot(&mut self, number: u64) {
+        if let Some(entry) = self.entries.get(&number) {
+            self.shares.take_slot(entry.submitter());
+        }
     }
 
     fn resume_queue(&mut self, drop_all: bool, now: Timestamp) {
         if drop_all {
-            for number in self.queue.clone() {
+            for number in self.shares.eligible() {
                 self.cancel_number(number, Canceller::Host, CancelMode::Graceful, now);
             }
         }

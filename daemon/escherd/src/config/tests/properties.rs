@@ -102,6 +102,9 @@ fn valid_value(value_type: &'static ValueType) -> BoxedStrategy<serde_json::Valu
             let most = (*range.end()).min(1000);
             (*range.start()..=most).prop_map(Value::from).boxed()
         }
+        ValueType::Percent { .. } => (1..=100_u8)
+            .prop_map(|percent| Value::from(format!("{percent}%")))
+            .boxed(),
         ValueType::Choice { choices } => (0..choices.len())
             .prop_map(|index| Value::from(choices[index].0))
             .boxed(),
