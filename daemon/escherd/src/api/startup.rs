@@ -23,7 +23,7 @@ use crate::launch::{
 };
 use crate::output::OversizedOutput;
 use crate::scheduler::{self, RecoveredState, Scheduler, SchedulerHandle, SchedulerSettings};
-use crate::store::{self, CommitOutcome, LoadedState, Store, StoreSettings};
+use crate::store::{self, CommitOutcome, LoadedState, LookupScope, Store, StoreSettings};
 
 /// How long the start waits for the commit of the recovered state. That takes milliseconds unless
 /// the disk is full.
@@ -222,7 +222,7 @@ async fn recover(
         .map(|shim| shim.id)
         .chain(exit_records.reports.iter().map(|report| report.id));
     for id in reported_ids.filter(|id| !unfinished.contains(id)) {
-        if store.find(None, &id.into()).await?.is_some() {
+        if store.find(LookupScope::ALL, &id.into()).await?.is_some() {
             finished.insert(id);
         }
     }

@@ -13,7 +13,7 @@ use escher_protocol::{ApiError, ExecutionRecord, Target, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
-use super::lookup::{self, LookupResult, StoredExecution};
+use super::lookup::{self, LookupScope, StoredExecution};
 use super::metrics::StoreMetrics;
 use super::open::{QuarantinedFile, StoreSettings};
 use super::quarantine::DamageMarker;
@@ -118,18 +118,32 @@ impl Store {
     /// `ambiguous`, or when the store cannot be read.
     pub async fn find(
         &self,
-        submitter: Option<u32>,
+        scope: LookupScope,
         target: &Target,
     ) -> Result<Option<StoredExecution>, ApiError> {
         let target = target.clone();
         let readers = &self.shared.readers;
-        match readers
-            .run(move |snapshot| lookup::find(snapshot, submitter, &target))
-            .await?
-        {
-            LookupResult::Unique(found) => Ok(found),
-            LookupResult::Ambiguous(error) => Err(error),
-        }
+        let result = readers
+            .run(move |snapshot| lookup::find(snapshot, scope, &target))
+            .await?;
+        result.into()
+    }
+
+    /// Returns the execution of `owner` that has this name: the one that is not over, else the newest.
+    ///
+    /// # Errors
+    /// `ambiguous` if several are not over, or when the store cannot be read.
+    pub async fn find_named(
+        &self,
+        owner: u32,
+        name: &str,
+    ) -> Result<Option<StoredExecution>, ApiError> {
+        let name = name.to_owned();
+        let readers = &self.shared.readers;
+        let result = readers
+            .run(move |snapshot| lookup::find_named(snapshot, owner, &name))
+            .await?;
+        result.into()
     }
 
     /// Returns matching finished executions with numbers below `before`, the newest first; at most
