@@ -117,6 +117,8 @@ error_codes! {
     /// The kernel killed processes of the command for lack of memory, and the command did not
     /// complete.
     OOM_KILLED = 69, "oom-killed", retry: false;
+    /// escherd died at every attempt to launch the execution, whose command has not run.
+    LAUNCH_ABANDONED = 70, "launch-abandoned", retry: false;
 }
 
 impl ErrorCode {
@@ -254,6 +256,7 @@ mod tests {
                 (67, "oversized-output", false),
                 (68, "log-full", false),
                 (69, "oom-killed", false),
+                (70, "launch-abandoned", false),
             ]
         );
         assert_eq!(ErrorCode::from_number(999).to_string(), "error-999");

@@ -98,6 +98,9 @@ pub struct RequestId(pub u64);
 /// Fewest digits of a UUID's head or tail that a [`Target::Reference`] may be.
 pub const MIN_ID_PART_DIGITS: usize = 4;
 
+/// Longest [`Target::Reference`], in bytes. No name is as long.
+pub const MAX_REFERENCE_BYTES: usize = 512;
+
 /// Parses the number of an execution as people type it: decimal digits, the first of which is not 0.
 ///
 /// Other texts that read as a number (`007`, `+7`) are none here: they may be a part of an id.
@@ -113,7 +116,8 @@ pub enum Target {
     /// The execution with this id.
     Id(ExecutionId),
     /// A reference as a person types it. escherd tries, in this order: a number, a full UUID, a
-    /// name, a unique head or tail of a UUID with at least [`MIN_ID_PART_DIGITS`] digits.
+    /// name, a unique head or tail of a UUID with at least [`MIN_ID_PART_DIGITS`] digits. It has at
+    /// most [`MAX_REFERENCE_BYTES`].
     ///
     /// A name means one of the caller's own executions: the one that is not finished, else the
     /// newest. With several that are not finished it is ambiguous. `user/name` means one of that

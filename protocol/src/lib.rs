@@ -21,6 +21,7 @@ pub mod execution;
 pub mod frame;
 pub mod handshake;
 pub mod id;
+pub mod invisible;
 pub mod message;
 pub mod metadata;
 pub mod output;

@@ -221,15 +221,17 @@ pub enum CancelAnswer {
     AlreadyFinished(Status),
 }
 
-/// Conditions on executions. All of them must hold.
+/// Conditions on executions. All of them must hold. A text in them has at most
+/// [`MAX_NAME_BYTES`](crate::execution::MAX_NAME_BYTES).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListFilter {
     /// Finished executions too; otherwise only pending and running ones.
     pub all: bool,
-    /// Only these states, whatever `all` says; empty: any.
+    /// Only these states, each once, whatever `all` says; empty: any.
     #[serde(deserialize_with = "crate::blob::bounded_list")]
     pub statuses: Vec<Status>,
-    /// Only with all of these labels (keys and values).
+    /// Only with all of these labels (keys and values); at most
+    /// [`MAX_LABELS`](crate::execution::MAX_LABELS).
     #[serde(deserialize_with = "crate::blob::bounded_list")]
     pub labels: Vec<(Text, Text)>,
     /// Only with this name.

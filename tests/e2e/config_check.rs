@@ -14,11 +14,11 @@ fn config_check(words: &[&str]) -> Command {
 #[test]
 fn a_configuration_is_checked_without_a_running_escherd() {
     let home = Home::new();
-    let valid = home.file("valid.toml", "[execution]\n", 0o666);
+    let valid = home.file("valid.toml", "[execution]\n", 0o644);
     let invalid = home.file(
         "invalid.toml",
         "[execution]\nkill_grace_ms = \"long\"\n",
-        0o666,
+        0o644,
     );
     let (valid, invalid) = (valid.to_str().unwrap(), invalid.to_str().unwrap());
     let check = |words: &[&str]| run_program(config_check(words));
@@ -54,7 +54,7 @@ fn a_configuration_is_checked_without_a_running_escherd() {
 #[test]
 fn a_file_to_check_is_named_from_the_callers_directory() {
     let home = Home::new();
-    home.file("-odd.toml", "", 0o666);
+    home.file("-odd.toml", "", 0o644);
     let mut command = config_check(&["--", "-odd.toml"]);
     command.current_dir(home.work());
     assert_eq!(run_program(command).expect(0).out(), "-odd.toml is valid\n");

@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use escher_tests::{
-    DEADLINE, Daemon, Exit, Home, connect, escherd, in_runtime, is_unlocked, run_program, watch,
+    DEADLINE, Daemon, Exit, Home, connect, escherd, in_runtime, is_unlocked, launcher,
+    require_program, run_program, watch,
 };
 
 #[test]
@@ -242,4 +243,30 @@ fn systemd_is_notified_of_reload_and_stop() {
     await_notification(&daemon, "READY=1");
     assert_eq!(daemon.terminate(), Exit::Code(0));
     await_notification(&daemon, "STOPPING=1");
+}
+
+#[test]
+fn a_kernel_without_a_needed_system_call_is_refused_in_one_sentence() {
+    if !require_program("strace", "an old kernel") {
+        return;
+    }
+    let home = Home::new();
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-o", "/dev/null"])
+        .args(["-e", "trace=close_range"])
+        .args(["-e", "inject=close_range:error=ENOSYS"])
+        .arg(launcher());
+    for (option, directory) in [
+        ("--log-dir", home.logs()),
+        ("--state-dir", home.state()),
+        ("--runtime-dir", home.runtime()),
+    ] {
+        command.arg(option).arg(directory);
+    }
+    let ended = run_program(command).expect(1);
+    assert_eq!(ended.err().lines().count(), 1, "{ended:?}");
+    for part in ["close_range(2)", "Linux 5.11 or newer is needed"] {
+        assert!(ended.err().contains(part), "{ended:?}");
+    }
 }

@@ -172,7 +172,7 @@ fn a_stopped_command_can_be_cancelled() {
 
 #[test]
 fn cancelling_again_reports_the_present_state() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::with_config("[execution]\nmax_kill_grace = \"1h\"\n");
     let ready = daemon.home().fifo("ready");
     let script = format!(
         "trap '' TERM; echo ready > {}; while :; do sleep 1; done",
@@ -208,7 +208,7 @@ fn cancelling_again_reports_the_present_state() {
 #[test]
 fn a_cancel_during_the_start_of_a_command_is_not_lost() {
     const ROUNDS: usize = 1000;
-    let daemon = Daemon::start();
+    let daemon = Daemon::with_config("[execution]\nmax_kill_grace = \"1h\"\n");
     let lost = in_runtime(async {
         let client = connect(&daemon).await;
         let mut lost = 0;

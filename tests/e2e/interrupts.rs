@@ -57,7 +57,7 @@ fn output_after_a_cancel_still_arrives() {
 /// The grace period is an hour, so only the second Ctrl-C can end this.
 #[test]
 fn the_second_ctrl_c_kills() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::with_config("[execution]\nmax_kill_grace = \"1h\"\n");
     let answers = daemon.home().fifo("answers");
     let script = format!(
         "trap 'echo term > {0}' TERM; echo ready > {0}; while :; do sleep 1; done",

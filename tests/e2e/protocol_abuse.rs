@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use escher_client::{ErrorCode, ListFilter, OutputStart, StreamSelection, Target};
+use escher_client::{Error, ErrorCode, ListFilter, OutputStart, StreamSelection, Target};
 use escher_protocol::handshake::{HelloReply, MAX_HANDSHAKE_BYTES};
 use escher_protocol::message::{EventsRequest, OutputRequest, Response};
 use escher_protocol::{Request, RequestId, ServerFrame};
 use escher_tests::{
     Daemon, RawPeer, connect, exec, hold_connections, in_runtime, report_skipped, resident_bytes,
-    shell, watch,
+    watch,
 };
 use nix::sys::resource::{Resource, getrlimit};
 
@@ -349,25 +349,28 @@ fn a_peer_that_grants_nothing_gets_one_window() {
 }
 
 #[test]
-fn a_request_of_almost_eight_mebibytes_is_accepted_and_a_longer_one_is_not() {
+fn a_request_of_almost_eight_mebibytes_is_answered_and_a_longer_one_is_not_sent() {
     let daemon = Daemon::start();
     in_runtime(async {
         let client = connect(&daemon).await;
-        let script = "x".repeat(7_900_000);
-        // The kernel does not start a program with so long an argument, but the request has a result.
-        let id = client.execute(exec(["true", &script])).await.unwrap().id;
-        let record = client.wait_for_completion(id).await.unwrap();
-        assert_eq!(
-            record.outcome.unwrap().error.unwrap().code,
-            ErrorCode::START_FAILED
-        );
-        let script = "x".repeat(8_400_000);
-        let error = client.execute(shell(&script)).await.unwrap_err();
-        assert!(
-            error.as_api().is_none(),
-            "the library does not send it: {error}"
-        );
-        // Lists have such commands cut.
+        let send = |length| client.execute(exec(vec!["true".to_owned(), "x".repeat(length)]));
+        // The kernel would start no program with so long an argument.
+        let refused = send(7_900_000).await.unwrap_err();
+        let error = refused.as_api().unwrap();
+        assert_eq!(error.code, ErrorCode::ARGUMENTS_TOO_LONG);
+        let error = send(8_400_000).await.unwrap_err();
+        assert!(matches!(error, Error::RequestTooLarge { .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_list_has_the_beginning_of_a_long_command() {
+    let daemon = Daemon::start();
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let request = exec(vec!["true".to_owned(), "x".repeat(100_000)]);
+        let id = client.execute(request).await.unwrap().id;
+        client.wait_for_completion(id).await.unwrap();
         let mut listed = client
             .list_executions(ListFilter {
                 all: true,

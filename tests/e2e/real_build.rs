@@ -67,7 +67,7 @@ fn build_directly(project: &Path) -> FinishedProgram {
 }
 
 fn build_by_escher(daemon: &Daemon, project: &Path) -> FinishedProgram {
-    let mut command = daemon.ctl().command(["run", "--timeout", "1h", "-w"]);
+    let mut command = daemon.ctl().command(["run", "--timeout", "none", "-w"]);
     command.arg(project);
     for (name, value) in variables() {
         let mut pair = OsString::from(name);
@@ -105,7 +105,7 @@ fn assert_same(by_escher: &FinishedProgram, direct: &FinishedProgram) {
 
 #[test]
 fn a_build_has_the_same_output_and_exit_status_as_without_escher() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::with_config("[execution]\nmax_timeout_ms = 0\n");
     let main = "fn main() { println!(\"{:?}\", memchr::memchr(b'c', b\"escher\")); }\n";
     let project = create_project(&daemon.home().work(), main);
     let direct = build_directly(&project);
@@ -124,7 +124,7 @@ fn a_build_has_the_same_output_and_exit_status_as_without_escher() {
 
 #[test]
 fn a_failing_build_fails_as_without_escher() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::with_config("[execution]\nmax_timeout_ms = 0\n");
     let project = create_project(
         &daemon.home().work(),
         "fn main() { memchr::no_such_function(1); }\n",

@@ -23,7 +23,7 @@ async fn value(client: &Client, name: &str) -> SettingValue {
 #[test]
 fn a_reload_of_a_file_that_others_could_change_is_refused() {
     let daemon =
-        Daemon::with_config("[execution]\nmax_timeout_ms = 5000\ndefault_timeout_ms = 0\n");
+        Daemon::with_config("[execution]\nmax_timeout_ms = 5000\ndefault_timeout_ms = 5000\n");
     let file = daemon.home().path().join("escher.toml");
     rewrite(&daemon, "[execution]\nmax_timeout_ms = 0\n");
     fs::set_permissions(&file, Permissions::from_mode(0o622)).unwrap();

@@ -118,14 +118,6 @@ fn an_argument_at_the_limit_of_the_kernel_works_and_a_longer_one_is_refused() {
         let refused = client.execute(count(MAX_ARG_STRLEN)).await.unwrap_err();
         assert_too_long(&refused);
     });
-    let variable = format!("LONG={}\n", "x".repeat(MAX_ARG_STRLEN));
-    let file = daemon.home().file("variables", variable, 0o644);
-    let run = ["run", "--env-file", file.to_str().unwrap(), "true"];
-    let ended = daemon.ctl().run(run).expect(126);
-    assert!(
-        ended.err().contains("the environment variable LONG"),
-        "{ended:?}"
-    );
 }
 
 /// The limit of the kernel for all arguments and the environment is searched for with escher, and compared with

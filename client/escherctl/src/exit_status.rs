@@ -115,6 +115,17 @@ mod tests {
     use escher_tests::samples;
 
     #[test]
+    fn a_command_that_is_refused_for_its_length_could_not_be_started() {
+        let refused = |code| {
+            let error = Error::Api(ApiError::new(code, "no"));
+            let failure = Failure::Request { error, hint: None };
+            for_failure(&failure, ExitMapping::Command)
+        };
+        assert_eq!(refused(ErrorCode::ARGUMENTS_TOO_LONG), 126);
+        assert_eq!(refused(ErrorCode::INVALID_REQUEST), 125);
+    }
+
+    #[test]
     fn maps_every_outcome() {
         use ErrorCode as Code;
         use Status::{Cancelled, Completed, Failed, Lost, Timeout};

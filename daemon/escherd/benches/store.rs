@@ -328,7 +328,7 @@ fn measure_queries(runtime: &tokio::runtime::Runtime, store: &Store, count: u64)
         ] {
             time(&format!("list {what}{scope}"), &|| {
                 let list = store.list(submitter, selection.clone(), u64::MAX, 100);
-                runtime.block_on(list).unwrap().len()
+                runtime.block_on(list).unwrap().found.len()
             });
         }
     }
@@ -401,6 +401,6 @@ fn measure_queries(runtime: &tokio::runtime::Runtime, store: &Store, count: u64)
     time("numbers to prune", &|| {
         let selection = select(all());
         let numbers = store.finished_numbers(None, selection, u64::MAX, 1000);
-        runtime.block_on(numbers).unwrap().len()
+        runtime.block_on(numbers).unwrap().found.len()
     });
 }

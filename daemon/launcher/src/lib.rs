@@ -10,8 +10,8 @@
 //! [`os::kernel_support`], [`os::socket_activation`]).
 //!
 //! The unsafe code of the project is in the private module `sys`, and at the calls of its unsafe
-//! functions: the fork in [`launcher`], clone(2) and the child's system calls in `shim`, and
-//! systemd's descriptors in [`os::socket_activation`].
+//! functions: the fork and the start of [`launcher`], clone(2) and the child's system calls in
+//! `shim`, and systemd's descriptors in [`os::socket_activation`].
 
 pub mod ipc;
 pub mod keeper;
@@ -19,6 +19,8 @@ pub mod launcher;
 pub mod os;
 mod shim;
 mod sys;
+
+pub use sys::WipingAllocator;
 
 /// The text of `--help`, from which the manual page is made as well.
 pub const HELP: &str = include_str!("help.txt");

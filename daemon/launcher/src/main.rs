@@ -6,10 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use escher_launcher::ipc::wire::Directories;
-use escher_launcher::{HELP, keeper, launcher};
+use escher_launcher::os::kernel_support::ensure_supported;
+use escher_launcher::{HELP, WipingAllocator, keeper, launcher};
 use escher_protocol::Blob;
 use lexopt::prelude::*;
 use nix::unistd::User;
+
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
 
 enum Mode {
     Launch(launcher::LauncherOptions),
@@ -90,18 +94,23 @@ fn main() -> ExitCode {
         Mode::ReleaseControllers => {
             keeper::release_controllers().map_err(|error| error.to_string())
         }
-        Mode::Keep(options) => keeper::keep(options).map_err(|error| error.to_string()),
-        Mode::Launch(options) => match launcher::control_from_stdin() {
-            Ok(control) => launcher::run(&options, control).map_err(|error| error.to_string()),
-            Err(error) => Err(format!(
-                "standard input is not a socket to escherd: {error}"
-            )),
-        },
+        Mode::Keep(options) => ensure_supported()
+            .map_err(|error| error.to_string())
+            .and_then(|()| keeper::keep(options).map_err(|error| error.to_string())),
+        Mode::Launch(options) => launch(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => fail(&reason, ExitCode::FAILURE),
     }
+}
+
+fn launch(options: &launcher::LauncherOptions) -> Result<(), String> {
+    // SAFETY: so far this process has opened nothing.
+    let control = unsafe { launcher::control_from_stdin() }
+        .map_err(|error| format!("cannot take standard input, a socket to escherd: {error}"))?;
+    ensure_supported().map_err(|error| error.to_string())?;
+    launcher::run(options, control).map_err(|error| error.to_string())
 }
 
 #[allow(clippy::print_stdout)] // The program's output.

@@ -116,7 +116,9 @@ fn apply(filters: Vec<Filter>, mut list: ListFilter) -> Result<ListFilter, Failu
             Filter::Status(status) => {
                 // Filtering by a final status implies `-a`.
                 list.all |= status.is_finished();
-                list.statuses.push(status);
+                if !list.statuses.contains(&status) {
+                    list.statuses.push(status);
+                }
             }
             Filter::User(user) => set_once(&mut list.user, user, "user")?,
             Filter::Name(name) => set_once(&mut list.name, name, "name")?,
@@ -165,5 +167,7 @@ mod tests {
         assert!(!filter.all && filter.name.is_some() && filter.user.is_some());
         assert!(list(&["status=failed"]).unwrap().all);
         assert!(list(&["user=a", "user=b"]).is_err());
+        let twice = list(&["status=lost", "status=lost"]).unwrap();
+        assert_eq!(twice.statuses, [Status::Lost]);
     }
 }

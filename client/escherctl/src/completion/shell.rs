@@ -3,8 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use clap_complete::CompletionCandidate;
-
-use crate::render::escape;
+use escher_client::protocol::invisible::is_invisible;
 
 /// The completion script of each shell.
 pub const SCRIPTS: [(&str, &str); 3] = [
@@ -58,7 +57,7 @@ impl Shell {
         at_cursor: &OsStr,
     ) -> Option<String> {
         let value = candidate.get_value().to_str()?;
-        if value.contains(escape::is_unsafe) {
+        if value.contains(is_invisible) {
             return None;
         }
         let help = candidate.get_help().map(ToString::to_string);

@@ -1,8 +1,10 @@
-//! Escapes what a terminal would act on.
+//! Escapes what a terminal would act on, and what nobody would see.
 
 use std::fmt::Write;
 
-/// Escapes what would move the cursor, change a colour or reverse the direction of text.
+use escher_client::protocol::invisible::is_invisible;
+
+/// Escapes what would move the cursor, change a colour, reverse the direction of text or not be seen.
 pub(crate) fn text(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     push_text(&mut escaped, text);
@@ -22,21 +24,13 @@ pub(crate) fn command_line<'a>(words: impl IntoIterator<Item = &'a [u8]>) -> Str
     words.join(" ")
 }
 
-/// Whether a terminal would act on `c`: control characters, and those that change the direction of
-/// text or separate lines.
-pub(crate) fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 fn quote(word: &[u8]) -> String {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(byte);
     if !word.is_empty() && word.iter().all(is_plain) {
         return String::from_utf8_lossy(word).into_owned();
     }
     match std::str::from_utf8(word) {
-        Ok(text) if !text.contains(is_unsafe) => format!("'{}'", text.replace('\'', r"'\''")),
+        Ok(text) if !text.contains(is_invisible) => format!("'{}'", text.replace('\'', r"'\''")),
         _ => {
             let quoted = bytes(&escape_quotes(word));
             format!("$'{quoted}'")
@@ -71,7 +65,7 @@ fn push_text(escaped: &mut String, text: &str) {
             '\n' => escaped.push_str("\\n"),
             '\t' => escaped.push_str("\\t"),
             '\r' => escaped.push_str("\\r"),
-            c if !is_unsafe(c) => escaped.push(c),
+            c if !is_invisible(c) => escaped.push(c),
             c if c.is_ascii() => push(escaped, format_args!("\\x{:02x}", u32::from(c))),
             c => push(escaped, format_args!("\\u{:04x}", u32::from(c))),
         }
@@ -91,6 +85,7 @@ mod tests {
     fn escapes_what_a_terminal_acts_on() {
         assert_eq!(text("a\x1b[2Jb\x07\n"), r"a\x1b[2Jb\x07\n");
         assert_eq!(text("\u{9b}31m\u{202e}\x7f"), r"\u009b31m\u202e\x7f");
+        assert_eq!(text("a\u{200b}b\u{feff}"), r"a\u200bb\ufeff");
         assert_eq!(text("Grüße, 世界"), "Grüße, 世界");
         assert_eq!(bytes(b"ok\xff\xc3"), r"ok\xff\xc3");
     }

@@ -1,4 +1,5 @@
-//! Cleanup: evicts finished executions from memory, and removes the oldest from the history.
+//! Cleanup: evicts finished executions from memory, removes the oldest from the history, and deletes
+//! stores that were set aside long ago.
 
 use escher_protocol::message::Removed;
 use escher_protocol::{ApiError, Timestamp};
@@ -59,7 +60,7 @@ pub(crate) async fn clean_up(
 }
 
 /// Evicts what has been in memory for the retention time, and removes what is over the limits of
-/// the history, the oldest first.
+/// the history, the oldest first. Deletes stores that were set aside long ago.
 async fn apply_limits(
     settings: CleanupSettings,
     scheduler: &SchedulerHandle,
@@ -68,6 +69,17 @@ async fn apply_limits(
     let retention = settings.retention;
     let evict = move |scheduler: &mut Scheduler| scheduler.evict(retention, Timestamp::now());
     scheduler.post(evict).await?;
+    match store
+        .delete_set_aside(settings.set_aside_age, Timestamp::now())
+        .await
+    {
+        Ok(deleted) => {
+            for file in deleted {
+                info!(file, "deleted: it was set aside, and its time is over");
+            }
+        }
+        Err(error) => warn!(%error, "cannot delete a store that was set aside"),
+    }
     let mut removed = Removed::default();
     loop {
         let expired = store

@@ -75,11 +75,15 @@ impl ExecutionEngine {
             ..Selection::default()
         };
         self.call(move |scheduler, scope| {
-            let running = scheduler.list(scope, &running, u64::MAX, usize::MAX);
-            let running: HashSet<_> = running.records.iter().map(|record| record.id).collect();
+            let (mut ids, mut next) = (HashSet::new(), Some(u64::MAX));
+            while let Some(before) = next {
+                let page = scheduler.list(scope, &running, before, usize::MAX);
+                ids.extend(page.records.iter().map(|record| record.id));
+                next = page.next;
+            }
             Ok(Snapshot {
                 newest_event: scheduler.events(scope, &newest_event, 0)?.seen,
-                tracker: ExecutionTracker::new(running),
+                tracker: ExecutionTracker::new(ids),
             })
         })
         .await?

@@ -6,8 +6,9 @@ use escher_protocol::message::Selection;
 use escher_protocol::{ApiError, ExecutionRecord};
 
 use super::ExecutionEngine;
-use crate::execution::listed;
+use crate::execution::check_selection;
 use crate::scheduler::Listed;
+use crate::store::HistoryPage;
 
 /// Maximum number of records that are copied from a source at once.
 const MAX_PAGE_RECORDS: usize = 256;
@@ -17,6 +18,8 @@ const MAX_PAGE_RECORDS: usize = 256;
 pub struct Executions {
     engine: ExecutionEngine,
     selection: Selection,
+    /// Whether the selection is within the limits.
+    is_checked: bool,
     /// How many more records the limit allows.
     remaining: usize,
     in_memory: Source,
@@ -31,22 +34,21 @@ pub struct Executions {
 #[derive(Debug)]
 struct Source {
     page: VecDeque<ExecutionRecord>,
-    /// The next page has executions with lower numbers than this.
-    before: u64,
-    is_exhausted: bool,
+    /// The next page has executions with lower numbers than this; `None`: there is none.
+    before: Option<u64>,
 }
 
 impl Source {
     fn new() -> Self {
         Source {
             page: VecDeque::new(),
-            before: u64::MAX,
-            is_exhausted: false,
+            before: Some(u64::MAX),
         }
     }
 
-    fn needs_page(&self) -> bool {
-        self.page.is_empty() && !self.is_exhausted
+    /// Returns where the page begins that has to be read next, if one has to be.
+    fn needed_page(&self) -> Option<u64> {
+        self.before.filter(|_| self.page.is_empty())
     }
 
     /// Returns the number of the next record.
@@ -54,11 +56,10 @@ impl Source {
         self.page.front().map(|record| record.number)
     }
 
-    /// Stores the next page, without the records that `keep` rejects.
-    fn set_page(&mut self, page: Vec<ExecutionRecord>, keep: impl FnMut(&ExecutionRecord) -> bool) {
-        self.before = page.last().map_or(0, |record| record.number);
-        self.is_exhausted = page.is_empty();
-        self.page = page.into_iter().filter(keep).collect();
+    /// Stores the next page, and where the one after it begins.
+    fn set_page(&mut self, page: impl IntoIterator<Item = ExecutionRecord>, before: Option<u64>) {
+        self.page = page.into_iter().collect();
+        self.before = before;
     }
 }
 
@@ -75,6 +76,7 @@ impl ExecutionEngine {
                 limit => limit as usize,
             },
             selection,
+            is_checked: false,
             in_memory: Source::new(),
             in_store: Source::new(),
             numbers_in_memory: Vec::new(),
@@ -83,7 +85,8 @@ impl ExecutionEngine {
 }
 
 impl Executions {
-    /// Returns the next record; `None` at the end. Nothing comes after an error.
+    /// Returns the next record; `None` at the end. Nothing comes after an error, which is
+    /// `invalid-request` for a filter that is over a limit, `internal` or `shutting-down`.
     pub async fn next(&mut self) -> Option<Result<ExecutionRecord, ApiError>> {
         if self.remaining == 0 {
             return None;
@@ -97,42 +100,50 @@ impl Executions {
     }
 
     async fn advance(&mut self) -> Result<Option<ExecutionRecord>, ApiError> {
+        if !self.is_checked {
+            check_selection(&self.selection)?;
+            self.is_checked = true;
+        }
         let limit = self.remaining.min(MAX_PAGE_RECORDS);
-        if self.in_memory.needs_page() {
-            let page = self.page_in_memory(limit).await?;
-            self.in_memory.set_page(page.records, |_| true);
+        // Each page takes a bounded amount of work, and may be empty.
+        while let Some(before) = self.in_memory.needed_page() {
+            let page = self.page_in_memory(before, limit).await?;
+            self.in_memory.set_page(page.records, page.next);
             if self.numbers_in_memory.is_empty() {
                 self.numbers_in_memory = page.known;
             }
         }
-        while self.in_store.needs_page() {
-            let page = self.page_in_store(limit).await?;
+        while let Some(before) = self.in_store.needed_page() {
+            let page = self.page_in_store(before, limit).await?;
             let in_memory = &self.numbers_in_memory;
             let is_not_in_memory =
                 |record: &ExecutionRecord| in_memory.binary_search(&record.number).is_err();
-            self.in_store.set_page(page, is_not_in_memory);
+            let records = page.found.into_iter().filter(is_not_in_memory);
+            self.in_store.set_page(records, page.next);
         }
         Ok(match (self.in_memory.head(), self.in_store.head()) {
             (None, None) => None,
             (Some(number), other) if other.is_none_or(|other| number > other) => {
                 self.in_memory.page.pop_front()
             }
-            _ => self.in_store.page.pop_front().map(listed),
+            _ => self.in_store.page.pop_front(),
         })
     }
 
-    async fn page_in_memory(&self, limit: usize) -> Result<Listed, ApiError> {
-        let (selection, before) = (self.selection.clone(), self.in_memory.before);
+    async fn page_in_memory(&self, before: u64, limit: usize) -> Result<Listed, ApiError> {
+        let selection = self.selection.clone();
         self.engine
             .call(move |scheduler, scope| scheduler.list(scope, &selection, before, limit))
             .await
     }
 
-    async fn page_in_store(&self, limit: usize) -> Result<Vec<ExecutionRecord>, ApiError> {
+    async fn page_in_store(
+        &self,
+        before: u64,
+        limit: usize,
+    ) -> Result<HistoryPage<ExecutionRecord>, ApiError> {
         let (submitter, selection) = (self.engine.scope.submitter(), self.selection.clone());
         let store = &self.engine.core.store;
-        store
-            .list(submitter, selection, self.in_store.before, limit)
-            .await
+        store.list(submitter, selection, before, limit).await
     }
 }

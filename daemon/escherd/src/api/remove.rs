@@ -6,6 +6,7 @@ use escher_protocol::{ApiError, Target};
 use super::cleanup::{self, REMOVAL_BATCH};
 use super::target::ActionResult;
 use super::{ExecutionEngine, scheduler_stopped};
+use crate::execution::check_selection;
 use crate::scheduler::Scheduler;
 
 impl ExecutionEngine {
@@ -30,30 +31,33 @@ impl ExecutionEngine {
     /// whatever the filter says.
     ///
     /// # Errors
-    /// `internal` if the store cannot be read; `store-unavailable`; `shutting-down`. Some
-    /// executions may have been removed then.
+    /// `invalid-request` for a filter that is over a limit; `internal` if the store cannot be read;
+    /// `store-unavailable`; `shutting-down`. Some executions may have been removed then, except
+    /// after the first.
     pub async fn prune(&self, mut selection: Selection) -> Result<Removed, ApiError> {
+        check_selection(&selection)?;
         selection.filter.all = true;
         let mut total = Removed::default();
-        let mut before = u64::MAX;
-        loop {
+        let mut next = Some(u64::MAX);
+        while let Some(before) = next {
             let submitter = self.scope.submitter();
-            let numbers = self
+            let page = self
                 .core
                 .store
                 .finished_numbers(submitter, selection.clone(), before, REMOVAL_BATCH)
                 .await?;
-            let Some(last) = numbers.last().copied() else {
-                return Ok(total);
-            };
-            before = last;
+            next = page.next;
+            if page.found.is_empty() {
+                continue;
+            }
             let receiver = self
-                .call(move |scheduler, _| scheduler.remove_finished(numbers))
+                .call(move |scheduler, _| scheduler.remove_finished(page.found))
                 .await?;
             let removed = receiver.await.map_err(scheduler_stopped)??;
             total.executions += removed.executions;
             total.log_bytes += removed.log_bytes;
         }
+        Ok(total)
     }
 
     /// Cleans up now, over all users: evicts executions from memory whose retention is over, and

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::ExecutionEngine;
 use crate::config::OnStop;
-use crate::scheduler::SchedulerHandle;
+use crate::scheduler::{Scheduler, SchedulerHandle};
 
 /// Timeout of each last step of a shutdown: the last commits, the end of the launcher, the last
 /// answers to clients.
@@ -42,6 +42,7 @@ impl ExecutionEngine {
             info!("cancelling all executions");
             cancel_all(scheduler).await;
         }
+        let _ = scheduler.post(Scheduler::clear_launch_attempts).await;
         let committed = timeout(SHUTDOWN_STEP_TIMEOUT, scheduler.committed());
         let is_committed = committed.await.is_ok();
         scheduler.stop().await;

@@ -45,6 +45,7 @@ pub(super) fn scheduler_settings(
         max_pending_bytes: in_force.max_pending_bytes,
         queue_share: is_shared.then_some(in_force.queue_share),
         max_in_memory: in_force.max_in_memory_executions,
+        max_launch_attempts: in_force.max_launch_attempts,
         log_dir: at_start.log_dir.clone(),
         log_limits: in_force.log_limits,
         output_limit: (in_force.output.oversized == OversizedOutput::Fail)

@@ -11,6 +11,7 @@ use escher_protocol::{ApiError, ErrorCode, ExecutionRecord, RunAs, Target};
 
 use super::ExecutionEngine;
 use crate::authz::Scope;
+use crate::execution::check_target;
 use crate::scheduler::Scheduler;
 use crate::store::{LookupScope, StoredExecution};
 
@@ -27,13 +28,14 @@ impl ExecutionEngine {
     /// otherwise returns the store's record.
     ///
     /// # Errors
-    /// `not-found` and `ambiguous`; `unknown-user` for root; `internal` if the store or the user database cannot be
-    /// read; `shutting-down`.
+    /// `not-found` and `ambiguous`; `invalid-request` for a reference that is too long; `unknown-user`
+    /// for root; `internal` if the store or the user database cannot be read; `shutting-down`.
     pub(super) async fn act_on<R: Send + 'static>(
         &self,
         target: Target,
         action: impl FnOnce(&mut Scheduler, u64) -> R + Send + 'static,
     ) -> Result<ActionResult<R>, ApiError> {
+        check_target(&target)?;
         let (target, action) = match self.try_in_scheduler(target, action).await? {
             Ok(result) => return Ok(ActionResult::Done(result)),
             Err(not_done) => not_done,

@@ -6,6 +6,8 @@
 //! caller is the one that the kernel reported when it connected.
 
 mod accounts;
+#[cfg(test)]
+mod decision_table;
 
 pub use accounts::{Account, AccountCache};
 
@@ -148,6 +150,8 @@ impl Scope {
 pub struct Authorizer {
     accounts: AccountCache,
     served_users: ServedUsers,
+    /// The user that escherd runs as.
+    own_uid: u32,
 }
 
 /// The users for whom commands can be started.
@@ -170,6 +174,7 @@ impl Authorizer {
         Authorizer {
             accounts: AccountCache::default(),
             served_users,
+            own_uid: unistd::geteuid().as_raw(),
         }
     }
 
@@ -257,7 +262,7 @@ impl Authorizer {
     /// `permission-denied`.
     pub fn authorize_admin(&self, caller: &Caller) -> Result<AdminPermit, ApiError> {
         let uid = caller.credentials.uid;
-        if uid == 0 || uid == unistd::geteuid().as_raw() {
+        if uid == 0 || uid == self.own_uid {
             return Ok(AdminPermit(()));
         }
         let message = format!(
@@ -332,120 +337,4 @@ fn overflow_uid() -> u32 {
             .and_then(|text| text.trim().parse().ok())
             .unwrap_or(DEFAULT_OVERFLOW_UID)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn peer(uid: u32) -> PeerCredentials {
-        PeerCredentials {
-            uid,
-            gid: 7,
-            groups: vec![8, 9],
-            pid: 1,
-        }
-    }
-
-    async fn caller(authorizer: &Authorizer, uid: u32) -> Caller {
-        authorizer.authenticate(peer(uid)).await.unwrap()
-    }
-
-    fn code<T: std::fmt::Debug>(result: Result<T, ApiError>) -> ErrorCode {
-        result.unwrap_err().code
-    }
-
-    #[tokio::test]
-    async fn refuses_uids_without_a_user() {
-        let authorizer = Authorizer::new(ServedUsers::All);
-        for uid in [u32::MAX, overflow_uid()] {
-            assert_eq!(
-                code(authorizer.authenticate(peer(uid)).await),
-                ErrorCode::PERMISSION_DENIED
-            );
-        }
-    }
-
-    /// Every caller × every target, against the rule: root may run as any user, others as themselves.
-    #[tokio::test]
-    async fn only_root_runs_commands_as_others() {
-        let authorizer = Authorizer::new(ServedUsers::All);
-        for uid in [0, 4242, 4243] {
-            let caller = caller(&authorizer, uid).await;
-            for target in [0, 4242] {
-                let permit = authorizer
-                    .authorize_submit(&caller, &RunAs::Uid(target))
-                    .await;
-                let allowed = uid == target || (uid == 0 && target == 0);
-                match permit {
-                    Ok(permit) => assert!(allowed && permit.account.user.uid == target),
-                    Err(error) if uid == 0 => assert_eq!(error.code, ErrorCode::UNKNOWN_USER),
-                    Err(error) => assert_eq!(error.code, ErrorCode::PERMISSION_DENIED),
-                }
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn caller_keeps_the_groups_of_its_connection() {
-        let authorizer = Authorizer::new(ServedUsers::All);
-        let caller = caller(&authorizer, 4242).await;
-        let (_, account) = authorizer
-            .authorize_submit(&caller, &RunAs::Caller)
-            .await
-            .unwrap()
-            .into_parts();
-        let expected = Identity {
-            uid: 4242,
-            gid: 7,
-            groups: vec![8, 9],
-        };
-        assert_eq!(account.identity, Some(expected));
-        assert_eq!(&*account.home, b"/");
-    }
-
-    #[tokio::test]
-    async fn names_that_look_like_uids_or_paths_are_names() {
-        let authorizer = Authorizer::new(ServedUsers::All);
-        let root = caller(&authorizer, 0).await;
-        for name in ["0", "0x0", "../../bin/cp", "#0", "-1", "4294967295", ""] {
-            let permit = authorizer
-                .authorize_submit(&root, &RunAs::Name(name.into()))
-                .await;
-            assert_eq!(code(permit), ErrorCode::UNKNOWN_USER, "{name:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn escherd_without_root_serves_only_its_own_user() {
-        let authorizer = Authorizer::new(ServedUsers::Only(4242));
-        assert_eq!(
-            code(authorizer.authenticate(peer(4243)).await),
-            ErrorCode::PERMISSION_DENIED
-        );
-        assert_eq!(
-            code(authorizer.authenticate(peer(0)).await),
-            ErrorCode::PERMISSION_DENIED
-        );
-        let own = caller(&authorizer, 4242).await;
-        let (_, account) = authorizer
-            .authorize_submit(&own, &RunAs::Caller)
-            .await
-            .unwrap()
-            .into_parts();
-        assert_eq!(
-            account.identity, None,
-            "the launcher runs as that user already"
-        );
-    }
-
-    #[tokio::test]
-    async fn scope_is_ones_own_executions_and_for_root_all() {
-        let authorizer = Authorizer::new(ServedUsers::All);
-        let user = |uid| User { uid, name: None };
-        let own = authorizer.scope(&caller(&authorizer, 4242).await);
-        assert!(own.includes(&user(4242)) && !own.includes(&user(4243)) && !own.includes(&user(0)));
-        let all = authorizer.scope(&caller(&authorizer, 0).await);
-        assert!(all.includes(&user(4242)));
-    }
 }

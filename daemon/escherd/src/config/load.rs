@@ -194,6 +194,7 @@ fn blank_settings() -> DaemonSettings {
                     default_timeout_ms: 0,
                     max_timeout_ms: 0,
                     kill_grace_ms: 0,
+                    max_kill_grace_ms: 0,
                 },
                 max_concurrent_executions: 0,
                 max_pending_executions: 0,
@@ -206,6 +207,7 @@ fn blank_settings() -> DaemonSettings {
                     oversized: OversizedOutput::Truncate,
                 },
                 max_in_memory_executions: 0,
+                max_launch_attempts: 0,
                 log_limits: LogLimits::default(),
                 cleanup: CleanupSettings {
                     is_automatic: false,
@@ -216,6 +218,7 @@ fn blank_settings() -> DaemonSettings {
                         max_bytes: 0,
                         max_count: 0,
                     },
+                    set_aside_age: Duration::ZERO,
                 },
             },
         },

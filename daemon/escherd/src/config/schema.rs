@@ -39,6 +39,8 @@ const ANY_NUMBER: RangeInclusive<u64> = 0..=u64::MAX;
 const AT_LEAST_ONE: RangeInclusive<u64> = 1..=u64::MAX;
 const YEAR_SECS: u64 = 366 * 24 * 60 * 60;
 const WEEK_SECS: u64 = 7 * 24 * 60 * 60;
+const DAY: Duration = Duration::from_millis(MAX_KILL_GRACE_MS);
+const CENTURY: Duration = Duration::from_secs(100 * YEAR_SECS);
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
@@ -115,6 +117,11 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
         |s, n| reloadable(s).request.kill_grace_ms = n,
     )
     .reloadable(),
+    duration("execution.max_kill_grace", "60s", DAY, |s, duration| {
+        reloadable(s).request.max_kill_grace_ms =
+            u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    })
+    .reloadable(),
     flag("execution.stream_output", true, |s, on| {
         reloadable(s).output.stream = on;
     })
@@ -151,6 +158,15 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
         },
     )
     .memory_each(1)
+    .reloadable(),
+    number(
+        "execution.max_launch_attempts",
+        3,
+        1..=u32::MAX as u64,
+        |s, n| {
+            reloadable(s).max_launch_attempts = u32::try_from(n).unwrap_or(u32::MAX);
+        },
+    )
     .reloadable(),
     number(
         "execution.max_in_memory_executions",
@@ -263,6 +279,10 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
             ("power", |s| s.engine.durability = Durability::Power),
         ],
     ),
+    duration("store.set_aside_age", "30d", CENTURY, |s, duration| {
+        reloadable(s).cleanup.set_aside_age = duration;
+    })
+    .reloadable(),
     number("history.max_age_secs", WEEK_SECS, ANY_NUMBER, |s, n| {
         reloadable(s).cleanup.limits.max_age_secs = n;
     })
@@ -328,6 +348,16 @@ const fn percent(
         None => Percent::ALL,
     };
     setting(name, ValueType::Percent { default, set })
+}
+
+const fn duration(
+    name: &'static str,
+    default: &'static str,
+    max: Duration,
+    set: fn(&mut DaemonSettings, Duration),
+) -> SettingDefinition {
+    let value_type = ValueType::Duration { default, max, set };
+    setting(name, value_type)
 }
 
 const fn choice(name: &'static str, choices: &'static [Choice]) -> SettingDefinition {

@@ -111,6 +111,8 @@ pub struct ReloadableSettings {
     pub output: OutputRules,
     /// Maximum number of finished executions in memory.
     pub max_in_memory_executions: usize,
+    /// How often a launch is begun, if escherd dies each time.
+    pub max_launch_attempts: u32,
     /// Limits on each log.
     pub log_limits: LogLimits,
     /// How finished executions are cleaned up.
@@ -128,4 +130,6 @@ pub struct CleanupSettings {
     pub retention: Duration,
     /// Limits on the history.
     pub limits: HistoryLimits,
+    /// How long a store that was set aside is kept.
+    pub set_aside_age: Duration,
 }

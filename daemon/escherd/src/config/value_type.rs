@@ -4,8 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use escher_protocol::SettingValue;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use super::document::RawValue;
 use super::percent::Percent;
@@ -43,6 +45,12 @@ pub(super) enum ValueType {
         default: Percent,
         set: fn(&mut DaemonSettings, Percent),
     },
+    /// A length of time, written with units: `"90s"`, `"1h30m"`.
+    Duration {
+        default: &'static str,
+        max: Duration,
+        set: fn(&mut DaemonSettings, Duration),
+    },
     /// One of some words. The first is the default.
     Choice { choices: &'static [Choice] },
     /// Permissions, written in octal.
@@ -67,6 +75,7 @@ impl ValueType {
             ValueType::Flag { default, .. } => Some(TypedValue::Flag(*default)),
             ValueType::Number { default, .. } => Some(TypedValue::Number(*default)),
             ValueType::Percent { default, .. } => Some(TypedValue::Percent(*default)),
+            ValueType::Duration { default, .. } => Some(TypedValue::Text((*default).into())),
             ValueType::Choice { choices } => choices
                 .first()
                 .map(|choice| TypedValue::Text(choice.0.into())),
@@ -113,6 +122,10 @@ impl ValueType {
             (ValueType::Percent { .. }, RawValue::Text(text)) => {
                 Some(TypedValue::Percent(Percent::parse(text.to_str()?)?))
             }
+            (ValueType::Duration { max, .. }, RawValue::Text(text)) => {
+                let duration = parse_duration(text)?;
+                (duration <= *max).then(|| TypedValue::Text(text.clone()))
+            }
             (ValueType::Choice { choices }, RawValue::Text(text)) => {
                 let choice = choices.iter().find(|choice| *text == *choice.0)?;
                 Some(TypedValue::Text(choice.0.into()))
@@ -143,6 +156,10 @@ impl ValueType {
                 (start, end) => format!("a whole number from {start} to {end}"),
             },
             ValueType::Percent { .. } => "a share from 1% to 100%".to_owned(),
+            ValueType::Duration { max, .. } => format!(
+                "a time with a unit (ms, s, m, h or d), such as 90s or 1h30m, at most {max:#}",
+                max = SignedDuration::try_from(*max).unwrap_or(SignedDuration::MAX)
+            ),
             ValueType::Choice { choices } => {
                 let words: Vec<&str> = choices.iter().map(|choice| choice.0).collect();
                 match words.split_last() {
@@ -197,6 +214,11 @@ impl ValueType {
             (ValueType::Flag { set, .. }, TypedValue::Flag(flag)) => set(settings, *flag),
             (ValueType::Number { set, .. }, TypedValue::Number(number)) => set(settings, *number),
             (ValueType::Percent { set, .. }, TypedValue::Percent(share)) => set(settings, *share),
+            (ValueType::Duration { set, .. }, TypedValue::Text(text)) => {
+                if let Some(duration) = parse_duration(text) {
+                    set(settings, duration);
+                }
+            }
             (ValueType::Choice { choices }, TypedValue::Text(text)) => {
                 if let Some((_, set)) = choices.iter().find(|choice| *text == *choice.0) {
                     set(settings);
@@ -212,6 +234,12 @@ impl ValueType {
             _ => {}
         }
     }
+}
+
+fn parse_duration(text: &OsStr) -> Option<Duration> {
+    let span: Span = text.to_str()?.parse().ok()?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+    Duration::try_from(duration).ok()
 }
 
 fn parse_mode(text: &OsStr) -> Option<u64> {

@@ -4,13 +4,16 @@ use escher_protocol::{Diagnostic, Text};
 
 use super::{Audience, EngineSnapshot, format_bytes};
 use crate::config::CleanupSettings;
-use crate::store::{self, DamageReport, HistorySize};
+use crate::store::{self, DamageReport, HistorySize, SetAsideStore};
 
 pub(super) fn diagnose(engine: &EngineSnapshot, audience: Audience) -> Vec<Diagnostic> {
     let path = engine.settings_at_start.state_dir.join(store::FILE_NAME);
     let mut diagnostics = vec![health(engine)];
     match store::damage_report(&path) {
-        Ok(report) => diagnostics.extend(damage(&report, audience)),
+        Ok(report) => {
+            let cleanup = engine.settings_in_force.cleanup;
+            diagnostics.extend(damage(&report, cleanup, audience));
+        }
         Err(error) => {
             let directory = engine.settings_at_start.state_dir.display();
             let message = format!("cannot read {directory}: {error}");
@@ -37,7 +40,7 @@ fn health(engine: &EngineSnapshot) -> Diagnostic {
     }
 }
 
-fn damage(report: &DamageReport, audience: Audience) -> Vec<Diagnostic> {
+fn damage(report: &DamageReport, cleanup: CleanupSettings, audience: Audience) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     if report.is_damaged {
         diagnostics.push(Diagnostic::failure("store-damage", "the store is damaged").advise(
@@ -46,19 +49,42 @@ fn damage(report: &DamageReport, audience: Audience) -> Vec<Diagnostic> {
         ));
     }
     if !report.set_aside.is_empty() {
-        let names = audience.detail(|| report.set_aside.join(", "));
+        let names = report.set_aside.iter().map(|store| store.name.as_str());
+        let names = audience.detail(|| names.clone().collect::<Vec<_>>().join(", "));
         let count = match report.set_aside.len() {
             1 => "one damaged store was".to_owned(),
             more => format!("{more} damaged stores were"),
         };
         let message = format!("{count} set aside{names}");
-        diagnostics.push(Diagnostic::warning("store-set-aside", message).advise(
+        let advice = format!(
             "the new store has all that could be read of it. Check the disk (`dmesg`, `smartctl \
-             -a`). Remove the file once you no longer need it, and the one of the same name that \
-             ends in -wal",
-        ));
+             -a`). {}. Remove the file earlier if you do not need it, and the one of the same name \
+             that ends in -wal",
+            deletion(&report.set_aside, cleanup)
+        );
+        diagnostics.push(Diagnostic::warning("store-set-aside", message).advise(advice));
     }
     diagnostics
+}
+
+/// Says until when stores that were set aside are kept.
+fn deletion(set_aside: &[SetAsideStore], cleanup: CleanupSettings) -> String {
+    let newest = set_aside.iter().filter_map(|store| store.since).max();
+    let end = newest.filter(|_| cleanup.is_automatic).and_then(|since| {
+        let end = since.saturating_add(cleanup.set_aside_age);
+        jiff::Timestamp::from_microsecond(end.as_micros()).ok()
+    });
+    let what = match set_aside.len() {
+        1 => "It is",
+        _ => "The last of them is",
+    };
+    match end {
+        Some(end) => {
+            let date = end.strftime("%F");
+            format!("{what} kept until {date} (store.set_aside_age) and then deleted")
+        }
+        None => format!("{what} kept until you delete it"),
+    }
 }
 
 fn history(size: HistorySize, cleanup: CleanupSettings) -> Diagnostic {
@@ -91,19 +117,39 @@ fn history(size: HistorySize, cleanup: CleanupSettings) -> Diagnostic {
 mod tests {
     use super::*;
     use crate::store::HistoryLimits;
-    use escher_protocol::Severity;
+    use escher_protocol::{Severity, Timestamp};
     use std::time::Duration;
+
+    const CLEANUP: CleanupSettings = CleanupSettings {
+        is_automatic: true,
+        interval: Duration::ZERO,
+        retention: Duration::ZERO,
+        limits: HistoryLimits {
+            max_age_secs: u64::MAX,
+            max_bytes: u64::MAX,
+            max_count: 10,
+        },
+        set_aside_age: Duration::from_secs(30 * 24 * 60 * 60),
+    };
+
+    /// Returns a store that was set aside on the second of January 2026, and one of the third.
+    fn two_set_aside() -> DamageReport {
+        let store = |number: i64| SetAsideStore {
+            name: format!("escher.db.set-aside-{number}"),
+            since: Some(Timestamp::from_micros(
+                1_767_225_600_000_000 + number * 86_400_000_000,
+            )),
+        };
+        DamageReport {
+            set_aside: vec![store(1), store(2)],
+            is_damaged: false,
+        }
+    }
 
     #[test]
     fn only_administrators_see_the_names_of_damaged_stores() {
-        let report = DamageReport {
-            set_aside: vec![
-                "escher.db.set-aside-1".into(),
-                "escher.db.set-aside-2".into(),
-            ],
-            is_damaged: false,
-        };
-        let message = |audience| damage(&report, audience)[0].message.to_string();
+        let report = two_set_aside();
+        let message = |audience| damage(&report, CLEANUP, audience)[0].message.to_string();
         assert_eq!(
             message(Audience::Administrator),
             "2 damaged stores were set aside: escher.db.set-aside-1, escher.db.set-aside-2"
@@ -117,9 +163,32 @@ mod tests {
             is_damaged: true,
         };
         assert_eq!(
-            damage(&damaged, Audience::Everybody)[0].severity,
+            damage(&damaged, CLEANUP, Audience::Everybody)[0].severity,
             Severity::Failure
         );
+    }
+
+    #[test]
+    fn says_until_when_damaged_stores_are_kept() {
+        let report = two_set_aside();
+        assert_eq!(
+            deletion(&report.set_aside, CLEANUP),
+            "The last of them is kept until 2026-02-02 (store.set_aside_age) and then deleted"
+        );
+        let by_hand = CleanupSettings {
+            is_automatic: false,
+            ..CLEANUP
+        };
+        let for_ever = CleanupSettings {
+            set_aside_age: Duration::MAX,
+            ..CLEANUP
+        };
+        for cleanup in [by_hand, for_ever] {
+            assert_eq!(
+                deletion(&report.set_aside[..1], cleanup),
+                "It is kept until you delete it"
+            );
+        }
     }
 
     #[test]
@@ -127,13 +196,7 @@ mod tests {
         let severity = |executions, is_automatic| {
             let cleanup = CleanupSettings {
                 is_automatic,
-                interval: Duration::ZERO,
-                retention: Duration::ZERO,
-                limits: HistoryLimits {
-                    max_age_secs: u64::MAX,
-                    max_bytes: u64::MAX,
-                    max_count: 10,
-                },
+                ..CLEANUP
             };
             let size = HistorySize {
                 executions,

@@ -8,6 +8,7 @@ mod request;
 mod resources;
 #[cfg(test)]
 pub(crate) mod sample;
+mod selection;
 mod state;
 mod stdin;
 
@@ -17,6 +18,7 @@ pub use outcome::{FinalState, Loss};
 pub use record::{listed, shown_command};
 pub use request::{MAX_KILL_GRACE_MS, RequestLimits, Timeouts, check};
 pub use resources::{check_limits, ensure_enforceable};
+pub use selection::{RequiredLabels, check_selection, check_target};
 pub use state::{Action, CancelRequest, InvalidTransition, State, Transition};
 pub use stdin::{Stdin, StdinAnswer, StdinWrite};
 

@@ -1,6 +1,7 @@
 //! The record of an execution, and short forms of its command.
 
 use escher_protocol::execution::LISTED_COMMAND_BYTES;
+use escher_protocol::invisible::is_invisible;
 use escher_protocol::{Blob, Command, ExecutionRecord, Resources};
 
 use super::state::CancelRequest;
@@ -137,10 +138,10 @@ pub fn shown_command(command: &Command) -> String {
             break;
         }
     }
-    let without_controls = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let visible = |c: char| if is_invisible(c) { '\u{fffd}' } else { c };
     shown
         .chars()
-        .map(without_controls)
+        .map(visible)
         .take(SHOWN_COMMAND_CHARS)
         .collect()
 }

@@ -1,6 +1,7 @@
 //! Validation of a request: the same for every submitter.
 
 use escher_protocol::execution::{MAX_LABELS, MAX_NAME_BYTES};
+use escher_protocol::invisible::is_invisible;
 use escher_protocol::{ApiError, ErrorCode, ExecutionRequest, Text, Timeout};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,8 @@ pub struct RequestLimits {
     pub max_timeout_ms: u64,
     /// Grace period of a request that sets none, in milliseconds.
     pub kill_grace_ms: u64,
+    /// Longest grace period that a request may set, in milliseconds. That of the settings is allowed in any case.
+    pub max_kill_grace_ms: u64,
 }
 
 /// The timeouts of a request: its own, or those of the settings.
@@ -24,7 +27,7 @@ pub struct Timeouts {
     pub kill_grace_ms: u64,
 }
 
-/// Longest grace period that a request may set, in milliseconds: a day.
+/// Longest grace period that settings may allow, in milliseconds: a day.
 pub const MAX_KILL_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Validates `request`, and returns its timeouts.
@@ -131,9 +134,9 @@ fn check_names(request: &ExecutionRequest) -> Result<(), ApiError> {
 
 fn check_text(field: &str, text: &Text) -> Result<(), ApiError> {
     ensure(
-        text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control),
+        text.len() <= MAX_NAME_BYTES && !text.contains(is_invisible),
         &format!(
-            "the {field} {:?} must have at most {MAX_NAME_BYTES} bytes and no control characters",
+            "the {field} {:?} must have at most {MAX_NAME_BYTES} bytes and no invisible characters",
             &**text
         ),
     )
@@ -162,11 +165,14 @@ fn check_timeout(timeout: Timeout, limits: &RequestLimits) -> Result<Option<u64>
 
 fn check_grace(requested: Option<u64>, limits: &RequestLimits) -> Result<u64, ApiError> {
     let grace = requested.unwrap_or(limits.kill_grace_ms);
-    ensure(
-        grace <= MAX_KILL_GRACE_MS,
-        &format!("a grace period of {grace} ms is over the maximum of {MAX_KILL_GRACE_MS} ms"),
-    )?;
-    Ok(grace)
+    // It comes on top of the timeout, so a long one would undo the maximum of that.
+    let max = limits.max_kill_grace_ms.max(limits.kill_grace_ms);
+    if grace <= max {
+        return Ok(grace);
+    }
+    let message = format!("a grace period of {grace} ms is over the maximum of {max} ms");
+    Err(ApiError::new(ErrorCode::INVALID_REQUEST, message)
+        .with_hint("set a shorter grace period, or ask an administrator to raise max_kill_grace"))
 }
 
 #[cfg(test)]
@@ -178,6 +184,7 @@ mod tests {
         default_timeout_ms: 120_000,
         max_timeout_ms: 600_000,
         kill_grace_ms: 10_000,
+        max_kill_grace_ms: 60_000,
     };
 
     fn request(argv: &[&str]) -> ExecutionRequest {
@@ -219,7 +226,13 @@ mod tests {
             ),
             (refusal(|r| r.working_dir = Some("here".into())), "absolute"),
             (refusal(|r| r.name = Some("1st".into())), "letter"),
-            (refusal(|r| r.name = Some("a\x1b".into())), "control"),
+            (refusal(|r| r.name = Some("a\x1b".into())), "invisible"),
+            (refusal(|r| r.name = Some("a\u{200b}".into())), "\\u{200b}"),
+            (refusal(|r| r.key = Some("a\u{202e}".into())), "\\u{202e}"),
+            (
+                refusal(|r| r.labels = vec![("k".into(), "\u{2066}".into())]),
+                "label's value",
+            ),
             (refusal(|r| r.name = Some("a".repeat(256).into())), "255"),
             (refusal(|r| r.key = Some("".into())), "key"),
             (
@@ -241,6 +254,21 @@ mod tests {
         ] {
             assert!(message.contains(part), "{message:?} should name {part:?}");
         }
+    }
+
+    #[test]
+    fn a_grace_period_cannot_undo_the_maximum_timeout() {
+        let grace = |requested, limits: RequestLimits| check_grace(requested, &limits);
+        assert_eq!(grace(None, LIMITS), Ok(10_000));
+        assert_eq!(grace(Some(60_000), LIMITS), Ok(60_000));
+        let over = grace(Some(60_001), LIMITS).unwrap_err();
+        assert!(over.message.contains("60001") && over.message.contains("60000"));
+        let longer_by_default = RequestLimits {
+            kill_grace_ms: 90_000,
+            ..LIMITS
+        };
+        assert_eq!(grace(Some(90_000), longer_by_default), Ok(90_000));
+        assert!(grace(Some(90_001), longer_by_default).is_err());
     }
 
     #[test]

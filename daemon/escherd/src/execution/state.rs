@@ -71,6 +71,13 @@ pub enum Transition {
         /// The cause.
         loss: Loss,
     },
+    /// escherd has died at each of its launches.
+    LaunchAbandoned {
+        /// How often.
+        attempts: u32,
+        /// When that was found.
+        at: Timestamp,
+    },
     /// A cancel was requested.
     Cancel {
         /// The canceller.
@@ -143,6 +150,10 @@ impl State {
             (State::Admitted { .. } | State::Running { .. }, Transition::Lost { at, loss }) => {
                 let lost = outcome::lost(self.started_at(), at, loss);
                 *self = State::Finished(Box::new(lost));
+                Ok(Action::None)
+            }
+            (State::Admitted { .. }, Transition::LaunchAbandoned { attempts, at }) => {
+                *self = State::Finished(Box::new(outcome::launch_abandoned(attempts, at)));
                 Ok(Action::None)
             }
             (
@@ -221,6 +232,7 @@ impl Transition {
             Transition::Started { .. } => "a start",
             Transition::Exited { .. } => "an exit",
             Transition::Lost { .. } => "the loss of its shim",
+            Transition::LaunchAbandoned { .. } => "the end of its launches",
             Transition::Cancel { .. } => "a cancel",
         }
     }
@@ -303,6 +315,10 @@ mod tests {
                 at: AT,
                 loss: Loss::HostWentDown,
             },
+            Transition::LaunchAbandoned {
+                attempts: 3,
+                at: AT,
+            },
             cancel(CancelMode::Graceful),
             cancel(CancelMode::Kill),
         ]
@@ -313,13 +329,13 @@ mod tests {
     fn every_transition_from_every_state() {
         #[rustfmt::skip]
         let table = [
-            // admit              started             exited               lost              cancel                      kill
-            ["admitted Launch",   "-",                "-",                 "-",              "cancelled Withdrawn",      "cancelled Withdrawn"],
-            ["-",                 "running None",     "completed None",    "lost None",      "admitted Cancel",          "admitted Kill"],
-            ["-",                 "running None",     "completed None",    "lost None",      "admitted AlreadyEnding",   "admitted Kill"],
-            ["-",                 "-",                "completed None",    "lost None",      "running Cancel",           "running Kill"],
-            ["-",                 "-",                "completed None",    "lost None",      "running AlreadyEnding",    "running Kill"],
-            ["-",                 "-",                "-",                 "-",              "cancelled AlreadyFinished","cancelled AlreadyFinished"],
+            // admit              started             exited               lost              abandoned         cancel                      kill
+            ["admitted Launch", "-", "-", "-", "-", "cancelled Withdrawn", "cancelled Withdrawn"],
+            ["-", "running None", "completed None", "lost None", "failed None", "admitted Cancel", "admitted Kill"],
+            ["-", "running None", "completed None", "lost None", "failed None", "admitted AlreadyEnding", "admitted Kill"],
+            ["-", "-", "completed None", "lost None", "-", "running Cancel", "running Kill"],
+            ["-", "-", "completed None", "lost None", "-", "running AlreadyEnding", "running Kill"],
+            ["-", "-", "-", "-", "-", "cancelled AlreadyFinished", "cancelled AlreadyFinished"],
         ];
         for (state, row) in states().into_iter().zip(table) {
             for (transition, expected) in transitions().into_iter().zip(row) {

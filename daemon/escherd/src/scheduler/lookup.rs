@@ -7,7 +7,7 @@ use escher_protocol::{ExecutionId, Target};
 
 use super::{Entry, Scheduler};
 use crate::authz::Scope;
-use crate::execution::Execution;
+use crate::execution::{Execution, RequiredLabels};
 
 impl Scheduler {
     /// Returns the number of the execution in memory that `target` refers to by number or full id, if it is in
@@ -31,32 +31,28 @@ impl Scheduler {
     /// Returns `number` if that execution is in `scope` and its submission is committed.
     fn visible(&self, scope: &Scope, number: u64) -> Option<u64> {
         let entry = self.entries.get(&number)?;
-        let is_visible =
-            entry.is_committed && scope.includes(&entry.execution.submission.submitter);
-        is_visible.then_some(number)
+        entry.is_visible_in(scope).then_some(number)
     }
 
     /// Returns the number of an execution in memory.
     pub(super) fn number_of(&self, id: ExecutionId) -> Option<u64> {
         self.numbers.get(&id).copied()
     }
+}
 
-    /// Returns the executions in memory that are in `scope`, newest first, below the number `before`.
-    pub(super) fn visible_executions<'a>(
-        &'a self,
-        scope: &'a Scope,
-        before: u64,
-    ) -> impl Iterator<Item = &'a Entry> {
-        let is_committed = |entry: &&Entry| entry.is_committed;
-        let newest_first = self.entries.range(..before).rev().map(|(_, entry)| entry);
-        newest_first
-            .filter(is_committed)
-            .filter(|entry| scope.includes(&entry.execution.submission.submitter))
+impl Entry {
+    /// Returns whether the execution is in `scope` and its submission is committed.
+    pub(super) fn is_visible_in(&self, scope: &Scope) -> bool {
+        self.is_committed && scope.includes(&self.execution.submission.submitter)
     }
 }
 
-/// Returns whether `execution` matches `selection`, apart from the limit.
-pub(super) fn matches(execution: &Execution, selection: &Selection) -> bool {
+/// Returns whether `execution` matches `selection`, whose labels are `labels`, apart from the limit.
+pub(super) fn matches(
+    execution: &Execution,
+    selection: &Selection,
+    labels: &RequiredLabels<'_>,
+) -> bool {
     let Selection {
         filter,
         since,
@@ -77,8 +73,9 @@ pub(super) fn matches(execution: &Execution, selection: &Selection) -> bool {
     });
     let in_time = since.is_none_or(|since| submission.submitted_at >= since)
         && until.is_none_or(|until| submission.submitted_at < until);
-    let mut labels = filter.labels.iter();
-    of_status && named && of_user && in_time && labels.all(|label| request.labels.contains(label))
+    let pairs = request.labels.iter();
+    let pairs = pairs.map(|(key, value)| (key.as_str(), value.as_str()));
+    of_status && named && of_user && in_time && labels.are_among(pairs)
 }
 
 #[cfg(test)]

@@ -72,6 +72,8 @@ pub struct SchedulerSettings {
     pub queue_share: Option<Percent>,
     /// Most finished executions in memory.
     pub max_in_memory: usize,
+    /// How often a launch is begun, if escherd dies each time.
+    pub max_launch_attempts: u32,
     /// Directory of the logs.
     pub log_dir: std::path::PathBuf,
     /// Limits of each log.
@@ -101,6 +103,8 @@ struct Entry {
     execution: Execution,
     /// Bytes of its encoded request.
     request_bytes: u64,
+    /// How often its launch was begun, by this escherd and by those before it that have crashed.
+    launch_attempts: u32,
     /// The digest of its request, if that has a key.
     digest: Option<RequestDigest>,
     /// Whether its submission is committed. Until then it exists for its submitter alone.
@@ -231,9 +235,16 @@ impl Scheduler {
         while let Some(number) = self.shares.admit_next() {
             if self.transition(number, Transition::Admit) == Some(Action::Launch) {
                 self.trace(number, "admitted");
+                self.count_launch_attempt(number);
                 let change = store::Change::Admitted { number };
                 self.commit(change, Vec::new(), OnCommit::Admitted { number });
             }
+        }
+    }
+
+    fn count_launch_attempt(&mut self, number: u64) {
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.launch_attempts += 1;
         }
     }
 

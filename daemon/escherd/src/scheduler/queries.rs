@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{Entry, Scheduler, events, lookup};
 use crate::authz::Scope;
+use crate::execution::RequiredLabels;
 
 /// How far the output of an execution is, for its followers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,6 +36,9 @@ impl OutputProgress {
     }
 }
 
+/// Executions that a page of a list examines at most.
+const MAX_EXAMINED: usize = 1024;
+
 /// Numbers of executions by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -49,8 +53,10 @@ pub struct Counts {
 /// The matching executions in memory, and the numbers of all in memory, which the store must not list again.
 #[derive(Debug)]
 pub struct Listed {
-    /// The matching executions, newest first.
+    /// The matching executions, newest first. There may be none although there are more pages.
     pub records: Vec<ExecutionRecord>,
+    /// The next page has executions with lower numbers than this; `None`: there is none.
+    pub next: Option<u64>,
     /// The numbers of all executions in memory, in order.
     pub known: Vec<u64>,
 }
@@ -111,18 +117,28 @@ impl Scheduler {
         }
     }
 
-    /// Returns at most `limit` executions that match, newest first, below the number `before`.
+    /// Returns the next executions that match, newest first, below the number `before`; at most
+    /// `limit`. A page examines a bounded number of executions, so that nothing else waits for long.
     #[must_use]
     pub fn list(&self, scope: &Scope, selection: &Selection, before: u64, limit: usize) -> Listed {
-        Listed {
-            records: self
-                .visible_executions(scope, before)
-                .filter(|entry| lookup::matches(&entry.execution, selection))
-                .take(limit)
-                .map(|entry| entry.execution.listed_record(entry.resources()))
-                .collect(),
+        let labels = RequiredLabels::new(&selection.filter.labels);
+        let mut page = Listed {
+            records: Vec::new(),
+            next: None,
             known: self.entries.range(..before).map(|entry| *entry.0).collect(),
+        };
+        let newest_first = self.entries.range(..before).rev();
+        for (examined, (number, entry)) in (1..).zip(newest_first) {
+            if entry.is_visible_in(scope) && lookup::matches(&entry.execution, selection, &labels) {
+                let record = entry.execution.listed_record(entry.resources());
+                page.records.push(record);
+            }
+            if examined == MAX_EXAMINED || page.records.len() >= limit {
+                page.next = Some(*number);
+                break;
+            }
         }
+        page
     }
 
     /// Returns at most `limit` events for `request`.

@@ -11,12 +11,13 @@ use escher_launcher::ipc::wire::{ExecutionFiles, ExitReport, FIRST_ATTEMPT, Shim
 use escher_protocol::message::EventKind;
 use escher_protocol::{CancelMode, Canceller, ExecutionId, Leftovers, Timestamp};
 
+use super::finish::Evidence;
 use super::persist::OnCommit;
 use super::submit::measure_request;
 use super::{Entry, EventLog, Scheduler, SchedulerSettings};
 use crate::config::OnBoot;
 use crate::execution::{
-    CancelRequest, Execution, Loss, State, Submission, decode_submission_backup,
+    CancelRequest, Execution, Loss, State, Submission, Transition, decode_submission_backup,
 };
 use crate::store::{Change, LoadedState, UnfinishedExecution};
 
@@ -116,6 +117,7 @@ impl Scheduler {
         let UnfinishedExecution {
             submission,
             is_admitted,
+            launch_attempts,
             started,
             cancel,
         } = unfinished;
@@ -132,7 +134,7 @@ impl Scheduler {
         };
         let is_queued = state == State::Queued;
         self.last_number = self.last_number.max(number);
-        self.insert_restored(submission, state);
+        self.insert_restored(submission, state, launch_attempts);
         if is_queued {
             self.enqueue(number);
         } else {
@@ -141,7 +143,7 @@ impl Scheduler {
     }
 
     /// Adds an execution that the store, or a shim, has kept.
-    fn insert_restored(&mut self, submission: Submission, state: State) {
+    fn insert_restored(&mut self, submission: Submission, state: State, launch_attempts: u32) {
         let (request_bytes, digest) = measure_request(&submission.request);
         if let Some(key) = &submission.request.key {
             let key = (submission.submitter.uid, key.clone());
@@ -153,6 +155,7 @@ impl Scheduler {
             digest,
         );
         entry.is_committed = true;
+        entry.launch_attempts = launch_attempts;
         self.insert(entry);
     }
 
@@ -176,7 +179,7 @@ impl Scheduler {
             is_admitted: true,
         };
         let number = submission.number;
-        self.insert_restored(submission, State::Admitted { cancel: None });
+        self.insert_restored(submission, State::Admitted { cancel: None }, 1);
         self.take_slot(number);
         self.commit(change, vec![event], OnCommit::Nothing);
     }
@@ -214,23 +217,51 @@ impl Scheduler {
                 (false, true) => {
                     self.finish_lost(number, Loss::ShimDied(Leftovers::Unknown), now);
                 }
-                (false, false) => self.resume_unlaunched(number),
+                (false, false) => self.resume_unlaunched(number, now),
             }
         }
     }
 
-    /// Takes up an admitted execution that has reached no shim: it returns to the queue.
-    fn resume_unlaunched(&mut self, number: u64) {
+    /// Takes up an admitted execution that has reached no shim: it returns to the queue, unless it was cancelled
+    /// meanwhile, or escherd has died at its launch too often. Then it ends here.
+    fn resume_unlaunched(&mut self, number: u64, now: Timestamp) {
+        let max_attempts = self.settings.max_launch_attempts;
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
-        if entry.execution.state.cancel_request().is_some() {
-            // Its cancel was answered as one that the shim carries out, so it gets a shim.
-            return self.launch(number);
-        }
-        entry.execution.state = State::Queued;
+        let attempts = entry.launch_attempts;
+        let transition = match entry.execution.state.cancel_request().cloned() {
+            None if attempts < max_attempts => {
+                entry.execution.state = State::Queued;
+                self.free_slot(number);
+                return self.enqueue(number);
+            }
+            None => Transition::LaunchAbandoned { attempts, at: now },
+            Some(CancelRequest { by, .. }) => {
+                entry.execution.state = State::Queued;
+                let mode = CancelMode::Graceful;
+                Transition::Cancel { by, mode, at: now }
+            }
+        };
+        self.transition(number, transition);
         self.free_slot(number);
-        self.enqueue(number);
+        self.finish(number, now, Evidence::None, Vec::new(), None);
+    }
+
+    /// Notes that this escherd stops in an orderly way: the launches that it has begun and not seen through were not
+    /// its death.
+    pub fn clear_launch_attempts(&mut self) {
+        let is_unlaunched = |entry: &&Entry| {
+            matches!(entry.execution.state, State::Admitted { .. }) && entry.launch_attempts > 0
+        };
+        let unlaunched = self.entries.values().filter(is_unlaunched);
+        let numbers: Vec<u64> = unlaunched
+            .map(|entry| entry.execution.submission.number)
+            .collect();
+        if !numbers.is_empty() {
+            let change = Change::LaunchAttemptsCleared { numbers };
+            self.commit(change, Vec::new(), OnCommit::Nothing);
+        }
     }
 
     /// Puts a pending execution, whose submission is committed, in the queue.
@@ -256,5 +287,87 @@ impl Scheduler {
         }
         self.is_restoring = false;
         self.admit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::execution::sample;
+    use crate::scheduler::Effect;
+    use crate::scheduler::testbed::{at, commit, settings};
+    use escher_protocol::{ErrorCode, ExecutionRequest, Status, User};
+
+    /// What a start finds after a crash: one admitted execution, which has reached no shim.
+    fn after_a_crash(launch_attempts: u32, cancel: Option<(Canceller, bool)>) -> RecoveredState {
+        let unfinished = UnfinishedExecution {
+            submission: sample::submission(1, ExecutionRequest::default()),
+            is_admitted: true,
+            launch_attempts,
+            started: None,
+            cancel,
+        };
+        RecoveredState {
+            loaded: LoadedState {
+                last_number: 1,
+                unfinished: vec![unfinished],
+                ..LoadedState::default()
+            },
+            ..RecoveredState::default()
+        }
+    }
+
+    fn restore(recovered: RecoveredState) -> (Scheduler, Vec<Effect>) {
+        let mut scheduler = Scheduler::restore(settings(10), recovered, at(9));
+        let effects = commit(&mut scheduler, at(9));
+        (scheduler, effects)
+    }
+
+    #[test]
+    fn an_execution_at_whose_launch_escherd_died_is_launched_again_but_not_for_ever() {
+        for attempts in 1..3 {
+            let (_, effects) = restore(after_a_crash(attempts, None));
+            assert!(matches!(*effects, [Effect::Launch(_)]), "{effects:?}");
+        }
+        let (mut scheduler, effects) = restore(after_a_crash(3, None));
+        assert_eq!(effects, []);
+        let record = scheduler.status(1).try_recv().unwrap();
+        let error = record.outcome.unwrap().error.unwrap();
+        assert_eq!(record.status, Status::Failed);
+        assert_eq!(error.code, ErrorCode::LAUNCH_ABANDONED);
+        assert!(error.message.contains("3 times"), "{error}");
+        assert_eq!(
+            (scheduler.shares.used_slots(), scheduler.shares.pending()),
+            (0, 0)
+        );
+    }
+
+    #[test]
+    fn a_cancelled_execution_that_has_reached_no_shim_ends_without_one() {
+        let bob = User { uid: 7, name: None };
+        let cancel = Some((Canceller::User(bob), false));
+        let (mut scheduler, effects) = restore(after_a_crash(1, cancel.clone()));
+        assert_eq!(effects, []);
+        let record = scheduler.status(1).try_recv().unwrap();
+        assert_eq!(record.status, Status::Cancelled);
+        assert_eq!(record.cancelled_by, cancel.map(|(canceller, _)| canceller));
+        assert_eq!(
+            (scheduler.shares.used_slots(), scheduler.shares.pending()),
+            (0, 0)
+        );
+    }
+
+    #[test]
+    fn a_clean_stop_clears_the_attempts_of_what_is_not_launched_yet() {
+        let mut scheduler = Scheduler::restore(settings(10), after_a_crash(2, None), at(9));
+        scheduler.take_effects();
+        scheduler.clear_launch_attempts();
+        let [Effect::Commit(entry)] = &*scheduler.take_effects() else {
+            panic!("one change");
+        };
+        assert_eq!(
+            entry.change,
+            Change::LaunchAttemptsCleared { numbers: vec![1] }
+        );
     }
 }

@@ -114,6 +114,7 @@ impl Scheduler {
         self.insert(entry);
         if is_admitted {
             self.transition(number, Transition::Admit);
+            self.count_launch_attempt(number);
         }
         self.trace(number, "submitted: recording the submission");
         self.commit(change, vec![event], OnCommit::Submitted { number });
@@ -219,6 +220,7 @@ impl Entry {
         Entry {
             execution,
             request_bytes,
+            launch_attempts: 0,
             digest,
             is_committed: false,
             known_since: Instant::now(),

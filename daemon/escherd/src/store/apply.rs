@@ -59,9 +59,10 @@ impl StoreTransaction<'_> {
     fn apply_unrefusable(&mut self, change: &Change) -> Result<(), DatabaseError> {
         match change {
             Change::Submitted { .. } | Change::Removed { .. } => Ok(()),
-            Change::Admitted { number } => {
-                self.update_progress(*number, |progress| progress.is_admitted = true)
-            }
+            Change::Admitted { number } => self.update_progress(*number, |progress| {
+                progress.is_admitted = true;
+                progress.launch_attempts += 1;
+            }),
             Change::Started { number, pid, at } => self.update_progress(*number, |progress| {
                 progress.is_admitted = true;
                 progress.started = Some((*pid, *at));
@@ -74,6 +75,9 @@ impl StoreTransaction<'_> {
                 // The first canceller counts; a later one can only add SIGKILL.
                 Some((_, is_kill)) => *is_kill |= kill,
                 none => *none = Some((canceller.clone(), *kill)),
+            }),
+            Change::LaunchAttemptsCleared { numbers } => numbers.iter().try_for_each(|number| {
+                self.update_progress(*number, |progress| progress.launch_attempts = 0)
             }),
             Change::Finished { record } => self.finish(record),
             Change::LogsDeleted { ids } => {
@@ -97,6 +101,7 @@ impl StoreTransaction<'_> {
         let number = submission.number;
         let progress = StoredProgress {
             is_admitted,
+            launch_attempts: u32::from(is_admitted),
             ..StoredProgress::default()
         };
         let body = checksum::encode(BlobKind::Submission, number, &(digest, submission))?;
@@ -192,6 +197,7 @@ impl StoreTransaction<'_> {
                 tracing::error!("{error}; the execution counts as admitted");
                 StoredProgress {
                     is_admitted: true,
+                    launch_attempts: 1,
                     ..StoredProgress::default()
                 }
             },

@@ -34,6 +34,8 @@ pub(super) fn ended_code(status: Status) -> Option<i64> {
 pub(super) struct StoredProgress {
     /// Whether it was admitted, so that a shim may have it.
     pub(super) is_admitted: bool,
+    /// How often its launch was begun by an escherd that has not stopped cleanly since.
+    pub(super) launch_attempts: u32,
     /// Its main process and the time of its start.
     pub(super) started: Option<(u32, Timestamp)>,
     /// The canceller, and whether SIGKILL is sent at once.

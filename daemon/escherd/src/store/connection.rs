@@ -87,6 +87,13 @@ pub(super) fn salvager(path: &Path) -> Result<Connection, DatabaseError> {
     Ok(connection)
 }
 
+/// Opens a connection that overwrites values in a damaged file.
+pub(super) fn eraser(path: &Path) -> Result<Connection, DatabaseError> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "writable_schema", true)?;
+    Ok(connection)
+}
+
 fn open(path: &Path, access: OpenFlags) -> Result<Connection, DatabaseError> {
     let flags = access | OpenFlags::SQLITE_OPEN_NOFOLLOW | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;

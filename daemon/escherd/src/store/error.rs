@@ -82,35 +82,47 @@ pub(super) enum DatabaseError {
         /// Its number.
         number: u64,
     },
-    /// SQLite's integrity check found this.
-    #[error("the integrity check found: {0}")]
+    /// A check of the whole file found this.
+    #[error("a check found: {0}")]
     CheckFailed(String),
     /// A value cannot be encoded.
     #[error(transparent)]
     Unencodable(#[from] CodecError),
 }
 
+/// What an error says about the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DamageEvidence {
+    /// Nothing.
+    None,
+    /// SQLite has met something that makes no sense. A check shows whether it is on the disk.
+    Suspicion,
+    /// The file does not hold what was written to it. SQLite cannot see that, so no check of its
+    /// can confirm it.
+    Proof,
+}
+
 impl DatabaseError {
-    /// Returns whether the file itself is damaged, so that no retry can succeed.
-    pub(super) fn is_damage(&self) -> bool {
+    /// Returns what the error says about the file.
+    pub(super) fn evidence(&self) -> DamageEvidence {
         use rusqlite::Error;
         match self {
-            DatabaseError::Damaged { .. } | DatabaseError::CheckFailed(_) => true,
-            DatabaseError::Unencodable(_) => false,
-            // The statements are fixed: a senseless one, or a value of another type than was
-            // written, means that tables and rows are not as they were made.
+            DatabaseError::Damaged { .. } | DatabaseError::CheckFailed(_) => DamageEvidence::Proof,
+            DatabaseError::Unencodable(_) => DamageEvidence::None,
             DatabaseError::Sqlite(error) => match error {
-                Error::SqliteFailure(failure, _) => matches!(
-                    failure.code,
-                    ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown
-                ),
-                Error::SqlInputError { .. } => true,
+                // The row has a value of another type than was written.
                 Error::FromSqlConversionFailure(..)
                 | Error::IntegralValueOutOfRange(..)
                 | Error::Utf8Error(..)
-                | Error::InvalidColumnType(..)
-                | Error::InvalidColumnIndex(_) => true,
-                _ => false,
+                | Error::InvalidColumnType(..) => DamageEvidence::Proof,
+                error => match error.sqlite_error_code() {
+                    Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                        DamageEvidence::Suspicion
+                    }
+                    // SQLite refuses a statement for many reasons, which a request may lead to. The
+                    // file is as it was.
+                    _ => DamageEvidence::None,
+                },
             },
         }
     }
@@ -123,6 +135,62 @@ impl DatabaseError {
             }
             DatabaseError::Unencodable(_) => true,
             DatabaseError::Damaged { .. } | DatabaseError::CheckFailed(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+
+    fn evidence(code: i32) -> DamageEvidence {
+        let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        DatabaseError::from(error).evidence()
+    }
+
+    #[test]
+    fn a_statement_that_sqlite_refuses_is_not_taken_for_damage() {
+        let corrupt = [
+            ffi::SQLITE_CORRUPT,
+            ffi::SQLITE_CORRUPT_VTAB,
+            ffi::SQLITE_CORRUPT_SEQUENCE,
+            ffi::SQLITE_CORRUPT_INDEX,
+            ffi::SQLITE_NOTADB,
+        ];
+        // All codes, and all extended ones of the codes: sqlite.org/rescode.html.
+        for code in (1..=28).chain([100, 101]) {
+            for extension in 0..=34 {
+                let extended = code | extension << 8;
+                let is_corrupt = corrupt.contains(&(extended & 0xff));
+                let expected = if is_corrupt {
+                    DamageEvidence::Suspicion
+                } else {
+                    DamageEvidence::None
+                };
+                assert_eq!(evidence(extended), expected, "{extended}");
+            }
+        }
+        for code in corrupt {
+            assert_eq!(evidence(code), DamageEvidence::Suspicion, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_not_as_it_was_written_proves_damage() {
+        let database = rusqlite::Connection::open_in_memory().unwrap();
+        let error = database
+            .query_row("SELECT 'text'", [], |row| row.get::<_, Vec<u8>>(0))
+            .unwrap_err();
+        for error in [
+            DatabaseError::from(error),
+            DatabaseError::CheckFailed("a page".to_owned()),
+            DatabaseError::Damaged {
+                what: "event",
+                number: 1,
+            },
+        ] {
+            assert_eq!(error.evidence(), DamageEvidence::Proof, "{error}");
         }
     }
 }

@@ -132,9 +132,7 @@ impl StoreTransaction<'_> {
     /// Removes a finished execution, and records that its files are to be deleted: there may be
     /// more than a log. Returns its id and the bytes of its log.
     fn remove(&mut self, number: u64) -> Result<Option<(ExecutionId, u64)>, DatabaseError> {
-        let sql =
-            "SELECT id, log_bytes, history_bytes FROM execution WHERE number = ?1 AND ended > 0";
-        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut statement = self.connection.prepare_cached(REMOVABLE)?;
         let found = statement.query_row([signed(number)], |row| {
             let id = ExecutionId::from_bytes(row.get(0)?);
             Ok((id, unsigned(row.get(1)?), unsigned(row.get(2)?)))
@@ -143,11 +141,7 @@ impl StoreTransaction<'_> {
             return Ok(None);
         };
         self.insert_undeleted_log(id)?;
-        for sql in [
-            "DELETE FROM execution WHERE number = ?1",
-            "DELETE FROM record WHERE number = ?1",
-            "DELETE FROM label WHERE number = ?1",
-        ] {
+        for sql in REMOVALS {
             let mut statement = self.connection.prepare_cached(sql)?;
             statement.execute([signed(number)])?;
         }
@@ -156,6 +150,24 @@ impl StoreTransaction<'_> {
         totals.history_bytes = totals.history_bytes.saturating_sub(history_bytes);
         Ok(Some((id, log_bytes)))
     }
+}
+
+/// Reads what a removal reports of a finished execution.
+const REMOVABLE: &str =
+    "SELECT id, log_bytes, history_bytes FROM execution WHERE number = ?1 AND ended > 0";
+
+/// Remove the rows of an execution.
+const REMOVALS: [&str; 3] = [
+    "DELETE FROM execution WHERE number = ?1",
+    "DELETE FROM record WHERE number = ?1",
+    "DELETE FROM label WHERE number = ?1",
+];
+
+/// Returns the statements of a removal, for the test of their cost.
+#[cfg(test)]
+pub(super) fn removal_statements() -> Vec<String> {
+    let all = REMOVALS.into_iter().chain([REMOVABLE]);
+    all.map(str::to_owned).collect()
 }
 
 /// Returns the bytes of a finished execution's log and index.

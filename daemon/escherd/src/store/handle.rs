@@ -1,7 +1,8 @@
 //! The handle by which the rest of escherd uses the store.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -13,14 +14,17 @@ use escher_protocol::{ApiError, ExecutionRecord, Target, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
+use super::damage::DamageMarker;
 use super::lookup::{self, LookupScope, StoredExecution};
 use super::metrics::StoreMetrics;
 use super::open::{QuarantinedFile, StoreSettings};
-use super::quarantine::DamageMarker;
 use super::readers::{ReaderPool, Snapshot};
 use super::totals::Totals;
 use super::writer::{Writer, WriterMessage};
-use super::{ChangeEntry, CommitOutcome, HistoryLimits, LoadedState, StoreError, expiry, query};
+use super::{
+    ChangeEntry, CommitOutcome, HistoryLimits, HistoryPage, LoadedState, StoreError, expiry,
+    quarantine, query,
+};
 
 /// The store. Cheap to clone; dropping the last clone ends the thread that writes.
 #[derive(Debug, Clone)]
@@ -30,6 +34,7 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Shared {
+    path: PathBuf,
     writer: Sender<WriterMessage>,
     readers: ReaderPool,
     finished: Arc<AtomicU64>,
@@ -88,6 +93,7 @@ pub fn open(
         .spawn(move || writer.run(&receiver))
         .map_err(StoreError::io(path, "its thread cannot be started"))?;
     let shared = Shared {
+        path: path.to_owned(),
         writer: sender,
         readers: ReaderPool::new(path, damage),
         finished,
@@ -146,8 +152,11 @@ impl Store {
         result.into()
     }
 
-    /// Returns matching finished executions with numbers below `before`, the newest first; at most
-    /// `limit`, whatever the limit of the filter. Damaged records are omitted.
+    /// Returns the next matching finished executions with numbers below `before`, the newest first;
+    /// at most `limit`, whatever the limit of the filter. Long commands are shortened, and damaged
+    /// records omitted.
+    ///
+    /// Each call does a bounded amount of work, so there may be more than it returns.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -157,7 +166,7 @@ impl Store {
         selection: Selection,
         before: u64,
         limit: usize,
-    ) -> Result<Vec<ExecutionRecord>, ApiError> {
+    ) -> Result<HistoryPage<ExecutionRecord>, ApiError> {
         let readers = &self.shared.readers;
         readers
             .run(move |snapshot| query::list(snapshot, submitter, &selection, before, limit))
@@ -174,7 +183,7 @@ impl Store {
         selection: Selection,
         before: u64,
         limit: usize,
-    ) -> Result<Vec<u64>, ApiError> {
+    ) -> Result<HistoryPage<u64>, ApiError> {
         let readers = &self.shared.readers;
         readers
             .run(move |snapshot| {
@@ -217,6 +226,18 @@ impl Store {
             executions: totals.finished,
             bytes: totals.history_bytes,
         })
+    }
+
+    /// Deletes what was set aside of the store longer than `age` ago, and returns the names of the
+    /// files.
+    ///
+    /// # Errors
+    /// When a file cannot be deleted.
+    pub async fn delete_set_aside(&self, age: Duration, now: Timestamp) -> io::Result<Vec<String>> {
+        let path = self.shared.path.clone();
+        let deletion =
+            tokio::task::spawn_blocking(move || quarantine::delete_expired(&path, age, now));
+        deletion.await?
     }
 
     /// Adds the store's metrics to `registry`.

@@ -1,8 +1,9 @@
-//! The choice of an index for a list of finished executions.
+//! Backward scans of indexes, and the choice of an index for a list of finished executions.
 //!
 //! Each index ends in the number, so a list is read backwards from the index of one condition, that
-//! which the fewest executions meet, once for each status. The other conditions are checked row by
-//! row. So nothing is ever sorted, and few rows are read that are not in the answer.
+//! which the fewest executions meet, once for each status. The other conditions are
+//! [checked row by row](super::search). So nothing is ever sorted, few rows are read that are not in
+//! the answer, and each index has one statement, whatever a request asks for.
 //!
 //! SQLite's own choice was measured on 200,000 executions and is worse. After `ANALYZE`, with
 //! histograms, it reads and sorts all executions with a common label (110 ms for a page that takes
@@ -10,180 +11,172 @@
 //! here 0.2 ms). Both times grow with the history, and `ANALYZE` holds up commits. Counting up to a
 //! bound is exact and needs no upkeep.
 
-use escher_protocol::message::{ListFilter, Selection};
-use escher_protocol::{Text, Timestamp};
+use std::collections::VecDeque;
+
+use escher_protocol::Text;
+use escher_protocol::message::ListFilter;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::columns;
+use super::columns::{self, signed, unsigned};
 use super::error::DatabaseError;
+use crate::execution::RequiredLabels;
 
 /// The count at which counting stops when conditions are compared. Reaching it takes some tens of
 /// microseconds.
-const MAX_COUNT: i64 = 1000;
+const MAX_COUNT: u64 = 1000;
 
-/// A backward scan of one index: a statement and its values, except the last three (the numbers
-/// above and below which to search, and the limit).
-#[derive(Debug)]
-pub(super) struct IndexScan {
-    pub(super) sql: String,
-    pub(super) values: Vec<Value>,
-}
+/// Most index entries that are counted for all conditions together.
+const MAX_COUNTED: u64 = 4 * MAX_COUNT;
 
-/// The condition whose index is scanned.
+/// An index, and the values at which it is searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum IndexedCondition {
-    /// The name, and the submitter if one is given.
-    Name,
-    /// The label at this position in the filter.
-    Label(usize),
-    /// The user.
-    User,
-    /// The submitter if one is given; else the status alone.
-    Submitter,
+pub(super) enum IndexKey<'a> {
+    /// All finished executions.
+    Ended,
+    /// The executions of a submitter.
+    Submitter(u32),
+    /// Those with a name.
+    Name(&'a str),
+    /// Those of a submitter with a name.
+    SubmitterName(u32, &'a str),
+    /// Those that run as a user with this login name.
+    UserName(&'a str),
+    /// Those that run as a user with this uid.
+    UserUid(u32),
+    /// Those with a label of this key and value.
+    Label(&'a str, &'a str),
 }
 
-/// A value by which an index has the user.
-#[derive(Debug, Clone, Copy)]
-enum UserKey<'a> {
-    Name(&'a Text),
-    Uid(u32),
-}
-
-/// Returns the scans that together find all matches.
-pub(super) fn index_scans(
-    connection: &Connection,
-    submitter: Option<u32>,
-    selection: &Selection,
-) -> Result<Vec<IndexScan>, DatabaseError> {
-    let condition = most_selective(connection, submitter, &selection.filter)?;
-    Ok(scans_of(condition, submitter, selection))
-}
-
-fn scans_of(
-    condition: IndexedCondition,
-    submitter: Option<u32>,
-    selection: &Selection,
-) -> Vec<IndexScan> {
-    let filter = &selection.filter;
-    let user_keys: Vec<Option<UserKey<'_>>> = match condition {
-        IndexedCondition::User => user_keys(filter).map(Some).collect(),
-        _ => vec![None],
-    };
-    let scans_for = |ended| {
-        let keys = user_keys.iter();
-        keys.map(move |key| scan(condition, *key, ended, submitter, selection))
-    };
-    ended_codes(filter)
-        .into_iter()
-        .flat_map(scans_for)
-        .collect()
-}
-
-/// Returns the conditions that have an index, the usually most selective ones first.
-fn indexed_conditions(submitter: Option<u32>, filter: &ListFilter) -> Vec<IndexedCondition> {
-    let name = filter.name.iter().map(|_| IndexedCondition::Name);
-    let labels = (0..filter.labels.len()).map(IndexedCondition::Label);
-    let user = filter.user.iter().map(|_| IndexedCondition::User);
-    let mut conditions: Vec<_> = name.chain(labels).chain(user).collect();
-    if submitter.is_some() || conditions.is_empty() {
-        conditions.push(IndexedCondition::Submitter);
+impl IndexKey<'_> {
+    /// Returns the table with its index, and the condition on the columns before `ended`.
+    ///
+    /// Where the condition alone does not imply that of a partial index, `ended > 0` does.
+    const fn table_and_condition(self) -> (&'static str, &'static str) {
+        match self {
+            IndexKey::Ended => ("execution INDEXED BY execution_ended", "ended > 0"),
+            IndexKey::Submitter(_) => (
+                "execution INDEXED BY execution_submitter",
+                "ended > 0 AND submitter_uid = ?",
+            ),
+            IndexKey::Name(_) => (
+                "execution INDEXED BY execution_name",
+                "ended > 0 AND name = ?",
+            ),
+            IndexKey::SubmitterName(..) => (
+                "execution INDEXED BY execution_submitter_name",
+                "ended > 0 AND submitter_uid = ? AND name = ?",
+            ),
+            IndexKey::UserName(_) => (
+                "execution INDEXED BY execution_user_name",
+                "ended > 0 AND user_name = ?",
+            ),
+            IndexKey::UserUid(_) => (
+                "execution INDEXED BY execution_user_uid",
+                "ended > 0 AND user_uid = ?",
+            ),
+            IndexKey::Label(..) => (
+                "label INDEXED BY label_ended",
+                "ended > 0 AND key = ? AND value = ?",
+            ),
+        }
     }
-    conditions
+
+    fn values(self) -> Vec<Value> {
+        let text = |text: &str| Value::Text(text.to_owned());
+        match self {
+            IndexKey::Ended => Vec::new(),
+            IndexKey::Submitter(uid) | IndexKey::UserUid(uid) => vec![uid.into()],
+            IndexKey::Name(name) | IndexKey::UserName(name) => vec![text(name)],
+            IndexKey::SubmitterName(uid, name) => vec![uid.into(), text(name)],
+            IndexKey::Label(key, value) => vec![text(key), text(value)],
+        }
+    }
+
+    /// Returns the statement that reads numbers backwards. Its last values are `ended`, the numbers
+    /// above and below which to read, and the limit.
+    fn scan_sql(self) -> String {
+        let (table, condition) = self.table_and_condition();
+        format!(
+            "SELECT number FROM {table} WHERE {condition} AND ended = ? AND number > ? \
+             AND number < ? ORDER BY number DESC LIMIT ?"
+        )
+    }
+
+    /// Returns the statement that counts entries. Its last values are the lowest and the highest
+    /// value of `ended`, and the limit.
+    fn count_sql(self) -> String {
+        let (table, condition) = self.table_and_condition();
+        format!(
+            "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {condition} \
+             AND ended BETWEEN ? AND ? LIMIT ?)"
+        )
+    }
 }
 
-/// Returns the condition that the fewest executions meet, as far as they are counted.
-fn most_selective(
+/// Returns the keys of that condition of the filter which the fewest executions meet, as far as they
+/// are counted. Together these keys lead to all matches.
+pub(super) fn most_selective<'a>(
     connection: &Connection,
     submitter: Option<u32>,
-    filter: &ListFilter,
-) -> Result<IndexedCondition, DatabaseError> {
-    let conditions = indexed_conditions(submitter, filter);
-    let (mut best, mut fewest) = (IndexedCondition::Submitter, i64::MAX);
-    for condition in &conditions {
+    filter: &'a ListFilter,
+    labels: &RequiredLabels<'a>,
+) -> Result<Vec<IndexKey<'a>>, DatabaseError> {
+    let mut conditions = indexed_conditions(submitter, filter, labels);
+    let codes = ended_codes(filter);
+    let (Some(first), Some(last)) = (codes.first().copied(), codes.last().copied()) else {
+        return Ok(Vec::new());
+    };
+    if conditions.len() == 1 {
+        return Ok(conditions.swap_remove(0));
+    }
+    let max_count = MAX_COUNT.min(MAX_COUNTED / conditions.len().max(1) as u64);
+    let (mut best, mut fewest) = (Vec::new(), u64::MAX);
+    for keys in conditions {
         let mut count = 0;
-        if conditions.len() > 1 {
-            for (sql, values) in count_statements(*condition, submitter, filter) {
-                let mut statement = connection.prepare_cached(&sql)?;
-                let counted = statement.query_row(params_from_iter(values), |row| row.get(0));
-                count += counted.map(|counted: i64| counted)?;
-            }
+        for key in &keys {
+            let bounds = [first, last, signed(max_count - count)].map(Value::Integer);
+            let values = key.values().into_iter().chain(bounds);
+            let mut statement = connection.prepare_cached(&key.count_sql())?;
+            let counted = statement.query_row(params_from_iter(values), |row| row.get(0));
+            count += unsigned(counted?);
         }
         if count < fewest {
-            (best, fewest) = (*condition, count);
+            (best, fewest) = (keys, count);
         }
     }
     Ok(best)
 }
 
-/// Returns statements that count the executions which meet `condition`, of the statuses in the
-/// filter if it has any.
-fn count_statements(
-    condition: IndexedCondition,
+/// Returns the conditions that have an index, each as its keys, the usually most selective ones
+/// first.
+fn indexed_conditions<'a>(
     submitter: Option<u32>,
-    filter: &ListFilter,
-) -> Vec<(String, Vec<Value>)> {
-    let text = |text: &Text| Value::Text(text.to_string());
-    let name = filter.name.iter().map(text);
-    let (table, searches) = match condition {
-        IndexedCondition::Name => match submitter {
-            None => (
-                "execution",
-                vec![("execution_name", "name = ?", name.collect())],
-            ),
-            Some(submitter) => {
-                let values: Vec<Value> = name.chain([submitter.into()]).collect();
-                let sql = "name = ? AND submitter_uid = ?";
-                ("execution", vec![("execution_submitter_name", sql, values)])
-            }
-        },
-        IndexedCondition::Label(position) => {
-            let label = filter.labels.get(position).into_iter();
-            let values = label.flat_map(|(key, value)| [text(key), text(value)]);
-            let sql = "key = ? AND value = ?";
-            ("label", vec![("label_ended", sql, values.collect())])
-        }
-        IndexedCondition::User => {
-            let searches = user_keys(filter).map(|key| match key {
-                UserKey::Name(name) => ("execution_user_name", "user_name = ?", vec![text(name)]),
-                UserKey::Uid(uid) => ("execution_user_uid", "user_uid = ?", vec![uid.into()]),
-            });
-            ("execution", searches.collect())
-        }
-        IndexedCondition::Submitter => {
-            let searches = submitter.map(|submitter| {
-                (
-                    "execution_submitter",
-                    "submitter_uid = ?",
-                    vec![submitter.into()],
-                )
-            });
-            ("execution", searches.into_iter().collect())
-        }
-    };
-    let ended = if filter.statuses.is_empty() {
-        vec![None]
-    } else {
-        ended_codes(filter).into_iter().map(Some).collect()
-    };
-    let mut statements = Vec::new();
-    for (index, sql, values) in searches {
-        for code in &ended {
-            let and_ended = if code.is_some() { " AND ended = ?" } else { "" };
-            let sql = format!(
-                "SELECT count(*) FROM (SELECT 1 FROM {table} INDEXED BY {index} \
-                 WHERE ended > 0 AND {sql}{and_ended} LIMIT {MAX_COUNT})"
-            );
-            let code = code.map(Value::Integer);
-            statements.push((sql, values.iter().cloned().chain(code).collect()));
-        }
+    filter: &'a ListFilter,
+    labels: &RequiredLabels<'a>,
+) -> Vec<Vec<IndexKey<'a>>> {
+    let name = filter.name.as_deref().map(|name| match submitter {
+        None => vec![IndexKey::Name(name)],
+        Some(submitter) => vec![IndexKey::SubmitterName(submitter, name)],
+    });
+    let labels = labels.as_slice().iter();
+    let labels = labels.map(|(key, value)| vec![IndexKey::Label(key, value)]);
+    let user = filter.user.as_ref().map(|user| {
+        let uid = parse_uid(user).map(IndexKey::UserUid);
+        [IndexKey::UserName(user)].into_iter().chain(uid).collect()
+    });
+    let mut conditions: Vec<_> = name.into_iter().chain(labels).chain(user).collect();
+    match submitter {
+        Some(submitter) => conditions.push(vec![IndexKey::Submitter(submitter)]),
+        None if conditions.is_empty() => conditions.push(vec![IndexKey::Ended]),
+        None => {}
     }
-    statements
+    conditions
 }
 
-/// Returns the values of `ended` that match the filter. Without `all` and without statuses it
-/// matches unfinished executions only.
-fn ended_codes(filter: &ListFilter) -> Vec<i64> {
+/// Returns the values of `ended` that match the filter, in order. Without `all` and without statuses
+/// it matches unfinished executions only.
+pub(super) fn ended_codes(filter: &ListFilter) -> Vec<i64> {
     let mut codes: Vec<i64> = match filter.statuses.as_slice() {
         [] if filter.all => columns::ended_codes().collect(),
         statuses => statuses
@@ -197,128 +190,82 @@ fn ended_codes(filter: &ListFilter) -> Vec<i64> {
     codes
 }
 
-/// Returns what the user of a filter can mean: a name, and a uid if it is a number.
-fn user_keys(filter: &ListFilter) -> impl Iterator<Item = UserKey<'_>> {
-    let user = filter.user.iter();
-    user.flat_map(|user| {
-        let uid = parse_uid(user).map(UserKey::Uid);
-        [UserKey::Name(user)].into_iter().chain(uid)
-    })
-}
-
 /// Parses the uid that a user may be given as.
 pub(super) fn parse_uid(user: &Text) -> Option<u32> {
     let uid: u32 = user.parse().ok()?;
     (uid.to_string() == **user).then_some(uid)
 }
 
-/// The conditions of a statement with their values.
-#[derive(Debug, Default)]
-struct WhereClause {
-    sql: String,
-    values: Vec<Value>,
-}
-
-impl WhereClause {
-    fn and(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
-        if !self.sql.is_empty() {
-            self.sql.push_str(" AND ");
-        }
-        self.sql.push_str(condition);
-        self.values.extend(values);
-    }
-}
-
-fn scan(
-    condition: IndexedCondition,
-    user_key: Option<UserKey<'_>>,
+/// A backward scan of an index for one value of `ended`, which reads some numbers at a time.
+#[derive(Debug)]
+pub(super) struct IndexScan<'a> {
+    key: IndexKey<'a>,
     ended: i64,
-    submitter: Option<u32>,
-    selection: &Selection,
-) -> IndexScan {
-    let text = |text: &Text| Value::Text(text.to_string());
-    let filter = &selection.filter;
-    let mut clause = WhereClause::default();
-    let (from, row) = match condition {
-        // The order of a CROSS JOIN is kept.
-        IndexedCondition::Label(_) => (
-            "label l INDEXED BY label_ended CROSS JOIN execution e ON e.number = l.number"
-                .to_owned(),
-            "l",
-        ),
-        _ => {
-            let index = execution_index(condition, user_key, submitter);
-            (format!("execution e INDEXED BY {index}"), "e")
+    /// Numbers that are read and not yet taken.
+    numbers: VecDeque<i64>,
+    /// The scan reads numbers between these two.
+    above: i64,
+    below: i64,
+    is_over: bool,
+}
+
+impl<'a> IndexScan<'a> {
+    /// Creates a scan between two numbers, which has not read anything.
+    pub(super) fn new(key: IndexKey<'a>, ended: i64, above: i64, below: i64) -> Self {
+        IndexScan {
+            key,
+            ended,
+            numbers: VecDeque::new(),
+            above,
+            below,
+            is_over: false,
         }
-    };
-    // All the partial indexes but those of names require this.
-    clause.and(&format!("{row}.ended > 0"), []);
-    clause.and(&format!("{row}.ended = ?"), [ended.into()]);
-    for (position, (key, value)) in filter.labels.iter().enumerate() {
-        let sql = if condition == IndexedCondition::Label(position) {
-            "l.key = ? AND l.value = ?"
-        } else {
-            "EXISTS (SELECT 1 FROM label o WHERE o.number = e.number AND o.key = ? AND o.value = ?)"
-        };
-        clause.and(sql, [text(key), text(value)]);
     }
-    match (user_key, &filter.user) {
-        (Some(UserKey::Name(name)), _) => clause.and("e.user_name = ?", [text(name)]),
-        (Some(UserKey::Uid(uid)), _) => clause.and("e.user_uid = ?", [uid.into()]),
-        (None, Some(user)) => match parse_uid(user) {
-            None => clause.and("e.user_name = ?", [text(user)]),
-            Some(uid) => {
-                let values = [text(user), uid.into()];
-                clause.and("(e.user_name = ? OR e.user_uid = ?)", values);
+
+    /// Returns the highest number that is not taken; `None` at the end. If it has to be read, so are
+    /// at most `count - 1` more. Adds the number of rows that were read to `read`.
+    pub(super) fn head(
+        &mut self,
+        connection: &Connection,
+        count: usize,
+        read: &mut usize,
+    ) -> Result<Option<i64>, DatabaseError> {
+        if self.numbers.is_empty() && !self.is_over {
+            let bounds = [self.ended, self.above, self.below, signed(count as u64)];
+            let values = self.key.values().into_iter();
+            let values = values.chain(bounds.map(Value::Integer));
+            let mut statement = connection.prepare_cached(&self.key.scan_sql())?;
+            let mut rows = statement.query(params_from_iter(values))?;
+            while let Some(row) = rows.next()? {
+                self.numbers.push_back(row.get(0)?);
             }
-        },
-        (None, None) => {}
+            *read += self.numbers.len();
+            self.is_over = self.numbers.len() < count;
+            self.below = self.numbers.back().copied().unwrap_or(self.above);
+        }
+        Ok(self.numbers.front().copied())
     }
-    if let Some(submitter) = submitter {
-        clause.and("e.submitter_uid = ?", [submitter.into()]);
-    }
-    if let Some(name) = &filter.name {
-        clause.and("e.name = ?", [text(name)]);
-    }
-    if let Some(since) = selection.since.map(Timestamp::as_micros) {
-        clause.and("e.submitted_at >= ?", [since.into()]);
-    }
-    if let Some(until) = selection.until.map(Timestamp::as_micros) {
-        clause.and("e.submitted_at < ?", [until.into()]);
-    }
-    clause.and(&format!("{row}.number > ? AND {row}.number < ?"), []);
-    let WhereClause { sql, values } = clause;
-    let sql =
-        format!("SELECT {row}.number FROM {from} WHERE {sql} ORDER BY {row}.number DESC LIMIT ?");
-    IndexScan { sql, values }
-}
 
-/// Returns the index of the table `execution` for a condition.
-fn execution_index(
-    condition: IndexedCondition,
-    user_key: Option<UserKey<'_>>,
-    submitter: Option<u32>,
-) -> &'static str {
-    match (condition, user_key, submitter) {
-        (_, Some(UserKey::Name(_)), _) => "execution_user_name",
-        (_, Some(UserKey::Uid(_)), _) => "execution_user_uid",
-        (IndexedCondition::Name, _, None) => "execution_name",
-        (IndexedCondition::Name, _, Some(_)) => "execution_submitter_name",
-        (_, _, Some(_)) => "execution_submitter",
-        (_, _, None) => "execution_ended",
+    /// Takes `number` if it is the head.
+    pub(super) fn take(&mut self, number: i64) {
+        if self.numbers.front() == Some(&number) {
+            self.numbers.pop_front();
+        }
     }
 }
 
-/// Returns all statements that a selection may lead to, for the test of their query plans.
+/// Returns all statements, for the tests of their query plans and of their cost.
 #[cfg(test)]
-pub(super) fn statements(submitter: Option<u32>, selection: &Selection) -> Vec<String> {
-    let conditions = indexed_conditions(submitter, &selection.filter).into_iter();
-    conditions
-        .flat_map(|condition| {
-            let counts = count_statements(condition, submitter, &selection.filter);
-            let scans = scans_of(condition, submitter, selection).into_iter();
-            let counts = counts.into_iter().map(|count| count.0);
-            scans.map(|scan| scan.sql).chain(counts).collect::<Vec<_>>()
-        })
-        .collect()
+pub(super) fn statements() -> Vec<String> {
+    let keys = [
+        IndexKey::Ended,
+        IndexKey::Submitter(0),
+        IndexKey::Name(""),
+        IndexKey::SubmitterName(0, ""),
+        IndexKey::UserName(""),
+        IndexKey::UserUid(0),
+        IndexKey::Label("", ""),
+    ];
+    let both = |key: IndexKey<'_>| [key.scan_sql(), key.count_sql()];
+    keys.into_iter().flat_map(both).collect()
 }

@@ -43,6 +43,7 @@ fn unfinished(connection: &Connection) -> Result<Vec<UnfinishedExecution>, Datab
         unfinished.push(UnfinishedExecution {
             submission,
             is_admitted: progress.is_admitted,
+            launch_attempts: progress.launch_attempts,
             started: progress.started,
             cancel: progress.cancel,
         });

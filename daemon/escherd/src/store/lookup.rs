@@ -15,6 +15,10 @@ use super::readers::Snapshot;
 /// How many candidates an `ambiguous` error lists.
 const MAX_CANDIDATES: usize = 8;
 
+/// How many ids with a common part are read before the search for those of one submitter is given
+/// up, which takes some milliseconds.
+const MAX_IDS: usize = 8192;
+
 /// Fewest digits of a part of an id that looks like a name (`feed`) and means another user's execution. Whoever has
 /// forgotten that the name is not in use must not get an execution whose id somebody else has brought about.
 const MIN_DIGITS_LIKE_A_NAME: usize = 8;
@@ -115,10 +119,11 @@ pub(super) fn find(
     } else {
         submitter
     };
-    match find_by_id_part(snapshot, submitter, text)?.as_slice() {
-        [] => Ok(LookupResult::Unique(None)),
-        [only] => unique(snapshot, submitter, Some(*only)),
-        several => Ok(LookupResult::Ambiguous(ambiguous_part(text, several))),
+    let search = find_by_id_part(snapshot, submitter, text)?;
+    match search.candidates.as_slice() {
+        several @ [_, _, ..] => Ok(LookupResult::Ambiguous(ambiguous_part(text, several))),
+        _ if !search.is_complete => Ok(LookupResult::Ambiguous(too_short(text))),
+        few => unique(snapshot, submitter, few.first().copied()),
     }
 }
 
@@ -244,55 +249,75 @@ fn find_newest_finished(
     Ok(newest)
 }
 
-/// Finds the executions whose id begins or ends with `text`, in the order of their numbers. At most
-/// as many are returned as an error lists.
+/// What a search for a part of an id has found.
+struct IdPartSearch {
+    /// In the order of their numbers; at most as many as an error lists.
+    candidates: Vec<Candidate>,
+    /// Whether the search was not given up before its end.
+    is_complete: bool,
+}
+
+/// Finds the executions whose id begins or ends with `text`.
 fn find_by_id_part(
     snapshot: &Snapshot<'_>,
     submitter: Option<u32>,
     text: &str,
-) -> Result<Vec<Candidate>, DatabaseError> {
-    let Some(part) = IdPart::parse(text, MIN_ID_PART_DIGITS) else {
-        return Ok(Vec::new());
+) -> Result<IdPartSearch, DatabaseError> {
+    let mut search = IdPartSearch {
+        candidates: Vec::new(),
+        is_complete: true,
     };
-    let mut candidates = Vec::new();
+    let Some(part) = IdPart::parse(text, MIN_ID_PART_DIGITS) else {
+        return Ok(search);
+    };
     if let Some((low, high)) = part.head_range() {
         let range = [Value::Blob(low.to_vec()), Value::Blob(high.to_vec())];
-        let sql = head_sql(submitter);
-        candidates.extend(in_range(snapshot, submitter, &sql, range, |_| true)?);
+        let sql = head_sql();
+        search.add_range(snapshot, submitter, &sql, range, |_| true)?;
     }
     if let Some((low, high)) = part.tail_range() {
         let range = [low.into(), high.into()];
-        let sql = tail_sql(submitter);
+        let sql = tail_sql();
         let has_tail = |candidate: &Candidate| part.is_tail_of(candidate.id);
-        candidates.extend(in_range(snapshot, submitter, &sql, range, has_tail)?);
+        search.add_range(snapshot, submitter, &sql, range, has_tail)?;
     }
-    candidates.sort_unstable();
-    candidates.dedup();
-    candidates.truncate(MAX_CANDIDATES);
-    Ok(candidates)
+    search.candidates.sort_unstable();
+    search.candidates.dedup();
+    search.candidates.truncate(MAX_CANDIDATES);
+    Ok(search)
 }
 
-/// Returns at most [`MAX_CANDIDATES`] rows of `sql` that satisfy `predicate`.
-fn in_range(
-    snapshot: &Snapshot<'_>,
-    submitter: Option<u32>,
-    sql: &str,
-    range: [Value; 2],
-    predicate: impl Fn(&Candidate) -> bool,
-) -> Result<Vec<Candidate>, DatabaseError> {
-    let mut statement = snapshot.connection.prepare_cached(sql)?;
-    let values = range.into_iter().chain(submitter.map(Value::from));
-    let mut rows = statement.query(params_from_iter(values))?;
-    let mut candidates = Vec::new();
-    while candidates.len() < MAX_CANDIDATES
-        && let Some(row) = rows.next()?
-    {
-        let candidate = Candidate::read(row)?;
-        if predicate(&candidate) {
-            candidates.push(candidate);
+impl IdPartSearch {
+    /// Adds at most [`MAX_CANDIDATES`] rows of `sql` that `submitter` has submitted and that satisfy
+    /// `predicate`. Gives up after [`MAX_IDS`].
+    fn add_range(
+        &mut self,
+        snapshot: &Snapshot<'_>,
+        submitter: Option<u32>,
+        sql: &str,
+        range: [Value; 2],
+        predicate: impl Fn(&Candidate) -> bool,
+    ) -> Result<(), DatabaseError> {
+        let mut statement = snapshot.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params_from_iter(range))?;
+        let (mut found, mut read) = (0, 0);
+        while found < MAX_CANDIDATES
+            && let Some(row) = rows.next()?
+        {
+            if read == MAX_IDS {
+                self.is_complete = false;
+                break;
+            }
+            read += 1;
+            let candidate = Candidate::read(row)?;
+            let by: u32 = row.get(3)?;
+            if submitter.is_none_or(|submitter| by == submitter) && predicate(&candidate) {
+                self.candidates.push(candidate);
+                found += 1;
+            }
         }
+        Ok(())
     }
-    Ok(candidates)
 }
 
 fn number_sql() -> String {
@@ -317,27 +342,24 @@ fn name_sql() -> String {
     )
 }
 
-/// Finds ids in a range. People seldom type a head, which is a time, so an index that begins with
-/// the submitter would not be worth its cost to every submission.
-fn head_sql(submitter: Option<u32>) -> String {
-    let and_submitter = submitter.map_or("", |_| AND_SUBMITTER);
+/// Finds ids in a range, with their submitters. People seldom type a head, which is a time, so an
+/// index that begins with the submitter would not be worth its cost to every submission.
+fn head_sql() -> String {
     format!(
-        "SELECT {CANDIDATE_COLUMNS} FROM execution INDEXED BY sqlite_autoindex_execution_1 \
-         WHERE id BETWEEN ?1 AND ?2{and_submitter} ORDER BY id"
+        "SELECT {CANDIDATE_COLUMNS}, submitter_uid \
+         FROM execution INDEXED BY sqlite_autoindex_execution_1 \
+         WHERE id BETWEEN ?1 AND ?2 ORDER BY id"
     )
 }
 
-/// Finds tails in a range. Even the shortest tail is rare, so no index that begins with the
-/// submitter is needed.
-fn tail_sql(submitter: Option<u32>) -> String {
-    let and_submitter = submitter.map_or("", |_| AND_SUBMITTER);
+/// Finds tails in a range, with their submitters. Even the shortest tail is rare, so no index that
+/// begins with the submitter is needed.
+fn tail_sql() -> String {
     format!(
-        "SELECT {CANDIDATE_COLUMNS} FROM execution INDEXED BY execution_tail \
-         WHERE tail BETWEEN ?1 AND ?2{and_submitter} ORDER BY tail"
+        "SELECT {CANDIDATE_COLUMNS}, submitter_uid FROM execution INDEXED BY execution_tail \
+         WHERE tail BETWEEN ?1 AND ?2 ORDER BY tail"
     )
 }
-
-const AND_SUBMITTER: &str = " AND submitter_uid = ?3";
 
 /// Returns the error for a part of an id that several ids have.
 fn ambiguous_part(text: &str, candidates: &[Candidate]) -> ApiError {
@@ -361,10 +383,15 @@ fn list(candidates: &[Candidate]) -> String {
     listed.join(", ")
 }
 
+/// Returns the error for a part of an id that too many ids have.
+fn too_short(text: &str) -> ApiError {
+    let text = text.to_ascii_lowercase();
+    let message = format!("{text:?} is a part of too many ids to search all of them");
+    ApiError::new(ErrorCode::AMBIGUOUS, message).with_hint("use the number, or more digits")
+}
+
 /// Returns the statements of [`find`], for the test of their query plans.
 #[cfg(test)]
 pub(super) fn statements() -> Vec<String> {
-    let for_scope = |submitter| [head_sql(submitter), tail_sql(submitter)];
-    let scoped = [None, Some(0)].into_iter().flat_map(for_scope);
-    scoped.chain([name_sql(), number_sql(), id_sql()]).collect()
+    vec![number_sql(), id_sql(), name_sql(), head_sql(), tail_sql()]
 }

@@ -7,6 +7,8 @@ mod apply;
 mod checksum;
 mod columns;
 mod connection;
+mod damage;
+mod erasure;
 mod error;
 mod expiry;
 mod finish;
@@ -22,6 +24,7 @@ mod query;
 mod readers;
 mod salvage;
 mod schema;
+mod search;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -31,7 +34,8 @@ pub use error::StoreError;
 pub use handle::{FlushTimeout, HistorySize, Store, open};
 pub use lookup::{LookupScope, StoredExecution};
 pub use open::{QuarantinedFile, StoreSettings};
-pub use quarantine::{DamageReport, damage_report};
+pub use quarantine::{DamageReport, SetAsideStore, damage_report};
+pub use search::HistoryPage;
 
 use escher_protocol::message::{Event, Removed};
 use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Timestamp};
@@ -41,7 +45,7 @@ use crate::execution::Submission;
 /// Name of the database, in the state directory.
 pub const FILE_NAME: &str = "escher.db";
 
-/// A change to write. All but the last two concern one execution.
+/// A change to write. Those without a list of executions concern one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// It was accepted. The only change that can be refused.
@@ -57,6 +61,11 @@ pub enum Change {
     Admitted {
         /// Its number.
         number: u64,
+    },
+    /// These were admitted, and the escherd that stops now has not died of their launches.
+    LaunchAttemptsCleared {
+        /// Their numbers.
+        numbers: Vec<u64>,
     },
     /// Its program runs.
     Started {
@@ -151,6 +160,8 @@ pub struct UnfinishedExecution {
     pub submission: Submission,
     /// Whether it was admitted, so that a shim may have it.
     pub is_admitted: bool,
+    /// How often its launch was begun by an escherd that has not stopped cleanly since.
+    pub launch_attempts: u32,
     /// Its main process and the time of its start, if it was seen to run.
     pub started: Option<(u32, Timestamp)>,
     /// The canceller, if there is one, and whether SIGKILL is sent at once.

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use rusqlite::Connection;
 
-use super::error::{DatabaseError, StoreError};
-use super::quarantine::{self, DamageMarker, FILE_MODE};
+use super::error::{DamageEvidence, DatabaseError, StoreError};
+use super::quarantine::{self, FILE_MODE};
+use super::salvage::{self, Salvaged};
 use super::schema::{self, SCHEMA, Schema};
 use super::totals::WriterState;
-use super::{Durability, LoadedState, connection, load, salvage};
+use super::{Durability, LoadedState, connection, damage, erasure, load};
 
 /// The largest database that is checked completely at every start, which takes some tens of
 /// milliseconds. In a larger one, damage is noticed where it is read.
@@ -117,14 +118,16 @@ fn open_existing(
     schema: Schema,
 ) -> Result<OpenStore, OpenFailure> {
     let bytes = inspect(path)?;
-    if let Ok(found) = fs::read_to_string(DamageMarker::file_path(path)) {
+    if let Ok(found) = fs::read_to_string(quarantine::damage_mark_path(path)) {
         let found = found.trim();
         return Err(OpenFailure::Unfit(format!(
             "damage was found in it: {found}"
         )));
     }
     let failure = |error: DatabaseError| {
-        if error.is_damage() {
+        // No request has led to these statements. So if one fails, and a check does too, for whatever
+        // reason, then the file is not one that SQLite can use.
+        if error.evidence() == DamageEvidence::Proof || damage::is_confirmed(path, &error) {
             OpenFailure::Unfit(format!("it is damaged: {error}"))
         } else {
             OpenFailure::Fatal(store_error(path, error))
@@ -140,6 +143,7 @@ fn open_existing(
             check_integrity(connection)?;
         }
         schema.migrate(connection)?;
+        schema.check(connection)?;
         let loaded = load::load(connection, settings.max_events)?;
         let state = WriterState::read(connection)?;
         connection::checkpoint_on_close(connection)?;
@@ -220,8 +224,17 @@ fn check_integrity(connection: &Connection) -> Result<(), DatabaseError> {
 fn replace(path: &Path, reason: String, schema: Schema) -> Result<QuarantinedFile, StoreError> {
     let to = quarantine::set_aside(path)?;
     let salvaged = create(path, Some(&to), schema)?;
+    // The new store is on the disk and has these requests.
+    if let Err(error) = erasure::erase_requests(&to, &salvaged.requests) {
+        let to = to.display();
+        tracing::error!(
+            "{to} still has environments of commands, because it cannot be changed: {error}. Delete \
+             it if it need not be examined"
+        );
+    }
+    let salvaged = salvaged.executions;
     quarantine::remove(&quarantine::with_suffix(&to, "-shm"))?;
-    quarantine::remove(&DamageMarker::file_path(path))?;
+    quarantine::remove(&quarantine::damage_mark_path(path))?;
     let (from, name) = (path.display(), to.display());
     tracing::error!(
         "{from} was set aside as {name}: {reason}. The new store has {salvaged} executions from it"
@@ -235,8 +248,8 @@ fn replace(path: &Path, reason: String, schema: Schema) -> Result<QuarantinedFil
 }
 
 /// Creates a store at `path`, with what can be read of the one at `from`. The file appears when it
-/// is complete. Returns how many executions it has.
-fn create(path: &Path, from: Option<&Path>, schema: Schema) -> Result<u64, StoreError> {
+/// is complete. Returns what was read.
+fn create(path: &Path, from: Option<&Path>, schema: Schema) -> Result<Salvaged, StoreError> {
     let new = quarantine::with_suffix(path, ".new");
     quarantine::remove(&new)?;
     quarantine::remove_side_files(&new)?;
@@ -251,10 +264,10 @@ fn create(path: &Path, from: Option<&Path>, schema: Schema) -> Result<u64, Store
         schema.migrate(&mut connection)?;
         match from {
             Some(from) => salvage::salvage(from, &mut connection),
-            None => Ok(0),
+            None => Ok(Salvaged::default()),
         }
     };
-    let executions = fill().map_err(|error| store_error(&new, error))?;
+    let salvaged = fill().map_err(|error| store_error(&new, error))?;
     file.sync_all()
         .map_err(StoreError::io(&new, "it cannot be synced"))?;
     quarantine::remove_side_files(path)?;
@@ -263,7 +276,7 @@ fn create(path: &Path, from: Option<&Path>, schema: Schema) -> Result<u64, Store
     File::open(parent)
         .and_then(|dir| dir.sync_all())
         .map_err(StoreError::io(parent, "it cannot be synced"))?;
-    Ok(executions)
+    Ok(salvaged)
 }
 
 fn store_error(path: &Path, error: DatabaseError) -> StoreError {

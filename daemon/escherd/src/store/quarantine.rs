@@ -1,22 +1,25 @@
-//! Damaged and foreign files: set aside unchanged, under a name that never replaces another file.
+//! Damaged and foreign files: set aside under a name that never replaces another file, and kept for a
+//! while.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use nix::fcntl::OFlag;
-use rusqlite::Connection;
+use escher_protocol::Timestamp;
 
-use super::error::{DatabaseError, StoreError};
+use super::error::StoreError;
 
 /// The owner's alone: commands and their environments are in the files.
 pub(super) const FILE_MODE: u32 = 0o600;
 
 /// What separates the name of a store from the time at which it was set aside.
 const SET_ASIDE: &str = ".set-aside-";
+
+/// Format of that time, and the length of what it formats.
+const TIME_FORMAT: &str = "%Y%m%dT%H%M%SZ";
+const TIME_BYTES: usize = "20260102T030405Z".len();
 
 /// How many names are tried within the same second.
 const MAX_NAMES: u32 = 1000;
@@ -28,6 +31,9 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Suffixes of the files that belong to a database.
+const SIDE_SUFFIXES: [&str; 3] = ["-wal", "-shm", "-journal"];
+
 /// Returns the path of the write-ahead log of the database at `path`.
 pub(super) fn wal_path(path: &Path) -> PathBuf {
     with_suffix(path, "-wal")
@@ -37,7 +43,8 @@ pub(super) fn wal_path(path: &Path) -> PathBuf {
 /// and returns the name. The first name stays, so that a crash before the new store is complete
 /// changes nothing.
 pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
-    let stem = with_suffix(path, &format!("{SET_ASIDE}{}", utc_now(path)?));
+    let now = jiff::Timestamp::now().strftime(TIME_FORMAT);
+    let stem = with_suffix(path, &format!("{SET_ASIDE}{now}"));
     for attempt in 1..=MAX_NAMES {
         let to = match attempt {
             1 => stem.clone(),
@@ -63,10 +70,19 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
 /// The signs of damage beside a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamageReport {
-    /// Names of the databases that were set aside, in order.
-    pub set_aside: Vec<String>,
+    /// The databases that were set aside, in order.
+    pub set_aside: Vec<SetAsideStore>,
     /// Whether damage was found since the last start.
     pub is_damaged: bool,
+}
+
+/// A database that was set aside.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SetAsideStore {
+    /// The name of the file.
+    pub name: String,
+    /// When it was set aside; `None` if its name does not say so.
+    pub since: Option<Timestamp>,
 }
 
 /// Looks for signs of damage beside the store at `path`.
@@ -74,20 +90,67 @@ pub struct DamageReport {
 /// # Errors
 /// When its directory cannot be read.
 pub fn damage_report(path: &Path) -> io::Result<DamageReport> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let head = path.file_name().unwrap_or_default().to_string_lossy() + SET_ASIDE;
-    let mut set_aside = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.starts_with(&*head) && !name.ends_with("-wal") {
-            set_aside.push(name);
-        }
-    }
+    let mut set_aside = files_set_aside(path)?;
+    set_aside.retain(|file| !is_side_file(&file.name));
     set_aside.sort_unstable();
     Ok(DamageReport {
         set_aside,
-        is_damaged: fs::symlink_metadata(DamageMarker::file_path(path)).is_ok(),
+        is_damaged: fs::symlink_metadata(damage_mark_path(path)).is_ok(),
     })
+}
+
+/// Deletes what was set aside of the store at `path` longer than `age` ago, and returns the names of
+/// the files.
+///
+/// # Errors
+/// When the directory cannot be read, or a file cannot be deleted. The others are deleted.
+pub(super) fn delete_expired(
+    path: &Path,
+    age: Duration,
+    now: Timestamp,
+) -> io::Result<Vec<String>> {
+    let directory = directory(path);
+    let (mut deleted, mut failure) = (Vec::new(), None);
+    for file in files_set_aside(path)? {
+        let is_expired = |since: Timestamp| since.saturating_add(age) <= now;
+        if !file.since.is_some_and(is_expired) {
+            continue;
+        }
+        match fs::remove_file(directory.join(&file.name)) {
+            Ok(()) => deleted.push(file.name),
+            Err(error) => failure = Some(error),
+        }
+    }
+    failure.map_or(Ok(deleted), Err)
+}
+
+/// Returns all files that were set aside, with those that belong to a database.
+fn files_set_aside(path: &Path) -> io::Result<Vec<SetAsideStore>> {
+    let head = path.file_name().unwrap_or_default().to_string_lossy() + SET_ASIDE;
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory(path))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if let Some(rest) = name.strip_prefix(&*head) {
+            let since = rest.get(..TIME_BYTES).and_then(parse_time);
+            files.push(SetAsideStore { name, since });
+        }
+    }
+    Ok(files)
+}
+
+fn parse_time(text: &str) -> Option<Timestamp> {
+    let time = jiff::civil::DateTime::strptime(TIME_FORMAT, text).ok()?;
+    let time = jiff::tz::TimeZone::UTC.to_timestamp(time).ok()?;
+    Some(Timestamp::from_micros(time.as_microsecond()))
+}
+
+/// Returns whether a file of this name belongs to a database.
+fn is_side_file(name: &str) -> bool {
+    SIDE_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
 }
 
 /// Gives a file a second name if it exists, or a new one if the file system has no links.
@@ -102,12 +165,8 @@ fn link_or_rename(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Removes the files that belong to a database. SQLite would take them for those of its successor.
 pub(super) fn remove_side_files(path: &Path) -> Result<(), StoreError> {
-    for side in [
-        wal_path(path),
-        with_suffix(path, "-shm"),
-        with_suffix(path, "-journal"),
-    ] {
-        remove(&side)?;
+    for suffix in SIDE_SUFFIXES {
+        remove(&with_suffix(path, suffix))?;
     }
     Ok(())
 }
@@ -122,63 +181,46 @@ pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn utc_now(path: &Path) -> Result<String, StoreError> {
-    let clock = Connection::open_in_memory();
-    let now = clock.and_then(|sqlite| {
-        sqlite.query_row("SELECT strftime('%Y%m%dT%H%M%SZ', 'now')", [], |row| {
-            row.get(0)
-        })
-    });
-    now.map_err(|source| StoreError::Unusable {
-        path: path.to_owned(),
-        source,
-    })
+/// Returns the path of the mark by which the next start sets the store at `path` aside.
+pub(super) fn damage_mark_path(path: &Path) -> PathBuf {
+    with_suffix(path, ".damaged")
 }
 
-/// Marks a store in which damage was found. The mark is a file beside the store, by which the next
-/// start sets the store aside and begins a new one with all that can be read.
-#[derive(Debug)]
-pub(super) struct DamageMarker {
-    path: PathBuf,
-    is_marked: AtomicBool,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl DamageMarker {
-    /// Creates a marker for the store at `path`, without marking it.
-    pub(super) fn new(path: &Path) -> Self {
-        DamageMarker {
-            path: path.to_owned(),
-            is_marked: AtomicBool::new(false),
+    #[test]
+    fn files_that_were_set_aside_are_deleted_when_their_time_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("escher.db");
+        let old = "escher.db.set-aside-20260102T003000Z";
+        let names = [
+            old.to_owned(),
+            format!("{old}-wal"),
+            format!("{old}-2"),
+            "escher.db.set-aside-20260102T003001Z".to_owned(),
+            "escher.db.set-aside-long-ago".to_owned(),
+            "escher.db".to_owned(),
+        ];
+        for name in &names {
+            fs::write(dir.path().join(name), "").unwrap();
         }
-    }
-
-    /// Returns the path of the mark for the store at `path`.
-    pub(super) fn file_path(path: &Path) -> PathBuf {
-        with_suffix(path, ".damaged")
-    }
-
-    /// Marks the store if `error` means damage. Only the first report has an effect.
-    pub(super) fn report(&self, error: &DatabaseError) {
-        if !error.is_damage() || self.is_marked.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let path = self.path.display();
-        tracing::error!(
-            "{path} is damaged: {error}. The next start of escherd sets it aside and begins a new \
-             store with all that can be read"
+        let since = Timestamp::from_micros(1_767_313_800_000_000);
+        let report = damage_report(&path).unwrap();
+        let first = report.set_aside.first().unwrap();
+        assert_eq!((first.name.as_str(), first.since), (old, Some(since)));
+        assert_eq!(report.set_aside.len(), 4, "without the -wal");
+        let day = Duration::from_secs(24 * 60 * 60);
+        let just_before = Timestamp::from_micros(since.as_micros() + 86_399_999_999);
+        assert_eq!(delete_expired(&path, day, just_before).unwrap(), [""; 0]);
+        assert_eq!(
+            delete_expired(&path, Duration::MAX, just_before).unwrap(),
+            [""; 0]
         );
-        let mark = Self::file_path(&self.path);
-        let written = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(FILE_MODE)
-            .custom_flags(OFlag::O_NOFOLLOW.bits())
-            .open(&mark)
-            .and_then(|mut file| writeln!(file, "{error}"));
-        if let Err(error) = written {
-            let mark = mark.display();
-            tracing::error!("{mark} cannot be written, so the next start may not know: {error}");
-        }
+        let mut deleted = delete_expired(&path, day, since.saturating_add(day)).unwrap();
+        deleted.sort_unstable();
+        assert_eq!(deleted, [&*names[0], &names[2], &names[1]]);
+        assert!(names[3..].iter().all(|name| dir.path().join(name).exists()));
     }
 }

@@ -1,39 +1,59 @@
 //! Lists of finished executions.
 //!
-//! Times become bounds of the number, [`index_scan`](super::index_scan) finds numbers within them,
-//! and these lead to the records.
+//! Times become bounds of the number, a [`search`](super::search) finds numbers within them, and
+//! these lead to the records.
 
 use escher_protocol::message::Selection;
 use escher_protocol::{ExecutionRecord, Text};
-use rusqlite::types::Value;
-use rusqlite::{OptionalExtension, Row, params_from_iter};
+use rusqlite::{OptionalExtension, Row};
 
 use super::checksum::{self, BlobKind};
-use super::columns::{StoredRecord, signed, unsigned};
-use super::error::DatabaseError;
-use super::index_scan::{index_scans, parse_uid};
+use super::columns::{StoredRecord, signed};
+use super::error::{DamageEvidence, DatabaseError};
+use super::index_scan::parse_uid;
 use super::readers::Snapshot;
+use super::search::{HistoryPage, search};
 use super::totals::Totals;
+use crate::execution::{RequiredLabels, listed};
 
-/// Returns the records of finished executions that match, the newest first.
+/// Bytes of records after which a page is complete, so that it does not fill the memory.
+const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Returns the records of finished executions that match, below `before`, the newest first; at most
+/// `limit`. Long commands are shortened in them.
 pub(super) fn list(
     snapshot: &Snapshot<'_>,
     submitter: Option<u32>,
     selection: &Selection,
     before: u64,
     limit: usize,
-) -> Result<Vec<ExecutionRecord>, DatabaseError> {
-    let mut records = Vec::new();
-    for number in finished_numbers(snapshot, submitter, selection, before, limit)? {
-        match record(snapshot, number) {
+) -> Result<HistoryPage<ExecutionRecord>, DatabaseError> {
+    let numbers = finished_numbers(snapshot, submitter, selection, before, limit)?;
+    let labels = RequiredLabels::new(&selection.filter.labels);
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for number in numbers.found {
+        let body = record_body(snapshot, number);
+        bytes += body
+            .as_ref()
+            .map_or(0, |body| body.as_ref().map_or(0, Vec::len));
+        match body.and_then(|body| decode_record(number, body)) {
             // Damage to an index must not show anybody the record of another user.
-            Ok(Some(record)) if matches(&record, submitter, selection) => records.push(record),
+            Ok(Some(record)) if matches(&record, submitter, selection, &labels) => {
+                found.push(listed(record));
+            }
             Ok(_) => snapshot.damage.report(&BlobKind::Record.damaged(number)),
-            Err(error) if error.is_damage() => snapshot.damage.report(&error),
+            Err(error) if error.evidence() != DamageEvidence::None => {
+                snapshot.damage.report(&error);
+            }
             Err(error) => return Err(error),
         }
+        if bytes >= MAX_PAGE_BYTES {
+            let next = Some(number);
+            return Ok(HistoryPage { found, next });
+        }
     }
-    Ok(records)
+    let next = numbers.next;
+    Ok(HistoryPage { found, next })
 }
 
 /// Reads the record of a finished execution.
@@ -41,16 +61,24 @@ pub(super) fn record(
     snapshot: &Snapshot<'_>,
     number: u64,
 ) -> Result<Option<ExecutionRecord>, DatabaseError> {
-    let sql = "SELECT body FROM record WHERE number = ?1";
-    let mut statement = snapshot.connection.prepare_cached(sql)?;
-    let body: Option<Vec<u8>> = statement
-        .query_row([signed(number)], |row| row.get(0))
-        .optional()?;
-    body.map(|body| {
-        let stored: StoredRecord = checksum::decode(BlobKind::Record, number, &body)?;
-        Ok(stored.record)
-    })
-    .transpose()
+    decode_record(number, record_body(snapshot, number)?)
+}
+
+fn record_body(snapshot: &Snapshot<'_>, number: u64) -> Result<Option<Vec<u8>>, DatabaseError> {
+    let mut statement = snapshot.connection.prepare_cached(RECORD)?;
+    let body = statement.query_row([signed(number)], |row| row.get(0));
+    Ok(body.optional()?)
+}
+
+fn decode_record(
+    number: u64,
+    body: Option<Vec<u8>>,
+) -> Result<Option<ExecutionRecord>, DatabaseError> {
+    let Some(body) = body else {
+        return Ok(None);
+    };
+    let stored: StoredRecord = checksum::decode(BlobKind::Record, number, &body)?;
+    Ok(Some(stored.record))
 }
 
 /// Returns the numbers of finished executions that match, below `before`, the newest first; at most
@@ -61,29 +89,11 @@ pub(super) fn finished_numbers(
     selection: &Selection,
     before: u64,
     limit: usize,
-) -> Result<Vec<u64>, DatabaseError> {
-    let Some((above, below)) = number_bounds(snapshot, selection, signed(before))? else {
-        return Ok(Vec::new());
-    };
-    let mut numbers: Vec<i64> = Vec::new();
-    for scan in index_scans(&snapshot.connection, submitter, selection)? {
-        // Once there are enough, the next scans only have to find newer ones.
-        let above = match numbers.last() {
-            Some(last) if numbers.len() >= limit => *last,
-            _ => above,
-        };
-        let mut statement = snapshot.connection.prepare_cached(&scan.sql)?;
-        let bounds = [above, below, signed(limit as u64)].map(Value::Integer);
-        let mut rows = statement.query(params_from_iter(scan.values.iter().chain(&bounds)))?;
-        while let Some(row) = rows.next()? {
-            numbers.push(row.get(0)?);
-        }
-        // Two scans find the same execution if the name of one user is the uid of another.
-        numbers.sort_unstable_by(|one, other| other.cmp(one));
-        numbers.dedup();
-        numbers.truncate(limit);
+) -> Result<HistoryPage<u64>, DatabaseError> {
+    match number_bounds(snapshot, selection, signed(before))? {
+        Some(bounds) => search(snapshot, submitter, selection, bounds, limit),
+        None => Ok(HistoryPage::empty()),
     }
-    Ok(numbers.into_iter().map(unsigned).collect())
 }
 
 /// Returns two numbers between which all executions lie that were submitted in the selected time;
@@ -140,14 +150,29 @@ fn first_at_or_after(snapshot: &Snapshot<'_>, time: i64) -> Result<Option<i64>, 
 }
 
 /// The first execution with a number or a higher one.
-pub(super) const FROM_NUMBER: &str =
+const FROM_NUMBER: &str =
     "SELECT number, clock_high FROM execution WHERE number >= ?1 ORDER BY number LIMIT 1";
 
 /// The newest execution.
-pub(super) const NEWEST: &str = "SELECT max(number) FROM execution";
+const NEWEST: &str = "SELECT max(number) FROM execution";
 
-/// Returns whether a record matches the selection.
-fn matches(record: &ExecutionRecord, submitter: Option<u32>, selection: &Selection) -> bool {
+/// The record of an execution.
+const RECORD: &str = "SELECT body FROM record WHERE number = ?1";
+
+/// Returns all statements of a list, for the tests of their query plans and of their cost.
+#[cfg(test)]
+pub(super) fn statements() -> Vec<String> {
+    let own = [FROM_NUMBER, NEWEST, RECORD].map(str::to_owned);
+    super::search::statements().into_iter().chain(own).collect()
+}
+
+/// Returns whether a record matches the selection, whose labels are `labels`.
+fn matches(
+    record: &ExecutionRecord,
+    submitter: Option<u32>,
+    selection: &Selection,
+    labels: &RequiredLabels<'_>,
+) -> bool {
     let Selection {
         filter,
         since,
@@ -156,12 +181,15 @@ fn matches(record: &ExecutionRecord, submitter: Option<u32>, selection: &Selecti
     let is_user = |user: &Text| {
         record.user.name.as_ref() == Some(user) || parse_uid(user) == Some(record.user.uid)
     };
-    let mut labels = filter.labels.iter();
+    let pairs = record
+        .labels
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()));
     submitter.is_none_or(|submitter| record.submitted_by.uid == submitter)
         && (filter.statuses.is_empty() || filter.statuses.contains(&record.status))
         && (filter.name.is_none() || record.name == filter.name)
         && filter.user.as_ref().is_none_or(is_user)
-        && labels.all(|label| record.labels.contains(label))
+        && labels.are_among(pairs)
         && since.is_none_or(|since| record.submitted_at >= since)
         && until.is_none_or(|until| record.submitted_at < until)
 }

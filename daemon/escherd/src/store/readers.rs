@@ -8,8 +8,8 @@ use rusqlite::{Connection, Transaction};
 use tokio::sync::Semaphore;
 
 use super::connection;
+use super::damage::DamageMarker;
 use super::error::DatabaseError;
-use super::quarantine::DamageMarker;
 
 /// How many queries run at the same time; others wait.
 const MAX_READERS: usize = 4;

@@ -31,11 +31,21 @@ struct DamagedStore {
     max_failures: u64,
 }
 
-/// Copies what can be read of the store at `from` into the empty store `into`, and returns how many
-/// executions that is. Nothing about `from` is an error.
-pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<u64, DatabaseError> {
+/// What was read from a damaged store.
+#[derive(Debug, Default)]
+pub(super) struct Salvaged {
+    /// How many executions the new store has from it.
+    pub(super) executions: u64,
+    /// The numbers of the executions whose requests could be read.
+    pub(super) requests: Vec<u64>,
+}
+
+/// Copies what can be read of the store at `from` into the empty store `into`. Nothing about `from`
+/// is an error.
+pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<Salvaged, DatabaseError> {
+    let mut salvaged = Salvaged::default();
     let Ok(connection) = connection::salvager(from) else {
-        return Ok(0);
+        return Ok(salvaged);
     };
     let bytes = std::fs::metadata(from).map_or(0, |found| found.len());
     let source = DamagedStore {
@@ -48,15 +58,19 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<u64, Databas
         connection: &transaction,
         state: &mut state,
     };
-    let mut count = 0;
     for_each_row(&source, "record", "number", |number, body| {
         if let Ok(stored) = checksum::decode::<StoredRecord>(BlobKind::Record, number, body) {
-            count += u64::from(target.insert_finished(&stored)?);
+            salvaged.executions += u64::from(target.insert_finished(&stored)?);
         }
         Ok(())
     })?;
     for_each_row(&source, "submission", "number", |number, body| {
-        count += u64::from(salvage_unfinished(&source, &mut target, number, body)?);
+        let body = checksum::decode::<SubmissionBody>(BlobKind::Submission, number, body);
+        if let Ok((digest, submission)) = body {
+            salvaged.requests.push(number);
+            let is_new = salvage_unfinished(&source, &mut target, &submission, digest)?;
+            salvaged.executions += u64::from(is_new);
+        }
         Ok(())
     })?;
     for_each_row(
@@ -75,22 +89,22 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<u64, Databas
     state.totals.clock_back = order_clock(&transaction)?;
     state.totals.write(&transaction)?;
     transaction.commit()?;
-    Ok(count)
+    Ok(salvaged)
 }
 
-/// Copies an unfinished execution; returns `false` if its row is damaged or its end is known.
+/// What the table of submissions has of an execution.
+type SubmissionBody = (Option<RequestDigest>, Submission);
+
+/// Copies an unfinished execution; returns `false` if its end is known, or its row contradicts
+/// another.
 fn salvage_unfinished(
     source: &DamagedStore,
     target: &mut StoreTransaction<'_>,
-    number: u64,
-    body: &[u8],
+    submission: &Submission,
+    digest: Option<RequestDigest>,
 ) -> Result<bool, DatabaseError> {
-    type Body = (Option<RequestDigest>, Submission);
-    let Ok((digest, submission)) = checksum::decode::<Body>(BlobKind::Submission, number, body)
-    else {
-        return Ok(false);
-    };
-    match target.insert_submission(&submission, digest, true) {
+    let number = submission.number;
+    match target.insert_submission(submission, digest, true) {
         Ok(CommitOutcome::Committed) => {}
         Ok(_) => return Ok(false),
         Err(error) if error.is_row_rejected() => return Ok(false),

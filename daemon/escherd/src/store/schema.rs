@@ -1,5 +1,7 @@
 //! The tables, and how a file of an earlier version is brought to the current one.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::error::DatabaseError;
@@ -51,6 +53,28 @@ impl Schema {
         }
         Ok(())
     }
+
+    /// Checks that a database of the newest version has everything that the scripts create.
+    pub(super) fn check(self, connection: &Connection) -> Result<(), DatabaseError> {
+        let mut model = Connection::open_in_memory()?;
+        self.migrate(&mut model)?;
+        let found = definitions(connection)?;
+        for (name, definition) in definitions(&model)? {
+            if found.get(&name) != Some(&definition) {
+                let problem = format!("{name} is missing or changed");
+                return Err(DatabaseError::CheckFailed(problem));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the statements that made the tables, indexes and views of a database, by their names.
+fn definitions(connection: &Connection) -> Result<BTreeMap<String, String>, DatabaseError> {
+    let mut statement =
+        connection.prepare("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Returns the version of an open database; 0 if it is empty.

@@ -12,9 +12,9 @@ use tokio::sync::oneshot;
 
 use super::apply::StoreTransaction;
 use super::columns::signed;
+use super::damage::DamageMarker;
 use super::error::DatabaseError;
 use super::metrics::StoreMetrics;
-use super::quarantine::DamageMarker;
 use super::totals::WriterState;
 use super::{Change, ChangeEntry, CommitOutcome};
 
@@ -157,7 +157,7 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
     /// Returns whether there was a submission.
     fn refuse_submissions(&mut self, error: &DatabaseError) -> bool {
         let path = self.path.display();
-        let reason = if error.is_damage() {
+        let reason = if self.damage.is_marked() {
             format!(
                 "{path} is damaged ({error}); a restart of escherd sets it aside and begins a new one"
             )

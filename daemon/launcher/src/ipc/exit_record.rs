@@ -144,8 +144,11 @@ pub fn write(directory: impl AsFd, report: &ExitReport) -> io::Result<()> {
     let (name, draft) = (file_name(id, attempt), draft_name(id, attempt));
     let bytes = encode(report).map_err(io::Error::other)?;
 
+    // A draft may be left of a shim that was killed. What is there is never opened: escherd, which
+    // can write to the directory, could have put a link or a fifo there.
+    let _ = unlinkat(directory, draft.as_str(), UnlinkatFlags::NoRemoveDir);
     let flags =
-        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     // For the group of the directory, which is escherd's where it is another user.
     let mode = Mode::from_bits_truncate(0o640);
     let mut file = File::from(openat(directory, draft.as_str(), flags, mode)?);
@@ -263,6 +266,35 @@ mod tests {
             assert_eq!(read(&path).unwrap(), report);
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         }
+    }
+
+    /// A shim that wrote into the file of a hard link wrote over it; at a fifo it waited for ever.
+    #[test]
+    fn does_not_open_what_has_the_name_of_the_draft() {
+        let dir = tempfile::tempdir().unwrap();
+        let draft = dir.path().join(draft_name(ID, 2));
+        let other = dir.path().join("other");
+        std::fs::write(&other, "untouched").unwrap();
+        let plant: [&dyn Fn(); 4] = [
+            &|| std::fs::hard_link(&other, &draft).unwrap(),
+            &|| std::os::unix::fs::symlink(&other, &draft).unwrap(),
+            &|| nix::unistd::mkfifo(&draft, Mode::S_IRWXU).unwrap(),
+            &|| std::fs::write(&draft, "half a rec").unwrap(),
+        ];
+        for plant in plant {
+            plant();
+            write(File::open(dir.path()).unwrap(), &reports()[0]).unwrap();
+            assert_eq!(
+                read(&dir.path().join(file_name(ID, 2))).unwrap(),
+                reports()[0]
+            );
+            assert_eq!(std::fs::read(&other).unwrap(), b"untouched");
+            assert!(!draft.exists());
+        }
+        // A folder cannot be removed so, and stays.
+        std::fs::create_dir(&draft).unwrap();
+        let error = write(File::open(dir.path()).unwrap(), &reports()[0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
     }
 
     #[test]

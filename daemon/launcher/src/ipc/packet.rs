@@ -7,7 +7,6 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt,
@@ -95,7 +94,8 @@ impl PacketSocket {
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when there is no packet (with [`Waiting::Never`]),
-    /// [`io::ErrorKind::InvalidData`] when it does not fit into `buffer`.
+    /// [`io::ErrorKind::InvalidData`] when it does not fit into `buffer` or has more than one
+    /// descriptor; all that came with it are closed then.
     pub fn receive(
         &self,
         buffer: &mut [u8],
@@ -143,9 +143,8 @@ pub fn receive(
     buffer: &mut [u8],
     waiting: Waiting,
 ) -> io::Result<Option<ReceivedPacket>> {
-    let mut space = cmsg_space!([std::os::fd::RawFd; 1]);
     let (length, descriptor) = loop {
-        match sys::receive_message(socket, buffer, &mut space, waiting.flags()) {
+        match sys::receive_message(socket, buffer, waiting.flags()) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             received => break received?,
         }
@@ -210,6 +209,24 @@ mod tests {
         same.rewind().unwrap();
         same.read_to_string(&mut text).unwrap();
         assert_eq!(text, "through");
+    }
+
+    /// The descriptors that had arrived stayed open in the receiver.
+    #[test]
+    fn closes_the_descriptors_of_a_packet_that_has_too_many() {
+        let (one, other) = PacketSocket::pair().unwrap();
+        let (mut reading, writing) = std::io::pipe().unwrap();
+        let raw = [writing.as_raw_fd(); 9];
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let flags = MsgFlags::empty();
+        let bytes = [IoSlice::new(b"x")];
+        sendmsg::<UnixAddr>(one.as_raw_fd(), &bytes, &rights, flags, None).unwrap();
+        drop(writing);
+        let mut buffer = [0; 4];
+        let error = other.receive(&mut buffer, Waiting::Never).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        // At its end, once no copy of the writing end is open.
+        assert_eq!(reading.read(&mut buffer).unwrap(), 0);
     }
 
     #[test]

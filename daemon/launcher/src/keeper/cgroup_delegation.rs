@@ -57,6 +57,11 @@ impl DelegatedCgroup {
         &self.root
     }
 
+    /// Whether a process is in this cgroup or one below it.
+    pub(super) fn contains(&self, process: Pid) -> bool {
+        cgroup_of(&process.to_string()).is_ok_and(|cgroup| cgroup.starts_with(&self.root))
+    }
+
     /// Returns the processes in the leaf.
     pub(super) fn leaf_processes(&self) -> Vec<Pid> {
         let list = fs::read_to_string(self.root.join(LEAF).join("cgroup.procs"));
@@ -101,10 +106,16 @@ pub fn release_controllers() -> io::Result<()> {
     }
 }
 
-/// Returns the directory of this process's cgroup in the hierarchy of version 2 (cgroups(7)).
+/// Returns the directory of this process's cgroup.
 fn own_cgroup() -> io::Result<PathBuf> {
+    cgroup_of("self")
+}
+
+/// Returns the directory of the cgroup of a process, given by its name in /proc, in the hierarchy
+/// of version 2 (cgroups(7)).
+fn cgroup_of(process: &str) -> io::Result<PathBuf> {
     let missing = |what| io::Error::new(io::ErrorKind::NotFound, what);
-    let memberships = fs::read_to_string("/proc/self/cgroup")?;
+    let memberships = fs::read_to_string(format!("/proc/{process}/cgroup"))?;
     let path = memberships
         .lines()
         .find_map(|line| line.strip_prefix("0::/"));

@@ -3,7 +3,8 @@
 //! The keeper owns the socket on which escherd connects, ensures that there is always a launcher to
 //! accept it, and outlives a launcher that is killed or replaced. As the subreaper of everything
 //! below it (prctl(2)) it inherits what a dead launcher leaves: shims, which go on, and processes
-//! of dead shims, which it kills. At SIGTERM it has the kill ladder end every command. At SIGHUP it
+//! of dead shims, which it kills. It recognises shims by [their name](crate::os::process_name), and
+//! spares what it does not recognise. At SIGTERM it has the kill ladder end every command. At SIGHUP it
 //! executes its program anew, which an upgrade may have replaced, and starts a new launcher.
 
 mod cgroup_delegation;
@@ -37,7 +38,7 @@ use crate::sys::process::{
 };
 use cgroup_delegation::DelegatedCgroup;
 pub use cgroup_delegation::release_controllers;
-use program::{Process, Program};
+use program::{Process, Program, is_launcher_or_shim};
 
 /// Shortest time between two starts of a launcher, so that a launcher that fails at once is not
 /// started again and again without a pause.
@@ -200,14 +201,26 @@ impl Keeper {
         ended
     }
 
-    /// Kills the processes of dead shims: children that are neither shims nor the launcher. This is
-    /// not reported: escherd has the next launcher kill the cgroup, and waits for that.
+    /// Kills the processes of dead shims: children that are neither shims nor the launcher, and
+    /// that belong to a command. This is not reported: escherd has the next launcher kill the
+    /// cgroup, and waits for that.
     fn kill_orphans(&self) {
         let launcher = self.launcher.as_ref().map(|launcher| launcher.pid);
-        let is_orphan = |child: &Pid| Some(*child) != launcher && !self.program.is_run_by(*child);
-        let orphans = children().into_iter().filter(is_orphan);
+        let orphans = children().into_iter().filter(|child| {
+            Some(*child) != launcher && !is_launcher_or_shim(*child) && self.is_of_command(*child)
+        });
         for orphan in with_descendants(orphans) {
             orphan.signal(&[libc::SIGKILL]);
+        }
+    }
+
+    /// Whether a child that is neither shim nor launcher belongs to a command. It may be anybody's
+    /// if it has left the cgroup that is delegated to the keeper or, where there is none, if the
+    /// keeper is the first process of a container, to which all processes without parents come.
+    fn is_of_command(&self, child: Pid) -> bool {
+        match &self.cgroup {
+            Some(cgroup) => cgroup.contains(child),
+            None => getpid().as_raw() != 1,
         }
     }
 
@@ -224,7 +237,7 @@ impl Keeper {
             .filter(|pid| *pid != getpid() && Some(*pid) != launcher)
             .filter_map(Process::open)
             // After the pidfd was opened, so that it belongs to the process that is checked.
-            .filter(|process| self.program.is_run_by(process.pid))
+            .filter(|process| is_launcher_or_shim(process.pid))
             .collect()
     }
 

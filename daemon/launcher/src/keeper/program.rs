@@ -1,4 +1,4 @@
-//! The program that keeper, launcher and shims run, and the processes that run it.
+//! The program that keeper, launcher and shims run, and the processes that are shims.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Pid, geteuid};
 
+use crate::os::process_name;
 use crate::sys::process::open_pidfd;
 
 /// The file of this program, which an upgrade replaces.
@@ -29,20 +30,6 @@ impl Program {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
-
-    /// Whether a process runs this program, in this or an earlier version, as the keeper's own
-    /// user. Among the keeper's children and in its leaf, every such process other than the
-    /// launcher is a shim.
-    pub(super) fn is_run_by(&self, pid: Pid) -> bool {
-        let is_program = match fs::read_link(format!("/proc/{pid}/exe")) {
-            Ok(program) => without_deleted_mark(&program) == self.path,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            // Without CAP_SYS_PTRACE a shim's program cannot be read. It is better to spare a
-            // process than to kill a shim.
-            Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
-        };
-        is_program && has_effective_uid(pid, geteuid().as_raw())
-    }
 }
 
 /// Removes the suffix that proc_pid_exe(5) has when the file was replaced.
@@ -50,6 +37,12 @@ fn without_deleted_mark(program: &Path) -> PathBuf {
     let program = program.as_os_str().as_bytes();
     let path = program.strip_suffix(b" (deleted)").unwrap_or(program);
     PathBuf::from(OsStr::from_bytes(path))
+}
+
+/// Whether a process is a launcher or a shim: it has their name, and the keeper's own user. A
+/// process of a command can give itself the name, but not root's user id.
+pub(super) fn is_launcher_or_shim(pid: Pid) -> bool {
+    process_name::of(pid).is_some() && has_effective_uid(pid, geteuid().as_raw())
 }
 
 /// Whether `pid` has this effective user id. The owner of its directory in /proc does not tell:

@@ -26,9 +26,11 @@ use nix::unistd::geteuid;
 
 use crate::ipc::wire::Directories;
 use crate::os::cgroup::Cgroups;
+use crate::os::process_name::{self, ProcessName};
 use crate::os::signalfd::{self, Blocked};
 use crate::os::{DuringAction, SystemError};
 use crate::shim::ProcessBaseline;
+use crate::sys;
 use crate::sys::process::{join_fresh_session_keyring, restore_default_signals};
 use control::Control;
 use serve::{Launcher, Served};
@@ -65,11 +67,18 @@ pub enum LauncherError {
 }
 
 /// Takes the launcher's standard input: the control socket, whose other end escherd has, or a
-/// socket on which the launcher accepts escherd.
+/// socket on which the launcher accepts escherd. Closes all descriptors but the standard ones: the
+/// launcher has inherited what the process that started escherd had left open, and shims would keep
+/// it open for as long as their commands run.
 ///
 /// # Errors
-/// When descriptor 0 is not open, or no descriptors are left.
-pub fn control_from_stdin() -> io::Result<OwnedFd> {
+/// When descriptor 0 is not open, or no descriptors are left. Those of close_range(2).
+///
+/// # Safety
+/// To be called first in the program: nothing may own a descriptor above 2.
+pub unsafe fn control_from_stdin() -> io::Result<OwnedFd> {
+    // SAFETY: the caller guarantees that nothing owns these.
+    unsafe { sys::close_from(3) }?;
     let control = io::stdin().as_fd().try_clone_to_owned()?;
     nix::unistd::dup2_stdin(open_null()?)?;
     Ok(control)
@@ -86,6 +95,7 @@ fn open_null() -> io::Result<File> {
 /// # Errors
 /// When the launcher cannot start or continue. A failed fork is reported to escherd instead.
 pub fn run(options: &LauncherOptions, control: OwnedFd) -> Result<(), LauncherError> {
+    process_name::set(ProcessName::Launcher).during("set the name of the process")?;
     restore_default_signals();
     join_fresh_session_keyring();
     // In a session of its own, Ctrl-C on escherd's terminal does not reach it. This fails

@@ -1,11 +1,13 @@
 //! Killing the processes that dead shims have left behind.
 //!
 //! The launcher is a child subreaper, so the processes of a dead shim become its children: every
-//! child that is no shim is such an orphan. Orphans are killed until none is left. It is not known
-//! which orphan belonged to which shim, so shims that die together are reported with the same
-//! [`Leftovers`].
+//! child that is no shim is such an orphan. Orphans are killed until none is left. An orphan belongs
+//! to the shim that has died before it appeared, or whose descendant it was when it was seen first.
+//! Where several shims come into question, which die together, they are all reported as having left
+//! processes, but none is blamed for one that cannot be killed: the cgroups of their executions tell
+//! whose it is ([`super::cgroup_kills`]).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use escher_protocol::{Exit, Leftovers};
@@ -15,13 +17,25 @@ use crate::os::deadline::UNKILLABLE_AFTER;
 use crate::os::process_tree::{children, with_descendants};
 use crate::sys::process::Reaped;
 
+/// The number of a shim's end, by which it is told from an earlier shim with the same process id.
+type EndNumber = u64;
+
+/// The shims to which an orphan may belong, by their ends.
+type Owners = HashSet<EndNumber>;
+
 /// The orphans of all dead shims.
 #[derive(Default)]
 pub(super) struct Orphans {
-    /// Shims whose orphans are still being killed.
+    /// Dead shims whose orphans are still being killed.
     deaths: Vec<ShimDeath>,
-    /// Children that could not be killed. They are not reaped, so no other process has their ids.
-    unkillable: HashSet<Pid>,
+    /// The shims that have ended since the last search, and those of the orphans that have. New
+    /// orphans are theirs.
+    candidates: Owners,
+    /// How many shims have ended.
+    ends: EndNumber,
+    /// The orphans and their descendants that the last search has found. They are not reaped, or
+    /// the search was followed by no other, so no other process has their ids.
+    owners: HashMap<Pid, Owners>,
     /// Whether an orphan that died of SIGKILL was among the last deaths noted. The kernel kills a
     /// main process whose shim dies, and may report that death before the shim's.
     killed_before: bool,
@@ -30,31 +44,72 @@ pub(super) struct Orphans {
 /// A shim that has died.
 struct ShimDeath {
     shim: Pid,
+    number: EndNumber,
     give_up_at: Instant,
     /// Whether it has left processes that had to be killed.
     left_processes: bool,
 }
 
+/// The children that were reaped at once.
+#[derive(Default)]
+pub(super) struct Ended {
+    /// Shims that were done. One that could not kill its command has left it.
+    pub(super) done_shims: Vec<Pid>,
+    /// Shims that have died.
+    pub(super) dead_shims: Vec<Pid>,
+    pub(super) orphans: Vec<Reaped>,
+}
+
+impl Ended {
+    fn is_empty(&self) -> bool {
+        self.done_shims.is_empty() && self.dead_shims.is_empty() && self.orphans.is_empty()
+    }
+}
+
 impl Orphans {
-    /// Notes the children that were reaped since the last call: shims that have died, and orphans.
-    pub(super) fn note_deaths(&mut self, shims: &[Pid], orphans: &[Reaped], now: Instant) {
+    /// Notes the children that were reaped since the last call.
+    pub(super) fn note_ends(&mut self, ended: &Ended, now: Instant) {
+        if ended.is_empty() {
+            return;
+        }
         let mut killed = false;
-        for orphan in orphans {
-            // Its shim was reported already.
-            if self.unkillable.remove(&orphan.pid) {
+        for orphan in &ended.orphans {
+            let owners = self.owners.remove(&orphan.pid);
+            self.candidates.extend(owners.iter().flatten());
+            if !matches!(orphan.exit, Exit::Signal { signal, .. } if signal == libc::SIGKILL) {
                 continue;
             }
-            killed |= matches!(orphan.exit, Exit::Signal { signal, .. } if signal == libc::SIGKILL);
+            match owners {
+                Some(owners) => {
+                    let of_orphan = |death: &&mut ShimDeath| owners.contains(&death.number);
+                    let deaths = self.deaths.iter_mut().filter(of_orphan);
+                    deaths.for_each(|death| death.left_processes = true);
+                }
+                None => killed = true,
+            }
         }
         let killed_before = std::mem::replace(&mut self.killed_before, killed);
         for death in &mut self.deaths {
             death.left_processes |= killed;
         }
-        self.deaths.extend(shims.iter().map(|shim| ShimDeath {
-            shim: *shim,
-            give_up_at: now + UNKILLABLE_AFTER,
-            left_processes: killed || killed_before,
-        }));
+        for shim in &ended.dead_shims {
+            let number = self.number_end();
+            self.deaths.push(ShimDeath {
+                shim: *shim,
+                number,
+                give_up_at: now + UNKILLABLE_AFTER,
+                left_processes: killed || killed_before,
+            });
+        }
+        for _ in &ended.done_shims {
+            self.number_end();
+        }
+    }
+
+    fn number_end(&mut self) -> EndNumber {
+        self.ends += 1;
+        self.candidates.insert(self.ends);
+        self.ends
     }
 
     /// Returns when to call [`Orphans::kill`] if no child ends before; `None` when nothing is being
@@ -71,38 +126,62 @@ impl Orphans {
         is_shim: impl Fn(Pid) -> bool,
         now: Instant,
     ) -> Vec<(Pid, Leftovers)> {
-        if self.deaths.is_empty() {
+        if self.deaths.is_empty() && self.candidates.is_empty() {
             return Vec::new();
         }
-        let unkillable = &self.unkillable;
-        let is_orphan = |child: &Pid| !is_shim(*child) && !unkillable.contains(child);
-        let orphans: Vec<Pid> = children().into_iter().filter(is_orphan).collect();
-        for orphan in with_descendants(orphans.iter().copied()) {
-            orphan.signal(&[libc::SIGKILL]);
+        let orphans = children().into_iter().filter(|child| !is_shim(*child));
+        let orphans: Vec<Pid> = orphans.collect();
+        let mut families = Vec::new();
+        for orphan in &orphans {
+            let family = with_descendants([*orphan]);
+            for process in &family {
+                process.signal(&[libc::SIGKILL]);
+            }
+            families.push((*orphan, family.iter().map(|process| process.pid).collect()));
         }
+        self.find_owners(&families);
         self.take_finished(&orphans, now)
+    }
+
+    /// Finds out whose the orphans are, given each with all its descendants.
+    fn find_owners(&mut self, families: &[(Pid, Vec<Pid>)]) {
+        let known = std::mem::take(&mut self.owners);
+        // An orphan that was not seen before may also be the child of a descendant that has died.
+        // What is left of a shim that was reported has got SIGKILL, and has no more children.
+        let awaited: Owners = self.deaths.iter().map(|death| death.number).collect();
+        let mut candidates = std::mem::take(&mut self.candidates);
+        let of_known = known.values().flatten();
+        candidates.extend(of_known.filter(|shim| awaited.contains(shim)));
+        for (orphan, family) in families {
+            let owners = known.get(orphan).unwrap_or(&candidates);
+            for process in family.iter().chain([orphan]) {
+                self.owners.insert(*process, owners.clone());
+            }
+        }
     }
 
     /// Removes and returns the deaths that are finished, given the orphans that are left.
     fn take_finished(&mut self, orphans: &[Pid], now: Instant) -> Vec<(Pid, Leftovers)> {
         let mut finished = Vec::new();
         self.deaths.retain_mut(|death| {
-            death.left_processes |= !orphans.is_empty();
-            let leftovers = match (orphans.is_empty(), death.left_processes) {
+            let owners = orphans.iter().filter_map(|orphan| self.owners.get(orphan));
+            let owners = owners.filter(|owners| owners.contains(&death.number));
+            let (mut is_gone, mut has_own) = (true, false);
+            for owners in owners {
+                is_gone = false;
+                has_own |= owners.len() == 1;
+            }
+            death.left_processes |= !is_gone;
+            let leftovers = match (is_gone, death.left_processes) {
                 (true, false) => Leftovers::None,
                 (true, true) => Leftovers::Killed,
-                (false, _) if now >= death.give_up_at => Leftovers::Unkillable,
-                (false, _) => return true,
+                (false, _) if now < death.give_up_at => return true,
+                (false, _) if has_own => Leftovers::Unkillable,
+                (false, _) => Leftovers::Unknown,
             };
             finished.push((death.shim, leftovers));
             false
         });
-        if finished
-            .iter()
-            .any(|death| death.1 == Leftovers::Unkillable)
-        {
-            self.unkillable.extend(orphans);
-        }
         finished
     }
 }
@@ -112,11 +191,13 @@ mod tests {
     use super::*;
 
     const SHIM: Pid = Pid::from_raw(7);
+    const OTHER_SHIM: Pid = Pid::from_raw(8);
     const ORPHAN: Pid = Pid::from_raw(70);
+    const OTHER_ORPHAN: Pid = Pid::from_raw(80);
 
-    fn reaped(signal: i32) -> Reaped {
+    fn reaped(pid: Pid, signal: i32) -> Reaped {
         Reaped {
-            pid: ORPHAN,
+            pid,
             exit: Exit::Signal {
                 signal,
                 core_dumped: false,
@@ -127,13 +208,49 @@ mod tests {
         }
     }
 
+    fn killed(pid: Pid) -> Reaped {
+        reaped(pid, libc::SIGKILL)
+    }
+
+    /// The state machine without processes.
+    impl Orphans {
+        fn shims_die(&mut self, shims: &[Pid], now: Instant) {
+            let dead_shims = shims.to_vec();
+            self.note_ends(
+                &Ended {
+                    dead_shims,
+                    ..Ended::default()
+                },
+                now,
+            );
+        }
+
+        fn orphans_die(&mut self, orphans: &[Reaped], now: Instant) {
+            let orphans = orphans.to_vec();
+            self.note_ends(
+                &Ended {
+                    orphans,
+                    ..Ended::default()
+                },
+                now,
+            );
+        }
+
+        /// A search that finds these orphans, without descendants.
+        fn search(&mut self, orphans: &[Pid], now: Instant) -> Vec<(Pid, Leftovers)> {
+            let families: Vec<_> = orphans.iter().map(|orphan| (*orphan, Vec::new())).collect();
+            self.find_owners(&families);
+            self.take_finished(orphans, now)
+        }
+    }
+
     #[test]
     fn reports_none_for_a_shim_without_orphans() {
         let now = Instant::now();
         let mut orphans = Orphans::default();
         assert_eq!(orphans.deadline(), None);
-        orphans.note_deaths(&[SHIM], &[], now);
-        assert_eq!(orphans.take_finished(&[], now), [(SHIM, Leftovers::None)]);
+        orphans.shims_die(&[SHIM], now);
+        assert_eq!(orphans.search(&[], now), [(SHIM, Leftovers::None)]);
         assert_eq!(orphans.deadline(), None);
     }
 
@@ -141,16 +258,16 @@ mod tests {
     fn reports_a_shim_when_its_last_orphan_is_gone() {
         let now = Instant::now();
         let mut orphans = Orphans::default();
-        orphans.note_deaths(&[SHIM], &[], now);
-        assert_eq!(orphans.take_finished(&[ORPHAN], now), []);
-        orphans.note_deaths(&[], &[reaped(libc::SIGKILL)], now);
-        assert_eq!(orphans.take_finished(&[], now), [(SHIM, Leftovers::Killed)]);
+        orphans.shims_die(&[SHIM], now);
+        assert_eq!(orphans.search(&[ORPHAN], now), []);
+        orphans.orphans_die(&[killed(ORPHAN)], now);
+        assert_eq!(orphans.search(&[], now), [(SHIM, Leftovers::Killed)]);
     }
 
     #[test]
     fn counts_an_orphan_that_dies_before_with_or_after_its_shim() {
         let now = Instant::now();
-        let dead = [reaped(libc::SIGKILL)];
+        let dead = [killed(ORPHAN)];
         let orders: [&[(&[Pid], &[Reaped])]; 3] = [
             &[(&[], &dead), (&[SHIM], &[])],
             &[(&[SHIM], &dead)],
@@ -159,31 +276,95 @@ mod tests {
         for order in orders {
             let mut orphans = Orphans::default();
             for (shims, reaped) in order {
-                orphans.note_deaths(shims, reaped, now);
+                let ended = Ended {
+                    dead_shims: shims.to_vec(),
+                    orphans: reaped.to_vec(),
+                    ..Ended::default()
+                };
+                orphans.note_ends(&ended, now);
             }
-            assert_eq!(orphans.take_finished(&[], now), [(SHIM, Leftovers::Killed)]);
+            assert_eq!(orphans.search(&[], now), [(SHIM, Leftovers::Killed)]);
         }
         // An orphan that died of another signal was not killed by the launcher or the kernel.
         let mut orphans = Orphans::default();
-        orphans.note_deaths(&[SHIM], &[reaped(libc::SIGTERM)], now);
-        assert_eq!(orphans.take_finished(&[], now), [(SHIM, Leftovers::None)]);
+        orphans.shims_die(&[SHIM], now);
+        orphans.orphans_die(&[reaped(ORPHAN, libc::SIGTERM)], now);
+        assert_eq!(orphans.search(&[], now), [(SHIM, Leftovers::None)]);
     }
 
+    /// Whoever died while such an orphan was there was reported to have left it.
     #[test]
     fn an_unkillable_orphan_is_reported_for_its_own_shim_only() {
         let start = Instant::now();
         let mut orphans = Orphans::default();
-        orphans.note_deaths(&[SHIM], &[], start);
+        orphans.shims_die(&[SHIM], start);
         let due = start + UNKILLABLE_AFTER;
         assert_eq!(orphans.deadline(), Some(due));
+        assert_eq!(orphans.search(&[ORPHAN], start), []);
+        // Another shim dies meanwhile, and leaves nothing.
+        orphans.shims_die(&[OTHER_SHIM], start);
+        let other = [(OTHER_SHIM, Leftovers::None)];
+        assert_eq!(orphans.search(&[ORPHAN], start), other);
+        assert_eq!(
+            orphans.search(&[ORPHAN], due),
+            [(SHIM, Leftovers::Unkillable)]
+        );
+        // It is still there when the next dies, with an orphan of its own.
+        orphans.shims_die(&[OTHER_SHIM], due);
+        assert_eq!(orphans.search(&[ORPHAN, OTHER_ORPHAN], due), []);
+        orphans.orphans_die(&[killed(OTHER_ORPHAN), killed(ORPHAN)], due);
+        assert_eq!(orphans.search(&[], due), [(OTHER_SHIM, Leftovers::Killed)]);
+    }
+
+    /// It became the launcher's child when its shim gave up, and was taken for that of the next shim
+    /// that died.
+    #[test]
+    fn an_orphan_of_a_shim_that_was_done_is_reported_for_no_other() {
+        let now = Instant::now();
+        let mut orphans = Orphans::default();
+        let done = Ended {
+            done_shims: vec![SHIM],
+            ..Ended::default()
+        };
+        orphans.note_ends(&done, now);
+        assert_eq!(orphans.search(&[ORPHAN], now), []);
+        assert_eq!(orphans.deadline(), None);
+        orphans.shims_die(&[OTHER_SHIM], now);
+        assert_eq!(
+            orphans.search(&[ORPHAN], now),
+            [(OTHER_SHIM, Leftovers::None)]
+        );
+    }
+
+    #[test]
+    fn none_of_several_shims_is_blamed_for_an_unkillable_orphan_of_one() {
+        let start = Instant::now();
+        let due = start + UNKILLABLE_AFTER;
+        let mut orphans = Orphans::default();
+        orphans.shims_die(&[SHIM, OTHER_SHIM], start);
+        assert_eq!(orphans.search(&[ORPHAN], start), []);
+        let unknown = [SHIM, OTHER_SHIM].map(|shim| (shim, Leftovers::Unknown));
+        assert_eq!(orphans.search(&[ORPHAN], due), unknown);
+    }
+
+    #[test]
+    fn a_descendant_of_an_orphan_stays_its_shims() {
+        let start = Instant::now();
+        let due = start + UNKILLABLE_AFTER;
+        let mut orphans = Orphans::default();
+        orphans.shims_die(&[SHIM], start);
+        orphans.find_owners(&[(ORPHAN, vec![OTHER_ORPHAN])]);
         assert_eq!(orphans.take_finished(&[ORPHAN], start), []);
-        let over = orphans.take_finished(&[ORPHAN], due);
-        assert_eq!(over, [(SHIM, Leftovers::Unkillable)]);
-        assert!(orphans.unkillable.contains(&ORPHAN));
-        // It is reaped at last.
-        orphans.note_deaths(&[], &[reaped(libc::SIGKILL)], due);
-        assert!(orphans.unkillable.is_empty());
-        orphans.note_deaths(&[SHIM], &[], due);
-        assert_eq!(orphans.take_finished(&[], due), [(SHIM, Leftovers::None)]);
+        // The orphan dies together with another shim, which makes its child the launcher's.
+        let ended = Ended {
+            dead_shims: vec![OTHER_SHIM],
+            orphans: vec![killed(ORPHAN)],
+            ..Ended::default()
+        };
+        orphans.note_ends(&ended, start);
+        let other = [(OTHER_SHIM, Leftovers::None)];
+        assert_eq!(orphans.search(&[OTHER_ORPHAN], start), other);
+        let own = [(SHIM, Leftovers::Unkillable)];
+        assert_eq!(orphans.search(&[OTHER_ORPHAN], due), own);
     }
 }

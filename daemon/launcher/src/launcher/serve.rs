@@ -15,7 +15,7 @@ use super::LauncherError;
 use super::cgroup_kills::CgroupKills;
 use super::control::{Control, Received};
 use super::new_shim::{ForkedShim, NewShim, ShimSockets, fork_shim};
-use super::orphans::Orphans;
+use super::orphans::{Ended, Orphans};
 use super::{directories, file_removal};
 use crate::ipc::shim_socket::{self, SocketName};
 use crate::ipc::wire::{
@@ -276,24 +276,21 @@ impl Launcher {
     }
 
     fn reap(&mut self) {
-        let (mut dead_shims, mut dead_orphans) = (Vec::new(), Vec::new());
+        let mut ended = Ended::default();
         while let Reap::Reaped(reaped) = reap() {
             match self.shims.remove(&reaped.pid) {
-                None => dead_orphans.push(reaped),
-                Some(_) if reaped.exit == Exit::Code(0) => {}
+                None => ended.orphans.push(reaped),
+                Some(_) if reaped.exit == Exit::Code(0) => ended.done_shims.push(reaped.pid),
                 Some(first_name) => {
                     // A claim stays: it tells escherd which execution is lost.
                     if let Some(directories) = &self.directories {
                         shim_socket::remove(directories.shims.as_fd(), first_name);
                     }
-                    dead_shims.push(reaped.pid);
+                    ended.dead_shims.push(reaped.pid);
                 }
             }
         }
-        if !dead_shims.is_empty() || !dead_orphans.is_empty() {
-            let now = Instant::now();
-            self.orphans.note_deaths(&dead_shims, &dead_orphans, now);
-        }
+        self.orphans.note_ends(&ended, Instant::now());
     }
 
     /// Kills the processes that dead shims have left, and reports each shim whose processes are

@@ -2,11 +2,42 @@
 //! kernel versions prove little, because distributions backport system calls and sandboxes block
 //! them.
 
+use std::fmt;
 use std::io;
 
 use nix::unistd::Pid;
 
 use crate::sys;
+
+/// The error for a kernel on which escher cannot start commands safely.
+#[derive(Debug)]
+pub struct UnsupportedKernel {
+    call: &'static str,
+    error: io::Error,
+}
+
+impl fmt::Display for UnsupportedKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let UnsupportedKernel { call, error } = self;
+        write!(
+            f,
+            "this kernel, or a sandbox around escher, does not provide {call}: {error}; \
+             Linux 5.11 or newer is needed"
+        )
+    }
+}
+
+impl std::error::Error for UnsupportedKernel {}
+
+/// Tries all of them.
+///
+/// # Errors
+/// The first that fails.
+pub fn ensure_supported() -> Result<(), UnsupportedKernel> {
+    let unsupported = |call| move |error| UnsupportedKernel { call, error };
+    try_pidfd_open().map_err(unsupported("pidfd_open(2)"))?;
+    try_close_range().map_err(unsupported("close_range(2)"))
+}
 
 /// Tries pidfd_open(2), Linux 5.3, without which a signal might reach another process than the
 /// intended.
@@ -32,7 +63,6 @@ mod tests {
 
     #[test]
     fn this_kernel_is_supported() {
-        try_pidfd_open().unwrap();
-        try_close_range().unwrap();
+        ensure_supported().unwrap();
     }
 }

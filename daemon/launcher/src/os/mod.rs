@@ -5,6 +5,7 @@ pub(crate) mod deadline;
 pub(crate) mod descriptor_path;
 pub mod kernel_support;
 pub mod peer_credentials;
+pub(crate) mod process_name;
 pub(crate) mod process_tree;
 pub(crate) mod signalfd;
 pub mod socket_activation;

@@ -21,21 +21,38 @@ pub(super) struct ChildPlan {
     /// The shim's process id.
     pub(super) shim: c_int,
     /// The descriptors that become 0, 1 and 2. None of them is below 3.
-    pub(super) descriptors: [c_int; 3],
+    pub(super) standard: [c_int; 3],
+    /// The descriptor whose end tells the shim that the set-up is over. Above 2.
+    pub(super) setup_end: c_int,
     /// `cgroup.procs` of the command's cgroup. Above 2.
     pub(super) cgroup_procs: Option<c_int>,
-    /// Whether to reset priority and out-of-memory score to 0.
-    pub(super) resets_priority: bool,
+    /// Whether to reset the nice value to 0, if that is allowed.
+    pub(super) resets_nice: bool,
+    /// Whether to reset the out-of-memory score to 0. The child has memory of its own then.
+    pub(super) resets_oom_score: bool,
     pub(super) open_files: libc::rlimit64,
     pub(super) identity: Option<ChildIdentity>,
     pub(super) working_dir: CString,
     pub(super) falls_back_to_root_dir: bool,
-    /// Paths to try, in order.
-    pub(super) programs: Vec<CString>,
+    pub(super) program: Program,
     /// Ends with a null.
     pub(super) argv: Vec<*const c_char>,
     /// Ends with a null.
     pub(super) environment: Vec<*const c_char>,
+}
+
+/// The program that a child executes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    /// The file with this path.
+    Path(CString),
+    /// The first file with this name that can be executed.
+    Name {
+        name: CString,
+        /// The directories in which to look it up, separated by colons. An empty one is the working
+        /// directory.
+        search_path: Vec<u8>,
+    },
 }
 
 pub(super) struct ChildIdentity {
@@ -49,6 +66,15 @@ pub(super) struct ChildIdentity {
 
 /// Exit status of a child that could not execute its program. The shim reports the errno instead.
 const FAILED: usize = 127;
+
+/// Number of the descriptor whose end tells the shim that the set-up is over.
+const SETUP_END: usize = 3;
+
+/// Longest path in bytes, with the final NUL (`PATH_MAX`).
+const MAX_PATH_BYTES: usize = 4096;
+
+/// Longest name of a file in bytes (`NAME_MAX`).
+const MAX_NAME_BYTES: usize = 255;
 
 /// The umask of commands.
 const UMASK: usize = 0o022;
@@ -82,29 +108,23 @@ fn prepare_and_execute(plan: &ChildPlan) -> Result<Never, i32> {
         call(libc::SYS_write, [cgroup_procs, this_process, 1, 0, 0, 0])?;
     }
 
+    stage(StartStage::Descriptors);
+    take_descriptors(plan)?;
+
     stage(StartStage::Session);
     call(libc::SYS_setsid, [0; 6])?;
 
     stage(StartStage::Keyring);
-    join_session_keyring()?;
-
-    stage(StartStage::Descriptors);
-    for (number, from) in plan.descriptors.into_iter().enumerate() {
-        call(
-            libc::SYS_dup3,
-            [from.cast_unsigned() as usize, number, 0, 0, 0, 0],
-        )?;
-    }
-    let cloexec = libc::CLOSE_RANGE_CLOEXEC as usize;
-    call(
-        libc::SYS_close_range,
-        [3, u32::MAX as usize, cloexec, 0, 0, 0],
-    )?;
+    join_session_keyring(plan.identity.is_some())?;
 
     stage(StartStage::Attributes);
     call(libc::SYS_umask, [UMASK, 0, 0, 0, 0, 0])?;
-    if plan.resets_priority {
-        reset_priority()?;
+    if plan.resets_nice {
+        let process = libc::PRIO_PROCESS as usize;
+        unless_forbidden(call(libc::SYS_setpriority, [process, 0, 0, 0, 0, 0]))?;
+    }
+    if plan.resets_oom_score {
+        unless_forbidden(reset_oom_score())?;
     }
 
     stage(StartStage::Limits);
@@ -135,26 +155,56 @@ fn prepare_and_execute(plan: &ChildPlan) -> Result<Never, i32> {
     execute(plan)
 }
 
+/// Keeps the descriptors of the plan and closes all others of the shim's: a child whose user has
+/// stopped it would keep the connection to escherd open beyond the death of its shim.
+fn take_descriptors(plan: &ChildPlan) -> Result<(), i32> {
+    let dup = |from: c_int, to: usize, flags: c_int| {
+        let (from, flags) = (
+            from.cast_unsigned() as usize,
+            flags.cast_unsigned() as usize,
+        );
+        call(libc::SYS_dup3, [from, to, flags, 0, 0, 0])
+    };
+    for (number, from) in plan.standard.into_iter().enumerate() {
+        dup(from, number, 0)?;
+    }
+    // dup3(2) refuses two equal numbers; this descriptor is close-on-exec by itself.
+    if plan.setup_end.cast_unsigned() as usize != SETUP_END {
+        dup(plan.setup_end, SETUP_END, libc::O_CLOEXEC)?;
+    }
+    let others = [SETUP_END + 1, u32::MAX as usize, 0, 0, 0, 0];
+    call(libc::SYS_close_range, others).map(drop)
+}
+
 /// Joins a new session keyring. Where the launcher is root this happens before the change of user,
 /// so that the user's quota of 200 keys (keyrings(7)) does not limit its commands. Without support
-/// for keyrings, in a sandbox, or beyond a quota the command stays in the launcher's own keyring.
-fn join_session_keyring() -> Result<(), i32> {
+/// for keyrings, or where a sandbox forbids them, there is none to share. Beyond a quota the command
+/// stays in the launcher's keyring, but only a command of the launcher's own user: others would
+/// share it.
+fn join_session_keyring(is_other_user: bool) -> Result<(), i32> {
     let join = libc::KEYCTL_JOIN_SESSION_KEYRING as usize;
     match call(libc::SYS_keyctl, [join, 0, 0, 0, 0, 0]) {
-        Ok(_) | Err(libc::ENOSYS | libc::EPERM | libc::EDQUOT | libc::EACCES) => Ok(()),
+        Ok(_) | Err(libc::ENOSYS | libc::EPERM | libc::EACCES) => Ok(()),
+        Err(libc::EDQUOT) if !is_other_user => Ok(()),
         Err(errno) => Err(errno),
     }
 }
 
-fn reset_priority() -> Result<(), i32> {
-    let process = libc::PRIO_PROCESS as usize;
-    call(libc::SYS_setpriority, [process, 0, 0, 0, 0, 0])?;
+fn reset_oom_score() -> Result<usize, i32> {
     let path = c"/proc/self/oom_score_adj".as_ptr() as usize;
     let at = (libc::AT_FDCWD as isize).cast_unsigned();
     let flags = (libc::O_WRONLY | libc::O_CLOEXEC).cast_unsigned() as usize;
     let file = call(libc::SYS_openat, [at, path, flags, 0, 0, 0])?;
-    call(libc::SYS_write, [file, c"0".as_ptr() as usize, 1, 0, 0, 0])?;
-    Ok(())
+    call(libc::SYS_write, [file, c"0".as_ptr() as usize, 1, 0, 0, 0])
+}
+
+/// Ignores that something is forbidden: to lower a nice value or a score takes a capability, which
+/// even root may lack in a container (capabilities(7)). The command then keeps the launcher's value.
+fn unless_forbidden(result: Result<usize, i32>) -> Result<(), i32> {
+    match result {
+        Ok(_) | Err(libc::EPERM | libc::EACCES | libc::EROFS) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn become_user(identity: &ChildIdentity, stage: &impl Fn(StartStage)) -> Result<(), i32> {
@@ -236,38 +286,90 @@ fn enter_directory(path: &CStr, falls_back_to_root_dir: bool) -> Result<(), i32>
     }
 }
 
-/// Tries each path as execvp(3) does: it skips files that do not exist, and files that must not be
-/// executed, which it reports at the end. Any other error ends the search. If no file exists, the
-/// last error is reported.
 fn execute(plan: &ChildPlan) -> Result<Never, i32> {
+    match &plan.program {
+        Program::Path(path) => Err(execute_file(path.as_ptr(), plan)),
+        Program::Name { name, search_path } => search_and_execute(name, search_path, plan),
+    }
+}
+
+/// Tries the name in each directory as execvp(3) does: it skips files that do not exist or whose
+/// path is too long, and files that must not be executed, which it reports at the end. Any other
+/// error ends the search. If no file exists, the last error is reported.
+fn search_and_execute(name: &CStr, search_path: &[u8], plan: &ChildPlan) -> Result<Never, i32> {
+    if name.count_bytes() > MAX_NAME_BYTES {
+        return Err(libc::ENAMETOOLONG);
+    }
     let mut failure = libc::ENOENT;
-    for program in &plan.programs {
-        let (argv, environment) = (
-            plan.argv.as_ptr() as usize,
-            plan.environment.as_ptr() as usize,
-        );
-        let errno = match call(
-            libc::SYS_execve,
-            [program.as_ptr() as usize, argv, environment, 0, 0, 0],
-        ) {
-            Ok(_) => continue, // Impossible: a successful execve(2) does not return.
-            Err(errno) => errno,
+    let mut buffer = [0; MAX_PATH_BYTES];
+    for directory in search_path.split(|byte| *byte == b':') {
+        let Some(path) = join(directory, name, &mut buffer) else {
+            continue;
         };
-        match errno {
-            libc::EACCES => failure = errno,
-            libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {
+        match execute_file(path, plan) {
+            libc::EACCES => failure = libc::EACCES,
+            errno @ (libc::ENOENT
+            | libc::ENOTDIR
+            | libc::ESTALE
+            | libc::ENODEV
+            | libc::ETIMEDOUT) => {
                 if failure != libc::EACCES {
                     failure = errno;
                 }
             }
-            _ => return Err(errno),
+            errno => return Err(errno),
         }
     }
     Err(failure)
+}
+
+/// Writes the path of `name` in `directory` into `buffer`; `None` if it does not fit.
+fn join(directory: &[u8], name: &CStr, buffer: &mut [u8; MAX_PATH_BYTES]) -> Option<*const c_char> {
+    let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
+    let name = name.to_bytes_with_nul();
+    if directory.len() + slash.len() + name.len() > buffer.len() {
+        return None;
+    }
+    let path = directory.iter().chain(slash).chain(name);
+    for (to, from) in buffer.iter_mut().zip(path) {
+        *to = *from;
+    }
+    Some(buffer.as_ptr().cast())
+}
+
+/// Executes the file at `path`. Returns the errno of execve(2), which returns only if it fails.
+fn execute_file(path: *const c_char, plan: &ChildPlan) -> i32 {
+    let argv = plan.argv.as_ptr() as usize;
+    let environment = plan.environment.as_ptr() as usize;
+    let arguments = [path as usize, argv, environment, 0, 0, 0];
+    match call(libc::SYS_execve, arguments) {
+        Err(errno) => errno,
+        Ok(_) => libc::ENOEXEC,
+    }
 }
 
 fn call(number: libc::c_long, arguments: [usize; 6]) -> Result<usize, i32> {
     // SAFETY: every caller is in this module and passes the arguments of its system call: integers,
     // and pointers into the plan, to literals, or to local variables that outlive the call.
     unsafe { syscall(number, arguments) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(directory: &[u8], name: &CStr) -> Option<CString> {
+        let mut buffer = [b'?'; MAX_PATH_BYTES];
+        join(directory, name, &mut buffer)?;
+        Some(CStr::from_bytes_until_nul(&buffer).unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_path_is_a_directory_and_a_name_unless_that_is_too_long() {
+        assert_eq!(joined(b"/a", c"x").as_deref(), Some(c"/a/x"));
+        assert_eq!(joined(b"", c"x").as_deref(), Some(c"x"));
+        let longest = joined(&[b'd'; MAX_PATH_BYTES - 3], c"x").unwrap();
+        assert_eq!(longest.as_bytes_with_nul().len(), MAX_PATH_BYTES);
+        assert_eq!(joined(&[b'd'; MAX_PATH_BYTES - 2], c"x"), None);
+    }
 }

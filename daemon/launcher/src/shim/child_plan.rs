@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use escher_protocol::Blob;
 
 use super::ShimContext;
-use super::child::{ChildIdentity, ChildPlan};
+use super::child::{ChildIdentity, ChildPlan, Program};
 use crate::ipc::wire::{Identity, LaunchSpec};
 
 /// Soft limit of open descriptors for commands. select(2) fails above it, so programs that can
@@ -18,6 +18,16 @@ const OPEN_FILES_SOFT: u64 = 1024;
 /// Where a program without a slash is searched when the command has no PATH (execvp(3)).
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 
+/// The descriptors of the shim that a child uses.
+pub(super) struct ChildDescriptors<'a> {
+    /// They become standard input, output and error.
+    pub(super) standard: [BorrowedFd<'a>; 3],
+    /// Closed by execve(2), by which the shim knows that the set-up is over.
+    pub(super) setup_end: BorrowedFd<'a>,
+    /// `cgroup.procs` of the cgroup that the child enters.
+    pub(super) cgroup_procs: Option<BorrowedFd<'a>>,
+}
+
 /// A plan together with the strings to which it points.
 pub(super) struct OwnedPlan {
     pub(super) plan: ChildPlan,
@@ -26,18 +36,15 @@ pub(super) struct OwnedPlan {
 
 impl OwnedPlan {
     /// Makes the plan for `spec`, out of which it moves the strings: they may have megabytes.
-    /// `descriptors` become standard input, output and error, and the child writes to
-    /// `cgroup_procs` to enter its cgroup.
     ///
     /// # Errors
     /// `ENOENT` without a program, `EINVAL` for a string that contains a NUL.
     pub(super) fn new(
         spec: &mut LaunchSpec,
-        descriptors: [BorrowedFd<'_>; 3],
-        cgroup_procs: Option<BorrowedFd<'_>>,
+        descriptors: ChildDescriptors<'_>,
         context: &ShimContext,
     ) -> io::Result<Self> {
-        let programs = program_paths(&spec.argv, &spec.environment)?;
+        let program = program(&spec.argv, &spec.environment)?;
         let mut strings = Vec::with_capacity(spec.argv.len() + spec.environment.len());
         let argv = pointers(std::mem::take(&mut spec.argv), &mut strings)?;
         let environment = pointers(std::mem::take(&mut spec.environment), &mut strings)?;
@@ -46,9 +53,13 @@ impl OwnedPlan {
             plan: ChildPlan {
                 progress: context.progress,
                 shim: context.pid.as_raw(),
-                descriptors: descriptors.map(|descriptor| descriptor.as_raw_fd()),
-                cgroup_procs: cgroup_procs.map(|procs| procs.as_raw_fd()),
-                resets_priority: baseline.resets_priority,
+                standard: descriptors
+                    .standard
+                    .map(|descriptor| descriptor.as_raw_fd()),
+                setup_end: descriptors.setup_end.as_raw_fd(),
+                cgroup_procs: descriptors.cgroup_procs.map(|procs| procs.as_raw_fd()),
+                resets_nice: baseline.has_nice,
+                resets_oom_score: baseline.resets_oom_score,
                 open_files: libc::rlimit64 {
                     rlim_cur: OPEN_FILES_SOFT.min(baseline.open_files_hard),
                     rlim_max: baseline.open_files_hard,
@@ -56,7 +67,7 @@ impl OwnedPlan {
                 identity: spec.identity.take().map(ChildIdentity::from),
                 working_dir: c_string(std::mem::take(&mut spec.working_dir))?,
                 falls_back_to_root_dir: spec.falls_back_to_root_dir,
-                programs,
+                program,
                 argv,
                 environment,
             },
@@ -99,48 +110,54 @@ fn pointers(texts: Vec<Blob>, strings: &mut Vec<CString>) -> io::Result<Vec<*con
     Ok(pointers)
 }
 
-/// Returns the paths to try for the program, as execvp(3) does: the program itself if it has a
-/// slash, else one in each directory of the command's own PATH. An empty element means the working
-/// directory.
-fn program_paths(argv: &[Blob], environment: &[Blob]) -> io::Result<Vec<CString>> {
+/// Returns which program to execute: the first argument, which is a path if it has a slash, else a
+/// name to look up in the command's own PATH. Paths are not made here: their lengths are those of the
+/// name and of the PATH multiplied.
+fn program(argv: &[Blob], environment: &[Blob]) -> io::Result<Program> {
     let program = argv.first().filter(|program| !program.is_empty());
     let program = program.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
-    if program.contains(&b'/') {
-        return Ok(vec![c_string(program.clone())?]);
+    let is_path = program.contains(&b'/');
+    let program = c_string(program.clone())?;
+    if is_path {
+        return Ok(Program::Path(program));
     }
     let path = environment
         .iter()
         .find_map(|variable| variable.strip_prefix(b"PATH="))
         .unwrap_or(DEFAULT_PATH);
-    path.split(|byte| *byte == b':')
-        .map(|directory| match directory {
-            [] => c_string(program.clone()),
-            _ => c_string([directory, b"/", program].concat().into()),
-        })
-        .collect()
+    Ok(Program::Name {
+        name: program,
+        search_path: path.to_vec(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn paths(program: &str, environment: &[&str]) -> Vec<String> {
-        let environment: Vec<Blob> = environment.iter().map(|text| Blob::from(*text)).collect();
-        program_paths(&[program.into()], &environment)
-            .unwrap()
-            .into_iter()
-            .map(|path| path.into_string().unwrap())
-            .collect()
+    fn of(argv: &[&str], environment: &[&str]) -> io::Result<Program> {
+        let blobs = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| Blob::from(*text))
+                .collect::<Vec<_>>()
+        };
+        program(&blobs(argv), &blobs(environment))
     }
 
     #[test]
-    fn searches_programs_as_execvp_does() {
-        assert_eq!(paths("./x", &["PATH=/a"]), ["./x"]);
-        assert_eq!(paths("/x", &[]), ["/x"]);
-        assert_eq!(paths("x", &["A=1", "PATH=/a:/b"]), ["/a/x", "/b/x"]);
-        assert_eq!(paths("x", &["PATH=:/b"]), ["x", "/b/x"]);
-        assert_eq!(paths("x", &[]), ["/bin/x", "/usr/bin/x"]);
-        assert!(program_paths(&[], &[]).is_err());
-        assert!(program_paths(&["".into()], &[]).is_err());
+    fn a_program_without_a_slash_is_looked_up_in_the_commands_own_path() {
+        let path = |text: &str| Program::Path(CString::new(text).unwrap());
+        assert_eq!(of(&["./x"], &["PATH=/a"]).unwrap(), path("./x"));
+        assert_eq!(of(&["/x"], &[]).unwrap(), path("/x"));
+        let name = |search_path: &str| Program::Name {
+            name: c"x".to_owned(),
+            search_path: search_path.into(),
+        };
+        assert_eq!(of(&["x"], &["A=1", "PATH=/a:/b"]).unwrap(), name("/a:/b"));
+        assert_eq!(of(&["x"], &["PATH="]).unwrap(), name(""));
+        assert_eq!(of(&["x"], &[]).unwrap(), name("/bin:/usr/bin"));
+        assert!(of(&[], &[]).is_err());
+        assert!(of(&[""], &[]).is_err());
     }
 }

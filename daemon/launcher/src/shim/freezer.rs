@@ -61,7 +61,13 @@ impl<'a> Freezer<'a> {
 
     /// Returns whether the command is frozen, if that has changed since the last call.
     pub(super) fn take_change(&mut self) -> Option<bool> {
-        let is_frozen = self.cgroup?.state().ok()?.is_frozen;
+        let Ok(state) = self.cgroup?.state() else {
+            // Somebody has removed the cgroup, whose events would be reported for ever.
+            self.cgroup = None;
+            self.give_up_at = None;
+            return std::mem::take(&mut self.is_reported).then_some(false);
+        };
+        let is_frozen = state.is_frozen;
         if is_frozen == self.is_reported {
             return None;
         }
@@ -70,13 +76,48 @@ impl<'a> Freezer<'a> {
         Some(is_frozen)
     }
 
-    /// Returns when to check [`Freezer::has_timed_out`].
+    /// Returns when to check [`Freezer::take_timeout`].
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.give_up_at
     }
 
-    /// Whether a request to freeze has taken too long.
-    pub(super) fn has_timed_out(&self, now: Instant) -> bool {
-        self.give_up_at.is_some_and(|at| now >= at)
+    /// Whether a request to freeze has taken too long. Returned once for each request, even if the
+    /// command cannot be thawed then.
+    pub(super) fn take_timeout(&mut self, now: Instant) -> bool {
+        self.give_up_at.take_if(|at| now >= *at).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::cgroup::Cgroups;
+    use escher_protocol::ExecutionId;
+    use std::fs;
+
+    /// The deadline stayed in the past, so that the shim's poll(2) returned at once, again and again.
+    #[test]
+    fn a_pause_that_is_overdue_and_cannot_be_undone_has_no_deadline_any_more() {
+        // Ordinary files in the place of the kernel's.
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("cgroup.subtree_control"), "").unwrap();
+        let id = ExecutionId::generate();
+        let directory = root.path().join(id.to_string());
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+        fs::write(directory.join("cgroup.freeze"), "").unwrap();
+        let cgroup = Cgroups::open(root.path()).unwrap().find(id).unwrap();
+
+        let mut freezer = Freezer::new(cgroup.as_ref());
+        let start = Instant::now();
+        assert!(freezer.request(true, start));
+        let due = start + FREEZE_TIMEOUT;
+        assert_eq!(freezer.deadline(), Some(due));
+        assert!(!freezer.take_timeout(start));
+        fs::remove_file(directory.join("cgroup.freeze")).unwrap();
+        assert!(freezer.take_timeout(due));
+        assert!(!freezer.request(false, due));
+        assert_eq!(freezer.deadline(), None);
+        assert!(!freezer.take_timeout(due));
     }
 }

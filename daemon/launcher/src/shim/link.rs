@@ -116,7 +116,11 @@ impl Link {
                     return None;
                 }
             };
-            return match codec::decode(&self.buffer[..received.length]) {
+            let bytes = &mut self.buffer[..received.length];
+            let decoded = codec::decode(bytes);
+            // It may have been the environment of a command.
+            bytes.fill(0);
+            return match decoded {
                 Ok(message) => Some((message, received.descriptor)),
                 Err(_) => {
                     self.socket = None;

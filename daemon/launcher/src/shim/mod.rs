@@ -7,20 +7,24 @@
 //! [listener](crate::ipc::shim_socket), and if none has by the end, the exit report goes into an
 //! [exit record](crate::ipc::exit_record).
 //!
-//! [`spawn`] claims the execution and creates its cgroup and process, from a [`child_plan`];
-//! [`child`] is the code of that process until it executes its program. [`supervise`] is the loop.
-//! [`stdin`] and [`log`] (with its [`log_quota`]) are the command's descriptors, [`freezer`] pauses
-//! it, [`kill_ladder`] and [`process_tree`] end it, and [`report`] delivers the exit report.
-//! [`link`] is the connection to escherd.
+//! [`spawn`] claims the execution and creates its cgroup and process, from a [`child_plan`] and in a
+//! memory that [`child_memory`] chooses; [`child`] is the code of that process until it executes its
+//! program. [`supervise`] is the loop.
+//! [`stdin`] and [`output_pipe`] are the shim's ends of the command's pipes, [`log`] (with its
+//! [`log_quota`]) gets the output, [`freezer`] pauses the command, [`kill_ladder`] and
+//! [`process_tree`] end it, and [`report`] delivers the exit report. [`link`] is the connection to
+//! escherd.
 
 mod baseline;
 mod child;
+mod child_memory;
 mod child_plan;
 mod freezer;
 mod kill_ladder;
 mod link;
 mod log;
 mod log_quota;
+mod output_pipe;
 mod process_tree;
 mod report;
 mod spawn;
@@ -46,9 +50,11 @@ use crate::ipc::shim_socket::ShimListener;
 use crate::ipc::wire::{Assignment, EndCause, MAX_SUBMISSION_BACKUP_BYTES, ToShim};
 use crate::os::cgroup::Cgroups;
 use crate::os::deadline::poll_timeout;
+use crate::os::process_name::{self, ProcessName};
 use crate::os::signalfd::{self, Blocked, Signals};
 use crate::sys::memory::{ChildStack, SetupProgress, shared_setup_progress};
 pub(crate) use baseline::ProcessBaseline;
+use child_memory::SuidDumpable;
 use link::Link;
 
 /// Bytes read from a pipe at once: what a pipe holds by default (pipe(7)).
@@ -69,6 +75,7 @@ struct ShimContext {
     /// `None` where commands have no cgroups.
     cgroups: Option<Cgroups>,
     null: File,
+    suid_dumpable: SuidDumpable,
     signals: SignalFd,
     /// Whether SIGTERM has come: no further command is started.
     is_stopping: Cell<bool>,
@@ -97,7 +104,7 @@ pub(crate) fn serve(
     cgroups: Option<Cgroups>,
     baseline: ProcessBaseline,
 ) -> io::Result<()> {
-    prctl::set_name(c"escher-shim")?;
+    process_name::set(ProcessName::Shim)?;
     // Only root may trace this process or write to its memory, which commands share for a moment.
     prctl::set_dumpable(false)?;
     prctl::set_child_subreaper(true)?;
@@ -107,6 +114,7 @@ pub(crate) fn serve(
         directories,
         cgroups,
         null: File::open("/dev/null")?,
+        suid_dumpable: SuidDumpable::open(),
         // The handled signals come from the descriptor; SIGPIPE and others show as errors of system
         // calls. Children start with this mask.
         signals: signalfd::block_and_open(Blocked::All)?,

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use escher_protocol::{Exit, Usage};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::unistd::Pid;
 
 use crate::os::process_tree::{Descendant, children, group_of, with_descendants};
@@ -11,6 +12,10 @@ use crate::sys::process::{Reap, SignalTarget, reap, signal_child};
 
 /// How often the tree is searched for the recipients of a signal.
 const SEARCHES: usize = 2;
+
+/// How far apart two readings of the same peak may be: the kernel counts pages for each processor
+/// and adds them up from time to time.
+const PEAK_ACCURACY: u64 = 1024 * 1024;
 
 /// The processes of one execution.
 pub(super) struct ProcessTree {
@@ -45,9 +50,18 @@ impl ProcessTree {
         self.is_empty
     }
 
-    /// Returns the resources that the reaped processes have used.
+    /// Returns the resources that the reaped processes have used. The peak memory is 0 where it is
+    /// not known: until the main process executes its program, the kernel counts the shim's memory
+    /// as its own, so that a smaller peak does not show.
     pub(super) fn usage(&self) -> Usage {
-        self.usage
+        let own = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss());
+        // In kilobytes (getrusage(2)).
+        let own = own.unsigned_abs() * 1024;
+        let peak = self.usage.peak_memory_bytes;
+        Usage {
+            peak_memory_bytes: if peak > own + PEAK_ACCURACY { peak } else { 0 },
+            ..self.usage
+        }
     }
 
     /// Reaps all processes that have ended.

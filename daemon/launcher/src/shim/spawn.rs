@@ -11,10 +11,13 @@ use nix::unistd::{Pid, pipe2};
 
 use super::ShimContext;
 use super::child::enter;
-use super::child_plan::OwnedPlan;
+use super::child_memory;
+use super::child_plan::{ChildDescriptors, OwnedPlan};
 use super::link::Link;
+use super::output_pipe::OutputPipe;
 use crate::ipc::wire::{Assignment, LaunchSpec};
 use crate::os::cgroup::{Cgroup, Cgroups};
+use crate::sys::memory::SetupProgress;
 use crate::sys::process::{ChildMemory, clone_child};
 
 /// When a command was started, by both clocks.
@@ -36,8 +39,8 @@ impl Start {
 /// A main process that was created, and the shim's ends of its pipes.
 pub(super) struct SpawnedCommand {
     pub(super) pid: Pid,
-    pub(super) stdout: OwnedFd,
-    pub(super) stderr: OwnedFd,
+    pub(super) stdout: OutputPipe,
+    pub(super) stderr: OutputPipe,
     /// Does not block; `None` where standard input is `/dev/null`.
     pub(super) stdin: Option<OwnedFd>,
     pub(super) setup: ChildSetup,
@@ -45,12 +48,12 @@ pub(super) struct SpawnedCommand {
 
 /// The set-up of a child, until it executes its program.
 ///
-/// Owns the plan that the child reads, possibly in shared memory: it must live until the set-up is
-/// over.
+/// Owns the plan that the child reads, possibly in shared memory: it lives until the set-up is over.
 pub(super) struct ChildSetup {
     /// Reports end of file once the child has executed its program or died.
     end: OwnedFd,
-    plan: Box<OwnedPlan>,
+    progress: &'static SetupProgress,
+    plan: Option<Box<OwnedPlan>>,
 }
 
 /// Result of a child's set-up.
@@ -70,9 +73,15 @@ impl ChildSetup {
         self.end.as_fd()
     }
 
+    /// Drops the plan. To be called once the set-up is over: the child has left the shim's memory
+    /// then, and the environment of its command has no place there any more.
+    pub(super) fn drop_plan(&mut self) {
+        self.plan = None;
+    }
+
     /// Returns the result. It is final once [`ChildSetup::descriptor`] is readable.
     pub(super) fn result(&self) -> SetupResult {
-        let progress = self.plan.plan.progress;
+        let progress = self.progress;
         let index = progress.stage.load(Ordering::Acquire) as usize;
         let stage = StartStage::TABLE
             .get(index)
@@ -95,6 +104,7 @@ pub(super) fn claim_and_spawn(
     link: &mut Link,
     context: &ShimContext,
 ) -> Result<(SpawnedCommand, Option<Cgroup>), Exit> {
+    let memory = child_memory::choose(assignment, &context.baseline, &context.suid_dumpable);
     let spec = &mut assignment.spec;
     let limits = &assignment.limits;
     let claimed = link.claim(context.directories.shims.as_fd(), spec.id, spec.attempt);
@@ -104,12 +114,7 @@ pub(super) fn claim_and_spawn(
     let cgroup_procs = cgroup.as_ref().map(Cgroup::open_procs).transpose();
     let cgroup_procs = cgroup_procs.map_err(not_started(StartStage::Limits))?;
     let options = SpawnOptions {
-        memory: match limits.memory_max {
-            None => context.baseline.child_memory,
-            // The OOM killer kills all processes that share the victim's memory, and a child that
-            // has entered the limited cgroup would share the shim's.
-            Some(_) => ChildMemory::Copied,
-        },
+        memory,
         cgroup_procs: cgroup_procs.as_ref().map(AsFd::as_fd),
     };
     let spawned = spawn(spec, options, context).map_err(not_started(StartStage::Prepare))?;
@@ -155,6 +160,7 @@ fn spawn(
 ) -> io::Result<SpawnedCommand> {
     let (stdout, child_stdout) = pipe2(OFlag::O_CLOEXEC)?;
     let (stderr, child_stderr) = pipe2(OFlag::O_CLOEXEC)?;
+    let (stdout, stderr) = (OutputPipe::new(stdout)?, OutputPipe::new(stderr)?);
     let (setup_end, child_setup_end) = pipe2(OFlag::O_CLOEXEC)?;
     let (stdin, child_stdin) = if spec.stdin {
         let (reading, writing) = pipe2(OFlag::O_CLOEXEC)?;
@@ -166,9 +172,12 @@ fn spawn(
     let input = child_stdin
         .as_ref()
         .map_or(context.null.as_fd(), AsFd::as_fd);
-    let descriptors = [input, child_stdout.as_fd(), child_stderr.as_fd()];
-    let plan = OwnedPlan::new(spec, descriptors, options.cgroup_procs, context)?;
-    let plan = Box::new(plan);
+    let descriptors = ChildDescriptors {
+        standard: [input, child_stdout.as_fd(), child_stderr.as_fd()],
+        setup_end: child_setup_end.as_fd(),
+        cgroup_procs: options.cgroup_procs,
+    };
+    let plan = Box::new(OwnedPlan::new(spec, descriptors, context)?);
 
     let progress = context.progress;
     progress
@@ -189,7 +198,8 @@ fn spawn(
         stdin,
         setup: ChildSetup {
             end: setup_end,
-            plan,
+            progress,
+            plan: Some(plan),
         },
     })
 }

@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU32};
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect};
+use nix::unistd::{SysconfVar, sysconf};
 
 /// The step of its set-up that a child has reached. Written by the child, read by the shim.
 #[derive(Debug)]
@@ -49,14 +50,16 @@ pub(crate) struct ChildStack {
 impl ChildStack {
     /// Size of the stack. The child calls a few small functions; the largest uses a path of 4 KiB.
     const BYTES: usize = 64 * 1024;
-    const GUARD_BYTES: usize = 4096;
 
     /// Maps a stack.
     ///
     /// # Errors
     /// Those of mmap(2) and mprotect(2).
     pub(crate) fn allocate() -> io::Result<Self> {
-        let length = NonZeroUsize::MIN.saturating_add(Self::BYTES + Self::GUARD_BYTES - 1);
+        // mprotect(2) protects whole pages, which may be larger than 4 KiB.
+        let guard = page_size();
+        let length =
+            NonZeroUsize::MIN.saturating_add(Self::BYTES.next_multiple_of(guard) + guard - 1);
         // SAFETY: without an address (`None`) the kernel places the new anonymous mapping where it
         // overlaps no other.
         let bottom = unsafe {
@@ -69,7 +72,7 @@ impl ChildStack {
         }?;
         // SAFETY: the range is the first page of the mapping just made, to which no reference
         // exists.
-        unsafe { mprotect(bottom, Self::GUARD_BYTES, ProtFlags::PROT_NONE) }?;
+        unsafe { mprotect(bottom, guard, ProtFlags::PROT_NONE) }?;
         // SAFETY: `length` bytes were mapped from `bottom`, so the result is one past the end of
         // the same mapping.
         let top = unsafe { bottom.byte_add(length.get()) };
@@ -82,19 +85,64 @@ impl ChildStack {
     }
 }
 
+/// Returns the size of a page: 4, 16 or 64 KiB.
+fn page_size() -> usize {
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    // Every kernel knows it. The largest is safe.
+    size.and_then(|size| size.try_into().ok())
+        .unwrap_or(64 * 1024)
+}
+
 /// Returns the pages of `buffer` to the system; afterwards they read as zeros. A shim's buffer is
 /// large for the sake of commands that write much, and should cost no memory between commands.
 pub(crate) fn release_pages(buffer: &mut [u8]) {
-    const PAGE: usize = 4096;
-    let skipped = buffer.as_ptr().align_offset(PAGE);
+    let (skipped, length) = whole_pages(buffer.as_ptr().addr(), buffer.len(), page_size());
     let Some(inner) = buffer.get_mut(skipped..) else {
         return;
     };
-    let length = inner.len() / PAGE * PAGE;
     if let (Some(start), 1..) = (NonNull::new(inner.as_mut_ptr().cast()), length) {
         // SAFETY: the range is whole pages inside a slice that is borrowed mutably, so no other
         // reference to them exists, and zeros are valid bytes. An error leaves the pages as they
         // are.
         let _ = unsafe { madvise(start, length, MmapAdvise::MADV_DONTNEED) };
+    }
+}
+
+/// Returns the pages of size `page` that are wholly inside of `length` bytes at `address`: how many
+/// bytes are before them, and how many they have. (madvise(2) rounds up to whole pages, beyond the
+/// end.)
+fn whole_pages(address: usize, length: usize, page: usize) -> (usize, usize) {
+    let skipped = address.next_multiple_of(page) - address;
+    (skipped, length.saturating_sub(skipped) / page * page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On pages of 16 and 64 KiB up to a page behind the buffer was zeroed with it.
+    #[test]
+    fn only_pages_that_are_wholly_inside_are_released() {
+        const KIB: usize = 1024;
+        for (address, length, page, expected) in [
+            (8 * KIB, 64 * KIB, 4 * KIB, (0, 64 * KIB)),
+            (8 * KIB + 16, 64 * KIB, 4 * KIB, (4 * KIB - 16, 60 * KIB)),
+            (20 * KIB, 64 * KIB, 16 * KIB, (12 * KIB, 48 * KIB)),
+            (20 * KIB, 64 * KIB, 64 * KIB, (44 * KIB, 0)),
+            (64 * KIB, 64 * KIB, 64 * KIB, (0, 64 * KIB)),
+            (1, 5, 4 * KIB, (4095, 0)),
+        ] {
+            assert_eq!(whole_pages(address, length, page), expected);
+        }
+        let page = page_size();
+        let mut bytes = vec![b'x'; 4 * page];
+        let end = bytes.as_ptr().addr() + bytes.len() - 8;
+        let length = bytes.len();
+        release_pages(&mut bytes[8..length - 8]);
+        let is_kept = |at: usize| bytes[at] == b'x';
+        assert!((0..8).chain(length - 8..length).all(is_kept));
+        let last_page = end / page * page - bytes.as_ptr().addr();
+        assert!((last_page..length).all(is_kept));
+        assert_eq!(bytes[last_page - 1], 0);
     }
 }

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 
 use escher_launcher::ipc::wire::{EndCause, LaunchSpec};
 use escher_protocol::{Blob, Exit, OutputTotals, StartStage};
-use nix::unistd::{getegid, geteuid};
+use escher_testkit::peak_memory_bytes;
+use nix::unistd::{Pid, getegid, geteuid};
 
 use crate::commands::identity;
 use crate::launcher::{install, names};
@@ -136,6 +137,43 @@ fn programs_are_searched_in_the_commands_own_path() {
     refused(&launcher, spec(), StartStage::Exec, libc::EACCES);
     write_script(&second.join("tool"), "#!/bin/sh\nexit 8\n");
     assert_eq!(launcher.shim().run(&spec()).exit, Exit::Code(8));
+}
+
+/// The shim made all paths at once: as many bytes as the name has, multiplied by the colons.
+#[test]
+fn a_long_name_and_a_path_of_many_directories_take_no_memory() {
+    const KIB: u64 = 1024;
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let with_path = |name: String, path: &str| LaunchSpec {
+        environment: vec![format!("PATH={path}").as_str().into()],
+        ..exec([name.as_str()])
+    };
+    // The first command makes the shim as large as it is.
+    let colons = ":".repeat(64 * 1024);
+    shim.run(&with_path("x".repeat(64 * 1024), "/bin"));
+    let peak = || peak_memory_bytes(Pid::from_raw(shim.pid().cast_signed())).unwrap();
+    let before = peak();
+    let too_long_directory = format!("/{}:/bin", "d".repeat(5000));
+    for (spec, errno) in [
+        (
+            with_path("x".repeat(64 * 1024), &colons),
+            libc::ENAMETOOLONG,
+        ),
+        (with_path("x".repeat(255), &colons), libc::ENOENT),
+        (
+            with_path("x".repeat(5000) + "/", "/bin"),
+            libc::ENAMETOOLONG,
+        ),
+        (with_path("x".to_owned(), &too_long_directory), libc::ENOENT),
+    ] {
+        let stage = StartStage::Exec;
+        assert_eq!(shim.run(&spec).exit, Exit::NotStarted { stage, errno });
+    }
+    let grown = peak() - before;
+    assert!(grown < 512 * KIB, "{grown} bytes more");
+    let found = with_path("true".to_owned(), &format!("{too_long_directory}:{colons}"));
+    assert_eq!(shim.run(&found).exit, Exit::Code(0));
 }
 
 #[test]

@@ -62,18 +62,21 @@ impl Launcher {
 
     /// Starts it as [`OTHER_USER`] if the test is root, else as the test's own user.
     pub(crate) fn start_without_privileges() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        if !nix::unistd::geteuid().is_root() {
-            return Self::start_in(folder, &[], Path::new(PROGRAM));
+        if nix::unistd::geteuid().is_root() {
+            Self::start_as(OTHER_USER)
+        } else {
+            Self::start()
         }
+    }
+
+    /// Starts it as this user and group, without others.
+    pub(crate) fn start_as(user: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         // The build folder may be closed to other users.
         let copy = folder.path().join("escher-launcher");
         install(Path::new(PROGRAM), &copy, "755");
-        chown(folder.path(), Some(OTHER_USER), Some(OTHER_USER)).unwrap();
-        let (user, group) = (
-            format!("--reuid={OTHER_USER}"),
-            format!("--regid={OTHER_USER}"),
-        );
+        chown(folder.path(), Some(user), Some(user)).unwrap();
+        let (user, group) = (format!("--reuid={user}"), format!("--regid={user}"));
         Self::start_in(folder, &["setpriv", &user, &group, "--clear-groups"], &copy)
     }
 

@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod adoption;
+mod child_setup;
 mod claims;
 mod commands;
 mod ending;
@@ -17,6 +18,7 @@ mod file_removal;
 mod formats;
 mod hostile_users;
 mod identity;
+mod idle_shim;
 mod input;
 mod keeper;
 mod launcher;
@@ -25,6 +27,7 @@ mod log_reader;
 mod messages;
 mod output;
 mod output_limit;
+mod pipe_holders;
 mod process_environment;
 mod raw;
 mod shim;

@@ -74,7 +74,17 @@ fn usage_counts_the_whole_process_tree() {
     };
     assert!(cpu(&busy) > cpu(&idle) + 10_000, "{busy:?} {idle:?}");
     assert!(busy.duration_us > 10_000);
-    assert!((100_000..100_000_000).contains(&busy.usage.peak_memory_bytes));
+}
+
+/// The memory of the shim was reported as that of each of its commands.
+#[test]
+fn peak_memory_is_that_of_the_command_or_not_measured() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    assert_eq!(shim.run(&exec(["true"])).usage.peak_memory_bytes, 0);
+    let spec = shell("x=$(head -c 67108864 /dev/zero | tr '\\0' x)");
+    let peak = shim.run(&spec).usage.peak_memory_bytes;
+    assert!((64 << 20..1 << 30).contains(&peak), "{peak}");
 }
 
 #[test]

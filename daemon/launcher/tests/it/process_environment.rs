@@ -69,6 +69,41 @@ fn priority_and_out_of_memory_score_are_reset() {
     assert_eq!(printed(&launcher, &as_user), "0\n0\n");
 }
 
+/// The kernel changed the score of the shim with that of the child, which shared its memory.
+#[test]
+fn the_out_of_memory_score_of_a_shim_stays() {
+    if !require_root("a shim's out-of-memory score") {
+        return;
+    }
+    let script = "echo 300 > /proc/self/oom_score_adj; exec \"$0\" \"$@\"";
+    let launcher = Launcher::start_by(&["/bin/sh", "-c", script]);
+    let shim = launcher.shim();
+    let score = || std::fs::read_to_string(format!("/proc/{}/oom_score_adj", shim.pid())).unwrap();
+    assert_eq!(score(), "300\n");
+    let spec = exec(["cat", "/proc/self/oom_score_adj"]);
+    assert_eq!(shim.run(&spec).exit, Exit::Code(0));
+    assert_eq!(Output::of(&launcher, spec.id).text(), "0\n");
+    assert_eq!(score(), "300\n");
+}
+
+/// Root tried it without the capabilities, as in a container, and no command could be started.
+#[test]
+fn priority_and_out_of_memory_score_that_cannot_be_reset_are_inherited() {
+    if !require_root("root without capabilities") {
+        return;
+    }
+    let script = "echo 300 > /proc/self/oom_score_adj
+        exec nice -n 5 setpriv --bounding-set=-sys_nice,-sys_resource \"$0\" \"$@\"";
+    let launcher = Launcher::start_by(&["/bin/sh", "-c", script]);
+    let text = "nice; cat /proc/self/oom_score_adj";
+    // Whether the score can be reset depends on the capabilities of those that have set it.
+    let printed = printed(&launcher, &shell(text));
+    assert!(
+        ["5\n300\n", "5\n0\n"].contains(&printed.as_str()),
+        "{printed}"
+    );
+}
+
 #[test]
 fn a_command_leads_a_session_without_a_terminal() {
     let launcher = Launcher::start();

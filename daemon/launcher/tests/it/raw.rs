@@ -19,6 +19,15 @@ pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap()) })
 }
 
+/// Duplicates a descriptor of another process (pidfd_getfd(2)).
+pub(crate) fn descriptor_of(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd> {
+    let call = libc::SYS_pidfd_getfd;
+    // SAFETY: takes three integers.
+    let fd = check(unsafe { libc::syscall(call, pidfd.as_raw_fd(), number, 0) })?;
+    // SAFETY: a fresh descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap()) })
+}
+
 /// Signals the process behind `pidfd`.
 pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let call = libc::SYS_pidfd_send_signal;
@@ -43,4 +52,32 @@ pub(crate) fn become_user_in_this_thread(id: u32) {
 pub(crate) fn seize(pid: u32) -> io::Result<()> {
     // SAFETY: this request takes integers only.
     check(unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_SEIZE, pid, 0, 0) }).map(drop)
+}
+
+/// Returns the number of the system call that a stopped process has just entered.
+pub(crate) fn entered_call(process: nix::unistd::Pid) -> Option<libc::c_long> {
+    let info = nix::sys::ptrace::syscall_info(process).ok()?;
+    let is_entry = info.op == libc::PTRACE_SYSCALL_INFO_ENTRY;
+    // SAFETY: `op` says that the kernel has filled in this variant.
+    is_entry.then(|| unsafe { info.u.entry.nr }.cast_signed())
+}
+
+/// Adds a key to the keyring of this thread (add_key(2)).
+pub(crate) fn add_key(number: u32) -> io::Result<()> {
+    let name = std::ffi::CString::new(number.to_string()).unwrap();
+    let call = libc::SYS_add_key;
+    let (kind, name) = (c"user".as_ptr(), name.as_ptr());
+    let (content, length) = (c"x".as_ptr(), 1_usize);
+    // SAFETY: the strings and the content outlive the call.
+    let key = unsafe {
+        libc::syscall(
+            call,
+            kind,
+            name,
+            content,
+            length,
+            libc::KEY_SPEC_THREAD_KEYRING,
+        )
+    };
+    check(key).map(drop)
 }

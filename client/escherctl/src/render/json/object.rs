@@ -5,10 +5,9 @@ use std::io::{self, Write};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use escher_client::Text;
+use escher_client::protocol::invisible::is_invisible;
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
-
-use crate::render::escape::is_unsafe;
 
 /// Returns `value` as one line of JSON.
 pub(crate) fn line(value: &impl Serialize) -> String {
@@ -30,7 +29,7 @@ impl Formatter for TerminalSafe {
         fragment: &str,
     ) -> io::Result<()> {
         let mut rest = fragment;
-        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_unsafe(*c)) {
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_invisible(*c)) {
             // All unsafe characters are in the basic plane, so four digits suffice.
             write!(writer, "{}\\u{:04x}", &rest[..at], u32::from(c))?;
             rest = &rest[at + c.len_utf8()..];

@@ -105,6 +105,9 @@ fn valid_value(value_type: &'static ValueType) -> BoxedStrategy<serde_json::Valu
         ValueType::Percent { .. } => (1..=100_u8)
             .prop_map(|percent| Value::from(format!("{percent}%")))
             .boxed(),
+        ValueType::Duration { .. } => (1..=60_u32)
+            .prop_map(|seconds| Value::from(format!("{seconds}s")))
+            .boxed(),
         ValueType::Choice { choices } => (0..choices.len())
             .prop_map(|index| Value::from(choices[index].0))
             .boxed(),

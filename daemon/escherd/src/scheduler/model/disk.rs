@@ -80,7 +80,15 @@ impl Disk {
                 digest,
                 is_admitted,
             } => return self.insert(*submission, digest, is_admitted),
-            Change::Admitted { number } => self.change(number, |row| row.is_admitted = true),
+            Change::Admitted { number } => self.change(number, |row| {
+                row.is_admitted = true;
+                row.launch_attempts += 1;
+            }),
+            Change::LaunchAttemptsCleared { numbers } => {
+                for number in numbers {
+                    self.change(number, |row| row.launch_attempts = 0);
+                }
+            }
             Change::Started { number, pid, at } => {
                 self.change(number, |row| row.started = Some((pid, at)));
             }
@@ -144,6 +152,7 @@ impl Disk {
         let unfinished = UnfinishedExecution {
             submission,
             is_admitted,
+            launch_attempts: u32::from(is_admitted),
             started: None,
             cancel: None,
         };
@@ -173,6 +182,13 @@ impl Disk {
 
     pub(super) fn events(&self) -> &[Event] {
         &self.events
+    }
+
+    /// Returns how often the launch of an execution was begun, while escherd has only crashed.
+    pub(super) fn launch_attempts(&self, id: ExecutionId) -> u32 {
+        let mut rows = self.rows.values();
+        let row = rows.find(|row| row.unfinished.submission.id == id);
+        row.map_or(0, |row| row.unfinished.launch_attempts)
     }
 
     pub(super) fn undeleted(&self) -> usize {

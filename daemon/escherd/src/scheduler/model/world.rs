@@ -36,6 +36,8 @@ const SLOTS: SlotLimits = SlotLimits {
     root: 1,
 };
 
+const MAX_LAUNCH_ATTEMPTS: u32 = 2;
+
 /// Returns the limits of a request of this kind.
 fn limits(kind: RequestKind) -> ResourceLimits {
     ResourceLimits {
@@ -83,6 +85,7 @@ impl World {
                 default_timeout_ms: 0,
                 max_timeout_ms: 0,
                 kill_grace_ms: 1,
+                max_kill_grace_ms: 60_000,
             },
             max_concurrent: SLOTS.ordinary,
             root_slots: SLOTS.root,
@@ -90,6 +93,7 @@ impl World {
             max_pending_bytes: 10_000,
             queue_share: Percent::new(50),
             max_in_memory: 2,
+            max_launch_attempts: MAX_LAUNCH_ATTEMPTS,
             log_dir: "/logs".into(),
             log_limits: LogLimits::default(),
             output_limit: None,
@@ -452,6 +456,9 @@ impl World {
                         && runs == 1
                 }
                 (Status::Cancelled, None) => runs == 0,
+                (Status::Failed, None) => {
+                    runs == 0 && self.disk.launch_attempts(id) >= MAX_LAUNCH_ATTEMPTS
+                }
                 (_, None) => false,
             };
             assert!(
@@ -496,8 +503,10 @@ impl World {
                 CancelAnswer::Ending | CancelAnswer::AlreadyEnding => {
                     let shims = &self.shims;
                     let was_over = shims.ends.contains_key(id) || shims.killed.contains(id);
+                    // A crash came before its launch: then it needs none any more.
+                    let has_run = shims.runs.contains_key(id);
                     assert!(
-                        shims.ended_by_request.contains(id) || was_over,
+                        shims.ended_by_request.contains(id) || was_over || !has_run,
                         "{id} was never ended"
                     );
                 }

@@ -21,11 +21,13 @@ async fn loads_each_change_to_an_unfinished_execution() {
     let waiting = UnfinishedExecution {
         submission: one.clone(),
         is_admitted: false,
+        launch_attempts: 0,
         started: None,
         cancel: None,
     };
     let admitted = UnfinishedExecution {
         is_admitted: true,
+        launch_attempts: 1,
         ..waiting.clone()
     };
     let running = UnfinishedExecution {
@@ -59,7 +61,30 @@ async fn loads_each_change_to_an_unfinished_execution() {
             vec![submitted_to_shim.clone(), start.clone()],
             running.clone(),
         ),
-        (vec![submitted(&one), start.clone()], running.clone()),
+        (
+            vec![submitted(&one), start.clone()],
+            UnfinishedExecution {
+                launch_attempts: 0,
+                ..running.clone()
+            },
+        ),
+        (
+            vec![submitted_to_shim.clone(), Change::Admitted { number: 1 }],
+            UnfinishedExecution {
+                launch_attempts: 2,
+                ..admitted.clone()
+            },
+        ),
+        (
+            vec![
+                submitted_to_shim.clone(),
+                Change::LaunchAttemptsCleared { numbers: vec![1] },
+            ],
+            UnfinishedExecution {
+                launch_attempts: 0,
+                ..admitted.clone()
+            },
+        ),
         (
             vec![submitted_to_shim.clone(), cancel(&bob, false)],
             UnfinishedExecution {

@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 
 use proptest::test_runner::{Config, TestRunner};
 
-use super::super::quarantine::DamageMarker;
+use super::super::damage::DamageMarker;
+use super::super::error::DatabaseError;
 use super::*;
 
 /// The first executions of the sample are finished; the last ten are not.
@@ -27,6 +28,7 @@ async fn sample() -> (Vec<u8>, BTreeMap<u64, ExecutionRecord>) {
         let mut one = submission(number);
         one.request.name = Some(format!("job{}", number % 7).into());
         one.request.labels = vec![("n".into(), (number % 5).to_string().into())];
+        one.request.environment = vec![("TOKEN".into(), secret_of(number).as_str().into())];
         test.commit([submitted(&one)]);
         if number <= FINISHED {
             test.commit([finished(&one, Status::Completed)]);
@@ -37,8 +39,25 @@ async fn sample() -> (Vec<u8>, BTreeMap<u64, ExecutionRecord>) {
     (fs::read(test.path()).unwrap(), records)
 }
 
-/// Opens `bytes` as a store, and checks that it has no wrong rows and that a file which was set
-/// aside is unchanged. Returns how many executions it has, and whether `bytes` were set aside.
+/// Returns the secret in the environment of an execution of the sample.
+fn secret_of(number: u64) -> String {
+    format!("{SECRET}-{number:05}")
+}
+
+/// Returns whether a file of those that were set aside has `text`.
+fn is_in_set_aside(text: &str, dir: &Path) -> bool {
+    let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    let mut set_aside =
+        files.filter(|file| file.file_name().to_string_lossy().contains("set-aside"));
+    set_aside.any(|file| {
+        let bytes = fs::read(file.path()).unwrap();
+        let mut windows = bytes.windows(text.len());
+        windows.any(|window| window == text.as_bytes())
+    })
+}
+
+/// Opens `bytes` as a store, and checks that it has no wrong rows, and that a file which was set
+/// aside has no request that the new store has, and is unchanged if there is none. Returns how many executions it has, and whether `bytes` were set aside.
 async fn open_bytes(bytes: &[u8], records: &BTreeMap<u64, ExecutionRecord>) -> (usize, bool) {
     let dir = tempfile::tempdir().unwrap();
     fs::write(store_path(dir.path()), bytes).unwrap();
@@ -46,19 +65,17 @@ async fn open_bytes(bytes: &[u8], records: &BTreeMap<u64, ExecutionRecord>) -> (
         Ok(opened) => opened,
         // The flipped bit was in the version.
         Err(StoreError::UnsupportedVersion { .. }) => return (records.len(), false),
-        Err(error) => panic!("{error}"),
+        Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
     };
     if let [file] = quarantined.as_slice() {
-        assert_eq!(
-            fs::read(&file.to).unwrap(),
-            bytes,
-            "it is set aside unchanged"
-        );
+        let is_unchanged = fs::read(&file.to).unwrap() == bytes;
+        assert!(is_unchanged || !loaded.unfinished.is_empty());
+        for found in &loaded.unfinished {
+            let secret = secret_of(found.submission.number);
+            assert!(!is_in_set_aside(&secret, dir.path()), "{secret}");
+        }
     }
-    let found = store
-        .list(None, select_all(), u64::MAX, 10_000)
-        .await
-        .unwrap();
+    let found = list_all(&store, None, &select_all(), u64::MAX, 10_000).await;
     for record in &found {
         assert_eq!(records.get(&record.number), Some(record));
     }
@@ -281,7 +298,7 @@ async fn salvages_everything_that_is_not_damaged() {
     let history = test.store.expired(KEEP_NOTHING, at(0), 10).await.unwrap();
     test.store.close(DEADLINE).await.unwrap();
     // As if damage had been found in a page that no row is read from.
-    fs::write(DamageMarker::file_path(&test.path()), "a test").unwrap();
+    fs::write(quarantine::damage_mark_path(&test.path()), "a test").unwrap();
     let test = TestStore::open_in(test.dir);
     assert_eq!(test.quarantined_file().salvaged, 4);
     assert_eq!(test.loaded, before);
@@ -298,7 +315,7 @@ async fn salvages_everything_that_is_not_damaged() {
         since: Some(at(50)),
         ..select_all()
     };
-    let found = test.store.list(None, since, u64::MAX, 10).await.unwrap();
+    let found = list_all(&test.store, None, &since, u64::MAX, 10).await;
     assert_eq!(found.len(), 1, "the order of the clock was restored");
     let same_key = Submission {
         number: 6,
@@ -358,4 +375,137 @@ async fn a_torn_write_ahead_log_loses_only_the_torn_transaction() {
             );
         }
     }
+}
+
+/// Returns whether the store at this path is marked as damaged.
+fn is_marked(test: &TestStore) -> bool {
+    damage_report(&test.path()).unwrap().is_damaged
+}
+
+#[tokio::test]
+async fn a_statement_that_sqlite_refuses_does_not_mark_the_store() {
+    let test = TestStore::new();
+    test.commit(submitted_and_finished(&submission(1), Status::Completed));
+    let database = rusqlite::Connection::open(test.path()).unwrap();
+    let marker = DamageMarker::new(&test.path());
+    let deep = format!("SELECT 1 WHERE 1 {}", "AND 1=1 ".repeat(1100));
+    let wide = format!("SELECT {}1", "?,".repeat(40_000));
+    for (sql, expected) in [
+        (deep.as_str(), "too large"),
+        (&wide, "too many"),
+        ("SELECT * FROM missing", "no such table"),
+        ("SELECT zeroblob(2000000000)", "too big"),
+        ("INSERT INTO totals (one) VALUES (2)", "constraint"),
+        ("SELEC", "syntax error"),
+    ] {
+        let outcome = database.prepare(sql).and_then(|mut statement| {
+            let mut rows = statement.raw_query();
+            rows.next().map(|_| ())
+        });
+        let error = DatabaseError::from(outcome.unwrap_err());
+        assert!(error.to_string().contains(expected), "{sql:.40}: {error}");
+        marker.report(&error);
+        assert!(!is_marked(&test), "{error}");
+    }
+    assert_eq!(test.reopen().await.quarantined, []);
+}
+
+#[tokio::test]
+async fn damage_that_sqlite_alone_reports_is_confirmed_by_a_check_of_the_file() {
+    let test = TestStore::new();
+    test.commit(submitted_and_finished(&submission(1), Status::Completed));
+    let marker = DamageMarker::new(&test.path());
+    let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    marker.report(&rusqlite::Error::SqliteFailure(corrupt, None).into());
+    assert!(!is_marked(&test), "the file is whole");
+    assert_eq!(test.reopen().await.quarantined, []);
+}
+
+#[tokio::test]
+async fn a_corrupt_page_marks_the_store_and_the_rest_is_served() {
+    let test = TestStore::new();
+    for number in 1..=200 {
+        test.commit(submitted_and_finished(
+            &submission(number),
+            Status::Completed,
+        ));
+    }
+    // Nothing is read after the check at the start.
+    let test = test.reopen().await;
+    let bytes = fs::read(test.path()).unwrap();
+    let body = {
+        let database = rusqlite::Connection::open(test.path()).unwrap();
+        let sql = "SELECT body FROM record WHERE number = 100";
+        database
+            .query_row::<Vec<u8>, _, _>(sql, [], |row| row.get(0))
+            .unwrap()
+    };
+    let mut windows = bytes.windows(64);
+    let found = windows.position(|window| *window == body[..64]).unwrap();
+    let file = fs::File::options().write(true).open(test.path()).unwrap();
+    file.write_all_at(&[0xff; 1024], (found / 1024 * 1024) as u64)
+        .unwrap();
+    let error = test
+        .store
+        .find(LookupScope::ALL, &"100".into())
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, ErrorCode::INTERNAL);
+    assert!(is_marked(&test));
+    let served = test.all_records().await.len();
+    assert!((100..200).contains(&served), "{served}");
+    let test = test.reopen().await;
+    assert!(test.quarantined_file().reason.contains("malformed"));
+    assert_eq!(test.all_records().await.len(), served);
+    assert!(!is_marked(&test), "the mark is removed");
+}
+
+#[tokio::test]
+async fn the_environments_that_the_new_store_has_are_gone_from_what_was_set_aside() {
+    let test = TestStore::new();
+    let large = |number| {
+        let mut one = submission(number);
+        // It takes several pages.
+        let value = format!("{}{}", secret_of(number), "x".repeat(500)).repeat(20);
+        one.request.environment = vec![("TOKEN".into(), value.as_str().into())];
+        one
+    };
+    // The first are in the database, the others in the write-ahead log.
+    test.commit((1..=20).map(|number| submitted(&large(number))));
+    let test = test.reopen().await;
+    test.commit((21..=40).map(|number| submitted(&large(number))));
+    test.commit([finished(&large(1), Status::Completed)]);
+    let crashed = tempfile::tempdir().unwrap();
+    let path = store_path(crashed.path());
+    for suffix in ["", "-wal"] {
+        let from = quarantine::with_suffix(&test.path(), suffix);
+        fs::copy(from, quarantine::with_suffix(&path, suffix)).unwrap();
+    }
+    fs::write(quarantine::damage_mark_path(&path), "a test").unwrap();
+    let test = TestStore::open_in(crashed);
+    assert_eq!(test.quarantined_file().salvaged, 40);
+    let loaded: Vec<Submission> = test
+        .loaded
+        .unfinished
+        .iter()
+        .map(|found| found.submission.clone())
+        .collect();
+    assert_eq!(loaded, (2..=40).map(large).collect::<Vec<_>>());
+    assert!(!is_in_set_aside(SECRET, test.dir.path()));
+}
+
+#[tokio::test]
+async fn an_old_store_that_was_set_aside_is_deleted() {
+    let test = TestStore::new();
+    test.store.close(DEADLINE).await.unwrap();
+    fs::write(test.path(), "no database").unwrap();
+    let test = TestStore::open_in(test.dir);
+    let file = test.quarantined_file().to.clone();
+    let age = Duration::from_secs(3600);
+    let now = Timestamp::now();
+    let deleted = test.store.delete_set_aside(age, now).await.unwrap();
+    assert_eq!((deleted.len(), file.exists()), (0, true));
+    let later = now.saturating_add(age);
+    let deleted = test.store.delete_set_aside(age, later).await.unwrap();
+    assert_eq!((deleted.len(), file.exists()), (1, false));
 }

@@ -1,6 +1,7 @@
 //! Tests of the store through its handle, on real files.
 
 mod changes;
+mod cost;
 mod damage;
 mod migration;
 mod page;
@@ -125,10 +126,7 @@ impl TestStore {
     }
 
     async fn all_records(&self) -> Vec<ExecutionRecord> {
-        self.store
-            .list(None, select_all(), u64::MAX, 10_000)
-            .await
-            .unwrap()
+        list_all(&self.store, None, &select_all(), u64::MAX, 10_000).await
     }
 
     /// Returns the numbers of the finished executions, the newest first.
@@ -175,6 +173,25 @@ fn entry(ticket: u64, change: Change) -> ChangeEntry {
         change,
         events: Vec::new(),
     }
+}
+
+/// Lists page by page until there are `limit` records or no more.
+async fn list_all(
+    store: &Store,
+    submitter: Option<u32>,
+    selection: &Selection,
+    before: u64,
+    limit: usize,
+) -> Vec<ExecutionRecord> {
+    let (mut records, mut next) = (Vec::new(), Some(before));
+    while let Some(before) = next.filter(|_| records.len() < limit) {
+        let rest = limit - records.len();
+        let page = store.list(submitter, selection.clone(), before, rest).await;
+        let page = page.unwrap();
+        records.extend(page.found);
+        next = page.next;
+    }
+    records
 }
 
 fn select_all() -> Selection {

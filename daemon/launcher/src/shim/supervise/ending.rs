@@ -1,10 +1,8 @@
 //! Ending a command, and its report.
 
-use std::os::fd::AsFd;
 use std::time::Instant;
 
 use escher_protocol::{Exit, Leftovers, Measurements, OutputStream, Parts, Timestamp};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Supervisor;
 use crate::ipc::wire::{EndCause, ExitReport};
@@ -58,27 +56,21 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Reads what is in the pipes now, without waiting for more: their remaining holders are not
-    /// part of the execution, or cannot be killed.
+    /// Reads what is in the pipes at this moment and no more: their remaining holders are not part
+    /// of the execution, or cannot be killed.
     pub(super) fn read_remaining(&mut self, buffer: &mut [u8]) {
-        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
-            while self.has_output(stream) {
-                self.read(stream, buffer);
+        let pipes = [
+            (OutputStream::Stdout, self.stdout.take()),
+            (OutputStream::Stderr, self.stderr.take()),
+        ];
+        for (stream, pipe) in pipes {
+            if let Some(pipe) = pipe {
+                pipe.drain(buffer, |bytes| self.log.append(stream, bytes));
             }
         }
         if self.log.totals().log_bytes > 0 {
             release_pages(buffer);
         }
-    }
-
-    fn has_output(&self, stream: OutputStream) -> bool {
-        let pipe = match stream {
-            OutputStream::Stdout => &self.stdout,
-            OutputStream::Stderr => &self.stderr,
-        };
-        let Some(pipe) = pipe else { return false };
-        let mut polled = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
-        matches!(poll(&mut polled, PollTimeout::ZERO), Ok(count) if count > 0)
     }
 
     pub(super) fn into_report(self) -> ExitReport {

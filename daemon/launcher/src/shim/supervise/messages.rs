@@ -7,6 +7,9 @@ use crate::ipc::wire::{EndCause, FromShim, ShimPhase, ShimState, ToShim, WIRE_VE
 use crate::shim::spawn::SetupResult;
 use crate::shim::stdin::WriteProgress;
 
+/// Most messages that are handled before pipes, signals and deadlines have their turn again.
+const MAX_MESSAGES_PER_TURN: usize = 16;
+
 impl Supervisor<'_> {
     /// Accepts another escherd, if one waits, and sends it the state of the execution.
     pub(super) fn accept_escherd(&mut self) {
@@ -42,7 +45,10 @@ impl Supervisor<'_> {
     }
 
     pub(super) fn handle_messages(&mut self) {
-        while let Some((message, _)) = self.link.receive() {
+        for _ in 0..MAX_MESSAGES_PER_TURN {
+            let Some((message, _)) = self.link.receive() else {
+                return;
+            };
             match message {
                 ToShim::Input { data, end } => {
                     let progress = self.stdin.push(data, end);

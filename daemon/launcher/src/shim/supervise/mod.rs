@@ -1,7 +1,9 @@
 //! One execution, from its assignment to its exit report: the shim's loop.
 //!
 //! Every wait is one poll(2) over the link, the signals, the pipes and the nearest deadline
-//! ([`waiting`]). The loop handles what is ready, and ends once the execution is over. [`messages`]
+//! ([`waiting`]). The loop handles what is ready, and ends once the execution is over. In one turn it
+//! takes a bounded part of each: however much comes from a pipe, messages, signals and deadlines
+//! have their turn, too. [`messages`]
 //! exchanges messages with escherd, [`ending`] ends the command and makes the exit report.
 
 mod ending;
@@ -9,17 +11,17 @@ mod messages;
 mod waiting;
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use escher_protocol::{Leftovers, OutputStream, Timestamp};
-use nix::errno::Errno;
 
 use super::ShimContext;
 use super::freezer::Freezer;
 use super::kill_ladder::KillLadder;
 use super::link::Link;
 use super::log::CommandLog;
+use super::output_pipe::{OutputPipe, PipeRead};
 use super::process_tree::ProcessTree;
 use super::report::FinishedExecution;
 use super::spawn::{ChildSetup, SetupResult, SpawnedCommand, Start, claim_and_spawn};
@@ -87,8 +89,8 @@ struct Supervisor<'a> {
     ladder: KillLadder,
     log: CommandLog<'a>,
     stdin: StdinFeeder,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
+    stdout: Option<OutputPipe>,
+    stderr: Option<OutputPipe>,
     setup: ChildSetup,
     /// `None` while the set-up is not over.
     setup_result: Option<SetupResult>,
@@ -189,6 +191,7 @@ impl<'a> Supervisor<'a> {
     fn finish_setup(&mut self) {
         let result = self.setup.result();
         self.setup_result = Some(result);
+        self.setup.drop_plan();
         if result == SetupResult::Executed {
             self.link.send(&FromShim::Started {
                 pid: self.tree.main().as_raw().unsigned_abs(),
@@ -203,15 +206,14 @@ impl<'a> Supervisor<'a> {
             OutputStream::Stdout => &mut self.stdout,
             OutputStream::Stderr => &mut self.stderr,
         };
-        let Some(descriptor) = pipe else { return };
-        match nix::unistd::read(descriptor, buffer) {
-            Ok(0) => *pipe = None,
-            Ok(count) => {
+        let Some(output) = pipe else { return };
+        match output.read(buffer) {
+            PipeRead::Bytes(count) => {
                 self.log.append(stream, &buffer[..count]);
                 self.enforce_output_limits();
             }
-            Err(Errno::EINTR | Errno::EAGAIN) => {}
-            Err(_) => *pipe = None,
+            PipeRead::Nothing => {}
+            PipeRead::Ended => *pipe = None,
         }
     }
 

@@ -103,7 +103,7 @@ impl Supervisor<'_> {
             let step = self.ladder.begin(EndCause::TimedOut, false, now);
             self.carry_out(step);
         }
-        if self.freezer.has_timed_out(now) {
+        if self.freezer.take_timeout(now) {
             self.set_paused(false);
             self.link.send(&FromShim::Paused(false));
         }

@@ -1,6 +1,7 @@
 //! Commands whose keeper, launcher or escherd ends or is replaced.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use escher_launcher::ipc::packet::{PacketSocket, Waiting};
 use escher_launcher::ipc::wire::{EndCause, LauncherRequest};
@@ -8,6 +9,7 @@ use escher_protocol::{Canceller, ExecutionId, Exit, codec};
 
 use super::{Cgroup, Keeper};
 use crate::commands::with_input;
+use crate::launcher::{PROGRAM, install};
 use crate::{Fifo, OTHER_USER, exec, raw, require_root, shell};
 use escher_testkit::wait::readable;
 
@@ -135,6 +137,68 @@ fn the_processes_of_a_killed_shim_of_an_earlier_launcher_are_killed() {
     }
     other.input("go\n", true);
     assert_eq!(other.finish().exit, Exit::Code(4));
+}
+
+/// The keeper took shims whose program was not where its own was for leftovers of commands, and killed
+/// them.
+#[test]
+fn shims_live_on_when_the_program_is_renamed_or_deleted_and_can_be_ended() {
+    if !require_root("a keeper whose program is moved") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (program, moved) = (folder.path().join("program"), folder.path().join("moved"));
+    install(Path::new(PROGRAM), &program, "755");
+    let keeper = Keeper::start_program(&program, folder, None);
+    let first = keeper.connect();
+    let (one, two, ready) = (first.shim(), first.shim(), first.shim());
+    one.start(&with_input("read -r line; exit 4"));
+    two.start(&exec(["sleep", "1000"]));
+    std::fs::rename(&program, &moved).unwrap();
+    first.kill_launcher();
+    // The keeper cannot start another, and has seen the shims of this one once it tries again.
+    one.input("go\n", true);
+    assert_eq!(one.finish().exit, Exit::Code(4));
+    std::fs::rename(&moved, &program).unwrap();
+    let second = keeper.connect();
+    assert_eq!(ready.run(&exec(["true"])).exit, Exit::Code(0));
+    std::fs::remove_file(&program).unwrap();
+    second.kill_launcher();
+    assert_eq!(ready.run(&exec(["true"])).exit, Exit::Code(0));
+    keeper.signal(libc::SIGTERM);
+    assert_eq!(two.finish().cause, HOST);
+    assert_eq!(keeper.wait_for_end().code(), Some(0));
+}
+
+#[test]
+fn the_keeper_spares_a_process_that_has_left_its_cgroup() {
+    let Some(cgroup) = Cgroup::new("strangers among a keeper's children") else {
+        return;
+    };
+    let outside = cgroup.0.parent().unwrap().join("cgroup.procs");
+    let keeper = Keeper::start_with(cgroup);
+    let first = keeper.connect();
+    let shim = first.shim();
+    let fifo = |name| Fifo::create(keeper.path(name));
+    let (stranger, spared, orphan) = (fifo("stranger"), fifo("spared"), fifo("orphan"));
+    let spec = shell(&format!(
+        "setsid -f sh -c 'echo $$ > {outside}; echo > {1}; read -r line < {0}; echo $line > {1}'
+        setsid -f sh -c 'echo $$ > {2}; exec sleep 1000'; wait",
+        stranger.name(),
+        spared.name(),
+        orphan.name(),
+        outside = outside.display(),
+    ));
+    shim.start(&spec);
+    assert_eq!(spared.read_line(), "");
+    let orphan = raw::pidfd(orphan.read_line().parse().unwrap()).unwrap();
+    first.kill_launcher();
+    shim.kill();
+    // Both are children of the keeper now.
+    assert!(readable(&orphan), "an orphan was not killed");
+    stranger.write_line("alive");
+    assert_eq!(spared.read_line(), "alive");
+    keeper.connect().kill_cgroup(spec.id);
 }
 
 #[test]

@@ -83,6 +83,10 @@ impl Keeper {
     }
 
     fn start_in(folder: TempDir, cgroup: Option<Cgroup>) -> Self {
+        Self::start_program(Path::new(PROGRAM), folder, cgroup)
+    }
+
+    fn start_program(program: &Path, folder: TempDir, cgroup: Option<Cgroup>) -> Self {
         let notes = folder.path().join("notes");
         let _ = fs::remove_file(&notes);
         let socket = UnixDatagram::bind(&notes).unwrap();
@@ -92,7 +96,8 @@ impl Keeper {
             None => String::new(),
         };
         command
-            .args(["-c", &format!("{enter}exec \"$0\" \"$@\""), PROGRAM])
+            .args(["-c", &format!("{enter}exec \"$0\" \"$@\"")])
+            .arg(program)
             .args(cgroup.iter().map(|_| "--delegated"))
             .args(["--keep", "--for", "root", "--socket"])
             .arg(folder.path().join("launcher.sock"))
