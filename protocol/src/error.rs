@@ -60,7 +60,7 @@ error_codes! {
     INVALID_REQUEST = 24, "invalid-request", retry: false;
     /// The timeout is longer than the configured maximum.
     TIMEOUT_TOO_LONG = 25, "timeout-too-long", retry: false;
-    /// The maximum of waiting executions is reached.
+    /// The maximum of waiting executions of all users is reached.
     QUEUE_FULL = 26, "queue-full", retry: true;
     /// No such user on this host.
     UNKNOWN_USER = 27, "unknown-user", retry: false;
@@ -92,6 +92,8 @@ error_codes! {
     UNSUPPORTED = 39, "unsupported", retry: false;
     /// Arguments and environment are longer than the kernel takes (execve(2), E2BIG).
     ARGUMENTS_TOO_LONG = 40, "arguments-too-long", retry: false;
+    /// This user has as many waiting executions as one user may have.
+    OVER_QUOTA = 41, "over-quota", retry: true;
 
     // How an execution ended (60–89), in its outcome.
     /// The program was not found.
@@ -243,6 +245,7 @@ mod tests {
                 (38, "cannot-pause", false),
                 (39, "unsupported", false),
                 (40, "arguments-too-long", false),
+                (41, "over-quota", true),
                 (60, "program-not-found", false),
                 (61, "start-failed", false),
                 (62, "exit-status", false),

@@ -116,8 +116,12 @@ pub enum Target {
     /// The execution with this id.
     Id(ExecutionId),
     /// A reference as a person types it. escherd tries, in this order: a number, a full UUID, a
-    /// name (of the newest execution with that name), a unique head or tail of a UUID with at least
-    /// [`MIN_ID_PART_DIGITS`] digits. It has at most [`MAX_REFERENCE_BYTES`].
+    /// name, a unique head or tail of a UUID with at least [`MIN_ID_PART_DIGITS`] digits. It has at
+    /// most [`MAX_REFERENCE_BYTES`].
+    ///
+    /// A name means one of the caller's own executions: the one that is not finished, else the
+    /// newest. With several that are not finished it is ambiguous. `user/name` means one of that
+    /// user's, whose login name or uid comes before the slash.
     Reference(Text),
 }
 

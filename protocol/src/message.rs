@@ -9,7 +9,9 @@ use crate::blob::{Blob, Text};
 use crate::codec::{self, MAX_PAYLOAD_BYTES, MAX_REQUEST_BYTES};
 use crate::diagnostic::Diagnostic;
 use crate::error::ApiError;
-use crate::execution::{CancelMode, Canceller, ExecutionRecord, ExecutionRequest, Status, User};
+use crate::execution::{
+    CancelMode, Canceller, ExecutionRecord, ExecutionRequest, RunAs, Status, User,
+};
 use crate::id::{ExecutionId, InstanceId, RequestId, Target};
 use crate::output::{OutputChunk, OutputStart, StreamSelection};
 use crate::result::Omission;
@@ -174,6 +176,9 @@ pub enum Request {
     /// Removes now what the settings say need not be kept, as escherd does by itself where
     /// `enable_auto_cleanup` is on. Only for root and escherd's own user. → [`Response::Removed`].
     Cleanup,
+    /// Returns what a user takes of queue and slots, and may take. `None`: of the caller; for root,
+    /// of all users who take anything. Other users are only for root. → [`Response::Quotas`].
+    Quota(Option<RunAs>),
 }
 
 /// Most bytes of one [`Request::WriteStdin`].
@@ -207,6 +212,8 @@ pub enum Response {
     Settings(#[serde(deserialize_with = "crate::blob::bounded_list")] Vec<Setting>),
     /// Answers [`Request::Reload`].
     Reloaded(Reloaded),
+    /// Answers [`Request::Quota`]: one for each user, in the order of the uids.
+    Quotas(#[serde(deserialize_with = "crate::blob::bounded_list")] Vec<Quota>),
 }
 
 /// One element of a stream.
@@ -365,6 +372,25 @@ impl EventKind {
             EventKind::Finished(_) => "finished",
         }
     }
+}
+
+/// What one user takes of the queue and the slots, and may take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// The user. An execution is charged to the user who has submitted it.
+    pub user: User,
+    /// Number of waiting executions.
+    pub pending: u64,
+    /// Most of them.
+    pub max_pending: u64,
+    /// Bytes of their requests.
+    pub pending_bytes: u64,
+    /// Most of them.
+    pub max_pending_bytes: u64,
+    /// Number of running executions, those that are about to start included.
+    pub running: u64,
+    /// Most of them. While other users wait it may be less.
+    pub max_running: u64,
 }
 
 /// Facts about a running escherd.

@@ -45,6 +45,7 @@ mod request_turns;
 mod resources;
 mod ride_through;
 mod settings;
+mod shares;
 mod start_failures;
 mod stdin;
 mod units;

@@ -1,7 +1,7 @@
 //! The client's requests about escherd itself.
 
-use escher_protocol::message::{DaemonInfo, Removed};
-use escher_protocol::{Diagnostic, Reloaded, Request, Response, Setting};
+use escher_protocol::message::{DaemonInfo, Quota, Removed};
+use escher_protocol::{Diagnostic, Reloaded, Request, Response, RunAs, Setting};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -58,6 +58,22 @@ impl Client {
         match self.call(Request::Settings).await? {
             Response::Settings(settings) => Ok(settings),
             other => Err(unexpected("settings", &other)),
+        }
+    }
+
+    /// Returns what a user takes of escherd's queue and slots, and may take. `None`: the caller; for root, all users
+    /// who take anything, and root.
+    ///
+    /// # Errors
+    /// [`Error::Api`] with `permission-denied` for another user, unless the caller is root, and with
+    /// `unknown-user`; else the same as [`info`](Client::info).
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
+    pub async fn quota(&self, user: Option<RunAs>) -> Result<Vec<Quota>, Error> {
+        match self.call(Request::Quota(user)).await? {
+            Response::Quotas(quotas) => Ok(quotas),
+            other => Err(unexpected("quotas", &other)),
         }
     }
 

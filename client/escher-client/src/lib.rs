@@ -63,8 +63,8 @@ pub use escher_protocol::execution::{
 };
 pub use escher_protocol::handshake::Welcome;
 pub use escher_protocol::message::{
-    CancelAnswer, DaemonInfo, Event, EventKind, EventsRequest, ListFilter, Removed, Selection,
-    Submitted,
+    CancelAnswer, DaemonInfo, Event, EventKind, EventsRequest, ListFilter, Quota, Removed,
+    Selection, Submitted,
 };
 pub use escher_protocol::{
     ApiError, Blob, Diagnostic, ErrorCode, ExecutionEvent, ExecutionId, ExecutionResult,

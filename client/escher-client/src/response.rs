@@ -22,6 +22,7 @@ pub(crate) fn unexpected(expected: &'static str, response: &Response) -> Error {
         Response::Reloaded(_) => "a reload",
         Response::Metrics(_) => "metrics",
         Response::Diagnostics(_) => "diagnostics",
+        Response::Quotas(_) => "quotas",
     };
     Error::unexpected_response(expected, received)
 }

@@ -19,8 +19,8 @@ use escher_protocol::{
 use escherd::authz::Account;
 use escherd::execution::{Submission, Timeouts};
 use escherd::store::{
-    self, Change, ChangeEntry, CommitOutcome, Durability, HistoryLimits, LoadedState, Store,
-    StoreSettings,
+    self, Change, ChangeEntry, CommitOutcome, Durability, HistoryLimits, LoadedState, LookupScope,
+    Store, StoreSettings,
 };
 
 const EXECUTIONS: u64 = 1_000_000;
@@ -332,7 +332,8 @@ fn measure_queries(runtime: &tokio::runtime::Runtime, store: &Store, count: u64)
             });
         }
     }
-    let found = runtime.block_on(store.find(None, &(count / 2).to_string().as_str().into()));
+    let found =
+        runtime.block_on(store.find(LookupScope::ALL, &(count / 2).to_string().as_str().into()));
     let id = found.unwrap().unwrap().id.to_string();
     let number = (count / 3).to_string();
     for (what, text) in [
@@ -351,7 +352,11 @@ fn measure_queries(runtime: &tokio::runtime::Runtime, store: &Store, count: u64)
                 ""
             };
             time(&format!("find by {what}{scope}"), &|| {
-                let found = runtime.block_on(store.find(submitter, &text.into()));
+                let scope = LookupScope {
+                    submitter,
+                    names_of: Some(1003),
+                };
+                let found = runtime.block_on(store.find(scope, &text.into()));
                 usize::from(matches!(found, Ok(Some(_))))
             });
         }

@@ -40,5 +40,5 @@ mod systemd_tasks;
 mod turns;
 
 pub use api::{EventHandlerGuard, Events, ExecutionEngine, Executions, OutputChunks, StartError};
-pub use config::{ConfigError, EngineSettings, OnStop, Profile, ReloadableSettings};
+pub use config::{ConfigError, EngineSettings, OnStop, Percent, Profile, ReloadableSettings};
 pub use output::{OutputRules, OversizedOutput};

@@ -92,6 +92,12 @@ Examples:
   sudo escherctl doctor -q               only problems; root sees more of them
   escherctl doctor --json | jq -r 'select(.severity == \"failure\") | .advice'";
 
+pub(super) const QUOTA: &str = "\
+Examples:
+  escherctl quota
+  sudo escherctl quota                   of all users
+  sudo escherctl quota --user alice";
+
 pub(super) const METRICS: &str = "\
 Examples:
   escherctl metrics | grep executions

@@ -20,7 +20,7 @@ use crate::exit_status::ExitMapping;
 use duration::ReconnectTimeout;
 use request::{RequestArgs, RunArgs};
 use selection::{PruneArgs, PsArgs};
-use verbs::{ConfigArgs, EventsArgs, KillArgs, LogsArgs, TargetArgs, TargetsArgs};
+use verbs::{ConfigArgs, EventsArgs, KillArgs, LogsArgs, QuotaArgs, TargetArgs, TargetsArgs};
 
 /// Run commands through escherd: they outlive this terminal, and their output and results are kept
 #[derive(Debug, Parser)]
@@ -115,6 +115,11 @@ pub(crate) enum Verb {
     Events(EventsArgs),
     /// Show the state and the limits of escherd
     Info,
+    /// Show how much you have pending and running, and how much you may have
+    ///
+    /// An execution is charged to the user who submitted it. Root sees all users who have any.
+    #[command(before_help = examples::QUOTA)]
+    Quota(QuotaArgs),
     /// Show the metrics of escherd, in OpenMetrics format
     #[command(before_help = examples::METRICS)]
     Metrics,

@@ -7,17 +7,20 @@ use clap::{Args, Subcommand};
 use super::examples;
 use super::invalid_value::whole_number;
 use super::signal::SignalNumber;
+use super::values::RunAsUser;
 
 #[derive(Debug, Args)]
 pub(crate) struct TargetArgs {
-    /// Number, name or id of an execution, or the first or last 4 or more digits of its id
+    /// Number, name or id of an execution, or the first or last 4 or more digits of its id;
+    /// USER/NAME for another user's name
     #[arg(value_name = "ID")]
     pub(crate) target: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct TargetsArgs {
-    /// Number, name or id of an execution, or the first or last 4 or more digits of its id
+    /// Number, name or id of an execution, or the first or last 4 or more digits of its id;
+    /// USER/NAME for another user's name
     #[arg(value_name = "ID", required = true)]
     pub(crate) targets: Vec<String>,
 }
@@ -57,6 +60,13 @@ pub(crate) struct EventsArgs {
     /// Follow events as they happen
     #[arg(short, long)]
     pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuotaArgs {
+    /// Show this user alone: a login name, or a uid as #1000
+    #[arg(short, long)]
+    pub(crate) user: Option<RunAsUser>,
 }
 
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@ mod metrics;
 mod pause;
 mod prune;
 mod ps;
+mod quota;
 mod reload;
 mod result;
 mod rm;
@@ -47,6 +48,7 @@ pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<u8, Failure
         Verb::Prune(args) => prune::prune(context, args).await,
         Verb::Events(args) => events::events(context, args.follow).await,
         Verb::Info => info::info(context).await,
+        Verb::Quota(args) => quota::quota(context, args).await,
         Verb::Metrics => metrics::metrics(context).await,
         Verb::Config(args) => match args.verb {
             ConfigVerb::Show => config_show::show(context).await,

@@ -67,6 +67,7 @@ async fn list(socket: Option<PathBuf>, states: StateFilter) -> Option<Vec<Execut
 }
 
 fn to_candidates(records: &[ExecutionRecord]) -> Vec<CompletionCandidate> {
+    let own_uid = nix::unistd::geteuid().as_raw();
     let mut names = HashSet::new();
     let mut candidates = Vec::new();
     for record in records {
@@ -74,10 +75,15 @@ fn to_candidates(records: &[ExecutionRecord]) -> Vec<CompletionCandidate> {
         let candidate =
             |value: &str| CompletionCandidate::new(value).help(Some((&description).into()));
         candidates.push(candidate(&number));
-        if let Some(name) = record.name.as_deref() {
-            // A name refers to the newest execution that has it.
-            if names.insert(name) {
-                candidates.push(candidate(name));
+        if let Some(name) = &record.name {
+            let reference = if record.submitted_by.uid == own_uid {
+                name.to_string()
+            } else {
+                format!("{}/{name}", record.submitted_by)
+            };
+            // If the name is ambiguous, the message lists the numbers.
+            if names.insert(reference.clone()) {
+                candidates.push(candidate(&reference));
             }
         }
         // Offered only once a part of it is typed.

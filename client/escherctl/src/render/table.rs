@@ -1,10 +1,11 @@
-//! Tables of executions and settings.
+//! Tables of executions, settings and quotas.
 
 use std::time::Duration;
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
-use escher_client::{ExecutionRecord, Setting, Status, Timestamp};
+use escher_client::{ExecutionRecord, Quota, Setting, Status, Timestamp};
 
+use super::quantity::size;
 use super::{escape, time};
 
 /// How many digits of an id a table shows; verbs accept them in place of the id.
@@ -52,6 +53,26 @@ pub(crate) fn settings(settings: &[Setting]) -> String {
             escape::text(&setting.name),
             escape::text(&setting.value.to_string()),
             escape::text(&setting.origin),
+        ]);
+    }
+    table.trim_fmt() + "\n"
+}
+
+/// Returns what users take and may take, one user per line.
+pub(crate) fn quotas(quotas: &[Quota]) -> String {
+    let mut table = new_table([
+        ("USER", Fit::Shrink),
+        ("RUNNING", Fit::Whole),
+        ("PENDING", Fit::Whole),
+        ("PENDING SIZE", Fit::Whole),
+    ]);
+    for quota in quotas {
+        let (bytes, max_bytes) = (size(quota.pending_bytes), size(quota.max_pending_bytes));
+        table.add_row([
+            escape::text(&quota.user.to_string()),
+            format!("{} of {}", quota.running, quota.max_running),
+            format!("{} of {}", quota.pending, quota.max_pending),
+            format!("{bytes} of {max_bytes}"),
         ]);
     }
     table.trim_fmt() + "\n"

@@ -32,6 +32,7 @@ mod locked_dirs;
 mod metrics;
 mod output;
 mod pause;
+mod quota;
 mod remove;
 mod result;
 mod shutdown;
@@ -100,6 +101,8 @@ struct Core {
     /// The threads that diagnose.
     doctor_threads: BlockingPool,
     authorizer: Authorizer,
+    /// Whether several users share the engine.
+    is_shared: bool,
     settings_in_force: watch::Sender<ReloadableSettings>,
     /// The connected launcher, if there is one.
     launcher: watch::Receiver<Option<LauncherState>>,
@@ -169,8 +172,8 @@ impl ExecutionEngine {
     /// Submits a command. Returns once the submission is committed to disk.
     ///
     /// # Errors
-    /// `invalid-request`, `unsupported`, `key-conflict`, `limit-unenforceable`, `queue-full`,
-    /// `permission-denied`, `unknown-user`, `store-unavailable`, `shutting-down`.
+    /// `invalid-request`, `unsupported`, `key-conflict`, `limit-unenforceable`, `over-quota`,
+    /// `queue-full`, `permission-denied`, `unknown-user`, `store-unavailable`, `shutting-down`.
     pub async fn execute(&self, request: ExecutionRequest) -> Result<Submitted, ApiError> {
         let result = self.submit(request).await;
         if let Err(error) = &result {
@@ -351,7 +354,9 @@ impl ExecutionEngine {
         let max_executions = settings.max_concurrent_executions;
         let budget = self.core.fd_shares.change(max_executions, max_connections);
         self.core.settings_in_force.send_replace(settings);
-        let settings = scheduler_settings(&self.core.settings_at_start, &settings, budget);
+        let core = &self.core;
+        let settings =
+            scheduler_settings(&core.settings_at_start, &settings, budget, core.is_shared);
         self.call(move |scheduler, _| scheduler.configure(settings))
             .await
     }

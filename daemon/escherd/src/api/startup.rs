@@ -24,7 +24,7 @@ use crate::launch::{
 };
 use crate::output::OversizedOutput;
 use crate::scheduler::{self, RecoveredState, Scheduler, SchedulerHandle, SchedulerSettings};
-use crate::store::{self, CommitOutcome, LoadedState, Store, StoreSettings};
+use crate::store::{self, CommitOutcome, LoadedState, LookupScope, Store, StoreSettings};
 
 /// How many logs are read at the same time; others wait for their user's turn.
 const MAX_LOG_THREADS: usize = 16;
@@ -36,17 +36,21 @@ const MAX_DOCTOR_THREADS: usize = 2;
 /// the disk is full.
 const RECOVERY_COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Returns the scheduler's part of the settings: of those at the start and of those in force.
+/// Returns the scheduler's part of the settings: of those at the start and of those in force. Shares and reserves
+/// apply where several users share the engine.
 pub(super) fn scheduler_settings(
     at_start: &EngineSettings,
     in_force: &ReloadableSettings,
     budget: FdBudget,
+    is_shared: bool,
 ) -> SchedulerSettings {
     SchedulerSettings {
         request: in_force.request,
         max_concurrent: budget.executions,
+        root_slots: if is_shared { budget.root_executions } else { 0 },
         max_pending: in_force.max_pending_executions,
         max_pending_bytes: in_force.max_pending_bytes,
+        queue_share: is_shared.then_some(in_force.queue_share),
         max_in_memory: in_force.max_in_memory_executions,
         max_launch_attempts: in_force.max_launch_attempts,
         log_dir: at_start.log_dir.clone(),
@@ -106,13 +110,15 @@ impl ExecutionEngine {
             None | Some(0) => ServedUsers::All,
             Some(uid) => ServedUsers::Only(uid),
         });
+        // Without connections there is no user but this process's own.
+        let is_shared = max_connections > 0 && authorizer.served_users() == ServedUsers::All;
         let own_credentials = Caller::own_credentials().map_err(StartError::Identity)?;
         let caller = authorizer.authenticate(own_credentials).await?;
         let (adoption, mut recovered) = recover(&launcher_settings, loaded, &store).await?;
         recovered.rebooted = boot_ids.has_rebooted();
         recovered.on_boot = settings.on_boot;
         let mut scheduler = Scheduler::restore(
-            scheduler_settings(&settings, &reloadable, fd_shares.budget()),
+            scheduler_settings(&settings, &reloadable, fd_shares.budget(), is_shared),
             recovered,
             Timestamp::now(),
         );
@@ -150,6 +156,7 @@ impl ExecutionEngine {
             log_threads: BlockingPool::new(MAX_LOG_THREADS),
             doctor_threads: BlockingPool::new(MAX_DOCTOR_THREADS),
             authorizer,
+            is_shared,
             settings_in_force: reloadable,
             launcher,
             shutdown_handles: Mutex::new(Some(ShutdownHandles {
@@ -225,7 +232,7 @@ async fn recover(
         .map(|shim| shim.id)
         .chain(exit_records.reports.iter().map(|report| report.id));
     for id in reported_ids.filter(|id| !unfinished.contains(id)) {
-        if store.find(None, &id.into()).await?.is_some() {
+        if store.find(LookupScope::ALL, &id.into()).await?.is_some() {
             finished.insert(id);
         }
     }

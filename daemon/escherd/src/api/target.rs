@@ -3,13 +3,17 @@
 //! The scheduler has the executions that are not finished, and those that finished lately; the
 //! store has the others. Finding an execution in the scheduler and acting on it is one step there,
 //! so that the execution cannot leave memory in between.
+//!
+//! A bare name means one of the caller's own executions, for root too. Otherwise another user could choose which
+//! execution root waits for or ends. Another user's has the user's name or uid in front: `alice/nightly`.
 
-use escher_protocol::{ApiError, ErrorCode, ExecutionRecord, Target};
+use escher_protocol::{ApiError, ErrorCode, ExecutionRecord, RunAs, Target};
 
 use super::ExecutionEngine;
 use crate::authz::Scope;
 use crate::execution::check_target;
 use crate::scheduler::Scheduler;
+use crate::store::{LookupScope, StoredExecution};
 
 /// What came of an action on the execution that a target names.
 pub(super) enum ActionResult<R> {
@@ -24,8 +28,8 @@ impl ExecutionEngine {
     /// otherwise returns the store's record.
     ///
     /// # Errors
-    /// `not-found` and `ambiguous`; `invalid-request` for a reference that is too long; `internal`
-    /// if the store cannot be read; `shutting-down`.
+    /// `not-found` and `ambiguous`; `invalid-request` for a reference that is too long; `unknown-user`
+    /// for root; `internal` if the store or the user database cannot be read; `shutting-down`.
     pub(super) async fn act_on<R: Send + 'static>(
         &self,
         target: Target,
@@ -36,9 +40,8 @@ impl ExecutionEngine {
             Ok(result) => return Ok(ActionResult::Done(result)),
             Err(not_done) => not_done,
         };
-        let store = &self.core.store;
-        let found = store.find(self.scope.submitter(), &target).await?;
-        let found = found.ok_or_else(|| not_found(&target))?;
+        let found = self.find_in_store(&target).await?;
+        let found = found.ok_or_else(|| self.not_found(&target))?;
         if let Some(record) = found.record {
             return Ok(ActionResult::OnlyInStore(record));
         }
@@ -47,12 +50,37 @@ impl ExecutionEngine {
             Ok(result) => Ok(ActionResult::Done(result)),
             // It has ended and left memory in the meantime.
             Err((id, _)) => {
-                let found = store.find(self.scope.submitter(), &id).await?;
+                let found = self.find_in_store(&id).await?;
                 let record = found.and_then(|found| found.record);
-                let record = record.ok_or_else(|| not_found(&target))?;
+                let record = record.ok_or_else(|| self.not_found(&target))?;
                 Ok(ActionResult::OnlyInStore(record))
             }
         }
+    }
+
+    async fn find_in_store(&self, target: &Target) -> Result<Option<StoredExecution>, ApiError> {
+        let store = &self.core.store;
+        if let Some((user, name)) = user_and_name(target) {
+            let authorizer = &self.core.authorizer;
+            return match authorizer.visible_user(&self.caller, &user).await? {
+                Some(owner) => store.find_named(owner.uid, name).await,
+                None => Ok(None),
+            };
+        }
+        let scope = LookupScope {
+            submitter: self.scope.submitter(),
+            names_of: Some(self.scope.caller_uid()),
+        };
+        store.find(scope, target).await
+    }
+
+    fn not_found(&self, target: &Target) -> ApiError {
+        let message = format!("there is no execution {:?}", target.to_string());
+        let hint = match self.scope.submitter() {
+            Some(_) => "escherctl ps -a lists yours",
+            None => "escherctl ps -a lists all; another user's name is USER/NAME",
+        };
+        ApiError::new(ErrorCode::NOT_FOUND, message).with_hint(hint)
     }
 
     /// Returns the result of `action`, or both arguments if the scheduler does not have the
@@ -76,7 +104,38 @@ impl ExecutionEngine {
     }
 }
 
-fn not_found(target: &Target) -> ApiError {
-    let message = format!("there is no execution {:?}", target.to_string());
-    ApiError::new(ErrorCode::NOT_FOUND, message).with_hint("escherctl ps -a lists yours")
+/// Parses a reference such as `alice/nightly` or `1000/nightly`. Names have no slash.
+fn user_and_name(target: &Target) -> Option<(RunAs, &str)> {
+    let Target::Reference(text) = target else {
+        return None;
+    };
+    let (user, name) = text.split_once('/')?;
+    let is_uid = user.bytes().all(|byte| byte.is_ascii_digit());
+    let user = match user.parse() {
+        Ok(uid) if is_uid => RunAs::Uid(uid),
+        _ => RunAs::Name(user.into()),
+    };
+    Some((user, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_with_a_slash_is_a_users_name_or_uid_and_a_name() {
+        let name_of = |user: &str| RunAs::Name(user.into());
+        for (text, expected) in [
+            ("alice/nightly", Some((name_of("alice"), "nightly"))),
+            ("1000/nightly", Some((RunAs::Uid(1000), "nightly"))),
+            ("0/a/b", Some((RunAs::Uid(0), "a/b"))),
+            ("4294967296/n", Some((name_of("4294967296"), "n"))),
+            ("+1/n", Some((name_of("+1"), "n"))),
+            ("/n", Some((name_of(""), "n"))),
+            ("nightly", None),
+            ("17", None),
+        ] {
+            assert_eq!(user_and_name(&text.into()), expected, "{text}");
+        }
+    }
 }

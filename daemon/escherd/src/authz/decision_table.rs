@@ -182,7 +182,68 @@ fn whose_executions_a_caller_finds() {
         assert_eq!(found, row, "{}", caller.user());
         let only = (caller.credentials.uid != 0).then_some(caller.credentials.uid);
         assert_eq!(scope.submitter(), only);
+        assert_eq!(scope.caller_uid(), caller.credentials.uid);
         assert_eq!(scope.canceller(), Canceller::User(caller.user().clone()));
+    }
+}
+
+/// Whose quota and names a caller may ask for: `-` nobody's, `?` no such user. alice has no account on the host.
+#[tokio::test]
+async fn which_users_a_caller_may_know_of() {
+    let authorizer = authorizer(ServedUsers::All);
+    let name = |name: &str| RunAs::Name(Text::from(name));
+    let targets = [
+        RunAs::Caller,
+        RunAs::Uid(0),
+        name("root"),
+        RunAs::Uid(ALICE_UID),
+        name("alice"),
+    ];
+    #[rustfmt::skip]
+    let table = [
+        //          itself uid 0  root   uid 4242 alice
+        /* root */  ["0",    "0", "0", "4242", "?"],
+        /* own */   ["990",  "-", "-", "-",    "-"],
+        /* alice */ ["4242", "-", "-", "4242", "4242"],
+        /* bob */   ["4243", "-", "-", "-",    "-"],
+    ];
+    for (caller, row) in callers().iter().zip(table) {
+        for (target, expected) in targets.iter().zip(row) {
+            let found = match authorizer.visible_user(caller, target).await {
+                Ok(Some(user)) => user.uid.to_string(),
+                Ok(None) => "-".to_owned(),
+                Err(error) => {
+                    assert_eq!(error.code, ErrorCode::UNKNOWN_USER);
+                    "?".to_owned()
+                }
+            };
+            assert_eq!(found, expected, "{target:?} for {}", caller.user());
+        }
+    }
+}
+
+/// Whose executions a caller may name as `user/name`: those of nobody else, unless it is root.
+#[tokio::test]
+async fn whom_a_caller_may_name() {
+    let authorizer = authorizer(ServedUsers::All);
+    let [root, own, alice, _] = callers();
+    for (caller, user, expected) in [
+        (&alice, RunAs::Uid(ALICE_UID), Some(ALICE_UID)),
+        (&alice, RunAs::Name("alice".into()), Some(ALICE_UID)),
+        (&alice, RunAs::Uid(BOB_UID), None),
+        (&alice, RunAs::Uid(0), None),
+        (&alice, RunAs::Name("root".into()), None),
+        (&own, RunAs::Uid(ALICE_UID), None),
+        (&root, RunAs::Uid(ALICE_UID), Some(ALICE_UID)),
+        (&root, RunAs::Name("root".into()), Some(0)),
+    ] {
+        let found = authorizer.visible_user(caller, &user).await.unwrap();
+        assert_eq!(
+            found.map(|user| user.uid),
+            expected,
+            "{} names {user:?}",
+            caller.user()
+        );
     }
 }
 
@@ -210,6 +271,9 @@ async fn whom_an_escherd_serves() {
         (ServedUsers::All, ALICE_UID, true),
         (ServedUsers::All, LAST_UID, true),
         (ServedUsers::All, LAST_UID + 1, false),
+        (ServedUsers::All, u32::MAX - 1, false),
+        (ServedUsers::All, i32::MAX.unsigned_abs(), true),
+        (ServedUsers::All, i32::MAX.unsigned_abs() + 1, false),
         (ServedUsers::All, u32::MAX - 1, false),
         (ServedUsers::All, u32::MAX, false),
         (ServedUsers::All, overflow_uid(), false),

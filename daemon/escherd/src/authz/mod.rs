@@ -64,7 +64,13 @@ impl SubmitPermit {
     /// Returns a permit for root to run a command as root, for tests.
     #[cfg(test)]
     pub(crate) fn for_root() -> Self {
-        let user = User { uid: 0, name: None };
+        SubmitPermit::for_uid(0)
+    }
+
+    /// Returns a permit for a user to run a command as itself, for tests.
+    #[cfg(test)]
+    pub(crate) fn for_uid(uid: u32) -> Self {
+        let user = User { uid, name: None };
         SubmitPermit {
             submitter: user.clone(),
             account: Account {
@@ -124,6 +130,12 @@ impl Scope {
     #[must_use]
     pub fn submitter(&self) -> Option<u32> {
         (!self.includes_all).then_some(self.user.uid)
+    }
+
+    /// Returns the uid of the caller, whose executions a bare name means.
+    #[must_use]
+    pub fn caller_uid(&self) -> u32 {
+        self.user.uid
     }
 
     /// Returns the canceller to record for a cancel in this scope.
@@ -229,6 +241,25 @@ impl Authorizer {
             }
         };
         Ok(SubmitPermit { submitter, account })
+    }
+
+    /// Returns the user that `user` names, if `caller` may know what that user does: itself; for root, everybody.
+    ///
+    /// # Errors
+    /// `unknown-user`, which only root gets; `internal` if the user database cannot be queried.
+    pub async fn visible_user(
+        &self,
+        caller: &Caller,
+        user: &RunAs,
+    ) -> Result<Option<User>, ApiError> {
+        let account = match user {
+            own if is_self(caller, own) => return Ok(Some(caller.user().clone())),
+            _ if !caller.is_root() => return Ok(None),
+            RunAs::Caller => return Ok(None),
+            RunAs::Name(name) => self.accounts.by_name(caller.credentials.uid, name).await?,
+            RunAs::Uid(uid) => self.accounts.by_uid(*uid).await?,
+        };
+        Ok(Some(account.user))
     }
 
     /// Authorizes `caller` for operations that affect every user: root, and the user that escherd runs

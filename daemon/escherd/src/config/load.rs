@@ -12,6 +12,7 @@ use super::document::Document;
 use super::error::{ConfigError, ConfigProblem, quote};
 use super::layers::Layers;
 use super::origin::Origin;
+use super::percent::Percent;
 use super::profiles::Profile;
 use super::schema::SETTINGS;
 use super::settings::{
@@ -202,6 +203,7 @@ fn blank_settings() -> DaemonSettings {
                 max_concurrent_executions: 0,
                 max_pending_executions: 0,
                 max_pending_bytes: 0,
+                queue_share: Percent::ALL,
                 output: OutputRules {
                     stream: false,
                     max_bytes: 0,

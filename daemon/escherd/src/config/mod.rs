@@ -25,6 +25,7 @@ mod file_layer;
 mod layers;
 mod load;
 mod origin;
+mod percent;
 mod profiles;
 mod schema;
 mod settings;
@@ -38,6 +39,7 @@ pub use configuration::{Configuration, Differences, EffectiveSetting};
 pub use error::{ConfigError, ConfigProblem};
 pub use load::{LoadOptions, PathOption, load};
 pub use origin::Origin;
+pub use percent::Percent;
 pub use profiles::Profile;
 pub use settings::{
     CleanupSettings, ClientMemoryLimits, ConnectionLimits, DaemonSettings, EngineSettings, OnBoot,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use escher_launcher::ipc::wire::WhenLogFull;
 
+use super::percent::Percent;
 use super::settings::{DaemonSettings, OnBoot, ReloadableSettings};
 use super::value_type::{Choice, ValueType};
 use crate::execution::MAX_KILL_GRACE_MS;
@@ -14,7 +15,7 @@ use crate::output::OversizedOutput;
 use crate::store::Durability;
 
 /// The sections, which are the tables of a file.
-pub(super) const SECTIONS: [&str; 4] = ["daemon", "execution", "store", "history"];
+pub(super) const SECTIONS: [&str; 5] = ["daemon", "execution", "users", "store", "history"];
 
 /// The section whose keys may be at the top level of a JSON file.
 pub(super) const FLAT_SECTION: &str = "execution";
@@ -293,6 +294,10 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
         ],
     )
     .reloadable(),
+    percent("users.queue_share", 50, |s, share| {
+        reloadable(s).queue_share = share;
+    })
+    .reloadable(),
     choice(
         "store.durability",
         &[
@@ -357,6 +362,18 @@ const fn number(
         set,
     };
     setting(name, value_type)
+}
+
+const fn percent(
+    name: &'static str,
+    default: u8,
+    set: fn(&mut DaemonSettings, Percent),
+) -> SettingDefinition {
+    let default = match Percent::new(default) {
+        Some(default) => default,
+        None => Percent::ALL,
+    };
+    setting(name, ValueType::Percent { default, set })
 }
 
 const fn duration(

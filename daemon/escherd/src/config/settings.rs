@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use escher_launcher::ipc::wire::LogLimits;
 
+use super::percent::Percent;
 use crate::execution::RequestLimits;
 use crate::output::OutputRules;
 use crate::store::{Durability, HistoryLimits};
@@ -115,6 +116,8 @@ pub struct ReloadableSettings {
     pub max_pending_executions: usize,
     /// Maximum size in bytes of all pending requests together.
     pub max_pending_bytes: u64,
+    /// The share of both that one user may take, where escherd serves several.
+    pub queue_share: Percent,
     /// How output is served.
     pub output: OutputRules,
     /// Maximum number of finished executions in memory.

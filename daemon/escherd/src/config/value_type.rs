@@ -10,6 +10,7 @@ use escher_protocol::SettingValue;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use super::document::RawValue;
+use super::percent::Percent;
 use super::settings::DaemonSettings;
 
 /// A value that its setting accepts.
@@ -17,6 +18,7 @@ use super::settings::DaemonSettings;
 pub(super) enum TypedValue {
     Flag(bool),
     Number(u64),
+    Percent(Percent),
     Text(OsString),
 }
 
@@ -37,6 +39,11 @@ pub(super) enum ValueType {
         /// fits into the host's memory.
         memory_each: u64,
         set: fn(&mut DaemonSettings, u64),
+    },
+    /// A share, written as `50%`.
+    Percent {
+        default: Percent,
+        set: fn(&mut DaemonSettings, Percent),
     },
     /// A length of time, written with units: `"90s"`, `"1h30m"`.
     Duration {
@@ -67,6 +74,7 @@ impl ValueType {
         match self {
             ValueType::Flag { default, .. } => Some(TypedValue::Flag(*default)),
             ValueType::Number { default, .. } => Some(TypedValue::Number(*default)),
+            ValueType::Percent { default, .. } => Some(TypedValue::Percent(*default)),
             ValueType::Duration { default, .. } => Some(TypedValue::Text((*default).into())),
             ValueType::Choice { choices } => choices
                 .first()
@@ -111,6 +119,9 @@ impl ValueType {
             (ValueType::Number { range, .. }, RawValue::Number(number)) => range
                 .contains(number)
                 .then_some(TypedValue::Number(*number)),
+            (ValueType::Percent { .. }, RawValue::Text(text)) => {
+                Some(TypedValue::Percent(Percent::parse(text.to_str()?)?))
+            }
             (ValueType::Duration { max, .. }, RawValue::Text(text)) => {
                 let duration = parse_duration(text)?;
                 (duration <= *max).then(|| TypedValue::Text(text.clone()))
@@ -144,6 +155,7 @@ impl ValueType {
                 (start, u64::MAX) => format!("a whole number, at least {start}"),
                 (start, end) => format!("a whole number from {start} to {end}"),
             },
+            ValueType::Percent { .. } => "a share from 1% to 100%".to_owned(),
             ValueType::Duration { max, .. } => format!(
                 "a time with a unit (ms, s, m, h or d), such as 90s or 1h30m, at most {max:#}",
                 max = SignedDuration::try_from(*max).unwrap_or(SignedDuration::MAX)
@@ -189,6 +201,7 @@ impl ValueType {
             }
             (_, TypedValue::Flag(flag)) => SettingValue::Flag(*flag),
             (_, TypedValue::Number(number)) => SettingValue::Number(*number),
+            (_, TypedValue::Percent(share)) => SettingValue::Text(share.to_string().into()),
             (_, TypedValue::Text(text)) => {
                 SettingValue::Text(text.to_string_lossy().into_owned().into())
             }
@@ -200,6 +213,7 @@ impl ValueType {
         match (self, value) {
             (ValueType::Flag { set, .. }, TypedValue::Flag(flag)) => set(settings, *flag),
             (ValueType::Number { set, .. }, TypedValue::Number(number)) => set(settings, *number),
+            (ValueType::Percent { set, .. }, TypedValue::Percent(share)) => set(settings, *share),
             (ValueType::Duration { set, .. }, TypedValue::Text(text)) => {
                 if let Some(duration) = parse_duration(text) {
                     set(settings, duration);

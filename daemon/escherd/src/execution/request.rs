@@ -101,6 +101,13 @@ fn check_names(request: &ExecutionRequest) -> Result<(), ApiError> {
             name.chars().next().is_some_and(char::is_alphabetic),
             &format!("the name {:?} must begin with a letter", &**name),
         )?;
+        ensure(
+            !name.contains('/'),
+            &format!(
+                "the name {:?} contains a slash, which separates a user from a name",
+                &**name
+            ),
+        )?;
         check_text("name", name)?;
     }
     if let Some(key) = &request.key {

@@ -25,6 +25,8 @@ const PER_LOG: u64 = 2;
 pub struct FdBudget {
     /// Running executions: each takes the socket to its shim.
     pub executions: usize,
+    /// Running executions of root beyond them: a tenth of their number, at least one.
+    pub root_executions: usize,
     /// Connections, without those that are reserved for root.
     pub connections: usize,
     /// Logs that are open for reading.
@@ -134,12 +136,14 @@ fn plan(limit: u64, executions: usize, connections: usize) -> FdBudget {
     let rest = limit.saturating_sub(FIXED + SPARE_SHIMS + count(ROOT_RESERVE));
     // Every use gets at least one, and none gets so many that nothing is left for the others.
     let executions = count(executions).min(rest / 4).max(1);
-    let rest = rest.saturating_sub(executions);
+    let root_executions = (executions / 10).max(1);
+    let rest = rest.saturating_sub(executions + root_executions);
     let connections = count(connections).min(rest / 2).max(1);
     // A result reads two logs at once.
     let logs = (rest.saturating_sub(connections) / PER_LOG).max(2);
     FdBudget {
         executions: size(executions),
+        root_executions: size(root_executions),
         connections: size(connections),
         logs: size(logs).min(Semaphore::MAX_PERMITS),
     }
@@ -156,12 +160,17 @@ mod tests {
                 let budget = plan(limit, executions, connections);
                 assert!(budget.executions >= 1 && budget.connections >= 1 && budget.logs >= 2);
                 assert!(budget.executions <= executions && budget.connections <= connections);
-                let sizes = [ROOT_RESERVE, budget.executions, budget.connections];
+                let sizes = [
+                    ROOT_RESERVE,
+                    budget.executions,
+                    budget.root_executions,
+                    budget.connections,
+                ];
                 let used = sizes.into_iter().sum::<usize>() as u64
                     + budget.logs as u64 * PER_LOG
                     + FIXED
                     + SPARE_SHIMS;
-                assert!(used <= limit.max(104), "{budget:?} of {limit}");
+                assert!(used <= limit.max(105), "{budget:?} of {limit}");
             }
         }
         let usual = plan(524_288, 100, 4096);

@@ -55,8 +55,8 @@ impl Scheduler {
         };
         match self.transition(number, cancel) {
             Some(Action::AnswerCancel(answer @ CancelAnswer::Withdrawn)) => {
-                if self.queue.remove(&number) {
-                    self.subtract_pending_bytes(number);
+                if let Some(entry) = self.entries.get(&number) {
+                    self.shares.withdraw(entry.submitter().uid, number);
                 }
                 let requested = self.event(number, at, EventKind::CancelRequested(by));
                 let requested = requested.into_iter().collect();
@@ -67,6 +67,8 @@ impl Scheduler {
                     requested,
                     Some((responder, answer)),
                 );
+                // A share may have bound others because this one waited.
+                self.admit();
             }
             Some(Action::AnswerCancel(answer)) => match self.entries.get_mut(&number) {
                 // The end must not be reported before it is committed.

@@ -53,7 +53,7 @@ impl Scheduler {
 
     /// Finishes an admitted execution, and admits the next one to its slot.
     pub(super) fn finish_and_free_slot(&mut self, number: u64, evidence: Evidence, now: Timestamp) {
-        self.used_slots -= 1;
+        self.free_slot(number);
         self.finish(number, now, evidence, Vec::new(), None);
         self.admit();
     }

@@ -20,6 +20,7 @@ mod pause;
 mod persist;
 mod queries;
 mod restore;
+mod shares;
 mod shim_events;
 mod submit;
 #[cfg(test)]
@@ -34,7 +35,7 @@ pub use pause::PauseAnswer;
 pub use queries::{Counts, Listed, OutputProgress};
 pub use restore::RecoveredState;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
 use escher_launcher::ipc::wire::{Assignment, ExecutionFiles, LogLimits, ToShim};
@@ -44,12 +45,14 @@ use escher_protocol::{
 };
 use tokio::sync::{oneshot, watch};
 
+use crate::config::Percent;
 use crate::execution::{Action, CancelRequest, Execution, RequestLimits, Transition};
 use crate::store::{self, Durability, RequestDigest};
 use evict::Evictable;
 use finish::Evidence;
 use pause::Pause;
 use persist::{OnCommit, PendingChange};
+use shares::{Limits, Shares, SlotLimits};
 use submit::SubmitResponder;
 
 /// Settings of the scheduler.
@@ -57,12 +60,16 @@ use submit::SubmitResponder;
 pub struct SchedulerSettings {
     /// Settings that apply to a single request.
     pub request: RequestLimits,
-    /// Most executions that run at once.
+    /// Most executions that run at once, those in root's own slots aside.
     pub max_concurrent: usize,
+    /// Slots that root has beyond them.
+    pub root_slots: usize,
     /// Most pending executions.
     pub max_pending: usize,
     /// Most bytes of pending requests.
     pub max_pending_bytes: u64,
+    /// The share of both that one user may take; `None`: there is only one user.
+    pub queue_share: Option<Percent>,
     /// Most finished executions in memory.
     pub max_in_memory: usize,
     /// How often a launch is begun, if escherd dies each time.
@@ -128,6 +135,20 @@ struct Entry {
     progress: Option<watch::Sender<OutputProgress>>,
 }
 
+impl SchedulerSettings {
+    fn limits(&self) -> Limits {
+        Limits::new(
+            SlotLimits {
+                ordinary: self.max_concurrent,
+                root: self.root_slots,
+            },
+            self.max_pending,
+            self.max_pending_bytes,
+            self.queue_share,
+        )
+    }
+}
+
 /// The scheduler: see the [module](self).
 #[derive(Debug)]
 pub struct Scheduler {
@@ -139,14 +160,8 @@ pub struct Scheduler {
     numbers: HashMap<ExecutionId, u64>,
     keys: HashMap<(u32, Text), u64>,
     last_number: u64,
-    /// Pending executions whose submissions are committed.
-    queue: BTreeSet<u64>,
-    /// How many pending executions are not committed yet.
-    uncommitted_pending: usize,
-    /// Bytes of the requests of all pending executions.
-    pending_bytes: u64,
-    /// How many executions are admitted and have not finished.
-    used_slots: usize,
+    /// Pending executions, and what each user takes.
+    shares: Shares,
     /// Finished executions whose end is committed, in the order of the commits.
     evictable: VecDeque<Evictable>,
     /// Bytes of their requests.
@@ -171,16 +186,13 @@ impl Scheduler {
     #[must_use]
     pub fn new(settings: SchedulerSettings) -> Self {
         Scheduler {
+            shares: Shares::new(settings.limits()),
             settings,
             controllers: None,
             entries: BTreeMap::new(),
             numbers: HashMap::new(),
             keys: HashMap::new(),
             last_number: 0,
-            queue: BTreeSet::new(),
-            uncommitted_pending: 0,
-            pending_bytes: 0,
-            used_slots: 0,
             evictable: VecDeque::new(),
             evictable_bytes: 0,
             last_ticket: 0,
@@ -197,6 +209,7 @@ impl Scheduler {
 
     /// Applies other settings. Launched executions keep theirs.
     pub fn configure(&mut self, settings: SchedulerSettings) {
+        self.shares.set_limits(settings.limits());
         self.settings = settings;
         self.evict_surplus();
         self.admit();
@@ -218,15 +231,15 @@ impl Scheduler {
         std::mem::take(&mut self.effects)
     }
 
-    /// Admits pending executions in the order of submission, as long as slots are free.
+    /// Admits pending executions, as long as there are slots for them.
     fn admit(&mut self) {
-        while !self.is_restoring && self.used_slots < self.settings.max_concurrent {
-            let Some(number) = self.dequeue() else {
-                return;
-            };
+        // All that is pending when escherd shuts down is about to be cancelled.
+        if self.is_restoring || self.is_shutting_down {
+            return;
+        }
+        while let Some(number) = self.shares.admit_next() {
             if self.transition(number, Transition::Admit) == Some(Action::Launch) {
                 self.trace(number, "admitted");
-                self.used_slots += 1;
                 self.count_launch_attempt(number);
                 let change = store::Change::Admitted { number };
                 self.commit(change, Vec::new(), OnCommit::Admitted { number });
@@ -240,25 +253,11 @@ impl Scheduler {
         }
     }
 
-    fn enqueue(&mut self, number: u64) {
+    /// Frees the slot of an execution that does not run any longer, or will not.
+    fn free_slot(&mut self, number: u64) {
         if let Some(entry) = self.entries.get(&number) {
-            self.pending_bytes += entry.request_bytes;
-            self.queue.insert(number);
+            self.shares.free_slot(entry.submitter().uid);
         }
-    }
-
-    fn dequeue(&mut self) -> Option<u64> {
-        let number = self.queue.pop_first()?;
-        self.subtract_pending_bytes(number);
-        Some(number)
-    }
-
-    fn subtract_pending_bytes(&mut self, number: u64) {
-        let bytes = self
-            .entries
-            .get(&number)
-            .map_or(0, |entry| entry.request_bytes);
-        self.pending_bytes -= bytes;
     }
 
     fn transition(&mut self, number: u64, transition: Transition) -> Option<Action> {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use escher_launcher::ipc::wire::ToShim;
-use escher_protocol::message::{EventsRequest, Selection};
-use escher_protocol::{ApiError, ExecutionId, ExecutionRecord, Resources, Status};
+use escher_protocol::message::{EventsRequest, Quota, Selection};
+use escher_protocol::{ApiError, ExecutionId, ExecutionRecord, Resources, Status, User};
 use tokio::sync::{oneshot, watch};
 
 use super::{Entry, Scheduler, events, lookup};
@@ -174,16 +174,32 @@ impl Scheduler {
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts {
-            pending: self.queue.len() + self.uncommitted_pending,
-            running: self.used_slots,
+            pending: self.shares.pending(),
+            running: self.shares.used_slots(),
             max_concurrent: self.settings.max_concurrent,
         }
     }
 
-    /// Returns how long the first execution in the queue has waited in this escherd.
+    /// Returns what `user` takes of the queue and the slots, and may take.
+    #[must_use]
+    pub fn quota(&self, user: User) -> Quota {
+        self.shares.quota(user)
+    }
+
+    /// Does the same for `user` and all who take anything, in the order of their uids.
+    #[must_use]
+    pub fn quotas(&self, user: User) -> Vec<Quota> {
+        let mut users = self.shares.users();
+        if let Err(place) = users.binary_search_by_key(&user.uid, |user| user.uid) {
+            users.insert(place, user);
+        }
+        users.into_iter().map(|user| self.quota(user)).collect()
+    }
+
+    /// Returns how long the oldest execution in the queue has waited in this escherd.
     #[must_use]
     pub fn longest_wait(&self) -> Option<Duration> {
-        let entry = self.entries.get(self.queue.first()?)?;
+        let entry = self.entries.get(&self.shares.oldest_eligible()?)?;
         Some(entry.known_since.elapsed())
     }
 }

@@ -139,7 +139,7 @@ impl Scheduler {
         if is_queued {
             self.enqueue(number);
         } else {
-            self.used_slots += 1;
+            self.take_slot(number);
         }
     }
 
@@ -180,8 +180,9 @@ impl Scheduler {
             digest: None,
             is_admitted: true,
         };
-        self.used_slots += 1;
+        let number = submission.number;
         self.insert_restored(submission, State::Admitted { cancel: None }, 1);
+        self.take_slot(number);
         self.commit(change, vec![event], OnCommit::Nothing);
     }
 
@@ -234,7 +235,7 @@ impl Scheduler {
         let transition = match entry.execution.state.cancel_request().cloned() {
             None if attempts < max_attempts => {
                 entry.execution.state = State::Queued;
-                self.used_slots -= 1;
+                self.free_slot(number);
                 return self.enqueue(number);
             }
             None => Transition::LaunchAbandoned { attempts, at: now },
@@ -245,7 +246,7 @@ impl Scheduler {
             }
         };
         self.transition(number, transition);
-        self.used_slots -= 1;
+        self.free_slot(number);
         self.finish(number, now, Evidence::None, Vec::new(), None);
     }
 
@@ -265,9 +266,24 @@ impl Scheduler {
         }
     }
 
+    /// Puts a pending execution, whose submission is committed, in the queue.
+    fn enqueue(&mut self, number: u64) {
+        if let Some(entry) = self.entries.get(&number) {
+            let (user, bytes) = (entry.submitter(), entry.request_bytes);
+            self.shares.add_pending(user, bytes);
+            self.shares.make_eligible(user.uid, number, bytes);
+        }
+    }
+
+    fn take_slot(&mut self, number: u64) {
+        if let Some(entry) = self.entries.get(&number) {
+            self.shares.take_slot(entry.submitter());
+        }
+    }
+
     fn resume_queue(&mut self, drop_all: bool, now: Timestamp) {
         if drop_all {
-            for number in self.queue.clone() {
+            for number in self.shares.eligible() {
                 self.cancel_number(number, Canceller::Host, CancelMode::Graceful, now);
             }
         }
@@ -322,7 +338,10 @@ mod tests {
         assert_eq!(record.status, Status::Failed);
         assert_eq!(error.code, ErrorCode::LAUNCH_ABANDONED);
         assert!(error.message.contains("3 times"), "{error}");
-        assert_eq!((scheduler.used_slots, scheduler.queue.len()), (0, 0));
+        assert_eq!(
+            (scheduler.shares.used_slots(), scheduler.shares.pending()),
+            (0, 0)
+        );
     }
 
     #[test]
@@ -334,7 +353,10 @@ mod tests {
         let record = scheduler.status(1).try_recv().unwrap();
         assert_eq!(record.status, Status::Cancelled);
         assert_eq!(record.cancelled_by, cancel.map(|(canceller, _)| canceller));
-        assert_eq!((scheduler.used_slots, scheduler.queue.len()), (0, 0));
+        assert_eq!(
+            (scheduler.shares.used_slots(), scheduler.shares.pending()),
+            (0, 0)
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Instant;
 use escher_protocol::message::{EventKind, Submitted};
 use escher_protocol::{
     ApiError, Blob, CancelMode, Canceller, ErrorCode, ExecutionId, ExecutionRequest, Timestamp,
-    codec,
+    User, codec,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
@@ -31,8 +31,8 @@ impl Scheduler {
     /// Submits a command. The answer comes once the submission is committed.
     ///
     /// # Errors
-    /// `invalid-request`, `arguments-too-long`, `unsupported`, `key-conflict`, `limit-unenforceable`, `queue-full`,
-    /// `shutting-down`.
+    /// `invalid-request`, `arguments-too-long`, `unsupported`, `key-conflict`, `limit-unenforceable`, `over-quota`,
+    /// `queue-full`, `shutting-down`.
     /// In the answer: `store-unavailable`, or `key-conflict` with an execution that has left memory.
     pub fn submit(
         &mut self,
@@ -57,22 +57,9 @@ impl Scheduler {
         check_arguments(&request, &account)?;
         check_limits(&request.limits)?;
         ensure_enforceable(&request.limits, self.controllers)?;
-        let waiting = self.queue.len() + self.uncommitted_pending;
-        let is_admitted = waiting == 0 && self.used_slots < self.settings.max_concurrent;
-        let max_pending = self.settings.max_pending;
-        if !is_admitted && waiting >= max_pending {
-            let message = format!(
-                "{max_pending} executions are pending, which is the maximum (max_pending_executions)"
-            );
-            return Err(queue_full(message));
-        }
-        let max_bytes = self.settings.max_pending_bytes;
-        if !is_admitted && self.pending_bytes + request_bytes > max_bytes {
-            let message = format!(
-                "pending requests have {} bytes and this one has {request_bytes}: together more than {max_bytes} (max_pending_bytes)",
-                self.pending_bytes
-            );
-            return Err(queue_full(message));
+        let is_admitted = self.shares.is_admitted_at_once(submitter.uid);
+        if !is_admitted {
+            self.shares.check_room(submitter.uid, request_bytes)?;
         }
         let id = ExecutionId::generate();
         self.last_number += 1;
@@ -115,17 +102,19 @@ impl Scheduler {
             is_admitted,
         };
         self.keys.extend(key.map(|key| (key, number)));
+        if is_admitted {
+            self.shares.take_slot(&submission.submitter);
+        } else {
+            self.shares
+                .add_pending(&submission.submitter, request_bytes);
+        }
         let execution = Execution::in_state(submission, State::Queued);
         let mut entry = Entry::new(execution, request_bytes, digest);
         entry.submitters.push(responder);
         self.insert(entry);
         if is_admitted {
             self.transition(number, Transition::Admit);
-            self.used_slots += 1;
             self.count_launch_attempt(number);
-        } else {
-            self.uncommitted_pending += 1;
-            self.pending_bytes += request_bytes;
         }
         self.trace(number, "submitted: recording the submission");
         self.commit(change, vec![event], OnCommit::Submitted { number });
@@ -174,8 +163,8 @@ impl Scheduler {
         }
         match entry.execution.state {
             State::Queued => {
-                self.uncommitted_pending -= 1;
-                self.queue.insert(number);
+                let (uid, bytes) = (entry.submitter().uid, entry.request_bytes);
+                self.shares.make_eligible(uid, number, bytes);
                 self.admit();
             }
             _ => self.launch(number),
@@ -204,11 +193,10 @@ impl Scheduler {
             return;
         };
         match entry.execution.state {
-            State::Queued => {
-                self.uncommitted_pending -= 1;
-                self.pending_bytes -= entry.request_bytes;
-            }
-            _ => self.used_slots -= 1,
+            State::Queued => self
+                .shares
+                .discard_pending(entry.submitter().uid, entry.request_bytes),
+            _ => self.shares.free_slot(entry.submitter().uid),
         }
         for responder in entry.submitters {
             let _ = responder.send(answer.clone());
@@ -254,6 +242,11 @@ impl Entry {
         self.execution.state.status().is_finished()
     }
 
+    /// Returns the user to whom it is charged.
+    pub(super) fn submitter(&self) -> &User {
+        &self.execution.submission.submitter
+    }
+
     fn submitted(&self, existing: bool) -> Submitted {
         let submission = &self.execution.submission;
         Submitted {
@@ -275,10 +268,6 @@ pub(super) fn measure_request(request: &ExecutionRequest) -> (u64, Option<Reques
     (encoded.len() as u64, digest)
 }
 
-fn queue_full(message: String) -> ApiError {
-    ApiError::new(ErrorCode::QUEUE_FULL, message).with_hint("try again when some have finished")
-}
-
 /// Returns the error for a key that belongs to another request.
 fn key_conflict(request: &ExecutionRequest, number: u64) -> ApiError {
     let key = request.key.as_deref().unwrap_or_default();
@@ -289,9 +278,11 @@ fn key_conflict(request: &ExecutionRequest, number: u64) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::Effect;
-    use crate::scheduler::testbed::{at, commit, settings, submit};
-    use escher_protocol::{Controllers, Part, ResourceLimits};
+    use crate::config::Percent;
+    use crate::scheduler::testbed::{at, commit, settings, submit, submit_as};
+    use crate::scheduler::{Effect, SchedulerSettings};
+    use escher_launcher::ipc::wire::{ExitReport, FIRST_ATTEMPT, FromShim};
+    use escher_protocol::{Controllers, Exit, Part, ResourceLimits};
 
     const NONE: ResourceLimits = ResourceLimits {
         memory_max: None,
@@ -374,6 +365,110 @@ mod tests {
         };
         let error = submit(&mut scheduler, nothing, None).unwrap_err();
         assert_eq!(error.code, ErrorCode::INVALID_REQUEST);
+    }
+
+    /// Ends a launched execution, and returns the launches that follow.
+    fn end(scheduler: &mut Scheduler, id: ExecutionId) -> Vec<ExecutionId> {
+        let report = ExitReport::new(id, FIRST_ATTEMPT, Exit::Code(0), at(1));
+        scheduler.on_shim_message(id, FromShim::Exited(Box::new(report)), at(1));
+        launched(&commit(scheduler, at(1)))
+    }
+
+    fn launched(effects: &[Effect]) -> Vec<ExecutionId> {
+        let launched = effects.iter().filter_map(|effect| match effect {
+            Effect::Launch(assignment) => Some(assignment.spec.id),
+            _ => None,
+        });
+        launched.collect()
+    }
+
+    #[test]
+    fn a_flood_delays_another_user_by_one_slot_and_root_by_none() {
+        const FLOOD: usize = 10_100;
+        let (flooding, other) = (1000, 1001);
+        let mut scheduler = Scheduler::new(SchedulerSettings {
+            max_concurrent: 100,
+            root_slots: 10,
+            max_pending: 30_000,
+            queue_share: Percent::new(50),
+            ..settings(10)
+        });
+        let mut running = Vec::new();
+        for _ in 0..FLOOD {
+            running.extend(launched(&submit_as(&mut scheduler, flooding).unwrap().1));
+        }
+        assert_eq!(running.len(), 100, "alone, a user has all slots");
+        let by_root = submit_as(&mut scheduler, 0).unwrap().1;
+        assert_eq!(launched(&by_root).len(), 1, "root has slots of its own");
+        let (number, effects) = submit_as(&mut scheduler, other).unwrap();
+        assert_eq!(launched(&effects), []);
+        let id = scheduler.entries[&number].execution.submission.id;
+        assert_eq!(end(&mut scheduler, running[0]), [id], "the first free slot");
+        assert_eq!(end(&mut scheduler, id).len(), 1, "the others go on");
+        let quota = scheduler.quota(User {
+            uid: flooding,
+            name: None,
+        });
+        assert_eq!((quota.running, quota.pending), (100, 9_999));
+        assert_eq!((quota.max_running, quota.max_pending), (100, 15_000));
+    }
+
+    #[test]
+    fn a_user_over_its_quota_is_refused_and_others_are_not() {
+        let mut scheduler = Scheduler::new(SchedulerSettings {
+            max_pending: 10,
+            root_slots: 1,
+            queue_share: Percent::new(50),
+            ..settings(10)
+        });
+        for _ in 0..6 {
+            submit_as(&mut scheduler, 1000).unwrap();
+        }
+        let error = submit_as(&mut scheduler, 1000).unwrap_err();
+        assert_eq!((error.code, error.retry), (ErrorCode::OVER_QUOTA, true));
+        assert!(error.message.contains("5 executions pending"), "{error}");
+        for _ in 0..4 {
+            submit_as(&mut scheduler, 1001).unwrap();
+        }
+        let error = submit_as(&mut scheduler, 1001).unwrap_err();
+        assert_eq!((error.code, error.retry), (ErrorCode::QUEUE_FULL, true));
+        submit_as(&mut scheduler, 1002).unwrap();
+        let error = submit_as(&mut scheduler, 1003).unwrap_err();
+        assert_eq!(error.code, ErrorCode::QUEUE_FULL);
+        let (_, effects) = submit_as(&mut scheduler, 0).unwrap();
+        assert_eq!(launched(&effects).len(), 1, "root runs beside them");
+        submit_as(&mut scheduler, 0).expect("and has a place in the queue");
+    }
+
+    #[test]
+    fn a_withdrawn_execution_no_longer_binds_the_shares_of_others() {
+        let mut scheduler = Scheduler::new(SchedulerSettings {
+            max_concurrent: 10,
+            queue_share: Percent::new(50),
+            ..settings(10)
+        });
+        let mut launches = 0;
+        let mut last = 0;
+        // Both wait with slots of their own, and the last slot stays free.
+        for uid in [1000, 1001, 1001, 1001, 1001, 1001, 1000, 1000, 1000] {
+            launches += launched(&submit_as(&mut scheduler, uid).unwrap().1).len();
+        }
+        assert_eq!(launches, 9);
+        for uid in [1000, 1000, 1001] {
+            let (number, effects) = submit_as(&mut scheduler, uid).unwrap();
+            launches += launched(&effects).len();
+            last = number;
+        }
+        assert_eq!(launches, 10, "1000 waited alone");
+        let running = scheduler.entries[&1].execution.submission.id;
+        assert_eq!(
+            end(&mut scheduler, running),
+            [],
+            "the tenth slot is for others"
+        );
+        let scope = crate::authz::Scope::for_root();
+        drop(scheduler.cancel(&scope, last, CancelMode::Graceful, at(2)));
+        assert_eq!(launched(&commit(&mut scheduler, at(2))).len(), 1);
     }
 
     #[test]

@@ -18,8 +18,10 @@ pub(crate) fn settings(max_in_memory: usize) -> SchedulerSettings {
             max_kill_grace_ms: 60_000,
         },
         max_concurrent: 1,
+        root_slots: 0,
         max_pending: 100,
         max_pending_bytes: u64::MAX,
+        queue_share: None,
         max_in_memory,
         max_launch_attempts: 3,
         log_dir: "/logs".into(),
@@ -69,4 +71,22 @@ pub(super) fn submit(
     let mut answer = scheduler.submit(permit, Box::new(request), at(0))?;
     commit(scheduler, at(0));
     answer.try_recv().unwrap().map(|submitted| submitted.number)
+}
+
+/// Submits an execution for a user, and commits it. Returns its number and the other effects.
+pub(super) fn submit_as(
+    scheduler: &mut Scheduler,
+    uid: u32,
+) -> Result<(u64, Vec<Effect>), ApiError> {
+    let request = ExecutionRequest {
+        command: Command::Exec {
+            argv: vec!["true".into()],
+        },
+        ..ExecutionRequest::default()
+    };
+    let permit = SubmitPermit::for_uid(uid);
+    let mut answer = scheduler.submit(permit, Box::new(request), at(0))?;
+    let effects = commit(scheduler, at(0));
+    let submitted = answer.try_recv().unwrap()?;
+    Ok((submitted.number, effects))
 }

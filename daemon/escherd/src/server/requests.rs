@@ -180,6 +180,7 @@ fn name_of(request: &Request) -> &'static str {
         Request::Settings => "Settings",
         Request::Reload => "Reload",
         Request::Cleanup => "Cleanup",
+        Request::Quota(_) => "Quota",
     }
 }
 
@@ -222,6 +223,7 @@ async fn single_reply(
         Request::Remove(target) => engine.remove_execution(target).await.map(Response::Removed),
         Request::Prune(selection) => engine.prune(selection).await.map(Response::Removed),
         Request::Cleanup => engine.cleanup_old_executions().await.map(Response::Removed),
+        Request::Quota(user) => engine.quota(user).await.map(Response::Quotas),
         Request::Metrics => Ok(Response::Metrics(context.metrics().await?.into())),
         Request::Diagnose => context.diagnose(engine).await.map(Response::Diagnostics),
         Request::Settings => Ok(Response::Settings(context.configuration.list())),

@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
 use super::damage::DamageMarker;
-use super::lookup::{self, LookupResult, StoredExecution};
+use super::lookup::{self, LookupScope, StoredExecution};
 use super::metrics::StoreMetrics;
 use super::open::{QuarantinedFile, StoreSettings};
 use super::readers::{ReaderPool, Snapshot};
@@ -124,20 +124,36 @@ impl Store {
     /// `ambiguous`, or when the store cannot be read.
     pub async fn find(
         &self,
-        submitter: Option<u32>,
+        scope: LookupScope,
         target: &Target,
     ) -> Result<Option<StoredExecution>, ApiError> {
         let target = target.clone();
         let readers = &self.shared.readers;
-        match readers
-            .run(submitter, move |snapshot| {
-                lookup::find(snapshot, submitter, &target)
+        let result = readers
+            .run(scope.submitter, move |snapshot| {
+                lookup::find(snapshot, scope, &target)
             })
-            .await?
-        {
-            LookupResult::Unique(found) => Ok(found),
-            LookupResult::Ambiguous(error) => Err(error),
-        }
+            .await?;
+        result.into()
+    }
+
+    /// Returns the execution of `owner` that has this name: the one that is not over, else the newest.
+    ///
+    /// # Errors
+    /// `ambiguous` if several are not over, or when the store cannot be read.
+    pub async fn find_named(
+        &self,
+        owner: u32,
+        name: &str,
+    ) -> Result<Option<StoredExecution>, ApiError> {
+        let name = name.to_owned();
+        let readers = &self.shared.readers;
+        let result = readers
+            .run(Some(owner), move |snapshot| {
+                lookup::find_named(snapshot, owner, &name)
+            })
+            .await?;
+        result.into()
     }
 
     /// Returns the next matching finished executions with numbers below `before`, the newest first;

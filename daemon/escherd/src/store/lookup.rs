@@ -19,6 +19,27 @@ const MAX_CANDIDATES: usize = 8;
 /// up, which takes some milliseconds.
 const MAX_IDS: usize = 8192;
 
+/// Fewest digits of a part of an id that looks like a name (`feed`) and means another user's execution. Whoever has
+/// forgotten that the name is not in use must not get an execution whose id somebody else has brought about.
+const MIN_DIGITS_LIKE_A_NAME: usize = 8;
+
+/// Among whose executions to look.
+#[derive(Debug, Clone, Copy)]
+pub struct LookupScope {
+    /// The submitter of those that may be found at all; `None`: all users.
+    pub submitter: Option<u32>,
+    /// The submitter of those that may be found by name; `None`: nobody.
+    pub names_of: Option<u32>,
+}
+
+impl LookupScope {
+    /// All executions, by number or id.
+    pub const ALL: LookupScope = LookupScope {
+        submitter: None,
+        names_of: None,
+    };
+}
+
 /// An execution that [`Store::find`](super::Store::find) found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredExecution {
@@ -59,30 +80,73 @@ pub(super) enum LookupResult {
     Ambiguous(ApiError),
 }
 
-/// Finds the execution that `target` means, among those of `submitter` or among all.
+impl From<LookupResult> for Result<Option<StoredExecution>, ApiError> {
+    fn from(result: LookupResult) -> Self {
+        match result {
+            LookupResult::Unique(found) => Ok(found),
+            LookupResult::Ambiguous(error) => Err(error),
+        }
+    }
+}
+
+/// Finds the execution that `target` means. A reference is tried as a number, a full UUID, a name, and a part of a
+/// UUID.
 pub(super) fn find(
     snapshot: &Snapshot<'_>,
-    submitter: Option<u32>,
+    scope: LookupScope,
     target: &Target,
 ) -> Result<LookupResult, DatabaseError> {
-    let candidate = match target {
-        Target::Id(id) => find_by_id(snapshot, submitter, *id)?,
-        Target::Reference(text) => match find_exact(snapshot, submitter, text)? {
-            Some(candidate) => Some(candidate),
-            None => {
-                let search = find_by_id_part(snapshot, submitter, text)?;
-                match search.candidates.as_slice() {
-                    several @ [_, _, ..] => {
-                        return Ok(LookupResult::Ambiguous(ambiguous(text, several)));
-                    }
-                    _ if !search.is_complete => {
-                        return Ok(LookupResult::Ambiguous(too_short(text)));
-                    }
-                    few => few.first().copied(),
-                }
-            }
-        },
+    let submitter = scope.submitter;
+    let text = match target {
+        Target::Id(id) => {
+            let candidate = find_by_id(snapshot, submitter, *id)?;
+            return unique(snapshot, submitter, candidate);
+        }
+        Target::Reference(text) => text,
     };
+    let exact = find_by_number_or_id(snapshot, submitter, text)?;
+    if exact.is_some() {
+        return unique(snapshot, submitter, exact);
+    }
+    if let Some(owner) = scope.names_of {
+        match find_named(snapshot, owner, text)? {
+            LookupResult::Unique(None) => {}
+            found => return Ok(found),
+        }
+    }
+    let submitter = if is_short_and_like_a_name(text) {
+        submitter.or(scope.names_of)
+    } else {
+        submitter
+    };
+    let search = find_by_id_part(snapshot, submitter, text)?;
+    match search.candidates.as_slice() {
+        several @ [_, _, ..] => Ok(LookupResult::Ambiguous(ambiguous_part(text, several))),
+        _ if !search.is_complete => Ok(LookupResult::Ambiguous(too_short(text))),
+        few => unique(snapshot, submitter, few.first().copied()),
+    }
+}
+
+/// Finds the execution of `owner` that has this name: the one that is not over, else the newest.
+pub(super) fn find_named(
+    snapshot: &Snapshot<'_>,
+    owner: u32,
+    name: &str,
+) -> Result<LookupResult, DatabaseError> {
+    let candidate = match find_unfinished(snapshot, owner, name)?.as_slice() {
+        [] => find_newest_finished(snapshot, owner, name)?,
+        [only] => Some(*only),
+        several => return Ok(LookupResult::Ambiguous(ambiguous_name(name, several))),
+    };
+    unique(snapshot, Some(owner), candidate)
+}
+
+/// Returns an execution with its record, if it has finished.
+fn unique(
+    snapshot: &Snapshot<'_>,
+    submitter: Option<u32>,
+    candidate: Option<Candidate>,
+) -> Result<LookupResult, DatabaseError> {
     let Some(candidate) = candidate else {
         return Ok(LookupResult::Unique(None));
     };
@@ -115,8 +179,12 @@ fn checked_record(
         .ok_or(BlobKind::Record.damaged(candidate.number))
 }
 
-/// Finds an execution by its number, full UUID, or name; the newest of a name.
-fn find_exact(
+fn is_short_and_like_a_name(text: &str) -> bool {
+    text.starts_with(char::is_alphabetic) && IdPart::parse(text, MIN_DIGITS_LIKE_A_NAME).is_none()
+}
+
+/// Finds an execution by its number or full UUID.
+fn find_by_number_or_id(
     snapshot: &Snapshot<'_>,
     submitter: Option<u32>,
     text: &str,
@@ -126,12 +194,10 @@ fn find_exact(
     {
         return Ok(Some(candidate));
     }
-    if let Ok(id) = text.parse()
-        && let Some(candidate) = find_by_id(snapshot, submitter, id)?
-    {
-        return Ok(Some(candidate));
+    match text.parse() {
+        Ok(id) => find_by_id(snapshot, submitter, id),
+        Err(_) => Ok(None),
     }
-    find_by_name(snapshot, submitter, text)
 }
 
 fn find_by_number(
@@ -154,17 +220,30 @@ fn find_by_id(
     Ok(found.optional()?)
 }
 
-fn find_by_name(
+/// Finds the unfinished executions of a name, in the order of their numbers. At most as many are returned as an error
+/// lists.
+fn find_unfinished(
     snapshot: &Snapshot<'_>,
-    submitter: Option<u32>,
+    owner: u32,
+    name: &str,
+) -> Result<Vec<Candidate>, DatabaseError> {
+    let mut statement = snapshot.connection.prepare_cached(&name_sql())?;
+    let values = params![owner, name, 0, signed(MAX_CANDIDATES as u64)];
+    let found = statement.query_map(values, Candidate::read)?;
+    let mut candidates = found.collect::<Result<Vec<_>, _>>()?;
+    candidates.reverse();
+    Ok(candidates)
+}
+
+fn find_newest_finished(
+    snapshot: &Snapshot<'_>,
+    owner: u32,
     name: &str,
 ) -> Result<Option<Candidate>, DatabaseError> {
-    let mut statement = snapshot.connection.prepare_cached(&name_sql(submitter))?;
+    let mut statement = snapshot.connection.prepare_cached(&name_sql())?;
     let mut newest = None;
-    for ended in std::iter::once(0).chain(columns::ended_codes()) {
-        let mut values = vec![Value::Text(name.to_owned()), ended.into()];
-        values.extend(submitter.map(Value::from));
-        let found = statement.query_row(params_from_iter(values), Candidate::read);
+    for ended in columns::ended_codes() {
+        let found = statement.query_row(params![owner, name, ended, 1], Candidate::read);
         newest = newest.max(found.optional()?);
     }
     Ok(newest)
@@ -255,15 +334,11 @@ fn id_sql() -> String {
     )
 }
 
-/// Finds the newest execution of a name and a value of `ended`.
-fn name_sql(submitter: Option<u32>) -> String {
-    let (index, and_submitter) = match submitter {
-        None => ("execution_name", ""),
-        Some(_) => ("execution_submitter_name", " AND submitter_uid = ?3"),
-    };
+/// Finds the newest executions of a user, a name and a value of `ended`.
+fn name_sql() -> String {
     format!(
-        "SELECT {CANDIDATE_COLUMNS} FROM execution INDEXED BY {index} \
-         WHERE name = ?1 AND ended = ?2{and_submitter} ORDER BY number DESC LIMIT 1"
+        "SELECT {CANDIDATE_COLUMNS} FROM execution INDEXED BY execution_submitter_name \
+         WHERE submitter_uid = ?1 AND name = ?2 AND ended = ?3 ORDER BY number DESC LIMIT ?4"
     )
 }
 
@@ -286,14 +361,26 @@ fn tail_sql() -> String {
     )
 }
 
-fn ambiguous(text: &str, candidates: &[Candidate]) -> ApiError {
+/// Returns the error for a part of an id that several ids have.
+fn ambiguous_part(text: &str, candidates: &[Candidate]) -> ApiError {
+    let (text, listed) = (text.to_ascii_lowercase(), list(candidates));
+    let message = format!("{text:?} matches several executions: {listed}");
+    ApiError::new(ErrorCode::AMBIGUOUS, message).with_hint("use the number, or more digits")
+}
+
+/// Returns the error for a name that several unfinished executions have.
+fn ambiguous_name(name: &str, candidates: &[Candidate]) -> ApiError {
+    let listed = list(candidates);
+    let message = format!("{name:?} is the name of several unfinished executions: {listed}");
+    ApiError::new(ErrorCode::AMBIGUOUS, message).with_hint("use the number")
+}
+
+fn list(candidates: &[Candidate]) -> String {
     let listed: Vec<String> = candidates
         .iter()
         .map(|candidate| format!("{} ({})", candidate.number, candidate.id))
         .collect();
-    let text = text.to_ascii_lowercase();
-    let message = format!("{text:?} matches several executions: {}", listed.join(", "));
-    ApiError::new(ErrorCode::AMBIGUOUS, message).with_hint("use the number, or more digits")
+    listed.join(", ")
 }
 
 /// Returns the error for a part of an id that too many ids have.
@@ -306,12 +393,5 @@ fn too_short(text: &str) -> ApiError {
 /// Returns the statements of [`find`], for the test of their query plans.
 #[cfg(test)]
 pub(super) fn statements() -> Vec<String> {
-    vec![
-        number_sql(),
-        id_sql(),
-        name_sql(None),
-        name_sql(Some(0)),
-        head_sql(),
-        tail_sql(),
-    ]
+    vec![number_sql(), id_sql(), name_sql(), head_sql(), tail_sql()]
 }

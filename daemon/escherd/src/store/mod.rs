@@ -32,7 +32,7 @@ mod writer;
 
 pub use error::StoreError;
 pub use handle::{FlushTimeout, HistorySize, Store, open};
-pub use lookup::StoredExecution;
+pub use lookup::{LookupScope, StoredExecution};
 pub use open::{QuarantinedFile, StoreSettings};
 pub use quarantine::{DamageReport, SetAsideStore, damage_report};
 pub use search::HistoryPage;

@@ -97,6 +97,7 @@ fn requests() -> Vec<Sample> {
         Pause => Request::Pause(ID.into()),
         Resume => Request::Resume("7".into()),
         Diagnose => Request::Diagnose,
+        Quota => Request::Quota(Some(RunAs::Uid(1000))),
     })
 }
 

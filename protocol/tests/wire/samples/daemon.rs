@@ -2,13 +2,14 @@
 
 use escher_protocol::handshake::{HelloReply, Refusal, SessionLimits, Welcome};
 use escher_protocol::message::{
-    CancelAnswer, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
+    CancelAnswer, DaemonInfo, Event, EventKind, Item, Quota, Removed, Response, ServerFrame,
+    Submitted,
 };
 use escher_protocol::{
     ApiError, Canceller, Command, Diagnostic, ErrorCode, ExecutionRecord, Exit, Leftovers,
     Measurements, Omission, Outcome, OutputChunk, OutputStream, OutputTotals, Parts, Reloaded,
     RequestId, ResourceLimits, Resources, Setting, SettingValue, Status, StdinMode, Timestamp,
-    Usage,
+    Usage, User,
 };
 
 use super::values::{ID, INSTANCE, TIME, alice, not_found, unknown_parts};
@@ -97,6 +98,15 @@ fn responses() -> Vec<Sample> {
             Diagnostic::ok("launcher", "escher-launcher runs"),
             Diagnostic::warning("log-space", "1 MiB is free").advise("make room"),
         ]),
+        Quotas => Response::Quotas(vec![Quota {
+            user: User { uid: 1000, name: Some("alice".into()) },
+            pending: 12,
+            max_pending: 5000,
+            pending_bytes: 3400,
+            max_pending_bytes: 134_217_728,
+            running: 100,
+            max_running: 100,
+        }]),
     })
 }
 

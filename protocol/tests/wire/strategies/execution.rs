@@ -27,7 +27,7 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
-fn run_as() -> impl Strategy<Value = RunAs> {
+pub(super) fn run_as() -> impl Strategy<Value = RunAs> {
     prop_oneof![
         Just(RunAs::Caller),
         text().prop_map(RunAs::Name),

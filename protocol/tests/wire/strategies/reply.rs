@@ -2,7 +2,8 @@
 
 use escher_protocol::handshake::{HelloReply, Refusal, SessionLimits, Welcome};
 use escher_protocol::message::{
-    CancelAnswer, DaemonInfo, Event, EventKind, Item, Removed, Response, ServerFrame, Submitted,
+    CancelAnswer, DaemonInfo, Event, EventKind, Item, Quota, Removed, Response, ServerFrame,
+    Submitted,
 };
 use escher_protocol::{
     ApiError, Diagnostic, Omission, OutputChunk, Reloaded, Setting, SettingValue,
@@ -96,7 +97,22 @@ fn response() -> impl Strategy<Value = Response> {
         }),
         text().prop_map(Response::Metrics),
         vec(diagnostic(), 0..3).prop_map(Response::Diagnostics),
+        vec(quota(), 0..3).prop_map(Response::Quotas),
     ]
+}
+
+fn quota() -> impl Strategy<Value = Quota> {
+    let limited = || (number(), number());
+    let parts = (user(), limited(), limited(), limited());
+    parts.prop_map(|(user, pending, pending_bytes, running)| Quota {
+        user,
+        pending: pending.0,
+        max_pending: pending.1,
+        pending_bytes: pending_bytes.0,
+        max_pending_bytes: pending_bytes.1,
+        running: running.0,
+        max_running: running.1,
+    })
 }
 
 fn diagnostic() -> impl Strategy<Value = Diagnostic> {

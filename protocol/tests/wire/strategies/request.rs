@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use super::execution::execution_request;
+use super::execution::{execution_request, run_as};
 use super::values::{
     blob, cancel_mode, labels, number, number32, output_start, request_id, signed, status,
     stream_selection, target, text, timestamp,
@@ -60,6 +60,7 @@ fn request() -> impl Strategy<Value = Request> {
         1 => target().prop_map(Request::Pause),
         1 => target().prop_map(Request::Resume),
         1 => Just(Request::Diagnose),
+        1 => option::of(run_as()).prop_map(Request::Quota),
     ]
 }
 

@@ -7,6 +7,7 @@ mod execution;
 mod failure;
 mod object;
 mod output_chunk;
+mod quota;
 mod settings;
 mod targets;
 
@@ -17,5 +18,6 @@ pub(crate) use execution::ExecutionObject;
 pub(crate) use failure::failure;
 pub(crate) use object::line;
 pub(crate) use output_chunk::output_chunk;
+pub(crate) use quota::quota;
 pub(crate) use settings::{config_check, reloaded, setting};
 pub(crate) use targets::{cancelled, paused, pruned, removed, signalled};

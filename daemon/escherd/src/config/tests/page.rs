@@ -84,7 +84,7 @@ fn tables_have_every_setting_with_its_default_variable_and_restart_mark() {
         assert_eq!(cells[5], is_reloadable, "{line}");
     }
     let rows = PAGE.lines().filter(|line| {
-        let sections = ["daemon", "execution", "store", "history"];
+        let sections = ["daemon", "execution", "users", "store", "history"];
         let heads = sections.map(|section| format!("| `{section}."));
         heads.iter().any(|head| line.starts_with(head))
     });

@@ -103,6 +103,9 @@ fn valid_value(value_type: &'static ValueType) -> BoxedStrategy<serde_json::Valu
             let most = (*range.end()).min(least.max(1000));
             (least..=most).prop_map(Value::from).boxed()
         }
+        ValueType::Percent { .. } => (1..=100_u8)
+            .prop_map(|percent| Value::from(format!("{percent}%")))
+            .boxed(),
         ValueType::Duration { .. } => (1..=60_u32)
             .prop_map(|seconds| Value::from(format!("{seconds}s")))
             .boxed(),

@@ -171,7 +171,16 @@ fn refuses_with_line_key_value_and_expectation() {
         ),
         (
             "\n[daemons]\nsocket = 1",
-            "2: [daemons]: unknown table; did you mean [daemon]? The tables are [daemon], [execution], [store], [history]",
+            "2: [daemons]: unknown table; did you mean [daemon]? The tables are [daemon], [execution], [users], [store], [history]",
+        ),
+        // Shares.
+        (
+            "[users]\nqueue_share = 50",
+            "2: users.queue_share = 50: must be a share from 1% to 100% in quotes, not a number",
+        ),
+        (
+            "[users]\nqueue_share = \"0%\"",
+            "2: users.queue_share = \"0%\": must be a share from 1% to 100%",
         ),
         // Syntax.
         (

@@ -8,8 +8,14 @@ use tokio::sync::oneshot::Receiver;
 
 use crate::scheduler::{PauseAnswer, RemovalAnswer};
 
-/// The key of a request, and whether it has a limit.
-pub(super) type RequestKind = (Option<u8>, bool);
+/// What distinguishes requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RequestKind {
+    /// The submitter.
+    pub(super) uid: u32,
+    pub(super) key: Option<u8>,
+    pub(super) is_limited: bool,
+}
 
 /// Outstanding requests, and answers received.
 #[derive(Debug, Default)]
@@ -75,7 +81,7 @@ impl Clients {
                 Ok(Ok(submitted)) => {
                     // The same key returns the same execution, unless that was removed, which frees the key.
                     let earlier = acknowledged.iter().find(|(id, other)| {
-                        kind.0.is_some() && other == kind && !removed.contains_key(id)
+                        kind.key.is_some() && other == kind && !removed.contains_key(id)
                     });
                     if let Some((id, _)) = earlier {
                         assert_eq!(*id, submitted.id, "one key, one request, two executions");

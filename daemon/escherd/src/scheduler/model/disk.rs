@@ -131,10 +131,11 @@ impl Disk {
         is_admitted: bool,
     ) -> CommitOutcome {
         let key = &submission.request.key;
-        let taken = self
-            .rows
-            .values()
-            .find(|row| key.is_some() && row.unfinished.submission.request.key == *key);
+        let has_key = |row: &&Row| {
+            let other = &row.unfinished.submission;
+            other.request.key == *key && other.submitter.uid == submission.submitter.uid
+        };
+        let taken = self.rows.values().find(|row| key.is_some() && has_key(row));
         if let Some(row) = taken {
             return CommitOutcome::KeyTaken {
                 id: row.unfinished.submission.id,

@@ -1,7 +1,8 @@
 //! The scheduler against a model of everything around it: a store, shims, clients, crashes, time.
 //!
 //! A run is a list of steps. At its end the world is quiesced: escherd runs, every command ends, and every message
-//! arrives. Then nothing may be lost, have run twice, or contradict what commands did and clients were answered.
+//! arrives. Then nothing may be lost, have run twice, or contradict what commands did and clients were answered. All
+//! the time slots must be given to users in turn.
 //! proptest shrinks a list that breaks this.
 //!
 //! `PROPTEST_CASES=100000 cargo test -p escherd scheduler::model` runs 100,000 lists.
@@ -18,8 +19,12 @@ use world::World;
 /// One step. Numbers select among the candidates at that moment.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A client submits, with one of a few keys or none, with or without a limit.
-    Submit { key: Option<u8>, limited: bool },
+    /// A client of a user submits, with one of a few keys or none, with or without a limit.
+    Submit {
+        uid: u32,
+        key: Option<u8>,
+        limited: bool,
+    },
     /// A client waits for one of the executions that it knows of.
     Wait(u8),
     /// A client cancels one.
@@ -52,8 +57,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (prop::option::of(0..4_u8), any::<bool>())
-            .prop_map(|(key, limited)| Step::Submit { key, limited }),
+        6 => (0..4_u32, prop::option::of(0..4_u8), any::<bool>())
+            .prop_map(|(uid, key, limited)| Step::Submit { uid, key, limited }),
         3 => any::<u8>().prop_map(Step::Wait),
         2 => (any::<u8>(), any::<bool>()).prop_map(|(which, kill)| Step::Cancel { which, kill }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(which, pause)| Step::Pause { which, pause }),

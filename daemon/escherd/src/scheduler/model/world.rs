@@ -1,6 +1,6 @@
 //! The world of the model: one escherd at a time, and everything around it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use escher_launcher::ipc::wire::LogLimits;
@@ -15,10 +15,12 @@ use super::clients::{Clients, RequestKind};
 use super::disk::Disk;
 use super::shims::Shims;
 use crate::authz::{Scope, SubmitPermit};
-use crate::config::OnBoot;
+use crate::config::{OnBoot, Percent};
 use crate::execution::{Loss, RequestLimits};
+use crate::scheduler::shares::SlotLimits;
+use crate::scheduler::shares::fairness::FairnessCheck;
 use crate::scheduler::{Effect, RecoveredState, Scheduler, SchedulerSettings};
-use crate::store::Durability;
+use crate::store::{Change, ChangeEntry, CommitOutcome, Durability};
 
 /// Resources that the launcher can limit.
 const CONTROLLERS: Controllers = Controllers {
@@ -29,16 +31,32 @@ const CONTROLLERS: Controllers = Controllers {
 };
 
 /// Most executions that run at once, unless more were adopted.
-const MAX_CONCURRENT: usize = 2;
+const SLOTS: SlotLimits = SlotLimits {
+    ordinary: 2,
+    root: 1,
+};
 
 const MAX_LAUNCH_ATTEMPTS: u32 = 2;
 
 /// Returns the limits of a request of this kind.
 fn limits(kind: RequestKind) -> ResourceLimits {
     ResourceLimits {
-        memory_max: kind.1.then_some(1),
+        memory_max: kind.is_limited.then_some(1),
         ..ResourceLimits::default()
     }
+}
+
+/// Returns a check that knows what the users of a scheduler have.
+fn resumed(scheduler: &Scheduler) -> FairnessCheck {
+    let mut fairness = FairnessCheck::new(SLOTS);
+    let eligible = scheduler.shares.eligible();
+    for user in scheduler.shares.users() {
+        let of_user = |number: &u64| scheduler.entries[number].submitter().uid == user.uid;
+        let slots = usize::try_from(scheduler.quota(user.clone()).running);
+        let eligible = eligible.iter().copied().filter(of_user);
+        fairness.on_resumed(user.uid, eligible, slots.expect("a small number"));
+    }
+    fairness
 }
 
 pub(super) struct World {
@@ -52,6 +70,10 @@ pub(super) struct World {
     shims: Shims,
     clients: Clients,
     scope: Scope,
+    /// Sees all admissions of this escherd; `None` while it starts.
+    fairness: Option<FairnessCheck>,
+    /// Submissions that are not committed yet, by ticket: submitter, number, and whether it was admitted.
+    submissions: HashMap<u64, (u32, u64, bool)>,
     has_been_full: bool,
     now: i64,
 }
@@ -65,9 +87,11 @@ impl World {
                 kill_grace_ms: 1,
                 max_kill_grace_ms: 60_000,
             },
-            max_concurrent: MAX_CONCURRENT,
-            max_pending: 4,
+            max_concurrent: SLOTS.ordinary,
+            root_slots: SLOTS.root,
+            max_pending: 6,
             max_pending_bytes: 10_000,
+            queue_share: Percent::new(50),
             max_in_memory: 2,
             max_launch_attempts: MAX_LAUNCH_ATTEMPTS,
             log_dir: "/logs".into(),
@@ -90,6 +114,8 @@ impl World {
             shims: Shims::default(),
             clients: Clients::default(),
             scope: Scope::for_root(),
+            fairness: Some(FairnessCheck::new(SLOTS)),
+            submissions: HashMap::new(),
             has_been_full: false,
             now: 1,
         }
@@ -98,7 +124,11 @@ impl World {
     pub(super) fn step(&mut self, step: &Step) {
         self.now += 1;
         match *step {
-            Step::Submit { key, limited } => self.submit((key, limited)),
+            Step::Submit { uid, key, limited } => self.submit(RequestKind {
+                uid,
+                key,
+                is_limited: limited,
+            }),
             Step::Wait(which) => {
                 if let Some(number) = self
                     .clients
@@ -116,7 +146,7 @@ impl World {
             Step::FailToCommit => {
                 self.has_been_full = true;
                 let outcomes = self.disk.fail();
-                self.scheduler.on_commits(outcomes, self.time());
+                self.on_commits(outcomes);
             }
             Step::PerformEffect => self.perform_effect(),
             Step::Delete => self.delete(),
@@ -156,11 +186,55 @@ impl World {
     fn after_step(&mut self) {
         for effect in self.scheduler.take_effects() {
             match effect {
-                Effect::Commit(entry) => self.disk.write(*entry),
+                Effect::Commit(entry) => {
+                    self.watch_change(&entry);
+                    self.disk.write(*entry);
+                }
                 effect => self.effects.push_back(effect),
             }
         }
+        let scheduler = &self.scheduler;
+        let fairness = self.fairness.get_or_insert_with(|| resumed(scheduler));
+        fairness.check_no_slot_is_wasted();
         self.clients.receive_answers();
+    }
+
+    /// Shows an admission, or an end, to the check of fairness.
+    fn watch_change(&mut self, entry: &ChangeEntry) {
+        let Some(fairness) = &mut self.fairness else {
+            return;
+        };
+        match &entry.change {
+            Change::Submitted {
+                submission,
+                is_admitted,
+                ..
+            } => {
+                let uid = submission.submitter.uid;
+                let seen = (uid, submission.number, *is_admitted);
+                self.submissions.insert(entry.ticket, seen);
+                if *is_admitted {
+                    fairness.on_slot_taken(uid);
+                }
+            }
+            Change::Admitted { number } => fairness.on_admitted(*number),
+            Change::Finished { record } => fairness.on_over(record.submitted_by.uid, record.number),
+            _ => {}
+        }
+    }
+
+    /// Shows what became of a submission to the check of fairness.
+    fn watch_outcome(&mut self, ticket: u64, outcome: &CommitOutcome) {
+        if let Some((uid, number, is_admitted)) = self.submissions.remove(&ticket)
+            && let Some(fairness) = &mut self.fairness
+        {
+            match (outcome, is_admitted) {
+                (CommitOutcome::Committed, false) => fairness.on_eligible(uid, number),
+                (CommitOutcome::Committed, true) => {}
+                (_, true) => fairness.on_free_slot(uid),
+                (_, false) => {}
+            }
+        }
     }
 
     fn time(&self) -> Timestamp {
@@ -173,14 +247,14 @@ impl World {
 
     fn submit(&mut self, kind: RequestKind) {
         let request = ExecutionRequest {
-            key: kind.0.map(|key| Text::from(key.to_string())),
+            key: kind.key.map(|key| Text::from(key.to_string())),
             command: Command::Exec {
                 argv: vec!["a".into()],
             },
             limits: limits(kind),
             ..ExecutionRequest::default()
         };
-        let permit = SubmitPermit::for_root();
+        let permit = SubmitPermit::for_uid(kind.uid);
         let time = self.time();
         let answer = self.scheduler.submit(permit, Box::new(request), time);
         if let Ok(answer) = answer {
@@ -231,7 +305,17 @@ impl World {
 
     fn commit(&mut self, count: usize) {
         let outcomes = self.disk.commit(count);
-        self.scheduler.on_commits(outcomes, self.time());
+        self.on_commits(outcomes);
+    }
+
+    /// Passes outcomes one by one, so that the check of fairness sees what follows from each.
+    fn on_commits(&mut self, outcomes: Vec<(u64, CommitOutcome)>) {
+        for (ticket, outcome) in outcomes {
+            self.watch_outcome(ticket, &outcome);
+            let time = self.time();
+            self.scheduler.on_commits(vec![(ticket, outcome)], time);
+            self.after_step();
+        }
     }
 
     fn perform_effect(&mut self) {
@@ -278,6 +362,8 @@ impl World {
         }
         self.effects.clear();
         self.deletions.clear();
+        self.fairness = None;
+        self.submissions.clear();
         self.shims.lose_escherd();
     }
 

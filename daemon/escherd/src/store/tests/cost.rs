@@ -123,7 +123,11 @@ async fn a_head_that_most_ids_have_is_not_searched_to_its_end() {
     let test = TestStore::new();
     test.commit((1..=9000).map(|number| submitted(&submission(number))));
     // A user without any execution.
-    let error = test.store.find(Some(77), &"0192".into()).await.unwrap_err();
+    let scope = LookupScope {
+        submitter: Some(77),
+        names_of: Some(77),
+    };
+    let error = test.store.find(scope, &"0192".into()).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::AMBIGUOUS);
     assert_eq!(
         error.message.as_str(),
@@ -139,7 +143,7 @@ async fn a_head_that_most_ids_have_is_not_searched_to_its_end() {
         "9".repeat(512),
         longest("name").to_string(),
     ] {
-        let _ = lookup::find(&snapshot, Some(77), &reference.as_str().into());
+        let _ = lookup::find(&snapshot, scope, &reference.as_str().into());
         let cost = instructions(&snapshot.connection, &lookup::statements());
         assert!(cost < MAX_INSTRUCTIONS, "{reference}: {cost} instructions");
     }

@@ -85,7 +85,10 @@ async fn open_bytes(bytes: &[u8], records: &BTreeMap<u64, ExecutionRecord>) -> (
         assert_eq!(found.submission.id, id(number));
     }
     for number in 1..=ALL {
-        if let Ok(Some(found)) = store.find(None, &number.to_string().as_str().into()).await {
+        if let Ok(Some(found)) = store
+            .find(LookupScope::ALL, &number.to_string().as_str().into())
+            .await
+        {
             let record = found.record.map(|record| *record);
             assert_eq!(
                 (found.number, record.as_ref()),
@@ -238,7 +241,11 @@ async fn omits_a_damaged_record_and_replaces_the_store_at_the_next_start() {
     drop(database);
     let test = TestStore::open_in(test.dir);
     assert_eq!(test.finished_numbers().await, [3, 1]);
-    let error = test.store.find(None, &"2".into()).await.unwrap_err();
+    let error = test
+        .store
+        .find(LookupScope::ALL, &"2".into())
+        .await
+        .unwrap_err();
     assert_eq!(error.code, ErrorCode::INTERNAL);
     let test = test.reopen().await;
     assert_eq!(test.quarantined_file().salvaged, 2);
@@ -438,7 +445,11 @@ async fn a_corrupt_page_marks_the_store_and_the_rest_is_served() {
     let file = fs::File::options().write(true).open(test.path()).unwrap();
     file.write_all_at(&[0xff; 1024], (found / 1024 * 1024) as u64)
         .unwrap();
-    let error = test.store.find(None, &"100".into()).await.unwrap_err();
+    let error = test
+        .store
+        .find(LookupScope::ALL, &"100".into())
+        .await
+        .unwrap_err();
     assert_eq!(error.code, ErrorCode::INTERNAL);
     assert!(is_marked(&test));
     let served = test.all_records().await.len();

@@ -151,7 +151,7 @@ impl TestStore {
 
     async fn record(&self, number: u64) -> Option<ExecutionRecord> {
         let target = number.to_string().as_str().into();
-        let found = self.store.find(None, &target).await.unwrap();
+        let found = self.store.find(LookupScope::ALL, &target).await.unwrap();
         found.and_then(|found| found.record).map(|record| *record)
     }
 }

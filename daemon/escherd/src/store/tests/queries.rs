@@ -175,10 +175,14 @@ fn lists_equal_a_plain_filter() {
 }
 
 #[tokio::test]
-async fn finds_executions_by_number_id_name_head_and_tail_within_the_scope() {
+async fn finds_executions_by_number_id_head_and_tail_within_the_scope() {
     let (test, _) = sample_store();
     let number_of = async |submitter, text: &str| {
-        let found = test.store.find(submitter, &text.into()).await.unwrap();
+        let scope = LookupScope {
+            submitter,
+            names_of: None,
+        };
+        let found = test.store.find(scope, &text.into()).await.unwrap();
         found.map(|found| (found.number, found.record.is_some()))
     };
     let id_of = |number| id(number).to_string();
@@ -197,7 +201,7 @@ async fn finds_executions_by_number_id_name_head_and_tail_within_the_scope() {
     assert_eq!(number_of(Some(1001), &id_of(4)).await, None);
     let by_id = test
         .store
-        .find(None, &Target::Id(id(22)))
+        .find(LookupScope::ALL, &Target::Id(id(22)))
         .await
         .unwrap()
         .unwrap();
@@ -215,22 +219,95 @@ async fn finds_executions_by_number_id_name_head_and_tail_within_the_scope() {
         }
         assert_eq!(number_of(Some(77), &whole[28..]).await, None);
     }
-    let newest = |uid, name: &str| {
-        let mut numbers = (1..=COUNT).rev().map(sample);
-        let found = numbers.find(|(one, _)| {
-            let in_scope = uid == one.submitter.uid || uid == u32::MAX;
-            in_scope && one.request.name.as_deref() == Some(name)
-        });
-        found.map(|(one, status)| (one.number, status.is_some()))
-    };
-    for name in ["nightly", "build", "1002x"] {
-        assert_eq!(number_of(None, name).await, newest(u32::MAX, name));
-        for uid in [1001, 1002, 0] {
-            assert_eq!(number_of(Some(uid), name).await, newest(uid, name));
+    assert_eq!(number_of(None, "").await, None);
+}
+
+#[tokio::test]
+async fn a_name_means_ones_own_execution_that_is_not_over_or_the_newest() {
+    let (test, _) = sample_store();
+    let mut seen = [0; 3];
+    for (name, uid) in ["nightly", "build", "1002x", "Nightly"]
+        .into_iter()
+        .flat_map(|name| [1001, 1002, 0].map(|uid| (name, uid)))
+    {
+        let all = (1..=COUNT).rev().map(sample);
+        let of_user: Vec<_> = all
+            .filter(|(one, _)| one.submitter.uid == uid)
+            .filter(|(one, _)| one.request.name.as_deref() == Some(name))
+            .collect();
+        let unfinished: Vec<_> = of_user.iter().filter(|(_, end)| end.is_none()).collect();
+        let expected = match unfinished.as_slice() {
+            [] => Ok(of_user.first().map(|(one, _)| one.number)),
+            [(one, _)] => Ok(Some(one.number)),
+            _ => Err(ErrorCode::AMBIGUOUS),
+        };
+        seen[unfinished.len().min(2)] += 1;
+        let found = test.store.find_named(uid, name).await;
+        let number = |found: Option<StoredExecution>| found.map(|found| found.number);
+        let found = found.map(number).map_err(|error| error.code);
+        assert_eq!(found, expected, "{name} of {uid}");
+        // Root finds its own alone, like everybody.
+        for submitter in [Some(uid), None] {
+            let scope = LookupScope {
+                submitter,
+                names_of: Some(uid),
+            };
+            let found = test.store.find(scope, &name.into()).await;
+            let found = found.map(number).map_err(|error| error.code);
+            assert_eq!(found, expected, "{name} of {uid} for {submitter:?}");
         }
     }
-    assert_eq!(number_of(None, "Nightly").await, None);
-    assert_eq!(number_of(None, "").await, None);
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+    let nightly = test.store.find(LookupScope::ALL, &"nightly".into()).await;
+    assert_eq!(nightly, Ok(None), "nobody's names");
+}
+
+#[tokio::test]
+async fn several_unfinished_executions_of_a_name_are_ambiguous() {
+    let test = TestStore::new();
+    let named = |number| {
+        let mut one = submission(number);
+        one.request.name = Some("beef".into());
+        one
+    };
+    let uid = named(1).submitter.uid;
+    let find = || test.store.find_named(uid, "beef");
+    test.commit(submitted_and_finished(&named(1), Status::Completed));
+    test.commit([submitted(&named(2))]);
+    test.commit(submitted_and_finished(&named(3), Status::Failed));
+    let found = find().await.unwrap().unwrap();
+    assert_eq!((found.number, found.record), (2, None), "not the newest");
+    test.commit((4..=12).map(|number| submitted(&named(number))));
+    let error = find().await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::AMBIGUOUS);
+    let listed: Vec<String> = (5..=12).map(|n| format!("{n} ({})", id(n))).collect();
+    let message = format!(
+        "\"beef\" is the name of several unfinished executions: {}",
+        listed.join(", ")
+    );
+    assert_eq!(error.message.as_str(), message);
+}
+
+#[tokio::test]
+async fn a_short_part_of_an_id_that_looks_like_a_name_is_of_ones_own_alone() {
+    let test = TestStore::new();
+    let mut one = submission(1);
+    one.id = "01920f3e-6d2c-7c31-8f35-0d6cfeedfeed".parse().unwrap();
+    test.commit([submitted(&one)]);
+    let find = async |names_of, text: &str| {
+        let scope = LookupScope {
+            submitter: None,
+            names_of: Some(names_of),
+        };
+        let found = test.store.find(scope, &text.into()).await.unwrap();
+        found.map(|found| found.number)
+    };
+    let (owner, other) = (one.submitter.uid, one.submitter.uid + 1);
+    assert_eq!(find(owner, "feed").await, Some(1));
+    assert_eq!(find(other, "feed").await, None);
+    assert_eq!(find(other, "feedfeed").await, Some(1));
+    assert_eq!(find(other, "01920f3e").await, Some(1));
+    assert_eq!(find(other, "0192").await, Some(1));
 }
 
 #[tokio::test]
@@ -239,54 +316,28 @@ async fn a_tail_with_leading_zeros_is_not_taken_for_a_number() {
     let mut other = submission(2);
     other.id = "01920f3e-6d2c-7c31-8f35-0d6c7e9b0001".parse().unwrap();
     test.commit([submitted(&submission(1)), submitted(&other)]);
-    let found = test
-        .store
-        .find(None, &"0001".into())
-        .await
-        .unwrap()
-        .unwrap();
+    let found = test.store.find(LookupScope::ALL, &"0001".into()).await;
+    let found = found.unwrap().unwrap();
     assert_eq!((found.number, found.id), (2, other.id));
     for text in ["001", "01", "+1"] {
-        let found = test.store.find(None, &text.into()).await.unwrap();
+        let found = test
+            .store
+            .find(LookupScope::ALL, &text.into())
+            .await
+            .unwrap();
         assert_eq!(found, None, "{text}");
     }
 }
 
 #[tokio::test]
-async fn the_newest_execution_of_a_name_may_be_unfinished() {
-    let test = TestStore::new();
-    let named = |number| {
-        let mut one = submission(number);
-        one.request.name = Some("beef".into());
-        one
-    };
-    test.commit(submitted_and_finished(&named(1), Status::Completed));
-    test.commit([submitted(&named(2))]);
-    let found = test
-        .store
-        .find(None, &"beef".into())
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!((found.number, found.record), (2, None));
-    test.commit(submitted_and_finished(&named(3), Status::Failed));
-    let found = test
-        .store
-        .find(None, &"beef".into())
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(found.number, 3);
-}
-
-#[tokio::test]
 async fn an_ambiguous_id_part_lists_at_most_eight_of_the_submitters_executions() {
     let (test, _) = sample_store();
-    let error = test
-        .store
-        .find(Some(1002), &"01920F3e".into())
-        .await
-        .unwrap_err();
+    let scope = LookupScope {
+        submitter: Some(1002),
+        names_of: Some(1002),
+    };
+    let error = test.store.find(scope, &"01920F3e".into()).await;
+    let error = error.unwrap_err();
     assert_eq!(error.code, ErrorCode::AMBIGUOUS);
     let named: Vec<u64> = (1..=COUNT)
         .filter(|number| number / 4 % 3 == 1)

@@ -1,0 +1,31 @@
+//! What a user takes of the queue and the slots, and may take.
+
+use escher_client::Quota;
+use serde::Serialize;
+
+use super::object::line;
+
+/// Returns the object for a user.
+pub(crate) fn quota(quota: &Quota) -> String {
+    #[derive(Serialize)]
+    struct Line {
+        user: String,
+        uid: u32,
+        pending: u64,
+        max_pending: u64,
+        pending_bytes: u64,
+        max_pending_bytes: u64,
+        running: u64,
+        max_running: u64,
+    }
+    line(&Line {
+        user: quota.user.to_string(),
+        uid: quota.user.uid,
+        pending: quota.pending,
+        max_pending: quota.max_pending,
+        pending_bytes: quota.pending_bytes,
+        max_pending_bytes: quota.max_pending_bytes,
+        running: quota.running,
+        max_running: quota.max_running,
+    })
+}

@@ -1,0 +1,58 @@
+//! `quota`.
+
+use escher_client::protocol::{Request, Response, User};
+use escher_client::{Quota, RunAs};
+
+use crate::support::FakeDaemon;
+use crate::support::escherctl::{run_against, stdout};
+
+fn quotas() -> Response {
+    let quota = |uid, name: Option<&str>, pending| Quota {
+        user: User {
+            uid,
+            name: name.map(Into::into),
+        },
+        pending,
+        max_pending: 5000,
+        pending_bytes: pending * 1024,
+        max_pending_bytes: 128 * 1024 * 1024,
+        running: 7,
+        max_running: 100,
+    };
+    Response::Quotas(vec![quota(0, Some("root"), 0), quota(61_001, None, 12)])
+}
+
+#[tokio::test]
+async fn shows_limits_and_use_of_each_user() {
+    let shown = "\
+        USER   RUNNING   PENDING     PENDING SIZE\n\
+        root   7 of 100  0 of 5000   0 bytes of 128.0 MiB\n\
+        61001  7 of 100  12 of 5000  12.0 KiB of 128.0 MiB\n";
+    let objects = concat!(
+        r#"{"user":"root","uid":0,"pending":0,"max_pending":5000,"pending_bytes":0,"#,
+        r#""max_pending_bytes":134217728,"running":7,"max_running":100}"#,
+        "\n",
+        r#"{"user":"61001","uid":61001,"pending":12,"max_pending":5000,"pending_bytes":12288,"#,
+        r#""max_pending_bytes":134217728,"running":7,"max_running":100}"#,
+        "\n"
+    );
+    for (arguments, user, expected) in [
+        (&["quota"][..], None, shown),
+        (&["quota", "--json"], None, objects),
+        (&["quota", "-u", "#61001"], Some(RunAs::Uid(61_001)), shown),
+        (
+            &["quota", "--user", "bob"],
+            Some(RunAs::Name("bob".into())),
+            shown,
+        ),
+    ] {
+        let ended = run_against(&FakeDaemon::start(), arguments, async |mut peer| {
+            let (id, request) = peer.request().await;
+            assert_eq!(request, Request::Quota(user.clone()));
+            peer.reply(id, Ok(quotas())).await;
+        })
+        .await;
+        assert!(ended.status.success(), "{ended:?}");
+        assert_eq!(stdout(&ended), expected);
+    }
+}
