@@ -62,7 +62,8 @@ fn a_filter_with_1100_labels_leaves_the_store_to_all_users() {
     assert_eq!(store_files(&home), ["escher.db"]);
     daemon.kill();
     drop(daemon);
-    let daemon = Daemon::builder().home(&home).start();
+    let builder = Daemon::builder().home(&home).config(NOTHING_IN_MEMORY);
+    let daemon = builder.start();
     assert_eq!(store_files(&home), ["escher.db"], "{}", daemon.log());
     assert_eq!(listed(&as_user(&daemon, BOB)), 3);
 }
