@@ -1,6 +1,6 @@
 //! Users share slots and queue: a flood of one delays another by one slot at most, and root not at all.
 
-use escher_tests::{Ctl, Daemon, Fifo, require_root};
+use escher_tests::{Ctl, Daemon, Fifo, FinishedProgram, require_root};
 use serde_json::Value;
 
 /// Users without a passwd entry.
@@ -23,10 +23,15 @@ fn flood(ctl: &Ctl, gate: &Fifo) -> (usize, Value) {
     loop {
         let submitted = ctl.run(["--json", "submit", "-w", "/", "sh", "-c", &script]);
         if submitted.code != 0 {
-            return (accepted, submitted.json_lines().remove(0));
+            return (accepted, error_of(&submitted));
         }
         accepted += 1;
     }
+}
+
+/// Returns the JSON of a failure.
+fn error_of(failed: &FinishedProgram) -> Value {
+    serde_json::from_str(failed.err()).unwrap_or_else(|error| panic!("{error}: {failed:?}"))
 }
 
 #[test]
@@ -100,7 +105,7 @@ fn quota_shows_what_a_user_takes_and_may_take() {
     // The answer does not depend on whether the other user exists.
     for user in [&uid[..], "#0", "root", "no-such-user"] {
         let refused = bob.run(["--json", "quota", "-u", user]).expect(1);
-        let error = refused.json_lines().remove(0);
+        let error = error_of(&refused);
         assert_eq!(error["error"]["code"], "permission-denied", "{error}");
     }
 }
@@ -126,7 +131,7 @@ fn a_name_means_ones_own_execution_and_another_users_has_the_user_in_front() {
     let hers = block(&alice);
     let of_alice = format!("{ALICE}/nightly");
 
-    let missing = root.run(["wait", "nightly"]).expect(1);
+    let missing = root.run(["inspect", "nightly"]).expect(1);
     assert!(missing.err().contains("USER/NAME"), "{missing:?}");
     assert_eq!(root.inspect(&of_alice)["id"], *hers);
     assert_eq!(alice.inspect(&of_alice)["id"], *hers);
