@@ -111,20 +111,22 @@ fn since_and_until_select_by_submission() {
 }
 
 #[test]
-fn a_name_means_the_newest_execution_of_that_name() {
+fn a_name_means_an_execution_that_is_not_over_else_the_newest() {
     let daemon = Daemon::with_config(TWO_IN_MEMORY);
     let ctl = daemon.ctl();
     let gate = daemon.home().fifo("gate");
     // The oldest of the name still runs when the newest has left memory.
     let script = format!("read line < {}", gate.name());
-    let _old = ctl.line(["submit", "--name", "twin", "--shell", &script]);
+    let oldest = ctl.line(["submit", "--name", "twin", "--shell", &script]);
     let newest = ctl.line(["submit", "--name", "twin", "true"]);
     ctl.wait(&newest, 0);
     for _ in 0..3 {
         let _ = ctl.run(["run", "true"]).expect(0);
     }
-    assert_eq!(ctl.inspect("twin")["id"], newest.as_str());
+    assert_eq!(ctl.inspect("twin")["id"], oldest.as_str());
     gate.write_line("go");
+    ctl.wait(&oldest, 0);
+    assert_eq!(ctl.inspect("twin")["id"], newest.as_str());
 }
 
 #[test]

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 /// Folders that the pages name files relative to.
-const BASES: [&str; 4] = [
+const BASES: [&str; 6] = [
     "",
+    "client/escher-client/src",
+    "client/escherctl/src",
     "daemon/escherd/src",
     "daemon/launcher/src",
     "daemon/launcher/src/shim",

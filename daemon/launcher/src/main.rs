@@ -106,10 +106,10 @@ fn main() -> ExitCode {
 }
 
 fn launch(options: &launcher::LauncherOptions) -> Result<(), String> {
-    // SAFETY: so far this process has opened nothing.
+    ensure_supported().map_err(|error| error.to_string())?;
+    // SAFETY: so far this process has left nothing open.
     let control = unsafe { launcher::control_from_stdin() }
         .map_err(|error| format!("cannot take standard input, a socket to escherd: {error}"))?;
-    ensure_supported().map_err(|error| error.to_string())?;
     launcher::run(options, control).map_err(|error| error.to_string())
 }
 

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 
 use escher_protocol::blob::MAX_LIST_ITEMS;
 use escher_protocol::codec::{MAX_PAYLOAD_BYTES, MAX_REQUEST_BYTES};
-use escher_protocol::execution::{LISTED_COMMAND_BYTES, MAX_LABELS, MAX_NAME_BYTES};
+use escher_protocol::execution::{
+    LISTED_COMMAND_BYTES, MAX_LABELS, MAX_NAME_BYTES, MAX_VARIABLE_NAME_BYTES, MAX_VARIABLES,
+};
 use escher_protocol::handshake::{HIGHEST_VERSION, LOWEST_VERSION, MAX_HANDSHAKE_BYTES};
+use escher_protocol::id::MAX_REFERENCE_BYTES;
 use escher_protocol::message::MAX_STDIN_BYTES;
 use escher_protocol::output::MAX_CHUNK_BYTES;
 use escher_protocol::parts::{MAX_PARTS, MAX_PARTS_BYTES};
@@ -131,7 +134,11 @@ fn the_page_lists_every_limit() {
         format!("{MAX_CHUNK_BYTES} bytes"),
         format!("{MAX_STDIN_BYTES} bytes"),
         format!("{MAX_NAME_BYTES} bytes"),
+        format!("{MAX_REFERENCE_BYTES} bytes"),
+        format!("{}, each once", Status::TABLE.len()),
         MAX_LABELS.to_string(),
+        MAX_VARIABLES.to_string(),
+        format!("{MAX_VARIABLE_NAME_BYTES} bytes"),
         format!("{LISTED_COMMAND_BYTES} bytes"),
         MAX_PARTS.to_string(),
         format!("{MAX_PARTS_BYTES} bytes"),
