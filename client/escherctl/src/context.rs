@@ -15,7 +15,7 @@ use crate::socket_choice::SocketChoice;
 
 const RECONNECT_VARIABLE: &str = "ESCHER_RECONNECT";
 
-/// The global options, in force.
+/// The global options that apply.
 pub(crate) struct Context {
     pub(crate) socket: SocketChoice,
     /// Whether answers and failures are printed as JSON.

@@ -10,11 +10,11 @@ use crate::render::{json, print, text};
 pub(super) async fn cancel(context: &Context, targets: &[String]) -> Result<u8, Failure> {
     let client = context.connect().await?;
     for_each_target(context, targets, async |target| {
-        let outcome = client.cancel(target, CancelMode::Graceful).await?;
+        let answer = client.cancel(target, CancelMode::Graceful).await?;
         print(&if context.json {
-            json::cancelled(target, outcome)
+            json::cancelled(target, answer)
         } else {
-            text::cancelled(target, outcome)
+            text::cancelled(target, answer)
         })
     })
     .await

@@ -95,7 +95,7 @@ impl ExecutionEngine {
         let length_now = reader.open().await?;
         let mut known = *progress.borrow_and_update();
         if !known.finished || known.log_bytes == u64::MAX {
-            // The shim has not reported a length yet, or the execution is lost and the bytes were
+            // The log may be longer than reported, or the execution is lost and the bytes were
             // not counted.
             known.log_bytes = length_now;
         }
@@ -119,7 +119,7 @@ impl ExecutionEngine {
         &self,
         target: Target,
     ) -> Result<(ExecutionRecord, watch::Receiver<OutputProgress>), ApiError> {
-        let watch = |scheduler: &mut Scheduler, number| scheduler.follow(number);
+        let watch = |scheduler: &mut Scheduler, number| scheduler.subscribe_progress(number);
         match self.act_on(target, watch).await? {
             ActionResult::Done(Some(record_and_watch)) => Ok(record_and_watch),
             ActionResult::Done(None) => Err(scheduler_stopped(())),

@@ -72,7 +72,7 @@ impl ExecutionEngine {
 /// time, because each shim gives up on processes that cannot be killed.
 async fn cancel_all(scheduler: &SchedulerHandle) {
     let cancelled = scheduler.call(|scheduler| {
-        scheduler.cancel_all(Timestamp::now());
+        scheduler.begin_shutdown(Timestamp::now());
         scheduler.watch_events()
     });
     let Ok(mut events) = cancelled.await else {

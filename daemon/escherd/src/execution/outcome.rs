@@ -85,7 +85,7 @@ pub(super) fn withdrawn(by: Canceller, at: Timestamp) -> FinalState {
 /// Returns the final state of an execution that was never launched, because escherd died at every attempt.
 pub(super) fn launch_abandoned(attempts: u32, at: Timestamp) -> FinalState {
     let message = format!(
-        "not started: escherd died {attempts} times while it launched the command (max_launch_attempts)"
+        "not started: escherd died at each of {attempts} launches of the command (max_launch_attempts)"
     );
     let error = ApiError::new(ErrorCode::LAUNCH_ABANDONED, message).with_hint(
         "escherd's log may say why it died; submit the command again once that is fixed",

@@ -68,7 +68,7 @@ pub struct LauncherState {
 
 /// Why there is no launcher.
 #[derive(Debug, thiserror::Error)]
-pub enum LaunchError {
+pub enum LauncherError {
     /// It cannot be started.
     #[error("cannot start the launcher {program}: {source}")]
     Start {
@@ -159,19 +159,19 @@ impl LauncherConnection {
     /// until it is ready.
     ///
     /// # Errors
-    /// [`LaunchError`].
-    pub async fn open(settings: &LauncherSettings) -> Result<Self, LaunchError> {
+    /// [`LauncherError`].
+    pub async fn open(settings: &LauncherSettings) -> Result<Self, LauncherError> {
         let (socket, exit) = match &settings.source {
             LauncherSource::Program(program) => {
                 let spawned = spawn(program, settings);
-                let (socket, exit) = spawned.map_err(|source| LaunchError::Start {
+                let (socket, exit) = spawned.map_err(|source| LauncherError::Start {
                     program: program.clone(),
                     source,
                 })?;
                 (socket, Some(exit))
             }
             LauncherSource::Socket(path) => {
-                let connected = connect(path).map_err(|source| LaunchError::Connect {
+                let connected = connect(path).map_err(|source| LauncherError::Connect {
                     socket: path.clone(),
                     source,
                 })?;
@@ -179,7 +179,7 @@ impl LauncherConnection {
             }
         };
         let hello = timeout(HELLO_TIMEOUT, shake_hands(settings, &socket)).await;
-        let hello = hello.map_err(|_| LaunchError::Silent {
+        let hello = hello.map_err(|_| LauncherError::Silent {
             launcher: settings.source.clone(),
             source: io::ErrorKind::TimedOut.into(),
         })??;
@@ -262,9 +262,9 @@ impl LauncherConnection {
 async fn shake_hands(
     settings: &LauncherSettings,
     socket: &AsyncPacketSocket,
-) -> Result<LauncherHello, LaunchError> {
+) -> Result<LauncherHello, LauncherError> {
     let launcher = || settings.source.clone();
-    let silent = |source| LaunchError::Silent {
+    let silent = |source| LauncherError::Silent {
         launcher: launcher(),
         source,
     };
@@ -279,13 +279,13 @@ async fn shake_hands(
         Err(error) => return Err(silent(error)),
     };
     if hello.version != WIRE_VERSION {
-        return Err(LaunchError::Version {
+        return Err(LauncherError::Version {
             launcher: launcher(),
             found: hello.version,
         });
     }
     let understood = hello.parts.ensure_understood(KNOWN_PARTS);
-    understood.map_err(|source| LaunchError::Unsupported {
+    understood.map_err(|source| LauncherError::Unsupported {
         launcher: launcher(),
         source,
     })?;
@@ -300,7 +300,7 @@ async fn shake_hands(
             LauncherReply::DirectoriesSet {
                 error: Some(reason),
             } => {
-                return Err(LaunchError::Directories {
+                return Err(LauncherError::Directories {
                     launcher: launcher(),
                     reason,
                 });

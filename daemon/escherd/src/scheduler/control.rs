@@ -30,7 +30,7 @@ impl Scheduler {
     }
 
     /// Cancels the execution `number` without an answer.
-    pub(super) fn cancel_number(
+    pub(super) fn cancel_without_answer(
         &mut self,
         number: u64,
         by: Canceller,
@@ -172,7 +172,7 @@ impl Scheduler {
     }
 
     /// Refuses new submissions from now on, and cancels all unfinished executions.
-    pub fn cancel_all(&mut self, now: Timestamp) {
+    pub fn begin_shutdown(&mut self, now: Timestamp) {
         self.is_shutting_down = true;
         let unfinished: Vec<u64> = self
             .entries
@@ -182,7 +182,7 @@ impl Scheduler {
             .map(|(number, _)| *number)
             .collect();
         for number in unfinished {
-            self.cancel_number(number, Canceller::Host, CancelMode::Graceful, now);
+            self.cancel_without_answer(number, Canceller::Host, CancelMode::Graceful, now);
         }
     }
 }

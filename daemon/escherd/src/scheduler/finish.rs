@@ -46,7 +46,7 @@ impl Scheduler {
         };
         entry.measured = report.measured;
         let limits = entry.execution.submission.request.limits;
-        self.trace(number, "exit report received");
+        self.log_step(number, "exit report received");
         self.transition(number, Transition::Exited { report, limits })
             .is_some()
     }
@@ -58,7 +58,7 @@ impl Scheduler {
         self.admit();
     }
 
-    /// Has the end of an execution committed, after `events`. The commit answers `cancel`, if that is what ended it.
+    /// Sends the end of an execution to the store to be committed, after `events`. The commit answers `cancel`, if that is what ended it.
     pub(super) fn finish(
         &mut self,
         number: u64,
@@ -75,7 +75,7 @@ impl Scheduler {
         let record = entry.record();
         self.metrics.count_finished(&record);
         events.extend(self.event(number, now, EventKind::Finished(record.status)));
-        self.trace(number, "finished: recording the end");
+        self.log_step(number, "finished: recording the end");
         let change = Change::Finished {
             record: Box::new(record),
         };

@@ -239,7 +239,7 @@ impl Scheduler {
         }
         while let Some(number) = self.shares.admit_next() {
             if self.transition(number, Transition::Admit) == Some(Action::Launch) {
-                self.trace(number, "admitted");
+                self.log_step(number, "admitted");
                 self.count_launch_attempt(number);
                 let change = store::Change::Admitted { number };
                 self.commit(change, Vec::new(), OnCommit::Admitted { number });
@@ -297,7 +297,7 @@ impl Scheduler {
         let submission = &entry.execution.submission;
         let assignment = crate::execution::assignment(submission, log_limits, output_limit);
         self.effects.push(Effect::Launch(Box::new(assignment)));
-        self.trace(number, "launching");
+        self.log_step(number, "launching");
         self.send_pending_requests(number);
     }
 
@@ -320,7 +320,7 @@ impl Scheduler {
     }
 
     /// Logs a step of an execution at the level debug. The steps are those of docs/ARCHITECTURE.md.
-    fn trace(&self, number: u64, step: &'static str) {
+    fn log_step(&self, number: u64, step: &'static str) {
         if tracing::enabled!(tracing::Level::DEBUG)
             && let Some(entry) = self.entries.get(&number)
         {

@@ -110,7 +110,7 @@ impl Scheduler {
                 return self.discard_submission(number, &Err(refused(&reason)));
             }
             (OnCommit::Submitted { number }, _) => {
-                self.trace(number, "submission committed: answering the client");
+                self.log_step(number, "submission committed: answering the client");
                 self.on_submission_committed(number, now);
             }
             (OnCommit::Admitted { number }, _) => self.launch(number),
@@ -121,7 +121,7 @@ impl Scheduler {
                 _,
             ) => respond(responder, Ok(answer)),
             (OnCommit::Finished { number, cancel }, _) => {
-                self.trace(number, "end committed: answering waiting clients");
+                self.log_step(number, "end committed: answering waiting clients");
                 self.on_end_committed(number, now);
                 if let Some((responder, answer)) = cancel {
                     respond(responder, Ok(answer));

@@ -92,7 +92,7 @@ impl Scheduler {
 
     /// Returns the record of the execution `number` and a watch of its progress.
     #[must_use]
-    pub fn follow(
+    pub fn subscribe_progress(
         &mut self,
         number: u64,
     ) -> Option<(ExecutionRecord, watch::Receiver<OutputProgress>)> {

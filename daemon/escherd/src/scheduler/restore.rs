@@ -250,8 +250,8 @@ impl Scheduler {
         self.finish(number, now, Evidence::None, Vec::new(), None);
     }
 
-    /// Notes that this escherd stops in an orderly way: the launches that it has begun and not seen through were not
-    /// its death.
+    /// Notes that this escherd stops in an orderly way: the launches that it has begun and not seen through do
+    /// not count.
     pub fn clear_launch_attempts(&mut self) {
         let is_unlaunched = |entry: &&Entry| {
             matches!(entry.execution.state, State::Admitted { .. }) && entry.launch_attempts > 0
@@ -284,7 +284,7 @@ impl Scheduler {
     fn resume_queue(&mut self, drop_all: bool, now: Timestamp) {
         if drop_all {
             for number in self.shares.eligible() {
-                self.cancel_number(number, Canceller::Host, CancelMode::Graceful, now);
+                self.cancel_without_answer(number, Canceller::Host, CancelMode::Graceful, now);
             }
         }
         self.is_restoring = false;

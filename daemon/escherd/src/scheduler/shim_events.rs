@@ -58,7 +58,7 @@ impl Scheduler {
             {
                 self.metrics.observe_launch(launched_at.elapsed());
             }
-            self.trace(number, "started");
+            self.log_step(number, "started");
             self.note_report(number);
             self.send_pause(number);
             let event = self.event(number, at, EventKind::Started);

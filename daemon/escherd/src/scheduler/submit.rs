@@ -116,7 +116,7 @@ impl Scheduler {
             self.transition(number, Transition::Admit);
             self.count_launch_attempt(number);
         }
-        self.trace(number, "submitted: recording the submission");
+        self.log_step(number, "submitted: recording the submission");
         self.commit(change, vec![event], OnCommit::Submitted { number });
     }
 
@@ -170,7 +170,7 @@ impl Scheduler {
             _ => self.launch(number),
         }
         if self.is_shutting_down {
-            self.cancel_number(number, Canceller::Host, CancelMode::Graceful, now);
+            self.cancel_without_answer(number, Canceller::Host, CancelMode::Graceful, now);
         }
     }
 

@@ -62,7 +62,7 @@ pub enum Change {
         /// Its number.
         number: u64,
     },
-    /// These were admitted, and the escherd that stops now has not died of their launches.
+    /// These were admitted and not launched yet, and escherd stops cleanly.
     LaunchAttemptsCleared {
         /// Their numbers.
         numbers: Vec<u64>,

@@ -144,7 +144,7 @@ pub fn write(directory: impl AsFd, report: &ExitReport) -> io::Result<()> {
     let (name, draft) = (file_name(id, attempt), draft_name(id, attempt));
     let bytes = encode(report).map_err(io::Error::other)?;
 
-    // A draft may be left of a shim that was killed. What is there is never opened: escherd, which
+    // A draft may be left by a shim that was killed. What is there is never opened: escherd, which
     // can write to the directory, could have put a link or a fifo there.
     let _ = unlinkat(directory, draft.as_str(), UnlinkatFlags::NoRemoveDir);
     let flags =
@@ -291,7 +291,7 @@ mod tests {
             assert_eq!(std::fs::read(&other).unwrap(), b"untouched");
             assert!(!draft.exists());
         }
-        // A folder cannot be removed so, and stays.
+        // A directory cannot be removed this way, and stays.
         std::fs::create_dir(&draft).unwrap();
         let error = write(File::open(dir.path()).unwrap(), &reports()[0]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);

@@ -8,7 +8,7 @@ use nix::sys::resource::{Resource, getrlimit};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProcessBaseline {
     /// Whether the nice value differs from 0.
-    pub(super) has_nice: bool,
+    pub(super) resets_nice: bool,
     /// Whether the out-of-memory score differs from 0 and can be reset.
     pub(super) resets_oom_score: bool,
     /// Hard limit of open descriptors.
@@ -20,7 +20,7 @@ impl ProcessBaseline {
     pub(crate) fn detect() -> Self {
         let open_files = getrlimit(Resource::RLIMIT_NOFILE);
         ProcessBaseline {
-            has_nice: nice_value() != 0,
+            resets_nice: nice_value() != 0,
             resets_oom_score: can_reset_oom_score(),
             open_files_hard: open_files.map_or(libc::RLIM_INFINITY, |limits| limits.1),
         }

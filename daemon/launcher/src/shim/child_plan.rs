@@ -58,7 +58,7 @@ impl OwnedPlan {
                     .map(|descriptor| descriptor.as_raw_fd()),
                 setup_end: descriptors.setup_end.as_raw_fd(),
                 cgroup_procs: descriptors.cgroup_procs.map(|procs| procs.as_raw_fd()),
-                resets_nice: baseline.has_nice,
+                resets_nice: baseline.resets_nice,
                 resets_oom_score: baseline.resets_oom_score,
                 open_files: libc::rlimit64 {
                     rlim_cur: OPEN_FILES_SOFT.min(baseline.open_files_hard),

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use nix::unistd::{pipe, write};
 
-    /// Such a reader has left the shim waiting in read(2), deaf to cancel and timeout.
+    /// Such a reader used to leave the shim waiting in read(2), deaf to cancel and timeout.
     #[test]
     fn does_not_wait_for_bytes_that_another_reader_has_taken() {
         let (reading, _writing) = pipe().unwrap();
@@ -80,7 +80,7 @@ mod tests {
         pipe.drain(&mut [0; 8], |_| panic!("nothing was written"));
     }
 
-    /// A writer that is faster than the log has held the shim for ever.
+    /// A writer that is faster than the log used to hold the shim for ever.
     #[test]
     fn drains_what_is_there_and_not_what_is_written_meanwhile() {
         let (reading, writing) = pipe().unwrap();

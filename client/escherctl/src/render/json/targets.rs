@@ -6,14 +6,14 @@ use serde::Serialize;
 use super::object::line;
 
 /// Returns the object for a cancel request.
-pub(crate) fn cancelled(target: &str, outcome: CancelAnswer) -> String {
+pub(crate) fn cancelled(target: &str, answer: CancelAnswer) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         target: &'a str,
         outcome: &'static str,
         status: Option<&'static str>,
     }
-    let (outcome, status) = match outcome {
+    let (outcome, status) = match answer {
         CancelAnswer::Withdrawn => ("withdrawn", None),
         CancelAnswer::Ending => ("ending", None),
         CancelAnswer::AlreadyEnding => ("already-ending", None),

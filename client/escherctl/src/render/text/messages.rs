@@ -66,15 +66,15 @@ pub(crate) fn event(event: &Event) -> String {
     escape::text(&line) + "\n"
 }
 
-/// The outcome of a cancel request for `target`.
-pub(crate) fn cancelled(target: &str, outcome: CancelAnswer) -> String {
-    let outcome = match outcome {
+/// The answer to a cancel request for `target`.
+pub(crate) fn cancelled(target: &str, answer: CancelAnswer) -> String {
+    let done = match answer {
         CancelAnswer::Withdrawn => "cancelled before it started".to_owned(),
         CancelAnswer::Ending => "ending".to_owned(),
         CancelAnswer::AlreadyEnding => "already ending".to_owned(),
         CancelAnswer::AlreadyFinished(status) => format!("already finished ({status})"),
     };
-    format!("{}: {outcome}\n", escape::text(target))
+    format!("{}: {done}\n", escape::text(target))
 }
 
 /// Whether `target` is paused now.
