@@ -222,31 +222,6 @@ async fn which_users_a_caller_may_know_of() {
     }
 }
 
-/// Whose executions a caller may name as `user/name`: those of nobody else, unless it is root.
-#[tokio::test]
-async fn whom_a_caller_may_name() {
-    let authorizer = authorizer(ServedUsers::All);
-    let [root, own, alice, _] = callers();
-    for (caller, user, expected) in [
-        (&alice, RunAs::Uid(ALICE_UID), Some(ALICE_UID)),
-        (&alice, RunAs::Name("alice".into()), Some(ALICE_UID)),
-        (&alice, RunAs::Uid(BOB_UID), None),
-        (&alice, RunAs::Uid(0), None),
-        (&alice, RunAs::Name("root".into()), None),
-        (&own, RunAs::Uid(ALICE_UID), None),
-        (&root, RunAs::Uid(ALICE_UID), Some(ALICE_UID)),
-        (&root, RunAs::Name("root".into()), Some(0)),
-    ] {
-        let found = authorizer.visible_user(caller, &user).await.unwrap();
-        assert_eq!(
-            found.map(|user| user.uid),
-            expected,
-            "{} names {user:?}",
-            caller.user()
-        );
-    }
-}
-
 #[test]
 fn an_administrator_may_act_on_all_executions_in_its_own_name() {
     let authorizer = authorizer(ServedUsers::All);

@@ -25,6 +25,7 @@ mod shim_events;
 mod submit;
 #[cfg(test)]
 pub(crate) mod testbed;
+mod waiters;
 
 pub use control::{check_signal, not_running};
 pub use events::{EventLog, MAX_KEPT_EVENTS};

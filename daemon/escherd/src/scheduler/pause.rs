@@ -8,6 +8,7 @@ use escher_protocol::{ApiError, ErrorCode};
 use tokio::sync::oneshot;
 
 use super::control::not_running;
+use super::waiters::add_waiter;
 use super::{Entry, Scheduler};
 use crate::execution::State;
 
@@ -64,7 +65,7 @@ impl Scheduler {
         }
         if is_starting {
             // Sent once the program runs: its start must not be frozen half-way.
-            entry.pause.waiting.push(responder);
+            add_waiter(&mut entry.pause.waiting, responder);
             return answer;
         }
         if entry.pause.is_paused == pause {
@@ -73,8 +74,7 @@ impl Scheduler {
             // A pause that was overtaken, or one of an earlier escherd, may still be on its way to the shim.
             self.send(number, pause_message(pause));
         } else {
-            entry.pause.waiting.retain(|waiting| !waiting.is_closed());
-            entry.pause.waiting.push(responder);
+            add_waiter(&mut entry.pause.waiting, responder);
             self.send_pause(number);
         }
         answer

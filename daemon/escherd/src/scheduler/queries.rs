@@ -7,6 +7,7 @@ use escher_protocol::message::{EventsRequest, Quota, Selection};
 use escher_protocol::{ApiError, ExecutionId, ExecutionRecord, Resources, Status, User};
 use tokio::sync::{oneshot, watch};
 
+use super::waiters::add_waiter;
 use super::{Entry, Scheduler, events, lookup};
 use crate::authz::Scope;
 use crate::execution::{MAX_PAGE_BYTES, RequiredLabels, memory_of};
@@ -80,9 +81,7 @@ impl Scheduler {
         let (sender, receiver) = oneshot::channel();
         if let Some(entry) = self.entries.get_mut(&number) {
             if must_wait(entry) {
-                // Closed waiters must not pile up.
-                entry.waiters.retain(|waiter| !waiter.is_closed());
-                entry.waiters.push(sender);
+                add_waiter(&mut entry.waiters, sender);
             } else {
                 let _ = sender.send(entry.record());
             }

@@ -337,7 +337,7 @@ mod tests {
         let error = record.outcome.unwrap().error.unwrap();
         assert_eq!(record.status, Status::Failed);
         assert_eq!(error.code, ErrorCode::LAUNCH_ABANDONED);
-        assert!(error.message.contains("3 times"), "{error}");
+        assert!(error.message.contains("3 launches"), "{error}");
         assert_eq!(
             (scheduler.shares.used_slots(), scheduler.shares.pending()),
             (0, 0)
