@@ -1,7 +1,7 @@
 //! Erasing what a store that was set aside need not keep.
 //!
 //! A request has an environment, and so secrets. The store erases them when their command has ended
-//! ([`connection::writer`](super::connection::writer)); nobody would in a file that was set aside. So
+//! ([`connection::writer`]); nobody would in a file that was set aside. So
 //! once the new store has a request, it is overwritten in the old one.
 
 use std::path::Path;
