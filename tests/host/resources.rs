@@ -11,7 +11,7 @@ pub(crate) fn a_command_over_its_memory_limit_is_killed_and_others_are_not(machi
     let hog = "escherctl run -p MemoryMax=32M --name hog -- tail /dev/zero";
     let ended = machine.run_as("alice", hog).expect(137);
     assert!(ended.err().contains("memory"), "{ended:?}");
-    let result = machine.must("escherctl --json result hog");
+    let result = machine.must("escherctl --json result alice/hog");
     let result: Value = serde_json::from_str(&result).expect(&result);
     assert_eq!(result["status"], "failed", "{result}");
     assert_eq!(result["error"]["code"], "oom-killed", "{result}");
@@ -27,7 +27,7 @@ pub(crate) fn a_command_over_its_memory_limit_is_killed_and_others_are_not(machi
     let _ = machine
         .run_as("alice", "escherctl run -p MemoryMax=4K --name mote -- true")
         .expect(137);
-    let mote = machine.must("escherctl --json inspect mote");
+    let mote = machine.must("escherctl --json inspect alice/mote");
     let mote: Value = serde_json::from_str(&mote).expect(&mote);
     assert_eq!(mote["error"]["code"], "oom-killed", "{mote}");
 
@@ -93,7 +93,7 @@ pub(crate) fn a_paused_command_stops_until_it_is_resumed(machine: &Machine) {
          'n=0; until [ -e /srv/alice/enough ]; do echo $n; n=$((n + 1)); sleep 0.05; done; exit 7'",
     );
     assert_eq!(run.line(), "0");
-    let id = machine.must("escherctl --json inspect counter");
+    let id = machine.must("escherctl --json inspect alice/counter");
     let id: Value = serde_json::from_str(&id).expect(&id);
     let id = id["id"].as_str().expect("an id").to_owned();
     let _ = machine.run_as("alice", "escherctl pause counter").expect(0);
@@ -103,7 +103,7 @@ pub(crate) fn a_paused_command_stops_until_it_is_resumed(machine: &Machine) {
     assert!(before.contains("frozen 1"), "{before}");
     machine.must("escherctl run -- true; touch /srv/alice/enough");
     assert_eq!(machine.must(&lines), before, "no further output");
-    let _ = machine.run_as("carol", "escherctl resume counter");
+    let _ = machine.run_as("carol", "escherctl resume alice/counter");
     assert_eq!(inspect(machine, &id)["paused"], true, "it is not carol's");
     let _ = machine
         .run_as("alice", "escherctl resume counter")
