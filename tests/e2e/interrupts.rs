@@ -1,15 +1,36 @@
 //! Signals to escherctl, and pipes that close.
 
 use std::io::Read;
+use std::process::{Command, Stdio};
 
 use escher_tests::{
     Ctl, DEADLINE, Daemon, Fifo, FinishedProgram, RunningProgram, child_program, is_unlocked,
 };
 use nix::sys::signal::Signal;
 
+/// Starts escherctl with signals that end it, even if the tests run under nohup(1) or in the background of a script:
+/// ignored signals are inherited, and escherctl leaves an ignored SIGHUP ignored.
+fn start<const N: usize>(ctl: &Ctl, arguments: [&str; N]) -> RunningProgram {
+    let escherctl = ctl.command(arguments);
+    let mut command = Command::new("env");
+    command
+        .arg("--default-signal=INT,TERM,HUP")
+        .arg(escherctl.get_program())
+        .args(escherctl.get_args())
+        .stdin(Stdio::null());
+    for (name, value) in escherctl.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.current_dir(escherctl.get_current_dir().expect("the home's"));
+    RunningProgram::spawn(command, DEADLINE)
+}
+
 /// Starts `run` of a shell script, and waits until it writes `ready` to the fifo.
 fn run_until_ready(ctl: &Ctl, ready: &Fifo, script: &str) -> RunningProgram {
-    let run = ctl.start(["run", "--name", "it", "sh", "-c", script]);
+    let run = start(ctl, ["run", "--name", "it", "sh", "-c", script]);
     assert_eq!(ready.read_line(), "ready");
     run
 }
@@ -64,7 +85,7 @@ fn the_second_ctrl_c_kills() {
         answers.name()
     );
     let ctl = daemon.ctl();
-    let run = ctl.start([
+    let arguments = [
         "run",
         "--kill-after",
         "1h",
@@ -73,7 +94,8 @@ fn the_second_ctrl_c_kills() {
         "sh",
         "-c",
         &script,
-    ]);
+    ];
+    let run = start(&ctl, arguments);
     assert_eq!(answers.read_line(), "ready");
     run.signal(Signal::SIGINT);
     assert_eq!(answers.read_line(), "term");
