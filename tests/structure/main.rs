@@ -102,7 +102,7 @@ mod tests {
             ("a.rs", "use crate::b::B;\npub struct A;\nfn f(_: B) {}"),
             ("b/mod.rs", "mod inner;\npub use inner::B;"),
             ("b/inner.rs", "use super::super::c;\npub struct B(c::C);"),
-            ("c.rs", "pub struct C;\nfn f() -> super::a::A { todo!() }"),
+            ("c.rs", "pub struct C;\nfn f(_: super::a::A) {}"),
             (
                 "d.rs",
                 "use crate::{a::A, b::B, c::*};\npub struct D(A, B, C);",

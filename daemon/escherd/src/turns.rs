@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-/// Items of several users. Those of one user stay in their order, and the users take turns.
+/// A queue of items of several users. The items of one user stay in their order, and the users take turns.
 #[derive(Debug)]
 pub(crate) struct RoundRobin<T> {
     of_users: HashMap<u32, VecDeque<T>>,
@@ -84,7 +84,7 @@ pub(crate) struct Turn {
     uid: u32,
 }
 
-/// The wait for a turn. Whoever drops it gives up its place.
+/// A place in the queue for a turn. Dropping it leaves the queue.
 #[derive(Debug)]
 pub(crate) struct PendingTurn {
     granted: oneshot::Receiver<Turn>,

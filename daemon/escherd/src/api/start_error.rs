@@ -7,7 +7,7 @@ use escher_protocol::ApiError;
 
 use crate::config::ConfigError;
 use crate::host::trusted_path::UntrustedPath;
-use crate::launch::LauncherError;
+use crate::launch::LauncherConnectionError;
 use crate::store::StoreError;
 
 /// The reason why an engine cannot start.
@@ -35,7 +35,7 @@ pub enum StartError {
     StateDirInUse(PathBuf),
     /// The launcher cannot be started or reached.
     #[error(transparent)]
-    Launcher(#[from] LauncherError),
+    Launcher(#[from] LauncherConnectionError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),

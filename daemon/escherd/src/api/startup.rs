@@ -20,7 +20,7 @@ use crate::config::{EngineSettings, ReloadableSettings};
 use crate::host::boot_id::BootIds;
 use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::{
-    self, Adoption, LauncherConnection, LauncherError, LauncherSettings, LauncherSource,
+    self, Adoption, LauncherConnection, LauncherConnectionError, LauncherSettings, LauncherSource,
 };
 use crate::output::OversizedOutput;
 use crate::scheduler::{self, RecoveredState, Scheduler, SchedulerHandle, SchedulerSettings};
@@ -200,7 +200,7 @@ async fn open_store(
 /// finished executions can be queried and pending ones wait.
 async fn connect_to_launcher(
     settings: &LauncherSettings,
-) -> Result<Option<LauncherConnection>, LauncherError> {
+) -> Result<Option<LauncherConnection>, LauncherConnectionError> {
     match LauncherConnection::open(settings).await {
         Err(error) if matches!(settings.source, LauncherSource::Socket(_)) => {
             error!(%error, "there is no launcher; commands wait");

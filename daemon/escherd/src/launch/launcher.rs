@@ -68,7 +68,7 @@ pub struct LauncherState {
 
 /// Why there is no launcher.
 #[derive(Debug, thiserror::Error)]
-pub enum LauncherError {
+pub enum LauncherConnectionError {
     /// It cannot be started.
     #[error("cannot start the launcher {program}: {source}")]
     Start {
@@ -159,27 +159,28 @@ impl LauncherConnection {
     /// until it is ready.
     ///
     /// # Errors
-    /// [`LauncherError`].
-    pub async fn open(settings: &LauncherSettings) -> Result<Self, LauncherError> {
+    /// [`LauncherConnectionError`].
+    pub async fn open(settings: &LauncherSettings) -> Result<Self, LauncherConnectionError> {
         let (socket, exit) = match &settings.source {
             LauncherSource::Program(program) => {
                 let spawned = spawn(program, settings);
-                let (socket, exit) = spawned.map_err(|source| LauncherError::Start {
+                let (socket, exit) = spawned.map_err(|source| LauncherConnectionError::Start {
                     program: program.clone(),
                     source,
                 })?;
                 (socket, Some(exit))
             }
             LauncherSource::Socket(path) => {
-                let connected = connect(path).map_err(|source| LauncherError::Connect {
-                    socket: path.clone(),
-                    source,
-                })?;
+                let connected =
+                    connect(path).map_err(|source| LauncherConnectionError::Connect {
+                        socket: path.clone(),
+                        source,
+                    })?;
                 (connected, None)
             }
         };
         let hello = timeout(HELLO_TIMEOUT, shake_hands(settings, &socket)).await;
-        let hello = hello.map_err(|_| LauncherError::Silent {
+        let hello = hello.map_err(|_| LauncherConnectionError::Silent {
             launcher: settings.source.clone(),
             source: io::ErrorKind::TimedOut.into(),
         })??;
@@ -262,9 +263,9 @@ impl LauncherConnection {
 async fn shake_hands(
     settings: &LauncherSettings,
     socket: &AsyncPacketSocket,
-) -> Result<LauncherHello, LauncherError> {
+) -> Result<LauncherHello, LauncherConnectionError> {
     let launcher = || settings.source.clone();
-    let silent = |source| LauncherError::Silent {
+    let silent = |source| LauncherConnectionError::Silent {
         launcher: launcher(),
         source,
     };
@@ -279,13 +280,13 @@ async fn shake_hands(
         Err(error) => return Err(silent(error)),
     };
     if hello.version != WIRE_VERSION {
-        return Err(LauncherError::Version {
+        return Err(LauncherConnectionError::Version {
             launcher: launcher(),
             found: hello.version,
         });
     }
     let understood = hello.parts.ensure_understood(KNOWN_PARTS);
-    understood.map_err(|source| LauncherError::Unsupported {
+    understood.map_err(|source| LauncherConnectionError::Unsupported {
         launcher: launcher(),
         source,
     })?;
@@ -300,7 +301,7 @@ async fn shake_hands(
             LauncherReply::DirectoriesSet {
                 error: Some(reason),
             } => {
-                return Err(LauncherError::Directories {
+                return Err(LauncherConnectionError::Directories {
                     launcher: launcher(),
                     reason,
                 });

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use super::launcher::{
-    LauncherConnection, LauncherError, LauncherEvent, LauncherSettings, LauncherState,
+    LauncherConnection, LauncherConnectionError, LauncherEvent, LauncherSettings, LauncherState,
 };
 
 /// Pause between two attempts to connect to a launcher, or to get shims from it.
@@ -36,7 +36,7 @@ pub(super) struct LauncherLink {
     /// `None` while there is no launcher.
     connection: Option<LauncherConnection>,
     /// The attempt to open a connection that is under way.
-    opening: Option<JoinHandle<Result<LauncherConnection, LauncherError>>>,
+    opening: Option<JoinHandle<Result<LauncherConnection, LauncherConnectionError>>>,
     retries: Retries,
     /// The user of every launcher: who may run what depends on it.
     uid: u32,
@@ -154,7 +154,7 @@ impl LauncherLink {
     /// controls.
     fn on_opened(
         &mut self,
-        opened: Result<Result<LauncherConnection, LauncherError>, JoinError>,
+        opened: Result<Result<LauncherConnection, LauncherConnectionError>, JoinError>,
     ) -> Option<Option<Controllers>> {
         let usable = match opened {
             Ok(Ok(connection)) => check_uid(self.uid, connection.uid()).map(|()| connection),

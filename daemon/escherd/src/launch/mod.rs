@@ -22,5 +22,5 @@ pub use adoption::{Adoption, adopt_shims};
 pub use dispatcher::run;
 pub use exit_records::{ExitRecords, exit_records};
 pub use launcher::{
-    LauncherConnection, LauncherError, LauncherSettings, LauncherSource, LauncherState,
+    LauncherConnection, LauncherConnectionError, LauncherSettings, LauncherSource, LauncherState,
 };

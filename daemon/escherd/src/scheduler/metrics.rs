@@ -32,7 +32,7 @@ const COMMON_OUTCOMES: [(Status, Option<ErrorCode>); 6] = [
 pub(crate) struct SchedulerMetrics {
     since: Gauge<f64, AtomicU64>,
     submitted: Counter,
-    refused: Family<Refusal, Counter>,
+    refused: Family<RefusalLabels, Counter>,
     adopted: Counter,
     queue_wait: Histogram,
     launch: Histogram,
@@ -44,7 +44,7 @@ pub(crate) struct SchedulerMetrics {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Refusal {
+struct RefusalLabels {
     error: &'static str,
 }
 
@@ -105,7 +105,7 @@ impl SchedulerMetrics {
     /// Counts a refused submission.
     pub(crate) fn count_refused(&self, error: &ApiError) {
         let error = code_name(error.code);
-        self.refused.get_or_create(&Refusal { error }).inc();
+        self.refused.get_or_create(&RefusalLabels { error }).inc();
     }
 
     /// Counts the adoption of a command of an earlier escherd.

@@ -58,7 +58,7 @@ pub(super) struct Charge {
     bytes: usize,
 }
 
-/// The wait for a charge. Whoever drops it gives up its place.
+/// A place in the queue for a charge. Dropping it leaves the queue.
 #[derive(Debug)]
 pub(super) struct PendingCharge {
     granted: oneshot::Receiver<Charge>,

@@ -68,7 +68,7 @@ impl From<Disconnected> for StreamError {
     }
 }
 
-/// Who asks, and how answers reach it.
+/// The client of a request, and the way of answers to it.
 #[derive(Clone)]
 pub(super) struct Requester {
     /// The engine with the client's authority.

@@ -15,12 +15,12 @@ use super::readers::Snapshot;
 /// How many candidates an `ambiguous` error lists.
 const MAX_CANDIDATES: usize = 8;
 
-/// How many ids with a common part are read before the search for those of one submitter is given
-/// up, which takes some milliseconds.
+/// Maximum number of ids with a common part that a search for those of one submitter reads, which takes some
+/// milliseconds. Then it gives up.
 const MAX_IDS: usize = 8192;
 
-/// Fewest digits of a part of an id that looks like a name (`feed`) and means another user's execution. Whoever has
-/// forgotten that the name is not in use must not get an execution whose id somebody else has brought about.
+/// Fewest digits of a part of an id that looks like a name (`feed`) and means another user's execution. A caller
+/// who means a name that is not in use must not get an execution whose id another user has brought about.
 const MIN_DIGITS_LIKE_A_NAME: usize = 8;
 
 /// Among whose executions to look.

@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(orphans.search(&[], now), [(SHIM, Leftovers::None)]);
     }
 
-    /// Whoever died while such an orphan was there was reported to have left it.
+    /// Every shim that died while such an orphan existed used to be reported to have left it.
     #[test]
     fn an_unkillable_orphan_is_reported_for_its_own_shim_only() {
         let start = Instant::now();

@@ -34,7 +34,7 @@ pub(super) struct ChildPlan {
     pub(super) identity: Option<ChildIdentity>,
     pub(super) working_dir: CString,
     pub(super) falls_back_to_root_dir: bool,
-    pub(super) program: Program,
+    pub(super) program: ProgramReference,
     /// Ends with a null.
     pub(super) argv: Vec<*const c_char>,
     /// Ends with a null.
@@ -43,7 +43,7 @@ pub(super) struct ChildPlan {
 
 /// The program that a child executes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Program {
+pub(super) enum ProgramReference {
     /// The file with this path.
     Path(CString),
     /// The first file with this name that can be executed.
@@ -288,8 +288,8 @@ fn enter_directory(path: &CStr, falls_back_to_root_dir: bool) -> Result<(), i32>
 
 fn execute(plan: &ChildPlan) -> Result<Never, i32> {
     match &plan.program {
-        Program::Path(path) => Err(execute_file(path.as_ptr(), plan)),
-        Program::Name { name, search_path } => search_and_execute(name, search_path, plan),
+        ProgramReference::Path(path) => Err(execute_file(path.as_ptr(), plan)),
+        ProgramReference::Name { name, search_path } => search_and_execute(name, search_path, plan),
     }
 }
 

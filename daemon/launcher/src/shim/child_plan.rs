@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use escher_protocol::Blob;
 
 use super::ShimContext;
-use super::child::{ChildIdentity, ChildPlan, Program};
+use super::child::{ChildIdentity, ChildPlan, ProgramReference};
 use crate::ipc::wire::{Identity, LaunchSpec};
 
 /// Soft limit of open descriptors for commands. select(2) fails above it, so programs that can
@@ -113,19 +113,19 @@ fn pointers(texts: Vec<Blob>, strings: &mut Vec<CString>) -> io::Result<Vec<*con
 /// Returns which program to execute: the first argument, which is a path if it has a slash, else a
 /// name to look up in the command's own PATH. Paths are not made here: their lengths are those of the
 /// name and of the PATH multiplied.
-fn program(argv: &[Blob], environment: &[Blob]) -> io::Result<Program> {
+fn program(argv: &[Blob], environment: &[Blob]) -> io::Result<ProgramReference> {
     let program = argv.first().filter(|program| !program.is_empty());
     let program = program.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
     let is_path = program.contains(&b'/');
     let program = c_string(program.clone())?;
     if is_path {
-        return Ok(Program::Path(program));
+        return Ok(ProgramReference::Path(program));
     }
     let path = environment
         .iter()
         .find_map(|variable| variable.strip_prefix(b"PATH="))
         .unwrap_or(DEFAULT_PATH);
-    Ok(Program::Name {
+    Ok(ProgramReference::Name {
         name: program,
         search_path: path.to_vec(),
     })
@@ -135,7 +135,7 @@ fn program(argv: &[Blob], environment: &[Blob]) -> io::Result<Program> {
 mod tests {
     use super::*;
 
-    fn of(argv: &[&str], environment: &[&str]) -> io::Result<Program> {
+    fn of(argv: &[&str], environment: &[&str]) -> io::Result<ProgramReference> {
         let blobs = |texts: &[&str]| {
             texts
                 .iter()
@@ -147,10 +147,10 @@ mod tests {
 
     #[test]
     fn a_program_without_a_slash_is_looked_up_in_the_commands_own_path() {
-        let path = |text: &str| Program::Path(CString::new(text).unwrap());
+        let path = |text: &str| ProgramReference::Path(CString::new(text).unwrap());
         assert_eq!(of(&["./x"], &["PATH=/a"]).unwrap(), path("./x"));
         assert_eq!(of(&["/x"], &[]).unwrap(), path("/x"));
-        let name = |search_path: &str| Program::Name {
+        let name = |search_path: &str| ProgramReference::Name {
             name: c"x".to_owned(),
             search_path: search_path.into(),
         };

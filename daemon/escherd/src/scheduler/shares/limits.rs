@@ -54,7 +54,7 @@ pub(crate) enum Measure {
 /// What users take of a [`QueueLimit`] at the moment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QueueUse {
-    /// The user who asks for more.
+    /// The submitter.
     pub(super) own: u64,
     /// Root.
     pub(super) root: u64,
@@ -64,7 +64,7 @@ pub(super) struct QueueUse {
 
 /// Why a submission is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub(crate) enum QueueRefusal {
     /// The submitter has reached its own limit.
     #[error("this user has {used} {} pending, and may have at most {limit} (users.queue_share){}", .measure.noun(), .measure.explain(*.more))]
     OverQuota {
@@ -114,14 +114,14 @@ impl Measure {
     }
 }
 
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
+impl From<QueueRefusal> for ApiError {
+    fn from(refusal: QueueRefusal) -> Self {
         let (code, hint) = match refusal {
-            Refusal::OverQuota { .. } => (
+            QueueRefusal::OverQuota { .. } => (
                 ErrorCode::OVER_QUOTA,
                 "try again when some have started; `escherctl quota` shows limits and use",
             ),
-            Refusal::QueueFull { .. } => {
+            QueueRefusal::QueueFull { .. } => {
                 (ErrorCode::QUEUE_FULL, "try again when some have started")
             }
         };
@@ -181,13 +181,13 @@ impl QueueLimit {
     }
 
     /// Checks that `more` may be added for the user `uid`.
-    pub(super) fn check(&self, uid: u32, used: QueueUse, more: u64) -> Result<(), Refusal> {
+    pub(super) fn check(&self, uid: u32, used: QueueUse, more: u64) -> Result<(), QueueRefusal> {
         let QueueUse { own, root, total } = used;
         let measure = self.measure;
         let wanted = own.saturating_add(more);
         let limit = self.of_user(uid);
         if wanted > limit && limit < self.host {
-            return Err(Refusal::OverQuota {
+            return Err(QueueRefusal::OverQuota {
                 measure,
                 used: own,
                 more,
@@ -205,7 +205,7 @@ impl QueueLimit {
             _ => self.host - self.newcomers,
         };
         if total.saturating_add(more) - in_own_places > limit {
-            return Err(Refusal::QueueFull {
+            return Err(QueueRefusal::QueueFull {
                 measure,
                 used: total - root.min(self.root),
                 more,

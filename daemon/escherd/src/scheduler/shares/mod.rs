@@ -7,7 +7,7 @@
 //! **Slots.** A user's executions are admitted in the order of submission. Among the users who wait:
 //!
 //! - a user who has no slot comes before those who have one, so every user has a slot before anybody gets another;
-//! - otherwise they take [turns];
+//! - otherwise they take turns ([`admission_order`]);
 //! - while several users wait, the last tenth of the slots is for users who have none. A user who waits alone may have
 //!   all slots;
 //! - root has a tenth, at least one, beyond them. It takes nothing from the others. Not even root has more slots than
@@ -19,22 +19,22 @@
 //! **Queue.** A user may take its share of it; the last tenth is for users who have nothing pending; and root has a tenth
 //! beyond. So no user alone keeps another out, and nobody keeps root out.
 
+mod admission_order;
 #[cfg(test)]
 pub(super) mod fairness;
 mod limits;
 #[cfg(test)]
 mod tests;
-mod turns;
 
-pub(crate) use limits::{Limits, Refusal, SlotLimits};
+pub(crate) use limits::{Limits, QueueRefusal, SlotLimits};
 
 use std::collections::{BTreeMap, HashMap};
 
 use escher_protocol::message::Quota;
 use escher_protocol::{Text, User};
 
+use admission_order::{AdmissionOrder, AdmissionTurn};
 use limits::{QueueUse, ROOT};
-use turns::{Turn, Turns};
 
 /// The executions that wait for a slot, and what each user takes: see the [module](self).
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(crate) struct Shares {
     limits: Limits,
     /// The users who have something pending, or a slot.
     users: HashMap<u32, UserShare>,
-    turns: Turns,
+    order: AdmissionOrder,
     pending: usize,
     pending_bytes: u64,
     used_slots: usize,
@@ -60,7 +60,7 @@ struct UserShare {
     pending_bytes: u64,
     slots: usize,
     /// The user's place among those who wait for a slot; `None` if it does not.
-    turn: Option<Turn>,
+    turn: Option<AdmissionTurn>,
 }
 
 impl UserShare {
@@ -75,7 +75,7 @@ impl Shares {
         Shares {
             limits,
             users: HashMap::new(),
-            turns: Turns::default(),
+            order: AdmissionOrder::default(),
             pending: 0,
             pending_bytes: 0,
             used_slots: 0,
@@ -92,7 +92,7 @@ impl Shares {
     }
 
     /// Checks that there is room in the queue for a request of `bytes` bytes.
-    pub(crate) fn check_room(&self, uid: u32, bytes: u64) -> Result<(), Refusal> {
+    pub(crate) fn check_room(&self, uid: u32, bytes: u64) -> Result<(), QueueRefusal> {
         let (own, root) = (self.users.get(&uid), self.users.get(&ROOT));
         let count = |user: Option<&UserShare>| user.map_or(0, |user| user.pending() as u64);
         let pending = QueueUse {
@@ -120,9 +120,9 @@ impl Shares {
             return false;
         }
         let is_first = if self.has_ordinary_slot(uid, slots) {
-            self.turns.count() == 0
+            self.order.count() == 0
         } else {
-            self.turns.first_without_slot().is_none()
+            self.order.first_without_slot().is_none()
         };
         self.has_own_slot_free(uid, slots) || (is_first && self.free_slots() > 0)
     }
@@ -180,7 +180,7 @@ impl Shares {
         self.used_slots += 1;
         // The next turn is a new one.
         if let Some(turn) = user.turn.take() {
-            self.turns.leave(turn);
+            self.order.leave(turn);
         }
         self.update(uid);
         Some(number)
@@ -266,12 +266,12 @@ impl Shares {
         if free == 0 {
             return None;
         }
-        let reserved = match self.turns.count() {
+        let reserved = match self.order.count() {
             0 | 1 => 0,
             _ => self.limits.newcomer_slots,
         };
-        let with_slot = || self.turns.first_with_slot().filter(|_| free > reserved);
-        self.turns.first_without_slot().or_else(with_slot)
+        let with_slot = || self.order.first_with_slot().filter(|_| free > reserved);
+        self.order.first_without_slot().or_else(with_slot)
     }
 
     /// Returns how many slots for everybody are free.
@@ -310,13 +310,13 @@ impl Shares {
         let is_waiting = !user.eligible.is_empty() && user.slots < self.limits.slots.ordinary;
         let has_slot = self.has_ordinary_slot(uid, user.slots);
         let turn = match (user.turn, is_waiting) {
-            (None, true) => Some(self.turns.join(uid, has_slot)),
+            (None, true) => Some(self.order.join(uid, has_slot)),
             (Some(turn), true) if turn.has_slot != has_slot => {
-                Some(self.turns.change(turn, uid, has_slot))
+                Some(self.order.change(turn, uid, has_slot))
             }
             (Some(turn), true) => Some(turn),
             (Some(turn), false) => {
-                self.turns.leave(turn);
+                self.order.leave(turn);
                 None
             }
             (None, false) => None,

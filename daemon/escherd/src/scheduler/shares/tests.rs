@@ -187,7 +187,7 @@ fn queue(shares: &mut Shares, uid: u32, number: u64) {
 }
 
 /// Fills the queue for a user until it is refused, and returns how many were accepted and why no more.
-fn fill(shares: &mut Shares, uid: u32, bytes: u64) -> (u64, Refusal) {
+fn fill(shares: &mut Shares, uid: u32, bytes: u64) -> (u64, QueueRefusal) {
     let mut accepted = 0;
     loop {
         match shares.check_room(uid, bytes) {
@@ -261,13 +261,13 @@ fn root_alone_has_no_more_slots_than_others() {
 #[test]
 fn no_user_alone_fills_the_queue_and_root_always_gets_in() {
     let mut shares = Shares::new(limits(1, 1, 100));
-    let over_quota = |used, limit| Refusal::OverQuota {
+    let over_quota = |used, limit| QueueRefusal::OverQuota {
         measure: limits::Measure::Executions,
         used,
         more: 1,
         limit,
     };
-    let full = |used, limit| Refusal::QueueFull {
+    let full = |used, limit| QueueRefusal::QueueFull {
         measure: limits::Measure::Executions,
         used,
         more: 1,
@@ -326,7 +326,10 @@ fn one_user_without_others_has_the_whole_queue() {
     let mut shares = Shares::new(Limits::new(slots, 100, 1000, None));
     let (accepted, refusal) = fill(&mut shares, ROOT, 1);
     assert_eq!(accepted, 100);
-    assert!(matches!(refusal, Refusal::QueueFull { .. }), "{refusal:?}");
+    assert!(
+        matches!(refusal, QueueRefusal::QueueFull { .. }),
+        "{refusal:?}"
+    );
 }
 
 #[test]

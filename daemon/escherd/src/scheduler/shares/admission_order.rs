@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 /// A line of users. A user joins at its end, and joins anew after each admission: so each has its turn once before
 /// anybody has it twice. Users who have no slot yet are in front of all others.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(super) struct AdmissionOrder {
     without_slot: BTreeMap<u64, u32>,
     with_slot: BTreeMap<u64, u32>,
     last: u64,
@@ -13,16 +13,16 @@ pub(super) struct Turns {
 
 /// A user's place in the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Turn {
+pub(super) struct AdmissionTurn {
     number: u64,
     pub(super) has_slot: bool,
 }
 
-impl Turns {
+impl AdmissionOrder {
     /// Adds a user at the end of the line.
-    pub(super) fn join(&mut self, uid: u32, has_slot: bool) -> Turn {
+    pub(super) fn join(&mut self, uid: u32, has_slot: bool) -> AdmissionTurn {
         self.last += 1;
-        let turn = Turn {
+        let turn = AdmissionTurn {
             number: self.last,
             has_slot,
         };
@@ -31,15 +31,20 @@ impl Turns {
     }
 
     /// Removes the user who has this place.
-    pub(super) fn leave(&mut self, turn: Turn) {
+    pub(super) fn leave(&mut self, turn: AdmissionTurn) {
         self.part(turn.has_slot).remove(&turn.number);
     }
 
     /// Moves a user who got its first slot, or lost its last one, without an admission. Its turn stays.
-    pub(super) fn change(&mut self, turn: Turn, uid: u32, has_slot: bool) -> Turn {
+    pub(super) fn change(
+        &mut self,
+        turn: AdmissionTurn,
+        uid: u32,
+        has_slot: bool,
+    ) -> AdmissionTurn {
         self.leave(turn);
         self.part(has_slot).insert(turn.number, uid);
-        Turn { has_slot, ..turn }
+        AdmissionTurn { has_slot, ..turn }
     }
 
     /// Returns the first user who has no slot.
