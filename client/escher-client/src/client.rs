@@ -176,7 +176,7 @@ impl Client {
     /// [`wait_for_completion`](Client::wait_for_completion) to wait for the end.
     ///
     /// # Errors
-    /// The same as [`get_status`](Client::get_status).
+    /// The same as [`get_status`](Client::get_status), and `store-unavailable`.
     ///
     /// # Cancellation
     /// If the future is dropped, the execution may or may not be cancelled.

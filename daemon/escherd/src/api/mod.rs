@@ -172,8 +172,8 @@ impl ExecutionEngine {
     /// Submits a command. Returns once the submission is committed to disk.
     ///
     /// # Errors
-    /// `invalid-request`, `unsupported`, `key-conflict`, `limit-unenforceable`, `over-quota`,
-    /// `queue-full`, `permission-denied`, `unknown-user`, `store-unavailable`, `shutting-down`.
+    /// `invalid-request`, `arguments-too-long`, `timeout-too-long`, `unsupported`, `key-conflict`,
+    /// `limit-unenforceable`, `over-quota`, `queue-full`, `permission-denied`, `unknown-user`, `store-unavailable`, `shutting-down`.
     pub async fn execute(&self, request: ExecutionRequest) -> Result<Submitted, ApiError> {
         let result = self.submit(request).await;
         if let Err(error) = &result {
@@ -228,7 +228,7 @@ impl ExecutionEngine {
     /// without waiting for its end.
     ///
     /// # Errors
-    /// As [`ExecutionEngine::get_status`].
+    /// As [`ExecutionEngine::get_status`], and `store-unavailable`.
     pub async fn cancel(
         &self,
         target: impl Into<Target>,

@@ -100,10 +100,14 @@ impl Scheduler {
 
     /// Notes that the shim of an execution is there, and answers the cancels that waited for it.
     fn note_report(&mut self, number: u64) {
-        if let Some(entry) = self.entries.get_mut(&number) {
-            entry.has_reported = true;
+        let Some(entry) = self.entries.get_mut(&number) else {
+            return;
+        };
+        entry.has_reported = true;
+        // Looking for them takes a step for each change that is not committed.
+        if entry.execution.state.cancel_request().is_some() {
+            self.answer_delayed_cancels(number);
         }
-        self.answer_delayed_cancels(number);
     }
 
     /// Handles the death of the shim of `id` without a report.

@@ -31,8 +31,8 @@ impl Scheduler {
     /// Submits a command. The answer comes once the submission is committed.
     ///
     /// # Errors
-    /// `invalid-request`, `arguments-too-long`, `unsupported`, `key-conflict`, `limit-unenforceable`, `over-quota`,
-    /// `queue-full`, `shutting-down`.
+    /// `invalid-request`, `arguments-too-long`, `timeout-too-long`, `unsupported`, `key-conflict`,
+    /// `limit-unenforceable`, `over-quota`, `queue-full`, `shutting-down`.
     /// In the answer: `store-unavailable`, or `key-conflict` with an execution that has left memory.
     pub fn submit(
         &mut self,
