@@ -9,6 +9,9 @@ use super::metrics::ServerMetrics;
 use crate::config::ConnectionLimits;
 use crate::host::fd_budget::ROOT_RESERVE;
 
+/// The last tenth of the connections is shared equally by users, so that no few of them take all.
+const SHARED_PART: usize = 10;
+
 /// Counts the open connections.
 #[derive(Debug)]
 pub(super) struct ConnectionTable {
@@ -69,6 +72,13 @@ impl ConnectionTable {
             let message = format!("this user has {max_of_user} connections, which is the maximum");
             return Err(too_many(message));
         }
+        if uid != 0 && !open.leaves_a_share(max_connections, of_user) {
+            let message = format!(
+                "escherd has {} connections; the last ones are for users with fewer than this one's {of_user}",
+                open.total
+            );
+            return Err(too_many(message));
+        }
         if open.total >= max_total {
             let message = format!("escherd has {max_total} connections, which is the maximum");
             return Err(too_many(message));
@@ -80,6 +90,16 @@ impl ConnectionTable {
             table: self.clone(),
             uid,
         })
+    }
+}
+
+impl OpenConnections {
+    /// Returns whether a user with `of_user` connections may have another. In the last tenth of all, each of the
+    /// users who have connections may have as many as the others, and at least one.
+    fn leaves_a_share(&self, max_connections: usize, of_user: usize) -> bool {
+        let shared = max_connections / SHARED_PART;
+        let users = self.by_uid.len() + usize::from(of_user == 0);
+        self.total < max_connections - shared || of_user < (shared / users).max(1)
     }
 }
 
@@ -105,6 +125,29 @@ impl Drop for ConnectionSlot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_few_users_do_not_take_all_connections() {
+        let table = Arc::new(ConnectionTable::new(ServerMetrics::default()));
+        let limits = ConnectionLimits {
+            max_connections: 100,
+            max_connections_per_user: 50,
+        };
+        let take_slot = |uid| table.take_slot(limits, uid);
+        let take_all = |uid| std::iter::from_fn(|| take_slot(uid).ok()).collect::<Vec<_>>();
+        let (first, second) = (take_all(1), take_all(2));
+        assert_eq!((first.len(), second.len()), (50, 40));
+        // Of the last ten, with three users and then with four.
+        let third = take_all(3);
+        assert_eq!(third.len(), 3);
+        let fourth = take_all(4);
+        assert_eq!(fourth.len(), 2);
+        assert!(take_slot(3).is_err() && take_slot(1).is_err());
+        // However many they are, each has one, as long as there are any.
+        let others: Vec<_> = (5..).map_while(|uid| take_slot(uid).ok()).collect();
+        assert_eq!(others.len(), 5);
+        assert!(take_slot(0).is_ok(), "root has a reserve");
+    }
 
     #[test]
     fn the_limits_hold_and_root_has_a_reserve() {
