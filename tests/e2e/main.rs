@@ -23,6 +23,7 @@ mod growth;
 mod handshake;
 mod harness;
 mod history;
+mod hostile_users;
 mod identity;
 mod interrupts;
 mod journal;

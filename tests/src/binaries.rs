@@ -32,6 +32,12 @@ pub fn child_program() -> PathBuf {
     find("child-program")
 }
 
+/// Attacks an escherd: see [`attack`](crate::attack).
+#[must_use]
+pub fn attack_program() -> PathBuf {
+    find("attack")
+}
+
 /// Writes the manual pages and the completions of a package.
 #[must_use]
 pub fn pages() -> PathBuf {

@@ -9,6 +9,7 @@
 //! process (its working directory, environment, umask, limits, children of others): a test that needs
 //! that does it in a process of its own.
 
+pub mod attack;
 mod binaries;
 pub mod crashtest;
 mod ctl;
@@ -25,12 +26,15 @@ mod library;
 mod metrics;
 mod package;
 mod program;
+mod random;
 mod raw_peer;
 pub mod samples;
 
 pub use escher_testkit::*;
 
-pub use binaries::{child_program, escherctl, escherd, launcher, pages, promtool, reaper};
+pub use binaries::{
+    attack_program, child_program, escherctl, escherd, launcher, pages, promtool, reaper,
+};
 pub use ctl::Ctl;
 pub use daemon::{Daemon, Exit};
 pub use daemon_builder::DaemonBuilder;
@@ -43,6 +47,7 @@ pub use library::{collect, connect, exec, in_runtime, shell, wait_started};
 pub use metrics::Metrics;
 pub use package::Package;
 pub use program::{FinishedProgram, ProgramOutput, RunningProgram, run_program};
+pub use random::Random;
 pub use raw_peer::RawPeer;
 
 /// Line number `index` of what `child-program record-run` writes under this name.

@@ -1,8 +1,9 @@
 //! A client that need not keep to the protocol.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use bytes::BytesMut;
 use escher_protocol::frame::FrameCodec;
@@ -23,13 +24,21 @@ impl RawPeer {
     /// Connects and sends nothing.
     #[must_use]
     pub fn connect(daemon: &Daemon) -> Self {
-        let stream = UnixStream::connect(daemon.home().socket()).expect("escherd listens");
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        RawPeer {
+        RawPeer::connect_to(&daemon.home().socket()).expect("escherd listens")
+    }
+
+    /// Connects to the socket at this path and sends nothing.
+    ///
+    /// # Errors
+    /// Those of connect(2).
+    pub fn connect_to(socket: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.set_write_timeout(Some(DEADLINE))?;
+        Ok(RawPeer {
             stream,
             incoming: BytesMut::new(),
-        }
+        })
     }
 
     /// Connects and does the handshake.

@@ -12,8 +12,8 @@ use escher_client::{
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::Random;
 use super::plan::{PlannedEnd, PlannedExecution};
+use crate::Random;
 use crate::{DEADLINE, child_program, exec};
 
 /// What a client knows about one execution in the end.

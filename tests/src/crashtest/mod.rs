@@ -13,7 +13,7 @@ mod check;
 mod client_log;
 mod injection;
 mod plan;
-mod random;
+
 mod scenario;
 
 use std::fmt;
@@ -23,7 +23,6 @@ use plan::Cycle;
 use scenario::CrashScenario;
 
 pub use plan::Targets;
-pub use random::Random;
 
 /// How long a cycle may take. It takes a second or two on an idle machine.
 const CYCLE_DEADLINE: Duration = Duration::from_secs(300);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::Random;
+use crate::Random;
 
 /// Which programs are killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
