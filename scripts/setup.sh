@@ -36,6 +36,9 @@ unpack() {
 # The version of cargo-deb, which builds the Debian package.
 CARGO_DEB=3.8.0
 
+# The version of cargo-fuzz, which builds and runs the fuzz targets.
+CARGO_FUZZ=0.13.2
+
 # cargo_tool NAME VERSION: installs a program by cargo and puts it into PATH.
 cargo_tool() {
     local tools="$PWD/target/tools"
