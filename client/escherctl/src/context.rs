@@ -10,8 +10,9 @@ use escher_client::{
 
 use crate::args::duration::ReconnectTimeout;
 use crate::failure::Failure;
-use crate::render::{escape, json, text, time};
+use crate::render::{escape, json, text};
 use crate::socket_choice::SocketChoice;
+use crate::time;
 
 const RECONNECT_VARIABLE: &str = "ESCHER_RECONNECT";
 

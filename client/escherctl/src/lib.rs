@@ -2,7 +2,7 @@
 //!
 //! `args` defines the command line, `commands` has a file per verb, `render` turns answers into
 //! text and JSON. `attached` follows one execution to its end for `run` and `attach`, with `stdio`
-//! for its bytes and `signals` for Ctrl-C. `completion` answers shells, `doctor` diagnoses an
+//! for its bytes and `signals` for Ctrl-C. `time` reads and shows times. `completion` answers shells, `doctor` diagnoses an
 //! installation, and `escherd_check` has the program escherd check a configuration.
 
 mod args;
@@ -18,6 +18,7 @@ mod render;
 mod signals;
 mod socket_choice;
 mod stdio;
+mod time;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

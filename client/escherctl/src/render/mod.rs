@@ -12,7 +12,6 @@ pub(crate) mod quantity;
 pub(crate) mod resource_usage;
 pub(crate) mod table;
 pub(crate) mod text;
-pub(crate) mod time;
 
 use std::io::{self, Write};
 

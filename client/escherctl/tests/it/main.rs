@@ -12,3 +12,4 @@ mod results;
 mod run;
 mod signals;
 mod support;
+mod times;
