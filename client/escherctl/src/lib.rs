@@ -21,6 +21,8 @@ mod stdio;
 mod time;
 
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -29,6 +31,7 @@ use args::{Cli, Verb};
 use context::Context;
 use exit_status::ExitMapping;
 use failure::Failure;
+use stdio::unbuffered::write_all;
 
 pub use completion::SCRIPTS as COMPLETIONS;
 
@@ -64,7 +67,7 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
 fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
         // A pager may be closed before it has read everything.
-        let _ = error.print();
+        let _ = print_as_clap_would(error, io::stdout());
         return ExitCode::SUCCESS;
     }
     let (verb, json) = args::find_verb_and_json(arguments);
@@ -72,9 +75,18 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         context::report_as_json(&Failure::from(error));
     } else {
         // Not through `Failure`: clap prints colours and the usage, too.
-        let _ = error.print();
+        let _ = print_as_clap_would(error, io::stderr());
     }
     ExitCode::from(exit_status::for_usage_error(ExitMapping::for_verb(&verb)))
+}
+
+/// Prints help, a version or a usage error: in colours where clap thinks so, which is on terminals
+/// alone.
+fn print_as_clap_would(error: &clap::Error, output: impl AsFd + IsTerminal) -> io::Result<()> {
+    if output.is_terminal() {
+        return error.print();
+    }
+    write_all(output, error.render().to_string().as_bytes())
 }
 
 fn perform(context: &Context, verb: Verb) -> Result<u8, Failure> {

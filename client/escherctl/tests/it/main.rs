@@ -6,6 +6,7 @@ mod config;
 mod failures;
 mod lists;
 mod outages;
+mod output;
 mod quota;
 mod resources;
 mod results;
