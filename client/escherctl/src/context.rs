@@ -1,6 +1,5 @@
 //! What every verb needs: the connection to escherd, and how to report.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,8 +9,10 @@ use escher_client::{
 
 use crate::args::duration::ReconnectTimeout;
 use crate::failure::Failure;
-use crate::render::{escape, json, text, time};
+use crate::render::{escape, json, text};
 use crate::socket_choice::SocketChoice;
+use crate::stdio::unbuffered::write_all;
+use crate::time;
 
 const RECONNECT_VARIABLE: &str = "ESCHER_RECONNECT";
 
@@ -103,7 +104,8 @@ pub(crate) fn print_notice(message: &str) {
     write_stderr(&format!("escherctl: {}\n", escape::text(message)));
 }
 
-fn write_stderr(text: &str) {
+/// Prints text to standard error as it is.
+pub(crate) fn write_stderr(text: &str) {
     // Nothing can be reported once standard error is closed.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = write_all(std::io::stderr(), text.as_bytes());
 }

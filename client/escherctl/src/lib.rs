@@ -2,7 +2,7 @@
 //!
 //! `args` defines the command line, `commands` has a file per verb, `render` turns answers into
 //! text and JSON. `attached` follows one execution to its end for `run` and `attach`, with `stdio`
-//! for its bytes and `signals` for Ctrl-C. `completion` answers shells, `doctor` diagnoses an
+//! for its bytes and `signals` for Ctrl-C. `time` reads and shows times. `completion` answers shells, `doctor` diagnoses an
 //! installation, and `escherd_check` has the program escherd check a configuration.
 
 mod args;
@@ -18,8 +18,11 @@ mod render;
 mod signals;
 mod socket_choice;
 mod stdio;
+mod time;
 
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -28,6 +31,7 @@ use args::{Cli, Verb};
 use context::Context;
 use exit_status::ExitMapping;
 use failure::Failure;
+use stdio::unbuffered::write_all;
 
 pub use completion::SCRIPTS as COMPLETIONS;
 
@@ -63,7 +67,7 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
 fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
         // A pager may be closed before it has read everything.
-        let _ = error.print();
+        let _ = print_as_clap_would(error, io::stdout());
         return ExitCode::SUCCESS;
     }
     let (verb, json) = args::find_verb_and_json(arguments);
@@ -71,9 +75,18 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         context::report_as_json(&Failure::from(error));
     } else {
         // Not through `Failure`: clap prints colours and the usage, too.
-        let _ = error.print();
+        let _ = print_as_clap_would(error, io::stderr());
     }
     ExitCode::from(exit_status::for_usage_error(ExitMapping::for_verb(&verb)))
+}
+
+/// Prints help, a version or a usage error: in colours where clap thinks so, which is on terminals
+/// alone.
+fn print_as_clap_would(error: &clap::Error, output: impl AsFd + IsTerminal) -> io::Result<()> {
+    if output.is_terminal() {
+        return error.print();
+    }
+    write_all(output, error.render().to_string().as_bytes())
 }
 
 fn perform(context: &Context, verb: Verb) -> Result<u8, Failure> {

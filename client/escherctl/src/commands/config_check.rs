@@ -1,9 +1,7 @@
 //! `config check`: has escherd check a configuration.
 
-use std::io::{self, Write};
-
 use crate::args::verbs::ConfigCheckArgs;
-use crate::context::Context;
+use crate::context::{Context, write_stderr};
 use crate::escherd_check::check_configuration;
 use crate::exit_status::REFUSED;
 use crate::failure::Failure;
@@ -16,8 +14,7 @@ pub(super) fn check(context: &Context, args: &ConfigCheckArgs) -> Result<u8, Fai
         print(&json::config_check(file, report.is_valid, &report.errors()))?;
     } else {
         for line in &report.lines {
-            // Nothing can be reported once standard error is closed.
-            let _ = writeln!(io::stderr(), "{}", escape::text(line));
+            write_stderr(&format!("{}\n", escape::text(line)));
         }
         if report.is_valid && !context.quiet {
             let name = file.map_or("the configuration".into(), |file| file.to_string_lossy());

@@ -5,7 +5,7 @@ use std::io;
 use crate::context::{Context, print_notice};
 use crate::failure::Failure;
 use crate::render::{json, print};
-use crate::stdio::unbuffered::{duplicate, write_all};
+use crate::stdio::unbuffered::write_all;
 
 pub(super) async fn result(context: &Context, target: &str) -> Result<u8, Failure> {
     let client = context.connect().await?;
@@ -14,10 +14,8 @@ pub(super) async fn result(context: &Context, target: &str) -> Result<u8, Failur
         print(&json::line(&json::ExecutionObject::from_result(result)))?;
         return Ok(0);
     }
-    let mut stdout = duplicate(io::stdout()).map_err(Failure::write)?;
-    let mut stderr = duplicate(io::stderr()).map_err(Failure::write)?;
-    write_all(&mut stdout, &result.stdout).map_err(Failure::write)?;
-    write_all(&mut stderr, &result.stderr).map_err(Failure::write)?;
+    write_all(io::stdout(), &result.stdout).map_err(Failure::write)?;
+    write_all(io::stderr(), &result.stderr).map_err(Failure::write)?;
     if result.is_cut() && !context.quiet {
         print_notice(&format!(
             "output truncated; `escherctl logs {}` shows all of it",

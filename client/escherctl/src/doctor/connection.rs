@@ -6,8 +6,8 @@ use escher_client::{Client, ConnectError, Connector, Diagnostic};
 use nix::unistd::geteuid;
 
 use crate::failure::Failure;
-use crate::render::time;
 use crate::socket_choice::SocketChoice;
+use crate::time;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 

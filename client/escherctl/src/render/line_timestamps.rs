@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use escher_client::{OutputChunk, OutputStream, Timestamp};
 
-use super::time::rfc3339;
+use crate::time::rfc3339;
 
 /// Inserts a timestamp before each line of either stream: the time at which the beginning of the
 /// line arrived, even if the line spans several chunks.

@@ -12,17 +12,13 @@ pub(crate) mod quantity;
 pub(crate) mod resource_usage;
 pub(crate) mod table;
 pub(crate) mod text;
-pub(crate) mod time;
 
-use std::io::{self, Write};
+use std::io;
 
 use crate::failure::Failure;
+use crate::stdio::unbuffered::write_all;
 
 /// Writes to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-        .map_err(Failure::write)
+    write_all(io::stdout(), text.as_bytes()).map_err(Failure::write)
 }

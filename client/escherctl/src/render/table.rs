@@ -5,8 +5,9 @@ use std::time::Duration;
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
 use escher_client::{ExecutionRecord, Quota, Setting, Status, Timestamp};
 
+use super::escape;
 use super::quantity::size;
-use super::{escape, time};
+use crate::time;
 
 /// How many digits of an id a table shows; verbs accept them in place of the id.
 const SHORT_ID_DIGITS: usize = 8;

@@ -9,7 +9,7 @@ use std::thread;
 use escher_client::{Error, LogStream, OutputChunk, OutputStream};
 use tokio::sync::{mpsc, oneshot};
 
-use super::unbuffered::{duplicate, write_all};
+use super::unbuffered::write_all;
 use crate::failure::Failure;
 
 /// Capacity of the queue between the connection and the thread, in chunks of at most 256 KiB.
@@ -80,8 +80,6 @@ struct WriterThread {
 
 impl WriterThread {
     fn start() -> io::Result<Self> {
-        let mut stdout = duplicate(io::stdout())?;
-        let mut stderr = duplicate(io::stderr())?;
         let (queue, mut pieces) = mpsc::channel::<OutputPiece>(QUEUE_CAPACITY);
         let (result_sender, result) = oneshot::channel();
         thread::Builder::new()
@@ -89,11 +87,10 @@ impl WriterThread {
             .spawn(move || {
                 let mut write = || {
                     while let Some(piece) = pieces.blocking_recv() {
-                        let file = match piece.stream {
-                            OutputStream::Stdout => &mut stdout,
-                            OutputStream::Stderr => &mut stderr,
-                        };
-                        write_all(file, &piece.bytes)?;
+                        match piece.stream {
+                            OutputStream::Stdout => write_all(io::stdout(), &piece.bytes)?,
+                            OutputStream::Stderr => write_all(io::stderr(), &piece.bytes)?,
+                        }
                     }
                     Ok(())
                 };

@@ -1,7 +1,7 @@
 //! Standard descriptors without a buffer.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,13 +22,14 @@ pub(crate) fn read(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Writes all of `bytes`, also to a non-blocking descriptor.
-pub(crate) fn write_all(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+/// Writes all of `bytes`, also to a non-blocking descriptor: everything that escherctl prints goes
+/// this way.
+pub(crate) fn write_all(output: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        match file.write(bytes) {
+        match nix::unistd::write(&output, bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => bytes = &bytes[written..],
-            Err(error) => wait_to_repeat(error, file.as_fd(), PollFlags::POLLOUT)?,
+            Err(error) => wait_to_repeat(error.into(), output.as_fd(), PollFlags::POLLOUT)?,
         }
     }
     Ok(())

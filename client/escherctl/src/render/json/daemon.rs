@@ -4,7 +4,7 @@ use escher_client::{DaemonInfo, Welcome};
 use serde::Serialize;
 
 use super::object::line;
-use crate::render::time::rfc3339;
+use crate::time::rfc3339;
 
 /// Returns the object for escherd's state and limits.
 pub(crate) fn info(info: &DaemonInfo, welcome: &Welcome) -> String {

@@ -4,7 +4,7 @@ use escher_client::{Event, EventKind};
 use serde::Serialize;
 
 use super::object::{line, owned};
-use crate::render::time::rfc3339;
+use crate::time::rfc3339;
 
 /// Returns the object for an event.
 pub(crate) fn event(event: &Event) -> String {

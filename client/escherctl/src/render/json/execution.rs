@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::object::{base64, owned, text_or_base64};
 use crate::render::resource_usage::{not_measured, peak_memory};
-use crate::render::time::rfc3339;
+use crate::time::rfc3339;
 
 /// The JSON object of an execution. Only that of a result has the output.
 #[derive(Debug, Serialize)]

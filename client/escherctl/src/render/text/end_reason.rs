@@ -7,7 +7,7 @@ use escher_client::{ErrorCode, ExecutionRecord, Status};
 use nix::sys::signal::Signal;
 
 use crate::render::quantity::count;
-use crate::render::time;
+use crate::time;
 
 /// Returns, as one line, why escher ended the command or could not start it; `None` if the command
 /// ended by itself.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use escher_client::{DaemonInfo, Welcome};
 
 use super::fields::Fields;
+use crate::render::escape;
 use crate::render::quantity::size;
-use crate::render::{escape, time};
+use crate::time;
 
 /// Returns one line per fact.
 pub(crate) fn info(info: &DaemonInfo, welcome: &Welcome) -> String {

@@ -9,7 +9,8 @@ use super::end_reason::{end_reason, exit};
 use super::fields::Fields;
 use crate::render::quantity::{count, size};
 use crate::render::table::running_time;
-use crate::render::{escape, resource_usage, time};
+use crate::render::{escape, resource_usage};
+use crate::time;
 
 /// Returns one line per fact.
 pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {

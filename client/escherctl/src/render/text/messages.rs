@@ -3,8 +3,9 @@
 use escher_client::{CancelAnswer, Event, EventKind, Reloaded, Removed};
 
 use crate::failure::Failure;
+use crate::render::escape;
 use crate::render::quantity::{count, size};
-use crate::render::{escape, time};
+use crate::time;
 
 /// A failure, with its hint on a second line.
 pub(crate) fn failure(failure: &Failure) -> String {
