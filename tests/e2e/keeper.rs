@@ -117,3 +117,34 @@ fn sigterm_to_the_keeper_cancels_everything_and_escherd_stays() {
     assert_eq!(record["status"], "cancelled", "{record}");
     assert_eq!(record["cancelled_by"], "host", "{record}");
 }
+
+#[test]
+fn a_launcher_with_another_directory_than_escherd_is_refused_with_both_named() {
+    let Some(keeper) = Keeper::start_or_skip("directories of a launcher service") else {
+        return;
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[execution]\nlog_dir = {:?}\n",
+        elsewhere.path().join("logs")
+    );
+    let daemon = keeper
+        .daemon()
+        .without_log_dir_option()
+        .config(&config)
+        .start();
+    let log = daemon.log();
+    for named in [
+        "--log-dir".to_owned(),
+        daemon.home().logs().display().to_string(),
+        elsewhere.path().join("logs").display().to_string(),
+    ] {
+        assert!(log.contains(&named), "{named} in {log}");
+    }
+    assert!(
+        !elsewhere.path().join("logs").exists(),
+        "nothing was made there"
+    );
+    let diagnostics = daemon.ctl().run(["doctor"]);
+    assert!(diagnostics.out().contains("commands wait"), "{diagnostics:?}");
+}

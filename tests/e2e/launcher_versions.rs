@@ -18,6 +18,7 @@ fn a_launcher_of_another_version_is_refused_with_both_versions_named() {
         version: 99,
         pid: 1,
         uid: 0,
+        directories: Err("not asked".into()),
         abilities: Abilities::default(),
         parts: Parts::new(),
     });

@@ -46,21 +46,19 @@ fn parse() -> Result<Mode, Box<dyn Error>> {
             other => return Err(other.unexpected().into()),
         }
     }
+    let directories = Directories {
+        log_dir: blob(log_dir.ok_or("--log-dir is missing")?),
+        state_dir: blob(state_dir.ok_or("--state-dir is missing")?),
+        runtime_dir: blob(runtime_dir.ok_or("--runtime-dir is missing")?),
+    };
     if keep {
         return Ok(Mode::Keep(keeper::KeeperOptions {
             socket: socket.ok_or("--socket is missing")?,
             escherd_user: escherd_user.ok_or("--for is missing")?,
+            directories,
             is_delegated,
         }));
     }
-    let directories = match (log_dir, state_dir, runtime_dir) {
-        (None, None, None) => None,
-        (log_dir, state_dir, runtime_dir) => Some(Directories {
-            log_dir: blob(log_dir.ok_or("--log-dir is missing")?),
-            state_dir: blob(state_dir.ok_or("--state-dir is missing")?),
-            runtime_dir: blob(runtime_dir.ok_or("--runtime-dir is missing")?),
-        }),
-    };
     let escherd_uid = escherd_user.map(|name| uid_of(&name)).transpose()?;
     Ok(Mode::Launch(launcher::LauncherOptions {
         directories,

@@ -95,7 +95,6 @@ mod tests {
             pid: 7,
             abilities: Abilities {
                 program: program.into(),
-                has_directories: true,
                 cgroups,
             },
         }

@@ -1,8 +1,10 @@
 //! The connection to a launcher: starting one, or connecting to the one that listens.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -87,13 +89,28 @@ pub enum LauncherConnectionError {
         /// Why.
         source: io::Error,
     },
-    /// It cannot use the directories.
+    /// It cannot use its directories.
     #[error("the launcher {launcher} cannot work: {reason}")]
     Directories {
         /// The launcher.
         launcher: LauncherSource,
         /// Its answer.
         reason: Text,
+    },
+    /// It uses another directory than escherd.
+    #[error(
+        "the launcher {launcher} has {option} {found}, and escherd {wanted}: they must be the same; \
+         a drop-in of escher-launcher.service can set the option in ExecStart="
+    )]
+    OtherDirectory {
+        /// The launcher.
+        launcher: LauncherSource,
+        /// The option of the launcher's command line.
+        option: &'static str,
+        /// Its directory.
+        found: String,
+        /// escherd's.
+        wanted: String,
     },
     /// It sends nothing, or something unexpected.
     #[error("the launcher {launcher} does not answer: {source}")]
@@ -259,7 +276,7 @@ impl LauncherConnection {
     }
 }
 
-/// Receives the launcher's first message, and sends it the directories if it has none.
+/// Receives the launcher's first message.
 async fn shake_hands(
     settings: &LauncherSettings,
     socket: &AsyncPacketSocket,
@@ -290,35 +307,40 @@ async fn shake_hands(
         launcher: launcher(),
         source,
     })?;
-    if !hello.abilities.has_directories {
-        send(
-            socket,
-            &LauncherRequest::SetDirectories(directories(settings)),
-        )
-        .map_err(silent)?;
-        match receive(socket, &mut buffer).await.map_err(silent)?.0 {
-            LauncherReply::DirectoriesSet { error: None } => {}
-            LauncherReply::DirectoriesSet {
-                error: Some(reason),
-            } => {
-                return Err(LauncherConnectionError::Directories {
-                    launcher: launcher(),
-                    reason,
-                });
-            }
-            _ => return Err(unexpected("second")),
-        }
-    }
+    let directories = hello.directories.as_ref();
+    let directories = directories.map_err(|reason| LauncherConnectionError::Directories {
+        launcher: launcher(),
+        reason: reason.clone(),
+    })?;
+    ensure_same_directories(settings, directories)?;
     Ok(hello)
 }
 
-fn directories(settings: &LauncherSettings) -> Directories {
-    let bytes = |path: &Path| path.as_os_str().into();
-    Directories {
-        log_dir: bytes(&settings.log_dir),
-        state_dir: bytes(&settings.state_dir),
-        runtime_dir: bytes(&settings.runtime_dir),
+/// Checks that escherd looks for files where this launcher and its shims make them.
+fn ensure_same_directories(
+    settings: &LauncherSettings,
+    directories: &Directories,
+) -> Result<(), LauncherConnectionError> {
+    for (option, found, wanted) in [
+        ("--log-dir", &directories.log_dir, &settings.log_dir),
+        ("--state-dir", &directories.state_dir, &settings.state_dir),
+        (
+            "--runtime-dir",
+            &directories.runtime_dir,
+            &settings.runtime_dir,
+        ),
+    ] {
+        let found = Path::new(OsStr::from_bytes(found));
+        if found != wanted {
+            return Err(LauncherConnectionError::OtherDirectory {
+                launcher: settings.source.clone(),
+                option,
+                found: found.display().to_string(),
+                wanted: wanted.display().to_string(),
+            });
+        }
     }
+    Ok(())
 }
 
 fn packet_buffer() -> Box<[u8]> {

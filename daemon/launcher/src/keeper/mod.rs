@@ -12,10 +12,12 @@ mod listener;
 mod program;
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -29,6 +31,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::unistd::{Pid, User, getpid};
 use sd_notify::NotifyState;
 
+use crate::ipc::wire::Directories;
 use crate::os::deadline::poll_timeout;
 use crate::os::process_tree::{children, with_descendants};
 use crate::os::signalfd::{self, Blocked};
@@ -54,6 +57,8 @@ pub struct KeeperOptions {
     pub socket: PathBuf,
     /// The user as whom escherd runs. Apart from root no other may use the socket.
     pub escherd_user: String,
+    /// The directories of its launchers.
+    pub directories: Directories,
     /// Whether the keeper may divide the cgroup in which it is started (`Delegate=yes` in its
     /// unit).
     pub is_delegated: bool,
@@ -261,6 +266,7 @@ impl Keeper {
     fn spawn_launcher(&self) -> io::Result<Pid> {
         let mut command = Command::new(self.program.path());
         command.arg("--for").arg(&self.options.escherd_user);
+        self.add_directories(&mut command);
         if let Some(cgroup) = &self.cgroup {
             command.arg("--cgroups").arg(cgroup.root());
         }
@@ -271,6 +277,21 @@ impl Keeper {
             .spawn()?;
         // `Keeper::reap` reaps it.
         Ok(Pid::from_raw(child.id().cast_signed()))
+    }
+
+    fn add_directories(&self, command: &mut Command) {
+        let Directories {
+            log_dir,
+            state_dir,
+            runtime_dir,
+        } = &self.options.directories;
+        for (option, directory) in [
+            ("--log-dir", log_dir),
+            ("--state-dir", state_dir),
+            ("--runtime-dir", runtime_dir),
+        ] {
+            command.arg(option).arg(OsStr::from_bytes(directory));
+        }
     }
 
     /// Ends the launcher and executes the program anew. All shims live on, and escherd's connection
@@ -302,6 +323,7 @@ impl Keeper {
             .arg(&self.options.socket)
             .arg("--for")
             .arg(&self.options.escherd_user);
+        self.add_directories(&mut command);
         if self.options.is_delegated {
             command.arg("--delegated");
         }

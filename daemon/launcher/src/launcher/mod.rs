@@ -36,11 +36,10 @@ use control::Control;
 use serve::{Launcher, Served};
 
 /// Options of a launcher, from its command line.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct LauncherOptions {
-    /// Directories of commands' files; `None`: escherd sends them
-    /// ([`LauncherRequest::SetDirectories`](crate::ipc::wire::LauncherRequest::SetDirectories)).
-    pub directories: Option<Directories>,
+    /// Directories of commands' files.
+    pub directories: Directories,
     /// The user as whom escherd runs, if it is another than the launcher's.
     pub escherd_uid: Option<u32>,
     /// The directory in which executions have their cgroups; `None`: they have none.
@@ -58,9 +57,6 @@ pub enum LauncherError {
         /// Why.
         source: io::Error,
     },
-    /// No directories were given, and no escherd can send them.
-    #[error("--log-dir, --state-dir and --runtime-dir are missing")]
-    MissingDirectories,
     /// A system call has failed.
     #[error(transparent)]
     System(#[from] SystemError),
@@ -108,15 +104,21 @@ pub fn run(options: &LauncherOptions, control: OwnedFd) -> Result<(), LauncherEr
     let control = Control::new(control, escherd_uid);
     if control.is_listening() {
         exit_with_keeper().during("set the parent-death signal")?;
-    } else if options.directories.is_none() {
-        return Err(LauncherError::MissingDirectories);
     }
     let cgroups = options.cgroups.as_deref().map(Cgroups::open).transpose();
     let cgroups = cgroups.during("open the cgroup of executions")?;
     let baseline = ProcessBaseline::detect();
-    let mut launcher = Launcher::new(control, signals, escherd_uid, cgroups, baseline);
-    if let Some(directories) = &options.directories {
-        launcher.use_directories(directories, None)?;
+    let directories = options.directories.clone();
+    let mut launcher = Launcher::new(
+        control,
+        signals,
+        escherd_uid,
+        directories,
+        cgroups,
+        baseline,
+    );
+    if launcher.is_connected() {
+        launcher.open_directories(None)?;
     }
     match launcher.serve().during("serve escherd")? {
         Served::Done => Ok(()),

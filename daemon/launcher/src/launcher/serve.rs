@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use escher_protocol::{Exit, Parts};
+use escher_protocol::{Exit, Parts, Text};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signalfd::SignalFd;
@@ -39,11 +39,10 @@ pub(super) struct Launcher {
     received_signals: Signals,
     /// The user of escherd.
     escherd_uid: u32,
-    /// The group of an escherd that has connected by itself.
-    escherd_gid: Option<u32>,
     baseline: ProcessBaseline,
-    /// `None` until escherd has sent them.
-    directories: Option<OpenDirectories>,
+    directories: Directories,
+    /// `None` until an escherd has connected, whose group they get.
+    open_directories: Option<OpenDirectories>,
     cgroups: Option<Cgroups>,
     /// Every shim that was not reaped, with the first name of its socket.
     shims: HashMap<Pid, SocketName>,
@@ -64,6 +63,7 @@ impl Launcher {
         control: Control,
         signals: SignalFd,
         escherd_uid: u32,
+        directories: Directories,
         cgroups: Option<Cgroups>,
         baseline: ProcessBaseline,
     ) -> Self {
@@ -72,9 +72,9 @@ impl Launcher {
             signals,
             received_signals: Signals::default(),
             escherd_uid,
-            escherd_gid: None,
             baseline,
-            directories: None,
+            directories,
+            open_directories: None,
             cgroups,
             shims: HashMap::new(),
             orphans: Orphans::default(),
@@ -82,20 +82,21 @@ impl Launcher {
         }
     }
 
-    /// Opens these directories, and uses them from now on. `group` is the group of an escherd that
-    /// runs as another user.
+    /// Whether escherd is connected.
+    pub(super) fn is_connected(&self) -> bool {
+        self.control.is_connected()
+    }
+
+    /// Opens the directories, and creates those that are missing. `group` is the group of an
+    /// escherd that runs as another user.
     ///
     /// # Errors
     /// When one cannot be created or opened.
-    pub(super) fn use_directories(
-        &mut self,
-        directories: &Directories,
-        group: Option<u32>,
-    ) -> Result<(), LauncherError> {
-        let directories = directories::open(directories, group)?;
+    pub(super) fn open_directories(&mut self, group: Option<u32>) -> Result<(), LauncherError> {
+        let directories = directories::open(&self.directories, group)?;
         file_removal::remove_stale_sockets(directories.shims.as_fd())
             .during("remove the sockets of dead shims")?;
-        self.directories = Some(directories);
+        self.open_directories = Some(directories);
         Ok(())
     }
 
@@ -105,7 +106,7 @@ impl Launcher {
     /// Those of the control socket and of poll(2).
     pub(super) fn serve(mut self) -> io::Result<Served> {
         if self.control.is_connected() {
-            self.send_hello()?;
+            self.send_hello(Ok(self.directories.clone()))?;
         }
         let mut buffer = vec![0; MAX_PACKET_BYTES];
         loop {
@@ -158,21 +159,21 @@ impl Launcher {
 
     fn accept_escherd(&mut self) -> io::Result<()> {
         if let Some(peer) = self.control.accept()? {
-            self.escherd_gid = Some(peer.gid);
-            self.send_hello()?;
+            let opened = self.open_directories(Some(peer.gid));
+            let directories = opened.map(|()| self.directories.clone());
+            self.send_hello(directories.map_err(|error| error.to_string().into()))?;
         }
         Ok(())
     }
 
-    fn send_hello(&self) -> io::Result<()> {
+    fn send_hello(&self, directories: Result<Directories, Text>) -> io::Result<()> {
         let hello = LauncherReply::Hello(LauncherHello {
             version: WIRE_VERSION,
             pid: std::process::id(),
             uid: geteuid().as_raw(),
+            directories,
             abilities: Abilities {
                 program: env!("CARGO_PKG_VERSION").into(),
-                // An earlier escherd may have used other directories.
-                has_directories: !self.control.is_listening(),
                 cgroups: self.cgroups.as_ref().map(Cgroups::controllers),
             },
             parts: Parts::new(),
@@ -190,18 +191,12 @@ impl Launcher {
             }
             LauncherRequest::DeleteFiles { files, ids } => {
                 let cgroups = self.cgroups.as_ref();
-                let ids = match &self.directories {
+                let ids = match &self.open_directories {
                     Some(directories) => file_removal::remove(directories, cgroups, files, ids),
                     None => Vec::new(),
                 };
                 let removed = LauncherReply::FilesDeleted { files, ids };
                 self.control.send(&removed, None)?;
-            }
-            LauncherRequest::SetDirectories(directories) => {
-                let used = self.use_directories(&directories, self.escherd_gid);
-                let error = used.err().map(|error| error.to_string().into());
-                self.control
-                    .send(&LauncherReply::DirectoriesSet { error }, None)?;
             }
             LauncherRequest::KillCgroup { id } => {
                 let cgroups = self.cgroups.as_ref();
@@ -240,8 +235,8 @@ impl Launcher {
     }
 
     fn fork_shim(&mut self) -> io::Result<Option<ShimSockets>> {
-        let Some(directories) = &self.directories else {
-            // escherd has not sent them.
+        let Some(directories) = &self.open_directories else {
+            // They cannot be opened, of which escherd was told.
             return Err(io::ErrorKind::NotConnected.into());
         };
         match fork_shim(&directories.shims, self.escherd_uid)? {
@@ -259,7 +254,7 @@ impl Launcher {
     /// Takes out what the shim keeps. The rest is dropped with the launcher: a shim that kept the
     /// control socket open would hide the launcher's death from escherd.
     fn become_shim(&mut self, sockets: ShimSockets) -> io::Result<NewShim> {
-        let directories = self.directories.take();
+        let directories = self.open_directories.take();
         Ok(NewShim {
             sockets,
             directories: directories.ok_or(io::ErrorKind::NotConnected)?,
@@ -283,7 +278,7 @@ impl Launcher {
                 Some(_) if reaped.exit == Exit::Code(0) => ended.done_shims.push(reaped.pid),
                 Some(first_name) => {
                     // A claim stays: it tells escherd which execution is lost.
-                    if let Some(directories) = &self.directories {
+                    if let Some(directories) = &self.open_directories {
                         shim_socket::remove(directories.shims.as_fd(), first_name);
                     }
                     ended.dead_shims.push(reaped.pid);

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::log_index::{Record, decode_header, encode_header};
 use escher_launcher::ipc::wire::{
-    Abilities, Assignment, EndCause, ExitReport, FIRST_ATTEMPT, LaunchSpec, LauncherHello,
-    LauncherReply, LogLimits, ToShim, WhenLogFull,
+    Abilities, Assignment, Directories, EndCause, ExitReport, FIRST_ATTEMPT, LaunchSpec,
+    LauncherHello, LauncherReply, LogLimits, ToShim, WhenLogFull,
 };
 use escher_protocol::{
     Controllers, ExecutionId, Exit, Leftovers, Measurements, OutputStream, OutputTotals, Part,
@@ -235,9 +235,13 @@ fn the_first_message_of_a_launcher_is_frozen() {
             version,
             pid: 7,
             uid: 0,
+            directories: Ok(Directories {
+                log_dir: "/l".into(),
+                state_dir: "/s".into(),
+                runtime_dir: "/r".into(),
+            }),
             abilities: Abilities {
                 program: "1.0".into(),
-                has_directories: true,
                 cgroups: Some(Controllers {
                     memory: true,
                     ..Controllers::default()
@@ -249,11 +253,11 @@ fn the_first_message_of_a_launcher_is_frozen() {
     for (hello, bytes) in [
         (
             hello(10, Parts::new()),
-            &b"\0\x0a\x07\0\x031.0\x01\x01\x01\0\0\0\0"[..],
+            &b"\0\x0a\x07\0\0\x02/l\x02/s\x02/r\x031.0\x01\x01\0\0\0\0"[..],
         ),
         (
             hello(99, later_part(4_711)),
-            b"\0\x63\x07\0\x031.0\x01\x01\x01\0\0\0\x01\xfb\x67\x12\x03new",
+            b"\0\x63\x07\0\0\x02/l\x02/s\x02/r\x031.0\x01\x01\0\0\0\x01\xfb\x67\x12\x03new",
         ),
     ] {
         assert_eq!(codec::encode(&hello).unwrap(), bytes);

@@ -13,8 +13,8 @@ use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::packet::{PacketSocket, Waiting};
 use escher_launcher::ipc::shim_socket::{self, SocketName};
 use escher_launcher::ipc::wire::{
-    ExecutionFiles, ExitReport, FIRST_ATTEMPT, LauncherHello, LauncherReply, LauncherRequest,
-    MAX_PACKET_BYTES,
+    Directories, ExecutionFiles, ExitReport, FIRST_ATTEMPT, LauncherHello, LauncherReply,
+    LauncherRequest, MAX_PACKET_BYTES,
 };
 use escher_protocol::{ExecutionId, Leftovers, codec};
 use tempfile::TempDir;
@@ -132,6 +132,15 @@ impl Launcher {
     /// Returns a path in its directory, for files of the test.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    pub(crate) fn directories(&self) -> Directories {
+        let bytes = |name| self.path(name).as_os_str().into();
+        Directories {
+            log_dir: bytes("log"),
+            state_dir: bytes("state"),
+            runtime_dir: bytes("run"),
+        }
     }
 
     pub(crate) fn log_dir(&self) -> PathBuf {

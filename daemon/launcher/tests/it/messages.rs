@@ -21,9 +21,9 @@ fn the_launcher_says_hello() {
         version: WIRE_VERSION,
         pid: launcher.pid(),
         uid: geteuid().as_raw(),
+        directories: Ok(launcher.directories()),
         abilities: Abilities {
             program: env!("CARGO_PKG_VERSION").into(),
-            has_directories: true,
             cgroups: None,
         },
         parts: Parts::new(),
@@ -307,6 +307,9 @@ fn the_launcher_names_a_missing_directory_option() {
         let mut command = std::process::Command::new(crate::launcher::PROGRAM);
         command.args(arguments).output().unwrap()
     };
+    let missing = run(&["--keep", "--socket", "/nonexistent", "--for", "root"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("--log-dir is missing"));
     let missing = run(&["--log-dir", "/nonexistent"]);
     assert_eq!(missing.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("--state-dir is missing"));

@@ -18,9 +18,6 @@ pub enum LauncherRequest {
         /// Of which executions, at most [`MAX_DELETED_AT_ONCE`].
         ids: Vec<ExecutionId>,
     },
-    /// Use these directories from now on. The first request to a launcher that has no directories
-    /// yet ([`Abilities::has_directories`]). Answered by [`LauncherReply::DirectoriesSet`].
-    SetDirectories(Directories),
     /// Kill all processes in the cgroup of an execution whose shim has died, and remove the cgroup.
     /// Answered by one [`LauncherReply::CgroupKilled`].
     KillCgroup {
@@ -29,7 +26,8 @@ pub enum LauncherRequest {
     },
 }
 
-/// The directories of a launcher and its shims.
+/// The directories of a launcher and its shims. They stand on the launcher's command line: an escherd
+/// that somebody else controls cannot have root write anywhere else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directories {
     /// Directory of the logs.
@@ -50,6 +48,8 @@ pub struct LauncherHello {
     pub pid: u32,
     /// The launcher's user: 0 can start commands as anybody, another only as itself.
     pub uid: u32,
+    /// The launcher's directories, or why it cannot use them.
+    pub directories: Result<Directories, Text>,
     /// What the launcher can do.
     pub abilities: Abilities,
     /// What later versions add.
@@ -61,9 +61,6 @@ pub struct LauncherHello {
 pub struct Abilities {
     /// Release of the launcher's program.
     pub program: Text,
-    /// Whether the launcher has directories already, which one that escherd has started gets on its
-    /// command line.
-    pub has_directories: bool,
     /// Which resources the launcher can limit and measure; `None`: commands have no cgroups.
     pub cgroups: Option<Controllers>,
 }
@@ -117,11 +114,6 @@ pub enum LauncherReply {
         files: ExecutionFiles,
         /// The executions of the request that have no such file any more.
         ids: Vec<ExecutionId>,
-    },
-    /// The answer to [`LauncherRequest::SetDirectories`].
-    DirectoriesSet {
-        /// Why they cannot be used; `None` if they are.
-        error: Option<Text>,
     },
     /// The answer to [`LauncherRequest::KillCgroup`].
     CgroupKilled {

@@ -256,8 +256,7 @@ fn a_symbolic_link_in_place_of_a_directory_is_refused() {
     std::fs::create_dir(&target).unwrap();
     std::fs::create_dir(keeper.path("state")).unwrap();
     std::os::unix::fs::symlink(&target, keeper.path("state/exits")).unwrap();
-    let escherd = keeper.connect_without_directories();
-    let error = escherd.use_directories(&keeper).expect("an error");
+    let error = keeper.try_connect().err().expect("an error");
     assert!(error.contains("state/exits"), "{error}");
     assert_eq!(
         target.metadata().unwrap().permissions().mode() & 0o7777,

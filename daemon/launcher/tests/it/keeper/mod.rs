@@ -101,6 +101,15 @@ impl Keeper {
             .args(cgroup.iter().map(|_| "--delegated"))
             .args(["--keep", "--for", "root", "--socket"])
             .arg(folder.path().join("launcher.sock"))
+            .args(["--log-dir".as_ref(), folder.path().join("log").as_os_str()])
+            .args([
+                "--state-dir".as_ref(),
+                folder.path().join("state").as_os_str(),
+            ])
+            .args([
+                "--runtime-dir".as_ref(),
+                folder.path().join("run").as_os_str(),
+            ])
             .env("NOTIFY_SOCKET", &notes)
             .stdin(std::process::Stdio::null());
         let process = command.spawn().unwrap();
@@ -152,30 +161,27 @@ impl Keeper {
         self.process.wait().unwrap()
     }
 
-    /// Connects to the launcher as escherd, and has it use directories in the keeper's.
+    /// Connects to the launcher as escherd.
     fn connect(&self) -> Escherd {
-        let escherd = self.connect_without_directories();
-        assert_eq!(escherd.use_directories(self), None);
-        escherd
+        self.try_connect().expect("directories that can be used")
     }
 
-    /// Connects to the launcher as escherd and receives its first message.
-    fn connect_without_directories(&self) -> Escherd {
+    /// Connects to the launcher as escherd and receives its first message; fails with its reason if
+    /// it cannot use its directories.
+    fn try_connect(&self) -> Result<Escherd, Text> {
         let control = PacketSocket::connect(&self.path("launcher.sock")).unwrap();
         let mut escherd = Escherd {
             control,
             launcher: 0,
             abilities: Abilities::default(),
         };
-        match escherd.receive() {
-            LauncherReply::Hello(hello) => {
-                escherd.launcher = hello.pid;
-                escherd.abilities = hello.abilities;
-            }
-            other => panic!("{other:?}"),
-        }
-        assert!(!escherd.abilities.has_directories);
-        escherd
+        let LauncherReply::Hello(hello) = escherd.receive() else {
+            panic!("another first message");
+        };
+        assert_eq!(hello.directories?, directories_in(self.folder.path()));
+        escherd.launcher = hello.pid;
+        escherd.abilities = hello.abilities;
+        Ok(escherd)
     }
 
     /// Connects to the shim `orphan`, which has claimed `id`.
@@ -197,6 +203,16 @@ impl Drop for Keeper {
     }
 }
 
+/// The directories of a keeper in this one.
+fn directories_in(folder: &Path) -> Directories {
+    let bytes = |name| folder.join(name).as_os_str().into();
+    Directories {
+        log_dir: bytes("log"),
+        state_dir: bytes("state"),
+        runtime_dir: bytes("run"),
+    }
+}
+
 /// escherd's end of a launcher.
 struct Escherd {
     control: PacketSocket,
@@ -206,20 +222,6 @@ struct Escherd {
 }
 
 impl Escherd {
-    /// Has the launcher use directories in the keeper's directory. Returns why they cannot be used.
-    fn use_directories(&self, keeper: &Keeper) -> Option<Text> {
-        let bytes = |name| keeper.path(name).as_os_str().into();
-        self.request(&LauncherRequest::SetDirectories(Directories {
-            log_dir: bytes("log"),
-            state_dir: bytes("state"),
-            runtime_dir: bytes("run"),
-        }));
-        match self.receive() {
-            LauncherReply::DirectoriesSet { error } => error,
-            other => panic!("{other:?}"),
-        }
-    }
-
     fn request(&self, request: &LauncherRequest) {
         let bytes = codec::encode(request).unwrap();
         self.control.send(&bytes, None, Waiting::Allowed).unwrap();
