@@ -199,6 +199,8 @@ fn blank_settings() -> DaemonSettings {
                     max_timeout_ms: 0,
                     kill_grace_ms: 0,
                     max_kill_grace_ms: 0,
+                    drain_ms: 0,
+                    max_drain_ms: 0,
                 },
                 max_concurrent_executions: 0,
                 max_pending_executions: 0,

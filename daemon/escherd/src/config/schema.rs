@@ -144,8 +144,15 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
     )
     .reloadable(),
     duration("execution.max_kill_grace", "60s", DAY, |s, duration| {
-        reloadable(s).request.max_kill_grace_ms =
-            u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        reloadable(s).request.max_kill_grace_ms = to_milliseconds(duration);
+    })
+    .reloadable(),
+    duration("execution.drain", "2s", DAY, |s, duration| {
+        reloadable(s).request.drain_ms = to_milliseconds(duration);
+    })
+    .reloadable(),
+    duration("execution.max_drain", "60s", DAY, |s, duration| {
+        reloadable(s).request.max_drain_ms = to_milliseconds(duration);
     })
     .reloadable(),
     flag("execution.stream_output", true, |s, on| {
@@ -330,6 +337,10 @@ fn reloadable(settings: &mut DaemonSettings) -> &mut ReloadableSettings {
 /// Converts a maximum number. A number above the range of `usize` is as good as unlimited.
 fn to_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn to_milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 const fn setting(name: &'static str, value_type: ValueType) -> SettingDefinition {

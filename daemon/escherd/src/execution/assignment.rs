@@ -72,6 +72,7 @@ fn launch_spec(submission: &Submission) -> LaunchSpec {
         stdin: request.stdin == StdinMode::Stream,
         timeout_ms: timeouts.timeout_ms,
         kill_grace_ms: timeouts.kill_grace_ms,
+        drain_ms: timeouts.drain_ms,
     }
 }
 

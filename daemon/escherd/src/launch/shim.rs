@@ -287,6 +287,7 @@ pub(super) mod testbed {
             stdin: false,
             timeout_ms: None,
             kill_grace_ms: 1,
+            drain_ms: 1,
         };
         Assignment {
             spec,

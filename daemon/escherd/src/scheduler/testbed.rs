@@ -16,6 +16,8 @@ pub(crate) fn settings(max_in_memory: usize) -> SchedulerSettings {
             max_timeout_ms: 0,
             kill_grace_ms: 0,
             max_kill_grace_ms: 60_000,
+            drain_ms: 0,
+            max_drain_ms: 60_000,
         },
         max_concurrent: 1,
         root_slots: 0,

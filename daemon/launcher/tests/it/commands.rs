@@ -7,7 +7,7 @@ use escher_launcher::ipc::wire::{Assignment, FIRST_ATTEMPT, Identity, LaunchSpec
 use escher_protocol::{Blob, ExecutionId, Parts, ResourceLimits};
 
 /// A command as the launcher's own user, without input or timeout, and with a grace period that no
-/// test reaches.
+/// test reaches. What it leaves behind is killed after the default drain.
 pub(crate) fn exec<A: Into<Blob>>(argv: impl IntoIterator<Item = A>) -> LaunchSpec {
     LaunchSpec {
         id: ExecutionId::generate(),
@@ -20,6 +20,7 @@ pub(crate) fn exec<A: Into<Blob>>(argv: impl IntoIterator<Item = A>) -> LaunchSp
         stdin: false,
         timeout_ms: None,
         kill_grace_ms: 600_000,
+        drain_ms: 2_000,
     }
 }
 

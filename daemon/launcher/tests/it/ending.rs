@@ -7,7 +7,7 @@ use escher_protocol::{Exit, Leftovers};
 use crate::commands::shell_with;
 use crate::shim::cancelling_user;
 use crate::{Fifo, Launcher, Output, Shim, exec, raw, shell};
-use escher_testkit::wait::readable;
+use escher_testkit::wait::{readable, with_growing_timeout};
 
 /// A command that ignores SIGTERM, and prints `ready` as soon as it does.
 const STUBBORN: &str = "trap '' TERM; echo ready; exec sleep 1000";
@@ -25,6 +25,14 @@ fn with_grace(kill_grace_ms: u64, text: &str) -> LaunchSpec {
     LaunchSpec {
         kill_grace_ms,
         ..shell(text)
+    }
+}
+
+/// With a drain that no test reaches.
+fn with_long_drain(spec: LaunchSpec) -> LaunchSpec {
+    LaunchSpec {
+        drain_ms: 600_000,
+        ..spec
     }
 }
 
@@ -212,7 +220,8 @@ fn a_process_that_ends_by_itself_after_the_main_process_is_no_leftover() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let fifo = Fifo::create(launcher.path("fifo"));
-    let spec = shell_with("(read line < \"$0\"; echo late) & exit 2", fifo.path());
+    let text = "(read line < \"$0\"; echo late) & exit 2";
+    let spec = with_long_drain(shell_with(text, fifo.path()));
     let main = raw::pidfd(shim.start(&spec));
     // The main process may have ended already.
     assert!(main.map_or(true, readable));
@@ -227,12 +236,47 @@ fn a_process_that_ends_by_itself_after_the_main_process_is_no_leftover() {
 fn a_cancel_after_the_end_of_the_main_process_kills_the_rest_and_is_not_the_cause() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    let main = raw::pidfd(shim.start(&shell("sleep 1000 & exit 0")));
+    let spec = with_long_drain(shell("sleep 1000 & exit 0"));
+    let main = raw::pidfd(shim.start(&spec));
     assert!(main.map_or(true, readable));
     shim.cancel(false);
     let report = shim.finish();
+    assert_eq!(end_of(&report), (Exit::Code(0), EndCause::Itself, None));
+    assert_eq!(report.leftovers, Leftovers::Killed);
+}
+
+#[test]
+fn leftovers_get_sigterm_before_sigkill() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let fifo = Fifo::create(launcher.path("fifo"));
+    let text = "(trap 'echo bye; exit 0' TERM; echo > \"$0\"; while :; do sleep 0.1; done) &
+        read line < \"$0\"";
+    with_growing_timeout(|drain| {
+        let spec = LaunchSpec {
+            drain_ms: u64::try_from(drain.as_millis()).unwrap(),
+            ..shell_with(text, fifo.path())
+        };
+        let report = shim.run(&spec);
+        assert_eq!(end_of(&report), (Exit::Code(0), EndCause::Itself, None));
+        assert_eq!(report.leftovers, Leftovers::Killed);
+        let stdout = Output::of(&launcher, spec.id).stdout();
+        (stdout == b"bye\n").then_some(())
+    });
+}
+
+#[test]
+fn without_a_drain_leftovers_are_killed_at_once_and_all_output_is_logged() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = LaunchSpec {
+        drain_ms: 0,
+        ..shell("sleep 1000 & head -c 60000 /dev/zero")
+    };
+    let report = shim.run(&spec);
     assert_eq!(report.exit, Exit::Code(0));
     assert_eq!(report.leftovers, Leftovers::Killed);
+    assert_eq!(Output::of(&launcher, spec.id).log, vec![0; 60_000]);
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn assignment_bytes(parts: &[u8]) -> Vec<u8> {
         b"A=1",              //
         &[1, b'/', 0, 0, 0], // working directory; no fallback to /; no identity; no stdin
         &[1, 251, 0xe8, 3],  // timeout of 1000 ms
-        &[10],               // grace of 10 ms
+        &[10, 20],           // grace of 10 ms, drain of 20 ms
         &[2, b'm', b'e'],    // submission backup
         &[100, 0, 1],        // log limits: 100 bytes, any free space, kill
         &[1, 50],            // output limit
@@ -195,6 +195,7 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
             stdin: false,
             timeout_ms: Some(1_000),
             kill_grace_ms: 10,
+            drain_ms: 20,
         };
         Assignment {
             spec,

@@ -126,6 +126,7 @@ fn full() -> ExecutionRequest {
         stdin: StdinMode::Stream,
         timeout: Timeout::After { ms: 300_000 },
         kill_grace_ms: Some(10_000),
+        drain_ms: Some(0),
         limits: ResourceLimits {
             memory_max: Some(67_108_864),
             cpu_quota: Some(150),

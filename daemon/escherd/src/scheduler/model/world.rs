@@ -86,6 +86,8 @@ impl World {
                 max_timeout_ms: 0,
                 kill_grace_ms: 1,
                 max_kill_grace_ms: 60_000,
+                drain_ms: 1,
+                max_drain_ms: 60_000,
             },
             max_concurrent: SLOTS.ordinary,
             root_slots: SLOTS.root,

@@ -75,6 +75,9 @@ pub struct LaunchSpec {
     pub timeout_ms: Option<u64>,
     /// Milliseconds between SIGTERM and SIGKILL.
     pub kill_grace_ms: u64,
+    /// Milliseconds after the end of the main process in which the rest of its processes may end:
+    /// SIGTERM follows after the first half of them, SIGKILL at their end.
+    pub drain_ms: u64,
 }
 
 /// The credentials of a command.

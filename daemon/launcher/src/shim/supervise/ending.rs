@@ -11,23 +11,10 @@ use crate::shim::spawn::SetupResult;
 use crate::sys::memory::release_pages;
 
 impl Supervisor<'_> {
-    /// Ends the command for `cause`. A main process that has ended already did so by itself; the
-    /// processes that it has left are killed at once.
+    /// Ends the command for `cause`, or kills what its main process has left behind.
     pub(super) fn end(&mut self, cause: EndCause, kill: bool) {
-        let now = Instant::now();
-        let step = match self.main_ended {
-            Some(_) => self.kill_leftovers(now),
-            None => self.ladder.begin(cause, kill, now),
-        };
+        let step = self.ladder.begin(cause, kill, Instant::now());
         self.carry_out(step);
-    }
-
-    pub(super) fn kill_leftovers(&mut self, now: Instant) -> Option<Step> {
-        let step = self.ladder.kill_leftovers(now);
-        if step.is_some() && !self.tree.is_empty() {
-            self.leftovers = Leftovers::Killed;
-        }
-        step
     }
 
     /// Carries out a step of the kill ladder.
@@ -43,6 +30,8 @@ impl Supervisor<'_> {
         };
         if self.main_ended.is_none() {
             self.ladder_signal = signals.first().copied();
+        } else if !self.tree.is_empty() {
+            self.leftovers = Leftovers::Killed;
         }
         if self.freezer.is_requested() {
             self.set_paused(false);
