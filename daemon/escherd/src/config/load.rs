@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use escher_launcher::ipc::wire::LogLimits;
-use escher_protocol::SettingValue;
+use escher_protocol::{ResourceLimits, SettingValue};
 
 use super::configuration::{Configuration, EffectiveSetting};
 use super::default_paths::{Installation, ReadVariable};
@@ -206,6 +206,7 @@ fn blank_settings() -> DaemonSettings {
                 max_pending_executions: 0,
                 max_pending_bytes: 0,
                 queue_share: Percent::ALL,
+                user_limits: ResourceLimits::default(),
                 output: OutputRules {
                     stream: false,
                     max_bytes: 0,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use escher_launcher::ipc::wire::WhenLogFull;
+use escher_protocol::ResourceLimits;
 
 use super::percent::Percent;
 use super::settings::{DaemonSettings, OnBoot, ReloadableSettings};
@@ -305,6 +306,22 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
         reloadable(s).queue_share = share;
     })
     .reloadable(),
+    number("users.max_memory_bytes", 0, ANY_NUMBER, |s, n| {
+        reloadable(s).user_limits.memory_max = unless_zero(n);
+    })
+    .reloadable(),
+    number("users.max_cpu_percent", 0, 0..=u32::MAX as u64, |s, n| {
+        let percent = unless_zero(n).map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        reloadable(s).user_limits.cpu_quota = percent;
+    })
+    .reloadable(),
+    number(
+        "users.max_tasks",
+        0,
+        0..=ResourceLimits::MOST_TASKS,
+        |s, n| reloadable(s).user_limits.tasks_max = unless_zero(n),
+    )
+    .reloadable(),
     choice(
         "store.durability",
         &[
@@ -337,6 +354,11 @@ fn reloadable(settings: &mut DaemonSettings) -> &mut ReloadableSettings {
 /// Converts a maximum number. A number above the range of `usize` is as good as unlimited.
 fn to_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// Returns a limit, which 0 stands for the absence of.
+fn unless_zero(limit: u64) -> Option<u64> {
+    Some(limit).filter(|limit| *limit > 0)
 }
 
 fn to_milliseconds(duration: Duration) -> u64 {

@@ -127,6 +127,10 @@ fn ranges(settings: &ReloadableSettings, origins: Origins<'_>) -> Vec<ConfigProb
             "execution.max_launch_attempts",
             settings.max_launch_attempts.into(),
         ),
+        (
+            "users.max_tasks",
+            settings.user_limits.tasks_max.unwrap_or_default(),
+        ),
     ];
     let request = &settings.request;
     let durations = [
@@ -262,6 +266,7 @@ fn memory(layers: &Layers) -> Vec<ConfigProblem> {
 mod tests {
     use super::*;
     use crate::execution::MAX_KILL_GRACE_MS;
+    use escher_protocol::ResourceLimits;
 
     #[test]
     fn settings_built_by_a_program_obey_the_rules_for_files() {
@@ -278,11 +283,12 @@ mod tests {
         reloadable.request.drain_ms = MAX_KILL_GRACE_MS + 1;
         reloadable.request.max_drain_ms = u64::MAX;
         reloadable.max_concurrent_executions = 0;
+        reloadable.user_limits.tasks_max = Some(ResourceLimits::MOST_TASKS + 1);
         reloadable.output.max_bytes = 0;
         reloadable.output.keep_tail_bytes = 1;
         reloadable.cleanup.interval = Duration::ZERO;
         let error = settings.validate().unwrap_err();
-        assert_eq!(error.problems().len(), 10, "{error}");
+        assert_eq!(error.problems().len(), 11, "{error}");
         let shown = error.to_string();
         for part in [
             "execution.default_timeout_ms = 9: must be from 1 to execution.max_timeout_ms, which is 5;",
@@ -294,6 +300,6 @@ mod tests {
             assert!(shown.contains(part), "{shown}");
         }
         let error = settings.reloadable.validate().unwrap_err();
-        assert_eq!(error.problems().len(), 9, "{error}");
+        assert_eq!(error.problems().len(), 10, "{error}");
     }
 }

@@ -279,6 +279,8 @@ pub(super) mod testbed {
         let spec = LaunchSpec {
             id,
             attempt: FIRST_ATTEMPT,
+            number: 1,
+            submitter_uid: 0,
             argv: vec!["true".into(), argument],
             environment: Vec::new(),
             working_dir: "/".into(),
@@ -295,6 +297,7 @@ pub(super) mod testbed {
             log_limits: LogLimits::default(),
             output_limit: Some(10),
             limits: ResourceLimits::default(),
+            user_limits: ResourceLimits::default(),
             parts: Parts::new(),
         }
     }

@@ -23,6 +23,7 @@ pub(crate) fn settings(max_in_memory: usize) -> SchedulerSettings {
         root_slots: 0,
         max_pending: 100,
         max_pending_bytes: u64::MAX,
+        user_limits: ResourceLimits::default(),
         queue_share: None,
         max_in_memory,
         max_launch_attempts: 3,

@@ -25,7 +25,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
 use crate::ipc::wire::Directories;
-use crate::os::cgroup::Cgroups;
+use crate::os::execution_cgroups::ExecutionCgroups;
 use crate::os::process_name::{self, ProcessName};
 use crate::os::signalfd::{self, Blocked};
 use crate::os::{DuringAction, SystemError};
@@ -111,7 +111,11 @@ pub fn run(options: &LauncherOptions, control: OwnedFd) -> Result<(), LauncherEr
     } else if options.directories.is_none() {
         return Err(LauncherError::MissingDirectories);
     }
-    let cgroups = options.cgroups.as_deref().map(Cgroups::open).transpose();
+    let cgroups = options
+        .cgroups
+        .as_deref()
+        .map(ExecutionCgroups::open)
+        .transpose();
     let cgroups = cgroups.during("open the cgroup of executions")?;
     let baseline = ProcessBaseline::detect();
     let mut launcher = Launcher::new(control, signals, escherd_uid, cgroups, baseline);

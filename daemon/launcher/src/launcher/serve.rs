@@ -23,8 +23,8 @@ use crate::ipc::wire::{
     WIRE_VERSION,
 };
 use crate::os::DuringAction;
-use crate::os::cgroup::Cgroups;
 use crate::os::deadline::poll_timeout;
+use crate::os::execution_cgroups::ExecutionCgroups;
 use crate::os::signalfd::{self, Signals};
 use crate::shim::{OpenDirectories, ProcessBaseline};
 use crate::sys::process::{Reap, SignalTarget, reap, signal_child};
@@ -44,7 +44,7 @@ pub(super) struct Launcher {
     baseline: ProcessBaseline,
     /// `None` until escherd has sent them.
     directories: Option<OpenDirectories>,
-    cgroups: Option<Cgroups>,
+    cgroups: Option<ExecutionCgroups>,
     /// Every shim that was not reaped, with the first name of its socket.
     shims: HashMap<Pid, SocketName>,
     orphans: Orphans,
@@ -64,7 +64,7 @@ impl Launcher {
         control: Control,
         signals: SignalFd,
         escherd_uid: u32,
-        cgroups: Option<Cgroups>,
+        cgroups: Option<ExecutionCgroups>,
         baseline: ProcessBaseline,
     ) -> Self {
         Launcher {
@@ -173,7 +173,7 @@ impl Launcher {
                 program: env!("CARGO_PKG_VERSION").into(),
                 // An earlier escherd may have used other directories.
                 has_directories: !self.control.is_listening(),
-                cgroups: self.cgroups.as_ref().map(Cgroups::controllers),
+                cgroups: self.cgroups.as_ref().map(ExecutionCgroups::controllers),
             },
             parts: Parts::new(),
         });

@@ -12,6 +12,8 @@ pub(crate) fn exec<A: Into<Blob>>(argv: impl IntoIterator<Item = A>) -> LaunchSp
     LaunchSpec {
         id: ExecutionId::generate(),
         attempt: FIRST_ATTEMPT,
+        number: 7,
+        submitter_uid: 0,
         argv: argv.into_iter().map(Into::into).collect(),
         environment: vec!["PATH=/usr/local/bin:/usr/bin:/bin".into()],
         working_dir: "/".into(),
@@ -56,6 +58,7 @@ pub(crate) fn assignment(spec: LaunchSpec) -> Assignment {
         log_limits: LogLimits::default(),
         output_limit: None,
         limits: ResourceLimits::default(),
+        user_limits: ResourceLimits::default(),
         parts: Parts::new(),
     }
 }

@@ -157,10 +157,11 @@ fn assignment_bytes(parts: &[u8]) -> Vec<u8> {
     let id = id().into_bytes();
     let id = [&[16][..], &id].concat();
     let mut bytes = Vec::new();
-    let fields: [&[u8]; 16] = [
+    let fields: [&[u8]; 18] = [
         &[0],                // ToShim::Assign
         &id[1..],            // id
         &[1],                // attempt
+        &[5, 9],             // number, uid of the submitter
         &[1, 4],             // argv: one of four bytes
         b"true",             //
         &[1, 3],             // environment: one of three bytes
@@ -173,6 +174,7 @@ fn assignment_bytes(parts: &[u8]) -> Vec<u8> {
         &[1, 50],            // output limit
         &[1, 251, 0, 0x10],  // memory_max of 4096
         &[0, 1, 7],          // any CPU; tasks_max of 7
+        &[0, 1, 150, 0],     // all of the user: CPU of 150 percent
         parts,
     ];
     for field in fields {
@@ -187,6 +189,8 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
         let spec = LaunchSpec {
             id: id(),
             attempt: FIRST_ATTEMPT,
+            number: 5,
+            submitter_uid: 9,
             argv: vec!["true".into()],
             environment: vec!["A=1".into()],
             working_dir: "/".into(),
@@ -210,6 +214,11 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
                 memory_max: Some(4_096),
                 cpu_quota: None,
                 tasks_max: Some(7),
+            },
+            user_limits: ResourceLimits {
+                memory_max: None,
+                cpu_quota: Some(150),
+                tasks_max: None,
             },
             parts,
         }

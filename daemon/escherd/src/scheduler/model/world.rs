@@ -93,6 +93,7 @@ impl World {
             root_slots: SLOTS.root,
             max_pending: 6,
             max_pending_bytes: 10_000,
+            user_limits: ResourceLimits::default(),
             queue_share: Percent::new(50),
             max_in_memory: 2,
             max_launch_attempts: MAX_LAUNCH_ATTEMPTS,

@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use super::{MAX_GRACE_AT_STOP, SETUP_TIMEOUT, Supervisor};
 use crate::ipc::wire::{EndCause, FromShim};
 use crate::os::deadline::poll_timeout;
+use crate::shim::spawn::{cgroup_limits, cgroup_name};
 
 /// The descriptors that poll(2) has reported.
 #[derive(Default)]
@@ -125,12 +126,14 @@ impl Supervisor<'_> {
         // A keeper was killed and another one has started. In between the controllers were
         // disabled, which has removed the limits.
         if signals.hangup
-            && let Some(cgroup) = self.cgroup
+            && self.cgroup.is_some()
+            && let Some(cgroups) = &self.context.cgroups
         {
             self.controllers_were_off = true;
             // Fails if a controller is not available any more. The command then runs on without the
             // limit.
-            let _ = cgroup.set_limits(&self.assignment.limits);
+            let name = cgroup_name(&self.assignment.spec);
+            let _ = cgroups.set_limits(&name, cgroup_limits(self.assignment));
         }
         if signals.term {
             self.end(EndCause::Cancelled(Canceller::Host), false);
