@@ -174,6 +174,34 @@ fn cgroup2_mount_point(line: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
+    /// Ordinary files in the place of the kernel's: each has what was written last.
+    #[test]
+    fn the_controllers_of_users_are_enabled_and_disabled_with_those_of_the_unit() {
+        let root = tempfile::tempdir().unwrap();
+        let directories = ["", "user-0", "user-1000"].map(|name| root.path().join(name));
+        for directory in &directories {
+            fs::create_dir_all(directory).unwrap();
+            fs::write(directory.join("cgroup.controllers"), "pids rdma memory\n").unwrap();
+        }
+        fs::create_dir(root.path().join(LEAF)).unwrap();
+        let written = || {
+            let files = directories
+                .iter()
+                .map(|directory| directory.join(SUBTREE_CONTROL));
+            files
+                .map(|file| fs::read_to_string(file).unwrap())
+                .collect::<Vec<_>>()
+        };
+        let cgroup = DelegatedCgroup {
+            root: root.path().to_owned(),
+        };
+        cgroup.enable_controllers().unwrap();
+        assert_eq!(written(), ["+pids"; 3]);
+        cgroup.disable_controllers().unwrap();
+        assert_eq!(written(), ["-pids"; 3]);
+        assert!(!root.path().join(LEAF).join(SUBTREE_CONTROL).exists());
+    }
+
     #[test]
     fn finds_only_a_whole_mount_of_version_2() {
         let at = |root: &str, point: &str, kind: &str| {
