@@ -294,6 +294,27 @@ fn kill_signals_the_main_process() {
     let _ = daemon.ctl().run(["kill", "-s", "USR1", "it"]).expect(1);
 }
 
+#[test]
+fn kill_signals_all_processes_with_tree() {
+    let daemon = Daemon::start();
+    let lock = daemon.home().work().join("lock");
+    let script = daemonize_and_stay(&lock);
+    let words = ["run", "--name", "it", "--drain", "60s", "sh", "-c", &script];
+    let mut run = RunningProgram::spawn_unread(daemon.ctl().command(words), DEADLINE);
+    let mut lines = BufReader::new(run.stdout()).lines();
+    assert!(lines.any(|line| line.unwrap() == "ready"));
+    let kill = ["kill", "-s", "KILL", "--tree", "it"];
+    let _ = daemon.ctl().run(kill).expect(0);
+    let _ = run.wait().expect(137);
+    assert!(is_unlocked(&lock));
+    let record = daemon.ctl().inspect("it");
+    assert_eq!(
+        (&record["status"], &record["leftovers"]),
+        (&"failed".into(), &"none".into()),
+        "{record}"
+    );
+}
+
 /// A user stops all its own processes as fast as it can, so that commands of it stand still between the change
 /// of user and the program. Commands of others must not wait for them.
 #[test]

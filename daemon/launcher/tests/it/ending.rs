@@ -54,7 +54,10 @@ fn a_signal_reaches_the_main_process_and_begins_no_kill_ladder() {
     let spec = shell("trap 'echo caught; exit 6' USR1; echo ready; while :; do sleep 0.1; done");
     start_ready(&shim, &spec);
     let signal = libc::SIGUSR1;
-    shim.send(&ToShim::Signal { signal });
+    shim.send(&ToShim::Signal {
+        signal,
+        tree: false,
+    });
     assert_eq!(
         end_of(&shim.finish()),
         (Exit::Code(6), EndCause::Itself, None)
@@ -63,20 +66,65 @@ fn a_signal_reaches_the_main_process_and_begins_no_kill_ladder() {
 
     shim.start(&exec(["sleep", "1000"]));
     // A number that is no signal does nothing.
-    shim.send(&ToShim::Signal { signal: 1000 });
+    shim.send(&ToShim::Signal {
+        signal: 1000,
+        tree: false,
+    });
     let signal = libc::SIGKILL;
-    shim.send(&ToShim::Signal { signal });
+    shim.send(&ToShim::Signal {
+        signal,
+        tree: false,
+    });
     assert_eq!(end_of(&shim.finish()), (KILL, EndCause::Itself, None));
 
     shim.start(&exec(["sleep", "1000"]));
     let signal = libc::SIGRTMIN() + 3;
-    shim.send(&ToShim::Signal { signal });
+    shim.send(&ToShim::Signal {
+        signal,
+        tree: false,
+    });
     let core_dumped = false;
     let exit = Exit::Signal {
         signal,
         core_dumped,
     };
     assert_eq!(shim.finish().exit, exit);
+}
+
+#[test]
+fn a_signal_to_the_tree_reaches_every_process_and_begins_no_kill_ladder() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let fifo = Fifo::create(launcher.path("fifo"));
+    // The other is in a session of its own, and ignores what is sent to the main process alone.
+    let text = "trap 'exit 6' USR1
+        setsid sh -c 'trap \"echo other; exit\" USR1; echo > \"$0\"; while :; do sleep 0.1; done' \"$0\" &
+        read -r line < \"$0\"; echo ready; while :; do sleep 0.1; done";
+    let spec = with_long_drain(shell_with(text, fifo.path()));
+    start_ready(&shim, &spec);
+    let signal = libc::SIGUSR1;
+    shim.send(&ToShim::Signal { signal, tree: true });
+    let report = shim.finish();
+    assert_eq!(end_of(&report), (Exit::Code(6), EndCause::Itself, None));
+    assert_eq!(report.leftovers, Leftovers::None);
+    // On stderr the shells may report that their sleep was ended.
+    assert_eq!(Output::of(&launcher, spec.id).stdout(), b"ready\nother\n");
+}
+
+#[test]
+fn a_signal_to_the_tree_reaches_what_the_main_process_has_left() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = with_long_drain(shell("sleep 1000 & exit 0"));
+    let main = raw::pidfd(shim.start(&spec));
+    assert!(main.map_or(true, readable));
+    for tree in [false, true] {
+        let signal = libc::SIGKILL;
+        shim.send(&ToShim::Signal { signal, tree });
+    }
+    let report = shim.finish();
+    assert_eq!(end_of(&report), (Exit::Code(0), EndCause::Itself, None));
+    assert_eq!(report.leftovers, Leftovers::None);
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn requests() -> Vec<Sample> {
         Wait => Request::Wait("7".into()),
         Result => Request::Result("nightly-build".into()),
         Cancel => Request::Cancel { target: ID.into(), mode: CancelMode::Graceful },
-        Signal => Request::Signal { target: ID.into(), signal: 10 },
+        Signal => Request::Signal { target: ID.into(), signal: 10, tree: true },
         List => Request::List(Selection {
             filter: ListFilter {
                 all: true,

@@ -17,6 +17,27 @@ impl Supervisor<'_> {
         self.carry_out(step);
     }
 
+    /// Sends a signal for somebody, which does not begin the kill ladder.
+    pub(super) fn signal(&self, signal: i32, tree: bool) {
+        if !tree {
+            self.tree.signal_main(signal);
+            return;
+        }
+        self.tree.signal_all(&[signal]);
+        if signal == libc::SIGKILL {
+            self.kill_cgroup();
+        }
+    }
+
+    /// Kills what is in the cgroup of the command, if it has one: even processes that fork faster
+    /// than the tree can be searched.
+    fn kill_cgroup(&self) {
+        if let Some(cgroup) = self.cgroup {
+            // The tree was signalled in any case.
+            let _ = cgroup.kill();
+        }
+    }
+
     /// Carries out a step of the kill ladder.
     pub(super) fn carry_out(&mut self, step: Option<Step>) {
         let signals: &[i32] = match step {
@@ -37,11 +58,8 @@ impl Supervisor<'_> {
             self.set_paused(false);
         }
         self.tree.signal_all(signals);
-        // This reaches even processes that fork faster than the tree can be searched.
-        if let Some(cgroup) = self.cgroup
-            && step == Some(Step::Kill)
-        {
-            let _ = cgroup.kill();
+        if step == Some(Step::Kill) {
+            self.kill_cgroup();
         }
     }
 
