@@ -49,6 +49,10 @@ pub struct ExecutionRequest {
     pub timeout: Timeout,
     /// Milliseconds from SIGTERM to SIGKILL; `None`: the configured `kill_grace_ms`.
     pub kill_grace_ms: Option<u64>,
+    /// Milliseconds after the end of the main process in which other processes of the command may
+    /// end: they get SIGTERM after the first half, and SIGKILL at the end. `None`: the configured
+    /// `drain`.
+    pub drain_ms: Option<u64>,
     /// Limits of resources.
     pub limits: ResourceLimits,
     /// Labels for filters; at most [`MAX_LABELS`], with unique keys.
@@ -279,6 +283,8 @@ pub struct ExecutionRecord {
     pub timeout_ms: Option<u64>,
     /// Milliseconds from SIGTERM to SIGKILL.
     pub kill_grace_ms: u64,
+    /// Milliseconds after the end of the main process in which other processes may end.
+    pub drain_ms: u64,
     /// When it was accepted.
     pub submitted_at: Timestamp,
     /// When its program was started.
@@ -394,7 +400,7 @@ pub enum Leftovers {
     /// There were none, or they ended by themselves.
     #[default]
     None,
-    /// They were killed.
+    /// Some had to be ended, by SIGTERM or SIGKILL.
     Killed,
     /// SIGKILL was sent, but some did not end (uninterruptible sleep).
     Unkillable,

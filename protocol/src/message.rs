@@ -128,12 +128,14 @@ pub enum Request {
         /// How.
         mode: CancelMode,
     },
-    /// Sends a signal to an execution's main process. → [`Response::Done`].
+    /// Sends a signal to an execution. → [`Response::Done`].
     Signal {
         /// Which execution.
         target: Target,
         /// The signal's number (signal(7)).
         signal: i32,
+        /// Whether all its processes get the signal; else its main process does.
+        tree: bool,
     },
     /// Stops all processes of an execution until it is resumed or ended. Its timeout goes on.
     /// → [`Response::Done`] once they are stopped.

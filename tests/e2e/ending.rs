@@ -1,14 +1,16 @@
 //! A command and all processes that it has started come to an end, whatever they do against it.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use escher_client::protocol::{Exit, Leftovers};
 use escher_client::{CancelAnswer, CancelMode, ExecutionRequest, RunAs, Status, Timeout};
 use escher_tests::{
-    DEADLINE, Daemon, RunningProgram, child_program, connect, exec, in_runtime, is_unlocked,
-    report_skipped, require_root, shell, with_growing_timeout,
+    DEADLINE, Daemon, Digest, LONG_DEADLINE, RunningProgram, child_program, connect, exec,
+    in_runtime, is_unlocked, report_skipped, require_root, shell, with_growing_timeout,
 };
 use nix::sys::signal::Signal;
 use nix::unistd::User;
@@ -111,24 +113,62 @@ fn a_timeout_reaches_processes_outside_of_the_session() {
 
 #[test]
 fn children_that_exit_in_time_are_no_leftovers_and_their_output_is_kept() {
-    const ATTEMPTS: usize = 10;
     let daemon = Daemon::start();
     let gate = daemon.home().fifo("gate");
     let script = format!(
         "(read line < {0}; echo late) & echo early; echo go > {0}",
         gate.name()
     );
-    // On a slow machine the child may take longer than escherd waits for it, and nothing is concluded.
-    let output = (0..ATTEMPTS).find_map(|_| {
-        let id = daemon.ctl().submit(["sh", "-c", &script]).to_string();
-        let ended = daemon.ctl().run(["attach", &id]).expect(0);
-        let was_in_time = daemon.ctl().inspect(&id)["leftovers"] == "none";
-        was_in_time.then(|| ended.out().to_owned())
-    });
-    let output = output.expect("a child that exits in time");
-    let mut lines: Vec<&str> = output.lines().collect();
+    let words = ["run", "--name", "it", "--drain", "60s", "sh", "-c", &script];
+    let ended = daemon.ctl().run(words).expect(0);
+    let mut lines: Vec<&str> = ended.out().lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["early", "late"]);
+    let record = daemon.ctl().inspect("it");
+    assert_eq!(
+        (&record["leftovers"], &record["drain_ms"]),
+        (&"none".into(), &60_000.into())
+    );
+}
+
+/// The shell does not wait for `tee`, which still has to write what is in the pipe between them.
+#[test]
+fn a_program_between_a_command_and_its_output_loses_nothing() {
+    const BYTES: u64 = 100 << 20;
+    let lines = format!("seq 100000000 | head -c {BYTES}");
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl().deadline(LONG_DEADLINE);
+    let script = format!("exec > >(tee /dev/null); {lines}");
+    let words = ["--timeout", "10m", "--drain", "60s", "bash", "-c", &script];
+    let id = ctl.submit(words);
+    ctl.wait(id, 0);
+    let mut expected = std::process::Command::new("sh");
+    let mut expected = expected
+        .args(["-c", &lines])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let digest = Digest::of_reader(expected.stdout.take().unwrap()).hex();
+    assert!(expected.wait().unwrap().success());
+    let log = File::open(daemon.home().log(id)).unwrap();
+    assert_eq!(log.metadata().unwrap().len(), BYTES);
+    assert_eq!(Digest::of_reader(log).hex(), digest);
+    let record = ctl.inspect(id);
+    assert_eq!(
+        (&record["leftovers"], &record["output"]["stdout_bytes"]),
+        (&"none".into(), &BYTES.into())
+    );
+}
+
+#[test]
+fn a_drain_over_the_maximum_is_refused_with_both_figures() {
+    let daemon = Daemon::with_config("[execution]\nmax_drain = \"5s\"\n");
+    let refused = daemon.ctl().run(["run", "--drain", "5001ms", "true"]);
+    let refused = refused.expect(125);
+    for part in ["5001 ms", "5000 ms", "max_drain"] {
+        assert!(refused.err().contains(part), "{refused:?}");
+    }
+    let _ = daemon.ctl().run(["run", "--drain", "5s", "true"]).expect(0);
 }
 
 #[test]
@@ -252,6 +292,27 @@ fn kill_signals_the_main_process() {
     let _ = daemon.ctl().run(["kill", "-s", "SIGUSR2", "it"]).expect(0);
     let _ = run.wait().expect(5);
     let _ = daemon.ctl().run(["kill", "-s", "USR1", "it"]).expect(1);
+}
+
+#[test]
+fn kill_signals_all_processes_with_tree() {
+    let daemon = Daemon::start();
+    let lock = daemon.home().work().join("lock");
+    let script = daemonize_and_stay(&lock);
+    let words = ["run", "--name", "it", "--drain", "60s", "sh", "-c", &script];
+    let mut run = RunningProgram::spawn_unread(daemon.ctl().command(words), DEADLINE);
+    let mut lines = BufReader::new(run.stdout()).lines();
+    assert!(lines.any(|line| line.unwrap() == "ready"));
+    let kill = ["kill", "-s", "KILL", "--tree", "it"];
+    let _ = daemon.ctl().run(kill).expect(0);
+    let _ = run.wait().expect(137);
+    assert!(is_unlocked(&lock));
+    let record = daemon.ctl().inspect("it");
+    assert_eq!(
+        (&record["status"], &record["leftovers"]),
+        (&"failed".into(), &"none".into()),
+        "{record}"
+    );
 }
 
 /// A user stops all its own processes as fast as it can, so that commands of it stand still between the change

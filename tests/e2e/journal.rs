@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use escher_tests::{Daemon, Exit, Home, Journal, require_root};
 
-/// Waits for the entries about `id`, up to the one of its end.
-fn entries_until_end(journal: &Journal, id: &str) -> Vec<BTreeMap<String, String>> {
+/// Waits for the entries about `id`, up to the one with this text.
+fn entries_until(journal: &Journal, id: &str, text: &str) -> Vec<BTreeMap<String, String>> {
     let mut entries = Vec::new();
     loop {
         let entry = journal.next_entry();
         if entry.get("ESCHER_EXECUTION_ID").is_some_and(|it| it == id) {
-            let is_end = entry["MESSAGE"].contains(" has finished, ");
+            let is_last = entry["MESSAGE"].contains(text);
             entries.push(entry);
-            if is_end {
+            if is_last {
                 return entries;
             }
         }
@@ -29,13 +29,12 @@ fn each_step_of_an_execution_has_an_entry_with_fields() {
     let journal = Journal::new(&home);
     let daemon = Daemon::builder().home(&home).journal(&journal).start();
     let ctl = daemon.ctl();
-    let ready = home.fifo("ready");
-    let script = format!("echo up > {}; exec sleep 1000", ready.name());
-    let id = ctl.submit(["sh", "-c", &script]).to_string();
-    assert_eq!(ready.read_line(), "up");
+    let id = ctl.submit(["sh", "-c", "echo up; exec sleep 1000"]);
+    let id = id.to_string();
+    // The command may run before escherd hears of it.
+    let mut entries = entries_until(&journal, &id, " has started: ");
     let _ = ctl.run(["cancel", &id]).expect(0);
-
-    let entries = entries_until_end(&journal, &id);
+    entries.extend(entries_until(&journal, &id, " has finished, "));
     let message = |entry: &BTreeMap<String, String>| entry["MESSAGE"].clone();
     let messages: Vec<String> = entries.iter().map(message).collect();
     for (message, part) in messages.iter().zip([
@@ -79,7 +78,7 @@ fn after_a_restart_only_new_steps_have_entries() {
     let journal = Journal::new(&home);
     let _second = Daemon::builder().home(&home).journal(&journal).start();
     gate.write_line("go");
-    let entries = entries_until_end(&journal, &id);
+    let entries = entries_until(&journal, &id, " has finished, ");
     assert_eq!(entries.len(), 1, "{entries:?}");
     assert!(entries[0]["MESSAGE"].contains("has finished, completed: sh -c read line"));
 }

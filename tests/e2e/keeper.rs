@@ -31,7 +31,7 @@ fn pause_and_resume_reach_the_cgroup_of_a_command() {
     let id = ctl.line(["submit", "--name", "job", "--shell", &script]);
     assert_eq!(up.read_line(), "up");
     let is_frozen = || {
-        let events = keeper.cgroup().join(&id).join("cgroup.events");
+        let events = keeper.cgroup_of(1, &id).join("cgroup.events");
         fs::read_to_string(events).unwrap().contains("frozen 1")
     };
     let _ = ctl.run(["pause", "job"]).expect(0);
@@ -100,7 +100,7 @@ fn a_killed_launcher_is_replaced_and_leftovers_of_a_killed_shim_are_ended() {
     let record = ctl.json(["inspect", &id]);
     assert_eq!(record["status"], "lost", "{record}");
     assert_ne!(record["leftovers"], "unknown", "{record}");
-    assert!(!keeper.cgroup().join(&id).exists());
+    assert!(!keeper.cgroup_of(1, &id).exists());
 }
 
 #[test]
@@ -146,5 +146,8 @@ fn a_launcher_with_another_directory_than_escherd_is_refused_with_both_named() {
         "nothing was made there"
     );
     let diagnostics = daemon.ctl().run(["doctor"]);
-    assert!(diagnostics.out().contains("commands wait"), "{diagnostics:?}");
+    assert!(
+        diagnostics.out().contains("commands wait"),
+        "{diagnostics:?}"
+    );
 }

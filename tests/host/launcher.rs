@@ -7,8 +7,15 @@ use crate::scenario::{inspect, main_process, start_command};
 /// Runs until a file is created.
 const UNTIL_FILE_EXISTS: &str = "until [ -e /srv/alice/enough ]; do sleep 0.1; done; exit 7";
 
-/// Where executions have their cgroups.
-pub(crate) const CGROUPS: &str = "/sys/fs/cgroup/system.slice/escher-launcher.service";
+/// Where users have the cgroups of their executions.
+const CGROUPS: &str = "/sys/fs/cgroup/system.slice/escher-launcher.service";
+
+/// The cgroup of an execution that this user has submitted.
+pub(crate) fn cgroup_of(machine: &Machine, user: &str, id: &str) -> String {
+    let uid = machine.must(&format!("id --user {user}"));
+    let number = &inspect(machine, id)["number"];
+    format!("{CGROUPS}/user-{}/{number}-{id}", uid.trim_end())
+}
 
 pub(crate) fn a_killed_launcher_is_replaced_and_commands_continue(machine: &Machine) {
     let id = start_command(machine, "10m", UNTIL_FILE_EXISTS);
@@ -31,7 +38,8 @@ pub(crate) fn a_killed_keeper_is_restarted_and_commands_keep_their_limits(machin
     let id = machine.must(&submit).trim_end().to_owned();
     let mut log = machine.start(&format!("escherctl logs -f {id}"));
     assert_eq!(log.line(), "up");
-    let limits = format!("cd {CGROUPS}/{id} && cat memory.max pids.max cpu.max");
+    let cgroup = cgroup_of(machine, "root", &id);
+    let limits = format!("cd {cgroup} && cat memory.max pids.max cpu.max");
     let expected = "67108864\n30\n50000 100000\n";
     assert_eq!(machine.must(&limits), expected);
 

@@ -3,8 +3,8 @@
 use escher_tests::host::Machine;
 use serde_json::Value;
 
-use crate::launcher::CGROUPS;
-use crate::scenario::{inspect, start_command, submit};
+use crate::launcher::cgroup_of;
+use crate::scenario::{configure, inspect, start_command, submit};
 
 pub(crate) fn a_command_over_its_memory_limit_is_killed_and_others_are_not(machine: &Machine) {
     let other = start_command(machine, "10m", "read -r line < /srv/alice/gate; exit 4");
@@ -45,12 +45,48 @@ pub(crate) fn a_fork_bomb_stays_within_its_limit_and_leaves_no_process(machine: 
         "escherctl logs -f {id} | grep --max-count 1 -i 'fork'"
     ));
     machine.must("escherctl run -- true");
-    let tasks = machine.must(&format!("cat {CGROUPS}/{id}/pids.current"));
+    let cgroup = cgroup_of(machine, "alice", &id);
+    let tasks = machine.must(&format!("cat {cgroup}/pids.current"));
     assert!(tasks.trim().parse::<u32>().unwrap() <= 40, "{tasks}");
     let _ = machine.run_as("alice", &format!("escherctl kill -s KILL {id}"));
     let _ = machine.run_as("alice", &format!("escherctl wait {id}"));
     machine.must("! pgrep --euid alice");
-    machine.must(&format!("! [ -e {CGROUPS}/{id} ]"));
+    machine.must(&format!("! [ -e {cgroup} ]"));
+}
+
+pub(crate) fn what_a_user_runs_is_limited_together(machine: &Machine) {
+    configure(
+        machine,
+        "[users]\nmax_memory_bytes = 67108864\nmax_tasks = 50\nmax_cpu_percent = 150",
+    );
+    let id = submit(
+        machine,
+        "--timeout 10m --shell 'echo up; exec sleep 424242'",
+    );
+    let mut log = machine.start(&format!("escherctl logs -f {id}"));
+    assert_eq!(log.line(), "up");
+    let cgroup = cgroup_of(machine, "alice", &id);
+    let (of_user, _) = cgroup.rsplit_once('/').expect("a user's cgroup");
+    let limits = format!("cd {of_user} && cat memory.max pids.max cpu.max");
+    assert_eq!(machine.must(&limits), "67108864\n50\n150000 100000\n");
+    // A keeper that was killed takes the limits with it, and the next one sets them again.
+    machine.must("systemctl kill --kill-whom main --signal KILL escher-launcher");
+    machine.must("systemctl start escher-launcher; escherctl run -- true");
+    assert_eq!(machine.must(&limits), "67108864\n50\n150000 100000\n");
+
+    // The other command is the one that is killed, as a whole, although it has no limit of its own.
+    let hog = "escherctl run --name glutton -- sh -c 'tail /dev/zero; sleep 424243'";
+    let _ = machine.run_as("alice", hog).expect(137);
+    let glutton = inspect(machine, "alice/glutton");
+    assert_eq!(glutton["error"]["code"], "oom-killed", "{glutton}");
+    machine.must("! pgrep --full '^sleep 424243'");
+    assert_eq!(inspect(machine, &id)["status"], "running");
+    // Root is not limited.
+    machine.must("escherctl run -- sh -c 'head -c 100M /dev/zero | tail -c 80M > /dev/null'");
+    machine.must(&format!(
+        "escherctl cancel {id}; escherctl wait {id}; while [ -e {of_user} ]; do :; done"
+    ));
+    configure(machine, "");
 }
 
 pub(crate) fn processes_outside_of_the_session_are_killed_with_their_command(machine: &Machine) {
@@ -98,7 +134,8 @@ pub(crate) fn a_paused_command_stops_until_it_is_resumed(machine: &Machine) {
     let id = id["id"].as_str().expect("an id").to_owned();
     let _ = machine.run_as("alice", "escherctl pause counter").expect(0);
     assert_eq!(inspect(machine, &id)["paused"], true);
-    let lines = format!("wc -l < /var/log/escher/{id}.log; cat {CGROUPS}/{id}/cgroup.events");
+    let cgroup = cgroup_of(machine, "alice", &id);
+    let lines = format!("wc -l < /var/log/escher/{id}.log; cat {cgroup}/cgroup.events");
     let before = machine.must(&lines);
     assert!(before.contains("frozen 1"), "{before}");
     machine.must("escherctl run -- true; touch /srv/alice/enough");

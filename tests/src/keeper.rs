@@ -113,10 +113,10 @@ impl Keeper {
             .option("--launcher-socket", socket_in(&self.home))
     }
 
-    /// Where commands have their cgroups.
+    /// The cgroup of the execution of root with this number and id.
     #[must_use]
-    pub fn cgroup(&self) -> &Path {
-        &self.cgroup
+    pub fn cgroup_of(&self, number: u64, id: &str) -> PathBuf {
+        self.cgroup.join("user-0").join(format!("{number}-{id}"))
     }
 
     /// Its process id.

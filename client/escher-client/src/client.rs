@@ -201,11 +201,28 @@ impl Client {
     /// # Cancellation
     /// If the future is dropped, the signal may or may not be sent.
     pub async fn signal(&self, target: impl Into<Target>, signal: i32) -> Result<(), Error> {
-        let target = target.into();
-        done(
-            self.call(Request::Signal { target, signal }).await?,
-            "a signal",
-        )
+        self.send_signal(target.into(), signal, false).await
+    }
+
+    /// Sends a signal to all processes of an execution, also to those that its main process has
+    /// left behind and that still have time to end.
+    ///
+    /// # Errors
+    /// As [`signal`](Client::signal).
+    ///
+    /// # Cancellation
+    /// As for [`signal`](Client::signal).
+    pub async fn signal_tree(&self, target: impl Into<Target>, signal: i32) -> Result<(), Error> {
+        self.send_signal(target.into(), signal, true).await
+    }
+
+    async fn send_signal(&self, target: Target, signal: i32, tree: bool) -> Result<(), Error> {
+        let request = Request::Signal {
+            target,
+            signal,
+            tree,
+        };
+        done(self.call(request).await?, "a signal")
     }
 
     /// Pauses an execution: freezes all of its processes until it is resumed or ended. Returns when

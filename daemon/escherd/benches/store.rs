@@ -100,6 +100,7 @@ fn submission(number: u64) -> Submission {
         timeouts: Timeouts {
             timeout_ms: Some(600_000),
             kill_grace_ms: 10_000,
+            drain_ms: 2_000,
         },
         submitter: user.clone(),
         account: Account {
@@ -137,6 +138,7 @@ fn record(submission: &Submission) -> ExecutionRecord {
         labels: request.labels.clone(),
         timeout_ms: submission.timeouts.timeout_ms,
         kill_grace_ms: 10_000,
+        drain_ms: 2_000,
         submitted_at: submission.submitted_at,
         started_at: Some(submission.submitted_at),
         completed_at: Some(

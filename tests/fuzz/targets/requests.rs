@@ -23,6 +23,8 @@ const LIMITS: RequestLimits = RequestLimits {
     max_timeout_ms: 600_000,
     kill_grace_ms: 10_000,
     max_kill_grace_ms: 60_000,
+    drain_ms: 2_000,
+    max_drain_ms: 60_000,
 };
 
 fn check_submission(request: &ExecutionRequest) {
@@ -33,6 +35,7 @@ fn check_submission(request: &ExecutionRequest) {
                 .is_some_and(|ms| (1..=LIMITS.max_timeout_ms).contains(&ms))
         );
         assert!(timeouts.kill_grace_ms <= LIMITS.max_kill_grace_ms);
+        assert!(timeouts.drain_ms <= LIMITS.max_drain_ms);
         let _ = check_arguments(request, &ACCOUNT);
     }
 }

@@ -252,6 +252,7 @@ impl Attacker {
                 Request::Signal {
                     target: target.clone(),
                     signal: 9,
+                    tree: true,
                 },
                 Request::Remove(target),
             ];

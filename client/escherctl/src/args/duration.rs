@@ -36,6 +36,17 @@ impl FromStr for KillGrace {
     }
 }
 
+/// `--drain`: milliseconds from the end of the main process to SIGKILL for what it has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Drain(pub(crate) u64);
+
+impl FromStr for Drain {
+    type Err = InvalidValue;
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        milliseconds(text).map(Drain)
+    }
+}
+
 /// `--reconnect`: how long to wait for an unavailable escherd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReconnectTimeout(pub(crate) Duration);
@@ -96,6 +107,7 @@ mod tests {
         );
         assert!("0s".parse::<CommandTimeout>().is_err());
         assert_eq!("0s".parse(), Ok(KillGrace(0)));
+        assert_eq!("0s".parse(), Ok(Drain(0)));
     }
 
     #[test]

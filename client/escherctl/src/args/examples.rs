@@ -53,7 +53,8 @@ Examples:
 pub(super) const KILL: &str = "\
 Examples:
   escherctl kill -s HUP 17
-  escherctl kill -s 9 nightly            (`cancel` ends all its processes)";
+  escherctl kill -s 9 nightly            (`cancel` ends all its processes)
+  escherctl kill -s USR1 --tree 17";
 
 pub(super) const PAUSE: &str = "\
 Examples:

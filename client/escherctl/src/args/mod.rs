@@ -94,7 +94,7 @@ pub(crate) enum Verb {
     Attach(TargetArgs),
     /// Cancel executions: SIGTERM, then SIGKILL after the grace period
     Cancel(TargetsArgs),
-    /// Send a signal to the main process of executions
+    /// Send a signal to the main process of executions, or to all their processes
     #[command(before_help = examples::KILL)]
     Kill(KillArgs),
     /// Pause all processes of executions

@@ -8,7 +8,7 @@ use clap::{Args, ValueHint};
 use escher_client::{Blob, Command, ExecutionRequest, Parts, RunAs, StdinMode, Timeout};
 use uuid::Uuid;
 
-use super::duration::{CommandTimeout, KillGrace};
+use super::duration::{CommandTimeout, Drain, KillGrace};
 use super::resource_property::{ResourceProperty, to_limits};
 use super::values::{EnvironmentEntry, Label, RunAsUser};
 use crate::failure::Failure;
@@ -40,6 +40,10 @@ pub(crate) struct RequestArgs {
     /// Time between SIGTERM and SIGKILL when the command is ended: 10s [default: set by escherd]
     #[arg(long, value_name = "TIME")]
     pub(crate) kill_after: Option<KillGrace>,
+    /// Time from the end of the main process until what it left behind is killed: 2s [default: set
+    /// by escherd]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) drain: Option<Drain>,
     /// Run as this user: a login name, or a uid as #1000
     #[arg(short, long)]
     pub(crate) user: Option<RunAsUser>,
@@ -94,6 +98,7 @@ impl RequestArgs {
             stdin,
             timeout: self.timeout.map_or(Timeout::Default, |timeout| timeout.0),
             kill_grace_ms: self.kill_after.map(|grace| grace.0),
+            drain_ms: self.drain.map(|drain| drain.0),
             limits: to_limits(&self.properties),
             labels: self
                 .labels

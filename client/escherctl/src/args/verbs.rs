@@ -51,6 +51,9 @@ pub(crate) struct KillArgs {
     /// Signal to send: TERM, SIGTERM or 15
     #[arg(short, long)]
     pub(crate) signal: SignalNumber,
+    /// Send it to all processes of the execution
+    #[arg(long)]
+    pub(crate) tree: bool,
     #[command(flatten)]
     pub(crate) targets: TargetsArgs,
 }

@@ -1,4 +1,4 @@
-//! `kill`: sends a signal to the main process of executions.
+//! `kill`: sends a signal to executions.
 
 use super::targets::for_each_target;
 use crate::args::signal::SignalNumber;
@@ -9,11 +9,16 @@ use crate::render::{json, print};
 pub(super) async fn kill(
     context: &Context,
     SignalNumber(signal): SignalNumber,
+    tree: bool,
     targets: &[String],
 ) -> Result<u8, Failure> {
     let client = context.connect().await?;
     for_each_target(context, targets, async |target| {
-        client.signal(target, signal).await?;
+        if tree {
+            client.signal_tree(target, signal).await?;
+        } else {
+            client.signal(target, signal).await?;
+        }
         if context.json {
             print(&json::signalled(target, signal))?;
         }

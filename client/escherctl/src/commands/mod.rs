@@ -41,7 +41,9 @@ pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<u8, Failure
         Verb::Logs(args) => logs::logs(context, args).await,
         Verb::Attach(args) => attach::attach(context, &args.target).await,
         Verb::Cancel(args) => cancel::cancel(context, &args.targets).await,
-        Verb::Kill(args) => kill::kill(context, args.signal, &args.targets.targets).await,
+        Verb::Kill(args) => {
+            kill::kill(context, args.signal, args.tree, &args.targets.targets).await
+        }
         Verb::Pause(args) => pause::pause(context, &args.targets).await,
         Verb::Resume(args) => pause::resume(context, &args.targets).await,
         Verb::Rm(args) => rm::rm(context, &args.targets).await,

@@ -250,8 +250,25 @@ impl ExecutionEngine {
     /// As [`ExecutionEngine::get_status`]; `not-running`; `invalid-request` for a number
     /// that is not a signal.
     pub async fn signal(&self, target: impl Into<Target>, signal: i32) -> Result<(), ApiError> {
-        let send = move |scheduler: &mut Scheduler, number| scheduler.signal(number, signal);
-        match self.act_on(target.into(), send).await? {
+        self.send_signal(target.into(), signal, false).await
+    }
+
+    /// Sends a signal to all processes of an execution, also to those that its main process has left behind
+    /// and that still have time to end.
+    ///
+    /// # Errors
+    /// As [`ExecutionEngine::signal`].
+    pub async fn signal_tree(
+        &self,
+        target: impl Into<Target>,
+        signal: i32,
+    ) -> Result<(), ApiError> {
+        self.send_signal(target.into(), signal, true).await
+    }
+
+    async fn send_signal(&self, target: Target, signal: i32, tree: bool) -> Result<(), ApiError> {
+        let send = move |scheduler: &mut Scheduler, number| scheduler.signal(number, signal, tree);
+        match self.act_on(target, send).await? {
             ActionResult::Done(result) => result,
             ActionResult::OnlyInStore(record) => {
                 scheduler::check_signal(signal)?;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use escher_protocol::{ExecutionId, Timestamp};
+use escher_protocol::{ExecutionId, ResourceLimits, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
@@ -57,6 +57,11 @@ pub(super) fn scheduler_settings(
         log_limits: in_force.log_limits,
         output_limit: (in_force.output.oversized == OversizedOutput::Fail)
             .then_some(in_force.output.max_bytes),
+        user_limits: if is_shared {
+            in_force.user_limits
+        } else {
+            ResourceLimits::default()
+        },
         durability: at_start.durability,
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use escher_launcher::ipc::wire::LogLimits;
-use escher_protocol::SettingValue;
+use escher_protocol::{ResourceLimits, SettingValue};
 
 use super::configuration::{Configuration, EffectiveSetting};
 use super::default_paths::{Installation, ReadVariable};
@@ -199,11 +199,14 @@ fn blank_settings() -> DaemonSettings {
                     max_timeout_ms: 0,
                     kill_grace_ms: 0,
                     max_kill_grace_ms: 0,
+                    drain_ms: 0,
+                    max_drain_ms: 0,
                 },
                 max_concurrent_executions: 0,
                 max_pending_executions: 0,
                 max_pending_bytes: 0,
                 queue_share: Percent::ALL,
+                user_limits: ResourceLimits::default(),
                 output: OutputRules {
                     stream: false,
                     max_bytes: 0,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use escher_launcher::ipc::wire::WhenLogFull;
+use escher_protocol::ResourceLimits;
 
 use super::percent::Percent;
 use super::settings::{DaemonSettings, OnBoot, ReloadableSettings};
@@ -144,8 +145,15 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
     )
     .reloadable(),
     duration("execution.max_kill_grace", "60s", DAY, |s, duration| {
-        reloadable(s).request.max_kill_grace_ms =
-            u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        reloadable(s).request.max_kill_grace_ms = to_milliseconds(duration);
+    })
+    .reloadable(),
+    duration("execution.drain", "2s", DAY, |s, duration| {
+        reloadable(s).request.drain_ms = to_milliseconds(duration);
+    })
+    .reloadable(),
+    duration("execution.max_drain", "60s", DAY, |s, duration| {
+        reloadable(s).request.max_drain_ms = to_milliseconds(duration);
     })
     .reloadable(),
     flag("execution.stream_output", true, |s, on| {
@@ -298,6 +306,22 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
         reloadable(s).queue_share = share;
     })
     .reloadable(),
+    number("users.max_memory_bytes", 0, ANY_NUMBER, |s, n| {
+        reloadable(s).user_limits.memory_max = unless_zero(n);
+    })
+    .reloadable(),
+    number("users.max_cpu_percent", 0, 0..=u32::MAX as u64, |s, n| {
+        let percent = unless_zero(n).map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        reloadable(s).user_limits.cpu_quota = percent;
+    })
+    .reloadable(),
+    number(
+        "users.max_tasks",
+        0,
+        0..=ResourceLimits::MOST_TASKS,
+        |s, n| reloadable(s).user_limits.tasks_max = unless_zero(n),
+    )
+    .reloadable(),
     choice(
         "store.durability",
         &[
@@ -330,6 +354,15 @@ fn reloadable(settings: &mut DaemonSettings) -> &mut ReloadableSettings {
 /// Converts a maximum number. A number above the range of `usize` is as good as unlimited.
 fn to_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// Returns a limit, which 0 stands for the absence of.
+fn unless_zero(limit: u64) -> Option<u64> {
+    Some(limit).filter(|limit| *limit > 0)
+}
+
+fn to_milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 const fn setting(name: &'static str, value_type: ValueType) -> SettingDefinition {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use escher_launcher::ipc::wire::LogLimits;
+use escher_protocol::ResourceLimits;
 
 use super::percent::Percent;
 use crate::execution::RequestLimits;
@@ -118,6 +119,8 @@ pub struct ReloadableSettings {
     pub max_pending_bytes: u64,
     /// The share of both that one user may take, where escherd serves several.
     pub queue_share: Percent,
+    /// Limits of everything that one user other than root runs, where escherd serves several.
+    pub user_limits: ResourceLimits,
     /// How output is served.
     pub output: OutputRules,
     /// Maximum number of finished executions in memory.

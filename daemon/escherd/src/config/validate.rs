@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, statfs};
 use nix::sys::sysinfo::sysinfo;
@@ -109,7 +110,7 @@ fn separate_sockets(settings: &DaemonSettings, origins: Origins<'_>) -> Option<C
     Some(origins.problem(METRICS, metrics.display(), &expected))
 }
 
-/// Checks the numbers whose ranges are limited.
+/// Checks the numbers and durations whose ranges are limited.
 fn ranges(settings: &ReloadableSettings, origins: Origins<'_>) -> Vec<ConfigProblem> {
     let numbers = [
         ("execution.kill_grace_ms", settings.request.kill_grace_ms),
@@ -126,6 +127,16 @@ fn ranges(settings: &ReloadableSettings, origins: Origins<'_>) -> Vec<ConfigProb
             "execution.max_launch_attempts",
             settings.max_launch_attempts.into(),
         ),
+        (
+            "users.max_tasks",
+            settings.user_limits.tasks_max.unwrap_or_default(),
+        ),
+    ];
+    let request = &settings.request;
+    let durations = [
+        ("execution.max_kill_grace", request.max_kill_grace_ms),
+        ("execution.drain", request.drain_ms),
+        ("execution.max_drain", request.max_drain_ms),
     ];
     let mut problems = Vec::new();
     for (name, number) in numbers {
@@ -134,6 +145,15 @@ fn ranges(settings: &ReloadableSettings, origins: Origins<'_>) -> Vec<ConfigProb
             && !range.contains(&number)
         {
             problems.push(origins.problem(name, number, &definition.value_type.expected()));
+        }
+    }
+    for (name, ms) in durations {
+        if let Some(definition) = schema::by_name(name)
+            && let ValueType::Duration { max, .. } = &definition.value_type
+            && Duration::from_millis(ms) > *max
+        {
+            let expected = definition.value_type.expected();
+            problems.push(origins.problem(name, format_args!("{ms}ms"), &expected));
         }
     }
     problems
@@ -245,7 +265,8 @@ fn memory(layers: &Layers) -> Vec<ConfigProblem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use crate::execution::MAX_KILL_GRACE_MS;
+    use escher_protocol::ResourceLimits;
 
     #[test]
     fn settings_built_by_a_program_obey_the_rules_for_files() {
@@ -258,22 +279,27 @@ mod tests {
         reloadable.request.default_timeout_ms = 9;
         reloadable.request.max_timeout_ms = 5;
         reloadable.request.kill_grace_ms = u64::MAX;
+        reloadable.request.max_kill_grace_ms = MAX_KILL_GRACE_MS + 1;
+        reloadable.request.drain_ms = MAX_KILL_GRACE_MS + 1;
+        reloadable.request.max_drain_ms = u64::MAX;
         reloadable.max_concurrent_executions = 0;
+        reloadable.user_limits.tasks_max = Some(ResourceLimits::MOST_TASKS + 1);
         reloadable.output.max_bytes = 0;
         reloadable.output.keep_tail_bytes = 1;
         reloadable.cleanup.interval = Duration::ZERO;
         let error = settings.validate().unwrap_err();
-        assert_eq!(error.problems().len(), 7, "{error}");
+        assert_eq!(error.problems().len(), 11, "{error}");
         let shown = error.to_string();
         for part in [
             "execution.default_timeout_ms = 9: must be from 1 to execution.max_timeout_ms, which is 5;",
             "execution.max_concurrent_executions = 0: must be a whole number, at least 1",
+            "execution.drain = 86400001ms: must be a time with a unit (ms, s, m, h or d), such as 90s or 1h30m, at most 24h",
             "execution.keep_tail_bytes = 1: must be less than execution.max_output_size_bytes, which is 0",
             "daemon.state_dir = \"here\": must be an absolute path",
         ] {
             assert!(shown.contains(part), "{shown}");
         }
         let error = settings.reloadable.validate().unwrap_err();
-        assert_eq!(error.problems().len(), 6, "{error}");
+        assert_eq!(error.problems().len(), 10, "{error}");
     }
 }

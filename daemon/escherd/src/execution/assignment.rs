@@ -4,17 +4,18 @@ use escher_launcher::ipc::wire::{
     Assignment, FIRST_ATTEMPT, LaunchSpec, LogLimits, MAX_SUBMISSION_BACKUP_BYTES,
 };
 use escher_protocol::codec::{self, CodecError};
-use escher_protocol::{Blob, Parts, StdinMode};
+use escher_protocol::{Blob, Parts, ResourceLimits, StdinMode};
 
 use super::Submission;
 use super::arguments::environment;
 
-/// Creates the assignment for `submission`.
+/// Creates the assignment for `submission`. `user_limits` are those of everything that its submitter runs.
 #[must_use]
 pub fn assignment(
     submission: &Submission,
     log_limits: LogLimits,
     output_limit: Option<u64>,
+    user_limits: ResourceLimits,
 ) -> Assignment {
     Assignment {
         spec: launch_spec(submission),
@@ -22,6 +23,7 @@ pub fn assignment(
         log_limits,
         output_limit,
         limits: submission.request.limits,
+        user_limits,
         parts: Parts::new(),
     }
 }
@@ -64,6 +66,8 @@ fn launch_spec(submission: &Submission) -> LaunchSpec {
     LaunchSpec {
         id: submission.id,
         attempt: FIRST_ATTEMPT,
+        number: submission.number,
+        submitter_uid: submission.submitter.uid,
         argv: request.command.to_argv(),
         environment: environment(&request.environment, account, submission.id),
         working_dir: request.working_dir.clone().unwrap_or(home),
@@ -72,6 +76,7 @@ fn launch_spec(submission: &Submission) -> LaunchSpec {
         stdin: request.stdin == StdinMode::Stream,
         timeout_ms: timeouts.timeout_ms,
         kill_grace_ms: timeouts.kill_grace_ms,
+        drain_ms: timeouts.drain_ms,
     }
 }
 

@@ -16,6 +16,10 @@ pub struct RequestLimits {
     pub kill_grace_ms: u64,
     /// Longest grace period that a request may set, in milliseconds. That of the settings is allowed in any case.
     pub max_kill_grace_ms: u64,
+    /// Drain of a request that sets none, in milliseconds.
+    pub drain_ms: u64,
+    /// Longest drain that a request may set, in milliseconds. That of the settings is allowed in any case.
+    pub max_drain_ms: u64,
 }
 
 /// The timeouts of a request: its own, or those of the settings.
@@ -25,9 +29,11 @@ pub struct Timeouts {
     pub timeout_ms: Option<u64>,
     /// Milliseconds between SIGTERM and SIGKILL.
     pub kill_grace_ms: u64,
+    /// Milliseconds after the end of the main process in which other processes may end.
+    pub drain_ms: u64,
 }
 
-/// Longest grace period that settings may allow, in milliseconds: a day.
+/// Longest grace period and longest drain that settings may allow, in milliseconds: a day.
 pub const MAX_KILL_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Validates `request`, and returns its timeouts.
@@ -48,6 +54,7 @@ pub fn check(request: &ExecutionRequest, limits: &RequestLimits) -> Result<Timeo
     Ok(Timeouts {
         timeout_ms: check_timeout(request.timeout, limits)?,
         kill_grace_ms: check_grace(request.kill_grace_ms, limits)?,
+        drain_ms: check_drain(request.drain_ms, limits)?,
     })
 }
 
@@ -175,6 +182,18 @@ fn check_grace(requested: Option<u64>, limits: &RequestLimits) -> Result<u64, Ap
         .with_hint("set a shorter grace period, or ask an administrator to raise max_kill_grace"))
 }
 
+fn check_drain(requested: Option<u64>, limits: &RequestLimits) -> Result<u64, ApiError> {
+    let drain = requested.unwrap_or(limits.drain_ms);
+    // A command keeps its slot during the drain, beyond the end that its timeout bounds.
+    let max = limits.max_drain_ms.max(limits.drain_ms);
+    if drain <= max {
+        return Ok(drain);
+    }
+    let message = format!("a drain of {drain} ms is over the maximum of {max} ms");
+    Err(ApiError::new(ErrorCode::INVALID_REQUEST, message)
+        .with_hint("set a shorter drain, or ask an administrator to raise max_drain"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +204,8 @@ mod tests {
         max_timeout_ms: 600_000,
         kill_grace_ms: 10_000,
         max_kill_grace_ms: 60_000,
+        drain_ms: 2_000,
+        max_drain_ms: 60_000,
     };
 
     fn request(argv: &[&str]) -> ExecutionRequest {
@@ -251,6 +272,7 @@ mod tests {
             ),
             (refusal(|r| r.timeout = Timeout::After { ms: 0 }), "0 ms"),
             (refusal(|r| r.kill_grace_ms = Some(u64::MAX)), "grace"),
+            (refusal(|r| r.drain_ms = Some(u64::MAX)), "drain"),
         ] {
             assert!(message.contains(part), "{message:?} should name {part:?}");
         }
@@ -269,6 +291,22 @@ mod tests {
         };
         assert_eq!(grace(Some(90_000), longer_by_default), Ok(90_000));
         assert!(grace(Some(90_001), longer_by_default).is_err());
+    }
+
+    #[test]
+    fn a_drain_is_checked_at_its_limit() {
+        let drain = |requested, limits: RequestLimits| check_drain(requested, &limits);
+        assert_eq!(drain(None, LIMITS), Ok(2_000));
+        assert_eq!(drain(Some(0), LIMITS), Ok(0));
+        assert_eq!(drain(Some(60_000), LIMITS), Ok(60_000));
+        let over = drain(Some(60_001), LIMITS).unwrap_err();
+        assert!(over.message.contains("60001") && over.message.contains("60000"));
+        let longer_by_default = RequestLimits {
+            drain_ms: 90_000,
+            ..LIMITS
+        };
+        assert_eq!(drain(Some(90_000), longer_by_default), Ok(90_000));
+        assert!(drain(Some(90_001), longer_by_default).is_err());
     }
 
     #[test]

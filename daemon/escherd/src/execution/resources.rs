@@ -27,7 +27,8 @@ pub fn check_limits(limits: &ResourceLimits) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Checks that all `limits` can be enforced with these `controllers`; `None`: commands have no cgroups.
+/// Checks that all `limits` of a request can be enforced with these `controllers`; `None`: commands have no
+/// cgroups.
 ///
 /// # Errors
 /// `limit-unenforceable` for the first limit that cannot.
@@ -35,22 +36,49 @@ pub fn ensure_enforceable(
     limits: &ResourceLimits,
     controllers: Option<Controllers>,
 ) -> Result<(), ApiError> {
+    let names = ["memory_max", "cpu_quota", "tasks_max"];
+    ensure_available(
+        limits,
+        names,
+        controllers,
+        "run the command without this limit",
+    )
+}
+
+/// Checks the same for the limits of a user, which are settings.
+///
+/// # Errors
+/// `limit-unenforceable` for the first limit that cannot.
+pub fn ensure_user_limits_enforceable(
+    limits: &ResourceLimits,
+    controllers: Option<Controllers>,
+) -> Result<(), ApiError> {
+    let names = [
+        "users.max_memory_bytes",
+        "users.max_cpu_percent",
+        "users.max_tasks",
+    ];
+    ensure_available(limits, names, controllers, "remove the setting")
+}
+
+/// Checks limits, which have these names.
+fn ensure_available(
+    limits: &ResourceLimits,
+    [memory_name, cpu_name, tasks_name]: [&str; 3],
+    controllers: Option<Controllers>,
+    alternative: &str,
+) -> Result<(), ApiError> {
     let available = controllers.unwrap_or_default();
     for (name, is_set, controller, is_available) in [
         (
-            "memory_max",
+            memory_name,
             limits.memory_max.is_some(),
             "memory",
             available.memory,
         ),
+        (cpu_name, limits.cpu_quota.is_some(), "cpu", available.cpu),
         (
-            "cpu_quota",
-            limits.cpu_quota.is_some(),
-            "cpu",
-            available.cpu,
-        ),
-        (
-            "tasks_max",
+            tasks_name,
             limits.tasks_max.is_some(),
             "pids",
             available.pids,
@@ -70,7 +98,7 @@ pub fn ensure_enforceable(
             };
             let message = format!("{name} cannot be enforced on this host: {reason}");
             return Err(ApiError::new(ErrorCode::LIMIT_UNENFORCEABLE, message)
-                .with_hint(format!("{remedy}, or run the command without this limit")));
+                .with_hint(format!("{remedy}, or {alternative}")));
         }
     }
     Ok(())
@@ -112,6 +140,28 @@ mod tests {
             assert_eq!(error.code, ErrorCode::INVALID_REQUEST);
             assert!(error.message.ends_with("4194304"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_users_limit_without_its_controller_is_refused_by_its_setting() {
+        let refused = |controllers| {
+            ensure_user_limits_enforceable(&limits(1, 1, 1), controllers).unwrap_err()
+        };
+        let error = refused(None);
+        assert!(
+            error.message.starts_with("users.max_memory_bytes cannot"),
+            "{error}"
+        );
+        assert!(error.hint.unwrap().ends_with("or remove the setting"));
+        let memory = Controllers {
+            memory: true,
+            ..Controllers::default()
+        };
+        let error = refused(Some(memory));
+        assert!(
+            error.message.starts_with("users.max_cpu_percent cannot"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(crate) fn submission(number: u64, request: ExecutionRequest) -> Submission {
         timeouts: Timeouts {
             timeout_ms: Some(1000),
             kill_grace_ms: 10,
+            drain_ms: 20,
         },
         submitter: alice.clone(),
         account: Account {

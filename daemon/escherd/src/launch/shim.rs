@@ -279,6 +279,8 @@ pub(super) mod testbed {
         let spec = LaunchSpec {
             id,
             attempt: FIRST_ATTEMPT,
+            number: 1,
+            submitter_uid: 0,
             argv: vec!["true".into(), argument],
             environment: Vec::new(),
             working_dir: "/".into(),
@@ -287,6 +289,7 @@ pub(super) mod testbed {
             stdin: false,
             timeout_ms: None,
             kill_grace_ms: 1,
+            drain_ms: 1,
         };
         Assignment {
             spec,
@@ -294,6 +297,7 @@ pub(super) mod testbed {
             log_limits: LogLimits::default(),
             output_limit: Some(10),
             limits: ResourceLimits::default(),
+            user_limits: ResourceLimits::default(),
             parts: Parts::new(),
         }
     }

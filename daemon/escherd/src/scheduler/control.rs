@@ -115,15 +115,15 @@ impl Scheduler {
         }
     }
 
-    /// Sends a signal to the main process of the execution `number`.
+    /// Sends a signal to the main process of the execution `number`, or to all its processes (`tree`).
     ///
     /// # Errors
     /// `not-running`; `invalid-request` if there is no such signal.
-    pub fn signal(&mut self, number: u64, signal: i32) -> Result<(), ApiError> {
+    pub fn signal(&mut self, number: u64, signal: i32, tree: bool) -> Result<(), ApiError> {
         check_signal(signal)?;
         let status = match self.entries.get(&number) {
             Some(entry) if entry.execution.state.has_slot() => {
-                self.send(number, ToShim::Signal { signal });
+                self.send(number, ToShim::Signal { signal, tree });
                 return Ok(());
             }
             Some(entry) => entry.execution.state.status(),

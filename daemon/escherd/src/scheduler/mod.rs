@@ -42,7 +42,8 @@ use std::time::Instant;
 use escher_launcher::ipc::wire::{Assignment, ExecutionFiles, LogLimits, ToShim};
 use escher_protocol::message::{CancelAnswer, EventKind};
 use escher_protocol::{
-    ApiError, Controllers, ExecutionId, ExecutionRecord, Measurements, Text, Timestamp,
+    ApiError, Controllers, ExecutionId, ExecutionRecord, Measurements, ResourceLimits, Text,
+    Timestamp,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -81,6 +82,8 @@ pub struct SchedulerSettings {
     pub log_limits: LogLimits,
     /// Most bytes that a command may write to one stream before it is ended; `None`: no limit.
     pub output_limit: Option<u64>,
+    /// Limits of everything that one user other than root runs.
+    pub user_limits: ResourceLimits,
     /// What a commit survives.
     pub durability: Durability,
 }
@@ -137,6 +140,15 @@ struct Entry {
 }
 
 impl SchedulerSettings {
+    /// Returns the limits of everything that this user runs: none for root.
+    fn user_limits_of(&self, uid: u32) -> ResourceLimits {
+        if uid == 0 {
+            ResourceLimits::default()
+        } else {
+            self.user_limits
+        }
+    }
+
     fn limits(&self) -> Limits {
         Limits::new(
             SlotLimits {
@@ -287,7 +299,7 @@ impl Scheduler {
 
     /// Launches an admitted execution, and sends its shim what was requested meanwhile.
     fn launch(&mut self, number: u64) {
-        let (log_limits, output_limit) = (self.settings.log_limits, self.settings.output_limit);
+        let settings = &self.settings;
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
@@ -296,7 +308,12 @@ impl Scheduler {
         entry.launched_at = Some(now);
         entry.is_launched = true;
         let submission = &entry.execution.submission;
-        let assignment = crate::execution::assignment(submission, log_limits, output_limit);
+        let assignment = crate::execution::assignment(
+            submission,
+            settings.log_limits,
+            settings.output_limit,
+            settings.user_limits_of(submission.submitter.uid),
+        );
         self.effects.push(Effect::Launch(Box::new(assignment)));
         self.log_step(number, "launching");
         self.send_pending_requests(number);

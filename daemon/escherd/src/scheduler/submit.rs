@@ -17,7 +17,7 @@ use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
 use crate::execution::{
     Execution, State, Submission, Transition, check, check_arguments, check_limits,
-    ensure_enforceable,
+    ensure_enforceable, ensure_user_limits_enforceable,
 };
 use crate::store::{Change, RequestDigest};
 
@@ -57,6 +57,8 @@ impl Scheduler {
         check_arguments(&request, &account)?;
         check_limits(&request.limits)?;
         ensure_enforceable(&request.limits, self.controllers)?;
+        let user_limits = self.settings.user_limits_of(submitter.uid);
+        ensure_user_limits_enforceable(&user_limits, self.controllers)?;
         let is_admitted = self.shares.is_admitted_at_once(submitter.uid);
         if !is_admitted {
             self.shares.check_room(submitter.uid, request_bytes)?;
@@ -469,6 +471,31 @@ mod tests {
         let scope = crate::authz::Scope::for_root();
         drop(scheduler.cancel(&scope, last, CancelMode::Graceful, at(2)));
         assert_eq!(launched(&commit(&mut scheduler, at(2))).len(), 1);
+    }
+
+    #[test]
+    fn a_launch_has_the_limits_of_its_user_unless_that_is_root() {
+        let mut scheduler = Scheduler::new(SchedulerSettings {
+            max_concurrent: 10,
+            user_limits: FEW_TASKS,
+            ..settings(10)
+        });
+        let refused = submit_as(&mut scheduler, 1000).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::LIMIT_UNENFORCEABLE);
+        assert!(refused.message.starts_with("users.max_tasks"), "{refused}");
+        scheduler.set_controllers(Some(Controllers {
+            pids: true,
+            ..Controllers::default()
+        }));
+        for (uid, limits) in [(0, NONE), (1000, FEW_TASKS)] {
+            let (number, effects) = submit_as(&mut scheduler, uid).unwrap();
+            let [Effect::Launch(assignment)] = effects.as_slice() else {
+                panic!("{effects:?}");
+            };
+            assert_eq!((assignment.limits, assignment.user_limits), (NONE, limits));
+            let spec = &assignment.spec;
+            assert_eq!((spec.number, spec.submitter_uid), (number, uid));
+        }
     }
 
     #[test]

@@ -195,8 +195,16 @@ async fn single_reply(
         Request::Submit(request) => engine.execute(*request).await.map(Response::Submitted),
         Request::Status(target) => execution(engine.get_status(target).await?),
         Request::Cancel { target, mode } => engine.cancel(target, mode).await.map(Response::Cancel),
-        Request::Signal { target, signal } => {
-            engine.signal(target, signal).await?;
+        Request::Signal {
+            target,
+            signal,
+            tree,
+        } => {
+            if tree {
+                engine.signal_tree(target, signal).await?;
+            } else {
+                engine.signal(target, signal).await?;
+            }
             Ok(Response::Done)
         }
         Request::Pause(target) => {

@@ -2,7 +2,7 @@
 //!
 //! A cgroup that enables controllers for its children must not contain processes itself. So the
 //! keeper moves into a leaf, in which launcher and shims stay as well, and then enables the
-//! controllers for the cgroups of executions beside that leaf.
+//! controllers for the cgroups of users beside that leaf, and of their executions.
 
 use std::fs;
 use std::io;
@@ -10,11 +10,14 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
+use crate::os::execution_cgroups::{CONTROLLERS, SUBTREE_CONTROL, is_of_user};
+
 /// Name of the leaf.
 const LEAF: &str = "keeper";
 
-/// The controllers that limit or measure commands.
-const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "io"];
+/// How often disabling the controllers is tried. The kernel refuses it while the cgroup of a user has
+/// them enabled, and a shim that still starts commands may create another one.
+const RELEASE_ATTEMPTS: usize = 8;
 
 /// A cgroup whose children the keeper manages.
 #[derive(Debug)]
@@ -48,11 +51,11 @@ impl DelegatedCgroup {
         }
         fs::write(leaf.join("cgroup.procs"), "0")?;
         let cgroup = DelegatedCgroup { root };
-        cgroup.set_controllers('+')?;
+        cgroup.enable_controllers()?;
         Ok(cgroup)
     }
 
-    /// Returns the directory in which executions have their cgroups.
+    /// Returns the directory in which the cgroups of executions are.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
@@ -70,25 +73,57 @@ impl DelegatedCgroup {
         pids.map(Pid::from_raw).collect()
     }
 
-    /// Enables (`+`) or disables (`-`) the available controllers for the children.
-    fn set_controllers(&self, sign: char) -> io::Result<()> {
-        let available = fs::read_to_string(self.root.join("cgroup.controllers"))?;
-        let is_available = |controller: &&str| {
-            available
-                .split_ascii_whitespace()
-                .any(|it| it == *controller)
-        };
-        for controller in CONTROLLERS.into_iter().filter(is_available) {
-            // One at a time, so that one that fails does not prevent the others. The launcher reads
-            // from `cgroup.subtree_control` which are enabled.
-            let control = self.root.join("cgroup.subtree_control");
-            let _ = fs::write(control, format!("{sign}{controller}"));
+    /// Enables the available controllers from the top down: a cgroup can have those that its parent
+    /// enables.
+    fn enable_controllers(&self) -> io::Result<()> {
+        set_controllers(&self.root, '+')?;
+        for user in self.users()? {
+            // It may have been removed meanwhile.
+            let _ = set_controllers(&user, '+');
         }
         Ok(())
     }
+
+    /// Disables the controllers from the bottom up.
+    fn disable_controllers(&self) -> io::Result<()> {
+        for _ in 0..RELEASE_ATTEMPTS {
+            for user in self.users()? {
+                let _ = set_controllers(&user, '-');
+            }
+            set_controllers(&self.root, '-')?;
+            let enabled = fs::read_to_string(self.root.join(SUBTREE_CONTROL))?;
+            if enabled.trim().is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the directories of the cgroups of users.
+    fn users(&self) -> io::Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(&self.root)?.flatten();
+        let of_users = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_of_user));
+        Ok(of_users.map(|entry| entry.path()).collect())
+    }
 }
 
-/// Disables the controllers in the unit's cgroup, so that systemd can start a keeper there after
+/// Enables (`+`) or disables (`-`) the available controllers for the children of a cgroup.
+fn set_controllers(cgroup: &Path, sign: char) -> io::Result<()> {
+    let available = fs::read_to_string(cgroup.join("cgroup.controllers"))?;
+    let is_available = |controller: &&str| {
+        available
+            .split_ascii_whitespace()
+            .any(|it| it == *controller)
+    };
+    for controller in CONTROLLERS.into_iter().filter(is_available) {
+        // One at a time, so that one that fails does not prevent the others. The launcher reads
+        // which are enabled.
+        let _ = fs::write(cgroup.join(SUBTREE_CONTROL), format!("{sign}{controller}"));
+    }
+    Ok(())
+}
+
+/// Disables the controllers in the unit's cgroup and below, so that systemd can start a keeper there after
 /// one that was killed while commands ran. systemd runs `ExecStopPost=` in the child `.control` of
 /// the delegated cgroup.
 ///
@@ -99,7 +134,7 @@ pub fn release_controllers() -> io::Result<()> {
     match current.parent() {
         Some(root) if current.file_name().is_some_and(|name| name == ".control") => {
             let root = root.to_owned();
-            DelegatedCgroup { root }.set_controllers('-')
+            DelegatedCgroup { root }.disable_controllers()
         }
         // Without delegation no keeper has enabled any.
         _ => Ok(()),
@@ -138,6 +173,34 @@ fn cgroup2_mount_point(line: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Ordinary files in the place of the kernel's: each has what was written last.
+    #[test]
+    fn the_controllers_of_users_are_enabled_and_disabled_with_those_of_the_unit() {
+        let root = tempfile::tempdir().unwrap();
+        let directories = ["", "user-0", "user-1000"].map(|name| root.path().join(name));
+        for directory in &directories {
+            fs::create_dir_all(directory).unwrap();
+            fs::write(directory.join("cgroup.controllers"), "pids rdma memory\n").unwrap();
+        }
+        fs::create_dir(root.path().join(LEAF)).unwrap();
+        let written = || {
+            let files = directories
+                .iter()
+                .map(|directory| directory.join(SUBTREE_CONTROL));
+            files
+                .map(|file| fs::read_to_string(file).unwrap())
+                .collect::<Vec<_>>()
+        };
+        let cgroup = DelegatedCgroup {
+            root: root.path().to_owned(),
+        };
+        cgroup.enable_controllers().unwrap();
+        assert_eq!(written(), ["+pids"; 3]);
+        cgroup.disable_controllers().unwrap();
+        assert_eq!(written(), ["-pids"; 3]);
+        assert!(!root.path().join(LEAF).join(SUBTREE_CONTROL).exists());
+    }
 
     #[test]
     fn finds_only_a_whole_mount_of_version_2() {

@@ -1,12 +1,14 @@
 //! Killing the processes in the cgroups of executions whose shims have died.
 
+use std::io;
 use std::time::Instant;
 
 use escher_protocol::{ExecutionId, Leftovers};
 use nix::poll::{PollFd, PollFlags};
 
-use crate::os::cgroup::{Cgroup, Cgroups};
+use crate::os::cgroup::Cgroup;
 use crate::os::deadline::UNKILLABLE_AFTER;
+use crate::os::execution_cgroups::{CgroupName, ExecutionCgroups};
 
 /// Cgroups that were killed and are not empty yet.
 #[derive(Default)]
@@ -14,6 +16,7 @@ pub(super) struct CgroupKills(Vec<CgroupKill>);
 
 struct CgroupKill {
     id: ExecutionId,
+    name: CgroupName,
     cgroup: Cgroup,
     give_up_at: Instant,
 }
@@ -24,21 +27,20 @@ impl CgroupKills {
     pub(super) fn begin(
         &mut self,
         id: ExecutionId,
-        cgroups: Option<&Cgroups>,
+        cgroups: Option<&ExecutionCgroups>,
         now: Instant,
     ) -> Option<Leftovers> {
         let Some(cgroups) = cgroups else {
             return Some(Leftovers::Unknown);
         };
-        let Ok(found) = cgroups.find(id) else {
-            return Some(Leftovers::Unknown);
-        };
-        let Some(cgroup) = found else {
-            return Some(Leftovers::None);
+        let (name, cgroup) = match find(cgroups, id) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Some(Leftovers::None),
+            Err(_) => return Some(Leftovers::Unknown),
         };
         match cgroup.state() {
             Ok(state) if !state.is_populated => {
-                cgroups.remove(id);
+                cgroups.remove(&name);
                 return Some(Leftovers::None);
             }
             Ok(_) if cgroup.kill().is_ok() => {}
@@ -47,6 +49,7 @@ impl CgroupKills {
         let give_up_at = now + UNKILLABLE_AFTER;
         self.0.push(CgroupKill {
             id,
+            name,
             cgroup,
             give_up_at,
         });
@@ -67,7 +70,7 @@ impl CgroupKills {
     /// Removes and returns the kills that are finished, with what became of the processes.
     pub(super) fn take_finished(
         &mut self,
-        cgroups: Option<&Cgroups>,
+        cgroups: Option<&ExecutionCgroups>,
         now: Instant,
     ) -> Vec<(ExecutionId, Leftovers)> {
         let mut finished = Vec::new();
@@ -76,7 +79,7 @@ impl CgroupKills {
             let is_empty = kill.cgroup.state().is_ok_and(|state| !state.is_populated)
                 || kill.cgroup.is_removed();
             if is_empty {
-                cgroups.map(|cgroups| cgroups.remove(kill.id));
+                cgroups.map(|cgroups| cgroups.remove(&kill.name));
                 finished.push((kill.id, Leftovers::Killed));
             } else if now >= kill.give_up_at {
                 finished.push((kill.id, Leftovers::Unkillable));
@@ -85,4 +88,12 @@ impl CgroupKills {
         });
         finished
     }
+}
+
+fn find(cgroups: &ExecutionCgroups, id: ExecutionId) -> io::Result<Option<(CgroupName, Cgroup)>> {
+    let Some(name) = cgroups.list()?.remove(&id) else {
+        return Ok(None);
+    };
+    let cgroup = cgroups.open_existing(&name)?;
+    Ok(cgroup.map(|cgroup| (name, cgroup)))
 }

@@ -1,5 +1,6 @@
 //! Deleting the files of executions.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -10,18 +11,22 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use crate::ipc::exit_record;
 use crate::ipc::shim_socket::{self, SocketName};
 use crate::ipc::wire::{ExecutionFiles, MAX_DELETED_AT_ONCE};
-use crate::os::cgroup::Cgroups;
+use crate::os::execution_cgroups::{CgroupName, ExecutionCgroups};
 use crate::shim::OpenDirectories;
 
 /// Deletes `files` of `ids` and returns the ids that have no such file any more. Ids beyond
 /// [`MAX_DELETED_AT_ONCE`] are ignored, and are not returned.
 pub(super) fn remove(
     directories: &OpenDirectories,
-    cgroups: Option<&Cgroups>,
+    cgroups: Option<&ExecutionCgroups>,
     files: ExecutionFiles,
     mut ids: Vec<ExecutionId>,
 ) -> Vec<ExecutionId> {
     ids.truncate(MAX_DELETED_AT_ONCE);
+    let remaining = match files {
+        ExecutionFiles::Claim { .. } => RemainingCgroups::find(cgroups),
+        ExecutionFiles::Log | ExecutionFiles::ExitRecord { .. } => None,
+    };
     ids.retain(|id| {
         let removed = match files {
             // The log goes first: without its index it would be read as output of one stream.
@@ -35,7 +40,7 @@ pub(super) fn remove(
                     .and_then(|()| unlink(directories.exits.as_fd(), &name))
             }
             ExecutionFiles::Claim { attempt } => {
-                remove_claim(directories.shims.as_fd(), cgroups, *id, attempt)
+                remove_claim(directories.shims.as_fd(), remaining.as_ref(), *id, attempt)
             }
         };
         removed.is_ok()
@@ -55,7 +60,7 @@ fn unlink(directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
 /// claim, without which no escherd could find it.
 fn remove_claim(
     directory: BorrowedFd<'_>,
-    cgroups: Option<&Cgroups>,
+    cgroups: Option<&RemainingCgroups<'_>>,
     id: ExecutionId,
     attempt: u32,
 ) -> io::Result<()> {
@@ -66,7 +71,7 @@ fn remove_claim(
             io::ErrorKind::NotFound => Ok(()),
             io::ErrorKind::ConnectionRefused => {
                 if let Some(cgroups) = cgroups {
-                    kill_and_remove_cgroup(cgroups, id)?;
+                    cgroups.kill_and_remove(id)?;
                 }
                 unlink(directory, &name.to_string())
             }
@@ -75,15 +80,36 @@ fn remove_claim(
     }
 }
 
-fn kill_and_remove_cgroup(cgroups: &Cgroups, id: ExecutionId) -> io::Result<()> {
-    if let Some(cgroup) = cgroups.find(id)? {
-        // A failure shows below: a cgroup with processes cannot be removed.
-        let _ = cgroup.kill();
-        if !cgroups.remove(id) {
-            return Err(io::ErrorKind::ResourceBusy.into());
+/// The cgroups that executions have left, listed once for all claims of a request. None is added for
+/// an execution whose shim is dead.
+struct RemainingCgroups<'c> {
+    cgroups: &'c ExecutionCgroups,
+    names: io::Result<HashMap<ExecutionId, CgroupName>>,
+}
+
+impl<'c> RemainingCgroups<'c> {
+    fn find(cgroups: Option<&'c ExecutionCgroups>) -> Option<Self> {
+        cgroups.map(|cgroups| RemainingCgroups {
+            cgroups,
+            names: cgroups.list(),
+        })
+    }
+
+    fn kill_and_remove(&self, id: ExecutionId) -> io::Result<()> {
+        let names = self.names.as_ref().map_err(|error| error.kind())?;
+        let Some(name) = names.get(&id) else {
+            return Ok(());
+        };
+        if let Some(cgroup) = self.cgroups.open_existing(name)? {
+            // A failure shows below: a cgroup with processes cannot be removed.
+            let _ = cgroup.kill();
+        }
+        if self.cgroups.remove(name) {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::ResourceBusy.into())
         }
     }
-    Ok(())
 }
 
 /// Removes the sockets of shims that died unused, and whose launcher had died as well. Claims stay:

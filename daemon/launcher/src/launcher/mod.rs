@@ -25,7 +25,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
 use crate::ipc::wire::Directories;
-use crate::os::cgroup::Cgroups;
+use crate::os::execution_cgroups::ExecutionCgroups;
 use crate::os::process_name::{self, ProcessName};
 use crate::os::signalfd::{self, Blocked};
 use crate::os::{DuringAction, SystemError};
@@ -105,7 +105,11 @@ pub fn run(options: &LauncherOptions, control: OwnedFd) -> Result<(), LauncherEr
     if control.is_listening() {
         exit_with_keeper().during("set the parent-death signal")?;
     }
-    let cgroups = options.cgroups.as_deref().map(Cgroups::open).transpose();
+    let cgroups = options
+        .cgroups
+        .as_deref()
+        .map(ExecutionCgroups::open)
+        .transpose();
     let cgroups = cgroups.during("open the cgroup of executions")?;
     let baseline = ProcessBaseline::detect();
     let directories = options.directories.clone();

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use super::open_null;
 use crate::ipc::packet::PacketSocket;
 use crate::ipc::shim_socket::{ShimListener, SocketName};
-use crate::os::cgroup::Cgroups;
+use crate::os::execution_cgroups::ExecutionCgroups;
 use crate::shim::{self, OpenDirectories, ProcessBaseline};
 use crate::sys::process::{Fork, fork};
 
@@ -17,7 +17,7 @@ use crate::sys::process::{Fork, fork};
 pub(super) struct NewShim {
     pub(super) sockets: ShimSockets,
     pub(super) directories: OpenDirectories,
-    pub(super) cgroups: Option<Cgroups>,
+    pub(super) cgroups: Option<ExecutionCgroups>,
     pub(super) baseline: ProcessBaseline,
 }
 

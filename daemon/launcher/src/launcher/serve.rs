@@ -23,8 +23,8 @@ use crate::ipc::wire::{
     WIRE_VERSION,
 };
 use crate::os::DuringAction;
-use crate::os::cgroup::Cgroups;
 use crate::os::deadline::poll_timeout;
+use crate::os::execution_cgroups::ExecutionCgroups;
 use crate::os::signalfd::{self, Signals};
 use crate::shim::{OpenDirectories, ProcessBaseline};
 use crate::sys::process::{Reap, SignalTarget, reap, signal_child};
@@ -43,7 +43,7 @@ pub(super) struct Launcher {
     directories: Directories,
     /// `None` until an escherd has connected, whose group they get.
     open_directories: Option<OpenDirectories>,
-    cgroups: Option<Cgroups>,
+    cgroups: Option<ExecutionCgroups>,
     /// Every shim that was not reaped, with the first name of its socket.
     shims: HashMap<Pid, SocketName>,
     orphans: Orphans,
@@ -64,7 +64,7 @@ impl Launcher {
         signals: SignalFd,
         escherd_uid: u32,
         directories: Directories,
-        cgroups: Option<Cgroups>,
+        cgroups: Option<ExecutionCgroups>,
         baseline: ProcessBaseline,
     ) -> Self {
         Launcher {
@@ -174,7 +174,7 @@ impl Launcher {
             directories,
             abilities: Abilities {
                 program: env!("CARGO_PKG_VERSION").into(),
-                cgroups: self.cgroups.as_ref().map(Cgroups::controllers),
+                cgroups: self.cgroups.as_ref().map(ExecutionCgroups::controllers),
             },
             parts: Parts::new(),
         });

@@ -1,19 +1,14 @@
-//! Cgroups of commands: one for each execution, in a subtree delegated to the launcher (cgroups(7),
-//! and Documentation/admin-guide/cgroup-v2.rst in the kernel's sources).
-//!
-//! Launcher and shims stay in a leaf of their own, so that killing, freezing or limiting a command
-//! never affects its shim.
+//! One cgroup: its limits, its state, and what the kernel counts for it (cgroups(7), and
+//! Documentation/admin-guide/cgroup-v2.rst in the kernel's sources).
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
-use escher_protocol::{Controllers, ExecutionId, Measurements, ResourceLimits};
+use escher_protocol::{Measurements, ResourceLimits};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::descriptor_path::descriptor_path;
@@ -24,77 +19,7 @@ const CPU_PERIOD_US: u64 = 100_000;
 /// Most levels of nested cgroups that are removed with the cgroup of a command.
 const MAX_DEPTH: usize = 16;
 
-/// The subtree in which executions have their cgroups.
-#[derive(Debug)]
-pub(crate) struct Cgroups {
-    root: OwnedFd,
-    controllers: Controllers,
-}
-
-impl Cgroups {
-    /// Opens the subtree at `path` and reads which controllers it has.
-    ///
-    /// # Errors
-    /// Those of open(2) and read(2).
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
-        let root = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(path)?;
-        let root = OwnedFd::from(root);
-        let enabled = read(root.as_fd(), "cgroup.subtree_control")?;
-        let has = |name| enabled.split_ascii_whitespace().any(|word| word == name);
-        let controllers = Controllers {
-            memory: has("memory"),
-            cpu: has("cpu"),
-            pids: has("pids"),
-            io: has("io"),
-        };
-        Ok(Cgroups { root, controllers })
-    }
-
-    /// Returns which resources can be limited and measured.
-    pub(crate) fn controllers(&self) -> Controllers {
-        self.controllers
-    }
-
-    /// Creates the cgroup of an execution and sets its limits.
-    ///
-    /// # Errors
-    /// Those of mkdir(2): `EAGAIN` at the limit of cgroups. For a limit without a controller
-    /// `ENOENT`. No cgroup is left behind.
-    pub(crate) fn create(&self, id: ExecutionId, limits: &ResourceLimits) -> io::Result<Cgroup> {
-        let name = id.to_string();
-        mkdirat(&self.root, name.as_str(), Mode::from_bits_truncate(0o755))?;
-        let opened = Cgroup::open(self.root.as_fd(), id);
-        let limited = opened.and_then(|cgroup| cgroup.set_limits(limits).map(|()| cgroup));
-        if limited.is_err() {
-            self.remove(id);
-        }
-        limited
-    }
-
-    /// Returns the cgroup of an execution, if it exists.
-    ///
-    /// # Errors
-    /// Those of open(2).
-    pub(crate) fn find(&self, id: ExecutionId) -> io::Result<Option<Cgroup>> {
-        match Cgroup::open(self.root.as_fd(), id) {
-            Ok(cgroup) => Ok(Some(cgroup)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Removes the cgroup of an execution, unless it has processes. Returns whether there is none
-    /// any more.
-    pub(crate) fn remove(&self, id: ExecutionId) -> bool {
-        remove(self.root.as_fd(), &id.to_string(), MAX_DEPTH)
-    }
-}
-
-/// The cgroup of one execution.
+/// An open cgroup.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     directory: OwnedFd,
@@ -103,9 +28,12 @@ pub(crate) struct Cgroup {
 }
 
 impl Cgroup {
-    fn open(root: BorrowedFd<'_>, id: ExecutionId) -> io::Result<Self> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let directory = openat(root, id.to_string().as_str(), flags, Mode::empty())?;
+    /// Opens the cgroup of this name in `parent`.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub(crate) fn open(parent: BorrowedFd<'_>, name: &str) -> io::Result<Self> {
+        let directory = OwnedFd::from(open(parent, name, OFlag::O_DIRECTORY)?);
         let events = open(directory.as_fd(), "cgroup.events", OFlag::O_RDONLY)?;
         Ok(Cgroup { directory, events })
     }
@@ -126,9 +54,6 @@ impl Cgroup {
     pub(crate) fn set_limits(&self, limits: &ResourceLimits) -> io::Result<()> {
         if let Some(bytes) = limits.memory_max {
             self.write("memory.max", &bytes.to_string())?;
-            // The OOM killer is to kill the whole command: the rest of one would end in
-            // unpredictable ways.
-            self.write("memory.oom.group", "1")?;
         }
         if let Some(percent) = limits.cpu_quota {
             let quota = u64::from(percent) * CPU_PERIOD_US / 100;
@@ -138,6 +63,15 @@ impl Cgroup {
             self.write("pids.max", &tasks.to_string())?;
         }
         Ok(())
+    }
+
+    /// Has the OOM killer kill all processes in it together: the rest of a command would end in
+    /// unpredictable ways.
+    ///
+    /// # Errors
+    /// Those of open(2) and write(2); `ENOENT` where the controller is missing.
+    pub(crate) fn kill_all_when_out_of_memory(&self) -> io::Result<()> {
+        self.write("memory.oom.group", "1")
     }
 
     /// Kills all processes in it (`cgroup.kill`, Linux 5.14), including those that are forked
@@ -204,8 +138,7 @@ impl Cgroup {
     }
 
     fn write(&self, name: &str, text: &str) -> io::Result<()> {
-        let mut file = open(self.directory.as_fd(), name, OFlag::O_WRONLY)?;
-        file.write_all(text.as_bytes())
+        write(self.directory.as_fd(), name, text)
     }
 }
 
@@ -218,7 +151,12 @@ pub(crate) struct CgroupState {
     pub(crate) is_frozen: bool,
 }
 
-/// Removes a cgroup with those that a command, if it is root's, has created below it.
+/// Removes a cgroup without processes, with those that a command, if it is root's, has created below
+/// it. Returns whether there is none any more.
+pub(super) fn remove_with_descendants(parent: BorrowedFd<'_>, name: &str) -> bool {
+    remove(parent, name, MAX_DEPTH)
+}
+
 fn remove(parent: BorrowedFd<'_>, name: &str, depth: usize) -> bool {
     match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => return true,
@@ -241,15 +179,22 @@ fn remove(parent: BorrowedFd<'_>, name: &str, depth: usize) -> bool {
     unlinkat(parent, name, UnlinkatFlags::RemoveDir).is_ok()
 }
 
-fn open(directory: BorrowedFd<'_>, name: &str, flags: OFlag) -> io::Result<File> {
+/// Opens a file of a cgroup, or a cgroup below it.
+pub(super) fn open(directory: BorrowedFd<'_>, name: &str, flags: OFlag) -> io::Result<File> {
     let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(openat(directory, name, flags, Mode::empty())?.into())
 }
 
-fn read(directory: BorrowedFd<'_>, name: &str) -> io::Result<String> {
+/// Reads a file of a cgroup.
+pub(super) fn read(directory: BorrowedFd<'_>, name: &str) -> io::Result<String> {
     let mut text = String::new();
     open(directory, name, OFlag::O_RDONLY)?.read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// Writes to a file of a cgroup.
+pub(super) fn write(directory: BorrowedFd<'_>, name: &str, text: &str) -> io::Result<()> {
+    open(directory, name, OFlag::O_WRONLY)?.write_all(text.as_bytes())
 }
 
 /// Returns the value of `key` in lines of `key value`.

@@ -11,6 +11,8 @@ pub(crate) struct ProcessBaseline {
     pub(super) resets_nice: bool,
     /// Whether the out-of-memory score differs from 0 and can be reset.
     pub(super) resets_oom_score: bool,
+    /// Whether the audit subsystem knows who has logged in, or there is none.
+    pub(super) has_login_uid: bool,
     /// Hard limit of open descriptors.
     pub(super) open_files_hard: u64,
 }
@@ -22,6 +24,7 @@ impl ProcessBaseline {
         ProcessBaseline {
             resets_nice: nice_value() != 0,
             resets_oom_score: can_reset_oom_score(),
+            has_login_uid: has_login_uid(),
             open_files_hard: open_files.map_or(libc::RLIM_INFINITY, |limits| limits.1),
         }
     }
@@ -33,6 +36,12 @@ fn nice_value() -> i32 {
     let rest = stat.rsplit(')').next().unwrap_or_default();
     let field = rest.split_ascii_whitespace().nth(16);
     field.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// Whether this process has a login user id (proc_pid_loginuid(5)), or the kernel has none.
+fn has_login_uid() -> bool {
+    let uid = fs::read_to_string("/proc/self/loginuid").unwrap_or_default();
+    uid.trim() != u32::MAX.to_string()
 }
 
 /// Whether the out-of-memory score differs from 0 and may be set to it. Every process may raise its

@@ -30,6 +30,8 @@ pub(super) struct ChildPlan {
     pub(super) resets_nice: bool,
     /// Whether to reset the out-of-memory score to 0. The child has memory of its own then.
     pub(super) resets_oom_score: bool,
+    /// The login user id, in digits.
+    pub(super) login_uid: Option<CString>,
     pub(super) open_files: libc::rlimit64,
     pub(super) identity: Option<ChildIdentity>,
     pub(super) working_dir: CString,
@@ -127,6 +129,10 @@ fn prepare_and_execute(plan: &ChildPlan) -> Result<Never, i32> {
         unless_forbidden(reset_oom_score())?;
     }
 
+    if let Some(uid) = &plan.login_uid {
+        set_login_uid(uid);
+    }
+
     stage(StartStage::Limits);
     let limit = std::ptr::from_ref(&plan.open_files) as usize;
     let open_files = libc::RLIMIT_NOFILE as usize;
@@ -191,11 +197,27 @@ fn join_session_keyring(is_other_user: bool) -> Result<(), i32> {
 }
 
 fn reset_oom_score() -> Result<usize, i32> {
-    let path = c"/proc/self/oom_score_adj".as_ptr() as usize;
+    write_file(c"/proc/self/oom_score_adj", c"0")
+}
+
+/// Sets the user to whom the audit subsystem attributes what the command does
+/// (proc_pid_loginuid(5)). A failure is ignored: it is a record, and gives no rights. The kernel may
+/// have no auditing, or not allow a change: to change one takes a capability, and it may be set once
+/// only (auditctl(8), `--loginuid-immutable`).
+fn set_login_uid(uid: &CStr) {
+    let _ = write_file(c"/proc/self/loginuid", uid);
+}
+
+/// Writes to an existing file.
+fn write_file(path: &CStr, text: &CStr) -> Result<usize, i32> {
+    let (path, content) = (path.as_ptr() as usize, text.as_ptr() as usize);
     let at = (libc::AT_FDCWD as isize).cast_unsigned();
     let flags = (libc::O_WRONLY | libc::O_CLOEXEC).cast_unsigned() as usize;
     let file = call(libc::SYS_openat, [at, path, flags, 0, 0, 0])?;
-    call(libc::SYS_write, [file, c"0".as_ptr() as usize, 1, 0, 0, 0])
+    let length = text.count_bytes();
+    let written = call(libc::SYS_write, [file, content, length, 0, 0, 0]);
+    call(libc::SYS_close, [file, 0, 0, 0, 0, 0])?;
+    written
 }
 
 /// Ignores that something is forbidden: to lower a nice value or a score takes a capability, which

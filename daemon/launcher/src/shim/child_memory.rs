@@ -32,7 +32,8 @@ pub(super) fn choose(
 ) -> ChildMemory {
     // The OOM killer kills all processes that share the victim's memory, and a child that has
     // entered the limited cgroup would share the shim's.
-    let is_limited = assignment.limits.memory_max.is_some();
+    let limits = [&assignment.limits, &assignment.user_limits];
+    let is_limited = limits.iter().any(|limits| limits.memory_max.is_some());
     // The kernel changes the out-of-memory score of all processes that share memory at once
     // (proc_pid_oom_score_adj(5)).
     let changes_score = baseline.resets_oom_score;

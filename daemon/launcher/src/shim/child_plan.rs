@@ -49,6 +49,10 @@ impl OwnedPlan {
         let argv = pointers(std::mem::take(&mut spec.argv), &mut strings)?;
         let environment = pointers(std::mem::take(&mut spec.environment), &mut strings)?;
         let baseline = &context.baseline;
+        // Who has logged in to start the launcher has done so for commands of the same user, too.
+        let keeps_login = spec.identity.is_none() && baseline.has_login_uid;
+        let login_uid = (!keeps_login).then(|| spec.submitter_uid.to_string());
+        let login_uid = login_uid.map(|uid| c_string(uid.into_bytes().into()));
         Ok(OwnedPlan {
             plan: ChildPlan {
                 progress: context.progress,
@@ -60,6 +64,7 @@ impl OwnedPlan {
                 cgroup_procs: descriptors.cgroup_procs.map(|procs| procs.as_raw_fd()),
                 resets_nice: baseline.resets_nice,
                 resets_oom_score: baseline.resets_oom_score,
+                login_uid: login_uid.transpose()?,
                 open_files: libc::rlimit64 {
                     rlim_cur: OPEN_FILES_SOFT.min(baseline.open_files_hard),
                     rlim_max: baseline.open_files_hard,

@@ -91,22 +91,20 @@ impl<'a> Freezer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::cgroup::Cgroups;
-    use escher_protocol::ExecutionId;
-    use std::fs;
+    use std::fs::{self, File};
+    use std::os::fd::AsFd;
 
     /// The deadline stayed in the past, so that the shim's poll(2) returned at once, again and again.
     #[test]
     fn a_pause_that_is_overdue_and_cannot_be_undone_has_no_deadline_any_more() {
         // Ordinary files in the place of the kernel's.
         let root = tempfile::tempdir().unwrap();
-        fs::write(root.path().join("cgroup.subtree_control"), "").unwrap();
-        let id = ExecutionId::generate();
-        let directory = root.path().join(id.to_string());
+        let directory = root.path().join("it");
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
         fs::write(directory.join("cgroup.freeze"), "").unwrap();
-        let cgroup = Cgroups::open(root.path()).unwrap().find(id).unwrap();
+        let parent = File::open(root.path()).unwrap();
+        let cgroup = Cgroup::open(parent.as_fd(), "it").ok();
 
         let mut freezer = Freezer::new(cgroup.as_ref());
         let start = Instant::now();

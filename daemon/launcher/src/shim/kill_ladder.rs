@@ -1,4 +1,8 @@
 //! The kill ladder: SIGTERM, the grace period, SIGKILL. Pure; the supervisor sends the signals.
+//!
+//! It has a second beginning for a command that has ended by itself and has left processes: the
+//! drain. What is left may end by itself for its first half, because a program at the end of a pipe
+//! (`> >(tee log)`) still has to write what it has read. Then comes SIGTERM, and SIGKILL at the end.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +16,12 @@ pub(super) enum Rung {
     Ground,
     /// SIGTERM was sent; SIGKILL follows at this time.
     Terminating { kill_at: Instant },
+    /// The main process has ended. What is left gets SIGTERM at `terminate_at`, unless it has had
+    /// it, and SIGKILL at `kill_at`.
+    Draining {
+        terminate_at: Option<Instant>,
+        kill_at: Instant,
+    },
     /// SIGKILL was sent; at this time the shim stops waiting.
     Killing { give_up_at: Instant },
     /// Processes are left long after SIGKILL was sent.
@@ -52,7 +62,8 @@ impl KillLadder {
     }
 
     /// Begins the ladder for `cause`, with SIGKILL if `kill`. The first cause is kept; a later call
-    /// can only hasten the end.
+    /// can only hasten the end. A command whose main process has ended did so by itself: what it has
+    /// left is killed at once.
     pub(super) fn begin(&mut self, cause: EndCause, kill: bool, now: Instant) -> Option<Step> {
         if self.rung == Rung::Ground {
             self.cause = cause;
@@ -63,9 +74,26 @@ impl KillLadder {
                 self.rung = Rung::Terminating { kill_at };
                 Some(Step::Terminate)
             }
-            (Rung::Ground | Rung::Terminating { .. }, true) => Some(self.kill(now)),
+            (Rung::Ground | Rung::Terminating { .. }, true) | (Rung::Draining { .. }, _) => {
+                Some(self.kill(now))
+            }
             _ => None,
         }
+    }
+
+    /// Begins the drain: the main process has ended, and the rest has at most this long. The grace
+    /// period of a ladder that has begun already is not extended.
+    pub(super) fn drain(&mut self, longest: Duration, now: Instant) {
+        let end = now + longest;
+        let (terminate_at, kill_at) = match self.rung {
+            Rung::Ground => (Some(now + longest / 2), end),
+            Rung::Terminating { kill_at } => (None, kill_at.min(end)),
+            Rung::Draining { .. } | Rung::Killing { .. } | Rung::GivenUp => return,
+        };
+        self.rung = Rung::Draining {
+            terminate_at,
+            kill_at,
+        };
     }
 
     /// Limits the time until SIGKILL follows SIGTERM to `longest`, whatever the grace period.
@@ -75,18 +103,22 @@ impl KillLadder {
         }
     }
 
-    /// Kills the processes that a main process has left behind, which does not change the cause.
-    pub(super) fn kill_leftovers(&mut self, now: Instant) -> Option<Step> {
-        match self.rung {
-            Rung::Ground | Rung::Terminating { .. } => Some(self.kill(now)),
-            Rung::Killing { .. } | Rung::GivenUp => None,
-        }
-    }
-
     /// Moves on to the step that is due at `now`, if there is one.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Step> {
         match self.rung {
-            Rung::Terminating { kill_at } if now >= kill_at => Some(self.kill(now)),
+            Rung::Terminating { kill_at } | Rung::Draining { kill_at, .. } if now >= kill_at => {
+                Some(self.kill(now))
+            }
+            Rung::Draining {
+                terminate_at: Some(at),
+                kill_at,
+            } if now >= at => {
+                self.rung = Rung::Draining {
+                    terminate_at: None,
+                    kill_at,
+                };
+                Some(Step::Terminate)
+            }
             Rung::Killing { give_up_at } if now >= give_up_at => {
                 self.rung = Rung::GivenUp;
                 Some(Step::GiveUp)
@@ -99,14 +131,26 @@ impl KillLadder {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.rung {
             Rung::Terminating { kill_at } => Some(kill_at),
+            Rung::Draining {
+                terminate_at,
+                kill_at,
+            } => Some(terminate_at.unwrap_or(kill_at)),
             Rung::Killing { give_up_at } => Some(give_up_at),
             Rung::Ground | Rung::GivenUp => None,
         }
     }
 
-    /// Whether the execution is being ended.
+    /// Whether the execution is being ended: a signal was sent.
     pub(super) fn has_begun(&self) -> bool {
-        self.rung != Rung::Ground
+        let may_end_by_itself = matches!(
+            self.rung,
+            Rung::Ground
+                | Rung::Draining {
+                    terminate_at: Some(_),
+                    ..
+                }
+        );
+        !may_end_by_itself
     }
 
     /// Whether SIGKILL was sent and processes may still be ending.
@@ -178,12 +222,59 @@ mod tests {
         assert_eq!(ladder.take_due(now + GRACE / 3), Some(Step::Kill));
     }
 
+    const DRAIN: Duration = Duration::from_secs(2);
+
     #[test]
-    fn killing_leftovers_does_not_change_the_cause() {
+    fn leftovers_have_half_of_the_drain_then_sigterm_then_sigkill() {
+        let start = Instant::now();
+        let (half, end) = (start + DRAIN / 2, start + DRAIN);
+        let mut ladder = KillLadder::new(GRACE);
+        ladder.drain(DRAIN, start);
+        assert_eq!((ladder.deadline(), ladder.has_begun()), (Some(half), false));
+        assert_eq!(ladder.take_due(start), None);
+        assert_eq!(ladder.take_due(half), Some(Step::Terminate));
+        assert_eq!((ladder.deadline(), ladder.has_begun()), (Some(end), true));
+        assert_eq!(ladder.take_due(half), None);
+        assert_eq!(ladder.take_due(end), Some(Step::Kill));
+        assert_eq!(ladder.cause(), &Itself);
+        ladder.drain(DRAIN, end);
+        assert!(ladder.is_killing());
+    }
+
+    #[test]
+    fn a_drain_of_zero_kills_at_once() {
         let now = Instant::now();
         let mut ladder = KillLadder::new(GRACE);
-        assert_eq!(ladder.kill_leftovers(now), Some(Step::Kill));
-        assert_eq!(ladder.kill_leftovers(now), None);
-        assert_eq!(ladder.cause(), &Itself);
+        ladder.drain(Duration::ZERO, now);
+        assert_eq!(ladder.take_due(now), Some(Step::Kill));
+    }
+
+    /// A second SIGTERM has many programs skip what they do at their end.
+    #[test]
+    fn a_drain_within_a_grace_period_sends_no_second_sigterm_and_extends_nothing() {
+        let start = Instant::now();
+        for (drain, kill_at) in [(DRAIN, start + DRAIN), (GRACE * 2, start + GRACE)] {
+            let mut ladder = KillLadder::new(GRACE);
+            ladder.begin(TimedOut, false, start);
+            ladder.drain(drain, start);
+            assert_eq!(ladder.deadline(), Some(kill_at));
+            assert_eq!(ladder.take_due(kill_at), Some(Step::Kill));
+            assert_eq!(ladder.cause(), &TimedOut);
+        }
+    }
+
+    #[test]
+    fn a_cancel_during_the_drain_kills_at_once_and_is_not_the_cause() {
+        let now = Instant::now();
+        for sends_sigterm_first in [false, true] {
+            let mut ladder = KillLadder::new(GRACE);
+            ladder.drain(DRAIN, now);
+            if sends_sigterm_first {
+                assert_eq!(ladder.take_due(now + DRAIN / 2), Some(Step::Terminate));
+            }
+            assert_eq!(ladder.begin(cancelled(), false, now), Some(Step::Kill));
+            assert_eq!(ladder.begin(cancelled(), true, now), None);
+            assert_eq!(ladder.cause(), &Itself);
+        }
     }
 }

@@ -48,8 +48,8 @@ use nix::unistd::Pid;
 use crate::ipc::packet::PacketSocket;
 use crate::ipc::shim_socket::ShimListener;
 use crate::ipc::wire::{Assignment, EndCause, MAX_SUBMISSION_BACKUP_BYTES, ToShim};
-use crate::os::cgroup::Cgroups;
 use crate::os::deadline::poll_timeout;
+use crate::os::execution_cgroups::ExecutionCgroups;
 use crate::os::process_name::{self, ProcessName};
 use crate::os::signalfd::{self, Blocked, Signals};
 use crate::sys::memory::{ChildStack, SetupProgress, shared_setup_progress};
@@ -73,7 +73,7 @@ struct ShimContext {
     baseline: ProcessBaseline,
     directories: OpenDirectories,
     /// `None` where commands have no cgroups.
-    cgroups: Option<Cgroups>,
+    cgroups: Option<ExecutionCgroups>,
     null: File,
     suid_dumpable: SuidDumpable,
     signals: SignalFd,
@@ -101,7 +101,7 @@ pub(crate) fn serve(
     escherd: PacketSocket,
     listener: ShimListener,
     directories: OpenDirectories,
-    cgroups: Option<Cgroups>,
+    cgroups: Option<ExecutionCgroups>,
     baseline: ProcessBaseline,
 ) -> io::Result<()> {
     process_name::set(ProcessName::Shim)?;
@@ -148,6 +148,7 @@ fn serve_commands(link: &mut Link, context: &mut ShimContext) -> Result<(), Serv
             return Ok(());
         };
         let (id, attempt) = (assignment.spec.id, assignment.spec.attempt);
+        let cgroup = spawn::cgroup_name(&assignment.spec);
         let finished = supervise::run(assignment, link, context);
         let has_unkillable = finished.report.leftovers == Leftovers::Unkillable;
         let was_refused = matches!(finished.report.cause, EndCause::UnsupportedPart { .. });
@@ -155,7 +156,7 @@ fn serve_commands(link: &mut Link, context: &mut ShimContext) -> Result<(), Serv
         delivered.map_err(ServeError::ReportLost)?;
         // After the delivery, so that escherd does not wait for it.
         if let Some(cgroups) = &context.cgroups {
-            cgroups.remove(id);
+            cgroups.remove(&cgroup);
         }
         // A process that is left must not count as part of the next command; and a shim that could
         // not claim this execution cannot claim the next.

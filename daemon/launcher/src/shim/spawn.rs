@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use escher_protocol::{ExecutionId, Exit, ResourceLimits, StartStage, Timestamp};
+use escher_protocol::{Exit, StartStage, Timestamp};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Pid, pipe2};
 
@@ -16,7 +16,8 @@ use super::child_plan::{ChildDescriptors, OwnedPlan};
 use super::link::Link;
 use super::output_pipe::OutputPipe;
 use crate::ipc::wire::{Assignment, LaunchSpec};
-use crate::os::cgroup::{Cgroup, Cgroups};
+use crate::os::cgroup::Cgroup;
+use crate::os::execution_cgroups::{CgroupLimits, CgroupName, ExecutionCgroups};
 use crate::sys::memory::SetupProgress;
 use crate::sys::process::{ChildMemory, clone_child};
 
@@ -105,11 +106,11 @@ pub(super) fn claim_and_spawn(
     context: &ShimContext,
 ) -> Result<(SpawnedCommand, Option<Cgroup>), Exit> {
     let memory = child_memory::choose(assignment, &context.baseline, &context.suid_dumpable);
-    let spec = &mut assignment.spec;
-    let limits = &assignment.limits;
+    let (name, limits) = (cgroup_name(&assignment.spec), cgroup_limits(assignment));
+    let spec = &assignment.spec;
     let claimed = link.claim(context.directories.shims.as_fd(), spec.id, spec.attempt);
     claimed.map_err(not_started(StartStage::Prepare))?;
-    let cgroup = create_cgroup(spec.id, limits, context.cgroups.as_ref());
+    let cgroup = create_cgroup(&name, limits, context.cgroups.as_ref());
     let cgroup = cgroup.map_err(not_started(StartStage::Limits))?;
     let cgroup_procs = cgroup.as_ref().map(Cgroup::open_procs).transpose();
     let cgroup_procs = cgroup_procs.map_err(not_started(StartStage::Limits))?;
@@ -117,6 +118,7 @@ pub(super) fn claim_and_spawn(
         memory,
         cgroup_procs: cgroup_procs.as_ref().map(AsFd::as_fd),
     };
+    let spec = &mut assignment.spec;
     let spawned = spawn(spec, options, context).map_err(not_started(StartStage::Prepare))?;
     Ok((spawned, cgroup))
 }
@@ -128,19 +130,32 @@ fn not_started(stage: StartStage) -> impl Fn(io::Error) -> Exit {
     }
 }
 
+/// Returns the name of a command's cgroup.
+pub(super) fn cgroup_name(spec: &LaunchSpec) -> CgroupName {
+    CgroupName::new(spec.submitter_uid, spec.number, spec.id)
+}
+
+/// Returns the limits of a command's cgroup and of its user's.
+pub(super) fn cgroup_limits(assignment: &Assignment) -> CgroupLimits<'_> {
+    CgroupLimits {
+        execution: &assignment.limits,
+        user: &assignment.user_limits,
+    }
+}
+
 /// Creates the cgroup of a command. A command without limits runs without one where it cannot be
 /// created.
 fn create_cgroup(
-    id: ExecutionId,
-    limits: &ResourceLimits,
-    cgroups: Option<&Cgroups>,
+    name: &CgroupName,
+    limits: CgroupLimits<'_>,
+    cgroups: Option<&ExecutionCgroups>,
 ) -> io::Result<Option<Cgroup>> {
     let created = match cgroups {
-        Some(cgroups) => cgroups.create(id, limits).map(Some),
+        Some(cgroups) => cgroups.create(name, limits).map(Some),
         None => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
     };
     match created {
-        Err(_) if limits.is_unlimited() => Ok(None),
+        Err(_) if limits.are_unlimited() => Ok(None),
         created => created,
     }
 }

@@ -172,7 +172,10 @@ fn signal_and_cancel_reach_an_adopted_command() {
     let spec = shell(text);
     let (shim, _) = start_and_adopt(&launcher, launcher.shim(), &spec);
     let signal = libc::SIGUSR1;
-    shim.send(&ToShim::Signal { signal });
+    shim.send(&ToShim::Signal {
+        signal,
+        tree: false,
+    });
     assert_eq!(shim.log_longer_than(6), 13);
     shim.cancel(false);
     let report = shim.finish();

@@ -7,11 +7,13 @@ use escher_launcher::ipc::wire::{Assignment, FIRST_ATTEMPT, Identity, LaunchSpec
 use escher_protocol::{Blob, ExecutionId, Parts, ResourceLimits};
 
 /// A command as the launcher's own user, without input or timeout, and with a grace period that no
-/// test reaches.
+/// test reaches. What it leaves behind is killed after the default drain.
 pub(crate) fn exec<A: Into<Blob>>(argv: impl IntoIterator<Item = A>) -> LaunchSpec {
     LaunchSpec {
         id: ExecutionId::generate(),
         attempt: FIRST_ATTEMPT,
+        number: 7,
+        submitter_uid: 0,
         argv: argv.into_iter().map(Into::into).collect(),
         environment: vec!["PATH=/usr/local/bin:/usr/bin:/bin".into()],
         working_dir: "/".into(),
@@ -20,6 +22,7 @@ pub(crate) fn exec<A: Into<Blob>>(argv: impl IntoIterator<Item = A>) -> LaunchSp
         stdin: false,
         timeout_ms: None,
         kill_grace_ms: 600_000,
+        drain_ms: 2_000,
     }
 }
 
@@ -55,6 +58,7 @@ pub(crate) fn assignment(spec: LaunchSpec) -> Assignment {
         log_limits: LogLimits::default(),
         output_limit: None,
         limits: ResourceLimits::default(),
+        user_limits: ResourceLimits::default(),
         parts: Parts::new(),
     }
 }

@@ -7,7 +7,7 @@ use escher_protocol::{Exit, Leftovers};
 use crate::commands::shell_with;
 use crate::shim::cancelling_user;
 use crate::{Fifo, Launcher, Output, Shim, exec, raw, shell};
-use escher_testkit::wait::readable;
+use escher_testkit::wait::{readable, with_growing_timeout};
 
 /// A command that ignores SIGTERM, and prints `ready` as soon as it does.
 const STUBBORN: &str = "trap '' TERM; echo ready; exec sleep 1000";
@@ -25,6 +25,14 @@ fn with_grace(kill_grace_ms: u64, text: &str) -> LaunchSpec {
     LaunchSpec {
         kill_grace_ms,
         ..shell(text)
+    }
+}
+
+/// With a drain that no test reaches.
+fn with_long_drain(spec: LaunchSpec) -> LaunchSpec {
+    LaunchSpec {
+        drain_ms: 600_000,
+        ..spec
     }
 }
 
@@ -46,7 +54,10 @@ fn a_signal_reaches_the_main_process_and_begins_no_kill_ladder() {
     let spec = shell("trap 'echo caught; exit 6' USR1; echo ready; while :; do sleep 0.1; done");
     start_ready(&shim, &spec);
     let signal = libc::SIGUSR1;
-    shim.send(&ToShim::Signal { signal });
+    shim.send(&ToShim::Signal {
+        signal,
+        tree: false,
+    });
     assert_eq!(
         end_of(&shim.finish()),
         (Exit::Code(6), EndCause::Itself, None)
@@ -55,20 +66,65 @@ fn a_signal_reaches_the_main_process_and_begins_no_kill_ladder() {
 
     shim.start(&exec(["sleep", "1000"]));
     // A number that is no signal does nothing.
-    shim.send(&ToShim::Signal { signal: 1000 });
+    shim.send(&ToShim::Signal {
+        signal: 1000,
+        tree: false,
+    });
     let signal = libc::SIGKILL;
-    shim.send(&ToShim::Signal { signal });
+    shim.send(&ToShim::Signal {
+        signal,
+        tree: false,
+    });
     assert_eq!(end_of(&shim.finish()), (KILL, EndCause::Itself, None));
 
     shim.start(&exec(["sleep", "1000"]));
     let signal = libc::SIGRTMIN() + 3;
-    shim.send(&ToShim::Signal { signal });
+    shim.send(&ToShim::Signal {
+        signal,
+        tree: false,
+    });
     let core_dumped = false;
     let exit = Exit::Signal {
         signal,
         core_dumped,
     };
     assert_eq!(shim.finish().exit, exit);
+}
+
+#[test]
+fn a_signal_to_the_tree_reaches_every_process_and_begins_no_kill_ladder() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let fifo = Fifo::create(launcher.path("fifo"));
+    // The other is in a session of its own, and ignores what is sent to the main process alone.
+    let text = "trap 'exit 6' USR1
+        setsid sh -c 'trap \"echo other; exit\" USR1; echo > \"$0\"; while :; do sleep 0.1; done' \"$0\" &
+        read -r line < \"$0\"; echo ready; while :; do sleep 0.1; done";
+    let spec = with_long_drain(shell_with(text, fifo.path()));
+    start_ready(&shim, &spec);
+    let signal = libc::SIGUSR1;
+    shim.send(&ToShim::Signal { signal, tree: true });
+    let report = shim.finish();
+    assert_eq!(end_of(&report), (Exit::Code(6), EndCause::Itself, None));
+    assert_eq!(report.leftovers, Leftovers::None);
+    // On stderr the shells may report that their sleep was ended.
+    assert_eq!(Output::of(&launcher, spec.id).stdout(), b"ready\nother\n");
+}
+
+#[test]
+fn a_signal_to_the_tree_reaches_what_the_main_process_has_left() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = with_long_drain(shell("sleep 1000 & exit 0"));
+    let main = raw::pidfd(shim.start(&spec));
+    assert!(main.map_or(true, readable));
+    for tree in [false, true] {
+        let signal = libc::SIGKILL;
+        shim.send(&ToShim::Signal { signal, tree });
+    }
+    let report = shim.finish();
+    assert_eq!(end_of(&report), (Exit::Code(0), EndCause::Itself, None));
+    assert_eq!(report.leftovers, Leftovers::None);
 }
 
 #[test]
@@ -212,7 +268,8 @@ fn a_process_that_ends_by_itself_after_the_main_process_is_no_leftover() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let fifo = Fifo::create(launcher.path("fifo"));
-    let spec = shell_with("(read line < \"$0\"; echo late) & exit 2", fifo.path());
+    let text = "(read line < \"$0\"; echo late) & exit 2";
+    let spec = with_long_drain(shell_with(text, fifo.path()));
     let main = raw::pidfd(shim.start(&spec));
     // The main process may have ended already.
     assert!(main.map_or(true, readable));
@@ -227,12 +284,47 @@ fn a_process_that_ends_by_itself_after_the_main_process_is_no_leftover() {
 fn a_cancel_after_the_end_of_the_main_process_kills_the_rest_and_is_not_the_cause() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    let main = raw::pidfd(shim.start(&shell("sleep 1000 & exit 0")));
+    let spec = with_long_drain(shell("sleep 1000 & exit 0"));
+    let main = raw::pidfd(shim.start(&spec));
     assert!(main.map_or(true, readable));
     shim.cancel(false);
     let report = shim.finish();
+    assert_eq!(end_of(&report), (Exit::Code(0), EndCause::Itself, None));
+    assert_eq!(report.leftovers, Leftovers::Killed);
+}
+
+#[test]
+fn leftovers_get_sigterm_before_sigkill() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let fifo = Fifo::create(launcher.path("fifo"));
+    let text = "(trap 'echo bye; exit 0' TERM; echo > \"$0\"; while :; do sleep 0.1; done) &
+        read line < \"$0\"";
+    with_growing_timeout(|drain| {
+        let spec = LaunchSpec {
+            drain_ms: u64::try_from(drain.as_millis()).unwrap(),
+            ..shell_with(text, fifo.path())
+        };
+        let report = shim.run(&spec);
+        assert_eq!(end_of(&report), (Exit::Code(0), EndCause::Itself, None));
+        assert_eq!(report.leftovers, Leftovers::Killed);
+        let stdout = Output::of(&launcher, spec.id).stdout();
+        (stdout == b"bye\n").then_some(())
+    });
+}
+
+#[test]
+fn without_a_drain_leftovers_are_killed_at_once_and_all_output_is_logged() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = LaunchSpec {
+        drain_ms: 0,
+        ..shell("sleep 1000 & head -c 60000 /dev/zero")
+    };
+    let report = shim.run(&spec);
     assert_eq!(report.exit, Exit::Code(0));
     assert_eq!(report.leftovers, Leftovers::Killed);
+    assert_eq!(Output::of(&launcher, spec.id).log, vec![0; 60_000]);
 }
 
 #[test]

@@ -157,22 +157,24 @@ fn assignment_bytes(parts: &[u8]) -> Vec<u8> {
     let id = id().into_bytes();
     let id = [&[16][..], &id].concat();
     let mut bytes = Vec::new();
-    let fields: [&[u8]; 16] = [
+    let fields: [&[u8]; 18] = [
         &[0],                // ToShim::Assign
         &id[1..],            // id
         &[1],                // attempt
+        &[5, 9],             // number, uid of the submitter
         &[1, 4],             // argv: one of four bytes
         b"true",             //
         &[1, 3],             // environment: one of three bytes
         b"A=1",              //
         &[1, b'/', 0, 0, 0], // working directory; no fallback to /; no identity; no stdin
         &[1, 251, 0xe8, 3],  // timeout of 1000 ms
-        &[10],               // grace of 10 ms
+        &[10, 20],           // grace of 10 ms, drain of 20 ms
         &[2, b'm', b'e'],    // submission backup
         &[100, 0, 1],        // log limits: 100 bytes, any free space, kill
         &[1, 50],            // output limit
         &[1, 251, 0, 0x10],  // memory_max of 4096
         &[0, 1, 7],          // any CPU; tasks_max of 7
+        &[0, 1, 150, 0],     // all of the user: CPU of 150 percent
         parts,
     ];
     for field in fields {
@@ -187,6 +189,8 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
         let spec = LaunchSpec {
             id: id(),
             attempt: FIRST_ATTEMPT,
+            number: 5,
+            submitter_uid: 9,
             argv: vec!["true".into()],
             environment: vec!["A=1".into()],
             working_dir: "/".into(),
@@ -195,6 +199,7 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
             stdin: false,
             timeout_ms: Some(1_000),
             kill_grace_ms: 10,
+            drain_ms: 20,
         };
         Assignment {
             spec,
@@ -209,6 +214,11 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
                 memory_max: Some(4_096),
                 cpu_quota: None,
                 tasks_max: Some(7),
+            },
+            user_limits: ResourceLimits {
+                memory_max: None,
+                cpu_quota: Some(150),
+                tasks_max: None,
             },
             parts,
         }

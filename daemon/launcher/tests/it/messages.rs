@@ -212,7 +212,10 @@ fn messages_for_a_command_that_has_ended_are_ignored() {
     let shim = launcher.shim();
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
     shim.cancel(true);
-    shim.send(&ToShim::Signal { signal: 9 });
+    shim.send(&ToShim::Signal {
+        signal: 9,
+        tree: false,
+    });
     shim.send(&ToShim::Watch { known_bytes: 0 });
     shim.input("late", true);
     shim.send(&ToShim::Recorded);

@@ -6,6 +6,7 @@ use escher_protocol::{Blob, Exit};
 
 use crate::launcher::OTHER_USER;
 use crate::{Launcher, Output, exec, require_root, shell};
+use escher_testkit::report_skipped;
 
 fn printed(launcher: &Launcher, spec: &LaunchSpec) -> String {
     assert_eq!(launcher.shim().run(spec).exit, Exit::Code(0));
@@ -160,4 +161,36 @@ fn arguments_environment_and_paths_need_not_be_utf8() {
     assert_eq!(launcher.shim().run(&spec).exit, Exit::Code(0));
     let expected = [&b"arg\xfe value\xfd "[..], &directory, b"\n"].concat();
     assert_eq!(Output::of(&launcher, spec.id).log, expected);
+}
+
+/// The kernel's audit log names the user who has submitted a command, whoever it runs as.
+#[test]
+fn the_login_user_of_a_command_is_its_submitter() {
+    const SUBMITTER: u32 = 4711;
+    let what = "the login user of a command";
+    if !require_root(what) {
+        return;
+    }
+    let attempt = format!("echo {SUBMITTER} > /proc/self/loginuid");
+    let attempt = std::process::Command::new("/bin/sh")
+        .args(["-c", &attempt])
+        .stderr(std::process::Stdio::null())
+        .status();
+    if !attempt.unwrap().success() {
+        report_skipped("needs auditing, and permission to set a login user", what);
+        return;
+    }
+    let launcher = Launcher::start();
+    let spec = LaunchSpec {
+        submitter_uid: SUBMITTER,
+        identity: crate::commands::identity(OTHER_USER, OTHER_USER, &[]),
+        ..exec(["cat", "/proc/self/loginuid"])
+    };
+    assert_eq!(printed(&launcher, &spec), "4711");
+    // A launcher that somebody has started keeps that in its own user's commands.
+    let script = "echo 4712 > /proc/self/loginuid; exec \"$0\" \"$@\"";
+    let launcher = Launcher::start_by(&["/bin/sh", "-c", script]);
+    assert_eq!(printed(&launcher, &spec), "4711");
+    let own = exec(["cat", "/proc/self/loginuid"]);
+    assert_eq!(printed(&launcher, &own), "4712");
 }

@@ -56,7 +56,7 @@ fn requests() -> Vec<Sample> {
         Wait => Request::Wait("7".into()),
         Result => Request::Result("nightly-build".into()),
         Cancel => Request::Cancel { target: ID.into(), mode: CancelMode::Graceful },
-        Signal => Request::Signal { target: ID.into(), signal: 10 },
+        Signal => Request::Signal { target: ID.into(), signal: 10, tree: true },
         List => Request::List(Selection {
             filter: ListFilter {
                 all: true,
@@ -126,6 +126,7 @@ fn full() -> ExecutionRequest {
         stdin: StdinMode::Stream,
         timeout: Timeout::After { ms: 300_000 },
         kill_grace_ms: Some(10_000),
+        drain_ms: Some(0),
         limits: ResourceLimits {
             memory_max: Some(67_108_864),
             cpu_quota: Some(150),

@@ -182,6 +182,7 @@ pub(crate) fn pending() -> ExecutionRecord {
         labels: Vec::new(),
         timeout_ms: None,
         kill_grace_ms: 10_000,
+        drain_ms: 2_000,
         submitted_at: TIME,
         started_at: None,
         completed_at: None,

@@ -52,12 +52,13 @@ prop_compose! {
         run_as in run_as(),
         stdin in stdin_mode(),
         (timeout, kill_grace_ms) in (timeout(), option::of(number())),
+        drain_ms in option::of(number()),
         limits in resource_limits(),
         (labels, parts) in (labels(), parts()),
     ) -> ExecutionRequest {
         ExecutionRequest {
             key, name, command, environment, working_dir, run_as, stdin, timeout, kill_grace_ms,
-            limits, labels, parts,
+            drain_ms, limits, labels, parts,
         }
     }
 }
@@ -72,7 +73,7 @@ prop_compose! {
         (working_dir, log_path) in (blob(), blob()),
         (stdin, resources) in (stdin_mode(), resources()),
         (labels, parts) in (labels(), parts()),
-        (timeout_ms, kill_grace_ms) in (option::of(number()), number()),
+        (timeout_ms, kill_grace_ms, drain_ms) in (option::of(number()), number(), number()),
         submitted_at in timestamp(),
         (started_at, completed_at) in (option::of(timestamp()), option::of(timestamp())),
         (pid, cancelled_by, outcome) in
@@ -80,8 +81,8 @@ prop_compose! {
     ) -> ExecutionRecord {
         ExecutionRecord {
             id, number, name, key, status, user, submitted_by, command, command_cut, working_dir,
-            stdin, labels, timeout_ms, kill_grace_ms, submitted_at, started_at, completed_at, pid,
-            cancelled_by, log_path, outcome, resources, parts,
+            stdin, labels, timeout_ms, kill_grace_ms, drain_ms, submitted_at, started_at,
+            completed_at, pid, cancelled_by, log_path, outcome, resources, parts,
         }
     }
 }

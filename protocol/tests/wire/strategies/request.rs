@@ -42,7 +42,8 @@ fn request() -> impl Strategy<Value = Request> {
         1 => target().prop_map(Request::Result),
         1 => (target(), cancel_mode())
             .prop_map(|(target, mode)| Request::Cancel { target, mode }),
-        1 => (target(), signed()).prop_map(|(target, signal)| Request::Signal { target, signal }),
+        1 => (target(), signed(), any::<bool>())
+            .prop_map(|(target, signal, tree)| Request::Signal { target, signal, tree }),
         3 => selection().prop_map(Request::List).boxed(),
         2 => output_request().prop_map(Request::ReadOutput),
         1 => (option::of(number()), any::<bool>())

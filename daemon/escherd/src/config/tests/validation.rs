@@ -30,6 +30,10 @@ fn refuses_with_line_key_value_and_expectation() {
             "2: execution.kill_grace_ms = 86400001: must be a whole number from 0 to 86400000",
         ),
         (
+            "[execution]\ndrain = \"25h\"",
+            "2: execution.drain = \"25h\": must be a time with a unit (ms, s, m, h or d), such as 90s or 1h30m, at most 24h",
+        ),
+        (
             "[daemon]\nmax_connections = 0\n",
             "2: daemon.max_connections = 0: must be a whole number, at least 1",
         ),

@@ -278,6 +278,7 @@ fn record_of(submission: &Submission, status: Status) -> ExecutionRecord {
         labels: request.labels.clone(),
         timeout_ms: submission.timeouts.timeout_ms,
         kill_grace_ms: submission.timeouts.kill_grace_ms,
+        drain_ms: submission.timeouts.drain_ms,
         submitted_at,
         started_at: Some(submitted_at),
         completed_at: Some(submitted_at.saturating_add(Duration::from_secs(1))),

@@ -21,6 +21,9 @@ pub struct Assignment {
     /// Resources that the command may use. Where a limit cannot be enforced the command is not
     /// started.
     pub limits: ResourceLimits,
+    /// Resources that everything which the same user has submitted may use together. Where a limit
+    /// cannot be enforced the command is not started.
+    pub user_limits: ResourceLimits,
     /// What later versions add.
     pub parts: Parts,
 }
@@ -58,6 +61,11 @@ pub struct LaunchSpec {
     pub id: ExecutionId,
     /// Which attempt to run the execution; part of the names of claim and exit record.
     pub attempt: u32,
+    /// The execution's number; with its id the name of its cgroup.
+    pub number: u64,
+    /// The user who has submitted it: its cgroup is in that of this user, to whom the kernel's audit
+    /// log attributes what it does (proc_pid_loginuid(5)).
+    pub submitter_uid: u32,
     /// Arguments; the first is the program. There is at least one, and none contains a NUL.
     pub argv: Vec<Blob>,
     /// The whole environment, as `NAME=value`. No entry contains a NUL.
@@ -75,6 +83,9 @@ pub struct LaunchSpec {
     pub timeout_ms: Option<u64>,
     /// Milliseconds between SIGTERM and SIGKILL.
     pub kill_grace_ms: u64,
+    /// Milliseconds after the end of the main process in which the rest of its processes may end:
+    /// SIGTERM follows after the first half of them, SIGKILL at their end.
+    pub drain_ms: u64,
 }
 
 /// The credentials of a command.

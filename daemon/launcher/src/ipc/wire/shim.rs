@@ -41,10 +41,12 @@ pub enum ToShim {
         /// SIGKILL at once.
         kill: bool,
     },
-    /// Send a signal to the main process.
+    /// Send a signal.
     Signal {
         /// Its number.
         signal: i32,
+        /// Whether all processes get it; else the main process does, while it lives.
+        tree: bool,
     },
     /// Send [`FromShim::LogGrew`] once, as soon as the log is longer than this. Several may be
     /// pending at a time.

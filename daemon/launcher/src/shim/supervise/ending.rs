@@ -11,23 +11,31 @@ use crate::shim::spawn::SetupResult;
 use crate::sys::memory::release_pages;
 
 impl Supervisor<'_> {
-    /// Ends the command for `cause`. A main process that has ended already did so by itself; the
-    /// processes that it has left are killed at once.
+    /// Ends the command for `cause`, or kills what its main process has left behind.
     pub(super) fn end(&mut self, cause: EndCause, kill: bool) {
-        let now = Instant::now();
-        let step = match self.main_ended {
-            Some(_) => self.kill_leftovers(now),
-            None => self.ladder.begin(cause, kill, now),
-        };
+        let step = self.ladder.begin(cause, kill, Instant::now());
         self.carry_out(step);
     }
 
-    pub(super) fn kill_leftovers(&mut self, now: Instant) -> Option<Step> {
-        let step = self.ladder.kill_leftovers(now);
-        if step.is_some() && !self.tree.is_empty() {
-            self.leftovers = Leftovers::Killed;
+    /// Sends a signal for somebody, which does not begin the kill ladder.
+    pub(super) fn signal(&self, signal: i32, tree: bool) {
+        if !tree {
+            self.tree.signal_main(signal);
+            return;
         }
-        step
+        self.tree.signal_all(&[signal]);
+        if signal == libc::SIGKILL {
+            self.kill_cgroup();
+        }
+    }
+
+    /// Kills what is in the cgroup of the command, if it has one: even processes that fork faster
+    /// than the tree can be searched.
+    fn kill_cgroup(&self) {
+        if let Some(cgroup) = self.cgroup {
+            // The tree was signalled in any case.
+            let _ = cgroup.kill();
+        }
     }
 
     /// Carries out a step of the kill ladder.
@@ -43,16 +51,15 @@ impl Supervisor<'_> {
         };
         if self.main_ended.is_none() {
             self.ladder_signal = signals.first().copied();
+        } else if !self.tree.is_empty() {
+            self.leftovers = Leftovers::Killed;
         }
         if self.freezer.is_requested() {
             self.set_paused(false);
         }
         self.tree.signal_all(signals);
-        // This reaches even processes that fork faster than the tree can be searched.
-        if let Some(cgroup) = self.cgroup
-            && step == Some(Step::Kill)
-        {
-            let _ = cgroup.kill();
+        if step == Some(Step::Kill) {
+            self.kill_cgroup();
         }
     }
 

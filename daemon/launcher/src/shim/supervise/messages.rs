@@ -55,7 +55,7 @@ impl Supervisor<'_> {
                     self.answer_input(&progress);
                 }
                 ToShim::Cancel { by, kill } => self.end(EndCause::Cancelled(by), kill),
-                ToShim::Signal { signal } => self.tree.signal_main(signal),
+                ToShim::Signal { signal, tree } => self.signal(signal, tree),
                 ToShim::Watch { known_bytes } => drop(self.watched_lengths.insert(known_bytes)),
                 ToShim::Pause => self.set_paused(true),
                 ToShim::Resume => self.set_paused(false),

@@ -35,10 +35,6 @@ use crate::os::cgroup::Cgroup;
 /// stops its own process can delay it.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long after the end of the main process other processes of the command, and other holders of
-/// its pipes, may take to end by themselves.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Longest time between SIGTERM and SIGKILL when the host or the service stops, whatever the
 /// command's own grace period: a host that shuts down waits for it, but not without end
 /// (`TimeoutStopSec=` of the unit).

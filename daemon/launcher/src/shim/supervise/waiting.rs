@@ -1,14 +1,15 @@
 //! What the supervisor waits for: descriptors, signals and deadlines.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use escher_protocol::Canceller;
 use nix::poll::{PollFd, PollFlags, poll};
 
-use super::{DRAIN_TIMEOUT, MAX_GRACE_AT_STOP, SETUP_TIMEOUT, Supervisor};
+use super::{MAX_GRACE_AT_STOP, SETUP_TIMEOUT, Supervisor};
 use crate::ipc::wire::{EndCause, FromShim};
 use crate::os::deadline::poll_timeout;
+use crate::shim::spawn::{cgroup_limits, cgroup_name};
 
 /// The descriptors that poll(2) has reported.
 #[derive(Default)]
@@ -61,12 +62,12 @@ impl Supervisor<'_> {
         ready
     }
 
-    /// Whether nothing more can happen: all processes have ended, and the pipes are at their end or
-    /// the shim has waited long enough for that.
+    /// Whether nothing more can happen: all processes have ended, and the pipes are at their end. Once
+    /// SIGKILL was sent the shim does not wait for those: what holds them is not part of the command.
     pub(super) fn is_over(&self) -> bool {
         let pipes_ended = self.stdout.is_none() && self.stderr.is_none();
-        let waited_enough = self.ladder.is_killing() && self.drain_has_timed_out(Instant::now());
-        self.ladder.has_given_up() || (self.tree.is_empty() && (pipes_ended || waited_enough))
+        let are_pipes_done = pipes_ended || self.ladder.is_killing();
+        self.ladder.has_given_up() || (self.tree.is_empty() && are_pipes_done)
     }
 
     /// Returns the nearest of all deadlines.
@@ -76,24 +77,13 @@ impl Supervisor<'_> {
         } else {
             None
         };
-        // After SIGKILL the shim waits for the processes to end, which signals report.
-        let drain = if self.ladder.is_killing() && !self.tree.is_empty() {
-            None
-        } else {
-            self.main_ended.map(|ended| ended + DRAIN_TIMEOUT)
-        };
         let timeout = self.timeout_at.filter(|_| self.main_ended.is_none());
         let (ladder, link) = (self.ladder.deadline(), self.link.deadline());
         let freezer = self.freezer.deadline();
-        [setup, drain, timeout, ladder, link, freezer]
+        [setup, timeout, ladder, link, freezer]
             .into_iter()
             .flatten()
             .min()
-    }
-
-    fn drain_has_timed_out(&self, now: Instant) -> bool {
-        self.main_ended
-            .is_some_and(|ended| now >= ended + DRAIN_TIMEOUT)
     }
 
     pub(super) fn handle_deadlines(&mut self) {
@@ -113,10 +103,6 @@ impl Supervisor<'_> {
             let step = self.ladder.begin(EndCause::Itself, true, now);
             self.carry_out(step);
         }
-        if self.drain_has_timed_out(now) {
-            let step = self.kill_leftovers(now);
-            self.carry_out(step);
-        }
         let step = self.ladder.take_due(now);
         self.carry_out(step);
     }
@@ -126,8 +112,11 @@ impl Supervisor<'_> {
         if signals.child {
             self.tree.reap();
             if self.tree.main_exit().is_some() && self.main_ended.is_none() {
-                self.main_ended = Some(Instant::now());
+                let now = Instant::now();
+                self.main_ended = Some(now);
                 self.stdin.close();
+                let drain = Duration::from_millis(self.assignment.spec.drain_ms);
+                self.ladder.drain(drain, now);
             }
             if self.ladder.is_killing() {
                 // The children of processes that have just died are children of the shim now.
@@ -137,12 +126,14 @@ impl Supervisor<'_> {
         // A keeper was killed and another one has started. In between the controllers were
         // disabled, which has removed the limits.
         if signals.hangup
-            && let Some(cgroup) = self.cgroup
+            && self.cgroup.is_some()
+            && let Some(cgroups) = &self.context.cgroups
         {
             self.controllers_were_off = true;
             // Fails if a controller is not available any more. The command then runs on without the
             // limit.
-            let _ = cgroup.set_limits(&self.assignment.limits);
+            let name = cgroup_name(&self.assignment.spec);
+            let _ = cgroups.set_limits(&name, cgroup_limits(self.assignment));
         }
         if signals.term {
             self.end(EndCause::Cancelled(Canceller::Host), false);

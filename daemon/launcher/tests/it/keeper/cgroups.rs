@@ -23,7 +23,16 @@ fn start_keeper(what: &str) -> Option<(Keeper, Escherd, Shim)> {
 
 impl Keeper {
     fn cgroup_of(&self, spec: &LaunchSpec) -> PathBuf {
-        self.cgroup.as_ref().unwrap().0.join(spec.id.to_string())
+        let user = format!("user-{}", spec.submitter_uid);
+        let execution = format!("{}-{}", spec.number, spec.id);
+        self.cgroup.as_ref().unwrap().0.join(user).join(execution)
+    }
+
+    /// The users who have a cgroup.
+    fn users(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.cgroup.as_ref().unwrap().0).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("user-")).collect()
     }
 }
 
@@ -44,7 +53,8 @@ fn a_command_has_a_cgroup_of_its_own_without_its_shim() {
     let pid = shim.start(&spec);
     shim.log_longer_than(0);
     let of = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    assert!(of(pid).contains(&format!("/{}\n", spec.id)), "{}", of(pid));
+    let name = format!("/user-0/7-{}\n", spec.id);
+    assert!(of(pid).contains(&name), "{}", of(pid));
     assert!(of(shim.pid()).contains("/keeper\n"), "{}", of(shim.pid()));
     let list = fs::read_to_string(keeper.cgroup_of(&spec).join("cgroup.procs")).unwrap();
     assert_eq!(list.lines().count(), 2, "{list}");
@@ -56,6 +66,85 @@ fn a_command_has_a_cgroup_of_its_own_without_its_shim() {
     // The shim removes the cgroup before it serves the next command.
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
     assert!(!keeper.cgroup_of(&spec).exists());
+}
+
+#[test]
+fn the_cgroup_of_a_user_is_there_for_as_long_as_commands_of_it_run() {
+    let Some((keeper, escherd, shim)) = start_keeper("the cgroup of a user") else {
+        return;
+    };
+    let other = escherd.shim();
+    let [first, second] = [shim, other].map(|shim| {
+        let spec = LaunchSpec {
+            submitter_uid: 4711,
+            ..with_input("read -r line")
+        };
+        shim.start(&spec);
+        assert!(keeper.cgroup_of(&spec).exists());
+        shim
+    });
+    for (shim, users) in [(first, &["user-4711"][..]), (second, &[])] {
+        shim.input("go\n", true);
+        assert_eq!(shim.finish().exit, Exit::Code(0));
+        // The shim removes the cgroup before it ends.
+        shim.wait_for_end();
+        assert_eq!(keeper.users(), users);
+    }
+}
+
+/// The cgroup of their user goes and comes back all the time.
+#[test]
+fn commands_of_one_user_that_end_and_begin_at_once_have_their_cgroups() {
+    const ROUNDS: usize = 100;
+    let Some((keeper, escherd, shim)) = start_keeper("cgroups of many commands at once") else {
+        return;
+    };
+    let shims = [shim, escherd.shim(), escherd.shim()];
+    std::thread::scope(|scope| {
+        for shim in shims {
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    let report = shim.run(&exec(["true"]));
+                    assert!(report.measured.is_some(), "round {round}: {report:?}");
+                }
+                shim.wait_for_end();
+            });
+        }
+    });
+    assert_eq!(keeper.users(), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_user_runs_is_limited_together() {
+    let Some((keeper, escherd, shim)) = start_keeper("limits of a user") else {
+        return;
+    };
+    let user_limits = ResourceLimits {
+        tasks_max: Some(3),
+        ..ResourceLimits::default()
+    };
+    let spec = with_input("read -r line");
+    shim.assign(&Assignment {
+        user_limits,
+        ..assignment(spec.clone())
+    });
+    if !escherd.abilities.cgroups.unwrap().pids {
+        let (stage, errno) = (StartStage::Limits, libc::ENOENT);
+        assert_eq!(shim.finish().exit, Exit::NotStarted { stage, errno });
+        shim.wait_for_end();
+        assert_eq!(keeper.users(), Vec::<String>::new());
+        return;
+    }
+    shim.receive_started();
+    let user = keeper.cgroup_of(&spec);
+    let limit = fs::read_to_string(user.parent().unwrap().join("pids.max")).unwrap();
+    assert_eq!(limit, "3\n");
+    // Three more are one too many.
+    let other = escherd.shim();
+    let forks = shell("sleep 1000 & sleep 1000 & sleep 1000 & wait");
+    assert_ne!(other.run(&forks).exit, Exit::Code(0));
+    shim.input("go\n", true);
+    assert_eq!(shim.finish().exit, Exit::Code(0));
 }
 
 #[test]
@@ -215,10 +304,9 @@ fn cgroups_that_a_command_has_created_are_removed_with_its_own() {
     let Some((keeper, _escherd, shim)) = start_keeper("cgroups below that of a command") else {
         return;
     };
-    let below = keeper.cgroup.as_ref().unwrap().0.display().to_string();
-    let spec = shell(&format!(
-        "own={below}/$(sed -n 's:.*/::p' /proc/self/cgroup | tail -n 1); mkdir -p $own/a/b; echo made"
-    ));
+    let mut spec = shell("");
+    let own = keeper.cgroup_of(&spec);
+    spec.argv[2] = format!("mkdir -p {}/a/b", own.display()).as_str().into();
     assert_eq!(shim.run(&spec).exit, Exit::Code(0));
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
     assert!(!keeper.cgroup_of(&spec).exists());
