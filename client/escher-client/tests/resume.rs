@@ -32,7 +32,7 @@ async fn output_continues_after_the_last_chunk() {
     let (_, first) = expect_read_output(&mut server).await;
     drop(server);
     let next = tokio::spawn(async move {
-        let chunk = follow.next().await.unwrap().unwrap();
+        let chunk = follow.next().await.unwrap().unwrap().into_chunk().unwrap();
         (follow, chunk)
     });
 
@@ -50,7 +50,17 @@ async fn output_continues_after_the_last_chunk() {
     server.end(id, Err(shutdown)).await;
     let ((), ()) = tokio::join!(
         async {
-            assert_eq!(follow.next().await.unwrap().unwrap().offset, 1_030);
+            assert_eq!(
+                follow
+                    .next()
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .into_chunk()
+                    .unwrap()
+                    .offset,
+                1_030
+            );
             // All of the 100 bytes have been read, so the stream does not wait for its end.
             assert!(follow.next().await.is_none());
         },
@@ -255,7 +265,7 @@ async fn read_over_connections(plan: LogPlan) -> Vec<u8> {
     let ((), ()) = tokio::join!(
         async {
             while let Some(chunk) = output.next().await {
-                let chunk = chunk.unwrap();
+                let chunk = chunk.unwrap().into_chunk().unwrap();
                 assert_eq!(chunk.offset, (plan.start + read.len()) as u64);
                 read.extend_from_slice(&chunk.data);
             }

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::context::{Context, print_notice};
 use crate::failure::Failure;
-use crate::render::{json, print};
+use crate::render::{json, print, text};
 use crate::stdio::unbuffered::{duplicate, write_all};
 
 pub(super) async fn result(context: &Context, target: &str) -> Result<u8, Failure> {
@@ -18,7 +18,13 @@ pub(super) async fn result(context: &Context, target: &str) -> Result<u8, Failur
     let mut stderr = duplicate(io::stderr()).map_err(Failure::write)?;
     write_all(&mut stdout, &result.stdout).map_err(Failure::write)?;
     write_all(&mut stderr, &result.stderr).map_err(Failure::write)?;
-    if result.is_cut() && !context.quiet {
+    if context.quiet {
+        return Ok(0);
+    }
+    for gap in &result.gaps {
+        print_notice(&text::missing_output(gap));
+    }
+    if result.output_file().is_some() {
         print_notice(&format!(
             "output truncated; `escherctl logs {}` shows all of it",
             result.record.id

@@ -504,6 +504,7 @@ mod tests {
                 stderr_bytes,
                 log_bytes: stdout_bytes + stderr_bytes - dropped_bytes,
                 dropped_bytes,
+                forgotten_bytes: 0,
             });
             assert!(error.message.contains(what), "{}", error.message);
             assert_eq!(error.hint, hint);

@@ -272,7 +272,7 @@ async fn shake_hands(
     let unexpected = |which| silent(io::Error::other(format!("unexpected {which} message")));
     let mut buffer = packet_buffer();
     let first = receive(socket, &mut buffer).await;
-    let hello = match first {
+    let mut hello = match first {
         Ok((LauncherReply::Hello(hello), _)) => hello,
         Ok(_) => return Err(unexpected("first")),
         // The packet is no message.
@@ -290,16 +290,20 @@ async fn shake_hands(
         launcher: launcher(),
         source,
     })?;
-    if !hello.abilities.has_directories {
+    if hello.abilities.log_dir.is_none() {
         send(
             socket,
             &LauncherRequest::SetDirectories(directories(settings)),
         )
         .map_err(silent)?;
         match receive(socket, &mut buffer).await.map_err(silent)?.0 {
-            LauncherReply::DirectoriesSet { error: None } => {}
             LauncherReply::DirectoriesSet {
-                error: Some(reason),
+                result: Ok(log_dir),
+            } => {
+                hello.abilities.log_dir = Some(log_dir);
+            }
+            LauncherReply::DirectoriesSet {
+                result: Err(reason),
             } => {
                 return Err(LauncherConnectionError::Directories {
                     launcher: launcher(),

@@ -17,7 +17,7 @@ use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
 use crate::execution::{
     Execution, State, Submission, Transition, check, check_arguments, check_limits,
-    ensure_enforceable,
+    ensure_enforceable, ensure_forgettable,
 };
 use crate::store::{Change, RequestDigest};
 
@@ -57,6 +57,7 @@ impl Scheduler {
         check_arguments(&request, &account)?;
         check_limits(&request.limits)?;
         ensure_enforceable(&request.limits, self.controllers)?;
+        ensure_forgettable(&self.settings.log_limits, self.log_dir)?;
         let is_admitted = self.shares.is_admitted_at_once(submitter.uid);
         if !is_admitted {
             self.shares.check_room(submitter.uid, request_bytes)?;

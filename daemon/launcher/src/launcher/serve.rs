@@ -19,12 +19,13 @@ use super::orphans::{Ended, Orphans};
 use super::{directories, file_removal};
 use crate::ipc::shim_socket::{self, SocketName};
 use crate::ipc::wire::{
-    Abilities, Directories, LauncherHello, LauncherReply, LauncherRequest, MAX_PACKET_BYTES,
-    WIRE_VERSION,
+    Abilities, Directories, LauncherHello, LauncherReply, LauncherRequest, LogDirAbilities,
+    MAX_PACKET_BYTES, WIRE_VERSION,
 };
 use crate::os::DuringAction;
 use crate::os::cgroup::Cgroups;
 use crate::os::deadline::poll_timeout;
+use crate::os::file_holes::can_punch_holes;
 use crate::os::signalfd::{self, Signals};
 use crate::shim::{OpenDirectories, ProcessBaseline};
 use crate::sys::process::{Reap, SignalTarget, reap, signal_child};
@@ -44,6 +45,8 @@ pub(super) struct Launcher {
     baseline: ProcessBaseline,
     /// `None` until escherd has sent them.
     directories: Option<OpenDirectories>,
+    /// What can be done in the directory of the logs, if there is one.
+    log_dir: Option<LogDirAbilities>,
     cgroups: Option<Cgroups>,
     /// Every shim that was not reaped, with the first name of its socket.
     shims: HashMap<Pid, SocketName>,
@@ -75,6 +78,7 @@ impl Launcher {
             escherd_gid: None,
             baseline,
             directories: None,
+            log_dir: None,
             cgroups,
             shims: HashMap::new(),
             orphans: Orphans::default(),
@@ -83,7 +87,7 @@ impl Launcher {
     }
 
     /// Opens these directories, and uses them from now on. `group` is the group of an escherd that
-    /// runs as another user.
+    /// runs as another user. Returns what can be done in the directory of the logs.
     ///
     /// # Errors
     /// When one cannot be created or opened.
@@ -91,12 +95,16 @@ impl Launcher {
         &mut self,
         directories: &Directories,
         group: Option<u32>,
-    ) -> Result<(), LauncherError> {
+    ) -> Result<LogDirAbilities, LauncherError> {
         let directories = directories::open(directories, group)?;
         file_removal::remove_stale_sockets(directories.shims.as_fd())
             .during("remove the sockets of dead shims")?;
+        let abilities = LogDirAbilities {
+            punches_holes: can_punch_holes(directories.logs.as_fd()),
+        };
         self.directories = Some(directories);
-        Ok(())
+        self.log_dir = Some(abilities);
+        Ok(abilities)
     }
 
     /// Serves escherd until it has disconnected or a signal ends the launcher.
@@ -172,7 +180,7 @@ impl Launcher {
             abilities: Abilities {
                 program: env!("CARGO_PKG_VERSION").into(),
                 // An earlier escherd may have used other directories.
-                has_directories: !self.control.is_listening(),
+                log_dir: self.log_dir.filter(|_| !self.control.is_listening()),
                 cgroups: self.cgroups.as_ref().map(Cgroups::controllers),
             },
             parts: Parts::new(),
@@ -199,9 +207,9 @@ impl Launcher {
             }
             LauncherRequest::SetDirectories(directories) => {
                 let used = self.use_directories(&directories, self.escherd_gid);
-                let error = used.err().map(|error| error.to_string().into());
+                let result = used.map_err(|error| error.to_string().into());
                 self.control
-                    .send(&LauncherReply::DirectoriesSet { error }, None)?;
+                    .send(&LauncherReply::DirectoriesSet { result }, None)?;
             }
             LauncherRequest::KillCgroup { id } => {
                 let cgroups = self.cgroups.as_ref();

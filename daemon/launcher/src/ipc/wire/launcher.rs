@@ -19,7 +19,7 @@ pub enum LauncherRequest {
         ids: Vec<ExecutionId>,
     },
     /// Use these directories from now on. The first request to a launcher that has no directories
-    /// yet ([`Abilities::has_directories`]). Answered by [`LauncherReply::DirectoriesSet`].
+    /// yet ([`Abilities::log_dir`]). Answered by [`LauncherReply::DirectoriesSet`].
     SetDirectories(Directories),
     /// Kill all processes in the cgroup of an execution whose shim has died, and remove the cgroup.
     /// Answered by one [`LauncherReply::CgroupKilled`].
@@ -61,11 +61,19 @@ pub struct LauncherHello {
 pub struct Abilities {
     /// Release of the launcher's program.
     pub program: Text,
-    /// Whether the launcher has directories already, which one that escherd has started gets on its
-    /// command line.
-    pub has_directories: bool,
+    /// What it can do in the directory of the logs; `None`: it has no directories yet. A launcher
+    /// that escherd has started gets them on its command line.
+    pub log_dir: Option<LogDirAbilities>,
     /// Which resources the launcher can limit and measure; `None`: commands have no cgroups.
     pub cgroups: Option<Controllers>,
+}
+
+/// What a launcher and its shims can do in the directory of the logs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogDirAbilities {
+    /// Whether the file system can free the space of the beginning of a file (fallocate(2)), which
+    /// [`WhenLogFull::ForgetOldest`](super::WhenLogFull::ForgetOldest) needs.
+    pub punches_holes: bool,
 }
 
 /// Most executions in one [`LauncherRequest::DeleteFiles`], so that it fits into a packet.
@@ -120,8 +128,8 @@ pub enum LauncherReply {
     },
     /// The answer to [`LauncherRequest::SetDirectories`].
     DirectoriesSet {
-        /// Why they cannot be used; `None` if they are.
-        error: Option<Text>,
+        /// What it can do in the directory of the logs, or why the directories cannot be used.
+        result: Result<LogDirAbilities, Text>,
     },
     /// The answer to [`LauncherRequest::KillCgroup`].
     CgroupKilled {

@@ -174,7 +174,7 @@ impl Keeper {
             }
             other => panic!("{other:?}"),
         }
-        assert!(!escherd.abilities.has_directories);
+        assert_eq!(escherd.abilities.log_dir, None);
         escherd
     }
 
@@ -215,7 +215,7 @@ impl Escherd {
             runtime_dir: bytes("run"),
         }));
         match self.receive() {
-            LauncherReply::DirectoriesSet { error } => error,
+            LauncherReply::DirectoriesSet { result } => result.err(),
             other => panic!("{other:?}"),
         }
     }
