@@ -25,8 +25,13 @@ pub(super) async fn result(context: &Context, target: &str) -> Result<u8, Failur
         print_notice(&text::missing_output(gap));
     }
     if result.output_file().is_some() {
+        let what = if result.gaps.is_empty() {
+            "all of it"
+        } else {
+            "what the log has"
+        };
         print_notice(&format!(
-            "output truncated; `escherctl logs {}` shows all of it",
+            "output truncated; `escherctl logs {}` shows {what}",
             result.record.id
         ));
     }

@@ -237,7 +237,7 @@ fn oversized(output: OutputTotals) -> ApiError {
     let name = stream.name();
     let message = format!("it wrote {bytes} bytes to {name}, which is over the limit");
     let error = ApiError::new(ErrorCode::OVERSIZED_OUTPUT, message);
-    match output.dropped_bytes {
+    match output.dropped_bytes.max(output.forgotten_bytes) {
         0 => error.with_hint("its log has the complete output"),
         _ => error,
     }
