@@ -388,10 +388,12 @@ pub struct OutputTotals {
     pub stdout_bytes: u64,
     /// Bytes to standard error.
     pub stderr_bytes: u64,
-    /// Bytes of both that are in the log.
+    /// Length of the log: bytes of both that were written to it.
     pub log_bytes: u64,
     /// Bytes of both that are not in the log, because it could not be written or reached its limit.
     pub dropped_bytes: u64,
+    /// Bytes at the beginning of the log that were deleted later, because it reached its limit.
+    pub forgotten_bytes: u64,
 }
 
 /// Processes that outlived a main process.

@@ -25,12 +25,9 @@ fn output_without_room_is_dropped_and_counted_with_log_full_drain() {
         .config("[execution]\nlog_min_free_bytes = 0\nlog_full = \"drain\"")
         .start();
     let ctl = daemon.ctl();
-    let ended = ctl.run(["run", "--shell", TOO_MUCH]).expect(3);
+    let ended = ctl.run(["run", "--shell", TOO_MUCH]).expect(125);
     assert!(ended.stdout.len() as u64 <= 8 * MIB);
-    assert!(
-        ended.err().contains("dropped") || ended.err().contains("lacks"),
-        "{ended:?}"
-    );
+    assert!(ended.err().contains("are missing here"), "{ended:?}");
     let record = ctl.inspect("1");
     let number = |field: &str| {
         record["output"][field]
@@ -82,25 +79,38 @@ fn output_without_room_ends_the_command_with_log_full_kill() {
 fn max_log_bytes_and_log_min_free_bytes_are_exact() {
     let daemon = Daemon::with_config("[execution]\nmax_log_bytes = 100000\nlog_min_free_bytes = 0");
     let ctl = daemon.ctl();
-    for (bytes, dropped) in [(99_999, 0), (100_000, 0), (100_001, 1), (300_000, 200_000)] {
-        let id = ctl
-            .submit(["head", "-c", &bytes.to_string(), "/dev/zero"])
-            .to_string();
-        ctl.wait(&id, 0);
-        let record = ctl.inspect(&id);
-        assert_eq!(record["output"]["dropped_bytes"], dropped, "{record}");
-        assert_eq!(
-            ctl.run(["logs", &id]).expect(0).stdout.len() as u64,
-            bytes - dropped
-        );
+    let size = |path| fs::metadata(path).unwrap().len();
+    for (bytes, is_complete) in [
+        (10_000, true),
+        (90_000, true),
+        (100_000, false),
+        (300_000, false),
+    ] {
+        let id = ctl.submit(["head", "-c", &bytes.to_string(), "/dev/zero"]);
+        ctl.wait(id, 0);
+        let record = ctl.inspect(id);
+        let log = size(daemon.home().log(id));
+        assert_eq!(record["output"]["log_bytes"], log, "{record}");
+        assert_eq!(record["output"]["dropped_bytes"], bytes - log, "{record}");
+        // Log and index share the limit.
+        let both = log + size(daemon.home().index(id));
+        assert_eq!(is_complete, log == bytes, "{record}");
+        assert!(both == 100_000 || is_complete && both < 100_000, "{both}");
+        let shown = ctl.run(["logs", &id.to_string()]).expect(0);
+        assert_eq!(shown.stdout.len() as u64, log);
     }
     // More must stay free than any disk has.
     let guarded = Daemon::with_config("[execution]\nlog_min_free_bytes = 9000000000000000000");
     let ended = guarded
         .ctl()
         .run(["run", "echo", "nowhere to go"])
-        .expect(0);
+        .expect(125);
     assert_eq!(ended.out(), "");
+    assert!(
+        ended
+            .err()
+            .contains("14 bytes of the output are missing here")
+    );
     assert_eq!(guarded.ctl().inspect("1")["output"]["dropped_bytes"], 14);
 }
 
@@ -302,6 +312,8 @@ fn a_log_that_is_moved_or_truncated_from_outside_is_reported_and_harms_nothing_e
         .unwrap()
         .set_len(100)
         .unwrap();
-    let _ = ctl.run(["logs", &truncated.to_string()]).expect(1);
+    let rest = ctl.run(["logs", &truncated.to_string()]).expect(0);
+    assert_eq!(rest.stdout.len(), 100);
+    assert!(rest.err().contains("are missing here"), "{rest:?}");
     assert_eq!(ctl.run(["run", "echo", "well"]).expect(0).out(), "well\n");
 }

@@ -262,13 +262,21 @@ fn a_log_that_is_being_read_stays_readable_after_its_removal() {
     in_runtime(async {
         let client: Client = connect(&daemon).await;
         let mut output = client.read_logs(id, OutputRange::default()).await.unwrap();
-        let mut seen = output.next().await.unwrap().unwrap().data.len();
+        let mut seen = output
+            .next()
+            .await
+            .unwrap()
+            .unwrap()
+            .into_chunk()
+            .unwrap()
+            .data
+            .len();
         assert_eq!(client.remove_execution(id).await.unwrap().executions, 1);
         watch::until(&daemon.home().logs(), || {
             (!daemon.home().log(id).exists()).then_some(())
         });
         while let Some(chunk) = output.next().await {
-            seen += chunk.unwrap().data.len();
+            seen += chunk.unwrap().into_chunk().unwrap().data.len();
         }
         assert_eq!(seen, LENGTH);
         assert!(client.get_status(id).await.is_err());

@@ -137,6 +137,7 @@ pub fn finished_execution(
                 stderr_bytes: 0,
                 log_bytes: 12,
                 dropped_bytes: 0,
+                forgotten_bytes: 0,
             },
             leftovers: Leftovers::None,
         }),

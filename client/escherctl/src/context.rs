@@ -101,7 +101,12 @@ pub(crate) fn report_as_json(failure: &Failure) {
 
 /// Prints one line to standard error, with escherctl's name before it.
 pub(crate) fn print_notice(message: &str) {
-    write_stderr(&format!("escherctl: {}\n", escape::text(message)));
+    write_stderr(&notice_line(message));
+}
+
+/// Returns the line that [`print_notice`] prints.
+pub(crate) fn notice_line(message: &str) -> String {
+    format!("escherctl: {}\n", escape::text(message))
 }
 
 /// Prints text to standard error as it is.

@@ -9,7 +9,7 @@ use escher_protocol::execution::{
 };
 use escher_protocol::handshake::{HIGHEST_VERSION, LOWEST_VERSION, MAX_HANDSHAKE_BYTES};
 use escher_protocol::id::MAX_REFERENCE_BYTES;
-use escher_protocol::message::MAX_STDIN_BYTES;
+use escher_protocol::message::{MAX_RESULT_GAPS, MAX_STDIN_BYTES};
 use escher_protocol::output::MAX_CHUNK_BYTES;
 use escher_protocol::parts::{MAX_PARTS, MAX_PARTS_BYTES};
 use escher_protocol::{ErrorCode, Status};
@@ -133,6 +133,7 @@ fn the_page_lists_every_limit() {
         MAX_LIST_ITEMS.to_string(),
         format!("{MAX_CHUNK_BYTES} bytes"),
         format!("{MAX_STDIN_BYTES} bytes"),
+        MAX_RESULT_GAPS.to_string(),
         format!("{MAX_NAME_BYTES} bytes"),
         format!("{MAX_REFERENCE_BYTES} bytes"),
         format!("{}, each once", Status::TABLE.len()),

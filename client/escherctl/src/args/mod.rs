@@ -65,7 +65,8 @@ pub(crate) enum Verb {
     /// third exits without waiting for its end.
     ///
     /// Exit status: the command's own; 124 if it timed out; 125 if escher failed; 126 if it could
-    /// not be started; 127 if the program was not found; 128+N if signal N ended it.
+    /// not be started; 127 if the program was not found; 128+N if signal N ended it. Whatever the
+    /// command did, 125 if its output is incomplete because the log lacks some.
     #[command(before_help = examples::RUN,
               override_usage = "escherctl run [OPTIONS] [--] COMMAND [ARG]...")]
     Run(RunArgs),
@@ -90,7 +91,8 @@ pub(crate) enum Verb {
     Logs(LogsArgs),
     /// Show all output of an execution until it ends, and exit with its status
     ///
-    /// Ctrl-C detaches; the execution continues. Exit status: as for `run`.
+    /// Ctrl-C detaches; the execution continues. Exit status: as for `run`, but the command's own
+    /// also if its output is incomplete.
     Attach(TargetArgs),
     /// Cancel executions: SIGTERM, then SIGKILL after the grace period
     Cancel(TargetsArgs),

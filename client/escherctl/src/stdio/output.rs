@@ -6,11 +6,13 @@
 use std::io;
 use std::thread;
 
-use escher_client::{Error, LogStream, OutputChunk, OutputStream};
+use escher_client::{Error, LogStream, OutputItem, OutputStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::unbuffered::write_all;
+use crate::context::notice_line;
 use crate::failure::Failure;
+use crate::render::text;
 
 /// Capacity of the queue between the connection and the thread, in chunks of at most 256 KiB.
 const QUEUE_CAPACITY: usize = 8;
@@ -40,36 +42,60 @@ pub(crate) struct OutputPiece {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Writes all of `output`, each chunk as `format` makes it. Returns when the last byte is written.
-pub(crate) async fn relay(
-    mut output: LogStream,
-    mut format: impl AsyncFnMut(OutputChunk) -> Result<OutputPiece, Error>,
-) -> Result<(), RelayError> {
-    let mut writer = WriterThread::start().map_err(RelayError::Write)?;
-    loop {
-        let chunk = tokio::select! {
-            // Reports a closed pipe at once, not when the command writes again.
-            result = &mut writer.result => return Err(RelayError::Write(early_end(result))),
-            chunk = output.next() => chunk,
-        };
-        let Some(chunk) = chunk else {
-            return writer.finish().await.map_err(RelayError::Write);
-        };
-        let piece = format(chunk.map_err(RelayError::Read)?)
-            .await
-            .map_err(RelayError::Read)?;
-        if writer.queue.send(piece).await.is_err() {
-            return writer.finish().await.map_err(RelayError::Write);
-        }
-    }
+/// Whether output was complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Completeness {
+    Complete,
+    /// The log lacks some of it.
+    Incomplete,
 }
 
-/// The format that leaves the output as it is.
-pub(crate) async fn unchanged(chunk: OutputChunk) -> Result<OutputPiece, Error> {
-    Ok(OutputPiece {
-        stream: chunk.stream,
-        bytes: chunk.data.into_vec(),
-    })
+/// Writes all of `output`, each item as `format` makes it. Returns when the last byte is written.
+pub(crate) async fn relay(
+    mut output: LogStream,
+    mut format: impl AsyncFnMut(OutputItem) -> Result<OutputPiece, Error>,
+) -> Result<Completeness, RelayError> {
+    let mut writer = WriterThread::start().map_err(RelayError::Write)?;
+    let mut completeness = Completeness::Complete;
+    loop {
+        let item = tokio::select! {
+            // Reports a closed pipe at once, not when the command writes again.
+            result = &mut writer.result => return Err(RelayError::Write(early_end(result))),
+            item = output.next() => item,
+        };
+        let Some(item) = item else {
+            break;
+        };
+        let item = item.map_err(RelayError::Read)?;
+        if matches!(item, OutputItem::Gap(_)) {
+            completeness = Completeness::Incomplete;
+        }
+        let piece = format(item).await.map_err(RelayError::Read)?;
+        if writer.queue.send(piece).await.is_err() {
+            break;
+        }
+    }
+    writer.finish().await.map_err(RelayError::Write)?;
+    Ok(completeness)
+}
+
+/// Returns an item as it is shown: output unchanged, and unless it is to be `quiet`, a line on standard
+/// error for output that is missing.
+pub(crate) fn unchanged(item: OutputItem, quiet: bool) -> OutputPiece {
+    match item {
+        OutputItem::Chunk(chunk) => OutputPiece {
+            stream: chunk.stream,
+            bytes: chunk.data.into_vec(),
+        },
+        OutputItem::Gap(gap) => OutputPiece {
+            stream: OutputStream::Stderr,
+            bytes: if quiet {
+                Vec::new()
+            } else {
+                notice_line(&text::missing_output(&gap)).into_bytes()
+            },
+        },
+    }
 }
 
 /// A handle to the thread that writes.

@@ -44,7 +44,7 @@ pub use event_handler::EventHandlerGuard;
 pub use events::Events;
 pub use list::Executions;
 pub(crate) use locked_dirs::LockedDirs;
-pub use output::OutputChunks;
+pub use output::OutputItems;
 pub use result::{ResultPart, ResultReader};
 pub(crate) use shutdown::SHUTDOWN_STEP_TIMEOUT;
 pub use start_error::StartError;

@@ -3,21 +3,23 @@
 use std::collections::VecDeque;
 
 use escher_protocol::{
-    ApiError, ErrorCode, ExecutionRecord, ExecutionResult, Omission, OutputChunk, OutputStream,
-    Status, StreamSelection, Target,
+    ApiError, ErrorCode, ExecutionRecord, ExecutionResult, Omission, OutputChunk, OutputGap,
+    OutputStream, Status, StreamSelection, Target,
 };
 
 use super::ExecutionEngine;
-use super::output::to_path;
-use crate::output::{Excerpt, ExcerptPart, OutputReader};
+use super::output::open_log;
+use crate::output::{Excerpt, ExcerptPart};
 
-/// Reads a result part by part: all of stdout before all of stderr.
+/// Reads a result part by part: all of stdout before all of stderr, then what is missing.
 #[derive(Debug)]
 pub struct ResultReader {
     record: ExecutionRecord,
     excerpts: VecDeque<(OutputStream, Excerpt)>,
     /// The omissions of streams that are left out as a whole.
     omitted: VecDeque<Omission>,
+    /// Where the log lacks output.
+    gaps: VecDeque<OutputGap>,
 }
 
 /// One part of a result.
@@ -27,6 +29,8 @@ pub enum ResultPart {
     Output(OutputChunk),
     /// Output that is left out in this place.
     Omitted(Omission),
+    /// Output of either stream that is missing from the log.
+    Gap(OutputGap),
 }
 
 impl ExecutionEngine {
@@ -42,6 +46,7 @@ impl ExecutionEngine {
             match part {
                 ResultPart::Output(chunk) => result.push(&chunk),
                 ResultPart::Omitted(omission) => result.omit(omission),
+                ResultPart::Gap(gap) => result.gaps.push(gap),
             }
         }
         Ok(result)
@@ -60,6 +65,7 @@ impl ExecutionEngine {
         let mut reader = ResultReader {
             excerpts: VecDeque::new(),
             omitted: VecDeque::new(),
+            gaps: VecDeque::new(),
             record,
         };
         let record = &reader.record;
@@ -85,14 +91,17 @@ impl ExecutionEngine {
                 continue;
             }
             let selection = StreamSelection::Only(stream);
-            let path = to_path(&record.log_path);
-            let mut log = OutputReader::new(path, selection, resources.clone());
-            let length_now = log.open().await?;
-            let (log_bytes, total) = if is_lost {
-                (length_now, None)
+            let (mut log, length_now) = open_log(record, selection, resources.clone()).await?;
+            let (log_bytes, total, dropped) = if is_lost {
+                (length_now, None, None)
             } else {
-                (outcome.output.log_bytes, Some(total))
+                let output = outcome.output;
+                (output.log_bytes, Some(total), Some(output.dropped_bytes))
             };
+            // Once for both streams.
+            if reader.excerpts.is_empty() {
+                reader.gaps = log.gaps(log_bytes, dropped).await?.into();
+            }
             let excerpt = Excerpt::new(log, log_bytes, total, self.settings().output);
             reader.excerpts.push_back((stream, excerpt));
         }
@@ -135,6 +144,6 @@ impl ResultReader {
                 None => drop(self.excerpts.pop_front()),
             }
         }
-        Ok(None)
+        Ok(self.gaps.pop_front().map(ResultPart::Gap))
     }
 }

@@ -127,8 +127,9 @@ impl ExecutionEngine {
             recovered,
             Timestamp::now(),
         );
-        let abilities = connection.as_ref().map(LauncherConnection::abilities);
-        scheduler.set_controllers(abilities.and_then(|abilities| abilities.cgroups));
+        if let Some(connection) = &connection {
+            scheduler.set_launcher_abilities(connection.abilities());
+        }
         let metrics = scheduler.metrics();
         let writer = store.clone();
         let (scheduler, effects) = scheduler::start(scheduler, commit_outcomes, move |entries| {

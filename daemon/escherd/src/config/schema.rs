@@ -299,6 +299,9 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
             ("kill", |s| {
                 reloadable(s).log_limits.when_full = WhenLogFull::Kill;
             }),
+            ("forget_oldest", |s| {
+                reloadable(s).log_limits.when_full = WhenLogFull::ForgetOldest;
+            }),
         ],
     )
     .reloadable(),

@@ -17,6 +17,8 @@ use crate::execution::{MAX_PAGE_BYTES, RequiredLabels, memory_of};
 pub struct OutputProgress {
     /// Bytes that are known to be in its log.
     pub log_bytes: u64,
+    /// Bytes that were not written to it; `None` while that is not known, and where it never will be.
+    pub dropped_bytes: Option<u64>,
     /// Whether no more will come.
     pub finished: bool,
 }
@@ -26,12 +28,15 @@ impl OutputProgress {
     #[must_use]
     pub fn for_finished(record: &ExecutionRecord) -> Self {
         let output = record.outcome.as_ref().map(|outcome| outcome.output);
+        let output = output.unwrap_or_default();
+        // Lost executions have no byte count: read the log to its end.
+        let (log_bytes, dropped_bytes) = match record.status {
+            Status::Lost => (u64::MAX, None),
+            _ => (output.log_bytes, Some(output.dropped_bytes)),
+        };
         OutputProgress {
-            // Lost executions have no byte count: read the log to its end.
-            log_bytes: match record.status {
-                Status::Lost => u64::MAX,
-                _ => output.map_or(0, |output| output.log_bytes),
-            },
+            log_bytes,
+            dropped_bytes,
             finished: true,
         }
     }

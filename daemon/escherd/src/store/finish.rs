@@ -2,10 +2,11 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use escher_protocol::message::Removed;
-use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, Timestamp};
+use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, OutputTotals, Timestamp};
 use rusqlite::{OptionalExtension, params};
 
 use super::apply::{ExecutionRow, StoreTransaction};
@@ -176,11 +177,16 @@ fn log_and_index_bytes(record: &ExecutionRecord) -> u64 {
         return 0;
     }
     let path = Path::new(OsStr::from_bytes(&record.log_path));
-    let size = |path: &Path| std::fs::symlink_metadata(path).map_or(0, |found| found.len());
-    let counted = record
-        .outcome
-        .as_ref()
-        .map_or(0, |outcome| outcome.output.log_bytes);
+    let outcome = record.outcome.as_ref();
+    let output = outcome.map_or_else(OutputTotals::default, |outcome| outcome.output);
+    let size = |path: &Path| {
+        std::fs::symlink_metadata(path).map_or(0, |found| match output.forgotten_bytes {
+            0 => found.len(),
+            // A part of the index is a hole, which takes no space.
+            _ => found.len().min(found.blocks() * 512),
+        })
+    };
+    let counted = output.log_bytes.saturating_sub(output.forgotten_bytes);
     // Without a count, the size of the file is the best there is.
     let log = if counted > 0 { counted } else { size(path) };
     log + size(&path.with_extension("idx"))

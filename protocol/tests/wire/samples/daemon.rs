@@ -6,10 +6,10 @@ use escher_protocol::message::{
     Submitted,
 };
 use escher_protocol::{
-    ApiError, Canceller, Command, Diagnostic, ErrorCode, ExecutionRecord, Exit, Leftovers,
-    Measurements, Omission, Outcome, OutputChunk, OutputStream, OutputTotals, Parts, Reloaded,
-    RequestId, ResourceLimits, Resources, Setting, SettingValue, Status, StdinMode, Timestamp,
-    Usage, User,
+    ApiError, Canceller, Command, Diagnostic, ErrorCode, ExecutionRecord, Exit, GapReason,
+    Leftovers, Measurements, Omission, Outcome, OutputChunk, OutputGap, OutputStream, OutputTotals,
+    Parts, Reloaded, RequestId, ResourceLimits, Resources, Setting, SettingValue, Status,
+    StdinMode, Timestamp, Usage, User,
 };
 
 use super::values::{ID, INSTANCE, TIME, alice, not_found, unknown_parts};
@@ -128,6 +128,11 @@ fn items() -> Vec<Sample> {
             bytes: 4_294_967_296,
             mark: "\n[... output truncated at 10MB ...]".into(),
         }),
+        Gap => Item::Gap(OutputGap {
+            offset: 1_200,
+            bytes: Some(70_000),
+            reason: GapReason::Dropped,
+        }),
     })
 }
 
@@ -237,6 +242,7 @@ fn finished() -> ExecutionRecord {
                 stderr_bytes: 200,
                 log_bytes: 1200,
                 dropped_bytes: 0,
+                forgotten_bytes: 300,
             },
             leftovers: Leftovers::Killed,
         }),

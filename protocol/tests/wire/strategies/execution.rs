@@ -128,14 +128,14 @@ prop_compose! {
         ended_by_signal in option::of(signed()),
         (duration_us, user_us, system_us, peak_memory_bytes) in
             (number(), number(), number(), number()),
-        (stdout_bytes, stderr_bytes, log_bytes, dropped_bytes) in
-            (number(), number(), number(), number()),
+        (stdout_bytes, stderr_bytes, log_bytes, dropped_bytes, forgotten_bytes) in
+            (number(), number(), number(), number(), number()),
         leftovers in leftovers(),
     ) -> Outcome {
         Outcome {
             exit, error, ended_by_signal, duration_us, leftovers,
             usage: Usage { user_us, system_us, peak_memory_bytes },
-            output: OutputTotals { stdout_bytes, stderr_bytes, log_bytes, dropped_bytes },
+            output: OutputTotals { stdout_bytes, stderr_bytes, log_bytes, dropped_bytes, forgotten_bytes },
         }
     }
 }

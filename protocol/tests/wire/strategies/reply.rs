@@ -6,7 +6,8 @@ use escher_protocol::message::{
     Submitted,
 };
 use escher_protocol::{
-    ApiError, Diagnostic, Omission, OutputChunk, Reloaded, Setting, SettingValue,
+    ApiError, Diagnostic, GapReason, Omission, OutputChunk, OutputGap, Reloaded, Setting,
+    SettingValue,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -154,6 +155,21 @@ fn item() -> impl Strategy<Value = Item> {
                 mark,
             })
         }),
+        (number(), option::of(number()), gap_reason()).prop_map(|(offset, bytes, reason)| {
+            Item::Gap(OutputGap {
+                offset,
+                bytes,
+                reason,
+            })
+        }),
+    ]
+}
+
+fn gap_reason() -> impl Strategy<Value = GapReason> {
+    prop_oneof![
+        Just(GapReason::Dropped),
+        Just(GapReason::Forgotten),
+        Just(GapReason::Cut),
     ]
 }
 

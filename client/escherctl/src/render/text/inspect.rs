@@ -81,6 +81,10 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
             let bytes = count(output.dropped_bytes, "byte");
             fields.add("dropped", format!("{bytes}, missing from the log"));
         }
+        if output.forgotten_bytes > 0 {
+            let bytes = size(output.forgotten_bytes);
+            fields.add("forgotten", format!("the first {bytes} of the log"));
+        }
         if outcome.leftovers != Leftovers::None {
             fields.add("leftovers", outcome.leftovers.name());
         }
@@ -149,9 +153,11 @@ mod tests {
         let mut record = completed();
         if let Some(outcome) = &mut record.outcome {
             outcome.output.dropped_bytes = 1;
+            outcome.output.forgotten_bytes = 2048;
         }
         let shown = inspect(&record, record.submitted_at);
         assert!(shown.contains("1 byte, missing from the log"), "{shown}");
+        assert!(shown.contains("the first 2.0 KiB of the log"), "{shown}");
     }
 
     #[test]
