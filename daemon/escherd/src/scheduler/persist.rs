@@ -40,7 +40,7 @@ pub(super) enum OnCommit {
         number: u64,
         cancel: Option<(CancelResponder, CancelAnswer)>,
     },
-    /// Answer the removal, and delete the logs.
+    /// Answer the removal of executions or of their logs, and delete the logs.
     Removed {
         numbers: Vec<u64>,
         responder: Option<oneshot::Sender<Result<Removed, ApiError>>>,

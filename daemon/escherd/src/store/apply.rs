@@ -8,6 +8,7 @@ use super::checksum::{self, BlobKind};
 use super::columns::{self, StoredProgress, signed, unsigned};
 use super::error::DatabaseError;
 use super::totals::WriterState;
+use super::user_totals::UserTotals;
 use super::{Change, ChangeEntry, CommitOutcome, RequestDigest};
 use crate::execution::{Submission, shown_command};
 
@@ -18,6 +19,8 @@ pub(super) struct StoreTransaction<'a> {
     pub(super) connection: &'a Connection,
     /// The state after the transaction, discarded if that fails.
     pub(super) state: &'a mut WriterState,
+    /// The totals of each user, with what the transaction changes.
+    pub(super) users: &'a mut UserTotals,
 }
 
 impl StoreTransaction<'_> {
@@ -42,6 +45,7 @@ impl StoreTransaction<'_> {
                 outcome => outcome?,
             },
             Change::Removed { numbers } => self.remove_all(numbers)?,
+            Change::LogsRemoved { numbers } => self.remove_logs(numbers)?,
             other => {
                 self.apply_unrefusable(other)?;
                 CommitOutcome::Committed
@@ -58,7 +62,9 @@ impl StoreTransaction<'_> {
     /// Applies a change that has no outcome of its own.
     fn apply_unrefusable(&mut self, change: &Change) -> Result<(), DatabaseError> {
         match change {
-            Change::Submitted { .. } | Change::Removed { .. } => Ok(()),
+            Change::Submitted { .. } | Change::Removed { .. } | Change::LogsRemoved { .. } => {
+                Ok(())
+            }
             Change::Admitted { number } => self.update_progress(*number, |progress| {
                 progress.is_admitted = true;
                 progress.launch_attempts += 1;

@@ -32,6 +32,8 @@ pub(super) enum BlobKind {
     UndeletedLog,
     /// The row of totals.
     Totals,
+    /// The totals of a user; its number is the uid.
+    UserTotals,
 }
 
 impl BlobKind {
@@ -44,6 +46,7 @@ impl BlobKind {
             BlobKind::Event => "event",
             BlobKind::UndeletedLog => "a log to be deleted",
             BlobKind::Totals => "the row of totals",
+            BlobKind::UserTotals => "the row of totals of user",
         }
     }
 
@@ -56,6 +59,7 @@ impl BlobKind {
             BlobKind::Event => 4,
             BlobKind::UndeletedLog => 5,
             BlobKind::Totals => 6,
+            BlobKind::UserTotals => 7,
         }
     }
 

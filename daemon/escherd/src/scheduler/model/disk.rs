@@ -119,6 +119,19 @@ impl Disk {
                 self.undeleted.extend(&logs);
                 return CommitOutcome::Removed(removed, logs);
             }
+            Change::LogsRemoved { numbers } => {
+                let mut logs = Vec::new();
+                for number in numbers {
+                    if let Some(row) = self.rows.get_mut(&number)
+                        && let Some(record) = &mut row.end
+                    {
+                        record.log_removed = true;
+                        logs.push(row.unfinished.submission.id);
+                    }
+                }
+                self.undeleted.extend(&logs);
+                return CommitOutcome::Removed(Removed::default(), logs);
+            }
             Change::LogsDeleted { ids } => self.undeleted.retain(|id| !ids.contains(id)),
         }
         CommitOutcome::Committed
