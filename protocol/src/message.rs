@@ -322,7 +322,8 @@ pub struct OutputRequest {
 /// A request for events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventsRequest {
-    /// Only events after this sequence number; `None`: all that escherd still has.
+    /// Only events after this sequence number; `None`: all from the first one after which escherd still
+    /// has every one.
     pub after: Option<u64>,
     /// Whether to continue with new events. The stream then ends only with the connection.
     pub follow: bool,

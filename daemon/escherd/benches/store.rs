@@ -41,7 +41,6 @@ fn open(path: &Path, durability: Durability) -> OpenStore {
     let settings = StoreSettings {
         min_free_bytes: 0,
         durability,
-        max_events: 10_000,
     };
     let on_outcomes = move |outcomes| {
         let _ = sender.send(outcomes);
@@ -186,6 +185,7 @@ fn changes(number: u64) -> [ChangeEntry; 3] {
         ticket: number,
         change,
         events: event.into_iter().collect(),
+        dropped_events: Vec::new(),
     };
     let submitted = Change::Submitted {
         submission: Box::new(submission.clone()),

@@ -9,7 +9,7 @@ use super::columns::{self, StoredProgress, signed, unsigned};
 use super::error::DatabaseError;
 use super::totals::WriterState;
 use super::user_totals::UserTotals;
-use super::{Change, ChangeEntry, CommitOutcome, RequestDigest};
+use super::{Change, ChangeEntry, CommitOutcome, DroppedEvent, RequestDigest};
 use crate::execution::{Submission, shown_command};
 
 /// A transaction under way.
@@ -55,6 +55,9 @@ impl StoreTransaction<'_> {
             for event in &entry.events {
                 self.insert_event(event)?;
             }
+        }
+        for dropped in &entry.dropped_events {
+            self.delete_event(*dropped)?;
         }
         Ok(outcome)
     }
@@ -251,7 +254,7 @@ impl StoreTransaction<'_> {
     }
 
     /// Stores `event`.
-    pub(super) fn insert_event(&mut self, event: &Event) -> Result<(), DatabaseError> {
+    pub(super) fn insert_event(&self, event: &Event) -> Result<(), DatabaseError> {
         let sql = "INSERT OR REPLACE INTO event (sequence, time, number, kind, body) \
                    VALUES (?1, ?2, ?3, ?4, ?5)";
         self.connection.prepare_cached(sql)?.execute(params![
@@ -261,11 +264,24 @@ impl StoreTransaction<'_> {
             event.kind.name(),
             checksum::encode(BlobKind::Event, event.sequence, event)?,
         ])?;
-        let state = &mut self.state;
-        state.newest_event = state.newest_event.max(event.sequence);
-        if state.oldest_event == 0 {
-            state.oldest_event = event.sequence;
-        }
+        Ok(())
+    }
+
+    /// Deletes an event, and stores that its user misses it.
+    fn delete_event(&self, dropped: DroppedEvent) -> Result<(), DatabaseError> {
+        let DroppedEvent { uid, sequence } = dropped;
+        let sql = "DELETE FROM event WHERE sequence = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        statement.execute([signed(sequence)])?;
+        self.insert_missed_event(uid, sequence)
+    }
+
+    /// Stores the last event that a user misses.
+    pub(super) fn insert_missed_event(&self, uid: u32, sequence: u64) -> Result<(), DatabaseError> {
+        let body = checksum::encode(BlobKind::MissedEvent, uid.into(), &sequence)?;
+        let sql = "INSERT OR REPLACE INTO missed_event (uid, body) VALUES (?1, ?2)";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        statement.execute(params![uid, body])?;
         Ok(())
     }
 }

@@ -34,6 +34,8 @@ pub(super) enum BlobKind {
     Totals,
     /// The totals of a user; its number is the uid.
     UserTotals,
+    /// The last event that a user misses; its number is the uid.
+    MissedEvent,
 }
 
 impl BlobKind {
@@ -47,6 +49,7 @@ impl BlobKind {
             BlobKind::UndeletedLog => "a log to be deleted",
             BlobKind::Totals => "the row of totals",
             BlobKind::UserTotals => "the row of totals of user",
+            BlobKind::MissedEvent => "the last missed event of user",
         }
     }
 
@@ -60,6 +63,7 @@ impl BlobKind {
             BlobKind::UndeletedLog => 5,
             BlobKind::Totals => 6,
             BlobKind::UserTotals => 7,
+            BlobKind::MissedEvent => 8,
         }
     }
 

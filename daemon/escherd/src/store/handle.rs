@@ -73,7 +73,6 @@ pub fn open(
         connection: opened.connection,
         state: opened.state,
         users: opened.users,
-        max_events: settings.max_events as u64,
         disk_reserve: DiskReserve::new(directory, Arc::clone(&min_free_bytes)),
         on_outcomes,
         history: history_sender,

@@ -41,6 +41,7 @@ pub use open::{QuarantinedFile, StoreSettings};
 pub use quarantine::{DamageReport, SetAsideStore, damage_report};
 pub use search::HistoryPage;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use escher_protocol::message::{Event, Removed};
@@ -127,6 +128,17 @@ pub struct ChangeEntry {
     pub change: Change,
     /// The events that announce the change, in order. They are stored with it.
     pub events: Vec<Event>,
+    /// Earlier events that are not kept any longer. Only with a change that cannot be refused.
+    pub dropped_events: Vec<DroppedEvent>,
+}
+
+/// An event that is not kept any longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DroppedEvent {
+    /// The submitter of its execution.
+    pub uid: u32,
+    /// Its sequence number.
+    pub sequence: u64,
 }
 
 /// What became of a [`ChangeEntry`].
@@ -160,8 +172,10 @@ pub struct LoadedState {
     pub last_number: u64,
     /// The unfinished executions, by number.
     pub unfinished: Vec<UnfinishedExecution>,
-    /// The last events, in order; at most [`StoreSettings::max_events`].
+    /// The events, in order.
     pub events: Vec<Event>,
+    /// The last event of each user, by uid, that is not among them any longer.
+    pub missed_events: HashMap<u32, u64>,
     /// Executions whose logs may still have to be deleted. Some never had one.
     pub undeleted_logs: Vec<ExecutionId>,
 }

@@ -32,8 +32,6 @@ const APPLICATION_ID_OFFSET: usize = 68;
 pub struct StoreSettings {
     /// What a commit survives.
     pub durability: Durability,
-    /// How many of the last events are kept.
-    pub max_events: usize,
     /// Free bytes of the disk below which submissions are refused.
     pub min_free_bytes: u64,
 }
@@ -148,7 +146,7 @@ fn open_existing(
         }
         schema.migrate(connection)?;
         schema.check(connection)?;
-        let loaded = load::load(connection, settings.max_events)?;
+        let loaded = load::load(connection)?;
         let state = WriterState::read(connection)?;
         let users = UserTotals::read(connection, state.totals.history)?;
         connection::checkpoint_on_close(connection)?;

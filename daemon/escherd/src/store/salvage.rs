@@ -85,6 +85,13 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<Salvaged, Da
             Err(_) => Ok(()),
         },
     )?;
+    for_each_row(&source, "missed_event", "uid", |uid, body| {
+        let sequence = checksum::decode(BlobKind::MissedEvent, uid, body);
+        match (u32::try_from(uid), sequence) {
+            (Ok(uid), Ok(sequence)) => target.insert_missed_event(uid, sequence),
+            _ => Ok(()),
+        }
+    })?;
     salvage_undeleted_logs(&source, &target)?;
     if let Ok(totals) = Totals::read(&source.connection) {
         state.totals.last_number = state.totals.last_number.max(totals.last_number);

@@ -14,10 +14,6 @@ pub(super) struct WriterState {
     pub(super) totals: Totals,
     /// The latest time of submission so far.
     pub(super) clock_high: i64,
-    /// The first stored event, or one before it.
-    pub(super) oldest_event: u64,
-    /// The last stored event.
-    pub(super) newest_event: u64,
 }
 
 /// Sums over all executions.
@@ -99,15 +95,11 @@ impl WriterState {
         };
         let clock_high = "SELECT clock_high FROM execution ORDER BY number DESC LIMIT 1";
         let newest = "SELECT number FROM execution ORDER BY number DESC LIMIT 1";
-        let oldest_event = "SELECT sequence FROM event ORDER BY sequence LIMIT 1";
-        let newest_event = "SELECT sequence FROM event ORDER BY sequence DESC LIMIT 1";
         let mut totals = Totals::read(connection)?;
         totals.last_number = totals.last_number.max(unsigned(first(newest)?));
         Ok(WriterState {
             totals,
             clock_high: first(clock_high)?,
-            oldest_event: unsigned(first(oldest_event)?),
-            newest_event: unsigned(first(newest_event)?),
         })
     }
 

@@ -10,7 +10,6 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{oneshot, watch};
 
 use super::apply::StoreTransaction;
-use super::columns::signed;
 use super::damage::DamageMarker;
 use super::disk_reserve::DiskReserve;
 use super::error::DatabaseError;
@@ -24,9 +23,6 @@ const MAX_ENTRIES: usize = 1024;
 
 /// The pause after a failure, unless something new comes before.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-
-/// Superfluous events that may accumulate, so that they are deleted in bulk.
-const EVENT_SLACK: u64 = 1024;
 
 /// A message to the writer.
 #[derive(Debug)]
@@ -45,7 +41,6 @@ pub(super) struct Writer<F> {
     pub(super) connection: Connection,
     pub(super) state: WriterState,
     pub(super) users: UserTotals,
-    pub(super) max_events: u64,
     pub(super) disk_reserve: DiskReserve,
     pub(super) on_outcomes: F,
     pub(super) history: watch::Sender<HistorySize>,
@@ -150,7 +145,6 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
         for entry in self.queue.iter().take(count) {
             outcomes.push((entry.ticket, changes.apply(entry)?));
         }
-        trim_events(&transaction, &mut state, self.max_events)?;
         if state.totals.needs_write(self.state.totals) {
             state.totals.write(&transaction)?;
         }
@@ -237,23 +231,4 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
 
 fn is_submission(entry: &ChangeEntry) -> bool {
     matches!(entry.change, Change::Submitted { .. })
-}
-
-/// Deletes all but the last `max_events` events, once enough superfluous ones have accumulated.
-fn trim_events(
-    connection: &Connection,
-    state: &mut WriterState,
-    max_events: u64,
-) -> Result<(), DatabaseError> {
-    let Some(last_deleted) = state.newest_event.checked_sub(max_events) else {
-        return Ok(());
-    };
-    if last_deleted < state.oldest_event.saturating_add(EVENT_SLACK) {
-        return Ok(());
-    }
-    let sql = "DELETE FROM event WHERE sequence <= ?1";
-    let mut statement = connection.prepare_cached(sql)?;
-    statement.execute([signed(last_deleted)])?;
-    state.oldest_event = last_deleted + 1;
-    Ok(())
 }

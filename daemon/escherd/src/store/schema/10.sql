@@ -86,6 +86,12 @@ CREATE TABLE event (
     body     BLOB NOT NULL
 );
 
+-- The sequence number of the last event of each user that is not kept any longer.
+CREATE TABLE missed_event (
+    uid  INTEGER PRIMARY KEY,
+    body BLOB NOT NULL
+);
+
 -- Executions that are removed, or whose log is, and that may still have files on disk, above all a log.
 CREATE TABLE undeleted_log (
     id       BLOB PRIMARY KEY,

@@ -292,6 +292,10 @@ async fn salvages_everything_that_is_not_damaged() {
         ticket: 0,
         change: Change::LogsDeleted { ids: vec![] },
         events: vec![event(12, 5, EventKind::Started)],
+        dropped_events: vec![DroppedEvent {
+            uid: 1001,
+            sequence: 11,
+        }],
     }]);
     test.outcomes(1);
     let test = test.reopen().await;

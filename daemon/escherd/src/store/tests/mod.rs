@@ -34,7 +34,6 @@ const MINUTE: i64 = 60_000_000;
 
 const SETTINGS: StoreSettings = StoreSettings {
     durability: Durability::Crash,
-    max_events: 100,
     min_free_bytes: 0,
 };
 
@@ -174,6 +173,7 @@ fn entry(ticket: u64, change: Change) -> ChangeEntry {
         ticket,
         change,
         events: Vec::new(),
+        dropped_events: Vec::new(),
     }
 }
 

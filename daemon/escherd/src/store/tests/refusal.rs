@@ -34,7 +34,6 @@ fn writer(
         connection: opened.connection,
         state: opened.state,
         users: opened.users,
-        max_events: 100,
         disk_reserve: DiskReserve::new(dir.to_owned(), Arc::default()),
         on_outcomes,
         history: tokio::sync::watch::Sender::default(),
