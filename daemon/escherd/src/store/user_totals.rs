@@ -64,9 +64,13 @@ impl UserTotals {
 
     /// Takes over what a committed transaction has changed.
     pub(super) fn commit(&mut self) {
-        self.stored.append(&mut self.changed);
-        self.stored
-            .retain(|_, size| *size != HistorySize::default());
+        for (uid, size) in std::mem::take(&mut self.changed) {
+            if size == HistorySize::default() {
+                self.stored.remove(&uid);
+            } else {
+                self.stored.insert(uid, size);
+            }
+        }
     }
 
     /// Forgets what a failed transaction has changed.
