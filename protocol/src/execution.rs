@@ -19,6 +19,8 @@ pub const MAX_LABELS: usize = 64;
 pub const MAX_VARIABLES: usize = 4096;
 /// Longest name of an environment variable, in bytes.
 pub const MAX_VARIABLE_NAME_BYTES: usize = 255;
+/// Most bytes of the command in the record of a finished execution. So the size of a record is bounded.
+pub const KEPT_COMMAND_BYTES: usize = 16 * 1024;
 /// Most bytes of the command in a record that [`Request::List`](crate::message::Request::List)
 /// returns.
 pub const LISTED_COMMAND_BYTES: usize = 4096;
@@ -270,7 +272,7 @@ pub struct ExecutionRecord {
     pub submitted_by: User,
     /// The command.
     pub command: Command,
-    /// Whether `command` is cut, as in lists.
+    /// Whether `command` is cut: in lists, and once the execution has finished.
     pub command_cut: bool,
     /// The working directory.
     pub working_dir: Blob,
@@ -297,6 +299,8 @@ pub struct ExecutionRecord {
     pub cancelled_by: Option<Canceller>,
     /// Path of the log. The file exists once the command has written something.
     pub log_path: Blob,
+    /// Whether the log was removed by the limits of the history.
+    pub log_removed: bool,
     /// How it ended, once it has.
     pub outcome: Option<Outcome>,
     /// Limits, measurements, and whether it is paused.

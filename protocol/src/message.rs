@@ -332,7 +332,8 @@ pub struct OutputRequest {
 /// A request for events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventsRequest {
-    /// Only events after this sequence number; `None`: all that escherd still has.
+    /// Only events after this sequence number; `None`: all from the first one after which escherd still
+    /// has every one.
     pub after: Option<u64>,
     /// Whether to continue with new events. The stream then ends only with the connection.
     pub follow: bool,
@@ -401,6 +402,22 @@ pub struct Quota {
     pub running: u64,
     /// Most of them. While other users wait it may be less.
     pub max_running: u64,
+    /// What the user has in the history.
+    pub history: HistoryQuota,
+}
+
+/// What a user has in the history, and its share of that: the limit, divided by the number of users who
+/// have something there. Nothing is removed to keep a limit from a user who has no more than its share.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryQuota {
+    /// Number of finished executions.
+    pub finished: u64,
+    /// The share of them.
+    pub finished_share: u64,
+    /// Bytes of their logs, with the indexes.
+    pub log_bytes: u64,
+    /// The share of them.
+    pub log_bytes_share: u64,
 }
 
 /// Facts about a running escherd.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use escher_client::{ErrorCode, ExecutionRequest, Status};
 use escher_tests::{
-    Daemon, Home, Tmpfs, connect, exec, in_runtime, require_root, shell, wait_started, watch,
+    Daemon, Home, Tmpfs, connect, exec, fill_disk, in_runtime, require_root, shell, wait_started,
+    watch,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -121,7 +122,11 @@ fn a_store_on_a_full_disk_refuses_new_executions_and_records_ends_once_there_is_
     }
     let home = Arc::new(Home::new());
     let disk = Tmpfs::mount(&home.state(), "4m");
-    let daemon = Daemon::builder().home(&home).leave_commands().start();
+    let without_reserve = || {
+        let builder = Daemon::builder().home(&home).leave_commands();
+        builder.config("[store]\nmin_free_bytes = 0").start()
+    };
+    let daemon = without_reserve();
     let gate = home.fifo("gate");
     let other_gate = home.fifo("other-gate");
     let (id, running, finished) = in_runtime(async {
@@ -180,7 +185,7 @@ fn a_store_on_a_full_disk_refuses_new_executions_and_records_ends_once_there_is_
     });
     let mut first = daemon;
     first.kill();
-    let second = Daemon::builder().home(&home).leave_commands().start();
+    let second = without_reserve();
     let record = second.ctl().inspect(id);
     assert_eq!(
         (&record["status"], &record["exit_code"]),
@@ -316,4 +321,46 @@ fn a_log_that_is_moved_or_truncated_from_outside_is_reported_and_harms_nothing_e
     assert_eq!(rest.stdout.len(), 100);
     assert!(rest.err().contains("are missing here"), "{rest:?}");
     assert_eq!(ctl.run(["run", "echo", "well"]).expect(0).out(), "well\n");
+}
+
+#[test]
+fn the_reserve_of_the_stores_disk_is_for_what_is_accepted_already() {
+    if !require_root("a small disk") {
+        return;
+    }
+    let home = Arc::new(Home::new());
+    let disk = Tmpfs::mount(&home.state(), "8m");
+    let config = "[store]\nmin_free_bytes = 4194304";
+    let daemon = Daemon::builder().home(&home).config(config).start();
+    let gate = home.fifo("gate");
+    let id = in_runtime(async {
+        let client = connect(&daemon).await;
+        let request = shell(&format!("read line < {}; exit 6", gate.name()));
+        let id = client.execute(request).await.unwrap().id;
+        wait_started(&client, id).await;
+        let _ = fill_disk(&home.state(), 3 * 1024 * 1024);
+        let refused = client.execute(exec(["true"])).await.unwrap_err();
+        let refused = refused.as_api().unwrap().clone();
+        assert_eq!(
+            (refused.code, refused.retry),
+            (ErrorCode::STORE_UNAVAILABLE, true)
+        );
+        assert!(
+            refused.message.contains("store.min_free_bytes"),
+            "{refused:?}"
+        );
+        gate.write_line("go");
+        let record = client.wait_for_completion(id).await.unwrap();
+        assert_eq!(record.status, Status::Failed);
+        id
+    });
+    let diagnostics = daemon.ctl().run(["doctor", "--json"]).expect(1);
+    let diagnostics = diagnostics.json_lines();
+    let found = |check: &str| diagnostics.iter().find(|it| it["check"] == check).unwrap();
+    let message = found("state-space")["message"].as_str().unwrap();
+    assert!(message.contains("new executions are refused"), "{message}");
+    assert_eq!(found("store")["severity"], "ok", "all changes are written");
+    assert_eq!(daemon.ctl().inspect(id)["exit_code"], 6);
+    disk.empty();
+    let _ = daemon.ctl().run(["run", "true"]).expect(0);
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use escher_protocol::blob::MAX_LIST_ITEMS;
 use escher_protocol::codec::{MAX_PAYLOAD_BYTES, MAX_REQUEST_BYTES};
 use escher_protocol::execution::{
-    LISTED_COMMAND_BYTES, MAX_LABELS, MAX_NAME_BYTES, MAX_VARIABLE_NAME_BYTES, MAX_VARIABLES,
+    KEPT_COMMAND_BYTES, LISTED_COMMAND_BYTES, MAX_LABELS, MAX_NAME_BYTES, MAX_VARIABLE_NAME_BYTES,
+    MAX_VARIABLES,
 };
 use escher_protocol::handshake::{HIGHEST_VERSION, LOWEST_VERSION, MAX_HANDSHAKE_BYTES};
 use escher_protocol::id::MAX_REFERENCE_BYTES;
@@ -141,6 +142,7 @@ fn the_page_lists_every_limit() {
         MAX_VARIABLES.to_string(),
         format!("{MAX_VARIABLE_NAME_BYTES} bytes"),
         format!("{LISTED_COMMAND_BYTES} bytes"),
+        format!("{KEPT_COMMAND_BYTES} bytes"),
         MAX_PARTS.to_string(),
         format!("{MAX_PARTS_BYTES} bytes"),
     ];

@@ -117,9 +117,10 @@ pub(crate) enum Verb {
     Events(EventsArgs),
     /// Show the state and the limits of escherd
     Info,
-    /// Show how much you have pending and running, and how much you may have
+    /// Show how much you have pending, running and in the history, and how much you may have
     ///
-    /// An execution is charged to the user who submitted it. Root sees all users who have any.
+    /// An execution is charged to the user who submitted it. Root sees all users who have any. Of the history, the
+    /// numbers after "of" are your share: what you have beyond it is removed first when the history is full.
     #[command(before_help = examples::QUOTA)]
     Quota(QuotaArgs),
     /// Show the metrics of escherd, in OpenMetrics format

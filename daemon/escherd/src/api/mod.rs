@@ -29,6 +29,7 @@ mod event_handler;
 mod events;
 mod list;
 mod locked_dirs;
+mod merge;
 mod metrics;
 mod output;
 mod pause;
@@ -371,6 +372,8 @@ impl ExecutionEngine {
         let max_executions = settings.max_concurrent_executions;
         let budget = self.core.fd_shares.change(max_executions, max_connections);
         self.core.settings_in_force.send_replace(settings);
+        let reserve = settings.store_min_free_bytes;
+        self.core.store.set_min_free_bytes(reserve);
         let core = &self.core;
         let settings =
             scheduler_settings(&core.settings_at_start, &settings, budget, core.is_shared);

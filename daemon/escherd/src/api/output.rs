@@ -85,6 +85,7 @@ impl ExecutionEngine {
         follow: bool,
     ) -> Result<OutputItems, ApiError> {
         let (record, mut progress) = self.watch_progress(target).await?;
+        ensure_log_kept(&record)?;
         let resources = self.reserve_open_logs(1)?;
         if !self.settings().output.stream {
             if !follow && !progress.borrow().finished {
@@ -288,6 +289,22 @@ fn output_held(record: &ExecutionRecord) -> ApiError {
     );
     ApiError::new(ErrorCode::OUTPUT_HELD, message).with_hint(
         "stream_output is off in escherd's configuration; `escherctl logs -f` waits for the end",
+    )
+}
+
+/// Refuses to read a log that was removed to keep the limits of the history. Without this its output
+/// would seem empty.
+pub(super) fn ensure_log_kept(record: &ExecutionRecord) -> Result<(), ApiError> {
+    if !record.log_removed {
+        return Ok(());
+    }
+    let number = record.number;
+    let message = format!("the log of execution {number} was removed by the limits of the history");
+    Err(
+        ApiError::new(ErrorCode::OUTPUT_UNAVAILABLE, message).with_hint(format!(
+            "the setting history.max_bytes limits the logs that are kept; `escherctl inspect \
+             {number}` shows what else is known"
+        )),
     )
 }
 

@@ -8,7 +8,7 @@ use escher_protocol::{
 };
 
 use super::ExecutionEngine;
-use super::output::open_log;
+use super::output::{ensure_log_kept, open_log};
 use crate::output::{Excerpt, ExcerptPart};
 
 /// Reads a result part by part: all of stdout before all of stderr, then what is missing.
@@ -37,7 +37,7 @@ impl ExecutionEngine {
     /// Waits until an execution is finished and returns its record and output.
     ///
     /// # Errors
-    /// As [`ExecutionEngine::get_status`]; `output-unavailable` if the log cannot be read;
+    /// As [`ExecutionEngine::get_status`]; `output-unavailable` if the log cannot be read or was removed;
     /// `overloaded`.
     pub async fn get_result(&self, target: impl Into<Target>) -> Result<ExecutionResult, ApiError> {
         let mut reader = self.read_result(target).await?;
@@ -59,6 +59,7 @@ impl ExecutionEngine {
     /// As [`ExecutionEngine::get_result`].
     pub async fn read_result(&self, target: impl Into<Target>) -> Result<ResultReader, ApiError> {
         let record = self.wait_for_completion(target).await?;
+        ensure_log_kept(&record)?;
         // The log is opened for both streams before the first is read, so that its removal in the
         // meantime does no harm.
         let resources = self.reserve_open_logs(2)?;

@@ -186,7 +186,7 @@ async fn open_store(
     let path = settings.state_dir.join(store::FILE_NAME);
     let store_settings = StoreSettings {
         durability: settings.durability,
-        max_events: scheduler::MAX_KEPT_EVENTS,
+        min_free_bytes: settings.reloadable.store_min_free_bytes,
     };
     let opening = tokio::task::spawn_blocking(move || {
         store::open(&path, store_settings, move |outcomes| {

@@ -332,6 +332,10 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
             ("power", |s| s.engine.durability = Durability::Power),
         ],
     ),
+    number("store.min_free_bytes", 16 * MIB, ANY_NUMBER, |s, n| {
+        reloadable(s).store_min_free_bytes = n;
+    })
+    .reloadable(),
     duration("store.set_aside_age", "30d", CENTURY, |s, duration| {
         reloadable(s).cleanup.set_aside_age = duration;
     })
@@ -342,6 +346,10 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
     .reloadable(),
     number("history.max_bytes", 1024 * MIB, ANY_NUMBER, |s, n| {
         reloadable(s).cleanup.limits.max_bytes = n;
+    })
+    .reloadable(),
+    duration("history.min_age", "10m", CENTURY, |s, duration| {
+        reloadable(s).cleanup.limits.min_age = duration;
     })
     .reloadable(),
     number("history.max_count", 1_000_000, ANY_NUMBER, |s, n| {

@@ -28,7 +28,7 @@ pub(crate) mod testbed;
 mod waiters;
 
 pub use control::{check_signal, not_running};
-pub use events::{EventLog, MAX_KEPT_EVENTS};
+pub use events::EventLog;
 pub use evict::{NotFinishedError, RemovalAnswer};
 pub use handle::{CommitOutcomes, SchedulerHandle, Stopped, start};
 pub(crate) use metrics::SchedulerMetrics;
@@ -217,7 +217,7 @@ impl Scheduler {
             pending_changes: HashMap::new(),
             commit_waiters: Vec::new(),
             unknown: HashSet::new(),
-            events: EventLog::new(Vec::new()),
+            events: EventLog::new(Vec::new(), HashMap::new()),
             metrics: SchedulerMetrics::new(),
             effects: Vec::new(),
             is_shutting_down: false,

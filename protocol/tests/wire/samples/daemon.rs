@@ -2,8 +2,8 @@
 
 use escher_protocol::handshake::{HelloReply, Refusal, SessionLimits, Welcome};
 use escher_protocol::message::{
-    CancelAnswer, DaemonInfo, Event, EventKind, Item, Quota, Removed, Response, ServerFrame,
-    Submitted,
+    CancelAnswer, DaemonInfo, Event, EventKind, HistoryQuota, Item, Quota, Removed, Response,
+    ServerFrame, Submitted,
 };
 use escher_protocol::{
     ApiError, Canceller, Command, Diagnostic, ErrorCode, ExecutionRecord, Exit, GapReason,
@@ -106,6 +106,12 @@ fn responses() -> Vec<Sample> {
             max_pending_bytes: 134_217_728,
             running: 100,
             max_running: 100,
+                history: HistoryQuota {
+                    finished: 1200,
+                    finished_share: 500_000,
+                    log_bytes: 3_145_728,
+                    log_bytes_share: 536_870_912,
+                },
         }]),
     })
 }
@@ -194,6 +200,7 @@ pub(crate) fn pending() -> ExecutionRecord {
         pid: None,
         cancelled_by: None,
         log_path: "/var/log/escher/01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42.log".into(),
+        log_removed: false,
         outcome: None,
         resources: Resources::default(),
         parts: Parts::new(),
@@ -224,6 +231,7 @@ fn finished() -> ExecutionRecord {
         completed_at: Some(Timestamp::from_micros(TIME.as_micros() + 2_000_000)),
         pid: None,
         cancelled_by: Some(Canceller::User(alice())),
+        log_removed: true,
         outcome: Some(Outcome {
             exit: Exit::Signal {
                 signal: 15,

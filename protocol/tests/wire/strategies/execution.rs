@@ -70,7 +70,7 @@ prop_compose! {
         status in status(),
         (user, submitted_by) in (user(), user()),
         (command, command_cut) in (command().boxed(), any::<bool>()),
-        (working_dir, log_path) in (blob(), blob()),
+        (working_dir, log_path, log_removed) in (blob(), blob(), any::<bool>()),
         (stdin, resources) in (stdin_mode(), resources()),
         (labels, parts) in (labels(), parts()),
         (timeout_ms, kill_grace_ms, drain_ms) in (option::of(number()), number(), number()),
@@ -82,7 +82,7 @@ prop_compose! {
         ExecutionRecord {
             id, number, name, key, status, user, submitted_by, command, command_cut, working_dir,
             stdin, labels, timeout_ms, kill_grace_ms, drain_ms, submitted_at, started_at,
-            completed_at, pid, cancelled_by, log_path, outcome, resources, parts,
+            completed_at, pid, cancelled_by, log_path, log_removed, outcome, resources, parts,
         }
     }
 }

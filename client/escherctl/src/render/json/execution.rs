@@ -36,6 +36,8 @@ pub(crate) struct ExecutionObject {
     /// The log, if `stdout` or `stderr` is truncated.
     output_file: Option<String>,
     log_path: String,
+    /// Whether the limits of the history have removed the log.
+    log_removed: bool,
     duration_ms: Option<u64>,
     submitted_at: String,
     started_at: Option<String>,
@@ -155,6 +157,7 @@ impl ExecutionObject {
             output_missing: outcome.map(|outcome| MissingOutput::from_totals(&outcome.output)),
             output_file: None,
             log_path: record.log_path.to_string_lossy().into_owned(),
+            log_removed: record.log_removed,
             duration_ms: outcome.map(|outcome| outcome.duration_us / 1_000),
             submitted_at: rfc3339(record.submitted_at),
             started_at: record.started_at.map(rfc3339),
@@ -275,6 +278,7 @@ mod tests {
                 r#""core_dumped":null,"stdout":"hello world\n","stdout_base64":null,"stderr":null,"#,
                 r#""stderr_base64":"/w==","output_cut":false,"output_missing":[],"output_file":null,"#,
                 r#""log_path":"/var/log/escher/01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42.log","#,
+                r#""log_removed":false,"#,
                 r#""duration_ms":1500,"submitted_at":"2023-11-14T22:13:20.000000Z","#,
                 r#""started_at":"2023-11-14T22:13:20.001000Z","#,
                 r#""completed_at":"2023-11-14T22:13:21.501000Z","timeout_ms":5000,"#,

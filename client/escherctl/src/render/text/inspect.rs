@@ -28,10 +28,11 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
         record.outcome.as_ref().map(|outcome| exit(outcome.exit)),
     );
     fields.add_some("end reason", end_reason(record));
-    fields.add_escaped(
-        "command",
-        &escape::command_line(argv.iter().map(|word| &word[..])),
-    );
+    let mut command = escape::command_line(argv.iter().map(|word| &word[..]));
+    if record.command_cut {
+        command.push_str(" …");
+    }
+    fields.add_escaped("command", &command);
     fields.add_escaped("working dir", &escape::bytes(&record.working_dir));
     fields.add("user", &record.user);
     if record.submitted_by != record.user {
@@ -90,6 +91,8 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
         }
     }
     fields.add_escaped("log", &escape::bytes(&record.log_path));
+    let removed = "the log was removed by the limits of the history";
+    fields.add_some("output removed", record.log_removed.then_some(removed));
     fields.finish()
 }
 
