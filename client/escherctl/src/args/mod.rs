@@ -76,7 +76,8 @@ pub(crate) enum Verb {
     Submit(RequestArgs),
     /// Wait for executions to finish
     ///
-    /// Exit status: with one ID as for `run`; with several 0 if all completed, else 1.
+    /// Exit status: with one ID as for `run`, whether or not output is missing; with several 0 if
+    /// all completed, else 1.
     #[command(before_help = examples::WAIT)]
     Wait(TargetsArgs),
     /// List executions
