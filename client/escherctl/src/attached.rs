@@ -9,7 +9,7 @@ use crate::exit_status::for_signal;
 use crate::failure::Failure;
 use crate::render::{json, print, text};
 use crate::signals::TerminationSignals;
-use crate::stdio::output::{Completeness, RelayError, relay, unchanged};
+use crate::stdio::output::{Completeness, RelayError, relay};
 
 /// What happens to the command when the reader of standard output has closed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ async fn relay_to_end(
 ) -> Result<(ExecutionRecord, Completeness), Failure> {
     let output = client.follow(id, OutputRange::default()).await?;
     let relaying = async {
-        let format = async |item| Ok(unchanged(item, context.quiet));
+        let format = async |item| Ok(context.as_shown(item));
         match relay(output, format).await {
             Ok(completeness) => Ok(Ok(completeness)),
             Err(RelayError::Write(error)) if on_closed_output == OnClosedOutput::Cancel => {

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::json;
 use crate::render::line_timestamps::LineTimestamps;
-use crate::stdio::output::{OutputPiece, relay, unchanged};
+use crate::stdio::output::{OutputPiece, relay};
 
 pub(super) async fn logs(context: &Context, args: LogsArgs) -> Result<u8, Failure> {
     let client = context.connect().await?;
@@ -36,7 +36,7 @@ pub(super) async fn logs(context: &Context, args: LogsArgs) -> Result<u8, Failur
         let mut timestamps = None;
         relay(output, async |item| {
             let OutputItem::Chunk(chunk) = item else {
-                return Ok(unchanged(item, context.quiet));
+                return Ok(context.as_shown(item));
             };
             if timestamps.is_none() {
                 timestamps = Some(LineTimestamps::new(start_time(&client, target).await?));
@@ -50,7 +50,7 @@ pub(super) async fn logs(context: &Context, args: LogsArgs) -> Result<u8, Failur
         })
         .await?;
     } else {
-        relay(output, async |item| Ok(unchanged(item, context.quiet))).await?;
+        relay(output, async |item| Ok(context.as_shown(item))).await?;
     }
     Ok(0)
 }

@@ -10,9 +10,7 @@ use escher_client::{Error, LogStream, OutputItem, OutputStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::unbuffered::write_all;
-use crate::context::notice_line;
 use crate::failure::Failure;
-use crate::render::text;
 
 /// Capacity of the queue between the connection and the thread, in chunks of at most 256 KiB.
 const QUEUE_CAPACITY: usize = 8;
@@ -77,25 +75,6 @@ pub(crate) async fn relay(
     }
     writer.finish().await.map_err(RelayError::Write)?;
     Ok(completeness)
-}
-
-/// Returns an item as it is shown: output unchanged, and unless it is to be `quiet`, a line on standard
-/// error for output that is missing.
-pub(crate) fn unchanged(item: OutputItem, quiet: bool) -> OutputPiece {
-    match item {
-        OutputItem::Chunk(chunk) => OutputPiece {
-            stream: chunk.stream,
-            bytes: chunk.data.into_vec(),
-        },
-        OutputItem::Gap(gap) => OutputPiece {
-            stream: OutputStream::Stderr,
-            bytes: if quiet {
-                Vec::new()
-            } else {
-                notice_line(&text::missing_output(&gap)).into_bytes()
-            },
-        },
-    }
 }
 
 /// A handle to the thread that writes.
