@@ -524,3 +524,39 @@ fn an_escherd_of_a_user_serves_this_user_alone() {
     let ended = reaper.wait().expect(0);
     assert!(ended.out().ends_with("exited code 0\nclean\n"), "{ended:?}");
 }
+
+/// The pipes used to be root's: "Permission denied" for everybody else.
+#[test]
+fn a_command_opens_its_own_streams_by_name() {
+    if !require_root("commands of other users") {
+        return;
+    }
+    let daemon = open_daemon();
+    for ctl in [daemon.ctl().as_user(ALICE, ALICE, &[]), daemon.ctl()] {
+        let script =
+            "echo a > /dev/stdout; echo b | tee /dev/stderr > /dev/fd/1; echo c >> /proc/self/fd/2";
+        let ended = ctl.run(["run", "-w", "/", "--shell", script]).expect(0);
+        assert_eq!((ended.out(), ended.err()), ("a\nb\n", "b\nc\n"));
+        let read = ["run", "-i", "-w", "/", "cat", "/dev/stdin"];
+        let ended = ctl.run_with_input("in", read).expect(0);
+        assert_eq!(ended.out(), "in");
+    }
+}
+
+/// Otherwise the bytes would be in no log.
+#[test]
+fn a_command_does_not_read_its_output_back_by_name() {
+    if !require_root("commands of other users") {
+        return;
+    }
+    let daemon = open_daemon();
+    let alice = daemon.ctl().as_user(ALICE, ALICE, &[]);
+    for stream in ["1", "2"] {
+        let script = format!("echo kept; echo kept >&2; cat < /proc/self/fd/{stream}");
+        let ended = alice.run(["run", "-w", "/", "--shell", &script]);
+        assert_ne!(ended.code, 0, "{ended:?}");
+        assert_eq!(ended.out(), "kept\n");
+        assert!(ended.err().starts_with("kept\n"), "{ended:?}");
+        assert!(ended.err().contains("ermission denied"), "{ended:?}");
+    }
+}

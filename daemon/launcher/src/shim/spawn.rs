@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use escher_protocol::{Exit, StartStage, Timestamp};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::{Pid, pipe2};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::{Gid, Pid, Uid, fchown, pipe2};
 
 use super::ShimContext;
 use super::child::enter;
@@ -15,7 +16,7 @@ use super::child_memory;
 use super::child_plan::{ChildDescriptors, OwnedPlan};
 use super::link::Link;
 use super::output_pipe::OutputPipe;
-use crate::ipc::wire::{Assignment, LaunchSpec};
+use crate::ipc::wire::{Assignment, Identity, LaunchSpec};
 use crate::os::cgroup::Cgroup;
 use crate::os::execution_cgroups::{CgroupLimits, CgroupName, ExecutionCgroups};
 use crate::sys::memory::SetupProgress;
@@ -160,6 +161,19 @@ fn create_cgroup(
     }
 }
 
+/// Lets the user of the command open its end of a pipe by name, as `/dev/stdout` (proc_pid_fd(5)):
+/// for what the command does with it, and no more. A command that reads its own output back would
+/// take it from the log. A failure changes nothing for those who do not open it by name.
+fn give_by_name(end: &OwnedFd, identity: Option<&Identity>, mode: Mode) {
+    let owner = identity.map(|identity| (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid)));
+    if let Some((uid, gid)) = owner
+        && fchown(end, Some(uid), Some(gid)).is_err()
+    {
+        return;
+    }
+    let _ = fchmod(end, mode);
+}
+
 /// How the process of a command is created.
 #[derive(Debug, Clone, Copy)]
 struct SpawnOptions<'a> {
@@ -184,6 +198,16 @@ fn spawn(
     } else {
         (None, None)
     };
+    let output_mode = Mode::S_IWUSR;
+    for (end, mode) in [
+        (Some(&child_stdout), output_mode),
+        (Some(&child_stderr), output_mode),
+        (child_stdin.as_ref(), Mode::S_IRUSR),
+    ] {
+        if let Some(end) = end {
+            give_by_name(end, spec.identity.as_ref(), mode);
+        }
+    }
     let input = child_stdin
         .as_ref()
         .map_or(context.null.as_fd(), AsFd::as_fd);

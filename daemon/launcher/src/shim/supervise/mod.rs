@@ -87,6 +87,8 @@ struct Supervisor<'a> {
     stdin: StdinFeeder,
     stdout: Option<OutputPipe>,
     stderr: Option<OutputPipe>,
+    /// The stream from which output was read last.
+    last_read: OutputStream,
     setup: ChildSetup,
     /// `None` while the set-up is not over.
     setup_result: Option<SetupResult>,
@@ -127,6 +129,7 @@ impl<'a> Supervisor<'a> {
             stdin: StdinFeeder::new(command.stdin),
             stdout: Some(command.stdout),
             stderr: Some(command.stderr),
+            last_read: OutputStream::Stderr,
             setup: command.setup,
             setup_result: None,
             setup_timed_out: false,
@@ -152,11 +155,14 @@ impl<'a> Supervisor<'a> {
             if ready.setup {
                 self.finish_setup();
             }
-            if ready.stdout {
-                self.read(OutputStream::Stdout, buffer);
-            }
-            if ready.stderr {
-                self.read(OutputStream::Stderr, buffer);
+            for stream in self.streams_in_turn() {
+                let is_ready = match stream {
+                    OutputStream::Stdout => ready.stdout,
+                    OutputStream::Stderr => ready.stderr,
+                };
+                if is_ready {
+                    self.read(stream, buffer);
+                }
             }
             if ready.signals {
                 self.handle_signals();
@@ -196,6 +202,15 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// Returns the streams in the order in which to read them: the one that was read last comes last.
+    /// Which of two pipes was written first, nobody can tell.
+    fn streams_in_turn(&self) -> [OutputStream; 2] {
+        match self.last_read {
+            OutputStream::Stdout => [OutputStream::Stderr, OutputStream::Stdout],
+            OutputStream::Stderr => [OutputStream::Stdout, OutputStream::Stderr],
+        }
+    }
+
     /// Reads from a pipe once, and appends the bytes to the log.
     fn read(&mut self, stream: OutputStream, buffer: &mut [u8]) {
         let pipe = match stream {
@@ -205,6 +220,7 @@ impl<'a> Supervisor<'a> {
         let Some(output) = pipe else { return };
         match output.read(buffer) {
             PipeRead::Bytes(count) => {
+                self.last_read = stream;
                 self.log.append(stream, &buffer[..count]);
                 self.enforce_output_limits();
             }
