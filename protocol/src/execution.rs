@@ -270,7 +270,7 @@ pub struct ExecutionRecord {
     pub submitted_by: User,
     /// The command.
     pub command: Command,
-    /// Whether `command` is cut, as in lists.
+    /// Whether `command` is cut, as in lists; elsewhere only if the store cannot be read.
     pub command_cut: bool,
     /// The working directory.
     pub working_dir: Blob,

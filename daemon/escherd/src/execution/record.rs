@@ -11,18 +11,18 @@ use super::{Execution, State};
 const SHOWN_COMMAND_CHARS: usize = 200;
 
 impl Execution {
-    /// Returns the full record.
+    /// Returns the full record; its command is cut if the store alone has all of it.
     #[must_use]
     pub fn record(&self, resources: Resources) -> ExecutionRecord {
         let command = recorded_command(&self.submission.request.command);
-        self.describe(command, false, resources)
+        self.describe(command, self.extent.is_command_cut(), resources)
     }
 
     /// Returns the record with a command of at most [`LISTED_COMMAND_BYTES`], for lists.
     #[must_use]
     pub fn listed_record(&self, resources: Resources) -> ExecutionRecord {
         let (command, cut) = shorten(&self.submission.request.command);
-        self.describe(command, cut, resources)
+        self.describe(command, cut || self.extent.is_command_cut(), resources)
     }
 
     fn describe(
@@ -74,7 +74,8 @@ impl Execution {
 }
 
 /// Returns a command as records have it: a script as the argument list that is executed.
-fn recorded_command(command: &Command) -> Command {
+#[must_use]
+pub fn recorded_command(command: &Command) -> Command {
     match command {
         Command::Script { .. } => Command::Exec {
             argv: command.to_argv(),
@@ -113,9 +114,10 @@ pub fn listed(mut record: ExecutionRecord) -> ExecutionRecord {
 pub(super) fn shorten(command: &Command) -> (Command, bool) {
     let mut left = LISTED_COMMAND_BYTES;
     let mut head = |bytes: &Blob| -> Option<Blob> {
-        let kept = &bytes[..bytes.len().min(left)];
         // Each argument costs a byte of its own, which bounds the number of empty ones.
-        left = left.checked_sub(kept.len() + 1)?;
+        left = left.checked_sub(1)?;
+        let kept = &bytes[..bytes.len().min(left)];
+        left -= kept.len();
         Some(kept.into())
     };
     let whole = recorded_command(command);
@@ -185,6 +187,26 @@ mod tests {
             panic!()
         };
         assert!(cut && argv.len() <= LISTED_COMMAND_BYTES);
+        let (Command::Shell { text, .. }, true) = shorten(&Command::Shell {
+            text: vec![b'x'; 10_000].into(),
+            shell: None,
+        }) else {
+            panic!()
+        };
+        assert!(text.starts_with(b"xxx") && text.len() <= LISTED_COMMAND_BYTES);
+    }
+
+    #[test]
+    fn a_shortened_command_stays_as_it_is() {
+        let exec = |argv: Vec<Blob>| Command::Exec { argv };
+        for command in [
+            exec(vec!["a".into(), vec![b'x'; 10_000].into()]),
+            exec(vec![Blob::default(); 10_000]),
+            exec(vec!["abc".into(); 10_000]),
+        ] {
+            let (short, cut) = shorten(&command);
+            assert_eq!((shorten(&short), cut), ((short, false), true));
+        }
     }
 
     #[test]
