@@ -272,7 +272,8 @@ pub struct ExecutionRecord {
     pub submitted_by: User,
     /// The command.
     pub command: Command,
-    /// Whether `command` is cut: in lists, and once the execution has finished.
+    /// Whether `command` is cut: in lists, and once the execution has finished. Before, only if the
+    /// store cannot be read.
     pub command_cut: bool,
     /// The working directory.
     pub working_dir: Blob,

@@ -29,6 +29,7 @@ mod interrupts;
 mod journal;
 mod keeper;
 mod keys;
+mod large_requests;
 mod launch_attempts;
 mod launcher_versions;
 mod library;

@@ -57,8 +57,8 @@ use escher_protocol::message::{CancelAnswer, Submitted};
 use escher_protocol::{
     ApiError, CancelMode, ErrorCode, ExecutionRecord, ExecutionRequest, Target, Timestamp,
 };
-use tokio::sync::watch;
-use tracing::debug;
+use tokio::sync::{oneshot, watch};
+use tracing::{debug, warn};
 
 use crate::authz::{AdminPermit, Authorizer, Caller, Scope, ServedUsers};
 use crate::blocking::BlockingPool;
@@ -205,7 +205,7 @@ impl ExecutionEngine {
     pub async fn get_status(&self, target: impl Into<Target>) -> Result<ExecutionRecord, ApiError> {
         let status = |scheduler: &mut Scheduler, number| scheduler.status(number);
         match self.act_on(target.into(), status).await? {
-            ActionResult::Done(receiver) => receiver.await.map_err(scheduler_stopped),
+            ActionResult::Done(receiver) => self.received(receiver).await,
             ActionResult::OnlyInStore(record) => Ok(*record),
         }
     }
@@ -220,9 +220,33 @@ impl ExecutionEngine {
     ) -> Result<ExecutionRecord, ApiError> {
         let wait = |scheduler: &mut Scheduler, number| scheduler.wait(number);
         match self.act_on(target.into(), wait).await? {
-            ActionResult::Done(receiver) => receiver.await.map_err(scheduler_stopped),
+            ActionResult::Done(receiver) => self.received(receiver).await,
             ActionResult::OnlyInStore(record) => Ok(*record),
         }
+    }
+
+    /// Receives a record from the scheduler, and completes its command if the store alone has all of it. What became
+    /// of an execution is worth more than its command, which stays cut if it cannot be read.
+    async fn received(
+        &self,
+        receiver: oneshot::Receiver<ExecutionRecord>,
+    ) -> Result<ExecutionRecord, ApiError> {
+        let mut record = receiver.await.map_err(scheduler_stopped)?;
+        if record.command_cut {
+            let (submitter, store) = (self.scope.submitter(), &self.core.store);
+            match store.command(submitter, record.number, record.id).await {
+                Ok(Some((command, is_cut))) => {
+                    record.command = command;
+                    record.command_cut = is_cut;
+                }
+                // It was removed meanwhile.
+                Ok(None) => {}
+                Err(error) => {
+                    warn!(execution = %record.id, %error, "a command is shown cut");
+                }
+            }
+        }
+        Ok(record)
     }
 
     /// Cancels an execution: withdraws it if it is pending, else begins the kill ladder. Returns

@@ -191,7 +191,6 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
             reloadable(s).max_pending_bytes = n;
         },
     )
-    .memory_each(1)
     .reloadable(),
     number(
         "execution.max_launch_attempts",

@@ -115,7 +115,7 @@ pub struct ReloadableSettings {
     pub max_concurrent_executions: usize,
     /// Maximum number of pending executions.
     pub max_pending_executions: usize,
-    /// Maximum size in bytes of all pending requests together.
+    /// Maximum size in bytes of all pending requests together, which are in the store.
     pub max_pending_bytes: u64,
     /// The share of both that one user may take, where escherd serves several.
     pub queue_share: Percent,

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod assignment;
+mod extent;
 mod outcome;
 mod record;
 mod request;
@@ -14,8 +15,11 @@ mod stdin;
 
 pub use arguments::check_arguments;
 pub use assignment::{assignment, decode_submission_backup};
+pub use extent::Extent;
 pub use outcome::{FinalState, Loss};
-pub use record::{MAX_PAGE_BYTES, listed, memory_of, shown_command};
+pub use record::{
+    MAX_PAGE_BYTES, kept_command, listed, memory_of, recorded_command, shown_command,
+};
 pub use request::{MAX_KILL_GRACE_MS, RequestLimits, Timeouts, check};
 pub use resources::{
     check_limits, ensure_enforceable, ensure_forgettable, ensure_user_limits_enforceable,
@@ -55,6 +59,8 @@ pub struct Submission {
 pub struct Execution {
     /// Everything that does not change.
     pub submission: Submission,
+    /// How much of the submission that is.
+    pub extent: Extent,
     /// Its state.
     pub state: State,
     /// Its standard input.
@@ -74,6 +80,7 @@ impl Execution {
         Execution {
             stdin: Stdin::new(submission.request.stdin),
             submission,
+            extent: Extent::Whole,
             state,
         }
     }

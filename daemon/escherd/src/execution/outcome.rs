@@ -93,6 +93,14 @@ pub(super) fn launch_abandoned(attempts: u32, at: Timestamp) -> FinalState {
     without_report(Status::Failed, Exit::Withdrawn, error, None, None, at)
 }
 
+/// Returns the final state of an execution that was not launched, because the store has lost its request.
+pub(super) fn request_unreadable(at: Timestamp) -> FinalState {
+    let message = "not started: its request cannot be read from the store";
+    let error = ApiError::new(ErrorCode::INTERNAL, message)
+        .with_hint("escherd's log says what is damaged; submit the command again");
+    without_report(Status::Failed, Exit::Withdrawn, error, None, None, at)
+}
+
 /// The cause of a lost execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {

@@ -12,22 +12,22 @@ const SHOWN_COMMAND_CHARS: usize = 200;
 
 impl Execution {
     /// Returns the record: with the full command as long as the execution is not finished, and then with
-    /// at most [`KEPT_COMMAND_BYTES`] of it.
+    /// at most [`KEPT_COMMAND_BYTES`] of it. It is cut as well if the store alone has all of it.
     #[must_use]
     pub fn record(&self, resources: Resources) -> ExecutionRecord {
         let command = &self.submission.request.command;
         let (command, cut) = match self.state.final_state() {
-            Some(_) => shorten(command, KEPT_COMMAND_BYTES),
+            Some(_) => kept_command(command),
             None => (recorded_command(command), false),
         };
-        self.describe(command, cut, resources)
+        self.describe(command, cut || self.extent.is_command_cut(), resources)
     }
 
     /// Returns the record with a command of at most [`LISTED_COMMAND_BYTES`], for lists.
     #[must_use]
     pub fn listed_record(&self, resources: Resources) -> ExecutionRecord {
         let (command, cut) = shorten(&self.submission.request.command, LISTED_COMMAND_BYTES);
-        self.describe(command, cut, resources)
+        self.describe(command, cut || self.extent.is_command_cut(), resources)
     }
 
     fn describe(
@@ -80,7 +80,8 @@ impl Execution {
 }
 
 /// Returns a command as records have it: a script as the argument list that is executed.
-fn recorded_command(command: &Command) -> Command {
+#[must_use]
+pub fn recorded_command(command: &Command) -> Command {
     match command {
         Command::Script { .. } => Command::Exec {
             argv: command.to_argv(),
@@ -115,13 +116,21 @@ pub fn listed(mut record: ExecutionRecord) -> ExecutionRecord {
     record
 }
 
+/// Shortens a command to what the record of a finished execution keeps of it. Returns whether
+/// something was cut.
+#[must_use]
+pub fn kept_command(command: &Command) -> (Command, bool) {
+    shorten(command, KEPT_COMMAND_BYTES)
+}
+
 /// Shortens a command to at most `max_bytes`. Returns whether something was cut.
 pub(super) fn shorten(command: &Command, max_bytes: usize) -> (Command, bool) {
     let mut left = max_bytes;
     let mut head = |bytes: &Blob| -> Option<Blob> {
-        let kept = &bytes[..bytes.len().min(left)];
         // Each argument costs a byte of its own, which bounds the number of empty ones.
-        left = left.checked_sub(kept.len() + 1)?;
+        left = left.checked_sub(1)?;
+        let kept = &bytes[..bytes.len().min(left)];
+        left -= kept.len();
         Some(kept.into())
     };
     let whole = recorded_command(command);
@@ -199,6 +208,30 @@ mod tests {
         for (bytes, is_cut) in [(MAX - 1, false), (MAX, true)] {
             let (_, cut) = shorten(&exec(&[vec![b'x'; bytes].into()]), MAX);
             assert_eq!(cut, is_cut, "{bytes} bytes");
+        }
+        let (Command::Shell { text, .. }, true) = shorten(
+            &Command::Shell {
+                text: vec![b'x'; 10_000].into(),
+                shell: None,
+            },
+            MAX,
+        ) else {
+            panic!()
+        };
+        assert!(text.starts_with(b"xxx") && text.len() <= MAX);
+    }
+
+    #[test]
+    fn a_shortened_command_stays_as_it_is() {
+        let exec = |argv: Vec<Blob>| Command::Exec { argv };
+        for command in [
+            exec(vec!["a".into(), vec![b'x'; 10_000].into()]),
+            exec(vec![Blob::default(); 10_000]),
+            exec(vec!["abc".into(); 10_000]),
+        ] {
+            let (short, cut) = shorten(&command, LISTED_COMMAND_BYTES);
+            let again = shorten(&short, LISTED_COMMAND_BYTES);
+            assert_eq!((again, cut), ((short, false), true));
         }
     }
 

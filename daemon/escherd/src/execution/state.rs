@@ -78,6 +78,11 @@ pub enum Transition {
         /// When that was found.
         at: Timestamp,
     },
+    /// The store has lost its request before the launch.
+    RequestUnreadable {
+        /// When that was found.
+        at: Timestamp,
+    },
     /// A cancel was requested.
     Cancel {
         /// The canceller.
@@ -154,6 +159,10 @@ impl State {
             }
             (State::Admitted { .. }, Transition::LaunchAbandoned { attempts, at }) => {
                 *self = State::Finished(Box::new(outcome::launch_abandoned(attempts, at)));
+                Ok(Action::None)
+            }
+            (State::Admitted { .. }, Transition::RequestUnreadable { at }) => {
+                *self = State::Finished(Box::new(outcome::request_unreadable(at)));
                 Ok(Action::None)
             }
             (
@@ -233,6 +242,7 @@ impl Transition {
             Transition::Exited { .. } => "an exit",
             Transition::Lost { .. } => "the loss of its shim",
             Transition::LaunchAbandoned { .. } => "the end of its launches",
+            Transition::RequestUnreadable { .. } => "the loss of its request",
             Transition::Cancel { .. } => "a cancel",
         }
     }
@@ -319,6 +329,7 @@ mod tests {
                 attempts: 3,
                 at: AT,
             },
+            Transition::RequestUnreadable { at: AT },
             cancel(CancelMode::Graceful),
             cancel(CancelMode::Kill),
         ]
@@ -329,13 +340,13 @@ mod tests {
     fn every_transition_from_every_state() {
         #[rustfmt::skip]
         let table = [
-            // admit              started             exited               lost              abandoned         cancel                      kill
-            ["admitted Launch", "-", "-", "-", "-", "cancelled Withdrawn", "cancelled Withdrawn"],
-            ["-", "running None", "completed None", "lost None", "failed None", "admitted Cancel", "admitted Kill"],
-            ["-", "running None", "completed None", "lost None", "failed None", "admitted AlreadyEnding", "admitted Kill"],
-            ["-", "-", "completed None", "lost None", "-", "running Cancel", "running Kill"],
-            ["-", "-", "completed None", "lost None", "-", "running AlreadyEnding", "running Kill"],
-            ["-", "-", "-", "-", "-", "cancelled AlreadyFinished", "cancelled AlreadyFinished"],
+            // admit              started             exited               lost              abandoned      unreadable     cancel                      kill
+            ["admitted Launch", "-", "-", "-", "-", "-", "cancelled Withdrawn", "cancelled Withdrawn"],
+            ["-", "running None", "completed None", "lost None", "failed None", "failed None", "admitted Cancel", "admitted Kill"],
+            ["-", "running None", "completed None", "lost None", "failed None", "failed None", "admitted AlreadyEnding", "admitted Kill"],
+            ["-", "-", "completed None", "lost None", "-", "-", "running Cancel", "running Kill"],
+            ["-", "-", "completed None", "lost None", "-", "-", "running AlreadyEnding", "running Kill"],
+            ["-", "-", "-", "-", "-", "-", "cancelled AlreadyFinished", "cancelled AlreadyFinished"],
         ];
         for (state, row) in states().into_iter().zip(table) {
             for (transition, expected) in transitions().into_iter().zip(row) {

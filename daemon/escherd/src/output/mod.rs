@@ -7,6 +7,8 @@
 //! some are missing, it is said ([`OutputGap`]).
 
 mod excerpt;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(test)]
 mod gap_tests;
 mod index;

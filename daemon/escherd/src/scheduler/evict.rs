@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::persist::OnCommit;
 use super::{Entry, Scheduler};
+use crate::execution::Extent;
 use crate::store::Change;
 
 /// Most bytes of the requests of finished executions in memory, which may have long command lines.
@@ -45,10 +46,10 @@ impl From<NotFinishedError> for ApiError {
 impl Scheduler {
     /// Notes that a finished execution may be evicted, because its end is committed.
     pub(super) fn make_evictable(&mut self, number: u64, now: Timestamp) {
-        let request_bytes = self
-            .entries
-            .get(&number)
-            .map_or(0, |entry| entry.request_bytes);
+        let entry = self.entries.get(&number);
+        // A shortened one takes next to nothing.
+        let whole = entry.filter(|entry| entry.execution.extent == Extent::Whole);
+        let request_bytes = whole.map_or(0, |entry| entry.request_bytes);
         self.evictable_bytes += request_bytes;
         self.evictable.push_back(Evictable {
             number,

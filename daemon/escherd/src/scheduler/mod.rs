@@ -50,7 +50,9 @@ use escher_protocol::{
 use tokio::sync::{oneshot, watch};
 
 use crate::config::Percent;
-use crate::execution::{Action, CancelRequest, Execution, RequestLimits, Transition};
+use crate::execution::{
+    Action, CancelRequest, Execution, Extent, RequestLimits, Submission, Transition,
+};
 use crate::store::{self, Durability, RequestDigest};
 use evict::Evictable;
 use finish::Evidence;
@@ -70,7 +72,7 @@ pub struct SchedulerSettings {
     pub root_slots: usize,
     /// Most pending executions.
     pub max_pending: usize,
-    /// Most bytes of pending requests.
+    /// Most bytes of pending requests, which the store has.
     pub max_pending_bytes: u64,
     /// The share of both that one user may take; `None`: there is only one user.
     pub queue_share: Option<Percent>,
@@ -265,10 +267,19 @@ impl Scheduler {
             if self.transition(number, Transition::Admit) == Some(Action::Launch) {
                 self.log_step(number, "admitted");
                 self.count_launch_attempt(number);
-                let change = store::Change::Admitted { number };
+                let change = store::Change::Admitted {
+                    number,
+                    reads_submission: !self.is_whole_in_memory(number),
+                };
                 self.commit(change, Vec::new(), OnCommit::Admitted { number });
             }
         }
+    }
+
+    /// Returns whether memory has all that a launch needs of an execution.
+    fn is_whole_in_memory(&self, number: u64) -> bool {
+        let entry = self.entries.get(&number);
+        entry.is_some_and(|entry| entry.execution.extent == Extent::Whole)
     }
 
     fn count_launch_attempt(&mut self, number: u64) {
@@ -308,8 +319,9 @@ impl Scheduler {
         }
     }
 
-    /// Launches an admitted execution, and sends its shim what was requested meanwhile.
-    fn launch(&mut self, number: u64) {
+    /// Launches an admitted execution, and sends its shim what was requested meanwhile. `read` is its submission from
+    /// the store, if memory does not have all of it.
+    fn launch(&mut self, number: u64, read: Option<&Submission>) {
         let settings = &self.settings;
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
@@ -318,7 +330,7 @@ impl Scheduler {
         self.metrics.observe_queue_wait(now - entry.known_since);
         entry.launched_at = Some(now);
         entry.is_launched = true;
-        let submission = &entry.execution.submission;
+        let submission = read.unwrap_or(&entry.execution.submission);
         let assignment = crate::execution::assignment(
             submission,
             settings.log_limits,

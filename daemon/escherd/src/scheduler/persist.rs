@@ -9,6 +9,7 @@ use escher_protocol::{ApiError, ErrorCode, Timestamp};
 use tokio::sync::oneshot;
 
 use super::{Effect, Scheduler};
+use crate::execution::Transition;
 use crate::store::{self, Change, CommitOutcome};
 
 /// A change that is not committed yet: its action, and the events to publish with it.
@@ -25,7 +26,7 @@ pub(super) enum OnCommit {
     Nothing,
     /// Answer the submitters, and launch or queue the execution.
     Submitted { number: u64 },
-    /// Launch the execution.
+    /// Launch the execution, or fail it if its request cannot be read.
     Admitted { number: u64 },
     /// Answer the cancel.
     Cancel {
@@ -119,7 +120,13 @@ impl Scheduler {
                 self.log_step(number, "submission committed: answering the client");
                 self.on_submission_committed(number, now);
             }
-            (OnCommit::Admitted { number }, _) => self.launch(number),
+            (OnCommit::Admitted { number }, CommitOutcome::Admitted(Some(submission))) => {
+                self.launch(number, Some(&submission));
+            }
+            (OnCommit::Admitted { number }, CommitOutcome::Admitted(None)) => {
+                self.finish_unlaunched(number, Transition::RequestUnreadable { at: now }, now);
+            }
+            (OnCommit::Admitted { number }, _) => self.launch(number, None),
             (
                 OnCommit::Cancel {
                     responder, answer, ..
@@ -264,11 +271,11 @@ fn unavailable(message: String) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::Scope;
+    use crate::authz::{Scope, SubmitPermit};
     use crate::scheduler::SchedulerSettings;
     use crate::scheduler::testbed::{at, commit, settings, submit};
     use escher_launcher::ipc::wire::{FromShim, ToShim};
-    use escher_protocol::{CancelMode, ResourceLimits};
+    use escher_protocol::{CancelMode, Command, ExecutionRequest, ResourceLimits, Status};
     use tokio::sync::oneshot::error::TryRecvError;
 
     type PendingAnswer = oneshot::Receiver<Result<CancelAnswer, ApiError>>;
@@ -348,6 +355,95 @@ mod tests {
         let expected = [CancelAnswer::Ending, CancelAnswer::AlreadyEnding];
         for (mut answer, expected) in answers.into_iter().zip(expected) {
             assert_eq!(answer.try_recv(), Ok(Ok(expected)));
+        }
+    }
+
+    /// Submits a large request, which waits, and commits it. Returns its number.
+    fn submit_large(scheduler: &mut Scheduler) -> u64 {
+        let request = ExecutionRequest {
+            command: Command::Exec {
+                argv: vec!["true".into()],
+            },
+            environment: vec![("X".into(), vec![b'x'; 100_000].into())],
+            ..ExecutionRequest::default()
+        };
+        let permit = SubmitPermit::for_root();
+        let answer = scheduler.submit(permit, Box::new(request), at(0));
+        commit(scheduler, at(0));
+        let submitted = answer.unwrap().try_recv().unwrap();
+        submitted.unwrap().number
+    }
+
+    /// Returns the ticket of the only effect, an admission whose submission is read.
+    fn admission(scheduler: &mut Scheduler) -> u64 {
+        let effects = scheduler.take_effects();
+        let [Effect::Commit(entry)] = &*effects else {
+            panic!("{effects:?}");
+        };
+        let reads = |change| matches!(change, &Change::Admitted { reads_submission, .. } if reads_submission);
+        assert!(reads(&entry.change), "{entry:?}");
+        entry.ticket
+    }
+
+    /// Returns a scheduler with a running execution, and behind it one with a large request and one with a small.
+    fn with_large() -> (Scheduler, u64) {
+        let mut scheduler = Scheduler::new(settings(10));
+        submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
+        let large = submit_large(&mut scheduler);
+        submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
+        (scheduler, large)
+    }
+
+    fn raise_slots(scheduler: &mut Scheduler) {
+        scheduler.configure(SchedulerSettings {
+            max_concurrent: 2,
+            ..settings(10)
+        });
+    }
+
+    #[test]
+    fn a_large_request_waits_in_the_store_and_is_launched_whole() {
+        let (mut scheduler, large) = with_large();
+        let submission = &scheduler.entries[&large].execution.submission;
+        assert!(submission.request.environment.is_empty());
+        let quota = scheduler.quota(submission.submitter.clone());
+        assert!(
+            quota.pending_bytes > 100_000,
+            "what waits on the disk counts"
+        );
+        let mut whole = submission.clone();
+        whole.request.environment = vec![("X".into(), "whole".into())];
+        raise_slots(&mut scheduler);
+        let read = CommitOutcome::Admitted(Some(Box::new(whole)));
+        let ticket = admission(&mut scheduler);
+        scheduler.on_commits(vec![(ticket, read)], at(1));
+        let effects = scheduler.take_effects();
+        let [Effect::Launch(assignment)] = &*effects else {
+            panic!("{effects:?}");
+        };
+        let variable = "X=whole".into();
+        assert!(assignment.spec.environment.contains(&variable));
+    }
+
+    #[test]
+    fn an_execution_whose_request_cannot_be_read_fails_and_the_next_has_its_slot() {
+        for is_cancelled in [false, true] {
+            let (mut scheduler, large) = with_large();
+            raise_slots(&mut scheduler);
+            let ticket = admission(&mut scheduler);
+            let _answer = is_cancelled.then(|| cancel(&mut scheduler, large));
+            let unreadable = CommitOutcome::Admitted(None);
+            scheduler.on_commits(vec![(ticket, unreadable)], at(1));
+            let effects = commit(&mut scheduler, at(1));
+            assert!(matches!(&*effects, [Effect::Launch(_)]), "{effects:?}");
+            let record = scheduler.status(large).try_recv().unwrap();
+            let error = record.outcome.unwrap().error.unwrap();
+            let (status, code) = if is_cancelled {
+                (Status::Cancelled, ErrorCode::CANCELLED)
+            } else {
+                (Status::Failed, ErrorCode::INTERNAL)
+            };
+            assert_eq!((record.status, error.code), (status, code));
         }
     }
 }

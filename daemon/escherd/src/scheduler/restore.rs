@@ -11,15 +11,14 @@ use escher_launcher::ipc::wire::{ExecutionFiles, ExitReport, FIRST_ATTEMPT, Shim
 use escher_protocol::message::EventKind;
 use escher_protocol::{CancelMode, Canceller, ExecutionId, Leftovers, Timestamp};
 
-use super::finish::Evidence;
 use super::persist::OnCommit;
 use super::submit::measure_request;
 use super::{Entry, EventLog, Scheduler, SchedulerSettings};
 use crate::config::OnBoot;
 use crate::execution::{
-    CancelRequest, Execution, Loss, State, Submission, Transition, decode_submission_backup,
+    CancelRequest, Execution, Loss, State, Transition, decode_submission_backup,
 };
-use crate::store::{Change, LoadedState, UnfinishedExecution};
+use crate::store::{Change, LoadedState, RequestDigest, UnfinishedExecution};
 
 /// Everything that a start has found.
 #[derive(Debug, Default)]
@@ -117,6 +116,9 @@ impl Scheduler {
     fn restore_unfinished(&mut self, unfinished: UnfinishedExecution) {
         let UnfinishedExecution {
             submission,
+            extent,
+            request_bytes,
+            digest,
             is_admitted,
             launch_attempts,
             started,
@@ -135,7 +137,11 @@ impl Scheduler {
         };
         let is_queued = state == State::Queued;
         self.last_number = self.last_number.max(number);
-        self.insert_restored(submission, state, launch_attempts);
+        let execution = Execution {
+            extent,
+            ..Execution::in_state(submission, state)
+        };
+        self.insert_restored(execution, request_bytes, digest, launch_attempts);
         if is_queued {
             self.enqueue(number);
         } else {
@@ -144,17 +150,19 @@ impl Scheduler {
     }
 
     /// Adds an execution that the store, or a shim, has kept.
-    fn insert_restored(&mut self, submission: Submission, state: State, launch_attempts: u32) {
-        let (request_bytes, digest) = measure_request(&submission.request);
+    fn insert_restored(
+        &mut self,
+        execution: Execution,
+        request_bytes: u64,
+        digest: Option<RequestDigest>,
+        launch_attempts: u32,
+    ) {
+        let submission = &execution.submission;
         if let Some(key) = &submission.request.key {
             let key = (submission.submitter.uid, key.clone());
             self.keys.insert(key, submission.number);
         }
-        let mut entry = Entry::new(
-            Execution::in_state(submission, state),
-            request_bytes,
-            digest,
-        );
+        let mut entry = Entry::new(execution, request_bytes, digest);
         entry.is_committed = true;
         entry.launch_attempts = launch_attempts;
         self.insert(entry);
@@ -175,13 +183,15 @@ impl Scheduler {
         tracing::warn!(execution = %shim.id, number = submission.number,
             "a running execution is not in the store; restored it from its shim");
         let event = self.events.assign(&submission, now, EventKind::Submitted);
+        let (request_bytes, digest) = measure_request(&submission.request);
         let change = Change::Submitted {
             submission: Box::new(submission.clone()),
-            digest: None,
+            digest,
             is_admitted: true,
         };
         let number = submission.number;
-        self.insert_restored(submission, State::Admitted { cancel: None }, 1);
+        let execution = Execution::in_state(submission, State::Admitted { cancel: None });
+        self.insert_restored(execution, request_bytes, digest, 1);
         self.take_slot(number);
         self.commit(change, vec![event], OnCommit::Nothing);
     }
@@ -232,22 +242,13 @@ impl Scheduler {
             return;
         };
         let attempts = entry.launch_attempts;
-        let transition = match entry.execution.state.cancel_request().cloned() {
-            None if attempts < max_attempts => {
-                entry.execution.state = State::Queued;
-                self.free_slot(number);
-                return self.enqueue(number);
-            }
-            None => Transition::LaunchAbandoned { attempts, at: now },
-            Some(CancelRequest { by, .. }) => {
-                entry.execution.state = State::Queued;
-                let mode = CancelMode::Graceful;
-                Transition::Cancel { by, mode, at: now }
-            }
-        };
-        self.transition(number, transition);
-        self.free_slot(number);
-        self.finish(number, now, Evidence::None, Vec::new(), None);
+        if entry.execution.state.cancel_request().is_none() && attempts < max_attempts {
+            entry.execution.state = State::Queued;
+            self.free_slot(number);
+            return self.enqueue(number);
+        }
+        let failure = Transition::LaunchAbandoned { attempts, at: now };
+        self.finish_unlaunched(number, failure, now);
     }
 
     /// Notes that this escherd stops in an orderly way: the launches that it has begun and not seen through do
@@ -295,7 +296,7 @@ impl Scheduler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::execution::sample;
+    use crate::execution::{Extent, sample};
     use crate::scheduler::Effect;
     use crate::scheduler::testbed::{at, commit, settings};
     use escher_protocol::{ErrorCode, ExecutionRequest, Status, User};
@@ -304,6 +305,9 @@ mod tests {
     fn after_a_crash(launch_attempts: u32, cancel: Option<(Canceller, bool)>) -> RecoveredState {
         let unfinished = UnfinishedExecution {
             submission: sample::submission(1, ExecutionRequest::default()),
+            extent: Extent::Whole,
+            request_bytes: 0,
+            digest: None,
             is_admitted: true,
             launch_attempts,
             started: None,

@@ -16,7 +16,7 @@ use super::persist::OnCommit;
 use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
 use crate::execution::{
-    Execution, State, Submission, Transition, check, check_arguments, check_limits,
+    Execution, Extent, State, Submission, Transition, check, check_arguments, check_limits,
     ensure_enforceable, ensure_forgettable, ensure_user_limits_enforceable,
 };
 use crate::store::{Change, RequestDigest};
@@ -99,10 +99,12 @@ impl Scheduler {
     ) {
         let (number, now) = (submission.number, submission.submitted_at);
         let event = self.events.assign(&submission, now, EventKind::Submitted);
-        let change = Change::Submitted {
-            submission: Box::new(submission.clone()),
-            digest,
-            is_admitted,
+        let mut kept = submission.clone();
+        // What waits is launched after its commit, so that the store has the rest.
+        let extent = if is_admitted {
+            Extent::Whole
+        } else {
+            kept.shorten_if_large()
         };
         self.keys.extend(key.map(|key| (key, number)));
         if is_admitted {
@@ -111,7 +113,10 @@ impl Scheduler {
             self.shares
                 .add_pending(&submission.submitter, request_bytes);
         }
-        let execution = Execution::in_state(submission, State::Queued);
+        let execution = Execution {
+            extent,
+            ..Execution::in_state(kept, State::Queued)
+        };
         let mut entry = Entry::new(execution, request_bytes, digest);
         entry.submitters.push(responder);
         self.insert(entry);
@@ -120,6 +125,11 @@ impl Scheduler {
             self.count_launch_attempt(number);
         }
         self.log_step(number, "submitted: recording the submission");
+        let change = Change::Submitted {
+            submission: Box::new(submission),
+            digest,
+            is_admitted,
+        };
         self.commit(change, vec![event], OnCommit::Submitted { number });
     }
 
@@ -170,7 +180,7 @@ impl Scheduler {
                 self.shares.make_eligible(uid, number, bytes);
                 self.admit();
             }
-            _ => self.launch(number),
+            _ => self.launch(number, None),
         }
         if self.is_shutting_down {
             self.cancel_without_answer(number, Canceller::Host, CancelMode::Graceful, now);

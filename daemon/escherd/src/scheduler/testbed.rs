@@ -6,7 +6,7 @@ use escher_protocol::{ApiError, Command, ExecutionRequest, ResourceLimits, Times
 use super::{Effect, Scheduler, SchedulerSettings};
 use crate::authz::SubmitPermit;
 use crate::execution::RequestLimits;
-use crate::store::{CommitOutcome, Durability};
+use crate::store::{Change, CommitOutcome, Durability};
 
 /// Returns settings under which one execution runs at a time.
 pub(crate) fn settings(max_in_memory: usize) -> SchedulerSettings {
@@ -45,7 +45,17 @@ pub(super) fn commit(scheduler: &mut Scheduler, now: Timestamp) -> Vec<Effect> {
         let mut outcomes = Vec::new();
         for effect in scheduler.take_effects() {
             match effect {
-                Effect::Commit(entry) => outcomes.push((entry.ticket, CommitOutcome::Committed)),
+                Effect::Commit(entry) => {
+                    // There is no store to read from.
+                    assert!(!matches!(
+                        entry.change,
+                        Change::Admitted {
+                            reads_submission: true,
+                            ..
+                        }
+                    ));
+                    outcomes.push((entry.ticket, CommitOutcome::Committed));
+                }
                 other => others.push(other),
             }
         }

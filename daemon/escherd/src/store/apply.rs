@@ -46,12 +46,19 @@ impl StoreTransaction<'_> {
             },
             Change::Removed { numbers } => self.remove_all(numbers)?,
             Change::LogsRemoved { numbers } => self.remove_logs(numbers)?,
+            Change::Admitted {
+                number,
+                reads_submission,
+            } => self.admit(*number, *reads_submission)?,
             other => {
                 self.apply_unrefusable(other)?;
                 CommitOutcome::Committed
             }
         };
-        if outcome == CommitOutcome::Committed {
+        if matches!(
+            outcome,
+            CommitOutcome::Committed | CommitOutcome::Admitted(_)
+        ) {
             for event in &entry.events {
                 self.insert_event(event)?;
             }
@@ -65,13 +72,10 @@ impl StoreTransaction<'_> {
     /// Applies a change that has no outcome of its own.
     fn apply_unrefusable(&mut self, change: &Change) -> Result<(), DatabaseError> {
         match change {
-            Change::Submitted { .. } | Change::Removed { .. } | Change::LogsRemoved { .. } => {
-                Ok(())
-            }
-            Change::Admitted { number } => self.update_progress(*number, |progress| {
-                progress.is_admitted = true;
-                progress.launch_attempts += 1;
-            }),
+            Change::Submitted { .. }
+            | Change::Removed { .. }
+            | Change::LogsRemoved { .. }
+            | Change::Admitted { .. } => Ok(()),
             Change::Started { number, pid, at } => self.update_progress(*number, |progress| {
                 progress.is_admitted = true;
                 progress.started = Some((*pid, *at));
@@ -93,6 +97,23 @@ impl StoreTransaction<'_> {
                 ids.iter().try_for_each(|id| self.delete_undeleted_log(*id))
             }
         }
+    }
+
+    /// Writes an admission. Returns the submission if the launch needs it.
+    fn admit(
+        &mut self,
+        number: u64,
+        reads_submission: bool,
+    ) -> Result<CommitOutcome, DatabaseError> {
+        self.update_progress(number, |progress| {
+            progress.is_admitted = true;
+            progress.launch_attempts += 1;
+        })?;
+        if !reads_submission {
+            return Ok(CommitOutcome::Committed);
+        }
+        let submission = self.submission(number)?;
+        Ok(CommitOutcome::Admitted(submission.map(Box::new)))
     }
 
     /// Inserts an execution, unless its key is taken or its number or id is in use.

@@ -28,6 +28,9 @@ impl StoreTransaction<'_> {
             ))
         });
         match found.optional()? {
+            Some((0, digest)) if record.command_cut => {
+                self.write_end(&self.completed(record)?, digest)
+            }
             Some((0, digest)) => self.write_end(record, digest),
             Some(_) => {
                 tracing::warn!("execution {number} is finished already");

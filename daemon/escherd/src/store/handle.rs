@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use escher_protocol::message::Selection;
-use escher_protocol::{ApiError, ExecutionRecord, Target, Timestamp};
+use escher_protocol::{ApiError, Command, ExecutionId, ExecutionRecord, Target, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio::sync::{oneshot, watch};
 
@@ -25,7 +25,7 @@ use super::totals::Totals;
 use super::writer::{Writer, WriterMessage};
 use super::{
     ChangeEntry, CommitOutcome, HistoryLimits, HistoryPage, HistorySize, LoadedState, StoreError,
-    expiry, quarantine, query, user_totals,
+    expiry, quarantine, query, submission, user_totals,
 };
 
 /// The store. Cheap to clone; dropping the last clone ends the thread that writes.
@@ -157,6 +157,25 @@ impl Store {
             })
             .await?;
         result.into()
+    }
+
+    /// Returns the command of the execution `id` as its record has it, and whether that is cut; `None` if there is no
+    /// such execution. It is read in the turn of `submitter`; `None`: in that of root.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn command(
+        &self,
+        submitter: Option<u32>,
+        number: u64,
+        id: ExecutionId,
+    ) -> Result<Option<(Command, bool)>, ApiError> {
+        let readers = &self.shared.readers;
+        readers
+            .run(submitter, move |snapshot| {
+                submission::command(snapshot, number, id)
+            })
+            .await
     }
 
     /// Returns the next matching finished executions with numbers in `range`, the newest first; at most

@@ -2,16 +2,15 @@
 
 use std::collections::HashMap;
 
-use escher_protocol::ExecutionId;
 use escher_protocol::message::Event;
+use escher_protocol::{ExecutionId, codec};
 use rusqlite::Connection;
 
 use super::checksum::{self, BlobKind, checksum};
 use super::columns::{StoredProgress, unsigned};
 use super::error::DatabaseError;
 use super::totals::WriterState;
-use super::{LoadedState, RequestDigest, UnfinishedExecution};
-use crate::execution::Submission;
+use super::{LoadedState, UnfinishedExecution, submission};
 
 /// Reads everything except the history.
 pub(super) fn load(connection: &Connection) -> Result<LoadedState, DatabaseError> {
@@ -38,10 +37,15 @@ fn unfinished(connection: &Connection) -> Result<Vec<UnfinishedExecution>, Datab
         let progress = blob(1, BlobKind::Progress)?;
         let progress: StoredProgress = checksum::decode(BlobKind::Progress, number, &progress)?;
         let body = blob(2, BlobKind::Submission)?;
-        let (_, submission): (Option<RequestDigest>, Submission) =
-            checksum::decode(BlobKind::Submission, number, &body)?;
+        let (digest, mut submission) = submission::decode(number, &body)?;
+        let request_bytes = codec::encode(&submission.request)?.len() as u64;
+        // One after the other: all of them together may be larger than escherd's memory.
+        let extent = submission.shorten_if_large();
         unfinished.push(UnfinishedExecution {
             submission,
+            extent,
+            request_bytes,
+            digest,
             is_admitted: progress.is_admitted,
             launch_attempts: progress.launch_attempts,
             started: progress.started,

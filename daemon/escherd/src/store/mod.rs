@@ -27,6 +27,7 @@ mod readers;
 mod salvage;
 mod schema;
 mod search;
+mod submission;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -47,7 +48,7 @@ use std::time::Duration;
 use escher_protocol::message::{Event, Removed};
 use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Timestamp};
 
-use crate::execution::Submission;
+use crate::execution::{Extent, Submission};
 
 /// Name of the database, in the state directory.
 pub const FILE_NAME: &str = "escher.db";
@@ -68,6 +69,8 @@ pub enum Change {
     Admitted {
         /// Its number.
         number: u64,
+        /// Whether the submission is read for the launch ([`CommitOutcome::Admitted`]).
+        reads_submission: bool,
     },
     /// These were admitted and not launched yet, and escherd stops cleanly.
     LaunchAttemptsCleared {
@@ -94,7 +97,7 @@ pub enum Change {
     },
     /// It has finished.
     Finished {
-        /// The record that is kept.
+        /// The record that is kept. A command that is cut is completed from the submission.
         record: Box<ExecutionRecord>,
     },
     /// Executions are removed: their records now, their logs once the launcher has deleted them. An
@@ -146,6 +149,8 @@ pub struct DroppedEvent {
 pub enum CommitOutcome {
     /// It is committed.
     Committed,
+    /// An admission is committed, and this is the whole submission; `None` if it cannot be read, which is logged.
+    Admitted(Option<Box<Submission>>),
     /// The submitter has used the submission's key before: nothing was written.
     KeyTaken {
         /// The execution that has the key.
@@ -183,8 +188,14 @@ pub struct LoadedState {
 /// An execution that was not finished when the last escherd ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfinishedExecution {
-    /// What was accepted.
+    /// What was accepted, without the long texts of a large request.
     pub submission: Submission,
+    /// How much of it that is.
+    pub extent: Extent,
+    /// Bytes of the encoded request, all of it.
+    pub request_bytes: u64,
+    /// The digest of the request, if that has a key.
+    pub digest: Option<RequestDigest>,
     /// Whether it was admitted, so that a shim may have it.
     pub is_admitted: bool,
     /// How often its launch was begun by an escherd that has not stopped cleanly since.

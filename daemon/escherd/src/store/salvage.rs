@@ -16,7 +16,7 @@ use super::error::DatabaseError;
 use super::load::undeleted_log_id;
 use super::totals::{Totals, WriterState};
 use super::user_totals::UserTotals;
-use super::{CommitOutcome, RequestDigest};
+use super::{CommitOutcome, RequestDigest, submission};
 use crate::execution::Submission;
 
 /// How many consecutive numbers are tried in vain before the rest of a table counts as unreadable,
@@ -68,8 +68,7 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<Salvaged, Da
         Ok(())
     })?;
     for_each_row(&source, "submission", "number", |number, body| {
-        let body = checksum::decode::<SubmissionBody>(BlobKind::Submission, number, body);
-        if let Ok((digest, submission)) = body {
+        if let Ok((digest, submission)) = submission::decode(number, body) {
             salvaged.requests.push(number);
             let is_new = salvage_unfinished(&source, &mut target, &submission, digest)?;
             salvaged.executions += u64::from(is_new);
@@ -102,9 +101,6 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<Salvaged, Da
     transaction.commit()?;
     Ok(salvaged)
 }
-
-/// What the table of submissions has of an execution.
-type SubmissionBody = (Option<RequestDigest>, Submission);
 
 /// Copies an unfinished execution; returns `false` if its end is known, or its row contradicts
 /// another.

@@ -350,7 +350,6 @@ fn refuses_what_does_not_fit_into_memory() {
     let memory = nix::sys::sysinfo::sysinfo().unwrap().ram_total();
     for (name, most) in [
         ("max_output_size_bytes", memory),
-        ("max_pending_bytes", memory),
         ("max_in_memory_executions", memory / 1024),
         ("max_pending_executions", memory / 1024),
         ("max_concurrent_executions", memory / 1024),

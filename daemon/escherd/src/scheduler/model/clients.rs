@@ -15,6 +15,8 @@ pub(super) struct RequestKind {
     pub(super) uid: u32,
     pub(super) key: Option<u8>,
     pub(super) is_limited: bool,
+    /// Whether it is too large to wait in memory.
+    pub(super) is_large: bool,
 }
 
 /// Outstanding requests, and answers received.

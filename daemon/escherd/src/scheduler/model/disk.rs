@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use escher_protocol::message::{Event, Removed};
 use escher_protocol::{ExecutionId, ExecutionRecord};
 
-use crate::execution::Submission;
+use crate::execution::{Extent, Submission};
+use crate::scheduler::submit::measure_request;
 use crate::store::{
     Change, ChangeEntry, CommitOutcome, LoadedState, RequestDigest, UnfinishedExecution,
 };
@@ -15,6 +16,18 @@ struct Row {
     unfinished: UnfinishedExecution,
     digest: Option<RequestDigest>,
     end: Option<ExecutionRecord>,
+    /// Whether the submission cannot be read any more.
+    is_damaged: bool,
+}
+
+impl Row {
+    /// Returns what a start loads of an unfinished execution.
+    fn loaded(&self) -> UnfinishedExecution {
+        let mut loaded = self.unfinished.clone();
+        (loaded.request_bytes, _) = measure_request(&loaded.submission.request);
+        loaded.extent = loaded.submission.shorten_if_large();
+        loaded
+    }
 }
 
 /// Committed rows, and changes that wait for their commit.
@@ -86,10 +99,19 @@ impl Disk {
                 digest,
                 is_admitted,
             } => return self.insert(*submission, digest, is_admitted),
-            Change::Admitted { number } => self.change(number, |row| {
-                row.is_admitted = true;
-                row.launch_attempts += 1;
-            }),
+            Change::Admitted {
+                number,
+                reads_submission,
+            } => {
+                self.change(number, |row| {
+                    row.is_admitted = true;
+                    row.launch_attempts += 1;
+                });
+                if reads_submission {
+                    let submission = self.submission(number).cloned();
+                    return CommitOutcome::Admitted(submission.map(Box::new));
+                }
+            }
             Change::LaunchAttemptsCleared { numbers } => {
                 for number in numbers {
                     self.change(number, |row| row.launch_attempts = 0);
@@ -107,7 +129,13 @@ impl Disk {
                     row.cancel.get_or_insert((by, false)).1 |= kill;
                 });
             }
-            Change::Finished { record } => {
+            Change::Finished { mut record } => {
+                if record.command_cut
+                    && let Some(submission) = self.submission(record.number)
+                {
+                    record.command = submission.request.command.clone();
+                    record.command_cut = false;
+                }
                 let row = self.rows.get_mut(&record.number).expect("it was submitted");
                 assert!(row.end.is_none(), "finished twice: {record:?}");
                 row.end = Some(*record);
@@ -170,6 +198,9 @@ impl Disk {
         self.last_number = number;
         let unfinished = UnfinishedExecution {
             submission,
+            extent: Extent::Whole,
+            request_bytes: 0,
+            digest,
             is_admitted,
             launch_attempts: u32::from(is_admitted),
             started: None,
@@ -179,9 +210,29 @@ impl Disk {
             unfinished,
             digest,
             end: None,
+            is_damaged: false,
         };
         self.rows.insert(number, row);
         CommitOutcome::Committed
+    }
+
+    /// Returns the submission of an unfinished execution, unless it is damaged.
+    fn submission(&self, number: u64) -> Option<&Submission> {
+        let row = self.rows.get(&number).filter(|row| !row.is_damaged);
+        row.map(|row| &row.unfinished.submission)
+    }
+
+    /// Damages the submission of one of the executions.
+    pub(super) fn damage(&mut self, which: usize) {
+        let count = self.rows.len().max(1);
+        if let Some(row) = self.rows.values_mut().nth(which % count) {
+            row.is_damaged = true;
+        }
+    }
+
+    pub(super) fn is_damaged(&self, id: ExecutionId) -> bool {
+        let mut rows = self.rows.values();
+        rows.any(|row| row.is_damaged && row.unfinished.submission.id == id)
     }
 
     fn change(&mut self, number: u64, change: impl FnOnce(&mut UnfinishedExecution)) {
@@ -193,7 +244,7 @@ impl Disk {
         let unfinished = self.rows.values().filter(|row| row.end.is_none());
         LoadedState {
             last_number: self.last_number,
-            unfinished: unfinished.map(|row| row.unfinished.clone()).collect(),
+            unfinished: unfinished.map(Row::loaded).collect(),
             events: self.events.clone(),
             missed_events: self.missed_events.clone(),
             undeleted_logs: self.undeleted.clone(),

@@ -19,11 +19,12 @@ use world::World;
 /// One step. Numbers select among the candidates at that moment.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A client of a user submits, with one of a few keys or none, with or without a limit.
+    /// A client of a user submits, with one of a few keys or none, with or without a limit, a small or a large request.
     Submit {
         uid: u32,
         key: Option<u8>,
         limited: bool,
+        large: bool,
     },
     /// A client waits for one of the executions that it knows of.
     Wait(u8),
@@ -39,6 +40,8 @@ enum Step {
     Commit(u8),
     /// The store fails to commit, because the disk is full.
     FailToCommit,
+    /// The submission of an execution gets damaged on the disk.
+    Damage(u8),
     /// The next effect is performed.
     PerformEffect,
     /// The launcher performs the deletions it was sent.
@@ -59,8 +62,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..4_u32, prop::option::of(0..4_u8), any::<bool>())
-            .prop_map(|(uid, key, limited)| Step::Submit { uid, key, limited }),
+        6 => (0..4_u32, prop::option::of(0..4_u8), any::<bool>(), any::<bool>())
+            .prop_map(|(uid, key, limited, large)| Step::Submit { uid, key, limited, large }),
         3 => any::<u8>().prop_map(Step::Wait),
         2 => (any::<u8>(), any::<bool>()).prop_map(|(which, kill)| Step::Cancel { which, kill }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(which, pause)| Step::Pause { which, pause }),
@@ -68,6 +71,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(Step::RemoveLog),
         8 => (1..5_u8).prop_map(Step::Commit),
         1 => Just(Step::FailToCommit),
+        1 => any::<u8>().prop_map(Step::Damage),
         8 => Just(Step::PerformEffect),
         1 => Just(Step::Delete),
         8 => any::<u8>().prop_map(Step::Deliver),

@@ -33,6 +33,8 @@ pub(super) struct Shims {
     pub(super) ends: BTreeMap<ExecutionId, ExitReport>,
     /// Limits with which commands were started.
     pub(super) limits: BTreeMap<ExecutionId, ResourceLimits>,
+    /// Bytes of the environment with which commands were started.
+    pub(super) environments: BTreeMap<ExecutionId, usize>,
     /// Executions that were paused at some time.
     pub(super) paused: BTreeSet<ExecutionId>,
     /// Executions whose shims were sent a cancel.
@@ -45,6 +47,9 @@ impl Shims {
     pub(super) fn launch(&mut self, assignment: Assignment, now: Timestamp) {
         let id = assignment.spec.id;
         self.limits.insert(id, assignment.limits);
+        let variables = assignment.spec.environment.iter();
+        let bytes = variables.map(|variable| variable.len()).sum();
+        self.environments.insert(id, bytes);
         *self.runs.entry(id).or_default() += 1;
         let started = FromShim::Started { pid: PID, at: now };
         let shim = Shim {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use escher_launcher::ipc::wire::LogLimits;
 use escher_protocol::message::CancelAnswer;
 use escher_protocol::{
-    CancelMode, Command, Controllers, ExecutionId, ExecutionRecord, ExecutionRequest, Leftovers,
-    ResourceLimits, Status, Text, Timestamp,
+    Blob, CancelMode, Command, Controllers, ExecutionId, ExecutionRecord, ExecutionRequest,
+    Leftovers, ResourceLimits, Status, Text, Timestamp,
 };
 
 use super::Step;
@@ -44,6 +44,11 @@ fn limits(kind: RequestKind) -> ResourceLimits {
         memory_max: kind.is_limited.then_some(1),
         ..ResourceLimits::default()
     }
+}
+
+/// Returns the length of the argument and of the variable in a request of this kind.
+fn text_bytes(kind: RequestKind) -> usize {
+    if kind.is_large { 5_000 } else { 1 }
 }
 
 /// Returns a check that knows what the users of a scheduler have.
@@ -92,7 +97,7 @@ impl World {
             max_concurrent: SLOTS.ordinary,
             root_slots: SLOTS.root,
             max_pending: 6,
-            max_pending_bytes: 10_000,
+            max_pending_bytes: 100_000,
             user_limits: ResourceLimits::default(),
             queue_share: Percent::new(50),
             max_in_memory: 2,
@@ -127,10 +132,16 @@ impl World {
     pub(super) fn step(&mut self, step: &Step) {
         self.now += 1;
         match *step {
-            Step::Submit { uid, key, limited } => self.submit(RequestKind {
+            Step::Submit {
+                uid,
+                key,
+                limited,
+                large,
+            } => self.submit(RequestKind {
                 uid,
                 key,
                 is_limited: limited,
+                is_large: large,
             }),
             Step::Wait(which) => {
                 if let Some(number) = self
@@ -152,6 +163,7 @@ impl World {
                 let outcomes = self.disk.fail();
                 self.on_commits(outcomes);
             }
+            Step::Damage(which) => self.disk.damage(which.into()),
             Step::PerformEffect => self.perform_effect(),
             Step::Delete => self.delete(),
             Step::Deliver(which) => self.deliver(which.into()),
@@ -221,7 +233,7 @@ impl World {
                     fairness.on_slot_taken(uid);
                 }
             }
-            Change::Admitted { number } => fairness.on_admitted(*number),
+            Change::Admitted { number, .. } => fairness.on_admitted(*number),
             Change::Finished { record } => fairness.on_over(record.submitted_by.uid, record.number),
             _ => {}
         }
@@ -250,11 +262,13 @@ impl World {
     }
 
     fn submit(&mut self, kind: RequestKind) {
+        let large_text = Blob::from(vec![b'x'; text_bytes(kind)]);
         let request = ExecutionRequest {
             key: kind.key.map(|key| Text::from(key.to_string())),
             command: Command::Exec {
-                argv: vec!["a".into()],
+                argv: vec!["a".into(), large_text.clone()],
             },
+            environment: vec![("X".into(), large_text)],
             limits: limits(kind),
             ..ExecutionRequest::default()
         };
@@ -469,7 +483,8 @@ impl World {
                 }
                 (Status::Cancelled, None) => runs == 0,
                 (Status::Failed, None) => {
-                    runs == 0 && self.disk.launch_attempts(id) >= MAX_LAUNCH_ATTEMPTS
+                    let attempts = self.disk.launch_attempts(id);
+                    runs == 0 && (attempts >= MAX_LAUNCH_ATTEMPTS || self.disk.is_damaged(id))
                 }
                 (_, None) => false,
             };
@@ -483,10 +498,15 @@ impl World {
             let is_sure = !(self.has_been_full && self.shims.killed.contains(&id));
             for result in results.iter().filter(|result| is_sure && result.id == id) {
                 // The log may have been removed since.
-                let result = ExecutionRecord {
+                let mut result = ExecutionRecord {
                     log_removed: record.log_removed,
                     ..result.clone()
                 };
+                if result.command_cut {
+                    // escherd completes it before the client gets it.
+                    result.command.clone_from(&record.command);
+                    result.command_cut = record.command_cut;
+                }
                 assert_eq!(result, *record, "the answer was another");
             }
         }
@@ -502,6 +522,11 @@ impl World {
             assert!(kept.is_none_or(|kept| kept == limits), "{id}: {kept:?}");
             let enforced = self.shims.limits.get(id);
             assert!(enforced.is_none_or(|enforced| *enforced == limits), "{id}");
+            let environment = self.shims.environments.get(id);
+            assert!(
+                environment.is_none_or(|bytes| *bytes >= text_bytes(*kind)),
+                "{id} was started with {environment:?} bytes of environment"
+            );
         }
         for id in paused {
             assert!(self.shims.paused.contains(id), "{id} was never paused");

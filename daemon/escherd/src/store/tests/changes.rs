@@ -1,5 +1,6 @@
 //! Each change, read back after a crash and after an orderly stop.
 
+use escher_protocol::codec;
 use escher_protocol::message::Removed;
 
 use super::*;
@@ -20,6 +21,9 @@ async fn loads_each_change_to_an_unfinished_execution() {
     let one = submission(1);
     let waiting = UnfinishedExecution {
         submission: one.clone(),
+        extent: Extent::Whole,
+        request_bytes: codec::encode(&one.request).unwrap().len() as u64,
+        digest: None,
         is_admitted: false,
         launch_attempts: 0,
         started: None,
@@ -53,10 +57,7 @@ async fn loads_each_change_to_an_unfinished_execution() {
     for (changes, expected) in [
         (vec![submitted(&one)], waiting.clone()),
         (vec![submitted_to_shim.clone()], admitted.clone()),
-        (
-            vec![submitted(&one), Change::Admitted { number: 1 }],
-            admitted.clone(),
-        ),
+        (vec![submitted(&one), admission(1)], admitted.clone()),
         (
             vec![submitted_to_shim.clone(), start.clone()],
             running.clone(),
@@ -69,7 +70,7 @@ async fn loads_each_change_to_an_unfinished_execution() {
             },
         ),
         (
-            vec![submitted_to_shim.clone(), Change::Admitted { number: 1 }],
+            vec![submitted_to_shim.clone(), admission(1)],
             UnfinishedExecution {
                 launch_attempts: 2,
                 ..admitted.clone()
@@ -149,7 +150,7 @@ async fn a_change_to_an_unknown_or_finished_execution_changes_nothing() {
     let one = submission(1);
     test.commit(submitted_and_finished(&one, Status::Completed));
     test.commit([
-        Change::Admitted { number: 1 },
+        admission(1),
         finished(&one, Status::Failed),
         Change::Started {
             number: 9,
@@ -328,14 +329,13 @@ async fn keeps_events_in_order_with_their_changes_until_they_are_dropped() {
     let test = test.reopen().await;
     assert_eq!(test.loaded.events, [event(1, 1, EventKind::Submitted)]);
 
-    let launches = (2..=20)
-        .map(|sequence| entry_with_event(sequence, Change::Admitted { number: 1 }, sequence));
+    let launches = (2..=20).map(|sequence| entry_with_event(sequence, admission(1), sequence));
     test.store.write(launches.collect());
     test.outcomes(19);
     let dropped = |uid, sequence| DroppedEvent { uid, sequence };
     let dropping = ChangeEntry {
         dropped_events: vec![dropped(1001, 3), dropped(1002, 4), dropped(1001, 7)],
-        ..entry_with_event(21, Change::Admitted { number: 1 }, 21)
+        ..entry_with_event(21, admission(1), 21)
     };
     test.store.write(vec![dropping]);
     test.outcomes(1);

@@ -474,7 +474,7 @@ async fn the_environments_that_the_new_store_has_are_gone_from_what_was_set_asid
     let large = |number| {
         let mut one = submission(number);
         // It takes several pages.
-        let value = format!("{}{}", secret_of(number), "x".repeat(500)).repeat(20);
+        let value = format!("{}{}", secret_of(number), "x".repeat(500)).repeat(12);
         one.request.environment = vec![("TOKEN".into(), value.as_str().into())];
         one
     };

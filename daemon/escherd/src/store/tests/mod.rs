@@ -4,6 +4,7 @@ mod changes;
 mod cost;
 mod damage;
 mod history;
+mod large;
 mod migration;
 mod page;
 mod queries;
@@ -16,9 +17,9 @@ use std::time::Duration;
 
 use escher_protocol::message::{Event, EventKind, ListFilter, Selection};
 use escher_protocol::{
-    ApiError, Canceller, Command, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, Exit,
-    Leftovers, Outcome, OutputTotals, Parts, ResourceLimits, Resources, Status, Timestamp, Usage,
-    User,
+    ApiError, Blob, Canceller, Command, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest,
+    Exit, Leftovers, Outcome, OutputTotals, Parts, ResourceLimits, Resources, Status, Timestamp,
+    Usage, User,
 };
 use tempfile::TempDir;
 
@@ -312,6 +313,13 @@ fn submitted(submission: &Submission) -> Change {
         submission: Box::new(submission.clone()),
         digest: None,
         is_admitted: false,
+    }
+}
+
+fn admission(number: u64) -> Change {
+    Change::Admitted {
+        number,
+        reads_submission: false,
     }
 }
 

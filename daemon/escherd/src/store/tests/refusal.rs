@@ -88,7 +88,7 @@ fn a_full_store_refuses_submissions_at_once_and_keeps_the_rest_in_order() {
     let outcomes = write(
         &mut writer,
         vec![
-            (3, Change::Admitted { number: 1 }),
+            (3, admission(1)),
             (4, submitted(&large(3))),
             (5, finished(&two, Status::Failed)),
             (6, finished(&one, Status::Completed)),
@@ -144,7 +144,7 @@ async fn what_is_accepted_is_recorded_in_the_reserve_and_nothing_else_is() {
     let outcomes = test.write([
         submitted(&submission(2)),
         submitted(&submission(3)),
-        Change::Admitted { number: 1 },
+        admission(1),
     ]);
     let [
         CommitOutcome::Refused(reason),
