@@ -3,6 +3,7 @@
 use crate::blob::Blob;
 use crate::execution::ExecutionRecord;
 use crate::id::ExecutionId;
+use crate::output::OutputGap;
 use crate::time::Timestamp;
 
 /// An event of an execution, for an event handler. The events of one execution come in this order:
@@ -30,6 +31,13 @@ pub enum ExecutionEvent {
         id: ExecutionId,
         /// The bytes.
         data: Blob,
+    },
+    /// Output is missing here.
+    OutputMissing {
+        /// Which execution.
+        id: ExecutionId,
+        /// Where, how much, and why.
+        gap: OutputGap,
     },
     /// The command exited with status 0.
     Completed(Box<ExecutionRecord>),

@@ -10,7 +10,7 @@ use crate::event::ExecutionEvent;
 use crate::execution::ExecutionRecord;
 use crate::id::ExecutionId;
 use crate::message::{Event, EventKind};
-use crate::output::{OutputChunk, OutputStream};
+use crate::output::{OutputItem, OutputStream};
 use crate::time::Timestamp;
 
 /// Provides the output and the results of executions.
@@ -30,7 +30,7 @@ pub trait ExecutionSource: Sync {
         &self,
         id: ExecutionId,
         offset: u64,
-        receive: &mut (dyn FnMut(OutputChunk) + Send),
+        receive: &mut (dyn FnMut(OutputItem) + Send),
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Returns whether the error concerns this execution or its output alone.
@@ -137,7 +137,15 @@ impl Report {
     ) -> Result<(), S::Error> {
         let id = self.id;
         let offset = *next_offset;
-        let mut receive = |chunk: OutputChunk| {
+        let mut receive = |item: OutputItem| {
+            let chunk = match item {
+                OutputItem::Chunk(chunk) => chunk,
+                OutputItem::Gap(gap) => {
+                    *next_offset = gap.end();
+                    handler(ExecutionEvent::OutputMissing { id, gap });
+                    return;
+                }
+            };
             *next_offset = chunk.offset.saturating_add(chunk.data.len() as u64);
             let data = chunk.data;
             handler(match chunk.stream {

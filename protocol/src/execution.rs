@@ -19,6 +19,8 @@ pub const MAX_LABELS: usize = 64;
 pub const MAX_VARIABLES: usize = 4096;
 /// Longest name of an environment variable, in bytes.
 pub const MAX_VARIABLE_NAME_BYTES: usize = 255;
+/// Most bytes of the command in the record of a finished execution. So the size of a record is bounded.
+pub const KEPT_COMMAND_BYTES: usize = 16 * 1024;
 /// Most bytes of the command in a record that [`Request::List`](crate::message::Request::List)
 /// returns.
 pub const LISTED_COMMAND_BYTES: usize = 4096;
@@ -270,7 +272,8 @@ pub struct ExecutionRecord {
     pub submitted_by: User,
     /// The command.
     pub command: Command,
-    /// Whether `command` is cut, as in lists; elsewhere only if the store cannot be read.
+    /// Whether `command` is cut: in lists, and once the execution has finished. Before, only if the
+    /// store cannot be read.
     pub command_cut: bool,
     /// The working directory.
     pub working_dir: Blob,
@@ -297,6 +300,8 @@ pub struct ExecutionRecord {
     pub cancelled_by: Option<Canceller>,
     /// Path of the log. The file exists once the command has written something.
     pub log_path: Blob,
+    /// Whether the log was removed by the limits of the history.
+    pub log_removed: bool,
     /// How it ended, once it has.
     pub outcome: Option<Outcome>,
     /// Limits, measurements, and whether it is paused.
@@ -388,10 +393,12 @@ pub struct OutputTotals {
     pub stdout_bytes: u64,
     /// Bytes to standard error.
     pub stderr_bytes: u64,
-    /// Bytes of both that are in the log.
+    /// Length of the log: bytes of both that were written to it.
     pub log_bytes: u64,
     /// Bytes of both that are not in the log, because it could not be written or reached its limit.
     pub dropped_bytes: u64,
+    /// Bytes at the beginning of the log that were deleted later, because it reached its limit.
+    pub forgotten_bytes: u64,
 }
 
 /// Processes that outlived a main process.

@@ -42,7 +42,10 @@ pub use execution::{
 pub use id::{ExecutionId, InstanceId, RequestId, Target};
 pub use message::{ClientFrame, Item, Request, Response, ServerFrame};
 pub use metadata::Metadata;
-pub use output::{OutputChunk, OutputRange, OutputStart, OutputStream, StreamSelection};
+pub use output::{
+    GapReason, OutputChunk, OutputGap, OutputItem, OutputRange, OutputStart, OutputStream,
+    StreamSelection,
+};
 pub use parts::{Part, Parts, UnsupportedPart};
 pub use resources::{Controllers, Measurements, ResourceLimits, Resources};
 pub use result::{ExecutionResult, Omission};

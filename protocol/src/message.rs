@@ -13,7 +13,7 @@ use crate::execution::{
     CancelMode, Canceller, ExecutionRecord, ExecutionRequest, RunAs, Status, User,
 };
 use crate::id::{ExecutionId, InstanceId, RequestId, Target};
-use crate::output::{OutputChunk, OutputStart, StreamSelection};
+use crate::output::{OutputChunk, OutputGap, OutputStart, StreamSelection};
 use crate::result::Omission;
 use crate::settings::{Reloaded, Setting};
 use crate::time::Timestamp;
@@ -116,7 +116,8 @@ pub enum Request {
     Wait(Target),
     /// Returns the record of an execution and its output up to the configured limit, once it is
     /// finished. → stream: one [`Item::Execution`], then [`Item::Output`]s, all of stdout before
-    /// all of stderr, with an [`Item::Omitted`] in place of output that is left out.
+    /// all of stderr, with an [`Item::Omitted`] in place of output that is left out, then an
+    /// [`Item::Gap`] for each place where the log lacks output; at most [`MAX_RESULT_GAPS`].
     Result(Target),
     /// Lists executions that the caller may see, newest first. → stream of [`Item::Execution`]
     /// whose commands are cut at [`LISTED_COMMAND_BYTES`](crate::execution::LISTED_COMMAND_BYTES).
@@ -154,7 +155,8 @@ pub enum Request {
         /// Whether the input ends after `data`.
         end: bool,
     },
-    /// Reads output from the log. → stream of [`Item::Output`].
+    /// Reads output from the log. → stream of [`Item::Output`], with an [`Item::Gap`] where output
+    /// is missing.
     ReadOutput(OutputRequest),
     /// Returns events of the executions that the caller may see. → stream of [`Item::Event`].
     Events(EventsRequest),
@@ -182,6 +184,10 @@ pub enum Request {
     /// of all users who take anything. Other users are only for root. → [`Response::Quotas`].
     Quota(Option<RunAs>),
 }
+
+/// Most [`Item::Gap`]s in the answer to [`Request::Result`]. The last then stands for all that
+/// follow.
+pub const MAX_RESULT_GAPS: usize = 1000;
 
 /// Most bytes of one [`Request::WriteStdin`].
 pub const MAX_STDIN_BYTES: usize = 64 * 1024;
@@ -229,6 +235,8 @@ pub enum Item {
     Omitted(Omission),
     /// Belongs to the answer to [`Request::Events`].
     Event(Event),
+    /// Belongs to the answer to [`Request::ReadOutput`] and [`Request::Result`].
+    Gap(OutputGap),
 }
 
 /// An accepted submission.
@@ -324,7 +332,8 @@ pub struct OutputRequest {
 /// A request for events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventsRequest {
-    /// Only events after this sequence number; `None`: all that escherd still has.
+    /// Only events after this sequence number; `None`: all from the first one after which escherd still
+    /// has every one.
     pub after: Option<u64>,
     /// Whether to continue with new events. The stream then ends only with the connection.
     pub follow: bool,
@@ -393,6 +402,22 @@ pub struct Quota {
     pub running: u64,
     /// Most of them. While other users wait it may be less.
     pub max_running: u64,
+    /// What the user has in the history.
+    pub history: HistoryQuota,
+}
+
+/// What a user has in the history, and its share of that: the limit, divided by the number of users who
+/// have something there. Nothing is removed to keep a limit from a user who has no more than its share.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryQuota {
+    /// Number of finished executions.
+    pub finished: u64,
+    /// The share of them.
+    pub finished_share: u64,
+    /// Bytes of their logs, with the indexes.
+    pub log_bytes: u64,
+    /// The share of them.
+    pub log_bytes_share: u64,
 }
 
 /// Facts about a running escherd.

@@ -1,4 +1,4 @@
-//! Output of commands: streams, ranges and chunks.
+//! Output of commands: streams, ranges, chunks and gaps.
 
 use serde::{Deserialize, Serialize};
 
@@ -104,4 +104,73 @@ pub struct OutputChunk {
     pub time_us: u64,
     /// The bytes; at most [`MAX_CHUNK_BYTES`].
     pub data: Blob,
+}
+
+/// Output that is missing from a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputGap {
+    /// Where in the log it is missing, counted in bytes over both streams.
+    pub offset: u64,
+    /// How many bytes of both streams; `None` if that is not known: output is still being dropped,
+    /// or its end was not seen.
+    pub bytes: Option<u64>,
+    /// Why it is missing.
+    pub reason: GapReason,
+}
+
+impl OutputGap {
+    /// Returns the offset at which reading continues. Output that was dropped never had offsets.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        match self.reason {
+            GapReason::Dropped => self.offset,
+            GapReason::Forgotten | GapReason::Cut => {
+                self.offset.saturating_add(self.bytes.unwrap_or(0))
+            }
+        }
+    }
+}
+
+/// Why output is missing from a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum GapReason {
+    /// It was never written: the log had reached its limit, or could not be written, as on a full
+    /// disk.
+    Dropped,
+    /// It was deleted, because the log had reached its limit and newer output took its place.
+    Forgotten,
+    /// Something other than escher has shortened the log.
+    Cut,
+}
+
+impl GapReason {
+    /// Returns the name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            GapReason::Dropped => "dropped",
+            GapReason::Forgotten => "forgotten",
+            GapReason::Cut => "cut",
+        }
+    }
+}
+
+/// An item of the output of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutputItem {
+    /// The next bytes.
+    Chunk(OutputChunk),
+    /// Output is missing here.
+    Gap(OutputGap),
+}
+
+impl OutputItem {
+    /// Returns the bytes; `None` where output is missing.
+    #[must_use]
+    pub fn into_chunk(self) -> Option<OutputChunk> {
+        match self {
+            OutputItem::Chunk(chunk) => Some(chunk),
+            OutputItem::Gap(_) => None,
+        }
+    }
 }

@@ -11,7 +11,7 @@ use crate::blob::Text;
 use crate::error::ApiError;
 use crate::execution::{ExecutionRecord, Exit, Status};
 use crate::id::ExecutionId;
-use crate::output::{OutputChunk, OutputStream};
+use crate::output::{OutputChunk, OutputGap, OutputStream};
 use crate::time::Timestamp;
 
 /// Output that is left out of a result, at most once for each stream.
@@ -36,6 +36,9 @@ pub struct ExecutionResult {
     pub stderr: Vec<u8>,
     /// Output that is left out of the two.
     pub omissions: Vec<Omission>,
+    /// Where the log lacks output, in order. An omission counts the missing bytes of its stream,
+    /// too.
+    pub gaps: Vec<OutputGap>,
 }
 
 impl ExecutionResult {
@@ -47,6 +50,7 @@ impl ExecutionResult {
             stdout: Vec::new(),
             stderr: Vec::new(),
             omissions: Vec::new(),
+            gaps: Vec::new(),
         }
     }
 
@@ -121,16 +125,16 @@ impl ExecutionResult {
         self.record.outcome.as_ref()?.error.as_ref()
     }
 
-    /// Returns the file with all of the output, if the result lacks some.
+    /// Returns the log, if it has more of the output than the result.
     #[must_use]
     pub fn output_file(&self) -> Option<&Path> {
         let path = Path::new(OsStr::from_bytes(&self.record.log_path));
-        self.is_cut().then_some(path)
+        (!self.omissions.is_empty()).then_some(path)
     }
 
-    /// Returns whether output is left out.
+    /// Returns whether the output is incomplete: some is left out, or missing from the log.
     #[must_use]
     pub fn is_cut(&self) -> bool {
-        !self.omissions.is_empty()
+        !self.omissions.is_empty() || !self.gaps.is_empty()
     }
 }

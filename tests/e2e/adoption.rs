@@ -134,7 +134,17 @@ fn an_adopted_command_is_cancelled_signalled_and_timed_out_as_any_other() {
             ]);
             let id = client.execute(request).await.unwrap().id;
             let mut output = client.follow(id, OutputRange::default()).await.unwrap();
-            assert_eq!(&*output.next().await.unwrap().unwrap().data, b"ready\n");
+            assert_eq!(
+                &*output
+                    .next()
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .into_chunk()
+                    .unwrap()
+                    .data,
+                b"ready\n"
+            );
             ids.push(id);
         }
         let timed_out = ExecutionRequest {
@@ -181,7 +191,17 @@ fn a_cancel_is_not_forgotten_by_a_restart() {
         };
         let id = client.execute(request).await.unwrap().id;
         let mut output = client.follow(id, OutputRange::default()).await.unwrap();
-        assert_eq!(&*output.next().await.unwrap().unwrap().data, b"ready\n");
+        assert_eq!(
+            &*output
+                .next()
+                .await
+                .unwrap()
+                .unwrap()
+                .into_chunk()
+                .unwrap()
+                .data,
+            b"ready\n"
+        );
         client.cancel(id, CancelMode::Graceful).await.unwrap();
         id
     });

@@ -241,7 +241,17 @@ fn a_command_whose_shim_is_killed_is_lost() {
         ]);
         let id = client.execute(request).await.unwrap().id;
         let mut output = client.follow(id, OutputRange::default()).await.unwrap();
-        assert_eq!(&*output.next().await.unwrap().unwrap().data, b"ready\n");
+        assert_eq!(
+            &*output
+                .next()
+                .await
+                .unwrap()
+                .unwrap()
+                .into_chunk()
+                .unwrap()
+                .data,
+            b"ready\n"
+        );
         let pid = client.get_status(id).await.unwrap().pid.unwrap();
         let shim = parent_of(Pid::from_raw(pid.cast_signed())).unwrap();
         kill(shim, Signal::SIGKILL).unwrap();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use escher_client::{ErrorCode, ExecutionRequest, Status};
 use escher_tests::{
-    Daemon, Home, Tmpfs, connect, exec, in_runtime, require_root, shell, wait_started, watch,
+    Daemon, Home, Tmpfs, connect, exec, fill_disk, in_runtime, require_root, shell, wait_started,
+    watch,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -25,12 +26,9 @@ fn output_without_room_is_dropped_and_counted_with_log_full_drain() {
         .config("[execution]\nlog_min_free_bytes = 0\nlog_full = \"drain\"")
         .start();
     let ctl = daemon.ctl();
-    let ended = ctl.run(["run", "--shell", TOO_MUCH]).expect(3);
+    let ended = ctl.run(["run", "--shell", TOO_MUCH]).expect(125);
     assert!(ended.stdout.len() as u64 <= 8 * MIB);
-    assert!(
-        ended.err().contains("dropped") || ended.err().contains("lacks"),
-        "{ended:?}"
-    );
+    assert!(ended.err().contains("are missing here"), "{ended:?}");
     let record = ctl.inspect("1");
     let number = |field: &str| {
         record["output"][field]
@@ -82,25 +80,38 @@ fn output_without_room_ends_the_command_with_log_full_kill() {
 fn max_log_bytes_and_log_min_free_bytes_are_exact() {
     let daemon = Daemon::with_config("[execution]\nmax_log_bytes = 100000\nlog_min_free_bytes = 0");
     let ctl = daemon.ctl();
-    for (bytes, dropped) in [(99_999, 0), (100_000, 0), (100_001, 1), (300_000, 200_000)] {
-        let id = ctl
-            .submit(["head", "-c", &bytes.to_string(), "/dev/zero"])
-            .to_string();
-        ctl.wait(&id, 0);
-        let record = ctl.inspect(&id);
-        assert_eq!(record["output"]["dropped_bytes"], dropped, "{record}");
-        assert_eq!(
-            ctl.run(["logs", &id]).expect(0).stdout.len() as u64,
-            bytes - dropped
-        );
+    let size = |path| fs::metadata(path).unwrap().len();
+    for (bytes, is_complete) in [
+        (10_000, true),
+        (90_000, true),
+        (100_000, false),
+        (300_000, false),
+    ] {
+        let id = ctl.submit(["head", "-c", &bytes.to_string(), "/dev/zero"]);
+        ctl.wait(id, 0);
+        let record = ctl.inspect(id);
+        let log = size(daemon.home().log(id));
+        assert_eq!(record["output"]["log_bytes"], log, "{record}");
+        assert_eq!(record["output"]["dropped_bytes"], bytes - log, "{record}");
+        // Log and index share the limit.
+        let both = log + size(daemon.home().index(id));
+        assert_eq!(is_complete, log == bytes, "{record}");
+        assert!(both == 100_000 || is_complete && both < 100_000, "{both}");
+        let shown = ctl.run(["logs", &id.to_string()]).expect(0);
+        assert_eq!(shown.stdout.len() as u64, log);
     }
     // More must stay free than any disk has.
     let guarded = Daemon::with_config("[execution]\nlog_min_free_bytes = 9000000000000000000");
     let ended = guarded
         .ctl()
         .run(["run", "echo", "nowhere to go"])
-        .expect(0);
+        .expect(125);
     assert_eq!(ended.out(), "");
+    assert!(
+        ended
+            .err()
+            .contains("14 bytes of the output are missing here")
+    );
     assert_eq!(guarded.ctl().inspect("1")["output"]["dropped_bytes"], 14);
 }
 
@@ -111,7 +122,11 @@ fn a_store_on_a_full_disk_refuses_new_executions_and_records_ends_once_there_is_
     }
     let home = Arc::new(Home::new());
     let disk = Tmpfs::mount(&home.state(), "4m");
-    let daemon = Daemon::builder().home(&home).leave_commands().start();
+    let without_reserve = || {
+        let builder = Daemon::builder().home(&home).leave_commands();
+        builder.config("[store]\nmin_free_bytes = 0").start()
+    };
+    let daemon = without_reserve();
     let gate = home.fifo("gate");
     let other_gate = home.fifo("other-gate");
     let (id, running, finished) = in_runtime(async {
@@ -170,7 +185,7 @@ fn a_store_on_a_full_disk_refuses_new_executions_and_records_ends_once_there_is_
     });
     let mut first = daemon;
     first.kill();
-    let second = Daemon::builder().home(&home).leave_commands().start();
+    let second = without_reserve();
     let record = second.ctl().inspect(id);
     assert_eq!(
         (&record["status"], &record["exit_code"]),
@@ -302,6 +317,50 @@ fn a_log_that_is_moved_or_truncated_from_outside_is_reported_and_harms_nothing_e
         .unwrap()
         .set_len(100)
         .unwrap();
-    let _ = ctl.run(["logs", &truncated.to_string()]).expect(1);
+    let rest = ctl.run(["logs", &truncated.to_string()]).expect(0);
+    assert_eq!(rest.stdout.len(), 100);
+    assert!(rest.err().contains("are missing here"), "{rest:?}");
     assert_eq!(ctl.run(["run", "echo", "well"]).expect(0).out(), "well\n");
+}
+
+#[test]
+fn the_reserve_of_the_stores_disk_is_for_what_is_accepted_already() {
+    if !require_root("a small disk") {
+        return;
+    }
+    let home = Arc::new(Home::new());
+    let disk = Tmpfs::mount(&home.state(), "8m");
+    let config = "[store]\nmin_free_bytes = 4194304";
+    let daemon = Daemon::builder().home(&home).config(config).start();
+    let gate = home.fifo("gate");
+    let id = in_runtime(async {
+        let client = connect(&daemon).await;
+        let request = shell(&format!("read line < {}; exit 6", gate.name()));
+        let id = client.execute(request).await.unwrap().id;
+        wait_started(&client, id).await;
+        let _ = fill_disk(&home.state(), 3 * 1024 * 1024);
+        let refused = client.execute(exec(["true"])).await.unwrap_err();
+        let refused = refused.as_api().unwrap().clone();
+        assert_eq!(
+            (refused.code, refused.retry),
+            (ErrorCode::STORE_UNAVAILABLE, true)
+        );
+        assert!(
+            refused.message.contains("store.min_free_bytes"),
+            "{refused:?}"
+        );
+        gate.write_line("go");
+        let record = client.wait_for_completion(id).await.unwrap();
+        assert_eq!(record.status, Status::Failed);
+        id
+    });
+    let diagnostics = daemon.ctl().run(["doctor", "--json"]).expect(1);
+    let diagnostics = diagnostics.json_lines();
+    let found = |check: &str| diagnostics.iter().find(|it| it["check"] == check).unwrap();
+    let message = found("state-space")["message"].as_str().unwrap();
+    assert!(message.contains("new executions are refused"), "{message}");
+    assert_eq!(found("store")["severity"], "ok", "all changes are written");
+    assert_eq!(daemon.ctl().inspect(id)["exit_code"], 6);
+    disk.empty();
+    let _ = daemon.ctl().run(["run", "true"]).expect(0);
 }

@@ -80,7 +80,7 @@ fn a_command_is_executed_and_its_result_is_complete() {
         let mut output = engine.read_logs(id, OutputRange::default()).await.unwrap();
         let mut read = Vec::new();
         while let Some(chunk) = output.next().await {
-            read.extend_from_slice(&chunk.unwrap().data);
+            read.extend_from_slice(&chunk.unwrap().into_chunk().unwrap().data);
         }
         assert_eq!(read, std::fs::read(&path).unwrap());
         engine.shutdown(OnStop::Cancel).await;
@@ -191,6 +191,10 @@ async fn next_execution(events: &mut Events) -> Vec<String> {
             }
             ExecutionEvent::Stderr { data, .. } => {
                 err.push_str(&data.to_string_lossy());
+                continue;
+            }
+            ExecutionEvent::OutputMissing { gap, .. } => {
+                seen.push(format!("missing {:?} {}", gap.bytes, gap.reason.name()));
                 continue;
             }
             ExecutionEvent::Completed(record)

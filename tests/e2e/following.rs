@@ -95,7 +95,7 @@ fn reading_from_an_offset_has_neither_gap_nor_repeat() {
             for _ in 0..3 {
                 match output.next().await {
                     Some(chunk) => {
-                        let chunk = chunk.unwrap();
+                        let chunk = chunk.unwrap().into_chunk().unwrap();
                         assert_eq!(chunk.offset, offset);
                         offset += chunk.data.len() as u64;
                         text.extend_from_slice(&chunk.data);
@@ -156,7 +156,16 @@ fn output_is_followed_live() {
             let expected = format!("got {round}\n");
             let mut text = Vec::new();
             while text.len() < expected.len() {
-                text.extend_from_slice(&output.next().await.unwrap().unwrap().data);
+                text.extend_from_slice(
+                    &output
+                        .next()
+                        .await
+                        .unwrap()
+                        .unwrap()
+                        .into_chunk()
+                        .unwrap()
+                        .data,
+                );
             }
             assert_eq!(String::from_utf8(text).unwrap(), expected);
         }
@@ -206,7 +215,15 @@ fn logs_shows_the_last_lines_and_then_follows() {
             .unwrap();
         let mut length = 0;
         while length < 3893 {
-            length += output.next().await.unwrap().unwrap().data.len();
+            length += output
+                .next()
+                .await
+                .unwrap()
+                .unwrap()
+                .into_chunk()
+                .unwrap()
+                .data
+                .len();
         }
     });
     assert_eq!(

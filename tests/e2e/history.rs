@@ -3,8 +3,11 @@
 use std::fs;
 use std::io::Read;
 
-use escher_client::{Client, ExecutionId, ExecutionRequest, OutputRange, Status};
-use escher_tests::{Daemon, connect, in_runtime, shell, watch};
+use escher_client::protocol::execution::KEPT_COMMAND_BYTES;
+use escher_client::{
+    Client, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, OutputRange, Status,
+};
+use escher_tests::{Ctl, Daemon, connect, exec, in_runtime, require_root, shell, watch};
 use serde_json::Value;
 
 /// Keeps two finished executions in memory, and the others in the store alone.
@@ -209,7 +212,8 @@ fn prune_removes_finished_executions_that_match() {
 #[test]
 fn history_over_its_limit_is_removed_oldest_first_with_its_logs() {
     let daemon = Daemon::with_config(
-        "[execution]\nmax_in_memory_executions = 2\ncleanup_interval_secs = 1\n[history]\nmax_count = 3",
+        "[execution]\nmax_in_memory_executions = 2\ncleanup_interval_secs = 1\n\
+         [history]\nmax_count = 3\nmin_age = \"0s\"",
     );
     let ctl = daemon.ctl();
     let mut ids: Vec<ExecutionId> = Vec::new();
@@ -233,23 +237,180 @@ fn history_over_its_limit_is_removed_oldest_first_with_its_logs() {
     assert!(ids[3..].iter().all(|id| daemon.home().log(*id).exists()));
 }
 
+/// Has a daemon with this configuration clean up by these limits of the history from now on. Only now, so that nothing
+/// is removed before it was waited for.
+fn limit_history(daemon: &Daemon, config: &str, limits: &str) {
+    let file = daemon.home().path().join("escher.toml");
+    fs::write(file, format!("{config}[history]\n{limits}\n")).unwrap();
+    let _ = daemon.ctl().run(["reload"]).expect(0);
+}
+
+const CLEAN_UP_EACH_SECOND: &str = "[execution]\ncleanup_interval_secs = 1\n";
+
 #[test]
-fn bytes_and_age_limit_the_history_as_well() {
-    for limit in ["max_bytes = 200000", "max_age_secs = 1"] {
-        let config = "[execution]\ncleanup_interval_secs = 1\n";
-        let daemon = Daemon::with_config(config);
-        let ctl = daemon.ctl();
-        let first = ctl.submit(["head", "-c", "150000", "/dev/zero"]);
-        ctl.wait(first, 0);
-        let second = ctl.submit(["head", "-c", "100000", "/dev/zero"]);
-        ctl.wait(second, 0);
-        // Only now, so that nothing is removed before it was waited for.
-        let file = daemon.home().path().join("escher.toml");
-        fs::write(file, format!("{config}[history]\n{limit}\n")).unwrap();
-        let _ = ctl.run(["reload"]).expect(0);
-        watch::until_removed(&daemon.home().log(first));
-        let _ = ctl.run(["inspect", &first.to_string()]).expect(1);
+fn an_execution_over_the_maximum_age_is_removed_with_its_log() {
+    let daemon = Daemon::with_config(CLEAN_UP_EACH_SECOND);
+    let ctl = daemon.ctl();
+    let id = ctl.submit(["echo", "old"]);
+    ctl.wait(id, 0);
+    limit_history(
+        &daemon,
+        CLEAN_UP_EACH_SECOND,
+        "max_age_secs = 1\nmin_age = \"0s\"",
+    );
+    watch::until_removed(&daemon.home().log(id));
+    let _ = ctl.run(["inspect", &id.to_string()]).expect(1);
+}
+
+#[test]
+fn a_log_over_the_limit_is_removed_and_its_record_says_so() {
+    let daemon = Daemon::with_config(CLEAN_UP_EACH_SECOND);
+    let ctl = daemon.ctl();
+    let [first, second] = ["150000", "100000"].map(|bytes| {
+        let id = ctl.submit(["head", "-c", bytes, "/dev/zero"]);
+        ctl.wait(id, 0);
+        id.to_string()
+    });
+    let log = daemon.home().log(first.parse().unwrap());
+    assert_eq!(ctl.inspect(&first)["log_removed"], false);
+    limit_history(
+        &daemon,
+        CLEAN_UP_EACH_SECOND,
+        "max_bytes = 200000\nmin_age = \"0s\"",
+    );
+    watch::until_removed(&log);
+    let record = ctl.inspect(&first);
+    assert_eq!(
+        (&record["log_removed"], &record["status"]),
+        (&true.into(), &"completed".into())
+    );
+    assert_eq!(record["output"]["log_bytes"], 150_000);
+    let inspected = ctl.run(["inspect", &first]).expect(0);
+    let removed = "was removed by the limits of the history";
+    assert!(inspected.out().contains(removed), "{inspected:?}");
+    // Nobody takes what is missing for an empty output.
+    for verb in ["logs", "result"] {
+        let refused = ctl.run([verb, &first]).expect(1);
+        assert!(refused.err().contains(removed), "{refused:?}");
+        assert!(refused.err().contains("history.max_bytes"), "{refused:?}");
+        let refused = ctl.run(["--json", verb, &first]).expect(1);
+        let error: Value = serde_json::from_str(refused.err()).unwrap();
+        assert_eq!(error["error"]["code"], "output-unavailable", "{error}");
     }
+    let _ = ctl.run(["logs", "-f", &first]).expect(1);
+    assert_eq!(ctl.inspect(&second)["log_removed"], false);
+    let quota = ctl.json(["quota"]);
+    assert_eq!(
+        (&quota["finished"], &quota["log_bytes_share"]),
+        (&2.into(), &200_000.into())
+    );
+    let bytes = quota["log_bytes"].as_u64().unwrap();
+    assert!((100_000..101_000).contains(&bytes), "{quota}");
+    let pruned = ctl.json(["prune"]);
+    assert_eq!(pruned["log_bytes"], 100_000, "what was there");
+}
+
+#[test]
+fn nothing_is_removed_within_the_minimum_age_except_on_request() {
+    let config = "[execution]\nenable_auto_cleanup = false\n\
+                  [history]\nmax_count = 0\nmax_bytes = 0\nmax_age_secs = 0\n";
+    let daemon = Daemon::with_config(config);
+    let ctl = daemon.ctl();
+    let id = ctl.submit(["echo", "kept"]).to_string();
+    ctl.wait(&id, 0);
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let removed = client.cleanup_old_executions().await.unwrap();
+        assert_eq!((removed.executions, removed.log_bytes), (0, 0));
+    });
+    assert_eq!(ctl.run(["logs", &id]).expect(0).out(), "kept\n");
+    assert_eq!(ctl.json(["rm", &id])["executions"], 1);
+}
+
+#[test]
+fn a_flood_of_one_user_costs_another_neither_a_result_nor_a_record() {
+    if !require_root("commands of several users") {
+        return;
+    }
+    const FLOOD: usize = 12;
+    let config = "[daemon]\nsocket_mode = \"0666\"\n[execution]\ncleanup_interval_secs = 1\n";
+    let daemon = Daemon::with_config(config);
+    let [flooder, other] = [61_001, 61_002].map(|uid| daemon.ctl().as_user(uid, uid, &[]));
+    let run = |ctl: &Ctl, script: &str| {
+        let id = ctl.submit(["-w", "/", "sh", "-c", script]).to_string();
+        ctl.wait(&id, 0);
+        id
+    };
+    let kept = run(&other, "echo mine");
+    let flood: Vec<String> = (0..FLOOD)
+        .map(|_| run(&flooder, "head -c 20000 /dev/zero"))
+        .collect();
+    // Room for five records, and for five of the large logs.
+    limit_history(
+        &daemon,
+        config,
+        "max_count = 5\nmax_bytes = 70000\nmin_age = \"0s\"",
+    );
+    watch::until_removed(&daemon.home().log(flood[FLOOD - 4].parse().unwrap()));
+    assert_eq!(other.run(["result", &kept]).expect(0).out(), "mine\n");
+    let left = flooder.json_lines(["ps", "-a"]);
+    let left: Vec<(&Value, &Value)> = left
+        .iter()
+        .map(|line| (&line["id"], &line["log_removed"]))
+        .collect();
+    let expected: Vec<(Value, Value)> = flood
+        .iter()
+        .rev()
+        .zip([false, false, false, true])
+        .map(|(id, is_removed)| (id.as_str().into(), is_removed.into()))
+        .collect();
+    let expected: Vec<(&Value, &Value)> = expected.iter().map(|(id, gone)| (id, gone)).collect();
+    assert_eq!(left, expected, "the flooder has lost its oldest");
+    let quota = other.json(["quota"]);
+    assert_eq!(
+        (&quota["finished"], &quota["finished_share"]),
+        (&1.into(), &2.into()),
+        "{quota}"
+    );
+}
+
+#[test]
+fn a_long_command_is_cut_in_the_record_once_it_has_ended() {
+    let daemon = Daemon::with_config("[execution]\nmax_in_memory_executions = 1\n");
+    let gate = daemon.home().fifo("gate");
+    in_runtime(async {
+        let client = connect(&daemon).await;
+        let script = format!("read line < {} # {}", gate.name(), "x".repeat(100_000));
+        let request = ExecutionRequest {
+            key: Some("long".into()),
+            ..shell(&script)
+        };
+        let id = client.execute(request.clone()).await.unwrap().id;
+        let size = |record: &ExecutionRecord| -> usize {
+            record.command.to_argv().iter().map(|word| word.len()).sum()
+        };
+        let record = client.get_status(id).await.unwrap();
+        assert!(!record.command_cut && size(&record) > 100_000);
+        gate.write_line("go");
+        let ended = client.wait_for_completion(id).await.unwrap();
+        assert!(ended.command_cut && size(&ended) <= KEPT_COMMAND_BYTES);
+        let other = client.execute(exec(["true"])).await.unwrap().id;
+        client.wait_for_completion(other).await.unwrap();
+        assert_eq!(
+            client.get_status(id).await.unwrap(),
+            ended,
+            "from the store"
+        );
+        // The key still stands for the whole request.
+        let again = client.execute(request.clone()).await.unwrap();
+        assert_eq!((again.id, again.existing), (id, true));
+        let changed = ExecutionRequest {
+            key: Some("long".into()),
+            ..shell(&format!("{script}x"))
+        };
+        let conflict = client.execute(changed).await.unwrap_err();
+        assert_eq!(conflict.as_api().unwrap().code, ErrorCode::KEY_CONFLICT);
+    });
 }
 
 #[test]
@@ -262,13 +423,21 @@ fn a_log_that_is_being_read_stays_readable_after_its_removal() {
     in_runtime(async {
         let client: Client = connect(&daemon).await;
         let mut output = client.read_logs(id, OutputRange::default()).await.unwrap();
-        let mut seen = output.next().await.unwrap().unwrap().data.len();
+        let mut seen = output
+            .next()
+            .await
+            .unwrap()
+            .unwrap()
+            .into_chunk()
+            .unwrap()
+            .data
+            .len();
         assert_eq!(client.remove_execution(id).await.unwrap().executions, 1);
         watch::until(&daemon.home().logs(), || {
             (!daemon.home().log(id).exists()).then_some(())
         });
         while let Some(chunk) = output.next().await {
-            seen += chunk.unwrap().data.len();
+            seen += chunk.unwrap().into_chunk().unwrap().data.len();
         }
         assert_eq!(seen, LENGTH);
         assert!(client.get_status(id).await.is_err());

@@ -201,7 +201,7 @@ fn logs_are_read_by_range_and_last_lines() {
         let mut output = client.read_logs(id, last).await.unwrap();
         let mut text = Vec::new();
         while let Some(chunk) = output.next().await {
-            text.extend_from_slice(&chunk.unwrap().data);
+            text.extend_from_slice(&chunk.unwrap().into_chunk().unwrap().data);
         }
         assert_eq!(text, b"99998\n99999\n100000\n");
         let all: String = (1..=100_000).map(|n| format!("{n}\n")).collect();
@@ -315,7 +315,7 @@ fn next_is_cancel_safe() {
                 biased;
                 () = tokio::task::yield_now() => {}
                 chunk = output.next() => match chunk {
-                    Some(chunk) => text.extend_from_slice(&chunk.unwrap().data),
+                    Some(chunk) => text.extend_from_slice(&chunk.unwrap().into_chunk().unwrap().data),
                     None => break,
                 },
             }

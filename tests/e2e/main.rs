@@ -36,6 +36,7 @@ mod library;
 mod limits;
 mod manual_pages;
 mod metrics;
+mod missing_output;
 mod output;
 mod oversized;
 mod package;

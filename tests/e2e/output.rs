@@ -127,7 +127,7 @@ fn ten_thousand_writes_to_two_streams_keep_their_order() {
         let mut rest = log.as_bytes();
         let mut last_time = 0;
         while let Some(chunk) = output.next().await {
-            let chunk = chunk.unwrap();
+            let chunk = chunk.unwrap().into_chunk().unwrap();
             assert_eq!(&*chunk.data, &rest[..chunk.data.len()]);
             rest = &rest[chunk.data.len()..];
             let word = match chunk.stream {
@@ -231,7 +231,7 @@ fn a_reader_that_does_not_read_delays_nothing() {
         let request = shell(&format!("head -c {BYTES} /dev/zero"));
         let id = slow.execute(request).await.unwrap().id;
         let mut stalled = slow.follow(id, OutputRange::default()).await.unwrap();
-        let first = stalled.next().await.unwrap().unwrap();
+        let first = stalled.next().await.unwrap().unwrap().into_chunk().unwrap();
         // The command ends without further reads, and the connection serves other requests.
         let record = slow.wait_for_completion(id).await.unwrap();
         assert_eq!(record.outcome.unwrap().output.stdout_bytes, BYTES);
@@ -307,7 +307,7 @@ fn single_streams_and_ranges_can_be_read() {
             let mut output = client.read_logs(id, only(stream)).await.unwrap();
             let mut text = Vec::new();
             while let Some(chunk) = output.next().await {
-                let chunk = chunk.unwrap();
+                let chunk = chunk.unwrap().into_chunk().unwrap();
                 assert_eq!(chunk.stream, stream);
                 text.extend_from_slice(&chunk.data);
             }
@@ -325,7 +325,7 @@ fn single_streams_and_ranges_can_be_read() {
                 let mut output = client.read_logs(id, range).await.unwrap();
                 let mut bytes = Vec::new();
                 while let Some(chunk) = output.next().await {
-                    bytes.extend_from_slice(&chunk.unwrap().data);
+                    bytes.extend_from_slice(&chunk.unwrap().into_chunk().unwrap().data);
                 }
                 let from = start.min(log.len());
                 assert_eq!(

@@ -322,7 +322,7 @@ fn huge_outputs_are_never_held_in_memory() {
                 .unwrap();
             let mut seen = 0;
             while let Some(chunk) = output.next().await {
-                seen += chunk.unwrap().data.len() as u64;
+                seen += chunk.unwrap().into_chunk().unwrap().data.len() as u64;
             }
             let result = client.get_result(id.as_str()).await.unwrap();
             let log = fs::metadata(result.output_file().unwrap()).unwrap().len();

@@ -267,7 +267,7 @@ fn followed_output_is_exact_while_escherd_is_killed_ten_times() {
             let mut output = client.follow(id, OutputRange::default()).await.unwrap();
             let ((digest, mut written), mut offset) = (Digest::of_pipe(), 0);
             while let Some(chunk) = output.next().await {
-                let chunk = chunk.unwrap();
+                let chunk = chunk.unwrap().into_chunk().unwrap();
                 assert_eq!(chunk.offset, offset, "a gap or a repeat");
                 offset += chunk.data.len() as u64;
                 written.write_all(&chunk.data).unwrap();

@@ -60,7 +60,7 @@ fn with_stream_output_off_all_output_is_served_at_the_end() {
 #[test]
 fn with_auto_cleanup_off_only_a_request_cleans_up() {
     let config = "[execution]\nenable_auto_cleanup = false\ncleanup_interval_secs = 1\n\
-                  [history]\nmax_count = 1\n";
+                  [history]\nmax_count = 1\nmin_age = \"0s\"\n";
     let first = Daemon::with_config(config);
     let run = async |daemon: &Daemon| {
         let client = connect(daemon).await;

@@ -116,6 +116,8 @@ fn units_that_start_commands_restrict_nothing() {
     ] {
         let (home, _) = copy_units(directory);
         let text = fs::read_to_string(home.path().join(unit)).unwrap();
+        // A line may be continued on the next (systemd.syntax(7)).
+        let text = text.replace("\\\n", " ");
         let is_setting = |line: &&str| !line.is_empty() && !line.starts_with(['#', '[']);
         let settings: Vec<&str> = text.lines().filter(is_setting).collect();
         assert!(settings.iter().any(|line| line.starts_with("ExecStart=")));

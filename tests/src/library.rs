@@ -71,7 +71,7 @@ pub async fn wait_started(client: &Client, id: ExecutionId) {
 pub async fn collect(mut output: LogStream, mut offset: u64) -> (Vec<u8>, Vec<u8>, u64) {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     while let Some(chunk) = output.next().await {
-        let chunk = chunk.unwrap();
+        let chunk = chunk.unwrap().into_chunk().unwrap();
         assert_eq!(chunk.offset, offset, "a gap or a repeat");
         offset += chunk.data.len() as u64;
         match chunk.stream {

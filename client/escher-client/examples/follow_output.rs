@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::io::Write;
 
-use escher_client::{Client, Command, ExecutionRequest, OutputRange};
+use escher_client::{Client, Command, ExecutionRequest, OutputItem, OutputRange};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -23,8 +23,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let submitted = client.execute(request).await?;
 
     let mut output = client.follow(submitted.id, OutputRange::default()).await?;
-    while let Some(chunk) = output.next().await {
-        let chunk = chunk?;
+    while let Some(item) = output.next().await {
+        let chunk = match item? {
+            OutputItem::Chunk(chunk) => chunk,
+            OutputItem::Gap(gap) => {
+                writeln!(std::io::stdout(), "output is missing: {gap:?}")?;
+                continue;
+            }
+        };
         let (stream, text) = (chunk.stream.name(), chunk.data.to_string_lossy());
         writeln!(
             std::io::stdout(),

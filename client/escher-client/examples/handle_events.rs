@@ -32,6 +32,7 @@ fn describe(event: ExecutionEvent) -> String {
         ExecutionEvent::Started { id, .. } => format!("{id}: started"),
         ExecutionEvent::Stdout { id, data } => format!("{id}: stdout {data:?}"),
         ExecutionEvent::Stderr { id, data } => format!("{id}: stderr {data:?}"),
+        ExecutionEvent::OutputMissing { id, gap } => format!("{id}: output is missing: {gap:?}"),
         ExecutionEvent::Completed(record)
         | ExecutionEvent::Failed(record)
         | ExecutionEvent::Cancelled(record)

@@ -8,7 +8,7 @@
 use std::error::Error;
 use std::io::Write;
 
-use escher_client::{Client, OutputRange};
+use escher_client::{Client, OutputItem, OutputRange};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -26,10 +26,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let client = Client::connect(&socket).await?;
         let range = range.unwrap_or(OutputRange::from_offset(offset));
         let mut output = client.read_logs(id.as_str(), range).await?;
-        while let Some(chunk) = output.next().await {
-            let chunk = chunk?;
-            offset = chunk.offset + chunk.data.len() as u64;
-            std::io::stdout().write_all(&chunk.data)?;
+        while let Some(item) = output.next().await {
+            match item? {
+                OutputItem::Chunk(chunk) => {
+                    offset = chunk.offset + chunk.data.len() as u64;
+                    std::io::stdout().write_all(&chunk.data)?;
+                }
+                OutputItem::Gap(gap) => {
+                    offset = gap.end();
+                    writeln!(std::io::stderr(), "output is missing: {gap:?}")?;
+                }
+            }
         }
     }
     Ok(())

@@ -274,7 +274,7 @@ impl Client {
     /// for new output.
     ///
     /// To continue later, or from another client, use [`OutputRange::from_offset`] with the end of the
-    /// last chunk.
+    /// last item: chunk or [gap](escher_protocol::OutputGap::end).
     ///
     /// # Errors
     /// The same as [`read_logs`](Client::read_logs).

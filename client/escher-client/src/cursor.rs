@@ -1,7 +1,7 @@
 //! The position of a stream, from which it continues on another connection.
 
 use escher_protocol::message::Event;
-use escher_protocol::{ExecutionRecord, OutputChunk, OutputStart, Request};
+use escher_protocol::{ExecutionRecord, GapReason, OutputChunk, OutputGap, OutputStart, Request};
 
 /// The request of a stream, updated with each item so that it asks for the rest.
 #[derive(Debug)]
@@ -11,6 +11,8 @@ pub struct Cursor {
     last_number: Option<u64>,
     /// How many more executions the limit of a list allows.
     remaining: Option<u32>,
+    /// Where output that was dropped was last reported missing. Reading on from there reports it again.
+    last_drop: Option<u64>,
 }
 
 impl Cursor {
@@ -24,6 +26,7 @@ impl Cursor {
             request,
             last_number: None,
             remaining: (limit > 0).then_some(limit),
+            last_drop: None,
         }
     }
 
@@ -42,12 +45,27 @@ impl Cursor {
 
     /// Advances past a chunk of output.
     pub(crate) fn advance_output(&mut self, chunk: &OutputChunk) {
+        let end = chunk.offset.saturating_add(chunk.data.len() as u64);
+        // The first chunk starts where the requested lines start.
+        self.continue_at(end, chunk.offset);
+    }
+
+    /// Advances past missing output. Returns whether that is new to the stream.
+    pub(crate) fn advance_gap(&mut self, gap: &OutputGap) -> bool {
+        if gap.reason == GapReason::Dropped {
+            return self.last_drop.replace(gap.offset) != Some(gap.offset);
+        }
+        // Where last lines are requested, what is missing before them is none of their length.
+        self.continue_at(gap.end(), gap.end());
+        true
+    }
+
+    /// Continues the output at `end`. `first` is where it starts, if lines are requested.
+    fn continue_at(&mut self, end: u64, first: u64) {
         if let Request::ReadOutput(request) = &mut self.request {
-            let end = chunk.offset.saturating_add(chunk.data.len() as u64);
             let start = match request.start {
                 OutputStart::Offset(offset) => offset,
-                // The first chunk starts where the requested lines start.
-                OutputStart::LastLines(_) => chunk.offset,
+                OutputStart::LastLines(_) => first,
             };
             request.length = request
                 .length
@@ -122,6 +140,34 @@ mod tests {
             (OutputStart::Offset(110), Some(0))
         );
         assert!(cursor.is_complete());
+    }
+
+    #[test]
+    fn output_continues_after_a_gap() {
+        let gap = |offset, bytes, reason| OutputGap {
+            offset,
+            bytes: Some(bytes),
+            reason,
+        };
+        let start = |cursor: &Cursor| match cursor.request() {
+            Request::ReadOutput(request) => (request.start, request.length),
+            other => panic!("{other:?}"),
+        };
+        for reason in [GapReason::Forgotten, GapReason::Cut] {
+            let mut cursor = output_cursor(OutputStart::Offset(10), Some(100));
+            assert!(cursor.advance_gap(&gap(10, 30, reason)));
+            assert_eq!(start(&cursor), (OutputStart::Offset(40), Some(70)));
+            let mut cursor = output_cursor(OutputStart::LastLines(2), Some(100));
+            assert!(cursor.advance_gap(&gap(0, 30, reason)));
+            assert_eq!(start(&cursor), (OutputStart::Offset(30), Some(100)));
+        }
+        // Output that was dropped has no offsets, and is reported once.
+        let mut cursor = output_cursor(OutputStart::Offset(10), Some(100));
+        let dropped = gap(10, 30, GapReason::Dropped);
+        assert!(cursor.advance_gap(&dropped));
+        assert!(!cursor.advance_gap(&dropped));
+        assert_eq!(start(&cursor), (OutputStart::Offset(10), Some(100)));
+        assert!(cursor.advance_gap(&gap(11, 30, GapReason::Dropped)));
     }
 
     #[test]

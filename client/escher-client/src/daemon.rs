@@ -61,7 +61,7 @@ impl Client {
         }
     }
 
-    /// Returns what a user takes of escherd's queue and slots, and may take. `None`: the caller; for root, all users
+    /// Returns what a user takes of escherd's queue, slots and history, and may take. `None`: the caller; for root, all users
     /// who take anything, and root.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use escher_protocol::event_delivery::{ExecutionSource, ExecutionTracker};
 use escher_protocol::message::{EventsRequest, ListFilter};
 use escher_protocol::{
-    ExecutionEvent, ExecutionId, ExecutionRecord, OutputChunk, OutputRange, Status,
+    ExecutionEvent, ExecutionId, ExecutionRecord, OutputItem, OutputRange, Status,
 };
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -175,11 +175,11 @@ impl ExecutionSource for ClientSource {
         &self,
         id: ExecutionId,
         offset: u64,
-        receive: &mut (dyn FnMut(OutputChunk) + Send),
+        receive: &mut (dyn FnMut(OutputItem) + Send),
     ) -> Result<(), Error> {
         let mut output = self.0.follow(id, OutputRange::from_offset(offset)).await?;
-        while let Some(chunk) = output.next().await {
-            receive(chunk?);
+        while let Some(item) = output.next().await {
+            receive(item?);
         }
         Ok(())
     }

@@ -67,8 +67,8 @@ pub use escher_protocol::message::{
     Selection, Submitted,
 };
 pub use escher_protocol::{
-    ApiError, Blob, Diagnostic, ErrorCode, ExecutionEvent, ExecutionId, ExecutionResult,
-    Measurements, Metadata, Omission, OutputChunk, OutputRange, OutputStart, OutputStream, Part,
-    Parts, Reloaded, ResourceLimits, Resources, Setting, SettingValue, Severity, StreamSelection,
-    Target, Text, Timestamp,
+    ApiError, Blob, Diagnostic, ErrorCode, ExecutionEvent, ExecutionId, ExecutionResult, GapReason,
+    Measurements, Metadata, Omission, OutputChunk, OutputGap, OutputItem, OutputRange, OutputStart,
+    OutputStream, Part, Parts, Reloaded, ResourceLimits, Resources, Setting, SettingValue,
+    Severity, StreamSelection, Target, Text, Timestamp,
 };

@@ -71,5 +71,6 @@ pub(crate) fn item_type(item: &Item) -> &'static str {
         Item::Output(_) => "output",
         Item::Event(_) => "an event",
         Item::Omitted(_) => "an omission",
+        Item::Gap(_) => "missing output",
     }
 }

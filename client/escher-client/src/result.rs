@@ -39,6 +39,7 @@ async fn collect(mut items: ItemReceiver) -> Result<ExecutionResult, Error> {
             }
             (Item::Output(chunk), Some(result)) => result.push(&chunk),
             (Item::Omitted(omission), Some(result)) => result.omit(omission),
+            (Item::Gap(gap), Some(result)) => result.gaps.push(gap),
             (other, _) => return Err(Error::unexpected_response("a result", item_type(&other))),
         }
     }

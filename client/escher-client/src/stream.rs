@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use escher_protocol::message::Event;
-use escher_protocol::{ExecutionRecord, OutputChunk, Request};
+use escher_protocol::{ExecutionRecord, OutputItem, Request};
 
 use crate::cursor::Cursor;
 use crate::error::Error;
@@ -17,8 +17,8 @@ use crate::response::item_type;
 
 /// A stream of executions, newest first.
 pub type ExecutionStream = ResponseStream<ExecutionRecord>;
-/// A stream of chunks of a command's output, in the order of arrival.
-pub type LogStream = ResponseStream<OutputChunk>;
+/// A stream of a command's output, in the order of arrival. It says where output is missing.
+pub type LogStream = ResponseStream<OutputItem>;
 /// A stream of events, in the order in which they happened.
 pub type EventStream = ResponseStream<Event>;
 
@@ -163,7 +163,7 @@ pub(crate) use sealed::StreamItem;
 
 mod sealed {
     use escher_protocol::message::Event;
-    use escher_protocol::{ExecutionRecord, Item, OutputChunk};
+    use escher_protocol::{ExecutionRecord, Item, OutputItem};
 
     use crate::cursor::Cursor;
     use crate::error::Error;
@@ -198,17 +198,23 @@ mod sealed {
         }
     }
 
-    impl StreamItem for OutputChunk {
+    impl StreamItem for OutputItem {
         const EXPECTED: &'static str = "output";
         fn from_item(item: Item) -> Option<Self> {
             match item {
-                Item::Output(chunk) => Some(chunk),
+                Item::Output(chunk) => Some(OutputItem::Chunk(chunk)),
+                Item::Gap(gap) => Some(OutputItem::Gap(gap)),
                 _ => None,
             }
         }
         fn advance(&self, cursor: &mut Cursor) -> bool {
-            cursor.advance_output(self);
-            true
+            match self {
+                OutputItem::Chunk(chunk) => {
+                    cursor.advance_output(chunk);
+                    true
+                }
+                OutputItem::Gap(gap) => cursor.advance_gap(gap),
+            }
         }
     }
 

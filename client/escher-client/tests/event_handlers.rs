@@ -7,7 +7,7 @@ use escher_client::protocol::message::{EventKind, OutputRequest};
 use escher_client::protocol::{ClientFrame, Item, Request, RequestId, Response};
 use escher_client::{
     ApiError, Client, Error, ErrorCode, Event, EventSubscription, EventsRequest, ExecutionEvent,
-    ExecutionRecord, OutputStart, OutputStream, Status, Target, Timestamp,
+    ExecutionRecord, GapReason, OutputGap, OutputStart, OutputStream, Status, Target, Timestamp,
 };
 use escher_tests::fake_daemon::{FakeDaemon, ServerConnection, output_item, record_response};
 use escher_tests::samples::record;
@@ -151,6 +151,14 @@ async fn reports_start_output_and_end_in_order() {
         .await;
     let data = b"x"[..].into();
     assert_eq!(subscriber.next().await, ExecutionEvent::Stderr { id, data });
+    let gap = OutputGap {
+        offset: 1,
+        bytes: Some(5),
+        reason: GapReason::Dropped,
+    };
+    server.item(follow, Item::Gap(gap)).await;
+    let missing = ExecutionEvent::OutputMissing { id, gap };
+    assert_eq!(subscriber.next().await, missing);
     server
         .item(follow, output_item(OutputStream::Stdout, 1, 2))
         .await;

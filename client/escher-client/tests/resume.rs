@@ -4,8 +4,8 @@
 use escher_client::protocol::message::{EventKind, OutputRequest};
 use escher_client::protocol::{ClientFrame, Item, Request, RequestId, Response};
 use escher_client::{
-    ApiError, ErrorCode, Event, EventsRequest, ListFilter, OutputChunk, OutputRange, OutputStart,
-    OutputStream,
+    ApiError, ErrorCode, Event, EventsRequest, GapReason, ListFilter, OutputChunk, OutputGap,
+    OutputItem, OutputRange, OutputStart, OutputStream,
 };
 use escher_tests::fake_daemon::{FakeDaemon, ServerConnection, output_item};
 use escher_tests::samples::record;
@@ -17,6 +17,43 @@ async fn expect_read_output(server: &mut ServerConnection) -> (RequestId, Output
         (id, Request::ReadOutput(request)) => (id, request),
         other => panic!("{other:?}"),
     }
+}
+
+/// A gap is a position, too: what was forgotten is not requested again, and what was dropped is not
+/// reported twice.
+#[tokio::test]
+async fn output_continues_after_the_last_gap() {
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
+    let mut follow = client.follow("1", OutputRange::default()).await.unwrap();
+    let (id, _) = expect_read_output(&mut server).await;
+    let forgotten = OutputGap {
+        offset: 0,
+        bytes: Some(700),
+        reason: GapReason::Forgotten,
+    };
+    let dropped = OutputGap {
+        offset: 700,
+        bytes: Some(5),
+        reason: GapReason::Dropped,
+    };
+    for gap in [forgotten, dropped] {
+        server.item(id, Item::Gap(gap)).await;
+        let next = follow.next().await.unwrap().unwrap();
+        assert_eq!(next, OutputItem::Gap(gap));
+    }
+    drop(server);
+    let (next, ()) = tokio::join!(follow.next(), async {
+        let mut server = daemon.accept().await;
+        let (id, request) = expect_read_output(&mut server).await;
+        assert_eq!(request.start, OutputStart::Offset(700));
+        server.item(id, Item::Gap(dropped)).await;
+        server
+            .item(id, output_item(OutputStream::Stdout, 700, 3))
+            .await;
+    });
+    let chunk = next.unwrap().unwrap().into_chunk().unwrap();
+    assert_eq!(chunk.offset, 700);
 }
 
 #[tokio::test]
@@ -32,7 +69,7 @@ async fn output_continues_after_the_last_chunk() {
     let (_, first) = expect_read_output(&mut server).await;
     drop(server);
     let next = tokio::spawn(async move {
-        let chunk = follow.next().await.unwrap().unwrap();
+        let chunk = follow.next().await.unwrap().unwrap().into_chunk().unwrap();
         (follow, chunk)
     });
 
@@ -50,7 +87,17 @@ async fn output_continues_after_the_last_chunk() {
     server.end(id, Err(shutdown)).await;
     let ((), ()) = tokio::join!(
         async {
-            assert_eq!(follow.next().await.unwrap().unwrap().offset, 1_030);
+            assert_eq!(
+                follow
+                    .next()
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .into_chunk()
+                    .unwrap()
+                    .offset,
+                1_030
+            );
             // All of the 100 bytes have been read, so the stream does not wait for its end.
             assert!(follow.next().await.is_none());
         },
@@ -255,7 +302,7 @@ async fn read_over_connections(plan: LogPlan) -> Vec<u8> {
     let ((), ()) = tokio::join!(
         async {
             while let Some(chunk) = output.next().await {
-                let chunk = chunk.unwrap();
+                let chunk = chunk.unwrap().into_chunk().unwrap();
                 assert_eq!(chunk.offset, (plan.start + read.len()) as u64);
                 read.extend_from_slice(&chunk.data);
             }

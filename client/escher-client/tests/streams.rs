@@ -55,7 +55,7 @@ async fn output_is_in_order_through_a_small_window() {
         async {
             let mut expected = 0;
             while let Some(chunk) = follow.next().await {
-                let chunk = chunk.unwrap();
+                let chunk = chunk.unwrap().into_chunk().unwrap();
                 assert_eq!(chunk.offset, expected);
                 expected += chunk.data.len() as u64;
             }
@@ -87,7 +87,7 @@ async fn unread_stream_does_not_block_other_requests() {
     server.end(id, Ok(())).await;
     let mut bytes = 0;
     while let Some(chunk) = stalled.next().await {
-        bytes += chunk.unwrap().data.len() as u64;
+        bytes += chunk.unwrap().into_chunk().unwrap().data.len() as u64;
     }
     assert_eq!(bytes, pieces * PIECE as u64);
 }
@@ -178,7 +178,7 @@ async fn next_is_cancel_safe() {
                     chunk = follow.next() => chunk,
                 };
                 let Some(chunk) = chunk else { break };
-                let chunk = chunk.unwrap();
+                let chunk = chunk.unwrap().into_chunk().unwrap();
                 assert_eq!(chunk.offset, expected);
                 expected += chunk.data.len() as u64;
             }
@@ -200,7 +200,17 @@ async fn error_is_the_last_item() {
     server.end(id, Err(error)).await;
     // Through the `Stream` trait.
     let mut next = async || std::future::poll_fn(|cx| Pin::new(&mut logs).poll_next(cx)).await;
-    assert_eq!(next().await.unwrap().unwrap().data.len(), 10);
+    assert_eq!(
+        next()
+            .await
+            .unwrap()
+            .unwrap()
+            .into_chunk()
+            .unwrap()
+            .data
+            .len(),
+        10
+    );
     let error = next().await.unwrap().unwrap_err();
     assert_eq!(error.as_api().unwrap().code, ErrorCode::OUTPUT_UNAVAILABLE);
     assert!(next().await.is_none());

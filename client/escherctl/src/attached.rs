@@ -5,11 +5,11 @@ use escher_client::{CancelMode, Client, Error, ExecutionId, ExecutionRecord, Out
 use tokio::task::JoinSet;
 
 use crate::context::{Context, print_notice};
-use crate::exit_status::{for_record, for_signal};
+use crate::exit_status::for_signal;
 use crate::failure::Failure;
 use crate::render::{json, print, text};
 use crate::signals::TerminationSignals;
-use crate::stdio::output::{RelayError, relay, unchanged};
+use crate::stdio::output::{Completeness, RelayError, relay};
 
 /// What happens to the command when the reader of standard output has closed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,27 +20,28 @@ pub(crate) enum OnClosedOutput {
     Detach,
 }
 
-/// Shows the output of an execution, or as JSON its result at the end. Returns the exit status.
+/// Shows the output of an execution, or as JSON its result at the end. Returns its record, and whether
+/// the log had all of the output.
 pub(crate) async fn show_to_end(
     context: &Context,
     client: &Client,
     id: ExecutionId,
     on_closed_output: OnClosedOutput,
-) -> Result<u8, Failure> {
+) -> Result<(ExecutionRecord, Completeness), Failure> {
     if context.json {
         let result = client.get_result(id).await?;
-        let status = for_record(&result.record);
+        let record = result.record.clone();
+        let completeness = if result.gaps.is_empty() {
+            Completeness::Complete
+        } else {
+            Completeness::Incomplete
+        };
         print(&json::line(&json::ExecutionObject::from_result(result)))?;
-        return Ok(status);
+        return Ok((record, completeness));
     }
-    let record = relay_to_end(client, id, on_closed_output).await?;
-    if let Some(dropped) = text::dropped_output(&record)
-        && !context.quiet
-    {
-        print_notice(&dropped);
-    }
+    let (record, completeness) = relay_to_end(context, client, id, on_closed_output).await?;
     print_end_reason(context, &record);
-    Ok(for_record(&record))
+    Ok((record, completeness))
 }
 
 /// Prints why escher, not the command itself, ended the command, if it did.
@@ -53,32 +54,33 @@ pub(crate) fn print_end_reason(context: &Context, record: &ExecutionRecord) {
     }
 }
 
-/// Passes on the output of an execution from its first byte to its last and returns its record.
+/// Passes on the output of an execution from its first byte to its last. Returns its record, and
+/// whether the log had all of the output.
 async fn relay_to_end(
+    context: &Context,
     client: &Client,
     id: ExecutionId,
     on_closed_output: OnClosedOutput,
-) -> Result<ExecutionRecord, Failure> {
+) -> Result<(ExecutionRecord, Completeness), Failure> {
     let output = client.follow(id, OutputRange::default()).await?;
     let relaying = async {
-        match relay(output, unchanged).await {
-            Ok(()) => Ok(None),
+        let format = async |item| Ok(context.as_shown(item));
+        match relay(output, format).await {
+            Ok(completeness) => Ok(Ok(completeness)),
             Err(RelayError::Write(error)) if on_closed_output == OnClosedOutput::Cancel => {
                 if let Err(Error::Api(error)) = client.cancel(id, CancelMode::Graceful).await {
                     print_notice(&format!("cannot cancel the command: {}", error.message));
                 }
-                Ok(Some(Failure::write(error)))
+                Ok(Err(Failure::write(error)))
             }
             // The log cannot be read, but the command goes on: waits for its end before failing.
-            Err(RelayError::Read(error @ Error::Api(_))) => Ok(Some(Failure::from(error))),
+            Err(RelayError::Read(error @ Error::Api(_))) => Ok(Err(Failure::from(error))),
             Err(error) => Err(Failure::from(error)),
         }
     };
     let waiting = async { client.wait_for_completion(id).await.map_err(Failure::from) };
-    match tokio::try_join!(relaying, waiting)? {
-        (None, record) => Ok(record),
-        (Some(failure), _) => Err(failure),
-    }
+    let (relayed, record) = tokio::try_join!(relaying, waiting)?;
+    Ok((record, relayed?))
 }
 
 /// Awaits `status`, the exit status of an execution, and handles signals meanwhile: the first

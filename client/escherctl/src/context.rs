@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use escher_client::{
-    Client, Connector, DEFAULT_CONNECT_TIMEOUT, DEFAULT_RECONNECT_TIMEOUT, ReconnectEvent,
+    Client, Connector, DEFAULT_CONNECT_TIMEOUT, DEFAULT_RECONNECT_TIMEOUT, OutputItem,
+    OutputStream, ReconnectEvent,
 };
 
 use crate::args::duration::ReconnectTimeout;
 use crate::failure::Failure;
 use crate::render::{escape, json, text};
 use crate::socket_choice::SocketChoice;
+use crate::stdio::output::OutputPiece;
 use crate::stdio::unbuffered::write_all;
 use crate::time;
 
@@ -81,6 +83,25 @@ impl Context {
         }
     }
 
+    /// Returns an item of a command's output as it is shown: output unchanged, and unless notices are
+    /// suppressed, a line on standard error for output that is missing.
+    pub(crate) fn as_shown(&self, item: OutputItem) -> OutputPiece {
+        match item {
+            OutputItem::Chunk(chunk) => OutputPiece {
+                stream: chunk.stream,
+                bytes: chunk.data.into_vec(),
+            },
+            OutputItem::Gap(_) if self.quiet => OutputPiece {
+                stream: OutputStream::Stderr,
+                bytes: Vec::new(),
+            },
+            OutputItem::Gap(gap) => OutputPiece {
+                stream: OutputStream::Stderr,
+                bytes: notice_line(&text::missing_output(&gap)).into_bytes(),
+            },
+        }
+    }
+
     /// Prints a failure to standard error, unless it is one to be silent about.
     pub(crate) fn report(&self, failure: &Failure) {
         if failure.is_silent() {
@@ -101,7 +122,12 @@ pub(crate) fn report_as_json(failure: &Failure) {
 
 /// Prints one line to standard error, with escherctl's name before it.
 pub(crate) fn print_notice(message: &str) {
-    write_stderr(&format!("escherctl: {}\n", escape::text(message)));
+    write_stderr(&notice_line(message));
+}
+
+/// Returns the line that [`print_notice`] prints.
+fn notice_line(message: &str) -> String {
+    format!("escherctl: {}\n", escape::text(message))
 }
 
 /// Prints text to standard error as it is.

@@ -11,6 +11,8 @@ use crate::failure::Failure;
 const TIMED_OUT: u8 = 124;
 /// escherctl or escherd failed, not the command.
 const ESCHER_FAILED: u8 = 125;
+/// Output of the command is missing from what `run` has shown, whatever the command did.
+pub(crate) const INCOMPLETE_OUTPUT: u8 = ESCHER_FAILED;
 /// The command could not be started.
 const NOT_STARTED: u8 = 126;
 /// The program was not found.

@@ -39,8 +39,8 @@ struct OpenStore {
 fn open(path: &Path, durability: Durability) -> OpenStore {
     let (sender, outcomes) = channel();
     let settings = StoreSettings {
+        min_free_bytes: 0,
         durability,
-        max_events: 10_000,
     };
     let on_outcomes = move |outcomes| {
         let _ = sender.send(outcomes);
@@ -149,6 +149,7 @@ fn record(submission: &Submission) -> ExecutionRecord {
         pid: None,
         cancelled_by: None,
         log_path: submission.log_path.clone(),
+        log_removed: false,
         outcome: Some(Outcome {
             exit: Exit::Code(code),
             error: failed.then(|| ApiError::new(ErrorCode::EXIT_STATUS, "exited with status 2")),
@@ -186,6 +187,7 @@ fn changes(number: u64) -> [ChangeEntry; 3] {
         ticket: number,
         change,
         events: event.into_iter().collect(),
+        dropped_events: Vec::new(),
     };
     let submitted = Change::Submitted {
         submission: Box::new(submission.clone()),
@@ -329,7 +331,7 @@ fn measure_queries(runtime: &tokio::runtime::Runtime, store: &Store, count: u64)
             (Some(7), ", of a user without any"),
         ] {
             time(&format!("list {what}{scope}"), &|| {
-                let list = store.list(submitter, selection.clone(), u64::MAX, 100);
+                let list = store.list(submitter, selection.clone(), 0..u64::MAX, 100);
                 runtime.block_on(list).unwrap().found.len()
             });
         }
@@ -367,6 +369,7 @@ fn measure_queries(runtime: &tokio::runtime::Runtime, store: &Store, count: u64)
         max_age_secs: u64::MAX,
         max_bytes: u64::MAX,
         max_count: u64::MAX,
+        min_age: Duration::ZERO,
     };
     for (what, limits) in [
         ("nothing", unlimited),
@@ -394,10 +397,11 @@ fn measure_queries(runtime: &tokio::runtime::Runtime, store: &Store, count: u64)
     ] {
         time(&format!("expired {what}"), &|| {
             let now = at(count + 1000);
-            runtime
-                .block_on(store.expired(limits, now, 1000))
-                .unwrap()
-                .len()
+            runtime.block_on(async {
+                let records = store.expired_records(limits, now, 1000).await.unwrap();
+                let logs = store.expired_logs(limits, now, 1000).await.unwrap();
+                records.len() + logs.len()
+            })
         });
     }
     time("numbers to prune", &|| {

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use escher_protocol::blob::MAX_LIST_ITEMS;
 use escher_protocol::codec::{MAX_PAYLOAD_BYTES, MAX_REQUEST_BYTES};
 use escher_protocol::execution::{
-    LISTED_COMMAND_BYTES, MAX_LABELS, MAX_NAME_BYTES, MAX_VARIABLE_NAME_BYTES, MAX_VARIABLES,
+    KEPT_COMMAND_BYTES, LISTED_COMMAND_BYTES, MAX_LABELS, MAX_NAME_BYTES, MAX_VARIABLE_NAME_BYTES,
+    MAX_VARIABLES,
 };
 use escher_protocol::handshake::{HIGHEST_VERSION, LOWEST_VERSION, MAX_HANDSHAKE_BYTES};
 use escher_protocol::id::MAX_REFERENCE_BYTES;
-use escher_protocol::message::MAX_STDIN_BYTES;
+use escher_protocol::message::{MAX_RESULT_GAPS, MAX_STDIN_BYTES};
 use escher_protocol::output::MAX_CHUNK_BYTES;
 use escher_protocol::parts::{MAX_PARTS, MAX_PARTS_BYTES};
 use escher_protocol::{ErrorCode, Status};
@@ -133,6 +134,7 @@ fn the_page_lists_every_limit() {
         MAX_LIST_ITEMS.to_string(),
         format!("{MAX_CHUNK_BYTES} bytes"),
         format!("{MAX_STDIN_BYTES} bytes"),
+        MAX_RESULT_GAPS.to_string(),
         format!("{MAX_NAME_BYTES} bytes"),
         format!("{MAX_REFERENCE_BYTES} bytes"),
         format!("{}, each once", Status::TABLE.len()),
@@ -140,6 +142,7 @@ fn the_page_lists_every_limit() {
         MAX_VARIABLES.to_string(),
         format!("{MAX_VARIABLE_NAME_BYTES} bytes"),
         format!("{LISTED_COMMAND_BYTES} bytes"),
+        format!("{KEPT_COMMAND_BYTES} bytes"),
         MAX_PARTS.to_string(),
         format!("{MAX_PARTS_BYTES} bytes"),
     ];

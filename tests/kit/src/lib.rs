@@ -19,5 +19,5 @@ pub use process::{
     resident_bytes, wait_until_unlocked,
 };
 pub use skip::{SKIPPED_FILE, has_program, report_skipped, require_program, require_root};
-pub use tmpfs::{Tmpfs, fill_disk};
+pub use tmpfs::{Ramfs, Tmpfs, fill_disk};
 pub use wait::{DEADLINE, LONG_DEADLINE, with_growing_timeout};

@@ -41,6 +41,30 @@ impl Drop for Tmpfs {
     }
 }
 
+/// A file system in memory that cannot free a part of a file, unmounted when dropped. For root only.
+#[derive(Debug)]
+pub struct Ramfs(PathBuf);
+
+impl Ramfs {
+    /// Mounts one at `directory`, which is created.
+    #[must_use]
+    pub fn mount(directory: &Path) -> Self {
+        std::fs::create_dir_all(directory).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "ramfs", "-o", "mode=0700", "escher-test"])
+            .arg(directory)
+            .status();
+        assert!(mounted.expect("mount(8)").success());
+        Ramfs(directory.to_owned())
+    }
+}
+
+impl Drop for Ramfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
 const FILLER: &str = "filler";
 
 /// Fills the small disk that `directory` is on up to `left` bytes. Returns the file that does it.

@@ -127,7 +127,7 @@ async fn follow(client: &Client, id: ExecutionId, context: &str) -> (Vec<u8>, Ve
         .expect(context);
     let mut offset = 0;
     while let Some(chunk) = output.next().await {
-        let chunk = chunk.expect(context);
+        let chunk = chunk.expect(context).into_chunk().expect(context);
         assert_eq!(chunk.offset, offset, "a gap or a repeat: {context}");
         offset += chunk.data.len() as u64;
         match chunk.stream {

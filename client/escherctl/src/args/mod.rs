@@ -65,7 +65,8 @@ pub(crate) enum Verb {
     /// third exits without waiting for its end.
     ///
     /// Exit status: the command's own; 124 if it timed out; 125 if escher failed; 126 if it could
-    /// not be started; 127 if the program was not found; 128+N if signal N ended it.
+    /// not be started; 127 if the program was not found; 128+N if signal N ended it. Whatever the
+    /// command did, 125 if its output is incomplete because the log lacks some.
     #[command(before_help = examples::RUN,
               override_usage = "escherctl run [OPTIONS] [--] COMMAND [ARG]...")]
     Run(RunArgs),
@@ -75,7 +76,8 @@ pub(crate) enum Verb {
     Submit(RequestArgs),
     /// Wait for executions to finish
     ///
-    /// Exit status: with one ID as for `run`; with several 0 if all completed, else 1.
+    /// Exit status: with one ID as for `run`, whether or not output is missing; with several 0 if
+    /// all completed, else 1.
     #[command(before_help = examples::WAIT)]
     Wait(TargetsArgs),
     /// List executions
@@ -90,7 +92,8 @@ pub(crate) enum Verb {
     Logs(LogsArgs),
     /// Show all output of an execution until it ends, and exit with its status
     ///
-    /// Ctrl-C detaches; the execution continues. Exit status: as for `run`.
+    /// Ctrl-C detaches; the execution continues. Exit status: as for `run`, but the command's own
+    /// also if its output is incomplete.
     Attach(TargetArgs),
     /// Cancel executions: SIGTERM, then SIGKILL after the grace period
     Cancel(TargetsArgs),
@@ -115,9 +118,10 @@ pub(crate) enum Verb {
     Events(EventsArgs),
     /// Show the state and the limits of escherd
     Info,
-    /// Show how much you have pending and running, and how much you may have
+    /// Show how much you have pending, running and in the history, and how much you may have
     ///
-    /// An execution is charged to the user who submitted it. Root sees all users who have any.
+    /// An execution is charged to the user who submitted it. Root sees all users who have any. Of the history, the
+    /// numbers after "of" are your share: what you have beyond it is removed first when the history is full.
     #[command(before_help = examples::QUOTA)]
     Quota(QuotaArgs),
     /// Show the metrics of escherd, in OpenMetrics format

@@ -1,7 +1,7 @@
 //! `logs`: shows output from the log.
 
 use escher_client::{
-    Client, Error, OutputChunk, OutputRange, OutputStart, OutputStream, StreamSelection, Timestamp,
+    Client, Error, OutputItem, OutputRange, OutputStart, OutputStream, StreamSelection, Timestamp,
 };
 
 use crate::args::verbs::LogsArgs;
@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::json;
 use crate::render::line_timestamps::LineTimestamps;
-use crate::stdio::output::{OutputPiece, relay, unchanged};
+use crate::stdio::output::{OutputPiece, relay};
 
 pub(super) async fn logs(context: &Context, args: LogsArgs) -> Result<u8, Failure> {
     let client = context.connect().await?;
@@ -34,7 +34,10 @@ pub(super) async fn logs(context: &Context, args: LogsArgs) -> Result<u8, Failur
         relay(output, as_json).await?;
     } else if args.timestamps {
         let mut timestamps = None;
-        relay(output, async |chunk| {
+        relay(output, async |item| {
+            let OutputItem::Chunk(chunk) = item else {
+                return Ok(context.as_shown(item));
+            };
             if timestamps.is_none() {
                 timestamps = Some(LineTimestamps::new(start_time(&client, target).await?));
             }
@@ -47,7 +50,7 @@ pub(super) async fn logs(context: &Context, args: LogsArgs) -> Result<u8, Failur
         })
         .await?;
     } else {
-        relay(output, unchanged).await?;
+        relay(output, async |item| Ok(context.as_shown(item))).await?;
     }
     Ok(0)
 }
@@ -59,9 +62,13 @@ async fn start_time(client: &Client, target: &str) -> Result<Timestamp, Error> {
     Ok(record.started_at.unwrap_or(record.submitted_at))
 }
 
-async fn as_json(chunk: OutputChunk) -> Result<OutputPiece, Error> {
+async fn as_json(item: OutputItem) -> Result<OutputPiece, Error> {
+    let line = match item {
+        OutputItem::Chunk(chunk) => json::output_chunk(chunk),
+        OutputItem::Gap(gap) => json::output_gap(&gap),
+    };
     Ok(OutputPiece {
         stream: OutputStream::Stdout,
-        bytes: json::output_chunk(chunk).into_bytes(),
+        bytes: line.into_bytes(),
     })
 }

@@ -1,4 +1,4 @@
-//! `quota`: shows what users take of the queue and the slots, and may take.
+//! `quota`: shows what users take of the queue, the slots and the history, and may take.
 
 use crate::args::verbs::QuotaArgs;
 use crate::context::Context;

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::context::{Context, print_notice};
 use crate::failure::Failure;
-use crate::render::{json, print};
+use crate::render::{json, print, text};
 use crate::stdio::unbuffered::write_all;
 
 pub(super) async fn result(context: &Context, target: &str) -> Result<u8, Failure> {
@@ -16,9 +16,20 @@ pub(super) async fn result(context: &Context, target: &str) -> Result<u8, Failur
     }
     write_all(io::stdout(), &result.stdout).map_err(Failure::write)?;
     write_all(io::stderr(), &result.stderr).map_err(Failure::write)?;
-    if result.is_cut() && !context.quiet {
+    if context.quiet {
+        return Ok(0);
+    }
+    for gap in &result.gaps {
+        print_notice(&text::missing_output(gap));
+    }
+    if result.output_file().is_some() {
+        let what = if result.gaps.is_empty() {
+            "all of it"
+        } else {
+            "what the log has"
+        };
         print_notice(&format!(
-            "output truncated; `escherctl logs {}` shows all of it",
+            "output truncated; `escherctl logs {}` shows {what}",
             result.record.id
         ));
     }

@@ -6,7 +6,7 @@
 use std::io;
 use std::thread;
 
-use escher_client::{Error, LogStream, OutputChunk, OutputStream};
+use escher_client::{Error, LogStream, OutputItem, OutputStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::unbuffered::write_all;
@@ -40,36 +40,41 @@ pub(crate) struct OutputPiece {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Writes all of `output`, each chunk as `format` makes it. Returns when the last byte is written.
-pub(crate) async fn relay(
-    mut output: LogStream,
-    mut format: impl AsyncFnMut(OutputChunk) -> Result<OutputPiece, Error>,
-) -> Result<(), RelayError> {
-    let mut writer = WriterThread::start().map_err(RelayError::Write)?;
-    loop {
-        let chunk = tokio::select! {
-            // Reports a closed pipe at once, not when the command writes again.
-            result = &mut writer.result => return Err(RelayError::Write(early_end(result))),
-            chunk = output.next() => chunk,
-        };
-        let Some(chunk) = chunk else {
-            return writer.finish().await.map_err(RelayError::Write);
-        };
-        let piece = format(chunk.map_err(RelayError::Read)?)
-            .await
-            .map_err(RelayError::Read)?;
-        if writer.queue.send(piece).await.is_err() {
-            return writer.finish().await.map_err(RelayError::Write);
-        }
-    }
+/// Whether output was complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Completeness {
+    Complete,
+    /// The log lacks some of it.
+    Incomplete,
 }
 
-/// The format that leaves the output as it is.
-pub(crate) async fn unchanged(chunk: OutputChunk) -> Result<OutputPiece, Error> {
-    Ok(OutputPiece {
-        stream: chunk.stream,
-        bytes: chunk.data.into_vec(),
-    })
+/// Writes all of `output`, each item as `format` makes it. Returns when the last byte is written.
+pub(crate) async fn relay(
+    mut output: LogStream,
+    mut format: impl AsyncFnMut(OutputItem) -> Result<OutputPiece, Error>,
+) -> Result<Completeness, RelayError> {
+    let mut writer = WriterThread::start().map_err(RelayError::Write)?;
+    let mut completeness = Completeness::Complete;
+    loop {
+        let item = tokio::select! {
+            // Reports a closed pipe at once, not when the command writes again.
+            result = &mut writer.result => return Err(RelayError::Write(early_end(result))),
+            item = output.next() => item,
+        };
+        let Some(item) = item else {
+            break;
+        };
+        let item = item.map_err(RelayError::Read)?;
+        if matches!(item, OutputItem::Gap(_)) {
+            completeness = Completeness::Incomplete;
+        }
+        let piece = format(item).await.map_err(RelayError::Read)?;
+        if writer.queue.send(piece).await.is_err() {
+            break;
+        }
+    }
+    writer.finish().await.map_err(RelayError::Write)?;
+    Ok(completeness)
 }
 
 /// A handle to the thread that writes.

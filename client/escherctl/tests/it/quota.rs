@@ -1,5 +1,6 @@
 //! `quota`.
 
+use escher_client::protocol::message::HistoryQuota;
 use escher_client::protocol::{Request, Response, User};
 use escher_client::{Quota, RunAs};
 
@@ -18,6 +19,12 @@ fn quotas() -> Response {
         max_pending_bytes: 128 * 1024 * 1024,
         running: 7,
         max_running: 100,
+        history: HistoryQuota {
+            finished: pending * 100,
+            finished_share: 500_000,
+            log_bytes: pending * 2048,
+            log_bytes_share: 512 * 1024 * 1024,
+        },
     };
     Response::Quotas(vec![quota(0, Some("root"), 0), quota(61_001, None, 12)])
 }
@@ -25,15 +32,17 @@ fn quotas() -> Response {
 #[tokio::test]
 async fn shows_limits_and_use_of_each_user() {
     let shown = "\
-        USER   RUNNING   PENDING     PENDING SIZE\n\
-        root   7 of 100  0 of 5000   0 bytes of 128.0 MiB\n\
-        61001  7 of 100  12 of 5000  12.0 KiB of 128.0 MiB\n";
+        USER   RUNNING   PENDING     PENDING SIZE           HISTORY         LOGS\n\
+        root   7 of 100  0 of 5000   0 bytes of 128.0 MiB   0 of 500000     0 bytes of 512.0 MiB\n\
+        61001  7 of 100  12 of 5000  12.0 KiB of 128.0 MiB  1200 of 500000  24.0 KiB of 512.0 MiB\n";
     let objects = concat!(
         r#"{"user":"root","uid":0,"pending":0,"max_pending":5000,"pending_bytes":0,"#,
-        r#""max_pending_bytes":134217728,"running":7,"max_running":100}"#,
+        r#""max_pending_bytes":134217728,"running":7,"max_running":100,"finished":0,"#,
+        r#""finished_share":500000,"log_bytes":0,"log_bytes_share":536870912}"#,
         "\n",
         r#"{"user":"61001","uid":61001,"pending":12,"max_pending":5000,"pending_bytes":12288,"#,
-        r#""max_pending_bytes":134217728,"running":7,"max_running":100}"#,
+        r#""max_pending_bytes":134217728,"running":7,"max_running":100,"finished":1200,"#,
+        r#""finished_share":500000,"log_bytes":24576,"log_bytes_share":536870912}"#,
         "\n"
     );
     for (arguments, user, expected) in [

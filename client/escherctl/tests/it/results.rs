@@ -36,7 +36,7 @@ async fn a_truncated_result_hints_at_the_log() {
     let ended = run_against(&daemon, &["result", "--json", "1"], answer_truncated).await;
     let object = stdout(&ended);
     assert!(object.contains(r#""stdout":"xxx...""#), "{object}");
-    let log = r#""output_cut":true,"output_file":"/log""#;
+    let log = r#""output_cut":true,"output_missing":[],"output_file":"/log""#;
     assert!(object.contains(log), "{object}");
     assert_eq!(stderr(&ended), "");
 }

@@ -3,7 +3,9 @@
 use std::process::Stdio;
 
 use escher_client::protocol::{ClientFrame, Exit, Item, Request};
-use escher_client::{CancelMode, ErrorCode, OutputChunk, OutputStream, Status};
+use escher_client::{
+    CancelMode, ErrorCode, GapReason, OutputChunk, OutputGap, OutputStream, Status,
+};
 use nix::sys::signal::Signal;
 
 use crate::support::answers::{
@@ -95,14 +97,30 @@ async fn run_reports_what_the_log_lacks() {
         signal: 15,
         core_dumped: false,
     };
-    for (end, status, notice) in [
+    let missing = |bytes, reason| OutputGap {
+        offset: 0,
+        bytes,
+        reason,
+    };
+    let completed = || finished(Status::Completed, Exit::Code(0), None, None, 12);
+    for (end, gap, status, notice) in [
         (
-            finished(Status::Completed, Exit::Code(0), None, None, 12),
-            0,
-            "escherctl: log incomplete: 12 bytes of output dropped, because the log was full or could not be written\n",
+            completed(),
+            Some(missing(Some(12), GapReason::Dropped)),
+            125,
+            "escherctl: 12 bytes of the output are missing here: the log has reached max_log_bytes, or could not be written\n\
+             escherctl: the output is incomplete, so the exit status is 125; that of the command would be 0\n",
+        ),
+        (
+            completed(),
+            Some(missing(Some(1), GapReason::Forgotten)),
+            125,
+            "escherctl: 1 byte of the output is missing here: the log has reached max_log_bytes, and newer output has taken its place\n\
+             escherctl: the output is incomplete, so the exit status is 125; that of the command would be 0\n",
         ),
         (
             finished(Status::Failed, killed, Some(ErrorCode::LOG_FULL), None, 0),
+            None,
             125,
             "escherctl: log full\n",
         ),
@@ -110,6 +128,9 @@ async fn run_reports_what_the_log_lacks() {
         for (arguments, expected) in [(&["run", "x"][..], notice), (&["-q", "run", "x"], "")] {
             let ended = run_against(&FakeDaemon::start(), arguments, async |mut peer| {
                 let requests = accept_run(&mut peer).await;
+                if let Some(gap) = gap {
+                    peer.item(requests.output, Item::Gap(gap)).await;
+                }
                 peer.end(requests.output, Ok(())).await;
                 peer.reply(requests.end, Ok(end.clone())).await;
             })

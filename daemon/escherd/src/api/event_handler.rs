@@ -7,7 +7,7 @@ use std::sync::Arc;
 use escher_protocol::event_delivery::{ExecutionSource, ExecutionTracker};
 use escher_protocol::message::{EventsRequest, ListFilter, Selection};
 use escher_protocol::{
-    ApiError, ErrorCode, ExecutionEvent, ExecutionId, ExecutionRecord, OutputChunk, OutputRange,
+    ApiError, ErrorCode, ExecutionEvent, ExecutionId, ExecutionRecord, OutputItem, OutputRange,
     Status,
 };
 use tokio::task::{AbortHandle, JoinSet};
@@ -164,11 +164,11 @@ impl ExecutionSource for EngineSource {
         &self,
         id: ExecutionId,
         offset: u64,
-        receive: &mut (dyn FnMut(OutputChunk) + Send),
+        receive: &mut (dyn FnMut(OutputItem) + Send),
     ) -> Result<(), ApiError> {
         let mut output = self.0.follow(id, OutputRange::from_offset(offset)).await?;
-        while let Some(chunk) = output.next().await {
-            receive(chunk?);
+        while let Some(item) = output.next().await {
+            receive(item?);
         }
         Ok(())
     }

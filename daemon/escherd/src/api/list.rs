@@ -1,11 +1,12 @@
 //! Lists of executions, merged from those in the scheduler and those in the store.
 
-use std::collections::VecDeque;
+use std::ops::Range;
 
 use escher_protocol::message::Selection;
 use escher_protocol::{ApiError, ExecutionRecord};
 
 use super::ExecutionEngine;
+use super::merge::{Merge, Step};
 use crate::execution::check_selection;
 use crate::scheduler::Listed;
 use crate::store::HistoryPage;
@@ -22,45 +23,7 @@ pub struct Executions {
     is_checked: bool,
     /// How many more records the limit allows.
     remaining: usize,
-    in_memory: Source,
-    in_store: Source,
-    /// Numbers of all executions in memory, taken before the store is read. So an execution that
-    /// leaves memory in between is in at least one of the sources; one in both is listed once,
-    /// because the store's record of an execution in memory is skipped.
-    numbers_in_memory: Vec<u64>,
-}
-
-/// The records of one source, newest first, read page by page.
-#[derive(Debug)]
-struct Source {
-    page: VecDeque<ExecutionRecord>,
-    /// The next page has executions with lower numbers than this; `None`: there is none.
-    before: Option<u64>,
-}
-
-impl Source {
-    fn new() -> Self {
-        Source {
-            page: VecDeque::new(),
-            before: Some(u64::MAX),
-        }
-    }
-
-    /// Returns where the page begins that has to be read next, if one has to be.
-    fn needed_page(&self) -> Option<u64> {
-        self.before.filter(|_| self.page.is_empty())
-    }
-
-    /// Returns the number of the next record.
-    fn head(&self) -> Option<u64> {
-        self.page.front().map(|record| record.number)
-    }
-
-    /// Stores the next page, and where the one after it begins.
-    fn set_page(&mut self, page: impl IntoIterator<Item = ExecutionRecord>, before: Option<u64>) {
-        self.page = page.into_iter().collect();
-        self.before = before;
-    }
+    merge: Merge,
 }
 
 impl ExecutionEngine {
@@ -77,9 +40,7 @@ impl ExecutionEngine {
             },
             selection,
             is_checked: false,
-            in_memory: Source::new(),
-            in_store: Source::new(),
-            numbers_in_memory: Vec::new(),
+            merge: Merge::default(),
         }
     }
 }
@@ -101,8 +62,7 @@ impl Executions {
 
     /// Returns whether the next record has to be read into memory first.
     pub(crate) fn must_read(&self) -> bool {
-        self.remaining > 0
-            && (self.in_memory.needed_page().is_some() || self.in_store.needed_page().is_some())
+        self.remaining > 0 && self.merge.must_read()
     }
 
     async fn advance(&mut self) -> Result<Option<ExecutionRecord>, ApiError> {
@@ -112,28 +72,20 @@ impl Executions {
         }
         let limit = self.remaining.min(MAX_PAGE_RECORDS);
         // Each page takes a bounded amount of work, and may be empty.
-        while let Some(before) = self.in_memory.needed_page() {
-            let page = self.page_in_memory(before, limit).await?;
-            self.in_memory.set_page(page.records, page.next);
-            if self.numbers_in_memory.is_empty() {
-                self.numbers_in_memory = page.known;
+        loop {
+            match self.merge.next_step() {
+                Step::ReadMemory { before } => {
+                    let page = self.page_in_memory(before, limit).await?;
+                    self.merge.add_page_in_memory(before, page);
+                }
+                Step::ReadStore { range } => {
+                    let page = self.page_in_store(range, limit).await?;
+                    self.merge.add_page_in_store(page);
+                }
+                Step::Take(record) => return Ok(Some(*record)),
+                Step::End => return Ok(None),
             }
         }
-        while let Some(before) = self.in_store.needed_page() {
-            let page = self.page_in_store(before, limit).await?;
-            let in_memory = &self.numbers_in_memory;
-            let is_not_in_memory =
-                |record: &ExecutionRecord| in_memory.binary_search(&record.number).is_err();
-            let records = page.found.into_iter().filter(is_not_in_memory);
-            self.in_store.set_page(records, page.next);
-        }
-        Ok(match (self.in_memory.head(), self.in_store.head()) {
-            (None, None) => None,
-            (Some(number), other) if other.is_none_or(|other| number > other) => {
-                self.in_memory.page.pop_front()
-            }
-            _ => self.in_store.page.pop_front(),
-        })
     }
 
     async fn page_in_memory(&self, before: u64, limit: usize) -> Result<Listed, ApiError> {
@@ -145,11 +97,11 @@ impl Executions {
 
     async fn page_in_store(
         &self,
-        before: u64,
+        range: Range<u64>,
         limit: usize,
     ) -> Result<HistoryPage<ExecutionRecord>, ApiError> {
         let (submitter, selection) = (self.engine.scope.submitter(), self.selection.clone());
         let store = &self.engine.core.store;
-        store.list(submitter, selection, before, limit).await
+        store.list(submitter, selection, range, limit).await
     }
 }

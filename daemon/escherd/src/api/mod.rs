@@ -29,6 +29,7 @@ mod event_handler;
 mod events;
 mod list;
 mod locked_dirs;
+mod merge;
 mod metrics;
 mod output;
 mod pause;
@@ -44,7 +45,7 @@ pub use event_handler::EventHandlerGuard;
 pub use events::Events;
 pub use list::Executions;
 pub(crate) use locked_dirs::LockedDirs;
-pub use output::OutputChunks;
+pub use output::OutputItems;
 pub use result::{ResultPart, ResultReader};
 pub(crate) use shutdown::SHUTDOWN_STEP_TIMEOUT;
 pub use start_error::StartError;
@@ -234,9 +235,9 @@ impl ExecutionEngine {
         if record.command_cut {
             let (submitter, store) = (self.scope.submitter(), &self.core.store);
             match store.command(submitter, record.number, record.id).await {
-                Ok(Some(command)) => {
+                Ok(Some((command, is_cut))) => {
                     record.command = command;
-                    record.command_cut = false;
+                    record.command_cut = is_cut;
                 }
                 // It was removed meanwhile.
                 Ok(None) => {}
@@ -395,6 +396,8 @@ impl ExecutionEngine {
         let max_executions = settings.max_concurrent_executions;
         let budget = self.core.fd_shares.change(max_executions, max_connections);
         self.core.settings_in_force.send_replace(settings);
+        let reserve = settings.store_min_free_bytes;
+        self.core.store.set_min_free_bytes(reserve);
         let core = &self.core;
         let settings =
             scheduler_settings(&core.settings_at_start, &settings, budget, core.is_shared);

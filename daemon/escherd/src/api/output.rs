@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use escher_protocol::output::OutputRange;
 use escher_protocol::{
-    ApiError, Blob, ErrorCode, ExecutionId, ExecutionRecord, OutputChunk, Target,
+    ApiError, Blob, ErrorCode, ExecutionId, ExecutionRecord, GapReason, OutputGap, OutputItem,
+    StreamSelection, Target,
 };
 use tokio::sync::watch;
 
@@ -18,9 +19,9 @@ use crate::authz::Scope;
 use crate::output::{OutputReader, ReaderResources};
 use crate::scheduler::{OutputProgress, Scheduler};
 
-/// A command's output, chunk by chunk, in the order of arrival.
+/// A command's output, item by item, in the order of arrival. It says where output is missing.
 #[derive(Debug)]
-pub struct OutputChunks {
+pub struct OutputItems {
     engine: ExecutionEngine,
     id: ExecutionId,
     reader: OutputReader,
@@ -31,7 +32,11 @@ pub struct OutputChunks {
     stop: u64,
     /// Whether to continue until the execution is finished.
     follow: bool,
-    chunks: VecDeque<OutputChunk>,
+    items: VecDeque<OutputItem>,
+    /// A gap that may go on. It is reported with what follows it, or at the end.
+    gap: Option<OutputGap>,
+    /// Whether it was asked what is missing at the end of the log.
+    has_final_gap: bool,
     is_over: bool,
 }
 
@@ -45,7 +50,7 @@ impl ExecutionEngine {
         &self,
         target: impl Into<Target>,
         range: OutputRange,
-    ) -> Result<OutputChunks, ApiError> {
+    ) -> Result<OutputItems, ApiError> {
         self.read_output(target.into(), range, false).await
     }
 
@@ -58,7 +63,7 @@ impl ExecutionEngine {
         &self,
         target: impl Into<Target>,
         range: OutputRange,
-    ) -> Result<OutputChunks, ApiError> {
+    ) -> Result<OutputItems, ApiError> {
         self.read_output(target.into(), range, true).await
     }
 
@@ -78,8 +83,9 @@ impl ExecutionEngine {
         target: Target,
         range: OutputRange,
         follow: bool,
-    ) -> Result<OutputChunks, ApiError> {
+    ) -> Result<OutputItems, ApiError> {
         let (record, mut progress) = self.watch_progress(target).await?;
+        ensure_log_kept(&record)?;
         let resources = self.reserve_open_logs(1)?;
         if !self.settings().output.stream {
             if !follow && !progress.borrow().finished {
@@ -91,17 +97,16 @@ impl ExecutionEngine {
                 .await
                 .map_err(scheduler_stopped)?;
         }
-        let mut reader = OutputReader::new(to_path(&record.log_path), range.streams, resources);
-        let length_now = reader.open().await?;
+        let (mut reader, length_now) = open_log(&record, range.streams, resources).await?;
         let mut known = *progress.borrow_and_update();
         if !known.finished || known.log_bytes == u64::MAX {
             // The log may be longer than reported, or the execution is lost and the bytes were
             // not counted.
             known.log_bytes = length_now;
         }
-        reader.seek(range.start, known.log_bytes).await?;
+        let gap = reader.seek(range.start, known.log_bytes).await?;
         let length = range.length.unwrap_or(u64::MAX);
-        Ok(OutputChunks {
+        Ok(OutputItems {
             engine: self.clone(),
             id: record.id,
             stop: reader.offset().saturating_add(length),
@@ -109,7 +114,9 @@ impl ExecutionEngine {
             progress,
             known,
             follow,
-            chunks: VecDeque::new(),
+            items: VecDeque::new(),
+            gap,
+            has_final_gap: false,
             is_over: false,
         })
     }
@@ -148,9 +155,9 @@ impl ExecutionEngine {
     }
 }
 
-impl OutputChunks {
-    /// Returns the next chunk; `None` at the end. Nothing comes after an error. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Result<OutputChunk, ApiError>> {
+impl OutputItems {
+    /// Returns the next item; `None` at the end. Nothing comes after an error. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<OutputItem, ApiError>> {
         if self.is_over {
             return None;
         }
@@ -159,15 +166,15 @@ impl OutputChunks {
         next.transpose()
     }
 
-    /// Returns whether the next chunk has to be read into memory first.
+    /// Returns whether the next item has to be read into memory first.
     pub(crate) fn must_read(&self) -> bool {
-        self.chunks.is_empty()
+        self.items.is_empty()
     }
 
-    /// Waits until [`OutputChunks::next`] need not wait for the command. Cancel-safe.
+    /// Waits until [`OutputItems::next`] need not wait for the command. Cancel-safe.
     pub(crate) async fn wait_until_readable(&mut self) -> Result<(), ApiError> {
         while !self.is_over
-            && self.chunks.is_empty()
+            && self.items.is_empty()
             && self.unread_end().is_none()
             && !self.is_at_end()
         {
@@ -187,17 +194,61 @@ impl OutputChunks {
         !self.follow || self.known.finished || self.reader.offset() >= self.stop
     }
 
-    async fn advance(&mut self) -> Result<Option<OutputChunk>, ApiError> {
+    async fn advance(&mut self) -> Result<Option<OutputItem>, ApiError> {
         loop {
             self.wait_until_readable().await?;
-            if let Some(chunk) = self.chunks.pop_front() {
-                return Ok(Some(chunk));
+            match self.items.front() {
+                Some(OutputItem::Gap(gap)) => {
+                    let gap = *gap;
+                    self.items.pop_front();
+                    if let Some(before) = self.add_gap(gap) {
+                        return Ok(Some(OutputItem::Gap(before)));
+                    }
+                }
+                Some(OutputItem::Chunk(_)) => {
+                    let gap = self.gap.take().map(OutputItem::Gap);
+                    return Ok(gap.or_else(|| self.items.pop_front()));
+                }
+                None => {
+                    if let Some(end) = self.unread_end() {
+                        self.items = self.reader.read(end, self.stop).await?.items.into();
+                    } else if self.has_final_gap {
+                        return Ok(self.gap.take().map(OutputItem::Gap));
+                    } else {
+                        let gap = self.read_final_gap().await?;
+                        self.has_final_gap = true;
+                        self.items.extend(gap.map(OutputItem::Gap));
+                    }
+                }
             }
-            let Some(end) = self.unread_end() else {
-                return Ok(None);
-            };
-            self.chunks = self.reader.read(end).await?.chunks.into();
         }
+    }
+
+    /// Adds a gap to the one before it, if they are one. Otherwise returns the one before.
+    fn add_gap(&mut self, gap: OutputGap) -> Option<OutputGap> {
+        let before = self.gap.replace(gap)?;
+        let bytes = before.bytes.zip(gap.bytes);
+        let (before_bytes, bytes) = bytes?;
+        let is_one = before.reason == gap.reason
+            && gap.reason != GapReason::Dropped
+            && before.end() == gap.offset;
+        if !is_one {
+            return Some(before);
+        }
+        self.gap = Some(OutputGap {
+            bytes: Some(before_bytes.saturating_add(bytes)),
+            ..before
+        });
+        None
+    }
+
+    /// Returns the output that was dropped at the end of the log, if the range includes that.
+    async fn read_final_gap(&mut self) -> Result<Option<OutputGap>, ApiError> {
+        let (end, offset) = (self.known.log_bytes, self.reader.offset());
+        if offset >= self.stop || offset > end {
+            return Ok(None);
+        }
+        self.reader.final_gap(end, self.known.dropped_bytes).await
     }
 
     /// Waits until the log has grown or the execution is finished.
@@ -209,11 +260,26 @@ impl OutputChunks {
         let grown = self.progress.wait_for(has_grown).await;
         let mut known = *grown.map_err(scheduler_stopped)?;
         if known.log_bytes == u64::MAX {
-            known.log_bytes = self.reader.length().await?;
+            known.log_bytes = self.reader.written_length().await?;
         }
         self.known = known;
         Ok(())
     }
+}
+
+/// Opens the log of an execution, if there is one. Returns a reader at its beginning, and how much has
+/// been written of it. Whoever reads output asks here for the log.
+///
+/// # Errors
+/// `output-unavailable`.
+pub(super) async fn open_log(
+    record: &ExecutionRecord,
+    streams: StreamSelection,
+    resources: ReaderResources,
+) -> Result<(OutputReader, u64), ApiError> {
+    let mut reader = OutputReader::new(to_path(&record.log_path), streams, resources);
+    let length = reader.open().await?;
+    Ok((reader, length))
 }
 
 fn output_held(record: &ExecutionRecord) -> ApiError {
@@ -223,6 +289,22 @@ fn output_held(record: &ExecutionRecord) -> ApiError {
     );
     ApiError::new(ErrorCode::OUTPUT_HELD, message).with_hint(
         "stream_output is off in escherd's configuration; `escherctl logs -f` waits for the end",
+    )
+}
+
+/// Refuses to read a log that was removed to keep the limits of the history. Without this its output
+/// would seem empty.
+pub(super) fn ensure_log_kept(record: &ExecutionRecord) -> Result<(), ApiError> {
+    if !record.log_removed {
+        return Ok(());
+    }
+    let number = record.number;
+    let message = format!("the log of execution {number} was removed by the limits of the history");
+    Err(
+        ApiError::new(ErrorCode::OUTPUT_UNAVAILABLE, message).with_hint(format!(
+            "the setting history.max_bytes limits the logs that are kept; `escherctl inspect \
+             {number}` shows what else is known"
+        )),
     )
 }
 

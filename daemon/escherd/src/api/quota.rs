@@ -1,16 +1,22 @@
-//! What users take of the queue and the slots, and may take.
+//! What users take of the queue, the slots and the history, and may take.
 
-use escher_protocol::message::Quota;
-use escher_protocol::{ApiError, ErrorCode, RunAs};
+use std::collections::BTreeMap;
+
+use escher_protocol::message::{HistoryQuota, Quota};
+use escher_protocol::{ApiError, ErrorCode, RunAs, User};
 
 use super::ExecutionEngine;
+use crate::authz::Scope;
+use crate::scheduler::Scheduler;
+use crate::store::{HistoryLimits, HistorySize, share};
 
 impl ExecutionEngine {
-    /// Returns what a user takes of the queue and the slots, and may take. `None`: the engine's own user; for root, all
-    /// users who take anything, and root.
+    /// Returns what a user takes of the queue, the slots and the history, and may take. `None`: the engine's own user;
+    /// for root, all users who take anything, and root.
     ///
     /// # Errors
-    /// `permission-denied` for another user, unless this one is root; `unknown-user`; `shutting-down`.
+    /// `permission-denied` for another user, unless this one is root; `unknown-user`; `internal` if the store cannot be
+    /// read; `shutting-down`.
     pub async fn quota(&self, user: Option<RunAs>) -> Result<Vec<Quota>, ApiError> {
         let is_of_all = user.is_none() && self.scope.submitter().is_none();
         let user = user.unwrap_or(RunAs::Caller);
@@ -20,13 +26,96 @@ impl ExecutionEngine {
             return Err(ApiError::new(ErrorCode::PERMISSION_DENIED, message)
                 .with_hint("omit --user, or run escherctl as root"));
         };
-        self.call(move |scheduler, _| {
+        let history = self.core.store.user_history().await?;
+        let also = if is_of_all {
+            self.users_of(&history).await
+        } else {
+            Vec::new()
+        };
+        let query = move |scheduler: &mut Scheduler, _: &Scope| {
             if is_of_all {
-                scheduler.quotas(user)
+                scheduler.quotas(also.into_iter().chain([user]))
             } else {
                 vec![scheduler.quota(user)]
             }
-        })
-        .await
+        };
+        let mut quotas = self.call(query).await?;
+        let limits = self.settings().cleanup.limits;
+        for quota in &mut quotas {
+            quota.history = history_quota(quota.user.uid, &history, limits);
+        }
+        Ok(quotas)
+    }
+
+    /// Returns the users who have something in the history. A user whose account is deleted has no name.
+    async fn users_of(&self, history: &BTreeMap<u32, HistorySize>) -> Vec<User> {
+        let mut users = Vec::new();
+        for uid in history.keys() {
+            let by_uid = RunAs::Uid(*uid);
+            let authorizer = &self.core.authorizer;
+            let found = authorizer.visible_user(&self.caller, &by_uid).await;
+            users.push(found.ok().flatten().unwrap_or(User {
+                uid: *uid,
+                name: None,
+            }));
+        }
+        users
+    }
+}
+
+/// Returns what the user `uid` has in the history, and its shares: those that it would have with its first execution or
+/// log, if it has none.
+fn history_quota(
+    uid: u32,
+    history: &BTreeMap<u32, HistorySize>,
+    limits: HistoryLimits,
+) -> HistoryQuota {
+    let own = history.get(&uid).copied().unwrap_or_default();
+    let share_of = |limit: u64, amount: fn(&HistorySize) -> u64| {
+        let others = history
+            .iter()
+            .filter(|(other, size)| **other != uid && amount(size) > 0);
+        share(limit, 1 + others.count() as u64)
+    };
+    HistoryQuota {
+        finished: own.executions,
+        finished_share: share_of(limits.max_count, |size| size.executions),
+        log_bytes: own.log_bytes,
+        log_bytes_share: share_of(limits.max_bytes, |size| size.log_bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::time::Duration;
+
+    #[test]
+    fn a_share_is_the_limit_divided_by_those_who_have_something() {
+        let limits = HistoryLimits {
+            max_age_secs: 0,
+            max_bytes: 1000,
+            max_count: 30,
+            min_age: Duration::ZERO,
+        };
+        let size = |executions, log_bytes| HistorySize {
+            executions,
+            log_bytes,
+        };
+        let history = BTreeMap::from([(1, size(20, 0)), (2, size(5, 700))]);
+        for (uid, finished, finished_share, log_bytes, log_bytes_share) in [
+            (1, 20, 15, 0, 500),
+            (2, 5, 15, 700, 1000),
+            (3, 0, 10, 0, 500),
+        ] {
+            let expected = HistoryQuota {
+                finished,
+                finished_share,
+                log_bytes,
+                log_bytes_share,
+            };
+            assert_eq!(history_quota(uid, &history, limits), expected, "{uid}");
+        }
     }
 }

@@ -3,21 +3,23 @@
 use std::collections::VecDeque;
 
 use escher_protocol::{
-    ApiError, ErrorCode, ExecutionRecord, ExecutionResult, Omission, OutputChunk, OutputStream,
-    Status, StreamSelection, Target,
+    ApiError, ErrorCode, ExecutionRecord, ExecutionResult, Omission, OutputChunk, OutputGap,
+    OutputStream, Status, StreamSelection, Target,
 };
 
 use super::ExecutionEngine;
-use super::output::to_path;
-use crate::output::{Excerpt, ExcerptPart, OutputReader};
+use super::output::{ensure_log_kept, open_log};
+use crate::output::{Excerpt, ExcerptPart};
 
-/// Reads a result part by part: all of stdout before all of stderr.
+/// Reads a result part by part: all of stdout before all of stderr, then what is missing.
 #[derive(Debug)]
 pub struct ResultReader {
     record: ExecutionRecord,
     excerpts: VecDeque<(OutputStream, Excerpt)>,
     /// The omissions of streams that are left out as a whole.
     omitted: VecDeque<Omission>,
+    /// Where the log lacks output.
+    gaps: VecDeque<OutputGap>,
 }
 
 /// One part of a result.
@@ -27,13 +29,15 @@ pub enum ResultPart {
     Output(OutputChunk),
     /// Output that is left out in this place.
     Omitted(Omission),
+    /// Output of either stream that is missing from the log.
+    Gap(OutputGap),
 }
 
 impl ExecutionEngine {
     /// Waits until an execution is finished and returns its record and output.
     ///
     /// # Errors
-    /// As [`ExecutionEngine::get_status`]; `output-unavailable` if the log cannot be read;
+    /// As [`ExecutionEngine::get_status`]; `output-unavailable` if the log cannot be read or was removed;
     /// `overloaded`.
     pub async fn get_result(&self, target: impl Into<Target>) -> Result<ExecutionResult, ApiError> {
         let mut reader = self.read_result(target).await?;
@@ -42,6 +46,7 @@ impl ExecutionEngine {
             match part {
                 ResultPart::Output(chunk) => result.push(&chunk),
                 ResultPart::Omitted(omission) => result.omit(omission),
+                ResultPart::Gap(gap) => result.gaps.push(gap),
             }
         }
         Ok(result)
@@ -54,12 +59,14 @@ impl ExecutionEngine {
     /// As [`ExecutionEngine::get_result`].
     pub async fn read_result(&self, target: impl Into<Target>) -> Result<ResultReader, ApiError> {
         let record = self.wait_for_completion(target).await?;
+        ensure_log_kept(&record)?;
         // The log is opened for both streams before the first is read, so that its removal in the
         // meantime does no harm.
         let resources = self.reserve_open_logs(2)?;
         let mut reader = ResultReader {
             excerpts: VecDeque::new(),
             omitted: VecDeque::new(),
+            gaps: VecDeque::new(),
             record,
         };
         let record = &reader.record;
@@ -85,14 +92,17 @@ impl ExecutionEngine {
                 continue;
             }
             let selection = StreamSelection::Only(stream);
-            let path = to_path(&record.log_path);
-            let mut log = OutputReader::new(path, selection, resources.clone());
-            let length_now = log.open().await?;
-            let (log_bytes, total) = if is_lost {
-                (length_now, None)
+            let (mut log, length_now) = open_log(record, selection, resources.clone()).await?;
+            let (log_bytes, total, dropped) = if is_lost {
+                (length_now, None, None)
             } else {
-                (outcome.output.log_bytes, Some(total))
+                let output = outcome.output;
+                (output.log_bytes, Some(total), Some(output.dropped_bytes))
             };
+            // Once for both streams.
+            if reader.excerpts.is_empty() {
+                reader.gaps = log.gaps(log_bytes, dropped).await?.into();
+            }
             let excerpt = Excerpt::new(log, log_bytes, total, self.settings().output);
             reader.excerpts.push_back((stream, excerpt));
         }
@@ -135,6 +145,6 @@ impl ResultReader {
                 None => drop(self.excerpts.pop_front()),
             }
         }
-        Ok(None)
+        Ok(self.gaps.pop_front().map(ResultPart::Gap))
     }
 }

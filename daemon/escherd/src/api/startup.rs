@@ -127,8 +127,9 @@ impl ExecutionEngine {
             recovered,
             Timestamp::now(),
         );
-        let abilities = connection.as_ref().map(LauncherConnection::abilities);
-        scheduler.set_controllers(abilities.and_then(|abilities| abilities.cgroups));
+        if let Some(connection) = &connection {
+            scheduler.set_launcher_abilities(connection.abilities());
+        }
         let metrics = scheduler.metrics();
         let writer = store.clone();
         let (scheduler, effects) = scheduler::start(scheduler, commit_outcomes, move |entries| {
@@ -185,7 +186,7 @@ async fn open_store(
     let path = settings.state_dir.join(store::FILE_NAME);
     let store_settings = StoreSettings {
         durability: settings.durability,
-        max_events: scheduler::MAX_KEPT_EVENTS,
+        min_free_bytes: settings.reloadable.store_min_free_bytes,
     };
     let opening = tokio::task::spawn_blocking(move || {
         store::open(&path, store_settings, move |outcomes| {

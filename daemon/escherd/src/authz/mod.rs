@@ -119,6 +119,15 @@ impl Scope {
         }
     }
 
+    /// Returns the scope of a user other than root, for tests.
+    #[cfg(test)]
+    pub(crate) fn for_uid(uid: u32) -> Self {
+        Scope {
+            user: User { uid, name: None },
+            includes_all: false,
+        }
+    }
+
     /// Returns whether the executions of `submitter` are in this scope.
     #[must_use]
     pub fn includes(&self, submitter: &User) -> bool {

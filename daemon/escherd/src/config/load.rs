@@ -216,6 +216,7 @@ fn blank_settings() -> DaemonSettings {
                 max_in_memory_executions: 0,
                 max_launch_attempts: 0,
                 log_limits: LogLimits::default(),
+                store_min_free_bytes: 0,
                 cleanup: CleanupSettings {
                     is_automatic: false,
                     interval: Duration::ZERO,
@@ -224,6 +225,7 @@ fn blank_settings() -> DaemonSettings {
                         max_age_secs: 0,
                         max_bytes: 0,
                         max_count: 0,
+                        min_age: Duration::ZERO,
                     },
                     set_aside_age: Duration::ZERO,
                 },

@@ -298,6 +298,9 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
             ("kill", |s| {
                 reloadable(s).log_limits.when_full = WhenLogFull::Kill;
             }),
+            ("forget_oldest", |s| {
+                reloadable(s).log_limits.when_full = WhenLogFull::ForgetOldest;
+            }),
         ],
     )
     .reloadable(),
@@ -328,6 +331,10 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
             ("power", |s| s.engine.durability = Durability::Power),
         ],
     ),
+    number("store.min_free_bytes", 16 * MIB, ANY_NUMBER, |s, n| {
+        reloadable(s).store_min_free_bytes = n;
+    })
+    .reloadable(),
     duration("store.set_aside_age", "30d", CENTURY, |s, duration| {
         reloadable(s).cleanup.set_aside_age = duration;
     })
@@ -338,6 +345,10 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
     .reloadable(),
     number("history.max_bytes", 1024 * MIB, ANY_NUMBER, |s, n| {
         reloadable(s).cleanup.limits.max_bytes = n;
+    })
+    .reloadable(),
+    duration("history.min_age", "10m", CENTURY, |s, duration| {
+        reloadable(s).cleanup.limits.min_age = duration;
     })
     .reloadable(),
     number("history.max_count", 1_000_000, ANY_NUMBER, |s, n| {

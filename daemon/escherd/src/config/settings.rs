@@ -129,6 +129,8 @@ pub struct ReloadableSettings {
     pub max_launch_attempts: u32,
     /// Limits on each log.
     pub log_limits: LogLimits,
+    /// Free bytes of the store's disk below which submissions are refused.
+    pub store_min_free_bytes: u64,
     /// How finished executions are cleaned up.
     pub cleanup: CleanupSettings,
 }

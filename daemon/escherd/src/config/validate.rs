@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
+use escher_launcher::ipc::wire::WhenLogFull;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, statfs};
 use nix::sys::sysinfo::sysinfo;
 use nix::unistd::{AccessFlags, eaccess};
@@ -58,6 +59,7 @@ fn reloadable_problems(settings: &ReloadableSettings, origins: Origins<'_>) -> V
     let mut problems = ranges(settings, origins);
     problems.extend(timeouts(settings, origins));
     problems.extend(tail(settings, origins));
+    problems.extend(forgotten_logs(settings, origins));
     problems
 }
 
@@ -190,6 +192,35 @@ fn tail(settings: &ReloadableSettings, origins: Origins<'_>) -> Option<ConfigPro
     let limit = origins.with_origin(LIMIT, limit);
     let expected = format!("less than {LIMIT}, which is {limit}");
     Some(origins.problem(TAIL, tail, &expected))
+}
+
+/// Least limit of a log whose oldest output is forgotten: a file system frees whole blocks, of 4 KiB as
+/// a rule, and the limit consists of eight steps.
+const MIN_FORGETTING_LOG_BYTES: u64 = 64 * 1024;
+
+/// Checks that a log whose oldest output is forgotten has a limit. The problem names the one that a
+/// person has set, and the limit if that is both or neither.
+fn forgotten_logs(settings: &ReloadableSettings, origins: Origins<'_>) -> Option<ConfigProblem> {
+    const LIMIT: &str = "execution.max_log_bytes";
+    const WHEN_FULL: &str = "execution.log_full";
+    let limits = settings.log_limits;
+    if limits.when_full != WhenLogFull::ForgetOldest
+        || limits.max_bytes >= MIN_FORGETTING_LOG_BYTES
+        || !origins.are_reliable(&[LIMIT, WHEN_FULL])
+    {
+        return None;
+    }
+    if origins.is_explicit(WHEN_FULL) && !origins.is_explicit(LIMIT) {
+        let limit = origins.with_origin(LIMIT, limits.max_bytes);
+        let expected = format!(
+            "drain or kill, or {LIMIT}, which is {limit}, at least {MIN_FORGETTING_LOG_BYTES}"
+        );
+        return Some(origins.problem(WHEN_FULL, "\"forget_oldest\"", &expected));
+    }
+    let expected = format!(
+        "at least {MIN_FORGETTING_LOG_BYTES} where {WHEN_FULL} is \"forget_oldest\": that needs a limit"
+    );
+    Some(origins.problem(LIMIT, limits.max_bytes, &expected))
 }
 
 fn absolute_paths(settings: &EngineSettings, origins: Origins<'_>) -> Vec<ConfigProblem> {

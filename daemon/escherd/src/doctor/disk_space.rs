@@ -9,7 +9,8 @@ use nix::sys::stat::{major, minor};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::format_bytes;
-use crate::config::EngineSettings;
+use crate::config::{EngineSettings, ReloadableSettings};
+use crate::host::free_space::free_bytes;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -40,26 +41,46 @@ enum Writer {
     Launcher,
 }
 
-/// Diagnoses the disks. `min_free_bytes` is kept free on the disk of logs; 0: nothing is.
-pub(super) fn diagnose(settings: &EngineSettings, min_free_bytes: u64) -> Vec<Diagnostic> {
+/// Space that is kept free.
+#[derive(Debug, Clone, Copy)]
+struct Reserve {
+    /// Its size in bytes; 0: there is none.
+    bytes: u64,
+    /// The setting.
+    setting: &'static str,
+    /// What happens when no more than this is free.
+    consequence: &'static str,
+}
+
+/// Diagnoses the disks.
+pub(super) fn diagnose(
+    settings: &EngineSettings,
+    in_force: &ReloadableSettings,
+) -> Vec<Diagnostic> {
     // Where escherd is confined, it sees the directory that the launcher service writes to
     // read-only.
     let log_writer = match settings.launcher_socket {
         Some(_) => Writer::Launcher,
         None => Writer::Escherd,
     };
+    let log_reserve = Reserve {
+        bytes: in_force.log_limits.min_free_bytes,
+        setting: "log_min_free_bytes",
+        consequence: "logs cannot grow",
+    };
+    let store_reserve = Reserve {
+        bytes: in_force.store_min_free_bytes,
+        setting: "store.min_free_bytes",
+        consequence: "new executions are refused",
+    };
+    let (log_dir, state_dir) = (&settings.log_dir, &settings.state_dir);
     vec![
-        diagnose_disk("log-space", &settings.log_dir, min_free_bytes, log_writer),
-        diagnose_disk("state-space", &settings.state_dir, 0, Writer::Escherd),
+        diagnose_disk("log-space", log_dir, log_reserve, log_writer),
+        diagnose_disk("state-space", state_dir, store_reserve, Writer::Escherd),
     ]
 }
 
-fn diagnose_disk(
-    check: &'static str,
-    path: &Path,
-    min_free_bytes: u64,
-    writer: Writer,
-) -> Diagnostic {
+fn diagnose_disk(check: &'static str, path: &Path, reserve: Reserve, writer: Writer) -> Diagnostic {
     let shown = path.display();
     let stat = match statvfs(path) {
         Ok(stat) => stat,
@@ -69,14 +90,14 @@ fn diagnose_disk(
         }
     };
     let space = DiskSpace {
-        free_bytes: stat.blocks_available().saturating_mul(stat.fragment_size()),
+        free_bytes: free_bytes(&stat),
         free_files: (stat.files() > 0).then(|| stat.files_available()),
         is_read_only: match writer {
             Writer::Escherd => stat.flags().contains(FsFlags::ST_RDONLY),
             Writer::Launcher => is_on_read_only_device(path),
         },
     };
-    let (severity, message) = judge(space, min_free_bytes);
+    let (severity, message) = judge(space, reserve);
     let diagnostic = Diagnostic::new(check, severity, format!("{shown}: {message}"));
     match severity {
         Severity::Ok => diagnostic,
@@ -110,14 +131,15 @@ fn is_read_only_device(line: &str, device: &str) -> bool {
     is_same && options.split(',').next() == Some("ro")
 }
 
-fn judge(space: DiskSpace, min_free_bytes: u64) -> (Severity, String) {
+fn judge(space: DiskSpace, reserve: Reserve) -> (Severity, String) {
     let free = format_bytes(space.free_bytes);
     if space.is_read_only {
         return (Severity::Failure, "the file system is read-only".to_owned());
     }
-    if min_free_bytes > 0 && space.free_bytes <= min_free_bytes {
-        let minimum = format_bytes(min_free_bytes);
-        let message = format!("{free} free, log_min_free_bytes is {minimum}: logs cannot grow");
+    if reserve.bytes > 0 && space.free_bytes <= reserve.bytes {
+        let (setting, consequence) = (reserve.setting, reserve.consequence);
+        let minimum = format_bytes(reserve.bytes);
+        let message = format!("{free} free, {setting} is {minimum}: {consequence}");
         return (Severity::Failure, message);
     }
     if space.free_bytes < FULL_BYTES {
@@ -126,7 +148,7 @@ fn judge(space: DiskSpace, min_free_bytes: u64) -> (Severity, String) {
     if space.free_files == Some(0) {
         return (Severity::Failure, "no free inodes".to_owned());
     }
-    if space.free_bytes < ALMOST_FULL_BYTES.max(min_free_bytes.saturating_mul(2)) {
+    if space.free_bytes < ALMOST_FULL_BYTES.max(reserve.bytes.saturating_mul(2)) {
         return (Severity::Warning, format!("only {free} free"));
     }
     match space.free_files {
@@ -158,7 +180,12 @@ mod tests {
             free_files: Some(free_files),
             is_read_only: false,
         };
-        let severity = |space, min_free_bytes| judge(space, min_free_bytes).0;
+        let reserve = |bytes| Reserve {
+            bytes,
+            setting: "log_min_free_bytes",
+            consequence: "logs cannot grow",
+        };
+        let severity = |space, bytes| judge(space, reserve(bytes)).0;
         assert_eq!(severity(space(100 * MIB, 5000), 0), Severity::Ok);
         let guarded = |min| severity(space(100 * MIB, 5000), min);
         assert_eq!(guarded(60 * MIB), Severity::Warning);

@@ -80,7 +80,7 @@ fn partition(controllers: Controllers) -> (Vec<&'static str>, Vec<&'static str>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use escher_launcher::ipc::wire::Abilities;
+    use escher_launcher::ipc::wire::{Abilities, LogDirAbilities};
     use escher_protocol::Severity;
 
     fn severities(state: Option<&LauncherState>) -> Vec<(String, Severity)> {
@@ -95,6 +95,7 @@ mod tests {
             pid: 7,
             abilities: Abilities {
                 program: program.into(),
+                log_dir: LogDirAbilities::default(),
                 cgroups,
             },
         }

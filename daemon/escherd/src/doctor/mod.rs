@@ -86,10 +86,7 @@ pub fn diagnose_engine(engine: &EngineSnapshot, audience: Audience) -> Vec<Diagn
     [
         launcher::diagnose(engine.launcher.as_ref()),
         directories::diagnose(&engine.settings_at_start),
-        disk_space::diagnose(
-            &engine.settings_at_start,
-            engine.settings_in_force.log_limits.min_free_bytes,
-        ),
+        disk_space::diagnose(&engine.settings_at_start, &engine.settings_in_force),
         store::diagnose(engine, audience),
         capacity::diagnose(engine),
         kernel::diagnose(&engine.settings_at_start.state_dir),

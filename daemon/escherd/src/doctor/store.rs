@@ -91,16 +91,19 @@ fn history(size: HistorySize, cleanup: CleanupSettings) -> Diagnostic {
     let check = "history";
     let limits = cleanup.limits;
     let size_shown: Text = format!(
-        "{} finished executions, {}",
+        "{} finished executions, {} of logs",
         size.executions,
-        format_bytes(size.bytes)
+        format_bytes(size.log_bytes)
     )
     .into();
-    let is_over_limits = size.executions > limits.max_count || size.bytes > limits.max_bytes;
+    let is_over_limits = size.executions > limits.max_count || size.log_bytes > limits.max_bytes;
     match (is_over_limits, cleanup.is_automatic) {
         (false, _) => Diagnostic::ok(check, size_shown),
         (true, true) => {
-            let message = format!("{size_shown}: over the limits until the next cleanup");
+            let message = format!(
+                "{size_shown}: over the limits until the next cleanup, or until less of it is newer \
+                 than history.min_age"
+            );
             Diagnostic::note(check, message)
         }
         (true, false) => {
@@ -128,6 +131,7 @@ mod tests {
             max_age_secs: u64::MAX,
             max_bytes: u64::MAX,
             max_count: 10,
+            min_age: Duration::ZERO,
         },
         set_aside_age: Duration::from_secs(30 * 24 * 60 * 60),
     };
@@ -200,7 +204,7 @@ mod tests {
             };
             let size = HistorySize {
                 executions,
-                bytes: 1,
+                log_bytes: 1,
             };
             history(size, cleanup).severity
         };

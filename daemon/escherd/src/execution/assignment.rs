@@ -4,6 +4,7 @@ use escher_launcher::ipc::wire::{
     Assignment, FIRST_ATTEMPT, LaunchSpec, LogLimits, MAX_SUBMISSION_BACKUP_BYTES,
 };
 use escher_protocol::codec::{self, CodecError};
+use escher_protocol::execution::LISTED_COMMAND_BYTES;
 use escher_protocol::{Blob, Parts, ResourceLimits, StdinMode};
 
 use super::Submission;
@@ -37,7 +38,8 @@ fn submission_backup(submission: &Submission) -> Blob {
     if bytes.len() <= MAX_SUBMISSION_BACKUP_BYTES {
         return bytes.into();
     }
-    backup.request.command = super::record::shorten(&backup.request.command).0;
+    backup.request.command =
+        super::record::shorten(&backup.request.command, LISTED_COMMAND_BYTES).0;
     let bytes = codec::encode(&backup).unwrap_or_default();
     if bytes.len() <= MAX_SUBMISSION_BACKUP_BYTES {
         bytes.into()

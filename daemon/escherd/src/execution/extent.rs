@@ -3,6 +3,7 @@
 //! Arguments and environment may have megabytes, and only a launch needs all of them. So a large request is in the
 //! store alone while its execution waits.
 
+use escher_protocol::execution::LISTED_COMMAND_BYTES;
 use escher_protocol::{Blob, Command, ExecutionRequest};
 
 use super::Submission;
@@ -39,7 +40,7 @@ impl Submission {
         }
         let request = &mut self.request;
         request.environment = Vec::new();
-        let (command, command_cut) = shorten(&request.command);
+        let (command, command_cut) = shorten(&request.command, LISTED_COMMAND_BYTES);
         if command_cut {
             request.command = command;
         }
@@ -95,7 +96,10 @@ mod tests {
             } else {
                 assert!(memory_of_texts(&kept.request) <= MAX_KEPT_BYTES);
                 assert!(kept.request.environment.is_empty());
-                assert_eq!(kept.request.command, shorten(&whole.request.command).0);
+                assert_eq!(
+                    kept.request.command,
+                    shorten(&whole.request.command, LISTED_COMMAND_BYTES).0
+                );
             }
         }
     }

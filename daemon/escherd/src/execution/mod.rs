@@ -17,9 +17,13 @@ pub use arguments::check_arguments;
 pub use assignment::{assignment, decode_submission_backup};
 pub use extent::Extent;
 pub use outcome::{FinalState, Loss};
-pub use record::{MAX_PAGE_BYTES, listed, memory_of, recorded_command, shown_command};
+pub use record::{
+    MAX_PAGE_BYTES, kept_command, listed, memory_of, recorded_command, shown_command,
+};
 pub use request::{MAX_KILL_GRACE_MS, RequestLimits, Timeouts, check};
-pub use resources::{check_limits, ensure_enforceable, ensure_user_limits_enforceable};
+pub use resources::{
+    check_limits, ensure_enforceable, ensure_forgettable, ensure_user_limits_enforceable,
+};
 pub use selection::{RequiredLabels, check_selection, check_target};
 pub use state::{Action, CancelRequest, InvalidTransition, State, Transition};
 pub use stdin::{Stdin, StdinAnswer, StdinWrite};

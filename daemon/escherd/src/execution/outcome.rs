@@ -245,7 +245,7 @@ fn oversized(output: OutputTotals) -> ApiError {
     let name = stream.name();
     let message = format!("it wrote {bytes} bytes to {name}, which is over the limit");
     let error = ApiError::new(ErrorCode::OVERSIZED_OUTPUT, message);
-    match output.dropped_bytes {
+    match output.dropped_bytes.max(output.forgotten_bytes) {
         0 => error.with_hint("its log has the complete output"),
         _ => error,
     }
@@ -512,6 +512,7 @@ mod tests {
                 stderr_bytes,
                 log_bytes: stdout_bytes + stderr_bytes - dropped_bytes,
                 dropped_bytes,
+                forgotten_bytes: 0,
             });
             assert!(error.message.contains(what), "{}", error.message);
             assert_eq!(error.hint, hint);

@@ -1,6 +1,6 @@
 //! The record of an execution, and short forms of its command.
 
-use escher_protocol::execution::LISTED_COMMAND_BYTES;
+use escher_protocol::execution::{KEPT_COMMAND_BYTES, LISTED_COMMAND_BYTES};
 use escher_protocol::invisible::is_invisible;
 use escher_protocol::{Blob, Command, ExecutionRecord, Resources};
 
@@ -11,17 +11,22 @@ use super::{Execution, State};
 const SHOWN_COMMAND_CHARS: usize = 200;
 
 impl Execution {
-    /// Returns the full record; its command is cut if the store alone has all of it.
+    /// Returns the record: with the full command as long as the execution is not finished, and then with
+    /// at most [`KEPT_COMMAND_BYTES`] of it. It is cut as well if the store alone has all of it.
     #[must_use]
     pub fn record(&self, resources: Resources) -> ExecutionRecord {
-        let command = recorded_command(&self.submission.request.command);
-        self.describe(command, self.extent.is_command_cut(), resources)
+        let command = &self.submission.request.command;
+        let (command, cut) = match self.state.final_state() {
+            Some(_) => kept_command(command),
+            None => (recorded_command(command), false),
+        };
+        self.describe(command, cut || self.extent.is_command_cut(), resources)
     }
 
     /// Returns the record with a command of at most [`LISTED_COMMAND_BYTES`], for lists.
     #[must_use]
     pub fn listed_record(&self, resources: Resources) -> ExecutionRecord {
-        let (command, cut) = shorten(&self.submission.request.command);
+        let (command, cut) = shorten(&self.submission.request.command, LISTED_COMMAND_BYTES);
         self.describe(command, cut || self.extent.is_command_cut(), resources)
     }
 
@@ -66,6 +71,7 @@ impl Execution {
             pid,
             cancelled_by,
             log_path: submission.log_path.clone(),
+            log_removed: false,
             outcome: finished.map(|finished| finished.outcome.clone()),
             resources,
             parts: request.parts.clone(),
@@ -104,15 +110,22 @@ pub fn memory_of(record: &ExecutionRecord) -> usize {
 /// Shortens the command of a record, for lists.
 #[must_use]
 pub fn listed(mut record: ExecutionRecord) -> ExecutionRecord {
-    let (command, cut) = shorten(&record.command);
+    let (command, cut) = shorten(&record.command, LISTED_COMMAND_BYTES);
     record.command = command;
     record.command_cut |= cut;
     record
 }
 
-/// Shortens a command to [`LISTED_COMMAND_BYTES`]. Returns whether something was cut.
-pub(super) fn shorten(command: &Command) -> (Command, bool) {
-    let mut left = LISTED_COMMAND_BYTES;
+/// Shortens a command to what the record of a finished execution keeps of it. Returns whether
+/// something was cut.
+#[must_use]
+pub fn kept_command(command: &Command) -> (Command, bool) {
+    shorten(command, KEPT_COMMAND_BYTES)
+}
+
+/// Shortens a command to at most `max_bytes`. Returns whether something was cut.
+pub(super) fn shorten(command: &Command, max_bytes: usize) -> (Command, bool) {
+    let mut left = max_bytes;
     let mut head = |bytes: &Blob| -> Option<Blob> {
         // Each argument costs a byte of its own, which bounds the number of empty ones.
         left = left.checked_sub(1)?;
@@ -171,29 +184,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_commands_are_cut_in_lists_and_marked() {
+    fn long_commands_are_cut_and_marked() {
+        const MAX: usize = 1000;
         let exec = |argv: &[Blob]| Command::Exec {
             argv: argv.to_vec(),
         };
         let small = exec(&["a".into(), "b".into()]);
-        assert_eq!(shorten(&small), (small.clone(), false));
-        let (long, cut) = shorten(&exec(&["a".into(), vec![b'x'; 10_000].into(), "z".into()]));
+        assert_eq!(shorten(&small, MAX), (small.clone(), false));
+        let (long, cut) = shorten(
+            &exec(&["a".into(), vec![b'x'; 10_000].into(), "z".into()]),
+            MAX,
+        );
         let Command::Exec { argv } = long else {
             panic!()
         };
-        assert!(cut && argv.iter().map(|a| a.len()).sum::<usize>() <= LISTED_COMMAND_BYTES);
-        let (many, cut) = shorten(&exec(&vec![Blob::default(); 100_000]));
+        assert!(cut && argv.iter().map(|a| a.len()).sum::<usize>() <= MAX);
+        let (many, cut) = shorten(&exec(&vec![Blob::default(); 100_000]), MAX);
         let Command::Exec { argv } = many else {
             panic!()
         };
-        assert!(cut && argv.len() <= LISTED_COMMAND_BYTES);
-        let (Command::Shell { text, .. }, true) = shorten(&Command::Shell {
-            text: vec![b'x'; 10_000].into(),
-            shell: None,
-        }) else {
+        assert!(cut && argv.len() <= MAX);
+        // At the limit itself, with a byte for each argument.
+        for (bytes, is_cut) in [(MAX - 1, false), (MAX, true)] {
+            let (_, cut) = shorten(&exec(&[vec![b'x'; bytes].into()]), MAX);
+            assert_eq!(cut, is_cut, "{bytes} bytes");
+        }
+        let (Command::Shell { text, .. }, true) = shorten(
+            &Command::Shell {
+                text: vec![b'x'; 10_000].into(),
+                shell: None,
+            },
+            MAX,
+        ) else {
             panic!()
         };
-        assert!(text.starts_with(b"xxx") && text.len() <= LISTED_COMMAND_BYTES);
+        assert!(text.starts_with(b"xxx") && text.len() <= MAX);
     }
 
     #[test]
@@ -204,8 +229,9 @@ mod tests {
             exec(vec![Blob::default(); 10_000]),
             exec(vec!["abc".into(); 10_000]),
         ] {
-            let (short, cut) = shorten(&command);
-            assert_eq!((shorten(&short), cut), ((short, false), true));
+            let (short, cut) = shorten(&command, LISTED_COMMAND_BYTES);
+            let again = shorten(&short, LISTED_COMMAND_BYTES);
+            assert_eq!((again, cut), ((short, false), true));
         }
     }
 

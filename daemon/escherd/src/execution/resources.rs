@@ -1,5 +1,6 @@
 //! Validation of resource limits: whether they make sense, and whether they can be enforced.
 
+use escher_launcher::ipc::wire::{LogDirAbilities, LogLimits, WhenLogFull};
 use escher_protocol::{ApiError, Controllers, ErrorCode, ResourceLimits};
 
 /// Validates `limits`.
@@ -104,6 +105,29 @@ fn ensure_available(
     Ok(())
 }
 
+/// Checks that the oldest output of a log can be deleted where `limits` ask for that. `log_dir` is
+/// what the launcher can do there; `None`: no launcher has said so yet.
+///
+/// # Errors
+/// `limit-unenforceable`.
+pub fn ensure_forgettable(
+    limits: &LogLimits,
+    log_dir: Option<LogDirAbilities>,
+) -> Result<(), ApiError> {
+    let is_possible = log_dir.is_none_or(|log_dir| log_dir.punches_holes);
+    if limits.when_full != WhenLogFull::ForgetOldest || is_possible {
+        return Ok(());
+    }
+    let message = "log_full = \"forget_oldest\" cannot be enforced on this host: the file system of \
+                   the logs cannot free a part of a file";
+    Err(
+        ApiError::new(ErrorCode::LIMIT_UNENFORCEABLE, message).with_hint(
+            "put log_dir on a file system that can punch holes (fallocate(2)), such as ext4, XFS, \
+             Btrfs or tmpfs, or set log_full to drain or kill",
+        ),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +186,25 @@ mod tests {
             error.message.starts_with("users.max_cpu_percent cannot"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_log_is_forgotten_only_where_the_file_system_can_do_that() {
+        let limits = |when_full| LogLimits {
+            max_bytes: 1 << 20,
+            when_full,
+            ..LogLimits::default()
+        };
+        let forget = limits(WhenLogFull::ForgetOldest);
+        let log_dir = |punches_holes| Some(LogDirAbilities { punches_holes });
+        assert_eq!(ensure_forgettable(&forget, log_dir(true)), Ok(()));
+        assert_eq!(ensure_forgettable(&forget, None), Ok(()));
+        for others in [WhenLogFull::Drain, WhenLogFull::Kill] {
+            assert_eq!(ensure_forgettable(&limits(others), log_dir(false)), Ok(()));
+        }
+        let error = ensure_forgettable(&forget, log_dir(false)).unwrap_err();
+        assert_eq!(error.code, ErrorCode::LIMIT_UNENFORCEABLE);
+        assert!(error.message.contains("forget_oldest"), "{error}");
     }
 
     #[test]

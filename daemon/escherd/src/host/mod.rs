@@ -3,6 +3,7 @@
 
 pub mod boot_id;
 pub mod fd_budget;
+pub(crate) mod free_space;
 pub mod logging;
 pub(crate) mod private_dir;
 pub mod systemd;

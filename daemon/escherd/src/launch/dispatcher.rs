@@ -193,9 +193,9 @@ impl Dispatcher {
     fn on_link_event(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Launcher(event) => self.on_launcher_event(event),
-            LinkEvent::Connected(controllers) => {
-                self.post(move |scheduler| scheduler.set_controllers(controllers));
-                let has_cgroups = controllers.is_some();
+            LinkEvent::Connected(abilities) => {
+                let has_cgroups = abilities.cgroups.is_some();
+                self.post(move |scheduler| scheduler.set_launcher_abilities(&abilities));
                 let decisions = self.deaths.on_connected(has_cgroups, Instant::now());
                 self.apply(decisions);
             }

@@ -3,8 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use escher_launcher::ipc::wire::LauncherRequest;
-use escher_protocol::Controllers;
+use escher_launcher::ipc::wire::{Abilities, LauncherRequest};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until};
@@ -21,9 +20,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(super) enum LinkEvent {
     /// The launcher has sent a message. Never [`LauncherEvent::Disconnected`].
     Launcher(LauncherEvent),
-    /// There is a new launcher. It can limit and measure these resources; `None`: commands have no
-    /// cgroups.
-    Connected(Option<Controllers>),
+    /// There is a new launcher, which can do this.
+    Connected(Abilities),
     /// The launcher has disconnected.
     Disconnected,
     /// Shims may be requested again, if there is a launcher.
@@ -122,8 +120,8 @@ impl LauncherLink {
                 },
                 opened = finished(&mut self.opening) => {
                     self.opening = None;
-                    if let Some(controllers) = self.on_opened(opened) {
-                        return LinkEvent::Connected(controllers);
+                    if let Some(abilities) = self.on_opened(opened) {
+                        return LinkEvent::Connected(abilities);
                     }
                 }
                 () = sleep_until_some(self.retries.retry_at) => {
@@ -150,12 +148,11 @@ impl LauncherLink {
         }
     }
 
-    /// Takes the new connection if it can be used, and returns the resources that its launcher
-    /// controls.
+    /// Takes the new connection if it can be used, and returns what its launcher can do.
     fn on_opened(
         &mut self,
         opened: Result<Result<LauncherConnection, LauncherConnectionError>, JoinError>,
-    ) -> Option<Option<Controllers>> {
+    ) -> Option<Abilities> {
         let usable = match opened {
             Ok(Ok(connection)) => check_uid(self.uid, connection.uid()).map(|()| connection),
             Ok(Err(error)) => Err(error.to_string()),
@@ -164,11 +161,11 @@ impl LauncherLink {
         match usable {
             Ok(connection) => {
                 info!(pid = connection.pid(), "a new launcher is connected");
-                let controllers = connection.abilities().cgroups;
+                let abilities = connection.abilities().clone();
                 self.connection = Some(connection);
                 self.retries.on_connected(Instant::now());
                 self.publish_state();
-                Some(controllers)
+                Some(abilities)
             }
             Err(error) => {
                 if let Some(error) = self.retries.on_open_failed(error, Instant::now()) {

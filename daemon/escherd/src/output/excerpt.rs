@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 use std::io;
 
-use escher_protocol::{ApiError, OutputChunk, StreamSelection};
+use escher_protocol::{ApiError, OutputChunk, OutputItem, StreamSelection};
 
 use super::OutputReader;
-use super::log::LogFiles;
+use super::log::{LogFiles, ReadRange};
 use super::truncation::{MAX_SPLIT_BYTES, OutputRules, omission_marker, split_character};
 
 /// A part of an [`Excerpt`].
@@ -109,7 +109,9 @@ impl Excerpt {
                 ExcerptProgress::ToEnd => self.log_bytes,
             };
             if self.reader.offset < end {
-                self.chunks = self.reader.read(end).await?.chunks.into();
+                let items = self.reader.read(end, end).await?.items;
+                // What is missing is reported for the whole result, not for each stream.
+                self.chunks = chunks(items).collect();
                 continue;
             }
             let progress = std::mem::replace(&mut self.progress, ExcerptProgress::ToEnd);
@@ -148,9 +150,10 @@ fn find_cut(
     stream_bytes: Option<u64>,
     rules: OutputRules,
 ) -> io::Result<Option<Cut>> {
+    let log_bytes = log_bytes.min(files.length()?);
     let tail = rules.keep_tail_bytes.min(rules.max_bytes);
     let head = rules.max_bytes - tail;
-    let first = files.skip_forward(stream, 0, head, log_bytes)?;
+    let first = files.skip_forward(stream, files.start(), head, log_bytes)?;
     let last = files.skip_backward(stream, log_bytes, tail)?;
     let between = files.skip_forward(stream, first.end, 1, last)?;
     if first.bytes < head || between.bytes == 0 {
@@ -183,14 +186,22 @@ fn split_at(
     let end = files
         .skip_forward(stream, offset, MAX_SPLIT_BYTES, log_bytes)?
         .end;
-    let mut read = |from, end| -> io::Result<Vec<u8>> {
-        let chunks = files.read(stream, from, end)?.chunks;
-        Ok(chunks
-            .into_iter()
+    let mut read = |offset, end| -> io::Result<Vec<u8>> {
+        let range = ReadRange {
+            offset,
+            end,
+            stop: end,
+        };
+        let items = files.read(stream, range)?.items;
+        Ok(chunks(items)
             .flat_map(|chunk| chunk.data.into_vec())
             .collect())
     };
     Ok(split_character(&read(begin, offset)?, &read(offset, end)?))
+}
+
+fn chunks(items: Vec<OutputItem>) -> impl Iterator<Item = OutputChunk> {
+    items.into_iter().filter_map(OutputItem::into_chunk)
 }
 
 #[cfg(test)]
@@ -397,7 +408,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_or_short_log_is_an_error_unless_nothing_was_written() {
+    async fn a_missing_log_is_an_error_unless_nothing_was_written() {
         let sample = SampleLog::new([(Stdout, bytes(100))]);
         let read = |path, log_bytes| {
             let reader = sample::reader(path, StreamSelection::Only(Stdout));
@@ -408,17 +419,17 @@ mod tests {
                 rules(10, 4, Truncate),
             ))
         };
-        for (path, log_bytes) in [
-            (sample.log(), 101),
-            (sample.index(), 100),
-            ("/none".into(), 1),
-        ] {
-            let error = read(path, log_bytes).await.unwrap_err();
-            assert_eq!(error.code, ErrorCode::OUTPUT_UNAVAILABLE);
-        }
+        let error = read("/none".into(), 1).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::OUTPUT_UNAVAILABLE);
         assert_eq!(
             read("/none".into(), 0).await.unwrap(),
             (vec![], None, vec![])
+        );
+        // Of one that was cut from outside there is the rest, which ends a result as well.
+        let (first, omitted, last) = read(sample.log(), 150).await.unwrap();
+        assert_eq!(
+            (&first[..], omitted.unwrap().0, &last[..]),
+            (&bytes(100)[..6], 190, &bytes(100)[96..])
         );
     }
 

@@ -1,22 +1,29 @@
-//! Reading an index, which says to which stream the bytes of a log belong. Its format is
-//! [`escher_launcher::ipc::log_index`].
+//! Reading an index, which says to which stream the bytes of a log belong, and where some are
+//! missing. Its format is [`escher_launcher::ipc::log_index`].
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use escher_launcher::ipc::log_index::{RECORD_BYTES, Record, decode_header};
+use escher_launcher::ipc::log_index::{
+    HEADER_BYTES, MARK_OFFSET, RECORD_BYTES, Record, RecordKind, decode_header, decode_mark,
+};
 use escher_protocol::{OutputStream, StreamSelection};
 
 /// Number of records that are read at once: a page of memory.
 const BLOCK_RECORDS: usize = 256;
+
+/// How often a mark that is being rewritten is read. The writer needs a moment, in which it can be
+/// interrupted.
+const MARK_ATTEMPTS: usize = 1000;
 
 /// An open index.
 #[derive(Debug)]
 pub(super) struct IndexReader {
     file: File,
     /// The block of records that was read last, with the number of its first record. It is kept,
-    /// because a log is usually read in order, and a complete record never changes.
+    /// because a log is usually read in order, and a complete record never changes, unless it is
+    /// forgotten.
     block: (u64, Vec<Record>),
     /// The record that was read last, at which the next search begins.
     current: u64,
@@ -32,12 +39,19 @@ pub(super) struct Run {
     pub(super) offset: u64,
     /// `u64::MAX` for the last record: its bytes end where the log ends.
     pub(super) end: u64,
+    /// For a record that says that output was dropped at its offset: how many bytes had been in all.
+    pub(super) dropped: Option<u64>,
 }
 
 impl Run {
     /// Returns whether the bytes belong to one of `streams`.
     pub(super) fn is_selected(&self, streams: StreamSelection) -> bool {
         self.stream.is_some_and(|stream| streams.includes(stream))
+    }
+
+    /// Returns whether no bytes before these are left of a log that begins at `start`.
+    pub(super) fn begins_log(&self, start: u64) -> bool {
+        self.stream.is_some() && self.offset <= start
     }
 }
 
@@ -57,10 +71,57 @@ impl IndexReader {
         })
     }
 
+    /// Returns the offset up to which the log is forgotten. What was read before this call is sound
+    /// from there on.
+    ///
+    /// # Errors
+    /// When the mark cannot be read, or is damaged.
+    pub(super) fn forgotten_up_to(&self) -> io::Result<u64> {
+        for _ in 0..MARK_ATTEMPTS {
+            let mut mark = [0; RECORD_BYTES];
+            self.file.read_exact_at(&mut mark, MARK_OFFSET)?;
+            if let Some(up_to) = decode_mark(mark) {
+                return Ok(up_to);
+            }
+            // It is being rewritten, perhaps by a process that waits for this processor.
+            std::thread::yield_now();
+        }
+        Err(damaged(
+            "the mark in the index does not match its complement",
+        ))
+    }
+
+    /// Returns the number of the first record to read from `offset` on: that of an event or of
+    /// output there, or else of the output record whose range includes it.
+    pub(super) fn find_start(&mut self, offset: u64) -> io::Result<u64> {
+        let covering = self.find(offset)?;
+        let begins_here = self
+            .record(covering)?
+            .is_some_and(|record| record.offset == offset);
+        if begins_here {
+            return self.first_at(offset);
+        }
+        Ok(covering)
+    }
+
+    /// Returns the number of the first record at or beyond `offset`; there may be none with it.
+    pub(super) fn first_at(&mut self, offset: u64) -> io::Result<u64> {
+        let (mut low, mut high) = (0, self.record_count()?);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.record(middle)? {
+                Some(record) if record.offset < offset => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
     /// Returns the number of the output record whose range includes `offset`, or of the last output
     /// record before it.
     pub(super) fn find(&mut self, offset: u64) -> io::Result<u64> {
-        if let Some(run) = self.try_run(self.current)?
+        // The current record, or the one after it, may have become a hole meanwhile.
+        if let Ok(Some(run)) = self.try_run(self.current)
             && run.offset <= offset
             && offset < run.end
         {
@@ -106,9 +167,10 @@ impl IndexReader {
         }
         Ok(Some(Run {
             stream,
-            time_us: record.time_us,
+            time_us: record.value,
             offset: record.offset,
             end,
+            dropped: dropped(&record),
         }))
     }
 
@@ -123,9 +185,22 @@ impl IndexReader {
         Ok(None)
     }
 
-    fn record_count(&self) -> io::Result<u64> {
+    /// Returns the number of complete records.
+    pub(super) fn record_count(&self) -> io::Result<u64> {
         let bytes = self.file.metadata()?.len();
-        Ok((bytes / RECORD_BYTES as u64).saturating_sub(1))
+        Ok(bytes.saturating_sub(HEADER_BYTES as u64) / RECORD_BYTES as u64)
+    }
+
+    /// Returns offset and total of a record that says that output was dropped; `None` for others, and
+    /// past the last complete record.
+    pub(super) fn drop_at(&mut self, number: u64) -> io::Result<Option<(u64, u64)>> {
+        let record = self.record(number)?;
+        Ok(record.and_then(|record| Some((record.offset, dropped(&record)?))))
+    }
+
+    /// Returns the offset of a record; `None` past the last complete one.
+    pub(super) fn offset_of(&mut self, number: u64) -> io::Result<Option<u64>> {
+        Ok(self.record(number)?.map(|record| record.offset))
     }
 
     /// Returns `None` past the last complete record.
@@ -143,7 +218,7 @@ impl IndexReader {
 
     fn read_block(&self, first: u64) -> io::Result<(u64, Vec<Record>)> {
         let mut bytes = [0; BLOCK_RECORDS * RECORD_BYTES];
-        let start = (first + 1) * RECORD_BYTES as u64;
+        let start = HEADER_BYTES as u64 + first * RECORD_BYTES as u64;
         let mut filled = 0;
         while filled < bytes.len() {
             match self
@@ -160,6 +235,10 @@ impl IndexReader {
         let (records, _) = bytes[..filled].as_chunks();
         Ok((first, records.iter().copied().map(Record::decode).collect()))
     }
+}
+
+fn dropped(record: &Record) -> Option<u64> {
+    (record.kind == RecordKind::BytesMissing).then_some(record.value)
 }
 
 pub(super) fn damaged(what: &str) -> io::Error {

@@ -3,9 +3,14 @@
 //! [`log`] reads the bytes and [`index`] the streams to which they belong; both block.
 //! [`OutputReader`] takes them off the event loop, and [`Excerpt`] uses it to read what a result
 //! carries by the [`OutputRules`]. All bytes up to the length of the log are trusted: the index
-//! names the stream of each before it is written (see [`escher_launcher::ipc::log_index`]).
+//! names the stream of each before it is written (see [`escher_launcher::ipc::log_index`]). Where
+//! some are missing, it is said ([`OutputGap`]).
 
 mod excerpt;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+#[cfg(test)]
+mod gap_tests;
 mod index;
 mod log;
 #[cfg(test)]
@@ -19,11 +24,14 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use escher_protocol::{ApiError, ErrorCode, OutputChunk, OutputStart, StreamSelection};
+use escher_protocol::message::MAX_RESULT_GAPS;
+use escher_protocol::{
+    ApiError, ErrorCode, GapReason, OutputGap, OutputItem, OutputStart, StreamSelection,
+};
 use nix::unistd::geteuid;
 use tokio::sync::OwnedSemaphorePermit;
 
-use self::log::LogFiles;
+use self::log::{LogFiles, ReadRange, dropped_gap};
 use crate::blocking::{Abandoned, BlockingPool};
 
 /// What a reader needs of escherd: threads, in the turn of a user, and descriptors.
@@ -46,13 +54,43 @@ pub struct OutputReader {
     offset: u64,
 }
 
-/// Consecutive chunks, and where to continue.
+/// Consecutive items, and where to continue.
 #[derive(Debug, Default)]
 pub struct OutputBatch {
-    /// Chunks of the selected streams; empty if there are none before `next_offset`.
-    pub chunks: Vec<OutputChunk>,
+    /// Chunks of the selected streams, and gaps; empty if there are none before `next_offset`.
+    pub items: Vec<OutputItem>,
     /// The offset up to which the log was read.
     pub next_offset: u64,
+}
+
+impl OutputBatch {
+    fn empty(next_offset: u64) -> Self {
+        OutputBatch {
+            items: Vec::new(),
+            next_offset,
+        }
+    }
+
+    /// Drops what lies before `start`.
+    fn begin_at(&mut self, start: u64) {
+        self.items.retain_mut(|item| match item {
+            OutputItem::Gap(gap) => gap.offset >= start,
+            OutputItem::Chunk(chunk) => {
+                let before = start.saturating_sub(chunk.offset);
+                let before = usize::try_from(before).unwrap_or(usize::MAX);
+                if before == 0 {
+                    return true;
+                }
+                let Some(rest) = chunk.data.get(before..).filter(|rest| !rest.is_empty()) else {
+                    return false;
+                };
+                chunk.data = rest.into();
+                chunk.offset = start;
+                true
+            }
+        });
+        self.next_offset = self.next_offset.max(start);
+    }
 }
 
 impl OutputReader {
@@ -74,63 +112,107 @@ impl OutputReader {
         self.offset
     }
 
-    /// Moves to `start`; last lines are counted back from `end`. Cancel-safe, as the other methods
-    /// are: a dropped call does not move the reader.
+    /// Moves to `start`; last lines are counted back from `end`. Returns the gap before them, if
+    /// some of them were forgotten. Cancel-safe, as the other methods are: a dropped call does not
+    /// move the reader.
     ///
     /// # Errors
     /// `output-unavailable` when the log cannot be read.
-    pub async fn seek(&mut self, start: OutputStart, end: u64) -> Result<(), ApiError> {
-        self.offset = match start {
-            OutputStart::Offset(offset) => offset,
-            OutputStart::LastLines(lines) => {
-                let streams = self.streams;
-                self.run_blocking(move |files| {
-                    let end = end.min(files.length()?);
-                    files.start_of_last_lines(streams, lines, end)
-                })
-                .await?
-                .unwrap_or(0)
+    pub async fn seek(
+        &mut self,
+        start: OutputStart,
+        end: u64,
+    ) -> Result<Option<OutputGap>, ApiError> {
+        let lines = match start {
+            OutputStart::Offset(offset) => {
+                self.offset = offset;
+                return Ok(None);
             }
+            OutputStart::LastLines(lines) => lines,
         };
-        Ok(())
+        let streams = self.streams;
+        let found = self
+            .run_blocking(move |files| files.start_of_last_lines(streams, lines, end))
+            .await?;
+        self.offset = found.map_or(0, |found| found.offset);
+        let lacks_lines = found.is_some_and(|found| found.lacks_lines);
+        Ok(lacks_lines.then_some(OutputGap {
+            offset: 0,
+            bytes: Some(self.offset),
+            reason: GapReason::Forgotten,
+        }))
     }
 
-    /// Opens the log if it exists, so that it can be read even if it is removed later. Returns its
-    /// length.
+    /// Opens the log if it exists, so that it can be read even if it is removed later. Returns how
+    /// much has been written of it, as [`OutputReader::written_length`].
     ///
     /// # Errors
     /// As [`OutputReader::seek`].
     pub async fn open(&mut self) -> Result<u64, ApiError> {
-        self.length().await
+        self.written_length().await
     }
 
-    /// Returns the current length of the log; 0 if there is none.
+    /// Returns how much has been written of the log, which is its length unless it was cut from
+    /// outside; 0 if there is none.
     ///
     /// # Errors
     /// As [`OutputReader::seek`].
-    pub async fn length(&mut self) -> Result<u64, ApiError> {
-        let length = self.run_blocking(LogFiles::length).await?;
+    pub async fn written_length(&mut self) -> Result<u64, ApiError> {
+        let length = self.run_blocking(LogFiles::written_length).await?;
         Ok(length.unwrap_or(0))
     }
 
-    /// Reads some output before `end`, which must not be past the end of the log.
+    /// Reads some output before `end`, up to which the log is known to have been written, and says
+    /// what is missing before `stop`, which may be further.
     ///
     /// # Errors
-    /// `output-unavailable` when the log is missing, shorter than `end`, or damaged.
-    pub async fn read(&mut self, end: u64) -> Result<OutputBatch, ApiError> {
+    /// `output-unavailable` when the log is missing or damaged.
+    pub async fn read(&mut self, end: u64, stop: u64) -> Result<OutputBatch, ApiError> {
         let (streams, offset) = (self.streams, self.offset);
         if offset >= end {
-            return Ok(OutputBatch {
-                chunks: Vec::new(),
-                next_offset: offset,
-            });
+            return Ok(OutputBatch::empty(offset));
         }
+        let range = ReadRange { offset, end, stop };
         let batch = self
-            .run_blocking(move |files| files.read(streams, offset, end))
+            .run_blocking(move |files| files.read(streams, range))
             .await?;
         let batch = batch.ok_or_else(|| self.unavailable(&io::ErrorKind::NotFound.into()))?;
         self.offset = batch.next_offset;
         Ok(batch)
+    }
+
+    /// Returns the output that was dropped at the end of the log, which is at `end`. `dropped` counts
+    /// all bytes that were dropped; `None` while that is not known.
+    ///
+    /// # Errors
+    /// `output-unavailable` when the index is damaged.
+    pub async fn final_gap(
+        &mut self,
+        end: u64,
+        dropped: Option<u64>,
+    ) -> Result<Option<OutputGap>, ApiError> {
+        let found = self
+            .run_blocking(move |files| files.final_gap(end, dropped))
+            .await?;
+        Ok(found.unwrap_or_else(|| dropped_gap(end, dropped.unwrap_or(0))))
+    }
+
+    /// Returns where the log of a finished execution lacks output, at most [`MAX_RESULT_GAPS`] places:
+    /// the last stands for all that follow. `end` and `dropped` are as for
+    /// [`OutputReader::final_gap`].
+    ///
+    /// # Errors
+    /// `output-unavailable` when the index is damaged.
+    pub async fn gaps(
+        &mut self,
+        end: u64,
+        dropped: Option<u64>,
+    ) -> Result<Vec<OutputGap>, ApiError> {
+        let found = self
+            .run_blocking(move |files| files.gaps(end, dropped, MAX_RESULT_GAPS))
+            .await?;
+        let without_log = || dropped_gap(0, dropped.unwrap_or(0));
+        Ok(found.unwrap_or_else(|| without_log().into_iter().collect()))
     }
 
     /// Runs `work` on the files, off the event loop; returns `None` if there are none.

@@ -1,6 +1,9 @@
 //! The log of recent events.
+//!
+//! It keeps a number of events, shared among users: when there are too many, the user with most loses the oldest. So
+//! a flood of one user's executions removes events of that user alone, and the others can still resume after theirs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use escher_protocol::message::{Event, EventKind};
 use escher_protocol::{ApiError, ErrorCode, Timestamp};
@@ -8,15 +11,32 @@ use tokio::sync::watch;
 
 use crate::authz::Scope;
 use crate::execution::Submission;
+use crate::store::DroppedEvent;
 
 /// Events that are kept for late and slow readers.
-pub const MAX_KEPT_EVENTS: usize = 10_000;
+const MAX_KEPT_EVENTS: usize = 10_000;
 
-/// The last [`MAX_KEPT_EVENTS`] events. An event gets its sequence number when it happens, and is published once
-/// it is committed: a number that a client has seen means the same event for ever.
+/// The fewest events that the store is told to delete at once. Deleting some together costs it little more than
+/// deleting one.
+const MIN_DROPPED_AT_ONCE: usize = 256;
+
+/// The kept events, at most [`MAX_KEPT_EVENTS`]. An event gets its sequence number when it happens, and is published
+/// once it is committed: a number that a client has seen means the same event for ever.
 #[derive(Debug)]
 pub struct EventLog {
-    kept: VecDeque<Event>,
+    max_kept: usize,
+    /// By sequence number.
+    kept: BTreeMap<u64, Event>,
+    /// The sequence numbers of each user's kept events, in order.
+    of_users: HashMap<u32, VecDeque<u64>>,
+    /// How many events each user has, with its uid.
+    counts: BTreeSet<(usize, u32)>,
+    /// The last event of each user that is no longer kept.
+    missed: HashMap<u32, u64>,
+    /// The last of these.
+    last_missed: u64,
+    /// Events that the store still has.
+    dropped: Vec<DroppedEvent>,
     /// The sequence number of the last event of an earlier escherd.
     inherited: u64,
     /// The sequence number that was assigned last.
@@ -35,16 +55,33 @@ pub struct EventPage {
 }
 
 impl EventLog {
-    /// Creates a log that continues after the events of an earlier escherd.
+    /// Creates a log that continues after the events of an earlier escherd. `missed` are the last event of each user
+    /// that is no longer among them.
     #[must_use]
-    pub fn new(kept: Vec<Event>) -> Self {
-        let last = kept.last().map_or(0, |event| event.sequence);
-        EventLog {
-            kept: kept.into(),
+    pub fn new(events: Vec<Event>, missed: HashMap<u32, u64>) -> Self {
+        EventLog::with_max_kept(MAX_KEPT_EVENTS, events, missed)
+    }
+
+    fn with_max_kept(max_kept: usize, events: Vec<Event>, missed: HashMap<u32, u64>) -> Self {
+        let last_missed = missed.values().max().copied().unwrap_or(0);
+        let last = events.last().map_or(0, |event| event.sequence);
+        let last = last.max(last_missed);
+        let mut log = EventLog {
+            max_kept,
+            kept: BTreeMap::new(),
+            of_users: HashMap::new(),
+            counts: BTreeSet::new(),
+            missed,
+            last_missed,
+            dropped: Vec::new(),
             inherited: last,
             last_assigned: last,
             last_published: watch::Sender::new(last),
+        };
+        for event in events {
+            log.keep(event);
         }
+        log
     }
 
     /// Creates the event that `kind` has happened to the execution of `submission`, without publishing it.
@@ -64,18 +101,59 @@ impl EventLog {
     /// Publishes an event. The event of a change that the store has refused is never published; its sequence
     /// number stays unused.
     pub fn publish(&mut self, event: Event) {
-        if self.kept.len() == MAX_KEPT_EVENTS {
-            self.kept.pop_front();
-        }
         let sequence = event.sequence;
-        self.kept.push_back(event);
+        self.keep(event);
         self.last_published.send_replace(sequence);
     }
 
-    /// Returns at most `limit` events in `scope` after the sequence number `after`, or from the first one.
+    /// Keeps an event, and drops the oldest of the user with most if there are too many.
+    fn keep(&mut self, event: Event) {
+        let (uid, sequence) = (event.user.uid, event.sequence);
+        self.kept.insert(sequence, event);
+        self.change_events_of(uid, |sequences| {
+            sequences.push_back(sequence);
+            None
+        });
+        if self.kept.len() > self.max_kept
+            && let Some((_, uid)) = self.counts.last().copied()
+            && let Some(sequence) = self.change_events_of(uid, VecDeque::pop_front)
+        {
+            self.kept.remove(&sequence);
+            self.missed.insert(uid, sequence);
+            self.last_missed = self.last_missed.max(sequence);
+            self.dropped.push(DroppedEvent { uid, sequence });
+        }
+    }
+
+    fn change_events_of(
+        &mut self,
+        uid: u32,
+        change: impl FnOnce(&mut VecDeque<u64>) -> Option<u64>,
+    ) -> Option<u64> {
+        let sequences = self.of_users.entry(uid).or_default();
+        self.counts.remove(&(sequences.len(), uid));
+        let result = change(sequences);
+        if sequences.is_empty() {
+            self.of_users.remove(&uid);
+        } else {
+            self.counts.insert((sequences.len(), uid));
+        }
+        result
+    }
+
+    /// Returns events that the store has to delete, once there are enough of them.
+    pub fn take_dropped(&mut self) -> Vec<DroppedEvent> {
+        if self.dropped.len() < MIN_DROPPED_AT_ONCE {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Returns at most `limit` events in `scope` after the sequence number `after`, or from the first one after which
+    /// none is missing.
     ///
     /// # Errors
-    /// `events-missed` if events after `after` are no longer kept.
+    /// `events-missed` if events in `scope` after `after` are no longer kept.
     pub fn page(
         &self,
         scope: &Scope,
@@ -83,19 +161,22 @@ impl EventLog {
         limit: usize,
     ) -> Result<EventPage, ApiError> {
         let last = *self.last_published.borrow();
-        let oldest = self.kept.front().map_or(last + 1, |event| event.sequence);
-        let after = after.unwrap_or(oldest - 1).min(last);
-        // Until the log is full nothing was dropped: missing numbers were never published.
-        let is_full = self.kept.len() == MAX_KEPT_EVENTS;
-        if is_full && after + 1 < oldest {
-            let message = format!("events {} to {} are no longer kept", after + 1, oldest - 1);
+        let missed = match scope.submitter() {
+            Some(uid) => self.missed.get(&uid).copied().unwrap_or(0),
+            None => self.last_missed,
+        };
+        if let Some(after) = after
+            && after < missed
+        {
+            let first = after + 1;
+            let message = format!("some of the events {first} to {missed} are no longer kept");
             return Err(ApiError::new(ErrorCode::EVENTS_MISSED, message).with_hint(
                 "list the executions for their current state, and follow events from now on",
             ));
         }
-        let skipped = self.kept.partition_point(|event| event.sequence <= after);
+        let after = after.unwrap_or(missed).min(last);
         let (mut events, mut seen) = (Vec::new(), after);
-        for event in self.kept.iter().skip(skipped) {
+        for event in self.kept.range(after + 1..).map(|(_, event)| event) {
             if events.len() == limit {
                 break;
             }
@@ -115,5 +196,126 @@ impl EventLog {
     /// Returns a watch that changes with every published event.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.last_published.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use escher_protocol::ExecutionId;
+    use proptest::prelude::*;
+
+    const MAX_KEPT: usize = 12;
+
+    fn event(sequence: u64, uid: u32) -> Event {
+        Event {
+            sequence,
+            time: Timestamp::from_micros(1),
+            id: ExecutionId::from_bytes([1; 16]),
+            number: 1,
+            name: None,
+            user: escher_protocol::User { uid, name: None },
+            kind: EventKind::Submitted,
+        }
+    }
+
+    fn log(events: Vec<Event>, missed: HashMap<u32, u64>) -> EventLog {
+        EventLog::with_max_kept(MAX_KEPT, events, missed)
+    }
+
+    /// Returns the sequence numbers of all events in `scope` after `after`, in pages of two; `None` if some are missed.
+    fn read(log: &EventLog, scope: &Scope, after: Option<u64>) -> Option<Vec<u64>> {
+        let (mut sequences, mut after) = (Vec::new(), after);
+        loop {
+            let page = match log.page(scope, after, 2) {
+                Ok(page) => page,
+                Err(error) => {
+                    assert_eq!(error.code, ErrorCode::EVENTS_MISSED);
+                    return None;
+                }
+            };
+            sequences.extend(page.events.iter().map(|event| event.sequence));
+            if after == Some(page.seen) {
+                return Some(sequences);
+            }
+            after = Some(page.seen);
+        }
+    }
+
+    #[test]
+    fn a_flood_of_one_user_removes_no_event_of_another() {
+        let mut log = log(Vec::new(), HashMap::new());
+        for sequence in 1..=2 {
+            log.publish(event(sequence, 7));
+        }
+        for sequence in 3..=100 {
+            log.publish(event(sequence, 8));
+        }
+        let (quiet, flooder) = (Scope::for_uid(7), Scope::for_uid(8));
+        assert_eq!(read(&log, &quiet, Some(0)), Some(vec![1, 2]));
+        assert_eq!(read(&log, &quiet, Some(1)), Some(vec![2]));
+        let kept: Vec<u64> = (91..=100).collect();
+        assert_eq!(read(&log, &flooder, None), Some(kept.clone()));
+        assert_eq!(read(&log, &flooder, Some(90)), Some(kept.clone()));
+        assert_eq!(read(&log, &flooder, Some(89)), None);
+        let root = Scope::for_root();
+        assert_eq!(read(&log, &root, Some(90)), Some(kept));
+        assert_eq!(read(&log, &root, Some(2)), None);
+        assert_eq!(read(&log, &root, None), Some((91..=100).collect()));
+        assert_eq!(read(&log, &root, Some(u64::MAX)), Some(vec![]));
+    }
+
+    #[test]
+    fn a_number_that_was_never_published_is_not_missed() {
+        let mut log = log(Vec::new(), HashMap::new());
+        log.publish(event(3, 7));
+        assert_eq!(read(&log, &Scope::for_uid(7), Some(0)), Some(vec![3]));
+    }
+
+    #[test]
+    fn the_store_is_told_in_portions() {
+        let mut log = EventLog::with_max_kept(1, vec![event(1, 7)], HashMap::new());
+        for sequence in 2..=256 {
+            log.publish(event(sequence, 7));
+            assert_eq!(log.take_dropped(), []);
+        }
+        log.publish(event(257, 7));
+        let dropped: Vec<DroppedEvent> = (1..=256)
+            .map(|sequence| DroppedEvent { uid: 7, sequence })
+            .collect();
+        assert_eq!(log.take_dropped(), dropped);
+        assert_eq!(log.take_dropped(), []);
+    }
+
+    proptest! {
+        /// Whatever was published, and whether or not escherd was restarted since.
+        #[test]
+        fn readers_miss_nothing_without_being_told_and_nobody_within_its_share_misses_anything(
+            uids in proptest::collection::vec(0..5u32, 0..60), restart in any::<bool>()
+        ) {
+            let events: Vec<Event> = (1..).zip(&uids).map(|(n, uid)| event(n, *uid)).collect();
+            let mut log = log(Vec::new(), HashMap::new());
+            for event in events.clone() {
+                log.publish(event);
+            }
+            if restart {
+                // The store deletes later than this forgets.
+                log = self::log(log.kept.into_values().collect(), log.missed);
+            }
+            prop_assert!(log.kept.len() <= MAX_KEPT);
+            let users = uids.iter().collect::<BTreeSet<_>>().len();
+            for uid in 0..5 {
+                let of_user = || events.iter().filter(|event| event.user.uid == uid);
+                let count = of_user().count();
+                for after in 0..=uids.len() as u64 {
+                    let found = read(&log, &Scope::for_uid(uid), Some(after));
+                    let is_within_share = count * users <= MAX_KEPT;
+                    prop_assert!(found.is_some() || !is_within_share);
+                    let expected = of_user().map(|event| event.sequence).filter(|n| *n > after);
+                    prop_assert!(found.is_none_or(|found| found == expected.collect::<Vec<_>>()));
+                }
+            }
+        }
     }
 }

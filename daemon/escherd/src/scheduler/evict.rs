@@ -130,6 +130,20 @@ impl Scheduler {
         answer
     }
 
+    /// Removes the logs of these executions, except those that are not finished. Their records stay and
+    /// say so.
+    pub fn remove_logs(&mut self, mut numbers: Vec<u64>) -> RemovalAnswer {
+        numbers.retain(|number| self.entries.get(number).is_none_or(Entry::is_over));
+        let (responder, answer) = oneshot::channel();
+        // They leave memory after the commit: the record that says so is in the store.
+        let on_commit = OnCommit::Removed {
+            numbers: numbers.clone(),
+            responder: Some(responder),
+        };
+        self.commit(Change::LogsRemoved { numbers }, Vec::new(), on_commit);
+        answer
+    }
+
     /// Handles the report of the launcher that it has deleted files of these executions.
     pub fn on_deleted(&mut self, files: ExecutionFiles, ids: Vec<ExecutionId>) {
         if files == ExecutionFiles::Log {

@@ -28,7 +28,7 @@ pub(crate) mod testbed;
 mod waiters;
 
 pub use control::{check_signal, not_running};
-pub use events::{EventLog, MAX_KEPT_EVENTS};
+pub use events::EventLog;
 pub use evict::{NotFinishedError, RemovalAnswer};
 pub use handle::{CommitOutcomes, SchedulerHandle, Stopped, start};
 pub(crate) use metrics::SchedulerMetrics;
@@ -39,7 +39,9 @@ pub use restore::RecoveredState;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
-use escher_launcher::ipc::wire::{Assignment, ExecutionFiles, LogLimits, ToShim};
+use escher_launcher::ipc::wire::{
+    Abilities, Assignment, ExecutionFiles, LogDirAbilities, LogLimits, ToShim,
+};
 use escher_protocol::message::{CancelAnswer, EventKind};
 use escher_protocol::{
     ApiError, Controllers, ExecutionId, ExecutionRecord, Measurements, ResourceLimits, Text,
@@ -170,6 +172,8 @@ pub struct Scheduler {
     settings: SchedulerSettings,
     /// Which resources the launcher can limit and measure; `None`: commands have no cgroups.
     controllers: Option<Controllers>,
+    /// What the launcher can do in the directory of the logs; `None`: none has connected yet.
+    log_dir: Option<LogDirAbilities>,
     /// Executions by number, which is the order of submission.
     entries: BTreeMap<u64, Entry>,
     numbers: HashMap<ExecutionId, u64>,
@@ -204,6 +208,7 @@ impl Scheduler {
             shares: Shares::new(settings.limits()),
             settings,
             controllers: None,
+            log_dir: None,
             entries: BTreeMap::new(),
             numbers: HashMap::new(),
             keys: HashMap::new(),
@@ -214,7 +219,7 @@ impl Scheduler {
             pending_changes: HashMap::new(),
             commit_waiters: Vec::new(),
             unknown: HashSet::new(),
-            events: EventLog::new(Vec::new()),
+            events: EventLog::new(Vec::new(), HashMap::new()),
             metrics: SchedulerMetrics::new(),
             effects: Vec::new(),
             is_shutting_down: false,
@@ -234,6 +239,12 @@ impl Scheduler {
     /// cgroups.
     pub fn set_controllers(&mut self, controllers: Option<Controllers>) {
         self.controllers = controllers;
+    }
+
+    /// Sets what the launcher that is connected can do.
+    pub fn set_launcher_abilities(&mut self, abilities: &Abilities) {
+        self.set_controllers(abilities.cgroups);
+        self.log_dir = Some(abilities.log_dir);
     }
 
     /// Returns the counters.

@@ -41,7 +41,7 @@ pub(super) enum OnCommit {
         number: u64,
         cancel: Option<(CancelResponder, CancelAnswer)>,
     },
-    /// Answer the removal, and delete the logs.
+    /// Answer the removal of executions or of their logs, and delete the logs.
     Removed {
         numbers: Vec<u64>,
         responder: Option<oneshot::Sender<Result<Removed, ApiError>>>,
@@ -68,10 +68,16 @@ impl Scheduler {
     pub(super) fn commit(&mut self, change: Change, events: Vec<Event>, on_commit: OnCommit) {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
+        // A submission may be refused, and takes nothing else with it.
+        let dropped_events = match change {
+            Change::Submitted { .. } => Vec::new(),
+            _ => self.events.take_dropped(),
+        };
         let entry = store::ChangeEntry {
             ticket,
             change,
             events: events.clone(),
+            dropped_events,
         };
         self.effects.push(Effect::Commit(Box::new(entry)));
         self.pending_changes

@@ -1,5 +1,6 @@
 //! Queries about executions in memory.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use escher_launcher::ipc::wire::ToShim;
@@ -17,6 +18,8 @@ use crate::execution::{MAX_PAGE_BYTES, RequiredLabels, memory_of};
 pub struct OutputProgress {
     /// Bytes that are known to be in its log.
     pub log_bytes: u64,
+    /// Bytes that were not written to it; `None` while that is not known, and where it never will be.
+    pub dropped_bytes: Option<u64>,
     /// Whether no more will come.
     pub finished: bool,
 }
@@ -26,12 +29,15 @@ impl OutputProgress {
     #[must_use]
     pub fn for_finished(record: &ExecutionRecord) -> Self {
         let output = record.outcome.as_ref().map(|outcome| outcome.output);
+        let output = output.unwrap_or_default();
+        // Lost executions have no byte count: read the log to its end.
+        let (log_bytes, dropped_bytes) = match record.status {
+            Status::Lost => (u64::MAX, None),
+            _ => (output.log_bytes, Some(output.dropped_bytes)),
+        };
         OutputProgress {
-            // Lost executions have no byte count: read the log to its end.
-            log_bytes: match record.status {
-                Status::Lost => u64::MAX,
-                _ => output.map_or(0, |output| output.log_bytes),
-            },
+            log_bytes,
+            dropped_bytes,
             finished: true,
         }
     }
@@ -51,14 +57,16 @@ pub struct Counts {
     pub max_concurrent: usize,
 }
 
-/// The matching executions in memory, and the numbers of all in memory, which the store must not list again.
+/// The matching executions in memory, of a range of numbers, and the numbers of all in memory, which the store must
+/// not list again.
 #[derive(Debug)]
 pub struct Listed {
     /// The matching executions, newest first. There may be none although there are more pages.
     pub records: Vec<ExecutionRecord>,
-    /// The next page has executions with lower numbers than this; `None`: there is none.
+    /// The lowest number of the range; the next page has executions with lower ones. `None`: the range includes all
+    /// lower numbers.
     pub next: Option<u64>,
-    /// The numbers of all executions in memory, in order.
+    /// The numbers of all executions of the range that are in memory, in order.
     pub known: Vec<u64>,
 }
 
@@ -125,7 +133,7 @@ impl Scheduler {
         let mut page = Listed {
             records: Vec::new(),
             next: None,
-            known: self.entries.range(..before).map(|entry| *entry.0).collect(),
+            known: Vec::new(),
         };
         let mut bytes = 0;
         let newest_first = self.entries.range(..before).rev();
@@ -141,6 +149,8 @@ impl Scheduler {
                 break;
             }
         }
+        let range = page.next.unwrap_or(0)..before;
+        page.known = self.entries.range(range).map(|entry| *entry.0).collect();
         page
     }
 
@@ -185,14 +195,13 @@ impl Scheduler {
         self.shares.quota(user)
     }
 
-    /// Does the same for `user` and all who take anything, in the order of their uids.
+    /// Does the same for `users` and all who take anything, in the order of their uids.
     #[must_use]
-    pub fn quotas(&self, user: User) -> Vec<Quota> {
-        let mut users = self.shares.users();
-        if let Err(place) = users.binary_search_by_key(&user.uid, |user| user.uid) {
-            users.insert(place, user);
-        }
-        users.into_iter().map(|user| self.quota(user)).collect()
+    pub fn quotas(&self, users: impl IntoIterator<Item = User>) -> Vec<Quota> {
+        let mut users: BTreeMap<u32, User> =
+            users.into_iter().map(|user| (user.uid, user)).collect();
+        users.extend(self.shares.users().into_iter().map(|user| (user.uid, user)));
+        users.into_values().map(|user| self.quota(user)).collect()
     }
 
     /// Returns how long the oldest execution in the queue has waited in this escherd.

@@ -65,7 +65,7 @@ impl Scheduler {
         let mut scheduler = Scheduler::new(settings);
         scheduler.is_restoring = true;
         scheduler.last_number = loaded.last_number;
-        scheduler.events = EventLog::new(loaded.events);
+        scheduler.events = EventLog::new(loaded.events, loaded.missed_events);
         for unfinished in loaded.unfinished {
             scheduler.restore_unfinished(unfinished);
         }

@@ -17,7 +17,7 @@ use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
 use crate::execution::{
     Execution, Extent, State, Submission, Transition, check, check_arguments, check_limits,
-    ensure_enforceable, ensure_user_limits_enforceable,
+    ensure_enforceable, ensure_forgettable, ensure_user_limits_enforceable,
 };
 use crate::store::{Change, RequestDigest};
 
@@ -59,6 +59,7 @@ impl Scheduler {
         ensure_enforceable(&request.limits, self.controllers)?;
         let user_limits = self.settings.user_limits_of(submitter.uid);
         ensure_user_limits_enforceable(&user_limits, self.controllers)?;
+        ensure_forgettable(&self.settings.log_limits, self.log_dir)?;
         let is_admitted = self.shares.is_admitted_at_once(submitter.uid);
         if !is_admitted {
             self.shares.check_room(submitter.uid, request_bytes)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use escher_protocol::message::{DaemonInfo, EventsRequest, Item, OutputRequest, Selection};
 use escher_protocol::output::OutputRange;
 use escher_protocol::{
-    ApiError, Command, ErrorCode, Request, RequestId, Response, ServerFrame, Target,
+    ApiError, Command, ErrorCode, OutputItem, Request, RequestId, Response, ServerFrame, Target,
 };
 use tracing::debug;
 
@@ -314,9 +314,16 @@ async fn send_output(
         output.wait_until_readable().await?;
         items.ready(output.must_read()).await;
         match output.next().await {
-            Some(chunk) => items.send(Item::Output(chunk?)).await?,
+            Some(item) => items.send(wire_item(item?)).await?,
             None => return Ok(()),
         }
+    }
+}
+
+fn wire_item(item: OutputItem) -> Item {
+    match item {
+        OutputItem::Chunk(chunk) => Item::Output(chunk),
+        OutputItem::Gap(gap) => Item::Gap(gap),
     }
 }
 
@@ -336,6 +343,7 @@ async fn send_result(
         let item = match part {
             ResultPart::Output(chunk) => Item::Output(chunk),
             ResultPart::Omitted(omission) => Item::Omitted(omission),
+            ResultPart::Gap(gap) => Item::Gap(gap),
         };
         items.send(item).await?;
     }

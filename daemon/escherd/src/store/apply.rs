@@ -8,7 +8,8 @@ use super::checksum::{self, BlobKind};
 use super::columns::{self, StoredProgress, signed, unsigned};
 use super::error::DatabaseError;
 use super::totals::WriterState;
-use super::{Change, ChangeEntry, CommitOutcome, RequestDigest};
+use super::user_totals::UserTotals;
+use super::{Change, ChangeEntry, CommitOutcome, DroppedEvent, RequestDigest};
 use crate::execution::{Submission, shown_command};
 
 /// A transaction under way.
@@ -18,6 +19,8 @@ pub(super) struct StoreTransaction<'a> {
     pub(super) connection: &'a Connection,
     /// The state after the transaction, discarded if that fails.
     pub(super) state: &'a mut WriterState,
+    /// The totals of each user, with what the transaction changes.
+    pub(super) users: &'a mut UserTotals,
 }
 
 impl StoreTransaction<'_> {
@@ -42,6 +45,7 @@ impl StoreTransaction<'_> {
                 outcome => outcome?,
             },
             Change::Removed { numbers } => self.remove_all(numbers)?,
+            Change::LogsRemoved { numbers } => self.remove_logs(numbers)?,
             Change::Admitted {
                 number,
                 reads_submission,
@@ -59,13 +63,19 @@ impl StoreTransaction<'_> {
                 self.insert_event(event)?;
             }
         }
+        for dropped in &entry.dropped_events {
+            self.delete_event(*dropped)?;
+        }
         Ok(outcome)
     }
 
     /// Applies a change that has no outcome of its own.
     fn apply_unrefusable(&mut self, change: &Change) -> Result<(), DatabaseError> {
         match change {
-            Change::Submitted { .. } | Change::Removed { .. } | Change::Admitted { .. } => Ok(()),
+            Change::Submitted { .. }
+            | Change::Removed { .. }
+            | Change::LogsRemoved { .. }
+            | Change::Admitted { .. } => Ok(()),
             Change::Started { number, pid, at } => self.update_progress(*number, |progress| {
                 progress.is_admitted = true;
                 progress.started = Some((*pid, *at));
@@ -265,7 +275,7 @@ impl StoreTransaction<'_> {
     }
 
     /// Stores `event`.
-    pub(super) fn insert_event(&mut self, event: &Event) -> Result<(), DatabaseError> {
+    pub(super) fn insert_event(&self, event: &Event) -> Result<(), DatabaseError> {
         let sql = "INSERT OR REPLACE INTO event (sequence, time, number, kind, body) \
                    VALUES (?1, ?2, ?3, ?4, ?5)";
         self.connection.prepare_cached(sql)?.execute(params![
@@ -275,11 +285,24 @@ impl StoreTransaction<'_> {
             event.kind.name(),
             checksum::encode(BlobKind::Event, event.sequence, event)?,
         ])?;
-        let state = &mut self.state;
-        state.newest_event = state.newest_event.max(event.sequence);
-        if state.oldest_event == 0 {
-            state.oldest_event = event.sequence;
-        }
+        Ok(())
+    }
+
+    /// Deletes an event, and stores that its user misses it.
+    fn delete_event(&self, dropped: DroppedEvent) -> Result<(), DatabaseError> {
+        let DroppedEvent { uid, sequence } = dropped;
+        let sql = "DELETE FROM event WHERE sequence = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        statement.execute([signed(sequence)])?;
+        self.insert_missed_event(uid, sequence)
+    }
+
+    /// Stores the last event that a user misses.
+    pub(super) fn insert_missed_event(&self, uid: u32, sequence: u64) -> Result<(), DatabaseError> {
+        let body = checksum::encode(BlobKind::MissedEvent, uid.into(), &sequence)?;
+        let sql = "INSERT OR REPLACE INTO missed_event (uid, body) VALUES (?1, ?2)";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        statement.execute(params![uid, body])?;
         Ok(())
     }
 }

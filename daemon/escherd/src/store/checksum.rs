@@ -32,6 +32,10 @@ pub(super) enum BlobKind {
     UndeletedLog,
     /// The row of totals.
     Totals,
+    /// The totals of a user; its number is the uid.
+    UserTotals,
+    /// The last event that a user misses; its number is the uid.
+    MissedEvent,
 }
 
 impl BlobKind {
@@ -44,6 +48,8 @@ impl BlobKind {
             BlobKind::Event => "event",
             BlobKind::UndeletedLog => "a log to be deleted",
             BlobKind::Totals => "the row of totals",
+            BlobKind::UserTotals => "the row of totals of user",
+            BlobKind::MissedEvent => "the last missed event of user",
         }
     }
 
@@ -56,6 +62,8 @@ impl BlobKind {
             BlobKind::Event => 4,
             BlobKind::UndeletedLog => 5,
             BlobKind::Totals => 6,
+            BlobKind::UserTotals => 7,
+            BlobKind::MissedEvent => 8,
         }
     }
 

@@ -5,10 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use super::RequestDigest;
 
-/// Approximate bytes that a finished execution takes in the database beside its record: its row and
-/// its index entries.
-const ROW_BYTES: u64 = 512;
-
 /// The values of the column `ended`, which never change; 0 means unfinished.
 const ENDED_CODES: [(Status, i64); 5] = [
     (Status::Completed, 1),
@@ -77,16 +73,6 @@ pub(super) fn id_tail(id: ExecutionId) -> i64 {
 pub(super) fn may_have_log(record: &ExecutionRecord) -> bool {
     let outcome = record.outcome.as_ref();
     outcome.is_some_and(|outcome| outcome.output.log_bytes > 0 || outcome.exit == Exit::Unknown)
-}
-
-/// Estimates the bytes of a finished execution in the database, with a record of `body_bytes`. Its
-/// log and index count towards the history's limit as well.
-pub(super) fn row_bytes(record: &ExecutionRecord, body_bytes: usize) -> u64 {
-    let labels = record.labels.iter();
-    let labels: usize = labels
-        .map(|(key, value)| 2 * (key.len() + value.len()))
-        .sum();
-    ROW_BYTES + (body_bytes + labels) as u64
 }
 
 #[cfg(test)]

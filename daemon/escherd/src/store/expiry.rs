@@ -1,48 +1,160 @@
-//! Finished executions that exceed the limits of the history.
+//! Finished executions that exceed the limits of the history, and logs that do.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use escher_protocol::Timestamp;
+use rusqlite::{Connection, params};
 
 use super::HistoryLimits;
-use super::columns::unsigned;
+use super::columns::{signed, unsigned};
 use super::error::DatabaseError;
+use super::eviction::{self, Removable};
 use super::readers::Snapshot;
-use super::totals::Totals;
+use super::user_totals;
 
-/// All finished executions in the order in which they ended, with the bytes that each counts.
-pub(super) const OLDEST_FIRST: &str = "SELECT number, completed_at, history_bytes \
-     FROM execution INDEXED BY execution_completed WHERE ended > 0 AND completed_at IS NOT NULL \
-     ORDER BY completed_at, number";
+/// How many entries of a user's index are read at once.
+const CHUNK: usize = 64;
 
-/// Returns at most `limit` finished executions that exceed `limits`, in the order in which they
-/// ended.
-pub(super) fn expired(
+/// The finished executions of a user in the order in which they ended.
+pub(super) const RECORDS: &str = "SELECT number, completed_at, 1 \
+     FROM execution INDEXED BY execution_submitter_completed \
+     WHERE ended > 0 AND submitter_uid = ?1 AND (completed_at, number) > (?2, ?3) \
+     AND completed_at < ?4 ORDER BY completed_at, number LIMIT ?5";
+
+/// The kept logs of a user in the order in which their executions ended.
+pub(super) const LOGS: &str = "SELECT number, completed_at, kept_log_bytes \
+     FROM execution INDEXED BY execution_submitter_log \
+     WHERE kept_log_bytes > 0 AND submitter_uid = ?1 AND (completed_at, number) > (?2, ?3) \
+     AND completed_at < ?4 ORDER BY completed_at, number LIMIT ?5";
+
+/// Returns at most `limit` finished executions that are over the maximum age or number.
+pub(super) fn expired_records(
     snapshot: &Snapshot<'_>,
     limits: HistoryLimits,
     now: Timestamp,
     limit: usize,
 ) -> Result<Vec<u64>, DatabaseError> {
-    let Totals {
-        finished: mut count,
-        history_bytes: mut bytes,
-        ..
-    } = Totals::read(&snapshot.connection)?;
-    let max_age = i64::try_from(limits.max_age_secs).unwrap_or(i64::MAX);
-    let since = now
-        .as_micros()
-        .saturating_sub(max_age.saturating_mul(1_000_000));
-    let mut numbers = Vec::new();
-    let mut statement = snapshot.connection.prepare_cached(OLDEST_FIRST)?;
-    let mut rows = statement.query([])?;
-    while numbers.len() < limit
-        && let Some(row) = rows.next()?
-    {
-        let completed_at: i64 = row.get(1)?;
-        if completed_at >= since && count <= limits.max_count && bytes <= limits.max_bytes {
-            break;
+    let connection = &snapshot.connection;
+    let removable_before = removable_before(limits, now);
+    let max_age = Duration::from_secs(limits.max_age_secs);
+    let expired_before = removable_before.min(before(now, max_age));
+    let (mut expired, mut used, mut scans) = (Vec::new(), Vec::new(), BTreeMap::new());
+    for (uid, size) in user_totals::read_all(connection)? {
+        let mut scan = OldestFirst::new(RECORDS, uid, expired_before);
+        let mut executions = size.executions;
+        while expired.len() < limit
+            && let Some(removable) = scan.next(connection)?
+        {
+            expired.push(removable.number);
+            executions = executions.saturating_sub(1);
         }
-        numbers.push(unsigned(row.get(0)?));
-        count = count.saturating_sub(1);
-        bytes = bytes.saturating_sub(unsigned(row.get(2)?));
+        scan.continue_to(removable_before);
+        scans.insert(uid, scan);
+        used.push((uid, executions));
     }
-    Ok(numbers)
+    let next_oldest = |uid| next_of(&mut scans, connection, uid);
+    let max_chosen = limit - expired.len();
+    expired.extend(eviction::choose(
+        used,
+        limits.max_count,
+        max_chosen,
+        next_oldest,
+    )?);
+    Ok(expired)
+}
+
+/// Returns at most `limit` finished executions whose logs are over the maximum size.
+pub(super) fn expired_logs(
+    snapshot: &Snapshot<'_>,
+    limits: HistoryLimits,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<u64>, DatabaseError> {
+    let connection = &snapshot.connection;
+    let removable_before = removable_before(limits, now);
+    let (mut used, mut scans) = (Vec::new(), BTreeMap::new());
+    for (uid, size) in user_totals::read_all(connection)? {
+        scans.insert(uid, OldestFirst::new(LOGS, uid, removable_before));
+        used.push((uid, size.log_bytes));
+    }
+    let next_oldest = |uid| next_of(&mut scans, connection, uid);
+    eviction::choose(used, limits.max_bytes, limit, next_oldest)
+}
+
+/// Returns the time of completion from which on no limit applies.
+fn removable_before(limits: HistoryLimits, now: Timestamp) -> i64 {
+    if limits.min_age.is_zero() {
+        // Also what ended in the future, before the clock was set back.
+        return i64::MAX;
+    }
+    before(now, limits.min_age)
+}
+
+/// Returns the time `age` before `now`, in microseconds.
+fn before(now: Timestamp, age: Duration) -> i64 {
+    let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+    now.as_micros().saturating_sub(age)
+}
+
+/// Reads a user's executions or logs, the oldest first, in chunks.
+struct OldestFirst {
+    sql: &'static str,
+    uid: u32,
+    /// The completion of what was read last, and its number.
+    after: (i64, i64),
+    /// What completed at this time or later is not read.
+    before: i64,
+    chunk: VecDeque<Removable>,
+    is_over: bool,
+}
+
+impl OldestFirst {
+    fn new(sql: &'static str, uid: u32, before: i64) -> Self {
+        OldestFirst {
+            sql,
+            uid,
+            after: (i64::MIN, 0),
+            before,
+            chunk: VecDeque::new(),
+            is_over: false,
+        }
+    }
+
+    /// Continues up to a later time.
+    fn continue_to(&mut self, before: i64) {
+        self.is_over &= before <= self.before;
+        self.before = before;
+    }
+
+    fn next(&mut self, connection: &Connection) -> Result<Option<Removable>, DatabaseError> {
+        if self.chunk.is_empty() && !self.is_over {
+            let mut statement = connection.prepare_cached(self.sql)?;
+            let (completed_at, number) = self.after;
+            let chunk = signed(CHUNK as u64);
+            let mut rows =
+                statement.query(params![self.uid, completed_at, number, self.before, chunk])?;
+            while let Some(row) = rows.next()? {
+                let number = row.get(0)?;
+                self.after = (row.get(1)?, number);
+                self.chunk.push_back(Removable {
+                    number: unsigned(number),
+                    amount: unsigned(row.get(2)?),
+                });
+            }
+            self.is_over = self.chunk.len() < CHUNK;
+        }
+        Ok(self.chunk.pop_front())
+    }
+}
+
+fn next_of(
+    scans: &mut BTreeMap<u32, OldestFirst>,
+    connection: &Connection,
+    uid: u32,
+) -> Result<Option<Removable>, DatabaseError> {
+    match scans.get_mut(&uid) {
+        Some(scan) => scan.next(connection),
+        None => Ok(None),
+    }
 }

@@ -2,17 +2,18 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use escher_protocol::message::Removed;
-use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, Timestamp};
-use rusqlite::{OptionalExtension, params};
+use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, OutputTotals, Timestamp};
+use rusqlite::{OptionalExtension, Row, params};
 
 use super::apply::{ExecutionRow, StoreTransaction};
 use super::checksum::{self, BlobKind};
 use super::columns::{self, StoredRecord, signed, unsigned};
 use super::error::DatabaseError;
-use super::{CommitOutcome, RequestDigest};
+use super::{CommitOutcome, HistorySize, RequestDigest};
 
 impl StoreTransaction<'_> {
     /// Writes the end of an execution, unless it is finished already or unknown.
@@ -56,7 +57,11 @@ impl StoreTransaction<'_> {
         };
         let number = signed(record.number);
         let body = checksum::encode(BlobKind::Record, record.number, &(digest, record))?;
-        let history_bytes = columns::row_bytes(record, body.len()) + log_and_index_bytes(record);
+        let kept_log_bytes = if record.log_removed {
+            0
+        } else {
+            log_and_index_bytes(record)
+        };
         let sql = "INSERT OR REPLACE INTO record (number, body) VALUES (?1, ?2)";
         let mut statement = self.connection.prepare_cached(sql)?;
         statement.execute(params![number, body])?;
@@ -69,7 +74,7 @@ impl StoreTransaction<'_> {
                    completed_at = ?4, cancelled_by = ?5, exit_code = ?6, signal = ?7, error = ?8, \
                    duration_us = ?9, user_us = ?10, system_us = ?11, peak_memory_bytes = ?12, \
                    stdout_bytes = ?13, stderr_bytes = ?14, log_bytes = ?15, dropped_bytes = ?16, \
-                   history_bytes = ?17 WHERE number = ?1";
+                   kept_log_bytes = ?17, log_removed = ?18 WHERE number = ?1";
         let completed_at = record.completed_at.unwrap_or(record.submitted_at);
         self.connection.prepare_cached(sql)?.execute(params![
             number,
@@ -88,7 +93,8 @@ impl StoreTransaction<'_> {
             signed(outcome.output.stderr_bytes),
             signed(outcome.output.log_bytes),
             signed(outcome.output.dropped_bytes),
-            signed(history_bytes),
+            signed(kept_log_bytes),
+            record.log_removed,
         ])?;
         let mut statement = self
             .connection
@@ -99,8 +105,13 @@ impl StoreTransaction<'_> {
             let mut statement = self.connection.prepare_cached(sql)?;
             statement.execute(params![number, ended])?;
         }
-        self.state.totals.finished += 1;
-        self.state.totals.history_bytes += history_bytes;
+        let added = HistorySize {
+            executions: 1,
+            log_bytes: kept_log_bytes,
+        };
+        self.state.totals.history.add(added);
+        let uid = record.submitted_by.uid;
+        self.users.change(uid, |size| size.add(added));
         Ok(())
     }
 
@@ -136,28 +147,113 @@ impl StoreTransaction<'_> {
     /// more than a log. Returns its id and the bytes of its log.
     fn remove(&mut self, number: u64) -> Result<Option<(ExecutionId, u64)>, DatabaseError> {
         let mut statement = self.connection.prepare_cached(REMOVABLE)?;
-        let found = statement.query_row([signed(number)], |row| {
-            let id = ExecutionId::from_bytes(row.get(0)?);
-            Ok((id, unsigned(row.get(1)?), unsigned(row.get(2)?)))
-        });
-        let Some((id, log_bytes, history_bytes)) = found.optional()? else {
+        let Some(found) = statement
+            .query_row([signed(number)], RemovableRow::read)
+            .optional()?
+        else {
             return Ok(None);
         };
-        self.insert_undeleted_log(id)?;
+        self.insert_undeleted_log(found.id)?;
         for sql in REMOVALS {
             let mut statement = self.connection.prepare_cached(sql)?;
             statement.execute([signed(number)])?;
         }
-        let totals = &mut self.state.totals;
-        totals.finished = totals.finished.saturating_sub(1);
-        totals.history_bytes = totals.history_bytes.saturating_sub(history_bytes);
-        Ok(Some((id, log_bytes)))
+        self.shrink_history(&found, 1);
+        Ok(Some((found.id, found.log_bytes)))
+    }
+
+    /// Removes the logs of those of the executions `numbers` that are finished and have one.
+    pub(super) fn remove_logs(&mut self, numbers: &[u64]) -> Result<CommitOutcome, DatabaseError> {
+        let mut removed = Removed::default();
+        let mut ids = Vec::new();
+        for number in numbers {
+            if let Some((id, log_bytes)) = self.remove_log(*number)? {
+                removed.log_bytes += log_bytes;
+                ids.push(id);
+            }
+        }
+        Ok(CommitOutcome::Removed(removed, ids))
+    }
+
+    /// Removes the log of a finished execution, of which the record is to say so. Returns its id and
+    /// the bytes of the log.
+    fn remove_log(&mut self, number: u64) -> Result<Option<(ExecutionId, u64)>, DatabaseError> {
+        let mut statement = self.connection.prepare_cached(REMOVABLE)?;
+        let found = statement
+            .query_row([signed(number)], RemovableRow::read)
+            .optional()?;
+        let Some(found) = found.filter(|found| found.kept_log_bytes > 0) else {
+            return Ok(None);
+        };
+        self.insert_undeleted_log(found.id)?;
+        let sql = "UPDATE execution SET kept_log_bytes = 0, log_removed = 1 WHERE number = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        statement.execute([signed(number)])?;
+        self.note_log_removed(number)?;
+        self.shrink_history(&found, 0);
+        Ok(Some((found.id, found.log_bytes)))
+    }
+
+    /// Has the record of an execution say that its log was removed. A damaged record stays as it is:
+    /// whoever reads it is told so.
+    fn note_log_removed(&self, number: u64) -> Result<(), DatabaseError> {
+        let sql = "SELECT body FROM record WHERE number = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let body: Option<Vec<u8>> = statement
+            .query_row([signed(number)], |row| row.get(0))
+            .optional()?;
+        let mut stored: StoredRecord =
+            match checksum::decode(BlobKind::Record, number, &body.unwrap_or_default()) {
+                Ok(stored) => stored,
+                Err(error) => {
+                    tracing::error!("{error}; its log is removed");
+                    return Ok(());
+                }
+            };
+        stored.record.log_removed = true;
+        let body = checksum::encode(BlobKind::Record, number, &stored)?;
+        let sql = "UPDATE record SET body = ?2 WHERE number = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        statement.execute(params![signed(number), body])?;
+        Ok(())
+    }
+
+    /// Takes the log of an execution out of the totals, and `executions` of its submitter.
+    fn shrink_history(&mut self, removed: &RemovableRow, executions: u64) {
+        let removed_size = HistorySize {
+            executions,
+            log_bytes: removed.kept_log_bytes,
+        };
+        self.state.totals.history.subtract(removed_size);
+        self.users
+            .change(removed.submitter_uid, |size| size.subtract(removed_size));
     }
 }
 
-/// Reads what a removal reports of a finished execution.
-const REMOVABLE: &str =
-    "SELECT id, log_bytes, history_bytes FROM execution WHERE number = ?1 AND ended > 0";
+/// What a removal needs of the row of a finished execution.
+struct RemovableRow {
+    id: ExecutionId,
+    submitter_uid: u32,
+    /// Bytes of the log that the removal deletes, without its index.
+    log_bytes: u64,
+    /// Bytes that it takes from the history.
+    kept_log_bytes: u64,
+}
+
+impl RemovableRow {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(RemovableRow {
+            id: ExecutionId::from_bytes(row.get(0)?),
+            submitter_uid: row.get(1)?,
+            log_bytes: unsigned(row.get(2)?),
+            kept_log_bytes: unsigned(row.get(3)?),
+        })
+    }
+}
+
+/// Reads a [`RemovableRow`].
+const REMOVABLE: &str = "SELECT id, submitter_uid, iif(log_removed, 0, log_bytes), kept_log_bytes \
+     FROM execution WHERE number = ?1 AND ended > 0";
 
 /// Remove the rows of an execution.
 const REMOVALS: [&str; 3] = [
@@ -179,11 +275,16 @@ fn log_and_index_bytes(record: &ExecutionRecord) -> u64 {
         return 0;
     }
     let path = Path::new(OsStr::from_bytes(&record.log_path));
-    let size = |path: &Path| std::fs::symlink_metadata(path).map_or(0, |found| found.len());
-    let counted = record
-        .outcome
-        .as_ref()
-        .map_or(0, |outcome| outcome.output.log_bytes);
+    let outcome = record.outcome.as_ref();
+    let output = outcome.map_or_else(OutputTotals::default, |outcome| outcome.output);
+    let size = |path: &Path| {
+        std::fs::symlink_metadata(path).map_or(0, |found| match output.forgotten_bytes {
+            0 => found.len(),
+            // A part of the index is a hole, which takes no space.
+            _ => found.len().min(found.blocks() * 512),
+        })
+    };
+    let counted = output.log_bytes.saturating_sub(output.forgotten_bytes);
     // Without a count, the size of the file is the best there is.
     let log = if counted > 0 { counted } else { size(path) };
     log + size(&path.with_extension("idx"))

@@ -1,7 +1,8 @@
 //! The handle by which the rest of escherd uses the store.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +13,10 @@ use std::time::Duration;
 use escher_protocol::message::Selection;
 use escher_protocol::{ApiError, Command, ExecutionId, ExecutionRecord, Target, Timestamp};
 use prometheus_client::registry::Registry;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::damage::DamageMarker;
+use super::disk_reserve::DiskReserve;
 use super::lookup::{self, LookupScope, StoredExecution};
 use super::metrics::StoreMetrics;
 use super::open::{QuarantinedFile, StoreSettings};
@@ -22,8 +24,8 @@ use super::readers::{ReaderPool, Snapshot};
 use super::totals::Totals;
 use super::writer::{Writer, WriterMessage};
 use super::{
-    ChangeEntry, CommitOutcome, HistoryLimits, HistoryPage, LoadedState, StoreError, expiry,
-    quarantine, query, submission,
+    ChangeEntry, CommitOutcome, HistoryLimits, HistoryPage, HistorySize, LoadedState, StoreError,
+    expiry, quarantine, query, submission, user_totals,
 };
 
 /// The store. Cheap to clone; dropping the last clone ends the thread that writes.
@@ -37,17 +39,9 @@ struct Shared {
     path: PathBuf,
     writer: Sender<WriterMessage>,
     readers: ReaderPool,
-    finished: Arc<AtomicU64>,
+    history: watch::Receiver<HistorySize>,
+    min_free_bytes: Arc<AtomicU64>,
     metrics: StoreMetrics,
-}
-
-/// The size of the history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HistorySize {
-    /// Finished executions.
-    pub executions: u64,
-    /// Bytes of their records, logs and indexes, as [`HistoryLimits`] count them.
-    pub bytes: u64,
 }
 
 /// Some changes were not written in time.
@@ -70,15 +64,18 @@ pub fn open(
 ) -> Result<(Store, LoadedState, Vec<QuarantinedFile>), StoreError> {
     let (opened, quarantined) = super::open::open(path, settings)?;
     let damage = Arc::new(DamageMarker::new(path));
-    let finished = Arc::new(AtomicU64::new(opened.state.totals.finished));
+    let (history_sender, history) = watch::channel(opened.state.totals.history);
     let metrics = StoreMetrics::default();
+    let min_free_bytes = Arc::new(AtomicU64::new(settings.min_free_bytes));
+    let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
     let writer = Writer {
         path: path.to_owned(),
         connection: opened.connection,
         state: opened.state,
-        max_events: settings.max_events as u64,
+        users: opened.users,
+        disk_reserve: DiskReserve::new(directory, Arc::clone(&min_free_bytes)),
         on_outcomes,
-        finished: Arc::clone(&finished),
+        history: history_sender,
         metrics: metrics.clone(),
         damage: Arc::clone(&damage),
         queue: VecDeque::new(),
@@ -96,7 +93,8 @@ pub fn open(
         path: path.to_owned(),
         writer: sender,
         readers: ReaderPool::new(path, damage),
-        finished,
+        history,
+        min_free_bytes,
         metrics,
     };
     let store = Store {
@@ -109,6 +107,11 @@ impl Store {
     /// Queues `entries` to be written in this order, after all earlier ones. Returns at once.
     pub fn write(&self, entries: Vec<ChangeEntry>) {
         self.send(WriterMessage::Write(entries));
+    }
+
+    /// Changes how many bytes of the disk have to be free for a submission to be written.
+    pub fn set_min_free_bytes(&self, bytes: u64) {
+        self.shared.min_free_bytes.store(bytes, Ordering::Relaxed);
     }
 
     fn send(&self, message: WriterMessage) {
@@ -156,8 +159,8 @@ impl Store {
         result.into()
     }
 
-    /// Returns the whole command of the execution `id`, as records have it; `None` if there is no such execution. It
-    /// is read in the turn of `submitter`; `None`: in that of root.
+    /// Returns the command of the execution `id` as its record has it, and whether that is cut; `None` if there is no
+    /// such execution. It is read in the turn of `submitter`; `None`: in that of root.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -166,7 +169,7 @@ impl Store {
         submitter: Option<u32>,
         number: u64,
         id: ExecutionId,
-    ) -> Result<Option<Command>, ApiError> {
+    ) -> Result<Option<(Command, bool)>, ApiError> {
         let readers = &self.shared.readers;
         readers
             .run(submitter, move |snapshot| {
@@ -175,8 +178,8 @@ impl Store {
             .await
     }
 
-    /// Returns the next matching finished executions with numbers below `before`, the newest first;
-    /// at most `limit`, whatever the limit of the filter. Long commands are shortened, and damaged
+    /// Returns the next matching finished executions with numbers in `range`, the newest first; at most
+    /// `limit`, whatever the limit of the filter. Long commands are shortened, and damaged
     /// records omitted.
     ///
     /// Each call does a bounded amount of work, so there may be more than it returns.
@@ -187,18 +190,18 @@ impl Store {
         &self,
         submitter: Option<u32>,
         selection: Selection,
-        before: u64,
+        range: Range<u64>,
         limit: usize,
     ) -> Result<HistoryPage<ExecutionRecord>, ApiError> {
         let readers = &self.shared.readers;
         readers
             .run(submitter, move |snapshot| {
-                query::list(snapshot, submitter, &selection, before, limit)
+                query::list(snapshot, submitter, &selection, range, limit)
             })
             .await
     }
 
-    /// As [`Store::list`], but returns only the numbers.
+    /// As [`Store::list`] with all numbers below `before`, but returns only the numbers.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -212,17 +215,17 @@ impl Store {
         let readers = &self.shared.readers;
         readers
             .run(submitter, move |snapshot| {
-                query::finished_numbers(snapshot, submitter, &selection, before, limit)
+                query::finished_numbers(snapshot, submitter, &selection, 0..before, limit)
             })
             .await
     }
 
-    /// Returns at most `limit` finished executions that exceed `limits`, in the order in which they
-    /// ended. The limits are meant literally: 0 keeps nothing, the largest number everything.
+    /// Returns at most `limit` finished executions that are over the age or number of `limits`. These
+    /// are meant literally: 0 keeps nothing, the largest number everything.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn expired(
+    pub async fn expired_records(
         &self,
         limits: HistoryLimits,
         now: Timestamp,
@@ -231,7 +234,25 @@ impl Store {
         let readers = &self.shared.readers;
         readers
             .run(None, move |snapshot| {
-                expiry::expired(snapshot, limits, now, limit)
+                expiry::expired_records(snapshot, limits, now, limit)
+            })
+            .await
+    }
+
+    /// Returns at most `limit` finished executions whose logs are over the bytes of `limits`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn expired_logs(
+        &self,
+        limits: HistoryLimits,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<u64>, ApiError> {
+        let readers = &self.shared.readers;
+        readers
+            .run(None, move |snapshot| {
+                expiry::expired_logs(snapshot, limits, now, limit)
             })
             .await
     }
@@ -239,7 +260,22 @@ impl Store {
     /// Returns the number of finished executions, without reading the file.
     #[must_use]
     pub fn finished_count(&self) -> u64 {
-        self.shared.finished.load(Ordering::Relaxed)
+        self.shared.history.borrow().executions
+    }
+
+    /// Returns a watch of the size of the history, which changes with each commit that changes it.
+    #[must_use]
+    pub fn watch_history(&self) -> watch::Receiver<HistorySize> {
+        self.shared.history.clone()
+    }
+
+    /// Reads what each user has in the history, by uid.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn user_history(&self) -> Result<BTreeMap<u32, HistorySize>, ApiError> {
+        let read = |snapshot: &Snapshot<'_>| user_totals::read_all(&snapshot.connection);
+        self.shared.readers.run(None, read).await
     }
 
     /// Reads the size of the history.
@@ -249,10 +285,7 @@ impl Store {
     pub async fn history_size(&self) -> Result<HistorySize, ApiError> {
         let read = |snapshot: &Snapshot<'_>| Totals::read(&snapshot.connection);
         let totals = self.shared.readers.run(None, read).await?;
-        Ok(HistorySize {
-            executions: totals.finished,
-            bytes: totals.history_bytes,
-        })
+        Ok(totals.history)
     }
 
     /// Deletes what was set aside of the store longer than `age` ago, and returns the names of the

@@ -1,24 +1,24 @@
 //! What is read from a store when it is opened.
 
+use std::collections::HashMap;
+
 use escher_protocol::message::Event;
 use escher_protocol::{ExecutionId, codec};
 use rusqlite::Connection;
 
 use super::checksum::{self, BlobKind, checksum};
-use super::columns::{StoredProgress, signed, unsigned};
+use super::columns::{StoredProgress, unsigned};
 use super::error::DatabaseError;
 use super::totals::WriterState;
 use super::{LoadedState, UnfinishedExecution, submission};
 
-/// Reads everything except the history, with the last `max_events` events.
-pub(super) fn load(
-    connection: &Connection,
-    max_events: usize,
-) -> Result<LoadedState, DatabaseError> {
+/// Reads everything except the history.
+pub(super) fn load(connection: &Connection) -> Result<LoadedState, DatabaseError> {
     Ok(LoadedState {
         last_number: WriterState::read(connection)?.totals.last_number,
         unfinished: unfinished(connection)?,
-        events: events(connection, max_events)?,
+        events: events(connection)?,
+        missed_events: missed_events(connection)?,
         undeleted_logs: undeleted_logs(connection)?,
     })
 }
@@ -55,18 +55,29 @@ fn unfinished(connection: &Connection) -> Result<Vec<UnfinishedExecution>, Datab
     Ok(unfinished)
 }
 
-fn events(connection: &Connection, max_events: usize) -> Result<Vec<Event>, DatabaseError> {
-    let sql = "SELECT sequence, body FROM event ORDER BY sequence DESC LIMIT ?1";
+fn events(connection: &Connection) -> Result<Vec<Event>, DatabaseError> {
+    let sql = "SELECT sequence, body FROM event ORDER BY sequence";
     let mut statement = connection.prepare(sql)?;
-    let mut rows = statement.query([signed(max_events as u64)])?;
+    let mut rows = statement.query([])?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {
         let sequence = unsigned(row.get(0)?);
         let body: Vec<u8> = row.get(1)?;
         events.push(checksum::decode(BlobKind::Event, sequence, &body)?);
     }
-    events.reverse();
     Ok(events)
+}
+
+fn missed_events(connection: &Connection) -> Result<HashMap<u32, u64>, DatabaseError> {
+    let mut statement = connection.prepare("SELECT uid, body FROM missed_event")?;
+    let mut rows = statement.query([])?;
+    let mut missed = HashMap::new();
+    while let Some(row) = rows.next()? {
+        let (uid, body): (u32, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        let sequence = checksum::decode(BlobKind::MissedEvent, uid.into(), &body)?;
+        missed.insert(uid, sequence);
+    }
+    Ok(missed)
 }
 
 fn undeleted_logs(connection: &Connection) -> Result<Vec<ExecutionId>, DatabaseError> {

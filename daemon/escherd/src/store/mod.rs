@@ -8,8 +8,10 @@ mod checksum;
 mod columns;
 mod connection;
 mod damage;
+mod disk_reserve;
 mod erasure;
 mod error;
+mod eviction;
 mod expiry;
 mod finish;
 mod handle;
@@ -29,14 +31,19 @@ mod submission;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod user_totals;
 mod writer;
 
 pub use error::StoreError;
-pub use handle::{FlushTimeout, HistorySize, Store, open};
+pub use eviction::share;
+pub use handle::{FlushTimeout, Store, open};
 pub use lookup::{LookupScope, StoredExecution};
 pub use open::{QuarantinedFile, StoreSettings};
 pub use quarantine::{DamageReport, SetAsideStore, damage_report};
 pub use search::HistoryPage;
+
+use std::collections::HashMap;
+use std::time::Duration;
 
 use escher_protocol::message::{Event, Removed};
 use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Timestamp};
@@ -99,7 +106,13 @@ pub enum Change {
         /// Their numbers.
         numbers: Vec<u64>,
     },
-    /// The logs of removed executions are deleted.
+    /// The logs of finished executions are removed, and their records stay: deleted once the launcher
+    /// has deleted them.
+    LogsRemoved {
+        /// Their numbers.
+        numbers: Vec<u64>,
+    },
+    /// The launcher has deleted the logs of executions that were removed, or whose logs were.
     LogsDeleted {
         /// The ids of these executions.
         ids: Vec<ExecutionId>,
@@ -118,6 +131,17 @@ pub struct ChangeEntry {
     pub change: Change,
     /// The events that announce the change, in order. They are stored with it.
     pub events: Vec<Event>,
+    /// Earlier events that are not kept any longer. Only with a change that cannot be refused.
+    pub dropped_events: Vec<DroppedEvent>,
+}
+
+/// An event that is not kept any longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DroppedEvent {
+    /// The submitter of its execution.
+    pub uid: u32,
+    /// Its sequence number.
+    pub sequence: u64,
 }
 
 /// What became of a [`ChangeEntry`].
@@ -141,7 +165,8 @@ pub enum CommitOutcome {
     Refused(String),
     /// It cannot be written now and is retried; another outcome follows. Never for a submission.
     Delayed,
-    /// A removal is committed: what was removed, and the ids, whose logs are to be deleted.
+    /// A removal of executions or logs is committed: what was removed, and the ids, whose logs are to
+    /// be deleted.
     Removed(Removed, Vec<ExecutionId>),
 }
 
@@ -152,9 +177,11 @@ pub struct LoadedState {
     pub last_number: u64,
     /// The unfinished executions, by number.
     pub unfinished: Vec<UnfinishedExecution>,
-    /// The last events, in order; at most [`StoreSettings::max_events`].
+    /// The events, in order.
     pub events: Vec<Event>,
-    /// Removed executions whose logs may still have to be deleted. Some never had one.
+    /// The last event of each user, by uid, that is not among them any longer.
+    pub missed_events: HashMap<u32, u64>,
+    /// Executions whose logs may still have to be deleted. Some never had one.
     pub undeleted_logs: Vec<ExecutionId>,
 }
 
@@ -182,12 +209,35 @@ pub struct UnfinishedExecution {
 /// How much of the history is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryLimits {
-    /// Seconds since an execution's end.
+    /// Seconds since an execution's end after which it is removed.
     pub max_age_secs: u64,
-    /// Bytes of records, logs and indexes.
+    /// Bytes of logs and indexes. Beyond it logs are removed, and the records stay.
     pub max_bytes: u64,
     /// Executions.
     pub max_count: u64,
+    /// Time since an execution's end in which none of these limits applies to it.
+    pub min_age: Duration,
+}
+
+/// The size of the history, or of one user's part of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HistorySize {
+    /// Finished executions.
+    pub executions: u64,
+    /// Bytes of their logs and indexes.
+    pub log_bytes: u64,
+}
+
+impl HistorySize {
+    fn add(&mut self, other: HistorySize) {
+        self.executions = self.executions.saturating_add(other.executions);
+        self.log_bytes = self.log_bytes.saturating_add(other.log_bytes);
+    }
+
+    fn subtract(&mut self, other: HistorySize) {
+        self.executions = self.executions.saturating_sub(other.executions);
+        self.log_bytes = self.log_bytes.saturating_sub(other.log_bytes);
+    }
 }
 
 /// What a commit survives.

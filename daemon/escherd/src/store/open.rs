@@ -13,6 +13,7 @@ use super::quarantine::{self, FILE_MODE};
 use super::salvage::{self, Salvaged};
 use super::schema::{self, SCHEMA, Schema};
 use super::totals::WriterState;
+use super::user_totals::UserTotals;
 use super::{Durability, LoadedState, connection, damage, erasure, load};
 
 /// The largest database that is checked completely at every start, which takes some tens of
@@ -31,8 +32,8 @@ const APPLICATION_ID_OFFSET: usize = 68;
 pub struct StoreSettings {
     /// What a commit survives.
     pub durability: Durability,
-    /// How many of the last events are kept.
-    pub max_events: usize,
+    /// Free bytes of the disk below which submissions are refused.
+    pub min_free_bytes: u64,
 }
 
 /// A file that was set aside.
@@ -53,6 +54,7 @@ pub struct QuarantinedFile {
 pub(super) struct OpenStore {
     pub(super) connection: Connection,
     pub(super) state: WriterState,
+    pub(super) users: UserTotals,
     pub(super) loaded: LoadedState,
 }
 
@@ -144,15 +146,17 @@ fn open_existing(
         }
         schema.migrate(connection)?;
         schema.check(connection)?;
-        let loaded = load::load(connection, settings.max_events)?;
+        let loaded = load::load(connection)?;
         let state = WriterState::read(connection)?;
+        let users = UserTotals::read(connection, state.totals.history)?;
         connection::checkpoint_on_close(connection)?;
-        Ok((loaded, state))
+        Ok((loaded, state, users))
     };
-    let (loaded, state) = read(&mut connection).map_err(failure)?;
+    let (loaded, state, users) = read(&mut connection).map_err(failure)?;
     Ok(OpenStore {
         connection,
         state,
+        users,
         loaded,
     })
 }

@@ -3,6 +3,8 @@
 //! Times become bounds of the number, a [`search`](super::search) finds numbers within them, and
 //! these lead to the records.
 
+use std::ops::Range;
+
 use escher_protocol::message::Selection;
 use escher_protocol::{ExecutionRecord, Text};
 use rusqlite::{OptionalExtension, Row};
@@ -16,16 +18,16 @@ use super::search::{HistoryPage, search};
 use super::totals::Totals;
 use crate::execution::{MAX_PAGE_BYTES, RequiredLabels, listed};
 
-/// Returns the records of finished executions that match, below `before`, the newest first; at most
-/// `limit`. Long commands are shortened in them.
+/// Returns the records of finished executions that match, with a number in `range`, the newest first;
+/// at most `limit`. Long commands are shortened in them.
 pub(super) fn list(
     snapshot: &Snapshot<'_>,
     submitter: Option<u32>,
     selection: &Selection,
-    before: u64,
+    range: Range<u64>,
     limit: usize,
 ) -> Result<HistoryPage<ExecutionRecord>, DatabaseError> {
-    let numbers = finished_numbers(snapshot, submitter, selection, before, limit)?;
+    let numbers = finished_numbers(snapshot, submitter, selection, range, limit)?;
     let labels = RequiredLabels::new(&selection.filter.labels);
     let (mut found, mut bytes) = (Vec::new(), 0);
     for number in numbers.found {
@@ -78,34 +80,35 @@ fn decode_record(
     Ok(Some(stored.record))
 }
 
-/// Returns the numbers of finished executions that match, below `before`, the newest first; at most
-/// `limit`.
+/// Returns the numbers of finished executions that match, of those in `range`, the newest first; at
+/// most `limit`.
 pub(super) fn finished_numbers(
     snapshot: &Snapshot<'_>,
     submitter: Option<u32>,
     selection: &Selection,
-    before: u64,
+    range: Range<u64>,
     limit: usize,
 ) -> Result<HistoryPage<u64>, DatabaseError> {
-    match number_bounds(snapshot, selection, signed(before))? {
+    match number_bounds(snapshot, selection, range)? {
         Some(bounds) => search(snapshot, submitter, selection, bounds, limit),
         None => Ok(HistoryPage::empty()),
     }
 }
 
-/// Returns two numbers between which all executions lie that were submitted in the selected time;
-/// `None` if there are none.
+/// Returns two numbers between which all executions of `range` lie that were submitted in the selected
+/// time; `None` if there are none.
 fn number_bounds(
     snapshot: &Snapshot<'_>,
     selection: &Selection,
-    before: i64,
+    range: Range<u64>,
 ) -> Result<Option<(i64, i64)>, DatabaseError> {
-    let (mut above, mut below) = (0, before);
+    let mut above = signed(range.start).saturating_sub(1);
+    let mut below = signed(range.end);
     if let Some(since) = selection.since {
         // No lower number was submitted at that time or later, whatever the clock did: its
         // `clock_high` would have been as high.
         match first_at_or_after(snapshot, since.as_micros())? {
-            Some(first) => above = first - 1,
+            Some(first) => above = above.max(first - 1),
             None => return Ok(None),
         }
     }

@@ -15,6 +15,7 @@ use super::connection;
 use super::error::DatabaseError;
 use super::load::undeleted_log_id;
 use super::totals::{Totals, WriterState};
+use super::user_totals::UserTotals;
 use super::{CommitOutcome, RequestDigest, submission};
 use crate::execution::Submission;
 
@@ -54,9 +55,11 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<Salvaged, Da
     };
     let transaction = into.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut state = WriterState::default();
+    let mut users = UserTotals::default();
     let mut target = StoreTransaction {
         connection: &transaction,
         state: &mut state,
+        users: &mut users,
     };
     for_each_row(&source, "record", "number", |number, body| {
         if let Ok(stored) = checksum::decode::<StoredRecord>(BlobKind::Record, number, body) {
@@ -81,12 +84,20 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<Salvaged, Da
             Err(_) => Ok(()),
         },
     )?;
+    for_each_row(&source, "missed_event", "uid", |uid, body| {
+        let sequence = checksum::decode(BlobKind::MissedEvent, uid, body);
+        match (u32::try_from(uid), sequence) {
+            (Ok(uid), Ok(sequence)) => target.insert_missed_event(uid, sequence),
+            _ => Ok(()),
+        }
+    })?;
     salvage_undeleted_logs(&source, &target)?;
     if let Ok(totals) = Totals::read(&source.connection) {
         state.totals.last_number = state.totals.last_number.max(totals.last_number);
     }
     state.totals.clock_back = order_clock(&transaction)?;
     state.totals.write(&transaction)?;
+    users.write(&transaction)?;
     transaction.commit()?;
     Ok(salvaged)
 }

@@ -10,7 +10,7 @@ use super::columns::signed;
 use super::error::{DamageEvidence, DatabaseError};
 use super::query;
 use super::readers::Snapshot;
-use crate::execution::{Submission, recorded_command};
+use crate::execution::{Submission, kept_command, recorded_command};
 
 /// The body of a row of the table `submission`.
 pub(super) type SubmissionBody = (Option<RequestDigest>, Submission);
@@ -31,21 +31,22 @@ fn read(connection: &Connection, number: u64) -> Result<Option<Submission>, Data
     Ok(Some(decode(number, &body)?.1))
 }
 
-/// Reads the whole command of the execution `id`, as records have it; `None` if there is no such execution.
+/// Reads the command of the execution `id` as its record has it, and whether that is cut; `None` if there is no such
+/// execution.
 pub(super) fn command(
     snapshot: &Snapshot<'_>,
     number: u64,
     id: ExecutionId,
-) -> Result<Option<Command>, DatabaseError> {
+) -> Result<Option<(Command, bool)>, DatabaseError> {
     // One snapshot has either: the end of an execution replaces its submission by its record.
     if let Some(submission) = read(&snapshot.connection, number)? {
         let command = recorded_command(&submission.request.command);
-        return Ok((submission.id == id).then_some(command));
+        return Ok((submission.id == id).then_some((command, false)));
     }
     let record = query::record(snapshot, number)?;
     Ok(record
         .filter(|record| record.id == id)
-        .map(|record| record.command))
+        .map(|record| (record.command, record.command_cut)))
 }
 
 impl StoreTransaction<'_> {
@@ -64,15 +65,14 @@ impl StoreTransaction<'_> {
         Ok(None)
     }
 
-    /// Returns `record` with its whole command, or as it is if the submission is damaged.
+    /// Returns `record` with as much of its command as records keep, or as it is if the submission is damaged.
     pub(super) fn completed(
         &self,
         record: &ExecutionRecord,
     ) -> Result<ExecutionRecord, DatabaseError> {
         let mut completed = record.clone();
         if let Some(submission) = self.submission(record.number)? {
-            completed.command = recorded_command(&submission.request.command);
-            completed.command_cut = false;
+            (completed.command, completed.command_cut) = kept_command(&submission.request.command);
         }
         Ok(completed)
     }

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::HistorySize;
 use super::checksum::{BlobKind, CHECKSUM_BYTES, checksum};
 use super::columns::{signed, unsigned};
 use super::error::DatabaseError;
@@ -13,19 +14,13 @@ pub(super) struct WriterState {
     pub(super) totals: Totals,
     /// The latest time of submission so far.
     pub(super) clock_high: i64,
-    /// The first stored event, or one before it.
-    pub(super) oldest_event: u64,
-    /// The last stored event.
-    pub(super) newest_event: u64,
 }
 
 /// Sums over all executions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Totals {
-    /// Finished executions.
-    pub(super) finished: u64,
-    /// The bytes that they count towards the history's limit.
-    pub(super) history_bytes: u64,
+    /// The finished executions.
+    pub(super) history: HistorySize,
     /// The most, in microseconds, by which a time of submission lies before a lower number's.
     pub(super) clock_back: i64,
     /// The highest number that an execution ever had. In the file it may lag behind as long as that
@@ -36,8 +31,8 @@ pub(super) struct Totals {
 impl Totals {
     fn checksum(self) -> [u8; CHECKSUM_BYTES] {
         let mut bytes = Vec::new();
-        bytes.extend(self.finished.to_le_bytes());
-        bytes.extend(self.history_bytes.to_le_bytes());
+        bytes.extend(self.history.executions.to_le_bytes());
+        bytes.extend(self.history.log_bytes.to_le_bytes());
         bytes.extend(self.clock_back.to_le_bytes());
         bytes.extend(self.last_number.to_le_bytes());
         checksum(BlobKind::Totals, 0, &bytes)
@@ -45,12 +40,14 @@ impl Totals {
 
     /// Reads the row in the file.
     pub(super) fn read(connection: &Connection) -> Result<Self, DatabaseError> {
-        let sql = "SELECT finished, history_bytes, clock_back, last_number, checksum FROM totals \
+        let sql = "SELECT finished, kept_log_bytes, clock_back, last_number, checksum FROM totals \
                    WHERE one = 1";
         let found = connection.prepare_cached(sql)?.query_row([], |row| {
             let totals = Totals {
-                finished: unsigned(row.get(0)?),
-                history_bytes: unsigned(row.get(1)?),
+                history: HistorySize {
+                    executions: unsigned(row.get(0)?),
+                    log_bytes: unsigned(row.get(1)?),
+                },
                 clock_back: row.get(2)?,
                 last_number: unsigned(row.get(3)?),
             };
@@ -75,11 +72,11 @@ impl Totals {
 
     /// Writes the row.
     pub(super) fn write(self, connection: &Connection) -> Result<(), DatabaseError> {
-        let sql = "UPDATE totals SET finished = ?1, history_bytes = ?2, clock_back = ?3, \
+        let sql = "UPDATE totals SET finished = ?1, kept_log_bytes = ?2, clock_back = ?3, \
                    last_number = ?4, checksum = ?5 WHERE one = 1";
         let values = (
-            signed(self.finished),
-            signed(self.history_bytes),
+            signed(self.history.executions),
+            signed(self.history.log_bytes),
             self.clock_back,
             signed(self.last_number),
             self.checksum(),
@@ -98,15 +95,11 @@ impl WriterState {
         };
         let clock_high = "SELECT clock_high FROM execution ORDER BY number DESC LIMIT 1";
         let newest = "SELECT number FROM execution ORDER BY number DESC LIMIT 1";
-        let oldest_event = "SELECT sequence FROM event ORDER BY sequence LIMIT 1";
-        let newest_event = "SELECT sequence FROM event ORDER BY sequence DESC LIMIT 1";
         let mut totals = Totals::read(connection)?;
         totals.last_number = totals.last_number.max(unsigned(first(newest)?));
         Ok(WriterState {
             totals,
             clock_high: first(clock_high)?,
-            oldest_event: unsigned(first(oldest_event)?),
-            newest_event: unsigned(first(newest_event)?),
         })
     }
 

@@ -3,29 +3,26 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::apply::StoreTransaction;
-use super::columns::signed;
 use super::damage::DamageMarker;
+use super::disk_reserve::DiskReserve;
 use super::error::DatabaseError;
 use super::metrics::StoreMetrics;
 use super::totals::WriterState;
-use super::{Change, ChangeEntry, CommitOutcome};
+use super::user_totals::UserTotals;
+use super::{Change, ChangeEntry, CommitOutcome, HistorySize};
 
 /// Maximum entries of a transaction; later ones wait for its end.
 const MAX_ENTRIES: usize = 1024;
 
 /// The pause after a failure, unless something new comes before.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-
-/// Superfluous events that may accumulate, so that they are deleted in bulk.
-const EVENT_SLACK: u64 = 1024;
 
 /// A message to the writer.
 #[derive(Debug)]
@@ -43,9 +40,10 @@ pub(super) struct Writer<F> {
     pub(super) path: PathBuf,
     pub(super) connection: Connection,
     pub(super) state: WriterState,
-    pub(super) max_events: u64,
+    pub(super) users: UserTotals,
+    pub(super) disk_reserve: DiskReserve,
     pub(super) on_outcomes: F,
-    pub(super) finished: Arc<AtomicU64>,
+    pub(super) history: watch::Sender<HistorySize>,
     pub(super) metrics: StoreMetrics,
     pub(super) damage: Arc<DamageMarker>,
     pub(super) queue: VecDeque<ChangeEntry>,
@@ -100,7 +98,11 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
     /// Writes the queue, or as much of it as can be written. The rest stays, in order, except for
     /// submissions: they are refused at once, and are not written later.
     pub(super) fn process(&mut self) {
-        while !self.queue.is_empty() {
+        loop {
+            self.spare_reserve();
+            if self.queue.is_empty() {
+                break;
+            }
             let begun = Instant::now();
             match self.write_transaction() {
                 Ok(outcomes) => {
@@ -112,7 +114,8 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
                     self.metrics.add_failure();
                     self.log_failure(&error);
                     // Without the submissions there may be space for the rest.
-                    if !self.refuse_submissions(&error) {
+                    let reason = self.describe_failure(&error);
+                    if !self.refuse_submissions(&reason) {
                         break;
                     }
                 }
@@ -133,45 +136,69 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut outcomes = Vec::with_capacity(count);
+        self.users.roll_back();
         let mut changes = StoreTransaction {
             connection: &transaction,
             state: &mut state,
+            users: &mut self.users,
         };
         for entry in self.queue.iter().take(count) {
             outcomes.push((entry.ticket, changes.apply(entry)?));
         }
-        trim_events(&transaction, &mut state, self.max_events)?;
         if state.totals.needs_write(self.state.totals) {
             state.totals.write(&transaction)?;
         }
+        self.users.write(&transaction)?;
         transaction.commit()?;
+        self.users.commit();
         self.state = state;
-        self.finished
-            .store(state.totals.finished, Ordering::Relaxed);
+        let history = state.totals.history;
+        self.history
+            .send_if_modified(|known| std::mem::replace(known, history) != history);
         self.queue.drain(..count);
         self.delayed = self.delayed.saturating_sub(count);
         Ok(outcomes)
     }
 
-    /// Refuses every submission in the queue, and reports the rest as delayed, each entry once.
-    /// Returns whether there was a submission.
-    fn refuse_submissions(&mut self, error: &DatabaseError) -> bool {
+    /// Refuses what is submitted while only the reserve of the disk is left.
+    fn spare_reserve(&mut self) {
+        let mut next = self.queue.iter().take(MAX_ENTRIES);
+        if next.any(is_submission)
+            && let Some(reason) = self.disk_reserve.refusal()
+        {
+            let refused = self.take_submissions(&reason);
+            (self.on_outcomes)(refused);
+        }
+    }
+
+    /// Takes every submission out of the queue, and returns their refusals.
+    fn take_submissions(&mut self, reason: &str) -> Vec<(u64, CommitOutcome)> {
+        let mut refused = Vec::new();
+        self.queue.retain(|entry| {
+            let is_submission = is_submission(entry);
+            if is_submission {
+                refused.push((entry.ticket, CommitOutcome::Refused(reason.to_owned())));
+            }
+            !is_submission
+        });
+        refused
+    }
+
+    fn describe_failure(&self, error: &DatabaseError) -> String {
         let path = self.path.display();
-        let reason = if self.damage.is_marked() {
+        if self.damage.is_marked() {
             format!(
                 "{path} is damaged ({error}); a restart of escherd sets it aside and begins a new one"
             )
         } else {
             format!("{path}: {error}")
-        };
-        let mut outcomes = Vec::new();
-        self.queue.retain(|entry| {
-            let is_submission = matches!(entry.change, Change::Submitted { .. });
-            if is_submission {
-                outcomes.push((entry.ticket, CommitOutcome::Refused(reason.clone())));
-            }
-            !is_submission
-        });
+        }
+    }
+
+    /// Refuses every submission in the queue, and reports the rest as delayed, each entry once.
+    /// Returns whether there was a submission.
+    fn refuse_submissions(&mut self, reason: &str) -> bool {
+        let mut outcomes = self.take_submissions(reason);
         let has_refused = !outcomes.is_empty();
         for entry in self.queue.iter().skip(self.delayed) {
             outcomes.push((entry.ticket, CommitOutcome::Delayed));
@@ -202,21 +229,6 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
     }
 }
 
-/// Deletes all but the last `max_events` events, once enough superfluous ones have accumulated.
-fn trim_events(
-    connection: &Connection,
-    state: &mut WriterState,
-    max_events: u64,
-) -> Result<(), DatabaseError> {
-    let Some(last_deleted) = state.newest_event.checked_sub(max_events) else {
-        return Ok(());
-    };
-    if last_deleted < state.oldest_event.saturating_add(EVENT_SLACK) {
-        return Ok(());
-    }
-    let sql = "DELETE FROM event WHERE sequence <= ?1";
-    let mut statement = connection.prepare_cached(sql)?;
-    statement.execute([signed(last_deleted)])?;
-    state.oldest_event = last_deleted + 1;
-    Ok(())
+fn is_submission(entry: &ChangeEntry) -> bool {
+    matches!(entry.change, Change::Submitted { .. })
 }

@@ -1,29 +1,43 @@
-//! The index beside a log: which bytes of it came from which stream, and when.
+//! The index beside a log: which bytes of it came from which stream, when, and which are missing.
 //!
 //! `<id>.log` holds the command's bytes in the order of arrival and nothing else. `<id>.idx` begins
-//! with a header and goes on with records, all of [`RECORD_BYTES`]. A record of a stream says:
-//! *from this offset of the log on, until the offset of the next record of a stream, the bytes are
-//! of this stream; the first arrived at this time*. It is appended **before** its bytes are, so
-//! every byte found in a log belongs to the last such record at or before it, also while the
-//! command runs and after a crash. A record whose bytes never came names an empty range; a torn one
-//! at the end is ignored.
+//! with a header of [`HEADER_BYTES`] and goes on with records of [`RECORD_BYTES`]. A record of a
+//! stream says: *from this offset of the log on, until the offset of the next record of a stream,
+//! the bytes are of this stream; the first arrived at this time*. It is appended **before** its
+//! bytes are, so every byte found in a log belongs to the last such record at or before it, also
+//! while the command runs and after a crash. A record whose bytes never came names an empty range; a
+//! torn one at the end is ignored.
 //!
 //! Other kinds of records mark an event at an offset of the log and leave the ranges around them as
 //! they are; a reader skips the kinds that it does not know. Offsets never decrease from record to
 //! record.
 //!
-//! Because lengths are implied, consecutive output of one stream needs no new record, and the index
-//! is never rewritten. [`RecordPlan`] decides when a record is due.
+//! Because lengths are implied, consecutive output of one stream needs no new record.
+//! [`RecordPlan`] decides when a record is due. Records are never rewritten; the one place that is,
+//! is the header's [mark](encode_mark). It says up to which offset the log was forgotten. The bytes
+//! below it, and the records for them alone, may have become holes, which read as zeros. So a reader
+//! reads what it wants first and the mark **after** that, and drops what lies below the mark.
+//!
+//! Where output was dropped there are two records of [`RecordKind::BytesMissing`] at one offset: how
+//! many bytes the command's log lacked before, and after. The second is missing while output is
+//! still being dropped, and where none came after it.
 //!
 //! ```text
 //! header   magic "escher\0\x0a" (8 bytes)  start of the command, µs since 1970 (i64, little endian)
+//! mark     forgotten up to this offset (u64, little endian)  its complement (u64, little endian)
 //! record   time since start, µs (u64, little endian)  offset | kind << 56 (u64, little endian)
 //! ```
 
 use escher_protocol::{OutputStream, Timestamp};
 
-/// Length of the header and of each record, in bytes.
+/// Length of each record, and of both halves of the header, in bytes.
 pub const RECORD_BYTES: usize = 16;
+
+/// Length of the header in bytes.
+pub const HEADER_BYTES: usize = 2 * RECORD_BYTES;
+
+/// Where the mark is in the index.
+pub const MARK_OFFSET: u64 = RECORD_BYTES as u64;
 
 /// Version of the format, the last byte of the magic number.
 pub const FORMAT_VERSION: u8 = 10;
@@ -52,10 +66,9 @@ pub enum RecordKind {
     AttemptBegins,
     /// The command's terminal has been resized.
     TerminalResized,
-    /// Output was dropped here.
+    /// Output was dropped here. The record's value is the number of bytes that had been dropped in
+    /// all when it was written, instead of a time.
     BytesMissing,
-    /// The log before this offset has been deleted.
-    Forgotten,
     /// A kind that this version does not know.
     Unknown(u8),
 }
@@ -77,7 +90,6 @@ impl RecordKind {
             RecordKind::AttemptBegins => 2,
             RecordKind::TerminalResized => 3,
             RecordKind::BytesMissing => 4,
-            RecordKind::Forgotten => 5,
             RecordKind::Unknown(code) => code,
         }
     }
@@ -89,7 +101,6 @@ impl RecordKind {
             2 => RecordKind::AttemptBegins,
             3 => RecordKind::TerminalResized,
             4 => RecordKind::BytesMissing,
-            5 => RecordKind::Forgotten,
             code => RecordKind::Unknown(code),
         }
     }
@@ -102,8 +113,9 @@ pub struct Record {
     pub offset: u64,
     /// What it says.
     pub kind: RecordKind,
-    /// When that was, in microseconds since the command's start.
-    pub time_us: u64,
+    /// When that was, in microseconds since the command's start; of
+    /// [`RecordKind::BytesMissing`] a number of bytes.
+    pub value: u64,
 }
 
 impl Record {
@@ -113,7 +125,18 @@ impl Record {
         Record {
             offset,
             kind: RecordKind::Output(stream),
-            time_us,
+            value: time_us,
+        }
+    }
+
+    /// Returns the record at the beginning or end of missing output. `dropped_bytes` counts all
+    /// bytes that the command's log lacks by then.
+    #[must_use]
+    pub fn missing(offset: u64, dropped_bytes: u64) -> Self {
+        Record {
+            offset,
+            kind: RecordKind::BytesMissing,
+            value: dropped_bytes,
         }
     }
 
@@ -122,18 +145,18 @@ impl Record {
     pub fn encode(self) -> [u8; RECORD_BYTES] {
         let offset = self.offset & MAX_OFFSET;
         let kind = u64::from(self.kind.code()) << KIND_SHIFT;
-        pair(self.time_us.to_le_bytes(), (offset | kind).to_le_bytes())
+        pair(self.value.to_le_bytes(), (offset | kind).to_le_bytes())
     }
 
     /// Returns the record in these bytes. Any bytes are a record: whether it makes sense shows only
     /// beside its neighbours and the log.
     #[must_use]
     pub fn decode(bytes: [u8; RECORD_BYTES]) -> Self {
-        let (time, place) = halves(bytes);
+        let (value, place) = halves(bytes);
         Record {
             offset: u64::from_le_bytes(place) & MAX_OFFSET,
             kind: RecordKind::from_code(place[7]),
-            time_us: u64::from_le_bytes(time),
+            value: u64::from_le_bytes(value),
         }
     }
 }
@@ -149,13 +172,31 @@ pub enum HeaderError {
     OtherVersion(u8),
 }
 
-/// Returns the header of the index of a command that was started at `start`.
+/// Returns the header of the index of a command that was started at `start`. Nothing is forgotten.
 #[must_use]
-pub fn encode_header(start: Timestamp) -> [u8; RECORD_BYTES] {
-    pair(MAGIC, start.as_micros().to_le_bytes())
+pub fn encode_header(start: Timestamp) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..RECORD_BYTES].copy_from_slice(&pair(MAGIC, start.as_micros().to_le_bytes()));
+    header[RECORD_BYTES..].copy_from_slice(&encode_mark(0));
+    header
 }
 
-/// Returns the start time in a header.
+/// Returns the mark that the log was forgotten up to the offset `up_to`. It stands at
+/// [`MARK_OFFSET`].
+#[must_use]
+pub fn encode_mark(up_to: u64) -> [u8; RECORD_BYTES] {
+    pair(up_to.to_le_bytes(), (!up_to).to_le_bytes())
+}
+
+/// Returns the offset in a mark; `None` if this is none: it is being rewritten, or damaged.
+#[must_use]
+pub fn decode_mark(bytes: [u8; RECORD_BYTES]) -> Option<u64> {
+    let (up_to, complement) = halves(bytes);
+    let up_to = u64::from_le_bytes(up_to);
+    (up_to == !u64::from_le_bytes(complement)).then_some(up_to)
+}
+
+/// Returns the start time in the first half of a header.
 ///
 /// # Errors
 /// [`HeaderError`] when these bytes are no header of this version.
@@ -187,9 +228,20 @@ fn halves(bytes: [u8; RECORD_BYTES]) -> ([u8; 8], [u8; 8]) {
 /// Decides when a writer has to append a record. Pure.
 #[derive(Debug, Default)]
 pub struct RecordPlan {
-    /// Stream and time of the last record.
+    /// Stream and time of the last record of a stream; `None` where the next output needs one.
     last: Option<(OutputStream, u64)>,
+    /// Number of the last record of a stream.
+    last_output: u64,
     records: u64,
+}
+
+/// A record that a writer is to append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueRecord {
+    /// The record.
+    pub record: Record,
+    /// Whether it is for the time alone: without it the bytes are still of the right stream.
+    pub for_time_alone: bool,
 }
 
 impl RecordPlan {
@@ -197,31 +249,49 @@ impl RecordPlan {
     /// stand at `offset` of the log; `None` if the last one covers them. Call
     /// [`RecordPlan::appended`] once the record is on disk.
     #[must_use]
-    pub fn due(&self, offset: u64, stream: OutputStream, time_us: u64) -> Option<Record> {
+    pub fn due(&self, offset: u64, stream: OutputStream, time_us: u64) -> Option<DueRecord> {
         let record = Record::output(offset, stream, time_us);
         match self.last {
             Some((last_stream, last_time_us)) if last_stream == stream => {
-                let index_bytes = (self.records + 2) * RECORD_BYTES as u64;
+                let index_bytes = HEADER_BYTES as u64 + (self.records + 1) * RECORD_BYTES as u64;
                 let affordable = index_bytes <= offset + TIME_ALLOWANCE_BYTES;
                 let late = time_us >= last_time_us + TIME_RESOLUTION_US;
-                (late && affordable).then_some(record)
+                (late && affordable).then_some(DueRecord {
+                    record,
+                    for_time_alone: true,
+                })
             }
-            _ => Some(record),
+            _ => Some(DueRecord {
+                record,
+                for_time_alone: false,
+            }),
         }
     }
 
-    /// Notes that `record` is on disk.
+    /// Notes that `record` is on disk. Output after missing output gets a record of its own.
     pub fn appended(&mut self, record: Record) {
-        if let Some(stream) = record.kind.stream() {
-            self.last = Some((stream, record.time_us));
+        match record.kind {
+            RecordKind::Output(stream) => {
+                self.last = Some((stream, record.value));
+                self.last_output = self.records;
+            }
+            RecordKind::BytesMissing => self.last = None,
+            _ => {}
         }
         self.records += 1;
     }
 
-    /// Returns how many records are on disk.
+    /// Returns the length of the index with all records that are on disk.
     #[must_use]
-    pub fn records(&self) -> u64 {
-        self.records
+    pub fn index_bytes(&self) -> u64 {
+        HEADER_BYTES as u64 + self.records * RECORD_BYTES as u64
+    }
+
+    /// Returns where the last record of a stream is in the index. It names the stream of the bytes
+    /// at the end of the log, unless another is due.
+    #[must_use]
+    pub fn last_output_at(&self) -> u64 {
+        HEADER_BYTES as u64 + self.last_output * RECORD_BYTES as u64
     }
 }
 
@@ -236,7 +306,7 @@ mod tests {
         let record = |kind| Record {
             offset: 0x0102,
             kind,
-            time_us: 0x0304,
+            value: 0x0304,
         };
         let kinds = [
             RecordKind::Output(Stdout),
@@ -244,7 +314,6 @@ mod tests {
             RecordKind::AttemptBegins,
             RecordKind::TerminalResized,
             RecordKind::BytesMissing,
-            RecordKind::Forgotten,
         ];
         for (code, kind) in (0..).zip(kinds) {
             assert_eq!(
@@ -254,13 +323,31 @@ mod tests {
         }
         assert_eq!(
             encode_header(Timestamp::from_micros(0x0506)),
-            *b"escher\0\x0a\x06\x05\0\0\0\0\0\0"
+            *b"escher\0\x0a\x06\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff"
+        );
+        assert_eq!(
+            encode_mark(0x0708),
+            *b"\x08\x07\0\0\0\0\0\0\xf7\xf8\xff\xff\xff\xff\xff\xff"
         );
     }
 
     #[test]
+    fn a_mark_that_is_half_rewritten_is_none() {
+        assert_eq!(decode_mark(encode_mark(7)), Some(7));
+        let (old, new) = (encode_mark(0x0706), encode_mark(0x1716));
+        for written in 1..RECORD_BYTES {
+            let mut torn = old;
+            torn[..written].copy_from_slice(&new[..written]);
+            let expected = (written >= 10).then_some(0x1716);
+            assert_eq!(decode_mark(torn), expected, "{written} bytes");
+        }
+        assert_eq!(decode_mark([0; RECORD_BYTES]), None, "a hole");
+    }
+
+    #[test]
     fn a_header_of_another_version_is_refused_by_number() {
-        let mut header = encode_header(Timestamp::from_micros(5));
+        let header = encode_header(Timestamp::from_micros(5));
+        let mut header: [u8; RECORD_BYTES] = header[..RECORD_BYTES].try_into().unwrap();
         assert_eq!(decode_header(header), Ok(Timestamp::from_micros(5)));
         for version in [1, 9, 11, 255] {
             header[7] = version;
@@ -282,9 +369,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decodes_what_it_encodes(offset in 0..=MAX_OFFSET, time_us: u64, code: u8) {
-            let record = Record { offset, kind: RecordKind::from_code(code), time_us };
+        fn decodes_what_it_encodes(offset in 0..=MAX_OFFSET, value: u64, code: u8) {
+            let record = Record { offset, kind: RecordKind::from_code(code), value };
             prop_assert_eq!(Record::decode(record.encode()), record);
+            prop_assert_eq!(decode_mark(encode_mark(value)), Some(value));
         }
 
         #[test]
@@ -292,12 +380,11 @@ mod tests {
             let (mut plan, mut offset, mut now) = (RecordPlan::default(), 0, 0);
             for (length, pause) in writes {
                 now += pause;
-                if let Some(record) = plan.due(offset, Stdout, now) {
-                    plan.appended(record);
+                if let Some(due) = plan.due(offset, Stdout, now) {
+                    plan.appended(due.record);
                 }
                 offset += length;
-                let index_bytes = (plan.records() + 1) * RECORD_BYTES as u64;
-                prop_assert!(index_bytes <= offset + TIME_ALLOWANCE_BYTES);
+                prop_assert!(plan.index_bytes() <= offset + TIME_ALLOWANCE_BYTES);
             }
         }
     }
@@ -307,9 +394,23 @@ mod tests {
         let mut plan = RecordPlan::default();
         for offset in 0..100_000 {
             let stream = if offset % 2 == 0 { Stdout } else { Stderr };
-            let record = plan.due(offset, stream, 0);
-            assert!(record.is_some(), "at {offset}");
-            plan.appended(record.unwrap());
+            let due = plan.due(offset, stream, 0).unwrap();
+            assert!(!due.for_time_alone, "at {offset}");
+            plan.appended(due.record);
+            assert_eq!(plan.last_output_at() + 16, plan.index_bytes());
         }
+    }
+
+    #[test]
+    fn output_after_missing_output_has_a_record_of_its_own() {
+        let mut plan = RecordPlan::default();
+        plan.appended(Record::output(0, Stdout, 0));
+        assert_eq!(plan.due(5, Stdout, 0), None);
+        assert!(plan.due(5, Stdout, 1_000).unwrap().for_time_alone);
+        plan.appended(Record::missing(5, 0));
+        let due = plan.due(5, Stdout, 0).unwrap();
+        assert_eq!(due.record, Record::output(5, Stdout, 0));
+        assert!(!due.for_time_alone);
+        assert_eq!(plan.last_output_at(), HEADER_BYTES as u64);
     }
 }

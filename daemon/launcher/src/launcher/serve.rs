@@ -19,12 +19,13 @@ use super::orphans::{Ended, Orphans};
 use super::{directories, file_removal};
 use crate::ipc::shim_socket::{self, SocketName};
 use crate::ipc::wire::{
-    Abilities, Directories, LauncherHello, LauncherReply, LauncherRequest, MAX_PACKET_BYTES,
-    WIRE_VERSION,
+    Abilities, Directories, LauncherHello, LauncherReply, LauncherRequest, LogDirAbilities,
+    MAX_PACKET_BYTES, WIRE_VERSION,
 };
 use crate::os::DuringAction;
 use crate::os::deadline::poll_timeout;
 use crate::os::execution_cgroups::ExecutionCgroups;
+use crate::os::file_holes::can_punch_holes;
 use crate::os::signalfd::{self, Signals};
 use crate::shim::{OpenDirectories, ProcessBaseline};
 use crate::sys::process::{Reap, SignalTarget, reap, signal_child};
@@ -43,6 +44,8 @@ pub(super) struct Launcher {
     directories: Directories,
     /// `None` until an escherd has connected, whose group they get.
     open_directories: Option<OpenDirectories>,
+    /// What can be done in the directory of the logs, once it is open.
+    log_dir: LogDirAbilities,
     cgroups: Option<ExecutionCgroups>,
     /// Every shim that was not reaped, with the first name of its socket.
     shims: HashMap<Pid, SocketName>,
@@ -75,6 +78,7 @@ impl Launcher {
             baseline,
             directories,
             open_directories: None,
+            log_dir: LogDirAbilities::default(),
             cgroups,
             shims: HashMap::new(),
             orphans: Orphans::default(),
@@ -93,9 +97,13 @@ impl Launcher {
     /// # Errors
     /// When one cannot be created or opened.
     pub(super) fn open_directories(&mut self, group: Option<u32>) -> Result<(), LauncherError> {
+        self.open_directories = None;
         let directories = directories::open(&self.directories, group)?;
         file_removal::remove_stale_sockets(directories.shims.as_fd())
             .during("remove the sockets of dead shims")?;
+        self.log_dir = LogDirAbilities {
+            punches_holes: can_punch_holes(directories.logs.as_fd()),
+        };
         self.open_directories = Some(directories);
         Ok(())
     }
@@ -174,6 +182,7 @@ impl Launcher {
             directories,
             abilities: Abilities {
                 program: env!("CARGO_PKG_VERSION").into(),
+                log_dir: self.log_dir,
                 cgroups: self.cgroups.as_ref().map(ExecutionCgroups::controllers),
             },
             parts: Parts::new(),

@@ -4,6 +4,7 @@ pub(crate) mod cgroup;
 pub(crate) mod deadline;
 pub(crate) mod descriptor_path;
 pub(crate) mod execution_cgroups;
+pub(crate) mod file_holes;
 pub mod kernel_support;
 pub mod peer_credentials;
 pub(crate) mod process_name;

@@ -5,10 +5,12 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 
 use escher_launcher::ipc::exit_record;
-use escher_launcher::ipc::log_index::{Record, decode_header, encode_header};
+use escher_launcher::ipc::log_index::{
+    RECORD_BYTES, Record, decode_header, decode_mark, encode_header,
+};
 use escher_launcher::ipc::wire::{
     Abilities, Assignment, Directories, EndCause, ExitReport, FIRST_ATTEMPT, LaunchSpec,
-    LauncherHello, LauncherReply, LogLimits, ToShim, WhenLogFull,
+    LauncherHello, LauncherReply, LogDirAbilities, LogLimits, ToShim, WhenLogFull,
 };
 use escher_protocol::{
     Controllers, ExecutionId, Exit, Leftovers, Measurements, OutputStream, OutputTotals, Part,
@@ -54,14 +56,17 @@ fn the_example_of_log_and_index_is_what_the_code_writes() {
         assert_eq!(Record::decode(record.encode()), record);
         record.encode()
     };
-    let written = [
-        encode_header(START),
+    let records = [
         record(0, OutputStream::Stdout, 1_500),
         record(6, OutputStream::Stderr, 1_740),
         record(11, OutputStream::Stdout, 2_000_000),
+        Record::missing(15, 0).encode(),
     ];
-    assert_eq!(index, &written.concat());
-    assert_eq!(decode_header(written[0]), Ok(START));
+    let header = encode_header(START);
+    assert_eq!(index, &[&header[..], &records.concat()].concat());
+    let (start, mark) = header.split_at(RECORD_BYTES);
+    assert_eq!(decode_header(start.try_into().unwrap()), Ok(START));
+    assert_eq!(decode_mark(mark.try_into().unwrap()), Some(0));
     let output = Output::parse(log.clone(), index);
     assert_eq!(output.start_us, START.as_micros());
     assert_eq!(output.stdout(), b"hello\nbye\n");
@@ -91,6 +96,7 @@ fn report() -> ExitReport {
             stderr_bytes: 5,
             log_bytes: 15,
             dropped_bytes: 0,
+            forgotten_bytes: 0,
         },
         leftovers: Leftovers::Killed,
         measured: Some(Measurements {
@@ -252,6 +258,9 @@ fn the_first_message_of_a_launcher_is_frozen() {
             }),
             abilities: Abilities {
                 program: "1.0".into(),
+                log_dir: LogDirAbilities {
+                    punches_holes: true,
+                },
                 cgroups: Some(Controllers {
                     memory: true,
                     ..Controllers::default()
@@ -263,11 +272,11 @@ fn the_first_message_of_a_launcher_is_frozen() {
     for (hello, bytes) in [
         (
             hello(10, Parts::new()),
-            &b"\0\x0a\x07\0\0\x02/l\x02/s\x02/r\x031.0\x01\x01\0\0\0\0"[..],
+            &b"\0\x0a\x07\0\0\x02/l\x02/s\x02/r\x031.0\x01\x01\x01\0\0\0\0"[..],
         ),
         (
             hello(99, later_part(4_711)),
-            b"\0\x63\x07\0\0\x02/l\x02/s\x02/r\x031.0\x01\x01\0\0\0\x01\xfb\x67\x12\x03new",
+            b"\0\x63\x07\0\0\x02/l\x02/s\x02/r\x031.0\x01\x01\x01\0\0\0\x01\xfb\x67\x12\x03new",
         ),
     ] {
         assert_eq!(codec::encode(&hello).unwrap(), bytes);

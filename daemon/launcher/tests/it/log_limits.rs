@@ -1,10 +1,12 @@
 //! Limits of logs, and commands that reach them.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use escher_launcher::ipc::log_index::{HEADER_BYTES, RECORD_BYTES};
 use escher_launcher::ipc::wire::{
-    Assignment, EndCause, ExitReport, LaunchSpec, LogLimits, WhenLogFull,
+    Assignment, EndCause, ExitReport, FromShim, LaunchSpec, LogLimits, ToShim, WhenLogFull,
 };
 use escher_protocol::{Exit, OutputTotals};
 
@@ -18,6 +20,11 @@ fn limited(spec: &LaunchSpec, log_limits: LogLimits) -> Assignment {
         log_limits,
         ..assignment(spec.clone())
     }
+}
+
+/// Bytes of an index with this many records, and the space that is kept for one more.
+fn index(records: u64) -> u64 {
+    HEADER_BYTES as u64 + (records + 1) * RECORD_BYTES as u64
 }
 
 fn at_most(max_bytes: u64, when_full: WhenLogFull) -> LogLimits {
@@ -39,6 +46,7 @@ fn totals(stdout: u64, stderr: u64, log: u64) -> OutputTotals {
         stderr_bytes: stderr,
         log_bytes: log,
         dropped_bytes: stdout + stderr - log,
+        forgotten_bytes: 0,
     }
 }
 
@@ -48,7 +56,7 @@ fn a_log_of_exactly_the_limit_drops_nothing() {
     let shim = launcher.shim();
     for when_full in [WhenLogFull::Drain, WhenLogFull::Kill] {
         let spec = shell("printf 12345; printf 67890 >&2; exit 3");
-        let report = run(&shim, &spec, at_most(10, when_full));
+        let report = run(&shim, &spec, at_most(10 + index(2), when_full));
         assert_eq!(report.exit, Exit::Code(3));
         assert_eq!(report.cause, EndCause::Itself);
         assert_eq!(report.output, totals(5, 5, 10));
@@ -59,13 +67,17 @@ fn a_log_of_exactly_the_limit_drops_nothing() {
 fn one_byte_over_the_limit_is_dropped_and_counted() {
     let launcher = Launcher::start();
     let spec = shell("printf 12345678901; exit 3");
-    let report = run(&launcher.shim(), &spec, at_most(10, WhenLogFull::Drain));
+    let limits = at_most(10 + index(1), WhenLogFull::Drain);
+    let report = run(&launcher.shim(), &spec, limits);
     assert_eq!(
         (report.exit, report.cause),
         (Exit::Code(3), EndCause::Itself)
     );
     assert_eq!(report.output, totals(11, 0, 10));
-    assert_eq!(Output::of(&launcher, spec.id).text(), "1234567890");
+    let output = Output::of(&launcher, spec.id);
+    assert_eq!(output.text(), "1234567890");
+    assert_eq!(output.missing, [(10, 0)]);
+    assert_eq!(output.index_bytes + 10, limits.max_bytes);
 }
 
 #[test]
@@ -75,11 +87,99 @@ fn a_full_log_does_not_end_a_command_whose_output_is_drained() {
     let limits = at_most(100_000, WhenLogFull::Drain);
     let report = run(&launcher.shim(), &spec, limits);
     assert_eq!(report.exit, Exit::Code(3));
-    assert_eq!(report.output, totals(588_895, 3_893, 100_000));
-    let whole = (1..=100_000).fold(String::new(), |text, n| text + &n.to_string() + "\n");
     let output = Output::of(&launcher, spec.id);
-    assert!(whole.as_bytes()[..100_000] == output.log);
+    let log_bytes = output.log.len() as u64;
+    assert_eq!(report.output, totals(588_895, 3_893, log_bytes));
+    // The index has the rest.
+    assert_eq!(log_bytes + output.index_bytes, 100_000);
+    assert_eq!(output.missing, [(log_bytes, 0)]);
+    let whole = (1..=100_000).fold(String::new(), |text, n| text + &n.to_string() + "\n");
+    assert!(whole.as_bytes().starts_with(&output.log));
     assert!(output.stderr().is_empty());
+}
+
+/// A command that changes its stream with each byte makes an index of 16 times its log.
+#[test]
+fn the_index_of_a_command_that_alternates_its_streams_counts_towards_the_limit() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let text = r#"while read -r n; do printf o; read -r n; printf e >&2; done"#;
+    let spec = with_input(text);
+    let limit = 20_000;
+    shim.assign(&limited(&spec, at_most(limit, WhenLogFull::Drain)));
+    shim.receive_started();
+    // Each byte is written once the one before it is in the log, as long as that grows.
+    let most = (limit - index(0)) / 17;
+    for written in 0..most {
+        shim.send(&ToShim::Watch {
+            known_bytes: written,
+        });
+        shim.input("\n", false);
+        while !matches!(shim.receive(), Some(FromShim::LogGrew { .. })) {}
+    }
+    shim.input("\n", true);
+    let report = shim.finish();
+    assert_eq!(report.output.log_bytes, most);
+    assert_eq!(report.output.dropped_bytes, 1);
+    let output = Output::of(&launcher, spec.id);
+    assert_eq!(output.pieces.len() as u64, most);
+    assert_eq!(output.missing, [(most, 0)]);
+    let bytes = most + output.index_bytes;
+    assert!(bytes <= limit && bytes + 17 > limit, "{bytes}");
+}
+
+/// Bytes that a file takes on its disk.
+fn disk_bytes(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().blocks() * 512
+}
+
+const FORGETTING: u64 = 256 * 1024;
+
+#[test]
+fn a_log_that_forgets_keeps_the_newest_output_within_its_limit() {
+    let launcher = Launcher::start();
+    let spec = shell("seq 1 1000000; exit 3");
+    let limits = at_most(FORGETTING, WhenLogFull::ForgetOldest);
+    let report = run(&launcher.shim(), &spec, limits);
+    assert_eq!(
+        (report.exit, report.cause),
+        (Exit::Code(3), EndCause::Itself)
+    );
+    let whole = (1..=1_000_000).fold(String::new(), |text, n| text + &n.to_string() + "\n");
+    let output = Output::of(&launcher, spec.id);
+    let forgotten = output.forgotten;
+    let expected = OutputTotals {
+        forgotten_bytes: forgotten,
+        ..totals(whole.len() as u64, 0, whole.len() as u64)
+    };
+    assert_eq!(report.output, expected);
+    let start = usize::try_from(forgotten).unwrap();
+    assert!(output.log[start..] == whole.as_bytes()[start..]);
+    assert!(output.stdout() == whole.as_bytes()[start..]);
+    // Holes consist of whole blocks, and so does what is left.
+    let files = [launcher.log(spec.id), launcher.index(spec.id)];
+    let on_disk: u64 = files.iter().map(|path| disk_bytes(path)).sum();
+    assert!(on_disk <= FORGETTING + 2 * 4096, "{on_disk}");
+    assert!(whole.len() as u64 - forgotten > FORGETTING / 2);
+}
+
+#[test]
+fn a_log_that_forgets_is_exact_where_its_streams_alternate() {
+    let launcher = Launcher::start();
+    let spec = shell("i=0; while [ $i -lt 20000 ]; do echo $i; echo $i >&2; i=$((i+1)); done");
+    let limits = at_most(64 * 1024, WhenLogFull::ForgetOldest);
+    let report = run(&launcher.shim(), &spec, limits);
+    assert_eq!(report.output.dropped_bytes, 0);
+    let output = Output::of(&launcher, spec.id);
+    let lines = (0..20_000).fold(String::new(), |text, n| text + &n.to_string() + "\n");
+    for stream in [output.stdout(), output.stderr()] {
+        assert!(stream.len() > 1000, "{}", stream.len());
+        assert!(lines.as_bytes().ends_with(&stream));
+    }
+    let index = disk_bytes(&launcher.index(spec.id));
+    assert!(index <= 64 * 1024 + 4096, "{index}");
+    let kept = report.output.log_bytes - output.forgotten;
+    assert_eq!((output.stdout().len() + output.stderr().len()) as u64, kept);
 }
 
 #[test]
@@ -89,7 +189,7 @@ fn a_command_is_ended_at_its_first_dropped_byte() {
     let text = "trap 'printf late; exit 7' TERM; printf 1234567890; read -r line; printf x; \
         while :; do sleep 0.1; done";
     let spec = with_input(text);
-    shim.assign(&limited(&spec, at_most(10, WhenLogFull::Kill)));
+    shim.assign(&limited(&spec, at_most(10 + index(1), WhenLogFull::Kill)));
     shim.receive_started();
     assert_eq!(shim.log_longer_than(9), 10);
     shim.input("go\n", true);
@@ -117,8 +217,10 @@ fn a_command_with_a_full_log_that_ignores_sigterm_is_killed_after_the_grace_peri
     let report = run(&launcher.shim(), &spec, limits);
     assert_eq!(report.cause, EndCause::LogFull);
     assert_eq!(report.ladder_signal, Some(libc::SIGKILL));
-    assert_eq!(report.output.log_bytes, 1_000_000);
-    assert_eq!(Output::of(&launcher, spec.id).log, b"y\n".repeat(500_000));
+    let output = Output::of(&launcher, spec.id);
+    assert_eq!(report.output.log_bytes, output.log.len() as u64);
+    assert_eq!(output.log.len() as u64 + output.index_bytes, 1_000_000);
+    assert!(b"y\n".repeat(500_000).starts_with(&output.log));
 }
 
 #[test]
@@ -128,7 +230,7 @@ fn an_earlier_cancel_stays_the_cause_when_the_log_is_full() {
     let text =
         "trap 'printf 12345678901; exit 7' TERM; printf ready >&2; while :; do sleep 0.1; done";
     let spec = shell(text);
-    shim.assign(&limited(&spec, at_most(5, WhenLogFull::Kill)));
+    shim.assign(&limited(&spec, at_most(5 + index(1), WhenLogFull::Kill)));
     shim.receive_started();
     shim.log_longer_than(0);
     shim.cancel(false);

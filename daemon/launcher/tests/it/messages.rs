@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use escher_launcher::ipc::wire::{
     Abilities, Assignment, EndCause, FIRST_ATTEMPT, FromShim, LauncherHello, LauncherReply,
-    LauncherRequest, MAX_PACKET_BYTES, ToShim, WIRE_VERSION,
+    LauncherRequest, LogDirAbilities, MAX_PACKET_BYTES, ToShim, WIRE_VERSION,
 };
 use escher_protocol::{Exit, Leftovers, OutputTotals, Part, Parts, Timestamp};
 use nix::fcntl::SealFlag;
@@ -24,6 +24,10 @@ fn the_launcher_says_hello() {
         directories: Ok(launcher.directories()),
         abilities: Abilities {
             program: env!("CARGO_PKG_VERSION").into(),
+            // The directories of tests are on file systems that have holes.
+            log_dir: LogDirAbilities {
+                punches_holes: true,
+            },
             cgroups: None,
         },
         parts: Parts::new(),

@@ -33,6 +33,7 @@ fn totals(stdout: u64, stderr: u64) -> OutputTotals {
         stderr_bytes: stderr,
         log_bytes: stdout + stderr,
         dropped_bytes: 0,
+        forgotten_bytes: 0,
     }
 }
 

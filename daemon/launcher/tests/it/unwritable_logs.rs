@@ -17,6 +17,7 @@ const ALL_DROPPED: OutputTotals = OutputTotals {
     stderr_bytes: 0,
     log_bytes: 0,
     dropped_bytes: 7,
+    forgotten_bytes: 0,
 };
 
 #[test]
@@ -107,9 +108,12 @@ fn output_is_logged_again_once_a_full_disk_has_space() {
         stderr_bytes: 5,
         log_bytes: 10,
         dropped_bytes: 7,
+        forgotten_bytes: 0,
     };
     assert_eq!(report.output, totals);
     let output = read(&logs, &spec);
     assert_eq!(output.stdout(), b"kept\n");
     assert_eq!(output.stderr(), b"this\n");
+    // There was no index yet when the gap began.
+    assert_eq!(output.missing, [(0, 0), (0, 7)]);
 }

@@ -2,14 +2,14 @@
 
 use escher_protocol::handshake::{HelloReply, Refusal, SessionLimits, Welcome};
 use escher_protocol::message::{
-    CancelAnswer, DaemonInfo, Event, EventKind, Item, Quota, Removed, Response, ServerFrame,
-    Submitted,
+    CancelAnswer, DaemonInfo, Event, EventKind, HistoryQuota, Item, Quota, Removed, Response,
+    ServerFrame, Submitted,
 };
 use escher_protocol::{
-    ApiError, Canceller, Command, Diagnostic, ErrorCode, ExecutionRecord, Exit, Leftovers,
-    Measurements, Omission, Outcome, OutputChunk, OutputStream, OutputTotals, Parts, Reloaded,
-    RequestId, ResourceLimits, Resources, Setting, SettingValue, Status, StdinMode, Timestamp,
-    Usage, User,
+    ApiError, Canceller, Command, Diagnostic, ErrorCode, ExecutionRecord, Exit, GapReason,
+    Leftovers, Measurements, Omission, Outcome, OutputChunk, OutputGap, OutputStream, OutputTotals,
+    Parts, Reloaded, RequestId, ResourceLimits, Resources, Setting, SettingValue, Status,
+    StdinMode, Timestamp, Usage, User,
 };
 
 use super::values::{ID, INSTANCE, TIME, alice, not_found, unknown_parts};
@@ -106,6 +106,12 @@ fn responses() -> Vec<Sample> {
             max_pending_bytes: 134_217_728,
             running: 100,
             max_running: 100,
+                history: HistoryQuota {
+                    finished: 1200,
+                    finished_share: 500_000,
+                    log_bytes: 3_145_728,
+                    log_bytes_share: 536_870_912,
+                },
         }]),
     })
 }
@@ -127,6 +133,11 @@ fn items() -> Vec<Sample> {
             stream: OutputStream::Stdout,
             bytes: 4_294_967_296,
             mark: "\n[... output truncated at 10MB ...]".into(),
+        }),
+        Gap => Item::Gap(OutputGap {
+            offset: 1_200,
+            bytes: Some(70_000),
+            reason: GapReason::Dropped,
         }),
     })
 }
@@ -189,6 +200,7 @@ pub(crate) fn pending() -> ExecutionRecord {
         pid: None,
         cancelled_by: None,
         log_path: "/var/log/escher/01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42.log".into(),
+        log_removed: false,
         outcome: None,
         resources: Resources::default(),
         parts: Parts::new(),
@@ -219,6 +231,7 @@ fn finished() -> ExecutionRecord {
         completed_at: Some(Timestamp::from_micros(TIME.as_micros() + 2_000_000)),
         pid: None,
         cancelled_by: Some(Canceller::User(alice())),
+        log_removed: true,
         outcome: Some(Outcome {
             exit: Exit::Signal {
                 signal: 15,
@@ -237,6 +250,7 @@ fn finished() -> ExecutionRecord {
                 stderr_bytes: 200,
                 log_bytes: 1200,
                 dropped_bytes: 0,
+                forgotten_bytes: 300,
             },
             leftovers: Leftovers::Killed,
         }),

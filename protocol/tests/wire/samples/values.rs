@@ -2,9 +2,9 @@
 
 use escher_protocol::message::{CancelAnswer, EventKind};
 use escher_protocol::{
-    ApiError, CancelMode, Canceller, Command, ErrorCode, ExecutionId, Exit, InstanceId, Leftovers,
-    OutputStart, OutputStream, Part, Parts, RunAs, SettingValue, Severity, StartStage, Status,
-    StdinMode, StreamSelection, Target, Timeout, Timestamp, User,
+    ApiError, CancelMode, Canceller, Command, ErrorCode, ExecutionId, Exit, GapReason, InstanceId,
+    Leftovers, OutputStart, OutputStream, Part, Parts, RunAs, SettingValue, Severity, StartStage,
+    Status, StdinMode, StreamSelection, Target, Timeout, Timestamp, User,
 };
 
 use super::{Sample, variants};
@@ -155,6 +155,11 @@ fn ends() -> Vec<Sample> {
 
 fn output() -> Vec<Sample> {
     [
+        variants!(GapReason {
+            Dropped => GapReason::Dropped,
+            Forgotten => GapReason::Forgotten,
+            Cut => GapReason::Cut,
+        }),
         variants!(OutputStream { Stdout => OutputStream::Stdout, Stderr => OutputStream::Stderr }),
         variants!(StreamSelection {
             Both => StreamSelection::Both,

@@ -70,7 +70,7 @@ prop_compose! {
         status in status(),
         (user, submitted_by) in (user(), user()),
         (command, command_cut) in (command().boxed(), any::<bool>()),
-        (working_dir, log_path) in (blob(), blob()),
+        (working_dir, log_path, log_removed) in (blob(), blob(), any::<bool>()),
         (stdin, resources) in (stdin_mode(), resources()),
         (labels, parts) in (labels(), parts()),
         (timeout_ms, kill_grace_ms, drain_ms) in (option::of(number()), number(), number()),
@@ -82,7 +82,7 @@ prop_compose! {
         ExecutionRecord {
             id, number, name, key, status, user, submitted_by, command, command_cut, working_dir,
             stdin, labels, timeout_ms, kill_grace_ms, drain_ms, submitted_at, started_at,
-            completed_at, pid, cancelled_by, log_path, outcome, resources, parts,
+            completed_at, pid, cancelled_by, log_path, log_removed, outcome, resources, parts,
         }
     }
 }
@@ -128,14 +128,14 @@ prop_compose! {
         ended_by_signal in option::of(signed()),
         (duration_us, user_us, system_us, peak_memory_bytes) in
             (number(), number(), number(), number()),
-        (stdout_bytes, stderr_bytes, log_bytes, dropped_bytes) in
-            (number(), number(), number(), number()),
+        (stdout_bytes, stderr_bytes, log_bytes, dropped_bytes, forgotten_bytes) in
+            (number(), number(), number(), number(), number()),
         leftovers in leftovers(),
     ) -> Outcome {
         Outcome {
             exit, error, ended_by_signal, duration_us, leftovers,
             usage: Usage { user_us, system_us, peak_memory_bytes },
-            output: OutputTotals { stdout_bytes, stderr_bytes, log_bytes, dropped_bytes },
+            output: OutputTotals { stdout_bytes, stderr_bytes, log_bytes, dropped_bytes, forgotten_bytes },
         }
     }
 }

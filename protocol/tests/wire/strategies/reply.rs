@@ -2,11 +2,12 @@
 
 use escher_protocol::handshake::{HelloReply, Refusal, SessionLimits, Welcome};
 use escher_protocol::message::{
-    CancelAnswer, DaemonInfo, Event, EventKind, Item, Quota, Removed, Response, ServerFrame,
-    Submitted,
+    CancelAnswer, DaemonInfo, Event, EventKind, HistoryQuota, Item, Quota, Removed, Response,
+    ServerFrame, Submitted,
 };
 use escher_protocol::{
-    ApiError, Diagnostic, Omission, OutputChunk, Reloaded, Setting, SettingValue,
+    ApiError, Diagnostic, GapReason, Omission, OutputChunk, OutputGap, Reloaded, Setting,
+    SettingValue,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -103,8 +104,9 @@ fn response() -> impl Strategy<Value = Response> {
 
 fn quota() -> impl Strategy<Value = Quota> {
     let limited = || (number(), number());
-    let parts = (user(), limited(), limited(), limited());
-    parts.prop_map(|(user, pending, pending_bytes, running)| Quota {
+    let history = (limited(), limited());
+    let parts = (user(), limited(), limited(), limited(), history);
+    parts.prop_map(|(user, pending, pending_bytes, running, history)| Quota {
         user,
         pending: pending.0,
         max_pending: pending.1,
@@ -112,6 +114,12 @@ fn quota() -> impl Strategy<Value = Quota> {
         max_pending_bytes: pending_bytes.1,
         running: running.0,
         max_running: running.1,
+        history: HistoryQuota {
+            finished: history.0.0,
+            finished_share: history.0.1,
+            log_bytes: history.1.0,
+            log_bytes_share: history.1.1,
+        },
     })
 }
 
@@ -154,6 +162,21 @@ fn item() -> impl Strategy<Value = Item> {
                 mark,
             })
         }),
+        (number(), option::of(number()), gap_reason()).prop_map(|(offset, bytes, reason)| {
+            Item::Gap(OutputGap {
+                offset,
+                bytes,
+                reason,
+            })
+        }),
+    ]
+}
+
+fn gap_reason() -> impl Strategy<Value = GapReason> {
+    prop_oneof![
+        Just(GapReason::Dropped),
+        Just(GapReason::Forgotten),
+        Just(GapReason::Cut),
     ]
 }
 

@@ -7,6 +7,7 @@ use escher_client::{ExecutionRecord, ExecutionResult, Status};
 use serde::Serialize;
 
 use super::object::{base64, owned, text_or_base64};
+use super::output_chunk::MissingOutput;
 use crate::render::resource_usage::{not_measured, peak_memory};
 use crate::time::rfc3339;
 
@@ -27,11 +28,16 @@ pub(crate) struct ExecutionObject {
     stdout_base64: Option<String>,
     stderr: Option<String>,
     stderr_base64: Option<String>,
-    /// Whether `stdout` or `stderr` is truncated; `null` without a result.
+    /// Whether `stdout` or `stderr` is incomplete; `null` without a result.
     output_cut: Option<bool>,
+    /// What is missing from the log. Only a result says where output was dropped. `null` until the
+    /// execution is finished.
+    output_missing: Option<Vec<MissingOutput>>,
     /// The log, if `stdout` or `stderr` is truncated.
     output_file: Option<String>,
     log_path: String,
+    /// Whether the limits of the history have removed the log.
+    log_removed: bool,
     duration_ms: Option<u64>,
     submitted_at: String,
     started_at: Option<String>,
@@ -106,6 +112,7 @@ struct OutputTotals {
     stderr_bytes: u64,
     log_bytes: u64,
     dropped_bytes: u64,
+    forgotten_bytes: u64,
 }
 
 impl ExecutionObject {
@@ -147,8 +154,10 @@ impl ExecutionObject {
             stderr: None,
             stderr_base64: None,
             output_cut: None,
+            output_missing: outcome.map(|outcome| MissingOutput::from_totals(&outcome.output)),
             output_file: None,
             log_path: record.log_path.to_string_lossy().into_owned(),
+            log_removed: record.log_removed,
             duration_ms: outcome.map(|outcome| outcome.duration_us / 1_000),
             submitted_at: rfc3339(record.submitted_at),
             started_at: record.started_at.map(rfc3339),
@@ -206,6 +215,7 @@ impl ExecutionObject {
                 stderr_bytes: outcome.output.stderr_bytes,
                 log_bytes: outcome.output.log_bytes,
                 dropped_bytes: outcome.output.dropped_bytes,
+                forgotten_bytes: outcome.output.forgotten_bytes,
             }),
             leftovers: outcome.map(|outcome| outcome.leftovers.name()),
             limits: Limits {
@@ -222,6 +232,7 @@ impl ExecutionObject {
     pub(crate) fn from_result(result: ExecutionResult) -> Self {
         let mut object = ExecutionObject::from_record(&result.record);
         object.output_cut = Some(result.is_cut());
+        object.output_missing = Some(result.gaps.iter().map(MissingOutput::from).collect());
         object.output_file = result
             .output_file()
             .map(|path| path.to_string_lossy().into_owned());
@@ -265,8 +276,9 @@ mod tests {
                 r#"{"id":"01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42","number":17,"name":"greeting","#,
                 r#""key":"k","status":"failed","success":false,"exit_code":7,"signal":null,"#,
                 r#""core_dumped":null,"stdout":"hello world\n","stdout_base64":null,"stderr":null,"#,
-                r#""stderr_base64":"/w==","output_cut":false,"output_file":null,"#,
+                r#""stderr_base64":"/w==","output_cut":false,"output_missing":[],"output_file":null,"#,
                 r#""log_path":"/var/log/escher/01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42.log","#,
+                r#""log_removed":false,"#,
                 r#""duration_ms":1500,"submitted_at":"2023-11-14T22:13:20.000000Z","#,
                 r#""started_at":"2023-11-14T22:13:20.001000Z","#,
                 r#""completed_at":"2023-11-14T22:13:21.501000Z","timeout_ms":5000,"#,
@@ -281,7 +293,7 @@ mod tests {
                 r#""peak_tasks":null,"oom_kills":null,"not_measured":["io_read_bytes","#,
                 r#""io_written_bytes","peak_tasks","oom_kills"]},"#,
                 r#""output":{"stdout_bytes":12,"stderr_bytes":0,"#,
-                r#""log_bytes":12,"dropped_bytes":0},"leftovers":"none","limits":"#,
+                r#""log_bytes":12,"dropped_bytes":0,"forgotten_bytes":0},"leftovers":"none","limits":"#,
                 r#"{"memory_max":null,"cpu_quota":null,"tasks_max":null},"paused":false,"#,
                 r#""existing":null}"#,
                 "\n"
@@ -380,7 +392,8 @@ mod tests {
         let shown = line(&ExecutionObject::from_result(result));
         assert!(
             shown.contains(r#""stdout":"hello [more]""#)
-                && shown.contains(r#""output_cut":true,"output_file":"/var/log"#),
+                && shown
+                    .contains(r#""output_cut":true,"output_missing":[],"output_file":"/var/log"#),
             "{shown}"
         );
     }

@@ -17,7 +17,7 @@ pub(crate) use event::event;
 pub(crate) use execution::ExecutionObject;
 pub(crate) use failure::failure;
 pub(crate) use object::line;
-pub(crate) use output_chunk::output_chunk;
+pub(crate) use output_chunk::{output_chunk, output_gap};
 pub(crate) use quota::quota;
 pub(crate) use settings::{config_check, reloaded, setting};
 pub(crate) use targets::{cancelled, paused, pruned, removed, signalled};

@@ -1,6 +1,7 @@
 //! Output from the log.
 
-use escher_client::OutputChunk;
+use escher_client::protocol::OutputTotals;
+use escher_client::{GapReason, OutputChunk, OutputGap};
 use serde::Serialize;
 
 use super::object::{line, text_or_base64};
@@ -23,4 +24,48 @@ pub(crate) fn output_chunk(chunk: OutputChunk) -> String {
         text,
         base64,
     })
+}
+
+/// Output that is missing from the log.
+#[derive(Debug, Serialize)]
+pub(crate) struct MissingOutput {
+    /// Where in the log; `null` if that is not known.
+    offset: Option<u64>,
+    /// How many bytes; `null` if that is not known.
+    bytes: Option<u64>,
+    /// `dropped`, `forgotten` or `cut`.
+    reason: &'static str,
+}
+
+impl From<&OutputGap> for MissingOutput {
+    fn from(gap: &OutputGap) -> Self {
+        MissingOutput {
+            offset: Some(gap.offset),
+            bytes: gap.bytes,
+            reason: gap.reason.name(),
+        }
+    }
+}
+
+impl MissingOutput {
+    /// Makes the objects from the totals of an execution, which do not say where output was dropped.
+    pub(crate) fn from_totals(output: &OutputTotals) -> Vec<Self> {
+        let forgotten = MissingOutput {
+            offset: Some(0),
+            bytes: Some(output.forgotten_bytes),
+            reason: GapReason::Forgotten.name(),
+        };
+        let dropped = MissingOutput {
+            offset: None,
+            bytes: Some(output.dropped_bytes),
+            reason: GapReason::Dropped.name(),
+        };
+        let both = [forgotten, dropped].into_iter();
+        both.filter(|missing| missing.bytes != Some(0)).collect()
+    }
+}
+
+/// Returns the object for output that is missing between chunks.
+pub(crate) fn output_gap(gap: &OutputGap) -> String {
+    line(&MissingOutput::from(gap))
 }

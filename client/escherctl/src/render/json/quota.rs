@@ -1,4 +1,4 @@
-//! What a user takes of the queue and the slots, and may take.
+//! What a user takes of the queue, the slots and the history, and may take.
 
 use escher_client::Quota;
 use serde::Serialize;
@@ -17,6 +17,10 @@ pub(crate) fn quota(quota: &Quota) -> String {
         max_pending_bytes: u64,
         running: u64,
         max_running: u64,
+        finished: u64,
+        finished_share: u64,
+        log_bytes: u64,
+        log_bytes_share: u64,
     }
     line(&Line {
         user: quota.user.to_string(),
@@ -27,5 +31,9 @@ pub(crate) fn quota(quota: &Quota) -> String {
         max_pending_bytes: quota.max_pending_bytes,
         running: quota.running,
         max_running: quota.max_running,
+        finished: quota.history.finished,
+        finished_share: quota.history.finished_share,
+        log_bytes: quota.history.log_bytes,
+        log_bytes_share: quota.history.log_bytes_share,
     })
 }

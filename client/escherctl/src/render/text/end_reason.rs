@@ -1,4 +1,4 @@
-//! Why a command ended, where escher ended it, and what its log lacks.
+//! Why a command ended, where escher ended it.
 
 use std::time::Duration;
 
@@ -6,7 +6,6 @@ use escher_client::protocol::Exit;
 use escher_client::{ErrorCode, ExecutionRecord, Status};
 use nix::sys::signal::Signal;
 
-use crate::render::quantity::count;
 use crate::time;
 
 /// Returns, as one line, why escher ended the command or could not start it; `None` if the command
@@ -55,15 +54,6 @@ pub(crate) fn end_reason(record: &ExecutionRecord) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// Returns, as one line, that output is missing from the log; `None` if the log is complete.
-pub(crate) fn dropped_output(record: &ExecutionRecord) -> Option<String> {
-    let dropped = record.outcome.as_ref()?.output.dropped_bytes;
-    (dropped > 0).then(|| {
-        let bytes = count(dropped, "byte");
-        format!("log incomplete: {bytes} of output dropped, because the log was full or could not be written")
-    })
 }
 
 /// How the main process ended.
@@ -180,17 +170,6 @@ mod tests {
             let reason = reason(status, exit, code, signal);
             assert_eq!(reason.as_deref(), Some(expected));
         }
-    }
-
-    #[test]
-    fn counts_the_bytes_that_the_log_lacks() {
-        let mut record = samples::finished_execution(Status::Completed, Exit::Code(0), None, None);
-        assert_eq!(dropped_output(&record), None);
-        if let Some(outcome) = &mut record.outcome {
-            outcome.output.dropped_bytes = 1;
-        }
-        let line = dropped_output(&record).unwrap();
-        assert!(line.contains("1 byte of output dropped"), "{line}");
     }
 
     #[test]

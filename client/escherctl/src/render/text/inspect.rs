@@ -28,10 +28,11 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
         record.outcome.as_ref().map(|outcome| exit(outcome.exit)),
     );
     fields.add_some("end reason", end_reason(record));
-    fields.add_escaped(
-        "command",
-        &escape::command_line(argv.iter().map(|word| &word[..])),
-    );
+    let mut command = escape::command_line(argv.iter().map(|word| &word[..]));
+    if record.command_cut {
+        command.push_str(" …");
+    }
+    fields.add_escaped("command", &command);
     fields.add_escaped("working dir", &escape::bytes(&record.working_dir));
     fields.add("user", &record.user);
     if record.submitted_by != record.user {
@@ -81,11 +82,17 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
             let bytes = count(output.dropped_bytes, "byte");
             fields.add("dropped", format!("{bytes}, missing from the log"));
         }
+        if output.forgotten_bytes > 0 {
+            let bytes = size(output.forgotten_bytes);
+            fields.add("forgotten", format!("the first {bytes} of the log"));
+        }
         if outcome.leftovers != Leftovers::None {
             fields.add("leftovers", outcome.leftovers.name());
         }
     }
     fields.add_escaped("log", &escape::bytes(&record.log_path));
+    let removed = "the log was removed by the limits of the history";
+    fields.add_some("output removed", record.log_removed.then_some(removed));
     fields.finish()
 }
 
@@ -149,9 +156,11 @@ mod tests {
         let mut record = completed();
         if let Some(outcome) = &mut record.outcome {
             outcome.output.dropped_bytes = 1;
+            outcome.output.forgotten_bytes = 2048;
         }
         let shown = inspect(&record, record.submitted_at);
         assert!(shown.contains("1 byte, missing from the log"), "{shown}");
+        assert!(shown.contains("the first 2.0 KiB of the log"), "{shown}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Answers of one line, or one line for each thing.
 
-use escher_client::{CancelAnswer, Event, EventKind, Reloaded, Removed};
+use escher_client::{CancelAnswer, Event, EventKind, GapReason, OutputGap, Reloaded, Removed};
 
 use crate::failure::Failure;
 use crate::render::escape;
@@ -15,6 +15,23 @@ pub(crate) fn failure(failure: &Failure) -> String {
         shown.push_str(&format!("  hint: {}\n", escape::text(hint)));
     }
     shown
+}
+
+/// What is missing from the output, and why.
+pub(crate) fn missing_output(gap: &OutputGap) -> String {
+    let what = match gap.bytes {
+        Some(1) => "1 byte of the output is missing here".to_owned(),
+        Some(bytes) => format!("{} of the output are missing here", size(bytes)),
+        None => "output is missing here".to_owned(),
+    };
+    let reason = match gap.reason {
+        GapReason::Dropped => "the log has reached max_log_bytes, or could not be written",
+        GapReason::Forgotten => {
+            "the log has reached max_log_bytes, and newer output has taken its place"
+        }
+        GapReason::Cut => "something other than escher has shortened the log",
+    };
+    format!("{what}: {reason}")
 }
 
 /// What `prune` has removed.
@@ -87,6 +104,36 @@ pub(crate) fn paused(target: &str, is_paused: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn missing_output_is_counted_where_it_can_be() {
+        for (bytes, reason, expected) in [
+            (
+                Some(1),
+                GapReason::Dropped,
+                "1 byte of the output is missing here: the log has",
+            ),
+            (
+                Some(1 << 21),
+                GapReason::Forgotten,
+                "2.0 MiB of the output are missing here: the",
+            ),
+            (None, GapReason::Dropped, "output is missing here: the log"),
+            (
+                Some(7),
+                GapReason::Cut,
+                "7 bytes of the output are missing here: something",
+            ),
+        ] {
+            let offset = 3;
+            let line = missing_output(&OutputGap {
+                offset,
+                bytes,
+                reason,
+            });
+            assert!(line.starts_with(expected), "{line}");
+        }
+    }
 
     #[test]
     fn prune_counts_executions_and_bytes() {

@@ -6,7 +6,9 @@ mod info;
 mod inspect;
 mod messages;
 
-pub(crate) use end_reason::{dropped_output, end_reason};
+pub(crate) use end_reason::end_reason;
 pub(crate) use info::info;
 pub(crate) use inspect::inspect;
-pub(crate) use messages::{cancelled, event, failure, list_truncated, paused, pruned, reloaded};
+pub(crate) use messages::{
+    cancelled, event, failure, list_truncated, missing_output, paused, pruned, reloaded,
+};

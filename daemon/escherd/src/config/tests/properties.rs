@@ -138,10 +138,12 @@ fn valid_assignments() -> impl Strategy<Value = Vec<(&'static str, serde_json::V
         values
     })
     .prop_map(|mut values| {
-        // No maximum timeout, a limit above every tail, a path of its own for each socket.
+        // No maximum timeout, a limit above every tail, a path of its own for each socket, a log that
+        // can forget.
         for (name, value) in [
             ("execution.max_timeout_ms", Value::from(0)),
             ("execution.max_output_size_bytes", Value::from(5000)),
+            ("execution.max_log_bytes", Value::from(65_536)),
             (
                 "daemon.metrics_socket",
                 Value::from("/tmp/socket/of/metrics"),

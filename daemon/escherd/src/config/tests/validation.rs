@@ -410,3 +410,27 @@ fn explains_how_to_give_unknown_directories_of_a_user() {
         &super::text("/r/escherd.sock")
     );
 }
+
+#[test]
+fn a_log_that_forgets_needs_a_limit() {
+    for (file, problem) in [
+        (
+            "[execution]\nlog_full = \"forget_oldest\"",
+            "2: execution.log_full = \"forget_oldest\": must be drain or kill, or execution.max_log_bytes, which is 0",
+        ),
+        (
+            "[execution]\nlog_full = \"forget_oldest\"\nmax_log_bytes = 65535",
+            "3: execution.max_log_bytes = 65535: must be at least 65536 where execution.log_full is \"forget_oldest\"",
+        ),
+    ] {
+        let found = problems("c.toml", file);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains(problem), "{found:?}");
+    }
+    for file in [
+        "[execution]\nlog_full = \"forget_oldest\"\nmax_log_bytes = 65536",
+        "[execution]\nlog_full = \"drain\"\nmax_log_bytes = 1",
+    ] {
+        assert!(read("c.toml", file).is_ok(), "{file}");
+    }
+}

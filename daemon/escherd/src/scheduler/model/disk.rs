@@ -1,6 +1,6 @@
 //! The store of the model.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use escher_protocol::message::{Event, Removed};
 use escher_protocol::{ExecutionId, ExecutionRecord};
@@ -35,6 +35,7 @@ impl Row {
 pub(super) struct Disk {
     rows: BTreeMap<u64, Row>,
     events: Vec<Event>,
+    missed_events: HashMap<u32, u64>,
     undeleted: Vec<ExecutionId>,
     last_number: u64,
     waiting: VecDeque<ChangeEntry>,
@@ -60,6 +61,11 @@ impl Disk {
             let is_written = !matches!(outcome, CommitOutcome::KeyTaken { .. });
             if is_written {
                 self.events.extend(entry.events);
+            }
+            for dropped in entry.dropped_events {
+                self.events
+                    .retain(|event| event.sequence != dropped.sequence);
+                self.missed_events.insert(dropped.uid, dropped.sequence);
             }
             outcomes.push((entry.ticket, outcome));
         }
@@ -147,6 +153,19 @@ impl Disk {
                 self.undeleted.extend(&logs);
                 return CommitOutcome::Removed(removed, logs);
             }
+            Change::LogsRemoved { numbers } => {
+                let mut logs = Vec::new();
+                for number in numbers {
+                    if let Some(row) = self.rows.get_mut(&number)
+                        && let Some(record) = &mut row.end
+                    {
+                        record.log_removed = true;
+                        logs.push(row.unfinished.submission.id);
+                    }
+                }
+                self.undeleted.extend(&logs);
+                return CommitOutcome::Removed(Removed::default(), logs);
+            }
             Change::LogsDeleted { ids } => self.undeleted.retain(|id| !ids.contains(id)),
         }
         CommitOutcome::Committed
@@ -227,6 +246,7 @@ impl Disk {
             last_number: self.last_number,
             unfinished: unfinished.map(Row::loaded).collect(),
             events: self.events.clone(),
+            missed_events: self.missed_events.clone(),
             undeleted_logs: self.undeleted.clone(),
         }
     }

@@ -34,6 +34,8 @@ enum Step {
     Pause { which: u8, pause: bool },
     /// A client removes one.
     Remove(u8),
+    /// The log of one is removed to keep the limits of the history.
+    RemoveLog(u8),
     /// The store commits this many changes.
     Commit(u8),
     /// The store fails to commit, because the disk is full.
@@ -66,6 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (any::<u8>(), any::<bool>()).prop_map(|(which, kill)| Step::Cancel { which, kill }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(which, pause)| Step::Pause { which, pause }),
         1 => any::<u8>().prop_map(Step::Remove),
+        1 => any::<u8>().prop_map(Step::RemoveLog),
         8 => (1..5_u8).prop_map(Step::Commit),
         1 => Just(Step::FailToCommit),
         1 => any::<u8>().prop_map(Step::Damage),

@@ -6,8 +6,8 @@ use std::time::Duration;
 use escher_launcher::ipc::wire::LogLimits;
 use escher_protocol::message::CancelAnswer;
 use escher_protocol::{
-    Blob, CancelMode, Command, Controllers, ExecutionId, ExecutionRequest, Leftovers,
-    ResourceLimits, Status, Text, Timestamp,
+    Blob, CancelMode, Command, Controllers, ExecutionId, ExecutionRecord, ExecutionRequest,
+    Leftovers, ResourceLimits, Status, Text, Timestamp,
 };
 
 use super::Step;
@@ -156,6 +156,7 @@ impl World {
             Step::Cancel { which, kill } => self.cancel(which, kill),
             Step::Pause { which, pause } => self.pause(which, pause),
             Step::Remove(which) => self.remove(which),
+            Step::RemoveLog(which) => self.remove_log(which),
             Step::Commit(count) => self.commit(count.into()),
             Step::FailToCommit => {
                 self.has_been_full = true;
@@ -317,6 +318,14 @@ impl World {
         };
         if let Some(answer) = answer {
             self.clients.remove(id, answer);
+        }
+    }
+
+    fn remove_log(&mut self, which: u8) {
+        if let Some(id) = self.clients.known(which)
+            && let Some(Some(record)) = self.disk.find(id)
+        {
+            drop(self.scheduler.remove_logs(vec![record.number]));
         }
     }
 
@@ -492,7 +501,11 @@ impl World {
             // before there is room takes the result with it.
             let is_sure = !(self.has_been_full && self.shims.killed.contains(&id));
             for result in results.iter().filter(|result| is_sure && result.id == id) {
-                let mut result = result.clone();
+                // The log may have been removed since.
+                let mut result = ExecutionRecord {
+                    log_removed: record.log_removed,
+                    ..result.clone()
+                };
                 if result.command_cut || record.command_cut {
                     // escherd completes the first before the client gets it; the second has lost its end to damage.
                     result.command.clone_from(&record.command);

@@ -30,7 +30,7 @@ pub(crate) use limits::{Limits, QueueRefusal, SlotLimits};
 
 use std::collections::{BTreeMap, HashMap};
 
-use escher_protocol::message::Quota;
+use escher_protocol::message::{HistoryQuota, Quota};
 use escher_protocol::{Text, User};
 
 use admission_order::{AdmissionOrder, AdmissionTurn};
@@ -251,6 +251,8 @@ impl Shares {
             max_pending_bytes: self.limits.pending_bytes.of_user(uid),
             running: share.map_or(0, |share| share.slots as u64),
             max_running: self.limits.slots.ordinary as u64,
+            // The store knows it.
+            history: HistoryQuota::default(),
         }
     }
 

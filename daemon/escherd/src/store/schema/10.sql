@@ -38,7 +38,10 @@ CREATE TABLE execution (
     stderr_bytes      INTEGER,
     log_bytes         INTEGER NOT NULL DEFAULT 0,
     dropped_bytes     INTEGER,
-    history_bytes     INTEGER NOT NULL DEFAULT 0
+    -- Bytes of its log and index that the history keeps; 0 once they are removed.
+    kept_log_bytes    INTEGER NOT NULL DEFAULT 0,
+    -- Whether the limits of the history have removed its log and left its record.
+    log_removed       INTEGER NOT NULL DEFAULT 0
 );
 
 CREATE UNIQUE INDEX execution_key ON execution (submitter_uid, key) WHERE key IS NOT NULL;
@@ -49,7 +52,8 @@ CREATE INDEX execution_name ON execution (name, ended, number) WHERE name IS NOT
 CREATE INDEX execution_submitter_name ON execution (submitter_uid, name, ended, number) WHERE name IS NOT NULL;
 CREATE INDEX execution_user_name ON execution (user_name, ended, number, submitter_uid) WHERE ended > 0;
 CREATE INDEX execution_user_uid ON execution (user_uid, ended, number, submitter_uid) WHERE ended > 0;
-CREATE INDEX execution_completed ON execution (completed_at, number, history_bytes, ended) WHERE ended > 0;
+CREATE INDEX execution_submitter_completed ON execution (submitter_uid, completed_at, number, ended) WHERE ended > 0;
+CREATE INDEX execution_submitter_log ON execution (submitter_uid, completed_at, number, kept_log_bytes) WHERE kept_log_bytes > 0;
 
 -- What an unfinished execution was submitted with. Deleted when it ends, with the environment in it.
 CREATE TABLE submission (
@@ -82,7 +86,13 @@ CREATE TABLE event (
     body     BLOB NOT NULL
 );
 
--- Removed executions that may still have files on disk, above all a log.
+-- The sequence number of the last event of each user that is not kept any longer.
+CREATE TABLE missed_event (
+    uid  INTEGER PRIMARY KEY,
+    body BLOB NOT NULL
+);
+
+-- Executions that are removed, or whose log is, and that may still have files on disk, above all a log.
 CREATE TABLE undeleted_log (
     id       BLOB PRIMARY KEY,
     checksum BLOB NOT NULL
@@ -92,15 +102,23 @@ CREATE TABLE undeleted_log (
 -- which a submitted_at lies before its clock_high; last_number is the highest number ever assigned, unless
 -- the newest execution has a higher one. The row has no checksum until it is first written.
 CREATE TABLE totals (
-    one           INTEGER PRIMARY KEY CHECK (one = 1),
-    finished      INTEGER NOT NULL,
-    history_bytes INTEGER NOT NULL,
-    clock_back    INTEGER NOT NULL,
-    last_number   INTEGER NOT NULL,
-    checksum      BLOB
+    one            INTEGER PRIMARY KEY CHECK (one = 1),
+    finished       INTEGER NOT NULL,
+    kept_log_bytes INTEGER NOT NULL,
+    clock_back     INTEGER NOT NULL,
+    last_number    INTEGER NOT NULL,
+    checksum       BLOB
 );
 
-INSERT INTO totals (one, finished, history_bytes, clock_back, last_number) VALUES (1, 0, 0, 0, 0);
+INSERT INTO totals (one, finished, kept_log_bytes, clock_back, last_number) VALUES (1, 0, 0, 0, 0);
+
+-- The same sums for each submitter who has finished executions.
+CREATE TABLE user_totals (
+    uid            INTEGER PRIMARY KEY,
+    finished       INTEGER NOT NULL,
+    kept_log_bytes INTEGER NOT NULL,
+    checksum       BLOB NOT NULL
+);
 
 CREATE VIEW executions AS
 SELECT number,
@@ -135,7 +153,8 @@ SELECT number,
        stderr_bytes,
        log_bytes,
        dropped_bytes,
-       history_bytes
+       kept_log_bytes,
+       log_removed
 FROM execution;
 
 CREATE VIEW execution_labels AS
@@ -149,4 +168,7 @@ SELECT sequence,
 FROM event;
 
 CREATE VIEW history AS
-SELECT finished, history_bytes FROM totals;
+SELECT finished, kept_log_bytes FROM totals;
+
+CREATE VIEW user_history AS
+SELECT uid, finished, kept_log_bytes FROM user_totals;

@@ -301,7 +301,7 @@ async fn remembers_the_logs_of_removed_executions_until_they_are_deleted() {
 }
 
 #[tokio::test]
-async fn keeps_the_last_events_in_order_and_only_with_their_changes() {
+async fn keeps_events_in_order_with_their_changes_until_they_are_dropped() {
     let test = TestStore::new();
     let mut keyed = submission(1);
     keyed.request.key = Some("k".into());
@@ -309,6 +309,7 @@ async fn keeps_the_last_events_in_order_and_only_with_their_changes() {
         ticket,
         change,
         events: vec![event(sequence, 1, EventKind::Submitted)],
+        dropped_events: Vec::new(),
     };
     let refused = entry_with_event(
         1,
@@ -328,22 +329,25 @@ async fn keeps_the_last_events_in_order_and_only_with_their_changes() {
     let test = test.reopen().await;
     assert_eq!(test.loaded.events, [event(1, 1, EventKind::Submitted)]);
 
-    let launches = (2..=5000).map(|sequence| entry_with_event(sequence, admission(1), sequence));
+    let launches = (2..=20).map(|sequence| entry_with_event(sequence, admission(1), sequence));
     test.store.write(launches.collect());
-    test.outcomes(4999);
+    test.outcomes(19);
+    let dropped = |uid, sequence| DroppedEvent { uid, sequence };
+    let dropping = ChangeEntry {
+        dropped_events: vec![dropped(1001, 3), dropped(1002, 4), dropped(1001, 7)],
+        ..entry_with_event(21, admission(1), 21)
+    };
+    test.store.write(vec![dropping]);
+    test.outcomes(1);
     let test = test.reopen().await;
-    let sequences: Vec<u64> = test
-        .loaded
-        .events
-        .iter()
-        .map(|event| event.sequence)
-        .collect();
-    assert_eq!(sequences, (4901..=5000).collect::<Vec<u64>>());
-    let database = rusqlite::Connection::open(test.path()).unwrap();
-    let rows: i64 = database
-        .query_row("SELECT count(*) FROM event", [], |row| row.get(0))
-        .unwrap();
-    assert!(rows < 2000, "{rows} events are on disk");
+    let events = test.loaded.events.iter();
+    let sequences: Vec<u64> = events.map(|event| event.sequence).collect();
+    let kept = (1..=21).filter(|sequence| ![3, 4, 7].contains(sequence));
+    assert_eq!(sequences, kept.collect::<Vec<u64>>());
+    assert_eq!(
+        test.loaded.missed_events,
+        [(1001, 7), (1002, 4)].into_iter().collect()
+    );
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ fn the_largest_filter_reads_the_history_once_and_in_blocks() {
     for submitter in [None, Some(1001)] {
         let (mut next, mut pages, mut total) = (Some(u64::MAX), 0, 0);
         while let Some(before) = next {
-            let page = query::list(&snapshot, submitter, &selection, before, 256).unwrap();
+            let page = query::list(&snapshot, submitter, &selection, 0..before, 256).unwrap();
             assert_eq!(page.found, []);
             let cost = instructions(&snapshot.connection, &statements);
             assert!(cost < MAX_INSTRUCTIONS, "a block took {cost} instructions");
@@ -95,7 +95,7 @@ fn the_largest_filter_reads_the_history_once_and_in_blocks() {
     let same_key = |value: &str| (longest("key"), longest(value));
     let mut contradictory = select_all();
     contradictory.filter.labels = vec![same_key("one"), same_key("other")];
-    let page = query::list(&snapshot, None, &contradictory, u64::MAX, 256).unwrap();
+    let page = query::list(&snapshot, None, &contradictory, 0..u64::MAX, 256).unwrap();
     assert_eq!((page.found, page.next), (Vec::new(), None));
 }
 
@@ -110,7 +110,7 @@ fn a_list_is_as_cheap_with_many_matches_as_with_few() {
         damage: &DamageMarker::new(&test.path()),
     };
     let cost_of = |limit| {
-        let page = query::list(&snapshot, None, &select_all(), u64::MAX, limit).unwrap();
+        let page = query::list(&snapshot, None, &select_all(), 0..u64::MAX, limit).unwrap();
         assert_eq!(page.found.len(), limit);
         instructions(&snapshot.connection, &query::statements())
     };
@@ -154,10 +154,11 @@ fn a_removal_costs_the_same_for_each_execution() {
     let dir = tempfile::tempdir().unwrap();
     let (opened, _) = super::super::open::open(&store_path(dir.path()), SETTINGS).unwrap();
     let database = &opened.connection;
-    let mut state = opened.state;
+    let (mut state, mut users) = (opened.state, opened.users);
     let mut changes = StoreTransaction {
         connection: database,
         state: &mut state,
+        users: &mut users,
     };
     for number in 1..=COUNT {
         for change in submitted_and_finished(&labelled(number), Status::Completed) {

@@ -18,6 +18,7 @@ const KEEP_NOTHING: HistoryLimits = HistoryLimits {
     max_age_secs: u64::MAX,
     max_bytes: u64::MAX,
     max_count: 0,
+    min_age: Duration::ZERO,
 };
 
 /// Returns a closed store, as bytes, with the records of its finished executions.
@@ -291,11 +292,20 @@ async fn salvages_everything_that_is_not_damaged() {
         ticket: 0,
         change: Change::LogsDeleted { ids: vec![] },
         events: vec![event(12, 5, EventKind::Started)],
+        dropped_events: vec![DroppedEvent {
+            uid: 1001,
+            sequence: 11,
+        }],
     }]);
     test.outcomes(1);
     let test = test.reopen().await;
     let before = test.loaded.clone();
-    let history = test.store.expired(KEEP_NOTHING, at(0), 10).await.unwrap();
+    let expired = async |test: &TestStore| {
+        let expired = test.store.expired_records(KEEP_NOTHING, at(0), 10).await;
+        expired.unwrap()
+    };
+    let history = expired(&test).await;
+    let of_users = test.store.user_history().await.unwrap();
     test.store.close(DEADLINE).await.unwrap();
     // As if damage had been found in a page that no row is read from.
     fs::write(quarantine::damage_mark_path(&test.path()), "a test").unwrap();
@@ -303,10 +313,8 @@ async fn salvages_everything_that_is_not_damaged() {
     assert_eq!(test.quarantined_file().salvaged, 4);
     assert_eq!(test.loaded, before);
     assert_eq!(test.store.finished_count(), 2);
-    assert_eq!(
-        test.store.expired(KEEP_NOTHING, at(0), 10).await.unwrap(),
-        history
-    );
+    assert_eq!(expired(&test).await, history);
+    assert_eq!(test.store.user_history().await.unwrap(), of_users);
     assert_eq!(
         test.all_records().await,
         [record_of(&submission(2), Status::Failed), record]

@@ -1,7 +1,7 @@
 //! Requests that are too large to be kept in memory.
 
 use super::*;
-use crate::execution::Extent;
+use crate::execution::{Extent, kept_command};
 
 /// Returns a submission with a long argument and a long variable.
 fn large(number: u64) -> Submission {
@@ -66,20 +66,27 @@ async fn a_start_loads_what_is_kept_with_the_size_and_the_digest_of_the_whole() 
 }
 
 #[tokio::test]
-async fn an_admission_returns_the_whole_request_and_an_end_keeps_the_whole_command() {
+async fn an_admission_returns_the_whole_request_and_an_end_keeps_what_records_keep() {
     let whole = large(1);
     let test = TestStore::new();
     test.commit([submitted(&whole)]);
     let command = |id| test.store.command(None, 1, id);
-    let expected = Some(whole.request.command.clone());
-    assert_eq!(command(id(1)).await, Ok(expected.clone()));
+    let expected = Some((whole.request.command.clone(), false));
+    assert_eq!(command(id(1)).await, Ok(expected));
     assert_eq!(command(id(2)).await, Ok(None), "of another execution");
     let outcomes = test.write([admitted_and_read(1)]);
     let read = CommitOutcome::Admitted(Some(Box::new(whole.clone())));
     assert_eq!(outcomes, [read]);
     test.commit([finished_cut(&whole)]);
     let record = test.record(1).await.unwrap();
-    assert_eq!(record, record_of(&whole, Status::Cancelled));
+    let (kept, command_cut) = kept_command(&whole.request.command);
+    let expected = ExecutionRecord {
+        command: kept,
+        command_cut,
+        ..record_of(&whole, Status::Cancelled)
+    };
+    assert_eq!(record, expected);
+    let expected = Some(kept_command(&whole.request.command));
     assert_eq!(command(id(1)).await, Ok(expected));
     assert_eq!(command(id(2)).await, Ok(None), "of another execution");
     test.commit([Change::Removed { numbers: vec![1] }]);
@@ -102,5 +109,7 @@ async fn a_damaged_request_stops_no_change_to_it_or_to_others() {
         (record.status, record.command_cut),
         (Status::Cancelled, true)
     );
-    assert!(!test.record(2).await.unwrap().command_cut);
+    let kept = kept_command(&other.request.command).0;
+    assert_eq!(test.record(2).await.unwrap().command, kept);
+    assert_ne!(record.command, kept, "nothing better is known");
 }

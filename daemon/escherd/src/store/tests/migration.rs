@@ -54,7 +54,7 @@ async fn migrates_an_older_version_with_all_its_content() {
             panic!("{:?}", opened.loaded)
         };
         assert_eq!(unfinished.submission, submission(2));
-        assert_eq!(opened.state.totals.finished, 1);
+        assert_eq!(opened.state.totals.history.executions, 1);
     }
 }
 

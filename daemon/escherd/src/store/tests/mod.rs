@@ -3,6 +3,7 @@
 mod changes;
 mod cost;
 mod damage;
+mod history;
 mod large;
 mod migration;
 mod page;
@@ -34,7 +35,7 @@ const MINUTE: i64 = 60_000_000;
 
 const SETTINGS: StoreSettings = StoreSettings {
     durability: Durability::Crash,
-    max_events: 100,
+    min_free_bytes: 0,
 };
 
 /// An open store in a directory of its own.
@@ -173,6 +174,7 @@ fn entry(ticket: u64, change: Change) -> ChangeEntry {
         ticket,
         change,
         events: Vec::new(),
+        dropped_events: Vec::new(),
     }
 }
 
@@ -187,7 +189,9 @@ async fn list_all(
     let (mut records, mut next) = (Vec::new(), Some(before));
     while let Some(before) = next.filter(|_| records.len() < limit) {
         let rest = limit - records.len();
-        let page = store.list(submitter, selection.clone(), before, rest).await;
+        let page = store
+            .list(submitter, selection.clone(), 0..before, rest)
+            .await;
         let page = page.unwrap();
         records.extend(page.found);
         next = page.next;
@@ -286,6 +290,7 @@ fn record_of(submission: &Submission, status: Status) -> ExecutionRecord {
         pid: None,
         cancelled_by: (status == Status::Cancelled).then_some(Canceller::Host),
         log_path: submission.log_path.clone(),
+        log_removed: false,
         outcome: Some(Outcome {
             exit,
             error,

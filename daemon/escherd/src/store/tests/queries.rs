@@ -1,4 +1,4 @@
-//! Lists, lookups and expiry, compared with a plain filter, and their query plans.
+//! Lists and lookups, compared with a plain filter, and all query plans.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -161,6 +161,12 @@ fn lists_equal_a_plain_filter() {
                     .collect();
                 nonempty.set(nonempty.get() + u32::from(!expected.is_empty()));
                 let numbers: Vec<u64> = expected.iter().map(|record| record.number).collect();
+                if let Some(oldest) = numbers.last() {
+                    let range = oldest + 1..before;
+                    let above = test.store.list(submitter, selection.clone(), range, 1000);
+                    let above = runtime.block_on(above).unwrap().found;
+                    prop_assert_eq!(&above[..], &expected[..expected.len() - 1]);
+                }
                 let store = &test.store;
                 let listed = list_all(store, submitter, &selection, before, limit);
                 prop_assert_eq!(runtime.block_on(listed), expected);
@@ -359,58 +365,6 @@ async fn an_ambiguous_id_part_lists_at_most_eight_of_the_submitters_executions()
 }
 
 #[tokio::test]
-async fn what_exceeds_a_limit_expires_in_the_order_in_which_it_ended() {
-    let test = TestStore::new();
-    let logs = tempfile::tempdir().unwrap();
-    // Execution n ended at minute 10 - n, with a log of n KiB and an index of 100 bytes.
-    for number in 1..=9 {
-        let mut one = submission(number);
-        let log = logs.path().join(format!("{number}.log"));
-        std::fs::write(log.with_extension("idx"), [0; 100]).unwrap();
-        one.log_path = log.into_os_string().into();
-        let mut record = record_of(&one, Status::Completed);
-        record.completed_at = Some(at(10 - number));
-        record.outcome.as_mut().unwrap().output.log_bytes = number * 1024;
-        test.commit([submitted(&one), finished_with(record)]);
-    }
-    test.commit([submitted(&submission(10))]);
-    let database = rusqlite::Connection::open(test.path()).unwrap();
-    let counted = || -> i64 {
-        let sql = "SELECT history_bytes FROM history";
-        database.query_row(sql, [], |row| row.get(0)).unwrap()
-    };
-    let bytes = counted().unsigned_abs();
-    let rows = bytes - 45 * 1024 - 9 * 100;
-    assert!(rows > 9 * 500 && rows < 9 * 2000, "{rows} bytes for rows");
-    let (oldest, no) = (9 * 60, u64::MAX);
-    for (max_age_secs, max_bytes, max_count, limit, expected) in [
-        (no, no, no, 100, &[][..]),
-        (no, no, 7, 100, &[9, 8]),
-        (no, no, 0, 100, &[9, 8, 7, 6, 5, 4, 3, 2, 1]),
-        (no, no, 0, 2, &[9, 8]),
-        // The maximum age itself does not expire.
-        (oldest, no, no, 100, &[]),
-        (oldest - 1, no, no, 100, &[9]),
-        (oldest - 2 * 60, no, no, 100, &[9, 8]),
-        (no, bytes, no, 100, &[]),
-        (no, bytes - 1, no, 100, &[9]),
-        (no, bytes - 11 * 1024, no, 100, &[9, 8]),
-    ] {
-        let limits = HistoryLimits {
-            max_age_secs,
-            max_bytes,
-            max_count,
-        };
-        let found = test.store.expired(limits, at(10), limit).await.unwrap();
-        assert_eq!(found, expected, "{limits:?}");
-    }
-    test.commit([Change::Removed {
-        numbers: (1..=9).collect(),
-    }]);
-    assert_eq!(counted(), 0);
-}
-
-#[tokio::test]
 async fn readers_see_complete_transactions_while_the_writer_writes() {
     let test = TestStore::new();
     const PAIRS: usize = 400;
@@ -452,12 +406,18 @@ fn no_query_scans_a_table_or_sorts() {
             assert!(!is_slow, "{step} of {sql}");
         }
     }
-    // Expiry reads its index from the beginning.
-    let steps = plan(&database, expiry::OLDEST_FIRST);
-    assert!(
-        matches!(steps.as_slice(), [only] if only.contains("USING COVERING INDEX execution_completed")),
-        "{steps:?}"
-    );
+    // Expiry reads nothing but the index, from where it stopped.
+    for (sql, index) in [
+        (expiry::RECORDS, "execution_submitter_completed"),
+        (expiry::LOGS, "execution_submitter_log"),
+    ] {
+        let steps = plan(&database, sql);
+        let search = format!("SEARCH execution USING COVERING INDEX {index} (submitter_uid=?");
+        assert!(
+            matches!(steps.as_slice(), [only] if only.starts_with(&search)),
+            "{steps:?}"
+        );
+    }
 }
 
 fn plan(database: &rusqlite::Connection, sql: &str) -> Vec<String> {

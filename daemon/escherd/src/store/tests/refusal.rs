@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use super::super::damage::DamageMarker;
+use super::super::disk_reserve::DiskReserve;
 use super::metrics::StoreMetrics;
 use super::writer::{Writer, WriterMessage};
 use super::*;
@@ -33,9 +33,10 @@ fn writer(
         path,
         connection: opened.connection,
         state: opened.state,
-        max_events: 100,
+        users: opened.users,
+        disk_reserve: DiskReserve::new(dir.to_owned(), Arc::default()),
         on_outcomes,
-        finished: Arc::new(AtomicU64::new(0)),
+        history: tokio::sync::watch::Sender::default(),
         metrics: StoreMetrics::default(),
         queue: VecDeque::new(),
         delayed: 0,
@@ -132,6 +133,32 @@ fn a_full_store_refuses_submissions_at_once_and_keeps_the_rest_in_order() {
         "refused submissions are not written later"
     );
     assert_eq!(test.store.finished_count(), 2);
+}
+
+#[tokio::test]
+async fn what_is_accepted_is_recorded_in_the_reserve_and_nothing_else_is() {
+    let test = TestStore::new();
+    let one = submission(1);
+    test.commit([submitted(&one)]);
+    test.store.set_min_free_bytes(u64::MAX);
+    let outcomes = test.write([
+        submitted(&submission(2)),
+        submitted(&submission(3)),
+        admission(1),
+    ]);
+    let [
+        CommitOutcome::Refused(reason),
+        CommitOutcome::Refused(_),
+        CommitOutcome::Committed,
+    ] = outcomes.as_slice()
+    else {
+        panic!("{outcomes:?}")
+    };
+    assert!(reason.contains("store.min_free_bytes"), "{reason}");
+    test.commit([finished(&one, Status::Completed)]);
+    test.store.set_min_free_bytes(0);
+    test.commit([submitted(&submission(4))]);
+    assert_eq!(test.reopen().await.unfinished_numbers(), [4]);
 }
 
 #[tokio::test]

@@ -35,23 +35,26 @@ pub const MAX_SUBMISSION_BACKUP_BYTES: usize = 48 * 1024;
 /// ([`OutputTotals::dropped_bytes`](escher_protocol::OutputTotals)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLimits {
-    /// Longest log in bytes; 0: any length.
+    /// Most bytes of log and index together on disk; 0: any number.
     pub max_bytes: u64,
     /// Bytes that must stay free for unprivileged users (statvfs(3)) on the file system of the
     /// logs; 0: none.
     pub min_free_bytes: u64,
-    /// What happens to the command when output is dropped, because of these limits or a full disk.
+    /// What happens when the log is full, because of these limits or a full disk.
     pub when_full: WhenLogFull,
 }
 
-/// What happens to a command whose output is dropped.
+/// What happens to a command whose log is full.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WhenLogFull {
-    /// It runs on; the shim reads its output and counts it.
+    /// It runs on; the shim reads its output, drops it and counts it.
     #[default]
     Drain,
     /// The kill ladder ends it, with [`EndCause::LogFull`](super::EndCause::LogFull).
     Kill,
+    /// It runs on. At [`LogLimits::max_bytes`], which must not be 0, the oldest output is deleted,
+    /// an eighth of the limit at a time. Where the disk is full this is as [`WhenLogFull::Drain`].
+    ForgetOldest,
 }
 
 /// A command and how to run it. escherd has resolved all names in it.

@@ -61,8 +61,18 @@ pub struct LauncherHello {
 pub struct Abilities {
     /// Release of the launcher's program.
     pub program: Text,
+    /// What it can do in the directory of the logs.
+    pub log_dir: LogDirAbilities,
     /// Which resources the launcher can limit and measure; `None`: commands have no cgroups.
     pub cgroups: Option<Controllers>,
+}
+
+/// What a launcher and its shims can do in the directory of the logs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogDirAbilities {
+    /// Whether the file system can free the space of the beginning of a file (fallocate(2)), which
+    /// [`WhenLogFull::ForgetOldest`](super::WhenLogFull::ForgetOldest) needs.
+    pub punches_holes: bool,
 }
 
 /// Most executions in one [`LauncherRequest::DeleteFiles`], so that it fits into a packet.
