@@ -185,6 +185,11 @@ fn look_up_name(name: &str) -> LookupResult {
     } else {
         unistd::User::from_name(name).map_err(unavailable)?
     };
+    account_named(found, name)
+}
+
+/// Completes the entry that the database has found by `name`.
+fn account_named(found: Option<unistd::User>, name: &str) -> LookupResult {
     match found {
         // Some databases match names that differ, in case for example.
         Some(entry) if entry.name == name => with_login_groups(entry),
@@ -268,5 +273,45 @@ mod tests {
         }
         let cached = accounts.by_uid_from(1, |_| panic!("it is cached"));
         assert_eq!(cached.await.unwrap(), account(1));
+    }
+
+    #[test]
+    fn an_entry_is_that_of_the_name_to_the_letter() {
+        let root = || unistd::User::from_uid(0.into()).unwrap();
+        let entry = root().expect("every host has root");
+        let account = account_named(root(), &entry.name).unwrap();
+        assert_eq!(account, look_up_uid(0).unwrap());
+        let identity = account.identity.unwrap();
+        assert_eq!((account.user.uid, identity.uid), (0, 0));
+        assert_eq!(identity.gid, entry.gid.as_raw());
+        assert!(identity.groups.contains(&identity.gid));
+        let other_case = entry.name.to_uppercase();
+        for found in [root(), None] {
+            let error = account_named(found, &other_case).unwrap_err();
+            assert_eq!(error.code, ErrorCode::UNKNOWN_USER);
+        }
+    }
+
+    #[test]
+    fn results_are_cached_for_their_time_and_up_to_their_number() {
+        let shared = SharedCache::default();
+        let last = u32::try_from(MAX_CACHED).unwrap() - 1;
+        for uid in 0..=last {
+            shared.cache(&account(uid));
+        }
+        for uid in [0, last] {
+            assert_eq!(
+                shared.cached(uid),
+                Some(account(uid)),
+                "there is room for all"
+            );
+        }
+        shared.cache(&account(last + 1));
+        assert_eq!(shared.cached(0), None, "the cache was full");
+        assert_eq!(shared.cached(last + 1), Some(account(last + 1)));
+        let long_ago = Instant::now().checked_sub(CACHE_TTL).unwrap();
+        let expired = (long_ago, account(7));
+        shared.cached.lock().unwrap().insert(7, expired);
+        assert_eq!(shared.cached(7), None, "it may have changed since");
     }
 }

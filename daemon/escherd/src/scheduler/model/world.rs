@@ -493,6 +493,10 @@ impl World {
                 "{record:?} after {runs} runs, {:?}",
                 self.shims.ends.get(&id)
             );
+            assert!(
+                !record.command_cut || self.disk.is_damaged(id),
+                "{id} has lost a part of its command"
+            );
             // While the disk is full a result is returned on the report of its shim alone. A shim that is killed
             // before there is room takes the result with it.
             let is_sure = !(self.has_been_full && self.shims.killed.contains(&id));
@@ -502,8 +506,8 @@ impl World {
                     log_removed: record.log_removed,
                     ..result.clone()
                 };
-                if result.command_cut {
-                    // escherd completes it before the client gets it.
+                if result.command_cut || record.command_cut {
+                    // escherd completes the first before the client gets it; the second has lost its end to damage.
                     result.command.clone_from(&record.command);
                     result.command_cut = record.command_cut;
                 }
