@@ -63,7 +63,7 @@ use tracing::{debug, warn};
 use crate::authz::{AdminPermit, Authorizer, Caller, Scope, ServedUsers};
 use crate::blocking::BlockingPool;
 use crate::config::{ConfigError, EngineSettings, ReloadableSettings};
-use crate::execution::{StdinAnswer, StdinWrite};
+use crate::execution::{StdinAnswer, StdinWrite, kept_command};
 use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::LauncherState;
 use crate::scheduler::{self, Counts, Scheduler, SchedulerHandle};
@@ -235,6 +235,10 @@ impl ExecutionEngine {
         if record.command_cut {
             let (submitter, store) = (self.scope.submitter(), &self.core.store);
             match store.command(submitter, record.number, record.id).await {
+                // Its end may not be on the disk yet, of which a record keeps less.
+                Ok(Some((command, _))) if record.status.is_finished() => {
+                    (record.command, record.command_cut) = kept_command(&command);
+                }
                 Ok(Some((command, is_cut))) => {
                     record.command = command;
                     record.command_cut = is_cut;
