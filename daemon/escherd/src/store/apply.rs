@@ -46,12 +46,13 @@ impl StoreTransaction<'_> {
             },
             Change::Removed { numbers } => self.remove_all(numbers)?,
             Change::LogsRemoved { numbers } => self.remove_logs(numbers)?,
+            Change::Finished { record } => self.finish(record)?,
             other => {
                 self.apply_unrefusable(other)?;
                 CommitOutcome::Committed
             }
         };
-        if outcome == CommitOutcome::Committed {
+        if outcome.is_committed() {
             for event in &entry.events {
                 self.insert_event(event)?;
             }
@@ -65,9 +66,10 @@ impl StoreTransaction<'_> {
     /// Applies a change that has no outcome of its own.
     fn apply_unrefusable(&mut self, change: &Change) -> Result<(), DatabaseError> {
         match change {
-            Change::Submitted { .. } | Change::Removed { .. } | Change::LogsRemoved { .. } => {
-                Ok(())
-            }
+            Change::Submitted { .. }
+            | Change::Finished { .. }
+            | Change::Removed { .. }
+            | Change::LogsRemoved { .. } => Ok(()),
             Change::Admitted { number } => self.update_progress(*number, |progress| {
                 progress.is_admitted = true;
                 progress.launch_attempts += 1;
@@ -88,7 +90,6 @@ impl StoreTransaction<'_> {
             Change::LaunchAttemptsCleared { numbers } => numbers.iter().try_for_each(|number| {
                 self.update_progress(*number, |progress| progress.launch_attempts = 0)
             }),
-            Change::Finished { record } => self.finish(record),
             Change::LogsDeleted { ids } => {
                 ids.iter().try_for_each(|id| self.delete_undeleted_log(*id))
             }
