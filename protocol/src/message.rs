@@ -385,7 +385,7 @@ impl EventKind {
     }
 }
 
-/// What one user takes of the queue and the slots, and may take.
+/// What one user takes of the queue, the slots and the disk of the logs, and may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quota {
     /// The user. An execution is charged to the user who has submitted it.
@@ -402,6 +402,11 @@ pub struct Quota {
     pub running: u64,
     /// Most of them. While other users wait it may be less.
     pub max_running: u64,
+    /// Bytes of the disk of the logs that the user's logs take, with the indexes: those of finished executions as
+    /// they are, and those of running ones as far as they may grow at the moment.
+    pub log_disk_bytes: u64,
+    /// Most of them; `u64::MAX` where the size of the disk is not known.
+    pub max_log_disk_bytes: u64,
     /// What the user has in the history.
     pub history: HistoryQuota,
 }

@@ -34,6 +34,7 @@ mod launch_attempts;
 mod launcher_versions;
 mod library;
 mod limits;
+mod log_shares;
 mod manual_pages;
 mod metrics;
 mod missing_output;

@@ -292,7 +292,7 @@ fn every_way_of_reading_says_that_output_was_forgotten() {
         assert!(ended.stdout == newest, "{arguments:?}");
         assert_notices(
             &ended,
-            &["are missing here: the log has reached max_log_bytes, and newer"],
+            &["are missing here: the log has reached max_log_bytes or its user's share"],
         );
     }
     // These lines are all there.

@@ -60,11 +60,7 @@ impl OpenStore {
         self.store.write(entries);
         while left > 0 {
             let outcomes = self.outcomes.recv_timeout(DEADLINE).unwrap();
-            assert!(
-                outcomes
-                    .iter()
-                    .all(|(_, outcome)| *outcome == CommitOutcome::Committed)
-            );
+            assert!(outcomes.iter().all(|(_, outcome)| outcome.is_committed()));
             left -= outcomes.len();
         }
     }

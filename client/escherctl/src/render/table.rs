@@ -66,11 +66,13 @@ pub(crate) fn quotas(quotas: &[Quota]) -> String {
         ("RUNNING", Fit::Whole),
         ("PENDING", Fit::Whole),
         ("PENDING SIZE", Fit::Whole),
+        ("LOG DISK", Fit::Whole),
         ("HISTORY", Fit::Whole),
         ("LOGS", Fit::Whole),
     ]);
     for quota in quotas {
         let (bytes, max_bytes) = (size(quota.pending_bytes), size(quota.max_pending_bytes));
+        let (disk, max_disk) = (size(quota.log_disk_bytes), size(quota.max_log_disk_bytes));
         let history = &quota.history;
         let (log_bytes, log_share) = (size(history.log_bytes), size(history.log_bytes_share));
         table.add_row([
@@ -78,6 +80,7 @@ pub(crate) fn quotas(quotas: &[Quota]) -> String {
             format!("{} of {}", quota.running, quota.max_running),
             format!("{} of {}", quota.pending, quota.max_pending),
             format!("{bytes} of {max_bytes}"),
+            format!("{disk} of {max_disk}"),
             format!("{} of {}", history.finished, history.finished_share),
             format!("{log_bytes} of {log_share}"),
         ]);

@@ -108,14 +108,14 @@ async fn run_reports_what_the_log_lacks() {
             completed(),
             Some(missing(Some(12), GapReason::Dropped)),
             125,
-            "escherctl: 12 bytes of the output are missing here: the log has reached max_log_bytes, or could not be written\n\
+            "escherctl: 12 bytes of the output are missing here: the log has reached max_log_bytes or its user's share (users.log_share), or could not be written\n\
              escherctl: the output is incomplete, so the exit status is 125; that of the command would be 0\n",
         ),
         (
             completed(),
             Some(missing(Some(1), GapReason::Forgotten)),
             125,
-            "escherctl: 1 byte of the output is missing here: the log has reached max_log_bytes, and newer output has taken its place\n\
+            "escherctl: 1 byte of the output is missing here: the log has reached max_log_bytes or its user's share (users.log_share), and newer output has taken its place\n\
              escherctl: the output is incomplete, so the exit status is 125; that of the command would be 0\n",
         ),
         (

@@ -29,6 +29,7 @@ mod event_handler;
 mod events;
 mod list;
 mod locked_dirs;
+mod log_capacity;
 mod merge;
 mod metrics;
 mod output;

@@ -11,12 +11,13 @@ use tracing::{error, info, warn};
 
 use super::cleanup;
 use super::locked_dirs::{LockedDirs, directory_error};
+use super::log_capacity;
 use super::shutdown::ShutdownHandles;
 use super::start_error::StartError;
 use super::{Core, ExecutionEngine};
 use crate::authz::{Authorizer, Caller, ServedUsers};
 use crate::blocking::BlockingPool;
-use crate::config::{EngineSettings, ReloadableSettings};
+use crate::config::{EngineSettings, Percent, ReloadableSettings};
 use crate::host::boot_id::BootIds;
 use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::{
@@ -55,6 +56,11 @@ pub(super) fn scheduler_settings(
         max_launch_attempts: in_force.max_launch_attempts,
         log_dir: at_start.log_dir.clone(),
         log_limits: in_force.log_limits,
+        log_share: if is_shared {
+            in_force.log_share
+        } else {
+            Percent::ALL
+        },
         output_limit: (in_force.output.oversized == OversizedOutput::Fail)
             .then_some(in_force.output.max_bytes),
         user_limits: if is_shared {
@@ -130,6 +136,7 @@ impl ExecutionEngine {
         if let Some(connection) = &connection {
             scheduler.set_launcher_abilities(connection.abilities());
         }
+        scheduler.set_log_capacity(log_capacity::read(&settings.log_dir).await);
         let metrics = scheduler.metrics();
         let writer = store.clone();
         let (scheduler, effects) = scheduler::start(scheduler, commit_outcomes, move |entries| {
@@ -151,6 +158,12 @@ impl ExecutionEngine {
             reloadable_changes,
             scheduler.clone(),
             store.clone(),
+        ));
+        tokio::spawn(log_capacity::run(
+            settings.log_dir.clone(),
+            reloadable.subscribe(),
+            launcher.clone(),
+            scheduler.clone(),
         ));
         let scope = Arc::new(authorizer.scope(&caller));
         let core = Core {

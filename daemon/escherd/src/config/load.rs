@@ -206,6 +206,7 @@ fn blank_settings() -> DaemonSettings {
                 max_pending_executions: 0,
                 max_pending_bytes: 0,
                 queue_share: Percent::ALL,
+                log_share: Percent::ALL,
                 user_limits: ResourceLimits::default(),
                 output: OutputRules {
                     stream: false,

@@ -308,6 +308,10 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
         reloadable(s).queue_share = share;
     })
     .reloadable(),
+    percent("users.log_share", 25, |s, share| {
+        reloadable(s).log_share = share;
+    })
+    .reloadable(),
     number("users.max_memory_bytes", 0, ANY_NUMBER, |s, n| {
         reloadable(s).user_limits.memory_max = unless_zero(n);
     })

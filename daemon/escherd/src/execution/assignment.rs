@@ -15,6 +15,7 @@ use super::arguments::environment;
 pub fn assignment(
     submission: &Submission,
     log_limits: LogLimits,
+    log_budget: u64,
     output_limit: Option<u64>,
     user_limits: ResourceLimits,
 ) -> Assignment {
@@ -22,6 +23,7 @@ pub fn assignment(
         spec: launch_spec(submission),
         submission_backup: submission_backup(submission),
         log_limits,
+        log_budget,
         output_limit,
         limits: submission.request.limits,
         user_limits,

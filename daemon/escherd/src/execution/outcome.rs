@@ -179,7 +179,8 @@ fn classify(report: &ExitReport) -> (Status, Option<ApiError>) {
             (Status::Cancelled, error(ErrorCode::CANCELLED, message))
         }
         (EndCause::LogFull, _) => {
-            let message = "it was ended because its log was full";
+            let message = "it was ended because its log was full: it has reached execution.max_log_bytes or its user's \
+                           share (users.log_share), or the disk has no space";
             (
                 Status::Failed,
                 error(ErrorCode::LOG_FULL, message.to_owned()),

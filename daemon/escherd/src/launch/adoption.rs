@@ -216,6 +216,7 @@ mod tests {
             submission_backup: Blob::default(),
             phase: ShimPhase::Starting,
             log_bytes: 0,
+            log_budget: 1,
             input: InputState::default(),
         }
     }

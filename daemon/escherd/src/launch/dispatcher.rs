@@ -360,6 +360,7 @@ mod tests {
             submission_backup: Blob::default(),
             phase: ShimPhase::Over,
             log_bytes: 0,
+            log_budget: 1,
             input: InputState::default(),
         }
     }

@@ -295,6 +295,7 @@ pub(super) mod testbed {
             spec,
             submission_backup: Blob::default(),
             log_limits: LogLimits::default(),
+            log_budget: 1,
             output_limit: Some(10),
             limits: ResourceLimits::default(),
             user_limits: ResourceLimits::default(),

@@ -12,6 +12,7 @@ mod events;
 mod evict;
 mod finish;
 mod handle;
+mod log_budgets;
 mod lookup;
 mod metrics;
 #[cfg(test)]
@@ -56,6 +57,7 @@ use crate::execution::{
 use crate::store::{self, Durability, RequestDigest};
 use evict::Evictable;
 use finish::Evidence;
+use log_budgets::LogBudgets;
 use pause::Pause;
 use persist::{OnCommit, PendingChange};
 use shares::{Limits, Shares, SlotLimits};
@@ -84,6 +86,8 @@ pub struct SchedulerSettings {
     pub log_dir: std::path::PathBuf,
     /// Limits of each log.
     pub log_limits: LogLimits,
+    /// The share of the disk of the logs that those of one user other than root may take.
+    pub log_share: Percent,
     /// Most bytes that a command may write to one stream before it is ended; `None`: no limit.
     pub output_limit: Option<u64>,
     /// Limits of everything that one user other than root runs.
@@ -181,6 +185,8 @@ pub struct Scheduler {
     last_number: u64,
     /// Pending executions, and what each user takes.
     shares: Shares,
+    /// What the logs of each user take of their disk.
+    log_budgets: LogBudgets,
     /// Finished executions whose end is committed, in the order of the commits.
     evictable: VecDeque<Evictable>,
     /// Bytes of their requests.
@@ -206,6 +212,7 @@ impl Scheduler {
     pub fn new(settings: SchedulerSettings) -> Self {
         Scheduler {
             shares: Shares::new(settings.limits()),
+            log_budgets: LogBudgets::new(settings.log_share),
             settings,
             controllers: None,
             log_dir: None,
@@ -230,6 +237,7 @@ impl Scheduler {
     /// Applies other settings. Launched executions keep theirs.
     pub fn configure(&mut self, settings: SchedulerSettings) {
         self.shares.set_limits(settings.limits());
+        self.log_budgets.set_share(settings.log_share);
         self.settings = settings;
         self.evict_surplus();
         self.admit();
@@ -245,6 +253,12 @@ impl Scheduler {
     pub fn set_launcher_abilities(&mut self, abilities: &Abilities) {
         self.set_controllers(abilities.cgroups);
         self.log_dir = Some(abilities.log_dir);
+    }
+
+    /// Sets the size in bytes of the file system of the logs; `None`, as in the beginning: it is not known, and
+    /// logs are not shared out.
+    pub fn set_log_capacity(&mut self, capacity: Option<u64>) {
+        self.log_budgets.set_capacity(capacity);
     }
 
     /// Returns the counters.
@@ -331,11 +345,18 @@ impl Scheduler {
         entry.launched_at = Some(now);
         entry.is_launched = true;
         let submission = read.unwrap_or(&entry.execution.submission);
+        let max_log_bytes = match settings.log_limits.max_bytes {
+            0 => u64::MAX,
+            max_bytes => max_bytes,
+        };
+        let uid = submission.submitter.uid;
+        let log_budget = self.log_budgets.start(number, uid, max_log_bytes);
         let assignment = crate::execution::assignment(
             submission,
             settings.log_limits,
+            log_budget,
             settings.output_limit,
-            settings.user_limits_of(submission.submitter.uid),
+            settings.user_limits_of(uid),
         );
         self.effects.push(Effect::Launch(Box::new(assignment)));
         self.log_step(number, "launching");

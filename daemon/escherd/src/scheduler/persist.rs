@@ -133,14 +133,25 @@ impl Scheduler {
                 },
                 _,
             ) => respond(responder, Ok(answer)),
-            (OnCommit::Finished { number, cancel }, _) => {
+            (OnCommit::Finished { number, cancel }, outcome) => {
+                self.note_finished_log(number, &outcome);
                 self.log_step(number, "end committed: answering waiting clients");
                 self.on_end_committed(number, now);
                 if let Some((responder, answer)) = cancel {
                     respond(responder, Ok(answer));
                 }
             }
-            (OnCommit::Removed { numbers, responder }, CommitOutcome::Removed(removed, logs)) => {
+            (
+                OnCommit::Removed { numbers, responder },
+                CommitOutcome::Removed {
+                    removed,
+                    logs,
+                    freed_log_bytes,
+                },
+            ) => {
+                for (uid, bytes) in freed_log_bytes {
+                    self.log_budgets.remove(uid, bytes);
+                }
                 for number in numbers {
                     self.drop_entry(number);
                 }
@@ -151,6 +162,19 @@ impl Scheduler {
         }
         for event in pending.events {
             self.events.publish(event);
+        }
+    }
+
+    /// Replaces the budget of a log by its size.
+    fn note_finished_log(&mut self, number: u64, outcome: &CommitOutcome) {
+        let log_bytes = match outcome {
+            CommitOutcome::Finished { log_bytes } => *log_bytes,
+            // The store does not know the execution.
+            _ => 0,
+        };
+        if let Some(entry) = self.entries.get(&number) {
+            self.log_budgets
+                .finish(number, entry.submitter().uid, log_bytes);
         }
     }
 

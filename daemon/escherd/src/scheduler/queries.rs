@@ -189,10 +189,15 @@ impl Scheduler {
         }
     }
 
-    /// Returns what `user` takes of the queue and the slots, and may take.
+    /// Returns what `user` takes of the queue, the slots and the disk of the logs, and may take.
     #[must_use]
     pub fn quota(&self, user: User) -> Quota {
-        self.shares.quota(user)
+        let uid = user.uid;
+        Quota {
+            log_disk_bytes: self.log_budgets.used(uid),
+            max_log_disk_bytes: self.log_budgets.limit(uid),
+            ..self.shares.quota(user)
+        }
     }
 
     /// Does the same for `users` and all who take anything, in the order of their uids.

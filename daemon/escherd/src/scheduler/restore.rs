@@ -64,6 +64,7 @@ impl Scheduler {
         } = recovered;
         let mut scheduler = Scheduler::new(settings);
         scheduler.is_restoring = true;
+        scheduler.log_budgets.set_finished(&loaded.log_bytes);
         scheduler.last_number = loaded.last_number;
         scheduler.events = EventLog::new(loaded.events, loaded.missed_events);
         for unfinished in loaded.unfinished {

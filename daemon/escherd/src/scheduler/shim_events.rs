@@ -36,6 +36,7 @@ impl Scheduler {
             FromShim::InputClosed => self.close_stdin(number),
             FromShim::LogGrew { log_bytes } => self.on_log_grown(number, log_bytes),
             FromShim::Adoptable(state) => self.on_adopted(number, &state),
+            FromShim::LogBudgetWanted { bytes } => self.on_log_budget_wanted(number, bytes),
             FromShim::Paused(is_paused) => self.on_paused(number, is_paused),
             FromShim::Exited(report) => {
                 if !self.is_over(number) && self.apply_report(number, report) {
@@ -79,6 +80,23 @@ impl Scheduler {
         }
     }
 
+    /// Gives the log of an execution as much of its user's share as it needs and there is.
+    fn on_log_budget_wanted(&mut self, number: u64, wanted: u64) {
+        if let Some(bytes) = self.log_budgets.grow(number, wanted) {
+            self.send(number, ToShim::LogBudget { bytes });
+        }
+    }
+
+    /// Charges the log of a command whose shim has ended, until the commit of its end.
+    fn charge_ended_log(&mut self, number: u64, report: &ExitReport) {
+        if let Some(entry) = self.entries.get(&number) {
+            let output = &report.output;
+            let log_bytes = output.log_bytes.saturating_sub(output.forgotten_bytes);
+            let uid = entry.submitter().uid;
+            self.log_budgets.adopt(number, uid, log_bytes);
+        }
+    }
+
     /// Handles the state that an adopted shim reports.
     pub(super) fn on_adopted(&mut self, number: u64, state: &ShimState) {
         let Some(entry) = self.entries.get_mut(&number) else {
@@ -88,6 +106,10 @@ impl Scheduler {
         entry.is_launched = true;
         entry.execution.stdin.adopt(&state.input);
         let is_starting = entry.execution.state.started_at().is_none();
+        if !entry.is_over() {
+            let uid = entry.submitter().uid;
+            self.log_budgets.adopt(number, uid, state.log_budget);
+        }
         self.on_log_grown(number, state.log_bytes);
         if let ShimPhase::Running { pid, at } = state.phase
             && is_starting
@@ -122,6 +144,7 @@ impl Scheduler {
         let (id, attempt) = (report.id, report.attempt);
         match self.number_of(id) {
             Some(number) if !self.is_over(number) => {
+                self.charge_ended_log(number, &report);
                 if self.apply_report(number, report) {
                     self.finish_and_free_slot(number, Evidence::ExitRecord, now);
                 }

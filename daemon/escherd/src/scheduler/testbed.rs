@@ -5,6 +5,7 @@ use escher_protocol::{ApiError, Command, ExecutionRequest, ResourceLimits, Times
 
 use super::{Effect, Scheduler, SchedulerSettings};
 use crate::authz::SubmitPermit;
+use crate::config::Percent;
 use crate::execution::RequestLimits;
 use crate::store::{Change, CommitOutcome, Durability};
 
@@ -29,6 +30,7 @@ pub(crate) fn settings(max_in_memory: usize) -> SchedulerSettings {
         max_launch_attempts: 3,
         log_dir: "/logs".into(),
         log_limits: LogLimits::default(),
+        log_share: Percent::ALL,
         output_limit: None,
         durability: Durability::Crash,
     }

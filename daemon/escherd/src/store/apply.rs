@@ -50,15 +50,13 @@ impl StoreTransaction<'_> {
                 number,
                 reads_submission,
             } => self.admit(*number, *reads_submission)?,
+            Change::Finished { record } => self.finish(record)?,
             other => {
                 self.apply_unrefusable(other)?;
                 CommitOutcome::Committed
             }
         };
-        if matches!(
-            outcome,
-            CommitOutcome::Committed | CommitOutcome::Admitted(_)
-        ) {
+        if outcome.is_committed() {
             for event in &entry.events {
                 self.insert_event(event)?;
             }
@@ -73,6 +71,7 @@ impl StoreTransaction<'_> {
     fn apply_unrefusable(&mut self, change: &Change) -> Result<(), DatabaseError> {
         match change {
             Change::Submitted { .. }
+            | Change::Finished { .. }
             | Change::Removed { .. }
             | Change::LogsRemoved { .. }
             | Change::Admitted { .. } => Ok(()),
@@ -92,7 +91,6 @@ impl StoreTransaction<'_> {
             Change::LaunchAttemptsCleared { numbers } => numbers.iter().try_for_each(|number| {
                 self.update_progress(*number, |progress| progress.launch_attempts = 0)
             }),
-            Change::Finished { record } => self.finish(record),
             Change::LogsDeleted { ids } => {
                 ids.iter().try_for_each(|id| self.delete_undeleted_log(*id))
             }

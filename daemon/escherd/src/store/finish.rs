@@ -1,5 +1,6 @@
 //! The end of an execution and its removal: the changes that affect the totals.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -17,7 +18,10 @@ use super::{CommitOutcome, HistorySize, RequestDigest};
 
 impl StoreTransaction<'_> {
     /// Writes the end of an execution, unless it is finished already or unknown.
-    pub(super) fn finish(&mut self, record: &ExecutionRecord) -> Result<(), DatabaseError> {
+    pub(super) fn finish(
+        &mut self,
+        record: &ExecutionRecord,
+    ) -> Result<CommitOutcome, DatabaseError> {
         let number = record.number;
         let sql = "SELECT ended, digest FROM execution WHERE number = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -27,33 +31,35 @@ impl StoreTransaction<'_> {
                 row.get::<_, Option<RequestDigest>>(1)?,
             ))
         });
-        match found.optional()? {
+        let log_bytes = match found.optional()? {
             Some((0, digest)) if record.command_cut => {
-                self.write_end(&self.completed(record)?, digest)
+                self.write_end(&self.completed(record)?, digest)?
             }
-            Some((0, digest)) => self.write_end(record, digest),
+            Some((0, digest)) => self.write_end(record, digest)?,
             Some(_) => {
                 tracing::warn!("execution {number} is finished already");
-                Ok(())
+                0
             }
             None => {
                 tracing::warn!("execution {number} is not in the store: its end is dropped");
-                Ok(())
+                0
             }
-        }
+        };
+        Ok(CommitOutcome::Finished { log_bytes })
     }
 
-    /// Turns the row of `record` into that of a finished execution.
+    /// Turns the row of `record` into that of a finished execution. Returns the bytes of its log and
+    /// index.
     fn write_end(
         &mut self,
         record: &ExecutionRecord,
         digest: Option<RequestDigest>,
-    ) -> Result<(), DatabaseError> {
+    ) -> Result<u64, DatabaseError> {
         let (Some(ended), Some(outcome)) = (columns::ended_code(record.status), &record.outcome)
         else {
             let number = record.number;
             tracing::error!("execution {number} was reported as finished but has no outcome");
-            return Ok(());
+            return Ok(0);
         };
         let number = signed(record.number);
         let body = checksum::encode(BlobKind::Record, record.number, &(digest, record))?;
@@ -112,7 +118,7 @@ impl StoreTransaction<'_> {
         self.state.totals.history.add(added);
         let uid = record.submitted_by.uid;
         self.users.change(uid, |size| size.add(added));
-        Ok(())
+        Ok(kept_log_bytes)
     }
 
     /// Inserts a finished execution that has no row yet; returns `false` if its number, id or key
@@ -131,21 +137,19 @@ impl StoreTransaction<'_> {
 
     /// Removes those of the executions `numbers` that are finished.
     pub(super) fn remove_all(&mut self, numbers: &[u64]) -> Result<CommitOutcome, DatabaseError> {
-        let mut removed = Removed::default();
-        let mut ids = Vec::new();
+        let mut removal = Removal::default();
         for number in numbers {
-            if let Some((id, log_bytes)) = self.remove(*number)? {
-                removed.executions += 1;
-                removed.log_bytes += log_bytes;
-                ids.push(id);
+            if let Some(row) = self.remove(*number)? {
+                removal.removed.executions += 1;
+                removal.add_log(&row);
             }
         }
-        Ok(CommitOutcome::Removed(removed, ids))
+        Ok(removal.into_outcome())
     }
 
     /// Removes a finished execution, and records that its files are to be deleted: there may be
-    /// more than a log. Returns its id and the bytes of its log.
-    fn remove(&mut self, number: u64) -> Result<Option<(ExecutionId, u64)>, DatabaseError> {
+    /// more than a log. Returns what was its row.
+    fn remove(&mut self, number: u64) -> Result<Option<RemovableRow>, DatabaseError> {
         let mut statement = self.connection.prepare_cached(REMOVABLE)?;
         let Some(found) = statement
             .query_row([signed(number)], RemovableRow::read)
@@ -159,25 +163,23 @@ impl StoreTransaction<'_> {
             statement.execute([signed(number)])?;
         }
         self.shrink_history(&found, 1);
-        Ok(Some((found.id, found.log_bytes)))
+        Ok(Some(found))
     }
 
     /// Removes the logs of those of the executions `numbers` that are finished and have one.
     pub(super) fn remove_logs(&mut self, numbers: &[u64]) -> Result<CommitOutcome, DatabaseError> {
-        let mut removed = Removed::default();
-        let mut ids = Vec::new();
+        let mut removal = Removal::default();
         for number in numbers {
-            if let Some((id, log_bytes)) = self.remove_log(*number)? {
-                removed.log_bytes += log_bytes;
-                ids.push(id);
+            if let Some(row) = self.remove_log(*number)? {
+                removal.add_log(&row);
             }
         }
-        Ok(CommitOutcome::Removed(removed, ids))
+        Ok(removal.into_outcome())
     }
 
-    /// Removes the log of a finished execution, of which the record is to say so. Returns its id and
-    /// the bytes of the log.
-    fn remove_log(&mut self, number: u64) -> Result<Option<(ExecutionId, u64)>, DatabaseError> {
+    /// Removes the log of a finished execution, of which the record is to say so. Returns what was its
+    /// row.
+    fn remove_log(&mut self, number: u64) -> Result<Option<RemovableRow>, DatabaseError> {
         let mut statement = self.connection.prepare_cached(REMOVABLE)?;
         let found = statement
             .query_row([signed(number)], RemovableRow::read)
@@ -191,7 +193,7 @@ impl StoreTransaction<'_> {
         statement.execute([signed(number)])?;
         self.note_log_removed(number)?;
         self.shrink_history(&found, 0);
-        Ok(Some((found.id, found.log_bytes)))
+        Ok(Some(found))
     }
 
     /// Has the record of an execution say that its log was removed. A damaged record stays as it is:
@@ -227,6 +229,34 @@ impl StoreTransaction<'_> {
         self.state.totals.history.subtract(removed_size);
         self.users
             .change(removed.submitter_uid, |size| size.subtract(removed_size));
+    }
+}
+
+/// What a removal has removed so far.
+#[derive(Default)]
+struct Removal {
+    removed: Removed,
+    logs: Vec<ExecutionId>,
+    freed_log_bytes: BTreeMap<u32, u64>,
+}
+
+impl Removal {
+    /// Adds the log of an execution.
+    fn add_log(&mut self, row: &RemovableRow) {
+        self.removed.log_bytes += row.log_bytes;
+        self.logs.push(row.id);
+        if row.kept_log_bytes > 0 {
+            let freed = self.freed_log_bytes.entry(row.submitter_uid).or_default();
+            *freed = freed.saturating_add(row.kept_log_bytes);
+        }
+    }
+
+    fn into_outcome(self) -> CommitOutcome {
+        CommitOutcome::Removed {
+            removed: self.removed,
+            logs: self.logs,
+            freed_log_bytes: self.freed_log_bytes,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is read from a store when it is opened.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use escher_protocol::message::Event;
 use escher_protocol::{ExecutionId, codec};
@@ -10,6 +10,7 @@ use super::checksum::{self, BlobKind, checksum};
 use super::columns::{StoredProgress, unsigned};
 use super::error::DatabaseError;
 use super::totals::WriterState;
+use super::user_totals;
 use super::{LoadedState, UnfinishedExecution, submission};
 
 /// Reads everything except the history.
@@ -20,6 +21,7 @@ pub(super) fn load(connection: &Connection) -> Result<LoadedState, DatabaseError
         events: events(connection)?,
         missed_events: missed_events(connection)?,
         undeleted_logs: undeleted_logs(connection)?,
+        log_bytes: log_bytes(connection)?,
     })
 }
 
@@ -89,6 +91,11 @@ fn undeleted_logs(connection: &Connection) -> Result<Vec<ExecutionId>, DatabaseE
         ids.push(undeleted_log_id(id, &checksum)?);
     }
     Ok(ids)
+}
+
+fn log_bytes(connection: &Connection) -> Result<BTreeMap<u32, u64>, DatabaseError> {
+    let sizes = user_totals::read_all(connection)?.into_iter();
+    Ok(sizes.map(|(uid, size)| (uid, size.log_bytes)).collect())
 }
 
 /// Checks the id of a log to delete: the one value in which a wrong bit would delete the output of

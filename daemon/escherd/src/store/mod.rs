@@ -42,7 +42,7 @@ pub use open::{QuarantinedFile, StoreSettings};
 pub use quarantine::{DamageReport, SetAsideStore, damage_report};
 pub use search::HistoryPage;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use escher_protocol::message::{Event, Removed};
@@ -165,9 +165,34 @@ pub enum CommitOutcome {
     Refused(String),
     /// It cannot be written now and is retried; another outcome follows. Never for a submission.
     Delayed,
-    /// A removal of executions or logs is committed: what was removed, and the ids, whose logs are to
-    /// be deleted.
-    Removed(Removed, Vec<ExecutionId>),
+    /// The end of an execution is committed.
+    Finished {
+        /// Bytes of its log and index.
+        log_bytes: u64,
+    },
+    /// A removal of executions or logs is committed.
+    Removed {
+        /// What was removed.
+        removed: Removed,
+        /// The executions whose logs are to be deleted.
+        logs: Vec<ExecutionId>,
+        /// Bytes of these logs and their indexes, by the uid of the submitter.
+        freed_log_bytes: BTreeMap<u32, u64>,
+    },
+}
+
+impl CommitOutcome {
+    /// Whether the change is committed.
+    #[must_use]
+    pub fn is_committed(&self) -> bool {
+        matches!(
+            self,
+            CommitOutcome::Committed
+                | CommitOutcome::Admitted(_)
+                | CommitOutcome::Finished { .. }
+                | CommitOutcome::Removed { .. }
+        )
+    }
 }
 
 /// What is read from a store when it is opened.
@@ -183,6 +208,8 @@ pub struct LoadedState {
     pub missed_events: HashMap<u32, u64>,
     /// Executions whose logs may still have to be deleted. Some never had one.
     pub undeleted_logs: Vec<ExecutionId>,
+    /// Bytes of the logs and indexes of finished executions, by the uid of the submitter.
+    pub log_bytes: BTreeMap<u32, u64>,
 }
 
 /// An execution that was not finished when the last escherd ended.

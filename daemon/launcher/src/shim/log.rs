@@ -12,6 +12,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use super::log_budget::LogBudget;
 use super::log_forgetting::{Forgetting, Forgotten};
 use super::log_quota::{LogQuota, Wanted};
 use super::spawn::Start;
@@ -35,6 +36,7 @@ pub(super) struct CommandLog<'a> {
     plan: RecordPlan,
     totals: OutputTotals,
     quota: LogQuota,
+    budget: LogBudget,
     /// The gap at the end of the log, if output is missing there.
     gap: Option<Gap>,
     /// `None` where the oldest output is not forgotten.
@@ -89,7 +91,14 @@ impl<'a> CommandLog<'a> {
         id: ExecutionId,
         start: Start,
         limits: LogLimits,
+        budget: u64,
     ) -> Self {
+        let max_bytes = match limits.max_bytes {
+            0 => u64::MAX,
+            max_bytes => max_bytes,
+        };
+        let budget = LogBudget::new(budget, max_bytes);
+        let max_bytes = budget.bytes();
         let forgets = limits.when_full == WhenLogFull::ForgetOldest && limits.max_bytes > 0;
         CommandLog {
             directory,
@@ -98,9 +107,13 @@ impl<'a> CommandLog<'a> {
             files: None,
             plan: RecordPlan::default(),
             totals: OutputTotals::default(),
-            quota: LogQuota::new(limits),
+            quota: LogQuota::new(LogLimits {
+                max_bytes,
+                ..limits
+            }),
+            budget,
             gap: None,
-            forgetting: forgets.then(|| Forgetting::new(limits.max_bytes, block_bytes(directory))),
+            forgetting: forgets.then(|| Forgetting::new(max_bytes, block_bytes(directory))),
         }
     }
 
@@ -111,6 +124,7 @@ impl<'a> CommandLog<'a> {
             OutputStream::Stdout => self.totals.stdout_bytes += count,
             OutputStream::Stderr => self.totals.stderr_bytes += count,
         }
+        self.budget.note_output(count);
         let step = self.forgetting.as_ref().map(Forgetting::step_bytes);
         let longest = step.and_then(|step| usize::try_from(step).ok());
         for piece in bytes.chunks(longest.unwrap_or(usize::MAX)) {
@@ -121,6 +135,23 @@ impl<'a> CommandLog<'a> {
     /// As [`LogQuota::ends_command`].
     pub(super) fn ends_command(&self) -> bool {
         self.quota.ends_command()
+    }
+
+    /// Changes the budget, or its request, by `change`.
+    pub(super) fn change_budget(&mut self, change: impl FnOnce(&mut LogBudget)) {
+        let before = self.budget.bytes();
+        change(&mut self.budget);
+        let max_bytes = self.budget.bytes();
+        if max_bytes != before {
+            self.quota.set_max_bytes(max_bytes);
+            if let Some(forgetting) = &mut self.forgetting {
+                forgetting.set_max_bytes(max_bytes);
+            }
+        }
+    }
+
+    pub(super) fn budget(&self) -> &LogBudget {
+        &self.budget
     }
 
     pub(super) fn totals(&self) -> OutputTotals {
@@ -242,7 +273,7 @@ impl<'a> CommandLog<'a> {
     }
 
     /// Returns the bytes that log and index take on the disk.
-    fn used_bytes(&self) -> u64 {
+    pub(super) fn used_bytes(&self) -> u64 {
         let index = self.files.as_ref().map_or(0, |_| self.plan.index_bytes());
         let forgetting = self.forgetting.as_ref();
         let holes = forgetting.map_or(0, |forgetting| forgetting.forgotten().hole_bytes());

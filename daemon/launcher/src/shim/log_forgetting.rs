@@ -61,6 +61,20 @@ impl Forgetting {
         }
     }
 
+    /// Changes the limit. Of the places noted so far those stay that are an eighth of it apart.
+    pub(super) fn set_max_bytes(&mut self, max_bytes: u64) {
+        let step = (max_bytes / STEPS_PER_LIMIT).max(1);
+        let mut last = None;
+        self.cuts.retain(|cut| {
+            let is_far = last.is_none_or(|last| cut.log + cut.index >= last + step);
+            if is_far {
+                last = Some(cut.log + cut.index);
+            }
+            is_far
+        });
+        self.step_bytes = step;
+    }
+
     /// Returns how many bytes are forgotten at a time. Output is appended in pieces of at most this
     /// length.
     pub(super) fn step_bytes(&self) -> u64 {

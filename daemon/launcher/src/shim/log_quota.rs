@@ -59,6 +59,11 @@ impl LogQuota {
         }
     }
 
+    /// Changes [`LogLimits::max_bytes`].
+    pub(super) fn set_max_bytes(&mut self, max_bytes: u64) {
+        self.limits.max_bytes = max_bytes;
+    }
+
     /// Returns how much of what is `wanted` may be appended, if log and index have `used` bytes on
     /// disk. `free_bytes` checks the free disk space; where it cannot, no space is reserved.
     pub(super) fn grant(

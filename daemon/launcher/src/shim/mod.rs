@@ -11,7 +11,7 @@
 //! memory that [`child_memory`] chooses; [`child`] is the code of that process until it executes its
 //! program. [`supervise`] is the loop.
 //! [`stdin`] and [`output_pipe`] are the shim's ends of the command's pipes, [`log`] (with its
-//! [`log_quota`] and [`log_forgetting`]) gets the output, [`freezer`] pauses the command, [`kill_ladder`] and
+//! [`log_quota`], [`log_budget`] and [`log_forgetting`]) gets the output, [`freezer`] pauses the command, [`kill_ladder`] and
 //! [`process_tree`] end it, and [`report`] delivers the exit report. [`link`] is the connection to
 //! escherd.
 
@@ -23,6 +23,7 @@ mod freezer;
 mod kill_ladder;
 mod link;
 mod log;
+mod log_budget;
 mod log_forgetting;
 mod log_quota;
 mod output_pipe;

@@ -18,6 +18,7 @@ use crate::ipc::wire::{
 pub(super) struct FinishedExecution {
     pub(super) report: ExitReport,
     pub(super) submission_backup: Blob,
+    pub(super) log_budget: u64,
     pub(super) input: InputState,
 }
 
@@ -27,6 +28,7 @@ impl FinishedExecution {
         FinishedExecution {
             report,
             submission_backup: assignment.submission_backup,
+            log_budget: assignment.log_budget,
             input: StdinFeeder::new(None).state(),
         }
     }
@@ -74,6 +76,7 @@ impl FinishedExecution {
             submission_backup: self.submission_backup.clone(),
             phase: ShimPhase::Over,
             log_bytes: self.report.output.log_bytes,
+            log_budget: self.log_budget,
             input: self.input,
         }
     }

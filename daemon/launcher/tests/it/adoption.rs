@@ -35,6 +35,7 @@ fn a_command_runs_on_under_another_escherd() {
     let spec = with_input("while read -r line; do echo \"$line\"; done; echo end >&2; exit 5");
     let assignment = Assignment {
         submission_backup: Blob::from(vec![b'm'; MAX_SUBMISSION_BACKUP_BYTES]),
+        log_budget: 1 << 20,
         ..assignment(spec.clone())
     };
     shim.assign(&assignment);
@@ -56,6 +57,7 @@ fn a_command_runs_on_under_another_escherd() {
         submission_backup: assignment.submission_backup,
         phase: ShimPhase::Running { pid, at },
         log_bytes: 4,
+        log_budget: 1 << 20,
         input: InputState {
             received_bytes: 4,
             ..InputState::default()

@@ -56,6 +56,7 @@ pub(crate) fn assignment(spec: LaunchSpec) -> Assignment {
         spec,
         submission_backup: Blob::default(),
         log_limits: LogLimits::default(),
+        log_budget: u64::MAX,
         output_limit: None,
         limits: ResourceLimits::default(),
         user_limits: ResourceLimits::default(),

@@ -163,7 +163,7 @@ fn assignment_bytes(parts: &[u8]) -> Vec<u8> {
     let id = id().into_bytes();
     let id = [&[16][..], &id].concat();
     let mut bytes = Vec::new();
-    let fields: [&[u8]; 18] = [
+    let fields: [&[u8]; 19] = [
         &[0],                // ToShim::Assign
         &id[1..],            // id
         &[1],                // attempt
@@ -177,6 +177,7 @@ fn assignment_bytes(parts: &[u8]) -> Vec<u8> {
         &[10, 20],           // grace of 10 ms, drain of 20 ms
         &[2, b'm', b'e'],    // submission backup
         &[100, 0, 1],        // log limits: 100 bytes, any free space, kill
+        &[90],               // budget of the log
         &[1, 50],            // output limit
         &[1, 251, 0, 0x10],  // memory_max of 4096
         &[0, 1, 7],          // any CPU; tasks_max of 7
@@ -215,6 +216,7 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
                 min_free_bytes: 0,
                 when_full: WhenLogFull::Kill,
             },
+            log_budget: 90,
             output_limit: Some(50),
             limits: ResourceLimits {
                 memory_max: Some(4_096),

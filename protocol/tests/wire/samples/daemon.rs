@@ -106,6 +106,8 @@ fn responses() -> Vec<Sample> {
             max_pending_bytes: 134_217_728,
             running: 100,
             max_running: 100,
+            log_disk_bytes: 70_254_592,
+            max_log_disk_bytes: 26_843_545_600,
                 history: HistoryQuota {
                     finished: 1200,
                     finished_share: 500_000,

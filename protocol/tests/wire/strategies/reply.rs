@@ -105,22 +105,26 @@ fn response() -> impl Strategy<Value = Response> {
 fn quota() -> impl Strategy<Value = Quota> {
     let limited = || (number(), number());
     let history = (limited(), limited());
-    let parts = (user(), limited(), limited(), limited(), history);
-    parts.prop_map(|(user, pending, pending_bytes, running, history)| Quota {
-        user,
-        pending: pending.0,
-        max_pending: pending.1,
-        pending_bytes: pending_bytes.0,
-        max_pending_bytes: pending_bytes.1,
-        running: running.0,
-        max_running: running.1,
-        history: HistoryQuota {
-            finished: history.0.0,
-            finished_share: history.0.1,
-            log_bytes: history.1.0,
-            log_bytes_share: history.1.1,
+    let parts = (user(), limited(), limited(), limited(), limited(), history);
+    parts.prop_map(
+        |(user, pending, pending_bytes, running, logs, history)| Quota {
+            user,
+            pending: pending.0,
+            max_pending: pending.1,
+            pending_bytes: pending_bytes.0,
+            max_pending_bytes: pending_bytes.1,
+            running: running.0,
+            max_running: running.1,
+            log_disk_bytes: logs.0,
+            max_log_disk_bytes: logs.1,
+            history: HistoryQuota {
+                finished: history.0.0,
+                finished_share: history.0.1,
+                log_bytes: history.1.0,
+                log_bytes_share: history.1.1,
+            },
         },
-    })
+    )
 }
 
 fn diagnostic() -> impl Strategy<Value = Diagnostic> {

@@ -1,4 +1,4 @@
-//! What a user takes of the queue, the slots and the history, and may take.
+//! What a user takes of the queue, the slots, the disk of the logs and the history, and may take.
 
 use escher_client::Quota;
 use serde::Serialize;
@@ -17,6 +17,8 @@ pub(crate) fn quota(quota: &Quota) -> String {
         max_pending_bytes: u64,
         running: u64,
         max_running: u64,
+        log_disk_bytes: u64,
+        max_log_disk_bytes: u64,
         finished: u64,
         finished_share: u64,
         log_bytes: u64,
@@ -31,6 +33,8 @@ pub(crate) fn quota(quota: &Quota) -> String {
         max_pending_bytes: quota.max_pending_bytes,
         running: quota.running,
         max_running: quota.max_running,
+        log_disk_bytes: quota.log_disk_bytes,
+        max_log_disk_bytes: quota.max_log_disk_bytes,
         finished: quota.history.finished,
         finished_share: quota.history.finished_share,
         log_bytes: quota.history.log_bytes,

@@ -25,9 +25,11 @@ pub(crate) fn missing_output(gap: &OutputGap) -> String {
         None => "output is missing here".to_owned(),
     };
     let reason = match gap.reason {
-        GapReason::Dropped => "the log has reached max_log_bytes, or could not be written",
+        GapReason::Dropped => {
+            "the log has reached max_log_bytes or its user's share (users.log_share), or could not be written"
+        }
         GapReason::Forgotten => {
-            "the log has reached max_log_bytes, and newer output has taken its place"
+            "the log has reached max_log_bytes or its user's share (users.log_share), and newer output has taken its place"
         }
         GapReason::Cut => "something other than escher has shortened the log",
     };

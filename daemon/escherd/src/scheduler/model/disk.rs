@@ -30,6 +30,19 @@ impl Row {
     }
 }
 
+impl Row {
+    fn uid(&self) -> u32 {
+        self.unfinished.submission.submitter.uid
+    }
+
+    /// Returns the bytes of its log, if it has finished and the log is kept.
+    fn log_bytes(&self) -> u64 {
+        let kept = self.end.as_ref().filter(|record| !record.log_removed);
+        let outcome = kept.and_then(|record| record.outcome.as_ref());
+        outcome.map_or(0, |outcome| outcome.output.log_bytes)
+    }
+}
+
 /// Committed rows, and changes that wait for their commit.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
@@ -139,32 +152,46 @@ impl Disk {
                 let row = self.rows.get_mut(&record.number).expect("it was submitted");
                 assert!(row.end.is_none(), "finished twice: {record:?}");
                 row.end = Some(*record);
+                let log_bytes = row.log_bytes();
+                return CommitOutcome::Finished { log_bytes };
             }
             Change::Removed { numbers } => {
                 let mut removed = Removed::default();
-                let mut logs = Vec::new();
+                let (mut logs, mut freed) = (Vec::new(), BTreeMap::new());
                 for number in numbers {
                     if let Some(row) = self.rows.remove(&number) {
                         assert!(row.end.is_some(), "removed before its end");
                         removed.executions += 1;
                         logs.push(row.unfinished.submission.id);
+                        *freed.entry(row.uid()).or_default() += row.log_bytes();
                     }
                 }
                 self.undeleted.extend(&logs);
-                return CommitOutcome::Removed(removed, logs);
+                return CommitOutcome::Removed {
+                    removed,
+                    logs,
+                    freed_log_bytes: freed,
+                };
             }
             Change::LogsRemoved { numbers } => {
-                let mut logs = Vec::new();
+                let (mut logs, mut freed) = (Vec::new(), BTreeMap::new());
                 for number in numbers {
-                    if let Some(row) = self.rows.get_mut(&number)
-                        && let Some(record) = &mut row.end
-                    {
+                    let Some(row) = self.rows.get_mut(&number) else {
+                        continue;
+                    };
+                    let log_bytes = row.log_bytes();
+                    if let Some(record) = &mut row.end {
                         record.log_removed = true;
                         logs.push(row.unfinished.submission.id);
+                        *freed.entry(row.uid()).or_default() += log_bytes;
                     }
                 }
                 self.undeleted.extend(&logs);
-                return CommitOutcome::Removed(Removed::default(), logs);
+                return CommitOutcome::Removed {
+                    removed: Removed::default(),
+                    logs,
+                    freed_log_bytes: freed,
+                };
             }
             Change::LogsDeleted { ids } => self.undeleted.retain(|id| !ids.contains(id)),
         }
@@ -248,7 +275,24 @@ impl Disk {
             events: self.events.clone(),
             missed_events: self.missed_events.clone(),
             undeleted_logs: self.undeleted.clone(),
+            log_bytes: self.log_bytes(),
         }
+    }
+
+    /// Returns the bytes of the finished logs of each user.
+    pub(super) fn log_bytes(&self) -> BTreeMap<u32, u64> {
+        let mut of_users = BTreeMap::new();
+        for row in self.rows.values() {
+            *of_users.entry(row.uid()).or_default() += row.log_bytes();
+        }
+        of_users
+    }
+
+    /// Returns the submitter of an execution whose end is not committed.
+    pub(super) fn unfinished_uid(&self, id: ExecutionId) -> Option<u32> {
+        let mut rows = self.rows.values();
+        let row = rows.find(|row| row.unfinished.submission.id == id && row.end.is_none())?;
+        Some(row.uid())
     }
 
     pub(super) fn events(&self) -> &[Event] {

@@ -2,7 +2,7 @@
 //!
 //! A run is a list of steps. At its end the world is quiesced: escherd runs, every command ends, and every message
 //! arrives. Then nothing may be lost, have run twice, or contradict what commands did and clients were answered. All
-//! the time slots must be given to users in turn.
+//! the time slots must be given to users in turn, and what logs may take must be charged to their users.
 //! proptest shrinks a list that breaks this.
 //!
 //! `PROPTEST_CASES=100000 cargo test -p escherd scheduler::model` runs 100,000 lists.
@@ -48,6 +48,8 @@ enum Step {
     Delete,
     /// A message of a shim arrives.
     Deliver(u8),
+    /// A command fills its log.
+    FillLog(u8),
     /// A command ends by itself.
     End { which: u8, code: bool },
     /// A shim is killed, and the processes of its command with it.
@@ -75,6 +77,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::PerformEffect),
         1 => Just(Step::Delete),
         8 => any::<u8>().prop_map(Step::Deliver),
+        2 => any::<u8>().prop_map(Step::FillLog),
         4 => (any::<u8>(), any::<bool>()).prop_map(|(which, code)| Step::End { which, code }),
         1 => any::<u8>().prop_map(Step::KillShim),
         2 => (any::<u8>(), any::<u8>())

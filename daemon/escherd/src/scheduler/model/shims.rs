@@ -6,7 +6,9 @@ use escher_launcher::ipc::wire::{
     Assignment, EndCause, ExecutionFiles, ExitReport, FromShim, InputState, ShimPhase, ShimState,
     ToShim, WIRE_VERSION,
 };
-use escher_protocol::{Canceller, ExecutionId, Exit, Measurements, ResourceLimits, Timestamp};
+use escher_protocol::{
+    Canceller, ExecutionId, Exit, Measurements, OutputTotals, ResourceLimits, Timestamp,
+};
 
 const PID: u32 = 7;
 
@@ -18,6 +20,10 @@ struct Shim {
     started: Timestamp,
     cancel: Option<Canceller>,
     is_paused: bool,
+    /// Bytes that its log may take; it takes them all.
+    log_budget: u64,
+    /// Whether it waits for a larger budget.
+    wants_log_budget: bool,
     end: Option<ExitReport>,
 }
 
@@ -53,6 +59,8 @@ impl Shims {
         *self.runs.entry(id).or_default() += 1;
         let started = FromShim::Started { pid: PID, at: now };
         let shim = Shim {
+            log_budget: assignment.log_budget,
+            wants_log_budget: false,
             assignment,
             messages: VecDeque::from([started]),
             started: now,
@@ -91,8 +99,34 @@ impl Shims {
                 shim.is_paused = false;
                 shim.messages.push_back(FromShim::Paused(false));
             }
+            ToShim::LogBudget { bytes } => {
+                assert!(bytes >= shim.log_budget, "a budget has become smaller");
+                if shim.end.is_none() {
+                    shim.log_budget = bytes;
+                }
+                shim.wants_log_budget = false;
+            }
             _ => {}
         }
+    }
+
+    /// Fills the log of one of the running commands, so that its shim asks for a larger budget.
+    pub(super) fn fill_log(&mut self, which: usize) {
+        let running = self.alive.values_mut().filter(|shim| shim.end.is_none());
+        let mut running: Vec<_> = running.collect();
+        let count = running.len().max(1);
+        if let Some(shim) = running.get_mut(which % count)
+            && !shim.wants_log_budget
+        {
+            shim.wants_log_budget = true;
+            let bytes = 2 * shim.log_budget;
+            shim.messages.push_back(FromShim::LogBudgetWanted { bytes });
+        }
+    }
+
+    /// Returns what the log of each living shim may take.
+    pub(super) fn log_budgets(&self) -> impl Iterator<Item = (ExecutionId, u64)> {
+        self.alive.iter().map(|(id, shim)| (*id, shim.log_budget))
     }
 
     pub(super) fn delete(&mut self, files: ExecutionFiles, ids: &[ExecutionId]) {
@@ -155,6 +189,9 @@ impl Shims {
     pub(super) fn lose_escherd(&mut self) {
         for shim in self.alive.values_mut() {
             shim.messages.clear();
+            if std::mem::take(&mut shim.wants_log_budget) && shim.end.is_none() {
+                shim.log_budget *= 2;
+            }
             if shim.is_paused {
                 // A shim repeats this to the next escherd.
                 shim.messages.push_back(FromShim::Paused(true));
@@ -189,6 +226,7 @@ impl Shims {
                 at: shim.started,
             },
             log_bytes: 0,
+            log_budget: shim.log_budget,
             input: InputState::default(),
         };
         self.alive.iter().map(state).collect()
@@ -211,6 +249,11 @@ impl Shim {
             started_at: Some(self.started),
             duration_us: 1,
             measured: Some(measured),
+            output: OutputTotals {
+                stdout_bytes: self.log_budget,
+                log_bytes: self.log_budget,
+                ..OutputTotals::default()
+            },
             ..ExitReport::new(spec.id, spec.attempt, Exit::Code(code), now)
         };
         self.messages

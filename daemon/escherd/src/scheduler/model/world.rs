@@ -38,6 +38,9 @@ const SLOTS: SlotLimits = SlotLimits {
 
 const MAX_LAUNCH_ATTEMPTS: u32 = 2;
 
+/// Bytes of the disk of the logs: the share of a user is that of some commands.
+const LOG_CAPACITY: u64 = 4 * 1024 * 1024;
+
 /// Returns the limits of a request of this kind.
 fn limits(kind: RequestKind) -> ResourceLimits {
     ResourceLimits {
@@ -104,6 +107,7 @@ impl World {
             max_launch_attempts: MAX_LAUNCH_ATTEMPTS,
             log_dir: "/logs".into(),
             log_limits: LogLimits::default(),
+            log_share: Percent::new(25).expect("a share"),
             output_limit: None,
             durability: if power {
                 Durability::Power
@@ -113,6 +117,7 @@ impl World {
         };
         let mut scheduler = Scheduler::new(settings.clone());
         scheduler.set_controllers(Some(CONTROLLERS));
+        scheduler.set_log_capacity(Some(LOG_CAPACITY));
         World {
             scheduler,
             settings,
@@ -167,6 +172,7 @@ impl World {
             Step::PerformEffect => self.perform_effect(),
             Step::Delete => self.delete(),
             Step::Deliver(which) => self.deliver(which.into()),
+            Step::FillLog(which) => self.shims.fill_log(which.into()),
             Step::End { which, code } => {
                 let now = self.time();
                 self.shims.end(which.into(), i32::from(code), now);
@@ -212,7 +218,25 @@ impl World {
         let scheduler = &self.scheduler;
         let fairness = self.fairness.get_or_insert_with(|| resumed(scheduler));
         fairness.check_no_slot_is_wasted();
+        self.check_logs_are_charged();
         self.clients.receive_answers();
+    }
+
+    /// Checks that each user is charged with all that is on the disk, and with what may still be written.
+    fn check_logs_are_charged(&self) {
+        let mut on_disk = self.disk.log_bytes();
+        for (id, bytes) in self.shims.log_budgets() {
+            if let Some(uid) = self.disk.unfinished_uid(id) {
+                *on_disk.entry(uid).or_default() += bytes;
+            }
+        }
+        for (uid, bytes) in on_disk {
+            let charged = self.scheduler.log_budgets.used(uid);
+            assert!(
+                charged >= bytes,
+                "{uid} has {bytes}, and is charged with {charged}"
+            );
+        }
     }
 
     /// Shows an admission, or an end, to the check of fairness.
@@ -417,6 +441,7 @@ impl World {
         };
         self.scheduler = Scheduler::restore(self.settings.clone(), recovered, self.time());
         self.scheduler.set_controllers(Some(CONTROLLERS));
+        self.scheduler.set_log_capacity(Some(LOG_CAPACITY));
         // escherd notes the new boot only once the changes that follow from it are committed.
         if rebooted {
             self.after_step();
@@ -573,6 +598,15 @@ impl World {
             sequences.windows(2).all(|pair| pair[0] < pair[1]),
             "{sequences:?}"
         );
+        let on_disk = self.disk.log_bytes();
+        for uid in 0..4 {
+            let bytes = on_disk.get(&uid).copied().unwrap_or(0);
+            assert_eq!(
+                self.scheduler.log_budgets.used(uid),
+                bytes,
+                "{uid} is charged"
+            );
+        }
         assert_eq!(
             self.shims.alive(),
             0,

@@ -251,6 +251,9 @@ impl Shares {
             max_pending_bytes: self.limits.pending_bytes.of_user(uid),
             running: share.map_or(0, |share| share.slots as u64),
             max_running: self.limits.slots.ordinary as u64,
+            // The budgets of the logs have them.
+            log_disk_bytes: 0,
+            max_log_disk_bytes: 0,
             // The store knows it.
             history: HistoryQuota::default(),
         }

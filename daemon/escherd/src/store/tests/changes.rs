@@ -1,5 +1,7 @@
 //! Each change, read back after a crash and after an orderly stop.
 
+use std::collections::BTreeMap;
+
 use escher_protocol::codec;
 use escher_protocol::message::Removed;
 
@@ -224,7 +226,11 @@ async fn a_key_is_taken_per_submitter_until_its_execution_is_removed() {
         executions: 1,
         log_bytes: 0,
     };
-    let removed = CommitOutcome::Removed(removed, vec![id(1)]);
+    let removed = CommitOutcome::Removed {
+        removed,
+        logs: vec![id(1)],
+        freed_log_bytes: BTreeMap::new(),
+    };
     assert_eq!(test.write(remove_and_reuse), [removed, committed]);
 }
 
@@ -278,7 +284,11 @@ async fn remembers_the_logs_of_removed_executions_until_they_are_deleted() {
     }]);
     assert_eq!(
         outcomes,
-        [CommitOutcome::Removed(removed, vec![id(1), id(2), id(3)])]
+        [CommitOutcome::Removed {
+            removed,
+            logs: vec![id(1), id(2), id(3)],
+            freed_log_bytes: BTreeMap::from([(1001, 1000)]),
+        }]
     );
     assert_eq!(test.store.finished_count(), 1);
     let test = test.reopen().await;

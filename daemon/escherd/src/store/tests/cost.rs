@@ -163,7 +163,7 @@ fn a_removal_costs_the_same_for_each_execution() {
     for number in 1..=COUNT {
         for change in submitted_and_finished(&labelled(number), Status::Completed) {
             let outcome = changes.apply(&entry(0, change)).unwrap();
-            assert_eq!(outcome, CommitOutcome::Committed);
+            assert!(outcome.is_committed(), "{outcome:?}");
         }
     }
     let statements = super::super::finish::removal_statements();

@@ -252,12 +252,18 @@ async fn a_log_is_removed_without_its_record_which_says_so() {
         numbers: numbers.to_vec(),
     };
     history.test.commit([submitted(&submission(4))]);
-    let removed = |log_bytes, ids| {
+    let removed = |log_bytes, ids: Vec<ExecutionId>| {
         let removed = escher_protocol::message::Removed {
             executions: 0,
             log_bytes,
         };
-        CommitOutcome::Removed(removed, ids)
+        let freed = log_bytes + ids.len() as u64 * INDEX_BYTES;
+        let freed = (freed > 0).then_some((1001, freed));
+        CommitOutcome::Removed {
+            removed,
+            logs: ids,
+            freed_log_bytes: freed.into_iter().collect(),
+        }
     };
     // The unfinished have no log to lose, and nobody loses one twice.
     let outcomes = history.test.write([logs_of(&[1, 2, 4, 77]), logs_of(&[2])]);
@@ -278,13 +284,23 @@ async fn a_log_is_removed_without_its_record_which_says_so() {
     let outcomes = history.test.write([Change::Removed {
         numbers: vec![1, 2, 3],
     }]);
-    let [CommitOutcome::Removed(removed, ids)] = outcomes.as_slice() else {
+    let [
+        CommitOutcome::Removed {
+            removed,
+            logs,
+            freed_log_bytes,
+        },
+    ] = outcomes.as_slice()
+    else {
         panic!("{outcomes:?}")
     };
     assert_eq!(
-        (removed.executions, removed.log_bytes, ids.len()),
+        (removed.executions, removed.log_bytes, logs.len()),
         (3, 1000, 3)
     );
+    // Those removed before are not freed again.
+    let freed = BTreeMap::from([(1001, 1000 + INDEX_BYTES)]);
+    assert_eq!(*freed_log_bytes, freed);
 }
 
 #[tokio::test]

@@ -119,11 +119,7 @@ impl TestStore {
     /// Writes `changes`; all have to be committed.
     fn commit(&self, changes: impl IntoIterator<Item = Change>) {
         for outcome in self.write(changes) {
-            let is_written = matches!(
-                outcome,
-                CommitOutcome::Committed | CommitOutcome::Removed(..)
-            );
-            assert!(is_written, "{outcome:?}");
+            assert!(outcome.is_committed(), "{outcome:?}");
         }
     }
 

@@ -118,11 +118,7 @@ fn a_full_store_refuses_submissions_at_once_and_keeps_the_rest_in_order() {
     let outcomes = write(&mut writer, vec![(8, submitted(&submission(5)))]);
     let tickets: Vec<u64> = outcomes.iter().map(|(ticket, _)| *ticket).collect();
     assert_eq!(tickets, [3, 5, 6, 8]);
-    assert!(
-        outcomes
-            .iter()
-            .all(|(_, outcome)| *outcome == CommitOutcome::Committed)
-    );
+    assert!(outcomes.iter().all(|(_, outcome)| outcome.is_committed()));
     assert!(flushed.try_recv().is_ok());
     drop(writer);
 
@@ -183,7 +179,8 @@ async fn a_locked_store_is_retried_on_its_own() {
     assert_eq!(test.store.flush(Duration::ZERO).await, Err(FlushTimeout));
     operator.execute_batch("ROLLBACK").unwrap();
     let outcomes = test.outcomes.recv_timeout(DEADLINE).unwrap();
-    assert_eq!(outcomes, [(8, CommitOutcome::Committed)]);
+    let finished = CommitOutcome::Finished { log_bytes: 0 };
+    assert_eq!(outcomes, [(8, finished)]);
     assert_eq!(test.store.flush(DEADLINE).await, Ok(()));
     assert_eq!(
         test.all_records().await,

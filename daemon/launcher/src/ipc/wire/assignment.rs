@@ -14,6 +14,9 @@ pub struct Assignment {
     pub submission_backup: Blob,
     /// Limits of the log.
     pub log_limits: LogLimits,
+    /// Bytes that log and index may take of what the submitter's logs may take together. The shim asks
+    /// for more when it needs more ([`FromShim::LogBudgetWanted`](super::FromShim::LogBudgetWanted)).
+    pub log_budget: u64,
     /// Most bytes that the command may write to each of its streams; the kill ladder ends a command
     /// that writes more ([`EndCause::OversizedOutput`](super::EndCause::OversizedOutput)). `None`:
     /// any number.
@@ -40,7 +43,8 @@ pub struct LogLimits {
     /// Bytes that must stay free for unprivileged users (statvfs(3)) on the file system of the
     /// logs; 0: none.
     pub min_free_bytes: u64,
-    /// What happens when the log is full, because of these limits or a full disk.
+    /// What happens when the log is full, because of these limits, its budget
+    /// ([`Assignment::log_budget`]) or a full disk.
     pub when_full: WhenLogFull,
 }
 
@@ -52,8 +56,9 @@ pub enum WhenLogFull {
     Drain,
     /// The kill ladder ends it, with [`EndCause::LogFull`](super::EndCause::LogFull).
     Kill,
-    /// It runs on. At [`LogLimits::max_bytes`], which must not be 0, the oldest output is deleted,
-    /// an eighth of the limit at a time. Where the disk is full this is as [`WhenLogFull::Drain`].
+    /// It runs on. At [`LogLimits::max_bytes`], which must not be 0, or at the end of its budget the
+    /// oldest output is deleted, an eighth of that at a time. Where the disk is full this is as
+    /// [`WhenLogFull::Drain`].
     ForgetOldest,
 }
 

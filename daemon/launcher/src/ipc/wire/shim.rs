@@ -61,6 +61,12 @@ pub enum ToShim {
     Pause,
     /// Thaw the command.
     Resume,
+    /// The bytes that log and index may take from now on: the answer to
+    /// [`FromShim::LogBudgetWanted`]. If they are fewer than wanted there are no more for now.
+    LogBudget {
+        /// Takes the place of [`Assignment::log_budget`].
+        bytes: u64,
+    },
 }
 
 impl ToShim {
@@ -106,6 +112,11 @@ pub enum FromShim {
     /// changes, and after `Adoptable` if they are. `false` without a change: the command cannot be
     /// paused.
     Paused(bool),
+    /// The log needs a larger budget. escherd answers with [`ToShim::LogBudget`] at once.
+    LogBudgetWanted {
+        /// Bytes that log and index would take in all.
+        bytes: u64,
+    },
 }
 
 /// State of a shim and its execution, for an escherd that adopts it.
@@ -126,6 +137,8 @@ pub struct ShimState {
     pub phase: ShimPhase,
     /// Bytes in the log.
     pub log_bytes: u64,
+    /// Bytes that log and index may take, as in [`ToShim::LogBudget`].
+    pub log_budget: u64,
     /// State of the command's standard input.
     pub input: InputState,
 }

@@ -7,6 +7,7 @@ use escher_protocol::{Exit, Leftovers, Measurements, OutputStream, Parts, Timest
 use super::Supervisor;
 use crate::ipc::wire::{EndCause, ExitReport};
 use crate::shim::kill_ladder::Step;
+use crate::shim::log_budget::LogBudget;
 use crate::shim::spawn::SetupResult;
 use crate::sys::memory::release_pages;
 
@@ -66,6 +67,9 @@ impl Supervisor<'_> {
     /// Reads what is in the pipes at this moment and no more: their remaining holders are not part
     /// of the execution, or cannot be killed.
     pub(super) fn read_remaining(&mut self, buffer: &mut [u8]) {
+        if self.log.budget().deadline().is_some() {
+            self.log.change_budget(LogBudget::do_without_answer);
+        }
         let pipes = [
             (OutputStream::Stdout, self.stdout.take()),
             (OutputStream::Stderr, self.stderr.take()),

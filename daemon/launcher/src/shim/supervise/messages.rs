@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Supervisor;
 use crate::ipc::wire::{EndCause, FromShim, ShimPhase, ShimState, ToShim, WIRE_VERSION};
+use crate::shim::log_budget::LogBudget;
 use crate::shim::spawn::SetupResult;
 use crate::shim::stdin::WriteProgress;
 
@@ -17,6 +18,7 @@ impl Supervisor<'_> {
             return;
         }
         self.watched_lengths.clear();
+        self.log.change_budget(LogBudget::on_connected);
         let state = self.state();
         self.link.send(&FromShim::Adoptable(Box::new(state)));
         if self.freezer.is_reported() {
@@ -40,6 +42,7 @@ impl Supervisor<'_> {
             submission_backup: self.assignment.submission_backup.clone(),
             phase,
             log_bytes: self.log.totals().log_bytes,
+            log_budget: self.log.budget().bytes(),
             input: self.stdin.state(),
         }
     }
@@ -59,6 +62,9 @@ impl Supervisor<'_> {
                 ToShim::Watch { known_bytes } => drop(self.watched_lengths.insert(known_bytes)),
                 ToShim::Pause => self.set_paused(true),
                 ToShim::Resume => self.set_paused(false),
+                ToShim::LogBudget { bytes } => {
+                    self.log.change_budget(|budget| budget.set(bytes));
+                }
                 // Not valid during an execution.
                 ToShim::Assign(_) | ToShim::AssignFromMemory | ToShim::Recorded => {}
             }
@@ -91,6 +97,25 @@ impl Supervisor<'_> {
         if progress.is_closed {
             self.link.send(&FromShim::InputClosed);
         }
+    }
+
+    /// Asks escherd for a larger budget of the log if that is due. Without an escherd the shim decides
+    /// itself.
+    pub(super) fn request_log_budget(&mut self) {
+        if let Some(wanted) = self.log.budget().due_request(self.log.used_bytes()) {
+            let now = Instant::now();
+            self.log
+                .change_budget(|budget| budget.note_request(wanted, now));
+            self.link.send(&FromShim::LogBudgetWanted { bytes: wanted });
+        }
+        if self.log.budget().deadline().is_some() && !self.link.is_connected() {
+            self.log.change_budget(LogBudget::do_without_answer);
+        }
+    }
+
+    /// Whether output has to stay in the pipes until the budget of the log is decided.
+    pub(super) fn must_wait_for_log_budget(&self) -> bool {
+        self.log.budget().must_wait(self.log.used_bytes())
     }
 
     /// Reports the length of the log if it exceeds a watched length, which is watched no longer

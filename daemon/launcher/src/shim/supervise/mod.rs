@@ -63,11 +63,12 @@ pub(super) fn run(
     let mut buffer = std::mem::take(&mut context.buffer);
     let cgroup = cgroup.as_ref();
     let supervisor = Supervisor::new(&assignment, start, command, cgroup, link, context);
-    let (report, input) = supervisor.run(&mut buffer);
+    let (report, input, log_budget) = supervisor.run(&mut buffer);
     context.buffer = buffer;
     FinishedExecution {
         report,
         submission_backup: assignment.submission_backup,
+        log_budget,
         input,
     }
 }
@@ -125,6 +126,7 @@ impl<'a> Supervisor<'a> {
                 spec.id,
                 start,
                 assignment.log_limits,
+                assignment.log_budget,
             ),
             stdin: StdinFeeder::new(command.stdin),
             stdout: Some(command.stdout),
@@ -149,7 +151,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn run(mut self, buffer: &mut [u8]) -> (ExitReport, InputState) {
+    fn run(mut self, buffer: &mut [u8]) -> (ExitReport, InputState, u64) {
         while !self.is_over() {
             let ready = self.wait();
             if ready.setup {
@@ -181,12 +183,13 @@ impl<'a> Supervisor<'a> {
             if ready.cgroup {
                 self.report_pause();
             }
+            self.request_log_budget();
             self.report_growth();
             self.handle_deadlines();
         }
         self.read_remaining(buffer);
-        let input = self.stdin.state();
-        (self.into_report(), input)
+        let (input, log_budget) = (self.stdin.state(), self.log.budget().bytes());
+        (self.into_report(), input, log_budget)
     }
 
     /// Handles the end of the child's set-up.
@@ -211,8 +214,13 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Reads from a pipe once, and appends the bytes to the log.
+    /// Reads from a pipe once, and appends the bytes to the log, unless its budget has to be decided
+    /// first.
     fn read(&mut self, stream: OutputStream, buffer: &mut [u8]) {
+        self.request_log_budget();
+        if self.must_wait_for_log_budget() {
+            return;
+        }
         let pipe = match stream {
             OutputStream::Stdout => &mut self.stdout,
             OutputStream::Stderr => &mut self.stderr,

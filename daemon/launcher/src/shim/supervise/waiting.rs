@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use super::{MAX_GRACE_AT_STOP, SETUP_TIMEOUT, Supervisor};
 use crate::ipc::wire::{EndCause, FromShim};
 use crate::os::deadline::poll_timeout;
+use crate::shim::log_budget::LogBudget;
 use crate::shim::spawn::{cgroup_limits, cgroup_name};
 
 /// The descriptors that poll(2) has reported.
@@ -30,15 +31,22 @@ impl Supervisor<'_> {
         let signals = Some(self.context.signals.as_fd());
         let setup = Some(self.setup.descriptor()).filter(|_| self.setup_result.is_none());
         let input = PollFlags::POLLIN;
+        let reads_output = !self.must_wait_for_log_budget();
+        let stdout = self
+            .stdout
+            .as_ref()
+            .filter(|_| reads_output)
+            .map(AsFd::as_fd);
+        let stderr = self
+            .stderr
+            .as_ref()
+            .filter(|_| reads_output)
+            .map(AsFd::as_fd);
         let sources: [(Option<BorrowedFd<'_>>, PollFlags, Flag); 7] = [
             (self.link.next_readable(), input, |r| &mut r.link),
             (signals, input, |r| &mut r.signals),
-            (self.stdout.as_ref().map(AsFd::as_fd), input, |r| {
-                &mut r.stdout
-            }),
-            (self.stderr.as_ref().map(AsFd::as_fd), input, |r| {
-                &mut r.stderr
-            }),
+            (stdout, input, |r| &mut r.stdout),
+            (stderr, input, |r| &mut r.stderr),
             (self.stdin.writable_fd(), PollFlags::POLLOUT, |r| {
                 &mut r.stdin
             }),
@@ -79,8 +87,8 @@ impl Supervisor<'_> {
         };
         let timeout = self.timeout_at.filter(|_| self.main_ended.is_none());
         let (ladder, link) = (self.ladder.deadline(), self.link.deadline());
-        let freezer = self.freezer.deadline();
-        [setup, timeout, ladder, link, freezer]
+        let (freezer, log_budget) = (self.freezer.deadline(), self.log.budget().deadline());
+        [setup, timeout, ladder, link, freezer, log_budget]
             .into_iter()
             .flatten()
             .min()
@@ -96,6 +104,9 @@ impl Supervisor<'_> {
         if self.freezer.take_timeout(now) {
             self.set_paused(false);
             self.link.send(&FromShim::Paused(false));
+        }
+        if self.log.budget().deadline().is_some_and(|at| now >= at) {
+            self.log.change_budget(LogBudget::do_without_answer);
         }
         let setup_is_late = now >= self.start.instant + SETUP_TIMEOUT;
         if self.setup_result.is_none() && !self.setup_timed_out && setup_is_late {
