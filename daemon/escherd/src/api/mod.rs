@@ -27,6 +27,7 @@ mod cleanup;
 mod doctor;
 mod event_handler;
 mod events;
+mod former_owners;
 mod list;
 mod locked_dirs;
 mod merge;

@@ -147,7 +147,7 @@ impl Scheduler {
     fn insert_restored(&mut self, submission: Submission, state: State, launch_attempts: u32) {
         let (request_bytes, digest) = measure_request(&submission.request);
         if let Some(key) = &submission.request.key {
-            let key = (submission.submitter.uid, key.clone());
+            let key = (submission.submitter.clone(), key.clone());
             self.keys.insert(key, submission.number);
         }
         let mut entry = Entry::new(

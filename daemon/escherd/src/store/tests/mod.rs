@@ -5,6 +5,7 @@ mod cost;
 mod damage;
 mod history;
 mod migration;
+mod owners;
 mod page;
 mod queries;
 mod refusal;
@@ -189,7 +190,7 @@ async fn list_all(
     while let Some(before) = next.filter(|_| records.len() < limit) {
         let rest = limit - records.len();
         let page = store
-            .list(submitter, selection.clone(), 0..before, rest)
+            .list(submitter.map(user), selection.clone(), 0..before, rest)
             .await;
         let page = page.unwrap();
         records.extend(page.found);
