@@ -236,7 +236,7 @@ impl fmt::Display for Status {
 }
 
 /// A user of the host.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct User {
     /// The user id.
     pub uid: u32,

@@ -1,11 +1,12 @@
 //! Finished executions stay known within limits, whether in memory or in the store.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
 
 use escher_client::protocol::execution::KEPT_COMMAND_BYTES;
 use escher_client::{
-    Client, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, OutputRange, Status,
+    Client, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, OutputItem, OutputRange,
+    Status,
 };
 use escher_tests::{Ctl, Daemon, connect, exec, in_runtime, require_root, shell, watch};
 use serde_json::Value;
@@ -414,34 +415,36 @@ fn a_long_command_is_cut_in_the_record_once_it_has_ended() {
 }
 
 #[test]
-fn a_log_that_is_being_read_stays_readable_after_its_removal() {
+fn whoever_reads_a_log_when_it_is_removed_is_told_so_and_keeps_nothing_of_it() {
     let daemon = Daemon::start();
     let ctl = daemon.ctl();
-    const LENGTH: usize = 8_000_000;
-    let id = ctl.submit(["head", "-c", &LENGTH.to_string(), "/dev/zero"]);
+    // More than escherd reads ahead for a client.
+    let script = "head -c 8000000 /dev/zero | tr '\\0' x";
+    let id = ctl.submit(["--shell", script]);
     ctl.wait(id, 0);
+    let log = File::open(daemon.home().log(id)).unwrap();
     in_runtime(async {
         let client: Client = connect(&daemon).await;
         let mut output = client.read_logs(id, OutputRange::default()).await.unwrap();
-        let mut seen = output
-            .next()
-            .await
-            .unwrap()
-            .unwrap()
-            .into_chunk()
-            .unwrap()
-            .data
-            .len();
+        let is_output = |item: OutputItem| {
+            let chunk = item.into_chunk().expect("no gap");
+            chunk.data.iter().all(|byte| *byte == b'x')
+        };
+        assert!(is_output(output.next().await.unwrap().unwrap()));
         assert_eq!(client.remove_execution(id).await.unwrap().executions, 1);
-        watch::until(&daemon.home().logs(), || {
-            (!daemon.home().log(id).exists()).then_some(())
-        });
-        while let Some(chunk) = output.next().await {
-            seen += chunk.unwrap().into_chunk().unwrap().data.len();
-        }
-        assert_eq!(seen, LENGTH);
+        // It goes after the log.
+        watch::until_removed(&daemon.home().index(id));
+        let error = loop {
+            match output.next().await.expect("the end is an error") {
+                Ok(item) => assert!(is_output(item)),
+                Err(error) => break error,
+            }
+        };
+        let code = error.as_api().unwrap().code;
+        assert_eq!(code, ErrorCode::OUTPUT_UNAVAILABLE);
         assert!(client.get_status(id).await.is_err());
     });
+    assert_eq!(log.metadata().unwrap().len(), 0);
 }
 
 #[test]

@@ -40,6 +40,7 @@ mod metrics;
 mod missing_output;
 mod output;
 mod oversized;
+mod owners;
 mod package;
 mod protocol_abuse;
 mod queue;

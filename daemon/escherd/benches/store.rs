@@ -70,12 +70,16 @@ fn at(number: u64) -> Timestamp {
     Timestamp::from_micros(EPOCH + i64::try_from(number).unwrap() * INTERVAL)
 }
 
+fn user(uid: u32) -> User {
+    User {
+        uid,
+        name: Some(format!("user{uid}").into()),
+    }
+}
+
 /// Returns a submission by one of ten users, with one of a hundred names or none, and two labels.
 fn submission(number: u64) -> Submission {
-    let user = User {
-        uid: 1000 + u32::try_from(number % 10).unwrap(),
-        name: Some(format!("user{}", number % 10).into()),
-    };
+    let user = user(1000 + u32::try_from(number % 10).unwrap());
     let label = |key: &str, value: u64| -> (Text, Text) { (key.into(), value.to_string().into()) };
     Submission {
         id: ExecutionId::generate(),
@@ -327,7 +331,7 @@ fn measure_queries(runtime: &tokio::runtime::Runtime, store: &Store, count: u64)
             (Some(7), ", of a user without any"),
         ] {
             time(&format!("list {what}{scope}"), &|| {
-                let list = store.list(submitter, selection.clone(), 0..u64::MAX, 100);
+                let list = store.list(submitter.map(user), selection.clone(), 0..u64::MAX, 100);
                 runtime.block_on(list).unwrap().found.len()
             });
         }
@@ -353,8 +357,8 @@ fn measure_queries(runtime: &tokio::runtime::Runtime, store: &Store, count: u64)
             };
             time(&format!("find by {what}{scope}"), &|| {
                 let scope = LookupScope {
-                    submitter,
-                    names_of: Some(1003),
+                    submitter: submitter.map(user),
+                    names_of: Some(user(1003)),
                 };
                 let found = runtime.block_on(store.find(scope, &text.into()));
                 usize::from(matches!(found, Ok(Some(_))))

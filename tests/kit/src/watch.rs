@@ -26,6 +26,7 @@ pub fn within<T>(
     let changes = AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_MOVED_TO
         | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_ATTRIB
         | AddWatchFlags::IN_MODIFY;
     inotify
         .add_watch(directory, changes)

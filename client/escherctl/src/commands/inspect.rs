@@ -1,6 +1,11 @@
 //! `inspect`: shows the details of executions.
 
-use escher_client::Timestamp;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use escher_client::{ExecutionRecord, Timestamp};
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 
 use super::targets::for_each_target;
 use crate::context::Context;
@@ -19,8 +24,15 @@ pub(super) async fn inspect(context: &Context, targets: &[String]) -> Result<u8,
         is_first = false;
         print(&format!(
             "{separator}{}",
-            text::inspect(&record, Timestamp::now())
+            text::inspect(&record, Timestamp::now(), is_log_closed(&record))
         ))
     })
     .await
+}
+
+/// Returns whether this user may not read the log, if there is one: the file system has no access
+/// control lists, or the directory is closed.
+fn is_log_closed(record: &ExecutionRecord) -> bool {
+    let path = OsStr::from_bytes(&record.log_path);
+    access(path, AccessFlags::R_OK) == Err(Errno::EACCES)
 }

@@ -100,7 +100,8 @@ impl Executions {
         range: Range<u64>,
         limit: usize,
     ) -> Result<HistoryPage<ExecutionRecord>, ApiError> {
-        let (submitter, selection) = (self.engine.scope.submitter(), self.selection.clone());
+        let submitter = self.engine.scope.submitter().cloned();
+        let selection = self.selection.clone();
         let store = &self.engine.core.store;
         store.list(submitter, selection, range, limit).await
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
 
 use super::start_error::StartError;
 use crate::config::{EngineSettings, user_temporary_dir};
@@ -67,7 +68,9 @@ fn create_log_dir(settings: &EngineSettings, temporary: &Path) -> io::Result<()>
         return Ok(());
     }
     let log_dir = &settings.log_dir;
-    builder(0o750).create(log_dir).map_err(|error| {
+    // Root serves all users: each may enter it to read its own logs, and not list it.
+    let mode = if geteuid().is_root() { 0o751 } else { 0o750 };
+    builder(mode).create(log_dir).map_err(|error| {
         let message = format!("cannot create the directory {}: {error}", log_dir.display());
         io::Error::new(error.kind(), message)
     })
@@ -105,7 +108,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn log_directory_is_accessible_to_its_group_at_most() {
+    fn the_log_directory_is_listed_by_its_group_at_most() {
         let dir = tempfile::tempdir().unwrap();
         let temporary = dir.path().join("temporary");
         let settings = EngineSettings {
@@ -117,7 +120,7 @@ mod tests {
         create_log_dir(&settings, &temporary).unwrap();
         create_log_dir(&settings, &temporary).unwrap();
         let metadata = fs::metadata(&settings.log_dir).unwrap();
-        assert_eq!(metadata.permissions().mode() & 0o027, 0);
+        assert_eq!(metadata.permissions().mode() & 0o026, 0);
         assert!(!temporary.exists(), "it is not used");
         let blocked = EngineSettings {
             log_dir: "/dev/null/logs".into(),

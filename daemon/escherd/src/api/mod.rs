@@ -27,6 +27,7 @@ mod cleanup;
 mod doctor;
 mod event_handler;
 mod events;
+mod former_owners;
 mod list;
 mod locked_dirs;
 mod log_capacity;
@@ -234,11 +235,13 @@ impl ExecutionEngine {
     ) -> Result<ExecutionRecord, ApiError> {
         let mut record = receiver.await.map_err(scheduler_stopped)?;
         if record.command_cut {
-            let (submitter, store) = (self.scope.submitter(), &self.core.store);
+            let (submitter, store) = (self.scope.submitter().cloned(), &self.core.store);
             match store.command(submitter, record.number, record.id).await {
                 // Its end may not be on the disk yet, of which a record keeps less.
-                Ok(Some((command, _))) if record.status.is_finished() => {
-                    (record.command, record.command_cut) = kept_command(&command);
+                Ok(Some((command, is_cut))) if record.status.is_finished() => {
+                    let (kept, is_cut_now) = kept_command(&command);
+                    record.command = kept;
+                    record.command_cut = is_cut || is_cut_now;
                 }
                 Ok(Some((command, is_cut))) => {
                     record.command = command;

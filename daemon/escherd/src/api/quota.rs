@@ -27,8 +27,8 @@ impl ExecutionEngine {
                 .with_hint("omit --user, or run escherctl as root"));
         };
         let history = self.core.store.user_history().await?;
-        let also = if is_of_all {
-            self.users_of(&history).await
+        let also: Vec<User> = if is_of_all {
+            history.keys().cloned().collect()
         } else {
             Vec::new()
         };
@@ -42,39 +42,24 @@ impl ExecutionEngine {
         let mut quotas = self.call(query).await?;
         let limits = self.settings().cleanup.limits;
         for quota in &mut quotas {
-            quota.history = history_quota(quota.user.uid, &history, limits);
+            quota.history = history_quota(&quota.user, &history, limits);
         }
         Ok(quotas)
     }
-
-    /// Returns the users who have something in the history. A user whose account is deleted has no name.
-    async fn users_of(&self, history: &BTreeMap<u32, HistorySize>) -> Vec<User> {
-        let mut users = Vec::new();
-        for uid in history.keys() {
-            let by_uid = RunAs::Uid(*uid);
-            let authorizer = &self.core.authorizer;
-            let found = authorizer.visible_user(&self.caller, &by_uid).await;
-            users.push(found.ok().flatten().unwrap_or(User {
-                uid: *uid,
-                name: None,
-            }));
-        }
-        users
-    }
 }
 
-/// Returns what the user `uid` has in the history, and its shares: those that it would have with its first execution or
+/// Returns what `user` has in the history, and its shares: those that it would have with its first execution or
 /// log, if it has none.
 fn history_quota(
-    uid: u32,
-    history: &BTreeMap<u32, HistorySize>,
+    user: &User,
+    history: &BTreeMap<User, HistorySize>,
     limits: HistoryLimits,
 ) -> HistoryQuota {
-    let own = history.get(&uid).copied().unwrap_or_default();
+    let own = history.get(user).copied().unwrap_or_default();
     let share_of = |limit: u64, amount: fn(&HistorySize) -> u64| {
         let others = history
             .iter()
-            .filter(|(other, size)| **other != uid && amount(size) > 0);
+            .filter(|(other, size)| *other != user && amount(size) > 0);
         share(limit, 1 + others.count() as u64)
     };
     HistoryQuota {
@@ -103,11 +88,20 @@ mod tests {
             executions,
             log_bytes,
         };
-        let history = BTreeMap::from([(1, size(20, 0)), (2, size(5, 700))]);
-        for (uid, finished, finished_share, log_bytes, log_bytes_share) in [
-            (1, 20, 15, 0, 500),
-            (2, 5, 15, 700, 1000),
-            (3, 0, 10, 0, 500),
+        let user = |uid, name: &str| User {
+            uid,
+            name: Some(name.into()),
+        };
+        let history = BTreeMap::from([
+            (user(1, "alice"), size(20, 0)),
+            (user(2, "bob"), size(5, 700)),
+        ]);
+        for (user, finished, finished_share, log_bytes, log_bytes_share) in [
+            (user(1, "alice"), 20, 15, 0, 500),
+            (user(2, "bob"), 5, 15, 700, 1000),
+            (user(3, "carol"), 0, 10, 0, 500),
+            // The next owner of a uid.
+            (user(2, "carol"), 0, 10, 0, 500),
         ] {
             let expected = HistoryQuota {
                 finished,
@@ -115,7 +109,8 @@ mod tests {
                 log_bytes,
                 log_bytes_share,
             };
-            assert_eq!(history_quota(uid, &history, limits), expected, "{uid}");
+            let found = history_quota(&user, &history, limits);
+            assert_eq!(found, expected, "{user}");
         }
     }
 }

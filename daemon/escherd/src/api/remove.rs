@@ -40,7 +40,7 @@ impl ExecutionEngine {
         let mut total = Removed::default();
         let mut next = Some(u64::MAX);
         while let Some(before) = next {
-            let submitter = self.scope.submitter();
+            let submitter = self.scope.submitter().cloned();
             let page = self
                 .core
                 .store

@@ -9,12 +9,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use super::cleanup;
 use super::locked_dirs::{LockedDirs, directory_error};
 use super::log_capacity;
 use super::shutdown::ShutdownHandles;
 use super::start_error::StartError;
 use super::{Core, ExecutionEngine};
+use super::{cleanup, former_owners};
 use crate::authz::{Authorizer, Caller, ServedUsers};
 use crate::blocking::BlockingPool;
 use crate::config::{EngineSettings, Percent, ReloadableSettings};
@@ -154,6 +154,14 @@ impl ExecutionEngine {
         await_recovery_commit(&scheduler, boot_ids).await;
 
         let (reloadable, reloadable_changes) = watch::channel(reloadable);
+        if authorizer.served_users() == ServedUsers::All {
+            tokio::spawn(former_owners::run(
+                reloadable_changes.clone(),
+                authorizer.accounts(),
+                scheduler.clone(),
+                store.clone(),
+            ));
+        }
         tokio::spawn(cleanup::run(
             reloadable_changes,
             scheduler.clone(),

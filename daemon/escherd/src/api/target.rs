@@ -63,13 +63,13 @@ impl ExecutionEngine {
         if let Some((user, name)) = user_and_name(target) {
             let authorizer = &self.core.authorizer;
             return match authorizer.visible_user(&self.caller, &user).await? {
-                Some(owner) => store.find_named(owner.uid, name).await,
+                Some(owner) => store.find_named(owner, name).await,
                 None => Ok(None),
             };
         }
         let scope = LookupScope {
-            submitter: self.scope.submitter(),
-            names_of: Some(self.scope.caller_uid()),
+            submitter: self.scope.submitter().cloned(),
+            names_of: Some(self.scope.caller().clone()),
         };
         store.find(scope, target).await
     }

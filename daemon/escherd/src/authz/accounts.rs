@@ -10,13 +10,13 @@ use escher_launcher::ipc::wire::Identity;
 use escher_protocol::{ApiError, Blob, ErrorCode, Text, User};
 use nix::unistd;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::blocking::BlockingPool;
 
 /// How long a result of the user database is cached. Every connection needs one, and the database may be
-/// a directory service on the network.
+/// a directory service on the network. For as long a new owner of a uid may be taken for the last one.
 const CACHE_TTL: Duration = Duration::from_secs(10);
 
 /// Maximum number of cached results.
@@ -60,6 +60,7 @@ pub struct AccountCache {
 struct SharedCache {
     cached: Mutex<HashMap<u32, (Instant, Account)>>,
     in_progress: Mutex<HashMap<u32, watch::Receiver<Option<LookupResult>>>>,
+    name_changed: Notify,
 }
 
 type LookupResult = Result<Account, ApiError>;
@@ -80,6 +81,12 @@ impl AccountCache {
     /// `internal` if the database cannot be queried, `overloaded` if it does not answer in time.
     pub async fn by_uid(&self, uid: u32) -> Result<Account, ApiError> {
         self.by_uid_from(uid, look_up_uid).await
+    }
+
+    /// Waits until a uid is found to have another name than when it was looked up before. Not every
+    /// change is noticed: the database reports none, and earlier results are not kept for ever.
+    pub async fn name_changed(&self) {
+        self.shared.name_changed.notified().await;
     }
 
     /// As [`AccountCache::by_uid`], with the look-up as an argument.
@@ -162,7 +169,11 @@ impl SharedCache {
             if cached.len() >= MAX_CACHED {
                 cached.clear();
             }
-            cached.insert(account.user.uid, (Instant::now(), account.clone()));
+            let now = (Instant::now(), account.clone());
+            let before = cached.insert(account.user.uid, now);
+            if before.is_some_and(|(_, before)| before.user != account.user) {
+                self.name_changed.notify_one();
+            }
         }
     }
 }
@@ -245,6 +256,34 @@ mod tests {
             home: "/".into(),
             shell: DEFAULT_SHELL.into(),
             identity: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_of_the_name_of_a_uid_is_noticed() {
+        let accounts = AccountCache::default();
+        let named = |uid, name: &str| Account {
+            user: User {
+                uid,
+                name: Some(name.into()),
+            },
+            ..account(uid)
+        };
+        let is_noticed = async || {
+            tokio::select! {
+                biased;
+                () = accounts.name_changed() => true,
+                () = std::future::ready(()) => false,
+            }
+        };
+        for same in [account(1), account(2), account(1)] {
+            accounts.shared.cache(&same);
+            assert!(!is_noticed().await);
+        }
+        for other in [named(1, "alice"), named(1, "bob"), account(1)] {
+            accounts.shared.cache(&other);
+            assert!(is_noticed().await);
+            assert!(!is_noticed().await, "once");
         }
     }
 

@@ -213,11 +213,38 @@ fn whose_executions_a_caller_finds() {
         let scope = authorizer.scope(caller);
         let found = callers().map(|submitter| scope.includes(submitter.user()));
         assert_eq!(found, row, "{}", caller.user());
-        let only = (caller.credentials.uid != 0).then_some(caller.credentials.uid);
+        let only = (caller.credentials.uid != 0).then_some(caller.user());
         assert_eq!(scope.submitter(), only);
-        assert_eq!(scope.caller_uid(), caller.credentials.uid);
+        assert_eq!(scope.caller(), caller.user());
         assert_eq!(scope.canceller(), Canceller::User(caller.user().clone()));
     }
+}
+
+/// What the uid of alice has submitted under each name, for that uid with each name: rows are the
+/// callers, columns the submitters. A uid that never had a name stays the same owner.
+#[test]
+fn a_uid_with_another_name_is_another_user() {
+    let authorizer = authorizer(ServedUsers::All);
+    let users = [Some("alice"), Some("bob"), None].map(|name| User {
+        uid: ALICE_UID,
+        name: name.map(Text::from),
+    });
+    let table = [
+        /* alice */ [true, false, false],
+        /* bob */ [false, true, false],
+        /* none */ [false, false, true],
+    ];
+    for (user, row) in users.iter().zip(table) {
+        let mut caller = caller(ALICE_UID, "", ServedUsers::All);
+        caller.account.user = user.clone();
+        let scope = authorizer.scope(&caller);
+        let found = users.each_ref().map(|submitter| scope.includes(submitter));
+        assert_eq!(found, row, "{user}");
+        assert_eq!(scope.submitter(), Some(user));
+    }
+    let [root, ..] = callers();
+    let scope = authorizer.scope(&root);
+    assert!(users.iter().all(|submitter| scope.includes(submitter)));
 }
 
 /// Whose quota and names a caller may ask for: `-` nobody's, `?` no such user. alice has no account on the host.

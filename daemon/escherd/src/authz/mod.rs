@@ -128,23 +128,23 @@ impl Scope {
         }
     }
 
-    /// Returns whether the executions of `submitter` are in this scope.
+    /// Returns whether the executions of `submitter` are in this scope. A user is a uid with a login
+    /// name: what somebody has submitted is not inherited by the next owner of its uid.
     #[must_use]
     pub fn includes(&self, submitter: &User) -> bool {
-        self.includes_all || submitter.uid == self.user.uid
+        self.includes_all || *submitter == self.user
     }
 
-    /// Returns the uid of the only submitter whose executions are in this scope; `None` if those of
-    /// all are.
+    /// Returns the only submitter whose executions are in this scope; `None` if those of all are.
     #[must_use]
-    pub fn submitter(&self) -> Option<u32> {
-        (!self.includes_all).then_some(self.user.uid)
+    pub fn submitter(&self) -> Option<&User> {
+        (!self.includes_all).then_some(&self.user)
     }
 
-    /// Returns the uid of the caller, whose executions a bare name means.
+    /// Returns the caller, whose executions a bare name means.
     #[must_use]
-    pub fn caller_uid(&self) -> u32 {
-        self.user.uid
+    pub fn caller(&self) -> &User {
+        &self.user
     }
 
     /// Returns the canceller to record for a cancel in this scope.
@@ -191,6 +191,11 @@ impl Authorizer {
     #[must_use]
     pub fn served_users(&self) -> ServedUsers {
         self.served_users
+    }
+
+    /// Returns the accounts of the host.
+    pub(crate) fn accounts(&self) -> AccountCache {
+        self.accounts.clone()
     }
 
     /// Authenticates a peer that has connected.

@@ -27,7 +27,7 @@ const LOGS: Requirement = Requirement {
     access: AccessFlags::X_OK,
     forbidden: 0o022,
     risk: "others could change and replace logs",
-    mode: "u=rwx,g=rx,o=",
+    mode: "u=rwx,g=rx,o=x",
 };
 
 const STATE: Requirement = Requirement {
@@ -121,7 +121,7 @@ mod tests {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
             diagnose_directory(requirement, path).severity
         };
-        assert_eq!(severity(&LOGS, 0o2750), Severity::Ok);
+        assert_eq!(severity(&LOGS, 0o2751), Severity::Ok);
         assert_eq!(severity(&LOGS, 0o770), Severity::Warning);
         assert_eq!(severity(&LOGS, 0o757), Severity::Failure);
         assert_eq!(severity(&STATE, 0o700), Severity::Ok);

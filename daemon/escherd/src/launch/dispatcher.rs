@@ -15,7 +15,7 @@ use super::adoption::Adoption;
 use super::launcher::{LauncherConnection, LauncherEvent, LauncherSettings, LauncherState};
 use super::launcher_link::{LauncherLink, LinkEvent, sleep_until_some};
 use super::pool::{ShimPool, WaitingLaunch};
-use super::removals::Removals;
+use super::removals::{FileTask, Removals};
 use super::shim::{self, LostShim, RelayEnd, Shim};
 use super::shim_deaths::{Decision, ShimDeaths};
 use crate::execution::Loss;
@@ -97,7 +97,10 @@ impl Dispatcher {
                 self.pool.queue_launch(WaitingLaunch::new(assignment));
                 self.launch_waiting();
             }
-            Effect::DeleteFiles(files, ids) => self.removals.add(files, ids),
+            Effect::DeleteFiles(files, ids) => self.removals.add(FileTask::Delete(files), ids),
+            Effect::RevokeRead { uid, ids } => {
+                self.removals.add(FileTask::RevokeRead { uid }, ids);
+            }
             // Never arrives: `scheduler::handle` passes it to the store.
             Effect::Commit(_) => {}
             Effect::Send(id, message) => self.send_to_shim(id, message),
@@ -228,9 +231,10 @@ impl Dispatcher {
                 self.apply(decision);
             }
             LauncherEvent::FilesDeleted { files, ids } => {
-                self.removals.on_removed(&ids, Instant::now());
+                self.removals.on_done(&ids, Instant::now());
                 self.post(move |scheduler| scheduler.on_deleted(files, ids));
             }
+            LauncherEvent::ReadRevoked { ids } => self.removals.on_done(&ids, Instant::now()),
             // The link handles it.
             LauncherEvent::Disconnected(_) => {}
         }
@@ -301,8 +305,8 @@ impl Dispatcher {
 
     fn remove_claim(&mut self, id: ExecutionId) {
         let attempt = FIRST_ATTEMPT;
-        self.removals
-            .add(ExecutionFiles::Claim { attempt }, vec![id]);
+        let claim = FileTask::Delete(ExecutionFiles::Claim { attempt });
+        self.removals.add(claim, vec![id]);
     }
 
     fn request_shims(&mut self) {
@@ -314,8 +318,8 @@ impl Dispatcher {
 
     fn request_removal(&mut self) {
         if self.link.is_connected()
-            && let Some((files, ids)) = self.removals.next_request()
-            && let Err(error) = self.link.send(&LauncherRequest::DeleteFiles { files, ids })
+            && let Some((task, ids)) = self.removals.next_request()
+            && let Err(error) = self.link.send(&task.request(ids))
         {
             warn!(%error, "cannot request a removal from the launcher");
             self.removals.on_send_failed(Instant::now());

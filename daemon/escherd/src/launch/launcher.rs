@@ -164,6 +164,9 @@ pub(super) enum LauncherEvent {
         files: ExecutionFiles,
         ids: Vec<ExecutionId>,
     },
+    ReadRevoked {
+        ids: Vec<ExecutionId>,
+    },
     CgroupKilled {
         id: ExecutionId,
         leftovers: Leftovers,
@@ -267,6 +270,7 @@ impl LauncherConnection {
             Ok((LauncherReply::FilesDeleted { files, ids }, _)) => {
                 LauncherEvent::FilesDeleted { files, ids }
             }
+            Ok((LauncherReply::ReadRevoked { ids, .. }, _)) => LauncherEvent::ReadRevoked { ids },
             Ok((LauncherReply::CgroupKilled { id, leftovers }, _)) => {
                 LauncherEvent::CgroupKilled { id, leftovers }
             }

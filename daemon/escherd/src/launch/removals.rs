@@ -1,19 +1,38 @@
-//! The files that the launcher is to delete, in order, one request at a time.
+//! The files that the launcher is to delete, or to close to a user: in order, one request at a time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use escher_launcher::ipc::wire::{ExecutionFiles, MAX_DELETED_AT_ONCE};
+use escher_launcher::ipc::wire::{ExecutionFiles, LauncherRequest, MAX_IDS_AT_ONCE};
 use escher_protocol::ExecutionId;
 use tokio::time::Instant;
 
-/// Pause before deleting again what could not be deleted.
+/// Pause before trying again what could not be done.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// Files of one kind, of at most [`MAX_DELETED_AT_ONCE`] executions.
-type Removal = (ExecutionFiles, Vec<ExecutionId>);
+/// What the launcher is to do with files of executions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileTask {
+    /// Delete them.
+    Delete(ExecutionFiles),
+    /// Take the access to logs from this user.
+    RevokeRead { uid: u32 },
+}
 
-/// Queue of files to delete.
+impl FileTask {
+    /// Returns the request that has it done for `ids`.
+    pub(super) fn request(self, ids: Vec<ExecutionId>) -> LauncherRequest {
+        match self {
+            FileTask::Delete(files) => LauncherRequest::DeleteFiles { files, ids },
+            FileTask::RevokeRead { uid } => LauncherRequest::RevokeRead { uid, ids },
+        }
+    }
+}
+
+/// A task for at most [`MAX_IDS_AT_ONCE`] executions.
+type Removal = (FileTask, Vec<ExecutionId>);
+
+/// Queue of tasks.
 #[derive(Debug, Default)]
 pub(super) struct Removals {
     waiting: VecDeque<Removal>,
@@ -24,16 +43,16 @@ pub(super) struct Removals {
 }
 
 impl Removals {
-    pub(super) fn add(&mut self, files: ExecutionFiles, ids: Vec<ExecutionId>) {
+    pub(super) fn add(&mut self, task: FileTask, ids: Vec<ExecutionId>) {
         if let Some((last, more)) = self.waiting.back_mut()
-            && *last == files
-            && more.len() + ids.len() <= MAX_DELETED_AT_ONCE
+            && *last == task
+            && more.len() + ids.len() <= MAX_IDS_AT_ONCE
         {
             more.extend(ids);
             return;
         }
-        for ids in ids.chunks(MAX_DELETED_AT_ONCE) {
-            self.waiting.push_back((files, ids.to_vec()));
+        for ids in ids.chunks(MAX_IDS_AT_ONCE) {
+            self.waiting.push_back((task, ids.to_vec()));
         }
     }
 
@@ -49,15 +68,15 @@ impl Removals {
 
     /// Handles that the request could not be sent.
     pub(super) fn on_send_failed(&mut self, now: Instant) {
-        self.on_removed(&[], now);
+        self.on_done(&[], now);
     }
 
-    /// Handles the launcher's answer; `removed` are the executions without such files.
-    pub(super) fn on_removed(&mut self, removed: &[ExecutionId], now: Instant) {
-        if let Some((files, mut ids)) = self.requested.take() {
-            ids.retain(|id| !removed.contains(id));
+    /// Handles the launcher's answer; `done` are the executions for which it was done.
+    pub(super) fn on_done(&mut self, done: &[ExecutionId], now: Instant) {
+        if let Some((task, mut ids)) = self.requested.take() {
+            ids.retain(|id| !done.contains(id));
             if !ids.is_empty() {
-                self.failed.push((files, ids));
+                self.failed.push((task, ids));
                 self.retry_at.get_or_insert(now + RETRY_AFTER);
             }
         }
@@ -75,7 +94,7 @@ impl Removals {
         self.retry_at
     }
 
-    /// Queues again what could not be deleted.
+    /// Queues again what could not be done.
     pub(super) fn retry(&mut self) {
         self.retry_at = None;
         self.waiting.extend(self.failed.drain(..));
@@ -86,6 +105,8 @@ impl Removals {
 mod tests {
     use super::*;
 
+    const LOG: FileTask = FileTask::Delete(ExecutionFiles::Log);
+
     fn ids(count: usize) -> Vec<ExecutionId> {
         let id = |index: usize| ExecutionId::from_bytes((index as u128).to_be_bytes());
         (0..count).map(id).collect()
@@ -93,22 +114,27 @@ mod tests {
 
     #[test]
     fn joins_requests_for_the_same_artifact_up_to_the_limit() {
-        let claim = ExecutionFiles::Claim { attempt: 1 };
+        let claim = FileTask::Delete(ExecutionFiles::Claim { attempt: 1 });
+        let revoke = |uid| FileTask::RevokeRead { uid };
         for (added, expected) in [
             (vec![], vec![]),
             (vec![(claim, 0)], vec![]),
             (vec![(claim, 1), (claim, 2)], vec![(claim, 3)]),
             (
-                vec![(claim, 1), (ExecutionFiles::Log, 1), (claim, 1)],
-                vec![(claim, 1), (ExecutionFiles::Log, 1), (claim, 1)],
+                vec![(claim, 1), (LOG, 1), (claim, 1)],
+                vec![(claim, 1), (LOG, 1), (claim, 1)],
             ),
             (
-                vec![(claim, MAX_DELETED_AT_ONCE), (claim, 1)],
-                vec![(claim, MAX_DELETED_AT_ONCE), (claim, 1)],
+                vec![(revoke(1), 1), (revoke(1), 2), (revoke(2), 1)],
+                vec![(revoke(1), 3), (revoke(2), 1)],
             ),
             (
-                vec![(claim, MAX_DELETED_AT_ONCE + 1)],
-                vec![(claim, MAX_DELETED_AT_ONCE), (claim, 1)],
+                vec![(claim, MAX_IDS_AT_ONCE), (claim, 1)],
+                vec![(claim, MAX_IDS_AT_ONCE), (claim, 1)],
+            ),
+            (
+                vec![(claim, MAX_IDS_AT_ONCE + 1)],
+                vec![(claim, MAX_IDS_AT_ONCE), (claim, 1)],
             ),
         ] {
             let mut removals = Removals::default();
@@ -118,7 +144,7 @@ mod tests {
             let mut requests = Vec::new();
             while let Some((files, requested)) = removals.next_request() {
                 assert_eq!(removals.next_request(), None, "one at a time");
-                removals.on_removed(&requested, Instant::now());
+                removals.on_done(&requested, Instant::now());
                 requests.push((files, requested.len()));
             }
             assert_eq!(requests, expected);
@@ -130,10 +156,10 @@ mod tests {
     fn retries_after_a_pause_what_was_not_deleted() {
         let now = Instant::now();
         let mut removals = Removals::default();
-        removals.add(ExecutionFiles::Log, ids(3));
+        removals.add(LOG, ids(3));
         assert!(removals.next_request().is_some());
-        removals.on_removed(&ids(2), now);
-        removals.add(ExecutionFiles::Log, ids(1));
+        removals.on_done(&ids(2), now);
+        removals.add(LOG, ids(1));
         assert!(removals.next_request().is_some());
         removals.on_send_failed(now + Duration::from_secs(1));
         assert_eq!(removals.next_request(), None);
@@ -141,17 +167,20 @@ mod tests {
         removals.retry();
         assert_eq!(removals.retry_at(), None);
         let third = ids(3).split_off(2);
-        assert_eq!(removals.next_request(), Some((ExecutionFiles::Log, third)));
-        removals.on_removed(&ids(3), now);
-        assert_eq!(removals.next_request(), Some((ExecutionFiles::Log, ids(1))));
+        assert_eq!(removals.next_request(), Some((LOG, third)));
+        removals.on_done(&ids(3), now);
+        assert_eq!(removals.next_request(), Some((LOG, ids(1))));
     }
 
     #[test]
     fn repeats_an_unanswered_request_to_the_next_launcher() {
         let mut removals = Removals::default();
-        removals.add(ExecutionFiles::Log, ids(2));
+        removals.add(LOG, ids(2));
         let request = removals.next_request();
-        removals.add(ExecutionFiles::ExitRecord { attempt: 1 }, ids(1));
+        removals.add(
+            FileTask::Delete(ExecutionFiles::ExitRecord { attempt: 1 }),
+            ids(1),
+        );
         removals.on_launcher_disconnected();
         assert_eq!(removals.next_request(), request);
         removals.on_launcher_disconnected();

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use escher_protocol::output::MAX_CHUNK_BYTES;
@@ -143,6 +143,12 @@ impl LogFiles {
             return Err(io::ErrorKind::Interrupted.into());
         }
         Ok(())
+    }
+
+    /// Returns whether the log was deleted since it was opened. The launcher empties what it deletes.
+    pub(super) fn is_deleted(&self) -> io::Result<bool> {
+        let metadata = self.log.metadata()?;
+        Ok(metadata.nlink() == 0 && metadata.len() == 0)
     }
 
     /// Returns the offset at which what is left of the log begins.

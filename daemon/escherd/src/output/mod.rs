@@ -54,6 +54,11 @@ pub struct OutputReader {
     offset: u64,
 }
 
+/// The log was deleted while it was read.
+#[derive(Debug, thiserror::Error)]
+#[error("it was deleted meanwhile")]
+struct DeletedLog;
+
 /// Consecutive items, and where to continue.
 #[derive(Debug, Default)]
 pub struct OutputBatch {
@@ -143,8 +148,8 @@ impl OutputReader {
         }))
     }
 
-    /// Opens the log if it exists, so that it can be read even if it is removed later. Returns how
-    /// much has been written of it, as [`OutputReader::written_length`].
+    /// Opens the log if it exists. Returns how much has been written of it, as
+    /// [`OutputReader::written_length`].
     ///
     /// # Errors
     /// As [`OutputReader::seek`].
@@ -236,8 +241,12 @@ impl OutputReader {
                 },
             };
             files.set_abandoned(abandoned.clone());
-            let result = work(&mut files)?;
-            Ok((Some(files), Some(result)))
+            let result = work(&mut files);
+            // What was read of it may be from before or after that.
+            if files.is_deleted()? {
+                return Err(io::Error::other(DeletedLog));
+            }
+            Ok((Some(files), Some(result?)))
         };
         let done = threads
             .run(uid, work)
@@ -256,6 +265,12 @@ impl OutputReader {
                  group of the log and of its directories, which must belong to escherd or its group",
                 geteuid()
             ),
+            _ if error
+                .get_ref()
+                .is_some_and(|error| error.is::<DeletedLog>()) =>
+            {
+                "it went with its execution, or by the limits of the history".to_owned()
+            }
             _ => "something other than escher removed, moved or damaged it".to_owned(),
         };
         ApiError::new(ErrorCode::OUTPUT_UNAVAILABLE, message).with_hint(hint)
@@ -265,6 +280,27 @@ impl OutputReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::sample::SampleLog;
+    use escher_protocol::OutputStream;
+    use std::fs::{self, File};
+
+    #[tokio::test]
+    async fn a_log_that_is_deleted_while_it_is_read_is_an_error() {
+        let sample = SampleLog::new([(OutputStream::Stdout, "abc"), (OutputStream::Stderr, "XY")]);
+        let mut reader = sample::reader(sample.log(), StreamSelection::Both);
+        assert_eq!(reader.open().await, Ok(5));
+        assert_eq!(reader.read(3, 5).await.unwrap().items.len(), 1);
+        let log = File::options().write(true).open(sample.log()).unwrap();
+        fs::remove_file(sample.log()).unwrap();
+        log.set_len(0).unwrap();
+        let error = reader.read(5, 5).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::OUTPUT_UNAVAILABLE);
+        assert!(
+            error.message.ends_with("it was deleted meanwhile"),
+            "{error}"
+        );
+        assert!(error.hint.unwrap().contains("history"));
+    }
 
     #[test]
     fn a_log_without_read_permission_is_not_called_damaged() {

@@ -162,7 +162,7 @@ impl EventLog {
     ) -> Result<EventPage, ApiError> {
         let last = *self.last_published.borrow();
         let missed = match scope.submitter() {
-            Some(uid) => self.missed.get(&uid).copied().unwrap_or(0),
+            Some(user) => self.missed.get(&user.uid).copied().unwrap_or(0),
             None => self.last_missed,
         };
         if let Some(after) = after

@@ -8,7 +8,7 @@ use escher_protocol::{ApiError, ErrorCode, ExecutionId, Timestamp};
 use tokio::sync::oneshot;
 
 use super::persist::OnCommit;
-use super::{Entry, Scheduler};
+use super::{Effect, Entry, Scheduler};
 use crate::execution::Extent;
 use crate::store::Change;
 
@@ -95,7 +95,7 @@ impl Scheduler {
         let submission = &entry.execution.submission;
         self.numbers.remove(&submission.id);
         if let Some(key) = &submission.request.key {
-            let key = (submission.submitter.uid, key.clone());
+            let key = (submission.submitter.clone(), key.clone());
             if self.keys.get(&key) == Some(&number) {
                 self.keys.remove(&key);
             }
@@ -142,6 +142,11 @@ impl Scheduler {
         };
         self.commit(Change::LogsRemoved { numbers }, Vec::new(), on_commit);
         answer
+    }
+
+    /// Takes the access to the logs of these executions from the user `uid`, which has another owner now.
+    pub fn revoke_read(&mut self, uid: u32, ids: Vec<ExecutionId>) {
+        self.effects.push(Effect::RevokeRead { uid, ids });
     }
 
     /// Handles the report of the launcher that it has deleted files of these executions.

@@ -46,7 +46,7 @@ use escher_launcher::ipc::wire::{
 use escher_protocol::message::{CancelAnswer, EventKind};
 use escher_protocol::{
     ApiError, Controllers, ExecutionId, ExecutionRecord, Measurements, ResourceLimits, Text,
-    Timestamp,
+    Timestamp, User,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -107,6 +107,13 @@ pub enum Effect {
     Send(ExecutionId, ToShim),
     /// Have the launcher delete files of these executions.
     DeleteFiles(ExecutionFiles, Vec<ExecutionId>),
+    /// Have the launcher take the access to the logs of these executions from a user.
+    RevokeRead {
+        /// Which user.
+        uid: u32,
+        /// Which executions.
+        ids: Vec<ExecutionId>,
+    },
 }
 
 /// An execution with the clients that wait for it.
@@ -181,7 +188,7 @@ pub struct Scheduler {
     /// Executions by number, which is the order of submission.
     entries: BTreeMap<u64, Entry>,
     numbers: HashMap<ExecutionId, u64>,
-    keys: HashMap<(u32, Text), u64>,
+    keys: HashMap<(User, Text), u64>,
     last_number: u64,
     /// Pending executions, and what each user takes.
     shares: Shares,

@@ -1,6 +1,6 @@
 //! Queries about executions in memory.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use escher_launcher::ipc::wire::ToShim;
@@ -203,10 +203,9 @@ impl Scheduler {
     /// Does the same for `users` and all who take anything, in the order of their uids.
     #[must_use]
     pub fn quotas(&self, users: impl IntoIterator<Item = User>) -> Vec<Quota> {
-        let mut users: BTreeMap<u32, User> =
-            users.into_iter().map(|user| (user.uid, user)).collect();
-        users.extend(self.shares.users().into_iter().map(|user| (user.uid, user)));
-        users.into_values().map(|user| self.quota(user)).collect()
+        let mut users: BTreeSet<User> = users.into_iter().collect();
+        users.extend(self.shares.users());
+        users.into_iter().map(|user| self.quota(user)).collect()
     }
 
     /// Returns how long the oldest execution in the queue has waited in this escherd.

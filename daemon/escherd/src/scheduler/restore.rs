@@ -160,7 +160,7 @@ impl Scheduler {
     ) {
         let submission = &execution.submission;
         if let Some(key) = &submission.request.key {
-            let key = (submission.submitter.uid, key.clone());
+            let key = (submission.submitter.clone(), key.clone());
             self.keys.insert(key, submission.number);
         }
         let mut entry = Entry::new(execution, request_bytes, digest);

@@ -44,7 +44,7 @@ impl Scheduler {
         let (responder, answer) = oneshot::channel();
         let (submitter, account) = permit.into_parts();
         let (request_bytes, digest) = measure_request(&request);
-        let key = request.key.clone().map(|key| (submitter.uid, key));
+        let key = request.key.clone().map(|key| (submitter.clone(), key));
         if let Some(known) = key.as_ref().and_then(|key| self.keys.get(key)).copied() {
             self.resubmit(known, &request, digest, responder)?;
             return Ok(answer);
@@ -93,7 +93,7 @@ impl Scheduler {
         submission: Submission,
         request_bytes: u64,
         digest: Option<RequestDigest>,
-        key: Option<(u32, escher_protocol::Text)>,
+        key: Option<(User, escher_protocol::Text)>,
         is_admitted: bool,
         responder: SubmitResponder,
     ) {

@@ -122,7 +122,7 @@ impl StoreTransaction<'_> {
         is_admitted: bool,
     ) -> Result<CommitOutcome, DatabaseError> {
         if let Some(key) = &submission.request.key
-            && let Some(taken) = self.find_key(submission.submitter.uid, key, digest)?
+            && let Some(taken) = self.find_key(&submission.submitter, key, digest)?
         {
             return Ok(taken);
         }
@@ -147,13 +147,15 @@ impl StoreTransaction<'_> {
 
     fn find_key(
         &self,
-        uid: u32,
+        submitter: &User,
         key: &str,
         digest: Option<RequestDigest>,
     ) -> Result<Option<CommitOutcome>, DatabaseError> {
-        let sql = "SELECT number, id, digest FROM execution WHERE submitter_uid = ?1 AND key = ?2";
+        let sql = "SELECT number, id, digest FROM execution \
+                   WHERE submitter_uid = ?1 AND submitter_name = ?2 AND key = ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let found = statement.query_row(params![uid, key], |row| {
+        let values = params![submitter.uid, columns::submitter_name(submitter), key];
+        let found = statement.query_row(values, |row| {
             let id = ExecutionId::from_bytes(row.get(1)?);
             Ok((row.get(0)?, id, row.get::<_, Option<RequestDigest>>(2)?))
         });
@@ -184,7 +186,7 @@ impl StoreTransaction<'_> {
             row.id.into_bytes(),
             columns::id_tail(row.id),
             row.submitter.uid,
-            row.submitter.name.as_deref(),
+            columns::submitter_name(row.submitter),
             row.user.uid,
             row.user.name.as_deref(),
             row.key,

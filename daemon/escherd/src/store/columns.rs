@@ -1,6 +1,6 @@
 //! How values are stored in rows.
 
-use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, Status, Timestamp};
+use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, Status, Timestamp, User};
 use serde::{Deserialize, Serialize};
 
 use super::RequestDigest;
@@ -55,6 +55,19 @@ pub(super) fn signed(number: u64) -> i64 {
 /// Converts a number from SQLite. A negative one is damage, and read as 0.
 pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+/// Returns the value of a column with the login name of a submitter, which is never `NULL`.
+pub(super) fn submitter_name(user: &User) -> &str {
+    user.name.as_deref().unwrap_or_default()
+}
+
+/// Returns the submitter with this uid and this value of such a column.
+pub(super) fn submitter(uid: u32, name: String) -> User {
+    User {
+        uid,
+        name: (!name.is_empty()).then(|| name.into()),
+    }
 }
 
 /// Digits of an id in the column `tail`: as many as fit into a non-negative number.

@@ -18,21 +18,21 @@ pub(super) struct Removable {
 /// Chooses what to remove until all users together have at most `limit`: at most `max_chosen`, the
 /// numbers of executions, in the order of removal.
 ///
-/// `used` is what each user has. `next_oldest` returns what the user with this uid loses next, the
+/// `used` is what each user has. `next_oldest` returns what a user loses next, the
 /// oldest first, and `None` when that user has nothing more that may be removed.
 ///
 /// # Errors
 /// Those of `next_oldest`.
-pub(super) fn choose<E>(
-    used: impl IntoIterator<Item = (u32, u64)>,
+pub(super) fn choose<U: Ord, E>(
+    used: impl IntoIterator<Item = (U, u64)>,
     limit: u64,
     max_chosen: usize,
-    mut next_oldest: impl FnMut(u32) -> Result<Option<Removable>, E>,
+    mut next_oldest: impl FnMut(&U) -> Result<Option<Removable>, E>,
 ) -> Result<Vec<u64>, E> {
-    let mut richest: BinaryHeap<(u64, u32)> = used
+    let mut richest: BinaryHeap<(u64, U)> = used
         .into_iter()
         .filter(|(_, amount)| *amount > 0)
-        .map(|(uid, amount)| (amount, uid))
+        .map(|(user, amount)| (amount, user))
         .collect();
     let mut total = richest
         .iter()
@@ -42,19 +42,19 @@ pub(super) fn choose<E>(
     let mut chosen = Vec::new();
     while total > limit
         && chosen.len() < max_chosen
-        && let Some((amount, uid)) = richest.pop()
+        && let Some((amount, user)) = richest.pop()
     {
         if amount <= share(limit, users) {
             break;
         }
-        let Some(removable) = next_oldest(uid)? else {
+        let Some(removable) = next_oldest(&user)? else {
             continue;
         };
         chosen.push(removable.number);
         let rest = amount.saturating_sub(removable.amount);
         total -= amount - rest;
         if rest > 0 {
-            richest.push((rest, uid));
+            richest.push((rest, user));
         } else {
             users -= 1;
         }
@@ -112,15 +112,15 @@ mod tests {
             .map(|(uid, user)| (*uid, amount_of(user)))
             .collect();
         let chosen = choose(used, limit, max_chosen, |uid| {
-            if users[&uid].1 == 0 {
+            if users[uid].1 == 0 {
                 return Ok::<_, Infallible>(None);
             }
-            before(users, uid);
-            let user = users.get_mut(&uid).unwrap();
+            before(users, *uid);
+            let user = users.get_mut(uid).unwrap();
             user.1 -= 1;
             let amount = user.0.pop_front().unwrap();
             Ok(Some(Removable {
-                number: uid.into(),
+                number: (*uid).into(),
                 amount,
             }))
         });

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use escher_protocol::Timestamp;
+use escher_protocol::{Timestamp, User};
 use rusqlite::{Connection, params};
 
 use super::HistoryLimits;
-use super::columns::{signed, unsigned};
+use super::columns::{self, signed, unsigned};
 use super::error::DatabaseError;
 use super::eviction::{self, Removable};
 use super::readers::Snapshot;
@@ -19,14 +19,16 @@ const CHUNK: usize = 64;
 /// The finished executions of a user in the order in which they ended.
 pub(super) const RECORDS: &str = "SELECT number, completed_at, 1 \
      FROM execution INDEXED BY execution_submitter_completed \
-     WHERE ended > 0 AND submitter_uid = ?1 AND (completed_at, number) > (?2, ?3) \
-     AND completed_at < ?4 ORDER BY completed_at, number LIMIT ?5";
+     WHERE ended > 0 AND submitter_uid = ?1 AND submitter_name = ?2 \
+     AND (completed_at, number) > (?3, ?4) AND completed_at < ?5 \
+     ORDER BY completed_at, number LIMIT ?6";
 
 /// The kept logs of a user in the order in which their executions ended.
 pub(super) const LOGS: &str = "SELECT number, completed_at, kept_log_bytes \
      FROM execution INDEXED BY execution_submitter_log \
-     WHERE kept_log_bytes > 0 AND submitter_uid = ?1 AND (completed_at, number) > (?2, ?3) \
-     AND completed_at < ?4 ORDER BY completed_at, number LIMIT ?5";
+     WHERE kept_log_bytes > 0 AND submitter_uid = ?1 AND submitter_name = ?2 \
+     AND (completed_at, number) > (?3, ?4) AND completed_at < ?5 \
+     ORDER BY completed_at, number LIMIT ?6";
 
 /// Returns at most `limit` finished executions that are over the maximum age or number.
 pub(super) fn expired_records(
@@ -40,8 +42,8 @@ pub(super) fn expired_records(
     let max_age = Duration::from_secs(limits.max_age_secs);
     let expired_before = removable_before.min(before(now, max_age));
     let (mut expired, mut used, mut scans) = (Vec::new(), Vec::new(), BTreeMap::new());
-    for (uid, size) in user_totals::read_all(connection)? {
-        let mut scan = OldestFirst::new(RECORDS, uid, expired_before);
+    for (user, size) in user_totals::read_all(connection)? {
+        let mut scan = OldestFirst::new(RECORDS, user.clone(), expired_before);
         let mut executions = size.executions;
         while expired.len() < limit
             && let Some(removable) = scan.next(connection)?
@@ -50,10 +52,10 @@ pub(super) fn expired_records(
             executions = executions.saturating_sub(1);
         }
         scan.continue_to(removable_before);
-        scans.insert(uid, scan);
-        used.push((uid, executions));
+        scans.insert(user.clone(), scan);
+        used.push((user, executions));
     }
-    let next_oldest = |uid| next_of(&mut scans, connection, uid);
+    let next_oldest = |user: &User| next_of(&mut scans, connection, user);
     let max_chosen = limit - expired.len();
     expired.extend(eviction::choose(
         used,
@@ -74,11 +76,12 @@ pub(super) fn expired_logs(
     let connection = &snapshot.connection;
     let removable_before = removable_before(limits, now);
     let (mut used, mut scans) = (Vec::new(), BTreeMap::new());
-    for (uid, size) in user_totals::read_all(connection)? {
-        scans.insert(uid, OldestFirst::new(LOGS, uid, removable_before));
-        used.push((uid, size.log_bytes));
+    for (user, size) in user_totals::read_all(connection)? {
+        let scan = OldestFirst::new(LOGS, user.clone(), removable_before);
+        scans.insert(user.clone(), scan);
+        used.push((user, size.log_bytes));
     }
-    let next_oldest = |uid| next_of(&mut scans, connection, uid);
+    let next_oldest = |user: &User| next_of(&mut scans, connection, user);
     eviction::choose(used, limits.max_bytes, limit, next_oldest)
 }
 
@@ -100,7 +103,7 @@ fn before(now: Timestamp, age: Duration) -> i64 {
 /// Reads a user's executions or logs, the oldest first, in chunks.
 struct OldestFirst {
     sql: &'static str,
-    uid: u32,
+    user: User,
     /// The completion of what was read last, and its number.
     after: (i64, i64),
     /// What completed at this time or later is not read.
@@ -110,10 +113,10 @@ struct OldestFirst {
 }
 
 impl OldestFirst {
-    fn new(sql: &'static str, uid: u32, before: i64) -> Self {
+    fn new(sql: &'static str, user: User, before: i64) -> Self {
         OldestFirst {
             sql,
-            uid,
+            user,
             after: (i64::MIN, 0),
             before,
             chunk: VecDeque::new(),
@@ -132,8 +135,14 @@ impl OldestFirst {
             let mut statement = connection.prepare_cached(self.sql)?;
             let (completed_at, number) = self.after;
             let chunk = signed(CHUNK as u64);
-            let mut rows =
-                statement.query(params![self.uid, completed_at, number, self.before, chunk])?;
+            let mut rows = statement.query(params![
+                self.user.uid,
+                columns::submitter_name(&self.user),
+                completed_at,
+                number,
+                self.before,
+                chunk
+            ])?;
             while let Some(row) = rows.next()? {
                 let number = row.get(0)?;
                 self.after = (row.get(1)?, number);
@@ -149,11 +158,11 @@ impl OldestFirst {
 }
 
 fn next_of(
-    scans: &mut BTreeMap<u32, OldestFirst>,
+    scans: &mut BTreeMap<User, OldestFirst>,
     connection: &Connection,
-    uid: u32,
+    user: &User,
 ) -> Result<Option<Removable>, DatabaseError> {
-    match scans.get_mut(&uid) {
+    match scans.get_mut(user) {
         Some(scan) => scan.next(connection),
         None => Ok(None),
     }

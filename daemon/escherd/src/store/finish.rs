@@ -7,7 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use escher_protocol::message::Removed;
-use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, OutputTotals, Timestamp};
+use escher_protocol::{
+    Canceller, ExecutionId, ExecutionRecord, Exit, OutputTotals, Timestamp, User,
+};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::apply::{ExecutionRow, StoreTransaction};
@@ -116,8 +118,8 @@ impl StoreTransaction<'_> {
             log_bytes: kept_log_bytes,
         };
         self.state.totals.history.add(added);
-        let uid = record.submitted_by.uid;
-        self.users.change(uid, |size| size.add(added));
+        self.users
+            .change(&record.submitted_by, |size| size.add(added));
         Ok(kept_log_bytes)
     }
 
@@ -228,7 +230,7 @@ impl StoreTransaction<'_> {
         };
         self.state.totals.history.subtract(removed_size);
         self.users
-            .change(removed.submitter_uid, |size| size.subtract(removed_size));
+            .change(&removed.submitter, |size| size.subtract(removed_size));
     }
 }
 
@@ -246,7 +248,7 @@ impl Removal {
         self.removed.log_bytes += row.log_bytes;
         self.logs.push(row.id);
         if row.kept_log_bytes > 0 {
-            let freed = self.freed_log_bytes.entry(row.submitter_uid).or_default();
+            let freed = self.freed_log_bytes.entry(row.submitter.uid).or_default();
             *freed = freed.saturating_add(row.kept_log_bytes);
         }
     }
@@ -263,7 +265,7 @@ impl Removal {
 /// What a removal needs of the row of a finished execution.
 struct RemovableRow {
     id: ExecutionId,
-    submitter_uid: u32,
+    submitter: User,
     /// Bytes of the log that the removal deletes, without its index.
     log_bytes: u64,
     /// Bytes that it takes from the history.
@@ -274,16 +276,16 @@ impl RemovableRow {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(RemovableRow {
             id: ExecutionId::from_bytes(row.get(0)?),
-            submitter_uid: row.get(1)?,
-            log_bytes: unsigned(row.get(2)?),
-            kept_log_bytes: unsigned(row.get(3)?),
+            submitter: columns::submitter(row.get(1)?, row.get(2)?),
+            log_bytes: unsigned(row.get(3)?),
+            kept_log_bytes: unsigned(row.get(4)?),
         })
     }
 }
 
 /// Reads a [`RemovableRow`].
-const REMOVABLE: &str = "SELECT id, submitter_uid, iif(log_removed, 0, log_bytes), kept_log_bytes \
-     FROM execution WHERE number = ?1 AND ended > 0";
+const REMOVABLE: &str = "SELECT id, submitter_uid, submitter_name, iif(log_removed, 0, log_bytes), \
+     kept_log_bytes FROM execution WHERE number = ?1 AND ended > 0";
 
 /// Remove the rows of an execution.
 const REMOVALS: [&str; 3] = [

@@ -11,12 +11,13 @@ use std::thread;
 use std::time::Duration;
 
 use escher_protocol::message::Selection;
-use escher_protocol::{ApiError, Command, ExecutionId, ExecutionRecord, Target, Timestamp};
+use escher_protocol::{ApiError, Command, ExecutionId, ExecutionRecord, Target, Timestamp, User};
 use prometheus_client::registry::Registry;
 use tokio::sync::{oneshot, watch};
 
 use super::damage::DamageMarker;
 use super::disk_reserve::DiskReserve;
+use super::kept_logs::{KeptLogs, KeptLogsCursor};
 use super::lookup::{self, LookupScope, StoredExecution};
 use super::metrics::StoreMetrics;
 use super::open::{QuarantinedFile, StoreSettings};
@@ -25,7 +26,7 @@ use super::totals::Totals;
 use super::writer::{Writer, WriterMessage};
 use super::{
     ChangeEntry, CommitOutcome, HistoryLimits, HistoryPage, HistorySize, LoadedState, StoreError,
-    expiry, quarantine, query, submission, user_totals,
+    expiry, kept_logs, quarantine, query, submission, user_totals,
 };
 
 /// The store. Cheap to clone; dropping the last clone ends the thread that writes.
@@ -133,8 +134,8 @@ impl Store {
         let target = target.clone();
         let readers = &self.shared.readers;
         let result = readers
-            .run(scope.submitter, move |snapshot| {
-                lookup::find(snapshot, scope, &target)
+            .run(uid_of(scope.submitter.as_ref()), move |snapshot| {
+                lookup::find(snapshot, &scope, &target)
             })
             .await?;
         result.into()
@@ -146,14 +147,14 @@ impl Store {
     /// `ambiguous` if several are not over, or when the store cannot be read.
     pub async fn find_named(
         &self,
-        owner: u32,
+        owner: User,
         name: &str,
     ) -> Result<Option<StoredExecution>, ApiError> {
         let name = name.to_owned();
         let readers = &self.shared.readers;
         let result = readers
-            .run(Some(owner), move |snapshot| {
-                lookup::find_named(snapshot, owner, &name)
+            .run(Some(owner.uid), move |snapshot| {
+                lookup::find_named(snapshot, &owner, &name)
             })
             .await?;
         result.into()
@@ -166,13 +167,13 @@ impl Store {
     /// When the store cannot be read.
     pub async fn command(
         &self,
-        submitter: Option<u32>,
+        submitter: Option<User>,
         number: u64,
         id: ExecutionId,
     ) -> Result<Option<(Command, bool)>, ApiError> {
         let readers = &self.shared.readers;
         readers
-            .run(submitter, move |snapshot| {
+            .run(uid_of(submitter.as_ref()), move |snapshot| {
                 submission::command(snapshot, number, id)
             })
             .await
@@ -188,15 +189,15 @@ impl Store {
     /// When the store cannot be read.
     pub async fn list(
         &self,
-        submitter: Option<u32>,
+        submitter: Option<User>,
         selection: Selection,
         range: Range<u64>,
         limit: usize,
     ) -> Result<HistoryPage<ExecutionRecord>, ApiError> {
         let readers = &self.shared.readers;
         readers
-            .run(submitter, move |snapshot| {
-                query::list(snapshot, submitter, &selection, range, limit)
+            .run(uid_of(submitter.as_ref()), move |snapshot| {
+                query::list(snapshot, submitter.as_ref(), &selection, range, limit)
             })
             .await
     }
@@ -207,14 +208,15 @@ impl Store {
     /// When the store cannot be read.
     pub async fn finished_numbers(
         &self,
-        submitter: Option<u32>,
+        submitter: Option<User>,
         selection: Selection,
         before: u64,
         limit: usize,
     ) -> Result<HistoryPage<u64>, ApiError> {
         let readers = &self.shared.readers;
         readers
-            .run(submitter, move |snapshot| {
+            .run(uid_of(submitter.as_ref()), move |snapshot| {
+                let submitter = submitter.as_ref();
                 query::finished_numbers(snapshot, submitter, &selection, 0..before, limit)
             })
             .await
@@ -269,13 +271,31 @@ impl Store {
         self.shared.history.clone()
     }
 
-    /// Reads what each user has in the history, by uid.
+    /// Reads what each user has in the history.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn user_history(&self) -> Result<BTreeMap<u32, HistorySize>, ApiError> {
+    pub async fn user_history(&self) -> Result<BTreeMap<User, HistorySize>, ApiError> {
         let read = |snapshot: &Snapshot<'_>| user_totals::read_all(&snapshot.connection);
         self.shared.readers.run(None, read).await
+    }
+
+    /// Returns the next kept logs of `owner`, at most `limit`; `None`: from the first one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn kept_logs(
+        &self,
+        owner: User,
+        after: Option<KeptLogsCursor>,
+        limit: usize,
+    ) -> Result<KeptLogs, ApiError> {
+        let readers = &self.shared.readers;
+        readers
+            .run(None, move |snapshot| {
+                kept_logs::read(snapshot, &owner, after, limit)
+            })
+            .await
     }
 
     /// Reads the size of the history.
@@ -334,4 +354,9 @@ impl Store {
             Ok(Err(_)) | Err(_) => Err(FlushTimeout),
         }
     }
+}
+
+/// Returns the user in whose turn a query is run.
+fn uid_of(submitter: Option<&User>) -> Option<u32> {
+    submitter.map(|user| user.uid)
 }

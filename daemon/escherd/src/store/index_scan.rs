@@ -13,8 +13,8 @@
 
 use std::collections::VecDeque;
 
-use escher_protocol::Text;
 use escher_protocol::message::ListFilter;
+use escher_protocol::{Text, User};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
@@ -35,11 +35,11 @@ pub(super) enum IndexKey<'a> {
     /// All finished executions.
     Ended,
     /// The executions of a submitter.
-    Submitter(u32),
+    Submitter(&'a User),
     /// Those with a name.
     Name(&'a str),
     /// Those of a submitter with a name.
-    SubmitterName(u32, &'a str),
+    SubmitterName(&'a User, &'a str),
     /// Those that run as a user with this login name.
     UserName(&'a str),
     /// Those that run as a user with this uid.
@@ -57,7 +57,7 @@ impl IndexKey<'_> {
             IndexKey::Ended => ("execution INDEXED BY execution_ended", "ended > 0"),
             IndexKey::Submitter(_) => (
                 "execution INDEXED BY execution_submitter",
-                "ended > 0 AND submitter_uid = ?",
+                "ended > 0 AND submitter_uid = ? AND submitter_name = ?",
             ),
             IndexKey::Name(_) => (
                 "execution INDEXED BY execution_name",
@@ -65,7 +65,7 @@ impl IndexKey<'_> {
             ),
             IndexKey::SubmitterName(..) => (
                 "execution INDEXED BY execution_submitter_name",
-                "ended > 0 AND submitter_uid = ? AND name = ?",
+                "ended > 0 AND submitter_uid = ? AND submitter_name = ? AND name = ?",
             ),
             IndexKey::UserName(_) => (
                 "execution INDEXED BY execution_user_name",
@@ -84,11 +84,16 @@ impl IndexKey<'_> {
 
     fn values(self) -> Vec<Value> {
         let text = |text: &str| Value::Text(text.to_owned());
+        let submitter = |user: &User| {
+            let name = columns::submitter_name(user);
+            vec![user.uid.into(), text(name)]
+        };
         match self {
             IndexKey::Ended => Vec::new(),
-            IndexKey::Submitter(uid) | IndexKey::UserUid(uid) => vec![uid.into()],
+            IndexKey::UserUid(uid) => vec![uid.into()],
+            IndexKey::Submitter(user) => submitter(user),
             IndexKey::Name(name) | IndexKey::UserName(name) => vec![text(name)],
-            IndexKey::SubmitterName(uid, name) => vec![uid.into(), text(name)],
+            IndexKey::SubmitterName(user, name) => [submitter(user), vec![text(name)]].concat(),
             IndexKey::Label(key, value) => vec![text(key), text(value)],
         }
     }
@@ -118,7 +123,7 @@ impl IndexKey<'_> {
 /// are counted. Together these keys lead to all matches.
 pub(super) fn most_selective<'a>(
     connection: &Connection,
-    submitter: Option<u32>,
+    submitter: Option<&'a User>,
     filter: &'a ListFilter,
     labels: &RequiredLabels<'a>,
 ) -> Result<Vec<IndexKey<'a>>, DatabaseError> {
@@ -151,7 +156,7 @@ pub(super) fn most_selective<'a>(
 /// Returns the conditions that have an index, each as its keys, the usually most selective ones
 /// first.
 fn indexed_conditions<'a>(
-    submitter: Option<u32>,
+    submitter: Option<&'a User>,
     filter: &'a ListFilter,
     labels: &RequiredLabels<'a>,
 ) -> Vec<Vec<IndexKey<'a>>> {
@@ -257,11 +262,12 @@ impl<'a> IndexScan<'a> {
 /// Returns all statements, for the tests of their query plans and of their cost.
 #[cfg(test)]
 pub(super) fn statements() -> Vec<String> {
+    let user = &columns::submitter(0, String::new());
     let keys = [
         IndexKey::Ended,
-        IndexKey::Submitter(0),
+        IndexKey::Submitter(user),
         IndexKey::Name(""),
-        IndexKey::SubmitterName(0, ""),
+        IndexKey::SubmitterName(user, ""),
         IndexKey::UserName(""),
         IndexKey::UserUid(0),
         IndexKey::Label("", ""),

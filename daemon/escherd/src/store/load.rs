@@ -94,8 +94,13 @@ fn undeleted_logs(connection: &Connection) -> Result<Vec<ExecutionId>, DatabaseE
 }
 
 fn log_bytes(connection: &Connection) -> Result<BTreeMap<u32, u64>, DatabaseError> {
-    let sizes = user_totals::read_all(connection)?.into_iter();
-    Ok(sizes.map(|(uid, size)| (uid, size.log_bytes)).collect())
+    let mut by_uid: BTreeMap<u32, u64> = BTreeMap::new();
+    // A uid may have belonged to several users.
+    for (user, size) in user_totals::read_all(connection)? {
+        let bytes = by_uid.entry(user.uid).or_default();
+        *bytes = bytes.saturating_add(size.log_bytes);
+    }
+    Ok(by_uid)
 }
 
 /// Checks the id of a log to delete: the one value in which a wrong bit would delete the output of

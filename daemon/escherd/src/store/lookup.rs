@@ -1,7 +1,7 @@
 //! Finding one execution by number, id, name, or part of an id.
 
 use escher_protocol::id::{MIN_ID_PART_DIGITS, parse_number};
-use escher_protocol::{ApiError, ErrorCode, ExecutionId, ExecutionRecord, Target};
+use escher_protocol::{ApiError, ErrorCode, ExecutionId, ExecutionRecord, Target, User};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 
@@ -24,12 +24,12 @@ const MAX_IDS: usize = 8192;
 const MIN_DIGITS_LIKE_A_NAME: usize = 8;
 
 /// Among whose executions to look.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct LookupScope {
     /// The submitter of those that may be found at all; `None`: all users.
-    pub submitter: Option<u32>,
+    pub submitter: Option<User>,
     /// The submitter of those that may be found by name; `None`: nobody.
-    pub names_of: Option<u32>,
+    pub names_of: Option<User>,
 }
 
 impl LookupScope {
@@ -93,10 +93,10 @@ impl From<LookupResult> for Result<Option<StoredExecution>, ApiError> {
 /// UUID.
 pub(super) fn find(
     snapshot: &Snapshot<'_>,
-    scope: LookupScope,
+    scope: &LookupScope,
     target: &Target,
 ) -> Result<LookupResult, DatabaseError> {
-    let submitter = scope.submitter;
+    let submitter = scope.submitter.as_ref();
     let text = match target {
         Target::Id(id) => {
             let candidate = find_by_id(snapshot, submitter, *id)?;
@@ -108,14 +108,14 @@ pub(super) fn find(
     if exact.is_some() {
         return unique(snapshot, submitter, exact);
     }
-    if let Some(owner) = scope.names_of {
+    if let Some(owner) = &scope.names_of {
         match find_named(snapshot, owner, text)? {
             LookupResult::Unique(None) => {}
             found => return Ok(found),
         }
     }
     let submitter = if is_short_and_like_a_name(text) {
-        submitter.or(scope.names_of)
+        submitter.or(scope.names_of.as_ref())
     } else {
         submitter
     };
@@ -130,7 +130,7 @@ pub(super) fn find(
 /// Finds the execution of `owner` that has this name: the one that is not over, else the newest.
 pub(super) fn find_named(
     snapshot: &Snapshot<'_>,
-    owner: u32,
+    owner: &User,
     name: &str,
 ) -> Result<LookupResult, DatabaseError> {
     let candidate = match find_unfinished(snapshot, owner, name)?.as_slice() {
@@ -144,7 +144,7 @@ pub(super) fn find_named(
 /// Returns an execution with its record, if it has finished.
 fn unique(
     snapshot: &Snapshot<'_>,
-    submitter: Option<u32>,
+    submitter: Option<&User>,
     candidate: Option<Candidate>,
 ) -> Result<LookupResult, DatabaseError> {
     let Some(candidate) = candidate else {
@@ -166,13 +166,13 @@ fn unique(
 /// show anybody the record of another.
 fn checked_record(
     snapshot: &Snapshot<'_>,
-    submitter: Option<u32>,
+    submitter: Option<&User>,
     candidate: Candidate,
 ) -> Result<ExecutionRecord, DatabaseError> {
     let record = query::record(snapshot, candidate.number)?;
     let belongs = |record: &ExecutionRecord| {
         record.id == candidate.id
-            && submitter.is_none_or(|submitter| record.submitted_by.uid == submitter)
+            && submitter.is_none_or(|submitter| record.submitted_by == *submitter)
     };
     record
         .filter(belongs)
@@ -186,7 +186,7 @@ fn is_short_and_like_a_name(text: &str) -> bool {
 /// Finds an execution by its number or full UUID.
 fn find_by_number_or_id(
     snapshot: &Snapshot<'_>,
-    submitter: Option<u32>,
+    submitter: Option<&User>,
     text: &str,
 ) -> Result<Option<Candidate>, DatabaseError> {
     if let Some(number) = parse_number(text)
@@ -202,21 +202,35 @@ fn find_by_number_or_id(
 
 fn find_by_number(
     snapshot: &Snapshot<'_>,
-    submitter: Option<u32>,
+    submitter: Option<&User>,
     number: u64,
 ) -> Result<Option<Candidate>, DatabaseError> {
     let mut statement = snapshot.connection.prepare_cached(&number_sql())?;
-    let found = statement.query_row(params![signed(number), submitter], Candidate::read);
+    let found = statement.query_row(
+        params![
+            signed(number),
+            submitter.map(|submitter| submitter.uid),
+            submitter.map(columns::submitter_name)
+        ],
+        Candidate::read,
+    );
     Ok(found.optional()?)
 }
 
 fn find_by_id(
     snapshot: &Snapshot<'_>,
-    submitter: Option<u32>,
+    submitter: Option<&User>,
     id: ExecutionId,
 ) -> Result<Option<Candidate>, DatabaseError> {
     let mut statement = snapshot.connection.prepare_cached(&id_sql())?;
-    let found = statement.query_row(params![id.into_bytes(), submitter], Candidate::read);
+    let found = statement.query_row(
+        params![
+            id.into_bytes(),
+            submitter.map(|submitter| submitter.uid),
+            submitter.map(columns::submitter_name)
+        ],
+        Candidate::read,
+    );
     Ok(found.optional()?)
 }
 
@@ -224,11 +238,12 @@ fn find_by_id(
 /// lists.
 fn find_unfinished(
     snapshot: &Snapshot<'_>,
-    owner: u32,
+    owner: &User,
     name: &str,
 ) -> Result<Vec<Candidate>, DatabaseError> {
     let mut statement = snapshot.connection.prepare_cached(&name_sql())?;
-    let values = params![owner, name, 0, signed(MAX_CANDIDATES as u64)];
+    let limit = signed(MAX_CANDIDATES as u64);
+    let values = params![owner.uid, columns::submitter_name(owner), name, 0, limit];
     let found = statement.query_map(values, Candidate::read)?;
     let mut candidates = found.collect::<Result<Vec<_>, _>>()?;
     candidates.reverse();
@@ -237,13 +252,14 @@ fn find_unfinished(
 
 fn find_newest_finished(
     snapshot: &Snapshot<'_>,
-    owner: u32,
+    owner: &User,
     name: &str,
 ) -> Result<Option<Candidate>, DatabaseError> {
     let mut statement = snapshot.connection.prepare_cached(&name_sql())?;
     let mut newest = None;
     for ended in columns::ended_codes() {
-        let found = statement.query_row(params![owner, name, ended, 1], Candidate::read);
+        let values = params![owner.uid, columns::submitter_name(owner), name, ended, 1];
+        let found = statement.query_row(values, Candidate::read);
         newest = newest.max(found.optional()?);
     }
     Ok(newest)
@@ -260,7 +276,7 @@ struct IdPartSearch {
 /// Finds the executions whose id begins or ends with `text`.
 fn find_by_id_part(
     snapshot: &Snapshot<'_>,
-    submitter: Option<u32>,
+    submitter: Option<&User>,
     text: &str,
 ) -> Result<IdPartSearch, DatabaseError> {
     let mut search = IdPartSearch {
@@ -293,7 +309,7 @@ impl IdPartSearch {
     fn add_range(
         &mut self,
         snapshot: &Snapshot<'_>,
-        submitter: Option<u32>,
+        submitter: Option<&User>,
         sql: &str,
         range: [Value; 2],
         predicate: impl Fn(&Candidate) -> bool,
@@ -310,8 +326,8 @@ impl IdPartSearch {
             }
             read += 1;
             let candidate = Candidate::read(row)?;
-            let by: u32 = row.get(3)?;
-            if submitter.is_none_or(|submitter| by == submitter) && predicate(&candidate) {
+            let by = columns::submitter(row.get(3)?, row.get(4)?);
+            if submitter.is_none_or(|submitter| by == *submitter) && predicate(&candidate) {
                 self.candidates.push(candidate);
                 found += 1;
             }
@@ -323,14 +339,14 @@ impl IdPartSearch {
 fn number_sql() -> String {
     format!(
         "SELECT {CANDIDATE_COLUMNS} FROM execution \
-         WHERE number = ?1 AND (?2 IS NULL OR submitter_uid = ?2)"
+         WHERE number = ?1 AND (?2 IS NULL OR (submitter_uid, submitter_name) = (?2, ?3))"
     )
 }
 
 fn id_sql() -> String {
     format!(
         "SELECT {CANDIDATE_COLUMNS} FROM execution \
-         WHERE id = ?1 AND (?2 IS NULL OR submitter_uid = ?2)"
+         WHERE id = ?1 AND (?2 IS NULL OR (submitter_uid, submitter_name) = (?2, ?3))"
     )
 }
 
@@ -338,7 +354,8 @@ fn id_sql() -> String {
 fn name_sql() -> String {
     format!(
         "SELECT {CANDIDATE_COLUMNS} FROM execution INDEXED BY execution_submitter_name \
-         WHERE submitter_uid = ?1 AND name = ?2 AND ended = ?3 ORDER BY number DESC LIMIT ?4"
+         WHERE submitter_uid = ?1 AND submitter_name = ?2 AND name = ?3 AND ended = ?4 \
+         ORDER BY number DESC LIMIT ?5"
     )
 }
 
@@ -346,7 +363,7 @@ fn name_sql() -> String {
 /// index that begins with the submitter would not be worth its cost to every submission.
 fn head_sql() -> String {
     format!(
-        "SELECT {CANDIDATE_COLUMNS}, submitter_uid \
+        "SELECT {CANDIDATE_COLUMNS}, submitter_uid, submitter_name \
          FROM execution INDEXED BY sqlite_autoindex_execution_1 \
          WHERE id BETWEEN ?1 AND ?2 ORDER BY id"
     )
@@ -356,7 +373,8 @@ fn head_sql() -> String {
 /// begins with the submitter is needed.
 fn tail_sql() -> String {
     format!(
-        "SELECT {CANDIDATE_COLUMNS}, submitter_uid FROM execution INDEXED BY execution_tail \
+        "SELECT {CANDIDATE_COLUMNS}, submitter_uid, submitter_name \
+         FROM execution INDEXED BY execution_tail \
          WHERE tail BETWEEN ?1 AND ?2 ORDER BY tail"
     )
 }

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use escher_protocol::message::Selection;
-use escher_protocol::{ExecutionRecord, Text};
+use escher_protocol::{ExecutionRecord, Text, User};
 use rusqlite::{OptionalExtension, Row};
 
 use super::checksum::{self, BlobKind};
@@ -22,7 +22,7 @@ use crate::execution::{MAX_PAGE_BYTES, RequiredLabels, listed};
 /// at most `limit`. Long commands are shortened in them.
 pub(super) fn list(
     snapshot: &Snapshot<'_>,
-    submitter: Option<u32>,
+    submitter: Option<&User>,
     selection: &Selection,
     range: Range<u64>,
     limit: usize,
@@ -84,7 +84,7 @@ fn decode_record(
 /// most `limit`.
 pub(super) fn finished_numbers(
     snapshot: &Snapshot<'_>,
-    submitter: Option<u32>,
+    submitter: Option<&User>,
     selection: &Selection,
     range: Range<u64>,
     limit: usize,
@@ -169,7 +169,7 @@ pub(super) fn statements() -> Vec<String> {
 /// Returns whether a record matches the selection, whose labels are `labels`.
 fn matches(
     record: &ExecutionRecord,
-    submitter: Option<u32>,
+    submitter: Option<&User>,
     selection: &Selection,
     labels: &RequiredLabels<'_>,
 ) -> bool {
@@ -185,7 +185,7 @@ fn matches(
         .labels
         .iter()
         .map(|(key, value)| (key.as_str(), value.as_str()));
-    submitter.is_none_or(|submitter| record.submitted_by.uid == submitter)
+    submitter.is_none_or(|submitter| record.submitted_by == *submitter)
         && (filter.statuses.is_empty() || filter.statuses.contains(&record.status))
         && (filter.name.is_none() || record.name == filter.name)
         && filter.user.as_ref().is_none_or(is_user)

@@ -4,10 +4,11 @@
 //! of rows and says where to continue: other users' queries run in between, and a search whose
 //! caller has gone is not continued.
 
+use escher_protocol::User;
 use escher_protocol::message::Selection;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::columns::unsigned;
+use super::columns::{self, unsigned};
 use super::error::DatabaseError;
 use super::index_scan::{self, IndexKey, IndexScan, parse_uid};
 use super::readers::Snapshot;
@@ -43,7 +44,7 @@ impl<T> HistoryPage<T> {
 /// first; at most `limit`.
 pub(super) fn search(
     snapshot: &Snapshot<'_>,
-    submitter: Option<u32>,
+    submitter: Option<&User>,
     selection: &Selection,
     (above, below): (i64, i64),
     limit: usize,
@@ -87,7 +88,7 @@ pub(super) fn search(
 
 /// The conditions that the scanned index does not imply.
 struct RowCondition<'a> {
-    submitter: Option<u32>,
+    submitter: Option<&'a User>,
     selection: &'a Selection,
     labels: RequiredLabels<'a>,
     is_on_columns: bool,
@@ -97,7 +98,7 @@ struct RowCondition<'a> {
 impl<'a> RowCondition<'a> {
     fn new(
         key: Option<&IndexKey<'_>>,
-        submitter: Option<u32>,
+        submitter: Option<&'a User>,
         selection: &'a Selection,
         labels: RequiredLabels<'a>,
     ) -> Self {
@@ -159,7 +160,7 @@ impl<'a> RowCondition<'a> {
         } = self.selection;
         let submitted_at = columns.submitted_at;
         self.submitter
-            .is_none_or(|uid| columns.submitter_uid == uid)
+            .is_none_or(|submitter| columns.submitter == *submitter)
             && (filter.name.is_none() || columns.name.as_deref() == filter.name.as_deref())
             && filter.user.as_ref().is_none_or(|user| {
                 columns.user_name.as_deref() == Some(user)
@@ -172,7 +173,7 @@ impl<'a> RowCondition<'a> {
 
 /// The columns on which there are conditions.
 struct Columns {
-    submitter_uid: u32,
+    submitter: User,
     user_uid: u32,
     user_name: Option<String>,
     name: Option<String>,
@@ -182,18 +183,18 @@ struct Columns {
 impl Columns {
     fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Columns {
-            submitter_uid: row.get(0)?,
-            user_uid: row.get(1)?,
-            user_name: row.get(2)?,
-            name: row.get(3)?,
-            submitted_at: row.get(4)?,
+            submitter: columns::submitter(row.get(0)?, row.get(1)?),
+            user_uid: row.get(2)?,
+            user_name: row.get(3)?,
+            name: row.get(4)?,
+            submitted_at: row.get(5)?,
         })
     }
 }
 
 /// Reads the [`Columns`] of an execution.
-const COLUMNS: &str = "SELECT submitter_uid, user_uid, user_name, name, submitted_at \
-                       FROM execution WHERE number = ?1";
+const COLUMNS: &str = "SELECT submitter_uid, submitter_name, user_uid, user_name, name, \
+                       submitted_at FROM execution WHERE number = ?1";
 
 /// Reads the labels of an execution.
 const LABELS: &str = "SELECT key, value FROM label WHERE number = ?1";

@@ -3,19 +3,20 @@
 
 use std::collections::BTreeMap;
 
+use escher_protocol::User;
 use rusqlite::{Connection, Row, params};
 
 use super::HistorySize;
 use super::checksum::{BlobKind, CHECKSUM_BYTES, checksum};
-use super::columns::{signed, unsigned};
+use super::columns::{self, signed, unsigned};
 use super::error::DatabaseError;
 
 /// The sums of all users, as the writer keeps them from one transaction to the next.
 #[derive(Debug, Default)]
 pub(super) struct UserTotals {
-    stored: BTreeMap<u32, HistorySize>,
+    stored: BTreeMap<User, HistorySize>,
     /// What the current transaction changes.
-    changed: BTreeMap<u32, HistorySize>,
+    changed: BTreeMap<User, HistorySize>,
 }
 
 impl UserTotals {
@@ -40,22 +41,25 @@ impl UserTotals {
     }
 
     /// Changes the sums of a user within the current transaction.
-    pub(super) fn change(&mut self, uid: u32, change: impl FnOnce(&mut HistorySize)) {
-        let stored = self.stored.get(&uid).copied().unwrap_or_default();
-        change(self.changed.entry(uid).or_insert(stored));
+    pub(super) fn change(&mut self, user: &User, change: impl FnOnce(&mut HistorySize)) {
+        let stored = self.stored.get(user).copied().unwrap_or_default();
+        change(self.changed.entry(user.clone()).or_insert(stored));
     }
 
     /// Writes what the current transaction changes.
     pub(super) fn write(&self, connection: &Connection) -> Result<(), DatabaseError> {
-        for (uid, size) in &self.changed {
+        for (user, size) in &self.changed {
+            let name = columns::submitter_name(user);
             if *size == HistorySize::default() {
-                connection.prepare_cached(DELETE)?.execute([uid])?;
+                let mut statement = connection.prepare_cached(DELETE)?;
+                statement.execute(params![user.uid, name])?;
             } else {
                 connection.prepare_cached(INSERT)?.execute(params![
-                    uid,
+                    user.uid,
+                    name,
                     signed(size.executions),
                     signed(size.log_bytes),
-                    size_checksum(*uid, *size),
+                    size_checksum(user, *size),
                 ])?;
             }
         }
@@ -64,11 +68,11 @@ impl UserTotals {
 
     /// Takes over what a committed transaction has changed.
     pub(super) fn commit(&mut self) {
-        for (uid, size) in std::mem::take(&mut self.changed) {
+        for (user, size) in std::mem::take(&mut self.changed) {
             if size == HistorySize::default() {
-                self.stored.remove(&uid);
+                self.stored.remove(&user);
             } else {
-                self.stored.insert(uid, size);
+                self.stored.insert(user, size);
             }
         }
     }
@@ -82,38 +86,39 @@ impl UserTotals {
 /// Reads the sums of all users in the file.
 pub(super) fn read_all(
     connection: &Connection,
-) -> Result<BTreeMap<u32, HistorySize>, DatabaseError> {
+) -> Result<BTreeMap<User, HistorySize>, DatabaseError> {
     let mut statement = connection.prepare_cached(SELECT)?;
     let mut rows = statement.query([])?;
     let mut all = BTreeMap::new();
     while let Some(row) = rows.next()? {
-        let (uid, size) = read_row(row)?;
-        all.insert(uid, size);
+        let (user, size) = read_row(row)?;
+        all.insert(user, size);
     }
     Ok(all)
 }
 
-fn read_row(row: &Row<'_>) -> Result<(u32, HistorySize), DatabaseError> {
-    let uid = row.get(0)?;
+fn read_row(row: &Row<'_>) -> Result<(User, HistorySize), DatabaseError> {
+    let user = columns::submitter(row.get(0)?, row.get(1)?);
     let size = HistorySize {
-        executions: unsigned(row.get(1)?),
-        log_bytes: unsigned(row.get(2)?),
+        executions: unsigned(row.get(2)?),
+        log_bytes: unsigned(row.get(3)?),
     };
-    let checksum: Vec<u8> = row.get(3)?;
-    if checksum == size_checksum(uid, size) {
-        Ok((uid, size))
+    let checksum: Vec<u8> = row.get(4)?;
+    if checksum == size_checksum(&user, size) {
+        Ok((user, size))
     } else {
-        Err(BlobKind::UserTotals.damaged(uid.into()))
+        Err(BlobKind::UserTotals.damaged(user.uid.into()))
     }
 }
 
-fn size_checksum(uid: u32, size: HistorySize) -> [u8; CHECKSUM_BYTES] {
+fn size_checksum(user: &User, size: HistorySize) -> [u8; CHECKSUM_BYTES] {
     let mut bytes = size.executions.to_le_bytes().to_vec();
     bytes.extend(size.log_bytes.to_le_bytes());
-    checksum(BlobKind::UserTotals, uid.into(), &bytes)
+    bytes.extend(columns::submitter_name(user).as_bytes());
+    checksum(BlobKind::UserTotals, user.uid.into(), &bytes)
 }
 
-const SELECT: &str = "SELECT uid, finished, kept_log_bytes, checksum FROM user_totals";
-const INSERT: &str = "INSERT OR REPLACE INTO user_totals (uid, finished, kept_log_bytes, checksum) \
-                      VALUES (?1, ?2, ?3, ?4)";
-const DELETE: &str = "DELETE FROM user_totals WHERE uid = ?1";
+const SELECT: &str = "SELECT uid, name, finished, kept_log_bytes, checksum FROM user_totals";
+const INSERT: &str = "INSERT OR REPLACE INTO user_totals \
+                      (uid, name, finished, kept_log_bytes, checksum) VALUES (?1, ?2, ?3, ?4, ?5)";
+const DELETE: &str = "DELETE FROM user_totals WHERE uid = ?1 AND name = ?2";

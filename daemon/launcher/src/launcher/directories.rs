@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use escher_protocol::Blob;
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{Gid, fchown};
+use nix::unistd::{Gid, fchown, geteuid};
 
 use super::LauncherError;
 use crate::ipc::wire::Directories;
@@ -19,7 +19,8 @@ use crate::shim::OpenDirectories;
 
 /// Creates the directories that do not exist, and opens all. `group` is the group of an escherd
 /// that runs as another user: it may read logs, read and rename exit records, and connect to shims.
-/// Others have no access.
+/// Others have no access, except that where several users are served each may reach its own logs,
+/// whose names only their submitters know.
 pub(super) fn open(
     directories: &Directories,
     group: Option<u32>,
@@ -33,8 +34,10 @@ pub(super) fn open(
         Some(_) => (0o2770, 0o2750),
     };
     let is_log_dir_new = !log_dir.exists();
+    // Others may enter and not list it.
+    let log_mode = if geteuid().is_root() { 0o751 } else { 0o750 };
     let opened = OpenDirectories {
-        logs: open_or_create(&log_dir, 0o750, 0)?,
+        logs: open_or_create(&log_dir, log_mode, 0)?,
         // No symbolic link is followed: the parents may be writable for escherd, and the owner of
         // these directories is changed below.
         exits: open_or_create(&exit_dir, exit_mode, libc::O_NOFOLLOW)?,
@@ -43,7 +46,7 @@ pub(super) fn open(
     if let Some(group) = group {
         // The administrator decides about an existing log directory.
         if is_log_dir_new {
-            set_group(&opened.logs, &log_dir, group, 0o2750)?;
+            set_group(&opened.logs, &log_dir, group, 0o2000 | log_mode)?;
         }
         set_group(&opened.exits, &exit_dir, group, exit_mode)?;
         set_group(&opened.shims, &shim_dir, group, shim_mode)?;

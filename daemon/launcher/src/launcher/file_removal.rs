@@ -1,28 +1,31 @@
 //! Deleting the files of executions.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use escher_protocol::ExecutionId;
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::ipc::exit_record;
 use crate::ipc::shim_socket::{self, SocketName};
-use crate::ipc::wire::{ExecutionFiles, MAX_DELETED_AT_ONCE};
+use crate::ipc::wire::{ExecutionFiles, MAX_IDS_AT_ONCE};
 use crate::os::execution_cgroups::{CgroupName, ExecutionCgroups};
 use crate::shim::OpenDirectories;
 
 /// Deletes `files` of `ids` and returns the ids that have no such file any more. Ids beyond
-/// [`MAX_DELETED_AT_ONCE`] are ignored, and are not returned.
+/// [`MAX_IDS_AT_ONCE`] are ignored, and are not returned.
 pub(super) fn remove(
     directories: &OpenDirectories,
     cgroups: Option<&ExecutionCgroups>,
     files: ExecutionFiles,
     mut ids: Vec<ExecutionId>,
 ) -> Vec<ExecutionId> {
-    ids.truncate(MAX_DELETED_AT_ONCE);
+    ids.truncate(MAX_IDS_AT_ONCE);
     let remaining = match files {
         ExecutionFiles::Claim { .. } => RemainingCgroups::find(cgroups),
         ExecutionFiles::Log | ExecutionFiles::ExitRecord { .. } => None,
@@ -30,8 +33,9 @@ pub(super) fn remove(
     ids.retain(|id| {
         let removed = match files {
             // The log goes first: without its index it would be read as output of one stream.
-            ExecutionFiles::Log => unlink(directories.logs.as_fd(), &format!("{id}.log"))
-                .and_then(|()| unlink(directories.logs.as_fd(), &format!("{id}.idx"))),
+            ExecutionFiles::Log => ["log", "idx"].iter().try_for_each(|extension| {
+                unlink_and_empty(directories.logs.as_fd(), &format!("{id}.{extension}"))
+            }),
             // A shim that was killed may have left a draft.
             ExecutionFiles::ExitRecord { attempt } => {
                 let name = exit_record::file_name(*id, attempt);
@@ -46,6 +50,21 @@ pub(super) fn remove(
         removed.is_ok()
     });
     ids
+}
+
+/// Removes a file, if it exists, and empties it: whoever has it open keeps neither its bytes nor its
+/// space on the disk. It is removed first, so that no file is ever found empty that was not. One that
+/// is not a regular file is only removed.
+fn unlink_and_empty(directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    // Without waiting for the reader of a FIFO.
+    let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = openat(directory, name, flags, Mode::empty());
+    unlink(directory, name)?;
+    if let Ok(file) = file {
+        // The name is gone, and with it every way to try this again.
+        let _ = File::from(file).set_len(0);
+    }
+    Ok(())
 }
 
 /// Removes a file of any kind, if it exists. A symbolic link is removed itself.

@@ -13,6 +13,7 @@ mod directories;
 mod file_removal;
 mod new_shim;
 mod orphans;
+mod read_access;
 mod serve;
 
 use std::fs::File;

@@ -16,7 +16,7 @@ use super::cgroup_kills::CgroupKills;
 use super::control::{Control, Received};
 use super::new_shim::{ForkedShim, NewShim, ShimSockets, fork_shim};
 use super::orphans::{Ended, Orphans};
-use super::{directories, file_removal};
+use super::{directories, file_removal, read_access};
 use crate::ipc::shim_socket::{self, SocketName};
 use crate::ipc::wire::{
     Abilities, Directories, LauncherHello, LauncherReply, LauncherRequest, LogDirAbilities,
@@ -206,6 +206,14 @@ impl Launcher {
                 };
                 let removed = LauncherReply::FilesDeleted { files, ids };
                 self.control.send(&removed, None)?;
+            }
+            LauncherRequest::RevokeRead { uid, ids } => {
+                let ids = match &self.open_directories {
+                    Some(directories) => read_access::revoke(directories.logs.as_fd(), uid, ids),
+                    None => Vec::new(),
+                };
+                let revoked = LauncherReply::ReadRevoked { uid, ids };
+                self.control.send(&revoked, None)?;
             }
             LauncherRequest::KillCgroup { id } => {
                 let cgroups = self.cgroups.as_ref();

@@ -1,5 +1,6 @@
 //! Safe functions for the parts of the operating system that launcher, shims and keeper use.
 
+pub(crate) mod acl;
 pub(crate) mod cgroup;
 pub(crate) mod deadline;
 pub(crate) mod descriptor_path;

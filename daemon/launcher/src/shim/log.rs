@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 use super::log_budget::LogBudget;
 use super::log_forgetting::{Forgetting, Forgotten};
@@ -20,6 +20,7 @@ use crate::ipc::log_index::{
     HEADER_BYTES, MARK_OFFSET, RECORD_BYTES, Record, RecordPlan, encode_header, encode_mark,
 };
 use crate::ipc::wire::{LogLimits, WhenLogFull};
+use crate::os::acl::grant_read;
 use crate::os::file_holes::{block_bytes, punch_hole};
 
 /// Appends a command's output to `<id>.log` and its streams and times to `<id>.idx` (see
@@ -32,6 +33,8 @@ pub(super) struct CommandLog<'a> {
     directory: BorrowedFd<'a>,
     id: ExecutionId,
     start: Start,
+    /// The user who may read the files in addition to those whom their mode names.
+    reader: Option<u32>,
     files: Option<Files>,
     plan: RecordPlan,
     totals: OutputTotals,
@@ -86,9 +89,11 @@ impl DueRecords {
 }
 
 impl<'a> CommandLog<'a> {
+    /// Creates the log of a command that the user `submitter_uid` has submitted.
     pub(super) fn new(
         directory: BorrowedFd<'a>,
         id: ExecutionId,
+        submitter_uid: u32,
         start: Start,
         limits: LogLimits,
         budget: u64,
@@ -104,6 +109,8 @@ impl<'a> CommandLog<'a> {
             directory,
             id,
             start,
+            // Root, and the owner of the files, may read them already.
+            reader: Some(submitter_uid).filter(|uid| ![0, geteuid().as_raw()].contains(uid)),
             files: None,
             plan: RecordPlan::default(),
             totals: OutputTotals::default(),
@@ -212,6 +219,9 @@ impl<'a> CommandLog<'a> {
             let Ok(files) = create(self.directory, self.id, self.start.time) else {
                 return 0;
             };
+            if let Some(reader) = self.reader {
+                files.allow_reading(reader);
+            }
             self.files = Some(files);
             self.quota.note_written(HEADER_BYTES as u64);
         }
@@ -307,6 +317,14 @@ impl<'a> CommandLog<'a> {
 }
 
 impl Files {
+    /// Allows one more user to read the files. Where the file system has no access control lists,
+    /// or no space for one, they can be read through escherd alone.
+    fn allow_reading(&self, uid: u32) {
+        for file in [&self.index, &self.log] {
+            let _ = grant_read(file.as_fd(), uid);
+        }
+    }
+
     /// Says in the index that the log is forgotten up to an offset. That is on the disk before this
     /// returns: after a power cut, no hole may be taken for output.
     fn mark_forgotten(&self, up_to: u64) -> io::Result<()> {

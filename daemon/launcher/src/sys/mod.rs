@@ -10,6 +10,7 @@ pub(crate) mod process;
 pub(crate) mod raw;
 mod socket;
 mod wiping_allocator;
+pub(crate) mod xattr;
 
 pub(crate) use descriptor::{adopt_descriptor, bytes_in_pipe, close_from};
 pub(crate) use socket::{accept, peer_groups, receive_message};

@@ -1,17 +1,17 @@
 //! Deleting the files of executions.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 use escher_launcher::ipc::exit_record;
-use escher_launcher::ipc::wire::{ExecutionFiles, FIRST_ATTEMPT, MAX_DELETED_AT_ONCE};
+use escher_launcher::ipc::wire::{ExecutionFiles, FIRST_ATTEMPT, MAX_IDS_AT_ONCE};
 use escher_protocol::ExecutionId;
 
 use crate::claims::listening_socket;
 use crate::commands::claim;
 use crate::launcher::names;
-use crate::{Launcher, exec, shell};
+use crate::{Fifo, Launcher, exec, shell};
 
 const EXIT_RECORD: ExecutionFiles = ExecutionFiles::ExitRecord {
     attempt: FIRST_ATTEMPT,
@@ -97,6 +97,34 @@ fn the_claim_of_a_living_shim_is_not_deleted() {
 }
 
 #[test]
+fn whoever_has_a_log_open_keeps_nothing_of_it() {
+    let launcher = Launcher::start();
+    let shim = launcher.shim();
+    let spec = shell("echo output");
+    shim.run(&spec);
+    let files = [launcher.log(spec.id), launcher.index(spec.id)];
+    let open = files.map(|path| File::open(path).unwrap());
+    assert!(open.iter().all(|file| file.metadata().unwrap().len() > 0));
+    assert_eq!(launcher.remove(ExecutionFiles::Log, &[spec.id]), [spec.id]);
+    for file in &open {
+        let left = file.metadata().unwrap();
+        assert_eq!((left.nlink(), left.len(), left.blocks()), (0, 0, 0));
+    }
+}
+
+#[test]
+fn a_fifo_in_the_place_of_a_log_is_deleted_without_waiting_for_its_reader() {
+    let launcher = Launcher::start();
+    let id = ExecutionId::generate();
+    let fifo = Fifo::create(launcher.log(id));
+    let path = fifo.path().to_owned();
+    // Closes its ends.
+    drop(fifo);
+    assert_eq!(launcher.remove(ExecutionFiles::Log, &[id]), [id]);
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_symbolic_link_is_deleted_without_being_followed() {
     let launcher = Launcher::start();
     let id = ExecutionId::generate();
@@ -146,13 +174,13 @@ fn a_file_that_cannot_be_deleted_is_not_reported_as_deleted() {
 #[test]
 fn no_more_than_the_maximum_is_deleted_at_once() {
     let launcher = Launcher::start();
-    let ids: Vec<ExecutionId> = (0..=MAX_DELETED_AT_ONCE)
+    let ids: Vec<ExecutionId> = (0..=MAX_IDS_AT_ONCE)
         .map(|_| ExecutionId::generate())
         .collect();
     for id in &ids {
         fs::write(launcher.log(*id), "").unwrap();
     }
     let removed = launcher.remove(ExecutionFiles::Log, &ids);
-    assert_eq!(removed, ids[..MAX_DELETED_AT_ONCE]);
+    assert_eq!(removed, ids[..MAX_IDS_AT_ONCE]);
     assert_eq!(names(&launcher.log_dir()).len(), 1);
 }

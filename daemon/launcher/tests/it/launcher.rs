@@ -222,6 +222,17 @@ impl Launcher {
         }
     }
 
+    /// Has it take the access to logs of executions from a user, and returns the executions for which
+    /// that is done.
+    pub(crate) fn revoke_read(&self, uid: u32, ids: &[ExecutionId]) -> Vec<ExecutionId> {
+        let ids = ids.to_vec();
+        self.request(&LauncherRequest::RevokeRead { uid, ids });
+        match self.receive_except_deaths() {
+            Some((LauncherReply::ReadRevoked { uid: of, ids }, None)) if of == uid => ids,
+            other => panic!("not revoked but {other:?}"),
+        }
+    }
+
     /// As `receive`, but keeps deaths of shims for later.
     fn receive_except_deaths(&self) -> Option<(LauncherReply, Option<OwnedFd>)> {
         loop {

@@ -1,8 +1,11 @@
 //! System calls that have no safe wrapper.
 #![allow(unsafe_code)]
 
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     match result {
@@ -64,7 +67,7 @@ pub(crate) fn entered_call(process: nix::unistd::Pid) -> Option<libc::c_long> {
 
 /// Adds a key to the keyring of this thread (add_key(2)).
 pub(crate) fn add_key(number: u32) -> io::Result<()> {
-    let name = std::ffi::CString::new(number.to_string()).unwrap();
+    let name = CString::new(number.to_string()).unwrap();
     let call = libc::SYS_add_key;
     let (kind, name) = (c"user".as_ptr(), name.as_ptr());
     let (content, length) = (c"x".as_ptr(), 1_usize);
@@ -80,4 +83,18 @@ pub(crate) fn add_key(number: u32) -> io::Result<()> {
         )
     };
     check(key).map(drop)
+}
+
+/// Sets an extended attribute (setxattr(2)); returns whether the file system has attributes of its
+/// kind.
+pub(crate) fn set_attribute(path: &Path, name: &CStr, value: &[u8]) -> bool {
+    let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+    let (path, name) = (path.as_ptr(), name.as_ptr());
+    let (value, length) = (value.as_ptr().cast(), value.len());
+    // SAFETY: the strings and the value outlive the call.
+    let set = check(unsafe { libc::setxattr(path, name, value, length, 0) }.into());
+    match set {
+        Err(error) if error.raw_os_error() == Some(libc::ENOTSUP) => false,
+        set => set.map(|_| true).unwrap(),
+    }
 }

@@ -12,8 +12,8 @@ use crate::render::table::running_time;
 use crate::render::{escape, resource_usage};
 use crate::time;
 
-/// Returns one line per fact.
-pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
+/// Returns one line per fact. `is_log_closed`: whether this user may not read the log.
+pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp, is_log_closed: bool) -> String {
     let resources = &record.resources;
     let argv = record.command.to_argv();
     let mut fields = Fields::default();
@@ -91,6 +91,8 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp) -> String {
         }
     }
     fields.add_escaped("log", &escape::bytes(&record.log_path));
+    let closed = "this user may not read the file; `escherctl logs` shows the output";
+    fields.add_some("log access", is_log_closed.then_some(closed));
     let removed = "the log was removed by the limits of the history";
     fields.add_some("output removed", record.log_removed.then_some(removed));
     fields.finish()
@@ -124,7 +126,7 @@ mod tests {
     #[test]
     fn shows_limits_usage_and_what_was_not_measured() {
         let shown = |record: &ExecutionRecord| {
-            let shown = inspect(record, record.submitted_at);
+            let shown = inspect(record, record.submitted_at, false);
             let words = shown.split_ascii_whitespace().collect::<Vec<_>>();
             words.join(" ")
         };
@@ -158,9 +160,17 @@ mod tests {
             outcome.output.dropped_bytes = 1;
             outcome.output.forgotten_bytes = 2048;
         }
-        let shown = inspect(&record, record.submitted_at);
+        let shown = inspect(&record, record.submitted_at, false);
         assert!(shown.contains("1 byte, missing from the log"), "{shown}");
         assert!(shown.contains("the first 2.0 KiB of the log"), "{shown}");
+    }
+
+    #[test]
+    fn says_where_the_log_is_closed_to_the_user() {
+        let record = completed();
+        let shown = |is_log_closed| inspect(&record, record.submitted_at, is_log_closed);
+        assert!(!shown(false).contains("log access"));
+        assert!(shown(true).contains("log access: "));
     }
 
     #[test]
@@ -168,7 +178,7 @@ mod tests {
         let mut record = samples::running_execution();
         record.key = Some("k\x1b]0;".into());
         record.working_dir = b"/a\nb\xff"[..].into();
-        let shown = inspect(&record, record.submitted_at);
+        let shown = inspect(&record, record.submitted_at, false);
         assert!(
             shown.contains(r"k\x1b]0;") && shown.contains(r"/a\nb\xff"),
             "{shown}"

@@ -207,7 +207,7 @@ impl Disk {
         let key = &submission.request.key;
         let has_key = |row: &&Row| {
             let other = &row.unfinished.submission;
-            other.request.key == *key && other.submitter.uid == submission.submitter.uid
+            other.request.key == *key && other.submitter == submission.submitter
         };
         let taken = self.rows.values().find(|row| key.is_some() && has_key(row));
         if let Some(row) = taken {

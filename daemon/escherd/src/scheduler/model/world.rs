@@ -376,7 +376,7 @@ impl World {
             }
             Some(Effect::Send(id, message)) => self.shims.send(id, message),
             Some(Effect::DeleteFiles(files, ids)) => self.deletions.push((files, ids)),
-            Some(Effect::Commit(_)) | None => {}
+            Some(Effect::Commit(_) | Effect::RevokeRead { .. }) | None => {}
         }
     }
 

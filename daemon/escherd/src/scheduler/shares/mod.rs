@@ -243,6 +243,8 @@ impl Shares {
     pub(crate) fn quota(&self, user: User) -> Quota {
         let uid = user.uid;
         let share = self.users.get(&uid);
+        // What another owner of the uid takes is nobody's business.
+        let share = share.filter(|share| share.name == user.name);
         Quota {
             user,
             pending: share.map_or(0, |share| share.pending() as u64),

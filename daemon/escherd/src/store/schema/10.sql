@@ -7,8 +7,10 @@ CREATE TABLE execution (
     id                BLOB NOT NULL UNIQUE,
     -- The last 15 digits of the id in reverse order, as a number: ids with a common tail are a range.
     tail              INTEGER NOT NULL,
+    -- Whose it is: the uid and the login name at the submission. '' is no name: NULL would not be unique
+    -- in an index.
     submitter_uid     INTEGER NOT NULL,
-    submitter_name    TEXT,
+    submitter_name    TEXT NOT NULL,
     user_uid          INTEGER NOT NULL,
     user_name         TEXT,
     key               TEXT,
@@ -44,16 +46,16 @@ CREATE TABLE execution (
     log_removed       INTEGER NOT NULL DEFAULT 0
 );
 
-CREATE UNIQUE INDEX execution_key ON execution (submitter_uid, key) WHERE key IS NOT NULL;
+CREATE UNIQUE INDEX execution_key ON execution (submitter_uid, submitter_name, key) WHERE key IS NOT NULL;
 CREATE INDEX execution_tail ON execution (tail);
 CREATE INDEX execution_ended ON execution (ended, number) WHERE ended > 0;
-CREATE INDEX execution_submitter ON execution (submitter_uid, ended, number) WHERE ended > 0;
+CREATE INDEX execution_submitter ON execution (submitter_uid, submitter_name, ended, number) WHERE ended > 0;
 CREATE INDEX execution_name ON execution (name, ended, number) WHERE name IS NOT NULL;
-CREATE INDEX execution_submitter_name ON execution (submitter_uid, name, ended, number) WHERE name IS NOT NULL;
+CREATE INDEX execution_submitter_name ON execution (submitter_uid, submitter_name, name, ended, number) WHERE name IS NOT NULL;
 CREATE INDEX execution_user_name ON execution (user_name, ended, number, submitter_uid) WHERE ended > 0;
 CREATE INDEX execution_user_uid ON execution (user_uid, ended, number, submitter_uid) WHERE ended > 0;
-CREATE INDEX execution_submitter_completed ON execution (submitter_uid, completed_at, number, ended) WHERE ended > 0;
-CREATE INDEX execution_submitter_log ON execution (submitter_uid, completed_at, number, kept_log_bytes) WHERE kept_log_bytes > 0;
+CREATE INDEX execution_submitter_completed ON execution (submitter_uid, submitter_name, completed_at, number, ended) WHERE ended > 0;
+CREATE INDEX execution_submitter_log ON execution (submitter_uid, submitter_name, completed_at, number, kept_log_bytes) WHERE kept_log_bytes > 0;
 
 -- What an unfinished execution was submitted with. Deleted when it ends, with the environment in it.
 CREATE TABLE submission (
@@ -112,13 +114,15 @@ CREATE TABLE totals (
 
 INSERT INTO totals (one, finished, kept_log_bytes, clock_back, last_number) VALUES (1, 0, 0, 0, 0);
 
--- The same sums for each submitter who has finished executions.
+-- The same sums for each submitter who has finished executions. The name is as submitter_name.
 CREATE TABLE user_totals (
-    uid            INTEGER PRIMARY KEY,
+    uid            INTEGER NOT NULL,
+    name           TEXT NOT NULL,
     finished       INTEGER NOT NULL,
     kept_log_bytes INTEGER NOT NULL,
-    checksum       BLOB NOT NULL
-);
+    checksum       BLOB NOT NULL,
+    PRIMARY KEY (uid, name)
+) WITHOUT ROWID;
 
 CREATE VIEW executions AS
 SELECT number,
@@ -131,7 +135,7 @@ SELECT number,
        key,
        coalesce(user_name, user_uid) AS user,
        user_uid,
-       coalesce(submitter_name, submitter_uid) AS submitted_by,
+       coalesce(nullif(submitter_name, ''), submitter_uid) AS submitted_by,
        submitter_uid AS submitted_by_uid,
        command,
        strftime('%Y-%m-%dT%H:%M:%S', submitted_at / 1000000, 'unixepoch')
@@ -171,4 +175,4 @@ CREATE VIEW history AS
 SELECT finished, kept_log_bytes FROM totals;
 
 CREATE VIEW user_history AS
-SELECT uid, finished, kept_log_bytes FROM user_totals;
+SELECT coalesce(nullif(name, ''), uid) AS user, uid, finished, kept_log_bytes FROM user_totals;

@@ -76,7 +76,7 @@ fn the_largest_filter_reads_the_history_once_and_in_blocks() {
     };
     let statements = query::statements();
     let selection = largest();
-    for submitter in [None, Some(1001)] {
+    for submitter in [None, Some(&user(1001))] {
         let (mut next, mut pages, mut total) = (Some(u64::MAX), 0, 0);
         while let Some(before) = next {
             let page = query::list(&snapshot, submitter, &selection, 0..before, 256).unwrap();
@@ -124,10 +124,14 @@ async fn a_head_that_most_ids_have_is_not_searched_to_its_end() {
     test.commit((1..=9000).map(|number| submitted(&submission(number))));
     // A user without any execution.
     let scope = LookupScope {
-        submitter: Some(77),
-        names_of: Some(77),
+        submitter: Some(user(77)),
+        names_of: Some(user(77)),
     };
-    let error = test.store.find(scope, &"0192".into()).await.unwrap_err();
+    let error = test
+        .store
+        .find(scope.clone(), &"0192".into())
+        .await
+        .unwrap_err();
     assert_eq!(error.code, ErrorCode::AMBIGUOUS);
     assert_eq!(
         error.message.as_str(),
@@ -143,7 +147,7 @@ async fn a_head_that_most_ids_have_is_not_searched_to_its_end() {
         "9".repeat(512),
         longest("name").to_string(),
     ] {
-        let _ = lookup::find(&snapshot, scope, &reference.as_str().into());
+        let _ = lookup::find(&snapshot, &scope, &reference.as_str().into());
         let cost = instructions(&snapshot.connection, &lookup::statements());
         assert!(cost < MAX_INSTRUCTIONS, "{reference}: {cost} instructions");
     }

@@ -75,7 +75,7 @@ impl History {
         assert_eq!(self.shown_size(), (sum.executions, sum.log_bytes));
         let users = users.into_iter();
         users
-            .map(|(uid, size)| (uid, size.executions, size.log_bytes))
+            .map(|(user, size)| (user.uid, size.executions, size.log_bytes))
             .collect()
     }
 
@@ -337,6 +337,7 @@ async fn a_log_whose_record_is_damaged_is_removed_as_well() {
 async fn totals_of_users_that_are_not_those_of_all_are_damage() {
     for (sql, reason) in [
         ("UPDATE user_totals SET finished = 7", "of user 1001"),
+        ("UPDATE user_totals SET name = 'bob'", "of user 1001"),
         ("DELETE FROM user_totals", "are not those of all"),
     ] {
         let history = History::new();
@@ -350,6 +351,6 @@ async fn totals_of_users_that_are_not_those_of_all_are_damage() {
         assert!(file.reason.contains(reason), "{}", file.reason);
         assert_eq!(file.salvaged, 1);
         let users = test.store.user_history().await.unwrap();
-        assert_eq!(users[&1001].executions, 1);
+        assert_eq!(users[&user(1001)].executions, 1);
     }
 }

@@ -6,6 +6,7 @@ mod damage;
 mod history;
 mod large;
 mod migration;
+mod owners;
 mod page;
 mod queries;
 mod refusal;
@@ -186,7 +187,7 @@ async fn list_all(
     while let Some(before) = next.filter(|_| records.len() < limit) {
         let rest = limit - records.len();
         let page = store
-            .list(submitter, selection.clone(), 0..before, rest)
+            .list(submitter.map(user), selection.clone(), 0..before, rest)
             .await;
         let page = page.unwrap();
         records.extend(page.found);

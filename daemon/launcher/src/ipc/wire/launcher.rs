@@ -15,7 +15,15 @@ pub enum LauncherRequest {
     DeleteFiles {
         /// Which files.
         files: ExecutionFiles,
-        /// Of which executions, at most [`MAX_DELETED_AT_ONCE`].
+        /// Of which executions, at most [`MAX_IDS_AT_ONCE`].
+        ids: Vec<ExecutionId>,
+    },
+    /// Take from a user what the access control lists of logs and indexes allow it (acl(5)). Answered
+    /// by one [`LauncherReply::ReadRevoked`].
+    RevokeRead {
+        /// Which user.
+        uid: u32,
+        /// The logs of which executions, at most [`MAX_IDS_AT_ONCE`].
         ids: Vec<ExecutionId>,
     },
     /// Kill all processes in the cgroup of an execution whose shim has died, and remove the cgroup.
@@ -75,8 +83,9 @@ pub struct LogDirAbilities {
     pub punches_holes: bool,
 }
 
-/// Most executions in one [`LauncherRequest::DeleteFiles`], so that it fits into a packet.
-pub const MAX_DELETED_AT_ONCE: usize = 1024;
+/// Most executions in one [`LauncherRequest::DeleteFiles`] or [`LauncherRequest::RevokeRead`], so
+/// that it fits into a packet.
+pub const MAX_IDS_AT_ONCE: usize = 1024;
 
 /// Files that an execution leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -123,6 +132,14 @@ pub enum LauncherReply {
         /// As in the request.
         files: ExecutionFiles,
         /// The executions of the request that have no such file any more.
+        ids: Vec<ExecutionId>,
+    },
+    /// The answer to [`LauncherRequest::RevokeRead`].
+    ReadRevoked {
+        /// As in the request.
+        uid: u32,
+        /// The executions of the request that have no log any more which a list allows this user to
+        /// read.
         ids: Vec<ExecutionId>,
     },
     /// The answer to [`LauncherRequest::KillCgroup`].

@@ -124,6 +124,7 @@ impl<'a> Supervisor<'a> {
             log: CommandLog::new(
                 context.directories.logs.as_fd(),
                 spec.id,
+                spec.submitter_uid,
                 start,
                 assignment.log_limits,
                 assignment.log_budget,
