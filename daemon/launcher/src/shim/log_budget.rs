@@ -3,7 +3,7 @@
 //! escherd gives each command a budget from the share of its user (`users.log_share`). The shim asks
 //! for more when half of it is used, and reads no more output than fits until escherd has answered: so
 //! nothing is lost to an answer that takes a moment. While no escherd answers, the shim doubles the
-//! budget by itself, once.
+//! budget by itself, once, unless the last answer was a refusal.
 
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,9 @@ pub(super) struct LogBudget {
     /// More is of no use.
     max_bytes: u64,
     request: Request,
-    /// Whether the shim has doubled the budget itself since escherd's last answer.
-    was_doubled: bool,
+    /// Whether the shim may double the budget itself: it has not done so since escherd's last answer, and
+    /// that was no refusal.
+    may_double: bool,
 }
 
 /// How far the request for a larger budget is.
@@ -45,7 +46,7 @@ impl LogBudget {
             bytes,
             max_bytes,
             request: Request::None,
-            was_doubled: false,
+            may_double: true,
         }
     }
 
@@ -93,7 +94,7 @@ impl LogBudget {
     pub(super) fn set(&mut self, bytes: u64) {
         let is_refused = matches!(self.request, Request::Sent { wanted, .. } if bytes < wanted);
         self.bytes = bytes;
-        self.was_doubled = false;
+        self.may_double = !is_refused;
         self.request = if is_refused {
             Request::Refused { output_since: 0 }
         } else {
@@ -103,12 +104,12 @@ impl LogBudget {
 
     /// Does without the answer of escherd, which is disconnected or does not answer.
     pub(super) fn do_without_answer(&mut self) {
-        if self.was_doubled {
-            self.request = Request::Refused { output_since: 0 };
-        } else {
+        if self.may_double {
             self.bytes = self.doubled();
-            self.was_doubled = true;
+            self.may_double = false;
             self.request = Request::None;
+        } else {
+            self.request = Request::Refused { output_since: 0 };
         }
     }
 
@@ -191,6 +192,9 @@ mod tests {
         assert_eq!(budget.due_request(MIB), None);
         budget.note_output(1);
         assert_eq!(budget.due_request(MIB), Some(2 * MIB + 2));
+        budget.note_request(2 * MIB + 2, Instant::now());
+        budget.do_without_answer();
+        assert_eq!(budget.bytes(), MIB + 1, "the share is used up");
     }
 
     #[test]
