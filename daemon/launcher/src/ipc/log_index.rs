@@ -226,7 +226,7 @@ fn halves(bytes: [u8; RECORD_BYTES]) -> ([u8; 8], [u8; 8]) {
 }
 
 /// Decides when a writer has to append a record. Pure.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RecordPlan {
     /// Stream and time of the last record of a stream; `None` where the next output needs one.
     last: Option<(OutputStream, u64)>,

@@ -228,20 +228,39 @@ impl<'a> CommandLog<'a> {
         let output = records
             .output
             .filter(|_| with_times || !records.for_time_alone);
-        let has_gap = !records.gap.is_empty();
+        let ends_gap = !records.gap.is_empty();
         let records: Vec<Record> = records.gap.into_iter().chain(output).collect();
+        let before = self.plan.clone();
         if !self.append_records(&records) {
             return 0;
         }
-        if has_gap {
+        let Some(files) = &self.files else { return 0 };
+        let written = append_all(&files.log, bytes);
+        if written == 0 && ends_gap {
+            self.take_back_records(before);
+            return 0;
+        }
+        if ends_gap {
             self.gap = None;
         }
-        let Some(files) = &self.files else { return 0 };
         if let Some(forgetting) = &mut self.forgetting {
             let (index, place) = (self.plan.index_bytes(), self.plan.last_output_at());
             forgetting.note_piece(self.totals.log_bytes, index, place);
         }
-        append_all(&files.log, bytes)
+        written
+    }
+
+    /// Removes the records after those of `plan`: the index had space for them, and the log has none
+    /// for their output. Otherwise they would say that the gap has ended.
+    fn take_back_records(&mut self, plan: RecordPlan) {
+        let Some(files) = &self.files else { return };
+        if files.index.set_len(plan.index_bytes()).is_ok() {
+            self.quota
+                .note_deleted(self.plan.index_bytes() - plan.index_bytes());
+            self.plan = plan;
+        } else {
+            self.gap = None;
+        }
     }
 
     /// Appends records to the index; returns whether they are there.
