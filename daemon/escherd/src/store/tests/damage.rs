@@ -57,8 +57,18 @@ fn is_in_set_aside(text: &str, dir: &Path) -> bool {
     })
 }
 
+/// Returns whether a request is found by its number in a store that was set aside.
+fn can_be_found(path: &Path, number: u64) -> bool {
+    let connection = connection::eraser(path).unwrap();
+    let number = columns::signed(number);
+    connection
+        .blob_open(rusqlite::MAIN_DB, "submission", "body", number, true)
+        .is_ok()
+}
+
 /// Opens `bytes` as a store, and checks that it has no wrong rows, and that a file which was set
-/// aside has no request that the new store has, and is unchanged if there is none. Returns how many executions it has, and whether `bytes` were set aside.
+/// aside has no request that the new store has, unless it cannot be found there, and is unchanged if
+/// there is none. Returns how many executions it has, and whether `bytes` were set aside.
 async fn open_bytes(bytes: &[u8], records: &BTreeMap<u64, ExecutionRecord>) -> (usize, bool) {
     let dir = tempfile::tempdir().unwrap();
     fs::write(store_path(dir.path()), bytes).unwrap();
@@ -73,7 +83,12 @@ async fn open_bytes(bytes: &[u8], records: &BTreeMap<u64, ExecutionRecord>) -> (
         assert!(is_unchanged || !loaded.unfinished.is_empty());
         for found in &loaded.unfinished {
             let secret = secret_of(found.submission.number);
-            assert!(!is_in_set_aside(&secret, dir.path()), "{secret}");
+            // A damaged tree may lead a scan to a row, and not a search for its number.
+            assert!(
+                !is_in_set_aside(&secret, dir.path())
+                    || !can_be_found(&file.to, found.submission.number),
+                "{secret}"
+            );
         }
     }
     let found = list_all(&store, None, &select_all(), u64::MAX, 10_000).await;
