@@ -22,15 +22,26 @@ pub(super) fn erase_requests(path: &Path, numbers: &[u64]) -> Result<(), Databas
         return Ok(());
     }
     let mut connection = connection::eraser(path)?;
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut outcome = Ok(());
-    for number in numbers {
-        outcome = erase_request(&transaction, *number).and(outcome);
+    let mut outcome = erase_together(&mut connection, numbers);
+    if outcome.is_err() {
+        // Damage that is met in a transaction undoes all of it.
+        outcome = Ok(());
+        for number in numbers {
+            outcome = erase_request(&connection, *number).and(outcome);
+        }
     }
-    transaction.commit()?;
     // Earlier versions of the pages are in the write-ahead log.
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     outcome
+}
+
+/// Overwrites requests in one transaction.
+fn erase_together(connection: &mut Connection, numbers: &[u64]) -> Result<(), DatabaseError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for number in numbers {
+        erase_request(&transaction, *number)?;
+    }
+    Ok(transaction.commit()?)
 }
 
 /// Overwrites a request where it is. Unlike an update this needs no free page and changes no tree, so
