@@ -1,6 +1,6 @@
 //! Points in time and durations: how people write them, and how they are shown.
 //!
-//! A time without an offset is in the zone of whoever writes it (`TZ`, else `/etc/localtime`, as for every other
+//! A time without an offset is in the local time zone (`TZ`, else `/etc/localtime`, as for every other
 //! program: tzset(3)), with its daylight saving. Times are shown in UTC.
 
 use std::time::Duration;

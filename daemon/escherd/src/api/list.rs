@@ -6,7 +6,7 @@ use escher_protocol::message::Selection;
 use escher_protocol::{ApiError, ExecutionRecord};
 
 use super::ExecutionEngine;
-use super::merge::{Merge, Step};
+use super::merge::{Merge, MergeStep};
 use crate::execution::check_selection;
 use crate::scheduler::Listed;
 use crate::store::HistoryPage;
@@ -74,16 +74,16 @@ impl Executions {
         // Each page takes a bounded amount of work, and may be empty.
         loop {
             match self.merge.next_step() {
-                Step::ReadMemory { before } => {
+                MergeStep::ReadMemory { before } => {
                     let page = self.page_in_memory(before, limit).await?;
                     self.merge.add_page_in_memory(before, page);
                 }
-                Step::ReadStore { range } => {
+                MergeStep::ReadStore { range } => {
                     let page = self.page_in_store(range, limit).await?;
                     self.merge.add_page_in_store(page);
                 }
-                Step::Take(record) => return Ok(Some(*record)),
-                Step::End => return Ok(None),
+                MergeStep::Take(record) => return Ok(Some(*record)),
+                MergeStep::End => return Ok(None),
             }
         }
     }

@@ -32,7 +32,7 @@ pub(super) struct Merge {
 
 /// What a merge needs, or has.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum MergeStep {
     /// The executions in memory have to be read, from the highest number below this on.
     ReadMemory {
         /// The number.
@@ -76,10 +76,10 @@ impl Merge {
     }
 
     /// Returns the next step, and takes its record. A page that it asks for has to be added.
-    pub(super) fn next_step(&mut self) -> Step {
+    pub(super) fn next_step(&mut self) -> MergeStep {
         if self.must_read_store() {
             let range = self.unread_in_store.clone();
-            return Step::ReadStore { range };
+            return MergeStep::ReadStore { range };
         }
         let number = |record: &ExecutionRecord| record.number;
         let newest_in_store = self.in_store.front().map(number);
@@ -89,9 +89,9 @@ impl Merge {
             self.in_store.pop_front()
         };
         match (record, self.before) {
-            (Some(record), _) => Step::Take(Box::new(record)),
-            (None, Some(before)) => Step::ReadMemory { before },
-            (None, None) => Step::End,
+            (Some(record), _) => MergeStep::Take(Box::new(record)),
+            (None, Some(before)) => MergeStep::ReadMemory { before },
+            (None, None) => MergeStep::End,
         }
     }
 
@@ -210,7 +210,10 @@ mod tests {
         loop {
             let must_read = merge.must_read();
             let step = merge.next_step();
-            let is_read = matches!(step, Step::ReadMemory { .. } | Step::ReadStore { .. });
+            let is_read = matches!(
+                step,
+                MergeStep::ReadMemory { .. } | MergeStep::ReadStore { .. }
+            );
             assert_eq!(must_read, is_read);
             if is_read {
                 for happening in happenings.next().unwrap_or_default() {
@@ -218,14 +221,14 @@ mod tests {
                 }
             }
             match step {
-                Step::ReadMemory { before } => {
+                MergeStep::ReadMemory { before } => {
                     merge.add_page_in_memory(before, world.list_memory(before, limit));
                 }
-                Step::ReadStore { range } => {
+                MergeStep::ReadStore { range } => {
                     merge.add_page_in_store(world.list_store(range, limit));
                 }
-                Step::Take(record) => listed.push(record.number),
-                Step::End => return listed,
+                MergeStep::Take(record) => listed.push(record.number),
+                MergeStep::End => return listed,
             }
         }
     }

@@ -268,7 +268,7 @@ impl OutputItems {
 }
 
 /// Opens the log of an execution, if there is one. Returns a reader at its beginning, and how much has
-/// been written of it. Whoever reads output asks here for the log.
+/// been written of it. All reading of output begins here.
 ///
 /// # Errors
 /// `output-unavailable`.

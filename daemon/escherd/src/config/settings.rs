@@ -119,7 +119,7 @@ pub struct ReloadableSettings {
     pub max_pending_bytes: u64,
     /// The share of both that one user may take, where escherd serves several.
     pub queue_share: Percent,
-    /// The share of the disk of the logs that those of one user other than root may take, where escherd serves
+    /// The share of the log disk that the logs of one user other than root may take, where escherd serves
     /// several.
     pub log_share: Percent,
     /// Limits of everything that one user other than root runs, where escherd serves several.

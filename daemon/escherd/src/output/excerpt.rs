@@ -425,7 +425,7 @@ mod tests {
             read("/none".into(), 0).await.unwrap(),
             (vec![], None, vec![])
         );
-        // Of one that was cut from outside there is the rest, which ends a result as well.
+        // A log that was cut from outside: the result has what is left of it.
         let (first, omitted, last) = read(sample.log(), 150).await.unwrap();
         assert_eq!(
             (&first[..], omitted.unwrap().0, &last[..]),

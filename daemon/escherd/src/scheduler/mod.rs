@@ -86,7 +86,7 @@ pub struct SchedulerSettings {
     pub log_dir: std::path::PathBuf,
     /// Limits of each log.
     pub log_limits: LogLimits,
-    /// The share of the disk of the logs that those of one user other than root may take.
+    /// The share of the log disk that the logs of one user other than root may take.
     pub log_share: Percent,
     /// Most bytes that a command may write to one stream before it is ended; `None`: no limit.
     pub output_limit: Option<u64>,

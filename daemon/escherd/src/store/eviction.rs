@@ -1,7 +1,7 @@
 //! The decision whose records or logs are removed when there are too many: a function of numbers.
 //!
-//! The share of a user is the limit divided by the number of users who have something. Whoever has
-//! most, and so is furthest above its share, loses its oldest first. So one user's flood removes what
+//! The share of a user is the limit divided by the number of users who have something. The user with
+//! most, who is furthest above its share, loses its oldest first. So one user's flood removes what
 //! that user has, and a user within its share loses nothing.
 
 use std::collections::BinaryHeap;

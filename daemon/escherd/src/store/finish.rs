@@ -199,7 +199,7 @@ impl StoreTransaction<'_> {
     }
 
     /// Has the record of an execution say that its log was removed. A damaged record stays as it is:
-    /// whoever reads it is told so.
+    /// reading it is an error that says so.
     fn note_log_removed(&self, number: u64) -> Result<(), DatabaseError> {
         let sql = "SELECT body FROM record WHERE number = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;

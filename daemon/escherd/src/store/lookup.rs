@@ -15,8 +15,8 @@ use super::readers::Snapshot;
 /// How many candidates an `ambiguous` error lists.
 const MAX_CANDIDATES: usize = 8;
 
-/// Maximum number of ids with a common part that a search for those of one submitter reads, which takes some
-/// milliseconds. Then it gives up.
+/// Maximum number of ids with a common part that are read to find one submitter's among them, which takes some
+/// milliseconds. Beyond it the search gives up.
 const MAX_IDS: usize = 8192;
 
 /// Fewest digits of a part of an id that looks like a name (`feed`) and means another user's execution. A caller

@@ -52,8 +52,8 @@ pub(super) fn remove(
     ids
 }
 
-/// Removes a file, if it exists, and empties it: whoever has it open keeps neither its bytes nor its
-/// space on the disk. It is removed first, so that no file is ever found empty that was not. One that
+/// Removes a file, if it exists, and empties it: a process that has it open keeps neither its bytes
+/// nor its space on the disk. It is removed first, so that no file is ever found empty that was not. One that
 /// is not a regular file is only removed.
 fn unlink_and_empty(directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     // Without waiting for the reader of a FIFO.
