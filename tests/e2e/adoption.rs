@@ -9,8 +9,8 @@ use escher_client::{
     CancelMode, Client, ExecutionId, ExecutionRequest, OutputRange, Status, StdinMode, Timeout,
 };
 use escher_tests::{
-    Daemon, Fifo, Home, child_program, collect, connect, exec, in_runtime, is_unlocked, parent_of,
-    shell, wait_started, watch,
+    Daemon, Fifo, Home, child_program, collect, connect, exec, in_runtime, is_unlocked, next_chunk,
+    parent_of, shell, wait_started, watch,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -134,17 +134,7 @@ fn an_adopted_command_is_cancelled_signalled_and_timed_out_as_any_other() {
             ]);
             let id = client.execute(request).await.unwrap().id;
             let mut output = client.follow(id, OutputRange::default()).await.unwrap();
-            assert_eq!(
-                &*output
-                    .next()
-                    .await
-                    .unwrap()
-                    .unwrap()
-                    .into_chunk()
-                    .unwrap()
-                    .data,
-                b"ready\n"
-            );
+            assert_eq!(&*next_chunk(&mut output).await.data, b"ready\n");
             ids.push(id);
         }
         let timed_out = ExecutionRequest {
@@ -191,17 +181,7 @@ fn a_cancel_is_not_forgotten_by_a_restart() {
         };
         let id = client.execute(request).await.unwrap().id;
         let mut output = client.follow(id, OutputRange::default()).await.unwrap();
-        assert_eq!(
-            &*output
-                .next()
-                .await
-                .unwrap()
-                .unwrap()
-                .into_chunk()
-                .unwrap()
-                .data,
-            b"ready\n"
-        );
+        assert_eq!(&*next_chunk(&mut output).await.data, b"ready\n");
         client.cancel(id, CancelMode::Graceful).await.unwrap();
         id
     });

@@ -8,8 +8,8 @@ use escher_client::{ErrorCode, ExecutionRequest, OutputRange, Status, Timeout};
 use escher_launcher::ipc::exit_record;
 use escher_launcher::ipc::wire::EndCause;
 use escher_tests::{
-    Daemon, Fifo, child_program, connect, exec, in_runtime, is_unlocked, parent_of, shell,
-    wait_started, watch, with_growing_timeout,
+    Daemon, Fifo, child_program, connect, exec, in_runtime, is_unlocked, next_chunk, parent_of,
+    shell, wait_started, watch, with_growing_timeout,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -247,17 +247,7 @@ fn a_command_whose_shim_is_killed_is_lost() {
         ]);
         let id = client.execute(request).await.unwrap().id;
         let mut output = client.follow(id, OutputRange::default()).await.unwrap();
-        assert_eq!(
-            &*output
-                .next()
-                .await
-                .unwrap()
-                .unwrap()
-                .into_chunk()
-                .unwrap()
-                .data,
-            b"ready\n"
-        );
+        assert_eq!(&*next_chunk(&mut output).await.data, b"ready\n");
         let pid = client.get_status(id).await.unwrap().pid.unwrap();
         let shim = parent_of(Pid::from_raw(pid.cast_signed())).unwrap();
         kill(shim, Signal::SIGKILL).unwrap();

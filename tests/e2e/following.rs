@@ -1,7 +1,7 @@
 //! Clients that follow a command, and disconnect: neither affects the command or its output.
 
 use escher_client::{Client, OutputRange, Status};
-use escher_tests::{Daemon, Fifo, RunningProgram, collect, connect, in_runtime, shell};
+use escher_tests::{Daemon, Fifo, RunningProgram, collect, connect, in_runtime, next_chunk, shell};
 use nix::sys::signal::Signal;
 
 /// A script that writes 1000 lines, waits for a line at `gate`, and writes 1000 more.
@@ -156,16 +156,7 @@ fn output_is_followed_live() {
             let expected = format!("got {round}\n");
             let mut text = Vec::new();
             while text.len() < expected.len() {
-                text.extend_from_slice(
-                    &output
-                        .next()
-                        .await
-                        .unwrap()
-                        .unwrap()
-                        .into_chunk()
-                        .unwrap()
-                        .data,
-                );
+                text.extend_from_slice(&next_chunk(&mut output).await.data);
             }
             assert_eq!(String::from_utf8(text).unwrap(), expected);
         }
@@ -215,15 +206,7 @@ fn logs_shows_the_last_lines_and_then_follows() {
             .unwrap();
         let mut length = 0;
         while length < 3893 {
-            length += output
-                .next()
-                .await
-                .unwrap()
-                .unwrap()
-                .into_chunk()
-                .unwrap()
-                .data
-                .len();
+            length += next_chunk(&mut output).await.data.len();
         }
     });
     assert_eq!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use escher_client::{ErrorCode, ExecutionId, GapReason, OutputItem, OutputRange, OutputStart};
 use escher_tests::{
-    Daemon, FinishedProgram, Home, Ramfs, Tmpfs, connect, exec, in_runtime, parent_of,
+    Daemon, FinishedProgram, Home, Ramfs, Tmpfs, connect, exec, in_runtime, next_chunk, parent_of,
     require_root, shell, wait_started, watch,
 };
 use nix::sys::signal::{Signal, kill};
@@ -350,7 +350,7 @@ fn a_reader_that_begins_below_what_was_forgotten_begins_where_the_log_does() {
             panic!("no gap");
         };
         assert_eq!((gap.offset, gap.end()), (0, forgotten));
-        let chunk = output.next().await.unwrap().unwrap().into_chunk().unwrap();
+        let chunk = next_chunk(&mut output).await;
         assert_eq!((chunk.offset, chunk.data.len()), (forgotten, 100));
         assert!(output.next().await.is_none());
     });

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use escher_client::{OutputRange, OutputStream, StreamSelection};
 use escher_tests::{
     Ctl, Daemon, Digest, FinishedProgram, LONG_DEADLINE, RunningProgram, child_program, collect,
-    connect, in_runtime, peak_memory_bytes, sha256sum, shell,
+    connect, in_runtime, next_chunk, peak_memory_bytes, sha256sum, shell,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -231,7 +231,7 @@ fn a_reader_that_does_not_read_delays_nothing() {
         let request = shell(&format!("head -c {BYTES} /dev/zero"));
         let id = slow.execute(request).await.unwrap().id;
         let mut stalled = slow.follow(id, OutputRange::default()).await.unwrap();
-        let first = stalled.next().await.unwrap().unwrap().into_chunk().unwrap();
+        let first = next_chunk(&mut stalled).await;
         // The command ends without further reads, and the connection serves other requests.
         let record = slow.wait_for_completion(id).await.unwrap();
         assert_eq!(record.outcome.unwrap().output.stdout_bytes, BYTES);

@@ -43,7 +43,7 @@ pub use held_connections::{HeldConnections, hold_connections};
 pub use home::Home;
 pub use journal::Journal;
 pub use keeper::Keeper;
-pub use library::{collect, connect, exec, in_runtime, shell, wait_started};
+pub use library::{collect, connect, exec, in_runtime, next_chunk, shell, wait_started};
 pub use metrics::Metrics;
 pub use package::Package;
 pub use program::{FinishedProgram, ProgramOutput, RunningProgram, run_program};

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use escher_client::{
     Client, Command, EventKind, EventsRequest, ExecutionId, ExecutionRequest, LogStream,
-    OutputStream,
+    OutputChunk, OutputStream,
 };
 
 use crate::{Daemon, LONG_DEADLINE};
@@ -47,6 +47,12 @@ pub fn shell(text: &str) -> ExecutionRequest {
         },
         ..ExecutionRequest::default()
     }
+}
+
+/// The next item of a command's output, which must be there and no gap.
+pub async fn next_chunk(output: &mut LogStream) -> OutputChunk {
+    let item = output.next().await.expect("more output").unwrap();
+    item.into_chunk().expect("no gap")
 }
 
 /// Waits until an execution has started or is finished.

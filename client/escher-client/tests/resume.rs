@@ -8,6 +8,7 @@ use escher_client::{
     OutputItem, OutputRange, OutputStart, OutputStream,
 };
 use escher_tests::fake_daemon::{FakeDaemon, ServerConnection, output_item};
+use escher_tests::next_chunk;
 use escher_tests::samples::record;
 use proptest::prelude::*;
 
@@ -69,7 +70,7 @@ async fn output_continues_after_the_last_chunk() {
     let (_, first) = expect_read_output(&mut server).await;
     drop(server);
     let next = tokio::spawn(async move {
-        let chunk = follow.next().await.unwrap().unwrap().into_chunk().unwrap();
+        let chunk = next_chunk(&mut follow).await;
         (follow, chunk)
     });
 
@@ -87,17 +88,7 @@ async fn output_continues_after_the_last_chunk() {
     server.end(id, Err(shutdown)).await;
     let ((), ()) = tokio::join!(
         async {
-            assert_eq!(
-                follow
-                    .next()
-                    .await
-                    .unwrap()
-                    .unwrap()
-                    .into_chunk()
-                    .unwrap()
-                    .offset,
-                1_030
-            );
+            assert_eq!(next_chunk(&mut follow).await.offset, 1_030);
             // All of the 100 bytes have been read, so the stream does not wait for its end.
             assert!(follow.next().await.is_none());
         },
