@@ -11,8 +11,11 @@ mod excerpt;
 pub mod fuzzing;
 #[cfg(test)]
 mod gap_tests;
+mod gaps;
 mod index;
 mod log;
+#[cfg(test)]
+mod log_tests;
 #[cfg(test)]
 mod sample;
 mod truncation;
@@ -31,7 +34,8 @@ use escher_protocol::{
 use nix::unistd::geteuid;
 use tokio::sync::OwnedSemaphorePermit;
 
-use self::log::{LogFiles, ReadRange, dropped_gap};
+use self::gaps::dropped_gap;
+use self::log::{LogFiles, ReadRange};
 use crate::blocking::{Abandoned, BlockingPool};
 
 /// What a reader needs of escherd: threads, in the turn of a user, and descriptors.
