@@ -31,6 +31,8 @@ pub(super) struct Orphans {
     /// The shims that have ended since the last search, and those of the orphans that have. New
     /// orphans are theirs.
     candidates: Owners,
+    /// The orphans that were reaped last.
+    reaped: HashSet<Pid>,
     /// How many shims have ended.
     ends: EndNumber,
     /// The orphans and their descendants that the last search has found. They are not reaped, or
@@ -48,6 +50,12 @@ struct ShimDeath {
     give_up_at: Instant,
     /// Whether it has left processes that had to be killed.
     left_processes: bool,
+}
+
+/// An orphan with all its descendants.
+pub(super) struct Family {
+    orphan: Pid,
+    processes: Vec<Pid>,
 }
 
 /// The children that were reaped at once.
@@ -69,6 +77,7 @@ impl Ended {
 impl Orphans {
     /// Notes the children that were reaped since the last call.
     pub(super) fn note_ends(&mut self, ended: &Ended, now: Instant) {
+        self.reaped = ended.orphans.iter().map(|orphan| orphan.pid).collect();
         if ended.is_empty() {
             return;
         }
@@ -118,33 +127,42 @@ impl Orphans {
         self.deaths.iter().map(|death| death.give_up_at).min()
     }
 
-    /// Kills all orphans. Returns the dead shims whose orphans are gone or unkillable, with what
-    /// became of them. To be called whenever children have ended, because the children of those are
-    /// orphans now.
-    pub(super) fn kill(
-        &mut self,
-        is_shim: impl Fn(Pid) -> bool,
-        now: Instant,
-    ) -> Vec<(Pid, Leftovers)> {
+    /// Kills all orphans, and returns them. To be called whenever children have ended, because the
+    /// children of those are orphans now.
+    ///
+    /// After it all children that have ended are to be reaped, before [`Orphans::take_finished`]: a shim
+    /// that had ended by now, and was not reaped yet, may own some of them.
+    pub(super) fn kill(&self, is_shim: impl Fn(Pid) -> bool) -> Vec<Family> {
         if self.deaths.is_empty() && self.candidates.is_empty() {
             return Vec::new();
         }
         let orphans = children().into_iter().filter(|child| !is_shim(*child));
-        let orphans: Vec<Pid> = orphans.collect();
-        let mut families = Vec::new();
-        for orphan in &orphans {
-            let family = with_descendants([*orphan]);
-            for process in &family {
+        let kill = |orphan| {
+            let processes = with_descendants([orphan]);
+            for process in &processes {
                 process.signal(&[libc::SIGKILL]);
             }
-            families.push((*orphan, family.iter().map(|process| process.pid).collect()));
-        }
-        self.find_owners(&families);
-        self.take_finished(&orphans, now)
+            let processes = processes.iter().map(|process| process.pid).collect();
+            Family { orphan, processes }
+        };
+        orphans.map(kill).collect()
     }
 
-    /// Finds out whose the orphans are, given each with all its descendants.
-    fn find_owners(&mut self, families: &[(Pid, Vec<Pid>)]) {
+    /// Returns the dead shims whose orphans are gone or unkillable, with what became of them. `found`
+    /// are the orphans that were killed last.
+    pub(super) fn take_finished(
+        &mut self,
+        mut found: Vec<Family>,
+        now: Instant,
+    ) -> Vec<(Pid, Leftovers)> {
+        found.retain(|family| !self.reaped.contains(&family.orphan));
+        self.find_owners(&found);
+        let orphans: Vec<Pid> = found.iter().map(|family| family.orphan).collect();
+        self.conclude(&orphans, now)
+    }
+
+    /// Finds out whose the orphans are.
+    fn find_owners(&mut self, families: &[Family]) {
         let known = std::mem::take(&mut self.owners);
         // An orphan that was not seen before may also be the child of a descendant that has died.
         // What is left of a shim that was reported has got SIGKILL, and has no more children.
@@ -152,16 +170,16 @@ impl Orphans {
         let mut candidates = std::mem::take(&mut self.candidates);
         let of_known = known.values().flatten();
         candidates.extend(of_known.filter(|shim| awaited.contains(shim)));
-        for (orphan, family) in families {
+        for Family { orphan, processes } in families {
             let owners = known.get(orphan).unwrap_or(&candidates);
-            for process in family.iter().chain([orphan]) {
+            for process in processes.iter().chain([orphan]) {
                 self.owners.insert(*process, owners.clone());
             }
         }
     }
 
     /// Removes and returns the deaths that are finished, given the orphans that are left.
-    fn take_finished(&mut self, orphans: &[Pid], now: Instant) -> Vec<(Pid, Leftovers)> {
+    fn conclude(&mut self, orphans: &[Pid], now: Instant) -> Vec<(Pid, Leftovers)> {
         let mut finished = Vec::new();
         self.deaths.retain_mut(|death| {
             let owners = orphans.iter().filter_map(|orphan| self.owners.get(orphan));
@@ -238,9 +256,12 @@ mod tests {
 
         /// A search that finds these orphans, without descendants.
         fn search(&mut self, orphans: &[Pid], now: Instant) -> Vec<(Pid, Leftovers)> {
-            let families: Vec<_> = orphans.iter().map(|orphan| (*orphan, Vec::new())).collect();
-            self.find_owners(&families);
-            self.take_finished(orphans, now)
+            let alone = |orphan: &Pid| Family {
+                orphan: *orphan,
+                processes: Vec::new(),
+            };
+            self.note_ends(&Ended::default(), now);
+            self.take_finished(orphans.iter().map(alone).collect(), now)
         }
     }
 
@@ -336,6 +357,23 @@ mod tests {
         );
     }
 
+    /// The orphan was taken for one of the first, and the other was reported to have left nothing.
+    #[test]
+    fn an_orphan_that_is_found_before_its_shim_is_reaped_is_counted() {
+        let now = Instant::now();
+        let mut orphans = Orphans::default();
+        orphans.shims_die(&[SHIM], now);
+        let found = Family {
+            orphan: ORPHAN,
+            processes: Vec::new(),
+        };
+        orphans.shims_die(&[OTHER_SHIM], now);
+        assert_eq!(orphans.take_finished(vec![found], now), []);
+        orphans.orphans_die(&[killed(ORPHAN)], now);
+        let both = [SHIM, OTHER_SHIM].map(|shim| (shim, Leftovers::Killed));
+        assert_eq!(orphans.search(&[], now), both);
+    }
+
     #[test]
     fn none_of_several_shims_is_blamed_for_an_unkillable_orphan_of_one() {
         let start = Instant::now();
@@ -353,8 +391,11 @@ mod tests {
         let due = start + UNKILLABLE_AFTER;
         let mut orphans = Orphans::default();
         orphans.shims_die(&[SHIM], start);
-        orphans.find_owners(&[(ORPHAN, vec![OTHER_ORPHAN])]);
-        assert_eq!(orphans.take_finished(&[ORPHAN], start), []);
+        let family = Family {
+            orphan: ORPHAN,
+            processes: vec![OTHER_ORPHAN],
+        };
+        assert_eq!(orphans.take_finished(vec![family], start), []);
         // The orphan dies together with another shim, which makes its child the launcher's.
         let ended = Ended {
             dead_shims: vec![OTHER_SHIM],

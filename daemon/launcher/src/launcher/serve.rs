@@ -309,7 +309,9 @@ impl Launcher {
     /// gone. A send error is ignored: escherd has disconnected.
     fn kill_orphans(&mut self) {
         let is_shim = |child| self.shims.contains_key(&child);
-        for (shim, leftovers) in self.orphans.kill(is_shim, Instant::now()) {
+        let found = self.orphans.kill(is_shim);
+        self.reap();
+        for (shim, leftovers) in self.orphans.take_finished(found, Instant::now()) {
             let pid = shim.as_raw().unsigned_abs();
             let died = LauncherReply::ShimDied { pid, leftovers };
             let _ = self.control.send(&died, None);
