@@ -55,6 +55,8 @@ pub struct ExecutionRequest {
     /// end: they get SIGTERM after the first half, and SIGKILL at the end. `None`: the configured
     /// `drain`.
     pub drain_ms: Option<u64>,
+    /// What happens to processes that the main process leaves behind.
+    pub kill_mode: KillMode,
     /// Limits of resources.
     pub limits: ResourceLimits,
     /// Labels for filters; at most [`MAX_LABELS`], with unique keys.
@@ -147,6 +149,43 @@ pub enum StdinMode {
     Null,
     /// A pipe, written by [`Request::WriteStdin`](crate::message::Request::WriteStdin).
     Stream,
+}
+
+/// What happens to processes that a command leaves behind when its main process has ended by itself. A
+/// cancel and a timeout end all processes in any case. As `KillMode=` in systemd.kill(5).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KillMode {
+    /// They are ended after the drain.
+    #[default]
+    ControlGroup,
+    /// They are left running: [`Leftovers::Left`].
+    Process,
+}
+
+impl KillMode {
+    /// Every mode with its name, in the order of the wire.
+    pub const TABLE: [(KillMode, &'static str); 2] = [
+        (KillMode::ControlGroup, "control-group"),
+        (KillMode::Process, "process"),
+    ];
+
+    /// Returns the mode's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            KillMode::ControlGroup => "control-group",
+            KillMode::Process => "process",
+        }
+    }
+
+    /// Returns the mode with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::TABLE
+            .iter()
+            .find(|row| row.1 == name)
+            .map(|row| row.0)
+    }
 }
 
 /// The timeout of an execution.
@@ -288,6 +327,8 @@ pub struct ExecutionRecord {
     pub kill_grace_ms: u64,
     /// Milliseconds after the end of the main process in which other processes may end.
     pub drain_ms: u64,
+    /// What happens to processes that the main process leaves behind.
+    pub kill_mode: KillMode,
     /// When it was accepted.
     pub submitted_at: Timestamp,
     /// When its program was started.
@@ -399,6 +440,9 @@ pub struct OutputTotals {
     pub dropped_bytes: u64,
     /// Bytes at the beginning of the log that were deleted later, because it reached its limit.
     pub forgotten_bytes: u64,
+    /// Bytes that the log and its index may still grow by, because processes were left
+    /// ([`Leftovers::Left`]) that may write to it; else 0.
+    pub reserved_bytes: u64,
 }
 
 /// Processes that outlived a main process.
@@ -413,6 +457,8 @@ pub enum Leftovers {
     Unkillable,
     /// Unknown: the shim was killed or the host went down.
     Unknown,
+    /// Some were left running when the execution had finished, as [`KillMode::Process`] asks.
+    Left,
 }
 
 impl Leftovers {
@@ -424,6 +470,7 @@ impl Leftovers {
             Leftovers::Killed => "killed",
             Leftovers::Unkillable => "unkillable",
             Leftovers::Unknown => "unknown",
+            Leftovers::Left => "left",
         }
     }
 }

@@ -32,6 +32,7 @@ mod keys;
 mod large_requests;
 mod launch_attempts;
 mod launcher_versions;
+mod leaving;
 mod library;
 mod limits;
 mod log_shares;

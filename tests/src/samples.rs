@@ -2,9 +2,9 @@
 
 use escher_protocol::message::DaemonInfo;
 use escher_protocol::{
-    ApiError, Canceller, Command, ExecutionId, ExecutionRecord, Exit, InstanceId, Leftovers,
-    Measurements, Outcome, OutputTotals, Parts, ResourceLimits, Resources, Status, StdinMode,
-    Timestamp, Usage, User,
+    ApiError, Canceller, Command, ExecutionId, ExecutionRecord, Exit, InstanceId, KillMode,
+    Leftovers, Measurements, Outcome, OutputTotals, Parts, ResourceLimits, Resources, Status,
+    StdinMode, Timestamp, Usage, User,
 };
 
 /// A completed execution with this number and an id made from it. Everything else is empty.
@@ -30,6 +30,7 @@ pub fn record(number: u64) -> ExecutionRecord {
         timeout_ms: None,
         kill_grace_ms: 0,
         drain_ms: 0,
+        kill_mode: KillMode::ControlGroup,
         submitted_at: Timestamp::from_micros(0),
         started_at: None,
         completed_at: None,
@@ -98,6 +99,7 @@ pub fn running_execution() -> ExecutionRecord {
         timeout_ms: Some(5_000),
         kill_grace_ms: 10_000,
         drain_ms: 2_000,
+        kill_mode: KillMode::ControlGroup,
         submitted_at: Timestamp::from_micros(1_700_000_000_000_000),
         started_at: Some(Timestamp::from_micros(1_700_000_000_001_000)),
         completed_at: None,
@@ -140,6 +142,7 @@ pub fn finished_execution(
                 log_bytes: 12,
                 dropped_bytes: 0,
                 forgotten_bytes: 0,
+                reserved_bytes: 0,
             },
             leftovers: Leftovers::None,
         }),

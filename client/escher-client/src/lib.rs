@@ -59,7 +59,8 @@ pub use stream::{EventStream, ExecutionStream, LogStream, ResponseStream};
 
 pub use escher_protocol as protocol;
 pub use escher_protocol::execution::{
-    CancelMode, Command, ExecutionRecord, ExecutionRequest, RunAs, Status, StdinMode, Timeout,
+    CancelMode, Command, ExecutionRecord, ExecutionRequest, KillMode, RunAs, Status, StdinMode,
+    Timeout,
 };
 pub use escher_protocol::handshake::Welcome;
 pub use escher_protocol::message::{

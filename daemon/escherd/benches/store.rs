@@ -139,6 +139,7 @@ fn record(submission: &Submission) -> ExecutionRecord {
         timeout_ms: submission.timeouts.timeout_ms,
         kill_grace_ms: 10_000,
         drain_ms: 2_000,
+        kill_mode: submission.request.kill_mode,
         submitted_at: submission.submitted_at,
         started_at: Some(submission.submitted_at),
         completed_at: Some(

@@ -9,7 +9,7 @@ use escher_client::{Blob, Command, ExecutionRequest, Parts, RunAs, StdinMode, Ti
 use uuid::Uuid;
 
 use super::duration::{CommandTimeout, Drain, KillGrace};
-use super::resource_property::{ResourceProperty, to_limits};
+use super::property::{Property, combine};
 use super::values::{EnvironmentEntry, Label, RunAsUser};
 use crate::failure::Failure;
 
@@ -47,9 +47,10 @@ pub(crate) struct RequestArgs {
     /// Run as this user: a login name, or a uid as #1000
     #[arg(short, long)]
     pub(crate) user: Option<RunAsUser>,
-    /// Limit resources: MemoryMax=512M, CPUQuota=150%, TasksMax=100 (may be repeated)
+    /// Limit resources: MemoryMax=512M, CPUQuota=150%, TasksMax=100; or leave processes running:
+    /// KillMode=process (may be repeated)
     #[arg(short, long = "property", value_name = "NAME=VALUE")]
-    pub(crate) properties: Vec<ResourceProperty>,
+    pub(crate) properties: Vec<Property>,
     /// Name of the execution; begins with a letter
     #[arg(long)]
     pub(crate) name: Option<String>,
@@ -85,6 +86,7 @@ impl RequestArgs {
                 argv: self.command.into_iter().map(Blob::from).collect(),
             },
         };
+        let (limits, kill_mode) = combine(&self.properties);
         let environment = self.env.into_iter().filter_map(EnvironmentEntry::resolve);
         Ok(ExecutionRequest {
             key: Some(self.key.unwrap_or_else(generate_key).into()),
@@ -99,7 +101,8 @@ impl RequestArgs {
             timeout: self.timeout.map_or(Timeout::Default, |timeout| timeout.0),
             kill_grace_ms: self.kill_after.map(|grace| grace.0),
             drain_ms: self.drain.map(|drain| drain.0),
-            limits: to_limits(&self.properties),
+            kill_mode,
+            limits,
             labels: self
                 .labels
                 .into_iter()

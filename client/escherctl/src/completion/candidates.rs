@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 
 use super::command_line::CommandLine;
 use super::executions::{self, StateFilter};
-use crate::args::resource_property::PROPERTIES;
+use crate::args::property::PROPERTIES;
 
 /// Adds candidates for the values of `command`.
 pub(super) fn add_candidates(command: Command, line: &CommandLine) -> Command {

@@ -28,6 +28,7 @@ mod doctor;
 mod event_handler;
 mod events;
 mod former_owners;
+mod left;
 mod list;
 mod locked_dirs;
 mod log_capacity;
@@ -67,7 +68,7 @@ use crate::blocking::BlockingPool;
 use crate::config::{ConfigError, EngineSettings, ReloadableSettings};
 use crate::execution::{StdinAnswer, StdinWrite, kept_command};
 use crate::host::fd_budget::{FdBudget, FdShares};
-use crate::launch::LauncherState;
+use crate::launch::{LauncherState, LeftProcesses};
 use crate::scheduler::{self, Counts, Scheduler, SchedulerHandle};
 use crate::store::Store;
 use shutdown::ShutdownHandles;
@@ -109,6 +110,7 @@ struct Core {
     settings_in_force: watch::Sender<ReloadableSettings>,
     /// The connected launcher, if there is one.
     launcher: watch::Receiver<Option<LauncherState>>,
+    left_processes: LeftProcesses,
     /// Taken by the shutdown.
     shutdown_handles: Mutex<Option<ShutdownHandles>>,
 }
@@ -286,11 +288,10 @@ impl ExecutionEngine {
         self.send_signal(target.into(), signal, false).await
     }
 
-    /// Sends a signal to all processes of an execution, also to those that its main process has left behind
-    /// and that still have time to end.
+    /// Sends a signal to all processes of an execution, also to those that its main process has left behind.
     ///
     /// # Errors
-    /// As [`ExecutionEngine::signal`].
+    /// As [`ExecutionEngine::signal`]; `internal` if what a finished execution has left cannot be reached.
     pub async fn signal_tree(
         &self,
         target: impl Into<Target>,
@@ -301,13 +302,19 @@ impl ExecutionEngine {
 
     async fn send_signal(&self, target: Target, signal: i32, tree: bool) -> Result<(), ApiError> {
         let send = move |scheduler: &mut Scheduler, number| scheduler.signal(number, signal, tree);
-        match self.act_on(target, send).await? {
-            ActionResult::Done(result) => result,
+        let (target, error) = match self.act_on(target.clone(), send).await? {
+            ActionResult::Done(Ok(())) => return Ok(()),
+            ActionResult::Done(Err(error)) => (target, error),
             ActionResult::OnlyInStore(record) => {
                 scheduler::check_signal(signal)?;
-                Err(scheduler::not_running(record.number, record.status))
+                let error = scheduler::not_running(record.number, record.status);
+                (record.id.into(), error)
             }
+        };
+        if tree && error.code == ErrorCode::NOT_RUNNING && self.signal_left(target, signal).await? {
+            return Ok(());
         }
+        Err(error)
     }
 
     /// Writes to a command's standard input. Waits until the shim has the bytes, and returns how

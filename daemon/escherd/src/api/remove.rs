@@ -10,13 +10,17 @@ use crate::execution::check_selection;
 use crate::scheduler::Scheduler;
 
 impl ExecutionEngine {
-    /// Removes a finished execution: its record and its log.
+    /// Removes a finished execution: its record and its log. What it has left running is ended first, by the
+    /// kill ladder.
     ///
     /// # Errors
-    /// As [`ExecutionEngine::get_status`]; `not-finished`; `store-unavailable`.
+    /// As [`ExecutionEngine::get_status`]; `not-finished`; `store-unavailable`; `internal` if what was left does
+    /// not end.
     pub async fn remove_execution(&self, target: impl Into<Target>) -> Result<Removed, ApiError> {
+        let record = self.get_status(target).await?;
+        self.end_left(&record).await?;
         let remove = |scheduler: &mut Scheduler, number| scheduler.remove_one(number);
-        let receiver = match self.act_on(target.into(), remove).await? {
+        let receiver = match self.act_on(record.id.into(), remove).await? {
             ActionResult::Done(receiver) => receiver?,
             ActionResult::OnlyInStore(record) => {
                 let number = record.number;

@@ -41,6 +41,7 @@ impl ExecutionEngine {
         if on_stop == OnStop::Cancel {
             info!("cancelling all executions");
             cancel_all(scheduler).await;
+            self.core.left_processes.end_all().await;
         }
         let _ = scheduler.post(Scheduler::clear_launch_attempts).await;
         let committed = timeout(SHUTDOWN_STEP_TIMEOUT, scheduler.committed());

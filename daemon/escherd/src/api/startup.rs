@@ -22,6 +22,7 @@ use crate::host::boot_id::BootIds;
 use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::{
     self, Adoption, LauncherConnection, LauncherConnectionError, LauncherSettings, LauncherSource,
+    LeftProcesses,
 };
 use crate::output::OversizedOutput;
 use crate::scheduler::{self, RecoveredState, Scheduler, SchedulerHandle, SchedulerSettings};
@@ -68,6 +69,11 @@ pub(super) fn scheduler_settings(
         } else {
             ResourceLimits::default()
         },
+        max_left: if is_shared {
+            in_force.max_left
+        } else {
+            u32::MAX
+        },
         durability: at_start.durability,
     }
 }
@@ -113,6 +119,7 @@ impl ExecutionEngine {
         let (commit_outcome_sender, commit_outcomes) = mpsc::unbounded_channel();
         let (store, loaded) = open_store(&settings, commit_outcome_sender).await?;
         let launcher_settings = launcher_settings(&settings);
+        let left_processes = LeftProcesses::new(&launcher_settings.runtime_dir);
         let connection = connect_to_launcher(&launcher_settings).await?;
         let launcher_uid = connection.as_ref().map(LauncherConnection::uid);
         let authorizer = Authorizer::new(match launcher_uid {
@@ -186,6 +193,7 @@ impl ExecutionEngine {
             is_shared,
             settings_in_force: reloadable,
             launcher,
+            left_processes,
             shutdown_handles: Mutex::new(Some(ShutdownHandles {
                 _state_dir_lock: lock,
                 launch_task,

@@ -208,6 +208,7 @@ fn blank_settings() -> DaemonSettings {
                 queue_share: Percent::ALL,
                 log_share: Percent::ALL,
                 user_limits: ResourceLimits::default(),
+                max_left: 0,
                 output: OutputRules {
                     stream: false,
                     max_bytes: 0,

@@ -328,6 +328,10 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
         |s, n| reloadable(s).user_limits.tasks_max = unless_zero(n),
     )
     .reloadable(),
+    number("users.max_left", 100, 0..=u32::MAX as u64, |s, n| {
+        reloadable(s).max_left = u32::try_from(n).unwrap_or(u32::MAX);
+    })
+    .reloadable(),
     choice(
         "store.durability",
         &[

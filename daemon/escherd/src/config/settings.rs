@@ -124,6 +124,9 @@ pub struct ReloadableSettings {
     pub log_share: Percent,
     /// Limits of everything that one user other than root runs, where escherd serves several.
     pub user_limits: ResourceLimits,
+    /// Maximum number of executions of one user other than root that may have left processes running, where
+    /// escherd serves several.
+    pub max_left: u32,
     /// How output is served.
     pub output: OutputRules,
     /// Maximum number of finished executions in memory.

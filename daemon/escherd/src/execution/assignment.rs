@@ -5,12 +5,13 @@ use escher_launcher::ipc::wire::{
 };
 use escher_protocol::codec::{self, CodecError};
 use escher_protocol::execution::LISTED_COMMAND_BYTES;
-use escher_protocol::{Blob, Parts, ResourceLimits, StdinMode};
+use escher_protocol::{Blob, KillMode, Parts, ResourceLimits, StdinMode};
 
 use super::Submission;
 use super::arguments::environment;
 
-/// Creates the assignment for `submission`. `user_limits` are those of everything that its submitter runs.
+/// Creates the assignment for `submission`. `user_limits` are those of everything that its submitter runs, and so
+/// many of its executions may have left processes (`max_left`).
 #[must_use]
 pub fn assignment(
     submission: &Submission,
@@ -18,9 +19,10 @@ pub fn assignment(
     log_budget: u64,
     output_limit: Option<u64>,
     user_limits: ResourceLimits,
+    max_left: u32,
 ) -> Assignment {
     Assignment {
-        spec: launch_spec(submission),
+        spec: launch_spec(submission, max_left),
         submission_backup: submission_backup(submission),
         log_limits,
         log_budget,
@@ -59,7 +61,7 @@ pub fn decode_submission_backup(backup: &[u8]) -> Result<Submission, CodecError>
 }
 
 /// Creates the part of an assignment that says what to run, and as whom.
-fn launch_spec(submission: &Submission) -> LaunchSpec {
+fn launch_spec(submission: &Submission, max_left: u32) -> LaunchSpec {
     let Submission {
         request,
         timeouts,
@@ -81,6 +83,7 @@ fn launch_spec(submission: &Submission) -> LaunchSpec {
         timeout_ms: timeouts.timeout_ms,
         kill_grace_ms: timeouts.kill_grace_ms,
         drain_ms: timeouts.drain_ms,
+        may_leave: (request.kill_mode == KillMode::Process).then_some(max_left),
     }
 }
 

@@ -124,7 +124,7 @@ pub(super) fn lost(started_at: Option<Timestamp>, at: Timestamp, loss: Loss) -> 
     };
     let hint = match leftovers {
         Leftovers::None | Leftovers::Killed => "its log shows how far it got",
-        Leftovers::Unkillable | Leftovers::Unknown => {
+        Leftovers::Unkillable | Leftovers::Unknown | Leftovers::Left => {
             "its log shows how far it got; check for processes that it may have left"
         }
     };
@@ -514,6 +514,7 @@ mod tests {
                 log_bytes: stdout_bytes + stderr_bytes - dropped_bytes,
                 dropped_bytes,
                 forgotten_bytes: 0,
+                reserved_bytes: 0,
             });
             assert!(error.message.contains(what), "{}", error.message);
             assert_eq!(error.hint, hint);

@@ -65,6 +65,7 @@ impl Execution {
             timeout_ms: submission.timeouts.timeout_ms,
             kill_grace_ms: submission.timeouts.kill_grace_ms,
             drain_ms: submission.timeouts.drain_ms,
+            kill_mode: request.kill_mode,
             submitted_at: submission.submitted_at,
             started_at: self.state.started_at(),
             completed_at: finished.map(|finished| finished.completed_at),

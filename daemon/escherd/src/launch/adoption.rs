@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use escher_launcher::ipc::packet::PacketSocket;
 use escher_launcher::ipc::shim_socket::{self, SocketName};
-use escher_launcher::ipc::wire::{FromShim, MAX_PACKET_BYTES, ShimState, WIRE_VERSION};
+use escher_launcher::ipc::wire::{FromShim, MAX_PACKET_BYTES, ShimPhase, ShimState, WIRE_VERSION};
 use escher_protocol::{ExecutionId, codec};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -65,7 +65,7 @@ impl Adoption {
                     || self.adopted.iter().any(|(_, state)| state.id == *id)
                     || self.silent.iter().any(|(_, silent)| silent == id)
             }
-            SocketName::Unused(_) => false,
+            SocketName::Unused(_) | SocketName::Left { .. } => false,
         }
     }
 }
@@ -103,7 +103,8 @@ pub async fn adopt_shims(runtime_dir: &Path) -> io::Result<Adoption> {
         quiet_passes += 1;
         let mut probes = JoinSet::new();
         for name in shim_socket::list(&*directory)? {
-            if !adoption.contains(&name) && !ignored.contains(&name) {
+            let is_left = matches!(name, SocketName::Left { .. });
+            if !is_left && !adoption.contains(&name) && !ignored.contains(&name) {
                 let directory = directory.clone();
                 probes.spawn(async move {
                     let result = probe(&directory, &name, deadline).await;
@@ -185,6 +186,8 @@ async fn probe(directory: &File, name: &SocketName, deadline: Instant) -> io::Re
         Ok(received) => received?.ok_or(io::ErrorKind::UnexpectedEof)?,
     };
     match codec::decode(&buffer[..received.length]) {
+        // Its command has ended meanwhile and has left processes.
+        Ok(FromShim::Adoptable(state)) if state.phase == ShimPhase::Left => Ok(Probe::Changed),
         Ok(FromShim::Adoptable(state)) if state.version == WIRE_VERSION => {
             Ok(Probe::Adoptable(socket, state))
         }
@@ -199,7 +202,7 @@ async fn probe(directory: &File, name: &SocketName, deadline: Instant) -> io::Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use escher_launcher::ipc::wire::{FIRST_ATTEMPT, InputState, ShimPhase};
+    use escher_launcher::ipc::wire::{FIRST_ATTEMPT, InputState};
     use escher_protocol::Blob;
     use nix::sys::socket::{
         AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind, listen, send,

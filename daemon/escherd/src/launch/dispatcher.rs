@@ -164,6 +164,10 @@ impl Dispatcher {
                     self.launch_waiting();
                 }
             }
+            RelayEnd::Left { id, pid } => {
+                self.relays.remove(&id);
+                self.deaths.forget(pid);
+            }
             RelayEnd::Disconnected(shim) => {
                 self.relays.remove(&shim.id);
                 self.on_disconnected(&shim);
@@ -180,6 +184,10 @@ impl Dispatcher {
         if !is_dead && let Ok(shim) = lost.reconnect(&self.shim_sockets) {
             info!(execution = %lost.id, shim = lost.pid, "reconnected to a shim that had disconnected");
             self.start_relay(lost.id, shim, Vec::new());
+        } else if !is_dead && lost.has_left_processes(&self.shim_sockets) {
+            // It has written an exit record before.
+            self.deaths.forget(lost.pid);
+            self.conclude(lost.id, Leftovers::Unknown);
         } else {
             let now = Instant::now();
             let decision = self.deaths.on_shim_death(lost.id, lost.pid, now);

@@ -5,7 +5,7 @@
 //! launcher (`launcher_link`). A launch is one packet to a ready shim. Each shim with a command has a
 //! task of its own (`shim`), which relays messages between it and the scheduler; afterwards the shim
 //! returns to the pool. The shims of an earlier escherd are found by `adoption` and then treated like
-//! all others.
+//! all others. What a finished execution has left running is reached by `left` alone.
 
 mod adoption;
 mod async_packet_socket;
@@ -13,6 +13,7 @@ mod dispatcher;
 mod exit_records;
 mod launcher;
 mod launcher_link;
+mod left;
 mod pool;
 mod removals;
 mod shim;
@@ -24,3 +25,4 @@ pub use exit_records::{ExitRecords, exit_records};
 pub use launcher::{
     LauncherConnection, LauncherConnectionError, LauncherSettings, LauncherSource, LauncherState,
 };
+pub use left::LeftProcesses;

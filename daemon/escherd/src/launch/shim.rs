@@ -10,7 +10,7 @@ use escher_launcher::ipc::packet::PacketSocket;
 use escher_launcher::ipc::shim_socket::{self, SocketName};
 use escher_launcher::ipc::wire::{
     Assignment, FIRST_ATTEMPT, FromShim, KNOWN_PARTS, MAX_PACKET_BYTES, MAX_SHIM_MESSAGE_BYTES,
-    ShimState, ToShim, WIRE_VERSION,
+    ShimPhase, ShimState, ToShim, WIRE_VERSION,
 };
 use escher_protocol::{ExecutionId, Leftovers, Timestamp, codec};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -42,6 +42,13 @@ const MAX_RECONNECTIONS: u32 = 5;
 pub(super) enum RelayEnd {
     /// The shim is ready again.
     Ready(Shim),
+    /// The end of the execution is recorded, and its shim stays with what it has left.
+    Left {
+        /// Which execution.
+        id: ExecutionId,
+        /// The shim.
+        pid: u32,
+    },
     /// The shim has disconnected: it is dead, or has dropped an escherd that did not read.
     Disconnected(LostShim),
 }
@@ -71,6 +78,16 @@ impl LostShim {
             reconnections: self.reconnections + 1,
             ..Shim::silent(AsyncPacketSocket::new(socket)?, id)
         })
+    }
+}
+
+impl LostShim {
+    /// Returns whether the shim lives and stays with what its execution, which is over, has left.
+    pub(super) fn has_left_processes(&self, directory: &Path) -> bool {
+        let is_own =
+            |name: &SocketName| matches!(name, SocketName::Left { id, .. } if *id == self.id);
+        let sockets = File::open(directory).and_then(shim_socket::list);
+        sockets.is_ok_and(|sockets| sockets.iter().any(is_own))
     }
 }
 
@@ -158,7 +175,8 @@ pub(super) async fn relay(
     ends: mpsc::UnboundedSender<RelayEnd>,
 ) {
     let end = match relay_until_recorded(id, &shim, messages, &scheduler).await {
-        Ok(()) => RelayEnd::Ready(shim),
+        Ok(Recorded::Ready) => RelayEnd::Ready(shim),
+        Ok(Recorded::Left) => RelayEnd::Left { id, pid: shim.pid },
         // The shim lives, and nobody is left to be told.
         Err(RelayError::Stopping) => return,
         Err(RelayError::Shim(error)) => {
@@ -171,6 +189,15 @@ pub(super) async fn relay(
         }
     };
     let _ = ends.send(end);
+}
+
+/// What a shim does once its report is recorded.
+#[derive(Debug, Clone, Copy)]
+enum Recorded {
+    /// It takes the next command.
+    Ready,
+    /// It stays with what its command has left.
+    Left,
 }
 
 /// Why a relay ended early.
@@ -193,11 +220,12 @@ async fn relay_until_recorded(
     shim: &Shim,
     mut messages: mpsc::UnboundedReceiver<ToShim>,
     scheduler: &SchedulerHandle,
-) -> Result<(), RelayError> {
+) -> Result<Recorded, RelayError> {
     // Bounded, because the scheduler sends little ahead: see `INPUT_WINDOW` in `wire`.
     let mut outgoing: VecDeque<Vec<u8>> = VecDeque::new();
     let mut buffer = vec![0; shim.max_message_bytes];
     let mut is_recorded = false;
+    let mut afterwards = Recorded::Ready;
     loop {
         tokio::select! {
             packet = shim.socket.receive(&mut buffer) => {
@@ -211,6 +239,13 @@ async fn relay_until_recorded(
                     continue;
                 }
                 warn_of_leftovers(&message);
+                if leaves_processes(&message) {
+                    afterwards = Recorded::Left;
+                }
+                // Its end is in an exit record, or was recorded before.
+                if has_left_processes(&message) {
+                    return Err(io::Error::from(io::ErrorKind::NotConnected).into());
+                }
                 let handle = move |scheduler: &mut Scheduler| {
                     scheduler.on_shim_message(id, message, Timestamp::now());
                 };
@@ -229,7 +264,7 @@ async fn relay_until_recorded(
                 }
                 outgoing.pop_front();
                 if is_recorded && outgoing.is_empty() {
-                    return Ok(());
+                    return Ok(afterwards);
                 }
             }
         }
@@ -258,6 +293,16 @@ async fn send_first(shim: &Shim, outgoing: &VecDeque<Vec<u8>>) -> io::Result<()>
         Some(bytes) => shim.socket.send(bytes).await,
         None => Ok(()),
     }
+}
+
+/// Whether an execution has ended that leaves processes.
+fn leaves_processes(message: &FromShim) -> bool {
+    matches!(message, FromShim::Exited(report) if report.leftovers == Leftovers::Left)
+}
+
+/// Whether the shim has nothing but what its execution, which is over, has left.
+fn has_left_processes(message: &FromShim) -> bool {
+    matches!(message, FromShim::Adoptable(state) if state.phase == ShimPhase::Left)
 }
 
 fn warn_of_leftovers(message: &FromShim) {
@@ -290,6 +335,7 @@ pub(super) mod testbed {
             timeout_ms: None,
             kill_grace_ms: 1,
             drain_ms: 1,
+            may_leave: None,
         };
         Assignment {
             spec,

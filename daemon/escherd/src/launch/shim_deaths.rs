@@ -202,7 +202,8 @@ fn combine(parent: Leftovers, cgroup: Leftovers) -> Leftovers {
         (Leftovers::Unkillable, _) | (_, Leftovers::Unkillable) => Leftovers::Unkillable,
         (Leftovers::Killed, _) | (_, Leftovers::Killed) => Leftovers::Killed,
         (Leftovers::None, _) | (_, Leftovers::None) => Leftovers::None,
-        (Leftovers::Unknown, Leftovers::Unknown) => Leftovers::Unknown,
+        // Nobody who kills what is left reports that it was left.
+        (Leftovers::Unknown | Leftovers::Left, _) => Leftovers::Unknown,
     }
 }
 

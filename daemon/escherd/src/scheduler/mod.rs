@@ -92,6 +92,8 @@ pub struct SchedulerSettings {
     pub output_limit: Option<u64>,
     /// Limits of everything that one user other than root runs.
     pub user_limits: ResourceLimits,
+    /// Most executions of one user other than root that may have left processes running.
+    pub max_left: u32,
     /// What a commit survives.
     pub durability: Durability,
 }
@@ -162,6 +164,11 @@ impl SchedulerSettings {
         } else {
             self.user_limits
         }
+    }
+
+    /// Returns how many executions of this user may have left processes running: any number of root's.
+    fn max_left_of(&self, uid: u32) -> u32 {
+        if uid == 0 { u32::MAX } else { self.max_left }
     }
 
     fn limits(&self) -> Limits {
@@ -364,6 +371,7 @@ impl Scheduler {
             log_budget,
             settings.output_limit,
             settings.user_limits_of(uid),
+            settings.max_left_of(uid),
         );
         self.effects.push(Effect::Launch(Box::new(assignment)));
         self.log_step(number, "launching");

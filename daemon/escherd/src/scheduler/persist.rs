@@ -70,7 +70,7 @@ impl Scheduler {
         let ticket = self.last_ticket;
         // A submission may be refused, and takes nothing else with it.
         let dropped_events = match change {
-            Change::Submitted { .. } => Vec::new(),
+            Change::Submitted { .. } | Change::Restored { .. } => Vec::new(),
             _ => self.events.take_dropped(),
         };
         let entry = store::ChangeEntry {

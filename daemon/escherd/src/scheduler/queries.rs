@@ -30,10 +30,12 @@ impl OutputProgress {
     pub fn for_finished(record: &ExecutionRecord) -> Self {
         let output = record.outcome.as_ref().map(|outcome| outcome.output);
         let output = output.unwrap_or_default();
-        // Lost executions have no byte count: read the log to its end.
-        let (log_bytes, dropped_bytes) = match record.status {
-            Status::Lost => (u64::MAX, None),
-            _ => (output.log_bytes, Some(output.dropped_bytes)),
+        // Lost executions have no byte count, and what was left may have written since: read the log to its end.
+        let is_known = record.status != Status::Lost && output.reserved_bytes == 0;
+        let (log_bytes, dropped_bytes) = if is_known {
+            (output.log_bytes, Some(output.dropped_bytes))
+        } else {
+            (u64::MAX, None)
         };
         OutputProgress {
             log_bytes,

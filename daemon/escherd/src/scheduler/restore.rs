@@ -185,10 +185,9 @@ impl Scheduler {
             "a running execution is not in the store; restored it from its shim");
         let event = self.events.assign(&submission, now, EventKind::Submitted);
         let (request_bytes, digest) = measure_request(&submission.request);
-        let change = Change::Submitted {
+        let change = Change::Restored {
             submission: Box::new(submission.clone()),
             digest,
-            is_admitted: true,
         };
         let number = submission.number;
         let execution = Execution::in_state(submission, State::Admitted { cancel: None });

@@ -91,7 +91,8 @@ impl Scheduler {
     fn charge_ended_log(&mut self, number: u64, report: &ExitReport) {
         if let Some(entry) = self.entries.get(&number) {
             let output = &report.output;
-            let log_bytes = output.log_bytes.saturating_sub(output.forgotten_bytes);
+            let kept_bytes = output.log_bytes.saturating_sub(output.forgotten_bytes);
+            let log_bytes = kept_bytes.saturating_add(output.reserved_bytes);
             let uid = entry.submitter().uid;
             self.log_budgets.adopt(number, uid, log_bytes);
         }

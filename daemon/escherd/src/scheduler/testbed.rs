@@ -25,6 +25,7 @@ pub(crate) fn settings(max_in_memory: usize) -> SchedulerSettings {
         max_pending: 100,
         max_pending_bytes: u64::MAX,
         user_limits: ResourceLimits::default(),
+        max_left: 0,
         queue_share: None,
         max_in_memory,
         max_launch_attempts: 3,

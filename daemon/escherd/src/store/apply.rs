@@ -34,16 +34,8 @@ impl StoreTransaction<'_> {
                 submission,
                 digest,
                 is_admitted,
-            } => match self.insert_submission(submission, *digest, *is_admitted) {
-                // The rejected row is the first statement, so nothing was written.
-                Err(error) if error.is_row_rejected() => {
-                    let number = submission.number;
-                    let reason = format!("execution {number} cannot be written: {error}");
-                    tracing::error!("{reason}");
-                    CommitOutcome::Refused(reason)
-                }
-                outcome => outcome?,
-            },
+            } => self.submit(submission, *digest, *is_admitted)?,
+            Change::Restored { submission, digest } => self.submit(submission, *digest, true)?,
             Change::Removed { numbers } => self.remove_all(numbers)?,
             Change::LogsRemoved { numbers } => self.remove_logs(numbers)?,
             Change::Admitted {
@@ -71,6 +63,7 @@ impl StoreTransaction<'_> {
     fn apply_unrefusable(&mut self, change: &Change) -> Result<(), DatabaseError> {
         match change {
             Change::Submitted { .. }
+            | Change::Restored { .. }
             | Change::Finished { .. }
             | Change::Removed { .. }
             | Change::LogsRemoved { .. }
@@ -94,6 +87,25 @@ impl StoreTransaction<'_> {
             Change::LogsDeleted { ids } => {
                 ids.iter().try_for_each(|id| self.delete_undeleted_log(*id))
             }
+        }
+    }
+
+    /// Inserts an execution, or refuses it.
+    fn submit(
+        &mut self,
+        submission: &Submission,
+        digest: Option<RequestDigest>,
+        is_admitted: bool,
+    ) -> Result<CommitOutcome, DatabaseError> {
+        match self.insert_submission(submission, digest, is_admitted) {
+            // The rejected row is the first statement, so nothing was written.
+            Err(error) if error.is_row_rejected() => {
+                let number = submission.number;
+                let reason = format!("execution {number} cannot be written: {error}");
+                tracing::error!("{reason}");
+                Ok(CommitOutcome::Refused(reason))
+            }
+            outcome => outcome,
         }
     }
 

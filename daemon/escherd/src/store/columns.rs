@@ -1,6 +1,8 @@
 //! How values are stored in rows.
 
-use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Exit, Status, Timestamp, User};
+use escher_protocol::{
+    Canceller, ExecutionId, ExecutionRecord, Exit, Outcome, Status, Timestamp, User,
+};
 use serde::{Deserialize, Serialize};
 
 use super::RequestDigest;
@@ -82,10 +84,13 @@ pub(super) fn id_tail(id: ExecutionId) -> i64 {
         .fold(0, |tail, digit| tail << 4 | i64::from(digit))
 }
 
-/// Returns whether a finished execution may have a log. Lost executions have no byte count.
+/// Returns whether a finished execution may have a log. Lost executions have no byte count, and what others have left
+/// may write.
 pub(super) fn may_have_log(record: &ExecutionRecord) -> bool {
     let outcome = record.outcome.as_ref();
-    outcome.is_some_and(|outcome| outcome.output.log_bytes > 0 || outcome.exit == Exit::Unknown)
+    outcome.is_some_and(|Outcome { output, exit, .. }| {
+        output.log_bytes > 0 || output.reserved_bytes > 0 || *exit == Exit::Unknown
+    })
 }
 
 #[cfg(test)]

@@ -301,7 +301,7 @@ pub(super) fn removal_statements() -> Vec<String> {
     all.map(str::to_owned).collect()
 }
 
-/// Returns the bytes of a finished execution's log and index.
+/// Returns the bytes of a finished execution's log and index, with those that are reserved for what it has left.
 fn log_and_index_bytes(record: &ExecutionRecord) -> u64 {
     if !columns::may_have_log(record) {
         return 0;
@@ -319,5 +319,7 @@ fn log_and_index_bytes(record: &ExecutionRecord) -> u64 {
     let counted = output.log_bytes.saturating_sub(output.forgotten_bytes);
     // Without a count, the size of the file is the best there is.
     let log = if counted > 0 { counted } else { size(path) };
-    log + size(&path.with_extension("idx"))
+    let index = size(&path.with_extension("idx"));
+    log.saturating_add(index)
+        .saturating_add(output.reserved_bytes)
 }

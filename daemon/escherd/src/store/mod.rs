@@ -58,7 +58,7 @@ pub const FILE_NAME: &str = "escher.db";
 /// A change to write. Those without a list of executions concern one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It was accepted. The only change that can be refused.
+    /// It was accepted. The only change that is refused when the store cannot be written or its disk is full.
     Submitted {
         /// The request with everything that was decided about it.
         submission: Box<Submission>,
@@ -66,6 +66,13 @@ pub enum Change {
         digest: Option<RequestDigest>,
         /// Whether it is admitted at once.
         is_admitted: bool,
+    },
+    /// The store had lost it, and its shim has kept it: it runs already. Refused only if its number or id is in use.
+    Restored {
+        /// As in [`Change::Submitted`], without the environment.
+        submission: Box<Submission>,
+        /// As there.
+        digest: Option<RequestDigest>,
     },
     /// It has left the queue, and is launched next.
     Admitted {
@@ -162,7 +169,7 @@ pub enum CommitOutcome {
         /// Whether its request was the same.
         is_same_request: bool,
     },
-    /// A submission could not be written, for this reason. Other changes are never refused; they
+    /// A submission could not be written, for this reason. Other changes are not refused for want of space; they
     /// wait until they can be written.
     Refused(String),
     /// It cannot be written now and is retried; another outcome follows. Never for a submission.

@@ -7,6 +7,11 @@
 //! its next command, and removes the socket when it ends. The socket of a killed shim stays and
 //! refuses connections.
 //!
+//! A shim whose command has left processes ([`Leftovers::Left`]) takes no further command. Once the end
+//! of the execution is recorded, it renames the socket to `<execution id>.<uid>.left`.
+//!
+//! [`Leftovers::Left`]: escher_protocol::Leftovers::Left
+//!
 //! While a shim is connected to an escherd it accepts no other connection; the next one waits in
 //! the backlog. The first packet on an accepted connection is
 //! [`FromShim::Adoptable`](crate::ipc::wire::FromShim::Adoptable).
@@ -51,6 +56,13 @@ pub enum SocketName {
         /// Which attempt to run it, from 1.
         attempt: u32,
     },
+    /// The shim has what the command of this execution has left.
+    Left {
+        /// Which execution.
+        id: ExecutionId,
+        /// Who has submitted it.
+        uid: u32,
+    },
 }
 
 impl fmt::Display for SocketName {
@@ -58,13 +70,16 @@ impl fmt::Display for SocketName {
         match self {
             SocketName::Unused(number) => write!(f, "{}.unused", number.hyphenated()),
             SocketName::Claim { id, attempt } => write!(f, "{id}.{attempt}.claim"),
+            SocketName::Left { id, uid } => write!(f, "{id}.{uid}.left"),
         }
     }
 }
 
 /// A file name that is not the name of a shim's socket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not the name of a shim's socket (<uuid>.unused or <execution id>.<attempt>.claim)")]
+#[error(
+    "not the name of a shim's socket (<uuid>.unused, <execution id>.<attempt>.claim or <execution id>.<uid>.left)"
+)]
 pub struct ParseSocketNameError;
 
 impl FromStr for SocketName {
@@ -79,6 +94,10 @@ impl FromStr for SocketName {
             Some((attempt, "claim")) => {
                 let attempt = attempt.parse().map_err(|_| ParseSocketNameError)?;
                 SocketName::Claim { id, attempt }
+            }
+            Some((uid, "left")) => {
+                let uid = uid.parse().map_err(|_| ParseSocketNameError)?;
+                SocketName::Left { id, uid }
             }
             _ => return Err(ParseSocketNameError),
         };
@@ -106,6 +125,15 @@ pub fn list(directory: impl AsFd) -> io::Result<Vec<SocketName>> {
         );
     }
     Ok(names)
+}
+
+/// Counts the executions of this user of which a shim has leftovers.
+///
+/// # Errors
+/// Those of reading a directory.
+pub fn count_left(directory: impl AsFd, of: u32) -> io::Result<usize> {
+    let is_left = |name: &SocketName| matches!(name, SocketName::Left { uid, .. } if *uid == of);
+    Ok(list(directory)?.into_iter().filter(is_left).count())
 }
 
 /// Connects to the shim whose socket in `directory` has this name, without waiting. The connection
@@ -188,10 +216,26 @@ impl ShimListener {
         id: ExecutionId,
         attempt: u32,
     ) -> io::Result<()> {
-        let claim = SocketName::Claim { id, attempt };
-        let (old_name, new_name) = (self.name.to_string(), claim.to_string());
+        self.rename(directory, SocketName::Claim { id, attempt })
+    }
+
+    /// Renames the socket to that of a shim with leftovers.
+    ///
+    /// # Errors
+    /// As [`ShimListener::claim`].
+    pub(crate) fn leave(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        id: ExecutionId,
+        uid: u32,
+    ) -> io::Result<()> {
+        self.rename(directory, SocketName::Left { id, uid })
+    }
+
+    fn rename(&mut self, directory: BorrowedFd<'_>, name: SocketName) -> io::Result<()> {
+        let (old_name, new_name) = (self.name.to_string(), name.to_string());
         renameat(directory, old_name.as_str(), directory, new_name.as_str())?;
-        self.name = claim;
+        self.name = name;
         Ok(())
     }
 
@@ -238,7 +282,13 @@ mod tests {
     fn parses_exactly_the_names_that_it_writes() {
         let id = ExecutionId::generate();
         let claim = |attempt| SocketName::Claim { id, attempt };
-        for name in [SocketName::Unused(Uuid::now_v7()), claim(1), claim(23)] {
+        let left = SocketName::Left { id, uid: 1000 };
+        for name in [
+            SocketName::Unused(Uuid::now_v7()),
+            claim(1),
+            claim(23),
+            left,
+        ] {
             assert_eq!(name.to_string().parse(), Ok(name));
         }
         let upper = id.to_string().to_uppercase();
@@ -251,6 +301,8 @@ mod tests {
             format!("{id}.01.claim"),
             format!("{id}.1.claim.new"),
             format!("{id}.1.unused"),
+            format!("{id}.-1.left"),
+            format!("{id}.left"),
             format!(".{id}.1.claim"),
             format!("{upper}.1.claim"),
             format!("../{id}.1.claim"),

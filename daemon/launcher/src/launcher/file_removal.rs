@@ -131,11 +131,11 @@ impl<'c> RemainingCgroups<'c> {
     }
 }
 
-/// Removes the sockets of shims that died unused, and whose launcher had died as well. Claims stay:
-/// they tell escherd which executions are lost.
+/// Removes the sockets of shims that died unused or with leftovers, and whose launcher had died as well.
+/// Claims stay: they tell escherd which executions are lost.
 pub(super) fn remove_stale_sockets(directory: BorrowedFd<'_>) -> io::Result<()> {
     for name in shim_socket::list(directory)? {
-        if !matches!(name, SocketName::Unused(_)) {
+        if matches!(name, SocketName::Claim { .. }) {
             continue;
         }
         let is_dead = shim_socket::connect(directory, &name)

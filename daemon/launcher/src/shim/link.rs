@@ -87,6 +87,19 @@ impl Link {
         self.listener.claim(directory, id, attempt)
     }
 
+    /// Listens as a shim with leftovers from now on (see [`ShimListener::leave`]), and disconnects from
+    /// escherd.
+    pub(super) fn leave(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        id: ExecutionId,
+        uid: u32,
+    ) -> io::Result<()> {
+        let renamed = self.listener.leave(directory, id, uid);
+        self.socket = None;
+        renamed
+    }
+
     /// Whether the last claim was that of this attempt.
     pub(super) fn has_claimed(&self, id: ExecutionId, attempt: u32) -> bool {
         self.listener.name() == SocketName::Claim { id, attempt }

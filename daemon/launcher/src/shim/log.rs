@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use escher_protocol::{ExecutionId, OutputStream, OutputTotals, Timestamp};
 use nix::errno::Errno;
@@ -157,6 +157,22 @@ impl<'a> CommandLog<'a> {
         }
     }
 
+    /// Prepares for output that follows after the end of the execution. The log exists from now on, and
+    /// takes no more than its budget, the rest of which is reserved.
+    pub(super) fn reserve_rest(&mut self) {
+        self.change_budget(LogBudget::freeze);
+        if self.open_files().is_some() {
+            let used = self.used_bytes();
+            self.totals.reserved_bytes = self.budget.bytes().saturating_sub(used);
+        }
+    }
+
+    /// Whether there is no log, or none any more (unlink(2)).
+    pub(super) fn is_deleted(&self) -> bool {
+        let links = |files: &Files| files.log.metadata().map_or(0, |log| log.nlink());
+        self.files.as_ref().is_none_or(|files| links(files) == 0)
+    }
+
     pub(super) fn budget(&self) -> &LogBudget {
         &self.budget
     }
@@ -215,15 +231,8 @@ impl<'a> CommandLog<'a> {
     /// Writes as much as possible and returns how many bytes that was. The index records go first,
     /// so that no byte is in the log without one; if they cannot be written, neither are the bytes.
     fn try_append(&mut self, records: DueRecords, with_times: bool, bytes: &[u8]) -> u64 {
-        if self.files.is_none() {
-            let Ok(files) = create(self.directory, self.id, self.start.time) else {
-                return 0;
-            };
-            if let Some(reader) = self.reader {
-                files.allow_reading(reader);
-            }
-            self.files = Some(files);
-            self.quota.note_written(HEADER_BYTES as u64);
+        if self.open_files().is_none() {
+            return 0;
         }
         let output = records
             .output
@@ -248,6 +257,19 @@ impl<'a> CommandLog<'a> {
             forgetting.note_piece(self.totals.log_bytes, index, place);
         }
         written
+    }
+
+    /// Returns the files, which it creates if there are none.
+    fn open_files(&mut self) -> Option<&Files> {
+        if self.files.is_none() {
+            let files = create(self.directory, self.id, self.start.time).ok()?;
+            if let Some(reader) = self.reader {
+                files.allow_reading(reader);
+            }
+            self.files = Some(files);
+            self.quota.note_written(HEADER_BYTES as u64);
+        }
+        self.files.as_ref()
     }
 
     /// Removes the records after those of `plan`: the index had space for them, and the log has none

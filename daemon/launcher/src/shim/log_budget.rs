@@ -118,6 +118,12 @@ impl LogBudget {
         self.request = Request::None;
     }
 
+    /// Ends all growth: nobody is asked for more.
+    pub(super) fn freeze(&mut self) {
+        self.max_bytes = self.bytes();
+        self.request = Request::None;
+    }
+
     /// Notes that the command has written bytes.
     pub(super) fn note_output(&mut self, bytes: u64) {
         if let Request::Refused { output_since } = &mut self.request {

@@ -39,7 +39,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use escher_protocol::Leftovers;
 use escher_protocol::codec::{self, MAX_PAYLOAD_BYTES};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -49,7 +48,7 @@ use nix::unistd::Pid;
 
 use crate::ipc::packet::PacketSocket;
 use crate::ipc::shim_socket::ShimListener;
-use crate::ipc::wire::{Assignment, EndCause, MAX_SUBMISSION_BACKUP_BYTES, ToShim};
+use crate::ipc::wire::{Assignment, MAX_SUBMISSION_BACKUP_BYTES, ToShim};
 use crate::os::deadline::poll_timeout;
 use crate::os::execution_cgroups::ExecutionCgroups;
 use crate::os::process_name::{self, ProcessName};
@@ -151,19 +150,15 @@ fn serve_commands(link: &mut Link, context: &mut ShimContext) -> Result<(), Serv
         };
         let (id, attempt) = (assignment.spec.id, assignment.spec.attempt);
         let cgroup = spawn::cgroup_name(&assignment.spec);
-        let finished = supervise::run(assignment, link, context);
-        let has_unkillable = finished.report.leftovers == Leftovers::Unkillable;
-        let was_refused = matches!(finished.report.cause, EndCause::UnsupportedPart { .. });
-        let delivered = finished.deliver(link, context);
-        delivered.map_err(ServeError::ReportLost)?;
+        let ended = supervise::run(assignment, link, context).map_err(ServeError::ReportLost)?;
         // After the delivery, so that escherd does not wait for it.
         if let Some(cgroups) = &context.cgroups {
             cgroups.remove(&cgroup);
         }
         // A process that is left must not count as part of the next command; and a shim that could
         // not claim this execution cannot claim the next.
-        let can_claim = was_refused || link.has_claimed(id, attempt);
-        if has_unkillable || context.is_stopping.get() || !can_claim {
+        let can_claim = ended.was_refused || link.has_claimed(id, attempt);
+        if ended.has_processes || context.is_stopping.get() || !can_claim {
             return Ok(());
         }
     }

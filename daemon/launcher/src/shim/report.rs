@@ -15,19 +15,19 @@ use crate::ipc::wire::{
 };
 
 /// An execution that is over, with what an adopting escherd needs.
-pub(super) struct FinishedExecution {
+pub(super) struct FinishedExecution<'a> {
     pub(super) report: ExitReport,
-    pub(super) submission_backup: Blob,
+    pub(super) submission_backup: &'a Blob,
     pub(super) log_budget: u64,
     pub(super) input: InputState,
 }
 
-impl FinishedExecution {
+impl<'a> FinishedExecution<'a> {
     /// Returns the execution of a command whose process was never created.
-    pub(super) fn never_started(assignment: Assignment, report: ExitReport) -> Self {
+    pub(super) fn never_started(assignment: &'a Assignment, report: ExitReport) -> Self {
         FinishedExecution {
             report,
-            submission_backup: assignment.submission_backup,
+            submission_backup: &assignment.submission_backup,
             log_budget: assignment.log_budget,
             input: StdinFeeder::new(None).state(),
         }

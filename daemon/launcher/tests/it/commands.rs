@@ -23,6 +23,7 @@ pub(crate) fn exec<A: Into<Blob>>(argv: impl IntoIterator<Item = A>) -> LaunchSp
         timeout_ms: None,
         kill_grace_ms: 600_000,
         drain_ms: 2_000,
+        may_leave: None,
     }
 }
 

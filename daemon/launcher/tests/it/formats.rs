@@ -97,6 +97,7 @@ fn report() -> ExitReport {
             log_bytes: 15,
             dropped_bytes: 0,
             forgotten_bytes: 0,
+            reserved_bytes: 0,
         },
         leftovers: Leftovers::Killed,
         measured: Some(Measurements {
@@ -174,7 +175,7 @@ fn assignment_bytes(parts: &[u8]) -> Vec<u8> {
         b"A=1",              //
         &[1, b'/', 0, 0, 0], // working directory; no fallback to /; no identity; no stdin
         &[1, 251, 0xe8, 3],  // timeout of 1000 ms
-        &[10, 20],           // grace of 10 ms, drain of 20 ms
+        &[10, 20, 0],        // grace of 10 ms, drain of 20 ms; may leave no process
         &[2, b'm', b'e'],    // submission backup
         &[100, 0, 1],        // log limits: 100 bytes, any free space, kill
         &[90],               // budget of the log
@@ -207,6 +208,7 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
             timeout_ms: Some(1_000),
             kill_grace_ms: 10,
             drain_ms: 20,
+            may_leave: None,
         };
         Assignment {
             spec,

@@ -47,6 +47,7 @@ fn totals(stdout: u64, stderr: u64, log: u64) -> OutputTotals {
         log_bytes: log,
         dropped_bytes: stdout + stderr - log,
         forgotten_bytes: 0,
+        reserved_bytes: 0,
     }
 }
 
@@ -150,6 +151,7 @@ fn a_log_that_forgets_keeps_the_newest_output_within_its_limit() {
     let forgotten = output.forgotten;
     let expected = OutputTotals {
         forgotten_bytes: forgotten,
+        reserved_bytes: 0,
         ..totals(whole.len() as u64, 0, whole.len() as u64)
     };
     assert_eq!(report.output, expected);

@@ -22,6 +22,7 @@ mod idle_shim;
 mod input;
 mod keeper;
 mod launcher;
+mod leaving;
 mod log_access;
 mod log_budgets;
 mod log_limits;

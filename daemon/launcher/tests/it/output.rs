@@ -30,6 +30,7 @@ fn the_log_has_every_byte_and_the_index_its_stream() {
         log_bytes: 20,
         dropped_bytes: 0,
         forgotten_bytes: 0,
+        reserved_bytes: 0,
     };
     assert_eq!(report.output, totals);
     assert_eq!(

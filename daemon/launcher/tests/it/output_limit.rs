@@ -34,6 +34,7 @@ fn totals(stdout: u64, stderr: u64) -> OutputTotals {
         log_bytes: stdout + stderr,
         dropped_bytes: 0,
         forgotten_bytes: 0,
+        reserved_bytes: 0,
     }
 }
 

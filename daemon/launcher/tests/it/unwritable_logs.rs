@@ -18,6 +18,7 @@ const ALL_DROPPED: OutputTotals = OutputTotals {
     log_bytes: 0,
     dropped_bytes: 7,
     forgotten_bytes: 0,
+    reserved_bytes: 0,
 };
 
 #[test]
@@ -109,6 +110,7 @@ fn output_is_logged_again_once_a_full_disk_has_space() {
         log_bytes: 10,
         dropped_bytes: 7,
         forgotten_bytes: 0,
+        reserved_bytes: 0,
     };
     assert_eq!(report.output, totals);
     let output = read(&logs, &spec);

@@ -5,7 +5,7 @@ use escher_protocol::message::{
     ClientFrame, EventsRequest, ListFilter, OutputRequest, Request, Selection,
 };
 use escher_protocol::{
-    CancelMode, Command, ExecutionRequest, OutputStart, OutputStream, Parts, RequestId,
+    CancelMode, Command, ExecutionRequest, KillMode, OutputStart, OutputStream, Parts, RequestId,
     ResourceLimits, RunAs, Status, StdinMode, StreamSelection, Timeout,
 };
 
@@ -127,6 +127,7 @@ fn full() -> ExecutionRequest {
         timeout: Timeout::After { ms: 300_000 },
         kill_grace_ms: Some(10_000),
         drain_ms: Some(0),
+        kill_mode: KillMode::Process,
         limits: ResourceLimits {
             memory_max: Some(67_108_864),
             cpu_quota: Some(150),

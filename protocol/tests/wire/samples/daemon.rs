@@ -7,9 +7,9 @@ use escher_protocol::message::{
 };
 use escher_protocol::{
     ApiError, Canceller, Command, Diagnostic, ErrorCode, ExecutionRecord, Exit, GapReason,
-    Leftovers, Measurements, Omission, Outcome, OutputChunk, OutputGap, OutputStream, OutputTotals,
-    Parts, Reloaded, RequestId, ResourceLimits, Resources, Setting, SettingValue, Status,
-    StdinMode, Timestamp, Usage, User,
+    KillMode, Leftovers, Measurements, Omission, Outcome, OutputChunk, OutputGap, OutputStream,
+    OutputTotals, Parts, Reloaded, RequestId, ResourceLimits, Resources, Setting, SettingValue,
+    Status, StdinMode, Timestamp, Usage, User,
 };
 
 use super::values::{ID, INSTANCE, TIME, alice, not_found, unknown_parts};
@@ -196,6 +196,7 @@ pub(crate) fn pending() -> ExecutionRecord {
         timeout_ms: None,
         kill_grace_ms: 10_000,
         drain_ms: 2_000,
+        kill_mode: KillMode::ControlGroup,
         submitted_at: TIME,
         started_at: None,
         completed_at: None,
@@ -253,6 +254,7 @@ fn finished() -> ExecutionRecord {
                 log_bytes: 1200,
                 dropped_bytes: 0,
                 forgotten_bytes: 300,
+                reserved_bytes: 0,
             },
             leftovers: Leftovers::Killed,
         }),

@@ -3,8 +3,8 @@
 use escher_protocol::message::{CancelAnswer, EventKind};
 use escher_protocol::{
     ApiError, CancelMode, Canceller, Command, ErrorCode, ExecutionId, Exit, GapReason, InstanceId,
-    Leftovers, OutputStart, OutputStream, Part, Parts, RunAs, SettingValue, Severity, StartStage,
-    Status, StdinMode, StreamSelection, Target, Timeout, Timestamp, User,
+    KillMode, Leftovers, OutputStart, OutputStream, Part, Parts, RunAs, SettingValue, Severity,
+    StartStage, Status, StdinMode, StreamSelection, Target, Timeout, Timestamp, User,
 };
 
 use super::{Sample, variants};
@@ -83,6 +83,7 @@ fn requests() -> Vec<Sample> {
             Uid => RunAs::Uid(70_000),
         }),
         variants!(StdinMode { Null => StdinMode::Null, Stream => StdinMode::Stream }),
+        variants!(KillMode { ControlGroup => KillMode::ControlGroup, Process => KillMode::Process }),
         variants!(Timeout {
             Default => Timeout::Default,
             After => Timeout::After { ms: 300_000 },
@@ -125,6 +126,7 @@ fn ends() -> Vec<Sample> {
             Killed => Leftovers::Killed,
             Unkillable => Leftovers::Unkillable,
             Unknown => Leftovers::Unknown,
+            Left => Leftovers::Left,
         }),
         variants!(StartStage {
             Prepare => StartStage::Prepare,

@@ -1,12 +1,13 @@
 //! Requests and records of executions.
 
 use escher_protocol::{
-    Command, ExecutionRecord, ExecutionRequest, Exit, Leftovers, Measurements, Outcome,
+    Command, ExecutionRecord, ExecutionRequest, Exit, KillMode, Leftovers, Measurements, Outcome,
     OutputTotals, ResourceLimits, Resources, RunAs, StartStage, Timeout, Usage,
 };
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::select;
 
 use super::values::{
     api_error, blob, canceller, execution_id, labels, number, number32, parts, signed, status,
@@ -43,6 +44,10 @@ fn timeout() -> impl Strategy<Value = Timeout> {
     ]
 }
 
+fn kill_mode() -> impl Strategy<Value = KillMode> {
+    select(KillMode::TABLE.map(|(mode, _)| mode).to_vec())
+}
+
 prop_compose! {
     pub(super) fn execution_request()(
         (key, name) in (option::of(text()), option::of(text())),
@@ -52,13 +57,13 @@ prop_compose! {
         run_as in run_as(),
         stdin in stdin_mode(),
         (timeout, kill_grace_ms) in (timeout(), option::of(number())),
-        drain_ms in option::of(number()),
+        (drain_ms, kill_mode) in (option::of(number()), kill_mode()),
         limits in resource_limits(),
         (labels, parts) in (labels(), parts()),
     ) -> ExecutionRequest {
         ExecutionRequest {
             key, name, command, environment, working_dir, run_as, stdin, timeout, kill_grace_ms,
-            drain_ms, limits, labels, parts,
+            drain_ms, kill_mode, limits, labels, parts,
         }
     }
 }
@@ -73,7 +78,8 @@ prop_compose! {
         (working_dir, log_path, log_removed) in (blob(), blob(), any::<bool>()),
         (stdin, resources) in (stdin_mode(), resources()),
         (labels, parts) in (labels(), parts()),
-        (timeout_ms, kill_grace_ms, drain_ms) in (option::of(number()), number(), number()),
+        (timeout_ms, kill_grace_ms) in (option::of(number()), number()),
+        (drain_ms, kill_mode) in (number(), kill_mode()),
         submitted_at in timestamp(),
         (started_at, completed_at) in (option::of(timestamp()), option::of(timestamp())),
         (pid, cancelled_by, outcome) in
@@ -81,8 +87,8 @@ prop_compose! {
     ) -> ExecutionRecord {
         ExecutionRecord {
             id, number, name, key, status, user, submitted_by, command, command_cut, working_dir,
-            stdin, labels, timeout_ms, kill_grace_ms, drain_ms, submitted_at, started_at,
-            completed_at, pid, cancelled_by, log_path, log_removed, outcome, resources, parts,
+            stdin, labels, timeout_ms, kill_grace_ms, drain_ms, kill_mode, submitted_at,
+            started_at, completed_at, pid, cancelled_by, log_path, log_removed, outcome, resources, parts,
         }
     }
 }
@@ -128,14 +134,17 @@ prop_compose! {
         ended_by_signal in option::of(signed()),
         (duration_us, user_us, system_us, peak_memory_bytes) in
             (number(), number(), number(), number()),
-        (stdout_bytes, stderr_bytes, log_bytes, dropped_bytes, forgotten_bytes) in
-            (number(), number(), number(), number(), number()),
+        (stdout_bytes, stderr_bytes, log_bytes, dropped_bytes, forgotten_bytes, reserved_bytes) in
+            (number(), number(), number(), number(), number(), number()),
         leftovers in leftovers(),
     ) -> Outcome {
         Outcome {
             exit, error, ended_by_signal, duration_us, leftovers,
             usage: Usage { user_us, system_us, peak_memory_bytes },
-            output: OutputTotals { stdout_bytes, stderr_bytes, log_bytes, dropped_bytes, forgotten_bytes },
+            output: OutputTotals {
+                stdout_bytes, stderr_bytes, log_bytes, dropped_bytes, forgotten_bytes,
+                reserved_bytes,
+            },
         }
     }
 }
@@ -162,5 +171,6 @@ fn leftovers() -> impl Strategy<Value = Leftovers> {
         Just(Leftovers::Killed),
         Just(Leftovers::Unkillable),
         Just(Leftovers::Unknown),
+        Just(Leftovers::Left),
     ]
 }

@@ -45,6 +45,7 @@ pub(crate) struct ExecutionObject {
     timeout_ms: Option<u64>,
     kill_grace_ms: u64,
     drain_ms: u64,
+    kill_mode: &'static str,
     error: Option<ExecutionError>,
     cancelled_by: Option<String>,
     ended_by_signal: Option<i32>,
@@ -165,6 +166,7 @@ impl ExecutionObject {
             timeout_ms: record.timeout_ms,
             kill_grace_ms: record.kill_grace_ms,
             drain_ms: record.drain_ms,
+            kill_mode: record.kill_mode.name(),
             error: outcome
                 .and_then(|outcome| outcome.error.as_ref())
                 .map(|error| ExecutionError {
@@ -282,7 +284,7 @@ mod tests {
                 r#""duration_ms":1500,"submitted_at":"2023-11-14T22:13:20.000000Z","#,
                 r#""started_at":"2023-11-14T22:13:20.001000Z","#,
                 r#""completed_at":"2023-11-14T22:13:21.501000Z","timeout_ms":5000,"#,
-                r#""kill_grace_ms":10000,"drain_ms":2000,"error":{"code":"exit-status","number":62,"#,
+                r#""kill_grace_ms":10000,"drain_ms":2000,"kill_mode":"control-group","error":{"code":"exit-status","number":62,"#,
                 r#""message":"exited with status 7","hint":null,"retry":false,"stage":null,"#,
                 r#""errno":null},"cancelled_by":null,"ended_by_signal":null,"user":"alice","#,
                 r#""uid":1000,"submitted_by":"alice","submitted_by_uid":1000,"#,

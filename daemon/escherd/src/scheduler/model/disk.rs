@@ -112,6 +112,9 @@ impl Disk {
                 digest,
                 is_admitted,
             } => return self.insert(*submission, digest, is_admitted),
+            Change::Restored { submission, digest } => {
+                return self.insert(*submission, digest, true);
+            }
             Change::Admitted {
                 number,
                 reads_submission,

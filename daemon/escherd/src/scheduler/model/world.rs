@@ -102,6 +102,7 @@ impl World {
             max_pending: 6,
             max_pending_bytes: 100_000,
             user_limits: ResourceLimits::default(),
+            max_left: 0,
             queue_share: Percent::new(50),
             max_in_memory: 2,
             max_launch_attempts: MAX_LAUNCH_ATTEMPTS,

@@ -281,6 +281,7 @@ fn record_of(submission: &Submission, status: Status) -> ExecutionRecord {
         timeout_ms: submission.timeouts.timeout_ms,
         kill_grace_ms: submission.timeouts.kill_grace_ms,
         drain_ms: submission.timeouts.drain_ms,
+        kill_mode: submission.request.kill_mode,
         submitted_at,
         started_at: Some(submitted_at),
         completed_at: Some(submitted_at.saturating_add(Duration::from_secs(1))),

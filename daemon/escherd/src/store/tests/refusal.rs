@@ -157,6 +157,22 @@ async fn what_is_accepted_is_recorded_in_the_reserve_and_nothing_else_is() {
     assert_eq!(test.reopen().await.unfinished_numbers(), [4]);
 }
 
+/// It was refused like a new one, and its end was dropped.
+#[tokio::test]
+async fn what_a_shim_brings_back_is_recorded_in_the_reserve() {
+    let test = TestStore::new();
+    test.store.set_min_free_bytes(u64::MAX);
+    let one = submission(1);
+    let restored = Change::Restored {
+        submission: Box::new(one.clone()),
+        digest: None,
+    };
+    test.commit([restored, finished(&one, Status::Completed)]);
+    let test = test.reopen().await;
+    let expected = [record_of(&one, Status::Completed)];
+    assert_eq!(test.all_records().await, expected);
+}
+
 #[tokio::test]
 async fn a_locked_store_is_retried_on_its_own() {
     let test = TestStore::new();

@@ -94,6 +94,11 @@ pub struct LaunchSpec {
     /// Milliseconds after the end of the main process in which the rest of its processes may end:
     /// SIGTERM follows after the first half of them, SIGKILL at their end.
     pub drain_ms: u64,
+    /// Whether the rest of its processes may go on instead ([`Leftovers::Left`]): at most so many
+    /// executions of the submitter may have left some, the others are drained. `None`: no process may.
+    ///
+    /// [`Leftovers::Left`]: escher_protocol::Leftovers::Left
+    pub may_leave: Option<u32>,
 }
 
 /// The credentials of a command.

@@ -158,6 +158,10 @@ pub enum ShimPhase {
     /// The command has ended, and its exit record could not be written. [`FromShim::Exited`]
     /// follows at once.
     Over,
+    /// The end is recorded, and the command has left processes, which can be ended
+    /// ([`ToShim::Cancel`]) and signalled. Nothing is reported of them but their end, by that of the
+    /// connection.
+    Left,
 }
 
 /// State of a command's standard input in its shim.

@@ -65,14 +65,14 @@ impl Supervisor<'_> {
     }
 
     /// Reads what is in the pipes at this moment and no more: their remaining holders are not part
-    /// of the execution, or cannot be killed.
+    /// of the execution, cannot be killed, or go on without it.
     pub(super) fn read_remaining(&mut self, buffer: &mut [u8]) {
         if self.log.budget().deadline().is_some() {
             self.log.change_budget(LogBudget::do_without_answer);
         }
         let pipes = [
-            (OutputStream::Stdout, self.stdout.take()),
-            (OutputStream::Stderr, self.stderr.take()),
+            (OutputStream::Stdout, &self.stdout),
+            (OutputStream::Stderr, &self.stderr),
         ];
         for (stream, pipe) in pipes {
             if let Some(pipe) = pipe {
@@ -84,14 +84,10 @@ impl Supervisor<'_> {
         }
     }
 
-    pub(super) fn into_report(self) -> ExitReport {
+    pub(super) fn report(&self) -> ExitReport {
         let ended = self.main_ended.unwrap_or_else(Instant::now);
         let duration = ended.saturating_duration_since(self.start.instant);
         let (exit, measured) = (self.exit(), self.measure());
-        if self.tree.main_exit().is_none() {
-            // A child that cannot be killed may still read its plan, so that is never freed.
-            std::mem::forget(self.setup);
-        }
         let mut report = ExitReport {
             id: self.assignment.spec.id,
             attempt: self.assignment.spec.attempt,

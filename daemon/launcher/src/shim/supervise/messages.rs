@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Supervisor;
+use super::leaving::Leaving;
 use crate::ipc::wire::{EndCause, FromShim, ShimPhase, ShimState, ToShim, WIRE_VERSION};
 use crate::shim::log_budget::LogBudget;
 use crate::shim::spawn::SetupResult;
@@ -28,6 +29,7 @@ impl Supervisor<'_> {
 
     fn state(&self) -> ShimState {
         let phase = match self.setup_result {
+            _ if self.leaving == Leaving::Left => ShimPhase::Left,
             Some(SetupResult::Executed) => ShimPhase::Running {
                 pid: self.tree.main().as_raw().unsigned_abs(),
                 at: self.start.time,

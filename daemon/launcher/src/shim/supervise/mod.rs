@@ -4,13 +4,16 @@
 //! ([`waiting`]). The loop handles what is ready, and ends once the execution is over. In one turn it
 //! takes a bounded part of each: however much comes from a pipe, messages, signals and deadlines
 //! have their turn, too. [`messages`]
-//! exchanges messages with escherd, [`ending`] ends the command and makes the exit report.
+//! exchanges messages with escherd, [`ending`] ends the command and makes the exit report, and
+//! [`leaving`] goes on with what a command leaves that may leave processes.
 
 mod ending;
+mod leaving;
 mod messages;
 mod waiting;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -26,10 +29,9 @@ use super::process_tree::ProcessTree;
 use super::report::FinishedExecution;
 use super::spawn::{ChildSetup, SetupResult, SpawnedCommand, Start, claim_and_spawn};
 use super::stdin::StdinFeeder;
-use crate::ipc::wire::{
-    Assignment, EndCause, ExitReport, FromShim, InputState, KNOWN_PARTS, exceeds_limit,
-};
+use crate::ipc::wire::{Assignment, EndCause, ExitReport, FromShim, KNOWN_PARTS, exceeds_limit};
 use crate::os::cgroup::Cgroup;
+use leaving::Leaving;
 
 /// How long a child may take from clone(2) to execve(2). It takes microseconds; only a user who
 /// stops its own process can delay it.
@@ -40,37 +42,56 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// (`TimeoutStopSec=` of the unit).
 const MAX_GRACE_AT_STOP: Duration = Duration::from_secs(60);
 
-/// Runs the command of `assignment` to its end. A command whose assignment has a part that is not
+/// What [`run`] leaves to its caller.
+pub(super) struct Ended {
+    /// Whether the assignment was refused: nothing was claimed.
+    pub(super) was_refused: bool,
+    /// Whether processes may be there that would count as part of the next command.
+    pub(super) has_processes: bool,
+}
+
+/// Runs the command of `assignment` to its end, and delivers its exit report; then to the end of what
+/// it has left, if it may leave processes. A command whose assignment has a part that is not
 /// understood is neither claimed nor started.
+///
+/// # Errors
+/// As [`FinishedExecution::deliver`].
 pub(super) fn run(
     mut assignment: Assignment,
     link: &mut Link,
     context: &mut ShimContext,
-) -> FinishedExecution {
+) -> io::Result<Ended> {
     let (id, attempt) = (assignment.spec.id, assignment.spec.attempt);
     let start = Start::now();
     if let Err(part) = assignment.parts.ensure_understood(KNOWN_PARTS) {
         let report = ExitReport::unsupported(id, attempt, part, start.time);
-        return FinishedExecution::never_started(assignment, report);
+        FinishedExecution::never_started(&assignment, report).deliver(link, context)?;
+        return Ok(Ended {
+            was_refused: true,
+            has_processes: false,
+        });
     }
     let (command, cgroup) = match claim_and_spawn(&mut assignment, link, context) {
         Ok(spawned) => spawned,
         Err(exit) => {
             let report = ExitReport::new(id, attempt, exit, Timestamp::now());
-            return FinishedExecution::never_started(assignment, report);
+            FinishedExecution::never_started(&assignment, report).deliver(link, context)?;
+            return Ok(Ended {
+                was_refused: false,
+                has_processes: false,
+            });
         }
     };
     let mut buffer = std::mem::take(&mut context.buffer);
     let cgroup = cgroup.as_ref();
     let supervisor = Supervisor::new(&assignment, start, command, cgroup, link, context);
-    let (report, input, log_budget) = supervisor.run(&mut buffer);
+    let result = supervisor.run(&mut buffer);
     context.buffer = buffer;
-    FinishedExecution {
-        report,
-        submission_backup: assignment.submission_backup,
-        log_budget,
-        input,
-    }
+    let leftovers = result?;
+    Ok(Ended {
+        was_refused: false,
+        has_processes: matches!(leftovers, Leftovers::Left | Leftovers::Unkillable),
+    })
 }
 
 struct Supervisor<'a> {
@@ -100,6 +121,7 @@ struct Supervisor<'a> {
     /// The last signal of the ladder that was sent while the main process lived.
     ladder_signal: Option<i32>,
     leftovers: Leftovers,
+    leaving: Leaving,
     /// Whether the command was ended because of its output.
     ended_for_output: bool,
     /// The log lengths beyond which escherd is to be notified: one for each position from which a
@@ -140,6 +162,7 @@ impl<'a> Supervisor<'a> {
             main_ended: None,
             ladder_signal: None,
             leftovers: Leftovers::None,
+            leaving: Leaving::No,
             ended_for_output: false,
             watched_lengths: BTreeSet::new(),
             assignment,
@@ -152,7 +175,28 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn run(mut self, buffer: &mut [u8]) -> (ExitReport, InputState, u64) {
+    /// Runs the command, and returns what has become of processes that it left behind.
+    fn run(mut self, buffer: &mut [u8]) -> io::Result<Leftovers> {
+        self.supervise(buffer);
+        if self.leaving == Leaving::Reporting {
+            self.log.reserve_rest();
+        }
+        let finished = self.finished();
+        let leftovers = finished.report.leftovers;
+        finished.deliver(self.link, self.context)?;
+        if self.leaving == Leaving::Reporting {
+            self.go_on_with_rest();
+            self.supervise(buffer);
+        }
+        if self.tree.main_exit().is_none() {
+            // A child that cannot be killed may still read its plan, so that is never freed.
+            std::mem::forget(self.setup);
+        }
+        Ok(leftovers)
+    }
+
+    /// Handles events until the execution is over.
+    fn supervise(&mut self, buffer: &mut [u8]) {
         while !self.is_over() {
             let ready = self.wait();
             if ready.setup {
@@ -189,8 +233,16 @@ impl<'a> Supervisor<'a> {
             self.handle_deadlines();
         }
         self.read_remaining(buffer);
-        let (input, log_budget) = (self.stdin.state(), self.log.budget().bytes());
-        (self.into_report(), input, log_budget)
+    }
+
+    /// Returns the execution with its exit report.
+    fn finished(&self) -> FinishedExecution<'a> {
+        FinishedExecution {
+            report: self.report(),
+            submission_backup: &self.assignment.submission_backup,
+            log_budget: self.log.budget().bytes(),
+            input: self.stdin.state(),
+        }
     }
 
     /// Handles the end of the child's set-up.
@@ -230,6 +282,10 @@ impl<'a> Supervisor<'a> {
         match output.read(buffer) {
             PipeRead::Bytes(count) => {
                 self.last_read = stream;
+                // With the execution, which is over, its log may be removed at any time.
+                if self.leaving == Leaving::Left && self.log.is_deleted() {
+                    return;
+                }
                 self.log.append(stream, &buffer[..count]);
                 self.enforce_output_limits();
             }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use escher_protocol::Canceller;
 use nix::poll::{PollFd, PollFlags, poll};
 
+use super::leaving::Leaving;
 use super::{MAX_GRACE_AT_STOP, SETUP_TIMEOUT, Supervisor};
 use crate::ipc::wire::{EndCause, FromShim};
 use crate::os::deadline::poll_timeout;
@@ -71,11 +72,13 @@ impl Supervisor<'_> {
     }
 
     /// Whether nothing more can happen: all processes have ended, and the pipes are at their end. Once
-    /// SIGKILL was sent the shim does not wait for those: what holds them is not part of the command.
+    /// SIGKILL was sent the shim does not wait for those: what holds them is not part of the command. Or
+    /// whether what is left goes on after the end ([`Leaving`]).
     pub(super) fn is_over(&self) -> bool {
         let pipes_ended = self.stdout.is_none() && self.stderr.is_none();
         let are_pipes_done = pipes_ended || self.ladder.is_killing();
-        self.ladder.has_given_up() || (self.tree.is_empty() && are_pipes_done)
+        let is_reporting = self.leaving == Leaving::Reporting;
+        is_reporting || self.ladder.has_given_up() || (self.tree.is_empty() && are_pipes_done)
     }
 
     /// Returns the nearest of all deadlines.
@@ -126,8 +129,10 @@ impl Supervisor<'_> {
                 let now = Instant::now();
                 self.main_ended = Some(now);
                 self.stdin.close();
-                let drain = Duration::from_millis(self.assignment.spec.drain_ms);
-                self.ladder.drain(drain, now);
+                if !self.try_to_leave() {
+                    let drain = Duration::from_millis(self.assignment.spec.drain_ms);
+                    self.ladder.drain(drain, now);
+                }
             }
             if self.ladder.is_killing() {
                 // The children of processes that have just died are children of the shim now.

@@ -1,38 +1,41 @@
-//! Resource limits, as the properties of systemd.resource-control(5).
+//! Properties of an execution, as those of systemd.resource-control(5) and systemd.kill(5).
 
 use std::str::FromStr;
 
-use escher_client::ResourceLimits;
+use escher_client::{KillMode, ResourceLimits};
 
 use super::invalid_value::{InvalidValue, invalid};
 
 /// Every property with an example.
-pub(crate) const PROPERTIES: [(&str, &str); 3] = [
+pub(crate) const PROPERTIES: [(&str, &str); 4] = [
     ("MemoryMax", "MemoryMax=512M"),
     ("CPUQuota", "CPUQuota=150%"),
     ("TasksMax", "TasksMax=100"),
+    ("KillMode", "KillMode=process"),
 ];
 
-/// `-p`: one limit; `None` stands for `infinity`.
+/// `-p`: one property; `None` stands for `infinity`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ResourceProperty {
+pub(crate) enum Property {
     /// In bytes.
     MemoryMax(Option<u64>),
     /// In percent of one CPU.
     CpuQuota(u32),
     TasksMax(Option<u64>),
+    KillMode(KillMode),
 }
 
-impl FromStr for ResourceProperty {
+impl FromStr for Property {
     type Err = InvalidValue;
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let Some((name, value)) = text.split_once('=') else {
             return invalid(format!("expected NAME=VALUE, such as {}", examples()));
         };
         match name {
-            "MemoryMax" => parse_memory(value).map(ResourceProperty::MemoryMax),
-            "CPUQuota" => parse_quota(value).map(ResourceProperty::CpuQuota),
-            "TasksMax" => parse_tasks(value).map(ResourceProperty::TasksMax),
+            "MemoryMax" => parse_memory(value).map(Property::MemoryMax),
+            "CPUQuota" => parse_quota(value).map(Property::CpuQuota),
+            "TasksMax" => parse_tasks(value).map(Property::TasksMax),
+            "KillMode" => parse_kill_mode(value).map(Property::KillMode),
             unknown => invalid(format!(
                 "unknown property `{unknown}`, did you mean `{}`? Supported are {}",
                 most_similar(unknown),
@@ -43,16 +46,17 @@ impl FromStr for ResourceProperty {
 }
 
 /// Combines properties. If one is repeated, the last counts.
-pub(crate) fn to_limits(properties: &[ResourceProperty]) -> ResourceLimits {
-    let mut limits = ResourceLimits::default();
+pub(crate) fn combine(properties: &[Property]) -> (ResourceLimits, KillMode) {
+    let (mut limits, mut kill_mode) = (ResourceLimits::default(), KillMode::default());
     for property in properties {
         match *property {
-            ResourceProperty::MemoryMax(bytes) => limits.memory_max = bytes,
-            ResourceProperty::CpuQuota(percent) => limits.cpu_quota = Some(percent),
-            ResourceProperty::TasksMax(tasks) => limits.tasks_max = tasks,
+            Property::MemoryMax(bytes) => limits.memory_max = bytes,
+            Property::CpuQuota(percent) => limits.cpu_quota = Some(percent),
+            Property::TasksMax(tasks) => limits.tasks_max = tasks,
+            Property::KillMode(mode) => kill_mode = mode,
         }
     }
-    limits
+    (limits, kill_mode)
 }
 
 fn examples() -> String {
@@ -121,6 +125,12 @@ fn parse_tasks(value: &str) -> Result<Option<u64>, InvalidValue> {
     }
 }
 
+fn parse_kill_mode(value: &str) -> Result<KillMode, InvalidValue> {
+    const FORM: &str = "KillMode is `control-group`, or `process` to leave other processes running \
+                        when the main process has ended";
+    KillMode::from_name(value).map_or_else(|| invalid(FORM), Ok)
+}
+
 /// Parses digits alone; `str::parse` would take a sign.
 fn parse_digits(digits: &str) -> Option<u64> {
     let are_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -134,22 +144,21 @@ mod tests {
     #[test]
     fn accepts_the_values_of_systemd() {
         for (text, expected) in [
-            ("MemoryMax=4096", ResourceProperty::MemoryMax(Some(4096))),
-            ("MemoryMax=1K", ResourceProperty::MemoryMax(Some(1 << 10))),
+            ("MemoryMax=4096", Property::MemoryMax(Some(4096))),
+            ("MemoryMax=1K", Property::MemoryMax(Some(1 << 10))),
+            ("MemoryMax=512M", Property::MemoryMax(Some(512 << 20))),
+            ("MemoryMax=2G", Property::MemoryMax(Some(2 << 30))),
+            ("MemoryMax=1T", Property::MemoryMax(Some(1 << 40))),
+            ("MemoryMax=infinity", Property::MemoryMax(None)),
+            ("CPUQuota=150%", Property::CpuQuota(150)),
+            ("TasksMax=10", Property::TasksMax(Some(10))),
+            ("TasksMax=4194304", Property::TasksMax(Some(4_194_304))),
+            ("TasksMax=infinity", Property::TasksMax(None)),
+            ("KillMode=process", Property::KillMode(KillMode::Process)),
             (
-                "MemoryMax=512M",
-                ResourceProperty::MemoryMax(Some(512 << 20)),
+                "KillMode=control-group",
+                Property::KillMode(KillMode::ControlGroup),
             ),
-            ("MemoryMax=2G", ResourceProperty::MemoryMax(Some(2 << 30))),
-            ("MemoryMax=1T", ResourceProperty::MemoryMax(Some(1 << 40))),
-            ("MemoryMax=infinity", ResourceProperty::MemoryMax(None)),
-            ("CPUQuota=150%", ResourceProperty::CpuQuota(150)),
-            ("TasksMax=10", ResourceProperty::TasksMax(Some(10))),
-            (
-                "TasksMax=4194304",
-                ResourceProperty::TasksMax(Some(4_194_304)),
-            ),
-            ("TasksMax=infinity", ResourceProperty::TasksMax(None)),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
@@ -176,8 +185,10 @@ mod tests {
             ("TasksMax=4194305", "at most 4194304"),
             ("TasksMax=10%", "a number of processes"),
             ("TasksMax", "NAME=VALUE"),
+            ("KillMode=mixed", "or `process`"),
+            ("KillMode=", "or `process`"),
         ] {
-            let error = text.parse::<ResourceProperty>().unwrap_err().to_string();
+            let error = text.parse::<Property>().unwrap_err().to_string();
             assert!(error.contains(message), "{text}: {error}");
         }
     }
@@ -190,7 +201,7 @@ mod tests {
             ("CPUWeight=1", "CPUQuota"),
             ("TaskMax=1", "TasksMax"),
         ] {
-            let error = text.parse::<ResourceProperty>().unwrap_err().to_string();
+            let error = text.parse::<Property>().unwrap_err().to_string();
             assert!(
                 error.contains(&format!("did you mean `{similar}`?")),
                 "{error}"
@@ -203,13 +214,20 @@ mod tests {
 
     #[test]
     fn the_last_of_repeated_properties_counts() {
-        let parsed =
-            ["MemoryMax=1M", "TasksMax=5", "MemoryMax=infinity"].map(|text| text.parse().unwrap());
+        let parsed = [
+            "MemoryMax=1M",
+            "TasksMax=5",
+            "KillMode=process",
+            "MemoryMax=infinity",
+        ]
+        .map(|text| text.parse().unwrap());
         let expected = ResourceLimits {
             tasks_max: Some(5),
             ..ResourceLimits::default()
         };
-        assert_eq!(to_limits(&parsed), expected);
-        assert!(to_limits(&[]).is_unlimited());
+        assert_eq!(combine(&parsed), (expected, KillMode::Process));
+        let (limits, kill_mode) = combine(&[]);
+        assert!(limits.is_unlimited());
+        assert_eq!(kill_mode, KillMode::ControlGroup);
     }
 }
