@@ -40,7 +40,8 @@ pub struct ExecutionRequest {
     /// [`MAX_VARIABLES`]. Of several with one name the last counts.
     #[serde(deserialize_with = "bounded_list")]
     pub environment: Vec<(Blob, Blob)>,
-    /// The working directory: an absolute path, entered with the authority of the command's user.
+    /// The working directory: an absolute path of at most 4095 bytes (PATH_MAX), entered with the authority of the
+    /// command's user.
     /// `None`: the user's home, or `/` if that cannot be entered.
     pub working_dir: Option<Blob>,
     /// The user that the command runs as.

@@ -8,6 +8,7 @@ mod client_memory;
 mod completions;
 mod config_check;
 mod configuration;
+mod cost;
 mod crash;
 mod crashtest;
 mod daemon_lifecycle;

@@ -38,6 +38,7 @@ pub struct DaemonBuilder {
     journal: Option<PathBuf>,
     etc: Option<PathBuf>,
     keeps_notifications: bool,
+    counts_instructions: bool,
 }
 
 impl Daemon {
@@ -76,6 +77,7 @@ impl Default for DaemonBuilder {
             journal: None,
             etc: None,
             keeps_notifications: false,
+            counts_instructions: false,
         }
     }
 }
@@ -181,6 +183,14 @@ impl DaemonBuilder {
         self
     }
 
+    /// Has its instructions counted, which takes valgrind(1) and fifty times as long: see
+    /// [`Home::instructions`].
+    #[must_use]
+    pub fn counting_instructions(mut self) -> Self {
+        self.counts_instructions = true;
+        self
+    }
+
     /// Starts it and waits until it reports that it is ready.
     ///
     /// # Panics
@@ -279,6 +289,12 @@ impl DaemonBuilder {
             let script = "ulimit -n \"$1\"; shift; exec \"$@\"";
             command.args(["/bin/sh", "-c", script, "sh"]);
             command.arg(limit.to_string());
+        }
+        if self.counts_instructions {
+            command.args(["valgrind", "--quiet", "--tool=callgrind"]);
+            let mut option = OsString::from("--callgrind-out-file=");
+            option.push(home.instruction_counts());
+            command.arg(option);
         }
         command.arg(escherd());
         command

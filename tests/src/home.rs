@@ -118,6 +118,22 @@ impl Home {
         self.exits().join(exit_record::file_name(id, FIRST_ATTEMPT))
     }
 
+    /// The counts of [`DaemonBuilder::counting_instructions`](crate::DaemonBuilder::counting_instructions).
+    pub(crate) fn instruction_counts(&self) -> PathBuf {
+        self.path().join("callgrind.out")
+    }
+
+    /// How many instructions an escherd that has ended here has executed, from its start on, if they were
+    /// counted.
+    #[must_use]
+    pub fn instructions(&self) -> u64 {
+        let counts = std::fs::read_to_string(self.instruction_counts()).expect("counts");
+        let total = counts
+            .lines()
+            .find_map(|line| line.strip_prefix("totals: "));
+        total.and_then(|total| total.parse().ok()).expect("a total")
+    }
+
     /// Writes a file with these permissions into [`Home::work`], or to an absolute path.
     ///
     /// Another process does it: while this one has a file open for writing, so may a child that another

@@ -22,6 +22,7 @@ mod home;
 pub mod host;
 mod journal;
 mod keeper;
+pub mod largest;
 mod library;
 mod metrics;
 mod package;

@@ -5,18 +5,17 @@ use std::io::{Read, Write, stdin, stdout};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use escher_protocol::execution::{MAX_LABELS, MAX_NAME_BYTES, MAX_VARIABLES};
 use escher_protocol::id::MAX_REFERENCE_BYTES;
 use escher_protocol::message::{
     EventsRequest, ListFilter, MAX_STDIN_BYTES, OutputRequest, Response, Selection,
 };
 use escher_protocol::{
-    CancelMode, Command, ErrorCode, ExecutionRequest, OutputStart, Request, ServerFrame, Status,
-    StdinMode, StreamSelection, Target, Text, Timeout,
+    CancelMode, Command, ErrorCode, ExecutionRequest, OutputStart, Request, ServerFrame,
+    StreamSelection, Target, Timeout,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::{Random, RawPeer};
+use crate::{Random, RawPeer, largest};
 
 /// An attack with its name.
 type NamedAttack = (&'static str, fn(&mut Attacker));
@@ -166,7 +165,7 @@ impl Attacker {
         let Some(mut peer) = self.greet() else { return };
         let request = match self.random.below(4) {
             0 => submit(shell("true")),
-            1 => Request::List(largest_selection()),
+            1 => Request::List(largest::selection()),
             2 => read_output(Target::Reference("1".into()), false),
             _ => Request::Events(EventsRequest {
                 after: Some(0),
@@ -229,8 +228,8 @@ impl Attacker {
             end: true,
         };
         self.request(vec![
-            Request::List(largest_selection()),
-            Request::Prune(largest_selection()),
+            Request::List(largest::selection()),
+            Request::Prune(largest::selection()),
             Request::Status(reference),
             write,
         ]);
@@ -322,45 +321,11 @@ fn read_output(target: Target, follow: bool) -> Request {
 
 /// Everything at its limit, so that it is accepted; now and then one more, so that it is refused.
 fn largest_submission(random: &mut Random) -> Request {
-    let variables = MAX_VARIABLES + usize::from(random.once_in(4));
-    let name = |index: usize| format!("{index:0>width$}", width = 200);
-    submit(ExecutionRequest {
-        command: Command::Exec {
-            argv: std::iter::once("true".into())
-                .chain((0..9).map(|_| "a".repeat(100_000).as_str().into()))
-                .collect(),
-        },
-        environment: (0..variables)
-            .map(|index| (name(index).as_str().into(), "v".into()))
-            .collect(),
-        labels: labels(),
-        name: Some("n".repeat(MAX_NAME_BYTES).into()),
-        key: Some(format!("{}", random.number()).into()),
-        stdin: StdinMode::Stream,
-        ..shell("")
-    })
-}
-
-fn labels() -> Vec<(Text, Text)> {
-    let label = |index| {
-        let key = format!("{index:0>width$}", width = MAX_NAME_BYTES);
-        (key.into(), "v".repeat(MAX_NAME_BYTES).into())
-    };
-    (0..MAX_LABELS).map(label).collect()
-}
-
-fn largest_selection() -> Selection {
-    let text = || Some(Text::from("n".repeat(MAX_NAME_BYTES)));
-    Selection {
-        filter: ListFilter {
-            all: true,
-            statuses: Status::TABLE.map(|row| row.0).to_vec(),
-            labels: labels(),
-            name: text(),
-            user: text(),
-            limit: 0,
-        },
-        since: None,
-        until: None,
+    let mut request = largest::submission(format!("{}", random.number()));
+    if random.once_in(4) {
+        request
+            .environment
+            .push(("one too many".into(), "v".into()));
     }
+    submit(request)
 }

@@ -36,6 +36,9 @@ pub struct Timeouts {
 /// Longest grace period and longest drain that settings may allow, in milliseconds: a day.
 pub const MAX_KILL_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// Longest path with its NUL, in bytes: PATH_MAX of limits.h.
+const MAX_PATH_BYTES: usize = 4096;
+
 /// Validates `request`, and returns its timeouts.
 ///
 /// # Errors
@@ -48,6 +51,14 @@ pub fn check(request: &ExecutionRequest, limits: &RequestLimits) -> Result<Timeo
         ensure(
             dir.starts_with(b"/") && !dir.contains(&0),
             "the working directory must be an absolute path without NUL bytes",
+        )?;
+        ensure(
+            dir.len() < MAX_PATH_BYTES,
+            &format!(
+                "the path of the working directory has {} bytes, and at most {} are possible (ENAMETOOLONG)",
+                dir.len(),
+                MAX_PATH_BYTES - 1
+            ),
         )?;
     }
     check_names(request)?;
@@ -246,6 +257,10 @@ mod tests {
                 "variable A",
             ),
             (refusal(|r| r.working_dir = Some("here".into())), "absolute"),
+            (
+                refusal(|r| r.working_dir = Some("/".repeat(4096).as_str().into())),
+                "4096 bytes, and at most 4095",
+            ),
             (refusal(|r| r.name = Some("1st".into())), "letter"),
             (refusal(|r| r.name = Some("a\x1b".into())), "invisible"),
             (refusal(|r| r.name = Some("a\u{200b}".into())), "\\u{200b}"),
@@ -276,6 +291,15 @@ mod tests {
         ] {
             assert!(message.contains(part), "{message:?} should name {part:?}");
         }
+    }
+
+    #[test]
+    fn a_working_directory_may_be_as_long_as_the_kernel_allows() {
+        let request = ExecutionRequest {
+            working_dir: Some("/".repeat(4095).as_str().into()),
+            ..request(&["true"])
+        };
+        assert!(check(&request, &LIMITS).is_ok());
     }
 
     #[test]
