@@ -36,10 +36,18 @@ pub struct ExecutionRequest {
     pub name: Option<Text>,
     /// The command to run.
     pub command: Command,
-    /// Variables that are set on top of the fresh environment that escherd creates; at most
-    /// [`MAX_VARIABLES`]. Of several with one name the last counts.
+    /// The caller's own environment, if the command inherits that: set on top of the fresh environment
+    /// that escherd creates. It is no part of what `key` stands for, and is never stored if the command
+    /// is launched at once: then the answer comes once the command has begun, and a request that
+    /// was not answered has to be repeated with its key.
+    #[serde(deserialize_with = "bounded_list")]
+    pub inherited: Vec<(Blob, Blob)>,
+    /// Variables that are set on top of these; with `inherited` at most [`MAX_VARIABLES`]. Of several with
+    /// one name the last counts.
     #[serde(deserialize_with = "bounded_list")]
     pub environment: Vec<(Blob, Blob)>,
+    /// The umask (umask(2)), at most `0o777`; no part of what `key` stands for. `None`: `0o022`.
+    pub umask: Option<u32>,
     /// The working directory: an absolute path of at most 4095 bytes (PATH_MAX), entered with the authority of the
     /// command's user.
     /// `None`: the user's home, or `/` if that cannot be entered.
@@ -48,6 +56,9 @@ pub struct ExecutionRequest {
     pub run_as: RunAs,
     /// The command's standard input.
     pub stdin: StdinMode,
+    /// Whether standard error goes into standard output: one stream, in the order in which it was
+    /// written.
+    pub merges_output: bool,
     /// When to end the execution.
     pub timeout: Timeout,
     /// Milliseconds from SIGTERM to SIGKILL; `None`: the configured `kill_grace_ms`.

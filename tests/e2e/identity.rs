@@ -249,11 +249,11 @@ fn directories_and_programs_are_opened_with_the_permissions_of_the_command() {
 }
 
 fn environment(ctl: &Ctl, words: &[&str]) -> BTreeSet<String> {
-    let listed = stdout_of(ctl, &[words, &["env", "-0"]].concat());
+    let listed = stdout_of(ctl, &[&["--clean-env"], words, &["env", "-0"]].concat());
     listed.split_terminator('\0').map(str::to_owned).collect()
 }
 
-/// The environment is exactly this, whatever that of escherd is.
+/// A fresh environment is exactly this, whatever that of escherd is.
 #[test]
 fn the_environment_of_a_command_is_fixed() {
     let daemon = Daemon::builder()

@@ -17,6 +17,7 @@ mod disks;
 mod doctor;
 mod embedding;
 mod ending;
+mod environment;
 mod exit_statuses;
 mod filters;
 mod following;

@@ -111,6 +111,7 @@ fn submission(number: u64) -> Submission {
         },
         submitted_at: at(number),
         log_path: format!("/var/log/escher/{number}.log").as_str().into(),
+        lacks_inherited: false,
     }
 }
 

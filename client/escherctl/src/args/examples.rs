@@ -12,7 +12,7 @@ pub(super) const RUN: &str = "\
 Examples:
   escherctl run make -j4
   escherctl run --timeout 5m -w /srv/app ./deploy --now
-  escherctl run -e RUST_LOG=debug -e HOME --name nightly cargo test
+  escherctl run -e RUST_LOG=debug --name nightly cargo test
   escherctl run -p MemoryMax=2G -p CPUQuota=150% ./import
   escherctl run --shell 'sort < in | uniq -c > out'
   tar c . | escherctl run -i tar t";

@@ -1,6 +1,7 @@
 //! The command line: verbs, options and the values they take.
 
 pub(crate) mod duration;
+mod environment;
 mod examples;
 mod invalid_value;
 mod point_in_time;

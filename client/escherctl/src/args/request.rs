@@ -1,7 +1,9 @@
 //! The arguments of `run` and `submit`, and the request that they describe.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueHint};
@@ -9,6 +11,7 @@ use escher_client::{Blob, Command, ExecutionRequest, Parts, RunAs, StdinMode, Ti
 use uuid::Uuid;
 
 use super::duration::{CommandTimeout, Drain, KillGrace};
+use super::environment;
 use super::property::{Property, combine};
 use super::values::{EnvironmentEntry, Label, RunAsUser};
 use crate::failure::Failure;
@@ -27,10 +30,20 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RequestArgs {
-    /// Set an environment variable, without `=V` to the caller's value (may be repeated)
+    /// Set an environment variable, on top of the caller's environment; without `=V`, to the
+    /// caller's value (may be repeated)
     #[arg(short, short_alias = 'E', long, value_name = "K[=V]",
           value_parser = OsStringValueParser::new().try_map(EnvironmentEntry::parse))]
     pub(crate) env: Vec<EnvironmentEntry>,
+    /// Set the variables in this file, one in each line as `-e` takes it (may be repeated)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// Do not pass the caller's environment and umask. Another user's commands never get them
+    #[arg(long)]
+    pub(crate) clean_env: bool,
+    /// Merge standard error into standard output: one stream, in the order of writing
+    #[arg(long)]
+    pub(crate) merge: bool,
     /// Run in this directory [default: the current directory]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) workdir: Option<PathBuf>,
@@ -87,17 +100,23 @@ impl RequestArgs {
             },
         };
         let (limits, kill_mode) = combine(&self.properties);
-        let environment = self.env.into_iter().filter_map(EnvironmentEntry::resolve);
+        let inherits = self.user.is_none() && !self.clean_env;
+        let inherited = if inherits {
+            environment::inherited(&directory)
+        } else {
+            Vec::new()
+        };
         Ok(ExecutionRequest {
             key: Some(self.key.unwrap_or_else(generate_key).into()),
             name: self.name.map(Into::into),
             command,
-            environment: environment
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
+            inherited,
+            environment: environment::set(&self.env_file, self.env)?,
+            umask: environment::umask().filter(|_| inherits),
             working_dir: Some(directory.into_os_string().into()),
             run_as: self.user.map_or(RunAs::Caller, |user| user.0),
             stdin,
+            merges_output: self.merge,
             timeout: self.timeout.map_or(Timeout::Default, |timeout| timeout.0),
             kill_grace_ms: self.kill_after.map(|grace| grace.0),
             drain_ms: self.drain.map(|drain| drain.0),
@@ -123,12 +142,29 @@ fn working_dir(directory: Option<&Path>) -> Result<PathBuf, Failure> {
     match directory {
         Some(directory) if directory.is_absolute() => Ok(directory.to_owned()),
         directory => {
-            let current = std::env::current_dir().map_err(Failure::WorkingDirectory)?;
+            let current = match directory_of_shell() {
+                Some(directory) => directory,
+                None => std::env::current_dir().map_err(Failure::WorkingDirectory)?,
+            };
             let joined = directory.map_or(current.clone(), |directory| current.join(directory));
             // Drops `.` but not `..`, which behind a link leads elsewhere.
             Ok(joined.components().collect())
         }
     }
+}
+
+/// Returns the current directory by the path that the caller's shell has for it (`$PWD`, pwd(1)): that of a link, not
+/// where it leads.
+fn directory_of_shell() -> Option<PathBuf> {
+    let directory = PathBuf::from(std::env::var_os("PWD")?);
+    let is_current = || {
+        let (named, current) = (fs::metadata(&directory).ok()?, fs::metadata(".").ok()?);
+        Some((named.dev(), named.ino()) == (current.dev(), current.ino()))
+    };
+    let is_plain = directory
+        .components()
+        .all(|component| component != Component::ParentDir);
+    (directory.is_absolute() && is_plain && is_current() == Some(true)).then_some(directory)
 }
 
 #[cfg(test)]
@@ -137,7 +173,11 @@ mod tests {
 
     #[test]
     fn working_directories_are_relative_to_the_current_one() {
-        let current = std::env::current_dir().unwrap();
+        let current = working_dir(None).unwrap();
+        assert_eq!(
+            current.canonicalize().unwrap(),
+            std::env::current_dir().unwrap()
+        );
         assert_eq!(working_dir(None).unwrap(), current);
         assert_eq!(working_dir(Some(Path::new("."))).unwrap(), current);
         assert_eq!(

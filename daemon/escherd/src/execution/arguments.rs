@@ -29,10 +29,10 @@ static MAX_ARGUMENT_BYTES: LazyLock<u64> = LazyLock::new(|| {
     (stack / 4).clamp(*ARGUMENT_BYTES.start(), *ARGUMENT_BYTES.end())
 });
 
-/// Builds the environment of a command from nothing: the variables of the account, those of the request, of which
-/// the last of each name counts, and the id of the execution.
+/// Builds the environment of a command from nothing: the variables of the account, what the request inherits and sets,
+/// of which the last of each name counts, and the id of the execution.
 pub(super) fn environment(
-    requested: &[(Blob, Blob)],
+    request: &ExecutionRequest,
     account: &Account,
     id: ExecutionId,
 ) -> Vec<Blob> {
@@ -45,18 +45,18 @@ pub(super) fn environment(
         (b"USER", login.as_bytes()),
         (b"LOGNAME", login.as_bytes()),
     ];
-    let last: HashMap<&[u8], usize> = requested
-        .iter()
+    let requested = || request.inherited.iter().chain(&request.environment);
+    let last: HashMap<&[u8], usize> = requested()
         .enumerate()
         .map(|(index, (name, _))| (&**name, index))
         .collect();
-    let mut variables = Vec::with_capacity(base.len() + requested.len() + 1);
+    let mut variables = Vec::with_capacity(base.len() + requested().count() + 1);
     for (name, value) in base {
         if !last.contains_key(name) {
             variables.push(variable(name, value));
         }
     }
-    for (index, (name, value)) in requested.iter().enumerate() {
+    for (index, (name, value)) in requested().enumerate() {
         if last.get(&**name) == Some(&index) && **name != *ID_VARIABLE {
             variables.push(variable(name, value));
         }
@@ -74,12 +74,12 @@ fn variable(name: &[u8], value: &[u8]) -> Blob {
 /// # Errors
 /// `invalid-request` or `arguments-too-long`, with the limit and the figure.
 pub fn check_arguments(request: &ExecutionRequest, account: &Account) -> Result<(), ApiError> {
-    let variables = request.environment.len();
+    let variables = request.inherited.len() + request.environment.len();
     if variables > MAX_VARIABLES {
         let message = format!("{variables} environment variables are more than {MAX_VARIABLES}");
         return Err(ApiError::new(ErrorCode::INVALID_REQUEST, message));
     }
-    for (name, _) in &request.environment {
+    for (name, _) in request.inherited.iter().chain(&request.environment) {
         if name.len() > MAX_VARIABLE_NAME_BYTES {
             let message = format!(
                 "the name of an environment variable has {} bytes, more than {MAX_VARIABLE_NAME_BYTES}",
@@ -89,7 +89,7 @@ pub fn check_arguments(request: &ExecutionRequest, account: &Account) -> Result<
         }
     }
     let (argv, id) = (request.command.to_argv(), ExecutionId::generate());
-    let environment = environment(&request.environment, account, id);
+    let environment = environment(request, account, id);
     check_size(&argv, &environment, *MAX_ARGUMENT_BYTES)
 }
 
@@ -180,14 +180,21 @@ mod tests {
         let path = format!("PATH={DEFAULT_PATH}");
         let expected = [
             path.as_str(),
-            "SHELL=/bin/sh",
             "USER=me",
             "LOGNAME=me",
+            "SHELL=/bin/zsh",
             "HOME=/elsewhere",
             "A=2",
             id_variable.as_str(),
         ];
-        assert_eq!(environment(&requested, &account(), id), blobs(&expected));
+        let request = ExecutionRequest {
+            inherited: vec![
+                ("A".into(), "0".into()),
+                ("SHELL".into(), "/bin/zsh".into()),
+            ],
+            ..request(requested)
+        };
+        assert_eq!(environment(&request, &account(), id), blobs(&expected));
     }
 
     #[test]

@@ -10,6 +10,9 @@ use escher_protocol::{Blob, KillMode, Parts, ResourceLimits, StdinMode};
 use super::Submission;
 use super::arguments::environment;
 
+/// The umask of a command whose request sets none.
+const DEFAULT_UMASK: u32 = 0o022;
+
 /// Creates the assignment for `submission`. `user_limits` are those of everything that its submitter runs, and so
 /// many of its executions may have left processes (`max_left`).
 #[must_use]
@@ -37,6 +40,7 @@ pub fn assignment(
 /// which may be secret, and with a shortened command if it is too long.
 fn submission_backup(submission: &Submission) -> Blob {
     let mut backup = submission.clone();
+    backup.request.inherited = Vec::new();
     backup.request.environment = Vec::new();
     let bytes = codec::encode(&backup).unwrap_or_default();
     if bytes.len() <= MAX_SUBMISSION_BACKUP_BYTES {
@@ -75,10 +79,12 @@ fn launch_spec(submission: &Submission, max_left: u32) -> LaunchSpec {
         number: submission.number,
         submitter_uid: submission.submitter.uid,
         argv: request.command.to_argv(),
-        environment: environment(&request.environment, account, submission.id),
+        environment: environment(request, account, submission.id),
         working_dir: request.working_dir.clone().unwrap_or(home),
         falls_back_to_root_dir: request.working_dir.is_none(),
         identity: account.identity.clone(),
+        umask: request.umask.unwrap_or(DEFAULT_UMASK),
+        merges_output: request.merges_output,
         stdin: request.stdin == StdinMode::Stream,
         timeout_ms: timeouts.timeout_ms,
         kill_grace_ms: timeouts.kill_grace_ms,

@@ -39,6 +39,7 @@ impl Submission {
             return Extent::Whole;
         }
         let request = &mut self.request;
+        request.inherited = Vec::new();
         request.environment = Vec::new();
         let (command, command_cut) = shorten(&request.command, LISTED_COMMAND_BYTES);
         if command_cut {
@@ -55,7 +56,7 @@ fn memory_of_texts(request: &ExecutionRequest) -> usize {
         Command::Exec { argv } => argv.iter().map(one).sum(),
         command => command.to_argv().iter().map(one).sum(),
     };
-    let variables = request.environment.iter();
+    let variables = request.inherited.iter().chain(&request.environment);
     let environment: usize = variables.map(|(name, value)| one(name) + one(value)).sum();
     command + environment
 }

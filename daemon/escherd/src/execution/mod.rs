@@ -52,6 +52,19 @@ pub struct Submission {
     pub submitted_at: Timestamp,
     /// Path of the log.
     pub log_path: Blob,
+    /// Whether [`ExecutionRequest::inherited`] was left out, because the store does not get it.
+    pub lacks_inherited: bool,
+}
+
+impl Submission {
+    /// Returns it without [`ExecutionRequest::inherited`].
+    #[must_use]
+    pub fn without_inherited(&self) -> Self {
+        let mut kept = self.clone();
+        kept.request.inherited = Vec::new();
+        kept.lacks_inherited = !self.request.inherited.is_empty();
+        kept
+    }
 }
 
 /// An execution in the scheduler.

@@ -93,6 +93,16 @@ pub(super) fn launch_abandoned(attempts: u32, at: Timestamp) -> FinalState {
     without_report(Status::Failed, Exit::Withdrawn, error, None, None, at)
 }
 
+/// Returns the final state of an execution that was not launched, because escherd has died before, and with it the
+/// environment that it inherits.
+pub(super) fn environment_lost(at: Timestamp) -> FinalState {
+    let message = "not started: escherd died just before, and with it the environment of the caller, who was not told \
+                   that the command was accepted";
+    let error = ApiError::new(ErrorCode::LAUNCH_ABANDONED, message)
+        .with_hint("`run` and `submit` repeat the request by themselves; its key is free");
+    without_report(Status::Failed, Exit::Withdrawn, error, None, None, at)
+}
+
 /// Returns the final state of an execution that was not launched, because the store has lost its request.
 pub(super) fn request_unreadable(at: Timestamp) -> FinalState {
     let message = "not started: its request cannot be read from the store";

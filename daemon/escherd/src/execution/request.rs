@@ -61,6 +61,10 @@ pub fn check(request: &ExecutionRequest, limits: &RequestLimits) -> Result<Timeo
             ),
         )?;
     }
+    ensure(
+        request.umask.is_none_or(|umask| umask <= 0o777),
+        "the umask is more than 0777 (umask(2))",
+    )?;
     check_names(request)?;
     Ok(Timeouts {
         timeout_ms: check_timeout(request.timeout, limits)?,
@@ -98,7 +102,7 @@ fn check_command(request: &ExecutionRequest) -> Result<(), ApiError> {
 }
 
 fn check_environment(request: &ExecutionRequest) -> Result<(), ApiError> {
-    for (name, value) in &request.environment {
+    for (name, value) in request.inherited.iter().chain(&request.environment) {
         let shown = name.to_string_lossy();
         ensure(!name.is_empty(), "an environment variable has no name")?;
         ensure(

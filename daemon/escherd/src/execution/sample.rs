@@ -29,5 +29,6 @@ pub(crate) fn submission(number: u64, request: ExecutionRequest) -> Submission {
         },
         submitted_at: Timestamp::from_micros(1),
         log_path: "/nowhere/sample.log".into(),
+        lacks_inherited: false,
     }
 }

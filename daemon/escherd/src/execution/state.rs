@@ -83,6 +83,11 @@ pub enum Transition {
         /// When that was found.
         at: Timestamp,
     },
+    /// escherd has died before the launch, and with it the inherited environment.
+    EnvironmentLost {
+        /// When that was found.
+        at: Timestamp,
+    },
     /// A cancel was requested.
     Cancel {
         /// The canceller.
@@ -165,6 +170,10 @@ impl State {
                 *self = State::Finished(Box::new(outcome::request_unreadable(at)));
                 Ok(Action::None)
             }
+            (State::Admitted { .. }, Transition::EnvironmentLost { at }) => {
+                *self = State::Finished(Box::new(outcome::environment_lost(at)));
+                Ok(Action::None)
+            }
             (
                 State::Admitted { cancel } | State::Running { cancel, .. },
                 Transition::Cancel { by, mode, .. },
@@ -243,6 +252,7 @@ impl Transition {
             Transition::Lost { .. } => "the loss of its shim",
             Transition::LaunchAbandoned { .. } => "the end of its launches",
             Transition::RequestUnreadable { .. } => "the loss of its request",
+            Transition::EnvironmentLost { .. } => "the loss of its environment",
             Transition::Cancel { .. } => "a cancel",
         }
     }
@@ -330,6 +340,7 @@ mod tests {
                 at: AT,
             },
             Transition::RequestUnreadable { at: AT },
+            Transition::EnvironmentLost { at: AT },
             cancel(CancelMode::Graceful),
             cancel(CancelMode::Kill),
         ]
@@ -340,13 +351,13 @@ mod tests {
     fn every_transition_from_every_state() {
         #[rustfmt::skip]
         let table = [
-            // admit              started             exited               lost              abandoned      unreadable     cancel                      kill
-            ["admitted Launch", "-", "-", "-", "-", "-", "cancelled Withdrawn", "cancelled Withdrawn"],
-            ["-", "running None", "completed None", "lost None", "failed None", "failed None", "admitted Cancel", "admitted Kill"],
-            ["-", "running None", "completed None", "lost None", "failed None", "failed None", "admitted AlreadyEnding", "admitted Kill"],
-            ["-", "-", "completed None", "lost None", "-", "-", "running Cancel", "running Kill"],
-            ["-", "-", "completed None", "lost None", "-", "-", "running AlreadyEnding", "running Kill"],
-            ["-", "-", "-", "-", "-", "-", "cancelled AlreadyFinished", "cancelled AlreadyFinished"],
+            // admit              started             exited               lost              abandoned      unreadable     unsent         cancel                      kill
+            ["admitted Launch", "-", "-", "-", "-", "-", "-", "cancelled Withdrawn", "cancelled Withdrawn"],
+            ["-", "running None", "completed None", "lost None", "failed None", "failed None", "failed None", "admitted Cancel", "admitted Kill"],
+            ["-", "running None", "completed None", "lost None", "failed None", "failed None", "failed None", "admitted AlreadyEnding", "admitted Kill"],
+            ["-", "-", "completed None", "lost None", "-", "-", "-", "running Cancel", "running Kill"],
+            ["-", "-", "completed None", "lost None", "-", "-", "-", "running AlreadyEnding", "running Kill"],
+            ["-", "-", "-", "-", "-", "-", "-", "cancelled AlreadyFinished", "cancelled AlreadyFinished"],
         ];
         for (state, row) in states().into_iter().zip(table) {
             for (transition, expected) in transitions().into_iter().zip(row) {

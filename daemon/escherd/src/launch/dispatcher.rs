@@ -211,6 +211,7 @@ impl Dispatcher {
                 self.apply(decisions);
             }
             LinkEvent::Disconnected => {
+                self.post(Scheduler::on_launcher_lost);
                 self.pool.on_launcher_disconnected();
                 self.removals.on_launcher_disconnected();
                 let decisions = self.deaths.on_disconnected(Instant::now());

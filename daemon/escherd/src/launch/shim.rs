@@ -331,6 +331,8 @@ pub(super) mod testbed {
             working_dir: "/".into(),
             falls_back_to_root_dir: false,
             identity: None,
+            umask: 0o022,
+            merges_output: false,
             stdin: false,
             timeout_ms: None,
             kill_grace_ms: 1,

@@ -107,6 +107,7 @@ impl Scheduler {
             return;
         };
         entry.is_end_reported = true;
+        entry.answer_submitters();
         entry.end_pause();
         let waiters = std::mem::take(&mut entry.waiters);
         for waiter in waiters {

@@ -146,8 +146,10 @@ struct Entry {
     evidence: Evidence,
     /// Whether its end was reported to clients.
     is_end_reported: bool,
-    /// Submitters that wait for the commit of the submission.
+    /// Submitters that wait for the commit of the submission, or for its shim.
     submitters: Vec<SubmitResponder>,
+    /// Whether they are answered when its shim has reported itself: until then the store alone could not run it.
+    is_answered_by_shim: bool,
     /// Clients that wait for the end.
     waiters: Vec<oneshot::Sender<ExecutionRecord>>,
     /// Cancels that came after the end, while that was not committed yet.
@@ -190,6 +192,8 @@ pub struct Scheduler {
     settings: SchedulerSettings,
     /// Which resources the launcher can limit and measure; `None`: commands have no cgroups.
     controllers: Option<Controllers>,
+    /// Whether a launcher is connected.
+    has_launcher: bool,
     /// What the launcher can do in the directory of the logs; `None`: none has connected yet.
     log_dir: Option<LogDirAbilities>,
     /// Executions by number, which is the order of submission.
@@ -229,6 +233,7 @@ impl Scheduler {
             log_budgets: LogBudgets::new(settings.log_share),
             settings,
             controllers: None,
+            has_launcher: false,
             log_dir: None,
             entries: BTreeMap::new(),
             numbers: HashMap::new(),
@@ -267,6 +272,12 @@ impl Scheduler {
     pub fn set_launcher_abilities(&mut self, abilities: &Abilities) {
         self.set_controllers(abilities.cgroups);
         self.log_dir = Some(abilities.log_dir);
+        self.has_launcher = true;
+    }
+
+    /// Notes that the launcher is gone. What it could do, the next can, too.
+    pub fn on_launcher_lost(&mut self) {
+        self.has_launcher = false;
     }
 
     /// Sets the size in bytes of the file system of the logs; `None`, as in the beginning: it is not known, and
@@ -374,6 +385,7 @@ impl Scheduler {
             settings.max_left_of(uid),
         );
         self.effects.push(Effect::Launch(Box::new(assignment)));
+        entry.execution.submission.request.inherited = Vec::new();
         self.log_step(number, "launching");
         self.send_pending_requests(number);
     }

@@ -184,7 +184,7 @@ impl Scheduler {
         tracing::warn!(execution = %shim.id, number = submission.number,
             "a running execution is not in the store; restored it from its shim");
         let event = self.events.assign(&submission, now, EventKind::Submitted);
-        let (request_bytes, digest) = measure_request(&submission.request);
+        let (request_bytes, digest) = measure_request(&mut submission.request);
         let change = Change::Restored {
             submission: Box::new(submission.clone()),
             digest,
@@ -241,6 +241,13 @@ impl Scheduler {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
+        if entry.execution.submission.lacks_inherited {
+            // Nobody was told of it, and who submitted it asks again.
+            if let Some(key) = entry.execution.submission.request.key.take() {
+                self.keys.remove(&(entry.submitter().clone(), key));
+            }
+            return self.finish_unlaunched(number, Transition::EnvironmentLost { at: now }, now);
+        }
         let attempts = entry.launch_attempts;
         if entry.execution.state.cancel_request().is_none() && attempts < max_attempts {
             entry.execution.state = State::Queued;

@@ -127,6 +127,7 @@ impl Scheduler {
             return;
         };
         entry.has_reported = true;
+        entry.answer_submitters();
         // Looking for them takes a step for each change that is not committed.
         if entry.execution.state.cancel_request().is_some() {
             self.answer_delayed_cancels(number);

@@ -28,7 +28,8 @@ const KNOWN_PARTS: &[u32] = &[];
 pub(super) type SubmitResponder = oneshot::Sender<Result<Submitted, ApiError>>;
 
 impl Scheduler {
-    /// Submits a command. The answer comes once the submission is committed.
+    /// Submits a command. The answer comes once the submission is committed; where the store does not get all of it,
+    /// once a shim has it.
     ///
     /// # Errors
     /// `invalid-request`, `arguments-too-long`, `timeout-too-long`, `unsupported`, `key-conflict`,
@@ -37,13 +38,13 @@ impl Scheduler {
     pub fn submit(
         &mut self,
         permit: SubmitPermit,
-        request: Box<ExecutionRequest>,
+        mut request: Box<ExecutionRequest>,
         now: Timestamp,
     ) -> Result<oneshot::Receiver<Result<Submitted, ApiError>>, ApiError> {
         request.parts.ensure_understood(KNOWN_PARTS)?;
         let (responder, answer) = oneshot::channel();
         let (submitter, account) = permit.into_parts();
-        let (request_bytes, digest) = measure_request(&request);
+        let (request_bytes, digest) = measure_request(&mut request);
         let key = request.key.clone().map(|key| (submitter.clone(), key));
         if let Some(known) = key.as_ref().and_then(|key| self.keys.get(key)).copied() {
             self.resubmit(known, &request, digest, responder)?;
@@ -75,6 +76,7 @@ impl Scheduler {
             account,
             submitted_at: now,
             log_path: self.log_path(id),
+            lacks_inherited: false,
         };
         self.accept(
             submission,
@@ -119,6 +121,13 @@ impl Scheduler {
         };
         let mut entry = Entry::new(execution, request_bytes, digest);
         entry.submitters.push(responder);
+        // A launch that may wait for a launcher is acknowledged before.
+        let stored = if is_admitted && self.has_launcher {
+            submission.without_inherited()
+        } else {
+            submission
+        };
+        entry.is_answered_by_shim = stored.lacks_inherited;
         self.insert(entry);
         if is_admitted {
             self.transition(number, Transition::Admit);
@@ -126,7 +135,7 @@ impl Scheduler {
         }
         self.log_step(number, "submitted: recording the submission");
         let change = Change::Submitted {
-            submission: Box::new(submission),
+            submission: Box::new(stored),
             digest,
             is_admitted,
         };
@@ -154,7 +163,7 @@ impl Scheduler {
         if entry.digest != digest {
             return conflict();
         }
-        if entry.is_committed {
+        if entry.is_committed && entry.submitters.is_empty() {
             let _ = responder.send(Ok(entry.submitted(true)));
         } else {
             entry.submitters.push(responder);
@@ -169,10 +178,8 @@ impl Scheduler {
         };
         entry.is_committed = true;
         self.metrics.count_submitted();
-        let mut existing = false;
-        for responder in std::mem::take(&mut entry.submitters) {
-            let _ = responder.send(Ok(entry.submitted(existing)));
-            existing = true;
+        if !entry.is_answered_by_shim {
+            entry.answer_submitters();
         }
         match entry.execution.state {
             State::Queued => {
@@ -245,6 +252,7 @@ impl Entry {
             evidence: Evidence::None,
             is_end_reported: false,
             submitters: Vec::new(),
+            is_answered_by_shim: false,
             waiters: Vec::new(),
             late_cancels: Vec::new(),
             progress: None,
@@ -260,6 +268,15 @@ impl Entry {
         &self.execution.submission.submitter
     }
 
+    /// Answers the submitters that wait.
+    pub(super) fn answer_submitters(&mut self) {
+        let mut existing = false;
+        for responder in std::mem::take(&mut self.submitters) {
+            let _ = responder.send(Ok(self.submitted(existing)));
+            existing = true;
+        }
+    }
+
     fn submitted(&self, existing: bool) -> Submitted {
         let submission = &self.execution.submission;
         Submitted {
@@ -270,15 +287,22 @@ impl Entry {
     }
 }
 
-/// Returns the length of an encoded request, and its digest if it has a key.
-pub(super) fn measure_request(request: &ExecutionRequest) -> (u64, Option<RequestDigest>) {
+/// Returns the length of an encoded request, and the digest of what its key stands for, if it has one.
+pub(super) fn measure_request(request: &mut ExecutionRequest) -> (u64, Option<RequestDigest>) {
+    // They are no part of what the key stands for.
+    let inherited = std::mem::take(&mut request.inherited);
+    let umask = request.umask.take();
     // A message of the protocol always encodes.
     let encoded = codec::encode(request).unwrap_or_default();
-    let digest = request
-        .key
-        .as_ref()
-        .map(|_| Sha256::digest(&encoded).into());
-    (encoded.len() as u64, digest)
+    request.inherited = inherited;
+    request.umask = umask;
+    let inherited = request.inherited.iter();
+    let inherited_bytes: usize = inherited
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    let key = request.key.as_ref();
+    let digest = key.map(|_| Sha256::digest(&encoded).into());
+    ((encoded.len() + inherited_bytes) as u64, digest)
 }
 
 /// Returns the error for a key that belongs to another request.

@@ -39,7 +39,8 @@ pub(super) fn memory_of(request: &Request, length: usize) -> usize {
                 Command::Shell { .. } => 0,
                 Command::Script { arguments, .. } => arguments.len(),
             };
-            let pairs = request.environment.len() + request.labels.len();
+            let variables = request.inherited.len() + request.environment.len();
+            let pairs = variables + request.labels.len();
             (arguments + 2 * pairs, 0)
         }
         Request::List(selection) | Request::Prune(selection) => (elements_of_filter(selection), 0),

@@ -82,7 +82,7 @@ impl StoreTransaction<'_> {
                    completed_at = ?4, cancelled_by = ?5, exit_code = ?6, signal = ?7, error = ?8, \
                    duration_us = ?9, user_us = ?10, system_us = ?11, peak_memory_bytes = ?12, \
                    stdout_bytes = ?13, stderr_bytes = ?14, log_bytes = ?15, dropped_bytes = ?16, \
-                   kept_log_bytes = ?17, log_removed = ?18 WHERE number = ?1";
+                   kept_log_bytes = ?17, log_removed = ?18, key = ?19 WHERE number = ?1";
         let completed_at = record.completed_at.unwrap_or(record.submitted_at);
         self.connection.prepare_cached(sql)?.execute(params![
             number,
@@ -103,6 +103,7 @@ impl StoreTransaction<'_> {
             signed(outcome.output.dropped_bytes),
             signed(kept_log_bytes),
             record.log_removed,
+            record.key.as_deref(),
         ])?;
         let mut statement = self
             .connection

@@ -32,6 +32,7 @@ pub(super) struct ChildPlan {
     pub(super) resets_oom_score: bool,
     /// The login user id, in digits.
     pub(super) login_uid: Option<CString>,
+    pub(super) umask: u32,
     pub(super) open_files: libc::rlimit64,
     pub(super) identity: Option<ChildIdentity>,
     pub(super) working_dir: CString,
@@ -78,9 +79,6 @@ const MAX_PATH_BYTES: usize = 4096;
 /// Longest name of a file in bytes (`NAME_MAX`).
 const MAX_NAME_BYTES: usize = 255;
 
-/// The umask of commands.
-const UMASK: usize = 0o022;
-
 /// The child's entry point.
 pub(super) extern "C" fn enter(plan: *mut c_void) -> c_int {
     // SAFETY: `spawn` passes a pointer to a `ChildPlan` that stays in place and unchanged until
@@ -120,7 +118,7 @@ fn prepare_and_execute(plan: &ChildPlan) -> Result<Never, i32> {
     join_session_keyring(plan.identity.is_some())?;
 
     stage(StartStage::Attributes);
-    call(libc::SYS_umask, [UMASK, 0, 0, 0, 0, 0])?;
+    call(libc::SYS_umask, [plan.umask as usize, 0, 0, 0, 0, 0])?;
     if plan.resets_nice {
         let process = libc::PRIO_PROCESS as usize;
         unless_forbidden(call(libc::SYS_setpriority, [process, 0, 0, 0, 0, 0]))?;

@@ -65,6 +65,7 @@ impl OwnedPlan {
                 resets_nice: baseline.resets_nice,
                 resets_oom_score: baseline.resets_oom_score,
                 login_uid: login_uid.transpose()?,
+                umask: spec.umask,
                 open_files: libc::rlimit64 {
                     rlim_cur: OPEN_FILES_SOFT.min(baseline.open_files_hard),
                     rlim_max: baseline.open_files_hard,

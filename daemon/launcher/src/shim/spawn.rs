@@ -42,7 +42,8 @@ impl Start {
 pub(super) struct SpawnedCommand {
     pub(super) pid: Pid,
     pub(super) stdout: OutputPipe,
-    pub(super) stderr: OutputPipe,
+    /// `None` where standard error is the pipe of standard output.
+    pub(super) stderr: Option<OutputPipe>,
     /// Does not block; `None` where standard input is `/dev/null`.
     pub(super) stdin: Option<OwnedFd>,
     pub(super) setup: ChildSetup,
@@ -188,8 +189,13 @@ fn spawn(
     context: &ShimContext,
 ) -> io::Result<SpawnedCommand> {
     let (stdout, child_stdout) = pipe2(OFlag::O_CLOEXEC)?;
-    let (stderr, child_stderr) = pipe2(OFlag::O_CLOEXEC)?;
-    let (stdout, stderr) = (OutputPipe::new(stdout)?, OutputPipe::new(stderr)?);
+    let stdout = OutputPipe::new(stdout)?;
+    let (stderr, child_stderr) = if spec.merges_output {
+        (None, None)
+    } else {
+        let (reading, writing) = pipe2(OFlag::O_CLOEXEC)?;
+        (Some(OutputPipe::new(reading)?), Some(writing))
+    };
     let (setup_end, child_setup_end) = pipe2(OFlag::O_CLOEXEC)?;
     let (stdin, child_stdin) = if spec.stdin {
         let (reading, writing) = pipe2(OFlag::O_CLOEXEC)?;
@@ -201,7 +207,7 @@ fn spawn(
     let output_mode = Mode::S_IWUSR;
     for (end, mode) in [
         (Some(&child_stdout), output_mode),
-        (Some(&child_stderr), output_mode),
+        (child_stderr.as_ref(), output_mode),
         (child_stdin.as_ref(), Mode::S_IRUSR),
     ] {
         if let Some(end) = end {
@@ -212,7 +218,11 @@ fn spawn(
         .as_ref()
         .map_or(context.null.as_fd(), AsFd::as_fd);
     let descriptors = ChildDescriptors {
-        standard: [input, child_stdout.as_fd(), child_stderr.as_fd()],
+        standard: [
+            input,
+            child_stdout.as_fd(),
+            child_stderr.as_ref().unwrap_or(&child_stdout).as_fd(),
+        ],
         setup_end: child_setup_end.as_fd(),
         cgroup_procs: options.cgroup_procs,
     };

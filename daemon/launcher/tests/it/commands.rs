@@ -19,6 +19,8 @@ pub(crate) fn exec<A: Into<Blob>>(argv: impl IntoIterator<Item = A>) -> LaunchSp
         working_dir: "/".into(),
         falls_back_to_root_dir: false,
         identity: None,
+        umask: 0o022,
+        merges_output: false,
         stdin: false,
         timeout_ms: None,
         kill_grace_ms: 600_000,

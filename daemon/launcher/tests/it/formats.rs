@@ -164,25 +164,26 @@ fn assignment_bytes(parts: &[u8]) -> Vec<u8> {
     let id = id().into_bytes();
     let id = [&[16][..], &id].concat();
     let mut bytes = Vec::new();
-    let fields: [&[u8]; 19] = [
-        &[0],                // ToShim::Assign
-        &id[1..],            // id
-        &[1],                // attempt
-        &[5, 9],             // number, uid of the submitter
-        &[1, 4],             // argv: one of four bytes
-        b"true",             //
-        &[1, 3],             // environment: one of three bytes
-        b"A=1",              //
-        &[1, b'/', 0, 0, 0], // working directory; no fallback to /; no identity; no stdin
-        &[1, 251, 0xe8, 3],  // timeout of 1000 ms
-        &[10, 20, 0],        // grace of 10 ms, drain of 20 ms; may leave no process
-        &[2, b'm', b'e'],    // submission backup
-        &[100, 0, 1],        // log limits: 100 bytes, any free space, kill
-        &[90],               // budget of the log
-        &[1, 50],            // output limit
-        &[1, 251, 0, 0x10],  // memory_max of 4096
-        &[0, 1, 7],          // any CPU; tasks_max of 7
-        &[0, 1, 150, 0],     // all of the user: CPU of 150 percent
+    let fields: [&[u8]; 20] = [
+        &[0],               // ToShim::Assign
+        &id[1..],           // id
+        &[1],               // attempt
+        &[5, 9],            // number, uid of the submitter
+        &[1, 4],            // argv: one of four bytes
+        b"true",            //
+        &[1, 3],            // environment: one of three bytes
+        b"A=1",             //
+        &[1, b'/', 0, 0],   // working directory; no fallback to /; no identity
+        &[18, 0, 0],        // umask 022; does not merge output; no stdin
+        &[1, 251, 0xe8, 3], // timeout of 1000 ms
+        &[10, 20, 0],       // grace of 10 ms, drain of 20 ms; may leave no process
+        &[2, b'm', b'e'],   // submission backup
+        &[100, 0, 1],       // log limits: 100 bytes, any free space, kill
+        &[90],              // budget of the log
+        &[1, 50],           // output limit
+        &[1, 251, 0, 0x10], // memory_max of 4096
+        &[0, 1, 7],         // any CPU; tasks_max of 7
+        &[0, 1, 150, 0],    // all of the user: CPU of 150 percent
         parts,
     ];
     for field in fields {
@@ -204,6 +205,8 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
             working_dir: "/".into(),
             falls_back_to_root_dir: false,
             identity: None,
+            umask: 0o022,
+            merges_output: false,
             stdin: false,
             timeout_ms: Some(1_000),
             kill_grace_ms: 10,

@@ -15,6 +15,29 @@ fn a_command_without_output_leaves_no_file() {
     assert!(names(&launcher.log_dir()).is_empty());
 }
 
+/// The shell's parts are of both streams in turn. In two pipes their order would be lost.
+#[test]
+fn merged_output_is_one_stream_in_the_order_of_writing() {
+    let launcher = Launcher::start();
+    let text =
+        "for i in 1 2 3 4 5 6 7 8 9; do echo out $i; echo err $i >&2; done; echo end > /dev/stderr";
+    let spec = LaunchSpec {
+        merges_output: true,
+        ..shell(text)
+    };
+    let report = launcher.shim().run(&spec);
+    let lines = (1..=9).map(|i| format!("out {i}\nerr {i}\n"));
+    let expected: String = lines.chain(["end\n".to_owned()]).collect();
+    let output = Output::of(&launcher, spec.id);
+    assert_eq!(output.text(), expected);
+    assert!(output.stderr().is_empty());
+    let bytes = expected.len() as u64;
+    assert_eq!(
+        (report.output.stdout_bytes, report.output.stderr_bytes),
+        (bytes, 0)
+    );
+}
+
 #[test]
 fn the_log_has_every_byte_and_the_index_its_stream() {
     let launcher = Launcher::start();

@@ -117,13 +117,16 @@ fn full() -> ExecutionRequest {
         command: Command::Exec {
             argv: vec!["make".into(), "-j8".into(), b"\xff"[..].into()],
         },
+        inherited: vec![("HOME".into(), "/home/builder".into())],
         environment: vec![
             ("LANG".into(), "C.UTF-8".into()),
             ("RAW".into(), b"\x80"[..].into()),
         ],
+        umask: Some(0o077),
         working_dir: Some("/srv/build".into()),
         run_as: RunAs::Name("builder".into()),
         stdin: StdinMode::Stream,
+        merges_output: true,
         timeout: Timeout::After { ms: 300_000 },
         kill_grace_ms: Some(10_000),
         drain_ms: Some(0),

@@ -52,18 +52,19 @@ prop_compose! {
     pub(super) fn execution_request()(
         (key, name) in (option::of(text()), option::of(text())),
         command in command().boxed(),
-        environment in vec((blob(), blob()), 0..3),
+        (inherited, environment) in (vec((blob(), blob()), 0..3), vec((blob(), blob()), 0..3)),
+        umask in option::of(number32()),
         working_dir in option::of(blob()),
         run_as in run_as(),
-        stdin in stdin_mode(),
+        (stdin, merges_output) in (stdin_mode(), any::<bool>()),
         (timeout, kill_grace_ms) in (timeout(), option::of(number())),
         (drain_ms, kill_mode) in (option::of(number()), kill_mode()),
         limits in resource_limits(),
         (labels, parts) in (labels(), parts()),
     ) -> ExecutionRequest {
         ExecutionRequest {
-            key, name, command, environment, working_dir, run_as, stdin, timeout, kill_grace_ms,
-            drain_ms, kill_mode, limits, labels, parts,
+            key, name, command, inherited, environment, umask, working_dir, run_as, stdin,
+            merges_output, timeout, kill_grace_ms, drain_ms, kill_mode, limits, labels, parts,
         }
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct RequestKind {
     pub(super) is_limited: bool,
     /// Whether it is too large to wait in memory.
     pub(super) is_large: bool,
+    /// Whether it inherits the environment of its submitter.
+    pub(super) inherits: bool,
 }
 
 /// Outstanding requests, and answers received.

@@ -24,7 +24,7 @@ impl Row {
     /// Returns what a start loads of an unfinished execution.
     fn loaded(&self) -> UnfinishedExecution {
         let mut loaded = self.unfinished.clone();
-        (loaded.request_bytes, _) = measure_request(&loaded.submission.request);
+        (loaded.request_bytes, _) = measure_request(&mut loaded.submission.request);
         loaded.extent = loaded.submission.shorten_if_large();
         loaded
     }
@@ -154,6 +154,11 @@ impl Disk {
                 }
                 let row = self.rows.get_mut(&record.number).expect("it was submitted");
                 assert!(row.end.is_none(), "finished twice: {record:?}");
+                row.unfinished
+                    .submission
+                    .request
+                    .key
+                    .clone_from(&record.key);
                 row.end = Some(*record);
                 let log_bytes = row.log_bytes();
                 return CommitOutcome::Finished { log_bytes };

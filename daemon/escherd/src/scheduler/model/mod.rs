@@ -19,12 +19,14 @@ use world::World;
 /// One step. Numbers select among the candidates at that moment.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A client of a user submits, with one of a few keys or none, with or without a limit, a small or a large request.
+    /// A client of a user submits, with one of a few keys or none, with or without a limit, a small or a large request,
+    /// with or without an environment to inherit.
     Submit {
         uid: u32,
         key: Option<u8>,
         limited: bool,
         large: bool,
+        inherits: bool,
     },
     /// A client waits for one of the executions that it knows of.
     Wait(u8),
@@ -64,8 +66,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..4_u32, prop::option::of(0..4_u8), any::<bool>(), any::<bool>())
-            .prop_map(|(uid, key, limited, large)| Step::Submit { uid, key, limited, large }),
+        6 => (0..4_u32, prop::option::of(0..4_u8), any::<bool>(), any::<bool>(), any::<bool>())
+            .prop_map(|(uid, key, limited, large, inherits)| Step::Submit { uid, key, limited, large, inherits }),
         3 => any::<u8>().prop_map(Step::Wait),
         2 => (any::<u8>(), any::<bool>()).prop_map(|(which, kill)| Step::Cancel { which, kill }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(which, pause)| Step::Pause { which, pause }),

@@ -27,6 +27,14 @@ struct Shim {
     end: Option<ExitReport>,
 }
 
+/// What of an environment matters.
+#[derive(Debug)]
+pub(super) struct Environment {
+    pub(super) bytes: usize,
+    /// Whether it has what its submitter passes on.
+    pub(super) is_inherited: bool,
+}
+
 /// All shims, and what dead ones have left.
 #[derive(Debug, Default)]
 pub(super) struct Shims {
@@ -39,8 +47,8 @@ pub(super) struct Shims {
     pub(super) ends: BTreeMap<ExecutionId, ExitReport>,
     /// Limits with which commands were started.
     pub(super) limits: BTreeMap<ExecutionId, ResourceLimits>,
-    /// Bytes of the environment with which commands were started.
-    pub(super) environments: BTreeMap<ExecutionId, usize>,
+    /// The environments with which commands were started.
+    pub(super) environments: BTreeMap<ExecutionId, Environment>,
     /// Executions that were paused at some time.
     pub(super) paused: BTreeSet<ExecutionId>,
     /// Executions whose shims were sent a cancel.
@@ -53,9 +61,12 @@ impl Shims {
     pub(super) fn launch(&mut self, assignment: Assignment, now: Timestamp) {
         let id = assignment.spec.id;
         self.limits.insert(id, assignment.limits);
-        let variables = assignment.spec.environment.iter();
-        let bytes = variables.map(|variable| variable.len()).sum();
-        self.environments.insert(id, bytes);
+        let variables = &assignment.spec.environment;
+        let environment = Environment {
+            bytes: variables.iter().map(|variable| variable.len()).sum(),
+            is_inherited: variables.contains(&"Y=inherited".into()),
+        };
+        self.environments.insert(id, environment);
         *self.runs.entry(id).or_default() += 1;
         let started = FromShim::Started { pid: PID, at: now };
         let shim = Shim {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use escher_launcher::ipc::wire::LogLimits;
+use escher_launcher::ipc::wire::{Abilities, LogDirAbilities, LogLimits};
 use escher_protocol::message::CancelAnswer;
 use escher_protocol::{
     Blob, CancelMode, Command, Controllers, ExecutionId, ExecutionRecord, ExecutionRequest,
@@ -13,7 +13,7 @@ use escher_protocol::{
 use super::Step;
 use super::clients::{Clients, RequestKind};
 use super::disk::Disk;
-use super::shims::Shims;
+use super::shims::{Environment, Shims};
 use crate::authz::{Scope, SubmitPermit};
 use crate::config::{OnBoot, Percent};
 use crate::execution::{Loss, RequestLimits};
@@ -29,6 +29,17 @@ const CONTROLLERS: Controllers = Controllers {
     pids: false,
     io: false,
 };
+
+/// What the launcher can do.
+fn abilities() -> Abilities {
+    Abilities {
+        program: "model".into(),
+        log_dir: LogDirAbilities {
+            punches_holes: true,
+        },
+        cgroups: Some(CONTROLLERS),
+    }
+}
 
 /// Most executions that run at once, unless more were adopted.
 const SLOTS: SlotLimits = SlotLimits {
@@ -117,7 +128,7 @@ impl World {
             },
         };
         let mut scheduler = Scheduler::new(settings.clone());
-        scheduler.set_controllers(Some(CONTROLLERS));
+        scheduler.set_launcher_abilities(&abilities());
         scheduler.set_log_capacity(Some(LOG_CAPACITY));
         World {
             scheduler,
@@ -143,11 +154,14 @@ impl World {
                 key,
                 limited,
                 large,
+                inherits,
             } => self.submit(RequestKind {
                 uid,
                 key,
                 is_limited: limited,
                 is_large: large,
+                // The key does not stand for it.
+                inherits: key.map_or(inherits, |key| key % 2 == 1),
             }),
             Step::Wait(which) => {
                 if let Some(number) = self
@@ -292,6 +306,11 @@ impl World {
             key: kind.key.map(|key| Text::from(key.to_string())),
             command: Command::Exec {
                 argv: vec!["a".into(), large_text.clone()],
+            },
+            inherited: if kind.inherits {
+                vec![("Y".into(), "inherited".into())]
+            } else {
+                Vec::new()
             },
             environment: vec![("X".into(), large_text)],
             limits: limits(kind),
@@ -441,7 +460,7 @@ impl World {
             left_alone: HashSet::new(),
         };
         self.scheduler = Scheduler::restore(self.settings.clone(), recovered, self.time());
-        self.scheduler.set_controllers(Some(CONTROLLERS));
+        self.scheduler.set_launcher_abilities(&abilities());
         self.scheduler.set_log_capacity(Some(LOG_CAPACITY));
         // escherd notes the new boot only once the changes that follow from it are committed.
         if rebooted {
@@ -510,7 +529,10 @@ impl World {
                 (Status::Cancelled, None) => runs == 0,
                 (Status::Failed, None) => {
                     let attempts = self.disk.launch_attempts(id);
-                    runs == 0 && (attempts >= MAX_LAUNCH_ATTEMPTS || self.disk.is_damaged(id))
+                    // Only what nobody was told of may end for want of its inherited environment.
+                    let is_unknown = !acknowledged.iter().any(|(known, _)| *known == id);
+                    let has_reason = attempts >= MAX_LAUNCH_ATTEMPTS || self.disk.is_damaged(id);
+                    runs == 0 && (has_reason || is_unknown)
                 }
                 (_, None) => false,
             };
@@ -553,9 +575,12 @@ impl World {
             let enforced = self.shims.limits.get(id);
             assert!(enforced.is_none_or(|enforced| *enforced == limits), "{id}");
             let environment = self.shims.environments.get(id);
+            let is_whole = |environment: &Environment| {
+                environment.bytes >= text_bytes(*kind) && environment.is_inherited == kind.inherits
+            };
             assert!(
-                environment.is_none_or(|bytes| *bytes >= text_bytes(*kind)),
-                "{id} was started with {environment:?} bytes of environment"
+                environment.is_none_or(is_whole),
+                "{id} was started with {environment:?}"
             );
         }
         for id in paused {

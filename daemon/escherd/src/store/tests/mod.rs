@@ -241,6 +241,7 @@ fn submission(number: u64) -> Submission {
         id: id(number),
         submitted_at: at(number),
         log_path: format!("/nowhere/{}.log", id(number)).as_str().into(),
+        lacks_inherited: false,
         ..sample::submission(number, request)
     }
 }

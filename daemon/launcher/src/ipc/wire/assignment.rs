@@ -84,6 +84,10 @@ pub struct LaunchSpec {
     pub falls_back_to_root_dir: bool,
     /// User and groups; `None`: those of the launcher.
     pub identity: Option<Identity>,
+    /// The umask of the command.
+    pub umask: u32,
+    /// Whether standard error is the pipe of standard output.
+    pub merges_output: bool,
     /// Whether standard input is a pipe fed by [`ToShim::Input`](super::ToShim::Input); else it is
     /// `/dev/null`.
     pub stdin: bool,

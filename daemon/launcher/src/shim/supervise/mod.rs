@@ -153,7 +153,7 @@ impl<'a> Supervisor<'a> {
             ),
             stdin: StdinFeeder::new(command.stdin),
             stdout: Some(command.stdout),
-            stderr: Some(command.stderr),
+            stderr: command.stderr,
             last_read: OutputStream::Stderr,
             setup: command.setup,
             setup_result: None,
