@@ -192,7 +192,7 @@ fn invalid_variables_and_options_give_exit_status_2() {
     assert_eq!(
         lines,
         [
-            "escherd: --profile fast: must be one of production, development, testing, high-volume, memory-constrained",
+            "escherd: --profile fast: must be one of production, development, testing, high-volume, memory-constrained, host",
             "escherd: EXEC_STREAM_OUTPUT=perhaps: must be true or false",
         ]
     );

@@ -87,7 +87,13 @@ fn a_reload_applies_settings_and_names_those_that_need_a_restart() {
         };
         let refused = timeout(Timeout::After { ms: 7001 });
         let refused = client.execute(refused).await.unwrap_err();
-        assert_eq!(refused.as_api().unwrap().code, ErrorCode::TIMEOUT_TOO_LONG);
+        let refused = refused.as_api().unwrap();
+        assert_eq!(refused.code, ErrorCode::TIMEOUT_TOO_LONG);
+        let hint = refused.hint.as_deref().unwrap_or_default();
+        assert!(
+            hint.contains("execution.max_timeout_ms") && hint.contains("escher.toml:"),
+            "{hint}"
+        );
         let id = client.execute(timeout(Timeout::Default)).await.unwrap().id;
         let result = client.get_result(id).await.unwrap();
         assert_eq!(result.record.timeout_ms, Some(6000));

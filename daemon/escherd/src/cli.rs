@@ -16,8 +16,9 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Use the defaults of this profile: production, development, testing, high-volume or
-    /// memory-constrained; overrides a profile that a file names
+    /// Use the defaults of this profile: production, development, testing, high-volume,
+    /// memory-constrained or host; overrides a profile that a file names. With --user, host is the
+    /// default
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
 

@@ -55,6 +55,17 @@ impl ActiveConfiguration {
         self.current().settings.client_memory
     }
 
+    /// Returns where the value of a setting comes from; `None`: there is no such setting.
+    #[must_use]
+    pub fn origin(&self, name: &str) -> Option<String> {
+        let current = self.current();
+        let setting = current
+            .effective
+            .iter()
+            .find(|setting| setting.name == name);
+        setting.map(|setting| setting.origin.to_string())
+    }
+
     /// Lists the settings in force, with the origin of each value.
     #[must_use]
     pub fn list(&self) -> Vec<Setting> {

@@ -112,6 +112,10 @@ pub(super) fn load_from(
             problems.push(ConfigProblem::new(subject, Profile::expected()));
         }
     }
+    // A user's own escherd bounds nothing unless it is told to.
+    if sources.installation == Installation::User {
+        profile = profile.or(Some(Profile::Host));
+    }
     if let Some(profile) = profile {
         layers.add_profile(profile);
     }

@@ -18,18 +18,22 @@ pub enum Profile {
     HighVolume,
     /// A host with little memory.
     MemoryConstrained,
+    /// A host whose users run what they like: no timeout unless a request sets one, and bounded logs.
+    Host,
 }
 
 const MIB: u64 = 1024 * 1024;
+const GIB: u64 = 1024 * MIB;
 
 impl Profile {
     /// All profiles.
-    pub const ALL: [Profile; 5] = [
+    pub const ALL: [Profile; 6] = [
         Profile::Production,
         Profile::Development,
         Profile::Testing,
         Profile::HighVolume,
         Profile::MemoryConstrained,
+        Profile::Host,
     ];
 
     /// Returns the name, as it is written.
@@ -41,6 +45,7 @@ impl Profile {
             Profile::Testing => "testing",
             Profile::HighVolume => "high-volume",
             Profile::MemoryConstrained => "memory-constrained",
+            Profile::Host => "host",
         }
     }
 
@@ -60,31 +65,18 @@ impl Profile {
 
     /// Returns the values by the names of settings.
     pub(super) fn values(self) -> Vec<(&'static str, TypedValue)> {
-        let [
-            default_timeout,
-            max_timeout,
-            concurrent,
-            in_memory,
-            retention,
-            output,
-        ] = match self {
-            Profile::Production => [300_000, 1_800_000, 100, 2000, 7200, 50 * MIB],
-            Profile::Development => [60_000, 300_000, 10, 100, 1800, 10 * MIB],
-            Profile::Testing => [10_000, 30_000, 1, 10, 300, MIB],
-            Profile::HighVolume => [300_000, 1_800_000, 200, 5000, 300, 5 * MIB],
-            Profile::MemoryConstrained => [120_000, 600_000, 5, 50, 600, MIB],
+        let mut values = match self {
+            Profile::Production => sizes([300_000, 1_800_000, 100, 2000, 7200, 50 * MIB]),
+            Profile::Development => sizes([60_000, 300_000, 10, 100, 1800, 10 * MIB]),
+            Profile::Testing => sizes([10_000, 30_000, 1, 10, 300, MIB]),
+            Profile::HighVolume => sizes([300_000, 1_800_000, 200, 5000, 300, 5 * MIB]),
+            Profile::MemoryConstrained => sizes([120_000, 600_000, 5, 50, 600, MIB]),
+            Profile::Host => numbers([
+                ("execution.default_timeout_ms", 0),
+                ("execution.max_timeout_ms", 0),
+                ("execution.max_log_bytes", 10 * GIB),
+            ]),
         };
-        let numbers = [
-            ("execution.default_timeout_ms", default_timeout),
-            ("execution.max_timeout_ms", max_timeout),
-            ("execution.max_concurrent_executions", concurrent),
-            ("execution.max_in_memory_executions", in_memory),
-            ("execution.execution_retention_secs", retention),
-            ("execution.max_output_size_bytes", output),
-        ];
-        let mut values = numbers
-            .map(|(name, number)| (name, TypedValue::Number(number)))
-            .to_vec();
         if matches!(self, Profile::Testing | Profile::MemoryConstrained) {
             values.push(("execution.stream_output", TypedValue::Flag(false)));
         }
@@ -97,6 +89,33 @@ impl Profile {
         }
         values
     }
+}
+
+/// Returns the values of a profile that says how long and how many: timeouts, numbers of executions, their time in
+/// memory, output.
+fn sizes(values: [u64; 6]) -> Vec<(&'static str, TypedValue)> {
+    let [
+        default_timeout,
+        max_timeout,
+        concurrent,
+        in_memory,
+        retention,
+        output,
+    ] = values;
+    numbers([
+        ("execution.default_timeout_ms", default_timeout),
+        ("execution.max_timeout_ms", max_timeout),
+        ("execution.max_concurrent_executions", concurrent),
+        ("execution.max_in_memory_executions", in_memory),
+        ("execution.execution_retention_secs", retention),
+        ("execution.max_output_size_bytes", output),
+    ])
+}
+
+fn numbers<const N: usize>(values: [(&'static str, u64); N]) -> Vec<(&'static str, TypedValue)> {
+    values
+        .map(|(name, number)| (name, TypedValue::Number(number)))
+        .to_vec()
 }
 
 impl fmt::Display for Profile {

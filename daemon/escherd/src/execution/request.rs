@@ -1,5 +1,7 @@
 //! Validation of a request: the same for every submitter.
 
+use std::fmt;
+
 use escher_protocol::execution::{MAX_LABELS, MAX_NAME_BYTES};
 use escher_protocol::invisible::is_invisible;
 use escher_protocol::{ApiError, ErrorCode, ExecutionRequest, Text, Timeout};
@@ -175,14 +177,29 @@ fn check_timeout(timeout: Timeout, limits: &RequestLimits) -> Result<Option<u64>
     let shown = match requested {
         _ if max == 0 => return Ok(requested),
         Some(ms) if ms <= max => return Ok(requested),
-        Some(ms) => format!("a timeout of {ms} ms"),
+        Some(ms) => format!("a timeout of {}", Duration(ms)),
         None => "no timeout".to_owned(),
     };
     Err(ApiError::new(
         ErrorCode::TIMEOUT_TOO_LONG,
-        format!("{shown} is over the maximum of {max} ms"),
+        format!(
+            "{shown} is over the maximum of {} (execution.max_timeout_ms)",
+            Duration(max)
+        ),
     )
-    .with_hint("set a shorter timeout, or ask an administrator to raise max_timeout_ms"))
+    .with_hint("set a shorter timeout, or ask an administrator to raise the maximum"))
+}
+
+/// Milliseconds, shown in the largest unit in which they are a whole number, as options take it: `10m`, `1500ms`.
+struct Duration(u64);
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1000, "s")];
+        let fitting = UNITS.iter().find(|(unit, _)| self.0.is_multiple_of(*unit));
+        let (unit, name) = fitting.copied().unwrap_or((1, "ms"));
+        write!(f, "{}{name}", self.0 / unit)
+    }
 }
 
 fn check_grace(requested: Option<u64>, limits: &RequestLimits) -> Result<u64, ApiError> {
@@ -192,9 +209,13 @@ fn check_grace(requested: Option<u64>, limits: &RequestLimits) -> Result<u64, Ap
     if grace <= max {
         return Ok(grace);
     }
-    let message = format!("a grace period of {grace} ms is over the maximum of {max} ms");
+    let message = format!(
+        "a grace period of {} is over the maximum of {} (execution.max_kill_grace)",
+        Duration(grace),
+        Duration(max)
+    );
     Err(ApiError::new(ErrorCode::INVALID_REQUEST, message)
-        .with_hint("set a shorter grace period, or ask an administrator to raise max_kill_grace"))
+        .with_hint("set a shorter grace period, or ask an administrator to raise the maximum"))
 }
 
 fn check_drain(requested: Option<u64>, limits: &RequestLimits) -> Result<u64, ApiError> {
@@ -204,9 +225,13 @@ fn check_drain(requested: Option<u64>, limits: &RequestLimits) -> Result<u64, Ap
     if drain <= max {
         return Ok(drain);
     }
-    let message = format!("a drain of {drain} ms is over the maximum of {max} ms");
+    let message = format!(
+        "a drain of {} is over the maximum of {} (execution.max_drain)",
+        Duration(drain),
+        Duration(max)
+    );
     Err(ApiError::new(ErrorCode::INVALID_REQUEST, message)
-        .with_hint("set a shorter drain, or ask an administrator to raise max_drain"))
+        .with_hint("set a shorter drain, or ask an administrator to raise the maximum"))
 }
 
 #[cfg(test)]
@@ -312,7 +337,11 @@ mod tests {
         assert_eq!(grace(None, LIMITS), Ok(10_000));
         assert_eq!(grace(Some(60_000), LIMITS), Ok(60_000));
         let over = grace(Some(60_001), LIMITS).unwrap_err();
-        assert!(over.message.contains("60001") && over.message.contains("60000"));
+        assert!(
+            over.message
+                .contains("of 60001ms is over the maximum of 1m"),
+            "{over}"
+        );
         let longer_by_default = RequestLimits {
             kill_grace_ms: 90_000,
             ..LIMITS
@@ -328,7 +357,11 @@ mod tests {
         assert_eq!(drain(Some(0), LIMITS), Ok(0));
         assert_eq!(drain(Some(60_000), LIMITS), Ok(60_000));
         let over = drain(Some(60_001), LIMITS).unwrap_err();
-        assert!(over.message.contains("60001") && over.message.contains("60000"));
+        assert!(
+            over.message
+                .contains("of 60001ms is over the maximum of 1m"),
+            "{over}"
+        );
         let longer_by_default = RequestLimits {
             drain_ms: 90_000,
             ..LIMITS
@@ -347,7 +380,20 @@ mod tests {
         );
         let over = timeout(Timeout::After { ms: 600_001 }, LIMITS).unwrap_err();
         assert_eq!(over.code, ErrorCode::TIMEOUT_TOO_LONG);
-        assert!(over.message.contains("600001") && over.message.contains("600000"));
+        assert!(
+            over.message
+                .contains("of 600001ms is over the maximum of 10m"),
+            "{over}"
+        );
+        for (ms, shown) in [
+            (0, "0h"),
+            (1, "1ms"),
+            (1500, "1500ms"),
+            (90_000, "90s"),
+            (7_200_000, "2h"),
+        ] {
+            assert_eq!(Duration(ms).to_string(), shown);
+        }
         assert!(timeout(Timeout::Unlimited, LIMITS).is_err());
         let any = RequestLimits {
             default_timeout_ms: 0,

@@ -50,6 +50,17 @@ pub(super) fn memory_of(request: &Request, length: usize) -> usize {
     REQUEST_BYTES + length + elements * ELEMENT_BYTES + read
 }
 
+/// Adds where the maximum is set that a request was over.
+fn with_origin(error: ApiError, context: &ServerContext) -> ApiError {
+    let setting = "execution.max_timeout_ms";
+    match context.configuration.origin(setting) {
+        Some(origin) if error.code == ErrorCode::TIMEOUT_TOO_LONG => error.with_hint(format!(
+            "set a shorter timeout, or ask an administrator to raise {setting}, which is set by: {origin}"
+        )),
+        _ => error,
+    }
+}
+
 /// The reason why a stream ended early.
 enum StreamError {
     /// An error for the client.
@@ -193,7 +204,12 @@ async fn single_reply(
 ) -> Result<Response, ApiError> {
     let execution = |record| Ok(Response::Execution(Box::new(record)));
     match request {
-        Request::Submit(request) => engine.execute(*request).await.map(Response::Submitted),
+        Request::Submit(request) => {
+            let submitted = engine.execute(*request).await;
+            submitted
+                .map(Response::Submitted)
+                .map_err(|error| with_origin(error, context))
+        }
         Request::Status(target) => execution(engine.get_status(target).await?),
         Request::Cancel { target, mode } => engine.cancel(target, mode).await.map(Response::Cancel),
         Request::Signal {

@@ -10,7 +10,7 @@ type Values = (u64, u64, bool, u64, u64, u64, bool, u64);
 
 const MIB: u64 = 1024 * 1024;
 
-const PROFILES: [(Profile, Values); 5] = [
+const PROFILES: [(Profile, Values); 6] = [
     (
         Profile::Production,
         (300_000, 1_800_000, true, 100, 2000, 7200, true, 50 * MIB),
@@ -31,6 +31,7 @@ const PROFILES: [(Profile, Values); 5] = [
         Profile::MemoryConstrained,
         (120_000, 600_000, false, 5, 50, 600, true, MIB),
     ),
+    (Profile::Host, (0, 0, true, 100, 1000, 3600, true, 10 * MIB)),
 ];
 
 fn values_of(engine: &EngineSettings) -> Values {
@@ -116,4 +117,22 @@ fn the_last_file_names_the_profile_and_the_option_overrides_it() {
         chosen(&["--profile", "production"]),
         SettingValue::Number(100)
     );
+}
+
+#[test]
+fn an_escherd_of_one_user_has_the_profile_host_unless_told_otherwise() {
+    let user = ["--user", "--runtime-dir", "/r", "--state-dir", "/s"];
+    let load = |more: &[&str]| Host::new().load(&[&user, more].concat()).unwrap();
+    let timeouts = |configuration: &Configuration| {
+        let request = configuration.settings.engine.reloadable.request;
+        (request.default_timeout_ms, request.max_timeout_ms)
+    };
+    let plain = load(&[]);
+    assert_eq!(timeouts(&plain), (0, 0));
+    let log_limits = plain.settings.engine.reloadable.log_limits;
+    assert_eq!(log_limits.max_bytes, 10 * 1024 * MIB);
+    assert_eq!(timeouts(&load(&["--profile", "testing"])), (10_000, 30_000));
+    // Those of the guide.
+    let system = Host::new().load(&[]).unwrap();
+    assert_eq!(timeouts(&system), (120_000, 600_000));
 }

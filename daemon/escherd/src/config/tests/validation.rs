@@ -125,11 +125,11 @@ fn refuses_with_line_key_value_and_expectation() {
         ),
         (
             "profile = \"fast\"",
-            "1: profile = \"fast\": must be one of production, development, testing, high-volume, memory-constrained",
+            "1: profile = \"fast\": must be one of production, development, testing, high-volume, memory-constrained, host",
         ),
         (
             "profile = 1",
-            "1: profile = 1: must be one of production, development, testing, high-volume, memory-constrained",
+            "1: profile = 1: must be one of production, development, testing, high-volume, memory-constrained, host",
         ),
         // Values against each other.
         (
@@ -340,7 +340,7 @@ fn refuses_variables_and_options_alike() {
     assert_eq!(
         Host::new().load(&["--profile", "fast"]).unwrap_err(),
         [
-            "--profile fast: must be one of production, development, testing, high-volume, memory-constrained"
+            "--profile fast: must be one of production, development, testing, high-volume, memory-constrained, host"
         ]
     );
 }
