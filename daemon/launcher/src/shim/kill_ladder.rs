@@ -190,9 +190,13 @@ mod tests {
         assert_eq!(ladder.begin(TimedOut, false, start), Some(Step::Terminate));
         assert_eq!(ladder.deadline(), Some(start + GRACE));
         assert_eq!(ladder.take_due(start), None);
+        assert!(!ladder.is_killing());
         assert_eq!(ladder.take_due(start + GRACE), Some(Step::Kill));
+        assert!(ladder.is_killing());
         let last = start + GRACE + UNKILLABLE_AFTER;
         assert_eq!(ladder.deadline(), Some(last));
+        assert_eq!(ladder.take_due(start + GRACE), None);
+        assert!(!ladder.has_given_up());
         assert_eq!(ladder.take_due(last), Some(Step::GiveUp));
         assert!(ladder.has_given_up());
         assert_eq!((ladder.deadline(), ladder.take_due(last)), (None, None));
