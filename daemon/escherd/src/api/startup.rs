@@ -134,7 +134,7 @@ impl ExecutionEngine {
             Timestamp::now(),
         );
         if let Some(connection) = &connection {
-            scheduler.set_launcher_abilities(connection.abilities());
+            scheduler.on_launcher_connected(connection.abilities());
         }
         scheduler.set_log_capacity(log_capacity::read(&settings.log_dir).await);
         let metrics = scheduler.metrics();

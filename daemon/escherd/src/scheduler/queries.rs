@@ -49,7 +49,7 @@ const MAX_EXAMINED: usize = 1024;
 /// Numbers of executions by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Pending executions.
+    /// Pending executions: those in the queue, and those that have a slot and wait for a shim.
     pub pending: usize,
     /// Running executions.
     pub running: usize,
@@ -183,8 +183,8 @@ impl Scheduler {
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts {
-            pending: self.shares.pending(),
-            running: self.shares.used_slots(),
+            pending: self.shares.pending() + self.shares.used_slots() - self.running,
+            running: self.running,
             max_concurrent: self.settings.max_concurrent,
         }
     }

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::finish::Evidence;
 use super::pause::Pause;
 use super::persist::OnCommit;
+use super::withdrawal::LaunchPhase;
 use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
 use crate::execution::{
@@ -180,6 +181,8 @@ impl Scheduler {
                 self.shares.make_eligible(uid, number, bytes);
                 self.admit();
             }
+            // It is cancelled below, without a launch.
+            State::Admitted { .. } if self.is_shutting_down => {}
             _ => self.launch(number, None),
         }
         if self.is_shutting_down {
@@ -238,8 +241,8 @@ impl Entry {
             is_committed: false,
             known_since: Instant::now(),
             launched_at: None,
-            is_launched: false,
-            has_reported: false,
+            launch_phase: LaunchPhase::NotBegun,
+            waiting_cancels: Vec::new(),
             pause: Pause::default(),
             measured: None,
             evidence: Evidence::None,
