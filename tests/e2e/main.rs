@@ -38,6 +38,7 @@ mod log_shares;
 mod manual_pages;
 mod metrics;
 mod missing_output;
+mod no_launcher;
 mod output;
 mod oversized;
 mod owners;

@@ -142,7 +142,8 @@ impl ExecutionEngine {
         let (scheduler, effects) = scheduler::start(scheduler, commit_outcomes, move |entries| {
             writer.write(entries)
         });
-        let (launcher_sender, launcher) = watch::channel(None);
+        let state = connection.as_ref().map(LauncherConnection::state);
+        let (launcher_sender, launcher) = watch::channel(state);
         let launch_task = tokio::spawn(launch::run(
             launcher_settings,
             connection,

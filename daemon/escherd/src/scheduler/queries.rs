@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use escher_launcher::ipc::wire::ToShim;
 use escher_protocol::message::{EventsRequest, Quota, Selection};
-use escher_protocol::{ApiError, ExecutionId, ExecutionRecord, Resources, Status, User};
+use escher_protocol::{
+    ApiError, ExecutionId, ExecutionRecord, Resources, Status, User, WaitReason,
+};
 use tokio::sync::{oneshot, watch};
 
 use super::waiters::add_waiter;
 use super::{Entry, Scheduler, events, lookup};
 use crate::authz::Scope;
-use crate::execution::{MAX_PAGE_BYTES, RequiredLabels, memory_of};
+use crate::execution::{MAX_PAGE_BYTES, RequiredLabels, State, memory_of};
 
 /// How far the output of an execution is, for its followers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -76,6 +78,25 @@ impl Scheduler {
         self.answer_later_if(number, |entry| entry.is_over() && !entry.is_end_reported)
     }
 
+    /// Returns everything known about an execution and what it waits for.
+    fn current_record(&self, entry: &Entry) -> ExecutionRecord {
+        ExecutionRecord {
+            waits_for: self.wait_reason(&entry.execution.state),
+            ..entry.record()
+        }
+    }
+
+    /// Returns what an execution in this state waits for, if it is not about to start.
+    fn wait_reason(&self, state: &State) -> Option<WaitReason> {
+        match state {
+            State::Queued | State::Admitted { .. } if !self.has_launcher => {
+                Some(WaitReason::Launcher)
+            }
+            State::Queued => Some(WaitReason::Slot),
+            State::Admitted { .. } | State::Running { .. } | State::Finished(_) => None,
+        }
+    }
+
     /// Returns the record of the execution `number` once it has finished.
     pub fn wait(&mut self, number: u64) -> oneshot::Receiver<ExecutionRecord> {
         self.answer_later_if(number, |entry| !entry.is_end_reported)
@@ -87,12 +108,13 @@ impl Scheduler {
         must_wait: impl FnOnce(&Entry) -> bool,
     ) -> oneshot::Receiver<ExecutionRecord> {
         let (sender, receiver) = oneshot::channel();
-        if let Some(entry) = self.entries.get_mut(&number) {
-            if must_wait(entry) {
-                add_waiter(&mut entry.waiters, sender);
-            } else {
-                let _ = sender.send(entry.record());
+        match self.entries.get_mut(&number) {
+            Some(entry) if must_wait(entry) => add_waiter(&mut entry.waiters, sender),
+            Some(_) => {
+                let entry = &self.entries[&number];
+                let _ = sender.send(self.current_record(entry));
             }
+            None => {}
         }
         receiver
     }
@@ -139,7 +161,10 @@ impl Scheduler {
         let newest_first = self.entries.range(..before).rev();
         for (examined, (number, entry)) in (1..).zip(newest_first) {
             if entry.is_visible_in(scope) && lookup::matches(&entry.execution, selection, &labels) {
-                let record = entry.execution.listed_record(entry.resources());
+                let record = ExecutionRecord {
+                    waits_for: self.wait_reason(&entry.execution.state),
+                    ..entry.execution.listed_record(entry.resources())
+                };
                 bytes += memory_of(&record);
                 page.records.push(record);
             }
