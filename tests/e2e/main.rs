@@ -53,5 +53,6 @@ mod ride_through;
 mod settings;
 mod shares;
 mod start_failures;
+mod start_refusals;
 mod stdin;
 mod units;

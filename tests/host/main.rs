@@ -52,7 +52,7 @@ fn escher_works_on_a_whole_machine() {
     full_disk::output_without_room_in_a_log_is_counted(&machine);
     metrics::an_enabled_socket_unit_serves_metrics(&machine);
     package::an_upgrade_keeps_running_commands_and_their_results(&machine);
-    package::clients_wait_while_the_configuration_is_invalid(&machine);
+    package::a_faulty_configuration_fails_the_service_and_clients_are_told(&machine);
 
     let commands = power::prepare_reboot(&machine);
     let machine = machine.reboot();

@@ -16,34 +16,86 @@ use tracing::{info, warn};
 
 use crate::api::{ExecutionEngine, LockedDirs, SHUTDOWN_STEP_TIMEOUT};
 use crate::authz::{AdminPermit, ServedUsers};
-use crate::config::{Configuration, DaemonSettings, LoadOptions, SocketSettings};
+use crate::config::{ConfigError, Configuration, DaemonSettings, LoadOptions, SocketSettings};
 use crate::host::logging::LogDestination;
 use crate::host::systemd::{self, ActivatedSockets};
 use crate::reload::ActiveConfiguration;
 use crate::server::{self, ServerContext};
-use crate::{journal, systemd_tasks};
+use crate::{journal, start_failure, systemd_tasks};
 
 /// Runs escherd until `shutdown` is done. Each `hangup` reloads the configuration by `options`.
-/// With a log in the journal, the events of executions are written there too.
+/// With a log in the journal, the events of executions are written there too. Where escherd cannot
+/// start, for example because its configuration has faults, clients that wait at a socket from
+/// systemd are told.
 ///
 /// # Errors
 /// When escherd cannot start. The error names the directory, socket or launcher that is the cause.
 pub async fn run(
     options: LoadOptions,
-    configuration: Configuration,
+    configuration: Result<Configuration, ConfigError>,
     log: LogDestination,
     shutdown: impl Future<Output = ()>,
     hangup: Signal,
 ) -> anyhow::Result<()> {
-    let settings = configuration.settings.clone();
+    let sockets = ActivatedSockets::take().context("cannot use the sockets from systemd")?;
+    let waiting = sockets.try_clone()?;
+    match start(configuration, sockets).await {
+        Ok(started) => {
+            drop(waiting);
+            serve(started, options, log, shutdown, hangup).await
+        }
+        Err(error) => {
+            tokio::select! {
+                () = start_failure::refuse_clients(waiting, &error) => {}
+                () = shutdown => {}
+            }
+            Err(error)
+        }
+    }
+}
+
+/// An escherd that can serve.
+struct Started {
+    configuration: Configuration,
+    engine: ExecutionEngine,
+    listener: UnixListener,
+    metrics_listener: Option<UnixListener>,
+}
+
+async fn start(
+    configuration: Result<Configuration, ConfigError>,
+    sockets: ActivatedSockets,
+) -> anyhow::Result<Started> {
+    let configuration = configuration?;
+    let settings = &configuration.settings;
     let directories = LockedDirs::lock(settings.engine.clone())?;
     // Clients can connect from here on. They are served once the engine has started.
-    let sockets = ActivatedSockets::take().context("cannot use the sockets from systemd")?;
-    let listener = listen(&settings, sockets.clients)?;
-    let metrics_listener = listen_for_metrics(&settings, sockets.metrics)?;
+    let listener = listen(settings, sockets.clients)?;
+    let metrics_listener = listen_for_metrics(settings, sockets.metrics)?;
     let start = ExecutionEngine::start(directories, settings.connections.max_connections);
     let engine = systemd_tasks::extend_start_timeout(start).await?;
+    Ok(Started {
+        configuration,
+        engine,
+        listener,
+        metrics_listener,
+    })
+}
 
+async fn serve(
+    started: Started,
+    options: LoadOptions,
+    log: LogDestination,
+    shutdown: impl Future<Output = ()>,
+    hangup: Signal,
+) -> anyhow::Result<()> {
+    let Started {
+        configuration,
+        engine,
+        listener,
+        metrics_listener,
+    } = started;
+    let settings = configuration.settings.clone();
     if log == LogDestination::Journal {
         let permit = engine.authorize_admin()?;
         tokio::spawn(journal::write_events(engine.unrestricted(&permit)));
