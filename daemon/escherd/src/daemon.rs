@@ -100,9 +100,11 @@ async fn serve(
         let permit = engine.authorize_admin()?;
         tokio::spawn(journal::write_events(engine.unrestricted(&permit)));
     }
+    let configuration = Arc::new(ActiveConfiguration::new(options, configuration));
+    let reload_failure = configuration.watch_failure();
     let context = Arc::new(ServerContext::new(
         engine.clone(),
-        Arc::new(ActiveConfiguration::new(options, configuration)),
+        configuration,
         static_info(&settings, &engine),
     ));
     let (close, closing) = watch::channel(false);
@@ -113,7 +115,7 @@ async fn serve(
     let serving = tokio::spawn(server::serve(listener, context.clone(), closing));
     info!(socket = %settings.socket.path.display(), "serving");
     systemd::ready();
-    tokio::spawn(systemd_tasks::update_status(engine.clone()));
+    tokio::spawn(systemd_tasks::update_status(engine.clone(), reload_failure));
     tokio::spawn(systemd_tasks::feed_watchdog(engine.clone()));
 
     tokio::select! {

@@ -67,20 +67,20 @@ pub(crate) async fn refuse_clients(sockets: ActivatedSockets, error: &anyhow::Er
 
 /// Whether escherd cannot start before a person has corrected something.
 fn needs_correction(error: &anyhow::Error) -> bool {
-    error.is::<ConfigError>()
-        || matches!(
-            error.downcast_ref(),
-            Some(StartError::Config(_) | StartError::UntrustedDirectory(_))
-        )
+    let untrusted = |error| matches!(error, &StartError::UntrustedDirectory(_));
+    faults(error).is_some() || error.downcast_ref().is_some_and(untrusted)
+}
+
+fn faults(error: &anyhow::Error) -> Option<&ConfigError> {
+    match error.downcast_ref() {
+        Some(StartError::Config(faults)) => Some(faults),
+        _ => error.downcast_ref(),
+    }
 }
 
 /// Returns the faults of a configuration, or the one reason that there is.
 fn reasons(error: &anyhow::Error) -> Vec<String> {
-    let faults = match error.downcast_ref() {
-        Some(StartError::Config(faults)) => Some(faults),
-        _ => error.downcast_ref::<ConfigError>(),
-    };
-    match faults {
+    match faults(error) {
         Some(faults) => faults.problems().iter().map(ToString::to_string).collect(),
         None => vec![format!("{error:#}")],
     }
@@ -88,11 +88,9 @@ fn reasons(error: &anyhow::Error) -> Vec<String> {
 
 /// Returns the line that `systemctl status` shows.
 fn status(error: &anyhow::Error) -> String {
-    let reasons = reasons(error);
-    let first = reasons.first().cloned().unwrap_or_default();
-    match reasons.len() {
-        0 | 1 => format!("cannot start: {first}"),
-        count => format!("cannot start: {first} (and {} more)", count - 1),
+    match faults(error) {
+        Some(faults) => format!("cannot start: {}", faults.summary()),
+        None => format!("cannot start: {error:#}"),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use escher_protocol::ApiError;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until};
 
 use crate::api::ExecutionEngine;
@@ -37,22 +38,33 @@ pub(crate) async fn extend_start_timeout<T>(start: impl Future<Output = T>) -> T
     }
 }
 
-/// Updates the line that `systemctl status` shows, until the engine stops.
-pub(crate) async fn update_status(engine: ExecutionEngine) {
+/// Updates the line that `systemctl status` shows, until the engine stops. `reload_failure`: why the
+/// last reload of the configuration has failed, if it has.
+pub(crate) async fn update_status(
+    engine: ExecutionEngine,
+    reload_failure: watch::Receiver<Option<String>>,
+) {
     if systemd::is_notifiable() {
         // An error means that the engine has stopped.
-        let _ = send_changes(&engine).await;
+        let _ = send_changes(&engine, reload_failure).await;
     }
 }
 
-async fn send_changes(engine: &ExecutionEngine) -> Result<(), ApiError> {
+async fn send_changes(
+    engine: &ExecutionEngine,
+    mut reload_failure: watch::Receiver<Option<String>>,
+) -> Result<(), ApiError> {
     let mut events = engine.watch_events().await?;
     let mut launcher = engine.watch_launcher();
     let mut sent = String::new();
     loop {
         events.borrow_and_update();
         launcher.borrow_and_update();
-        let line = status_line(engine).await?;
+        let failure = reload_failure.borrow_and_update().clone();
+        let mut line = status_line(engine).await?;
+        if let Some(failure) = failure {
+            line = format!("{line}; reload failed: {failure}");
+        }
         if line != sent {
             notify_periodically(PeriodicState::Status(line.clone())).await;
             sent = line;
@@ -61,6 +73,7 @@ async fn send_changes(engine: &ExecutionEngine) -> Result<(), ApiError> {
         let changed = tokio::select! {
             changed = events.changed() => changed,
             changed = launcher.changed() => changed,
+            changed = reload_failure.changed() => changed,
         };
         if changed.is_err() {
             return Ok(());
