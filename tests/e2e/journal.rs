@@ -29,7 +29,9 @@ fn each_step_of_an_execution_has_an_entry_with_fields() {
     let home = Arc::new(Home::new());
     let journal = Journal::new(&home);
     let builder = Daemon::builder().home(&home).journal(&journal);
-    let daemon = builder.env("ESCHER_LOG", "info,escherd::journal=debug").start();
+    let daemon = builder
+        .env("ESCHER_LOG", "info,escherd::journal=debug")
+        .start();
     let ctl = daemon.ctl();
     let id = ctl.submit(["sh", "-c", "echo up; exec sleep 1000"]);
     let id = id.to_string();

@@ -128,7 +128,23 @@ pub(crate) fn a_removal_cancels_commands_and_a_new_installation_keeps_the_histor
 ) {
     configure(machine, "[execution]\nmax_timeout_ms = 0");
     let id = start_command(machine, "none", "exec sleep 424242");
-    machine.must("DEBIAN_FRONTEND=noninteractive apt-get remove -q -y escher");
+    // A user has an escherd of its own, too.
+    machine.must(
+        "set -e
+        install -d -m 700 -o alice /run/alice
+        runuser -u alice -- env XDG_RUNTIME_DIR=/run/alice XDG_STATE_HOME=/srv/alice/state \
+            setsid --fork escherd --user < /dev/null > /dev/null 2>&1
+        until [ -S /run/alice/escher/escherd.sock ]; do sleep 0.1; done",
+    );
+    let removal = machine.must("DEBIAN_FRONTEND=noninteractive apt-get remove -q -y escher");
+    let ended = "escher: running commands that are ended now: 1";
+    assert!(removal.contains(ended), "{removal}");
+    assert!(
+        removal.contains("escher: the escherd of alice "),
+        "{removal}"
+    );
+    assert!(!removal.contains("the escherd of escherd "), "{removal}");
+    machine.must("pkill --uid alice --exact escherd; rm -r /srv/alice/state");
     let sleeping = machine.run("pgrep --full '^sleep 424242'");
     assert_eq!(sleeping.expect(1).out(), "");
     for unit in UNITS {

@@ -16,7 +16,9 @@ use tracing::{info, warn};
 
 use crate::api::{ExecutionEngine, LockedDirs, SHUTDOWN_STEP_TIMEOUT};
 use crate::authz::{AdminPermit, ServedUsers};
-use crate::config::{ConfigError, Configuration, DaemonSettings, LoadOptions, SocketSettings};
+use crate::config::{
+    ConfigError, Configuration, DaemonSettings, LoadOptions, OnStop, SocketSettings,
+};
 use crate::host::logging::LogDestination;
 use crate::host::systemd::{self, ActivatedSockets};
 use crate::reload::ActiveConfiguration;
@@ -115,7 +117,7 @@ async fn serve(
     let serving = tokio::spawn(server::serve(listener, context.clone(), closing));
     info!(socket = %settings.socket.path.display(), "serving");
     systemd::ready();
-    tokio::spawn(systemd_tasks::update_status(engine.clone(), reload_failure));
+    let status_updates = tokio::spawn(systemd_tasks::update_status(engine.clone(), reload_failure));
     tokio::spawn(systemd_tasks::feed_watchdog(engine.clone()));
 
     tokio::select! {
@@ -123,6 +125,13 @@ async fn serve(
         () = reload_on_hangup(hangup, &context) => {}
     }
     systemd::stopping();
+    if settings.on_stop == OnStop::Cancel {
+        status_updates.abort();
+        if let Some(awaited) = engine.awaited_commands().await {
+            info!("{awaited}");
+            systemd::status(&awaited);
+        }
+    }
     engine.shut_down_scheduler(settings.on_stop).await;
     close.send_replace(true);
     let served = timeout(SHUTDOWN_STEP_TIMEOUT, serving);

@@ -54,7 +54,7 @@ pub fn log(error: &anyhow::Error, destination: LogDestination) {
 
 /// Tells systemd why escherd does not start, and the clients at its socket that it does not.
 pub(crate) async fn refuse_clients(sockets: ActivatedSockets, error: &anyhow::Error) {
-    systemd::failed(&status(error));
+    systemd::status(&status(error));
     let wait = if needs_correction(error) {
         Duration::ZERO
     } else {

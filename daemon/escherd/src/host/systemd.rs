@@ -29,8 +29,8 @@ pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Notifies systemd why escherd does not start.
-pub(crate) fn failed(status: &str) {
+/// Sets the line that `systemctl status` shows.
+pub(crate) fn status(status: &str) {
     // The protocol has one line per notification.
     notify(&[NotifyState::Status(&status.replace('\n', " "))]);
 }

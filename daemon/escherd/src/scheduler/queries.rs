@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use super::waiters::add_waiter;
 use super::{Entry, Scheduler, events, lookup};
 use crate::authz::Scope;
-use crate::execution::{MAX_PAGE_BYTES, RequiredLabels, State, memory_of};
+use crate::execution::{Execution, MAX_PAGE_BYTES, RequiredLabels, State, memory_of};
 
 /// How far the output of an execution is, for its followers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -212,6 +212,12 @@ impl Scheduler {
             running: self.running,
             max_concurrent: self.settings.max_concurrent,
         }
+    }
+
+    /// Returns the running executions, in the order of submission.
+    pub fn running(&self) -> impl Iterator<Item = &Execution> {
+        let executions = self.entries.values().map(|entry| &entry.execution);
+        executions.filter(|execution| execution.state.is_running())
     }
 
     /// Returns what `user` takes of the queue, the slots and the disk of the logs, and may take.
