@@ -151,6 +151,7 @@ fn retry_decision(error: &ConnectError) -> RetryDecision {
         } => RetryDecision::AfterPause(RETRY_PAUSE),
         ConnectError::Refused { .. }
         | ConnectError::VersionMismatch { .. }
+        | ConnectError::PathTooLong { .. }
         | ConnectError::Protocol { .. } => RetryDecision::GiveUp,
     }
 }

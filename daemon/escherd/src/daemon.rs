@@ -10,7 +10,7 @@ use escher_protocol::{InstanceId, Timestamp};
 use nix::unistd::geteuid;
 use tokio::net::UnixListener;
 use tokio::signal::unix::Signal;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -61,6 +61,8 @@ struct Started {
     configuration: Configuration,
     engine: ExecutionEngine,
     listener: UnixListener,
+    /// Whether escherd has made the socket for clients itself.
+    is_socket_own: bool,
     metrics_listener: Option<UnixListener>,
 }
 
@@ -71,8 +73,9 @@ async fn start(
     let configuration = configuration?;
     let settings = &configuration.settings;
     let directories = LockedDirs::lock(settings.engine.clone())?;
+    let is_socket_own = sockets.clients.is_none();
     // Clients can connect from here on. They are served once the engine has started.
-    let listener = listen(settings, sockets.clients)?;
+    let listener = listen(&settings.socket, sockets.clients)?;
     let metrics_listener = listen_for_metrics(settings, sockets.metrics)?;
     let start = ExecutionEngine::start(directories, settings.connections.max_connections);
     let engine = systemd_tasks::extend_start_timeout(start).await?;
@@ -80,6 +83,7 @@ async fn start(
         configuration,
         engine,
         listener,
+        is_socket_own,
         metrics_listener,
     })
 }
@@ -95,6 +99,7 @@ async fn serve(
         configuration,
         engine,
         listener,
+        is_socket_own,
         metrics_listener,
     } = started;
     let settings = configuration.settings.clone();
@@ -114,7 +119,13 @@ async fn serve(
         let (context, closing) = (context.clone(), closing.clone());
         tokio::spawn(server::serve_metrics(listener, context, closing));
     }
-    let serving = tokio::spawn(server::serve(listener, context.clone(), closing));
+    let (replacement, replacements) = mpsc::channel(1);
+    let own_socket = is_socket_own.then(|| OwnSocket {
+        settings: settings.socket.clone(),
+        replacement,
+    });
+    let serving = server::serve(listener, replacements, context.clone(), closing);
+    let serving = tokio::spawn(serving);
     info!(socket = %settings.socket.path.display(), "serving");
     systemd::ready();
     let status_updates = tokio::spawn(systemd_tasks::update_status(engine.clone(), reload_failure));
@@ -122,7 +133,7 @@ async fn serve(
 
     tokio::select! {
         () = shutdown => {}
-        () = reload_on_hangup(hangup, &context) => {}
+        () = reload_on_hangup(hangup, &context, own_socket) => {}
     }
     systemd::stopping();
     if settings.on_stop == OnStop::Cancel {
@@ -143,13 +154,46 @@ async fn serve(
     Ok(())
 }
 
-/// Reloads the configuration on each SIGHUP. Problems go to the log.
-async fn reload_on_hangup(mut hangup: Signal, context: &ServerContext) {
+/// The socket for clients that escherd has made itself.
+struct OwnSocket {
+    settings: SocketSettings,
+    /// Takes another listening socket for it.
+    replacement: mpsc::Sender<UnixListener>,
+}
+
+impl OwnSocket {
+    /// Makes the socket anew if something else has deleted it.
+    async fn restore(&self) {
+        let path = self.settings.path.display();
+        if self.settings.path.symlink_metadata().is_ok() {
+            return;
+        }
+        match listen(&self.settings, None) {
+            Ok(listener) => {
+                info!(socket = %path, "the socket was deleted; it is there again");
+                let _ = self.replacement.send(listener).await;
+            }
+            Err(error) => {
+                warn!(socket = %path, %error, "the socket was deleted and cannot be made")
+            }
+        }
+    }
+}
+
+/// Reloads the configuration on each SIGHUP, and restores the socket. Problems go to the log.
+async fn reload_on_hangup(
+    mut hangup: Signal,
+    context: &ServerContext,
+    own_socket: Option<OwnSocket>,
+) {
     while hangup.recv().await.is_some() {
         systemd::reloading();
         let permit = AdminPermit::from_signal();
         // The reload logs its result.
         let _ = context.reload(permit, &context.engine).await;
+        if let Some(socket) = &own_socket {
+            socket.restore().await;
+        }
         systemd::ready();
     }
     // No more signals come, because the runtime is about to end.
@@ -158,12 +202,12 @@ async fn reload_on_hangup(mut hangup: Signal, context: &ServerContext) {
 
 /// Returns the listening socket for clients: systemd's if there is one, else a new one.
 fn listen(
-    settings: &DaemonSettings,
+    settings: &SocketSettings,
     activated: Option<StdListener>,
 ) -> anyhow::Result<UnixListener> {
     into_tokio(match activated {
         Some(listener) => listener,
-        None => server::bind(&settings.socket)?,
+        None => server::bind(settings)?,
     })
 }
 

@@ -82,15 +82,26 @@ fn faults(error: &anyhow::Error) -> Option<&ConfigError> {
 fn reasons(error: &anyhow::Error) -> Vec<String> {
     match faults(error) {
         Some(faults) => faults.problems().iter().map(ToString::to_string).collect(),
-        None => vec![format!("{error:#}")],
+        None => vec![with_causes(error)],
     }
+}
+
+/// Returns an error with its causes, except those that it names itself.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Returns the line that `systemctl status` shows.
 fn status(error: &anyhow::Error) -> String {
     match faults(error) {
         Some(faults) => format!("cannot start: {}", faults.summary()),
-        None => format!("cannot start: {error:#}"),
+        None => format!("cannot start: {}", with_causes(error)),
     }
 }
 
@@ -136,6 +147,14 @@ mod tests {
             let refusal = refusal(&error);
             assert!(!refusal.to_string().contains("secret"), "{refusal}");
         }
+    }
+
+    #[test]
+    fn a_cause_is_named_once() {
+        let error = anyhow::anyhow!("the cause").context("cannot do it: the cause");
+        assert_eq!(reasons(&error), ["cannot do it: the cause"]);
+        let error = anyhow::anyhow!("the cause").context("cannot do it");
+        assert_eq!(reasons(&error), ["cannot do it: the cause"]);
     }
 
     #[test]

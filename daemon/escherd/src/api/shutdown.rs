@@ -1,15 +1,14 @@
 //! The shutdown of an engine.
 
-use std::fs::File;
 use std::time::Duration;
 
 use escher_protocol::Timestamp;
-use nix::fcntl::Flock;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::ExecutionEngine;
+use super::locked_dirs::DirectoryLocks;
 use crate::config::OnStop;
 use crate::execution::shown_command;
 use crate::scheduler::{Scheduler, SchedulerHandle};
@@ -22,7 +21,7 @@ pub(crate) const SHUTDOWN_STEP_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct ShutdownHandles {
     /// Released when dropped.
-    pub(super) _state_dir_lock: Flock<File>,
+    pub(super) _locks: DirectoryLocks,
     /// The task that owns the connection to the launcher.
     pub(super) launch_task: JoinHandle<()>,
 }
@@ -68,7 +67,7 @@ impl ExecutionEngine {
             .take();
         if let Some(ShutdownHandles {
             launch_task,
-            _state_dir_lock,
+            _locks,
         }) = handles
             && timeout(SHUTDOWN_STEP_TIMEOUT, launch_task).await.is_err()
         {

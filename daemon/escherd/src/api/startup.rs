@@ -105,7 +105,7 @@ impl ExecutionEngine {
         directories: LockedDirs,
         max_connections: usize,
     ) -> Result<Self, StartError> {
-        let LockedDirs { settings, lock } = directories;
+        let LockedDirs { settings, locks } = directories;
         let reloadable = settings.reloadable;
         let fd_shares = FdShares::new(reloadable.max_concurrent_executions, max_connections);
         let boot_ids =
@@ -188,7 +188,7 @@ impl ExecutionEngine {
             settings_in_force: reloadable,
             launcher,
             shutdown_handles: Mutex::new(Some(ShutdownHandles {
-                _state_dir_lock: lock,
+                _locks: locks,
                 launch_task,
             })),
         };

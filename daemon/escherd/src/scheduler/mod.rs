@@ -12,6 +12,7 @@ mod events;
 mod evict;
 mod finish;
 mod handle;
+mod key_conflict;
 mod log_budgets;
 mod lookup;
 mod metrics;

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
 use super::finish::Evidence;
+use super::key_conflict::key_conflict;
 use super::pause::Pause;
 use super::persist::OnCommit;
 use super::withdrawal::LaunchPhase;
@@ -148,12 +149,11 @@ impl Scheduler {
         digest: Option<RequestDigest>,
         responder: SubmitResponder,
     ) -> Result<(), ApiError> {
-        let conflict = || Err(key_conflict(request, number));
         let Some(entry) = self.entries.get_mut(&number) else {
-            return conflict();
+            return Err(key_conflict(request, number, None));
         };
         if entry.digest != digest {
-            return conflict();
+            return Err(key_conflict(request, number, Some(&entry.execution)));
         }
         if entry.is_committed {
             let _ = responder.send(Ok(entry.submitted(true)));
@@ -197,7 +197,7 @@ impl Scheduler {
             .get(&number)
             .map(|entry| &entry.execution.submission.request);
         let answer = match request {
-            Some(request) if !same => Err(key_conflict(request, known.number)),
+            Some(request) if !same => Err(key_conflict(request, known.number, None)),
             _ => Ok(known),
         };
         self.discard_submission(number, &answer);
@@ -282,13 +282,6 @@ pub(super) fn measure_request(request: &ExecutionRequest) -> (u64, Option<Reques
         .as_ref()
         .map(|_| Sha256::digest(&encoded).into());
     (encoded.len() as u64, digest)
-}
-
-/// Returns the error for a key that belongs to another request.
-fn key_conflict(request: &ExecutionRequest, number: u64) -> ApiError {
-    let key = request.key.as_deref().unwrap_or_default();
-    let message = format!("the key {key:?} belongs to another request, of execution {number}");
-    ApiError::new(ErrorCode::KEY_CONFLICT, message).with_hint("use a new key for a new request")
 }
 
 #[cfg(test)]
