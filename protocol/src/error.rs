@@ -46,6 +46,8 @@ error_codes! {
     INTERNAL = 8, "internal", retry: true;
     /// escherd has too few descriptors or too little memory at the moment.
     OVERLOADED = 9, "overloaded", retry: true;
+    /// escherd cannot start; the message for people says why, as far as everybody may know.
+    NOT_SERVING = 10, "not-serving", retry: true;
 
     // The request (20–49).
     /// The caller is not permitted to do this.

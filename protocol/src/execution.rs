@@ -286,6 +286,26 @@ impl fmt::Display for Status {
     }
 }
 
+/// What a pending execution waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum WaitReason {
+    /// One of the slots that bound how many executions run at once.
+    Slot,
+    /// A launcher: escherd has none at the moment, and starts no command without one.
+    Launcher,
+}
+
+impl WaitReason {
+    /// Returns the reason's name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            WaitReason::Slot => "slot",
+            WaitReason::Launcher => "launcher",
+        }
+    }
+}
+
 /// A user of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct User {
@@ -317,6 +337,8 @@ pub struct ExecutionRecord {
     pub key: Option<Text>,
     /// The state.
     pub status: Status,
+    /// What it waits for, if it is pending and not about to start.
+    pub waits_for: Option<WaitReason>,
     /// The user that it runs as.
     pub user: User,
     /// The user that submitted it.

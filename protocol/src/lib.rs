@@ -37,7 +37,7 @@ pub use error::{ApiError, ErrorCode};
 pub use event::ExecutionEvent;
 pub use execution::{
     CancelMode, Canceller, Command, ExecutionRecord, ExecutionRequest, Exit, KillMode, Leftovers,
-    Outcome, OutputTotals, RunAs, StartStage, Status, StdinMode, Timeout, Usage, User,
+    Outcome, OutputTotals, RunAs, StartStage, Status, StdinMode, Timeout, Usage, User, WaitReason,
 };
 pub use id::{ExecutionId, InstanceId, RequestId, Target};
 pub use message::{ClientFrame, Item, Request, Response, ServerFrame};

@@ -252,6 +252,25 @@ fn systemd_is_notified_of_reload_and_stop() {
 }
 
 #[test]
+fn a_stop_that_cancels_says_for_which_commands_it_waits() {
+    let mut daemon = Daemon::builder().keep_notifications().start();
+    let up = daemon.home().fifo("up");
+    let script = format!("echo up > {}; exec sleep 1000", up.name());
+    let ctl = daemon.ctl();
+    let _ = ctl.run(["submit", "--kill-after", "30s", "sh", "-c", &script]);
+    assert_eq!(up.read_line(), "up");
+    // escherd knows of the start, too.
+    await_notification(&daemon, "STATUS=serving: 1 running");
+    assert_eq!(daemon.terminate(), Exit::Code(0));
+    let status = await_notification(&daemon, "STATUS=ending 1 command; ");
+    let status = status.trim_end();
+    for part in ["SIGKILL in 30 s at the latest: 1 (", ") sh -c echo up"] {
+        assert!(status.contains(part), "{status}");
+    }
+    assert!(daemon.log().contains("ending 1 command; SIGKILL in 30 s"));
+}
+
+#[test]
 fn a_kernel_without_a_needed_system_call_is_refused_in_one_sentence() {
     if !require_program("strace", "an old kernel") {
         return;

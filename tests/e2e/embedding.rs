@@ -276,7 +276,7 @@ fn a_second_engine_is_refused_the_directories_and_takes_over_once_the_first_has_
         let first = start(&home).await;
         let second = ExecutionEngine::new(home.engine_settings()).await;
         assert!(
-            matches!(second, Err(StartError::StateDirInUse(_))),
+            matches!(second, Err(StartError::DirectoryInUse(_))),
             "{second:?}"
         );
         let text = format!("read line < {}; echo $line; exit 3", gate.name());

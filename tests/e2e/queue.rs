@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 
 use escher_client::{ErrorCode, ExecutionRequest, Status};
-use escher_tests::{Daemon, child_program, connect, exec, in_runtime, shell};
+use escher_tests::{Daemon, child_program, connect, exec, in_runtime, shell, wait_started};
 
 /// The commands count each other, and the first of them wait until the limit is reached: never more than 20
 /// run at once, and not fewer either.
@@ -130,6 +130,7 @@ fn a_full_queue_refuses_with_an_error_to_retry() {
         let error = error.as_api().expect("a typed error").clone();
         assert_eq!(error.code, code);
         assert!(error.retry);
+        wait_started(&client, ids[0]).await;
         let info = client.info().await.unwrap();
         assert_eq!((info.running, info.pending), (1, pending));
         for id in ids {

@@ -1,7 +1,7 @@
 //! The configuration is reloaded while escherd runs.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use escher_client::protocol::SettingValue;
 use escher_client::{Client, Error, ErrorCode, ExecutionRequest, Status, Timeout};
@@ -38,6 +38,24 @@ fn a_reload_of_a_file_that_others_could_change_is_refused() {
     });
     let diagnostics = daemon.ctl().run(["doctor"]).expect(1);
     assert!(diagnostics.out().contains("mode 0622"), "{diagnostics:?}");
+}
+
+#[test]
+fn a_socket_that_was_deleted_from_outside_comes_back_with_sighup() {
+    let daemon = Daemon::builder().keep_notifications().start();
+    let socket = daemon.home().socket();
+    fs::remove_file(&socket).unwrap();
+    let _ = daemon.ctl().run(["--reconnect", "none", "info"]).expect(1);
+    kill(daemon.pid(), Signal::SIGHUP).unwrap();
+    while !daemon.next_notification().contains("READY=1") {}
+    let _ = daemon.ctl().run(["run", "true"]).expect(0);
+    let mode = fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    // One that is there stays.
+    let before = fs::metadata(&socket).unwrap().ino();
+    kill(daemon.pid(), Signal::SIGHUP).unwrap();
+    while !daemon.next_notification().contains("READY=1") {}
+    assert_eq!(fs::metadata(&socket).unwrap().ino(), before);
 }
 
 #[test]

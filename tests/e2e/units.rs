@@ -78,7 +78,7 @@ fn the_exposure_of_escherd_is_low() {
 
 /// Directives that a unit that starts commands may have. Of these only the limits of files and tasks affect
 /// commands. Others, such as users, seccomp, capabilities and mounts, could not be undone for a command.
-const ALLOWED_DIRECTIVES: [&str; 27] = [
+const ALLOWED_DIRECTIVES: [&str; 28] = [
     "After",
     "Also",
     "CPUAccounting",
@@ -97,6 +97,7 @@ const ALLOWED_DIRECTIVES: [&str; 27] = [
     "OOMPolicy",
     "Requires",
     "Restart",
+    "RestartPreventExitStatus",
     "RestartSec",
     "StartLimitIntervalSec",
     "TasksAccounting",

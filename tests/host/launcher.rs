@@ -64,6 +64,12 @@ pub(crate) fn stopping_the_keeper_cancels_all_commands(machine: &Machine) {
     let mut log = machine.start(&format!("escherctl logs -f {ignoring}"));
     assert_eq!(log.line(), "up");
     machine.must("systemctl stop escher-launcher");
+    let journal = machine.must("journalctl --unit escher-launcher --lines 20 --output cat");
+    assert!(
+        journal.contains("ending 3 commands; SIGKILL in "),
+        "{journal}"
+    );
+    assert!(journal.contains(" (root) sleep 424242"), "{journal}");
     for id in ids.iter().chain([&ignoring]) {
         let _ = machine.run(&format!("escherctl wait {id}"));
         let record = inspect(machine, id);

@@ -45,14 +45,14 @@ fn escher_works_on_a_whole_machine() {
     resources::usage_includes_all_processes_of_a_command(&machine);
     resources::a_paused_command_stops_until_it_is_resumed(&machine);
     monitoring::the_watchdog_restarts_a_hanging_escherd_and_nothing_is_lost(&machine);
-    monitoring::the_journal_has_the_steps_of_an_execution(&machine);
+    monitoring::the_journal_has_the_end_of_an_execution(&machine);
     monitoring::the_doctor_accepts_a_fresh_installation_and_reports_problems(&machine);
     user_daemon::a_user_can_have_an_escherd_of_its_own(&machine);
     clock::setting_the_clock_changes_no_timeout(&machine);
     full_disk::output_without_room_in_a_log_is_counted(&machine);
     metrics::an_enabled_socket_unit_serves_metrics(&machine);
     package::an_upgrade_keeps_running_commands_and_their_results(&machine);
-    package::clients_wait_while_the_configuration_is_invalid(&machine);
+    package::a_faulty_configuration_fails_the_service_and_clients_are_told(&machine);
 
     let commands = power::prepare_reboot(&machine);
     let machine = machine.reboot();

@@ -92,27 +92,35 @@ fn replace_libc(machine: &Machine) {
     );
 }
 
-pub(crate) fn clients_wait_while_the_configuration_is_invalid(machine: &Machine) {
+pub(crate) fn a_faulty_configuration_fails_the_service_and_clients_are_told(machine: &Machine) {
     machine.must("echo nonsense > /etc/escher/escher.toml; ! systemctl restart escherd");
-    // They wait at the socket.
-    let mut clients = Vec::new();
-    for _ in 0..30 {
-        clients.push(machine.start_as("alice", "escherctl run echo hello"));
+    let property =
+        |name| machine.must(&format!("systemctl show --value --property {name} escherd"));
+    let failed = machine.must("systemctl list-units --failed --plain --no-legend");
+    assert!(failed.contains("escherd.service"), "{failed}");
+    let status = property("StatusText");
+    assert!(status.contains("/etc/escher/escher.toml:1: "), "{status}");
+    // Each of these clients is told; none waits for a better file.
+    for _ in 0..3 {
+        let ended = machine.run_as("alice", "escherctl run echo hello");
+        let ended = ended.expect(125);
+        assert!(
+            ended.err().contains("configuration is corrected"),
+            "{ended:?}"
+        );
     }
-    let mut log = machine.start(
-        "journalctl --unit escherd --follow --lines 0 | grep --line-buffered --max-count 5 'escher.toml:1: '",
-    );
-    for _ in 0..5 {
-        let _ = log.line();
-    }
+    // Nobody but they has started it again.
+    machine.must("! systemctl start escherd");
+    assert_eq!(property("NRestarts"), "0\n");
+    assert_eq!(machine.must("systemctl is-failed escherd"), "failed\n");
+    let journal = machine.must("journalctl --unit escherd --priority err --lines 20 --output cat");
+    assert!(journal.contains("/etc/escher/escher.toml:1: "), "{journal}");
+
+    // The next client after the correction is served.
     machine.must(": > /etc/escher/escher.toml");
-    for client in clients {
-        assert_eq!(client.wait().expect(0).out(), "hello\n");
-    }
-    assert_eq!(
-        machine.must("systemctl is-active escherd.socket"),
-        "active\n"
-    );
+    let ended = machine.run_as("alice", "escherctl run echo hello");
+    assert_eq!(ended.expect(0).out(), "hello\n");
+    check_units(machine);
 }
 
 pub(crate) fn a_removal_cancels_commands_and_a_new_installation_keeps_the_history(
@@ -120,7 +128,23 @@ pub(crate) fn a_removal_cancels_commands_and_a_new_installation_keeps_the_histor
 ) {
     configure(machine, "[execution]\nmax_timeout_ms = 0");
     let id = start_command(machine, "none", "exec sleep 424242");
-    machine.must("DEBIAN_FRONTEND=noninteractive apt-get remove -q -y escher");
+    // A user has an escherd of its own, too.
+    machine.must(
+        "set -e
+        install -d -m 700 -o alice /run/alice
+        runuser -u alice -- env XDG_RUNTIME_DIR=/run/alice XDG_STATE_HOME=/srv/alice/state \
+            setsid --fork escherd --user < /dev/null > /dev/null 2>&1
+        until [ -S /run/alice/escher/escherd.sock ]; do sleep 0.1; done",
+    );
+    let removal = machine.must("DEBIAN_FRONTEND=noninteractive apt-get remove -q -y escher");
+    let ended = "escher: running commands that are ended now: 1";
+    assert!(removal.contains(ended), "{removal}");
+    assert!(
+        removal.contains("escher: the escherd of alice "),
+        "{removal}"
+    );
+    assert!(!removal.contains("the escherd of escherd "), "{removal}");
+    machine.must("pkill --uid alice --exact escherd; rm -r /srv/alice/state");
     let sleeping = machine.run("pgrep --full '^sleep 424242'");
     assert_eq!(sleeping.expect(1).out(), "");
     for unit in UNITS {

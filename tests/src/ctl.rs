@@ -21,7 +21,9 @@ pub struct Ctl {
 }
 
 impl Ctl {
-    pub(crate) fn new(home: Arc<Home>) -> Self {
+    /// escherctl against an escherd that is in this home, or may come.
+    #[must_use]
+    pub fn new(home: Arc<Home>) -> Self {
         Ctl {
             home,
             user: None,

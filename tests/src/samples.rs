@@ -20,6 +20,7 @@ pub fn record(number: u64) -> ExecutionRecord {
         name: None,
         key: None,
         status: Status::Completed,
+        waits_for: None,
         user: user.clone(),
         submitted_by: user,
         command: Command::default(),
@@ -87,6 +88,7 @@ pub fn running_execution() -> ExecutionRecord {
         name: Some("greeting".into()),
         key: None,
         status: Status::Running,
+        waits_for: None,
         user: alice(),
         submitted_by: alice(),
         command: Command::Exec {

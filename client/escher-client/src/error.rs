@@ -9,6 +9,9 @@ use escher_protocol::frame::FrameError;
 use escher_protocol::handshake::{HIGHEST_VERSION, LOWEST_VERSION, Refusal};
 use escher_protocol::{ApiError, ErrorCode};
 
+/// Longest path of a socket in bytes: `sun_path` with its NUL has 108 (unix(7)).
+pub(crate) const MAX_SOCKET_PATH_BYTES: usize = 107;
+
 /// Why a connection could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -32,6 +35,13 @@ pub enum ConnectError {
     /// The path exists and is not a stream socket.
     #[error("{} is not a socket of escherd", path.display())]
     NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The path is too long for a socket (unix(7)).
+    #[error("{}: the path of a socket has at most {MAX_SOCKET_PATH_BYTES} bytes, and this has {}",
+        path.display(), path.as_os_str().len())]
+    PathTooLong {
         /// The path.
         path: PathBuf,
     },
@@ -103,6 +113,7 @@ impl ConnectError {
             ConnectError::NoDaemon { path, .. }
             | ConnectError::PermissionDenied { path, .. }
             | ConnectError::NotASocket { path }
+            | ConnectError::PathTooLong { path }
             | ConnectError::VersionMismatch { path, .. }
             | ConnectError::Refused { path, .. }
             | ConnectError::Protocol { path, .. }

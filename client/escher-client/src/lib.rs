@@ -60,7 +60,7 @@ pub use stream::{EventStream, ExecutionStream, LogStream, ResponseStream};
 pub use escher_protocol as protocol;
 pub use escher_protocol::execution::{
     CancelMode, Command, ExecutionRecord, ExecutionRequest, KillMode, RunAs, Status, StdinMode,
-    Timeout,
+    Timeout, WaitReason,
 };
 pub use escher_protocol::handshake::Welcome;
 pub use escher_protocol::message::{

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use escher_protocol::ErrorCode;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::connection::Connection;
@@ -18,13 +19,17 @@ use crate::socket_watch::SocketWatch;
 /// The pause after a failed attempt when no event may report a change.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// The pause after an attempt at which escherd could not start. Each attempt makes systemd start it
+/// again.
+const NOT_SERVING_PAUSE: Duration = Duration::from_secs(10);
+
 /// What to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RetryDecision {
     /// Retry when the socket watch reports a change.
     OnEvent,
     /// Retry on a change or after a pause: the cause may end without an event.
-    AfterPause,
+    AfterPause(Duration),
     /// Give up: another attempt would fail in the same way.
     GiveUp,
 }
@@ -77,11 +82,14 @@ pub(crate) async fn reconnect(
         }
         // bind(2) creates the socket, but connections are refused until listen(2), which no event
         // reports. So a failure right after an event is retried after a pause, too.
-        let with_pause =
-            decision == RetryDecision::AfterPause || retried_on_event || watch.is_none();
+        let pause = match decision {
+            RetryDecision::AfterPause(pause) => Some(pause),
+            _ if retried_on_event || watch.is_none() => Some(RETRY_PAUSE),
+            _ => None,
+        };
         retried_on_event = tokio::select! {
             () = socket_change(watch.as_ref()) => true,
-            () = sleep(RETRY_PAUSE), if with_pause => false,
+            () = sleep(pause.unwrap_or_default()), if pause.is_some() => false,
             () = wait_until(deadline) => break error,
         };
     };
@@ -128,16 +136,22 @@ fn retry_decision(error: &ConnectError) -> RetryDecision {
         | ConnectError::PermissionDenied { .. }
         // Also the result if the socket is removed after connect(2) was refused.
         | ConnectError::NotASocket { .. } => RetryDecision::OnEvent,
-        ConnectError::Refused { refusal, .. } if refusal.error.retry => RetryDecision::AfterPause,
+        ConnectError::Refused { refusal, .. } if refusal.error.code == ErrorCode::NOT_SERVING => {
+            RetryDecision::AfterPause(NOT_SERVING_PAUSE)
+        }
+        ConnectError::Refused { refusal, .. } if refusal.error.retry => {
+            RetryDecision::AfterPause(RETRY_PAUSE)
+        }
         ConnectError::Timeout { .. }
         | ConnectError::Io { .. }
         // An escherd that was about to stop accepted the connection.
         | ConnectError::Protocol {
             violation: ProtocolViolation::ConnectionClosed,
             ..
-        } => RetryDecision::AfterPause,
+        } => RetryDecision::AfterPause(RETRY_PAUSE),
         ConnectError::Refused { .. }
         | ConnectError::VersionMismatch { .. }
+        | ConnectError::PathTooLong { .. }
         | ConnectError::Protocol { .. } => RetryDecision::GiveUp,
     }
 }
@@ -162,5 +176,39 @@ async fn wait_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use escher_protocol::ApiError;
+    use escher_protocol::handshake::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn the_next_attempt_depends_on_the_reason_of_a_refusal() {
+        for (code, decision) in [
+            (
+                ErrorCode::NOT_SERVING,
+                RetryDecision::AfterPause(NOT_SERVING_PAUSE),
+            ),
+            (
+                ErrorCode::TOO_MANY_CONNECTIONS,
+                RetryDecision::AfterPause(RETRY_PAUSE),
+            ),
+            (ErrorCode::PERMISSION_DENIED, RetryDecision::GiveUp),
+        ] {
+            let refusal = Box::new(Refusal {
+                error: ApiError::new(code, "no"),
+                lowest: 1,
+                highest: 1,
+            });
+            let path = PathBuf::new();
+            let error = ConnectError::Refused { path, refusal };
+            assert_eq!(retry_decision(&error), decision, "{code:?}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::render::{json, print, text};
 use crate::signals::TerminationSignals;
 use crate::stdio::output::{Completeness, RelayError, relay};
+use crate::wait_notice::with_wait_notice;
 
 /// What happens to the command when the reader of standard output has closed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +40,8 @@ pub(crate) async fn show_to_end(
         print(&json::line(&json::ExecutionObject::from_result(result)))?;
         return Ok((record, completeness));
     }
-    let (record, completeness) = relay_to_end(context, client, id, on_closed_output).await?;
+    let end = relay_to_end(context, client, id, on_closed_output);
+    let (record, completeness) = with_wait_notice(context, client, id, end).await?;
     print_end_reason(context, &record);
     Ok((record, completeness))
 }

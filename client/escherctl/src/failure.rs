@@ -193,6 +193,11 @@ fn connect_details(error: &ConnectError, choice: &SocketChoice) -> FailureDetail
             Some("specify escherd's socket with --socket"),
             false,
         ),
+        ConnectError::PathTooLong { .. } => (
+            "invalid-socket",
+            Some("specify a shorter path with --socket, or a symbolic link to it"),
+            false,
+        ),
         ConnectError::VersionMismatch { .. } => (
             "unsupported-version",
             Some("install the same release of escherctl and escherd, then restart escherd"),

@@ -19,6 +19,7 @@ mod signals;
 mod socket_choice;
 mod stdio;
 mod time;
+mod wait_notice;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};

@@ -130,6 +130,7 @@ fn record(submission: &Submission) -> ExecutionRecord {
         name: request.name.clone(),
         key: None,
         status,
+        waits_for: None,
         user: submission.account.user.clone(),
         submitted_by: submission.submitter.clone(),
         command: request.command.clone(),

@@ -10,47 +10,108 @@ use escher_protocol::{InstanceId, Timestamp};
 use nix::unistd::geteuid;
 use tokio::net::UnixListener;
 use tokio::signal::unix::Signal;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::api::{ExecutionEngine, LockedDirs, SHUTDOWN_STEP_TIMEOUT};
 use crate::authz::{AdminPermit, ServedUsers};
-use crate::config::{Configuration, DaemonSettings, LoadOptions, SocketSettings};
+use crate::config::{
+    ConfigError, Configuration, DaemonSettings, LoadOptions, OnStop, SocketSettings,
+};
 use crate::host::logging::LogDestination;
 use crate::host::systemd::{self, ActivatedSockets};
 use crate::reload::ActiveConfiguration;
 use crate::server::{self, ServerContext};
-use crate::{journal, systemd_tasks};
+use crate::{journal, start_failure, systemd_tasks};
 
 /// Runs escherd until `shutdown` is done. Each `hangup` reloads the configuration by `options`.
-/// With a log in the journal, the events of executions are written there too.
+/// With a log in the journal, the events of executions are written there too. Where escherd cannot
+/// start, for example because its configuration has faults, clients that wait at a socket from
+/// systemd are told.
 ///
 /// # Errors
 /// When escherd cannot start. The error names the directory, socket or launcher that is the cause.
 pub async fn run(
     options: LoadOptions,
-    configuration: Configuration,
+    configuration: Result<Configuration, ConfigError>,
     log: LogDestination,
     shutdown: impl Future<Output = ()>,
     hangup: Signal,
 ) -> anyhow::Result<()> {
-    let settings = configuration.settings.clone();
-    let directories = LockedDirs::lock(settings.engine.clone())?;
-    // Clients can connect from here on. They are served once the engine has started.
     let sockets = ActivatedSockets::take().context("cannot use the sockets from systemd")?;
-    let listener = listen(&settings, sockets.clients)?;
-    let metrics_listener = listen_for_metrics(&settings, sockets.metrics)?;
+    let waiting = sockets.try_clone()?;
+    match start(configuration, sockets).await {
+        Ok(started) => {
+            drop(waiting);
+            serve(started, options, log, shutdown, hangup).await
+        }
+        Err(error) => {
+            tokio::select! {
+                () = start_failure::refuse_clients(waiting, &error) => {}
+                () = shutdown => {}
+            }
+            Err(error)
+        }
+    }
+}
+
+/// An escherd that can serve.
+struct Started {
+    configuration: Configuration,
+    engine: ExecutionEngine,
+    listener: UnixListener,
+    /// Whether escherd has made the socket for clients itself.
+    is_socket_own: bool,
+    metrics_listener: Option<UnixListener>,
+}
+
+async fn start(
+    configuration: Result<Configuration, ConfigError>,
+    sockets: ActivatedSockets,
+) -> anyhow::Result<Started> {
+    let configuration = configuration?;
+    let settings = &configuration.settings;
+    let directories = LockedDirs::lock(settings.engine.clone())?;
+    let is_socket_own = sockets.clients.is_none();
+    // Clients can connect from here on. They are served once the engine has started.
+    let listener = listen(&settings.socket, sockets.clients)?;
+    let metrics_listener = listen_for_metrics(settings, sockets.metrics)?;
     let start = ExecutionEngine::start(directories, settings.connections.max_connections);
     let engine = systemd_tasks::extend_start_timeout(start).await?;
+    Ok(Started {
+        configuration,
+        engine,
+        listener,
+        is_socket_own,
+        metrics_listener,
+    })
+}
 
+async fn serve(
+    started: Started,
+    options: LoadOptions,
+    log: LogDestination,
+    shutdown: impl Future<Output = ()>,
+    hangup: Signal,
+) -> anyhow::Result<()> {
+    let Started {
+        configuration,
+        engine,
+        listener,
+        is_socket_own,
+        metrics_listener,
+    } = started;
+    let settings = configuration.settings.clone();
     if log == LogDestination::Journal {
         let permit = engine.authorize_admin()?;
         tokio::spawn(journal::write_events(engine.unrestricted(&permit)));
     }
+    let configuration = Arc::new(ActiveConfiguration::new(options, configuration));
+    let reload_failure = configuration.watch_failure();
     let context = Arc::new(ServerContext::new(
         engine.clone(),
-        Arc::new(ActiveConfiguration::new(options, configuration)),
+        configuration,
         static_info(&settings, &engine),
     ));
     let (close, closing) = watch::channel(false);
@@ -58,17 +119,30 @@ pub async fn run(
         let (context, closing) = (context.clone(), closing.clone());
         tokio::spawn(server::serve_metrics(listener, context, closing));
     }
-    let serving = tokio::spawn(server::serve(listener, context.clone(), closing));
+    let (replacement, replacements) = mpsc::channel(1);
+    let own_socket = is_socket_own.then(|| OwnSocket {
+        settings: settings.socket.clone(),
+        replacement,
+    });
+    let serving = server::serve(listener, replacements, context.clone(), closing);
+    let serving = tokio::spawn(serving);
     info!(socket = %settings.socket.path.display(), "serving");
     systemd::ready();
-    tokio::spawn(systemd_tasks::update_status(engine.clone()));
+    let status_updates = tokio::spawn(systemd_tasks::update_status(engine.clone(), reload_failure));
     tokio::spawn(systemd_tasks::feed_watchdog(engine.clone()));
 
     tokio::select! {
         () = shutdown => {}
-        () = reload_on_hangup(hangup, &context) => {}
+        () = reload_on_hangup(hangup, &context, own_socket) => {}
     }
     systemd::stopping();
+    if settings.on_stop == OnStop::Cancel {
+        status_updates.abort();
+        if let Some(awaited) = engine.awaited_commands().await {
+            info!("{awaited}");
+            systemd::status(&awaited);
+        }
+    }
     engine.shut_down_scheduler(settings.on_stop).await;
     close.send_replace(true);
     let served = timeout(SHUTDOWN_STEP_TIMEOUT, serving);
@@ -80,13 +154,46 @@ pub async fn run(
     Ok(())
 }
 
-/// Reloads the configuration on each SIGHUP. Problems go to the log.
-async fn reload_on_hangup(mut hangup: Signal, context: &ServerContext) {
+/// The socket for clients that escherd has made itself.
+struct OwnSocket {
+    settings: SocketSettings,
+    /// Takes another listening socket for it.
+    replacement: mpsc::Sender<UnixListener>,
+}
+
+impl OwnSocket {
+    /// Makes the socket anew if something else has deleted it.
+    async fn restore(&self) {
+        let path = self.settings.path.display();
+        if self.settings.path.symlink_metadata().is_ok() {
+            return;
+        }
+        match listen(&self.settings, None) {
+            Ok(listener) => {
+                info!(socket = %path, "the socket was deleted; it is there again");
+                let _ = self.replacement.send(listener).await;
+            }
+            Err(error) => {
+                warn!(socket = %path, %error, "the socket was deleted and cannot be made")
+            }
+        }
+    }
+}
+
+/// Reloads the configuration on each SIGHUP, and restores the socket. Problems go to the log.
+async fn reload_on_hangup(
+    mut hangup: Signal,
+    context: &ServerContext,
+    own_socket: Option<OwnSocket>,
+) {
     while hangup.recv().await.is_some() {
         systemd::reloading();
         let permit = AdminPermit::from_signal();
         // The reload logs its result.
         let _ = context.reload(permit, &context.engine).await;
+        if let Some(socket) = &own_socket {
+            socket.restore().await;
+        }
         systemd::ready();
     }
     // No more signals come, because the runtime is about to end.
@@ -95,12 +202,12 @@ async fn reload_on_hangup(mut hangup: Signal, context: &ServerContext) {
 
 /// Returns the listening socket for clients: systemd's if there is one, else a new one.
 fn listen(
-    settings: &DaemonSettings,
+    settings: &SocketSettings,
     activated: Option<StdListener>,
 ) -> anyhow::Result<UnixListener> {
     into_tokio(match activated {
         Some(listener) => listener,
-        None => server::bind(&settings.socket)?,
+        None => server::bind(settings)?,
     })
 }
 

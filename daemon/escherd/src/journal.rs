@@ -1,10 +1,13 @@
 //! Writes the events of executions to the journal: an entry for each event, with fields to search
 //! for (systemd.journal-fields(7)). `journalctl ESCHER_EXECUTION_ID=…` shows one execution; the
 //! message catalog (`systemd/escher.catalog`) explains each kind of entry.
+//!
+//! Most commands have one entry, at their end: a warning if they failed. What others do to a command
+//! has an entry of its own. Submission and start have entries with `ESCHER_LOG=debug`.
 
 use escher_protocol::message::{Event, EventKind, EventsRequest};
 use escher_protocol::{ErrorCode, ExecutionRecord, Status};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::api::{Events, ExecutionEngine};
 use crate::execution::shown_command;
@@ -76,13 +79,13 @@ fn write(event: &Event, record: Option<&ExecutionRecord>) {
     }
     match &event.kind {
         EventKind::Submitted => entry!(
-            info,
+            debug,
             SUBMITTED,
             Status::Pending,
             "execution {number} of {user} was submitted: {command}"
         ),
         EventKind::Started => entry!(
-            info,
+            debug,
             STARTED,
             Status::Running,
             "execution {number} of {user} has started: {command}"
@@ -102,6 +105,12 @@ fn write(event: &Event, record: Option<&ExecutionRecord>) {
                     FINISHED,
                     status,
                     "execution {number} of {user} is lost{why}: {command}"
+                ),
+                Status::Failed | Status::Timeout => entry!(
+                    warn,
+                    FINISHED,
+                    status,
+                    "execution {number} of {user} has finished, {status}{why}: {command}"
                 ),
                 _ => entry!(
                     info,

@@ -16,7 +16,7 @@
 //! [`cli`] parses the command line, [`config`] loads the settings, and [`reload`] changes them.
 //! [`host`] is the interface to the host, [`journal`] and [`metrics`] report what happens, and
 //! [`doctor`] diagnoses problems. [`daemon`] puts everything together; [`systemd_tasks`] keep
-//! systemd informed. [`turns`] share what users compete for, [`blocking`] the threads.
+//! systemd informed, and [`start_failure`] says why escherd does not start. [`turns`] share what users compete for, [`blocking`] the threads.
 #![forbid(unsafe_code)]
 
 pub mod api;
@@ -35,6 +35,7 @@ pub mod output;
 pub mod reload;
 pub mod scheduler;
 pub mod server;
+pub mod start_failure;
 pub mod store;
 mod systemd_tasks;
 mod turns;

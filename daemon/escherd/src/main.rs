@@ -4,52 +4,39 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use escherd::StartError;
 use escherd::cli::Arguments;
-use escherd::config::{self, Configuration, LoadOptions};
-use escherd::daemon;
+use escherd::config::{self, ConfigError, Configuration, LoadOptions};
 use escherd::host::logging::{self, LogDestination};
+use escherd::{daemon, start_failure};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Exit status for an invalid configuration, and for directories that cannot be trusted.
-const EXIT_CONFIGURATION: u8 = 2;
-
-#[allow(clippy::print_stderr)] // Errors go to the caller, not to the log.
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let options = arguments.load_options();
-    let configuration = match config::load(&options) {
-        Ok(configuration) => configuration,
-        Err(error) => {
-            for problem in error.problems() {
-                eprintln!("escherd: {problem}");
-            }
-            return ExitCode::from(EXIT_CONFIGURATION);
-        }
-    };
+    let configuration = config::load(&options);
     if arguments.check {
-        return ExitCode::SUCCESS;
+        return match configuration {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => fail(error.into(), LogDestination::StandardError),
+        };
     }
     let log = logging::init();
     match serve(options, configuration, log) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("escherd: {error:#}");
-            match error.downcast_ref() {
-                Some(StartError::Config(_) | StartError::UntrustedDirectory(_)) => {
-                    ExitCode::from(EXIT_CONFIGURATION)
-                }
-                _ => ExitCode::FAILURE,
-            }
-        }
+        Err(error) => fail(error, log),
     }
+}
+
+fn fail(error: anyhow::Error, log: LogDestination) -> ExitCode {
+    start_failure::log(&error, log);
+    ExitCode::from(start_failure::exit_status(&error))
 }
 
 /// Runs all tasks on one thread: they wait more than they work, and moving a task to another thread
 /// costs more than most of them do. Files and the user database are read on threads of their own.
 fn serve(
     options: LoadOptions,
-    configuration: Configuration,
+    configuration: Result<Configuration, ConfigError>,
     log: LogDestination,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use escher_protocol::{ApiError, Diagnostic, ErrorCode, Reloaded, Setting};
+use tokio::sync::watch;
 use tokio::task::JoinError;
 use tracing::{info, warn};
 
@@ -29,6 +30,8 @@ pub struct ActiveConfiguration {
     threads: BlockingPool,
     /// Held during a reload: two at once would mix what they apply.
     reloading: tokio::sync::Mutex<()>,
+    /// Why the last reload has failed, as one line, if it has.
+    failure: watch::Sender<Option<String>>,
 }
 
 impl ActiveConfiguration {
@@ -40,6 +43,7 @@ impl ActiveConfiguration {
             current: Mutex::new(configuration),
             threads: BlockingPool::new(MAX_THREADS),
             reloading: tokio::sync::Mutex::default(),
+            failure: watch::Sender::new(None),
         }
     }
 
@@ -95,6 +99,11 @@ impl ActiveConfiguration {
         reloading.await.map_err(internal)?
     }
 
+    /// Returns a watch of why the last reload has failed, as one line, if it has.
+    pub(crate) fn watch_failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.subscribe()
+    }
+
     /// Diagnoses what a reload would do. Changes nothing.
     ///
     /// # Errors
@@ -121,9 +130,14 @@ impl ActiveConfiguration {
     async fn load_and_apply(&self, engine: &ExecutionEngine) -> Result<Reloaded, ApiError> {
         let _turn = self.reloading.lock().await;
         let loaded = self.load(engine.uid()).await?.map_err(|error| {
-            warn!(%error, "reload failed: invalid configuration, nothing has changed");
+            warn!("reload failed: the configuration has faults, and nothing has changed");
+            for problem in error.problems() {
+                warn!("{problem}");
+            }
+            self.failure.send_replace(Some(error.summary()));
             invalid_configuration(&error).with_hint(UNCHANGED)
         })?;
+        self.failure.send_replace(None);
         let differences = self.current().differences(&loaded);
         let max_connections = loaded.settings.connections.max_connections;
         let reloadable = loaded.settings.engine.reloadable;

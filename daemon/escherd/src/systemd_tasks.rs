@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use escher_protocol::ApiError;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until};
 
 use crate::api::ExecutionEngine;
 use crate::host::systemd::{self, PeriodicState, notify_periodically};
+use crate::scheduler::Counts;
 
 /// Extension of the start timeout with each request, in microseconds (`EXTEND_TIMEOUT_USEC`,
 /// sd_notify(3)).
@@ -36,39 +38,64 @@ pub(crate) async fn extend_start_timeout<T>(start: impl Future<Output = T>) -> T
     }
 }
 
-/// Updates the line that `systemctl status` shows, until the engine stops.
-pub(crate) async fn update_status(engine: ExecutionEngine) {
+/// Updates the line that `systemctl status` shows, until the engine stops. `reload_failure`: why the
+/// last reload of the configuration has failed, if it has.
+pub(crate) async fn update_status(
+    engine: ExecutionEngine,
+    reload_failure: watch::Receiver<Option<String>>,
+) {
     if systemd::is_notifiable() {
         // An error means that the engine has stopped.
-        let _ = send_changes(&engine).await;
+        let _ = send_changes(&engine, reload_failure).await;
     }
 }
 
-async fn send_changes(engine: &ExecutionEngine) -> Result<(), ApiError> {
-    let mut changes = engine.watch_events().await?;
+async fn send_changes(
+    engine: &ExecutionEngine,
+    mut reload_failure: watch::Receiver<Option<String>>,
+) -> Result<(), ApiError> {
+    let mut events = engine.watch_events().await?;
+    let mut launcher = engine.watch_launcher();
     let mut sent = String::new();
     loop {
-        changes.borrow_and_update();
-        let line = status_line(engine).await?;
+        events.borrow_and_update();
+        launcher.borrow_and_update();
+        let failure = reload_failure.borrow_and_update().clone();
+        let mut line = status_line(engine).await?;
+        if let Some(failure) = failure {
+            line = format!("{line}; reload failed: {failure}");
+        }
         if line != sent {
             notify_periodically(PeriodicState::Status(line.clone())).await;
             sent = line;
         }
         sleep_until(Instant::now() + STATUS_INTERVAL).await;
-        if changes.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = events.changed() => changed,
+            changed = launcher.changed() => changed,
+            changed = reload_failure.changed() => changed,
+        };
+        if changed.is_err() {
             return Ok(());
         }
     }
 }
 
 async fn status_line(engine: &ExecutionEngine) -> Result<String, ApiError> {
-    let counts = engine.counts().await?;
-    Ok(format!(
-        "serving: {} running, {} waiting, {} finished",
-        counts.running,
-        counts.pending,
-        engine.finished_count()
-    ))
+    let Counts {
+        pending, running, ..
+    } = engine.counts().await?;
+    let finished = engine.finished_count();
+    Ok(if engine.launcher_pid().is_some() {
+        format!("serving: {running} running, {pending} waiting, {finished} finished")
+    } else {
+        let wait = if pending == 1 {
+            "command waits"
+        } else {
+            "commands wait"
+        };
+        format!("no launcher: {pending} {wait}; {running} running, {finished} finished")
+    })
 }
 
 /// Sends systemd signs of life, each after the engine has answered a question: systemd restarts an

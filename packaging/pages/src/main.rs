@@ -1,14 +1,12 @@
-//! Writes the manual pages, completions and configuration file of a package:
+//! Writes the manual pages and completions of a package:
 //!
 //! - `man/`: by [`commands`] and [`launcher`] from the programs' arguments and help texts, by
 //!   [`settings`] from `docs/configuration.md`; [`page`] is what they have in common;
-//! - `completions/bash`, `zsh` and `fish`: by [`completions`];
-//! - `escher.toml`: by [`defaults`].
+//! - `completions/bash`, `zsh` and `fish`: by [`completions`].
 #![forbid(unsafe_code)]
 
 mod commands;
 mod completions;
-mod defaults;
 mod launcher;
 mod page;
 mod settings;
@@ -21,10 +19,10 @@ use clap::Parser;
 
 use page::Page;
 
-/// Write escher's manual pages, completions and configuration file
+/// Write escher's manual pages and completions
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Directory to write `man`, `completions` and `escher.toml` to
+    /// Directory to write `man` and `completions` to
     #[arg(default_value = "target/packaging")]
     directory: PathBuf,
 }
@@ -38,7 +36,7 @@ fn main() -> anyhow::Result<()> {
     for (file, text) in completions::all()? {
         write(&directory.join("completions").join(file), &text)?;
     }
-    write(&directory.join("escher.toml"), &defaults::file()?)
+    Ok(())
 }
 
 fn pages(date: &str) -> anyhow::Result<Vec<Page>> {

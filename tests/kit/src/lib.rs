@@ -9,6 +9,7 @@
 mod fifo;
 mod process;
 mod skip;
+mod terminal;
 mod tmpfs;
 pub mod wait;
 pub mod watch;
@@ -19,5 +20,6 @@ pub use process::{
     resident_bytes, wait_until_unlocked,
 };
 pub use skip::{SKIPPED_FILE, has_program, report_skipped, require_program, require_root};
+pub use terminal::Terminal;
 pub use tmpfs::{Ramfs, Tmpfs, fill_disk};
 pub use wait::{DEADLINE, LONG_DEADLINE, with_growing_timeout};

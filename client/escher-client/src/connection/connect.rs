@@ -11,13 +11,18 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, sockop
 use nix::sys::time::{TimeVal, TimeValLike};
 use tokio::net::UnixStream;
 
-use crate::error::ConnectError;
+use crate::error::{ConnectError, MAX_SOCKET_PATH_BYTES};
 
 /// Connects to `path`. While the listener's backlog is full, waits for up to `timeout`.
 pub(crate) async fn connect_socket(
     path: &Path,
     timeout: Duration,
 ) -> Result<UnixStream, ConnectError> {
+    if path.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
+        return Err(ConnectError::PathTooLong {
+            path: path.to_owned(),
+        });
+    }
     let connected = match UnixStream::connect(path).await {
         // A non-blocking connect(2) does not wait for space in the backlog, and no readiness event
         // reports it. A blocking connect(2) waits.

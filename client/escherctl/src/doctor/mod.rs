@@ -6,6 +6,7 @@
 
 mod access;
 mod connection;
+mod disks;
 mod socket;
 mod units;
 mod versions;
@@ -48,6 +49,7 @@ async fn check_without_escherd(origin: SocketOrigin) -> Vec<Diagnostic> {
     if matches!(origin, SocketOrigin::System | SocketOrigin::User) {
         diagnostics.extend(units::check(origin == SocketOrigin::User).await);
         diagnostics.push(configuration(origin));
+        diagnostics.extend(disks::check(origin));
     }
     diagnostics
 }

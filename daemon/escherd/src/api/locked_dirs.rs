@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -15,33 +15,48 @@ use crate::host::private_dir::create_private_dir;
 use crate::host::trusted_path::ensure_trusted;
 
 /// The directories that an engine's settings name, locked: two engines on one state directory would
-/// corrupt it.
+/// corrupt it, and in one runtime directory they would take each other's shims for theirs.
 #[derive(Debug)]
 pub(crate) struct LockedDirs {
     pub(super) settings: EngineSettings,
-    pub(super) lock: Flock<File>,
+    pub(super) locks: DirectoryLocks,
+}
+
+/// The locks of the state directory and, where escherd owns it, of the runtime directory. Dropping
+/// them unlocks both.
+#[derive(Debug)]
+pub(super) struct DirectoryLocks {
+    _state_dir: Flock<File>,
+    _runtime_dir: Option<Flock<File>>,
 }
 
 impl LockedDirs {
-    /// Creates missing directories and locks the state directory.
+    /// Creates missing directories, and locks those of state and runtime.
     ///
     /// # Errors
     /// [`StartError::Config`], [`StartError::LogDirectory`], [`StartError::Directory`],
-    /// [`StartError::UntrustedDirectory`], [`StartError::StateDirInUse`].
+    /// [`StartError::UntrustedDirectory`], [`StartError::DirectoryInUse`].
     pub(crate) fn lock(settings: EngineSettings) -> Result<Self, StartError> {
         settings.validate()?;
-        // First, because the others may be in the temporary directory, which this creates private.
-        create_log_dir(&settings, &user_temporary_dir()).map_err(StartError::LogDirectory)?;
+        create_temporary_dir(&settings, &user_temporary_dir()).map_err(StartError::LogDirectory)?;
         create_dir(&settings.runtime_dir, 0o755)?;
         create_dir(&settings.state_dir, 0o700)?;
+        // Last, because it may be in the state directory, which has a stricter mode.
+        create_log_dir(&settings).map_err(StartError::LogDirectory)?;
         for dir in [&settings.runtime_dir, &settings.state_dir] {
             ensure_trusted(dir)?;
         }
         if settings.launcher_socket.is_none() {
             ensure_trusted(&settings.log_dir)?;
         }
-        let lock = lock(&settings.state_dir)?;
-        Ok(LockedDirs { settings, lock })
+        // The runtime directory of a launcher that is a service belongs to that.
+        let owns_runtime_dir = settings.launcher_socket.is_none();
+        let runtime_dir = owns_runtime_dir.then(|| lock(&settings.runtime_dir));
+        let locks = DirectoryLocks {
+            _state_dir: lock(&settings.state_dir)?,
+            _runtime_dir: runtime_dir.transpose()?,
+        };
+        Ok(LockedDirs { settings, locks })
     }
 }
 
@@ -51,9 +66,8 @@ pub(super) fn directory_error(path: &Path) -> impl FnOnce(io::Error) -> StartErr
     move |source| StartError::Directory { path, source }
 }
 
-/// Creates the directory of logs, unless the launcher does. If any directory of the engine is in
-/// `temporary`, creates that first; it must be private.
-fn create_log_dir(settings: &EngineSettings, temporary: &Path) -> io::Result<()> {
+/// If any directory of the engine is in `temporary`, creates that; it must be private.
+fn create_temporary_dir(settings: &EngineSettings, temporary: &Path) -> io::Result<()> {
     let mut dirs = [
         &settings.log_dir,
         &settings.state_dir,
@@ -63,6 +77,11 @@ fn create_log_dir(settings: &EngineSettings, temporary: &Path) -> io::Result<()>
     if dirs.any(|dir| dir.starts_with(temporary)) {
         create_private_dir(temporary)?;
     }
+    Ok(())
+}
+
+/// Creates the directory of logs, unless the launcher does.
+fn create_log_dir(settings: &EngineSettings) -> io::Result<()> {
     if settings.launcher_socket.is_some() {
         // A launcher that is a service may run as another user, and creates its directory itself.
         return Ok(());
@@ -86,17 +105,19 @@ fn builder(mode: u32) -> DirBuilder {
     builder
 }
 
-fn lock(state_dir: &Path) -> Result<Flock<File>, StartError> {
-    let path = state_dir.join("lock");
+/// Locks a directory by a file in it, which nobody else may open.
+fn lock(directory: &Path) -> Result<Flock<File>, StartError> {
+    let path = directory.join("lock");
     let file = File::options()
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(0o600)
         .open(&path)
         .map_err(directory_error(&path))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
-        Err((_, Errno::EWOULDBLOCK)) => Err(StartError::StateDirInUse(state_dir.to_owned())),
+        Err((_, Errno::EWOULDBLOCK)) => Err(StartError::DirectoryInUse(directory.to_owned())),
         Err((_, error)) => Err(directory_error(&path)(error.into())),
     }
 }
@@ -117,8 +138,9 @@ mod tests {
             runtime_dir: dir.path().join("run"),
             ..EngineSettings::default()
         };
-        create_log_dir(&settings, &temporary).unwrap();
-        create_log_dir(&settings, &temporary).unwrap();
+        create_temporary_dir(&settings, &temporary).unwrap();
+        create_log_dir(&settings).unwrap();
+        create_log_dir(&settings).unwrap();
         let metadata = fs::metadata(&settings.log_dir).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o026, 0);
         assert!(!temporary.exists(), "it is not used");
@@ -126,8 +148,44 @@ mod tests {
             log_dir: "/dev/null/logs".into(),
             ..settings
         };
-        let error = create_log_dir(&blocked, &temporary).unwrap_err();
+        let error = create_log_dir(&blocked).unwrap_err();
         assert!(error.to_string().contains("/dev/null/logs"), "{error}");
+    }
+
+    #[test]
+    fn the_state_directory_is_private_also_where_the_logs_are_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("new/state");
+        let settings = EngineSettings {
+            log_dir: state.join("logs"),
+            state_dir: state.clone(),
+            runtime_dir: dir.path().join("run"),
+            ..EngineSettings::default()
+        };
+        let locked = LockedDirs::lock(settings.clone()).unwrap();
+        let mode = fs::metadata(&state).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700);
+        drop(locked);
+        let _again = LockedDirs::lock(settings).unwrap();
+    }
+
+    #[test]
+    fn two_engines_share_neither_state_nor_runtime_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = |state: &str, runtime: &str| EngineSettings {
+            log_dir: dir.path().join("logs"),
+            state_dir: dir.path().join(state),
+            runtime_dir: dir.path().join(runtime),
+            ..EngineSettings::default()
+        };
+        let _first = LockedDirs::lock(settings("state", "run")).unwrap();
+        for (state, runtime, shared) in [("state", "run-2", "state"), ("state-2", "run", "run")] {
+            let error = LockedDirs::lock(settings(state, runtime)).unwrap_err();
+            let StartError::DirectoryInUse(path) = error else {
+                panic!("{error}");
+            };
+            assert_eq!(path, dir.path().join(shared));
+        }
     }
 
     #[test]
@@ -144,11 +202,11 @@ mod tests {
                 runtime_dir: dir.path().join("run"),
                 ..EngineSettings::default()
             };
-            create_log_dir(&settings, &temporary).unwrap();
+            create_temporary_dir(&settings, &temporary).unwrap();
             let mode = fs::metadata(&temporary).unwrap().permissions().mode();
             assert_eq!(mode & 0o7777, 0o700);
             fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755)).unwrap();
-            let error = create_log_dir(&settings, &temporary).unwrap_err();
+            let error = create_temporary_dir(&settings, &temporary).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
             fs::remove_dir(&temporary).unwrap();
         }

@@ -384,6 +384,11 @@ impl ExecutionEngine {
         launcher.as_ref().map(|launcher| launcher.pid)
     }
 
+    /// Returns a watch of the launcher that is connected.
+    pub(crate) fn watch_launcher(&self) -> watch::Receiver<Option<LauncherState>> {
+        self.core.launcher.clone()
+    }
+
     /// Returns the settings in force.
     #[must_use]
     pub fn settings(&self) -> ReloadableSettings {

@@ -1,16 +1,16 @@
 //! The shutdown of an engine.
 
-use std::fs::File;
 use std::time::Duration;
 
 use escher_protocol::Timestamp;
-use nix::fcntl::Flock;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::ExecutionEngine;
+use super::locked_dirs::DirectoryLocks;
 use crate::config::OnStop;
+use crate::execution::shown_command;
 use crate::scheduler::{Scheduler, SchedulerHandle};
 
 /// Timeout of each last step of a shutdown: the last commits, the end of the launcher, the last
@@ -21,7 +21,7 @@ pub(crate) const SHUTDOWN_STEP_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct ShutdownHandles {
     /// Released when dropped.
-    pub(super) _state_dir_lock: Flock<File>,
+    pub(super) _locks: DirectoryLocks,
     /// The task that owns the connection to the launcher.
     pub(super) launch_task: JoinHandle<()>,
 }
@@ -32,6 +32,14 @@ impl ExecutionEngine {
     pub async fn shutdown(&self, on_stop: OnStop) {
         self.shut_down_scheduler(on_stop).await;
         self.shut_down_launcher().await;
+    }
+
+    /// Describes in one line which commands a shutdown with [`OnStop::Cancel`] waits for; `None` if it
+    /// waits for none.
+    pub(crate) async fn awaited_commands(&self) -> Option<String> {
+        let scheduler = &self.core.scheduler;
+        let described = scheduler.call(|scheduler| describe_running(scheduler));
+        described.await.ok()?
     }
 
     /// The first half of a shutdown. Afterwards every request has been answered, at least with an
@@ -60,13 +68,42 @@ impl ExecutionEngine {
             .take();
         if let Some(ShutdownHandles {
             launch_task,
-            _state_dir_lock,
+            _locks,
         }) = handles
             && timeout(SHUTDOWN_STEP_TIMEOUT, launch_task).await.is_err()
         {
             warn!("the launcher did not end in time");
         }
     }
+}
+
+/// Most commands that are named at a shutdown.
+const MAX_NAMED: usize = 10;
+
+/// Describes in one line which commands are ended, and when at the latest; `None` if there are none.
+fn describe_running(scheduler: &Scheduler) -> Option<String> {
+    let count = scheduler.running().count();
+    let graces = scheduler.running().map(|execution| {
+        let timeouts = execution.submission.timeouts;
+        Duration::from_millis(timeouts.kill_grace_ms)
+    });
+    let seconds = graces.max()?.as_secs_f64().ceil();
+    let named = scheduler.running().take(MAX_NAMED).map(|execution| {
+        let submission = &execution.submission;
+        let command = shown_command(&submission.request.command);
+        format!(
+            "{} ({}) {command}",
+            submission.number, submission.account.user
+        )
+    });
+    let mut list = named.collect::<Vec<_>>().join(", ");
+    if count > MAX_NAMED {
+        list += &format!(" and {} more", count - MAX_NAMED);
+    }
+    let commands = if count == 1 { "command" } else { "commands" };
+    Some(format!(
+        "ending {count} {commands}; SIGKILL in {seconds} s at the latest: {list}"
+    ))
 }
 
 /// Runs the kill ladder for all executions and waits until they have ended. That takes a limited

@@ -30,9 +30,9 @@ pub enum StartError {
     /// Others could change what is in a directory.
     #[error("a directory cannot be used, since others could change what is in it: {0}")]
     UntrustedDirectory(#[from] UntrustedPath),
-    /// Another engine uses the state directory.
-    #[error("another escherd uses the state directory {0}")]
-    StateDirInUse(PathBuf),
+    /// Another engine uses the state or runtime directory.
+    #[error("another escherd uses the directory {0}")]
+    DirectoryInUse(PathBuf),
     /// The launcher cannot be started or reached.
     #[error(transparent)]
     Launcher(#[from] LauncherConnectionError),

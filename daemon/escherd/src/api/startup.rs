@@ -111,7 +111,7 @@ impl ExecutionEngine {
         directories: LockedDirs,
         max_connections: usize,
     ) -> Result<Self, StartError> {
-        let LockedDirs { settings, lock } = directories;
+        let LockedDirs { settings, locks } = directories;
         let reloadable = settings.reloadable;
         let fd_shares = FdShares::new(reloadable.max_concurrent_executions, max_connections);
         let boot_ids =
@@ -141,7 +141,7 @@ impl ExecutionEngine {
             Timestamp::now(),
         );
         if let Some(connection) = &connection {
-            scheduler.set_launcher_abilities(connection.abilities());
+            scheduler.on_launcher_connected(connection.abilities());
         }
         scheduler.set_log_capacity(log_capacity::read(&settings.log_dir).await);
         let metrics = scheduler.metrics();
@@ -149,7 +149,8 @@ impl ExecutionEngine {
         let (scheduler, effects) = scheduler::start(scheduler, commit_outcomes, move |entries| {
             writer.write(entries)
         });
-        let (launcher_sender, launcher) = watch::channel(None);
+        let state = connection.as_ref().map(LauncherConnection::state);
+        let (launcher_sender, launcher) = watch::channel(state);
         let launch_task = tokio::spawn(launch::run(
             launcher_settings,
             connection,
@@ -195,7 +196,7 @@ impl ExecutionEngine {
             launcher,
             left_processes,
             shutdown_handles: Mutex::new(Some(ShutdownHandles {
-                _state_dir_lock: lock,
+                _locks: locks,
                 launch_task,
             })),
         };

@@ -205,8 +205,8 @@ impl Authorizer {
     pub async fn authenticate(&self, credentials: PeerCredentials) -> Result<Caller, ApiError> {
         let uid = credentials.uid;
         refuse_reserved_uid(uid)?;
-        if uid == overflow_uid() {
-            let message = format!("user id {uid} has no user in this user namespace");
+        if uid == overflow_uid() && !is_every_user_mapped() {
+            let message = format!("user id {uid} may be anybody in this user namespace");
             return Err(ApiError::new(ErrorCode::PERMISSION_DENIED, message));
         }
         if let ServedUsers::Only(own) = self.served_users
@@ -364,6 +364,27 @@ fn refuse_reserved_uid(uid: u32) -> Result<(), ApiError> {
     Err(ApiError::new(ErrorCode::PERMISSION_DENIED, message))
 }
 
+/// Whether every user has a uid in this process's user namespace, as in that of the host. Then the
+/// kernel reports the overflow uid for nobody but its user.
+fn is_every_user_mapped() -> bool {
+    static IS_MAPPED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *IS_MAPPED.get_or_init(|| {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        maps_every_uid(&map)
+    })
+}
+
+/// Reads a map of uids (user_namespaces(7)): lines of the first uid inside, the first outside, and their
+/// number.
+fn maps_every_uid(map: &str) -> bool {
+    let counts = map.lines().filter_map(|line| {
+        let count = line.split_ascii_whitespace().nth(2)?;
+        count.parse::<u64>().ok()
+    });
+    // There is no user with the highest uid, -1.
+    counts.sum::<u64>() >= u64::from(u32::MAX)
+}
+
 fn overflow_uid() -> u32 {
     static UID: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
     *UID.get_or_init(|| {
@@ -372,4 +393,21 @@ fn overflow_uid() -> u32 {
             .and_then(|text| text.trim().parse().ok())
             .unwrap_or(DEFAULT_OVERFLOW_UID)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_overflow_uid_is_a_user_only_where_every_user_is_mapped() {
+        for (map, expected) in [
+            ("         0          0 4294967295\n", true),
+            ("0 100000 65536\n", false),
+            ("0 0 65534\n65534 65534 4294901761\n", true),
+            ("", false),
+        ] {
+            assert_eq!(maps_every_uid(map), expected, "{map}");
+        }
+    }
 }

@@ -57,6 +57,17 @@ impl ConfigError {
         }
     }
 
+    /// Returns the first problem as one line, and how many more there are.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let first = self.problems.first().map(ToString::to_string);
+        let first = first.unwrap_or_default();
+        match self.problems.len() {
+            0 | 1 => first,
+            count => format!("{first} (and {} more)", count - 1),
+        }
+    }
+
     /// Returns the problems.
     #[must_use]
     pub fn problems(&self) -> &[ConfigProblem] {
@@ -101,6 +112,9 @@ mod tests {
         let error = ConfigError::new(problems);
         assert_eq!(error.problems().len(), MAX_PROBLEMS + 1);
         assert!(error.to_string().ends_with("\n...: and 7 more"));
+        assert_eq!(error.summary(), format!("a: b (and {MAX_PROBLEMS} more)"));
+        let one = ConfigError::new(vec![ConfigProblem::new("a", "b")]);
+        assert_eq!(one.summary(), "a: b");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub enum Extent {
 
 impl Extent {
     /// Returns whether the end of the command is missing.
-    pub(super) fn is_command_cut(self) -> bool {
+    pub(crate) fn is_command_cut(self) -> bool {
         self == Extent::Shortened { command_cut: true }
     }
 }

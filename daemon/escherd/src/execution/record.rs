@@ -52,6 +52,7 @@ impl Execution {
             name: request.name.clone(),
             key: request.key.clone(),
             status: self.state.status(),
+            waits_for: None,
             user: submission.account.user.clone(),
             submitted_by: submission.submitter.clone(),
             command,

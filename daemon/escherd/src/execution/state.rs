@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Queued ──admit──▶ Admitted ──started──▶ Running ──exited──▶ Finished
-//!    └──cancel──▶ Finished   └──exited, lost──▶ Finished ◀──lost──┘
+//!    └──cancel──▶ Finished   └──withdraw, exited, lost──▶ Finished ◀──lost──┘
 //! ```
 //!
 //! To clients `Admitted` is `pending`: no shim has reported yet that the program runs.
@@ -88,6 +88,13 @@ pub enum Transition {
         /// When that was found.
         at: Timestamp,
     },
+    /// It is cancelled, and no shim has it.
+    Withdraw {
+        /// The canceller.
+        by: Canceller,
+        /// When it was withdrawn.
+        at: Timestamp,
+    },
     /// A cancel was requested.
     Cancel {
         /// The canceller.
@@ -138,7 +145,8 @@ impl State {
                 *self = State::Admitted { cancel: None };
                 Ok(Action::Launch)
             }
-            (State::Queued, Transition::Cancel { by, at, .. }) => {
+            (State::Queued, Transition::Cancel { by, at, .. })
+            | (State::Admitted { .. }, Transition::Withdraw { by, at }) => {
                 *self = State::Finished(Box::new(outcome::withdrawn(by, at)));
                 Ok(Action::AnswerCancel(CancelAnswer::Withdrawn))
             }
@@ -218,6 +226,12 @@ impl State {
         }
     }
 
+    /// Returns whether its program runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        matches!(self, State::Running { .. })
+    }
+
     /// Returns whether it occupies one of the slots that bound how many executions run at once.
     #[must_use]
     pub fn has_slot(&self) -> bool {
@@ -253,6 +267,7 @@ impl Transition {
             Transition::LaunchAbandoned { .. } => "the end of its launches",
             Transition::RequestUnreadable { .. } => "the loss of its request",
             Transition::EnvironmentLost { .. } => "the loss of its environment",
+            Transition::Withdraw { .. } => "a withdrawal",
             Transition::Cancel { .. } => "a cancel",
         }
     }
@@ -341,6 +356,10 @@ mod tests {
             },
             Transition::RequestUnreadable { at: AT },
             Transition::EnvironmentLost { at: AT },
+            Transition::Withdraw {
+                by: Canceller::Host,
+                at: AT,
+            },
             cancel(CancelMode::Graceful),
             cancel(CancelMode::Kill),
         ]
@@ -351,13 +370,13 @@ mod tests {
     fn every_transition_from_every_state() {
         #[rustfmt::skip]
         let table = [
-            // admit              started             exited               lost              abandoned      unreadable     unsent         cancel                      kill
-            ["admitted Launch", "-", "-", "-", "-", "-", "-", "cancelled Withdrawn", "cancelled Withdrawn"],
-            ["-", "running None", "completed None", "lost None", "failed None", "failed None", "failed None", "admitted Cancel", "admitted Kill"],
-            ["-", "running None", "completed None", "lost None", "failed None", "failed None", "failed None", "admitted AlreadyEnding", "admitted Kill"],
-            ["-", "-", "completed None", "lost None", "-", "-", "-", "running Cancel", "running Kill"],
-            ["-", "-", "completed None", "lost None", "-", "-", "-", "running AlreadyEnding", "running Kill"],
-            ["-", "-", "-", "-", "-", "-", "-", "cancelled AlreadyFinished", "cancelled AlreadyFinished"],
+            // admit              started         exited            lost         abandoned      unreadable     environment    withdraw               cancel                       kill
+            ["admitted Launch", "-",            "-",              "-",         "-",           "-",           "-",           "-",                   "cancelled Withdrawn",       "cancelled Withdrawn"],
+            ["-",               "running None", "completed None", "lost None", "failed None", "failed None", "failed None", "cancelled Withdrawn", "admitted Cancel",           "admitted Kill"],
+            ["-",               "running None", "completed None", "lost None", "failed None", "failed None", "failed None", "cancelled Withdrawn", "admitted AlreadyEnding",    "admitted Kill"],
+            ["-",               "-",            "completed None", "lost None", "-",           "-",           "-",           "-",                   "running Cancel",            "running Kill"],
+            ["-",               "-",            "completed None", "lost None", "-",           "-",           "-",           "-",                   "running AlreadyEnding",     "running Kill"],
+            ["-",               "-",            "-",              "-",         "-",           "-",           "-",           "-",                   "cancelled AlreadyFinished", "cancelled AlreadyFinished"],
         ];
         for (state, row) in states().into_iter().zip(table) {
             for (transition, expected) in transitions().into_iter().zip(row) {

@@ -4,6 +4,7 @@
 pub mod boot_id;
 pub mod fd_budget;
 pub(crate) mod free_space;
+mod journal_writer;
 pub mod logging;
 pub(crate) mod private_dir;
 pub mod systemd;

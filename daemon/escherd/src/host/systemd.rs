@@ -29,6 +29,12 @@ pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
+/// Sets the line that `systemctl status` shows.
+pub(crate) fn status(status: &str) {
+    // The protocol has one line per notification.
+    notify(&[NotifyState::Status(&status.replace('\n', " "))]);
+}
+
 /// Whether a service manager has started this process and takes notifications.
 pub(crate) fn is_notifiable() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
@@ -84,6 +90,22 @@ pub struct ActivatedSockets {
 }
 
 impl ActivatedSockets {
+    /// Whether systemd has passed any.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.clients.is_none() && self.metrics.is_none()
+    }
+
+    /// Duplicates the descriptors.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        let clone = |listener: &Option<UnixListener>| {
+            listener.as_ref().map(UnixListener::try_clone).transpose()
+        };
+        Ok(ActivatedSockets {
+            clients: clone(&self.clients)?,
+            metrics: clone(&self.metrics)?,
+        })
+    }
+
     /// Takes the sockets. A second call returns none.
     ///
     /// # Errors

@@ -35,7 +35,11 @@ struct Dispatcher {
     removals: Removals,
     /// Unbounded: each shim has at most one relay.
     relay_ends: mpsc::UnboundedSender<RelayEnd>,
+    /// Calls of the scheduler, in order. Unbounded: each answers an effect, or an event of the launcher.
+    calls: mpsc::UnboundedSender<SchedulerCall>,
 }
+
+type SchedulerCall = Box<dyn FnOnce(&mut Scheduler) + Send>;
 
 /// Carries out `effects` until the scheduler stops, and then closes the connection to the launcher.
 /// Without a `connection`, commands wait for the first launcher, which has to be root's. `state`
@@ -53,6 +57,8 @@ pub async fn run(
     let exit_records = settings.state_dir.join(exit_record::DIRECTORY);
     let shim_sockets = settings.runtime_dir.join(shim_socket::DIRECTORY);
     let link = LauncherLink::new(settings, connection, state);
+    let (calls, queued_calls) = mpsc::unbounded_channel();
+    tokio::spawn(forward_calls(queued_calls, scheduler.clone()));
     let mut dispatcher = Dispatcher {
         scheduler,
         exit_records,
@@ -63,6 +69,7 @@ pub async fn run(
         link,
         removals: Removals::default(),
         relay_ends,
+        calls,
     };
     for (shim, state) in adoption.adopted {
         dispatcher.start_relay(state.id, shim, Vec::new());
@@ -103,6 +110,12 @@ impl Dispatcher {
             }
             // Never arrives: `scheduler::handle` passes it to the store.
             Effect::Commit(_) => {}
+            Effect::Withdraw(id) => {
+                let is_withdrawn = self.pool.withdraw(id);
+                self.post(move |scheduler| {
+                    scheduler.on_withdrawal(id, is_withdrawn, Timestamp::now());
+                });
+            }
             Effect::Send(id, message) => self.send_to_shim(id, message),
         }
     }
@@ -206,12 +219,12 @@ impl Dispatcher {
             LinkEvent::Launcher(event) => self.on_launcher_event(event),
             LinkEvent::Connected(abilities) => {
                 let has_cgroups = abilities.cgroups.is_some();
-                self.post(move |scheduler| scheduler.set_launcher_abilities(&abilities));
+                self.post(move |scheduler| scheduler.on_launcher_connected(&abilities));
                 let decisions = self.deaths.on_connected(has_cgroups, Instant::now());
                 self.apply(decisions);
             }
             LinkEvent::Disconnected => {
-                self.post(Scheduler::on_launcher_lost);
+                self.post(Scheduler::on_launcher_disconnected);
                 self.pool.on_launcher_disconnected();
                 self.removals.on_launcher_disconnected();
                 let decisions = self.deaths.on_disconnected(Instant::now());
@@ -337,10 +350,20 @@ impl Dispatcher {
 
     /// Calls the scheduler from another task, so that this one does not wait while its queue is full.
     fn post(&self, call: impl FnOnce(&mut Scheduler) + Send + 'static) {
-        let scheduler = self.scheduler.clone();
-        tokio::spawn(async move {
-            let _ = scheduler.post(call).await;
-        });
+        // Fails only while escherd is stopping.
+        let _ = self.calls.send(Box::new(call));
+    }
+}
+
+/// Makes the calls of the scheduler that the dispatcher has posted.
+async fn forward_calls(
+    mut calls: mpsc::UnboundedReceiver<SchedulerCall>,
+    scheduler: SchedulerHandle,
+) {
+    while let Some(call) = calls.recv().await {
+        if scheduler.post(call).await.is_err() {
+            return;
+        }
     }
 }
 

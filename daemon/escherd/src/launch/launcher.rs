@@ -231,7 +231,7 @@ impl LauncherConnection {
     }
 
     /// Returns what escherd's other parts may know of the launcher.
-    pub(super) fn state(&self) -> LauncherState {
+    pub fn state(&self) -> LauncherState {
         LauncherState {
             pid: self.hello.pid,
             abilities: self.hello.abilities.clone(),

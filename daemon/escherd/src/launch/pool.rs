@@ -71,6 +71,13 @@ impl<S> ShimPool<S> {
         self.waiting.iter_mut().find(|launch| launch.id() == id)
     }
 
+    /// Gives up the launch of an execution if it waits. Returns whether it did: otherwise a shim has it.
+    pub(super) fn withdraw(&mut self, id: ExecutionId) -> bool {
+        let count = self.waiting.len();
+        self.waiting.retain(|launch| launch.id() != id);
+        self.waiting.len() < count
+    }
+
     /// Takes the oldest waiting launch and a shim for it, if there are both.
     pub(super) fn next_launch(&mut self) -> Option<(S, WaitingLaunch)> {
         if self.waiting.is_empty() {
@@ -258,6 +265,24 @@ mod tests {
         assert!(pool.waiting_launch_mut(launch(1).id()).is_none());
         let messages = pool.next_launch().unwrap().1.messages;
         assert_eq!(messages, [ToShim::Pause, ToShim::Resume]);
+    }
+
+    #[test]
+    fn withdraws_waiting_launches_only() {
+        let mut pool = pool(0, &[]);
+        for byte in [1, 2, 3] {
+            pool.queue_launch(launch(byte));
+        }
+        assert!(pool.withdraw(launch(2).id()));
+        assert!(!pool.withdraw(launch(2).id()), "it is not there any more");
+        assert_eq!(pool.shims_to_request(), 2, "none for what was withdrawn");
+        for shim in [7, 8, 9] {
+            pool.on_returned(shim);
+        }
+        assert_eq!(pool.next_launch(), Some((9, launch(1))));
+        assert!(!pool.withdraw(launch(1).id()), "a shim has it");
+        assert_eq!(pool.next_launch(), Some((8, launch(3))));
+        assert_eq!(pool.next_launch(), None);
     }
 
     #[test]

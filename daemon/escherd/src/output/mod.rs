@@ -262,7 +262,15 @@ impl OutputReader {
     }
 
     fn unavailable(&self, error: &io::Error) -> ApiError {
-        let message = format!("the log {} cannot be read: {error}", self.path.display());
+        // Errors that no system call has reported have no text for people.
+        let reason = match error.kind() {
+            io::ErrorKind::NotFound if error.raw_os_error().is_none() => {
+                "there is no such file".to_owned()
+            }
+            io::ErrorKind::UnexpectedEof => "it or its index is too short".to_owned(),
+            _ => error.to_string(),
+        };
+        let message = format!("the log {} cannot be read: {reason}", self.path.display());
         let hint = match error.kind() {
             io::ErrorKind::PermissionDenied => format!(
                 "escherd, which is user {}, has no permission to read it: check the mode (0640) and \
@@ -318,6 +326,21 @@ mod tests {
             assert_eq!(error.code, ErrorCode::OUTPUT_UNAVAILABLE);
             let hint = error.hint.unwrap();
             assert!(hint.contains(expected), "{hint}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_missing_or_short_is_said_to_be_so() {
+        let reader = sample::reader("/x.log".into(), StreamSelection::Both);
+        for (kind, expected) in [
+            (io::ErrorKind::NotFound, "read: there is no such file"),
+            (
+                io::ErrorKind::UnexpectedEof,
+                "read: it or its index is too short",
+            ),
+        ] {
+            let error = reader.unavailable(&kind.into());
+            assert!(error.message.ends_with(expected), "{error}");
         }
     }
 }

@@ -5,8 +5,8 @@ use escher_protocol::message::{CancelAnswer, EventKind};
 use escher_protocol::{ApiError, CancelMode, Canceller, ErrorCode, Timestamp};
 use tokio::sync::oneshot;
 
-use super::finish::Evidence;
 use super::persist::{CancelResponder, OnCommit, respond};
+use super::withdrawal::LaunchPhase;
 use super::{Effect, Scheduler};
 use crate::authz::Scope;
 use crate::execution::{Action, StdinAnswer, StdinWrite, Transition};
@@ -40,7 +40,8 @@ impl Scheduler {
         self.begin_cancel(number, by, mode, now, None);
     }
 
-    fn begin_cancel(
+    /// Cancels an execution that is queued, or that a shim has, or that has finished.
+    pub(super) fn cancel_queued_or_launched(
         &mut self,
         number: u64,
         by: Canceller,
@@ -54,21 +55,11 @@ impl Scheduler {
             at,
         };
         match self.transition(number, cancel) {
-            Some(Action::AnswerCancel(answer @ CancelAnswer::Withdrawn)) => {
+            Some(Action::AnswerCancel(CancelAnswer::Withdrawn)) => {
                 if let Some(entry) = self.entries.get(&number) {
                     self.shares.withdraw(entry.submitter().uid, number);
                 }
-                let requested = self.event(number, at, EventKind::CancelRequested(by));
-                let requested = requested.into_iter().collect();
-                self.finish(
-                    number,
-                    at,
-                    Evidence::None,
-                    requested,
-                    Some((responder, answer)),
-                );
-                // A share may have bound others because this one waited.
-                self.admit();
+                self.finish_withdrawn(number, by, at, responder);
             }
             Some(Action::AnswerCancel(answer)) => match self.entries.get_mut(&number) {
                 // The end must not be reported before it is committed.
@@ -76,7 +67,7 @@ impl Scheduler {
                     entry.late_cancels.extend(responder)
                 }
                 // The earlier cancel may be in memory alone: this one waits for a commit, too.
-                Some(entry) if !entry.is_over() && !entry.has_reported => {
+                Some(entry) if !entry.is_over() && entry.launch_phase != LaunchPhase::Reported => {
                     let change = Change::CancelRequested {
                         number,
                         canceller: by,
@@ -153,7 +144,7 @@ impl Scheduler {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
-        if !entry.is_launched {
+        if !entry.launch_phase.accepts_messages() {
             return;
         }
         let id = entry.execution.submission.id;

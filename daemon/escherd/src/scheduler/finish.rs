@@ -2,11 +2,11 @@
 
 use escher_launcher::ipc::wire::{ExecutionFiles, ExitReport, FIRST_ATTEMPT, ToShim};
 use escher_protocol::message::{CancelAnswer, Event, EventKind};
-use escher_protocol::{CancelMode, ExecutionId, Timestamp};
+use escher_protocol::{ExecutionId, Timestamp};
 
 use super::persist::{CancelResponder, OnCommit};
 use super::{Effect, Entry, Scheduler};
-use crate::execution::{CancelRequest, Loss, State, Transition};
+use crate::execution::{CancelRequest, Loss, Transition};
 use crate::store::{Change, Durability};
 
 /// The evidence of the end of an execution, until that is committed. It is deleted afterwards.
@@ -42,16 +42,12 @@ impl Scheduler {
     /// Finishes an admitted execution that has reached no shim: as cancelled if that was requested, else as
     /// `failure` says.
     pub(super) fn finish_unlaunched(&mut self, number: u64, failure: Transition, now: Timestamp) {
-        let Some(entry) = self.entries.get_mut(&number) else {
+        let Some(entry) = self.entries.get(&number) else {
             return;
         };
         let transition = match entry.execution.state.cancel_request().cloned() {
             None => failure,
-            Some(CancelRequest { by, .. }) => {
-                entry.execution.state = State::Queued;
-                let mode = CancelMode::Graceful;
-                Transition::Cancel { by, mode, at: now }
-            }
+            Some(CancelRequest { by, .. }) => Transition::Withdraw { by, at: now },
         };
         if self.transition(number, transition).is_some() {
             self.finish_and_free_slot(number, Evidence::None, now);

@@ -12,6 +12,7 @@ mod events;
 mod evict;
 mod finish;
 mod handle;
+mod key_conflict;
 mod log_budgets;
 mod lookup;
 mod metrics;
@@ -27,6 +28,7 @@ mod submit;
 #[cfg(test)]
 pub(crate) mod testbed;
 mod waiters;
+mod withdrawal;
 
 pub use control::{check_signal, not_running};
 pub use events::EventLog;
@@ -62,6 +64,7 @@ use pause::Pause;
 use persist::{OnCommit, PendingChange};
 use shares::{Limits, Shares, SlotLimits};
 use submit::SubmitResponder;
+use withdrawal::{LaunchPhase, WaitingCancel};
 
 /// Settings of the scheduler.
 #[derive(Debug, Clone)]
@@ -105,6 +108,8 @@ pub enum Effect {
     Commit(Box<store::ChangeEntry>),
     /// Launch a command on a shim.
     Launch(Box<Assignment>),
+    /// Give up the launch of an execution if it waits for a shim. [`Scheduler::on_withdrawal`] takes the answer.
+    Withdraw(ExecutionId),
     /// Send a message to the shim of a launched execution; never a launch.
     Send(ExecutionId, ToShim),
     /// Have the launcher delete files of these executions.
@@ -134,10 +139,9 @@ struct Entry {
     known_since: Instant,
     /// When this scheduler launched it, if it did.
     launched_at: Option<Instant>,
-    /// Whether it was launched, by this escherd or before: messages for its shim can be sent, and follow the launch.
-    is_launched: bool,
-    /// Whether its shim has reported itself. Until then the launch, and what follows it, may still wait for a shim.
-    has_reported: bool,
+    launch_phase: LaunchPhase,
+    /// Cancels that wait until it is known whether a shim has it.
+    waiting_cancels: Vec<WaitingCancel>,
     /// Whether it is paused, and the clients that wait for a change.
     pause: Pause,
     /// What its cgroup has counted, from the exit report.
@@ -201,6 +205,8 @@ pub struct Scheduler {
     numbers: HashMap<ExecutionId, u64>,
     keys: HashMap<(User, Text), u64>,
     last_number: u64,
+    /// How many executions are running. More have a slot: those that wait for a shim, too.
+    running: usize,
     /// Pending executions, and what each user takes.
     shares: Shares,
     /// What the logs of each user take of their disk.
@@ -239,6 +245,7 @@ impl Scheduler {
             numbers: HashMap::new(),
             keys: HashMap::new(),
             last_number: 0,
+            running: 0,
             evictable: VecDeque::new(),
             evictable_bytes: 0,
             last_ticket: 0,
@@ -268,15 +275,15 @@ impl Scheduler {
         self.controllers = controllers;
     }
 
-    /// Sets what the launcher that is connected can do.
-    pub fn set_launcher_abilities(&mut self, abilities: &Abilities) {
+    /// Notes that a launcher is connected, and what it can do.
+    pub fn on_launcher_connected(&mut self, abilities: &Abilities) {
+        self.has_launcher = true;
         self.set_controllers(abilities.cgroups);
         self.log_dir = Some(abilities.log_dir);
-        self.has_launcher = true;
     }
 
-    /// Notes that the launcher is gone. What it could do, the next can, too.
-    pub fn on_launcher_lost(&mut self) {
+    /// Notes that there is no launcher. The next one is expected to be able to do the same.
+    pub fn on_launcher_disconnected(&mut self) {
         self.has_launcher = false;
     }
 
@@ -336,8 +343,16 @@ impl Scheduler {
 
     fn transition(&mut self, number: u64, transition: Transition) -> Option<Action> {
         let entry = self.entries.get_mut(&number)?;
+        let was_running = entry.execution.state.is_running();
         match entry.execution.state.apply(transition) {
-            Ok(action) => Some(action),
+            Ok(action) => {
+                match (was_running, entry.execution.state.is_running()) {
+                    (false, true) => self.running += 1,
+                    (true, false) => self.running -= 1,
+                    _ => {}
+                }
+                Some(action)
+            }
             Err(invalid) => {
                 // For example a shim that repeats a message: worth a log line, and harmless.
                 let execution = entry.execution.submission.id;
@@ -351,7 +366,7 @@ impl Scheduler {
     /// ([`Scheduler::launch`]).
     fn send(&mut self, number: u64, message: ToShim) {
         if let Some(entry) = self.entries.get(&number)
-            && entry.is_launched
+            && entry.launch_phase.accepts_messages()
         {
             let id = entry.execution.submission.id;
             self.effects.push(Effect::Send(id, message));
@@ -368,7 +383,7 @@ impl Scheduler {
         let now = Instant::now();
         self.metrics.observe_queue_wait(now - entry.known_since);
         entry.launched_at = Some(now);
-        entry.is_launched = true;
+        entry.launch_phase = LaunchPhase::Sent;
         let submission = read.unwrap_or(&entry.execution.submission);
         let max_log_bytes = match settings.log_limits.max_bytes {
             0 => u64::MAX,

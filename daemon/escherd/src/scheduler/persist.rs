@@ -8,7 +8,7 @@ use escher_protocol::message::{CancelAnswer, Event, Removed, Submitted};
 use escher_protocol::{ApiError, ErrorCode, Timestamp};
 use tokio::sync::oneshot;
 
-use super::{Effect, Scheduler};
+use super::{Effect, Entry, Scheduler};
 use crate::execution::Transition;
 use crate::store::{self, Change, CommitOutcome};
 
@@ -120,6 +120,8 @@ impl Scheduler {
                 self.log_step(number, "submission committed: answering the client");
                 self.on_submission_committed(number, now);
             }
+            // It was withdrawn meanwhile.
+            (OnCommit::Admitted { number }, _) if self.is_over(number) => {}
             (OnCommit::Admitted { number }, CommitOutcome::Admitted(Some(submission))) => {
                 self.launch(number, Some(&submission));
             }
@@ -190,12 +192,9 @@ impl Scheduler {
             } => {
                 let number = *number;
                 *is_delayed = true;
-                // Until its shim has reported itself the cancel is in memory alone.
-                if self
-                    .entries
-                    .get(&number)
-                    .is_some_and(|entry| entry.has_reported)
-                {
+                // Until a shim of an earlier escherd has reported itself the cancel is in memory alone.
+                let is_sent = |entry: &Entry| entry.launch_phase.accepts_messages();
+                if self.entries.get(&number).is_some_and(is_sent) {
                     self.answer_delayed_cancels(number);
                 }
             }
@@ -296,78 +295,84 @@ fn unavailable(message: String) -> ApiError {
 mod tests {
     use super::*;
     use crate::authz::{Scope, SubmitPermit};
-    use crate::scheduler::SchedulerSettings;
+    use crate::execution::{Extent, sample};
     use crate::scheduler::testbed::{at, commit, settings, submit};
-    use escher_launcher::ipc::wire::{FromShim, ToShim};
-    use escher_protocol::{CancelMode, Command, ExecutionRequest, ResourceLimits, Status};
+    use crate::scheduler::{RecoveredState, SchedulerSettings};
+    use crate::store::{LoadedState, UnfinishedExecution};
+    use escher_launcher::ipc::wire::FromShim;
+    use escher_protocol::{
+        CancelMode, Command, ExecutionId, ExecutionRequest, ResourceLimits, Status,
+    };
+    use std::collections::HashSet;
     use tokio::sync::oneshot::error::TryRecvError;
 
     type PendingAnswer = oneshot::Receiver<Result<CancelAnswer, ApiError>>;
 
-    /// Returns a scheduler with an execution that is admitted and not launched, and the number of that.
-    fn with_admitted() -> (Scheduler, u64) {
-        let mut scheduler = Scheduler::new(settings(10));
-        submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
-        let queued = submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
-        scheduler.configure(SchedulerSettings {
-            max_concurrent: 2,
-            ..settings(10)
-        });
-        (scheduler, queued)
+    /// Returns a scheduler with an execution that a shim of an earlier escherd has, which has not reported itself, and
+    /// the number and id of the execution.
+    fn with_silent_shim() -> (Scheduler, u64, ExecutionId) {
+        let submission = sample::submission(1, ExecutionRequest::default());
+        let id = submission.id;
+        let unfinished = UnfinishedExecution {
+            submission,
+            extent: Extent::Whole,
+            request_bytes: 0,
+            digest: None,
+            is_admitted: true,
+            launch_attempts: 1,
+            started: None,
+            cancel: None,
+        };
+        let recovered = RecoveredState {
+            loaded: LoadedState {
+                last_number: 1,
+                unfinished: vec![unfinished],
+                ..LoadedState::default()
+            },
+            silent: HashSet::from([id]),
+            ..RecoveredState::default()
+        };
+        (Scheduler::restore(settings(10), recovered, at(1)), 1, id)
     }
 
     fn cancel(scheduler: &mut Scheduler, number: u64) -> PendingAnswer {
         scheduler.cancel(&Scope::for_root(), number, CancelMode::Graceful, at(1))
     }
 
-    /// Returns a scheduler with an admitted execution, the answer to a cancel of that, and the tickets of both
-    /// changes, which the store has delayed.
-    fn with_delayed_cancel() -> (Scheduler, PendingAnswer, Vec<u64>) {
-        let (mut scheduler, number) = with_admitted();
-        let answer = cancel(&mut scheduler, number);
-        let ticket = |effect| match effect {
-            Effect::Commit(entry) => entry.ticket,
-            other => panic!("{other:?}"),
+    /// Has the store delay the only change, and returns the ticket of that.
+    fn delay_commit(scheduler: &mut Scheduler) -> u64 {
+        let effects = scheduler.take_effects();
+        let [Effect::Commit(entry)] = &*effects else {
+            panic!("{effects:?}");
         };
-        let tickets: Vec<u64> = scheduler.take_effects().into_iter().map(ticket).collect();
-        assert_eq!(tickets.len(), 2);
-        let delayed = tickets
-            .iter()
-            .map(|ticket| (*ticket, CommitOutcome::Delayed));
-        scheduler.on_commits(delayed.collect(), at(1));
-        (scheduler, answer, tickets)
+        scheduler.on_commits(vec![(entry.ticket, CommitOutcome::Delayed)], at(1));
+        entry.ticket
     }
 
     #[test]
     fn a_delayed_cancel_is_not_answered_while_no_shim_has_it() {
-        let (mut scheduler, mut answer, tickets) = with_delayed_cancel();
+        let (mut scheduler, number, _) = with_silent_shim();
+        let mut answer = cancel(&mut scheduler, number);
+        let ticket = delay_commit(&mut scheduler);
         assert_eq!(answer.try_recv(), Err(TryRecvError::Empty));
-        let committed = tickets
-            .into_iter()
-            .map(|ticket| (ticket, CommitOutcome::Committed));
-        scheduler.on_commits(committed.collect(), at(2));
+        scheduler.on_commits(vec![(ticket, CommitOutcome::Committed)], at(2));
         assert_eq!(answer.try_recv(), Ok(Ok(CancelAnswer::Ending)));
     }
 
     #[test]
     fn a_delayed_cancel_is_answered_when_a_shim_gets_it() {
-        let (mut scheduler, mut answer, tickets) = with_delayed_cancel();
-        assert_eq!(answer.try_recv(), Err(TryRecvError::Empty));
-        scheduler.on_commits(vec![(tickets[0], CommitOutcome::Committed)], at(2));
-        let effects = scheduler.take_effects();
-        let Some(Effect::Send(id, ToShim::Cancel { .. })) = effects.last() else {
-            panic!("{effects:?}");
-        };
-        // The launch, with the cancel behind it, may still wait for a shim.
+        let (mut scheduler, number, id) = with_silent_shim();
+        let mut answer = cancel(&mut scheduler, number);
+        delay_commit(&mut scheduler);
         assert_eq!(answer.try_recv(), Err(TryRecvError::Empty));
         let started = FromShim::Started { pid: 7, at: at(3) };
-        scheduler.on_shim_message(*id, started, at(3));
+        scheduler.on_shim_message(id, started, at(3));
         assert_eq!(answer.try_recv(), Ok(Ok(CancelAnswer::Ending)));
     }
 
     #[test]
     fn a_repeated_cancel_is_not_answered_before_the_first_is_safe() {
-        let (mut scheduler, number) = with_admitted();
+        let (mut scheduler, number, _) = with_silent_shim();
         let mut answers = [
             cancel(&mut scheduler, number),
             cancel(&mut scheduler, number),
@@ -380,6 +385,23 @@ mod tests {
         for (mut answer, expected) in answers.into_iter().zip(expected) {
             assert_eq!(answer.try_recv(), Ok(Ok(expected)));
         }
+    }
+
+    #[test]
+    fn a_delayed_withdrawal_is_answered_with_what_is_sure() {
+        let mut scheduler = Scheduler::new(settings(10));
+        let number = submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
+        let id = scheduler.entries[&number].execution.submission.id;
+        let mut answer = cancel(&mut scheduler, number);
+        commit(&mut scheduler, at(1));
+        scheduler.on_withdrawal(id, true, at(1));
+        delay_commit(&mut scheduler);
+        let error = answer.try_recv().unwrap().unwrap_err();
+        assert_eq!(error.code, ErrorCode::STORE_UNAVAILABLE);
+        assert!(
+            error.message.contains("will not start, unless escherd"),
+            "{error}"
+        );
     }
 
     /// Submits a large request, which waits, and commits it. Returns its number.

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use escher_launcher::ipc::wire::ToShim;
 use escher_protocol::message::{EventsRequest, Quota, Selection};
-use escher_protocol::{ApiError, ExecutionId, ExecutionRecord, Resources, Status, User};
+use escher_protocol::{
+    ApiError, ExecutionId, ExecutionRecord, Resources, Status, User, WaitReason,
+};
 use tokio::sync::{oneshot, watch};
 
 use super::waiters::add_waiter;
 use super::{Entry, Scheduler, events, lookup};
 use crate::authz::Scope;
-use crate::execution::{MAX_PAGE_BYTES, RequiredLabels, memory_of};
+use crate::execution::{Execution, MAX_PAGE_BYTES, RequiredLabels, State, memory_of};
 
 /// How far the output of an execution is, for its followers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,7 +53,7 @@ const MAX_EXAMINED: usize = 1024;
 /// Numbers of executions by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Pending executions.
+    /// Pending executions: those in the queue, and those that have a slot and wait for a shim.
     pub pending: usize,
     /// Running executions.
     pub running: usize,
@@ -78,6 +80,25 @@ impl Scheduler {
         self.answer_later_if(number, |entry| entry.is_over() && !entry.is_end_reported)
     }
 
+    /// Returns everything known about an execution and what it waits for.
+    fn current_record(&self, entry: &Entry) -> ExecutionRecord {
+        ExecutionRecord {
+            waits_for: self.wait_reason(&entry.execution.state),
+            ..entry.record()
+        }
+    }
+
+    /// Returns what an execution in this state waits for, if it is not about to start.
+    fn wait_reason(&self, state: &State) -> Option<WaitReason> {
+        match state {
+            State::Queued | State::Admitted { .. } if !self.has_launcher => {
+                Some(WaitReason::Launcher)
+            }
+            State::Queued => Some(WaitReason::Slot),
+            State::Admitted { .. } | State::Running { .. } | State::Finished(_) => None,
+        }
+    }
+
     /// Returns the record of the execution `number` once it has finished.
     pub fn wait(&mut self, number: u64) -> oneshot::Receiver<ExecutionRecord> {
         self.answer_later_if(number, |entry| !entry.is_end_reported)
@@ -89,12 +110,13 @@ impl Scheduler {
         must_wait: impl FnOnce(&Entry) -> bool,
     ) -> oneshot::Receiver<ExecutionRecord> {
         let (sender, receiver) = oneshot::channel();
-        if let Some(entry) = self.entries.get_mut(&number) {
-            if must_wait(entry) {
-                add_waiter(&mut entry.waiters, sender);
-            } else {
-                let _ = sender.send(entry.record());
+        match self.entries.get_mut(&number) {
+            Some(entry) if must_wait(entry) => add_waiter(&mut entry.waiters, sender),
+            Some(_) => {
+                let entry = &self.entries[&number];
+                let _ = sender.send(self.current_record(entry));
             }
+            None => {}
         }
         receiver
     }
@@ -141,7 +163,10 @@ impl Scheduler {
         let newest_first = self.entries.range(..before).rev();
         for (examined, (number, entry)) in (1..).zip(newest_first) {
             if entry.is_visible_in(scope) && lookup::matches(&entry.execution, selection, &labels) {
-                let record = entry.execution.listed_record(entry.resources());
+                let record = ExecutionRecord {
+                    waits_for: self.wait_reason(&entry.execution.state),
+                    ..entry.execution.listed_record(entry.resources())
+                };
                 bytes += memory_of(&record);
                 page.records.push(record);
             }
@@ -185,10 +210,16 @@ impl Scheduler {
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts {
-            pending: self.shares.pending(),
-            running: self.shares.used_slots(),
+            pending: self.shares.pending() + self.shares.used_slots() - self.running,
+            running: self.running,
             max_concurrent: self.settings.max_concurrent,
         }
+    }
+
+    /// Returns the running executions, in the order of submission.
+    pub fn running(&self) -> impl Iterator<Item = &Execution> {
+        let executions = self.entries.values().map(|entry| &entry.execution);
+        executions.filter(|execution| execution.state.is_running())
     }
 
     /// Returns what `user` takes of the queue, the slots and the disk of the logs, and may take.

@@ -13,6 +13,7 @@ use escher_protocol::{CancelMode, Canceller, ExecutionId, Leftovers, Timestamp};
 
 use super::persist::OnCommit;
 use super::submit::measure_request;
+use super::withdrawal::LaunchPhase;
 use super::{Entry, EventLog, Scheduler, SchedulerSettings};
 use crate::config::OnBoot;
 use crate::execution::{
@@ -137,6 +138,7 @@ impl Scheduler {
             (None, false) => State::Queued,
         };
         let is_queued = state == State::Queued;
+        self.running += usize::from(state.is_running());
         self.last_number = self.last_number.max(number);
         let execution = Execution {
             extent,
@@ -146,6 +148,7 @@ impl Scheduler {
         if is_queued {
             self.enqueue(number);
         } else {
+            self.set_launched_before(number);
             self.take_slot(number);
         }
     }
@@ -192,6 +195,7 @@ impl Scheduler {
         let number = submission.number;
         let execution = Execution::in_state(submission, State::Admitted { cancel: None });
         self.insert_restored(execution, request_bytes, digest, 1);
+        self.set_launched_before(number);
         self.take_slot(number);
         self.commit(change, vec![event], OnCommit::Nothing);
     }
@@ -251,6 +255,7 @@ impl Scheduler {
         let attempts = entry.launch_attempts;
         if entry.execution.state.cancel_request().is_none() && attempts < max_attempts {
             entry.execution.state = State::Queued;
+            entry.launch_phase = LaunchPhase::NotBegun;
             self.free_slot(number);
             return self.enqueue(number);
         }
@@ -280,6 +285,13 @@ impl Scheduler {
             let (user, bytes) = (entry.submitter(), entry.request_bytes);
             self.shares.add_pending(user, bytes);
             self.shares.make_eligible(user.uid, number, bytes);
+        }
+    }
+
+    /// Notes that an earlier escherd has launched an execution, as far as is known.
+    fn set_launched_before(&mut self, number: u64) {
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.launch_phase = LaunchPhase::ByEarlierEscherd;
         }
     }
 

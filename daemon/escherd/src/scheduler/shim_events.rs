@@ -8,6 +8,7 @@ use escher_protocol::{ExecutionId, Timestamp};
 
 use super::finish::Evidence;
 use super::persist::OnCommit;
+use super::withdrawal::LaunchPhase;
 use super::{Effect, Scheduler};
 use crate::execution::{Loss, Transition};
 use crate::store::Change;
@@ -104,7 +105,7 @@ impl Scheduler {
             return;
         };
         self.metrics.count_adopted();
-        entry.is_launched = true;
+        entry.launch_phase = LaunchPhase::Reported;
         entry.execution.stdin.adopt(&state.input);
         let is_starting = entry.execution.state.started_at().is_none();
         if !entry.is_over() {
@@ -126,7 +127,7 @@ impl Scheduler {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
-        entry.has_reported = true;
+        entry.launch_phase = LaunchPhase::Reported;
         entry.answer_submitters();
         // Looking for them takes a step for each change that is not committed.
         if entry.execution.state.cancel_request().is_some() {

@@ -11,8 +11,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
 use super::finish::Evidence;
+use super::key_conflict::key_conflict;
 use super::pause::Pause;
 use super::persist::OnCommit;
+use super::withdrawal::LaunchPhase;
 use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
 use crate::execution::{
@@ -156,12 +158,11 @@ impl Scheduler {
         digest: Option<RequestDigest>,
         responder: SubmitResponder,
     ) -> Result<(), ApiError> {
-        let conflict = || Err(key_conflict(request, number));
         let Some(entry) = self.entries.get_mut(&number) else {
-            return conflict();
+            return Err(key_conflict(request, number, None));
         };
         if entry.digest != digest {
-            return conflict();
+            return Err(key_conflict(request, number, Some(&entry.execution)));
         }
         if entry.is_committed && entry.submitters.is_empty() {
             let _ = responder.send(Ok(entry.submitted(true)));
@@ -187,6 +188,8 @@ impl Scheduler {
                 self.shares.make_eligible(uid, number, bytes);
                 self.admit();
             }
+            // It is cancelled below, without a launch.
+            State::Admitted { .. } if self.is_shutting_down => {}
             _ => self.launch(number, None),
         }
         if self.is_shutting_down {
@@ -201,7 +204,7 @@ impl Scheduler {
             .get(&number)
             .map(|entry| &entry.execution.submission.request);
         let answer = match request {
-            Some(request) if !same => Err(key_conflict(request, known.number)),
+            Some(request) if !same => Err(key_conflict(request, known.number, None)),
             _ => Ok(known),
         };
         self.discard_submission(number, &answer);
@@ -245,8 +248,8 @@ impl Entry {
             is_committed: false,
             known_since: Instant::now(),
             launched_at: None,
-            is_launched: false,
-            has_reported: false,
+            launch_phase: LaunchPhase::NotBegun,
+            waiting_cancels: Vec::new(),
             pause: Pause::default(),
             measured: None,
             evidence: Evidence::None,
@@ -303,13 +306,6 @@ pub(super) fn measure_request(request: &mut ExecutionRequest) -> (u64, Option<Re
     let key = request.key.as_ref();
     let digest = key.map(|_| Sha256::digest(&encoded).into());
     ((encoded.len() + inherited_bytes) as u64, digest)
-}
-
-/// Returns the error for a key that belongs to another request.
-fn key_conflict(request: &ExecutionRequest, number: u64) -> ApiError {
-    let key = request.key.as_deref().unwrap_or_default();
-    let message = format!("the key {key:?} belongs to another request, of execution {number}");
-    ApiError::new(ErrorCode::KEY_CONFLICT, message).with_hint("use a new key for a new request")
 }
 
 #[cfg(test)]

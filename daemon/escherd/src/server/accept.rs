@@ -8,7 +8,7 @@ use escher_launcher::os::peer_credentials::{self, PeerCredentials};
 use escher_protocol::{ApiError, ErrorCode};
 use nix::errno::Errno;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{Instrument, debug, debug_span};
 
@@ -22,9 +22,10 @@ use crate::config::ConnectionLimits;
 pub(super) const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Accepts connections until `closing` is set. Then waits until the answers to all requests in
-/// flight are sent.
+/// flight are sent. Each of the `replacements` takes the place of the listening socket.
 pub async fn serve(
-    listener: UnixListener,
+    mut listener: UnixListener,
+    mut replacements: mpsc::Receiver<UnixListener>,
     context: Arc<ServerContext>,
     mut closing: watch::Receiver<bool>,
 ) {
@@ -36,6 +37,10 @@ pub async fn serve(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            Some(replacement) = replacements.recv() => {
+                listener = replacement;
+                continue;
+            }
             Some(_) = connections.join_next() => continue,
             () = until_closing(&mut closing) => break,
         };

@@ -70,8 +70,12 @@ pub(super) async fn serve(
 
 /// Sends a peer the reason for which it is refused, if the socket takes it without waiting.
 pub(super) fn refuse_at_once(stream: &UnixStream, error: ApiError) -> io::Result<()> {
-    let refusal = encode_hello_reply(&refusal(error))?;
-    stream.try_write(&refusal).map(drop)
+    stream.try_write(&encode_refusal(error)?).map(drop)
+}
+
+/// Returns the bytes of a refusal.
+pub(super) fn encode_refusal(error: ApiError) -> io::Result<BytesMut> {
+    encode_hello_reply(&refusal(error))
 }
 
 fn refusal(error: ApiError) -> HelloReply {

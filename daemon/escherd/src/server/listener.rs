@@ -13,6 +13,9 @@ use tracing::warn;
 
 use crate::config::SocketSettings;
 
+/// Longest path of a socket in bytes: `sun_path` with its NUL has 108 (unix(7)).
+const MAX_SOCKET_PATH_BYTES: usize = 107;
+
 /// The reason why the socket cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -25,6 +28,13 @@ pub enum ListenError {
     /// The path exists and is not a socket.
     #[error("{path} exists and is not a socket")]
     NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The path is too long for a socket (unix(7)).
+    #[error("{path}: the path of a socket has at most {MAX_SOCKET_PATH_BYTES} bytes, and this has {bytes}",
+        bytes = .path.as_os_str().len())]
+    PathTooLong {
         /// The path.
         path: PathBuf,
     },
@@ -45,6 +55,9 @@ pub enum ListenError {
 /// See [`ListenError`].
 pub fn bind(settings: &SocketSettings) -> Result<UnixListener, ListenError> {
     let path = settings.path.clone();
+    if path.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
+        return Err(ListenError::PathTooLong { path });
+    }
     remove_stale_socket(&path)?;
     let failed = |source| ListenError::Failed {
         path: path.clone(),
@@ -105,6 +118,25 @@ fn set_group(path: &Path, name: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_path_of_a_socket_has_a_limit_which_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let name_bytes = MAX_SOCKET_PATH_BYTES - directory.path().as_os_str().len() - 1;
+        let bind_with = |length| {
+            bind(&SocketSettings {
+                path: directory.path().join("x".repeat(length)),
+                mode: 0o600,
+                group: None,
+            })
+        };
+        assert!(bind_with(name_bytes).is_ok());
+        let error = bind_with(name_bytes + 1).unwrap_err().to_string();
+        assert!(
+            error.ends_with("has at most 107 bytes, and this has 108"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn a_socket_has_its_permissions_whatever_the_umask_which_stays() {

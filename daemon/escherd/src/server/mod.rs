@@ -14,6 +14,7 @@ mod listener;
 mod memory;
 mod metrics;
 mod metrics_http;
+mod not_serving;
 mod outbox;
 mod refusals;
 mod requests;
@@ -21,6 +22,7 @@ mod requests;
 pub use accept::serve;
 pub use listener::{ListenError, bind};
 pub use metrics_http::serve_metrics;
+pub(crate) use not_serving::refuse_clients;
 
 use std::sync::Arc;
 

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use escher_protocol::codec::CodecError;
+use nix::sys::statvfs::statvfs;
 use rusqlite::ErrorCode;
+
+use crate::host::free_space::free_bytes;
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,9 @@ pub enum StoreError {
         /// The reason.
         source: std::io::Error,
     },
+    /// The disk of this directory is full.
+    #[error("no space left on {}", .0.display())]
+    NoSpace(PathBuf),
     /// SQLite cannot use the file, for a reason other than damage.
     #[error("{}: the store cannot be opened", .path.display())]
     Unusable {
@@ -60,11 +66,19 @@ impl StoreError {
     /// Returns a conversion for `map_err` on I/O with `path`.
     pub(super) fn io(path: &Path, problem: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
-        move |source| StoreError::Io {
-            path,
-            problem,
-            source,
+        move |source| match source.kind() {
+            std::io::ErrorKind::StorageFull => StoreError::no_space(&path),
+            _ => StoreError::Io {
+                path,
+                problem,
+                source,
+            },
         }
+    }
+
+    /// Returns the error for a full disk under the file `path`.
+    pub(super) fn no_space(path: &Path) -> Self {
+        StoreError::NoSpace(path.parent().unwrap_or(Path::new("/")).to_owned())
     }
 }
 
@@ -88,6 +102,25 @@ pub(super) enum DatabaseError {
     /// A value cannot be encoded.
     #[error(transparent)]
     Unencodable(#[from] CodecError),
+}
+
+/// Free space below which a failure of the system under SQLite means that the disk is full. To open
+/// a database it needs 32 KiB, and it does not say which error the system has given.
+const FULL_BELOW: u64 = 128 * 1024;
+
+/// Returns whether `error` means that the disk of the file `path` is full.
+pub(super) fn is_lack_of_space(path: &Path, error: &DatabaseError) -> bool {
+    let DatabaseError::Sqlite(error) = error else {
+        return false;
+    };
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => true,
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => {
+            let stat = statvfs(path.parent().unwrap_or(Path::new("/")));
+            stat.is_ok_and(|stat| free_bytes(&stat) < FULL_BELOW)
+        }
+        _ => false,
+    }
 }
 
 /// What an error says about the file.

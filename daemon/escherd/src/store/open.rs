@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use rusqlite::Connection;
 
-use super::error::{DamageEvidence, DatabaseError, StoreError};
+use super::error::{DamageEvidence, DatabaseError, StoreError, is_lack_of_space};
 use super::quarantine::{self, FILE_MODE};
 use super::salvage::{self, Salvaged};
 use super::schema::{self, SCHEMA, Schema};
@@ -127,6 +127,10 @@ fn open_existing(
         )));
     }
     let failure = |error: DatabaseError| {
+        // Nothing can be said about a file that SQLite has no space to open.
+        if is_lack_of_space(path, &error) {
+            return OpenFailure::Fatal(StoreError::no_space(path));
+        }
         // No request has led to these statements. So if one fails, and a check does too, for whatever
         // reason, then the file is not one that SQLite can use.
         if error.evidence() == DamageEvidence::Proof || damage::is_confirmed(path) {
@@ -274,6 +278,9 @@ fn create(path: &Path, from: Option<&Path>, schema: Schema) -> Result<Salvaged, 
 }
 
 fn store_error(path: &Path, error: DatabaseError) -> StoreError {
+    if is_lack_of_space(path, &error) {
+        return StoreError::no_space(path);
+    }
     let path = path.to_owned();
     match error {
         DatabaseError::Sqlite(source) => StoreError::Unusable { path, source },

@@ -10,6 +10,7 @@
 mod cgroup_delegation;
 mod listener;
 mod program;
+mod remaining_commands;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -36,12 +37,14 @@ use crate::os::deadline::poll_timeout;
 use crate::os::process_tree::{children, with_descendants};
 use crate::os::signalfd::{self, Blocked};
 use crate::os::{DuringAction, SystemError};
+use crate::shim::MAX_GRACE_AT_STOP;
 use crate::sys::process::{
     Reap, SignalTarget, reap, restore_default_signals, signal_child, signal_pidfd,
 };
 use cgroup_delegation::DelegatedCgroup;
 pub use cgroup_delegation::release_controllers;
 use program::{Process, Program, is_launcher_or_shim};
+use remaining_commands::RemainingCommands;
 
 /// Shortest time between two starts of a launcher, so that a launcher that fails at once is not
 /// started again and again without a pause.
@@ -338,12 +341,23 @@ impl Keeper {
     fn end_all(mut self) -> io::Result<()> {
         notify(&[NotifyState::Stopping]);
         let mut signalled = HashSet::new();
+        let mut commands = RemainingCommands::new(MAX_GRACE_AT_STOP);
         loop {
             let shims = self.shims();
+            let mut has_more = false;
             for shim in &shims {
                 // The launcher may have forked more since the last round.
                 if signalled.insert(shim.pid) {
+                    has_more |= commands.add(shim.pid);
                     let _ = signal_pidfd(shim.pidfd.as_fd(), libc::SIGTERM);
+                }
+            }
+            let alive: HashSet<Pid> = shims.iter().map(|shim| shim.pid).collect();
+            commands.keep(|shim| alive.contains(&shim));
+            if let Some(summary) = commands.summary() {
+                notify(&[NotifyState::Status(&summary)]);
+                if has_more {
+                    log(&summary);
                 }
             }
             match &self.launcher {

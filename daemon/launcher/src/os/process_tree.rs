@@ -75,7 +75,7 @@ fn add_descendants(index: usize, found: &mut Vec<Descendant>, depth: usize) {
 
 /// Returns the children of all threads of `process` (proc_pid_task_tid_children(5),
 /// `CONFIG_PROC_CHILDREN`); none when the process has ended.
-fn children_of(process: Pid) -> Vec<Pid> {
+pub(crate) fn children_of(process: Pid) -> Vec<Pid> {
     let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
         return Vec::new();
     };

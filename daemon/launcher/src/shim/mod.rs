@@ -57,6 +57,7 @@ use crate::sys::memory::{ChildStack, SetupProgress, shared_setup_progress};
 pub(crate) use baseline::ProcessBaseline;
 use child_memory::SuidDumpable;
 use link::Link;
+pub(crate) use supervise::MAX_GRACE_AT_STOP;
 
 /// Bytes read from a pipe at once: what a pipe holds by default (pipe(7)).
 const BUFFER_BYTES: usize = 64 * 1024;

@@ -9,7 +9,7 @@ use escher_protocol::{
     ApiError, Canceller, Command, Diagnostic, ErrorCode, ExecutionRecord, Exit, GapReason,
     KillMode, Leftovers, Measurements, Omission, Outcome, OutputChunk, OutputGap, OutputStream,
     OutputTotals, Parts, Reloaded, RequestId, ResourceLimits, Resources, Setting, SettingValue,
-    Status, StdinMode, Timestamp, Usage, User,
+    Status, StdinMode, Timestamp, Usage, User, WaitReason,
 };
 
 use super::values::{ID, INSTANCE, TIME, alice, not_found, unknown_parts};
@@ -183,6 +183,7 @@ pub(crate) fn pending() -> ExecutionRecord {
         name: None,
         key: None,
         status: Status::Pending,
+        waits_for: Some(WaitReason::Slot),
         user: alice(),
         submitted_by: alice(),
         command: Command::Shell {
@@ -214,6 +215,7 @@ fn running() -> ExecutionRecord {
     ExecutionRecord {
         name: Some("nightly-build".into()),
         status: Status::Running,
+        waits_for: None,
         command: Command::Exec {
             argv: vec!["make".into(), "-j8".into()],
         },

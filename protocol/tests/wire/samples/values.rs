@@ -4,7 +4,7 @@ use escher_protocol::message::{CancelAnswer, EventKind};
 use escher_protocol::{
     ApiError, CancelMode, Canceller, Command, ErrorCode, ExecutionId, Exit, GapReason, InstanceId,
     KillMode, Leftovers, OutputStart, OutputStream, Part, Parts, RunAs, SettingValue, Severity,
-    StartStage, Status, StdinMode, StreamSelection, Target, Timeout, Timestamp, User,
+    StartStage, Status, StdinMode, StreamSelection, Target, Timeout, Timestamp, User, WaitReason,
 };
 
 use super::{Sample, variants};
@@ -112,6 +112,10 @@ fn ends() -> Vec<Sample> {
             Cancelled => Status::Cancelled,
             Timeout => Status::Timeout,
             Lost => Status::Lost,
+        }),
+        variants!(WaitReason {
+            Slot => WaitReason::Slot,
+            Launcher => WaitReason::Launcher,
         }),
         variants!(Canceller { User => Canceller::User(alice()), Host => Canceller::Host }),
         variants!(Exit {

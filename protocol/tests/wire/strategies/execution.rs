@@ -11,7 +11,7 @@ use proptest::sample::select;
 
 use super::values::{
     api_error, blob, canceller, execution_id, labels, number, number32, parts, signed, status,
-    stdin_mode, text, timestamp, user,
+    stdin_mode, text, timestamp, user, wait_reason,
 };
 
 pub(super) fn command() -> impl Strategy<Value = Command> {
@@ -73,7 +73,7 @@ prop_compose! {
     pub(super) fn execution_record()(
         (id, number) in (execution_id(), number()),
         (name, key) in (option::of(text()), option::of(text())),
-        status in status(),
+        (status, waits_for) in (status(), option::of(wait_reason())),
         (user, submitted_by) in (user(), user()),
         (command, command_cut) in (command().boxed(), any::<bool>()),
         (working_dir, log_path, log_removed) in (blob(), blob(), any::<bool>()),
@@ -87,8 +87,8 @@ prop_compose! {
             (option::of(number32()), option::of(canceller()), option::of(outcome().boxed())),
     ) -> ExecutionRecord {
         ExecutionRecord {
-            id, number, name, key, status, user, submitted_by, command, command_cut, working_dir,
-            stdin, labels, timeout_ms, kill_grace_ms, drain_ms, kill_mode, submitted_at,
+            id, number, name, key, status, waits_for, user, submitted_by, command, command_cut,
+            working_dir, stdin, labels, timeout_ms, kill_grace_ms, drain_ms, kill_mode, submitted_at,
             started_at, completed_at, pid, cancelled_by, log_path, log_removed, outcome, resources, parts,
         }
     }

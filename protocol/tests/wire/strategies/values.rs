@@ -6,7 +6,7 @@
 use escher_protocol::{
     ApiError, Blob, CancelMode, Canceller, ErrorCode, ExecutionId, InstanceId, OutputStart,
     OutputStream, Part, Parts, RequestId, Severity, Status, StdinMode, StreamSelection, Target,
-    Text, Timestamp, User,
+    Text, Timestamp, User, WaitReason,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -92,6 +92,10 @@ pub(super) fn canceller() -> impl Strategy<Value = Canceller> {
 
 pub(super) fn status() -> impl Strategy<Value = Status> {
     (0..Status::TABLE.len()).prop_map(|row| Status::TABLE[row].0)
+}
+
+pub(super) fn wait_reason() -> impl Strategy<Value = WaitReason> {
+    prop_oneof![Just(WaitReason::Slot), Just(WaitReason::Launcher)]
 }
 
 pub(super) fn severity() -> impl Strategy<Value = Severity> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use escher_client::protocol::{Canceller, Exit};
-use escher_client::{ExecutionRecord, ExecutionResult, Status};
+use escher_client::{ExecutionRecord, ExecutionResult, Status, WaitReason};
 use serde::Serialize;
 
 use super::object::{base64, owned, text_or_base64};
@@ -19,6 +19,8 @@ pub(crate) struct ExecutionObject {
     name: Option<String>,
     key: Option<String>,
     status: &'static str,
+    /// What a pending execution waits for.
+    waits_for: Option<&'static str>,
     /// `null` until the execution is finished.
     success: Option<bool>,
     exit_code: Option<i32>,
@@ -143,6 +145,7 @@ impl ExecutionObject {
             name: owned(record.name.as_ref()),
             key: owned(record.key.as_ref()),
             status: record.status.name(),
+            waits_for: record.waits_for.map(WaitReason::name),
             success: finished.then_some(record.status == Status::Completed),
             exit_code: match exit {
                 Some(Exit::Code(code)) => Some(code),
@@ -276,7 +279,7 @@ mod tests {
             line(&ExecutionObject::from_result(result)),
             concat!(
                 r#"{"id":"01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42","number":17,"name":"greeting","#,
-                r#""key":"k","status":"failed","success":false,"exit_code":7,"signal":null,"#,
+                r#""key":"k","status":"failed","waits_for":null,"success":false,"exit_code":7,"signal":null,"#,
                 r#""core_dumped":null,"stdout":"hello world\n","stdout_base64":null,"stderr":null,"#,
                 r#""stderr_base64":"/w==","output_cut":false,"output_missing":[],"output_file":null,"#,
                 r#""log_path":"/var/log/escher/01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42.log","#,

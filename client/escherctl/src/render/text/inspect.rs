@@ -7,6 +7,7 @@ use escher_client::{ExecutionRecord, Measurements, Timestamp};
 
 use super::end_reason::{end_reason, exit};
 use super::fields::Fields;
+use super::wait_reason::wait_reason;
 use crate::render::quantity::{count, size};
 use crate::render::table::running_time;
 use crate::render::{escape, resource_usage};
@@ -22,6 +23,7 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp, is_log_closed: b
     fields.add_some("name", record.name.as_ref());
     fields.add_some("key", record.key.as_ref());
     fields.add("status", record.status);
+    fields.add_some("waits for", record.waits_for.map(wait_reason));
     fields.add_some("paused", resources.paused.then_some("yes"));
     fields.add_some(
         "exit",

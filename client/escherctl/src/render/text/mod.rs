@@ -5,6 +5,7 @@ mod fields;
 mod info;
 mod inspect;
 mod messages;
+mod wait_reason;
 
 pub(crate) use end_reason::end_reason;
 pub(crate) use info::info;
@@ -12,3 +13,4 @@ pub(crate) use inspect::inspect;
 pub(crate) use messages::{
     cancelled, event, failure, list_truncated, missing_output, paused, pruned, reloaded,
 };
+pub(crate) use wait_reason::wait_reason;

@@ -2,7 +2,8 @@
 //!
 //! A run is a list of steps. At its end the world is quiesced: escherd runs, every command ends, and every message
 //! arrives. Then nothing may be lost, have run twice, or contradict what commands did and clients were answered. All
-//! the time slots must be given to users in turn, and what logs may take must be charged to their users.
+//! the time slots must be given to users in turn, what logs may take must be charged to their users, and no command may
+//! begin whose cancel was answered.
 //! proptest shrinks a list that breaks this.
 //!
 //! `PROPTEST_CASES=100000 cargo test -p escherd scheduler::model` runs 100,000 lists.
@@ -46,6 +47,8 @@ enum Step {
     Damage(u8),
     /// The next effect is performed.
     PerformEffect,
+    /// The launcher ends, or the next one comes.
+    Launcher(bool),
     /// The launcher performs the deletions it was sent.
     Delete,
     /// A message of a shim arrives.
@@ -77,6 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::FailToCommit),
         1 => any::<u8>().prop_map(Step::Damage),
         8 => Just(Step::PerformEffect),
+        1 => any::<bool>().prop_map(Step::Launcher),
         1 => Just(Step::Delete),
         8 => any::<u8>().prop_map(Step::Deliver),
         2 => any::<u8>().prop_map(Step::FillLog),

@@ -35,10 +35,22 @@ pub(super) struct Environment {
     pub(super) is_inherited: bool,
 }
 
+/// A launch that waits for a shim, with the messages behind it.
+#[derive(Debug)]
+struct WaitingLaunch {
+    assignment: Assignment,
+    messages: Vec<ToShim>,
+}
+
 /// All shims, and what dead ones have left.
 #[derive(Debug, Default)]
 pub(super) struct Shims {
+    /// Whether there is no launcher, and so no shim for a launch.
+    is_without_launcher: bool,
+    waiting: Vec<WaitingLaunch>,
     alive: BTreeMap<ExecutionId, Shim>,
+    /// Commands that have begun since the last look.
+    begun: Vec<ExecutionId>,
     pub(super) exit_records: BTreeMap<ExecutionId, ExitReport>,
     pub(super) claims: BTreeSet<ExecutionId>,
     /// How often each command has begun.
@@ -59,7 +71,51 @@ pub(super) struct Shims {
 
 impl Shims {
     pub(super) fn launch(&mut self, assignment: Assignment, now: Timestamp) {
+        if self.is_without_launcher {
+            let messages = Vec::new();
+            self.waiting.push(WaitingLaunch {
+                assignment,
+                messages,
+            });
+        } else {
+            self.begin(assignment, now);
+        }
+    }
+
+    /// Takes the launcher away, or brings another, whose shims take the launches that wait.
+    pub(super) fn set_launcher(&mut self, is_there: bool, now: Timestamp) {
+        self.is_without_launcher = !is_there;
+        if is_there {
+            for waiting in std::mem::take(&mut self.waiting) {
+                let id = waiting.assignment.spec.id;
+                self.begin(waiting.assignment, now);
+                for message in waiting.messages {
+                    self.send(id, message);
+                }
+            }
+        }
+    }
+
+    pub(super) fn has_launcher(&self) -> bool {
+        !self.is_without_launcher
+    }
+
+    /// Gives up a launch that waits for a shim. Returns whether it did.
+    pub(super) fn withdraw(&mut self, id: ExecutionId) -> bool {
+        let count = self.waiting.len();
+        self.waiting
+            .retain(|waiting| waiting.assignment.spec.id != id);
+        self.waiting.len() < count
+    }
+
+    /// Returns the commands that have begun since the last call.
+    pub(super) fn take_begun(&mut self) -> Vec<ExecutionId> {
+        std::mem::take(&mut self.begun)
+    }
+
+    fn begin(&mut self, assignment: Assignment, now: Timestamp) {
         let id = assignment.spec.id;
+        self.begun.push(id);
         self.limits.insert(id, assignment.limits);
         let variables = &assignment.spec.environment;
         let environment = Environment {
@@ -83,6 +139,11 @@ impl Shims {
     }
 
     pub(super) fn send(&mut self, id: ExecutionId, message: ToShim) {
+        let mut waiting = self.waiting.iter_mut();
+        if let Some(waiting) = waiting.find(|waiting| waiting.assignment.spec.id == id) {
+            waiting.messages.push(message);
+            return;
+        }
         let Some(shim) = self.alive.get_mut(&id) else {
             if message == ToShim::Recorded {
                 self.claims.remove(&id);
@@ -198,6 +259,7 @@ impl Shims {
 
     /// Disconnects all shims from escherd. Those with a report write their exit records.
     pub(super) fn lose_escherd(&mut self) {
+        self.waiting.clear();
         for shim in self.alive.values_mut() {
             shim.messages.clear();
             if std::mem::take(&mut shim.wants_log_budget) && shim.end.is_none() {

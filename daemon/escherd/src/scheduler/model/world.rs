@@ -128,7 +128,7 @@ impl World {
             },
         };
         let mut scheduler = Scheduler::new(settings.clone());
-        scheduler.set_launcher_abilities(&abilities());
+        scheduler.on_launcher_connected(&abilities());
         scheduler.set_log_capacity(Some(LOG_CAPACITY));
         World {
             scheduler,
@@ -185,6 +185,11 @@ impl World {
             }
             Step::Damage(which) => self.disk.damage(which.into()),
             Step::PerformEffect => self.perform_effect(),
+            Step::Launcher(is_there) => {
+                let now = self.time();
+                self.shims.set_launcher(is_there, now);
+                self.report_launcher();
+            }
             Step::Delete => self.delete(),
             Step::Deliver(which) => self.deliver(which.into()),
             Step::FillLog(which) => self.shims.fill_log(which.into()),
@@ -234,7 +239,17 @@ impl World {
         let fairness = self.fairness.get_or_insert_with(|| resumed(scheduler));
         fairness.check_no_slot_is_wasted();
         self.check_logs_are_charged();
+        self.check_nothing_cancelled_has_begun();
         self.clients.receive_answers();
+    }
+
+    /// Checks that no command has begun whose cancel was answered before.
+    fn check_nothing_cancelled_has_begun(&mut self) {
+        for id in self.shims.take_begun() {
+            let mut cancelled = self.clients.cancelled.iter();
+            let answer = cancelled.find(|(cancelled, _)| *cancelled == id);
+            assert_eq!(answer, None, "{id} has begun");
+        }
     }
 
     /// Checks that each user is charged with all that is on the disk, and with what may still be written.
@@ -289,6 +304,15 @@ impl World {
                 (_, true) => fairness.on_free_slot(uid),
                 (_, false) => {}
             }
+        }
+    }
+
+    /// Tells the scheduler whether there is a launcher.
+    fn report_launcher(&mut self) {
+        if self.shims.has_launcher() {
+            self.scheduler.on_launcher_connected(&abilities());
+        } else {
+            self.scheduler.on_launcher_disconnected();
         }
     }
 
@@ -394,6 +418,11 @@ impl World {
                 let now = self.time();
                 self.shims.launch(*launch, now);
             }
+            Some(Effect::Withdraw(id)) => {
+                let is_withdrawn = self.shims.withdraw(id);
+                let time = self.time();
+                self.scheduler.on_withdrawal(id, is_withdrawn, time);
+            }
             Some(Effect::Send(id, message)) => self.shims.send(id, message),
             Some(Effect::DeleteFiles(files, ids)) => self.deletions.push((files, ids)),
             Some(Effect::Commit(_) | Effect::RevokeRead { .. }) | None => {}
@@ -460,7 +489,7 @@ impl World {
             left_alone: HashSet::new(),
         };
         self.scheduler = Scheduler::restore(self.settings.clone(), recovered, self.time());
-        self.scheduler.set_launcher_abilities(&abilities());
+        self.report_launcher();
         self.scheduler.set_log_capacity(Some(LOG_CAPACITY));
         // escherd notes the new boot only once the changes that follow from it are committed.
         if rebooted {
@@ -472,6 +501,8 @@ impl World {
     /// Delivers everything, and ends every command.
     pub(super) fn quiesce(&mut self) {
         self.crash(0, 0);
+        self.shims.set_launcher(true, self.time());
+        self.report_launcher();
         self.start(false);
         loop {
             self.after_step();

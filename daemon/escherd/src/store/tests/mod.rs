@@ -272,6 +272,7 @@ fn record_of(submission: &Submission, status: Status) -> ExecutionRecord {
         name: request.name.clone(),
         key: request.key.clone(),
         status,
+        waits_for: None,
         user: submission.account.user.clone(),
         submitted_by: submission.submitter.clone(),
         command: request.command.clone(),

@@ -40,7 +40,7 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time between SIGTERM and SIGKILL when the host or the service stops, whatever the
 /// command's own grace period: a host that shuts down waits for it, but not without end
 /// (`TimeoutStopSec=` of the unit).
-const MAX_GRACE_AT_STOP: Duration = Duration::from_secs(60);
+pub(crate) const MAX_GRACE_AT_STOP: Duration = Duration::from_secs(60);
 
 /// What [`run`] leaves to its caller.
 pub(super) struct Ended {

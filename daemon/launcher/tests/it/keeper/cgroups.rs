@@ -45,6 +45,22 @@ fn expect_paused(shim: &Shim, expected: bool) {
 }
 
 #[test]
+fn a_stop_says_whom_it_waits_for_by_number_and_user() {
+    let Some((keeper, _escherd, shim)) = start_keeper("the commands that a stop waits for") else {
+        return;
+    };
+    let spec = exec(["sleep", "1000"]);
+    shim.start(&spec);
+    keeper.signal(libc::SIGTERM);
+    let expected = format!(
+        "ending 1 command; SIGKILL in 60 s at the latest: {} (root) sleep 1000",
+        spec.number
+    );
+    assert_eq!(keeper.next_status(), expected);
+    assert_eq!(shim.finish().cause, EndCause::Cancelled(Canceller::Host));
+}
+
+#[test]
 fn a_command_has_a_cgroup_of_its_own_without_its_shim() {
     let Some((keeper, _escherd, shim)) = start_keeper("the cgroup of a command") else {
         return;

@@ -104,6 +104,11 @@ fn sigterm_begins_the_kill_ladder_of_the_commands_of_every_launcher() {
     of_second.start(&exec(["sleep", "1000"]));
     keeper.signal(libc::SIGTERM);
     keeper.wait_for_notification("STOPPING=1");
+    let status = keeper.next_status();
+    // Without cgroups the shims of a launcher that lives are known to that alone.
+    let expected = "ending 1 command; SIGKILL in 60 s at the latest: process ";
+    assert!(status.starts_with(expected), "{status}");
+    assert!(status.contains(" (root) /bin/sh -c trap"), "{status}");
     assert_eq!(of_first.finish().cause, HOST);
     assert_eq!(of_second.finish().cause, HOST);
     assert_eq!(keeper.wait_for_end().code(), Some(0));

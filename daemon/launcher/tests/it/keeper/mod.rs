@@ -137,16 +137,27 @@ impl Keeper {
 
     /// Waits until it sends a notification with this line.
     fn wait_for_notification(&self, word: &str) {
+        self.wait_for_line(word, |line| (line == word).then_some(()));
+    }
+
+    /// Waits until it sends its status, and returns that.
+    fn next_status(&self) -> String {
+        self.wait_for_line("a status", |line| {
+            line.strip_prefix("STATUS=").map(str::to_owned)
+        })
+    }
+
+    fn wait_for_line<T>(&self, what: &str, matches: impl Fn(&str) -> Option<T>) -> T {
         loop {
             assert!(
                 readable(&self.notifications),
-                "the keeper does not send {word}"
+                "the keeper does not send {what}"
             );
-            let mut note = [0; 256];
+            let mut note = [0; 4096];
             let length = self.notifications.recv(&mut note).unwrap();
             let note = String::from_utf8_lossy(&note[..length]);
-            if note.lines().any(|line| line == word) {
-                return;
+            if let Some(found) = note.lines().find_map(&matches) {
+                return found;
             }
         }
     }

@@ -1,0 +1,136 @@
+//! An escherd that cannot start, under systemd, which listens for it: clients are told instead of waiting, and systemd
+//! is told why.
+
+use std::fs::{self, Permissions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use escher_tests::{
+    Ctl, DEADLINE, Daemon, FinishedProgram, Home, RunningProgram, Tmpfs, escherd, launcher,
+    require_root, wait,
+};
+use nix::sys::signal::Signal;
+
+/// systemd, as far as it matters here: the socket for clients, and notifications.
+struct Systemd {
+    home: Arc<Home>,
+    clients: UnixListener,
+    notifications: UnixDatagram,
+}
+
+impl Systemd {
+    fn new(home: &Arc<Home>) -> Self {
+        Systemd {
+            home: Arc::clone(home),
+            clients: UnixListener::bind(home.socket()).unwrap(),
+            notifications: UnixDatagram::bind(home.path().join("notify-systemd")).unwrap(),
+        }
+    }
+
+    /// Waits until a client is at the socket, as systemd does, and starts escherd with these settings.
+    fn start_escherd(&self, settings: &str) -> RunningProgram {
+        assert!(wait::readable(&self.clients));
+        let config = self.home.path().join("escher.toml");
+        fs::write(&config, settings).unwrap();
+        fs::set_permissions(&config, Permissions::from_mode(0o600)).unwrap();
+        let mut command = Command::new("/bin/sh");
+        // The shell's pid becomes escherd's, and the socket has to be number 3.
+        command
+            .arg("-c")
+            .arg("exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"")
+            .arg("sh")
+            .arg(escherd())
+            .arg("--config")
+            .arg(&config)
+            .args(self.home.arguments_with(launcher()))
+            .env("NOTIFY_SOCKET", self.home.path().join("notify-systemd"))
+            .stdin(Stdio::from(OwnedFd::from(
+                self.clients.try_clone().unwrap(),
+            )));
+        RunningProgram::spawn(command, DEADLINE)
+    }
+
+    /// The status that escherd has reported.
+    fn status(&self) -> String {
+        let mut buffer = [0; 4096];
+        let length = wait::receive(&self.notifications, &mut buffer).unwrap();
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        text.trim_end()
+            .strip_prefix("STATUS=")
+            .expect(&text)
+            .to_owned()
+    }
+}
+
+fn told(client: RunningProgram) -> FinishedProgram {
+    let ended = client.wait().expect(1);
+    assert!(ended.err().contains("escherd cannot start"), "{ended:?}");
+    ended
+}
+
+fn ctl(home: &Arc<Home>) -> Ctl {
+    Ctl::new(Arc::clone(home))
+}
+
+#[test]
+fn a_faulty_configuration_is_told_to_clients_and_to_systemd() {
+    let home = Arc::new(Home::new());
+    let systemd = Systemd::new(&home);
+    let client = ctl(&home).start(["ps"]);
+    let escherd = systemd.start_escherd("[execution]\nsecret = \"x\"\n\nother = 1\n");
+    let ended = escherd.wait().expect(2);
+    let lines: Vec<&str> = ended.err().lines().collect();
+    assert_eq!(lines.len(), 2, "a line for each fault: {ended:?}");
+    assert!(lines[0].contains("escher.toml:2: ") && lines[1].contains("escher.toml:4: "));
+    let status = systemd.status();
+    let path = home.path().join("escher.toml");
+    let expected = format!("cannot start: {}:2: ", path.display());
+    assert!(status.starts_with(&expected), "{status}");
+    assert!(status.ends_with(" (and 1 more)"), "{status}");
+    let ended = told(client);
+    assert!(
+        ended.err().contains("configuration is corrected"),
+        "{ended:?}"
+    );
+    assert!(!ended.err().contains("secret"), "{ended:?}");
+
+    // With the next client systemd starts escherd again, and the file is right now.
+    let client = ctl(&home).start(["ps"]);
+    let escherd = systemd.start_escherd("");
+    let _ = client.wait().expect(0);
+    escherd.signal(Signal::SIGTERM);
+    let _ = escherd.wait().expect(0);
+}
+
+#[test]
+fn a_full_disk_is_named_and_clients_are_refused_until_the_next_start() {
+    if !require_root("a full disk of the state directory") {
+        return;
+    }
+    let home = Arc::new(Home::new());
+    let disk = Tmpfs::mount(&home.state(), "4m");
+    fs::set_permissions(home.state(), Permissions::from_mode(0o700)).unwrap();
+    let daemon = Daemon::builder().home(&home).start();
+    let _ = daemon.stop();
+    // An escherd that could not close the store in time leaves this, and the next needs no space then.
+    let _ = fs::remove_file(home.state().join("escher.db-shm"));
+    disk.fill();
+    let _ = fs::remove_file(home.socket());
+    let systemd = Systemd::new(&home);
+    let client = ctl(&home).start(["ps"]);
+    let escherd = systemd.start_escherd("");
+    let expected = format!("no space left on {}", home.state().display());
+    let ended = told(client);
+    assert!(ended.err().contains(&expected), "{ended:?}");
+    assert_eq!(systemd.status(), format!("cannot start: {expected}"));
+    // The same escherd tells others, and a stop does not wait for the end of that.
+    let ended = told(ctl(&home).start(["ps"]));
+    assert!(ended.err().contains(&expected), "{ended:?}");
+    escherd.signal(Signal::SIGTERM);
+    let ended = escherd.wait().expect(1);
+    assert!(ended.err().contains(&expected), "{ended:?}");
+    assert!(!ended.err().contains("set aside"), "{ended:?}");
+}
