@@ -24,6 +24,7 @@
 //! ```
 
 mod cleanup;
+mod control_log;
 mod doctor;
 mod event_handler;
 mod events;
@@ -70,6 +71,7 @@ use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::LauncherState;
 use crate::scheduler::{self, Counts, Scheduler, SchedulerHandle};
 use crate::store::Store;
+use control_log::ControlAction;
 use shutdown::ShutdownHandles;
 use startup::scheduler_settings;
 use target::ActionResult;
@@ -300,9 +302,16 @@ impl ExecutionEngine {
     }
 
     async fn send_signal(&self, target: Target, signal: i32, tree: bool) -> Result<(), ApiError> {
-        let send = move |scheduler: &mut Scheduler, number| scheduler.signal(number, signal, tree);
+        let send = move |scheduler: &mut Scheduler, number| {
+            (number, scheduler.signal(number, signal, tree))
+        };
         match self.act_on(target, send).await? {
-            ActionResult::Done(result) => result,
+            ActionResult::Done((number, result)) => {
+                result?;
+                let action = ControlAction::Signal { signal, tree };
+                self.log_control(number, action).await;
+                Ok(())
+            }
             ActionResult::OnlyInStore(record) => {
                 scheduler::check_signal(signal)?;
                 Err(scheduler::not_running(record.number, record.status))
