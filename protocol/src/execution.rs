@@ -385,6 +385,17 @@ pub struct ExecutionRecord {
     pub parts: Parts,
 }
 
+impl ExecutionRecord {
+    /// Returns whether the clock of the host was set back while the execution was there: then its
+    /// times are out of order. Durations are measured by another clock, and are right.
+    #[must_use]
+    pub fn was_clock_set_back(&self) -> bool {
+        let times = [Some(self.submitted_at), self.started_at, self.completed_at];
+        let times: Vec<Timestamp> = times.into_iter().flatten().collect();
+        times.windows(2).any(|pair| pair[1] < pair[0])
+    }
+}
+
 /// Who requested a cancel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Canceller {

@@ -139,6 +139,12 @@ fn a_user_outside_of_the_sockets_group_is_advised_to_join_it() {
         "{message}: {advice}"
     );
     assert_eq!(diagnostic(&outside, "connection").0, "failure");
+    // `run` says the same.
+    let run = daemon.ctl().as_user(ALICE, ALICE, &[]).run(["run", "true"]);
+    let run = run.expect(125);
+    for part in [message, advice] {
+        assert!(run.err().contains(part), "{part:?} is not in {run:?}");
+    }
 
     let inside = doctor(&daemon.ctl().as_user(ALICE, ALICE, &[GROUP]), 0);
     assert_eq!(diagnostic(&inside, "access").0, "ok");
@@ -147,6 +153,23 @@ fn a_user_outside_of_the_sockets_group_is_advised_to_join_it() {
         "note",
         "some checks are for root alone"
     );
+}
+
+#[test]
+fn a_directory_that_may_not_be_entered_on_the_way_to_the_socket_is_named() {
+    if !require_root("a closed directory above the socket") {
+        return;
+    }
+    let daemon = Daemon::start();
+    let closed = daemon.home().work().join("closed");
+    fs::create_dir_all(closed.join("below")).unwrap();
+    fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+    let socket = closed.join("below/escherd.sock");
+    let alice = daemon.ctl().as_user(ALICE, ALICE, &[]);
+    let run = alice.run(["--socket", socket.to_str().unwrap(), "run", "true"]);
+    let run = run.expect(125);
+    let named = format!("may not enter the directory {}", closed.display());
+    assert!(run.err().contains(&named), "{run:?}");
 }
 
 #[test]

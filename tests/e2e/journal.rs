@@ -114,6 +114,31 @@ fn a_command_has_one_entry_and_that_is_a_warning_if_it_failed() {
 }
 
 #[test]
+fn a_signal_has_an_entry_that_says_who_has_sent_it() {
+    if !require_root("signals in the journal") {
+        return;
+    }
+    let home = Arc::new(Home::new());
+    let journal = Journal::new(&home);
+    let daemon = Daemon::builder().home(&home).journal(&journal).start();
+    let up = home.fifo("up");
+    let script = format!(
+        "trap 'exit 3' USR1; echo up > {}; sleep 1000 & wait",
+        up.name()
+    );
+    let id = daemon.ctl().submit(["sh", "-c", &script]).to_string();
+    assert_eq!(up.read_line(), "up");
+    let _ = daemon.ctl().run(["kill", "-s", "USR1", &id]).expect(0);
+    let entry = entry_with(&journal, " has sent SIGUSR1 to ");
+    let message = &entry["MESSAGE"];
+    let expected = "root has sent SIGUSR1 to execution 1 of root: sh -c trap";
+    assert!(message.starts_with(expected), "{message}");
+    assert_eq!(entry["ESCHER_EXECUTION_ID"], id);
+    let catalog = include_str!("../../systemd/escher.catalog");
+    assert!(catalog.contains(&format!("-- {}\n", entry["MESSAGE_ID"])));
+}
+
+#[test]
 fn the_reason_of_a_warning_is_in_its_message() {
     if !require_root("reasons in the journal") {
         return;

@@ -1,11 +1,13 @@
 //! Commands that cannot be started: at which stage, for which reason, and how they differ from commands that fail.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use escher_client::protocol::{Exit, StartStage};
 use escher_client::{Client, Error, ErrorCode, ExecutionRecord, ExecutionRequest, Status};
-use escher_tests::{Daemon, child_program, connect, exec, in_runtime, run_program};
+use escher_tests::{Daemon, child_program, connect, exec, in_runtime, require_root, run_program};
 use nix::errno::Errno;
 
 async fn run_to_end(client: &Client, request: ExecutionRequest) -> ExecutionRecord {
@@ -95,7 +97,28 @@ fn a_missing_working_directory_is_not_a_missing_program() {
         .ctl()
         .run(["run", "-w", "/no/such/directory", "true"])
         .expect(126);
-    assert!(ended.err().contains("working"), "{ended:?}");
+    let named = "cannot enter the working directory /no/such/directory: No such file";
+    assert!(ended.err().contains(named), "{ended:?}");
+}
+
+#[test]
+fn a_working_directory_that_may_not_be_entered_is_named() {
+    if !require_root("a working directory of another user") {
+        return;
+    }
+    let daemon = Daemon::start();
+    fs::set_permissions(daemon.home().socket(), Permissions::from_mode(0o666)).unwrap();
+    let closed = daemon.home().work().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+    let alice = daemon.ctl().as_user(61_400, 61_400, &[]);
+    let ended = alice.run(["run", "-w", closed.to_str().unwrap(), "true"]);
+    let ended = ended.expect(126);
+    let named = format!(
+        "cannot enter the working directory {}: Permission denied (EACCES,",
+        closed.display()
+    );
+    assert!(ended.err().contains(&named), "{ended:?}");
 }
 
 #[test]

@@ -146,6 +146,13 @@ pub(crate) fn a_paused_command_stops_until_it_is_resumed(machine: &Machine) {
         .run_as("alice", "escherctl resume counter")
         .expect(0);
     let _ = run.wait().expect(7);
+    let journal = machine.must(&format!("journalctl --output cat ESCHER_EXECUTION_ID={id}"));
+    for action in [
+        "alice has paused execution ",
+        "alice has resumed execution ",
+    ] {
+        assert!(journal.contains(action), "{journal}");
+    }
     machine.must("rm /srv/alice/enough");
 
     // A paused command can be cancelled, and its timeout goes on.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use escher_client::{ApiError, ConnectError, Error, ErrorCode};
 
+use crate::socket_access::why_denied;
 use crate::socket_choice::SocketChoice;
 
 /// Why a verb failed.
@@ -177,6 +178,17 @@ fn is_unavailable(error: &Error) -> bool {
 }
 
 fn connect_details(error: &ConnectError, choice: &SocketChoice) -> FailureDetails {
+    if let ConnectError::PermissionDenied { path, .. } = error
+        && let Some(reason) = why_denied(path)
+    {
+        return FailureDetails {
+            code: "permission-denied".to_owned(),
+            number: None,
+            message: format!("{error}: {}", reason.message),
+            hint: reason.advice.map(|advice| advice.to_string()),
+            retry: false,
+        };
+    }
     let (code, hint, retry) = match error {
         ConnectError::NoDaemon { .. } => (
             "no-daemon",

@@ -16,6 +16,7 @@ mod exit_status;
 mod failure;
 mod render;
 mod signals;
+mod socket_access;
 mod socket_choice;
 mod stdio;
 mod time;

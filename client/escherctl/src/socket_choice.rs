@@ -20,6 +20,17 @@ pub(crate) enum SocketOrigin {
     User,
 }
 
+impl SocketOrigin {
+    /// Returns what systemd's programs take to reach the service manager of this socket's escherd:
+    /// ` --user` or nothing.
+    pub(crate) fn systemctl_option(self) -> &'static str {
+        match self {
+            SocketOrigin::User => " --user",
+            SocketOrigin::Option | SocketOrigin::Environment | SocketOrigin::System => "",
+        }
+    }
+}
+
 /// The socket to connect to, and the default sockets that were missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SocketChoice {

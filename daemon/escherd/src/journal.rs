@@ -11,15 +11,7 @@ use tracing::{debug, info, warn};
 
 use crate::api::{Events, ExecutionEngine};
 use crate::execution::shown_command;
-
-/// `MESSAGE_ID` of a submission. These ids are permanent: catalogs and scripts refer to them.
-const SUBMITTED: &str = "fe683f76cfb74aebab6743798cf9c83d";
-/// `MESSAGE_ID` of a start.
-const STARTED: &str = "1a94d341058e475a9d75efb2f9f630c3";
-/// `MESSAGE_ID` of a cancel request.
-const CANCEL_REQUESTED: &str = "e80557d31479468490beb47a4ef3a0bd";
-/// `MESSAGE_ID` of an end.
-const FINISHED: &str = "848ff98158534359a683cc8f228a869c";
+use crate::message_ids::{CANCEL_REQUESTED, FINISHED, STARTED, SUBMITTED};
 
 /// Writes the events of all executions in the scope of `engine`, from its start until it stops.
 pub async fn write_events(engine: ExecutionEngine) {
@@ -118,30 +110,6 @@ fn write(event: &Event, record: Option<&ExecutionRecord>) {
                     status,
                     "execution {number} of {user} has finished, {status}{why}: {command}"
                 ),
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn catalog_explains_every_kind_of_entry() {
-        let catalog = include_str!("../../../systemd/escher.catalog");
-        let entries: Vec<&str> = catalog.split("\n-- ").skip(1).collect();
-        assert_eq!(entries.len(), 4, "the catalog has another entry");
-        for kind in [SUBMITTED, STARTED, CANCEL_REQUESTED, FINISHED] {
-            let is_digit = |c: char| matches!(c, '0'..='9' | 'a'..='f');
-            assert!(kind.len() == 32 && kind.chars().all(is_digit));
-            let entry = entries.iter().find(|entry| entry.starts_with(kind));
-            let entry = entry.unwrap_or_else(|| panic!("{kind} is not in the catalog"));
-            for field in ["Subject: ", "Defined-By: escher", "Support: "] {
-                assert!(
-                    entry.contains(&format!("\n{field}")),
-                    "{kind} lacks {field}"
-                );
             }
         }
     }

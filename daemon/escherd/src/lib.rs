@@ -30,6 +30,7 @@ pub mod execution;
 pub mod host;
 pub mod journal;
 pub mod launch;
+mod message_ids;
 mod metrics;
 pub mod output;
 pub mod reload;

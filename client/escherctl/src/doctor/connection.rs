@@ -14,8 +14,14 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long escherd may take to check itself: disks may be slow.
 const SELF_CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 
-const HANGS: &str = "escherd is stopped or hangs: see `systemctl status escherd`, then run \
-                     `systemctl restart escherd`, which commands survive";
+/// Returns what to do about an escherd that does not answer.
+fn advice_if_it_hangs(choice: &SocketChoice) -> String {
+    let option = choice.origin().systemctl_option();
+    format!(
+        "escherd is stopped or hangs: see `systemctl{option} status escherd`, then run \
+         `systemctl{option} restart escherd`, which commands survive"
+    )
+}
 
 /// Connects, and says how long that took or why it failed.
 pub(super) async fn check(choice: &SocketChoice) -> Result<(Client, Diagnostic), Diagnostic> {
@@ -37,7 +43,7 @@ pub(super) async fn check(choice: &SocketChoice) -> Result<(Client, Diagnostic),
             let details = Failure::connect(error, choice).details();
             let diagnostic = Diagnostic::failure(check, details.message);
             Err(match details.hint {
-                _ if hangs => diagnostic.advise(HANGS),
+                _ if hangs => diagnostic.advise(advice_if_it_hangs(choice)),
                 Some(hint) => diagnostic.advise(hint),
                 None => diagnostic,
             })
@@ -46,19 +52,21 @@ pub(super) async fn check(choice: &SocketChoice) -> Result<(Client, Diagnostic),
 }
 
 /// Has escherd check itself.
-pub(super) async fn check_escherd(client: &Client) -> Vec<Diagnostic> {
+pub(super) async fn check_escherd(client: &Client, choice: &SocketChoice) -> Vec<Diagnostic> {
     let check = "examination";
     let requests = async { (client.diagnose().await, client.info().await) };
     let Ok((examined, info)) = tokio::time::timeout(SELF_CHECK_TIMEOUT, requests).await else {
         let timeout = time::duration(SELF_CHECK_TIMEOUT);
         let message = format!("escherd did not finish checking itself within {timeout}");
-        return vec![Diagnostic::failure(check, message).advise(HANGS)];
+        return vec![Diagnostic::failure(check, message).advise(advice_if_it_hangs(choice))];
     };
     let mut diagnostics = match examined {
         Ok(diagnostics) => diagnostics,
         Err(error) => {
+            let option = choice.origin().systemctl_option();
             return vec![
-                Diagnostic::failure(check, error.to_string()).advise("see `journalctl -u escherd`"),
+                Diagnostic::failure(check, error.to_string())
+                    .advise(format!("see `journalctl{option} -u escherd`")),
             ];
         }
     };

@@ -4,7 +4,6 @@
 //! One file per check. No check changes anything or fails: whatever goes wrong becomes a
 //! diagnostic.
 
-mod access;
 mod connection;
 mod disks;
 mod socket;
@@ -15,13 +14,14 @@ use escher_client::{Diagnostic, Severity};
 use nix::unistd::geteuid;
 
 use crate::escherd_check::check_configuration;
+use crate::socket_access;
 use crate::socket_choice::{SocketChoice, SocketOrigin};
 
 /// Runs all checks.
 pub(crate) async fn run_checks(choice: &SocketChoice) -> Vec<Diagnostic> {
     let (diagnostic, permissions) = socket::check(choice);
     let mut diagnostics = vec![diagnostic];
-    diagnostics.extend(permissions.map(|permissions| access::check(&permissions)));
+    diagnostics.extend(permissions.map(|permissions| socket_access::check(&permissions)));
     let has_failed = diagnostics
         .iter()
         .any(|diagnostic| diagnostic.severity == Severity::Failure);
@@ -29,7 +29,7 @@ pub(crate) async fn run_checks(choice: &SocketChoice) -> Vec<Diagnostic> {
         Ok((client, diagnostic)) => {
             diagnostics.push(diagnostic);
             diagnostics.push(versions::check(&client.welcome().daemon));
-            diagnostics.extend(connection::check_escherd(&client).await);
+            diagnostics.extend(connection::check_escherd(&client, choice).await);
         }
         Err(mut diagnostic) => {
             // The advice on the earlier failure applies.
@@ -47,7 +47,7 @@ pub(crate) async fn run_checks(choice: &SocketChoice) -> Vec<Diagnostic> {
 async fn check_without_escherd(origin: SocketOrigin) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     if matches!(origin, SocketOrigin::System | SocketOrigin::User) {
-        diagnostics.extend(units::check(origin == SocketOrigin::User).await);
+        diagnostics.extend(units::check(origin).await);
         diagnostics.push(configuration(origin));
         diagnostics.extend(disks::check(origin));
     }

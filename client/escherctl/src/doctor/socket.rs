@@ -7,7 +7,7 @@ use std::path::Path;
 
 use escher_client::Diagnostic;
 
-use super::access::{SocketPermissions, group_name};
+use crate::socket_access::{SocketPermissions, closed_directory, group_name};
 use crate::socket_choice::{SocketChoice, SocketOrigin};
 
 const CHECK: &str = "socket";
@@ -38,9 +38,10 @@ pub(super) fn check(choice: &SocketChoice) -> (Diagnostic, Option<SocketPermissi
 fn advise_on_missing(choice: &SocketChoice, error: &io::Error) -> String {
     match (error.kind(), choice.origin()) {
         (io::ErrorKind::PermissionDenied, _) => {
-            let directory = choice.path().parent().unwrap_or(Path::new("/"));
+            let parent = choice.path().parent().unwrap_or(Path::new("/"));
+            let directory = closed_directory(choice.path()).unwrap_or(parent);
             format!(
-                "let users search its directory: `chmod 0755 {}`",
+                "let users search the directory: `chmod +x {}`",
                 directory.display()
             )
         }

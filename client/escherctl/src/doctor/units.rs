@@ -8,6 +8,8 @@ use std::time::Duration;
 use escher_client::Diagnostic;
 use tokio::process::Command;
 
+use crate::socket_choice::SocketOrigin;
+
 const CHECK: &str = "units";
 
 /// Exists if systemd is the init system (sd_booted(3)).
@@ -15,25 +17,29 @@ const BOOTED: &str = "/run/systemd/system";
 
 const SYSTEMCTL_TIMEOUT: Duration = Duration::from_secs(5);
 
-const UNITS: [&str; 3] = [
+/// The system's units. The escherd of a user has a launcher of its own.
+const SYSTEM_UNITS: &[&str] = &[
     "escherd.socket",
     "escherd.service",
     "escher-launcher.service",
 ];
+const USER_UNITS: &[&str] = &["escherd.socket", "escherd.service"];
 
-/// Checks the system's units, or with `user` those of the user's service manager. Returns nothing
-/// where there is no systemd.
-pub(super) async fn check(user: bool) -> Vec<Diagnostic> {
+/// Checks the system's units, or those of the user's service manager. Returns nothing where there is
+/// no systemd.
+pub(super) async fn check(origin: SocketOrigin) -> Vec<Diagnostic> {
     if !Path::new(BOOTED).is_dir() {
         return Vec::new();
     }
     let mut systemctl = Command::new("systemctl");
-    if user {
+    let mut units = SYSTEM_UNITS;
+    if origin == SocketOrigin::User {
         systemctl.arg("--user");
+        units = USER_UNITS;
     }
     systemctl
         .args(["show", "--property=Id,LoadState,ActiveState,Result"])
-        .args(UNITS)
+        .args(units)
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let output = match tokio::time::timeout(SYSTEMCTL_TIMEOUT, systemctl.output()).await {
@@ -41,7 +47,7 @@ pub(super) async fn check(user: bool) -> Vec<Diagnostic> {
         Ok(Err(error)) => return vec![Diagnostic::note(CHECK, format!("systemctl: {error}"))],
         Err(_) => return vec![Diagnostic::warning(CHECK, "systemctl does not respond")],
     };
-    diagnose(&output, if user { " --user" } else { "" })
+    diagnose(&output, origin.systemctl_option())
 }
 
 /// Reads the output of `systemctl show`, which has a paragraph of `NAME=VALUE` per unit. `option`

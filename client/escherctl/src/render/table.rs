@@ -18,6 +18,15 @@ fn short_id(record: &ExecutionRecord) -> String {
     id[id.len() - SHORT_ID_DIGITS..].to_owned()
 }
 
+/// Returns the state, of which `paused` says more than `running`.
+fn shown_status(record: &ExecutionRecord) -> String {
+    if record.resources.paused {
+        "paused".to_owned()
+    } else {
+        record.status.to_string()
+    }
+}
+
 /// Space between columns.
 const GAP: u16 = 2;
 
@@ -135,7 +144,7 @@ fn cells(record: &ExecutionRecord, now: Timestamp) -> [String; 8] {
             .name
             .as_deref()
             .map_or_else(|| "-".to_owned(), escape::text),
-        record.status.to_string(),
+        shown_status(record),
         time::duration(time::between(record.submitted_at, now)),
         running_time(record, now).map_or_else(|| "-".to_owned(), time::duration),
         escape::text(&record.user.to_string()),
@@ -172,6 +181,19 @@ mod tests {
         assert!(lines[1].contains(r"a\x1b[31m"), "{shown}");
         assert!(lines[1].contains("1m02s"), "{shown}");
         assert!(lines[1].ends_with("echo 'hello world'"), "{shown}");
+    }
+
+    #[test]
+    fn a_paused_command_is_not_shown_as_running() {
+        let mut record = samples::running_execution();
+        let now = record.submitted_at;
+        assert!(executions(&[record.clone()], now).contains("  running  "));
+        record.resources.paused = true;
+        let shown = executions(&[record], now);
+        assert!(
+            shown.contains("  paused  ") && !shown.contains("running"),
+            "{shown}"
+        );
     }
 
     #[test]

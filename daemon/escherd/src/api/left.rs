@@ -3,6 +3,7 @@
 use escher_protocol::{ApiError, ErrorCode, ExecutionRecord, Leftovers, Target};
 
 use super::ExecutionEngine;
+use super::control_log::ControlAction;
 
 impl ExecutionEngine {
     /// Sends a signal to what a finished execution has left. Returns whether there is anything.
@@ -12,7 +13,12 @@ impl ExecutionEngine {
             return Ok(false);
         }
         let signalled = self.core.left_processes.signal(&record, signal).await;
-        signalled.map_err(|error| unreachable(&record, &error))
+        let is_there = signalled.map_err(|error| unreachable(&record, &error))?;
+        if is_there {
+            let action = ControlAction::Signal { signal, tree: true };
+            self.log_control(record.number, action).await;
+        }
+        Ok(is_there)
     }
 
     /// Ends what a finished execution has left, if it has, and waits for that.

@@ -24,6 +24,7 @@
 //! ```
 
 mod cleanup;
+mod control_log;
 mod doctor;
 mod event_handler;
 mod events;
@@ -71,6 +72,7 @@ use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::{LauncherState, LeftProcesses};
 use crate::scheduler::{self, Counts, Scheduler, SchedulerHandle};
 use crate::store::Store;
+use control_log::ControlAction;
 use shutdown::ShutdownHandles;
 use startup::scheduler_settings;
 use target::ActionResult;
@@ -301,10 +303,16 @@ impl ExecutionEngine {
     }
 
     async fn send_signal(&self, target: Target, signal: i32, tree: bool) -> Result<(), ApiError> {
-        let send = move |scheduler: &mut Scheduler, number| scheduler.signal(number, signal, tree);
+        let send = move |scheduler: &mut Scheduler, number| {
+            (number, scheduler.signal(number, signal, tree))
+        };
+        let action = ControlAction::Signal { signal, tree };
         let (target, error) = match self.act_on(target.clone(), send).await? {
-            ActionResult::Done(Ok(())) => return Ok(()),
-            ActionResult::Done(Err(error)) => (target, error),
+            ActionResult::Done((number, Ok(()))) => {
+                self.log_control(number, action).await;
+                return Ok(());
+            }
+            ActionResult::Done((_, Err(error))) => (target, error),
             ActionResult::OnlyInStore(record) => {
                 scheduler::check_signal(signal)?;
                 let error = scheduler::not_running(record.number, record.status);

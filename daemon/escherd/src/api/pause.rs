@@ -2,6 +2,7 @@
 
 use escher_protocol::{ApiError, Target};
 
+use super::control_log::ControlAction;
 use super::target::ActionResult;
 use super::{ExecutionEngine, scheduler_stopped};
 use crate::scheduler::{self, Scheduler};
@@ -26,9 +27,19 @@ impl ExecutionEngine {
     }
 
     async fn set_paused(&self, target: Target, paused: bool) -> Result<(), ApiError> {
-        let pause = move |scheduler: &mut Scheduler, number| scheduler.pause(number, paused);
+        let pause =
+            move |scheduler: &mut Scheduler, number| (number, scheduler.pause(number, paused));
         match self.act_on(target, pause).await? {
-            ActionResult::Done(receiver) => receiver.await.map_err(scheduler_stopped)?,
+            ActionResult::Done((number, receiver)) => {
+                receiver.await.map_err(scheduler_stopped)??;
+                let action = if paused {
+                    ControlAction::Pause
+                } else {
+                    ControlAction::Resume
+                };
+                self.log_control(number, action).await;
+                Ok(())
+            }
             ActionResult::OnlyInStore(record) => {
                 Err(scheduler::not_running(record.number, record.status))
             }

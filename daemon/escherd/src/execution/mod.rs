@@ -80,6 +80,17 @@ pub struct Execution {
     pub stdin: Stdin,
 }
 
+impl Execution {
+    /// Names the working directory in the error if it could not be entered.
+    pub(crate) fn name_working_dir(&mut self) {
+        if let State::Finished(finished) = &mut self.state
+            && let Some(directory) = &self.submission.request.working_dir
+        {
+            finished.name_working_dir(directory);
+        }
+    }
+}
+
 /// Returns the status of an execution with this exit report.
 #[cfg(test)]
 pub(crate) fn status_of(report: escher_launcher::ipc::wire::ExitReport) -> escher_protocol::Status {

@@ -2,7 +2,7 @@
 
 use escher_launcher::ipc::wire::{EndCause, ExitReport};
 use escher_protocol::{
-    ApiError, Canceller, ErrorCode, Exit, Leftovers, Measurements, Outcome, OutputStream,
+    ApiError, Blob, Canceller, ErrorCode, Exit, Leftovers, Measurements, Outcome, OutputStream,
     OutputTotals, ResourceLimits, StartStage, Status, Timestamp, Usage,
 };
 use nix::errno::Errno;
@@ -20,6 +20,25 @@ pub struct FinalState {
     pub cancelled_by: Option<Canceller>,
     /// How it ended.
     pub outcome: Outcome,
+}
+
+impl FinalState {
+    /// Names the working directory in the error if it could not be entered.
+    pub fn name_working_dir(&mut self, directory: &Blob) {
+        let Exit::NotStarted {
+            stage: StartStage::WorkingDirectory,
+            errno,
+        } = self.outcome.exit
+        else {
+            return;
+        };
+        if let Some(error) = &mut self.outcome.error {
+            let directory = String::from_utf8_lossy(directory);
+            let reason = start_error(StartStage::WorkingDirectory, Errno::from_raw(errno));
+            let message = format!("cannot enter the working directory {directory}: {reason}");
+            error.message = message.into();
+        }
+    }
 }
 
 /// Returns the final state of an execution with this exit report and these limits.
@@ -274,8 +293,7 @@ fn unsupported(tag: u32) -> ApiError {
 
 fn not_started(stage: StartStage, errno: i32) -> ApiError {
     let errno = Errno::from_raw(errno);
-    let stage_name = stage.name();
-    let reason = format!("{} ({errno:?}, at stage {stage_name})", errno.desc());
+    let reason = start_error(stage, errno);
     match (stage, errno) {
         (StartStage::Exec, Errno::ENOENT | Errno::ENOTDIR) => ApiError::new(
             ErrorCode::PROGRAM_NOT_FOUND,
@@ -295,6 +313,12 @@ fn not_started(stage: StartStage, errno: i32) -> ApiError {
             }
         }
     }
+}
+
+/// Describes the error of a system call at a stage of a start.
+fn start_error(stage: StartStage, errno: Errno) -> String {
+    let stage_name = stage.name();
+    format!("{} ({errno:?}, at stage {stage_name})", errno.desc())
 }
 
 fn hint(stage: StartStage, errno: Errno) -> Option<&'static str> {

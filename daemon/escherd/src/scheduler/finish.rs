@@ -62,8 +62,12 @@ impl Scheduler {
         entry.measured = report.measured;
         let limits = entry.execution.submission.request.limits;
         self.log_step(number, "exit report received");
-        self.transition(number, Transition::Exited { report, limits })
-            .is_some()
+        let exited = Transition::Exited { report, limits };
+        let is_valid = self.transition(number, exited).is_some();
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.execution.name_working_dir();
+        }
+        is_valid
     }
 
     /// Finishes an admitted execution, and admits the next one to its slot.

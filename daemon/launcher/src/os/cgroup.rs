@@ -133,13 +133,22 @@ impl Cgroup {
             io_read_bytes: io("rbytes"),
             io_written_bytes: io("wbytes"),
             peak_tasks: number("pids.peak"),
-            oom_kills: read("memory.events").and_then(|text| value_of(&text, "oom_kill")),
+            oom_kills: read("memory.events").and_then(|text| oom_kills(&text)),
         }
     }
 
     fn write(&self, name: &str, text: &str) -> io::Result<()> {
         write(self.directory.as_fd(), name, text)
     }
+}
+
+/// Reads how many processes the kernel has killed for lack of memory (`memory.events`). Where it kills
+/// a whole cgroup (`memory.oom.group`), it counts the process that it has chosen first a second time with
+/// the others.
+fn oom_kills(events: &str) -> Option<u64> {
+    let kills = value_of(events, "oom_kill")?;
+    let groups = value_of(events, "oom_group_kill").unwrap_or(0);
+    Some(kills.saturating_sub(groups).max(kills.min(1)))
 }
 
 /// State of a cgroup (`cgroup.events`).
@@ -218,6 +227,25 @@ fn sum_over_devices(text: &str, key: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_is_killed_with_its_cgroup_counts_once() {
+        for (kills, groups, expected) in [
+            (0, Some(0), 0),
+            (1, Some(0), 1),
+            (2, Some(1), 1),
+            (4, Some(1), 3),
+            // The first was gone before it could be counted again.
+            (1, Some(1), 1),
+            // Linux before 5.17 does not count groups.
+            (2, None, 2),
+        ] {
+            let groups = groups.map(|groups: u64| format!("oom_group_kill {groups}\n"));
+            let events = format!("oom 1\noom_kill {kills}\n{}", groups.unwrap_or_default());
+            assert_eq!(oom_kills(&events), Some(expected), "{events}");
+        }
+        assert_eq!(oom_kills("oom 1\n"), None);
+    }
 
     #[test]
     fn values_are_found_by_their_keys() {

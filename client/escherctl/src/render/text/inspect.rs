@@ -46,6 +46,8 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp, is_log_closed: b
     fields.add("submitted", time::rfc3339(record.submitted_at));
     fields.add_some("started", record.started_at.map(time::rfc3339));
     fields.add_some("completed", record.completed_at.map(time::rfc3339));
+    let set_back = "was set back meanwhile, so the times are out of order";
+    fields.add_some("clock", record.was_clock_set_back().then_some(set_back));
     fields.add_some("duration", running_time(record, now).map(time::duration));
     let timeout = |ms| time::duration(Duration::from_millis(ms));
     fields.add(
@@ -123,6 +125,26 @@ mod tests {
 
     fn completed() -> ExecutionRecord {
         samples::finished_execution(Status::Completed, Exit::Code(0), None, None)
+    }
+
+    #[test]
+    fn says_that_the_clock_was_set_and_what_a_pending_execution_waits_for() {
+        let record = completed();
+        let shown = |record: &ExecutionRecord| inspect(record, record.submitted_at, false);
+        assert!(!shown(&record).contains("clock"));
+        let ended_before = ExecutionRecord {
+            submitted_at: Timestamp::from_micros(2),
+            started_at: Some(Timestamp::from_micros(3)),
+            completed_at: Some(Timestamp::from_micros(1)),
+            ..record.clone()
+        };
+        assert!(shown(&ended_before).contains("was set back meanwhile"));
+        let waiting = ExecutionRecord {
+            status: Status::Pending,
+            waits_for: Some(escher_client::WaitReason::Launcher),
+            ..record
+        };
+        assert!(shown(&waiting).contains("escherd has no launcher"));
     }
 
     #[test]

@@ -2,15 +2,17 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
-use escher_client::Diagnostic;
-use nix::unistd::{Gid, Group, User, getegid, geteuid, getgroups};
+use escher_client::{Diagnostic, Severity};
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, Gid, Group, User, eaccess, getegid, geteuid, getgroups};
 
 const CHECK: &str = "access";
 
 /// Owner, group and mode of a socket. Connecting requires write permission (unix(7)).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct SocketPermissions {
+pub(crate) struct SocketPermissions {
     uid: u32,
     gid: u32,
     mode: u32,
@@ -38,13 +40,38 @@ struct Caller {
     is_member: bool,
 }
 
-pub(super) fn check(permissions: &SocketPermissions) -> Diagnostic {
+pub(crate) fn check(permissions: &SocketPermissions) -> Diagnostic {
     let group = group_name(permissions.gid);
     diagnose(permissions, &current_caller(permissions.gid), &group)
 }
 
+/// Returns why this user may not connect to the socket at `path`, and what helps.
+pub(crate) fn why_denied(path: &Path) -> Option<Diagnostic> {
+    if let Some(directory) = closed_directory(path) {
+        let message = format!(
+            "this user may not enter the directory {}",
+            directory.display()
+        );
+        let advice = format!("let users search it: `chmod +x {}`", directory.display());
+        return Some(Diagnostic::failure(CHECK, message).advise(advice));
+    }
+    let permissions = SocketPermissions::from(&path.metadata().ok()?);
+    let diagnostic = check(&permissions);
+    (diagnostic.severity == Severity::Failure).then_some(diagnostic)
+}
+
+/// Returns the first directory on the way to `path` that this user may not search.
+pub(crate) fn closed_directory(path: &Path) -> Option<&Path> {
+    let mut directories: Vec<&Path> = path.ancestors().skip(1).collect();
+    directories.reverse();
+    directories
+        .into_iter()
+        .filter(|directory| !directory.as_os_str().is_empty())
+        .find(|directory| eaccess(*directory, AccessFlags::X_OK) == Err(Errno::EACCES))
+}
+
 /// Returns the name of a group, else `#` and its gid.
-pub(super) fn group_name(gid: u32) -> String {
+pub(crate) fn group_name(gid: u32) -> String {
     let group = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
     group.map_or_else(|| format!("#{gid}"), |group| group.name)
 }
@@ -112,7 +139,6 @@ fn diagnose(permissions: &SocketPermissions, caller: &Caller, group: &str) -> Di
 #[cfg(test)]
 mod tests {
     use super::*;
-    use escher_client::Severity;
 
     const ALICE: u32 = 1000;
     const ESCHER: u32 = 970;
