@@ -9,6 +9,7 @@ use crate::error::ApiError;
 use crate::id::ExecutionId;
 use crate::parts::Parts;
 use crate::resources::{ResourceLimits, Resources};
+use crate::signal::SentSignals;
 use crate::time::Timestamp;
 
 /// Longest name, key, label key or label value, in bytes.
@@ -298,6 +299,8 @@ pub struct ExecutionRecord {
     pub pid: Option<u32>,
     /// Who requested a cancel: the first, and once it has finished, only if that ended it.
     pub cancelled_by: Option<Canceller>,
+    /// Who sent which signals.
+    pub signals: SentSignals,
     /// Path of the log. The file exists once the command has written something.
     pub log_path: Blob,
     /// Whether the log was removed by the limits of the history.

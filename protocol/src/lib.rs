@@ -29,6 +29,7 @@ pub mod parts;
 pub mod resources;
 pub mod result;
 pub mod settings;
+pub mod signal;
 pub mod time;
 
 pub use blob::{Blob, Text};
@@ -39,7 +40,7 @@ pub use execution::{
     CancelMode, Canceller, Command, ExecutionRecord, ExecutionRequest, Exit, Leftovers, Outcome,
     OutputTotals, RunAs, StartStage, Status, StdinMode, Timeout, Usage, User,
 };
-pub use id::{ExecutionId, InstanceId, RequestId, Target};
+pub use id::{ClientId, ExecutionId, InstanceId, RequestId, Target};
 pub use message::{ClientFrame, Item, Request, Response, ServerFrame};
 pub use metadata::Metadata;
 pub use output::{
@@ -50,4 +51,5 @@ pub use parts::{Part, Parts, UnsupportedPart};
 pub use resources::{Controllers, Measurements, ResourceLimits, Resources};
 pub use result::{ExecutionResult, Omission};
 pub use settings::{Reloaded, Setting, SettingValue};
+pub use signal::{SentSignal, SentSignals, SignalAnswer, SignalRecipients, SignalSerial};
 pub use time::Timestamp;

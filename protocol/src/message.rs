@@ -16,6 +16,7 @@ use crate::id::{ExecutionId, InstanceId, RequestId, Target};
 use crate::output::{OutputChunk, OutputGap, OutputStart, StreamSelection};
 use crate::result::Omission;
 use crate::settings::{Reloaded, Setting};
+use crate::signal::{SignalAnswer, SignalRecipients, SignalSerial};
 use crate::time::Timestamp;
 
 /// A frame from a client to escherd.
@@ -129,14 +130,16 @@ pub enum Request {
         /// How.
         mode: CancelMode,
     },
-    /// Sends a signal to an execution. → [`Response::Done`].
+    /// Sends a signal to an execution. → [`Response::Signal`] once its shim has done so.
     Signal {
         /// Which execution.
         target: Target,
         /// The signal's number (signal(7)).
         signal: i32,
-        /// Whether all its processes get the signal; else its main process does.
-        tree: bool,
+        /// Which of its processes get it.
+        recipients: SignalRecipients,
+        /// Makes the request safe to repeat.
+        serial: SignalSerial,
     },
     /// Stops all processes of an execution until it is resumed or ended. Its timeout goes on.
     /// → [`Response::Done`] once they are stopped.
@@ -222,6 +225,8 @@ pub enum Response {
     Reloaded(Reloaded),
     /// Answers [`Request::Quota`]: one for each user, in the order of the uids.
     Quotas(#[serde(deserialize_with = "crate::blob::bounded_list")] Vec<Quota>),
+    /// Answers [`Request::Signal`].
+    Signal(SignalAnswer),
 }
 
 /// One element of a stream.

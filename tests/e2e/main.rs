@@ -53,4 +53,5 @@ mod settings;
 mod shares;
 mod start_failures;
 mod stdin;
+mod terminals;
 mod units;

@@ -29,6 +29,7 @@ mod program;
 mod random;
 mod raw_peer;
 pub mod samples;
+mod terminal;
 
 pub use escher_testkit::*;
 
@@ -49,6 +50,7 @@ pub use package::Package;
 pub use program::{FinishedProgram, ProgramOutput, RunningProgram, run_program};
 pub use random::Random;
 pub use raw_peer::RawPeer;
+pub use terminal::Terminal;
 
 /// Line number `index` of what `child-program record-run` writes under this name.
 #[must_use]

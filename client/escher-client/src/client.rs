@@ -12,7 +12,7 @@ use escher_protocol::message::{
 };
 use escher_protocol::{
     CancelMode, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, ExecutionResult,
-    OutputRange, Request, Response, Target,
+    OutputRange, Request, Response, SignalAnswer, SignalRecipients, Target,
 };
 
 use crate::connector::Connector;
@@ -42,10 +42,9 @@ use crate::stream::{EventStream, ExecutionStream, LogStream, ResponseStream, Str
 /// escherd may be restarted, upgraded or killed. Commands and their output do not depend on it, and a
 /// client reconnects for as long as [`Connector::reconnect_timeout`] allows. Then:
 ///
-/// - Idempotent requests are sent again. These are all methods except [`signal`](Client::signal), and
-///   except [`execute`](Client::execute) without a [key](ExecutionRequest::key): these two fail with
-///   [`Error::Disconnected`] if the connection was lost before the response, and may or may not have
-///   been carried out.
+/// - Idempotent requests are sent again. These are all methods except [`execute`](Client::execute)
+///   without a [key](ExecutionRequest::key): that fails with [`Error::Disconnected`] if the connection
+///   was lost before the response, and may or may not have been carried out.
 /// - Streams continue where they stopped, without loss or repetition: output after the last byte,
 ///   events after the last sequence number, lists below the last number.
 /// - A [`StdinWriter`](crate::StdinWriter) sends unacknowledged input again, and an
@@ -192,7 +191,8 @@ impl Client {
         }
     }
 
-    /// Sends the signal of this number (see signal(7)) to the main process of an execution.
+    /// Sends the signal of this number (see signal(7)) to the main process of an execution. Returns once
+    /// it is sent, which happens once also if the request has to be repeated.
     ///
     /// # Errors
     /// The same as [`get_status`](Client::get_status), and `not-running`. After
@@ -201,7 +201,28 @@ impl Client {
     /// # Cancellation
     /// If the future is dropped, the signal may or may not be sent.
     pub async fn signal(&self, target: impl Into<Target>, signal: i32) -> Result<(), Error> {
-        self.send_signal(target.into(), signal, false).await
+        let recipients = SignalRecipients::MainProcess;
+        self.send_signal(target.into(), signal, recipients)
+            .await
+            .map(drop)
+    }
+
+    /// Sends a signal to the process group of an execution's main process, as from a terminal: a paused
+    /// command is resumed first. Where there is no process group, because the program does not run yet
+    /// or its main process has ended, the execution is cancelled instead.
+    ///
+    /// # Errors
+    /// As [`signal`](Client::signal), and `store-unavailable`.
+    ///
+    /// # Cancellation
+    /// As for [`signal`](Client::signal).
+    pub async fn signal_group(
+        &self,
+        target: impl Into<Target>,
+        signal: i32,
+    ) -> Result<SignalAnswer, Error> {
+        let recipients = SignalRecipients::ProcessGroup;
+        self.send_signal(target.into(), signal, recipients).await
     }
 
     /// Sends a signal to all processes of an execution, also to those that its main process has
@@ -213,16 +234,28 @@ impl Client {
     /// # Cancellation
     /// As for [`signal`](Client::signal).
     pub async fn signal_tree(&self, target: impl Into<Target>, signal: i32) -> Result<(), Error> {
-        self.send_signal(target.into(), signal, true).await
+        self.send_signal(target.into(), signal, SignalRecipients::Tree)
+            .await
+            .map(drop)
     }
 
-    async fn send_signal(&self, target: Target, signal: i32, tree: bool) -> Result<(), Error> {
+    async fn send_signal(
+        &self,
+        target: Target,
+        signal: i32,
+        recipients: SignalRecipients,
+    ) -> Result<SignalAnswer, Error> {
+        let serial = self.transport.next_signal();
         let request = Request::Signal {
-            target,
+            target: self.resolve(target).await?,
             signal,
-            tree,
+            recipients,
+            serial,
         };
-        done(self.call(request).await?, "a signal")
+        match self.call(request).await? {
+            Response::Signal(answer) => Ok(answer),
+            other => Err(unexpected("the answer to a signal", &other)),
+        }
     }
 
     /// Pauses an execution: freezes all of its processes until it is resumed or ended. Returns when

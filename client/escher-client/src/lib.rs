@@ -69,6 +69,6 @@ pub use escher_protocol::message::{
 pub use escher_protocol::{
     ApiError, Blob, Diagnostic, ErrorCode, ExecutionEvent, ExecutionId, ExecutionResult, GapReason,
     Measurements, Metadata, Omission, OutputChunk, OutputGap, OutputItem, OutputRange, OutputStart,
-    OutputStream, Part, Parts, Reloaded, ResourceLimits, Resources, Setting, SettingValue,
-    Severity, StreamSelection, Target, Text, Timestamp,
+    OutputStream, Part, Parts, Reloaded, ResourceLimits, Resources, SentSignal, SentSignals,
+    Setting, SettingValue, Severity, SignalAnswer, StreamSelection, Target, Text, Timestamp,
 };

@@ -1,5 +1,6 @@
 //! What every verb needs: the connection to escherd, and how to report.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +8,9 @@ use escher_client::{
     Client, Connector, DEFAULT_CONNECT_TIMEOUT, DEFAULT_RECONNECT_TIMEOUT, OutputItem,
     OutputStream, ReconnectEvent,
 };
+
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::args::duration::ReconnectTimeout;
 use crate::failure::Failure;
@@ -26,6 +30,8 @@ pub(crate) struct Context {
     /// Whether notices about outages and the end of a command are suppressed.
     pub(crate) quiet: bool,
     reconnect_timeout: Duration,
+    /// Since when escherd is unavailable, while it is.
+    outage: watch::Sender<Option<Instant>>,
 }
 
 impl Context {
@@ -35,6 +41,7 @@ impl Context {
             json,
             quiet,
             reconnect_timeout: DEFAULT_RECONNECT_TIMEOUT,
+            outage: watch::Sender::new(None),
         }
     }
 
@@ -72,15 +79,29 @@ impl Context {
     fn outage_notifier(&self) -> impl Fn(ReconnectEvent) + Send + Sync + 'static {
         let is_silent = self.quiet || self.json;
         let timeout = time::duration(self.reconnect_timeout);
-        move |outage| match outage {
-            _ if is_silent => {}
-            ReconnectEvent::Waiting => print_notice(&format!(
-                "escherd is unavailable; waiting up to {timeout} for it"
-            )),
-            ReconnectEvent::Reconnected => print_notice("reconnected to escherd"),
-            // Followed by a failure that says more.
-            _ => {}
+        let since = self.outage.clone();
+        move |outage| {
+            since.send_replace((outage == ReconnectEvent::Waiting).then(Instant::now));
+            match outage {
+                _ if is_silent => {}
+                ReconnectEvent::Waiting => print_notice(&format!(
+                    "escherd is unavailable; waiting up to {timeout} for it"
+                )),
+                ReconnectEvent::Reconnected => print_notice("reconnected to escherd"),
+                // Followed by a failure that says more.
+                _ => {}
+            }
         }
+    }
+
+    /// Tells since when escherd is unavailable, if it is.
+    pub(crate) fn watch_outage(&self) -> watch::Receiver<Option<Instant>> {
+        self.outage.subscribe()
+    }
+
+    /// Whether somebody at a terminal reads notices about what escherctl does.
+    pub(crate) fn is_interactive(&self) -> bool {
+        !self.quiet && !self.json && std::io::stderr().is_terminal()
     }
 
     /// Returns an item of a command's output as it is shown: output unchanged, and unless notices are

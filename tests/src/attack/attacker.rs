@@ -11,8 +11,8 @@ use escher_protocol::message::{
     EventsRequest, ListFilter, MAX_STDIN_BYTES, OutputRequest, Response, Selection,
 };
 use escher_protocol::{
-    CancelMode, Command, ErrorCode, ExecutionRequest, OutputStart, Request, ServerFrame, Status,
-    StdinMode, StreamSelection, Target, Text, Timeout,
+    CancelMode, Command, ErrorCode, ExecutionRequest, OutputStart, Request, ServerFrame,
+    SignalRecipients, SignalSerial, Status, StdinMode, StreamSelection, Target, Text, Timeout,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -252,7 +252,8 @@ impl Attacker {
                 Request::Signal {
                     target: target.clone(),
                     signal: 9,
-                    tree: true,
+                    recipients: SignalRecipients::Tree,
+                    serial: SignalSerial::unique(),
                 },
                 Request::Remove(target),
             ];

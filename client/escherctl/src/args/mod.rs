@@ -61,12 +61,16 @@ pub(crate) struct GlobalArgs {
 pub(crate) enum Verb {
     /// Run a command, show its output and exit with its status
     ///
-    /// The first Ctrl-C (SIGINT, SIGTERM or SIGHUP) cancels the command, the second kills it, the
-    /// third exits without waiting for its end.
+    /// Signals reach the command as if it were run directly: the first Ctrl-C interrupts it (SIGINT to
+    /// its process group), the second cancels it (SIGTERM, then SIGKILL after the grace period), the
+    /// third kills it, the fourth leaves it running, as does any once escherd has not answered for 2s.
+    /// Ctrl-\ is SIGQUIT to its process group; SIGTERM cancels it; SIGUSR1 and SIGUSR2 are for its
+    /// main process. SIGHUP, or a terminal that is closed, leaves it running; a closed pipe cancels
+    /// it. Signals that were ignored at the start stay ignored.
     ///
     /// Exit status: the command's own; 124 if it timed out; 125 if escher failed; 126 if it could
-    /// not be started; 127 if the program was not found; 128+N if signal N ended it. Whatever the
-    /// command did, 125 if its output is incomplete because the log lacks some.
+    /// not be started; 127 if the program was not found; 128+N if signal N ended it, of which `run`
+    /// dies itself if it got it, too. Whatever the command did, 125 if its output is incomplete because the log lacks some.
     #[command(before_help = examples::RUN,
               override_usage = "escherctl run [OPTIONS] [--] COMMAND [ARG]...")]
     Run(RunArgs),

@@ -39,10 +39,12 @@ mod quota;
 mod remove;
 mod result;
 mod shutdown;
+mod signal;
 mod start_error;
 mod startup;
 mod target;
 
+pub(crate) use crate::scheduler::SignalRequest;
 pub use event_handler::EventHandlerGuard;
 pub use events::Events;
 pub use list::Executions;
@@ -274,39 +276,6 @@ impl ExecutionEngine {
         match self.act_on(target.into(), cancel).await? {
             ActionResult::Done(receiver) => receiver.await.map_err(scheduler_stopped)?,
             ActionResult::OnlyInStore(record) => Ok(CancelAnswer::AlreadyFinished(record.status)),
-        }
-    }
-
-    /// Sends a signal (by its number, signal(7)) to an execution's main process.
-    ///
-    /// # Errors
-    /// As [`ExecutionEngine::get_status`]; `not-running`; `invalid-request` for a number
-    /// that is not a signal.
-    pub async fn signal(&self, target: impl Into<Target>, signal: i32) -> Result<(), ApiError> {
-        self.send_signal(target.into(), signal, false).await
-    }
-
-    /// Sends a signal to all processes of an execution, also to those that its main process has left behind
-    /// and that still have time to end.
-    ///
-    /// # Errors
-    /// As [`ExecutionEngine::signal`].
-    pub async fn signal_tree(
-        &self,
-        target: impl Into<Target>,
-        signal: i32,
-    ) -> Result<(), ApiError> {
-        self.send_signal(target.into(), signal, true).await
-    }
-
-    async fn send_signal(&self, target: Target, signal: i32, tree: bool) -> Result<(), ApiError> {
-        let send = move |scheduler: &mut Scheduler, number| scheduler.signal(number, signal, tree);
-        match self.act_on(target, send).await? {
-            ActionResult::Done(result) => result,
-            ActionResult::OnlyInStore(record) => {
-                scheduler::check_signal(signal)?;
-                Err(scheduler::not_running(record.number, record.status))
-            }
         }
     }
 

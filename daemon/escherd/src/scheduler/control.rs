@@ -1,4 +1,4 @@
-//! Control of executions: cancel, signals, standard input.
+//! Control of executions: cancel, standard input.
 
 use escher_launcher::ipc::wire::ToShim;
 use escher_protocol::message::{CancelAnswer, EventKind};
@@ -11,9 +11,6 @@ use super::{Effect, Scheduler};
 use crate::authz::Scope;
 use crate::execution::{Action, StdinAnswer, StdinWrite, Transition};
 use crate::store::Change;
-
-/// The highest number of a signal (signal(7)).
-const MAX_SIGNAL: i32 = 64;
 
 impl Scheduler {
     /// Cancels the execution `number`. The answer comes once the cancel is committed.
@@ -115,23 +112,6 @@ impl Scheduler {
         }
     }
 
-    /// Sends a signal to the main process of the execution `number`, or to all its processes (`tree`).
-    ///
-    /// # Errors
-    /// `not-running`; `invalid-request` if there is no such signal.
-    pub fn signal(&mut self, number: u64, signal: i32, tree: bool) -> Result<(), ApiError> {
-        check_signal(signal)?;
-        let status = match self.entries.get(&number) {
-            Some(entry) if entry.execution.state.has_slot() => {
-                self.send(number, ToShim::Signal { signal, tree });
-                return Ok(());
-            }
-            Some(entry) => entry.execution.state.status(),
-            None => return Ok(()),
-        };
-        Err(not_running(number, status))
-    }
-
     /// Writes to the standard input of the execution `number`. The answer comes once the shim has accepted the bytes.
     pub fn write_stdin(
         &mut self,
@@ -184,19 +164,6 @@ impl Scheduler {
         for number in unfinished {
             self.cancel_without_answer(number, Canceller::Host, CancelMode::Graceful, now);
         }
-    }
-}
-
-/// Checks that `signal` is the number of a signal.
-///
-/// # Errors
-/// `invalid-request`.
-pub fn check_signal(signal: i32) -> Result<(), ApiError> {
-    if (1..=MAX_SIGNAL).contains(&signal) {
-        Ok(())
-    } else {
-        let message = format!("{signal} is not a signal number (1 to {MAX_SIGNAL})");
-        Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))
     }
 }
 

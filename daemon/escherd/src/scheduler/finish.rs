@@ -64,6 +64,7 @@ impl Scheduler {
             return false;
         };
         entry.measured = report.measured;
+        entry.execution.signals.clone_from(&report.signals);
         let limits = entry.execution.submission.request.limits;
         self.log_step(number, "exit report received");
         self.transition(number, Transition::Exited { report, limits })
@@ -108,6 +109,7 @@ impl Scheduler {
         };
         entry.is_end_reported = true;
         entry.end_pause();
+        entry.end_signals();
         let waiters = std::mem::take(&mut entry.waiters);
         for waiter in waiters {
             let _ = waiter.send(entry.record());

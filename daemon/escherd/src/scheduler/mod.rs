@@ -23,12 +23,13 @@ mod queries;
 mod restore;
 mod shares;
 mod shim_events;
+mod signals;
 mod submit;
 #[cfg(test)]
 pub(crate) mod testbed;
 mod waiters;
 
-pub use control::{check_signal, not_running};
+pub use control::not_running;
 pub use events::EventLog;
 pub use evict::{NotFinishedError, RemovalAnswer};
 pub use handle::{CommitOutcomes, SchedulerHandle, Stopped, start};
@@ -36,6 +37,7 @@ pub(crate) use metrics::SchedulerMetrics;
 pub use pause::PauseAnswer;
 pub use queries::{Counts, Listed, OutputProgress};
 pub use restore::RecoveredState;
+pub use signals::{SignalProgress, SignalRequest, check_signal};
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Instant;
@@ -61,6 +63,7 @@ use log_budgets::LogBudgets;
 use pause::Pause;
 use persist::{OnCommit, PendingChange};
 use shares::{Limits, Shares, SlotLimits};
+use signals::PendingSignals;
 use submit::SubmitResponder;
 
 /// Settings of the scheduler.
@@ -138,6 +141,8 @@ struct Entry {
     has_reported: bool,
     /// Whether it is paused, and the clients that wait for a change.
     pause: Pause,
+    /// Signals that its shim has not answered.
+    signals: PendingSignals,
     /// What its cgroup has counted, from the exit report.
     measured: Option<Measurements>,
     /// The evidence of its end, until that is committed.
@@ -382,6 +387,7 @@ impl Scheduler {
             self.send(number, ToShim::Watch { known_bytes: seen });
         }
         self.send_pause(number);
+        self.send_signals(number);
         if let Some(CancelRequest { by, kill }) = cancel {
             self.send(number, ToShim::Cancel { by, kill });
         }

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::finish::Evidence;
 use super::pause::Pause;
 use super::persist::OnCommit;
+use super::signals::PendingSignals;
 use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
 use crate::execution::{
@@ -241,6 +242,7 @@ impl Entry {
             is_launched: false,
             has_reported: false,
             pause: Pause::default(),
+            signals: PendingSignals::default(),
             measured: None,
             evidence: Evidence::None,
             is_end_reported: false,

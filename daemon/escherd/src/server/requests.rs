@@ -13,7 +13,7 @@ use tracing::debug;
 use super::ServerContext;
 use super::memory::{Charge, UserMemory};
 use super::outbox::{Disconnected, ItemSender, Outbox, Window};
-use crate::api::{ExecutionEngine, Executions, ResultPart};
+use crate::api::{ExecutionEngine, Executions, ResultPart, SignalRequest};
 use crate::execution::StdinWrite;
 
 /// Memory of a request in flight, besides what the client has sent.
@@ -198,14 +198,16 @@ async fn single_reply(
         Request::Signal {
             target,
             signal,
-            tree,
+            recipients,
+            serial,
         } => {
-            if tree {
-                engine.signal_tree(target, signal).await?;
-            } else {
-                engine.signal(target, signal).await?;
-            }
-            Ok(Response::Done)
+            let request = SignalRequest {
+                signal,
+                recipients,
+                serial,
+            };
+            let answer = engine.send_signal(target, request).await?;
+            Ok(Response::Signal(answer))
         }
         Request::Pause(target) => {
             engine.pause(target).await?;

@@ -34,6 +34,7 @@ mod process_environment;
 mod raw;
 mod shim;
 mod shim_deaths;
+mod signals;
 mod small_disk;
 mod unwritable_logs;
 mod without_escherd;

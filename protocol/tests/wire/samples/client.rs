@@ -6,10 +6,11 @@ use escher_protocol::message::{
 };
 use escher_protocol::{
     CancelMode, Command, ExecutionRequest, OutputStart, OutputStream, Parts, RequestId,
-    ResourceLimits, RunAs, Status, StdinMode, StreamSelection, Timeout,
+    ResourceLimits, RunAs, SignalRecipients, SignalSerial, Status, StdinMode, StreamSelection,
+    Timeout,
 };
 
-use super::values::{ID, TIME, unknown_parts};
+use super::values::{CLIENT, ID, TIME, unknown_parts};
 use super::{Sample, variants};
 
 pub(super) fn all() -> Vec<Sample> {
@@ -56,7 +57,12 @@ fn requests() -> Vec<Sample> {
         Wait => Request::Wait("7".into()),
         Result => Request::Result("nightly-build".into()),
         Cancel => Request::Cancel { target: ID.into(), mode: CancelMode::Graceful },
-        Signal => Request::Signal { target: ID.into(), signal: 10, tree: true },
+        Signal => Request::Signal {
+            target: ID.into(),
+            signal: 10,
+            recipients: SignalRecipients::Tree,
+            serial: SignalSerial { client: CLIENT, number: 3 },
+        },
         List => Request::List(Selection {
             filter: ListFilter {
                 all: true,

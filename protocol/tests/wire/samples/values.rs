@@ -2,9 +2,10 @@
 
 use escher_protocol::message::{CancelAnswer, EventKind};
 use escher_protocol::{
-    ApiError, CancelMode, Canceller, Command, ErrorCode, ExecutionId, Exit, GapReason, InstanceId,
-    Leftovers, OutputStart, OutputStream, Part, Parts, RunAs, SettingValue, Severity, StartStage,
-    Status, StdinMode, StreamSelection, Target, Timeout, Timestamp, User,
+    ApiError, CancelMode, Canceller, ClientId, Command, ErrorCode, ExecutionId, Exit, GapReason,
+    InstanceId, Leftovers, OutputStart, OutputStream, Part, Parts, RunAs, SettingValue, Severity,
+    SignalAnswer, SignalRecipients, StartStage, Status, StdinMode, StreamSelection, Target,
+    Timeout, Timestamp, User,
 };
 
 use super::{Sample, variants};
@@ -15,6 +16,10 @@ pub(super) const ID: ExecutionId = ExecutionId::from_bytes([
 
 pub(super) const INSTANCE: InstanceId = InstanceId::from_bytes([
     0x01, 0x92, 0x0f, 0x3e, 0x00, 0x00, 0x70, 0x00, 0x80, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01,
+]);
+
+pub(super) const CLIENT: ClientId = ClientId::from_bytes([
+    0x01, 0x92, 0x0f, 0x3e, 0x00, 0x00, 0x70, 0x00, 0x80, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02,
 ]);
 
 /// 2025-10-09T08:53:20.123456Z.
@@ -89,6 +94,15 @@ fn requests() -> Vec<Sample> {
             Unlimited => Timeout::Unlimited,
         }),
         variants!(CancelMode { Graceful => CancelMode::Graceful, Kill => CancelMode::Kill }),
+        variants!(SignalRecipients {
+            MainProcess => SignalRecipients::MainProcess,
+            ProcessGroup => SignalRecipients::ProcessGroup,
+            Tree => SignalRecipients::Tree,
+        }),
+        variants!(SignalAnswer {
+            Sent => SignalAnswer::Sent,
+            Cancelled => SignalAnswer::Cancelled,
+        }),
         variants!(CancelAnswer {
             Withdrawn => CancelAnswer::Withdrawn,
             Ending => CancelAnswer::Ending,

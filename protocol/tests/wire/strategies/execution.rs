@@ -9,8 +9,8 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::values::{
-    api_error, blob, canceller, execution_id, labels, number, number32, parts, signed, status,
-    stdin_mode, text, timestamp, user,
+    api_error, blob, canceller, execution_id, labels, number, number32, parts, sent_signals,
+    signed, status, stdin_mode, text, timestamp, user,
 };
 
 pub(super) fn command() -> impl Strategy<Value = Command> {
@@ -76,13 +76,15 @@ prop_compose! {
         (timeout_ms, kill_grace_ms, drain_ms) in (option::of(number()), number(), number()),
         submitted_at in timestamp(),
         (started_at, completed_at) in (option::of(timestamp()), option::of(timestamp())),
-        (pid, cancelled_by, outcome) in
-            (option::of(number32()), option::of(canceller()), option::of(outcome().boxed())),
+        (pid, cancelled_by, signals, outcome) in (
+            option::of(number32()), option::of(canceller()), sent_signals(),
+            option::of(outcome().boxed()),
+        ),
     ) -> ExecutionRecord {
         ExecutionRecord {
             id, number, name, key, status, user, submitted_by, command, command_cut, working_dir,
             stdin, labels, timeout_ms, kill_grace_ms, drain_ms, submitted_at, started_at,
-            completed_at, pid, cancelled_by, log_path, log_removed, outcome, resources, parts,
+            completed_at, pid, cancelled_by, signals, log_path, log_removed, outcome, resources, parts,
         }
     }
 }

@@ -4,9 +4,10 @@
 //! would not fit on a test's stack.
 
 use escher_protocol::{
-    ApiError, Blob, CancelMode, Canceller, ErrorCode, ExecutionId, InstanceId, OutputStart,
-    OutputStream, Part, Parts, RequestId, Severity, Status, StdinMode, StreamSelection, Target,
-    Text, Timestamp, User,
+    ApiError, Blob, CancelMode, Canceller, ClientId, ErrorCode, ExecutionId, InstanceId,
+    OutputStart, OutputStream, Part, Parts, RequestId, SentSignals, Severity, SignalAnswer,
+    SignalRecipients, SignalSerial, Status, StdinMode, StreamSelection, Target, Text, Timestamp,
+    User,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -88,6 +89,35 @@ pub(super) fn user() -> BoxedStrategy<User> {
 
 pub(super) fn canceller() -> impl Strategy<Value = Canceller> {
     prop_oneof![user().prop_map(Canceller::User), Just(Canceller::Host)]
+}
+
+pub(super) fn signal_recipients() -> impl Strategy<Value = SignalRecipients> {
+    prop_oneof![
+        Just(SignalRecipients::MainProcess),
+        Just(SignalRecipients::ProcessGroup),
+        Just(SignalRecipients::Tree),
+    ]
+}
+
+pub(super) fn signal_serial() -> impl Strategy<Value = SignalSerial> {
+    (any::<[u8; 16]>(), number()).prop_map(|(client, number)| SignalSerial {
+        client: ClientId::from_bytes(client),
+        number,
+    })
+}
+
+pub(super) fn signal_answer() -> impl Strategy<Value = SignalAnswer> {
+    prop_oneof![Just(SignalAnswer::Sent), Just(SignalAnswer::Cancelled)]
+}
+
+pub(super) fn sent_signals() -> impl Strategy<Value = SentSignals> {
+    vec((signed(), user(), timestamp()), 0..4).prop_map(|sent| {
+        let mut signals = SentSignals::default();
+        for (signal, by, at) in sent {
+            signals.add(signal, by, at);
+        }
+        signals
+    })
 }
 
 pub(super) fn status() -> impl Strategy<Value = Status> {

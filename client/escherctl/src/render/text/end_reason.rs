@@ -74,7 +74,7 @@ pub(super) fn exit(exit: Exit) -> String {
 }
 
 /// Returns the name of a signal, such as `SIGTERM`.
-fn signal_name(number: i32) -> String {
+pub(crate) fn signal_name(number: i32) -> String {
     Signal::try_from(number).map_or_else(
         |_| format!("signal {number}"),
         |signal| signal.as_str().to_owned(),

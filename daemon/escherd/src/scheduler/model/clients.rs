@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use escher_protocol::message::{CancelAnswer, Submitted};
-use escher_protocol::{ApiError, ExecutionId, ExecutionRecord};
+use escher_protocol::{ApiError, ExecutionId, ExecutionRecord, SignalAnswer, SignalSerial};
 use tokio::sync::oneshot::Receiver;
 
 use crate::scheduler::{PauseAnswer, RemovalAnswer};
@@ -27,6 +27,11 @@ pub(super) struct Clients {
     cancels: Vec<(ExecutionId, Receiver<Result<CancelAnswer, ApiError>>)>,
     removals: Vec<(ExecutionId, RemovalAnswer)>,
     pauses: Vec<(ExecutionId, Receiver<PauseAnswer>)>,
+    signals: Vec<(
+        ExecutionId,
+        SignalSerial,
+        Receiver<Result<SignalAnswer, ApiError>>,
+    )>,
     /// Acknowledged executions, in order.
     pub(super) acknowledged: Vec<(ExecutionId, RequestKind)>,
     /// Records that were returned to waiting clients.
@@ -35,6 +40,8 @@ pub(super) struct Clients {
     pub(super) cancelled: Vec<(ExecutionId, CancelAnswer)>,
     /// Executions whose pause was acknowledged.
     pub(super) paused: Vec<ExecutionId>,
+    /// Signals that were acknowledged.
+    pub(super) signalled: Vec<(ExecutionId, SignalSerial)>,
     /// Executions whose removal was requested, and whether it was acknowledged.
     pub(super) removed: BTreeMap<ExecutionId, bool>,
 }
@@ -67,6 +74,15 @@ impl Clients {
 
     pub(super) fn pause(&mut self, id: ExecutionId, answer: Receiver<PauseAnswer>) {
         self.pauses.push((id, answer));
+    }
+
+    pub(super) fn signal(
+        &mut self,
+        id: ExecutionId,
+        serial: SignalSerial,
+        answer: Receiver<Result<SignalAnswer, ApiError>>,
+    ) {
+        self.signals.push((id, serial, answer));
     }
 
     pub(super) fn known(&self, which: u8) -> Option<ExecutionId> {
@@ -118,6 +134,16 @@ impl Clients {
             .retain_mut(|(id, answer)| match answer.try_recv() {
                 Ok(Ok(())) => {
                     paused.push(*id);
+                    false
+                }
+                Ok(Err(_)) => false,
+                Err(error) => error == tokio::sync::oneshot::error::TryRecvError::Empty,
+            });
+        let signalled = &mut self.signalled;
+        self.signals
+            .retain_mut(|(id, serial, answer)| match answer.try_recv() {
+                Ok(Ok(_)) => {
+                    signalled.push((*id, *serial));
                     false
                 }
                 Ok(Err(_)) => false,

@@ -1,0 +1,75 @@
+//! A terminal, as programs see one (pty(7)).
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::Stdio;
+
+use nix::fcntl::OFlag;
+use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
+
+use crate::wait;
+
+/// The side of a terminal at which its user sits.
+#[derive(Debug)]
+pub struct Terminal {
+    master: PtyMaster,
+    slave: OwnedFd,
+    shown: String,
+}
+
+impl Terminal {
+    /// Opens one.
+    #[must_use]
+    pub fn open() -> Self {
+        // No program that another test starts may hold the master.
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let master = posix_openpt(flags).expect("a terminal");
+        grantpt(&master).expect("its own");
+        unlockpt(&master).expect("its own");
+        let name = ptsname_r(&master).expect("it has a name");
+        let mut slave = OpenOptions::new();
+        let slave = slave.read(true).write(true);
+        let slave: File = slave
+            .custom_flags(OFlag::O_NOCTTY.bits())
+            .open(name)
+            .expect("its other side");
+        Terminal {
+            master,
+            slave: slave.into(),
+            shown: String::new(),
+        }
+    }
+
+    /// Its other side, for a program. It is not the program's controlling terminal.
+    #[must_use]
+    pub fn for_program(&self) -> Stdio {
+        self.slave.try_clone().expect("a descriptor").into()
+    }
+
+    /// Waits until it shows `text`, behind what was waited for before. Returns what comes before that.
+    ///
+    /// # Panics
+    /// When it does not within [`DEADLINE`](crate::DEADLINE).
+    pub fn wait_for(&mut self, text: &str) -> String {
+        loop {
+            if let Some((before, rest)) = self.shown.split_once(text) {
+                let (before, rest) = (before.to_owned(), rest.to_owned());
+                self.shown = rest;
+                return before;
+            }
+            let shown = &self.shown;
+            assert!(wait::readable(&self.master), "no {text:?} but {shown:?}");
+            let mut buffer = [0; 4096];
+            let length = self.master.read(&mut buffer).expect("the slave is open");
+            self.shown
+                .push_str(std::str::from_utf8(&buffer[..length]).expect("UTF-8"));
+        }
+    }
+
+    /// Closes it, as when its window is closed. Programs get EIO from then on.
+    pub fn hang_up(self) {
+        drop(self.master);
+    }
+}
