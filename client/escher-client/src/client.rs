@@ -68,7 +68,8 @@ pub struct Client {
 impl Connector {
     /// Connects, and performs the handshake.
     ///
-    /// Fails at once if no escherd listens on the socket. An escherd that closes the connection during
+    /// Fails at once if no escherd listens on the socket, unless
+    /// [`wait_for_daemon`](Connector::wait_for_daemon) says otherwise. An escherd that closes the connection during
     /// the handshake is being restarted, so the client waits for it as for a lost connection.
     ///
     /// # Errors

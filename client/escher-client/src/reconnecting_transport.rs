@@ -73,14 +73,12 @@ pub(crate) struct OpenStream {
 }
 
 impl ReconnectingTransport {
-    /// Connects. Retries only after a connection that was closed during the handshake.
+    /// Connects. Retries only after a connection that was closed during the handshake, and for an escherd
+    /// that is not there where the connector says so.
     pub(crate) async fn connect(connector: Connector) -> Result<Arc<Self>, ConnectError> {
         let first = connector.attempt(connector.attempt_timeout()).await;
         let connection = match first {
-            Err(error)
-                if error.is_closed_during_handshake()
-                    && !connector.total_reconnect_timeout().is_zero() =>
-            {
+            Err(error) if connector.waits_after(&error) => {
                 match reconnect(&connector, Instant::now(), false).await {
                     Ok(connection) => connection,
                     Err(Error::DaemonUnavailable { source, .. }) => {

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use escher_client::{
-    Client, Connector, DEFAULT_CONNECT_TIMEOUT, DEFAULT_RECONNECT_TIMEOUT, OutputItem,
-    OutputStream, ReconnectEvent,
+    Client, Connector, DEFAULT_RECONNECT_TIMEOUT, OutputItem, OutputStream, ReconnectEvent,
 };
 
 use tokio::sync::watch;
@@ -22,6 +21,10 @@ use crate::time;
 
 const RECONNECT_VARIABLE: &str = "ESCHER_RECONNECT";
 
+/// How long escherd may take to answer before nobody wants to wait for it: the least time for a
+/// connection, and the time after which a signal to `run` leaves the command.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The global options that apply.
 pub(crate) struct Context {
     pub(crate) socket: SocketChoice,
@@ -29,7 +32,8 @@ pub(crate) struct Context {
     pub(crate) json: bool,
     /// Whether notices about outages and the end of a command are suppressed.
     pub(crate) quiet: bool,
-    reconnect_timeout: Duration,
+    /// How long to wait for escherd, if that is set.
+    reconnect_timeout: Option<Duration>,
     /// Since when escherd is unavailable, while it is.
     outage: watch::Sender<Option<Instant>>,
 }
@@ -40,7 +44,7 @@ impl Context {
             socket: SocketChoice::resolve(socket),
             json,
             quiet,
-            reconnect_timeout: DEFAULT_RECONNECT_TIMEOUT,
+            reconnect_timeout: None,
             outage: watch::Sender::new(None),
         }
     }
@@ -52,13 +56,13 @@ impl Context {
     ) -> Result<(), Failure> {
         let variable = std::env::var_os(RECONNECT_VARIABLE).filter(|value| !value.is_empty());
         if let Some(ReconnectTimeout(timeout)) = option {
-            self.reconnect_timeout = timeout;
+            self.reconnect_timeout = Some(timeout);
         } else if let Some(value) = variable {
             let ReconnectTimeout(timeout) = value
                 .to_string_lossy()
                 .parse()
                 .map_err(|error| Failure::usage(format!("{RECONNECT_VARIABLE}: {error}"), None))?;
-            self.reconnect_timeout = timeout;
+            self.reconnect_timeout = Some(timeout);
         }
         Ok(())
     }
@@ -67,18 +71,24 @@ impl Context {
         Connector::new(self.socket.path())
             .client_name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
             // systemd's socket accepts a connection before escherd has started.
-            .connect_timeout(self.reconnect_timeout.max(DEFAULT_CONNECT_TIMEOUT))
-            .reconnect_timeout(self.reconnect_timeout)
+            .connect_timeout(self.reconnect_timeout().max(ANSWER_TIMEOUT))
+            .reconnect_timeout(self.reconnect_timeout())
+            .wait_for_daemon(self.reconnect_timeout.is_some())
             .on_reconnect(self.outage_notifier())
             .connect()
             .await
             .map_err(|error| Failure::connect(error, &self.socket))
     }
 
+    /// How long to wait for an escherd that is unavailable.
+    pub(crate) fn reconnect_timeout(&self) -> Duration {
+        self.reconnect_timeout.unwrap_or(DEFAULT_RECONNECT_TIMEOUT)
+    }
+
     /// Returns a callback that prints when escherd becomes unavailable and available again.
     fn outage_notifier(&self) -> impl Fn(ReconnectEvent) + Send + Sync + 'static {
         let is_silent = self.quiet || self.json;
-        let timeout = time::duration(self.reconnect_timeout);
+        let timeout = time::duration(self.reconnect_timeout());
         let since = self.outage.clone();
         move |outage| {
             since.send_replace((outage == ReconnectEvent::Waiting).then(Instant::now));

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
-use std::time::Duration;
 
 use escher_client::protocol::SignalAnswer;
 use escher_client::{CancelMode, Client, Error, ErrorCode, Submitted};
@@ -11,13 +10,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use crate::context::{Context, print_notice};
+use crate::context::{ANSWER_TIMEOUT, Context, print_notice};
 use crate::failure::Failure;
 use crate::interruption::{Interruption, Reaction};
 use crate::signals::CaughtSignals;
-
-/// How long escherd may take to answer before the next signal leaves the command.
-pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a request for a signal has come to.
 type Answer = Result<Option<Signal>, Error>;

@@ -23,7 +23,8 @@ use crate::reload::ActiveConfiguration;
 use crate::server::{self, ServerContext};
 use crate::{journal, systemd_tasks};
 
-/// Runs escherd until `shutdown` is done. Each `hangup` reloads the configuration by `options`.
+/// Runs escherd until `stop_requested` completes; when it does so again, the stop does not wait for
+/// commands that take long to end. Each `hangup` reloads the configuration by `options`.
 /// With a log in the journal, the events of executions are written there too.
 ///
 /// # Errors
@@ -32,7 +33,7 @@ pub async fn run(
     options: LoadOptions,
     configuration: Configuration,
     log: LogDestination,
-    shutdown: impl Future<Output = ()>,
+    mut stop_requested: impl AsyncFnMut(),
     hangup: Signal,
 ) -> anyhow::Result<()> {
     let settings = configuration.settings.clone();
@@ -65,11 +66,13 @@ pub async fn run(
     tokio::spawn(systemd_tasks::feed_watchdog(engine.clone()));
 
     tokio::select! {
-        () = shutdown => {}
+        () = stop_requested() => {}
         () = reload_on_hangup(hangup, &context) => {}
     }
     systemd::stopping();
-    engine.shut_down_scheduler(settings.on_stop).await;
+    engine
+        .shut_down_scheduler(settings.on_stop, stop_requested())
+        .await;
     close.send_replace(true);
     let served = timeout(SHUTDOWN_STEP_TIMEOUT, serving);
     let (served, ()) = tokio::join!(served, engine.shut_down_launcher());

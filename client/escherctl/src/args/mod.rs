@@ -51,8 +51,9 @@ pub(crate) struct GlobalArgs {
     /// Suppress escherctl's own messages, such as why a command was ended
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// How long to wait while escherd is unavailable, or `none` [default: $ESCHER_RECONNECT, else
-    /// 60s]
+    /// How long to wait for an escherd that is not there or does not answer (for an answer at least
+    /// 2s), or `none` [default: $ESCHER_RECONNECT; else 60s, but not for one that is not there at
+    /// the start]
     #[arg(long, global = true, value_name = "TIME")]
     pub(crate) reconnect: Option<ReconnectTimeout>,
 }

@@ -1,7 +1,7 @@
 //! escherctl while escherd is unavailable, and after it has reconnected.
 
 use escher_client::protocol::{Item, Request, Response, SignalAnswer};
-use escher_client::{OutputStart, OutputStream};
+use escher_client::{CancelAnswer, OutputStart, OutputStream};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr};
@@ -211,6 +211,51 @@ async fn the_first_connection_is_not_waited_for() {
     let (status, _, stderr) = Running::start(&daemon, &["info"]).end().await;
     assert_eq!(status, Some(1));
     assert!(stderr[1].contains("systemctl start escherd"), "{stderr:?}");
+}
+
+/// `--reconnect 60s` failed at once.
+#[tokio::test]
+async fn a_reconnect_time_has_the_first_connection_wait_for_escherd() {
+    let mut daemon = FakeDaemon::start();
+    daemon.stop();
+    let mut info = Running::start(&daemon, &["--reconnect", "60s", "cancel", "1"]);
+    assert_eq!(info.line().await, UNAVAILABLE);
+    daemon.restart();
+    let mut peer = daemon.accept().await;
+    let (id, _) = peer.request().await;
+    peer.reply(id, Ok(Response::Cancel(CancelAnswer::Ending)))
+        .await;
+    let (status, _, stderr) = info.end().await;
+    assert_eq!((status, stderr), (Some(0), vec![RECONNECTED.to_owned()]));
+
+    daemon.stop();
+    for (time, lines) in [("20ms", 3), ("none", 2)] {
+        let info = Running::start(&daemon, &["--reconnect", time, "info"]);
+        let (status, _, stderr) = info.end().await;
+        assert_eq!((status, stderr.len()), (Some(1), lines), "{stderr:?}");
+        assert!(
+            stderr[lines - 2].contains("no escherd listens"),
+            "{stderr:?}"
+        );
+    }
+}
+
+/// It took 10 s, whatever the time was.
+#[tokio::test]
+async fn a_reconnect_time_is_also_that_for_an_answer() {
+    for (time, waited) in [
+        ("none", "2000 ms"),
+        ("1s", "2000 ms"),
+        ("2001ms", "2001 ms"),
+    ] {
+        let daemon = FakeDaemon::start();
+        // It accepts nothing: the connection waits in the backlog.
+        let info = Running::start(&daemon, &["--reconnect", time, "info"]);
+        let (status, _, stderr) = info.end().await;
+        assert_eq!(status, Some(1));
+        let expected = format!("did not answer within {waited}");
+        assert!(stderr[0].contains(&expected), "{stderr:?}");
+    }
 }
 
 #[tokio::test]

@@ -152,7 +152,7 @@ impl Scheduler {
     }
 
     /// Refuses new submissions from now on, and cancels all unfinished executions.
-    pub fn begin_shutdown(&mut self, now: Timestamp) {
+    pub fn begin_shutdown(&mut self, mode: CancelMode, now: Timestamp) {
         self.is_shutting_down = true;
         let unfinished: Vec<u64> = self
             .entries
@@ -162,7 +162,7 @@ impl Scheduler {
             .map(|(number, _)| *number)
             .collect();
         for number in unfinished {
-            self.cancel_without_answer(number, Canceller::Host, CancelMode::Graceful, now);
+            self.cancel_without_answer(number, Canceller::Host, mode, now);
         }
     }
 }
