@@ -48,6 +48,8 @@ pub struct ExecutionRequest {
     pub run_as: RunAs,
     /// The command's standard input.
     pub stdin: StdinMode,
+    /// What happens if the standard input is lost before its end.
+    pub stdin_lost: StdinLost,
     /// When to end the execution.
     pub timeout: Timeout,
     /// Milliseconds from SIGTERM to SIGKILL; `None`: the configured `kill_grace_ms`.
@@ -148,6 +150,27 @@ pub enum StdinMode {
     Null,
     /// A pipe, written by [`Request::WriteStdin`](crate::message::Request::WriteStdin).
     Stream,
+}
+
+/// When a standard input is lost, and what happens then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StdinLost {
+    /// What happens.
+    pub then: OnStdinLost,
+    /// Milliseconds without a client that holds the input
+    /// ([`Request::HoldStdin`](crate::message::Request::HoldStdin)) after which it is lost. `None`: it
+    /// waits for the next writer, however long.
+    pub after_ms: Option<u64>,
+}
+
+/// What happens to a command whose standard input is lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnStdinLost {
+    /// The execution is cancelled: the command must not take a part of its input for all of it.
+    #[default]
+    Cancel,
+    /// The input ends, as if it were complete.
+    End,
 }
 
 /// The timeout of an execution.
@@ -320,6 +343,8 @@ pub enum Canceller {
     User(User),
     /// The host or the service, because it stops.
     Host,
+    /// escherd, because the command's standard input was lost ([`StdinLost`]).
+    StdinLost,
 }
 
 impl fmt::Display for Canceller {
@@ -327,6 +352,7 @@ impl fmt::Display for Canceller {
         match self {
             Canceller::User(user) => user.fmt(f),
             Canceller::Host => f.write_str("host"),
+            Canceller::StdinLost => f.write_str("stdin-lost"),
         }
     }
 }

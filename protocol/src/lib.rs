@@ -37,8 +37,9 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use error::{ApiError, ErrorCode};
 pub use event::ExecutionEvent;
 pub use execution::{
-    CancelMode, Canceller, Command, ExecutionRecord, ExecutionRequest, Exit, Leftovers, Outcome,
-    OutputTotals, RunAs, StartStage, Status, StdinMode, Timeout, Usage, User,
+    CancelMode, Canceller, Command, ExecutionRecord, ExecutionRequest, Exit, Leftovers,
+    OnStdinLost, Outcome, OutputTotals, RunAs, StartStage, Status, StdinLost, StdinMode, Timeout,
+    Usage, User,
 };
 pub use id::{ClientId, ExecutionId, InstanceId, RequestId, Target};
 pub use message::{ClientFrame, Item, Request, Response, ServerFrame};

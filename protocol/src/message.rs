@@ -186,6 +186,12 @@ pub enum Request {
     /// Returns what a user takes of queue and slots, and may take. `None`: of the caller; for root,
     /// of all users who take anything. Other users are only for root. → [`Response::Quotas`].
     Quota(Option<RunAs>),
+    /// Holds an execution's standard input, as its only writer, until the request ends or the input is
+    /// over. → stream of one [`Item::StdinHeld`]; it ends with the input.
+    HoldStdin(Target),
+    /// Says that the rest of an execution's standard input cannot be had. What then happens,
+    /// [`ExecutionRequest::stdin_lost`] says. → [`Response::Done`].
+    LoseStdin(Target),
 }
 
 /// Most [`Item::Gap`]s in the answer to [`Request::Result`]. The last then stands for all that
@@ -242,6 +248,11 @@ pub enum Item {
     Event(Event),
     /// Belongs to the answer to [`Request::ReadOutput`] and [`Request::Result`].
     Gap(OutputGap),
+    /// Belongs to the answer to [`Request::HoldStdin`].
+    StdinHeld {
+        /// Where the next byte of the input belongs, counted from the first byte ever written.
+        offset: u64,
+    },
 }
 
 /// An accepted submission.

@@ -35,6 +35,7 @@ mod launcher_versions;
 mod library;
 mod limits;
 mod log_shares;
+mod lost_stdin;
 mod manual_pages;
 mod metrics;
 mod missing_output;

@@ -23,7 +23,7 @@
 //!   dropping a future does.
 //! - [`Connector`] sets timeouts and the client's name.
 //! - [`ResponseStream`] is the type of all streams: lists, output and events.
-//! - [`StdinWriter`] writes the standard input of a command.
+//! - [`StdinWriter`] writes the standard input of a command, which a [`StdinHold`] keeps for one client.
 //! - [`EventSubscription`] keeps an event handler subscribed.
 //! - [`ConnectError`] and [`Error`] are the errors.
 //!
@@ -54,12 +54,13 @@ pub use connector::{
 };
 pub use error::{ConnectError, Error, ProtocolViolation};
 pub use event_handler::EventSubscription;
-pub use stdin::StdinWriter;
+pub use stdin::{StdinHold, StdinWriter};
 pub use stream::{EventStream, ExecutionStream, LogStream, ResponseStream};
 
 pub use escher_protocol as protocol;
 pub use escher_protocol::execution::{
-    CancelMode, Command, ExecutionRecord, ExecutionRequest, RunAs, Status, StdinMode, Timeout,
+    CancelMode, Command, ExecutionRecord, ExecutionRequest, OnStdinLost, RunAs, Status, StdinLost,
+    StdinMode, Timeout,
 };
 pub use escher_protocol::handshake::Welcome;
 pub use escher_protocol::message::{

@@ -73,5 +73,6 @@ pub(crate) fn item_type(item: &Item) -> &'static str {
         Item::Event(_) => "an event",
         Item::Omitted(_) => "an omission",
         Item::Gap(_) => "missing output",
+        Item::StdinHeld { .. } => "an offset",
     }
 }

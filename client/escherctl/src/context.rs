@@ -87,7 +87,7 @@ impl Context {
 
     /// Returns a callback that prints when escherd becomes unavailable and available again.
     fn outage_notifier(&self) -> impl Fn(ReconnectEvent) + Send + Sync + 'static {
-        let is_silent = self.quiet || self.json;
+        let is_silent = !self.shows_notices();
         let timeout = time::duration(self.reconnect_timeout());
         let since = self.outage.clone();
         move |outage| {
@@ -109,9 +109,14 @@ impl Context {
         self.outage.subscribe()
     }
 
+    /// Whether notices about what happens are shown.
+    pub(crate) fn shows_notices(&self) -> bool {
+        !self.quiet && !self.json
+    }
+
     /// Whether somebody at a terminal reads notices about what escherctl does.
     pub(crate) fn is_interactive(&self) -> bool {
-        !self.quiet && !self.json && std::io::stderr().is_terminal()
+        self.shows_notices() && std::io::stderr().is_terminal()
     }
 
     /// Returns an item of a command's output as it is shown: output unchanged, and unless notices are

@@ -1,7 +1,7 @@
 //! escherctl: parses arguments, asks escherd through the client library, renders the answers.
 //!
 //! `args` defines the command line, `commands` has a file per verb, `render` turns answers into
-//! text and JSON. `attached` follows one execution to its end for `run` and `attach`, with `stdio`
+//! text and JSON. `attached` follows one execution to its end for `run` and `attach`, and `feeding` feeds it, with `stdio`
 //! for its bytes; `signal_relay` passes the `signals` of `run` on to its command, as `interruption` decides. `time` reads and shows times. `completion` answers shells, `doctor` diagnoses an
 //! installation, and `escherd_check` has the program escherd check a configuration.
 
@@ -14,6 +14,7 @@ mod doctor;
 mod escherd_check;
 mod exit_status;
 mod failure;
+mod feeding;
 mod interruption;
 mod render;
 mod signal_relay;

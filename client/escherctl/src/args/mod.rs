@@ -18,9 +18,12 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::exit_status::ExitMapping;
 use duration::ReconnectTimeout;
-use request::{RequestArgs, RunArgs};
+use request::{RunArgs, SubmitArgs};
 use selection::{PruneArgs, PsArgs};
-use verbs::{ConfigArgs, EventsArgs, KillArgs, LogsArgs, QuotaArgs, TargetArgs, TargetsArgs};
+use verbs::{
+    AttachArgs, ConfigArgs, EventsArgs, KillArgs, LogsArgs, QuotaArgs, SendArgs, TargetArgs,
+    TargetsArgs,
+};
 
 /// Run commands through escherd: they outlive this terminal, and their output and results are kept
 #[derive(Debug, Parser)]
@@ -78,7 +81,7 @@ pub(crate) enum Verb {
     /// Submit a command and print its id, without waiting
     #[command(before_help = examples::SUBMIT,
               override_usage = "escherctl submit [OPTIONS] [--] COMMAND [ARG]...")]
-    Submit(RequestArgs),
+    Submit(SubmitArgs),
     /// Wait for executions to finish
     ///
     /// Exit status: with one ID as for `run`, whether or not output is missing; with several 0 if
@@ -99,7 +102,13 @@ pub(crate) enum Verb {
     ///
     /// Ctrl-C detaches; the execution continues. Exit status: as for `run`, but the command's own
     /// also if its output is incomplete.
-    Attach(TargetArgs),
+    Attach(AttachArgs),
+    /// Write standard input to that of an execution
+    ///
+    /// The execution must have been submitted with -i, and nobody else may feed it meanwhile. Its
+    /// input stays open unless --end is given, also if standard input cannot be read to its end.
+    #[command(before_help = examples::SEND)]
+    Send(SendArgs),
     /// Cancel executions: SIGTERM, then SIGKILL after the grace period
     Cancel(TargetsArgs),
     /// Send a signal to the main process of executions, or to all their processes
@@ -187,6 +196,7 @@ fn is_option(word: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::request::RequestArgs;
     use super::*;
     use clap::CommandFactory;
     use std::os::unix::ffi::OsStringExt;

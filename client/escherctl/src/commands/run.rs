@@ -2,26 +2,24 @@
 
 use std::pin::pin;
 
-use escher_client::{ExecutionRecord, StdinMode, Submitted};
+use escher_client::{ExecutionRecord, OnStdinLost, Submitted};
 
-use crate::args::request::RunArgs;
+use crate::args::request::{Input, RunArgs};
 use crate::attached::{OnClosedOutput, show_to_end};
 use crate::context::{Context, print_notice};
 use crate::exit_status::{INCOMPLETE_OUTPUT, ProcessEnd, end_of_run, for_record};
 use crate::failure::Failure;
+use crate::feeding::{OnReadError, feed_submitted};
 use crate::interruption::SIGNALS;
 use crate::signal_relay::{Followed, SignalRelay};
 use crate::signals::CaughtSignals;
-use crate::stdio::input;
 use crate::stdio::output::Completeness;
 
 pub(super) async fn run(context: &Context, args: RunArgs) -> Result<ProcessEnd, Failure> {
-    let stdin_mode = if args.interactive {
-        StdinMode::Stream
-    } else {
-        StdinMode::Null
-    };
-    let request = args.request.into_request(stdin_mode)?;
+    let on_stdin_lost = OnStdinLost::from(args.stdin_lost);
+    let reconnect_timeout = context.reconnect_timeout();
+    let input = Input::fed(args.interactive, on_stdin_lost, reconnect_timeout);
+    let request = args.request.into_request(input)?;
     let key = request.key.clone().unwrap_or_default();
     let mut signals = CaughtSignals::catch(&SIGNALS)?;
     let client = tokio::select! {
@@ -44,7 +42,9 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<ProcessEnd, 
     };
     let Submitted { id, number, .. } = submitted;
     if args.interactive {
-        input::forward(client.stdin(id))?;
+        let on_read_error = OnReadError::Lose(on_stdin_lost);
+        let feeding = feed_submitted(client.clone(), id, on_read_error, context.shows_notices());
+        tokio::spawn(feeding);
     }
     let end = show_to_end(context, &client, id, OnClosedOutput::Cancel);
     match relay.until(&client, submitted, &mut signals, end).await {
@@ -78,7 +78,7 @@ fn tell_that_it_goes_on(context: &Context, number: u64) {
 }
 
 fn tell(context: &Context, message: &str) {
-    if !context.quiet && !context.json {
+    if context.shows_notices() {
         print_notice(message);
     }
 }

@@ -81,6 +81,7 @@ async fn run_exits_though_the_command_never_reads_its_input() {
         match peer.request().await {
             (id, Request::ReadOutput(_)) => follow = Some(id),
             (id, Request::Wait(_)) => wait = Some(id),
+            (id, Request::HoldStdin(_)) => peer.item(id, Item::StdinHeld { offset: 0 }).await,
             // Never acknowledged.
             (_, Request::WriteStdin { .. }) => pieces += 1,
             other => panic!("{other:?}"),

@@ -42,6 +42,7 @@ mod shutdown;
 mod signal;
 mod start_error;
 mod startup;
+mod stdin;
 mod target;
 
 pub(crate) use crate::scheduler::SignalRequest;
@@ -53,6 +54,7 @@ pub use output::OutputItems;
 pub use result::{ResultPart, ResultReader};
 pub(crate) use shutdown::SHUTDOWN_STEP_TIMEOUT;
 pub use start_error::StartError;
+pub use stdin::StdinHold;
 
 use std::sync::{Arc, Mutex};
 
@@ -67,7 +69,7 @@ use tracing::{debug, warn};
 use crate::authz::{AdminPermit, Authorizer, Caller, Scope, ServedUsers};
 use crate::blocking::BlockingPool;
 use crate::config::{ConfigError, EngineSettings, ReloadableSettings};
-use crate::execution::{StdinAnswer, StdinWrite, kept_command};
+use crate::execution::kept_command;
 use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::LauncherState;
 use crate::scheduler::{self, Counts, Scheduler, SchedulerHandle};
@@ -276,30 +278,6 @@ impl ExecutionEngine {
         match self.act_on(target.into(), cancel).await? {
             ActionResult::Done(receiver) => receiver.await.map_err(scheduler_stopped)?,
             ActionResult::OnlyInStore(record) => Ok(CancelAnswer::AlreadyFinished(record.status)),
-        }
-    }
-
-    /// Writes to a command's standard input. Waits until the shim has the bytes, and returns how
-    /// many bytes of input it has received in total.
-    ///
-    /// # Errors
-    /// As [`ExecutionEngine::get_status`]; `stdin-closed` if the command accepts no more input;
-    /// `stdin-offset` if the offset leaves a gap; `invalid-request` for more than
-    /// [`MAX_STDIN_BYTES`](escher_protocol::message::MAX_STDIN_BYTES).
-    pub async fn write_stdin(&self, target: impl Into<Target>, write: StdinWrite) -> StdinAnswer {
-        let limit = escher_protocol::message::MAX_STDIN_BYTES;
-        if write.data.len() > limit {
-            let length = write.data.len();
-            let message = format!("a write of {length} bytes to standard input exceeds {limit}");
-            return Err(ApiError::new(ErrorCode::INVALID_REQUEST, message));
-        }
-        let write = move |scheduler: &mut Scheduler, number| scheduler.write_stdin(number, write);
-        match self.act_on(target.into(), write).await? {
-            ActionResult::Done(receiver) => receiver.await.map_err(scheduler_stopped)?,
-            ActionResult::OnlyInStore(record) => {
-                let message = format!("execution {} is {}", record.number, record.status);
-                Err(ApiError::new(ErrorCode::STDIN_CLOSED, message))
-            }
         }
     }
 

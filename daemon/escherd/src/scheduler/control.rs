@@ -124,6 +124,10 @@ impl Scheduler {
         {
             let _ = responder.send(answer);
         }
+        let entry = self.entries.get(&number);
+        if entry.is_some_and(|entry| !entry.execution.stdin.is_open()) {
+            self.end_stdin_hold(number);
+        }
         self.send_input(number);
         receiver
     }
@@ -149,6 +153,7 @@ impl Scheduler {
                 let _ = responder.send(answer);
             }
         }
+        self.end_stdin_hold(number);
     }
 
     /// Refuses new submissions from now on, and cancels all unfinished executions.

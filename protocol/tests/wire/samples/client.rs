@@ -5,9 +5,9 @@ use escher_protocol::message::{
     ClientFrame, EventsRequest, ListFilter, OutputRequest, Request, Selection,
 };
 use escher_protocol::{
-    CancelMode, Command, ExecutionRequest, OutputStart, OutputStream, Parts, RequestId,
-    ResourceLimits, RunAs, SignalRecipients, SignalSerial, Status, StdinMode, StreamSelection,
-    Timeout,
+    CancelMode, Command, ExecutionRequest, OnStdinLost, OutputStart, OutputStream, Parts,
+    RequestId, ResourceLimits, RunAs, SignalRecipients, SignalSerial, Status, StdinLost, StdinMode,
+    StreamSelection, Timeout,
 };
 
 use super::values::{CLIENT, ID, TIME, unknown_parts};
@@ -104,6 +104,8 @@ fn requests() -> Vec<Sample> {
         Resume => Request::Resume("7".into()),
         Diagnose => Request::Diagnose,
         Quota => Request::Quota(Some(RunAs::Uid(1000))),
+        HoldStdin => Request::HoldStdin(ID.into()),
+        LoseStdin => Request::LoseStdin("7".into()),
     })
 }
 
@@ -130,6 +132,10 @@ fn full() -> ExecutionRequest {
         working_dir: Some("/srv/build".into()),
         run_as: RunAs::Name("builder".into()),
         stdin: StdinMode::Stream,
+        stdin_lost: StdinLost {
+            then: OnStdinLost::End,
+            after_ms: Some(60_000),
+        },
         timeout: Timeout::After { ms: 300_000 },
         kill_grace_ms: Some(10_000),
         drain_ms: Some(0),

@@ -142,6 +142,7 @@ fn items() -> Vec<Sample> {
             bytes: Some(70_000),
             reason: GapReason::Dropped,
         }),
+        StdinHeld => Item::StdinHeld { offset: 70_000 },
     })
 }
 

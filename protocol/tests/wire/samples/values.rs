@@ -3,9 +3,9 @@
 use escher_protocol::message::{CancelAnswer, EventKind};
 use escher_protocol::{
     ApiError, CancelMode, Canceller, ClientId, Command, ErrorCode, ExecutionId, Exit, GapReason,
-    InstanceId, Leftovers, OutputStart, OutputStream, Part, Parts, RunAs, SettingValue, Severity,
-    SignalAnswer, SignalRecipients, StartStage, Status, StdinMode, StreamSelection, Target,
-    Timeout, Timestamp, User,
+    InstanceId, Leftovers, OnStdinLost, OutputStart, OutputStream, Part, Parts, RunAs,
+    SettingValue, Severity, SignalAnswer, SignalRecipients, StartStage, Status, StdinMode,
+    StreamSelection, Target, Timeout, Timestamp, User,
 };
 
 use super::{Sample, variants};
@@ -88,6 +88,7 @@ fn requests() -> Vec<Sample> {
             Uid => RunAs::Uid(70_000),
         }),
         variants!(StdinMode { Null => StdinMode::Null, Stream => StdinMode::Stream }),
+        variants!(OnStdinLost { Cancel => OnStdinLost::Cancel, End => OnStdinLost::End }),
         variants!(Timeout {
             Default => Timeout::Default,
             After => Timeout::After { ms: 300_000 },
@@ -126,7 +127,11 @@ fn ends() -> Vec<Sample> {
             Timeout => Status::Timeout,
             Lost => Status::Lost,
         }),
-        variants!(Canceller { User => Canceller::User(alice()), Host => Canceller::Host }),
+        variants!(Canceller {
+            User => Canceller::User(alice()),
+            Host => Canceller::Host,
+            StdinLost => Canceller::StdinLost,
+        }),
         variants!(Exit {
             Code => Exit::Code(7),
             Signal => Exit::Signal { signal: 11, core_dumped: true },

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::values::{
     api_error, blob, canceller, execution_id, labels, number, number32, parts, sent_signals,
-    signed, status, stdin_mode, text, timestamp, user,
+    signed, status, stdin_lost, stdin_mode, text, timestamp, user,
 };
 
 pub(super) fn command() -> impl Strategy<Value = Command> {
@@ -50,14 +50,14 @@ prop_compose! {
         environment in vec((blob(), blob()), 0..3),
         working_dir in option::of(blob()),
         run_as in run_as(),
-        stdin in stdin_mode(),
+        (stdin, stdin_lost) in (stdin_mode(), stdin_lost()),
         (timeout, kill_grace_ms) in (timeout(), option::of(number())),
         drain_ms in option::of(number()),
         limits in resource_limits(),
         (labels, parts) in (labels(), parts()),
     ) -> ExecutionRequest {
         ExecutionRequest {
-            key, name, command, environment, working_dir, run_as, stdin, timeout, kill_grace_ms,
+            key, name, command, environment, working_dir, run_as, stdin, stdin_lost, timeout, kill_grace_ms,
             drain_ms, limits, labels, parts,
         }
     }

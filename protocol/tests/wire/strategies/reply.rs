@@ -159,6 +159,7 @@ fn item() -> impl Strategy<Value = Item> {
             .prop_map(|record| Item::Execution(Box::new(record)))
             .boxed(),
         output_chunk().prop_map(Item::Output),
+        number().prop_map(|offset| Item::StdinHeld { offset }),
         event().prop_map(Item::Event).boxed(),
         (output_stream(), number(), text()).prop_map(|(stream, bytes, mark)| {
             Item::Omitted(Omission {

@@ -65,6 +65,8 @@ fn request() -> impl Strategy<Value = Request> {
         1 => target().prop_map(Request::Resume),
         1 => Just(Request::Diagnose),
         1 => option::of(run_as()).prop_map(Request::Quota),
+        1 => target().prop_map(Request::HoldStdin),
+        1 => target().prop_map(Request::LoseStdin),
     ]
 }
 

@@ -5,9 +5,9 @@
 
 use escher_protocol::{
     ApiError, Blob, CancelMode, Canceller, ClientId, ErrorCode, ExecutionId, InstanceId,
-    OutputStart, OutputStream, Part, Parts, RequestId, SentSignals, Severity, SignalAnswer,
-    SignalRecipients, SignalSerial, Status, StdinMode, StreamSelection, Target, Text, Timestamp,
-    User,
+    OnStdinLost, OutputStart, OutputStream, Part, Parts, RequestId, SentSignals, Severity,
+    SignalAnswer, SignalRecipients, SignalSerial, Status, StdinLost, StdinMode, StreamSelection,
+    Target, Text, Timestamp, User,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -88,7 +88,11 @@ pub(super) fn user() -> BoxedStrategy<User> {
 }
 
 pub(super) fn canceller() -> impl Strategy<Value = Canceller> {
-    prop_oneof![user().prop_map(Canceller::User), Just(Canceller::Host)]
+    prop_oneof![
+        user().prop_map(Canceller::User),
+        Just(Canceller::Host),
+        Just(Canceller::StdinLost),
+    ]
 }
 
 pub(super) fn signal_recipients() -> impl Strategy<Value = SignalRecipients> {
@@ -135,6 +139,11 @@ pub(super) fn severity() -> impl Strategy<Value = Severity> {
 
 pub(super) fn stdin_mode() -> impl Strategy<Value = StdinMode> {
     prop_oneof![Just(StdinMode::Null), Just(StdinMode::Stream)]
+}
+
+pub(super) fn stdin_lost() -> impl Strategy<Value = StdinLost> {
+    let then = prop_oneof![Just(OnStdinLost::Cancel), Just(OnStdinLost::End)];
+    (then, option::of(number())).prop_map(|(then, after_ms)| StdinLost { then, after_ms })
 }
 
 pub(super) fn cancel_mode() -> impl Strategy<Value = CancelMode> {
