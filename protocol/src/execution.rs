@@ -11,6 +11,7 @@ use crate::parts::Parts;
 use crate::resources::{ResourceLimits, Resources};
 use crate::signal::SentSignals;
 use crate::time::Timestamp;
+use crate::user::User;
 
 /// Longest name, key, label key or label value, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
@@ -256,24 +257,6 @@ impl Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
-    }
-}
-
-/// A user of the host.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct User {
-    /// The user id.
-    pub uid: u32,
-    /// The login name, if the user database has one.
-    pub name: Option<Text>,
-}
-
-impl fmt::Display for User {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.name {
-            Some(name) => f.pad(name),
-            None => f.pad(&self.uid.to_string()),
-        }
     }
 }
 

@@ -31,6 +31,7 @@ pub mod result;
 pub mod settings;
 pub mod signal;
 pub mod time;
+pub mod user;
 
 pub use blob::{Blob, Text};
 pub use diagnostic::{Diagnostic, Severity};
@@ -39,7 +40,7 @@ pub use event::ExecutionEvent;
 pub use execution::{
     CancelMode, Canceller, Command, ExecutionRecord, ExecutionRequest, Exit, Leftovers,
     OnStdinLost, Outcome, OutputTotals, RunAs, StartStage, Status, StdinLost, StdinMode, Timeout,
-    Usage, User,
+    Usage,
 };
 pub use id::{ClientId, ExecutionId, InstanceId, RequestId, Target};
 pub use message::{ClientFrame, Item, Request, Response, ServerFrame};
@@ -54,3 +55,4 @@ pub use result::{ExecutionResult, Omission};
 pub use settings::{Reloaded, Setting, SettingValue};
 pub use signal::{SentSignal, SentSignals, SignalAnswer, SignalRecipients, SignalSerial};
 pub use time::Timestamp;
+pub use user::User;

@@ -9,15 +9,14 @@ use crate::blob::{Blob, Text};
 use crate::codec::{self, MAX_PAYLOAD_BYTES, MAX_REQUEST_BYTES};
 use crate::diagnostic::Diagnostic;
 use crate::error::ApiError;
-use crate::execution::{
-    CancelMode, Canceller, ExecutionRecord, ExecutionRequest, RunAs, Status, User,
-};
+use crate::execution::{CancelMode, Canceller, ExecutionRecord, ExecutionRequest, RunAs, Status};
 use crate::id::{ExecutionId, InstanceId, RequestId, Target};
 use crate::output::{OutputChunk, OutputGap, OutputStart, StreamSelection};
 use crate::result::Omission;
 use crate::settings::{Reloaded, Setting};
 use crate::signal::{SignalAnswer, SignalRecipients, SignalSerial};
 use crate::time::Timestamp;
+use crate::user::User;
 
 /// A frame from a client to escherd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

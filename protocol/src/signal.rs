@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::blob::bounded_list;
-use crate::execution::User;
 use crate::id::ClientId;
 use crate::time::Timestamp;
+use crate::user::User;
 
 /// The processes that get a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 mod adoption;
 mod cli;
 mod client_memory;
+mod closed_outputs;
 mod completions;
 mod config_check;
 mod configuration;

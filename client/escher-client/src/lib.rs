@@ -36,6 +36,7 @@
 mod client;
 mod connection;
 mod connector;
+mod control;
 mod cursor;
 mod daemon;
 mod error;

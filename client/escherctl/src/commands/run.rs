@@ -1,6 +1,7 @@
 //! `run`: runs a command as if it were a child of the caller's shell.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use escher_client::{ExecutionRecord, OnStdinLost, Submitted};
 
@@ -14,6 +15,7 @@ use crate::interruption::SIGNALS;
 use crate::signal_relay::{Followed, SignalRelay};
 use crate::signals::CaughtSignals;
 use crate::stdio::output::Completeness;
+use crate::time;
 
 pub(super) async fn run(context: &Context, args: RunArgs) -> Result<ProcessEnd, Failure> {
     let on_stdin_lost = OnStdinLost::from(args.stdin_lost);
@@ -41,6 +43,7 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<ProcessEnd, 
         }
     };
     let Submitted { id, number, .. } = submitted;
+    let going_on = going_on(number, args.interactive, reconnect_timeout);
     if args.interactive {
         let on_read_error = OnReadError::Lose(on_stdin_lost);
         let feeding = feed_submitted(client.clone(), id, on_read_error, context.shows_notices());
@@ -58,23 +61,27 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<ProcessEnd, 
             }))
         }
         Ok(Followed::Left(signal)) => {
-            tell_that_it_goes_on(context, number);
+            tell(context, &going_on);
             Ok(ProcessEnd::Signal(signal))
         }
         Err(failure) => {
             if failure.is_of_output() {
-                tell_that_it_goes_on(context, number);
+                tell(context, &going_on);
             }
             Err(failure.while_attached_to(id))
         }
     }
 }
 
-fn tell_that_it_goes_on(context: &Context, number: u64) {
-    tell(
-        context,
-        &format!("the command goes on; its number is {number}"),
-    );
+/// Says that the command goes on, and until when if its input will be lost.
+fn going_on(number: u64, is_fed: bool, reconnect_timeout: Duration) -> String {
+    let goes_on = format!("the command goes on; its number is {number}");
+    if is_fed {
+        let timeout = time::duration(reconnect_timeout);
+        format!("{goes_on}; feed it by `escherctl attach -i {number}` within {timeout}")
+    } else {
+        goes_on
+    }
 }
 
 fn tell(context: &Context, message: &str) {

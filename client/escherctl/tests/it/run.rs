@@ -62,6 +62,31 @@ async fn a_closed_stdout_cancels_the_command() {
     assert_eq!(stderr(&ended), "");
 }
 
+/// Only a closed pipe cancels the command.
+#[tokio::test]
+async fn a_full_disk_behind_stdout_leaves_the_command() {
+    let daemon = FakeDaemon::start();
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let child = escherctl(&daemon, &["run", "x"])
+        .stdout(full.unwrap())
+        .spawn()
+        .unwrap();
+    let mut peer = daemon.accept().await;
+    let requests = accept_run(&mut peer).await;
+    let piece = output(OutputStream::Stdout, 0, 10);
+    peer.item(requests.output, piece).await;
+    while let Some(frame) = peer.frame().await {
+        assert!(!matches!(frame, ClientFrame::Request { .. }), "{frame:?}");
+    }
+    let ended = child.wait_with_output().await.unwrap();
+    assert_eq!(ended.status.code(), Some(125));
+    assert_eq!(
+        stderr(&ended),
+        "escherctl: the command goes on; its number is 1\n\
+         escherctl: cannot write the output: No space left on device (os error 28)\n"
+    );
+}
+
 #[tokio::test]
 async fn run_exits_though_the_command_never_reads_its_input() {
     let daemon = FakeDaemon::start();

@@ -27,9 +27,10 @@ fn a_signal_to_the_process_group_reaches_every_process_of_it_and_no_other() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
     let fifo = Fifo::create(launcher.path("fifo"));
+    let go = Fifo::create(launcher.path("fifo-go"));
     // The sleep, which is in the group, dies; the child in a session of its own does not get it.
     let text = "trap 'exit 6' USR1
-        setsid sh -c 'trap \"echo other\" USR1; echo > \"$0\"; read -r line < \"$0\"; echo alone' \"$0\" &
+        setsid sh -c 'trap \"echo other\" USR1; echo > \"$0\"; read -r line < \"$0-go\"; echo alone' \"$0\" &
         read -r line < \"$0\"; echo ready; sleep 1000; echo woken";
     let spec = LaunchSpec {
         drain_ms: 600_000,
@@ -39,7 +40,7 @@ fn a_signal_to_the_process_group_reaches_every_process_of_it_and_no_other() {
     shim.log_longer_than(0);
     let answer = shim.send_signal(libc::SIGUSR1, SignalRecipients::ProcessGroup);
     assert_eq!(answer, SignalAnswer::Sent);
-    fifo.write_line("go");
+    go.write_line("go");
     let report = shim.finish();
     assert_eq!(
         (report.exit, &report.cause),

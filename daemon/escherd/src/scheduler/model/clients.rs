@@ -19,6 +19,8 @@ pub(super) struct RequestKind {
     pub(super) is_large: bool,
 }
 
+type PendingSignal = Receiver<Result<SignalAnswer, ApiError>>;
+
 /// Outstanding requests, and answers received.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
@@ -27,11 +29,7 @@ pub(super) struct Clients {
     cancels: Vec<(ExecutionId, Receiver<Result<CancelAnswer, ApiError>>)>,
     removals: Vec<(ExecutionId, RemovalAnswer)>,
     pauses: Vec<(ExecutionId, Receiver<PauseAnswer>)>,
-    signals: Vec<(
-        ExecutionId,
-        SignalSerial,
-        Receiver<Result<SignalAnswer, ApiError>>,
-    )>,
+    signals: Vec<(ExecutionId, SignalSerial, PendingSignal)>,
     /// Acknowledged executions, in order.
     pub(super) acknowledged: Vec<(ExecutionId, RequestKind)>,
     /// Records that were returned to waiting clients.
@@ -76,12 +74,7 @@ impl Clients {
         self.pauses.push((id, answer));
     }
 
-    pub(super) fn signal(
-        &mut self,
-        id: ExecutionId,
-        serial: SignalSerial,
-        answer: Receiver<Result<SignalAnswer, ApiError>>,
-    ) {
+    pub(super) fn signal(&mut self, id: ExecutionId, serial: SignalSerial, answer: PendingSignal) {
         self.signals.push((id, serial, answer));
     }
 
