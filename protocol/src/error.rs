@@ -96,6 +96,8 @@ error_codes! {
     ARGUMENTS_TOO_LONG = 40, "arguments-too-long", retry: false;
     /// This user has as many waiting executions as one user may have.
     OVER_QUOTA = 41, "over-quota", retry: true;
+    /// Another client holds the execution's standard input.
+    STDIN_HELD = 42, "stdin-held", retry: true;
 
     // How an execution ended (60–89), in its outcome.
     /// The program was not found.
@@ -249,6 +251,7 @@ mod tests {
                 (39, "unsupported", false),
                 (40, "arguments-too-long", false),
                 (41, "over-quota", true),
+                (42, "stdin-held", true),
                 (60, "program-not-found", false),
                 (61, "start-failed", false),
                 (62, "exit-status", false),

@@ -160,7 +160,8 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::execution::{Status, User};
+    use crate::execution::Status;
+    use crate::user::User;
 
     fn event(number: u8, kind: EventKind) -> Event {
         Event {

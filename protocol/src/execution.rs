@@ -9,7 +9,9 @@ use crate::error::ApiError;
 use crate::id::ExecutionId;
 use crate::parts::Parts;
 use crate::resources::{ResourceLimits, Resources};
+use crate::signal::SentSignals;
 use crate::time::Timestamp;
+use crate::user::User;
 
 /// Longest name, key, label key or label value, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
@@ -59,6 +61,8 @@ pub struct ExecutionRequest {
     /// Whether standard error goes into standard output: one stream, in the order in which it was
     /// written.
     pub merges_output: bool,
+    /// What happens if the standard input is lost before its end.
+    pub stdin_lost: StdinLost,
     /// When to end the execution.
     pub timeout: Timeout,
     /// Milliseconds from SIGTERM to SIGKILL; `None`: the configured `kill_grace_ms`.
@@ -200,6 +204,27 @@ impl KillMode {
     }
 }
 
+/// When a standard input is lost, and what happens then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StdinLost {
+    /// What happens.
+    pub then: OnStdinLost,
+    /// Milliseconds without a client that holds the input
+    /// ([`Request::HoldStdin`](crate::message::Request::HoldStdin)) after which it is lost. `None`: it
+    /// waits for the next writer, however long.
+    pub after_ms: Option<u64>,
+}
+
+/// What happens to a command whose standard input is lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnStdinLost {
+    /// The execution is cancelled: the command must not take a part of its input for all of it.
+    #[default]
+    Cancel,
+    /// The input ends, as if it were complete.
+    End,
+}
+
 /// The timeout of an execution.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Timeout {
@@ -306,24 +331,6 @@ impl WaitReason {
     }
 }
 
-/// A user of the host.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct User {
-    /// The user id.
-    pub uid: u32,
-    /// The login name, if the user database has one.
-    pub name: Option<Text>,
-}
-
-impl fmt::Display for User {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.name {
-            Some(name) => f.pad(name),
-            None => f.pad(&self.uid.to_string()),
-        }
-    }
-}
-
 /// Everything that escherd knows about an execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecutionRecord {
@@ -373,6 +380,8 @@ pub struct ExecutionRecord {
     pub pid: Option<u32>,
     /// Who requested a cancel: the first, and once it has finished, only if that ended it.
     pub cancelled_by: Option<Canceller>,
+    /// Who sent which signals.
+    pub signals: SentSignals,
     /// Path of the log. The file exists once the command has written something.
     pub log_path: Blob,
     /// Whether the log was removed by the limits of the history.
@@ -403,6 +412,8 @@ pub enum Canceller {
     User(User),
     /// The host or the service, because it stops.
     Host,
+    /// escherd, because the command's standard input was lost ([`StdinLost`]).
+    StdinLost,
 }
 
 impl fmt::Display for Canceller {
@@ -410,6 +421,7 @@ impl fmt::Display for Canceller {
         match self {
             Canceller::User(user) => user.fmt(f),
             Canceller::Host => f.write_str("host"),
+            Canceller::StdinLost => f.write_str("stdin-lost"),
         }
     }
 }

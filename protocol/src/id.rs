@@ -1,4 +1,4 @@
-//! Ids of executions, escherd instances and requests.
+//! Ids of executions, escherd instances, clients and requests.
 
 use std::fmt;
 use std::str::FromStr;
@@ -87,6 +87,30 @@ impl fmt::Display for InstanceId {
 impl fmt::Debug for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "InstanceId({self})")
+    }
+}
+
+/// The id that a client chooses for itself, at random: the same over all of its connections.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ClientId(#[serde(with = "uuid::serde::compact")] Uuid);
+
+impl ClientId {
+    /// Creates a new id.
+    #[must_use]
+    pub fn generate() -> Self {
+        ClientId(Uuid::now_v7())
+    }
+
+    /// Creates the id with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        ClientId(Uuid::from_bytes(bytes))
+    }
+}
+
+impl fmt::Debug for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientId({})", self.0.hyphenated())
     }
 }
 

@@ -29,7 +29,9 @@ pub mod parts;
 pub mod resources;
 pub mod result;
 pub mod settings;
+pub mod signal;
 pub mod time;
+pub mod user;
 
 pub use blob::{Blob, Text};
 pub use diagnostic::{Diagnostic, Severity};
@@ -37,9 +39,10 @@ pub use error::{ApiError, ErrorCode};
 pub use event::ExecutionEvent;
 pub use execution::{
     CancelMode, Canceller, Command, ExecutionRecord, ExecutionRequest, Exit, KillMode, Leftovers,
-    Outcome, OutputTotals, RunAs, StartStage, Status, StdinMode, Timeout, Usage, User, WaitReason,
+    OnStdinLost, Outcome, OutputTotals, RunAs, StartStage, Status, StdinLost, StdinMode, Timeout,
+    Usage, WaitReason,
 };
-pub use id::{ExecutionId, InstanceId, RequestId, Target};
+pub use id::{ClientId, ExecutionId, InstanceId, RequestId, Target};
 pub use message::{ClientFrame, Item, Request, Response, ServerFrame};
 pub use metadata::Metadata;
 pub use output::{
@@ -50,4 +53,6 @@ pub use parts::{Part, Parts, UnsupportedPart};
 pub use resources::{Controllers, Measurements, ResourceLimits, Resources};
 pub use result::{ExecutionResult, Omission};
 pub use settings::{Reloaded, Setting, SettingValue};
+pub use signal::{SentSignal, SentSignals, SignalAnswer, SignalRecipients, SignalSerial};
 pub use time::Timestamp;
+pub use user::User;

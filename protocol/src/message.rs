@@ -9,14 +9,14 @@ use crate::blob::{Blob, Text};
 use crate::codec::{self, MAX_PAYLOAD_BYTES, MAX_REQUEST_BYTES};
 use crate::diagnostic::Diagnostic;
 use crate::error::ApiError;
-use crate::execution::{
-    CancelMode, Canceller, ExecutionRecord, ExecutionRequest, RunAs, Status, User,
-};
+use crate::execution::{CancelMode, Canceller, ExecutionRecord, ExecutionRequest, RunAs, Status};
 use crate::id::{ExecutionId, InstanceId, RequestId, Target};
 use crate::output::{OutputChunk, OutputGap, OutputStart, StreamSelection};
 use crate::result::Omission;
 use crate::settings::{Reloaded, Setting};
+use crate::signal::{SignalAnswer, SignalRecipients, SignalSerial};
 use crate::time::Timestamp;
+use crate::user::User;
 
 /// A frame from a client to escherd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,14 +129,16 @@ pub enum Request {
         /// How.
         mode: CancelMode,
     },
-    /// Sends a signal to an execution. → [`Response::Done`].
+    /// Sends a signal to an execution. → [`Response::Signal`] once its shim has done so.
     Signal {
         /// Which execution.
         target: Target,
         /// The signal's number (signal(7)).
         signal: i32,
-        /// Whether all its processes get the signal; else its main process does.
-        tree: bool,
+        /// Which of its processes get it.
+        recipients: SignalRecipients,
+        /// Makes the request safe to repeat.
+        serial: SignalSerial,
     },
     /// Stops all processes of an execution until it is resumed or ended. Its timeout goes on.
     /// → [`Response::Done`] once they are stopped.
@@ -183,6 +185,12 @@ pub enum Request {
     /// Returns what a user takes of queue and slots, and may take. `None`: of the caller; for root,
     /// of all users who take anything. Other users are only for root. → [`Response::Quotas`].
     Quota(Option<RunAs>),
+    /// Holds an execution's standard input, as its only writer, until the request ends or the input is
+    /// over. → stream of one [`Item::StdinHeld`]; it ends with the input.
+    HoldStdin(Target),
+    /// Says that the rest of an execution's standard input cannot be had. What then happens,
+    /// [`ExecutionRequest::stdin_lost`] says. → [`Response::Done`].
+    LoseStdin(Target),
 }
 
 /// Most [`Item::Gap`]s in the answer to [`Request::Result`]. The last then stands for all that
@@ -222,6 +230,8 @@ pub enum Response {
     Reloaded(Reloaded),
     /// Answers [`Request::Quota`]: one for each user, in the order of the uids.
     Quotas(#[serde(deserialize_with = "crate::blob::bounded_list")] Vec<Quota>),
+    /// Answers [`Request::Signal`].
+    Signal(SignalAnswer),
 }
 
 /// One element of a stream.
@@ -237,6 +247,11 @@ pub enum Item {
     Event(Event),
     /// Belongs to the answer to [`Request::ReadOutput`] and [`Request::Result`].
     Gap(OutputGap),
+    /// Belongs to the answer to [`Request::HoldStdin`].
+    StdinHeld {
+        /// Where the next byte of the input belongs, counted from the first byte ever written.
+        offset: u64,
+    },
 }
 
 /// An accepted submission.

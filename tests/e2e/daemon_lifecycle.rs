@@ -5,9 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use escher_tests::{
-    DEADLINE, Daemon, Exit, Home, connect, escherd, in_runtime, is_unlocked, launcher,
+    DEADLINE, Daemon, Exit, Fifo, Home, connect, escherd, in_runtime, is_unlocked, launcher,
     require_program, run_program, watch,
 };
+use nix::sys::signal::{Signal, kill};
+use serde_json::Value;
 
 #[test]
 fn sigterm_ends_it_with_exit_status_0() {
@@ -294,4 +296,57 @@ fn a_kernel_without_a_needed_system_call_is_refused_in_one_sentence() {
     for part in ["close_range(2)", "Linux 5.11 or newer is needed"] {
         assert!(ended.err().contains(part), "{ended:?}");
     }
+}
+
+/// It could be ended by SIGKILL alone.
+#[test]
+fn an_escherd_that_was_started_with_blocked_signals_can_be_stopped() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut daemon = Daemon::builder().blocked_signals("TERM,INT,HUP").start();
+        kill(daemon.pid(), signal).unwrap();
+        assert_eq!(daemon.wait_for_exit(), Exit::Code(0));
+    }
+}
+
+/// Starts an escherd that ends its commands when it stops, and a command with a grace of an hour that writes `term` to
+/// the fifo at SIGTERM and goes on.
+fn with_stubborn_command(stop_grace: &str) -> (Daemon, Fifo) {
+    let config =
+        format!("[daemon]\nstop_grace = \"{stop_grace}\"\n[execution]\nmax_kill_grace = \"1h\"\n");
+    let daemon = Daemon::with_config(&config);
+    let answers = daemon.home().fifo("answers");
+    let script = format!(
+        "trap 'echo term > {0}' TERM; echo ready > {0}; while :; do sleep 0.1; done",
+        answers.name()
+    );
+    let submit = ["submit", "--kill-after", "1h", "sh", "-c", &script];
+    let _ = daemon.ctl().line(submit);
+    assert_eq!(answers.read_line(), "ready");
+    (daemon, answers)
+}
+
+/// How the command has ended, as the next escherd knows it.
+fn end_of_command(daemon: &Daemon) -> (Value, Value) {
+    let next = Daemon::builder().home(daemon.home()).start();
+    let record = next.ctl().inspect("1");
+    assert_eq!(record["cancelled_by"], "host", "{record}");
+    (record["status"].clone(), record["ended_by_signal"].clone())
+}
+
+/// It waited without end for a command with a long grace period.
+#[test]
+fn a_stop_that_ends_commands_is_bounded() {
+    let (mut daemon, answers) = with_stubborn_command("500ms");
+    assert_eq!(daemon.terminate(), Exit::Code(0));
+    assert_eq!(answers.read_line(), "term");
+    assert_eq!(end_of_command(&daemon), ("cancelled".into(), 9.into()));
+}
+
+#[test]
+fn a_second_sigterm_has_a_stop_kill_the_commands_that_it_ends() {
+    let (mut daemon, answers) = with_stubborn_command("1h");
+    kill(daemon.pid(), Signal::SIGTERM).unwrap();
+    assert_eq!(answers.read_line(), "term");
+    assert_eq!(daemon.terminate(), Exit::Code(0));
+    assert_eq!(end_of_command(&daemon), ("cancelled".into(), 9.into()));
 }

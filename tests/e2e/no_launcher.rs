@@ -108,14 +108,14 @@ fn run_says_on_a_terminal_that_it_waits_for_a_launcher_and_can_be_interrupted() 
     let mut run = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(terminal.stdio())
+        .stderr(terminal.for_program())
         .spawn()
         .unwrap();
-    terminal.read_until("waiting: escherd has no launcher");
+    terminal.wait_for("waiting: escherd has no launcher");
     // As a terminal does at Ctrl-C.
     let pid = Pid::from_raw(i32::try_from(run.id()).unwrap());
     kill(pid, Signal::SIGINT).unwrap();
-    terminal.read_until("cancelled");
+    terminal.wait_for("cancelled");
     assert!(!run.wait().unwrap().success());
     assert_eq!(daemon.ctl().inspect("1")["status"], "cancelled");
     assert!(!has_started(&home));
@@ -128,7 +128,7 @@ fn run_says_nothing_of_waiting_where_nobody_watches() {
     let ctl = daemon.ctl();
     let run_on = |terminal: &Terminal, words: &[&str]| {
         let mut command = ctl.command(words);
-        command.stdin(Stdio::null()).stderr(terminal.stdio());
+        command.stdin(Stdio::null()).stderr(terminal.for_program());
         command.spawn().unwrap()
     };
     let piped = ctl.start(["run", "--key", "piped", "true"]);
@@ -140,7 +140,7 @@ fn run_says_nothing_of_waiting_where_nobody_watches() {
     // One that does say something has waited no longer.
     let mut loud_terminal = Terminal::open();
     let mut loud = run_on(&loud_terminal, &["run", "--name", "loud", "true"]);
-    loud_terminal.read_until("waiting: escherd has no launcher");
+    loud_terminal.wait_for("waiting: escherd has no launcher");
     let _ = ctl.run(["cancel", &piped_id, &quiet_id, "loud"]).expect(0);
     let ended = piped.wait().expect(128 + 15);
     assert!(!ended.err().contains("waiting"), "{ended:?}");

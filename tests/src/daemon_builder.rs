@@ -33,6 +33,7 @@ pub struct DaemonBuilder {
     environment: Vec<(OsString, OsString)>,
     sockets: ActivationSockets,
     max_open_files: Option<u64>,
+    blocked_signals: Option<&'static str>,
     launcher: PathBuf,
     has_log_dir_option: bool,
     journal: Option<PathBuf>,
@@ -72,6 +73,7 @@ impl Default for DaemonBuilder {
             environment: Vec::new(),
             sockets: ActivationSockets::None,
             max_open_files: None,
+            blocked_signals: None,
             launcher: crate::launcher(),
             has_log_dir_option: true,
             journal: None,
@@ -173,6 +175,13 @@ impl DaemonBuilder {
     #[must_use]
     pub fn launcher(mut self, launcher: PathBuf) -> Self {
         self.launcher = launcher;
+        self
+    }
+
+    /// Starts it with these signals blocked, as env(1) names them.
+    #[must_use]
+    pub fn blocked_signals(mut self, signals: &'static str) -> Self {
+        self.blocked_signals = Some(signals);
         self
     }
 
@@ -295,6 +304,9 @@ impl DaemonBuilder {
             let mut option = OsString::from("--callgrind-out-file=");
             option.push(home.instruction_counts());
             command.arg(option);
+        }
+        if let Some(signals) = self.blocked_signals {
+            command.arg("env").arg(format!("--block-signal={signals}"));
         }
         command.arg(escherd());
         command

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use serde_json::Value;
 
@@ -120,7 +120,14 @@ impl RunningProgram {
     /// Starts `command`, whose standard output goes where `command` says.
     #[must_use]
     pub fn spawn_redirected(mut command: Command, deadline: Duration) -> Self {
-        let spawned = command.stderr(Stdio::piped()).spawn();
+        command.stderr(Stdio::piped());
+        RunningProgram::spawn_unpiped(command, deadline)
+    }
+
+    /// Starts `command`, whose outputs go where `command` says.
+    #[must_use]
+    pub fn spawn_unpiped(mut command: Command, deadline: Duration) -> Self {
+        let spawned = command.spawn();
         let mut child = spawned.unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stderr = child.stderr.take().map(read_in_thread);
         RunningProgram {
@@ -147,6 +154,21 @@ impl RunningProgram {
     pub fn signal(&self, signal: Signal) {
         // Only `wait` reaps it, so the number is still its own.
         kill(self.pid(), signal).expect("it was not reaped");
+    }
+
+    /// Waits until a signal has stopped it.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn wait_until_stopped(&self) {
+        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        let status = loop {
+            match waitid(Id::Pid(self.pid()), flags) {
+                Err(Errno::EINTR) => {}
+                status => break status.expect("it was not reaped"),
+            }
+        };
+        assert!(matches!(status, WaitStatus::Stopped(..)), "{status:?}");
     }
 
     /// Its process id.

@@ -3,8 +3,8 @@
 use escher_protocol::message::DaemonInfo;
 use escher_protocol::{
     ApiError, Canceller, Command, ExecutionId, ExecutionRecord, Exit, InstanceId, KillMode,
-    Leftovers, Measurements, Outcome, OutputTotals, Parts, ResourceLimits, Resources, Status,
-    StdinMode, Timestamp, Usage, User,
+    Leftovers, Measurements, Outcome, OutputTotals, Parts, ResourceLimits, Resources, SentSignals,
+    Status, StdinMode, Timestamp, Usage, User,
 };
 
 /// A completed execution with this number and an id made from it. Everything else is empty.
@@ -37,6 +37,7 @@ pub fn record(number: u64) -> ExecutionRecord {
         completed_at: None,
         pid: None,
         cancelled_by: None,
+        signals: SentSignals::default(),
         log_path: "/log".into(),
         log_removed: false,
         outcome: None,
@@ -107,6 +108,7 @@ pub fn running_execution() -> ExecutionRecord {
         completed_at: None,
         pid: Some(4242),
         cancelled_by: None,
+        signals: SentSignals::default(),
         log_path: "/var/log/escher/01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42.log".into(),
         log_removed: false,
         outcome: None,

@@ -7,18 +7,16 @@ use std::sync::Arc;
 
 use escher_protocol::handshake::Welcome;
 use escher_protocol::id::{MIN_ID_PART_DIGITS, parse_number};
-use escher_protocol::message::{
-    CancelAnswer, EventsRequest, OutputRequest, Removed, Selection, Submitted,
-};
+use escher_protocol::message::{EventsRequest, OutputRequest, Removed, Selection, Submitted};
 use escher_protocol::{
-    CancelMode, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, ExecutionResult,
-    OutputRange, Request, Response, Target,
+    ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, ExecutionResult, OutputRange,
+    Request, Response, Target,
 };
 
 use crate::connector::Connector;
 use crate::error::{ConnectError, Error};
 use crate::reconnecting_transport::ReconnectingTransport;
-use crate::response::{done, execution, removed, unexpected};
+use crate::response::{execution, removed, unexpected};
 use crate::result::fetch_result;
 use crate::stream::{EventStream, ExecutionStream, LogStream, ResponseStream, StreamItem};
 
@@ -42,10 +40,9 @@ use crate::stream::{EventStream, ExecutionStream, LogStream, ResponseStream, Str
 /// escherd may be restarted, upgraded or killed. Commands and their output do not depend on it, and a
 /// client reconnects for as long as [`Connector::reconnect_timeout`] allows. Then:
 ///
-/// - Idempotent requests are sent again. These are all methods except [`signal`](Client::signal), and
-///   except [`execute`](Client::execute) without a [key](ExecutionRequest::key): these two fail with
-///   [`Error::Disconnected`] if the connection was lost before the response, and may or may not have
-///   been carried out.
+/// - Idempotent requests are sent again. These are all methods except [`execute`](Client::execute)
+///   without a [key](ExecutionRequest::key): that fails with [`Error::Disconnected`] if the connection
+///   was lost before the response, and may or may not have been carried out.
 /// - Streams continue where they stopped, without loss or repetition: output after the last byte,
 ///   events after the last sequence number, lists below the last number.
 /// - A [`StdinWriter`](crate::StdinWriter) sends unacknowledged input again, and an
@@ -69,7 +66,8 @@ pub struct Client {
 impl Connector {
     /// Connects, and performs the handshake.
     ///
-    /// Fails at once if no escherd listens on the socket. An escherd that closes the connection during
+    /// Fails at once if no escherd listens on the socket, unless
+    /// [`wait_for_daemon`](Connector::wait_for_daemon) says otherwise. An escherd that closes the connection during
     /// the handshake is being restarted, so the client waits for it as for a lost connection.
     ///
     /// # Errors
@@ -167,87 +165,6 @@ impl Client {
     pub async fn get_result(&self, target: impl Into<Target>) -> Result<ExecutionResult, Error> {
         let target = self.resolve(target.into()).await?;
         fetch_result(&self.transport, target).await
-    }
-}
-
-/// # Controlling executions
-impl Client {
-    /// Cancels an execution. Returns when the cancellation has begun, or is not needed; use
-    /// [`wait_for_completion`](Client::wait_for_completion) to wait for the end.
-    ///
-    /// # Errors
-    /// The same as [`get_status`](Client::get_status), and `store-unavailable`.
-    ///
-    /// # Cancellation
-    /// If the future is dropped, the execution may or may not be cancelled.
-    pub async fn cancel(
-        &self,
-        target: impl Into<Target>,
-        mode: CancelMode,
-    ) -> Result<CancelAnswer, Error> {
-        let target = self.resolve(target.into()).await?;
-        match self.call(Request::Cancel { target, mode }).await? {
-            Response::Cancel(outcome) => Ok(outcome),
-            other => Err(unexpected("a cancellation", &other)),
-        }
-    }
-
-    /// Sends the signal of this number (see signal(7)) to the main process of an execution.
-    ///
-    /// # Errors
-    /// The same as [`get_status`](Client::get_status), and `not-running`. After
-    /// [`Error::Disconnected`] the signal may or may not have been sent.
-    ///
-    /// # Cancellation
-    /// If the future is dropped, the signal may or may not be sent.
-    pub async fn signal(&self, target: impl Into<Target>, signal: i32) -> Result<(), Error> {
-        self.send_signal(target.into(), signal, false).await
-    }
-
-    /// Sends a signal to all processes of an execution, also to those that its main process has
-    /// left behind and that still have time to end.
-    ///
-    /// # Errors
-    /// As [`signal`](Client::signal).
-    ///
-    /// # Cancellation
-    /// As for [`signal`](Client::signal).
-    pub async fn signal_tree(&self, target: impl Into<Target>, signal: i32) -> Result<(), Error> {
-        self.send_signal(target.into(), signal, true).await
-    }
-
-    async fn send_signal(&self, target: Target, signal: i32, tree: bool) -> Result<(), Error> {
-        let request = Request::Signal {
-            target,
-            signal,
-            tree,
-        };
-        done(self.call(request).await?, "a signal")
-    }
-
-    /// Pauses an execution: freezes all of its processes until it is resumed or ended. Returns when
-    /// they are frozen. The timeout of the execution keeps running.
-    ///
-    /// # Errors
-    /// The same as [`get_status`](Client::get_status), `not-running`, and `cannot-pause`.
-    ///
-    /// # Cancellation
-    /// If the future is dropped, the execution may or may not be paused.
-    pub async fn pause(&self, target: impl Into<Target>) -> Result<(), Error> {
-        let target = self.resolve(target.into()).await?;
-        done(self.call(Request::Pause(target)).await?, "a pause")
-    }
-
-    /// Resumes a paused execution. Returns when its processes are running again.
-    ///
-    /// # Errors
-    /// The same as [`pause`](Client::pause).
-    ///
-    /// # Cancellation
-    /// If the future is dropped, the execution may or may not be resumed.
-    pub async fn resume(&self, target: impl Into<Target>) -> Result<(), Error> {
-        let target = self.resolve(target.into()).await?;
-        done(self.call(Request::Resume(target)).await?, "a resumption")
     }
 }
 

@@ -39,6 +39,7 @@ pub struct Connector {
     client_name: Text,
     connect_timeout: Duration,
     reconnect_timeout: Duration,
+    waits_for_daemon: bool,
     listener: Listener,
 }
 
@@ -50,6 +51,7 @@ impl Connector {
             client_name: concat!("escher-client ", env!("CARGO_PKG_VERSION")).into(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             reconnect_timeout: DEFAULT_RECONNECT_TIMEOUT,
+            waits_for_daemon: false,
             listener: Listener::default(),
         }
     }
@@ -78,6 +80,13 @@ impl Connector {
     /// never reconnects: requests fail with [`Error::Disconnected`](crate::Error::Disconnected).
     pub fn reconnect_timeout(mut self, timeout: Duration) -> Self {
         self.reconnect_timeout = timeout;
+        self
+    }
+
+    /// Sets whether the first connection waits for an escherd that is not there, as long as the reconnect
+    /// timeout says. The default is that it fails at once.
+    pub fn wait_for_daemon(mut self, waits: bool) -> Self {
+        self.waits_for_daemon = waits;
         self
     }
 
@@ -126,6 +135,14 @@ impl Connector {
     /// Returns how long to try to reconnect; zero disables reconnecting.
     pub(crate) fn total_reconnect_timeout(&self) -> Duration {
         self.reconnect_timeout
+    }
+
+    /// Whether to wait for the first connection after this error.
+    pub(crate) fn waits_after(&self, error: &ConnectError) -> bool {
+        let is_absent = matches!(error, ConnectError::NoDaemon { .. });
+        let is_worth_it =
+            error.is_closed_during_handshake() || (is_absent && self.waits_for_daemon);
+        is_worth_it && !self.reconnect_timeout.is_zero()
     }
 
     pub(crate) fn notify(&self, event: ReconnectEvent) {

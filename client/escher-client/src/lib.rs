@@ -23,7 +23,7 @@
 //!   dropping a future does.
 //! - [`Connector`] sets timeouts and the client's name.
 //! - [`ResponseStream`] is the type of all streams: lists, output and events.
-//! - [`StdinWriter`] writes the standard input of a command.
+//! - [`StdinWriter`] writes the standard input of a command, which a [`StdinHold`] keeps for one client.
 //! - [`EventSubscription`] keeps an event handler subscribed.
 //! - [`ConnectError`] and [`Error`] are the errors.
 //!
@@ -36,6 +36,7 @@
 mod client;
 mod connection;
 mod connector;
+mod control;
 mod cursor;
 mod daemon;
 mod error;
@@ -54,13 +55,13 @@ pub use connector::{
 };
 pub use error::{ConnectError, Error, ProtocolViolation};
 pub use event_handler::EventSubscription;
-pub use stdin::StdinWriter;
+pub use stdin::{StdinHold, StdinWriter};
 pub use stream::{EventStream, ExecutionStream, LogStream, ResponseStream};
 
 pub use escher_protocol as protocol;
 pub use escher_protocol::execution::{
-    CancelMode, Command, ExecutionRecord, ExecutionRequest, KillMode, RunAs, Status, StdinMode,
-    Timeout, WaitReason,
+    CancelMode, Command, ExecutionRecord, ExecutionRequest, KillMode, OnStdinLost, RunAs, Status,
+    StdinLost, StdinMode, Timeout, WaitReason,
 };
 pub use escher_protocol::handshake::Welcome;
 pub use escher_protocol::message::{
@@ -70,6 +71,6 @@ pub use escher_protocol::message::{
 pub use escher_protocol::{
     ApiError, Blob, Diagnostic, ErrorCode, ExecutionEvent, ExecutionId, ExecutionResult, GapReason,
     Measurements, Metadata, Omission, OutputChunk, OutputGap, OutputItem, OutputRange, OutputStart,
-    OutputStream, Part, Parts, Reloaded, ResourceLimits, Resources, Setting, SettingValue,
-    Severity, StreamSelection, Target, Text, Timestamp,
+    OutputStream, Part, Parts, Reloaded, ResourceLimits, Resources, SentSignal, SentSignals,
+    Setting, SettingValue, Severity, SignalAnswer, StreamSelection, Target, Text, Timestamp,
 };

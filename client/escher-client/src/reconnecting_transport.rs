@@ -6,10 +6,11 @@
 //! for the others to make progress.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use escher_protocol::handshake::Welcome;
-use escher_protocol::{Request, Response};
+use escher_protocol::{ClientId, Request, Response, SignalSerial};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -24,6 +25,9 @@ use crate::reconnect::{RETRY_PAUSE, reconnect};
 pub(crate) struct ReconnectingTransport {
     connector: Connector,
     state: Mutex<State>,
+    client: ClientId,
+    /// How many signals were sent.
+    signals: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -69,14 +73,12 @@ pub(crate) struct OpenStream {
 }
 
 impl ReconnectingTransport {
-    /// Connects. Retries only after a connection that was closed during the handshake.
+    /// Connects. Retries only after a connection that was closed during the handshake, and for an escherd
+    /// that is not there where the connector says so.
     pub(crate) async fn connect(connector: Connector) -> Result<Arc<Self>, ConnectError> {
         let first = connector.attempt(connector.attempt_timeout()).await;
         let connection = match first {
-            Err(error)
-                if error.is_closed_during_handshake()
-                    && !connector.total_reconnect_timeout().is_zero() =>
-            {
+            Err(error) if connector.waits_after(&error) => {
                 match reconnect(&connector, Instant::now(), false).await {
                     Ok(connection) => connection,
                     Err(Error::DaemonUnavailable { source, .. }) => {
@@ -94,12 +96,22 @@ impl ReconnectingTransport {
                 last_outage: LastOutage::None,
                 reconnecting: None,
             }),
+            client: ClientId::generate(),
+            signals: AtomicU64::new(0),
         }))
     }
 
     /// Returns what escherd sent in the handshake of the current connection.
     pub(crate) fn welcome(&self) -> Welcome {
         self.lock().connection.welcome().clone()
+    }
+
+    /// Returns the serial of the next signal.
+    pub(crate) fn next_signal(&self) -> SignalSerial {
+        SignalSerial {
+            client: self.client,
+            number: self.signals.fetch_add(1, Ordering::Relaxed) + 1,
+        }
     }
 
     /// Whether a lost connection is replaced: the reconnect timeout is not zero.
@@ -280,7 +292,6 @@ async fn reconnected(
 fn is_idempotent(request: &Request) -> bool {
     match request {
         Request::Submit(request) => request.key.is_some(),
-        Request::Signal { .. } => false,
         _ => true,
     }
 }

@@ -23,6 +23,7 @@ pub(crate) fn unexpected(expected: &'static str, response: &Response) -> Error {
         Response::Metrics(_) => "metrics",
         Response::Diagnostics(_) => "diagnostics",
         Response::Quotas(_) => "quotas",
+        Response::Signal(_) => "the answer to a signal",
     };
     Error::unexpected_response(expected, received)
 }
@@ -72,5 +73,6 @@ pub(crate) fn item_type(item: &Item) -> &'static str {
         Item::Event(_) => "an event",
         Item::Omitted(_) => "an omission",
         Item::Gap(_) => "missing output",
+        Item::StdinHeld { .. } => "an offset",
     }
 }

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use escher_protocol::message::MAX_STDIN_BYTES;
-use escher_protocol::{Blob, Request, Target};
+use escher_protocol::{Blob, ErrorCode, Request, Target};
 
 use crate::client::Client;
 use crate::connection::{Connection, PendingResponse};
 use crate::error::Error;
-use crate::response::accepted_offset;
+use crate::response::{accepted_offset, done};
+use crate::stream::HeldStream;
 
 /// How many pieces may be in flight: enough to hide the round trip, and few enough to notice soon
 /// that a command does not read. Each is kept until it is acknowledged, so this bounds memory, too.
@@ -30,6 +31,44 @@ impl Client {
             connection: None,
             in_flight: VecDeque::with_capacity(MAX_PIECES_IN_FLIGHT),
         }
+    }
+
+    /// Holds a command's standard input: no other client can hold it until the value is dropped. If the
+    /// request says so, an input that nobody holds is lost after a time
+    /// ([`ExecutionRequest::stdin_lost`](crate::ExecutionRequest::stdin_lost)).
+    ///
+    /// # Errors
+    /// The same as [`get_status`](Client::get_status); `stdin-closed` if the input is over, `stdin-held`
+    /// if another client holds it.
+    ///
+    /// # Cancellation
+    /// If the future is dropped, the input is not held.
+    pub async fn hold_stdin(&self, target: impl Into<Target>) -> Result<StdinHold, Error> {
+        let target = self.resolve(target.into()).await?;
+        let request = Request::HoldStdin(target.clone());
+        let mut stream = HeldStream::open(self.transport(), request).await?;
+        match stream.next().await {
+            Some(held) => Ok(StdinHold {
+                offset: held?.0,
+                client: self.clone(),
+                target,
+                stream,
+            }),
+            None => Err(Error::unexpected_response("an offset", "an end")),
+        }
+    }
+
+    /// Says that the rest of a command's standard input cannot be had. Then the execution is cancelled, or
+    /// its input ends, as its [request](crate::ExecutionRequest::stdin_lost) says.
+    ///
+    /// # Errors
+    /// The same as [`get_status`](Client::get_status).
+    ///
+    /// # Cancellation
+    /// If the future is dropped, the input may or may not be lost.
+    pub async fn lose_stdin(&self, target: impl Into<Target>) -> Result<(), Error> {
+        let target = self.resolve(target.into()).await?;
+        done(self.call(Request::LoseStdin(target)).await?, "a loss")
     }
 
     /// Writes one piece of at most 64 KiB of a command's standard input, and waits until the command's
@@ -62,7 +101,50 @@ impl Client {
     }
 }
 
-/// Writes a command's standard input from the beginning. Made by [`Client::stdin`].
+/// A standard input that this client holds. Made by [`Client::hold_stdin`].
+///
+/// The hold continues on the next connection when one is lost, while [`over`](StdinHold::over) is awaited.
+#[derive(Debug)]
+pub struct StdinHold {
+    client: Client,
+    target: Target,
+    stream: HeldStream,
+    offset: u64,
+}
+
+impl StdinHold {
+    /// Returns a writer that continues the input where it was when the hold began.
+    pub fn writer(&self) -> StdinWriter {
+        StdinWriter {
+            offset: self.offset,
+            ..self.client.stdin(self.target.clone())
+        }
+    }
+
+    /// Waits until the input is over: it was ended, or the command has closed it.
+    ///
+    /// # Errors
+    /// [`Error::Api`] with `stdin-held` if another client has held it while the connection was lost;
+    /// [`Error::Disconnected`] and [`Error::DaemonUnavailable`].
+    ///
+    /// # Cancellation
+    /// Cancel safe.
+    pub async fn over(&mut self) -> Result<(), Error> {
+        loop {
+            match self.stream.next().await {
+                // On another connection.
+                Some(Ok(_)) => {}
+                Some(Err(Error::Api(error))) if error.code == ErrorCode::STDIN_CLOSED => {
+                    return Ok(());
+                }
+                Some(Err(error)) => return Err(error),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Writes a command's standard input. Made by [`Client::stdin`] and [`StdinHold::writer`].
 ///
 /// The input stays open until [`finish`](StdinWriter::finish); dropping the writer does not close it.
 /// When the connection is lost, unacknowledged data is sent again on the next one, and escherd skips
@@ -90,7 +172,7 @@ struct Piece {
 }
 
 impl StdinWriter {
-    /// Returns the number of bytes sent so far.
+    /// Returns the length of the input so far in bytes.
     ///
     /// After an error or a dropped future it tells how much of the data was taken over. All of it is
     /// acknowledged only after [`finish`](StdinWriter::finish).
@@ -114,6 +196,17 @@ impl StdinWriter {
             self.send_piece(piece, false).await?;
         }
         Ok(())
+    }
+
+    /// Waits until everything that was written is acknowledged.
+    ///
+    /// # Errors
+    /// The same as [`write`](StdinWriter::write).
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        self.wait_for_capacity(0).await
     }
 
     /// Closes the input, and waits until all of it is acknowledged. Returns its length in bytes.

@@ -21,6 +21,8 @@ pub type ExecutionStream = ResponseStream<ExecutionRecord>;
 pub type LogStream = ResponseStream<OutputItem>;
 /// A stream of events, in the order in which they happened.
 pub type EventStream = ResponseStream<Event>;
+/// The answer to a request to hold a standard input: its offset, on each connection anew.
+pub(crate) type HeldStream = ResponseStream<HeldOffset>;
 
 /// A stream of `T` from escherd.
 ///
@@ -159,12 +161,17 @@ impl<T: StreamItem> futures_core::Stream for ResponseStream<T> {
     }
 }
 
+/// Where the next byte of a held standard input belongs.
+#[derive(Debug)]
+pub(crate) struct HeldOffset(pub(crate) u64);
+
 pub(crate) use sealed::StreamItem;
 
 mod sealed {
     use escher_protocol::message::Event;
     use escher_protocol::{ExecutionRecord, Item, OutputItem};
 
+    use super::HeldOffset;
     use crate::cursor::Cursor;
     use crate::error::Error;
     use crate::response::ensure_understood;
@@ -215,6 +222,19 @@ mod sealed {
                 }
                 OutputItem::Gap(gap) => cursor.advance_gap(gap),
             }
+        }
+    }
+
+    impl StreamItem for HeldOffset {
+        const EXPECTED: &'static str = "an offset";
+        fn from_item(item: Item) -> Option<Self> {
+            match item {
+                Item::StdinHeld { offset } => Some(HeldOffset(offset)),
+                _ => None,
+            }
+        }
+        fn advance(&self, _: &mut Cursor) -> bool {
+            true
         }
     }
 

@@ -11,7 +11,7 @@ use escher_client::protocol::{Request, Response};
 use escher_client::{
     ApiError, CancelAnswer, CancelMode, Client, ConnectError, Error, ErrorCode, ExecutionId,
     ExecutionRequest, OutputStream, ProtocolViolation, ReconnectEvent, Reloaded, Removed,
-    Selection, Submitted,
+    Selection, SignalAnswer, Submitted,
 };
 use escher_tests::fake_daemon::{FakeDaemon, ServerConnection, output_item, record_response};
 use escher_tests::samples::{daemon_info, record};
@@ -142,32 +142,51 @@ async fn removal_that_finds_nothing_when_repeated_succeeds() {
 async fn does_not_send_other_requests_again() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
-    for number in 1..3 {
-        let (failed, ()) = tokio::join!(
-            async {
-                match number {
-                    1 => client.execute(with_key(None)).await.map(drop),
-                    _ => client.signal("1", 15).await,
-                }
-            },
-            async {
-                server.request().await;
-                server.stream.shutdown().await.unwrap();
-            }
-        );
-        assert!(matches!(failed, Err(Error::Disconnected(_))), "{failed:?}");
-        assert!(failed.unwrap_err().to_string().contains("is not known"));
-        // The loss is known by now, so the next request goes to the next connection.
-        let (submitted, next) = tokio::join!(client.execute(with_key(None)), async {
-            let mut server = daemon.accept().await;
-            let (id, request) = server.request().await;
-            assert!(matches!(request, Request::Submit(_)), "{request:?}");
-            server.reply(id, Ok(Response::Submitted(SUBMITTED))).await;
-            server
-        });
-        assert_eq!(submitted.unwrap(), SUBMITTED);
-        server = next;
-    }
+    let (failed, ()) = tokio::join!(client.execute(with_key(None)), async {
+        server.request().await;
+        server.stream.shutdown().await.unwrap();
+    });
+    assert!(matches!(failed, Err(Error::Disconnected(_))), "{failed:?}");
+    assert!(failed.unwrap_err().to_string().contains("is not known"));
+    // The loss is known by now, so the next request goes to the next connection.
+    let (submitted, ()) = tokio::join!(client.execute(with_key(None)), async {
+        let mut server = daemon.accept().await;
+        let (id, request) = server.request().await;
+        assert!(matches!(request, Request::Submit(_)), "{request:?}");
+        server.reply(id, Ok(Response::Submitted(SUBMITTED))).await;
+    });
+    assert_eq!(submitted.unwrap(), SUBMITTED);
+}
+
+/// The serial says that it is the same signal, so that it acts once.
+#[tokio::test]
+async fn a_repeated_signal_has_the_same_serial_and_no_other_has() {
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
+    let serial = |request| match request {
+        Request::Signal { serial, .. } => serial,
+        other => panic!("{other:?}"),
+    };
+    let sent = || Ok(Response::Signal(SignalAnswer::Sent));
+    let (signalled, (first, mut server)) = tokio::join!(client.signal_group("1", 2), async {
+        let (_, request) = server.request().await;
+        let first = serial(request);
+        drop(server);
+        let mut server = daemon.accept().await;
+        let (id, request) = server.request().await;
+        assert_eq!(serial(request), first);
+        server.reply(id, sent()).await;
+        (first, server)
+    });
+    assert_eq!(signalled.unwrap(), SignalAnswer::Sent);
+    let (signalled, second) = tokio::join!(client.signal("1", 2), async {
+        let (id, request) = server.request().await;
+        server.reply(id, sent()).await;
+        serial(request)
+    });
+    signalled.unwrap();
+    assert_eq!(second.client, first.client);
+    assert_ne!(second.number, first.number);
 }
 
 #[tokio::test]
@@ -191,7 +210,10 @@ async fn requests_made_during_an_outage_wait_for_its_end() {
         let mut server = daemon.accept().await;
         for _ in 0..2 {
             match server.request().await {
-                (id, Request::Signal { .. }) => server.reply(id, Ok(Response::Done)).await,
+                (id, Request::Signal { .. }) => {
+                    let sent = Response::Signal(SignalAnswer::Sent);
+                    server.reply(id, Ok(sent)).await;
+                }
                 (id, Request::Wait(_)) => server.reply(id, Ok(record_response(1))).await,
                 other => panic!("{other:?}"),
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use escher_client::protocol::{ClientFrame, Item, Request, Response};
 use escher_client::{
     ApiError, CancelAnswer, CancelMode, Command, DaemonInfo, Error, ErrorCode, ExecutionRecord,
-    ExecutionRequest, ListFilter, ProtocolViolation, Target,
+    ExecutionRequest, ListFilter, ProtocolViolation, SignalAnswer, Target,
 };
 use escher_tests::fake_daemon::{FakeDaemon, record_response};
 use escher_tests::samples::{daemon_info, record};
@@ -48,7 +48,8 @@ async fn api_error_is_returned_to_its_request() {
             let error = ApiError::new(ErrorCode::NOT_FOUND, "no execution 7");
             server.reply(id, Err(error)).await;
             let (id, _) = server.request().await;
-            server.reply(id, Ok(Response::Done)).await;
+            let sent = Response::Signal(SignalAnswer::Sent);
+            server.reply(id, Ok(sent)).await;
         }
     );
     let error = cancelled.unwrap_err();

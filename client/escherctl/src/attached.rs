@@ -1,14 +1,12 @@
 //! Follows one execution to its end, as `run` and `attach` do.
 
-use escher_client::protocol::ErrorCode;
+use std::io;
+
 use escher_client::{CancelMode, Client, Error, ExecutionId, ExecutionRecord, OutputRange};
-use tokio::task::JoinSet;
 
 use crate::context::{Context, print_notice};
-use crate::exit_status::for_signal;
 use crate::failure::Failure;
 use crate::render::{json, print, text};
-use crate::signals::TerminationSignals;
 use crate::stdio::output::{Completeness, RelayError, relay};
 use crate::wait_notice::with_wait_notice;
 
@@ -69,7 +67,10 @@ async fn relay_to_end(
         let format = async |item| Ok(context.as_shown(item));
         match relay(output, format).await {
             Ok(completeness) => Ok(Ok(completeness)),
-            Err(RelayError::Write(error)) if on_closed_output == OnClosedOutput::Cancel => {
+            Err(RelayError::Write(error))
+                if on_closed_output == OnClosedOutput::Cancel
+                    && error.kind() == io::ErrorKind::BrokenPipe =>
+            {
                 if let Err(Error::Api(error)) = client.cancel(id, CancelMode::Graceful).await {
                     print_notice(&format!("cannot cancel the command: {}", error.message));
                 }
@@ -83,44 +84,4 @@ async fn relay_to_end(
     let waiting = async { client.wait_for_completion(id).await.map_err(Failure::from) };
     let (relayed, record) = tokio::try_join!(relaying, waiting)?;
     Ok((record, relayed?))
-}
-
-/// Awaits `status`, the exit status of an execution, and handles signals meanwhile: the first
-/// cancels the command, the second kills it, the third makes escherctl exit without waiting for the
-/// command's end. `earlier_signals` counts those received before.
-pub(crate) async fn cancel_on_signals(
-    client: &Client,
-    id: ExecutionId,
-    signals: &mut TerminationSignals,
-    earlier_signals: u32,
-    status: impl Future<Output = Result<u8, Failure>>,
-) -> Result<u8, Failure> {
-    let mut status = std::pin::pin!(status);
-    let mut cancels = JoinSet::new();
-    let cancel = |cancels: &mut JoinSet<_>, mode| {
-        let client = client.clone();
-        cancels.spawn(async move { client.cancel(id, mode).await });
-    };
-    let mut received = earlier_signals;
-    if received > 0 {
-        cancel(&mut cancels, CancelMode::Graceful);
-    }
-    loop {
-        tokio::select! {
-            status = &mut status => return status,
-            signal = signals.next() => {
-                received += 1;
-                match received {
-                    1 => cancel(&mut cancels, CancelMode::Graceful),
-                    2 => cancel(&mut cancels, CancelMode::Kill),
-                    _ => return Ok(for_signal(signal)),
-                }
-            }
-            Some(Ok(Err(error))) = cancels.join_next() => {
-                if let Error::Api(error) = error && error.code != ErrorCode::NOT_FOUND {
-                    print_notice(&format!("cannot cancel the command: {}", error.message));
-                }
-            }
-        }
-    }
 }

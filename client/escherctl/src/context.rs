@@ -1,12 +1,15 @@
 //! What every verb needs: the connection to escherd, and how to report.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use escher_client::{
-    Client, Connector, DEFAULT_CONNECT_TIMEOUT, DEFAULT_RECONNECT_TIMEOUT, OutputItem,
-    OutputStream, ReconnectEvent,
+    Client, Connector, DEFAULT_RECONNECT_TIMEOUT, OutputItem, OutputStream, ReconnectEvent,
 };
+
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::args::duration::ReconnectTimeout;
 use crate::failure::Failure;
@@ -18,6 +21,10 @@ use crate::time;
 
 const RECONNECT_VARIABLE: &str = "ESCHER_RECONNECT";
 
+/// How long escherd may take to answer before nobody wants to wait for it: the least time for a
+/// connection, and the time after which a signal to `run` leaves the command.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The global options that apply.
 pub(crate) struct Context {
     pub(crate) socket: SocketChoice,
@@ -25,7 +32,10 @@ pub(crate) struct Context {
     pub(crate) json: bool,
     /// Whether notices about outages and the end of a command are suppressed.
     pub(crate) quiet: bool,
-    reconnect_timeout: Duration,
+    /// How long to wait for escherd, if that is set.
+    reconnect_timeout: Option<Duration>,
+    /// Since when escherd is unavailable, while it is.
+    outage: watch::Sender<Option<Instant>>,
 }
 
 impl Context {
@@ -34,7 +44,8 @@ impl Context {
             socket: SocketChoice::resolve(socket),
             json,
             quiet,
-            reconnect_timeout: DEFAULT_RECONNECT_TIMEOUT,
+            reconnect_timeout: None,
+            outage: watch::Sender::new(None),
         }
     }
 
@@ -45,13 +56,13 @@ impl Context {
     ) -> Result<(), Failure> {
         let variable = std::env::var_os(RECONNECT_VARIABLE).filter(|value| !value.is_empty());
         if let Some(ReconnectTimeout(timeout)) = option {
-            self.reconnect_timeout = timeout;
+            self.reconnect_timeout = Some(timeout);
         } else if let Some(value) = variable {
             let ReconnectTimeout(timeout) = value
                 .to_string_lossy()
                 .parse()
                 .map_err(|error| Failure::usage(format!("{RECONNECT_VARIABLE}: {error}"), None))?;
-            self.reconnect_timeout = timeout;
+            self.reconnect_timeout = Some(timeout);
         }
         Ok(())
     }
@@ -60,27 +71,52 @@ impl Context {
         Connector::new(self.socket.path())
             .client_name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
             // systemd's socket accepts a connection before escherd has started.
-            .connect_timeout(self.reconnect_timeout.max(DEFAULT_CONNECT_TIMEOUT))
-            .reconnect_timeout(self.reconnect_timeout)
+            .connect_timeout(self.reconnect_timeout().max(ANSWER_TIMEOUT))
+            .reconnect_timeout(self.reconnect_timeout())
+            .wait_for_daemon(self.reconnect_timeout.is_some())
             .on_reconnect(self.outage_notifier())
             .connect()
             .await
             .map_err(|error| Failure::connect(error, &self.socket))
     }
 
+    /// How long to wait for an escherd that is unavailable.
+    pub(crate) fn reconnect_timeout(&self) -> Duration {
+        self.reconnect_timeout.unwrap_or(DEFAULT_RECONNECT_TIMEOUT)
+    }
+
     /// Returns a callback that prints when escherd becomes unavailable and available again.
     fn outage_notifier(&self) -> impl Fn(ReconnectEvent) + Send + Sync + 'static {
-        let is_silent = self.quiet || self.json;
-        let timeout = time::duration(self.reconnect_timeout);
-        move |outage| match outage {
-            _ if is_silent => {}
-            ReconnectEvent::Waiting => print_notice(&format!(
-                "escherd is unavailable; waiting up to {timeout} for it"
-            )),
-            ReconnectEvent::Reconnected => print_notice("reconnected to escherd"),
-            // Followed by a failure that says more.
-            _ => {}
+        let is_silent = !self.shows_notices();
+        let timeout = time::duration(self.reconnect_timeout());
+        let since = self.outage.clone();
+        move |outage| {
+            since.send_replace((outage == ReconnectEvent::Waiting).then(Instant::now));
+            match outage {
+                _ if is_silent => {}
+                ReconnectEvent::Waiting => print_notice(&format!(
+                    "escherd is unavailable; waiting up to {timeout} for it"
+                )),
+                ReconnectEvent::Reconnected => print_notice("reconnected to escherd"),
+                // Followed by a failure that says more.
+                _ => {}
+            }
         }
+    }
+
+    /// Tells since when escherd is unavailable, if it is.
+    pub(crate) fn watch_outage(&self) -> watch::Receiver<Option<Instant>> {
+        self.outage.subscribe()
+    }
+
+    /// Whether notices about what happens are shown.
+    pub(crate) fn shows_notices(&self) -> bool {
+        !self.quiet && !self.json
+    }
+
+    /// Whether somebody at a terminal reads notices about what escherctl does.
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.shows_notices() && std::io::stderr().is_terminal()
     }
 
     /// Returns an item of a command's output as it is shown: output unchanged, and unless notices are

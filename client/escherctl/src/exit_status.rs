@@ -40,6 +40,44 @@ impl ExitMapping {
     }
 }
 
+/// How escherctl ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcessEnd {
+    Status(u8),
+    /// It dies of this signal, which its parent is to see: a shell ends its loop only then.
+    Signal(Signal),
+}
+
+impl From<u8> for ProcessEnd {
+    fn from(status: u8) -> Self {
+        ProcessEnd::Status(status)
+    }
+}
+
+/// Returns the end of `run` whose command has finished: by the signal of which the command died, if
+/// `run` has received that, too. `cancelled_for`: the signal instead of which the command was cancelled,
+/// because no program could get it.
+pub(crate) fn end_of_run(
+    record: &ExecutionRecord,
+    cancelled_for: Option<Signal>,
+    has_received: impl Fn(i32) -> bool,
+) -> ProcessEnd {
+    let status = for_record(record);
+    let is_cancelled = record.status == Status::Cancelled;
+    if let Some(signal) = cancelled_for.filter(|_| is_cancelled) {
+        return ProcessEnd::Signal(signal);
+    }
+    let exit = record.outcome.as_ref().map(|outcome| outcome.exit);
+    if let Some(Exit::Signal { signal, .. }) = exit
+        && status == for_signal(signal)
+        && has_received(signal)
+        && let Ok(signal) = Signal::try_from(signal)
+    {
+        return ProcessEnd::Signal(signal);
+    }
+    ProcessEnd::Status(status)
+}
+
 /// The status of a command that died of `signal`, and of escherctl when `signal` ended it.
 pub(crate) fn for_signal(signal: i32) -> u8 {
     u8::try_from(signal.saturating_add(128)).unwrap_or(u8::MAX)
@@ -56,6 +94,7 @@ pub(crate) fn for_failure(failure: &Failure, mapping: ExitMapping) -> u8 {
     match (failure, mapping) {
         (Failure::Usage { .. }, mapping) => for_usage_error(mapping),
         (Failure::ClosedPipe, _) => for_signal(Signal::SIGPIPE as i32),
+        (Failure::TerminalGone, _) => for_signal(Signal::SIGHUP as i32),
         (Failure::WorkingDirectory(_), ExitMapping::Command) => NOT_STARTED,
         (
             Failure::Request {
@@ -175,11 +214,60 @@ mod tests {
     }
 
     #[test]
+    fn run_dies_of_the_signal_of_which_its_command_died_if_it_got_it_too() {
+        let signal = |signal: Signal| Exit::Signal {
+            signal: signal as i32,
+            core_dumped: false,
+        };
+        let (int, term) = (Signal::SIGINT, Signal::SIGTERM);
+        let (dead, status) = (ProcessEnd::Signal, ProcessEnd::Status);
+        for (state, exit, received, cancelled_for, expected) in [
+            (Status::Failed, signal(int), &[int][..], None, dead(int)),
+            (Status::Failed, signal(int), &[], None, status(130)),
+            (Status::Failed, signal(int), &[term], None, status(130)),
+            (Status::Failed, Exit::Code(7), &[int], None, status(7)),
+            (Status::Completed, Exit::Code(0), &[int], None, status(0)),
+            (Status::Cancelled, signal(term), &[term], None, dead(term)),
+            (Status::Cancelled, signal(term), &[int], None, status(143)),
+            (Status::Cancelled, Exit::Code(7), &[term], None, status(143)),
+            (Status::Timeout, signal(term), &[term], None, status(124)),
+            (
+                Status::Cancelled,
+                Exit::Withdrawn,
+                &[int],
+                Some(int),
+                dead(int),
+            ),
+            (
+                Status::Cancelled,
+                signal(term),
+                &[int],
+                Some(int),
+                dead(int),
+            ),
+            (
+                Status::Completed,
+                Exit::Code(0),
+                &[int],
+                Some(int),
+                status(0),
+            ),
+        ] {
+            let by_signal = (state == Status::Cancelled).then_some(term as i32);
+            let record = samples::finished_execution(state, exit, None, by_signal);
+            let has_received = |number| received.iter().any(|signal| *signal as i32 == number);
+            let end = end_of_run(&record, cancelled_for, has_received);
+            assert_eq!(end, expected, "{state} {exit:?} {received:?}");
+        }
+    }
+
+    #[test]
     fn failures_of_run_differ_from_those_of_its_command() {
         let usage = Failure::usage("unknown option", None);
         let status = |failure, verb| for_failure(failure, ExitMapping::for_verb(verb));
         assert_eq!(status(&usage, "run"), 125);
         assert_eq!(status(&usage, "submit"), 2);
         assert_eq!(status(&Failure::ClosedPipe, "ps"), 141);
+        assert_eq!(status(&Failure::TerminalGone, "run"), 129);
     }
 }

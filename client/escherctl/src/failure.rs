@@ -26,6 +26,10 @@ pub(crate) enum Failure {
     Request { error: Error, hint: Option<String> },
     /// The reader of standard output has closed it.
     ClosedPipe,
+    /// The terminal to which the output was written does not exist any more.
+    TerminalGone,
+    /// escherctl's own output cannot be written.
+    Output(io::Error),
     /// The caller's working directory cannot be determined.
     WorkingDirectory(io::Error),
     /// The program escherd is at neither of these paths.
@@ -75,7 +79,7 @@ impl Failure {
     pub(crate) fn write(source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
-            _ => Failure::system("cannot write the output", source),
+            _ => Failure::Output(source),
         }
     }
 
@@ -107,7 +111,15 @@ impl Failure {
 
     /// Whether there is nothing to report, or it has been reported already.
     pub(crate) fn is_silent(&self) -> bool {
-        matches!(self, Failure::ClosedPipe | Failure::AlreadyReported)
+        matches!(
+            self,
+            Failure::ClosedPipe | Failure::TerminalGone | Failure::AlreadyReported
+        )
+    }
+
+    /// Whether escherctl's own output failed, which does not concern the command.
+    pub(crate) fn is_of_output(&self) -> bool {
+        matches!(self, Failure::TerminalGone | Failure::Output(_))
     }
 
     pub(crate) fn details(&self) -> FailureDetails {
@@ -116,6 +128,10 @@ impl Failure {
             Failure::Connect { error, choice } => return connect_details(error, choice),
             Failure::Request { error, hint } => return request_details(error, hint.clone()),
             Failure::ClosedPipe => ("closed-pipe", "standard output is closed".to_owned(), None),
+            Failure::TerminalGone => ("terminal-gone", "the terminal is gone".to_owned(), None),
+            Failure::Output(source) => {
+                ("system", format!("cannot write the output: {source}"), None)
+            }
             Failure::WorkingDirectory(source) => (
                 "working-directory",
                 format!("cannot determine the current directory: {source}"),

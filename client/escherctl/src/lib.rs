@@ -1,8 +1,8 @@
 //! escherctl: parses arguments, asks escherd through the client library, renders the answers.
 //!
 //! `args` defines the command line, `commands` has a file per verb, `render` turns answers into
-//! text and JSON. `attached` follows one execution to its end for `run` and `attach`, with `stdio`
-//! for its bytes and `signals` for Ctrl-C. `time` reads and shows times. `completion` answers shells, `doctor` diagnoses an
+//! text and JSON. `attached` follows one execution to its end for `run` and `attach`, and `feeding` feeds it, with `stdio`
+//! for its bytes; `signal_relay` passes the `signals` of `run` on to its command, as `interruption` decides. `time` reads and shows times. `completion` answers shells, `doctor` diagnoses an
 //! installation, and `escherd_check` has the program escherd check a configuration.
 
 mod args;
@@ -14,7 +14,10 @@ mod doctor;
 mod escherd_check;
 mod exit_status;
 mod failure;
+mod feeding;
+mod interruption;
 mod render;
+mod signal_relay;
 mod signals;
 mod socket_access;
 mod socket_choice;
@@ -31,7 +34,7 @@ use clap::{CommandFactory, Parser};
 
 use args::{Cli, Verb};
 use context::Context;
-use exit_status::ExitMapping;
+use exit_status::{ExitMapping, ProcessEnd};
 use failure::Failure;
 use stdio::unbuffered::write_all;
 
@@ -58,11 +61,17 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
     let performed = context
         .set_reconnect_timeout(cli.global.reconnect)
         .and_then(|()| perform(&context, cli.verb));
-    let status = performed.unwrap_or_else(|failure| {
+    let end = performed.unwrap_or_else(|failure| {
         context.report(&failure);
-        exit_status::for_failure(&failure, mapping)
+        ProcessEnd::Status(exit_status::for_failure(&failure, mapping))
     });
-    ExitCode::from(status)
+    ExitCode::from(match end {
+        ProcessEnd::Status(status) => status,
+        ProcessEnd::Signal(signal) => {
+            signals::die_of(signal);
+            exit_status::for_signal(signal as i32)
+        }
+    })
 }
 
 /// Prints help or version if that was requested, else reports what is wrong with the arguments.
@@ -91,7 +100,7 @@ fn print_as_clap_would(error: &clap::Error, output: impl AsFd + IsTerminal) -> i
     write_all(output, error.render().to_string().as_bytes())
 }
 
-fn perform(context: &Context, verb: Verb) -> Result<u8, Failure> {
+fn perform(context: &Context, verb: Verb) -> Result<ProcessEnd, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,58 +1,85 @@
-//! The signals with which a person or a script ends escherctl.
+//! Signals to escherctl: receiving them, and dying of one.
+//!
+//! They are blocked and read from a descriptor (signalfd(2)), so their dispositions stay as they were at the start: an
+//! ignored signal stays ignored, and any other still has its default action where escherctl wants it.
 
-use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tokio::io::unix::AsyncFd;
 
 use crate::failure::Failure;
 
-/// Receives SIGINT, SIGTERM and SIGHUP.
-pub(crate) struct TerminationSignals {
-    sources: Vec<(i32, Signal)>,
+/// Receives signals that would end the process.
+pub(crate) struct CaughtSignals {
+    source: AsyncFd<SignalFd>,
 }
 
-impl TerminationSignals {
-    /// Makes these signals no longer end the process. An ignored SIGHUP stays ignored: nohup(1)
-    /// relies on it.
-    pub(crate) fn catch() -> Result<Self, Failure> {
+impl CaughtSignals {
+    /// Catches those of `signals` that were not ignored at the start. Has to be called before there is
+    /// another thread, and within the runtime.
+    pub(crate) fn catch(signals: &[Signal]) -> Result<Self, Failure> {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
-        if !ignores_hangup(&status) {
-            kinds.push(SignalKind::hangup());
-        }
-        let sources: io::Result<Vec<_>> = kinds
-            .into_iter()
-            .map(|kind| Ok((kind.as_raw_value(), signal(kind)?)))
+        let caught: SigSet = signals
+            .iter()
+            .copied()
+            .filter(|signal| !ignores(&status, *signal))
             .collect();
-        Ok(TerminationSignals {
-            sources: sources.map_err(|error| Failure::system("cannot handle signals", error))?,
-        })
+        CaughtSignals::open(caught).map_err(|error| Failure::system("cannot handle signals", error))
     }
 
-    /// Waits for the next signal and returns its number. Cancel safe.
-    pub(crate) async fn next(&mut self) -> i32 {
-        poll_fn(|cx| {
-            for (number, source) in &mut self.sources {
-                if source.poll_recv(cx).is_ready() {
-                    return Poll::Ready(*number);
+    fn open(caught: SigSet) -> io::Result<Self> {
+        caught.thread_block()?;
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        #[expect(
+            deprecated,
+            reason = "the replacement is unsafe, for types whose descriptor may change or close; this one owns its own"
+        )]
+        let source = AsyncFd::new(SignalFd::with_flags(&caught, flags)?)?;
+        Ok(CaughtSignals { source })
+    }
+
+    /// Waits for the next signal. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Signal {
+        loop {
+            // Fails only with the runtime, which ends with this future.
+            let Ok(mut ready) = self.source.readable().await else {
+                return std::future::pending().await;
+            };
+            match ready.get_inner().read_signal() {
+                Ok(Some(received)) => {
+                    let number = i32::try_from(received.ssi_signo).unwrap_or_default();
+                    if let Ok(signal) = Signal::try_from(number) {
+                        return signal;
+                    }
                 }
+                _ => ready.clear_ready(),
             }
-            Poll::Pending
-        })
-        .await
+        }
     }
 }
 
-/// Reads the mask in a process's status file (proc_pid_status(5)): SIGHUP, number 1, is its lowest
-/// bit.
-fn ignores_hangup(status: &str) -> bool {
+/// Ends the process by `signal`, as if it had never been caught, so that a shell sees it. Leaves no core.
+/// Returns if the signal does not end it.
+pub(crate) fn die_of(signal: Signal) {
+    // Where a program gets the cores (core(5)), the limit does not count.
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = prctl::set_dumpable(false);
+    if raise(signal).is_ok() {
+        let _ = SigSet::from(signal).thread_unblock();
+    }
+}
+
+/// Whether a process with this status file (proc_pid_status(5)) ignores a signal.
+fn ignores(status: &str, signal: Signal) -> bool {
     status
         .lines()
         .find_map(|line| line.strip_prefix("SigIgn:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .is_some_and(|mask| mask & 1 != 0)
+        .is_some_and(|mask| mask >> (signal as i32 - 1) & 1 != 0)
 }
 
 #[cfg(test)]
@@ -60,10 +87,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_an_ignored_hangup_from_the_status_file() {
+    fn reads_ignored_signals_from_the_status_file() {
         let status = |mask: &str| format!("SigBlk:\t0000000000000001\nSigIgn:\t{mask}\n");
-        assert!(ignores_hangup(&status("0000000000001001")));
-        assert!(!ignores_hangup(&status("0000000000001002")));
-        assert!(!ignores_hangup(""));
+        for (mask, signal, expected) in [
+            ("0000000000001001", Signal::SIGHUP, true),
+            ("0000000000001001", Signal::SIGINT, false),
+            ("0000000000001002", Signal::SIGHUP, false),
+            ("0000000000001002", Signal::SIGINT, true),
+            ("0000000000004000", Signal::SIGTERM, true),
+        ] {
+            assert_eq!(ignores(&status(mask), signal), expected, "{mask} {signal}");
+        }
+        assert!(!ignores("", Signal::SIGHUP));
     }
 }

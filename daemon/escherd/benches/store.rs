@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use escher_protocol::message::{Event, EventKind, ListFilter, Selection};
 use escher_protocol::{
     ApiError, Command, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, Exit, Leftovers,
-    Outcome, OutputTotals, Parts, Resources, Status, Text, Timestamp, Usage, User,
+    Outcome, OutputTotals, Parts, Resources, SentSignals, Status, Text, Timestamp, Usage, User,
 };
 use escherd::authz::Account;
 use escherd::execution::{Submission, Timeouts};
@@ -151,6 +151,7 @@ fn record(submission: &Submission) -> ExecutionRecord {
         ),
         pid: None,
         cancelled_by: None,
+        signals: SentSignals::default(),
         log_path: submission.log_path.clone(),
         log_removed: false,
         outcome: Some(Outcome {

@@ -51,7 +51,8 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH")]
     pub launcher_socket: Option<PathBuf>,
 
-    /// What happens to running commands when escherd stops
+    /// What happens to running commands when escherd stops; a second SIGTERM kills those that it
+    /// ends
     #[arg(long, value_enum, default_value_t = OnStop::Leave)]
     pub on_stop: OnStop,
 

@@ -25,7 +25,8 @@ use crate::reload::ActiveConfiguration;
 use crate::server::{self, ServerContext};
 use crate::{journal, start_failure, systemd_tasks};
 
-/// Runs escherd until `shutdown` is done. Each `hangup` reloads the configuration by `options`.
+/// Runs escherd until `stop_requested` completes; when it does so again, the stop does not wait for
+/// commands that take long to end. Each `hangup` reloads the configuration by `options`.
 /// With a log in the journal, the events of executions are written there too. Where escherd cannot
 /// start, for example because its configuration has faults, clients that wait at a socket from
 /// systemd are told.
@@ -36,7 +37,7 @@ pub async fn run(
     options: LoadOptions,
     configuration: Result<Configuration, ConfigError>,
     log: LogDestination,
-    shutdown: impl Future<Output = ()>,
+    mut stop_requested: impl AsyncFnMut(),
     hangup: Signal,
 ) -> anyhow::Result<()> {
     let sockets = ActivatedSockets::take().context("cannot use the sockets from systemd")?;
@@ -44,12 +45,12 @@ pub async fn run(
     match start(configuration, sockets).await {
         Ok(started) => {
             drop(waiting);
-            serve(started, options, log, shutdown, hangup).await
+            serve(started, options, log, stop_requested, hangup).await
         }
         Err(error) => {
             tokio::select! {
                 () = start_failure::refuse_clients(waiting, &error) => {}
-                () = shutdown => {}
+                () = stop_requested() => {}
             }
             Err(error)
         }
@@ -92,7 +93,7 @@ async fn serve(
     started: Started,
     options: LoadOptions,
     log: LogDestination,
-    shutdown: impl Future<Output = ()>,
+    mut stop_requested: impl AsyncFnMut(),
     hangup: Signal,
 ) -> anyhow::Result<()> {
     let Started {
@@ -132,7 +133,7 @@ async fn serve(
     tokio::spawn(systemd_tasks::feed_watchdog(engine.clone()));
 
     tokio::select! {
-        () = shutdown => {}
+        () = stop_requested() => {}
         () = reload_on_hangup(hangup, &context, own_socket) => {}
     }
     systemd::stopping();
@@ -143,7 +144,9 @@ async fn serve(
             systemd::status(&awaited);
         }
     }
-    engine.shut_down_scheduler(settings.on_stop).await;
+    engine
+        .shut_down_scheduler(settings.on_stop, stop_requested())
+        .await;
     close.send_replace(true);
     let served = timeout(SHUTDOWN_STEP_TIMEOUT, serving);
     let (served, ()) = tokio::join!(served, engine.shut_down_launcher());

@@ -8,7 +8,11 @@ use escherd::cli::Arguments;
 use escherd::config::{self, ConfigError, Configuration, LoadOptions};
 use escherd::host::logging::{self, LogDestination};
 use escherd::{daemon, start_failure};
+use nix::sys::signal::{SigSet, Signal};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// The signals on which escherd acts.
+const HANDLED_SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -42,17 +46,20 @@ fn serve(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    // They may have been blocked in the program that has started this one.
+    let handled: SigSet = HANDLED_SIGNALS.into_iter().collect();
+    handled.thread_unblock()?;
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let hangup = signal(SignalKind::hangup())?;
-        let stop = async move {
+        let stop_requested = async || {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
         };
-        daemon::run(options, configuration, log, stop, hangup).await
+        daemon::run(options, configuration, log, stop_requested, hangup).await
     });
     runtime.shutdown_background();
     result

@@ -1,90 +1,100 @@
-//! A pseudo-terminal (pty(7)) for programs that behave differently on a terminal.
+//! A terminal, as programs see one (pty(7)).
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::pty::openpty;
+use nix::fcntl::OFlag;
+use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
 
 use crate::wait;
 
-/// A terminal that a test reads from.
+/// The side of a terminal at which its user sits.
 #[derive(Debug)]
 pub struct Terminal {
-    controller: File,
-    device: OwnedFd,
+    master: PtyMaster,
+    slave: OwnedFd,
+    shown: String,
 }
 
 impl Terminal {
-    /// Makes a terminal.
-    ///
-    /// # Panics
-    /// When there can be none.
+    /// Opens one.
     #[must_use]
     pub fn open() -> Self {
-        let pair = openpty(None, None).expect("a pseudo-terminal");
-        for descriptor in [&pair.master, &pair.slave] {
-            fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("fcntl(2)");
-        }
+        // No program that another test starts may hold the master.
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let master = posix_openpt(flags).expect("a terminal");
+        grantpt(&master).expect("its own");
+        unlockpt(&master).expect("its own");
+        let name = ptsname_r(&master).expect("it has a name");
+        let mut slave = OpenOptions::new();
+        let slave = slave.read(true).write(true);
+        let slave: File = slave
+            .custom_flags(OFlag::O_NOCTTY.bits())
+            .open(name)
+            .expect("its other side");
         Terminal {
-            controller: File::from(pair.master),
-            device: pair.slave,
+            master,
+            slave: slave.into(),
+            shown: String::new(),
         }
     }
 
-    /// Returns the terminal for one of a program's standard streams.
-    ///
-    /// # Panics
-    /// When there are too many open files.
+    /// Its other side, for a program. It is not the program's controlling terminal.
     #[must_use]
-    pub fn stdio(&self) -> Stdio {
-        self.device.try_clone().expect("a descriptor").into()
+    pub fn for_program(&self) -> Stdio {
+        self.slave.try_clone().expect("a descriptor").into()
     }
 
-    /// Reads until a line with this text has arrived. Returns everything that has been read.
+    /// Waits until it shows `text`, behind what was waited for before. Returns what comes before that.
     ///
     /// # Panics
-    /// When it does not arrive in time.
-    pub fn read_until(&mut self, text: &str) -> String {
-        let mut read = String::new();
+    /// When it does not within [`DEADLINE`](crate::DEADLINE).
+    pub fn wait_for(&mut self, text: &str) -> String {
         loop {
-            if let Some(place) = read.find(text)
-                && read[place..].contains('\n')
-            {
-                return read;
+            if let Some((before, rest)) = self.shown.split_once(text) {
+                let (before, rest) = (before.to_owned(), rest.to_owned());
+                self.shown = rest;
+                return before;
             }
-            assert!(
-                wait::readable(&self.controller),
-                "{text:?} is not in {read:?}"
-            );
+            let shown = &self.shown;
+            assert!(wait::readable(&self.master), "no {text:?} but {shown:?}");
             let mut buffer = [0; 4096];
-            let length = self.controller.read(&mut buffer).expect("a terminal");
-            read.push_str(&String::from_utf8_lossy(&buffer[..length]));
+            let length = self.master.read(&mut buffer).expect("the slave is open");
+            self.shown
+                .push_str(std::str::from_utf8(&buffer[..length]).expect("UTF-8"));
         }
     }
 
-    /// Returns what programs have written since, once none of them has the terminal any more.
+    /// Returns what it has shown since, once no program has it any more.
     ///
     /// # Panics
     /// When one keeps it.
     #[must_use]
     pub fn read_to_end(self) -> String {
         let Terminal {
-            mut controller,
-            device,
+            mut master,
+            slave,
+            mut shown,
         } = self;
-        drop(device);
-        let mut read = Vec::new();
+        drop(slave);
         let mut buffer = [0; 4096];
         loop {
-            assert!(wait::readable(&controller), "the terminal is still in use");
-            match controller.read(&mut buffer) {
-                Ok(length) if length > 0 => read.extend_from_slice(&buffer[..length]),
+            assert!(wait::readable(&master), "the terminal is still in use");
+            match master.read(&mut buffer) {
+                Ok(length) if length > 0 => {
+                    shown.push_str(&String::from_utf8_lossy(&buffer[..length]));
+                }
                 // EIO, which Linux reports once the last program has closed it.
-                Ok(_) | Err(_) => return String::from_utf8_lossy(&read).into_owned(),
+                Ok(_) | Err(_) => return shown,
             }
         }
+    }
+
+    /// Closes it, as when its window is closed. Programs get EIO from then on.
+    pub fn hang_up(self) {
+        drop(self.master);
     }
 }

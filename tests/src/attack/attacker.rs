@@ -11,7 +11,7 @@ use escher_protocol::message::{
 };
 use escher_protocol::{
     CancelMode, Command, ErrorCode, ExecutionRequest, OutputStart, Request, ServerFrame,
-    StreamSelection, Target, Timeout,
+    SignalRecipients, SignalSerial, StreamSelection, Target, Timeout,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -251,7 +251,8 @@ impl Attacker {
                 Request::Signal {
                     target: target.clone(),
                     signal: 9,
-                    tree: true,
+                    recipients: SignalRecipients::Tree,
+                    serial: SignalSerial::unique(),
                 },
                 Request::Remove(target),
             ];

@@ -50,6 +50,12 @@ Examples:
   escherctl logs 17                      all output so far
   escherctl logs -f -n 20 -t nightly     the last 20 lines and all that follow";
 
+pub(super) const SEND: &str = "\
+Examples:
+  id=$(escherctl submit -i ./repl)
+  echo 'print 1' | escherctl send \"$id\"
+  escherctl send --end \"$id\" < rest       (and no more)";
+
 pub(super) const KILL: &str = "\
 Examples:
   escherctl kill -s HUP 17

@@ -19,9 +19,12 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::exit_status::ExitMapping;
 use duration::ReconnectTimeout;
-use request::{RequestArgs, RunArgs};
+use request::{RunArgs, SubmitArgs};
 use selection::{PruneArgs, PsArgs};
-use verbs::{ConfigArgs, EventsArgs, KillArgs, LogsArgs, QuotaArgs, TargetArgs, TargetsArgs};
+use verbs::{
+    AttachArgs, ConfigArgs, EventsArgs, KillArgs, LogsArgs, QuotaArgs, SendArgs, TargetArgs,
+    TargetsArgs,
+};
 
 /// Run commands through escherd: they outlive this terminal, and their output and results are kept
 #[derive(Debug, Parser)]
@@ -52,8 +55,9 @@ pub(crate) struct GlobalArgs {
     /// Suppress escherctl's own messages, such as why a command was ended
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// How long to wait while escherd is unavailable, or `none` [default: $ESCHER_RECONNECT, else
-    /// 60s]
+    /// How long to wait for an escherd that is not there or does not answer (for an answer at least
+    /// 2s), or `none` [default: $ESCHER_RECONNECT; else 60s, but not for one that is not there at
+    /// the start]
     #[arg(long, global = true, value_name = "TIME")]
     pub(crate) reconnect: Option<ReconnectTimeout>,
 }
@@ -62,19 +66,23 @@ pub(crate) struct GlobalArgs {
 pub(crate) enum Verb {
     /// Run a command, show its output and exit with its status
     ///
-    /// The first Ctrl-C (SIGINT, SIGTERM or SIGHUP) cancels the command, the second kills it, the
-    /// third exits without waiting for its end.
+    /// Signals reach the command as if it were run directly: the first Ctrl-C interrupts it (SIGINT to
+    /// its process group), the second cancels it (SIGTERM, then SIGKILL after the grace period), the
+    /// third kills it, the fourth leaves it running, as does any once escherd has not answered for 2s.
+    /// Ctrl-\ is SIGQUIT to its process group; SIGTERM cancels it; SIGUSR1 and SIGUSR2 are for its
+    /// main process. SIGHUP, or a terminal that is closed, leaves it running; a closed pipe cancels
+    /// it. Signals that were ignored at the start stay ignored.
     ///
     /// Exit status: the command's own; 124 if it timed out; 125 if escher failed; 126 if it could
-    /// not be started; 127 if the program was not found; 128+N if signal N ended it. Whatever the
-    /// command did, 125 if its output is incomplete because the log lacks some.
+    /// not be started; 127 if the program was not found; 128+N if signal N ended it, of which `run`
+    /// dies itself if it got it, too. Whatever the command did, 125 if its output is incomplete because the log lacks some.
     #[command(before_help = examples::RUN,
               override_usage = "escherctl run [OPTIONS] [--] COMMAND [ARG]...")]
     Run(RunArgs),
     /// Submit a command and print its id, without waiting
     #[command(before_help = examples::SUBMIT,
               override_usage = "escherctl submit [OPTIONS] [--] COMMAND [ARG]...")]
-    Submit(RequestArgs),
+    Submit(SubmitArgs),
     /// Wait for executions to finish
     ///
     /// Exit status: with one ID as for `run`, whether or not output is missing; with several 0 if
@@ -95,7 +103,13 @@ pub(crate) enum Verb {
     ///
     /// Ctrl-C detaches; the execution continues. Exit status: as for `run`, but the command's own
     /// also if its output is incomplete.
-    Attach(TargetArgs),
+    Attach(AttachArgs),
+    /// Write standard input to that of an execution
+    ///
+    /// The execution must have been submitted with -i, and nobody else may feed it meanwhile. Its
+    /// input stays open unless --end is given, also if standard input cannot be read to its end.
+    #[command(before_help = examples::SEND)]
+    Send(SendArgs),
     /// Cancel executions: SIGTERM, then SIGKILL after the grace period
     Cancel(TargetsArgs),
     /// Send a signal to the main process of executions, or to all their processes
@@ -183,6 +197,7 @@ fn is_option(word: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::request::RequestArgs;
     use super::*;
     use clap::CommandFactory;
     use std::os::unix::ffi::OsStringExt;

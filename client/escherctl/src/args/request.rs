@@ -4,10 +4,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, ValueHint};
-use escher_client::{Blob, Command, ExecutionRequest, Parts, RunAs, StdinMode, Timeout};
+use clap::{Args, ValueEnum, ValueHint};
+use escher_client::{
+    Blob, Command, ExecutionRequest, OnStdinLost, Parts, RunAs, StdinLost, StdinMode, Timeout,
+};
 use uuid::Uuid;
 
 use super::duration::{CommandTimeout, Drain, KillGrace};
@@ -21,11 +24,85 @@ pub(crate) struct RunArgs {
     /// Forward standard input to the command [default: /dev/null]
     #[arg(short, long)]
     pub(crate) interactive: bool,
+    /// What happens if the input cannot be read to its end, or nobody sends the rest within the time
+    /// of --reconnect because escherctl was killed
+    #[arg(
+        long,
+        value_name = "ACTION",
+        requires = "interactive",
+        conflicts_with = "detach",
+        default_value = "cancel"
+    )]
+    pub(crate) stdin_lost: StdinLostAction,
     /// Print the id without waiting, like `submit`
-    #[arg(short, long, conflicts_with = "interactive")]
+    #[arg(short, long)]
     pub(crate) detach: bool,
     #[command(flatten)]
     pub(crate) request: RequestArgs,
+}
+
+/// `--stdin-lost`: what happens to a command whose input is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StdinLostAction {
+    /// The command is cancelled
+    Cancel,
+    /// The input ends, as if it were complete
+    Eof,
+}
+
+impl From<StdinLostAction> for OnStdinLost {
+    fn from(action: StdinLostAction) -> Self {
+        match action {
+            StdinLostAction::Cancel => OnStdinLost::Cancel,
+            StdinLostAction::Eof => OnStdinLost::End,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubmitArgs {
+    /// Let the command read what `send` and `attach -i` write [default: /dev/null]
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
+}
+
+/// The standard input of a command.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Input {
+    mode: StdinMode,
+    lost: StdinLost,
+}
+
+impl Input {
+    /// The input of a command that escherctl feeds itself, or `/dev/null`. `then`: what happens if nobody
+    /// feeds it for `reconnect_timeout`.
+    pub(crate) fn fed(
+        is_interactive: bool,
+        then: OnStdinLost,
+        reconnect_timeout: Duration,
+    ) -> Self {
+        let after_ms = u64::try_from(reconnect_timeout.as_millis()).unwrap_or(u64::MAX);
+        let after_ms = is_interactive.then_some(after_ms);
+        Input {
+            lost: StdinLost { then, after_ms },
+            ..Input::open(is_interactive)
+        }
+    }
+
+    /// The input of a command that others feed, whenever they like, or `/dev/null`.
+    pub(crate) fn open(is_interactive: bool) -> Self {
+        let mode = if is_interactive {
+            StdinMode::Stream
+        } else {
+            StdinMode::Null
+        };
+        Input {
+            mode,
+            lost: StdinLost::default(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -88,7 +165,7 @@ pub(crate) struct RequestArgs {
 impl RequestArgs {
     /// Makes the request. It always has a key, so that it can be repeated when the connection is
     /// lost.
-    pub(crate) fn into_request(self, stdin: StdinMode) -> Result<ExecutionRequest, Failure> {
+    pub(crate) fn into_request(self, input: Input) -> Result<ExecutionRequest, Failure> {
         let directory = working_dir(self.workdir.as_deref())?;
         let command = match self.shell {
             Some(text) => Command::Shell {
@@ -115,8 +192,9 @@ impl RequestArgs {
             umask: environment::umask().filter(|_| inherits),
             working_dir: Some(directory.into_os_string().into()),
             run_as: self.user.map_or(RunAs::Caller, |user| user.0),
-            stdin,
+            stdin: input.mode,
             merges_output: self.merge,
+            stdin_lost: input.lost,
             timeout: self.timeout.map_or(Timeout::Default, |timeout| timeout.0),
             kill_grace_ms: self.kill_after.map(|grace| grace.0),
             drain_ms: self.drain.map(|drain| drain.0),

@@ -47,6 +47,25 @@ pub(crate) struct LogsArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct AttachArgs {
+    /// Forward standard input to the command, up to its end, if it was submitted with -i and nobody
+    /// else feeds it
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendArgs {
+    /// End the input of the command afterwards
+    #[arg(long)]
+    pub(crate) end: bool,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct KillArgs {
     /// Signal to send: TERM, SIGTERM or 15
     #[arg(short, long)]

@@ -19,6 +19,7 @@ mod reload;
 mod result;
 mod rm;
 mod run;
+mod send;
 mod submit;
 mod targets;
 mod wait;
@@ -26,20 +27,24 @@ mod wait;
 use crate::args::Verb;
 use crate::args::verbs::ConfigVerb;
 use crate::context::Context;
+use crate::exit_status::ProcessEnd;
 use crate::failure::Failure;
 
-/// Performs a verb and returns the exit status.
-pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<u8, Failure> {
-    match verb {
-        Verb::Run(args) if args.detach => submit::submit(context, args.request).await,
-        Verb::Run(args) => run::run(context, args).await,
-        Verb::Submit(request) => submit::submit(context, request).await,
+/// Performs a verb and returns how escherctl ends.
+pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<ProcessEnd, Failure> {
+    let status = match verb {
+        Verb::Run(args) if args.detach => {
+            submit::submit(context, args.interactive, args.request).await
+        }
+        Verb::Run(args) => return run::run(context, args).await,
+        Verb::Submit(args) => submit::submit(context, args.interactive, args.request).await,
         Verb::Wait(args) => wait::wait(context, &args.targets).await,
         Verb::Ps(args) => ps::ps(context, args).await,
         Verb::Inspect(args) => inspect::inspect(context, &args.targets).await,
         Verb::Result(args) => result::result(context, &args.target).await,
         Verb::Logs(args) => logs::logs(context, args).await,
-        Verb::Attach(args) => attach::attach(context, &args.target).await,
+        Verb::Attach(args) => return attach::attach(context, args).await,
+        Verb::Send(args) => send::send(context, args).await,
         Verb::Cancel(args) => cancel::cancel(context, &args.targets).await,
         Verb::Kill(args) => {
             kill::kill(context, args.signal, args.tree, &args.targets.targets).await
@@ -58,5 +63,6 @@ pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<u8, Failure
         },
         Verb::Reload => reload::reload(context).await,
         Verb::Doctor => doctor::doctor(context).await,
-    }
+    };
+    status.map(ProcessEnd::from)
 }

@@ -1,73 +1,103 @@
 //! `run`: runs a command as if it were a child of the caller's shell.
 
 use std::pin::pin;
+use std::time::Duration;
 
-use escher_client::{ExecutionRecord, StdinMode, Submitted};
+use escher_client::{ExecutionRecord, OnStdinLost, Submitted};
 
-use crate::args::request::RunArgs;
-use crate::attached::{OnClosedOutput, cancel_on_signals, show_to_end};
+use crate::args::request::{Input, RunArgs};
+use crate::attached::{OnClosedOutput, show_to_end};
 use crate::context::{Context, print_notice};
-use crate::exit_status::{INCOMPLETE_OUTPUT, for_record, for_signal};
+use crate::exit_status::{INCOMPLETE_OUTPUT, ProcessEnd, end_of_run, for_record};
 use crate::failure::Failure;
-use crate::signals::TerminationSignals;
-use crate::stdio::input;
+use crate::feeding::{OnReadError, feed_submitted};
+use crate::interruption::SIGNALS;
+use crate::signal_relay::{Followed, SignalRelay};
+use crate::signals::CaughtSignals;
 use crate::stdio::output::Completeness;
+use crate::time;
 
-pub(super) async fn run(context: &Context, args: RunArgs) -> Result<u8, Failure> {
-    let stdin_mode = if args.interactive {
-        StdinMode::Stream
-    } else {
-        StdinMode::Null
-    };
-    let request = args.request.into_request(stdin_mode)?;
+pub(super) async fn run(context: &Context, args: RunArgs) -> Result<ProcessEnd, Failure> {
+    let on_stdin_lost = OnStdinLost::from(args.stdin_lost);
+    let reconnect_timeout = context.reconnect_timeout();
+    let input = Input::fed(args.interactive, on_stdin_lost, reconnect_timeout);
+    let request = args.request.into_request(input)?;
     let key = request.key.clone().unwrap_or_default();
-    let mut signals = TerminationSignals::catch()?;
+    let mut signals = CaughtSignals::catch(&SIGNALS)?;
     let client = tokio::select! {
         client = context.connect() => client?,
-        signal = signals.next() => return Ok(for_signal(signal)),
+        signal = signals.next() => return Ok(ProcessEnd::Signal(signal)),
     };
 
-    let mut execute = pin!(client.execute(request));
-    let mut received_signals = 0;
-    let Submitted { id, .. } = loop {
-        tokio::select! {
-            submitted = &mut execute => {
-                break submitted.map_err(|error| Failure::from(error).while_submitting(&key))?;
-            }
-            // escherd may have accepted the command: the first signal cancels it once its id is
-            // known, the second exits.
-            signal = signals.next() => {
-                received_signals += 1;
-                if received_signals > 1 {
-                    return Ok(for_signal(signal));
-                }
-            }
+    let mut relay = SignalRelay::new(context);
+    let submission = pin!(client.execute(request));
+    let submitted = match relay.during_submission(&mut signals, submission).await {
+        Followed::ToItsEnd(Ok(submitted)) => submitted,
+        Followed::ToItsEnd(Err(error)) => return Err(Failure::from(error).while_submitting(&key)),
+        Followed::Left(signal) => {
+            tell(
+                context,
+                "escherd has not answered; it may have accepted the command",
+            );
+            return Ok(ProcessEnd::Signal(signal));
         }
     };
+    let Submitted { id, number, .. } = submitted;
+    let going_on = going_on(number, args.interactive, reconnect_timeout);
     if args.interactive {
-        input::forward(client.stdin(id))?;
+        let on_read_error = OnReadError::Lose(on_stdin_lost);
+        let feeding = feed_submitted(client.clone(), id, on_read_error, context.shows_notices());
+        tokio::spawn(feeding);
     }
-    let status = async {
-        let shown = show_to_end(context, &client, id, OnClosedOutput::Cancel).await;
-        let (record, completeness) = shown?;
-        if completeness == Completeness::Incomplete {
+    let end = show_to_end(context, &client, id, OnClosedOutput::Cancel);
+    match relay.until(&client, submitted, &mut signals, end).await {
+        Ok(Followed::ToItsEnd((record, Completeness::Incomplete))) => {
             report_incomplete_output(context, &record);
-            return Ok(INCOMPLETE_OUTPUT);
+            Ok(ProcessEnd::Status(INCOMPLETE_OUTPUT))
         }
-        Ok(for_record(&record))
-    };
-    cancel_on_signals(&client, id, &mut signals, received_signals, status)
-        .await
-        .map_err(|failure| failure.while_attached_to(id))
+        Ok(Followed::ToItsEnd((record, Completeness::Complete))) => {
+            Ok(end_of_run(&record, relay.cancelled_for(), |signal| {
+                relay.has_received(signal)
+            }))
+        }
+        Ok(Followed::Left(signal)) => {
+            tell(context, &going_on);
+            Ok(ProcessEnd::Signal(signal))
+        }
+        Err(failure) => {
+            if failure.is_of_output() {
+                tell(context, &going_on);
+            }
+            Err(failure.while_attached_to(id))
+        }
+    }
+}
+
+/// Says that the command goes on, and until when if its input will be lost.
+fn going_on(number: u64, is_fed: bool, reconnect_timeout: Duration) -> String {
+    let goes_on = format!("the command goes on; its number is {number}");
+    if is_fed {
+        let timeout = time::duration(reconnect_timeout);
+        format!("{goes_on}; feed it by `escherctl attach -i {number}` within {timeout}")
+    } else {
+        goes_on
+    }
+}
+
+fn tell(context: &Context, message: &str) {
+    if context.shows_notices() {
+        print_notice(message);
+    }
 }
 
 /// Says why the exit status is not that of the command. In a pipe nobody would notice otherwise that
 /// output is missing.
 fn report_incomplete_output(context: &Context, record: &ExecutionRecord) {
-    if !context.quiet && !context.json {
-        print_notice(&format!(
+    tell(
+        context,
+        &format!(
             "the output is incomplete, so the exit status is {INCOMPLETE_OUTPUT}; that of the command would be {}",
             for_record(record)
-        ));
-    }
+        ),
+    );
 }

@@ -1,15 +1,17 @@
 //! `submit` and `run -d`: submit a command without waiting for it.
 
-use escher_client::StdinMode;
-
-use crate::args::request::RequestArgs;
+use crate::args::request::{Input, RequestArgs};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::{json, print};
 
-pub(super) async fn submit(context: &Context, args: RequestArgs) -> Result<u8, Failure> {
+pub(super) async fn submit(
+    context: &Context,
+    is_interactive: bool,
+    args: RequestArgs,
+) -> Result<u8, Failure> {
     let has_key = args.key.is_some();
-    let request = args.into_request(StdinMode::Null)?;
+    let request = args.into_request(Input::open(is_interactive))?;
     let key = request.key.clone().unwrap_or_default();
     let client = context.connect().await?;
     let submitted = client

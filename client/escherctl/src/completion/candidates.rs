@@ -46,7 +46,7 @@ fn add_to_argument(arg: Arg, states: StateFilter, line: &CommandLine) -> Arg {
 /// Returns which executions the verb acts on.
 fn accepted_states(verb: &str) -> StateFilter {
     match verb {
-        "wait" | "cancel" | "kill" | "pause" | "resume" => StateFilter::Unfinished,
+        "wait" | "cancel" | "kill" | "pause" | "resume" | "send" => StateFilter::Unfinished,
         "rm" => StateFilter::Finished,
         _ => StateFilter::Any,
     }

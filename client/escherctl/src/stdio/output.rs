@@ -3,10 +3,11 @@
 //! A thread writes, because standard output may block for as long as its reader likes, and signals
 //! must be handled meanwhile. Its queue is bounded to a few chunks; later output waits in the log.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::thread;
 
 use escher_client::{Error, LogStream, OutputItem, OutputStream};
+use nix::errno::Errno;
 use tokio::sync::{mpsc, oneshot};
 
 use super::unbuffered::write_all;
@@ -20,6 +21,8 @@ const QUEUE_CAPACITY: usize = 8;
 pub(crate) enum RelayError {
     /// escherctl's own output cannot be written.
     Write(io::Error),
+    /// The terminal that was its output does not exist any more.
+    TerminalGone,
     /// The command's output cannot be read.
     Read(Error),
 }
@@ -28,6 +31,7 @@ impl From<RelayError> for Failure {
     fn from(error: RelayError) -> Self {
         match error {
             RelayError::Write(error) => Failure::write(error),
+            RelayError::TerminalGone => Failure::TerminalGone,
             RelayError::Read(error) => error.into(),
         }
     }
@@ -58,7 +62,7 @@ pub(crate) async fn relay(
     loop {
         let item = tokio::select! {
             // Reports a closed pipe at once, not when the command writes again.
-            result = &mut writer.result => return Err(RelayError::Write(early_end(result))),
+            result = &mut writer.result => return Err(early_end(result)),
             item = output.next() => item,
         };
         let Some(item) = item else {
@@ -73,14 +77,14 @@ pub(crate) async fn relay(
             break;
         }
     }
-    writer.finish().await.map_err(RelayError::Write)?;
+    writer.finish().await?;
     Ok(completeness)
 }
 
 /// A handle to the thread that writes.
 struct WriterThread {
     queue: mpsc::Sender<OutputPiece>,
-    result: oneshot::Receiver<io::Result<()>>,
+    result: oneshot::Receiver<Result<(), RelayError>>,
 }
 
 impl WriterThread {
@@ -90,12 +94,10 @@ impl WriterThread {
         thread::Builder::new()
             .name("output".to_owned())
             .spawn(move || {
+                let outputs = Outputs::open();
                 let mut write = || {
                     while let Some(piece) = pieces.blocking_recv() {
-                        match piece.stream {
-                            OutputStream::Stdout => write_all(io::stdout(), &piece.bytes)?,
-                            OutputStream::Stderr => write_all(io::stderr(), &piece.bytes)?,
-                        }
+                        outputs.write(&piece)?;
                     }
                     Ok(())
                 };
@@ -106,14 +108,49 @@ impl WriterThread {
     }
 
     /// Waits until everything is written.
-    async fn finish(self) -> io::Result<()> {
+    async fn finish(self) -> Result<(), RelayError> {
         drop(self.queue);
         self.result.await.unwrap_or_else(|_| Err(thread_ended()))
     }
 }
 
+/// escherctl's own outputs: whether each is a terminal, which cannot be told once that is gone.
+struct Outputs {
+    is_stdout_terminal: bool,
+    is_stderr_terminal: bool,
+}
+
+impl Outputs {
+    fn open() -> Self {
+        Outputs {
+            is_stdout_terminal: io::stdout().is_terminal(),
+            is_stderr_terminal: io::stderr().is_terminal(),
+        }
+    }
+
+    fn write(&self, piece: &OutputPiece) -> Result<(), RelayError> {
+        let (written, is_terminal) = match piece.stream {
+            OutputStream::Stdout => (
+                write_all(io::stdout(), &piece.bytes),
+                self.is_stdout_terminal,
+            ),
+            OutputStream::Stderr => (
+                write_all(io::stderr(), &piece.bytes),
+                self.is_stderr_terminal,
+            ),
+        };
+        written.map_err(|error| {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+            match errno {
+                Errno::EIO | Errno::ENXIO if is_terminal => RelayError::TerminalGone,
+                _ => RelayError::Write(error),
+            }
+        })
+    }
+}
+
 /// The error with which the thread has ended before its queue was closed.
-fn early_end(result: Result<io::Result<()>, oneshot::error::RecvError>) -> io::Error {
+fn early_end(result: Result<Result<(), RelayError>, oneshot::error::RecvError>) -> RelayError {
     match result {
         Ok(Err(error)) => error,
         // It ends without an error only once the queue is closed.
@@ -121,6 +158,6 @@ fn early_end(result: Result<io::Result<()>, oneshot::error::RecvError>) -> io::E
     }
 }
 
-fn thread_ended() -> io::Error {
-    io::Error::other("the writing thread has ended")
+fn thread_ended() -> RelayError {
+    RelayError::Write(io::Error::other("the writing thread has ended"))
 }

@@ -1,14 +1,12 @@
 //! escherctl while escherd is unavailable, and after it has reconnected.
 
-use escher_client::protocol::{Item, Request};
-use escher_client::{OutputStart, OutputStream};
+use escher_client::protocol::{Item, Request, Response, SignalAnswer};
+use escher_client::{CancelAnswer, OutputStart, OutputStream};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr};
 
-use crate::support::answers::{
-    accept_run, accept_submission, attached, attached_and_cancelled, exited, killed, submitted,
-};
+use crate::support::answers::{accept_run, accept_submission, attached, exited, submitted};
 use crate::support::escherctl::{escherctl, send_signal};
 use crate::support::{FakeDaemon, output, record};
 
@@ -113,8 +111,9 @@ async fn an_unacknowledged_submission_is_repeated_with_the_same_key() {
     }
 }
 
+/// With a signal that never makes `run` leave, however long the outage takes.
 #[tokio::test]
-async fn a_signal_during_an_outage_cancels_the_command_after_it() {
+async fn a_signal_during_an_outage_reaches_the_command_after_it() {
     let mut daemon = FakeDaemon::start();
     let mut run = Running::start(&daemon, &["run", "x"]);
     let mut peer = daemon.accept().await;
@@ -122,17 +121,29 @@ async fn a_signal_during_an_outage_cancels_the_command_after_it() {
     daemon.stop();
     drop(peer);
     assert_eq!(run.line().await, UNAVAILABLE);
-    send_signal(&run.child, Signal::SIGINT);
+    send_signal(&run.child, Signal::SIGUSR1);
     daemon.restart();
     let mut peer = daemon.accept().await;
-    let requests = attached_and_cancelled(&mut peer).await;
-    peer.end(requests.output, Ok(())).await;
-    peer.reply(requests.end, Ok(killed(15))).await;
-    assert_eq!(run.end().await.0, Some(143));
+    let (mut output, mut end, mut signalled) = (None, None, false);
+    while output.is_none() || end.is_none() || !signalled {
+        match peer.next_request().await {
+            (id, Request::ReadOutput(_)) => output = Some(id),
+            (id, Request::Wait(_)) => end = Some(id),
+            (id, Request::Signal { signal: 10, .. }) => {
+                peer.reply(id, Ok(Response::Signal(SignalAnswer::Sent)))
+                    .await;
+                signalled = true;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    peer.end(output.unwrap(), Ok(())).await;
+    peer.reply(end.unwrap(), Ok(exited(3))).await;
+    assert_eq!(run.end().await.0, Some(3));
 }
 
 #[tokio::test]
-async fn a_third_signal_exits_during_an_outage() {
+async fn a_hangup_leaves_during_an_outage() {
     let mut daemon = FakeDaemon::start();
     let mut run = Running::start(&daemon, &["run", "x"]);
     let mut peer = daemon.accept().await;
@@ -140,13 +151,10 @@ async fn a_third_signal_exits_during_an_outage() {
     daemon.stop();
     drop(peer);
     assert_eq!(run.line().await, UNAVAILABLE);
-    // Different signals: two pending signals of the same number are delivered as one.
-    send_signal(&run.child, Signal::SIGINT);
     send_signal(&run.child, Signal::SIGHUP);
-    send_signal(&run.child, Signal::SIGTERM);
     let (status, _, stderr) = run.end().await;
-    assert!(matches!(status, Some(129 | 130 | 143)), "{status:?}");
-    assert!(stderr.is_empty(), "{stderr:?}");
+    assert_eq!(status, None, "it dies of the signal");
+    assert_eq!(stderr, ["escherctl: the command goes on; its number is 1"]);
 }
 
 #[tokio::test]
@@ -203,6 +211,51 @@ async fn the_first_connection_is_not_waited_for() {
     let (status, _, stderr) = Running::start(&daemon, &["info"]).end().await;
     assert_eq!(status, Some(1));
     assert!(stderr[1].contains("systemctl start escherd"), "{stderr:?}");
+}
+
+/// `--reconnect 60s` failed at once.
+#[tokio::test]
+async fn a_reconnect_time_has_the_first_connection_wait_for_escherd() {
+    let mut daemon = FakeDaemon::start();
+    daemon.stop();
+    let mut info = Running::start(&daemon, &["--reconnect", "60s", "cancel", "1"]);
+    assert_eq!(info.line().await, UNAVAILABLE);
+    daemon.restart();
+    let mut peer = daemon.accept().await;
+    let (id, _) = peer.request().await;
+    peer.reply(id, Ok(Response::Cancel(CancelAnswer::Ending)))
+        .await;
+    let (status, _, stderr) = info.end().await;
+    assert_eq!((status, stderr), (Some(0), vec![RECONNECTED.to_owned()]));
+
+    daemon.stop();
+    for (time, lines) in [("20ms", 3), ("none", 2)] {
+        let info = Running::start(&daemon, &["--reconnect", time, "info"]);
+        let (status, _, stderr) = info.end().await;
+        assert_eq!((status, stderr.len()), (Some(1), lines), "{stderr:?}");
+        assert!(
+            stderr[lines - 2].contains("no escherd listens"),
+            "{stderr:?}"
+        );
+    }
+}
+
+/// It took 10 s, whatever the time was.
+#[tokio::test]
+async fn a_reconnect_time_is_also_that_for_an_answer() {
+    for (time, waited) in [
+        ("none", "2000 ms"),
+        ("1s", "2000 ms"),
+        ("2001ms", "2001 ms"),
+    ] {
+        let daemon = FakeDaemon::start();
+        // It accepts nothing: the connection waits in the backlog.
+        let info = Running::start(&daemon, &["--reconnect", time, "info"]);
+        let (status, _, stderr) = info.end().await;
+        assert_eq!(status, Some(1));
+        let expected = format!("did not answer within {waited}");
+        assert!(stderr[0].contains(&expected), "{stderr:?}");
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,9 @@ use nix::sys::signal::Signal;
 use crate::support::answers::{
     accept_run, attached, completed, exited, expect_cancel, finished, killed, submitted,
 };
-use crate::support::escherctl::{closed_output, escherctl, run_against, send_signal, stderr};
+use crate::support::escherctl::{
+    closed_output, escherctl, run_against, send_signal, signal_of, stderr,
+};
 use crate::support::{FakeDaemon, execution, output};
 
 #[tokio::test]
@@ -60,6 +62,31 @@ async fn a_closed_stdout_cancels_the_command() {
     assert_eq!(stderr(&ended), "");
 }
 
+/// Only a closed pipe cancels the command.
+#[tokio::test]
+async fn a_full_disk_behind_stdout_leaves_the_command() {
+    let daemon = FakeDaemon::start();
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let child = escherctl(&daemon, &["run", "x"])
+        .stdout(full.unwrap())
+        .spawn()
+        .unwrap();
+    let mut peer = daemon.accept().await;
+    let requests = accept_run(&mut peer).await;
+    let piece = output(OutputStream::Stdout, 0, 10);
+    peer.item(requests.output, piece).await;
+    while let Some(frame) = peer.frame().await {
+        assert!(!matches!(frame, ClientFrame::Request { .. }), "{frame:?}");
+    }
+    let ended = child.wait_with_output().await.unwrap();
+    assert_eq!(ended.status.code(), Some(125));
+    assert_eq!(
+        stderr(&ended),
+        "escherctl: the command goes on; its number is 1\n\
+         escherctl: cannot write the output: No space left on device (os error 28)\n"
+    );
+}
+
 #[tokio::test]
 async fn run_exits_though_the_command_never_reads_its_input() {
     let daemon = FakeDaemon::start();
@@ -79,6 +106,7 @@ async fn run_exits_though_the_command_never_reads_its_input() {
         match peer.request().await {
             (id, Request::ReadOutput(_)) => follow = Some(id),
             (id, Request::Wait(_)) => wait = Some(id),
+            (id, Request::HoldStdin(_)) => peer.item(id, Item::StdinHeld { offset: 0 }).await,
             // Never acknowledged.
             (_, Request::WriteStdin { .. }) => pieces += 1,
             other => panic!("{other:?}"),
@@ -154,6 +182,6 @@ async fn a_signal_to_attach_only_detaches() {
         assert!(matches!(frame, ClientFrame::Abandon { .. }), "{frame:?}");
     }
     let ended = child.wait_with_output().await.unwrap();
-    assert_eq!(ended.status.code(), Some(130));
+    assert_eq!(signal_of(&ended), Some(2));
     assert!(stderr(&ended).contains("detached"), "{ended:?}");
 }

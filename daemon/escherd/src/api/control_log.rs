@@ -1,6 +1,7 @@
 //! Entries in the log for what callers do to running commands. Cancels are not among them: they are
 //! events, which are logged as such.
 
+use escher_protocol::SignalRecipients;
 use nix::sys::signal::Signal;
 use tracing::info;
 
@@ -13,10 +14,9 @@ use crate::message_ids::CONTROLLED;
 pub(super) enum ControlAction {
     Pause,
     Resume,
-    /// To all processes, or to the main process.
     Signal {
         signal: i32,
-        tree: bool,
+        recipients: SignalRecipients,
     },
 }
 
@@ -26,12 +26,16 @@ impl ControlAction {
         match self {
             ControlAction::Pause => format!("has paused {of}"),
             ControlAction::Resume => format!("has resumed {of}"),
-            ControlAction::Signal { signal, tree } => {
+            ControlAction::Signal { signal, recipients } => {
                 let name = match Signal::try_from(signal) {
                     Ok(signal) => signal.as_str().to_owned(),
                     Err(_) => format!("signal {signal}"),
                 };
-                let whom = if tree { "all processes of " } else { "" };
+                let whom = match recipients {
+                    SignalRecipients::MainProcess => "",
+                    SignalRecipients::ProcessGroup => "the process group of ",
+                    SignalRecipients::Tree => "all processes of ",
+                };
                 format!("has sent {name} to {whom}{of}")
             }
         }
@@ -68,13 +72,18 @@ mod tests {
 
     #[test]
     fn an_action_is_the_predicate_of_a_sentence() {
-        let signal = |signal, tree| ControlAction::Signal { signal, tree };
+        use SignalRecipients::{MainProcess, ProcessGroup, Tree};
+        let signal = |signal, recipients| ControlAction::Signal { signal, recipients };
         for (action, expected) in [
             (ControlAction::Pause, "has paused it"),
             (ControlAction::Resume, "has resumed it"),
-            (signal(10, false), "has sent SIGUSR1 to it"),
-            (signal(15, true), "has sent SIGTERM to all processes of it"),
-            (signal(40, false), "has sent signal 40 to it"),
+            (signal(10, MainProcess), "has sent SIGUSR1 to it"),
+            (
+                signal(2, ProcessGroup),
+                "has sent SIGINT to the process group of it",
+            ),
+            (signal(15, Tree), "has sent SIGTERM to all processes of it"),
+            (signal(40, MainProcess), "has sent signal 40 to it"),
         ] {
             assert_eq!(action.describe("it"), expected);
         }

@@ -1,24 +1,36 @@
 //! Access to what finished executions have left running.
 
-use escher_protocol::{ApiError, ErrorCode, ExecutionRecord, Leftovers, Target};
+use escher_protocol::{
+    ApiError, ErrorCode, ExecutionRecord, Leftovers, SignalAnswer, SignalRecipients,
+};
 
 use super::ExecutionEngine;
-use super::control_log::ControlAction;
+use super::signal::signalled;
+use crate::scheduler::SignalRequest;
 
 impl ExecutionEngine {
-    /// Sends a signal to what a finished execution has left. Returns whether there is anything.
-    pub(super) async fn signal_left(&self, target: Target, signal: i32) -> Result<bool, ApiError> {
-        let record = self.get_status(target).await?;
+    /// Sends a signal for all processes to what a finished execution has left. Returns `error` if there is nothing,
+    /// or the signal is for others.
+    pub(super) async fn signal_left(
+        &self,
+        number: u64,
+        request: SignalRequest,
+        error: ApiError,
+    ) -> Result<SignalAnswer, ApiError> {
+        if request.recipients != SignalRecipients::Tree {
+            return Err(error);
+        }
+        let record = self.get_status(number.to_string().as_str()).await?;
         if !has_left(&record) {
-            return Ok(false);
+            return Err(error);
         }
-        let signalled = self.core.left_processes.signal(&record, signal).await;
-        let is_there = signalled.map_err(|error| unreachable(&record, &error))?;
-        if is_there {
-            let action = ControlAction::Signal { signal, tree: true };
-            self.log_control(record.number, action).await;
+        let by = self.scope.caller().clone();
+        let sent = self.core.left_processes.signal(&record, request, by).await;
+        if !sent.map_err(|error| unreachable(&record, &error))? {
+            return Err(error);
         }
-        Ok(is_there)
+        self.log_control(number, signalled(request)).await;
+        Ok(SignalAnswer::Sent)
     }
 
     /// Ends what a finished execution has left, if it has, and waits for that.

@@ -41,10 +41,13 @@ mod quota;
 mod remove;
 mod result;
 mod shutdown;
+mod signal;
 mod start_error;
 mod startup;
+mod stdin;
 mod target;
 
+pub(crate) use crate::scheduler::SignalRequest;
 pub use event_handler::EventHandlerGuard;
 pub use events::Events;
 pub use list::Executions;
@@ -53,6 +56,7 @@ pub use output::OutputItems;
 pub use result::{ResultPart, ResultReader};
 pub(crate) use shutdown::SHUTDOWN_STEP_TIMEOUT;
 pub use start_error::StartError;
+pub use stdin::StdinHold;
 
 use std::sync::{Arc, Mutex};
 
@@ -67,12 +71,11 @@ use tracing::{debug, warn};
 use crate::authz::{AdminPermit, Authorizer, Caller, Scope, ServedUsers};
 use crate::blocking::BlockingPool;
 use crate::config::{ConfigError, EngineSettings, ReloadableSettings};
-use crate::execution::{StdinAnswer, StdinWrite, kept_command};
+use crate::execution::kept_command;
 use crate::host::fd_budget::{FdBudget, FdShares};
 use crate::launch::{LauncherState, LeftProcesses};
 use crate::scheduler::{self, Counts, Scheduler, SchedulerHandle};
 use crate::store::Store;
-use control_log::ControlAction;
 use shutdown::ShutdownHandles;
 use startup::scheduler_settings;
 use target::ActionResult;
@@ -278,74 +281,6 @@ impl ExecutionEngine {
         match self.act_on(target.into(), cancel).await? {
             ActionResult::Done(receiver) => receiver.await.map_err(scheduler_stopped)?,
             ActionResult::OnlyInStore(record) => Ok(CancelAnswer::AlreadyFinished(record.status)),
-        }
-    }
-
-    /// Sends a signal (by its number, signal(7)) to an execution's main process.
-    ///
-    /// # Errors
-    /// As [`ExecutionEngine::get_status`]; `not-running`; `invalid-request` for a number
-    /// that is not a signal.
-    pub async fn signal(&self, target: impl Into<Target>, signal: i32) -> Result<(), ApiError> {
-        self.send_signal(target.into(), signal, false).await
-    }
-
-    /// Sends a signal to all processes of an execution, also to those that its main process has left behind.
-    ///
-    /// # Errors
-    /// As [`ExecutionEngine::signal`]; `internal` if what a finished execution has left cannot be reached.
-    pub async fn signal_tree(
-        &self,
-        target: impl Into<Target>,
-        signal: i32,
-    ) -> Result<(), ApiError> {
-        self.send_signal(target.into(), signal, true).await
-    }
-
-    async fn send_signal(&self, target: Target, signal: i32, tree: bool) -> Result<(), ApiError> {
-        let send = move |scheduler: &mut Scheduler, number| {
-            (number, scheduler.signal(number, signal, tree))
-        };
-        let action = ControlAction::Signal { signal, tree };
-        let (target, error) = match self.act_on(target.clone(), send).await? {
-            ActionResult::Done((number, Ok(()))) => {
-                self.log_control(number, action).await;
-                return Ok(());
-            }
-            ActionResult::Done((_, Err(error))) => (target, error),
-            ActionResult::OnlyInStore(record) => {
-                scheduler::check_signal(signal)?;
-                let error = scheduler::not_running(record.number, record.status);
-                (record.id.into(), error)
-            }
-        };
-        if tree && error.code == ErrorCode::NOT_RUNNING && self.signal_left(target, signal).await? {
-            return Ok(());
-        }
-        Err(error)
-    }
-
-    /// Writes to a command's standard input. Waits until the shim has the bytes, and returns how
-    /// many bytes of input it has received in total.
-    ///
-    /// # Errors
-    /// As [`ExecutionEngine::get_status`]; `stdin-closed` if the command accepts no more input;
-    /// `stdin-offset` if the offset leaves a gap; `invalid-request` for more than
-    /// [`MAX_STDIN_BYTES`](escher_protocol::message::MAX_STDIN_BYTES).
-    pub async fn write_stdin(&self, target: impl Into<Target>, write: StdinWrite) -> StdinAnswer {
-        let limit = escher_protocol::message::MAX_STDIN_BYTES;
-        if write.data.len() > limit {
-            let length = write.data.len();
-            let message = format!("a write of {length} bytes to standard input exceeds {limit}");
-            return Err(ApiError::new(ErrorCode::INVALID_REQUEST, message));
-        }
-        let write = move |scheduler: &mut Scheduler, number| scheduler.write_stdin(number, write);
-        match self.act_on(target.into(), write).await? {
-            ActionResult::Done(receiver) => receiver.await.map_err(scheduler_stopped)?,
-            ActionResult::OnlyInStore(record) => {
-                let message = format!("execution {} is {}", record.number, record.status);
-                Err(ApiError::new(ErrorCode::STDIN_CLOSED, message))
-            }
         }
     }
 

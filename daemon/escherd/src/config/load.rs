@@ -197,6 +197,7 @@ fn blank_settings() -> DaemonSettings {
             warm_shims: 0,
             durability: Durability::Crash,
             on_boot: OnBoot::Resume,
+            stop_grace: Duration::ZERO,
             reloadable: ReloadableSettings {
                 request: RequestLimits {
                     default_timeout_ms: 0,

@@ -87,6 +87,9 @@ pub(super) const SETTINGS: &[SettingDefinition] = &[
             ("drop", |s| s.engine.on_boot = OnBoot::Drop),
         ],
     ),
+    duration("daemon.stop_grace", "20s", DAY, |s, duration| {
+        s.engine.stop_grace = duration;
+    }),
     number("daemon.max_connections", 4096, AT_LEAST_ONE, |s, n| {
         s.connections.max_connections = to_usize(n);
     })

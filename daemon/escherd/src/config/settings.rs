@@ -100,6 +100,8 @@ pub struct EngineSettings {
     pub durability: Durability,
     /// What happens to pending executions when the host boots.
     pub on_boot: OnBoot,
+    /// Longest time from SIGTERM to SIGKILL for commands that are ended because the engine stops.
+    pub stop_grace: Duration,
     /// Settings that can change while the engine runs.
     pub reloadable: ReloadableSettings,
 }

@@ -28,7 +28,7 @@ pub use selection::{RequiredLabels, check_selection, check_target};
 pub use state::{Action, CancelRequest, InvalidTransition, State, Transition};
 pub use stdin::{Stdin, StdinAnswer, StdinWrite};
 
-use escher_protocol::{Blob, ExecutionId, ExecutionRequest, Timestamp, User};
+use escher_protocol::{Blob, ExecutionId, ExecutionRequest, SentSignals, Timestamp, User};
 use serde::{Deserialize, Serialize};
 
 use crate::authz::Account;
@@ -78,6 +78,8 @@ pub struct Execution {
     pub state: State,
     /// Its standard input.
     pub stdin: Stdin,
+    /// Who has sent which signals, as far as its shim has told.
+    pub signals: SentSignals,
 }
 
 impl Execution {
@@ -106,6 +108,7 @@ impl Execution {
             submission,
             extent: Extent::Whole,
             state,
+            signals: SentSignals::default(),
         }
     }
 }

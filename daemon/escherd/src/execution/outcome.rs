@@ -85,11 +85,19 @@ fn usage(waited_for: Usage, measured: &Measurements) -> Usage {
     }
 }
 
+/// Says who cancelled an execution.
+fn cancelled(by: &Canceller) -> String {
+    match by {
+        Canceller::StdinLost => "cancelled because its standard input was lost".to_owned(),
+        by => format!("cancelled by {by}"),
+    }
+}
+
 /// Returns the final state of an execution that was cancelled in the queue.
 pub(super) fn withdrawn(by: Canceller, at: Timestamp) -> FinalState {
     let error = ApiError::new(
         ErrorCode::CANCELLED,
-        format!("cancelled by {by} before it was started"),
+        format!("{} before it was started", cancelled(&by)),
     );
     without_report(
         Status::Cancelled,
@@ -203,10 +211,10 @@ fn classify(report: &ExitReport) -> (Status, Option<ApiError>) {
             let message = format!("timed out; it ended after {after} ms");
             (Status::Timeout, error(ErrorCode::TIMED_OUT, message))
         }
-        (EndCause::Cancelled(by), _) => {
-            let message = format!("cancelled by {by}");
-            (Status::Cancelled, error(ErrorCode::CANCELLED, message))
-        }
+        (EndCause::Cancelled(by), _) => (
+            Status::Cancelled,
+            error(ErrorCode::CANCELLED, cancelled(by)),
+        ),
         (EndCause::LogFull, _) => {
             let message = "it was ended because its log was full: it has reached execution.max_log_bytes or its user's \
                            share (users.log_share), or the disk has no space";

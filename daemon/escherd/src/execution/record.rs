@@ -72,6 +72,7 @@ impl Execution {
             completed_at: finished.map(|finished| finished.completed_at),
             pid,
             cancelled_by,
+            signals: self.signals.clone(),
             log_path: submission.log_path.clone(),
             log_removed: false,
             outcome: finished.map(|finished| finished.outcome.clone()),

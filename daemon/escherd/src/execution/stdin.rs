@@ -29,7 +29,7 @@ pub struct Stdin<R = tokio::sync::oneshot::Sender<StdinAnswer>> {
     phase: Phase,
     /// Bytes written so far, accepted by the shim or not.
     offset: u64,
-    waiting: VecDeque<(StdinWrite, R)>,
+    waiting: VecDeque<(StdinWrite, Option<R>)>,
     /// Writes that were sent to the shim and not accepted yet: the offset after each, and its responder, which writes
     /// that an earlier escherd has sent do not have.
     in_flight: VecDeque<(u64, Option<R>)>,
@@ -57,6 +57,31 @@ impl<R> Stdin<R> {
             offset: 0,
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
+        }
+    }
+
+    /// Returns whether more may come.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Returns where the next byte belongs.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Ends the input behind what was written.
+    pub fn end(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Ended;
+            let end = StdinWrite {
+                offset: self.offset,
+                data: Blob::default(),
+                end: true,
+            };
+            self.waiting.push_back((end, None));
         }
     }
 
@@ -111,7 +136,7 @@ impl<R> Stdin<R> {
                 data,
                 end,
             },
-            responder,
+            Some(responder),
         ));
         Ok(())
     }
@@ -135,7 +160,7 @@ impl<R> Stdin<R> {
         }
         let (write, responder) = self.waiting.pop_front()?;
         let after = write.offset + write.data.len() as u64;
-        self.in_flight.push_back((after, Some(responder)));
+        self.in_flight.push_back((after, responder));
         Some(write)
     }
 
@@ -148,7 +173,10 @@ impl<R> Stdin<R> {
     /// Closes the input because the command has closed it, and returns the answers to all writes.
     pub fn close(&mut self) -> Vec<(StdinAnswer, R)> {
         self.phase = Phase::Closed;
-        let waiting = self.waiting.drain(..).map(|(_, responder)| responder);
+        let waiting = self
+            .waiting
+            .drain(..)
+            .filter_map(|(_, responder)| responder);
         let in_flight = self
             .in_flight
             .drain(..)

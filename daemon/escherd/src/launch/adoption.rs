@@ -203,7 +203,7 @@ async fn probe(directory: &File, name: &SocketName, deadline: Instant) -> io::Re
 mod tests {
     use super::*;
     use escher_launcher::ipc::wire::{FIRST_ATTEMPT, InputState};
-    use escher_protocol::Blob;
+    use escher_protocol::{Blob, SentSignals};
     use nix::sys::socket::{
         AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind, listen, send,
         socket,
@@ -221,6 +221,7 @@ mod tests {
             log_bytes: 0,
             log_budget: 1,
             input: InputState::default(),
+            signals: SentSignals::default(),
         }
     }
 

@@ -376,7 +376,7 @@ mod tests {
     use escher_launcher::ipc::wire::{
         ExitReport, FromShim, InputState, ShimPhase, ShimState, WIRE_VERSION,
     };
-    use escher_protocol::{Blob, Exit, codec};
+    use escher_protocol::{Blob, Exit, SentSignals, codec};
     use nix::sys::socket::{
         AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind, listen, recv,
         send, setsockopt, socket, sockopt,
@@ -398,6 +398,7 @@ mod tests {
             log_bytes: 0,
             log_budget: 1,
             input: InputState::default(),
+            signals: SentSignals::default(),
         }
     }
 

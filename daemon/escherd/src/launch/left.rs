@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use escher_launcher::ipc::shim_socket::{self, SocketName};
-use escher_launcher::ipc::wire::{MAX_PACKET_BYTES, ToShim};
-use escher_protocol::{Canceller, ExecutionRecord, codec};
+use escher_launcher::ipc::wire::{MAX_PACKET_BYTES, SignalOrder, ToShim};
+use escher_protocol::{Canceller, ExecutionRecord, User, codec};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::async_packet_socket::AsyncPacketSocket;
+use crate::scheduler::SignalRequest;
 
 /// How long a shim may take beyond the grace period of its command: longer than it waits for processes that
 /// SIGKILL does not end.
@@ -45,11 +46,22 @@ impl LeftProcesses {
     ///
     /// # Errors
     /// Those of connecting to its shim and of sending.
-    pub async fn signal(&self, record: &ExecutionRecord, signal: i32) -> io::Result<bool> {
+    pub async fn signal(
+        &self,
+        record: &ExecutionRecord,
+        request: SignalRequest,
+        by: User,
+    ) -> io::Result<bool> {
         let Some(shim) = self.connect(&name(record))? else {
             return Ok(false);
         };
-        send(&shim, &ToShim::Signal { signal, tree: true }).await?;
+        let order = SignalOrder {
+            signal: request.signal,
+            recipients: request.recipients,
+            by,
+            serial: request.serial,
+        };
+        send(&shim, &ToShim::Signal(order)).await?;
         Ok(true)
     }
 

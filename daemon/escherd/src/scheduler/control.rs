@@ -1,4 +1,4 @@
-//! Control of executions: cancel, signals, standard input.
+//! Control of executions: cancel, standard input.
 
 use escher_launcher::ipc::wire::ToShim;
 use escher_protocol::message::{CancelAnswer, EventKind};
@@ -11,9 +11,6 @@ use super::{Effect, Scheduler};
 use crate::authz::Scope;
 use crate::execution::{Action, StdinAnswer, StdinWrite, Transition};
 use crate::store::Change;
-
-/// The highest number of a signal (signal(7)).
-const MAX_SIGNAL: i32 = 64;
 
 impl Scheduler {
     /// Cancels the execution `number`. The answer comes once the cancel is committed.
@@ -106,23 +103,6 @@ impl Scheduler {
         }
     }
 
-    /// Sends a signal to the main process of the execution `number`, or to all its processes (`tree`).
-    ///
-    /// # Errors
-    /// `not-running`; `invalid-request` if there is no such signal.
-    pub fn signal(&mut self, number: u64, signal: i32, tree: bool) -> Result<(), ApiError> {
-        check_signal(signal)?;
-        let status = match self.entries.get(&number) {
-            Some(entry) if entry.execution.state.has_slot() => {
-                self.send(number, ToShim::Signal { signal, tree });
-                return Ok(());
-            }
-            Some(entry) => entry.execution.state.status(),
-            None => return Ok(()),
-        };
-        Err(not_running(number, status))
-    }
-
     /// Writes to the standard input of the execution `number`. The answer comes once the shim has accepted the bytes.
     pub fn write_stdin(
         &mut self,
@@ -134,6 +114,10 @@ impl Scheduler {
             && let Err((answer, responder)) = entry.execution.stdin.write(write, responder)
         {
             let _ = responder.send(answer);
+        }
+        let entry = self.entries.get(&number);
+        if entry.is_some_and(|entry| !entry.execution.stdin.is_open()) {
+            self.end_stdin_hold(number);
         }
         self.send_input(number);
         receiver
@@ -160,10 +144,11 @@ impl Scheduler {
                 let _ = responder.send(answer);
             }
         }
+        self.end_stdin_hold(number);
     }
 
     /// Refuses new submissions from now on, and cancels all unfinished executions.
-    pub fn begin_shutdown(&mut self, now: Timestamp) {
+    pub fn begin_shutdown(&mut self, mode: CancelMode, now: Timestamp) {
         self.is_shutting_down = true;
         let unfinished: Vec<u64> = self
             .entries
@@ -173,21 +158,8 @@ impl Scheduler {
             .map(|(number, _)| *number)
             .collect();
         for number in unfinished {
-            self.cancel_without_answer(number, Canceller::Host, CancelMode::Graceful, now);
+            self.cancel_without_answer(number, Canceller::Host, mode, now);
         }
-    }
-}
-
-/// Checks that `signal` is the number of a signal.
-///
-/// # Errors
-/// `invalid-request`.
-pub fn check_signal(signal: i32) -> Result<(), ApiError> {
-    if (1..=MAX_SIGNAL).contains(&signal) {
-        Ok(())
-    } else {
-        let message = format!("{signal} is not a signal number (1 to {MAX_SIGNAL})");
-        Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))
     }
 }
 

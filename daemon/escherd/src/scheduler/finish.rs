@@ -60,6 +60,7 @@ impl Scheduler {
             return false;
         };
         entry.measured = report.measured;
+        entry.execution.signals.clone_from(&report.signals);
         let limits = entry.execution.submission.request.limits;
         self.log_step(number, "exit report received");
         let exited = Transition::Exited { report, limits };
@@ -109,6 +110,7 @@ impl Scheduler {
         entry.is_end_reported = true;
         entry.answer_submitters();
         entry.end_pause();
+        entry.end_signals();
         let waiters = std::mem::take(&mut entry.waiters);
         for waiter in waiters {
             let _ = waiter.send(entry.record());

@@ -1,9 +1,12 @@
 //! The task that owns the scheduler, and the handle by which other tasks call it.
 
+use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use escher_protocol::{ApiError, ErrorCode, Timestamp};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::sleep_until;
 
 use super::{Effect, Scheduler};
 use crate::store::{self, CommitOutcome};
@@ -137,6 +140,10 @@ pub fn start(
                     std::mem::take(&mut received)
                 }
                 calls = user_calls.receive() => calls,
+                () = reached(scheduler.next_stdin_deadline()) => {
+                    scheduler.lose_due_stdin(Instant::now(), Timestamp::now());
+                    Vec::new()
+                }
             };
             for call in batch {
                 if call(&mut scheduler) == Next::Stop {
@@ -147,6 +154,14 @@ pub fn start(
         }
     });
     (SchedulerHandle { calls, user_calls }, outgoing)
+}
+
+/// Waits for a deadline; without one, for ever.
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => pending().await,
+    }
 }
 
 fn forward_effects(

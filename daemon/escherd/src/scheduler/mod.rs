@@ -24,13 +24,15 @@ mod queries;
 mod restore;
 mod shares;
 mod shim_events;
+mod signals;
+mod stdin_hold;
 mod submit;
 #[cfg(test)]
 pub(crate) mod testbed;
 mod waiters;
 mod withdrawal;
 
-pub use control::{check_signal, not_running};
+pub use control::not_running;
 pub use events::EventLog;
 pub use evict::{NotFinishedError, RemovalAnswer};
 pub use handle::{CommitOutcomes, SchedulerHandle, Stopped, start};
@@ -38,8 +40,10 @@ pub(crate) use metrics::SchedulerMetrics;
 pub use pause::PauseAnswer;
 pub use queries::{Counts, Listed, OutputProgress};
 pub use restore::RecoveredState;
+pub use signals::{SignalProgress, SignalRequest, check_signal};
+pub use stdin_hold::{HeldStdin, HoldAnswer};
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
 use escher_launcher::ipc::wire::{
@@ -63,6 +67,8 @@ use log_budgets::LogBudgets;
 use pause::Pause;
 use persist::{OnCommit, PendingChange};
 use shares::{Limits, Shares, SlotLimits};
+use signals::PendingSignals;
+use stdin_hold::StdinHold;
 use submit::SubmitResponder;
 use withdrawal::{LaunchPhase, WaitingCancel};
 
@@ -144,6 +150,10 @@ struct Entry {
     waiting_cancels: Vec<WaitingCancel>,
     /// Whether it is paused, and the clients that wait for a change.
     pause: Pause,
+    /// Signals that its shim has not answered.
+    signals: PendingSignals,
+    /// Who holds its standard input.
+    stdin_hold: StdinHold,
     /// What its cgroup has counted, from the exit report.
     measured: Option<Measurements>,
     /// The evidence of its end, until that is committed.
@@ -216,6 +226,10 @@ pub struct Scheduler {
     /// Bytes of their requests.
     evictable_bytes: u64,
     last_ticket: u64,
+    /// When inputs are lost, with the numbers of their executions.
+    stdin_deadlines: BTreeSet<(Instant, u64)>,
+    /// The token of the last client that was given an input.
+    last_stdin_holder: u64,
     /// Changes that are not committed yet, by ticket.
     pending_changes: HashMap<u64, PendingChange>,
     /// Callers that wait for the commit of all changes up to a ticket.
@@ -249,6 +263,8 @@ impl Scheduler {
             evictable: VecDeque::new(),
             evictable_bytes: 0,
             last_ticket: 0,
+            stdin_deadlines: BTreeSet::new(),
+            last_stdin_holder: 0,
             pending_changes: HashMap::new(),
             commit_waiters: Vec::new(),
             unknown: HashSet::new(),
@@ -417,6 +433,7 @@ impl Scheduler {
             self.send(number, ToShim::Watch { known_bytes: seen });
         }
         self.send_pause(number);
+        self.send_signals(number);
         if let Some(CancelRequest { by, kill }) = cancel {
             self.send(number, ToShim::Cancel { by, kill });
         }

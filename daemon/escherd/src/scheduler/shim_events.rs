@@ -39,6 +39,11 @@ impl Scheduler {
             FromShim::Adoptable(state) => self.on_adopted(number, &state),
             FromShim::LogBudgetWanted { bytes } => self.on_log_budget_wanted(number, bytes),
             FromShim::Paused(is_paused) => self.on_paused(number, is_paused),
+            FromShim::Signalled {
+                serial,
+                answer,
+                sent,
+            } => self.on_signalled(number, serial, answer, sent),
             FromShim::Exited(report) => {
                 if !self.is_over(number) && self.apply_report(number, report) {
                     self.finish_and_free_slot(number, Evidence::Report, now);
@@ -107,6 +112,7 @@ impl Scheduler {
         self.metrics.count_adopted();
         entry.launch_phase = LaunchPhase::Reported;
         entry.execution.stdin.adopt(&state.input);
+        entry.execution.signals.clone_from(&state.signals);
         let is_starting = entry.execution.state.started_at().is_none();
         if !entry.is_over() {
             let uid = entry.submitter().uid;

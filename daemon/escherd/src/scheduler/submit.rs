@@ -14,6 +14,8 @@ use super::finish::Evidence;
 use super::key_conflict::key_conflict;
 use super::pause::Pause;
 use super::persist::OnCommit;
+use super::signals::PendingSignals;
+use super::stdin_hold::StdinHold;
 use super::withdrawal::LaunchPhase;
 use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
@@ -147,7 +149,9 @@ impl Scheduler {
     pub(super) fn insert(&mut self, entry: Entry) {
         let submission = &entry.execution.submission;
         self.numbers.insert(submission.id, submission.number);
-        self.entries.insert(submission.number, entry);
+        let number = submission.number;
+        self.entries.insert(number, entry);
+        self.await_first_stdin_holder(number);
     }
 
     /// Answers a request whose key is in use with the execution of that key, if it is the same request.
@@ -251,6 +255,8 @@ impl Entry {
             launch_phase: LaunchPhase::NotBegun,
             waiting_cancels: Vec::new(),
             pause: Pause::default(),
+            signals: PendingSignals::default(),
+            stdin_hold: StdinHold::default(),
             measured: None,
             evidence: Evidence::None,
             is_end_reported: false,

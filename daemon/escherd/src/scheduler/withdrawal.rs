@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn a_shutdown_withdraws_what_waits_for_a_shim() {
         let (mut scheduler, number, id) = with_launch();
-        scheduler.begin_shutdown(at(1));
+        scheduler.begin_shutdown(CancelMode::Graceful, at(1));
         assert_eq!(commit(&mut scheduler, at(1)), [Effect::Withdraw(id)]);
         scheduler.on_withdrawal(id, true, at(2));
         assert_eq!(commit(&mut scheduler, at(2)), []);

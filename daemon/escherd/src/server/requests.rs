@@ -13,7 +13,7 @@ use tracing::debug;
 use super::ServerContext;
 use super::memory::{Charge, UserMemory};
 use super::outbox::{Disconnected, ItemSender, Outbox, Window};
-use crate::api::{ExecutionEngine, Executions, ResultPart};
+use crate::api::{ExecutionEngine, Executions, ResultPart, SignalRequest};
 use crate::execution::StdinWrite;
 
 /// Memory of a request in flight, besides what the client has sent.
@@ -119,6 +119,7 @@ pub(super) async fn answer_request(
         Request::List(selection) => send_list(engine.list_executions(selection), &mut items).await,
         Request::ReadOutput(request) => send_output(&engine, request, &mut items).await,
         Request::Events(request) => send_events(&engine, request, &mut items).await,
+        Request::HoldStdin(target) => hold_stdin(&engine, target, &mut items).await,
         request => {
             let mut room = room_for_answer(&request, &memory).await;
             let result = match request {
@@ -193,6 +194,8 @@ fn name_of(request: &Request) -> &'static str {
         Request::Reload => "Reload",
         Request::Cleanup => "Cleanup",
         Request::Quota(_) => "Quota",
+        Request::HoldStdin(_) => "HoldStdin",
+        Request::LoseStdin(_) => "LoseStdin",
     }
 }
 
@@ -215,14 +218,16 @@ async fn single_reply(
         Request::Signal {
             target,
             signal,
-            tree,
+            recipients,
+            serial,
         } => {
-            if tree {
-                engine.signal_tree(target, signal).await?;
-            } else {
-                engine.signal(target, signal).await?;
-            }
-            Ok(Response::Done)
+            let request = SignalRequest {
+                signal,
+                recipients,
+                serial,
+            };
+            let answer = engine.send_signal(target, request).await?;
+            Ok(Response::Signal(answer))
         }
         Request::Pause(target) => {
             engine.pause(target).await?;
@@ -241,6 +246,10 @@ async fn single_reply(
             let write = StdinWrite { offset, data, end };
             let offset = engine.write_stdin(target, write).await?;
             Ok(Response::StdinAccepted { offset })
+        }
+        Request::LoseStdin(target) => {
+            engine.lose_stdin(target).await?;
+            Ok(Response::Done)
         }
         Request::Info => Ok(Response::Info(Box::new(
             current_info(engine, context).await?,
@@ -261,7 +270,8 @@ async fn single_reply(
         | Request::Result(_)
         | Request::List(_)
         | Request::ReadOutput(_)
-        | Request::Events(_) => Err(ApiError::new(
+        | Request::Events(_)
+        | Request::HoldStdin(_) => Err(ApiError::new(
             ErrorCode::INTERNAL,
             "escherd answered a request for a stream by a single reply: this is a bug in escherd",
         )),
@@ -311,6 +321,19 @@ async fn send_events(
     while let Some(event) = events.next().await {
         items.send(Item::Event(event?)).await?;
     }
+    Ok(())
+}
+
+/// Holds a standard input until it is over, or the client gives it up.
+async fn hold_stdin(
+    engine: &ExecutionEngine,
+    target: Target,
+    items: &mut ItemSender<'_>,
+) -> Result<(), StreamError> {
+    let mut hold = engine.hold_stdin(target).await?;
+    let offset = hold.offset();
+    items.send(Item::StdinHeld { offset }).await?;
+    hold.over().await;
     Ok(())
 }
 

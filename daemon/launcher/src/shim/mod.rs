@@ -12,8 +12,8 @@
 //! program. [`supervise`] is the loop.
 //! [`stdin`] and [`output_pipe`] are the shim's ends of the command's pipes, [`log`] (with its
 //! [`log_quota`], [`log_budget`] and [`log_forgetting`]) gets the output, [`freezer`] pauses the command, [`kill_ladder`] and
-//! [`process_tree`] end it, and [`report`] delivers the exit report. [`link`] is the connection to
-//! escherd.
+//! [`process_tree`] end it, and [`report`] delivers the exit report. [`sent_signals`] has each signal of a
+//! client act once. [`link`] is the connection to escherd.
 
 mod baseline;
 mod child;
@@ -29,6 +29,7 @@ mod log_quota;
 mod output_pipe;
 mod process_tree;
 mod report;
+mod sent_signals;
 mod spawn;
 mod stdin;
 mod supervise;

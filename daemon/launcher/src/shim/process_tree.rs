@@ -96,6 +96,13 @@ impl ProcessTree {
         }
     }
 
+    /// Signals the main process's group, or before that exists the main process.
+    pub(super) fn signal_group(&self, signal: i32) {
+        if !self.has_signalled_group(&[signal]) {
+            self.signal_main(signal);
+        }
+    }
+
     /// Signals every process: the main process's group as a whole, then all processes outside it.
     ///
     /// The processes are listed before the first signal: when one dies its children change parents,
@@ -105,7 +112,7 @@ impl ProcessTree {
         let mut signalled = HashSet::new();
         for search in 0..SEARCHES {
             let members = self.members();
-            let is_group_signalled = search == 0 && self.signal_group(signals);
+            let is_group_signalled = search == 0 && self.has_signalled_group(signals);
             for member in members {
                 if !signalled.insert(member.process.pid) {
                     continue;
@@ -122,7 +129,7 @@ impl ProcessTree {
     /// Signals the main process's group; returns whether that was possible. The group does not
     /// exist before the main process has created it (setsid(2)), and its id may belong to another
     /// group once the main process was reaped.
-    fn signal_group(&self, signals: &[i32]) -> bool {
+    fn has_signalled_group(&self, signals: &[i32]) -> bool {
         let signal = |signal: &i32| signal_child(self.main, *signal, SignalTarget::Group).is_ok();
         self.main_exit.is_none() && signals.iter().all(signal)
     }

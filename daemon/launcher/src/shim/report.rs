@@ -78,6 +78,7 @@ impl<'a> FinishedExecution<'a> {
             log_bytes: self.report.output.log_bytes,
             log_budget: self.log_budget,
             input: self.input,
+            signals: self.report.signals.clone(),
         }
     }
 }

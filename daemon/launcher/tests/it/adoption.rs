@@ -8,7 +8,7 @@ use escher_launcher::ipc::wire::{
     Assignment, EndCause, FIRST_ATTEMPT, FromShim, INPUT_WINDOW, InputState, LaunchSpec,
     MAX_INPUT_BYTES, MAX_SUBMISSION_BACKUP_BYTES, ShimPhase, ShimState, ToShim, WIRE_VERSION,
 };
-use escher_protocol::{Blob, Exit};
+use escher_protocol::{Blob, Exit, SentSignals, SignalRecipients};
 use nix::fcntl::SealFlag;
 
 use crate::commands::{assignment, claim, shell_with, with_input};
@@ -62,6 +62,7 @@ fn a_command_runs_on_under_another_escherd() {
             received_bytes: 4,
             ..InputState::default()
         },
+        signals: SentSignals::default(),
     };
     assert_eq!(shim.receive_state(), expected);
     shim.input("two\n", false);
@@ -174,10 +175,7 @@ fn signal_and_cancel_reach_an_adopted_command() {
     let spec = shell(text);
     let (shim, _) = start_and_adopt(&launcher, launcher.shim(), &spec);
     let signal = libc::SIGUSR1;
-    shim.send(&ToShim::Signal {
-        signal,
-        tree: false,
-    });
+    shim.send_signal(signal, SignalRecipients::MainProcess);
     assert_eq!(shim.log_longer_than(6), 13);
     shim.cancel(false);
     let report = shim.finish();

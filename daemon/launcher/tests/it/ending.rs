@@ -1,8 +1,7 @@
 //! The ends of commands: signals, the kill ladder, timeouts, leftovers.
 
 use escher_launcher::ipc::wire::{EndCause, ExitReport, LaunchSpec, ToShim};
-use escher_protocol::Canceller;
-use escher_protocol::{Exit, Leftovers};
+use escher_protocol::{Canceller, Exit, Leftovers, SignalRecipients};
 
 use crate::commands::shell_with;
 use crate::shim::cancelling_user;
@@ -54,10 +53,7 @@ fn a_signal_reaches_the_main_process_and_begins_no_kill_ladder() {
     let spec = shell("trap 'echo caught; exit 6' USR1; echo ready; while :; do sleep 0.1; done");
     start_ready(&shim, &spec);
     let signal = libc::SIGUSR1;
-    shim.send(&ToShim::Signal {
-        signal,
-        tree: false,
-    });
+    shim.send_signal(signal, SignalRecipients::MainProcess);
     assert_eq!(
         end_of(&shim.finish()),
         (Exit::Code(6), EndCause::Itself, None)
@@ -66,23 +62,14 @@ fn a_signal_reaches_the_main_process_and_begins_no_kill_ladder() {
 
     shim.start(&exec(["sleep", "1000"]));
     // A number that is no signal does nothing.
-    shim.send(&ToShim::Signal {
-        signal: 1000,
-        tree: false,
-    });
+    shim.send_signal(1000, SignalRecipients::MainProcess);
     let signal = libc::SIGKILL;
-    shim.send(&ToShim::Signal {
-        signal,
-        tree: false,
-    });
+    shim.send_signal(signal, SignalRecipients::MainProcess);
     assert_eq!(end_of(&shim.finish()), (KILL, EndCause::Itself, None));
 
     shim.start(&exec(["sleep", "1000"]));
     let signal = libc::SIGRTMIN() + 3;
-    shim.send(&ToShim::Signal {
-        signal,
-        tree: false,
-    });
+    shim.send_signal(signal, SignalRecipients::MainProcess);
     let core_dumped = false;
     let exit = Exit::Signal {
         signal,
@@ -103,7 +90,7 @@ fn a_signal_to_the_tree_reaches_every_process_and_begins_no_kill_ladder() {
     let spec = with_long_drain(shell_with(text, fifo.path()));
     start_ready(&shim, &spec);
     let signal = libc::SIGUSR1;
-    shim.send(&ToShim::Signal { signal, tree: true });
+    shim.send_signal(signal, SignalRecipients::Tree);
     let report = shim.finish();
     assert_eq!(end_of(&report), (Exit::Code(6), EndCause::Itself, None));
     assert_eq!(report.leftovers, Leftovers::None);
@@ -118,9 +105,8 @@ fn a_signal_to_the_tree_reaches_what_the_main_process_has_left() {
     let spec = with_long_drain(shell("sleep 1000 & exit 0"));
     let main = raw::pidfd(shim.start(&spec));
     assert!(main.map_or(true, readable));
-    for tree in [false, true] {
-        let signal = libc::SIGKILL;
-        shim.send(&ToShim::Signal { signal, tree });
+    for recipients in [SignalRecipients::MainProcess, SignalRecipients::Tree] {
+        shim.send_signal(libc::SIGKILL, recipients);
     }
     let report = shim.finish();
     assert_eq!(end_of(&report), (Exit::Code(0), EndCause::Itself, None));

@@ -14,7 +14,7 @@ use escher_launcher::ipc::wire::{
 };
 use escher_protocol::{
     Controllers, ExecutionId, Exit, Leftovers, Measurements, OutputStream, OutputTotals, Part,
-    Parts, ResourceLimits, Timestamp, Usage, codec,
+    Parts, ResourceLimits, SentSignals, Timestamp, Usage, User, codec,
 };
 use tempfile::TempDir;
 
@@ -74,6 +74,18 @@ fn the_example_of_log_and_index_is_what_the_code_writes() {
     assert_eq!(output.log, b"hello\noops\nbye\n");
 }
 
+/// Two SIGINTs from alice.
+fn signals() -> SentSignals {
+    let alice = User {
+        uid: 1000,
+        name: Some("alice".into()),
+    };
+    let mut signals = SentSignals::default();
+    signals.add(libc::SIGINT, alice.clone(), START);
+    signals.add(libc::SIGINT, alice, START);
+    signals
+}
+
 /// The report of the examples.
 fn report() -> ExitReport {
     let killed = Exit::Signal {
@@ -84,6 +96,7 @@ fn report() -> ExitReport {
     ExitReport {
         cause: EndCause::TimedOut,
         ladder_signal: Some(libc::SIGKILL),
+        signals: signals(),
         started_at: Some(START),
         duration_us: 5_000_100,
         usage: Usage {

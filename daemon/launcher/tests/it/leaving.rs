@@ -5,9 +5,8 @@ use std::fs;
 use escher_launcher::ipc::shim_socket::SocketName;
 use escher_launcher::ipc::wire::{
     Assignment, EndCause, ExecutionFiles, ExitReport, FromShim, LaunchSpec, ShimPhase, ShimState,
-    ToShim,
 };
-use escher_protocol::{Exit, Leftovers};
+use escher_protocol::{Exit, Leftovers, SignalAnswer, SignalRecipients};
 
 use crate::commands::{assignment, claim, shell_with};
 use crate::shim::{Orphan, cancelling_user};
@@ -87,8 +86,8 @@ fn what_is_left_goes_on_after_the_end_and_its_output_is_logged() {
     let (shim, _) = left.connect(&launcher);
     assert_eq!(shim.log_longer_than(5), 11);
     assert_eq!(Output::of(&launcher, left.spec.id).text(), "main\nlater\n");
-    let signal = libc::SIGKILL;
-    shim.send(&ToShim::Signal { signal, tree: true });
+    let answer = shim.send_signal(libc::SIGKILL, SignalRecipients::Tree);
+    assert_eq!(answer, SignalAnswer::Sent);
     assert_eq!(shim.receive(), None);
     left.wait_for_end(&launcher);
 }
@@ -190,8 +189,8 @@ fn a_log_that_was_removed_is_neither_written_nor_made_again() {
     assert_eq!(launcher.remove(ExecutionFiles::Log, &[id]), [id]);
     let (shim, _) = left.connect(&launcher);
     fs::write(fifo.path(), "later\n").unwrap();
-    let signal = libc::SIGTERM;
-    shim.send(&ToShim::Signal { signal, tree: true });
+    let answer = shim.send_signal(libc::SIGTERM, SignalRecipients::Tree);
+    assert_eq!(answer, SignalAnswer::Sent);
     assert_eq!(shim.receive(), None);
     left.wait_for_end(&launcher);
     assert!(!launcher.log(id).exists() && !launcher.index(id).exists());

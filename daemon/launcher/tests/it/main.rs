@@ -35,6 +35,7 @@ mod process_environment;
 mod raw;
 mod shim;
 mod shim_deaths;
+mod signals;
 mod small_disk;
 mod unwritable_logs;
 mod without_escherd;

@@ -6,12 +6,13 @@ use escher_launcher::ipc::wire::{
     Abilities, Assignment, EndCause, FIRST_ATTEMPT, FromShim, LauncherHello, LauncherReply,
     LauncherRequest, LogDirAbilities, MAX_PACKET_BYTES, ToShim, WIRE_VERSION,
 };
-use escher_protocol::{Exit, Leftovers, OutputTotals, Part, Parts, Timestamp};
+use escher_protocol::{Exit, Leftovers, OutputTotals, Part, Parts, SignalRecipients, Timestamp};
 use nix::fcntl::SealFlag;
 use nix::unistd::geteuid;
 
 use crate::commands::assignment;
 use crate::launcher::names;
+use crate::shim::signal_order;
 use crate::{Launcher, Output, exec, shell};
 
 #[test]
@@ -216,10 +217,8 @@ fn messages_for_a_command_that_has_ended_are_ignored() {
     let shim = launcher.shim();
     assert_eq!(shim.run(&exec(["true"])).exit, Exit::Code(0));
     shim.cancel(true);
-    shim.send(&ToShim::Signal {
-        signal: 9,
-        tree: false,
-    });
+    let signal = signal_order(9, SignalRecipients::MainProcess);
+    shim.send(&ToShim::Signal(signal));
     shim.send(&ToShim::Watch { known_bytes: 0 });
     shim.input("late", true);
     shim.send(&ToShim::Recorded);

@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use escher_launcher::ipc::packet::{PacketSocket, Waiting};
 use escher_launcher::ipc::wire::{
-    Assignment, ExitReport, FromShim, LaunchSpec, MAX_PACKET_BYTES, ShimState, ToShim,
+    Assignment, ExitReport, FromShim, LaunchSpec, MAX_PACKET_BYTES, ShimState, SignalOrder, ToShim,
 };
-use escher_protocol::{Blob, Canceller, User, codec};
+use escher_protocol::{Blob, Canceller, SignalAnswer, SignalRecipients, SignalSerial, User, codec};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Serialize;
@@ -144,6 +144,19 @@ impl Shim {
         }
     }
 
+    /// Has a signal sent, as no one has sent before, and returns the answer.
+    pub(crate) fn send_signal(&self, signal: i32, recipients: SignalRecipients) -> SignalAnswer {
+        let order = signal_order(signal, recipients);
+        let serial = order.serial;
+        self.send(&ToShim::Signal(order));
+        match self.receive() {
+            Some(FromShim::Signalled {
+                serial: of, answer, ..
+            }) if of == serial => answer,
+            other => panic!("not signalled but {other:?}"),
+        }
+    }
+
     pub(crate) fn cancel(&self, kill: bool) {
         let by = cancelling_user();
         self.send(&ToShim::Cancel { by, kill });
@@ -179,6 +192,16 @@ impl Shim {
             pid: self.pid,
             pidfd: self.pidfd,
         }
+    }
+}
+
+/// A signal that no one has sent before, for the user 7.
+pub(crate) fn signal_order(signal: i32, recipients: SignalRecipients) -> SignalOrder {
+    SignalOrder {
+        signal,
+        recipients,
+        by: User { uid: 7, name: None },
+        serial: SignalSerial::unique(),
     }
 }
 

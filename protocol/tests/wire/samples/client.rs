@@ -5,11 +5,12 @@ use escher_protocol::message::{
     ClientFrame, EventsRequest, ListFilter, OutputRequest, Request, Selection,
 };
 use escher_protocol::{
-    CancelMode, Command, ExecutionRequest, KillMode, OutputStart, OutputStream, Parts, RequestId,
-    ResourceLimits, RunAs, Status, StdinMode, StreamSelection, Timeout,
+    CancelMode, Command, ExecutionRequest, KillMode, OnStdinLost, OutputStart, OutputStream, Parts,
+    RequestId, ResourceLimits, RunAs, SignalRecipients, SignalSerial, Status, StdinLost, StdinMode,
+    StreamSelection, Timeout,
 };
 
-use super::values::{ID, TIME, unknown_parts};
+use super::values::{CLIENT, ID, TIME, unknown_parts};
 use super::{Sample, variants};
 
 pub(super) fn all() -> Vec<Sample> {
@@ -56,7 +57,12 @@ fn requests() -> Vec<Sample> {
         Wait => Request::Wait("7".into()),
         Result => Request::Result("nightly-build".into()),
         Cancel => Request::Cancel { target: ID.into(), mode: CancelMode::Graceful },
-        Signal => Request::Signal { target: ID.into(), signal: 10, tree: true },
+        Signal => Request::Signal {
+            target: ID.into(),
+            signal: 10,
+            recipients: SignalRecipients::Tree,
+            serial: SignalSerial { client: CLIENT, number: 3 },
+        },
         List => Request::List(Selection {
             filter: ListFilter {
                 all: true,
@@ -98,6 +104,8 @@ fn requests() -> Vec<Sample> {
         Resume => Request::Resume("7".into()),
         Diagnose => Request::Diagnose,
         Quota => Request::Quota(Some(RunAs::Uid(1000))),
+        HoldStdin => Request::HoldStdin(ID.into()),
+        LoseStdin => Request::LoseStdin("7".into()),
     })
 }
 
@@ -127,6 +135,10 @@ fn full() -> ExecutionRequest {
         run_as: RunAs::Name("builder".into()),
         stdin: StdinMode::Stream,
         merges_output: true,
+        stdin_lost: StdinLost {
+            then: OnStdinLost::End,
+            after_ms: Some(60_000),
+        },
         timeout: Timeout::After { ms: 300_000 },
         kill_grace_ms: Some(10_000),
         drain_ms: Some(0),

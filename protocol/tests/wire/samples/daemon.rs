@@ -8,8 +8,8 @@ use escher_protocol::message::{
 use escher_protocol::{
     ApiError, Canceller, Command, Diagnostic, ErrorCode, ExecutionRecord, Exit, GapReason,
     KillMode, Leftovers, Measurements, Omission, Outcome, OutputChunk, OutputGap, OutputStream,
-    OutputTotals, Parts, Reloaded, RequestId, ResourceLimits, Resources, Setting, SettingValue,
-    Status, StdinMode, Timestamp, Usage, User, WaitReason,
+    OutputTotals, Parts, Reloaded, RequestId, ResourceLimits, Resources, SentSignals, Setting,
+    SettingValue, SignalAnswer, Status, StdinMode, Timestamp, Usage, User, WaitReason,
 };
 
 use super::values::{ID, INSTANCE, TIME, alice, not_found, unknown_parts};
@@ -93,6 +93,7 @@ fn responses() -> Vec<Sample> {
             applied: vec!["execution.max_timeout_ms".into()],
             need_restart: vec!["store.durability".into(), "daemon.socket".into()],
         }),
+        Signal => Response::Signal(SignalAnswer::Sent),
         Metrics => Response::Metrics("# EOF\n".into()),
         Diagnostics => Response::Diagnostics(vec![
             Diagnostic::ok("launcher", "escher-launcher runs"),
@@ -141,7 +142,16 @@ fn items() -> Vec<Sample> {
             bytes: Some(70_000),
             reason: GapReason::Dropped,
         }),
+        StdinHeld => Item::StdinHeld { offset: 70_000 },
     })
+}
+
+/// Two SIGINTs from alice.
+fn signals() -> SentSignals {
+    let mut signals = SentSignals::default();
+    signals.add(2, alice(), TIME);
+    signals.add(2, alice(), Timestamp::from_micros(TIME.as_micros() + 1));
+    signals
 }
 
 /// Measurements of a kernel without `pids.peak`, without the controller io.
@@ -203,6 +213,7 @@ pub(crate) fn pending() -> ExecutionRecord {
         completed_at: None,
         pid: None,
         cancelled_by: None,
+        signals: SentSignals::default(),
         log_path: "/var/log/escher/01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42.log".into(),
         log_removed: false,
         outcome: None,
@@ -236,6 +247,7 @@ fn finished() -> ExecutionRecord {
         completed_at: Some(Timestamp::from_micros(TIME.as_micros() + 2_000_000)),
         pid: None,
         cancelled_by: Some(Canceller::User(alice())),
+        signals: signals(),
         log_removed: true,
         outcome: Some(Outcome {
             exit: Exit::Signal {

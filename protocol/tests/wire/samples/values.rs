@@ -2,9 +2,10 @@
 
 use escher_protocol::message::{CancelAnswer, EventKind};
 use escher_protocol::{
-    ApiError, CancelMode, Canceller, Command, ErrorCode, ExecutionId, Exit, GapReason, InstanceId,
-    KillMode, Leftovers, OutputStart, OutputStream, Part, Parts, RunAs, SettingValue, Severity,
-    StartStage, Status, StdinMode, StreamSelection, Target, Timeout, Timestamp, User, WaitReason,
+    ApiError, CancelMode, Canceller, ClientId, Command, ErrorCode, ExecutionId, Exit, GapReason,
+    InstanceId, KillMode, Leftovers, OnStdinLost, OutputStart, OutputStream, Part, Parts, RunAs,
+    SettingValue, Severity, SignalAnswer, SignalRecipients, StartStage, Status, StdinMode,
+    StreamSelection, Target, Timeout, Timestamp, User, WaitReason,
 };
 
 use super::{Sample, variants};
@@ -15,6 +16,10 @@ pub(super) const ID: ExecutionId = ExecutionId::from_bytes([
 
 pub(super) const INSTANCE: InstanceId = InstanceId::from_bytes([
     0x01, 0x92, 0x0f, 0x3e, 0x00, 0x00, 0x70, 0x00, 0x80, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01,
+]);
+
+pub(super) const CLIENT: ClientId = ClientId::from_bytes([
+    0x01, 0x92, 0x0f, 0x3e, 0x00, 0x00, 0x70, 0x00, 0x80, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02,
 ]);
 
 /// 2025-10-09T08:53:20.123456Z.
@@ -84,12 +89,22 @@ fn requests() -> Vec<Sample> {
         }),
         variants!(StdinMode { Null => StdinMode::Null, Stream => StdinMode::Stream }),
         variants!(KillMode { ControlGroup => KillMode::ControlGroup, Process => KillMode::Process }),
+        variants!(OnStdinLost { Cancel => OnStdinLost::Cancel, End => OnStdinLost::End }),
         variants!(Timeout {
             Default => Timeout::Default,
             After => Timeout::After { ms: 300_000 },
             Unlimited => Timeout::Unlimited,
         }),
         variants!(CancelMode { Graceful => CancelMode::Graceful, Kill => CancelMode::Kill }),
+        variants!(SignalRecipients {
+            MainProcess => SignalRecipients::MainProcess,
+            ProcessGroup => SignalRecipients::ProcessGroup,
+            Tree => SignalRecipients::Tree,
+        }),
+        variants!(SignalAnswer {
+            Sent => SignalAnswer::Sent,
+            Cancelled => SignalAnswer::Cancelled,
+        }),
         variants!(CancelAnswer {
             Withdrawn => CancelAnswer::Withdrawn,
             Ending => CancelAnswer::Ending,
@@ -117,7 +132,11 @@ fn ends() -> Vec<Sample> {
             Slot => WaitReason::Slot,
             Launcher => WaitReason::Launcher,
         }),
-        variants!(Canceller { User => Canceller::User(alice()), Host => Canceller::Host }),
+        variants!(Canceller {
+            User => Canceller::User(alice()),
+            Host => Canceller::Host,
+            StdinLost => Canceller::StdinLost,
+        }),
         variants!(Exit {
             Code => Exit::Code(7),
             Signal => Exit::Signal { signal: 11, core_dumped: true },

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::values::{
-    api_error, blob, canceller, execution_id, labels, number, number32, parts, signed, status,
-    stdin_mode, text, timestamp, user, wait_reason,
+    api_error, blob, canceller, execution_id, labels, number, number32, parts, sent_signals,
+    signed, status, stdin_lost, stdin_mode, text, timestamp, user, wait_reason,
 };
 
 pub(super) fn command() -> impl Strategy<Value = Command> {
@@ -56,7 +56,7 @@ prop_compose! {
         umask in option::of(number32()),
         working_dir in option::of(blob()),
         run_as in run_as(),
-        (stdin, merges_output) in (stdin_mode(), any::<bool>()),
+        (stdin, stdin_lost, merges_output) in (stdin_mode(), stdin_lost(), any::<bool>()),
         (timeout, kill_grace_ms) in (timeout(), option::of(number())),
         (drain_ms, kill_mode) in (option::of(number()), kill_mode()),
         limits in resource_limits(),
@@ -64,7 +64,8 @@ prop_compose! {
     ) -> ExecutionRequest {
         ExecutionRequest {
             key, name, command, inherited, environment, umask, working_dir, run_as, stdin,
-            merges_output, timeout, kill_grace_ms, drain_ms, kill_mode, limits, labels, parts,
+            merges_output, stdin_lost, timeout, kill_grace_ms, drain_ms, kill_mode, limits, labels,
+            parts,
         }
     }
 }
@@ -83,13 +84,16 @@ prop_compose! {
         (drain_ms, kill_mode) in (number(), kill_mode()),
         submitted_at in timestamp(),
         (started_at, completed_at) in (option::of(timestamp()), option::of(timestamp())),
-        (pid, cancelled_by, outcome) in
-            (option::of(number32()), option::of(canceller()), option::of(outcome().boxed())),
+        (pid, cancelled_by, signals, outcome) in (
+            option::of(number32()), option::of(canceller()), sent_signals(),
+            option::of(outcome().boxed()),
+        ),
     ) -> ExecutionRecord {
         ExecutionRecord {
             id, number, name, key, status, waits_for, user, submitted_by, command, command_cut,
             working_dir, stdin, labels, timeout_ms, kill_grace_ms, drain_ms, kill_mode, submitted_at,
-            started_at, completed_at, pid, cancelled_by, log_path, log_removed, outcome, resources, parts,
+            started_at, completed_at, pid, cancelled_by, signals, log_path, log_removed, outcome,
+            resources, parts,
         }
     }
 }

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use super::execution::execution_record;
 use super::values::{
     api_error, blob, canceller, execution_id, instance_id, number, number32, output_stream,
-    request_id, severity, status, text, timestamp, user,
+    request_id, severity, signal_answer, status, text, timestamp, user,
 };
 
 pub(super) fn hello_reply() -> impl Strategy<Value = HelloReply> {
@@ -99,6 +99,7 @@ fn response() -> impl Strategy<Value = Response> {
         text().prop_map(Response::Metrics),
         vec(diagnostic(), 0..3).prop_map(Response::Diagnostics),
         vec(quota(), 0..3).prop_map(Response::Quotas),
+        signal_answer().prop_map(Response::Signal),
     ]
 }
 
@@ -158,6 +159,7 @@ fn item() -> impl Strategy<Value = Item> {
             .prop_map(|record| Item::Execution(Box::new(record)))
             .boxed(),
         output_chunk().prop_map(Item::Output),
+        number().prop_map(|offset| Item::StdinHeld { offset }),
         event().prop_map(Item::Event).boxed(),
         (output_stream(), number(), text()).prop_map(|(stream, bytes, mark)| {
             Item::Omitted(Omission {

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::execution::{execution_request, run_as};
 use super::values::{
-    blob, cancel_mode, labels, number, number32, output_start, request_id, signed, status,
-    stream_selection, target, text, timestamp,
+    blob, cancel_mode, labels, number, number32, output_start, request_id, signal_recipients,
+    signal_serial, signed, status, stream_selection, target, text, timestamp,
 };
 
 prop_compose! {
@@ -42,8 +42,11 @@ fn request() -> impl Strategy<Value = Request> {
         1 => target().prop_map(Request::Result),
         1 => (target(), cancel_mode())
             .prop_map(|(target, mode)| Request::Cancel { target, mode }),
-        1 => (target(), signed(), any::<bool>())
-            .prop_map(|(target, signal, tree)| Request::Signal { target, signal, tree }),
+        1 => (target(), signed(), signal_recipients(), signal_serial()).prop_map(
+            |(target, signal, recipients, serial)| Request::Signal {
+                target, signal, recipients, serial,
+            },
+        ),
         3 => selection().prop_map(Request::List).boxed(),
         2 => output_request().prop_map(Request::ReadOutput),
         1 => (option::of(number()), any::<bool>())
@@ -62,6 +65,8 @@ fn request() -> impl Strategy<Value = Request> {
         1 => target().prop_map(Request::Resume),
         1 => Just(Request::Diagnose),
         1 => option::of(run_as()).prop_map(Request::Quota),
+        1 => target().prop_map(Request::HoldStdin),
+        1 => target().prop_map(Request::LoseStdin),
     ]
 }
 

@@ -4,9 +4,10 @@
 //! would not fit on a test's stack.
 
 use escher_protocol::{
-    ApiError, Blob, CancelMode, Canceller, ErrorCode, ExecutionId, InstanceId, OutputStart,
-    OutputStream, Part, Parts, RequestId, Severity, Status, StdinMode, StreamSelection, Target,
-    Text, Timestamp, User, WaitReason,
+    ApiError, Blob, CancelMode, Canceller, ClientId, ErrorCode, ExecutionId, InstanceId,
+    OnStdinLost, OutputStart, OutputStream, Part, Parts, RequestId, SentSignals, Severity,
+    SignalAnswer, SignalRecipients, SignalSerial, Status, StdinLost, StdinMode, StreamSelection,
+    Target, Text, Timestamp, User, WaitReason,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -87,7 +88,40 @@ pub(super) fn user() -> BoxedStrategy<User> {
 }
 
 pub(super) fn canceller() -> impl Strategy<Value = Canceller> {
-    prop_oneof![user().prop_map(Canceller::User), Just(Canceller::Host)]
+    prop_oneof![
+        user().prop_map(Canceller::User),
+        Just(Canceller::Host),
+        Just(Canceller::StdinLost),
+    ]
+}
+
+pub(super) fn signal_recipients() -> impl Strategy<Value = SignalRecipients> {
+    prop_oneof![
+        Just(SignalRecipients::MainProcess),
+        Just(SignalRecipients::ProcessGroup),
+        Just(SignalRecipients::Tree),
+    ]
+}
+
+pub(super) fn signal_serial() -> impl Strategy<Value = SignalSerial> {
+    (any::<[u8; 16]>(), number()).prop_map(|(client, number)| SignalSerial {
+        client: ClientId::from_bytes(client),
+        number,
+    })
+}
+
+pub(super) fn signal_answer() -> impl Strategy<Value = SignalAnswer> {
+    prop_oneof![Just(SignalAnswer::Sent), Just(SignalAnswer::Cancelled)]
+}
+
+pub(super) fn sent_signals() -> impl Strategy<Value = SentSignals> {
+    vec((signed(), user(), timestamp()), 0..4).prop_map(|sent| {
+        let mut signals = SentSignals::default();
+        for (signal, by, at) in sent {
+            signals.add(signal, by, at);
+        }
+        signals
+    })
 }
 
 pub(super) fn status() -> impl Strategy<Value = Status> {
@@ -109,6 +143,11 @@ pub(super) fn severity() -> impl Strategy<Value = Severity> {
 
 pub(super) fn stdin_mode() -> impl Strategy<Value = StdinMode> {
     prop_oneof![Just(StdinMode::Null), Just(StdinMode::Stream)]
+}
+
+pub(super) fn stdin_lost() -> impl Strategy<Value = StdinLost> {
+    let then = prop_oneof![Just(OnStdinLost::Cancel), Just(OnStdinLost::End)];
+    (then, option::of(number())).prop_map(|(then, after_ms)| StdinLost { then, after_ms })
 }
 
 pub(super) fn cancel_mode() -> impl Strategy<Value = CancelMode> {

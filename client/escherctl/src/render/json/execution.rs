@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use escher_client::protocol::{Canceller, Exit};
-use escher_client::{ExecutionRecord, ExecutionResult, Status, WaitReason};
+use escher_client::{ExecutionRecord, ExecutionResult, SentSignal, Status, WaitReason};
 use serde::Serialize;
 
 use super::object::{base64, owned, text_or_base64};
@@ -52,6 +52,7 @@ pub(crate) struct ExecutionObject {
     kill_mode: &'static str,
     error: Option<ExecutionError>,
     cancelled_by: Option<String>,
+    signals: Vec<Signals>,
     ended_by_signal: Option<i32>,
     user: String,
     uid: u32,
@@ -87,6 +88,26 @@ struct ExecutionError {
     stage: Option<&'static str>,
     /// The cause, errno(3).
     errno: Option<i32>,
+}
+
+/// Signals of one number that a user has sent.
+#[derive(Debug, Serialize)]
+struct Signals {
+    signal: i32,
+    by: String,
+    times: u64,
+    last_at: String,
+}
+
+impl From<&SentSignal> for Signals {
+    fn from(sent: &SentSignal) -> Self {
+        Signals {
+            signal: sent.signal,
+            by: sent.by.to_string(),
+            times: sent.times,
+            last_at: rfc3339(sent.last_at),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -185,6 +206,7 @@ impl ExecutionObject {
                     errno,
                 }),
             cancelled_by: record.cancelled_by.as_ref().map(Canceller::to_string),
+            signals: record.signals.iter().map(Signals::from).collect(),
             ended_by_signal: outcome.and_then(|outcome| outcome.ended_by_signal),
             user: record.user.to_string(),
             uid: record.user.uid,
@@ -292,7 +314,7 @@ mod tests {
                 r#""completed_at":"2023-11-14T22:13:21.501000Z","clock_set_back":false,"timeout_ms":5000,"#,
                 r#""kill_grace_ms":10000,"drain_ms":2000,"kill_mode":"control-group","error":{"code":"exit-status","number":62,"#,
                 r#""message":"exited with status 7","hint":null,"retry":false,"stage":null,"#,
-                r#""errno":null},"cancelled_by":null,"ended_by_signal":null,"user":"alice","#,
+                r#""errno":null},"cancelled_by":null,"signals":[],"ended_by_signal":null,"user":"alice","#,
                 r#""uid":1000,"submitted_by":"alice","submitted_by_uid":1000,"#,
                 r#""command":["echo","hello world"],"command_base64":null,"command_cut":false,"#,
                 r#""working_dir":"/srv","working_dir_base64":null,"labels":{"team":"web"},"#,

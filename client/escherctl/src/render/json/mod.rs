@@ -20,4 +20,4 @@ pub(crate) use object::line;
 pub(crate) use output_chunk::{output_chunk, output_gap};
 pub(crate) use quota::quota;
 pub(crate) use settings::{config_check, reloaded, setting};
-pub(crate) use targets::{cancelled, paused, pruned, removed, signalled};
+pub(crate) use targets::{cancelled, paused, pruned, removed, sent, signalled};

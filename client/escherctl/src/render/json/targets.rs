@@ -49,6 +49,19 @@ pub(crate) fn signalled(target: &str, signal: i32) -> String {
     line(&Line { target, signal })
 }
 
+/// Returns the object for an execution whose input has this length now.
+pub(crate) fn sent(target: &str, stdin_bytes: u64) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        target: &'a str,
+        stdin_bytes: u64,
+    }
+    line(&Line {
+        target,
+        stdin_bytes,
+    })
+}
+
 /// Returns the object for an execution that was removed.
 pub(crate) fn removed(target: &str, removed: Removed) -> String {
     #[derive(Serialize)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use escher_client::protocol::Exit;
+use escher_client::protocol::{Canceller, Exit};
 use escher_client::{ErrorCode, ExecutionRecord, Status};
 use nix::sys::signal::Signal;
 
@@ -30,10 +30,11 @@ pub(crate) fn end_reason(record: &ExecutionRecord) -> Option<String> {
             Some(format!("timed out{after}{by_signal}"))
         }
         Status::Cancelled => {
-            let by = record
-                .cancelled_by
-                .as_ref()
-                .map_or_else(String::new, |by| format!(" by {by}"));
+            let by = match &record.cancelled_by {
+                Some(Canceller::StdinLost) => ": its standard input was lost".to_owned(),
+                Some(by) => format!(" by {by}"),
+                None => String::new(),
+            };
             Some(format!("cancelled{by}{by_signal}"))
         }
         Status::Lost => Some(format!("lost: {message}")),
@@ -74,7 +75,7 @@ pub(super) fn exit(exit: Exit) -> String {
 }
 
 /// Returns the name of a signal, such as `SIGTERM`.
-fn signal_name(number: i32) -> String {
+pub(crate) fn signal_name(number: i32) -> String {
     Signal::try_from(number).map_or_else(
         |_| format!("signal {number}"),
         |signal| signal.as_str().to_owned(),

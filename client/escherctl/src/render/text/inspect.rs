@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use escher_client::protocol::{Leftovers, Usage};
-use escher_client::{ExecutionRecord, Measurements, Timestamp};
+use escher_client::{ExecutionRecord, Measurements, SentSignal, Timestamp};
 
-use super::end_reason::{end_reason, exit};
+use super::end_reason::{end_reason, exit, signal_name};
 use super::fields::Fields;
 use super::wait_reason::wait_reason;
 use crate::render::quantity::{count, size};
@@ -57,6 +57,9 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp, is_log_closed: b
     fields.add_some("limits", resource_usage::limits(&resources.limits));
     fields.add_some("pid", record.pid);
     fields.add_some("cancelled by", record.cancelled_by.as_ref());
+    for sent in &record.signals {
+        fields.add("signal", sent_signal(sent));
+    }
     if let Some(outcome) = &record.outcome {
         let (usage, output) = (outcome.usage, outcome.output);
         let seconds = |micros| time::duration(Duration::from_micros(micros));
@@ -102,6 +105,16 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp, is_log_closed: b
     fields.finish()
 }
 
+/// Which signal somebody has sent, and how often.
+fn sent_signal(sent: &SentSignal) -> String {
+    let (name, by) = (signal_name(sent.signal), &sent.by);
+    let at = time::rfc3339(sent.last_at);
+    match sent.times {
+        1 => format!("{name} by {by} at {at}"),
+        times => format!("{name} by {by}, {times} times, the last at {at}"),
+    }
+}
+
 fn add_measured(fields: &mut Fields, usage: &Usage, measured: &Measurements) {
     fields.add_some("read", measured.io_read_bytes.map(size));
     fields.add_some("written", measured.io_written_bytes.map(size));
@@ -120,7 +133,7 @@ fn add_measured(fields: &mut Fields, usage: &Usage, measured: &Measurements) {
 mod tests {
     use super::*;
     use escher_client::Status;
-    use escher_client::protocol::Exit;
+    use escher_client::protocol::{Exit, User};
     use escher_tests::samples;
 
     fn completed() -> ExecutionRecord {
@@ -187,6 +200,26 @@ mod tests {
         let shown = inspect(&record, record.submitted_at, false);
         assert!(shown.contains("1 byte, missing from the log"), "{shown}");
         assert!(shown.contains("the first 2.0 KiB of the log"), "{shown}");
+    }
+
+    #[test]
+    fn shows_who_sent_which_signals() {
+        let mut record = completed();
+        let ada = User {
+            uid: 7,
+            name: Some("ada".into()),
+        };
+        let at = record.submitted_at;
+        record.signals.add(12, ada.clone(), at);
+        record.signals.add(2, ada.clone(), at);
+        record.signals.add(2, ada, at);
+        let shown = inspect(&record, at, false);
+        for signals in [
+            "SIGUSR2 by ada at 2023-11-14T22:13:20.000000Z\n",
+            "SIGINT by ada, 2 times, the last at 2023-11-14T22:13:20.000000Z\n",
+        ] {
+            assert!(shown.contains(signals), "{shown}");
+        }
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! What the played daemon expects and answers.
 
 use escher_client::protocol::{
-    ClientFrame, Exit, Leftovers, Outcome, OutputTotals, Request, RequestId, Response, Usage,
+    ClientFrame, Exit, Leftovers, Outcome, OutputTotals, Request, RequestId, Response,
+    SignalAnswer, SignalRecipients, SignalSerial, Usage,
 };
 use escher_client::{
     ApiError, CancelAnswer, CancelMode, ErrorCode, ExecutionRecord, OutputStart, Status, Submitted,
 };
+
+use nix::sys::signal::Signal;
 
 use super::{ServerConnection, record};
 
@@ -38,26 +41,26 @@ pub(crate) async fn attached(peer: &mut ServerConnection) -> Attached {
     receive_attached(peer, false).await
 }
 
-/// As [`attached`], with a graceful cancel at any place.
-pub(crate) async fn attached_and_cancelled(peer: &mut ServerConnection) -> Attached {
+/// As [`attached`], with a signal to the process group at any place.
+pub(crate) async fn attached_and_interrupted(peer: &mut ServerConnection) -> Attached {
     receive_attached(peer, true).await
 }
 
-async fn receive_attached(peer: &mut ServerConnection, expects_cancel: bool) -> Attached {
-    let (mut output, mut end, mut awaits_cancel) = (None, None, expects_cancel);
+async fn receive_attached(peer: &mut ServerConnection, expects_signal: bool) -> Attached {
+    let (mut output, mut end, mut awaits_signal) = (None, None, expects_signal);
     loop {
         match peer.next_request().await {
             (id, Request::ReadOutput(request)) => output = Some((id, request.start)),
             (id, Request::Wait(_)) => end = Some(id),
-            (id, Request::Cancel { mode, .. }) if awaits_cancel => {
-                assert_eq!(mode, CancelMode::Graceful);
-                peer.reply(id, Ok(Response::Cancel(CancelAnswer::Ending)))
+            (id, Request::Signal { signal, .. }) if awaits_signal => {
+                assert_eq!(signal, 2);
+                peer.reply(id, Ok(Response::Signal(SignalAnswer::Sent)))
                     .await;
-                awaits_cancel = false;
+                awaits_signal = false;
             }
             other => panic!("{other:?}"),
         }
-        if let (Some((output, start)), Some(end), false) = (output, end, awaits_cancel) {
+        if let (Some((output, start)), Some(end), false) = (output, end, awaits_signal) {
             return Attached { output, start, end };
         }
     }
@@ -85,6 +88,41 @@ pub(crate) async fn expect_cancel(peer: &mut ServerConnection, expected: CancelM
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// Receives a signal for the command, and answers it.
+pub(crate) async fn expect_signal(
+    peer: &mut ServerConnection,
+    expected: Signal,
+    to: SignalRecipients,
+    answer: SignalAnswer,
+) -> SignalSerial {
+    loop {
+        match peer.frame().await.unwrap() {
+            ClientFrame::Request {
+                id,
+                body:
+                    Request::Signal {
+                        signal,
+                        recipients,
+                        serial,
+                        ..
+                    },
+            } => {
+                assert_eq!((signal, recipients), (expected as i32, to));
+                peer.reply(id, Ok(Response::Signal(answer))).await;
+                return serial;
+            }
+            ClientFrame::Grant { .. } | ClientFrame::Abandon { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Receives the signal of the first Ctrl-C, and answers that it was sent.
+pub(crate) async fn expect_interrupt(peer: &mut ServerConnection) {
+    let group = SignalRecipients::ProcessGroup;
+    expect_signal(peer, Signal::SIGINT, group, SignalAnswer::Sent).await;
 }
 
 /// Execution 1 with this outcome.
@@ -122,6 +160,15 @@ pub(crate) fn completed() -> Response {
 pub(crate) fn exited(code: i32) -> Response {
     let error = Some(ErrorCode::EXIT_STATUS);
     finished(Status::Failed, Exit::Code(code), error, None, 0)
+}
+
+/// Execution 1, failed because it died of this signal.
+pub(crate) fn died(signal: Signal) -> Response {
+    let exit = Exit::Signal {
+        signal: signal as i32,
+        core_dumped: false,
+    };
+    finished(Status::Failed, exit, Some(ErrorCode::SIGNALLED), None, 0)
 }
 
 /// Execution 1, cancelled and dead of this signal.

@@ -13,8 +13,14 @@ use super::{FakeDaemon, ServerConnection};
 
 /// escherctl with these arguments, connecting to `daemon`.
 pub(crate) fn escherctl(daemon: &FakeDaemon, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_escherctl"));
-    command.arg("--socket").arg(daemon.path()).args(arguments);
+    // Signals that are ignored here are inherited, and it leaves them ignored.
+    let mut command = Command::new("env");
+    command
+        .arg("--default-signal=INT,QUIT,TERM,HUP,USR1,USR2")
+        .arg(env!("CARGO_BIN_EXE_escherctl"))
+        .arg("--socket")
+        .arg(daemon.path())
+        .args(arguments);
     with_pipes(&mut command);
     command
 }
@@ -53,6 +59,11 @@ pub(crate) fn closed_output() -> Stdio {
 pub(crate) fn send_signal(child: &Child, signal: Signal) {
     let pid = i32::try_from(child.id().unwrap()).unwrap();
     kill(Pid::from_raw(pid), signal).unwrap();
+}
+
+/// The signal of which a program died.
+pub(crate) fn signal_of(output: &Output) -> Option<i32> {
+    std::os::unix::process::ExitStatusExt::signal(&output.status)
 }
 
 pub(crate) fn stdout(output: &Output) -> String {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use escher_protocol::message::{CancelAnswer, Submitted};
-use escher_protocol::{ApiError, ExecutionId, ExecutionRecord};
+use escher_protocol::{ApiError, ExecutionId, ExecutionRecord, SignalAnswer, SignalSerial};
 use tokio::sync::oneshot::Receiver;
 
 use crate::scheduler::{PauseAnswer, RemovalAnswer};
@@ -21,6 +21,8 @@ pub(super) struct RequestKind {
     pub(super) inherits: bool,
 }
 
+type PendingSignal = Receiver<Result<SignalAnswer, ApiError>>;
+
 /// Outstanding requests, and answers received.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
@@ -29,6 +31,7 @@ pub(super) struct Clients {
     cancels: Vec<(ExecutionId, Receiver<Result<CancelAnswer, ApiError>>)>,
     removals: Vec<(ExecutionId, RemovalAnswer)>,
     pauses: Vec<(ExecutionId, Receiver<PauseAnswer>)>,
+    signals: Vec<(ExecutionId, SignalSerial, PendingSignal)>,
     /// Acknowledged executions, in order.
     pub(super) acknowledged: Vec<(ExecutionId, RequestKind)>,
     /// Records that were returned to waiting clients.
@@ -37,6 +40,8 @@ pub(super) struct Clients {
     pub(super) cancelled: Vec<(ExecutionId, CancelAnswer)>,
     /// Executions whose pause was acknowledged.
     pub(super) paused: Vec<ExecutionId>,
+    /// Signals that were acknowledged.
+    pub(super) signalled: Vec<(ExecutionId, SignalSerial)>,
     /// Executions whose removal was requested, and whether it was acknowledged.
     pub(super) removed: BTreeMap<ExecutionId, bool>,
 }
@@ -69,6 +74,10 @@ impl Clients {
 
     pub(super) fn pause(&mut self, id: ExecutionId, answer: Receiver<PauseAnswer>) {
         self.pauses.push((id, answer));
+    }
+
+    pub(super) fn signal(&mut self, id: ExecutionId, serial: SignalSerial, answer: PendingSignal) {
+        self.signals.push((id, serial, answer));
     }
 
     pub(super) fn known(&self, which: u8) -> Option<ExecutionId> {
@@ -120,6 +129,16 @@ impl Clients {
             .retain_mut(|(id, answer)| match answer.try_recv() {
                 Ok(Ok(())) => {
                     paused.push(*id);
+                    false
+                }
+                Ok(Err(_)) => false,
+                Err(error) => error == tokio::sync::oneshot::error::TryRecvError::Empty,
+            });
+        let signalled = &mut self.signalled;
+        self.signals
+            .retain_mut(|(id, serial, answer)| match answer.try_recv() {
+                Ok(Ok(_)) => {
+                    signalled.push((*id, *serial));
                     false
                 }
                 Ok(Err(_)) => false,

@@ -35,6 +35,8 @@ enum Step {
     Cancel { which: u8, kill: bool },
     /// A client pauses or resumes one.
     Pause { which: u8, pause: bool },
+    /// A client sends a signal to one.
+    Signal(u8),
     /// A client removes one.
     Remove(u8),
     /// The log of one is removed to keep the limits of the history.
@@ -74,6 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => any::<u8>().prop_map(Step::Wait),
         2 => (any::<u8>(), any::<bool>()).prop_map(|(which, kill)| Step::Cancel { which, kill }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(which, pause)| Step::Pause { which, pause }),
+        2 => any::<u8>().prop_map(Step::Signal),
         1 => any::<u8>().prop_map(Step::Remove),
         1 => any::<u8>().prop_map(Step::RemoveLog),
         8 => (1..5_u8).prop_map(Step::Commit),

@@ -7,7 +7,8 @@ use escher_launcher::ipc::wire::{
     ToShim, WIRE_VERSION,
 };
 use escher_protocol::{
-    Canceller, ExecutionId, Exit, Measurements, OutputTotals, ResourceLimits, Timestamp,
+    Canceller, ExecutionId, Exit, Measurements, OutputTotals, ResourceLimits, SentSignals,
+    SignalAnswer, SignalSerial, Timestamp,
 };
 
 const PID: u32 = 7;
@@ -20,6 +21,7 @@ struct Shim {
     started: Timestamp,
     cancel: Option<Canceller>,
     is_paused: bool,
+    signals: SentSignals,
     /// Bytes that its log may take; it takes them all.
     log_budget: u64,
     /// Whether it waits for a larger budget.
@@ -63,6 +65,8 @@ pub(super) struct Shims {
     pub(super) environments: BTreeMap<ExecutionId, Environment>,
     /// Executions that were paused at some time.
     pub(super) paused: BTreeSet<ExecutionId>,
+    /// The signals that shims have sent.
+    pub(super) signals: BTreeMap<ExecutionId, Vec<SignalSerial>>,
     /// Executions whose shims were sent a cancel.
     pub(super) ended_by_request: BTreeSet<ExecutionId>,
     /// Executions whose shims were killed, or lost with the host.
@@ -133,6 +137,7 @@ impl Shims {
             started: now,
             cancel: None,
             is_paused: false,
+            signals: SentSignals::default(),
             end: None,
         };
         self.alive.insert(id, shim);
@@ -170,6 +175,18 @@ impl Shims {
             ToShim::Resume if shim.end.is_none() && shim.is_paused => {
                 shim.is_paused = false;
                 shim.messages.push_back(FromShim::Paused(false));
+            }
+            ToShim::Signal(order) if shim.end.is_none() => {
+                let sent = self.signals.entry(id).or_default();
+                if !sent.contains(&order.serial) {
+                    sent.push(order.serial);
+                    shim.signals.add(order.signal, order.by, shim.started);
+                }
+                shim.messages.push_back(FromShim::Signalled {
+                    serial: order.serial,
+                    answer: SignalAnswer::Sent,
+                    sent: shim.signals.clone(),
+                });
             }
             ToShim::LogBudget { bytes } => {
                 assert!(bytes >= shim.log_budget, "a budget has become smaller");
@@ -301,6 +318,7 @@ impl Shims {
             log_bytes: 0,
             log_budget: shim.log_budget,
             input: InputState::default(),
+            signals: shim.signals.clone(),
         };
         self.alive.iter().map(state).collect()
     }
@@ -319,6 +337,7 @@ impl Shim {
                 Some(by) => EndCause::Cancelled(by),
                 None => EndCause::Itself,
             },
+            signals: self.signals.clone(),
             started_at: Some(self.started),
             duration_us: 1,
             measured: Some(measured),

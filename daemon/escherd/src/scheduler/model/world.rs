@@ -7,7 +7,7 @@ use escher_launcher::ipc::wire::{Abilities, LogDirAbilities, LogLimits};
 use escher_protocol::message::CancelAnswer;
 use escher_protocol::{
     Blob, CancelMode, Command, Controllers, ExecutionId, ExecutionRecord, ExecutionRequest,
-    Leftovers, ResourceLimits, Status, Text, Timestamp,
+    Leftovers, ResourceLimits, SignalRecipients, SignalSerial, Status, Text, Timestamp,
 };
 
 use super::Step;
@@ -19,7 +19,9 @@ use crate::config::{OnBoot, Percent};
 use crate::execution::{Loss, RequestLimits};
 use crate::scheduler::shares::SlotLimits;
 use crate::scheduler::shares::fairness::FairnessCheck;
-use crate::scheduler::{Effect, RecoveredState, Scheduler, SchedulerSettings};
+use crate::scheduler::{
+    Effect, RecoveredState, Scheduler, SchedulerSettings, SignalProgress, SignalRequest,
+};
 use crate::store::{Change, ChangeEntry, CommitOutcome, Durability};
 
 /// Resources that the launcher can limit.
@@ -175,6 +177,7 @@ impl World {
             }
             Step::Cancel { which, kill } => self.cancel(which, kill),
             Step::Pause { which, pause } => self.pause(which, pause),
+            Step::Signal(which) => self.signal(which),
             Step::Remove(which) => self.remove(which),
             Step::RemoveLog(which) => self.remove_log(which),
             Step::Commit(count) => self.commit(count.into()),
@@ -375,6 +378,22 @@ impl World {
         }
     }
 
+    fn signal(&mut self, which: u8) {
+        let request = SignalRequest {
+            signal: 10,
+            recipients: SignalRecipients::MainProcess,
+            serial: SignalSerial::unique(),
+        };
+        let time = self.time();
+        if let Some(id) = self.clients.known(which)
+            && let Some(number) = self.number_in_memory(id)
+            && let Ok(SignalProgress::Sending(answer)) =
+                self.scheduler.signal(&self.scope, number, request, time)
+        {
+            self.clients.signal(id, request.serial, answer);
+        }
+    }
+
     fn remove(&mut self, which: u8) {
         let Some(id) = self.clients.known(which) else {
             return;
@@ -534,6 +553,7 @@ impl World {
             cancelled,
             removed,
             paused,
+            signalled,
             ..
         } = &self.clients;
         for (id, kind) in acknowledged {
@@ -555,6 +575,7 @@ impl World {
                 (status, Some(end)) => {
                     crate::execution::status_of(end.clone()) == status
                         && record.resources.measured == end.measured
+                        && record.signals == end.signals
                         && runs == 1
                 }
                 (Status::Cancelled, None) => runs == 0,
@@ -616,6 +637,13 @@ impl World {
         }
         for id in paused {
             assert!(self.shims.paused.contains(id), "{id} was never paused");
+        }
+        for (id, serial) in signalled {
+            let sent = self.shims.signals.get(id);
+            assert!(
+                sent.is_some_and(|sent| sent.contains(serial)),
+                "{id} never got its signal"
+            );
         }
         for (id, runs) in &self.shims.runs {
             assert!(*runs <= 1, "{id} has run {runs} times");

@@ -19,8 +19,8 @@ use std::time::Duration;
 use escher_protocol::message::{Event, EventKind, ListFilter, Selection};
 use escher_protocol::{
     ApiError, Blob, Canceller, Command, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest,
-    Exit, Leftovers, Outcome, OutputTotals, Parts, ResourceLimits, Resources, Status, Timestamp,
-    Usage, User,
+    Exit, Leftovers, Outcome, OutputTotals, Parts, ResourceLimits, Resources, SentSignals, Status,
+    Timestamp, Usage, User,
 };
 use tempfile::TempDir;
 
@@ -289,6 +289,7 @@ fn record_of(submission: &Submission, status: Status) -> ExecutionRecord {
         completed_at: Some(submitted_at.saturating_add(Duration::from_secs(1))),
         pid: None,
         cancelled_by: (status == Status::Cancelled).then_some(Canceller::Host),
+        signals: SentSignals::default(),
         log_path: submission.log_path.clone(),
         log_removed: false,
         outcome: Some(Outcome {

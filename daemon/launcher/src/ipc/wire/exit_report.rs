@@ -1,8 +1,8 @@
 //! What a shim reports about the end of its command.
 
 use escher_protocol::{
-    Canceller, ExecutionId, Exit, Leftovers, Measurements, OutputTotals, Parts, StartStage,
-    Timestamp, UnsupportedPart, Usage,
+    Canceller, ExecutionId, Exit, Leftovers, Measurements, OutputTotals, Parts, SentSignals,
+    StartStage, Timestamp, UnsupportedPart, Usage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,8 @@ pub struct ExitReport {
     pub cause: EndCause,
     /// The last signal of the kill ladder that was sent while the main process lived.
     pub ladder_signal: Option<i32>,
+    /// Who sent which signals.
+    pub signals: SentSignals,
     /// When the main process was created; `None` if it never was.
     pub started_at: Option<Timestamp>,
     /// When the whole execution had ended.
@@ -68,6 +70,7 @@ impl ExitReport {
             exit,
             cause: EndCause::Itself,
             ladder_signal: None,
+            signals: SentSignals::default(),
             started_at: None,
             ended_at: at,
             duration_us: 0,

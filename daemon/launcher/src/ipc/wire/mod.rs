@@ -33,7 +33,7 @@ pub use launcher::{
 };
 pub use shim::{
     FromShim, INPUT_WINDOW, InputState, MAX_INPUT_BYTES, MAX_SHIM_MESSAGE_BYTES, ShimPhase,
-    ShimState, ToShim,
+    ShimState, SignalOrder, ToShim,
 };
 
 /// Version of these messages. escherd refuses a launcher that speaks another; shims speak the

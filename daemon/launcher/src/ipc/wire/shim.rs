@@ -1,7 +1,10 @@
 //! Messages between escherd and a shim.
 
 use escher_protocol::codec::{self, CodecError};
-use escher_protocol::{Blob, Canceller, ExecutionId, Timestamp};
+use escher_protocol::{
+    Blob, Canceller, ExecutionId, SentSignals, SignalAnswer, SignalRecipients, SignalSerial,
+    Timestamp, User,
+};
 use serde::{Deserialize, Serialize};
 
 use super::assignment::Assignment;
@@ -41,13 +44,8 @@ pub enum ToShim {
         /// SIGKILL at once.
         kill: bool,
     },
-    /// Send a signal.
-    Signal {
-        /// Its number.
-        signal: i32,
-        /// Whether all processes get it; else the main process does, while it lives.
-        tree: bool,
-    },
+    /// Send a signal, unless the shim has sent it before, and answer with [`FromShim::Signalled`].
+    Signal(SignalOrder),
     /// Send [`FromShim::LogGrew`] once, as soon as the log is longer than this. Several may be
     /// pending at a time.
     Watch {
@@ -83,6 +81,19 @@ impl ToShim {
     }
 }
 
+/// A signal to be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalOrder {
+    /// Its number.
+    pub signal: i32,
+    /// Which processes get it.
+    pub recipients: SignalRecipients,
+    /// For whom it is sent.
+    pub by: User,
+    /// Tells it from all others.
+    pub serial: SignalSerial,
+}
+
 /// A message from a shim to escherd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromShim {
@@ -97,6 +108,15 @@ pub enum FromShim {
     InputAccepted,
     /// The command has closed its standard input; further input is discarded.
     InputClosed,
+    /// The answer to [`ToShim::Signal`].
+    Signalled {
+        /// Which signal.
+        serial: SignalSerial,
+        /// What became of it.
+        answer: SignalAnswer,
+        /// Who has sent which signals so far.
+        sent: SentSignals,
+    },
     /// The log has grown: the answer to [`ToShim::Watch`].
     LogGrew {
         /// Bytes in the log.
@@ -141,6 +161,8 @@ pub struct ShimState {
     pub log_budget: u64,
     /// State of the command's standard input.
     pub input: InputState,
+    /// Who has sent which signals.
+    pub signals: SentSignals,
 }
 
 /// Phase of an execution in its shim.

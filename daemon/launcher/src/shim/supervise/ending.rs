@@ -2,10 +2,13 @@
 
 use std::time::Instant;
 
-use escher_protocol::{Exit, Leftovers, Measurements, OutputStream, Parts, Timestamp};
+use escher_protocol::{
+    Canceller, Exit, Leftovers, Measurements, OutputStream, Parts, SignalAnswer, SignalRecipients,
+    Timestamp,
+};
 
 use super::Supervisor;
-use crate::ipc::wire::{EndCause, ExitReport};
+use crate::ipc::wire::{EndCause, ExitReport, SignalOrder};
 use crate::shim::kill_ladder::Step;
 use crate::shim::log_budget::LogBudget;
 use crate::shim::spawn::SetupResult;
@@ -18,16 +21,31 @@ impl Supervisor<'_> {
         self.carry_out(step);
     }
 
-    /// Sends a signal for somebody, which does not begin the kill ladder.
-    pub(super) fn signal(&self, signal: i32, tree: bool) {
-        if !tree {
-            self.tree.signal_main(signal);
-            return;
+    /// Sends a signal for a client, which does not begin the kill ladder. But there may be no process
+    /// group left to get it: then what is left of the command is ended.
+    pub(super) fn signal(&mut self, order: SignalOrder) -> SignalAnswer {
+        let signal = order.signal;
+        let mut answer = SignalAnswer::Sent;
+        match order.recipients {
+            SignalRecipients::MainProcess => self.tree.signal_main(signal),
+            SignalRecipients::ProcessGroup if self.main_ended.is_none() => {
+                self.resume();
+                self.tree.signal_group(signal);
+            }
+            SignalRecipients::ProcessGroup => {
+                let by = Canceller::User(order.by.clone());
+                self.end(EndCause::Cancelled(by), false);
+                answer = SignalAnswer::Cancelled;
+            }
+            SignalRecipients::Tree => {
+                self.tree.signal_all(&[signal]);
+                if signal == libc::SIGKILL {
+                    self.kill_cgroup();
+                }
+            }
         }
-        self.tree.signal_all(&[signal]);
-        if signal == libc::SIGKILL {
-            self.kill_cgroup();
-        }
+        self.signals.add(order, answer, Timestamp::now());
+        answer
     }
 
     /// Kills what is in the cgroup of the command, if it has one: even processes that fork faster
@@ -55,9 +73,7 @@ impl Supervisor<'_> {
         } else if !self.tree.is_empty() {
             self.leftovers = Leftovers::Killed;
         }
-        if self.freezer.is_requested() {
-            self.set_paused(false);
-        }
+        self.resume();
         self.tree.signal_all(signals);
         if step == Some(Step::Kill) {
             self.kill_cgroup();
@@ -94,6 +110,7 @@ impl Supervisor<'_> {
             exit,
             cause: self.ladder.cause().clone(),
             ladder_signal: self.ladder_signal,
+            signals: self.signals.sent().clone(),
             started_at: Some(self.start.time),
             ended_at: Timestamp::now(),
             duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),

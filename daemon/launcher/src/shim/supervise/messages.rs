@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use super::Supervisor;
 use super::leaving::Leaving;
-use crate::ipc::wire::{EndCause, FromShim, ShimPhase, ShimState, ToShim, WIRE_VERSION};
+use crate::ipc::wire::{
+    EndCause, FromShim, ShimPhase, ShimState, SignalOrder, ToShim, WIRE_VERSION,
+};
 use crate::shim::log_budget::LogBudget;
 use crate::shim::spawn::SetupResult;
 use crate::shim::stdin::WriteProgress;
@@ -46,6 +48,7 @@ impl Supervisor<'_> {
             log_bytes: self.log.totals().log_bytes,
             log_budget: self.log.budget().bytes(),
             input: self.stdin.state(),
+            signals: self.signals.sent().clone(),
         }
     }
 
@@ -60,7 +63,7 @@ impl Supervisor<'_> {
                     self.answer_input(&progress);
                 }
                 ToShim::Cancel { by, kill } => self.end(EndCause::Cancelled(by), kill),
-                ToShim::Signal { signal, tree } => self.signal(signal, tree),
+                ToShim::Signal(order) => self.answer_signal(order),
                 ToShim::Watch { known_bytes } => drop(self.watched_lengths.insert(known_bytes)),
                 ToShim::Pause => self.set_paused(true),
                 ToShim::Resume => self.set_paused(false),
@@ -69,6 +72,29 @@ impl Supervisor<'_> {
                 }
                 // Not valid during an execution.
                 ToShim::Assign(_) | ToShim::AssignFromMemory | ToShim::Recorded => {}
+            }
+        }
+    }
+
+    /// Sends a signal, unless it was sent before.
+    fn answer_signal(&mut self, order: SignalOrder) {
+        let serial = order.serial;
+        let earlier = self.signals.earlier_answer(serial);
+        let answer = earlier.unwrap_or_else(|| self.signal(order));
+        self.link.send(&FromShim::Signalled {
+            serial,
+            answer,
+            sent: self.signals.sent().clone(),
+        });
+    }
+
+    /// Thaws the command if it is frozen or is to be. A pause that is not complete fails.
+    pub(super) fn resume(&mut self) {
+        if self.freezer.is_requested() {
+            let is_pause_incomplete = !self.freezer.is_reported();
+            self.set_paused(false);
+            if is_pause_incomplete {
+                self.link.send(&FromShim::Paused(false));
             }
         }
     }

@@ -27,6 +27,7 @@ use super::log::CommandLog;
 use super::output_pipe::{OutputPipe, PipeRead};
 use super::process_tree::ProcessTree;
 use super::report::FinishedExecution;
+use super::sent_signals::SignalHistory;
 use super::spawn::{ChildSetup, SetupResult, SpawnedCommand, Start, claim_and_spawn};
 use super::stdin::StdinFeeder;
 use crate::ipc::wire::{Assignment, EndCause, ExitReport, FromShim, KNOWN_PARTS, exceeds_limit};
@@ -104,6 +105,7 @@ struct Supervisor<'a> {
     /// Whether the cgroup has missed a part of what there was to measure.
     controllers_were_off: bool,
     freezer: Freezer<'a>,
+    signals: SignalHistory,
     ladder: KillLadder,
     log: CommandLog<'a>,
     stdin: StdinFeeder,
@@ -172,6 +174,7 @@ impl<'a> Supervisor<'a> {
             cgroup,
             controllers_were_off: false,
             freezer: Freezer::new(cgroup),
+            signals: SignalHistory::default(),
         }
     }
 

@@ -4,10 +4,13 @@ use std::fs;
 use std::path::PathBuf;
 
 use escher_launcher::ipc::wire::{Assignment, EndCause, FromShim, LaunchSpec, ToShim};
-use escher_protocol::{Canceller, Exit, Leftovers, Measurements, ResourceLimits, StartStage};
+use escher_protocol::{
+    Canceller, Exit, Leftovers, Measurements, ResourceLimits, SignalRecipients, StartStage,
+};
 
 use super::{Cgroup, Escherd, Keeper};
 use crate::commands::{assignment, shell_with, with_input};
+use crate::shim::signal_order;
 use crate::{Fifo, Shim, exec, raw, shell};
 use escher_testkit::wait::readable;
 
@@ -106,6 +109,20 @@ fn the_cgroup_of_a_user_is_there_for_as_long_as_commands_of_it_run() {
         shim.wait_for_end();
         assert_eq!(keeper.users(), users);
     }
+}
+
+#[test]
+fn a_signal_to_the_process_group_resumes_a_paused_command() {
+    let Some((_keeper, _escherd, shim)) = start_keeper("signals to paused commands") else {
+        return;
+    };
+    shim.start(&shell("trap 'exit 6' INT; echo up; sleep 1000"));
+    shim.log_longer_than(0);
+    shim.send(&ToShim::Pause);
+    expect_paused(&shim, true);
+    let signal = signal_order(libc::SIGINT, SignalRecipients::ProcessGroup);
+    shim.send(&ToShim::Signal(signal));
+    assert_eq!(shim.finish().exit, Exit::Code(6));
 }
 
 /// The cgroup of their user goes and comes back all the time.
