@@ -226,6 +226,7 @@ mod tests {
                 (7, "shutting-down", true),
                 (8, "internal", true),
                 (9, "overloaded", true),
+                (10, "not-serving", true),
                 (20, "permission-denied", false),
                 (21, "not-found", false),
                 (22, "ambiguous", false),
