@@ -308,7 +308,7 @@ async fn whom_an_escherd_serves() {
         (ServedUsers::All, LAST_UID + 1, false),
         (ServedUsers::All, u32::MAX - 1, false),
         (ServedUsers::All, u32::MAX, false),
-        (ServedUsers::All, overflow_uid(), false),
+        (ServedUsers::All, overflow_uid(), is_every_user_mapped()),
         (ServedUsers::Only(ALICE_UID), ALICE_UID, true),
         (ServedUsers::Only(ALICE_UID), BOB_UID, false),
         (ServedUsers::Only(ALICE_UID), 0, false),
