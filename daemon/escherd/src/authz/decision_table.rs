@@ -308,7 +308,6 @@ async fn whom_an_escherd_serves() {
         (ServedUsers::All, LAST_UID + 1, false),
         (ServedUsers::All, u32::MAX - 1, false),
         (ServedUsers::All, u32::MAX, false),
-        // Where a uid has no user in this namespace, this is anybody.
         (ServedUsers::All, overflow_uid(), is_every_user_mapped()),
         (ServedUsers::Only(ALICE_UID), ALICE_UID, true),
         (ServedUsers::Only(ALICE_UID), BOB_UID, false),
