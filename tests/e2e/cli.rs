@@ -461,7 +461,18 @@ fn run_detached_is_the_same_as_submit() {
     let daemon = Daemon::start();
     let id = daemon.ctl().line(["run", "-d", "echo", "later"]);
     assert_eq!(daemon.ctl().run(["attach", &id]).expect(0).out(), "later\n");
-    let _ = daemon.ctl().run(["run", "-d", "-i", "cat"]).expect(125);
+    let id = daemon.ctl().line(["run", "-d", "-i", "cat"]);
+    let send = ["send", "--end", &id];
+    let _ = daemon.ctl().run_with_input("even later\n", send).expect(0);
+    let attached = daemon.ctl().run(["attach", &id]).expect(0);
+    assert_eq!(attached.out(), "even later\n");
+    for options in [
+        &["--stdin-lost", "eof"][..],
+        &["-d", "-i", "--stdin-lost", "eof"],
+    ] {
+        let words = [&["run"], options, &["cat"]].concat();
+        let _ = daemon.ctl().run(words).expect(125);
+    }
 }
 
 #[test]

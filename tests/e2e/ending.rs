@@ -190,7 +190,8 @@ fn many_processes_end_with_the_main_process() {
     assert_eq!(ready.read_line(), "ready");
     run.signal(Signal::SIGTERM);
     let ended = run.wait();
-    assert!([137, 143].contains(&ended.code), "{ended:?}");
+    // The main process dies of SIGTERM, which escherctl got too, or of SIGKILL.
+    assert!([137, -15].contains(&ended.code), "{ended:?}");
     assert!(is_unlocked(&lock));
 }
 

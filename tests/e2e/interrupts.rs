@@ -122,7 +122,7 @@ fn the_status_of_a_program_that_catches_ctrl_c_is_its_own() {
     let daemon = Daemon::start();
     let ready = daemon.home().fifo("ready");
     let script = format!(
-        "trap 'echo caught; exit 7' INT; echo ready > {}; sleep 600",
+        "trap 'echo caught; exit 7' INT; sh -c 'echo ready > {}; exec sleep 600'",
         ready.name()
     );
     let run = run_until_ready(&daemon.ctl(), &ready, &script);
@@ -210,13 +210,13 @@ fn a_second_sigterm_leaves_the_command_its_grace_period() {
 #[test]
 fn sighup_leaves_the_command() {
     let daemon = Daemon::start();
-    let (ready, gate) = (daemon.home().fifo("ready"), daemon.home().fifo("gate"));
-    let script = format!(
-        "echo ready > {}; read -r line < {}; exit 5",
-        ready.name(),
-        gate.name()
-    );
-    let run = run_until_ready(&daemon.ctl(), &ready, &script);
+    let gate = daemon.home().fifo("gate");
+    let script = format!("echo here; read -r line < {}; exit 5", gate.name());
+    let arguments = ["run", "sh", "-c", &script];
+    let command = with_env(&daemon.ctl(), &["--default-signal=HUP"], arguments);
+    let mut run = RunningProgram::spawn_unread(command, DEADLINE);
+    // Once it passes on output, it knows that its command is accepted.
+    run.stdout().read_exact(&mut [0; 5]).unwrap();
     run.signal(Signal::SIGHUP);
     let ended = run.wait().expect(-1);
     assert_eq!(

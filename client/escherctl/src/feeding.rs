@@ -23,13 +23,7 @@ pub(crate) async fn feed_submitted(
 ) {
     match client.hold_stdin(id).await {
         Ok(hold) => feed_command(client, id, hold, on_read_error, shows_notices).await,
-        // The command has ended already, or does not read.
-        Err(Error::Api(error)) if error.code == ErrorCode::STDIN_CLOSED => {}
-        Err(Error::Api(error)) => {
-            print_notice(&format!("no input is passed on: {}", error.message))
-        }
-        // Reported by the request that waits for the command's end.
-        Err(_) => {}
+        Err(error) => report(error),
     }
 }
 
@@ -44,9 +38,8 @@ pub(crate) async fn feed_command(
     let mut writer = hold.writer();
     let fed = tokio::select! {
         fed = feed(&mut writer) => fed,
-        // Either the command has closed its input, which is no failure, or the connection is lost,
-        // which is reported by the request that waits for the command's end.
-        _ = hold.over() => return,
+        // The command has closed its input, which is no failure.
+        over = hold.over() => return over.unwrap_or_else(report),
     };
     match (fed, on_read_error) {
         (Ok(()), _) => {}
@@ -67,4 +60,14 @@ pub(crate) async fn feed_command(
     }
     // The hold goes on until the end has arrived, over lost connections too.
     let _ = tokio::join!(writer.finish(), hold.over());
+}
+
+/// Says why no more input is passed on, unless the command takes none. A lost connection is reported by
+/// the request that waits for the command's end.
+fn report(error: Error) {
+    if let Error::Api(error) = error
+        && error.code != ErrorCode::STDIN_CLOSED
+    {
+        print_notice(&format!("no more input is passed on: {}", error.message));
+    }
 }

@@ -41,6 +41,8 @@ pub mod store;
 mod systemd_tasks;
 mod turns;
 
-pub use api::{EventHandlerGuard, Events, ExecutionEngine, Executions, OutputItems, StartError};
+pub use api::{
+    EventHandlerGuard, Events, ExecutionEngine, Executions, OutputItems, StartError, StdinHold,
+};
 pub use config::{ConfigError, EngineSettings, OnStop, Percent, Profile, ReloadableSettings};
 pub use output::{OutputRules, OversizedOutput};

@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 
 use super::control::not_running;
 use super::waiters::add_waiter;
-use super::withdrawal::LaunchPhase;
 use super::{Entry, Scheduler};
 use crate::authz::Scope;
 
@@ -39,7 +38,7 @@ pub struct SignalRequest {
 pub enum SignalProgress {
     /// The signal is on its way.
     Sending(oneshot::Receiver<Result<SignalAnswer, ApiError>>),
-    /// No program runs whose process group could get it, so the execution of this number is being cancelled.
+    /// The execution of this number has no shim, so it is being cancelled.
     Cancelling(u64, oneshot::Receiver<Result<CancelAnswer, ApiError>>),
 }
 
@@ -72,8 +71,9 @@ impl Scheduler {
             return Ok(SignalProgress::Sending(answer));
         };
         let state = &entry.execution.state;
-        let may_run = state.has_slot() && entry.launch_phase == LaunchPhase::Reported;
-        if request.recipients == SignalRecipients::ProcessGroup && !may_run && !entry.is_over() {
+        // Whether the program runs, the shim knows first.
+        let has_shim = state.has_slot() && entry.launch_phase.accepts_messages();
+        if request.recipients == SignalRecipients::ProcessGroup && !has_shim && !entry.is_over() {
             let answer = self.cancel(scope, number, CancelMode::Graceful, now);
             return Ok(SignalProgress::Cancelling(number, answer));
         }
@@ -291,18 +291,18 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_to_the_process_group_of_a_program_that_does_not_run_yet_cancels() {
+    fn a_signal_to_the_process_group_of_what_waits_for_its_turn_cancels_it() {
         let (mut scheduler, number, _) = launched();
         let queued = submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
-        for number in [number, queued] {
-            let request = request(SignalRecipients::ProcessGroup);
-            let progress = scheduler.signal(&Scope::for_root(), number, request, at(2));
-            assert!(matches!(progress, Ok(SignalProgress::Cancelling(..))));
-        }
-        let state = |number| &scheduler.entries[&number].execution.state;
-        assert!(state(number).cancel_request().is_some());
-        assert_eq!(state(queued).status(), Status::Cancelled);
-        assert!(matches!(state(queued), State::Finished(_)));
+        let group = request(SignalRecipients::ProcessGroup);
+        let progress = scheduler.signal(&Scope::for_root(), queued, group, at(2));
+        assert!(matches!(progress, Ok(SignalProgress::Cancelling(..))));
+        let state = &scheduler.entries[&queued].execution.state;
+        assert_eq!(state.status(), Status::Cancelled);
+        assert!(matches!(state, State::Finished(_)));
+        // The shim of the other one decides.
+        let _answer = send(&mut scheduler, number, group);
+        assert_eq!(sent(&mut scheduler), [group.serial]);
     }
 
     #[test]

@@ -96,11 +96,10 @@ impl ProcessTree {
         }
     }
 
-    /// Signals the main process's group, or before that exists the main process.
+    /// Signals the main process's group, unless the main process was reaped.
     pub(super) fn signal_group(&self, signal: i32) {
-        if !self.has_signalled_group(&[signal]) {
-            self.signal_main(signal);
-        }
+        // Fails as for the main process alone.
+        let _ = self.has_signalled_group(&[signal]);
     }
 
     /// Signals every process: the main process's group as a whole, then all processes outside it.

@@ -31,7 +31,7 @@ fn a_signal_to_the_process_group_reaches_every_process_of_it_and_no_other() {
     // The sleep, which is in the group, dies; the child in a session of its own does not get it.
     let text = "trap 'exit 6' USR1
         setsid sh -c 'trap \"echo other\" USR1; echo > \"$0\"; read -r line < \"$0-go\"; echo alone' \"$0\" &
-        read -r line < \"$0\"; echo ready; sleep 1000; echo woken";
+        read -r line < \"$0\"; sh -c 'echo ready; exec sleep 1000'; echo woken";
     let spec = LaunchSpec {
         drain_ms: 600_000,
         ..shell_with(text, fifo.path())

@@ -199,3 +199,55 @@ pub struct InputState {
     /// Whether the command does not read its input any more, or has none.
     pub is_closed: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::wire::EndCause;
+    use escher_protocol::signal::MAX_SENT_SIGNALS;
+    use escher_protocol::{Exit, Measurements};
+
+    /// Longest login name in bytes (`LOGIN_NAME_MAX`).
+    const MAX_LOGIN_NAME_BYTES: usize = 256;
+
+    #[test]
+    fn the_longest_messages_fit_into_the_buffer_of_escherd() {
+        let at = Timestamp::from_micros(i64::MAX);
+        let user = User {
+            uid: u32::MAX,
+            name: Some("x".repeat(MAX_LOGIN_NAME_BYTES).into()),
+        };
+        let mut sent = SentSignals::default();
+        for (_, signal) in (0..MAX_SENT_SIGNALS).zip(1..) {
+            sent.add(signal, user.clone(), at);
+        }
+        let most = Some(u64::MAX);
+        let id = ExecutionId::from_bytes([7; 16]);
+        let report = ExitReport {
+            cause: EndCause::Cancelled(Canceller::User(user)),
+            signals: sent.clone(),
+            started_at: Some(at),
+            duration_us: u64::MAX,
+            measured: Some(Measurements {
+                user_us: most,
+                system_us: most,
+                peak_memory_bytes: most,
+                io_read_bytes: most,
+                io_written_bytes: most,
+                peak_tasks: most,
+                oom_kills: most,
+            }),
+            ..ExitReport::new(id, 1, Exit::Code(7), at)
+        };
+        let signalled = FromShim::Signalled {
+            serial: SignalSerial::unique(),
+            answer: SignalAnswer::Sent,
+            sent,
+        };
+        for message in [FromShim::Exited(Box::new(report)), signalled] {
+            let length = codec::encode(&message).unwrap().len();
+            // Some numbers of the report may be longer than here.
+            assert!(length + 200 < MAX_SHIM_MESSAGE_BYTES, "{length}");
+        }
+    }
+}

@@ -21,14 +21,14 @@ impl Supervisor<'_> {
         self.carry_out(step);
     }
 
-    /// Sends a signal for a client, which does not begin the kill ladder. But there may be no process
-    /// group left to get it: then what is left of the command is ended.
+    /// Sends a signal for a client, which does not begin the kill ladder. But where no program runs whose
+    /// process group could get it, the command is ended.
     pub(super) fn signal(&mut self, order: SignalOrder) -> SignalAnswer {
         let signal = order.signal;
         let mut answer = SignalAnswer::Sent;
         match order.recipients {
             SignalRecipients::MainProcess => self.tree.signal_main(signal),
-            SignalRecipients::ProcessGroup if self.main_ended.is_none() => {
+            SignalRecipients::ProcessGroup if self.runs_program() => {
                 self.resume();
                 self.tree.signal_group(signal);
             }
@@ -46,6 +46,12 @@ impl Supervisor<'_> {
         }
         self.signals.add(order, answer, Timestamp::now());
         answer
+    }
+
+    /// Whether the main process executes its program. Its end of the set-up is noticed before a message
+    /// that was sent later.
+    fn runs_program(&self) -> bool {
+        self.setup_result == Some(SetupResult::Executed) && self.main_ended.is_none()
     }
 
     /// Kills what is in the cgroup of the command, if it has one: even processes that fork faster

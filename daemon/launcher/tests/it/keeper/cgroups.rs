@@ -116,7 +116,9 @@ fn a_signal_to_the_process_group_resumes_a_paused_command() {
     let Some((_keeper, _escherd, shim)) = start_keeper("signals to paused commands") else {
         return;
     };
-    shim.start(&shell("trap 'exit 6' INT; echo up; sleep 1000"));
+    shim.start(&shell(
+        "trap 'exit 6' INT; sh -c 'echo up; exec sleep 1000'",
+    ));
     shim.log_longer_than(0);
     shim.send(&ToShim::Pause);
     expect_paused(&shim, true);
