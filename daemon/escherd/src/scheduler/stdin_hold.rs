@@ -198,7 +198,7 @@ mod tests {
     use crate::execution::StdinWrite;
     use crate::scheduler::Effect;
     use crate::scheduler::testbed::{at, commit, settings};
-    use escher_launcher::ipc::wire::ToShim;
+    use escher_launcher::ipc::wire::{FromShim, ToShim};
     use escher_protocol::{Command, ExecutionRequest, StdinMode};
 
     /// Returns a scheduler with an execution whose input is lost in this way, and its number and id.
@@ -216,6 +216,9 @@ mod tests {
         let submitted = scheduler.submit(permit, Box::new(request), at(0));
         commit(&mut scheduler, at(0));
         let submitted = submitted.unwrap().try_recv().unwrap().unwrap();
+        let started = FromShim::Started { pid: 7, at: at(0) };
+        scheduler.on_shim_message(submitted.id, started, at(0));
+        commit(&mut scheduler, at(0));
         (scheduler, submitted.number, submitted.id)
     }
 
