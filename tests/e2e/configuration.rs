@@ -167,7 +167,7 @@ fn the_environment_overrides_files_and_options_override_the_environment() {
         .run(["run", "--timeout", "3s", "true"])
         .expect(125);
     assert!(
-        refused.err().contains("3000") && refused.err().contains("2000"),
+        refused.err().contains("3s") && refused.err().contains("2s (execution.max_timeout_ms)"),
         "{refused:?}"
     );
     let id = daemon.ctl().submit(["echo", "x"]);

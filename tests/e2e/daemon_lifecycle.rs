@@ -259,17 +259,17 @@ fn a_stop_that_cancels_says_for_which_commands_it_waits() {
     let up = daemon.home().fifo("up");
     let script = format!("echo up > {}; exec sleep 1000", up.name());
     let ctl = daemon.ctl();
-    let _ = ctl.run(["submit", "--kill-after", "30s", "sh", "-c", &script]);
+    let _ = ctl.run(["submit", "--kill-after", "15s", "sh", "-c", &script]);
     assert_eq!(up.read_line(), "up");
     // escherd knows of the start, too.
     await_notification(&daemon, "STATUS=serving: 1 running");
     assert_eq!(daemon.terminate(), Exit::Code(0));
     let status = await_notification(&daemon, "STATUS=ending 1 command; ");
     let status = status.trim_end();
-    for part in ["SIGKILL in 30 s at the latest: 1 (", ") sh -c echo up"] {
+    for part in ["SIGKILL in 15 s at the latest: 1 (", ") sh -c echo up"] {
         assert!(status.contains(part), "{status}");
     }
-    assert!(daemon.log().contains("ending 1 command; SIGKILL in 30 s"));
+    assert!(daemon.log().contains("ending 1 command; SIGKILL in 15 s"));
 }
 
 #[test]

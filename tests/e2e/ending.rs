@@ -165,7 +165,7 @@ fn a_drain_over_the_maximum_is_refused_with_both_figures() {
     let daemon = Daemon::with_config("[execution]\nmax_drain = \"5s\"\n");
     let refused = daemon.ctl().run(["run", "--drain", "5001ms", "true"]);
     let refused = refused.expect(125);
-    for part in ["5001 ms", "5000 ms", "max_drain"] {
+    for part in ["5001ms", "5s", "execution.max_drain"] {
         assert!(refused.err().contains(part), "{refused:?}");
     }
     let _ = daemon.ctl().run(["run", "--drain", "5s", "true"]).expect(0);

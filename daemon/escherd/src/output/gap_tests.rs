@@ -349,6 +349,21 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..40)
 }
 
+/// It was reported once more at the end.
+#[test]
+fn what_was_dropped_before_the_first_byte_is_not_missing_at_the_end() {
+    let mut log = WrittenLog::new();
+    log.missing(0);
+    log.missing(1);
+    log.output(Stdout, b"x");
+    assert_eq!(log.open().final_gap(1, Some(1)).unwrap(), None);
+    // What was dropped after it is.
+    assert_eq!(
+        log.open().final_gap(1, Some(3)).unwrap(),
+        Some(gap(1, 2, GapReason::Dropped))
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 

@@ -246,7 +246,7 @@ impl LogFiles {
         let Some(dropped) = dropped.filter(|dropped| *dropped > 0) else {
             return Ok(None);
         };
-        let oldest = self.index.find(self.start)?;
+        let oldest = self.index.first_at(self.start)?;
         for number in (oldest..first).rev() {
             self.end_if_abandoned()?;
             if let Some((_, before)) = self.index.drop_at(number)? {

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::control::not_running;
 use super::waiters::add_waiter;
+use super::withdrawal::LaunchPhase;
 use super::{Entry, Scheduler};
 use crate::authz::Scope;
 
@@ -71,8 +72,13 @@ impl Scheduler {
             return Ok(SignalProgress::Sending(answer));
         };
         let state = &entry.execution.state;
-        // Whether the program runs, the shim knows first.
-        let has_shim = state.has_slot() && entry.launch_phase.accepts_messages();
+        // Whether the program runs, the shim knows first. Without a launcher there may be none for long.
+        let may_have_shim = match entry.launch_phase {
+            LaunchPhase::Reported => true,
+            LaunchPhase::Sent => self.has_launcher,
+            LaunchPhase::NotBegun | LaunchPhase::ByEarlierEscherd => false,
+        };
+        let has_shim = state.has_slot() && may_have_shim;
         if request.recipients == SignalRecipients::ProcessGroup && !has_shim && !entry.is_over() {
             let answer = self.cancel(scope, number, CancelMode::Graceful, now);
             return Ok(SignalProgress::Cancelling(number, answer));
