@@ -43,17 +43,14 @@ fn is_inherited(name: &OsStr, value: &OsStr) -> bool {
     let is = |known: &&str| name == OsStr::new(*known);
     let begins = |prefix: &&str| name.as_bytes().starts_with(prefix.as_bytes());
     // Descriptors of make(1), which the command does not have.
-    let has_job_server = ["MAKEFLAGS", "MFLAGS"].iter().any(|known| is(&known))
+    let has_job_server = ["MAKEFLAGS", "MFLAGS"].iter().any(is)
         && value
             .as_bytes()
             .windows(11)
             .any(|word| word == b"--jobserver");
     // It is that of the command's own directory.
     let is_directory = is(&"PWD");
-    !(OWN.iter().any(|known| is(&known))
-        || OWN_PREFIXES.iter().any(|prefix| begins(&prefix))
-        || has_job_server
-        || is_directory)
+    !(OWN.iter().any(is) || OWN_PREFIXES.iter().any(begins) || has_job_server || is_directory)
 }
 
 /// Returns the variables of files with a variable in each line, and of options.
@@ -142,7 +139,7 @@ mod tests {
         let expected: Vec<(Blob, Blob)> = [("A", "1"), ("B", "x = y"), ("A", "2")]
             .map(|(name, value)| (name.into(), value.into()))
             .into();
-        assert_eq!(set(&[path.clone()], options).unwrap(), expected);
+        assert_eq!(set(std::slice::from_ref(&path), options).unwrap(), expected);
         fs::write(&path, "A=1\n=2\n").unwrap();
         let details = set(&[path], Vec::new()).unwrap_err().details();
         assert!(details.message.contains("line 2"), "{details:?}");
