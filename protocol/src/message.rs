@@ -9,7 +9,9 @@ use crate::blob::{Blob, Text};
 use crate::codec::{self, MAX_PAYLOAD_BYTES, MAX_REQUEST_BYTES};
 use crate::diagnostic::Diagnostic;
 use crate::error::ApiError;
-use crate::execution::{CancelMode, Canceller, ExecutionRecord, ExecutionRequest, RunAs, Status};
+use crate::execution::{
+    CancelMode, Canceller, Command, ExecutionRecord, ExecutionRequest, RunAs, Status,
+};
 use crate::id::{ExecutionId, InstanceId, RequestId, Target};
 use crate::output::{OutputChunk, OutputGap, OutputStart, StreamSelection};
 use crate::result::Omission;
@@ -105,6 +107,10 @@ pub enum ServerFrame {
     },
 }
 
+/// The id of the last frame before escherd closes a connection that has violated the protocol, or is idle: a
+/// [`ServerFrame::End`] with the reason. No request has this id.
+pub const FAREWELL_ID: RequestId = RequestId(u64::MAX);
+
 /// The requests, each with its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -191,6 +197,30 @@ pub enum Request {
     /// Says that the rest of an execution's standard input cannot be had. What then happens,
     /// [`ExecutionRequest::stdin_lost`] says. → [`Response::Done`].
     LoseStdin(Target),
+}
+
+impl Request {
+    /// Returns the length of its longest list. A request with a list of more than
+    /// [`MAX_LIST_ITEMS`](crate::blob::MAX_LIST_ITEMS) cannot be decoded.
+    #[must_use]
+    pub fn longest_list(&self) -> usize {
+        match self {
+            Request::Submit(request) => {
+                let arguments = match &request.command {
+                    Command::Exec { argv } => argv.len(),
+                    Command::Shell { .. } => 0,
+                    Command::Script { arguments, .. } => arguments.len(),
+                };
+                let variables = request.inherited.len().max(request.environment.len());
+                arguments.max(variables).max(request.labels.len())
+            }
+            Request::List(selection) | Request::Prune(selection) => {
+                let filter = &selection.filter;
+                filter.statuses.len().max(filter.labels.len())
+            }
+            _ => 0,
+        }
+    }
 }
 
 /// Most [`Item::Gap`]s in the answer to [`Request::Result`]. The last then stands for all that

@@ -74,6 +74,33 @@ fn each_failure_has_its_stage_and_errno() {
     });
 }
 
+/// All of it was "program not found, give its path".
+#[test]
+fn an_error_names_what_was_tried_and_what_helps() {
+    let daemon = Daemon::start();
+    let script = daemon
+        .home()
+        .file("windows-script", "#!/bin/sh\r\necho hi\r\n", 0o755);
+    let script = script.to_str().unwrap();
+    let named = format!("cannot execute {script}: No such file");
+    for (words, parts) in [
+        (
+            &["-e", "PATH=/own:/bin", "no-such"][..],
+            &["\"no-such\" is not in PATH (/own:/bin)"][..],
+        ),
+        (
+            &["echo hi"],
+            &["\"echo hi\" is not in PATH", "--shell \"echo hi\""],
+        ),
+        (&[script], &[&named, "CRLF"]),
+    ] {
+        let ended = daemon.ctl().run([&["run"], words].concat()).expect(127);
+        for part in parts {
+            assert!(ended.err().contains(part), "{}", ended.err());
+        }
+    }
+}
+
 #[test]
 fn a_missing_working_directory_is_not_a_missing_program() {
     let daemon = Daemon::start();

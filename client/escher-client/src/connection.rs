@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use escher_protocol::frame::{FrameCodec, FrameError};
 use escher_protocol::handshake::Welcome;
-use escher_protocol::{ClientFrame, Request, ServerFrame};
+use escher_protocol::message::FAREWELL_ID;
+use escher_protocol::{ApiError, ClientFrame, Request, ServerFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -61,13 +62,14 @@ impl Connection {
             send_queue: SendQueue::new(limits.max_frame_bytes as usize),
         });
         let (read, write) = stream.into_split();
-        let reader = tokio::spawn({
-            let (shared, permits) = (Arc::clone(&shared), Arc::clone(&permits));
-            async move {
-                let reason = read_frames(read, received, &shared.requests).await;
-                shared.requests.close(reason);
-                permits.close();
-            }
+        let mut end = ReaderEnd {
+            shared: Arc::clone(&shared),
+            permits: Arc::clone(&permits),
+            reason: Error::connection_aborted(),
+        };
+        let reader = tokio::spawn(async move {
+            end.reason = read_frames(read, received, &end.shared.requests).await;
+            drop(end);
         });
         let writer = tokio::spawn(write_frames(write, Arc::clone(&shared)));
         Arc::new(Connection {
@@ -137,6 +139,22 @@ impl Connection {
     }
 }
 
+/// Ends all requests of a connection when its reader is dropped: at its end, or with its runtime. Later requests would
+/// wait for ever.
+struct ReaderEnd {
+    shared: Arc<Shared>,
+    permits: Arc<Semaphore>,
+    /// Why the reader has ended.
+    reason: Error,
+}
+
+impl Drop for ReaderEnd {
+    fn drop(&mut self) {
+        self.shared.requests.close(self.reason.clone());
+        self.permits.close();
+    }
+}
+
 /// Delivers received frames until the connection ends. Returns why it ended.
 async fn read_frames(
     mut socket: OwnedReadHalf,
@@ -147,6 +165,15 @@ async fn read_frames(
     loop {
         loop {
             match codec.decode_frame(&mut buffer) {
+                Ok(Some((
+                    ServerFrame::End {
+                        id: FAREWELL_ID,
+                        result,
+                    },
+                    _,
+                ))) => {
+                    return farewell(result);
+                }
                 Ok(Some((frame, length))) => {
                     if let Err(violation) = requests.deliver(frame, length) {
                         return Error::Protocol(violation);
@@ -167,6 +194,16 @@ async fn read_frames(
             Ok(_) => {}
             Err(error) => return Error::Disconnected(Arc::new(error)),
         }
+    }
+}
+
+/// Returns why a connection ended, from the last frame of escherd. After an error that is worth a retry the next
+/// connection can serve what this one did not.
+fn farewell(result: Result<(), ApiError>) -> Error {
+    match result {
+        Err(error) if !error.retry => Error::Api(error),
+        Err(error) => Error::Disconnected(Arc::new(io::Error::other(error.message.into_string()))),
+        Ok(()) => Error::connection_aborted(),
     }
 }
 

@@ -151,6 +151,14 @@ pub enum Error {
     /// escherd violated the protocol. The connection is unusable, and so is the client.
     #[error("escherd violated the protocol: {0}")]
     Protocol(ProtocolViolation),
+    /// A list of the request is longer than the protocol allows, for example its arguments. It was not sent.
+    #[error("a list in the request is too long: {length} elements, where {limit} are allowed")]
+    ListTooLong {
+        /// The length of the list.
+        length: usize,
+        /// The maximum length of a list.
+        limit: usize,
+    },
     /// The request is longer than escherd accepts: a submission may have 8 MiB, any other request
     /// 128 KiB. It was not sent.
     #[error("the request is too large: {length} bytes, where {limit} are allowed")]

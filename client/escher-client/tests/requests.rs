@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use escher_client::protocol::message::FAREWELL_ID;
 use escher_client::protocol::{ClientFrame, Item, Request, Response};
 use escher_client::{
     ApiError, CancelAnswer, CancelMode, Command, DaemonInfo, Error, ErrorCode, ExecutionRecord,
@@ -164,6 +165,72 @@ async fn does_not_send_a_request_larger_than_a_frame() {
         server.reply(id, Ok(record_response(1))).await;
     });
     asked.unwrap();
+}
+
+/// It ended the connection of all.
+#[tokio::test]
+async fn a_request_that_the_protocol_cannot_carry_is_not_sent() {
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
+    let request = ExecutionRequest {
+        command: Command::Exec {
+            argv: vec!["x".into(); 300_000],
+        },
+        ..ExecutionRequest::default()
+    };
+    let refused = client.execute(request).await;
+    assert!(
+        matches!(
+            refused,
+            Err(Error::ListTooLong {
+                length: 300_000,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    let (asked, ()) = tokio::join!(client.get_status("1"), async {
+        let (id, _) = server.request().await;
+        server.reply(id, Ok(record_response(1))).await;
+    });
+    asked.unwrap();
+}
+
+#[tokio::test]
+async fn the_reason_for_which_escherd_ends_a_connection_reaches_every_request() {
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
+    let ask = |number: &'static str| client.get_status(number);
+    let (one, two, ()) = tokio::join!(ask("1"), ask("2"), async {
+        let _ = (server.request().await, server.request().await);
+        let reason = ApiError::new(ErrorCode::PROTOCOL, "no frame");
+        server.end(FAREWELL_ID, Err(reason)).await;
+        drop(server);
+    });
+    for asked in [one, two, ask("3").await] {
+        assert_eq!(&*asked.unwrap_err().as_api().unwrap().message, "no frame");
+    }
+}
+
+/// They waited for ever.
+#[test]
+fn requests_after_the_end_of_the_runtime_of_their_client_fail() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let first = runtime();
+    let daemon = {
+        let _context = first.enter();
+        FakeDaemon::start()
+    };
+    let connector = daemon.connector().reconnect_timeout(Duration::ZERO);
+    let (client, server) = first.block_on(daemon.connect_with(connector));
+    drop((server, first));
+    let asked = runtime().block_on(client.get_status("1"));
+    assert!(matches!(asked, Err(Error::Disconnected(_))), "{asked:?}");
 }
 
 #[tokio::test]

@@ -274,7 +274,9 @@ fn request_details(error: &Error, hint: Option<String>) -> FailureDetails {
                         "`systemctl status escherd` shows why; use --reconnect TIME to wait longer",
                     ),
                 ),
-                Error::RequestTooLarge { .. } => ("frame-too-large", None),
+                Error::RequestTooLarge { .. } | Error::ListTooLong { .. } => {
+                    ("frame-too-large", None)
+                }
                 _ => ("protocol", None),
             };
             FailureDetails {

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
+use escher_protocol::blob::MAX_LIST_ITEMS;
 use escher_protocol::frame::{FrameCodec, FrameError};
 use escher_protocol::{ClientFrame, RequestId, ServerFrame};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -40,7 +41,7 @@ impl SendQueue {
         }
     }
 
-    /// Appends a frame. On error, which means that it is too large, nothing is appended.
+    /// Appends a frame. On error, which means that it or a list in it is too long, nothing is appended.
     pub(super) fn push(&self, frame: &ClientFrame) -> Result<(), Error> {
         self.append(frame, &mut self.lock())
     }
@@ -57,6 +58,13 @@ impl SendQueue {
     }
 
     fn append(&self, frame: &ClientFrame, batch: &mut WriteBatch) -> Result<(), Error> {
+        // escherd could not tell which request it was, and would end the connection for all.
+        if let ClientFrame::Request { body, .. } = frame {
+            let (length, limit) = (body.longest_list(), MAX_LIST_ITEMS);
+            if length > limit {
+                return Err(Error::ListTooLong { length, limit });
+            }
+        }
         let previous_length = batch.bytes.len();
         let limit = frame.max_payload_bytes().min(self.max_frame_bytes);
         let too_large = match self.codec.encode_frame(frame, &mut batch.bytes) {

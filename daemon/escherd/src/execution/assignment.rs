@@ -36,6 +36,17 @@ pub fn assignment(
     }
 }
 
+/// Returns the PATH in which the program of `assignment` is looked up; `None` if it is a path itself.
+#[must_use]
+pub fn search_path(assignment: &Assignment) -> Option<Blob> {
+    let program = assignment.spec.argv.first()?;
+    let path = |variable: &Blob| variable.strip_prefix(b"PATH=").map(Blob::from);
+    let variables = &mut assignment.spec.environment.iter();
+    variables
+        .find_map(path)
+        .filter(|_| !program.contains(&b'/'))
+}
+
 /// Encodes the backup of a submission that its shim keeps, in case the store is lost: without the environment,
 /// which may be secret, and with a shortened command if it is too long.
 fn submission_backup(submission: &Submission) -> Blob {

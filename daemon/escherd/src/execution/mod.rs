@@ -10,11 +10,12 @@ mod resources;
 #[cfg(test)]
 pub(crate) mod sample;
 mod selection;
+mod start_error;
 mod state;
 mod stdin;
 
 pub use arguments::check_arguments;
-pub use assignment::{assignment, decode_submission_backup};
+pub use assignment::{assignment, decode_submission_backup, search_path};
 pub use extent::Extent;
 pub use outcome::{FinalState, Loss};
 pub use record::{
@@ -25,10 +26,11 @@ pub use resources::{
     check_limits, ensure_enforceable, ensure_forgettable, ensure_user_limits_enforceable,
 };
 pub use selection::{RequiredLabels, check_selection, check_target};
+pub use start_error::StartAttempt;
 pub use state::{Action, CancelRequest, InvalidTransition, State, Transition};
 pub use stdin::{Stdin, StdinAnswer, StdinWrite};
 
-use escher_protocol::{Blob, ExecutionId, ExecutionRequest, SentSignals, Timestamp, User};
+use escher_protocol::{Blob, ExecutionId, ExecutionRequest, Exit, SentSignals, Timestamp, User};
 use serde::{Deserialize, Serialize};
 
 use crate::authz::Account;
@@ -83,12 +85,21 @@ pub struct Execution {
 }
 
 impl Execution {
-    /// Names the working directory in the error if it could not be entered.
-    pub(crate) fn name_working_dir(&mut self) {
+    /// Names in the error of a command that could not be started what was tried. `search_path` is the PATH in which its
+    /// program was looked up, if it is known.
+    pub(crate) fn name_start_attempt(&mut self, search_path: Option<&Blob>) {
+        let request = &self.submission.request;
         if let State::Finished(finished) = &mut self.state
-            && let Some(directory) = &self.submission.request.working_dir
+            && matches!(finished.outcome.exit, Exit::NotStarted { .. })
+            && let argv = request.command.to_argv()
+            && let Some(program) = argv.first()
         {
-            finished.name_working_dir(directory);
+            finished.name_start_attempt(StartAttempt {
+                program,
+                is_alone: argv.len() == 1,
+                search_path,
+                working_dir: request.working_dir.as_ref(),
+            });
         }
     }
 }

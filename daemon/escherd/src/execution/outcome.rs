@@ -2,10 +2,11 @@
 
 use escher_launcher::ipc::wire::{EndCause, ExitReport};
 use escher_protocol::{
-    ApiError, Blob, Canceller, ErrorCode, Exit, Leftovers, Measurements, Outcome, OutputStream,
-    OutputTotals, ResourceLimits, StartStage, Status, Timestamp, Usage,
+    ApiError, Canceller, ErrorCode, Exit, Leftovers, Measurements, Outcome, OutputStream,
+    OutputTotals, ResourceLimits, Status, Timestamp, Usage,
 };
-use nix::errno::Errno;
+
+use super::start_error::{StartAttempt, explain, not_started};
 
 /// The state of a finished execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,20 +24,14 @@ pub struct FinalState {
 }
 
 impl FinalState {
-    /// Names the working directory in the error if it could not be entered.
-    pub fn name_working_dir(&mut self, directory: &Blob) {
-        let Exit::NotStarted {
-            stage: StartStage::WorkingDirectory,
-            errno,
-        } = self.outcome.exit
-        else {
-            return;
-        };
-        if let Some(error) = &mut self.outcome.error {
-            let directory = String::from_utf8_lossy(directory);
-            let reason = start_error(StartStage::WorkingDirectory, Errno::from_raw(errno));
-            let message = format!("cannot enter the working directory {directory}: {reason}");
+    /// Names in the error what could not be entered or executed, if that is why the command was not started.
+    pub fn name_start_attempt(&mut self, attempt: StartAttempt<'_>) {
+        if let Exit::NotStarted { stage, errno } = self.outcome.exit
+            && let Some(error) = &mut self.outcome.error
+            && let Some((message, hint)) = explain(stage, errno, attempt)
+        {
             error.message = message.into();
+            error.hint = hint.map(Into::into).or(error.hint.take());
         }
     }
 }
@@ -299,68 +294,11 @@ fn unsupported(tag: u32) -> ApiError {
     )
 }
 
-fn not_started(stage: StartStage, errno: i32) -> ApiError {
-    let errno = Errno::from_raw(errno);
-    let reason = start_error(stage, errno);
-    match (stage, errno) {
-        (StartStage::Exec, Errno::ENOENT | Errno::ENOTDIR) => ApiError::new(
-            ErrorCode::PROGRAM_NOT_FOUND,
-            format!("program not found: {reason}"),
-        )
-        .with_hint(
-            "give its path, or a PATH in its environment that contains it (-e PATH passes yours)",
-        ),
-        _ => {
-            let error = ApiError::new(
-                ErrorCode::START_FAILED,
-                format!("cannot be started: {reason}"),
-            );
-            match hint(stage, errno) {
-                Some(hint) => error.with_hint(hint),
-                None => error,
-            }
-        }
-    }
-}
-
-/// Describes the error of a system call at a stage of a start.
-fn start_error(stage: StartStage, errno: Errno) -> String {
-    let stage_name = stage.name();
-    format!("{} ({errno:?}, at stage {stage_name})", errno.desc())
-}
-
-fn hint(stage: StartStage, errno: Errno) -> Option<&'static str> {
-    match (stage, errno) {
-        (StartStage::Exec, Errno::EACCES) => Some(
-            "the file must be executable by the user, and every directory of its path searchable",
-        ),
-        (StartStage::Exec, Errno::ENOEXEC) => {
-            Some("a script needs a first line such as #!/bin/sh, or run it by its interpreter")
-        }
-        (StartStage::Exec, Errno::E2BIG) => Some(
-            "arguments and environment together are limited by the kernel (execve(2)); pass a file or standard input",
-        ),
-        (StartStage::WorkingDirectory, Errno::ENOENT) => {
-            Some("the working directory does not exist")
-        }
-        (StartStage::WorkingDirectory, Errno::EACCES) => {
-            Some("the user may not enter the working directory")
-        }
-        (StartStage::Limits, Errno::ENOTSUP) => {
-            Some("resource limits need a cgroup v2 that is delegated to the launcher")
-        }
-        (StartStage::Prepare | StartStage::Exec, Errno::EAGAIN) => {
-            Some("a limit on processes is reached; try again later")
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use escher_launcher::ipc::wire::FIRST_ATTEMPT;
-    use escher_protocol::{ExecutionId, UnsupportedPart, User};
+    use escher_protocol::{ExecutionId, StartStage, UnsupportedPart, User};
 
     const USAGE: Usage = Usage {
         user_us: 1,

@@ -66,7 +66,8 @@ impl Scheduler {
         let exited = Transition::Exited { report, limits };
         let is_valid = self.transition(number, exited).is_some();
         if let Some(entry) = self.entries.get_mut(&number) {
-            entry.execution.name_working_dir();
+            let search_path = entry.search_path.take();
+            entry.execution.name_start_attempt(search_path.as_ref());
         }
         is_valid
     }

@@ -51,7 +51,7 @@ use escher_launcher::ipc::wire::{
 };
 use escher_protocol::message::{CancelAnswer, EventKind};
 use escher_protocol::{
-    ApiError, Controllers, ExecutionId, ExecutionRecord, Measurements, ResourceLimits, Text,
+    ApiError, Blob, Controllers, ExecutionId, ExecutionRecord, Measurements, ResourceLimits, Text,
     Timestamp, User,
 };
 use tokio::sync::{oneshot, watch};
@@ -148,6 +148,8 @@ struct Entry {
     launch_phase: LaunchPhase,
     /// Cancels that wait until it is known whether a shim has it.
     waiting_cancels: Vec<WaitingCancel>,
+    /// The PATH in which its program is looked up, until that runs.
+    search_path: Option<Blob>,
     /// Whether it is paused, and the clients that wait for a change.
     pause: Pause,
     /// Signals that its shim has not answered.
@@ -415,6 +417,7 @@ impl Scheduler {
             settings.user_limits_of(uid),
             settings.max_left_of(uid),
         );
+        entry.search_path = crate::execution::search_path(&assignment);
         self.effects.push(Effect::Launch(Box::new(assignment)));
         entry.execution.submission.request.inherited = Vec::new();
         self.log_step(number, "launching");

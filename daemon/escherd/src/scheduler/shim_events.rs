@@ -60,10 +60,11 @@ impl Scheduler {
             .transition(number, Transition::Started { pid, at })
             .is_some()
         {
-            if let Some(entry) = self.entries.get(&number)
-                && let Some(launched_at) = entry.launched_at
-            {
-                self.metrics.observe_launch(launched_at.elapsed());
+            if let Some(entry) = self.entries.get_mut(&number) {
+                entry.search_path = None;
+                if let Some(launched_at) = entry.launched_at {
+                    self.metrics.observe_launch(launched_at.elapsed());
+                }
             }
             self.log_step(number, "started");
             self.note_report(number);

@@ -254,6 +254,7 @@ impl Entry {
             launched_at: None,
             launch_phase: LaunchPhase::NotBegun,
             waiting_cancels: Vec::new(),
+            search_path: None,
             pause: Pause::default(),
             signals: PendingSignals::default(),
             stdin_hold: StdinHold::default(),

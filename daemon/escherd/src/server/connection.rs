@@ -13,6 +13,7 @@ use escher_protocol::frame::{FrameCodec, FrameError};
 use escher_protocol::handshake::{
     HIGHEST_VERSION, Hello, HelloReply, LOWEST_VERSION, MAGIC, Refusal, SessionLimits, Welcome,
 };
+use escher_protocol::message::FAREWELL_ID;
 use escher_protocol::{ApiError, ClientFrame, ErrorCode, Request, RequestId, ServerFrame};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -257,9 +258,8 @@ async fn serve_requests(
                 Ok(Some(frame)) => connection.handle_frame(frame).await,
                 Ok(None) => break Ok(()),
                 Err(error) => {
-                    // An id that no request has: the error concerns the connection.
                     let reason = ServerFrame::End {
-                        id: RequestId(u64::MAX),
+                        id: FAREWELL_ID,
                         result: Err(error.to_api_error()),
                     };
                     connection.send(&reason).await;
