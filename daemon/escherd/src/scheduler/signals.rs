@@ -201,6 +201,7 @@ mod tests {
     /// Returns a scheduler with one launched execution, whose shim has not reported, and its number and id.
     fn launched() -> (Scheduler, u64, ExecutionId) {
         let mut scheduler = Scheduler::new(settings(1));
+        scheduler.has_launcher = true;
         let number = submit(&mut scheduler, ResourceLimits::default(), None).unwrap();
         let id = scheduler.entries[&number].execution.submission.id;
         (scheduler, number, id)
@@ -294,6 +295,16 @@ mod tests {
         let one_more = request(SignalRecipients::MainProcess);
         let refused = scheduler.signal(&Scope::for_root(), number, one_more, at(2));
         assert_eq!(refused.unwrap_err().code, ErrorCode::TOO_MANY_REQUESTS);
+    }
+
+    /// Ctrl-C waited for the next launcher.
+    #[test]
+    fn a_signal_to_the_process_group_of_what_waits_for_a_launcher_cancels_it() {
+        let (mut scheduler, number, _) = launched();
+        scheduler.on_launcher_disconnected();
+        let request = request(SignalRecipients::ProcessGroup);
+        let signalled = scheduler.signal(&Scope::for_root(), number, request, at(2));
+        assert!(matches!(signalled, Ok(SignalProgress::Cancelling(..))));
     }
 
     #[test]
