@@ -184,7 +184,7 @@ pub(crate) fn a_purge_leaves_nothing(machine: &Machine, bare: &BTreeSet<String>)
     let _running = start_command(machine, "none", "exec sleep 424242");
     machine.must("DEBIAN_FRONTEND=noninteractive apt-get purge -q -y escher");
     // What the tests themselves have added.
-    machine.must("userdel --remove alice; userdel --remove carol; rm -r /srv/alice");
+    machine.must("userdel --remove alice; userdel --remove carol; rm -r /srv/alice /run/alice");
     let after = traces(machine);
     let left: Vec<&String> = after
         .difference(bare)
