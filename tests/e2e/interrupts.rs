@@ -74,6 +74,20 @@ fn sent_signals(record: &Value) -> Vec<(i64, u64)> {
         .collect()
 }
 
+/// The arguments of a `run` of a script, with a grace period that no test reaches.
+fn with_long_grace(script: &str) -> [&str; 8] {
+    [
+        "run",
+        "--kill-after",
+        "1h",
+        "--name",
+        "it",
+        "sh",
+        "-c",
+        script,
+    ]
+}
+
 #[test]
 fn the_first_ctrl_c_reaches_the_command_and_run_dies_of_it_as_the_command() {
     for signal in [Signal::SIGINT, Signal::SIGQUIT] {
@@ -143,17 +157,7 @@ fn the_second_ctrl_c_cancels_and_the_third_kills() {
         answers.name()
     );
     let ctl = daemon.ctl();
-    let arguments = [
-        "run",
-        "--kill-after",
-        "1h",
-        "--name",
-        "it",
-        "sh",
-        "-c",
-        &script,
-    ];
-    let run = start(&ctl, arguments);
+    let run = start(&ctl, with_long_grace(&script));
     assert_eq!(answers.read_line(), "ready");
     run.signal(Signal::SIGINT);
     assert_eq!(answers.read_line(), "int");
@@ -179,17 +183,7 @@ fn a_second_sigterm_leaves_the_command_its_grace_period() {
         gate.name()
     );
     let ctl = daemon.ctl();
-    let arguments = [
-        "run",
-        "--kill-after",
-        "1h",
-        "--name",
-        "it",
-        "sh",
-        "-c",
-        &script,
-    ];
-    let run = start(&ctl, arguments);
+    let run = start(&ctl, with_long_grace(&script));
     assert_eq!(answers.read_line(), "ready");
     run.signal(Signal::SIGTERM);
     assert_eq!(answers.read_line(), "term");

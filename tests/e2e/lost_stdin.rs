@@ -147,7 +147,7 @@ fn one_client_after_the_other_feeds_a_command() {
     assert_eq!(ctl.run(["logs", "1"]).expect(0).out(), expected);
 }
 
-/// The bytes of two clients were mixed, or those of one were lost.
+/// Bytes of two clients were mixed, or bytes of one of them were lost.
 #[test]
 fn only_one_client_at_a_time_feeds_a_command() {
     let daemon = Daemon::start();

@@ -134,7 +134,7 @@ fn run_says_nothing_of_waiting_where_nobody_watches() {
     let piped = ctl.start(["run", "--key", "piped", "true"]);
     let terminal = Terminal::open();
     let mut quiet = run_on(&terminal, &["-q", "run", "--key", "quiet", "true"]);
-    // Whoever comes first: the same key, the same execution.
+    // The key leads to one execution, no matter which request arrives first.
     let [piped_id, quiet_id] =
         ["piped", "quiet"].map(|key| ctl.line(["submit", "--key", key, "true"]));
     // One that does say something has waited no longer.

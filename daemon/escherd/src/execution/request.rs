@@ -177,23 +177,23 @@ fn check_timeout(timeout: Timeout, limits: &RequestLimits) -> Result<Option<u64>
     let shown = match requested {
         _ if max == 0 => return Ok(requested),
         Some(ms) if ms <= max => return Ok(requested),
-        Some(ms) => format!("a timeout of {}", Duration(ms)),
+        Some(ms) => format!("a timeout of {}", Milliseconds(ms)),
         None => "no timeout".to_owned(),
     };
     Err(ApiError::new(
         ErrorCode::TIMEOUT_TOO_LONG,
         format!(
             "{shown} is over the maximum of {} (execution.max_timeout_ms)",
-            Duration(max)
+            Milliseconds(max)
         ),
     )
     .with_hint("set a shorter timeout, or ask an administrator to raise the maximum"))
 }
 
-/// Milliseconds, shown in the largest unit in which they are a whole number, as options take it: `10m`, `1500ms`.
-struct Duration(u64);
+/// A time, shown in the largest unit in which it is a whole number, as options take it: `10m`, `1500ms`.
+struct Milliseconds(u64);
 
-impl fmt::Display for Duration {
+impl fmt::Display for Milliseconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [(u64, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1000, "s")];
         let fitting = UNITS.iter().find(|(unit, _)| self.0.is_multiple_of(*unit));
@@ -211,8 +211,8 @@ fn check_grace(requested: Option<u64>, limits: &RequestLimits) -> Result<u64, Ap
     }
     let message = format!(
         "a grace period of {} is over the maximum of {} (execution.max_kill_grace)",
-        Duration(grace),
-        Duration(max)
+        Milliseconds(grace),
+        Milliseconds(max)
     );
     Err(ApiError::new(ErrorCode::INVALID_REQUEST, message)
         .with_hint("set a shorter grace period, or ask an administrator to raise the maximum"))
@@ -227,8 +227,8 @@ fn check_drain(requested: Option<u64>, limits: &RequestLimits) -> Result<u64, Ap
     }
     let message = format!(
         "a drain of {} is over the maximum of {} (execution.max_drain)",
-        Duration(drain),
-        Duration(max)
+        Milliseconds(drain),
+        Milliseconds(max)
     );
     Err(ApiError::new(ErrorCode::INVALID_REQUEST, message)
         .with_hint("set a shorter drain, or ask an administrator to raise the maximum"))
@@ -392,7 +392,7 @@ mod tests {
             (90_000, "90s"),
             (7_200_000, "2h"),
         ] {
-            assert_eq!(Duration(ms).to_string(), shown);
+            assert_eq!(Milliseconds(ms).to_string(), shown);
         }
         assert!(timeout(Timeout::Unlimited, LIMITS).is_err());
         let any = RequestLimits {

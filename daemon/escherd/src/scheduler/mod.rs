@@ -68,7 +68,7 @@ use pause::Pause;
 use persist::{OnCommit, PendingChange};
 use shares::{Limits, Shares, SlotLimits};
 use signals::PendingSignals;
-use stdin_hold::StdinHold;
+use stdin_hold::StdinHolders;
 use submit::SubmitResponder;
 use withdrawal::{LaunchPhase, WaitingCancel};
 
@@ -155,7 +155,7 @@ struct Entry {
     /// Signals that its shim has not answered.
     signals: PendingSignals,
     /// Who holds its standard input.
-    stdin_hold: StdinHold,
+    stdin_hold: StdinHolders,
     /// What its cgroup has counted, from the exit report.
     measured: Option<Measurements>,
     /// The evidence of its end, until that is committed.

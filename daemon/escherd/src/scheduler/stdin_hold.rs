@@ -42,9 +42,9 @@ pub enum HoldAnswer {
     },
 }
 
-/// Who holds an input.
+/// Who holds an input, and who waits for that.
 #[derive(Debug, Default)]
-pub(super) struct StdinHold {
+pub(super) struct StdinHolders {
     holder: Option<Holder>,
     /// Clients that wait for the holder to give it up; dropped when it does.
     waiting: Vec<oneshot::Sender<()>>,

@@ -15,7 +15,7 @@ use super::key_conflict::key_conflict;
 use super::pause::Pause;
 use super::persist::OnCommit;
 use super::signals::PendingSignals;
-use super::stdin_hold::StdinHold;
+use super::stdin_hold::StdinHolders;
 use super::withdrawal::LaunchPhase;
 use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
@@ -257,7 +257,7 @@ impl Entry {
             search_path: None,
             pause: Pause::default(),
             signals: PendingSignals::default(),
-            stdin_hold: StdinHold::default(),
+            stdin_hold: StdinHolders::default(),
             measured: None,
             evidence: Evidence::None,
             is_end_reported: false,

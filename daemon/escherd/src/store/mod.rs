@@ -169,7 +169,7 @@ pub enum CommitOutcome {
         /// Whether its request was the same.
         is_same_request: bool,
     },
-    /// A submission could not be written, for this reason. Other changes are not refused for want of space; they
+    /// A submission could not be written, for this reason. Other changes are not refused when the disk is full; they
     /// wait until they can be written.
     Refused(String),
     /// It cannot be written now and is retried; another outcome follows. Never for a submission.

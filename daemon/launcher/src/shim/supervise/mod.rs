@@ -43,8 +43,8 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// (`TimeoutStopSec=` of the unit).
 pub(crate) const MAX_GRACE_AT_STOP: Duration = Duration::from_secs(60);
 
-/// What [`run`] leaves to its caller.
-pub(super) struct Ended {
+/// What the caller of [`run`] has to know of a command that is over.
+pub(super) struct CommandEnd {
     /// Whether the assignment was refused: nothing was claimed.
     pub(super) was_refused: bool,
     /// Whether processes may be there that would count as part of the next command.
@@ -61,13 +61,13 @@ pub(super) fn run(
     mut assignment: Assignment,
     link: &mut Link,
     context: &mut ShimContext,
-) -> io::Result<Ended> {
+) -> io::Result<CommandEnd> {
     let (id, attempt) = (assignment.spec.id, assignment.spec.attempt);
     let start = Start::now();
     if let Err(part) = assignment.parts.ensure_understood(KNOWN_PARTS) {
         let report = ExitReport::unsupported(id, attempt, part, start.time);
         FinishedExecution::never_started(&assignment, report).deliver(link, context)?;
-        return Ok(Ended {
+        return Ok(CommandEnd {
             was_refused: true,
             has_processes: false,
         });
@@ -77,7 +77,7 @@ pub(super) fn run(
         Err(exit) => {
             let report = ExitReport::new(id, attempt, exit, Timestamp::now());
             FinishedExecution::never_started(&assignment, report).deliver(link, context)?;
-            return Ok(Ended {
+            return Ok(CommandEnd {
                 was_refused: false,
                 has_processes: false,
             });
@@ -89,7 +89,7 @@ pub(super) fn run(
     let result = supervisor.run(&mut buffer);
     context.buffer = buffer;
     let leftovers = result?;
-    Ok(Ended {
+    Ok(CommandEnd {
         was_refused: false,
         has_processes: matches!(leftovers, Leftovers::Left | Leftovers::Unkillable),
     })
