@@ -84,7 +84,7 @@ fn what_is_left_is_reached_after_kill_9_of_escherd_and_ended_by_rm() {
     assert_eq!(ctl.inspect("it")["leftovers"], "left");
     let _ = ctl.run(["rm", "it"]).expect(0);
     assert!(!is_left(&next));
-    assert!(!fs::exists(record["log_path"].as_str().unwrap()).unwrap());
+    watch::until_removed(record["log_path"].as_str().unwrap().as_ref());
 }
 
 #[test]
