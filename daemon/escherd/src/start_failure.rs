@@ -7,6 +7,7 @@
 //! systemd does not restart it. Any other cause may pass by itself, such as a full disk: then escherd
 //! stays for a while and refuses clients, so that systemd does not restart it too often.
 
+use std::io;
 use std::time::Duration;
 
 use escher_protocol::{ApiError, ErrorCode};
@@ -67,8 +68,12 @@ pub(crate) async fn refuse_clients(sockets: ActivatedSockets, error: &anyhow::Er
 
 /// Whether escherd cannot start before a person has corrected something.
 fn needs_correction(error: &anyhow::Error) -> bool {
-    let untrusted = |error| matches!(error, &StartError::UntrustedDirectory(_));
-    faults(error).is_some() || error.downcast_ref().is_some_and(untrusted)
+    let is_untrusted = |error: &StartError| match error {
+        StartError::UntrustedDirectory(_) => true,
+        StartError::TemporaryDirectory(source) => source.kind() == io::ErrorKind::PermissionDenied,
+        _ => false,
+    };
+    faults(error).is_some() || error.downcast_ref().is_some_and(is_untrusted)
 }
 
 fn faults(error: &anyhow::Error) -> Option<&ConfigError> {
