@@ -45,11 +45,7 @@ impl UserRuntimeDir {
         Self::below(Path::new(RUNTIME_DIRS), uid, variable)
     }
 
-    fn below(
-        runtime_dirs: &Path,
-        uid: u32,
-        variable: impl Fn(&str) -> Option<OsString>,
-    ) -> Self {
+    fn below(runtime_dirs: &Path, uid: u32, variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let named = absolute(&variable, "XDG_RUNTIME_DIR");
         let login = || {
             let dir = runtime_dirs.join(uid.to_string());
@@ -174,7 +170,11 @@ mod tests {
             Ok(()) => String::new(),
             Err(error) => error.to_string(),
         };
-        for (mode, fault) in [(0o700, ""), (0o710, "mode is 0710"), (0o701, "mode is 0701")] {
+        for (mode, fault) in [
+            (0o700, ""),
+            (0o710, "mode is 0710"),
+            (0o701, "mode is 0701"),
+        ] {
             fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
             let judged = judge(&dir, uid);
             assert!(judged.contains(fault) && judged.is_empty() == fault.is_empty());

@@ -28,7 +28,9 @@ impl PrivateDir {
             io::Error::new(error.kind(), reason)
         };
         match DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed(error));
+            }
             _ => {}
         }
         ensure_private(path, geteuid().as_raw()).map_err(|error| match error.kind() {
