@@ -16,8 +16,7 @@ pub(crate) struct EscherdArgs {
     /// Use the system's escherd
     #[arg(long, global = true)]
     system: bool,
-    /// Use your own escherd (`escherd --user`). Of `run`, `submit` and `quota`, whose --user names a
-    /// user, this stands before the verb
+    /// Use your own escherd; with `run`, `submit` and `quota` only before the verb
     #[arg(id = OWN, long = "user")]
     own: bool,
 }

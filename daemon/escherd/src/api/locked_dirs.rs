@@ -213,7 +213,8 @@ mod tests {
             let mode = fs::metadata(&temporary).unwrap().permissions().mode();
             assert_eq!(mode & 0o7777, 0o700);
             fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755)).unwrap();
-            let error = create_temporary_dirs(&settings, &[temporary.clone()]).unwrap_err();
+            let error =
+                create_temporary_dirs(&settings, std::slice::from_ref(&temporary)).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
             fs::remove_dir(&temporary).unwrap();
         }
