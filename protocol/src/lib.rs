@@ -6,8 +6,9 @@
 //! [`ClientFrame`]s and the daemon [`ServerFrame`]s, with any number of requests in flight.
 //! `docs/protocol.md` describes the whole protocol.
 //!
-//! The crate does no I/O: [`codec`] turns messages into bytes and back, [`frame`] (feature
-//! `frames`) splits a byte stream into messages, and the other modules hold the types.
+//! The crate does no I/O but in [`socket_paths`], which looks for directories: [`codec`] turns messages
+//! into bytes and back, [`frame`] (feature `frames`) splits a byte stream into messages, and the other
+//! modules hold the types.
 #![forbid(unsafe_code)]
 
 pub mod blob;
@@ -30,6 +31,7 @@ pub mod resources;
 pub mod result;
 pub mod settings;
 pub mod signal;
+pub mod socket_paths;
 pub mod time;
 pub mod user;
 

@@ -93,7 +93,7 @@ impl Fixture {
 /// Checks what a shell completes.
 fn check(fixture: &Fixture, shell: &str, prepare: &str) {
     let half_id = format!("escherctl inspect {}", &fixture.finished[..32]);
-    let table: [(&str, &[&str]); 11] = [
+    let table: [(&str, &[&str]); 13] = [
         ("escherctl wait nig", &["escherctl", "wait", "nightly"]),
         (&half_id, &["escherctl", "inspect", &fixture.finished]),
         (
@@ -103,6 +103,8 @@ fn check(fixture: &Fixture, shell: &str, prepare: &str) {
         ("escherctl canc", &["escherctl", "cancel"]),
         ("escherctl config sh", &["escherctl", "config", "show"]),
         ("escherctl run --time", &["escherctl", "run", "--timeout"]),
+        ("escherctl --syst", &["escherctl", "--system"]),
+        ("escherctl ps --us", &["escherctl", "ps", "--user"]),
         (
             "escherctl kill -s TER",
             &["escherctl", "kill", "-s", "TERM"],

@@ -46,6 +46,7 @@ mod missing_output;
 mod no_launcher;
 mod output;
 mod oversized;
+mod own_escherd;
 mod owners;
 mod package;
 mod protocol_abuse;

@@ -134,7 +134,8 @@ pub(crate) fn a_removal_cancels_commands_and_a_new_installation_keeps_the_histor
         install -d -m 700 -o alice /run/alice
         runuser -u alice -- env XDG_RUNTIME_DIR=/run/alice XDG_STATE_HOME=/srv/alice/state \
             setsid --fork escherd --user < /dev/null > /dev/null 2>&1
-        until [ -S /run/alice/escher/escherd.sock ]; do sleep 0.1; done",
+        runuser -u alice -- env XDG_RUNTIME_DIR=/run/alice \
+            escherctl --user --reconnect 60s info",
     );
     let removal = machine.must("DEBIAN_FRONTEND=noninteractive apt-get remove -q -y escher");
     let ended = "escher: running commands that are ended now: 1";

@@ -18,6 +18,7 @@ use crate::error::{ConnectError, Error};
 use crate::reconnecting_transport::ReconnectingTransport;
 use crate::response::{execution, removed, unexpected};
 use crate::result::fetch_result;
+use crate::socket_choice::{EscherdSocket, SocketChoice};
 use crate::stream::{EventStream, ExecutionStream, LogStream, ResponseStream, StreamItem};
 
 /// A client of escherd.
@@ -92,6 +93,29 @@ impl Client {
     /// If the future is dropped, the connection is closed.
     pub async fn connect(path: impl AsRef<Path>) -> Result<Self, ConnectError> {
         Connector::new(path.as_ref()).connect().await
+    }
+
+    /// Connects to the escherd that [`SocketChoice::by_default`] chooses, with the defaults of [`Connector`].
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    ///
+    /// # Cancellation
+    /// If the future is dropped, the connection is closed.
+    pub async fn connect_by_default() -> Result<Self, ConnectError> {
+        Connector::to(SocketChoice::by_default()).connect().await
+    }
+
+    /// Returns the socket that the client is connected to.
+    #[must_use]
+    pub fn socket(&self) -> &EscherdSocket {
+        self.transport.socket()
+    }
+
+    /// Returns why the system's escherd is not used, if the user's own is used in its place.
+    #[must_use]
+    pub fn passed_over(&self) -> Option<&ConnectError> {
+        self.transport.passed_over()
     }
 
     /// Returns what escherd sent in the handshake of the current connection: its version and its

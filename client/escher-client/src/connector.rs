@@ -1,15 +1,19 @@
 //! How to connect: the socket, the client's name, timeouts, and the listener for outages.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use escher_protocol::Text;
 use escher_protocol::handshake::Hello;
+use escher_protocol::socket_paths::ensure_private;
+use nix::unistd::geteuid;
 
 use crate::connection::{Connection, connect_socket, handshake};
 use crate::error::ConnectError;
+use crate::socket_choice::{EscherdSocket, SocketChoice};
 
 /// The default of [`Connector::connect_timeout`].
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,7 +39,7 @@ pub const DEFAULT_RECONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 #[must_use = "a connector does nothing until `connect` is called"]
 pub struct Connector {
-    path: PathBuf,
+    sockets: SocketChoice,
     client_name: Text,
     connect_timeout: Duration,
     reconnect_timeout: Duration,
@@ -46,8 +50,14 @@ pub struct Connector {
 impl Connector {
     /// Creates a connector to the socket at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
+        Connector::to(SocketChoice::path(path))
+    }
+
+    /// Creates a connector to the escherd of this choice. What it has connected to is
+    /// [`Client::socket`](crate::Client::socket); the client reconnects to that alone.
+    pub fn to(sockets: SocketChoice) -> Self {
         Connector {
-            path: path.into(),
+            sockets,
             client_name: concat!("escher-client ", env!("CARGO_PKG_VERSION")).into(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             reconnect_timeout: DEFAULT_RECONNECT_TIMEOUT,
@@ -101,12 +111,47 @@ impl Connector {
         self
     }
 
-    /// Makes one attempt to connect, which may take `timeout`.
-    pub(crate) async fn attempt(&self, timeout: Duration) -> Result<Arc<Connection>, ConnectError> {
-        match tokio::time::timeout(timeout, self.connect_and_handshake(timeout)).await {
-            Ok(connected) => connected,
+    /// Makes one attempt to connect, which may take `timeout` for each socket that may be used.
+    pub(crate) async fn attempt(&self, timeout: Duration) -> Result<Connected, ConnectError> {
+        let preferred = self.sockets.preferred();
+        let unusable = match self.attempt_at(preferred, timeout).await {
+            Err(error) if error.is_of_unusable_socket() => error,
+            attempted => return attempted,
+        };
+        let Some(own) = self.sockets.alternative() else {
+            return Err(unusable);
+        };
+        match self.attempt_at(own, timeout).await {
+            Ok(connected) => Ok(Connected {
+                passed_over: Some(unusable),
+                ..connected
+            }),
+            Err(
+                error @ (ConnectError::NoDaemon { .. }
+                | ConnectError::PermissionDenied { .. }
+                | ConnectError::UntrustedDirectory { .. }),
+            ) => Err(ConnectError::NeitherUsable {
+                system: Box::new(unusable),
+                own: Box::new(error),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn attempt_at(
+        &self,
+        socket: &EscherdSocket,
+        timeout: Duration,
+    ) -> Result<Connected, ConnectError> {
+        let connecting = self.connect_and_handshake(socket, timeout);
+        match tokio::time::timeout(timeout, connecting).await {
+            Ok(connected) => Ok(Connected {
+                connection: connected?,
+                socket: socket.clone(),
+                passed_over: None,
+            }),
             Err(_) => Err(ConnectError::Timeout {
-                path: self.path.clone(),
+                path: socket.path().to_owned(),
                 timeout,
             }),
         }
@@ -114,18 +159,33 @@ impl Connector {
 
     async fn connect_and_handshake(
         &self,
+        socket: &EscherdSocket,
         timeout: Duration,
     ) -> Result<Arc<Connection>, ConnectError> {
-        let mut stream = connect_socket(&self.path, timeout).await?;
+        check_directory(socket)?;
+        let path = socket.path();
+        let mut stream = connect_socket(path, timeout).await?;
         let hello = Hello::new(self.client_name.clone());
         let (welcome, received) = handshake(&mut stream, &hello)
             .await
-            .map_err(|error| error.into_connect_error(self.path.clone()))?;
+            .map_err(|error| error.into_connect_error(path.to_owned()))?;
         Ok(Connection::start(stream, received, welcome))
     }
 
+    /// Has further attempts use this socket alone.
+    pub(crate) fn set_socket(&mut self, socket: EscherdSocket) {
+        self.sockets = socket.into();
+    }
+
+    /// Returns the path of the socket that is used if it can be.
     pub(crate) fn socket_path(&self) -> &Path {
-        &self.path
+        self.sockets.preferred().path()
+    }
+
+    /// Returns the paths of all sockets that may be used.
+    pub(crate) fn socket_paths(&self) -> impl Iterator<Item = &Path> {
+        let sockets = [Some(self.sockets.preferred()), self.sockets.alternative()];
+        sockets.into_iter().flatten().map(EscherdSocket::path)
     }
 
     pub(crate) fn attempt_timeout(&self) -> Duration {
@@ -139,9 +199,8 @@ impl Connector {
 
     /// Whether to wait for the first connection after this error.
     pub(crate) fn waits_after(&self, error: &ConnectError) -> bool {
-        let is_absent = matches!(error, ConnectError::NoDaemon { .. });
         let is_worth_it =
-            error.is_closed_during_handshake() || (is_absent && self.waits_for_daemon);
+            error.is_closed_during_handshake() || (error.is_absence() && self.waits_for_daemon);
         is_worth_it && !self.reconnect_timeout.is_zero()
     }
 
@@ -150,6 +209,27 @@ impl Connector {
             listener(event);
         }
     }
+}
+
+/// What an attempt to connect has led to.
+pub(crate) struct Connected {
+    pub(crate) connection: Arc<Connection>,
+    /// The socket of the connection.
+    pub(crate) socket: EscherdSocket,
+    /// Why the preferred socket is not used, if it is another one.
+    pub(crate) passed_over: Option<ConnectError>,
+}
+
+/// Checks the directory of a socket where others could have created it.
+fn check_directory(socket: &EscherdSocket) -> Result<(), ConnectError> {
+    let Some(dir) = socket.private_dir() else {
+        return Ok(());
+    };
+    let path = socket.path().to_owned();
+    ensure_private(dir, geteuid().as_raw()).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => ConnectError::NoDaemon { path, source },
+        _ => ConnectError::UntrustedDirectory { path, source },
+    })
 }
 
 /// A step of reconnecting, as reported to [`Connector::on_reconnect`].

@@ -32,6 +32,23 @@ pub enum ConnectError {
         /// The error of connect(2).
         source: io::Error,
     },
+    /// The socket is in a directory of the temporary one that others could have created, or could change.
+    /// An escherd there may be somebody else's.
+    #[error("{source}")]
+    UntrustedDirectory {
+        /// The path of the socket.
+        path: PathBuf,
+        /// What is wrong with the directory.
+        source: io::Error,
+    },
+    /// Neither the system's escherd can be used nor the user's own.
+    #[error("{system}, and {own}")]
+    NeitherUsable {
+        /// Why the system's escherd cannot be used.
+        system: Box<ConnectError>,
+        /// Why the user's own escherd cannot be used.
+        own: Box<ConnectError>,
+    },
     /// The path exists and is not a stream socket.
     #[error("{} is not a socket of escherd", path.display())]
     NotASocket {
@@ -106,12 +123,34 @@ impl ConnectError {
         }
     }
 
-    /// Returns the path of the socket.
+    /// Whether there is nothing to connect to, or this user may not: another socket may be used.
+    pub(crate) fn is_of_unusable_socket(&self) -> bool {
+        match self {
+            ConnectError::NoDaemon { source, .. } => {
+                source.kind() != io::ErrorKind::ConnectionRefused
+            }
+            ConnectError::PermissionDenied { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether an escherd is missing that may still come.
+    pub(crate) fn is_absence(&self) -> bool {
+        match self {
+            ConnectError::NoDaemon { .. } => true,
+            ConnectError::NeitherUsable { system, own } => system.is_absence() || own.is_absence(),
+            _ => false,
+        }
+    }
+
+    /// Returns the path of the socket; of the system's if neither can be used.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
+            ConnectError::NeitherUsable { system, .. } => system.path(),
             ConnectError::NoDaemon { path, .. }
             | ConnectError::PermissionDenied { path, .. }
+            | ConnectError::UntrustedDirectory { path, .. }
             | ConnectError::NotASocket { path }
             | ConnectError::PathTooLong { path }
             | ConnectError::VersionMismatch { path, .. }

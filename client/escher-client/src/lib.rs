@@ -4,7 +4,7 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use escher_client::{Client, Command, ExecutionRequest};
 //!
-//! let client = Client::connect("/run/escher/escherd.sock").await?;
+//! let client = Client::connect_by_default().await?;
 //! let request = ExecutionRequest {
 //!     command: Command::Exec { argv: vec!["uname".into(), "-a".into()] },
 //!     ..ExecutionRequest::default()
@@ -21,7 +21,8 @@
 //!
 //! - [`Client`] has a method for each request. It describes how the client reconnects, and what
 //!   dropping a future does.
-//! - [`Connector`] sets timeouts and the client's name.
+//! - [`Connector`] sets timeouts and the client's name, and a [`SocketChoice`] which escherd it is that the
+//!   client connects to.
 //! - [`ResponseStream`] is the type of all streams: lists, output and events.
 //! - [`StdinWriter`] writes the standard input of a command, which a [`StdinHold`] keeps for one client.
 //! - [`EventSubscription`] keeps an event handler subscribed.
@@ -45,6 +46,7 @@ mod reconnect;
 mod reconnecting_transport;
 mod response;
 mod result;
+mod socket_choice;
 mod socket_watch;
 mod stdin;
 mod stream;
@@ -55,6 +57,7 @@ pub use connector::{
 };
 pub use error::{ConnectError, Error, ProtocolViolation};
 pub use event_handler::EventSubscription;
+pub use socket_choice::{EscherdSocket, SocketChoice, SocketOrigin};
 pub use stdin::{StdinHold, StdinWriter};
 pub use stream::{EventStream, ExecutionStream, LogStream, ResponseStream};
 

@@ -11,8 +11,7 @@ use std::time::Duration;
 use escher_protocol::ErrorCode;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::connection::Connection;
-use crate::connector::{Connector, ReconnectEvent};
+use crate::connector::{Connected, Connector, ReconnectEvent};
 use crate::error::{ConnectError, Error, ProtocolViolation};
 use crate::socket_watch::SocketWatch;
 
@@ -43,7 +42,7 @@ pub(crate) async fn reconnect(
     connector: &Connector,
     outage_start: Instant,
     pause_first: bool,
-) -> Result<Arc<Connection>, Error> {
+) -> Result<Connected, Error> {
     // A deadline too far in the future to be represented is no deadline.
     let deadline = outage_start.checked_add(connector.total_reconnect_timeout());
     let single_attempt = has_passed(deadline);
@@ -59,16 +58,16 @@ pub(crate) async fn reconnect(
     let mut retried_on_event = false;
     let error = loop {
         // Starts before the attempt, so that no change during it is missed.
-        let watch = SocketWatch::new(connector.socket_path()).ok();
+        let watch = SocketWatch::new(connector.socket_paths()).ok();
         let error = match connector
             .attempt(attempt_timeout(connector, deadline))
             .await
         {
-            Ok(connection) => {
+            Ok(connected) => {
                 if reported {
                     connector.notify(ReconnectEvent::Reconnected);
                 }
-                return Ok(connection);
+                return Ok(connected);
             }
             Err(error) => error,
         };
@@ -132,6 +131,7 @@ fn attempt_timeout(connector: &Connector, deadline: Option<Instant>) -> Duration
 fn retry_decision(error: &ConnectError) -> RetryDecision {
     match error {
         ConnectError::NoDaemon { .. }
+        | ConnectError::NeitherUsable { .. }
         // A new socket admits no one until its permissions are set.
         | ConnectError::PermissionDenied { .. }
         // Also the result if the socket is removed after connect(2) was refused.
@@ -152,6 +152,7 @@ fn retry_decision(error: &ConnectError) -> RetryDecision {
         ConnectError::Refused { .. }
         | ConnectError::VersionMismatch { .. }
         | ConnectError::PathTooLong { .. }
+        | ConnectError::UntrustedDirectory { .. }
         | ConnectError::Protocol { .. } => RetryDecision::GiveUp,
     }
 }

@@ -19,11 +19,16 @@ use crate::connection::{Connection, ItemReceiver};
 use crate::connector::Connector;
 use crate::error::{ConnectError, Error};
 use crate::reconnect::{RETRY_PAUSE, reconnect};
+use crate::socket_choice::EscherdSocket;
 
 /// Carries requests to one socket. It has one connection at a time.
 #[derive(Debug)]
 pub(crate) struct ReconnectingTransport {
+    /// Connects to the socket that the first connection was made to.
     connector: Connector,
+    socket: EscherdSocket,
+    /// Why the preferred socket is not used, if it is another one.
+    passed_over: Option<ConnectError>,
     state: Mutex<State>,
     client: ClientId,
     /// How many signals were sent.
@@ -75,12 +80,12 @@ pub(crate) struct OpenStream {
 impl ReconnectingTransport {
     /// Connects. Retries only after a connection that was closed during the handshake, and for an escherd
     /// that is not there where the connector says so.
-    pub(crate) async fn connect(connector: Connector) -> Result<Arc<Self>, ConnectError> {
+    pub(crate) async fn connect(mut connector: Connector) -> Result<Arc<Self>, ConnectError> {
         let first = connector.attempt(connector.attempt_timeout()).await;
-        let connection = match first {
+        let connected = match first {
             Err(error) if connector.waits_after(&error) => {
                 match reconnect(&connector, Instant::now(), false).await {
-                    Ok(connection) => connection,
+                    Ok(connected) => connected,
                     Err(Error::DaemonUnavailable { source, .. }) => {
                         return Err(Arc::into_inner(source).unwrap_or(error));
                     }
@@ -89,10 +94,13 @@ impl ReconnectingTransport {
             }
             first => first?,
         };
+        connector.set_socket(connected.socket.clone());
         Ok(Arc::new(ReconnectingTransport {
             connector,
+            socket: connected.socket,
+            passed_over: connected.passed_over,
             state: Mutex::new(State {
-                connection,
+                connection: connected.connection,
                 last_outage: LastOutage::None,
                 reconnecting: None,
             }),
@@ -104,6 +112,14 @@ impl ReconnectingTransport {
     /// Returns what escherd sent in the handshake of the current connection.
     pub(crate) fn welcome(&self) -> Welcome {
         self.lock().connection.welcome().clone()
+    }
+
+    pub(crate) fn socket(&self) -> &EscherdSocket {
+        &self.socket
+    }
+
+    pub(crate) fn passed_over(&self) -> Option<&ConnectError> {
+        self.passed_over.as_ref()
     }
 
     /// Returns the serial of the next signal.
@@ -246,7 +262,8 @@ impl ReconnectingTransport {
         let transport = Arc::downgrade(self);
         let connector = self.connector.clone();
         let task = tokio::spawn(async move {
-            let result = reconnect(&connector, outage_start, pause_first).await;
+            let connected = reconnect(&connector, outage_start, pause_first).await;
+            let result = connected.map(|connected| connected.connection);
             if let Some(transport) = transport.upgrade() {
                 transport.finish_reconnect(outage_start, &result);
                 // Fails only if nothing waits any more.

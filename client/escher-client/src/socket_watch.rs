@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 /// The maximum number of symbolic links that are followed from the path of the socket.
 const MAX_LINKS: usize = 8;
 
-/// An inotify watch on the directory of a socket or, while that does not exist, on its nearest existing
+/// An inotify watch on the directories of sockets or, while one does not exist, on its nearest existing
 /// ancestor.
 ///
 /// Create it before an attempt to connect: then no change between the attempt and the wait is missed.
@@ -30,15 +30,17 @@ struct WatchedEntry {
 }
 
 impl SocketWatch {
-    /// Watches for the socket at `path`.
+    /// Watches for the sockets at `paths`.
     ///
     /// # Errors
     /// Fails if a directory cannot be read, or the user has too many inotify watches.
-    pub(crate) fn new(path: &Path) -> io::Result<Self> {
+    pub(crate) fn new<'p>(paths: impl IntoIterator<Item = &'p Path>) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let mut watched = Vec::new();
-        for path in with_link_targets(path)? {
-            watch(&inotify, &path, &mut watched)?;
+        for path in paths {
+            for path in with_link_targets(path)? {
+                watch(&inotify, &path, &mut watched)?;
+            }
         }
         #[expect(
             deprecated,
@@ -139,7 +141,7 @@ mod tests {
     async fn reports_changes_of_the_socket() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
-        let watch = SocketWatch::new(&path).unwrap();
+        let watch = SocketWatch::new([&*path]).unwrap();
         std::fs::write(directory.path().join("t"), "").unwrap();
         let neighbour_reported = async {
             for _ in 0..20 {
@@ -154,12 +156,12 @@ mod tests {
         std::fs::rename(directory.path().join("t"), &path).unwrap();
         watch.changed().await.unwrap();
 
-        let watch = SocketWatch::new(&path).unwrap();
+        let watch = SocketWatch::new([&*path]).unwrap();
         std::fs::remove_file(&path).unwrap();
         let _listener = UnixListener::bind(&path).unwrap();
         watch.changed().await.unwrap();
 
-        let watch = SocketWatch::new(&path).unwrap();
+        let watch = SocketWatch::new([&*path]).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         watch.changed().await.unwrap();
     }
@@ -169,11 +171,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a/b/s");
         for part in ["a", "a/b", "a/b/s"] {
-            let watch = SocketWatch::new(&path).unwrap();
+            let watch = SocketWatch::new([&*path]).unwrap();
             std::fs::create_dir(directory.path().join(part)).unwrap();
             watch.changed().await.unwrap();
         }
-        let watch = SocketWatch::new(&path).unwrap();
+        let watch = SocketWatch::new([&*path]).unwrap();
         std::fs::remove_dir(&path).unwrap();
         std::fs::remove_dir(directory.path().join("a/b")).unwrap();
         watch.changed().await.unwrap();
@@ -184,7 +186,7 @@ mod tests {
         let (link_dir, target_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (link, path) = (link_dir.path().join("link"), target_dir.path().join("s"));
         symlink(&path, &link).unwrap();
-        let watch = SocketWatch::new(&link).unwrap();
+        let watch = SocketWatch::new([&*link]).unwrap();
         std::fs::write(&path, "").unwrap();
         watch.changed().await.unwrap();
     }

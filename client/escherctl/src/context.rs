@@ -1,20 +1,21 @@
 //! What every verb needs: the connection to escherd, and how to report.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::sync::Once;
 use std::time::Duration;
 
 use escher_client::{
     Client, Connector, DEFAULT_RECONNECT_TIMEOUT, OutputItem, OutputStream, ReconnectEvent,
+    SocketChoice,
 };
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::args::duration::ReconnectTimeout;
+use crate::args::escherd_choice::EscherdArgs;
 use crate::failure::Failure;
 use crate::render::{escape, json, text};
-use crate::socket_choice::SocketChoice;
 use crate::stdio::output::OutputPiece;
 use crate::stdio::unbuffered::write_all;
 use crate::time;
@@ -27,7 +28,9 @@ pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The global options that apply.
 pub(crate) struct Context {
-    pub(crate) socket: SocketChoice,
+    pub(crate) sockets: SocketChoice,
+    /// Whether an option chooses the user's own escherd.
+    pub(crate) is_own_escherd: bool,
     /// Whether answers and failures are printed as JSON.
     pub(crate) json: bool,
     /// Whether notices about outages and the end of a command are suppressed.
@@ -36,16 +39,20 @@ pub(crate) struct Context {
     reconnect_timeout: Option<Duration>,
     /// Since when escherd is unavailable, while it is.
     outage: watch::Sender<Option<Instant>>,
+    /// Says that the user's own escherd is used in place of the system's.
+    own_escherd_notice: Once,
 }
 
 impl Context {
-    pub(crate) fn new(socket: Option<PathBuf>, json: bool, quiet: bool) -> Self {
+    pub(crate) fn new(escherd: EscherdArgs, json: bool, quiet: bool) -> Self {
         Context {
-            socket: SocketChoice::resolve(socket),
+            is_own_escherd: escherd.is_own(),
+            sockets: escherd.choice(),
             json,
             quiet,
             reconnect_timeout: None,
             outage: watch::Sender::new(None),
+            own_escherd_notice: Once::new(),
         }
     }
 
@@ -68,7 +75,7 @@ impl Context {
     }
 
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        Connector::new(self.socket.path())
+        let client = Connector::to(self.sockets.clone())
             .client_name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
             // systemd's socket accepts a connection before escherd has started.
             .connect_timeout(self.reconnect_timeout().max(ANSWER_TIMEOUT))
@@ -77,7 +84,16 @@ impl Context {
             .on_reconnect(self.outage_notifier())
             .connect()
             .await
-            .map_err(|error| Failure::connect(error, &self.socket))
+            .map_err(Failure::connect)?;
+        if let Some(reason) = client.passed_over()
+            && self.shows_notices()
+        {
+            let socket = client.socket().path().display();
+            self.own_escherd_notice.call_once(|| {
+                print_notice(&format!("using your own escherd at {socket}: {reason}"));
+            });
+        }
+        Ok(client)
     }
 
     /// How long to wait for an escherd that is unavailable.

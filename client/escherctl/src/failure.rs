@@ -2,12 +2,12 @@
 
 use std::fmt::Display;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use escher_client::{ApiError, ConnectError, Error, ErrorCode};
+use escher_client::{ApiError, ConnectError, Error, ErrorCode, EscherdSocket};
 
+use crate::escherds::systemctl_option;
 use crate::socket_access::why_denied;
-use crate::socket_choice::SocketChoice;
 
 /// Why a verb failed.
 #[derive(Debug)]
@@ -18,10 +18,7 @@ pub(crate) enum Failure {
         hint: Option<String>,
     },
     /// No connection could be made.
-    Connect {
-        error: Box<ConnectError>,
-        choice: SocketChoice,
-    },
+    Connect(Box<ConnectError>),
     /// escherd refused the request, or the connection was lost.
     Request { error: Error, hint: Option<String> },
     /// The reader of standard output has closed it.
@@ -60,11 +57,8 @@ impl Failure {
         }
     }
 
-    pub(crate) fn connect(error: ConnectError, choice: &SocketChoice) -> Self {
-        Failure::Connect {
-            error: Box::new(error),
-            choice: choice.clone(),
-        }
+    pub(crate) fn connect(error: ConnectError) -> Self {
+        Failure::Connect(Box::new(error))
     }
 
     /// A failed system call; `action` reads "cannot ...".
@@ -125,7 +119,7 @@ impl Failure {
     pub(crate) fn details(&self) -> FailureDetails {
         let (code, message, hint) = match self {
             Failure::Usage { message, hint } => ("usage", message.clone(), hint.clone()),
-            Failure::Connect { error, choice } => return connect_details(error, choice),
+            Failure::Connect(error) => return connect_details(error),
             Failure::Request { error, hint } => return request_details(error, hint.clone()),
             Failure::ClosedPipe => ("closed-pipe", "standard output is closed".to_owned(), None),
             Failure::TerminalGone => ("terminal-gone", "the terminal is gone".to_owned(), None),
@@ -193,72 +187,90 @@ fn is_unavailable(error: &Error) -> bool {
     }
 }
 
-fn connect_details(error: &ConnectError, choice: &SocketChoice) -> FailureDetails {
-    if let ConnectError::PermissionDenied { path, .. } = error
-        && let Some(reason) = why_denied(path)
-    {
-        return FailureDetails {
-            code: "permission-denied".to_owned(),
-            number: None,
-            message: format!("{error}: {}", reason.message),
-            hint: reason.advice.map(|advice| advice.to_string()),
-            retry: false,
-        };
-    }
-    let (code, hint, retry) = match error {
-        ConnectError::NoDaemon { .. } => (
-            "no-daemon",
-            Some("start it with `systemctl start escherd`, or run your own with `escherd --user`"),
-            true,
-        ),
-        ConnectError::PermissionDenied { .. } => (
-            "permission-denied",
-            Some("join the group `escher` (`sudo usermod -aG escher \"$USER\"`) and log in again"),
-            false,
-        ),
-        ConnectError::NotASocket { .. } => (
-            "no-daemon",
-            Some("specify escherd's socket with --socket"),
-            false,
-        ),
-        ConnectError::PathTooLong { .. } => (
-            "invalid-socket",
-            Some("specify a shorter path with --socket, or a symbolic link to it"),
-            false,
-        ),
-        ConnectError::VersionMismatch { .. } => (
-            "unsupported-version",
-            Some("install the same release of escherctl and escherd, then restart escherd"),
-            false,
-        ),
-        ConnectError::Refused { refusal, .. } => {
-            return FailureDetails {
-                message: error.to_string(),
-                ..api_details(&refusal.error)
-            };
-        }
-        ConnectError::Protocol { .. } => (
-            "protocol",
-            Some("check that this is escherd's socket"),
-            false,
-        ),
-        ConnectError::Timeout { .. } => (
-            "timeout",
-            Some("`systemctl status escherd` shows what it is doing"),
-            true,
-        ),
-        _ => ("system", None, false),
-    };
-    let mut message = error.to_string();
-    for path in choice.missing() {
-        message.push_str(&format!(", nor at {}", path.display()));
-    }
-    FailureDetails {
+fn connect_details(error: &ConnectError) -> FailureDetails {
+    let details = |code: &str, hint: Option<String>, retry| FailureDetails {
         code: code.to_owned(),
         number: None,
-        message,
-        hint: hint.map(str::to_owned),
+        message: error.to_string(),
+        hint,
         retry,
+    };
+    let permanent = |code, hint: &str| details(code, Some(hint.to_owned()), false);
+    let option = systemctl_option(error.path());
+    match error {
+        ConnectError::NoDaemon { path, .. } => {
+            details("no-daemon", Some(how_to_start(path).to_owned()), true)
+        }
+        ConnectError::NeitherUsable { system, own } => neither_details(system, own),
+        ConnectError::PermissionDenied { path, .. } => match why_denied(path) {
+            Some(reason) => FailureDetails {
+                message: format!("{error}: {}", reason.message),
+                ..details(
+                    "permission-denied",
+                    reason.advice.map(|advice| advice.to_string()),
+                    false,
+                )
+            },
+            None => permanent(
+                "permission-denied",
+                "join the group `escher` (`sudo usermod -aG escher \"$USER\"`) and log in again",
+            ),
+        },
+        ConnectError::UntrustedDirectory { .. } => permanent(
+            "permission-denied",
+            "set XDG_RUNTIME_DIR, or TMPDIR, to a directory of your own, for escherd as well",
+        ),
+        ConnectError::NotASocket { .. } => {
+            permanent("no-daemon", "specify escherd's socket with --socket")
+        }
+        ConnectError::PathTooLong { .. } => permanent(
+            "invalid-socket",
+            "specify a shorter path with --socket, or a symbolic link to it",
+        ),
+        ConnectError::VersionMismatch { .. } => permanent(
+            "unsupported-version",
+            "install the same release of escherctl and escherd, then restart escherd",
+        ),
+        ConnectError::Refused { refusal, .. } => FailureDetails {
+            message: error.to_string(),
+            ..api_details(&refusal.error)
+        },
+        ConnectError::Protocol { .. } => {
+            permanent("protocol", "check that this is escherd's socket")
+        }
+        ConnectError::Timeout { .. } => {
+            let hint = format!("`systemctl{option} status escherd` shows what it is doing");
+            details("timeout", Some(hint), true)
+        }
+        _ => details("system", None, false),
+    }
+}
+
+/// Returns how to start the escherd that listens at this socket.
+fn how_to_start(socket: &Path) -> &'static str {
+    if socket == EscherdSocket::user().path() {
+        "start it with `systemctl --user enable --now escherd.socket`, or run `escherd --user`"
+    } else {
+        "start it with `systemctl start escherd`, or run your own with `escherd --user`"
+    }
+}
+
+/// Details of the errors of both escherds. Whatever keeps from using the system's, one's own does instead.
+fn neither_details(system: &ConnectError, own: &ConnectError) -> FailureDetails {
+    let (system, own) = (connect_details(system), connect_details(own));
+    let hint = match (system.code.as_str(), system.hint, own.hint) {
+        // This names both.
+        ("no-daemon", Some(hint), _) if own.code == "no-daemon" => hint,
+        (_, Some(hint), Some(own_hint)) => {
+            format!("{hint}; or use your own escherd: {own_hint}")
+        }
+        (_, hint, own_hint) => hint.or(own_hint).unwrap_or_default(),
+    };
+    FailureDetails {
+        message: format!("{}, and {}", system.message, own.message),
+        hint: Some(hint),
+        retry: system.retry || own.retry,
+        ..system
     }
 }
 
@@ -268,12 +280,14 @@ fn request_details(error: &Error, hint: Option<String>) -> FailureDetails {
         other => {
             let (code, hint) = match other {
                 Error::Disconnected(_) => ("disconnected", None),
-                Error::DaemonUnavailable { .. } => (
-                    "daemon-gone",
-                    Some(
-                        "`systemctl status escherd` shows why; use --reconnect TIME to wait longer",
-                    ),
-                ),
+                Error::DaemonUnavailable { path, .. } => {
+                    let option = systemctl_option(path);
+                    let hint = format!(
+                        "`systemctl{option} status escherd` shows why; use --reconnect TIME to wait \
+                         longer"
+                    );
+                    ("daemon-gone", Some(hint))
+                }
                 Error::RequestTooLarge { .. } | Error::ListTooLong { .. } => {
                     ("frame-too-large", None)
                 }
@@ -283,7 +297,7 @@ fn request_details(error: &Error, hint: Option<String>) -> FailureDetails {
                 code: code.to_owned(),
                 number: None,
                 message: other.to_string(),
-                hint: hint.map(str::to_owned),
+                hint,
                 retry: is_unavailable(other),
             }
         }
@@ -300,9 +314,9 @@ fn api_details(error: &ApiError) -> FailureDetails {
         ErrorCode::KEY_CONFLICT => Some("use another --key, or none"),
         ErrorCode::INVALID_CONFIGURATION => Some("the previous configuration remains in force"),
         ErrorCode::NOT_FINISHED => Some("end it first with `escherctl cancel`"),
-        ErrorCode::STORE_UNAVAILABLE => Some(
-            "running commands continue; `journalctl -u escherd` shows what is wrong with the store",
-        ),
+        ErrorCode::STORE_UNAVAILABLE => {
+            Some("running commands continue; `escherctl doctor` shows what is wrong with the store")
+        }
         _ => None,
     };
     let hint = error.hint.as_deref().or(default_hint);

@@ -3,7 +3,7 @@
 //! `args` defines the command line, `commands` has a file per verb, `render` turns answers into
 //! text and JSON. `attached` follows one execution to its end for `run` and `attach`, and `feeding` feeds it, with `stdio`
 //! for its bytes; `signal_relay` passes the `signals` of `run` on to its command, as `interruption` decides. `time` reads and shows times. `completion` answers shells, `doctor` diagnoses an
-//! installation, and `escherd_check` has the program escherd check a configuration.
+//! installation, `escherds` knows what the system's and the user's own are called, and `escherd_check` has the program escherd check a configuration.
 
 mod args;
 mod attached;
@@ -12,6 +12,7 @@ mod completion;
 mod context;
 mod doctor;
 mod escherd_check;
+mod escherds;
 mod exit_status;
 mod failure;
 mod feeding;
@@ -20,7 +21,6 @@ mod render;
 mod signal_relay;
 mod signals;
 mod socket_access;
-mod socket_choice;
 mod stdio;
 mod time;
 mod wait_notice;
@@ -30,9 +30,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
-
-use args::{Cli, Verb};
+use args::Verb;
 use context::Context;
 use exit_status::{ExitMapping, ProcessEnd};
 use failure::Failure;
@@ -43,7 +41,7 @@ pub use completion::SCRIPTS as COMPLETIONS;
 /// Returns the definition of the command line, for manual pages.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    args::definition()
 }
 
 /// Runs escherctl with `arguments`, the first of which is the program's name.
@@ -52,12 +50,12 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
     if let Some(status) = completion::respond(arguments) {
         return status;
     }
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match args::parse(arguments) {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error, arguments),
     };
     let mapping = cli.verb.exit_mapping();
-    let mut context = Context::new(cli.global.socket, cli.global.json, cli.global.quiet);
+    let mut context = Context::new(cli.global.escherd, cli.global.json, cli.global.quiet);
     let performed = context
         .set_reconnect_timeout(cli.global.reconnect)
         .and_then(|()| perform(&context, cli.verb));

@@ -22,7 +22,8 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
 
-    /// Serve the calling user, from that user's directories ($XDG_RUNTIME_DIR, $XDG_STATE_HOME)
+    /// Serve the calling user, from that user's directories ($XDG_RUNTIME_DIR, $XDG_STATE_HOME). Without
+    /// $XDG_RUNTIME_DIR, sockets are in /run/user/UID, else in a private directory below $TMPDIR or /tmp
     #[arg(long)]
     pub user: bool,
 

@@ -13,13 +13,11 @@ use crate::blocking::BlockingPool;
 use crate::config::{
     self, ClientMemoryLimits, ConfigError, Configuration, ConnectionLimits, LoadOptions,
 };
-use crate::doctor;
+use crate::doctor::{self, InstanceKind};
+use crate::host::service_manager::ServiceManager;
 
 /// How many threads load the configuration at the same time.
 const MAX_THREADS: usize = 2;
-
-/// The hint with the error of a reload.
-const UNCHANGED: &str = "nothing has changed; `escherctl config check` validates without applying";
 
 /// The configuration in force, with the options by which it is loaded again.
 #[derive(Debug)]
@@ -114,9 +112,14 @@ impl ActiveConfiguration {
     ) -> Result<Vec<Diagnostic>, ApiError> {
         let loaded = self.load(engine.uid()).await?;
         let differences = loaded.map(|loaded| self.current().differences(&loaded));
+        let kind = InstanceKind {
+            is_user: self.options.user,
+            manager: ServiceManager::current(),
+        };
         Ok(doctor::diagnose_configuration(
             &differences,
             engine.audience(),
+            &kind,
         ))
     }
 
@@ -135,7 +138,7 @@ impl ActiveConfiguration {
                 warn!("{problem}");
             }
             self.failure.send_replace(Some(error.summary()));
-            invalid_configuration(&error).with_hint(UNCHANGED)
+            invalid_configuration(&error).with_hint(unchanged(&self.options))
         })?;
         self.failure.send_replace(None);
         let differences = self.current().differences(&loaded);
@@ -165,4 +168,10 @@ impl ActiveConfiguration {
 
 fn internal(error: JoinError) -> ApiError {
     ApiError::new(ErrorCode::INTERNAL, error.to_string())
+}
+
+/// Returns the hint with the error of a reload.
+fn unchanged(options: &LoadOptions) -> String {
+    let option = if options.user { " --user" } else { "" };
+    format!("nothing has changed; `escherctl config check{option}` validates without applying")
 }

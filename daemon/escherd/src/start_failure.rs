@@ -7,6 +7,7 @@
 //! systemd does not restart it. Any other cause may pass by itself, such as a full disk: then escherd
 //! stays for a while and refuses clients, so that systemd does not restart it too often.
 
+use std::io;
 use std::time::Duration;
 
 use escher_protocol::{ApiError, ErrorCode};
@@ -15,6 +16,7 @@ use tracing::error;
 use crate::api::StartError;
 use crate::config::ConfigError;
 use crate::host::logging::LogDestination;
+use crate::host::service_manager::ServiceManager;
 use crate::host::systemd::{self, ActivatedSockets};
 use crate::server;
 
@@ -27,9 +29,6 @@ const EXIT_FAILURE: u8 = 1;
 
 /// How long clients are refused after a failure that may pass by itself, before the next start.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
-
-const HINT: &str = "`systemctl status escherd` and `journalctl -u escherd` show the cause, and \
-                    `escherctl doctor` what to do about it";
 
 /// Returns the exit status for a start that has failed.
 #[must_use]
@@ -67,8 +66,12 @@ pub(crate) async fn refuse_clients(sockets: ActivatedSockets, error: &anyhow::Er
 
 /// Whether escherd cannot start before a person has corrected something.
 fn needs_correction(error: &anyhow::Error) -> bool {
-    let untrusted = |error| matches!(error, &StartError::UntrustedDirectory(_));
-    faults(error).is_some() || error.downcast_ref().is_some_and(untrusted)
+    let is_untrusted = |error: &StartError| match error {
+        StartError::UntrustedDirectory(_) => true,
+        StartError::TemporaryDirectory(source) => source.kind() == io::ErrorKind::PermissionDenied,
+        _ => false,
+    };
+    faults(error).is_some() || error.downcast_ref().is_some_and(is_untrusted)
 }
 
 fn faults(error: &anyhow::Error) -> Option<&ConfigError> {
@@ -105,6 +108,18 @@ fn status(error: &anyhow::Error) -> String {
     }
 }
 
+/// Returns where the cause is to be found: a service manager has passed the socket.
+fn hint(manager: ServiceManager) -> String {
+    let option = match manager {
+        ServiceManager::User => " --user",
+        ServiceManager::System | ServiceManager::None => "",
+    };
+    format!(
+        "`systemctl{option} status escherd` and `journalctl{option} -u escherd` show the cause, and \
+         `escherctl doctor` what to do about it"
+    )
+}
+
 /// Returns what clients are told. Anyone may connect, so the contents of files are not in it.
 fn refusal(error: &anyhow::Error) -> ApiError {
     let message = match error.downcast_ref() {
@@ -114,7 +129,7 @@ fn refusal(error: &anyhow::Error) -> ApiError {
         }
         _ => "escherd cannot start".to_owned(),
     };
-    ApiError::new(ErrorCode::NOT_SERVING, message).with_hint(HINT)
+    ApiError::new(ErrorCode::NOT_SERVING, message).with_hint(hint(ServiceManager::current()))
 }
 
 #[cfg(test)]

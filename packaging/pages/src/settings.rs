@@ -18,7 +18,12 @@ pub(crate) fn page(date: &str) -> anyhow::Result<Page> {
     roff.control("SH", ["SYNOPSIS"]);
     roff.text([bold("/etc/escher/escher.toml")])
         .control("br", []);
-    roff.text([bold("/etc/escher/escher.toml.d/*.toml")]);
+    roff.text([bold("/etc/escher/escher.toml.d/*.toml")])
+        .control("br", []);
+    roff.text([
+        bold("~/.config/escher/escher.toml"),
+        roman(" (of escherd --user)"),
+    ]);
     roff.control("SH", ["DESCRIPTION"]);
     let mut writer = Writer {
         roff,

@@ -96,6 +96,7 @@ Examples:
 pub(super) const DOCTOR: &str = "\
 Examples:
   escherctl doctor
+  escherctl doctor --user                of your own escherd
   sudo escherctl doctor -q               only problems; root sees more of them
   escherctl doctor --json | jq -r 'select(.severity == \"failure\") | .advice'";
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod duration;
 mod environment;
+pub(crate) mod escherd_choice;
 mod examples;
 mod invalid_value;
 mod point_in_time;
@@ -13,12 +14,12 @@ mod values;
 pub(crate) mod verbs;
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::exit_status::ExitMapping;
 use duration::ReconnectTimeout;
+use escherd_choice::EscherdArgs;
 use request::{RunArgs, SubmitArgs};
 use selection::{PruneArgs, PsArgs};
 use verbs::{
@@ -46,9 +47,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
-    /// Connect to this socket [default: $ESCHER_SOCKET, else the system's, else the user's]
-    #[arg(long, global = true, value_name = "PATH")]
-    pub(crate) socket: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) escherd: EscherdArgs,
     /// Print JSON, one object per line
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -172,6 +172,24 @@ impl Verb {
     }
 }
 
+/// Returns the definition of the command line.
+pub(crate) fn definition() -> clap::Command {
+    escherd_choice::accept_behind_verbs(Cli::command())
+}
+
+/// Parses the words of the command line, the first of which is the program's name.
+pub(crate) fn parse<W>(words: impl IntoIterator<Item = W>) -> Result<Cli, clap::Error>
+where
+    W: Into<OsString> + Clone,
+{
+    let mut definition = definition();
+    let matches = definition.try_get_matches_from_mut(words)?;
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
+    cli.global.escherd = EscherdArgs::of(&matches);
+    cli.global.escherd.ensure_one(&mut definition)?;
+    Ok(cli)
+}
+
 /// Finds the verb, and whether there is `--json`, in arguments that clap has rejected.
 pub(crate) fn find_verb_and_json(arguments: &[OsString]) -> (String, bool) {
     let mut verb = String::new();
@@ -199,11 +217,12 @@ fn is_option(word: &OsStr) -> bool {
 mod tests {
     use super::request::RequestArgs;
     use super::*;
-    use clap::CommandFactory;
+    use escher_client::SocketChoice;
     use std::os::unix::ffi::OsStringExt;
+    use std::path::PathBuf;
 
     fn parse_run(words: &[&str]) -> RequestArgs {
-        let cli = Cli::try_parse_from([&["escherctl", "run"], words].concat()).unwrap();
+        let cli = parse([&["escherctl", "run"], words].concat()).unwrap();
         match cli.verb {
             Verb::Run(run) => run.request,
             other => panic!("{other:?}"),
@@ -212,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]
@@ -224,7 +243,7 @@ mod tests {
             }
             command.get_subcommands().for_each(check);
         }
-        check(&Cli::command());
+        check(&definition());
     }
 
     #[test]
@@ -246,14 +265,14 @@ mod tests {
 
     #[test]
     fn an_unknown_option_before_the_command_is_an_error() {
-        assert!(Cli::try_parse_from(["escherctl", "run", "--tiemout", "5s", "ls"]).is_err());
+        assert!(parse(["escherctl", "run", "--tiemout", "5s", "ls"]).is_err());
     }
 
     #[test]
     fn a_shell_text_replaces_the_command() {
         assert!(parse_run(&["--shell", "a | b"]).command.is_empty());
-        assert!(Cli::try_parse_from(["escherctl", "run", "--shell", "x", "ls"]).is_err());
-        assert!(Cli::try_parse_from(["escherctl", "run"]).is_err());
+        assert!(parse(["escherctl", "run", "--shell", "x", "ls"]).is_err());
+        assert!(parse(["escherctl", "run"]).is_err());
     }
 
     #[test]
@@ -262,9 +281,48 @@ mod tests {
             &["escherctl", "--json", "-q", "--socket", "/s", "ps"][..],
             &["escherctl", "ps", "--json", "-q", "--socket=/s"],
         ] {
-            let cli = Cli::try_parse_from(words).unwrap();
+            let cli = parse(words).unwrap();
             assert!(cli.global.json && cli.global.quiet);
-            assert_eq!(cli.global.socket, Some(PathBuf::from("/s")));
+            assert_eq!(cli.global.escherd.choice(), SocketChoice::path("/s"));
+        }
+    }
+
+    #[test]
+    fn an_escherd_is_chosen_on_either_side_of_the_verb() {
+        let choice = |words: &str| {
+            let cli = parse(format!("escherctl {words}").split(' ')).unwrap();
+            cli.global.escherd.choice()
+        };
+        for words in [
+            "--user ps",
+            "ps --user",
+            "config check --user",
+            "--user run x",
+        ] {
+            assert_eq!(choice(words), SocketChoice::user(), "{words}");
+        }
+        for words in ["--system ps", "ps --system", "run --system x"] {
+            assert_eq!(choice(words), SocketChoice::system(), "{words}");
+        }
+        // This is the user to run as.
+        assert_ne!(choice("run --user bob x"), SocketChoice::user());
+    }
+
+    #[test]
+    fn only_one_escherd_can_be_chosen() {
+        for words in [
+            "--system --user ps",
+            "--system ps --user",
+            "--user --socket /s ps",
+            "--socket /s ps --system",
+            "--user run --system x",
+        ] {
+            let error = parse(format!("escherctl {words}").split(' ')).unwrap_err();
+            assert_eq!(
+                error.kind(),
+                clap::error::ErrorKind::ArgumentConflict,
+                "{words}"
+            );
         }
     }
 
@@ -278,7 +336,7 @@ mod tests {
             not_utf8.clone(),
             not_utf8.clone(),
         ];
-        let cli = Cli::try_parse_from(words.into_iter().chain(rest)).unwrap();
+        let cli = parse(words.into_iter().chain(rest)).unwrap();
         let Verb::Run(run) = cli.verb else { panic!() };
         assert_eq!(run.request.command, std::slice::from_ref(&not_utf8));
         assert_eq!(run.request.workdir, Some(PathBuf::from(not_utf8)));

@@ -104,6 +104,8 @@ pub(crate) enum ConfigVerb {
     Show,
     /// Check a configuration; escherd need not run
     ///
+    /// Of the escherds that a global option can choose, --user counts: then it is checked for that.
+    ///
     /// Exit status: 0 if the configuration is valid, else 1.
     #[command(before_help = examples::CONFIG_CHECK)]
     Check(ConfigCheckArgs),
@@ -111,9 +113,6 @@ pub(crate) enum ConfigVerb {
 
 #[derive(Debug, Args)]
 pub(crate) struct ConfigCheckArgs {
-    /// Check as `escherd --user`
-    #[arg(long)]
-    pub(crate) user: bool,
     /// File to check: TOML, or JSON if its name ends in .json [default: what escherd would read]
     pub(crate) file: Option<PathBuf>,
 }

@@ -9,7 +9,7 @@ use crate::render::{escape, json, print};
 
 pub(super) fn check(context: &Context, args: &ConfigCheckArgs) -> Result<u8, Failure> {
     let file = args.file.as_deref();
-    let report = check_configuration(args.user, file)?;
+    let report = check_configuration(context.is_own_escherd, file)?;
     if context.json {
         print(&json::config_check(file, report.is_valid, &report.errors()))?;
     } else {

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::render::{diagnostics, json, print};
 
 pub(super) async fn doctor(context: &Context) -> Result<u8, Failure> {
-    let all = run_checks(&context.socket).await;
+    let all = run_checks(&context.sockets).await;
     let worst = all.iter().map(|diagnostic| diagnostic.severity).max();
     let is_shown = |severity| !context.quiet || severity != Severity::Ok;
     let shown: Vec<_> = all

@@ -7,11 +7,11 @@ use crate::render::{json, print, text};
 pub(super) async fn info(context: &Context) -> Result<u8, Failure> {
     let client = context.connect().await?;
     let info = client.info().await?;
-    let welcome = client.welcome();
+    let (socket, welcome) = (client.socket(), client.welcome());
     print(&if context.json {
-        json::info(&info, &welcome)
+        json::info(&info, &welcome, socket)
     } else {
-        text::info(&info, &welcome)
+        text::info(&info, &welcome, socket)
     })?;
     Ok(0)
 }

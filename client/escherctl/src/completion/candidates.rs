@@ -28,15 +28,15 @@ pub(super) fn add_candidates(command: Command, line: &CommandLine) -> Command {
 fn add_to_argument(arg: Arg, states: StateFilter, line: &CommandLine) -> Arg {
     match arg.get_id().as_str() {
         "target" | "targets" => {
-            let socket = line.socket();
+            let escherd = line.escherd().clone();
             arg.add(ArgValueCandidates::new(move || {
-                executions::candidates(socket.clone(), states)
+                executions::candidates(escherd.clone().choice(), states)
             }))
         }
         "filters" => arg.add(ArgValueCompleter::new(filters)),
         "properties" => arg.add(ArgValueCandidates::new(properties)),
         "signal" => arg.add(ArgValueCandidates::new(signals)),
-        "user" if arg.get_action().takes_values() => arg.add(ArgValueCandidates::new(users)),
+        "user" => arg.add(ArgValueCandidates::new(users)),
         "command" if line.is_in_command() => arg.value_hint(ValueHint::AnyPath),
         "command" => arg.add(ArgValueCompleter::new(programs)),
         _ => arg,
@@ -143,13 +143,12 @@ fn is_program(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::Cli;
-    use clap::CommandFactory;
+    use crate::args::definition;
 
     #[test]
     fn every_value_that_can_be_listed_has_candidates() {
         let words = ["escherctl", ""].map(OsString::from);
-        let command = Cli::command().disable_help_subcommand(true);
+        let command = definition().disable_help_subcommand(true);
         let mut command = add_candidates(command, &CommandLine::parse(words.into()));
         command.build();
         let mut count = 0;

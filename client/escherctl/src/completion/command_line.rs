@@ -1,27 +1,27 @@
 //! The words of a shell's command line, as escherctl reads them.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
 
-use clap::{ArgMatches, CommandFactory};
+use clap::ArgMatches;
 
-use crate::args::Cli;
+use crate::args::definition;
+use crate::args::escherd_choice::EscherdArgs;
 
 /// The words up to the cursor; the last is at the cursor and may be empty.
 pub(super) struct CommandLine {
     words: Vec<OsString>,
-    socket: Option<PathBuf>,
+    escherd: EscherdArgs,
     is_in_command: bool,
 }
 
 impl CommandLine {
     /// Parses as far as possible: a line is seldom valid while it is being typed.
     pub(super) fn parse(mut words: Vec<OsString>) -> Self {
-        let matches = Cli::command()
+        let matches = definition()
             .ignore_errors(true)
             .try_get_matches_from(&words)
             .unwrap_or_default();
-        let socket = matches.try_get_one("socket").ok().flatten().cloned();
+        let escherd = EscherdArgs::of(&matches);
         let command_words = command_words(&matches);
         let command = words.len().saturating_sub(command_words);
         let has_separator = words[..command].last().is_some_and(|word| word == "--");
@@ -31,7 +31,7 @@ impl CommandLine {
         }
         CommandLine {
             words,
-            socket,
+            escherd,
             is_in_command: command_words > 1,
         }
     }
@@ -51,9 +51,9 @@ impl CommandLine {
         self.is_in_command
     }
 
-    /// The value of `--socket`.
-    pub(super) fn socket(&self) -> Option<PathBuf> {
-        self.socket.clone()
+    /// The options that choose an escherd.
+    pub(super) fn escherd(&self) -> &EscherdArgs {
+        &self.escherd
     }
 }
 
@@ -71,6 +71,7 @@ fn command_words(matches: &ArgMatches) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use escher_client::SocketChoice;
 
     fn parse(words: &[&str]) -> CommandLine {
         CommandLine::parse(words.iter().map(OsString::from).collect())
@@ -96,17 +97,19 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_socket_in_an_incomplete_line() {
-        let socket = Some(PathBuf::from("/s"));
-        assert_eq!(parse(&["escherctl", "--socket", "/s", ""]).socket(), socket);
+    fn finds_the_escherd_in_an_incomplete_line() {
+        let choice = |words: &[&str]| parse(words).escherd().clone().choice();
+        let socket = SocketChoice::path("/s");
+        assert_eq!(choice(&["escherctl", "--socket", "/s", ""]), socket);
+        assert_eq!(choice(&["escherctl", "kill", "--socket=/s", "-s"]), socket);
+        let user = SocketChoice::user();
+        assert_eq!(choice(&["escherctl", "--user", "kill", "-s"]), user);
+        assert_eq!(choice(&["escherctl", "wait", "--user", ""]), user);
+        let default = SocketChoice::by_default();
+        assert_eq!(choice(&["escherctl", "ps", "--socket"]), default);
         assert_eq!(
-            parse(&["escherctl", "kill", "--socket=/s", "-s"]).socket(),
-            socket
-        );
-        assert_eq!(parse(&["escherctl", "ps", "--socket"]).socket(), None);
-        assert_eq!(
-            parse(&["escherctl", "run", "x", "--socket", "/s"]).socket(),
-            None
+            choice(&["escherctl", "run", "x", "--socket", "/s"]),
+            default
         );
     }
 }

@@ -1,14 +1,12 @@
 //! Executions as candidates.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
-use escher_client::{Connector, ExecutionRecord, ListFilter, Status};
+use escher_client::{Connector, ExecutionRecord, ListFilter, SocketChoice, Status};
 
 use crate::render::escape;
-use crate::socket_choice::SocketChoice;
 
 /// Which executions to offer, by their state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +26,7 @@ const LIMIT: u32 = 100;
 const COMMAND_WIDTH: usize = 60;
 
 /// Returns numbers, names and ids, newest first; nothing if escherd does not answer in time.
-pub(super) fn candidates(socket: Option<PathBuf>, states: StateFilter) -> Vec<CompletionCandidate> {
+pub(super) fn candidates(sockets: SocketChoice, states: StateFilter) -> Vec<CompletionCandidate> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -36,15 +34,15 @@ pub(super) fn candidates(socket: Option<PathBuf>, states: StateFilter) -> Vec<Co
         return Vec::new();
     };
     let records =
-        runtime.block_on(async { tokio::time::timeout(TIMEOUT, list(socket, states)).await });
+        runtime.block_on(async { tokio::time::timeout(TIMEOUT, list(sockets, states)).await });
     let records = records.ok().flatten().unwrap_or_default();
     // Does not wait for a lookup that is still running.
     runtime.shutdown_background();
     to_candidates(&records)
 }
 
-async fn list(socket: Option<PathBuf>, states: StateFilter) -> Option<Vec<ExecutionRecord>> {
-    let connector = Connector::new(SocketChoice::resolve(socket).path())
+async fn list(sockets: SocketChoice, states: StateFilter) -> Option<Vec<ExecutionRecord>> {
+    let connector = Connector::to(sockets)
         .client_name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
         .reconnect_timeout(Duration::ZERO);
     let client = connector.connect().await.ok()?;

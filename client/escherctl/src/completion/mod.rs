@@ -14,10 +14,9 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use clap_complete::engine::{CompletionCandidate, complete};
 
-use crate::args::Cli;
+use crate::args::definition;
 use crate::context::print_notice;
 use crate::exit_status::{ExitMapping, for_usage_error};
 use crate::render;
@@ -52,7 +51,7 @@ pub(super) fn respond(arguments: &[OsString]) -> Option<ExitCode> {
 /// Returns the candidates for the last of these words, as the shell reads them.
 fn candidates_at_cursor(shell: Shell, words: &[OsString]) -> io::Result<String> {
     let line = CommandLine::parse(shell.rejoin_words(words));
-    let mut command = candidates::add_candidates(Cli::command(), &line);
+    let mut command = candidates::add_candidates(definition(), &line);
     let last = line.words().len().saturating_sub(1);
     let directory = std::env::current_dir().ok();
     let found = complete(

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use escher_client::Diagnostic;
+use escher_client::{Diagnostic, SocketOrigin};
 use nix::sys::statvfs::statvfs;
 
 use crate::render::quantity::size;
-use crate::socket_choice::SocketOrigin;
 
 const CHECK: &str = "disk-space";
 
@@ -26,7 +25,7 @@ pub(super) fn check(origin: SocketOrigin) -> Vec<Diagnostic> {
     let directories = match origin {
         SocketOrigin::System => vec!["/var/lib/escher".into(), "/var/log/escher".into()],
         SocketOrigin::User => user_state_dir().into_iter().collect(),
-        SocketOrigin::Option | SocketOrigin::Environment => Vec::new(),
+        SocketOrigin::Program | SocketOrigin::Environment => Vec::new(),
     };
     let found = directories.iter().filter_map(|path: &PathBuf| {
         let stat = statvfs(path).ok()?;
@@ -38,7 +37,7 @@ pub(super) fn check(origin: SocketOrigin) -> Vec<Diagnostic> {
 }
 
 /// Returns `$XDG_STATE_HOME/escher`.
-fn user_state_dir() -> Option<PathBuf> {
+pub(super) fn user_state_dir() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).map(PathBuf::from);
     let state = variable("XDG_STATE_HOME").filter(|path| path.is_absolute());
     let state = state.or_else(|| Some(variable("HOME")?.join(".local/state")));
@@ -86,7 +85,7 @@ mod tests {
 
     #[test]
     fn only_an_escherd_whose_directories_are_known_has_disks() {
-        assert_eq!(check(SocketOrigin::Option), []);
+        assert_eq!(check(SocketOrigin::Program), []);
         assert_eq!(check(SocketOrigin::Environment), []);
     }
 }

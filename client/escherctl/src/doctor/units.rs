@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use escher_client::Diagnostic;
+use escher_client::{Diagnostic, EscherdSocket, SocketOrigin};
 use tokio::process::Command;
 
-use crate::socket_choice::SocketOrigin;
+use crate::escherds::systemctl_option;
 
 const CHECK: &str = "units";
 
@@ -27,13 +27,13 @@ const USER_UNITS: &[&str] = &["escherd.socket", "escherd.service"];
 
 /// Checks the system's units, or those of the user's service manager. Returns nothing where there is
 /// no systemd.
-pub(super) async fn check(origin: SocketOrigin) -> Vec<Diagnostic> {
+pub(super) async fn check(socket: &EscherdSocket) -> Vec<Diagnostic> {
     if !Path::new(BOOTED).is_dir() {
         return Vec::new();
     }
     let mut systemctl = Command::new("systemctl");
     let mut units = SYSTEM_UNITS;
-    if origin == SocketOrigin::User {
+    if socket.origin() == SocketOrigin::User {
         systemctl.arg("--user");
         units = USER_UNITS;
     }
@@ -47,7 +47,7 @@ pub(super) async fn check(origin: SocketOrigin) -> Vec<Diagnostic> {
         Ok(Err(error)) => return vec![Diagnostic::note(CHECK, format!("systemctl: {error}"))],
         Err(_) => return vec![Diagnostic::warning(CHECK, "systemctl does not respond")],
     };
-    diagnose(&output, origin.systemctl_option())
+    diagnose(&output, systemctl_option(socket.path()))
 }
 
 /// Reads the output of `systemctl show`, which has a paragraph of `NAME=VALUE` per unit. `option`
@@ -59,8 +59,11 @@ fn diagnose(output: &str, option: &str) -> Vec<Diagnostic> {
         .collect();
     if diagnostics.is_empty() {
         diagnostics.push(
-            Diagnostic::warning(CHECK, "no unit of escher is installed")
-                .advise("install the package, or run `escherd` yourself"),
+            Diagnostic::warning(
+                CHECK,
+                format!("`systemctl{option}` knows no unit of escher"),
+            )
+            .advise("install the package, or run `escherd` (or `escherd --user`) yourself"),
         );
     }
     diagnostics
@@ -127,5 +130,6 @@ mod tests {
         let diagnostics = diagnose(output, " --user");
         assert_eq!(diagnostics.len(), 1);
         assert_eq!(diagnostics[0].severity, Severity::Warning);
+        assert!(diagnostics[0].message.contains("systemctl --user"));
     }
 }

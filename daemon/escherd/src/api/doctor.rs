@@ -8,6 +8,7 @@ use super::ExecutionEngine;
 use crate::authz::Scope;
 use crate::blocking::Abandoned;
 use crate::doctor::{self, Audience, EngineSnapshot};
+use crate::host::service_manager::ServiceManager;
 use crate::scheduler::Scheduler;
 
 /// Timeout for the store to write all pending changes. That takes milliseconds unless something is
@@ -37,6 +38,7 @@ impl ExecutionEngine {
             fd_budget: self.fd_budget(),
             wanted_connections: self.core.fd_shares.wanted_connections(),
             history_size,
+            manager: ServiceManager::current(),
             flushed,
         };
         let audience = self.audience();

@@ -3,15 +3,15 @@
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 
 use super::start_error::StartError;
-use crate::config::{EngineSettings, user_temporary_dir};
-use crate::host::private_dir::create_private_dir;
+use crate::config::{EngineSettings, user_temporary_dirs};
+use crate::host::private_dir::PrivateDir;
 use crate::host::trusted_path::ensure_trusted;
 
 /// The directories that an engine's settings name, locked: two engines on one state directory would
@@ -22,10 +22,11 @@ pub(crate) struct LockedDirs {
     pub(super) locks: DirectoryLocks,
 }
 
-/// The locks of the state directory and, where escherd owns it, of the runtime directory. Dropping
-/// them unlocks both.
+/// The locks of the state directory and, where escherd owns it, of the runtime directory, and of those
+/// directories around them that are in the system's temporary directory. Dropping them unlocks all.
 #[derive(Debug)]
 pub(super) struct DirectoryLocks {
+    _temporary_dirs: Vec<PrivateDir>,
     _state_dir: Flock<File>,
     _runtime_dir: Option<Flock<File>>,
 }
@@ -34,11 +35,12 @@ impl LockedDirs {
     /// Creates missing directories, and locks those of state and runtime.
     ///
     /// # Errors
-    /// [`StartError::Config`], [`StartError::LogDirectory`], [`StartError::Directory`],
-    /// [`StartError::UntrustedDirectory`], [`StartError::DirectoryInUse`].
+    /// [`StartError::Config`], [`StartError::TemporaryDirectory`], [`StartError::LogDirectory`],
+    /// [`StartError::Directory`], [`StartError::UntrustedDirectory`], [`StartError::DirectoryInUse`].
     pub(crate) fn lock(settings: EngineSettings) -> Result<Self, StartError> {
         settings.validate()?;
-        create_temporary_dir(&settings, &user_temporary_dir()).map_err(StartError::LogDirectory)?;
+        let temporary_dirs = create_temporary_dirs(&settings, &user_temporary_dirs())
+            .map_err(StartError::TemporaryDirectory)?;
         create_dir(&settings.runtime_dir, 0o755)?;
         create_dir(&settings.state_dir, 0o700)?;
         // Last, because it may be in the state directory, which has a stricter mode.
@@ -53,6 +55,7 @@ impl LockedDirs {
         let owns_runtime_dir = settings.launcher_socket.is_none();
         let runtime_dir = owns_runtime_dir.then(|| lock(&settings.runtime_dir));
         let locks = DirectoryLocks {
+            _temporary_dirs: temporary_dirs,
             _state_dir: lock(&settings.state_dir)?,
             _runtime_dir: runtime_dir.transpose()?,
         };
@@ -66,18 +69,20 @@ pub(super) fn directory_error(path: &Path) -> impl FnOnce(io::Error) -> StartErr
     move |source| StartError::Directory { path, source }
 }
 
-/// If any directory of the engine is in `temporary`, creates that; it must be private.
-fn create_temporary_dir(settings: &EngineSettings, temporary: &Path) -> io::Result<()> {
-    let mut dirs = [
+/// Creates and locks those directories of `temporary` that any directory of the engine is in; they must
+/// be private.
+fn create_temporary_dirs(
+    settings: &EngineSettings,
+    temporary: &[PathBuf],
+) -> io::Result<Vec<PrivateDir>> {
+    let dirs = [
         &settings.log_dir,
         &settings.state_dir,
         &settings.runtime_dir,
-    ]
-    .into_iter();
-    if dirs.any(|dir| dir.starts_with(temporary)) {
-        create_private_dir(temporary)?;
-    }
-    Ok(())
+    ];
+    let is_used = |temporary: &&PathBuf| dirs.iter().any(|dir| dir.starts_with(temporary));
+    let used = temporary.iter().filter(is_used);
+    used.map(|path| PrivateDir::create(path)).collect()
 }
 
 /// Creates the directory of logs, unless the launcher does.
@@ -138,7 +143,8 @@ mod tests {
             runtime_dir: dir.path().join("run"),
             ..EngineSettings::default()
         };
-        create_temporary_dir(&settings, &temporary).unwrap();
+        let locks = create_temporary_dirs(&settings, std::slice::from_ref(&temporary)).unwrap();
+        assert!(locks.is_empty(), "no directory is in it");
         create_log_dir(&settings).unwrap();
         create_log_dir(&settings).unwrap();
         let metadata = fs::metadata(&settings.log_dir).unwrap();
@@ -202,11 +208,13 @@ mod tests {
                 runtime_dir: dir.path().join("run"),
                 ..EngineSettings::default()
             };
-            create_temporary_dir(&settings, &temporary).unwrap();
+            let locks = create_temporary_dirs(&settings, std::slice::from_ref(&temporary)).unwrap();
+            assert_eq!(locks.len(), 1);
             let mode = fs::metadata(&temporary).unwrap().permissions().mode();
             assert_eq!(mode & 0o7777, 0o700);
             fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755)).unwrap();
-            let error = create_temporary_dir(&settings, &temporary).unwrap_err();
+            let error =
+                create_temporary_dirs(&settings, std::slice::from_ref(&temporary)).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
             fs::remove_dir(&temporary).unwrap();
         }

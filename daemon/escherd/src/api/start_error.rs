@@ -24,9 +24,12 @@ pub enum StartError {
         /// The error of the system.
         source: io::Error,
     },
-    /// The directory of logs cannot be created, or the temporary directory is not private.
+    /// The directory of logs cannot be created.
     #[error("{0}")]
     LogDirectory(#[source] io::Error),
+    /// A directory in the system's temporary directory is not private.
+    #[error("{0}")]
+    TemporaryDirectory(#[source] io::Error),
     /// Others could change what is in a directory.
     #[error("a directory cannot be used, since others could change what is in it: {0}")]
     UntrustedDirectory(#[from] UntrustedPath),

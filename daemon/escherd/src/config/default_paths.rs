@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use escher_protocol::socket_paths::{SOCKET_NAME, SYSTEM_RUNTIME_DIR, UserRuntimeDir};
 use nix::unistd::geteuid;
 
 use super::error::ConfigProblem;
@@ -14,7 +15,7 @@ use super::value_type::TypedValue;
 pub(super) type ReadVariable<'v> = &'v dyn Fn(&str) -> Option<OsString>;
 
 /// Directories in which a system's escherd looks for its configuration, in this order.
-const SYSTEM_CONFIG_DIRS: [&str; 3] = ["/etc/escher", "/run/escher", "/usr/lib/escher"];
+const SYSTEM_CONFIG_DIRS: [&str; 3] = ["/etc/escher", SYSTEM_RUNTIME_DIR, "/usr/lib/escher"];
 
 /// Path of the installed launcher.
 const INSTALLED_LAUNCHER: &str = "/usr/lib/escher/escher-launcher";
@@ -57,31 +58,24 @@ impl Installation {
         variable: ReadVariable<'_>,
     ) -> Vec<ConfigProblem> {
         let mut problems = Vec::new();
-        let mut unset = |variable: &str, option: &str| {
-            let explanation = format!("not set; set it, or give the directory with {option}");
-            problems.push(ConfigProblem::new(variable, explanation));
-        };
         let (runtime, state) = match self {
-            Installation::System => (Some("/run/escher".into()), Some("/var/lib/escher".into())),
+            Installation::System => (SYSTEM_RUNTIME_DIR.into(), Some("/var/lib/escher".into())),
             Installation::Embedded => {
                 let dir = user_temporary_dir();
-                (Some(dir.join("run")), Some(dir.join("state")))
+                (dir.join("run"), Some(dir.join("state")))
             }
             Installation::User => (
-                absolute(variable, "XDG_RUNTIME_DIR").map(|dir| dir.join("escher")),
+                UserRuntimeDir::of(geteuid().as_raw(), variable).path,
                 user_dir(variable, "XDG_STATE_HOME", ".local/state").map(|dir| dir.join("escher")),
             ),
         };
-        match path_or_default(layers, "daemon.runtime_dir", runtime) {
-            Some(dir) => {
-                let socket = dir.join("escherd.sock");
-                path_or_default(layers, "daemon.socket", Some(socket));
-            }
-            None => unset("XDG_RUNTIME_DIR", "--runtime-dir"),
-        }
+        let runtime = path_or_default(layers, "daemon.runtime_dir", Some(runtime));
+        let socket = runtime.map(|dir| dir.join(SOCKET_NAME));
+        path_or_default(layers, "daemon.socket", socket);
         let state = path_or_default(layers, "daemon.state_dir", state);
         if state.is_none() {
-            unset("XDG_STATE_HOME", "--state-dir");
+            let explanation = "not set; set it, or give the directory with --state-dir";
+            problems.push(ConfigProblem::new("XDG_STATE_HOME", explanation));
         }
         let logs = match self {
             Installation::System => Some("/var/log/escher".into()),

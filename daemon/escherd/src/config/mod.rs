@@ -45,4 +45,4 @@ pub use settings::{
     CleanupSettings, ClientMemoryLimits, ConnectionLimits, DaemonSettings, EngineSettings, OnBoot,
     OnStop, ReloadableSettings, SocketSettings,
 };
-pub(crate) use temporary_dir::user_temporary_dir;
+pub(crate) use temporary_dir::user_temporary_dirs;

@@ -1,15 +1,22 @@
-//! The directory in which an embedded engine has its files by default.
+//! The directories in the system's temporary directory that are this user's by default.
 
 use std::path::PathBuf;
 
+use escher_protocol::socket_paths::{UserRuntimeDir, temporary_dir};
 use nix::unistd::geteuid;
 
-/// Returns the path of this user's temporary directory for engines. All programs of the user that
-/// embed an engine share it; [`create_private_dir`](crate::host::private_dir::create_private_dir)
-/// creates it.
+/// Returns the directory in which an embedded engine has its files by default. All programs of the user
+/// that embed an engine share it.
 pub(crate) fn user_temporary_dir() -> PathBuf {
-    // A relative TMPDIR would mean another directory for each program.
-    let temporary = Some(std::env::temp_dir()).filter(|dir| dir.is_absolute());
-    let temporary = temporary.unwrap_or_else(|| "/tmp".into());
+    let temporary = temporary_dir(|name| std::env::var_os(name));
     temporary.join(format!("escher-executions-{}", geteuid()))
+}
+
+/// Returns the directories of this user in the temporary directory: that of embedded engines, and the
+/// runtime directory where the user has no other.
+/// [`PrivateDir`](crate::host::private_dir::PrivateDir) creates them.
+pub(crate) fn user_temporary_dirs() -> Vec<PathBuf> {
+    let runtime = UserRuntimeDir::of(geteuid().as_raw(), |name| std::env::var_os(name));
+    let runtime = runtime.is_temporary.then_some(runtime.path);
+    [user_temporary_dir()].into_iter().chain(runtime).collect()
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use escher_protocol::Diagnostic;
 
 use super::EngineSnapshot;
+use crate::host::service_manager::ServiceManager;
 
 /// Time after which an execution that waits while nothing runs is a sign of a problem.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
@@ -37,10 +38,14 @@ fn open_files(engine: &EngineSnapshot) -> Diagnostic {
         return Diagnostic::ok(check, message);
     }
     let message = format!("the limit on open files allows {}", reduced.join(", and "));
-    Diagnostic::warning(check, message).advise(
-        "raise `LimitNOFILE=` of escherd.service (or `ulimit -Hn` before you start escherd), or \
-         configure less",
-    )
+    let raise = match engine.manager {
+        ServiceManager::None => "raise `ulimit -Hn` before you start escherd".to_owned(),
+        manager => format!(
+            "raise `LimitNOFILE=` of escherd.service ({})",
+            manager.edit()
+        ),
+    };
+    Diagnostic::warning(check, message).advise(format!("{raise}, or configure less"))
 }
 
 fn queue(engine: &EngineSnapshot) -> Diagnostic {
@@ -54,10 +59,10 @@ fn queue(engine: &EngineSnapshot) -> Diagnostic {
         Some(wait) if counts.running == 0 && wait >= STUCK_AFTER => {
             let seconds = wait.as_secs();
             let message = format!("{shown}, and the first has been waiting for {seconds} s");
-            Diagnostic::warning(check, message).advise(
-                "the launcher provides no shims. The logs have the cause: `journalctl -u escherd \
-                 -u escher-launcher`",
-            )
+            let is_service = engine.settings_at_start.launcher_socket.is_some();
+            let log = engine.manager.log_with_launcher(is_service);
+            let advice = format!("the launcher provides no shims; {log} has the cause");
+            Diagnostic::warning(check, message).advise(advice)
         }
         _ => Diagnostic::ok(check, shown),
     }

@@ -4,12 +4,23 @@ use escher_protocol::Diagnostic;
 
 use super::Audience;
 use crate::config::{ConfigError, Differences};
+use crate::host::service_manager::ServiceManager;
+
+/// What kind of escherd this is.
+#[derive(Debug, Clone, Copy)]
+pub struct InstanceKind {
+    /// Whether it is a user's own (`--user`).
+    pub is_user: bool,
+    /// The service manager that runs it.
+    pub manager: ServiceManager,
+}
 
 /// Reports what a reload of the configuration would do.
 #[must_use]
 pub fn diagnose_configuration(
     loaded: &Result<Differences, ConfigError>,
     audience: Audience,
+    escherd: &InstanceKind,
 ) -> Vec<Diagnostic> {
     let check = "configuration";
     let differences = match loaded {
@@ -21,22 +32,30 @@ pub fn diagnose_configuration(
                 problems.join("; ")
             });
             let message = format!("a reload would fail, and so would the next start{problems}");
-            return vec![Diagnostic::failure(check, message).advise(
-                "escherd still uses the settings from before. Correct the files until `escherctl \
-                 config check`, run as root, reports nothing; then run `escherctl reload`",
-            )];
+            let checked = if escherd.is_user {
+                "`escherctl config check --user`"
+            } else {
+                "`escherctl config check`, run as root,"
+            };
+            return vec![Diagnostic::failure(check, message).advise(format!(
+                "escherd still uses the settings from before. Correct the files until {checked} \
+                 reports nothing; then run `escherctl reload`"
+            ))];
         }
     };
     let changes = [
         (
             &differences.reloadable,
             "a reload",
-            "run `escherctl reload`",
+            "run `escherctl reload`".to_owned(),
         ),
         (
             &differences.need_restart,
             "a restart of escherd",
-            "run `systemctl restart escherd`; commands keep running meanwhile",
+            format!(
+                "{}; commands keep running meanwhile",
+                escherd.manager.restart()
+            ),
         ),
     ];
     let mut diagnostics = Vec::new();
@@ -63,22 +82,31 @@ mod tests {
     use escher_protocol::Severity;
     use std::fs;
 
+    const SYSTEM: InstanceKind = InstanceKind {
+        is_user: false,
+        manager: ServiceManager::System,
+    };
+
     #[test]
     fn only_administrators_see_the_problems_of_files() {
         let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
         fs::write(file.path(), "[execution]\na_secret = 1\n").unwrap();
         let loaded = EngineSettings::from_file(file.path()).map(|_| Differences::default());
         let message = |audience| {
-            diagnose_configuration(&loaded, audience)[0]
+            diagnose_configuration(&loaded, audience, &SYSTEM)[0]
                 .message
                 .to_string()
         };
         assert!(message(Audience::Administrator).contains("a_secret"));
         assert!(!message(Audience::Everybody).contains("a_secret"));
-        assert_eq!(
-            diagnose_configuration(&loaded, Audience::Everybody)[0].severity,
-            Severity::Failure
-        );
+        let own = InstanceKind {
+            is_user: true,
+            manager: ServiceManager::User,
+        };
+        let diagnostic = &diagnose_configuration(&loaded, Audience::Everybody, &own)[0];
+        assert_eq!(diagnostic.severity, Severity::Failure);
+        let advice = diagnostic.advice.as_ref().unwrap();
+        assert!(advice.contains("config check --user`") && !advice.contains("root"));
     }
 
     #[test]
@@ -87,7 +115,7 @@ mod tests {
             reloadable: vec!["execution.max_timeout_ms"],
             need_restart: vec!["daemon.socket", "store.durability"],
         });
-        let diagnostics = diagnose_configuration(&loaded, Audience::Administrator);
+        let diagnostics = diagnose_configuration(&loaded, Audience::Administrator, &SYSTEM);
         assert_eq!(diagnostics.len(), 2);
         assert!(
             diagnostics[0]
@@ -99,7 +127,8 @@ mod tests {
                 .message
                 .ends_with("2 settings: daemon.socket, store.durability")
         );
-        let same = diagnose_configuration(&Ok(Differences::default()), Audience::Everybody);
+        let same =
+            diagnose_configuration(&Ok(Differences::default()), Audience::Everybody, &SYSTEM);
         assert_eq!(same[0].severity, Severity::Ok);
     }
 }

@@ -5,44 +5,48 @@ use std::path::Path;
 
 use escher_protocol::Diagnostic;
 
+use crate::host::service_manager::ServiceManager;
 use crate::host::systemd;
 
 /// The kernel's mark after the path of a program that was removed or replaced (proc_pid_exe(5)).
 const DELETED: &str = " (deleted)";
 
-/// Diagnoses escherd's program and its service manager.
+/// Diagnoses escherd's program and its service manager. `serves_all_users`: whether it is the system's.
 #[must_use]
-pub fn diagnose_daemon() -> Vec<Diagnostic> {
+pub fn diagnose_daemon(serves_all_users: bool) -> Vec<Diagnostic> {
+    let manager = ServiceManager::current();
     let mut diagnostics = Vec::new();
     if let Ok(program) = std::fs::read_link("/proc/self/exe") {
-        diagnostics.push(installed_program(&program));
+        diagnostics.push(installed_program(&program, manager));
     }
-    diagnostics.extend(service_manager());
+    diagnostics.extend(service_manager(manager, serves_all_users));
     diagnostics
 }
 
-fn installed_program(program: &Path) -> Diagnostic {
+fn installed_program(program: &Path, manager: ServiceManager) -> Diagnostic {
     let check = "escherd-program";
     let shown = program.to_string_lossy();
     match shown.strip_suffix(DELETED) {
         Some(path) => {
             let message = format!("{path} was replaced after escherd was started");
-            Diagnostic::warning(check, message).advise(
-                "run `systemctl restart escherd`; commands keep running, and clients reconnect",
-            )
+            let restart = manager.restart();
+            let advice = format!("{restart}; commands keep running, and clients reconnect");
+            Diagnostic::warning(check, message).advise(advice)
         }
         None => Diagnostic::ok(check, format!("{shown}, {}", env!("CARGO_PKG_VERSION"))),
     }
 }
 
-fn service_manager() -> Vec<Diagnostic> {
+fn service_manager(manager: ServiceManager, serves_all_users: bool) -> Vec<Diagnostic> {
     let check = "service-manager";
-    if !systemd::is_notifiable() {
+    if manager == ServiceManager::None {
         let message = "not started by systemd: nothing restarts escherd if it ends";
-        return vec![Diagnostic::note(check, message).advise(
-            "run `systemctl enable --now escherd.socket`, or `systemctl --user enable --now \
-             escherd.socket` for an escherd of your own",
-        )];
+        let advice = if serves_all_users {
+            "run `systemctl enable --now escherd.socket`"
+        } else {
+            "run `systemctl --user enable --now escherd.socket`"
+        };
+        return vec![Diagnostic::note(check, message).advise(advice)];
     }
     let watchdog = match systemd::watchdog_timeout() {
         Some(timeout) => {
@@ -51,7 +55,7 @@ fn service_manager() -> Vec<Diagnostic> {
             Diagnostic::ok("watchdog", message)
         }
         None => Diagnostic::note("watchdog", "off: nothing notices if escherd hangs")
-            .advise("set `WatchdogSec=30` for escherd.service (systemd.service(5))"),
+            .advise(format!("set `WatchdogSec=30` ({})", manager.edit())),
     };
     vec![Diagnostic::ok(check, "started by systemd"), watchdog]
 }
@@ -63,7 +67,8 @@ mod tests {
 
     #[test]
     fn warns_of_a_program_that_was_replaced() {
-        let severity = |path: &str| installed_program(Path::new(path)).severity;
+        let severity =
+            |path: &str| installed_program(Path::new(path), ServiceManager::User).severity;
         assert_eq!(severity("/usr/bin/escherd"), Severity::Ok);
         assert_eq!(severity("/usr/bin/escherd (deleted)"), Severity::Warning);
     }

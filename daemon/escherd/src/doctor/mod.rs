@@ -13,7 +13,7 @@ mod kernel;
 mod launcher;
 mod store;
 
-pub use configuration::diagnose_configuration;
+pub use configuration::{InstanceKind, diagnose_configuration};
 pub use daemon::diagnose_daemon;
 
 use std::time::Duration;
@@ -23,6 +23,7 @@ use escher_protocol::{ApiError, Diagnostic};
 use crate::authz::AdminPermit;
 use crate::config::{EngineSettings, ReloadableSettings};
 use crate::host::fd_budget::FdBudget;
+use crate::host::service_manager::ServiceManager;
 use crate::launch::LauncherState;
 use crate::scheduler::Counts;
 use crate::store::{FlushTimeout, HistorySize};
@@ -75,6 +76,8 @@ pub struct EngineSnapshot {
     pub wanted_connections: usize,
     /// Size of the history, or why the store cannot be read.
     pub history_size: Result<HistorySize, ApiError>,
+    /// The service manager that runs the program.
+    pub manager: ServiceManager,
     /// Whether all changes could be written to the store.
     pub flushed: Result<(), FlushTimeout>,
 }
@@ -84,7 +87,13 @@ pub struct EngineSnapshot {
 #[must_use]
 pub fn diagnose_engine(engine: &EngineSnapshot, audience: Audience) -> Vec<Diagnostic> {
     [
-        launcher::diagnose(engine.launcher.as_ref()),
+        launcher::diagnose(
+            engine.launcher.as_ref(),
+            launcher::Source {
+                is_service: engine.settings_at_start.launcher_socket.is_some(),
+                manager: engine.manager,
+            },
+        ),
         directories::diagnose(&engine.settings_at_start),
         disk_space::diagnose(&engine.settings_at_start, &engine.settings_in_force),
         store::diagnose(engine, audience),

@@ -4,6 +4,7 @@ use escher_protocol::{Diagnostic, Text};
 
 use super::{Audience, EngineSnapshot, format_bytes};
 use crate::config::CleanupSettings;
+use crate::host::service_manager::ServiceManager;
 use crate::store::{self, DamageReport, HistorySize, SetAsideStore};
 
 pub(super) fn diagnose(engine: &EngineSnapshot, audience: Audience) -> Vec<Diagnostic> {
@@ -12,7 +13,7 @@ pub(super) fn diagnose(engine: &EngineSnapshot, audience: Audience) -> Vec<Diagn
     match store::damage_report(&path) {
         Ok(report) => {
             let cleanup = engine.settings_in_force.cleanup;
-            diagnostics.extend(damage(&report, cleanup, audience));
+            diagnostics.extend(damage(&report, cleanup, audience, engine.manager));
         }
         Err(error) => {
             let directory = engine.settings_at_start.state_dir.display();
@@ -28,8 +29,8 @@ pub(super) fn diagnose(engine: &EngineSnapshot, audience: Audience) -> Vec<Diagn
 
 fn health(engine: &EngineSnapshot) -> Diagnostic {
     let check = "store";
-    let advice = "escherd's log has the cause: `journalctl -u escherd`. Running commands are not \
-                  affected";
+    let log = engine.manager.log();
+    let advice = format!("{log} has the cause. Running commands are not affected");
     match (&engine.history_size, engine.flushed) {
         (Err(error), _) => Diagnostic::failure(check, error.message.clone()).advise(advice),
         (Ok(_), Err(timeout)) => {
@@ -40,13 +41,20 @@ fn health(engine: &EngineSnapshot) -> Diagnostic {
     }
 }
 
-fn damage(report: &DamageReport, cleanup: CleanupSettings, audience: Audience) -> Vec<Diagnostic> {
+fn damage(
+    report: &DamageReport,
+    cleanup: CleanupSettings,
+    audience: Audience,
+    manager: ServiceManager,
+) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     if report.is_damaged {
-        diagnostics.push(Diagnostic::failure("store-damage", "the store is damaged").advise(
-            "run `systemctl restart escherd`: it sets the damaged file aside, and makes a new store \
-             of all that can be read",
-        ));
+        let restart = manager.restart();
+        let advice = format!(
+            "{restart}: it sets the damaged file aside, and makes a new store of all that can be read"
+        );
+        let damaged = Diagnostic::failure("store-damage", "the store is damaged");
+        diagnostics.push(damaged.advise(advice));
     }
     if !report.set_aside.is_empty() {
         let names = report.set_aside.iter().map(|store| store.name.as_str());
@@ -153,7 +161,11 @@ mod tests {
     #[test]
     fn only_administrators_see_the_names_of_damaged_stores() {
         let report = two_set_aside();
-        let message = |audience| damage(&report, CLEANUP, audience)[0].message.to_string();
+        let message = |audience| {
+            damage(&report, CLEANUP, audience, ServiceManager::System)[0]
+                .message
+                .to_string()
+        };
         assert_eq!(
             message(Audience::Administrator),
             "2 damaged stores were set aside: escher.db.set-aside-1, escher.db.set-aside-2"
@@ -166,10 +178,11 @@ mod tests {
             set_aside: Vec::new(),
             is_damaged: true,
         };
-        assert_eq!(
-            damage(&damaged, CLEANUP, Audience::Everybody)[0].severity,
-            Severity::Failure
-        );
+        let manager = ServiceManager::User;
+        let diagnostic = &damage(&damaged, CLEANUP, Audience::Everybody, manager)[0];
+        assert_eq!(diagnostic.severity, Severity::Failure);
+        let advice = diagnostic.advice.as_ref().unwrap();
+        assert!(advice.contains("systemctl --user restart"), "{advice}");
     }
 
     #[test]

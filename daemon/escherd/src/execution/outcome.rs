@@ -289,8 +289,7 @@ fn unsupported(tag: u32) -> ApiError {
         "cannot be started: part {tag} of the launch is not supported by the installed launcher"
     );
     ApiError::new(ErrorCode::UNSUPPORTED, message).with_hint(
-        "`systemctl reload escher-launcher` makes it run the installed program; a launcher that escherd has \
-         started itself is replaced by `systemctl restart escherd`",
+        "the running launcher may be older than the installed one; `escherctl doctor` says how to replace it",
     )
 }
 

@@ -1,4 +1,4 @@
-//! The interface to the host: systemd, file descriptors, the boot ID, private
+//! The interface to the host: systemd and what it has started, file descriptors, the boot ID, private
 //! directories, paths that others cannot change, the log.
 
 pub mod boot_id;
@@ -7,5 +7,6 @@ pub(crate) mod free_space;
 mod journal_writer;
 pub mod logging;
 pub(crate) mod private_dir;
+pub mod service_manager;
 pub mod systemd;
 pub mod trusted_path;

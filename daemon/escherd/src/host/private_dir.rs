@@ -1,49 +1,57 @@
-//! Creation of private directories where other users can create files too, as in `/tmp`.
+//! Private directories where other users can create files too, as in `/tmp`.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
+use escher_protocol::socket_paths::ensure_private;
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::geteuid;
 
-/// Creates the directory `path`, which only this user can access. An existing directory is accepted
-/// if it belongs to this user and nobody else has access.
-///
-/// # Errors
-/// When an existing file of this name is anything else, and errors of the file system.
-pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
-    let failed = |error: io::Error| {
-        let reason = format!("cannot create the directory {}: {error}", path.display());
-        io::Error::new(error.kind(), reason)
-    };
-    match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(failed(error)),
+/// A directory to which only this user has access, locked: systemd-tmpfiles does not clean up what is in
+/// a locked directory (tmpfiles.d(5)). Several programs of the user may share it.
+#[derive(Debug)]
+pub(crate) struct PrivateDir {
+    _lock: Flock<File>,
+}
+
+impl PrivateDir {
+    /// Creates the directory `path` and locks it. An existing directory is accepted if it belongs to this
+    /// user and nobody else has access.
+    ///
+    /// # Errors
+    /// When an existing file of this name is anything else, and errors of the file system.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let failed = |error: io::Error| {
+            let reason = format!("cannot use the directory {}: {error}", path.display());
+            io::Error::new(error.kind(), reason)
+        };
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed(error));
+            }
+            _ => {}
+        }
+        ensure_private(path, geteuid().as_raw()).map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => io::Error::new(
+                error.kind(),
+                format!(
+                    "{error}. Others could change what is in it; remove it, or set other directories"
+                ),
+            ),
+            _ => failed(error),
+        })?;
+        let directory = File::options()
+            .read(true)
+            .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits())
+            .open(path)
+            .map_err(failed)?;
+        match Flock::lock(directory, FlockArg::LockSharedNonblock) {
+            Ok(_lock) => Ok(PrivateDir { _lock }),
+            Err((_, error)) => Err(failed(error.into())),
+        }
     }
-    // A symbolic link is not followed: another user may have put it there.
-    let metadata = fs::symlink_metadata(path).map_err(failed)?;
-    let reason = if !metadata.is_dir() {
-        "it is not a directory".to_owned()
-    } else if metadata.uid() != geteuid().as_raw() {
-        format!(
-            "it belongs to user {}, not to {}",
-            metadata.uid(),
-            geteuid()
-        )
-    } else if metadata.mode() & 0o077 != 0 {
-        format!("its mode is {:04o}, not 0700", metadata.mode() & 0o7777)
-    } else {
-        return Ok(());
-    };
-    Err(io::Error::new(
-        io::ErrorKind::PermissionDenied,
-        format!(
-            "{} is not private, {reason}: others could change what is in it; remove it, or set other directories",
-            path.display()
-        ),
-    ))
 }
 
 #[cfg(test)]
@@ -51,20 +59,29 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
     fn refusal(path: &Path) -> String {
-        let error = create_private_dir(path).unwrap_err();
+        let error = PrivateDir::create(path).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         error.to_string()
     }
 
     #[test]
-    fn creates_a_directory_once() {
+    fn creates_a_directory_once_and_keeps_it_from_being_cleaned_up() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("private");
-        create_private_dir(&path).unwrap();
+        let first = PrivateDir::create(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o700);
-        create_private_dir(&path).unwrap();
-        let error = create_private_dir(&root.path().join("no/parent")).unwrap_err();
+        let second = PrivateDir::create(&path).unwrap();
+        // systemd-tmpfiles takes such a lock on each directory that it cleans up.
+        let lock = || Flock::lock(File::open(&path).unwrap(), FlockArg::LockExclusiveNonblock);
+        drop(first);
+        assert!(lock().is_err(), "the second program still uses it");
+        drop(second);
+        assert!(lock().is_ok());
+        let error = PrivateDir::create(&root.path().join("no/parent")).unwrap_err();
         assert!(error.to_string().contains("no/parent"), "{error}");
     }
 
@@ -86,7 +103,7 @@ mod tests {
         // Only root can give a directory away.
         if geteuid().is_root() {
             let foreign = root.path().join("foreign");
-            create_private_dir(&foreign).unwrap();
+            fs::create_dir(&foreign).unwrap();
             nix::unistd::chown(&foreign, Some(65534.into()), None).unwrap();
             assert!(refusal(&foreign).contains("65534"));
         }

@@ -111,7 +111,7 @@ impl ServerContext {
 
     /// Diagnoses this escherd. The diagnostics are those that the user of `engine` may read.
     async fn diagnose(&self, engine: &ExecutionEngine) -> Result<Vec<Diagnostic>, ApiError> {
-        let mut diagnostics = doctor::diagnose_daemon();
+        let mut diagnostics = doctor::diagnose_daemon(self.static_info.serves_all_users);
         diagnostics.extend(engine.diagnose().await?);
         diagnostics.extend(self.configuration.diagnose(engine).await?);
         Ok(diagnostics)

@@ -1,15 +1,16 @@
 //! escherd's state and metrics.
 
-use escher_client::{DaemonInfo, Welcome};
+use escher_client::{DaemonInfo, EscherdSocket, Welcome};
 use serde::Serialize;
 
 use super::object::line;
 use crate::time::rfc3339;
 
 /// Returns the object for escherd's state and limits.
-pub(crate) fn info(info: &DaemonInfo, welcome: &Welcome) -> String {
+pub(crate) fn info(info: &DaemonInfo, welcome: &Welcome, socket: &EscherdSocket) -> String {
     #[derive(Serialize)]
     struct Line {
+        socket: String,
         version: String,
         daemon: String,
         protocol_version: u16,
@@ -31,6 +32,7 @@ pub(crate) fn info(info: &DaemonInfo, welcome: &Welcome) -> String {
         max_output_size_bytes: u64,
     }
     line(&Line {
+        socket: socket.path().to_string_lossy().into_owned(),
         version: info.version.to_string(),
         daemon: welcome.daemon.to_string(),
         protocol_version: welcome.version,

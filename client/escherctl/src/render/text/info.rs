@@ -2,21 +2,23 @@
 
 use std::time::Duration;
 
-use escher_client::{DaemonInfo, Welcome};
+use escher_client::{DaemonInfo, EscherdSocket, Welcome};
 
 use super::fields::Fields;
+use crate::escherds::describe;
 use crate::render::escape;
 use crate::render::quantity::size;
 use crate::time;
 
 /// Returns one line per fact.
-pub(crate) fn info(info: &DaemonInfo, welcome: &Welcome) -> String {
+pub(crate) fn info(info: &DaemonInfo, welcome: &Welcome, socket: &EscherdSocket) -> String {
     let timeout = |ms| match ms {
         0 => "none".to_owned(),
         ms => time::duration(Duration::from_millis(ms)),
     };
     let of_limit = |number: u64, limit: u64| format!("{number} (at most {limit})");
     let mut fields = Fields::default();
+    fields.add("socket", describe(socket));
     fields.add("version", &info.version);
     fields.add("protocol", welcome.version);
     fields.add("instance", info.instance);
