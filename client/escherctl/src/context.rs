@@ -5,10 +5,9 @@ use std::sync::Once;
 use std::time::Duration;
 
 use escher_client::{
-    Client, Connector, DEFAULT_RECONNECT_TIMEOUT, OutputItem, OutputStream, ReconnectEvent,
-    SocketChoice,
+    Client, ConnectError, Connector, DEFAULT_RECONNECT_TIMEOUT, OutputItem, OutputStream,
+    ReconnectEvent, SocketChoice,
 };
-
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -85,7 +84,8 @@ impl Context {
             .connect()
             .await
             .map_err(Failure::connect)?;
-        if let Some(reason) = client.passed_over()
+        // Who has only an escherd of its own expects no other.
+        if let Some(reason @ ConnectError::PermissionDenied { .. }) = client.passed_over()
             && self.shows_notices()
         {
             let socket = client.socket().path().display();
