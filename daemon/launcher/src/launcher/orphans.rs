@@ -35,6 +35,8 @@ pub(super) struct Orphans {
     reaped: HashSet<Pid>,
     /// How many shims have ended.
     ends: EndNumber,
+    /// How many had ended at the begin of the last search. It may have missed the orphans of the others.
+    ends_before_search: EndNumber,
     /// The orphans and their descendants that the last search has found. They are not reaped, or
     /// the search was followed by no other, so no other process has their ids.
     owners: HashMap<Pid, Owners>,
@@ -131,8 +133,10 @@ impl Orphans {
     /// children of those are orphans now.
     ///
     /// After it all children that have ended are to be reaped, before [`Orphans::take_finished`]: a shim
-    /// that had ended by now, and was not reaped yet, may own some of them.
-    pub(super) fn kill(&self, is_shim: impl Fn(Pid) -> bool) -> Vec<Family> {
+    /// that had ended by now, and was not reaped yet, may own some of them. One that ends later
+    /// [needs another search](Orphans::needs_search).
+    pub(super) fn kill(&mut self, is_shim: impl Fn(Pid) -> bool) -> Vec<Family> {
+        self.begin_search();
         if self.deaths.is_empty() && self.candidates.is_empty() {
             return Vec::new();
         }
@@ -146,6 +150,15 @@ impl Orphans {
             Family { orphan, processes }
         };
         orphans.map(kill).collect()
+    }
+
+    fn begin_search(&mut self) {
+        self.ends_before_search = self.ends;
+    }
+
+    /// Whether shims have ended whose orphans no search has looked for.
+    pub(super) fn needs_search(&self) -> bool {
+        self.ends > self.ends_before_search
     }
 
     /// Returns the dead shims whose orphans are gone or unkillable, with what became of them. `found`
@@ -168,6 +181,10 @@ impl Orphans {
         // What is left of a shim that was reported has got SIGKILL, and has no more children.
         let awaited: Owners = self.deaths.iter().map(|death| death.number).collect();
         let mut candidates = std::mem::take(&mut self.candidates);
+        let missed = candidates.iter().copied();
+        self.candidates = missed
+            .filter(|end| *end > self.ends_before_search)
+            .collect();
         let of_known = known.values().flatten();
         candidates.extend(of_known.filter(|shim| awaited.contains(shim)));
         for Family { orphan, processes } in families {
@@ -182,6 +199,9 @@ impl Orphans {
     fn conclude(&mut self, orphans: &[Pid], now: Instant) -> Vec<(Pid, Leftovers)> {
         let mut finished = Vec::new();
         self.deaths.retain_mut(|death| {
+            if death.number > self.ends_before_search {
+                return true;
+            }
             let owners = orphans.iter().filter_map(|orphan| self.owners.get(orphan));
             let owners = owners.filter(|owners| owners.contains(&death.number));
             let (mut is_gone, mut has_own) = (true, false);
@@ -261,6 +281,7 @@ mod tests {
                 processes: Vec::new(),
             };
             self.note_ends(&Ended::default(), now);
+            self.begin_search();
             self.take_finished(orphans.iter().map(alone).collect(), now)
         }
     }
@@ -363,6 +384,7 @@ mod tests {
         let now = Instant::now();
         let mut orphans = Orphans::default();
         orphans.shims_die(&[SHIM], now);
+        orphans.begin_search();
         let found = Family {
             orphan: ORPHAN,
             processes: Vec::new(),
@@ -372,6 +394,24 @@ mod tests {
         orphans.orphans_die(&[killed(ORPHAN)], now);
         let both = [SHIM, OTHER_SHIM].map(|shim| (shim, Leftovers::Killed));
         assert_eq!(orphans.search(&[], now), both);
+    }
+
+    /// It was reported to have left nothing, since the search before its death had found nothing.
+    #[test]
+    fn a_shim_that_dies_during_a_search_is_reported_after_the_next() {
+        let now = Instant::now();
+        let mut orphans = Orphans::default();
+        orphans.shims_die(&[SHIM], now);
+        orphans.begin_search();
+        orphans.shims_die(&[OTHER_SHIM], now);
+        let first = [(SHIM, Leftovers::None)];
+        assert_eq!(orphans.take_finished(Vec::new(), now), first);
+        assert!(orphans.needs_search());
+        assert_eq!(orphans.search(&[OTHER_ORPHAN], now), []);
+        assert!(!orphans.needs_search());
+        orphans.orphans_die(&[killed(OTHER_ORPHAN)], now);
+        let other = [(OTHER_SHIM, Leftovers::Killed)];
+        assert_eq!(orphans.search(&[], now), other);
     }
 
     #[test]
@@ -391,6 +431,7 @@ mod tests {
         let due = start + UNKILLABLE_AFTER;
         let mut orphans = Orphans::default();
         orphans.shims_die(&[SHIM], start);
+        orphans.begin_search();
         let family = Family {
             orphan: ORPHAN,
             processes: vec![OTHER_ORPHAN],
