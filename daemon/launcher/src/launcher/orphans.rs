@@ -31,8 +31,10 @@ pub(super) struct Orphans {
     /// The shims that have ended since the last search, and those of the orphans that have. New
     /// orphans are theirs.
     candidates: Owners,
-    /// The orphans that were reaped last.
+    /// The orphans that were reaped since the last search.
     reaped: HashSet<Pid>,
+    /// When a child was reaped first since the last search.
+    unsearched_since: Option<Instant>,
     /// How many shims have ended.
     ends: EndNumber,
     /// How many had ended at the begin of the last search. It may have missed the orphans of the others.
@@ -79,10 +81,12 @@ impl Ended {
 impl Orphans {
     /// Notes the children that were reaped since the last call.
     pub(super) fn note_ends(&mut self, ended: &Ended, now: Instant) {
-        self.reaped = ended.orphans.iter().map(|orphan| orphan.pid).collect();
+        self.reaped
+            .extend(ended.orphans.iter().map(|orphan| orphan.pid));
         if ended.is_empty() {
             return;
         }
+        self.unsearched_since.get_or_insert(now);
         let mut killed = false;
         for orphan in &ended.orphans {
             let owners = self.owners.remove(&orphan.pid);
@@ -123,18 +127,19 @@ impl Orphans {
         self.ends
     }
 
-    /// Returns when to call [`Orphans::kill`] if no child ends before; `None` when nothing is being
-    /// killed.
+    /// Returns when to call [`Orphans::kill`] if no child ends before: at once if children have ended since it
+    /// was called; `None` when nothing is being killed.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deaths.iter().map(|death| death.give_up_at).min()
+        let give_up = self.deaths.iter().map(|death| death.give_up_at);
+        give_up.chain(self.unsearched_since).min()
     }
 
     /// Kills all orphans, and returns them. To be called whenever children have ended, because the
     /// children of those are orphans now.
     ///
     /// After it all children that have ended are to be reaped, before [`Orphans::take_finished`]: a shim
-    /// that had ended by now, and was not reaped yet, may own some of them. One that ends later
-    /// [needs another search](Orphans::needs_search).
+    /// that had ended by now, and was not reaped yet, may own some of them. Another search is
+    /// [due](Orphans::deadline) if any have ended meanwhile.
     pub(super) fn kill(&mut self, is_shim: impl Fn(Pid) -> bool) -> Vec<Family> {
         self.begin_search();
         if self.deaths.is_empty() && self.candidates.is_empty() {
@@ -153,12 +158,14 @@ impl Orphans {
     }
 
     fn begin_search(&mut self) {
+        self.unsearched_since = None;
         self.ends_before_search = self.ends;
+        self.reaped.clear();
     }
 
-    /// Whether shims have ended whose orphans no search has looked for.
-    pub(super) fn needs_search(&self) -> bool {
-        self.ends > self.ends_before_search
+    /// Whether orphans have ended since the last search, whose children are orphans now.
+    fn has_missed_children(&self) -> bool {
+        !self.reaped.is_empty()
     }
 
     /// Returns the dead shims whose orphans are gone or unkillable, with what became of them. `found`
@@ -181,10 +188,11 @@ impl Orphans {
         // What is left of a shim that was reported has got SIGKILL, and has no more children.
         let awaited: Owners = self.deaths.iter().map(|death| death.number).collect();
         let mut candidates = std::mem::take(&mut self.candidates);
-        let missed = candidates.iter().copied();
-        self.candidates = missed
-            .filter(|end| *end > self.ends_before_search)
-            .collect();
+        // What the search has missed may still be theirs.
+        let may_own_more =
+            |end: &EndNumber| self.has_missed_children() || *end > self.ends_before_search;
+        let kept = candidates.iter().copied().filter(may_own_more).collect();
+        self.candidates = kept;
         let of_known = known.values().flatten();
         candidates.extend(of_known.filter(|shim| awaited.contains(shim)));
         for Family { orphan, processes } in families {
@@ -198,8 +206,10 @@ impl Orphans {
     /// Removes and returns the deaths that are finished, given the orphans that are left.
     fn conclude(&mut self, orphans: &[Pid], now: Instant) -> Vec<(Pid, Leftovers)> {
         let mut finished = Vec::new();
+        let has_missed_children = self.has_missed_children();
         self.deaths.retain_mut(|death| {
-            if death.number > self.ends_before_search {
+            let has_missed = has_missed_children && now < death.give_up_at;
+            if has_missed || death.number > self.ends_before_search {
                 return true;
             }
             let owners = orphans.iter().filter_map(|orphan| self.owners.get(orphan));
@@ -341,8 +351,8 @@ mod tests {
         let mut orphans = Orphans::default();
         orphans.shims_die(&[SHIM], start);
         let due = start + UNKILLABLE_AFTER;
-        assert_eq!(orphans.deadline(), Some(due));
         assert_eq!(orphans.search(&[ORPHAN], start), []);
+        assert_eq!(orphans.deadline(), Some(due));
         // Another shim dies meanwhile, and leaves nothing.
         orphans.shims_die(&[OTHER_SHIM], start);
         let other = [(OTHER_SHIM, Leftovers::None)];
@@ -406,12 +416,30 @@ mod tests {
         orphans.shims_die(&[OTHER_SHIM], now);
         let first = [(SHIM, Leftovers::None)];
         assert_eq!(orphans.take_finished(Vec::new(), now), first);
-        assert!(orphans.needs_search());
+        assert_eq!(orphans.deadline(), Some(now), "at once");
         assert_eq!(orphans.search(&[OTHER_ORPHAN], now), []);
-        assert!(!orphans.needs_search());
         orphans.orphans_die(&[killed(OTHER_ORPHAN)], now);
         let other = [(OTHER_SHIM, Leftovers::Killed)];
         assert_eq!(orphans.search(&[], now), other);
+    }
+
+    /// The shim was reported while a child was left that the orphan had created after the search.
+    #[test]
+    fn a_child_of_an_orphan_that_ends_during_a_search_is_awaited() {
+        let now = Instant::now();
+        let mut orphans = Orphans::default();
+        orphans.shims_die(&[SHIM], now);
+        orphans.begin_search();
+        let found = Family {
+            orphan: ORPHAN,
+            processes: Vec::new(),
+        };
+        orphans.orphans_die(&[killed(ORPHAN)], now);
+        assert_eq!(orphans.take_finished(vec![found], now), []);
+        assert_eq!(orphans.deadline(), Some(now), "at once");
+        assert_eq!(orphans.search(&[OTHER_ORPHAN], now), []);
+        orphans.orphans_die(&[killed(OTHER_ORPHAN)], now);
+        assert_eq!(orphans.search(&[], now), [(SHIM, Leftovers::Killed)]);
     }
 
     #[test]

@@ -308,19 +308,13 @@ impl Launcher {
     /// Kills the processes that dead shims have left, and reports each shim whose processes are
     /// gone. A send error is ignored: escherd has disconnected.
     fn kill_orphans(&mut self) {
-        loop {
-            let is_shim = |child| self.shims.contains_key(&child);
-            let found = self.orphans.kill(is_shim);
-            self.reap();
-            for (shim, leftovers) in self.orphans.take_finished(found, Instant::now()) {
-                let pid = shim.as_raw().unsigned_abs();
-                let died = LauncherReply::ShimDied { pid, leftovers };
-                let _ = self.control.send(&died, None);
-            }
-            // Each further round is for shims that have ended during the one before.
-            if !self.orphans.needs_search() {
-                return;
-            }
+        let is_shim = |child| self.shims.contains_key(&child);
+        let found = self.orphans.kill(is_shim);
+        self.reap();
+        for (shim, leftovers) in self.orphans.take_finished(found, Instant::now()) {
+            let pid = shim.as_raw().unsigned_abs();
+            let died = LauncherReply::ShimDied { pid, leftovers };
+            let _ = self.control.send(&died, None);
         }
     }
 
