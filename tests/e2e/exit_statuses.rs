@@ -1,6 +1,10 @@
 //! The exit statuses of `run`, `attach` and `wait`: the command's own, or those of escher.
 
-use escher_tests::{Daemon, Home, child_program, is_unlocked, run_program, with_growing_timeout};
+use std::sync::Arc;
+
+use escher_tests::{
+    Ctl, Daemon, Home, child_program, is_unlocked, run_program, with_growing_timeout,
+};
 use serde_json::Value;
 
 #[test]
@@ -90,12 +94,8 @@ fn a_command_that_exits_with_0_on_sigterm_was_timed_out() {
 
 #[test]
 fn a_missing_escherd_gives_125() {
-    let home = Home::new();
-    let mut command = std::process::Command::new(escher_tests::escherctl());
-    command
-        .args(["run", "true"])
-        .env("ESCHER_SOCKET", home.socket());
-    let ended = run_program(command).expect(125);
+    let home = Arc::new(Home::new());
+    let ended = Ctl::new(home.clone()).run(["run", "true"]).expect(125);
     assert!(
         ended.err().contains(home.socket().to_str().unwrap()),
         "{ended:?}"

@@ -33,7 +33,8 @@ fn version_of(name: &str) -> String {
     lock[start..].split('"').next().unwrap().to_owned()
 }
 
-/// The environment variables that cargo needs.
+/// The environment of a build: what cargo needs. Everything else that the developer has set (`CARGO_INCREMENTAL`)
+/// stays away from both builds.
 fn variables() -> Vec<(&'static str, OsString)> {
     [
         "PATH",
@@ -67,7 +68,8 @@ fn build_directly(project: &Path) -> FinishedProgram {
 }
 
 fn build_by_escher(daemon: &Daemon, project: &Path) -> FinishedProgram {
-    let mut command = daemon.ctl().command(["run", "--timeout", "none", "-w"]);
+    let options = ["run", "--clean-env", "--timeout", "none", "-w"];
+    let mut command = daemon.ctl().command(options);
     command.arg(project);
     for (name, value) in variables() {
         let mut pair = OsString::from(name);

@@ -82,7 +82,7 @@ impl<'a> SignalRelay<'a> {
         }
     }
 
-    /// Awaits the end of the command, and passes on signals meanwhile.
+    /// Awaits the end of the command, and passes on signals meanwhile; then the answers to them.
     pub(crate) async fn until<T>(
         &mut self,
         client: &Client,
@@ -94,10 +94,10 @@ impl<'a> SignalRelay<'a> {
         for reaction in std::mem::take(&mut self.undone) {
             self.carry_out(client, submitted, reaction);
         }
-        loop {
+        let ended = loop {
             let unanswered_since = self.unanswered_since();
             tokio::select! {
-                ended = &mut end => return ended.map(Followed::ToItsEnd),
+                ended = &mut end => break ended?,
                 signal = signals.next() => {
                     let is_unanswered = self.unanswered_since().is_some_and(is_overdue);
                     match self.interruption.react(signal, is_unanswered) {
@@ -106,12 +106,28 @@ impl<'a> SignalRelay<'a> {
                     }
                 }
                 Some(Ok((request, answer))) = self.requests.join_next() => {
-                    self.unanswered.remove(&request);
-                    self.note_answer(answer);
+                    self.note_answer(request, answer);
                 }
                 // The next round looks at it.
                 Ok(()) = self.outage.changed() => {}
                 () = silence(unanswered_since), if !self.has_told_silence => self.tell_silence(),
+            }
+        };
+        self.await_last_answers(signals).await;
+        Ok(Followed::ToItsEnd(ended))
+    }
+
+    /// Awaits the answers that have not come before the end of the command. That two answers come in a certain order
+    /// nobody promises, and one of these may say that the command was cancelled instead of a signal. The wait
+    /// ends with the next signal, or when escherd does not answer.
+    async fn await_last_answers(&mut self, signals: &mut CaughtSignals) {
+        while let Some(since) = self.unanswered.values().copied().min() {
+            tokio::select! {
+                Some(Ok((request, answer))) = self.requests.join_next() => {
+                    self.note_answer(request, answer);
+                }
+                _ = signals.next() => return,
+                () = silence(Some(since)) => return,
             }
         }
     }
@@ -163,7 +179,8 @@ impl<'a> SignalRelay<'a> {
         self.tell(&format!("{what}; {}", self.interruption.next_step()));
     }
 
-    fn note_answer(&mut self, answer: Answer) {
+    fn note_answer(&mut self, request: u64, answer: Answer) {
+        self.unanswered.remove(&request);
         match answer {
             Ok(cancelled_for) => self.cancelled_for = self.cancelled_for.or(cancelled_for),
             // It has ended meanwhile, which is about to be told.

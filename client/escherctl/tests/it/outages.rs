@@ -229,14 +229,14 @@ async fn a_reconnect_time_has_the_first_connection_wait_for_escherd() {
     assert_eq!((status, stderr), (Some(0), vec![RECONNECTED.to_owned()]));
 
     daemon.stop();
-    for (time, lines) in [("20ms", 3), ("none", 2)] {
+    for (time, notices) in [("20ms", 0..=1), ("none", 0..=0)] {
         let info = Running::start(&daemon, &["--reconnect", time, "info"]);
-        let (status, _, stderr) = info.end().await;
-        assert_eq!((status, stderr.len()), (Some(1), lines), "{stderr:?}");
-        assert!(
-            stderr[lines - 2].contains("no escherd listens"),
-            "{stderr:?}"
-        );
+        let (status, _, mut stderr) = info.end().await;
+        assert_eq!(status, Some(1), "{stderr:?}");
+        let failure = stderr.split_off(stderr.len() - 2);
+        assert!(failure[0].contains("no escherd listens"), "{failure:?}");
+        // None, if a slow machine lets the time pass before the first attempt has failed.
+        assert!(notices.contains(&stderr.len()), "{stderr:?}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Signals to `run`: what of them reaches the command, and how `run` ends.
 
-use escher_client::protocol::{SignalAnswer, SignalRecipients};
+use escher_client::protocol::{Response, SignalAnswer, SignalRecipients};
 use escher_client::{CancelMode, OutputStream};
 use nix::sys::signal::Signal;
 use tokio::io::AsyncReadExt;
@@ -8,7 +8,7 @@ use tokio::process::{Child, Command};
 
 use crate::support::answers::{
     Attached, accept_run, attached_and_interrupted, died, exited, expect_cancel, expect_interrupt,
-    expect_signal, killed, submitted,
+    expect_signal, killed, receive_signal, submitted,
 };
 use crate::support::escherctl::{escherctl, send_signal, signal_of, stderr, with_pipes};
 use crate::support::{FakeDaemon, ServerConnection, output};
@@ -165,6 +165,36 @@ async fn run_dies_of_ctrl_c_if_no_program_could_get_it() {
     peer.reply(requests.end, Ok(killed(15))).await;
     let ended = child.wait_with_output().await.unwrap();
     assert_eq!(signal_of(&ended), Some(Signal::SIGINT as i32));
+}
+
+/// escherd answers `Wait` and `Signal` in any order. `run` exited with 143 if it saw the end first.
+#[tokio::test]
+async fn run_dies_of_ctrl_c_if_the_end_comes_before_the_answer_that_no_program_could_get_it() {
+    let daemon = FakeDaemon::start();
+    let (child, mut peer, requests) = running(&daemon).await;
+    send_signal(&child, Signal::SIGINT);
+    let group = SignalRecipients::ProcessGroup;
+    let (signal, _) = receive_signal(&mut peer, Signal::SIGINT, group).await;
+    peer.end(requests.output, Ok(())).await;
+    peer.reply(requests.end, Ok(killed(15))).await;
+    let cancelled = Response::Signal(SignalAnswer::Cancelled);
+    peer.reply(signal, Ok(cancelled)).await;
+    let ended = child.wait_with_output().await.unwrap();
+    assert_eq!(signal_of(&ended), Some(Signal::SIGINT as i32));
+}
+
+/// The command is over, so there is nothing to wait for that would change how `run` ends.
+#[tokio::test]
+async fn an_answer_that_never_comes_does_not_hold_run_after_the_end() {
+    let daemon = FakeDaemon::start();
+    let (child, mut peer, requests) = running(&daemon).await;
+    send_signal(&child, Signal::SIGINT);
+    let group = SignalRecipients::ProcessGroup;
+    receive_signal(&mut peer, Signal::SIGINT, group).await;
+    peer.end(requests.output, Ok(())).await;
+    peer.reply(requests.end, Ok(exited(7))).await;
+    let ended = child.wait_with_output().await.unwrap();
+    assert_eq!(ended.status.code(), Some(7));
 }
 
 #[tokio::test]

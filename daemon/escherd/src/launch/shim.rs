@@ -82,12 +82,15 @@ impl LostShim {
 }
 
 impl LostShim {
-    /// Returns whether the shim lives and stays with what its execution, which is over, has left.
+    /// Returns whether the shim stays with what its execution, which is over, has left: until the end is recorded
+    /// it has a claim, too.
     pub(super) fn has_left_processes(&self, directory: &Path) -> bool {
-        let is_own =
+        let is_left =
             |name: &SocketName| matches!(name, SocketName::Left { id, .. } if *id == self.id);
+        let is_claim =
+            |name: &SocketName| matches!(name, SocketName::Claim { id, .. } if *id == self.id);
         let sockets = File::open(directory).and_then(shim_socket::list);
-        sockets.is_ok_and(|sockets| sockets.iter().any(is_own))
+        sockets.is_ok_and(|names| names.iter().any(is_left) && !names.iter().any(is_claim))
     }
 }
 

@@ -7,8 +7,9 @@
 //! its next command, and removes the socket when it ends. The socket of a killed shim stays and
 //! refuses connections.
 //!
-//! A shim whose command has left processes ([`Leftovers::Left`]) takes no further command. Once the end
-//! of the execution is recorded, it renames the socket to `<execution id>.<uid>.left`.
+//! A shim whose command has left processes ([`Leftovers::Left`]) takes no further command. Its socket gets
+//! a second name (link(2)), `<execution id>.<uid>.left`, before the end of the execution is reported: whoever knows
+//! the end finds what is left. The claim is removed once the end is recorded.
 //!
 //! [`Leftovers::Left`]: escher_protocol::Leftovers::Left
 //!
@@ -25,12 +26,12 @@ use std::str::FromStr;
 
 use escher_protocol::ExecutionId;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket, sockopt,
 };
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use uuid::Uuid;
 
 use crate::ipc::packet::PacketSocket;
@@ -128,10 +129,7 @@ pub fn list(directory: impl AsFd) -> io::Result<Vec<SocketName>> {
 }
 
 /// Counts the executions of this user of which a shim has leftovers.
-///
-/// # Errors
-/// Those of reading a directory.
-pub fn count_left(directory: impl AsFd, of: u32) -> io::Result<usize> {
+fn count_left(directory: BorrowedFd<'_>, of: u32) -> io::Result<usize> {
     let is_left = |name: &SocketName| matches!(name, SocketName::Left { uid, .. } if *uid == of);
     Ok(list(directory)?.into_iter().filter(is_left).count())
 }
@@ -216,26 +214,56 @@ impl ShimListener {
         id: ExecutionId,
         attempt: u32,
     ) -> io::Result<()> {
-        self.rename(directory, SocketName::Claim { id, attempt })
+        let name = SocketName::Claim { id, attempt };
+        let (old_name, new_name) = (self.name.to_string(), name.to_string());
+        renameat(directory, old_name.as_str(), directory, new_name.as_str())?;
+        self.name = name;
+        Ok(())
     }
 
-    /// Renames the socket to that of a shim with leftovers.
+    /// Gives the socket the name of a shim with leftovers as well, unless `most` executions of this user
+    /// have left something already. Returns whether it has the name. Of two shims that do this at once, each
+    /// counts the other: there are never more.
     ///
     /// # Errors
-    /// As [`ShimListener::claim`].
-    pub(crate) fn leave(
+    /// Those of linkat(2) and of reading a directory; the socket keeps its only name then.
+    pub(crate) fn add_left_name(
+        &self,
+        directory: BorrowedFd<'_>,
+        id: ExecutionId,
+        uid: u32,
+        most: u32,
+    ) -> io::Result<bool> {
+        let left = SocketName::Left { id, uid };
+        let (name, second_name) = (self.name.to_string(), left.to_string());
+        let no_flags = AtFlags::empty();
+        linkat(
+            directory,
+            name.as_str(),
+            directory,
+            second_name.as_str(),
+            no_flags,
+        )?;
+        let is_allowed = count_left(directory, uid).map(|count| count <= most as usize);
+        if !matches!(is_allowed, Ok(true)) {
+            remove(directory, left);
+        }
+        is_allowed
+    }
+
+    /// Removes the claim of a socket that has the [name of a shim with leftovers](Self::add_left_name).
+    ///
+    /// # Errors
+    /// Those of unlinkat(2); the socket keeps both names then.
+    pub(crate) fn remove_claim(
         &mut self,
         directory: BorrowedFd<'_>,
         id: ExecutionId,
         uid: u32,
     ) -> io::Result<()> {
-        self.rename(directory, SocketName::Left { id, uid })
-    }
-
-    fn rename(&mut self, directory: BorrowedFd<'_>, name: SocketName) -> io::Result<()> {
-        let (old_name, new_name) = (self.name.to_string(), name.to_string());
-        renameat(directory, old_name.as_str(), directory, new_name.as_str())?;
-        self.name = name;
+        let claim = self.name.to_string();
+        unlinkat(directory, claim.as_str(), UnlinkatFlags::NoRemoveDir)?;
+        self.name = SocketName::Left { id, uid };
         Ok(())
     }
 

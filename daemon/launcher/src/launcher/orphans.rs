@@ -31,10 +31,14 @@ pub(super) struct Orphans {
     /// The shims that have ended since the last search, and those of the orphans that have. New
     /// orphans are theirs.
     candidates: Owners,
-    /// The orphans that were reaped last.
+    /// The orphans that were reaped since the last search.
     reaped: HashSet<Pid>,
+    /// When a child was reaped first since the last search.
+    unsearched_since: Option<Instant>,
     /// How many shims have ended.
     ends: EndNumber,
+    /// How many had ended at the begin of the last search. It may have missed the orphans of the others.
+    ends_before_search: EndNumber,
     /// The orphans and their descendants that the last search has found. They are not reaped, or
     /// the search was followed by no other, so no other process has their ids.
     owners: HashMap<Pid, Owners>,
@@ -77,10 +81,12 @@ impl Ended {
 impl Orphans {
     /// Notes the children that were reaped since the last call.
     pub(super) fn note_ends(&mut self, ended: &Ended, now: Instant) {
-        self.reaped = ended.orphans.iter().map(|orphan| orphan.pid).collect();
+        self.reaped
+            .extend(ended.orphans.iter().map(|orphan| orphan.pid));
         if ended.is_empty() {
             return;
         }
+        self.unsearched_since.get_or_insert(now);
         let mut killed = false;
         for orphan in &ended.orphans {
             let owners = self.owners.remove(&orphan.pid);
@@ -121,18 +127,21 @@ impl Orphans {
         self.ends
     }
 
-    /// Returns when to call [`Orphans::kill`] if no child ends before; `None` when nothing is being
-    /// killed.
+    /// Returns when to call [`Orphans::kill`] if no child ends before: at once if children have ended since it
+    /// was called; `None` when nothing is being killed.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deaths.iter().map(|death| death.give_up_at).min()
+        let give_up = self.deaths.iter().map(|death| death.give_up_at);
+        give_up.chain(self.unsearched_since).min()
     }
 
     /// Kills all orphans, and returns them. To be called whenever children have ended, because the
     /// children of those are orphans now.
     ///
     /// After it all children that have ended are to be reaped, before [`Orphans::take_finished`]: a shim
-    /// that had ended by now, and was not reaped yet, may own some of them.
-    pub(super) fn kill(&self, is_shim: impl Fn(Pid) -> bool) -> Vec<Family> {
+    /// that had ended by now, and was not reaped yet, may own some of them. Another search is
+    /// [due](Orphans::deadline) if any have ended meanwhile.
+    pub(super) fn kill(&mut self, is_shim: impl Fn(Pid) -> bool) -> Vec<Family> {
+        self.begin_search();
         if self.deaths.is_empty() && self.candidates.is_empty() {
             return Vec::new();
         }
@@ -146,6 +155,17 @@ impl Orphans {
             Family { orphan, processes }
         };
         orphans.map(kill).collect()
+    }
+
+    fn begin_search(&mut self) {
+        self.unsearched_since = None;
+        self.ends_before_search = self.ends;
+        self.reaped.clear();
+    }
+
+    /// Whether orphans have ended since the last search, whose children are orphans now.
+    fn has_missed_children(&self) -> bool {
+        !self.reaped.is_empty()
     }
 
     /// Returns the dead shims whose orphans are gone or unkillable, with what became of them. `found`
@@ -168,6 +188,11 @@ impl Orphans {
         // What is left of a shim that was reported has got SIGKILL, and has no more children.
         let awaited: Owners = self.deaths.iter().map(|death| death.number).collect();
         let mut candidates = std::mem::take(&mut self.candidates);
+        // What the search has missed may still be theirs.
+        let may_own_more =
+            |end: &EndNumber| self.has_missed_children() || *end > self.ends_before_search;
+        let kept = candidates.iter().copied().filter(may_own_more).collect();
+        self.candidates = kept;
         let of_known = known.values().flatten();
         candidates.extend(of_known.filter(|shim| awaited.contains(shim)));
         for Family { orphan, processes } in families {
@@ -181,7 +206,12 @@ impl Orphans {
     /// Removes and returns the deaths that are finished, given the orphans that are left.
     fn conclude(&mut self, orphans: &[Pid], now: Instant) -> Vec<(Pid, Leftovers)> {
         let mut finished = Vec::new();
+        let has_missed_children = self.has_missed_children();
         self.deaths.retain_mut(|death| {
+            let has_missed = has_missed_children && now < death.give_up_at;
+            if has_missed || death.number > self.ends_before_search {
+                return true;
+            }
             let owners = orphans.iter().filter_map(|orphan| self.owners.get(orphan));
             let owners = owners.filter(|owners| owners.contains(&death.number));
             let (mut is_gone, mut has_own) = (true, false);
@@ -261,6 +291,7 @@ mod tests {
                 processes: Vec::new(),
             };
             self.note_ends(&Ended::default(), now);
+            self.begin_search();
             self.take_finished(orphans.iter().map(alone).collect(), now)
         }
     }
@@ -320,8 +351,8 @@ mod tests {
         let mut orphans = Orphans::default();
         orphans.shims_die(&[SHIM], start);
         let due = start + UNKILLABLE_AFTER;
-        assert_eq!(orphans.deadline(), Some(due));
         assert_eq!(orphans.search(&[ORPHAN], start), []);
+        assert_eq!(orphans.deadline(), Some(due));
         // Another shim dies meanwhile, and leaves nothing.
         orphans.shims_die(&[OTHER_SHIM], start);
         let other = [(OTHER_SHIM, Leftovers::None)];
@@ -363,6 +394,7 @@ mod tests {
         let now = Instant::now();
         let mut orphans = Orphans::default();
         orphans.shims_die(&[SHIM], now);
+        orphans.begin_search();
         let found = Family {
             orphan: ORPHAN,
             processes: Vec::new(),
@@ -372,6 +404,42 @@ mod tests {
         orphans.orphans_die(&[killed(ORPHAN)], now);
         let both = [SHIM, OTHER_SHIM].map(|shim| (shim, Leftovers::Killed));
         assert_eq!(orphans.search(&[], now), both);
+    }
+
+    /// It was reported to have left nothing, since the search before its death had found nothing.
+    #[test]
+    fn a_shim_that_dies_during_a_search_is_reported_after_the_next() {
+        let now = Instant::now();
+        let mut orphans = Orphans::default();
+        orphans.shims_die(&[SHIM], now);
+        orphans.begin_search();
+        orphans.shims_die(&[OTHER_SHIM], now);
+        let first = [(SHIM, Leftovers::None)];
+        assert_eq!(orphans.take_finished(Vec::new(), now), first);
+        assert_eq!(orphans.deadline(), Some(now), "at once");
+        assert_eq!(orphans.search(&[OTHER_ORPHAN], now), []);
+        orphans.orphans_die(&[killed(OTHER_ORPHAN)], now);
+        let other = [(OTHER_SHIM, Leftovers::Killed)];
+        assert_eq!(orphans.search(&[], now), other);
+    }
+
+    /// The shim was reported while a child was left that the orphan had created after the search.
+    #[test]
+    fn a_child_of_an_orphan_that_ends_during_a_search_is_awaited() {
+        let now = Instant::now();
+        let mut orphans = Orphans::default();
+        orphans.shims_die(&[SHIM], now);
+        orphans.begin_search();
+        let found = Family {
+            orphan: ORPHAN,
+            processes: Vec::new(),
+        };
+        orphans.orphans_die(&[killed(ORPHAN)], now);
+        assert_eq!(orphans.take_finished(vec![found], now), []);
+        assert_eq!(orphans.deadline(), Some(now), "at once");
+        assert_eq!(orphans.search(&[OTHER_ORPHAN], now), []);
+        orphans.orphans_die(&[killed(OTHER_ORPHAN)], now);
+        assert_eq!(orphans.search(&[], now), [(SHIM, Leftovers::Killed)]);
     }
 
     #[test]
@@ -391,6 +459,7 @@ mod tests {
         let due = start + UNKILLABLE_AFTER;
         let mut orphans = Orphans::default();
         orphans.shims_die(&[SHIM], start);
+        orphans.begin_search();
         let family = Family {
             orphan: ORPHAN,
             processes: vec![OTHER_ORPHAN],

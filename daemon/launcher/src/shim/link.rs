@@ -87,17 +87,28 @@ impl Link {
         self.listener.claim(directory, id, attempt)
     }
 
-    /// Listens as a shim with leftovers from now on (see [`ShimListener::leave`]), and disconnects from
-    /// escherd.
+    /// As [`ShimListener::add_left_name`].
+    pub(super) fn add_left_name(
+        &self,
+        directory: BorrowedFd<'_>,
+        id: ExecutionId,
+        uid: u32,
+        most: u32,
+    ) -> io::Result<bool> {
+        self.listener.add_left_name(directory, id, uid, most)
+    }
+
+    /// Listens as a shim with leftovers alone from now on (see [`ShimListener::remove_claim`]), and
+    /// disconnects from escherd.
     pub(super) fn leave(
         &mut self,
         directory: BorrowedFd<'_>,
         id: ExecutionId,
         uid: u32,
     ) -> io::Result<()> {
-        let renamed = self.listener.leave(directory, id, uid);
+        let removed = self.listener.remove_claim(directory, id, uid);
         self.socket = None;
-        renamed
+        removed
     }
 
     /// Whether the last claim was that of this attempt.

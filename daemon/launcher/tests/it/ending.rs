@@ -208,12 +208,15 @@ fn a_timeout_begins_the_kill_ladder() {
 fn a_timeout_kills_a_command_that_ignores_sigterm() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
-    let spec = LaunchSpec {
-        timeout_ms: Some(3_000),
-        ..with_grace(100, STUBBORN)
-    };
-    start_ready(&shim, &spec);
-    let report = shim.finish();
+    let report = with_growing_timeout(|timeout| {
+        let spec = LaunchSpec {
+            timeout_ms: u64::try_from(timeout.as_millis()).ok(),
+            ..with_grace(100, STUBBORN)
+        };
+        let report = shim.run(&spec);
+        let was_ready = report.output.stdout_bytes > 0;
+        was_ready.then_some(report)
+    });
     assert_eq!(
         end_of(&report),
         (KILL, EndCause::TimedOut, Some(libc::SIGKILL))
@@ -236,10 +239,13 @@ fn a_timeout_that_is_not_reached_changes_nothing() {
 fn a_daemon_that_keeps_the_pipe_open_neither_delays_the_report_nor_survives() {
     let launcher = Launcher::start();
     let shim = launcher.shim();
+    let fifo = Fifo::create(launcher.path("fifo"));
     for redirection in ["", ">/dev/null 2>&1"] {
-        let text =
-            format!("setsid -f sh -c 'trap \"\" TERM; exec sleep 1000' {redirection}; echo over");
-        let report = shim.run(&shell(&text));
+        let text = format!(
+            "setsid -f sh -c 'trap \"\" TERM; echo > \"$0\"; exec sleep 1000' \"$0\" {redirection}
+            read -r line < \"$0\"; echo over"
+        );
+        let report = shim.run(&shell_with(&text, fifo.path()));
         assert_eq!(end_of(&report), (Exit::Code(0), EndCause::Itself, None));
         assert_eq!(report.leftovers, Leftovers::Killed);
         let took = report.ended_at.as_micros() - report.started_at.unwrap().as_micros();

@@ -5,6 +5,7 @@ use std::fs;
 use escher_launcher::ipc::shim_socket::SocketName;
 use escher_launcher::ipc::wire::{
     Assignment, EndCause, ExecutionFiles, ExitReport, FromShim, LaunchSpec, ShimPhase, ShimState,
+    ToShim,
 };
 use escher_protocol::{Exit, Leftovers, SignalAnswer, SignalRecipients};
 
@@ -151,6 +152,38 @@ fn the_executions_of_one_user_that_have_left_processes_are_limited() {
         left.shim.signal(libc::SIGTERM);
         left.shim.wait_for_end();
     }
+}
+
+/// `kill --tree` found nothing right after the end, `rm` left it running, and a user left more than its limit.
+#[test]
+fn what_is_left_is_found_and_counted_before_the_end_is_recorded() {
+    let launcher = Launcher::start();
+    let fifo = Fifo::create(launcher.path("fifo"));
+    let limited = || LaunchSpec {
+        may_leave: Some(1),
+        drain_ms: 0,
+        ..leaving(&fifo)
+    };
+    let shim = launcher.shim();
+    let spec = limited();
+    shim.start(&spec);
+    let Some(FromShim::Exited(report)) = shim.receive() else {
+        panic!("no exit report");
+    };
+    assert_eq!(report.leftovers, Leftovers::Left);
+    let (id, uid) = (spec.id, spec.submitter_uid);
+    let socket = launcher.connect(&SocketName::Left { id, uid }).unwrap();
+    let next = launcher.shim().run(&limited());
+    assert_eq!(next.leftovers, Leftovers::Killed);
+
+    shim.send(&ToShim::Recorded);
+    assert_eq!(shim.receive(), None);
+    let orphan = shim.disconnect();
+    let shim = orphan.reconnected(socket);
+    shim.cancel(false);
+    assert_eq!(shim.receive_state().phase, ShimPhase::Left);
+    assert_eq!(shim.receive(), None);
+    orphan.wait_for_end();
 }
 
 #[test]

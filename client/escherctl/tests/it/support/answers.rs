@@ -97,6 +97,17 @@ pub(crate) async fn expect_signal(
     to: SignalRecipients,
     answer: SignalAnswer,
 ) -> SignalSerial {
+    let (request, serial) = receive_signal(peer, expected, to).await;
+    peer.reply(request, Ok(Response::Signal(answer))).await;
+    serial
+}
+
+/// Receives a signal for the command.
+pub(crate) async fn receive_signal(
+    peer: &mut ServerConnection,
+    expected: Signal,
+    to: SignalRecipients,
+) -> (RequestId, SignalSerial) {
     loop {
         match peer.frame().await.unwrap() {
             ClientFrame::Request {
@@ -110,8 +121,7 @@ pub(crate) async fn expect_signal(
                     },
             } => {
                 assert_eq!((signal, recipients), (expected as i32, to));
-                peer.reply(id, Ok(Response::Signal(answer))).await;
-                return serial;
+                return (id, serial);
             }
             ClientFrame::Grant { .. } | ClientFrame::Abandon { .. } => {}
             other => panic!("{other:?}"),

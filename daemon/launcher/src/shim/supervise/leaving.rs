@@ -3,7 +3,8 @@
 //! The execution has ended with its main process, and its exit report says [`Leftovers::Left`]. After
 //! that the shim does for what is left what it did before: it reads the pipes, reaps, and ends
 //! everything when it is told to. It is not connected to escherd, which finds it by the name of its
-//! socket ([`SocketName::Left`]) when somebody wants to end or signal what is left.
+//! socket ([`SocketName::Left`]) when somebody wants to end or signal what is left. It has that name before it
+//! reports the end; who connects meanwhile is served once the end is recorded.
 //!
 //! [`LaunchSpec::may_leave`]: crate::ipc::wire::LaunchSpec::may_leave
 //! [`SocketName::Left`]: crate::ipc::shim_socket::SocketName::Left
@@ -14,7 +15,6 @@ use std::time::Instant;
 use escher_protocol::{Canceller, Leftovers};
 
 use super::{MAX_GRACE_AT_STOP, Supervisor};
-use crate::ipc::shim_socket;
 use crate::ipc::wire::EndCause;
 
 /// Where an execution is that may leave processes.
@@ -32,7 +32,7 @@ impl Supervisor<'_> {
     /// Leaves the other processes of a command whose main process has ended by itself, if they may go
     /// on. Returns whether they do.
     pub(super) fn try_to_leave(&mut self) -> bool {
-        if self.tree.is_empty() || self.ladder.has_begun() || !self.is_allowed_to_leave() {
+        if self.tree.is_empty() || self.ladder.has_begun() || !self.announce_leftovers() {
             return false;
         }
         self.leaving = Leaving::Reporting;
@@ -40,11 +40,13 @@ impl Supervisor<'_> {
         true
     }
 
-    fn is_allowed_to_leave(&self) -> bool {
-        let spec = &self.assignment.spec;
-        let (shims, uid) = (&self.context.directories.shims, spec.submitter_uid);
+    /// Makes the shim one that is found by what is left, as far as that is allowed. Returns whether it is.
+    fn announce_leftovers(&self) -> bool {
+        let (spec, shims) = (&self.assignment.spec, &self.context.directories.shims);
         spec.may_leave.is_some_and(|most| {
-            shim_socket::count_left(shims, uid).is_ok_and(|count| count < most as usize)
+            let (id, uid) = (spec.id, spec.submitter_uid);
+            let is_allowed = self.link.add_left_name(shims.as_fd(), id, uid, most);
+            is_allowed.unwrap_or(false)
         })
     }
 
@@ -52,9 +54,9 @@ impl Supervisor<'_> {
     pub(super) fn go_on_with_rest(&mut self) {
         self.leaving = Leaving::Left;
         let (spec, shims) = (&self.assignment.spec, &self.context.directories.shims);
-        let renamed = self.link.leave(shims.as_fd(), spec.id, spec.submitter_uid);
-        // What nobody could find must not be left.
-        if renamed.is_err() || self.context.is_stopping.get() {
+        let left = self.link.leave(shims.as_fd(), spec.id, spec.submitter_uid);
+        // A claim says that an execution is not over.
+        if left.is_err() || self.context.is_stopping.get() {
             self.end(EndCause::Cancelled(Canceller::Host), false);
             self.ladder.limit_grace(MAX_GRACE_AT_STOP, Instant::now());
         }

@@ -218,7 +218,7 @@ fn the_kill_ladder_thaws_a_paused_command() {
 
     // A timeout keeps running during a pause.
     spec = exec(["sleep", "1000"]);
-    spec.timeout_ms = Some(300);
+    spec.timeout_ms = Some(2_000);
     shim.start(&spec);
     shim.send(&ToShim::Pause);
     assert_eq!(shim.finish().cause, EndCause::TimedOut);
