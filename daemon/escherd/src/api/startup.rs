@@ -145,10 +145,7 @@ impl ExecutionEngine {
         }
         scheduler.set_log_capacity(log_capacity::read(&settings.log_dir).await);
         let metrics = scheduler.metrics();
-        let writer = store.clone();
-        let (scheduler, effects) = scheduler::start(scheduler, commit_outcomes, move |entries| {
-            writer.write(entries)
-        });
+        let (scheduler, effects) = scheduler::start(scheduler, commit_outcomes, store.intake());
         let state = connection.as_ref().map(LauncherConnection::state);
         let (launcher_sender, launcher) = watch::channel(state);
         let launch_task = tokio::spawn(launch::run(

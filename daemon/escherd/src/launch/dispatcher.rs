@@ -424,7 +424,8 @@ mod tests {
         adoption.adopted.push((shim, state()));
         let (_, outcomes) = mpsc::unbounded_channel();
         let scheduler = Scheduler::new(crate::scheduler::testbed::settings(1));
-        let (scheduler, effects) = crate::scheduler::start(scheduler, outcomes, |_| {});
+        let (scheduler, effects) =
+            crate::scheduler::start(scheduler, outcomes, crate::store::Intake::into_nothing());
         let settings = LauncherSettings {
             source: LauncherSource::Socket(path("none")),
             log_dir: path("log"),

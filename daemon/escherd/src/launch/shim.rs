@@ -401,7 +401,8 @@ mod tests {
         let shim = Shim::new(here, 1).unwrap();
         let (_, outcomes) = mpsc::unbounded_channel();
         let scheduler = Scheduler::new(crate::scheduler::testbed::settings(1));
-        let (scheduler, mut effects) = crate::scheduler::start(scheduler, outcomes, |_| {});
+        let (scheduler, mut effects) =
+            crate::scheduler::start(scheduler, outcomes, crate::store::Intake::into_nothing());
         let report = ExitReport {
             parts,
             ..ExitReport::new(ID, FIRST_ATTEMPT, Exit::Code(0), Timestamp::from_micros(2))

@@ -15,7 +15,7 @@ use crate::store::Change;
 /// Most bytes of the requests of finished executions in memory, which may have long command lines.
 const MAX_EVICTABLE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// A finished execution in memory whose end is committed. It may have been removed since.
+/// A finished execution in memory whose end the database has. It may have been removed since.
 #[derive(Debug)]
 pub(super) struct Evictable {
     pub(super) number: u64,
@@ -44,7 +44,7 @@ impl From<NotFinishedError> for ApiError {
 }
 
 impl Scheduler {
-    /// Notes that a finished execution may be evicted, because its end is committed.
+    /// Notes that a finished execution may be evicted, because the database has its end.
     pub(super) fn make_evictable(&mut self, number: u64, now: Timestamp) {
         let entry = self.entries.get(&number);
         // A shortened one takes next to nothing.

@@ -139,11 +139,12 @@ impl Scheduler {
     }
 
     /// Continues after the commit of an end: reports it, and deletes its evidence.
-    pub(super) fn on_end_committed(&mut self, number: u64, now: Timestamp) {
+    pub(super) fn on_end_committed(&mut self, number: u64) {
         self.report_end(number);
-        let Some(entry) = self.entries.get(&number) else {
+        let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
+        entry.is_end_committed = true;
         let id = entry.execution.submission.id;
         let attempt = FIRST_ATTEMPT;
         match entry.evidence {
@@ -156,7 +157,6 @@ impl Scheduler {
                 self.delete_files(ExecutionFiles::Claim { attempt }, id);
             }
         }
-        self.make_evictable(number, now);
     }
 
     /// Has the launcher delete files of an execution.
@@ -178,8 +178,7 @@ impl Scheduler {
 
     /// Returns whether the end of an execution is committed.
     pub(super) fn is_end_committed(&self, number: u64) -> bool {
-        self.evictable
-            .iter()
-            .any(|evictable| evictable.number == number)
+        let entry = self.entries.get(&number);
+        entry.is_some_and(|entry| entry.is_end_committed)
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use super::{Effect, Scheduler};
-use crate::store::{self, CommitOutcome};
+use crate::store::{CommitOutcome, Intake};
 use crate::turns::RoundRobin;
 
 /// Calls that may wait for the scheduler. Further callers wait until there is room.
@@ -108,13 +108,13 @@ impl From<Stopped> for ApiError {
 /// request or a shim, whose number is bounded.
 pub type CommitOutcomes = mpsc::UnboundedReceiver<Vec<(u64, CommitOutcome)>>;
 
-/// Spawns the task that owns `scheduler`. Changes go to `write`, all other effects to the returned channel, which is
+/// Spawns the task that owns `scheduler`. Changes go to `intake`, all other effects to the returned channel, which is
 /// unbounded for the same reason.
 #[must_use]
 pub fn start(
     mut scheduler: Scheduler,
     mut outcomes: CommitOutcomes,
-    write: impl Fn(Vec<store::ChangeEntry>) + Send + 'static,
+    mut intake: Intake,
 ) -> (SchedulerHandle, mpsc::UnboundedReceiver<Effect>) {
     let (calls, mut queued) = mpsc::channel::<Call>(MAX_QUEUED_CALLS);
     let (effects, outgoing) = mpsc::unbounded_channel();
@@ -127,9 +127,10 @@ pub fn start(
         let user_calls = &stop_user_calls.0;
         let mut received = Vec::new();
         loop {
-            forward_effects(&mut scheduler, &write, &effects);
+            forward_effects(&mut scheduler, &mut intake, &effects);
             let batch = tokio::select! {
                 Some(outcomes) = outcomes.recv() => {
+                    intake.note_outcomes(&outcomes);
                     scheduler.on_commits(outcomes, Timestamp::now());
                     Vec::new()
                 }
@@ -147,7 +148,7 @@ pub fn start(
             };
             for call in batch {
                 if call(&mut scheduler) == Next::Stop {
-                    forward_effects(&mut scheduler, &write, &effects);
+                    forward_effects(&mut scheduler, &mut intake, &effects);
                     return;
                 }
             }
@@ -164,21 +165,26 @@ async fn reached(deadline: Option<Instant>) {
     }
 }
 
+/// Forwards the effects of a turn, and those that follow from changes that are durable at once.
 fn forward_effects(
     scheduler: &mut Scheduler,
-    write: &impl Fn(Vec<store::ChangeEntry>),
+    intake: &mut Intake,
     outgoing: &mpsc::UnboundedSender<Effect>,
 ) {
-    let mut entries = Vec::new();
-    for effect in scheduler.take_effects() {
-        match effect {
-            Effect::Commit(entry) => entries.push(*entry),
-            // Sending fails only while escherd is stopping.
-            effect => drop(outgoing.send(effect)),
+    loop {
+        let mut entries = Vec::new();
+        for effect in scheduler.take_effects() {
+            match effect {
+                Effect::Commit(entry) => entries.push(*entry),
+                // Sending fails only while escherd is stopping.
+                effect => drop(outgoing.send(effect)),
+            }
         }
-    }
-    if !entries.is_empty() {
-        write(entries);
+        if entries.is_empty() {
+            return;
+        }
+        let outcomes = intake.write(entries);
+        scheduler.on_commits(outcomes, Timestamp::now());
     }
 }
 

@@ -162,6 +162,8 @@ struct Entry {
     evidence: Evidence,
     /// Whether its end was reported to clients.
     is_end_reported: bool,
+    /// Whether its end is committed.
+    is_end_committed: bool,
     /// Submitters that wait for the commit of the submission, or for its shim.
     submitters: Vec<SubmitResponder>,
     /// Whether they are answered when its shim has reported itself: until then the store alone could not run it.
@@ -223,7 +225,9 @@ pub struct Scheduler {
     shares: Shares,
     /// What the logs of each user take of their disk.
     log_budgets: LogBudgets,
-    /// Finished executions whose end is committed, in the order of the commits.
+    /// Ends that are committed to the journal alone, by the tickets of their changes.
+    journaled_ends: HashMap<u64, u64>,
+    /// Finished executions whose end the database has, in the order in which it got them.
     evictable: VecDeque<Evictable>,
     /// Bytes of their requests.
     evictable_bytes: u64,
@@ -262,6 +266,7 @@ impl Scheduler {
             keys: HashMap::new(),
             last_number: 0,
             running: 0,
+            journaled_ends: HashMap::new(),
             evictable: VecDeque::new(),
             evictable_bytes: 0,
             last_ticket: 0,

@@ -90,13 +90,21 @@ impl Scheduler {
             if outcome == CommitOutcome::Delayed {
                 self.on_commit_delayed(ticket);
             } else if let Some(pending) = self.pending_changes.remove(&ticket) {
-                self.on_commit(pending, outcome, now);
+                self.on_commit(ticket, pending, outcome, now);
+            } else if let Some(number) = self.journaled_ends.remove(&ticket) {
+                self.on_end_in_database(number, &outcome, now);
             }
         }
         self.answer_commit_waiters();
     }
 
-    fn on_commit(&mut self, pending: PendingChange, outcome: CommitOutcome, now: Timestamp) {
+    fn on_commit(
+        &mut self,
+        ticket: u64,
+        pending: PendingChange,
+        outcome: CommitOutcome,
+        now: Timestamp,
+    ) {
         match (pending.on_commit, outcome) {
             (
                 OnCommit::Submitted { number },
@@ -136,9 +144,13 @@ impl Scheduler {
                 _,
             ) => respond(responder, Ok(answer)),
             (OnCommit::Finished { number, cancel }, outcome) => {
-                self.note_finished_log(number, &outcome);
                 self.log_step(number, "end committed: answering waiting clients");
-                self.on_end_committed(number, now);
+                self.on_end_committed(number);
+                if outcome == CommitOutcome::Journaled {
+                    self.journaled_ends.insert(ticket, number);
+                } else {
+                    self.on_end_in_database(number, &outcome, now);
+                }
                 if let Some((responder, answer)) = cancel {
                     respond(responder, Ok(answer));
                 }
@@ -164,6 +176,14 @@ impl Scheduler {
         }
         for event in pending.events {
             self.events.publish(event);
+        }
+    }
+
+    /// Continues when the database has the end of an execution: memory need not have it any longer.
+    fn on_end_in_database(&mut self, number: u64, outcome: &CommitOutcome, now: Timestamp) {
+        self.note_finished_log(number, outcome);
+        if self.entries.contains_key(&number) {
+            self.make_evictable(number, now);
         }
     }
 

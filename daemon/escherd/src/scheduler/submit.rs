@@ -261,6 +261,7 @@ impl Entry {
             measured: None,
             evidence: Evidence::None,
             is_end_reported: false,
+            is_end_committed: false,
             submitters: Vec::new(),
             is_answered_by_shim: false,
             waiters: Vec::new(),

@@ -2,11 +2,12 @@
 
 use escher_protocol::message::Event;
 use escher_protocol::{ExecutionId, ExecutionRecord, Text, Timestamp, User};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::checksum::{self, BlobKind};
 use super::columns::{self, StoredProgress, signed, unsigned};
 use super::error::DatabaseError;
+use super::journal::replay::Missing;
 use super::totals::WriterState;
 use super::user_totals::UserTotals;
 use super::{Change, ChangeEntry, CommitOutcome, DroppedEvent, RequestDigest};
@@ -21,6 +22,34 @@ pub(super) struct StoreTransaction<'a> {
     pub(super) state: &'a mut WriterState,
     /// The totals of each user, with what the transaction changes.
     pub(super) users: &'a mut UserTotals,
+}
+
+/// Applies to the database what only its journal has.
+pub(super) fn apply_missing(
+    connection: &mut Connection,
+    missing: &Missing,
+) -> Result<(), DatabaseError> {
+    if missing.entries.is_empty() {
+        return Ok(());
+    }
+    let mut state = WriterState::read(connection)?;
+    let mut users = UserTotals::read(connection, state.totals.history)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut changes = StoreTransaction {
+        connection: &transaction,
+        state: &mut state,
+        users: &mut users,
+    };
+    for entry in &missing.entries {
+        changes.apply(entry)?;
+    }
+    state.totals.journal_sequence = missing.last_sequence;
+    state.totals.write(&transaction)?;
+    users.write(&transaction)?;
+    transaction.commit()?;
+    let count = missing.entries.len();
+    tracing::info!("{count} changes came from the journal");
+    Ok(())
 }
 
 impl StoreTransaction<'_> {

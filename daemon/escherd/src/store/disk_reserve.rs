@@ -18,7 +18,7 @@ pub(super) struct DiskReserve {
     /// Its size, shared with those who change it. 0: there is none.
     bytes: Arc<AtomicU64>,
     /// Whether the free space was less when it was asked for last.
-    is_short: bool,
+    was_short: bool,
 }
 
 impl DiskReserve {
@@ -27,26 +27,20 @@ impl DiskReserve {
         DiskReserve {
             directory,
             bytes,
-            is_short: false,
+            was_short: false,
         }
     }
 
     /// Returns why nothing may be submitted now; `None` if something may. Logs a change of that.
     pub(super) fn refusal(&mut self) -> Option<String> {
-        let reserve = self.bytes.load(Ordering::Relaxed);
-        // Without an answer there is no reason to refuse: the write itself shows what can be written.
-        let free = match reserve {
-            0 => None,
-            _ => statvfs(&self.directory).ok().map(|stat| free_bytes(&stat)),
-        };
-        let refusal = free.filter(|free| *free < reserve).map(|free| {
+        let refusal = self.shortage().map(|(free, reserve)| {
             format!(
                 "the disk of {} has {free} bytes free, less than store.min_free_bytes, {reserve}",
                 self.directory.display()
             )
         });
         let is_short = refusal.is_some();
-        if std::mem::replace(&mut self.is_short, is_short) != is_short {
+        if std::mem::replace(&mut self.was_short, is_short) != is_short {
             match &refusal {
                 Some(reason) => tracing::error!("{reason}. New executions are refused"),
                 None => tracing::info!(
@@ -56,6 +50,23 @@ impl DiskReserve {
             }
         }
         refusal
+    }
+
+    /// Returns whether nothing may be submitted now.
+    pub(super) fn is_short(&self) -> bool {
+        self.shortage().is_some()
+    }
+
+    /// Returns how many bytes are free and how many should be, if they are fewer.
+    fn shortage(&self) -> Option<(u64, u64)> {
+        let reserve = self.bytes.load(Ordering::Relaxed);
+        // Without an answer there is no reason to refuse: the write itself shows what can be written.
+        let free = match reserve {
+            0 => None,
+            _ => statvfs(&self.directory).ok().map(|stat| free_bytes(&stat)),
+        };
+        free.filter(|free| *free < reserve)
+            .map(|free| (free, reserve))
     }
 }
 

@@ -17,7 +17,11 @@ use tokio::sync::{oneshot, watch};
 
 use super::damage::DamageMarker;
 use super::disk_reserve::DiskReserve;
+use super::error::DatabaseError;
+use super::intake::Intake;
+use super::journal::SharedJournal;
 use super::kept_logs::{KeptLogs, KeptLogsCursor};
+use super::known_keys::KnownKeys;
 use super::lookup::{self, LookupScope, StoredExecution};
 use super::metrics::StoreMetrics;
 use super::open::{QuarantinedFile, StoreSettings};
@@ -41,6 +45,8 @@ struct Shared {
     writer: Sender<WriterMessage>,
     readers: ReaderPool,
     history: watch::Receiver<HistorySize>,
+    journal: Option<Arc<SharedJournal>>,
+    known_keys: Arc<KnownKeys>,
     min_free_bytes: Arc<AtomicU64>,
     metrics: StoreMetrics,
 }
@@ -68,20 +74,25 @@ pub fn open(
     let (history_sender, history) = watch::channel(opened.state.totals.history);
     let metrics = StoreMetrics::default();
     let min_free_bytes = Arc::new(AtomicU64::new(settings.min_free_bytes));
-    let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
+    let journal = opened.journal.map(SharedJournal::new).map(Arc::new);
+    let known_keys = Arc::new(KnownKeys::new());
     let writer = Writer {
         path: path.to_owned(),
         connection: opened.connection,
         state: opened.state,
         users: opened.users,
-        disk_reserve: DiskReserve::new(directory, Arc::clone(&min_free_bytes)),
+        disk_reserve: DiskReserve::new(directory(path), Arc::clone(&min_free_bytes)),
         on_outcomes,
         history: history_sender,
         metrics: metrics.clone(),
         damage: Arc::clone(&damage),
+        journal: journal.clone(),
+        known_keys: Arc::clone(&known_keys),
         queue: VecDeque::new(),
+        backlog_since: None,
         delayed: 0,
         is_failing: false,
+        applies: Vec::new(),
         flushes: Vec::new(),
         close: None,
     };
@@ -95,6 +106,8 @@ pub fn open(
         writer: sender,
         readers: ReaderPool::new(path, damage),
         history,
+        journal,
+        known_keys,
         min_free_bytes,
         metrics,
     };
@@ -105,7 +118,16 @@ pub fn open(
 }
 
 impl Store {
-    /// Queues `entries` to be written in this order, after all earlier ones. Returns at once.
+    /// Returns the intake, by which the scheduler writes.
+    #[must_use]
+    pub fn intake(&self) -> Intake {
+        let shared = &self.shared;
+        let reserve = DiskReserve::new(directory(&shared.path), Arc::clone(&shared.min_free_bytes));
+        let (journal, known_keys) = (shared.journal.clone(), Arc::clone(&shared.known_keys));
+        Intake::new(shared.writer.clone(), journal, known_keys, reserve)
+    }
+
+    /// Queues `entries` to be written to the database in this order, after all earlier ones. Returns at once.
     pub fn write(&self, entries: Vec<ChangeEntry>) {
         self.send(WriterMessage::Write(entries));
     }
@@ -132,9 +154,8 @@ impl Store {
         target: &Target,
     ) -> Result<Option<StoredExecution>, ApiError> {
         let target = target.clone();
-        let readers = &self.shared.readers;
-        let result = readers
-            .run(uid_of(scope.submitter.as_ref()), move |snapshot| {
+        let result = self
+            .read(uid_of(scope.submitter.as_ref()), move |snapshot| {
                 lookup::find(snapshot, &scope, &target)
             })
             .await?;
@@ -151,9 +172,8 @@ impl Store {
         name: &str,
     ) -> Result<Option<StoredExecution>, ApiError> {
         let name = name.to_owned();
-        let readers = &self.shared.readers;
-        let result = readers
-            .run(Some(owner.uid), move |snapshot| {
+        let result = self
+            .read(Some(owner.uid), move |snapshot| {
                 lookup::find_named(snapshot, &owner, &name)
             })
             .await?;
@@ -171,12 +191,10 @@ impl Store {
         number: u64,
         id: ExecutionId,
     ) -> Result<Option<(Command, bool)>, ApiError> {
-        let readers = &self.shared.readers;
-        readers
-            .run(uid_of(submitter.as_ref()), move |snapshot| {
-                submission::command(snapshot, number, id)
-            })
-            .await
+        self.read(uid_of(submitter.as_ref()), move |snapshot| {
+            submission::command(snapshot, number, id)
+        })
+        .await
     }
 
     /// Returns the next matching finished executions with numbers in `range`, the newest first; at most
@@ -194,12 +212,10 @@ impl Store {
         range: Range<u64>,
         limit: usize,
     ) -> Result<HistoryPage<ExecutionRecord>, ApiError> {
-        let readers = &self.shared.readers;
-        readers
-            .run(uid_of(submitter.as_ref()), move |snapshot| {
-                query::list(snapshot, submitter.as_ref(), &selection, range, limit)
-            })
-            .await
+        self.read(uid_of(submitter.as_ref()), move |snapshot| {
+            query::list(snapshot, submitter.as_ref(), &selection, range, limit)
+        })
+        .await
     }
 
     /// As [`Store::list`] with all numbers below `before`, but returns only the numbers.
@@ -213,13 +229,11 @@ impl Store {
         before: u64,
         limit: usize,
     ) -> Result<HistoryPage<u64>, ApiError> {
-        let readers = &self.shared.readers;
-        readers
-            .run(uid_of(submitter.as_ref()), move |snapshot| {
-                let submitter = submitter.as_ref();
-                query::finished_numbers(snapshot, submitter, &selection, 0..before, limit)
-            })
-            .await
+        self.read(uid_of(submitter.as_ref()), move |snapshot| {
+            let submitter = submitter.as_ref();
+            query::finished_numbers(snapshot, submitter, &selection, 0..before, limit)
+        })
+        .await
     }
 
     /// Returns at most `limit` finished executions that are over the age or number of `limits`. These
@@ -233,12 +247,10 @@ impl Store {
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<u64>, ApiError> {
-        let readers = &self.shared.readers;
-        readers
-            .run(None, move |snapshot| {
-                expiry::expired_records(snapshot, limits, now, limit)
-            })
-            .await
+        self.read(None, move |snapshot| {
+            expiry::expired_records(snapshot, limits, now, limit)
+        })
+        .await
     }
 
     /// Returns at most `limit` finished executions whose logs are over the bytes of `limits`.
@@ -251,12 +263,26 @@ impl Store {
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<u64>, ApiError> {
-        let readers = &self.shared.readers;
-        readers
-            .run(None, move |snapshot| {
-                expiry::expired_logs(snapshot, limits, now, limit)
-            })
-            .await
+        self.read(None, move |snapshot| {
+            expiry::expired_logs(snapshot, limits, now, limit)
+        })
+        .await
+    }
+
+    /// Runs `query` in the turn of the user `submitter`, once the database has all changes of before.
+    async fn read<T: Send + 'static>(
+        &self,
+        submitter: Option<u32>,
+        query: impl FnOnce(&Snapshot<'_>) -> Result<T, DatabaseError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let journal = self.shared.journal.as_ref();
+        if journal.is_some_and(|journal| journal.is_ahead()) {
+            let (responder, answer) = oneshot::channel();
+            self.send(WriterMessage::Apply(responder));
+            // Without an answer the store is closed, which the query will find.
+            let _ = answer.await;
+        }
+        self.shared.readers.run(submitter, query).await
     }
 
     /// Returns the number of finished executions, without reading the file.
@@ -277,7 +303,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn user_history(&self) -> Result<BTreeMap<User, HistorySize>, ApiError> {
         let read = |snapshot: &Snapshot<'_>| user_totals::read_all(&snapshot.connection);
-        self.shared.readers.run(None, read).await
+        self.read(None, read).await
     }
 
     /// Returns the next kept logs of `owner`, at most `limit`; `None`: from the first one.
@@ -290,12 +316,10 @@ impl Store {
         after: Option<KeptLogsCursor>,
         limit: usize,
     ) -> Result<KeptLogs, ApiError> {
-        let readers = &self.shared.readers;
-        readers
-            .run(None, move |snapshot| {
-                kept_logs::read(snapshot, &owner, after, limit)
-            })
-            .await
+        self.read(None, move |snapshot| {
+            kept_logs::read(snapshot, &owner, after, limit)
+        })
+        .await
     }
 
     /// Reads the size of the history.
@@ -304,7 +328,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn history_size(&self) -> Result<HistorySize, ApiError> {
         let read = |snapshot: &Snapshot<'_>| Totals::read(&snapshot.connection);
-        let totals = self.shared.readers.run(None, read).await?;
+        let totals = self.read(None, read).await?;
         Ok(totals.history)
     }
 
@@ -354,6 +378,11 @@ impl Store {
             Ok(Err(_)) | Err(_) => Err(FlushTimeout),
         }
     }
+}
+
+/// Returns the directory of the store at `path`.
+fn directory(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
 /// Returns the user in whose turn a query is run.

@@ -1,7 +1,8 @@
 //! Everything that escherd must not forget, on disk: `<state dir>/escher.db`, an SQLite database.
 //!
-//! One thread writes, in the order in which the scheduler's [`Change`]s come; all that are waiting
-//! share a transaction. Readers have connections of their own and see what is committed.
+//! The scheduler's [`Change`]s come through the [`Intake`], which writes most of them to a journal at once. One thread
+//! writes them to the database, in their order; all that are waiting share a transaction. Readers have connections of
+//! their own and see all changes of before.
 
 mod apply;
 mod checksum;
@@ -17,13 +18,17 @@ mod finish;
 mod handle;
 mod id_part;
 mod index_scan;
+mod intake;
+mod journal;
 mod kept_logs;
+mod known_keys;
 mod load;
 mod lookup;
 mod metrics;
 mod open;
 mod quarantine;
 mod query;
+mod queued_entry;
 mod readers;
 mod salvage;
 mod schema;
@@ -38,6 +43,7 @@ mod writer;
 pub use error::StoreError;
 pub use eviction::share;
 pub use handle::{FlushTimeout, Store, open};
+pub use intake::Intake;
 pub use kept_logs::{KeptLogs, KeptLogsCursor};
 pub use lookup::{LookupScope, StoredExecution};
 pub use open::{QuarantinedFile, StoreSettings};
@@ -49,6 +55,7 @@ use std::time::Duration;
 
 use escher_protocol::message::{Event, Removed};
 use escher_protocol::{Canceller, ExecutionId, ExecutionRecord, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::execution::{Extent, Submission};
 
@@ -56,7 +63,7 @@ use crate::execution::{Extent, Submission};
 pub const FILE_NAME: &str = "escher.db";
 
 /// A change to write. Those without a list of executions concern one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// It was accepted. The only change that is refused when the store cannot be written or its disk is full.
     Submitted {
@@ -144,8 +151,15 @@ pub struct ChangeEntry {
     pub dropped_events: Vec<DroppedEvent>,
 }
 
+impl ChangeEntry {
+    /// Returns whether this is a submission, which may be refused.
+    fn is_submission(&self) -> bool {
+        matches!(self.change, Change::Submitted { .. })
+    }
+}
+
 /// An event that is not kept any longer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DroppedEvent {
     /// The submitter of its execution.
     pub uid: u32,
@@ -158,6 +172,9 @@ pub struct DroppedEvent {
 pub enum CommitOutcome {
     /// It is committed.
     Committed,
+    /// It is in the journal, which is as durable as asked for. The database follows soon; the end of an execution has
+    /// another outcome then.
+    Journaled,
     /// An admission is committed, and this is the whole submission; `None` if it cannot be read, which is logged.
     Admitted(Option<Box<Submission>>),
     /// The submitter has used the submission's key before: nothing was written.
@@ -197,6 +214,7 @@ impl CommitOutcome {
         matches!(
             self,
             CommitOutcome::Committed
+                | CommitOutcome::Journaled
                 | CommitOutcome::Admitted(_)
                 | CommitOutcome::Finished { .. }
                 | CommitOutcome::Removed { .. }
@@ -279,9 +297,9 @@ impl HistorySize {
 /// What a commit survives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// The end of escherd by any cause (`PRAGMA synchronous = NORMAL`).
+    /// The end of escherd by any cause: the journal has it.
     #[default]
     Crash,
-    /// A power cut as well (`PRAGMA synchronous = FULL`: synced before it is acknowledged).
+    /// A power cut as well: the database has it, synced (`PRAGMA synchronous = FULL`).
     Power,
 }

@@ -9,12 +9,13 @@ use nix::fcntl::OFlag;
 use rusqlite::Connection;
 
 use super::error::{DamageEvidence, DatabaseError, StoreError, is_lack_of_space};
+use super::journal::{Journal, replay};
 use super::quarantine::{self, FILE_MODE};
 use super::salvage::{self, Salvaged};
 use super::schema::{self, SCHEMA, Schema};
-use super::totals::WriterState;
+use super::totals::{Totals, WriterState};
 use super::user_totals::UserTotals;
-use super::{Durability, LoadedState, connection, damage, erasure, load};
+use super::{Durability, LoadedState, apply, connection, damage, erasure, load};
 
 /// The largest database that is checked completely at every start, which takes some tens of
 /// milliseconds. In a larger one, damage is noticed where it is read.
@@ -56,6 +57,8 @@ pub(super) struct OpenStore {
     pub(super) state: WriterState,
     pub(super) users: UserTotals,
     pub(super) loaded: LoadedState,
+    /// The journal; `None` if changes are to survive more than it does.
+    pub(super) journal: Option<Journal>,
 }
 
 /// Why an existing file cannot be used as the store.
@@ -144,12 +147,18 @@ fn open_existing(
     if version < schema.oldest || version > schema.newest() {
         return Err(unsupported_version(path, version, schema));
     }
-    let read = |connection: &mut Connection| {
+    let prepare = |connection: &mut Connection| {
         if bytes <= MAX_CHECKED_BYTES {
             damage::check_integrity(connection)?;
         }
         schema.migrate(connection)?;
         schema.check(connection)?;
+        Totals::read(connection)
+    };
+    let totals = prepare(&mut connection).map_err(failure)?;
+    let missing = replay::read_missing(path, totals.store_id, totals.journal_sequence)?;
+    let read = |connection: &mut Connection| {
+        apply::apply_missing(connection, &missing)?;
         let loaded = load::load(connection)?;
         let state = WriterState::read(connection)?;
         let users = UserTotals::read(connection, state.totals.history)?;
@@ -157,12 +166,29 @@ fn open_existing(
         Ok((loaded, state, users))
     };
     let (loaded, state, users) = read(&mut connection).map_err(failure)?;
+    let journal = open_journal(path, settings.durability, state.totals)?;
     Ok(OpenStore {
         connection,
+        journal,
         state,
         users,
         loaded,
     })
+}
+
+/// Opens the journal of a store that has everything in it.
+fn open_journal(
+    path: &Path,
+    durability: Durability,
+    totals: Totals,
+) -> Result<Option<Journal>, StoreError> {
+    let failure = StoreError::io(path, "its journal cannot be created");
+    let journal = Journal::create(path, totals.store_id, totals.journal_sequence);
+    match durability {
+        Durability::Crash => journal.map(Some).map_err(failure),
+        // What an escherd with another setting has left is overwritten.
+        Durability::Power => journal.map(|_| None).map_err(failure),
+    }
 }
 
 /// Inspects a file before SQLite opens it, so that foreign files are not touched. Returns its size.

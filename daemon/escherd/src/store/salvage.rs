@@ -54,7 +54,7 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<Salvaged, Da
         max_failures: MAX_FAILURES.min(bytes / MIN_ROW_BYTES),
     };
     let transaction = into.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut state = WriterState::default();
+    let mut state = WriterState::read(&transaction)?;
     let mut users = UserTotals::default();
     let mut target = StoreTransaction {
         connection: &transaction,
@@ -94,6 +94,9 @@ pub(super) fn salvage(from: &Path, into: &mut Connection) -> Result<Salvaged, Da
     salvage_undeleted_logs(&source, &target)?;
     if let Ok(totals) = Totals::read(&source.connection) {
         state.totals.last_number = state.totals.last_number.max(totals.last_number);
+        // The journal goes on where the damaged store ends.
+        state.totals.journal_sequence = totals.journal_sequence;
+        state.totals.store_id = totals.store_id;
     }
     state.totals.clock_back = order_clock(&transaction)?;
     state.totals.write(&transaction)?;

@@ -6,6 +6,7 @@ use super::HistorySize;
 use super::checksum::{BlobKind, CHECKSUM_BYTES, checksum};
 use super::columns::{signed, unsigned};
 use super::error::DatabaseError;
+use super::journal::StoreId;
 
 /// What the writer carries from one transaction to the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,6 +27,10 @@ pub(super) struct Totals {
     /// The highest number that an execution ever had. In the file it may lag behind as long as that
     /// execution is there.
     pub(super) last_number: u64,
+    /// The sequence number of the last change from the journal.
+    pub(super) journal_sequence: u64,
+    /// The id of the store, which its journal has too.
+    pub(super) store_id: StoreId,
 }
 
 impl Totals {
@@ -35,13 +40,15 @@ impl Totals {
         bytes.extend(self.history.log_bytes.to_le_bytes());
         bytes.extend(self.clock_back.to_le_bytes());
         bytes.extend(self.last_number.to_le_bytes());
+        bytes.extend(self.journal_sequence.to_le_bytes());
+        bytes.extend(self.store_id);
         checksum(BlobKind::Totals, 0, &bytes)
     }
 
     /// Reads the row in the file.
     pub(super) fn read(connection: &Connection) -> Result<Self, DatabaseError> {
-        let sql = "SELECT finished, kept_log_bytes, clock_back, last_number, checksum FROM totals \
-                   WHERE one = 1";
+        let sql = "SELECT finished, kept_log_bytes, clock_back, last_number, journal_sequence, \
+                   store_id, checksum FROM totals WHERE one = 1";
         let found = connection.prepare_cached(sql)?.query_row([], |row| {
             let totals = Totals {
                 history: HistorySize {
@@ -50,8 +57,10 @@ impl Totals {
                 },
                 clock_back: row.get(2)?,
                 last_number: unsigned(row.get(3)?),
+                journal_sequence: unsigned(row.get(4)?),
+                store_id: row.get(5)?,
             };
-            Ok((totals, row.get::<_, Option<Vec<u8>>>(4)?))
+            Ok((totals, row.get::<_, Option<Vec<u8>>>(6)?))
         });
         let (totals, checksum) = found.optional()?.ok_or(BlobKind::Totals.damaged(0))?;
         match checksum {
@@ -73,12 +82,14 @@ impl Totals {
     /// Writes the row.
     pub(super) fn write(self, connection: &Connection) -> Result<(), DatabaseError> {
         let sql = "UPDATE totals SET finished = ?1, kept_log_bytes = ?2, clock_back = ?3, \
-                   last_number = ?4, checksum = ?5 WHERE one = 1";
+                   last_number = ?4, journal_sequence = ?5, store_id = ?6, checksum = ?7 WHERE one = 1";
         let values = (
             signed(self.history.executions),
             signed(self.history.log_bytes),
             self.clock_back,
             signed(self.last_number),
+            signed(self.journal_sequence),
+            self.store_id,
             self.checksum(),
         );
         connection.prepare_cached(sql)?.execute(values)?;

@@ -13,10 +13,13 @@ use super::apply::StoreTransaction;
 use super::damage::DamageMarker;
 use super::disk_reserve::DiskReserve;
 use super::error::DatabaseError;
+use super::journal::SharedJournal;
+use super::known_keys::KnownKeys;
 use super::metrics::StoreMetrics;
+use super::queued_entry::QueuedEntry;
 use super::totals::WriterState;
 use super::user_totals::UserTotals;
-use super::{Change, ChangeEntry, CommitOutcome, HistorySize};
+use super::{ChangeEntry, CommitOutcome, HistorySize};
 
 /// Maximum entries of a transaction; later ones wait for its end.
 const MAX_ENTRIES: usize = 1024;
@@ -24,11 +27,18 @@ const MAX_ENTRIES: usize = 1024;
 /// The pause after a failure, unless something new comes before.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// Time in which changes that are in the journal are collected for a transaction.
+const APPLY_DELAY: Duration = Duration::from_millis(200);
+
 /// A message to the writer.
 #[derive(Debug)]
 pub(super) enum WriterMessage {
-    /// Write these entries, in this order.
+    /// Write these entries, in this order, after those of the journal's backlog.
     Write(Vec<ChangeEntry>),
+    /// The journal's backlog has its first entry, or as many as a transaction takes.
+    Backlog,
+    /// Answer once it was tried to write all earlier entries.
+    Apply(oneshot::Sender<()>),
     /// Answer once all earlier entries are written or refused.
     Flush(oneshot::Sender<()>),
     /// As `Flush`, and close the connection and end the thread.
@@ -46,10 +56,15 @@ pub(super) struct Writer<F> {
     pub(super) history: watch::Sender<HistorySize>,
     pub(super) metrics: StoreMetrics,
     pub(super) damage: Arc<DamageMarker>,
-    pub(super) queue: VecDeque<ChangeEntry>,
+    pub(super) journal: Option<Arc<SharedJournal>>,
+    pub(super) known_keys: Arc<KnownKeys>,
+    pub(super) queue: VecDeque<QueuedEntry>,
+    /// Since when the journal's backlog has entries that nobody waits for; `None` if it is empty.
+    pub(super) backlog_since: Option<Instant>,
     /// How many entries at the front of the queue were reported as delayed.
     pub(super) delayed: usize,
     pub(super) is_failing: bool,
+    pub(super) applies: Vec<oneshot::Sender<()>>,
     pub(super) flushes: Vec<oneshot::Sender<()>>,
     pub(super) close: Option<oneshot::Sender<()>>,
 }
@@ -58,11 +73,12 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
     /// Writes until it is closed or all senders are dropped.
     pub(super) fn run(mut self, receiver: &Receiver<WriterMessage>) {
         let mut is_connected = true;
-        while is_connected && (self.close.is_none() || !self.queue.is_empty()) {
-            let first = if self.queue.is_empty() {
-                receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                receiver.recv_timeout(RETRY_DELAY)
+        while is_connected && !(self.close.is_some() && self.queue.is_empty()) {
+            self.build_known_keys();
+            let first = match self.backlog_since {
+                _ if !self.queue.is_empty() => receiver.recv_timeout(RETRY_DELAY),
+                Some(since) => receiver.recv_timeout(APPLY_DELAY.saturating_sub(since.elapsed())),
+                None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match first {
                 Ok(message) => self.accept(message),
@@ -72,11 +88,18 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
             while let Ok(message) = receiver.try_recv() {
                 self.accept(message);
             }
-            self.process();
+            if !is_connected || self.is_due() {
+                self.process();
+            }
         }
-        if !self.queue.is_empty() {
-            let (path, count) = (self.path.display(), self.queue.len());
-            tracing::error!("{path}: {count} changes could not be written, and are lost");
+        let lost = self
+            .queue
+            .iter()
+            .filter(|queued| queued.is_awaited())
+            .count();
+        if lost > 0 {
+            let path = self.path.display();
+            tracing::error!("{path}: {lost} changes could not be written, and are lost");
         }
         // Reply only when the connection is closed, and the write-ahead log gone with it.
         let close = self.close.take();
@@ -89,15 +112,55 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
     /// Queues what a message asks for.
     pub(super) fn accept(&mut self, message: WriterMessage) {
         match message {
-            WriterMessage::Write(entries) => self.queue.extend(entries),
+            WriterMessage::Write(entries) => {
+                self.take_backlog();
+                self.queue
+                    .extend(entries.into_iter().map(QueuedEntry::awaited));
+            }
+            WriterMessage::Backlog => {
+                self.backlog_since.get_or_insert_with(Instant::now);
+            }
+            WriterMessage::Apply(responder) => self.applies.push(responder),
             WriterMessage::Flush(responder) => self.flushes.push(responder),
             WriterMessage::Close(responder) => self.close = Some(responder),
+        }
+    }
+
+    /// Returns whether there is something to write now. What is in the journal may wait for a while.
+    fn is_due(&self) -> bool {
+        let has_requests = !(self.flushes.is_empty() && self.applies.is_empty());
+        let is_backlog_due =
+            |since: Instant| since.elapsed() >= APPLY_DELAY || self.has_full_backlog();
+        !self.queue.is_empty()
+            || self.close.is_some()
+            || has_requests
+            || self.backlog_since.is_some_and(is_backlog_due)
+    }
+
+    fn has_full_backlog(&self) -> bool {
+        let journal = self.journal.as_ref();
+        journal.is_some_and(|journal| journal.has_full_backlog())
+    }
+
+    /// Queues what the journal has and the database has not.
+    fn take_backlog(&mut self) {
+        self.backlog_since = None;
+        if let Some(journal) = &self.journal {
+            self.queue.extend(journal.take_backlog());
+        }
+    }
+
+    /// Builds the filter of known keys, if there is none.
+    fn build_known_keys(&self) {
+        if let Err(error) = self.known_keys.build_if_missing(&self.connection) {
+            self.damage.report(&error);
         }
     }
 
     /// Writes the queue, or as much of it as can be written. The rest stays, in order, except for
     /// submissions: they are refused at once, and are not written later.
     pub(super) fn process(&mut self) {
+        self.take_backlog();
         loop {
             self.spare_reserve();
             if self.queue.is_empty() {
@@ -121,6 +184,9 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
                 }
             }
         }
+        for responder in self.applies.drain(..) {
+            let _ = responder.send(());
+        }
         if self.queue.is_empty() {
             for responder in self.flushes.drain(..) {
                 let _ = responder.send(());
@@ -142,8 +208,17 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
             state: &mut state,
             users: &mut self.users,
         };
-        for entry in self.queue.iter().take(count) {
-            outcomes.push((entry.ticket, changes.apply(entry)?));
+        let mut last_sequence = None;
+        for QueuedEntry { entry, sequence } in self.queue.iter().take(count) {
+            let outcome = changes.apply(entry)?;
+            last_sequence = sequence.or(last_sequence);
+            // What else the journal has was acknowledged already.
+            if sequence.is_none() || matches!(outcome, CommitOutcome::Finished { .. }) {
+                outcomes.push((entry.ticket, outcome));
+            }
+        }
+        if let Some(sequence) = last_sequence {
+            state.totals.journal_sequence = sequence;
         }
         if state.totals.needs_write(self.state.totals) {
             state.totals.write(&transaction)?;
@@ -156,6 +231,9 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
         self.history
             .send_if_modified(|known| std::mem::replace(known, history) != history);
         self.queue.drain(..count);
+        if let (Some(journal), Some(sequence)) = (&self.journal, last_sequence) {
+            journal.on_applied(sequence);
+        }
         self.delayed = self.delayed.saturating_sub(count);
         Ok(outcomes)
     }
@@ -163,7 +241,7 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
     /// Refuses what is submitted while only the reserve of the disk is left.
     fn spare_reserve(&mut self) {
         let mut next = self.queue.iter().take(MAX_ENTRIES);
-        if next.any(is_submission)
+        if next.any(QueuedEntry::is_refusable)
             && let Some(reason) = self.disk_reserve.refusal()
         {
             let refused = self.take_submissions(&reason);
@@ -174,12 +252,13 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
     /// Takes every submission out of the queue, and returns their refusals.
     fn take_submissions(&mut self, reason: &str) -> Vec<(u64, CommitOutcome)> {
         let mut refused = Vec::new();
-        self.queue.retain(|entry| {
-            let is_submission = is_submission(entry);
-            if is_submission {
-                refused.push((entry.ticket, CommitOutcome::Refused(reason.to_owned())));
+        self.queue.retain(|queued| {
+            let is_refusable = queued.is_refusable();
+            if is_refusable {
+                let outcome = CommitOutcome::Refused(reason.to_owned());
+                refused.push((queued.entry.ticket, outcome));
             }
-            !is_submission
+            !is_refusable
         });
         refused
     }
@@ -200,8 +279,9 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
     fn refuse_submissions(&mut self, reason: &str) -> bool {
         let mut outcomes = self.take_submissions(reason);
         let has_refused = !outcomes.is_empty();
-        for entry in self.queue.iter().skip(self.delayed) {
-            outcomes.push((entry.ticket, CommitOutcome::Delayed));
+        let later = self.queue.iter().skip(self.delayed);
+        for queued in later.filter(|queued| queued.is_awaited()) {
+            outcomes.push((queued.entry.ticket, CommitOutcome::Delayed));
         }
         self.delayed = self.queue.len();
         if !outcomes.is_empty() {
@@ -213,6 +293,7 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
     fn log_failure(&mut self, error: &DatabaseError) {
         self.damage.report(error);
         if !std::mem::replace(&mut self.is_failing, true) {
+            self.suspend_journal();
             let path = self.path.display();
             tracing::error!(
                 "{path} cannot be written: {error}. New executions are refused; changes to others \
@@ -222,13 +303,17 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
         }
     }
 
+    /// Suspends the journal while the database cannot be written, which would have to take everything in it.
+    fn suspend_journal(&self) {
+        if let Some(journal) = &self.journal {
+            journal.suspend(self.is_failing);
+        }
+    }
+
     fn log_recovery(&mut self) {
         if std::mem::take(&mut self.is_failing) {
+            self.suspend_journal();
             tracing::info!("{} can be written again", self.path.display());
         }
     }
-}
-
-fn is_submission(entry: &ChangeEntry) -> bool {
-    matches!(entry.change, Change::Submitted { .. })
 }

@@ -46,6 +46,10 @@ impl Row {
 /// Committed rows, and changes that wait for their commit.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
+    /// Whether there is a journal, in which most changes are committed before the database has them.
+    has_journal: bool,
+    /// Ends that only the journal has: their tickets, their outcomes, and whose they are.
+    journaled_ends: Vec<(u64, CommitOutcome, ExecutionId)>,
     rows: BTreeMap<u64, Row>,
     events: Vec<Event>,
     missed_events: HashMap<u32, u64>,
@@ -55,6 +59,13 @@ pub(super) struct Disk {
 }
 
 impl Disk {
+    pub(super) fn new(has_journal: bool) -> Self {
+        Disk {
+            has_journal,
+            ..Disk::default()
+        }
+    }
+
     pub(super) fn write(&mut self, entry: ChangeEntry) {
         self.waiting.push_back(entry);
     }
@@ -70,6 +81,14 @@ impl Disk {
             let Some(entry) = self.waiting.pop_front() else {
                 break;
             };
+            let is_journaled = self.has_journal && self.is_independent(&entry);
+            if !is_journaled {
+                outcomes.extend(self.apply_journal());
+            }
+            let ended = match &entry.change {
+                Change::Finished { record } => Some(record.id),
+                _ => None,
+            };
             let outcome = self.apply(entry.change);
             let is_written = !matches!(outcome, CommitOutcome::KeyTaken { .. });
             if is_written {
@@ -80,9 +99,42 @@ impl Disk {
                     .retain(|event| event.sequence != dropped.sequence);
                 self.missed_events.insert(dropped.uid, dropped.sequence);
             }
-            outcomes.push((entry.ticket, outcome));
+            if is_journaled {
+                if let Some(id) = ended {
+                    self.journaled_ends.push((entry.ticket, outcome, id));
+                }
+                outcomes.push((entry.ticket, CommitOutcome::Journaled));
+            } else {
+                outcomes.push((entry.ticket, outcome));
+            }
         }
         outcomes
+    }
+
+    /// Returns whether the outcome of a change does not depend on the database. A new key may seem to be a known one.
+    fn is_independent(&self, entry: &ChangeEntry) -> bool {
+        match &entry.change {
+            Change::Submitted { submission, .. } => {
+                let key = &submission.request.key;
+                key.is_none() || (entry.ticket % 3 != 0 && self.find_key(submission).is_none())
+            }
+            Change::Admitted {
+                reads_submission, ..
+            } => !reads_submission,
+            Change::Restored { .. } | Change::Removed { .. } | Change::LogsRemoved { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// Has the database take what only the journal has.
+    pub(super) fn apply_journal(&mut self) -> Vec<(u64, CommitOutcome)> {
+        let ends = self.journaled_ends.drain(..);
+        ends.map(|(ticket, outcome, _)| (ticket, outcome)).collect()
+    }
+
+    /// Returns the executions whose ends only the journal has.
+    pub(super) fn journaled_ends(&self) -> impl Iterator<Item = ExecutionId> {
+        self.journaled_ends.iter().map(|(_, _, id)| *id)
     }
 
     /// Fails to commit all waiting changes.
@@ -103,6 +155,8 @@ impl Disk {
     pub(super) fn crash(&mut self, committed: usize) {
         self.commit(committed);
         self.waiting.clear();
+        // The next escherd begins with what the journal has.
+        self.journaled_ends.clear();
     }
 
     fn apply(&mut self, change: Change) -> CommitOutcome {
@@ -212,13 +266,7 @@ impl Disk {
         digest: Option<RequestDigest>,
         is_admitted: bool,
     ) -> CommitOutcome {
-        let key = &submission.request.key;
-        let has_key = |row: &&Row| {
-            let other = &row.unfinished.submission;
-            other.request.key == *key && other.submitter == submission.submitter
-        };
-        let taken = self.rows.values().find(|row| key.is_some() && has_key(row));
-        if let Some(row) = taken {
+        if let Some(row) = self.find_key(&submission) {
             return CommitOutcome::KeyTaken {
                 id: row.unfinished.submission.id,
                 number: row.unfinished.submission.number,
@@ -249,6 +297,15 @@ impl Disk {
         };
         self.rows.insert(number, row);
         CommitOutcome::Committed
+    }
+
+    /// Returns the execution that has the key of `submission`.
+    fn find_key(&self, submission: &Submission) -> Option<&Row> {
+        let key = submission.request.key.as_ref()?;
+        self.rows.values().find(|row| {
+            let other = &row.unfinished.submission;
+            other.request.key.as_ref() == Some(key) && other.submitter == submission.submitter
+        })
     }
 
     /// Returns the submission of an unfinished execution, unless it is damaged.

@@ -43,6 +43,8 @@ enum Step {
     RemoveLog(u8),
     /// The store commits this many changes.
     Commit(u8),
+    /// The database takes what only the journal has.
+    ApplyJournal,
     /// The store fails to commit, because the disk is full.
     FailToCommit,
     /// The submission of an execution gets damaged on the disk.
@@ -80,6 +82,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(Step::Remove),
         1 => any::<u8>().prop_map(Step::RemoveLog),
         8 => (1..5_u8).prop_map(Step::Commit),
+        2 => Just(Step::ApplyJournal),
         1 => Just(Step::FailToCommit),
         1 => any::<u8>().prop_map(Step::Damage),
         8 => Just(Step::PerformEffect),

@@ -138,7 +138,7 @@ impl World {
             settings,
             effects: VecDeque::new(),
             deletions: Vec::new(),
-            disk: Disk::default(),
+            disk: Disk::new(!power),
             shims: Shims::default(),
             clients: Clients::default(),
             scope: Scope::for_root(),
@@ -182,6 +182,7 @@ impl World {
             Step::Remove(which) => self.remove(which),
             Step::RemoveLog(which) => self.remove_log(which),
             Step::Commit(count) => self.commit(count.into()),
+            Step::ApplyJournal => self.apply_journal(),
             Step::FailToCommit => {
                 self.has_been_full = true;
                 let outcomes = self.disk.fail();
@@ -244,6 +245,7 @@ impl World {
         fairness.check_no_slot_is_wasted();
         self.check_logs_are_charged();
         self.check_nothing_cancelled_has_begun();
+        self.check_memory_has_what_the_database_lacks();
         self.clients.receive_answers();
     }
 
@@ -253,6 +255,13 @@ impl World {
             let mut cancelled = self.clients.cancelled.iter();
             let answer = cancelled.find(|(cancelled, _)| *cancelled == id);
             assert_eq!(answer, None, "{id} has begun");
+        }
+    }
+
+    /// Checks that every end that a query would not find in the database is in memory.
+    fn check_memory_has_what_the_database_lacks(&self) {
+        for id in self.disk.journaled_ends() {
+            assert!(self.number_in_memory(id).is_some(), "{id} is nowhere");
         }
     }
 
@@ -303,8 +312,10 @@ impl World {
             && let Some(fairness) = &mut self.fairness
         {
             match (outcome, is_admitted) {
-                (CommitOutcome::Committed, false) => fairness.on_eligible(uid, number),
-                (CommitOutcome::Committed, true) => {}
+                (CommitOutcome::Committed | CommitOutcome::Journaled, false) => {
+                    fairness.on_eligible(uid, number)
+                }
+                (CommitOutcome::Committed | CommitOutcome::Journaled, true) => {}
                 (_, true) => fairness.on_free_slot(uid),
                 (_, false) => {}
             }
@@ -419,6 +430,11 @@ impl World {
 
     fn commit(&mut self, count: usize) {
         let outcomes = self.disk.commit(count);
+        self.on_commits(outcomes);
+    }
+
+    fn apply_journal(&mut self) {
+        let outcomes = self.disk.apply_journal();
         self.on_commits(outcomes);
     }
 
@@ -538,6 +554,7 @@ impl World {
             }
             self.now += 1;
             self.commit(usize::MAX);
+            self.apply_journal();
             self.perform_effect();
             self.delete();
             self.deliver(0);

@@ -102,17 +102,21 @@ CREATE TABLE undeleted_log (
 
 -- Sums over all executions, kept so that no start has to compute them. One row. clock_back is the most by
 -- which a submitted_at lies before its clock_high; last_number is the highest number ever assigned, unless
--- the newest execution has a higher one. The row has no checksum until it is first written.
+-- the newest execution has a higher one. journal_sequence is the number of the last change that came from the
+-- journal, which has the same store_id. The row has no checksum until it is first written.
 CREATE TABLE totals (
-    one            INTEGER PRIMARY KEY CHECK (one = 1),
-    finished       INTEGER NOT NULL,
-    kept_log_bytes INTEGER NOT NULL,
-    clock_back     INTEGER NOT NULL,
-    last_number    INTEGER NOT NULL,
-    checksum       BLOB
+    one              INTEGER PRIMARY KEY CHECK (one = 1),
+    finished         INTEGER NOT NULL,
+    kept_log_bytes   INTEGER NOT NULL,
+    clock_back       INTEGER NOT NULL,
+    last_number      INTEGER NOT NULL,
+    journal_sequence INTEGER NOT NULL,
+    store_id         BLOB NOT NULL,
+    checksum         BLOB
 );
 
-INSERT INTO totals (one, finished, kept_log_bytes, clock_back, last_number) VALUES (1, 0, 0, 0, 0);
+INSERT INTO totals (one, finished, kept_log_bytes, clock_back, last_number, journal_sequence, store_id)
+    VALUES (1, 0, 0, 0, 0, 0, randomblob(16));
 
 -- The same sums for each submitter who has finished executions. The name is as submitter_name.
 CREATE TABLE user_totals (

@@ -4,6 +4,7 @@ mod changes;
 mod cost;
 mod damage;
 mod history;
+mod journal;
 mod large;
 mod migration;
 mod owners;
@@ -78,6 +79,11 @@ impl TestStore {
     /// Opens a copy of the files as a `kill -9` would leave them now.
     fn reopen_after_crash(&self) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        // The journal first: what leaves it meanwhile is in the database.
+        for from in super::journal::paths(&self.path()) {
+            let to = dir.path().join(from.file_name().unwrap());
+            std::fs::copy(from, to).unwrap();
+        }
         for suffix in ["", "-wal"] {
             let from = quarantine::with_suffix(&self.path(), suffix);
             if from.exists() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::super::damage::DamageMarker;
 use super::super::disk_reserve::DiskReserve;
+use super::known_keys::KnownKeys;
 use super::metrics::StoreMetrics;
 use super::writer::{Writer, WriterMessage};
 use super::*;
@@ -38,9 +39,13 @@ fn writer(
         on_outcomes,
         history: tokio::sync::watch::Sender::default(),
         metrics: StoreMetrics::default(),
+        journal: None,
+        known_keys: Arc::new(KnownKeys::new()),
         queue: VecDeque::new(),
+        backlog_since: None,
         delayed: 0,
         is_failing: false,
+        applies: Vec::new(),
         flushes: Vec::new(),
         close: None,
     };
