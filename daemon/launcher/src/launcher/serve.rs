@@ -184,6 +184,7 @@ impl Launcher {
                 program: env!("CARGO_PKG_VERSION").into(),
                 log_dir: self.log_dir,
                 cgroups: self.cgroups.as_ref().map(ExecutionCgroups::controllers),
+                process: self.baseline.defaults(),
             },
             parts: Parts::new(),
         });

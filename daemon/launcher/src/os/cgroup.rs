@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use escher_protocol::{Measurements, ResourceLimits};
+use escher_protocol::{CurrentUsage, Measurements, ResourceLimits};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
@@ -55,6 +55,15 @@ impl Cgroup {
         if let Some(bytes) = limits.memory_max {
             self.write("memory.max", &bytes.to_string())?;
         }
+        if let Some(bytes) = limits.memory_high {
+            self.write("memory.high", &bytes.to_string())?;
+        }
+        if let Some(weight) = limits.cpu_weight {
+            self.write("cpu.weight", &weight.to_string())?;
+        }
+        if let Some(weight) = limits.io_weight {
+            self.set_io_weight(weight)?;
+        }
         if let Some(percent) = limits.cpu_quota {
             let quota = u64::from(percent) * CPU_PERIOD_US / 100;
             self.write("cpu.max", &format!("{quota} {CPU_PERIOD_US}"))?;
@@ -63,6 +72,15 @@ impl Cgroup {
             self.write("pids.max", &tasks.to_string())?;
         }
         Ok(())
+    }
+
+    /// Sets the weight for every scheduler of I/O that the kernel has: which of them a device uses may
+    /// change at any time.
+    fn set_io_weight(&self, weight: u32) -> io::Result<()> {
+        let [iocost, bfq] = IO_WEIGHTS;
+        let iocost = self.write(iocost, &format!("default {weight}"));
+        let bfq = self.write(bfq, &bfq_weight(weight).to_string());
+        iocost.or(bfq)
     }
 
     /// Has the OOM killer kill all processes in it together: the rest of a command would end in
@@ -121,7 +139,6 @@ impl Cgroup {
     /// Reads what the kernel has counted for it so far.
     pub(crate) fn measure(&self) -> Measurements {
         let read = |name| read(self.directory.as_fd(), name).ok();
-        let number = |name| read(name)?.trim().parse::<u64>().ok();
         let cpu = read("cpu.stat");
         let io = read("io.stat");
         let cpu = |key| value_of(cpu.as_deref()?, key);
@@ -129,16 +146,54 @@ impl Cgroup {
         Measurements {
             user_us: cpu("user_usec"),
             system_us: cpu("system_usec"),
-            peak_memory_bytes: number("memory.peak"),
+            peak_memory_bytes: self.read_number("memory.peak"),
             io_read_bytes: io("rbytes"),
             io_written_bytes: io("wbytes"),
-            peak_tasks: number("pids.peak"),
+            peak_tasks: self.read_number("pids.peak"),
             oom_kills: read("memory.events").and_then(|text| oom_kills(&text)),
         }
     }
 
+    /// Reads what is used in it at the moment.
+    pub(crate) fn current_usage(&self) -> CurrentUsage {
+        let Measurements {
+            user_us,
+            system_us,
+            io_read_bytes,
+            io_written_bytes,
+            ..
+        } = self.measure();
+        CurrentUsage {
+            memory_bytes: self.read_number("memory.current"),
+            tasks: self.read_number("pids.current"),
+            user_us,
+            system_us,
+            io_read_bytes,
+            io_written_bytes,
+        }
+    }
+
+    fn read_number(&self, name: &str) -> Option<u64> {
+        let text = read(self.directory.as_fd(), name).ok()?;
+        text.trim().parse().ok()
+    }
+
     fn write(&self, name: &str, text: &str) -> io::Result<()> {
         write(self.directory.as_fd(), name, text)
+    }
+}
+
+/// The files of a cgroup with the weights of its I/O: of the cost model, and of the scheduler BFQ.
+pub(super) const IO_WEIGHTS: [&str; 2] = ["io.weight", "io.bfq.weight"];
+
+/// Returns the weight for BFQ, which takes 1 to 1000, with the same default: as systemd maps it, so that
+/// the default stays the same, and the ends meet.
+fn bfq_weight(weight: u32) -> u32 {
+    const DEFAULT: u32 = ResourceLimits::DEFAULT_WEIGHT;
+    if weight <= DEFAULT {
+        weight
+    } else {
+        DEFAULT + (weight - DEFAULT) * (1000 - DEFAULT) / (ResourceLimits::WEIGHT.end() - DEFAULT)
     }
 }
 
@@ -245,6 +300,19 @@ mod tests {
             assert_eq!(oom_kills(&events), Some(expected), "{events}");
         }
         assert_eq!(oom_kills("oom 1\n"), None);
+    }
+
+    #[test]
+    fn a_weight_for_bfq_keeps_the_default_and_the_ends() {
+        for (weight, expected) in [
+            (1, 1),
+            (100, 100),
+            (101, 100),
+            (1_200, 200),
+            (10_000, 1_000),
+        ] {
+            assert_eq!(bfq_weight(weight), expected, "{weight}");
+        }
     }
 
     #[test]
