@@ -48,6 +48,7 @@ mod output;
 mod oversized;
 mod owners;
 mod package;
+mod process_limits;
 mod protocol_abuse;
 mod queue;
 mod real_build;

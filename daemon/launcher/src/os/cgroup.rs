@@ -302,6 +302,82 @@ mod tests {
         assert_eq!(oom_kills("oom 1\n"), None);
     }
 
+    /// A directory with files in the place of the kernel's.
+    fn cgroup(files: &[(&str, &str)]) -> (tempfile::TempDir, Cgroup) {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("c");
+        fs::create_dir(&path).unwrap();
+        for (name, text) in files.iter().chain(&[("cgroup.events", "")]) {
+            fs::write(path.join(name), text).unwrap();
+        }
+        let directory = File::open(parent.path()).unwrap();
+        let cgroup = Cgroup::open(directory.as_fd(), "c").unwrap();
+        (parent, cgroup)
+    }
+
+    #[test]
+    fn each_limit_is_written_to_its_file() {
+        let names = [
+            "memory.max",
+            "memory.high",
+            "cpu.max",
+            "cpu.weight",
+            "io.weight",
+            "io.bfq.weight",
+            "pids.max",
+        ];
+        let (parent, cgroup) = cgroup(&names.map(|name| (name, "")));
+        let limits = ResourceLimits {
+            memory_max: Some(2),
+            memory_high: Some(1),
+            cpu_quota: Some(50),
+            cpu_weight: Some(3),
+            io_weight: Some(1_200),
+            tasks_max: Some(4),
+        };
+        cgroup.set_limits(&limits).unwrap();
+        let written = names.map(|name| fs::read_to_string(parent.path().join("c").join(name)));
+        let written = written.map(Result::unwrap);
+        let expected = ["2", "1", "50000 100000", "3", "default 1200", "200", "4"];
+        assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn a_weight_of_io_is_set_for_the_scheduler_that_there_is() {
+        let weight = ResourceLimits {
+            io_weight: Some(100),
+            ..ResourceLimits::default()
+        };
+        for name in IO_WEIGHTS {
+            let (_parent, cgroup) = cgroup(&[(name, "")]);
+            cgroup.set_limits(&weight).unwrap();
+        }
+        let (_parent, cgroup) = cgroup(&[]);
+        let error = cgroup.set_limits(&weight).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn the_current_usage_is_what_is_counted_and_nothing_else() {
+        let (_parent, all) = cgroup(&[
+            ("memory.current", "4096\n"),
+            ("pids.current", "3\n"),
+            ("cpu.stat", "usage_usec 3\nuser_usec 2\nsystem_usec 1\n"),
+            ("io.stat", "8:0 rbytes=5 wbytes=6\n"),
+        ]);
+        let expected = CurrentUsage {
+            memory_bytes: Some(4096),
+            tasks: Some(3),
+            user_us: Some(2),
+            system_us: Some(1),
+            io_read_bytes: Some(5),
+            io_written_bytes: Some(6),
+        };
+        assert_eq!(all.current_usage(), expected);
+        let (_parent, none) = cgroup(&[]);
+        assert_eq!(none.current_usage(), CurrentUsage::default());
+    }
+
     #[test]
     fn a_weight_for_bfq_keeps_the_default_and_the_ends() {
         for (weight, expected) in [

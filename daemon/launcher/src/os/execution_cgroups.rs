@@ -269,6 +269,28 @@ mod tests {
     }
 
     #[test]
+    fn weights_of_io_need_the_controller_and_a_scheduler() {
+        for (enabled, file, expected) in [
+            ("io\n", Some("io.weight"), true),
+            ("io\n", Some("io.bfq.weight"), true),
+            ("io\n", None, false),
+            ("cpu\n", Some("io.weight"), false),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            fs::write(root.path().join(SUBTREE_CONTROL), enabled).unwrap();
+            if let Some(file) = file {
+                fs::write(root.path().join(file), "").unwrap();
+            }
+            let cgroups = ExecutionCgroups::open(root.path()).unwrap();
+            assert_eq!(
+                cgroups.controllers().io_weight,
+                expected,
+                "{enabled}{file:?}"
+            );
+        }
+    }
+
+    #[test]
     fn only_cgroups_of_users_have_those_of_executions() {
         for (name, is_users) in [
             ("user-0", true),
