@@ -77,7 +77,7 @@ fn every_limit_of_systemd_is_set() {
         let prefix = format!("Max {name} ");
         let mut lines = shown.lines().filter_map(|line| line.strip_prefix(&prefix));
         let columns: Vec<&str> = lines.next().expect(name).split_whitespace().collect();
-        assert_eq!(columns[..2], [*limit; 2], "{name}");
+        assert_eq!(columns[..2], [limit; 2], "{name}");
     }
 }
 
