@@ -8,7 +8,7 @@ use escher_client::{KillMode, ResourceLimits, Rlimit, RlimitResource, RlimitUnit
 use super::duration::microseconds;
 use super::invalid_value::{InvalidValue, invalid};
 
-pub(super) const INFINITY: &str = "infinity";
+const INFINITY: &str = "infinity";
 
 /// Parses bytes; units are powers of 1024.
 pub(super) fn parse_memory(name: &str, value: &str) -> Result<Option<u64>, InvalidValue> {

@@ -281,7 +281,7 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
 #[test]
 fn the_first_message_of_a_launcher_is_frozen() {
     let hello = |version, parts| {
-        LauncherReply::Hello(LauncherHello {
+        LauncherReply::Hello(Box::new(LauncherHello {
             version,
             pid: 7,
             uid: 0,
@@ -306,7 +306,7 @@ fn the_first_message_of_a_launcher_is_frozen() {
                 },
             },
             parts,
-        })
+        }))
     };
     for (hello, bytes) in [
         (

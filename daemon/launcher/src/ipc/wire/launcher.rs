@@ -142,7 +142,7 @@ pub enum ExecutionFiles {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LauncherReply {
     /// The first message.
-    Hello(LauncherHello),
+    Hello(Box<LauncherHello>),
     /// A shim is ready. Its socket comes with the packet (`SCM_RIGHTS`).
     Shim {
         /// The shim's process id; [`LauncherReply::ShimDied`] names the shim by it.
