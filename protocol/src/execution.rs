@@ -8,6 +8,7 @@ use crate::blob::{Blob, Text, bounded_list};
 use crate::error::ApiError;
 use crate::id::ExecutionId;
 use crate::parts::Parts;
+use crate::process_limits::ProcessLimits;
 use crate::resources::{ResourceLimits, Resources};
 use crate::signal::SentSignals;
 use crate::time::Timestamp;
@@ -73,8 +74,11 @@ pub struct ExecutionRequest {
     pub drain_ms: Option<u64>,
     /// What happens to processes that the main process leaves behind.
     pub kill_mode: KillMode,
-    /// Limits of resources.
+    /// Limits of resources for all its processes together.
     pub limits: ResourceLimits,
+    /// Limits and priorities of each of its processes. Only root may set more than a command gets
+    /// without them.
+    pub process: ProcessLimits,
     /// Labels for filters; at most [`MAX_LABELS`], with unique keys.
     #[serde(deserialize_with = "bounded_list")]
     pub labels: Vec<(Text, Text)>,

@@ -27,6 +27,7 @@ pub mod message;
 pub mod metadata;
 pub mod output;
 pub mod parts;
+pub mod process_limits;
 pub mod resources;
 pub mod result;
 pub mod settings;
@@ -52,7 +53,8 @@ pub use output::{
     StreamSelection,
 };
 pub use parts::{Part, Parts, UnsupportedPart};
-pub use resources::{Controllers, Measurements, ResourceLimits, Resources};
+pub use process_limits::{ProcessLimits, Rlimit, RlimitResource, RlimitUnit};
+pub use resources::{Controllers, CurrentUsage, Measurements, ResourceLimits, Resources};
 pub use result::{ExecutionResult, Omission};
 pub use settings::{Reloaded, Setting, SettingValue};
 pub use signal::{SentSignal, SentSignals, SignalAnswer, SignalRecipients, SignalSerial};

@@ -14,6 +14,7 @@ use crate::execution::{
 };
 use crate::id::{ExecutionId, InstanceId, RequestId, Target};
 use crate::output::{OutputChunk, OutputGap, OutputStart, StreamSelection};
+use crate::resources::CurrentUsage;
 use crate::result::Omission;
 use crate::settings::{Reloaded, Setting};
 use crate::signal::{SignalAnswer, SignalRecipients, SignalSerial};
@@ -197,6 +198,8 @@ pub enum Request {
     /// Says that the rest of an execution's standard input cannot be had. What then happens,
     /// [`ExecutionRequest::stdin_lost`] says. → [`Response::Done`].
     LoseStdin(Target),
+    /// Measures what a running execution uses at the moment. → [`Response::CurrentUsage`].
+    MeasureUsage(Target),
 }
 
 impl Request {
@@ -212,7 +215,12 @@ impl Request {
                     Command::Script { arguments, .. } => arguments.len(),
                 };
                 let variables = request.inherited.len().max(request.environment.len());
-                arguments.max(variables).max(request.labels.len())
+                let lists = [
+                    variables,
+                    request.labels.len(),
+                    request.process.rlimits.len(),
+                ];
+                lists.into_iter().fold(arguments, usize::max)
             }
             Request::List(selection) | Request::Prune(selection) => {
                 let filter = &selection.filter;
@@ -262,6 +270,8 @@ pub enum Response {
     Quotas(#[serde(deserialize_with = "crate::blob::bounded_list")] Vec<Quota>),
     /// Answers [`Request::Signal`].
     Signal(SignalAnswer),
+    /// Answers [`Request::MeasureUsage`].
+    CurrentUsage(CurrentUsage),
 }
 
 /// One element of a stream.

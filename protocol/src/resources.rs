@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::process_limits::ProcessLimits;
+
 /// Limits for a command and all its descendants together. A limit that cannot be enforced is
 /// refused, not ignored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -9,8 +11,17 @@ pub struct ResourceLimits {
     /// Most memory, in bytes (`memory.max`); beyond it the kernel kills processes of the command.
     /// `None`: no limit.
     pub memory_max: Option<u64>,
+    /// Memory beyond which the kernel slows the command down and takes memory back, in bytes
+    /// (`memory.high`). `None`: no limit.
+    pub memory_high: Option<u64>,
     /// Most CPU time, in percent of one CPU (`cpu.max`): 200 is two CPUs. `None`: no limit.
     pub cpu_quota: Option<u32>,
+    /// Share of the CPU time of its user's commands (`cpu.weight`), in [`ResourceLimits::WEIGHT`].
+    /// `None`: [`ResourceLimits::DEFAULT_WEIGHT`].
+    pub cpu_weight: Option<u32>,
+    /// Share of the I/O of its user's commands (`io.weight`, `io.bfq.weight`), in
+    /// [`ResourceLimits::WEIGHT`]. `None`: [`ResourceLimits::DEFAULT_WEIGHT`].
+    pub io_weight: Option<u32>,
     /// Most tasks (processes and threads) at once (`pids.max`); at most
     /// [`ResourceLimits::MOST_TASKS`]. `None`: no limit.
     pub tasks_max: Option<u64>,
@@ -19,11 +30,28 @@ pub struct ResourceLimits {
 impl ResourceLimits {
     /// The largest `tasks_max` that Linux accepts (`PID_MAX_LIMIT`).
     pub const MOST_TASKS: u64 = 4_194_304;
+    /// The weights that Linux takes.
+    pub const WEIGHT: std::ops::RangeInclusive<u32> = 1..=10_000;
+    /// The weight of a cgroup for which none is set.
+    pub const DEFAULT_WEIGHT: u32 = 100;
 
     /// Returns whether no limit is set.
     #[must_use]
     pub const fn is_unlimited(&self) -> bool {
-        self.memory_max.is_none() && self.cpu_quota.is_none() && self.tasks_max.is_none()
+        let ResourceLimits {
+            memory_max,
+            memory_high,
+            cpu_quota,
+            cpu_weight,
+            io_weight,
+            tasks_max,
+        } = self;
+        memory_max.is_none()
+            && memory_high.is_none()
+            && cpu_quota.is_none()
+            && cpu_weight.is_none()
+            && io_weight.is_none()
+            && tasks_max.is_none()
     }
 }
 
@@ -47,11 +75,32 @@ pub struct Measurements {
     pub oom_kills: Option<u64>,
 }
 
-/// Limits and measurements of an execution.
+/// Resources that a running command and all its descendants use at the moment, as counted by their
+/// cgroup. `None`: not measured, because there is no cgroup, or the kernel or the delegation does not
+/// provide it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CurrentUsage {
+    /// Memory, in bytes (`memory.current`).
+    pub memory_bytes: Option<u64>,
+    /// Tasks: processes and threads (`pids.current`).
+    pub tasks: Option<u64>,
+    /// CPU time in user mode so far, in microseconds (`cpu.stat`).
+    pub user_us: Option<u64>,
+    /// CPU time in the kernel so far, in microseconds (`cpu.stat`).
+    pub system_us: Option<u64>,
+    /// Bytes read from block devices so far (`io.stat`).
+    pub io_read_bytes: Option<u64>,
+    /// Bytes written to block devices so far (`io.stat`).
+    pub io_written_bytes: Option<u64>,
+}
+
+/// Limits and measurements of an execution.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// The limits of its request.
     pub limits: ResourceLimits,
+    /// The limits of each of its processes, of its request.
+    pub process: ProcessLimits,
     /// Whether all its processes are stopped
     /// ([`Request::Pause`](crate::message::Request::Pause)).
     pub paused: bool,
@@ -62,12 +111,14 @@ pub struct Resources {
 /// Which resources can be limited and measured for each execution.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Controllers {
-    /// `memory_max`, peak memory, processes killed for lack of memory.
+    /// `memory_max`, `memory_high`, peak memory, processes killed for lack of memory.
     pub memory: bool,
-    /// `cpu_quota`. CPU time is measured without this controller too.
+    /// `cpu_quota`, `cpu_weight`. CPU time is measured without this controller too.
     pub cpu: bool,
     /// `tasks_max`, peak tasks.
     pub pids: bool,
     /// Bytes read and written.
     pub io: bool,
+    /// `io_weight`: whether the kernel has a scheduler for it, too.
+    pub io_weight: bool,
 }

@@ -55,6 +55,50 @@ fn pause_and_resume_reach_the_cgroup_of_a_command() {
 }
 
 #[test]
+fn what_a_running_command_uses_is_measured_for_the_whole_tree() {
+    let Some(keeper) = Keeper::start_or_skip("the current usage of a cgroup") else {
+        return;
+    };
+    let daemon = keeper.daemon().leave_commands().start();
+    let up = daemon.home().fifo("up");
+    // A child does all the work, and has been reaped when its parent says so.
+    let work = "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done";
+    let script = format!("sh -c '{work}'; echo up > {}; exec sleep 1000", up.name());
+    let id = daemon.ctl().line(["submit", "--shell", &script]);
+    assert_eq!(up.read_line(), "up");
+    let check = |daemon: &Daemon| {
+        let ctl = daemon.ctl();
+        let usage = ctl.inspect(&id)["usage_now"].clone();
+        let user = usage["cpu_user_ms"].as_u64().expect("CPU time is counted");
+        assert!(
+            user + usage["cpu_system_ms"].as_u64().unwrap() > 0,
+            "{usage}"
+        );
+        let shown = ctl.run(["inspect", &id]).expect(0);
+        assert!(shown.out().contains("cpu so far: "), "{shown:?}");
+        // Where there are controllers, what they count is shown, and what is missing is named.
+        for (figure, file) in [
+            ("memory_bytes", "memory.current"),
+            ("tasks", "pids.current"),
+        ] {
+            let is_counted = keeper.cgroup_of(1, &id).join(file).exists();
+            assert_eq!(usage[figure].is_u64(), is_counted, "{usage}");
+            let missing = usage["not_measured"].as_array().unwrap();
+            assert_ne!(missing.contains(&figure.into()), is_counted, "{usage}");
+        }
+    };
+    check(&daemon);
+    let _ = daemon.ctl().run(["pause", &id]).expect(0);
+    check(&daemon);
+    let _ = daemon.stop();
+    let daemon = keeper.daemon().start();
+    check(&daemon);
+    let _ = daemon.ctl().run(["cancel", &id]).expect(0);
+    daemon.ctl().wait(&id, 128 + 15);
+    assert!(daemon.ctl().inspect(&id)["usage_now"].is_null());
+}
+
+#[test]
 fn a_pause_outlives_escherd() {
     let Some(keeper) = Keeper::start_or_skip("a pause over a restart of escherd") else {
         return;

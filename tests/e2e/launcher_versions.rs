@@ -14,14 +14,14 @@ use escher_tests::{
 #[test]
 fn a_launcher_of_another_version_is_refused_with_both_versions_named() {
     let home = Home::new();
-    let hello = LauncherReply::Hello(LauncherHello {
+    let hello = LauncherReply::Hello(Box::new(LauncherHello {
         version: 99,
         pid: 1,
         uid: 0,
         directories: Err("not asked".into()),
         abilities: Abilities::default(),
         parts: Parts::new(),
-    });
+    }));
     let bytes = codec::encode(&hello).unwrap();
     let octal: String = bytes.iter().map(|byte| format!("\\{byte:03o}")).collect();
     let script = format!("#!/bin/sh\nprintf '{octal}' >&0\nexec cat\n");

@@ -14,6 +14,9 @@ fn a_limit_that_cannot_be_enforced_is_refused_and_nothing_runs() {
         ("MemoryMax=64M", "memory_max"),
         ("CPUQuota=50%", "cpu_quota"),
         ("TasksMax=10", "tasks_max"),
+        ("MemoryHigh=64M", "memory_high"),
+        ("CPUWeight=50", "cpu_weight"),
+        ("IOWeight=50", "io_weight"),
     ] {
         for (verb, status) in [("run", 125), ("submit", 1)] {
             let ended = ctl
@@ -46,7 +49,7 @@ fn a_limit_that_cannot_be_enforced_is_refused_and_nothing_runs() {
 fn invalid_limits_are_usage_errors() {
     let daemon = Daemon::start();
     for (property, words) in [
-        ("MemoryHigh=1G", "did you mean `MemoryMax`?"),
+        ("MemoryMin=1G", "did you mean `MemoryMax`?"),
         ("MemoryMax=10%", "percentages are not supported"),
         ("TasksMax=4194305", "at most 4194304"),
         ("TasksMax", "NAME=VALUE"),
@@ -113,10 +116,45 @@ fn values_that_were_not_measured_are_listed() {
         for figure in missing {
             assert_eq!(usage[figure], Value::Null);
         }
-        let none = json!({"memory_max": null, "cpu_quota": null, "tasks_max": null});
+        let none = json!({
+            "memory_max": null, "memory_high": null, "cpu_quota": null, "cpu_weight": null,
+            "io_weight": null, "tasks_max": null, "nice": null, "oom_score_adjust": null,
+            "rlimits": {},
+        });
         assert_eq!(shown["limits"], none);
         assert_eq!(shown["paused"], false);
+        assert_eq!(shown["usage_now"], Value::Null, "it is over");
     }
+}
+
+/// What the main process alone uses is not what the command uses, so nothing is shown for it.
+#[test]
+fn without_cgroups_nothing_is_measured_while_a_command_runs() {
+    let daemon = Daemon::start();
+    let ctl = daemon.ctl();
+    let (ready, gate) = (daemon.home().fifo("ready"), daemon.home().fifo("gate"));
+    let script = format!("echo up > {}; read line < {}", ready.name(), gate.name());
+    let id = ctl.submit(["sh", "-c", &script]).to_string();
+    assert_eq!(ready.read_line(), "up");
+    let figures = [
+        "memory_bytes",
+        "tasks",
+        "cpu_user_ms",
+        "cpu_system_ms",
+        "io_read_bytes",
+        "io_written_bytes",
+    ];
+    let usage = &ctl.inspect(&id)["usage_now"];
+    assert_eq!(usage["not_measured"], json!(figures));
+    for figure in figures {
+        assert_eq!(usage[figure], Value::Null);
+    }
+    let shown = ctl.run(["inspect", &id]).expect(0);
+    assert!(shown.out().contains("not measured: "), "{shown:?}");
+    let listed = &ctl.json_lines(["ps"])[0];
+    assert_eq!(listed["usage_now"], Value::Null, "a list measures nothing");
+    gate.write_line("go");
+    ctl.wait(&id, 0);
 }
 
 #[test]
@@ -138,6 +176,10 @@ fn an_embedded_engine_has_the_same_calls() {
         let record = engine.wait_for_completion(id).await.unwrap();
         assert_eq!(record.status, Status::Completed);
         assert_eq!(record.resources, Resources::default());
+        assert_eq!(
+            engine.measure_usage(id).await.unwrap_err().code,
+            ErrorCode::NOT_RUNNING
+        );
         assert_eq!(
             engine.pause(id).await.unwrap_err().code,
             ErrorCode::NOT_RUNNING

@@ -41,6 +41,7 @@ fn escher_works_on_a_whole_machine() {
     resources::a_command_over_its_memory_limit_is_killed_and_others_are_not(&machine);
     resources::a_fork_bomb_stays_within_its_limit_and_leaves_no_process(&machine);
     resources::what_a_user_runs_is_limited_together(&machine);
+    resources::weights_count_within_the_cgroup_of_their_user(&machine);
     resources::processes_outside_of_the_session_are_killed_with_their_command(&machine);
     resources::usage_includes_all_processes_of_a_command(&machine);
     resources::a_paused_command_stops_until_it_is_resumed(&machine);

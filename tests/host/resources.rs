@@ -89,6 +89,29 @@ pub(crate) fn what_a_user_runs_is_limited_together(machine: &Machine) {
     configure(machine, "");
 }
 
+pub(crate) fn weights_count_within_the_cgroup_of_their_user(machine: &Machine) {
+    let id = submit(
+        machine,
+        "--timeout 10m -p MemoryHigh=48M -p MemoryMax=64M -p CPUWeight=20 -p TasksMax=30 \
+         --shell 'echo up; exec sleep 424242'",
+    );
+    let mut log = machine.start(&format!("escherctl logs -f {id}"));
+    assert_eq!(log.line(), "up");
+    let cgroup = cgroup_of(machine, "alice", &id);
+    let (of_user, _) = cgroup.rsplit_once('/').expect("a user's cgroup");
+    let limits = machine.must(&format!("cd {cgroup} && cat memory.high cpu.weight"));
+    assert_eq!(limits, "50331648\n20\n");
+    let of_user = machine.must(&format!("cat {of_user}/cpu.weight"));
+    assert_eq!(of_user, "100\n", "that of the user stays");
+    let record = inspect(machine, &id);
+    assert_eq!(record["limits"]["cpu_weight"], 20, "{record}");
+    let usage = &record["usage_now"];
+    assert_eq!(usage["tasks"], 1, "{record}");
+    assert!(usage["memory_bytes"].as_u64() > Some(0), "{record}");
+    assert_eq!(usage["not_measured"], serde_json::json!([]), "{record}");
+    machine.must(&format!("escherctl cancel {id}; escherctl wait {id}; :"));
+}
+
 pub(crate) fn processes_outside_of_the_session_are_killed_with_their_command(machine: &Machine) {
     let id = start_command(
         machine,

@@ -3,8 +3,8 @@
 use escher_protocol::message::DaemonInfo;
 use escher_protocol::{
     ApiError, Canceller, Command, ExecutionId, ExecutionRecord, Exit, InstanceId, KillMode,
-    Leftovers, Measurements, Outcome, OutputTotals, Parts, ResourceLimits, Resources, SentSignals,
-    Status, StdinMode, Timestamp, Usage, User,
+    Leftovers, Measurements, Outcome, OutputTotals, Parts, ProcessLimits, ResourceLimits,
+    Resources, SentSignals, Status, StdinMode, Timestamp, Usage, User,
 };
 
 /// A completed execution with this number and an id made from it. Everything else is empty.
@@ -161,8 +161,9 @@ pub fn measured_resources() -> Resources {
         limits: ResourceLimits {
             memory_max: Some(64 << 20),
             cpu_quota: Some(150),
-            tasks_max: None,
+            ..ResourceLimits::default()
         },
+        process: ProcessLimits::default(),
         paused: false,
         measured: Some(Measurements {
             user_us: Some(1_000),

@@ -1,7 +1,9 @@
-//! Control of executions: cancel, signals, pause.
+//! Control of executions: cancel, signals, pause, measurement.
 
 use escher_protocol::message::CancelAnswer;
-use escher_protocol::{CancelMode, Request, Response, SignalAnswer, SignalRecipients, Target};
+use escher_protocol::{
+    CancelMode, CurrentUsage, Request, Response, SignalAnswer, SignalRecipients, Target,
+};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -119,5 +121,19 @@ impl Client {
     pub async fn resume(&self, target: impl Into<Target>) -> Result<(), Error> {
         let target = self.resolve(target.into()).await?;
         done(self.call(Request::Resume(target)).await?, "a resumption")
+    }
+
+    /// Measures what a running execution uses at the moment. Without a cgroup nothing is measured.
+    ///
+    /// # Errors
+    /// The same as [`get_status`](Client::get_status), and `not-running`.
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect on the execution.
+    pub async fn measure_usage(&self, target: impl Into<Target>) -> Result<CurrentUsage, Error> {
+        match self.call(Request::MeasureUsage(target.into())).await? {
+            Response::CurrentUsage(usage) => Ok(usage),
+            other => Err(unexpected("the current usage", &other)),
+        }
     }
 }

@@ -72,8 +72,9 @@ pub use escher_protocol::message::{
     Selection, Submitted,
 };
 pub use escher_protocol::{
-    ApiError, Blob, Diagnostic, ErrorCode, ExecutionEvent, ExecutionId, ExecutionResult, GapReason,
-    Measurements, Metadata, Omission, OutputChunk, OutputGap, OutputItem, OutputRange, OutputStart,
-    OutputStream, Part, Parts, Reloaded, ResourceLimits, Resources, SentSignal, SentSignals,
+    ApiError, Blob, CurrentUsage, Diagnostic, ErrorCode, ExecutionEvent, ExecutionId,
+    ExecutionResult, GapReason, Measurements, Metadata, Omission, OutputChunk, OutputGap,
+    OutputItem, OutputRange, OutputStart, OutputStream, Part, Parts, ProcessLimits, Reloaded,
+    ResourceLimits, Resources, Rlimit, RlimitResource, RlimitUnit, SentSignal, SentSignals,
     Setting, SettingValue, Severity, SignalAnswer, StreamSelection, Target, Text, Timestamp,
 };

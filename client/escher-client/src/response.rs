@@ -24,6 +24,7 @@ pub(crate) fn unexpected(expected: &'static str, response: &Response) -> Error {
         Response::Diagnostics(_) => "diagnostics",
         Response::Quotas(_) => "quotas",
         Response::Signal(_) => "the answer to a signal",
+        Response::CurrentUsage(_) => "the current usage",
     };
     Error::unexpected_response(expected, received)
 }

@@ -19,8 +19,8 @@ async fn limits_are_part_of_the_request() {
     let request = ExecutionRequest {
         limits: ResourceLimits {
             memory_max: Some(1 << 20),
-            cpu_quota: None,
             tasks_max: Some(9),
+            ..ResourceLimits::default()
         },
         ..ExecutionRequest::default()
     };

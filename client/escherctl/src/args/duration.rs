@@ -61,14 +61,21 @@ impl FromStr for ReconnectTimeout {
     }
 }
 
+/// Parses a duration.
+fn duration(text: &str) -> Option<Duration> {
+    let span = text.parse::<Span>();
+    let signed = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
+    Duration::try_from(signed.ok()?).ok()
+}
+
+/// Parses a duration, rounded up to microseconds.
+pub(super) fn microseconds(text: &str) -> Option<u64> {
+    u64::try_from(duration(text)?.as_nanos().div_ceil(1_000)).ok()
+}
+
 /// Parses a duration, rounded up to milliseconds.
 fn milliseconds(text: &str) -> Result<u64, InvalidValue> {
-    let duration = text
-        .parse::<Span>()
-        .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()))
-        .ok()
-        .and_then(|signed| Duration::try_from(signed).ok());
-    match duration.map(|duration| u64::try_from(duration.as_nanos().div_ceil(1_000_000))) {
+    match duration(text).map(|duration| u64::try_from(duration.as_nanos().div_ceil(1_000_000))) {
         Some(Ok(ms)) => Ok(ms),
         _ => invalid("expected a number with a unit (ms, s, m, h or d), such as 90s or 1h30m"),
     }

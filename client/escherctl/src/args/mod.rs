@@ -7,6 +7,7 @@ mod examples;
 mod invalid_value;
 mod point_in_time;
 pub(crate) mod property;
+pub(crate) mod property_value;
 pub(crate) mod request;
 pub(crate) mod selection;
 pub(crate) mod signal;

@@ -1,17 +1,43 @@
-//! Properties of an execution, as those of systemd.resource-control(5) and systemd.kill(5).
+//! Properties of an execution, as those of systemd.resource-control(5), systemd.exec(5) and
+//! systemd.kill(5).
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use escher_client::{KillMode, ResourceLimits};
+use escher_client::{KillMode, ProcessLimits, ResourceLimits, Rlimit, RlimitResource};
 
 use super::invalid_value::{InvalidValue, invalid};
+use super::property_value::{
+    parse_kill_mode, parse_memory, parse_number, parse_quota, parse_rlimit, parse_tasks,
+};
 
 /// Every property with an example.
-pub(crate) const PROPERTIES: [(&str, &str); 4] = [
+pub(crate) const PROPERTIES: [(&str, &str); 25] = [
     ("MemoryMax", "MemoryMax=512M"),
+    ("MemoryHigh", "MemoryHigh=400M"),
     ("CPUQuota", "CPUQuota=150%"),
+    ("CPUWeight", "CPUWeight=50"),
+    ("IOWeight", "IOWeight=50"),
     ("TasksMax", "TasksMax=100"),
     ("KillMode", "KillMode=process"),
+    ("Nice", "Nice=10"),
+    ("OOMScoreAdjust", "OOMScoreAdjust=500"),
+    ("LimitCPU", "LimitCPU=10min"),
+    ("LimitFSIZE", "LimitFSIZE=1G"),
+    ("LimitDATA", "LimitDATA=1G"),
+    ("LimitSTACK", "LimitSTACK=8M"),
+    ("LimitCORE", "LimitCORE=infinity"),
+    ("LimitRSS", "LimitRSS=1G"),
+    ("LimitNOFILE", "LimitNOFILE=1024:4096"),
+    ("LimitAS", "LimitAS=4G"),
+    ("LimitNPROC", "LimitNPROC=200"),
+    ("LimitMEMLOCK", "LimitMEMLOCK=64K"),
+    ("LimitLOCKS", "LimitLOCKS=100"),
+    ("LimitSIGPENDING", "LimitSIGPENDING=100"),
+    ("LimitMSGQUEUE", "LimitMSGQUEUE=64K"),
+    ("LimitNICE", "LimitNICE=+5"),
+    ("LimitRTPRIO", "LimitRTPRIO=0"),
+    ("LimitRTTIME", "LimitRTTIME=500ms"),
 ];
 
 /// `-p`: one property; `None` stands for `infinity`.
@@ -19,10 +45,18 @@ pub(crate) const PROPERTIES: [(&str, &str); 4] = [
 pub(crate) enum Property {
     /// In bytes.
     MemoryMax(Option<u64>),
+    /// In bytes.
+    MemoryHigh(Option<u64>),
     /// In percent of one CPU.
     CpuQuota(u32),
+    CpuWeight(u32),
+    IoWeight(u32),
     TasksMax(Option<u64>),
     KillMode(KillMode),
+    Nice(i32),
+    OomScoreAdjust(i32),
+    /// The properties that begin with `Limit`.
+    Rlimit(Rlimit),
 }
 
 impl FromStr for Property {
@@ -32,31 +66,68 @@ impl FromStr for Property {
             return invalid(format!("expected NAME=VALUE, such as {}", examples()));
         };
         match name {
-            "MemoryMax" => parse_memory(value).map(Property::MemoryMax),
+            "MemoryMax" => parse_memory(name, value).map(Property::MemoryMax),
+            "MemoryHigh" => parse_memory(name, value).map(Property::MemoryHigh),
             "CPUQuota" => parse_quota(value).map(Property::CpuQuota),
+            "CPUWeight" => {
+                parse_number(name, value, ResourceLimits::WEIGHT).map(Property::CpuWeight)
+            }
+            "IOWeight" => parse_number(name, value, ResourceLimits::WEIGHT).map(Property::IoWeight),
             "TasksMax" => parse_tasks(value).map(Property::TasksMax),
             "KillMode" => parse_kill_mode(value).map(Property::KillMode),
-            unknown => invalid(format!(
-                "unknown property `{unknown}`, did you mean `{}`? Supported are {}",
-                most_similar(unknown),
-                examples()
-            )),
+            "Nice" => parse_number(name, value, ProcessLimits::NICE).map(Property::Nice),
+            "OOMScoreAdjust" => parse_number(name, value, ProcessLimits::OOM_SCORE_ADJUST)
+                .map(Property::OomScoreAdjust),
+            other => match resource_of(other) {
+                Some(resource) => parse_rlimit(resource, value).map(Property::Rlimit),
+                None => invalid(format!(
+                    "unknown property `{other}`, did you mean `{}`? Supported are {}",
+                    most_similar(other),
+                    examples()
+                )),
+            },
         }
     }
 }
 
-/// Combines properties. If one is repeated, the last counts.
-pub(crate) fn combine(properties: &[Property]) -> (ResourceLimits, KillMode) {
-    let (mut limits, mut kill_mode) = (ResourceLimits::default(), KillMode::default());
+fn resource_of(name: &str) -> Option<RlimitResource> {
+    RlimitResource::from_name(name.strip_prefix("Limit")?)
+}
+
+/// What properties say together.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Properties {
+    pub(crate) limits: ResourceLimits,
+    pub(crate) process: ProcessLimits,
+    pub(crate) kill_mode: KillMode,
+}
+
+/// Combines properties. If one is repeated, the last counts. Their order does not, so that the same ones
+/// make the same request.
+pub(crate) fn combine(properties: &[Property]) -> Properties {
+    let mut combined = Properties::default();
+    let Properties {
+        limits,
+        process,
+        kill_mode,
+    } = &mut combined;
+    let mut rlimits = BTreeMap::new();
     for property in properties {
         match *property {
             Property::MemoryMax(bytes) => limits.memory_max = bytes,
+            Property::MemoryHigh(bytes) => limits.memory_high = bytes,
             Property::CpuQuota(percent) => limits.cpu_quota = Some(percent),
+            Property::CpuWeight(weight) => limits.cpu_weight = Some(weight),
+            Property::IoWeight(weight) => limits.io_weight = Some(weight),
             Property::TasksMax(tasks) => limits.tasks_max = tasks,
-            Property::KillMode(mode) => kill_mode = mode,
+            Property::KillMode(mode) => *kill_mode = mode,
+            Property::Nice(value) => process.nice = Some(value),
+            Property::OomScoreAdjust(score) => process.oom_score_adjust = Some(score),
+            Property::Rlimit(limit) => drop(rlimits.insert(limit.resource, limit)),
         }
     }
-    (limits, kill_mode)
+    process.rlimits = rlimits.into_values().collect();
+    combined
 }
 
 fn examples() -> String {
@@ -71,70 +142,6 @@ fn most_similar(name: &str) -> &'static str {
         .map(|(known, _)| *known)
         .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))
         .unwrap_or_default()
-}
-
-const INFINITY: &str = "infinity";
-
-/// Parses bytes; units are powers of 1024.
-fn parse_memory(value: &str) -> Result<Option<u64>, InvalidValue> {
-    const FORM: &str = "MemoryMax is a number of bytes, or of K, M, G or T (powers of 1024), or \
-                        `infinity`";
-    if value == INFINITY {
-        return Ok(None);
-    }
-    if value.ends_with('%') {
-        return invalid(format!("percentages are not supported; {FORM}"));
-    }
-    let (digits, shift) = match value.strip_suffix(['K', 'M', 'G', 'T']) {
-        Some(digits) if value.ends_with('K') => (digits, 10),
-        Some(digits) if value.ends_with('M') => (digits, 20),
-        Some(digits) if value.ends_with('G') => (digits, 30),
-        Some(digits) => (digits, 40),
-        None => (value, 0),
-    };
-    match parse_digits(digits).and_then(|number| number.checked_mul(1 << shift)) {
-        Some(0) => invalid(format!("must be greater than 0; {FORM}")),
-        Some(bytes) => Ok(Some(bytes)),
-        None => invalid(FORM),
-    }
-}
-
-fn parse_quota(value: &str) -> Result<u32, InvalidValue> {
-    const FORM: &str = "CPUQuota is a whole percentage of one CPU; 150% is one and a half";
-    let percent = value.strip_suffix('%').and_then(parse_digits);
-    match percent.map(u32::try_from) {
-        Some(Ok(0)) => invalid(format!("must be greater than 0; {FORM}")),
-        Some(Ok(percent)) => Ok(percent),
-        Some(Err(_)) | None => invalid(FORM),
-    }
-}
-
-fn parse_tasks(value: &str) -> Result<Option<u64>, InvalidValue> {
-    const MOST_TASKS: u64 = ResourceLimits::MOST_TASKS;
-    const FORM: &str = "TasksMax is a number of processes and threads, or `infinity`";
-    if value == INFINITY {
-        return Ok(None);
-    }
-    match parse_digits(value) {
-        Some(0) => invalid(format!("must be greater than 0; {FORM}")),
-        Some(tasks) if tasks > MOST_TASKS => {
-            invalid(format!("must be at most {MOST_TASKS}; {FORM}"))
-        }
-        Some(tasks) => Ok(Some(tasks)),
-        None => invalid(FORM),
-    }
-}
-
-fn parse_kill_mode(value: &str) -> Result<KillMode, InvalidValue> {
-    const FORM: &str = "KillMode is `control-group`, or `process` to leave other processes running \
-                        when the main process has ended";
-    KillMode::from_name(value).map_or_else(|| invalid(FORM), Ok)
-}
-
-/// Parses digits alone; `str::parse` would take a sign.
-fn parse_digits(digits: &str) -> Option<u64> {
-    let are_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|_| are_digits)
 }
 
 #[cfg(test)]
@@ -154,6 +161,13 @@ mod tests {
             ("TasksMax=10", Property::TasksMax(Some(10))),
             ("TasksMax=4194304", Property::TasksMax(Some(4_194_304))),
             ("TasksMax=infinity", Property::TasksMax(None)),
+            ("MemoryHigh=1P", Property::MemoryHigh(Some(1 << 50))),
+            ("MemoryHigh=infinity", Property::MemoryHigh(None)),
+            ("CPUWeight=1", Property::CpuWeight(1)),
+            ("IOWeight=10000", Property::IoWeight(10_000)),
+            ("Nice=-20", Property::Nice(-20)),
+            ("Nice=+19", Property::Nice(19)),
+            ("OOMScoreAdjust=-1000", Property::OomScoreAdjust(-1000)),
             ("KillMode=process", Property::KillMode(KillMode::Process)),
             (
                 "KillMode=control-group",
@@ -169,7 +183,7 @@ mod tests {
         for (text, message) in [
             ("MemoryMax=50%", "percentages are not supported"),
             ("MemoryMax=", "a number of bytes"),
-            ("MemoryMax=5X", "of K, M, G or T"),
+            ("MemoryMax=5X", "of K, M, G, T, P or E"),
             ("MemoryMax=-1", "a number of bytes"),
             ("MemoryMax=+1", "a number of bytes"),
             ("MemoryMax=1.5G", "a number of bytes"),
@@ -185,6 +199,16 @@ mod tests {
             ("TasksMax=4194305", "at most 4194304"),
             ("TasksMax=10%", "a number of processes"),
             ("TasksMax", "NAME=VALUE"),
+            ("MemoryHigh=0", "greater than 0; MemoryHigh"),
+            ("CPUWeight=0", "CPUWeight is a whole number from 1 to 10000"),
+            (
+                "IOWeight=10001",
+                "IOWeight is a whole number from 1 to 10000",
+            ),
+            ("Nice=20", "Nice is a whole number from -20 to 19"),
+            ("Nice=", "from -20 to 19"),
+            ("OOMScoreAdjust=1001", "from -1000 to 1000"),
+            ("LimitNOFILE=x", "LimitNOFILE is a whole number"),
             ("KillMode=mixed", "or `process`"),
             ("KillMode=", "or `process`"),
         ] {
@@ -197,8 +221,9 @@ mod tests {
     fn an_unknown_property_is_answered_with_the_most_similar_and_all() {
         for (text, similar) in [
             ("memorymax=1G", "MemoryMax"),
-            ("MemoryHigh=1G", "MemoryMax"),
-            ("CPUWeight=1", "CPUQuota"),
+            ("MemoryMin=1G", "MemoryMax"),
+            ("LimitFiles=1", "LimitNOFILE"),
+            ("Limitnofile=1", "LimitNOFILE"),
             ("TaskMax=1", "TasksMax"),
         ] {
             let error = text.parse::<Property>().unwrap_err().to_string();
@@ -221,13 +246,37 @@ mod tests {
             "MemoryMax=infinity",
         ]
         .map(|text| text.parse().unwrap());
-        let expected = ResourceLimits {
-            tasks_max: Some(5),
-            ..ResourceLimits::default()
+        let expected = Properties {
+            limits: ResourceLimits {
+                tasks_max: Some(5),
+                ..ResourceLimits::default()
+            },
+            kill_mode: KillMode::Process,
+            ..Properties::default()
         };
-        assert_eq!(combine(&parsed), (expected, KillMode::Process));
-        let (limits, kill_mode) = combine(&[]);
-        assert!(limits.is_unlimited());
-        assert_eq!(kill_mode, KillMode::ControlGroup);
+        assert_eq!(combine(&parsed), expected);
+        assert_eq!(combine(&[]), Properties::default());
+    }
+
+    #[test]
+    fn the_same_limits_in_another_order_are_the_same_request() {
+        let combined = |texts: [&str; 4]| combine(&texts.map(|text| text.parse().unwrap()));
+        let one = combined(["LimitNOFILE=7", "Nice=3", "LimitCPU=1", "LimitNOFILE=8"]);
+        let other = combined(["LimitCPU=1", "LimitNOFILE=8", "Nice=2", "Nice=3"]);
+        assert_eq!(one, other);
+        let limits: Vec<_> = one.process.rlimits.iter().map(|limit| limit.soft).collect();
+        assert_eq!(limits, [1, 8]);
+    }
+
+    #[test]
+    fn every_example_is_accepted_and_every_limit_has_one() {
+        for (name, example) in PROPERTIES {
+            assert!(example.starts_with(&format!("{name}=")), "{example}");
+            assert!(example.parse::<Property>().is_ok(), "{example}");
+        }
+        for (_, name) in RlimitResource::TABLE {
+            let name = format!("Limit{name}");
+            assert!(PROPERTIES.iter().any(|row| row.0 == name), "{name}");
+        }
     }
 }

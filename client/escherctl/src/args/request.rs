@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::duration::{CommandTimeout, Drain, KillGrace};
 use super::environment;
-use super::property::{Property, combine};
+use super::property::{Properties, Property, combine};
 use super::values::{EnvironmentEntry, Label, RunAsUser};
 use crate::failure::Failure;
 
@@ -137,7 +137,9 @@ pub(crate) struct RequestArgs {
     /// Run as this user: a login name, or a uid as #1000
     #[arg(short, long)]
     pub(crate) user: Option<RunAsUser>,
-    /// Limit resources: MemoryMax=512M, CPUQuota=150%, TasksMax=100; or leave processes running:
+    /// Limit the command: MemoryMax=512M, MemoryHigh=400M, CPUQuota=150%, CPUWeight=50, IOWeight=50,
+    /// TasksMax=100; limit each of its processes, also without cgroups: Nice=10, OOMScoreAdjust=500,
+    /// LimitNOFILE=1024:4096 and all other Limit* of systemd.exec(5); or leave processes running:
     /// KillMode=process (may be repeated)
     #[arg(short, long = "property", value_name = "NAME=VALUE")]
     pub(crate) properties: Vec<Property>,
@@ -176,7 +178,11 @@ impl RequestArgs {
                 argv: self.command.into_iter().map(Blob::from).collect(),
             },
         };
-        let (limits, kill_mode) = combine(&self.properties);
+        let Properties {
+            limits,
+            process,
+            kill_mode,
+        } = combine(&self.properties);
         let inherits = self.user.is_none() && !self.clean_env;
         let inherited = if inherits {
             environment::inherited(&directory)
@@ -200,6 +206,7 @@ impl RequestArgs {
             drain_ms: self.drain.map(|drain| drain.0),
             kill_mode,
             limits,
+            process,
             labels: self
                 .labels
                 .into_iter()

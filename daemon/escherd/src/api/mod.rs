@@ -46,6 +46,7 @@ mod start_error;
 mod startup;
 mod stdin;
 mod target;
+mod usage;
 
 pub(crate) use crate::scheduler::SignalRequest;
 pub use event_handler::EventHandlerGuard;

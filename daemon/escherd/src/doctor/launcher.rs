@@ -120,7 +120,7 @@ fn partition(controllers: Controllers) -> (Vec<&'static str>, Vec<&'static str>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use escher_launcher::ipc::wire::{Abilities, LogDirAbilities};
+    use escher_launcher::ipc::wire::{Abilities, LogDirAbilities, ProcessDefaults};
     use escher_protocol::Severity;
 
     const SERVICE: Source = Source {
@@ -142,6 +142,7 @@ mod tests {
                 program: program.into(),
                 log_dir: LogDirAbilities::default(),
                 cgroups,
+                process: ProcessDefaults::default(),
             },
         }
     }
@@ -153,6 +154,7 @@ mod tests {
             cpu: true,
             pids: true,
             io: true,
+            io_weight: true,
         };
         let severities = severities(Some(&launcher_of(VERSION, Some(all))));
         assert!(

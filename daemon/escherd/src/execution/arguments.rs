@@ -7,6 +7,7 @@ use escher_protocol::execution::{MAX_VARIABLE_NAME_BYTES, MAX_VARIABLES};
 use escher_protocol::{ApiError, Blob, ErrorCode, ExecutionId, ExecutionRequest};
 use nix::sys::resource::{Resource, getrlimit};
 
+use super::process_limits::stack_limit;
 use crate::authz::Account;
 
 /// PATH of a command whose request sets none: what systemd gives to services (systemd.exec(5)).
@@ -22,12 +23,15 @@ const MAX_STRING_BYTES: usize = 128 * 1024;
 /// (ARG_MAX, and three quarters of _STK_LIM, in fs/exec.c since Linux 4.13).
 const ARGUMENT_BYTES: std::ops::RangeInclusive<u64> = 128 * 1024..=6 * 1024 * 1024;
 
-/// Most bytes of arguments, environment and the pointers to them: a quarter of the limit of the stack (execve(2)),
-/// which commands have in common with escherd.
-static MAX_ARGUMENT_BYTES: LazyLock<u64> = LazyLock::new(|| {
-    let stack = getrlimit(Resource::RLIMIT_STACK).map_or(0, |(soft, _)| soft);
-    (stack / 4).clamp(*ARGUMENT_BYTES.start(), *ARGUMENT_BYTES.end())
-});
+/// The limit of the stack of a command whose request sets none, which it has in common with escherd.
+static STACK_BYTES: LazyLock<u64> =
+    LazyLock::new(|| getrlimit(Resource::RLIMIT_STACK).map_or(0, |(soft, _)| soft));
+
+/// Returns the most bytes of arguments, environment and the pointers to them: a quarter of the limit of the stack
+/// (execve(2)).
+fn max_argument_bytes(stack_bytes: u64) -> u64 {
+    (stack_bytes / 4).clamp(*ARGUMENT_BYTES.start(), *ARGUMENT_BYTES.end())
+}
 
 /// Builds the environment of a command from nothing: the variables of the account, what the request inherits and sets,
 /// of which the last of each name counts, and the id of the execution.
@@ -90,7 +94,8 @@ pub fn check_arguments(request: &ExecutionRequest, account: &Account) -> Result<
     }
     let (argv, id) = (request.command.to_argv(), ExecutionId::generate());
     let environment = environment(request, account, id);
-    check_size(&argv, &environment, *MAX_ARGUMENT_BYTES)
+    let stack_bytes = stack_limit(&request.process).unwrap_or(*STACK_BYTES);
+    check_size(&argv, &environment, max_argument_bytes(stack_bytes))
 }
 
 /// Checks the strings of execve(2) one by one and together, as bprm_stack_limits() in fs/exec.c of Linux does.
@@ -137,7 +142,7 @@ fn too_long(message: String) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use escher_protocol::{Command, User};
+    use escher_protocol::{Command, Rlimit, RlimitResource, User};
 
     fn account() -> Account {
         Account {
@@ -236,6 +241,36 @@ mod tests {
             error.message.contains("variable LONG has 131073"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_lower_limit_of_the_stack_leaves_less_room_for_arguments() {
+        let mebibyte = 1 << 20;
+        for (stack, most) in [
+            (0, 128 * 1024),
+            (4 * mebibyte, mebibyte),
+            (u64::MAX, 6 * mebibyte),
+        ] {
+            assert_eq!(max_argument_bytes(stack), most, "{stack}");
+        }
+        let long = "x".repeat(100_000);
+        let mut request = ExecutionRequest {
+            command: Command::Exec {
+                argv: blobs(&["true", &long, &long]),
+            },
+            ..ExecutionRequest::default()
+        };
+        let with_stack = |request: &mut ExecutionRequest, soft| {
+            request.process.rlimits = vec![Rlimit {
+                resource: RlimitResource::Stack,
+                soft,
+                hard: Rlimit::INFINITY,
+            }];
+            check_arguments(request, &account())
+        };
+        assert_eq!(with_stack(&mut request, mebibyte), Ok(()));
+        let error = with_stack(&mut request, mebibyte / 2).unwrap_err();
+        assert_eq!(error.code, ErrorCode::ARGUMENTS_TOO_LONG);
     }
 
     #[test]

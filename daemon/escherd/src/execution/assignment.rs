@@ -95,6 +95,7 @@ fn launch_spec(submission: &Submission, max_left: u32) -> LaunchSpec {
         falls_back_to_root_dir: request.working_dir.is_none(),
         identity: account.identity.clone(),
         umask: request.umask.unwrap_or(DEFAULT_UMASK),
+        process: request.process.clone(),
         merges_output: request.merges_output,
         stdin: request.stdin == StdinMode::Stream,
         timeout_ms: timeouts.timeout_ms,
@@ -108,7 +109,7 @@ fn launch_spec(submission: &Submission, max_left: u32) -> LaunchSpec {
 mod tests {
     use super::*;
     use crate::execution::sample;
-    use escher_protocol::{Command, ExecutionRequest, Part, ResourceLimits};
+    use escher_protocol::{Command, ExecutionRequest, Part, ProcessLimits, ResourceLimits};
 
     #[test]
     fn a_backup_has_the_limits_and_parts_of_the_request() {
@@ -120,8 +121,12 @@ mod tests {
                 },
                 limits: ResourceLimits {
                     memory_max: Some(1 << 20),
-                    cpu_quota: None,
                     tasks_max: Some(7),
+                    ..ResourceLimits::default()
+                },
+                process: ProcessLimits {
+                    nice: Some(7),
+                    ..ProcessLimits::default()
                 },
                 parts: vec![Part::new(2, "x")].try_into().unwrap(),
                 ..ExecutionRequest::default()

@@ -4,6 +4,7 @@ mod arguments;
 mod assignment;
 mod extent;
 mod outcome;
+mod process_limits;
 mod record;
 mod request;
 mod resources;
@@ -18,6 +19,7 @@ pub use arguments::check_arguments;
 pub use assignment::{assignment, decode_submission_backup, search_path};
 pub use extent::Extent;
 pub use outcome::{FinalState, Loss};
+pub use process_limits::{check_process_limits, ensure_permitted};
 pub use record::{
     MAX_PAGE_BYTES, kept_command, listed, memory_of, recorded_command, shown_command,
 };

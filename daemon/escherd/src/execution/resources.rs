@@ -10,12 +10,12 @@ use escher_protocol::{ApiError, Controllers, ErrorCode, ResourceLimits};
 pub fn check_limits(limits: &ResourceLimits) -> Result<(), ApiError> {
     for (name, is_zero) in [
         ("memory_max", limits.memory_max == Some(0)),
+        ("memory_high", limits.memory_high == Some(0)),
         ("cpu_quota", limits.cpu_quota == Some(0)),
         ("tasks_max", limits.tasks_max == Some(0)),
     ] {
         if is_zero {
-            let message = format!("{name} is 0: no command can run within this limit");
-            return Err(ApiError::new(ErrorCode::INVALID_REQUEST, message));
+            return invalid(format!("{name} is 0: no command can run within this limit"));
         }
     }
     let most = ResourceLimits::MOST_TASKS;
@@ -25,7 +25,21 @@ pub fn check_limits(limits: &ResourceLimits) -> Result<(), ApiError> {
         return Err(ApiError::new(ErrorCode::INVALID_REQUEST, message)
             .with_hint("omit tasks_max for no limit"));
     }
+    for (name, weight) in [
+        ("cpu_weight", limits.cpu_weight),
+        ("io_weight", limits.io_weight),
+    ] {
+        let range = ResourceLimits::WEIGHT;
+        if let Some(weight) = weight.filter(|weight| !range.contains(weight)) {
+            let (least, most) = range.into_inner();
+            return invalid(format!("{name} is {weight}: Linux takes {least} to {most}"));
+        }
+    }
     Ok(())
+}
+
+fn invalid(message: String) -> Result<(), ApiError> {
+    Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))
 }
 
 /// Checks that all `limits` of a request can be enforced with these `controllers`; `None`: commands have no
@@ -37,13 +51,23 @@ pub fn ensure_enforceable(
     limits: &ResourceLimits,
     controllers: Option<Controllers>,
 ) -> Result<(), ApiError> {
-    let names = ["memory_max", "cpu_quota", "tasks_max"];
-    ensure_available(
-        limits,
-        names,
-        controllers,
-        "run the command without this limit",
-    )
+    let ResourceLimits {
+        memory_max,
+        memory_high,
+        cpu_quota,
+        cpu_weight,
+        io_weight,
+        tasks_max,
+    } = limits;
+    let limits = [
+        ("memory_max", memory_max.is_some(), Needed::Memory),
+        ("memory_high", memory_high.is_some(), Needed::Memory),
+        ("cpu_quota", cpu_quota.is_some(), Needed::Cpu),
+        ("cpu_weight", cpu_weight.is_some(), Needed::Cpu),
+        ("io_weight", io_weight.is_some(), Needed::IoWeight),
+        ("tasks_max", tasks_max.is_some(), Needed::Pids),
+    ];
+    ensure_available(&limits, controllers, "run the command without this limit")
 }
 
 /// Checks the same for the limits of a user, which are settings.
@@ -54,49 +78,75 @@ pub fn ensure_user_limits_enforceable(
     limits: &ResourceLimits,
     controllers: Option<Controllers>,
 ) -> Result<(), ApiError> {
-    let names = [
-        "users.max_memory_bytes",
-        "users.max_cpu_percent",
-        "users.max_tasks",
+    let limits = [
+        (
+            "users.max_memory_bytes",
+            limits.memory_max.is_some(),
+            Needed::Memory,
+        ),
+        (
+            "users.max_cpu_percent",
+            limits.cpu_quota.is_some(),
+            Needed::Cpu,
+        ),
+        ("users.max_tasks", limits.tasks_max.is_some(), Needed::Pids),
     ];
-    ensure_available(limits, names, controllers, "remove the setting")
+    ensure_available(&limits, controllers, "remove the setting")
 }
 
-/// Checks limits, which have these names.
+/// What a limit needs to be enforced.
+#[derive(Debug, Clone, Copy)]
+enum Needed {
+    Memory,
+    Cpu,
+    Pids,
+    IoWeight,
+}
+
+impl Needed {
+    /// Returns what is missing with these controllers, and how to have it.
+    fn missing(self, controllers: Controllers) -> Option<(String, String)> {
+        let (controller, is_available) = match self {
+            Needed::Memory => ("memory", controllers.memory),
+            Needed::Cpu => ("cpu", controllers.cpu),
+            Needed::Pids => ("pids", controllers.pids),
+            Needed::IoWeight if controllers.io && !controllers.io_weight => {
+                return Some((
+                    "the kernel has no scheduler of I/O with weights".to_owned(),
+                    "use a kernel with CONFIG_BLK_CGROUP_IOCOST or CONFIG_BFQ_GROUP_IOSCHED"
+                        .to_owned(),
+                ));
+            }
+            Needed::IoWeight => ("io", controllers.io),
+        };
+        let missing = || {
+            (
+                format!("the launcher's cgroup lacks the controller {controller}"),
+                format!(
+                    "have the controller {controller} delegated to the launcher (Delegate=yes in its unit)"
+                ),
+            )
+        };
+        (!is_available).then(missing)
+    }
+}
+
+/// Checks limits: the name of each, whether it is set, and what it needs.
 fn ensure_available(
-    limits: &ResourceLimits,
-    [memory_name, cpu_name, tasks_name]: [&str; 3],
+    limits: &[(&str, bool, Needed)],
     controllers: Option<Controllers>,
     alternative: &str,
 ) -> Result<(), ApiError> {
-    let available = controllers.unwrap_or_default();
-    for (name, is_set, controller, is_available) in [
-        (
-            memory_name,
-            limits.memory_max.is_some(),
-            "memory",
-            available.memory,
-        ),
-        (cpu_name, limits.cpu_quota.is_some(), "cpu", available.cpu),
-        (
-            tasks_name,
-            limits.tasks_max.is_some(),
-            "pids",
-            available.pids,
-        ),
-    ] {
-        if is_set && !is_available {
-            let (reason, remedy) = match controllers {
-                None => (
-                    "commands have no cgroups".to_owned(),
-                    "the launcher needs a cgroup v2 that is delegated to it (Delegate=yes in its unit)"
-                        .to_owned(),
-                ),
-                Some(_) => (
-                    format!("the launcher's cgroup lacks the controller {controller}"),
-                    format!("have the controller {controller} delegated to the launcher (Delegate=yes in its unit)"),
-                ),
-            };
+    for (name, _, needed) in limits.iter().filter(|(_, is_set, _)| *is_set) {
+        let missing = match controllers {
+            Some(controllers) => needed.missing(controllers),
+            None => Some((
+                "commands have no cgroups".to_owned(),
+                "the launcher needs a cgroup v2 that is delegated to it (Delegate=yes in its unit)"
+                    .to_owned(),
+            )),
+        };
+        if let Some((reason, remedy)) = missing {
             let message = format!("{name} cannot be enforced on this host: {reason}");
             return Err(ApiError::new(ErrorCode::LIMIT_UNENFORCEABLE, message)
                 .with_hint(format!("{remedy}, or {alternative}")));
@@ -137,7 +187,73 @@ mod tests {
             memory_max: Some(memory_max),
             cpu_quota: Some(cpu_quota),
             tasks_max: Some(tasks_max),
+            ..ResourceLimits::default()
         }
+    }
+
+    fn weights(cpu_weight: u32, io_weight: u32) -> ResourceLimits {
+        ResourceLimits {
+            cpu_weight: Some(cpu_weight),
+            io_weight: Some(io_weight),
+            ..ResourceLimits::default()
+        }
+    }
+
+    #[test]
+    fn a_weight_is_refused_beyond_its_range() {
+        for within in [weights(1, 1), weights(10_000, 10_000)] {
+            assert_eq!(check_limits(&within), Ok(()));
+        }
+        for (limits, message) in [
+            (weights(0, 1), "cpu_weight is 0: Linux takes 1 to 10000"),
+            (
+                weights(10_001, 1),
+                "cpu_weight is 10001: Linux takes 1 to 10000",
+            ),
+            (weights(1, 0), "io_weight is 0: Linux takes 1 to 10000"),
+            (
+                weights(1, 10_001),
+                "io_weight is 10001: Linux takes 1 to 10000",
+            ),
+        ] {
+            let error = check_limits(&limits).unwrap_err();
+            assert_eq!(
+                (error.code, &*error.message),
+                (ErrorCode::INVALID_REQUEST, message)
+            );
+        }
+    }
+
+    #[test]
+    fn a_weight_of_io_needs_the_controller_and_a_scheduler() {
+        let weight = ResourceLimits {
+            cpu_weight: None,
+            ..weights(1, 1)
+        };
+        let with = |io, io_weight| {
+            let controllers = Controllers {
+                io,
+                io_weight,
+                ..Controllers::default()
+            };
+            ensure_enforceable(&weight, Some(controllers))
+        };
+        assert_eq!(with(true, true), Ok(()));
+        for (io, reason) in [(true, "no scheduler of I/O"), (false, "the controller io")] {
+            let error = with(io, false).unwrap_err();
+            assert_eq!(error.code, ErrorCode::LIMIT_UNENFORCEABLE);
+            assert!(error.message.contains(reason), "{error}");
+        }
+        for (limits, name) in [(weights(1, 1), "cpu_weight"), (weight, "io_weight")] {
+            let error = ensure_enforceable(&limits, None).unwrap_err();
+            assert!(error.message.starts_with(name), "{error}");
+        }
+        let high = ResourceLimits {
+            memory_high: Some(1),
+            ..ResourceLimits::default()
+        };
+        let error = ensure_enforceable(&high, Some(Controllers::default())).unwrap_err();
+        assert!(error.message.starts_with("memory_high"), "{error}");
     }
 
     #[test]

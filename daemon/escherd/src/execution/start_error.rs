@@ -103,6 +103,11 @@ fn hint(stage: StartStage, errno: Errno) -> Option<&'static str> {
         (StartStage::WorkingDirectory, Errno::EACCES) => {
             Some("the user may not enter the working directory")
         }
+        (StartStage::Attributes | StartStage::Limits, Errno::EPERM | Errno::EACCES) => Some(
+            "to set more than a command gets by itself, root needs the capabilities CAP_SYS_NICE (Nice) and \
+             CAP_SYS_RESOURCE (OOMScoreAdjust, Limit*), which it may lack in a container; no LimitNOFILE is \
+             over fs.nr_open",
+        ),
         (StartStage::Limits, Errno::ENOTSUP) => {
             Some("resource limits need a cgroup v2 that is delegated to the launcher")
         }

@@ -294,7 +294,7 @@ async fn shake_hands(
     let mut buffer = packet_buffer();
     let first = receive(socket, &mut buffer).await;
     let hello = match first {
-        Ok((LauncherReply::Hello(hello), _)) => hello,
+        Ok((LauncherReply::Hello(hello), _)) => *hello,
         Ok(_) => return Err(unexpected("first")),
         // The packet is no message.
         Err(error) if error.kind() == io::ErrorKind::Other => return Err(unexpected("first")),

@@ -320,7 +320,7 @@ fn warn_of_leftovers(message: &FromShim) {
 pub(super) mod testbed {
     use super::*;
     use escher_launcher::ipc::wire::{LaunchSpec, LogLimits};
-    use escher_protocol::{Blob, Parts, ResourceLimits};
+    use escher_protocol::{Blob, Parts, ProcessLimits, ResourceLimits};
 
     /// Makes the assignment of an execution with one argument.
     pub(in crate::launch) fn assignment(id: ExecutionId, argument: Blob) -> Assignment {
@@ -335,6 +335,7 @@ pub(super) mod testbed {
             falls_back_to_root_dir: false,
             identity: None,
             umask: 0o022,
+            process: ProcessLimits::default(),
             merges_output: false,
             stdin: false,
             timeout_ms: None,

@@ -111,6 +111,7 @@ impl Scheduler {
         entry.is_end_reported = true;
         entry.answer_submitters();
         entry.end_pause();
+        entry.end_usage();
         entry.end_signals();
         let waiters = std::mem::take(&mut entry.waiters);
         for waiter in waiters {

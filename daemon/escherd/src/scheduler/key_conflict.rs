@@ -48,7 +48,10 @@ fn differing_fields(request: &ExecutionRequest, known: &Execution) -> Vec<&'stat
         ("timeout", request.timeout != other.timeout),
         ("grace period", request.kill_grace_ms != other.kill_grace_ms),
         ("drain", request.drain_ms != other.drain_ms),
-        ("limits", request.limits != other.limits),
+        (
+            "limits",
+            request.limits != other.limits || request.process != other.process,
+        ),
         ("labels", request.labels != other.labels),
     ];
     let differing = fields.into_iter().filter(|(_, differs)| *differs);
@@ -100,6 +103,10 @@ mod tests {
             message(&request, shortened),
             format!("{prefix}: the labels differ")
         );
+        let mut niced = same.clone();
+        niced.process.nice = Some(1);
+        let differ = format!("{prefix}: the limits differ");
+        assert_eq!(message(&niced, Extent::Whole), differ);
         let request = ExecutionRequest {
             working_dir: Some("/other".into()),
             timeout: Timeout::Unlimited,

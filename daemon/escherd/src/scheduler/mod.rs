@@ -29,6 +29,7 @@ mod stdin_hold;
 mod submit;
 #[cfg(test)]
 pub(crate) mod testbed;
+mod usage;
 mod waiters;
 mod withdrawal;
 
@@ -47,7 +48,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
 use escher_launcher::ipc::wire::{
-    Abilities, Assignment, ExecutionFiles, LogDirAbilities, LogLimits, ToShim,
+    Abilities, Assignment, ExecutionFiles, LogDirAbilities, LogLimits, ProcessDefaults, ToShim,
 };
 use escher_protocol::message::{CancelAnswer, EventKind};
 use escher_protocol::{
@@ -70,6 +71,7 @@ use shares::{Limits, Shares, SlotLimits};
 use signals::PendingSignals;
 use stdin_hold::StdinHolders;
 use submit::SubmitResponder;
+use usage::UsageWaiters;
 use withdrawal::{LaunchPhase, WaitingCancel};
 
 /// Settings of the scheduler.
@@ -152,6 +154,8 @@ struct Entry {
     search_path: Option<Blob>,
     /// Whether it is paused, and the clients that wait for a change.
     pause: Pause,
+    /// Clients that wait for its current usage.
+    usage_waiters: UsageWaiters,
     /// Signals that its shim has not answered.
     signals: PendingSignals,
     /// Who holds its standard input.
@@ -212,6 +216,8 @@ pub struct Scheduler {
     controllers: Option<Controllers>,
     /// Whether a launcher is connected.
     has_launcher: bool,
+    /// What a command gets that sets no limits of its processes; `None`: no launcher has connected yet.
+    process_defaults: Option<ProcessDefaults>,
     /// What the launcher can do in the directory of the logs; `None`: none has connected yet.
     log_dir: Option<LogDirAbilities>,
     /// Executions by number, which is the order of submission.
@@ -260,6 +266,7 @@ impl Scheduler {
             settings,
             controllers: None,
             has_launcher: false,
+            process_defaults: None,
             log_dir: None,
             entries: BTreeMap::new(),
             numbers: HashMap::new(),
@@ -302,6 +309,7 @@ impl Scheduler {
     pub fn on_launcher_connected(&mut self, abilities: &Abilities) {
         self.has_launcher = true;
         self.set_controllers(abilities.cgroups);
+        self.process_defaults = Some(abilities.process);
         self.log_dir = Some(abilities.log_dir);
     }
 
@@ -441,6 +449,7 @@ impl Scheduler {
             self.send(number, ToShim::Watch { known_bytes: seen });
         }
         self.send_pause(number);
+        self.send_usage_question(number);
         self.send_signals(number);
         if let Some(CancelRequest { by, kill }) = cancel {
             self.send(number, ToShim::Cancel { by, kill });

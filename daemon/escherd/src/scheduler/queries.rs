@@ -259,6 +259,7 @@ impl Entry {
         let is_over = self.is_over();
         Resources {
             limits: self.execution.submission.request.limits,
+            process: self.execution.submission.request.process.clone(),
             paused: self.pause.is_paused() && !is_over,
             // They come with the exit report, which may not be reported yet.
             measured: self.measured.filter(|_| is_over),

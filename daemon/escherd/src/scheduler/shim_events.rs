@@ -38,6 +38,7 @@ impl Scheduler {
             FromShim::LogGrew { log_bytes } => self.on_log_grown(number, log_bytes),
             FromShim::Adoptable(state) => self.on_adopted(number, &state),
             FromShim::LogBudgetWanted { bytes } => self.on_log_budget_wanted(number, bytes),
+            FromShim::CurrentUsage(usage) => self.on_usage_measured(number, usage),
             FromShim::Paused(is_paused) => self.on_paused(number, is_paused),
             FromShim::Signalled {
                 serial,

@@ -16,12 +16,14 @@ use super::pause::Pause;
 use super::persist::OnCommit;
 use super::signals::PendingSignals;
 use super::stdin_hold::StdinHolders;
+use super::usage::UsageWaiters;
 use super::withdrawal::LaunchPhase;
 use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
 use crate::execution::{
     Execution, Extent, State, Submission, Transition, check, check_arguments, check_limits,
-    ensure_enforceable, ensure_forgettable, ensure_user_limits_enforceable,
+    check_process_limits, ensure_enforceable, ensure_forgettable, ensure_permitted,
+    ensure_user_limits_enforceable,
 };
 use crate::store::{Change, RequestDigest};
 
@@ -37,7 +39,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// `invalid-request`, `arguments-too-long`, `timeout-too-long`, `unsupported`, `key-conflict`,
-    /// `limit-unenforceable`, `over-quota`, `queue-full`, `shutting-down`.
+    /// `limit-unenforceable`, `permission-denied`, `over-quota`, `queue-full`, `shutting-down`.
     /// In the answer: `store-unavailable`, or `key-conflict` with an execution that has left memory.
     pub fn submit(
         &mut self,
@@ -61,6 +63,12 @@ impl Scheduler {
         let timeouts = check(&request, &self.settings.request)?;
         check_arguments(&request, &account)?;
         check_limits(&request.limits)?;
+        check_process_limits(&request.process)?;
+        ensure_permitted(
+            &request.process,
+            submitter.uid,
+            self.process_defaults.as_ref(),
+        )?;
         ensure_enforceable(&request.limits, self.controllers)?;
         let user_limits = self.settings.user_limits_of(submitter.uid);
         ensure_user_limits_enforceable(&user_limits, self.controllers)?;
@@ -256,6 +264,7 @@ impl Entry {
             waiting_cancels: Vec::new(),
             search_path: None,
             pause: Pause::default(),
+            usage_waiters: UsageWaiters::default(),
             signals: PendingSignals::default(),
             stdin_hold: StdinHolders::default(),
             measured: None,
@@ -327,7 +336,10 @@ mod tests {
 
     const NONE: ResourceLimits = ResourceLimits {
         memory_max: None,
+        memory_high: None,
         cpu_quota: None,
+        cpu_weight: None,
+        io_weight: None,
         tasks_max: None,
     };
     const FEW_TASKS: ResourceLimits = ResourceLimits {

@@ -196,6 +196,7 @@ fn name_of(request: &Request) -> &'static str {
         Request::Quota(_) => "Quota",
         Request::HoldStdin(_) => "HoldStdin",
         Request::LoseStdin(_) => "LoseStdin",
+        Request::MeasureUsage(_) => "MeasureUsage",
     }
 }
 
@@ -236,6 +237,10 @@ async fn single_reply(
         Request::Resume(target) => {
             engine.resume(target).await?;
             Ok(Response::Done)
+        }
+        Request::MeasureUsage(target) => {
+            let usage = engine.measure_usage(target).await?;
+            Ok(Response::CurrentUsage(usage))
         }
         Request::WriteStdin {
             target,

@@ -58,7 +58,7 @@ pub(super) enum Served {
     /// The launcher is done.
     Done,
     /// This process is a shim, forked from the launcher.
-    Forked(NewShim),
+    Forked(Box<NewShim>),
 }
 
 impl Launcher {
@@ -138,7 +138,7 @@ impl Launcher {
             match self.control.receive(&mut buffer)? {
                 Received::Request(request) => {
                     if let Some(shim) = self.handle_request(request)? {
-                        return Ok(Served::Forked(shim));
+                        return Ok(Served::Forked(Box::new(shim)));
                     }
                 }
                 Received::Disconnected => {
@@ -175,7 +175,7 @@ impl Launcher {
     }
 
     fn send_hello(&self, directories: Result<Directories, Text>) -> io::Result<()> {
-        let hello = LauncherReply::Hello(LauncherHello {
+        let hello = LauncherReply::Hello(Box::new(LauncherHello {
             version: WIRE_VERSION,
             pid: std::process::id(),
             uid: geteuid().as_raw(),
@@ -184,9 +184,10 @@ impl Launcher {
                 program: env!("CARGO_PKG_VERSION").into(),
                 log_dir: self.log_dir,
                 cgroups: self.cgroups.as_ref().map(ExecutionCgroups::controllers),
+                process: self.baseline.defaults(),
             },
             parts: Parts::new(),
-        });
+        }));
         self.control.send(&hello, None)
     }
 

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use escher_protocol::{Measurements, ResourceLimits};
+use escher_protocol::{CurrentUsage, Measurements, ResourceLimits};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
@@ -55,6 +55,15 @@ impl Cgroup {
         if let Some(bytes) = limits.memory_max {
             self.write("memory.max", &bytes.to_string())?;
         }
+        if let Some(bytes) = limits.memory_high {
+            self.write("memory.high", &bytes.to_string())?;
+        }
+        if let Some(weight) = limits.cpu_weight {
+            self.write("cpu.weight", &weight.to_string())?;
+        }
+        if let Some(weight) = limits.io_weight {
+            self.set_io_weight(weight)?;
+        }
         if let Some(percent) = limits.cpu_quota {
             let quota = u64::from(percent) * CPU_PERIOD_US / 100;
             self.write("cpu.max", &format!("{quota} {CPU_PERIOD_US}"))?;
@@ -63,6 +72,15 @@ impl Cgroup {
             self.write("pids.max", &tasks.to_string())?;
         }
         Ok(())
+    }
+
+    /// Sets the weight for every scheduler of I/O that the kernel has: which of them a device uses may
+    /// change at any time.
+    fn set_io_weight(&self, weight: u32) -> io::Result<()> {
+        let [iocost, bfq] = IO_WEIGHTS;
+        let iocost = self.write(iocost, &format!("default {weight}"));
+        let bfq = self.write(bfq, &bfq_weight(weight).to_string());
+        iocost.or(bfq)
     }
 
     /// Has the OOM killer kill all processes in it together: the rest of a command would end in
@@ -121,7 +139,6 @@ impl Cgroup {
     /// Reads what the kernel has counted for it so far.
     pub(crate) fn measure(&self) -> Measurements {
         let read = |name| read(self.directory.as_fd(), name).ok();
-        let number = |name| read(name)?.trim().parse::<u64>().ok();
         let cpu = read("cpu.stat");
         let io = read("io.stat");
         let cpu = |key| value_of(cpu.as_deref()?, key);
@@ -129,16 +146,54 @@ impl Cgroup {
         Measurements {
             user_us: cpu("user_usec"),
             system_us: cpu("system_usec"),
-            peak_memory_bytes: number("memory.peak"),
+            peak_memory_bytes: self.read_number("memory.peak"),
             io_read_bytes: io("rbytes"),
             io_written_bytes: io("wbytes"),
-            peak_tasks: number("pids.peak"),
+            peak_tasks: self.read_number("pids.peak"),
             oom_kills: read("memory.events").and_then(|text| oom_kills(&text)),
         }
     }
 
+    /// Reads what is used in it at the moment.
+    pub(crate) fn current_usage(&self) -> CurrentUsage {
+        let Measurements {
+            user_us,
+            system_us,
+            io_read_bytes,
+            io_written_bytes,
+            ..
+        } = self.measure();
+        CurrentUsage {
+            memory_bytes: self.read_number("memory.current"),
+            tasks: self.read_number("pids.current"),
+            user_us,
+            system_us,
+            io_read_bytes,
+            io_written_bytes,
+        }
+    }
+
+    fn read_number(&self, name: &str) -> Option<u64> {
+        let text = read(self.directory.as_fd(), name).ok()?;
+        text.trim().parse().ok()
+    }
+
     fn write(&self, name: &str, text: &str) -> io::Result<()> {
         write(self.directory.as_fd(), name, text)
+    }
+}
+
+/// The files of a cgroup with the weights of its I/O: of the cost model, and of the scheduler BFQ.
+pub(super) const IO_WEIGHTS: [&str; 2] = ["io.weight", "io.bfq.weight"];
+
+/// Returns the weight for BFQ, which takes 1 to 1000, with the same default: as systemd maps it, so that
+/// the default stays the same, and the ends meet.
+fn bfq_weight(weight: u32) -> u32 {
+    const DEFAULT: u32 = ResourceLimits::DEFAULT_WEIGHT;
+    if weight <= DEFAULT {
+        weight
+    } else {
+        DEFAULT + (weight - DEFAULT) * (1000 - DEFAULT) / (ResourceLimits::WEIGHT.end() - DEFAULT)
     }
 }
 
@@ -245,6 +300,95 @@ mod tests {
             assert_eq!(oom_kills(&events), Some(expected), "{events}");
         }
         assert_eq!(oom_kills("oom 1\n"), None);
+    }
+
+    /// A directory with files in the place of the kernel's.
+    fn cgroup(files: &[(&str, &str)]) -> (tempfile::TempDir, Cgroup) {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("c");
+        fs::create_dir(&path).unwrap();
+        for (name, text) in files.iter().chain(&[("cgroup.events", "")]) {
+            fs::write(path.join(name), text).unwrap();
+        }
+        let directory = File::open(parent.path()).unwrap();
+        let cgroup = Cgroup::open(directory.as_fd(), "c").unwrap();
+        (parent, cgroup)
+    }
+
+    #[test]
+    fn each_limit_is_written_to_its_file() {
+        let names = [
+            "memory.max",
+            "memory.high",
+            "cpu.max",
+            "cpu.weight",
+            "io.weight",
+            "io.bfq.weight",
+            "pids.max",
+        ];
+        let (parent, cgroup) = cgroup(&names.map(|name| (name, "")));
+        let limits = ResourceLimits {
+            memory_max: Some(2),
+            memory_high: Some(1),
+            cpu_quota: Some(50),
+            cpu_weight: Some(3),
+            io_weight: Some(1_200),
+            tasks_max: Some(4),
+        };
+        cgroup.set_limits(&limits).unwrap();
+        let written = names.map(|name| fs::read_to_string(parent.path().join("c").join(name)));
+        let written = written.map(Result::unwrap);
+        let expected = ["2", "1", "50000 100000", "3", "default 1200", "200", "4"];
+        assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn a_weight_of_io_is_set_for_the_scheduler_that_there_is() {
+        let weight = ResourceLimits {
+            io_weight: Some(100),
+            ..ResourceLimits::default()
+        };
+        for name in IO_WEIGHTS {
+            let (_parent, cgroup) = cgroup(&[(name, "")]);
+            cgroup.set_limits(&weight).unwrap();
+        }
+        let (_parent, cgroup) = cgroup(&[]);
+        let error = cgroup.set_limits(&weight).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn the_current_usage_is_what_is_counted_and_nothing_else() {
+        let (_parent, all) = cgroup(&[
+            ("memory.current", "4096\n"),
+            ("pids.current", "3\n"),
+            ("cpu.stat", "usage_usec 3\nuser_usec 2\nsystem_usec 1\n"),
+            ("io.stat", "8:0 rbytes=5 wbytes=6\n"),
+        ]);
+        let expected = CurrentUsage {
+            memory_bytes: Some(4096),
+            tasks: Some(3),
+            user_us: Some(2),
+            system_us: Some(1),
+            io_read_bytes: Some(5),
+            io_written_bytes: Some(6),
+        };
+        assert_eq!(all.current_usage(), expected);
+        let (_parent, none) = cgroup(&[]);
+        assert_eq!(none.current_usage(), CurrentUsage::default());
+    }
+
+    #[test]
+    fn a_weight_for_bfq_keeps_the_default_and_the_ends() {
+        for (weight, expected) in [
+            (1, 1),
+            (100, 100),
+            (101, 100),
+            (1_200, 200),
+            (10_000, 1_000),
+        ] {
+            assert_eq!(bfq_weight(weight), expected, "{weight}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::cgroup::{Cgroup, open, read, remove_with_descendants, write};
+use super::cgroup::{Cgroup, IO_WEIGHTS, open, read, remove_with_descendants, write};
 use super::descriptor_path::descriptor_path;
 
 /// The controllers that limit or measure commands.
@@ -89,11 +89,13 @@ impl ExecutionCgroups {
             .open(path)?;
         let root = OwnedFd::from(root);
         let enabled = read(root.as_fd(), SUBTREE_CONTROL)?;
+        let has_file = |name| open(root.as_fd(), name, OFlag::O_PATH).is_ok();
         let controllers = Controllers {
             memory: has_word(&enabled, "memory"),
             cpu: has_word(&enabled, "cpu"),
             pids: has_word(&enabled, "pids"),
             io: has_word(&enabled, "io"),
+            io_weight: has_word(&enabled, "io") && IO_WEIGHTS.into_iter().any(has_file),
         };
         Ok(ExecutionCgroups { root, controllers })
     }
@@ -149,6 +151,7 @@ impl ExecutionCgroups {
             cpu,
             pids,
             io,
+            io_weight: _,
         } = self.controllers;
         for (name, is_available) in CONTROLLERS.into_iter().zip([cpu, memory, pids, io]) {
             if is_available && !has_word(&enabled, name) {
@@ -263,6 +266,28 @@ mod tests {
         fs::write(root.path().join(SUBTREE_CONTROL), "memory pids\n").unwrap();
         let cgroups = ExecutionCgroups::open(root.path()).unwrap();
         (root, cgroups)
+    }
+
+    #[test]
+    fn weights_of_io_need_the_controller_and_a_scheduler() {
+        for (enabled, file, expected) in [
+            ("io\n", Some("io.weight"), true),
+            ("io\n", Some("io.bfq.weight"), true),
+            ("io\n", None, false),
+            ("cpu\n", Some("io.weight"), false),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            fs::write(root.path().join(SUBTREE_CONTROL), enabled).unwrap();
+            if let Some(file) = file {
+                fs::write(root.path().join(file), "").unwrap();
+            }
+            let cgroups = ExecutionCgroups::open(root.path()).unwrap();
+            assert_eq!(
+                cgroups.controllers().io_weight,
+                expected,
+                "{enabled}{file:?}"
+            );
+        }
     }
 
     #[test]

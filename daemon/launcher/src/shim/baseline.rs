@@ -2,31 +2,71 @@
 
 use std::fs;
 
+use escher_protocol::{Rlimit, RlimitResource};
 use nix::sys::resource::{Resource, getrlimit};
+
+use crate::ipc::wire::ProcessDefaults;
+use crate::sys::process::set_nice;
 
 /// What a launcher has inherited from its parent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProcessBaseline {
-    /// Whether the nice value differs from 0.
+    /// Whether the nice value differs from that of a command.
     pub(super) resets_nice: bool,
-    /// Whether the out-of-memory score differs from 0 and can be reset.
+    /// Whether the adjustment of the out-of-memory score differs from that of a command.
     pub(super) resets_oom_score: bool,
     /// Whether the audit subsystem knows who has logged in, or there is none.
     pub(super) has_login_uid: bool,
-    /// Hard limit of open descriptors.
-    pub(super) open_files_hard: u64,
+    /// What a command gets that sets nothing else.
+    pub(super) defaults: ProcessDefaults,
 }
 
 impl ProcessBaseline {
     /// Inspects this process.
     pub(crate) fn detect() -> Self {
-        let open_files = getrlimit(Resource::RLIMIT_NOFILE);
+        let (nice, oom_score) = (nice_value(), oom_score_adjust());
+        let hard_limit = |(resource, _)| {
+            let limits = getrlimit(system_resource(resource));
+            limits.map_or(Rlimit::INFINITY, |(_, hard)| hard)
+        };
+        let defaults = ProcessDefaults {
+            nice: default_nice(nice),
+            oom_score_adjust: default_oom_score(oom_score),
+            hard_limits: RlimitResource::TABLE.map(hard_limit),
+        };
         ProcessBaseline {
-            resets_nice: nice_value() != 0,
-            resets_oom_score: can_reset_oom_score(),
+            resets_nice: nice != defaults.nice,
+            resets_oom_score: oom_score != defaults.oom_score_adjust,
             has_login_uid: has_login_uid(),
-            open_files_hard: open_files.map_or(libc::RLIM_INFINITY, |limits| limits.1),
+            defaults,
         }
+    }
+
+    /// Returns what a command gets that sets nothing else.
+    pub(crate) fn defaults(&self) -> ProcessDefaults {
+        self.defaults
+    }
+}
+
+/// Returns a resource as system calls name it.
+pub(super) fn system_resource(resource: RlimitResource) -> Resource {
+    match resource {
+        RlimitResource::Cpu => Resource::RLIMIT_CPU,
+        RlimitResource::FileSize => Resource::RLIMIT_FSIZE,
+        RlimitResource::Data => Resource::RLIMIT_DATA,
+        RlimitResource::Stack => Resource::RLIMIT_STACK,
+        RlimitResource::Core => Resource::RLIMIT_CORE,
+        RlimitResource::ResidentSet => Resource::RLIMIT_RSS,
+        RlimitResource::OpenFiles => Resource::RLIMIT_NOFILE,
+        RlimitResource::AddressSpace => Resource::RLIMIT_AS,
+        RlimitResource::Processes => Resource::RLIMIT_NPROC,
+        RlimitResource::LockedMemory => Resource::RLIMIT_MEMLOCK,
+        RlimitResource::FileLocks => Resource::RLIMIT_LOCKS,
+        RlimitResource::PendingSignals => Resource::RLIMIT_SIGPENDING,
+        RlimitResource::MessageQueues => Resource::RLIMIT_MSGQUEUE,
+        RlimitResource::Nice => Resource::RLIMIT_NICE,
+        RlimitResource::RealtimePriority => Resource::RLIMIT_RTPRIO,
+        RlimitResource::RealtimeTime => Resource::RLIMIT_RTTIME,
     }
 }
 
@@ -38,24 +78,40 @@ fn nice_value() -> i32 {
     field.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
+/// Returns the nice value of commands: 0, unless the inherited one may not be lowered. Every process may
+/// raise its own; lowering it takes a capability, which root may lack in a container, or a resource limit
+/// (`RLIMIT_NICE`). So this tries it.
+fn default_nice(inherited: i32) -> i32 {
+    let can_reset = || set_nice(0).and_then(|()| set_nice(inherited)).is_ok();
+    if inherited <= 0 || can_reset() {
+        0
+    } else {
+        inherited
+    }
+}
+
 /// Whether this process has a login user id (proc_pid_loginuid(5)), or the kernel has none.
 fn has_login_uid() -> bool {
     let uid = fs::read_to_string("/proc/self/loginuid").unwrap_or_default();
     uid.trim() != u32::MAX.to_string()
 }
 
-/// Whether the out-of-memory score differs from 0 and may be set to it. Every process may raise its
-/// score. Who may lower it depends on a capability, which root may lack in a container, and on the
-/// lowest score that a process with the capability has set (proc_pid_oom_score_adj(5)), which cannot
-/// be read. So this tries it.
-fn can_reset_oom_score() -> bool {
-    const PATH: &str = "/proc/self/oom_score_adj";
-    let inherited = fs::read_to_string(PATH).unwrap_or_default();
-    match inherited.trim().parse::<i32>() {
-        Ok(..0) => true,
-        Ok(1..) => fs::write(PATH, "0")
-            .and_then(|()| fs::write(PATH, inherited))
-            .is_ok(),
-        Ok(0) | Err(_) => false,
+const OOM_SCORE_ADJUST: &str = "/proc/self/oom_score_adj";
+
+fn oom_score_adjust() -> i32 {
+    let text = fs::read_to_string(OOM_SCORE_ADJUST).unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
+}
+
+/// Returns the adjustment of the out-of-memory score of commands: 0, unless the inherited one may not be
+/// lowered. Every process may raise its own. Who may lower it depends on a capability, and on the lowest
+/// one that a process with the capability has set (proc_pid_oom_score_adj(5)), which cannot be read. So
+/// this tries it.
+fn default_oom_score(inherited: i32) -> i32 {
+    let set = |score: i32| fs::write(OOM_SCORE_ADJUST, score.to_string());
+    if inherited <= 0 || set(0).and_then(|()| set(inherited)).is_ok() {
+        0
+    } else {
+        inherited
     }
 }

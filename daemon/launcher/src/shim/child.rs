@@ -26,14 +26,15 @@ pub(super) struct ChildPlan {
     pub(super) setup_end: c_int,
     /// `cgroup.procs` of the command's cgroup. Above 2.
     pub(super) cgroup_procs: Option<c_int>,
-    /// Whether to reset the nice value to 0, if that is allowed.
-    pub(super) resets_nice: bool,
-    /// Whether to reset the out-of-memory score to 0. The child has memory of its own then.
-    pub(super) resets_oom_score: bool,
+    pub(super) nice: AttributeChange<c_int>,
+    /// The adjustment of the out-of-memory score, in digits. A child that changes it has memory of its
+    /// own.
+    pub(super) oom_score_adjust: AttributeChange<CString>,
     /// The login user id, in digits.
     pub(super) login_uid: Option<CString>,
     pub(super) umask: u32,
-    pub(super) open_files: libc::rlimit64,
+    /// Resource limits, each with the number of its resource.
+    pub(super) rlimits: Vec<(usize, libc::rlimit64)>,
     pub(super) identity: Option<ChildIdentity>,
     pub(super) working_dir: CString,
     pub(super) falls_back_to_root_dir: bool,
@@ -42,6 +43,30 @@ pub(super) struct ChildPlan {
     pub(super) argv: Vec<*const c_char>,
     /// Ends with a null.
     pub(super) environment: Vec<*const c_char>,
+}
+
+/// What a child does with an attribute that it has inherited from its shim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum AttributeChange<T> {
+    Keep,
+    /// Set it if that is allowed: to lower a nice value or a score takes a capability, which even root
+    /// may lack in a container (capabilities(7)).
+    SetIfAllowed(T),
+    /// Set it, or do not start.
+    Set(T),
+}
+
+impl<T> AttributeChange<T> {
+    fn apply(&self, set: impl FnOnce(&T) -> Result<usize, i32>) -> Result<(), i32> {
+        match self {
+            AttributeChange::Keep => Ok(()),
+            AttributeChange::SetIfAllowed(value) => match set(value) {
+                Ok(_) | Err(libc::EPERM | libc::EACCES | libc::EROFS) => Ok(()),
+                Err(errno) => Err(errno),
+            },
+            AttributeChange::Set(value) => set(value).map(drop),
+        }
+    }
 }
 
 /// The program that a child executes.
@@ -119,22 +144,23 @@ fn prepare_and_execute(plan: &ChildPlan) -> Result<Never, i32> {
 
     stage(StartStage::Attributes);
     call(libc::SYS_umask, [plan.umask as usize, 0, 0, 0, 0, 0])?;
-    if plan.resets_nice {
+    plan.nice.apply(|value| {
         let process = libc::PRIO_PROCESS as usize;
-        unless_forbidden(call(libc::SYS_setpriority, [process, 0, 0, 0, 0, 0]))?;
-    }
-    if plan.resets_oom_score {
-        unless_forbidden(reset_oom_score())?;
-    }
+        let value = (*value as isize).cast_unsigned();
+        call(libc::SYS_setpriority, [process, 0, value, 0, 0, 0])
+    })?;
+    plan.oom_score_adjust
+        .apply(|score| write_file(c"/proc/self/oom_score_adj", score))?;
 
     if let Some(uid) = &plan.login_uid {
         set_login_uid(uid);
     }
 
     stage(StartStage::Limits);
-    let limit = std::ptr::from_ref(&plan.open_files) as usize;
-    let open_files = libc::RLIMIT_NOFILE as usize;
-    call(libc::SYS_prlimit64, [0, open_files, limit, 0, 0, 0])?;
+    for (resource, limit) in &plan.rlimits {
+        let limit = std::ptr::from_ref(limit) as usize;
+        call(libc::SYS_prlimit64, [0, *resource, limit, 0, 0, 0])?;
+    }
 
     if let Some(identity) = &plan.identity {
         become_user(identity, &stage)?;
@@ -194,10 +220,6 @@ fn join_session_keyring(is_other_user: bool) -> Result<(), i32> {
     }
 }
 
-fn reset_oom_score() -> Result<usize, i32> {
-    write_file(c"/proc/self/oom_score_adj", c"0")
-}
-
 /// Sets the user to whom the audit subsystem attributes what the command does
 /// (proc_pid_loginuid(5)). A failure is ignored: it is a record, and gives no rights. The kernel may
 /// have no auditing, or not allow a change: to change one takes a capability, and it may be set once
@@ -216,15 +238,6 @@ fn write_file(path: &CStr, text: &CStr) -> Result<usize, i32> {
     let written = call(libc::SYS_write, [file, content, length, 0, 0, 0]);
     call(libc::SYS_close, [file, 0, 0, 0, 0, 0])?;
     written
-}
-
-/// Ignores that something is forbidden: to lower a nice value or a score takes a capability, which
-/// even root may lack in a container (capabilities(7)). The command then keeps the launcher's value.
-fn unless_forbidden(result: Result<usize, i32>) -> Result<(), i32> {
-    match result {
-        Ok(_) | Err(libc::EPERM | libc::EACCES | libc::EROFS) => Ok(()),
-        Err(errno) => Err(errno),
-    }
 }
 
 fn become_user(identity: &ChildIdentity, stage: &impl Fn(StartStage)) -> Result<(), i32> {

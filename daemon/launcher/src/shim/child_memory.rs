@@ -36,7 +36,8 @@ pub(super) fn choose(
     let is_limited = limits.iter().any(|limits| limits.memory_max.is_some());
     // The kernel changes the out-of-memory score of all processes that share memory at once
     // (proc_pid_oom_score_adj(5)).
-    let changes_score = baseline.resets_oom_score;
+    let changes_score =
+        baseline.resets_oom_score || assignment.spec.process.oom_score_adjust.is_some();
     // The user could write to the memory through the child.
     let is_exposed = || assignment.spec.identity.is_some() && suid_dumpable.makes_traceable();
     if is_limited || changes_score || is_exposed() {

@@ -5,11 +5,12 @@ use std::ffi::{CString, c_char};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use escher_protocol::Blob;
+use escher_protocol::{Blob, ProcessLimits, Rlimit, RlimitResource};
 
 use super::ShimContext;
-use super::child::{ChildIdentity, ChildPlan, ProgramReference};
-use crate::ipc::wire::{Identity, LaunchSpec};
+use super::baseline::{ProcessBaseline, system_resource};
+use super::child::{AttributeChange, ChildIdentity, ChildPlan, ProgramReference};
+use crate::ipc::wire::{Identity, LaunchSpec, ProcessDefaults};
 
 /// Soft limit of open descriptors for commands. select(2) fails above it, so programs that can
 /// handle more raise it themselves (systemd.exec(5)).
@@ -62,14 +63,11 @@ impl OwnedPlan {
                     .map(|descriptor| descriptor.as_raw_fd()),
                 setup_end: descriptors.setup_end.as_raw_fd(),
                 cgroup_procs: descriptors.cgroup_procs.map(|procs| procs.as_raw_fd()),
-                resets_nice: baseline.resets_nice,
-                resets_oom_score: baseline.resets_oom_score,
+                nice: nice_change(&spec.process, baseline),
+                oom_score_adjust: oom_score_change(&spec.process, baseline),
                 login_uid: login_uid.transpose()?,
                 umask: spec.umask,
-                open_files: libc::rlimit64 {
-                    rlim_cur: OPEN_FILES_SOFT.min(baseline.open_files_hard),
-                    rlim_max: baseline.open_files_hard,
-                },
+                rlimits: rlimits(&spec.process, &baseline.defaults),
                 identity: spec.identity.take().map(ChildIdentity::from),
                 working_dir: c_string(std::mem::take(&mut spec.working_dir))?,
                 falls_back_to_root_dir: spec.falls_back_to_root_dir,
@@ -80,6 +78,55 @@ impl OwnedPlan {
             _strings: strings,
         })
     }
+}
+
+/// Returns the change for a value that the command asks for, or else for one from which it has to be
+/// freed.
+fn change<T>(requested: Option<T>, default: T, is_reset: bool) -> AttributeChange<T> {
+    match requested {
+        Some(value) => AttributeChange::Set(value),
+        None if is_reset => AttributeChange::SetIfAllowed(default),
+        None => AttributeChange::Keep,
+    }
+}
+
+fn nice_change(process: &ProcessLimits, baseline: &ProcessBaseline) -> AttributeChange<i32> {
+    change(process.nice, baseline.defaults.nice, baseline.resets_nice)
+}
+
+fn oom_score_change(
+    process: &ProcessLimits,
+    baseline: &ProcessBaseline,
+) -> AttributeChange<CString> {
+    // Digits contain no NUL.
+    let digits = |score: i32| CString::new(score.to_string()).unwrap_or_default();
+    change(
+        process.oom_score_adjust.map(digits),
+        digits(baseline.defaults.oom_score_adjust),
+        baseline.resets_oom_score,
+    )
+}
+
+/// Returns the resource limits of a command: those of open files in any case, which it does not share
+/// with the launcher.
+fn rlimits(process: &ProcessLimits, defaults: &ProcessDefaults) -> Vec<(usize, libc::rlimit64)> {
+    let hard = defaults.hard_limit(RlimitResource::OpenFiles);
+    let open_files = Rlimit {
+        resource: RlimitResource::OpenFiles,
+        soft: OPEN_FILES_SOFT.min(hard),
+        hard,
+    };
+    let is_set = |limit: &Rlimit| limit.resource == RlimitResource::OpenFiles;
+    let default = (!process.rlimits.iter().any(is_set)).then_some(&open_files);
+    let limits = default.into_iter().chain(&process.rlimits);
+    let system_limit = |limit: &Rlimit| {
+        let values = libc::rlimit64 {
+            rlim_cur: limit.soft,
+            rlim_max: limit.hard,
+        };
+        (system_resource(limit.resource) as usize, values)
+    };
+    limits.map(system_limit).collect()
 }
 
 impl From<Identity> for ChildIdentity {

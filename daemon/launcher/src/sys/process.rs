@@ -86,6 +86,18 @@ pub(crate) unsafe fn clone_child<T>(
     }
 }
 
+/// Sets the nice value of this process (setpriority(2)).
+///
+/// # Errors
+/// `EACCES` for a lower one than this process may set.
+pub(crate) fn set_nice(value: i32) -> io::Result<()> {
+    // SAFETY: setpriority(2) takes integers; 0 is this process.
+    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, value) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// A child that was reaped, with its exit and resource usage.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reaped {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use escher_launcher::ipc::shim_socket::SocketName;
 use escher_launcher::ipc::wire::{Assignment, FIRST_ATTEMPT, Identity, LaunchSpec, LogLimits};
-use escher_protocol::{Blob, ExecutionId, Parts, ResourceLimits};
+use escher_protocol::{Blob, ExecutionId, Parts, ProcessLimits, ResourceLimits};
 
 /// A command as the launcher's own user, without input or timeout, and with a grace period that no
 /// test reaches. What it leaves behind is killed after the default drain.
@@ -20,6 +20,7 @@ pub(crate) fn exec<A: Into<Blob>>(argv: impl IntoIterator<Item = A>) -> LaunchSp
         falls_back_to_root_dir: false,
         identity: None,
         umask: 0o022,
+        process: ProcessLimits::default(),
         merges_output: false,
         stdin: false,
         timeout_ms: None,

@@ -10,11 +10,12 @@ use escher_launcher::ipc::log_index::{
 };
 use escher_launcher::ipc::wire::{
     Abilities, Assignment, Directories, EndCause, ExitReport, FIRST_ATTEMPT, LaunchSpec,
-    LauncherHello, LauncherReply, LogDirAbilities, LogLimits, ToShim, WhenLogFull,
+    LauncherHello, LauncherReply, LogDirAbilities, LogLimits, ProcessDefaults, ToShim, WhenLogFull,
 };
 use escher_protocol::{
     Controllers, ExecutionId, Exit, Leftovers, Measurements, OutputStream, OutputTotals, Part,
-    Parts, ResourceLimits, SentSignals, Timestamp, Usage, User, codec,
+    Parts, ProcessLimits, ResourceLimits, Rlimit, RlimitResource, SentSignals, Timestamp, Usage,
+    User, codec,
 };
 use tempfile::TempDir;
 
@@ -177,26 +178,30 @@ fn assignment_bytes(parts: &[u8]) -> Vec<u8> {
     let id = id().into_bytes();
     let id = [&[16][..], &id].concat();
     let mut bytes = Vec::new();
-    let fields: [&[u8]; 20] = [
-        &[0],               // ToShim::Assign
-        &id[1..],           // id
-        &[1],               // attempt
-        &[5, 9],            // number, uid of the submitter
-        &[1, 4],            // argv: one of four bytes
-        b"true",            //
-        &[1, 3],            // environment: one of three bytes
-        b"A=1",             //
-        &[1, b'/', 0, 0],   // working directory; no fallback to /; no identity
-        &[18, 0, 0],        // umask 022; does not merge output; no stdin
-        &[1, 251, 0xe8, 3], // timeout of 1000 ms
-        &[10, 20, 0],       // grace of 10 ms, drain of 20 ms; may leave no process
-        &[2, b'm', b'e'],   // submission backup
-        &[100, 0, 1],       // log limits: 100 bytes, any free space, kill
-        &[90],              // budget of the log
-        &[1, 50],           // output limit
-        &[1, 251, 0, 0x10], // memory_max of 4096
-        &[0, 1, 7],         // any CPU; tasks_max of 7
-        &[0, 1, 150, 0],    // all of the user: CPU of 150 percent
+    let fields: [&[u8]; 24] = [
+        &[0],                     // ToShim::Assign
+        &id[1..],                 // id
+        &[1],                     // attempt
+        &[5, 9],                  // number, uid of the submitter
+        &[1, 4],                  // argv: one of four bytes
+        b"true",                  //
+        &[1, 3],                  // environment: one of three bytes
+        b"A=1",                   //
+        &[1, b'/', 0, 0],         // working directory; no fallback to /; no identity
+        &[18],                    // umask 022
+        &[1, 10, 1, 1],           // nice value 5, score -1
+        &[1, 6, 64, 253],         // a limit of open files: soft 64
+        &[255; 8],                // hard: infinity
+        &[0, 0],                  // does not merge output; no stdin
+        &[1, 251, 0xe8, 3],       // timeout of 1000 ms
+        &[10, 20, 0],             // grace of 10 ms, drain of 20 ms; may leave no process
+        &[2, b'm', b'e'],         // submission backup
+        &[100, 0, 1],             // log limits: 100 bytes, any free space, kill
+        &[90],                    // budget of the log
+        &[1, 50],                 // output limit
+        &[1, 251, 0, 0x10],       // memory_max of 4096
+        &[0, 0, 0, 1, 9, 1, 7],   // no other limit of memory or CPU; io_weight of 9; tasks_max of 7
+        &[0, 0, 1, 150, 0, 0, 0], // all of the user: CPU of 150 percent
         parts,
     ];
     for field in fields {
@@ -219,6 +224,15 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
             falls_back_to_root_dir: false,
             identity: None,
             umask: 0o022,
+            process: ProcessLimits {
+                nice: Some(5),
+                oom_score_adjust: Some(-1),
+                rlimits: vec![Rlimit {
+                    resource: RlimitResource::OpenFiles,
+                    soft: 64,
+                    hard: Rlimit::INFINITY,
+                }],
+            },
             merges_output: false,
             stdin: false,
             timeout_ms: Some(1_000),
@@ -238,13 +252,13 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
             output_limit: Some(50),
             limits: ResourceLimits {
                 memory_max: Some(4_096),
-                cpu_quota: None,
+                io_weight: Some(9),
                 tasks_max: Some(7),
+                ..ResourceLimits::default()
             },
             user_limits: ResourceLimits {
-                memory_max: None,
                 cpu_quota: Some(150),
-                tasks_max: None,
+                ..ResourceLimits::default()
             },
             parts,
         }
@@ -267,7 +281,7 @@ fn assignments_of_this_and_of_a_later_version_are_frozen() {
 #[test]
 fn the_first_message_of_a_launcher_is_frozen() {
     let hello = |version, parts| {
-        LauncherReply::Hello(LauncherHello {
+        LauncherReply::Hello(Box::new(LauncherHello {
             version,
             pid: 7,
             uid: 0,
@@ -285,18 +299,26 @@ fn the_first_message_of_a_launcher_is_frozen() {
                     memory: true,
                     ..Controllers::default()
                 }),
+                process: ProcessDefaults {
+                    nice: 3,
+                    oom_score_adjust: -3,
+                    hard_limits: [7; RlimitResource::TABLE.len()],
+                },
             },
             parts,
-        })
+        }))
     };
     for (hello, bytes) in [
         (
             hello(10, Parts::new()),
-            &b"\0\x0a\x07\0\0\x02/l\x02/s\x02/r\x031.0\x01\x01\x01\0\0\0\0"[..],
+            &b"\0\x0a\x07\0\0\x02/l\x02/s\x02/r\x031.0\x01\x01\x01\0\0\0\0\
+               \x06\x05\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\0"[..],
         ),
         (
             hello(99, later_part(4_711)),
-            b"\0\x63\x07\0\0\x02/l\x02/s\x02/r\x031.0\x01\x01\x01\0\0\0\x01\xfb\x67\x12\x03new",
+            b"\0\x63\x07\0\0\x02/l\x02/s\x02/r\x031.0\x01\x01\x01\0\0\0\0\
+               \x06\x05\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\
+               \x01\xfb\x67\x12\x03new",
         ),
     ] {
         assert_eq!(codec::encode(&hello).unwrap(), bytes);

@@ -114,7 +114,7 @@ impl Launcher {
             folder,
         };
         launcher.hello = match launcher.receive().expect("a hello").0 {
-            LauncherReply::Hello(hello) => Some(hello),
+            LauncherReply::Hello(hello) => Some(*hello),
             other => panic!("{other:?}"),
         };
         launcher

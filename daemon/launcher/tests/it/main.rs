@@ -32,6 +32,7 @@ mod output;
 mod output_limit;
 mod pipe_holders;
 mod process_environment;
+mod process_limits;
 mod raw;
 mod shim;
 mod shim_deaths;

@@ -30,6 +30,7 @@ fn the_launcher_says_hello() {
                 punches_holes: true,
             },
             cgroups: None,
+            process: launcher.hello().abilities.process,
         },
         parts: Parts::new(),
     };

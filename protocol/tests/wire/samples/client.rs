@@ -6,8 +6,8 @@ use escher_protocol::message::{
 };
 use escher_protocol::{
     CancelMode, Command, ExecutionRequest, KillMode, OnStdinLost, OutputStart, OutputStream, Parts,
-    RequestId, ResourceLimits, RunAs, SignalRecipients, SignalSerial, Status, StdinLost, StdinMode,
-    StreamSelection, Timeout,
+    ProcessLimits, RequestId, ResourceLimits, Rlimit, RlimitResource, RunAs, SignalRecipients,
+    SignalSerial, Status, StdinLost, StdinMode, StreamSelection, Timeout,
 };
 
 use super::values::{CLIENT, ID, TIME, unknown_parts};
@@ -106,6 +106,7 @@ fn requests() -> Vec<Sample> {
         Quota => Request::Quota(Some(RunAs::Uid(1000))),
         HoldStdin => Request::HoldStdin(ID.into()),
         LoseStdin => Request::LoseStdin("7".into()),
+        MeasureUsage => Request::MeasureUsage(ID.into()),
     })
 }
 
@@ -145,8 +146,20 @@ fn full() -> ExecutionRequest {
         kill_mode: KillMode::Process,
         limits: ResourceLimits {
             memory_max: Some(67_108_864),
+            memory_high: Some(33_554_432),
             cpu_quota: Some(150),
+            cpu_weight: Some(20),
+            io_weight: None,
             tasks_max: None,
+        },
+        process: ProcessLimits {
+            nice: Some(5),
+            oom_score_adjust: Some(-300),
+            rlimits: vec![Rlimit {
+                resource: RlimitResource::OpenFiles,
+                soft: 4096,
+                hard: Rlimit::INFINITY,
+            }],
         },
         labels: vec![("team".into(), "infra".into())],
         parts: Parts::new(),

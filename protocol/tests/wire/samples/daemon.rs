@@ -6,10 +6,11 @@ use escher_protocol::message::{
     ServerFrame, Submitted,
 };
 use escher_protocol::{
-    ApiError, Canceller, Command, Diagnostic, ErrorCode, ExecutionRecord, Exit, GapReason,
-    KillMode, Leftovers, Measurements, Omission, Outcome, OutputChunk, OutputGap, OutputStream,
-    OutputTotals, Parts, Reloaded, RequestId, ResourceLimits, Resources, SentSignals, Setting,
-    SettingValue, SignalAnswer, Status, StdinMode, Timestamp, Usage, User, WaitReason,
+    ApiError, Canceller, Command, CurrentUsage, Diagnostic, ErrorCode, ExecutionRecord, Exit,
+    GapReason, KillMode, Leftovers, Measurements, Omission, Outcome, OutputChunk, OutputGap,
+    OutputStream, OutputTotals, Parts, ProcessLimits, Reloaded, RequestId, ResourceLimits,
+    Resources, SentSignals, Setting, SettingValue, SignalAnswer, Status, StdinMode, Timestamp,
+    Usage, User, WaitReason,
 };
 
 use super::values::{ID, INSTANCE, TIME, alice, not_found, unknown_parts};
@@ -116,6 +117,14 @@ fn responses() -> Vec<Sample> {
                     log_bytes_share: 536_870_912,
                 },
         }]),
+        CurrentUsage => Response::CurrentUsage(CurrentUsage {
+            memory_bytes: Some(6_442_450_944),
+            tasks: Some(4),
+            user_us: Some(1_200_000),
+            system_us: Some(34_567),
+            io_read_bytes: Some(4096),
+            io_written_bytes: None,
+        }),
     })
 }
 
@@ -275,8 +284,15 @@ fn finished() -> ExecutionRecord {
         resources: Resources {
             limits: ResourceLimits {
                 memory_max: Some(67_108_864),
+                memory_high: None,
                 cpu_quota: None,
+                cpu_weight: None,
+                io_weight: Some(200),
                 tasks_max: Some(100),
+            },
+            process: ProcessLimits {
+                nice: Some(-5),
+                ..ProcessLimits::default()
             },
             paused: false,
             measured: Some(measured()),

@@ -3,9 +3,9 @@
 use escher_protocol::message::{CancelAnswer, EventKind};
 use escher_protocol::{
     ApiError, CancelMode, Canceller, ClientId, Command, ErrorCode, ExecutionId, Exit, GapReason,
-    InstanceId, KillMode, Leftovers, OnStdinLost, OutputStart, OutputStream, Part, Parts, RunAs,
-    SettingValue, Severity, SignalAnswer, SignalRecipients, StartStage, Status, StdinMode,
-    StreamSelection, Target, Timeout, Timestamp, User, WaitReason,
+    InstanceId, KillMode, Leftovers, OnStdinLost, OutputStart, OutputStream, Part, Parts,
+    RlimitResource, RunAs, SettingValue, Severity, SignalAnswer, SignalRecipients, StartStage,
+    Status, StdinMode, StreamSelection, Target, Timeout, Timestamp, User, WaitReason,
 };
 
 use super::{Sample, variants};
@@ -89,6 +89,24 @@ fn requests() -> Vec<Sample> {
         }),
         variants!(StdinMode { Null => StdinMode::Null, Stream => StdinMode::Stream }),
         variants!(KillMode { ControlGroup => KillMode::ControlGroup, Process => KillMode::Process }),
+        variants!(RlimitResource {
+            Cpu => RlimitResource::Cpu,
+            FileSize => RlimitResource::FileSize,
+            Data => RlimitResource::Data,
+            Stack => RlimitResource::Stack,
+            Core => RlimitResource::Core,
+            ResidentSet => RlimitResource::ResidentSet,
+            OpenFiles => RlimitResource::OpenFiles,
+            AddressSpace => RlimitResource::AddressSpace,
+            Processes => RlimitResource::Processes,
+            LockedMemory => RlimitResource::LockedMemory,
+            FileLocks => RlimitResource::FileLocks,
+            PendingSignals => RlimitResource::PendingSignals,
+            MessageQueues => RlimitResource::MessageQueues,
+            Nice => RlimitResource::Nice,
+            RealtimePriority => RlimitResource::RealtimePriority,
+            RealtimeTime => RlimitResource::RealtimeTime,
+        }),
         variants!(OnStdinLost { Cancel => OnStdinLost::Cancel, End => OnStdinLost::End }),
         variants!(Timeout {
             Default => Timeout::Default,

@@ -2,7 +2,8 @@
 
 use escher_protocol::{
     Command, ExecutionRecord, ExecutionRequest, Exit, KillMode, Leftovers, Measurements, Outcome,
-    OutputTotals, ResourceLimits, Resources, RunAs, StartStage, Timeout, Usage,
+    OutputTotals, ProcessLimits, ResourceLimits, Resources, Rlimit, RlimitResource, RunAs,
+    StartStage, Timeout, Usage,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -59,13 +60,13 @@ prop_compose! {
         (stdin, stdin_lost, merges_output) in (stdin_mode(), stdin_lost(), any::<bool>()),
         (timeout, kill_grace_ms) in (timeout(), option::of(number())),
         (drain_ms, kill_mode) in (option::of(number()), kill_mode()),
-        limits in resource_limits(),
+        (limits, process) in (resource_limits(), process_limits()),
         (labels, parts) in (labels(), parts()),
     ) -> ExecutionRequest {
         ExecutionRequest {
             key, name, command, inherited, environment, umask, working_dir, run_as, stdin,
-            merges_output, stdin_lost, timeout, kill_grace_ms, drain_ms, kill_mode, limits, labels,
-            parts,
+            merges_output, stdin_lost, timeout, kill_grace_ms, drain_ms, kill_mode, limits, process,
+            labels, parts,
         }
     }
 }
@@ -100,21 +101,40 @@ prop_compose! {
 
 prop_compose! {
     fn resource_limits()(
-        memory_max in option::of(number()),
-        cpu_quota in option::of(number32()),
+        (memory_max, memory_high) in (option::of(number()), option::of(number())),
+        (cpu_quota, cpu_weight) in (option::of(number32()), option::of(number32())),
+        io_weight in option::of(number32()),
         tasks_max in option::of(number()),
     ) -> ResourceLimits {
-        ResourceLimits { memory_max, cpu_quota, tasks_max }
+        ResourceLimits { memory_max, memory_high, cpu_quota, cpu_weight, io_weight, tasks_max }
+    }
+}
+
+prop_compose! {
+    fn process_limits()(
+        (nice, oom_score_adjust) in (option::of(signed()), option::of(signed())),
+        rlimits in vec(rlimit(), 0..3),
+    ) -> ProcessLimits {
+        ProcessLimits { nice, oom_score_adjust, rlimits }
+    }
+}
+
+prop_compose! {
+    fn rlimit()(
+        resource in select(RlimitResource::TABLE.map(|(resource, _)| resource).to_vec()),
+        (soft, hard) in (number(), number()),
+    ) -> Rlimit {
+        Rlimit { resource, soft, hard }
     }
 }
 
 prop_compose! {
     fn resources()(
-        limits in resource_limits(),
+        (limits, process) in (resource_limits(), process_limits()),
         paused in any::<bool>(),
         measured in option::of(measurements()),
     ) -> Resources {
-        Resources { limits, paused, measured }
+        Resources { limits, process, paused, measured }
     }
 }
 

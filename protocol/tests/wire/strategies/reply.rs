@@ -6,8 +6,8 @@ use escher_protocol::message::{
     ServerFrame, Submitted,
 };
 use escher_protocol::{
-    ApiError, Diagnostic, GapReason, Omission, OutputChunk, OutputGap, Reloaded, Setting,
-    SettingValue,
+    ApiError, CurrentUsage, Diagnostic, GapReason, Omission, OutputChunk, OutputGap, Reloaded,
+    Setting, SettingValue,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -100,7 +100,18 @@ fn response() -> impl Strategy<Value = Response> {
         vec(diagnostic(), 0..3).prop_map(Response::Diagnostics),
         vec(quota(), 0..3).prop_map(Response::Quotas),
         signal_answer().prop_map(Response::Signal),
+        current_usage().prop_map(Response::CurrentUsage),
     ]
+}
+
+prop_compose! {
+    fn current_usage()(
+        (memory_bytes, tasks) in (option::of(number()), option::of(number())),
+        (user_us, system_us) in (option::of(number()), option::of(number())),
+        (io_read_bytes, io_written_bytes) in (option::of(number()), option::of(number())),
+    ) -> CurrentUsage {
+        CurrentUsage { memory_bytes, tasks, user_us, system_us, io_read_bytes, io_written_bytes }
+    }
 }
 
 fn quota() -> impl Strategy<Value = Quota> {

@@ -67,6 +67,7 @@ fn request() -> impl Strategy<Value = Request> {
         1 => option::of(run_as()).prop_map(Request::Quota),
         1 => target().prop_map(Request::HoldStdin),
         1 => target().prop_map(Request::LoseStdin),
+        1 => target().prop_map(Request::MeasureUsage),
     ]
 }
 

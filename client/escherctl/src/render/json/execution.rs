@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use escher_client::protocol::{Canceller, Exit};
-use escher_client::{ExecutionRecord, ExecutionResult, SentSignal, Status, WaitReason};
+use escher_client::{
+    CurrentUsage, ExecutionRecord, ExecutionResult, Resources, Rlimit, SentSignal, Status,
+    WaitReason,
+};
 use serde::Serialize;
 
 use super::object::{base64, owned, text_or_base64};
 use super::output_chunk::MissingOutput;
-use crate::render::resource_usage::{not_measured, peak_memory};
+use crate::render::resource_usage::{not_measured, not_measured_now, peak_memory};
 use crate::time::rfc3339;
 
 /// The JSON object of an execution. Only that of a result has the output.
@@ -69,6 +72,8 @@ pub(crate) struct ExecutionObject {
     labels: BTreeMap<String, String>,
     pid: Option<u32>,
     usage: Option<Usage>,
+    /// Only in `inspect` of a running execution, and `null` if its shim does not answer.
+    usage_now: Option<UsageNow>,
     output: Option<OutputTotals>,
     leftovers: Option<&'static str>,
     limits: Limits,
@@ -124,12 +129,81 @@ struct Usage {
     not_measured: Vec<&'static str>,
 }
 
-/// Resource limits; `null` means unlimited.
+/// What is used at the moment; `null` if it is not measured.
+#[derive(Debug, Serialize)]
+struct UsageNow {
+    memory_bytes: Option<u64>,
+    tasks: Option<u64>,
+    cpu_user_ms: Option<u64>,
+    cpu_system_ms: Option<u64>,
+    io_read_bytes: Option<u64>,
+    io_written_bytes: Option<u64>,
+    /// The names of the fields that are not measured.
+    not_measured: Vec<&'static str>,
+}
+
+impl From<&CurrentUsage> for UsageNow {
+    fn from(usage: &CurrentUsage) -> Self {
+        UsageNow {
+            memory_bytes: usage.memory_bytes,
+            tasks: usage.tasks,
+            cpu_user_ms: usage.user_us.map(|micros| micros / 1_000),
+            cpu_system_ms: usage.system_us.map(|micros| micros / 1_000),
+            io_read_bytes: usage.io_read_bytes,
+            io_written_bytes: usage.io_written_bytes,
+            not_measured: not_measured_now(usage).map(|value| value.field).collect(),
+        }
+    }
+}
+
+/// Limits of the request; `null` means that it sets none.
 #[derive(Debug, Serialize)]
 struct Limits {
     memory_max: Option<u64>,
+    memory_high: Option<u64>,
     cpu_quota: Option<u32>,
+    cpu_weight: Option<u32>,
+    io_weight: Option<u32>,
     tasks_max: Option<u64>,
+    nice: Option<i32>,
+    oom_score_adjust: Option<i32>,
+    /// By the name of the resource, in lower case.
+    rlimits: BTreeMap<String, Limit>,
+}
+
+impl From<&Resources> for Limits {
+    fn from(resources: &Resources) -> Self {
+        let (limits, process) = (&resources.limits, &resources.process);
+        let named = |limit: &Rlimit| (limit.resource.name().to_lowercase(), Limit::from(limit));
+        Limits {
+            memory_max: limits.memory_max,
+            memory_high: limits.memory_high,
+            cpu_quota: limits.cpu_quota,
+            cpu_weight: limits.cpu_weight,
+            io_weight: limits.io_weight,
+            tasks_max: limits.tasks_max,
+            nice: process.nice,
+            oom_score_adjust: process.oom_score_adjust,
+            rlimits: process.rlimits.iter().map(named).collect(),
+        }
+    }
+}
+
+/// A limit of setrlimit(2); `null` means infinity.
+#[derive(Debug, Serialize)]
+struct Limit {
+    soft: Option<u64>,
+    hard: Option<u64>,
+}
+
+impl From<&Rlimit> for Limit {
+    fn from(limit: &Rlimit) -> Self {
+        let finite = |value| Some(value).filter(|value| *value != Rlimit::INFINITY);
+        Limit {
+            soft: finite(limit.soft),
+            hard: finite(limit.hard),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -160,7 +234,6 @@ impl ExecutionObject {
         let argv = record.command.to_argv();
         let is_utf8 = argv.iter().all(|word| std::str::from_utf8(word).is_ok());
         let finished = record.status.is_finished();
-        let limits = record.resources.limits;
         let measured = record.resources.measured.unwrap_or_default();
         ExecutionObject {
             id: record.id.to_string(),
@@ -240,6 +313,7 @@ impl ExecutionObject {
                     .map(|value| value.field)
                     .collect(),
             }),
+            usage_now: None,
             output: outcome.map(|outcome| OutputTotals {
                 stdout_bytes: outcome.output.stdout_bytes,
                 stderr_bytes: outcome.output.stderr_bytes,
@@ -248,13 +322,17 @@ impl ExecutionObject {
                 forgotten_bytes: outcome.output.forgotten_bytes,
             }),
             leftovers: outcome.map(|outcome| outcome.leftovers.name()),
-            limits: Limits {
-                memory_max: limits.memory_max,
-                cpu_quota: limits.cpu_quota,
-                tasks_max: limits.tasks_max,
-            },
+            limits: Limits::from(&record.resources),
             paused: record.resources.paused,
             existing: None,
+        }
+    }
+
+    /// Makes the object of a running execution with what it uses at the moment.
+    pub(crate) fn with_usage(record: &ExecutionRecord, usage: &CurrentUsage) -> Self {
+        ExecutionObject {
+            usage_now: Some(usage.into()),
+            ..ExecutionObject::from_record(record)
         }
     }
 
@@ -285,7 +363,9 @@ mod tests {
     use super::*;
     use crate::render::json::object::line;
     use escher_client::protocol::StartStage;
-    use escher_client::{ApiError, ErrorCode, Omission, OutputStream};
+    use escher_client::{
+        ApiError, ErrorCode, Omission, OutputStream, ProcessLimits, RlimitResource,
+    };
     use escher_tests::samples;
 
     /// Scripts read these names.
@@ -321,10 +401,12 @@ mod tests {
                 r#""pid":null,"usage":{"cpu_user_ms":1,"cpu_system_ms":2,"#,
                 r#""peak_memory_bytes":1048576,"io_read_bytes":null,"io_written_bytes":null,"#,
                 r#""peak_tasks":null,"oom_kills":null,"not_measured":["io_read_bytes","#,
-                r#""io_written_bytes","peak_tasks","oom_kills"]},"#,
+                r#""io_written_bytes","peak_tasks","oom_kills"]},"usage_now":null,"#,
                 r#""output":{"stdout_bytes":12,"stderr_bytes":0,"#,
                 r#""log_bytes":12,"dropped_bytes":0,"forgotten_bytes":0},"leftovers":"none","limits":"#,
-                r#"{"memory_max":null,"cpu_quota":null,"tasks_max":null},"paused":false,"#,
+                r#"{"memory_max":null,"memory_high":null,"cpu_quota":null,"cpu_weight":null,"#,
+                r#""io_weight":null,"tasks_max":null,"nice":null,"oom_score_adjust":null,"#,
+                r#""rlimits":{}},"paused":false,"#,
                 r#""existing":null}"#,
                 "\n"
             )
@@ -356,7 +438,7 @@ mod tests {
         for part in [
             r#""io_read_bytes":4096,"io_written_bytes":0,"peak_tasks":null,"oom_kills":0,"#,
             r#""not_measured":["peak_tasks"]"#,
-            r#""limits":{"memory_max":67108864,"cpu_quota":150,"tasks_max":null},"paused":false"#,
+            r#""limits":{"memory_max":67108864,"memory_high":null,"cpu_quota":150,"#,
         ] {
             assert!(shown.contains(part), "{shown}");
         }
@@ -377,6 +459,35 @@ mod tests {
             shown.contains(r#""paused":true"#) && shown.contains(r#""usage":null"#),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn shows_limits_of_processes_and_what_is_used_at_the_moment() {
+        let mut running = samples::running_execution();
+        running.resources.process = ProcessLimits {
+            nice: Some(-5),
+            oom_score_adjust: Some(7),
+            rlimits: vec![Rlimit {
+                resource: RlimitResource::OpenFiles,
+                soft: 1024,
+                hard: Rlimit::INFINITY,
+            }],
+        };
+        let usage = CurrentUsage {
+            memory_bytes: Some(4096),
+            tasks: Some(2),
+            user_us: Some(1_999),
+            system_us: Some(0),
+            ..CurrentUsage::default()
+        };
+        let shown = line(&ExecutionObject::with_usage(&running, &usage));
+        for part in [
+            r#""nice":-5,"oom_score_adjust":7,"rlimits":{"nofile":{"soft":1024,"hard":null}}}"#,
+            r#""usage_now":{"memory_bytes":4096,"tasks":2,"cpu_user_ms":1,"cpu_system_ms":0,"#,
+            r#""io_read_bytes":null,"io_written_bytes":null,"not_measured":["io_read_bytes","io_written_bytes"]}"#,
+        ] {
+            assert!(shown.contains(part), "{shown}");
+        }
     }
 
     #[test]

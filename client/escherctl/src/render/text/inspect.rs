@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use escher_client::protocol::{Leftovers, Usage};
-use escher_client::{ExecutionRecord, Measurements, SentSignal, Timestamp};
+use escher_client::{
+    ApiError, CurrentUsage, ExecutionRecord, Measurements, ResourceLimits, SentSignal, Timestamp,
+};
 
 use super::end_reason::{end_reason, exit, signal_name};
 use super::fields::Fields;
@@ -13,8 +15,14 @@ use crate::render::table::running_time;
 use crate::render::{escape, resource_usage};
 use crate::time;
 
-/// Returns one line per fact. `is_log_closed`: whether this user may not read the log.
-pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp, is_log_closed: bool) -> String {
+/// Returns one line per fact. `usage_now`: what a running execution uses at the moment, or why that is not known.
+/// `is_log_closed`: whether this user may not read the log.
+pub(crate) fn inspect(
+    record: &ExecutionRecord,
+    usage_now: Option<&Result<CurrentUsage, ApiError>>,
+    now: Timestamp,
+    is_log_closed: bool,
+) -> String {
     let resources = &record.resources;
     let argv = record.command.to_argv();
     let mut fields = Fields::default();
@@ -54,8 +62,13 @@ pub(crate) fn inspect(record: &ExecutionRecord, now: Timestamp, is_log_closed: b
         "timeout",
         record.timeout_ms.map_or_else(|| "none".to_owned(), timeout),
     );
-    fields.add_some("limits", resource_usage::limits(&resources.limits));
+    fields.add_some("limits", resource_usage::limits(resources));
     fields.add_some("pid", record.pid);
+    match usage_now {
+        Some(Ok(usage)) => add_usage_now(&mut fields, usage, &resources.limits),
+        Some(Err(error)) => fields.add("usage now", format!("not known: {}", error.message)),
+        None => {}
+    }
     fields.add_some("cancelled by", record.cancelled_by.as_ref());
     for sent in &record.signals {
         fields.add("signal", sent_signal(sent));
@@ -115,6 +128,33 @@ fn sent_signal(sent: &SentSignal) -> String {
     }
 }
 
+/// Adds each figure with its limits.
+fn add_usage_now(fields: &mut Fields, usage: &CurrentUsage, limits: &ResourceLimits) {
+    let seconds = |micros| time::duration(Duration::from_micros(micros));
+    let with = |figure: String, limits: Option<String>| match limits {
+        Some(limits) => format!("{figure} ({limits})"),
+        None => figure,
+    };
+    let memory = usage.memory_bytes.map(size);
+    let memory = memory.map(|memory| with(memory, resource_usage::memory_limits(limits)));
+    fields.add_some("memory now", memory);
+    let tasks = usage.tasks.map(|tasks| tasks.to_string());
+    let tasks = tasks.map(|tasks| with(tasks, resource_usage::task_limits(limits)));
+    fields.add_some("tasks now", tasks);
+    if let (Some(user), Some(system)) = (usage.user_us, usage.system_us) {
+        let cpu = format!("{} user, {} system", seconds(user), seconds(system));
+        fields.add("cpu so far", with(cpu, resource_usage::cpu_limits(limits)));
+    }
+    let io = |bytes| with(size(bytes), resource_usage::io_limits(limits));
+    fields.add_some("read so far", usage.io_read_bytes.map(io));
+    fields.add_some("written so far", usage.io_written_bytes.map(io));
+    let missing: Vec<&str> = resource_usage::not_measured_now(usage)
+        .map(|measurement| measurement.name)
+        .collect();
+    let missing = (!missing.is_empty()).then(|| missing.join(", "));
+    fields.add_some("not measured", missing);
+}
+
 fn add_measured(fields: &mut Fields, usage: &Usage, measured: &Measurements) {
     fields.add_some("read", measured.io_read_bytes.map(size));
     fields.add_some("written", measured.io_written_bytes.map(size));
@@ -143,7 +183,7 @@ mod tests {
     #[test]
     fn says_that_the_clock_was_set_and_what_a_pending_execution_waits_for() {
         let record = completed();
-        let shown = |record: &ExecutionRecord| inspect(record, record.submitted_at, false);
+        let shown = |record: &ExecutionRecord| inspect(record, None, record.submitted_at, false);
         assert!(!shown(&record).contains("clock"));
         let ended_before = ExecutionRecord {
             submitted_at: Timestamp::from_micros(2),
@@ -163,7 +203,7 @@ mod tests {
     #[test]
     fn shows_limits_usage_and_what_was_not_measured() {
         let shown = |record: &ExecutionRecord| {
-            let shown = inspect(record, record.submitted_at, false);
+            let shown = inspect(record, None, record.submitted_at, false);
             let words = shown.split_ascii_whitespace().collect::<Vec<_>>();
             words.join(" ")
         };
@@ -191,13 +231,56 @@ mod tests {
     }
 
     #[test]
+    fn shows_what_a_running_command_uses_beside_its_limits() {
+        let mut running = samples::running_execution();
+        running.resources.limits = ResourceLimits {
+            memory_max: Some(64 << 20),
+            memory_high: Some(48 << 20),
+            cpu_quota: Some(150),
+            tasks_max: Some(100),
+            ..ResourceLimits::default()
+        };
+        let shown = |usage: Result<CurrentUsage, ApiError>| {
+            let shown = inspect(&running, Some(&usage), running.submitted_at, false);
+            let words = shown.split_ascii_whitespace().collect::<Vec<_>>();
+            words.join(" ")
+        };
+        let usage = CurrentUsage {
+            memory_bytes: Some(12 << 20),
+            tasks: Some(3),
+            user_us: Some(1_500_000),
+            system_us: Some(0),
+            io_read_bytes: Some(4096),
+            io_written_bytes: None,
+        };
+        let measured = shown(Ok(usage));
+        for field in [
+            "memory now: 12.0 MiB (MemoryMax=64M MemoryHigh=48M) tasks now: 3 (TasksMax=100)",
+            "cpu so far: 1.5s user, 0ms system (CPUQuota=150%) read so far: 4.0 KiB",
+            "not measured: bytes written",
+        ] {
+            assert!(measured.contains(field), "{measured}");
+        }
+        let nothing = shown(Ok(CurrentUsage::default()));
+        let all = "not measured: memory, tasks, CPU time in user mode, CPU time in the kernel, \
+                   bytes read, bytes written";
+        assert!(nothing.contains(all), "{nothing}");
+        let error = ApiError::new(escher_client::ErrorCode::OVERLOADED, "no answer");
+        let unknown = shown(Err(error));
+        assert!(
+            unknown.contains("usage now: not known: no answer"),
+            "{unknown}"
+        );
+    }
+
+    #[test]
     fn shows_how_many_bytes_the_log_lacks() {
         let mut record = completed();
         if let Some(outcome) = &mut record.outcome {
             outcome.output.dropped_bytes = 1;
             outcome.output.forgotten_bytes = 2048;
         }
-        let shown = inspect(&record, record.submitted_at, false);
+        let shown = inspect(&record, None, record.submitted_at, false);
         assert!(shown.contains("1 byte, missing from the log"), "{shown}");
         assert!(shown.contains("the first 2.0 KiB of the log"), "{shown}");
     }
@@ -213,7 +296,7 @@ mod tests {
         record.signals.add(12, ada.clone(), at);
         record.signals.add(2, ada.clone(), at);
         record.signals.add(2, ada, at);
-        let shown = inspect(&record, at, false);
+        let shown = inspect(&record, None, at, false);
         for signals in [
             "SIGUSR2 by ada at 2023-11-14T22:13:20.000000Z\n",
             "SIGINT by ada, 2 times, the last at 2023-11-14T22:13:20.000000Z\n",
@@ -225,7 +308,7 @@ mod tests {
     #[test]
     fn says_where_the_log_is_closed_to_the_user() {
         let record = completed();
-        let shown = |is_log_closed| inspect(&record, record.submitted_at, is_log_closed);
+        let shown = |is_log_closed| inspect(&record, None, record.submitted_at, is_log_closed);
         assert!(!shown(false).contains("log access"));
         assert!(shown(true).contains("log access: "));
     }
@@ -235,7 +318,7 @@ mod tests {
         let mut record = samples::running_execution();
         record.key = Some("k\x1b]0;".into());
         record.working_dir = b"/a\nb\xff"[..].into();
-        let shown = inspect(&record, record.submitted_at, false);
+        let shown = inspect(&record, None, record.submitted_at, false);
         assert!(
             shown.contains(r"k\x1b]0;") && shown.contains(r"/a\nb\xff"),
             "{shown}"

@@ -5,7 +5,7 @@ mod check;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use escher_launcher::ipc::wire::{Abilities, LogDirAbilities, LogLimits};
+use escher_launcher::ipc::wire::{Abilities, LogDirAbilities, LogLimits, ProcessDefaults};
 use escher_protocol::{
     Blob, CancelMode, Command, Controllers, ExecutionId, ExecutionRequest, Leftovers,
     ResourceLimits, SignalRecipients, SignalSerial, Text, Timestamp,
@@ -31,6 +31,7 @@ const CONTROLLERS: Controllers = Controllers {
     cpu: false,
     pids: false,
     io: false,
+    io_weight: false,
 };
 
 /// What the launcher can do.
@@ -41,6 +42,7 @@ fn abilities() -> Abilities {
             punches_holes: true,
         },
         cgroups: Some(CONTROLLERS),
+        process: ProcessDefaults::default(),
     }
 }
 

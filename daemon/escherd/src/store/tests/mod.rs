@@ -309,6 +309,7 @@ fn record_of(submission: &Submission, status: Status) -> ExecutionRecord {
         }),
         resources: Resources {
             limits: request.limits,
+            process: request.process.clone(),
             ..Resources::default()
         },
         parts: Parts::new(),

@@ -1,17 +1,29 @@
 //! Limits and measurements of executions.
 
 use super::*;
-use escher_protocol::Measurements;
+use escher_protocol::{Measurements, ProcessLimits, Rlimit, RlimitResource};
 
 const LIMITS: ResourceLimits = ResourceLimits {
     memory_max: Some(1 << 26),
+    memory_high: Some(1 << 25),
     cpu_quota: None,
+    cpu_weight: Some(1),
+    io_weight: Some(10_000),
     tasks_max: Some(10),
 };
 
 fn limited(number: u64) -> Submission {
     let mut limited = submission(number);
     limited.request.limits = LIMITS;
+    limited.request.process = ProcessLimits {
+        nice: Some(19),
+        oom_score_adjust: Some(-1),
+        rlimits: vec![Rlimit {
+            resource: RlimitResource::OpenFiles,
+            soft: 7,
+            hard: Rlimit::INFINITY,
+        }],
+    };
     limited
 }
 

@@ -1,6 +1,6 @@
 //! What a shim is to run, and under which limits.
 
-use escher_protocol::{Blob, ExecutionId, Parts, ResourceLimits};
+use escher_protocol::{Blob, ExecutionId, Parts, ProcessLimits, ResourceLimits};
 use serde::{Deserialize, Serialize};
 
 /// A command for a shim, with everything that the shim needs to run it and to be adopted with it.
@@ -86,6 +86,8 @@ pub struct LaunchSpec {
     pub identity: Option<Identity>,
     /// The umask of the command.
     pub umask: u32,
+    /// Limits and priorities of its processes. The launcher's user must be allowed to set them.
+    pub process: ProcessLimits,
     /// Whether standard error is the pipe of standard output.
     pub merges_output: bool,
     /// Whether standard input is a pipe fed by [`ToShim::Input`](super::ToShim::Input); else it is

@@ -1,6 +1,8 @@
 //! Messages between escherd and the launcher.
 
-use escher_protocol::{Blob, Controllers, ExecutionId, Leftovers, Parts, Text};
+use escher_protocol::{
+    Blob, Controllers, ExecutionId, Leftovers, Parts, Rlimit, RlimitResource, Text,
+};
 use serde::{Deserialize, Serialize};
 
 /// A message from escherd to the launcher.
@@ -73,6 +75,38 @@ pub struct Abilities {
     pub log_dir: LogDirAbilities,
     /// Which resources the launcher can limit and measure; `None`: commands have no cgroups.
     pub cgroups: Option<Controllers>,
+    /// What a command gets that sets no [`ProcessLimits`](escher_protocol::ProcessLimits).
+    pub process: ProcessDefaults,
+}
+
+/// Limits and priorities of the processes of a command that sets none: what the launcher has inherited,
+/// as far as it cannot or must not change that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessDefaults {
+    /// The nice value.
+    pub nice: i32,
+    /// The adjustment of the out-of-memory score.
+    pub oom_score_adjust: i32,
+    /// The hard limit of each resource, in the order of [`RlimitResource::TABLE`].
+    pub hard_limits: [u64; RlimitResource::TABLE.len()],
+}
+
+impl Default for ProcessDefaults {
+    fn default() -> Self {
+        ProcessDefaults {
+            nice: 0,
+            oom_score_adjust: 0,
+            hard_limits: [Rlimit::INFINITY; RlimitResource::TABLE.len()],
+        }
+    }
+}
+
+impl ProcessDefaults {
+    /// Returns the hard limit of a resource.
+    #[must_use]
+    pub fn hard_limit(&self, resource: RlimitResource) -> u64 {
+        self.hard_limits[resource as usize]
+    }
 }
 
 /// What a launcher and its shims can do in the directory of the logs.
@@ -108,7 +142,7 @@ pub enum ExecutionFiles {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LauncherReply {
     /// The first message.
-    Hello(LauncherHello),
+    Hello(Box<LauncherHello>),
     /// A shim is ready. Its socket comes with the packet (`SCM_RIGHTS`).
     Shim {
         /// The shim's process id; [`LauncherReply::ShimDied`] names the shim by it.

@@ -29,7 +29,7 @@ pub(crate) use exit_report::exceeds_limit;
 pub use exit_report::{EndCause, ExitReport};
 pub use launcher::{
     Abilities, Directories, ExecutionFiles, LauncherHello, LauncherReply, LauncherRequest,
-    LogDirAbilities, MAX_IDS_AT_ONCE,
+    LogDirAbilities, MAX_IDS_AT_ONCE, ProcessDefaults,
 };
 pub use shim::{
     FromShim, INPUT_WINDOW, InputState, MAX_INPUT_BYTES, MAX_SHIM_MESSAGE_BYTES, ShimPhase,

@@ -2,8 +2,8 @@
 
 use escher_protocol::codec::{self, CodecError};
 use escher_protocol::{
-    Blob, Canceller, ExecutionId, SentSignals, SignalAnswer, SignalRecipients, SignalSerial,
-    Timestamp, User,
+    Blob, Canceller, CurrentUsage, ExecutionId, SentSignals, SignalAnswer, SignalRecipients,
+    SignalSerial, Timestamp, User,
 };
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,8 @@ pub enum ToShim {
         /// Takes the place of [`Assignment::log_budget`].
         bytes: u64,
     },
+    /// Measure what the command uses at the moment, and answer with [`FromShim::CurrentUsage`].
+    MeasureUsage,
 }
 
 impl ToShim {
@@ -137,6 +139,8 @@ pub enum FromShim {
         /// Bytes that log and index would take in all.
         bytes: u64,
     },
+    /// The answer to [`ToShim::MeasureUsage`].
+    CurrentUsage(CurrentUsage),
 }
 
 /// State of a shim and its execution, for an escherd that adopts it.

@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use escher_protocol::{
-    Canceller, Exit, Leftovers, Measurements, OutputStream, Parts, SignalAnswer, SignalRecipients,
-    Timestamp,
+    Canceller, CurrentUsage, Exit, Leftovers, Measurements, OutputStream, Parts, SignalAnswer,
+    SignalRecipients, Timestamp,
 };
 
 use super::Supervisor;
 use crate::ipc::wire::{EndCause, ExitReport, SignalOrder};
+use crate::os::cgroup::Cgroup;
 use crate::shim::kill_ladder::Step;
 use crate::shim::log_budget::LogBudget;
 use crate::shim::spawn::SetupResult;
@@ -159,5 +160,19 @@ impl Supervisor<'_> {
             system_us: measured.system_us,
             ..Measurements::default()
         })
+    }
+
+    /// Returns what is used in the cgroup at the moment, as far as it is counted. Without a cgroup
+    /// nothing is: what the main process alone uses says little about the command.
+    pub(super) fn current_usage(&self) -> CurrentUsage {
+        let usage = self.cgroup.map(Cgroup::current_usage).unwrap_or_default();
+        if !self.controllers_were_off {
+            return usage;
+        }
+        CurrentUsage {
+            user_us: usage.user_us,
+            system_us: usage.system_us,
+            ..CurrentUsage::default()
+        }
     }
 }

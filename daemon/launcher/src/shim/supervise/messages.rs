@@ -70,6 +70,10 @@ impl Supervisor<'_> {
                 ToShim::LogBudget { bytes } => {
                     self.log.change_budget(|budget| budget.set(bytes));
                 }
+                ToShim::MeasureUsage => {
+                    let usage = self.current_usage();
+                    self.link.send(&FromShim::CurrentUsage(usage));
+                }
                 // Not valid during an execution.
                 ToShim::Assign(_) | ToShim::AssignFromMemory | ToShim::Recorded => {}
             }
