@@ -119,6 +119,35 @@ fn a_faulty_configuration_is_told_to_clients_and_to_systemd() {
     let _ = escherd.wait().expect(0);
 }
 
+/// What is no socket at all was "Socket operation on non-socket", of which nobody knew which.
+#[test]
+fn descriptors_from_systemd_that_cannot_be_used_are_named() {
+    let home = Home::new();
+    let socket = UnixListener::bind(home.socket()).unwrap();
+    for (descriptors, expected) in [
+        (
+            "exec 3<&0 4<&0; LISTEN_FDS=2 LISTEN_FDNAMES=clients:other",
+            "`other` is a second socket for clients",
+        ),
+        (
+            "exec 3</dev/null; LISTEN_FDS=1 LISTEN_FDNAMES=clients",
+            "`clients`, passed by systemd, is no listening Unix stream socket",
+        ),
+    ] {
+        let mut command = Command::new("/bin/sh");
+        command
+            .arg("-c")
+            .arg(format!("{descriptors} LISTEN_PID=$$ exec \"$@\""))
+            .arg("sh")
+            .arg(escherd())
+            .args(home.arguments_with(launcher()))
+            .stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
+        let ended = RunningProgram::spawn(command, DEADLINE).wait().expect(1);
+        let expected = format!("escherd: cannot use the sockets from systemd: {expected}\n");
+        assert_eq!(ended.err(), expected);
+    }
+}
+
 #[test]
 fn a_full_disk_is_named_and_clients_are_refused_until_the_next_start() {
     if !require_root("a full disk of the state directory") {
