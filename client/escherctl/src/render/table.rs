@@ -263,7 +263,7 @@ mod tests {
         );
         let mut narrow = diagnostics_table(&diagnostics.each_ref());
         narrow.set_content_arrangement(ContentArrangement::Dynamic);
-        narrow.set_width(36);
+        narrow.set_width(38);
         assert_eq!(
             narrow.trim_fmt(),
             "ok       socket     exists\n\

@@ -43,7 +43,11 @@ pub fn diagnose_configuration(
     for (names, what, advice) in changes {
         if !names.is_empty() {
             let listed = audience.detail(|| names.join(", "));
-            let message = format!("{what} would change {} settings{listed}", names.len());
+            let count = match names.len() {
+                1 => "one setting".to_owned(),
+                more => format!("{more} settings"),
+            };
+            let message = format!("{what} would change {count}{listed}");
             diagnostics.push(Diagnostic::warning(check, message).advise(advice));
         }
     }
@@ -75,9 +79,11 @@ mod tests {
         };
         assert!(message(Audience::Administrator).contains("a_secret"));
         assert!(!message(Audience::Everybody).contains("a_secret"));
+        let found = &diagnose_configuration(&loaded, Audience::Everybody)[0];
+        assert_eq!(found.severity, Severity::Failure);
         assert_eq!(
-            diagnose_configuration(&loaded, Audience::Everybody)[0].severity,
-            Severity::Failure
+            &*found.message,
+            "a reload would fail, and so would the next start"
         );
     }
 
@@ -92,12 +98,12 @@ mod tests {
         assert!(
             diagnostics[0]
                 .message
-                .ends_with("1 settings: execution.max_timeout_ms")
+                .ends_with("would change one setting: execution.max_timeout_ms")
         );
         assert!(
             diagnostics[1]
                 .message
-                .ends_with("2 settings: daemon.socket, store.durability")
+                .ends_with("would change 2 settings: daemon.socket, store.durability")
         );
         let same = diagnose_configuration(&Ok(Differences::default()), Audience::Everybody);
         assert_eq!(same[0].severity, Severity::Ok);
