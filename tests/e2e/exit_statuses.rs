@@ -123,6 +123,8 @@ fn a_timeout_over_the_maximum_gives_125_with_both_values() {
             .contains("no timeout is over the maximum of 10m"),
         "{ended:?}"
     );
+    let origin = "raise execution.max_timeout_ms, which is set by: ";
+    assert!(ended.err().contains(origin), "{ended:?}");
     let ended = daemon
         .ctl()
         .run(["submit", "--timeout", "11m", "true"])

@@ -320,6 +320,7 @@ fn the_id_of_a_request_in_flight_cannot_be_reused() {
         panic!("an error");
     };
     assert_eq!((id, error.code), (RequestId(5), ErrorCode::PROTOCOL));
+    assert_eq!(&*error.message, "the request id 5 is in use");
     peer.send(&RawPeer::request_frame(6, Request::Info));
     assert!(matches!(
         peer.receive_frame(),

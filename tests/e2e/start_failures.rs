@@ -7,7 +7,10 @@ use std::process::Command;
 
 use escher_client::protocol::{Exit, StartStage};
 use escher_client::{Client, Error, ErrorCode, ExecutionRecord, ExecutionRequest, Status};
-use escher_tests::{Daemon, child_program, connect, exec, in_runtime, require_root, run_program};
+use escher_tests::{
+    Ctl, Daemon, FinishedProgram, child_program, connect, exec, in_runtime, require_root,
+    run_program,
+};
 use nix::errno::Errno;
 
 async fn run_to_end(client: &Client, request: ExecutionRequest) -> ExecutionRecord {
@@ -78,11 +81,13 @@ fn each_failure_has_its_stage_and_errno() {
 #[test]
 fn an_error_names_what_was_tried_and_what_helps() {
     let daemon = Daemon::start();
-    let script = daemon
-        .home()
-        .file("windows-script", "#!/bin/sh\r\necho hi\r\n", 0o755);
-    let script = script.to_str().unwrap();
-    let named = format!("cannot execute {script}: No such file");
+    let home = daemon.home();
+    let windows = home.file("windows-script", "#!/bin/sh\r\necho hi\r\n", 0o755);
+    let lost = home.file("lost-script", "#!/bin/nosuch -e\n", 0o755);
+    let hostile = home.file("hostile-script", "#!/\x1b[2J\n", 0o755);
+    let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let (windows, lost, hostile) = (text(&windows), text(&lost), text(&hostile));
+    let in_path = format!("PATH={}", text(&home.work()));
     for (words, parts) in [
         (
             &["-e", "PATH=/own:/bin", "no-such"][..],
@@ -92,11 +97,36 @@ fn an_error_names_what_was_tried_and_what_helps() {
             &["echo hi"],
             &["\"echo hi\" is not in PATH", "--shell \"echo hi\""],
         ),
-        (&[script], &[&named, "CRLF"]),
+        (
+            &["/no/such"],
+            &["cannot execute /no/such: No such file", "dynamic loader"],
+        ),
+        (
+            &[&lost],
+            &[&format!(
+                "the interpreter /bin/nosuch of {lost} was not found: No such file"
+            )],
+        ),
+        (
+            &["-e", &in_path, "lost-script"],
+            &[&format!(
+                "the interpreter /bin/nosuch of {lost} was not found: No such file"
+            )],
+        ),
+        (
+            &[&windows],
+            &[
+                &format!(
+                    "of {windows} was not found, since its first line ends in a carriage return"
+                ),
+                "Unix line ends",
+            ],
+        ),
+        (&[&hostile], &[r#"the interpreter "/\u{1b}[2J" of"#]),
     ] {
         let ended = daemon.ctl().run([&["run"], words].concat()).expect(127);
         for part in parts {
-            assert!(ended.err().contains(part), "{}", ended.err());
+            assert!(ended.err().contains(part), "{part}: {}", ended.err());
         }
     }
 }
@@ -146,6 +176,76 @@ fn a_working_directory_that_may_not_be_entered_is_named() {
         closed.display()
     );
     assert!(ended.err().contains(&named), "{ended:?}");
+}
+
+/// Starts escherctl from a directory in which the shell stands already. `spoil` makes it unusable.
+fn run_from_spoiled(ctl: &Ctl, spoil: &str, words: &[&str]) -> FinishedProgram {
+    let escherctl = ctl.command(words);
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            "mkdir -p parent/here; cd parent/here; eval \"$0\"; exec \"$@\"",
+            spoil,
+        ])
+        .arg(escherctl.get_program())
+        .args(escherctl.get_args())
+        .current_dir(escherctl.get_current_dir().unwrap());
+    for (name, value) in escherctl.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    run_program(command)
+}
+
+#[test]
+fn a_current_directory_that_was_removed_is_named_and_nothing_runs_elsewhere() {
+    let daemon = Daemon::start();
+    let here = daemon.home().work().join("parent/here");
+    let named = format!(
+        "cannot use the current directory {}: No such file",
+        here.display()
+    );
+    for (words, status) in [
+        (&["run", "pwd"][..], 126),
+        (&["run", "-w", ".", "pwd"], 126),
+        (&["submit", "pwd"], 1),
+    ] {
+        let ended = run_from_spoiled(&daemon.ctl(), "rmdir ../here", words).expect(status);
+        assert_eq!(ended.out(), "");
+        assert!(ended.err().contains(&named), "{ended:?}");
+        assert!(ended.err().contains("-w DIR"), "{ended:?}");
+        fs::remove_dir(here.parent().unwrap()).unwrap();
+    }
+    let elsewhere = run_from_spoiled(&daemon.ctl(), "rmdir ../here", &["run", "-w", "/", "pwd"]);
+    assert_eq!(elsewhere.expect(0).out(), "/\n");
+}
+
+#[test]
+fn a_current_directory_that_may_not_be_entered_is_named_and_nothing_runs_elsewhere() {
+    if !require_root("the working directory of another user") {
+        return;
+    }
+    let daemon = Daemon::start();
+    fs::set_permissions(daemon.home().socket(), Permissions::from_mode(0o666)).unwrap();
+    let here = daemon.home().work().join("parent/here");
+    let named = format!(
+        "cannot enter the working directory {}: Permission denied (EACCES,",
+        here.display()
+    );
+    let alice = daemon.ctl().as_user(61_400, 61_400, &[]);
+    for spoil in ["chmod 700 .", "chmod 700 .."] {
+        let ended = run_from_spoiled(&alice, spoil, &["run", "pwd"]).expect(126);
+        assert_eq!(ended.out(), "");
+        assert!(ended.err().contains(&named), "{spoil}: {ended:?}");
+        assert!(ended.err().contains("-w DIR"), "{spoil}: {ended:?}");
+        let submitted = run_from_spoiled(&alice, spoil, &["submit", "pwd"]).expect(0);
+        let ended = alice.run(["wait", submitted.out().trim()]).expect(126);
+        assert!(ended.err().contains(&named), "{spoil}: {ended:?}");
+        fs::remove_dir_all(daemon.home().work().join("parent")).unwrap();
+    }
 }
 
 #[test]

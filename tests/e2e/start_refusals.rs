@@ -31,8 +31,13 @@ impl Systemd {
     }
 
     /// Waits until a client is at the socket, as systemd does, and starts escherd with these settings.
-    fn start_escherd(&self, settings: &str) -> RunningProgram {
+    fn start_for_client(&self, settings: &str) -> RunningProgram {
         assert!(wait::readable(&self.clients));
+        self.start(settings)
+    }
+
+    /// Starts escherd with these settings, as for `systemctl start`.
+    fn start(&self, settings: &str) -> RunningProgram {
         let config = self.home.path().join("escher.toml");
         fs::write(&config, settings).unwrap();
         fs::set_permissions(&config, Permissions::from_mode(0o600)).unwrap();
@@ -80,7 +85,14 @@ fn a_faulty_configuration_is_told_to_clients_and_to_systemd() {
     let home = Arc::new(Home::new());
     let systemd = Systemd::new(&home);
     let client = ctl(&home).start(["ps"]);
-    let escherd = systemd.start_escherd("[execution]\nsecret = \"x\"\n\nother = 1\n");
+    let faulty = "[execution]\nsecret = \"x\"\n\nother = 1\n";
+    let escherd = systemd.start_for_client(faulty);
+    let first = told(client);
+    // The next clients start no other escherd, and a stop does not wait for the end of that.
+    for _ in 0..3 {
+        let _ = told(ctl(&home).start(["ps"]));
+    }
+    escherd.signal(Signal::SIGTERM);
     let ended = escherd.wait().expect(2);
     let lines: Vec<&str> = ended.err().lines().collect();
     assert_eq!(lines.len(), 2, "a line for each fault: {ended:?}");
@@ -90,19 +102,50 @@ fn a_faulty_configuration_is_told_to_clients_and_to_systemd() {
     let expected = format!("cannot start: {}:2: ", path.display());
     assert!(status.starts_with(&expected), "{status}");
     assert!(status.ends_with(" (and 1 more)"), "{status}");
-    let ended = told(client);
     assert!(
-        ended.err().contains("configuration is corrected"),
-        "{ended:?}"
+        first.err().contains("configuration is corrected"),
+        "{first:?}"
     );
-    assert!(!ended.err().contains("secret"), "{ended:?}");
+    assert!(!first.err().contains("secret"), "{first:?}");
+
+    // Nobody waits for the one that a person starts, and it has failed at once.
+    let _ = systemd.start(faulty).wait().expect(2);
 
     // With the next client systemd starts escherd again, and the file is right now.
     let client = ctl(&home).start(["ps"]);
-    let escherd = systemd.start_escherd("");
+    let escherd = systemd.start_for_client("");
     let _ = client.wait().expect(0);
     escherd.signal(Signal::SIGTERM);
     let _ = escherd.wait().expect(0);
+}
+
+/// What is no socket at all was "Socket operation on non-socket", of which nobody knew which.
+#[test]
+fn descriptors_from_systemd_that_cannot_be_used_are_named() {
+    let home = Home::new();
+    let socket = UnixListener::bind(home.socket()).unwrap();
+    for (descriptors, expected) in [
+        (
+            "exec 3<&0 4<&0; LISTEN_FDS=2 LISTEN_FDNAMES=clients:other",
+            "`other` is a second socket for clients",
+        ),
+        (
+            "exec 3</dev/null; LISTEN_FDS=1 LISTEN_FDNAMES=clients",
+            "`clients`, passed by systemd, is no listening Unix stream socket",
+        ),
+    ] {
+        let mut command = Command::new("/bin/sh");
+        command
+            .arg("-c")
+            .arg(format!("{descriptors} LISTEN_PID=$$ exec \"$@\""))
+            .arg("sh")
+            .arg(escherd())
+            .args(home.arguments_with(launcher()))
+            .stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
+        let ended = RunningProgram::spawn(command, DEADLINE).wait().expect(1);
+        let expected = format!("escherd: cannot use the sockets from systemd: {expected}\n");
+        assert_eq!(ended.err(), expected);
+    }
 }
 
 #[test]
@@ -121,7 +164,7 @@ fn a_full_disk_is_named_and_clients_are_refused_until_the_next_start() {
     let _ = fs::remove_file(home.socket());
     let systemd = Systemd::new(&home);
     let client = ctl(&home).start(["ps"]);
-    let escherd = systemd.start_escherd("");
+    let escherd = systemd.start_for_client("");
     let expected = format!("no space left on {}", home.state().display());
     let ended = told(client);
     assert!(ended.err().contains(&expected), "{ended:?}");

@@ -95,7 +95,7 @@ pub(crate) fn for_failure(failure: &Failure, mapping: ExitMapping) -> u8 {
         (Failure::Usage { .. }, mapping) => for_usage_error(mapping),
         (Failure::ClosedPipe, _) => for_signal(Signal::SIGPIPE as i32),
         (Failure::TerminalGone, _) => for_signal(Signal::SIGHUP as i32),
-        (Failure::WorkingDirectory(_), ExitMapping::Command) => NOT_STARTED,
+        (Failure::WorkingDirectory { .. }, ExitMapping::Command) => NOT_STARTED,
         (
             Failure::Request {
                 error: Error::Api(error),

@@ -27,8 +27,11 @@ pub(crate) enum Failure {
     TerminalGone,
     /// escherctl's own output cannot be written.
     Output(io::Error),
-    /// The caller's working directory cannot be determined.
-    WorkingDirectory(io::Error),
+    /// The caller's working directory cannot be determined. The shell may have a name for it.
+    WorkingDirectory {
+        named: Option<PathBuf>,
+        source: io::Error,
+    },
     /// The program escherd is at neither of these paths.
     NotInstalled { searched: [PathBuf; 2] },
     /// A system call failed.
@@ -126,11 +129,16 @@ impl Failure {
             Failure::Output(source) => {
                 ("system", format!("cannot write the output: {source}"), None)
             }
-            Failure::WorkingDirectory(source) => (
-                "working-directory",
-                format!("cannot determine the current directory: {source}"),
-                Some("specify a directory with -w DIR".to_owned()),
-            ),
+            Failure::WorkingDirectory { named, source } => {
+                let named = named.as_ref();
+                let named = named.map(|path| format!(" {}", path.display()));
+                let named = named.unwrap_or_default();
+                (
+                    "working-directory",
+                    format!("cannot use the current directory{named}: {source}"),
+                    Some("if it was removed, choose another one with -w DIR or cd".to_owned()),
+                )
+            }
             Failure::NotInstalled {
                 searched: [beside, installed],
             } => (
@@ -352,6 +360,71 @@ mod tests {
         assert!(hint(stopping.into()).unwrap().contains("keeps running"));
         let refused = ApiError::new(ErrorCode::KEY_CONFLICT, "the key is in use");
         assert!(!hint(refused.into()).unwrap().contains("keeps running"));
+    }
+
+    /// A user who meets one of these has to be told what to do.
+    #[test]
+    fn each_error_that_a_user_can_mend_has_a_hint() {
+        for (code, hint) in [
+            (ErrorCode::NOT_FOUND, "`escherctl ps -a` lists"),
+            (ErrorCode::KEY_CONFLICT, "use another --key, or none"),
+            (
+                ErrorCode::INVALID_CONFIGURATION,
+                "the previous configuration remains in force",
+            ),
+            (ErrorCode::NOT_FINISHED, "`escherctl cancel`"),
+            (ErrorCode::STORE_UNAVAILABLE, "`journalctl -u escherd`"),
+        ] {
+            let error = Error::from(ApiError::new(code, "x"));
+            let found = Failure::from(error).details().hint.unwrap();
+            assert!(found.contains(hint), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_submission_without_an_answer_can_be_repeated_by_its_key() {
+        let lost = Error::Disconnected(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        let details = Failure::from(lost).while_submitting("nightly").details();
+        assert_eq!(details.code, "disconnected");
+        let hint = details.hint.unwrap();
+        assert!(hint.contains("repeat it with `--key nightly`"), "{hint}");
+    }
+
+    #[test]
+    fn escherctl_s_own_failures_say_what_and_where() {
+        let (beside, installed) = ("/opt/escherd".into(), "/usr/bin/escherd".into());
+        let full = || io::Error::from_raw_os_error(nix::libc::ENOSPC);
+        for (failure, code, message) in [
+            (
+                Failure::NotInstalled {
+                    searched: [beside, installed],
+                },
+                "not-installed",
+                "escherd not found at /opt/escherd or /usr/bin/escherd",
+            ),
+            (Failure::AlreadyReported, "several", "some targets failed"),
+            (
+                Failure::Output(full()),
+                "system",
+                "cannot write the output: No space left on device (os error 28)",
+            ),
+            (
+                Failure::system("cannot read /x", full()),
+                "system",
+                "cannot read /x: No space left on device (os error 28)",
+            ),
+            (
+                Failure::WorkingDirectory {
+                    named: Some("/gone".into()),
+                    source: full(),
+                },
+                "working-directory",
+                "cannot use the current directory /gone: No space left on device (os error 28)",
+            ),
+        ] {
+            let details = failure.details();
+            assert_eq!((&*details.code, &*details.message), (code, message));
+        }
     }
 
     #[test]

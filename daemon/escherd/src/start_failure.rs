@@ -1,11 +1,12 @@
 //! What follows when escherd cannot start: the exit status, the log, and what systemd and the clients at
 //! its socket are told.
 //!
-//! systemd listens for escherd, so clients can connect while no escherd serves them, and each of them
-//! makes systemd start it again. Those who wait already get a reason instead of silence. After a fault
-//! of the configuration, which only a person can correct, escherd then exits with a status after which
-//! systemd does not restart it. Any other cause may pass by itself, such as a full disk: then escherd
-//! stays for a while and refuses clients, so that systemd does not restart it too often.
+//! systemd listens for escherd, so clients can connect while no escherd serves them, and the first of
+//! them makes systemd start it again. They get a reason instead of silence, and so does everybody who
+//! connects in the next [`RETRY_AFTER`], for which escherd stays: so clients cause one start in that
+//! time at most. After a fault of the configuration, which only a person can correct, it exits with a
+//! status after which systemd does not restart it, and at once if no client waits: then a person, or
+//! the boot, has started it. Any other cause may pass by itself, such as a full disk.
 
 use std::io;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::config::ConfigError;
 use crate::host::logging::LogDestination;
 use crate::host::service_manager::ServiceManager;
 use crate::host::systemd::{self, ActivatedSockets};
-use crate::server;
+use crate::server::{self, RefusalPeriod};
 
 /// Exit status for an invalid configuration, and for directories that cannot be trusted. systemd does
 /// not restart escherd after it (`RestartPreventExitStatus=`).
@@ -27,7 +28,7 @@ const EXIT_CONFIGURATION: u8 = 2;
 /// Exit status for everything else.
 const EXIT_FAILURE: u8 = 1;
 
-/// How long clients are refused after a failure that may pass by itself, before the next start.
+/// How long clients are refused before the next start.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// Returns the exit status for a start that has failed.
@@ -54,14 +55,12 @@ pub fn log(error: &anyhow::Error, destination: LogDestination) {
 /// Tells systemd why escherd does not start, and the clients at its socket that it does not.
 pub(crate) async fn refuse_clients(sockets: ActivatedSockets, error: &anyhow::Error) {
     systemd::status(&status(error));
-    let wait = if needs_correction(error) {
-        Duration::ZERO
+    let period = if needs_correction(error) {
+        RefusalPeriod::IfAwaited(RETRY_AFTER)
     } else {
-        RETRY_AFTER
+        RefusalPeriod::For(RETRY_AFTER)
     };
-    if !sockets.is_empty() {
-        server::refuse_clients(sockets, refusal(error), wait).await;
-    }
+    server::refuse_clients(sockets, refusal(error), period).await;
 }
 
 /// Whether escherd cannot start before a person has corrected something.

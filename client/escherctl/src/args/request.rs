@@ -229,7 +229,10 @@ fn working_dir(directory: Option<&Path>) -> Result<PathBuf, Failure> {
         directory => {
             let current = match directory_of_shell() {
                 Some(directory) => directory,
-                None => std::env::current_dir().map_err(Failure::WorkingDirectory)?,
+                None => std::env::current_dir().map_err(|source| Failure::WorkingDirectory {
+                    named: std::env::var_os("PWD").map(PathBuf::from),
+                    source,
+                })?,
             };
             let joined = directory.map_or(current.clone(), |directory| current.join(directory));
             // Drops `.` but not `..`, which behind a link leads elsewhere.

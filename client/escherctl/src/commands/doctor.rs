@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::doctor::run_checks;
 use crate::exit_status::REFUSED;
 use crate::failure::Failure;
-use crate::render::{diagnostics, json, print};
+use crate::render::{diagnostics, json, print, table};
 
 pub(super) async fn doctor(context: &Context) -> Result<u8, Failure> {
     let all = run_checks(&context.sockets).await;
@@ -20,7 +20,7 @@ pub(super) async fn doctor(context: &Context) -> Result<u8, Failure> {
         shown.into_iter().map(json::diagnostic).collect()
     } else {
         let summary = (!context.quiet).then(|| diagnostics::summary(&all));
-        diagnostics::list(&shown) + &summary.unwrap_or_default()
+        table::diagnostics(&shown) + &summary.unwrap_or_default()
     })?;
     Ok(match worst {
         Some(Severity::Failure) => REFUSED,

@@ -106,7 +106,8 @@ mod tests {
     fn the_severity_depends_on_the_state_of_the_unit() {
         let output = "Result=success\nId=escherd.socket\nLoadState=loaded\nActiveState=active\n\n\
                     Result=exit-code\nId=escherd.service\nLoadState=loaded\nActiveState=failed\n\n\
-                    Result=success\nId=escher-launcher.service\nLoadState=loaded\nActiveState=inactive\n";
+                    Result=success\nId=escher-launcher.service\nLoadState=loaded\nActiveState=inactive\n\n\
+                    Result=success\nId=other.service\nLoadState=masked\nActiveState=inactive\n";
         let diagnostics = diagnose(output, "");
         let severities: Vec<Severity> = diagnostics
             .iter()
@@ -114,12 +115,22 @@ mod tests {
             .collect();
         assert_eq!(
             severities,
-            [Severity::Ok, Severity::Failure, Severity::Warning]
+            [
+                Severity::Ok,
+                Severity::Failure,
+                Severity::Warning,
+                Severity::Failure
+            ]
         );
-        assert!(
-            diagnostics[1]
-                .message
-                .contains("escherd.service has failed: exit-code")
+        let messages: Vec<&str> = diagnostics.iter().map(|found| &*found.message).collect();
+        assert_eq!(
+            messages,
+            [
+                "escherd.socket is active",
+                "escherd.service has failed: exit-code",
+                "escher-launcher.service is inactive",
+                "other.service is masked"
+            ]
         );
     }
 
@@ -130,6 +141,9 @@ mod tests {
         let diagnostics = diagnose(output, " --user");
         assert_eq!(diagnostics.len(), 1);
         assert_eq!(diagnostics[0].severity, Severity::Warning);
-        assert!(diagnostics[0].message.contains("systemctl --user"));
+        assert_eq!(
+            &*diagnostics[0].message,
+            "no unit of escher is installed (systemctl --user)"
+        );
     }
 }

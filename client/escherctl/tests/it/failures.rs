@@ -1,7 +1,7 @@
 //! How failures are reported.
 
-use escher_client::protocol::Item;
 use escher_client::protocol::handshake::HelloReply;
+use escher_client::protocol::{Item, Request};
 use escher_client::{ApiError, CancelMode, ErrorCode};
 use tokio::process::Command;
 
@@ -42,6 +42,25 @@ async fn a_refused_submission_is_escherctls_own_failure() {
         assert_eq!(ended.status.code(), Some(status));
         assert_eq!(stderr(&ended), "escherctl: 600000 ms is over 5000 ms\n");
     }
+}
+
+#[tokio::test]
+async fn an_escherd_that_cannot_examine_itself_is_a_failure_of_doctor() {
+    let ended = run_against(&FakeDaemon::start(), &["doctor"], async |mut peer| {
+        let (id, request) = peer.request().await;
+        assert_eq!(request, Request::Diagnose);
+        let error = ApiError::new(ErrorCode::INTERNAL, "it has failed");
+        peer.reply(id, Err(error)).await;
+        let (id, request) = peer.request().await;
+        assert_eq!(request, Request::Info);
+        let error = ApiError::new(ErrorCode::INTERNAL, "it has failed");
+        peer.reply(id, Err(error)).await;
+    })
+    .await;
+    assert_eq!(ended.status.code(), Some(1));
+    let shown = stdout(&ended);
+    assert!(shown.contains("it has failed"), "{shown}");
+    assert!(shown.contains("journalctl -u escherd"), "{shown}");
 }
 
 #[tokio::test]

@@ -14,3 +14,4 @@ mod run;
 mod signals;
 mod support;
 mod times;
+mod usage;

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use escher_client::protocol::{ClientFrame, Exit, Item, Request};
 use escher_client::{
-    CancelMode, ErrorCode, GapReason, OutputChunk, OutputGap, OutputStream, Status,
+    ApiError, CancelMode, ErrorCode, GapReason, OutputChunk, OutputGap, OutputStream, Status,
 };
 use nix::sys::signal::Signal;
 
@@ -12,7 +12,7 @@ use crate::support::answers::{
     accept_run, attached, completed, exited, expect_cancel, finished, killed, submitted,
 };
 use crate::support::escherctl::{
-    closed_output, escherctl, run_against, send_signal, signal_of, stderr,
+    closed_output, escherctl, read_notice, run_against, send_signal, signal_of, stderr,
 };
 use crate::support::{FakeDaemon, execution, output};
 
@@ -62,6 +62,27 @@ async fn a_closed_stdout_cancels_the_command() {
     assert_eq!(stderr(&ended), "");
 }
 
+#[tokio::test]
+async fn a_refused_cancel_is_reported() {
+    let daemon = FakeDaemon::start();
+    let child = escherctl(&daemon, &["run", "x"])
+        .stdout(closed_output())
+        .spawn()
+        .unwrap();
+    let mut peer = daemon.accept().await;
+    let requests = accept_run(&mut peer).await;
+    peer.item(requests.output, output(OutputStream::Stdout, 0, 10))
+        .await;
+    let (id, request) = peer.next_request().await;
+    assert!(matches!(request, Request::Cancel { .. }), "{request:?}");
+    let error = ApiError::new(ErrorCode::STORE_UNAVAILABLE, "the disk is full");
+    peer.reply(id, Err(error)).await;
+    peer.reply(requests.end, Ok(completed())).await;
+    let ended = child.wait_with_output().await.unwrap();
+    let expected = "escherctl: cannot cancel the command: the disk is full\n";
+    assert_eq!(stderr(&ended), expected);
+}
+
 /// Only a closed pipe cancels the command.
 #[tokio::test]
 async fn a_full_disk_behind_stdout_leaves_the_command() {
@@ -85,6 +106,32 @@ async fn a_full_disk_behind_stdout_leaves_the_command() {
         "escherctl: the command goes on; its number is 1\n\
          escherctl: cannot write the output: No space left on device (os error 28)\n"
     );
+}
+
+#[tokio::test]
+async fn an_input_that_escherd_does_not_take_is_reported() {
+    let daemon = FakeDaemon::start();
+    let mut child = escherctl(&daemon, &["run", "-i", "x"]).spawn().unwrap();
+    let mut peer = daemon.accept().await;
+    let (id, _) = peer.request().await;
+    peer.reply(id, Ok(submitted())).await;
+    let (mut follow, mut wait, mut hold) = (None, None, None);
+    while follow.is_none() || wait.is_none() || hold.is_none() {
+        match peer.next_request().await {
+            (id, Request::ReadOutput(_)) => follow = Some(id),
+            (id, Request::Wait(_)) => wait = Some(id),
+            (id, Request::HoldStdin(_)) => hold = Some(id),
+            other => panic!("{other:?}"),
+        }
+    }
+    let error = ApiError::new(ErrorCode::INTERNAL, "the store is damaged");
+    peer.end(hold.unwrap(), Err(error)).await;
+    let expected = "escherctl: no more input is passed on: the store is damaged\n";
+    assert_eq!(read_notice(&mut child).await, expected);
+    peer.end(follow.unwrap(), Ok(())).await;
+    peer.reply(wait.unwrap(), Ok(completed())).await;
+    let ended = child.wait_with_output().await.unwrap();
+    assert_eq!(ended.status.code(), Some(0));
 }
 
 #[tokio::test]

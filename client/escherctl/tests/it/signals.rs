@@ -1,7 +1,7 @@
 //! Signals to `run`: what of them reaches the command, and how `run` ends.
 
-use escher_client::protocol::{Response, SignalAnswer, SignalRecipients};
-use escher_client::{CancelMode, OutputStream};
+use escher_client::protocol::{Request, Response, SignalAnswer, SignalRecipients};
+use escher_client::{ApiError, CancelMode, ErrorCode, OutputStream};
 use nix::sys::signal::Signal;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
@@ -10,7 +10,9 @@ use crate::support::answers::{
     Attached, accept_run, attached_and_interrupted, died, exited, expect_cancel, expect_interrupt,
     expect_signal, killed, receive_signal, submitted,
 };
-use crate::support::escherctl::{escherctl, send_signal, signal_of, stderr, with_pipes};
+use crate::support::escherctl::{
+    escherctl, read_notice, send_signal, signal_of, stderr, with_pipes,
+};
 use crate::support::{FakeDaemon, ServerConnection, output};
 
 /// Starts `run x`, whose command runs.
@@ -103,6 +105,23 @@ async fn sigusr1_and_sigusr2_reach_the_main_process() {
             .iter()
             .all(|serial| serial.client == serials[0].client)
     );
+}
+
+#[tokio::test]
+async fn a_signal_that_escherd_refuses_is_reported() {
+    let daemon = FakeDaemon::start();
+    let (mut child, mut peer, requests) = running(&daemon).await;
+    send_signal(&child, Signal::SIGUSR1);
+    let (id, request) = peer.next_request().await;
+    assert!(matches!(request, Request::Signal { .. }), "{request:?}");
+    let error = ApiError::new(ErrorCode::TOO_MANY_REQUESTS, "too many signals wait");
+    peer.reply(id, Err(error)).await;
+    let expected = "escherctl: the signal has no effect: too many signals wait\n";
+    assert_eq!(read_notice(&mut child).await, expected);
+    peer.end(requests.output, Ok(())).await;
+    peer.reply(requests.end, Ok(exited(7))).await;
+    let ended = child.wait_with_output().await.unwrap();
+    assert_eq!(ended.status.code(), Some(7));
 }
 
 /// `run` in the background of a script, and under nohup(1).

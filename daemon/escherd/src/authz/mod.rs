@@ -400,6 +400,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_uid_that_no_user_can_have_is_refused() {
+        let last = i32::MAX.unsigned_abs();
+        assert_eq!(refuse_reserved_uid(last), Ok(()));
+        for uid in [last + 1, u32::MAX] {
+            let error = refuse_reserved_uid(uid).unwrap_err();
+            assert_eq!(error.code, ErrorCode::PERMISSION_DENIED);
+            let message = format!("user id {uid} is reserved: those of users end at {last}");
+            assert_eq!(*error.message, *message);
+        }
+    }
+
+    #[test]
     fn the_overflow_uid_is_a_user_only_where_every_user_is_mapped() {
         for (map, expected) in [
             ("         0          0 4294967295\n", true),

@@ -62,7 +62,11 @@ pub fn diagnose_configuration(
     for (names, what, advice) in changes {
         if !names.is_empty() {
             let listed = audience.detail(|| names.join(", "));
-            let message = format!("{what} would change {} settings{listed}", names.len());
+            let count = match names.len() {
+                1 => "one setting".to_owned(),
+                more => format!("{more} settings"),
+            };
+            let message = format!("{what} would change {count}{listed}");
             diagnostics.push(Diagnostic::warning(check, message).advise(advice));
         }
     }
@@ -105,6 +109,10 @@ mod tests {
         };
         let diagnostic = &diagnose_configuration(&loaded, Audience::Everybody, &own)[0];
         assert_eq!(diagnostic.severity, Severity::Failure);
+        assert_eq!(
+            &*diagnostic.message,
+            "a reload would fail, and so would the next start"
+        );
         let advice = diagnostic.advice.as_ref().unwrap();
         assert!(advice.contains("config check --user`") && !advice.contains("root"));
     }
@@ -120,12 +128,12 @@ mod tests {
         assert!(
             diagnostics[0]
                 .message
-                .ends_with("1 settings: execution.max_timeout_ms")
+                .ends_with("would change one setting: execution.max_timeout_ms")
         );
         assert!(
             diagnostics[1]
                 .message
-                .ends_with("2 settings: daemon.socket, store.durability")
+                .ends_with("would change 2 settings: daemon.socket, store.durability")
         );
         let same =
             diagnose_configuration(&Ok(Differences::default()), Audience::Everybody, &SYSTEM);

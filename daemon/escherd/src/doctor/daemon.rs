@@ -70,6 +70,9 @@ mod tests {
         let severity =
             |path: &str| installed_program(Path::new(path), ServiceManager::User).severity;
         assert_eq!(severity("/usr/bin/escherd"), Severity::Ok);
-        assert_eq!(severity("/usr/bin/escherd (deleted)"), Severity::Warning);
+        let replaced = installed_program(Path::new("/usr/bin/escherd (deleted)"));
+        assert_eq!(replaced.severity, Severity::Warning);
+        let expected = "/usr/bin/escherd was replaced after escherd was started";
+        assert_eq!(&*replaced.message, expected);
     }
 }

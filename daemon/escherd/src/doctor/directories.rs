@@ -136,6 +136,32 @@ mod tests {
     }
 
     #[test]
+    fn says_what_others_could_do_and_how_to_prevent_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+        for (requirement, risk, mode) in [
+            (
+                &LOGS,
+                "others could change and replace logs",
+                "u=rwx,g=rx,o=x",
+            ),
+            (&STATE, "others could read the store", "u=rwx,g=,o="),
+            (
+                &RUNTIME,
+                "others could replace escherd's sockets",
+                "u=rwx,g=rx,o=rx",
+            ),
+        ] {
+            let found = diagnose_directory(requirement, path);
+            let shown = path.display();
+            assert_eq!(*found.message, *format!("{shown} has mode 0777: {risk}"));
+            let advice = found.advice.unwrap();
+            assert!(advice.ends_with(&format!("`chmod {mode} {shown}`")));
+        }
+    }
+
+    #[test]
     fn judges_the_owner_of_a_directory() {
         let metadata = fs::metadata("/").unwrap();
         assert_eq!(problem(&RUNTIME, &metadata, 12_345), None, "root's");

@@ -186,6 +186,7 @@ mod tests {
             consequence: "logs cannot grow",
         };
         let severity = |space, bytes| judge(space, reserve(bytes)).0;
+        let message = |space, bytes| judge(space, reserve(bytes)).1;
         assert_eq!(severity(space(100 * MIB, 5000), 0), Severity::Ok);
         let guarded = |min| severity(space(100 * MIB, 5000), min);
         assert_eq!(guarded(60 * MIB), Severity::Warning);
@@ -204,5 +205,20 @@ mod tests {
             ..space(100 * MIB, 5000)
         };
         assert_eq!(severity(read_only, 0), Severity::Failure);
+        for (space, reserved, expected) in [
+            (read_only, 0, "the file system is read-only"),
+            (
+                space(MIB, 5000),
+                2 * MIB,
+                "1.0 MiB free, log_min_free_bytes is 2.0 MiB: logs cannot grow",
+            ),
+            (space(0, 5000), 0, "the disk is full: 0 bytes free"),
+            (space(100 * MIB, 0), 0, "no free inodes"),
+            (space(10 * MIB, 5000), 0, "only 10.0 MiB free"),
+            (space(100 * MIB, 5), 0, "only 5 free inodes"),
+            (space(100 * MIB, 5000), 0, "100.0 MiB free"),
+        ] {
+            assert_eq!(message(space, reserved), expected);
+        }
     }
 }

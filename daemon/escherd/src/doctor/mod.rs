@@ -106,7 +106,10 @@ pub fn diagnose_engine(engine: &EngineSnapshot, audience: Audience) -> Vec<Diagn
 /// Formats a number of bytes in the largest unit that fits.
 fn format_bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let mut shown = format!("{count} bytes");
+    let mut shown = match count {
+        1 => "1 byte".to_owned(),
+        count => format!("{count} bytes"),
+    };
     let mut rest = count;
     for unit in UNITS {
         if rest < 1024 {

@@ -181,6 +181,7 @@ mod tests {
         let manager = ServiceManager::User;
         let diagnostic = &damage(&damaged, CLEANUP, Audience::Everybody, manager)[0];
         assert_eq!(diagnostic.severity, Severity::Failure);
+        assert_eq!(&*diagnostic.message, "the store is damaged");
         let advice = diagnostic.advice.as_ref().unwrap();
         assert!(advice.contains("systemctl --user restart"), "{advice}");
     }
@@ -219,10 +220,19 @@ mod tests {
                 executions,
                 log_bytes: 1,
             };
-            history(size, cleanup).severity
+            let history = history(size, cleanup);
+            (history.severity, history.message.into_string())
         };
-        assert_eq!(severity(10, false), Severity::Ok);
-        assert_eq!(severity(11, true), Severity::Note);
-        assert_eq!(severity(11, false), Severity::Warning);
+        let size = |executions| format!("{executions} finished executions, 1 byte of logs");
+        assert_eq!(severity(10, false), (Severity::Ok, size(10)));
+        let (warned, message) = severity(11, true);
+        assert_eq!(warned, Severity::Note);
+        assert!(message.starts_with(&(size(11) + ": over the limits until the next cleanup")));
+        let (warned, message) = severity(11, false);
+        assert_eq!(warned, Severity::Warning);
+        assert_eq!(
+            message,
+            size(11) + ": over the limits, and automatic cleanup is off"
+        );
     }
 }

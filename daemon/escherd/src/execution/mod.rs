@@ -32,6 +32,7 @@ pub use start_error::StartAttempt;
 pub use state::{Action, CancelRequest, InvalidTransition, State, Transition};
 pub use stdin::{Stdin, StdinAnswer, StdinWrite};
 
+use escher_launcher::ipc::wire::MissingInterpreter;
 use escher_protocol::{Blob, ExecutionId, ExecutionRequest, Exit, SentSignals, Timestamp, User};
 use serde::{Deserialize, Serialize};
 
@@ -89,7 +90,11 @@ pub struct Execution {
 impl Execution {
     /// Names in the error of a command that could not be started what was tried. `search_path` is the PATH in which its
     /// program was looked up, if it is known.
-    pub(crate) fn name_start_attempt(&mut self, search_path: Option<&Blob>) {
+    pub(crate) fn name_start_attempt(
+        &mut self,
+        search_path: Option<&Blob>,
+        missing_interpreter: Option<&MissingInterpreter>,
+    ) {
         let request = &self.submission.request;
         if let State::Finished(finished) = &mut self.state
             && matches!(finished.outcome.exit, Exit::NotStarted { .. })
@@ -101,6 +106,7 @@ impl Execution {
                 is_alone: argv.len() == 1,
                 search_path,
                 working_dir: request.working_dir.as_ref(),
+                missing_interpreter,
             });
         }
     }

@@ -269,54 +269,96 @@ mod tests {
         let argv = |argv: &[&str]| Command::Exec {
             argv: argv.iter().map(|text| Blob::from(*text)).collect(),
         };
+        let set = |name: &str, value: &str| vec![(Blob::from(name), Blob::from(value))];
+        let label = |key: &str, value: &str| (key.into(), value.into());
         for (message, part) in [
-            (refusal(|r| r.command = argv(&[])), "empty"),
-            (refusal(|r| r.command = argv(&[""])), "empty"),
-            (refusal(|r| r.command = argv(&["a", "b\0c"])), "argument 1"),
             (
-                refusal(|r| r.environment = vec![("".into(), "x".into())]),
-                "no name",
+                refusal(|r| r.command = argv(&[])),
+                "the command is empty: it needs a program",
             ),
             (
-                refusal(|r| r.environment = vec![("a=b".into(), "x".into())]),
-                "a=b",
+                refusal(|r| r.command = argv(&[""])),
+                "the name of the program is empty",
             ),
             (
-                refusal(|r| r.environment = vec![("A".into(), "x\0".into())]),
-                "variable A",
+                refusal(|r| r.command = argv(&["a", "b\0c"])),
+                "argument 1 of the command contains a NUL byte (EINVAL)",
             ),
-            (refusal(|r| r.working_dir = Some("here".into())), "absolute"),
+            (
+                refusal(|r| r.environment = set("", "x")),
+                "an environment variable has no name",
+            ),
+            (
+                refusal(|r| r.environment = set("a=b", "x")),
+                "the variable name \"a=b\" contains '=' or a NUL byte",
+            ),
+            (
+                refusal(|r| r.inherited = set("A", "x\0")),
+                "the value of the variable A contains a NUL byte",
+            ),
+            (
+                refusal(|r| r.working_dir = Some("here".into())),
+                "the working directory must be an absolute path without NUL bytes",
+            ),
             (
                 refusal(|r| r.working_dir = Some("/".repeat(4096).as_str().into())),
                 "4096 bytes, and at most 4095",
             ),
-            (refusal(|r| r.name = Some("1st".into())), "letter"),
-            (refusal(|r| r.name = Some("a\x1b".into())), "invisible"),
+            (
+                refusal(|r| r.umask = Some(0o1000)),
+                "the umask is more than 0777 (umask(2))",
+            ),
+            (
+                refusal(|r| r.name = Some("1st".into())),
+                "the name \"1st\" must begin with a letter",
+            ),
+            (
+                refusal(|r| r.name = Some("a/b".into())),
+                "the name \"a/b\" contains a slash, which separates a user from a name",
+            ),
+            (
+                refusal(|r| r.name = Some("a\x1b".into())),
+                "must have at most 255 bytes and no invisible characters",
+            ),
             (refusal(|r| r.name = Some("a\u{200b}".into())), "\\u{200b}"),
             (refusal(|r| r.key = Some("a\u{202e}".into())), "\\u{202e}"),
             (
-                refusal(|r| r.labels = vec![("k".into(), "\u{2066}".into())]),
-                "label's value",
-            ),
-            (refusal(|r| r.name = Some("a".repeat(256).into())), "255"),
-            (refusal(|r| r.key = Some("".into())), "key"),
-            (
-                refusal(|r| r.labels = vec![("".into(), "".into())]),
-                "label",
+                refusal(|r| r.labels = vec![label("k", "\u{2066}")]),
+                "the label's value \"\\u{2066}\" must have",
             ),
             (
-                refusal(|r| r.labels = vec![("k".into(), "1".into()), ("k".into(), "2".into())]),
-                "twice",
+                refusal(|r| r.name = Some("a".repeat(256).into())),
+                "at most 255 bytes",
+            ),
+            (refusal(|r| r.key = Some("".into())), "the key is empty"),
+            (
+                refusal(|r| r.labels = vec![label("", "")]),
+                "a label has an empty key",
             ),
             (
-                refusal(|r| {
-                    r.labels = (0..65).map(|n| (n.to_string().into(), "".into())).collect()
-                }),
-                "64",
+                refusal(|r| r.labels = vec![label("k", "1"), label("k", "2")]),
+                "the label \"k\" is set twice",
             ),
-            (refusal(|r| r.timeout = Timeout::After { ms: 0 }), "0 ms"),
-            (refusal(|r| r.kill_grace_ms = Some(u64::MAX)), "grace"),
-            (refusal(|r| r.drain_ms = Some(u64::MAX)), "drain"),
+            (
+                refusal(|r| r.labels = (0..65).map(|n| label(&n.to_string(), "")).collect()),
+                "65 labels are more than 64",
+            ),
+            (
+                refusal(|r| r.timeout = Timeout::After { ms: 0 }),
+                "a timeout of 0 ms",
+            ),
+            (
+                refusal(|r| r.timeout = Timeout::Unlimited),
+                "no timeout is over the maximum of 10m (execution.max_timeout_ms)",
+            ),
+            (
+                refusal(|r| r.kill_grace_ms = Some(60_001)),
+                "a grace period of 60001ms is over the maximum of 1m (execution.max_kill_grace)",
+            ),
+            (
+                refusal(|r| r.drain_ms = Some(120_000)),
+                "a drain of 2m is over the maximum of 1m (execution.max_drain)",
+            ),
         ] {
             assert!(message.contains(part), "{message:?} should name {part:?}");
         }

@@ -1,6 +1,8 @@
 //! Why a command could not be started. The report of its shim has the step and the errno; what was tried is known
 //! here.
 
+use escher_launcher::ipc::wire::MissingInterpreter;
+use escher_protocol::invisible::is_invisible;
 use escher_protocol::{ApiError, Blob, ErrorCode, StartStage};
 use nix::errno::Errno;
 
@@ -15,6 +17,8 @@ pub struct StartAttempt<'a> {
     pub search_path: Option<&'a Blob>,
     /// The directory that the request names, if it does.
     pub working_dir: Option<&'a Blob>,
+    /// The interpreter that does not exist, if the program is a script.
+    pub missing_interpreter: Option<&'a MissingInterpreter>,
 }
 
 /// Returns the message about an attempt that failed at this step with this errno, and a hint in place of the usual one;
@@ -29,6 +33,10 @@ pub(super) fn explain(
     let is_missing = matches!(errno, Errno::ENOENT | Errno::ENOTDIR);
     let program = attempt.program.to_string_lossy();
     let is_path = attempt.program.contains(&b'/');
+    if let (StartStage::Exec, Some(missing)) = (stage, attempt.missing_interpreter) {
+        let (message, hint) = explain_interpreter(missing, attempt.program);
+        return Some((format!("{message}: {reason}"), Some(hint)));
+    }
     match stage {
         StartStage::WorkingDirectory => {
             let directory = attempt.working_dir?.to_string_lossy();
@@ -36,8 +44,8 @@ pub(super) fn explain(
             Some((message, None))
         }
         StartStage::Exec if is_missing && is_path => {
-            let hint = "if the file is there, the interpreter that its first line names (#!) is not: with \
-                        Windows line ends (CRLF) its name ends in a carriage return";
+            let hint = "if the file is there, what executes it is not: the interpreter of its first line (#!), or the \
+                        dynamic loader of the system for which it was built";
             let message = format!("cannot execute {program}: {reason}");
             Some((message, Some(hint.to_owned())))
         }
@@ -57,6 +65,31 @@ pub(super) fn explain(
         }
         StartStage::Exec => Some((format!("cannot execute {program}: {reason}"), None)),
         _ => None,
+    }
+}
+
+/// Returns message and hint about an interpreter that does not exist.
+fn explain_interpreter(missing: &MissingInterpreter, program: &Blob) -> (String, String) {
+    let script = quoted_if_odd(missing.script.as_ref().unwrap_or(program));
+    let interpreter = quoted_if_odd(&missing.interpreter);
+    let message = format!("the interpreter {interpreter} of {script} was not found");
+    if missing.interpreter.ends_with(b"\r") {
+        let message = format!("{message}, since its first line ends in a carriage return");
+        let hint =
+            format!("save {script} with Unix line ends (LF) instead of Windows line ends (CRLF)");
+        return (message, hint);
+    }
+    let hint = format!("install it, or correct the first line of {script} (#!)");
+    (message, hint)
+}
+
+/// Returns a path, quoted and escaped if it has blanks or characters that nobody would see.
+fn quoted_if_odd(path: &Blob) -> String {
+    let path = path.to_string_lossy();
+    if path.contains(|c: char| c.is_whitespace() || is_invisible(c)) {
+        format!("{path:?}")
+    } else {
+        path.into_owned()
     }
 }
 
@@ -97,12 +130,10 @@ fn hint(stage: StartStage, errno: Errno) -> Option<&'static str> {
         (StartStage::Exec, Errno::E2BIG) => Some(
             "arguments and environment together are limited by the kernel (execve(2)); pass a file or standard input",
         ),
-        (StartStage::WorkingDirectory, Errno::ENOENT) => {
-            Some("the working directory does not exist")
-        }
-        (StartStage::WorkingDirectory, Errno::EACCES) => {
-            Some("the user may not enter the working directory")
-        }
+        (StartStage::WorkingDirectory, Errno::EACCES) => Some(
+            "the command's user needs search permission (x) on it and on its parents; choose another one with -w DIR",
+        ),
+        (StartStage::WorkingDirectory, _) => Some("choose another one with -w DIR"),
         (StartStage::Attributes | StartStage::Limits, Errno::EPERM | Errno::EACCES) => Some(
             "to set more than a command gets by itself, root needs the capabilities CAP_SYS_NICE (Nice) and \
              CAP_SYS_RESOURCE (OOMScoreAdjust, Limit*), which it may lack in a container; no LimitNOFILE is \
@@ -132,6 +163,7 @@ mod tests {
                 is_alone,
                 search_path: Some(&path),
                 working_dir: Some(&directory),
+                missing_interpreter: None,
             };
             explain(stage, errno as i32, attempt).unwrap()
         };
@@ -158,7 +190,7 @@ mod tests {
                 "/srv/x",
                 true,
                 "cannot execute /srv/x: No such file",
-                Some("CRLF"),
+                Some("dynamic loader"),
             ),
             (
                 StartStage::Exec,
@@ -189,7 +221,56 @@ mod tests {
             is_alone: true,
             search_path: None,
             working_dir: None,
+            missing_interpreter: None,
         };
         assert_eq!(explain(StartStage::Uid, Errno::EPERM as i32, attempt), None);
+    }
+    #[test]
+    fn a_missing_interpreter_is_named_and_escaped() {
+        let program = Blob::from("./script.sh");
+        let end = "No such file or directory (ENOENT, at stage exec)";
+        for (interpreter, script, message, hint) in [
+            (
+                &b"/bin/nosuch"[..],
+                None,
+                "the interpreter /bin/nosuch of ./script.sh was not found: ",
+                "correct the first line of ./script.sh",
+            ),
+            (
+                b"/no",
+                Some("/usr/bin/middle"),
+                "the interpreter /no of /usr/bin/middle was not found: ",
+                "correct the first line of /usr/bin/middle",
+            ),
+            (
+                b"/bin/sh\r",
+                None,
+                "the interpreter \"/bin/sh\\r\" of ./script.sh was not found, since its first line ends in a carriage \
+                 return: ",
+                "Unix line ends",
+            ),
+            (
+                b"/\x1b[2J\xff",
+                Some("/a b"),
+                "the interpreter \"/\\u{1b}[2J\u{fffd}\" of \"/a b\" was not found: ",
+                "install it",
+            ),
+        ] {
+            let missing = MissingInterpreter {
+                interpreter: interpreter.into(),
+                script: script.map(Blob::from),
+            };
+            let attempt = StartAttempt {
+                program: &program,
+                is_alone: true,
+                search_path: None,
+                working_dir: None,
+                missing_interpreter: Some(&missing),
+            };
+            let explained = explain(StartStage::Exec, Errno::ENOENT as i32, attempt);
+            let (found, found_hint) = explained.unwrap();
+            assert_eq!(found, format!("{message}{end}"));
+            assert!(found_hint.unwrap().contains(hint));
+        }
     }
 }

@@ -90,11 +90,6 @@ pub struct ActivatedSockets {
 }
 
 impl ActivatedSockets {
-    /// Whether systemd has passed any.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.clients.is_none() && self.metrics.is_none()
-    }
-
     /// Duplicates the descriptors.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         let clone = |listener: &Option<UnixListener>| {

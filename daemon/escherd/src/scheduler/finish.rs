@@ -62,12 +62,14 @@ impl Scheduler {
         entry.measured = report.measured;
         entry.execution.signals.clone_from(&report.signals);
         let limits = entry.execution.submission.request.limits;
+        let interpreter = report.missing_interpreter.clone();
         self.log_step(number, "exit report received");
         let exited = Transition::Exited { report, limits };
         let is_valid = self.transition(number, exited).is_some();
         if let Some(entry) = self.entries.get_mut(&number) {
             let search_path = entry.search_path.take();
-            entry.execution.name_start_attempt(search_path.as_ref());
+            let (path, interpreter) = (search_path.as_ref(), interpreter.as_ref());
+            entry.execution.name_start_attempt(path, interpreter);
         }
         is_valid
     }

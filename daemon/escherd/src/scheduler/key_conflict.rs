@@ -45,9 +45,18 @@ fn differing_fields(request: &ExecutionRequest, known: &Execution) -> Vec<&'stat
         ),
         ("user", request.run_as != other.run_as),
         ("standard input", request.stdin != other.stdin),
+        (
+            "loss of standard input",
+            request.stdin_lost != other.stdin_lost,
+        ),
+        (
+            "merged output",
+            request.merges_output != other.merges_output,
+        ),
         ("timeout", request.timeout != other.timeout),
         ("grace period", request.kill_grace_ms != other.kill_grace_ms),
         ("drain", request.drain_ms != other.drain_ms),
+        ("kill mode", request.kill_mode != other.kill_mode),
         (
             "limits",
             request.limits != other.limits || request.process != other.process,
@@ -62,7 +71,7 @@ fn differing_fields(request: &ExecutionRequest, known: &Execution) -> Vec<&'stat
 mod tests {
     use super::*;
     use crate::execution::{State, sample};
-    use escher_protocol::{Command, StdinMode, Timeout};
+    use escher_protocol::{Command, KillMode, OnStdinLost, RunAs, StdinMode, Timeout};
 
     fn message(request: &ExecutionRequest, extent: Extent) -> String {
         let submission = sample::submission(7, ExecutionRequest::default());
@@ -117,5 +126,69 @@ mod tests {
             message(&request, Extent::Whole),
             format!("{prefix}: working directory, standard input and timeout differ")
         );
+    }
+
+    /// `--merge`, `--stdin-lost` and `-p KillMode` differed without a word.
+    #[test]
+    fn each_field_that_differs_is_named() {
+        let same = ExecutionRequest {
+            key: Some("k".into()),
+            ..*sample::submission(7, ExecutionRequest::default()).request
+        };
+        let with = |change: fn(&mut ExecutionRequest)| {
+            let mut request = same.clone();
+            change(&mut request);
+            request
+        };
+        for (request, field) in [
+            (with(|it| it.name = Some("n".into())), "name differs"),
+            (
+                with(|it| {
+                    it.command = Command::Exec {
+                        argv: vec!["other".into()],
+                    }
+                }),
+                "command differs",
+            ),
+            (
+                with(|it| it.environment = vec![("A".into(), "b".into())]),
+                "environment differs",
+            ),
+            (
+                with(|it| it.working_dir = Some("/other".into())),
+                "working directory differs",
+            ),
+            (with(|it| it.run_as = RunAs::Uid(4711)), "user differs"),
+            (
+                with(|it| it.stdin = StdinMode::Stream),
+                "standard input differs",
+            ),
+            (
+                with(|it| it.stdin_lost.then = OnStdinLost::End),
+                "loss of standard input differs",
+            ),
+            (with(|it| it.merges_output = true), "merged output differs"),
+            (
+                with(|it| it.timeout = Timeout::Unlimited),
+                "timeout differs",
+            ),
+            (
+                with(|it| it.kill_grace_ms = Some(4711)),
+                "grace period differs",
+            ),
+            (with(|it| it.drain_ms = Some(4711)), "drain differs"),
+            (
+                with(|it| it.kill_mode = KillMode::Process),
+                "kill mode differs",
+            ),
+            (with(|it| it.limits.tasks_max = Some(4711)), "limits differ"),
+            (
+                with(|it| it.labels = vec![("a".into(), "b".into())]),
+                "labels differ",
+            ),
+        ] {
+            let message = message(&request, Extent::Whole);
+            assert!(message.ends_with(&format!(": the {field}")), "{message}");
+        }
     }
 }

@@ -22,7 +22,7 @@ mod requests;
 pub use accept::serve;
 pub use listener::{ListenError, bind};
 pub use metrics_http::serve_metrics;
-pub(crate) use not_serving::refuse_clients;
+pub(crate) use not_serving::{RefusalPeriod, refuse_clients};
 
 use std::sync::Arc;
 

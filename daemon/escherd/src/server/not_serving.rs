@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use escher_protocol::ApiError;
 use tokio::net::UnixListener;
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::connection::encode_refusal;
 use crate::host::systemd::ActivatedSockets;
@@ -14,44 +14,61 @@ use crate::host::systemd::ActivatedSockets;
 /// What readers of metrics are answered.
 const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n";
 
-/// Tells the clients that wait at `sockets`, and those that connect within `wait`, that they are
-/// refused, and why.
-pub(crate) async fn refuse_clients(sockets: ActivatedSockets, error: ApiError, wait: Duration) {
-    let ActivatedSockets { clients, metrics } = sockets;
-    let refusal = encode_refusal(error).unwrap_or_default();
-    // When this fails, nothing better can be done for clients than to close their connections.
-    let _ = tokio::join!(
-        answer_all(clients, &refusal, wait),
-        answer_all(metrics, UNAVAILABLE, wait)
-    );
+/// How clients are refused while escherd cannot serve them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RefusalPeriod {
+    /// Those who connect within this time.
+    For(Duration),
+    /// The same, if somebody waits already. Otherwise nobody is refused.
+    IfAwaited(Duration),
 }
 
-async fn answer_all(
-    listener: Option<StdListener>,
-    refusal: &[u8],
-    wait: Duration,
-) -> io::Result<()> {
+/// Tells the clients that wait at `sockets`, and those that connect within the period, that they are
+/// refused, and why.
+pub(crate) async fn refuse_clients(
+    sockets: ActivatedSockets,
+    error: ApiError,
+    period: RefusalPeriod,
+) {
+    let refusal = encode_refusal(error).unwrap_or_default();
+    let ActivatedSockets { clients, metrics } = sockets;
+    let were_awaited = [(&clients, &*refusal), (&metrics, UNAVAILABLE)]
+        .map(|(listener, refusal)| refuse_waiting(listener.as_ref(), refusal));
+    let wait = match period {
+        RefusalPeriod::IfAwaited(_) if were_awaited == [false, false] => return,
+        RefusalPeriod::For(wait) | RefusalPeriod::IfAwaited(wait) => wait,
+    };
+    // When one of them fails, nothing better can be done for clients than to close their connections.
+    let refusing = async {
+        tokio::join!(
+            refuse_all(clients, &refusal),
+            refuse_all(metrics, UNAVAILABLE)
+        )
+    };
+    let _ = timeout(wait, refusing).await;
+}
+
+/// Refuses the clients that wait, and returns whether there was one.
+fn refuse_waiting(listener: Option<&StdListener>, refusal: &[u8]) -> bool {
+    let Some(listener) = listener.filter(|listener| listener.set_nonblocking(true).is_ok()) else {
+        return false;
+    };
+    let mut was_awaited = false;
+    while let Ok((stream, _)) = listener.accept() {
+        refuse(stream, refusal);
+        was_awaited = true;
+    }
+    was_awaited
+}
+
+/// Refuses whoever connects.
+async fn refuse_all(listener: Option<StdListener>, refusal: &[u8]) -> io::Result<()> {
     let Some(listener) = listener else {
         return Ok(());
     };
-    listener.set_nonblocking(true)?;
-    loop {
-        match listener.accept() {
-            Ok((stream, _)) => refuse(stream, refusal),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        }
-    }
-    if wait.is_zero() {
-        return Ok(());
-    }
     let listener = UnixListener::from_std(listener)?;
-    let mut end = std::pin::pin!(sleep(wait));
     loop {
-        tokio::select! {
-            accepted = listener.accept() => refuse(accepted?.0.into_std()?, refusal),
-            () = &mut end => return Ok(()),
-        }
+        refuse(listener.accept().await?.0.into_std()?, refusal);
     }
 }
 
@@ -90,15 +107,18 @@ mod tests {
         }
     }
 
+    /// A period that no test waits for.
+    const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+
     #[tokio::test]
-    async fn those_who_wait_are_told_and_nobody_is_waited_for() {
+    async fn those_who_wait_are_told() {
         let directory = tempfile::tempdir().unwrap();
         let sockets = sockets(directory.path());
         let clients: Vec<_> = (0..5)
             .map(|_| ask(&directory.path().join("clients")))
             .collect();
         let reader = ask(&directory.path().join("metrics"));
-        refuse_clients(sockets, error(), Duration::ZERO).await;
+        refuse_clients(sockets, error(), RefusalPeriod::For(Duration::ZERO)).await;
         for answer in clients {
             assert_eq!(answer(), *encode_refusal(error()).unwrap());
         }
@@ -106,10 +126,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn where_nobody_waits_nobody_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let sockets = sockets(directory.path());
+        refuse_clients(sockets, error(), RefusalPeriod::IfAwaited(LONG)).await;
+    }
+
+    #[tokio::test]
     async fn those_who_come_in_time_are_told() {
         let directory = tempfile::tempdir().unwrap();
         let sockets = sockets(directory.path());
-        let refusing = tokio::spawn(refuse_clients(sockets, error(), Duration::MAX / 4));
+        let first = ask(&directory.path().join("clients"));
+        let period = RefusalPeriod::IfAwaited(LONG);
+        let refusing = tokio::spawn(refuse_clients(sockets, error(), period));
+        let answer = tokio::task::spawn_blocking(first).await.unwrap();
+        assert_eq!(answer, *encode_refusal(error()).unwrap());
         for _ in 0..3 {
             let path = directory.path().join("clients");
             let answer = tokio::task::spawn_blocking(move || ask(&path)());
@@ -124,7 +155,8 @@ mod tests {
         const WAIT: Duration = Duration::from_millis(50);
         let directory = tempfile::tempdir().unwrap();
         let start = std::time::Instant::now();
-        refuse_clients(sockets(directory.path()), error(), WAIT).await;
+        let period = RefusalPeriod::For(WAIT);
+        refuse_clients(sockets(directory.path()), error(), period).await;
         assert!(start.elapsed() >= WAIT);
     }
 }

@@ -34,7 +34,7 @@ pub fn listeners() -> io::Result<Vec<(String, UnixListener)>> {
     descriptors
         .into_iter()
         .map(|(name, socket)| {
-            if is_listener(&socket)? {
+            if is_listener(&socket) {
                 Ok((name, UnixListener::from(socket)))
             } else {
                 Err(io::Error::new(
@@ -46,8 +46,8 @@ pub fn listeners() -> io::Result<Vec<(String, UnixListener)>> {
         .collect()
 }
 
-fn is_listener(socket: &OwnedFd) -> io::Result<bool> {
-    Ok(getsockopt(socket, sockopt::SockType)? == SockType::Stream
+fn is_listener(socket: &OwnedFd) -> bool {
+    getsockopt(socket, sockopt::SockType) == Ok(SockType::Stream)
         && getsockname::<UnixAddr>(socket.as_raw_fd()).is_ok()
-        && getsockopt(socket, sockopt::AcceptConn)?)
+        && getsockopt(socket, sockopt::AcceptConn) == Ok(true)
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use escher_protocol::StartStage;
 
+use super::interpreter::{FIRST_BYTES, FirstBytes, InterpreterPath, find_missing};
 use crate::sys::memory::SetupProgress;
 use crate::sys::raw::syscall;
 
@@ -320,10 +321,53 @@ fn enter_directory(path: &CStr, falls_back_to_root_dir: bool) -> Result<(), i32>
 }
 
 fn execute(plan: &ChildPlan) -> Result<Never, i32> {
-    match &plan.program {
-        ProgramReference::Path(path) => Err(execute_file(path.as_ptr(), plan)),
+    let result = match &plan.program {
+        ProgramReference::Path(path) => Err(execute_file(path, plan)),
         ProgramReference::Name { name, search_path } => search_and_execute(name, search_path, plan),
+    };
+    if let Err(libc::ENOENT | libc::ENOTDIR) = result {
+        name_missing_interpreter(plan);
     }
+    result
+}
+
+/// Tells the shim which interpreter is missing, if the program is a script that the user may read.
+fn name_missing_interpreter(plan: &ChildPlan) {
+    let mut buffer = [0; MAX_PATH_BYTES];
+    let (missing, program) = match &plan.program {
+        ProgramReference::Path(path) => (find_missing(path, read_first), None),
+        ProgramReference::Name { name, search_path } => {
+            let mut directories = search_path.split(|byte| *byte == b':');
+            let missing = directories.find_map(|directory| {
+                find_missing(join(directory, name, &mut buffer)?, read_first)
+            });
+            (missing, CStr::from_bytes_until_nul(&buffer).ok())
+        }
+    };
+    let Some(missing) = missing else {
+        return;
+    };
+    let script = missing.script.as_ref().map(InterpreterPath::as_c_str);
+    if let Some(script) = script.or(program) {
+        plan.progress.script.store(script);
+    }
+    let interpreter = missing.interpreter.as_c_str();
+    plan.progress.interpreter.store(interpreter);
+}
+
+/// Reads the first bytes of the file at `path`, without waiting for a writer if it is a fifo.
+fn read_first(path: &CStr) -> Result<FirstBytes, i32> {
+    let at = (libc::AT_FDCWD as isize).cast_unsigned();
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let (path, flags) = (path.as_ptr() as usize, flags.cast_unsigned() as usize);
+    let file = call(libc::SYS_openat, [at, path, flags, 0, 0, 0])?;
+    let mut first = [0; FIRST_BYTES];
+    let read = call(
+        libc::SYS_read,
+        [file, first.as_mut_ptr() as usize, FIRST_BYTES, 0, 0, 0],
+    );
+    call(libc::SYS_close, [file, 0, 0, 0, 0, 0])?;
+    read.map(|_| first)
 }
 
 /// Tries the name in each directory as execvp(3) does: it skips files that do not exist or whose
@@ -357,7 +401,11 @@ fn search_and_execute(name: &CStr, search_path: &[u8], plan: &ChildPlan) -> Resu
 }
 
 /// Writes the path of `name` in `directory` into `buffer`; `None` if it does not fit.
-fn join(directory: &[u8], name: &CStr, buffer: &mut [u8; MAX_PATH_BYTES]) -> Option<*const c_char> {
+fn join<'a>(
+    directory: &[u8],
+    name: &CStr,
+    buffer: &'a mut [u8; MAX_PATH_BYTES],
+) -> Option<&'a CStr> {
     let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
     let name = name.to_bytes_with_nul();
     if directory.len() + slash.len() + name.len() > buffer.len() {
@@ -367,14 +415,14 @@ fn join(directory: &[u8], name: &CStr, buffer: &mut [u8; MAX_PATH_BYTES]) -> Opt
     for (to, from) in buffer.iter_mut().zip(path) {
         *to = *from;
     }
-    Some(buffer.as_ptr().cast())
+    CStr::from_bytes_until_nul(buffer).ok()
 }
 
 /// Executes the file at `path`. Returns the errno of execve(2), which returns only if it fails.
-fn execute_file(path: *const c_char, plan: &ChildPlan) -> i32 {
+fn execute_file(path: &CStr, plan: &ChildPlan) -> i32 {
     let argv = plan.argv.as_ptr() as usize;
     let environment = plan.environment.as_ptr() as usize;
-    let arguments = [path as usize, argv, environment, 0, 0, 0];
+    let arguments = [path.as_ptr() as usize, argv, environment, 0, 0, 0];
     match call(libc::SYS_execve, arguments) {
         Err(errno) => errno,
         Ok(_) => libc::ENOEXEC,
@@ -393,8 +441,7 @@ mod tests {
 
     fn joined(directory: &[u8], name: &CStr) -> Option<CString> {
         let mut buffer = [b'?'; MAX_PATH_BYTES];
-        join(directory, name, &mut buffer)?;
-        Some(CStr::from_bytes_until_nul(&buffer).unwrap().to_owned())
+        join(directory, name, &mut buffer).map(CStr::to_owned)
     }
 
     #[test]

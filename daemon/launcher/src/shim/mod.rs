@@ -20,6 +20,7 @@ mod child;
 mod child_memory;
 mod child_plan;
 mod freezer;
+mod interpreter;
 mod kill_ladder;
 mod link;
 mod log;

@@ -16,7 +16,7 @@ use super::child_memory;
 use super::child_plan::{ChildDescriptors, OwnedPlan};
 use super::link::Link;
 use super::output_pipe::OutputPipe;
-use crate::ipc::wire::{Assignment, Identity, LaunchSpec};
+use crate::ipc::wire::{Assignment, Identity, LaunchSpec, MissingInterpreter};
 use crate::os::cgroup::Cgroup;
 use crate::os::execution_cgroups::{CgroupLimits, CgroupName, ExecutionCgroups};
 use crate::sys::memory::SetupProgress;
@@ -80,6 +80,15 @@ impl ChildSetup {
     /// then, and the environment of its command has no place there any more.
     pub(super) fn drop_plan(&mut self) {
         self.plan = None;
+    }
+
+    /// Returns the interpreter that is missing, if that is why the program could not be executed. Like
+    /// the result it is final once [`ChildSetup::descriptor`] is readable.
+    pub(super) fn missing_interpreter(&self) -> Option<MissingInterpreter> {
+        Some(MissingInterpreter {
+            interpreter: self.progress.interpreter.load()?.into(),
+            script: self.progress.script.load().map(Into::into),
+        })
     }
 
     /// Returns the result. It is final once [`ChildSetup::descriptor`] is readable.
@@ -229,10 +238,7 @@ fn spawn(
     let plan = Box::new(OwnedPlan::new(spec, descriptors, context)?);
 
     let progress = context.progress;
-    progress
-        .stage
-        .store(StartStage::Prepare as u32, Ordering::Release);
-    progress.errno.store(0, Ordering::Release);
+    progress.reset(StartStage::Prepare as u32);
     // SAFETY: `enter` upholds what `clone_child` demands of an entry. The plan is boxed and not
     // changed any more, and `ChildSetup` owns it for as long as the child may read it: the
     // supervisor leaks it where the set-up never ends. The stack serves one child at a time: a shim

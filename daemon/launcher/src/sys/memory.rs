@@ -1,9 +1,10 @@
 //! Memory that a child may use beside the shim.
 
+use std::ffi::CStr;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicI32, AtomicU32};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect};
 use nix::unistd::{SysconfVar, sysconf};
@@ -15,6 +16,51 @@ pub(crate) struct SetupProgress {
     pub(crate) stage: AtomicU32,
     /// The errno of the step that failed; 0 while none has.
     pub(crate) errno: AtomicI32,
+    /// The interpreter that is missing, if that is why the program cannot be executed.
+    pub(crate) interpreter: SharedPath,
+    /// The script that names the interpreter, if that is not the program of the plan.
+    pub(crate) script: SharedPath,
+}
+
+impl SetupProgress {
+    /// Prepares for another child, whose first step is `stage`.
+    pub(crate) fn reset(&self, stage: u32) {
+        self.interpreter.store(c"");
+        self.script.store(c"");
+        self.errno.store(0, Ordering::Release);
+        self.stage.store(stage, Ordering::Release);
+    }
+}
+
+/// A short path that a child tells its shim. Like the rest of [`SetupProgress`] it is final once the
+/// child has left the shim's memory.
+#[derive(Debug)]
+pub(crate) struct SharedPath([AtomicU8; SharedPath::MAX_BYTES]);
+
+impl SharedPath {
+    /// Longest path, in bytes with its final NUL.
+    pub(crate) const MAX_BYTES: usize = 256;
+
+    /// Stores `path`, or none if it is too long.
+    pub(crate) fn store(&self, path: &CStr) {
+        let path = path.to_bytes();
+        let path = if path.len() < Self::MAX_BYTES {
+            path
+        } else {
+            b""
+        };
+        let zeros = std::iter::repeat(&0);
+        for (to, from) in self.0.iter().zip(path.iter().chain(zeros)) {
+            to.store(*from, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the path, if there is one.
+    pub(crate) fn load(&self) -> Option<Vec<u8>> {
+        let bytes = self.0.iter().map(|byte| byte.load(Ordering::Relaxed));
+        let path: Vec<u8> = bytes.take_while(|byte| *byte != 0).collect();
+        (!path.is_empty()).then_some(path)
+    }
 }
 
 /// Maps a [`SetupProgress`] that shim and child both see, whether the child shares the shim's
@@ -119,6 +165,25 @@ fn whole_pages(address: usize, length: usize, page: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shared_path_is_the_last_one_that_fits() {
+        let progress = shared_setup_progress().unwrap();
+        let path = &progress.script;
+        assert_eq!(path.load(), None);
+        let longest = "x".repeat(SharedPath::MAX_BYTES - 1);
+        let store = |text: &str| path.store(&std::ffi::CString::new(text).unwrap());
+        store(&longest);
+        assert_eq!(path.load().as_deref(), Some(longest.as_bytes()));
+        store("short");
+        assert_eq!(path.load().as_deref(), Some(&b"short"[..]));
+        store(&(longest + "x"));
+        assert_eq!(path.load(), None);
+        store("short");
+        progress.reset(3);
+        assert_eq!(path.load(), None);
+        assert_eq!(progress.stage.load(Ordering::Acquire), 3);
+    }
 
     /// On pages of 16 and 64 KiB up to a page behind the buffer was zeroed with it.
     #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use escher_launcher::ipc::wire::{EndCause, LaunchSpec};
+use escher_launcher::ipc::wire::{EndCause, LaunchSpec, MissingInterpreter};
 use escher_protocol::{Blob, Exit, OutputTotals, StartStage};
 use escher_testkit::peak_memory_bytes;
 use nix::unistd::{Pid, getegid, geteuid};
@@ -100,6 +100,147 @@ fn an_unusable_program_fails_with_its_errno() {
     drop(writer);
     assert_eq!(launcher.shim().run(&program("busy")).exit, Exit::Code(0));
     assert!(names(&launcher.log_dir()).is_empty());
+}
+
+/// Runs a script that cannot be executed, and returns which interpreter its shim has found missing.
+fn missing(launcher: &Launcher, spec: &LaunchSpec, errno: i32) -> Option<MissingInterpreter> {
+    let report = launcher.shim().run(spec);
+    let stage = StartStage::Exec;
+    assert_eq!(
+        report.exit,
+        Exit::NotStarted { stage, errno },
+        "{spec:.200?}"
+    );
+    report.missing_interpreter
+}
+
+/// All that was known was that something had not been found.
+#[test]
+fn the_interpreter_that_is_missing_is_named_whatever_the_first_line_is() {
+    let launcher = Launcher::start();
+    let path = |name: &str| launcher.path(name);
+    let nested = path("middle").display().to_string();
+    write_script(&path("middle"), "#!/no/such -x\n");
+    write_script(&path("file"), "");
+    let below_a_file = format!("{}/sh", path("file").display());
+    let longest = format!("/no/{}", "x".repeat(249));
+    for (first_line, errno, interpreter, script) in [
+        ("#!/no/such\n", libc::ENOENT, Some("/no/such"), None),
+        (
+            "#! /no/such -e\nexit\n",
+            libc::ENOENT,
+            Some("/no/such"),
+            None,
+        ),
+        ("#!no-such-file", libc::ENOENT, Some("no-such-file"), None),
+        (
+            "#!/bin/sh\r\nexit\r\n",
+            libc::ENOENT,
+            Some("/bin/sh\r"),
+            None,
+        ),
+        ("#!/\x1b[2J\x07\n", libc::ENOENT, Some("/\x1b[2J\x07"), None),
+        (
+            &format!("#!{below_a_file}\n"),
+            libc::ENOTDIR,
+            Some(&*below_a_file),
+            None,
+        ),
+        (
+            &format!("#!{nested}\n"),
+            libc::ENOENT,
+            Some("/no/such"),
+            Some(&*nested),
+        ),
+        (
+            &format!("#!{longest}\n"),
+            libc::ENOENT,
+            Some(&*longest),
+            None,
+        ),
+        (&format!("#!{longest}x\n"), libc::ENOEXEC, None, None),
+        (
+            &format!("#!{}\n", "x".repeat(100_000)),
+            libc::ENOEXEC,
+            None,
+            None,
+        ),
+        ("\0\x01\x02", libc::ENOEXEC, None, None),
+        ("#!\n", libc::ENOEXEC, None, None),
+    ] {
+        write_script(&path("script"), first_line);
+        let expected = interpreter.map(|interpreter| MissingInterpreter {
+            interpreter: interpreter.into(),
+            script: script.map(Into::into),
+        });
+        let spec = exec([path("script").into_os_string()]);
+        assert_eq!(
+            missing(&launcher, &spec, errno),
+            expected,
+            "{first_line:.80?}"
+        );
+    }
+    // What an earlier command has lacked says nothing of a later one.
+    let spec = exec([path("nothing").into_os_string()]);
+    assert_eq!(missing(&launcher, &spec, libc::ENOENT), None);
+}
+
+#[test]
+fn a_first_line_of_four_gigabytes_is_not_read_to_its_end() {
+    let launcher = Launcher::start();
+    let script = launcher.path("script");
+    write_script(&script, "#!/no/such ");
+    let file = File::options().write(true).open(&script).unwrap();
+    file.set_len(4 << 30).unwrap();
+    drop(file);
+    let found = missing(&launcher, &exec([script.into_os_string()]), libc::ENOENT);
+    assert_eq!(found.unwrap().interpreter, Blob::from("/no/such"));
+}
+
+#[test]
+fn a_script_in_path_is_named_with_its_interpreter_unless_its_path_is_too_long() {
+    let launcher = Launcher::start();
+    let directory = |name: &str| {
+        fs::create_dir(launcher.path(name)).unwrap();
+        launcher.path(name)
+    };
+    let (short, long) = (directory("short"), directory(&"d".repeat(250)));
+    let found_in = |directory: &Path| {
+        write_script(&directory.join("tool"), "#!/no/such\n");
+        let mut path = Blob::from("PATH=/no/such/directory:").into_vec();
+        path.extend_from_slice(directory.as_os_str().as_encoded_bytes());
+        let spec = LaunchSpec {
+            environment: vec![path.into()],
+            ..exec(["tool"])
+        };
+        let found = missing(&launcher, &spec, libc::ENOENT).unwrap();
+        assert_eq!(found.interpreter, Blob::from("/no/such"));
+        found.script
+    };
+    let script = short.join("tool").into_os_string();
+    assert_eq!(found_in(&short), Some(script.into()));
+    assert_eq!(found_in(&long), None);
+}
+
+/// The first line is read as the user: the kernel executes what may not be read.
+#[test]
+fn a_script_that_its_user_may_not_read_is_not_read() {
+    if !require_root("a file of somebody else") {
+        return;
+    }
+    let launcher = Launcher::start();
+    let script = launcher.path("script");
+    write_script(&script, "#!/no/such\n");
+    let found = |mode| {
+        fs::set_permissions(&script, fs::Permissions::from_mode(mode)).unwrap();
+        let spec = LaunchSpec {
+            identity: identity(OTHER_USER, OTHER_USER, &[]),
+            ..exec([script.clone().into_os_string()])
+        };
+        missing(&launcher, &spec, libc::ENOENT)
+    };
+    assert!(found(0o755).is_some());
+    assert_eq!(found(0o711), None);
 }
 
 #[test]

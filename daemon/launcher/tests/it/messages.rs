@@ -310,21 +310,68 @@ fn files_and_directories_are_closed_to_other_users() {
     }
 }
 
+/// What an administrator may get wrong in a unit.
 #[test]
-fn the_launcher_names_a_missing_directory_option() {
+fn the_launcher_names_what_is_wrong_with_its_options() {
+    // Nothing can be made there.
+    const NOWHERE: &str = "/dev/null/nowhere";
     let run = |arguments: &[&str]| {
         let mut command = std::process::Command::new(crate::launcher::PROGRAM);
-        command.args(arguments).output().unwrap()
+        command.args(arguments).stdin(std::process::Stdio::null());
+        command.output().unwrap()
     };
-    let missing = run(&["--keep", "--socket", "/nonexistent", "--for", "root"]);
-    assert_eq!(missing.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&missing.stderr).contains("--log-dir is missing"));
-    let missing = run(&["--log-dir", "/nonexistent"]);
-    assert_eq!(missing.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&missing.stderr).contains("--state-dir is missing"));
-    let missing = run(&["--log-dir", "/nonexistent", "--state-dir", "/nonexistent"]);
-    assert_eq!(missing.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&missing.stderr).contains("--runtime-dir is missing"));
-    assert_eq!(run(&["--help"]).status.code(), Some(0));
-    assert_eq!(run(&["--version"]).status.code(), Some(0));
+    let directories = [
+        "--log-dir",
+        NOWHERE,
+        "--state-dir",
+        NOWHERE,
+        "--runtime-dir",
+        NOWHERE,
+    ];
+    let with = |more: &[&'static str]| [&directories[..], more].concat();
+    for (arguments, status, message) in [
+        (vec!["--keep"], 2, "--log-dir is missing\n"),
+        (directories[..2].to_vec(), 2, "--state-dir is missing\n"),
+        (directories[..4].to_vec(), 2, "--runtime-dir is missing\n"),
+        (with(&["--keep"]), 2, "--socket is missing\n"),
+        (
+            with(&["--keep", "--socket", NOWHERE]),
+            2,
+            "--for is missing\n",
+        ),
+        (vec!["--odd"], 2, "invalid option '--odd'\n"),
+        (
+            with(&["--for", "no-such-user"]),
+            2,
+            "--for: user no-such-user does not exist\n",
+        ),
+        (
+            with(&["--keep", "--socket", NOWHERE, "--for", "no-such-user"]),
+            1,
+            "escherd's user no-such-user does not exist on this host\n",
+        ),
+        (
+            with(&["--keep", "--socket", NOWHERE, "--for", "root"]),
+            1,
+            "cannot listen on /dev/null/nowhere: ",
+        ),
+        (
+            with(&[]),
+            1,
+            "cannot use the directory /dev/null/nowhere: Not a directory",
+        ),
+    ] {
+        let ended = run(&arguments);
+        let shown = String::from_utf8_lossy(&ended.stderr);
+        let expected = format!("escher-launcher: {message}");
+        assert!(shown.starts_with(&expected), "{expected}: {shown}");
+        assert_eq!(
+            shown.ends_with("Try 'escher-launcher --help'.\n"),
+            status == 2
+        );
+        assert_eq!(ended.status.code(), Some(status), "{shown}");
+    }
+    for argument in ["--help", "--version"] {
+        assert_eq!(run(&[argument]).status.code(), Some(0));
+    }
 }

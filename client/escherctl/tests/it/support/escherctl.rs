@@ -7,6 +7,7 @@ use std::process::{Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
 use super::{FakeDaemon, ServerConnection};
@@ -54,6 +55,16 @@ pub(crate) fn closed_output() -> Stdio {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.shutdown(Shutdown::Both).unwrap();
     OwnedFd::from(theirs).into()
+}
+
+/// Reads the next line that a program writes to its standard error.
+pub(crate) async fn read_notice(child: &mut Child) -> String {
+    let stderr = child.stderr.as_mut().unwrap();
+    let mut line = Vec::new();
+    while line.last() != Some(&b'\n') {
+        line.push(stderr.read_u8().await.unwrap());
+    }
+    String::from_utf8(line).unwrap()
 }
 
 pub(crate) fn send_signal(child: &Child, signal: Signal) {

@@ -183,8 +183,8 @@ async fn sets_aside_unchanged_files_that_are_not_stores() {
     };
     let text = "not a database, but long enough to have a header ".repeat(50);
     for (bytes, reason) in [
-        (Vec::new(), "empty"),
-        (b"short".to_vec(), "short"),
+        (Vec::new(), "it is empty"),
+        (b"short".to_vec(), "it is too short for a database"),
         (text.into_bytes(), "not an SQLite"),
         (foreign, "another program"),
     ] {

@@ -1,7 +1,7 @@
 //! What a shim reports about the end of its command.
 
 use escher_protocol::{
-    Canceller, ExecutionId, Exit, Leftovers, Measurements, OutputTotals, Parts, SentSignals,
+    Blob, Canceller, ExecutionId, Exit, Leftovers, Measurements, OutputTotals, Parts, SentSignals,
     StartStage, Timestamp, UnsupportedPart, Usage,
 };
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,8 @@ pub struct ExitReport {
     pub attempt: u32,
     /// How its main process ended.
     pub exit: Exit,
+    /// The interpreter that does not exist, if that is why the program could not be executed.
+    pub missing_interpreter: Option<MissingInterpreter>,
     /// Why the command ended.
     pub cause: EndCause,
     /// The last signal of the kill ladder that was sent while the main process lived.
@@ -37,6 +39,17 @@ pub struct ExitReport {
     pub measured: Option<Measurements>,
     /// What later versions add.
     pub parts: Parts,
+}
+
+/// An interpreter that does not exist, as the child has read its path in the first line of a script
+/// that its user may read. Any byte but blanks, NUL and the end of a line may be in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingInterpreter {
+    /// The path that the script names, at most 253 bytes.
+    pub interpreter: Blob,
+    /// The path of the script, at most 255 bytes, if that is not the program of the request: the
+    /// program was found in PATH, or its interpreter is a script as well.
+    pub script: Option<Blob>,
 }
 
 /// Why a command ended.
@@ -68,6 +81,7 @@ impl ExitReport {
             id,
             attempt,
             exit,
+            missing_interpreter: None,
             cause: EndCause::Itself,
             ladder_signal: None,
             signals: SentSignals::default(),

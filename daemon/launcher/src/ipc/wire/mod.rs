@@ -26,7 +26,7 @@ pub use assignment::{
     Assignment, Identity, LaunchSpec, LogLimits, MAX_SUBMISSION_BACKUP_BYTES, WhenLogFull,
 };
 pub(crate) use exit_report::exceeds_limit;
-pub use exit_report::{EndCause, ExitReport};
+pub use exit_report::{EndCause, ExitReport, MissingInterpreter};
 pub use launcher::{
     Abilities, Directories, ExecutionFiles, LauncherHello, LauncherReply, LauncherRequest,
     LogDirAbilities, MAX_IDS_AT_ONCE, ProcessDefaults,

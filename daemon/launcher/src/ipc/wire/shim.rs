@@ -207,7 +207,7 @@ pub struct InputState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::wire::EndCause;
+    use crate::ipc::wire::{EndCause, MissingInterpreter};
     use escher_protocol::signal::MAX_SENT_SIGNALS;
     use escher_protocol::{Exit, Measurements};
 
@@ -227,7 +227,12 @@ mod tests {
         }
         let most = Some(u64::MAX);
         let id = ExecutionId::from_bytes([7; 16]);
+        let longest_path = "x".repeat(255).as_str().into();
         let report = ExitReport {
+            missing_interpreter: Some(MissingInterpreter {
+                interpreter: "x".repeat(253).as_str().into(),
+                script: Some(longest_path),
+            }),
             cause: EndCause::Cancelled(Canceller::User(user)),
             signals: sent.clone(),
             started_at: Some(at),

@@ -115,6 +115,7 @@ impl Supervisor<'_> {
             id: self.assignment.spec.id,
             attempt: self.assignment.spec.attempt,
             exit,
+            missing_interpreter: self.setup.missing_interpreter(),
             cause: self.ladder.cause().clone(),
             ladder_signal: self.ladder_signal,
             signals: self.signals.sent().clone(),
