@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(diagnostics[0].severity, Severity::Warning);
         assert_eq!(
             &*diagnostics[0].message,
-            "no unit of escher is installed (systemctl --user)"
+            "`systemctl --user` knows no unit of escher"
         );
     }
 }

@@ -67,10 +67,9 @@ mod tests {
 
     #[test]
     fn warns_of_a_program_that_was_replaced() {
-        let severity =
-            |path: &str| installed_program(Path::new(path), ServiceManager::User).severity;
-        assert_eq!(severity("/usr/bin/escherd"), Severity::Ok);
-        let replaced = installed_program(Path::new("/usr/bin/escherd (deleted)"));
+        let diagnose = |path: &str| installed_program(Path::new(path), ServiceManager::User);
+        assert_eq!(diagnose("/usr/bin/escherd").severity, Severity::Ok);
+        let replaced = diagnose("/usr/bin/escherd (deleted)");
         assert_eq!(replaced.severity, Severity::Warning);
         let expected = "/usr/bin/escherd was replaced after escherd was started";
         assert_eq!(&*replaced.message, expected);

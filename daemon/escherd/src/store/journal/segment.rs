@@ -100,7 +100,7 @@ impl Segment {
 
 /// Overwrites a part of a file with zeros.
 fn zero(file: &File, begin: u64, end: u64) -> io::Result<()> {
-    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     let mut at = begin;
     while at < end {
         let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
@@ -124,8 +124,8 @@ pub(super) fn read(path: &Path, id: StoreId) -> io::Result<Vec<u8>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(bytes),
         Err(error) => return Err(error),
     };
-    if bytes.starts_with(&[MAGIC.as_slice(), &id].concat()) {
-        return Ok(bytes.split_off(HEADER_BYTES as usize));
+    if let Some(records) = bytes.strip_prefix([MAGIC.as_slice(), &id].concat().as_slice()) {
+        return Ok(records.to_owned());
     }
     if !bytes.is_empty() {
         let path = path.display();
