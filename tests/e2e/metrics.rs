@@ -95,7 +95,8 @@ fn finished_executions_are_counted_by_status_and_error() {
     }
     // The client that asks is one of them.
     assert!(metrics.get("connections") >= 1.0);
-    assert!(metrics.get("store_commit_seconds_count") >= 5.0);
+    // The database gets several changes at once.
+    assert!(metrics.get("store_commit_seconds_count") > 0.0);
     assert!(metrics.get("run_duration_seconds_sum") >= 2.0);
     assert!(!metrics.text().contains("confidential"));
     let json = daemon.ctl().json(["metrics"]);

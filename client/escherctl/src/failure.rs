@@ -373,7 +373,7 @@ mod tests {
                 "the previous configuration remains in force",
             ),
             (ErrorCode::NOT_FINISHED, "`escherctl cancel`"),
-            (ErrorCode::STORE_UNAVAILABLE, "`journalctl -u escherd`"),
+            (ErrorCode::STORE_UNAVAILABLE, "`escherctl doctor` shows"),
         ] {
             let error = Error::from(ApiError::new(code, "x"));
             let found = Failure::from(error).details().hint.unwrap();

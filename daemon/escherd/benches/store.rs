@@ -7,6 +7,7 @@
 // A benchmark reports failures by panics and results on standard output.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -19,8 +20,8 @@ use escher_protocol::{
 use escherd::authz::Account;
 use escherd::execution::{Submission, Timeouts};
 use escherd::store::{
-    self, Change, ChangeEntry, CommitOutcome, Durability, HistoryLimits, LoadedState, LookupScope,
-    Store, StoreSettings,
+    self, Change, ChangeEntry, CommitOutcome, Durability, HistoryLimits, Intake, LoadedState,
+    LookupScope, Store, StoreSettings,
 };
 
 const EXECUTIONS: u64 = 1_000_000;
@@ -32,6 +33,7 @@ const INTERVAL: i64 = 10_000_000;
 
 struct OpenStore {
     store: Store,
+    intake: Intake,
     outcomes: Receiver<Vec<(u64, CommitOutcome)>>,
     loaded: LoadedState,
 }
@@ -48,6 +50,7 @@ fn open(path: &Path, durability: Durability) -> OpenStore {
     let (store, loaded, notices) = store::open(path, settings, on_outcomes).unwrap();
     assert!(notices.is_empty());
     OpenStore {
+        intake: store.intake(),
         store,
         outcomes,
         loaded,
@@ -55,13 +58,20 @@ fn open(path: &Path, durability: Durability) -> OpenStore {
 }
 
 impl OpenStore {
-    fn commit(&self, entries: Vec<ChangeEntry>) {
-        let mut left = entries.len();
-        self.store.write(entries);
-        while left > 0 {
-            let outcomes = self.outcomes.recv_timeout(DEADLINE).unwrap();
-            assert!(outcomes.iter().all(|(_, outcome)| outcome.is_committed()));
-            left -= outcomes.len();
+    /// Waits until `entries` are committed, to the journal or to the database.
+    fn commit(&mut self, entries: Vec<ChangeEntry>) {
+        let mut awaited: HashSet<u64> = entries.iter().map(|entry| entry.ticket).collect();
+        let mut outcomes = self.intake.write(entries);
+        loop {
+            for (ticket, outcome) in outcomes {
+                assert!(outcome.is_committed());
+                awaited.remove(&ticket);
+            }
+            if awaited.is_empty() {
+                return;
+            }
+            outcomes = self.outcomes.recv_timeout(DEADLINE).unwrap();
+            self.intake.note_outcomes(&outcomes);
         }
     }
 }
@@ -176,22 +186,22 @@ fn record(submission: &Submission) -> ExecutionRecord {
 fn changes(number: u64) -> [ChangeEntry; 3] {
     let submission = submission(number);
     let record = record(&submission);
-    let event = |offset: u64, kind| {
-        Some(Event {
-            sequence: 3 * number + offset,
+    let entry = |step: u64, change, kind| {
+        let event = Event {
+            sequence: 3 * number + step,
             time: submission.submitted_at,
             id: submission.id,
             number,
             name: None,
             user: submission.submitter.clone(),
             kind,
-        })
-    };
-    let entry = |change, event: Option<Event>| ChangeEntry {
-        ticket: number,
-        change,
-        events: event.into_iter().collect(),
-        dropped_events: Vec::new(),
+        };
+        ChangeEntry {
+            ticket: event.sequence,
+            change,
+            events: vec![event],
+            dropped_events: Vec::new(),
+        }
     };
     let submitted = Change::Submitted {
         submission: Box::new(submission.clone()),
@@ -205,13 +215,14 @@ fn changes(number: u64) -> [ChangeEntry; 3] {
     };
     let ended = EventKind::Finished(record.status);
     [
-        entry(submitted, event(0, EventKind::Submitted)),
-        entry(started, event(1, EventKind::Started)),
+        entry(0, submitted, EventKind::Submitted),
+        entry(1, started, EventKind::Started),
         entry(
+            2,
             Change::Finished {
                 record: Box::new(record),
             },
-            event(2, ended),
+            ended,
         ),
     ]
 }
@@ -227,7 +238,7 @@ fn main() {
         .unwrap();
 
     let begun = Instant::now();
-    let created = open(&path, Durability::Crash);
+    let mut created = open(&path, Durability::Crash);
     for first in (1..=count).step_by(300) {
         let last = (first + 299).min(count);
         created.commit((first..=last).flat_map(changes).collect());
@@ -243,17 +254,15 @@ fn main() {
     let begun = Instant::now();
     let opened = open(&path, Durability::Crash);
     println!("open: {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
-    assert_eq!(
-        (opened.loaded.last_number, opened.store.finished_count()),
-        (count, count)
-    );
+    let finished = runtime.block_on(opened.store.finished_count());
+    assert_eq!((opened.loaded.last_number, finished), (count, count));
     measure_queries(&runtime, &opened.store, count);
     runtime.block_on(opened.store.close(DEADLINE)).unwrap();
     drop(opened);
     for durability in [Durability::Crash, Durability::Power] {
         for group in [1, 64] {
-            let opened = open(&path, durability);
-            let rate = measure_commits(&opened, group);
+            let mut opened = open(&path, durability);
+            let rate = measure_commits(&mut opened, group);
             println!("{durability:?}, {group} executions at a time: {rate:.0} a second");
             runtime.block_on(opened.store.close(DEADLINE)).unwrap();
         }
@@ -262,7 +271,7 @@ fn main() {
 
 /// Returns executions per second, each submitted, started and ended, where `group` of them share
 /// each step.
-fn measure_commits(opened: &OpenStore, group: u64) -> f64 {
+fn measure_commits(opened: &mut OpenStore, group: u64) -> f64 {
     let rounds = if group == 1 { 300 } else { 30 };
     let mut next = opened.loaded.last_number + 1;
     let begun = Instant::now();

@@ -85,7 +85,7 @@ async fn status_line(engine: &ExecutionEngine) -> Result<String, ApiError> {
     let Counts {
         pending, running, ..
     } = engine.counts().await?;
-    let finished = engine.finished_count();
+    let finished = engine.finished_count().await;
     Ok(if engine.launcher_pid().is_some() {
         format!("serving: {running} running, {pending} waiting, {finished} finished")
     } else {

@@ -42,7 +42,7 @@ impl ExecutionEngine {
             by_state(&[
                 ("pending", counts.pending as u64),
                 ("running", counts.running as u64),
-                ("finished", self.finished_count()),
+                ("finished", self.finished_count().await),
             ]),
         );
         registry.register(

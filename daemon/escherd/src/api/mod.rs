@@ -299,7 +299,7 @@ impl ExecutionEngine {
     /// `shutting-down`.
     pub async fn total_count(&self) -> Result<u64, ApiError> {
         let counts = self.counts().await?;
-        Ok((counts.pending + counts.running) as u64 + self.finished_count())
+        Ok((counts.pending + counts.running) as u64 + self.finished_count().await)
     }
 
     /// Returns the numbers of waiting and running executions of all users.
@@ -308,8 +308,8 @@ impl ExecutionEngine {
     }
 
     /// Returns the number of finished executions of all users.
-    pub(crate) fn finished_count(&self) -> u64 {
-        self.core.store.finished_count()
+    pub(crate) async fn finished_count(&self) -> u64 {
+        self.core.store.finished_count().await
     }
 
     /// Returns the users for whom commands can be started.

@@ -130,8 +130,7 @@ pub fn start(
             forward_effects(&mut scheduler, &mut intake, &effects);
             let batch = tokio::select! {
                 Some(outcomes) = outcomes.recv() => {
-                    intake.note_outcomes(&outcomes);
-                    scheduler.on_commits(outcomes, Timestamp::now());
+                    take_outcomes(&mut scheduler, &mut intake, outcomes);
                     Vec::new()
                 }
                 count = queued.recv_many(&mut received, MAX_CALLS_PER_BATCH) => {
@@ -146,6 +145,10 @@ pub fn start(
                     Vec::new()
                 }
             };
+            // A caller that has read the database finds the scheduler no older.
+            while let Ok(outcomes) = outcomes.try_recv() {
+                take_outcomes(&mut scheduler, &mut intake, outcomes);
+            }
             for call in batch {
                 if call(&mut scheduler) == Next::Stop {
                     forward_effects(&mut scheduler, &mut intake, &effects);
@@ -163,6 +166,16 @@ async fn reached(deadline: Option<Instant>) {
         Some(deadline) => sleep_until(deadline.into()).await,
         None => pending().await,
     }
+}
+
+/// Passes outcomes from the database to the scheduler.
+fn take_outcomes(
+    scheduler: &mut Scheduler,
+    intake: &mut Intake,
+    outcomes: Vec<(u64, CommitOutcome)>,
+) {
+    intake.note_outcomes(&outcomes);
+    scheduler.on_commits(outcomes, Timestamp::now());
 }
 
 /// Forwards the effects of a turn, and those that follow from changes that are durable at once.

@@ -92,7 +92,7 @@ impl Scheduler {
             } else if let Some(pending) = self.pending_changes.remove(&ticket) {
                 self.on_commit(ticket, pending, outcome, now);
             } else if let Some(number) = self.journaled_ends.remove(&ticket) {
-                self.on_end_in_database(number, &outcome, now);
+                self.on_end_in_database(number, now);
             }
         }
         self.answer_commit_waiters();
@@ -146,10 +146,11 @@ impl Scheduler {
             (OnCommit::Finished { number, cancel }, outcome) => {
                 self.log_step(number, "end committed: answering waiting clients");
                 self.on_end_committed(number);
-                if outcome == CommitOutcome::Journaled {
+                self.note_finished_log(number, &outcome);
+                if matches!(outcome, CommitOutcome::Journaled { .. }) {
                     self.journaled_ends.insert(ticket, number);
                 } else {
-                    self.on_end_in_database(number, &outcome, now);
+                    self.on_end_in_database(number, now);
                 }
                 if let Some((responder, answer)) = cancel {
                     respond(responder, Ok(answer));
@@ -180,8 +181,7 @@ impl Scheduler {
     }
 
     /// Continues when the database has the end of an execution: memory need not have it any longer.
-    fn on_end_in_database(&mut self, number: u64, outcome: &CommitOutcome, now: Timestamp) {
-        self.note_finished_log(number, outcome);
+    fn on_end_in_database(&mut self, number: u64, now: Timestamp) {
         if self.entries.contains_key(&number) {
             self.make_evictable(number, now);
         }
@@ -190,7 +190,9 @@ impl Scheduler {
     /// Replaces the budget of a log by its size.
     fn note_finished_log(&mut self, number: u64, outcome: &CommitOutcome) {
         let log_bytes = match outcome {
-            CommitOutcome::Finished { log_bytes } => *log_bytes,
+            CommitOutcome::Finished { log_bytes } | CommitOutcome::Journaled { log_bytes } => {
+                *log_bytes
+            }
             // The store does not know the execution.
             _ => 0,
         };

@@ -294,7 +294,7 @@ async fn current_info(
         launcher_pid: engine.launcher_pid(),
         pending: counts.pending as u64,
         running: counts.running as u64,
-        finished: engine.finished_count(),
+        finished: engine.finished_count().await,
         max_concurrent_executions: counts.max_concurrent as u64,
         max_pending_executions: settings.max_pending_executions as u64,
         default_timeout_ms: settings.request.default_timeout_ms,

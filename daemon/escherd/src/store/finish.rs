@@ -65,11 +65,7 @@ impl StoreTransaction<'_> {
         };
         let number = signed(record.number);
         let body = checksum::encode(BlobKind::Record, record.number, &(digest, record))?;
-        let kept_log_bytes = if record.log_removed {
-            0
-        } else {
-            log_and_index_bytes(record)
-        };
+        let kept_log_bytes = kept_log_bytes(record);
         let sql = "INSERT OR REPLACE INTO record (number, body) VALUES (?1, ?2)";
         let mut statement = self.connection.prepare_cached(sql)?;
         statement.execute(params![number, body])?;
@@ -300,6 +296,15 @@ const REMOVALS: [&str; 3] = [
 pub(super) fn removal_statements() -> Vec<String> {
     let all = REMOVALS.into_iter().chain([REMOVABLE]);
     all.map(str::to_owned).collect()
+}
+
+/// Returns the bytes that a finished execution takes of the history.
+pub(super) fn kept_log_bytes(record: &ExecutionRecord) -> u64 {
+    if record.log_removed {
+        0
+    } else {
+        log_and_index_bytes(record)
+    }
 }
 
 /// Returns the bytes of a finished execution's log and index, with those that are reserved for what it has left.

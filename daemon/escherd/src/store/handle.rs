@@ -275,19 +275,24 @@ impl Store {
         submitter: Option<u32>,
         query: impl FnOnce(&Snapshot<'_>) -> Result<T, DatabaseError> + Send + 'static,
     ) -> Result<T, ApiError> {
+        self.catch_up().await;
+        self.shared.readers.run(submitter, query).await
+    }
+
+    /// Waits until the database has all changes of before, or cannot get them now.
+    async fn catch_up(&self) {
         let journal = self.shared.journal.as_ref();
         if journal.is_some_and(|journal| journal.is_ahead()) {
             let (responder, answer) = oneshot::channel();
             self.send(WriterMessage::Apply(responder));
-            // Without an answer the store is closed, which the query will find.
+            // Without an answer the store is closed, which a query will find.
             let _ = answer.await;
         }
-        self.shared.readers.run(submitter, query).await
     }
 
     /// Returns the number of finished executions, without reading the file.
-    #[must_use]
-    pub fn finished_count(&self) -> u64 {
+    pub async fn finished_count(&self) -> u64 {
+        self.catch_up().await;
         self.shared.history.borrow().executions
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use super::disk_reserve::DiskReserve;
+use super::finish::kept_log_bytes;
 use super::journal::SharedJournal;
 use super::known_keys::KnownKeys;
 use super::writer::WriterMessage;
@@ -52,17 +53,15 @@ impl Intake {
     #[must_use]
     pub fn write(&mut self, mut entries: Vec<ChangeEntry>) -> Vec<(u64, CommitOutcome)> {
         let count = self.count_of_independent(&entries);
-        let tickets: Vec<u64> = entries.iter().map(|entry| entry.ticket).collect();
+        let mut outcomes: Vec<_> = entries.iter().take(count).map(journaled).collect();
         let appended = self.append(&mut entries, count);
+        outcomes.truncate(appended);
         if !entries.is_empty() {
             self.awaited
                 .extend(entries.iter().map(|entry| entry.ticket));
             self.send(WriterMessage::Write(entries));
         }
-        let journaled = tickets.into_iter().take(appended);
-        journaled
-            .map(|ticket| (ticket, CommitOutcome::Journaled))
-            .collect()
+        outcomes
     }
 
     /// Moves the first `count` of `entries` into the journal, as far as that takes them, and returns how many that are.
@@ -127,4 +126,13 @@ impl Intake {
         let key = submission.request.key.as_deref();
         key.is_none_or(|key| !self.known_keys.add(&submission.submitter, key))
     }
+}
+
+/// Returns the outcome of an entry that is in the journal.
+fn journaled(entry: &ChangeEntry) -> (u64, CommitOutcome) {
+    let log_bytes = match &entry.change {
+        Change::Finished { record } => kept_log_bytes(record),
+        _ => 0,
+    };
+    (entry.ticket, CommitOutcome::Journaled { log_bytes })
 }

@@ -174,7 +174,10 @@ pub enum CommitOutcome {
     Committed,
     /// It is in the journal, which is as durable as asked for. The database follows soon; the end of an execution has
     /// another outcome then.
-    Journaled,
+    Journaled {
+        /// Bytes of the log and index, if this is the end of an execution.
+        log_bytes: u64,
+    },
     /// An admission is committed, and this is the whole submission; `None` if it cannot be read, which is logged.
     Admitted(Option<Box<Submission>>),
     /// The submitter has used the submission's key before: nothing was written.
@@ -214,7 +217,7 @@ impl CommitOutcome {
         matches!(
             self,
             CommitOutcome::Committed
-                | CommitOutcome::Journaled
+                | CommitOutcome::Journaled { .. }
                 | CommitOutcome::Admitted(_)
                 | CommitOutcome::Finished { .. }
                 | CommitOutcome::Removed { .. }

@@ -100,10 +100,14 @@ impl Disk {
                 self.missed_events.insert(dropped.uid, dropped.sequence);
             }
             if is_journaled {
+                let log_bytes = match outcome {
+                    CommitOutcome::Finished { log_bytes } => log_bytes,
+                    _ => 0,
+                };
                 if let Some(id) = ended {
                     self.journaled_ends.push((entry.ticket, outcome, id));
                 }
-                outcomes.push((entry.ticket, CommitOutcome::Journaled));
+                outcomes.push((entry.ticket, CommitOutcome::Journaled { log_bytes }));
             } else {
                 outcomes.push((entry.ticket, outcome));
             }

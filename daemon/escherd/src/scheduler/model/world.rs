@@ -314,10 +314,10 @@ impl World {
             && let Some(fairness) = &mut self.fairness
         {
             match (outcome, is_admitted) {
-                (CommitOutcome::Committed | CommitOutcome::Journaled, false) => {
+                (CommitOutcome::Committed | CommitOutcome::Journaled { .. }, false) => {
                     fairness.on_eligible(uid, number)
                 }
-                (CommitOutcome::Committed | CommitOutcome::Journaled, true) => {}
+                (CommitOutcome::Committed | CommitOutcome::Journaled { .. }, true) => {}
                 (_, true) => fairness.on_free_slot(uid),
                 (_, false) => {}
             }

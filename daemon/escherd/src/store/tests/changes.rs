@@ -139,7 +139,7 @@ async fn finds_the_record_of_a_finished_execution_for_each_status() {
     }
     let test = test.reopen_after_crash();
     assert_eq!(test.all_records().await, records);
-    assert_eq!(test.store.finished_count(), 5);
+    assert_eq!(test.store.finished_count().await, 5);
     assert!(test.loaded.unfinished.is_empty());
     for record in &records {
         assert_eq!(test.record(record.number).await.as_ref(), Some(record));
@@ -290,10 +290,10 @@ async fn remembers_the_logs_of_removed_executions_until_they_are_deleted() {
             freed_log_bytes: BTreeMap::from([(1001, 1000)]),
         }]
     );
-    assert_eq!(test.store.finished_count(), 1);
+    assert_eq!(test.store.finished_count().await, 1);
     let test = test.reopen().await;
     assert_eq!(test.finished_numbers().await, [4]);
-    assert_eq!(test.store.finished_count(), 1);
+    assert_eq!(test.store.finished_count().await, 1);
     assert_eq!(test.record(2).await, None);
     let mut logs = test.loaded.undeleted_logs.clone();
     logs.sort_unstable();

@@ -327,7 +327,7 @@ async fn salvages_everything_that_is_not_damaged() {
     let test = TestStore::open_in(test.dir);
     assert_eq!(test.quarantined_file().salvaged, 4);
     assert_eq!(test.loaded, before);
-    assert_eq!(test.store.finished_count(), 2);
+    assert_eq!(test.store.finished_count().await, 2);
     assert_eq!(expired(&test).await, history);
     assert_eq!(test.store.user_history().await.unwrap(), of_users);
     assert_eq!(

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// The outcome of a change that leaves no log.
+const JOURNALED: CommitOutcome = CommitOutcome::Journaled { log_bytes: 0 };
+
 /// Returns an intake whose filter of known keys is built.
 async fn intake(test: &TestStore) -> Intake {
     test.store.flush(DEADLINE).await.unwrap();
@@ -45,7 +48,7 @@ async fn what_was_journaled_outlives_a_crash_and_is_applied_once() {
     ];
     for (ticket, change) in (1..).zip(changes) {
         let outcome = write(&mut intake, ticket, change);
-        assert_eq!(outcome, Some(CommitOutcome::Journaled));
+        assert_eq!(outcome, Some(JOURNALED));
     }
     let next = test.reopen_after_crash();
     assert_eq!(next.unfinished_numbers(), [2]);
@@ -53,7 +56,7 @@ async fn what_was_journaled_outlives_a_crash_and_is_applied_once() {
     assert_eq!(next.loaded.last_number, 2);
     let again = next.reopen_after_crash();
     assert_eq!(again.unfinished_numbers(), [2]);
-    assert_eq!(again.store.finished_count(), 1);
+    assert_eq!(again.store.finished_count().await, 1);
 }
 
 #[tokio::test]
@@ -63,7 +66,7 @@ async fn an_end_has_another_outcome_when_the_database_has_it() {
     let one = submission(1);
     let _ = intake.write(vec![entry(1, submitted(&one))]);
     let end = write(&mut intake, 2, finished(&one, Status::Completed));
-    assert_eq!(end, Some(CommitOutcome::Journaled));
+    assert_eq!(end, Some(JOURNALED));
     let in_database = wait(&test, &mut intake);
     assert_eq!(in_database, (2, CommitOutcome::Finished { log_bytes: 0 }));
 }
@@ -92,7 +95,7 @@ async fn a_key_that_may_be_known_waits_for_the_database() {
     let test = TestStore::new();
     let mut intake = intake(&test).await;
     let first = write(&mut intake, 1, submitted(&with_key(1, "deploy")));
-    assert_eq!(first, Some(CommitOutcome::Journaled), "it is new");
+    assert_eq!(first, Some(JOURNALED), "it is new");
     assert_eq!(
         write(&mut intake, 2, submitted(&with_key(2, "deploy"))),
         None
@@ -106,7 +109,7 @@ async fn a_key_that_may_be_known_waits_for_the_database() {
     );
     assert_eq!(
         write(&mut intake, 4, submitted(&submission(4))),
-        Some(CommitOutcome::Journaled)
+        Some(JOURNALED)
     );
 
     let next = test.reopen_after_crash();
@@ -148,10 +151,7 @@ async fn a_removal_comes_after_what_was_journaled_before_it() {
         entry(3, Change::Removed { numbers: vec![1] }),
     ];
     let outcomes = intake.write(entries);
-    assert_eq!(
-        outcomes,
-        [1, 2].map(|ticket| (ticket, CommitOutcome::Journaled))
-    );
+    assert_eq!(outcomes, [1, 2].map(|ticket| (ticket, JOURNALED)));
     let mut from_database = Vec::new();
     while from_database.len() < 2 {
         from_database.extend(test.outcomes.recv_timeout(DEADLINE).unwrap());
@@ -179,7 +179,7 @@ async fn no_environment_stays_in_the_journal() {
         })
     };
     let outcome = write(&mut intake, 1, submitted(&submission(1)));
-    assert_eq!(outcome, Some(CommitOutcome::Journaled));
+    assert_eq!(outcome, Some(JOURNALED));
     test.store.flush(DEADLINE).await.unwrap();
     assert!(!has_secret(), "the database has it");
 }

@@ -133,7 +133,7 @@ fn a_full_store_refuses_submissions_at_once_and_keeps_the_rest_in_order() {
         [5],
         "refused submissions are not written later"
     );
-    assert_eq!(test.store.finished_count(), 2);
+    assert_eq!(runtime().block_on(test.store.finished_count()), 2);
 }
 
 #[tokio::test]
