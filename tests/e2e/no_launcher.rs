@@ -8,6 +8,8 @@ use escher_tests::{Daemon, DaemonBuilder, Exit, Home, Terminal};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::interrupts::with_env;
+
 /// Makes an escherd whose launcher never comes.
 fn without_launcher(home: &Arc<Home>) -> DaemonBuilder {
     let socket = home.path().join("no-launcher.sock");
@@ -104,7 +106,9 @@ fn run_says_on_a_terminal_that_it_waits_for_a_launcher_and_can_be_interrupted() 
     let home = Arc::new(Home::new());
     let daemon = without_launcher(&home).start();
     let mut terminal = Terminal::open();
-    let mut command = daemon.ctl().command(["run", "touch", "started"]);
+    // In the background of a script SIGINT is ignored, and stays so.
+    let arguments = ["run", "touch", "started"];
+    let mut command = with_env(&daemon.ctl(), &["--default-signal=INT"], arguments);
     let mut run = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
