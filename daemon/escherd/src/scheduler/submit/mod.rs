@@ -21,9 +21,9 @@ use super::withdrawal::LaunchPhase;
 use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
 use crate::execution::{
-    Execution, Extent, State, Submission, Transition, check, check_arguments, check_limits,
-    check_process_limits, ensure_enforceable, ensure_forgettable, ensure_permitted,
-    ensure_user_limits_enforceable,
+    Execution, Extent, State, Submission, Transition, check_arguments, check_limits,
+    check_process_limits, check_request, ensure_limits_enforceable, ensure_log_can_forget,
+    ensure_process_limits_permitted, ensure_user_limits_enforceable,
 };
 use crate::store::{Change, RequestDigest};
 
@@ -60,19 +60,19 @@ impl Scheduler {
             let message = "escherd is stopping and accepts no new commands";
             return Err(ApiError::new(ErrorCode::SHUTTING_DOWN, message));
         }
-        let timeouts = check(&request, &self.settings.request)?;
+        let timeouts = check_request(&request, &self.settings.request)?;
         check_arguments(&request, &account)?;
         check_limits(&request.limits)?;
         check_process_limits(&request.process)?;
-        ensure_permitted(
+        ensure_process_limits_permitted(
             &request.process,
             submitter.uid,
             self.process_defaults.as_ref(),
         )?;
-        ensure_enforceable(&request.limits, self.controllers)?;
+        ensure_limits_enforceable(&request.limits, self.controllers)?;
         let user_limits = self.settings.user_limits_of(submitter.uid);
         ensure_user_limits_enforceable(&user_limits, self.controllers)?;
-        ensure_forgettable(&self.settings.log_limits, self.log_dir)?;
+        ensure_log_can_forget(&self.settings.log_limits, self.log_dir)?;
         let is_admitted = self.shares.is_admitted_at_once(submitter.uid);
         if !is_admitted {
             self.shares.ensure_queueable(submitter.uid, request_bytes)?;
