@@ -16,7 +16,7 @@ pub struct Setting {
     /// Where the value comes from, for people: `default`, a file and line, a variable, an option.
     pub origin: Text,
     /// Whether a reload can change it without a restart of escherd.
-    pub live: bool,
+    pub is_reloadable: bool,
 }
 
 /// The value of a setting.

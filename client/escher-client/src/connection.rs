@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use escher_protocol::frame::{FrameCodec, FrameError};
 use escher_protocol::handshake::Welcome;
-use escher_protocol::message::FAREWELL_ID;
+use escher_protocol::message::CLOSING_FRAME_ID;
 use escher_protocol::{ApiError, ClientFrame, Request, ServerFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -167,12 +167,12 @@ async fn read_frames(
             match codec.decode_frame(&mut buffer) {
                 Ok(Some((
                     ServerFrame::End {
-                        id: FAREWELL_ID,
+                        id: CLOSING_FRAME_ID,
                         result,
                     },
                     _,
                 ))) => {
-                    return farewell(result);
+                    return closing_error(result);
                 }
                 Ok(Some((frame, length))) => {
                     if let Err(violation) = requests.deliver(frame, length) {
@@ -199,7 +199,7 @@ async fn read_frames(
 
 /// Returns why a connection ended, from the last frame of escherd. After an error that is worth a retry the next
 /// connection can serve what this one did not.
-fn farewell(result: Result<(), ApiError>) -> Error {
+fn closing_error(result: Result<(), ApiError>) -> Error {
     match result {
         Err(error) if !error.retry => Error::Api(error),
         Err(error) => Error::Disconnected(Arc::new(io::Error::other(error.message.into_string()))),

@@ -85,7 +85,7 @@ impl Client {
         signal: i32,
         recipients: SignalRecipients,
     ) -> Result<SignalAnswer, Error> {
-        let serial = self.transport().next_signal();
+        let serial = self.transport().next_signal_serial();
         let request = Request::Signal {
             target: self.resolve(target).await?,
             signal,

@@ -32,7 +32,7 @@ pub(crate) struct ReconnectingTransport {
     state: Mutex<State>,
     client: ClientId,
     /// How many signals were sent.
-    signals: AtomicU64,
+    sent_signals: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl ReconnectingTransport {
                 reconnecting: None,
             }),
             client: ClientId::generate(),
-            signals: AtomicU64::new(0),
+            sent_signals: AtomicU64::new(0),
         }))
     }
 
@@ -123,10 +123,10 @@ impl ReconnectingTransport {
     }
 
     /// Returns the serial of the next signal.
-    pub(crate) fn next_signal(&self) -> SignalSerial {
+    pub(crate) fn next_signal_serial(&self) -> SignalSerial {
         SignalSerial {
             client: self.client,
-            number: self.signals.fetch_add(1, Ordering::Relaxed) + 1,
+            number: self.sent_signals.fetch_add(1, Ordering::Relaxed) + 1,
         }
     }
 

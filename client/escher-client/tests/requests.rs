@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use escher_client::protocol::message::FAREWELL_ID;
+use escher_client::protocol::message::CLOSING_FRAME_ID;
 use escher_client::protocol::{ClientFrame, Item, Request, Response};
 use escher_client::{
     ApiError, CancelAnswer, CancelMode, Command, DaemonInfo, Error, ErrorCode, ExecutionRecord,
@@ -204,7 +204,7 @@ async fn the_reason_for_which_escherd_ends_a_connection_reaches_every_request() 
     let (one, two, ()) = tokio::join!(ask("1"), ask("2"), async {
         let _ = (server.request().await, server.request().await);
         let reason = ApiError::new(ErrorCode::PROTOCOL, "no frame");
-        server.end(FAREWELL_ID, Err(reason)).await;
+        server.end(CLOSING_FRAME_ID, Err(reason)).await;
         drop(server);
     });
     for asked in [one, two, ask("3").await] {

@@ -30,7 +30,7 @@ pub(crate) struct SignalRelay<'a> {
     context: &'a Context,
     interruption: Interruption,
     /// What was decided before escherd had accepted the command.
-    undone: Vec<Reaction>,
+    postponed: Vec<Reaction>,
     requests: JoinSet<(u64, Answer)>,
     /// Since when escherd is unavailable, if it is.
     outage: watch::Receiver<Option<Instant>>,
@@ -38,7 +38,7 @@ pub(crate) struct SignalRelay<'a> {
     unanswered: BTreeMap<u64, Instant>,
     made_requests: u64,
     /// Whether it was said that escherd does not answer.
-    has_told_silence: bool,
+    has_told_no_answer: bool,
     /// The signal instead of which the command was cancelled, since no program could get it.
     cancelled_for: Option<Signal>,
 }
@@ -48,12 +48,12 @@ impl<'a> SignalRelay<'a> {
         SignalRelay {
             context,
             interruption: Interruption::default(),
-            undone: Vec::new(),
+            postponed: Vec::new(),
             requests: JoinSet::new(),
             outage: context.watch_outage(),
             unanswered: BTreeMap::new(),
             made_requests: 0,
-            has_told_silence: false,
+            has_told_no_answer: false,
             cancelled_for: None,
         }
     }
@@ -74,10 +74,10 @@ impl<'a> SignalRelay<'a> {
                     let since = *first_signal.get_or_insert_with(Instant::now);
                     match self.interruption.react(signal, is_overdue(since)) {
                         Reaction::Leave => return Followed::Left(signal),
-                        reaction => self.undone.push(reaction),
+                        reaction => self.postponed.push(reaction),
                     }
                 }
-                () = silence(first_signal), if !self.has_told_silence => self.tell_silence(),
+                () = until_overdue(first_signal), if !self.has_told_no_answer => self.tell_no_answer(),
             }
         }
     }
@@ -91,7 +91,7 @@ impl<'a> SignalRelay<'a> {
         end: impl Future<Output = Result<T, Failure>>,
     ) -> Result<Followed<T>, Failure> {
         let mut end = std::pin::pin!(end);
-        for reaction in std::mem::take(&mut self.undone) {
+        for reaction in std::mem::take(&mut self.postponed) {
             self.carry_out(client, submitted, reaction);
         }
         let ended = loop {
@@ -110,7 +110,7 @@ impl<'a> SignalRelay<'a> {
                 }
                 // The next round looks at it.
                 Ok(()) = self.outage.changed() => {}
-                () = silence(unanswered_since), if !self.has_told_silence => self.tell_silence(),
+                () = until_overdue(unanswered_since), if !self.has_told_no_answer => self.tell_no_answer(),
             }
         };
         self.await_last_answers(signals).await;
@@ -127,7 +127,7 @@ impl<'a> SignalRelay<'a> {
                     self.note_answer(request, answer);
                 }
                 _ = signals.next() => return,
-                () = silence(Some(since)) => return,
+                () = until_overdue(Some(since)) => return,
             }
         }
     }
@@ -200,8 +200,8 @@ impl<'a> SignalRelay<'a> {
         request.into_iter().chain(outage).min()
     }
 
-    fn tell_silence(&mut self) {
-        self.has_told_silence = true;
+    fn tell_no_answer(&mut self) {
+        self.has_told_no_answer = true;
         self.tell("escherd does not answer; Ctrl-C leaves the command running");
     }
 
@@ -218,7 +218,7 @@ fn is_overdue(since: Instant) -> bool {
 }
 
 /// Waits until escherd has not answered for too long.
-async fn silence(since: Option<Instant>) {
+async fn until_overdue(since: Option<Instant>) {
     match since {
         Some(since) => sleep_until(since + ANSWER_TIMEOUT).await,
         None => pending().await,

@@ -76,7 +76,7 @@ impl ActiveConfiguration {
             name: setting.name.into(),
             value: setting.value.clone(),
             origin: setting.origin.to_string().into(),
-            live: setting.is_reloadable,
+            is_reloadable: setting.is_reloadable,
         });
         settings.collect()
     }
@@ -138,7 +138,7 @@ impl ActiveConfiguration {
                 warn!("{problem}");
             }
             self.failure.send_replace(Some(error.summary()));
-            invalid_configuration(&error).with_hint(unchanged(&self.options))
+            invalid_configuration(&error).with_hint(failed_reload_hint(&self.options))
         })?;
         self.failure.send_replace(None);
         let differences = self.current().differences(&loaded);
@@ -147,7 +147,7 @@ impl ActiveConfiguration {
         engine
             .apply_settings(reloadable, Some(max_connections))
             .await?;
-        self.current().adopt_reloadable_settings(loaded);
+        self.current().replace_reloadable_settings(loaded);
         let names = |names: Vec<&'static str>| names.into_iter().map(Into::into).collect();
         let reloaded = Reloaded {
             applied: names(differences.reloadable),
@@ -171,7 +171,7 @@ fn internal(error: JoinError) -> ApiError {
 }
 
 /// Returns the hint with the error of a reload.
-fn unchanged(options: &LoadOptions) -> String {
+fn failed_reload_hint(options: &LoadOptions) -> String {
     let option = if options.user { " --user" } else { "" };
     format!("nothing has changed; `escherctl config check{option}` validates without applying")
 }

@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 
 use escher_protocol::{ExecutionRequest, Request, User};
 use escherd::authz::Account;
-use escherd::execution::{RequestLimits, check, check_arguments, check_selection, check_target};
+use escherd::execution::{
+    RequestLimits, check_arguments, check_request, check_selection, check_target,
+};
 use libfuzzer_sys::fuzz_target;
 
 static ACCOUNT: LazyLock<Account> = LazyLock::new(|| Account {
@@ -28,7 +30,7 @@ const LIMITS: RequestLimits = RequestLimits {
 };
 
 fn check_submission(request: &ExecutionRequest) {
-    if let Ok(timeouts) = check(request, &LIMITS) {
+    if let Ok(timeouts) = check_request(request, &LIMITS) {
         assert!(
             timeouts
                 .timeout_ms

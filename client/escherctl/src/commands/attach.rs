@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use crate::args::verbs::AttachArgs;
 use crate::attached::{OnClosedOutput, show_to_end};
 use crate::context::{Context, print_notice};
-use crate::exit_status::{ProcessEnd, for_record};
+use crate::exit_status::{self, ProcessEnd};
 use crate::failure::Failure;
 use crate::feeding::{OnReadError, feed_command};
 use crate::signals::CaughtSignals;
@@ -38,7 +38,7 @@ pub(super) async fn attach(context: &Context, args: AttachArgs) -> Result<Proces
         }
         let shown = show_to_end(context, &client, id, OnClosedOutput::Detach).await;
         let (record, _) = shown.map_err(|failure| failure.while_attached_to(id))?;
-        Ok(ProcessEnd::Status(for_record(&record)))
+        Ok(ProcessEnd::Status(exit_status::for_record(&record)))
     };
     tokio::select! {
         end = attached => end,

@@ -8,7 +8,7 @@ use escher_client::{ExecutionRecord, OnStdinLost, Submitted};
 use crate::args::request::{Input, RunArgs};
 use crate::attached::{OnClosedOutput, show_to_end};
 use crate::context::{Context, print_notice};
-use crate::exit_status::{INCOMPLETE_OUTPUT, ProcessEnd, end_of_run, for_record};
+use crate::exit_status::{self, INCOMPLETE_OUTPUT, ProcessEnd};
 use crate::failure::Failure;
 use crate::feeding::{OnReadError, feed_submitted};
 use crate::interruption::SIGNALS;
@@ -55,11 +55,11 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<ProcessEnd, 
             report_incomplete_output(context, &record);
             Ok(ProcessEnd::Status(INCOMPLETE_OUTPUT))
         }
-        Ok(Followed::ToItsEnd((record, Completeness::Complete))) => {
-            Ok(end_of_run(&record, relay.cancelled_for(), |signal| {
-                relay.has_received(signal)
-            }))
-        }
+        Ok(Followed::ToItsEnd((record, Completeness::Complete))) => Ok(exit_status::end_of_run(
+            &record,
+            relay.cancelled_for(),
+            |signal| relay.has_received(signal),
+        )),
         Ok(Followed::Left(signal)) => {
             tell(context, &going_on);
             Ok(ProcessEnd::Signal(signal))
@@ -97,7 +97,7 @@ fn report_incomplete_output(context: &Context, record: &ExecutionRecord) {
         context,
         &format!(
             "the output is incomplete, so the exit status is {INCOMPLETE_OUTPUT}; that of the command would be {}",
-            for_record(record)
+            exit_status::for_record(record)
         ),
     );
 }

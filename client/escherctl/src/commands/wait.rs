@@ -5,7 +5,7 @@ use escher_client::Status;
 use super::targets::for_each_target;
 use crate::attached::print_end_reason;
 use crate::context::Context;
-use crate::exit_status::{REFUSED, for_record};
+use crate::exit_status::{self, REFUSED};
 use crate::failure::Failure;
 use crate::render::{json, print};
 
@@ -18,7 +18,7 @@ pub(super) async fn wait(context: &Context, targets: &[String]) -> Result<u8, Fa
             .await
             .map_err(|error| Failure::from(error).while_attached_to(target))?;
         if targets.len() == 1 {
-            status = for_record(&record);
+            status = exit_status::for_record(&record);
             print_end_reason(context, &record);
         } else if record.status != Status::Completed {
             status = REFUSED;

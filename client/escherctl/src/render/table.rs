@@ -329,7 +329,7 @@ mod tests {
             name: name.into(),
             value,
             origin: origin.into(),
-            live: false,
+            is_reloadable: false,
         };
         let shown = settings(&[
             setting(

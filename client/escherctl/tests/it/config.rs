@@ -23,11 +23,11 @@ async fn run_with_answer(
 }
 
 fn settings() -> Response {
-    let setting = |name: &str, value, origin: &str, live| Setting {
+    let setting = |name: &str, value, origin: &str, is_reloadable| Setting {
         name: name.into(),
         value,
         origin: origin.into(),
-        live,
+        is_reloadable,
     };
     let file = "/etc/escher/escher.toml:3";
     Response::Settings(vec![

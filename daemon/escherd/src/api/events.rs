@@ -44,9 +44,9 @@ impl ExecutionEngine {
 
     /// Returns all events since this engine was started, and then new ones.
     pub(crate) async fn events_since_start(&self) -> Result<Events, ApiError> {
-        let inherited_events = self.call(|scheduler, _| scheduler.inherited_events());
+        let last_earlier_event = self.call(|scheduler, _| scheduler.last_earlier_event());
         self.events(EventsRequest {
-            after: Some(inherited_events.await?),
+            after: Some(last_earlier_event.await?),
             follow: true,
         })
         .await

@@ -98,7 +98,7 @@ impl Merge {
     /// Begins the next range, with its page from memory.
     pub(super) fn add_page_in_memory(&mut self, before: u64, page: Listed) {
         self.in_memory = page.records.into();
-        self.known_in_memory = page.known;
+        self.known_in_memory = page.in_memory;
         self.unread_in_store = page.next.unwrap_or(0)..before;
         self.before = page.next;
     }
@@ -174,7 +174,7 @@ mod tests {
             Listed {
                 records: numbers.into_iter().map(record).collect(),
                 next,
-                known: self
+                in_memory: self
                     .in_memory
                     .range(next.unwrap_or(0)..before)
                     .copied()

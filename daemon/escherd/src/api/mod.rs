@@ -215,7 +215,7 @@ impl ExecutionEngine {
     pub async fn get_status(&self, target: impl Into<Target>) -> Result<ExecutionRecord, ApiError> {
         let status = |scheduler: &mut Scheduler, number| scheduler.status(number);
         match self.act_on(target.into(), status).await? {
-            ActionResult::Done(receiver) => self.received(receiver).await,
+            ActionResult::Done(receiver) => self.receive_record(receiver).await,
             ActionResult::OnlyInStore(record) => Ok(*record),
         }
     }
@@ -230,14 +230,14 @@ impl ExecutionEngine {
     ) -> Result<ExecutionRecord, ApiError> {
         let wait = |scheduler: &mut Scheduler, number| scheduler.wait(number);
         match self.act_on(target.into(), wait).await? {
-            ActionResult::Done(receiver) => self.received(receiver).await,
+            ActionResult::Done(receiver) => self.receive_record(receiver).await,
             ActionResult::OnlyInStore(record) => Ok(*record),
         }
     }
 
     /// Receives a record from the scheduler, and completes its command if the store alone has all of it. What became
     /// of an execution is worth more than its command, which stays cut if it cannot be read.
-    async fn received(
+    async fn receive_record(
         &self,
         receiver: oneshot::Receiver<ExecutionRecord>,
     ) -> Result<ExecutionRecord, ApiError> {

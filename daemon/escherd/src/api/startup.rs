@@ -252,7 +252,8 @@ async fn recover(
     let adoption = launch::adopt_shims(&settings.runtime_dir).await;
     let adoption = adoption.map_err(StartError::Recovery)?;
     // After the adoption: a shim that ended too early for it has written its exit record by now.
-    let exit_records = launch::exit_records(&settings.state_dir).map_err(StartError::Recovery)?;
+    let exit_records =
+        launch::read_exit_records(&settings.state_dir).map_err(StartError::Recovery)?;
     let shims = adoption.states();
     let unfinished: HashSet<ExecutionId> = loaded
         .unfinished
@@ -279,12 +280,12 @@ async fn recover(
     }
     let recovered = RecoveredState {
         silent: adoption.silent(),
-        claims: adoption.dead.clone(),
+        dead_claims: adoption.dead_claims.clone(),
         has_unidentified_shim: adoption.has_unidentified_shim,
         loaded,
         shims,
         reports: exit_records.reports,
-        left_alone: &exit_records.left_alone | &adoption.left_alone,
+        for_later_escherd: &exit_records.for_later_escherd | &adoption.for_later_escherd,
         finished,
         ..RecoveredState::default()
     };

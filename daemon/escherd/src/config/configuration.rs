@@ -53,8 +53,8 @@ impl Configuration {
         differences
     }
 
-    /// Adopts the reloadable settings of `new`. Settings that need a restart stay as they are.
-    pub fn adopt_reloadable_settings(&mut self, new: Configuration) {
+    /// Replaces the reloadable settings by those of `new`. Settings that need a restart stay as they are.
+    pub fn replace_reloadable_settings(&mut self, new: Configuration) {
         self.settings.connections = new.settings.connections;
         self.settings.client_memory = new.settings.client_memory;
         self.settings.engine.reloadable = new.settings.engine.reloadable;

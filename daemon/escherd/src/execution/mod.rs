@@ -19,13 +19,13 @@ pub use arguments::check_arguments;
 pub use assignment::{assignment, decode_submission_backup, search_path};
 pub use extent::Extent;
 pub use outcome::{FinalState, Loss};
-pub use process_limits::{check_process_limits, ensure_permitted};
+pub use process_limits::{check_process_limits, ensure_process_limits_permitted};
 pub use record::{
     MAX_PAGE_BYTES, kept_command, listed, memory_of, recorded_command, shown_command,
 };
-pub use request::{MAX_KILL_GRACE_MS, RequestLimits, Timeouts, check};
+pub use request::{MAX_KILL_GRACE_MS, RequestLimits, Timeouts, check_request};
 pub use resources::{
-    check_limits, ensure_enforceable, ensure_forgettable, ensure_user_limits_enforceable,
+    check_limits, ensure_limits_enforceable, ensure_log_can_forget, ensure_user_limits_enforceable,
 };
 pub use selection::{RequiredLabels, check_selection, check_target};
 pub use start_error::StartAttempt;

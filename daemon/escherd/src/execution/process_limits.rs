@@ -57,7 +57,7 @@ fn invalid(message: String) -> Result<(), ApiError> {
 /// # Errors
 /// `permission-denied`, with the first value that is too much, and what is allowed; `limit-unenforceable` until a
 /// launcher has connected.
-pub fn ensure_permitted(
+pub fn ensure_process_limits_permitted(
     limits: &ProcessLimits,
     submitter: u32,
     defaults: Option<&ProcessDefaults>,
@@ -215,24 +215,27 @@ mod tests {
                 Some("LimitNOFILE=infinity is for root: other users may set at most 4096 here"),
             ),
         ] {
-            let checked = ensure_permitted(&limits, 1000, Some(&defaults));
+            let checked = ensure_process_limits_permitted(&limits, 1000, Some(&defaults));
             let message = checked.err().map(|error| {
                 assert_eq!(error.code, ErrorCode::PERMISSION_DENIED);
                 error.message.into_string()
             });
             assert_eq!(message.as_deref(), refusal);
-            assert_eq!(ensure_permitted(&limits, 0, Some(&defaults)), Ok(()));
+            assert_eq!(
+                ensure_process_limits_permitted(&limits, 0, Some(&defaults)),
+                Ok(())
+            );
         }
     }
 
     #[test]
     fn without_a_launcher_nobody_knows_what_is_permitted() {
         let nice = limits(Some(0), None, &[]);
-        let error = ensure_permitted(&nice, 1000, None).unwrap_err();
+        let error = ensure_process_limits_permitted(&nice, 1000, None).unwrap_err();
         assert_eq!(error.code, ErrorCode::LIMIT_UNENFORCEABLE);
-        assert_eq!(ensure_permitted(&nice, 0, None), Ok(()));
+        assert_eq!(ensure_process_limits_permitted(&nice, 0, None), Ok(()));
         assert_eq!(
-            ensure_permitted(&ProcessLimits::default(), 1000, None),
+            ensure_process_limits_permitted(&ProcessLimits::default(), 1000, None),
             Ok(())
         );
     }

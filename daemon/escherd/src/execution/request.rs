@@ -46,7 +46,10 @@ const MAX_PATH_BYTES: usize = 4096;
 /// # Errors
 /// The first fault found: `invalid-request` or `timeout-too-long`, with a message that names the field and
 /// the value.
-pub fn check(request: &ExecutionRequest, limits: &RequestLimits) -> Result<Timeouts, ApiError> {
+pub fn check_request(
+    request: &ExecutionRequest,
+    limits: &RequestLimits,
+) -> Result<Timeouts, ApiError> {
     check_command(request)?;
     check_environment(request)?;
     if let Some(dir) = &request.working_dir {
@@ -260,12 +263,15 @@ mod tests {
     fn refusal(change: impl FnOnce(&mut ExecutionRequest)) -> String {
         let mut request = request(&["true"]);
         change(&mut request);
-        check(&request, &LIMITS).unwrap_err().message.into_string()
+        check_request(&request, &LIMITS)
+            .unwrap_err()
+            .message
+            .into_string()
     }
 
     #[test]
     fn every_fault_is_named() {
-        assert!(check(&request(&["true"]), &LIMITS).is_ok());
+        assert!(check_request(&request(&["true"]), &LIMITS).is_ok());
         let argv = |argv: &[&str]| Command::Exec {
             argv: argv.iter().map(|text| Blob::from(*text)).collect(),
         };
@@ -370,7 +376,7 @@ mod tests {
             working_dir: Some("/".repeat(4095).as_str().into()),
             ..request(&["true"])
         };
-        assert!(check(&request, &LIMITS).is_ok());
+        assert!(check_request(&request, &LIMITS).is_ok());
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn invalid(message: String) -> Result<(), ApiError> {
 ///
 /// # Errors
 /// `limit-unenforceable` for the first limit that cannot.
-pub fn ensure_enforceable(
+pub fn ensure_limits_enforceable(
     limits: &ResourceLimits,
     controllers: Option<Controllers>,
 ) -> Result<(), ApiError> {
@@ -160,7 +160,7 @@ fn ensure_available(
 ///
 /// # Errors
 /// `limit-unenforceable`.
-pub fn ensure_forgettable(
+pub fn ensure_log_can_forget(
     limits: &LogLimits,
     log_dir: Option<LogDirAbilities>,
 ) -> Result<(), ApiError> {
@@ -236,7 +236,7 @@ mod tests {
                 io_weight,
                 ..Controllers::default()
             };
-            ensure_enforceable(&weight, Some(controllers))
+            ensure_limits_enforceable(&weight, Some(controllers))
         };
         assert_eq!(with(true, true), Ok(()));
         for (io, reason) in [(true, "no scheduler of I/O"), (false, "the controller io")] {
@@ -245,14 +245,14 @@ mod tests {
             assert!(error.message.contains(reason), "{error}");
         }
         for (limits, name) in [(weights(1, 1), "cpu_weight"), (weight, "io_weight")] {
-            let error = ensure_enforceable(&limits, None).unwrap_err();
+            let error = ensure_limits_enforceable(&limits, None).unwrap_err();
             assert!(error.message.starts_with(name), "{error}");
         }
         let high = ResourceLimits {
             memory_high: Some(1),
             ..ResourceLimits::default()
         };
-        let error = ensure_enforceable(&high, Some(Controllers::default())).unwrap_err();
+        let error = ensure_limits_enforceable(&high, Some(Controllers::default())).unwrap_err();
         assert!(error.message.starts_with("memory_high"), "{error}");
     }
 
@@ -313,12 +313,15 @@ mod tests {
         };
         let forget = limits(WhenLogFull::ForgetOldest);
         let log_dir = |punches_holes| Some(LogDirAbilities { punches_holes });
-        assert_eq!(ensure_forgettable(&forget, log_dir(true)), Ok(()));
-        assert_eq!(ensure_forgettable(&forget, None), Ok(()));
+        assert_eq!(ensure_log_can_forget(&forget, log_dir(true)), Ok(()));
+        assert_eq!(ensure_log_can_forget(&forget, None), Ok(()));
         for others in [WhenLogFull::Drain, WhenLogFull::Kill] {
-            assert_eq!(ensure_forgettable(&limits(others), log_dir(false)), Ok(()));
+            assert_eq!(
+                ensure_log_can_forget(&limits(others), log_dir(false)),
+                Ok(())
+            );
         }
-        let error = ensure_forgettable(&forget, log_dir(false)).unwrap_err();
+        let error = ensure_log_can_forget(&forget, log_dir(false)).unwrap_err();
         assert_eq!(error.code, ErrorCode::LIMIT_UNENFORCEABLE);
         assert!(error.message.contains("forget_oldest"), "{error}");
     }
@@ -358,7 +361,7 @@ mod tests {
                 None,
             ),
         ] {
-            let checked = ensure_enforceable(&limits, controllers);
+            let checked = ensure_limits_enforceable(&limits, controllers);
             let Some((message, hint)) = expected else {
                 assert_eq!(checked, Ok(()));
                 continue;

@@ -34,9 +34,9 @@ pub struct Adoption {
     /// Living shims with an execution that have not reported their state yet.
     pub(super) silent: Vec<(Shim, ExecutionId)>,
     /// Executions that were claimed by a shim that is dead.
-    pub dead: HashSet<ExecutionId>,
+    pub dead_claims: HashSet<ExecutionId>,
     /// Executions that are left to a later escherd: their shims live, and speak another version or cannot be reached.
-    pub left_alone: HashSet<ExecutionId>,
+    pub for_later_escherd: HashSet<ExecutionId>,
     /// Whether there is a living shim that may have any execution.
     pub has_unidentified_shim: bool,
 }
@@ -60,8 +60,8 @@ impl Adoption {
     fn contains(&self, name: &SocketName) -> bool {
         match name {
             SocketName::Claim { id, .. } => {
-                self.dead.contains(id)
-                    || self.left_alone.contains(id)
+                self.dead_claims.contains(id)
+                    || self.for_later_escherd.contains(id)
                     || self.adopted.iter().any(|(_, state)| state.id == *id)
                     || self.silent.iter().any(|(_, silent)| silent == id)
             }
@@ -120,13 +120,15 @@ pub async fn adopt_shims(runtime_dir: &Path) -> io::Result<Adoption> {
                     adoption.adopted.push((shim, *state));
                 }
                 (Ok(Probe::Changed), _) => {}
-                (Ok(Probe::Dead), SocketName::Claim { id, .. }) => drop(adoption.dead.insert(id)),
+                (Ok(Probe::Dead), SocketName::Claim { id, .. }) => {
+                    adoption.dead_claims.insert(id);
+                }
                 // It had no command. The launcher removes its socket.
                 (Ok(Probe::Dead), name) => drop(ignored.insert(name)),
                 (Ok(Probe::OtherVersion(problem)), SocketName::Claim { id, .. }) => {
                     error!(execution = %id, problem,
                         "the shim of an execution is left to an escherd of its version");
-                    adoption.left_alone.insert(id);
+                    adoption.for_later_escherd.insert(id);
                 }
                 (Ok(Probe::OtherVersion(problem)), name) => {
                     warn!(socket = %name, problem, "the socket of a shim cannot be used");
@@ -139,11 +141,11 @@ pub async fn adopt_shims(runtime_dir: &Path) -> io::Result<Adoption> {
                 }
                 (Ok(Probe::Silent(None)), SocketName::Claim { id, .. }) => {
                     error!(execution = %id, "a shim accepts no connection; its command is left to a later escherd");
-                    adoption.left_alone.insert(id);
+                    adoption.for_later_escherd.insert(id);
                 }
                 (Err(error), SocketName::Claim { id, .. }) => {
                     error!(execution = %id, %error, "a shim cannot be reached; its command is left to a later escherd");
-                    adoption.left_alone.insert(id);
+                    adoption.for_later_escherd.insert(id);
                 }
                 (Ok(Probe::Silent(_)), name) => {
                     warn!(socket = %name, "a shim does not answer");
@@ -255,8 +257,8 @@ mod tests {
         let later = FromShim::Adoptable(Box::new(state(id, WIRE_VERSION + 1)));
         for message in [codec::encode(&later).unwrap(), vec![0xff; 9]] {
             let adoption = adopt_one(id, message).await;
-            assert_eq!(adoption.left_alone, HashSet::from([id]));
-            assert!(adoption.dead.is_empty() && adoption.adopted.is_empty());
+            assert_eq!(adoption.for_later_escherd, HashSet::from([id]));
+            assert!(adoption.dead_claims.is_empty() && adoption.adopted.is_empty());
             assert!(!adoption.has_unidentified_shim);
         }
     }

@@ -12,11 +12,11 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, debug_span, error, info, warn};
 
 use super::adoption::Adoption;
+use super::file_tasks::{FileTask, FileTasks};
 use super::launcher::{LauncherConnection, LauncherEvent, LauncherSettings, LauncherState};
 use super::launcher_link::{LauncherLink, LinkEvent, sleep_until_some};
 use super::pool::{ShimPool, WaitingLaunch};
-use super::removals::{FileTask, Removals};
-use super::shim::{self, LostShim, RelayEnd, Shim};
+use super::shim::{self, DisconnectedShim, RelayEnd, Shim};
 use super::shim_deaths::{Decision, ShimDeaths};
 use crate::execution::Loss;
 use crate::scheduler::{Effect, Scheduler, SchedulerHandle};
@@ -32,7 +32,7 @@ struct Dispatcher {
     /// For each shim that has an execution, the messages to its [`shim::relay`].
     relays: HashMap<ExecutionId, mpsc::UnboundedSender<ToShim>>,
     deaths: ShimDeaths,
-    removals: Removals,
+    file_tasks: FileTasks,
     /// Unbounded: each shim has at most one relay.
     relay_ends: mpsc::UnboundedSender<RelayEnd>,
     /// Calls of the scheduler, in order. Unbounded: each answers an effect, or an event of the launcher.
@@ -67,7 +67,7 @@ pub async fn run(
         relays: HashMap::new(),
         deaths: ShimDeaths::new(link.has_cgroups()),
         link,
-        removals: Removals::default(),
+        file_tasks: FileTasks::default(),
         relay_ends,
         calls,
     };
@@ -79,7 +79,7 @@ pub async fn run(
     }
     loop {
         dispatcher.request_shims();
-        dispatcher.request_removal();
+        dispatcher.request_file_task();
         tokio::select! {
             effect = effects.recv() => match effect {
                 Some(effect) => dispatcher.carry_out(effect),
@@ -88,7 +88,7 @@ pub async fn run(
             Some(end) = ended_relays.recv() => dispatcher.on_relay_end(end),
             event = dispatcher.link.next_event() => dispatcher.on_link_event(event),
             () = sleep_until_some(dispatcher.pool.trim_at()) => dispatcher.trim(),
-            () = sleep_until_some(dispatcher.removals.retry_at()) => dispatcher.removals.retry(),
+            () = sleep_until_some(dispatcher.file_tasks.retry_at()) => dispatcher.file_tasks.retry(),
             () = sleep_until_some(dispatcher.deaths.deadline()) => dispatcher.on_death_deadline(),
         }
     }
@@ -104,9 +104,9 @@ impl Dispatcher {
                 self.pool.queue_launch(WaitingLaunch::new(assignment));
                 self.launch_waiting();
             }
-            Effect::DeleteFiles(files, ids) => self.removals.add(FileTask::Delete(files), ids),
+            Effect::DeleteFiles(files, ids) => self.file_tasks.add(FileTask::Delete(files), ids),
             Effect::RevokeRead { uid, ids } => {
-                self.removals.add(FileTask::RevokeRead { uid }, ids);
+                self.file_tasks.add(FileTask::RevokeRead { uid }, ids);
             }
             // Never arrives: `scheduler::handle` passes it to the store.
             Effect::Commit(_) => {}
@@ -192,18 +192,20 @@ impl Dispatcher {
     }
 
     /// Handles the end of a connection: a shim that lives on is adopted anew.
-    fn on_disconnected(&mut self, lost: &LostShim) {
-        let is_dead = self.deaths.has_notice(lost.pid);
-        if !is_dead && let Ok(shim) = lost.reconnect(&self.shim_sockets) {
-            info!(execution = %lost.id, shim = lost.pid, "reconnected to a shim that had disconnected");
-            self.start_relay(lost.id, shim, Vec::new());
-        } else if !is_dead && lost.has_left_processes(&self.shim_sockets) {
+    fn on_disconnected(&mut self, disconnected: &DisconnectedShim) {
+        let is_dead = self.deaths.has_notice(disconnected.pid);
+        if !is_dead && let Ok(shim) = disconnected.reconnect(&self.shim_sockets) {
+            info!(execution = %disconnected.id, shim = disconnected.pid, "reconnected to a shim that had disconnected");
+            self.start_relay(disconnected.id, shim, Vec::new());
+        } else if !is_dead && disconnected.has_left_processes(&self.shim_sockets) {
             // It has written an exit record before.
-            self.deaths.forget(lost.pid);
-            self.conclude(lost.id, Leftovers::Unknown);
+            self.deaths.forget(disconnected.pid);
+            self.conclude(disconnected.id, Leftovers::Unknown);
         } else {
             let now = Instant::now();
-            let decision = self.deaths.on_shim_death(lost.id, lost.pid, now);
+            let decision = self
+                .deaths
+                .on_shim_death(disconnected.id, disconnected.pid, now);
             self.apply(decision);
         }
     }
@@ -226,7 +228,7 @@ impl Dispatcher {
             LinkEvent::Disconnected => {
                 self.post(Scheduler::on_launcher_disconnected);
                 self.pool.on_launcher_disconnected();
-                self.removals.on_launcher_disconnected();
+                self.file_tasks.on_launcher_disconnected();
                 let decisions = self.deaths.on_disconnected(Instant::now());
                 self.apply(decisions);
             }
@@ -253,10 +255,10 @@ impl Dispatcher {
                 self.apply(decision);
             }
             LauncherEvent::FilesDeleted { files, ids } => {
-                self.removals.on_done(&ids, Instant::now());
+                self.file_tasks.on_done(&ids, Instant::now());
                 self.post(move |scheduler| scheduler.on_deleted(files, ids));
             }
-            LauncherEvent::ReadRevoked { ids } => self.removals.on_done(&ids, Instant::now()),
+            LauncherEvent::ReadRevoked { ids } => self.file_tasks.on_done(&ids, Instant::now()),
             // The link handles it.
             LauncherEvent::Disconnected(_) => {}
         }
@@ -328,7 +330,7 @@ impl Dispatcher {
     fn remove_claim(&mut self, id: ExecutionId) {
         let attempt = FIRST_ATTEMPT;
         let claim = FileTask::Delete(ExecutionFiles::Claim { attempt });
-        self.removals.add(claim, vec![id]);
+        self.file_tasks.add(claim, vec![id]);
     }
 
     fn request_shims(&mut self) {
@@ -338,13 +340,13 @@ impl Dispatcher {
         }
     }
 
-    fn request_removal(&mut self) {
+    fn request_file_task(&mut self) {
         if self.link.is_connected()
-            && let Some((task, ids)) = self.removals.next_request()
+            && let Some((task, ids)) = self.file_tasks.next_request()
             && let Err(error) = self.link.send(&task.request(ids))
         {
-            warn!(%error, "cannot request a removal from the launcher");
-            self.removals.on_send_failed(Instant::now());
+            warn!(%error, "cannot have the launcher delete or close files");
+            self.file_tasks.on_send_failed(Instant::now());
         }
     }
 

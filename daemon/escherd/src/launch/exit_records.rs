@@ -18,7 +18,7 @@ pub struct ExitRecords {
     pub reports: Vec<ExitReport>,
     /// Executions with a record that only another version of escherd understands: how they ended is
     /// known, but not to this one.
-    pub left_alone: HashSet<ExecutionId>,
+    pub for_later_escherd: HashSet<ExecutionId>,
 }
 
 /// Reads all exit records in the state directory. A damaged record is logged and renamed, and its
@@ -26,7 +26,7 @@ pub struct ExitRecords {
 ///
 /// # Errors
 /// If the directory cannot be read. A missing directory is empty.
-pub fn exit_records(state_dir: &Path) -> io::Result<ExitRecords> {
+pub fn read_exit_records(state_dir: &Path) -> io::Result<ExitRecords> {
     let mut records = ExitRecords::default();
     let directory = state_dir.join(exit_record::DIRECTORY);
     let entries = match fs::read_dir(&directory) {
@@ -47,7 +47,7 @@ pub fn exit_records(state_dir: &Path) -> io::Result<ExitRecords> {
                 let name = path.file_name().and_then(OsStr::to_str);
                 let parsed = name.and_then(exit_record::parse_file_name);
                 let id = parsed.map(|(id, _attempt)| id);
-                records.left_alone.extend(id);
+                records.for_later_escherd.extend(id);
             }
             Err(problem) => {
                 let quarantine = path.with_extension("exit.damaged");
@@ -75,7 +75,7 @@ mod tests {
     fn a_truncated_record_does_not_affect_others() {
         let dir = tempfile::tempdir().unwrap();
         let exits = dir.path().join(exit_record::DIRECTORY);
-        let none = exit_records(dir.path()).unwrap();
+        let none = read_exit_records(dir.path()).unwrap();
         assert_eq!(none, ExitRecords::default(), "no directory");
         fs::create_dir(&exits).unwrap();
         for byte in [1, 2] {
@@ -85,11 +85,11 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
-            assert_eq!(exit_records(dir.path()).unwrap().reports, [report(2)]);
+            assert_eq!(read_exit_records(dir.path()).unwrap().reports, [report(2)]);
             assert!(!path.exists() && path.with_extension("exit.damaged").exists());
         }
         fs::write(&path, &whole).unwrap();
-        assert_eq!(exit_records(dir.path()).unwrap().reports.len(), 2);
+        assert_eq!(read_exit_records(dir.path()).unwrap().reports.len(), 2);
     }
 
     /// The execution of such a record stayed running for ever: the record was taken for one of
@@ -104,7 +104,10 @@ mod tests {
         let mut bytes = fs::read(&path).unwrap();
         bytes[7] ^= 1;
         fs::write(&path, bytes).unwrap();
-        assert_eq!(exit_records(dir.path()).unwrap(), ExitRecords::default());
+        assert_eq!(
+            read_exit_records(dir.path()).unwrap(),
+            ExitRecords::default()
+        );
         assert!(!path.exists() && path.with_extension("exit.damaged").exists());
     }
 
@@ -120,9 +123,9 @@ mod tests {
         for report in [with_part(1, 4_711), with_part(2, 4_710)] {
             exit_record::write(fs::File::open(&exits).unwrap(), &report).unwrap();
         }
-        let records = exit_records(dir.path()).unwrap();
+        let records = read_exit_records(dir.path()).unwrap();
         assert_eq!(records.reports, [with_part(2, 4_710)]);
-        assert_eq!(records.left_alone, HashSet::from([report(1).id]));
+        assert_eq!(records.for_later_escherd, HashSet::from([report(1).id]));
         let name = exit_record::file_name(report(1).id, FIRST_ATTEMPT);
         assert!(exits.join(name).exists());
     }

@@ -50,17 +50,17 @@ pub(super) enum RelayEnd {
         pid: u32,
     },
     /// The shim has disconnected: it is dead, or has dropped an escherd that did not read.
-    Disconnected(LostShim),
+    Disconnected(DisconnectedShim),
 }
 
 /// A shim that has disconnected.
-pub(super) struct LostShim {
+pub(super) struct DisconnectedShim {
     pub(super) id: ExecutionId,
     pub(super) pid: u32,
     reconnections: u32,
 }
 
-impl LostShim {
+impl DisconnectedShim {
     /// Connects to the shim by its socket in `directory`, as to a shim of an earlier escherd. Its first
     /// message will be its state.
     ///
@@ -81,7 +81,7 @@ impl LostShim {
     }
 }
 
-impl LostShim {
+impl DisconnectedShim {
     /// Returns whether the shim stays with what its execution, which is over, has left: until the end is recorded
     /// it has a claim, too.
     pub(super) fn has_left_processes(&self, directory: &Path) -> bool {
@@ -178,13 +178,13 @@ pub(super) async fn relay(
     ends: mpsc::UnboundedSender<RelayEnd>,
 ) {
     let end = match relay_until_recorded(id, &shim, messages, &scheduler).await {
-        Ok(Recorded::Ready) => RelayEnd::Ready(shim),
-        Ok(Recorded::Left) => RelayEnd::Left { id, pid: shim.pid },
+        Ok(AfterRecord::Ready) => RelayEnd::Ready(shim),
+        Ok(AfterRecord::Left) => RelayEnd::Left { id, pid: shim.pid },
         // The shim lives, and nobody is left to be told.
         Err(RelayError::Stopping) => return,
         Err(RelayError::Shim(error)) => {
             debug!(execution = %id, shim = shim.pid, %error, "the shim is disconnected");
-            RelayEnd::Disconnected(LostShim {
+            RelayEnd::Disconnected(DisconnectedShim {
                 id,
                 pid: shim.pid,
                 reconnections: shim.reconnections,
@@ -196,7 +196,7 @@ pub(super) async fn relay(
 
 /// What a shim does once its report is recorded.
 #[derive(Debug, Clone, Copy)]
-enum Recorded {
+enum AfterRecord {
     /// It takes the next command.
     Ready,
     /// It stays with what its command has left.
@@ -223,12 +223,12 @@ async fn relay_until_recorded(
     shim: &Shim,
     mut messages: mpsc::UnboundedReceiver<ToShim>,
     scheduler: &SchedulerHandle,
-) -> Result<Recorded, RelayError> {
+) -> Result<AfterRecord, RelayError> {
     // Bounded, because the scheduler sends little ahead: see `INPUT_WINDOW` in `wire`.
     let mut outgoing: VecDeque<Vec<u8>> = VecDeque::new();
     let mut buffer = vec![0; shim.max_message_bytes];
     let mut is_recorded = false;
-    let mut afterwards = Recorded::Ready;
+    let mut afterwards = AfterRecord::Ready;
     loop {
         tokio::select! {
             packet = shim.socket.receive(&mut buffer) => {
@@ -243,7 +243,7 @@ async fn relay_until_recorded(
                 }
                 warn_of_leftovers(&message);
                 if leaves_processes(&message) {
-                    afterwards = Recorded::Left;
+                    afterwards = AfterRecord::Left;
                 }
                 // Its end is in an exit record, or was recorded before.
                 if has_left_processes(&message) {

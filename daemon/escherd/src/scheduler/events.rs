@@ -38,7 +38,7 @@ pub struct EventLog {
     /// Events that the store still has.
     dropped: Vec<DroppedEvent>,
     /// The sequence number of the last event of an earlier escherd.
-    inherited: u64,
+    last_earlier: u64,
     /// The sequence number that was assigned last.
     last_assigned: u64,
     /// The sequence number that was published last.
@@ -74,7 +74,7 @@ impl EventLog {
             missed,
             last_missed,
             dropped: Vec::new(),
-            inherited: last,
+            last_earlier: last,
             last_assigned: last,
             last_published: watch::Sender::new(last),
         };
@@ -189,8 +189,8 @@ impl EventLog {
     }
 
     /// Returns the sequence number of the last event of an earlier escherd.
-    pub fn inherited(&self) -> u64 {
-        self.inherited
+    pub fn last_earlier(&self) -> u64 {
+        self.last_earlier
     }
 
     /// Returns a watch that changes with every published event.

@@ -168,9 +168,9 @@ struct Entry {
     is_end_reported: bool,
     /// Whether its end is committed.
     is_end_committed: bool,
-    /// Submitters that wait for the commit of the submission, or for its shim.
-    submitters: Vec<SubmitResponder>,
-    /// Whether they are answered when its shim has reported itself: until then the store alone could not run it.
+    /// The answers to its submitters, which wait for the commit of the submission, or for its shim.
+    submit_responders: Vec<SubmitResponder>,
+    /// Whether these are sent when its shim has reported itself: until then the store alone could not run it.
     is_answered_by_shim: bool,
     /// Clients that wait for the end.
     waiters: Vec<oneshot::Sender<ExecutionRecord>>,
@@ -247,7 +247,7 @@ pub struct Scheduler {
     /// Callers that wait for the commit of all changes up to a ticket.
     commit_waiters: Vec<(u64, oneshot::Sender<()>)>,
     /// Executions with a living shim of which neither the store nor the shim knows the submission.
-    unknown: HashSet<ExecutionId>,
+    without_submission: HashSet<ExecutionId>,
     events: EventLog,
     metrics: SchedulerMetrics,
     effects: Vec<Effect>,
@@ -281,7 +281,7 @@ impl Scheduler {
             last_stdin_holder: 0,
             pending_changes: HashMap::new(),
             commit_waiters: Vec::new(),
-            unknown: HashSet::new(),
+            without_submission: HashSet::new(),
             events: EventLog::new(Vec::new(), HashMap::new()),
             metrics: SchedulerMetrics::new(),
             effects: Vec::new(),

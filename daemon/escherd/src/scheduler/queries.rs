@@ -71,7 +71,7 @@ pub struct Listed {
     /// lower numbers.
     pub next: Option<u64>,
     /// The numbers of all executions of the range that are in memory, in order.
-    pub known: Vec<u64>,
+    pub in_memory: Vec<u64>,
 }
 
 impl Scheduler {
@@ -157,7 +157,7 @@ impl Scheduler {
         let mut page = Listed {
             records: Vec::new(),
             next: None,
-            known: Vec::new(),
+            in_memory: Vec::new(),
         };
         let mut bytes = 0;
         let newest_first = self.entries.range(..before).rev();
@@ -177,7 +177,7 @@ impl Scheduler {
             }
         }
         let range = page.next.unwrap_or(0)..before;
-        page.known = self.entries.range(range).map(|entry| *entry.0).collect();
+        page.in_memory = self.entries.range(range).map(|entry| *entry.0).collect();
         page
     }
 
@@ -196,8 +196,8 @@ impl Scheduler {
 
     /// Returns the sequence number of the last event of an earlier escherd.
     #[must_use]
-    pub fn inherited_events(&self) -> u64 {
-        self.events.inherited()
+    pub fn last_earlier_event(&self) -> u64 {
+        self.events.last_earlier()
     }
 
     /// Returns a watch that changes with every event.

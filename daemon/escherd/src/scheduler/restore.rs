@@ -12,7 +12,7 @@ use escher_protocol::message::EventKind;
 use escher_protocol::{CancelMode, Canceller, ExecutionId, Leftovers, Timestamp};
 
 use super::persist::OnCommit;
-use super::submit::measure_request;
+use super::submit::size_and_digest;
 use super::withdrawal::LaunchPhase;
 use super::{Entry, EventLog, Scheduler, SchedulerSettings};
 use crate::config::OnBoot;
@@ -34,9 +34,9 @@ pub struct RecoveredState {
     pub reports: Vec<ExitReport>,
     /// Executions that are left to a later escherd: another version of it understands their shim or exit record, or
     /// their shim lives and cannot be reached.
-    pub left_alone: HashSet<ExecutionId>,
+    pub for_later_escherd: HashSet<ExecutionId>,
     /// Executions whose shims were killed: their claims have no listener.
-    pub claims: HashSet<ExecutionId>,
+    pub dead_claims: HashSet<ExecutionId>,
     /// Whether a living shim has not reported which execution it has.
     pub has_unidentified_shim: bool,
     /// Executions of shims and exit records that are finished in the store.
@@ -56,8 +56,8 @@ impl Scheduler {
             shims,
             silent,
             reports,
-            left_alone,
-            claims,
+            for_later_escherd,
+            dead_claims,
             has_unidentified_shim,
             mut finished,
             rebooted,
@@ -74,7 +74,7 @@ impl Scheduler {
         // Exit records of removed executions are deleted, too.
         finished.extend(&loaded.undeleted_logs);
         // Executions whose end a shim, or an escherd of another version, will report.
-        let mut still_reporting: HashSet<ExecutionId> = &silent | &left_alone;
+        let mut still_reporting: HashSet<ExecutionId> = &silent | &for_later_escherd;
         for shim in &shims {
             still_reporting.insert(shim.id);
             if !finished.contains(&shim.id) && scheduler.number_of(shim.id).is_none() {
@@ -95,13 +95,13 @@ impl Scheduler {
         }
         scheduler.resolve_unreported(
             &still_reporting,
-            &claims,
+            &dead_claims,
             has_unidentified_shim,
             rebooted,
             now,
         );
         let is_finished = |id: &ExecutionId| scheduler.number_of(*id).is_none();
-        let stale: Vec<ExecutionId> = claims.iter().copied().filter(is_finished).collect();
+        let stale: Vec<ExecutionId> = dead_claims.iter().copied().filter(is_finished).collect();
         if !stale.is_empty() {
             let attempt = FIRST_ATTEMPT;
             scheduler.effects.push(super::Effect::DeleteFiles(
@@ -177,7 +177,7 @@ impl Scheduler {
         let Ok(mut submission) = decode_submission_backup(&shim.submission_backup) else {
             tracing::error!(execution = %shim.id, shim = shim.pid,
                 "a shim runs an unknown command; it runs on, and its shim keeps the report");
-            self.unknown.insert(shim.id);
+            self.without_submission.insert(shim.id);
             return;
         };
         if self.entries.contains_key(&submission.number) {
@@ -187,7 +187,7 @@ impl Scheduler {
         tracing::warn!(execution = %shim.id, number = submission.number,
             "a running execution is not in the store; restored it from its shim");
         let event = self.events.assign(&submission, now, EventKind::Submitted);
-        let (request_bytes, digest) = measure_request(&mut submission.request);
+        let (request_bytes, digest) = size_and_digest(&mut submission.request);
         let change = Change::Restored {
             submission: Box::new(submission.clone()),
             digest,
@@ -204,7 +204,7 @@ impl Scheduler {
     fn resolve_unreported(
         &mut self,
         still_reporting: &HashSet<ExecutionId>,
-        claims: &HashSet<ExecutionId>,
+        dead_claims: &HashSet<ExecutionId>,
         has_unidentified_shim: bool,
         rebooted: bool,
         now: Timestamp,
@@ -223,7 +223,7 @@ impl Scheduler {
                 let number = entry.execution.submission.number;
                 (
                     number,
-                    has_begun || claims.contains(&id) || has_unidentified_shim,
+                    has_begun || dead_claims.contains(&id) || has_unidentified_shim,
                 )
             })
             .collect();

@@ -19,7 +19,7 @@ impl Scheduler {
         let Some(number) = self.number_of(id) else {
             // Its execution was removed, so the shim may drop its report. But the report of an execution that the
             // store has lost, with its submission, is all that is left: it becomes an exit record.
-            if matches!(message, FromShim::Exited(_)) && !self.unknown.contains(&id) {
+            if matches!(message, FromShim::Exited(_)) && !self.without_submission.contains(&id) {
                 self.effects.push(Effect::Send(id, ToShim::Recorded));
             }
             return;
@@ -68,7 +68,7 @@ impl Scheduler {
                 }
             }
             self.log_step(number, "started");
-            self.note_report(number);
+            self.note_shim_reported(number);
             self.send_pause(number);
             let event = self.event(number, at, EventKind::Started);
             let events = event.into_iter().collect();
@@ -102,7 +102,7 @@ impl Scheduler {
             let kept_bytes = output.log_bytes.saturating_sub(output.forgotten_bytes);
             let log_bytes = kept_bytes.saturating_add(output.reserved_bytes);
             let uid = entry.submitter().uid;
-            self.log_budgets.adopt(number, uid, log_bytes);
+            self.log_budgets.charge(number, uid, log_bytes);
         }
     }
 
@@ -118,7 +118,7 @@ impl Scheduler {
         let is_starting = entry.execution.state.started_at().is_none();
         if !entry.is_over() {
             let uid = entry.submitter().uid;
-            self.log_budgets.adopt(number, uid, state.log_budget);
+            self.log_budgets.charge(number, uid, state.log_budget);
         }
         self.on_log_grown(number, state.log_bytes);
         if let ShimPhase::Running { pid, at } = state.phase
@@ -127,11 +127,11 @@ impl Scheduler {
             self.on_started(number, pid, at);
         }
         self.send_pending_requests(number);
-        self.note_report(number);
+        self.note_shim_reported(number);
     }
 
     /// Notes that the shim of an execution is there, and answers the cancels that waited for it.
-    fn note_report(&mut self, number: u64) {
+    fn note_shim_reported(&mut self, number: u64) {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };

@@ -149,7 +149,7 @@ impl Window {
     }
 
     /// Waits until the stream may send.
-    async fn ready(&self) {
+    async fn wait_until_open(&self) {
         while self.change(|left| left) <= 0 {
             // A stream has one sender, for which an earlier notification is stored.
             self.granted.notified().await;
@@ -164,27 +164,27 @@ pub(super) struct ItemSender<'a> {
     pub(super) window: &'a Window,
     pub(super) memory: &'a UserMemory,
     /// The memory of what was read and not sent yet.
-    pub(super) held: Charge,
+    pub(super) charge: Charge,
 }
 
 impl ItemSender<'_> {
     /// Waits until the window allows an item. If the caller has to read it into memory, then waits
     /// for room, too.
-    pub(super) async fn ready(&mut self, must_read: bool) {
-        self.window.ready().await;
+    pub(super) async fn wait_until_sendable(&mut self, must_read: bool) {
+        self.window.wait_until_open().await;
         if must_read {
             // Given back first: a stream that waits for room keeps nobody from having it.
-            self.held = self.memory.nothing();
-            self.held = self.memory.charge(STREAM_BYTES).await;
+            self.charge = self.memory.nothing();
+            self.charge = self.memory.charge(STREAM_BYTES).await;
         }
     }
 
     /// Sends an item, once the window allows it.
     pub(super) async fn send(&mut self, item: Item) -> Result<(), Disconnected> {
-        self.window.ready().await;
+        self.window.wait_until_open().await;
         let id = self.id;
         let frame = ServerFrame::Item { id, item };
-        let length = self.outbox.send(&frame, &mut self.held).await?;
+        let length = self.outbox.send(&frame, &mut self.charge).await?;
         self.window.spend(length);
         Ok(())
     }

@@ -112,7 +112,7 @@ pub(super) async fn answer_request(
         outbox: &outbox,
         window: &window,
         memory: &memory,
-        held: memory.nothing(),
+        charge: memory.nothing(),
     };
     let streaming = match request {
         Request::Result(target) => send_result(&engine, target, &mut items).await,
@@ -121,13 +121,13 @@ pub(super) async fn answer_request(
         Request::Events(request) => send_events(&engine, request, &mut items).await,
         Request::HoldStdin(target) => hold_stdin(&engine, target, &mut items).await,
         request => {
-            let mut room = room_for_answer(&request, &memory).await;
+            let mut answer_charge = charge_answer(&request, &memory).await;
             let result = match request {
-                Request::Wait(target) => wait(&engine, target, &memory, &mut room).await,
+                Request::Wait(target) => wait(&engine, target, &memory, &mut answer_charge).await,
                 request => single_reply(request, &engine, &context).await,
             };
             let _ = outbox
-                .send(&ServerFrame::Reply { id, result }, &mut room)
+                .send(&ServerFrame::Reply { id, result }, &mut answer_charge)
                 .await;
             return;
         }
@@ -143,7 +143,7 @@ pub(super) async fn answer_request(
 }
 
 /// Waits for the memory of an answer that may be long, before it is made. Others are short.
-async fn room_for_answer(request: &Request, memory: &UserMemory) -> Charge {
+async fn charge_answer(request: &Request, memory: &UserMemory) -> Charge {
     match request {
         Request::Status(_) | Request::Diagnose | Request::Metrics | Request::Settings => {
             memory.charge(ANSWER_BYTES).await
@@ -158,13 +158,13 @@ async fn wait(
     engine: &ExecutionEngine,
     target: Target,
     memory: &UserMemory,
-    room: &mut Charge,
+    answer_charge: &mut Charge,
 ) -> Result<Response, ApiError> {
     let mut record = engine.wait_for_completion(target).await?;
-    if !room.try_resize(ANSWER_BYTES) {
+    if !answer_charge.try_resize(ANSWER_BYTES) {
         let id = record.id;
         drop(record);
-        *room = memory.charge(ANSWER_BYTES).await;
+        *answer_charge = memory.charge(ANSWER_BYTES).await;
         record = engine.get_status(id).await?;
     }
     Ok(Response::Execution(Box::new(record)))
@@ -309,7 +309,7 @@ async fn send_list(
     items: &mut ItemSender<'_>,
 ) -> Result<(), StreamError> {
     loop {
-        items.ready(executions.must_read()).await;
+        items.wait_until_sendable(executions.must_read()).await;
         let Some(record) = executions.next().await else {
             return Ok(());
         };
@@ -357,7 +357,7 @@ async fn send_output(
         .await?;
     loop {
         output.wait_until_readable().await?;
-        items.ready(output.must_read()).await;
+        items.wait_until_sendable(output.must_read()).await;
         match output.next().await {
             Some(item) => items.send(wire_item(item?)).await?,
             None => return Ok(()),
@@ -381,7 +381,7 @@ async fn send_result(
     let record = Box::new(result.record().clone());
     items.send(Item::Execution(record)).await?;
     loop {
-        items.ready(result.must_read()).await;
+        items.wait_until_sendable(result.must_read()).await;
         let Some(part) = result.next().await? else {
             return Ok(());
         };

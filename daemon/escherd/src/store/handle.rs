@@ -92,7 +92,7 @@ pub fn open(
         backlog_since: None,
         delayed: 0,
         is_failing: false,
-        applies: Vec::new(),
+        catch_ups: Vec::new(),
         flushes: Vec::new(),
         close: None,
     };
@@ -284,7 +284,7 @@ impl Store {
         let journal = self.shared.journal.as_ref();
         if journal.is_some_and(|journal| journal.is_ahead()) {
             let (responder, answer) = oneshot::channel();
-            self.send(WriterMessage::Apply(responder));
+            self.send(WriterMessage::CatchUp(responder));
             // Without an answer the store is closed, which a query will find.
             let _ = answer.await;
         }

@@ -38,7 +38,7 @@ pub(super) enum WriterMessage {
     /// The journal's backlog has its first entry, or as many as a transaction takes.
     Backlog,
     /// Answer once it was tried to write all earlier entries.
-    Apply(oneshot::Sender<()>),
+    CatchUp(oneshot::Sender<()>),
     /// Answer once all earlier entries are written or refused.
     Flush(oneshot::Sender<()>),
     /// As `Flush`, and close the connection and end the thread.
@@ -64,7 +64,7 @@ pub(super) struct Writer<F> {
     /// How many entries at the front of the queue were reported as delayed.
     pub(super) delayed: usize,
     pub(super) is_failing: bool,
-    pub(super) applies: Vec<oneshot::Sender<()>>,
+    pub(super) catch_ups: Vec<oneshot::Sender<()>>,
     pub(super) flushes: Vec<oneshot::Sender<()>>,
     pub(super) close: Option<oneshot::Sender<()>>,
 }
@@ -89,7 +89,7 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
                 self.accept(message);
             }
             if !is_connected || self.is_due() {
-                self.process();
+                self.write_queue();
             }
         }
         let lost = self
@@ -120,7 +120,7 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
             WriterMessage::Backlog => {
                 self.backlog_since.get_or_insert_with(Instant::now);
             }
-            WriterMessage::Apply(responder) => self.applies.push(responder),
+            WriterMessage::CatchUp(responder) => self.catch_ups.push(responder),
             WriterMessage::Flush(responder) => self.flushes.push(responder),
             WriterMessage::Close(responder) => self.close = Some(responder),
         }
@@ -128,7 +128,7 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
 
     /// Returns whether there is something to write now. What is in the journal may wait for a while.
     fn is_due(&self) -> bool {
-        let has_requests = !(self.flushes.is_empty() && self.applies.is_empty());
+        let has_requests = !(self.flushes.is_empty() && self.catch_ups.is_empty());
         let is_backlog_due =
             |since: Instant| since.elapsed() >= APPLY_DELAY || self.has_full_backlog();
         !self.queue.is_empty()
@@ -159,10 +159,10 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
 
     /// Writes the queue, or as much of it as can be written. The rest stays, in order, except for
     /// submissions: they are refused at once, and are not written later.
-    pub(super) fn process(&mut self) {
+    pub(super) fn write_queue(&mut self) {
         self.take_backlog();
         loop {
-            self.spare_reserve();
+            self.refuse_beyond_reserve();
             if self.queue.is_empty() {
                 break;
             }
@@ -184,7 +184,7 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
                 }
             }
         }
-        for responder in self.applies.drain(..) {
+        for responder in self.catch_ups.drain(..) {
             let _ = responder.send(());
         }
         if self.queue.is_empty() {
@@ -239,7 +239,7 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
     }
 
     /// Refuses what is submitted while only the reserve of the disk is left.
-    fn spare_reserve(&mut self) {
+    fn refuse_beyond_reserve(&mut self) {
         let mut next = self.queue.iter().take(MAX_ENTRIES);
         if next.any(QueuedEntry::is_refusable)
             && let Some(reason) = self.disk_reserve.refusal()

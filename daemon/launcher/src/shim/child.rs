@@ -106,7 +106,7 @@ const MAX_PATH_BYTES: usize = 4096;
 const MAX_NAME_BYTES: usize = 255;
 
 /// The child's entry point.
-pub(super) extern "C" fn enter(plan: *mut c_void) -> c_int {
+pub(super) extern "C" fn run_child(plan: *mut c_void) -> c_int {
     // SAFETY: `spawn` passes a pointer to a `ChildPlan` that stays in place and unchanged until
     // this process has left its memory. The child writes only to `scratch`, which consists of
     // cells, and which the shim never reads.

@@ -15,7 +15,7 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use super::log_budget::LogBudget;
 use super::log_forgetting::{Forgetting, Forgotten};
 use super::log_quota::{LogQuota, Wanted};
-use super::spawn::Start;
+use super::spawn::StartTime;
 use crate::ipc::log_index::{
     HEADER_BYTES, MARK_OFFSET, RECORD_BYTES, Record, RecordPlan, encode_header, encode_mark,
 };
@@ -32,7 +32,7 @@ use crate::os::file_holes::{block_bytes, punch_hole};
 pub(super) struct CommandLog<'a> {
     directory: BorrowedFd<'a>,
     id: ExecutionId,
-    start: Start,
+    start: StartTime,
     /// The user who may read the files in addition to those whom their mode names.
     reader: Option<u32>,
     files: Option<Files>,
@@ -94,7 +94,7 @@ impl<'a> CommandLog<'a> {
         directory: BorrowedFd<'a>,
         id: ExecutionId,
         submitter_uid: u32,
-        start: Start,
+        start: StartTime,
         limits: LogLimits,
         budget: u64,
     ) -> Self {

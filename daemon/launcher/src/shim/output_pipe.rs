@@ -47,7 +47,7 @@ impl OutputPipe {
 
     /// Passes to `consume` as many bytes as are in the pipe now. What is written meanwhile is not
     /// read, so this ends whatever writers do.
-    pub(super) fn drain(&self, buffer: &mut [u8], mut consume: impl FnMut(&[u8])) {
+    pub(super) fn read_buffered(&self, buffer: &mut [u8], mut consume: impl FnMut(&[u8])) {
         let mut left = bytes_in_pipe(self.0.as_fd()).unwrap_or(0);
         while left > 0 {
             let length = left.min(buffer.len());
@@ -77,7 +77,7 @@ mod tests {
         let (reading, _writing) = pipe().unwrap();
         let pipe = OutputPipe::new(reading).unwrap();
         assert_eq!(pipe.read(&mut [0; 8]), PipeRead::Nothing);
-        pipe.drain(&mut [0; 8], |_| panic!("nothing was written"));
+        pipe.read_buffered(&mut [0; 8], |_| panic!("nothing was written"));
     }
 
     /// A writer that is faster than the log used to hold the shim for ever.
@@ -88,7 +88,7 @@ mod tests {
         let mut before: Vec<u8> = (0..=255).collect();
         write(&writing, &before).unwrap();
         let mut drained = Vec::new();
-        pipe.drain(&mut [0; 100], |bytes| {
+        pipe.read_buffered(&mut [0; 100], |bytes| {
             drained.extend_from_slice(bytes);
             assert_eq!(write(&writing, bytes), Ok(bytes.len()));
         });

@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, Pid, Uid, fchown, pipe2};
 
 use super::ShimContext;
-use super::child::enter;
+use super::child::run_child;
 use super::child_memory;
 use super::child_plan::{ChildDescriptors, OwnedPlan};
 use super::link::Link;
@@ -24,14 +24,14 @@ use crate::sys::process::{ChildMemory, clone_child};
 
 /// When a command was started, by both clocks.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Start {
+pub(super) struct StartTime {
     pub(super) time: Timestamp,
     pub(super) instant: Instant,
 }
 
-impl Start {
+impl StartTime {
     pub(super) fn now() -> Self {
-        Start {
+        StartTime {
             time: Timestamp::now(),
             instant: Instant::now(),
         }
@@ -174,7 +174,7 @@ fn create_cgroup(
 /// Lets the user of the command open its end of a pipe by name, as `/dev/stdout` (proc_pid_fd(5)):
 /// for what the command does with it, and no more. A command that reads its own output back would
 /// take it from the log. A failure changes nothing for those who do not open it by name.
-fn give_by_name(end: &OwnedFd, identity: Option<&Identity>, mode: Mode) {
+fn allow_opening_by_name(end: &OwnedFd, identity: Option<&Identity>, mode: Mode) {
     let owner = identity.map(|identity| (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid)));
     if let Some((uid, gid)) = owner
         && fchown(end, Some(uid), Some(gid)).is_err()
@@ -220,7 +220,7 @@ fn spawn(
         (child_stdin.as_ref(), Mode::S_IRUSR),
     ] {
         if let Some(end) = end {
-            give_by_name(end, spec.identity.as_ref(), mode);
+            allow_opening_by_name(end, spec.identity.as_ref(), mode);
         }
     }
     let input = child_stdin
@@ -239,11 +239,11 @@ fn spawn(
 
     let progress = context.progress;
     progress.reset(StartStage::Prepare as u32);
-    // SAFETY: `enter` upholds what `clone_child` demands of an entry. The plan is boxed and not
+    // SAFETY: `run_child` upholds what `clone_child` demands of an entry. The plan is boxed and not
     // changed any more, and `ChildSetup` owns it for as long as the child may read it: the
     // supervisor leaks it where the set-up never ends. The stack serves one child at a time: a shim
     // has one command at a time, and starts none after one whose set-up never ended.
-    let pid = unsafe { clone_child(&context.stack, options.memory, enter, &plan.plan) }?;
+    let pid = unsafe { clone_child(&context.stack, options.memory, run_child, &plan.plan) }?;
     // From now on only the child has the writing end.
     drop(child_setup_end);
     Ok(SpawnedCommand {

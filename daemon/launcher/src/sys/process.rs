@@ -58,7 +58,7 @@ pub(crate) enum ChildMemory {
 /// - the value behind `argument` must not be moved, dropped or changed;
 /// - no other child may use `stack`.
 ///
-/// `shim::spawn`, the only caller, upholds these: `entry` is `shim::child::enter`, and plan and
+/// `shim::spawn`, the only caller, upholds these: `entry` is `shim::child::run_child`, and plan and
 /// stack outlive the child's set-up, whose end the close-on-exec pipe reports.
 pub(crate) unsafe fn clone_child<T>(
     stack: &ChildStack,

@@ -181,7 +181,7 @@ fn setting() -> Setting {
         name: "execution.max_timeout_ms".into(),
         value: SettingValue::Number(600_000),
         origin: "/etc/escher/escher.toml:12".into(),
-        live: true,
+        is_reloadable: true,
     }
 }
 

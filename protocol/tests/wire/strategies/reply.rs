@@ -156,11 +156,13 @@ fn setting() -> impl Strategy<Value = Setting> {
         number().prop_map(SettingValue::Number),
         text().prop_map(SettingValue::Text),
     ];
-    (text(), value, text(), any::<bool>()).prop_map(|(name, value, origin, live)| Setting {
-        name,
-        value,
-        origin,
-        live,
+    (text(), value, text(), any::<bool>()).prop_map(|(name, value, origin, is_reloadable)| {
+        Setting {
+            name,
+            value,
+            origin,
+            is_reloadable,
+        }
     })
 }
 

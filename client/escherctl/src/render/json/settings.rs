@@ -33,7 +33,7 @@ pub(crate) fn setting(setting: &Setting) -> String {
             SettingValue::Text(value) => Value::Text(value),
         },
         origin: &setting.origin,
-        live: setting.live,
+        live: setting.is_reloadable,
     })
 }
 
@@ -76,7 +76,7 @@ mod tests {
                 name: "a.b".into(),
                 value,
                 origin: "default".into(),
-                live: true,
+                is_reloadable: true,
             })
         };
         for (value, expected) in [

@@ -259,7 +259,7 @@ fn adopts_reloadable_settings_only() {
             "history.max_count"
         ]
     );
-    old.adopt_reloadable_settings(new.clone());
+    old.replace_reloadable_settings(new.clone());
     assert_eq!(old.settings.engine.warm_shims, 4);
     assert_eq!(old.settings.connections.max_connections, 5);
     assert_eq!(old.settings.engine.reloadable.request.kill_grace_ms, 2);

@@ -97,12 +97,12 @@ impl LogBudgets {
     pub(crate) fn start(&mut self, number: u64, uid: u32, max_bytes: u64) -> u64 {
         let first = FIRST_BYTES.min(self.left(uid) / FIRST_PART).max(MIN_BYTES);
         let bytes = first.min(max_bytes);
-        self.adopt(number, uid, bytes);
+        self.charge(number, uid, bytes);
         bytes
     }
 
     /// Charges the budget that the shim of execution `number` has. It takes the place of an earlier one.
-    pub(crate) fn adopt(&mut self, number: u64, uid: u32, bytes: u64) {
+    pub(crate) fn charge(&mut self, number: u64, uid: u32, bytes: u64) {
         let earlier = self.running.insert(number, Budget { uid, bytes });
         let user = self.users.entry(uid).or_default();
         let earlier = earlier.map_or(0, |budget| budget.bytes);
@@ -115,7 +115,7 @@ impl LogBudgets {
         let Budget { uid, bytes } = *self.running.get(&number)?;
         let most = bytes.saturating_add(self.left(uid));
         let bytes = wanted.min(most).max(bytes);
-        self.adopt(number, uid, bytes);
+        self.charge(number, uid, bytes);
         Some(bytes)
     }
 

@@ -73,7 +73,7 @@ fn root_may_have_the_whole_disk_and_a_disk_of_unknown_size_has_no_limit() {
 #[derive(Debug, Clone)]
 enum Step {
     Start { uid: u32, max_bytes: u64 },
-    Adopt { uid: u32, bytes: u64 },
+    Charge { uid: u32, bytes: u64 },
     Grow { which: usize, factor: u64 },
     Finish { which: usize, part: u64 },
     Remove { uid: u32, bytes: u64 },
@@ -83,7 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
     let max_bytes = prop_oneof![Just(u64::MAX), 1..FIRST_BYTES];
     prop_oneof![
         4 => (0..4_u32, max_bytes).prop_map(|(uid, max_bytes)| Step::Start { uid, max_bytes }),
-        1 => (0..4_u32, 1..FIRST_BYTES).prop_map(|(uid, bytes)| Step::Adopt { uid, bytes }),
+        1 => (0..4_u32, 1..FIRST_BYTES).prop_map(|(uid, bytes)| Step::Charge { uid, bytes }),
         4 => (any::<usize>(), 1..9_u64).prop_map(|(which, factor)| Step::Grow { which, factor }),
         3 => (any::<usize>(), 0..5_u64).prop_map(|(which, part)| Step::Finish { which, part }),
         1 => (0..4_u32, 0..FIRST_BYTES).prop_map(|(uid, bytes)| Step::Remove { uid, bytes }),
@@ -115,9 +115,9 @@ proptest! {
                     }
                     running.push((number, uid, bytes));
                 }
-                Step::Adopt { uid, bytes } => {
-                    all.adopt(number, uid, bytes);
-                    alone.get_mut(&uid).unwrap().adopt(number, uid, bytes);
+                Step::Charge { uid, bytes } => {
+                    all.charge(number, uid, bytes);
+                    alone.get_mut(&uid).unwrap().charge(number, uid, bytes);
                     *beyond.entry(uid).or_default() += bytes;
                     running.push((number, uid, bytes));
                 }

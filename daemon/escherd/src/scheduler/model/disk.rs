@@ -6,7 +6,7 @@ use escher_protocol::message::{Event, Removed};
 use escher_protocol::{ExecutionId, ExecutionRecord};
 
 use crate::execution::{Extent, Submission};
-use crate::scheduler::submit::measure_request;
+use crate::scheduler::submit::size_and_digest;
 use crate::store::{
     Change, ChangeEntry, CommitOutcome, LoadedState, RequestDigest, UnfinishedExecution,
 };
@@ -24,7 +24,7 @@ impl Row {
     /// Returns what a start loads of an unfinished execution.
     fn loaded(&self) -> UnfinishedExecution {
         let mut loaded = self.unfinished.clone();
-        (loaded.request_bytes, _) = measure_request(&mut loaded.submission.request);
+        (loaded.request_bytes, _) = size_and_digest(&mut loaded.submission.request);
         loaded.extent = loaded.submission.shorten_if_large();
         loaded
     }

@@ -1,29 +1,26 @@
 //! The world of the model: one escherd at a time, and everything around it.
 
 mod check;
+mod invariants;
+mod requests;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use escher_launcher::ipc::wire::{Abilities, LogDirAbilities, LogLimits, ProcessDefaults};
-use escher_protocol::{
-    Blob, CancelMode, Command, Controllers, ExecutionId, ExecutionRequest, Leftovers,
-    ResourceLimits, SignalRecipients, SignalSerial, Text, Timestamp,
-};
+use escher_protocol::{Controllers, ExecutionId, Leftovers, ResourceLimits, Timestamp};
 
 use super::Step;
 use super::clients::{Clients, RequestKind};
 use super::disk::Disk;
 use super::shims::Shims;
-use crate::authz::{Scope, SubmitPermit};
+use crate::authz::Scope;
 use crate::config::{OnBoot, Percent};
 use crate::execution::{Loss, RequestLimits};
 use crate::scheduler::shares::SlotLimits;
 use crate::scheduler::shares::fairness::FairnessCheck;
-use crate::scheduler::{
-    Effect, RecoveredState, Scheduler, SchedulerSettings, SignalProgress, SignalRequest,
-};
-use crate::store::{Change, ChangeEntry, CommitOutcome, Durability};
+use crate::scheduler::{Effect, RecoveredState, Scheduler, SchedulerSettings};
+use crate::store::{CommitOutcome, Durability};
 
 /// Resources that the launcher can limit.
 const CONTROLLERS: Controllers = Controllers {
@@ -56,19 +53,6 @@ const MAX_LAUNCH_ATTEMPTS: u32 = 2;
 
 /// Bytes of the disk of the logs: the share of a user is that of some commands.
 const LOG_CAPACITY: u64 = 4 * 1024 * 1024;
-
-/// Returns the limits of a request of this kind.
-fn limits(kind: RequestKind) -> ResourceLimits {
-    ResourceLimits {
-        memory_max: kind.is_limited.then_some(1),
-        ..ResourceLimits::default()
-    }
-}
-
-/// Returns the length of the argument and of the variable in a request of this kind.
-fn text_bytes(kind: RequestKind) -> usize {
-    if kind.is_large { 5_000 } else { 1 }
-}
 
 /// Returns a check that knows what the users of a scheduler have.
 fn resumed(scheduler: &Scheduler) -> FairnessCheck {
@@ -251,79 +235,6 @@ impl World {
         self.clients.receive_answers();
     }
 
-    /// Checks that no command has begun whose cancel was answered before.
-    fn check_nothing_cancelled_has_begun(&mut self) {
-        for id in self.shims.take_begun() {
-            let mut cancelled = self.clients.cancelled.iter();
-            let answer = cancelled.find(|(cancelled, _)| *cancelled == id);
-            assert_eq!(answer, None, "{id} has begun");
-        }
-    }
-
-    /// Checks that every end that a query would not find in the database is in memory.
-    fn check_memory_has_what_the_database_lacks(&self) {
-        for id in self.disk.journaled_ends() {
-            assert!(self.number_in_memory(id).is_some(), "{id} is nowhere");
-        }
-    }
-
-    /// Checks that each user is charged with all that is on the disk, and with what may still be written.
-    fn check_logs_are_charged(&self) {
-        let mut on_disk = self.disk.log_bytes();
-        for (id, bytes) in self.shims.log_budgets() {
-            if let Some(uid) = self.disk.unfinished_uid(id) {
-                *on_disk.entry(uid).or_default() += bytes;
-            }
-        }
-        for (uid, bytes) in on_disk {
-            let charged = self.scheduler.log_budgets.used(uid);
-            assert!(
-                charged >= bytes,
-                "{uid} has {bytes}, and is charged with {charged}"
-            );
-        }
-    }
-
-    /// Shows an admission, or an end, to the check of fairness.
-    fn watch_change(&mut self, entry: &ChangeEntry) {
-        let Some(fairness) = &mut self.fairness else {
-            return;
-        };
-        match &entry.change {
-            Change::Submitted {
-                submission,
-                is_admitted,
-                ..
-            } => {
-                let uid = submission.submitter.uid;
-                let seen = (uid, submission.number, *is_admitted);
-                self.submissions.insert(entry.ticket, seen);
-                if *is_admitted {
-                    fairness.on_slot_taken(uid);
-                }
-            }
-            Change::Admitted { number, .. } => fairness.on_admitted(*number),
-            Change::Finished { record } => fairness.on_over(record.submitted_by.uid, record.number),
-            _ => {}
-        }
-    }
-
-    /// Shows what became of a submission to the check of fairness.
-    fn watch_outcome(&mut self, ticket: u64, outcome: &CommitOutcome) {
-        if let Some((uid, number, is_admitted)) = self.submissions.remove(&ticket)
-            && let Some(fairness) = &mut self.fairness
-        {
-            match (outcome, is_admitted) {
-                (CommitOutcome::Committed | CommitOutcome::Journaled { .. }, false) => {
-                    fairness.on_eligible(uid, number)
-                }
-                (CommitOutcome::Committed | CommitOutcome::Journaled { .. }, true) => {}
-                (_, true) => fairness.on_free_slot(uid),
-                (_, false) => {}
-            }
-        }
-    }
-
     /// Tells the scheduler whether there is a launcher.
     fn report_launcher(&mut self) {
         if self.shims.has_launcher() {
@@ -339,95 +250,6 @@ impl World {
 
     fn number_in_memory(&self, id: ExecutionId) -> Option<u64> {
         self.scheduler.find(&self.scope, &id.into())
-    }
-
-    fn submit(&mut self, kind: RequestKind) {
-        let large_text = Blob::from(vec![b'x'; text_bytes(kind)]);
-        let request = ExecutionRequest {
-            key: kind.key.map(|key| Text::from(key.to_string())),
-            command: Command::Exec {
-                argv: vec!["a".into(), large_text.clone()],
-            },
-            inherited: if kind.inherits {
-                vec![("Y".into(), "inherited".into())]
-            } else {
-                Vec::new()
-            },
-            environment: vec![("X".into(), large_text)],
-            limits: limits(kind),
-            ..ExecutionRequest::default()
-        };
-        let permit = SubmitPermit::for_uid(kind.uid);
-        let time = self.time();
-        let answer = self.scheduler.submit(permit, Box::new(request), time);
-        if let Ok(answer) = answer {
-            self.clients.submit(kind, answer);
-        }
-    }
-
-    fn cancel(&mut self, which: u8, kill: bool) {
-        let mode = if kill {
-            CancelMode::Kill
-        } else {
-            CancelMode::Graceful
-        };
-        if let Some(id) = self.clients.known(which)
-            && let Some(number) = self.number_in_memory(id)
-        {
-            let answer = self
-                .scheduler
-                .cancel(&self.scope, number, mode, self.time());
-            self.clients.cancel(id, answer);
-        }
-    }
-
-    fn pause(&mut self, which: u8, pause: bool) {
-        if let Some(id) = self.clients.known(which)
-            && let Some(number) = self.number_in_memory(id)
-        {
-            let answer = self.scheduler.pause(number, pause);
-            if pause {
-                self.clients.pause(id, answer);
-            }
-        }
-    }
-
-    fn signal(&mut self, which: u8) {
-        let request = SignalRequest {
-            signal: 10,
-            recipients: SignalRecipients::MainProcess,
-            serial: SignalSerial::unique(),
-        };
-        let time = self.time();
-        if let Some(id) = self.clients.known(which)
-            && let Some(number) = self.number_in_memory(id)
-            && let Ok(SignalProgress::Sending(answer)) =
-                self.scheduler.signal(&self.scope, number, request, time)
-        {
-            self.clients.signal(id, request.serial, answer);
-        }
-    }
-
-    fn remove(&mut self, which: u8) {
-        let Some(id) = self.clients.known(which) else {
-            return;
-        };
-        let answer = match (self.number_in_memory(id), self.disk.find(id)) {
-            (Some(number), _) => self.scheduler.remove_one(number).ok(),
-            (None, Some(Some(record))) => Some(self.scheduler.remove_finished(vec![record.number])),
-            (None, _) => None,
-        };
-        if let Some(answer) = answer {
-            self.clients.remove(id, answer);
-        }
-    }
-
-    fn remove_log(&mut self, which: u8) {
-        if let Some(id) = self.clients.known(which)
-            && let Some(Some(record)) = self.disk.find(id)
-        {
-            drop(self.scheduler.remove_logs(vec![record.number]));
-        }
     }
 
     fn commit(&mut self, count: usize) {
@@ -516,7 +338,7 @@ impl World {
             |id: &ExecutionId| self.disk.find(*id).is_some_and(|record| record.is_some());
         let recovered = RecoveredState {
             finished: reported.filter(is_finished).collect(),
-            claims: self.shims.claims.iter().copied().collect(),
+            dead_claims: self.shims.claims.iter().copied().collect(),
             silent: HashSet::new(),
             has_unidentified_shim: false,
             rebooted,
@@ -524,7 +346,7 @@ impl World {
             loaded,
             shims,
             reports: records,
-            left_alone: HashSet::new(),
+            for_later_escherd: HashSet::new(),
         };
         self.scheduler = Scheduler::restore(self.settings.clone(), recovered, self.time());
         self.report_launcher();

@@ -92,7 +92,7 @@ impl Shares {
     }
 
     /// Checks that there is room in the queue for a request of `bytes` bytes.
-    pub(crate) fn check_room(&self, uid: u32, bytes: u64) -> Result<(), QueueRefusal> {
+    pub(crate) fn ensure_queueable(&self, uid: u32, bytes: u64) -> Result<(), QueueRefusal> {
         let (own, root) = (self.users.get(&uid), self.users.get(&ROOT));
         let count = |user: Option<&UserShare>| user.map_or(0, |user| user.pending() as u64);
         let pending = QueueUse {

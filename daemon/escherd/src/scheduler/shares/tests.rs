@@ -190,7 +190,7 @@ fn queue(shares: &mut Shares, uid: u32, number: u64) {
 fn fill(shares: &mut Shares, uid: u32, bytes: u64) -> (u64, QueueRefusal) {
     let mut accepted = 0;
     loop {
-        match shares.check_room(uid, bytes) {
+        match shares.ensure_queueable(uid, bytes) {
             Ok(()) => shares.add_pending(&user(uid), bytes),
             Err(refusal) => return (accepted, refusal),
         }
@@ -337,9 +337,9 @@ fn the_smallest_queues_have_a_place_for_each_of_as_many_users() {
     for places in 0..=10_u32 {
         let mut shares = Shares::new(limits(1, 1, places as usize));
         for uid in 1..=places {
-            assert_eq!(shares.check_room(uid, 1), Ok(()), "{uid} of {places}");
+            assert_eq!(shares.ensure_queueable(uid, 1), Ok(()), "{uid} of {places}");
             shares.add_pending(&user(uid), 1);
         }
-        assert!(shares.check_room(places + 1, 1).is_err());
+        assert!(shares.ensure_queueable(places + 1, 1).is_err());
     }
 }

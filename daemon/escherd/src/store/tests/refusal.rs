@@ -45,7 +45,7 @@ fn writer(
         backlog_since: None,
         delayed: 0,
         is_failing: false,
-        applies: Vec::new(),
+        catch_ups: Vec::new(),
         flushes: Vec::new(),
         close: None,
     };
@@ -75,7 +75,7 @@ fn a_full_store_refuses_submissions_at_once_and_keeps_the_rest_in_order() {
             .into_iter()
             .map(|(ticket, change)| entry(ticket, change));
         writer.accept(WriterMessage::Write(entries.collect()));
-        writer.process();
+        writer.write_queue();
         std::mem::take(&mut *reported.borrow_mut())
     };
     let (one, two) = (submission(1), large(2));
@@ -116,7 +116,7 @@ fn a_full_store_refuses_submissions_at_once_and_keeps_the_rest_in_order() {
     );
     let (responder, mut flushed) = tokio::sync::oneshot::channel();
     writer.accept(WriterMessage::Flush(responder));
-    writer.process();
+    writer.write_queue();
     assert!(flushed.try_recv().is_err(), "a flush waits for the backlog");
 
     limit_pages(&writer.connection, u32::MAX - 1);

@@ -99,7 +99,7 @@ impl Supervisor<'_> {
         ];
         for (stream, pipe) in pipes {
             if let Some(pipe) = pipe {
-                pipe.drain(buffer, |bytes| self.log.append(stream, bytes));
+                pipe.read_buffered(buffer, |bytes| self.log.append(stream, bytes));
             }
         }
         if self.log.totals().log_bytes > 0 {

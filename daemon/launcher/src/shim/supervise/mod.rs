@@ -28,7 +28,7 @@ use super::output_pipe::{OutputPipe, PipeRead};
 use super::process_tree::ProcessTree;
 use super::report::FinishedExecution;
 use super::sent_signals::SignalHistory;
-use super::spawn::{ChildSetup, SetupResult, SpawnedCommand, Start, claim_and_spawn};
+use super::spawn::{ChildSetup, SetupResult, SpawnedCommand, StartTime, claim_and_spawn};
 use super::stdin::StdinFeeder;
 use crate::ipc::wire::{Assignment, EndCause, ExitReport, FromShim, KNOWN_PARTS, exceeds_limit};
 use crate::os::cgroup::Cgroup;
@@ -63,7 +63,7 @@ pub(super) fn run(
     context: &mut ShimContext,
 ) -> io::Result<CommandEnd> {
     let (id, attempt) = (assignment.spec.id, assignment.spec.attempt);
-    let start = Start::now();
+    let start = StartTime::now();
     if let Err(part) = assignment.parts.ensure_understood(KNOWN_PARTS) {
         let report = ExitReport::unsupported(id, attempt, part, start.time);
         FinishedExecution::never_started(&assignment, report).deliver(link, context)?;
@@ -97,7 +97,7 @@ pub(super) fn run(
 
 struct Supervisor<'a> {
     assignment: &'a Assignment,
-    start: Start,
+    start: StartTime,
     link: &'a mut Link,
     context: &'a ShimContext,
     tree: ProcessTree,
@@ -134,7 +134,7 @@ struct Supervisor<'a> {
 impl<'a> Supervisor<'a> {
     fn new(
         assignment: &'a Assignment,
-        start: Start,
+        start: StartTime,
         command: SpawnedCommand,
         cgroup: Option<&'a Cgroup>,
         link: &'a mut Link,

@@ -5,7 +5,8 @@ use escher_protocol::{ExecutionRecord, Status};
 
 use super::super::clients::Clients;
 use super::super::shims::Environment;
-use super::{MAX_LAUNCH_ATTEMPTS, World, limits, text_bytes};
+use super::requests::{limits, text_bytes};
+use super::{MAX_LAUNCH_ATTEMPTS, World};
 
 impl World {
     /// Checks that nothing is lost, nothing has run twice, and no answer was wrong.

@@ -1,19 +1,24 @@
 //! The table of all settings: the name of each, its type and default, its environment variable, and
 //! the field that it sets.
 
+mod definition;
+mod unknown;
+
+pub(super) use definition::SettingDefinition;
+pub(super) use unknown::{explain_unknown_key, explain_unknown_section};
+
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use escher_launcher::ipc::wire::WhenLogFull;
 use escher_protocol::ResourceLimits;
 
-use super::percent::Percent;
 use super::settings::{DaemonSettings, OnBoot, ReloadableSettings};
-use super::value_type::{Choice, ValueType};
+use super::value_type::ValueType;
 use crate::execution::MAX_KILL_GRACE_MS;
 use crate::output::OversizedOutput;
 use crate::store::Durability;
+use definition::{choice, duration, flag, number, path, percent, setting};
 
 /// The sections, which are the tables of a file.
 pub(super) const SECTIONS: [&str; 5] = ["daemon", "execution", "users", "store", "history"];
@@ -23,18 +28,6 @@ pub(super) const FLAT_SECTION: &str = "execution";
 
 /// Aliases, each with the name of its setting.
 const ALIASES: [(&str, &str); 1] = [("daemon.log_dir", "execution.log_dir")];
-
-/// What the program knows of one setting, whatever its value.
-#[derive(Debug)]
-pub(super) struct SettingDefinition {
-    /// Section and key: `execution.max_timeout_ms`.
-    pub(super) name: &'static str,
-    pub(super) value_type: ValueType,
-    /// The environment variable that overrides files, if there is one.
-    pub(super) variable: Option<&'static str>,
-    /// Whether a reload applies a new value.
-    pub(super) is_reloadable: bool,
-}
 
 const ANY_NUMBER: RangeInclusive<u64> = 0..=u64::MAX;
 const AT_LEAST_ONE: RangeInclusive<u64> = 1..=u64::MAX;
@@ -386,88 +379,6 @@ fn to_milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-const fn setting(name: &'static str, value_type: ValueType) -> SettingDefinition {
-    SettingDefinition {
-        name,
-        value_type,
-        variable: None,
-        is_reloadable: false,
-    }
-}
-
-const fn flag(
-    name: &'static str,
-    default: bool,
-    set: fn(&mut DaemonSettings, bool),
-) -> SettingDefinition {
-    setting(name, ValueType::Flag { default, set })
-}
-
-const fn number(
-    name: &'static str,
-    default: u64,
-    range: RangeInclusive<u64>,
-    set: fn(&mut DaemonSettings, u64),
-) -> SettingDefinition {
-    let value_type = ValueType::Number {
-        default,
-        range,
-        memory_each: 0,
-        set,
-    };
-    setting(name, value_type)
-}
-
-const fn percent(
-    name: &'static str,
-    default: u8,
-    set: fn(&mut DaemonSettings, Percent),
-) -> SettingDefinition {
-    let default = match Percent::new(default) {
-        Some(default) => default,
-        None => Percent::ALL,
-    };
-    setting(name, ValueType::Percent { default, set })
-}
-
-const fn duration(
-    name: &'static str,
-    default: &'static str,
-    max: Duration,
-    set: fn(&mut DaemonSettings, Duration),
-) -> SettingDefinition {
-    let value_type = ValueType::Duration { default, max, set };
-    setting(name, value_type)
-}
-
-const fn choice(name: &'static str, choices: &'static [Choice]) -> SettingDefinition {
-    setting(name, ValueType::Choice { choices })
-}
-
-const fn path(name: &'static str, set: fn(&mut DaemonSettings, PathBuf)) -> SettingDefinition {
-    setting(name, ValueType::Path { set })
-}
-
-impl SettingDefinition {
-    const fn variable(mut self, variable: &'static str) -> Self {
-        self.variable = Some(variable);
-        self
-    }
-
-    const fn reloadable(mut self) -> Self {
-        self.is_reloadable = true;
-        self
-    }
-
-    /// Sets how many bytes of memory each unit of this number may take.
-    const fn memory_each(mut self, bytes: u64) -> Self {
-        if let ValueType::Number { memory_each, .. } = &mut self.value_type {
-            *memory_each = bytes;
-        }
-        self
-    }
-}
-
 /// Returns the setting of this name.
 pub(super) fn by_name(name: &str) -> Option<&'static SettingDefinition> {
     SETTINGS.iter().find(|setting| setting.name == name)
@@ -480,38 +391,6 @@ pub(super) fn find(section: &str, key: &str) -> Option<(&'static SettingDefiniti
         Some((_, name)) => by_name(name).map(|setting| (setting, true)),
         None => by_name(&written).map(|setting| (setting, false)),
     }
-}
-
-/// Explains what to do about a key that its section does not have.
-pub(super) fn explain_unknown_key(key: &str) -> String {
-    let parts = |name: &'static str| name.split_once('.').unwrap_or(("", name));
-    let known = SETTINGS.iter().map(|setting| parts(setting.name));
-    if key == "profile" {
-        return "belongs at the top of the file, before the first table".to_owned();
-    }
-    if let Some((section, _)) = known.clone().find(|known| known.1 == key) {
-        return format!("belongs in [{section}]");
-    }
-    let likeness = |known: &(_, &str)| strsim::jaro_winkler(known.1, key);
-    let nearest = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    match nearest {
-        Some((section, nearest)) => format!("unknown key; did you mean {nearest} in [{section}]?"),
-        None => "unknown key".to_owned(),
-    }
-}
-
-/// Explains what to do about an unknown table.
-pub(super) fn explain_unknown_section(name: &str) -> String {
-    let sections = SECTIONS.map(|section| format!("[{section}]"));
-    let likeness = |section: &&str| strsim::jaro_winkler(section, name);
-    let nearest = SECTIONS
-        .into_iter()
-        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-        .unwrap_or(FLAT_SECTION);
-    format!(
-        "unknown table; did you mean [{nearest}]? The tables are {}",
-        sections.join(", ")
-    )
 }
 
 #[cfg(test)]
@@ -541,21 +420,5 @@ mod tests {
                 (_, None) => panic!("{} has no default", setting.name),
             }
         }
-    }
-
-    #[test]
-    fn suggests_the_nearest_name_for_a_misspelled_one() {
-        for (written, meant) in [
-            ("max_timeot_ms", "max_timeout_ms in [execution]?"),
-            ("kill_grace", "kill_grace_ms in [execution]?"),
-            ("socket-mode", "socket_mode in [daemon]?"),
-            ("max_age", "max_age_secs in [history]?"),
-        ] {
-            let explanation = explain_unknown_key(written);
-            assert!(explanation.ends_with(meant), "{written}: {explanation}");
-        }
-        assert_eq!(explain_unknown_key("durability"), "belongs in [store]");
-        assert!(explain_unknown_key("").contains("unknown key"));
-        assert!(explain_unknown_section("daemons").contains("did you mean [daemon]?"));
     }
 }

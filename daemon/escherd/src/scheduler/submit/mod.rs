@@ -21,9 +21,9 @@ use super::withdrawal::LaunchPhase;
 use super::{Entry, Scheduler};
 use crate::authz::SubmitPermit;
 use crate::execution::{
-    Execution, Extent, State, Submission, Transition, check, check_arguments, check_limits,
-    check_process_limits, ensure_enforceable, ensure_forgettable, ensure_permitted,
-    ensure_user_limits_enforceable,
+    Execution, Extent, State, Submission, Transition, check_arguments, check_limits,
+    check_process_limits, check_request, ensure_limits_enforceable, ensure_log_can_forget,
+    ensure_process_limits_permitted, ensure_user_limits_enforceable,
 };
 use crate::store::{Change, RequestDigest};
 
@@ -50,32 +50,32 @@ impl Scheduler {
         request.parts.ensure_understood(KNOWN_PARTS)?;
         let (responder, answer) = oneshot::channel();
         let (submitter, account) = permit.into_parts();
-        let (request_bytes, digest) = measure_request(&mut request);
+        let (request_bytes, digest) = size_and_digest(&mut request);
         let key = request.key.clone().map(|key| (submitter.clone(), key));
         if let Some(known) = key.as_ref().and_then(|key| self.keys.get(key)).copied() {
-            self.resubmit(known, &request, digest, responder)?;
+            self.answer_known_key(known, &request, digest, responder)?;
             return Ok(answer);
         }
         if self.is_shutting_down {
             let message = "escherd is stopping and accepts no new commands";
             return Err(ApiError::new(ErrorCode::SHUTTING_DOWN, message));
         }
-        let timeouts = check(&request, &self.settings.request)?;
+        let timeouts = check_request(&request, &self.settings.request)?;
         check_arguments(&request, &account)?;
         check_limits(&request.limits)?;
         check_process_limits(&request.process)?;
-        ensure_permitted(
+        ensure_process_limits_permitted(
             &request.process,
             submitter.uid,
             self.process_defaults.as_ref(),
         )?;
-        ensure_enforceable(&request.limits, self.controllers)?;
+        ensure_limits_enforceable(&request.limits, self.controllers)?;
         let user_limits = self.settings.user_limits_of(submitter.uid);
         ensure_user_limits_enforceable(&user_limits, self.controllers)?;
-        ensure_forgettable(&self.settings.log_limits, self.log_dir)?;
+        ensure_log_can_forget(&self.settings.log_limits, self.log_dir)?;
         let is_admitted = self.shares.is_admitted_at_once(submitter.uid);
         if !is_admitted {
-            self.shares.check_room(submitter.uid, request_bytes)?;
+            self.shares.ensure_queueable(submitter.uid, request_bytes)?;
         }
         let id = ExecutionId::generate();
         self.last_number += 1;
@@ -132,7 +132,7 @@ impl Scheduler {
             ..Execution::in_state(kept, State::Queued)
         };
         let mut entry = Entry::new(execution, request_bytes, digest);
-        entry.submitters.push(responder);
+        entry.submit_responders.push(responder);
         // A launch that may wait for a launcher is acknowledged before.
         let stored = if is_admitted && self.has_launcher {
             submission.without_inherited()
@@ -163,7 +163,7 @@ impl Scheduler {
     }
 
     /// Answers a request whose key is in use with the execution of that key, if it is the same request.
-    fn resubmit(
+    fn answer_known_key(
         &mut self,
         number: u64,
         request: &ExecutionRequest,
@@ -176,10 +176,10 @@ impl Scheduler {
         if entry.digest != digest {
             return Err(key_conflict(request, number, Some(&entry.execution)));
         }
-        if entry.is_committed && entry.submitters.is_empty() {
+        if entry.is_committed && entry.submit_responders.is_empty() {
             let _ = responder.send(Ok(entry.submitted(true)));
         } else {
-            entry.submitters.push(responder);
+            entry.submit_responders.push(responder);
         }
         Ok(())
     }
@@ -233,7 +233,7 @@ impl Scheduler {
                 .discard_pending(entry.submitter().uid, entry.request_bytes),
             _ => self.shares.free_slot(entry.submitter().uid),
         }
-        for responder in entry.submitters {
+        for responder in entry.submit_responders {
             let _ = responder.send(answer.clone());
         }
         self.admit();
@@ -271,7 +271,7 @@ impl Entry {
             evidence: Evidence::None,
             is_end_reported: false,
             is_end_committed: false,
-            submitters: Vec::new(),
+            submit_responders: Vec::new(),
             is_answered_by_shim: false,
             waiters: Vec::new(),
             late_cancels: Vec::new(),
@@ -291,7 +291,7 @@ impl Entry {
     /// Answers the submitters that wait.
     pub(super) fn answer_submitters(&mut self) {
         let mut existing = false;
-        for responder in std::mem::take(&mut self.submitters) {
+        for responder in std::mem::take(&mut self.submit_responders) {
             let _ = responder.send(Ok(self.submitted(existing)));
             existing = true;
         }
@@ -308,7 +308,7 @@ impl Entry {
 }
 
 /// Returns the length of an encoded request, and the digest of what its key stands for, if it has one.
-pub(super) fn measure_request(request: &mut ExecutionRequest) -> (u64, Option<RequestDigest>) {
+pub(super) fn size_and_digest(request: &mut ExecutionRequest) -> (u64, Option<RequestDigest>) {
     // They are no part of what the key stands for.
     let inherited = std::mem::take(&mut request.inherited);
     let umask = request.umask.take();
@@ -326,246 +326,4 @@ pub(super) fn measure_request(request: &mut ExecutionRequest) -> (u64, Option<Re
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Percent;
-    use crate::scheduler::testbed::{at, commit, settings, submit, submit_as};
-    use crate::scheduler::{Effect, SchedulerSettings};
-    use escher_launcher::ipc::wire::{ExitReport, FIRST_ATTEMPT, FromShim};
-    use escher_protocol::{Controllers, Exit, Part, ResourceLimits};
-
-    const NONE: ResourceLimits = ResourceLimits {
-        memory_max: None,
-        memory_high: None,
-        cpu_quota: None,
-        cpu_weight: None,
-        io_weight: None,
-        tasks_max: None,
-    };
-    const FEW_TASKS: ResourceLimits = ResourceLimits {
-        tasks_max: Some(5),
-        ..NONE
-    };
-
-    fn scheduler() -> Scheduler {
-        let mut scheduler = Scheduler::new(settings(10));
-        scheduler.set_controllers(Some(Controllers {
-            pids: true,
-            ..Controllers::default()
-        }));
-        scheduler
-    }
-
-    #[test]
-    fn a_key_covers_the_limits_of_the_request() {
-        let mut scheduler = scheduler();
-        let number = submit(&mut scheduler, FEW_TASKS, Some("k"));
-        assert_eq!(submit(&mut scheduler, FEW_TASKS, Some("k")), number);
-        let error = submit(&mut scheduler, NONE, Some("k")).unwrap_err();
-        assert_eq!(error.code, ErrorCode::KEY_CONFLICT);
-    }
-
-    fn with_parts(parts: Vec<Part>) -> Box<ExecutionRequest> {
-        Box::new(ExecutionRequest {
-            key: Some("k".into()),
-            command: escher_protocol::Command::Exec {
-                argv: vec!["true".into()],
-            },
-            parts: parts.try_into().unwrap(),
-            ..ExecutionRequest::default()
-        })
-    }
-
-    #[test]
-    fn refuses_an_unknown_required_part_without_using_a_number() {
-        let mut scheduler = scheduler();
-        let request = with_parts(vec![Part::new(2, "optional"), Part::new(7, "required")]);
-        let refused = scheduler.submit(SubmitPermit::for_root(), request, at(0));
-        let error = refused.unwrap_err();
-        assert_eq!(error.code, ErrorCode::UNSUPPORTED);
-        assert!(error.message.contains("part 7"), "{error}");
-        assert_eq!(commit(&mut scheduler, at(0)), []);
-        assert_eq!(submit(&mut scheduler, NONE, None), Ok(1));
-    }
-
-    #[test]
-    fn keeps_unknown_optional_parts_and_the_key_covers_them() {
-        let mut scheduler = scheduler();
-        let parts = vec![Part::new(2, "optional")];
-        let submit = |scheduler: &mut Scheduler, parts| {
-            scheduler.submit(SubmitPermit::for_root(), with_parts(parts), at(0))
-        };
-        submit(&mut scheduler, parts.clone()).unwrap();
-        commit(&mut scheduler, at(0));
-        let record = scheduler.status(1).try_recv().unwrap();
-        assert_eq!(record.parts, parts.try_into().unwrap());
-        let error = submit(&mut scheduler, Vec::new()).unwrap_err();
-        assert_eq!(error.code, ErrorCode::KEY_CONFLICT);
-    }
-
-    #[test]
-    fn accepts_only_limits_that_can_be_enforced() {
-        let mut scheduler = scheduler();
-        let memory = ResourceLimits {
-            memory_max: Some(1),
-            ..NONE
-        };
-        let error = submit(&mut scheduler, memory, None).unwrap_err();
-        assert_eq!(error.code, ErrorCode::LIMIT_UNENFORCEABLE);
-        let nothing = ResourceLimits {
-            tasks_max: Some(0),
-            ..NONE
-        };
-        let error = submit(&mut scheduler, nothing, None).unwrap_err();
-        assert_eq!(error.code, ErrorCode::INVALID_REQUEST);
-    }
-
-    /// Ends a launched execution, and returns the launches that follow.
-    fn end(scheduler: &mut Scheduler, id: ExecutionId) -> Vec<ExecutionId> {
-        let report = ExitReport::new(id, FIRST_ATTEMPT, Exit::Code(0), at(1));
-        scheduler.on_shim_message(id, FromShim::Exited(Box::new(report)), at(1));
-        launched(&commit(scheduler, at(1)))
-    }
-
-    fn launched(effects: &[Effect]) -> Vec<ExecutionId> {
-        let launched = effects.iter().filter_map(|effect| match effect {
-            Effect::Launch(assignment) => Some(assignment.spec.id),
-            _ => None,
-        });
-        launched.collect()
-    }
-
-    #[test]
-    fn a_flood_delays_another_user_by_one_slot_and_root_by_none() {
-        const FLOOD: usize = 10_100;
-        let (flooding, other) = (1000, 1001);
-        let mut scheduler = Scheduler::new(SchedulerSettings {
-            max_concurrent: 100,
-            root_slots: 10,
-            max_pending: 30_000,
-            queue_share: Percent::new(50),
-            ..settings(10)
-        });
-        let mut running = Vec::new();
-        for _ in 0..FLOOD {
-            running.extend(launched(&submit_as(&mut scheduler, flooding).unwrap().1));
-        }
-        assert_eq!(running.len(), 100, "alone, a user has all slots");
-        let by_root = submit_as(&mut scheduler, 0).unwrap().1;
-        assert_eq!(launched(&by_root).len(), 1, "root has slots of its own");
-        let (number, effects) = submit_as(&mut scheduler, other).unwrap();
-        assert_eq!(launched(&effects), []);
-        let id = scheduler.entries[&number].execution.submission.id;
-        assert_eq!(end(&mut scheduler, running[0]), [id], "the first free slot");
-        assert_eq!(end(&mut scheduler, id).len(), 1, "the others go on");
-        let quota = scheduler.quota(User {
-            uid: flooding,
-            name: None,
-        });
-        assert_eq!((quota.running, quota.pending), (100, 9_999));
-        assert_eq!((quota.max_running, quota.max_pending), (100, 15_000));
-    }
-
-    #[test]
-    fn a_user_over_its_quota_is_refused_and_others_are_not() {
-        let mut scheduler = Scheduler::new(SchedulerSettings {
-            max_pending: 10,
-            root_slots: 1,
-            queue_share: Percent::new(50),
-            ..settings(10)
-        });
-        for _ in 0..6 {
-            submit_as(&mut scheduler, 1000).unwrap();
-        }
-        let error = submit_as(&mut scheduler, 1000).unwrap_err();
-        assert_eq!((error.code, error.retry), (ErrorCode::OVER_QUOTA, true));
-        assert!(error.message.contains("5 executions pending"), "{error}");
-        for _ in 0..4 {
-            submit_as(&mut scheduler, 1001).unwrap();
-        }
-        let error = submit_as(&mut scheduler, 1001).unwrap_err();
-        assert_eq!((error.code, error.retry), (ErrorCode::QUEUE_FULL, true));
-        submit_as(&mut scheduler, 1002).unwrap();
-        let error = submit_as(&mut scheduler, 1003).unwrap_err();
-        assert_eq!(error.code, ErrorCode::QUEUE_FULL);
-        let (_, effects) = submit_as(&mut scheduler, 0).unwrap();
-        assert_eq!(launched(&effects).len(), 1, "root runs beside them");
-        submit_as(&mut scheduler, 0).expect("and has a place in the queue");
-    }
-
-    #[test]
-    fn a_withdrawn_execution_no_longer_binds_the_shares_of_others() {
-        let mut scheduler = Scheduler::new(SchedulerSettings {
-            max_concurrent: 10,
-            queue_share: Percent::new(50),
-            ..settings(10)
-        });
-        let mut launches = 0;
-        let mut last = 0;
-        // Both wait with slots of their own, and the last slot stays free.
-        for uid in [1000, 1001, 1001, 1001, 1001, 1001, 1000, 1000, 1000] {
-            launches += launched(&submit_as(&mut scheduler, uid).unwrap().1).len();
-        }
-        assert_eq!(launches, 9);
-        for uid in [1000, 1000, 1001] {
-            let (number, effects) = submit_as(&mut scheduler, uid).unwrap();
-            launches += launched(&effects).len();
-            last = number;
-        }
-        assert_eq!(launches, 10, "1000 waited alone");
-        let running = scheduler.entries[&1].execution.submission.id;
-        assert_eq!(
-            end(&mut scheduler, running),
-            [],
-            "the tenth slot is for others"
-        );
-        let scope = crate::authz::Scope::for_root();
-        drop(scheduler.cancel(&scope, last, CancelMode::Graceful, at(2)));
-        assert_eq!(launched(&commit(&mut scheduler, at(2))).len(), 1);
-    }
-
-    #[test]
-    fn a_launch_has_the_limits_of_its_user_unless_that_is_root() {
-        let mut scheduler = Scheduler::new(SchedulerSettings {
-            max_concurrent: 10,
-            user_limits: FEW_TASKS,
-            ..settings(10)
-        });
-        let refused = submit_as(&mut scheduler, 1000).unwrap_err();
-        assert_eq!(refused.code, ErrorCode::LIMIT_UNENFORCEABLE);
-        assert!(refused.message.starts_with("users.max_tasks"), "{refused}");
-        scheduler.set_controllers(Some(Controllers {
-            pids: true,
-            ..Controllers::default()
-        }));
-        for (uid, limits) in [(0, NONE), (1000, FEW_TASKS)] {
-            let (number, effects) = submit_as(&mut scheduler, uid).unwrap();
-            let [Effect::Launch(assignment)] = effects.as_slice() else {
-                panic!("{effects:?}");
-            };
-            assert_eq!((assignment.limits, assignment.user_limits), (NONE, limits));
-            let spec = &assignment.spec;
-            assert_eq!((spec.number, spec.submitter_uid), (number, uid));
-        }
-    }
-
-    #[test]
-    fn a_launch_has_the_limits_of_its_submission() {
-        let mut scheduler = scheduler();
-        let request = ExecutionRequest {
-            command: escher_protocol::Command::Exec {
-                argv: vec!["true".into()],
-            },
-            limits: FEW_TASKS,
-            ..ExecutionRequest::default()
-        };
-        let permit = SubmitPermit::for_root();
-        let answer = scheduler.submit(permit, Box::new(request), at(0));
-        let effects = commit(&mut scheduler, at(0));
-        assert!(answer.is_ok());
-        let [Effect::Launch(assignment)] = effects.as_slice() else {
-            panic!("{effects:?}");
-        };
-        assert_eq!(assignment.limits, FEW_TASKS);
-    }
-}
+mod tests;

@@ -30,19 +30,19 @@ impl FileTask {
 }
 
 /// A task for at most [`MAX_IDS_AT_ONCE`] executions.
-type Removal = (FileTask, Vec<ExecutionId>);
+type FileTaskBatch = (FileTask, Vec<ExecutionId>);
 
 /// Queue of tasks.
 #[derive(Debug, Default)]
-pub(super) struct Removals {
-    waiting: VecDeque<Removal>,
+pub(super) struct FileTasks {
+    waiting: VecDeque<FileTaskBatch>,
     /// The request that the launcher has not answered.
-    requested: Option<Removal>,
-    failed: Vec<Removal>,
+    requested: Option<FileTaskBatch>,
+    failed: Vec<FileTaskBatch>,
     retry_at: Option<Instant>,
 }
 
-impl Removals {
+impl FileTasks {
     pub(super) fn add(&mut self, task: FileTask, ids: Vec<ExecutionId>) {
         if let Some((last, more)) = self.waiting.back_mut()
             && *last == task
@@ -57,7 +57,7 @@ impl Removals {
     }
 
     /// Returns the next request to send, unless the launcher has not answered the last one.
-    pub(super) fn next_request(&mut self) -> Option<Removal> {
+    pub(super) fn next_request(&mut self) -> Option<FileTaskBatch> {
         if self.requested.is_none() {
             self.requested = self.waiting.pop_front();
             self.requested.clone()
@@ -89,7 +89,7 @@ impl Removals {
         }
     }
 
-    /// Returns when to call [`Removals::retry`].
+    /// Returns when to call [`FileTasks::retry`].
     pub(super) fn retry_at(&self) -> Option<Instant> {
         self.retry_at
     }
@@ -137,54 +137,54 @@ mod tests {
                 vec![(claim, MAX_IDS_AT_ONCE), (claim, 1)],
             ),
         ] {
-            let mut removals = Removals::default();
+            let mut file_tasks = FileTasks::default();
             for (files, count) in added {
-                removals.add(files, ids(count));
+                file_tasks.add(files, ids(count));
             }
             let mut requests = Vec::new();
-            while let Some((files, requested)) = removals.next_request() {
-                assert_eq!(removals.next_request(), None, "one at a time");
-                removals.on_done(&requested, Instant::now());
+            while let Some((files, requested)) = file_tasks.next_request() {
+                assert_eq!(file_tasks.next_request(), None, "one at a time");
+                file_tasks.on_done(&requested, Instant::now());
                 requests.push((files, requested.len()));
             }
             assert_eq!(requests, expected);
-            assert_eq!(removals.retry_at(), None);
+            assert_eq!(file_tasks.retry_at(), None);
         }
     }
 
     #[test]
     fn retries_after_a_pause_what_was_not_deleted() {
         let now = Instant::now();
-        let mut removals = Removals::default();
-        removals.add(LOG, ids(3));
-        assert!(removals.next_request().is_some());
-        removals.on_done(&ids(2), now);
-        removals.add(LOG, ids(1));
-        assert!(removals.next_request().is_some());
-        removals.on_send_failed(now + Duration::from_secs(1));
-        assert_eq!(removals.next_request(), None);
-        assert_eq!(removals.retry_at(), Some(now + RETRY_AFTER));
-        removals.retry();
-        assert_eq!(removals.retry_at(), None);
+        let mut file_tasks = FileTasks::default();
+        file_tasks.add(LOG, ids(3));
+        assert!(file_tasks.next_request().is_some());
+        file_tasks.on_done(&ids(2), now);
+        file_tasks.add(LOG, ids(1));
+        assert!(file_tasks.next_request().is_some());
+        file_tasks.on_send_failed(now + Duration::from_secs(1));
+        assert_eq!(file_tasks.next_request(), None);
+        assert_eq!(file_tasks.retry_at(), Some(now + RETRY_AFTER));
+        file_tasks.retry();
+        assert_eq!(file_tasks.retry_at(), None);
         let third = ids(3).split_off(2);
-        assert_eq!(removals.next_request(), Some((LOG, third)));
-        removals.on_done(&ids(3), now);
-        assert_eq!(removals.next_request(), Some((LOG, ids(1))));
+        assert_eq!(file_tasks.next_request(), Some((LOG, third)));
+        file_tasks.on_done(&ids(3), now);
+        assert_eq!(file_tasks.next_request(), Some((LOG, ids(1))));
     }
 
     #[test]
     fn repeats_an_unanswered_request_to_the_next_launcher() {
-        let mut removals = Removals::default();
-        removals.add(LOG, ids(2));
-        let request = removals.next_request();
-        removals.add(
+        let mut file_tasks = FileTasks::default();
+        file_tasks.add(LOG, ids(2));
+        let request = file_tasks.next_request();
+        file_tasks.add(
             FileTask::Delete(ExecutionFiles::ExitRecord { attempt: 1 }),
             ids(1),
         );
-        removals.on_launcher_disconnected();
-        assert_eq!(removals.next_request(), request);
-        removals.on_launcher_disconnected();
-        removals.on_launcher_disconnected();
-        assert_eq!(removals.next_request(), request);
+        file_tasks.on_launcher_disconnected();
+        assert_eq!(file_tasks.next_request(), request);
+        file_tasks.on_launcher_disconnected();
+        file_tasks.on_launcher_disconnected();
+        assert_eq!(file_tasks.next_request(), request);
     }
 }
