@@ -80,11 +80,15 @@ impl FromStr for Property {
                 .map(Property::OomScoreAdjust),
             other => match resource_of(other) {
                 Some(resource) => parse_rlimit(resource, value).map(Property::Rlimit),
-                None => invalid(format!(
-                    "unknown property `{other}`, did you mean `{}`? Supported are {}",
-                    most_similar(other),
-                    examples()
-                )),
+                None => {
+                    let meant = most_similar(other)
+                        .map(|known| format!(", did you mean `{known}`?"))
+                        .unwrap_or(".".to_owned());
+                    let examples = examples();
+                    invalid(format!(
+                        "unknown property `{other}`{meant} Supported are {examples}"
+                    ))
+                }
             },
         }
     }
@@ -134,14 +138,18 @@ fn examples() -> String {
     PROPERTIES.map(|(_, example)| example).join(", ")
 }
 
-fn most_similar(name: &str) -> &'static str {
+/// Least similarity of a name to a property that may have been meant, from 0 to 1.
+const MIN_SIMILARITY: f64 = 0.7;
+
+fn most_similar(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
-    let similarity = |known: &&str| strsim::jaro_winkler(&known.to_ascii_lowercase(), &name);
+    let similarity = |known: &str| strsim::jaro_winkler(&known.to_ascii_lowercase(), &name);
     PROPERTIES
         .iter()
-        .map(|(known, _)| *known)
-        .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))
-        .unwrap_or_default()
+        .map(|(known, _)| (*known, similarity(known)))
+        .filter(|(_, similarity)| *similarity >= MIN_SIMILARITY)
+        .max_by(|(_, a), (_, b)| a.total_cmp(b))
+        .map(|(known, _)| known)
 }
 
 #[cfg(test)]
@@ -235,6 +243,11 @@ mod tests {
                 assert!(error.contains(name), "{error}");
             }
         }
+        let error = "Foo=1".parse::<Property>().unwrap_err().to_string();
+        assert!(
+            error.starts_with("unknown property `Foo`. Supported are MemoryMax"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -110,7 +110,7 @@ fn cgroups() -> Vec<Diagnostic> {
         statfs(CGROUP_ROOT).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC);
     if !is_unified {
         let message = format!(
-            "{CGROUP_ROOT} is not a cgroup2 file system: commands have no limits and no measurements"
+            "{CGROUP_ROOT} is not a cgroup2 file system: commands have no limits of memory, CPU and tasks, and no measurements"
         );
         return vec![Diagnostic::warning(check, message).advise(
             "boot with `systemd.unified_cgroup_hierarchy=1`, or without the parameter that selects \

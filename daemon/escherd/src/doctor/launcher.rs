@@ -88,7 +88,7 @@ fn version(launcher: &LauncherState, source: Source) -> Diagnostic {
 fn cgroups(launcher: &LauncherState, source: Source) -> Diagnostic {
     let check = "cgroups";
     let Some(controllers) = launcher.abilities.cgroups else {
-        let message = "commands have no cgroups: no limits, no measurements, no pause";
+        let message = "commands have no cgroups: no limits of memory, CPU and tasks, no measurements, no pause";
         return Diagnostic::warning(check, message).advise(source.delegate());
     };
     let (available, missing) = partition(controllers);

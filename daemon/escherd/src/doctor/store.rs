@@ -99,7 +99,7 @@ fn history(size: HistorySize, cleanup: CleanupSettings) -> Diagnostic {
     let check = "history";
     let limits = cleanup.limits;
     let size_shown: Text = format!(
-        "{} finished executions, {} of logs",
+        "{} finished, {} of logs",
         size.executions,
         format_bytes(size.log_bytes)
     )
@@ -223,7 +223,7 @@ mod tests {
             let history = history(size, cleanup);
             (history.severity, history.message.into_string())
         };
-        let size = |executions| format!("{executions} finished executions, 1 byte of logs");
+        let size = |executions| format!("{executions} finished, 1 byte of logs");
         assert_eq!(severity(10, false), (Severity::Ok, size(10)));
         let (warned, message) = severity(11, true);
         assert_eq!(warned, Severity::Note);
