@@ -11,7 +11,7 @@ use escher_protocol::{
     ApiError, Blob, ErrorCode, ExecutionId, ExecutionRecord, GapReason, OutputGap, OutputItem,
     StreamSelection, Target,
 };
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::target::ActionResult;
 use super::{ExecutionEngine, scheduler_stopped};
@@ -142,17 +142,21 @@ impl ExecutionEngine {
     /// # Errors
     /// `overloaded`.
     pub(super) fn reserve_open_logs(&self, count: u32) -> Result<ReaderResources, ApiError> {
-        let permits = self.core.fd_shares.open_logs();
-        let permit = permits.try_acquire_many_owned(count).map_err(|_| {
-            let message = "escherd has too few descriptors to read another log";
-            ApiError::new(ErrorCode::OVERLOADED, message).with_hint("try again later")
-        })?;
+        let permit = acquire_logs(self.core.fd_shares.open_logs(), count)?;
         Ok(ReaderResources {
             threads: self.core.log_threads.clone(),
             uid: self.uid(),
             open_log: Arc::new(permit),
         })
     }
+}
+
+/// Acquires the descriptors of `count` logs.
+fn acquire_logs(permits: Arc<Semaphore>, count: u32) -> Result<OwnedSemaphorePermit, ApiError> {
+    permits.try_acquire_many_owned(count).map_err(|_| {
+        let message = "escherd has too few descriptors to read another log";
+        ApiError::new(ErrorCode::OVERLOADED, message).with_hint("try again later")
+    })
 }
 
 impl OutputItems {
@@ -310,4 +314,21 @@ pub(super) fn ensure_log_kept(record: &ExecutionRecord) -> Result<(), ApiError> 
 
 pub(super) fn to_path(bytes: &Blob) -> PathBuf {
     OsString::from_vec(bytes.to_vec()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_too_many_is_refused_until_another_is_closed() {
+        let permits = Arc::new(Semaphore::new(2));
+        let open = acquire_logs(Arc::clone(&permits), 2).unwrap();
+        let error = acquire_logs(Arc::clone(&permits), 1).unwrap_err();
+        assert_eq!(error.code, ErrorCode::OVERLOADED);
+        let expected = "escherd has too few descriptors to read another log";
+        assert_eq!(&*error.message, expected);
+        drop(open);
+        assert!(acquire_logs(permits, 1).is_ok());
+    }
 }

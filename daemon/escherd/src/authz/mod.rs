@@ -205,9 +205,8 @@ impl Authorizer {
     pub async fn authenticate(&self, credentials: PeerCredentials) -> Result<Caller, ApiError> {
         let uid = credentials.uid;
         refuse_reserved_uid(uid)?;
-        if uid == overflow_uid() && !is_every_user_mapped() {
-            let message = format!("user id {uid} may be anybody in this user namespace");
-            return Err(ApiError::new(ErrorCode::PERMISSION_DENIED, message));
+        if uid == overflow_uid() {
+            refuse_unless_mapped(uid, is_every_user_mapped())?;
         }
         if let ServedUsers::Only(own) = self.served_users
             && own != uid
@@ -395,6 +394,16 @@ fn overflow_uid() -> u32 {
     })
 }
 
+/// Refuses the uid that stands for every user without an own one in this user namespace, unless all have one.
+fn refuse_unless_mapped(uid: u32, is_every_user_mapped: bool) -> Result<(), ApiError> {
+    if is_every_user_mapped {
+        return Ok(());
+    }
+    let message = format!("user id {uid} may be anybody in this user namespace");
+    Err(ApiError::new(ErrorCode::PERMISSION_DENIED, message)
+        .with_hint("connect from outside of the namespace, or map this user in it"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -409,6 +418,17 @@ mod tests {
             let message = format!("user id {uid} is reserved: those of users end at {last}");
             assert_eq!(*error.message, *message);
         }
+    }
+
+    #[test]
+    fn a_uid_that_stands_for_many_users_is_refused() {
+        assert_eq!(refuse_unless_mapped(65_534, true), Ok(()));
+        let error = refuse_unless_mapped(65_534, false).unwrap_err();
+        assert_eq!(error.code, ErrorCode::PERMISSION_DENIED);
+        assert_eq!(
+            &*error.message,
+            "user id 65534 may be anybody in this user namespace"
+        );
     }
 
     #[test]
