@@ -9,7 +9,11 @@ use crate::store::ChangeEntry;
 use crate::store::queued_entry::QueuedEntry;
 
 /// Entries in the backlog with which the database waits no longer.
-const MAX_BACKLOG: usize = 1024;
+const MAX_BACKLOG: usize = 512;
+
+/// Changes that the database may lack, while it writes what it has taken of them. Further ones wait for it, as they have to
+/// where it is the slower one: what it lacks is in memory too.
+const MAX_LAG: usize = 2 * MAX_BACKLOG;
 
 /// A journal, and how far the database is behind it.
 #[derive(Debug)]
@@ -56,13 +60,14 @@ impl SharedJournal {
     }
 
     /// Appends the first `count` of `entries`, or those before the first one that is too large, and moves them to the
-    /// backlog. Nothing is appended while the journal is suspended or cannot be written, which is logged.
+    /// backlog; none beyond [`MAX_LAG`]. Nothing is appended while the journal is suspended or cannot be written, which
+    /// is logged.
     pub(in crate::store) fn append(
         &self,
         entries: &mut Vec<ChangeEntry>,
         count: usize,
     ) -> BacklogGrowth {
-        let first = entries.get(..count).unwrap_or_default();
+        let first = entries.get(..count.min(self.room())).unwrap_or_default();
         if first.is_empty() || self.is_suspended.load(Ordering::Relaxed) {
             return BacklogGrowth::default();
         }
@@ -103,7 +108,18 @@ impl SharedJournal {
 
     /// Returns whether the database lacks a change.
     pub(in crate::store) fn is_ahead(&self) -> bool {
-        self.appended.load(Ordering::Acquire) > self.applied.load(Ordering::Acquire)
+        self.lag() > 0
+    }
+
+    /// Returns how many changes the database lacks.
+    fn lag(&self) -> u64 {
+        let appended = self.appended.load(Ordering::Acquire);
+        appended.saturating_sub(self.applied.load(Ordering::Acquire))
+    }
+
+    /// Returns how many changes may be appended.
+    fn room(&self) -> usize {
+        MAX_LAG.saturating_sub(usize::try_from(self.lag()).unwrap_or(MAX_LAG))
     }
 
     /// Notes that the database has the changes up to `sequence`.
@@ -136,5 +152,44 @@ impl SharedJournal {
 
     fn lock(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Change;
+
+    fn entries(count: usize) -> Vec<ChangeEntry> {
+        let entry = |ticket| ChangeEntry {
+            ticket,
+            change: Change::LogsDeleted { ids: Vec::new() },
+            events: Vec::new(),
+            dropped_events: Vec::new(),
+        };
+        (0..count as u64).map(entry).collect()
+    }
+
+    #[test]
+    fn the_journal_takes_no_more_than_the_database_may_lack() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::create(&dir.path().join("escher.db"), [7; 16], 0).unwrap();
+        let journal = SharedJournal::new(journal);
+        let append = |count| {
+            let mut offered = entries(count);
+            let growth = journal.append(&mut offered, count);
+            assert_eq!(growth.added + offered.len(), count);
+            (growth.added, growth.concerns_writer())
+        };
+        assert_eq!(append(1), (1, true), "the first");
+        assert_eq!(append(MAX_BACKLOG - 2), (MAX_BACKLOG - 2, false));
+        assert_eq!(append(1), (1, true), "it is full");
+        assert_eq!(append(MAX_BACKLOG - 1), (MAX_BACKLOG - 1, false));
+        assert_eq!(append(2), (1, false), "the last");
+        assert_eq!(append(1), (0, false));
+        assert_eq!(journal.take_backlog().len(), MAX_LAG);
+        assert_eq!(append(1), (0, false), "the database does not have them yet");
+        journal.on_applied(3);
+        assert_eq!(append(4), (3, true));
     }
 }
