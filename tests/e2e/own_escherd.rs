@@ -202,7 +202,7 @@ fn an_own_escherd_uses_the_runtime_directory_of_a_login() {
     own.stop();
 }
 
-/// Whoever makes the directory first could take another user's commands, and their environment.
+/// A user who makes the directory first could take another user's commands, and their environment.
 #[test]
 fn a_temporary_directory_of_somebody_else_is_refused() {
     if !require_root("an escherd of another user") {
@@ -249,7 +249,7 @@ fn where_the_systems_escherd_may_not_be_used_ones_own_is() {
     let ended = host.run(&["--system", "run", "id"]).expect(125);
     assert!(ended.err().contains(&denied), "{ended:?}");
 
-    // Whoever may use the system's does, and is told nothing.
+    // A user who may use the system's escherd does so, and is told nothing.
     let mut of_root = host.command(0, &[], &escherctl());
     of_root.args(["info", "--json"]);
     let info = run_program(of_root).expect(0);

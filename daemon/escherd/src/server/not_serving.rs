@@ -61,7 +61,7 @@ fn refuse_waiting(listener: Option<&StdListener>, refusal: &[u8]) -> bool {
     was_awaited
 }
 
-/// Refuses whoever connects.
+/// Refuses every client that connects.
 async fn refuse_all(listener: Option<StdListener>, refusal: &[u8]) -> io::Result<()> {
     let Some(listener) = listener else {
         return Ok(());

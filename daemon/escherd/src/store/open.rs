@@ -9,7 +9,7 @@ use nix::fcntl::OFlag;
 use rusqlite::Connection;
 
 use super::error::{DamageEvidence, DatabaseError, StoreError, is_lack_of_space};
-use super::journal::{Journal, replay};
+use super::journal::{ChangeJournal, replay};
 use super::quarantine::{self, FILE_MODE};
 use super::salvage::{self, Salvaged};
 use super::schema::{self, SCHEMA, Schema};
@@ -58,7 +58,7 @@ pub(super) struct OpenStore {
     pub(super) users: UserTotals,
     pub(super) loaded: LoadedState,
     /// The journal; `None` if changes are to survive more than it does.
-    pub(super) journal: Option<Journal>,
+    pub(super) journal: Option<ChangeJournal>,
 }
 
 /// Why an existing file cannot be used as the store.
@@ -181,9 +181,9 @@ fn open_journal(
     path: &Path,
     durability: Durability,
     totals: Totals,
-) -> Result<Option<Journal>, StoreError> {
+) -> Result<Option<ChangeJournal>, StoreError> {
     let failure = StoreError::io(path, "its journal cannot be created");
-    let journal = Journal::create(path, totals.store_id, totals.journal_sequence);
+    let journal = ChangeJournal::create(path, totals.store_id, totals.journal_sequence);
     match durability {
         Durability::Crash => journal.map(Some).map_err(failure),
         // What an escherd with another setting has left is overwritten.

@@ -8,8 +8,8 @@
 //! refuses connections.
 //!
 //! A shim whose command has left processes ([`Leftovers::Left`]) takes no further command. Its socket gets
-//! a second name (link(2)), `<execution id>.<uid>.left`, before the end of the execution is reported: whoever knows
-//! the end finds what is left. The claim is removed once the end is recorded.
+//! a second name (link(2)), `<execution id>.<uid>.left`, before the end of the execution is reported, so that
+//! what is left can be found by everybody who knows of the end. The claim is removed once the end is recorded.
 //!
 //! [`Leftovers::Left`]: escher_protocol::Leftovers::Left
 //!

@@ -41,14 +41,14 @@ pub(super) fn paths(path: &Path) -> [PathBuf; 2] {
 
 /// An open journal.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(super) struct ChangeJournal {
     segments: [Segment; 2],
     /// The index of the segment that is written.
     current: usize,
     last_sequence: u64,
 }
 
-impl Journal {
+impl ChangeJournal {
     /// Creates the empty journal of the store `id` at `path`, which has all changes up to `sequence`. What is there of
     /// an earlier one is overwritten.
     ///
@@ -56,7 +56,7 @@ impl Journal {
     /// When a file cannot be created or written.
     pub(super) fn create(path: &Path, id: StoreId, sequence: u64) -> io::Result<Self> {
         let [first, second] = paths(path);
-        Ok(Journal {
+        Ok(ChangeJournal {
             segments: [Segment::create(&first, id)?, Segment::create(&second, id)?],
             current: 0,
             last_sequence: sequence,

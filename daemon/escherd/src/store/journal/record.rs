@@ -19,7 +19,7 @@ const CHECKED_FROM: usize = 8;
 
 /// A record that was read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct ChangeRecord {
     pub(super) sequence: u64,
     pub(super) body: Vec<u8>,
 }
@@ -82,7 +82,7 @@ impl RecordWriter {
 }
 
 /// Reads the record at the beginning of `bytes`, and returns it with the rest; `None` if there is no whole one.
-pub(super) fn read(bytes: &[u8]) -> Option<(Record, &[u8])> {
+pub(super) fn read(bytes: &[u8]) -> Option<(ChangeRecord, &[u8])> {
     let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>()?;
     let [length, checksum] = [0, 4].map(|at| {
         let field = head[at..].first_chunk().copied().unwrap_or_default();
@@ -93,11 +93,11 @@ pub(super) fn read(bytes: &[u8]) -> Option<(Record, &[u8])> {
     let checked = &bytes[CHECKED_FROM..HEAD_BYTES + body.len()];
     (crc32fast::hash(checked) == checksum).then(|| {
         let body = body.to_owned();
-        (Record { sequence, body }, rest)
+        (ChangeRecord { sequence, body }, rest)
     })
 }
 
-impl Record {
+impl ChangeRecord {
     /// Decodes the change, with the ticket 0.
     ///
     /// # Errors

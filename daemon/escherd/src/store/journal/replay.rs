@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::record::{self, Record};
+use super::record::{self, ChangeRecord};
 use super::{StoreId, paths, segment};
 use crate::store::ChangeEntry;
 use crate::store::error::StoreError;
@@ -59,8 +59,8 @@ pub(in crate::store) fn read_missing(
 }
 
 /// Reads records with consecutive sequence numbers. What follows them is older, torn or zeros.
-fn read_run(mut bytes: &[u8]) -> Vec<Record> {
-    let mut run: Vec<Record> = Vec::new();
+fn read_run(mut bytes: &[u8]) -> Vec<ChangeRecord> {
+    let mut run: Vec<ChangeRecord> = Vec::new();
     while let Some((record, rest)) = record::read(bytes) {
         if run
             .last()

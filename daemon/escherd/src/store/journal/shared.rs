@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Journal;
+use super::ChangeJournal;
 use crate::store::ChangeEntry;
 use crate::store::queued_entry::QueuedEntry;
 
@@ -18,7 +18,7 @@ const MAX_LAG: usize = 2 * MAX_BACKLOG;
 /// A journal, and how far the database is behind it.
 #[derive(Debug)]
 pub(in crate::store) struct SharedJournal {
-    journal: Mutex<Journal>,
+    journal: Mutex<ChangeJournal>,
     /// The entries that the writer has not taken yet.
     backlog: Mutex<Vec<QueuedEntry>>,
     appended: AtomicU64,
@@ -48,7 +48,7 @@ impl BacklogGrowth {
 
 impl SharedJournal {
     /// Shares a journal that is empty.
-    pub(in crate::store) fn new(journal: Journal) -> Self {
+    pub(in crate::store) fn new(journal: ChangeJournal) -> Self {
         SharedJournal {
             appended: AtomicU64::new(journal.last_sequence),
             applied: AtomicU64::new(journal.last_sequence),
@@ -150,7 +150,7 @@ impl SharedJournal {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Journal> {
+    fn lock(&self) -> MutexGuard<'_, ChangeJournal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn the_journal_takes_no_more_than_the_database_may_lack() {
         let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::create(&dir.path().join("escher.db"), [7; 16], 0).unwrap();
+        let journal = ChangeJournal::create(&dir.path().join("escher.db"), [7; 16], 0).unwrap();
         let journal = SharedJournal::new(journal);
         let append = |count| {
             let mut offered = entries(count);

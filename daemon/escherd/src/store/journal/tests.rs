@@ -29,10 +29,10 @@ fn missing(path: &Path, sequence: u64) -> Vec<ChangeEntry> {
 }
 
 /// A journal in a directory of its own, with the path of its store.
-fn journal() -> (tempfile::TempDir, PathBuf, Journal) {
+fn journal() -> (tempfile::TempDir, PathBuf, ChangeJournal) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("escher.db");
-    let journal = Journal::create(&path, ID, 0).unwrap();
+    let journal = ChangeJournal::create(&path, ID, 0).unwrap();
     (dir, path, journal)
 }
 
@@ -91,7 +91,7 @@ fn a_journal_of_another_store_and_one_with_a_gap_are_ignored() {
     let other = read_missing(&path, [8; 16], 0).unwrap();
     assert_eq!((other.entries.len(), other.last_sequence), (0, 0));
     drop(
-        Journal::create(&path, ID, 10)
+        ChangeJournal::create(&path, ID, 10)
             .unwrap()
             .append(&all_started(11..13)),
     );
