@@ -138,4 +138,78 @@ mod tests {
         );
         assert!(decode_submission_backup(b"").is_err());
     }
+
+    #[test]
+    fn a_backup_has_no_environment_and_a_shorter_command_if_it_is_too_long() {
+        let with_argument = |bytes: usize| {
+            let argument = "x".repeat(bytes);
+            sample::submission(
+                1,
+                ExecutionRequest {
+                    command: Command::Exec {
+                        argv: vec!["true".into(), Blob::from(&*argument)],
+                    },
+                    environment: vec![("SECRET".into(), "s3cr3t".into())],
+                    inherited: vec![("TOKEN".into(), "t0k3n".into())],
+                    ..ExecutionRequest::default()
+                },
+            )
+        };
+        let encoded = submission_backup(&with_argument(0)).len();
+        // The length of an argument over 251 bytes takes two bytes more (bincode's variable integers).
+        let longest = MAX_SUBMISSION_BACKUP_BYTES - encoded - 2;
+        for (bytes, is_whole) in [(longest, true), (longest + 1, false)] {
+            let submission = with_argument(bytes);
+            let encoded = submission_backup(&submission);
+            assert!(encoded.len() <= MAX_SUBMISSION_BACKUP_BYTES);
+            let backup = decode_submission_backup(&encoded).unwrap();
+            let (command, expected) = (backup.request.command, submission.request.command);
+            assert_eq!(command == expected, is_whole, "{bytes}");
+            assert_eq!(backup.request.environment, []);
+            assert_eq!(backup.request.inherited, []);
+        }
+    }
+
+    #[test]
+    fn a_program_without_a_slash_is_looked_up_in_the_path_of_its_environment() {
+        let search_path = |program: &str, path: &str| {
+            let request = ExecutionRequest {
+                command: Command::Exec {
+                    argv: vec![program.into(), "a/b".into()],
+                },
+                environment: vec![("PATH".into(), path.into())],
+                ..ExecutionRequest::default()
+            };
+            let submission = sample::submission(1, request);
+            let limits = ResourceLimits::default();
+            super::search_path(&assignment(
+                &submission,
+                LogLimits::default(),
+                0,
+                None,
+                limits,
+                0,
+            ))
+        };
+        assert_eq!(search_path("ls", "/a:/b"), Some("/a:/b".into()));
+        assert_eq!(search_path("./ls", "/a:/b"), None);
+    }
+
+    #[test]
+    fn what_a_request_leaves_open_is_decided_by_its_user() {
+        let spec = |request| launch_spec(&sample::submission(1, request), 5);
+        let open = spec(ExecutionRequest::default());
+        assert_eq!(open.working_dir, Blob::from("/home/alice"));
+        assert!(open.falls_back_to_root_dir);
+        assert_eq!((open.may_leave, open.stdin), (None, false));
+        let set = spec(ExecutionRequest {
+            working_dir: Some("/srv".into()),
+            kill_mode: KillMode::Process,
+            stdin: StdinMode::Stream,
+            ..ExecutionRequest::default()
+        });
+        assert_eq!(set.working_dir, Blob::from("/srv"));
+        assert!(!set.falls_back_to_root_dir);
+        assert_eq!((set.may_leave, set.stdin), (Some(5), true));
+    }
 }

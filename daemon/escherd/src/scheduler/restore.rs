@@ -317,7 +317,7 @@ mod tests {
     use super::*;
     use crate::execution::{Extent, sample};
     use crate::scheduler::Effect;
-    use crate::scheduler::testbed::{at, commit, settings};
+    use crate::scheduler::testbed::{at, commit, settings, submit_as};
     use escher_protocol::{ErrorCode, ExecutionRequest, Status, User};
 
     /// What a start finds after a crash: one admitted execution, which has reached no shim.
@@ -394,5 +394,17 @@ mod tests {
             entry.change,
             Change::LaunchAttemptsCleared { numbers: vec![1] }
         );
+    }
+
+    #[test]
+    fn a_clean_stop_clears_the_attempt_of_a_launch_since_the_start() {
+        let mut scheduler = Scheduler::new(settings(10));
+        let (number, _) = submit_as(&mut scheduler, 1000).unwrap();
+        scheduler.clear_launch_attempts();
+        let [Effect::Commit(entry)] = &*scheduler.take_effects() else {
+            panic!("one change");
+        };
+        let numbers = vec![number];
+        assert_eq!(entry.change, Change::LaunchAttemptsCleared { numbers });
     }
 }

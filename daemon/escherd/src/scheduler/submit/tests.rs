@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::config::Percent;
+use crate::scheduler::log_budgets::FIRST_BYTES;
 use crate::scheduler::testbed::{at, commit, settings, submit, submit_as};
 use crate::scheduler::{Effect, SchedulerSettings};
-use escher_launcher::ipc::wire::{ExitReport, FIRST_ATTEMPT, FromShim};
-use escher_protocol::{Controllers, Exit, Part, ResourceLimits};
+use escher_launcher::ipc::wire::{Abilities, ExitReport, FIRST_ATTEMPT, FromShim};
+use escher_protocol::message::EventKind;
+use escher_protocol::{Controllers, Exit, Part, ResourceLimits, StartStage, Status};
 
 const NONE: ResourceLimits = ResourceLimits {
     memory_max: None,
@@ -220,6 +222,94 @@ fn a_launch_has_the_limits_of_its_user_unless_that_is_root() {
         let spec = &assignment.spec;
         assert_eq!((spec.number, spec.submitter_uid), (number, uid));
     }
+}
+
+#[test]
+fn only_root_may_have_any_number_of_executions_that_left_processes() {
+    let settings = SchedulerSettings {
+        max_left: 3,
+        ..settings(10)
+    };
+    assert_eq!(settings.max_left_of(0), u32::MAX);
+    assert_eq!(settings.max_left_of(1000), 3);
+}
+
+#[test]
+fn a_launch_has_the_abilities_of_the_launcher_that_has_connected() {
+    let mut scheduler = Scheduler::new(settings(10));
+    let refused = submit(&mut scheduler, FEW_TASKS, None).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::LIMIT_UNENFORCEABLE);
+    scheduler.on_launcher_connected(&Abilities {
+        cgroups: Some(Controllers {
+            pids: true,
+            ..Controllers::default()
+        }),
+        ..Abilities::default()
+    });
+    assert!(submit(&mut scheduler, FEW_TASKS, None).is_ok());
+}
+
+#[test]
+fn a_first_budget_is_a_part_of_the_disk_once_its_size_is_known() {
+    let mut scheduler = Scheduler::new(SchedulerSettings {
+        max_concurrent: 2,
+        ..settings(10)
+    });
+    let mut budget = || {
+        let (_, effects) = submit_as(&mut scheduler, 1000).unwrap();
+        let [Effect::Launch(assignment)] = effects.as_slice() else {
+            panic!("{effects:?}");
+        };
+        scheduler.set_log_capacity(Some(80 << 20));
+        assignment.log_budget
+    };
+    assert_eq!(budget(), FIRST_BYTES);
+    assert_eq!(budget(), ((80 << 20) - FIRST_BYTES) / 8);
+}
+
+#[test]
+fn an_execution_counts_as_running_from_its_start_to_its_end() {
+    let mut scheduler = Scheduler::new(settings(10));
+    let counts = |scheduler: &Scheduler| {
+        let counts = scheduler.counts();
+        (counts.pending, counts.running)
+    };
+    let (number, _) = submit_as(&mut scheduler, 1000).unwrap();
+    let id = scheduler.entries[&number].execution.submission.id;
+    assert_eq!(counts(&scheduler), (1, 0));
+    let started = FromShim::Started { pid: 7, at: at(1) };
+    scheduler.on_shim_message(id, started, at(1));
+    assert_eq!(counts(&scheduler), (0, 1));
+    end(&mut scheduler, id);
+    assert_eq!(counts(&scheduler), (0, 0));
+    let scope = crate::authz::Scope::for_root();
+    let page = scheduler.events.page(&scope, None, 10).unwrap();
+    let kinds: Vec<EventKind> = page.events.into_iter().map(|event| event.kind).collect();
+    assert_eq!(
+        kinds,
+        [
+            EventKind::Submitted,
+            EventKind::Started,
+            EventKind::Finished(Status::Completed)
+        ]
+    );
+}
+
+#[test]
+fn a_program_that_was_not_found_is_named_with_the_path_that_was_searched() {
+    let mut scheduler = Scheduler::new(settings(10));
+    let (number, _) = submit_as(&mut scheduler, 1000).unwrap();
+    let id = scheduler.entries[&number].execution.submission.id;
+    let (stage, errno) = (StartStage::Exec, nix::errno::Errno::ENOENT as i32);
+    let report = ExitReport::not_started(id, FIRST_ATTEMPT, stage, errno, at(1));
+    scheduler.on_shim_message(id, FromShim::Exited(Box::new(report)), at(1));
+    commit(&mut scheduler, at(1));
+    let record = scheduler.status(number).try_recv().unwrap();
+    let message = record.outcome.unwrap().error.unwrap().message;
+    assert!(
+        message.contains("\"true\" is not in PATH (/usr/local/sbin:"),
+        "{message}"
+    );
 }
 
 #[test]
