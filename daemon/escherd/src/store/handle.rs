@@ -270,7 +270,7 @@ impl Store {
     }
 
     /// Runs `query` in the turn of the user `submitter`, once the database has all changes of before.
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         submitter: Option<u32>,
         query: impl FnOnce(&Snapshot<'_>) -> Result<T, DatabaseError> + Send + 'static,
@@ -362,12 +362,14 @@ impl Store {
         self.await_writer(WriterMessage::Flush, timeout).await
     }
 
-    /// As [`Store::flush`], and closes the file. Later changes are lost.
+    /// As [`Store::flush`], and closes the file. Queries end early, for which they have `timeout`, too. Later changes
+    /// are lost.
     ///
     /// # Errors
     /// When that takes longer than `timeout`; writing goes on then.
     pub async fn close(&self, timeout: Duration) -> Result<(), FlushTimeout> {
-        self.shared.readers.close();
+        // The writer closes in any case.
+        let _ = tokio::time::timeout(timeout, self.shared.readers.close()).await;
         self.await_writer(WriterMessage::Close, timeout).await
     }
 

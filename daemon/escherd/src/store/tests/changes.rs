@@ -6,6 +6,7 @@ use escher_protocol::codec;
 use escher_protocol::message::Removed;
 
 use super::*;
+use crate::store::readers::Snapshot;
 
 /// Returns what a store loads after `changes`, the same after a crash as after an orderly stop.
 async fn loaded_after(changes: Vec<Change>) -> LoadedState {
@@ -381,6 +382,32 @@ async fn erases_the_environment_of_a_finished_command_from_the_disk() {
     test.commit([finished(&one, Status::Completed)]);
     let test = test.reopen().await;
     assert!(!holds_secret(test.dir.path()));
+}
+
+/// The write-ahead log stayed, with the environments of ended commands.
+#[tokio::test]
+async fn a_query_that_runs_at_the_end_does_not_keep_the_write_ahead_log() {
+    let test = TestStore::new();
+    test.commit([submitted(&submission(1))]);
+    let (started, has_started) = std::sync::mpsc::channel();
+    let store = test.store.clone();
+    let query = tokio::spawn(async move {
+        let query = move |snapshot: &Snapshot<'_>| {
+            let _ = started.send(());
+            let endless = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) \
+                           SELECT max(x) FROM n";
+            Ok(snapshot
+                .connection
+                .query_row(endless, [], |row| row.get::<_, i64>(0))?)
+        };
+        store.read(None, query).await
+    });
+    let has_started = tokio::task::spawn_blocking(move || has_started.recv_timeout(DEADLINE));
+    has_started.await.unwrap().unwrap();
+    assert!(quarantine::wal_path(&test.path()).exists());
+    test.store.close(DEADLINE).await.unwrap();
+    assert!(!quarantine::wal_path(&test.path()).exists());
+    assert!(query.await.unwrap().is_err());
 }
 
 #[tokio::test]
