@@ -126,14 +126,16 @@ fn commands_are_programs_shell_text_or_scripts() {
 #[test]
 fn executions_are_listed_counted_cancelled_and_removed() {
     let home = Home::new();
-    let gate = home.fifo("gate");
     in_runtime(async {
         let engine = start(&home).await;
-        let text = format!("echo up > {0}; exec sleep 1000", gate.name());
-        let running = engine.execute(shell(&text)).await.unwrap().id;
-        // The engine needs this thread meanwhile.
-        let line = tokio::task::spawn_blocking(move || gate.read_line()).await;
-        assert_eq!(line.unwrap(), "up");
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let handler = move |event| drop(sender.send(event));
+        let handler = engine.add_event_handler(handler).await.unwrap();
+        let running = engine.execute(exec(["sleep", "1000"])).await.unwrap().id;
+        // A command may run before the engine hears of it.
+        let started = events.recv().await.unwrap();
+        assert!(matches!(started, ExecutionEvent::Started { id, .. } if id == running));
+        drop(handler);
         let done = engine.execute(exec(["true"])).await.unwrap().id;
         engine.wait_for_completion(done).await.unwrap();
         assert_eq!(engine.running_count().await.unwrap(), 1);

@@ -8,7 +8,9 @@ use escher_client::{
     Client, ErrorCode, ExecutionId, ExecutionRecord, ExecutionRequest, OutputItem, OutputRange,
     Status,
 };
-use escher_tests::{Ctl, Daemon, connect, exec, in_runtime, require_root, shell, watch};
+use escher_tests::{
+    Ctl, Daemon, connect, exec, in_runtime, require_root, shell, wait_started, watch,
+};
 use serde_json::Value;
 
 /// Keeps two finished executions in memory, and the others in the store alone.
@@ -185,7 +187,8 @@ fn prune_removes_finished_executions_that_match() {
     let daemon = Daemon::with_config(TWO_IN_MEMORY);
     let ctl = daemon.ctl();
     let gate = daemon.home().fifo("gate");
-    let _running = ctl.submit(["sh", "-c", &format!("read line < {}", gate.name())]);
+    let running = ctl.submit(["sh", "-c", &format!("read line < {}", gate.name())]);
+    in_runtime(async { wait_started(&connect(&daemon).await, running).await });
     for code in [0, 1, 0, 1, 0] {
         let _ = ctl
             .run(["run", "--shell", &format!("echo x; exit {code}")])

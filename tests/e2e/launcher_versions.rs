@@ -45,17 +45,14 @@ fn commands_outlive_an_upgrade_of_the_keeper() {
     let daemon = keeper.daemon().leave_commands().start();
     let home = daemon.home().clone();
     let command = |daemon: &Daemon, name: &str, status: i32| {
-        let (up, gate) = (home.fifo(&format!("{name}-up")), home.fifo(name));
-        let script = format!(
-            "echo up > {}; read -r line < {}; exit {status}",
-            up.name(),
-            gate.name()
-        );
-        let _ = daemon
-            .ctl()
-            .run(["submit", "--name", name, "--shell", &script])
-            .expect(0);
-        assert_eq!(up.read_line(), "up");
+        let gate = home.fifo(name);
+        let script = format!("read -r line < {}; exit {status}", gate.name());
+        let arguments = ["submit", "--name", name, "--shell", &script];
+        let id = daemon.ctl().line(arguments).parse().unwrap();
+        in_runtime(async {
+            let client = connect(daemon).await;
+            wait_started(&client, id).await;
+        });
         gate
     };
     let (before, later) = (command(&daemon, "before", 3), command(&daemon, "later", 4));

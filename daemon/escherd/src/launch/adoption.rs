@@ -220,6 +220,7 @@ mod tests {
             attempt: FIRST_ATTEMPT,
             submission_backup: Blob::default(),
             phase: ShimPhase::Starting,
+            is_paused: false,
             log_bytes: 0,
             log_budget: 1,
             input: InputState::default(),

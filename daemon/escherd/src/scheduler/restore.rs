@@ -318,7 +318,8 @@ mod tests {
     use crate::execution::{Extent, sample};
     use crate::scheduler::Effect;
     use crate::scheduler::testbed::{at, commit, settings, submit_as};
-    use escher_protocol::{ErrorCode, ExecutionRequest, Status, User};
+    use escher_launcher::ipc::wire::{InputState, ShimPhase, WIRE_VERSION};
+    use escher_protocol::{Blob, ErrorCode, ExecutionRequest, SentSignals, Status, User};
 
     /// What a start finds after a crash: one admitted execution, which has reached no shim.
     fn after_a_crash(launch_attempts: u32, cancel: Option<(Canceller, bool)>) -> RecoveredState {
@@ -380,6 +381,33 @@ mod tests {
             (scheduler.shares.used_slots(), scheduler.shares.pending()),
             (0, 0)
         );
+    }
+
+    /// It was shown as running until its shim had said so in a second message.
+    #[test]
+    fn a_paused_execution_is_known_as_paused_from_the_start() {
+        let recovered = after_a_crash(1, None);
+        let submission = &recovered.loaded.unfinished[0].submission;
+        let shim = ShimState {
+            version: WIRE_VERSION,
+            pid: 5,
+            id: submission.id,
+            attempt: FIRST_ATTEMPT,
+            submission_backup: Blob::default(),
+            phase: ShimPhase::Running { pid: 6, at: at(2) },
+            is_paused: true,
+            log_bytes: 0,
+            log_budget: 0,
+            input: InputState::default(),
+            signals: SentSignals::default(),
+        };
+        let (mut scheduler, _) = restore(RecoveredState {
+            shims: vec![shim],
+            ..recovered
+        });
+        let record = scheduler.status(1).try_recv().unwrap();
+        assert_eq!(record.status, Status::Running);
+        assert!(record.resources.paused);
     }
 
     #[test]

@@ -118,7 +118,11 @@ impl Scheduler {
         let is_starting = entry.execution.state.started_at().is_none();
         if !entry.is_over() {
             let uid = entry.submitter().uid;
+            let was_paused = entry.pause.is_paused();
             self.log_budgets.charge(number, uid, state.log_budget);
+            if state.is_paused != was_paused {
+                self.on_paused(number, state.is_paused);
+            }
         }
         self.on_log_grown(number, state.log_bytes);
         if let ShimPhase::Running { pid, at } = state.phase

@@ -75,6 +75,7 @@ impl<'a> FinishedExecution<'a> {
             attempt: self.report.attempt,
             submission_backup: self.submission_backup.clone(),
             phase: ShimPhase::Over,
+            is_paused: false,
             log_bytes: self.report.output.log_bytes,
             log_budget: self.log_budget,
             input: self.input,

@@ -56,6 +56,7 @@ fn a_command_runs_on_under_another_escherd() {
         attempt: FIRST_ATTEMPT,
         submission_backup: assignment.submission_backup,
         phase: ShimPhase::Running { pid, at },
+        is_paused: false,
         log_bytes: 4,
         log_budget: 1 << 20,
         input: InputState {

@@ -282,10 +282,6 @@ impl Shims {
             if std::mem::take(&mut shim.wants_log_budget) && shim.end.is_none() {
                 shim.log_budget *= 2;
             }
-            if shim.is_paused {
-                // A shim repeats this to the next escherd.
-                shim.messages.push_back(FromShim::Paused(true));
-            }
         }
         self.alive.retain(|id, shim| {
             if let Some(end) = shim.end.take() {
@@ -315,6 +311,7 @@ impl Shims {
                 pid: PID,
                 at: shim.started,
             },
+            is_paused: shim.is_paused,
             log_bytes: 0,
             log_budget: shim.log_budget,
             input: InputState::default(),

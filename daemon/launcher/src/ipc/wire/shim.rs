@@ -159,6 +159,8 @@ pub struct ShimState {
     pub submission_backup: Blob,
     /// How far the execution is.
     pub phase: ShimPhase,
+    /// As in the last [`FromShim::Paused`].
+    pub is_paused: bool,
     /// Bytes in the log.
     pub log_bytes: u64,
     /// Bytes that log and index may take, as in [`ToShim::LogBudget`].

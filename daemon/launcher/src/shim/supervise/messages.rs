@@ -24,9 +24,6 @@ impl Supervisor<'_> {
         self.log.change_budget(LogBudget::on_connected);
         let state = self.state();
         self.link.send(&FromShim::Adoptable(Box::new(state)));
-        if self.freezer.is_reported() {
-            self.link.send(&FromShim::Paused(true));
-        }
     }
 
     fn state(&self) -> ShimState {
@@ -45,6 +42,7 @@ impl Supervisor<'_> {
             attempt: self.assignment.spec.attempt,
             submission_backup: self.assignment.submission_backup.clone(),
             phase,
+            is_paused: self.freezer.is_reported(),
             log_bytes: self.log.totals().log_bytes,
             log_budget: self.log.budget().bytes(),
             input: self.stdin.state(),

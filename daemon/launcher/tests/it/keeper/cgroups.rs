@@ -237,8 +237,7 @@ fn an_adopting_escherd_is_told_that_the_command_is_paused() {
     let orphan = shim.disconnect();
     let _escherd = keeper.connect();
     let shim = keeper.adopt(&orphan, spec.id);
-    shim.receive_state();
-    expect_paused(&shim, true);
+    assert!(shim.receive_state().is_paused);
     shim.send(&ToShim::Resume);
     expect_paused(&shim, false);
     shim.input("go\n", true);
