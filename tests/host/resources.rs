@@ -90,10 +90,11 @@ pub(crate) fn what_a_user_runs_is_limited_together(machine: &Machine) {
 }
 
 pub(crate) fn weights_count_within_the_cgroup_of_their_user(machine: &Machine) {
+    let write = "dd if=/dev/zero of=/srv/alice/now bs=1M count=8 conv=fsync status=none; rm /srv/alice/now";
+    let limits = "-p MemoryHigh=48M -p MemoryMax=64M -p CPUWeight=20 -p TasksMax=30";
     let id = submit(
         machine,
-        "--timeout 10m -p MemoryHigh=48M -p MemoryMax=64M -p CPUWeight=20 -p TasksMax=30 \
-         --shell 'echo up; exec sleep 424242'",
+        &format!("--timeout 10m {limits} --shell '{write}; echo up; exec sleep 424242'"),
     );
     let mut log = machine.start(&format!("escherctl logs -f {id}"));
     assert_eq!(log.line(), "up");
@@ -108,7 +109,12 @@ pub(crate) fn weights_count_within_the_cgroup_of_their_user(machine: &Machine) {
     let usage = &record["usage_now"];
     assert_eq!(usage["tasks"], 1, "{record}");
     assert!(usage["memory_bytes"].as_u64() > Some(0), "{record}");
+    assert!(usage["io_written_bytes"].as_u64() >= Some(8 << 20), "{record}");
     assert_eq!(usage["not_measured"], serde_json::json!([]), "{record}");
+    let shown = machine.must(&format!("escherctl inspect {id}"));
+    for part in ["(MemoryMax=64M MemoryHigh=48M)", "1 (TasksMax=30)"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
     machine.must(&format!("escherctl cancel {id}; escherctl wait {id}; :"));
 }
 
