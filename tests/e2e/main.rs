@@ -16,6 +16,7 @@ mod daemon_lifecycle;
 mod debug_log;
 mod disks;
 mod doctor;
+mod documents;
 mod embedding;
 mod ending;
 mod environment;

@@ -90,7 +90,8 @@ pub(crate) fn what_a_user_runs_is_limited_together(machine: &Machine) {
 }
 
 pub(crate) fn weights_count_within_the_cgroup_of_their_user(machine: &Machine) {
-    let write = "dd if=/dev/zero of=/srv/alice/now bs=1M count=8 conv=fsync status=none; rm /srv/alice/now";
+    let write =
+        "dd if=/dev/zero of=/srv/alice/now bs=1M count=8 conv=fsync status=none; rm /srv/alice/now";
     let limits = "-p MemoryHigh=48M -p MemoryMax=64M -p CPUWeight=20 -p TasksMax=30";
     let id = submit(
         machine,
@@ -109,7 +110,10 @@ pub(crate) fn weights_count_within_the_cgroup_of_their_user(machine: &Machine) {
     let usage = &record["usage_now"];
     assert_eq!(usage["tasks"], 1, "{record}");
     assert!(usage["memory_bytes"].as_u64() > Some(0), "{record}");
-    assert!(usage["io_written_bytes"].as_u64() >= Some(8 << 20), "{record}");
+    assert!(
+        usage["io_written_bytes"].as_u64() >= Some(8 << 20),
+        "{record}"
+    );
     assert_eq!(usage["not_measured"], serde_json::json!([]), "{record}");
     let shown = machine.must(&format!("escherctl inspect {id}"));
     for part in ["(MemoryMax=64M MemoryHigh=48M)", "1 (TasksMax=30)"] {

@@ -11,6 +11,7 @@
 
 pub mod attack;
 mod binaries;
+pub mod console;
 pub mod crashtest;
 mod ctl;
 mod daemon;
