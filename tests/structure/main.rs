@@ -1,4 +1,5 @@
-//! Checks the structure of the code: no crate of the workspace has a cycle among its modules.
+//! Checks the structure of the code: no crate of the workspace has a cycle among its modules, and no dependency that
+//! deny.toml does not accept ([`packages`]).
 //!
 //! A module is a node, together with all modules inside it. Between siblings, an arrow leads from A to B
 //! if code in A names an item that is defined in B. These arrows must not form a cycle. So [`cycles`]
@@ -16,6 +17,7 @@ mod cycles;
 mod dependencies;
 mod doc_paths;
 mod modules;
+mod packages;
 mod tokens;
 
 use std::fmt::Write;

@@ -69,7 +69,9 @@ pub fn open(
     settings: StoreSettings,
     on_outcomes: impl Fn(Vec<(u64, CommitOutcome)>) + Send + 'static,
 ) -> Result<(Store, LoadedState, Vec<QuarantinedFile>), StoreError> {
-    let (opened, quarantined) = super::open::open(path, settings)?;
+    let (mut opened, quarantined) = super::open::open(path, settings)?;
+    let last_number = opened.state.totals.last_number;
+    opened.numbers.keep_ahead_of(last_number);
     let damage = Arc::new(DamageMarker::new(path));
     let (history_sender, history) = watch::channel(opened.state.totals.history);
     let metrics = StoreMetrics::default();
@@ -81,6 +83,7 @@ pub fn open(
         connection: opened.connection,
         state: opened.state,
         users: opened.users,
+        numbers: opened.numbers,
         disk_reserve: DiskReserve::new(directory(path), Arc::clone(&min_free_bytes)),
         on_outcomes,
         history: history_sender,

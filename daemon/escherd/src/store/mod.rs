@@ -25,6 +25,7 @@ mod known_keys;
 mod load;
 mod lookup;
 mod metrics;
+mod number_mark;
 mod open;
 mod quarantine;
 mod query;
@@ -228,7 +229,7 @@ impl CommitOutcome {
 /// What is read from a store when it is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadedState {
-    /// The highest number that an execution ever had.
+    /// The highest number that an execution ever had; where the store was lost, a higher one.
     pub last_number: u64,
     /// The unfinished executions, by number.
     pub unfinished: Vec<UnfinishedExecution>,

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 
 use super::error::{DamageEvidence, DatabaseError, StoreError, is_lack_of_space};
 use super::journal::{ChangeJournal, replay};
+use super::number_mark::NumberMark;
 use super::quarantine::{self, FILE_MODE};
 use super::salvage::{self, Salvaged};
 use super::schema::{self, SCHEMA, Schema};
@@ -57,6 +58,7 @@ pub(super) struct OpenStore {
     pub(super) state: WriterState,
     pub(super) users: UserTotals,
     pub(super) loaded: LoadedState,
+    pub(super) numbers: NumberMark,
     /// The journal; `None` if changes are to survive more than it does.
     pub(super) journal: Option<ChangeJournal>,
 }
@@ -108,7 +110,13 @@ pub(super) fn open_with_schema(
         Err(error) => return Err(StoreError::io(path, "it cannot be inspected")(error)),
     }
     match open_existing(path, settings, schema) {
-        Ok(opened) => Ok((opened, quarantined)),
+        Ok(mut opened) => {
+            // What the file lacks had numbers, too.
+            let last_number = &mut opened.state.totals.last_number;
+            *last_number = opened.numbers.get().max(*last_number);
+            opened.loaded.last_number = *last_number;
+            Ok((opened, quarantined))
+        }
         Err(OpenFailure::Fatal(error)) => Err(error),
         Err(OpenFailure::Unfit(reason)) => Err(StoreError::Unreliable {
             path: path.to_owned(),
@@ -169,6 +177,7 @@ fn open_existing(
     let journal = open_journal(path, settings.durability, state.totals)?;
     Ok(OpenStore {
         connection,
+        numbers: NumberMark::read(path),
         journal,
         state,
         users,

@@ -16,6 +16,7 @@ use super::error::DatabaseError;
 use super::journal::SharedJournal;
 use super::known_keys::KnownKeys;
 use super::metrics::StoreMetrics;
+use super::number_mark::NumberMark;
 use super::queued_entry::QueuedEntry;
 use super::totals::WriterState;
 use super::user_totals::UserTotals;
@@ -51,6 +52,7 @@ pub(super) struct Writer<F> {
     pub(super) connection: Connection,
     pub(super) state: WriterState,
     pub(super) users: UserTotals,
+    pub(super) numbers: NumberMark,
     pub(super) disk_reserve: DiskReserve,
     pub(super) on_outcomes: F,
     pub(super) history: watch::Sender<HistorySize>,
@@ -220,6 +222,8 @@ impl<F: Fn(Vec<(u64, CommitOutcome)>)> Writer<F> {
         if let Some(sequence) = last_sequence {
             state.totals.journal_sequence = sequence;
         }
+        // Before the commit, which acknowledges them.
+        self.numbers.keep_ahead_of(state.totals.last_number);
         if state.totals.needs_write(self.state.totals) {
             state.totals.write(&transaction)?;
         }

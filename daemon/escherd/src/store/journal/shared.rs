@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::ChangeJournal;
 use crate::store::ChangeEntry;
+use crate::store::number_mark::LEAST_AHEAD;
 use crate::store::queued_entry::QueuedEntry;
 
 /// Entries in the backlog with which the database waits no longer.
@@ -14,6 +15,9 @@ const MAX_BACKLOG: usize = 512;
 /// Changes that the database may lack, while it writes what it has taken of them. Further ones wait for it, as they have to
 /// where it is the slower one: what it lacks is in memory too.
 const MAX_LAG: usize = 2 * MAX_BACKLOG;
+
+/// Each of these changes may be a submission, whose number is not in the database.
+const _: () = assert!((MAX_LAG as u64) < LEAST_AHEAD);
 
 /// A journal, and how far the database is behind it.
 #[derive(Debug)]

@@ -266,7 +266,28 @@ async fn omits_a_damaged_record_and_replaces_the_store_at_the_next_start() {
     let test = test.reopen().await;
     assert_eq!(test.quarantined_file().salvaged, 2);
     assert_eq!(test.finished_numbers().await, [3, 1]);
-    assert_eq!(test.loaded.last_number, 3);
+    assert!(test.loaded.last_number > 3);
+}
+
+/// Number 1 was given again.
+#[tokio::test]
+async fn a_store_that_is_lost_gives_no_number_twice() {
+    let test = TestStore::new();
+    for number in 1..=3 {
+        test.commit([submitted(&submission(number))]);
+    }
+    test.store.close(DEADLINE).await.unwrap();
+    let mut paths = super::super::journal::paths(&test.path()).to_vec();
+    paths.push(test.path());
+    for path in paths {
+        std::fs::remove_file(path).unwrap();
+    }
+    let test = TestStore::open_in(test.dir);
+    assert!(test.loaded.last_number >= 3);
+    let lost = test.loaded.last_number;
+    test.commit([submitted(&submission(lost + 1))]);
+    let test = test.reopen().await;
+    assert_eq!(test.loaded.last_number, lost + 1, "exact again");
 }
 
 #[tokio::test]

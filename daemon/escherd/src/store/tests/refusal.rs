@@ -35,6 +35,7 @@ fn writer(
         connection: opened.connection,
         state: opened.state,
         users: opened.users,
+        numbers: opened.numbers,
         disk_reserve: DiskReserve::new(dir.to_owned(), Arc::default()),
         on_outcomes,
         history: tokio::sync::watch::Sender::default(),
