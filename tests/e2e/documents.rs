@@ -45,6 +45,11 @@ fn check(page: &str) {
 }
 
 #[test]
+fn the_readme_does_what_it_says() {
+    check("README.md");
+}
+
+#[test]
 fn the_tutorial_does_what_it_says() {
     check("docs/tutorial.md");
 }
