@@ -20,6 +20,7 @@ mod documents;
 mod embedding;
 mod ending;
 mod environment;
+mod execution_cost;
 mod exit_statuses;
 mod filters;
 mod following;

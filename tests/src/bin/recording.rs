@@ -94,7 +94,10 @@ fn picture(lines: &[Line]) -> String {
          <rect width=\"{width:.0}\" height=\"{height:.0}\" rx=\"8\" fill=\"#1a1b26\"/>\n"
     );
     for (x, fill) in [(18, "#f7768e"), (38, "#e0af68"), (58, "#9ece6a")] {
-        let _ = writeln!(svg, "<circle cx=\"{x}\" cy=\"17\" r=\"5\" fill=\"{fill}\"/>");
+        let _ = writeln!(
+            svg,
+            "<circle cx=\"{x}\" cy=\"17\" r=\"5\" fill=\"{fill}\"/>"
+        );
     }
     for (index, line) in lines.iter().enumerate() {
         if line.text.is_empty() {
@@ -105,7 +108,9 @@ fn picture(lines: &[Line]) -> String {
         let seconds = line.after.as_secs_f64();
         let hidden = match line.after {
             Duration::ZERO => String::new(),
-            _ => format!("<set attributeName=\"opacity\" to=\"0\" begin=\"0s\" dur=\"{seconds:.2}s\"/>"),
+            _ => format!(
+                "<set attributeName=\"opacity\" to=\"0\" begin=\"0s\" dur=\"{seconds:.2}s\"/>"
+            ),
         };
         let _ = writeln!(
             svg,
@@ -117,5 +122,7 @@ fn picture(lines: &[Line]) -> String {
 
 /// Escapes what has a meaning in XML.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }

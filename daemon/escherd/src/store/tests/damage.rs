@@ -347,7 +347,13 @@ async fn salvages_everything_that_is_not_damaged() {
     fs::write(quarantine::damage_mark_path(&test.path()), "a test").unwrap();
     let test = TestStore::open_in(test.dir);
     assert_eq!(test.quarantined_file().salvaged, 4);
-    assert_eq!(test.loaded, before);
+    // What cannot be seen in a damaged file may have had a higher number.
+    assert!(test.loaded.last_number > before.last_number);
+    let loaded = LoadedState {
+        last_number: before.last_number,
+        ..test.loaded.clone()
+    };
+    assert_eq!(loaded, before);
     assert_eq!(test.store.finished_count().await, 2);
     assert_eq!(expired(&test).await, history);
     assert_eq!(test.store.user_history().await.unwrap(), of_users);
