@@ -55,6 +55,11 @@ fn the_tutorial_does_what_it_says() {
 }
 
 #[test]
+fn the_first_day_is_as_it_says() {
+    check("docs/first-day.md");
+}
+
+#[test]
 fn the_page_on_long_builds_does_what_it_says() {
     check("docs/howto/long-builds.md");
 }
