@@ -195,7 +195,7 @@ impl RequestArgs {
             command,
             inherited,
             environment: environment::set(&self.env_file, self.env)?,
-            umask: environment::umask().filter(|_| inherits),
+            umask: inherits.then(environment::umask),
             working_dir: Some(directory.into_os_string().into()),
             run_as: self.user.map_or(RunAs::Caller, |user| user.0),
             stdin: input.mode,
