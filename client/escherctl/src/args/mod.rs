@@ -14,6 +14,7 @@ pub(crate) mod selection;
 pub(crate) mod signal;
 mod values;
 pub(crate) mod verbs;
+mod without_options;
 
 use std::ffi::{OsStr, OsString};
 
@@ -46,7 +47,7 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
     #[command(flatten)]
@@ -185,6 +186,9 @@ where
     W: Into<OsString> + Clone,
 {
     let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+    if let Some(cli) = without_options::parse(&words) {
+        return Ok(cli);
+    }
     let (verb, _) = find_verb_and_json(&words);
     if let Some(definition) = one_verb::definition_of(&verb) {
         match parse_by(definition, &words) {
