@@ -51,6 +51,7 @@ mod oversized;
 mod own_escherd;
 mod owners;
 mod package;
+mod page_faults;
 mod process_limits;
 mod protocol_abuse;
 mod queue;

@@ -36,8 +36,10 @@ pub(crate) use item_receiver::ItemReceiver;
 use request_table::{RequestTable, ResponseSender};
 use send_queue::SendQueue;
 
-/// Buffer space reserved before each read from the socket: more than one frame of output.
-const READ_BUFFER_BYTES: usize = 512 * 1024;
+/// Buffer space reserved before a read from the socket: enough for most answers at first, and after reads that have filled
+/// it more, up to more than one frame of output.
+const FIRST_READ_BYTES: usize = 4 * 1024;
+const MAX_READ_BYTES: usize = 512 * 1024;
 
 /// A connection after its handshake. It closes when the last request and the last client that use it
 /// are dropped.
@@ -162,6 +164,7 @@ async fn read_frames(
     requests: &RequestTable,
 ) -> Error {
     let codec = FrameCodec::<ServerFrame>::established();
+    let mut room = FIRST_READ_BYTES;
     loop {
         loop {
             match codec.decode_frame(&mut buffer) {
@@ -184,13 +187,14 @@ async fn read_frames(
                 Err(error) => return Error::Protocol(ProtocolViolation::Frame(Arc::new(error))),
             }
         }
-        buffer.reserve(READ_BUFFER_BYTES);
+        buffer.reserve(room);
         match socket.read_buf(&mut buffer).await {
             Ok(0) => {
                 let kind = io::ErrorKind::UnexpectedEof;
                 let error = io::Error::new(kind, "escherd closed the connection");
                 return Error::Disconnected(Arc::new(error));
             }
+            Ok(_) if buffer.len() == buffer.capacity() => room = (room * 8).min(MAX_READ_BYTES),
             Ok(_) => {}
             Err(error) => return Error::Disconnected(Arc::new(error)),
         }

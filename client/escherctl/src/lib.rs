@@ -23,6 +23,7 @@ mod signals;
 mod socket_access;
 mod stdio;
 mod time;
+mod user_database;
 mod wait_notice;
 
 use std::ffi::OsString;

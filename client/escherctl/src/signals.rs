@@ -3,7 +3,8 @@
 //! They are blocked and read from a descriptor (signalfd(2)), so their dispositions stay as they were at the start: an
 //! ignored signal stays ignored, and any other still has its default action where escherctl wants it.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
@@ -22,7 +23,7 @@ impl CaughtSignals {
     /// Catches those of `signals` that were not ignored at the start. Has to be called before there is
     /// another thread, and within the runtime.
     pub(crate) fn catch(signals: &[Signal]) -> Result<Self, Failure> {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let status = own_status().unwrap_or_default();
         let caught: SigSet = signals
             .iter()
             .copied()
@@ -71,6 +72,13 @@ pub(crate) fn die_of(signal: Signal) {
     if raise(signal).is_ok() {
         let _ = SigSet::from(signal).thread_unblock();
     }
+}
+
+/// Reads the status of this process (proc_pid_status(5)), in one piece.
+fn own_status() -> io::Result<String> {
+    let mut status = String::with_capacity(4096);
+    File::open("/proc/self/status")?.read_to_string(&mut status)?;
+    Ok(status)
 }
 
 /// Whether a process with this status file (proc_pid_status(5)) ignores a signal.

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use escher_client::{Diagnostic, Severity};
 use nix::errno::Errno;
-use nix::unistd::{AccessFlags, Gid, Group, User, eaccess, getegid, geteuid, getgroups};
+use nix::unistd::{AccessFlags, Gid, eaccess, getegid, geteuid, getgroups};
+
+use crate::user_database;
 
 const CHECK: &str = "access";
 
@@ -72,17 +74,20 @@ pub(crate) fn closed_directory(path: &Path) -> Option<&Path> {
 
 /// Returns the name of a group, else `#` and its gid.
 pub(crate) fn group_name(gid: u32) -> String {
-    let group = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
-    group.map_or_else(|| format!("#{gid}"), |group| group.name)
+    user_database::group(gid).map_or_else(|| format!("#{gid}"), |group| group.name)
 }
 
 fn current_caller(gid: u32) -> Caller {
     let uid = geteuid();
-    let user = User::from_uid(uid).ok().flatten();
-    let group = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
+    let user = user_database::user(uid.as_raw());
     let is_member = user.as_ref().is_some_and(|user| {
-        let has_user = |group: &Group| group.mem.contains(&user.name);
-        user.gid.as_raw() == gid || group.as_ref().is_some_and(has_user)
+        let lists_user = || {
+            user_database::group(gid)?
+                .members
+                .contains(&user.name)
+                .then_some(())
+        };
+        user.gid == gid || lists_user().is_some()
     });
     let groups = getgroups().unwrap_or_default().into_iter();
     Caller {

@@ -4,8 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use escher_client::Blob;
+use nix::sys::stat::{self, Mode};
 
 use super::values::EnvironmentEntry;
 use crate::failure::Failure;
@@ -85,13 +87,14 @@ fn read_file(path: &Path) -> Result<Vec<EnvironmentEntry>, Failure> {
     lines.map(parse).collect()
 }
 
-/// Returns the caller's umask (proc_pid_status(5)); `None` where it cannot be read.
-pub(super) fn umask() -> Option<u32> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let octal = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Umask:"))?;
-    u32::from_str_radix(octal.trim(), 8).ok()
+/// Returns the caller's umask. umask(2) tells it only by setting another one: for that moment files are created for their
+/// owner alone.
+pub(super) fn umask() -> u32 {
+    static IS_CHANGED: Mutex<()> = Mutex::new(());
+    let _guard = IS_CHANGED.lock().unwrap_or_else(PoisonError::into_inner);
+    let umask = stat::umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    stat::umask(umask);
+    umask.bits()
 }
 
 #[cfg(test)]
@@ -151,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_umask_is_that_of_this_process() {
-        let umask = umask().unwrap();
+        let umask = umask();
         let dir = tempfile::tempdir().unwrap();
         let file = fs::File::create(dir.path().join("file")).unwrap();
         use std::os::unix::fs::PermissionsExt;

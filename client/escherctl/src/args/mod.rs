@@ -5,6 +5,7 @@ mod environment;
 pub(crate) mod escherd_choice;
 mod examples;
 mod invalid_value;
+mod one_verb;
 mod point_in_time;
 pub(crate) mod property;
 pub(crate) mod property_value;
@@ -13,6 +14,7 @@ pub(crate) mod selection;
 pub(crate) mod signal;
 mod values;
 pub(crate) mod verbs;
+mod without_options;
 
 use std::ffi::{OsStr, OsString};
 
@@ -45,7 +47,7 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
     #[command(flatten)]
@@ -183,7 +185,21 @@ pub(crate) fn parse<W>(words: impl IntoIterator<Item = W>) -> Result<Cli, clap::
 where
     W: Into<OsString> + Clone,
 {
-    let mut definition = definition();
+    let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+    if let Some(cli) = without_options::parse(&words) {
+        return Ok(cli);
+    }
+    let (verb, _) = find_verb_and_json(&words);
+    if let Some(definition) = one_verb::definition_of(&verb) {
+        match parse_by(definition, &words) {
+            Err(error) if !one_verb::is_final(&error) => {}
+            parsed => return parsed,
+        }
+    }
+    parse_by(definition(), &words)
+}
+
+fn parse_by(mut definition: clap::Command, words: &[OsString]) -> Result<Cli, clap::Error> {
     let matches = definition.try_get_matches_from_mut(words)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
     cli.global.escherd = EscherdArgs::of(&matches);

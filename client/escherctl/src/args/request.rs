@@ -19,7 +19,7 @@ use super::property::{Properties, Property, combine};
 use super::values::{EnvironmentEntry, Label, RunAsUser};
 use crate::failure::Failure;
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct RunArgs {
     /// Forward standard input to the command [default: /dev/null]
     #[arg(short, long)]
@@ -42,9 +42,10 @@ pub(crate) struct RunArgs {
 }
 
 /// `--stdin-lost`: what happens to a command whose input is lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StdinLostAction {
     /// The command is cancelled
+    #[default]
     Cancel,
     /// The input ends, as if it were complete
     Eof,
@@ -59,7 +60,7 @@ impl From<StdinLostAction> for OnStdinLost {
     }
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct SubmitArgs {
     /// Let the command read what `send` and `attach -i` write [default: /dev/null]
     #[arg(short, long)]
@@ -105,7 +106,7 @@ impl Input {
     }
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct RequestArgs {
     /// Set an environment variable, on top of the caller's environment; without `=V`, to the
     /// caller's value (may be repeated)
@@ -195,7 +196,7 @@ impl RequestArgs {
             command,
             inherited,
             environment: environment::set(&self.env_file, self.env)?,
-            umask: environment::umask().filter(|_| inherits),
+            umask: inherits.then(environment::umask),
             working_dir: Some(directory.into_os_string().into()),
             run_as: self.user.map_or(RunAs::Caller, |user| user.0),
             stdin: input.mode,

@@ -30,39 +30,47 @@ use crate::context::Context;
 use crate::exit_status::ProcessEnd;
 use crate::failure::Failure;
 
-/// Performs a verb and returns how escherctl ends.
+/// Performs a verb and returns how escherctl ends. Each verb has the memory that it needs, not that of the largest.
 pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<ProcessEnd, Failure> {
     let status = match verb {
         Verb::Run(args) if args.detach => {
-            submit::submit(context, args.interactive, args.request).await
+            Box::pin(submit::submit(context, args.interactive, args.request)).await
         }
-        Verb::Run(args) => return run::run(context, args).await,
-        Verb::Submit(args) => submit::submit(context, args.interactive, args.request).await,
-        Verb::Wait(args) => wait::wait(context, &args.targets).await,
-        Verb::Ps(args) => ps::ps(context, args).await,
-        Verb::Inspect(args) => inspect::inspect(context, &args.targets).await,
-        Verb::Result(args) => result::result(context, &args.target).await,
-        Verb::Logs(args) => logs::logs(context, args).await,
-        Verb::Attach(args) => return attach::attach(context, args).await,
-        Verb::Send(args) => send::send(context, args).await,
-        Verb::Cancel(args) => cancel::cancel(context, &args.targets).await,
+        Verb::Run(args) => return Box::pin(run::run(context, args)).await,
+        Verb::Submit(args) => {
+            Box::pin(submit::submit(context, args.interactive, args.request)).await
+        }
+        Verb::Wait(args) => Box::pin(wait::wait(context, &args.targets)).await,
+        Verb::Ps(args) => Box::pin(ps::ps(context, args)).await,
+        Verb::Inspect(args) => Box::pin(inspect::inspect(context, &args.targets)).await,
+        Verb::Result(args) => Box::pin(result::result(context, &args.target)).await,
+        Verb::Logs(args) => Box::pin(logs::logs(context, args)).await,
+        Verb::Attach(args) => return Box::pin(attach::attach(context, args)).await,
+        Verb::Send(args) => Box::pin(send::send(context, args)).await,
+        Verb::Cancel(args) => Box::pin(cancel::cancel(context, &args.targets)).await,
         Verb::Kill(args) => {
-            kill::kill(context, args.signal, args.tree, &args.targets.targets).await
+            Box::pin(kill::kill(
+                context,
+                args.signal,
+                args.tree,
+                &args.targets.targets,
+            ))
+            .await
         }
-        Verb::Pause(args) => pause::pause(context, &args.targets).await,
-        Verb::Resume(args) => pause::resume(context, &args.targets).await,
-        Verb::Rm(args) => rm::rm(context, &args.targets).await,
-        Verb::Prune(args) => prune::prune(context, args).await,
-        Verb::Events(args) => events::events(context, args.follow).await,
-        Verb::Info => info::info(context).await,
-        Verb::Quota(args) => quota::quota(context, args).await,
-        Verb::Metrics => metrics::metrics(context).await,
+        Verb::Pause(args) => Box::pin(pause::pause(context, &args.targets)).await,
+        Verb::Resume(args) => Box::pin(pause::resume(context, &args.targets)).await,
+        Verb::Rm(args) => Box::pin(rm::rm(context, &args.targets)).await,
+        Verb::Prune(args) => Box::pin(prune::prune(context, args)).await,
+        Verb::Events(args) => Box::pin(events::events(context, args.follow)).await,
+        Verb::Info => Box::pin(info::info(context)).await,
+        Verb::Quota(args) => Box::pin(quota::quota(context, args)).await,
+        Verb::Metrics => Box::pin(metrics::metrics(context)).await,
         Verb::Config(args) => match args.verb {
-            ConfigVerb::Show => config_show::show(context).await,
+            ConfigVerb::Show => Box::pin(config_show::show(context)).await,
             ConfigVerb::Check(args) => config_check::check(context, &args),
         },
-        Verb::Reload => reload::reload(context).await,
-        Verb::Doctor => doctor::doctor(context).await,
+        Verb::Reload => Box::pin(reload::reload(context)).await,
+        Verb::Doctor => Box::pin(doctor::doctor(context)).await,
     };
     status.map(ProcessEnd::from)
 }

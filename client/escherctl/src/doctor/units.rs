@@ -1,12 +1,15 @@
 //! The state of escher's systemd units, where escherd does not answer.
 
 use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use escher_client::{Diagnostic, EscherdSocket, SocketOrigin};
-use tokio::process::Command;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
 
 use crate::escherds::systemctl_option;
 
@@ -39,15 +42,37 @@ pub(super) async fn check(socket: &EscherdSocket) -> Vec<Diagnostic> {
     }
     systemctl
         .args(["show", "--property=Id,LoadState,ActiveState,Result"])
-        .args(units)
+        .args(units);
+    match output_of(systemctl).await {
+        Ok(Some(output)) => diagnose(&output, systemctl_option(socket.path())),
+        Ok(None) => vec![Diagnostic::warning(CHECK, "systemctl does not respond")],
+        Err(error) => vec![Diagnostic::note(CHECK, format!("systemctl: {error}"))],
+    }
+}
+
+/// Returns what the program prints; `None` if it takes too long, and is killed.
+async fn output_of(mut program: Command) -> io::Result<Option<String>> {
+    let mut process = program
         .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = match tokio::time::timeout(SYSTEMCTL_TIMEOUT, systemctl.output()).await {
-        Ok(Ok(output)) => String::from_utf8_lossy(&output.stdout).into_owned(),
-        Ok(Err(error)) => return vec![Diagnostic::note(CHECK, format!("systemctl: {error}"))],
-        Err(_) => return vec![Diagnostic::warning(CHECK, "systemctl does not respond")],
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut output = Vec::new();
+    let read = match process.stdout.take() {
+        Some(stdout) => {
+            let mut stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?;
+            tokio::time::timeout(SYSTEMCTL_TIMEOUT, stdout.read_to_end(&mut output)).await
+        }
+        None => Ok(Ok(0)),
     };
-    diagnose(&output, systemctl_option(socket.path()))
+    if read.is_err() {
+        process.kill()?;
+    }
+    process.wait()?;
+    match read {
+        Ok(read) => read.map(|_| Some(String::from_utf8_lossy(&output).into_owned())),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Reads the output of `systemctl show`, which has a paragraph of `NAME=VALUE` per unit. `option`

@@ -1,8 +1,10 @@
 //! Passes a command's output on to escherctl's own, byte for byte.
 //!
 //! A thread writes, because standard output may block for as long as its reader likes, and signals
-//! must be handled meanwhile. Its queue is bounded to a few chunks; later output waits in the log.
+//! must be handled meanwhile. Its queue is bounded to a few chunks; later output waits in the log. The thread starts with
+//! the first output: many commands have none.
 
+use std::future::pending;
 use std::io::{self, IsTerminal};
 use std::thread;
 
@@ -57,12 +59,13 @@ pub(crate) async fn relay(
     mut output: LogStream,
     mut format: impl AsyncFnMut(OutputItem) -> Result<OutputPiece, Error>,
 ) -> Result<Completeness, RelayError> {
-    let mut writer = WriterThread::start().map_err(RelayError::Write)?;
+    let outputs = Outputs::open();
+    let mut writer: Option<WriterThread> = None;
     let mut completeness = Completeness::Complete;
     loop {
         let item = tokio::select! {
             // Reports a closed pipe at once, not when the command writes again.
-            result = &mut writer.result => return Err(early_end(result)),
+            error = early_end(&mut writer) => return Err(error),
             item = output.next() => item,
         };
         let Some(item) = item else {
@@ -73,11 +76,17 @@ pub(crate) async fn relay(
             completeness = Completeness::Incomplete;
         }
         let piece = format(item).await.map_err(RelayError::Read)?;
-        if writer.queue.send(piece).await.is_err() {
+        let thread = match &mut writer {
+            Some(thread) => thread,
+            None => writer.insert(WriterThread::start(outputs).map_err(RelayError::Write)?),
+        };
+        if thread.queue.send(piece).await.is_err() {
             break;
         }
     }
-    writer.finish().await?;
+    if let Some(thread) = writer {
+        thread.finish().await?;
+    }
     Ok(completeness)
 }
 
@@ -88,13 +97,12 @@ struct WriterThread {
 }
 
 impl WriterThread {
-    fn start() -> io::Result<Self> {
+    fn start(outputs: Outputs) -> io::Result<Self> {
         let (queue, mut pieces) = mpsc::channel::<OutputPiece>(QUEUE_CAPACITY);
         let (result_sender, result) = oneshot::channel();
         thread::Builder::new()
             .name("output".to_owned())
             .spawn(move || {
-                let outputs = Outputs::open();
                 let mut write = || {
                     while let Some(piece) = pieces.blocking_recv() {
                         outputs.write(&piece)?;
@@ -115,6 +123,7 @@ impl WriterThread {
 }
 
 /// escherctl's own outputs: whether each is a terminal, which cannot be told once that is gone.
+#[derive(Clone, Copy)]
 struct Outputs {
     is_stdout_terminal: bool,
     is_stderr_terminal: bool,
@@ -149,8 +158,12 @@ impl Outputs {
     }
 }
 
-/// The error with which the thread has ended before its queue was closed.
-fn early_end(result: Result<Result<(), RelayError>, oneshot::error::RecvError>) -> RelayError {
+/// Waits until the thread ends before its queue is closed, if there is one, and returns the error that it has ended with.
+async fn early_end(writer: &mut Option<WriterThread>) -> RelayError {
+    let result = match writer {
+        Some(thread) => (&mut thread.result).await,
+        None => pending().await,
+    };
     match result {
         Ok(Err(error)) => error,
         // It ends without an error only once the queue is closed.
