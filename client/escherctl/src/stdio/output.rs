@@ -1,9 +1,13 @@
-//! Passes a command's output on to escherctl's own, byte for byte.
+//! Passes a command's output on to escherctl's own, byte for byte, or to a pager.
 //!
 //! A thread writes, because standard output may block for as long as its reader likes, and signals
 //! must be handled meanwhile. Its queue is bounded to a few chunks; later output waits in the log.
 
+use std::fs::File;
+use std::future::poll_fn;
 use std::io::{self, IsTerminal};
+use std::pin::pin;
+use std::task::Poll;
 use std::thread;
 
 use escher_client::{Error, LogStream, OutputItem, OutputStream};
@@ -44,6 +48,14 @@ pub(crate) struct OutputPiece {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// What is written for the items of a command's output.
+pub(crate) trait OutputFormat {
+    /// Returns what to write for the next item.
+    async fn format(&mut self, item: OutputItem) -> Result<Vec<OutputPiece>, Error>;
+    /// Returns what to write at the end.
+    fn finish(&mut self) -> Vec<OutputPiece>;
+}
+
 /// Whether output was complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Completeness {
@@ -52,49 +64,22 @@ pub(crate) enum Completeness {
     Incomplete,
 }
 
-/// Writes all of `output`, each item as `format` makes it. Returns when the last byte is written.
-pub(crate) async fn relay(
-    mut output: LogStream,
-    mut format: impl AsyncFnMut(OutputItem) -> Result<OutputPiece, Error>,
-) -> Result<Completeness, RelayError> {
-    let mut writer = WriterThread::start().map_err(RelayError::Write)?;
-    let mut completeness = Completeness::Complete;
-    loop {
-        let item = tokio::select! {
-            // Reports a closed pipe at once, not when the command writes again.
-            result = &mut writer.result => return Err(early_end(result)),
-            item = output.next() => item,
-        };
-        let Some(item) = item else {
-            break;
-        };
-        let item = item.map_err(RelayError::Read)?;
-        if matches!(item, OutputItem::Gap(_)) {
-            completeness = Completeness::Incomplete;
-        }
-        let piece = format(item).await.map_err(RelayError::Read)?;
-        if writer.queue.send(piece).await.is_err() {
-            break;
-        }
-    }
-    writer.finish().await?;
-    Ok(completeness)
-}
-
-/// A handle to the thread that writes.
-struct WriterThread {
-    queue: mpsc::Sender<OutputPiece>,
+/// Writes output, in a thread.
+pub(crate) struct OutputWriter {
+    /// `None` once the thread has ended.
+    queue: Option<mpsc::Sender<OutputPiece>>,
     result: oneshot::Receiver<Result<(), RelayError>>,
 }
 
-impl WriterThread {
-    fn start() -> io::Result<Self> {
+impl OutputWriter {
+    /// Begins to write to escherctl's own outputs, or all of it to `pager`.
+    pub(crate) fn start(pager: Option<File>) -> Result<Self, RelayError> {
         let (queue, mut pieces) = mpsc::channel::<OutputPiece>(QUEUE_CAPACITY);
         let (result_sender, result) = oneshot::channel();
         thread::Builder::new()
             .name("output".to_owned())
             .spawn(move || {
-                let outputs = Outputs::open();
+                let outputs = Outputs::open(pager);
                 let mut write = || {
                     while let Some(piece) = pieces.blocking_recv() {
                         outputs.write(&piece)?;
@@ -103,41 +88,135 @@ impl WriterThread {
                 };
                 // Nobody receives the result when a signal makes escherctl exit early.
                 let _ = result_sender.send(write());
-            })?;
-        Ok(WriterThread { queue, result })
+            })
+            .map_err(RelayError::Write)?;
+        Ok(OutputWriter {
+            queue: Some(queue),
+            result,
+        })
+    }
+
+    /// Writes all of the outputs as they come, each in its format.
+    pub(crate) async fn relay<F: OutputFormat>(
+        &mut self,
+        sources: Vec<(LogStream, F)>,
+    ) -> Result<Completeness, RelayError> {
+        let mut sources = Sources { sources, next: 0 };
+        let mut completeness = Completeness::Complete;
+        loop {
+            let next = tokio::select! {
+                // Reports a closed pipe at once, not when the command writes again.
+                result = &mut self.result => return Err(early_end(result)),
+                next = sources.next() => next,
+            };
+            let Some((index, item)) = next else {
+                return Ok(completeness);
+            };
+            let format = &mut sources.sources[index].1;
+            let pieces = match item {
+                Some(item) => {
+                    let item = item.map_err(RelayError::Read)?;
+                    if matches!(item, OutputItem::Gap(_)) {
+                        completeness = Completeness::Incomplete;
+                    }
+                    format.format(item).await.map_err(RelayError::Read)?
+                }
+                None => {
+                    let last = format.finish();
+                    drop(sources.sources.remove(index));
+                    last
+                }
+            };
+            for piece in pieces {
+                self.write(piece).await?;
+            }
+        }
+    }
+
+    /// Writes one piece.
+    pub(crate) async fn write(&mut self, piece: OutputPiece) -> Result<(), RelayError> {
+        if let Some(queue) = &self.queue
+            && queue.send(piece).await.is_ok()
+        {
+            return Ok(());
+        }
+        Err(early_end((&mut self.result).await))
     }
 
     /// Waits until everything is written.
-    async fn finish(self) -> Result<(), RelayError> {
-        drop(self.queue);
+    pub(crate) async fn finish(mut self) -> Result<(), RelayError> {
+        drop(self.queue.take());
         self.result.await.unwrap_or_else(|_| Err(thread_ended()))
     }
 }
 
-/// escherctl's own outputs: whether each is a terminal, which cannot be told once that is gone.
-struct Outputs {
-    is_stdout_terminal: bool,
-    is_stderr_terminal: bool,
+/// Several outputs that are read at once.
+struct Sources<F> {
+    sources: Vec<(LogStream, F)>,
+    /// Which is asked first, so that each has its turn.
+    next: usize,
+}
+
+impl<F> Sources<F> {
+    /// Returns the next item and from which it is, or that this one has ended; `None` once all have.
+    async fn next(&mut self) -> Option<(usize, Option<Result<OutputItem, Error>>)> {
+        let count = self.sources.len();
+        if count == 0 {
+            return None;
+        }
+        let first = self.next;
+        let found = poll_fn(|cx| {
+            for index in (0..count).map(|turn| (first + turn) % count) {
+                // No item is lost with the future: it is cancel safe.
+                let next = pin!(self.sources[index].0.next());
+                if let Poll::Ready(item) = next.poll(cx) {
+                    return Poll::Ready((index, item));
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        self.next = found.0 + 1;
+        Some(found)
+    }
+}
+
+/// Where output goes.
+enum Outputs {
+    /// escherctl's own: whether each is a terminal, which cannot be told once that is gone.
+    Own {
+        is_stdout_terminal: bool,
+        is_stderr_terminal: bool,
+    },
+    Pager(File),
 }
 
 impl Outputs {
-    fn open() -> Self {
-        Outputs {
-            is_stdout_terminal: io::stdout().is_terminal(),
-            is_stderr_terminal: io::stderr().is_terminal(),
+    fn open(pager: Option<File>) -> Self {
+        match pager {
+            Some(pager) => Outputs::Pager(pager),
+            None => Outputs::Own {
+                is_stdout_terminal: io::stdout().is_terminal(),
+                is_stderr_terminal: io::stderr().is_terminal(),
+            },
         }
     }
 
     fn write(&self, piece: &OutputPiece) -> Result<(), RelayError> {
-        let (written, is_terminal) = match piece.stream {
-            OutputStream::Stdout => (
-                write_all(io::stdout(), &piece.bytes),
-                self.is_stdout_terminal,
-            ),
-            OutputStream::Stderr => (
-                write_all(io::stderr(), &piece.bytes),
-                self.is_stderr_terminal,
-            ),
+        let (written, is_terminal) = match (self, piece.stream) {
+            (Outputs::Pager(pager), _) => (write_all(pager, &piece.bytes), false),
+            (
+                Outputs::Own {
+                    is_stdout_terminal, ..
+                },
+                OutputStream::Stdout,
+            ) => (write_all(io::stdout(), &piece.bytes), *is_stdout_terminal),
+            (
+                Outputs::Own {
+                    is_stderr_terminal, ..
+                },
+                OutputStream::Stderr,
+            ) => (write_all(io::stderr(), &piece.bytes), *is_stderr_terminal),
         };
         written.map_err(|error| {
             let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
