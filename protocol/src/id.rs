@@ -125,6 +125,12 @@ pub const MIN_ID_PART_DIGITS: usize = 4;
 /// Longest [`Target::Reference`], in bytes. No name is as long.
 pub const MAX_REFERENCE_BYTES: usize = 512;
 
+/// The [`Target::Reference`] for the caller's newest execution. No name begins with such a character.
+pub const NEWEST: &str = "@last";
+
+/// The [`Target::Reference`] for the newest of the caller's executions whose state is `failed`.
+pub const NEWEST_FAILED: &str = "@failed";
+
 /// Parses the number of an execution as people type it: decimal digits, the first of which is not 0.
 ///
 /// Other texts that read as a number (`007`, `+7`) are none here: they may be a part of an id.
@@ -142,6 +148,8 @@ pub enum Target {
     /// A reference as a person types it. escherd tries, in this order: a number, a full UUID, a
     /// name, a unique head or tail of a UUID with at least [`MIN_ID_PART_DIGITS`] digits. It has at
     /// most [`MAX_REFERENCE_BYTES`].
+    ///
+    /// [`NEWEST`] and [`NEWEST_FAILED`] come before all of these, and mean one of the caller's own executions.
     ///
     /// A name means one of the caller's own executions: the one that is not finished, else the
     /// newest. With several that are not finished it is ambiguous. `user/name` means one of that

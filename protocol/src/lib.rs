@@ -42,8 +42,8 @@ pub use error::{ApiError, ErrorCode};
 pub use event::ExecutionEvent;
 pub use execution::{
     CancelMode, Canceller, Command, ExecutionRecord, ExecutionRequest, Exit, KillMode, Leftovers,
-    OnStdinLost, Outcome, OutputTotals, RunAs, StartStage, Status, StdinLost, StdinMode, Timeout,
-    Usage, WaitReason,
+    OnStdinLost, Outcome, OutputTotals, QueuePosition, RunAs, StartStage, Status, StdinLost,
+    StdinMode, Timeout, Usage, WaitReason,
 };
 pub use id::{ClientId, ExecutionId, InstanceId, RequestId, Target};
 pub use message::{ClientFrame, Item, Request, Response, ServerFrame};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::blob::Blob;
+use crate::time::Timestamp;
 
 /// Most bytes of output in one [`OutputChunk`].
 pub const MAX_CHUNK_BYTES: usize = 256 * 1024;
@@ -58,7 +59,8 @@ pub enum OutputStart {
     LastLines(u64),
 }
 
-/// A range of an execution's output. The default is all of it.
+/// A range of an execution's output. The default is all of it. Of what `start` and `length` name, only what arrived
+/// between the two times is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputRange {
     /// Which streams to read.
@@ -67,6 +69,10 @@ pub struct OutputRange {
     pub start: OutputStart,
     /// Bytes of the log to read from there, selected or not; `None`: to the end.
     pub length: Option<u64>,
+    /// Only output that arrived at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only output that arrived before this time.
+    pub until: Option<Timestamp>,
 }
 
 impl Default for OutputRange {
@@ -75,6 +81,8 @@ impl Default for OutputRange {
             streams: StreamSelection::Both,
             start: OutputStart::Offset(0),
             length: None,
+            since: None,
+            until: None,
         }
     }
 }

@@ -440,8 +440,8 @@ fn snapshot(daemon: &Daemon) -> (Vec<u64>, Vec<u64>) {
     in_runtime(async {
         let client: Client = connect(daemon).await;
         let request = escher_client::EventsRequest {
-            after: None,
             follow: false,
+            ..escher_client::EventsRequest::default()
         };
         let mut events = client.events(request).await.unwrap();
         let mut sequences = Vec::new();

@@ -147,7 +147,7 @@ fn global_flags_stand_on_either_side_and_the_command_begins_at_the_first_word() 
         ],
     ] {
         let ended = run_program(ctl_with_env(&[], words)).expect(0);
-        assert_eq!(ended.json_lines()[0]["stdout"], "--json -q\n", "{ended:?}");
+        assert_eq!(ended.json_lines()[0]["text"], "--json -q\n", "{ended:?}");
     }
     let ended = daemon
         .ctl()
@@ -252,7 +252,11 @@ fn executions_always_have_all_fields() {
 #[test]
 fn output_that_is_not_utf8_is_base64_in_json() {
     let daemon = Daemon::start();
-    let result = daemon.ctl().json(["run", "printf", r"\377\000\001"]);
+    let ctl = daemon.ctl();
+    let objects = ctl.json_lines(["run", "printf", r"\377\000\001"]);
+    assert!(objects[0]["text"].is_null(), "{objects:?}");
+    assert_eq!(objects[0]["base64"], "/wAB");
+    let result = ctl.json(["result", "1"]);
     assert!(result["stdout"].is_null(), "{result}");
     assert_eq!(result["stdout_base64"], "/wAB");
     assert_eq!(result["stderr"], "");

@@ -93,7 +93,7 @@ impl Fixture {
 /// Checks what a shell completes.
 fn check(fixture: &Fixture, shell: &str, prepare: &str) {
     let half_id = format!("escherctl inspect {}", &fixture.finished[..32]);
-    let table: [(&str, &[&str]); 13] = [
+    let table: [(&str, &[&str]); 14] = [
         ("escherctl wait nig", &["escherctl", "wait", "nightly"]),
         (&half_id, &["escherctl", "inspect", &fixture.finished]),
         (
@@ -116,6 +116,10 @@ fn check(fixture: &Fixture, shell: &str, prepare: &str) {
         (
             "escherctl ps --filter status=compl",
             &["escherctl", "ps", "--filter", "status=completed"],
+        ),
+        (
+            "escherctl run -e A=1 cat ke",
+            &["escherctl", "run", "-e", "A=1", "cat", "keys"],
         ),
         ("escherctl run -u roo", &["escherctl", "run", "-u", "root"]),
         (
@@ -223,6 +227,9 @@ fn fish_completes_ids_names_verbs_and_options() {
         || complete("escherctl inspect od"),
         format!("{HOSTILE_NAME}\tcompleted  true\n"),
     );
+    // What fish itself knows of a program.
+    let of_program = complete("kill --li");
+    assert_eq!(complete("escherctl run -e A=1 -- kill --li"), of_program);
     assert!(complete("escherctl canc").starts_with("cancel\tCancel executions"));
     assert!(complete("escherctl run --time").starts_with("--timeout\t"));
     assert_completes(
@@ -248,11 +255,45 @@ fn verbs_offer_executions_that_they_apply_to() {
     assert_completes(|| offered(&["cancel", ""]), ["1", "nightly"]);
     assert_completes(|| offered(&["rm", ""]), ["2", r"odd\;touch\ \$\(id\)"]);
     assert_completes(|| offered(&["logs", ""]).len(), 4);
-    assert_completes(|| offered(&["run", "cat", "ga"]), ["gate"]);
-    assert_completes(|| offered(&["run", "make", "--js"]), [""; 0]);
     assert_completes(|| offered(&["run", "--js"]), ["--json"]);
     // The line names another socket, where no escherd listens.
     assert_completes(|| offered(&["--socket", "/nowhere", "wait", "n"]), [""; 0]);
+    fixture.finish();
+}
+
+/// A shell completes it as if it stood alone: the answer is where it begins.
+#[test]
+fn the_words_of_a_command_are_not_for_escherctl_to_complete() {
+    for (words, offset) in [
+        (&["run", "cat", "ga"][..], "2\n"),
+        (&["run", "-e", "A", "=", "1", "--", "make", "--js"], "7\n"),
+        (&["submit", "make", ""], "2\n"),
+    ] {
+        let mut command = Command::new(escherctl());
+        command.args(["--", "escherctl"]).args(words);
+        command.env("ESCHER_COMPLETE", "bash");
+        let answer = run_program(command).expect(3);
+        assert_eq!(answer.out(), offset, "{words:?}");
+    }
+}
+
+#[test]
+fn verbs_offer_what_runs_and_then_the_last_twenty() {
+    let fixture = Fixture::start();
+    let ctl = fixture.ctl();
+    for _ in 0..21 {
+        ctl.wait(ctl.submit(["true"]), 0);
+    }
+    let offered = || {
+        let mut command = ctl.command(["--", "escherctl", "logs", ""]);
+        command.env("ESCHER_COMPLETE", "bash");
+        let offered = run_program(command).expect(0);
+        offered.out().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let newest = (4..=23).rev().map(|number| number.to_string());
+    let expected = ["1".to_owned(), "nightly".to_owned()].into_iter();
+    let expected: Vec<String> = expected.chain(newest).collect();
+    assert_completes(offered, expected);
     fixture.finish();
 }
 

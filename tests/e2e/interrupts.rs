@@ -391,8 +391,8 @@ fn ctrl_c_withdraws_a_pending_command() {
         let client = escher_tests::connect(&daemon).await;
         // Once it is submitted, escherctl handles signals.
         let all = escher_client::EventsRequest {
-            after: None,
             follow: true,
+            ..escher_client::EventsRequest::default()
         };
         let mut events = client.events(all).await.unwrap();
         loop {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use escher_client::protocol::{Exit, Leftovers};
 use escher_client::{
     CancelAnswer, CancelMode, Client, ConnectError, Connector, Error, ErrorCode, EventKind,
-    EventsRequest, ExecutionEvent, ExecutionRequest, ListFilter, OutputRange, OutputStart, Status,
-    Timeout,
+    EventsRequest, EventsStart, ExecutionEvent, ExecutionRequest, ListFilter, OutputRange,
+    OutputStart, Status, Timeout,
 };
 use escher_tests::{Daemon, Home, collect, connect, exec, in_runtime, shell, wait_started};
 use tokio::sync::mpsc;
@@ -221,8 +221,8 @@ fn events_are_followed_and_resumed() {
     in_runtime(async {
         let client = connect(&daemon).await;
         let all = EventsRequest {
-            after: None,
             follow: true,
+            ..EventsRequest::default()
         };
         let mut events = client.events(all).await.unwrap();
         let id = client.execute(exec(["true"])).await.unwrap().id;
@@ -241,8 +241,9 @@ fn events_are_followed_and_resumed() {
         assert_eq!(kinds, expected.iter().collect::<Vec<_>>());
         assert!(seen.windows(2).all(|pair| pair[0].0 < pair[1].0));
         let rest = EventsRequest {
-            after: Some(seen[1].0),
+            start: EventsStart::After(seen[1].0),
             follow: false,
+            ..EventsRequest::default()
         };
         let mut events = client.events(rest).await.unwrap();
         assert_eq!(events.next().await.unwrap().unwrap().sequence, seen[2].0);

@@ -41,6 +41,7 @@ mod leaving;
 mod library;
 mod limits;
 mod log_shares;
+mod logs;
 mod lost_stdin;
 mod manual_pages;
 mod metrics;

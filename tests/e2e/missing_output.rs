@@ -63,7 +63,11 @@ fn run_whose_output_is_dropped_exits_with_125_and_says_why() {
     let quiet = ctl.run(["-q", "run", "--shell", script]).expect(125);
     assert_eq!(quiet.err(), "");
     let json = ctl.run(["--json", "run", "--shell", script]).expect(125);
-    assert_eq!(json.json_lines()[0]["output_cut"], true);
+    let objects = json.json_lines();
+    let is_gap = |object: &&serde_json::Value| object["reason"] == "dropped";
+    assert!(objects.iter().any(|object| is_gap(&object)), "{objects:?}");
+    let last = objects.last().unwrap();
+    assert_eq!(last["output_missing"][0]["reason"], "dropped", "{last}");
     // What is complete has the command's status.
     let _ = ctl.run(["run", "--shell", "echo hello; exit 3"]).expect(3);
 }

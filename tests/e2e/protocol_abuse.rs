@@ -279,8 +279,8 @@ fn too_many_requests_in_flight_are_refused_one_by_one() {
     let daemon = Daemon::start();
     let mut peer = RawPeer::connect_and_greet(&daemon);
     let events = Request::Events(EventsRequest {
-        after: None,
         follow: true,
+        ..EventsRequest::default()
     });
     let frames: Vec<u8> = (0..300)
         .flat_map(|id| RawPeer::request_frame(id, events.clone()))
@@ -307,8 +307,8 @@ fn the_id_of_a_request_in_flight_cannot_be_reused() {
     let daemon = Daemon::start();
     let mut peer = RawPeer::connect_and_greet(&daemon);
     let events = Request::Events(EventsRequest {
-        after: None,
         follow: true,
+        ..EventsRequest::default()
     });
     peer.send(&RawPeer::request_frame(5, events));
     peer.send(&RawPeer::request_frame(5, Request::Info));
@@ -343,6 +343,8 @@ fn a_peer_that_grants_nothing_gets_one_window() {
         streams: StreamSelection::Both,
         start: OutputStart::Offset(0),
         length: None,
+        since: None,
+        until: None,
         follow: false,
     });
     peer.send(&RawPeer::request_frame(1, read));
@@ -414,6 +416,8 @@ fn peers_that_hang_up_in_the_middle_of_a_stream_harm_nobody() {
             streams: StreamSelection::Both,
             start: OutputStart::Offset(0),
             length: None,
+            since: None,
+            until: None,
             follow: true,
         });
         peer.send(&RawPeer::request_frame(1, follow));

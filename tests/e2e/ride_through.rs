@@ -140,7 +140,7 @@ fn wait_attach_logs_and_events_continue_over_a_restart() {
     });
     let attach = LineReader::spawn(ctl.command(["-q", "attach", &id]));
     let logs = LineReader::spawn(ctl.command(["-q", "logs", "-f", &id]));
-    let mut events = LineReader::spawn(ctl.command(["--json", "events", "-f"]));
+    let mut events = LineReader::spawn(ctl.command(["--json", "events", "-f", "-n", "100"]));
     escherd.kill();
     gate.write_line("on");
     let numbers: String = (1..=2000).map(|number| format!("{number}\n")).collect();
@@ -317,8 +317,8 @@ fn the_library_receives_each_event_once() {
         in_runtime(async {
             let client = Client::connect(socket).await.unwrap();
             let all = EventsRequest {
-                after: None,
                 follow: true,
+                ..EventsRequest::default()
             };
             let mut events = client.events(all).await.unwrap();
             let mut sequences = Vec::new();

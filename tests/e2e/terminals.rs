@@ -1,5 +1,6 @@
 //! `run` at a terminal.
 
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 use escher_tests::{Ctl, DEADLINE, Daemon, RunningProgram, Terminal};
@@ -156,4 +157,137 @@ fn a_closed_terminal_leaves_the_command() {
     assert_eq!(daemon.ctl().inspect("1")["status"], "running");
     gate.write_line("go");
     daemon.ctl().wait("1", 5);
+}
+
+/// Runs escherctl at a terminal. Returns what that has shown, with its line ends as in a file.
+fn shown_at(daemon: &Daemon, words: &[&str], pager: Option<&str>, code: i32) -> String {
+    let terminal = Terminal::open();
+    let mut command = daemon.ctl().command(words);
+    command
+        .stdin(Stdio::null())
+        .stdout(terminal.for_program())
+        .stderr(terminal.for_program());
+    command.env("PAGER", pager.unwrap_or_default());
+    let program = RunningProgram::spawn_unpiped(command, DEADLINE);
+    let _ = program.wait().expect(code);
+    terminal.read_to_end().replace("\r\n", "\n")
+}
+
+#[test]
+fn the_last_line_of_run_has_its_number_whatever_happened() {
+    let daemon = daemon();
+    let shown = |words: &[&str], code| shown_at(&daemon, &[&["run"], words].concat(), None, code);
+    let completed = shown(&["echo", "hi"], 0);
+    assert!(
+        completed.starts_with("hi\n[1] completed after "),
+        "{completed:?}"
+    );
+    let failed = shown(&["sh", "-c", "echo no; exit 3"], 3);
+    assert!(
+        failed.contains("\n[2] exited with status 3 after "),
+        "{failed:?}"
+    );
+    assert!(failed.ends_with("; escherctl logs 2\n"), "{failed:?}");
+    let timed_out = shown(&["--timeout", "100ms", "sleep", "600"], 124);
+    assert_eq!(timed_out, "[3] timed out after 100ms (SIGTERM)\n");
+    let crashed = shown(&["sh", "-c", "kill -SEGV $$"], 139);
+    assert!(crashed.starts_with("[4] killed by SIGSEGV"), "{crashed:?}");
+    let not_found = shown(&["no-such-program"], 127);
+    assert!(not_found.starts_with("[5] "), "{not_found:?}");
+    let leaves = "trap '' HUP TERM; sleep 600 & exit 0";
+    let left = shown(&["--drain", "100ms", "sh", "-c", leaves], 0);
+    assert!(
+        left.ends_with("; processes that it left were killed\n"),
+        "{left:?}"
+    );
+    assert_eq!(shown(&["-q", "sh", "-c", "exit 3"], 3), "");
+    // In a pipe only what escher has done is said.
+    let piped = daemon.ctl().run(["run", "sh", "-c", "exit 3"]).expect(3);
+    assert_eq!(piped.err(), "");
+}
+
+#[test]
+fn run_says_at_a_terminal_how_many_are_before_it() {
+    let daemon = Daemon::with_config("[execution]\nmax_concurrent_executions = 1\n");
+    let ctl = daemon.ctl();
+    let gate = daemon.home().fifo("gate");
+    let _ = ctl.submit(["--shell", &format!("read line < {}", gate.name())]);
+    let _ = ctl.submit(["true"]);
+    let mut terminal = Terminal::open();
+    let mut command = ctl.command(["run", "true"]);
+    command
+        .stdin(Stdio::null())
+        .stdout(terminal.for_program())
+        .stderr(terminal.for_program());
+    let run = RunningProgram::spawn_unpiped(command, DEADLINE);
+    terminal.wait_for("[3] waiting: 1 of 1 running, 1 ahead\r\n");
+    let waiting = ctl.inspect("3");
+    assert_eq!(waiting["queue"]["ahead"], 1, "{waiting}");
+    gate.write_line("go");
+    terminal.wait_for("[3] completed after ");
+    let _ = run.wait().expect(0);
+}
+
+#[test]
+fn piped_input_that_nobody_reads_is_warned_of_once_if_there_is_some() {
+    let daemon = daemon();
+    let warning = "escherctl: the piped input is not for the command: `run -i` passes it on\n";
+    for (input, options, is_warned) in [
+        ("some\n", &["run"][..], true),
+        ("", &["run"], false),
+        ("some\n", &["run", "-i"], false),
+        ("some\n", &["-q", "run"], false),
+    ] {
+        let terminal = Terminal::open();
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(input.as_bytes()).unwrap();
+        drop(writer);
+        let mut command = daemon.ctl().command([options, &["cat"]].concat());
+        command
+            .stdin(reader)
+            .stdout(Stdio::null())
+            .stderr(terminal.for_program());
+        let run = RunningProgram::spawn_unpiped(command, DEADLINE);
+        let _ = run.wait().expect(0);
+        let shown = terminal.read_to_end().replace("\r\n", "\n");
+        assert_eq!(
+            shown.matches(warning).count(),
+            usize::from(is_warned),
+            "{shown:?}"
+        );
+    }
+}
+
+#[test]
+fn logs_at_a_terminal_are_shown_in_a_pager_that_may_be_quit_early() {
+    let daemon = daemon();
+    let ctl = daemon.ctl();
+    let id = ctl.submit(["--shell", "seq 200000"]).to_string();
+    ctl.wait(&id, 0);
+    let paged = shown_at(
+        &daemon,
+        &["logs", "-n", "2", &id],
+        Some("sed s/^/paged:/"),
+        0,
+    );
+    assert_eq!(paged, "paged:199999\npaged:200000\n");
+    let quit = shown_at(&daemon, &["logs", &id], Some("head -n 1"), 0);
+    assert_eq!(quit, "1\n");
+    let unpaged = ["logs", "-n", "1", "--no-pager", &id];
+    assert_eq!(
+        shown_at(&daemon, &unpaged, Some("sed s/^/paged:/"), 0),
+        "200000\n"
+    );
+    let followed = ["logs", "-n", "1", "-f", &id];
+    assert_eq!(
+        shown_at(&daemon, &followed, Some("sed s/^/paged:/"), 0),
+        "200000\n"
+    );
+    let missing = shown_at(&daemon, &["logs", &id], Some("/no/such/pager"), 1);
+    assert!(
+        missing.contains("cannot start the pager /no/such/pager"),
+        "{missing:?}"
+    );
+    let piped = ctl.run(["logs", "-n", "1", &id]).expect(0);
+    assert_eq!(piped.out(), "200000\n");
 }

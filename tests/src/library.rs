@@ -58,8 +58,8 @@ pub async fn next_chunk(output: &mut LogStream) -> OutputChunk {
 /// Waits until an execution has started or is finished.
 pub async fn wait_started(client: &Client, id: ExecutionId) {
     let all = EventsRequest {
-        after: None,
         follow: true,
+        ..EventsRequest::default()
     };
     let mut events = client.events(all).await.unwrap();
     while let Some(event) = events.next().await {

@@ -14,8 +14,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .ok_or("the argument is the socket")?;
     let client = Client::connect(socket).await?;
     let request = EventsRequest {
-        after: None,
         follow: true,
+        ..EventsRequest::default()
     };
     let mut events = client.events(request).await?;
     while let Some(event) = events.next().await {

@@ -17,7 +17,7 @@ use crate::connector::Connector;
 use crate::error::{ConnectError, Error};
 use crate::reconnecting_transport::ReconnectingTransport;
 use crate::response::{execution, removed, unexpected};
-use crate::result::fetch_result;
+use crate::result::ResultStream;
 use crate::socket_choice::{EscherdSocket, SocketChoice};
 use crate::stream::{EventStream, ExecutionStream, LogStream, ResponseStream, StreamItem};
 
@@ -187,8 +187,20 @@ impl Client {
     /// # Cancellation
     /// Dropping the future has no effect on the execution.
     pub async fn get_result(&self, target: impl Into<Target>) -> Result<ExecutionResult, Error> {
+        self.read_result(target).await?.collect().await
+    }
+
+    /// Waits until an execution is finished, and returns its record and its output item by item, which takes little memory
+    /// however much it is.
+    ///
+    /// # Errors
+    /// The same as [`get_result`](Client::get_result).
+    ///
+    /// # Cancellation
+    /// Dropping the future or the stream has no effect on the execution.
+    pub async fn read_result(&self, target: impl Into<Target>) -> Result<ResultStream, Error> {
         let target = self.resolve(target.into()).await?;
-        fetch_result(&self.transport, target).await
+        ResultStream::open(&self.transport, target).await
     }
 }
 
@@ -359,6 +371,8 @@ impl Client {
             streams: range.streams,
             start: range.start,
             length: range.length,
+            since: range.since,
+            until: range.until,
             follow,
         };
         self.open_stream(Request::ReadOutput(request)).await

@@ -1,6 +1,6 @@
 //! The position of a stream, from which it continues on another connection.
 
-use escher_protocol::message::Event;
+use escher_protocol::message::EventsStart;
 use escher_protocol::{ExecutionRecord, GapReason, OutputChunk, OutputGap, OutputStart, Request};
 
 /// The request of a stream, updated with each item so that it asks for the rest.
@@ -74,10 +74,10 @@ impl Cursor {
         }
     }
 
-    /// Advances past an event.
-    pub(crate) fn advance_event(&mut self, event: &Event) {
+    /// Advances past the event with this sequence number.
+    pub(crate) fn advance_event(&mut self, sequence: u64) {
         if let Request::Events(request) = &mut self.request {
-            request.after = Some(event.sequence);
+            request.start = EventsStart::After(sequence);
         }
     }
 
@@ -109,6 +109,8 @@ mod tests {
             streams: StreamSelection::Both,
             start,
             length,
+            since: None,
+            until: None,
             follow: true,
         }))
     }

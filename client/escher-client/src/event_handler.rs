@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use escher_protocol::event_delivery::{ExecutionSource, ExecutionTracker};
-use escher_protocol::message::{EventsRequest, ListFilter};
+use escher_protocol::message::{EventsRequest, EventsStart, ListFilter};
 use escher_protocol::{
     ExecutionEvent, ExecutionId, ExecutionRecord, OutputItem, OutputRange, Status,
 };
@@ -111,18 +111,14 @@ impl Dispatcher {
         let max_in_flight = client.welcome().limits.max_requests_in_flight as usize;
         // The list comes first: the events then include whatever started after it was made.
         let mut tracker = ExecutionTracker::new(running(&client).await?);
-        let past_events = EventsRequest {
-            after: None,
-            follow: false,
-        };
         let mut new_events = EventsRequest {
-            after: None,
             follow: true,
+            ..EventsRequest::default()
         };
-        let mut past_events = client.events(past_events).await?;
+        let mut past_events = client.events(EventsRequest::default()).await?;
         while let Some(event) = past_events.next().await {
             let event = event?;
-            new_events.after = Some(event.sequence);
+            new_events.start = EventsStart::After(event.sequence);
             // Past events only update the tracker.
             let _ = tracker.observe(&event);
         }

@@ -57,19 +57,20 @@ pub use connector::{
 };
 pub use error::{ConnectError, Error, ProtocolViolation};
 pub use event_handler::EventSubscription;
+pub use result::{ResultItem, ResultStream};
 pub use socket_choice::{EscherdSocket, SocketChoice, SocketOrigin};
 pub use stdin::{StdinHold, StdinWriter};
 pub use stream::{EventStream, ExecutionStream, LogStream, ResponseStream};
 
 pub use escher_protocol as protocol;
 pub use escher_protocol::execution::{
-    CancelMode, Command, ExecutionRecord, ExecutionRequest, KillMode, OnStdinLost, RunAs, Status,
-    StdinLost, StdinMode, Timeout, WaitReason,
+    CancelMode, Command, ExecutionRecord, ExecutionRequest, KillMode, OnStdinLost, QueuePosition,
+    RunAs, Status, StdinLost, StdinMode, Timeout, WaitReason,
 };
 pub use escher_protocol::handshake::Welcome;
 pub use escher_protocol::message::{
-    CancelAnswer, DaemonInfo, Event, EventKind, EventsRequest, ListFilter, Quota, Removed,
-    Selection, Submitted,
+    CancelAnswer, DaemonInfo, Event, EventFilter, EventKind, EventsRequest, EventsStart,
+    ListFilter, Quota, Removed, Selection, Submitted,
 };
 pub use escher_protocol::{
     ApiError, Blob, CurrentUsage, Diagnostic, ErrorCode, ExecutionEvent, ExecutionId,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use escher_protocol::message::Event;
-use escher_protocol::{ExecutionRecord, OutputItem, Request};
+use escher_protocol::{ExecutionRecord, Item, OutputItem, Request};
 
 use crate::cursor::Cursor;
 use crate::error::Error;
@@ -106,6 +106,10 @@ impl<T: StreamItem> ResponseStream<T> {
                 State::Open { resumed: true, .. } if self.cursor.is_complete() => None,
                 State::Open { stream, .. } => match ready!(stream.items.poll_next(cx)) {
                     Some(Ok(item)) => {
+                        if let Item::EventsAfter { sequence } = item {
+                            self.cursor.advance_event(sequence);
+                            continue;
+                        }
                         let received = item_type(&item);
                         match T::from_item(item).map(T::ensure_understood) {
                             Some(Ok(item)) if item.advance(&mut self.cursor) => {
@@ -247,7 +251,7 @@ mod sealed {
             }
         }
         fn advance(&self, cursor: &mut Cursor) -> bool {
-            cursor.advance_event(self);
+            cursor.advance_event(self.sequence);
             true
         }
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use escher_client::protocol::message::{EventKind, OutputRequest};
 use escher_client::protocol::{ClientFrame, Item, Request, RequestId, Response};
 use escher_client::{
-    ApiError, Client, Error, ErrorCode, Event, EventSubscription, EventsRequest, ExecutionEvent,
-    ExecutionRecord, GapReason, OutputGap, OutputStart, OutputStream, Status, Target, Timestamp,
+    ApiError, Client, Error, ErrorCode, Event, EventSubscription, EventsRequest, EventsStart,
+    ExecutionEvent, ExecutionRecord, GapReason, OutputGap, OutputStart, OutputStream, Status,
+    Target, Timestamp,
 };
 use escher_tests::fake_daemon::{FakeDaemon, ServerConnection, output_item, record_response};
 use escher_tests::samples::record;
@@ -52,19 +53,18 @@ async fn subscribe(
         }
         server.end(id, Ok(())).await;
         let (id, request) = server.next_request().await;
-        let past_events = EventsRequest {
-            after: None,
-            follow: false,
-        };
-        assert_eq!(request, Request::Events(past_events));
+        assert_eq!(request, Request::Events(EventsRequest::default()));
         for event in past {
             server.item(id, Item::Event(event.clone())).await;
         }
         server.end(id, Ok(())).await;
         let (id, request) = server.next_request().await;
         let new_events = EventsRequest {
-            after: past.last().map(|event| event.sequence),
+            start: past.last().map_or(EventsStart::Oldest, |event| {
+                EventsStart::After(event.sequence)
+            }),
             follow: true,
+            ..EventsRequest::default()
         };
         assert_eq!(request, Request::Events(new_events));
         id
@@ -316,7 +316,7 @@ async fn reports_everything_once_over_a_lost_connection() {
     for _ in 0..2 {
         match server.next_request().await {
             (id, Request::Events(request)) => {
-                assert_eq!(request.after, Some(5));
+                assert_eq!(request.start, EventsStart::After(5));
                 server.item(id, Item::Event(finished(6, 7))).await;
             }
             (id, Request::ReadOutput(request)) => {

@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use escher_client::protocol::{Exit, Item, Leftovers, Outcome, OutputTotals, Request, Usage};
-use escher_client::{Error, ExecutionRecord, Omission, OutputStream, ProtocolViolation};
+use escher_client::{
+    Error, ExecutionRecord, GapReason, Omission, OutputGap, OutputStream, ProtocolViolation,
+    ResultItem,
+};
 use escher_tests::fake_daemon::{FakeDaemon, output_item};
 use escher_tests::samples::record;
 
@@ -117,6 +120,71 @@ async fn starts_again_after_a_lost_connection() {
         server.end(id, Ok(())).await;
     });
     assert_eq!(result.unwrap().stdout, b"xxxxx");
+}
+
+/// The second time the pieces have other lengths.
+#[tokio::test]
+async fn a_result_that_is_read_item_by_item_continues_after_a_lost_connection() {
+    let daemon = FakeDaemon::start();
+    let (client, mut server) = daemon.connect().await;
+    let left_out = omission(OutputStream::Stdout, 7, "[7 left out]");
+    let (read, ()) = tokio::join!(
+        async {
+            let mut result = client.read_result("7").await.unwrap();
+            assert_eq!(result.record().number, 7);
+            let mut read = Vec::new();
+            while let Some(item) = result.next().await.unwrap() {
+                read.push(match item {
+                    ResultItem::Output(chunk) => {
+                        format!("{} at {}", chunk.data.len(), chunk.offset)
+                    }
+                    ResultItem::Omitted(omission) => omission.mark.to_string(),
+                    ResultItem::Gap(gap) => format!("gap at {}", gap.offset),
+                });
+            }
+            read
+        },
+        async {
+            let (id, _) = server.request().await;
+            server.item(id, finished_item(12, 0)).await;
+            server
+                .item(id, output_item(OutputStream::Stdout, 0, 3))
+                .await;
+            server.item(id, Item::Omitted(left_out.clone())).await;
+            server
+                .item(id, output_item(OutputStream::Stdout, 10, 1))
+                .await;
+            drop(server);
+            // The record is lost, too.
+            let mut server = daemon.accept().await;
+            let _ = server.request().await;
+            drop(server);
+            let mut server = daemon.accept().await;
+            let (id, _) = server.request().await;
+            server.item(id, finished_item(12, 0)).await;
+            server
+                .item(id, output_item(OutputStream::Stdout, 0, 2))
+                .await;
+            server
+                .item(id, output_item(OutputStream::Stdout, 2, 1))
+                .await;
+            server.item(id, Item::Omitted(left_out.clone())).await;
+            server
+                .item(id, output_item(OutputStream::Stdout, 10, 2))
+                .await;
+            let gap = OutputGap {
+                offset: 12,
+                bytes: Some(1),
+                reason: GapReason::Dropped,
+            };
+            server.item(id, Item::Gap(gap)).await;
+            server.end(id, Ok(())).await;
+        }
+    );
+    assert_eq!(
+        read,
+        ["3 at 0", "[7 left out]", "1 at 10", "1 at 11", "gap at 12"]
+    );
 }
 
 #[tokio::test]

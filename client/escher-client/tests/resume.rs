@@ -4,8 +4,8 @@
 use escher_client::protocol::message::{EventKind, OutputRequest};
 use escher_client::protocol::{ClientFrame, Item, Request, RequestId, Response};
 use escher_client::{
-    ApiError, ErrorCode, Event, EventsRequest, GapReason, ListFilter, OutputChunk, OutputGap,
-    OutputItem, OutputRange, OutputStart, OutputStream,
+    ApiError, ErrorCode, Event, EventsRequest, EventsStart, GapReason, ListFilter, OutputChunk,
+    OutputGap, OutputItem, OutputRange, OutputStart, OutputStream,
 };
 use escher_tests::fake_daemon::{FakeDaemon, ServerConnection, output_item};
 use escher_tests::next_chunk;
@@ -128,15 +128,16 @@ async fn events_continue_after_the_last_one() {
     let daemon = FakeDaemon::start();
     let (client, mut server) = daemon.connect().await;
     let request = EventsRequest {
-        after: None,
+        start: EventsStart::Last(0),
         follow: true,
+        ..EventsRequest::default()
     };
     let mut events = client.events(request).await.unwrap();
     let asked = async |server: &mut ServerConnection| match server.request().await {
-        (id, Request::Events(request)) => (id, request.after),
+        (id, Request::Events(request)) => (id, request.start),
         other => panic!("{other:?}"),
     };
-    assert_eq!(asked(&mut server).await.1, None);
+    assert_eq!(asked(&mut server).await.1, EventsStart::Last(0));
     drop(server);
     let ((), ()) = tokio::join!(
         async {
@@ -150,13 +151,19 @@ async fn events_continue_after_the_last_one() {
         async {
             let mut server = daemon.accept().await;
             let (id, after) = asked(&mut server).await;
-            assert_eq!(after, None);
+            assert_eq!(after, EventsStart::Last(0));
+            // What happens before the next connection is not before the start.
+            server.item(id, Item::EventsAfter { sequence: 2 }).await;
+            drop(server);
+            let mut server = daemon.accept().await;
+            let (id, after) = asked(&mut server).await;
+            assert_eq!(after, EventsStart::After(2));
             server.item(id, event(3)).await;
             server.item(id, event(7)).await;
             drop(server);
             let mut server = daemon.accept().await;
             let (id, after) = asked(&mut server).await;
-            assert_eq!(after, Some(7));
+            assert_eq!(after, EventsStart::After(7));
             server.item(id, event(8)).await;
             let missed = ApiError::new(ErrorCode::EVENTS_MISSED, "no longer kept");
             server.end(id, Err(missed)).await;

@@ -4,10 +4,11 @@ use std::io;
 
 use escher_client::{CancelMode, Client, Error, ExecutionId, ExecutionRecord, OutputRange};
 
-use crate::context::{Context, print_notice};
+use crate::context::{Context, print_notice, print_numbered};
 use crate::failure::Failure;
+use crate::output_format::ShownOutput;
 use crate::render::{json, print, text};
-use crate::stdio::output::{Completeness, RelayError, relay};
+use crate::stdio::output::{Completeness, OutputWriter, RelayError};
 use crate::wait_notice::with_wait_notice;
 
 /// What happens to the command when the reader of standard output has closed it.
@@ -19,28 +20,23 @@ pub(crate) enum OnClosedOutput {
     Detach,
 }
 
-/// Shows the output of an execution, or as JSON its result at the end. Returns its record, and whether
-/// the log had all of the output.
+/// Shows the output of an execution and how it ended: as JSON by an object for each piece, and one for the end.
+/// Returns its record, and whether the log had all of the output.
 pub(crate) async fn show_to_end(
     context: &Context,
     client: &Client,
     id: ExecutionId,
     on_closed_output: OnClosedOutput,
 ) -> Result<(ExecutionRecord, Completeness), Failure> {
-    if context.json {
-        let result = client.get_result(id).await?;
-        let record = result.record.clone();
-        let completeness = if result.gaps.is_empty() {
-            Completeness::Complete
-        } else {
-            Completeness::Incomplete
-        };
-        print(&json::line(&json::ExecutionObject::from_result(result)))?;
-        return Ok((record, completeness));
-    }
     let end = relay_to_end(context, client, id, on_closed_output);
     let (record, completeness) = with_wait_notice(context, client, id, end).await?;
-    print_end_reason(context, &record);
+    if context.json {
+        print(&json::line(&json::ExecutionObject::from_record(&record)))?;
+    } else if context.is_interactive() {
+        print_numbered(record.number, &text::summary(&record));
+    } else {
+        print_end_reason(context, &record);
+    }
     Ok((record, completeness))
 }
 
@@ -63,9 +59,18 @@ async fn relay_to_end(
     on_closed_output: OnClosedOutput,
 ) -> Result<(ExecutionRecord, Completeness), Failure> {
     let output = client.follow(id, OutputRange::default()).await?;
+    let format = if context.json {
+        ShownOutput::json(context, id)
+    } else {
+        ShownOutput::unchanged(context)
+    };
     let relaying = async {
-        let format = async |item| Ok(context.as_shown(item));
-        match relay(output, format).await {
+        let mut writer = OutputWriter::new(None);
+        let relayed = match writer.relay(vec![(output, format)]).await {
+            Ok(completeness) => writer.finish().await.map(|()| completeness),
+            Err(error) => Err(error),
+        };
+        match relayed {
             Ok(completeness) => Ok(Ok(completeness)),
             Err(RelayError::Write(error))
                 if on_closed_output == OnClosedOutput::Cancel

@@ -5,8 +5,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use escher_client::{
-    Client, ConnectError, Connector, DEFAULT_RECONNECT_TIMEOUT, OutputItem, OutputStream,
-    ReconnectEvent, SocketChoice,
+    Client, ConnectError, Connector, DEFAULT_RECONNECT_TIMEOUT, ReconnectEvent, SocketChoice,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,7 +14,6 @@ use crate::args::duration::ReconnectTimeout;
 use crate::args::escherd_choice::EscherdArgs;
 use crate::failure::Failure;
 use crate::render::{escape, json, text};
-use crate::stdio::output::OutputPiece;
 use crate::stdio::unbuffered::write_all;
 use crate::time;
 
@@ -135,25 +133,6 @@ impl Context {
         self.shows_notices() && std::io::stderr().is_terminal()
     }
 
-    /// Returns an item of a command's output as it is shown: output unchanged, and unless notices are
-    /// suppressed, a line on standard error for output that is missing.
-    pub(crate) fn as_shown(&self, item: OutputItem) -> OutputPiece {
-        match item {
-            OutputItem::Chunk(chunk) => OutputPiece {
-                stream: chunk.stream,
-                bytes: chunk.data.into_vec(),
-            },
-            OutputItem::Gap(_) if self.quiet => OutputPiece {
-                stream: OutputStream::Stderr,
-                bytes: Vec::new(),
-            },
-            OutputItem::Gap(gap) => OutputPiece {
-                stream: OutputStream::Stderr,
-                bytes: notice_line(&text::missing_output(&gap)).into_bytes(),
-            },
-        }
-    }
-
     /// Prints a failure to standard error, unless it is one to be silent about.
     pub(crate) fn report(&self, failure: &Failure) {
         if failure.is_silent() {
@@ -177,8 +156,13 @@ pub(crate) fn print_notice(message: &str) {
     write_stderr(&notice_line(message));
 }
 
+/// Prints one line to standard error, with the number of the execution that it is about before it.
+pub(crate) fn print_numbered(number: u64, message: &str) {
+    write_stderr(&format!("[{number}] {}\n", escape::text(message)));
+}
+
 /// Returns the line that [`print_notice`] prints.
-fn notice_line(message: &str) -> String {
+pub(crate) fn notice_line(message: &str) -> String {
     format!("escherctl: {}\n", escape::text(message))
 }
 

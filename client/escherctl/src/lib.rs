@@ -2,7 +2,7 @@
 //!
 //! `args` defines the command line, `commands` has a file per verb, `render` turns answers into
 //! text and JSON. `attached` follows one execution to its end for `run` and `attach`, and `feeding` feeds it, with `stdio`
-//! for its bytes; `signal_relay` passes the `signals` of `run` on to its command, as `interruption` decides. `time` reads and shows times. `completion` answers shells, `doctor` diagnoses an
+//! for its bytes, and `output_format` for how they are shown; `signal_relay` passes the `signals` of `run` on to its command, as `interruption` decides. `time` reads and shows times. `completion` answers shells, `doctor` diagnoses an
 //! installation, `escherds` knows what the system's and the user's own are called, and `escherd_check` has the program escherd check a configuration.
 
 mod args;
@@ -17,6 +17,7 @@ mod exit_status;
 mod failure;
 mod feeding;
 mod interruption;
+mod output_format;
 mod render;
 mod signal_relay;
 mod signals;

@@ -5,7 +5,7 @@
 //! Most commands have one entry, at their end: a warning if they failed. What others do to a command
 //! has an entry of its own. Submission and start have entries with `ESCHER_LOG=debug`.
 
-use escher_protocol::message::{Event, EventKind, EventsRequest};
+use escher_protocol::message::{Event, EventKind, EventsRequest, EventsStart};
 use escher_protocol::{ErrorCode, ExecutionRecord, Status};
 use tracing::{debug, info, warn};
 
@@ -24,8 +24,9 @@ pub async fn write_events(engine: ExecutionEngine) {
         }
         warn!(%error, "events were missed: the journal lacks some entries");
         let newest = EventsRequest {
-            after: Some(u64::MAX),
+            start: EventsStart::Last(0),
             follow: true,
+            ..EventsRequest::default()
         };
         match engine.events(newest).await {
             Ok(newest) => events = newest,

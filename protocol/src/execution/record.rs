@@ -160,8 +160,8 @@ impl fmt::Display for Status {
 /// What a pending execution waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum WaitReason {
-    /// One of the slots that bound how many executions run at once.
-    Slot,
+    /// One of the slots that bound how many executions run at once. Lists do not have the position.
+    Slot(Option<QueuePosition>),
     /// A launcher: escherd has none at the moment, and starts no command without one.
     Launcher,
 }
@@ -171,8 +171,19 @@ impl WaitReason {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            WaitReason::Slot => "slot",
+            WaitReason::Slot(_) => "slot",
             WaitReason::Launcher => "launcher",
         }
     }
+}
+
+/// Where a pending execution is in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct QueuePosition {
+    /// How many executions have a slot of those for which this one waits.
+    pub running: u64,
+    /// How many may.
+    pub max_running: u64,
+    /// How many start before this one, if nothing is submitted or cancelled meanwhile.
+    pub ahead: u64,
 }

@@ -14,7 +14,7 @@ pub use answers::{CancelAnswer, Removed, Submitted};
 pub use daemon_info::DaemonInfo;
 pub use event::{Event, EventKind};
 pub use frames::{CLOSING_FRAME_ID, ClientFrame, ServerFrame};
-pub use queries::{EventsRequest, ListFilter, OutputRequest, Selection};
+pub use queries::{EventFilter, EventsRequest, EventsStart, ListFilter, OutputRequest, Selection};
 pub use quota::{HistoryQuota, Quota};
 
 use serde::{Deserialize, Serialize};
@@ -84,7 +84,8 @@ pub enum Request {
     /// Reads output from the log. → stream of [`Item::Output`], with an [`Item::Gap`] where output
     /// is missing.
     ReadOutput(OutputRequest),
-    /// Returns events of the executions that the caller may see. → stream of [`Item::Event`].
+    /// Returns events of the executions that the caller may see. → stream of one [`Item::EventsAfter`], then
+    /// [`Item::Event`]s.
     Events(EventsRequest),
     /// Forgets a finished execution: its record and its log. → [`Response::Removed`].
     Remove(Target),
@@ -143,6 +144,7 @@ impl Request {
                 let filter = &selection.filter;
                 filter.statuses.len().max(filter.labels.len())
             }
+            Request::Events(request) => request.filter.statuses.len(),
             _ => 0,
         }
     }
@@ -208,5 +210,11 @@ pub enum Item {
     StdinHeld {
         /// Where the next byte of the input belongs, counted from the first byte ever written.
         offset: u64,
+    },
+    /// Belongs to the answer to [`Request::Events`]: where it starts. So a stream that is lost before its first event
+    /// is continued there.
+    EventsAfter {
+        /// The sequence number of the last event before the first one that was requested.
+        sequence: u64,
     },
 }

@@ -61,16 +61,45 @@ pub struct OutputRequest {
     pub start: OutputStart,
     /// Bytes of the log to read from there, selected or not; `None`: to the end.
     pub length: Option<u64>,
+    /// Of that, only output that arrived at this time or later.
+    pub since: Option<Timestamp>,
+    /// Of that, only output that arrived before this time.
+    pub until: Option<Timestamp>,
     /// Whether to continue with new output until the execution is finished.
     pub follow: bool,
 }
 
-/// A request for events.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A request for events. The default is all that escherd still has, and no new ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventsRequest {
-    /// Only events after this sequence number; `None`: all from the first one after which escherd still
-    /// has every one.
-    pub after: Option<u64>,
+    /// Where to start.
+    pub start: EventsStart,
+    /// Which events.
+    pub filter: EventFilter,
     /// Whether to continue with new events. The stream then ends only with the connection.
     pub follow: bool,
+}
+
+/// Where events start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventsStart {
+    /// At the first one after which escherd still has every one.
+    #[default]
+    Oldest,
+    /// After the event with this sequence number.
+    After(u64),
+    /// At the last ones, this many, of those that match when the request is served. 0: only new ones.
+    Last(u64),
+    /// At the first one that happened at this time or later.
+    Since(Timestamp),
+}
+
+/// Conditions on events. All of them must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventFilter {
+    /// Only ends with these states, each once; empty: all events.
+    #[serde(deserialize_with = "crate::blob::bounded_list")]
+    pub statuses: Vec<Status>,
+    /// Only of executions with this name.
+    pub name: Option<Text>,
 }

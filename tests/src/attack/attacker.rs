@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use escher_protocol::id::MAX_REFERENCE_BYTES;
 use escher_protocol::message::{
-    EventsRequest, ListFilter, MAX_STDIN_BYTES, OutputRequest, Response, Selection,
+    EventsRequest, EventsStart, ListFilter, MAX_STDIN_BYTES, OutputRequest, Response, Selection,
 };
 use escher_protocol::{
     CancelMode, Command, ErrorCode, ExecutionRequest, OutputStart, Request, ServerFrame,
@@ -168,8 +168,9 @@ impl Attacker {
             1 => Request::List(largest::selection()),
             2 => read_output(Target::Reference("1".into()), false),
             _ => Request::Events(EventsRequest {
-                after: Some(0),
+                start: EventsStart::After(0),
                 follow: false,
+                ..EventsRequest::default()
             }),
         };
         let mut frame = RawPeer::request_frame(1, request);
@@ -205,8 +206,9 @@ impl Attacker {
         let Some(mut peer) = self.greet() else { return };
         for id in 1..20 {
             let request = Request::Events(EventsRequest {
-                after: Some(0),
+                start: EventsStart::After(0),
                 follow: true,
+                ..EventsRequest::default()
             });
             peer.send(&RawPeer::request_frame(id, request));
         }
@@ -316,6 +318,8 @@ fn read_output(target: Target, follow: bool) -> Request {
         streams: StreamSelection::Both,
         start: OutputStart::LastLines(u64::MAX),
         length: None,
+        since: None,
+        until: None,
         follow,
     })
 }

@@ -48,7 +48,15 @@ Examples:
 pub(super) const LOGS: &str = "\
 Examples:
   escherctl logs 17                      all output so far
-  escherctl logs -f -n 20 -t nightly     the last 20 lines and all that follow";
+  escherctl logs -f -n 20 -t nightly     the last 20 lines and all that follow
+  escherctl logs -f web worker           both, each line behind its name
+  escherctl logs --since 5m @last        what your newest has written lately";
+
+pub(super) const EVENTS: &str = "\
+Examples:
+  escherctl events                       all that escherd still has
+  escherctl events -f                    from now on
+  escherctl events -f -n 10 --filter status=failed";
 
 pub(super) const SEND: &str = "\
 Examples:

@@ -3,6 +3,7 @@
 pub(crate) mod duration;
 mod environment;
 pub(crate) mod escherd_choice;
+pub(crate) mod event_condition;
 mod examples;
 mod invalid_value;
 mod one_verb;
@@ -99,7 +100,9 @@ pub(crate) enum Verb {
     Inspect(TargetsArgs),
     /// Wait for an execution and show its output, up to the output limit
     Result(TargetArgs),
-    /// Show the output of an execution so far, or follow it
+    /// Show the output of executions so far, or follow it
+    ///
+    /// With several IDs each line begins with its ID. Ctrl-C ends only the reading.
     #[command(before_help = examples::LOGS)]
     Logs(LogsArgs),
     /// Show all output of an execution until it ends, and exit with its status
@@ -133,6 +136,7 @@ pub(crate) enum Verb {
     #[command(before_help = examples::PRUNE)]
     Prune(PruneArgs),
     /// Show events: submissions, starts and ends of executions
+    #[command(before_help = examples::EVENTS)]
     Events(EventsArgs),
     /// Show the state and the limits of escherd
     Info,

@@ -4,23 +4,25 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::event_condition::EventCondition;
 use super::examples;
 use super::invalid_value::whole_number;
+use super::point_in_time::PointInTime;
 use super::signal::SignalNumber;
 use super::values::RunAsUser;
 
 #[derive(Debug, Args)]
 pub(crate) struct TargetArgs {
-    /// Number, name or id of an execution, or the first or last 4 or more digits of its id;
-    /// USER/NAME for another user's name
+    /// Number, name or id of an execution, or the first or last 4 or more digits of its id; @last for
+    /// your newest, @failed for your newest that failed; USER/NAME for another user's name
     #[arg(value_name = "ID")]
     pub(crate) target: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct TargetsArgs {
-    /// Number, name or id of an execution, or the first or last 4 or more digits of its id;
-    /// USER/NAME for another user's name
+    /// Number, name or id of an execution, or the first or last 4 or more digits of its id; @last for
+    /// your newest, @failed for your newest that failed; USER/NAME for another user's name
     #[arg(value_name = "ID", required = true)]
     pub(crate) targets: Vec<String>,
 }
@@ -31,8 +33,18 @@ pub(crate) struct LogsArgs {
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// Begin with the last N lines
-    #[arg(short = 'n', long = "lines", value_name = "N", value_parser = whole_number::<u64>)]
+    #[arg(short = 'n', long = "lines", visible_alias = "tail", value_name = "N",
+          value_parser = whole_number::<u64>)]
     pub(crate) lines: Option<u64>,
+    /// Begin at this byte of the log, as --json gives it
+    #[arg(long, value_name = "OFFSET", value_parser = whole_number::<u64>, conflicts_with = "lines")]
+    pub(crate) from: Option<u64>,
+    /// Only output that arrived at or after TIME: 5m (ago), 2026-03-01, '2026-03-01 12:30', or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<PointInTime>,
+    /// Only output that arrived before TIME
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<PointInTime>,
     /// Show only standard output
     #[arg(long, conflicts_with = "stderr")]
     pub(crate) stdout: bool,
@@ -42,8 +54,11 @@ pub(crate) struct LogsArgs {
     /// Begin each line with its time
     #[arg(short, long)]
     pub(crate) timestamps: bool,
+    /// Do not show long output in a pager ($PAGER, else less) at a terminal
+    #[arg(long)]
+    pub(crate) no_pager: bool,
     #[command(flatten)]
-    pub(crate) target: TargetArgs,
+    pub(crate) targets: TargetsArgs,
 }
 
 #[derive(Debug, Args)]
@@ -79,9 +94,19 @@ pub(crate) struct KillArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
-    /// Follow events as they happen
+    /// Follow events as they happen, from now on or from where -n or --since says
     #[arg(short, long)]
     pub(crate) follow: bool,
+    /// Begin with the last N events
+    #[arg(short = 'n', long = "lines", visible_alias = "tail", value_name = "N",
+          value_parser = whole_number::<u64>, conflicts_with = "since")]
+    pub(crate) lines: Option<u64>,
+    /// Begin with the first event at or after TIME: 5m (ago), 2026-03-01, '2026-03-01 12:30', or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<PointInTime>,
+    /// Only events that match; K is status (only ends with it) or name (may be repeated)
+    #[arg(long = "filter", value_name = "K=V")]
+    pub(crate) filters: Vec<EventCondition>,
 }
 
 #[derive(Debug, Args)]

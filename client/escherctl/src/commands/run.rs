@@ -15,6 +15,7 @@ use crate::interruption::SIGNALS;
 use crate::signal_relay::{Followed, SignalRelay};
 use crate::signals::CaughtSignals;
 use crate::stdio::output::Completeness;
+use crate::stdio::unread_input::has_piped_data;
 use crate::time;
 
 pub(super) async fn run(context: &Context, args: RunArgs) -> Result<ProcessEnd, Failure> {
@@ -50,6 +51,7 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<ProcessEnd, 
         tokio::spawn(feeding);
     }
     let end = show_to_end(context, &client, id, OnClosedOutput::Cancel);
+    let end = with_unread_input_warning(context, args.interactive, end);
     match relay.until(&client, submitted, &mut signals, end).await {
         Ok(Followed::ToItsEnd((record, Completeness::Incomplete))) => {
             report_incomplete_output(context, &record);
@@ -71,6 +73,26 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<ProcessEnd, 
             Err(failure.while_attached_to(id))
         }
     }
+}
+
+/// Awaits `end`. If there is piped input meanwhile, which the command does not get, warns of that once: a person who
+/// pipes something expects it to be read.
+async fn with_unread_input_warning<T>(
+    context: &Context,
+    is_fed: bool,
+    end: impl Future<Output = T>,
+) -> T {
+    let mut end = pin!(end);
+    if context.is_interactive() && !is_fed {
+        tokio::select! {
+            biased;
+            () = has_piped_data() => {
+                print_notice("the piped input is not for the command: `run -i` passes it on");
+            }
+            ended = &mut end => return ended,
+        }
+    }
+    end.await
 }
 
 /// Says that the command goes on, and until when if its input will be lost.

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use clap::{Arg, Command, ValueHint};
+use clap::{Arg, Command};
 use clap_complete::engine::{
     ArgValueCandidates, ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
 };
@@ -20,12 +20,13 @@ use crate::args::property::PROPERTIES;
 /// Adds candidates for the values of `command`.
 pub(super) fn add_candidates(command: Command, line: &CommandLine) -> Command {
     command.mut_subcommands(|verb| {
-        let states = accepted_states(verb.get_name());
-        verb.mut_args(|arg| add_to_argument(arg, states, line))
+        let name = verb.get_name().to_owned();
+        verb.mut_args(|arg| add_to_argument(arg, &name, line))
     })
 }
 
-fn add_to_argument(arg: Arg, states: StateFilter, line: &CommandLine) -> Arg {
+fn add_to_argument(arg: Arg, verb: &str, line: &CommandLine) -> Arg {
+    let states = accepted_states(verb);
     match arg.get_id().as_str() {
         "target" | "targets" => {
             let escherd = line.escherd().clone();
@@ -33,11 +34,11 @@ fn add_to_argument(arg: Arg, states: StateFilter, line: &CommandLine) -> Arg {
                 executions::candidates(escherd.clone().choice(), states)
             }))
         }
+        "filters" if verb == "events" => arg.add(ArgValueCompleter::new(event_filters)),
         "filters" => arg.add(ArgValueCompleter::new(filters)),
         "properties" => arg.add(ArgValueCandidates::new(properties)),
         "signal" => arg.add(ArgValueCandidates::new(signals)),
         "user" => arg.add(ArgValueCandidates::new(users)),
-        "command" if line.is_in_command() => arg.value_hint(ValueHint::AnyPath),
         "command" => arg.add(ArgValueCompleter::new(programs)),
         _ => arg,
     }
@@ -89,6 +90,16 @@ fn filters(current: &OsStr) -> Vec<CompletionCandidate> {
     let keys = keys.into_iter().filter(|(key, _)| key.as_bytes() != typed);
     let keys = keys.map(|(key, help)| CompletionCandidate::new(key).help(Some(help.into())));
     with_prefix(current, keys)
+}
+
+/// Returns what `events --filter` takes.
+fn event_filters(current: &OsStr) -> Vec<CompletionCandidate> {
+    let ends = Status::TABLE
+        .into_iter()
+        .filter(|(status, _)| status.is_finished());
+    let ends = ends.map(|(_, name)| CompletionCandidate::new(format!("status={name}")));
+    let name = CompletionCandidate::new("name=").help(Some("name of the execution".into()));
+    with_prefix(current, ends.chain([name]))
 }
 
 fn properties() -> Vec<CompletionCandidate> {

@@ -11,12 +11,13 @@ use crate::args::escherd_choice::EscherdArgs;
 pub(super) struct CommandLine {
     words: Vec<OsString>,
     escherd: EscherdArgs,
-    is_in_command: bool,
+    /// How many words come before the command to run, if the cursor is after its first word.
+    command: Option<usize>,
 }
 
 impl CommandLine {
     /// Parses as far as possible: a line is seldom valid while it is being typed.
-    pub(super) fn parse(mut words: Vec<OsString>) -> Self {
+    pub(super) fn parse(words: Vec<OsString>) -> Self {
         let matches = definition()
             .ignore_errors(true)
             .try_get_matches_from(&words)
@@ -24,15 +25,10 @@ impl CommandLine {
         let escherd = EscherdArgs::of(&matches);
         let command_words = command_words(&matches);
         let command = words.len().saturating_sub(command_words);
-        let has_separator = words[..command].last().is_some_and(|word| word == "--");
-        if command_words > 1 && !has_separator {
-            // Else clap_complete takes the options of the command for those of escherctl.
-            words.insert(command, "--".into());
-        }
         CommandLine {
             words,
             escherd,
-            is_in_command: command_words > 1,
+            command: (command_words > 1).then_some(command),
         }
     }
 
@@ -46,9 +42,10 @@ impl CommandLine {
             .map_or(OsStr::new(""), OsString::as_os_str)
     }
 
-    /// Whether the cursor is after the first word of the command to run.
-    pub(super) fn is_in_command(&self) -> bool {
-        self.is_in_command
+    /// Returns how many words come before the command to run, if the cursor is after its first word. The rest is not
+    /// for escherctl to complete.
+    pub(super) fn command(&self) -> Option<usize> {
+        self.command
     }
 
     /// The options that choose an escherd.
@@ -78,21 +75,19 @@ mod tests {
     }
 
     #[test]
-    fn options_after_the_command_belong_to_it() {
-        let words = |words: &[&str]| parse(&[&["escherctl"], words].concat()).words;
-        assert_eq!(
-            words(&["run", "-qe", "A=1", "make", "-j", ""]),
-            ["escherctl", "run", "-qe", "A=1", "--", "make", "-j", ""]
-        );
-        for unchanged in [
-            &["run", "ma"][..],
-            &["run", "-u", ""],
-            &["run", "--", "make", "-j"],
-            &["run", "--shell", "a b", ""],
-            &["wait", "1", "2"],
-            &[""],
+    fn what_follows_the_first_word_of_a_command_belongs_to_it() {
+        for (words, command) in [
+            (&["run", "-qe", "A=1", "make", "-j", ""][..], Some(4)),
+            (&["run", "--", "make", "-j"], Some(3)),
+            (&["submit", "make", ""], Some(2)),
+            (&["run", "ma"], None),
+            (&["run", "-u", ""], None),
+            (&["run", "--shell", "a b", ""], None),
+            (&["wait", "1", "2"], None),
+            (&[""], None),
         ] {
-            assert_eq!(words(unchanged)[1..], *unchanged);
+            let words = [&["escherctl"], words].concat();
+            assert_eq!(parse(&words).command(), command, "{words:?}");
         }
     }
 

@@ -1,11 +1,19 @@
 #compdef escherctl
 # Completion for escherctl, which itself prints the candidates for the word at the cursor.
 _escherctl() {
-    local line
+    local line answer
     local -a full partial
-    for line in "${(@f)$(
+    answer=$(
         ESCHER_COMPLETE=zsh escherctl -- "${(@)words[1,CURRENT-1]}" "$PREFIX" 2>/dev/null
-    )}"; do
+    )
+    if (( $? == 3 )); then
+        # The cursor is in the command to run, which begins behind this many words: what completes that, completes it here.
+        shift $answer words
+        (( CURRENT -= answer ))
+        _normal
+        return
+    fi
+    for line in "${(@f)answer}"; do
         case ${line%%:*} in
             '') ;;
             *[=/.]) partial+=("$line") ;;

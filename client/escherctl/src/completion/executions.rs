@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
-use escher_client::{Connector, ExecutionRecord, ListFilter, SocketChoice, Status};
+use escher_client::{Client, Connector, ExecutionRecord, ListFilter, SocketChoice, Status};
 
 use crate::render::escape;
 
@@ -19,13 +19,16 @@ pub(super) enum StateFilter {
 /// How long a person may have to wait for candidates.
 const TIMEOUT: Duration = Duration::from_millis(800);
 
-/// How many executions are offered at most, the newest.
-const LIMIT: u32 = 100;
+/// How many executions that are not finished are offered at most, the newest.
+const UNFINISHED_LIMIT: u32 = 100;
+
+/// How many finished ones are offered at most, the newest.
+const FINISHED_LIMIT: u32 = 20;
 
 /// How many characters of the command a candidate's description shows at most.
 const COMMAND_WIDTH: usize = 60;
 
-/// Returns numbers, names and ids, newest first; nothing if escherd does not answer in time.
+/// Returns numbers, names and ids: first of what runs or waits, then of what has finished, each newest first; nothing if escherd does not answer in time.
 pub(super) fn candidates(sockets: SocketChoice, states: StateFilter) -> Vec<CompletionCandidate> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -46,22 +49,40 @@ async fn list(sockets: SocketChoice, states: StateFilter) -> Option<Vec<Executio
         .client_name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
         .reconnect_timeout(Duration::ZERO);
     let client = connector.connect().await.ok()?;
-    let finished = Status::TABLE.map(|row| row.0).into_iter();
-    let filter = ListFilter {
-        all: states != StateFilter::Unfinished,
-        statuses: match states {
-            StateFilter::Finished => finished.filter(|status| status.is_finished()).collect(),
-            _ => Vec::new(),
-        },
-        limit: LIMIT,
-        ..ListFilter::default()
-    };
-    let mut found = client.list_executions(filter).await.ok()?;
     let mut records = Vec::new();
-    while let Some(record) = found.next().await {
-        records.push(record.ok()?);
+    if states != StateFilter::Finished {
+        let filter = ListFilter {
+            limit: UNFINISHED_LIMIT,
+            ..ListFilter::default()
+        };
+        add_all(&mut records, &client, filter).await?;
+    }
+    if states != StateFilter::Unfinished {
+        let all = Status::TABLE.map(|row| row.0).into_iter();
+        let filter = ListFilter {
+            statuses: all.filter(|status| status.is_finished()).collect(),
+            limit: FINISHED_LIMIT,
+            ..ListFilter::default()
+        };
+        add_all(&mut records, &client, filter).await?;
     }
     Some(records)
+}
+
+async fn add_all(
+    records: &mut Vec<ExecutionRecord>,
+    client: &Client,
+    filter: ListFilter,
+) -> Option<()> {
+    let mut found = client.list_executions(filter).await.ok()?;
+    while let Some(record) = found.next().await {
+        let record = record.ok()?;
+        // It may have ended in between.
+        if records.iter().all(|known| known.id != record.id) {
+            records.push(record);
+        }
+    }
+    Some(())
 }
 
 fn to_candidates(records: &[ExecutionRecord]) -> Vec<CompletionCandidate> {

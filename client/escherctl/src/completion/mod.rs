@@ -28,6 +28,10 @@ pub use shell::SCRIPTS;
 /// The variable in which a shell passes its name.
 const VARIABLE: &str = "ESCHER_COMPLETE";
 
+/// The exit status where the cursor is in the command to run, whose completion is not escherctl's. The answer is how many
+/// words come before it.
+const IN_COMMAND: u8 = 3;
+
 /// Prints candidates or a script if a shell has called escherctl for completion.
 pub(super) fn respond(arguments: &[OsString]) -> Option<ExitCode> {
     let name = std::env::var_os(VARIABLE).filter(|name| !name.is_empty())?;
@@ -41,17 +45,24 @@ pub(super) fn respond(arguments: &[OsString]) -> Option<ExitCode> {
     };
     let output = match arguments.get(1..).unwrap_or_default() {
         [] => script.to_owned(),
-        [_separator, words @ ..] => candidates_at_cursor(shell, words).unwrap_or_default(),
+        [_separator, words @ ..] => {
+            let line = CommandLine::parse(shell.rejoin_words(words));
+            if let Some(command) = line.command() {
+                let offset = shell.offset_of_word(words, command);
+                let _ = render::print(&format!("{offset}\n"));
+                return Some(ExitCode::from(IN_COMMAND));
+            }
+            candidates_at_cursor(shell, &line).unwrap_or_default()
+        }
     };
     // A shell that has closed the pipe needs no candidates.
     let _ = render::print(&output);
     Some(ExitCode::SUCCESS)
 }
 
-/// Returns the candidates for the last of these words, as the shell reads them.
-fn candidates_at_cursor(shell: Shell, words: &[OsString]) -> io::Result<String> {
-    let line = CommandLine::parse(shell.rejoin_words(words));
-    let mut command = candidates::add_candidates(definition(), &line);
+/// Returns the candidates for the word at the cursor, as the shell reads them.
+fn candidates_at_cursor(shell: Shell, line: &CommandLine) -> io::Result<String> {
+    let mut command = candidates::add_candidates(definition(), line);
     let last = line.words().len().saturating_sub(1);
     let directory = std::env::current_dir().ok();
     let found = complete(

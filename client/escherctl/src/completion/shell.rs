@@ -47,6 +47,12 @@ impl Shell {
         joined
     }
 
+    /// Returns how many of the shell's `words` come before the word that is number `index` once they are rejoined.
+    pub(super) fn offset_of_word(self, words: &[OsString], index: usize) -> usize {
+        let begins = |offset: &usize| self.rejoin_words(&words[..=*offset]).len() > index;
+        (0..words.len()).find(begins).unwrap_or(words.len())
+    }
+
     /// Returns the line that offers a candidate for the word at the cursor; `None` if shells cannot
     /// read it.
     ///
@@ -125,6 +131,14 @@ mod tests {
         );
         assert_eq!(rejoin(&["status", "="]), ["status="]);
         assert_eq!(rejoin(&["a", ""]), ["a", ""]);
+    }
+
+    #[test]
+    fn counts_words_as_bash_does() {
+        let words = ["escherctl", "run", "-e", "A", "=", "1", "make", "-j"].map(OsString::from);
+        assert_eq!(Shell::Bash.offset_of_word(&words, 4), 6);
+        assert_eq!(Shell::Bash.offset_of_word(&words, 1), 1);
+        assert_eq!(Shell::Zsh.offset_of_word(&words, 4), 4);
     }
 
     #[test]

@@ -7,7 +7,6 @@
 pub(crate) mod diagnostics;
 pub(crate) mod escape;
 pub(crate) mod json;
-pub(crate) mod line_timestamps;
 pub(crate) mod quantity;
 pub(crate) mod resource_usage;
 pub(crate) mod table;

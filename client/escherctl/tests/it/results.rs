@@ -1,6 +1,6 @@
 //! `result` and `logs`.
 
-use escher_client::protocol::{Item, Request};
+use escher_client::protocol::{Item, Request, Response};
 use escher_client::{ApiError, ErrorCode, Omission, OutputStream};
 
 use crate::support::escherctl::{run_against, stderr, stdout};
@@ -50,6 +50,10 @@ async fn logs_of_a_running_command_may_be_withheld() {
     .with_hint("`escherctl wait 1` waits for that");
     let daemon = FakeDaemon::start();
     let ended = run_against(&daemon, &["logs", "1"], async |mut peer| {
+        let (id, request) = peer.request().await;
+        assert!(matches!(request, Request::Status(_)), "{request:?}");
+        let found = Response::Execution(Box::new(record(1)));
+        peer.reply(id, Ok(found)).await;
         let (id, request) = peer.next_request().await;
         assert!(matches!(request, Request::ReadOutput(_)), "{request:?}");
         peer.end(id, Err(held)).await;

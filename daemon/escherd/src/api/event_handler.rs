@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use escher_protocol::event_delivery::{ExecutionSource, ExecutionTracker};
-use escher_protocol::message::{EventsRequest, ListFilter, Selection};
+use escher_protocol::message::{EventsRequest, EventsStart, ListFilter, Selection};
 use escher_protocol::{
     ApiError, ErrorCode, ExecutionEvent, ExecutionId, ExecutionRecord, OutputItem, OutputRange,
     Status,
@@ -63,10 +63,6 @@ impl ExecutionEngine {
     }
 
     async fn snapshot(&self) -> Result<Snapshot, ApiError> {
-        let newest_event = EventsRequest {
-            after: Some(u64::MAX),
-            follow: false,
-        };
         let running = Selection {
             filter: ListFilter {
                 statuses: vec![Status::Running],
@@ -82,7 +78,7 @@ impl ExecutionEngine {
                 next = page.next;
             }
             Ok(Snapshot {
-                newest_event: scheduler.events(scope, &newest_event, 0)?.seen,
+                newest_event: scheduler.last_event(),
                 tracker: ExecutionTracker::new(ids),
             })
         })
@@ -128,8 +124,9 @@ impl EventReporter {
     /// Reports the events after the snapshot. Returns at their end.
     async fn report_events(&mut self) -> Result<(), ApiError> {
         let request = EventsRequest {
-            after: Some(self.snapshot.newest_event),
+            start: EventsStart::After(self.snapshot.newest_event),
             follow: true,
+            ..EventsRequest::default()
         };
         let mut events = self.engine.events(request).await?;
         loop {

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 
 use escher_protocol::ApiError;
-use escher_protocol::message::{Event, EventsRequest};
+use escher_protocol::message::{Event, EventFilter, EventsRequest, EventsStart};
 use tokio::sync::watch;
 
 use super::{ExecutionEngine, scheduler_stopped};
+use crate::authz::Scope;
+use crate::scheduler::Scheduler;
 
 /// Maximum number of events that are copied from the scheduler at once.
 const MAX_PAGE_EVENTS: usize = 64;
@@ -15,8 +17,10 @@ const MAX_PAGE_EVENTS: usize = 64;
 #[derive(Debug)]
 pub struct Events {
     engine: ExecutionEngine,
-    /// The request for the events that follow `page`.
-    request: EventsRequest,
+    filter: EventFilter,
+    follow: bool,
+    /// The sequence number after which the events lie that follow `page`.
+    after: u64,
     changes: watch::Receiver<u64>,
     page: VecDeque<Event>,
     is_over: bool,
@@ -28,10 +32,22 @@ impl ExecutionEngine {
     /// # Errors
     /// `shutting-down`.
     pub async fn events(&self, request: EventsRequest) -> Result<Events, ApiError> {
+        let EventsRequest {
+            start,
+            filter,
+            follow,
+        } = request;
+        let find = move |scheduler: &mut Scheduler, scope: &Scope| {
+            let after = scheduler.events_start(scope, start, &filter);
+            (scheduler.watch_events(), after, filter)
+        };
+        let (changes, after, filter) = self.call(find).await?;
         Ok(Events {
-            changes: self.watch_events().await?,
+            changes,
             engine: self.clone(),
-            request,
+            filter,
+            follow,
+            after,
             page: VecDeque::new(),
             is_over: false,
         })
@@ -46,14 +62,20 @@ impl ExecutionEngine {
     pub(crate) async fn events_since_start(&self) -> Result<Events, ApiError> {
         let last_earlier_event = self.call(|scheduler, _| scheduler.last_earlier_event());
         self.events(EventsRequest {
-            after: Some(last_earlier_event.await?),
+            start: EventsStart::After(last_earlier_event.await?),
             follow: true,
+            ..EventsRequest::default()
         })
         .await
     }
 }
 
 impl Events {
+    /// Returns the sequence number after which the next event lies.
+    pub(crate) fn position(&self) -> u64 {
+        self.after
+    }
+
     /// Returns the next event; `None` at the end, which comes only if the request does not follow.
     /// Nothing comes after an error, which is `events-missed` or `shutting-down`. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<Event, ApiError>> {
@@ -71,18 +93,20 @@ impl Events {
                 return Ok(Some(event));
             }
             self.changes.borrow_and_update();
-            let request = self.request.clone();
+            let (after, filter) = (self.after, self.filter.clone());
             let page = self
                 .engine
-                .call(move |scheduler, scope| scheduler.events(scope, &request, MAX_PAGE_EVENTS))
+                .call(move |scheduler, scope| {
+                    scheduler.events(scope, after, &filter, MAX_PAGE_EVENTS)
+                })
                 .await??;
-            let has_progressed = self.request.after != Some(page.seen);
-            self.request.after = Some(page.seen);
+            let has_progressed = self.after != page.seen;
+            self.after = page.seen;
             self.page = page.events.into();
             if has_progressed {
                 continue;
             }
-            if !self.request.follow {
+            if !self.follow {
                 return Ok(None);
             }
             self.changes.changed().await.map_err(scheduler_stopped)?;

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::target::ActionResult;
 use super::{ExecutionEngine, scheduler_stopped};
 use crate::authz::Scope;
-use crate::output::{OutputReader, ReaderResources};
+use crate::output::{OutputReader, OutputTimes, ReaderResources};
 use crate::scheduler::{OutputProgress, Scheduler};
 
 /// A command's output, item by item, in the order of arrival. It says where output is missing.
@@ -25,6 +25,8 @@ pub struct OutputItems {
     engine: ExecutionEngine,
     id: ExecutionId,
     reader: OutputReader,
+    /// The times between which to read, while the command has not started and they cannot be counted from that.
+    times: Option<OutputTimes>,
     progress: watch::Receiver<OutputProgress>,
     /// The progress up to which the log may be read.
     known: OutputProgress,
@@ -104,6 +106,13 @@ impl ExecutionEngine {
             // not counted.
             known.log_bytes = length_now;
         }
+        let times = OutputTimes {
+            since: range.since,
+            until: range.until,
+        };
+        if let Some(start) = record.started_at {
+            reader.select_times(times, start);
+        }
         let gap = reader.seek(range.start, known.log_bytes).await?;
         let length = range.length.unwrap_or(u64::MAX);
         Ok(OutputItems {
@@ -111,6 +120,7 @@ impl ExecutionEngine {
             id: record.id,
             stop: reader.offset().saturating_add(length),
             reader,
+            times: record.started_at.is_none().then_some(times),
             progress,
             known,
             follow,
@@ -215,6 +225,7 @@ impl OutputItems {
                 }
                 None => {
                     if let Some(end) = self.unread_end() {
+                        self.select_times().await?;
                         self.items = self.reader.read(end, self.stop).await?.items.into();
                     } else if self.has_final_gap {
                         return Ok(self.gap.take().map(OutputItem::Gap));
@@ -226,6 +237,17 @@ impl OutputItems {
                 }
             }
         }
+    }
+
+    /// Selects the times, now that there is output and the command has been started.
+    async fn select_times(&mut self) -> Result<(), ApiError> {
+        if let Some(times) = self.times {
+            let record = self.engine.get_status(self.id).await?;
+            let start = record.started_at.unwrap_or(record.submitted_at);
+            self.reader.select_times(times, start);
+            self.times = None;
+        }
+        Ok(())
     }
 
     /// Adds a gap to the one before it, if they are one. Otherwise returns the one before.

@@ -7,7 +7,8 @@
 //! A bare name means one of the caller's own executions, for root too. Otherwise another user could choose which
 //! execution root waits for or ends. Another user's has the user's name or uid in front: `alice/nightly`.
 
-use escher_protocol::{ApiError, ErrorCode, ExecutionRecord, RunAs, Target};
+use escher_protocol::id::{NEWEST, NEWEST_FAILED};
+use escher_protocol::{ApiError, ErrorCode, ExecutionRecord, RunAs, Status, Target};
 
 use super::ExecutionEngine;
 use crate::authz::Scope;
@@ -36,6 +37,14 @@ impl ExecutionEngine {
         action: impl FnOnce(&mut Scheduler, u64) -> R + Send + 'static,
     ) -> Result<ActionResult<R>, ApiError> {
         check_target(&target)?;
+        let target = match newest(&target) {
+            Some(newest) => self.find_newest(newest).await?.ok_or_else(|| {
+                let message = format!("you have no execution that {target} means");
+                ApiError::new(ErrorCode::NOT_FOUND, message)
+                    .with_hint("escherctl ps -a lists what there is")
+            })?,
+            None => target,
+        };
         let (target, action) = match self.try_in_scheduler(target, action).await? {
             Ok(result) => return Ok(ActionResult::Done(result)),
             Err(not_done) => not_done,
@@ -56,6 +65,21 @@ impl ExecutionEngine {
                 Ok(ActionResult::OnlyInStore(record))
             }
         }
+    }
+
+    /// Returns the newest of the caller's own executions, by its id.
+    async fn find_newest(&self, newest: Newest) -> Result<Option<Target>, ApiError> {
+        let (in_memory, ended) = match newest {
+            Newest::Any => {
+                let own = |scheduler: &mut Scheduler, scope: &Scope| scheduler.newest_own(scope);
+                let ended = Status::TABLE.map(|row| row.0).to_vec();
+                (self.call(own).await?, ended)
+            }
+            Newest::Failed => (None, vec![Status::Failed]),
+        };
+        let owner = self.scope.caller().clone();
+        let in_store = self.core.store.find_newest(owner, ended).await?;
+        Ok(in_memory.max(in_store).map(|(_, id)| id.into()))
     }
 
     async fn find_in_store(&self, target: &Target) -> Result<Option<StoredExecution>, ApiError> {
@@ -101,6 +125,21 @@ impl ExecutionEngine {
             }
         })
         .await
+    }
+}
+
+/// Which of the caller's own executions a reference means by its age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Newest {
+    Any,
+    Failed,
+}
+
+fn newest(target: &Target) -> Option<Newest> {
+    match target {
+        Target::Reference(text) if **text == *NEWEST => Some(Newest::Any),
+        Target::Reference(text) if **text == *NEWEST_FAILED => Some(Newest::Failed),
+        Target::Reference(_) | Target::Id(_) => None,
     }
 }
 

@@ -4,10 +4,11 @@
 use std::collections::VecDeque;
 use std::io;
 
-use escher_protocol::{ApiError, OutputChunk, OutputItem, StreamSelection};
+use escher_protocol::{ApiError, OutputChunk, OutputItem};
 
 use super::OutputReader;
 use super::log::{LogFiles, ReadRange};
+use super::selection::OutputSelection;
 use super::truncation::{MAX_SPLIT_BYTES, OutputRules, omission_marker, split_character};
 
 /// A part of an [`Excerpt`].
@@ -132,20 +133,20 @@ impl Excerpt {
         if max_in_log <= rules.max_bytes {
             return Ok(None);
         }
-        let stream = self.reader.streams;
+        let selection = self.reader.selection;
         let found = self
             .reader
-            .run_blocking(move |files| find_cut(files, stream, log_bytes, stream_bytes, rules))
+            .run_blocking(move |files| find_cut(files, selection, log_bytes, stream_bytes, rules))
             .await?;
         found.ok_or_else(|| self.reader.unavailable(&io::ErrorKind::NotFound.into()))
     }
 }
 
-/// Returns where the first `log_bytes` bytes of a log are to be cut, if they have more of `stream`
-/// than a result carries.
+/// Returns where the first `log_bytes` bytes of a log are to be cut, if they have more selected bytes than
+/// a result carries.
 fn find_cut(
     files: &mut LogFiles,
-    stream: StreamSelection,
+    selection: OutputSelection,
     log_bytes: u64,
     stream_bytes: Option<u64>,
     rules: OutputRules,
@@ -153,38 +154,38 @@ fn find_cut(
     let log_bytes = log_bytes.min(files.length()?);
     let tail = rules.keep_tail_bytes.min(rules.max_bytes);
     let head = rules.max_bytes - tail;
-    let first = files.skip_forward(stream, files.start(), head, log_bytes)?;
-    let last = files.skip_backward(stream, log_bytes, tail)?;
-    let between = files.skip_forward(stream, first.end, 1, last)?;
+    let first = files.skip_forward(selection, files.start(), head, log_bytes)?;
+    let last = files.skip_backward(selection, log_bytes, tail)?;
+    let between = files.skip_forward(selection, first.end, 1, last)?;
     if first.bytes < head || between.bytes == 0 {
         return Ok(None);
     }
-    let (head_excess, _) = split_at(files, stream, first.end, log_bytes)?;
-    let (_, tail_excess) = split_at(files, stream, last, log_bytes)?;
-    let begin = files.skip_backward(stream, first.end, head_excess)?;
+    let (head_excess, _) = split_at(files, selection, first.end, log_bytes)?;
+    let (_, tail_excess) = split_at(files, selection, last, log_bytes)?;
+    let begin = files.skip_backward(selection, first.end, head_excess)?;
     let end = files
-        .skip_forward(stream, last, tail_excess, log_bytes)?
+        .skip_forward(selection, last, tail_excess, log_bytes)?
         .end;
     // A damaged index may contradict itself.
     let carried = head.saturating_sub(head_excess) + tail.saturating_sub(tail_excess);
     let bytes = match stream_bytes {
         Some(stream_bytes) => stream_bytes.saturating_sub(carried),
-        None => files.skip_forward(stream, begin, u64::MAX, end)?.bytes,
+        None => files.skip_forward(selection, begin, u64::MAX, end)?.bytes,
     };
     Ok(Some(Cut { begin, end, bytes }))
 }
 
-/// Returns how many bytes before and after a cut at `offset` of the log belong to a character of
-/// `stream` that it would split.
+/// Returns how many bytes before and after a cut at `offset` of the log belong to a character
+/// that it would split.
 fn split_at(
     files: &mut LogFiles,
-    stream: StreamSelection,
+    selection: OutputSelection,
     offset: u64,
     log_bytes: u64,
 ) -> io::Result<(u64, u64)> {
-    let begin = files.skip_backward(stream, offset, MAX_SPLIT_BYTES)?;
+    let begin = files.skip_backward(selection, offset, MAX_SPLIT_BYTES)?;
     let end = files
-        .skip_forward(stream, offset, MAX_SPLIT_BYTES, log_bytes)?
+        .skip_forward(selection, offset, MAX_SPLIT_BYTES, log_bytes)?
         .end;
     let mut read = |offset, end| -> io::Result<Vec<u8>> {
         let range = ReadRange {
@@ -192,7 +193,7 @@ fn split_at(
             end,
             stop: end,
         };
-        let items = files.read(stream, range)?.items;
+        let items = files.read(selection, range)?.items;
         Ok(chunks(items)
             .flat_map(|chunk| chunk.data.into_vec())
             .collect())
@@ -211,7 +212,7 @@ mod tests {
     use crate::output::sample::{self, SampleLog};
     use OutputStream::{Stderr, Stdout};
     use escher_protocol::output::MAX_CHUNK_BYTES;
-    use escher_protocol::{ErrorCode, OutputStream};
+    use escher_protocol::{ErrorCode, OutputStream, StreamSelection};
     use proptest::prelude::*;
     use std::fs::File;
     use std::io::{Seek, SeekFrom, Write};

@@ -8,7 +8,9 @@ use std::os::unix::fs::FileExt;
 use escher_launcher::ipc::log_index::{
     HEADER_BYTES, MARK_OFFSET, RECORD_BYTES, Record, RecordKind, decode_header, decode_mark,
 };
-use escher_protocol::{OutputStream, StreamSelection};
+use escher_protocol::OutputStream;
+
+use super::selection::OutputSelection;
 
 /// Number of records that are read at once: a page of memory.
 const BLOCK_RECORDS: usize = 256;
@@ -44,9 +46,10 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Returns whether the bytes belong to one of `streams`.
-    pub(super) fn is_selected(&self, streams: StreamSelection) -> bool {
-        self.stream.is_some_and(|stream| streams.includes(stream))
+    /// Returns whether the bytes are among those to read.
+    pub(super) fn is_selected(&self, selection: OutputSelection) -> bool {
+        self.stream
+            .is_some_and(|stream| selection.includes(stream, self.time_us))
     }
 
     /// Returns whether no bytes before these are left of a log that begins at `start`.

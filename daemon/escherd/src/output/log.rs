@@ -6,12 +6,13 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use escher_protocol::output::MAX_CHUNK_BYTES;
-use escher_protocol::{GapReason, OutputChunk, OutputGap, OutputItem, StreamSelection};
+use escher_protocol::{GapReason, OutputChunk, OutputGap, OutputItem};
 use nix::fcntl::OFlag;
 
 use super::OutputBatch;
 use super::gaps::{Drops, GapList, dropped_gap};
 use super::index::IndexReader;
+use super::selection::OutputSelection;
 use crate::blocking::Abandoned;
 
 /// Maximum number of items in a batch. A command that writes to its streams alternately causes many
@@ -56,7 +57,7 @@ pub(super) struct LinesStart {
     pub(super) lacks_lines: bool,
 }
 
-/// Bytes of the selected streams that were skipped.
+/// Selected bytes that were skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Skipped {
     /// Their number.
@@ -130,17 +131,18 @@ impl LogFiles {
         Ok(self.length()?.max(recorded))
     }
 
-    /// Reads the items of `streams` in a range, as many as fit into a frame, and missing output in
+    /// Reads the selected items in a range, as many as fit into a frame, and missing output in
     /// it. A gap at the end of the range is not among them.
     pub(super) fn read(
         &mut self,
-        streams: StreamSelection,
+        selection: impl Into<OutputSelection>,
         range: ReadRange,
     ) -> io::Result<OutputBatch> {
+        let selection = selection.into();
         self.start = self.index.forgotten_up_to()?;
         let begin = range.offset.max(self.start);
         let length = self.length()?;
-        let read = self.read_runs(streams, begin, range.end.min(length));
+        let read = self.read_runs(selection, begin, range.end.min(length));
         self.start = self.index.forgotten_up_to()?;
         let mut batch = match read {
             // The records or bytes may have been holes already.
@@ -173,7 +175,7 @@ impl LogFiles {
     /// Reads what the files have between two offsets, as if nothing was ever forgotten.
     fn read_runs(
         &mut self,
-        streams: StreamSelection,
+        selection: OutputSelection,
         offset: u64,
         end: u64,
     ) -> io::Result<OutputBatch> {
@@ -200,8 +202,9 @@ impl LogFiles {
             // Only with the output after it, so that the next batch does not report it again.
             let gap = drops.take().and_then(|drops| drops.into_gap(None));
             batch.items.extend(gap.map(OutputItem::Gap));
-            let selected = run.stream.filter(|stream| streams.includes(*stream));
-            if let Some(stream) = selected {
+            if let Some(stream) = run.stream
+                && run.is_selected(selection)
+            {
                 let available = usize::try_from(stop - batch.next_offset).unwrap_or(usize::MAX);
                 let mut data = vec![0; available.min(capacity)];
                 self.log.read_exact_at(&mut data, batch.next_offset)?;
@@ -307,18 +310,19 @@ impl LogFiles {
         Ok(gaps.gaps)
     }
 
-    /// Returns the offset at which the last `lines` lines of `streams` before `end` begin. A last
+    /// Returns the offset at which the last `lines` selected lines before `end` begin. A last
     /// line without a newline counts.
     pub(super) fn start_of_last_lines(
         &mut self,
-        streams: StreamSelection,
+        selection: impl Into<OutputSelection>,
         lines: u64,
         end: u64,
     ) -> io::Result<LinesStart> {
+        let selection = selection.into();
         let end = end.min(self.length()?);
         for _ in 0..MAX_OVERTAKEN {
             let begin = self.start;
-            let found = self.find_last_lines(streams, lines, end);
+            let found = self.find_last_lines(selection, lines, end);
             self.start = self.index.forgotten_up_to()?;
             if self.start == begin || found.as_ref().is_ok_and(|found| found.offset >= self.start) {
                 return found;
@@ -333,7 +337,7 @@ impl LogFiles {
 
     fn find_last_lines(
         &mut self,
-        streams: StreamSelection,
+        selection: OutputSelection,
         lines: u64,
         end: u64,
     ) -> io::Result<LinesStart> {
@@ -354,7 +358,7 @@ impl LogFiles {
             let run = self.index.run(current)?;
             let first = run.offset.max(self.start);
             let mut stop = run.end.min(end);
-            while run.is_selected(streams) && stop > first {
+            while run.is_selected(selection) && stop > first {
                 self.end_if_abandoned()?;
                 let from = stop.saturating_sub(TAIL_BLOCK_BYTES).max(first);
                 let mut block = vec![0; usize::try_from(stop - from).unwrap_or(0)];
@@ -384,15 +388,16 @@ impl LogFiles {
         found(begin)
     }
 
-    /// Skips `bytes` bytes of `streams` from `offset` on, or fewer if `end` comes first. `offset`
+    /// Skips `bytes` selected bytes from `offset` on, or fewer if `end` comes first. `offset`
     /// must not be forgotten.
     pub(super) fn skip_forward(
         &mut self,
-        streams: StreamSelection,
+        selection: impl Into<OutputSelection>,
         offset: u64,
         bytes: u64,
         end: u64,
     ) -> io::Result<Skipped> {
+        let selection = selection.into();
         let mut skipped = Skipped {
             bytes: 0,
             end: offset,
@@ -402,7 +407,7 @@ impl LogFiles {
             self.end_if_abandoned()?;
             let run = self.index.run(number)?;
             let length = run.end.min(end).saturating_sub(skipped.end);
-            if run.is_selected(streams) {
+            if run.is_selected(selection) {
                 let taken = length.min(bytes - skipped.bytes);
                 skipped.bytes += taken;
                 skipped.end += taken;
@@ -414,14 +419,15 @@ impl LogFiles {
         Ok(skipped)
     }
 
-    /// Returns the offset at which the last `bytes` bytes of `streams` before `end` begin, or at
+    /// Returns the offset at which the last `bytes` selected bytes before `end` begin, or at
     /// which all of them begin if fewer are left.
     pub(super) fn skip_backward(
         &mut self,
-        streams: StreamSelection,
+        selection: impl Into<OutputSelection>,
         end: u64,
         bytes: u64,
     ) -> io::Result<u64> {
+        let selection = selection.into();
         if end <= self.start || bytes == 0 {
             return Ok(end);
         }
@@ -435,7 +441,7 @@ impl LogFiles {
             let first = run.offset.max(self.start);
             let stop = run.end.min(end);
             let taken = stop.saturating_sub(first).min(remaining);
-            if run.is_selected(streams) && taken > 0 {
+            if run.is_selected(selection) && taken > 0 {
                 begin = stop - taken;
                 remaining -= taken;
             }

@@ -18,9 +18,11 @@ mod log;
 mod log_tests;
 #[cfg(test)]
 mod sample;
+mod selection;
 mod truncation;
 
 pub use excerpt::{Excerpt, ExcerptPart};
+pub use selection::OutputTimes;
 pub use truncation::{OutputRules, OversizedOutput};
 
 use std::io;
@@ -29,13 +31,14 @@ use std::sync::Arc;
 
 use escher_protocol::message::MAX_RESULT_GAPS;
 use escher_protocol::{
-    ApiError, ErrorCode, GapReason, OutputGap, OutputItem, OutputStart, StreamSelection,
+    ApiError, ErrorCode, GapReason, OutputGap, OutputItem, OutputStart, StreamSelection, Timestamp,
 };
 use nix::unistd::geteuid;
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::gaps::dropped_gap;
 use self::log::{LogFiles, ReadRange};
+use self::selection::OutputSelection;
 use crate::blocking::{Abandoned, BlockingPool};
 
 /// What a reader needs of escherd: threads, in the turn of a user, and descriptors.
@@ -52,7 +55,7 @@ pub(crate) struct ReaderResources {
 pub struct OutputReader {
     resources: ReaderResources,
     path: PathBuf,
-    streams: StreamSelection,
+    selection: OutputSelection,
     /// `None` until there is a log.
     files: Option<LogFiles>,
     offset: u64,
@@ -109,10 +112,15 @@ impl OutputReader {
         OutputReader {
             resources,
             path,
-            streams,
+            selection: streams.into(),
             files: None,
             offset: 0,
         }
+    }
+
+    /// Has the reader read what arrived between `times` alone, for a command that was started at `start`.
+    pub(crate) fn select_times(&mut self, times: OutputTimes, start: Timestamp) {
+        self.selection.select_times(times, start);
     }
 
     /// Returns the offset at which the next [`OutputReader::read`] begins.
@@ -139,9 +147,9 @@ impl OutputReader {
             }
             OutputStart::LastLines(lines) => lines,
         };
-        let streams = self.streams;
+        let selection = self.selection;
         let found = self
-            .run_blocking(move |files| files.start_of_last_lines(streams, lines, end))
+            .run_blocking(move |files| files.start_of_last_lines(selection, lines, end))
             .await?;
         self.offset = found.map_or(0, |found| found.offset);
         let lacks_lines = found.is_some_and(|found| found.lacks_lines);
@@ -177,13 +185,13 @@ impl OutputReader {
     /// # Errors
     /// `output-unavailable` when the log is missing or damaged.
     pub async fn read(&mut self, end: u64, stop: u64) -> Result<OutputBatch, ApiError> {
-        let (streams, offset) = (self.streams, self.offset);
+        let (selection, offset) = (self.selection, self.offset);
         if offset >= end {
             return Ok(OutputBatch::empty(offset));
         }
         let range = ReadRange { offset, end, stop };
         let batch = self
-            .run_blocking(move |files| files.read(streams, range))
+            .run_blocking(move |files| files.read(selection, range))
             .await?;
         let batch = batch.ok_or_else(|| self.unavailable(&io::ErrorKind::NotFound.into()))?;
         self.offset = batch.next_offset;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use escher_protocol::message::{Event, EventKind};
+use escher_protocol::message::{Event, EventFilter, EventKind, EventsStart};
 use escher_protocol::{ApiError, ErrorCode, Timestamp};
 use tokio::sync::watch;
 
@@ -149,39 +149,65 @@ impl EventLog {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Returns at most `limit` events in `scope` after the sequence number `after`, or from the first one after which
-    /// none is missing.
+    /// Returns the sequence number after which the events in `scope` lie that are requested. Nothing that is kept is
+    /// missing between it and the first of them.
+    pub fn position(&self, scope: &Scope, start: EventsStart, filter: &EventFilter) -> u64 {
+        let last = *self.last_published.borrow();
+        let oldest = self.missed(scope).min(last);
+        let mut visible = self.kept.range(oldest + 1..).map(|(_, event)| event);
+        let is_wanted = |event: &&Event| scope.includes(&event.user) && matches(event, filter);
+        match start {
+            EventsStart::Oldest => oldest,
+            EventsStart::After(sequence) => sequence.min(last),
+            EventsStart::Last(0) => last,
+            EventsStart::Last(count) => {
+                let mut newest_first = visible.rev().filter(is_wanted);
+                let skipped = usize::try_from(count - 1).unwrap_or(usize::MAX);
+                newest_first
+                    .nth(skipped)
+                    .map_or(oldest, |event| event.sequence - 1)
+            }
+            EventsStart::Since(time) => visible
+                .find(|event| event.time >= time)
+                .map_or(last, |event| event.sequence - 1),
+        }
+    }
+
+    /// Returns the sequence number of the last event in `scope` that is no longer kept.
+    fn missed(&self, scope: &Scope) -> u64 {
+        match scope.submitter() {
+            Some(user) => self.missed.get(&user.uid).copied().unwrap_or(0),
+            None => self.last_missed,
+        }
+    }
+
+    /// Returns at most `limit` events in `scope` after the sequence number `after` that match.
     ///
     /// # Errors
     /// `events-missed` if events in `scope` after `after` are no longer kept.
     pub fn page(
         &self,
         scope: &Scope,
-        after: Option<u64>,
+        after: u64,
+        filter: &EventFilter,
         limit: usize,
     ) -> Result<EventPage, ApiError> {
-        let last = *self.last_published.borrow();
-        let missed = match scope.submitter() {
-            Some(user) => self.missed.get(&user.uid).copied().unwrap_or(0),
-            None => self.last_missed,
-        };
-        if let Some(after) = after
-            && after < missed
-        {
+        let missed = self.missed(scope);
+        if after < missed {
             let first = after + 1;
             let message = format!("some of the events {first} to {missed} are no longer kept");
             return Err(ApiError::new(ErrorCode::EVENTS_MISSED, message).with_hint(
                 "list the executions for their current state, and follow events from now on",
             ));
         }
-        let after = after.unwrap_or(missed).min(last);
+        let after = after.min(*self.last_published.borrow());
         let (mut events, mut seen) = (Vec::new(), after);
         for event in self.kept.range(after + 1..).map(|(_, event)| event) {
             if events.len() == limit {
                 break;
             }
             seen = event.sequence;
-            if scope.includes(&event.user) {
+            if scope.includes(&event.user) && matches(event, filter) {
                 events.push(event.clone());
             }
         }
@@ -199,11 +225,20 @@ impl EventLog {
     }
 }
 
+fn matches(event: &Event, filter: &EventFilter) -> bool {
+    let of_status = match &event.kind {
+        _ if filter.statuses.is_empty() => true,
+        EventKind::Finished(status) => filter.statuses.contains(status),
+        _ => false,
+    };
+    of_status && (filter.name.is_none() || event.name == filter.name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    use escher_protocol::ExecutionId;
+    use escher_protocol::{ExecutionId, Status};
     use proptest::prelude::*;
 
     const MAX_KEPT: usize = 12;
@@ -226,9 +261,19 @@ mod tests {
 
     /// Returns the sequence numbers of all events in `scope` after `after`, in pages of two; `None` if some are missed.
     fn read(log: &EventLog, scope: &Scope, after: Option<u64>) -> Option<Vec<u64>> {
-        let (mut sequences, mut after) = (Vec::new(), after);
+        let start = after.map_or(EventsStart::Oldest, EventsStart::After);
+        read_from(log, scope, start, &EventFilter::default())
+    }
+
+    fn read_from(
+        log: &EventLog,
+        scope: &Scope,
+        start: EventsStart,
+        filter: &EventFilter,
+    ) -> Option<Vec<u64>> {
+        let (mut sequences, mut after) = (Vec::new(), log.position(scope, start, filter));
         loop {
-            let page = match log.page(scope, after, 2) {
+            let page = match log.page(scope, after, filter, 2) {
                 Ok(page) => page,
                 Err(error) => {
                     assert_eq!(error.code, ErrorCode::EVENTS_MISSED);
@@ -236,10 +281,10 @@ mod tests {
                 }
             };
             sequences.extend(page.events.iter().map(|event| event.sequence));
-            if after == Some(page.seen) {
+            if after == page.seen {
                 return Some(sequences);
             }
-            after = Some(page.seen);
+            after = page.seen;
         }
     }
 
@@ -271,6 +316,51 @@ mod tests {
         let mut log = log(Vec::new(), HashMap::new());
         log.publish(event(3, 7));
         assert_eq!(read(&log, &Scope::for_uid(7), Some(0)), Some(vec![3]));
+    }
+
+    #[test]
+    fn events_start_at_the_last_ones_that_match_or_at_a_time() {
+        let mut log = log(Vec::new(), HashMap::new());
+        let failed = |sequence, uid| Event {
+            kind: EventKind::Finished(Status::Failed),
+            name: Some("nightly".into()),
+            ..event(sequence, uid)
+        };
+        for event in [
+            event(1, 7),
+            failed(2, 7),
+            failed(3, 8),
+            event(4, 7),
+            event(5, 8),
+            failed(6, 7),
+        ] {
+            let time = Timestamp::from_micros(10 * i64::try_from(event.sequence).unwrap());
+            log.publish(Event { time, ..event });
+        }
+        let scope = Scope::for_uid(7);
+        let all = EventFilter::default();
+        let failures = EventFilter {
+            statuses: vec![Status::Failed],
+            ..EventFilter::default()
+        };
+        let of_name = |name: &str| EventFilter {
+            name: Some(name.into()),
+            ..EventFilter::default()
+        };
+        let since = |micros| EventsStart::Since(Timestamp::from_micros(micros));
+        for (start, filter, expected) in [
+            (EventsStart::Last(0), &all, vec![]),
+            (EventsStart::Last(2), &all, vec![4, 6]),
+            (EventsStart::Last(u64::MAX), &all, vec![1, 2, 4, 6]),
+            (EventsStart::Last(2), &failures, vec![2, 6]),
+            (EventsStart::Oldest, &of_name("nightly"), vec![2, 6]),
+            (EventsStart::Oldest, &of_name("other"), vec![]),
+            (since(40), &all, vec![4, 6]),
+            (since(41), &all, vec![6]),
+            (since(61), &all, vec![]),
+        ] {
+            assert_eq!(read_from(&log, &scope, start, filter), Some(expected));
+        }
     }
 
     #[test]

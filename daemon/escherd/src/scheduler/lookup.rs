@@ -24,6 +24,19 @@ impl Scheduler {
         }
     }
 
+    /// Returns number and id of the newest execution in memory that the caller itself has submitted.
+    #[must_use]
+    pub fn newest_own(&self, scope: &Scope) -> Option<(u64, ExecutionId)> {
+        let is_own = |entry: &Entry| {
+            entry.is_committed && entry.execution.submission.submitter == *scope.caller()
+        };
+        let newest_first = self.entries.iter().rev();
+        newest_first
+            .map(|(number, entry)| (*number, entry))
+            .find(|(_, entry)| is_own(entry))
+            .map(|(number, entry)| (number, entry.execution.submission.id))
+    }
+
     fn by_id(&self, scope: &Scope, id: ExecutionId) -> Option<u64> {
         self.visible(scope, *self.numbers.get(&id)?)
     }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use escher_launcher::ipc::wire::ToShim;
-use escher_protocol::message::{EventsRequest, Quota, Selection};
+use escher_protocol::message::{EventFilter, EventsStart, Quota, Selection};
 use escher_protocol::{
-    ApiError, ExecutionId, ExecutionRecord, Resources, Status, User, WaitReason,
+    ApiError, ExecutionId, ExecutionRecord, QueuePosition, Resources, Status, User, WaitReason,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -83,18 +83,28 @@ impl Scheduler {
     /// Returns everything known about an execution and what it waits for.
     fn current_record(&self, entry: &Entry) -> ExecutionRecord {
         ExecutionRecord {
-            waits_for: self.wait_reason(&entry.execution.state),
+            waits_for: self.wait_reason(&entry.execution, || self.queue_position(entry)),
             ..entry.record()
         }
     }
 
-    /// Returns what an execution in this state waits for, if it is not about to start.
-    fn wait_reason(&self, state: &State) -> Option<WaitReason> {
-        match state {
+    fn queue_position(&self, entry: &Entry) -> Option<QueuePosition> {
+        let submission = &entry.execution.submission;
+        self.shares
+            .position(submission.submitter.uid, submission.number)
+    }
+
+    /// Returns what an execution waits for, if it is not about to start. `position` is where it is in the queue.
+    fn wait_reason(
+        &self,
+        execution: &Execution,
+        position: impl FnOnce() -> Option<QueuePosition>,
+    ) -> Option<WaitReason> {
+        match execution.state {
             State::Queued | State::Admitted { .. } if !self.has_launcher => {
                 Some(WaitReason::Launcher)
             }
-            State::Queued => Some(WaitReason::Slot),
+            State::Queued => Some(WaitReason::Slot(position())),
             State::Admitted { .. } | State::Running { .. } | State::Finished(_) => None,
         }
     }
@@ -164,7 +174,8 @@ impl Scheduler {
         for (examined, (number, entry)) in (1..).zip(newest_first) {
             if entry.is_visible_in(scope) && lookup::matches(&entry.execution, selection, &labels) {
                 let record = ExecutionRecord {
-                    waits_for: self.wait_reason(&entry.execution.state),
+                    // The position of each would cost too much.
+                    waits_for: self.wait_reason(&entry.execution, || None),
                     ..entry.execution.listed_record(entry.resources())
                 };
                 bytes += memory_of(&record);
@@ -181,17 +192,30 @@ impl Scheduler {
         page
     }
 
-    /// Returns at most `limit` events for `request`.
+    /// Returns the sequence number after which the events lie that are requested.
+    #[must_use]
+    pub fn events_start(&self, scope: &Scope, start: EventsStart, filter: &EventFilter) -> u64 {
+        self.events.position(scope, start, filter)
+    }
+
+    /// Returns at most `limit` events after the sequence number `after`.
     ///
     /// # Errors
-    /// `events-missed` if events after the requested place are no longer kept.
+    /// `events-missed` if events after `after` are no longer kept.
     pub fn events(
         &self,
         scope: &Scope,
-        request: &EventsRequest,
+        after: u64,
+        filter: &EventFilter,
         limit: usize,
     ) -> Result<events::EventPage, ApiError> {
-        self.events.page(scope, request.after, limit)
+        self.events.page(scope, after, filter, limit)
+    }
+
+    /// Returns the sequence number of the last event.
+    #[must_use]
+    pub fn last_event(&self) -> u64 {
+        *self.events.watch().borrow()
     }
 
     /// Returns the sequence number of the last event of an earlier escherd.

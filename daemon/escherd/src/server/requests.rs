@@ -44,7 +44,7 @@ pub(super) fn memory_of(request: &Request, length: usize) -> usize {
             (arguments + 2 * pairs, 0)
         }
         Request::List(selection) | Request::Prune(selection) => (elements_of_filter(selection), 0),
-        Request::Events(_) => (0, EVENTS_BYTES),
+        Request::Events(request) => (request.filter.statuses.len(), EVENTS_BYTES),
         _ => (0, 0),
     };
     REQUEST_BYTES + length + elements * ELEMENT_BYTES + read
@@ -323,6 +323,8 @@ async fn send_events(
     items: &mut ItemSender<'_>,
 ) -> Result<(), StreamError> {
     let mut events = engine.events(request).await?;
+    let sequence = events.position();
+    items.send(Item::EventsAfter { sequence }).await?;
     while let Some(event) = events.next().await {
         items.send(Item::Event(event?)).await?;
     }
@@ -351,6 +353,8 @@ async fn send_output(
         streams: request.streams,
         start: request.start,
         length: request.length,
+        since: request.since,
+        until: request.until,
     };
     let mut output = engine
         .read_output(request.target, range, request.follow)

@@ -11,7 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use escher_protocol::message::Selection;
-use escher_protocol::{ApiError, Command, ExecutionId, ExecutionRecord, Target, Timestamp, User};
+use escher_protocol::{
+    ApiError, Command, ExecutionId, ExecutionRecord, Status, Target, Timestamp, User,
+};
 use prometheus_client::registry::Registry;
 use tokio::sync::{oneshot, watch};
 
@@ -30,7 +32,7 @@ use super::totals::Totals;
 use super::writer::{Writer, WriterMessage};
 use super::{
     ChangeEntry, CommitOutcome, HistoryLimits, HistoryPage, HistorySize, LoadedState, StoreError,
-    expiry, kept_logs, quarantine, query, submission, user_totals,
+    expiry, kept_logs, newest, quarantine, query, submission, user_totals,
 };
 
 /// The store. Cheap to clone; dropping the last clone ends the thread that writes.
@@ -181,6 +183,21 @@ impl Store {
             })
             .await?;
         result.into()
+    }
+
+    /// Returns number and id of the newest execution of `owner` that has ended in one of `statuses`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn find_newest(
+        &self,
+        owner: User,
+        statuses: Vec<Status>,
+    ) -> Result<Option<(u64, ExecutionId)>, ApiError> {
+        self.read(Some(owner.uid), move |snapshot| {
+            newest::find(snapshot, &owner, &statuses)
+        })
+        .await
     }
 
     /// Returns the command of the execution `id` as its record has it, and whether that is cut; `None` if there is no

@@ -25,6 +25,7 @@ mod known_keys;
 mod load;
 mod lookup;
 mod metrics;
+mod newest;
 mod number_mark;
 mod open;
 mod quarantine;

@@ -2,7 +2,8 @@
 
 use escher_protocol::handshake::{Hello, MAGIC};
 use escher_protocol::message::{
-    ClientFrame, EventsRequest, ListFilter, OutputRequest, Request, Selection,
+    ClientFrame, EventFilter, EventsRequest, EventsStart, ListFilter, OutputRequest, Request,
+    Selection,
 };
 use escher_protocol::{
     CancelMode, Command, ExecutionRequest, KillMode, OnStdinLost, OutputStart, OutputStream, Parts,
@@ -80,9 +81,15 @@ fn requests() -> Vec<Sample> {
             streams: StreamSelection::Only(OutputStream::Stdout),
             start: OutputStart::Offset(65_536),
             length: Some(4096),
+            since: Some(TIME),
+            until: None,
             follow: true,
         }),
-        Events => Request::Events(EventsRequest { after: Some(41), follow: true }),
+        Events => Request::Events(EventsRequest {
+            start: EventsStart::After(41),
+            filter: EventFilter { statuses: vec![Status::Failed], name: Some("nightly".into()) },
+            follow: true,
+        }),
         WriteStdin => Request::WriteStdin {
             target: ID.into(),
             offset: 251,

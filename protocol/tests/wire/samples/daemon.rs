@@ -13,7 +13,7 @@ use escher_protocol::{
     Usage, User, WaitReason,
 };
 
-use super::values::{ID, INSTANCE, TIME, alice, not_found, unknown_parts};
+use super::values::{ID, INSTANCE, POSITION, TIME, alice, not_found, unknown_parts};
 use super::{Sample, variants};
 
 pub(super) fn all() -> Vec<Sample> {
@@ -152,6 +152,7 @@ fn items() -> Vec<Sample> {
             reason: GapReason::Dropped,
         }),
         StdinHeld => Item::StdinHeld { offset: 70_000 },
+        EventsAfter => Item::EventsAfter { sequence: 70_000 },
     })
 }
 
@@ -202,7 +203,7 @@ pub(crate) fn pending() -> ExecutionRecord {
         name: None,
         key: None,
         status: Status::Pending,
-        waits_for: Some(WaitReason::Slot),
+        waits_for: Some(WaitReason::Slot(Some(POSITION))),
         user: alice(),
         submitted_by: alice(),
         command: Command::Shell {

@@ -1,11 +1,11 @@
 //! Values in messages.
 
-use escher_protocol::message::{CancelAnswer, EventKind};
+use escher_protocol::message::{CancelAnswer, EventKind, EventsStart};
 use escher_protocol::{
     ApiError, CancelMode, Canceller, ClientId, Command, ErrorCode, ExecutionId, Exit, GapReason,
     InstanceId, KillMode, Leftovers, OnStdinLost, OutputStart, OutputStream, Part, Parts,
-    RlimitResource, RunAs, SettingValue, Severity, SignalAnswer, SignalRecipients, StartStage,
-    Status, StdinMode, StreamSelection, Target, Timeout, Timestamp, User, WaitReason,
+    QueuePosition, RlimitResource, RunAs, SettingValue, Severity, SignalAnswer, SignalRecipients,
+    StartStage, Status, StdinMode, StreamSelection, Target, Timeout, Timestamp, User, WaitReason,
 };
 
 use super::{Sample, variants};
@@ -24,6 +24,12 @@ pub(super) const CLIENT: ClientId = ClientId::from_bytes([
 
 /// 2025-10-09T08:53:20.123456Z.
 pub(super) const TIME: Timestamp = Timestamp::from_micros(1_760_000_000_123_456);
+
+pub(super) const POSITION: QueuePosition = QueuePosition {
+    running: 4,
+    max_running: 4,
+    ahead: 300,
+};
 
 pub(super) fn alice() -> User {
     User {
@@ -147,7 +153,7 @@ fn ends() -> Vec<Sample> {
             Lost => Status::Lost,
         }),
         variants!(WaitReason {
-            Slot => WaitReason::Slot,
+            Slot => WaitReason::Slot(Some(POSITION)),
             Launcher => WaitReason::Launcher,
         }),
         variants!(Canceller {
@@ -207,6 +213,12 @@ fn output() -> Vec<Sample> {
         variants!(StreamSelection {
             Both => StreamSelection::Both,
             Only => StreamSelection::Only(OutputStream::Stderr),
+        }),
+        variants!(EventsStart {
+            Oldest => EventsStart::Oldest,
+            After => EventsStart::After(41),
+            Last => EventsStart::Last(10),
+            Since => EventsStart::Since(TIME),
         }),
         variants!(OutputStart {
             Offset => OutputStart::Offset(5_000_000_000),

@@ -173,6 +173,7 @@ fn item() -> impl Strategy<Value = Item> {
             .boxed(),
         output_chunk().prop_map(Item::Output),
         number().prop_map(|offset| Item::StdinHeld { offset }),
+        number().prop_map(|sequence| Item::EventsAfter { sequence }),
         event().prop_map(Item::Event).boxed(),
         (output_stream(), number(), text()).prop_map(|(stream, bytes, mark)| {
             Item::Omitted(Omission {

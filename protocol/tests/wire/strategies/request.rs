@@ -2,7 +2,7 @@
 
 use escher_protocol::handshake::Hello;
 use escher_protocol::message::{
-    ClientFrame, EventsRequest, ListFilter, OutputRequest, Request, Selection,
+    ClientFrame, EventFilter, EventsRequest, ListFilter, OutputRequest, Request, Selection,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::execution::{execution_request, run_as};
 use super::values::{
-    blob, cancel_mode, labels, number, number32, output_start, request_id, signal_recipients,
-    signal_serial, signed, status, stream_selection, target, text, timestamp,
+    blob, cancel_mode, events_start, labels, number, number32, output_start, request_id,
+    signal_recipients, signal_serial, signed, status, stream_selection, target, text, timestamp,
 };
 
 prop_compose! {
@@ -49,8 +49,7 @@ fn request() -> impl Strategy<Value = Request> {
         ),
         3 => selection().prop_map(Request::List).boxed(),
         2 => output_request().prop_map(Request::ReadOutput),
-        1 => (option::of(number()), any::<bool>())
-            .prop_map(|(after, follow)| Request::Events(EventsRequest { after, follow })),
+        1 => events_request().prop_map(Request::Events),
         2 => stdin.prop_map(|(target, offset, data, end)| Request::WriteStdin {
             target, offset, data, end,
         }),
@@ -99,8 +98,20 @@ prop_compose! {
         streams in stream_selection(),
         start in output_start(),
         length in option::of(number()),
+        (since, until) in (option::of(timestamp()), option::of(timestamp())),
         follow in any::<bool>(),
     ) -> OutputRequest {
-        OutputRequest { target, streams, start, length, follow }
+        OutputRequest { target, streams, start, length, since, until, follow }
+    }
+}
+
+prop_compose! {
+    fn events_request()(
+        start in events_start(),
+        statuses in vec(status(), 0..3),
+        name in option::of(text()),
+        follow in any::<bool>(),
+    ) -> EventsRequest {
+        EventsRequest { start, filter: EventFilter { statuses, name }, follow }
     }
 }

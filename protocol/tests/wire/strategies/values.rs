@@ -3,11 +3,12 @@
 //! Frequent strategies are boxed: a strategy holds its parts by value, and those of a whole record
 //! would not fit on a test's stack.
 
+use escher_protocol::message::EventsStart;
 use escher_protocol::{
     ApiError, Blob, CancelMode, Canceller, ClientId, ErrorCode, ExecutionId, InstanceId,
-    OnStdinLost, OutputStart, OutputStream, Part, Parts, RequestId, SentSignals, Severity,
-    SignalAnswer, SignalRecipients, SignalSerial, Status, StdinLost, StdinMode, StreamSelection,
-    Target, Text, Timestamp, User, WaitReason,
+    OnStdinLost, OutputStart, OutputStream, Part, Parts, QueuePosition, RequestId, SentSignals,
+    Severity, SignalAnswer, SignalRecipients, SignalSerial, Status, StdinLost, StdinMode,
+    StreamSelection, Target, Text, Timestamp, User, WaitReason,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -129,7 +130,16 @@ pub(super) fn status() -> impl Strategy<Value = Status> {
 }
 
 pub(super) fn wait_reason() -> impl Strategy<Value = WaitReason> {
-    prop_oneof![Just(WaitReason::Slot), Just(WaitReason::Launcher)]
+    let position =
+        (number(), number(), number()).prop_map(|(running, max_running, ahead)| QueuePosition {
+            running,
+            max_running,
+            ahead,
+        });
+    prop_oneof![
+        option::of(position).prop_map(WaitReason::Slot),
+        Just(WaitReason::Launcher),
+    ]
 }
 
 pub(super) fn severity() -> impl Strategy<Value = Severity> {
@@ -162,6 +172,15 @@ pub(super) fn stream_selection() -> impl Strategy<Value = StreamSelection> {
     prop_oneof![
         Just(StreamSelection::Both),
         output_stream().prop_map(StreamSelection::Only),
+    ]
+}
+
+pub(super) fn events_start() -> impl Strategy<Value = EventsStart> {
+    prop_oneof![
+        Just(EventsStart::Oldest),
+        number().prop_map(EventsStart::After),
+        number().prop_map(EventsStart::Last),
+        timestamp().prop_map(EventsStart::Since),
     ]
 }
 

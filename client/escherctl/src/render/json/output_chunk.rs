@@ -1,15 +1,16 @@
 //! Output from the log.
 
 use escher_client::protocol::OutputTotals;
-use escher_client::{GapReason, OutputChunk, OutputGap};
+use escher_client::{ExecutionId, GapReason, OutputChunk, OutputGap};
 use serde::Serialize;
 
 use super::object::{line, text_or_base64};
 
 /// Returns the object for a chunk of output.
-pub(crate) fn output_chunk(chunk: OutputChunk) -> String {
+pub(crate) fn output_chunk(id: ExecutionId, chunk: OutputChunk) -> String {
     #[derive(Serialize)]
     struct Line {
+        id: String,
         stream: &'static str,
         offset: u64,
         time_us: u64,
@@ -18,6 +19,7 @@ pub(crate) fn output_chunk(chunk: OutputChunk) -> String {
     }
     let (text, base64) = text_or_base64(chunk.data.into_vec());
     line(&Line {
+        id: id.to_string(),
         stream: chunk.stream.name(),
         offset: chunk.offset,
         time_us: chunk.time_us,
@@ -66,6 +68,15 @@ impl MissingOutput {
 }
 
 /// Returns the object for output that is missing between chunks.
-pub(crate) fn output_gap(gap: &OutputGap) -> String {
-    line(&MissingOutput::from(gap))
+pub(crate) fn output_gap(id: ExecutionId, gap: &OutputGap) -> String {
+    #[derive(Serialize)]
+    struct Line {
+        id: String,
+        #[serde(flatten)]
+        missing: MissingOutput,
+    }
+    line(&Line {
+        id: id.to_string(),
+        missing: MissingOutput::from(gap),
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use escher_client::protocol::{Canceller, Exit};
+use escher_client::protocol::{Canceller, Exit, Leftovers};
 use escher_client::{ErrorCode, ExecutionRecord, Status};
 use nix::sys::signal::Signal;
 
@@ -55,6 +55,43 @@ pub(crate) fn end_reason(record: &ExecutionRecord) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Returns how a command ended, whatever happened, and where to read on: the last line at a terminal, behind the
+/// number.
+pub(crate) fn summary(record: &ExecutionRecord) -> String {
+    let number = record.number;
+    let outcome = record.outcome.as_ref();
+    let exit = outcome.map(|outcome| outcome.exit);
+    let mut summary = end_reason(record).unwrap_or_else(|| {
+        let how = match exit {
+            Some(Exit::Code(0)) | None => record.status.to_string(),
+            Some(Exit::Code(code)) => format!("exited with status {code}"),
+            Some(Exit::Signal {
+                signal,
+                core_dumped,
+            }) => {
+                let dumped = if core_dumped { " (core dumped)" } else { "" };
+                format!("killed by {}{dumped}", signal_name(signal))
+            }
+            Some(other) => self::exit(other),
+        };
+        let duration = outcome.map_or(0, |outcome| outcome.duration_us);
+        let duration = time::duration(Duration::from_micros(duration));
+        format!("{how} after {duration}")
+    });
+    let leftovers = match outcome.map(|outcome| outcome.leftovers) {
+        Some(Leftovers::Killed) => "; processes that it left were killed",
+        Some(Leftovers::Unkillable) => "; processes that it left could not be killed",
+        Some(Leftovers::Left) => "; processes that it left run on",
+        Some(Leftovers::None | Leftovers::Unknown) | None => "",
+    };
+    summary.push_str(leftovers);
+    let has_log = outcome.is_some_and(|outcome| outcome.output.log_bytes > 0);
+    if record.status != Status::Completed && has_log {
+        summary.push_str(&format!("; escherctl logs {number}"));
+    }
+    summary
 }
 
 /// How the main process ended.
@@ -170,6 +207,86 @@ mod tests {
         ] {
             let reason = reason(status, exit, code, signal);
             assert_eq!(reason.as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn the_last_line_at_a_terminal_says_how_it_ended_whatever_happened() {
+        use Status::{Completed, Failed, Lost, Timeout};
+        let crashed = Exit::Signal {
+            signal: 11,
+            core_dumped: true,
+        };
+        let not_started = Exit::NotStarted {
+            stage: StartStage::Exec,
+            errno: 2,
+        };
+        for (status, exit, code, leftovers, log_bytes, expected) in [
+            (
+                Completed,
+                Exit::Code(0),
+                None,
+                Leftovers::None,
+                9,
+                "completed after 250ms",
+            ),
+            (
+                Failed,
+                Exit::Code(3),
+                Some(ErrorCode::EXIT_STATUS),
+                Leftovers::None,
+                0,
+                "exited with status 3 after 250ms",
+            ),
+            (
+                Failed,
+                crashed,
+                Some(ErrorCode::SIGNALLED),
+                Leftovers::None,
+                9,
+                "killed by SIGSEGV (core dumped) after 250ms; escherctl logs 31",
+            ),
+            (
+                Completed,
+                Exit::Code(0),
+                None,
+                Leftovers::Killed,
+                9,
+                "completed after 250ms; processes that it left were killed",
+            ),
+            (
+                Timeout,
+                KILLED,
+                Some(ErrorCode::TIMED_OUT),
+                Leftovers::None,
+                9,
+                "timed out after 5.0s; escherctl logs 31",
+            ),
+            (
+                Failed,
+                not_started,
+                Some(ErrorCode::PROGRAM_NOT_FOUND),
+                Leftovers::None,
+                0,
+                "message",
+            ),
+            (
+                Lost,
+                Exit::Unknown,
+                Some(ErrorCode::LOST),
+                Leftovers::Unknown,
+                9,
+                "lost: message; escherctl logs 31",
+            ),
+        ] {
+            let error = code.map(|code| ApiError::new(code, "message"));
+            let mut record = samples::finished_execution(status, exit, error, None);
+            record.number = 31;
+            let outcome = record.outcome.as_mut().unwrap();
+            outcome.duration_us = 250_000;
+            outcome.leftovers = leftovers;
+            outcome.output.log_bytes = log_bytes;
+            assert_eq!(summary(&record), expected);
         }
     }
 

@@ -7,7 +7,7 @@ mod inspect;
 mod messages;
 mod wait_reason;
 
-pub(crate) use end_reason::end_reason;
+pub(crate) use end_reason::{end_reason, summary};
 pub(crate) use info::info;
 pub(crate) use inspect::inspect;
 pub(crate) use messages::{

@@ -18,6 +18,13 @@ pub(super) struct AdmissionTurn {
     pub(super) has_slot: bool,
 }
 
+impl AdmissionTurn {
+    /// Returns whether this turn comes before `other`.
+    pub(super) fn is_before(self, other: AdmissionTurn) -> bool {
+        (self.has_slot, self.number) < (other.has_slot, other.number)
+    }
+}
+
 impl AdmissionOrder {
     /// Adds a user at the end of the line.
     pub(super) fn join(&mut self, uid: u32, has_slot: bool) -> AdmissionTurn {

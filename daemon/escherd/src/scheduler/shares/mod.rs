@@ -31,7 +31,7 @@ pub(crate) use limits::{Limits, QueueRefusal, SlotLimits};
 use std::collections::{BTreeMap, HashMap};
 
 use escher_protocol::message::{HistoryQuota, Quota};
-use escher_protocol::{Text, User};
+use escher_protocol::{QueuePosition, Text, User};
 
 use admission_order::{AdmissionOrder, AdmissionTurn};
 use limits::{QueueUse, ROOT};
@@ -228,6 +228,27 @@ impl Shares {
         self.users.values().filter_map(first).min()
     }
 
+    /// Returns where the eligible execution `number` of this user is, if everybody's turns go on as they are. The
+    /// slots that are kept for root and for users who have none are left out of account.
+    pub(crate) fn position(&self, uid: u32, number: u64) -> Option<QueuePosition> {
+        let user = self.users.get(&uid)?;
+        let own = user.eligible.range(..number).count();
+        let is_in_front = |other: &UserShare| match (other.turn, user.turn) {
+            (Some(other), Some(turn)) => other.is_before(turn),
+            (other, _) => other.is_some(),
+        };
+        let others = self.users.iter().filter(|(other, _)| **other != uid);
+        let ahead = others
+            .map(|(_, other)| (own + usize::from(is_in_front(other))).min(other.eligible.len()))
+            .fold(own, usize::saturating_add);
+        Some(QueuePosition {
+            // Those of root beyond the slots for everybody count for root alone.
+            running: self.used_ordinary_slots().max(user.slots) as u64,
+            max_running: self.limits.slots.ordinary as u64,
+            ahead: ahead as u64,
+        })
+    }
+
     /// Returns the users who have something pending, or a slot, in the order of their uids.
     pub(crate) fn users(&self) -> Vec<User> {
         let user = |(uid, share): (&u32, &UserShare)| User {
@@ -283,9 +304,14 @@ impl Shares {
 
     /// Returns how many slots for everybody are free.
     fn free_slots(&self) -> usize {
+        let used = self.used_ordinary_slots();
+        self.limits.slots.ordinary.saturating_sub(used)
+    }
+
+    /// Returns how many of the slots for everybody are in use.
+    fn used_ordinary_slots(&self) -> usize {
         let root = self.users.get(&ROOT).map_or(0, |root| root.slots);
-        let ordinary = self.used_slots - root.min(self.limits.slots.root);
-        self.limits.slots.ordinary.saturating_sub(ordinary)
+        self.used_slots - root.min(self.limits.slots.root)
     }
 
     /// Returns whether a user with `slots` slots can have one more of those beyond the slots for everybody.

@@ -343,3 +343,36 @@ fn the_smallest_queues_have_a_place_for_each_of_as_many_users() {
         assert!(shares.ensure_queueable(places + 1, 1).is_err());
     }
 }
+
+/// Of a user's own all that were submitted before, of others as many as have their turn before.
+#[test]
+fn a_position_counts_what_is_admitted_before() {
+    let mut shares = Shares::new(limits(1, 1, 100));
+    shares.take_slot(&user(1));
+    for (uid, number) in [(2, 1), (2, 2), (2, 3), (3, 4), (3, 5), (1, 6)] {
+        shares.add_pending(&user(uid), 0);
+        shares.make_eligible(uid, number, 0);
+    }
+    let ahead = |shares: &Shares, uid, number| {
+        let position = shares.position(uid, number).unwrap();
+        assert_eq!((position.running, position.max_running), (1, 1));
+        position.ahead
+    };
+    // The turns: 2, 3, 1, 2, 3, 2. User 1 has the slot, and waits for a turn once that is free.
+    assert_eq!([1, 2, 3].map(|number| ahead(&shares, 2, number)), [0, 3, 5]);
+    assert_eq!([4, 5].map(|number| ahead(&shares, 3, number)), [1, 4]);
+    assert_eq!(ahead(&shares, 1, 6), 2);
+    assert!(shares.position(4, 1).is_none());
+}
+
+/// Root's own slot is beyond those for everybody.
+#[test]
+fn a_position_of_root_counts_its_own_slots() {
+    let mut shares = Shares::new(limits(1, 1, 100));
+    shares.take_slot(&user(0));
+    let position = shares.position(0, 1).unwrap();
+    assert_eq!((position.running, position.max_running), (1, 1));
+    shares.take_slot(&user(7));
+    let position = shares.position(7, 1).unwrap();
+    assert_eq!((position.running, position.max_running), (1, 1));
+}

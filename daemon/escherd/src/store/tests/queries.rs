@@ -6,7 +6,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use escher_protocol::Target;
 
-use super::super::{expiry, lookup, query};
+use super::super::{expiry, lookup, newest, query};
 use super::*;
 
 /// Returns execution `number` of a mixed history in which the clock is once set back by an hour,
@@ -400,7 +400,8 @@ fn no_query_scans_a_table_or_sorts() {
     let (test, _) = sample_store();
     let database = rusqlite::Connection::open(test.path()).unwrap();
     let kept_logs = vec![kept_logs::SELECT.to_owned()];
-    let statements = [lookup::statements(), query::statements(), kept_logs].concat();
+    let newest = vec![newest::SELECT.to_owned()];
+    let statements = [lookup::statements(), query::statements(), kept_logs, newest].concat();
     for sql in &statements {
         for step in plan(&database, sql) {
             // A count scans the result of its search.

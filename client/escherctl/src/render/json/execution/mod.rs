@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use escher_client::protocol::{Canceller, Exit};
 use escher_client::{
-    CurrentUsage, ExecutionRecord, ExecutionResult, SentSignal, Status, WaitReason,
+    CurrentUsage, ExecutionRecord, ExecutionResult, QueuePosition, SentSignal, Status, WaitReason,
 };
 use serde::Serialize;
 
@@ -27,6 +27,8 @@ pub(crate) struct ExecutionObject {
     status: &'static str,
     /// What a pending execution waits for.
     waits_for: Option<&'static str>,
+    /// Where an execution that waits for its turn is in the queue. Lists do not have it.
+    queue: Option<Queue>,
     /// `null` until the execution is finished.
     success: Option<bool>,
     exit_code: Option<i32>,
@@ -127,6 +129,23 @@ struct OutputTotals {
     forgotten_bytes: u64,
 }
 
+#[derive(Debug, Serialize)]
+struct Queue {
+    running: u64,
+    max_running: u64,
+    ahead: u64,
+}
+
+impl From<QueuePosition> for Queue {
+    fn from(position: QueuePosition) -> Self {
+        Queue {
+            running: position.running,
+            max_running: position.max_running,
+            ahead: position.ahead,
+        }
+    }
+}
+
 impl ExecutionObject {
     /// Makes the object without the output.
     pub(crate) fn from_record(record: &ExecutionRecord) -> Self {
@@ -154,6 +173,10 @@ impl ExecutionObject {
             key: owned(record.key.as_ref()),
             status: record.status.name(),
             waits_for: record.waits_for.map(WaitReason::name),
+            queue: match record.waits_for {
+                Some(WaitReason::Slot(position)) => position.map(Queue::from),
+                _ => None,
+            },
             success: finished.then_some(record.status == Status::Completed),
             exit_code: match exit {
                 Some(Exit::Code(code)) => Some(code),

@@ -23,7 +23,7 @@ fn the_fields_of_a_result_are_stable() {
         line(&ExecutionObject::from_result(result)),
         concat!(
             r#"{"id":"01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42","number":17,"name":"greeting","#,
-            r#""key":"k","status":"failed","waits_for":null,"success":false,"exit_code":7,"signal":null,"#,
+            r#""key":"k","status":"failed","waits_for":null,"queue":null,"success":false,"exit_code":7,"signal":null,"#,
             r#""core_dumped":null,"stdout":"hello world\n","stdout_base64":null,"stderr":null,"#,
             r#""stderr_base64":"/w==","output_cut":false,"output_missing":[],"output_file":null,"#,
             r#""log_path":"/var/log/escher/01920f3e-6d2c-7c31-8f35-0d6c7e9b1a42.log","#,
