@@ -108,7 +108,7 @@ fn a_mistyped_verb_gets_a_suggestion() {
 }
 
 #[test]
-fn help_begins_with_examples() {
+fn help_has_examples_below_the_usage() {
     for words in [
         &["--help"][..],
         &["run", "--help"],
@@ -120,7 +120,7 @@ fn help_begins_with_examples() {
     ] {
         let ended = run_program(ctl_with_env(&[], words)).expect(0);
         let (examples, usage) = (ended.out().find("Examples:"), ended.out().find("Usage:"));
-        assert!(examples.is_some() && examples < usage, "{ended:?}");
+        assert!(usage.is_some() && usage < examples, "{ended:?}");
     }
     assert!(
         run_program(ctl_with_env(&[], &["--version"]))

@@ -38,6 +38,7 @@ mod launcher_versions;
 mod leaving;
 mod library;
 mod limits;
+mod lists;
 mod log_shares;
 mod lost_stdin;
 mod manual_pages;

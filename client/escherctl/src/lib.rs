@@ -56,6 +56,7 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
     };
     let mapping = cli.verb.exit_mapping();
     let mut context = Context::new(cli.global.escherd, cli.global.json, cli.global.quiet);
+    context.set_appearance(cli.global.color, cli.global.utc);
     let performed = context
         .set_reconnect_timeout(cli.global.reconnect)
         .and_then(|()| perform(&context, cli.verb));

@@ -1,9 +1,12 @@
 //! The command line: verbs, options and the values they take.
 
+pub(crate) mod color;
+pub(crate) mod column;
 pub(crate) mod duration;
 mod environment;
 pub(crate) mod escherd_choice;
 mod examples;
+mod help;
 mod invalid_value;
 mod point_in_time;
 pub(crate) mod property;
@@ -11,6 +14,8 @@ pub(crate) mod property_value;
 pub(crate) mod request;
 pub(crate) mod selection;
 pub(crate) mod signal;
+mod spelling;
+mod unknown_verb;
 mod values;
 pub(crate) mod verbs;
 
@@ -19,13 +24,14 @@ use std::ffi::{OsStr, OsString};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::exit_status::ExitMapping;
+use color::ColorChoice;
 use duration::ReconnectTimeout;
 use escherd_choice::EscherdArgs;
 use request::{RunArgs, SubmitArgs};
-use selection::{PruneArgs, PsArgs};
+use selection::{PruneArgs, PsArgs, TargetsOrFilterArgs};
 use verbs::{
-    AttachArgs, ConfigArgs, EventsArgs, KillArgs, LogsArgs, QuotaArgs, SendArgs, TargetArgs,
-    TargetsArgs,
+    AttachArgs, CancelArgs, ConfigArgs, EventsArgs, KillArgs, LogsArgs, QuotaArgs, SendArgs,
+    TargetArgs, TargetsArgs, WaitArgs,
 };
 
 /// Run commands through escherd: they outlive this terminal, and their output and results are kept
@@ -56,6 +62,18 @@ pub(crate) struct GlobalArgs {
     /// Suppress escherctl's own messages, such as why a command was ended
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
+    /// When to colour output: auto (on a terminal, unless NO_COLOR is set), always or never
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    pub(crate) color: ColorChoice,
+    /// Show times in UTC, not in the local time zone
+    #[arg(long, global = true)]
+    pub(crate) utc: bool,
     /// How long to wait for an escherd that is not there or does not answer (for an answer at least
     /// 2s), or `none` [default: $ESCHER_RECONNECT; else 60s, but not for one that is not there at
     /// the start]
@@ -86,14 +104,18 @@ pub(crate) enum Verb {
     Submit(SubmitArgs),
     /// Wait for executions to finish
     ///
-    /// Exit status: with one ID as for `run`, whether or not output is missing; with several 0 if
-    /// all completed, else 1.
+    /// Exit status: with one ID or --any as for `run`, whether or not output is missing; with several 0
+    /// if all completed, else 1; 125 if they have not finished within --timeout, and run on.
     #[command(before_help = examples::WAIT)]
-    Wait(TargetsArgs),
+    Wait(WaitArgs),
     /// List executions
-    #[command(before_help = examples::PS)]
+    ///
+    /// With -q only ids. On a terminal that is too narrow columns are left out, in this order: id, user,
+    /// time, name, exit, age; --columns and --no-trunc show them all the same.
+    #[command(visible_aliases = ["ls", "list"], before_help = examples::PS)]
     Ps(PsArgs),
     /// Show the details of executions
+    #[command(visible_aliases = ["status", "show"])]
     Inspect(TargetsArgs),
     /// Wait for an execution and show its output, up to the output limit
     Result(TargetArgs),
@@ -112,7 +134,8 @@ pub(crate) enum Verb {
     #[command(before_help = examples::SEND)]
     Send(SendArgs),
     /// Cancel executions: SIGTERM, then SIGKILL after the grace period
-    Cancel(TargetsArgs),
+    #[command(visible_alias = "stop", before_help = examples::CANCEL)]
+    Cancel(CancelArgs),
     /// Send a signal to the main process of executions, or to all their processes
     #[command(before_help = examples::KILL)]
     Kill(KillArgs),
@@ -120,14 +143,16 @@ pub(crate) enum Verb {
     ///
     /// The timeout continues to run. Pausing requires cgroups.
     #[command(before_help = examples::PAUSE)]
-    Pause(TargetsArgs),
+    Pause(TargetsOrFilterArgs),
     /// Resume paused executions
     #[command(before_help = examples::RESUME)]
-    Resume(TargetsArgs),
+    Resume(TargetsOrFilterArgs),
     /// Remove finished executions and their logs
     #[command(before_help = examples::RM)]
-    Rm(TargetsArgs),
+    Rm(TargetsOrFilterArgs),
     /// Remove all finished executions that match, and their logs
+    ///
+    /// On a terminal, shows how much that is and asks first.
     #[command(before_help = examples::PRUNE)]
     Prune(PruneArgs),
     /// Show events: submissions, starts and ends of executions
@@ -175,7 +200,7 @@ impl Verb {
 
 /// Returns the definition of the command line.
 pub(crate) fn definition() -> clap::Command {
-    escherd_choice::accept_behind_verbs(Cli::command())
+    help::arranged(escherd_choice::accept_behind_verbs(Cli::command()))
 }
 
 /// Parses the words of the command line, the first of which is the program's name.
@@ -183,31 +208,42 @@ pub(crate) fn parse<W>(words: impl IntoIterator<Item = W>) -> Result<Cli, clap::
 where
     W: Into<OsString> + Clone,
 {
+    let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+    let words = spelling::spelled_out(&words, position_of_verb(&words));
     let mut definition = definition();
-    let matches = definition.try_get_matches_from_mut(words)?;
+    let matches = definition
+        .try_get_matches_from_mut(words)
+        .map_err(unknown_verb::explained)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
     cli.global.escherd = EscherdArgs::of(&matches);
     cli.global.escherd.ensure_one(&mut definition)?;
     Ok(cli)
 }
 
+/// The global options whose values may be words of their own.
+const TAKING_A_VALUE: [&str; 3] = ["--socket", "--reconnect", "--color"];
+
 /// Finds the verb, and whether there is `--json`, in arguments that clap has rejected.
 pub(crate) fn find_verb_and_json(arguments: &[OsString]) -> (String, bool) {
-    let mut verb = String::new();
-    let mut json = false;
-    let mut words = arguments.iter().skip(1).map(OsString::as_os_str);
-    while let Some(word) = words.next() {
+    let verb = position_of_verb(arguments).map(|at| arguments[at].to_string_lossy());
+    let mut words = arguments.iter().skip(1).take_while(|word| *word != "--");
+    let json = words.any(|word| word == "--json");
+    (verb.unwrap_or_default().into_owned(), json)
+}
+
+/// Returns the index of the verb: of the first word that is no option and no value of one.
+fn position_of_verb(arguments: &[OsString]) -> Option<usize> {
+    let mut words = arguments.iter().enumerate().skip(1);
+    while let Some((at, word)) = words.next() {
         if word == "--" {
-            break;
-        } else if word == "--json" {
-            json = true;
-        } else if word == "--socket" || word == "--reconnect" {
+            return None;
+        } else if TAKING_A_VALUE.iter().any(|option| word == *option) {
             words.next();
-        } else if !is_option(word) && verb.is_empty() {
-            verb = word.to_string_lossy().into_owned();
+        } else if !is_option(word) {
+            return Some(at);
         }
     }
-    (verb, json)
+    None
 }
 
 fn is_option(word: &OsStr) -> bool {

@@ -19,6 +19,7 @@ mod reload;
 mod result;
 mod rm;
 mod run;
+mod selected;
 mod send;
 mod submit;
 mod targets;
@@ -38,21 +39,19 @@ pub(crate) async fn perform(context: &Context, verb: Verb) -> Result<ProcessEnd,
         }
         Verb::Run(args) => return run::run(context, args).await,
         Verb::Submit(args) => submit::submit(context, args.interactive, args.request).await,
-        Verb::Wait(args) => wait::wait(context, &args.targets).await,
+        Verb::Wait(args) => wait::wait(context, &args).await,
         Verb::Ps(args) => ps::ps(context, args).await,
         Verb::Inspect(args) => inspect::inspect(context, &args.targets).await,
         Verb::Result(args) => result::result(context, &args.target).await,
         Verb::Logs(args) => logs::logs(context, args).await,
         Verb::Attach(args) => return attach::attach(context, args).await,
         Verb::Send(args) => send::send(context, args).await,
-        Verb::Cancel(args) => cancel::cancel(context, &args.targets).await,
-        Verb::Kill(args) => {
-            kill::kill(context, args.signal, args.tree, &args.targets.targets).await
-        }
-        Verb::Pause(args) => pause::pause(context, &args.targets).await,
-        Verb::Resume(args) => pause::resume(context, &args.targets).await,
-        Verb::Rm(args) => rm::rm(context, &args.targets).await,
-        Verb::Prune(args) => prune::prune(context, args).await,
+        Verb::Cancel(args) => cancel::cancel(context, &args).await,
+        Verb::Kill(args) => kill::kill(context, &args).await,
+        Verb::Pause(args) => pause::pause(context, &args).await,
+        Verb::Resume(args) => pause::resume(context, &args).await,
+        Verb::Rm(args) => rm::rm(context, &args).await,
+        Verb::Prune(args) => prune::prune(context, &args).await,
         Verb::Events(args) => events::events(context, args.follow).await,
         Verb::Info => info::info(context).await,
         Verb::Quota(args) => quota::quota(context, args).await,

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
-use escher_client::{Connector, ExecutionRecord, ListFilter, SocketChoice, Status};
+use escher_client::{
+    Condition, Connector, ExecutionRecord, ListFilter, Property, SocketChoice, Status,
+};
 
 use crate::render::escape;
 
@@ -46,15 +48,16 @@ async fn list(sockets: SocketChoice, states: StateFilter) -> Option<Vec<Executio
         .client_name(concat!("escherctl ", env!("CARGO_PKG_VERSION")))
         .reconnect_timeout(Duration::ZERO);
     let client = connector.connect().await.ok()?;
-    let finished = Status::TABLE.map(|row| row.0).into_iter();
+    let unfinished = [Status::Pending, Status::Running];
     let filter = ListFilter {
         all: states != StateFilter::Unfinished,
-        statuses: match states {
-            StateFilter::Finished => finished.filter(|status| status.is_finished()).collect(),
+        conditions: match states {
+            StateFilter::Finished => unfinished
+                .map(|status| Condition::is_not(Property::Status(status)))
+                .into(),
             _ => Vec::new(),
         },
         limit: LIMIT,
-        ..ListFilter::default()
     };
     let mut found = client.list_executions(filter).await.ok()?;
     let mut records = Vec::new();

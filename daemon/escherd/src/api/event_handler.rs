@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use escher_protocol::event_delivery::{ExecutionSource, ExecutionTracker};
-use escher_protocol::message::{EventsRequest, ListFilter, Selection};
+use escher_protocol::message::{Condition, EventsRequest, ListFilter, Property, Selection};
 use escher_protocol::{
     ApiError, ErrorCode, ExecutionEvent, ExecutionId, ExecutionRecord, OutputItem, OutputRange,
     Status,
@@ -69,7 +69,7 @@ impl ExecutionEngine {
         };
         let running = Selection {
             filter: ListFilter {
-                statuses: vec![Status::Running],
+                conditions: vec![Condition::is(Property::Status(Status::Running))],
                 ..ListFilter::default()
             },
             ..Selection::default()
