@@ -135,10 +135,7 @@ fn a_narrow_terminal_has_fewer_columns_and_one_line_for_each_execution() {
     let daemon = daemon_with_history();
     let list = ["ps", "-a", "--color=never"];
     for (columns, expected) in [
-        (
-            60,
-            "NUMBER  NAME            STATUS     EXIT     AGE  COMMAND",
-        ),
+        (60, "NUMBER  NAME       STATUS     EXIT     AGE  COMMAND"),
         (
             100,
             "NUMBER  ID        NAME            STATUS     EXIT     AGE  TIME",

@@ -102,7 +102,8 @@ mod tests {
     #[test]
     fn the_list_of_verbs_fits_a_narrow_terminal() {
         let help = definition().render_help().to_string();
-        for line in help.lines().take_while(|line| *line != "Global options:") {
+        let (_, verbs) = help.split_once("Everyday:\n").unwrap();
+        for line in verbs.lines().take_while(|line| *line != "Global options:") {
             assert!(line.chars().count() <= 80, "{line}");
         }
     }

@@ -122,7 +122,7 @@ pub(crate) enum Verb {
     /// Show the output of an execution so far, or follow it
     #[command(before_help = examples::LOGS)]
     Logs(LogsArgs),
-    /// Show all output of an execution until it ends, and exit with its status
+    /// Show all output of an execution to its end, and exit with its status
     ///
     /// Ctrl-C detaches; the execution continues. Exit status: as for `run`, but the command's own
     /// also if its output is incomplete.
@@ -133,10 +133,12 @@ pub(crate) enum Verb {
     /// input stays open unless --end is given, also if standard input cannot be read to its end.
     #[command(before_help = examples::SEND)]
     Send(SendArgs),
-    /// Cancel executions: SIGTERM, then SIGKILL after the grace period
+    /// Cancel executions, gracefully at first
+    ///
+    /// Sends SIGTERM to all processes of each, then SIGKILL after the grace period.
     #[command(visible_alias = "stop", before_help = examples::CANCEL)]
     Cancel(CancelArgs),
-    /// Send a signal to the main process of executions, or to all their processes
+    /// Send a signal to the main process of executions, or to all
     #[command(before_help = examples::KILL)]
     Kill(KillArgs),
     /// Pause all processes of executions
@@ -159,7 +161,7 @@ pub(crate) enum Verb {
     Events(EventsArgs),
     /// Show the state and the limits of escherd
     Info,
-    /// Show how much you have pending, running and in the history, and how much you may have
+    /// Show what you use of queue, slots and history, and may use
     ///
     /// An execution is charged to the user who submitted it. Root sees all users who have any. Of the history, the
     /// numbers after "of" are your share: what you have beyond it is removed first when the history is full.
@@ -179,9 +181,9 @@ pub(crate) enum Verb {
     /// escherd runs as may reload.
     #[command(before_help = examples::RELOAD)]
     Reload,
-    /// Check the installation, from the socket to the kernel, and suggest fixes
+    /// Check the installation, and suggest fixes
     ///
-    /// Checks what is visible to the caller, and has escherd check itself. If escherd does not run,
+    /// From the socket to the kernel, checks what is visible to the caller, and has escherd check itself. If escherd does not run,
     /// shows what is known about why. Exit status: 1 if a check has failed, else 0.
     #[command(before_help = examples::DOCTOR)]
     Doctor,

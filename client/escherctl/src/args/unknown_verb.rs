@@ -69,17 +69,13 @@ pub(super) fn explained(error: Error) -> Error {
         Some(ContextValue::String(verb)) => std::slice::from_ref(verb),
         _ => &[],
     };
-    let meant: Vec<String> = match SYNONYMS.iter().find(|synonym| synonym.0 == verb) {
-        Some((_, meant)) => vec![format!("`{meant}`")],
-        None => similar
-            .iter()
-            .filter(|verb| !NEVER_GUESSED.contains(&verb.as_str()))
-            .map(|verb| format!("`{verb}`"))
-            .collect(),
-    };
-    let question = match meant.as_slice() {
-        [] => String::new(),
-        meant => format!("; did you mean {}?", meant.join(" or ")),
+    let synonym = SYNONYMS.iter().find(|synonym| synonym.0 == verb);
+    // The most similar comes last.
+    let similar = similar.last().map(String::as_str);
+    let harmless = similar.filter(|verb| !NEVER_GUESSED.contains(verb));
+    let question = match synonym.map(|synonym| synonym.1).or(harmless) {
+        Some(meant) => format!("; did you mean `{meant}`?"),
+        None => String::new(),
     };
     let message = format!("no verb '{verb}'{question}\n\nFor the verbs, try 'escherctl --help'.\n");
     Error::raw(ErrorKind::InvalidSubcommand, message)

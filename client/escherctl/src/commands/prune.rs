@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stderr, stdin};
 use escher_client::Removed;
 
 use crate::args::selection::PruneArgs;
-use crate::context::{Context, write_stderr};
+use crate::context::{Context, print_notice, write_stderr};
 use crate::exit_status::REFUSED;
 use crate::failure::Failure;
 use crate::render::{json, print, text};
@@ -26,6 +26,7 @@ pub(super) async fn prune(context: &Context, args: &PruneArgs) -> Result<u8, Fai
     if !args.yes && stdin().is_terminal() && stderr().is_terminal() {
         let prunable = client.count_prunable(selection.clone()).await?;
         if prunable.executions > 0 && !is_confirmed(prunable)? {
+            print_notice("nothing was removed");
             return Ok(REFUSED);
         }
     }

@@ -3,7 +3,7 @@
 use escher_client::protocol::Exit;
 use escher_client::{ExecutionRecord, Timestamp};
 
-use super::ListView;
+use super::list_view::ListView;
 use crate::args::column::Column;
 use crate::render::running_time::running_time;
 use crate::render::style::Style;

@@ -2,6 +2,9 @@
 
 mod cell;
 mod layout;
+mod list_view;
+
+pub(crate) use list_view::ListView;
 
 use std::cmp::Ordering;
 
@@ -13,15 +16,6 @@ use super::view::View;
 use crate::args::column::{Column, SortKey};
 use cell::{Value, sort_value, value};
 use layout::{GAP, Layout};
-
-/// How a list is shown.
-#[derive(Debug)]
-pub(crate) struct ListView<'a> {
-    /// The columns that were chosen; none: those that fit.
-    pub(crate) columns: &'a [Column],
-    pub(crate) is_truncated: bool,
-    pub(crate) view: &'a View,
-}
 
 /// Sorts executions. Those without the value come last.
 pub(crate) fn sort(records: &mut [ExecutionRecord], key: SortKey, now: Timestamp) {
@@ -95,6 +89,8 @@ pub(crate) fn as_table(
     }
     for (column, of) in table.column_iter_mut().zip(shown()) {
         column.set_padding((0, GAP));
+        // What does not fit is cut anywhere, not before a word.
+        column.set_delimiter('\0');
         column.set_constraint(match of.width {
             None => ColumnConstraint::ContentWidth,
             Some(width) => ColumnConstraint::Absolute(Width::Fixed(
@@ -108,16 +104,6 @@ pub(crate) fn as_table(
         table.set_width(width.saturating_add(GAP));
     }
     table.trim_fmt() + "\n"
-}
-
-impl ListView<'_> {
-    fn chosen_columns(&self) -> &[Column] {
-        if self.columns.is_empty() {
-            &Column::DEFAULT
-        } else {
-            self.columns
-        }
-    }
 }
 
 /// Returns the widths of the widest values, or of headers that are wider.
