@@ -55,7 +55,7 @@ async fn each_value_that_makes_no_sense_is_named_with_what_was_expected() {
             &["submit", "--timeout", "soon", "x"],
             2,
             "'soon' for '--timeout <TIME>'",
-            "expected a",
+            "expected seconds, or a number with a unit",
         ),
         (
             &["ps", "--filter", "x"],
